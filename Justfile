@@ -4,11 +4,11 @@
 # `_NAME`, which builds what it takes and does the work.
 
 set shell := ["sh", "-eu", "-c"]
-# What a recipe runs is not shown; `just --verbose` shows it.
+# Recipes do not print their commands; `just --verbose` prints them.
 set quiet
-# Whatever fails has said why.
+# A command that fails has printed its own error.
 set no-exit-message
-# Recipes get their arguments as "$@", too: words with blanks in them stay whole.
+# Recipes also get their arguments as "$@", so that words with blanks stay whole.
 set positional-arguments
 
 cargo := env("CARGO", "cargo")
@@ -21,10 +21,10 @@ or_help := "'" + justfile_directory() / "docs/help/or-run" + "' '" + just_execut
 bugs := "missing-fence dropped-interrupt torn-slot-read lost-recall lost-wake missing-flush unchecked-copy"
 # Packages of which every binary goes into the boot archive.
 programs := "init pager store oom perf guest-tests"
-# Crates that only the kernel's target has whole.
+# Crates that compile completely only for the kernel's target.
 bare_crates := "kern-hal ipc-fast kern-image"
 
-# Debian's compiler has no core for the target: it is built along.
+# Debian's compiler has no core for the target, so core is built with the kernel.
 build_std := if env("AURORA_BUILD_STD", "") == "1" { "RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=core,alloc,compiler_builtins CARGO_UNSTABLE_BUILD_STD_FEATURES=compiler-builtins-mem" } else { "" }
 kernel_flags := "-Crelocation-model=static -Ccode-model=kernel -Cforce-frame-pointers=yes -Cjump-tables=no"
 # The target's own code model: another one cannot be linked with the core that comes with the target.
@@ -32,7 +32,7 @@ user_flags := "-Crelocation-model=static"
 flags_for := "CARGO_TARGET_X86_64_UNKNOWN_NONE_RUSTFLAGS"
 
 export AURORA_BOOT := boot
-# What is compiled in of the logs; the boot option `level` chooses among that. Without this defmt keeps errors only.
+# The log levels that are compiled in; the boot option `level` selects among them. Without this defmt keeps errors only.
 export DEFMT_LOG := env("DEFMT_LOG", "trace")
 
 # List the recipes
@@ -46,7 +46,7 @@ build *args:
 
 _build: _harness (_kernel "" "") _programs
 
-# Boot and show all that the guest says: `./justw run --cpus 4 run=test`
+# Boot and show all output of the guest: `./justw run --cpus 4 run=test`
 run *args:
     {{or_help}} run "$@"
 
@@ -60,35 +60,35 @@ bench *args:
 _bench *args: _build (_kernel "nofast" "--no-default-features")
     '{{harness}}' bench "$@"
 
-# Every instruction of one operation of a bench row, by phase; what changed since a revision: `./justw explain call_reply_cross_as --diff HEAD~1`
+# List every instruction of one operation of a bench row, by phase; or its changes since a revision: `./justw explain call_reply_cross_as --diff HEAD~1`
 explain *args:
     {{or_help}} explain "$@"
 
 _explain *args: _build (_kernel "nofast" "--no-default-features")
     '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
-# Random IPC across CPUs, nothing may be lost: `./justw stress --seed 7 --cpus 4 --messages 1000000 --mode icount` (`--shrink` looks for a smaller run that fails in the same way)
+# Run random IPC across CPUs and check that no message is lost: `./justw stress --seed 7 --cpus 4 --messages 1000000 --mode icount` (`--shrink` searches for a smaller run that fails in the same way)
 stress *args:
     {{or_help}} stress "$@"
 
 _stress *args: (_seeded args)
     '{{harness}}' stress "$@"
 
-# All operations on mapped memory from all CPUs, every access checked: `./justw torture --seed 7 --cpus 4 --ops 10000000`
+# Run all operations on mapped memory from all CPUs and check every access: `./justw torture --seed 7 --cpus 4 --ops 10000000`
 torture *args:
     {{or_help}} torture "$@"
 
 _torture *args: (_seeded args)
     '{{harness}}' torture "$@"
 
-# Random system calls from all CPUs, on objects that they share, their history checked against the model: `./justw fuzz --seed 7 --cpus 4 --ops 10000000`
+# Run random system calls from all CPUs on shared objects, and check their history against the model: `./justw fuzz --seed 7 --cpus 4 --ops 10000000`
 fuzz *args:
     {{or_help}} fuzz "$@"
 
 _fuzz *args: (_seeded args)
     '{{harness}}' fuzz "$@"
 
-# Operations of the simulated kernel stopped at each point, others run beside them: `./justw pairs --seed 7`, `./justw pairs --whole`; `--limits small` makes every bound tiny
+# Stop operations of the simulated kernel at each point and run others in between: `./justw pairs --seed 7`, `./justw pairs --whole`; `--limits small` makes every bound tiny
 pairs *args:
     {{or_help}} pairs "$@"
 
@@ -96,14 +96,14 @@ _pairs *args:
     case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
     {{cargo}} test --quiet --package kern-core $small --test pairs -- "$@"
 
-# Rights that nobody gave: every operation with every argument, in every state of small worlds of the model: `./justw detours --depth 4 --minutes 60`
+# Search for rights that nobody gave: try every operation with every argument, in every state of small worlds of the model: `./justw detours --depth 4 --minutes 60`
 detours *args:
     {{or_help}} detours "$@"
 
 _detours *args:
     {{cargo}} test --quiet --release --package model --test detours -- "$@"
 
-# Processes of the simulated kernel do whatever they like, and an oracle judges each operation by who may do what: `./justw confine --seed 7 --cases 20000`; `--limits small` makes every bound tiny
+# Let processes of the simulated kernel do arbitrary operations, and judge each operation by who may do what: `./justw confine --seed 7 --cases 20000`; `--limits small` makes every bound tiny
 confine *args:
     {{or_help}} confine "$@"
 
@@ -111,21 +111,21 @@ _confine *args:
     case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
     {{cargo}} test --quiet --package kern-core $small --test confine -- "$@"
 
-# Look for a planted bug; fails if it is not found: `./justw planted torn-slot-read --mode icount --seeds 20`
+# Search for a planted bug; fails if it is not found: `./justw planted torn-slot-read --mode icount --seeds 20`
 planted *args:
     {{or_help}} planted "$@"
 
 _planted bug *args: (_known_bug bug) _build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
 
-# Many seeds of stress or of the seeded tests, in shards; goes on where it was: `./justw campaign stress --seeds 1000 --shard 2/8 --out DIR`
+# Run many seeds of stress or of the seeded tests, in shards; a killed campaign continues where it stopped: `./justw campaign stress --seeds 1000 --shard 2/8 --out DIR`
 campaign *args:
     {{or_help}} campaign "$@"
 
 _campaign *args: (_campaign_kernels args)
     '{{harness}}' campaign "$@"
 
-# A campaign on GNU parallel: `./justw campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
+# Run a campaign on GNU parallel: `./justw campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
 campaign-parallel *args:
     {{or_help}} campaign-parallel "$@"
 
@@ -135,7 +135,7 @@ _campaign-parallel shards out *args: (_campaign_kernels args)
         '{{harness}}' campaign "$@" --shard "{}/$shards" --out "$out" || status=1; \
     '{{harness}}' campaign merge "$out" || status=1; exit $status
 
-# A campaign as a Slurm array: `./justw campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
+# Run a campaign as a Slurm array: `./justw campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
 campaign-slurm *args:
     {{or_help}} campaign-slurm "$@"
 
@@ -160,84 +160,84 @@ trace-planted *args:
 _trace-planted bug *args: (_known_bug bug) _build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
     shift; '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' "$@"
 
-# What one operation costs and shares as CPUs are added, 1 to 32: table, words, target/scale/scale.svg
+# Measure what one operation costs and shares as CPUs are added, 1 to 32: table, words, target/scale/scale.svg
 scale *args:
     {{or_help}} scale "$@"
 
 _scale *args: _build
     '{{harness}}' scale "$@"
 
-# seL4's operations, measured as Aurora's are: `./justw peers sel4 --source DIR`, `./justw peers table`
+# Measure seL4's operations in the way of Aurora's: `./justw peers sel4 --source DIR`, `./justw peers table`
 peers *args:
     {{or_help}} peers "$@"
 
 _peers *args: _harness
     '{{harness}}' peers "$@"
 
-# The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg
+# Measure the mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg
 mailbox *args:
     {{or_help}} mailbox "$@"
 
 _mailbox *args: _harness
     '{{harness}}' mailbox "$@"
 
-# Random operations on kernels with and without fastpaths, whose states must agree: `./justw diff --seeds 100`
+# Run random operations on kernels with and without fastpaths, whose states must agree: `./justw diff --seeds 100`
 diff *args:
     {{or_help}} diff "$@"
 
 _diff *args: _build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' diff "$@"
 
-# Judge a snapshot of the kernel's state that a run has left: `./justw judge target/run/fuzz-tcg-4-1/snapshot.txt`
+# Judge a snapshot of the kernel's state from a run: `./justw judge target/run/fuzz-tcg-4-1/snapshot.txt`
 judge *args:
     {{or_help}} judge "$@"
 
 _judge *args: _harness
     '{{harness}}' judge "$@"
 
-# Every test of every kind; ends with `N passed, N failed`. `--quick` for those who change something, `--only host,guest,…`
+# Run all tests; ends with `N passed, N failed`. `--quick` is a quick check after a change, `--only host,guest,…` selects
 test *args:
     {{or_help}} test "$@"
 
 _test *args: (_kernels_for args)
     '{{harness}}' test "$@"
 
-# The kernel tests on Bochs's processor models, from the bootable image
+# Run the kernel tests on Bochs's processor models, from the bootable image
 test-bochs *args:
     {{or_help}} test-bochs "$@"
 
 _test-bochs *args: _build
     '{{harness}}' bochs "$@"
 
-# Make target/aurora.iso, which boots by BIOS and GRUB, and say how: `./justw iso run=bench`
+# Make target/aurora.iso, which boots by BIOS and GRUB, and print how to use it: `./justw iso run=bench`
 iso *args:
     {{or_help}} iso "$@"
 
 _iso *args: _build
     '{{harness}}' iso "$@"
 
-# The bench's tables of what was captured on a machine's serial line: `./justw decode serial.txt`
+# Print the bench's tables from a capture of a machine's serial line: `./justw decode serial.txt`
 decode *args:
     {{or_help}} decode "$@"
 
 _decode *args: _harness
     '{{harness}}' decode "$@"
 
-# How large the kernel is, and how it hangs together; ends with `count: kernel_lines=… type_methods=… cycle_files=…`
+# Report how large the kernel is and how its parts depend on each other; ends with `count: kernel_lines=… type_methods=… cycle_files=…`
 count *args:
     {{or_help}} count "$@"
 
 _count *args: _harness
     '{{harness}}' count "$@"
 
-# Format all Rust code (`./justw fmt --check` only looks)
+# Format all Rust code (`./justw fmt --check` only checks)
 fmt *args:
     {{or_help}} fmt "$@"
 
 _fmt *args:
     {{cargo}} fmt --all {{args}}
 
-# Clippy and rustdoc over host crates, kernel and user programs; warnings are errors
+# Run Clippy and rustdoc over host crates, kernel and user programs; warnings are errors
 lint *args:
     {{or_help}} lint "$@"
 
@@ -250,7 +250,7 @@ _lint: && _api
     {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 
-# API documentation of all crates into target/doc/index.html, and the book into target/book where mdbook is installed
+# Make API documentation of all crates in target/doc/index.html, and the book in target/book where mdbook is installed
 doc *args:
     {{or_help}} doc "$@"
 
@@ -259,8 +259,8 @@ _doc: _api
     if command -v mdbook >/dev/null; then mdbook build docs --dest-dir '{{target}}/book'; \
     else echo 'no mdbook here: read the book in docs/src (cargo install mdbook makes it HTML)'; fi
 
-# The API documentation; a warning is an error. Crates of the kernel's target go into the host's directory: so all of them
-# link each other, and one search finds all.
+# Makes the API documentation; a warning is an error. Crates of the kernel's target go into the host's directory, so that all
+# of them link each other and one search finds all.
 _api $RUSTDOCFLAGS="-D warnings":
     for place in kernel user; do \
         mkdir -p '{{target}}/doc' '{{target}}'/$place/{{bare}}; \
@@ -275,7 +275,7 @@ _api $RUSTDOCFLAGS="-D warnings":
         --target {{bare}} --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}}
     "${RUSTDOC:-rustdoc}" docs/api/index.md --output '{{target}}/doc' --markdown-no-toc --html-in-header docs/api/head.html
 
-# Make the book's generated pages anew: the system call reference and the rules of authority, out of abi
+# Write the book's generated pages again: the system call reference and the rules of authority, from abi
 reference *args:
     {{or_help}} reference "$@"
 
@@ -283,7 +283,7 @@ _reference: _harness
     '{{harness}}' reference > docs/src/syscalls.md
     '{{harness}}' rules > docs/src/authority.md
 
-# Compile the schemas of `protocols/` anew; takes capnp, Debian's package capnproto
+# Compile the schemas of `protocols/` again; needs capnp, Debian's package capnproto
 schemas *args:
     {{or_help}} schemas "$@"
 
@@ -292,46 +292,46 @@ _schemas:
     touch protocols/schema.request
     AURORA_SCHEMA_SUM=write {{cargo}} build --package protocols
 
-# Write the recipes' help texts anew: docs/help
+# Write the recipes' help texts again: docs/help
 help-texts *args:
     {{or_help}} help-texts "$@"
 
 _help-texts: _harness
     '{{harness}}' help-texts docs/help
 
-# Put the committed figures into README and book; `--check` says whether they have them
+# Put the committed figures into README and book; `--check` only compares
 figures *args:
     {{or_help}} figures "$@"
 
 _figures *args: _harness
     '{{harness}}' figures "$@"
 
-# Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test`; or find the event to stop at: `./justw gdb --bisect --seed 7`
+# Debug the kernel with gdb commands that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test`; or find the event to stop at: `./justw gdb --bisect --seed 7`
 gdb *args:
     {{or_help}} gdb "$@"
 
 _gdb *args: (_campaign_kernels args)
     '{{harness}}' gdb "$@"
 
-# The kernels that seeded runs take; those with small limits where the arguments ask for them.
+# Builds the kernels for seeded runs; those with small limits if the arguments ask for them.
 _seeded args: (_limits args) _build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
     case " $1 " in *" --limits small "* | *" --limits=small "* | *-small" "*) \
         '{{just_executable()}}' --justfile '{{justfile()}}' _kernel dump-small "--features dump,small-limits"; \
         '{{just_executable()}}' --justfile '{{justfile()}}' _kernel chaos-small "--features chaos,dump,small-limits";; \
     esac
 
-# Refuses a bug that there is not before anything is built for it.
+# Refuses an unknown bug before anything is built for it.
 _known_bug bug:
     case ' {{bugs}} ' in *" $1 "*) ;; *) echo "there is no planted bug $1; there are: {{bugs}}" >&2; exit 2;; esac
 
-# Refuses other limits before anything is built for them.
+# Refuses unknown limits before anything is built for them.
 _limits args:
     case " $1 " in \
         *" --limits normal "* | *" --limits small "* | *" --limits=normal "* | *" --limits=small "*) ;; \
         *" --limits"*) echo '--limits takes normal or small' >&2; exit 2;; \
     esac
 
-# The kernels that campaigns run, and the one with a planted bug or with small limits that the arguments name.
+# Builds the kernels for campaigns, and the one with a planted bug or with small limits that the arguments name.
 _campaign_kernels args: _build (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     for word in $1; do \
@@ -342,7 +342,7 @@ _campaign_kernels args: _build (_kernel "chaos" "--features chaos,dump") \
         esac; \
     done
 
-# The kernels that the tests run which the arguments choose.
+# Builds the kernels for the tests that the arguments select.
 _kernels_for args:
     case " $1 " in \
         *" --quick "*) '{{just_executable()}}' --justfile '{{justfile()}}' _build; \
@@ -350,7 +350,7 @@ _kernels_for args:
         *) '{{just_executable()}}' --justfile '{{justfile()}}' _build_for_tests;; \
     esac
 
-# All that the tests run. A kernel is linked by one thread: so two are built at a time.
+# Builds everything for the tests. One thread links a kernel, so two are built at a time.
 [parallel]
 _build_for_tests: _kernels_for_tests_1 _kernels_for_tests_2
 
@@ -369,7 +369,7 @@ _harness:
     mkdir -p '{{boot}}'
     cp '{{target}}/debug/libaurora_plugin.so' '{{boot}}/'
 
-# One build of the kernel, kept as target/boot/aurora or aurora-<variant>. One at a time in each directory.
+# Builds one variant of the kernel, kept as target/boot/aurora or aurora-<variant>. One at a time in each directory.
 _kernel variant features dir="kernel":
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} build --release --target {{bare}} \
         --target-dir '{{target}}/{{dir}}' --package kern-image {{features}}

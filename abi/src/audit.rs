@@ -1,12 +1,13 @@
-//! Accountability: entries of [`Op::CapList`], which tell who holds what; security labels; records of
-//! the audit ring, which tell how it came to that.
+//! Accountability: entries of [`Op::CapList`], which show which process holds what; security
+//! labels; records of the audit ring, which show how that came about.
 
 use crate::{Error, ObjType, Op, Rights, TaskId};
 
 /// Security labels that there are, 0, which is none, among them.
 pub const LABELS: u32 = 32;
 
-/// What a rule of [`Op::LabelRule`] allows subjects of a label with objects of another: a set of bits.
+/// What a rule of [`Op::LabelRule`] allows subjects of a label with objects of another: a set of
+/// bits.
 pub mod may {
     /// Get a capability of it from elsewhere into its CSpace, or have it made there.
     pub const GRANT: u8 = 1 << 0;
@@ -38,7 +39,8 @@ pub struct CapEntry {
 }
 
 impl CapEntry {
-    /// As it stands in the bulk words: slot and, above it, label; type and, above it, rights; badge; identity.
+    /// As it stands in the bulk words: slot and, above it, label; type and, above it, rights;
+    /// badge; identity.
     pub const fn words(&self) -> [u64; CAP_ENTRY_WORDS] {
         let of = self.slot as u64 | (self.label as u64) << 32;
         [of, self.object as u64 | (self.rights.0 as u64) << 32, self.badge, self.identity]
@@ -63,7 +65,7 @@ pub const AUDIT_BYTES_MAX: u64 = 2 << 20;
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])* $name:ident = $number:literal;)*) => {
-        /// What a [`Record`] tells of.
+        /// The event that a [`Record`] describes.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
         pub enum AuditEvent {
@@ -91,13 +93,14 @@ macro_rules! events {
 events! {
     /// The audit began. Detail: records that the ring of each CPU has room for.
     Began = 1;
-    /// A capability of the object came into the CSpace `to`, which is not the actor's own: copied, moved, made there, or
-    /// received with a message, which its sender does. Detail: its badge.
+    /// A capability of the object came into the CSpace `to`, which is not the actor's own: copied,
+    /// moved, made there, or received with a message, which its sender does. Detail: its badge.
     Grant = 2;
-    /// The process `to` became a member of the object, a group, with these rights. Detail: the member's index.
+    /// The process `to` became a member of the object, a group, with these rights. Detail: the
+    /// member's index.
     Join = 3;
-    /// A member was removed from the object, a group; without an operation: the process `to`, which was one, ends. Detail:
-    /// the member's index.
+    /// A member was removed from the object, a group; without an operation: the process `to`, which
+    /// was one, ends. Detail: the member's index.
     Leave = 4;
     /// The object is exposed in the group `to`. Detail: the exposure's index.
     Expose = 5;
@@ -105,36 +108,38 @@ events! {
     Withdraw = 6;
     /// A capability of the object was deleted from the CSpace `to`, which is not the actor's own.
     Take = 7;
-    /// What was derived from a capability of the object is about to go. A revoke that takes several entries is told of again by
-    /// each that takes something.
+    /// The descendants of a capability of the object are about to be deleted. If a revoke takes
+    /// several entries, each entry that deletes something writes a record.
     Revoke = 8;
     /// A reset of the object, an Untyped, begins: what was made of it is about to go.
     Reset = 9;
-    /// A system call was refused for want of a right, a membership or consent, or by the labels. Detail: the error's, and
-    /// in `to` its first argument.
+    /// A system call was refused for want of a right, a membership or consent, or by the labels.
+    /// Detail: the error's, and in `to` its first argument.
     Denial = 10;
-    /// The object, a task, process or group, is about to end, whatever comes of that: it is killed, its last capability is
-    /// deleted, or a process loses the last capability of its address space or CSpace. It is told of once, by who begins it; of a
-    /// group whose end was refused, once more. The operation is the one that does it, and that of an answer where the actor handles
-    /// a fault. Without an operation: the actor has faulted, nobody handles that, and the object is its process; or the object ends
-    /// with a CNode that the actor ended before.
+    /// The object, a task, process or group, is about to end, even if the end is given up: it is
+    /// killed, its last capability is deleted, or a process loses the last capability of its
+    /// address space or CSpace. The task that begins the end writes one record; for a group whose
+    /// end was refused, the next attempt writes another. The operation is the acting one; for a
+    /// fault's handler it is that of the answer. Without an operation, the actor has faulted
+    /// without a handler, and the object is its process; or the object ends with a CNode that the
+    /// actor ended before.
     Kill = 11;
-    /// The last capability of the object, a task, process or group, has gone, and so has it; a group with all that was
-    /// exposed there and who were members. The actor is who deleted that capability, or ended the CNode that it was in: none,
-    /// if that was before the audit began.
+    /// The last capability of the object, a task, process or group, has gone, and so has it; a
+    /// group with all that was exposed there and who were members. The actor is who deleted that
+    /// capability, or ended the CNode that it was in: none, if that was before the audit began.
     End = 12;
     /// The actor, a task, is dead.
     Death = 13;
     /// The object has another security label. Detail: it, and in the upper half what it was.
     Label = 14;
-    /// A rule has changed. Detail: what it allows, and in the upper half what it did; in `to` the subject's label in the
-    /// upper half, the object's in the lower.
+    /// A rule has changed. Detail: what it allows, and in the upper half what it did; in `to` the
+    /// subject's label in the upper half, the object's in the lower.
     Rule = 15;
-    /// The object becomes part of the process `to`: a CNode or VSpace with all that is in it, an event pool, or a task, which acts
-    /// for it from then on.
+    /// The object becomes part of the process `to`: a CNode or VSpace with all that is in it, an
+    /// event pool, or a task, which acts for it from then on.
     Bind = 16;
-    /// The object, a frame, was pinned for a device, or pins of it were taken back: one, or all by a reset. Detail: how many
-    /// there are now.
+    /// The object, a frame, was pinned for a device, or pins of it were taken back: one, or all by
+    /// a reset. Detail: how many there are now.
     Pin = 17;
 }
 

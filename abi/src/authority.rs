@@ -1,14 +1,15 @@
-//! The rules of authority, as far as each operation has its own: for whom it acts, what the other side must have agreed to,
-//! what the labels are asked, and what the [audit](crate::audit) is told. Together with [what it takes](crate::Op::forms)
-//! that is the book's page of rules; the host tests play each operation that is told of, or that asks the labels.
+//! The rules of authority of each operation: the process that it acts for, the consent that the
+//! other side must have given, the labels that it checks, and the records of the
+//! [audit](crate::audit). Together with [its arguments](crate::Op::forms) they make the book's page
+//! of rules. The host tests run each operation that is audited, or that checks labels.
 
 use crate::Op;
 use crate::audit::{AuditEvent, may};
 
-/// For whom an operation acts.
+/// The process that an operation acts for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Behalf {
-    /// The caller's own process: what comes of it is that one's.
+    /// The caller's own process.
     Own,
     /// The process that an argument names; 0 is rdi.
     OfProcess(usize),
@@ -40,7 +41,8 @@ impl Behalf {
 /// What an operation asks the labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Asks {
-    /// What has to be allowed to whoever comes to hold, join or see something, of that: bits of [`may`].
+    /// What the rule must allow to the process that gets, joins or sees the object: bits of
+    /// [`may`].
     pub bits: u8,
     /// The labels have to be the same.
     pub same: bool,
@@ -64,7 +66,7 @@ impl Op {
         }
     }
 
-    /// For whom it acts.
+    /// Returns the process that the operation acts for.
     pub const fn behalf(self) -> Behalf {
         match self {
             Op::ProcessConfigure | Op::ProcessAccept | Op::CSpaceGrow | Op::ProcessKill => {
@@ -122,7 +124,8 @@ impl Op {
         }
     }
 
-    /// What the audit is told where it is done; a refusal for want of authority is a Denial whatever it is.
+    /// What the audit is told where it is done; a refusal for want of authority is a Denial
+    /// whatever it is.
     pub const fn told(self) -> &'static [AuditEvent] {
         use AuditEvent as E;
         match self {

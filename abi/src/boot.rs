@@ -35,7 +35,7 @@ pub const LARGE_PAGE_SIZE: u64 = 1 << LARGE_PAGE_LOG2;
 /// Most pages of 4 KiB that one frame has.
 pub const FRAME_PAGES_MAX: u32 = 512;
 
-/// Most Untypeds that process 1 is told of.
+/// The most Untypeds that process 1 gets.
 pub const BOOT_UNTYPED_MAX: usize = 64;
 /// Longest kernel command line that is passed on.
 pub const CMDLINE_MAX: usize = 1024;
@@ -59,8 +59,8 @@ pub struct BootPage {
     /// Bit set of [`cpu_features`].
     pub features: u64,
     pub cmdline_len: u64,
-    /// TSC ticks that a million turns of a two-instruction loop took in kernel mode at boot: tells an
-    /// emulated kernel mode from a real one.
+    /// TSC ticks that a million turns of a two-instruction loop took in kernel mode at boot: tells
+    /// an emulated kernel mode from a real one.
     pub kernel_loop_ticks: u64,
     /// Base-2 logarithm of each Untyped's size, in slot order.
     pub untyped_log2: [u8; BOOT_UNTYPED_MAX],

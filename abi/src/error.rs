@@ -1,4 +1,4 @@
-//! What a system call answers when it did not do what was asked.
+//! The errors of system calls.
 //!
 //! A refused call changes nothing. `rax` carries the [`Error`], `rdi` a detail whose meaning the
 //! error names (which argument, which rights were missing, what was expected).
@@ -24,7 +24,7 @@ macro_rules! errors {
                 match self { $(Error::$name => stringify!($name),)* }
             }
 
-            /// Who has to change something.
+            /// The side that has to change something.
             pub const fn blame(self) -> Blame {
                 match self { $(Error::$name => Blame::$blame,)* }
             }
@@ -37,7 +37,7 @@ macro_rules! errors {
     };
 }
 
-/// Who is at fault.
+/// The side at fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Blame {
     /// The caller passed something wrong, or asked for what it may not do.
@@ -67,7 +67,8 @@ errors! {
     NoExposure = 7, blame Caller;
     /// The task called died before it replied; rsi names it.
     Dead = 8, blame Peer;
-    /// There is no call to reply to; or whoever had the call let it go unanswered; or what was waited for was deleted.
+    /// There is no call to reply to; or the callee dropped the call without an answer; or the
+    /// awaited object was deleted.
     Gone = 9, blame Peer;
     /// The deadline passed first.
     Timeout = 10, blame Peer;
@@ -77,8 +78,9 @@ errors! {
     WouldBlock = 12, blame State;
     /// A task called itself, which could never return.
     SelfCall = 13, blame Caller;
-    /// The callee has no CPU time, and the call brings none: its caller has none either, or lives on that of others, who
-    /// took it back. Told where the call was forwarded, or the callee moved to its CPU meanwhile.
+    /// The callee has no CPU time, and the call brings none: its caller has none either, or lives
+    /// on that of others, who took it back. Told where the call was forwarded, or the callee moved
+    /// to its CPU meanwhile.
     NoTime = 14, blame Resources;
     /// The destination slot is in use.
     SlotOccupied = 15, blame Caller;
@@ -114,13 +116,15 @@ errors! {
     Dying = 30, blame State;
     /// This kernel was built without what was asked for.
     NotBuilt = 31, blame State;
-    /// The receiver made no room for the pages of the message; detail: the address that is taken, or bytes wanted.
+    /// The receiver made no room for the pages of the message; detail: the address that is taken,
+    /// or bytes wanted.
     NoRoom = 32, blame Peer;
     /// There is no page there that a message could carry, or not in that way; detail: the address.
     NoPage = 33, blame Caller;
     /// The process of the task that is exposed there has no event pool; detail: the index.
     NoPool = 34, blame Peer;
-    /// The security labels do not allow it; detail: the subject's label in the upper half, the object's in the lower.
+    /// The security labels do not allow it; detail: the subject's label in the upper half, the
+    /// object's in the lower.
     Forbidden = 35, blame Caller;
 }
 

@@ -1,27 +1,32 @@
-//! Event pools: what of them a process sees, and how it reads events.
+//! Event pools: the memory that a process sees, and how it reads events.
 //!
-//! A pool's memory is mapped in its process as a whole: a page that the process writes ([`EventControl`]), then, read-only,
-//! what the kernel says ([`EventState`] and the stamps behind it), then the *cells*, 64 bytes each, a power of two of
-//! them. An event is a header cell and, behind it, its words, eight a cell; the cell after the last is the first.
+//! The whole memory of a pool is mapped in its process. First comes a page that the process writes
+//! ([`EventControl`]). The kernel's state follows, read-only ([`EventState`] and the stamps after
+//! it), then the *cells*, 64 bytes each, a power of two of them. An event is a header cell,
+//! followed by its words, eight a cell. The cell after the last is the first.
 //!
 //! # Reading
-//! Positions count cells, from 0 on and for ever. The event at position `p` is there when the stamp of cell
-//! `p % cells` is [`stamp`]`(p)`: load it with `Acquire`. When the event has been read, [`EventControl::head`] becomes the position
-//! behind it (`Release`).
+//! Positions count cells from 0 and never wrap. The event at position `p` is there when the stamp
+//! of cell `p % cells` is [`stamp`]`(p)`: load it with `Acquire`. When the event has been read,
+//! [`EventControl::head`] becomes the position after it (`Release`).
 //!
-//! **To wait**: store 1 to [`EventControl::armed`], a full fence, look at the stamp again; if there is still none, wait for the
-//! Notification that is bound to the pool's reader. The kernel raises its bits for the next event, and disarms.
+//! **To wait**: store 1 to [`EventControl::armed`], a full fence, look at the stamp again; if there
+//! is still none, wait for the Notification that is bound to the pool's reader. The kernel raises
+//! its bits for the next event, and disarms.
 //!
-//! **To take capabilities and pages**: [`EventControl::listening`] offers slots ([`Listening`](crate::Listening)),
-//! [`EventControl::window`] addresses ([`Window`]). What comes with an event takes the first of them, and the kernel takes
-//! that off by compare-and-exchange. An offer may be made longer in the same way, or be replaced by one with another
-//! beginning, of slots and pages that are free. Behind its words such an event has a cell that says what became of each
-//! capability, and two with the page ranges and where they are: see [`caps_at`] and [`pages_at`].
+//! **To take capabilities and pages**: [`EventControl::listening`] offers slots
+//! ([`Listening`](crate::Listening)), [`EventControl::window`] addresses ([`Window`]). Capabilities
+//! and pages of an event take the first slots and addresses, and the kernel takes these off the
+//! offer by compare-and-exchange. The process may extend an offer in the same way, or replace it by
+//! one with another beginning, of free slots and pages. After its words such an event has a cell
+//! with the fate of each capability, and two with the page ranges and their addresses: see
+//! [`caps_at`] and [`pages_at`].
 //!
-//! **To make room for those who wait**: after `head`, a full fence, then load [`EventState::waiting`]: if it is not 0,
-//! [`Op::PoolRoom`](crate::Op::PoolRoom).
+//! **To let waiting senders in**: after `head`, a full fence, then load
+//! [`EventState::waiting`]: if it is not 0, [`Op::PoolRoom`](crate::Op::PoolRoom).
 //!
-//! The kernel believes nothing of what the process writes: a head that cannot be is one of a full pool.
+//! The kernel trusts nothing that the process writes: with an impossible head the pool counts as
+//! full.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -43,7 +48,7 @@ const CELL_BYTES: u64 = 64;
 pub struct EventControl {
     /// The position of the first event that was not read yet.
     pub head: AtomicU64,
-    /// Not 0: the reader is to be told of the next event.
+    /// Not 0: the next event wakes the reader.
     pub armed: AtomicU64,
     /// Where capabilities may arrive.
     pub listening: AtomicU64,
@@ -82,7 +87,8 @@ pub const fn pool_pages(cells_log2: u8) -> u64 {
     EventControl::PAGES + EventState::pages(cells_log2) + (CELL_BYTES << cells_log2) / PAGE_SIZE
 }
 
-/// What the stamp of its first cell says when the event at a position is there: which round of the pool it is, from 1 on.
+/// What the stamp of its first cell says when the event at a position is there: which round of the
+/// pool it is, from 1 on.
 pub const fn stamp(position: u64, cells_log2: u8) -> u32 {
     (position >> cells_log2) as u32 + 1
 }
@@ -106,13 +112,13 @@ pub const fn cells_of(info: MsgInfo) -> u64 {
     pages_at(info) + if info.has(FLAG_PAGES) { PAGES_CELLS } else { 0 }
 }
 
-/// Behind its first cell, where an event that carries capabilities says what became of them:
+/// Cells before the fates of an event's capabilities:
 /// [`Received`](crate::Received) each, zeros behind the last.
 pub const fn caps_at(info: MsgInfo) -> u64 {
     cells(info.words())
 }
 
-/// The same of page ranges, as they are there now: [`PageRange`](crate::PageRange) each.
+/// Cells before an event's page ranges, as they arrived: [`PageRange`](crate::PageRange) each.
 pub const fn pages_at(info: MsgInfo) -> u64 {
     caps_at(info) + if info.has(FLAG_CAPS) { CAPS_CELLS } else { 0 }
 }
@@ -141,7 +147,7 @@ impl Window {
         }
     }
 
-    /// What is left behind so many bytes.
+    /// Returns the rest of the window, after this many bytes.
     #[must_use]
     pub const fn behind(self, bytes: u64) -> Window {
         let pages = bytes.div_ceil(PAGE_SIZE);
@@ -149,8 +155,8 @@ impl Window {
     }
 }
 
-/// The words of an event's first cell: label and words; the sender; exposure and, above it, custom bits; of a
-/// broadcast, in which group; the message registers.
+/// The words of an event's first cell: label and words; the sender; exposure and, above it, custom
+/// bits; of a broadcast, in which group; the message registers.
 pub const INFO: usize = 0;
 pub const SENDER: usize = 1;
 pub const WAY: usize = 2;
@@ -159,7 +165,8 @@ pub const REGS: usize = 4;
 /// Where in [`WAY`] the custom bits are.
 pub const CUSTOM_SHIFT: u32 = 32;
 
-/// How far a broadcast has come: the lower half of its first argument. Where it stops it tells how it is to go on.
+/// How far a broadcast has come: the lower half of its first argument. Where it stops it tells how
+/// it is to go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
     /// The member that comes next.
@@ -194,7 +201,8 @@ pub struct Event {
     pub exposure: u32,
     /// The sender's custom bits in that group.
     pub custom: u16,
-    /// Of a broadcast: in which group, by the identity that [`Op::CapInspect`](crate::Op::CapInspect) tells. Else 0.
+    /// The group of a broadcast, by the identity that [`Op::CapInspect`](crate::Op::CapInspect)
+    /// reports; else 0.
     pub group: u64,
     pub regs: [u64; 4],
 }

@@ -1,12 +1,14 @@
-//! Faults as messages: what the kernel says to a fault exposure, and what may be answered.
+//! Faults as messages: the call that the kernel makes to a fault exposure, and the possible
+//! answers.
 //!
-//! A fault of a task becomes a call to the exposure that [`Op::FaultHandler`](crate::Op::FaultHandler) named, with
-//! [`FLAG_FAULT`](crate::FLAG_FAULT) in the message word:
+//! A fault of a task becomes a call to the exposure that
+//! [`Op::FaultHandler`](crate::Op::FaultHandler) named, with [`FLAG_FAULT`](crate::FLAG_FAULT) in
+//! the message word:
 //!
 //! | part | is |
 //! |---|---|
 //! | label | the [`FaultKind`] |
-//! | message register 0 | of a page fault the address; of [`Step`](FaultKind::Step) and [`Watch`](FaultKind::Watch) what DR6 says: bit 14 a step, bits 0 to 3 which of DR0 to DR3; else 0 |
+//! | message register 0 | for a page fault the address; for [`Step`](FaultKind::Step) and [`Watch`](FaultKind::Watch) DR6: bit 14 a step, bits 0 to 3 which of DR0 to DR3; else 0 |
 //! | message register 1 | RIP |
 //! | message register 2 | the CPU's error code; in the upper half the exception's number |
 //! | message register 3 | RSP |
@@ -46,9 +48,11 @@ numbered! {
     FaultKind {
         /// An access that the mapping does not allow, or where nothing is mapped.
         Page = 1;
-        /// The same within a page of RSP, where nothing is mapped: most likely the stack is used up.
+        /// A page fault within a page of RSP, where nothing is mapped: most likely the stack is
+        /// used up.
         StackOverflow = 2;
-        /// General protection: a privileged instruction, an address that is not canonical, a segment that is none.
+        /// General protection: a privileged instruction, an address that is not canonical, a
+        /// segment that is none.
         Protection = 3;
         /// No such instruction.
         Instruction = 4;
@@ -58,8 +62,8 @@ numbered! {
         Breakpoint = 6;
         /// One instruction was executed with the trap flag, which is off again.
         Step = 7;
-        /// A debug register hit: before an instruction, past which RF then lets the task get, or behind the one that
-        /// accessed data.
+        /// A debug register hit: before an instruction, past which RF then lets the task get, or
+        /// behind the one that accessed data.
         Watch = 8;
         /// An access that is not aligned, with the alignment check on.
         Alignment = 9;
@@ -84,18 +88,20 @@ numbered! {
         Registers = 3;
         /// It is killed.
         Kill = 4;
-        /// Its process is torn down.
+        /// Its process is killed.
         TearDown = 5;
     }
 }
 
-/// Flags of [`RegIndex::Rflags`](crate::RegIndex::Rflags) that debuggers need: one step, and past a breakpoint.
+/// Flags of [`RegIndex::Rflags`](crate::RegIndex::Rflags) that debuggers need: one step, and past a
+/// breakpoint.
 pub const RFLAGS_TRAP: u64 = 1 << 8;
 pub const RFLAGS_RESUME: u64 = 1 << 16;
 
 /// Addresses that [`Op::TaskDebug`](crate::Op::TaskDebug) takes: DR0 to DR3.
 pub const DEBUG_ADDRESSES: usize = 4;
-/// Bits of DR7 that [`Op::TaskDebug`](crate::Op::TaskDebug) allows: enables, exactness, conditions and lengths.
+/// Bits of DR7 that [`Op::TaskDebug`](crate::Op::TaskDebug) allows: enables, exactness, conditions
+/// and lengths.
 pub const DEBUG_CONTROL: u64 = 0xffff_03ff;
 
 #[cfg(test)]

@@ -1,20 +1,22 @@
-//! Capabilities in messages: what a sender says of them, and what a receiver finds.
+//! Capabilities in messages: the sender's list and the receiver's list.
 //!
-//! A call, a reply or an event with [`FLAG_CAPS`](crate::FLAG_CAPS) carries the capabilities that the sender's UTCB lists in
-//! [`Utcb::grants`](crate::Utcb::grants), as many as [`Utcb::grant_count`](crate::Utcb::grant_count) says: slots of the
-//! sender's CSpace, each copied or moved ([`Grant`]). They stay in these slots until the message is received, and what
-//! is there then goes: a revoke in between wins.
+//! A call, a reply or an event with [`FLAG_CAPS`](crate::FLAG_CAPS) carries the capabilities that
+//! the sender's UTCB lists in [`Utcb::grants`](crate::Utcb::grants), as many as
+//! [`Utcb::grant_count`](crate::Utcb::grant_count) says: slots of the sender's CSpace, each copied
+//! or moved ([`Grant`]). They stay in these slots until the message is received. The message
+//! carries what the slots hold at that time, so a revoke in between wins.
 //!
 //! # Listening
 //! A receiver takes capabilities only in slots of its own CSpace that it has offered, in its UTCB's
-//! [`Utcb::listening`](crate::Utcb::listening) ([`Listening`]). Each that comes takes the next of them, and the kernel
-//! takes that off the offer. One that finds no offer left, or a slot that is not empty, is *disposed of*, and the
-//! message goes without it: a copy is not made; what was to be moved is treated by the rule of its type
-//! ([`ObjType::disposal`]).
+//! [`Utcb::listening`](crate::Utcb::listening) ([`Listening`]). Each arriving capability takes the
+//! next slot, and the kernel takes the slot off the offer. If the offer is used up, or the slot is
+//! not empty, the capability is *disposed of*, and the message goes without it: a copy is not made;
+//! a capability to be moved is treated by the rule of its type ([`ObjType::disposal`]).
 //!
-//! # Being told
-//! The receiver's list says of each what became of it, and where it is ([`Received`]); the sender is told the same in
-//! [`Utcb::grant_fates`](crate::Utcb::grant_fates), and its count is 0 as soon as the message has gone.
+//! # Results
+//! The receiver's list has the fate and the slot of each capability ([`Received`]). The sender gets
+//! the fates in [`Utcb::grant_fates`](crate::Utcb::grant_fates), and its count is 0 as soon as the
+//! message has gone.
 
 use crate::{Cap, ObjType, Rights};
 
@@ -26,20 +28,21 @@ pub const BADGE_BITS: u32 = 48;
 /// A capability that a message is to carry. Two words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Grant {
-    /// The receiver gets a copy with these rights, derived as by [`Op::CapCopy`](crate::Op::CapCopy). The capability
-    /// needs GRANT.
+    /// The receiver gets a copy with these rights, derived as by
+    /// [`Op::CapCopy`](crate::Op::CapCopy). The capability needs GRANT.
     Copy { cap: Cap, rights: Rights, badge: u64 },
     /// The receiver gets the capability itself, as by [`Op::CapMove`](crate::Op::CapMove).
     Move { cap: Cap },
-    /// It was to be moved to somebody who does not listen. The kernel writes this, makes the sender's system call anew,
-    /// and disposes of the capability in the sender's name, if it is still one of the object with that identity.
+    /// It was to be moved to a receiver that does not listen. The kernel writes this, restarts the
+    /// sender's system call, and disposes of the capability in the sender's name, if it is still
+    /// one of the object with that identity.
     Dispose { cap: Cap, of: u64 },
-    /// Nothing goes any more: that is known already. The kernel writes this after [`Grant::Dispose`]; the fate is
-    /// [`Fate::Disposed`], [`Fate::Kept`] or [`Fate::Gone`].
+    /// Nothing goes any more: that is known already. The kernel writes this after
+    /// [`Grant::Dispose`]; the fate is [`Fate::Disposed`], [`Fate::Kept`] or [`Fate::Gone`].
     Settled { cap: Cap, fate: Fate },
 }
 
-/// What became of a capability in a message.
+/// The fate of a capability in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Fate {
@@ -47,7 +50,8 @@ pub enum Fate {
     Arrived = 1,
     /// The receiver does not listen: it was disposed of.
     Disposed = 2,
-    /// The same, but by the rule of its type, or since it cannot end, the sender has it still.
+    /// Disposed of, but the sender keeps it, by the rule of its type or because the object cannot
+    /// end.
     Kept = 3,
     /// It was gone when the message was received: deleted, moved, or revoked.
     Gone = 4,
@@ -58,7 +62,8 @@ pub enum Fate {
 pub enum Disposal {
     /// It stays the sender's.
     Keep,
-    /// It is deleted as by [`Op::CapDelete`](crate::Op::CapDelete); where it was the last, its object ends.
+    /// It is deleted as by [`Op::CapDelete`](crate::Op::CapDelete); where it was the last, its
+    /// object ends.
     Delete,
 }
 
@@ -87,12 +92,13 @@ impl Fate {
 }
 
 impl ObjType {
-    /// How a capability is disposed of that was to be moved to somebody who does not listen. (Of a process that ends,
-    /// all are deleted.)
+    /// How a capability is disposed of that was to be moved to somebody who does not listen. (Of a
+    /// process that ends, all are deleted.)
     ///
-    /// An Untyped stays with the sender: nobody else could ever use its memory again. A Reply is deleted, and the
-    /// caller whose call it kept hears [`Gone`](crate::Error::Gone). So are all others, as if the sender had done
-    /// it; what the sender cannot end (its own task, process or spaces, a frame that is pinned) it keeps.
+    /// An Untyped stays with the sender: nobody else could ever use its memory again. A Reply is
+    /// deleted, and the caller whose call it kept hears [`Gone`](crate::Error::Gone). So are all
+    /// others, as if the sender had done it; what the sender cannot end (its own task, process or
+    /// spaces, a frame that is pinned) it keeps.
     pub const fn disposal(self) -> Disposal {
         match self {
             ObjType::Untyped => Disposal::Keep,
@@ -111,7 +117,8 @@ const fn first_word(cap: Cap, rights: Rights, code: u64) -> u64 {
 }
 
 impl Grant {
-    /// Slot in the low half; rights from bit 32, what is to be done from bit 56. Then the badge, or the identity.
+    /// Slot in the low half; rights from bit 32, what is to be done from bit 56. Then the badge, or
+    /// the identity.
     pub const fn words(self) -> [u64; 2] {
         match self {
             Grant::Copy { cap, rights, badge } => [first_word(cap, rights, 0), badge],
@@ -178,7 +185,7 @@ pub struct Received {
     /// Where it is; [`Cap::NULL`] of one that did not arrive.
     pub cap: Cap,
     pub rights: Rights,
-    /// Of what it is, where it arrived.
+    /// The type of its object, if it arrived.
     pub object: Option<ObjType>,
 }
 

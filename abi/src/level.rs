@@ -1,9 +1,10 @@
 //! How much the kernel and the programs log: the value of the boot option `level`.
 //!
-//! A value is a list with commas between its words. A word is a level, for all parts, or `part=level` for one part, which
-//! comes before the level for all: `level=info,pager=debug`.
+//! A value is a list with commas between its words. A word is a level, for all parts, or
+//! `part=level` for one part, which comes before the level for all: `level=info,pager=debug`.
 
-/// How much is logged: a record of a level is written where the level of its part is that one or a later one.
+/// How much is logged: a record of a level is written where the level of its part is that one or a
+/// later one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Level {
@@ -21,7 +22,7 @@ pub enum Level {
     Trace = 5,
 }
 
-/// Who logs: the kernel, and the programs of the boot archive by their files' names.
+/// The parts that log: the kernel, and the programs of the boot archive by their files' names.
 pub const PARTS: &[&str] = &[
     "kernel", "init", "pager", "store", "oom", "bench", "samples", "tables", "kerntest", "stress", "torture",
     "fuzz", "paging", "scale",
@@ -49,7 +50,8 @@ impl Level {
         Level::ALL.into_iter().find(|level| level.name() == name)
     }
 
-    /// The level that a value of the boot option gives a part. Words that [`is_value`] refuses count for nothing.
+    /// The level that a value of the boot option gives a part. Words that [`is_value`] refuses
+    /// count for nothing.
     pub fn of(value: &str, part: &str) -> Level {
         let (mut of_all, mut own) = (None, None);
         for word in value.split(',') {
@@ -62,7 +64,7 @@ impl Level {
         own.or(of_all).unwrap_or(Level::DEFAULT)
     }
 
-    /// The same of a whole command line.
+    /// Returns a part's level on a whole command line.
     pub fn on(line: &str, part: &str) -> Level {
         let words = line.split_ascii_whitespace();
         words

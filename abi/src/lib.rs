@@ -1,7 +1,7 @@
-//! The one definition of what crosses the kernel's boundary: system calls, message layout,
-//! object types and rights, errors, identifiers, the UTCB and what process 1 is given.
+//! The only definition of the kernel's interface: system calls, message layout, object types and
+//! rights, errors, identifiers, the UTCB and the initial state of process 1.
 //!
-//! Kernel, runtime, programs and host tools all use this crate; none restates a number.
+//! Kernel, runtime, programs and host tools all use this crate; none repeats a number of it.
 //!
 //! # Register convention
 //! | register | in | out |

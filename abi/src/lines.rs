@@ -1,9 +1,10 @@
-//! Report lines whose figures must not be taken for others: `WORD sum=SUM TEXT`.
+//! Report lines with a checksum: `WORD sum=SUM TEXT`.
 //!
-//! A serial line loses and changes bytes, and a digit less is a figure, too. So the bench's lines have a sum of what they
-//! say, which whoever reads a capture compares.
+//! A serial line loses and changes bytes, and a figure that lacks a digit is still a figure. So the
+//! bench's lines have a checksum of their text, which a reader of a capture compares.
 
-/// The sum of a line's text, by Fletcher: it sees a byte that is lost, changed, or in its neighbour's place.
+/// The sum of a line's text, by Fletcher: it sees a byte that is lost, changed, or in its
+/// neighbour's place.
 pub fn line_sum(text: &str) -> u16 {
     let (low, high) = text.bytes().fold((0, 0), |(low, high): (u16, u16), byte| {
         let low = (low + u16::from(byte)) % 255;

@@ -1,6 +1,6 @@
-//! What a watcher of a group is told: a Notification that is exposed there as one gets these bits, shifted as was asked.
-//! They say that something of the kind has happened, once or more often; what is so now, [`Op::GroupMember`](crate::Op::GroupMember)
-//! says.
+//! The bits of a group's watcher. A Notification that is exposed as a watcher gets these bits,
+//! shifted as requested. A bit says that such a change has happened, once or more often;
+//! [`Op::GroupMember`](crate::Op::GroupMember) reports the present state.
 
 /// Low half of the third argument of [`Op::Expose`](crate::Op::Expose): as a task of its CPU.
 pub const EXPOSE_PER_CPU: u32 = 1;
@@ -20,7 +20,8 @@ pub const WITHDRAWN: u64 = 1 << 3;
 /// How far the bits can be shifted.
 pub const SHIFT_MAX: u64 = 60;
 
-/// Custom bits of [`Op::GroupAdd`](crate::Op::GroupAdd) for who adds as a member: those of its own record.
+/// Custom bits of [`Op::GroupAdd`](crate::Op::GroupAdd) for who adds as a member: those of its own
+/// record.
 pub const SEEN_AS_ADDER: u64 = u64::MAX;
 
 /// The third argument of [`Op::Expose`](crate::Op::Expose) for a watcher.

@@ -33,27 +33,30 @@ macro_rules! flags {
 flags! {
     /// Asked of the kernel: `rsi` holds an absolute deadline in TSC ticks.
     FLAG_DEADLINE = 16;
-    /// Asked of the kernel: answer [`Error::WouldBlock`] rather than wait. A call then reaches only a task that is
-    /// receiving on the caller's CPU.
+    /// Asked of the kernel: answer [`Error::WouldBlock`] rather than wait. A call then reaches only
+    /// a task that is receiving on the caller's CPU.
     FLAG_NONBLOCK = 17;
-    /// Told by the kernel: this is not a call but bits of the bound Notification, in message register 0.
+    /// Told by the kernel: this is not a call but bits of the bound Notification, in message
+    /// register 0.
     FLAG_NOTIFICATION = 18;
-    /// Told by the kernel: this is a fault of the sender, whose registers are in the UTCB's bulk words.
+    /// Told by the kernel: this is a fault of the sender, whose registers are in the UTCB's bulk
+    /// words.
     FLAG_FAULT = 19;
-    /// Asked of the kernel: the message carries the page ranges that the UTCB lists. Told by the kernel: such arrived,
-    /// and the UTCB lists where.
+    /// Asked of the kernel: the message carries the page ranges that the UTCB lists. Told by the
+    /// kernel: such arrived, and the UTCB lists where.
     FLAG_PAGES = 20;
     /// In the kernel: a [`Send`](Op::Send) that waits for room. User level never sees it.
     FLAG_EVENT = 21;
-    /// Asked of the kernel: the message carries the capabilities that the UTCB lists. Told by the kernel: such came, and
-    /// the UTCB lists what became of each.
+    /// Asked of the kernel: the message carries the capabilities that the UTCB lists. Told by the
+    /// kernel: such arrived, and the UTCB lists the fate of each.
     FLAG_CAPS = 22;
-    /// In the kernel: a system call that takes several entries and is made again. `rdx` has the identity of what it began with
-    /// ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`], [`Op::ProcessKill`]); `rsi` that for which
-    /// [`Op::CapRevoke`] and [`Op::GroupRemove`] wait, or the caller whom [`Op::Reply`] answers by a Reply.
+    /// In the kernel: a system call that takes several entries and is made again. `rdx` has the
+    /// identity of what it began with ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`],
+    /// [`Op::ProcessKill`]); `rsi` that for which [`Op::CapRevoke`] and [`Op::GroupRemove`] wait,
+    /// or the caller whom [`Op::Reply`] answers by a Reply.
     FLAG_AGAIN = 23;
-    /// Told by the kernel: the call was handed on by [`Forward`](Op::Forward). The sender is the caller, and the words are those of the
-    /// forwarder, whose custom bits these are.
+    /// Told by the kernel: the call was handed on by [`Forward`](Op::Forward). The sender is the
+    /// caller, and the words are those of the forwarder, whose custom bits these are.
     FLAG_FORWARDED = 24;
 }
 

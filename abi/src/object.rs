@@ -1,9 +1,9 @@
 //! Object types and the rights of each.
 //!
-//! A capability's rights are 17 bits. The ten lower ones mean the same wherever they apply; the upper seven are the
-//! type's own control rights. Each type has a set type of its own ([`TaskRights`] and its like), which only its own
-//! constants and the shared ones make; who looks an object up, or copies its capability, takes that. So a wrong pairing
-//! does not compile:
+//! A capability's rights are 17 bits. The ten lower ones have one meaning for all types; the upper
+//! seven are the type's own control rights. Each type has a set type of its own ([`TaskRights`] and
+//! others), which only its own constants and the shared ones make. Look-ups of an object and copies
+//! of its capability take that set type. So a wrong pairing does not compile:
 //!
 //! ```
 //! let of_task: abi::TaskRights = abi::task_rights::SUSPEND | abi::Rights::LISTEN;
@@ -40,32 +40,36 @@ macro_rules! object_types {
 }
 
 object_types! {
-    /// A range of physical memory from which objects are made. `size` is the base-2 logarithm of its bytes, 12 to 40.
+    /// A range of physical memory from which objects are made. `size` is the base-2 logarithm of
+    /// its bytes, 12 to 40.
     Untyped = 1;
     /// A table of capability slots. `size` is how many, 1 to 65,536; slot 0 is never filled.
     CNode = 2;
-    /// An address space. `size` is how many page tables it gets besides its root table, 1 to 4,096; each takes 12 KiB.
+    /// An address space. `size` is how many page tables it gets besides its root table, 1 to 4,096;
+    /// each takes 12 KiB.
     VSpace = 3;
-    /// Memory that can be mapped, cleared when made. `size` is 21 for a page of 2 MiB; or 12, plus 256 times the number
-    /// of pages (up to 512; 0 is one), for pages of 4 KiB in a row.
+    /// Memory that can be mapped, cleared when made. `size` is 21 for a page of 2 MiB; or 12, plus
+    /// 256 times the number of pages (up to 512; 0 is one), for pages of 4 KiB in a row.
     Frame = 4;
-    /// CSpace, VSpace and identity of a program. `size` is how many tasks it can have at a time, 1 to 65,536.
+    /// CSpace, VSpace and identity of a program. `size` is how many tasks it can have at a time, 1
+    /// to 65,536.
     Process = 5;
     /// A unit of execution: registers, UTCB, IPC state. Two pages; `size` is 0.
     Task = 6;
     /// The right to CPU time: priority, slice, time used. `size` is 0.
     SchedContext = 7;
-    /// Member records and exposures: what IPC is addressed to. `size` is members (low 16 bits) and exposures (next
-    /// 16 bits), neither 0.
+    /// Member records and exposures: what IPC is addressed to. `size` is members (low 16 bits) and
+    /// exposures (next 16 bits), neither 0.
     Group = 8;
     /// Bits that anybody with the right raises and one task waits for. `size` is 0.
     Notification = 9;
     /// Holds one received call, to be answered later. `size` is 0.
     Reply = 10;
-    /// The machine itself: log channel, exit, counters. One object, made at boot; cannot be retyped.
+    /// The machine itself: log channel, exit, counters. One object, made at boot; cannot be
+    /// retyped.
     Machine = 11;
-    /// A process's ring of received events. `size` is the base-2 logarithm of its cells of 64 bytes, 6 to 14; two to five
-    /// pages more.
+    /// A process's ring of received events. `size` is the base-2 logarithm of its cells of 64
+    /// bytes, 6 to 14; two to five pages more.
     EventPool = 12;
 }
 
@@ -142,8 +146,8 @@ shared_rights! {
     DELETE = 4;
     /// Map a frame; map into an address space, or give it to a process.
     MAP = 5;
-    /// Store into a CNode that is not the own one, or take out of it; give it to a process. In a group: send
-    /// capabilities. Of any type: a message may carry a copy.
+    /// Store into a CNode that is not the own one, or take out of it; give it to a process. In a
+    /// group: send capabilities. Of any type: a message may carry a copy.
     GRANT = 6;
     /// Raise Notification bits.
     NOTIFY = 7;
@@ -171,7 +175,7 @@ macro_rules! rights_of {
                 $set(self.0.union(other.0))
             }
 
-            /// The same with shared rights.
+            /// Adds shared rights.
             pub const fn with(self, shared: Rights) -> $set {
                 $set(self.0.union(shared))
             }
@@ -243,7 +247,7 @@ macro_rules! control_rights {
 control_rights! {
     /// Control rights of a CNode.
     cnode_rights, CNodeRights {
-        /// Look at its slots. One's own CNode needs no right.
+        /// Look at its slots. The caller's own CNode needs no right.
         OBSERVE = 14;
     }
     /// Control rights of a Task.
@@ -256,7 +260,7 @@ control_rights! {
         SCHEDULE = 12;
         /// Kill it.
         DESTROY = 13;
-        /// Be told of what happens to it. No operation asks for it yet.
+        /// Observe the task's state. No operation needs it yet.
         OBSERVE = 14;
         /// Set hardware breakpoints.
         DEBUG = 15;

@@ -1,5 +1,6 @@
-//! Which capabilities an operation takes, and the rights that each needs: the table behind the "Rights" lines of the
-//! reference. The rights matrix is made of it: every operation is tried with each of them missing.
+//! The capabilities that each operation takes, and the rights that each needs. Tests compare the
+//! "Rights" lines of the reference with this table. The rights matrix is made from it, and tries
+//! every operation with each right missing.
 
 use crate::{MachineRights, ObjType, Op, Rights};
 use crate::{cnode_rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
@@ -33,13 +34,13 @@ impl Operand {
 pub enum Check {
     /// The capability's rights.
     Capability,
-    /// The same, with a slot in the lower half. The caller's own CNode needs none.
+    /// A CNode, with a slot in the lower half. The caller's own CNode needs none.
     Slot,
-    /// The same. The caller's own process needs none.
+    /// The capability's rights. The caller's own process needs none.
     UnlessOwn,
     /// The rights of the capability and of the caller's member record.
     Member,
-    /// The same; a capability with DELETE needs no record.
+    /// The rights of capability and member record; a capability with DELETE needs no record.
     MemberOrMaker,
 }
 
@@ -280,7 +281,7 @@ impl Op {
             Op::MachineExit => forms!([machine(0, machine_rights::EXIT.rights())]),
             Op::MachineCounter => forms!([machine(0, machine_rights::INFO.rights())]),
             Op::MachineDump | Op::MachineAttempt => forms!([machine(0, machine_rights::DUMP.rights())]),
-            // Those of `forms`. Whoever adds an operation says what it takes: the tests ask for it.
+            // Those of `forms`. A new operation needs its arguments here: the tests demand it.
             _ => forms!(),
         }
     }

@@ -1,8 +1,9 @@
-//! The words of the boot command line: who reads each, and what it takes.
+//! The words of the boot command line: the reader and the values of each.
 //!
-//! A word is `key=value`; the last of a key counts. What nobody reads, and a value that its reader would not take, is
-//! refused by name, by the host tool before it boots and by process 1: a misspelt word must not pass for a run. Of what
-//! a person gives the host tool, no key stands twice: one of the two would be lost without a word.
+//! A word is `key=value`; the last one of a key counts. The host tool before the boot, and process
+//! 1, refuse by name a key without reader and a value that its reader does not take: a run must not
+//! ignore a misspelt word. The host tool also refuses a key that a person gives twice: one of the
+//! two values would be lost silently.
 
 use crate::level::{self, Level};
 
@@ -196,7 +197,8 @@ impl core::fmt::Display for Wrong<'_> {
 
 impl core::error::Error for Wrong<'_> {}
 
-/// Looks at every word of a command line. A program that is not of [`PROGRAMS`] may read words that are not known here.
+/// Looks at every word of a command line. A program that is not of [`PROGRAMS`] may read words that
+/// are not known here.
 pub fn check(line: &str) -> Result<(), Wrong<'_>> {
     let program = value(line, "run");
     let is_foreign = program.is_some_and(|name| !PROGRAMS.contains(&name));
@@ -250,8 +252,8 @@ fn takes(takes: Takes, value: &str) -> bool {
     }
 }
 
-/// The known word that a key is most like: the same letters, but for one that is missing, too many, wrong or in its
-/// neighbour's place.
+/// Returns the known word that is closest to a key: one letter is missing, too many, wrong, or
+/// swapped with its neighbour.
 fn nearest(key: &str) -> Option<&'static Word> {
     WORDS.iter().find(|word| is_like(key.as_bytes(), word.key.as_bytes()))
 }

@@ -1,19 +1,22 @@
-//! Pages in messages: what a sender says of them, and what a receiver finds.
+//! Pages in messages: the sender's list and the receiver's list.
 //!
-//! A call or a reply with [`FLAG_PAGES`](crate::FLAG_PAGES) carries the ranges that the sender's UTCB lists in
-//! [`Utcb::ranges`](crate::Utcb::ranges), as many as [`Utcb::range_count`](crate::Utcb::range_count) says. They arrive
-//! one behind the other in the window that the receiver's UTCB names ([`Utcb::window`](crate::Utcb::window)), each on
-//! the next boundary of its pages; the receiver's list then says where. The sender's count is 0 as soon as they have gone.
+//! A call or a reply with [`FLAG_PAGES`](crate::FLAG_PAGES) carries the ranges that the sender's
+//! UTCB lists in [`Utcb::ranges`](crate::Utcb::ranges), as many as
+//! [`Utcb::range_count`](crate::Utcb::range_count) says. They arrive one after another in the
+//! window that the receiver's UTCB names ([`Utcb::window`](crate::Utcb::window)), each on the next
+//! boundary of its pages; the receiver's list then says where. The sender's count is 0 as soon as
+//! they have gone.
 //!
-//! Only pages of the sender's pool can be sent: such as were mapped into it by [`Op::Map`](crate::Op::Map) with
-//! [`MAP_POOL`], or came by message. All arrive or none.
+//! Only pages of the sender's pool can be sent: pages that [`Op::Map`](crate::Op::Map) with
+//! [`MAP_POOL`] put there, or that arrived in a message. All arrive or none.
 
 /// Ranges that a message can have.
 pub const RANGES_MAX: usize = 8;
 /// Pages that a message can have, of whatever size.
 pub const MESSAGE_PAGES_MAX: u64 = if cfg!(feature = "small-limits") { 4 } else { 512 };
 
-/// In the access of [`Op::Map`](crate::Op::Map): into the pool of the space, of which messages carry pages.
+/// In the access of [`Op::Map`](crate::Op::Map): into the pool of the space, of which messages
+/// carry pages.
 pub const MAP_POOL: u64 = 1 << 2;
 
 /// How pages go to the receiver.
@@ -24,7 +27,8 @@ pub enum PageMode {
     Move = 0,
     /// Both see them, and nobody writes them as long as more than one does.
     Share = 1,
-    /// The same, but who writes one may get a copy: [`Op::PageCopy`](crate::Op::PageCopy).
+    /// Shared read-only, but a process that wants to write a page may get a copy:
+    /// [`Op::PageCopy`](crate::Op::PageCopy).
     Copy = 2,
 }
 
@@ -37,7 +41,7 @@ impl PageMode {
 pub struct PageRange {
     pub address: u64,
     pub count: u64,
-    /// Of 2 MiB; else of 4 KiB.
+    /// Pages of 2 MiB; else of 4 KiB.
     pub large: bool,
     pub mode: PageMode,
 }

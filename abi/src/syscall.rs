@@ -1,9 +1,10 @@
-//! The system calls. The documentation of each is its reference, in the book too.
+//! The system calls. The documentation of each is its reference, also in the book.
 //!
 //! Capability arguments are slots of the caller's CSpace, in the upper half of a register
-//! ([`Target`](crate::Target)); "CNode and slot" is a CNode's capability there and a slot of that CNode in the lower
-//! half. Every capability argument may be refused with [`NoCapability`](crate::Error::NoCapability),
-//! [`WrongType`](crate::Error::WrongType) or [`NoRight`](crate::Error::NoRight); "Errors" lists what else there is.
+//! ([`Target`](crate::Target)); "CNode and slot" is a CNode's capability there and a slot of that
+//! CNode in the lower half. Every capability argument may be refused with
+//! [`NoCapability`](crate::Error::NoCapability), [`WrongType`](crate::Error::WrongType) or
+//! [`NoRight`](crate::Error::NoRight); "Errors" lists the other errors.
 
 macro_rules! syscalls {
     ($($(#[doc = $doc:expr])* $name:ident = $value:literal;)*) => {
@@ -30,538 +31,604 @@ macro_rules! syscalls {
 }
 
 syscalls! {
-    /// Send a message and wait for the reply. The caller's CPU time goes with it.
+    /// Sends a message and waits for the reply. The caller donates its CPU time to the callee.
     ///
-    /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words, which are copied when the
-    /// callee receives them. Out: the reply.
+    /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words, which are
+    /// copied when the callee receives them. Out: the reply.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
-    /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that is copied.
-    /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
-    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded,
-    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (the memory of a page is being given back), Full
-    /// (a page has as many mappings as it can; detail: its address), Forbidden (by the labels of the receiver and of a page's object).
-    /// With capabilities: BadArgument (detail: 8 and which of the list), NoCapability, WrongType (an Untyped is not
-    /// copied), NoRight, Amplifies, Full (derivations from derivations), Forbidden (by the labels of the receiver's
-    /// CSpace and of an object), Dying (the receiver's CSpace).
+    /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that
+    /// is copied.
+    /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received again
+    /// without a reply, or the Reply object that held the call was deleted), Timeout, WouldBlock,
+    /// Cancelled, NoTime (the call was forwarded, or the callee moved). With page ranges: NoPage,
+    /// BadAddress, NoRoom, InUse (the memory of a page is being given back), Full (a page has as
+    /// many mappings as it can; detail: its address), Forbidden (by the labels of the receiver and
+    /// of a page's object). With capabilities: BadArgument (detail: 8 and which of the list),
+    /// NoCapability, WrongType (an Untyped is not copied), NoRight, Amplifies, Full (the derivation
+    /// tree is too deep), Forbidden (by the labels of the receiver's CSpace and of an object),
+    /// Dying (the receiver's CSpace).
     Call = 0;
-    /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
+    /// Replies to the current call, then receives. Without a current call, or with a caller that is
+    /// gone, it only receives.
     ///
-    /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where flagged. Out: as Recv.
-    /// Errors: TooLong, those about page ranges and capabilities as Call, and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
-    /// BadAddress (detail: which register), before anything is done; those of Recv, after the reply has been sent.
+    /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where
+    /// flagged. Out: as Recv.
+    /// Errors: TooLong, those about page ranges and capabilities as Call, and, where the current
+    /// call is a fault, BadArgument (no such answer; detail: all ones) and BadAddress (detail:
+    /// which register), before anything is done. Those of Recv, after the reply has been sent.
     ReplyRecv = 1;
-    /// Nothing: the cost of an entry. (The first six are numbered in the order in which the entry tells them apart.)
+    /// Does nothing: measures the cost of an entry. (The first six operations are numbered in the
+    /// order in which the entry compares them.)
     Null = 2;
-    /// OR bits into a Notification. Never waits; on another CPU they arrive with its mail.
+    /// ORs bits into a Notification. Never waits. Bits for a Notification of another CPU arrive
+    /// with that CPU's mail.
     ///
     /// In: rdi = target, or capability of a Notification; rsi = bits.
     /// Rights: NOTIFY; through a group in the member record too.
     /// Errors: NotMember, NoExposure.
     Notify = 3;
-    /// Wait until a Notification has bits, and take them.
+    /// Waits until a Notification has bits, and takes them.
     ///
     /// In: rdi = capability of the Notification; rsi = deadline where flagged. Out: rdx = bits.
     /// Rights: LISTEN.
-    /// Errors: WrongCpu (detail: the Notification's), InUse (somebody waits), WouldBlock, Timeout, Cancelled, Gone
-    /// (it was deleted).
+    /// Errors: WrongCpu (detail: the Notification's), InUse (another task waits), WouldBlock,
+    /// Timeout, Cancelled, Gone (it was deleted).
     Wait = 4;
-    /// Give the rest of the slice to a ready task of this CPU.
+    /// Gives the rest of the slice to a ready task of this CPU.
     ///
     /// In: rdi = target, or capability of a Task.
     /// Rights: SEND, in capability and member record; or SCHEDULE of the Task.
-    /// Errors: NotMember, NoExposure, WrongCpu (detail: the task's), SelfCall, WouldBlock (it is not ready, or has no
-    /// CPU time).
+    /// Errors: NotMember, NoExposure, WrongCpu (detail: the task's), SelfCall, WouldBlock (it is
+    /// not ready, or has no CPU time).
     YieldTo = 5;
-    /// Wait for a call, or for bits of the bound Notification. Bits come first, and only to a task with CPU time of
-    /// its own. A current call that was neither answered nor kept is dropped: its caller gets Gone.
+    /// Waits for a call, or for bits of the bound Notification. Bits come first, and only to a task
+    /// with CPU time of its own. Drops a current call that was neither answered nor kept: its
+    /// caller gets Gone.
     ///
-    /// In: rsi = deadline where flagged. Out: the message, rdi = exposure index, rsi = sender, r12 = custom bits; or
-    /// FLAG_NOTIFICATION and rdx = bits.
+    /// In: rsi = deadline where flagged. Out: the message, rdi = exposure index, rsi = sender,
+    /// r12 = custom bits; or FLAG_NOTIFICATION and rdx = bits.
     /// Errors: Timeout, WouldBlock, Cancelled.
     Recv = 6;
-    /// Reply.
+    /// Replies to a call.
     ///
-    /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
+    /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers;
+    /// UTCB words.
     /// Rights: SEND, in the Reply object's capability.
-    /// Errors: TooLong, those about page ranges and capabilities as Call, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
+    /// Errors: TooLong, those about page ranges and capabilities as Call, Gone, WrongCpu (detail:
+    /// the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
     Reply = 7;
-    /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
-    /// sender, the forwarder's words and custom bits, and [`FLAG_FORWARDED`](crate::FLAG_FORWARDED).
+    /// Forwards the current call to another target. The reply will go to the first caller. The
+    /// receiver sees the caller as sender, the forwarder's words and custom bits, and
+    /// [`FLAG_FORWARDED`](crate::FLAG_FORWARDED).
     ///
-    /// In: rdi = target; message registers; UTCB words, which come by way of the caller's UTCB: until they are received its
-    /// process may change them, and what has to be the forwarder's own goes in registers. A fault stays one: its registers go
-    /// along.
+    /// In: rdi = target; message registers; UTCB words, which pass through the caller's UTCB: until
+    /// they are received the caller's process may change them, so use registers for words that it
+    /// must not change. A forwarded fault stays a fault, and its registers go along.
     /// Rights: as Call.
-    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead and
-    /// NoTime (of a target on another CPU the caller is told, instead), NoPage (it carries no page ranges: what came with
-    /// the call is the forwarder's), NoCapability (nor capabilities), Forbidden (the caller may not join the group).
+    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the
+    /// caller), Dead and NoTime (if the target is on another CPU, the caller gets these instead),
+    /// NoPage (Forward carries no page ranges: pages that came with the call are the forwarder's),
+    /// NoCapability (nor capabilities), Forbidden (the caller may not join the group).
     Forward = 8;
-    /// Keep the current call in an empty Reply object, to answer it later.
+    /// Keeps the current call in an empty Reply object, to answer it later.
     ///
     /// In: rdi = capability of the Reply.
     /// Rights: SEND.
-    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone, Forbidden (the caller may not join the Reply).
+    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone, Forbidden (the caller may not join the
+    /// Reply).
     SaveReply = 9;
-    /// Give up the CPU to others of the same priority; the next turn has a whole slice.
+    /// Gives up the CPU to other tasks of the same priority. The next turn has a whole slice.
     Yield = 10;
-    /// Who am I.
+    /// Returns the caller's id and home CPU.
     ///
     /// Out: rdi = own task id; rsi = home CPU.
     WhoAmI = 11;
-    /// Make objects of an Untyped. What was made before an error stays.
+    /// Makes objects of an Untyped. Objects made before an error stay.
     ///
-    /// In: rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and first slot; r8 =
-    /// count, 1 to 256. Out: rdi = bytes left.
+    /// In: rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and
+    /// first slot; r8 = count, 1 to 256. Out: rdi = bytes left.
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: BadArgument, SlotOccupied, NoMemory, Retired, Dying (it is being reset), Forbidden.
     Retype = 12;
-    /// Derive a capability: the copy is a child of the source, with the same rights or fewer.
+    /// Copies a capability: the copy is a child of the source, with the same rights or fewer.
     ///
-    /// In: rdi = source; rsi = CNode and slot; rdx = rights; r8 = badge, 48 bits, kept where the source has one and
-    /// where it is of a Group.
-    /// Rights: GRANT of the source (without it a capability may be moved, never given and kept); GRANT of the CNode where it
-    /// is not the caller's own.
-    /// Errors: Amplifies, WrongType (an Untyped has one capability), BadArgument, SlotOccupied, Dying, Forbidden.
+    /// In: rdi = source; rsi = CNode and slot; rdx = rights; r8 = badge, 48 bits, kept where the
+    /// source has one and where it is of a Group.
+    /// Rights: GRANT of the source (without GRANT a capability may be moved, but not given and
+    /// kept); GRANT of the CNode where it is not the caller's own.
+    /// Errors: Amplifies, WrongType (an Untyped has one capability), BadArgument, SlotOccupied,
+    /// Dying, Forbidden.
     CapCopy = 13;
-    /// Move a capability, with its place in the tree.
+    /// Moves a capability, with its place in the tree.
     ///
     /// In: rdi = source; rsi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
-    /// Errors: SlotOccupied, Dying (the object, or the CNode, is about to end; or it is an Untyped that is being reset),
-    /// Forbidden.
+    /// Errors: SlotOccupied, Dying (the object, or the CNode, is about to end; or it is an Untyped
+    /// that is being reset), Forbidden.
     CapMove = 14;
-    /// Empty a slot; what was derived from it moves up. The last capability of an object destroys it. What somebody puts
-    /// into the slot before all of that is done stays.
+    /// Empties a slot. Capabilities that were derived from it move up. Deleting the last capability
+    /// of an object destroys the object. A capability that another task puts into the slot before
+    /// this is finished stays.
     ///
     /// In: rdi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
-    /// Errors: InUse (the calling task is, or lives in, what would end; or that is a frame that is pinned).
+    /// Errors: InUse (the object is the calling task, or the task lives in it; or the object is a
+    /// pinned frame).
     CapDelete = 15;
-    /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace. Of an Untyped no page is
-    /// in a pool any more. Of a capability that is moved away or deleted meanwhile some may be left; what comes into its slot then
-    /// is not revoked. When it succeeds, no operation of another CPU is under way any more that had looked one of them up; a
-    /// message that was sent before stays sent.
+    /// Deletes all capabilities that were derived from a capability, at any depth and in any
+    /// CSpace. If it is an Untyped's, also takes its pages out of all pools. If the capability is
+    /// moved or deleted in the meantime, some descendants may stay; the next capability in its slot
+    /// is not revoked. After success no operation that had looked up one of the deleted
+    /// capabilities is under way on any CPU. A message that was sent before stays sent.
     ///
     /// In: rdi = CNode and slot; r8 = 0.
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: InUse, as of CapDelete; some are deleted then.
     CapRevoke = 16;
-    /// Look at a slot. A capability of a CNode is of that CNode's slots; the first of the own CSpace stands for all its tables.
+    /// Reports the contents of a slot. A capability of a CNode covers that CNode's slots; the first
+    /// CNode of the caller's CSpace covers all its tables.
     ///
-    /// In: rdi = CNode and slot. Out: rdi = type (0: empty); rsi = rights; rdx = badge; r8 = the object's identity,
-    /// which no other object ever had or gets, and which says nothing of its address.
+    /// In: rdi = CNode and slot. Out: rdi = type (0: empty); rsi = rights; rdx = badge; r8 = the
+    /// object's identity, which no other object ever has, and which does not reveal its address.
     /// Rights: OBSERVE of the CNode where it is not the caller's own.
     CapInspect = 17;
-    /// Revoke all that was made of an Untyped, wait until nothing refers to it, and start it again.
+    /// Revokes all objects that were made of an Untyped, waits until nothing refers to them, and
+    /// makes all its memory free again.
     ///
-    /// In: rdi = Untyped; rsi = 0, or 1 to take back all pins of what was made of it: then no device may be using it any
-    /// more; r8 = Machine, for the latter. Out: rdi = bytes free.
+    /// In: rdi = Untyped; rsi = 0, or 1 to take back all pins of what was made of it: then no
+    /// device may be using it any more; r8 = Machine, in that case. Out: rdi = bytes free.
     /// Rights: to take back pins, DMA of the Machine.
-    /// Errors: BadArgument, InUse (the calling task or its process was made of it; or a frame of it is pinned), NoCapability
-    /// (it was deleted meanwhile).
+    /// Errors: BadArgument, InUse (the calling task or its process was made of it; or a frame of it
+    /// is pinned), NoCapability (it was deleted in the meantime).
     UntypedReset = 18;
-    /// Add a process to a group: a member record, and a group capability in the slot that the process offered to this group, or
-    /// to the caller's process. A member adds others as what it is seen as itself; the custom bits are the choice of whoever
-    /// made the group.
+    /// Adds a process to a group: a member record, and a group capability in the slot that the
+    /// process offered to this group, or to the caller's process. A member gives others its own
+    /// custom bits; only a holder of DELETE (at first the group's maker) chooses them.
     ///
-    /// In: rdi = group; rsi = capability of the process; rdx = rights of the member, no more than the capability and the
-    /// caller's own record have; r8 = custom bits: 16 of them with DELETE, else those of the own record, or
-    /// [`SEEN_AS_ADDER`](crate::membership::SEEN_AS_ADDER). Out: rdi = member index.
-    /// Rights: ADD, in capability and member record; with DELETE the record is not asked.
-    /// Errors: NotMember, Amplifies (detail: the rights that are too many), BadArgument (detail: 3: the custom bits),
-    /// NoConsent, SlotOccupied, Full, Dying, Forbidden.
+    /// In: rdi = group; rsi = capability of the process; rdx = rights of the member, no more than
+    /// the capability and the caller's own record have; r8 = custom bits: 16 of them with DELETE,
+    /// else those of the own record, or [`SEEN_AS_ADDER`](crate::membership::SEEN_AS_ADDER). Out:
+    /// rdi = member index.
+    /// Rights: ADD, in capability and member record; with DELETE no record is needed.
+    /// Errors: NotMember, Amplifies (detail: the rights that are too many), BadArgument (detail: 3:
+    /// the custom bits), NoConsent, SlotOccupied, Full, Dying, Forbidden.
     GroupAdd = 19;
-    /// Remove a member. Its capability stays, and is inert. A process that ends is removed from all groups. When it succeeds, nothing
-    /// is under way any more that the member began; a message that was sent before stays sent.
+    /// Removes a member. Its capability stays, and is inert. A process that ends is removed from
+    /// all groups. After success no operation that the member began is under way. A message that
+    /// was sent before stays sent.
     ///
     /// In: rdi = group (index: member).
     /// Rights: REMOVE, as ADD in GroupAdd.
     /// Errors: NotMember, BadArgument.
     GroupRemove = 20;
-    /// Expose a Task or Notification at an index of a group. Or let a Notification watch the group: it gets the bits of
-    /// [`membership`](crate::membership) when members come and go, and exposures are taken back.
+    /// Exposes a Task or Notification at an index of a group. Or let a Notification watch the
+    /// group: it gets the bits of [`membership`](crate::membership) when members come and go, and
+    /// exposures are taken back.
     ///
-    /// In: rdi = group (index: exposure, of a watcher below 64); rsi = its capability; rdx = 0; or `1 | first << 32` to put
-    /// a task as its CPU's of a per-CPU exposure, whose entries (as many as there are CPUs) start at `first`; or
-    /// `2 | shift << 32` for a watcher, whose bits are shifted by 60 at most. An exposure is its process's: only that one adds
-    /// tasks to a per-CPU exposure, whose entries have to be empty at first, and are for nothing else.
+    /// In: rdi = group (index: exposure, of a watcher below 64); rsi = its capability; rdx = 0; or
+    /// `1 | first << 32` to put a task as its CPU's of a per-CPU exposure, whose entries (as many
+    /// as there are CPUs) start at `first`; or `2 | shift << 32` for a watcher, whose bits are
+    /// shifted by 60 at most. An exposure belongs to its process: only that process adds tasks to a
+    /// per-CPU exposure. The entries of a per-CPU exposure must be empty at first, and hold nothing
+    /// else.
     /// Rights: LISTEN, as ADD in GroupAdd; LISTEN of the object.
-    /// Errors: NotMember, NoExposure, SlotOccupied (something is there, or the index is another exposure's entry, or it is another
-    /// process's per-CPU exposure), BadState (a task that is not configured), BadArgument, Dying, Forbidden (what is exposed may not
-    /// join the group).
+    /// Errors: NotMember, NoExposure, SlotOccupied (the index is in use, or is another exposure's
+    /// entry, or is another process's per-CPU exposure), BadState (a task that is not configured),
+    /// BadArgument, Dying, Forbidden (the exposed object may not join the group).
     Expose = 21;
-    /// Take an exposure back. Of a per-CPU exposure that is the index that spreads calls over its entries; what is exposed in
-    /// them stays, and is then as any other.
+    /// Takes an exposure back. For a per-CPU exposure, takes back the index that spreads calls over
+    /// its entries; the tasks exposed in the entries stay, as ordinary exposures.
     ///
     /// In: rdi = group (index: exposure).
-    /// Rights: REMOVE, as ADD in GroupAdd; LISTEN does for what the own process has exposed, and for its own tasks.
+    /// Rights: REMOVE, as ADD in GroupAdd; LISTEN is enough for exposures of the caller's process,
+    /// and for its own tasks.
     /// Errors: NotMember, NoExposure.
     Withdraw = 22;
-    /// Give a process its spaces, once. Each serves one process only.
+    /// Gives a process its CSpace and address space, once. Each serves one process only.
     ///
     /// In: rdi = process; rsi = CNode; rdx = VSpace; r8 = 1 for vector state, 0 without.
     /// Rights: CONFIGURE; GRANT of the CNode; MAP of the VSpace.
-    /// Errors: BadArgument, BadState (it has spaces), InUse (a space serves another), Dying, Forbidden.
+    /// Errors: BadArgument, BadState (it has spaces), InUse (a space serves another), Dying,
+    /// Forbidden.
     ProcessConfigure = 23;
-    /// Offer a slot for a group membership, in one group or from one process. A process has one offer: the next takes its place,
-    /// and the membership uses it up.
+    /// Offers a slot for a group membership, in one group or from one process. A process has one
+    /// offer: the next offer replaces it, and the membership uses it up.
     ///
-    /// In: rdi = process; rsi = slot in its CSpace, 0 to withdraw the offer; rdx = capability of the Group, or of the Process that
-    /// adds. Out: rdi = the slot that was offered until now; 0: none, or it was used up.
-    /// Rights: CONFIGURE, or one's own process.
+    /// In: rdi = process; rsi = slot in its CSpace, 0 to withdraw the offer; rdx = capability of
+    /// the Group, or of the Process that adds. Out: rdi = the slot that was offered until now; 0:
+    /// none, or it was used up.
+    /// Rights: CONFIGURE, or the caller's own process.
     /// Errors: BadArgument (detail: 1: the process has no such slot).
     ProcessAccept = 24;
-    /// Bind a fresh task to a process and a CPU, map its UTCB, give it an id. It is suspended then. On the CPU on
-    /// which the task was made. A task without security label gets the one of the process.
+    /// Binds a fresh task to a process and a CPU, maps its UTCB, and gives it an id. The task is
+    /// then suspended. Works on the CPU on which the task was made. A task without security label
+    /// gets the one of the process.
     ///
-    /// In: rdi = task; rsi = process; rdx = UTCB address; r8 = CPU, to which the first resume moves it. Out: rdi =
-    /// the task's id.
+    /// In: rdi = task; rsi = process; rdx = UTCB address; r8 = CPU, to which the first resume moves
+    /// it. Out: rdi = the task's id.
     /// Rights: REGISTERS; CONFIGURE of the process.
-    /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped, NoTables, Forbidden (the
-    /// task has another label than the process, or may not be written by processes with that label).
+    /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped,
+    /// NoTables, Forbidden (the task has another label than the process, or may not be written by
+    /// processes with that label).
     TaskConfigure = 25;
-    /// Write the registers of a ready, suspended task of this CPU, from the UTCB's bulk words. Of RFLAGS those that a
-    /// program may set itself count, TF (a step) among them, and RF.
+    /// Writes the registers of a ready, suspended task of this CPU, from the UTCB's bulk words. Of
+    /// RFLAGS it takes the flags that a program may set itself, including TF (a step), and RF.
     ///
     /// In: rdi = task.
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState, BadAddress (detail: which register).
     TaskWriteRegs = 26;
-    /// Read the registers of a suspended task of this CPU into the UTCB's bulk words, as they will be when it goes on;
-    /// those that the answer to a system call it waits in will bring are zero.
+    /// Reads the registers of a suspended task of this CPU into the UTCB's bulk words, as they will
+    /// be when it continues. Registers that the answer to a waiting system call will set are zero.
     ///
     /// In: rdi = task. Out: rdi = number of its state.
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState.
     TaskReadRegs = 27;
-    /// Let a suspended task run. The first time it moves to its CPU, with its CPU time and its Notification.
+    /// Lets a suspended task run. The first resume moves the task to its CPU, with its CPU time and
+    /// its Notification.
     ///
     /// In: rdi = task.
     /// Rights: SUSPEND.
     /// Errors: BadState (not configured, or dead).
     TaskResume = 28;
-    /// Stop a task where it is; what it waits for goes on. To suspend, resume, kill or cancel a task of another CPU
-    /// is a request: answered when sent, carried out when that CPU takes its mail.
+    /// Stops a task where it is. The operation that it waits in continues. Suspending, resuming,
+    /// killing or cancelling a task of another CPU is a request: it is answered when it is sent,
+    /// and carried out when that CPU takes its mail.
     ///
     /// In: rdi = task.
     /// Rights: SUSPEND.
     /// Errors: BadState (not configured, or dead).
     TaskSuspend = 29;
-    /// End a task for good. Whoever waits for its answer wakes with Dead.
+    /// Ends a task for good. Tasks that wait for its answer wake with Dead.
     ///
     /// In: rdi = task.
     /// Rights: DESTROY.
     /// Errors: BadState (not configured, or dead).
     TaskKill = 30;
-    /// End what a task waits for, with Cancelled. A task whose fault is being handled waits for nothing that could end
-    /// so: nothing happens.
+    /// Ends a task's wait with Cancelled. Does nothing to a task whose fault is being handled.
     ///
     /// In: rdi = task.
     /// Rights: SUSPEND.
     /// Errors: BadState (not configured, or dead).
     TaskCancel = 31;
-    /// Set priority and slice of a SchedContext of this CPU. A slice that has begun gets no longer by this: the next one has the
-    /// new length.
+    /// Sets priority and slice of a SchedContext of this CPU. A slice that has begun does not get
+    /// longer: the next one has the new length.
     ///
-    /// In: rdi = SchedContext; rsi = priority, 0 to 255; rdx = slice in TSC ticks, not 0; all ones: endless.
+    /// In: rdi = SchedContext; rsi = priority, 0 to 255; rdx = slice in TSC ticks, not 0; all ones:
+    /// endless.
     /// Rights: CONFIGURE.
     /// Errors: BadArgument, WrongCpu (detail: where it is).
     SchedConfigure = 32;
-    /// Give a task CPU time of its own. Both are of this CPU.
+    /// Gives a task CPU time of its own. Both are of this CPU.
     ///
     /// In: rdi = SchedContext; rsi = task.
     /// Rights: CONFIGURE; SCHEDULE of the task.
     /// Errors: WrongCpu (detail: where it is), InUse (either is bound), BadState.
     SchedBind = 33;
-    /// Read a SchedContext of this CPU.
+    /// Reads a SchedContext of this CPU.
     ///
     /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority; rdx = slice.
     /// Rights: OBSERVE.
     /// Errors: WrongCpu (detail: where it is).
     SchedInfo = 34;
-    /// Bind a Notification to a task, so that Recv returns its bits. Both are of this CPU.
+    /// Binds a Notification to a task, so that Recv returns its bits. Both are of this CPU.
     ///
     /// In: rdi = Notification; rsi = task.
     /// Rights: LISTEN; SCHEDULE of the task.
-    /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or somebody waits), BadState.
+    /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or a task waits), BadState.
     NotificationBind = 35;
-    /// Map pages of a frame. No page is mapped writable somewhere and executable somewhere at a time. Pages mapped
-    /// before an error stay. Into the pool of the space come only pages that nothing else maps; then no capability maps
-    /// them until no pool has them any more, and then they are cleared first.
+    /// Maps pages of a frame. A page is never writable at one place and executable at another at
+    /// the same time. Pages mapped before an error stay. Only pages that nothing else maps can
+    /// enter the pool of the space. Then no capability maps them until they have left all pools,
+    /// and they are cleared before that.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute, bit 2 into the pool (not with bit
-    /// 1); r9 = first page; r10 = how many pages, 0 for all from there on.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute, bit 2 into
+    /// the pool (not with bit 1); r9 = first page; r10 = how many pages, 0 for all from that page
+    /// on.
     /// Rights: MAP of both; WRITE of the frame, to write or into the pool.
-    /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), InUse (a
-    /// pool has it, or it is to come into one and is mapped or pinned), Dying, Forbidden. Detail of WriteExecute, Mapped,
-    /// Full and InUse: the address.
+    /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped
+    /// 32,768 times), InUse (a pool has it, or it is to enter a pool and is mapped or pinned),
+    /// Dying, Forbidden. Detail of WriteExecute, Mapped, Full and InUse: the address.
     Map = 36;
-    /// Unmap pages of a frame, and wait until no CPU holds the translations. Pages unmapped before an error are.
+    /// Unmaps pages of a frame, and waits until no CPU holds the translations. Pages unmapped
+    /// before an error stay unmapped.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = first page; r10 = how many, as in Map. Or, for pages of
-    /// the pool, rsi = 0; r9 = 1 for pages of 2 MiB, else 0; r10 = how many.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = first page; r10 = how many, as in
+    /// Map. Or, for pages of the pool, rsi = 0; r9 = 1 for pages of 2 MiB, else 0; r10 = how many.
     /// Rights: MAP of both.
-    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), NoPage (the same, of the pool).
+    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), NoPage (the same, of
+    /// the pool).
     Unmap = 37;
-    /// Write UTCB bulk bytes as one log record.
+    /// Writes UTCB bulk bytes as one log record.
     ///
-    /// In: rdi = Machine; rsi = bytes, 1,024 at most; rdx = 0 for the badge's channel, 0x80 for a report line.
+    /// In: rdi = Machine; rsi = bytes, 1,024 at most; rdx = 0 for the badge's channel, 0x80 for a
+    /// report line.
     /// Rights: LOG; for a report line SEND, too.
     /// Errors: BadArgument.
     MachineLog = 38;
-    /// End the machine.
+    /// Ends the machine.
     ///
     /// In: rdi = Machine; rsi = 0 for pass, 1 for fail.
     /// Rights: EXIT.
     /// Errors: BadArgument.
     MachineExit = 39;
-    /// Read a counter, of another CPU as it is just then.
+    /// Reads a counter. Another CPU's counter is read as it is at that moment.
     ///
     /// In: rdi = Machine (index: CPU); rsi = counter number. Out: rdi = value.
     /// Rights: INFO.
     /// Errors: NoCpu, BadArgument.
     MachineCounter = 40;
-    /// Export the kernel's state as text, to the log's channel 0x81. Only in test builds; all others refuse. What
-    /// other CPUs own is left out. It takes long, and interrupts wait.
+    /// Exports the kernel's state as text, to the log's channel 0x81. Only in test builds; all
+    /// others refuse. It leaves out state that other CPUs own. It takes long, and interrupts wait.
     ///
-    /// In: rdi = Machine; rsi = 0, or 1 for the hash alone, plus 2 to leave capabilities and memory out; or 4 for a
-    /// snapshot of everything, of all CPUs, which stand still meanwhile, as records to channel 0x83. Out: rdi = the
-    /// text's hash; of a snapshot, how many objects there are.
+    /// In: rdi = Machine; rsi = 0, or 1 for the hash alone, plus 2 to leave capabilities and memory
+    /// out; or 4 for a snapshot of all CPUs, which stand still during it, as records to channel
+    /// 0x83. Out: rdi = the text's hash; of a snapshot, how many objects there are.
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument.
     MachineDump = 41;
-    /// Set the own FS and GS bases.
+    /// Sets the caller's FS and GS bases.
     ///
     /// In: rdi = FS base; rsi = GS base.
     /// Errors: BadAddress (detail: which, 0 or 1).
     SetBases = 42;
-    /// Write an event of one's own into the trace of this CPU. Only in tracing builds; all others refuse.
+    /// Writes an event of the program into the trace of this CPU. Only in tracing builds; all
+    /// others refuse.
     ///
     /// In: rdi = Machine; rsi, rdx = two words, which mean what the program says.
     /// Rights: LOG.
     /// Errors: NotBuilt.
     MachineTrace = 43;
-    /// Say who handles the faults of a task, or of all tasks of a process that have no handler of their own. Looked up
-    /// at each fault as the target of a call is, with the process's capabilities; where that fails, the process is torn
-    /// down.
+    /// Names the handler of a task's faults, or of the faults of all tasks of a process that have
+    /// no handler of their own. The kernel looks the handler up at each fault, like the target of a
+    /// call, with the process's capabilities. If that fails, the kernel kills the process.
     ///
-    /// In: rdi = Process or Task; rsi = target in the CSpace of the process whose task faults, 0 for none.
-    /// Rights: of a process CONFIGURE, or one's own; of a task REGISTERS. At the fault: SEND and STRING, in capability
-    /// and member record.
+    /// In: rdi = Process or Task; rsi = target in the CSpace of the process whose task faults, 0
+    /// for none.
+    /// Rights: of a process CONFIGURE, or the caller's own; of a task REGISTERS. At the fault: SEND
+    /// and STRING, in capability and member record.
     /// Errors: BadState (the task is dead).
     FaultHandler = 44;
-    /// Set the debug registers of a suspended task of this CPU: addresses at which, while it runs in user mode, it faults
-    /// with Watch.
+    /// Sets the debug registers of a suspended task of this CPU: addresses at which, while it runs
+    /// in user mode, it faults with Watch.
     ///
-    /// In: rdi = task; rsi, rdx, r8, r9 = DR0 to DR3, user addresses; r10 = DR7: enables, conditions and lengths, no
-    /// I/O; 0 for no breakpoints.
+    /// In: rdi = task; rsi, rdx, r8, r9 = DR0 to DR3, user addresses; r10 = DR7: enables,
+    /// conditions and lengths, no I/O; 0 for no breakpoints.
     /// Rights: DEBUG.
-    /// Errors: WrongCpu (detail: the task's), BadState (not suspended, or dead), BadAddress (detail: which of the four),
-    /// BadArgument.
+    /// Errors: WrongCpu (detail: the task's), BadState (not suspended, or dead), BadAddress
+    /// (detail: which of the four), BadArgument.
     TaskDebug = 45;
-    /// Change what mapped pages of a frame allow. It answers when no CPU goes by what they allowed before. Pages
-    /// changed before an error stay so. From writable to executable, and back, the way is over neither: where somebody
-    /// maps a page otherwise meanwhile, that page and those behind it may be left so. No page behind one that is refused
-    /// comes to allow more.
+    /// Changes what mapped pages of a frame allow. It answers when no CPU uses the earlier
+    /// translation. Pages changed before an error stay changed. A page goes from writable to
+    /// executable, or back, through a state that allows neither. If another task maps a page
+    /// differently in the meantime, that page and later ones may stay in that state. After a
+    /// refused page no later page allows more than before.
     ///
-    /// In: as Map. Or, for pages of the pool, r8 = bit 0 write, the rest as in Unmap: pages that are in transit come
-    /// back.
+    /// In: as Map. Or, for pages of the pool, r8 = bit 0 write, the rest as in Unmap: pages that
+    /// are in transit come back.
     /// Rights: as Map.
-    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute (detail: the address), NoPage
-    /// (the first, of the pool), InUse (to be written, while others see it), Forbidden.
+    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute
+    /// (detail: the address), NoPage (the first, of the pool), InUse (to be written, while other
+    /// spaces see it), Forbidden.
     Protect = 46;
-    /// Let the kernel try something that its protections forbid. Only in test builds; all others refuse.
+    /// Makes the kernel try something that its protections forbid. Only in test builds; all others
+    /// refuse.
     ///
-    /// In: rdi = Machine; rsi = what, the number of an `Attempt` of the crate `test-abi`; rdx = address, where that wants
-    /// one. Out: rdi = 0 where it went through; else the exception that stopped it (bits 32 and up) and its error code.
+    /// In: rdi = Machine; rsi = number of an `Attempt` of the crate `test-abi`; rdx = address, if
+    /// that attempt takes one. Out: rdi = 0 if it succeeded; else the exception that stopped it
+    /// (bits 32 and up) and its error code.
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument.
     MachineAttempt = 47;
-    /// Read and clear the accessed bits of mapped pages of a frame. A hint: no CPU is told, and one that still remembers a
-    /// translation does not note the next use. All pages are looked at or none.
+    /// Reads and clear the accessed bits of mapped pages of a frame. The result is a hint: no TLB
+    /// is flushed, and a CPU that still has a translation does not note the next use. It reads all
+    /// pages or none.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address; r9 = first page; r10 = how many, as in Map, 64 at most. Out: rdi =
-    /// which were used, bit 0 the first; rsi = which were written since they were mapped, which is not cleared.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r9 = first page; r10 = how many, as in Map, 64
+    /// at most. Out: rdi = which were used, bit 0 the first; rsi = which were written since they
+    /// were mapped, which is not cleared.
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress (detail: where the page is not mapped).
     Accessed = 48;
-    /// Keep a frame where it is, for a device to read or write: while it is pinned, its last capability can't be deleted,
-    /// and its memory is not used for anything else. Pins are counted.
+    /// Pins a frame, for a device to read or write. While it is pinned, its last capability cannot
+    /// be deleted, and its memory is used for nothing else. Pins are counted.
     ///
-    /// In: rdi = frame; rsi = Machine. Out: rdi = physical address of its first byte; its pages stand in a row. rsi = how
-    /// often it is pinned now.
+    /// In: rdi = frame; rsi = Machine. Out: rdi = physical address of its first byte; its pages are
+    /// contiguous. rsi = how often it is pinned now.
     /// Rights: DMA of both.
     /// Errors: Dying, Full (it is pinned 2³² − 1 times), InUse (a pool has a page of it).
     FramePin = 49;
-    /// Take a pin back, anybody's: whoever does knows that no device uses the frame any more.
+    /// Takes a pin back, also one that another task set. The caller must know that no device uses
+    /// the frame any more.
     ///
     /// In: rdi = frame; rsi = Machine. Out: rsi = how often it is still pinned.
     /// Rights: DMA of both.
     /// Errors: BadState (it is not pinned).
     FrameUnpin = 50;
-    /// Make a frame of device memory: of physical pages that are no RAM, nor the interrupt controllers of the CPUs. It is
-    /// mapped uncached, not to be executed, and never cleared. The Untyped gives what the kernel needs to know of it, 32
-    /// bytes a page, and ends it when it is reset.
+    /// Makes a frame of device memory: of physical pages that are no RAM, nor the interrupt
+    /// controllers of the CPUs. It is mapped uncached, not to be executed, and never cleared. The
+    /// Untyped provides the kernel's 32 bytes for each page. Resetting the Untyped ends the frame.
     ///
-    /// In: rdi = Machine; rsi = Untyped; rdx = CNode and empty slot; r8 = physical address; r9 = size, as Retype has it
-    /// for a Frame. Out: rdi = bytes left in the Untyped.
-    /// Rights: DEVICE; GRANT of the CNode unless it is the own one.
-    /// Errors: BadArgument, BadAddress (off the boundary of a page, or not all of it is such memory), InUse (another
-    /// frame has a part of it), Full (the kernel has as many frames of device memory as it can), SlotOccupied, NoMemory
-    /// (detail: bytes left), Dying, Forbidden.
+    /// In: rdi = Machine; rsi = Untyped; rdx = CNode and empty slot; r8 = physical address; r9 =
+    /// size, as Retype has it for a Frame. Out: rdi = bytes left in the Untyped.
+    /// Rights: DEVICE; GRANT of the CNode where it is not the caller's own.
+    /// Errors: BadArgument, BadAddress (not on a page boundary, or not all of it is such memory),
+    /// InUse (another frame has a part of it), Full (the kernel has as many frames of device memory
+    /// as it can), SlotOccupied, NoMemory (detail: bytes left), Dying, Forbidden.
     DeviceFrame = 51;
-    /// Give a copy-on-write page of a pool a copy: a page of a frame, which comes into the pool in its place with the
-    /// same contents, to be written. Where nobody else sees the page any more, it can be written itself.
+    /// Copies a copy-on-write page of a pool: a page of a frame with the same contents replaces it
+    /// in the pool, writable. If no other space sees the page any more, the page itself becomes
+    /// writable.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = which page of the frame. Out: rdi = 1 where the
-    /// frame's page was used, else 0.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = which page of the frame. Out:
+    /// rdi = 1 where the frame's page was used, else 0.
     /// Rights: MAP of both; WRITE of the frame.
-    /// Errors: BadArgument, BadAddress, NoPage (no page of that size there that is to be copied), InUse (the frame's
-    /// page is mapped), Dying, Forbidden.
+    /// Errors: BadArgument, BadAddress, NoPage (no page of that size there that is to be copied),
+    /// InUse (the frame's page is mapped), Dying, Forbidden.
     PageCopy = 52;
-    /// Take pages of one pool to another, or let both see them, as a message would.
+    /// Moves pages of one pool to another, or lets both see them, as a message would.
     ///
-    /// In: rdi = VSpace that has them; rsi = VSpace; rdx, r9 = the pages, as the words of a [`PageRange`](crate::PageRange);
-    /// r8 = address there.
+    /// In: rdi = VSpace that has them; rsi = VSpace; rdx, r9 = the pages, as the words of a
+    /// [`PageRange`](crate::PageRange); r8 = address there.
     /// Rights: MAP of both.
-    /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address that is taken, or
-    /// has no table), InUse (the memory of a page is being given back), Full (a page has as many mappings as it can;
-    /// detail: its address), Dying, Forbidden.
+    /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address
+    /// that is taken, or has no table), InUse (the memory of a page is being given back), Full (a
+    /// page has as many mappings as it can; detail: its address), Dying, Forbidden.
     PageTransfer = 53;
-    /// Give a process an event pool: its pages are mapped there, and events sent to any task of the process come into it.
-    /// One task reads: bits are raised in the Notification that is bound to it, and senders wait at its CPU where there is
-    /// no room. The pool stays the process's until one of the two ends.
+    /// Gives a process an event pool: its pages are mapped there, and events sent to any task of
+    /// the process come into it. One task is the reader: the kernel raises bits in the Notification
+    /// that is bound to it, and senders that find no room wait at its CPU. The pool belongs to the
+    /// process until one of the two ends.
     ///
     /// In: rdi = EventPool; rsi = Process; rdx = Task; r8 = address; r9 = bits, not 0.
     /// Rights: LISTEN; CONFIGURE of the process; SCHEDULE of the task.
-    /// Errors: BadArgument, BadAddress, BadState (the task is not one of the process's; the process has no address
-    /// space), InUse (the pool has a process, or the process has a pool), Mapped, NoTables, Full, Dying, Forbidden.
+    /// Errors: BadArgument, BadAddress, BadState (the task is not one of the process's; the process
+    /// has no address space), InUse (the pool has a process, or the process has a pool), Mapped,
+    /// NoTables, Full, Dying, Forbidden.
     PoolBind = 54;
-    /// Put a message into the event pool of the process of the task that is exposed there: registers and UTCB words, pages
-    /// and capabilities, which go where the pool's first page says. Where the
-    /// pool is full it waits, behind those who wait already, until the reader has made room.
+    /// Puts a message into the event pool of an exposed task's process: registers and UTCB words,
+    /// pages and capabilities, which go where the pool's first page says. If the pool is full, it
+    /// waits after earlier senders until the reader has made room.
     ///
     /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
-    /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that is copied.
-    /// Errors: TooLong, NotMember, NoExposure, NoPool, Dead (the task exposed
-    /// there, or where the pool is full its reader), Gone (the pool is full, and nobody reads it; or it ended), Timeout,
+    /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that
+    /// is copied.
+    /// Errors: TooLong, NotMember, NoExposure, NoPool, Dead (the exposed task, or, if the pool is
+    /// full, its reader), Gone (the pool is full and has no reader; or it ended), Timeout,
     /// WouldBlock, Cancelled; those about page ranges and capabilities as Call.
     Send = 55;
-    /// Let senders that wait for room in: what whoever reads a pool calls when it has read something and
-    /// [`EventState::waiting`](crate::events::EventState::waiting) is not 0.
+    /// Lets senders that wait for room in. A pool's reader calls this when it has read something
+    /// and [`EventState::waiting`](crate::events::EventState::waiting) is not 0.
     ///
     /// In: rdi = EventPool.
     /// Rights: LISTEN.
     PoolRoom = 56;
-    /// Whether a process holds a capability: of the same object as one that the caller holds, with these rights or more,
-    /// wherever in its CSpace. A group's counts with the rights that it has in that process: those of its member record,
-    /// too; with DELETE the maker's. The answer is true of the moment in which that slot was looked at; one that is moved
-    /// meanwhile may be missed. Slots are looked at a bounded number at a time; `r8` says from where on it goes on.
+    /// Returns whether a process holds a capability of the same object as one that the caller
+    /// holds, with these rights or more, anywhere in its CSpace. A group's capability counts with
+    /// the rights that it has in that process, which the member record also limits; with DELETE,
+    /// with the maker's. The answer was true at the moment the slot was read; a capability that is
+    /// moved during the search may be missed. The search reads a bounded number of slots at a time;
+    /// `r8` says where it continues.
     ///
-    /// In: rdi = Process; rsi = capability; rdx = rights; r8 = first slot, 0 for all. Out: rdi = slot in the process's
-    /// CSpace, 0 where there is none.
+    /// In: rdi = Process; rsi = capability; rdx = rights; r8 = first slot, 0 for all. Out: rdi =
+    /// slot in the process's CSpace, 0 where there is none.
     /// Rights: OBSERVE.
     /// Errors: BadArgument, BadState (it has no CSpace).
     CapVerify = 57;
-    /// List the capabilities of a CSpace: what its full slots hold, from one on, into the UTCB's bulk words. Looks at a
-    /// bounded number of slots: who wants the rest asks again from where it ended.
+    /// Lists the capabilities of a CSpace: the contents of its full slots, from one slot on, into
+    /// the UTCB's bulk words. It reads a bounded number of slots; for the rest, call again from the
+    /// slot at which it ended.
     ///
-    /// In: rdi = Process or CNode, and first slot. Out: rdi = slot at which to go on, 0 at the end; rsi = how many, in bulk
-    /// words each as [`CapEntry`](crate::audit::CapEntry) has it.
-    /// Rights: OBSERVE; one's own CNode needs none.
+    /// In: rdi = Process or CNode, and first slot. Out: rdi = slot at which to continue, 0 at the
+    /// end; rsi = how many, in bulk words each as [`CapEntry`](crate::audit::CapEntry) has it.
+    /// Rights: OBSERVE; the caller's own CNode needs none.
     /// Errors: BadState (the process has no CSpace).
     CapList = 58;
-    /// Send a message to every process that listens in a group: that is a member with LISTEN and has an event pool. Not to the
-    /// caller's own. In the order of member records, each at most once. Where a pool is full the call waits there, as Send
-    /// does, and then goes on. Whoever is a member all the time gets it, or the call stops and says where.
-    /// Each gets its share of the pages that the message carries: copy-on-write, or to be read only.
+    /// Sends a message to every process that listens in a group (a member with LISTEN and an event
+    /// pool), except the caller's own. It goes in the order of member records, to each at most
+    /// once. At a full pool the call waits, as Send does, and then continues. A process that is a
+    /// member all the time gets the message, or the call stops and says where. Each gets a share of
+    /// the message's pages: copy-on-write, or read-only.
     ///
-    /// In: rdi = group (index: [`Progress`](crate::events::Progress), 0 to begin); rsi = deadline where flagged; message
-    /// registers; UTCB words. Out: rdi = how many got it.
+    /// In: rdi = group (index: [`Progress`](crate::events::Progress), 0 to begin); rsi = deadline
+    /// where flagged; message registers; UTCB words. Out: rdi = how many got it.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
     /// With page ranges: MAP, likewise.
-    /// Errors: TooLong, NotMember, NoCapability (it carries none), BadAddress, NoPage (there is none, or it is to be moved). And,
-    /// with the [`Progress`](crate::events::Progress) so far
-    /// as detail, from which another call can go on, at the next member or the one behind: WouldBlock, Timeout,
-    /// Cancelled, Gone (nobody reads that member's pool, which is full), Dead (its reader, which rsi names), NoRoom (its
-    /// window is too small for the pages, or something is mapped there), Full (a page has as many mappings as it can),
-    /// InUse (the memory of a page is being given back), Forbidden, Dying (its address space, or the own one).
+    /// Errors: TooLong, NotMember, NoCapability (it carries none), BadAddress, NoPage (there is
+    /// none, or it is to be moved). The next errors have the [`Progress`](crate::events::Progress)
+    /// so far as detail, from which another call can continue, at that member or at the next:
+    /// WouldBlock, Timeout, Cancelled. Gone (that member's pool is full and has no reader), Dead
+    /// (its reader, which rsi names), NoRoom (its window is too small for the pages, or in use).
+    /// Full (a page has as many mappings as it can), InUse (the memory of a page is being given
+    /// back), Forbidden, Dying (the member's address space, or the caller's).
     Broadcast = 59;
-    /// End all tasks of a process, on whatever CPUs: nothing runs in it any more, and whoever waits for an answer of
-    /// theirs wakes with Dead. It is a member of no group any more, its tasks are not exposed in those that its CSpace
-    /// names, and it gives its spaces back; who kills the process that it runs in keeps those until the process is
-    /// deleted. Killing a dead one is no error: what is left undone is done.
+    /// Ends all tasks of a process, on all CPUs. Tasks that wait for an answer of theirs wake with
+    /// Dead. The process leaves all groups, its tasks are not exposed any more in the groups that
+    /// its CSpace names, and it gives its CSpace and address space back. A task that kills its own
+    /// process keeps these until the process is deleted. Killing a dead process is no error: it
+    /// completes an unfinished kill.
     ///
     /// In: rdi = Process.
     /// Rights: DESTROY.
-    /// Errors: NoCapability (its slot was emptied meanwhile; it is not killed to the end).
+    /// Errors: NoCapability (its slot was emptied in the meantime; the kill is unfinished).
     ProcessKill = 60;
-    /// Set the security label of an object; of a process also that of its CSpace, address space and tasks. What it holds, or
-    /// has mapped, stays. A task of the process runs with the label as soon as its CPU has taken its mail.
+    /// Sets the security label of an object. For a process, also sets the label of its CSpace,
+    /// address space and tasks. Capabilities and mappings of the process stay. A task of the
+    /// process runs with the label as soon as its CPU has taken its mail.
     ///
-    /// In: rdi = Machine; rsi = capability of the object; rdx = label, below [`LABELS`](crate::audit::LABELS); 0: none.
+    /// In: rdi = Machine; rsi = capability of the object; rdx = label, below
+    /// [`LABELS`](crate::audit::LABELS); 0: none.
     /// Rights: SECURITY.
-    /// Errors: BadArgument, Dying, Forbidden (the object is a part of a process with another label).
+    /// Errors: BadArgument, Dying, Forbidden (the object is a part of a process with another
+    /// label).
     LabelSet = 61;
-    /// Say what subjects of a label may do with objects of another. At first they may do everything. Subjects without
-    /// label are not confined. Checks that are under way on other CPUs at that moment may go by the old rule.
+    /// Sets the rule for subjects of one label and objects of another. At first every rule allows
+    /// everything. Subjects without label are not confined. Checks that are under way on other CPUs
+    /// at that moment may use the old rule.
     ///
-    /// In: rdi = Machine; rsi = label of subjects, not 0; rdx = label of objects; r8 = what they may, of
-    /// [`may`](crate::audit::may). Out: rdi = what they could.
+    /// In: rdi = Machine; rsi = label of subjects, not 0; rdx = label of objects; r8 = what the
+    /// rule allows, of [`may`](crate::audit::may). Out: rdi = what the old rule allowed.
     /// Rights: SECURITY.
     /// Errors: BadArgument.
     LabelRule = 62;
-    /// Record every grant, revoke, denial and kill from now on ([`AuditEvent`](crate::audit::AuditEvent)), in memory of an
-    /// Untyped: a ring for each CPU, which loses its oldest records when it is full. It ends when the Untyped, or one around
-    /// it, is reset.
+    /// Records every grant, revoke, denial and kill from now on
+    /// ([`AuditEvent`](crate::audit::AuditEvent)), in memory of an Untyped: a ring for each CPU,
+    /// which loses its oldest records when it is full. The audit ends when the Untyped, or one
+    /// around it, is reset.
     ///
-    /// In: rdi = Machine; rsi = Untyped; rdx = base-2 logarithm of the records that each ring has room for, 4 to 12, of 64
-    /// bytes; all rings together have 2 MiB at most. Out: rdi = how many CPUs.
+    /// In: rdi = Machine; rsi = Untyped; rdx = base-2 logarithm of the records that each ring has
+    /// room for, 4 to 12, of 64 bytes; all rings together have 2 MiB at most. Out: rdi = how many
+    /// CPUs.
     /// Rights: SECURITY.
-    /// Errors: BadArgument, InUse (there is an audit already), NoMemory (detail: bytes left), Dying.
+    /// Errors: BadArgument, InUse (there is an audit already), NoMemory (detail: bytes left),
+    /// Dying.
     AuditStart = 63;
-    /// Read records of a CPU's ring, in order, 32 at most, into the UTCB's bulk words: eight words each
-    /// ([`Record`](crate::audit::Record)).
+    /// Reads records of a CPU's ring, in order, 32 at most, into the UTCB's bulk words: eight words
+    /// each ([`Record`](crate::audit::Record)).
     ///
-    /// In: rdi = Machine (index: CPU); rsi = number of the first record wanted, from 0. Out: rdi = how many there are; rsi =
-    /// the number to go on with; rdx = how many before them were written over already.
+    /// In: rdi = Machine (index: CPU); rsi = number of the first record wanted, from 0. Out: rdi =
+    /// how many there are; rsi = the number to continue with; rdx = how many earlier records were
+    /// overwritten.
     /// Rights: SECURITY.
     /// Errors: NoCpu, BadState (there is no audit).
     AuditRead = 64;
-    /// Tell of a member of a group: the first from an index on. Looks at a bounded number of records at a time; `rdi` says
-    /// from where on it goes on.
+    /// Reports a member of a group: the first from an index on. It reads a bounded number of
+    /// records at a time; `rdi` says where it continues.
     ///
-    /// In: rdi = group (index: member). Out: rdi = its process, 0 where there is none from there on; rsi = index; rdx =
-    /// rights; r8 = custom bits.
+    /// In: rdi = group (index: member). Out: rdi = its process, 0 if no record from there on has a
+    /// member; rsi = index; rdx = rights; r8 = custom bits.
     /// Rights: LISTEN, as ADD in GroupAdd.
     /// Errors: NotMember.
     GroupMember = 65;
-    /// Add a CNode to a process's CSpace, for as long as the process lives. Its slots are numbered on from those that are
-    /// there; the first, slot 0 of the CNode, stays empty.
+    /// Adds a CNode to a process's CSpace, for as long as the process lives. Its slot numbers
+    /// continue after the existing ones. Its first slot, slot 0 of the CNode, stays empty.
     ///
     /// In: rdi = Process; rsi = CNode. Out: rdi = number of its slot 1 in the CSpace.
-    /// Rights: CONFIGURE, or one's own process; GRANT of the CNode.
-    /// Errors: BadState (the process has no CSpace), InUse (the CNode serves a process), Full (the CSpace has 16), Forbidden
-    /// (they have different labels), Dying.
+    /// Rights: CONFIGURE, or the caller's own process; GRANT of the CNode.
+    /// Errors: BadState (the process has no CSpace), InUse (the CNode serves a process), Full (the
+    /// CSpace has 16), Forbidden (they have different labels), Dying.
     CSpaceGrow = 66;
-    /// Read the vector registers of a suspended task of this CPU, as XSAVE has them in its standard format, from a word on: up
-    /// to [`VECTOR_WORDS_AT_ONCE`](crate::VECTOR_WORDS_AT_ONCE) into the UTCB's bulk words. They are those with which an
-    /// interrupt or a fault found it, or that were written to it; of a task that made a system call they are dead, and read
-    /// as the initial ones.
+    /// Reads the vector registers of a suspended task of this CPU, in XSAVE's standard format, from
+    /// a word on: up to [`VECTOR_WORDS_AT_ONCE`](crate::VECTOR_WORDS_AT_ONCE) into the UTCB's bulk
+    /// words. They are the registers at its interrupt or fault, or those that were written to it.
+    /// In a system call a task's vector registers are dead and read as the initial ones.
     ///
-    /// In: rdi = task; rsi = first word. Out: rdi = words read; rsi = words that there are.
+    /// In: rdi = task; rsi = first word. Out: rdi = words read; rsi = words in all.
     /// Rights: REGISTERS.
-    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, or has no vector state), BadArgument.
+    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, or has no vector
+    /// state), BadArgument.
     TaskReadVector = 67;
-    /// Write them, likewise, to a task that TaskWriteRegs could write to: one that was interrupted, is fresh, or had its
-    /// registers written. What no CPU could have saved is left out: components and bits of MXCSR that there are not, and what
-    /// else the header has.
+    /// Writes the vector registers of a suspended task of this CPU, in the same format. The task
+    /// must be one that TaskWriteRegs could write: it was interrupted, is fresh, or had its
+    /// registers written. The kernel clears what no CPU could have saved: missing components and
+    /// bits of MXCSR, and the rest of the header.
     ///
     /// In: rdi = task; rsi = first word; rdx = how many, in the UTCB's bulk words.
     /// Rights: REGISTERS.
-    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, has no vector state, waits for something, or is in a
-    /// system call), BadArgument.
+    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, has no vector state,
+    /// waits, or is in a system call), BadArgument.
     TaskWriteVector = 68;
 }
 
@@ -593,9 +660,9 @@ counters! {
     FastYield = "fast_yield";
     /// Sends taken by the fastpath.
     FastSend = "fast_send";
-    /// Calls to tasks of other CPUs, sent by the fastpath and the express path behind it.
+    /// Calls to tasks of other CPUs, sent by the fastpath and the short path in Rust after it.
     ExpressCall = "express_call";
-    /// Replies to callers of other CPUs, likewise.
+    /// Replies to callers of other CPUs, sent in the same way.
     ExpressReply = "express_reply";
     /// Calls that took the slow path because of flags or too many UTCB words.
     MissCallMessage = "miss_call_message";
@@ -605,14 +672,15 @@ counters! {
     MissCallMember = "miss_call_member";
     /// … because nothing, or no single task, is exposed there.
     MissCallExposure = "miss_call_exposure";
-    /// … because the receiver was not waiting here (busy, dead, or elsewhere and there are UTCB words), or has another
-    /// security label.
+    /// … because the receiver was not waiting here (busy, dead, or elsewhere and there are UTCB
+    /// words), or has another security label.
     MissCallReceiver = "miss_call_receiver";
     /// … because of vector state on one side.
     MissCallVector = "miss_call_vector";
     /// Replies that took the slow path because of flags or too many UTCB words.
     MissReplyMessage = "miss_reply_message";
-    /// … because there was no caller, it was elsewhere and there are UTCB words, or it has another security label.
+    /// … because there was no caller, it was elsewhere and there are UTCB words, or it has another
+    /// security label.
     MissReplyCaller = "miss_reply_caller";
     /// … because senders or Notification bits were waiting.
     MissReplyPending = "miss_reply_pending";
@@ -620,18 +688,18 @@ counters! {
     MissReplySched = "miss_reply_sched";
     /// … because of vector state on one side.
     MissReplyVector = "miss_reply_vector";
-    /// Notify that took the slow path: no right, a bound Notification, one of another CPU, a waiter with a deadline,
-    /// with vector state, with another security label, without time of its own or of higher priority, or more tasks
-    /// ready than one.
+    /// Notify that took the slow path: no right, a bound Notification, one of another CPU, a waiter
+    /// with a deadline, with vector state, with another security label, without time of its own or
+    /// of higher priority, or more tasks ready than one.
     MissNotify = "miss_notify";
-    /// Wait that took the slow path: flags, no right, another waiter, borrowed time, vector state, or nothing that
-    /// could run next at once and has the same security label.
+    /// Wait that took the slow path: flags, no right, another waiter, borrowed time, vector state,
+    /// or no plain task at the front with the same security label.
     MissWait = "miss_wait";
-    /// YieldTo that took the slow path: no right, or a task that is not the best ready one, or that has vector state
-    /// or another security label, or was preempted.
+    /// YieldTo that took the slow path: no right, or a task that is not the best ready one, or that
+    /// has vector state or another security label, or was preempted.
     MissYield = "miss_yield";
-    /// Send that took the slow path: UTCB words, flags, no right, nobody or no single task exposed, no pool, no room, or
-    /// two that came at the same moment.
+    /// Send that took the slow path: UTCB words, flags, no right, no single task exposed, no pool,
+    /// no room, or two sends at the same moment.
     MissSend = "miss_send";
     /// Entries by system call that the Rust path served.
     SlowEntry = "slow_entry";
@@ -649,10 +717,10 @@ counters! {
     ShootdownBatched = "shootdown_batched";
     /// Times the CPU went idle.
     Idle = "idle";
-    /// Times the CPU flushed its branch predictors, where it can do that: it went on with a task of another security label
-    /// than the last one, or the running task got another label.
+    /// Times the CPU flushed its branch predictors, if it can: it switched to a task
+    /// of another security label, or the running task got another label.
     LabelSwitch = "label_switch";
-    /// Kills, by what they found the task in: running, or ready to.
+    /// Kills, by the state of the task: running or ready.
     KillReady = "kill_ready";
     /// … receiving.
     KillReceiving = "kill_receiving";
@@ -676,28 +744,28 @@ counters! {
     KillAsk = "kill_ask";
     /// … its request taken by another CPU.
     KillAsked = "kill_asked";
-    /// … its request kept by this CPU until what it waits for has happened.
+    /// … its request kept by this CPU until its condition holds.
     KillKept = "kill_kept";
     /// … the answer to its request in this CPU's mailbox.
     KillAskDone = "kill_ask_done";
-    /// Of these kills, those of tasks that waited for the answer to a fault.
+    /// Kills among these of tasks that waited for the answer to a fault.
     KillInFault = "kill_in_fault";
     /// … that had lent pages to a message.
     KillLending = "kill_lending";
     /// … that served a call, or kept one in a Reply.
     KillServing = "kill_serving";
-    /// … at which others were queued.
+    /// … at which callers were queued.
     KillCalled = "kill_called";
-    /// … that were asked for on another CPU.
+    /// … that were requested on another CPU.
     KillMailed = "kill_mailed";
-    /// Messages asked back for a kill that were found still in the mailbox: the kill had overtaken them.
+    /// Messages recalled for a kill that were still in the mailbox: the recall had overtaken them.
     RecallOut = "recall_out";
     /// … queued at a task.
     RecallQueued = "recall_queued";
     /// … received by a task.
     RecallOwed = "recall_owed";
-    /// … kept until what they wait for has happened.
+    /// … kept until their condition holds.
     RecallKept = "recall_kept";
-    /// … gone: they were on their way home.
+    /// … gone: they were on their way back.
     RecallGone = "recall_gone";
 }

@@ -1,6 +1,6 @@
 //! The UTCB: one page per task that its process and the kernel share.
 //!
-//! It holds what does not fit in registers. The kernel reads each word once and trusts none.
+//! It holds data that does not fit in registers. The kernel reads each word once and trusts none.
 
 use core::sync::atomic::AtomicU64;
 
@@ -39,7 +39,7 @@ pub struct Utcb {
     pub ranges: [[AtomicU64; 2]; RANGES_MAX],
     /// Capabilities of the message: see [`Grant`](crate::Grant), and [`Received`](crate::Received).
     pub grants: [[AtomicU64; 2]; GRANTS_MAX],
-    /// What became of those that this task has sent: a byte each, a [`Fate`](crate::Fate) or 0.
+    /// The fate of those that this task has sent: a byte each, a [`Fate`](crate::Fate) or 0.
     pub grant_fates: AtomicU64,
     _reserved: AtomicU64,
     /// For the process: thread-local storage.
@@ -76,8 +76,9 @@ impl Utcb {
     }
 }
 
-/// Order of a task's registers in [`Utcb::bulk`] for [`Op::TaskWriteRegs`](crate::Op::TaskWriteRegs)
-/// and [`Op::TaskReadRegs`](crate::Op::TaskReadRegs).
+/// Order of a task's registers in [`Utcb::bulk`] for
+/// [`Op::TaskWriteRegs`](crate::Op::TaskWriteRegs) and
+/// [`Op::TaskReadRegs`](crate::Op::TaskReadRegs).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum RegIndex {

@@ -1,4 +1,4 @@
-//! Where the build leaves things and where runs leave theirs.
+//! The files of the build and of runs.
 //!
 //! ```text
 //! target/boot/aurora            kernel with symbols; aurora-<variant> for each other build of it
@@ -23,7 +23,8 @@ use crate::files;
 /// The ordinary kernel; the others have their variant behind it.
 const KERNEL: &str = "aurora";
 
-/// The lock files that this process holds. They stay locked to its end, since what a run left is read after it, too.
+/// The lock files that this process holds. They stay locked to its end, since what a run left is
+/// read after it, too.
 static HELD: Mutex<BTreeMap<PathBuf, File>> = Mutex::new(BTreeMap::new());
 
 /// One program of the boot archive; its log channel is its position, from 1.
@@ -46,7 +47,7 @@ impl Artifacts {
         Artifacts { boot: boot.to_owned(), runs }
     }
 
-    /// The same with the output of runs below `runs`.
+    /// Returns artifacts whose runs write their output below `runs`.
     pub fn with_runs(&self, runs: &Path) -> Artifacts {
         Artifacts { runs: runs.to_owned(), ..self.clone() }
     }
@@ -71,7 +72,7 @@ impl Artifacts {
         })
     }
 
-    /// The builds of the kernel that are there, but for the ordinary one.
+    /// Returns the existing builds of the kernel, except the ordinary one.
     fn variants(&self) -> Vec<String> {
         let names = std::fs::read_dir(&self.boot).into_iter().flatten().flatten();
         let mut variants: Vec<String> = names

@@ -1,8 +1,8 @@
-//! The committed demands on icount figures: `perf/baseline.json`.
+//! The committed limits and figures on icount figures: `perf/baseline.json`.
 //!
 //! Limits and ratios hold everywhere. Exact figures hold under a key of compiler, QEMU and guest
 //! CPU model, because another compiler makes other code and another QEMU may count otherwise; an
-//! unknown key is no failure, but it is said (`exact: 0 rows`).
+//! unknown key is not a failure, but it is reported (`exact: 0 rows`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,8 @@ pub struct Baseline {
     exact: BTreeMap<String, BTreeMap<u32, BTreeMap<String, Figures>>>,
 }
 
-/// The median of a row may be at most so much. Without options it is at most 5 percent above the exact figures.
+/// The median of a row may be at most so much. Without options it is at most 5 percent above the
+/// exact figures.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 struct Limit {
     row: String,
@@ -66,12 +67,13 @@ pub struct Figures {
     pub work: Option<Work>,
 }
 
-/// How far above its committed figure the greatest sample may lie: two interrupts of the timer. In which sample one comes changes
-/// with every instruction before it; and while all CPUs halt the host decides when the clock goes on. The least sample is not
-/// gated, for the same reason: an interrupt that comes just before a message finds a CPU awake that halts in all other samples.
-/// It cannot lie above the median, which is.
+/// How far above its committed figure the greatest sample may lie: two interrupts of the timer. In
+/// which sample one comes changes with every instruction before it; and while all CPUs halt the
+/// host decides when the clock goes on. The least sample is not gated, for the same reason: an
+/// interrupt that comes just before a message finds a CPU awake that halts in all other samples. It
+/// cannot lie above the median, which is.
 const MAX_ABOVE: u64 = 700;
-/// The same for each kind of what ten samples take besides instructions.
+/// The largest difference for each kind of what ten samples take besides instructions.
 const WORK_MAX_ABOVE: u64 = 4;
 /// With so few samples, an interrupt or two decide the 99th percentile as they do the maximum.
 const FEW_SAMPLES: u64 = 200;
@@ -129,7 +131,8 @@ impl Findings {
         sum
     }
 
-    /// An error if something is not as demanded, or nothing was: who asked for a check did not get one.
+    /// An error if something is not as demanded, or nothing was: who asked for a check did not get
+    /// one.
     pub fn verdict(&self) -> Result<(), Trouble> {
         if !self.failures.is_empty() {
             let text = format!("{} figures are not as demanded", self.failures.len());
@@ -177,7 +180,7 @@ impl Baseline {
         self.shown_with("", cpus)
     }
 
-    /// The same, measured with more words on the command line.
+    /// Returns the shown figures that were measured with more words on the command line.
     pub fn shown_with(&self, options: &str, cpus: u32) -> Option<&BTreeMap<String, Figures>> {
         self.exact.get(&with_options(&self.shown, options))?.get(&cpus)
     }

@@ -83,7 +83,8 @@ const OWN_WORDS: [(&str, &str); 5] = [
     ("trace", "the bench decides by itself which boot has it"),
 ];
 
-/// Refuses what could only fail after everything is measured, or would make figures pass for what they are not.
+/// Refuses what could only fail after everything is measured, or would make figures pass for what
+/// they are not.
 fn check_wanted(wanted: &Wanted) -> Result<()> {
     let asked = [(wanted.check, "--check"), (wanted.update_baseline, "--update-baseline")];
     if let Some(mode) = wanted.mode.filter(|mode| *mode != Mode::Icount)
@@ -103,7 +104,8 @@ fn check_wanted(wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// Finds before the measuring what would be an error behind it: where the results go, and what they are compared with.
+/// Finds before the measuring what would be an error behind it: where the results go, and what they
+/// are compared with.
 fn check_places(wanted: &Wanted) -> Result<()> {
     files::demand_room_for(&wanted.output)?;
     if wanted.check || wanted.update_baseline {

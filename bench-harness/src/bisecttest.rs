@@ -1,7 +1,7 @@
-//! Tests of [`crate::bisect`] on real machines: what it judges by is there, and it finds the event that it should.
+//! Tests of [`crate::bisect`] on real machines: its criteria work, and it finds the expected event.
 //!
-//! A whole search by rules takes some twenty boots. So of a planted bug only the ends of the search are looked at, and the
-//! whole search is for an event that is known, between two that are near.
+//! A whole search by rules takes some twenty boots. So of a planted bug only the ends of the search
+//! are looked at, and the whole search is for an event that is known, between two that are near.
 
 use anyhow::Result;
 
@@ -53,8 +53,8 @@ fn wanted(predicate: Predicate, seed: u32, cpus: u32, messages: u64, variant: Op
     Wanted { run, seed, predicate, from: None, to: None, script: gdb::SCRIPT.into() }
 }
 
-/// In the first seed that fails no rule is broken after the first event, and one is where the search would end, again and
-/// again.
+/// In the first seed that fails no rule is broken after the first event, and one is where the
+/// search would end, again and again.
 fn planted(lab: &Lab) -> Result<Option<String>> {
     for seed in 1..=SEEDS {
         let wanted = wanted(Predicate::Rules(Vec::new()), seed, 4, PLANTED_MESSAGES, Some(PLANTED));

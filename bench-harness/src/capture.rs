@@ -1,13 +1,14 @@
-//! What a machine said on a port that somebody captured: `cat /dev/ttyS0 > FILE`.
+//! Captures of a machine's port: `cat /dev/ttyS0 > FILE`.
 //!
 //! There are two kinds of captures, and the bytes themselves say which one it is:
-//! - lines of text (`log=text`): the kernel's own on the serial line, and report lines behind [`TEXT_MARK`];
+//! - lines of text (`log=text`): the kernel's own on the serial line, and report lines behind
+//!   [`TEXT_MARK`];
 //! - [`crate::records`] (`log=com2`, `log=e9`, `log.bin` of a run).
 //!
-//! Anything may stand before, between and behind: what the firmware said, the end of another boot, noise. A line without
-//! an end was cut off and is not read, since half a figure is a figure, too. Lines of text without their
-//! [sum](abi::line_sum), or with another one, are counted as damaged. Records have a length; what the harness listens to
-//! itself has no sums.
+//! Anything may come before, between and after: firmware messages, the end of another boot, noise.
+//! A line without an end was cut off and is skipped, since half a figure is still a figure. Lines
+//! of text without their [sum](abi::line_sum), or with another one, are counted as damaged. Records
+//! have a length; what the harness listens to itself has no sums.
 
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
@@ -19,7 +20,7 @@ const TEXT_MARK: &str = "| ";
 /// What report lines of other programs than the bench begin with.
 const OTHERS: [&str; 7] = ["test", "stress", "torture", "fuzz", "storm", "scale", "message"];
 
-/// The machine as a bench told of it.
+/// The machine as a bench reported it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Machine {
     pub cpu: String,
@@ -56,7 +57,8 @@ pub struct Heard {
 pub fn read(bytes: &[u8]) -> Vec<Heard> {
     let (records, text) = (in_records(bytes), in_text(bytes));
     let lines = |boots: &[Heard]| boots.iter().map(Heard::lines).sum::<usize>();
-    // Text that looks like a record's beginning swallows some, and the other way round: one of both has the lines.
+    // Text that looks like a record's beginning swallows some, and the other way round: one of both
+    // has the lines.
     if lines(&records) > lines(&text) { records } else { text }
 }
 
@@ -124,8 +126,8 @@ impl Boots {
         }
     }
 
-    /// A report line. Where the kernel's own lines are not captured, one after the end begins the next boot, and so does a
-    /// row that was there already.
+    /// A report line. Where the kernel's own lines are not captured, one after the end begins the
+    /// next boot, and so does a row that was there already.
     fn report(&mut self, line: &str) {
         let is_over = self.current.reports.iter().any(|report| matches!(report, Report::Done { .. }));
         if is_over {

@@ -69,30 +69,31 @@ struct Common {
     /// Seconds that one boot may take (default: by command)
     #[arg(long, global = true, help_heading = COMMON, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
-    /// Show everything that guests say
+    /// Show all output of the guests
     #[arg(short, long, global = true, help_heading = COMMON)]
     verbose: bool,
 }
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Boot once and show what the guest says
+    /// Boot once and show the guest's output
     #[command(after_help = "Example:\n  aurora-bench run --mode icount --cpus 2 run=test idle=poll")]
     Run(RunArgs),
     /// Measure, print the table, write the result file
     #[command(after_help = "Examples:\n  aurora-bench bench --mode icount --cpus 1\n  \
         aurora-bench bench --check\n  aurora-bench bench --cpus 1,2 --plot                  target/bench/pages-*.svg\n  aurora-bench bench --mode icount --update-baseline")]
     Bench(BenchArgs),
-    /// Hammer random IPC across CPUs and count what got lost
+    /// Run random IPC across CPUs and count lost messages
     #[command(after_help = "Examples:\n  aurora-bench stress --cpus 4 --messages 1000000\n  \
         aurora-bench stress --mode icount --seeds 20 --replay\n  \
         aurora-bench stress --mode icount --seed 7 --shrink   a smaller run that fails in the same way")]
     Stress(StressCommand),
-    /// All operations on mapped memory from all CPUs, every access checked
+    /// Run all operations on mapped memory from all CPUs; check every access
     #[command(after_help = "Examples:\n  aurora-bench torture --cpus 4 --ops 10000000\n  \
         aurora-bench torture --mode icount --seed 7 --cpus 2")]
     Torture(seeded::Wanted),
-    /// Random system calls from all CPUs, on objects that they share; their history checked against the model
+    /// Run random system calls from all CPUs on shared objects; check their history against the
+    /// model
     #[command(after_help = "Examples:\n  aurora-bench fuzz --cpus 4 --ops 10000000 --seed 1 --seeds 5\n  \
         aurora-bench fuzz --mode icount --seed 7 --cpus 2     the chaos build, which replays\n  \
         aurora-bench fuzz --storm revoke --ops 1000000        capabilities revoked in use, a million times\n  \
@@ -101,50 +102,51 @@ enum Command {
     /// Trace a run: JSON for Perfetto, invariants, longest waits
     #[command(after_help = events::command::EXAMPLES)]
     Trace(events::command::TraceArgs),
-    /// The same random operations on kernels with and without fastpaths: the same state
+    /// Run the same random operations on kernels with and without fastpaths, and compare their
+    /// states
     #[command(after_help = "Example:\n  aurora-bench diff --seed 100 --seeds 50 --steps 1000")]
     Diff(DiffArgs),
-    /// Judge a snapshot of the kernel's state that a run has left
+    /// Judge a snapshot of the kernel's state from a run
     #[command(after_help = "Example:\n  aurora-bench judge target/run/fuzz-tcg-4-1/snapshot.txt")]
     Judge {
         /// The snapshot
         file: PathBuf,
     },
-    /// Many seeds, in shards; what was killed goes on where it was
+    /// Run many seeds, in shards; a killed campaign continues where it stopped
     #[command(subcommand, after_help = campaign::args::EXAMPLES)]
     Campaign(campaign::args::Command),
-    /// Every instruction of one operation of a bench row, by phase
+    /// List every instruction of one operation of a bench row, by phase
     #[command(after_help = "Examples:\n  aurora-bench explain call_reply_cross_as\n  \
         aurora-bench explain call_reply_cross_cpu_polled\n  \
         aurora-bench explain yield_to --diff HEAD~1           what the last commit changed\n  \
         aurora-bench explain call_reply_cross_as --diff kernel:nofast\n  \
         aurora-bench explain call_reply_cross_cpu_polled --functions")]
     Explain(explain::args::ExplainArgs),
-    /// gdb on the kernel: from its start, at an event of a stress seed, or on a recorded run
+    /// Run gdb on the kernel: from its start, at an event of a stress seed, or on a recorded run
     #[command(after_help = gdb::args::EXAMPLES)]
     Gdb(gdb::args::GdbArgs),
-    /// What one operation costs and shares as CPUs are added: table, picture, words
+    /// Measure what one operation costs and shares as CPUs are added: table, picture, words
     #[command(after_help = "Examples:\n  aurora-bench scale --cpus 1,2,4,8 --operations 200\n  \
         aurora-bench scale --check                          as committed in perf/scale.json?\n  \
         aurora-bench scale --update                         perf/scale.json anew; `figures` puts it into the book")]
     Scale(scale::Wanted),
-    /// The mailbox against other queues on this machine's cores: ranked table, picture
+    /// Measure the mailbox against other queues on this machine's cores: ranked table, picture
     #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
         aurora-bench mailbox --again          the table of the last runs once more")]
     Mailbox(mailbox::Wanted),
-    /// Other kernels, measured in the same way: seL4
+    /// Measure other kernels in the same way: seL4
     #[command(subcommand, after_help = peers::command::EXAMPLES)]
     Peers(peers::command::Command),
-    /// Every kind of test; the last line is `N passed, N failed`
+    /// Run all tests; the last line is `N passed, N failed`
     Test(TestArgs),
-    /// The kernel tests on Bochs's processor models
+    /// Run the kernel tests on Bochs's processor models
     Bochs,
     /// Which accelerator gives cycle figures on this host, and why
     Probe,
     /// Make a bootable image, for a machine or QEMU without this tool
     #[command(after_help = iso::EXAMPLES)]
     Iso(iso::Wanted),
-    /// The bench's tables and JSON, of what was captured on a machine's serial line
+    /// Print the bench's tables or JSON from a capture of a machine's serial line
     #[command(after_help = decode::EXAMPLES)]
     Decode(decode::Wanted),
     /// Make the boot archive out of built programs
@@ -166,7 +168,8 @@ enum Command {
     /// Put the committed figures into README and book, or compare them
     #[command(after_help = figures::command::EXAMPLES)]
     Figures(figures::command::FiguresArgs),
-    /// How large the kernel is, and how it hangs together: lines, functions, methods, circles of calls
+    /// Report how large the kernel is and how its parts depend on each other: lines, functions,
+    /// methods, circles of calls
     #[command(after_help = count::EXAMPLES)]
     Count(count::Wanted),
 }
@@ -202,10 +205,10 @@ struct BenchArgs {
     /// Measure only these rows, with commas between them; `*` is any text
     #[arg(long, value_name = "PATTERNS", conflicts_with_all = ["check", "update_baseline"])]
     rows: Option<String>,
-    /// Every single sample of each row, too, in the result file and in JSON
+    /// Write every single sample of each row, too, into the result file and JSON
     #[arg(long, conflicts_with_all = ["check", "update_baseline"])]
     samples: bool,
-    /// List all rows and what each is the cost of; measure nothing
+    /// List all rows and what each measures; measure nothing
     #[arg(long, conflicts_with_all = ["rows", "samples", "json", "csv", "check", "update_baseline", "plot"])]
     list: bool,
     /// Print JSON instead of the table, and nothing else
@@ -220,10 +223,12 @@ struct BenchArgs {
     /// Take the icount figures as the baseline for this compiler and QEMU
     #[arg(long, conflicts_with = "check")]
     update_baseline: bool,
-    /// More words for the kernel's command line, as label=1; figures are then compared with limits only
+    /// More words for the kernel's command line, as label=1; figures are then compared with limits
+    /// only
     #[arg(long, value_name = "WORDS", default_value = "")]
     options: String,
-    /// Draw cost against number of pages for copied, moved, shared and copy-on-write: SVG beside the result file
+    /// Draw cost against number of pages for copied, moved, shared and copy-on-write: SVG beside
+    /// the result file
     #[arg(long)]
     plot: bool,
 }
@@ -233,7 +238,7 @@ struct FigureArgs {
     /// Numbers of CPUs to measure on
     #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,…", value_parser = cpus())]
     cpus: Vec<u32>,
-    /// The committed demands
+    /// The committed limits and figures
     #[arg(long, default_value = "perf/baseline.json", value_name = "FILE")]
     baseline: PathBuf,
     /// Where the results go
@@ -258,8 +263,8 @@ pub(crate) struct StressArgs {
     /// icount runs the chaos build and replays exactly
     #[arg(long, default_value = "tcg")]
     mode: Mode,
-    /// How idle CPUs wait (default: poll or mwait by the seed under icount, where halted ones may not replay;
-    /// else halt)
+    /// How idle CPUs wait (default: poll or mwait by the seed under icount, where halted ones may
+    /// not replay; else halt)
     #[arg(long)]
     idle: Option<stress::Idle>,
     /// Run every seed twice and compare the hashes (icount)
@@ -299,11 +304,11 @@ struct TestArgs {
     /// Only these kinds of tests
     #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
     only: Vec<suite::Step>,
-    /// Only what a change breaks most often: unit tests of the host, the kernel tests under icount on 2 CPUs, exact
-    /// figures of one CPU
+    /// Run only what a change breaks most often: unit tests of the host, the kernel tests under
+    /// icount on 2 CPUs, exact figures of one CPU
     #[arg(long, conflicts_with_all = ["only", "cpus"])]
     quick: bool,
-    /// Write what came of each test to this file, as JUnit XML
+    /// Write the result of each test to this file, as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     #[command(flatten)]
@@ -322,7 +327,8 @@ struct PackArgs {
 
 #[derive(Args, Debug)]
 struct MessageArgs {
-    /// What was captured: what a run or a dump says, bytes, or words in hexadecimal (default: standard input)
+    /// What was captured: what a run or a dump says, bytes, or words in hexadecimal (default:
+    /// standard input)
     file: Option<PathBuf>,
     /// What a message without a label begins with
     #[arg(long = "as", value_name = "PROTOCOL.STRUCT")]
@@ -342,7 +348,7 @@ pub(crate) fn one_or_more() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
 
-/// The command line, for whoever wants to show it.
+/// Returns the command line's definition, for help texts.
 pub fn command_line() -> clap::Command {
     Cli::command()
 }

@@ -1,8 +1,10 @@
-//! Holds the confinement oracle's bound (the crate [`confine`]) against snapshots of the guest's kernel.
+//! Compares the confinement oracle's bound (the crate [`confine`]) with snapshots of the guest's
+//! kernel.
 //!
-//! The guest says which processes are to stay confined, by a report line `confined` with the identities of the processes. The
-//! next snapshot is the start. Each later one must stay within the closure of that, and so must what these processes tell that they
-//! hold, by lines `holds`: snapshots take long, and show what there is at the end.
+//! The guest says which processes are to stay confined, by a report line `confined` with the
+//! identities of the processes. The next snapshot is the start. Each later one must stay within the
+//! closure of that, and so must the capabilities that these processes report by lines `holds`.
+//! Snapshots take long, and show only the end.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +15,12 @@ use invariants::Snapshot;
 /// Excesses that are kept to be told; the others are counted.
 const TOLD_AT_MOST: usize = 8;
 
-/// What came of it.
+/// The result of the comparison.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Confined {
     /// Snapshots that were compared with the start.
     pub pictures: u32,
-    /// Holdings that were compared with the bound as the guest told of them.
+    /// Holdings that the guest reported and that were compared with the bound.
     pub holdings: u32,
     /// Different things that somebody holds or sees beyond the bound.
     pub exceeded: u64,
@@ -53,8 +55,8 @@ impl Watch {
         }
     }
 
-    /// Judges what a process says that it holds: its number among the confined, identity and label of the object, rights; and how
-    /// many operations were done by then.
+    /// Judges what a process says that it holds: its number among the confined, identity and label
+    /// of the object, rights; and how many operations were done by then.
     fn judge_holding(&mut self, numbers: &[u64]) {
         let (&[number, object, label, rights, done], Some(bound)) = (numbers, &self.bound) else { return };
         let process = self.identities.get(number as usize).copied().unwrap_or(0);
@@ -114,7 +116,7 @@ impl Watch {
         self.known.insert(text);
     }
 
-    /// What came of it.
+    /// The result of the comparison.
     pub fn end(self) -> Confined {
         self.found
     }

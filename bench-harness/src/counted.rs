@@ -24,7 +24,7 @@ pub struct Counted {
     work: Vec<RowWork>,
 }
 
-/// Of the row that this marker announced.
+/// The counts of the row that this marker announced.
 #[derive(Deserialize, Debug)]
 struct RowWork {
     row: u64,
@@ -35,7 +35,7 @@ struct RowWork {
     lines: Counts,
 }
 
-/// Of all samples of a row.
+/// The median and maximum of all samples of a row.
 #[derive(Deserialize, Clone, Copy, Debug)]
 struct Counts {
     p50: u64,
@@ -61,7 +61,7 @@ pub struct Region {
     longest_off: u64,
 }
 
-/// Of all CPUs.
+/// The sums of all CPUs.
 #[derive(Deserialize, Debug)]
 pub struct Sum {
     pub instructions: u64,

@@ -1,7 +1,7 @@
-//! `decode`: the bench's table out of what was captured from a machine's port.
+//! `decode`: the bench's table from a capture of a machine's port.
 //!
-//! The figures become the results that [`mod@bench`] would have written, with a mode that says what executed
-//! the guest. What is not known of a machine far away (compiler, operating system) is called unknown.
+//! The figures become the results that [`mod@bench`] would have written, with a mode that says what
+//! executed the guest. Compiler and operating system of the machine are reported as unknown.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,8 +24,8 @@ Examples:
   aurora-bench decode serial.txt                     the table of that (log=text)
   aurora-bench decode --json com2.bin > there.json   of records, too (log=com2, log.bin of a run)
 
-Boots before the last one that has rows are passed over. Of a capture that was cut off or
-damaged the whole rows are printed; what is missing is said, and the exit status is 1 or 3.";
+`decode` skips boots before the last one that has rows. From a capture that was cut off or
+damaged it prints the complete rows, reports what is missing, and exits with status 1 or 3.";
 
 /// What to decode, and how to print it.
 #[derive(Args, Clone, Debug)]
@@ -57,7 +57,7 @@ pub fn command(wanted: &Wanted) -> Result<()> {
 #[derive(Debug)]
 pub struct Decoded {
     pub results: Results,
-    /// What there is to know beside them.
+    /// Notes on the rows.
     pub notes: Vec<String>,
     /// Why they are not all that the guest measured.
     pub trouble: Option<Trouble>,

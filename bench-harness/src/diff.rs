@@ -1,12 +1,13 @@
-//! The differential test: kernels with and without fastpaths, given the same operations, have the same state.
+//! The differential test: kernels with and without fastpaths, given the same operations, have the
+//! same state.
 //!
-//! Each seed is a game that the guest plays with `run=diff`: random operations of a dozen tasks, and before each
-//! of them a report line with all that came of the last one and a hash of the kernel's state. It is played on both
-//! kernels under icount, and their lines have to be equal. Where they are not, both play again up to there and show
-//! the whole state, and what differs in it is printed.
+//! Each seed is a game that the guest plays with `run=diff`: random operations of a dozen tasks,
+//! and before each of them a report line with the results of the last one and a hash of the
+//! kernel's state. Both kernels play it under icount, and their lines must be equal. If they are
+//! not, both play again up to that point and show the whole state, and the differences are printed.
 //!
-//! A game proves something about a fastpath only if that was taken, and about a check only if it failed: of all games
-//! together that is counted.
+//! A game proves something about a fastpath only if that was taken, and about a check only if it
+//! failed. Both are counted over all games together.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,8 +27,9 @@ pub const WITH: &str = "dump";
 const WITHOUT: &str = "nofast-dump";
 /// Time limit of one game.
 const LIMIT: Duration = Duration::from_secs(600);
-/// How often all games together have to take each fastpath, and each of its ways out to the slow path, which is where a
-/// check that is missing would be seen. Fewer games than [`ENOUGH`] need not.
+/// How often all games together have to take each fastpath, and each of its ways out to the slow
+/// path, which is where a check that is missing would be seen. Fewer games than [`ENOUGH`] need
+/// not.
 const TAKEN: [(&str, u64); 6] = [
     ("fast_call", 100),
     ("fast_reply", 100),
@@ -95,7 +97,7 @@ pub fn game(lab: &Lab, seed: u32, steps: u32) -> Result<Option<String>> {
     explain(lab, seed, &with, &without)
 }
 
-/// The same as a command.
+/// Runs the comparison as a command.
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let tally = diff(lab, wanted)?;
     if tally.failed > 0 {
@@ -125,8 +127,7 @@ fn enough(lab: &Lab, taken: &BTreeMap<String, u64>) -> bool {
     let few: Vec<String> =
         few.map(|(name, count)| format!("{name} {count} times of {}", least(name))).collect();
     if !few.is_empty() {
-        lab.screen
-            .say(&format!("diff: the games do not get about enough to prove anything: {}", few.join(", ")));
+        lab.screen.say(&format!("diff: the games do not reach enough to prove anything: {}", few.join(", ")));
     }
     few.is_empty()
 }
@@ -244,7 +245,7 @@ fn different_lines(fast: &[String], slow: &[String]) -> String {
     text
 }
 
-/// Two lines about one object without the words that they have in common, but for the first.
+/// Returns two lines about one object without their common words, except the first word.
 fn different_words(a: &str, b: &str) -> (String, String) {
     let (one, other): (Vec<&str>, Vec<&str>) = (a.split(' ').collect(), b.split(' ').collect());
     if one.len() != other.len() || one[0] != other[0] {

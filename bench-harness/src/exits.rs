@@ -1,8 +1,9 @@
-//! What arrives at the kernel's last instruction: a test stops the machine at the IRET that leaves the kernel, lets
-//! something happen there that has nothing to do with the task, and looks what the kernel makes of it.
+//! Events at the kernel's last instruction: a test stops the machine at the IRET that leaves the
+//! kernel, injects an event that has nothing to do with the task, and checks the kernel's reaction.
 //!
-//! QEMU's monitor raises machine checks and NMIs; both come before the IRET is executed. A double fault comes of the
-//! IRET itself, without a stack: it faults, and so does the delivery of that fault.
+//! QEMU's monitor raises machine checks and NMIs; both come before the IRET is executed. The IRET
+//! itself causes a double fault, without a stack: it faults, and so does the delivery of that
+//! fault.
 
 use std::fs;
 

@@ -1,6 +1,8 @@
-//! Files that are there whole or not at all: a full disk, an error or an interrupt leaves what was there before.
+//! Files that are complete or absent: after a full disk, an error or an interrupt the previous file
+//! stays.
 //!
-//! A file is written under another name beside its place, `NAME.part-PID`, and renamed when all of it is on the disk.
+//! A file is written under another name beside its place, `NAME.part-PID`, and renamed when all of
+//! it is on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -27,7 +29,8 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     written().with_context(|| format!("writing {}", path.display()))
 }
 
-/// Makes sure, before long work whose result goes there, that a file can be written. What is there stays.
+/// Makes sure, before long work whose result goes there, that a file can be written. What is there
+/// stays.
 pub fn demand_room_for(path: &Path) -> Result<()> {
     if path.is_dir() {
         let text = format!("{} is a directory: name a file in it", path.display());
@@ -59,7 +62,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
-/// Brings a whole file to its place, from another disk too. What goes to a special file, as a stick, is written into it.
+/// Brings a whole file to its place, from another disk too. What goes to a special file, as a
+/// stick, is written into it.
 pub fn bring(from: &Path, to: &Path) -> Result<()> {
     if is_special(to) {
         let written = || io::copy(&mut File::open(from)?, &mut OpenOptions::new().write(true).open(to)?);
@@ -85,7 +89,8 @@ struct Part {
 }
 
 impl Part {
-    /// Of a file that a link leads to, the part is beside the file: the link stays.
+    /// Returns the partial file for a path. If the path is a link, the partial file is beside the
+    /// link's target, so that the link stays.
     fn of(path: &Path) -> Part {
         let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut part = place.as_os_str().to_owned();
@@ -97,7 +102,8 @@ impl Part {
         &self.part
     }
 
-    /// Renames it, with the permissions of the file that it replaces. Some disks say that they are full only at the end.
+    /// Renames it, with the permissions of the file that it replaces. Some disks say that they are
+    /// full only at the end.
     fn settle(self) -> io::Result<()> {
         File::open(&self.part)?.sync_data()?;
         if let Ok(old) = fs::metadata(&self.place) {

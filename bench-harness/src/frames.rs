@@ -1,8 +1,9 @@
 //! Whether a log frame may be given to its decoder.
 //!
-//! [`defmt_decoder`] believes each length of a slice, and follows each format within a format. A program may put a frame
-//! together by hand: 24 bytes with a length of 4 billion take all memory of the host, and 1,000 bytes of formats within
-//! formats a thread's stack. Either ends this process, and with it the run's verdict.
+//! [`defmt_decoder`] trusts each length of a slice, and follows each nested format. A program may
+//! build a frame by hand: 24 bytes with a length of 4 billion would take all memory of the host,
+//! and 1,000 bytes of nested formats a thread's stack. Either would end this process without the
+//! run's verdict.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,7 +15,7 @@ use object::{Object, ObjectSection, ObjectSymbol};
 
 /// Formats within formats at most.
 const DEPTH_MAX: usize = 32;
-/// Elements of all slices of a frame at most, but for those of bytes.
+/// The most elements of all slices of a frame, except slices of bytes.
 const ELEMENTS_MAX: usize = 4096;
 
 /// The format strings of a program, by their index.
@@ -46,7 +47,8 @@ impl Formats {
         Ok(formats)
     }
 
-    /// Whether the frame at the beginning of a record is deeper, or has more elements, than is believed.
+    /// Whether the frame at the beginning of a record is deeper, or has more elements, than is
+    /// believed.
     pub fn is_excessive(&self, frame: &[u8]) -> bool {
         let mut walk = Walk { formats: self, rest: frame, elements: ELEMENTS_MAX };
         walk.frame() == Err(Stop::Excess)

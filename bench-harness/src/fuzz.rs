@@ -22,7 +22,7 @@ const WRONG_IN_KILLS: &[&str] = &["wrong", "stuck", "leaked_pages", "escapes"];
 const KILLED: &[&str] = &["callers", "callees", "queued", "faulting", "sending", "lending", "moved", "woken"];
 /// Stages that there are on one CPU, too.
 const STAGES_HERE: &[&str] = &["ready", "receiving", "waiting", "queued", "posting", "owed"];
-/// Of those, the ones that a short storm has, too.
+/// The stages that a short storm has, too.
 const COMMON_STAGES: &[&str] = &["ready", "receiving", "posting", "owed"];
 /// Kills from which on these are asked for, and all.
 const ENOUGH_KILLS: u64 = 1_000;
@@ -40,7 +40,7 @@ const ANSWERED: u64 = 2;
 pub struct Wanted {
     #[command(flatten)]
     pub seeded: seeded::Wanted,
-    /// A storm of one thing, over and over, instead
+    /// Run a storm of this one operation instead
     #[arg(long)]
     pub storm: Option<Storm>,
 }
@@ -62,7 +62,8 @@ pub fn sees_a_bug(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<bool> {
     Ok(some("divergences") || some("escapes"))
 }
 
-/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one has to.
+/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one
+/// has to.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
     probe::check_mode(lab, wanted.seeded.mode)?;
     planted::judge(&wanted.seeded.variant().unwrap_or_default(), fuzz(lab, wanted))
@@ -93,7 +94,10 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
         let confined = wanted.storm.is_some() || session.confined.pictures > 0 || session.snapshots == 0;
         let verdict = verdict.and_then(|()| match confined {
             true => Ok(()),
-            false => Err(Trouble::CheckFailed(format!("{}: nobody was held to its bound", session.label))),
+            false => Err(Trouble::CheckFailed(format!(
+                "{}: no process was compared with its bound",
+                session.label
+            ))),
         });
         let verdict = match verdict {
             Err(trouble) if trouble.is_of_the_host() => return Err(trouble.into()),
@@ -109,7 +113,7 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// What came of one seed.
+/// The result of one seed.
 #[derive(Debug)]
 struct Outcome {
     seed: u32,
@@ -139,7 +143,8 @@ impl Outcome {
         }
     }
 
-    /// What is not as it must be: counts that are not there or not zero, and too little that was contended.
+    /// What is not as it must be: counts that are not there or not zero, and too little that was
+    /// contended.
     fn wrong(&self) -> Vec<String> {
         match self.storm {
             Some(Storm::Revoke) => return self.said.not_zero(WRONG_IN_STORM),
@@ -167,7 +172,8 @@ impl Outcome {
         format!("exceeded={}", self.exceeded().map_or("?".to_owned(), |count| count.to_string()))
     }
 
-    /// The same of a storm of kills: where there were enough, nobody and no stage may be missing among the killed.
+    /// Returns what is wrong in a storm of kills: after enough kills, no kind of task and no stage
+    /// may be missing among the killed.
     fn wrong_in_kills(&self) -> Vec<String> {
         let said = &self.said;
         let mut bad = said.not_zero(WRONG_IN_KILLS);
@@ -189,7 +195,7 @@ impl Outcome {
         bad
     }
 
-    /// What came of the calls of speakers: a run in which few were answered has not tested much.
+    /// The result of the calls of speakers: a run in which few were answered has not tested much.
     fn line_of_messages(&self) -> String {
         format!("messages: {}", self.said.counts(&["windows", "calls", "answered", "ended"]))
     }

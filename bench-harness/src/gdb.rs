@@ -1,12 +1,13 @@
-//! `./justw gdb`: a debugger that knows the kernel, on a machine that stands where one wants to look.
+//! `./justw gdb`: a debugger that knows the kernel, on a machine that is stopped at a chosen place.
 //!
-//! Three ways to get there. *From the start*: QEMU waits before its first instruction. *At an event* of a stress
-//! seed: the chaos build runs up to it and stops all CPUs itself, because a breakpoint would change what several
-//! CPUs execute under icount, while attaching does not. *Recorded*, with one CPU: the run is recorded to its end
-//! and then replayed from a snapshot of its start, so that gdb can go backwards, too.
+//! Three ways to get there. *From the start*: QEMU waits before its first instruction. *At an
+//! event* of a stress seed: the chaos build runs up to it and stops all CPUs itself, because a
+//! breakpoint would change what several CPUs execute under icount, while attaching does not.
+//! *Recorded*, with one CPU: the run is recorded to its end and then replayed from a snapshot of
+//! its start, so that gdb can go backwards, too.
 //!
-//! In the end this process becomes gdb. QEMU is a process group of its own, so that an interrupt from the
-//! terminal is gdb's alone, and it ends when gdb does.
+//! At the end this process becomes gdb. QEMU is a process group of its own, so that an interrupt
+//! from the terminal goes only to gdb. QEMU ends when gdb does.
 
 pub mod args;
 
@@ -115,10 +116,11 @@ fn find_gdb(script: &Path) -> Result<PathBuf, Trouble> {
     Ok(program)
 }
 
-/// A machine that gdb can attach to: before its first instruction, or where it was to stop. It ends with this.
+/// A machine that gdb can attach to: before its first instruction, or where it was to stop. It ends
+/// with this.
 struct Held {
     child: Child,
-    /// Of QEMU's gdb stub.
+    /// The socket of QEMU's gdb stub.
     socket: PathBuf,
     kernel: PathBuf,
     /// The kernel's line about where it stopped.
@@ -197,7 +199,8 @@ fn record(lab: &Lab, boot: &Boot, dir: &Path) -> Result<Replay> {
     let mut child = Boot { debug: Some(debug), ..boot.clone() }.start(&lab.qemu, &outputs)?;
     while child.try_wait().context("waiting for QEMU")?.is_none() {
         if started.elapsed() > boot.limit {
-            // What is recorded by then can be replayed: perhaps that it hangs is what one wants to see.
+            // What is recorded by then can be replayed: perhaps that it hangs is what one wants to
+            // see.
             kill_process(Pid::from_child(&child), Signal::TERM).context("ending QEMU")?;
             child.wait().context("waiting for QEMU")?;
         }

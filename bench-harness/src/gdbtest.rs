@@ -1,11 +1,12 @@
-//! Tests with the debugger. Its helpers: each says what the kernel says of itself, and a stop is the same stop again.
-//! And what is injected at [the kernel's exit](exits).
+//! Tests with the debugger. Its helpers: each says what the kernel says of itself, and a stop is
+//! the same stop again. And what is injected at [the kernel's exit](exits).
 //!
-//! A scripted session stops where the kernel has just exported its state, lets every helper print what it sees,
-//! and goes on to the end. What a helper says of an object are words that the export says of it, too; so each
-//! of its lines is looked up there. Capability spaces and run queues are put together from the export; for the latter
-//! a game of the differential test is stopped, in which tasks are queued. An export says of a mailbox only whether
-//! there is something in it: that is compared at a stop with two CPUs.
+//! A scripted session stops where the kernel has just exported its state, lets every helper print
+//! what it sees, and goes on to the end. What a helper says of an object are words that the export
+//! says of it, too; so each of its lines is looked up there. Capability spaces and run queues are
+//! put together from the export; for the latter a game of the differential test is stopped, in
+//! which tasks are queued. An export says of a mailbox only whether there is something in it: that
+//! is compared at a stop with two CPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -33,7 +34,8 @@ const HELPERS: [(&str, &str); 8] = [
 const OTHERS: u64 = 10 + exits::COUNT;
 /// Helpers whose output is compared between two stops.
 const STATE: [&str; 7] = ["where", "cpus", "queues", "mailboxes", "tasks", "times", "trees"];
-/// Games to look for one with tasks in a run queue when it is over: what a game plays changes with what the model knows.
+/// Games to look for one with tasks in a run queue when it is over: what a game plays changes with
+/// what the model knows.
 const GAMES: u64 = 16;
 /// Stops of a stress run: when both CPUs are at work, and not much before.
 const AT_EVENT: [&str; 2] = ["--stop-at", "5000"];
@@ -111,7 +113,7 @@ fn stopped(lab: &Lab, stop: [&str; 2]) -> Result<String> {
 /// Runs this program's own gdb command; what it prints.
 pub fn session(lab: &Lab, words: &[&str], commands: &[String]) -> Result<String> {
     lab.screen.step("gdb");
-    // Whatever stands at its path by now: the tests before may have built it anew.
+    // The running program, not the file at its path: earlier tests may have built that again.
     let program = format!("/proc/{}/exe", std::process::id());
     let mut command = Command::new("timeout");
     command.args(["-k", "5", "300"]).arg(program).arg("gdb").arg("--boot-dir").arg(lab.artifacts.boot_dir());
@@ -163,7 +165,8 @@ fn words(line: &str) -> Vec<&str> {
     all.into_iter().filter(|word| !word.is_empty()).collect()
 }
 
-/// The first line that the state does not have so; or that nothing is said where there is something.
+/// The first line that the state does not have so; or that nothing is said where there is
+/// something.
 fn disagrees(lines: &[String], state: &[String], kind: &str) -> Option<String> {
     let known: BTreeMap<&str, Vec<&str>> =
         state.iter().filter_map(|line| Some((*words(line).first()?, words(line)))).collect();
@@ -244,7 +247,8 @@ fn is_elsewhere(lines: &[String]) -> Option<String> {
     wanted.into_iter().find(|function| !is_there(function)).map(|missing| format!("nobody is in {missing}"))
 }
 
-/// At a stop one CPU is in it; the others are shown where they were when its NMI came, not in the NMI's handler.
+/// At a stop one CPU is in it; the others are shown where they were when its NMI came, not in the
+/// NMI's handler.
 fn is_in_the_stop(said: &Said) -> Option<String> {
     let lines = said.get("where").map(Vec::as_slice).unwrap_or_default();
     let cpus = lines.iter().filter(|line| line.starts_with("cpu=")).count();
@@ -287,7 +291,7 @@ fn queues_disagree(lines: &[String], state: &[String]) -> Option<String> {
     (said != there).then(|| format!("{} and {}", said.join(", "), there.join(", ")))
 }
 
-/// The same as they are in a state.
+/// Returns the queues that an exported state shows.
 fn queued(state: &[String]) -> Vec<String> {
     let word =
         |line: &str, key: &str| words(line).into_iter().find_map(|w| w.strip_prefix(key)).map(str::to_owned);

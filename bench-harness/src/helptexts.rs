@@ -1,4 +1,5 @@
-//! `docs/help`: what each recipe of the Justfile says when it is asked for help, without anything being built.
+//! `docs/help`: the help text of each recipe of the Justfile, which prints it without building
+//! anything.
 //!
 //! Recipes that are commands of this program have clap's text; the others have texts of their own.
 

@@ -18,7 +18,7 @@ pub struct Host {
     /// What else the command line of every boot had.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub options: String,
-    /// Of figures that somebody captured: what executed the guest.
+    /// For captured figures: what executed the guest.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub captured: String,
 }

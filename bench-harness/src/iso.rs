@@ -1,7 +1,8 @@
 //! The bootable image: GRUB, the kernel, the boot archive, by multiboot2.
 //!
-//! It is for machines at which no host tool listens. So, unless the command line says otherwise, report lines go as text to
-//! the serial line and the screen (`log=text`), and [`decode`](crate::decode) reads them from a capture.
+//! It is for machines without the host tool. So, unless the command line says otherwise,
+//! report lines go as text to the serial line and the screen (`log=text`), and
+//! [`decode`](crate::decode) reads them from a capture.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -28,14 +29,14 @@ Examples:
   aurora-bench iso run=bench log=com2     records, for a second serial line
 
 Without log= report lines are text on COM1 and the screen (log=text). `decode` makes tables
-of what was captured.";
+from a capture.";
 
 /// The program that writes images.
 const RESCUE: &str = "grub-mkrescue";
 /// CPUs of the machine that the printed command starts.
 const CPUS: u32 = 4;
-/// Where an image of ISO 9660 has its volume descriptor; what that begins with; and where in it the volume's size is, in
-/// sectors.
+/// Where an image of ISO 9660 has its volume descriptor; what that begins with; and where in it the
+/// volume's size is, in sectors.
 const DESCRIPTOR: u64 = 16 * SECTOR;
 const SECTOR: u64 = 2048;
 const SIGNATURE: &[u8] = b"\x01CD001";
@@ -148,9 +149,11 @@ fn menu(command_line: &str) -> String {
     )
 }
 
-/// Has a program write the image of `dir/tree`: the whole of it, or nothing. An image that was there stays until then.
+/// Has a program write the image of `dir/tree`: the whole of it, or nothing. An image that was
+/// there stays until then.
 ///
-/// The image grows in `dir`: where all this is killed in the middle, no half of one is where somebody looks for it.
+/// The image grows in `dir`: where all this is killed in the middle, no half of one is where
+/// somebody looks for it.
 fn write(mut rescue: Command, dir: &Path, image: &Path) -> Result<()> {
     let place = image.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     ensure!(place.is_dir(), "{} is no directory: the image cannot be there", place.display());

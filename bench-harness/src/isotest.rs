@@ -1,5 +1,6 @@
-//! Tests of what a person gets without this tool at the machine: images boot by the command that `iso` prints, the screen
-//! shows the bench's table, and `decode` finds the same figures in what was captured, be it text or records.
+//! Tests of images on a machine without this tool: they boot by the command that `iso` prints, the
+//! screen shows the bench's table, and `decode` finds equal figures in the capture, in text and in
+//! records.
 
 use std::fs;
 use std::path::{Path, absolute};
@@ -50,7 +51,8 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Boots an image: what was captured in a file of the run's directory, and the lines that the screen shows at the end.
+/// Boots an image: what was captured in a file of the run's directory, and the lines that the
+/// screen shows at the end.
 fn boot(lab: &Lab, words: &str, captured: &str) -> Result<(Vec<u8>, Vec<String>)> {
     let line = iso::command_line(&[words.to_owned()]);
     let image = absolute(lab.artifacts.boot_dir().join("bench.iso"))?;

@@ -58,7 +58,7 @@ impl Judge {
         self.kept = text;
     }
 
-    /// Keeps a snapshot, where there was any, for whoever wants to look at it.
+    /// Writes the snapshot, if there was one, to a file for later inspection.
     pub fn keep(&self, path: &Path) -> Result<()> {
         if self.kept.is_empty() {
             return Ok(());

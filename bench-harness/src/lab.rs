@@ -20,7 +20,7 @@ pub struct Lab {
     pub qemu: Qemu,
     pub artifacts: Artifacts,
     pub screen: Screen,
-    /// Show everything that guests say.
+    /// Show all output of the guests.
     pub verbose: bool,
     /// Instead of each command's own time limit.
     pub limit: Option<Duration>,
@@ -34,7 +34,7 @@ pub struct Job {
     pub label: String,
     /// Build of the kernel.
     pub variant: String,
-    /// The kernel's command line but for `log=`.
+    /// The kernel's command line without `log=`.
     pub command_line: String,
     pub mode: Mode,
     pub cpus: u32,
@@ -51,7 +51,8 @@ impl Job {
     }
 }
 
-/// Refuses a command line of which nobody would read a word, or not take its value, or whose program is not there.
+/// Refuses a command line of which nobody would read a word, or not take its value, or whose
+/// program is not there.
 pub fn words_are_known(artifacts: &Artifacts, command_line: &str) -> Result<()> {
     options::check(command_line).map_err(|wrong| Trouble::Usage(wrong.to_string()))?;
     let Some(wanted) = options::value(command_line, "run") else { return Ok(()) };
@@ -103,7 +104,8 @@ impl Lab {
         self.run_with(job, &mut |event| self.show(event))
     }
 
-    /// Boots several, those that count instructions side by side and the others one after the other; in their order.
+    /// Boots several, those that count instructions side by side and the others one after the
+    /// other; in their order.
     pub fn run_all(&self, jobs: &[Job]) -> Vec<Result<Session>> {
         let counts = |job: &&Job| job.mode == Mode::Icount;
         let counted: Vec<&Job> = jobs.iter().filter(counts).collect();
@@ -132,7 +134,8 @@ impl Lab {
         session::run(&self.qemu, &self.artifacts, &boot, listener)
     }
 
-    /// Boots another build with this one's plugin, which is told `arguments` and writes to `output`.
+    /// Boots another build with this one's plugin, which is told `arguments` and writes to
+    /// `output`.
     pub fn record(
         &self,
         job: &Job,

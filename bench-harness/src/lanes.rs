@@ -1,10 +1,11 @@
-//! Several boots at a time, of the kinds that take one of the host's CPUs each and whose outcome does not depend on time:
-//! QEMU counting instructions, and Bochs.
+//! Several boots at a time, of the kinds that take one of the host's CPUs each and whose outcome
+//! does not depend on time: QEMU counting instructions, and Bochs.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Does something with each of `items`, with as many at a time as the host has CPUs; what came of each, in their order.
+/// Does something with each of `items`, as many at a time as the host has CPUs. Returns the results
+/// in the order of the items.
 ///
 /// It begins with the last: those on more CPUs, which take longest, stand there.
 pub fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {

@@ -1,4 +1,4 @@
-//! The host side of Aurora: boots the machine, decodes what it says, judges and tabulates it.
+//! The host side of Aurora: boots the machine, decodes and judges its output, and prints tables.
 //!
 //! ```text
 //!   cli ── bench / stress / diff / suite / …           what to boot, what to make of it
@@ -8,8 +8,8 @@
 //!          machine, bochs ── records, tail           processes and bytes
 //! ```
 //!
-//! Nothing here trusts the guest: bytes that are no record are skipped and counted, lines that
-//! are no report are shown, and a guest that stops talking is ended with its last words printed.
+//! No code here trusts the guest. Bytes that are not records are skipped and counted, lines that
+//! are not reports are shown, and a silent guest is ended and its last words are printed.
 #![forbid(unsafe_code)]
 
 pub mod artifacts;

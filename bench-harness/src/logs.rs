@@ -1,7 +1,7 @@
 //! defmt frames to text, with the table of the program that sent them.
 //!
-//! A frame decoded with another program's table may give plausible nonsense, so every channel
-//! knows its ELF file. Tables are read when a channel first speaks: with `level=off` nobody pays for them.
+//! A frame decoded with another program's table may give plausible nonsense, so every channel knows
+//! its ELF file. A table is read at the first record of its channel, so `level=off` costs nothing.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -22,7 +22,8 @@ pub struct Line {
     /// The kernel, or a program.
     pub part: String,
     pub level: Option<Level>,
-    /// Seconds since the machine's start, as the guest counts them, and the CPU; empty where the record has none.
+    /// Seconds since the machine's start, as the guest counts them, and the CPU; empty where the
+    /// record has none.
     pub time: String,
     pub cpu: String,
     pub text: String,
@@ -33,7 +34,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// What there is to say of a record that cannot be decoded.
+    /// Returns the line for a record that cannot be decoded.
     fn unsound(part: &str, text: String) -> Line {
         let [time, cpu, place] = [const { String::new() }; 3];
         Line { part: part.to_owned(), level: None, time, cpu, text, place, is_sound: false }

@@ -1,4 +1,5 @@
-//! Tests of the log: what is told at which level, and that records are whole and complete whatever interrupts them.
+//! Tests of the log: the records of each level, and that records are whole and complete whatever
+//! interrupts them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ use crate::testsum::Tally;
 /// Kernel tests that are refused system calls, kill processes and leave faults unhandled.
 const TESTS: &str = "run=test only=kills,faults";
 const CPUS: u32 = 2;
-/// What each level tells of those tests that no lower one does: part, and how the text begins or what is in it.
+/// What each level shows of those tests and no lower level does: part, and the beginning or a part
+/// of the text.
 const TOLD: [(Level, &str, &str); 4] = [
     (Level::Warn, "kernel", "ended: exception 14"),
     (Level::Info, "kernel", "cpu1 is up"),
@@ -28,7 +30,8 @@ const STORM_CPUS: u32 = 4;
 const STORM_RECORDS: usize = 200;
 /// What the kernel says of an NMI on COM1, and in the log.
 const NMI: [&str; 2] = ["aurora: NMI on ", "NMI in "];
-/// Boot options `fault=` of the build with faults: what the log has at the end, and how the run ends.
+/// Boot options `fault=` of the build with faults: what the log has at the end, and how the run
+/// ends.
 const MIDWAY: [(&str, &str, Ending); 5] = [
     ("log-nmi", NMI[1], Ending::Pass),
     ("log-panic", "kernel panic: asked for by fault=log-panic", Ending::Panic),
@@ -142,7 +145,8 @@ fn torn(heard: &Heard) -> Option<String> {
     unsound.or(skipped).or(lost)
 }
 
-/// What is missing after a storm: each CPU's records are there in their order, and each NMI is in the log, too.
+/// What is missing after a storm: each CPU's records are there in their order, and each NMI is in
+/// the log, too.
 fn incomplete(log: &[Line], serial: &[String]) -> Option<String> {
     let mut numbers = BTreeMap::<&str, Vec<usize>>::new();
     for line in log {
@@ -164,7 +168,8 @@ fn incomplete(log: &[Line], serial: &[String]) -> Option<String> {
         .then(|| format!("{on_serial} NMIs, of which the log has {in_log}"))
 }
 
-/// What is wrong with how a guest refuses a level that there is not. This tool refuses it before it boots.
+/// What is wrong with how a guest refuses a level that there is not. This tool refuses it before it
+/// boots.
 fn knows(lab: &Lab) -> Result<Option<String>> {
     const LEVEL: &str = "level=loud";
     if lab.boot(&job("", LEVEL, 1)).is_ok() {

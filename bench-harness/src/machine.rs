@@ -2,7 +2,8 @@
 //!
 //! Output goes to files, which the session reads as they grow: nothing blocks on either side, and
 //! the raw bytes are still there afterwards. QEMU runs under `timeout -k`, so that it ends even if
-//! it ignores TERM (a replaying QEMU does), and under `setpriv --pdeathsig`, so that it ends with this program.
+//! it ignores TERM (a replaying QEMU does), and under `setpriv --pdeathsig`, so that it ends with
+//! this program.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -23,7 +24,7 @@ use crate::trouble::Trouble;
 pub const CPUS_MAX: u32 = 255;
 /// Guest CPU model, part of the baseline's key.
 pub const GUEST_CPU: &str = "max";
-/// The same for a KVM that offers a register it then cannot set, as some nested ones do.
+/// The guest CPU for a KVM that offers a register it then cannot set, as some nested ones do.
 pub const GUEST_CPU_WITHOUT_CAPABILITIES: &str = "max,-arch-capabilities";
 /// Guest memory in MiB.
 pub const MEMORY: &str = "512";
@@ -43,7 +44,7 @@ pub enum Mode {
     /// A machine without a hypervisor, from which somebody captured figures
     #[value(skip)]
     Hardware,
-    /// The same of a machine that does not say what it is
+    /// Ticks of a machine that does not say what it is
     #[value(skip)]
     Unknown,
 }
@@ -295,8 +296,8 @@ impl Boot {
     }
 }
 
-/// A command whose process gets TERM when this one ends, be it killed: a campaign that somebody kills must
-/// not leave guests behind. Where there is no `setpriv`, the backstop ends them.
+/// A command whose process gets TERM when this one ends, be it killed: a campaign that somebody
+/// kills must not leave guests behind. Where there is no `setpriv`, the backstop ends them.
 pub fn ending_with_us(program: &str) -> Command {
     let Some(setpriv) = find_program("setpriv") else { return Command::new(program) };
     let mut command = Command::new(setpriv);

@@ -1,11 +1,13 @@
 //! Captured messages as text: with the names that the compiled-in schemas give their fields.
 //!
 //! Where they come from:
-//! - programs of a run with `talk=show` report each message that they send as lines `message task=… label=… at=…
-//!   words=… caps=…` ([`user_rt::talk::show`] there); such lines are found in whatever the run said;
-//! - a dump of the kernel's state says of each call that is queued or on its way to another CPU `info=… mr0=… mr1=…`;
-//! - bytes, or words in hexadecimal: of these the label is not known, so it has to be told what they begin with, or their
-//!   structure is all that can be said.
+//! - programs of a run with `talk=show` report each message that they send as lines
+//!   `message task=… label=… at=… words=… caps=…` ([`user_rt::talk::show`] there); such lines are
+//!   found in any output of the run;
+//! - a dump of the kernel's state has for each call that is queued or on its way to another CPU
+//!   `info=… mr0=… mr1=…`;
+//! - bytes, or words in hexadecimal: their label is not known, so the caller must name the struct
+//!   that they begin with. Without that only their structure is printed.
 //!
 //! [`user_rt::talk::show`]: ../user_rt/talk/fn.show.html
 
@@ -41,7 +43,7 @@ pub struct Wanted {
 /// A message as it was captured.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Message {
-    /// Who sent it, if that is known.
+    /// The sender, if it is known.
     pub from: String,
     /// 0: it is not known.
     pub label: u32,
@@ -81,7 +83,8 @@ fn label_of(name: &str) -> Result<u32> {
     })
 }
 
-/// The messages in lines of a run or a dump, or else the one that the bytes or the hexadecimal words are.
+/// The messages in lines of a run or a dump, or else the one that the bytes or the hexadecimal
+/// words are.
 pub fn read(bytes: &[u8], label: Option<u32>) -> Result<Vec<Message>> {
     let text = std::str::from_utf8(bytes).ok();
     let mut found = text.map(reported).transpose()?.unwrap_or_default();
@@ -122,7 +125,8 @@ fn number(text: &str) -> Option<u64> {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
 }
 
-/// Lines that programs report. Long messages have several, in order, with those of others between them.
+/// Lines that programs report. Long messages have several, in order, with those of others between
+/// them.
 fn reported(text: &str) -> Result<Vec<Message>> {
     let mut messages: Vec<Message> = Vec::new();
     for line in text.lines() {
@@ -157,7 +161,8 @@ fn given(text: &str) -> Result<String> {
     }
 }
 
-/// A call on its way, as a dump of the kernel's state says it; others than the system's protocols are passed over.
+/// A call on its way, as a dump of the kernel's state says it; others than the system's protocols
+/// are passed over.
 fn in_dump(line: &str) -> Option<Message> {
     let info = MsgInfo(number(value(line, "info")?)?);
     show::root(info.label())?;

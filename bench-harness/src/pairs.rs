@@ -16,8 +16,8 @@ const LIMITS: [(&str, &[&str]); 2] = [("normal", &[]), ("small", &["--features",
 /// Cases of confinement, with normal limits and with small ones.
 const CONFINE_CASES: [&str; 2] = ["1200", "500"];
 
-/// Plays a sample of the pairs on a kernel with normal limits and on one with small ones. What an operation that is done
-/// alone changes must be the same on both.
+/// Plays a sample of the pairs on a kernel with normal limits and on one with small ones. What an
+/// operation that is done alone changes must be the same on both.
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for (name, limits) in LIMITS {
@@ -44,8 +44,8 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Random histories and pairs of operations, judged by who may do what: on a kernel with normal limits, and fewer on one
-/// with small ones.
+/// Random histories and pairs of operations, judged by who may do what: on a kernel with normal
+/// limits, and fewer on one with small ones.
 pub fn confine(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for ((name, limits), cases) in LIMITS.into_iter().zip(CONFINE_CASES) {
@@ -64,8 +64,8 @@ fn play(lab: &Lab, limits: &[&str], options: &[&str]) -> Result<bool> {
     played_on_host(lab, "pairs", limits, options)
 }
 
-/// Runs a test of the simulated machine that has a command line of its own, with cargo's arguments and its own, and shows
-/// what it says. Returns whether it passed.
+/// Runs a test of the simulated machine that has a command line of its own, with cargo's arguments
+/// and its own, and shows what it says. Returns whether it passed.
 fn played_on_host(lab: &Lab, test: &str, cargo_arguments: &[&str], options: &[&str]) -> Result<bool> {
     lab.screen.step(test);
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());

@@ -1,8 +1,9 @@
 //! Pictures of figures as SVG: panels one below the other, with lines over a number that grows by
 //! doubling (CPUs, producers).
 //!
-//! A picture is so narrow that its words can be read on a telephone. The legend is below the lines and covers none. Lines
-//! differ in colour and in the shape of their marks, and none hides another: see [`spread`].
+//! A picture is so narrow that its words can be read on a telephone. The legend is below the lines
+//! and covers none. Lines differ in colour and in the shape of their marks, and none hides another:
+//! see [`spread`].
 
 mod spread;
 
@@ -23,7 +24,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(90, 90, 90),
 ];
 
-/// Of the whole picture.
+/// The width of the whole picture.
 const WIDTH: u32 = 520;
 /// A panel's height without its legend.
 const HEIGHT: i32 = 330;

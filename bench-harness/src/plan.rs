@@ -1,4 +1,4 @@
-//! Which boots a bench run takes, and which rows each of them is believed for.
+//! The boots of a bench run, and the rows that each of them provides.
 //!
 //! The book's chapter on measuring has the same table in prose.
 
@@ -24,7 +24,7 @@ pub enum Keep {
     One(&'static str, &'static str),
     /// What the plugin counted.
     Counted,
-    /// The same, of the samples of each row besides; one of them under its second name.
+    /// What each row's samples take besides instructions; one row under its second name.
     Work { renamed: (&'static str, &'static str) },
 }
 

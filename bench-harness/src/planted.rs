@@ -1,4 +1,4 @@
-//! Kernels with a planted bug: there a run that finds the bug is as it should be, and one that does not is a failure.
+//! Kernels with a planted bug: a run that finds the bug passes, and one that does not fails.
 
 use anyhow::Result;
 
@@ -12,9 +12,11 @@ pub fn bug(variant: &str) -> Option<&str> {
     BUILDS.iter().find_map(|prefix| variant.strip_prefix(prefix))
 }
 
-/// What became of runs of a build, whose verdict is the other way round where a bug is planted in it.
+/// The fate of runs of a build, whose verdict is the other way round where a bug is planted in
+/// it.
 ///
-/// Errors: those of the runs; of a build with a bug, that none of the runs found it, and what kept them from looking.
+/// Errors: those of the runs; of a build with a bug, that none of the runs found it, and what kept
+/// them from looking.
 pub fn judge(variant: &str, verdict: Result<()>) -> Result<()> {
     let Some(bug) = bug(variant) else { return verdict };
     match verdict {

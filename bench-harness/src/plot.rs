@@ -1,5 +1,5 @@
-//! What pages in messages cost against their number: a picture, and from how many on a message that carries them is
-//! cheaper than copying.
+//! The cost of pages in messages against their number: a picture, and the number from which a
+//! message with pages is cheaper than copying.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,8 @@ use crate::files;
 use crate::picture::{self, Height, Line, Mark, Panel};
 use crate::results::{Results, Run};
 
-/// The rows of one line: what stands before the number of pages and behind it, and what the line is called.
+/// The rows of one line: what stands before the number of pages and behind it, and what the line is
+/// called.
 const KINDS: &[(&str, &str, &str)] = &[
     ("copy_", "p", "copied by hand"),
     ("remap_move_", "p", "moved"),
@@ -45,7 +46,8 @@ fn break_even(copied: &Points, other: &Points) -> Option<u32> {
     })
 }
 
-/// Draws every run that has such rows, into `directory`; says what was drawn, and where copying ends.
+/// Draws every run that has such rows, into `directory`; says what was drawn, and where copying
+/// ends.
 pub fn draw(results: &Results, directory: &Path) -> Result<Vec<String>> {
     let mut said = Vec::new();
     for run in &results.runs {

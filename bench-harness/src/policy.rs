@@ -1,5 +1,5 @@
-//! What process 1 does with labels and audit where the command line asks for them: a program with a label keeps the
-//! limits, what a rule forbids is refused, and the audit tells of it.
+//! Tests labels and audit as the command line asks for them: a program with a label keeps the
+//! limits, process 1 refuses what a rule forbids, and the audit reports it.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ fn job(name: &str, command_line: &str) -> Job {
     }
 }
 
-/// Of what one ordinary boot measures, with a label that no rule confines.
+/// Checks the limits on the figures of one ordinary boot, with a label that no rule confines.
 fn limits_hold(lab: &Lab, baseline: &Baseline) -> Result<Tally> {
     let mut rows = baseline.limited(CPUS);
     rows.retain(|row| !plan::OTHERS.contains(row));
@@ -65,8 +65,8 @@ fn told(lab: &Lab, session: &Session, ended: bool, wanted: &[&str]) -> Tally {
     };
     let missing: Vec<_> = wanted.iter().filter(|text| !said(text)).collect();
     if !ended || !missing.is_empty() {
-        lab.screen.say(&format!("{}: ended as it should: {ended}; not said: {missing:?}", session.label));
+        lab.screen.say(&format!("{}: ended as expected: {ended}; missing: {missing:?}", session.label));
     }
-    let wrong = format!("ended as it should: {ended}; not said: {missing:?}");
+    let wrong = format!("ended as expected: {ended}; missing: {missing:?}");
     lab.cases.one(&session.label, (!ended || !missing.is_empty()).then_some(wrong))
 }

@@ -1,8 +1,8 @@
-//! Choosing the accelerator for cycle figures by what the machine really does.
+//! Chooses the accelerator for cycle figures by measuring the machine.
 //!
-//! A KVM may be there and yet emulate the guest's kernel mode instruction by instruction (nested
-//! virtualisation on some hosts). Its cycles would be fiction, so it is asked to run a loop of a
-//! million turns in kernel mode, and is refused if TCG, a mere emulator, is faster.
+//! A KVM may emulate the guest's kernel mode instruction by instruction (nested virtualisation on
+//! some hosts). Its cycles would mean nothing. So the probe runs a loop of a million turns in
+//! kernel mode, and refuses KVM if TCG, an emulator, is faster.
 
 use std::fs::OpenOptions;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// What became of the loop under one accelerator.
+/// The fate of the loop under one accelerator.
 type Measured = Result<u64, String>;
 
 /// Measures the loop under TCG and, where it opens, KVM.

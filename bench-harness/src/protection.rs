@@ -1,5 +1,6 @@
-//! The machine's protections: a kernel with all of them on passes its tests, and one that leaves one off fails those
-//! that this one is there for, and no other. So it is known of each test that it can fail, and why.
+//! The machine's protections: a kernel with all of them on passes its tests. A kernel that leaves
+//! one off fails exactly the tests of that protection. So each test is known to be able to fail,
+//! and why.
 
 use anyhow::Result;
 

@@ -1,11 +1,11 @@
-//! The record stream of the log port: framing, and finding back into it.
+//! The record stream of the log port: framing, and resynchronisation.
 //!
-//! A record is `0xA5, channel: u8, length: u16 LE, payload`. Channel 0 is the kernel's log,
-//! 1 to 0x7f are the logs of the programs of the boot archive (in its order, from 1), 0x80 carries
-//! report lines, 0x81 the text of exported kernel state,
-//! 0x82 the events of a tracing kernel, 0x83 snapshots of kernel state, 0x84 how many lines COM1 has got. Bytes outside
-//! records are skipped one at a time until a header fits again, and counted, so that a lost byte costs a record and not the
-//! rest of the run.
+//! A record is `0xA5, channel: u8, length: u16 LE, payload`. Channel 0 is the kernel's log.
+//! Channels 1 to 0x7f are the logs of the programs of the boot archive, in its order. Channel 0x80
+//! has report lines, 0x81 the text of exported kernel state, 0x82 the events of a tracing kernel.
+//! Channel 0x83 has snapshots of kernel state, 0x84 the number of lines that COM1 has got. Bytes
+//! outside records are skipped one at a time until a header fits again, and counted, so that a lost
+//! byte costs a record and not the rest of the run.
 
 /// First byte of every record.
 pub const MAGIC: u8 = 0xA5;
@@ -54,7 +54,8 @@ impl Splitter {
         self.bytes.len() - self.start
     }
 
-    /// Where no more bytes come: passes over the beginning of a record that never ends. Whether there was one.
+    /// Where no more bytes come: passes over the beginning of a record that never ends. Whether
+    /// there was one.
     pub fn give_up(&mut self) -> bool {
         let is_waiting = self.pending() > 0;
         if is_waiting {

@@ -1,7 +1,7 @@
-//! The system call reference of the book, out of the documentation in `abi`.
+//! The system call reference of the book, made from the documentation in `abi`.
 //!
-//! Names, numbers and texts are constants of that crate, so the page cannot say anything else than
-//! the code; a test compares it with the committed one. Only the sentences between are written here.
+//! Names, numbers and texts are constants of that crate, so the page always agrees with the code; a
+//! test compares it with the committed one. Only the sentences between are written here.
 
 use std::fmt::Write;
 use std::mem::offset_of;
@@ -119,8 +119,8 @@ fn faults(page: &mut String) {
 
 fn errors(page: &mut String) {
     page.push_str(
-        "\n## Errors\n\nWho has to change something: the *caller*, the *peer* (the other side of a message), whoever \
-         provides *resources*, or nobody (*state*: ask again later, or not).\n\n| | error | blame | |\n|---|---|---|---|\n",
+        "\n## Errors\n\nThe column *blame* says which side has to change something: the *caller*, the *peer* (the other side of a \
+         message), the provider of *resources*, or no side (*state*: ask again later, or not).\n\n| | error | blame | |\n|---|---|---|---|\n",
     );
     for &error in Error::ALL {
         let blame = format!("{:?}", error.blame()).to_lowercase();
@@ -177,7 +177,7 @@ fn utcb(page: &mut String) {
         let _ = writeln!(page, "| {offset:#x} | `{name}` | {meaning} |");
     }
     let registers: Vec<String> = (0..abi::REG_COUNT).map(|i| format!("{i} {}", register(i))).collect();
-    let _ = writeln!(page, "\nRegister sets, by word of `bulk`: {}.", registers.join(", "));
+    let _ = writeln!(page, "\nRegister sets, by word of `bulk`: `{}`.", registers.join(", "));
 }
 
 /// The name of a register in a set.

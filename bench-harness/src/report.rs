@@ -1,4 +1,4 @@
-//! Report lines: what the guest says about results, as text on channel 0x80.
+//! Report lines: the guest's results, as text on channel 0x80.
 //!
 //! The grammar is in the book's chapter on measuring. Lines that do not follow it are kept as
 //! [`Report::Other`], never an error: the guest may say more than this harness knows.
@@ -21,7 +21,8 @@ pub struct Row {
     /// What it takes besides instructions, where the plugin has counted that.
     #[serde(flatten)]
     pub work: Option<Work>,
-    /// What every single sample says of one operation, in the order in which they were taken, where that was asked for.
+    /// What every single sample says of one operation, in the order in which they were taken, where
+    /// that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<u64>,
     /// What was subtracted from every sample.
@@ -47,7 +48,8 @@ pub struct Work {
 }
 
 impl Work {
-    /// Whether the medians are another's, and what is most lies above the other's by so much at most.
+    /// Whether the medians are another's, and what is most lies above the other's by so much at
+    /// most.
     pub fn is_like(&self, other: &Work, above: u64) -> bool {
         let mut pairs = self.kinds().into_iter().zip(other.kinds());
         pairs.all(|((_, its), (_, others))| its[0] == others[0] && its[1] <= others[1] + above)

@@ -1,6 +1,7 @@
-//! The rows: what each is the cost of, and which runs have it.
+//! The rows of the bench: what each one measures, and which runs have it.
 //!
-//! The one list of their names: runs must have them, `bench --list` shows them, README and book take their words from here.
+//! The one list of their names: runs must have them, `bench --list` shows them, README and book
+//! take their words from here.
 
 #[cfg(test)]
 mod covered;
@@ -33,7 +34,7 @@ const fn always(name: &'static str, what: &'static str) -> Known {
     Known { name, what, on: On::Always }
 }
 
-/// What does the same on any number of CPUs: one will do.
+/// A row whose figure does not depend on the number of CPUs: it is measured on one.
 const fn on_one(name: &'static str, what: &'static str) -> Known {
     Known { name, what, on: On::One }
 }
@@ -45,11 +46,11 @@ const fn several(name: &'static str, what: &'static str) -> Known {
 pub const ROWS: &[Known] = &[
     always("loop_1m", "a million turns of a two-instruction loop: what a tick is"),
     always("null_syscall", "null system call, which the entry code answers itself"),
-    always("who_am_i", "a system call that looks nothing up, by the table as all others"),
-    always("yield_alone", "yield, and nobody else is ready"),
-    always("yield_round", "yield to who yields back: two switches, two address spaces"),
+    always("who_am_i", "a system call that looks nothing up, dispatched through the table as all others"),
+    always("yield_alone", "yield, and no other task is ready"),
+    always("yield_round", "yield to a task that yields back: two switches, two address spaces"),
     always("yield_to", "yield to a named task that yields back, one switch"),
-    always("notify_no_waiter", "notify, nobody waits"),
+    always("notify_no_waiter", "notify, and no task waits"),
     always("notify_wait_same_cpu", "notify and wait, there and back"),
     always("notify_wait_cross_as", "notify and wait, there and back, two address spaces"),
     always("call_reply_same_as", "call and reply, 4 words, one address space"),
@@ -67,13 +68,16 @@ pub const ROWS: &[Known] = &[
     ),
     always(
         "call_reply_queued",
-        "call and reply, half of two: the server yields, so that two callers take turns in its queue",
+        "half of two calls and replies: the server yields, so that two callers take turns in its queue",
     ),
-    always("call_reply_64w", "call and reply, 4 + 64 words, which are there already"),
+    always("call_reply_64w", "call and reply, 4 + 64 words, which are in the UTCB already"),
     always("call_reply_64w_touched", "call and reply, 4 + 64 words, which both sides write and read"),
     always("fault_null", "fault to a handler in another process, and back"),
     always("fault_roundtrip", "fault to a handler in another process, which maps a page, and back"),
-    always("fault_roundtrip_two_tables", "the same, pages under two page tables in turns"),
+    always(
+        "fault_roundtrip_two_tables",
+        "fault to a handler that maps a page, and back; pages under two page tables in turns",
+    ),
     always("send_event", "send 4 words into an event pool whose reader does not wait"),
     always("send_event_wake", "send 4 words into an event pool whose reader waits: it is made ready"),
     always(
@@ -84,10 +88,13 @@ pub const ROWS: &[Known] = &[
     always("broadcast_8", "one message into the pools of 8 processes"),
     always("broadcast_64", "one message into the pools of 64 processes"),
     always("grant_cap_in_call", "call with a capability, and reply"),
-    always("grant_cap_again", "the same, always into one slot, which the server empties"),
+    always(
+        "grant_cap_again",
+        "call with a capability, and reply; always into one slot, which the server empties",
+    ),
     always("clear_page", "clear a page of 4 KiB, in user mode"),
     always("map_unmap_1p", "map a page and unmap it, always at one place"),
-    always("map_unmap_two_tables", "map a page and unmap it, half of two under two page tables"),
+    always("map_unmap_two_tables", "map a page and unmap it: half of two pages under two page tables"),
     always("map_unmap_512p", "map 512 pages and unmap them, two system calls"),
     always("cap_copy", "copy a capability into a slot that was never used"),
     always("cap_delete", "delete a copy"),
@@ -101,7 +108,7 @@ pub const ROWS: &[Known] = &[
     always("retype_cnode", "make a CNode of 16 slots"),
     always("retype_task", "make a Task"),
     always("retype_frame", "make a Frame of 4 KiB"),
-    always("task_create_destroy", "make a task with its CPU time, let it go, take its memory back"),
+    always("task_create_destroy", "make a task with its CPU time, resume it, take its memory back"),
     always("process_create_destroy", "make a process with its spaces, take their memory back"),
     on_one("cap_move", "move a capability into another slot of the same CNode"),
     on_one("cap_inspect", "look at a slot"),
@@ -116,7 +123,7 @@ pub const ROWS: &[Known] = &[
     on_one("withdraw", "take an exposure back"),
     on_one("task_read_regs", "read the registers of a suspended task"),
     on_one("task_write_regs", "write the registers of a suspended task"),
-    on_one("task_cancel", "cancel what a suspended task waits for, which is nothing"),
+    on_one("task_cancel", "cancel the wait of a suspended task, which waits for nothing"),
     on_one("task_debug", "set the debug registers of a task, to none"),
     on_one("fault_handler", "say that a task has no fault handler"),
     on_one("task_suspend", "suspend a task"),
@@ -125,16 +132,16 @@ pub const ROWS: &[Known] = &[
     on_one("process_kill", "kill a process with spaces and a task"),
     on_one("sched_configure", "set priority and slice of a SchedContext"),
     on_one("sched_info", "read a SchedContext"),
-    on_one("pool_room", "let senders into an event pool for which nobody waits"),
-    on_one("machine_counter", "read a counter of the own CPU"),
+    on_one("pool_room", "tell an event pool that it has room, and no sender waits"),
+    on_one("machine_counter", "read a counter of this CPU"),
     on_one("label_rule", "say what a label may do, as before"),
     on_one("label_set", "set an object's label, as before"),
     on_one("protect", "make a page that can be written read-only"),
     on_one("accessed", "read the accessed bit of a page"),
     on_one("pin_unpin", "pin a frame, and take the pin back"),
     on_one("page_transfer", "move a page of a pool to another place"),
-    on_one("page_copy", "give a page of a pool that two places see a copy"),
-    on_one("set_bases", "set the own FS and GS bases"),
+    on_one("page_copy", "copy a page of a pool that is mapped at two places"),
+    on_one("set_bases", "set the caller's FS and GS bases"),
     on_one(
         "call_save_reply",
         "call and reply, 4 words; the server keeps the call in a Reply object, and replies through that",
@@ -146,7 +153,7 @@ pub const ROWS: &[Known] = &[
         "message_both_ways",
         "build a request, read it, dispatch, build the answer, read that, all in user mode",
     ),
-    on_one("message_by_hand", "the same by numbers and registers"),
+    on_one("message_by_hand", "the same request by hand: two numbers in registers"),
     always("remap_move_1p", "call that moves a page, and reply"),
     always("remap_move_4p", "call that moves 4 pages, and reply"),
     always("remap_move_16p", "call that moves 16 pages, and reply"),
@@ -175,13 +182,31 @@ pub const ROWS: &[Known] = &[
     several("call_reply_cross_cpu_64w", "call and reply across CPUs, 4 + 64 words, idle CPUs halt"),
     several("fault_cross_cpu", "fault to a handler on another CPU, and back"),
     several("notify_wait_cross_cpu", "notify and wait across CPUs, there and back"),
-    several("remap_move_1p_2cpu", "call that moves a page out of a space that another CPU may remember"),
-    several("remap_move_4p_2cpu", "call that moves 4 pages out of such a space"),
-    several("remap_move_16p_2cpu", "call that moves 16 pages out of such a space"),
-    several("remap_move_64p_2cpu", "call that moves 64 pages out of such a space"),
-    several("remap_move_512p_2cpu", "call that moves 512 pages out of such a space"),
-    several("map_unmap_512p_2cpu", "map 512 pages and unmap them, in a space that another CPU remembers"),
-    several("shootdown_Ncpu", "unmap a page that all other CPUs may remember"),
+    several(
+        "remap_move_1p_2cpu",
+        "call that moves a page out of a space of which another CPU may have translations",
+    ),
+    several(
+        "remap_move_4p_2cpu",
+        "call that moves 4 pages out of a space of which another CPU may have translations",
+    ),
+    several(
+        "remap_move_16p_2cpu",
+        "call that moves 16 pages out of a space of which another CPU may have translations",
+    ),
+    several(
+        "remap_move_64p_2cpu",
+        "call that moves 64 pages out of a space of which another CPU may have translations",
+    ),
+    several(
+        "remap_move_512p_2cpu",
+        "call that moves 512 pages out of a space of which another CPU may have translations",
+    ),
+    several(
+        "map_unmap_512p_2cpu",
+        "map 512 pages and unmap them, in a space of which another CPU has translations",
+    ),
+    several("shootdown_Ncpu", "unmap a page of which all other CPUs may have translations"),
     always("pairs_local_N", "call and reply on each of N CPUs at the same time"),
     Known {
         name: "shared_lines_per_rt",

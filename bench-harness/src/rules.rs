@@ -1,5 +1,5 @@
-//! The book's page of the rules of authority, out of the same table as the rights of the reference and the rights matrix
-//! ([`abi::Op::forms`]), and of `abi/src/authority.rs`.
+//! The book's page of the rules of authority, out of the same table as the rights of the reference
+//! and the rights matrix ([`abi::Op::forms`]), and of `abi/src/authority.rs`.
 
 use std::fmt::Write;
 
@@ -13,37 +13,37 @@ const INTRODUCTION: &str = "\
 
 *The tables of this page are made from `abi/src` by `./justw reference`; a test compares the two.*
 
-Who may do what to what. The [reference](syscalls.md) says what each operation does, [objects](objects.md),
-[groups](groups.md) and [messages](grants.md) how the parts work. [Detours](detours.md) searches for ways around these rules,
-[confinement](confinement.md) judges random histories by them, the [rights matrix](testing.md#rights-matrix) tries each
-operation with each right missing, and the [holes that were found](holes.md#authority-that-nobody-gave) are where they were broken.
+This page says which process may do what to which object. The [reference](syscalls.md) says what each operation does. [Objects](objects.md),
+[groups](groups.md) and [messages](grants.md) explain the parts. [Detours](detours.md) searches for ways around these rules.
+[Confinement](confinement.md) judges random histories by them. The [rights matrix](testing.md#rights-matrix) tries each
+operation with each right missing. The [holes that were found](holes.md#authority-that-nobody-gave) broke these rules.
 
-## What holds for all
+## General rules
 
-1. **Nothing is done to an object without a capability of it.** An operation looks up every object in the caller's CSpace. The
-   exceptions are the caller itself (Yield, WhoAmI, SetBases) and the call that it has received (Recv, Reply). A right is
-   necessary, and not sufficient where labels or consent are asked.
-2. **Nobody passes on what it lacks.** A copy, a member record, a mapping has no right that what it came from lacks.
-3. **What is withheld cannot be had by a detour.** Without GRANT a capability is moved, never given and kept. Without WRITE
-   no page of a frame is written. A CNode's capability is of that CNode's slots. A pin is made and taken back only with DMA of the Machine.
-4. **Nobody is put where it did not agree to be.** A process joins a group by an offer that names the group, or who adds. A
+1. **Every change to an object needs a capability of it.** An operation looks up every object in the caller's CSpace. The
+   exceptions are the caller itself (Yield, WhoAmI, SetBases) and the call that it has received (Recv, Reply). A right alone is
+   not sufficient where labels or consent are checked, too.
+2. **A process passes on only rights that it has.** A copy, a member record or a mapping has no right that its source lacks.
+3. **No detour leads to a withheld right.** Without GRANT a capability is moved, never given and kept. Without WRITE
+   no page of a frame is written. A CNode's capability covers that CNode's slots. Setting and removing a pin takes DMA of the Machine.
+4. **A process enters a group only where it agreed.** It joins by an offer that names the group, or the process that adds it. A
    task is called where it is exposed. Capabilities and pages come into slots and windows that the receiver has opened.
-5. **Nobody chooses what it is seen as.** Only a capability with DELETE chooses custom bits; a process that a member adds gets
+5. **No process chooses its own identity.** Only a holder of DELETE chooses custom bits. A process that a member adds gets
    that member's. The kernel sets a message's TaskId, and marks a forwarded call.
 6. **An exposure belongs to the process that made it.** Only four can take it back: that process, the process of the exposed
-   task, a holder of REMOVE, and whoever can revoke the exposed capability. Nobody can put something else there before that.
-7. **Labels go with the contents.** What a process comes to hold, join or see is asked of its label; a copy is made only where
-   nobody who may read it is kept from the original.
-8. **The audit is told of what moves authority.** A kill, a revoke and a reset take several entries: they are recorded before they
-   begin, so also where they end in an error. All else is recorded in the entry that does it, once it can no longer fail:
+   task, a holder of REMOVE, and a process that can revoke the exposed capability. No process can expose anything else there before that.
+7. **Labels go with the contents.** The kernel checks the label of a process before it gets, joins or sees an object. It makes a copy
+   only if every reader of the copy may also read the original.
+8. **The audit records changes of authority.** A kill, a revoke and a reset take several entries: they are recorded before they
+   begin, so also when they end in an error. All other changes are recorded in the entry that makes them, once it can no longer fail:
    capabilities that enter or leave another process's CSpace, memberships, exposures, spaces, pins and labels. Not recorded are
    mappings, pages in messages, CPU time, bound Notifications, fault handlers, and what a process does within its own CSpace.
 9. **Some rights include others.** CONFIGURE of a process makes tasks in it, which act for it and may end it by a fault, and
-   offers slots in its name. GRANT of a CNode stores into it, empties it, and, while it serves no process, adds it with all that
-   it holds to one's own CSpace. MAP of an address space maps there whatever the caller may map, and takes pages of its pool.
-   REGISTERS of a task lets the holder act as that task. An Untyped includes all that is made of it.
-10. **What was taken away does nothing any more.** When a revoke or the removal of a member has succeeded, no operation that used what
-    it took is under way on any CPU. Messages that were sent before arrive.
+   offers slots in its name. GRANT of a CNode stores into it, empties it, and, while the CNode serves no process, adds it with all its
+   capabilities to the caller's own CSpace. MAP of an address space maps there anything that the caller may map, and takes pages of its
+   pool. REGISTERS of a task lets the holder act as that task. An Untyped includes all objects that are made of it.
+10. **Revoked authority has no effect.** When a revoke or the removal of a member has succeeded, no operation that used the
+    revoked authority is under way on any CPU. Messages that were sent before arrive.
 ";
 
 /// The whole page.
@@ -53,11 +53,11 @@ pub fn render() -> String {
         "\n## Each operation\n\n[Rights](syscalls.md#rights) are listed in the reference.\n\n\
          - **takes**: each capability argument, by register, and the rights that it needs. *record*: the caller's \
          [member record](groups.md#member-records) must have them, too. *record or DELETE*: a capability with DELETE needs no \
-         record; its holder is called the group's maker. *not the own*: no right is needed for the caller's own process or CNode.\n\
+         record; its holder is called the group's maker. *not the own*: the caller's own process or CNode needs no right.\n\
          - **for**: the process for which the operation acts.\n\
-         - **agreed**: what the other side must have agreed to.\n\
-         - **labels**: what a [rule](objects.md#security-labels) must allow to the label of whoever comes to hold, join or see \
-         something. *the same*: the labels must be equal.\n\
+         - **agreed**: the consent that the other side must have given.\n\
+         - **labels**: what a [rule](objects.md#security-labels) must allow to the label of the process that gets, joins or sees the \
+         object. *the same*: the labels must be equal.\n\
          - **told**: what the [audit](objects.md#the-audit) records, besides denials. A Death follows every Kill of a task, later \
          and from the task's CPU; it is not repeated in each row.\n\n| operation | takes | for | agreed | labels | told |\n|---|---|---|---|---|---|\n",
     );

@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on: a spinner on a terminal, plain lines elsewhere.
+//! The display during a run: a spinner on a terminal, plain lines elsewhere.
 //!
 //! Everything here goes to standard error; standard output carries results only.
 

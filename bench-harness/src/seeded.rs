@@ -1,4 +1,5 @@
-//! Programs whose choices come from a seed: their options, what to boot, what the guest said and how that is judged.
+//! Programs whose choices come from a seed: their options, their boots, and how their output is
+//! judged.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,8 +14,8 @@ use crate::report::Report;
 use crate::session::Session;
 use crate::trouble::Trouble;
 
-/// Time limit of one run, and what more it may take for each million operations: on a host with fewer CPUs than the
-/// guest they take minutes.
+/// Time limit of one run, and what more it may take for each million operations: on a host with
+/// fewer CPUs than the guest they take minutes.
 const LIMIT: Duration = Duration::from_secs(600);
 const LIMIT_OF_A_MILLION: Duration = Duration::from_secs(600);
 
@@ -71,7 +72,7 @@ fn is_small(variant: &str) -> bool {
     variant.ends_with(SMALL)
 }
 
-/// What a program is told of the limits of the kernel that is run.
+/// Returns the word that tells a program the limits of its kernel.
 pub(crate) fn limits_word(variant: &str) -> &'static str {
     if is_small(variant) { "limits=small " } else { "" }
 }
@@ -91,7 +92,8 @@ impl Wanted {
         let Wanted { cpus, mode, ops, .. } = *self;
         let variant = self.variant().unwrap_or_else(|| usual_variant(mode).to_owned());
         let limits = limits_word(&variant);
-        // Under icount the kernel perturbs itself by the seed. Elsewhere idle CPUs leave the host to those that work.
+        // Under icount the kernel perturbs itself by the seed. Elsewhere idle CPUs leave the host
+        // to those that work.
         let how =
             if mode == Mode::Icount { format!("chaos={seed} idle=poll") } else { "idle=halt".to_owned() };
         Job {
@@ -106,8 +108,8 @@ impl Wanted {
     }
 }
 
-/// The build of the kernel that is run if none is named: where a run replays, the one that perturbs itself. Both export
-/// the kernel's state.
+/// The build of the kernel that is run if none is named: where a run replays, the one that perturbs
+/// itself. Both export the kernel's state.
 pub(crate) fn usual_variant(mode: Mode) -> &'static str {
     if mode == Mode::Icount { "chaos" } else { "dump" }
 }

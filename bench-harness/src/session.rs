@@ -1,7 +1,7 @@
-//! One boot from start to its ending: everything the guest said, and how it ended.
+//! One boot from its start to its end: all output of the guest, and how it ended.
 //!
-//! The guest is ended from here when its time is up, or when it has been silent for long: what
-//! it said last and where its CPUs are is part of the report.
+//! The session ends the guest when its time is up, or when it has been silent for long. The report
+//! then has its last words and where its CPUs are.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,7 @@ pub struct Session {
     pub mitigations: Vec<String>,
     /// How many events a chaos build counted.
     pub events: Option<u64>,
-    /// From which event on it perturbed nothing any more, as it says that: number, point and time.
+    /// The event from which on the guest perturbed nothing, in its words: number, point and time.
     pub calm: Option<String>,
     /// How many snapshots of the kernel's state came, and which [`invariants`] do not hold.
     pub snapshots: u32,
@@ -104,7 +104,8 @@ const LAST_WISH: Duration = Duration::from_secs(60);
 const PROBE: usize = 4096;
 /// Longest silence of a guest that is alive, of few CPUs.
 pub const SILENCE: Duration = Duration::from_secs(120);
-/// CPUs that make it that much longer: those of a guest take turns, and at boot all compare their clocks.
+/// CPUs that make it that much longer: those of a guest take turns, and at boot all compare their
+/// clocks.
 const FEW_CPUS: u32 = 8;
 const LAST_WORDS: usize = 40;
 /// How the kernel's boot lines about mitigations start.
@@ -214,7 +215,8 @@ struct Ear {
     serial: Tail,
     log: Tail,
     lines: Lines,
-    /// Lines of COM1 that are to be shown behind records that may still come; and how many are shown.
+    /// Lines of COM1 that are to be shown behind records that may still come; and how many are
+    /// shown.
     held: VecDeque<String>,
     shown: u32,
     state: Lines,
@@ -254,7 +256,7 @@ impl Ear {
         }
     }
 
-    /// Reads what there is.
+    /// Reads the available output.
     fn listen(&mut self, listener: &mut dyn FnMut(&Event)) -> Result<()> {
         // First the records: the lines that they count have been written by then.
         let log = self.log.read().context("reading the log port")?;
@@ -262,7 +264,8 @@ impl Ear {
         if !serial.is_empty() || !log.is_empty() {
             self.heard = Instant::now();
         }
-        // Of those that nothing counted since the last look nothing will: a kernel in trouble prints no records.
+        // Of those that nothing counted since the last look nothing will: a kernel in trouble
+        // prints no records.
         let uncounted = self.held.len();
         self.held.extend(self.lines.push(&serial));
         self.splitter.push(&log);
@@ -385,7 +388,8 @@ impl Ear {
 }
 
 impl Session {
-    /// Whether the kernel panicked, or was in a state in which an invariant did not hold, which counts as much.
+    /// Whether the kernel panicked, or was in a state in which an invariant did not hold, which
+    /// counts as much.
     pub fn has_broken_kernel(&self) -> bool {
         self.ending == Ending::Panic || !self.violations.is_empty()
     }
@@ -398,8 +402,8 @@ impl Session {
         Err(Trouble::CheckFailed(format!("{}: no snapshot of the kernel's state came", self.label)))
     }
 
-    /// An error for every ending but `Pass` and, for callers who count failures themselves, `Fail`; and where invariants of
-    /// the kernel do not hold.
+    /// An error for every ending but `Pass` and, for callers who count failures themselves, `Fail`;
+    /// and where invariants of the kernel do not hold.
     pub fn check_ended(&self) -> Result<(), Trouble> {
         let label = &self.label;
         match &self.ending {
@@ -447,8 +451,8 @@ impl Session {
         Ok(())
     }
 
-    /// An error for every ending but `Pass`, and for a run that says that it did nothing: tests may all have been left
-    /// out, or none chosen.
+    /// An error for every ending but `Pass`, and for a run that says that it did nothing: tests may
+    /// all have been left out, or none chosen.
     pub fn check_did_something(&self) -> Result<(), Trouble> {
         self.check_passed()?;
         if self.reports.contains(&Report::Done { passed: 0, failed: 0 }) {
@@ -460,7 +464,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same, and for a run without a test.
+    /// Checks the run, and that it ran a test.
     pub fn check_tested(&self) -> Result<(), Trouble> {
         self.check_did_something()?;
         let some = |report: &Report| matches!(report, Report::Done { passed: 1.., .. });

@@ -1,8 +1,10 @@
-//! `stress --shrink`: a smaller run that fails in the same way, because a smaller one is read and searched sooner.
+//! `stress --shrink`: searches for a smaller run that fails in the same way, because a smaller one
+//! is read and searched sooner.
 //!
-//! It tries runs with fewer messages and with fewer CPUs, of the same seed and then of seeds near it, and goes on from the
-//! first that fails in the same way ([`Symptom`]). A smaller run of the same seed is another run; so a try may well pass,
-//! or fail otherwise, and the smallest run that is found is a small one, hardly the smallest there is.
+//! It tries runs with fewer messages and with fewer CPUs, of the same seed and then of seeds near
+//! it, and continues from the first that fails in the same way ([`Symptom`]). A smaller run of a
+//! seed is another run. So a try may pass, or fail in another way, and the result is a small run,
+//! not the smallest possible.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -50,8 +52,8 @@ enum End {
     Otherwise(String),
 }
 
-/// Looks for a smaller run that fails as that of the seed does, and prints the command that runs it. An error if the seed
-/// does not fail.
+/// Looks for a smaller run that fails as that of the seed does, and prints the command that runs
+/// it. An error if the seed does not fail.
 pub fn shrink(lab: &Lab, wanted: &Wanted, seed: u32, tries: u32) -> Result<()> {
     if wanted.mode != Mode::Icount {
         let text = format!("--shrink takes --mode icount: a run in mode {} does not replay", wanted.mode);
@@ -109,8 +111,8 @@ fn in_short(trouble: &str) -> String {
     }
 }
 
-/// Goes down from `start`, as long as there are tries left: the smallest size that failed in the same way, if any did, with
-/// how that shows, and how many tries it took.
+/// Goes down from `start`, as long as there are tries left: the smallest size that failed in the
+/// same way, if any did, with how that shows, and how many tries it took.
 fn smaller(
     start: Size,
     tries: u32,
@@ -144,7 +146,8 @@ fn smaller(
     Ok((best, done))
 }
 
-/// What to try below a size, in this order: fewer messages, fewer CPUs; of its seed, and then of others.
+/// What to try below a size, in this order: fewer messages, fewer CPUs; of its seed, and then of
+/// others.
 fn candidates(size: Size) -> Vec<Size> {
     let Size { cpus, messages, seed } = size;
     let sizes = [
@@ -165,7 +168,8 @@ mod tests {
 
     const START: Size = Size { cpus: 4, messages: 4000, seed: 7 };
 
-    /// Shrinks where just the runs that `fails` names do so, and checks that nothing is tried twice.
+    /// Shrinks where just the runs that `fails` names do so, and checks that nothing is tried
+    /// twice.
     fn shrunk(tries: u32, fails: impl Fn(Size) -> End) -> (Option<Size>, u32) {
         let mut tried = Vec::new();
         let mut try_one = |size| {

@@ -42,8 +42,9 @@ pub struct Wanted {
     pub stop: Stop,
 }
 
-/// Where a chaos build stops: at an event, or at the first one at or after a time; 0 is never. Written with as
-/// many digits whatever the numbers, because what the kernel does until then must not depend on them.
+/// Where a chaos build stops: at an event, or at the first one at or after a time; 0 is never.
+/// Written with as many digits whatever the numbers, because what the kernel does until then must
+/// not depend on them.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Stop {
     pub at: u64,
@@ -57,7 +58,8 @@ pub enum Then {
     /// Halts all CPUs at the event, for a debugger.
     #[default]
     Halt = 0,
-    /// Lets all CPUs finish their kernel entries, writes a snapshot of the kernel's state, and ends.
+    /// Lets all CPUs finish their kernel entries, writes a snapshot of the kernel's state, and
+    /// ends.
     Snapshot = 1,
     /// Perturbs nothing any more, and goes on.
     Calm = 2,
@@ -70,7 +72,8 @@ impl fmt::Display for Stop {
     }
 }
 
-/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one has to.
+/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one
+/// has to.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
     probe::check_mode(lab, wanted.mode)?;
     planted::judge(wanted.variant(), stress(lab, wanted))
@@ -97,7 +100,7 @@ pub fn stress(lab: &Lab, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// What came of one seed. [`run_seed`] gives an error only where the seed could not be run.
+/// The result of one seed. [`run_seed`] gives an error only where the seed could not be run.
 #[derive(Debug)]
 pub struct Run {
     /// What the guest said, if it came to that.
@@ -110,7 +113,7 @@ pub struct Run {
     pub complained_at: Option<u64>,
     /// How many events a chaos build counted.
     pub events: Option<u64>,
-    /// From which event on it perturbed nothing any more, if it was asked for that.
+    /// The event from which on the guest perturbed nothing, if the options asked for that.
     pub calm: Option<String>,
 }
 
@@ -141,7 +144,8 @@ pub fn job(wanted: &Wanted, seed: u32) -> Job {
     }
 }
 
-/// Runs a seed once. What is kept of the run is kept under its usual label, with `purpose` before it.
+/// Runs a seed once. What is kept of the run is kept under its usual label, with `purpose` before
+/// it.
 pub fn run_once(lab: &Lab, wanted: &Wanted, seed: u32, purpose: &str) -> Result<Run> {
     let job = job(wanted, seed);
     let session = lab.run(&Job { label: format!("{purpose}{}", job.label), ..job.clone() })?;
@@ -190,11 +194,11 @@ pub fn gdb_command(wanted: &Wanted, seed: u32, what: &str) -> String {
     format!("./justw gdb {what} --seed{options}{}", variant.unwrap_or_default())
 }
 
-/// Under icount the seed decides what happens: the chaos build's disturbances, and how idle CPUs wait,
-/// because each way wakes up by another path. They do not halt unless that is asked for: while all CPUs halt,
-/// another of QEMU's threads moves the clock, and which CPU then goes first is up to the host. With a host
-/// thread per CPU the host decides everything; there, ticks would only hide an interrupt that is missing, and
-/// polling CPUs take the host's from those that work.
+/// Under icount the seed decides what happens: the chaos build's disturbances, and how idle CPUs
+/// wait, because each way wakes up by another path. They do not halt unless that is asked for:
+/// while all CPUs halt, another of QEMU's threads moves the clock, and which CPU then goes first is
+/// up to the host. With a host thread per CPU the host decides everything; there, ticks would only
+/// hide an interrupt that is missing, and polling CPUs take the host's from those that work.
 fn command_line(wanted: &Wanted, seed: u32) -> String {
     let run = format!("run=stress seed={seed} messages={}", wanted.messages);
     let by_seed = if seed.is_multiple_of(2) { Idle::Poll } else { Idle::Mwait };

@@ -1,7 +1,7 @@
-//! `./justw test`: every kind of test, one count.
+//! `./justw test`: runs all kinds of tests and counts them together.
 //!
-//! Steps go on after a failure, so that one run shows all that is wrong. The sizes are those that
-//! CI can afford; the book says how to run the campaigns at full size.
+//! Steps continue after a failure, so that one run shows everything that is wrong. The sizes are
+//! those that CI can afford; the book says how to run the campaigns at full size.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -48,7 +48,8 @@ pub enum Step {
     Host,
     /// The concurrent data structures under loom
     Loom,
-    /// Operations stopped at their points, and others run beside them: a sample, with normal and with small limits
+    /// Operations stopped at their points, and others run beside them: a sample, with normal and
+    /// with small limits
     Pairs,
     /// Processes that do whatever they like, each operation judged by who may do what: a sample
     Confine,
@@ -62,14 +63,16 @@ pub enum Step {
     Protection,
     /// Kernels with and without fastpaths: the same state after the same operations
     Diff,
-    /// gdb's helpers say what the kernel says, a stop is the same again, and the kernel knows what arrives at its
-    /// exit; if gdb is there
+    /// gdb's helpers say what the kernel says, a stop is the same again, and the kernel knows what
+    /// arrives at its exit; if gdb is there
     Gdb,
     /// Traces of real runs: valid JSON, no rule broken, and a planted bug is found
     Trace,
-    /// Short stress runs, replayed where the mode can; and the event of a run at which something begins, found
+    /// Short stress runs, replayed where the mode can; and the event of a run at which something
+    /// begins, found
     Stress,
-    /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers that are killed
+    /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers
+    /// that are killed
     Paging,
     /// Short torture runs; and one of a kernel that forgets to flush, which is caught
     Torture,
@@ -77,9 +80,11 @@ pub enum Step {
     Fuzz,
     /// icount figures against the baseline; the functions that operations visit
     Bench,
-    /// A program with a security label: the same limits; what a rule forbids is refused, and the audit tells of it
+    /// A program with a security label: the same limits; a rule's refusals, and the audit's report
+    /// of them
     Policy,
-    /// The bootable image without this tool: the screen shows the bench's table, and what was captured is decoded
+    /// The bootable image without this tool: the screen shows the bench's table, and what was
+    /// captured is decoded
     Iso,
     /// The kernel tests on Bochs, if it is there
     Bochs,
@@ -92,14 +97,15 @@ const PAGING_LIMIT: Duration = Duration::from_secs(120);
 const BOCHS_LIMIT: Duration = Duration::from_secs(300);
 /// Messages of a stress run in the suite.
 const STRESS_MESSAGES: u64 = 20_000;
-/// Operations of a torture run in the suite; and the runs, and their operations, in which a planted bug has to be
-/// caught.
+/// Operations of a torture run in the suite; and the runs, and their operations, in which a planted
+/// bug has to be caught.
 const TORTURE_OPS: u64 = 60_000;
 const TORTURE_SEEDS: u32 = 3;
 const PLANTED_OPS: u64 = 200_000;
 /// Sequences of random system calls that the host tests play on the kernel and on the model of it.
 const MODEL_CASES: u32 = 38_000;
-/// Operations of a fuzz run in the suite; and the runs of so many in which a planted bug has to be caught.
+/// Operations of a fuzz run in the suite; and the runs of so many in which a planted bug has to be
+/// caught.
 const FUZZ_OPS: u64 = 150_000;
 const FUZZ_SEEDS: u32 = 3;
 /// Rounds of a storm of revokes in the suite.
@@ -473,7 +479,7 @@ fn catches_unchecked_copy(lab: &Lab) -> Result<bool> {
         }
     }
     lab.screen
-        .say(&format!("fuzz: {FUZZ_SEEDS} runs of {FUZZ_OPS} calls saw nothing of a planted unchecked copy"));
+        .say(&format!("fuzz: {FUZZ_SEEDS} runs of {FUZZ_OPS} calls did not find the planted unchecked copy"));
     Ok(false)
 }
 
@@ -486,7 +492,7 @@ fn catches_missing_flush(lab: &Lab) -> Result<bool> {
         }
     }
     let runs = format!("{TORTURE_SEEDS} runs of {PLANTED_OPS} operations");
-    lab.screen.say(&format!("torture: {runs} saw nothing of a planted missing flush"));
+    lab.screen.say(&format!("torture: {runs} did not find the planted missing flush"));
     Ok(false)
 }
 
@@ -509,8 +515,8 @@ fn figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Of how many CPUs the committed figures of `scale` are measured again: the smallest number that crosses, and one where servers
-/// have several clients.
+/// The numbers of CPUs for which the committed figures of `scale` are measured again: the smallest
+/// number that crosses, and one where servers have several clients.
 const SCALE_CPUS: [u32; 2] = [2, 4];
 
 /// What the book says of many CPUs, on some of their numbers.

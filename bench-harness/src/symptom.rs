@@ -1,8 +1,9 @@
-//! In which way a run has failed: what tells whether another run fails in the same way.
+//! The way in which a run has failed, to compare it with other runs.
 //!
-//! A symptom is a set of lines: complaints of the guest's, rules of the kernel's state that do not hold, or how the guest
-//! died. Numbers are taken out of them: seats, times and addresses differ from run to run. Two runs fail in the same way
-//! if their symptoms share a line; one bug rarely shows in one way only.
+//! A symptom is a set of lines: complaints of the guest's, rules of the kernel's state that do not
+//! hold, or how the guest died. Numbers are taken out of them: seats, times and addresses differ
+//! from run to run. Two runs fail in the same way if their symptoms share a line; one bug rarely
+//! shows in one way only.
 
 use std::collections::BTreeSet;
 use std::fmt;

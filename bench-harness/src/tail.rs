@@ -60,8 +60,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\r').to_owned()
 }
 
-/// Text that a program chose, as a part of one line: its control characters are spelt out, so that it neither looks like a
-/// line of the kernel's or of this tool's, nor commands the terminal.
+/// Text that a program chose, as a part of one line: its control characters are spelt out, so that
+/// it neither looks like a line of the kernel's or of this tool's, nor commands the terminal.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -63,7 +63,7 @@ impl Tally {
     }
 }
 
-/// A test that has a name, and what came of it.
+/// A named test and its result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Case {
     /// What it was part of: a boot, or a call of cargo. Empty: nothing but its step.

@@ -12,10 +12,11 @@ use crate::trouble::Trouble;
 
 /// Counts that must be zero.
 const WRONG: &[&str] = &["stale", "lost", "dirty", "refused", "strange", "stuck", "leaked_pages"];
-/// Of those, the ones that show a translation that should be no more.
+/// The counts that show a translation that should be gone.
 const STALE: &[&str] = &["stale", "lost", "dirty"];
 
-/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one has to.
+/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one
+/// has to.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
     probe::check_mode(lab, wanted.mode)?;
     planted::judge(&wanted.variant().unwrap_or_default(), torture(lab, wanted))
@@ -31,7 +32,7 @@ pub fn torture(lab: &Lab, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// What came of one seed.
+/// The result of one seed.
 #[derive(Debug)]
 pub struct Outcome {
     seed: u32,

@@ -1,5 +1,5 @@
-//! Tests of tracing: what a tracing kernel writes is whole, the picture of it is in the format, and no rule is broken
-//! in it; and where a bug is planted, the check finds that one.
+//! Tests of tracing: the trace of a kernel is complete, its picture is in the format, and it breaks
+//! no rule. If a bug is planted, the check finds that bug.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -88,8 +88,8 @@ fn malformed(picture: &str) -> Result<Option<String>> {
     Ok(validator.iter_errors(&picture).next().map(|error| format!("{}: {error}", error.instance_path())))
 }
 
-/// Nobody breaks another rule than the one that the bug is about, and the first seed that fails breaks that. One that
-/// passes may have: the next notification makes up for a lost one.
+/// Nobody breaks another rule than the one that the bug is about, and the first seed that fails
+/// breaks that. One that passes may have: the next notification makes up for a lost one.
 fn planted(lab: &Lab) -> Result<Option<String>> {
     let mut unseen = 0;
     for seed in 1..=SEEDS {
@@ -111,7 +111,8 @@ fn planted(lab: &Lab) -> Result<Option<String>> {
         }
         match session.ending {
             Ending::Pass => {}
-            // The rule is about bits of Notifications. The bug loses control bits as well, of which no event speaks.
+            // The rule is about bits of Notifications. The bug loses control bits as well, of which
+            // no event speaks.
             Ending::Fail if found.violations.is_empty() => unseen += 1,
             Ending::Fail => return Ok(None),
             _ => return Ok(session.check_ended().err().map(|trouble| trouble.to_string())),

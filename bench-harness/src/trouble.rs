@@ -29,7 +29,7 @@ Exit status:
 /// A failure with an exit status of its own. Everything else is [`status::HOST`].
 #[derive(Debug)]
 pub enum Trouble {
-    /// The command line asks for what there is not.
+    /// The command line asks for something that does not exist.
     Usage(String),
     CheckFailed(String),
     GuestDied(String),

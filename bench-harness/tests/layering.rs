@@ -183,8 +183,9 @@ fn each_crate_depends_only_on_what_the_table_allows() {
     assert!(wrong.is_empty(), "edges that the table does not have:\n{}", wrong.join("\n"));
 }
 
-/// What it is to be judged by is no part of the kernel. The fuzzer, a program in the guest, judges by the model, and the
-/// harness by the invariants and by the oracle of confinement, which reads the same snapshots.
+/// What it is to be judged by is no part of the kernel. The fuzzer, a program in the guest, judges
+/// by the model, and the harness by the invariants and by the oracle of confinement, which reads
+/// the same snapshots.
 #[test]
 fn only_tests_use_what_judges() {
     let metadata = metadata();
@@ -264,7 +265,8 @@ fn the_top_page_of_the_documentation_has_every_crate() {
     }
 }
 
-/// The rooms of the portable kernel, from below to above. Each is a folder of `kern/core/src` and a context in `rooms.rs`.
+/// The rooms of the portable kernel, from the lowest to the highest. Each is a folder of
+/// `kern/core/src` and a context in `rooms.rs`.
 const ROOMS: [(&str, &str); 15] = [
     ("outbox", "Outbox"),
     ("time", "Time"),
@@ -291,7 +293,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What a line of a file names of rooms that are not below its own. `own` is `None` for what all rooms stand on.
+/// Returns the rooms that a line of a file names and that are not below its own. `own` is `None`
+/// for the files that all rooms use.
 fn upward(line: &str, own: Option<usize>) -> Vec<&'static str> {
     let code = code_of(line);
     let is_named = |folder: &str, context: &str| {
@@ -354,7 +357,8 @@ fn a_reach_into_a_room_above_is_seen() {
     assert_eq!(upward("let x = self.time().start(task, hot);", Some(4)), [""; 0]);
 }
 
-/// The rooms as the book shows them, from above to below: what is done there, by `mod.rs`, and in which modules.
+/// Returns the rooms as the book shows them, from the highest to the lowest: the work of each, from
+/// its `mod.rs`, and its modules.
 fn map_of_rooms() -> String {
     let core = root().join("kern/core/src");
     let row = |(folder, context): &(&str, &str)| {
@@ -366,7 +370,7 @@ fn map_of_rooms() -> String {
         format!("| `{context}` | {what} | {} |\n", names.join(", "))
     };
     let rows: String = ROOMS.iter().rev().map(row).collect();
-    format!("| room | what is done there | modules |\n|---|---|---|\n{rows}")
+    format!("| room | work | modules |\n|---|---|---|\n{rows}")
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What `./justw trace` writes validates against the schema of the format that is kept in the tree, and the schema
-//! refuses what the viewers would not show.
+//! What `./justw trace` writes validates against the schema of the format that is kept in the tree,
+//! and the schema refuses what the viewers would not show.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 use test_abi::trace::{Event, TaskState, Why};
 
-/// The rings of a real run: two CPUs, `./justw trace bench --samples 3 call_reply_cross_cpu`, cut to what the log port
-/// had of events.
+/// The rings of a real run: two CPUs, `./justw trace bench --samples 3 call_reply_cross_cpu`, cut
+/// to what the log port had of events.
 const RUN: &[u8] = include_bytes!("data/trace.bin");
 
 fn validator() -> Validator {

@@ -1,11 +1,12 @@
-//! The closure of taking and granting: the most that each process may ever come to hold and to see, whatever all of them
-//! do.
+//! The closure of taking and granting: the most that each process may ever come to hold and to see,
+//! whatever all of them do.
 //!
-//! It begins with a picture, and adds what a process may take, and what others may give to it, until nothing is added any
-//! more. It may say too much, never too little: who can do something is taken to have done it, in every order, and to have
-//! kept what it gave away.
+//! It begins with a picture, and adds what a process may take, and what others may give to it,
+//! until nothing is added any more. It may allow too much, never too little: it assumes that each
+//! process has done everything it can, in every order, and has kept what it gave away.
 //!
-//! What is made later stands where memory was: who holds an Untyped may hold everything that is ever made of it.
+//! Later objects are made of existing memory: a holder of an Untyped may hold everything that is
+//! ever made of it.
 
 use std::collections::HashMap;
 
@@ -21,9 +22,9 @@ use crate::picture::Picture;
 struct Item {
     kind: ObjType,
     at: u64,
-    /// Of an object, what tells it from others; of memory 0.
+    /// The object's identity; 0 for memory.
     identity: u64,
-    /// Of memory, its bytes: all that is made there.
+    /// The bytes of memory, for everything that is made there.
     size: u64,
     label: u32,
 }
@@ -36,15 +37,15 @@ struct Holder {
     identity: u64,
     label: u32,
     is_process: bool,
-    /// Of each item, the rights; `None` where it never holds the item.
+    /// The rights to each item; `None` where the process never holds the item.
     rights: Vec<Option<Rights>>,
-    /// Of each item that is a group, the rights of its records there.
+    /// The rights of its member records in each item that is a group.
     records: Vec<Rights>,
-    /// Of each item that is a frame, or memory, whether it may see it: and write it.
+    /// Whether it may see each item that is a frame or memory, and whether it may write it.
     sees: Vec<Option<bool>>,
 }
 
-/// What there is to hold, and who may come to hold it.
+/// The items, and the processes that may come to hold each.
 #[derive(Default)]
 pub struct Bound {
     items: Vec<Item>,
@@ -57,7 +58,7 @@ pub struct Bound {
     shown: Vec<Vec<usize>>,
     /// Somebody may set labels: they bind nobody.
     unlabelled: bool,
-    /// Of each object, its item; of each piece of an Untyped, by where it begins and its size.
+    /// The item of each object, and of each piece of an Untyped by its start and size.
     objects: HashMap<u64, usize>,
     pieces: HashMap<(u64, u64), Vec<usize>>,
     /// The items that are groups, the memory of Untypeds, and address spaces.
@@ -178,13 +179,15 @@ impl Bound {
         }
     }
 
-    // --- looking up -------------------------------------------------------------------------------
+    // --- looking up
+    // -------------------------------------------------------------------------------
 
     fn holder(&self, at: u64) -> Option<usize> {
         self.holders.iter().position(|holder| holder.at == at && at != 0)
     }
 
-    /// Who sees what a space shows: the process that lives there, or the space itself.
+    /// Returns the item that sees what a space shows: the process that lives there, or the space
+    /// itself.
     fn resident(&self, picture: &Picture, space: u64) -> Option<usize> {
         match picture.resident(space) {
             0 => self.holder(space),
@@ -205,7 +208,8 @@ impl Bound {
         items.filter(|item| within(&item)).min_by_key(|(_, item)| item.size).map(|(number, _)| number)
     }
 
-    // --- closing ----------------------------------------------------------------------------------
+    // --- closing
+    // ----------------------------------------------------------------------------------
 
     fn hold(&mut self, holder: usize, item: usize, rights: Rights) {
         let has = &mut self.holders[holder].rights[item];
@@ -257,7 +261,8 @@ impl Bound {
         let stores = self.tables[to].iter().any(|table| self.may(from, *table, Rights::GRANT));
         // A table that is made later can become part of the other's CSpace.
         let stores = stores || self.has_memory(from) && self.names(from, to);
-        // A table can become part of a CSpace with all that it holds, as soon as it serves nobody: its process may end.
+        // A table can become part of a CSpace with all that it holds, as soon as it serves nobody:
+        // its process may end.
         let takes =
             self.holders[to].is_process && self.tables[from].iter().any(|table| self.serves(*table, to));
         let acts = self.holders[from].is_process;
@@ -265,7 +270,8 @@ impl Bound {
         if takes || acts && stores || answers || acts && self.calls(from, to, Rights::GRANT) {
             for item in 0..self.items.len() {
                 let Some(rights) = self.holders[from].rights[item] else { continue };
-                // What is in a table was asked of the table's label when it came there, and a process takes tables of its own.
+                // What is in a table was asked of the table's label when it came there, and a
+                // process takes tables of its own.
                 let along = takes && (self.unlabelled || self.holders[from].label == self.holders[to].label);
                 if along || self.may_come(picture, from, to, item, may::GRANT) {
                     self.hold(to, item, rights);
@@ -293,8 +299,8 @@ impl Bound {
         })
     }
 
-    /// Whether labels let an item come to one by another, in a way ([`may`]). What is made of memory without label has its
-    /// maker's.
+    /// Whether labels let an item come to one by another, in a way ([`may`]). What is made of
+    /// memory without label has its maker's.
     fn may_come(&self, picture: &Picture, by: usize, to: usize, item: usize, way: u8) -> bool {
         let Item { size, label, .. } = self.items[item];
         let (subject, maker) = (self.holders[to].label, self.holders[by].label);
@@ -320,8 +326,8 @@ impl Bound {
         })
     }
 
-    /// Whether one has a capability of another's process, or is it; or both have some memory, of which another process can be
-    /// made that stands between them.
+    /// Whether one has a capability of another's process, or is it; or both have some memory, of
+    /// which another process can be made that stands between them.
     fn names(&self, by: usize, of: usize) -> bool {
         let named =
             self.object(self.holders[of].at).is_some_and(|process| self.may(by, process, Rights::NONE));
@@ -337,7 +343,7 @@ impl Bound {
         self.memories.iter().any(|item| has(one, *item) && has(other, *item))
     }
 
-    /// Whoever may be named by somebody who has memory may come to hold the groups that are made of it.
+    /// An owner of memory may add every process that it can name to groups that it makes there.
     fn join_new(&mut self, by: usize, to: usize) {
         for number in 0..self.memories.len() {
             let memory = self.memories[number];
@@ -353,7 +359,8 @@ impl Bound {
         }
     }
 
-    /// Whether messages in a group may come to a process: it listens, or somebody may expose one of its tasks.
+    /// Whether messages in a group may come to a process: it listens, or somebody may expose one of
+    /// its tasks.
     fn receives(&self, process: usize, group: usize) -> bool {
         let exposes = |by: usize| self.may_to(by, group, Rights::LISTEN) && self.has_task_of(by, process);
         self.shown[group].contains(&process)
@@ -361,8 +368,8 @@ impl Bound {
             || (0..self.holders.len()).any(exposes)
     }
 
-    /// Whether one may come to hold a task of a process: one that there is, or one that is made later by whoever may make
-    /// tasks there.
+    /// Whether a process may come to hold a task of another: an existing one, or one that is made
+    /// later by a process that may make tasks there.
     fn has_task_of(&self, by: usize, process: usize) -> bool {
         let makes = |maker: usize| {
             let configures = |item| self.may(maker, item, process_rights::CONFIGURE.rights());
@@ -374,7 +381,8 @@ impl Bound {
             || (0..self.holders.len()).filter(|maker| makes(*maker)).any(|maker| gives(&maker))
     }
 
-    /// What one sees, it may show another. Who gets a page as a copy writes it once nobody else sees it: then it is its own.
+    /// What one sees, it may show another. A process that gets a page as a copy writes it once
+    /// nobody else sees it: then it is its own.
     fn show_pages(&mut self, picture: &Picture, from: usize, to: usize) {
         for item in 0..self.items.len() {
             if self.holders[from].sees[item].is_none() {
@@ -414,7 +422,7 @@ impl Bound {
         }
     }
 
-    /// Who may become a member.
+    /// Adds the processes that may become members.
     fn join(&mut self, picture: &Picture, group: usize) {
         for by in 0..self.holders.len() {
             if !self.may_to(by, group, Rights::ADD) {
@@ -425,8 +433,8 @@ impl Bound {
             let gives = if is_maker { cap } else { self.holders[by].records[group] };
             let gives = gives.and(abi::MEMBER_RIGHTS);
             for to in 0..self.holders.len() {
-                // Who has memory makes processes, which join, and keeps their tables when they are gone: with a capability that
-                // names a record of nobody.
+                // An owner of memory makes processes, which join, and keeps their tables when they
+                // are gone: with a capability that names a record of nobody.
                 if self.has_memory(to) {
                     self.hold(to, group, gives.and(cap).minus(Rights::DELETE));
                 }
@@ -443,7 +451,8 @@ impl Bound {
         }
     }
 
-    // --- judging ----------------------------------------------------------------------------------
+    // --- judging
+    // ----------------------------------------------------------------------------------
 
     /// What a later picture shows that the bound does not allow.
     pub fn judge(&self, picture: &Picture, out: &mut Vec<Excess>) {
@@ -491,8 +500,8 @@ impl Bound {
         })
     }
 
-    /// Whether a process may come to hold an object with some rights, both by their identities. One that was not there at first was
-    /// made of memory that has its label.
+    /// Whether a process may come to hold an object with some rights, both by their identities. One
+    /// that was not there at first was made of memory that has its label.
     pub fn lets_hold(&self, process: u64, object: u64, label: u32, rights: Rights) -> bool {
         let Some(holder) = self.holders.iter().position(|holder| holder.identity == process) else {
             return false;
@@ -519,7 +528,8 @@ impl Bound {
     }
 }
 
-/// All objects; all memory of Untypeds; the pages of all Frames, as memory; and the groups that are made of each memory.
+/// All objects; all memory of Untypeds; the pages of all Frames, as memory; and the groups that are
+/// made of each memory.
 fn items(picture: &Picture) -> Vec<Item> {
     let objects = picture.things().iter().map(|thing| Item {
         kind: thing.kind,

@@ -7,7 +7,8 @@ use snapshot::{Slot, SlotUse};
 use crate::change::{Change, OfferKind};
 
 impl Change<'_> {
-    /// Every capability that was not in its slot before came there by right, and every one that has gone was taken by right.
+    /// Every capability that was not in its slot before came there by right, and every one that has
+    /// gone was taken by right.
     pub fn capabilities(&mut self) {
         let (before, after) = (self.before, self.after);
         for slot in after.slots().filter(|slot| !before.has_still(slot, after)) {
@@ -80,8 +81,8 @@ impl Change<'_> {
         memory && self.may_change(slot.table) && (!device || self.may_machine(machine_rights::DEVICE))
     }
 
-    /// Whether this is the capability of a member that has just joined: as strong as the record, and as what it was derived
-    /// from. Whether the member may have joined is asked of the record.
+    /// Whether this is the capability of a member that has just joined: as strong as the record,
+    /// and as what it was derived from. Whether the member may have joined is asked of the record.
     fn joins(&self, slot: &Slot) -> bool {
         let (group, number) = (slot.object, slot.badge / 8);
         let Some(says) = self.after.member(group, number) else { return self.joined_and_left(slot) };
@@ -95,8 +96,8 @@ impl Change<'_> {
             && self.reach.iter().any(|source| by(&source))
     }
 
-    /// Whether this can be the capability of a member that joined, and was removed again, or ended, before the second
-    /// picture: its capability stays, without record.
+    /// Whether this can be the capability of a member that joined, and was removed again, or ended,
+    /// before the second picture: its capability stays, without record.
     fn joined_and_left(&self, slot: &Slot) -> bool {
         let (group, rights) = (slot.object, Rights(slot.rights));
         let by = |source: &&Slot| source.object == group && Rights(source.rights).contains(rights);
@@ -120,7 +121,8 @@ impl Change<'_> {
             return false;
         }
         let is_moved = !self.after.has_still(source, self.before) && source.rights == slot.rights;
-        // Without GRANT a capability may be moved, never given and kept. An Untyped has one capability.
+        // Without GRANT a capability may be moved, never given and kept. An Untyped has one
+        // capability.
         let copies = Rights(source.rights).contains(Rights::GRANT) && source.kind != ObjType::Untyped as u8;
         if !is_moved && !copies {
             return false;

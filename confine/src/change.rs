@@ -35,7 +35,8 @@ pub struct Change<'a> {
     pub before: &'a Picture,
     /// The picture after.
     pub after: &'a Picture,
-    /// The processes that may have acted: the one that made the system call, and those that waited for something.
+    /// The processes that may have acted: the one that made the system call, and those that waited
+    /// for something.
     pub acts: &'a [u64],
     /// What processes offered before.
     pub offers: &'a [Offer],
@@ -63,7 +64,8 @@ impl<'a> Change<'a> {
         self.out.push(Excess { rule, what });
     }
 
-    // --- what the acting processes may do ---------------------------------------------------------
+    // --- what the acting processes may do
+    // ---------------------------------------------------------
 
     /// Whether they held a capability of an object with all of these rights.
     pub fn may(&self, object: u64, rights: impl Into<Rights>) -> bool {
@@ -97,18 +99,21 @@ impl<'a> Change<'a> {
         self.reach.iter().filter(with).any(|slot| by_record(slot))
     }
 
-    /// Whether they may do something to a group: as a member, or as its maker, whose capability has DELETE.
+    /// Whether they may do something to a group: as a member, or as its maker, whose capability has
+    /// DELETE.
     pub fn may_to(&self, group: u64, need: Rights) -> bool {
         self.may(group, need.union(Rights::DELETE)) || self.may_in(group, need)
     }
 
-    /// Whether they may change the slots of a table: it is one of their own, or they hold its CNode with GRANT. A CNode
-    /// stands for its own slots, never for those of a CNode that the process has added behind it.
+    /// Whether they may change the slots of a table: it is one of their own, or they hold its CNode
+    /// with GRANT. A CNode stands for its own slots, never for those of a CNode that the process
+    /// has added behind it.
     pub fn may_change(&self, table: u64) -> bool {
         self.acts.contains(&self.before.holder(table)) || self.may(table, Rights::GRANT)
     }
 
-    /// Whether they may take a capability away: they may change its slot, or one that it was derived from.
+    /// Whether they may take a capability away: they may change its slot, or one that it was
+    /// derived from.
     pub fn may_take(&self, slot: &Slot) -> bool {
         let mut at = Some(slot);
         while let Some(one) = at {
@@ -120,16 +125,16 @@ impl<'a> Change<'a> {
         false
     }
 
-    /// Whether they may send something to a process: by a call or an event to one of its tasks, as the answer to a call of
-    /// one of its tasks, or to all that listen in a group.
+    /// Whether they may send something to a process: by a call or an event to one of its tasks, as
+    /// the answer to a call of one of its tasks, or to all that listen in a group.
     pub fn may_tell(&self, process: u64, need: Rights) -> bool {
         self.may_answer(process)
             || self.is_on_its_way(process)
             || self.may_send(process, Rights::SEND.union(need))
     }
 
-    /// Whether a message of one of theirs is on its way to a task of the process. It was sent by right, and nobody calls it
-    /// back by taking that right away.
+    /// Whether a message of one of theirs is on its way to a task of the process. It was sent by
+    /// right, and nobody calls it back by taking that right away.
     fn is_on_its_way(&self, process: u64) -> bool {
         let receives = |callee: u64| self.before.task(callee).is_some_and(|task| task.owner == process);
         let sent = |task: &snapshot::Task| self.acts.contains(&task.owner) && waits(task.state);
@@ -206,7 +211,8 @@ impl<'a> Change<'a> {
         self.offers.iter().filter(fits).any(within)
     }
 
-    // --- names for people -------------------------------------------------------------------------
+    // --- names for people
+    // -------------------------------------------------------------------------
 
     /// A process by its number.
     pub fn name(&self, process: u64) -> String {

@@ -9,8 +9,8 @@ use crate::change::Change;
 use crate::picture::{Picture, Says};
 
 impl Change<'_> {
-    /// Every member that is new was added by right, with rights and custom bits that its adder may give; every one that has
-    /// gone was removed by right.
+    /// Every member that is new was added by right, with rights and custom bits that its adder may
+    /// give; every one that has gone was removed by right.
     pub fn members(&mut self) {
         let (before, after) = (self.before, self.after);
         for member in &after.s.members {
@@ -82,7 +82,8 @@ impl Change<'_> {
         self.excess("member", format!("{who} could not remove {name} from {what}"));
     }
 
-    /// Every exposure that is new was made by right, and every one that has gone was taken back by right.
+    /// Every exposure that is new was made by right, and every one that has gone was taken back by
+    /// right.
     pub fn exposures(&mut self) {
         let (before, after) = (self.before, self.after);
         for exposure in &after.s.exposures {
@@ -182,7 +183,8 @@ impl Change<'_> {
         }
     }
 
-    // --- bits -------------------------------------------------------------------------------------
+    // --- bits
+    // -------------------------------------------------------------------------------------
 
     /// Whether they may raise bits of a Notification.
     pub fn may_notify(&self, notification: u64) -> bool {
@@ -192,7 +194,8 @@ impl Change<'_> {
         self.may(notification, Rights::NOTIFY) || groups.any(|group| self.may_in(group, Rights::NOTIFY))
     }
 
-    /// The bits that the kernel itself may raise in a Notification: what happens in the groups that it watches.
+    /// The bits that the kernel itself may raise in a Notification: what happens in the groups that
+    /// it watches.
     pub fn told_of_groups(&self, notification: u64) -> u64 {
         let pictures = [self.before, self.after];
         pictures.into_iter().fold(0, |bits, picture| {
@@ -202,7 +205,8 @@ impl Change<'_> {
         })
     }
 
-    /// Every bit of a Notification that is new was raised by right. `pool_bits` are those that pools raise.
+    /// Every bit of a Notification that is new was raised by right. `pool_bits` are those that
+    /// pools raise.
     pub fn bits(&mut self, pool_bits: u64) {
         for now in &self.after.s.notifications {
             let thing = self.after.thing(now.at).and_then(|thing| self.before.again(thing));

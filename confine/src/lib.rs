@@ -1,13 +1,14 @@
 //! The confinement oracle: what each process may come to hold, read, write and be told.
 //!
-//! Its only input are [snapshots](snapshot) of the kernel's state, and what a program that plays says of its own doings. It
-//! knows no code of the kernel, nor of the model: it states who *may* bring about a change, not how an operation does.
+//! Its only inputs are [snapshots](snapshot) of the kernel's state, and the playing program's
+//! reports of its own operations. It uses no code of the kernel or of the model: it states which
+//! process *may* cause a change, not how an operation does.
 //!
-//! * [`Judge`] compares two pictures, of the moments before and after an operation: each thing that is new must be
-//!   one that somebody who acted could give to somebody who could take it.
-//! * [`Bound`] computes from one picture the most that each process may ever come to hold, whatever all processes do:
-//!   the closure of taking and granting. No later picture exceeds it.
-//! * [`Ledger`] knows of each word that a process writes who may see it.
+//! * [`Judge`] compares two pictures, of the moments before and after an operation: for each new
+//!   thing, an acting process must have been able to give it to a process that could take it.
+//! * [`Bound`] computes from one picture the most that each process may ever come to hold, whatever
+//!   all processes do: the closure of taking and granting. No later picture exceeds it.
+//! * [`Ledger`] knows for each written word which processes may see it.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -43,13 +44,14 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// A judge that takes it for right that event pools raise `pool_bits` in the Notifications of their readers.
+    /// A judge that takes it for right that event pools raise `pool_bits` in the Notifications of
+    /// their readers.
     pub fn new(pool_bits: u64) -> Judge {
         Judge { pool_bits, ..Judge::default() }
     }
 
-    /// Judges an operation: what is wrong. `acts` are the processes that may have acted, first the one that made the system
-    /// call.
+    /// Judges an operation: what is wrong. `acts` are the processes that may have acted, first the
+    /// one that made the system call.
     pub fn judge(&mut self, before: &Picture, after: &Picture, acts: &[u64], offers: &[Offer]) -> &[Excess] {
         self.found.clear();
         let mut change = Change::new(before, after, acts, offers, &mut self.found);
@@ -67,7 +69,8 @@ impl Judge {
         &self.found
     }
 
-    /// Judges bits of a Notification that a task was told of: what is wrong. Bits that it had before were raised before.
+    /// Judges the bits that a task got from a Notification, and returns violations. Bits that the
+    /// Notification had before are right.
     pub fn raised(
         &self,
         before: &Picture,

@@ -20,8 +20,8 @@ impl Change<'_> {
                 let (who, what) = (self.actors(), self.view(view));
                 self.excess("mapped", format!("{what}, by {who}"));
             }
-            // A page that comes back from a message that nobody received was there before: labels that are newer do not
-            // take it away.
+            // A page that comes back from a message that nobody received was there before: labels
+            // that are newer do not take it away.
             let back = |was: &View| was.lent || !was.present && (was.writable || !view.writable);
             let returns = was.is_some_and(back);
             if !returns {
@@ -43,7 +43,7 @@ impl Change<'_> {
         }
     }
 
-    /// Who holds the space and a frame of the page may map it.
+    /// A holder of the space and of a frame of the page may map it.
     fn by_frame(&self, view: &View) -> bool {
         let write = if view.writable || view.pooled { frame_rights::WRITE.rights() } else { Rights::NONE };
         let need = Rights::MAP.union(write);
@@ -52,8 +52,8 @@ impl Change<'_> {
         self.may(view.space, Rights::MAP) && frames.any(|frame| self.may(frame.at, need))
     }
 
-    /// A page of a pool comes from another pool: by who holds both spaces, or by a message. Nobody else sees a page that can
-    /// be written.
+    /// A page of a pool comes from another pool: by a holder of both spaces, or by a message.
+    /// Nobody else sees a page that can be written.
     fn by_pool(&self, view: &View) -> bool {
         if !view.pooled || view.writable && self.after.views_of(view.page).count() > 1 {
             return false;
@@ -86,7 +86,8 @@ impl Change<'_> {
 
     fn label_of_page(&mut self, view: &View) {
         let subject = self.after.label(view.space);
-        // A page that outlives its frame is nobody's. What was written there before keeps its label, as its marks do.
+        // A page that outlives its frame is nobody's. What was written there before keeps its
+        // label, as its marks do.
         let Some(object) = self.after.owner_of(view.page).map(|thing| thing.label) else { return };
         let what = if view.writable { may::READ | may::WRITE } else { may::READ };
         if !self.before.allows(subject, object, what) {
@@ -117,7 +118,8 @@ impl Change<'_> {
         }
     }
 
-    /// Labels are set by those who may, and new objects have the label of their memory, or of their maker.
+    /// Labels are set by those who may, and new objects have the label of their memory, or of their
+    /// maker.
     pub fn labels(&mut self) {
         let (before, after) = (self.before, self.after);
         let security = self.may_machine(machine_rights::SECURITY);

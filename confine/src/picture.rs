@@ -1,5 +1,5 @@
-//! A snapshot with what the rules ask of it: who holds which slot, which page each address shows, which record each member
-//! has.
+//! A snapshot with what the rules ask of it: who holds which slot, which page each address shows,
+//! which record each member has.
 
 use abi::audit::may;
 use abi::{MEMBER_RIGHTS, ObjType, Rights};
@@ -57,7 +57,8 @@ pub struct Says {
 }
 
 impl Says {
-    /// Reads a record's word: key in the upper 36 bits, then SEND inverted, the nine other shared rights, 16 custom bits.
+    /// Reads a record's word: key in the upper 36 bits, then SEND inverted, the nine other shared
+    /// rights, 16 custom bits.
     pub fn of(member: &Member) -> Option<Says> {
         let word = member.word;
         let send = if word >> 27 & 1 == 0 { Rights::SEND } else { Rights::NONE };
@@ -73,7 +74,7 @@ pub struct Picture {
     /// The records.
     pub s: Snapshot,
     things: Vec<Thing>,
-    /// Of each CNode, the process whose CSpace it is part of; 0 of one that is part of none.
+    /// The process whose CSpace each CNode is part of; 0 if none.
     holders: Vec<(u64, u64)>,
     /// Full slots by where they are.
     slots: Vec<(u64, usize)>,
@@ -143,7 +144,8 @@ impl Picture {
         self.views.sort_unstable_by_key(|view| (view.space, view.address));
     }
 
-    // --- objects ----------------------------------------------------------------------------------
+    // --- objects
+    // ----------------------------------------------------------------------------------
 
     /// All objects.
     pub fn things(&self) -> &[Thing] {
@@ -196,7 +198,8 @@ impl Picture {
         number.and_then(|number| self.s.vspaces.get(number)).map_or(0, |space| space.process)
     }
 
-    // --- slots ------------------------------------------------------------------------------------
+    // --- slots
+    // ------------------------------------------------------------------------------------
 
     /// The process whose CSpace a table is part of; 0: none.
     pub fn holder(&self, table: u64) -> u64 {
@@ -241,7 +244,8 @@ impl Picture {
         None
     }
 
-    /// Whether two pictures show the same capability in a slot. Its rights count, its place in the tree does not.
+    /// Whether two pictures show the same capability in a slot. Its rights count, its place in the
+    /// tree does not.
     pub fn has_still(&self, slot: &Slot, of: &Picture) -> bool {
         self.slot(slot.at).is_some_and(|now| {
             let same = (now.object, now.kind, now.rights, now.badge);
@@ -250,7 +254,8 @@ impl Picture {
         })
     }
 
-    // --- groups -----------------------------------------------------------------------------------
+    // --- groups
+    // -----------------------------------------------------------------------------------
 
     /// The record of a member.
     pub fn member(&self, group: u64, number: u64) -> Option<Says> {
@@ -273,7 +278,8 @@ impl Picture {
         self.s.exposures.iter().find(|it| it.group == group && it.number == number)
     }
 
-    // --- memory -----------------------------------------------------------------------------------
+    // --- memory
+    // -----------------------------------------------------------------------------------
 
     /// All pages that address spaces show, in the order of spaces and addresses.
     pub fn views(&self) -> &[View] {
@@ -308,7 +314,8 @@ impl Picture {
         self.thing(frame.or_else(task).or_else(pool)?)
     }
 
-    // --- labels -----------------------------------------------------------------------------------
+    // --- labels
+    // -----------------------------------------------------------------------------------
 
     /// Whether subjects of a label may do something with objects of another.
     pub fn allows(&self, subject: u32, object: u32, what: u8) -> bool {
@@ -322,10 +329,11 @@ impl Picture {
         self.thing(at).map_or(0, |thing| thing.label)
     }
 
-    // --- who acts ---------------------------------------------------------------------------------
+    // --- who acts
+    // ---------------------------------------------------------------------------------
 
-    /// The processes that may act at any moment, since they wait for something: a message that nobody has received, or
-    /// another CPU.
+    /// The processes that may act at any moment, since they wait for something: a message that
+    /// nobody has received, or another CPU.
     pub fn pending(&self) -> impl Iterator<Item = u64> {
         let waits = |task: &&Task| match task.state {
             State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote => {

@@ -64,15 +64,16 @@ impl Change<'_> {
         }
     }
 
-    /// Whether they may end a task: by its capability, by its process, or by all that there is of it.
-    /// A task may always end itself, by a fault.
+    /// Whether they may end a task: by its capability, by its process, or by all that there is of
+    /// it. A task may always end itself, by a fault.
     fn may_end_task(&self, task: &Task) -> bool {
         self.may(task.at, task_rights::DESTROY)
             || self.may_end_process(task.owner)
             || self.may_take_all(task.at)
     }
 
-    /// Whether they may end a process: by its capability; since they handle its fault; or since they have ended who does.
+    /// Whether they may end a process: by its capability; since they handle its fault; or since
+    /// they have ended who does.
     fn may_end_process(&self, process: u64) -> bool {
         let faults = |task: &Task| {
             let callee = self.before.task(task.callee);
@@ -90,7 +91,8 @@ impl Change<'_> {
             || self.may_take_spaces(process)
     }
 
-    /// Whether they may take away all capabilities of a process's address space, or of a table of its CSpace: it ends with any.
+    /// Whether they may take away all capabilities of a process's address space, or of a table of
+    /// its CSpace: it ends with any.
     fn may_take_spaces(&self, process: u64) -> bool {
         let tables = self.before.s.cnodes.iter().filter(|table| table.process == process);
         let space = self.before.process(process).map_or(0, |process| process.vspace);

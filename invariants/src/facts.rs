@@ -125,7 +125,7 @@ impl<'a> Facts<'a> {
         at.or_else(|| self.s.cpus.iter().find(|cpu| cpu.id == id))
     }
 
-    /// What there is to say of a derivation root.
+    /// Returns the record of a derivation root.
     pub fn root(&self, id: u32) -> Option<&'a Root> {
         self.s.roots.iter().find(|root| root.id == id)
     }
@@ -167,7 +167,8 @@ impl<'a> Facts<'a> {
         if is_at_callee(task) { self.task(task.callee) } else { None }
     }
 
-    /// The SchedContext of others that a task has: the one that it runs on, or that it keeps for later.
+    /// The SchedContext of others that a task has: the one that it runs on, or that it keeps for
+    /// later.
     pub fn borrowed(&self, task: &Task) -> Option<&'a Context> {
         match self.cpu(task.home) {
             Some(cpu) if cpu.current == task.at => {

@@ -52,9 +52,9 @@ macro_rules! snapshot {
                 $(self.$list.clear();)*
             }
 
-            /// The pages of some memory that pools have. After a revoke or a reset of an Untyped there are none in its
-            /// memory, but a snapshot does not say whether there was one: that is for whoever made the system call to
-            /// ask.
+            /// The pages of some memory that pools have. After a revoke or a reset of an Untyped
+            /// there are none in its memory, but a snapshot does not show whether one was made: the
+            /// maker of the system call must check.
             pub fn pages_in_pools(&self, memory: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
                 let pooled = self.infos.iter().filter(|info| info.pooled).map(|info| info.at);
                 pooled.filter(move |page| memory.contains(page))

@@ -149,7 +149,8 @@ pub struct Piece {
 /// Finds records by addresses.
 pub struct Index {
     objects: AddressTable,
-    /// For each kind, how many records of other kinds come before its first, if all are put in a row.
+    /// For each kind, how many records of other kinds come before its first, if all are put in a
+    /// row.
     before: [usize; Kind::Member as usize + 1],
     /// How many records there are in that row.
     pub count: usize,
@@ -268,8 +269,8 @@ impl Index {
         }
     }
 
-    /// The last piece that is no Untyped's memory and begins at an address or before, if the address is in it; and the
-    /// Untyped in whose memory the address is, by number.
+    /// The last piece that is no Untyped's memory and begins at an address or before, if the
+    /// address is in it; and the Untyped in whose memory the address is, by number.
     pub fn memory(&self, address: u64) -> (Option<&Piece>, Option<usize>) {
         let behind = self.pieces.partition_point(|piece| piece.start <= address);
         let (mut piece, mut untyped) = (None, None);

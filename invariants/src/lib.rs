@@ -1,23 +1,27 @@
-//! What must hold of the kernel's state, judged from a [snapshot](Snapshot) of it.
+//! The invariants of the kernel's state, judged from a [snapshot](Snapshot) of it.
 //!
-//! A snapshot is a list of plain [records](snapshot) for each kind of thing. It comes from the simulated machine of the
-//! kernel's host tests, or as [text](Snapshot::read) from a guest whose CPUs were stopped. Each rule ([`RULES`]) is a
-//! function that reads the snapshot alone. All references are judged by one table ([`references`]).
+//! A snapshot is a list of plain [records](snapshot) for each kind of thing. It comes from the
+//! simulated machine of the kernel's host tests, or as [text](Snapshot::read) from a guest whose
+//! CPUs were stopped. Each rule ([`RULES`]) is a function that reads the snapshot alone. All
+//! references are judged by one table ([`references`]).
 //!
 //! # When a rule says nothing
-//! Rules are strict while no kernel entry is under way; mail may be in flight. The survey notes what is half done:
+//! Rules are strict while no kernel entry is under way; mail may be in flight. The survey notes
+//! half-done changes:
 //!
-//! * A CPU is *busy* while an entry is under way there ([`snapshot::Cpu::busy`]). Rules then skip what that CPU owns: its
-//!   tasks, SchedContexts, Notifications, Replies and queues, and message blocks that it has. Rules about the contents of
-//!   mailboxes, and about reference counts, say nothing while any CPU is busy.
-//! * A lock is held. Rules then skip what the lock guards: a root's derivation tree and memory, a VSpace's page tables, the
-//!   counts of a page, a process's lists.
+//! * A CPU is *busy* while an entry is under way there ([`snapshot::Cpu::busy`]). Rules then skip
+//!   what that CPU owns: its tasks, SchedContexts, Notifications, Replies and queues, and message
+//!   blocks that it has. Rules about the contents of mailboxes, and about reference counts, say
+//!   nothing while any CPU is busy.
+//! * A lock is held. Rules then skip what the lock guards: a root's derivation tree and memory, a
+//!   VSpace's page tables, the counts of a page, a process's lists.
 //!
-//! Everything else is judged all the same: references between objects of other CPUs, memory, authority.
+//! Everything else is still judged: references between objects of other CPUs, memory,
+//! authority.
 //!
 //! # Cost
-//! A [`Checker`] keeps its memory between snapshots. It sees each record a few times, and never a page of which there is
-//! nothing to say.
+//! A [`Checker`] keeps its memory between snapshots. It visits each record a few times, and no page
+//! without a record.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -66,8 +70,8 @@ impl Checker {
         self.findings.all()
     }
 
-    /// Shows each row of the table of references, with the number of the first record whose field says something. For
-    /// tests.
+    /// Shows each row of the table of references, with the number of the first record whose field
+    /// says something. For tests.
     pub fn references(&mut self, snapshot: &Snapshot) -> Vec<(&'static Reference, Option<usize>)> {
         self.index.build(snapshot);
         let facts = Facts::new(snapshot, &self.index);

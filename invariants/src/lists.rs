@@ -1,6 +1,7 @@
 //! Walks all lists of tasks once: whether each is well-formed, and where each task is linked.
 //!
-//! A list is followed as far as it names tasks, and no further than there are tasks. Lists of a busy CPU are left alone.
+//! A list is followed as far as it names tasks, and no further than there are tasks. Lists of a
+//! busy CPU are left alone.
 
 use snapshot::{Cpu, Task};
 

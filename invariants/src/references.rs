@@ -1,9 +1,10 @@
 //! Every reference of the kernel's that can be judged by itself, in one table.
 //!
-//! A row says of a field: which object it names, when it says anything, and what that object's own record must say back.
-//! Fields of which more must hold have rules of their own: links of queues and lists, derivation trees, page tables, and
-//! what SchedContexts and calls need. A reference must always name a live object of its type: never one whose last
-//! capability is gone, never free memory.
+//! A row says of a field: which object it names, when it says anything, and what that object's own
+//! record must say back. Fields of which more must hold have rules of their own: links of queues
+//! and lists, derivation trees, page tables, and what SchedContexts and calls need. A reference
+//! must always name a live object of its type: never one whose last capability is gone, never free
+//! memory.
 
 use snapshot::{
     CNode, Context, Cpu, Device, Kernel, Notification, Number, Pool, Process, Reply, RequestKind, Stage,
@@ -161,16 +162,19 @@ references! {
     pools.process: Pool -> process, when |f, r| true, agrees |to| to.pool == r.at;
     /// The process that has a number has it in its key.
     numbers.process: Number -> process, when |f, r| true, agrees |to| to.number == r.number;
-    /// The task that has a task number has it in its TaskId, with the number's generation, and is of that process.
+    /// The task that has a task number has it in its TaskId, with the number's generation, and is
+    /// of that process.
     task_numbers.task: TaskNumber -> task, when |f, r| true,
         agrees |to| to.number == r.number && to.generation + 1 == r.generation && to.owner == r.process;
     /// A task's process has that task under its number.
     tasks.process: Task -> process, when |f, r| true, agrees |to| has_number(f, to.at, r);
     /// What other CPUs take for a task's process is its process.
     tasks.owner: Task -> process, when |f, r| true, agrees |to| r.process == to.at;
-    /// What other CPUs take for a task's address space is its process's, unless that one has none any more.
+    /// What other CPUs take for a task's address space is its process's, unless that one has none
+    /// any more.
     tasks.space: Task -> vspace, when |f, r| true, agrees |to| to.process == r.owner || to.process == 0;
-    /// A SchedContext that a task has borrowed is with that task, and not its own. Whoever lent it does not refer to it.
+    /// A SchedContext that a task has borrowed is with that task, and not its own. The lender
+    /// does not refer to it.
     tasks.borrowed: Task -> context, when |f, r| true,
         agrees |to| to.task == r.at && to.home == r.home && to.owner != r.at;
     /// A task's own SchedContext is bound to it.
@@ -186,7 +190,8 @@ references! {
         agrees |to| r.state == State::WaitBits && to.waiter == r.at && to.home == r.home && to.bits == 0;
     /// The first Reply that keeps a call for a task knows it.
     tasks.replies: Task -> reply, when |f, r| true, agrees |to| to.server == r.at && to.prev == 0;
-    /// The callee of a call that is there serves it, has it in its queue, or has a Reply keep it: one of these.
+    /// The callee of a call that is there serves it, has it in its queue, or has a Reply keep it:
+    /// one of these.
     tasks.callee: Task -> task, when |f, r| is_at_callee(r) && !r.ending,
         agrees |to| !f.is_steady(to) || is_known_once(f, r, to);
     /// The Reply that keeps a call knows the caller.
@@ -195,9 +200,10 @@ references! {
     /// The SchedContext in a message block is with its task, on the CPU that has the block.
     tasks.message_context: Task -> context, when |f, r| true,
         agrees |to| to.home == r.message_home && to.task == r.at;
-    /// What a request is about is held by whoever reclaims it, until the answer. Where two reclaim it at the same time, one
-    /// may have ended it while the request of the other is under way. Then nothing else stands there: the quiet period before
-    /// its memory is free flushes all mailboxes.
+    /// What a request is about is held by the task that reclaims it, until the answer. Where two
+    /// reclaim it at the same time, one may have ended it while the request of the other is under
+    /// way. Then nothing else stands there: the quiet period before its memory is free flushes all
+    /// mailboxes.
     tasks.request_about: Task -> of_request, when |f, r| is_held(r),
         agrees |to| to.kind.is_none_or(|kind| is_asked(r.request, kind));
     /// The task that has a SchedContext is alive. Rules about CPU time say who it is.
@@ -224,7 +230,8 @@ references! {
     cpus.current: Cpu -> task, when |f, r| true, agrees |to| to.home == r.id;
     /// The SchedContext that is spent on a CPU is on that CPU, and with the task that runs.
     cpus.context: Cpu -> context, when |f, r| true, agrees |to| to.home == r.id && to.task == r.current;
-    /// The address space that a CPU shows counts the CPU among those that can remember its translations.
+    /// The address space that a CPU shows counts the CPU among those that can remember its
+    /// translations.
     cpus.vspace: Cpu -> vspace, when |f, r| true, agrees |to| r.id >= 64 || to.homes & 1 << r.id != 0;
     /// What the kernel's list of frames of device memory has is one.
     devices.frame: Device -> frame, when |f, r| true, agrees |to| to.device;
@@ -246,7 +253,7 @@ impl Facts<'_> {
     }
 }
 
-/// Whether the object of a task's request is held by whoever asks.
+/// Whether the object of a task's request is held by the task that asks.
 fn is_held(task: &Task) -> bool {
     let held = matches!(
         task.request,

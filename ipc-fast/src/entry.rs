@@ -16,41 +16,47 @@ pub trait Handlers: 'static {
     fn system_call(entry: &mut CpuEntry, op: Op);
     /// Answers an operation number that does not exist.
     fn bad_system_call(entry: &mut CpuEntry);
-    /// The running task `me` calls `callee`, which is of another CPU: the fastpath has made all checks of
-    /// capability, member record and exposure, and left the message in the caller's message block. `tag`
-    /// has the callee's generation in its upper half, and nothing else. Goes on as the task that runs then.
+    /// The running task `me` calls `callee`, which is of another CPU: the fastpath has made all
+    /// checks of capability, member record and exposure, and left the message in the caller's
+    /// message block. `tag` has the callee's generation in its upper half, and nothing else. Goes
+    /// on as the task that runs then.
     fn call_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, callee: Ptr<Task>, tag: u64, target: u64) -> !;
-    /// The running task `me` answers `caller`, of another CPU, whose time it has, and receives: nothing
-    /// waits to be received. The answer is in the caller's message block. Goes on as the
+    /// The running task `me` answers `caller`, of another CPU, whose time it has, and receives:
+    /// nothing waits to be received. The answer is in the caller's message block. Goes on as the
     /// task that runs then.
     fn reply_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, caller: Ptr<Task>) -> !;
-    /// The running task `me` answers the fault of `faulter`, whose time it has, and receives: nothing waits to be
-    /// received. The answer is in the faulter's message block. Goes on as the task that runs then.
+    /// The running task `me` answers the fault of `faulter`, whose time it has, and receives:
+    /// nothing waits to be received. The answer is in the faulter's message block. Goes on as the
+    /// task that runs then.
     fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> !;
-    /// The running task, of `process`, makes a system call without flags with these arguments (rdi, rsi, rdx, r8). Where it
-    /// maps, r9 is 0, and r10 at most 1. Does it if that takes few steps: what it answers in rdi; else changes nothing.
+    /// Tries the fast path of a system call without flags of the running task, which is of
+    /// `process`, with these arguments (rdi, rsi, rdx, r8). For Map, r9 is 0, and r10 at most 1.
+    /// Returns: the answer for rdi; or nothing, and then it has changed nothing.
     fn at_once(entry: &CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> Option<u64>;
-    /// What could not be done at once: serves it as any other. The arguments are in the frame, but for the operation.
+    /// Serves a system call that the fast path refused by the general path. The arguments are in
+    /// the frame, except the operation.
     fn at_leisure(entry: &mut CpuEntry, op: Op) -> !;
-    /// The running task `me` has sent an event into `pool`, whose reader wants to be told of it. Tells that one, and ends the
+    /// Wakes the reader of `pool`, into which the running task `me` has sent an event, and ends the
     /// system call, which has succeeded.
     fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> !;
-    /// Another task is current than the one that entered, or none: loads the context of the one that
-    /// is, idling until there is one.
+    /// Another task is current than the one that entered, or none: loads the context of the one
+    /// that is, idling until there is one.
     fn switch(entry: &mut CpuEntry) -> !;
 }
 
 /// A handler as the assembly calls it.
 type Handler = extern "C" fn(&'static CpuBlock);
 
-/// As many as a message word's byte for the operation can name: what is above has words, flags or a label.
+/// As many as a message word's byte for the operation can name: what is above has words, flags or a
+/// label.
 pub(crate) const OP_NUMBERS: usize = MsgInfo::new(0, 1).0 as usize;
 
 /// What the assembly calls.
 #[repr(C)]
 pub struct Table {
-    /// By what a message word's byte for the operation says: speculation may take any of them, whatever was compared
-    /// before, so each has a handler. What stands behind takes kernel pointers.
+    /// The handlers, indexed by the operation byte of a message word. Speculation may take any of
+    /// them, whatever comparison came before, so each byte has a handler. The fields after this
+    /// table take kernel pointers.
     ops: [Handler; OP_NUMBERS],
     switch: extern "C" fn(&'static CpuBlock) -> !,
     pub(crate) call_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>, u64, u64) -> !,
@@ -64,7 +70,8 @@ pub struct Table {
     pub(crate) tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
 }
 
-/// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8, the process.
+/// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8,
+/// the process.
 type DirectHandler = extern "C" fn(u64, u64, u64, &'static CpuBlock, u64, Ptr<Process>) -> !;
 
 /// Names the image's [`Handlers`] to the entry code.
@@ -114,8 +121,9 @@ pub const fn table<H: Handlers>() -> Table {
 /// # Safety
 /// Called by the entry assembly on the CPU of `block`.
 unsafe fn entry_of(block: &'static CpuBlock) -> CpuEntry {
-    // SAFETY: interrupts are off (FMASK), and the kernel entry that this call serves is the only one on
-    // this CPU: the assembly drops everything of it before it leaves the kernel or calls again.
+    // SAFETY: interrupts are off (FMASK), and the kernel entry that this call serves is the only
+    // one on this CPU: the assembly drops everything of it before it leaves the kernel or calls
+    // again.
     unsafe { CpuEntry::new(block) }
 }
 
@@ -184,8 +192,8 @@ extern "C" fn direct<H: Handlers, const OP: u8>(
         H::at_once(&entry, op, process, [rdi, rsi, rdx, r8])
     };
     match done {
-        // SAFETY: `syscall_done` wants the block in rcx and the answer in rdi, and leaves the stack, of which nothing is
-        // needed any more; nothing has changed what is current.
+        // SAFETY: `syscall_done` wants the block in rcx and the answer in rdi, and leaves the
+        // stack, of which nothing is needed any more; nothing has changed what is current.
         Some(answer) => unsafe { done_by(block, answer) },
         None => at_leisure::<H, OP>(block),
     }
@@ -202,12 +210,12 @@ fn at_leisure<H: Handlers, const OP: u8>(block: &'static CpuBlock) -> ! {
     }
 }
 
-/// Leaves the kernel: the current task of the CPU of `entry` goes on at the end of a system call that succeeded, and
-/// answers nothing but this in rdi.
+/// Leaves the kernel: the current task of the CPU of `entry` goes on at the end of a system call
+/// that succeeded, and answers nothing but this in rdi.
 ///
 /// # Safety
-/// The task entered the kernel by a system call in this entry, and is what the CPU's context is of. No kernel data that
-/// the abandoned stack holds is needed.
+/// The task entered the kernel by a system call in this entry, and is what the CPU's context is of.
+/// No kernel data that the abandoned stack holds is needed.
 #[inline(always)]
 pub unsafe fn done(entry: &CpuEntry, answer: u64) -> ! {
     // SAFETY: the caller's promise.
@@ -218,7 +226,8 @@ pub unsafe fn done(entry: &CpuEntry, answer: u64) -> ! {
 /// As [`done`], of the CPU whose block this is.
 #[inline(always)]
 unsafe fn done_by(block: &CpuBlock, answer: u64) -> ! {
-    // SAFETY: the caller's promise; `syscall_done` wants the block in rcx and the answer in rdi, and leaves the stack.
+    // SAFETY: the caller's promise; `syscall_done` wants the block in rcx and the answer in rdi,
+    // and leaves the stack.
     unsafe {
         core::arch::asm!(
             "jmp syscall_done",

@@ -1,5 +1,5 @@
-//! The fastpaths: the offsets of `fastpath.s` (call, reply_recv), `light.s` (notify, wait, yield_to) and `send.s`, and
-//! what they are told at boot.
+//! The fastpaths: the offsets of `fastpath.s` (call, reply_recv), `light.s` (notify, wait,
+//! yield_to) and `send.s`, and the values that boot gives them.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -47,12 +47,12 @@ const fn counter(which: Counter) -> usize {
     CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, counters) + which as usize * size_of::<Count>()
 }
 
-/// Of a word of an event's first cell.
+/// The offset of a word in an event's first cell.
 const fn cell(word: usize) -> usize {
     word * size_of::<u64>()
 }
 
-/// Of a capability word: the type and these rights.
+/// The mask of a capability word's type and these rights.
 const fn mask(rights: Rights) -> u32 {
     TYPE_MASK as u32 | (rights.0 << RIGHTS_SHIFT)
 }
@@ -84,7 +84,8 @@ unsafe extern "C" {
 /// A place in the entry assembly, which Rust never calls.
 type Place = unsafe extern "C" fn();
 
-/// Where an operation without words, flags and label is served, by its number, if not by one of the comparisons before.
+/// Where an operation without words, flags and label is served, by its number, if not by one of the
+/// comparisons before.
 #[unsafe(no_mangle)]
 static AURORA_DIRECT: [Place; OP_NUMBERS] = {
     let mut table: [Place; OP_NUMBERS] = [syscall_slow; OP_NUMBERS];
@@ -97,8 +98,8 @@ static AURORA_DIRECT: [Place; OP_NUMBERS] = {
     table
 };
 
-/// Assembles the fastpaths: first what they say in traces, if they do, then they themselves. Operands of the former
-/// come last.
+/// Assembles the fastpaths: first what they say in traces, if they do, then they themselves.
+/// Operands of the former come last.
 macro_rules! fastpaths {
     ([$($trace:tt)*] [$($operands:tt)*]) => {
         global_asm!(

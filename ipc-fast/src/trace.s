@@ -45,7 +45,7 @@
     event_end
 .endm
 
-// The name of the object at \from (abi::trace::object_name), to rax.
+// The name of the object at \from (test_abi::trace::object_name), to rax.
 .macro name_object from
     mov rax, \from
     shl rax, 16

@@ -15,7 +15,7 @@ pub enum Place {
     Slot(Id, u32),
     /// An exposure of a group.
     Exposure(Id, u32),
-    /// Who reads an event pool.
+    /// Returns the reader of an event pool.
     Reader(Id),
 }
 
@@ -68,7 +68,7 @@ impl Model {
         Ok(Found { place, object: it.object, rights: it.rights, badge: it.badge })
     }
 
-    /// The same of a type, with rights.
+    /// Finds a capability of a type, with rights.
     pub fn find(&self, me: Id, cap: Cap, of: ObjType, need: impl Into<Rights>) -> Result<Found> {
         let found = self.find_any(me, cap)?;
         let object_type = self.object_type(found.object);
@@ -86,7 +86,8 @@ impl Model {
         self.slot_in(reach, at.index()).ok_or(missing)
     }
 
-    /// The slots that a CNode capability reaches: one's own CNode needs no right, and stands for the whole CSpace.
+    /// Finds the slots that a CNode capability covers: the caller's own CNode needs no right, and
+    /// covers the whole CSpace.
     fn find_cnode(&self, me: Id, cap: Cap, need: impl Into<Rights>) -> Result<Reach> {
         let cnode = self.find(me, cap, ObjType::CNode, Rights::NONE)?;
         if self.process(self.process_of(me)).cnode == Some(cnode.object) {
@@ -136,7 +137,8 @@ impl Model {
         Some((children, at))
     }
 
-    /// Empties a slot: its children take its place among its siblings. Whether it was the object's last.
+    /// Empties a slot: its children take its place among its siblings. Whether it was the object's
+    /// last.
     pub fn unlink(&mut self, place: Place) -> bool {
         let children = self.slots[&place].children.clone();
         if let Some((siblings, at)) = self.siblings(place) {
@@ -240,7 +242,8 @@ impl Model {
         Ok(Answer::one(found.map_or(0, |(n, _)| u64::from(n))))
     }
 
-    /// What a capability lets a process do that has it: a group's nothing but as its maker or member.
+    /// What a capability lets a process do that has it: a group's nothing but as its maker or
+    /// member.
     fn in_effect(&self, process: Id, it: &Capability) -> Option<Rights> {
         if self.object_type(it.object) != ObjType::Group {
             return Some(it.rights);
@@ -256,7 +259,7 @@ impl Model {
         }
     }
 
-    /// How many it tells of, and where it ends; the entries are the kernel's.
+    /// Returns how many capabilities it lists, and where it ends; the entries are the kernel's.
     pub fn cap_list(&mut self, me: Id, args: &Args) -> Result {
         let found = self.find_any(me, args.cap(0))?;
         let reach = if let Kind::Process(process) = &self.objects[found.object.0].kind {

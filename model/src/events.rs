@@ -1,7 +1,9 @@
-//! Event pools: whose they are, and what is sent into them, to one or to all who listen in a group.
+//! Event pools: their processes, and what is sent into them, to one process or to all that listen
+//! in a group.
 //!
-//! Who would wait for room waits for what the model says nothing about: see [`State::Posting`]. Nor does it know whether a
-//! reader wants to be told, or what events carry besides words.
+//! The model does not say when a sender that waits for room continues: see [`State::Posting`]. It
+//! also does not know whether a reader wants a wake-up, or which capabilities and pages events
+//! carry.
 
 use abi::events::{BROADCAST, Progress, cells, pool_pages};
 use abi::{Error, FLAG_NONBLOCK, ObjType, PAGE_SIZE, Rights, TaskId, process_rights, task_rights};

@@ -13,7 +13,8 @@ use crate::object::{Member, Offer, State};
 use crate::reclaim::Pins;
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
-/// Who may not act in a group; which rights the record lacks, where it is the caller's.
+/// Refuses a caller that may not act in a group; the detail has the rights that the record lacks,
+/// if it is the caller's.
 fn not_member(detail: Option<u64>) -> Refusal {
     Refusal { error: Error::NotMember, detail, who: TaskId::NONE }
 }
@@ -40,7 +41,8 @@ impl Model {
         Ok((found.object, self.record(me, found, need)?))
     }
 
-    /// The same for those who act on the group itself: whoever made it has DELETE and needs no record.
+    /// Finds a group for an operation on the group itself: a holder of DELETE, at first its maker,
+    /// needs no record.
     pub(crate) fn group_for(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
         let found = self.find(me, cap, ObjType::Group, need)?;
         if !found.rights.contains(Rights::DELETE) {
@@ -150,12 +152,13 @@ impl Model {
         Ok(Answer::Free([0, index as u64, rights, custom], 1))
     }
 
-    /// What a process offers to a group, or to whoever adds it there.
+    /// Returns the slot that a process offers to a group, or to the process that adds it there.
     pub(crate) fn offer_to(&self, me: Id, group: Id, addee: Id) -> Option<Offer> {
         self.process(addee).offer.filter(|it| it.from == group || it.from == self.process_of(me))
     }
 
-    /// Nobody passes on rights that it lacks, and a member no custom bits but its own: what the custom bits are to be.
+    /// Nobody passes on rights that it lacks, and a member no custom bits but its own: what the
+    /// custom bits are to be.
     pub(crate) fn check_may_add(&self, me: Id, found: Found, rights: Rights, custom: u64) -> Result<u16> {
         let most = MEMBER_RIGHTS.and(found.rights);
         let amplifies = |most: Rights| match rights.minus(most) {
@@ -263,7 +266,7 @@ impl Model {
         Ok(first as u32 + if starts { task.start_on } else { task.home } as u32)
     }
 
-    /// Of an exposure with one task per CPU: its index, and where its entries start.
+    /// Fills an exposure with one task per CPU: its index, and the start of its entries.
     fn fill_exposure(
         &mut self,
         me: Id,
@@ -359,7 +362,8 @@ impl Model {
         Ok(place)
     }
 
-    /// Whether what is exposed is the caller's to take back: its process has exposed it, or it is a task of that process.
+    /// Whether what is exposed is the caller's to take back: its process has exposed it, or it is a
+    /// task of that process.
     fn owns(&self, me: Id, group: Id, index: u32, object: Id) -> bool {
         let own_task = || self.task(object).id.process() == self.task(me).id.process();
         self.group(group).exposures[index as usize].owner == Some(self.process_of(me))

@@ -1,4 +1,5 @@
-//! CSpaces that grow: CNodes that follow the one that a process was configured with, whose slots are numbered on.
+//! CSpaces that grow: CNodes that follow the one that a process was configured with, whose slots
+//! are numbered on.
 
 use alloc::vec::Vec;
 
@@ -9,7 +10,8 @@ use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
 /// Tables of a CSpace, at most.
 const TABLES_MAX: usize = 16;
 
-/// The slots that numbers reach: those of a CNode, and of the tables that follow where they are meant, too.
+/// The slots that numbers reach: those of a CNode, and of the tables that follow where they are
+/// meant, too.
 #[derive(Clone, Copy)]
 pub struct Reach {
     pub first: Id,

@@ -1,7 +1,7 @@
 //! Messages: call, reply, receive, forward, and how calls end.
 //!
-//! A caller whose call is under way is in one place, which its [`Call`] names: in the queue of a task, served by one, or
-//! kept in a Reply object. All links between tasks follow from that.
+//! A caller whose call is under way is in one place, which its [`Call`] names: in the queue of a
+//! task, served by one, or kept in a Reply object. All links between tasks follow from that.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ use abi::{ObjType, Rights, Target, TaskId};
 use crate::object::{Call, CallAt, State, Words};
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Regs, Result};
 
-/// A message, and to whom it goes.
+/// A message and its receiver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub words: Words,
@@ -52,7 +52,8 @@ impl Model {
         Ok(Answer::Settled)
     }
 
-    /// What is sent to whom, where the caller may, and would not have to wait against its will.
+    /// Checks a call: finds message and receiver, if the caller may send, and need not wait against
+    /// its will.
     pub(crate) fn look_call(&self, me: Id, args: &Args) -> Result<Sent> {
         let words = Words::new(args)?;
         let (callee, custom) = self.resolve_task(me, args.target(0), words.need())?;
@@ -74,7 +75,7 @@ impl Model {
     }
 
     pub fn recv(&mut self, me: Id, args: &Args) -> Result {
-        // Who is not answered is told.
+        // A caller that gets no answer gets an error.
         if let Some(caller) = self.task(me).caller {
             let who = self.task(me).id;
             self.fail(caller, Refusal { who, ..Error::Gone.into() });

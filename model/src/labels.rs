@@ -1,7 +1,7 @@
-//! Security labels: what a process may come to hold, see or be a member of, whatever capabilities it is given.
+//! Security labels: what a process may hold, see or join, whatever capabilities it is given.
 //!
-//! A process, its CSpace, its address space and its tasks have one label. Who has none is not confined, and within one CSpace a
-//! capability may go anywhere.
+//! A process, its CSpace, its address space and its tasks have one label. A process without label
+//! is not confined, and within one CSpace a capability may go anywhere.
 
 use alloc::vec::Vec;
 

@@ -1,24 +1,27 @@
-//! What the kernel does, without how: an executable model of capabilities, groups, messages, memory accounting and
-//! reclaim, as plain data.
+//! What the kernel does, without how: an executable model of capabilities, groups, messages, memory
+//! accounting and reclaim, as plain data.
 //!
-//! [`Model::step`] is one system call of one task, from its argument registers to the registers of everybody whom it
-//! concerns. There are no locks, no CPUs that work at the same time, no grace periods and no restarts: a step is over
-//! at once. What remains of CPUs is what a program sees of them: an object that has a home answers
-//! [`WrongCpu`](abi::Error::WrongCpu) elsewhere, and an exposure can have a task on each.
+//! [`Model::step`] is one system call of one task, from its argument registers to the registers of
+//! all tasks that it affects. There are no locks, no concurrent CPUs, no grace periods and no
+//! restarts: a step is indivisible. Of CPUs the model has only what a program sees: an object that
+//! has a home answers [`WrongCpu`](abi::Error::WrongCpu) elsewhere, and an exposure can have a task
+//! on each.
 //!
 //! # Reading it
-//! [`object`]: what there is. [`caps`]: slots, rights, the derivation tree. [`memory`]: Retype, byte by byte.
-//! [`reclaim`]: delete, revoke, reset. [`groups`]: members and exposures. [`tasks`]: processes, tasks, CPU time.
-//! [`ipc`] and [`notify`]: messages and bits. [`spaces`]: mappings. [`step`]: the table of operations.
+//! [`object`]: the objects. [`caps`]: slots, rights, the derivation tree. [`memory`]: Retype,
+//! byte by byte.
+//! [`reclaim`]: delete, revoke, reset. [`groups`]: members and exposures. [`tasks`]: processes,
+//! tasks, CPU time. [`ipc`] and [`notify`]: messages and bits. [`spaces`]: mappings. [`step`]: the
+//! table of operations.
 //!
 //! # Adding an operation
-//! A function `fn operation(&mut self, me: Id, args: &Args) -> Result` where its like stand, which first looks at
-//! everything and then changes what it changes; a line in [`step`]'s table.
+//! A function `fn operation(&mut self, me: Id, args: &Args) -> Result` beside similar ones, which
+//! first checks everything and then makes its changes; a line in [`step`]'s table.
 //!
-//! # What it leaves to others
-//! It does not say who runs: any task that is ready may make the next step. It does not say which numbers new tasks and
-//! processes get, only that no identity is given twice ([`Model::named`]). Time that was used, counters and the like
-//! are free ([`Regs::free`]).
+//! # What it leaves open
+//! It does not say which task runs: any ready task may make the next step. It does not say which
+//! numbers new tasks and processes get, only that no identity is given twice ([`Model::named`]).
+//! Time that was used, counters and the like are free ([`Regs::free`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -57,7 +60,8 @@ pub struct Model {
     pub objects: Vec<Object>,
     /// The capabilities: what is in every full slot.
     pub slots: BTreeMap<Place, Capability>,
-    /// CNodes without capability that are not empty yet, because a slot of theirs keeps what can't end now. Last first.
+    /// CNodes without capability that are not empty yet, because a slot of theirs keeps what can't
+    /// end now. Last first.
     pub graves: Vec<Id>,
     pub sizes: Sizes,
     pub cpus: usize,
@@ -117,7 +121,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// What a step answers: up to four values, or nothing, since registers are written or the task waits.
+/// What a step answers: up to four values, or nothing, since registers are written or the task
+/// waits.
 pub type Result<T = Answer> = core::result::Result<T, Refusal>;
 
 /// How a step ended that was not refused.

@@ -1,13 +1,15 @@
-//! Whether a history of system calls of several CPUs can have come about: whether there is an order of their
-//! [parts](crate::parts) in which each answers what was found, and in which no call begins before another has begun that
-//! was over by then.
+//! Whether a history of system calls of several CPUs can have come about: whether there is an order
+//! of their [parts](crate::parts) in which each answers what was found, and in which no call begins
+//! before another has begun that was over by then.
 //!
-//! The search goes depth first, in the order of the stamps as long as that fits; else what the next call to end depends
-//! on goes before it. What ends a call and changes nothing is done at once, and nothing else is tried there. States that
-//! led nowhere are remembered. Most histories fit at once. For others much depends on which choice is the first, so that it
-//! begins anew with other choices, each time with more patience, and gives up after a number of steps. First it leaves
-//! out what is seldom so: that a call has tried a short way in vain, or has seen a capability that was gone then. Of messages it knows beforehand who received which
-//! ([`letters`]).
+//! The search goes depth first. It follows the order of the stamps as long as that fits. Otherwise
+//! it first tries the parts on which the next call to end depends. A part that ends a call and
+//! changes nothing is done immediately, without alternatives. The search remembers states that led
+//! nowhere. Most histories fit at the first attempt. For others much depends on the first choices.
+//! So the search begins again with other choices, each time with more patience, and gives up after
+//! a number of steps. At first it leaves out rare cases: a call that has tried a short path in
+//! vain, or has seen a capability that was then gone. Of messages it knows beforehand who received
+//! which ([`letters`]).
 
 mod letters;
 
@@ -47,7 +49,8 @@ pub struct Call {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     Fits,
-    /// There is no such order. At most so many calls fit together, and the first to end of the others is this one.
+    /// There is no such order. At most so many calls fit together, and the first to end of the
+    /// others is this one.
     Diverges {
         fit: usize,
         stuck: usize,
@@ -56,7 +59,7 @@ pub enum Verdict {
     Undecided,
 }
 
-/// A history, and what there was before it.
+/// A history, and the state before it.
 pub struct History<'a> {
     pub before: &'a System,
     pub calls: &'a [Call],
@@ -119,9 +122,10 @@ impl Move {
 }
 
 impl Attempt<'_> {
-    /// Whether a call that has begun goes on before others do anything. What removes many is an entry to the kernel soon
-    /// after its stamp; others do what they do once, at any time before they end. After the first attempts it is by
-    /// chance: for each call how likely it is that a wait of its is over soon, and, of others, whether they hurry.
+    /// Whether a call that has begun goes on before others do anything. What removes many is an
+    /// entry to the kernel soon after its stamp; others do what they do once, at any time before
+    /// they end. After the first attempts it is by chance: for each call how likely it is that a
+    /// wait of its is over soon, and, of others, whether they hurry.
     fn is_eager(&self, call: usize, op: Op, parts: u64, done: u64, midway: bool) -> bool {
         let removes = matches!(op, Op::CapDelete | Op::CapRevoke | Op::UntypedReset);
         if self.number < 4 {
@@ -156,7 +160,8 @@ impl History<'_> {
         self.search(limit, || ()).0
     }
 
-    /// The same, and how many steps it took. Tells before each attempt that it is still at it.
+    /// Searches, and returns the verdict and the number of steps. Calls `alive` before each
+    /// attempt.
     pub fn search(&self, limit: u64, mut alive: impl FnMut()) -> (Verdict, u64) {
         assert!(self.calls.len() <= CALLS_MAX, "{} calls", self.calls.len());
         let (mut sum, mut is_strict_over) = (0, false);
@@ -235,7 +240,8 @@ impl History<'_> {
         // Nothing that began later than this can go before what ended then.
         let Some(bound) = left().next().map(|call| self.calls[call].ended) else { return moves };
         let end = left().next();
-        // All that was on its way has arrived before what comes in the end: in which order does not matter then.
+        // All that was on its way has arrived before what comes in the end: in which order does not
+        // matter then.
         if end.is_some_and(|call| self.calls[call].began > self.settled)
             && let Some((object, bits)) = state.system.on_their_way().next()
         {
@@ -304,7 +310,8 @@ impl History<'_> {
             Move::Part(call, _) if is_to_be_cancelled(call) => 6,
             Move::Part(call, _) if Some(call) == end => 5 - attempt.number / 2 % 2,
             Move::Part(call, _) if Some(call) == begin => 4 + attempt.number / 2 % 2,
-            // What the next to end depends on goes before the rest; what is under way before what is not.
+            // What the next to end depends on goes before the rest; what is under way before what
+            // is not.
             Move::Part(call, part) if concerns(call, part) => 3,
             Move::Part(call, _) if is_active(&call) => 2,
             Move::Part(..) => 0,
@@ -352,7 +359,7 @@ impl History<'_> {
         };
         let takes: Vec<(Id, u64)> = candidates.filter_map(takes).collect();
         for (object, bits) in state.system.on_their_way() {
-            // Whoever takes them finds all that have come.
+            // The task that takes them finds all bits that have arrived.
             let found = takes.iter().filter(|it| it.0 == object).map(|it| it.1);
             let most = found.map(|all| bits.iter().take_while(|it| *it & !all == 0).count()).max();
             moves.extend((1..=most.unwrap_or(0)).map(|count| Move::Arrive(object, count)));
@@ -385,7 +392,8 @@ impl History<'_> {
         if let Some(caller) = arriving.find(|it| self.can_arrive(state, *it, letters)) {
             return Some(Move::Message(caller));
         }
-        // What nobody received and was late has perhaps not been sent. What ends soon is in nobody's way.
+        // What nobody received and was late has perhaps not been sent. What ends soon is in
+        // nobody's way.
         candidates.find_map(|call| {
             if !letters.is_nobodys(call) {
                 return None;
@@ -406,7 +414,8 @@ impl History<'_> {
         letters.of(call).received.is_none() || state.system.is_taken(self.calls[call].me)
     }
 
-    /// Whether a call may begin: a task receives messages in the order in which they come. And bits before them.
+    /// Whether a call may begin: a task receives messages in the order in which they come. And bits
+    /// before them.
     fn can_leave(&self, state: &State, call: usize, letters: &Letters) -> bool {
         if self.calls[call].op == Op::Notify {
             let raised = self.with(state, call, System::raises_for);
@@ -462,8 +471,8 @@ impl History<'_> {
         }
     }
 
-    /// Whether a call can end now as it was found to, and change nothing by that. Then it may as well do so at once: what
-    /// could have come before it can come behind it.
+    /// Whether a call can end now as it was found to, and change nothing by that. Then it may as
+    /// well do so at once: what could have come before it can come behind it.
     fn is_harmless(&self, state: &State, call: usize, lenient: bool) -> bool {
         let it = &self.calls[call];
         let Some(answer) = self.with(state, call, |system, running| system.harmless(running, lenient)) else {

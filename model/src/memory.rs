@@ -33,7 +33,8 @@ impl Untyped {
         self.high - self.low
     }
 
-    /// Pieces from the top, each on a cache line, then a block from the bottom; all or nothing. Where they are.
+    /// Pieces from the top, each on a cache line, then a block from the bottom; all or nothing.
+    /// Where they are.
     fn carve(&mut self, tops: &[u64], size: u64, align: u64) -> Option<(Vec<u64>, u64)> {
         let mut high = self.high;
         let mut at_top = Vec::new();
@@ -105,7 +106,7 @@ impl Model {
         Ok(Answer::one(self.untyped(source.object).free()))
     }
 
-    /// Of what, and what, is to be made.
+    /// Checks a Retype: finds the Untyped, and what to make of it.
     pub(crate) fn look_retype(&self, me: Id, args: &Args) -> Result<(Found, ObjType)> {
         let [_, size, _, count, ..] = args.0;
         let source = self.find(me, args.cap(0), ObjType::Untyped, Rights::NONE)?;
@@ -189,8 +190,8 @@ impl Model {
         }
     }
 
-    /// What an object takes: pieces at the top of its Untyped, and a block, with its alignment, at the bottom. It is
-    /// at the first piece, or where the block begins.
+    /// What an object takes: pieces at the top of its Untyped, and a block, with its alignment, at
+    /// the bottom. It is at the first piece, or where the block begins.
     fn bytes_of(&self, what: ObjType, size: u64) -> (Vec<u64>, u64, u64) {
         let Model { sizes, cpus, .. } = self;
         let whole = |bytes: u64| (vec![], bytes.next_multiple_of(LINE), LINE);

@@ -22,7 +22,7 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// Who waits takes the bits; else the task to which they are bound, if it receives.
+    /// Gives the bits to the waiting task; else to the bound task, if it receives.
     pub fn raise(&mut self, object: Id, bits: u64) {
         let it = self.notification_mut(object);
         it.bits |= bits;

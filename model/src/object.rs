@@ -1,4 +1,4 @@
-//! What there is: objects, and the state that each has.
+//! The objects, and the state of each.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,7 +12,8 @@ use crate::{Model, Regs};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Id(pub usize);
 
-/// Bytes that the kernel's own part of each object takes. Its entries' sizes are documented; these are not.
+/// Bytes that the kernel's own part of each object takes. Its entries' sizes are documented; these
+/// are not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
     pub untyped: u64,
@@ -36,7 +37,8 @@ pub struct Object {
     /// The Untyped that it was made of; none made what was there at boot.
     pub made_of: Option<Id>,
     pub kind: Kind,
-    /// Its end was begun and could not go on, or its process has come to an end: nothing new refers to it.
+    /// Its end was begun and could not go on, or its process has come to an end: nothing new refers
+    /// to it.
     pub dying: bool,
     /// Security label; 0: none.
     pub label: u32,
@@ -78,7 +80,8 @@ pub struct CNode {
 #[derive(Clone, Debug)]
 pub struct VSpace {
     pub process: Option<Id>,
-    /// Page tables that it can have, its root table not counted, and those that it has: level and which.
+    /// Page tables that it can have, its root table not counted, and those that it has: level and
+    /// which.
     pub tables: u64,
     pub used: BTreeSet<(u32, u64)>,
     /// Pages by address.
@@ -182,8 +185,8 @@ pub struct Call {
     pub exposure: u32,
     pub custom: u16,
     pub at: CallAt,
-    /// Its caller had CPU time of its own when it came. Callers without wait behind those with time, also when they get
-    /// some later.
+    /// Its caller had CPU time of its own when it came. Callers without wait behind those with
+    /// time, also when they get some later.
     pub timed: bool,
 }
 
@@ -214,7 +217,8 @@ pub struct SchedContext {
     pub priority: u8,
     pub slice: u64,
     pub owner: Option<Id>,
-    /// Its owner died in a call: who had the call keeps the time, for how long the model does not say.
+    /// Its owner died in a call: who had the call keeps the time, for how long the model does not
+    /// say.
     pub left: bool,
 }
 
@@ -236,7 +240,7 @@ pub struct Member {
 pub struct Exposure {
     /// For a task per CPU: where the entries start.
     pub per_cpu: Option<u32>,
-    /// For a Notification that is told of the group's changes: by how much its bits are shifted.
+    /// For a Notification that watches the group: the shift of its bits.
     pub watch: Option<u32>,
     /// The process that has exposed this, or has made it one task per CPU.
     pub owner: Option<Id>,
@@ -267,7 +271,7 @@ pub struct Event {
     pub sender: TaskId,
     pub exposure: u32,
     pub custom: u16,
-    /// Of a broadcast: in which group.
+    /// The group of a broadcast.
     pub group: Option<Id>,
     /// Its UTCB words.
     pub text: Vec<u64>,
@@ -277,7 +281,7 @@ pub struct Event {
 pub struct Reply {
     pub home: usize,
     pub caller: Option<Id>,
-    /// Who keeps the call here.
+    /// The task that keeps the call here.
     pub server: Option<Id>,
 }
 
@@ -351,7 +355,8 @@ impl Model {
         Id(self.objects.len() - 1)
     }
 
-    /// The same of one made of nothing, at an address of its own: as where a history begins.
+    /// Adds an object that is made of nothing, at an address of its own: for the beginning of a
+    /// history.
     pub fn put(&mut self, kind: Kind) -> Id {
         self.add((self.objects.len() as u64) << 20, None, kind)
     }

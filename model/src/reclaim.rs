@@ -1,7 +1,8 @@
 //! How objects end: delete, revoke, reset.
 //!
-//! A capability goes at once unless it is its object's last. The last ends the object first. A task can't end what it
-//! runs in, and nobody ends a frame that is pinned: then what was begun stays begun, and the object is *dying*.
+//! A capability goes at once unless it is its object's last. The last ends the object first. A task
+//! can't end what it runs in, and nobody ends a frame that is pinned: then what was begun stays
+//! begun, and the object is *dying*.
 
 use alloc::vec::Vec;
 
@@ -50,7 +51,8 @@ impl Model {
         }
         self.revoke(me, found.place, pins)?;
         self.empty_graves(me);
-        // A table that ended may have had the last capability of the memory from which this descends.
+        // A table that ended may have had the last capability of the memory from which this
+        // descends.
         if self.slots.get(&found.place).is_none_or(|it| it.object != found.object) {
             return Err(Refusal::new(Error::NoCapability, u64::from(args.cap(0).0)));
         }
@@ -90,8 +92,8 @@ impl Model {
         }
         self.objects[object.0].dying = true;
         if let Err(refusal) = self.end(me, place, object, pins) {
-            // Memory in which something does not end now serves on, and so does a group that exposes the caller, or a pool
-            // that it reads.
+            // Memory in which something does not end now serves on, and so does a group that
+            // exposes the caller, or a pool that it reads.
             let kind = self.object_type(object);
             let serves_on = matches!(kind, ObjType::Untyped | ObjType::Group | ObjType::EventPool);
             self.objects[object.0].dying = !serves_on;
@@ -257,7 +259,7 @@ impl Model {
 
     // --- tasks -----------------------------------------------------------------------------------
 
-    /// Ends a task: whoever waits for its answer is told, and its number is free.
+    /// Ends a task: tasks that wait for its answer get an error, and its number is free.
     pub fn kill(&mut self, task: Id) {
         if matches!(self.task(task).state, State::Dead | State::Fresh) {
             return;

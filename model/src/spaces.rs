@@ -1,4 +1,5 @@
-//! Address spaces: which page is mapped where, and to do what. No page is written and executed at a time.
+//! Address spaces: which page is mapped where, and to do what. No page is written and executed at a
+//! time.
 //!
 //! Pools, pages in messages and accessed bits are left out.
 
@@ -114,7 +115,8 @@ impl Model {
         }
     }
 
-    /// Maps a page where nothing is. Page tables that were made for it stay, also where it is refused.
+    /// Maps a page where nothing is. Page tables that were made for it stay, also where it is
+    /// refused.
     pub fn map_page(&mut self, vspace: Id, address: u64, page: Mapping, access: Access) -> Result<()> {
         self.make_tables(vspace, address)?;
         if self.vspace(vspace).pages.contains_key(&address) {

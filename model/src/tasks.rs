@@ -20,8 +20,8 @@ impl Model {
         self.task(task).process.expect("a task with a process")
     }
 
-    /// Whether a task can make a step: nothing keeps it but others of its CPU. One without CPU time of its own may run on
-    /// that of its callers, living or dead; the model does not say when.
+    /// Whether a task can make a step: nothing keeps it but others of its CPU. One without CPU time
+    /// of its own may run on that of its callers, living or dead; the model does not say when.
     pub fn acts(&self, task: Id) -> bool {
         let it = self.task(task);
         it.state == State::Ready && !it.suspended && it.time.is_some()
@@ -94,7 +94,7 @@ impl Model {
         Ok(Answer::one(before.map_or(0, |it| u64::from(it.slot.0))))
     }
 
-    /// Whom a capability names to whom a membership may be owed: a group, or a process that adds.
+    /// Finds the group, or the adding process, to which an offer is made.
     fn offered_to(&self, me: Id, cap: Cap) -> Result<Id> {
         let found = self.find_any(me, cap)?;
         match self.object_type(found.object) {

@@ -1,6 +1,7 @@
-//! Histories that the model's own parts make, by chance, of workers on several CPUs, with the fuzzer's operations: each can
-//! have come about, and the checker has to find out how. As in the kernel, what has entered it mostly goes on until it is over or waits
-//! for another CPU, and waiting takes long.
+//! Histories that the model's own parts make, by chance, of workers on several CPUs, with the
+//! fuzzer's operations: each can have come about, and the checker has to find out how. As in the
+//! kernel, what has entered it mostly goes on until it is over or waits for another CPU, and
+//! waiting takes long.
 
 mod cluster;
 mod dice;

@@ -200,7 +200,8 @@ fn what_fits_in_order_fits_when_it_overlaps() {
     }
 }
 
-/// An answer that was changed is seen, nearly always: some say nothing that anything else depends on.
+/// An answer that was changed is seen, nearly always: some say nothing that anything else depends
+/// on.
 #[test]
 fn a_changed_answer_is_seen() {
     let mut seen = 0;
@@ -268,7 +269,8 @@ fn a_slot_has_one_capability() {
     past.diverges();
 }
 
-/// Who claimed the slot finds its source gone; meanwhile somebody else was told that the slot is taken.
+/// The task that claimed the slot finds its source gone; before that, another task was told that
+/// the slot is taken.
 #[test]
 fn a_claim_in_vain_is_seen_by_others() {
     let mut past = Past::new();
@@ -290,7 +292,8 @@ fn a_claim_in_vain_is_seen_by_others() {
 
 const NOTE: u32 = 9;
 
-/// A group, whose process is a member by the capability in slot 8, and offers slot 10 for one more record.
+/// A group, whose process is a member by the capability in slot 8, and offers slot 10 for one more
+/// record.
 fn group_with_a_member() -> Past {
     let mut past = Past::new();
     let what = Target::new(MEMORY, ObjType::Group as u32).0;
@@ -346,7 +349,7 @@ fn an_offer_is_gone_before_its_slot_is_filled() {
     past.fits();
 }
 
-/// Who begins anew had claimed a slot meanwhile, and may then be refused.
+/// An operation that begins again had claimed a slot before, and may then be refused.
 #[test]
 fn a_claim_of_who_adds_a_member_is_seen_by_others() {
     let mut past = group_with_a_member();
@@ -359,7 +362,7 @@ fn a_claim_of_who_adds_a_member_is_seen_by_others() {
     past.fits();
 }
 
-/// Who adds, and is a member no more under the lock, had claimed a slot meanwhile.
+/// A process that adds, and is no longer a member under the lock, had claimed a slot before.
 #[test]
 fn a_member_that_was_removed_had_claimed_a_slot() {
     let mut past = group_with_a_member();
@@ -386,7 +389,7 @@ fn what_is_taken_back_was_exposed_meanwhile() {
     past.only_beside(exposed, abi::Error::NotMember, &[raised, removed]);
 }
 
-/// Who removes a member by a capability that goes meanwhile.
+/// A removal of a member by a capability that goes in the meantime.
 #[test]
 fn a_capability_that_goes_removes_nobody() {
     let mut past = group_with_a_member();
@@ -395,7 +398,8 @@ fn a_capability_that_goes_removes_nobody() {
     past.only_beside(removed, abi::Error::Dying, &[gone]);
 }
 
-/// A revoke that waits for another CPU looks anew what goes first: then both objects are dying.
+/// A revoke that waits for another CPU picks the first descendant again: then both objects are
+/// dying.
 #[test]
 fn a_revoke_that_waited_begins_with_what_is_new() {
     let told_of = |home: usize| {

@@ -1,5 +1,5 @@
-//! Calls, answers and bits between tasks of several CPUs: histories that the model's own parts make by chance, and some that
-//! cannot be.
+//! Calls, answers and bits between tasks of several CPUs: histories that the model's own parts make
+//! by chance, and some that cannot be.
 
 mod dice;
 
@@ -19,7 +19,7 @@ const CALLS: usize = 60;
 const LIMIT: u64 = 200_000;
 
 const GROUP: Cap = Cap(20);
-/// Of each task one.
+/// The slots of the tasks' capabilities begin here.
 const TASK: u32 = 40;
 const REPLY: u32 = 50;
 /// Exposures of the Notifications that are bound to them.
@@ -261,7 +261,8 @@ impl Past {
         assert!(self.inside.iter().all(Option::is_none));
     }
 
-    /// Where everybody waits without a deadline, an outsider ends it: here the history is cut short.
+    /// Where everybody waits without a deadline, an outsider ends it: here the history is cut
+    /// short.
     fn rescue(&mut self, whom: usize) {
         let (call, _) = self.inside[whom].clone().unwrap();
         if self.calls[call].args.deadline().is_none() {
@@ -405,7 +406,8 @@ fn parts_alone_do_what_a_step_does() {
     }
 }
 
-/// An answer that was changed is seen, but where a wait could as well have ended so: late, or cancelled.
+/// An answer that was changed is seen, but where a wait could as well have ended so: late, or
+/// cancelled.
 #[test]
 fn a_changed_answer_is_seen() {
     let (mut seen, mut of) = (0, 0);
@@ -451,7 +453,8 @@ fn a_reply_to_the_wrong_caller_is_seen() {
     past.diverges();
 }
 
-/// Messages of different CPUs that were under way at the same time come in any order, but each as what it is.
+/// Messages of different CPUs that were under way at the same time come in any order, but each as
+/// what it is.
 #[test]
 fn who_sent_it_is_seen() {
     let (mut past, _) = two_calls();
@@ -470,7 +473,7 @@ fn a_message_that_is_lost_is_seen() {
     // It was answered, but nobody has received it.
     *past.found(receives) = [Error::WouldBlock as u64, 0, 0, 0, 0, 0, 0, 0];
     past.diverges();
-    // It ended late, which can be; but whoever answers finds nobody then.
+    // It ended late, which can be; but then the reply finds no caller.
     *past.found(lost) = [Error::Timeout as u64, 0, 0, 0, 0, 0, 0, 0];
     past.diverges();
     let answers = past.calls.len() - 1;

@@ -1,8 +1,8 @@
-//! Histories that the fuzzer recorded in the booted kernel, on 4 CPUs: some that were hard to find an order for, one that was
-//! thought to have none, and one of a kernel that had a bug.
+//! Histories that the fuzzer recorded in the booted kernel, on 4 CPUs: some that were hard to find
+//! an order for, one that was thought to have none, and one of a kernel that had a bug.
 //!
-//! They are as `./justw fuzz` prints them: a call in a line, with its stamps, its arguments and what it answered. What there was before is
-//! as in the fuzzer: three processes, with CNodes and an Untyped.
+//! They are as `./justw fuzz` prints them: a call in a line, with its stamps, its arguments and
+//! what it answered. The state before is the fuzzer's: three processes, with CNodes and an Untyped.
 
 mod cluster;
 
@@ -45,7 +45,7 @@ fn call(line: &str, tasks: &[Id]) -> (Call, usize) {
 fn verdict(text: &str, owner: usize) -> (Verdict, u64) {
     let (system, tasks) = before(owner);
     let calls: Vec<(Call, usize)> = text.lines().map(|line| call(line, &tasks)).collect();
-    // In the end one worker looks what there is.
+    // At the end one worker looks at all slots.
     let looks = |it: &&(Call, usize)| {
         matches!(it.0.op, Op::CapInspect | Op::Wait) && it.1 == calls[calls.len() - 1].1
     };
@@ -54,7 +54,8 @@ fn verdict(text: &str, owner: usize) -> (Verdict, u64) {
     History { before: &system, calls: &calls, settled }.search(LIMIT, || ())
 }
 
-/// The same of speakers, whom the first lines tell: `speaker N process P cpu C is X`.
+/// Judges a recorded history of speakers, which the first lines name:
+/// `speaker N process P cpu C is X`.
 fn of_speakers(text: &str) -> (Verdict, u64) {
     let told: Vec<Vec<&str>> = text
         .lines()
@@ -81,13 +82,15 @@ fn fits(text: &str, owner: usize) {
     assert_eq!(verdict, Verdict::Fits, "after {steps} steps");
 }
 
-/// One revoke made two objects dying: it began anew when the first had been ended by its CPU, and found a newer one.
+/// One revoke made two objects dying: it began again when the first had been ended by its CPU, and
+/// found a newer one.
 #[test]
 fn a_revoke_has_two_dying_at_once() {
     fits(include_str!("recorded/revoke_of_two.txt"), 2);
 }
 
-/// The search gave up on these after 200,000 steps, when it did not try what is in the middle of an entry first.
+/// The search gave up on these after 200,000 steps, when it did not try what is in the middle of an
+/// entry first.
 #[test]
 fn what_was_hard_is_found() {
     fits(include_str!("recorded/search_1.txt"), 2);
@@ -95,27 +98,31 @@ fn what_was_hard_is_found() {
     fits(include_str!("recorded/search_3.txt"), 0);
 }
 
-/// A Notify saw the membership's capability; it was deleted, the record taken away, and only then did it look for that.
+/// A Notify saw the membership's capability; it was deleted, the record taken away, and only then
+/// did it look for that.
 #[test]
 fn a_record_is_looked_for_behind_the_capability() {
     fits(include_str!("recorded/record_gone.txt"), 2);
 }
 
-/// Two states were taken for one: in each another call was on its way, at a place whose number made up for the difference.
+/// Two states were taken for one: in each another call was on its way, at a place whose number made
+/// up for the difference.
 #[test]
 fn states_that_are_nearly_alike_are_told_apart() {
     fits(include_str!("recorded/states_alike.txt"), 0);
 }
 
-/// Of a kernel whose Notify read the slot twice, and answered `WrongType` of a Notification.
+/// A history of a kernel whose Notify read the slot twice, and answered `WrongType` for a
+/// Notification.
 #[test]
 fn a_bug_is_seen() {
     let (verdict, _) = verdict(include_str!("recorded/notify_read_twice.txt"), 2);
     assert!(matches!(verdict, Verdict::Diverges { .. }), "{verdict:?}");
 }
 
-/// Of speakers: a call that nobody received, and that was cancelled, left later than its stamp; one that was late was kept for
-/// long; and a receive had its message before bits were raised for it.
+/// A history of speakers: a call that no speaker received, and that was cancelled, left later than
+/// its stamp; a late call was kept for long; and a receive had its message before bits were raised
+/// for it.
 #[test]
 fn what_was_hard_of_speakers_is_found() {
     for text in [

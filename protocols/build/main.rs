@@ -1,8 +1,8 @@
 //! Makes Rust of the schemas: `capnpc` the readers and builders, [`stubs`] clients and servers.
 //!
-//! Both read what the schema compiler made of `schema/*.capnp`, which is in the tree (`schema.request`, made by
-//! `./justw schemas`), so that a build does not take that compiler. What stands there has to be what the schemas say:
-//! a fingerprint of their text is beside it.
+//! Both read what the schema compiler made of `schema/*.capnp`, which is in the tree
+//! (`schema.request`, made by `./justw schemas`), so that a build does not take that compiler. What
+//! stands there has to be what the schemas say: a fingerprint of their text is beside it.
 
 mod stubs;
 

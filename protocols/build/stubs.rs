@@ -1,10 +1,12 @@
 //! Clients and servers of protocols, as Rust text.
 //!
-//! A schema file is a protocol when it has the structs `Request` and `Answer` and the enum `Refusal`:
+//! A schema file is a protocol when it has the structs `Request` and `Answer` and the enum
+//! `Refusal`:
 //!
-//! - each member of `Request`'s union is a method: a group of its arguments, or Void where it has none. A `Request`
-//!   without union is one method, named as what answers it;
-//! - `Answer` has a union with a member of the same name for each, a group or Void, and `refused :Refusal`;
+//! - each member of `Request`'s union is a method: a group of its arguments, or Void where it has
+//!   none. A `Request` without union is one method, named as what answers it;
+//! - `Answer` has a union with a member of the same name for each, a group or Void, and
+//!   `refused :Refusal`;
 //! - `Refusal` has `badRequest`, which is what malformed messages are answered with.
 
 use std::error::Error;
@@ -18,7 +20,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Nodes<'a> = capnp::struct_list::Reader<'a, node::Owned>;
 type Structure<'a> = node::struct_::Reader<'a>;
 
-/// A method: its name in Rust, what the schema says about it, and whether there are arguments and results.
+/// A method: its name in Rust, what the schema says about it, and whether there are arguments and
+/// results.
 struct Method {
     snake: String,
     camel: String,
@@ -44,8 +47,8 @@ struct Protocol {
     caps: Vec<CapField>,
 }
 
-/// A field of type Capability: the module of the struct that has it, that struct's id, the field's name and which of the
-/// struct's pointers it is.
+/// A field of type Capability: the module of the struct that has it, that struct's id, the field's
+/// name and which of the struct's pointers it is.
 struct CapField {
     path: String,
     id: u64,
@@ -208,7 +211,8 @@ fn type_carries(nodes: Nodes<'_>, of: type_::Reader<'_>, seen: &mut Vec<u64>) ->
     }
 }
 
-/// The fields of type Capability in a struct, in its groups, and in the structs that are defined in it.
+/// The fields of type Capability in a struct, in its groups, and in the structs that are defined in
+/// it.
 fn cap_fields(nodes: Nodes<'_>, id: u64, path: &str, found: &mut Vec<CapField>) -> Result<()> {
     let node = by_id(nodes, id)?;
     let node::Struct(structure) = node.which()? else { return Ok(()) };
@@ -253,7 +257,7 @@ impl CapField {
         Ok(())
     }
 
-    /// As whoever prints messages finds it.
+    /// Writes the entry by which a printer of messages finds the schema.
     fn entry(&self, protocol: &str) -> String {
         let CapField { path, id, name, .. } = self;
         format!(
@@ -275,7 +279,8 @@ fn group<'a>(nodes: Nodes<'a>, field: field::Reader<'a>) -> Result<Option<Struct
     }
 }
 
-/// Words of a message with this root, whose only content are these members of it; `None` where that depends.
+/// Words of a message with this root, whose only content are these members of it; `None` where that
+/// depends.
 fn words(nodes: Nodes<'_>, root: Structure<'_>, members: Option<Structure<'_>>) -> Result<Option<u32>> {
     let depends = members.map_or(Ok(false), |members| has_pointers(nodes, members))?;
     Ok((!depends).then(|| size(root)))

@@ -1,13 +1,14 @@
-//! Capabilities in messages: pointers that say which of the capabilities that come along they mean.
+//! Capabilities in messages: pointers to the capabilities that come along.
 //!
-//! A field of type `Capability` is such a pointer on the wire, as the format has it: an index into the *capability
-//! table*. The table is the message's list of capabilities, which travels beside it by the kernel's means; the kernel
-//! never looks into messages.
+//! A field of type `Capability` is such a pointer on the wire, as the format has it: an index into
+//! the *capability table*. The table is the message's list of capabilities, which travels beside it
+//! by the kernel's means; the kernel never looks into messages.
 //!
-//! Readers of the format know such pointers by objects on the heap, with promises of calls. Here they are read and
-//! written as the words that they are, through functions that are made for each such field: `grant_…` puts a
-//! capability into the table of a message that is being made ([`Given`]), `granted_…` says a place in the table of one
-//! that came. What is at that place, if anything, whoever received the table knows.
+//! The crate `capnp` represents such pointers by objects on the heap, with promises of calls. Here
+//! functions that are generated for each such field read and write them as plain words. `grant_…`
+//! puts a capability into the table of a message that is being made ([`Given`]). `granted_…`
+//! returns a place in the table of a received message. The receiver of the table knows what is at
+//! that place, if anything.
 
 use capnp::raw::{get_list_bytes, get_struct_pointer_section};
 use capnp::traits::IntoInternalStructReader;
@@ -34,17 +35,19 @@ fn pointers<'a>(of: impl IntoInternalStructReader<'a>) -> &'a [[u8; 8]] {
     get_list_bytes(get_struct_pointer_section(of)).as_chunks().0
 }
 
-/// The place that a struct's pointer says, by its number; `None` where it has none, or it points to something else.
+/// The place that a struct's pointer says, by its number; `None` where it has none, or it points to
+/// something else.
 pub fn of_field<'a>(of: impl IntoInternalStructReader<'a>, number: usize) -> Option<u32> {
     place(u64::from_le_bytes(*pointers(of).get(number)?))
 }
 
-/// More capabilities than a message can have, [`TABLE_MAX`], or a pointer that the struct does not have.
+/// More capabilities than a message can have, [`TABLE_MAX`], or a pointer that the struct does not
+/// have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
-/// The capabilities that a message in the making is to carry, as its maker's kernel is told of them, and the words
-/// that point to them.
+/// The capabilities for a message that is being made, in the kernel's form, and the words that
+/// point to them.
 #[derive(Debug)]
 pub struct Given<G> {
     grants: Vec<G, TABLE_MAX>,

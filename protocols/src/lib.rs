@@ -1,17 +1,20 @@
-//! What the system's programs say to each other: schemas in [Cap'n Proto](https://capnproto.org)'s language, and what is
-//! made of them at build time. The book's page *Messages that describe themselves* has the whole.
+//! The messages between the system's programs: schemas in [Cap'n Proto](https://capnproto.org)'s
+//! language, and the code that is made of them at build time. The book's page *Messages that
+//! describe themselves* explains them.
 //!
-//! Each schema is a module: readers and builders of its structs, a [`Client`](store::Client) to ask with, a
-//! [`Server`](store::Server) trait to answer by, and two labels, by which a message says what it is.
+//! Each schema is a module: readers and builders of its structs, a [`Client`](store::Client), a
+//! [`Server`](store::Server) trait, and two labels that identify its messages.
 //!
 //! # What holds
-//! - A message is one segment. It says by its label which struct it begins with, and the schemas that are compiled in say
-//!   the rest ([`ROOTS`]), so whoever sees a message can print it.
-//! - Messages are read where they are, and only what is asked for. The bytes must not change meanwhile: [`open`] takes a
-//!   slice, and Rust's rules say so. Where somebody else may write, copying comes first.
-//! - Whatever the bytes are, reading ends, with a value or an error: nesting and the words that are visited have limits.
-//! - Nothing is allocated. A message is built in a buffer of its maker's.
-//! - How a message travels is a [`Transport`]'s affair, so all of this runs on the host, too.
+//! - A message is one segment. Its label names the struct that it begins with, and the compiled-in
+//!   schemas describe the rest ([`ROOTS`]), so any program can print a message.
+//! - Messages are read where they are, and only what is asked for. The bytes must not change during
+//!   reading: [`open`] takes a slice, and Rust's rules require that. If another process may write
+//!   them, copy them first.
+//! - For all possible bytes reading ends with a value or an error: nesting and the number of
+//!   visited words have limits.
+//! - Nothing is allocated. A message is built in its maker's buffer.
+//! - A [`Transport`] carries messages, so all of this runs on the host, too.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -64,7 +67,8 @@ pub trait Transport {
     /// The capabilities that came with an answer, by their places.
     type Caps;
 
-    /// Sends a message, with capabilities, and waits for what answers it, which is read where it came.
+    /// Sends a message, with capabilities, and waits for what answers it, which is read where it
+    /// came.
     fn call<R>(
         &self,
         label: u32,
@@ -111,15 +115,15 @@ pub struct Root {
 /// A field that points to a capability.
 #[derive(Clone, Copy)]
 pub struct CapField {
-    /// Of the struct that has it, and its name there.
+    /// The id of the struct that has it, and its name there.
     pub id: u64,
     pub name: &'static str,
     /// The place that it says.
     pub place: fn(dynamic_struct::Reader<'_>) -> Option<u32>,
 }
 
-/// The label of messages that begin with the struct of this id. Ids have their highest bit set, and so have labels:
-/// no number that was given by hand is one.
+/// The label of messages that begin with the struct of this id. Ids have their highest bit set, and
+/// so have labels: no number that was given by hand is one.
 pub const fn label_of(id: u64) -> u32 {
     (id >> 32) as u32
 }
@@ -183,11 +187,11 @@ pub fn words_of(message: &[u8]) -> impl ExactSizeIterator<Item = u64> {
     message.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word))
 }
 
-/// Builds a message of up to `N` words on the stack, and hands it on; one that turns out to be an error is none, and
-/// `emit` comes back.
+/// Builds a message of up to `N` words on the stack, and hands it on; one that turns out to be an
+/// error is none, and `emit` comes back.
 ///
 /// # Panics
-/// Where it gets longer: whoever fills it limits what has no fixed size.
+/// If it gets longer: `fill` must limit fields without a fixed size.
 pub fn compose<T, const N: usize, R, E, F>(
     fill: impl FnOnce(T::Builder<'_>) -> Result<(), R>,
     emit: F,
@@ -204,7 +208,7 @@ where
     }
 }
 
-/// The same of one that gives capabilities: `emit` gets these, too.
+/// Builds a message that carries capabilities: `emit` gets these, too.
 pub fn compose_giving<T, G, const N: usize, R, E, F>(
     fill: impl FnOnce(T::Builder<'_>, &mut Given<G>) -> Result<(), R>,
     emit: F,
@@ -222,7 +226,8 @@ where
     }
 }
 
-/// Builds a message in a buffer of whole and aligned words, and leaves it there, at the front: how many bytes it has.
+/// Builds a message in a buffer of whole and aligned words, and leaves it there, at the front: how
+/// many bytes it has.
 ///
 /// # Panics
 /// Where it gets longer than the buffer.
@@ -242,7 +247,7 @@ where
     Ok(bytes)
 }
 
-/// The same of one that gives capabilities.
+/// Builds a message that carries capabilities in a buffer.
 pub fn compose_giving_in<T, G, R>(
     buffer: &mut [u8],
     given: &mut Given<G>,

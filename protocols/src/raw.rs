@@ -1,7 +1,7 @@
-//! What can be told of a message without its schema: which structs and lists it has, and their words.
+//! Prints a message without its schema: its structs and lists, and their words.
 //!
-//! The format's pointers say what they point to: a struct of so many words and pointers, a list of elements of some size,
-//! a capability. Names and types of fields they do not say.
+//! The format's pointers say what they point to: a struct of so many words and pointers, a list of
+//! elements of some size, a capability. Names and types of fields they do not say.
 
 use core::fmt::{self, Formatter};
 

@@ -1,5 +1,5 @@
-//! A message as text: by the schema that its label names, field by field; else, or where that does not work out, by its
-//! words and pointers ([`crate::raw`]).
+//! A message as text: by the schema that its label names, field by field; else, or where that does
+//! not work out, by its words and pointers ([`crate::raw`]).
 
 use core::fmt::{self, Formatter, Write};
 

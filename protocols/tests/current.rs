@@ -1,4 +1,5 @@
-//! What is in the tree of the schema compiler's is what it makes of the schemas today, where there is one.
+//! What is in the tree of the schema compiler's is what it makes of the schemas today, where there
+//! is one.
 
 use std::path::Path;
 use std::process::Command;

@@ -150,7 +150,7 @@ fn a_letter(lines: &[String], data: &[u8], weights: &[u16]) -> Vec<u64> {
     built::<request::Owned>(|request| letter_of(lines, data, weights, request.init_letter().init_letter()))
 }
 
-/// All that is ever done with bytes that came: by a server of each protocol, and by whoever prints them.
+/// Does everything that programs do with received bytes: serving each protocol, and printing.
 fn take(label: u32, words: &[u64]) {
     let bytes = Words::<512>::of(words.iter().copied());
     let bytes = &bytes.bytes()[..words.len().min(512) * 8];
@@ -284,7 +284,8 @@ fn labels_are_their_own() {
     }
 }
 
-/// Programs that end, or panic, and a pager that brings a page in, send no words but those in registers.
+/// Programs that end, or panic, and a pager that brings a page in, send no words but those in
+/// registers.
 #[test]
 fn short_messages_are_short() {
     let words = |bytes: &[u8]| bytes.len() / 8;
@@ -331,7 +332,8 @@ fn what_is_shown_has_the_schemas_names() {
 /// Lists that say that they are longer than anything, and structs in themselves.
 #[test]
 fn reading_ends() {
-    // A letter whose replies are letters, and these the same again: a pointer back to its own struct.
+    // A letter whose replies are letters, and these the same again: a pointer back to its own
+    // struct.
     let mut loops = a_letter(&["x".to_owned()], &[], &[]);
     let back = loops.iter().position(|word| *word as u32 & 3 == 1).expect("a list");
     for at in back..loops.len() {

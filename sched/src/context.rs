@@ -1,15 +1,15 @@
 //! The right to CPU time: what a SchedContext holds.
 //!
-//! Run queues hold SchedContexts, never tasks: a call hands the caller's to the callee, a reply hands
-//! it back, and across CPUs it travels with the message. So time is charged to whoever asked for the
-//! work. [`ScState`] is the inside of that kernel object; `kern/base` puts the object's header before
-//! it and its home around it.
+//! Run queues hold SchedContexts, never tasks: a call donates the caller's to the callee, a reply
+//! gives it back, and across CPUs it travels with the message. So time is charged to the client
+//! that asked for the work. [`ScState`] is the state of that kernel object; `kern/base` puts the
+//! object's header before it and its home around it.
 //!
 //! # Accounting
-//! While a context runs, its CPU keeps when its slice will be over ([`ScState::start`]); when it stops,
-//! what is left of the slice comes back here ([`ScState::stop`]). The time used is the slices that it was
-//! given less what is left, so stopping and starting are one subtraction and one addition. A hand-over
-//! between tasks needs neither.
+//! While a context runs, its CPU keeps when its slice will be over ([`ScState::start`]); when it
+//! stops, the rest of the slice comes back here ([`ScState::stop`]). The time used is the slices
+//! that it got minus the rest. So stopping and starting are one subtraction and one addition. A
+//! donation between tasks needs neither.
 
 use core::cell::Cell;
 
@@ -20,10 +20,11 @@ use crate::run_queue::QueueLinks;
 
 /// A slice that never ends: its owner gives way to higher priorities only.
 pub const ENDLESS: u64 = u64::MAX;
-/// Times from here on never come: what a timer that is off is set to. A TSC takes centuries to get here.
+/// Times from here on never come: what a timer that is off is set to. A TSC takes centuries to get
+/// here.
 pub const NEVER: u64 = 1 << 63;
 
-/// What is left of a slice after it was run.
+/// The rest of a slice after it was run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a slice that is over sends its owner to the end of its priority"]
 pub enum Slice {
@@ -36,8 +37,9 @@ pub enum Slice {
 /// The state of a SchedContext; `T` is the kernel object around it. Written by the CPU it is on.
 #[repr(C)]
 pub struct ScState<T> {
-    /// Of the present slice; out of date while it runs. At most [`NEVER`], so an endless slice ends then. First, so that all that
-    /// is written when the context goes to another CPU shares the object's first cache line with the header.
+    /// The rest of the present slice; out of date while it runs. At most [`NEVER`], so an endless
+    /// slice ends then. First, so that all that is written when the context goes to another CPU
+    /// shares the object's first cache line with the header.
     remaining: Cell<u64>,
     /// Its place in that CPU's run queue.
     pub links: QueueLinks<T>,
@@ -50,7 +52,8 @@ pub struct ScState<T> {
 }
 
 impl<T> ScState<T> {
-    /// For assembly, which does what [`ScState::start`], [`ScState::stop`] and [`ScState::donate_rest`] do.
+    /// For assembly, which does what [`ScState::start`], [`ScState::stop`] and
+    /// [`ScState::donate_rest`] do.
     pub const RANK_OFFSET: usize = core::mem::offset_of!(ScState<T>, rank);
     /// See [`ScState::RANK_OFFSET`].
     pub const REMAINING_OFFSET: usize = core::mem::offset_of!(ScState<T>, remaining);
@@ -98,7 +101,7 @@ impl<T> ScState<T> {
         }
     }
 
-    /// What is left of the present slice, in TSC ticks, since it last stopped.
+    /// Returns the rest of the present slice, in TSC ticks, since it last stopped.
     #[inline(always)]
     pub fn remaining(&self) -> u64 {
         self.remaining.get()
@@ -152,7 +155,8 @@ impl<T> ScState<T> {
         self.set_remaining(self.slice.get());
     }
 
-    /// Gives up the rest of the slice to `to`, which runs on it now (`yield_to`). Neither is running.
+    /// Gives up the rest of the slice to `to`, which runs on it now (`yield_to`). Neither is
+    /// running.
     #[inline(always)]
     pub fn donate_rest(&self, to: &ScState<T>) {
         to.set_remaining(self.remaining.get());

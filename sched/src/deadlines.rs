@@ -1,13 +1,12 @@
 //! Deadlines of one CPU, soonest first.
 //!
-//! A leftist heap: a binary tree in which nobody is later than its children, and in which the way
-//! down the right-hand side is the shortest way out of every subtree. That way has at most
-//! log2(n + 1) steps, and everything is built from merging two trees along it. So inserting, taking
-//! the soonest and taking out *any* deadline cost O(log n) steps at worst, not just on average, which
-//! is what a kernel with interrupts off wants; nothing recurses.
+//! The structure is a leftist heap: a binary tree in which no node is later than its children, and
+//! in which the path down the right-hand side is the shortest way out of every subtree. That path
+//! has at most log2(n + 1) steps, and all operations merge two trees along it. So inserting, taking
+//! the soonest and removing *any* deadline take O(log n) steps at worst, not just on average. A
+//! kernel with interrupts off needs that. Nothing recurses.
 //!
-//! Times are TSC values. Deadlines that are equal come out in an order that depends only on the
-//! history of calls.
+//! Times are TSC values. The order of equal deadlines depends only on the history of calls.
 
 use core::cell::Cell;
 
@@ -117,7 +116,7 @@ impl<T: Timed> DeadlineQueue<T> {
         self.set_root(pin, merge(pin, self.root.get(pin), Some(item)));
     }
 
-    /// Who has the soonest deadline.
+    /// Returns the item with the soonest deadline.
     pub fn first<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
         self.root.get(pin)
     }
@@ -174,7 +173,7 @@ impl<T: Timed> DeadlineQueue<T> {
     }
 }
 
-/// Of an upward walk: the right-hand branch next to the first left-hand branch it leaves.
+/// Walks up, and returns the right-hand branch next to the first left-hand branch that it leaves.
 fn next_branch<'k, T: Timed>(pin: Pin<'k>, item: Ref<'k, T>) -> Option<Ref<'k, T>> {
     let mut from = item;
     while let Some(parent) = from.deadline_links(pin).parent.get(pin) {
@@ -222,12 +221,13 @@ fn adopt<T: Timed>(pin: Pin<'_>, parent: Ref<'_, T>, child: Ref<'_, T>) {
 enum Ancestors {
     /// Every node up to the root: after a merge, which leaves a path of log n.
     All,
-    /// Until a rank comes out as it was: the rest of the way up is as it was, too. Ranks that change
-    /// grow on the way, so that is log n steps again.
+    /// Until a rank comes out as it was: the rest of the way up is as it was, too. Ranks that
+    /// change grow on the way, so that is log n steps again.
     UntilUnchanged,
 }
 
-/// From `from` upwards: the child with the shorter way out goes to the right, and ranks are made true.
+/// From `from` upwards: the child with the shorter way out goes to the right, and ranks are made
+/// true.
 fn restore_ranks<'k, T: Timed>(pin: Pin<'k>, from: Ref<'k, T>, which: Ancestors) {
     let mut at = Some(from);
     while let Some(node) = at {

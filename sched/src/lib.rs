@@ -1,19 +1,19 @@
 //! Scheduling mechanism: what each CPU keeps in order, and the right to its time.
 //!
-//! * [`context`]: `ScState`, the inside of a SchedContext: priority, slice, CPU time.
-//! * [`run_queue`]: the SchedContexts that want this CPU, strict priorities, round robin within one.
+//! * [`context`]: `ScState`, the state of a SchedContext: priority, slice, CPU time.
+//! * [`run_queue`]: the SchedContexts that want this CPU, strict priorities, round robin within
+//!   one.
 //! * [`prio_list`]: waiters by priority and in order within one (queued senders).
-//! * [`deadlines`]: who is to be woken when, soonest first.
+//! * [`deadlines`]: the tasks to wake by deadline, soonest first.
 //!
 //! All queues are intrusive: the links are part of the queued object, so nothing is ever allocated
-//! and an object is taken out in place. A queue is generic over the object through a trait that shows
-//! the object's links; `kern/base` implements it.
+//! and an object is taken out in place. A queue is generic over the object through a trait that
+//! shows the object's links; `kern/base` implements it.
 //!
 //! # Ownership
-//! Queues are plain cells, written by the CPU they belong to and by nobody else (they aren't `Sync`);
-//! the objects in them are at home there while they are queued. Whoever moves an object to another
-//! CPU takes it out of the queue first. Everything here is safe code: a wrong call may lose a turn
-//! or panic, never more.
+//! Queues are plain cells that only their own CPU writes (they are not `Sync`). That CPU is the
+//! home of the objects in them. Code that moves an object to another CPU takes it out of the queue
+//! first. Everything here is safe code: a wrong call may lose a turn or panic, never more.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

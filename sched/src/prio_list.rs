@@ -1,14 +1,15 @@
 //! Waiters in order of priority, and in order of arrival within one.
 //!
-//! Queued senders stand here, as many as there are; to insert takes at most 256 steps all the same,
-//! because a second chain runs through the first waiter of each priority:
+//! The list holds any number of queued senders. Inserting still takes at most 256 steps, because a
+//! second chain runs through the first waiter of each priority:
 //!
 //! ```text
 //!  order   9a <-> 9b <-> 9c <-> 7a <-> 4a <-> 4b
 //!  chain   9a <---------------> 7a <-> 4a
 //! ```
-//! To insert, walk the chain to the end of the own priority and step into the order there. Everything
-//! else takes a constant number of steps, except a change of priority, which inserts anew.
+//! To insert, walk the chain to the end of the item's priority and step into the order there. All
+//! other operations take a constant number of steps, except a change of priority, which inserts
+//! again.
 
 use core::cell::Cell;
 
@@ -69,7 +70,8 @@ impl<T> PrioLinks<T> {
     }
 }
 
-/// What [`PrioLinks`] say, with addresses instead of links: for surveys, which follow no link themselves.
+/// What [`PrioLinks`] say, with addresses instead of links: for surveys, which follow no link
+/// themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PrioPlace {
     /// 0: it does not wait. 1: first of its priority. 2: behind another of its priority.
@@ -138,7 +140,7 @@ impl<T> PrioList<T> {
 }
 
 impl<T: PrioQueued> PrioList<T> {
-    /// Who is next.
+    /// Returns the first waiter.
     #[inline]
     pub fn first<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
         self.first.get(pin)

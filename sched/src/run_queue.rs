@@ -1,13 +1,13 @@
 //! The run queue of one CPU: 256 strict priorities, first come first served within one.
 //!
-//! Who outranks all others stands alone at the front; the others stand in a queue for each priority. A
-//! two-level bitmap says which of those are not empty, and the highest is kept beside it. So two tasks
-//! that take turns above all others never touch the queues, and the question on every wake-up ("does
-//! anybody outrank me?") is answered at the front. Every operation takes a constant number of steps, and
-//! inserting or taking touches one neighbour at most.
+//! A context that outranks all others is alone at the front. The others are in a queue for each
+//! priority. A two-level bitmap says which queues are not empty, and the highest is kept beside it.
+//! So two tasks that take turns above all others never touch the queues, and the front answers the
+//! question of every wake-up ("does a context outrank me?"). Every operation takes a constant
+//! number of steps, and inserting or taking touches one neighbour at most.
 //!
-//! Who is *running* is not in the queue: the dispatcher takes it out and puts it back, at the front
-//! where it was preempted (it keeps its turn), at the back where its slice is over.
+//! The *running* context is not in the queue. The dispatcher takes it out and puts it back: at the
+//! front if it was preempted (it keeps its turn), at the back if its slice is over.
 
 use core::cell::Cell;
 
@@ -22,8 +22,8 @@ pub trait Queued: Sized {
     fn run_links<'a>(&'a self, pin: Pin<'a>) -> &'a QueueLinks<Self>;
 }
 
-/// What a queued object carries. All null and zero while it is not queued; the links are also null at
-/// the front.
+/// What a queued object carries. All null and zero while it is not queued; the links are also null
+/// at the front.
 #[repr(C)]
 pub struct QueueLinks<T> {
     next: Link<T>,
@@ -73,7 +73,8 @@ struct Class<T> {
 /// The SchedContexts that want one CPU.
 #[repr(C)]
 pub struct RunQueue<T> {
-    /// Outranks everybody in the classes. Null: whoever is first is in a class. Its links are null.
+    /// The context that outranks all contexts in the classes. Null: the first context is in a
+    /// class. Its links are null.
     front: Link<T>,
     /// Rank (priority + 1) of the highest class that is not empty; 0: all are.
     top: Cell<u32>,
@@ -104,8 +105,8 @@ impl<T> Default for RunQueue<T> {
 }
 
 impl<T> RunQueue<T> {
-    /// For assembly: an item whose rank is above `top` is queued by putting it into an empty `front`, and
-    /// the first is taken by emptying that; its place is its rank or 0.
+    /// For assembly: an item whose rank is above `top` is queued by putting it into an empty
+    /// `front`, and the first is taken by emptying that; its place is its rank or 0.
     pub const FRONT_OFFSET: usize = core::mem::offset_of!(RunQueue<T>, front);
     /// See [`RunQueue::FRONT_OFFSET`].
     pub const TOP_OFFSET: usize = core::mem::offset_of!(RunQueue<T>, top);
@@ -182,7 +183,7 @@ impl<T> RunQueue<T> {
 }
 
 impl<T: Queued> RunQueue<T> {
-    /// The rank of whoever is first; 0 where nobody waits.
+    /// Returns the rank of the first context; 0 if the queue is empty.
     #[inline(always)]
     fn first_rank(&self, pin: Pin<'_>) -> u32 {
         match self.front.get(pin) {
@@ -242,8 +243,8 @@ impl<T: Queued> RunQueue<T> {
         }
     }
 
-    /// Puts a claimed `item` alone to the front if it outranks all others. If it equals the one at the
-    /// front, that one steps back into its class, so that the two are in order there.
+    /// Puts a claimed `item` alone to the front if it outranks all others. If it equals the one at
+    /// the front, that one steps back into its class, so that the two are in order there.
     #[inline(always)]
     fn enters_front(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
         let (rank, first) = (u32::from(priority) + 1, self.first_rank(pin));

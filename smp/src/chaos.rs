@@ -1,13 +1,14 @@
 //! Labelled points between shared accesses, where a chaos build perturbs the run.
 //!
-//! With the feature `chaos` the kernel sets a hook that, driven by a seed, executes PAUSEs or lets a
-//! timer tick come in, so that instruction-counted runs reach interleavings they never would by
-//! themselves. Without it a point compiles to nothing.
+//! With the feature `chaos` the kernel sets a hook that, driven by a seed, executes PAUSEs or lets
+//! a timer tick interrupt. So instruction-counted runs reach interleavings that they would never
+//! reach by themselves. Without the feature a point compiles to nothing.
 //!
 //! In host tests a test may let other CPUs act at a point: `crate::host_test::at_points`.
 //!
-//! Points are numbered in the order in which CPUs come by them: that number is an *event* of the seed.
-//! Where QEMU counts instructions the same event is the same point of the same run, every time.
+//! Points are numbered in the order in which CPUs reach them: that number is an *event* of the
+//! seed. Where QEMU counts instructions the same event is the same point of the same run, every
+//! time.
 
 /// Where the protocols of this crate can be torn apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +36,7 @@ pub enum Point {
     SlotRead = 10,
     /// State has a new home, and what it refers to not yet.
     HomeSet = 11,
-    /// A null reference was set by whoever came first.
+    /// The first CPU set a null reference.
     LinkClaimed = 12,
     /// An epoch is wanted, and what it is now is not yet looked at.
     EpochWanted = 13,
@@ -58,7 +59,8 @@ pub enum Point {
 }
 
 impl Point {
-    /// Whether it stands in the source by name; the others come with each shared word and each lock.
+    /// Whether it stands in the source by name; the others come with each shared word and each
+    /// lock.
     pub const fn is_named(self) -> bool {
         (self as u32) < Point::BeforeRead as u32
     }

@@ -1,16 +1,17 @@
 //! Bits that any CPU may raise and one mailbox message announces, however many were raised.
 //!
-//! A task's control bits and a Notification's remote bits are of this kind: whoever raises the first
-//! bit pushes the node, later ones add to the word, and whoever pops the node takes them all.
+//! A task's control bits and a Notification's remote bits are of this kind: the CPU that raises the
+//! first bit pushes the node, later CPUs add bits to the word, and the CPU that pops the node takes
+//! them all.
 //!
 //! # Protocol
-//! The node belongs to nobody while the word is zero. The raise that finds zero has it alone until it
-//! pushes it; the CPU that pops it has it until it takes the bits, and gives it up just before the
-//! word becomes zero again. So the word decides who may touch the node.
+//! The node has no owner while the word is zero. The CPU whose raise finds zero owns the node until
+//! it pushes it. The CPU that pops the node owns it until it takes the bits, and gives it up just
+//! before the word becomes zero again. So the word decides which CPU may touch the node.
 //!
 //! # Memory ordering
-//! Raising and taking are `AcqRel` exchanges of one word: who takes a bit sees what its raiser did
-//! before, and who raises from zero sees that the node was given up.
+//! Raising and taking are `AcqRel` exchanges of one word. So a CPU that takes a bit sees what its
+//! raiser did before, and a CPU that raises from zero sees that the node was given up.
 
 use crate::chaos::{self, Point};
 use crate::cpu::Pin;
@@ -67,8 +68,8 @@ impl<P: Copy + Send> CoalescedBits<P> {
     pub fn take(&self, pin: Pin<'_>) -> u64 {
         chaos::point(Point::BitsPopped);
         if planted(Fault::LostRecall) {
-            // The planted bug: a bit raised between the two found the word non-zero, so no node came
-            // for it, and is wiped out.
+            // The planted bug: a bit raised between the two found the word non-zero, so no node
+            // came for it, and is wiped out.
             let bits = self.bits.load(Ordering::Acquire);
             chaos::point(Point::BitsPopped);
             self.node.set_free(pin);
@@ -79,8 +80,8 @@ impl<P: Copy + Send> CoalescedBits<P> {
         self.bits.swap(0, Ordering::AcqRel)
     }
 
-    /// The planted bug: who takes the bits between this look and the raise has popped the node that the
-    /// raiser counts on.
+    /// The planted bug: a CPU that takes the bits between this look and the raise has popped the
+    /// node that the raiser counts on.
     fn look_too_early(&self) -> bool {
         let was_up = self.bits.load(Ordering::Acquire) != 0;
         chaos::point(Point::BitsRaised);

@@ -1,12 +1,12 @@
 //! CPU numbers, the kernel entry and the pin guard.
 //!
 //! The kernel runs each entry to its end on one CPU with interrupts off. [`Pin`] is the proof of
-//! that: it can't be stored, sent or outlive the entry (its lifetime `'k`), and every access to
-//! state that belongs to one CPU asks for it.
+//! that: it cannot be stored, sent, or outlive the entry (its lifetime `'k`). Every access to state
+//! that belongs to one CPU takes a pin.
 //!
-//! An [`Entry`] is the whole of one kernel entry. Pins are borrowed from it, so whoever asks for
-//! `&mut Entry` asks the compiler for a proof that nothing loaded through an earlier pin is still in
-//! use: a *quiescent point*. [`crate::quiesce`] builds on that.
+//! An [`Entry`] is the whole of one kernel entry. Pins are borrowed from it, so a function that
+//! takes `&mut Entry` has the compiler's proof that nothing loaded through an earlier pin is still
+//! in use: a *quiescent point*. [`crate::quiesce`] builds on that.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -72,8 +72,8 @@ impl Entry {
 
 /// Proof that the holder runs on one CPU, within one kernel entry that lasts `'k`.
 ///
-/// Not `Send`, not `Sync`. While a `Pin<'k>` exists no reclaim can free what was reached through it:
-/// see [`crate::quiesce`].
+/// Not `Send`, not `Sync`. While a `Pin<'k>` exists no reclaim can free what was reached through
+/// it: see [`crate::quiesce`].
 #[derive(Clone, Copy)]
 pub struct Pin<'k> {
     cpu: CpuId,

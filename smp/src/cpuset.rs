@@ -1,12 +1,12 @@
 //! Sets of CPUs: a plain one to pass around and keep in owned state, and an atomic one to share.
 //!
-//! Both have room for [`MAX_CPUS`] members, whatever the machine has: 128 bytes, so that a set can be
-//! part of an object whose size user level knows before boot has counted the CPUs.
+//! Both have room for [`MAX_CPUS`] members, whatever the machine has: 128 bytes, so that a set can
+//! be part of an object whose size user level knows before boot has counted the CPUs.
 //!
 //! # Memory ordering
-//! [`AtomicCpuSet`]'s changes and snapshots are sequentially consistent. It says which CPUs may hold
-//! something (a translation, say), and a CPU that adds itself must be ordered before what it loads
-//! next; on x86 the locked instruction is that fence already.
+//! [`AtomicCpuSet`]'s changes and snapshots are sequentially consistent. It says which CPUs may
+//! hold something (a translation, say), and a CPU that adds itself must be ordered before what it
+//! loads next; on x86 the locked instruction is that fence already.
 
 use core::cell::Cell;
 use core::fmt;
@@ -86,7 +86,8 @@ impl CpuSet {
         set
     }
 
-    /// Members 64 × `word` to 64 × `word` + 63 as bits; out of range: none. For passing sets by words.
+    /// Members 64 × `word` to 64 × `word` + 63 as bits; out of range: none. For passing sets by
+    /// words.
     pub fn word(&self, word: usize) -> u64 {
         self.0.get(word).copied().unwrap_or(0)
     }

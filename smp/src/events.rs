@@ -1,19 +1,21 @@
-//! The order in which events come into a pool, from any CPU, without a lock.
+//! The order in which events enter a pool, from any CPU, without a lock.
 //!
 //! # Protocol
-//! Positions count cells and never wrap. A sender **reserves** cells by moving `reserved` on, if the reader's head leaves
-//! room; writes them; **publishes** the event by a stamp on its first cell that names the round, which only the kernel can
-//! write; and, after a full fence, looks whether the reader wants to be told. So readers see whole events only, in the
-//! order of reservation, and one that arms itself, fences and looks again misses none.
+//! Positions count cells and never wrap. A sender **reserves** cells by moving `reserved` on, if
+//! the reader's head leaves room, and writes them. It **publishes** the event by a stamp on its
+//! first cell that names the round, which only the kernel can write. After a full fence it checks
+//! whether the reader wants a wake-up. So readers see only complete events, in the order of
+//! reservation. A reader that arms itself, fences and looks again misses none.
 //!
-//! **Full.** The home CPU of the pool's reader queues senders that found no room. While there are some the ring is
-//! *closed*: the bit in `reserved` makes every other reservation fail, so nobody overtakes them. Closing shows the reader
-//! that somebody waits, then fences, and looks at the head again; the reader moves its head, fences, and looks whether
-//! somebody waits: one of the two sees the other. Only that CPU opens and closes.
+//! **Full.** The home CPU of the pool's reader queues senders that found no room. While senders
+//! wait the ring is *closed*: the bit in `reserved` makes every other reservation fail, so no
+//! sender overtakes them. Closing shows the reader that a sender waits, then fences, and looks at
+//! the head again. The reader moves its head, fences, and checks whether a sender waits. One of the
+//! two sees the other. Only that CPU opens and closes.
 //!
 //! # What the reader writes
-//! Its head is only believed as far as it makes sense: between nothing and everything read. One that lies loses its own
-//! events.
+//! The kernel accepts the reader's head only between nothing read and everything read. A reader
+//! that writes a false head loses its own events.
 
 use crate::sync::{AtomicU64, Ordering, const_unless_loom, fence_after_exchange};
 
@@ -26,8 +28,8 @@ pub trait Shown {
     fn cells(&self) -> u64;
     /// The reader's head (`Acquire`).
     fn head(&self) -> u64;
-    /// Puts the stamp on the first cell of the event at `position`, by an atomic exchange: everything written before is
-    /// seen by who sees it.
+    /// Puts the stamp on the first cell of the event at `position`, by an atomic exchange:
+    /// a CPU that sees it sees everything written before.
     fn stamp(&self, position: u64);
     /// Whether the reader wants to be told; it is not armed any more then.
     fn disarm(&self) -> bool;
@@ -39,7 +41,7 @@ pub trait Shown {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
-/// Who reserves.
+/// The sender that reserves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
     /// Anybody: not while others wait.

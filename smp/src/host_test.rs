@@ -1,9 +1,9 @@
 //! Doors for host tests of the safe crates, in which one thread plays every CPU in turn.
 //!
-//! Behind the feature `host-test`, which only `dev-dependencies` turn on: the kernel cannot reach it.
-//! The functions are safe to call so that crates which forbid unsafe code can be tested; what keeps
-//! them sound is that a test neither shares its objects between threads nor frees them (`leak`), or gives
-//! back their memory only when it is done with all of them (`give_back`).
+//! Behind the feature `host-test`, which only `dev-dependencies` turn on: the kernel cannot reach
+//! it. The functions are safe to call so that crates which forbid unsafe code can be tested. They
+//! are sound because a test neither shares its objects between threads nor frees them (`leak`), or
+//! gives back their memory only when it is done with all of them (`give_back`).
 
 extern crate std;
 
@@ -67,7 +67,7 @@ pub fn inside<'k, T>(state: Ref<'k, crate::door::Homed<T>>) -> &'k T {
     state.get().value()
 }
 
-/// State that a lock guards, whoever holds the lock.
+/// Returns state that a lock guards, without taking the lock.
 pub fn guarded<T>(state: &crate::lock::Guarded<T>) -> &T {
     state.value()
 }
@@ -92,7 +92,7 @@ pub fn bytes(at: u64, bytes: usize) -> Vec<u8> {
 
 /// What is in it, as words that somebody else may write, too.
 pub fn words(at: u64, count: usize) -> &'static [core::sync::atomic::AtomicU64] {
-    // SAFETY: as for `clear`; whoever uses this memory at the same time does so by atomics.
+    // SAFETY: as for `clear`; all concurrent users of this memory use atomics.
     unsafe { core::slice::from_raw_parts(at as *const core::sync::atomic::AtomicU64, count) }
 }
 
@@ -118,8 +118,8 @@ std::thread_local! {
     static MEMORY: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Memory that lives for ever: `size` bytes, all zero, aligned to `align` (a power of two). It is some that
-/// was given back, if there is any of that size.
+/// Memory that lives for ever: `size` bytes, all zero, aligned to `align` (a power of two). It is
+/// some that was given back, if there is any of that size.
 pub fn region(size: u64, align: u64) -> Region {
     let layout = match Layout::from_size_align(size as usize, align as usize) {
         Ok(layout) if size > 0 => layout,
@@ -148,8 +148,8 @@ pub fn region(size: u64, align: u64) -> Region {
     })
 }
 
-/// Takes back the memory of a [`region`] of this thread, by its first address. Nothing that stood in it is
-/// used any more.
+/// Takes back the memory of a [`region`] of this thread, by its first address. Nothing that stood
+/// in it is used any more.
 pub fn give_back(base: u64) {
     MEMORY.with_borrow_mut(|all| match all.iter_mut().find(|memory| memory.base == base && !memory.free) {
         Some(memory) => memory.free = true,
@@ -159,10 +159,12 @@ pub fn give_back(base: u64) {
 
 /// What happens at a point: a test's closure, for as long as [`at_points`] keeps it here.
 type Hook = *mut dyn FnMut(Point);
-/// What a CPU does that meets a lock which is taken: a test's closure, for as long as [`at_locks`] keeps it here.
+/// What a CPU does that meets a lock which is taken: a test's closure, for as long as [`at_locks`]
+/// keeps it here.
 type Waiter = *mut dyn FnMut(&dyn Fn() -> bool);
 
-/// What a test wants to know of the code that runs on one stack. A test that switches between stacks exchanges them.
+/// What a test wants to know of the code that runs on one stack. A test that switches between
+/// stacks exchanges them.
 #[derive(Clone, Copy, Default)]
 pub struct Hooks {
     points: Option<Hook>,
@@ -201,19 +203,21 @@ impl Drop for Until {
     }
 }
 
-/// Calls `hook` at each point that `run` comes by, in the middle of whatever that does. What the hook itself does has no
-/// points.
+/// Calls `hook` at each point that `run` passes, in the middle of its work. The hook's own work has
+/// no points.
 pub fn at_points<R>(hook: &mut dyn FnMut(Point), run: impl FnOnce() -> R) -> R {
     let hook: *mut (dyn FnMut(Point) + '_) = hook;
-    // SAFETY: the types differ in their lifetime only. The hook is called only while it is in `HOOKS`, from which it is
-    // gone when this function ends, in whatever way; so the caller's exclusive reference lasts for longer. A test that
-    // exchanges hooks does so with the stack on which this function runs.
+    // SAFETY: the types differ in their lifetime only. The hook is called only while it is in
+    // `HOOKS`, from which it is gone when this function ends, in whatever way; so the caller's
+    // exclusive reference lasts for longer. A test that exchanges hooks does so with the stack on
+    // which this function runs.
     let hook = unsafe { core::mem::transmute::<*mut (dyn FnMut(Point) + '_), Hook>(hook) };
     let _until = Until::set(|hooks| hooks.points = Some(hook));
     run()
 }
 
-/// Calls `waiter` where `run` meets a lock that is taken: it lets others go on, and returns when the lock may be free.
+/// Calls `waiter` where `run` meets a lock that is taken: it lets others go on, and returns when
+/// the lock may be free.
 pub fn at_locks<R>(waiter: &mut dyn FnMut(&dyn Fn() -> bool), run: impl FnOnce() -> R) -> R {
     let waiter: *mut (dyn FnMut(&dyn Fn() -> bool) + '_) = waiter;
     // SAFETY: as in `at_points`.
@@ -222,19 +226,20 @@ pub fn at_locks<R>(waiter: &mut dyn FnMut(&dyn Fn() -> bool), run: impl FnOnce()
     run()
 }
 
-/// Comes by a point: also for machines that tests simulate.
+/// Passes a point: also for machines that tests simulate.
 #[track_caller]
 pub fn point(point: Point) {
     let hooks = HOOKS.get();
     let Some(hook) = hooks.points else { return };
     PLACE.set(Some(Location::caller()));
     HOOKS.set(Hooks { points: None, ..hooks });
-    // SAFETY: see `at_points`; nobody else has it, since it was taken out, and this thread is the only one that could.
+    // SAFETY: see `at_points`; nobody else has it, since it was taken out, and this thread is the
+    // only one that could.
     unsafe { (*hook)(point) };
     HOOKS.set(hooks);
 }
 
-/// Comes by a point at a shared word or a lock.
+/// Passes a point at a shared word or a lock.
 #[track_caller]
 pub fn point_at<T>(at: *const T, at_point: Point) {
     if HOOKS.get().points.is_some() {
@@ -244,7 +249,8 @@ pub fn point_at<T>(at: *const T, at_point: Point) {
     }
 }
 
-/// In a hook: the address of the word or lock that the point is at; 0 for points in the source by name.
+/// In a hook: the address of the word or lock that the point is at; 0 for points in the source by
+/// name.
 pub fn word() -> u64 {
     WORD.get()
 }

@@ -1,22 +1,24 @@
 //! Multiprocessor foundations: the only safe doors from code to raw kernel memory,
-//! and the lock-free protocols by which CPUs talk.
+//! and the lock-free protocols by which CPUs communicate.
 //!
-//! * [`cpu`]: CPU numbers and [`Pin`](cpu::Pin), the proof of running on one CPU within one kernel entry.
-//! * [`door`]: [`Ref`](door::Ref), [`Link`](door::Link), [`Homed`](door::Homed), [`ObjWord`](door::ObjWord),
-//!   [`Region`](door::Region): how safe code holds, stores and makes kernel objects.
+//! * [`cpu`]: CPU numbers and [`Pin`](cpu::Pin), the proof of running on one CPU within one kernel
+//!   entry.
+//! * [`door`]: [`Ref`](door::Ref), [`Link`](door::Link), [`Homed`](door::Homed),
+//!   [`ObjWord`](door::ObjWord), [`Region`](door::Region): how safe code holds, stores and makes
+//!   kernel objects.
 //! * [`cpuset`]: sets of CPUs.
 //! * [`percpu`]: blocks of which each CPU has one, and the kernel entry that knows its own.
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
-//! * [`coalesced`]: bits that anyone may raise and one message announces.
+//! * [`coalesced`]: bits that any CPU may raise and one message announces.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
-//! * [`events`]: how events come into a pool from any CPU.
-//! * [`shootdown`]: how CPUs are made to forget translations.
-//! * [`lock`]: the lock of what several CPUs change.
+//! * [`events`]: how events enter a pool from any CPU.
+//! * [`shootdown`]: how a CPU makes others flush translations.
+//! * [`lock`]: the lock of state that several CPUs change.
 //! * [`standstill`]: how one CPU stops all others, in test builds.
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
 //! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.
 //!
-//! Everything above this crate is safe code. What keeps that sound is written at each door.
+//! Everything above this crate is safe code. Each door documents why that is sound.
 #![no_std]
 #![cfg_attr(test, allow(clippy::undocumented_unsafe_blocks))]
 

@@ -1,14 +1,17 @@
-//! The lock of what several CPUs change: held for a few instructions, with interrupts off, never while a CPU waits for
-//! anything else.
+//! The lock of state that several CPUs change. It is held for a few instructions, with interrupts
+//! off, and never while its holder waits for anything else.
 //!
-//! It knows who holds it, and a CPU that has spun 2^32 times stops the machine with all that is known of the object: a
-//! lock that nobody lets go of is a fault of the kernel, and silence would hide it.
+//! The lock names its holder. A CPU that has spun 2^32 times stops the machine and prints all that
+//! is known of the object: a lock that is never released is a fault of the kernel, and silence
+//! would hide it.
 //!
-//! In host tests there is a point before each lock, behind it, and behind its release. A test that stops one CPU in the
-//! middle lets it go on where another one meets its lock (`crate::host_test::contended`).
+//! In host tests each lock has a point before it is taken, one after that, and one after its
+//! release. A test that stops a CPU in the middle lets it continue when another CPU needs its lock
+//! (`crate::host_test::contended`).
 //!
 //! # Memory ordering
-//! Taking the lock is an acquire, releasing it a release: who holds it sees all that earlier holders wrote.
+//! Taking the lock is an acquire, releasing it a release: a holder sees all that earlier holders
+//! wrote.
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Debug};
@@ -25,10 +28,10 @@ use crate::percpu::{self, Here};
 /// Turns of a waiting CPU after which nobody will let go of the lock any more.
 pub const PATIENCE: u64 = 1 << 32;
 
-/// Who holds a lock, as a lock word says it: never 0, and its lowest bit ([`HELD`]) is set.
+/// The holder of a lock, as in a lock word: never 0, and its lowest bit ([`HELD`]) is set.
 ///
-/// It is a CPU's number, or where the number stands in the CPU's block. Kernel code has the latter at hand, so naming
-/// the holder costs nothing beside taking the lock.
+/// It is a CPU's number, or where the number stands in the CPU's block. Kernel code has the latter
+/// at hand, so naming the holder costs nothing beside taking the lock.
 #[derive(Clone, Copy)]
 pub struct Holder(u64);
 
@@ -42,7 +45,8 @@ impl Holder {
     /// The CPU whose number stands in its block.
     #[inline(always)]
     pub(crate) fn in_block(id: &CpuId) -> Holder {
-        // The lowest bit is clear: a CPU's number is aligned. As a step of the address, it is one instruction with it.
+        // The lowest bit is clear: a CPU's number is aligned. As a step of the address, it is one
+        // instruction with it.
         Holder(core::ptr::from_ref(id).wrapping_byte_add(HELD as usize) as u64)
     }
 
@@ -82,13 +86,14 @@ impl<O, S, P> From<Here<'_, O, S, P>> for Holder {
 
 /// A value that one CPU at a time has.
 pub struct Lock<T> {
-    /// 0, or who holds it ([`Holder`]).
+    /// 0, or the holder ([`Holder`]).
     word: AtomicU64,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through a guard, of which there is one at a time: the exchange that makes it
-// succeeds only where the word is 0, and only the guard's end makes it 0. The value moves from CPU to CPU, hence `Send`.
+// SAFETY: the value is reached only through a guard, of which there is one at a time: the exchange
+// that makes it succeeds only where the word is 0, and only the guard's end makes it 0. The value
+// moves from CPU to CPU, hence `Send`.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 /// The value, for as long as the lock is held: on the CPU that took the lock, and there alone.
@@ -99,15 +104,16 @@ impl<T> Lock<T> {
         Lock { word: AtomicU64::new(0), value: UnsafeCell::new(value) }
     }
 
-    /// Waits until the lock is free, and takes it. `of` is what the lock belongs to, for the report of one that is never
-    /// free.
+    /// Waits until the lock is free, and takes it. `of` is what the lock belongs to, for the report
+    /// of one that is never free.
     #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>, of: &impl Debug) -> Guard<'_, T> {
         let by = by.into();
         point_at(&raw const self.word, Point::BeforeLock);
         if !self.take(by) {
-            // Inline, and without a call that comes back: a function that takes a lock is to save no registers for it.
+            // Inline, and without a call that comes back: a function that takes a lock is to save
+            // no registers for it.
             let mut turns = 0;
             while self.is_locked() || !self.take(by) {
                 waiting(&|| !self.is_locked());
@@ -132,8 +138,8 @@ impl<T> Lock<T> {
         self.word.load(Relaxed) != 0
     }
 
-    /// What tells the lock from all others: where its word is. The address of the lock itself would not do, since the value
-    /// may be a lock, too, and stand first.
+    /// What tells the lock from all others: where its word is. The address of the lock itself would
+    /// not do, since the value may be a lock, too, and stand first.
     fn place(&self) -> usize {
         core::ptr::from_ref(&self.word).addr()
     }
@@ -176,14 +182,15 @@ pub struct Guarded<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through an `Opened`, which has the guard of the lock at `lock`. A lock that is held
-// stays where it is, so no two locks are held there at a time. What the earlier holder wrote is seen, since both took the
-// same lock; or since who moved one lock away, and another one there, had them both alone. The value is used by CPU after
-// CPU, hence `Send`.
+// SAFETY: the value is reached only through an `Opened`, which has the guard of the lock at `lock`.
+// A lock that is held stays where it is, so no two locks are held there at a time. What the earlier
+// holder wrote is seen, since both took the same lock; or since who moved one lock away, and
+// another one there, had them both alone. The value is used by CPU after CPU, hence `Send`.
 unsafe impl<T: Send> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
-    /// State that only the holder of `lock` opens. The lock stays where it is, or nobody opens the state any more.
+    /// State that only the holder of `lock` opens. The lock stays where it is, or nobody opens the
+    /// state any more.
     pub fn new<L>(lock: &Lock<L>, value: T) -> Guarded<T> {
         Guarded { lock: lock.place(), value: UnsafeCell::new(value) }
     }
@@ -194,14 +201,16 @@ impl<T> Guarded<T> {
         if guard.0.place() != self.lock {
             wrong_lock();
         }
-        // SAFETY: the guard, which `Opened` keeps, is of this state's lock: nobody else has it until `Opened` ends. Nobody
-        // gets an exclusive reference.
+        // SAFETY: the guard, which `Opened` keeps, is of this state's lock: nobody else has it
+        // until `Opened` ends. Nobody gets an exclusive reference.
         Opened { guard, value: unsafe { &*self.value.get() } }
     }
 
-    /// The state, for whoever knows that nobody changes it: `crate::host_test` and [`crate::standstill`].
+    /// Returns the state without the lock. Requires: no CPU changes it, as `crate::host_test` and
+    /// [`crate::standstill`] ensure.
     pub(crate) const fn value(&self) -> &T {
-        // SAFETY: nobody gets an exclusive reference; the callers see to it that no other CPU uses the state.
+        // SAFETY: nobody gets an exclusive reference; the callers see to it that no other CPU uses
+        // the state.
         unsafe { &*self.value.get() }
     }
 }
@@ -231,7 +240,8 @@ impl<T, L> Opened<'_, T, L> {
     }
 }
 
-/// One turn of a CPU that waits for a lock. In host tests the CPU that was stopped goes on until the lock is free.
+/// One turn of a CPU that waits for a lock. In host tests the CPU that was stopped goes on until
+/// the lock is free.
 #[inline(always)]
 pub fn waiting(_is_free: &dyn Fn() -> bool) {
     #[cfg(all(feature = "host-test", not(loom)))]
@@ -240,11 +250,11 @@ pub fn waiting(_is_free: &dyn Fn() -> bool) {
     core::hint::spin_loop();
 }
 
-/// Stops the machine: a CPU has waited for a lock for [`PATIENCE`] turns. `held_by` is the lock's word, or the part of it
-/// that says who holds it.
+/// Stops the machine: a CPU has waited for a lock for [`PATIENCE`] turns. `held_by` is the lock's
+/// word, or the part of it that names the holder.
 ///
-/// All that there is to work out is worked out here: what comes before the call stands in every function that takes a
-/// lock.
+/// All that there is to work out is worked out here: what comes before the call stands in every
+/// function that takes a lock.
 #[cold]
 #[inline(never)]
 pub fn never_free(who: Holder, held_by: u64, of: &dyn Debug) -> ! {

@@ -1,45 +1,46 @@
 //! Mailboxes: one queue per CPU, into which any CPU puts messages for it.
 //!
 //! # Shape
-//! An intrusive multi-producer, single-consumer queue after Vyukov. A message's node is part of the
-//! object that the message is about, so a push allocates nothing and cannot fail.
+//! The mailbox is an intrusive multi-producer, single-consumer queue after Vyukov. A message's node
+//! is part of the object that the message is about, so a push allocates nothing and cannot fail.
 //!
 //! ```text
 //!   first ──> oldest ──next──> ... ──next──> newest <── head
 //! ```
-//! A push exchanges `head` for its node (its one atomic operation) and then links the node it found
-//! there to its own, or makes its own the first where it found null. Between the two the queue is
-//! broken: `head` says that there is mail which cannot be reached yet ([`Popped::Between`]). `head` is
-//! null exactly while the queue is empty, so the push that makes it non-empty knows it.
+//! A push exchanges `head` for its node, which is its only atomic operation. Then it links the node
+//! that it found there to its own, or makes its own the first if it found null. Between the two
+//! steps the queue is broken: `head` shows mail that cannot be reached yet ([`Popped::Between`]).
+//! `head` is null exactly while the queue is empty, so a push knows whether it made the queue
+//! non-empty.
 //!
-//! Nodes that are linked with each other beforehand go in by one exchange ([`Batch`]): they stay together.
+//! Nodes that are linked beforehand enter by one exchange ([`Batch`]) and stay together.
 //!
-//! # Who owns a node
-//! A node says which CPU owns it; only that CPU may push it, and whoever pops it owns it from then on,
-//! and with it the message block that belongs to it. So a node is never pushed twice at a time, and
-//! its payload needs no atomics. A push by anybody else is a broken protocol and panics.
+//! # Owners of nodes
+//! A node names the CPU that owns it, and only that CPU may push it. The CPU that pops a node
+//! becomes its owner, and owns the node's message block, too. So a node is never pushed twice at a
+//! time, and its payload needs no atomics. A push by another CPU breaks the protocol and panics.
 //!
-//! # Who must be woken
-//! Every push that makes the queue non-empty asks for an interrupt ([`Wake::Interrupt`]), whatever the
-//! target is doing, in the kernel too; left out only where the target has advertised that it polls.
-//! The consumer's part of the bargain:
+//! # Waking
+//! Every push that makes the queue non-empty asks for an interrupt ([`Wake::Interrupt`]), whatever
+//! the target is doing, also in the kernel. The push leaves it out only if the target has
+//! advertised that it polls. The consumer follows these rules:
 //!
-//! * A CPU idles only after [`Inbox::advertise`] said that there is nothing. While `head` is not null
-//!   it doesn't idle, even where a producer stands between exchange and link.
-//! * After [`Inbox::retract`] it drains before it does anything else, since a producer may have
-//!   left its interrupt out until then.
-//! * A message that was alone leaves the mailbox empty ([`Inbox::pop_only`]): the next push will interrupt, and
-//!   the consumer need not look again.
-//! * Nor does it return to user mode for good while a drain said [`Drained::More`]: later pushes find
-//!   the queue non-empty and won't interrupt. It comes back by itself (interrupts itself, or loops).
+//! * A CPU idles only after [`Inbox::advertise`] has found no mail. While `head` is not null it
+//!   does not idle, even if a producer is between exchange and link.
+//! * After [`Inbox::retract`] it first drains the mailbox, since a producer may have left its
+//!   interrupt out until then.
+//! * A message that was alone leaves the mailbox empty ([`Inbox::pop_only`]): the next push will
+//!   interrupt, and the consumer need not look again.
+//! * While a drain answers [`Drained::More`] the CPU must come back: it interrupts itself, or
+//!   loops. Later pushes find the queue non-empty and do not interrupt.
 //!
 //! # Memory ordering
-//! * Payload and everything written before a push is seen by who pops: the link is stored with
-//!   `Release` and loaded with `Acquire`; the exchange is both, since it hands one producer's node to
-//!   the next, who writes the link in it.
-//! * Producer: exchange `head`, *full fence*, load `idle`. Consumer: store `idle`, *full fence*, load
-//!   `head`. One of the two sees the other's store: either the producer sees that nobody polls, and
-//!   interrupts, or the consumer sees the mail. The producer's fence is
+//! * The CPU that pops sees the payload and everything written before the push: the link is stored
+//!   with `Release` and loaded with `Acquire`. The exchange is both, since it passes one producer's
+//!   node to the next producer, which writes the link in it.
+//! * Producer: exchange `head`, *full fence*, load `idle`. Consumer: store `idle`, *full fence*,
+//!   load `head`. One of the two sees the other's store: either the producer sees that the target
+//!   does not poll, and interrupts, or the consumer sees the mail. The producer's fence is
 //!   [`fence_after_exchange`], free on x86; the consumer changes `idle` by an exchange as well.
 
 use core::marker::PhantomData;
@@ -66,15 +67,15 @@ pub use crate::coalesced::CoalescedBits;
 #[repr(C)]
 pub struct Node<P> {
     next: AtomicPtr<Node<P>>,
-    /// A CPU, [`QUEUED`] or [`FREE`]. Written by who gets the node, read by who is about to push it;
-    /// the queue orders these, so `Relaxed` will do.
+    /// A CPU, [`QUEUED`] or [`FREE`]. Written by the CPU that gets the node, read by a CPU that is
+    /// about to push it; the queue orders these, so `Relaxed` will do.
     owner: AtomicU32,
     payload: ProtocolCell<MaybeUninit<P>>,
 }
 
-// SAFETY: `next` and `owner` are atomics. `payload` is written by the one CPU that owns the node, and
-// read by the one that pops it; the queue orders the two (`Release` link, `Acquire` load). The payload
-// moves from CPU to CPU, hence `Send`.
+// SAFETY: `next` and `owner` are atomics. `payload` is written by the one CPU that owns the node,
+// and read by the one that pops it; the queue orders the two (`Release` link, `Acquire` load). The
+// payload moves from CPU to CPU, hence `Send`.
 unsafe impl<P: Send> Sync for Node<P> {}
 
 impl<P: Copy> Node<P> {
@@ -113,13 +114,14 @@ impl<P> Node<P> {
         self.owner.load(Ordering::Relaxed) == QUEUED
     }
 
-    /// Says who owns the node, as a word: a CPU's number, all ones for a mailbox, [`FREE`] for nobody. A glance.
+    /// Says who owns the node, as a word: a CPU's number, all ones for a mailbox, [`FREE`] for
+    /// nobody. A glance.
     pub fn owner(&self) -> u32 {
         self.owner.load(Ordering::Relaxed)
     }
 
-    /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells `to`
-    /// of the move orders this before `to`'s use of the node.
+    /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells
+    /// `to` of the move orders this before `to`'s use of the node.
     pub fn hand_to(&self, pin: Pin<'_>, to: CpuId) {
         self.claim(pin.cpu().raw());
         self.owner.store(to.raw(), Ordering::Relaxed);
@@ -218,9 +220,9 @@ const PATIENCE: usize = if cfg!(loom) { 1 } else { 64 };
 pub struct Mailbox<P> {
     /// The newest node; null while empty. Producers exchange it.
     head: AtomicPtr<Node<P>>,
-    /// The oldest node, or null where it isn't linked yet. Written by the consumer, and by the producer
-    /// that found `head` null; never by both at a time, since the consumer doesn't write it while it
-    /// is null and `head` is not.
+    /// The oldest node, or null where it isn't linked yet. Written by the consumer, and by the
+    /// producer that found `head` null; never by both at a time, since the consumer doesn't write
+    /// it while it is null and `head` is not.
     first: AtomicPtr<Node<P>>,
     /// [`RUNNING`] or an [`Idle`]. Written by the owner.
     idle: AtomicU32,
@@ -283,8 +285,8 @@ impl<P> Mailbox<P> {
         self.idle.store(RUNNING, Ordering::Release);
     }
 
-    /// The planted bug, made certain: the store stays in the store buffer, as it were, until a look has
-    /// found nothing ([`Mailbox::drain_store_buffer`]).
+    /// The planted bug, made certain: the store stays in the store buffer, as it were, until a look
+    /// has found nothing ([`Mailbox::drain_store_buffer`]).
     #[cfg(not(loom))]
     fn retract_without_fence(&self) {
         self.buffered.store(1, Ordering::Relaxed);
@@ -316,7 +318,7 @@ impl<P: Copy + Send> Mailbox<P> {
         self.enqueue(pin, node, payload)
     }
 
-    /// The same for a node that belongs to nobody and whose protocol lets the caller take it.
+    /// Pushes a node that has no owner and whose protocol lets the caller take it.
     #[inline]
     pub(crate) fn push_free(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
         node.claim(FREE);
@@ -326,8 +328,9 @@ impl<P: Copy + Send> Mailbox<P> {
     #[inline(always)]
     fn enqueue(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
         let began = trace::begin();
-        // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, nobody else
-        // by the protocol of `CoalescedBits`); the consumer doesn't see it before the exchange.
+        // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, nobody
+        // else by the protocol of `CoalescedBits`); the consumer doesn't see it before the
+        // exchange.
         unsafe { node.payload.set(MaybeUninit::new(payload)) };
         node.next.store(ptr::null_mut(), Ordering::Relaxed);
         let this = ptr::from_ref(node.get()).cast_mut();
@@ -352,8 +355,8 @@ impl<P: Copy + Send> Mailbox<P> {
             self.first.store(first, Ordering::Release);
         } else {
             // SAFETY: a queued node is part of a live object (an object is reclaimed only after a
-            // grace period that flushes the mailboxes), and `previous` is queued: the consumer doesn't
-            // pop it before it sees the link that is stored here.
+            // grace period that flushes the mailboxes), and `previous` is queued: the consumer
+            // doesn't pop it before it sees the link that is stored here.
             unsafe { &*previous }.next.store(first, Ordering::Release);
         }
         fence_after_exchange();
@@ -381,11 +384,12 @@ impl<P: Copy + Send> Mailbox<P> {
         Popped::Empty
     }
 
-    /// Takes the node that seems to be the last: empties the queue, unless a producer has come since.
+    /// Takes the node that seems to be the last: empties the queue, unless a producer has come
+    /// since.
     #[inline(always)]
     fn close(&self, last: *mut Node<P>) -> bool {
-        // `first` must be null before `head` is: then a producer may write it at any time. While `head`
-        // is not null nobody else does, so it can be put back.
+        // `first` must be null before `head` is: then a producer may write it at any time. While
+        // `head` is not null nobody else does, so it can be put back.
         self.first.store(ptr::null_mut(), Ordering::Relaxed);
         let closed =
             self.head.compare_exchange(last, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -396,8 +400,8 @@ impl<P: Copy + Send> Mailbox<P> {
     }
 }
 
-/// Messages that go into one mailbox by one exchange. The owner takes them out one behind the other: no message of others
-/// comes between them.
+/// Messages that go into one mailbox by one exchange. The owner takes them out one behind the
+/// other: no message of others comes between them.
 #[must_use = "the nodes are in no mailbox before the batch is pushed"]
 pub struct Batch<'k, P> {
     to: &'k Mailbox<P>,
@@ -410,15 +414,17 @@ impl<'k, P: Copy + Send> Batch<'k, P> {
     /// Appends a message to the batch. `node` must belong to this CPU.
     pub fn add(&mut self, node: Ref<'k, Node<P>>, payload: P) {
         node.claim(self.pin.cpu().raw());
-        // SAFETY: `claim` took the node from this CPU, its owner; nobody else sees it before the batch is pushed.
+        // SAFETY: `claim` took the node from this CPU, its owner; nobody else sees it before the
+        // batch is pushed.
         unsafe { node.payload.set(MaybeUninit::new(payload)) };
         node.next.store(ptr::null_mut(), Ordering::Relaxed);
         let this = ptr::from_ref(node.get()).cast_mut();
         if self.last.is_null() {
             self.first = this;
         } else {
-            // SAFETY: the last node that was added. It is part of an object that lives as long as this entry, for
-            // which the batch is borrowed, and is not pushed yet. What pushes it orders this store.
+            // SAFETY: the last node that was added. It is part of an object that lives as long as
+            // this entry, for which the batch is borrowed, and is not pushed yet. What pushes it
+            // orders this store.
             unsafe { &*self.last }.next.store(this, Ordering::Relaxed);
         }
         self.last = this;
@@ -455,8 +461,8 @@ impl<'k, P> Inbox<'k, P> {
     }
 
     /// Says that this CPU is going idle, and looks once more. `false`: there is mail, and it isn't
-    /// idle; drain. `true`: it may idle until [`Inbox::retract`]; to halt, it lets interrupts in and
-    /// halts in one step, since they have been off until now.
+    /// idle; drain. `true`: it may idle until [`Inbox::retract`]; to halt, it lets interrupts in
+    /// and halts in one step, since they have been off until now.
     #[inline(always)]
     pub fn advertise(self, how: Idle) -> bool {
         self.0.idle.swap(how as u32, Ordering::SeqCst);
@@ -469,7 +475,8 @@ impl<'k, P> Inbox<'k, P> {
         true
     }
 
-    /// The first thing that a CPU does on leaving idle. If there is mail, it drains before anything else.
+    /// The first thing that a CPU does on leaving idle. If there is mail, it drains before anything
+    /// else.
     #[inline(always)]
     pub fn retract(self) {
         if planted(Fault::MissingFence) {
@@ -482,8 +489,9 @@ impl<'k, P> Inbox<'k, P> {
 }
 
 impl<P: Copy + Send> Inbox<'_, P> {
-    /// Takes the message that is alone in the mailbox; `None` where there is none or more, or it is not easy
-    /// to see: then [`Inbox::pop`]. Afterwards the mailbox is empty, so that whoever pushes next interrupts.
+    /// Takes the message that is alone in the mailbox. Returns `None` if there is none, if there
+    /// are more, or if the queue is broken; then use [`Inbox::pop`]. Afterwards the mailbox is
+    /// empty, so that the next CPU that pushes interrupts.
     #[inline(always)]
     pub fn pop_only(self) -> Option<P> {
         let only = self.0.first.load(Ordering::Acquire);
@@ -502,8 +510,8 @@ impl<P: Copy + Send> Inbox<'_, P> {
     /// What a node that was just popped carries.
     #[inline(always)]
     fn open(self, node: &Node<P>) -> P {
-        // SAFETY: popped: nobody else reaches the node any more. Its producer's `set` came before the
-        // link, by which the node was found.
+        // SAFETY: popped: nobody else reaches the node any more. Its producer's `set` came before
+        // the link, by which the node was found.
         let payload = unsafe { node.payload.get().assume_init() };
         node.owner.store(self.0.owner.raw(), Ordering::Relaxed);
         // SAFETY: an inbox is used on its owner's CPU, in a kernel entry (`Inbox::new`).
@@ -521,7 +529,7 @@ impl<P: Copy + Send> Inbox<'_, P> {
         }
     }
 
-    /// The same where there may be several.
+    /// Takes a message of a mailbox that may have several.
     #[inline]
     fn pop_first(self) -> Popped<P> {
         let first = self.0.first.load(Ordering::Acquire);
@@ -538,15 +546,16 @@ impl<P: Copy + Send> Inbox<'_, P> {
         Popped::Mail(self.open(node))
     }
 
-    /// Shows the messages, oldest first, and leaves them there: for surveys. Those behind a producer that stands between
-    /// exchange and link are not reached.
+    /// Shows the messages, oldest first, and leaves them there: for surveys. Those behind a
+    /// producer that stands between exchange and link are not reached.
     pub fn each_message(self, mut show: impl FnMut(P)) {
         let mut at = self.0.first.load(Ordering::Acquire);
         while !at.is_null() {
-            // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it out.
+            // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it
+            // out.
             let node = unsafe { &*at };
-            // SAFETY: the node was found by a link, before which its producer's `set` came; nobody writes the payload
-            // while the node is queued.
+            // SAFETY: the node was found by a link, before which its producer's `set` came; nobody
+            // writes the payload while the node is queued.
             show(unsafe { node.payload.get().assume_init() });
             at = node.next.load(Ordering::Acquire);
         }

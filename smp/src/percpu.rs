@@ -1,8 +1,9 @@
-//! Blocks of which each CPU has one, and the kernel entry that knows its own.
+//! Per-CPU blocks, and the kernel entry that knows its CPU's block.
 //!
-//! A [`PerCpu`] has three parts: what its CPU alone may touch, its mailbox, and what all CPUs see. [`Here`] is one
-//! word that stands for two proofs, that of running on the block's CPU (a [`Pin`]) and that of being the mailbox's
-//! consumer. [`LocalEntry`] is an [`Entry`] that starts with that word, so nothing is compared afterwards.
+//! A [`PerCpu`] has three parts: state that only its CPU may touch, its mailbox, and state that all
+//! CPUs see. [`Here`] is one word that represents two proofs: the code runs on the block's CPU (a
+//! [`Pin`]), and it is the mailbox's consumer. [`LocalEntry`] is an [`Entry`] that starts with that
+//! word, so nothing is compared afterwards.
 
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -25,8 +26,8 @@ pub struct PerCpu<O, S, P> {
     shared: S,
 }
 
-// SAFETY: `own` is reached only through a `Pin` of the CPU `id`, which never changes; so one CPU at a time
-// has access. It moves to that CPU after it was made, hence `Send`.
+// SAFETY: `own` is reached only through a `Pin` of the CPU `id`, which never changes; so one CPU at
+// a time has access. It moves to that CPU after it was made, hence `Send`.
 unsafe impl<O: Send, S: Sync, P: Send> Sync for PerCpu<O, S, P> {}
 
 impl<O, S, P> PerCpu<O, S, P> {
@@ -49,7 +50,8 @@ impl<O, S, P> PerCpu<O, S, P> {
         &self.mailbox
     }
 
-    /// From the mailbox's cache line, which whoever asks about another CPU is to write next; the CPU's own line stays with it.
+    /// Reads it from the mailbox's cache line, which a CPU that asks about another CPU will write
+    /// next. The CPU's own line stays with that CPU.
     #[inline(always)]
     pub const fn id(&self) -> CpuId {
         self.mailbox.owner()
@@ -70,8 +72,9 @@ impl<O, S, P> Deref for PerCpu<O, S, P> {
     }
 }
 
-/// For reports: where the number of the first CPU stands, how far the next one's is from there, and how many there are. Of
-/// the blocks that were made last; no loom's words, since no protocol has them.
+/// For reports: where the number of the first CPU stands, how far the next one's is from there, and
+/// how many there are. Of the blocks that were made last; no loom's words, since no protocol has
+/// them.
 static NUMBERS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 /// The CPU whose number stands at an address.
@@ -88,8 +91,8 @@ pub struct All<O, S, P>(Table<PerCpu<O, S, P>>);
 
 impl<O, S, P> All<O, S, P> {
     /// # Safety
-    /// Every CPU that has kernel entries in which objects of this machine are used has its block in `blocks`, at its number,
-    /// and its entries are of that block.
+    /// Every CPU that has kernel entries in which objects of this machine are used has its block in
+    /// `blocks`, at its number, and its entries are of that block.
     pub unsafe fn new(blocks: Table<PerCpu<O, S, P>>) -> All<O, S, P> {
         let first = blocks.addr() + Self::ID_OFFSET as u64;
         for (word, value) in NUMBERS.iter().zip([first, Self::STRIDE, blocks.len() as u64]) {
@@ -134,7 +137,8 @@ impl<O, S, P> Copy for Here<'_, O, S, P> {}
 impl<'k, O, S, P> Here<'k, O, S, P> {
     #[inline(always)]
     pub fn pin(self) -> Pin<'k> {
-        // SAFETY: a `Here` is made for the CPU `id` only, from a pin or an entry that it is bound to.
+        // SAFETY: a `Here` is made for the CPU `id` only, from a pin or an entry that it is bound
+        // to.
         unsafe { Pin::new(self.this.id) }
     }
 

@@ -1,8 +1,8 @@
 //! Bugs that tests plant, to show that loom, the simulated machine, stress and torture find them.
 //!
-//! On the machine each is a cargo feature that no normal build turns on, so what stands here compiles
-//! to nothing. Under loom, and in host tests, a test plants a bug for as long as it holds a `Planted`;
-//! the normal and the broken protocol run in one process.
+//! On the machine each is a cargo feature that no normal build turns on, so what stands here
+//! compiles to nothing. Under loom, and in host tests, a test plants a bug for as long as it holds
+//! a `Planted`; the normal and the broken protocol run in one process.
 
 /// What can be broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,27 +16,27 @@ pub enum Fault {
     /// An emptied slot is reusable at once, so a reader may see halves of two capabilities. Feature
     /// `planted-torn-slot-read`.
     TornSlotRead,
-    /// Coalesced bits are taken by a load and a store: one that is set between is lost, and a recall
-    /// with it. Feature `planted-lost-recall`.
+    /// Coalesced bits are taken by a load and a store: one that is set between is lost, and a
+    /// recall with it. Feature `planted-lost-recall`.
     LostRecall,
-    /// Who finds bits up by a look takes it that their node is still on its way, and does not push it: a
-    /// wake-up is lost, and every later one. Feature `planted-lost-wake`.
+    /// A CPU that finds bits set by a look assumes that their node is still on its way, and does
+    /// not push it: a wake-up is lost, and every later one. Feature `planted-lost-wake`.
     LostWake,
     /// CPUs that are in a space of which translations go are sometimes not told. Feature
     /// `planted-missing-flush`.
     MissingFlush,
-    /// Who enters an address space with kept translations does not look whether it has changed since.
-    /// Host tests only: QEMU's TCG keeps none.
+    /// A CPU that enters an address space with kept translations does not check whether it has
+    /// changed since. Host tests only: QEMU's TCG keeps none.
     MissingPcidFlush,
-    /// A copy does not look again, once its slot is claimed and the lock is held, whether what it copies is still there.
-    /// Feature `planted-unchecked-copy`.
+    /// A copy does not look again, once its slot is claimed and the lock is held, whether what it
+    /// copies is still there. Feature `planted-unchecked-copy`.
     UncheckedCopy,
     /// A slot is reusable one epoch too early. Loom only.
     HastyEpoch,
     /// Leaving the kernel is counted with no fence behind the count. Loom only.
     UnfencedExit,
-    /// Memory is handed back after the round that ends entries, with mailboxes not yet flushed. Loom
-    /// only.
+    /// Memory is handed back after the round that ends entries, with mailboxes not yet flushed.
+    /// Loom only.
     UnflushedMailboxes,
     /// A grace round takes an idle CPU with mail in its mailbox for a parked one. Loom only.
     ParkedWithMail,
@@ -67,8 +67,8 @@ pub const fn planted(fault: Fault) -> bool {
     }
 }
 
-/// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 61st once there
-/// were so many that programs have been started.
+/// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 61st once
+/// there were so many that programs have been started.
 #[inline(always)]
 pub(crate) fn drop_this_interrupt() -> bool {
     const STARTED: u32 = 8192;
@@ -85,15 +85,16 @@ pub fn linger() {
     }
 }
 
-/// With `planted-missing-flush`: whether this is a change of a space that other CPUs are not told of.
-/// Every fourth.
+/// With `planted-missing-flush`: whether this change of a space omits the shootdown. Every fourth
+/// does.
 #[inline(always)]
 pub fn miss_this_flush() -> bool {
     static MISSED: Sometimes = Sometimes::new(0, 4);
     planted(Fault::MissingFlush) && MISSED.is_this_one()
 }
 
-/// Some of what happens: each of so many, once there were so many. Under loom and in host tests all.
+/// Some of what happens: each of so many, once there were so many. Under loom and in host tests
+/// all.
 struct Sometimes {
     count: core::sync::atomic::AtomicU32,
     first: u32,
@@ -119,8 +120,8 @@ mod at_run_time {
     use super::Fault;
     use core::cell::Cell;
 
-    // Loom's threads are coroutines of the thread that runs the model, so they all see this; the simulated
-    // machine's CPUs are all in one thread.
+    // Loom's threads are coroutines of the thread that runs the model, so they all see this; the
+    // simulated machine's CPUs are all in one thread.
     std::thread_local!(static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) });
 
     pub fn planted(fault: Fault) -> bool {

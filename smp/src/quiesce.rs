@@ -1,54 +1,58 @@
-//! Grace periods: how a CPU learns that no CPU still uses what was unlinked.
+//! Grace periods: how a CPU learns that no CPU still uses an unlinked object.
 //!
 //! # Quiescent points
-//! The kernel never sleeps, and every reference that it loads is bound to its kernel entry. So a CPU
-//! holds no such reference where an entry ends: on return to user mode, and while it idles. In code
-//! that is a place that has `&mut Entry`: all pins borrowed from the entry are dead there.
+//! The kernel never sleeps, and every reference that it loads is bound to its kernel entry. So a
+//! CPU holds no such reference at the end of an entry: on return to user mode, and while it idles.
+//! In code, a quiescent point is a place that has `&mut Entry`: all pins borrowed from the entry
+//! are dead there.
 //!
 //! # Rounds
 //! A **round** begins on one CPU, the initiator, and is over when every CPU has been at a quiescent
-//! point since. The initiator pushes one node (there is one per pair of CPUs) into the mailbox of each
-//! other CPU; the target takes it out, and sends it back at its next quiescent point ([`settle`]).
-//! Nobody waits: each step is taken by whoever has the node. Left out are CPUs that need not be asked:
+//! point since. The initiator pushes one node (there is one per pair of CPUs) into the mailbox of
+//! each other CPU; the target takes it out, and sends it back at its next quiescent point
+//! ([`settle`]). No CPU waits: the CPU that has the node does the next step. The round skips CPUs
+//! that need not be asked:
 //!
 //! * those that are parked ([`park`]): idle is a quiescent point that lasts;
 //! * those that have left the kernel by IRET since the round was asked for ([`left_by_iret`]). That
 //!   count is a plain store, so on x86 it might become visible only after loads of the *next* entry
 //!   were done; IRET serialises and rules that out, SYSRET does not and is not counted.
 //!
-//! If that leaves nobody, the round is over at once, at the initiator's own next quiescent point.
+//! If no CPU remains, the round is over at the initiator's own next quiescent point.
 //!
 //! # Slots: the epoch
-//! [`Epoch`] counts rounds: one that began when it was `e` raises it to at least `e + 1`. An emptied
-//! slot is stamped with the epoch read *after* the emptying. It is reusable once the epoch has reached
-//! `stamp + 2`: the round that raised it from `stamp + 1` began after the slot was seen empty, so every
-//! kernel entry that may have read the old contents has ended. (`stamp + 1` would not do: the round
-//! from `stamp` may have begun before the emptying.) Anybody's round serves everybody.
+//! [`Epoch`] counts rounds: one that began when it was `e` raises it to at least `e + 1`. An
+//! emptied slot is stamped with the epoch read *after* the emptying. It is reusable once the epoch
+//! has reached `stamp + 2`: the round that raised it from `stamp + 1` began after the slot was seen
+//! empty, so every kernel entry that may have read the old contents has ended. (`stamp + 1` is not
+//! enough: the round from `stamp` may have begun before the emptying.) A round of any CPU counts
+//! for all CPUs.
 //!
 //! # Memory: two rounds
-//! An object may be referred to not only by entries, but also by messages under way. After it was
-//! unlinked from everything at rest:
+//! Messages under way may refer to an object, not only entries. After all stored references to it
+//! were unlinked:
 //!
 //! 1. a first round ends every entry that may still push a message about it;
 //! 2. a second round's nodes go through every mailbox. Mailboxes are first in, first out, so all
-//!    messages about it have been taken out, and the entries that took them out have ended. Here no
-//!    CPU is left out because of what it counts, and a parked one only while its mailbox is empty.
+//!    messages about it have been taken out, and the entries that took them out have ended. This
+//!    round skips no CPU because of its count, and a parked CPU only while its mailbox is empty.
 //!
-//! Then nothing refers to the object, and its memory is used again: the region of the memory begins the quiet period
-//! itself, and starts again at its end ([`Region::begin_reset`](crate::door::Region::begin_reset)). What is asked of the
-//! kernel: who takes out a message about a dead object sends none on that refers to it.
+//! Then nothing refers to the object, and its memory can be used again. The memory's region begins
+//! the quiet period itself, and starts again at its end
+//! ([`Region::begin_reset`](crate::door::Region::begin_reset)). Requires: a CPU that takes out a
+//! message about a dead object sends no further message that refers to it.
 //!
 //! # Memory ordering
-//! Let D unlink something and read the epoch, I run the round, T use what was unlinked.
+//! Let CPU D unlink an object and read the epoch, I run the round, T use the object.
 //!
-//! * D: store, full fence, load epoch. I: load epoch, full fence, look at T. If D read an older epoch
-//!   than I, D's fence came first.
+//! * D: store, full fence, load epoch. I: load epoch, full fence, look at T. If D read an older
+//!   epoch than I, D's fence came first.
 //! * T is asked by mail: a fence after it took the node out ([`fence_after_message`], free on x86)
-//!   comes after I's, so T's later entries see D's store. T parked: [`unpark`] is an exchange, a full
-//!   fence; either I sees that T runs, or T's next entry sees D's store. T left by IRET: the same,
-//!   with IRET as the fence.
+//!   comes after I's, so T's later entries see D's store. T parked: [`unpark`] is an exchange, a
+//!   full fence; either I sees that T runs, or T's next entry sees D's store. T left by IRET: IRET
+//!   is the fence.
 //! * What T did before comes before what I does after: T's node, idle word or count is a `Release`
-//!   that I `Acquire`s. The epoch passes that on to whoever reads it.
+//!   that I `Acquire`s. The epoch passes that on to its readers.
 
 use core::cell::Cell;
 
@@ -70,11 +74,13 @@ pub struct GraceMail {
     at: CpuId,
 }
 
-/// How this module reaches the CPUs. Implemented once, by the kernel that owns the parts ([`cpus`](crate::cpus)).
+/// How this module reaches the CPUs. Implemented once, by the kernel that owns the parts
+/// ([`cpus`](crate::cpus)).
 ///
 /// # Safety
-/// `count` is the number of all CPUs that have kernel entries. The other methods give the part that belongs to the CPU, or to
-/// all, and always the same one: else a grace period ends while a CPU still uses something.
+/// `count` is the number of all CPUs that have kernel entries. The other methods give the part that
+/// belongs to the CPU, or to all, and always the same one: else a grace period ends while a CPU
+/// still uses something.
 pub unsafe trait Cpus {
     /// What mailboxes carry.
     type Mail: Copy + Send + From<GraceMail>;
@@ -90,9 +96,9 @@ pub unsafe trait Cpus {
     fn interrupt(&self, cpu: CpuId);
 }
 
-/// Implements [`Cpus`] and [`shootdown::Cpus`](crate::shootdown::Cpus) for a kernel, by the names of its fields: `all` (an
-/// [`All`](crate::percpu::All)) and `epoch` of the kernel, `state` of what a CPU has for itself, `grace` and `shoot` of what
-/// it shows the others.
+/// Implements [`Cpus`] and [`shootdown::Cpus`](crate::shootdown::Cpus) for a kernel, by the names
+/// of its fields: `all` (an [`All`](crate::percpu::All)) and `epoch` of the kernel, `state` of what
+/// a CPU has for itself, `grace` and `shoot` of what it shows the others.
 #[macro_export]
 macro_rules! cpus {
     (
@@ -106,7 +112,8 @@ macro_rules! cpus {
             interrupt: $interrupt:expr,
         }
     ) => {
-        // SAFETY: `All` has all CPUs that have kernel entries, and all parts are fields of the kernel's and of a CPU's block.
+        // SAFETY: `All` has all CPUs that have kernel entries, and all parts are fields of the
+        // kernel's and of a CPU's block.
         unsafe impl<$param: $bound> $crate::quiesce::Cpus for $kernel {
             type Mail = $mail;
 
@@ -259,7 +266,7 @@ impl<P> GracePort<P> {
 enum Kind {
     /// To end the entries of now.
     Entries,
-    /// The same, and to flush mailboxes.
+    /// To end entries, and to flush mailboxes.
     Flush,
 }
 
@@ -328,13 +335,14 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The ticket as a number, which is not 0: for who keeps it in a task's registers. See [`ticket`].
+    /// The ticket as a number, which is not 0: for who keeps it in a task's registers. See
+    /// [`ticket`].
     pub const fn raw(self) -> u64 {
         self.number * MAX_CPUS as u64 + self.cpu.index() as u64
     }
 }
 
-/// The ticket that a number is; `None` where this CPU has given out no such ticket, whoever made the number up.
+/// Returns the ticket for a number; `None` if this CPU has given out no such ticket.
 pub fn ticket<C: Cpus>(cpus: &C, pin: Pin<'_>, raw: u64) -> Option<Ticket> {
     let ticket = Ticket { cpu: pin.cpu(), number: raw / MAX_CPUS as u64 };
     let given_out = 1..=cpus.state(pin).wanted_quiet.get();
@@ -368,7 +376,7 @@ pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
     let state = cpus.state(pin);
     let number = state.begun_quiet.get() + 1;
     state.wanted_quiet.set(number);
-    // Anew even where it was noted before: this caller's unlinking came after that.
+    // Noted again even if it was noted before: this caller's unlinking came after that.
     state.start.set(Some(note_exits(cpus, pin)));
     state.unsettled.set(true);
     Ticket { cpu: pin.cpu(), number }
@@ -379,9 +387,11 @@ pub fn is_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>, ticket: Ticket) -> bool {
     cpus.port(pin, ticket.cpu).quiet.load(Ordering::Acquire) >= ticket.number
 }
 
-/// Takes in a [`GraceMail`] that this CPU's mailbox delivered. Then [`settle`] before the entry ends.
+/// Takes in a [`GraceMail`] that this CPU's mailbox delivered. Then [`settle`] before the entry
+/// ends.
 ///
-/// Panics where the mail is an answer that was taken in before, or has not come: it is a copy of one.
+/// Panics where the mail is an answer that was taken in before, or has not come: it is a copy of
+/// one.
 pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
     let state = cpus.state(pin);
     if mail.by == pin.cpu() {
@@ -411,8 +421,8 @@ pub enum Settled {
 
 /// At a quiescent point: sends back what is owed, and takes the own rounds as far as they go.
 ///
-/// To be called before the end of every entry in which [`GraceState::is_unsettled`] became true; what
-/// else the entry does afterwards starts with fresh pins.
+/// To be called before the end of every entry in which [`GraceState::is_unsettled`] became true;
+/// what else the entry does afterwards starts with fresh pins.
 pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
     let pin = entry.pin();
     let state = cpus.state(pin);
@@ -442,8 +452,8 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
     }
 }
 
-/// A kernel entry, with what its CPU needs to go idle. To borrow it exclusively proves that nothing loaded so
-/// far is in use.
+/// A kernel entry, with what its CPU needs to go idle. To borrow it exclusively proves that nothing
+/// loaded so far is in use.
 ///
 /// # Safety
 /// The inbox is that of the entry's CPU.
@@ -476,8 +486,8 @@ unsafe impl<C: Cpus> Resting<C::Mail> for (&C, &mut Entry) {
     }
 }
 
-/// Puts a CPU that has nothing to do at a quiescent point that lasts. `false`: there is something to
-/// do after all (drain, settle). See [`Inbox::advertise`].
+/// Puts a CPU that has nothing to do at a quiescent point that lasts. `false`: there is something
+/// to do after all (drain, settle). See [`Inbox::advertise`].
 #[inline(always)]
 pub fn park<P>(entry: &mut impl Resting<P>, how: Idle) -> bool {
     !entry.state().is_unsettled() && entry.inbox().advertise(how)
@@ -566,8 +576,8 @@ fn must_ask<C: Cpus>(cpus: &C, pin: Pin<'_>, at: CpuId, pair: &Pair<C::Mail>, ki
             let exits = cpus.port(pin, at).exits.load(Ordering::Acquire);
             exits == pair.exits.load(Ordering::Relaxed) && !mailbox.is_idle()
         }
-        // First the mailbox, then the idle word: if it is empty, and *then* its CPU is idle, the entry
-        // that took the last message out has ended.
+        // First the mailbox, then the idle word: if it is empty, and *then* its CPU is idle, the
+        // entry that took the last message out has ended.
         Kind::Flush => {
             let mail = mailbox.has_mail() && !planted(Fault::ParkedWithMail);
             mail || !(own || mailbox.is_idle())

@@ -1,15 +1,16 @@
-//! Rings of fixed-size events: one writer, which never waits, and readers that come when they like.
+//! Rings of fixed-size events: one writer, which never waits, and readers at any time.
 //!
-//! The writer is one CPU with interrupts off; it overwrites the oldest event once the ring is full. A reader on
-//! another CPU, or after the fact, gets each event whole and once, in order, and is told how many it came too late
-//! for.
+//! The writer is one CPU with interrupts off; it overwrites the oldest event once the ring is full.
+//! A reader on another CPU, or a later reader, gets each event whole and once, in order, and learns
+//! how many events were overwritten before it read them.
 //!
 //! # Memory ordering
-//! Event number `n` stands in place `n % places`. The writer stores `n`'s words and then publishes `head = n + 1`
-//! with `Release`: who loads that with `Acquire` sees the words. Before it writes over an old event it makes a
-//! `Release` fence, and a reader an `Acquire` fence after it has copied: a reader that copied a word of event
-//! `n + places` then sees `head` at `n + places` or more, and so knows that its copy of `n` may be torn. Both fences
-//! are free on x86.
+//! Event number `n` is at place `n % places`. The writer stores `n`'s words and then publishes
+//! `head = n + 1` with `Release`: a reader that loads it with `Acquire` sees the words. Before the
+//! writer overwrites an old event it executes a `Release` fence; a reader executes an `Acquire`
+//! fence after it has copied. So a reader that copied a word of event `n + places` then sees `head`
+//! at `n + places` or more, and knows that its copy of `n` may be torn. Both fences are free on
+//! x86.
 
 use test_abi::trace::EVENT_WORDS;
 
@@ -18,8 +19,8 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// An event, the time first: a power of two of words.
 pub type Entry<const WORDS: usize = EVENT_WORDS> = [u64; WORDS];
 
-/// Writes an event. `words` hold a power of two of events; `head` counts those written. Only their one writer
-/// calls this.
+/// Writes an event. `words` hold a power of two of events; `head` counts those written. Only their
+/// one writer calls this.
 #[inline(always)]
 pub fn write<const WORDS: usize>(words: &[AtomicU64], head: &AtomicU64, event: Entry<WORDS>) {
     let number = head.load(Ordering::Relaxed);

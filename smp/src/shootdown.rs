@@ -1,31 +1,33 @@
-//! Shootdowns: how a CPU learns that others have forgotten translations.
+//! TLB shootdowns: how a CPU learns that others have flushed translations.
 //!
-//! # Who is asked
-//! A CPU shows the others which address space it is in. Who has taken a translation away bumps the space's
-//! generation, and then asks those CPUs alone that show the space just then. Any other looks at the generation when
-//! it enters the space, and forgets there what it kept under the space's PCID.
+//! # Which CPUs are asked
+//! A CPU shows the others which address space it is in. A CPU that has removed a translation
+//! increments the space's generation, and then asks only the CPUs that show the space at that
+//! moment. All other CPUs compare the generation when they enter the space, and then flush what
+//! they kept under the space's PCID.
 //!
-//! What is said is not *which* translation, but *look again*: the target compares the generation of the
-//! space that it is in with what it saw last, and forgets all of that space where it moved. So whoever asked first
-//! serves those who ask in the meantime, and one who asked often while its node was under way is answered
-//! once. Where more than one space is meant, or one that is going away, a CPU is told to forget
-//! [`Everything`](What::Everything).
+//! The request does not say *which* translation, but *look again*: the target compares the
+//! generation of the space that it is in with the last one it saw, and flushes all of that space if
+//! it moved. So the first request also serves requests that follow in the meantime, and several
+//! requests while a node is under way get one answer. For more than one space, or a space that is
+//! ending, the request is to flush [`Everything`](What::Everything).
 //!
 //! # Numbers
-//! Each CPU numbers the shootdowns that it begins. One is over when every CPU that it asked has answered; a
-//! [`Stamp`] says whose number is meant, so that anybody can look, or wait on the CPU that began it. They are
-//! over in order: with a number all lower ones of that CPU.
+//! Each CPU numbers the shootdowns that it begins. One is over when every CPU that it asked has
+//! answered; a [`Stamp`] has the CPU and its number, so that any CPU can check it, or wait on the
+//! CPU that began it. Shootdowns end in order: when one is over, all with lower numbers of that CPU
+//! are over.
 //!
-//! One node for each pair of CPUs carries a question there and the answer back. While it is under way, further
-//! shootdowns note that the target is to be asked again ([`Begun::batched`]).
+//! One node for each pair of CPUs carries a question there and the answer back. While it is under
+//! way, further shootdowns note that the target is to be asked again ([`Begun::batched`]).
 //!
 //! # Memory ordering
-//! * Initiator: entry changed, generation bumped, *full fence*, look which space the target shows. Target: space
-//!   shown, CR3 written (*a full fence*), generation read. One of the two sees the other: the target is asked, or
-//!   finds the new generation.
-//! * A target that shows the space has the node by its mailbox, which orders the bump before its look at the
-//!   generation; its answer, by mail, comes after it has forgotten. `done` is a `Release` that whoever goes
-//!   by it `Acquire`s.
+//! * Initiator: entry changed, generation incremented, *full fence*, look which space the target
+//!   shows. Target: space shown, CR3 written (*a full fence*), generation read. One of the two sees
+//!   the other: the target is asked, or finds the new generation.
+//! * A target that shows the space has the node by its mailbox, which orders the increment before
+//!   its look at the generation; its answer, by mail, comes after it has flushed. `done` is a
+//!   `Release` that its readers `Acquire`.
 
 use crate::cpu::{CpuId, MAX_CPUS, Pin};
 use crate::door::{Ref, Table};
@@ -50,11 +52,12 @@ pub enum What {
     Everything,
 }
 
-/// How this module reaches what it needs of each CPU. Implemented once, by the kernel that owns the parts
-/// ([`cpus`](crate::cpus)).
+/// How this module reaches what it needs of each CPU. Implemented once, by the kernel that owns the
+/// parts ([`cpus`](crate::cpus)).
 ///
 /// # Safety
-/// The port is that CPU's, and always the same one: else a shootdown is over while a CPU still remembers something.
+/// The port is that CPU's, and always the same one: else a shootdown is over while a CPU still
+/// remembers something.
 pub unsafe trait Cpus: quiesce::Cpus<Mail: From<(ShootMail, What)>> {
     fn shoot_port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Self::Mail>;
 }
@@ -78,7 +81,8 @@ pub struct ShootPair<P> {
     node: Node<P>,
     /// The lowest number that the node under way is about; 0 = it is here.
     asked: AtomicU64,
-    /// The lowest number that came since, for which the target is asked again when the node is back; 0 = none.
+    /// The lowest number that came since, for which the target is asked again when the node is
+    /// back; 0 = none.
     again: AtomicU64,
     /// What that is: whether everything.
     everything: AtomicU64,
@@ -108,7 +112,8 @@ impl<P> ShootPort<P> {
 }
 
 impl<P> ShootPort<P> {
-    /// The number up to which all shootdowns of the CPU are over, and the highest that has begun. For surveys.
+    /// The number up to which all shootdowns of the CPU are over, and the highest that has begun.
+    /// For surveys.
     pub fn numbers(&self) -> (u64, u64) {
         (self.done.load(Ordering::Acquire), self.begun.load(Ordering::Relaxed))
     }
@@ -136,7 +141,7 @@ impl Stamp {
         self.0
     }
 
-    /// Who began it; `None` where there is no such CPU.
+    /// Returns the CPU that began it; `None` if the CPU does not exist.
     pub fn by(self) -> Option<CpuId> {
         CpuId::new((self.0 >> NUMBER_BITS) as usize)
     }
@@ -152,7 +157,7 @@ impl Stamp {
     }
 }
 
-/// What became of a shootdown when it began.
+/// The fate of a shootdown when it began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Begun {
     pub stamp: Stamp,
@@ -170,8 +175,8 @@ pub fn next_stamp<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
     Stamp::new(pin.cpu(), begun + 1)
 }
 
-/// Begins a shootdown: asks those of `among` (but not this CPU) that `must` be asked, which is found out after a
-/// full fence.
+/// Begins a shootdown: asks those of `among` (but not this CPU) that `must` be asked, which is
+/// found out after a full fence.
 pub fn begin<C: Cpus>(
     cpus: &C,
     pin: Pin<'_>,
@@ -295,8 +300,8 @@ pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
     send(cpus, pin, pair, (mail, What::Space), mail.by);
 }
 
-/// Whether a shootdown is over. One that has not begun is not; nor one of no CPU, for which nobody waits
-/// ([`has_begun`]).
+/// Whether a shootdown is over. One that has not begun is not; nor one of no CPU, for which nobody
+/// waits ([`has_begun`]).
 #[inline(always)]
 pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
     stamp

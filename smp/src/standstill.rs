@@ -1,15 +1,17 @@
-//! Standstill: one CPU stops all others, to look into what they own. For test builds.
+//! Standstill: one CPU stops all others, to read the state that they own. For test builds.
 //!
-//! Whoever wants it makes the round odd, interrupts all other CPUs, and waits until each has come. A CPU comes at the
-//! beginning of an interrupt, before it has touched anything, and waits there until the round is over. So between the two no
-//! CPU has a lock or is in the middle of a change.
+//! The initiator makes the round odd, interrupts all other CPUs, and waits until each has stopped.
+//! A CPU stops at the beginning of an interrupt, before it has touched anything, and waits there
+//! until the round is over. So between the two no CPU has a lock or is in the middle of a change.
 //!
-//! Only one CPU can want it at a time. Another one that does gives up, goes on to where it is interrupted, and tries again.
-//! Who wants it holds no lock: a CPU that waits for that lock would never come.
+//! Only one CPU can be the initiator at a time. A second one gives up, continues until it is
+//! interrupted, and tries again. Requires: the initiator holds no lock, since a CPU that waits for
+//! that lock would never stop.
 //!
 //! # Memory ordering
-//! A CPU counts itself with `Release`, and who waits reads the count with `Acquire`: all that the CPU did is seen. The round
-//! ends with `Release`, which the CPU reads with `Acquire`: it goes on after all that was looked at.
+//! A CPU counts itself with `Release`, and the initiator reads the count with `Acquire`, so it sees
+//! all that the CPU did. The round ends with `Release`, which the CPU reads with `Acquire`, so it
+//! continues after the initiator's last read.
 
 use crate::cpu::{CpuId, Pin};
 use crate::door::{Homed, Ref};
@@ -42,8 +44,8 @@ impl Standstill {
         }
     }
 
-    /// Stands still, if that is wanted: at the beginning of an interrupt, with nothing half done. The CPU that wants it does
-    /// not come here.
+    /// Stands still, if that is wanted: at the beginning of an interrupt, with nothing half done.
+    /// The CPU that wants it does not come here.
     pub fn stand(&self, _pin: Pin<'_>) {
         let round = self.round.load(Ordering::Acquire);
         if round & 1 == 0 {
@@ -55,14 +57,15 @@ impl Standstill {
         }
     }
 
-    /// Stops all other CPUs. `None`: another CPU is just about it, and this one has to be interruptible before it tries again.
-    /// The caller holds no lock.
+    /// Stops all other CPUs. `None`: another CPU is just about it, and this one has to be
+    /// interruptible before it tries again. The caller holds no lock.
     pub fn stop(&self, cpus: &impl Cpus, pin: Pin<'_>) -> Option<Stopped<'_>> {
         // SAFETY: that is what `Cpus` promises.
         unsafe { self.stop_all_of(cpus.count(), pin, |cpu| cpus.interrupt(cpu)) }
     }
 
-    /// As [`Standstill::stop`], of `count` CPUs; `interrupt` makes one look whether it is to [stand](Standstill::stand).
+    /// As [`Standstill::stop`], of `count` CPUs; `interrupt` makes one look whether it is to
+    /// [stand](Standstill::stand).
     ///
     /// # Safety
     /// There are no more CPUs that have kernel entries.
@@ -104,9 +107,10 @@ fn wait() {
 impl Stopped<'_> {
     /// Looks with the eyes of any CPU.
     pub fn pin(&self, cpu: CpuId) -> Pin<'_> {
-        // SAFETY: all CPUs but the caller's spin in `Standstill::stand` for as long as this proof lives, to which the pin is
-        // bound: none of them uses what it owns, and what it did before is seen (`Acquire` of its count). What is looked
-        // at is not written by this CPU unless it is this one's own, or shared.
+        // SAFETY: all CPUs but the caller's spin in `Standstill::stand` for as long as this proof
+        // lives, to which the pin is bound: none of them uses what it owns, and what it did before
+        // is seen (`Acquire` of its count). This CPU writes nothing of it, except its own or shared
+        // state.
         unsafe { Pin::new(cpu) }
     }
 

@@ -1,11 +1,13 @@
-//! Atomics, a race-checked cell and the named fences: the one place that knows loom from the machine.
+//! Atomics, a race-checked cell and the named fences: the one place that knows loom from the
+//! machine.
 //!
 //! Under `--cfg loom` the same protocol code runs on loom's types, which explore every interleaving
-//! and every reordering that the language's memory model allows; on the machine it compiles to what
-//! x86 needs and no more. Each fence that x86 gives for nothing has a name that says why.
+//! and every reordering that the language's memory model allows; on the machine it compiles to the
+//! instructions that x86 needs. Each fence that costs nothing on x86 has a name that says why.
 //!
-//! In host tests each word has [points](crate::chaos) around its reads and writes, so that a test can stop a CPU there
-//! and let another one act. Whatever CPUs share is one of these types: clippy refuses the others above this crate.
+//! In host tests each word has [points](crate::chaos) around its reads and writes, so that a test
+//! can stop a CPU there and let another one act. All data that CPUs share has one of these types:
+//! clippy refuses the others above this crate.
 
 #[cfg(not(loom))]
 pub use core::sync::atomic::{Ordering, fence};
@@ -37,8 +39,9 @@ pub(crate) use const_unless_loom;
 
 /// The full fence between an atomic exchange and the loads that follow it.
 ///
-/// x86: the exchange is a locked instruction and is that fence already, so only the compiler is held
-/// back. Loom treats a sequentially consistent exchange as acquire-release, so there it is needed.
+/// x86: the exchange is a locked instruction and is that fence already, so only the compiler is
+/// held back. Loom treats a sequentially consistent exchange as acquire-release, so there it is
+/// needed.
 #[inline(always)]
 pub fn fence_after_exchange() {
     if cfg!(all(target_arch = "x86_64", not(loom))) {
@@ -51,9 +54,9 @@ pub fn fence_after_exchange() {
 /// The full fence between the receipt of a message and later loads of what a *third* CPU wrote.
 ///
 /// X wrote and fenced, Y saw a sign of it and sent a message, we took the message: the language's
-/// model wants a fence here before we are sure to see X's store. x86: stores become visible to all
-/// other CPUs at once and loads are done in order, so there is nothing to do. (Loom can't show a lack
-/// of it: there, full fences order more than the language says.)
+/// model wants a fence here before we are sure to see X's store. On x86 stores become visible to
+/// all other CPUs at the same time and loads are done in order, so no instruction is needed. (Loom
+/// cannot show a missing fence here: its full fences order more than the language says.)
 #[inline(always)]
 pub fn fence_after_message() {
     if cfg!(all(target_arch = "x86_64", not(loom))) {

@@ -1,12 +1,14 @@
-//! Tracing: a ring of events for each CPU. Without the feature `trace` all of this compiles to nothing.
+//! Tracing: a ring of events for each CPU. Without the feature `trace` all of this compiles to
+//! nothing.
 //!
-//! # Who writes
-//! A CPU writes its own ring alone, with interrupts off; the [`Pin`](crate::cpu::Pin) proves both. The fastpaths write from assembly
-//! (`ipc-fast/src/trace.s`), by the same protocol ([`crate::ring`]): they find the ring at `AURORA_TRACE`.
+//! # The writers
+//! A CPU writes its own ring alone, with interrupts off; the [`Pin`](crate::cpu::Pin) proves both.
+//! The fastpaths write from assembly (`ipc-fast/src/trace.s`), by the same protocol
+//! ([`crate::ring`]): they find the ring at `AURORA_TRACE`.
 //!
 //! # When it stops
-//! `stop` makes all CPUs leave off, so that what led to the end is not written over while it is read out. A CPU may
-//! still finish an event that it has begun.
+//! `stop` makes all CPUs stop writing, so that they do not overwrite the last events while these
+//! are read out. A CPU may still finish an event that it has begun.
 
 /// Whether this build has tracing. What is written only `if ENABLED` costs nothing in others.
 pub const ENABLED: bool = cfg!(feature = "trace");
@@ -21,8 +23,8 @@ mod off {
     #[inline(always)]
     pub fn record(_: Pin<'_>, _make: impl FnOnce() -> Event) {}
 
-    /// The time that something begins which is recorded only when it is over: a mailbox push, so that its event comes
-    /// before whatever the message brings about. 0: no events are written.
+    /// The time that something begins which is recorded only when it is over: a mailbox push, so
+    /// that its event comes before whatever the message brings about. 0: no events are written.
     #[inline(always)]
     pub fn begin() -> u64 {
         0
@@ -92,7 +94,8 @@ mod rings {
         fn words(&self) -> Option<&'static [AtomicU64]> {
             let at = self.words.load(Ordering::Acquire);
             let len = self.mask.load(Ordering::Relaxed) as usize + 1;
-            // SAFETY: not null: `provide` stored the address, after the length, of a slice that lives for ever.
+            // SAFETY: not null: `provide` stored the address, after the length, of a slice that
+            // lives for ever.
             (!at.is_null()).then(|| unsafe { core::slice::from_raw_parts(at, len) })
         }
 
@@ -113,7 +116,8 @@ mod rings {
         unsafe { core::arch::x86_64::_rdtsc() }
     }
 
-    /// Gives a CPU the memory of its ring: a power of two of words, four at least. At boot, once each.
+    /// Gives a CPU the memory of its ring: a power of two of words, four at least. At boot, once
+    /// each.
     pub fn provide(cpu: CpuId, words: &'static [AtomicU64]) {
         assert!(
             words.len().is_power_of_two() && words.len() >= EVENT_WORDS,
@@ -150,8 +154,8 @@ mod rings {
         }
     }
 
-    /// The time that something begins which is recorded only when it is over: a mailbox push, so that its event comes
-    /// before whatever the message brings about. 0: no events are written.
+    /// The time that something begins which is recorded only when it is over: a mailbox push, so
+    /// that its event comes before whatever the message brings about. 0: no events are written.
     #[inline]
     pub fn begin() -> u64 {
         if AURORA_TRACE.on.load(Ordering::Relaxed) { now() } else { 0 }

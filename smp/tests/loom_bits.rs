@@ -1,4 +1,4 @@
-//! Coalesced bits: every bit raised is taken once, whoever raises and whenever.
+//! Coalesced bits: every raised bit is taken once, whichever CPU raises it and whenever.
 #![cfg(loom)]
 
 mod loom_common;
@@ -15,7 +15,8 @@ use smp::planted::{Fault, Planted};
 /// What the raisers did before they raised, which the taker must see.
 struct Deeds([UnsafeCell<u64>; 2]);
 
-// SAFETY: each is written by one raiser before it raises and read by the taker of its bit; loom checks.
+// SAFETY: each is written by one raiser before it raises and read by the taker of its bit; loom
+// checks.
 unsafe impl Sync for Deeds {}
 
 struct Taker {

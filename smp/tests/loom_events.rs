@@ -1,5 +1,5 @@
-//! Events from several CPUs: all come whole, once, in each sender's order; a reader that waits is told; senders that wait
-//! for room are let in.
+//! Events from several CPUs: all come whole, once, in each sender's order; a reader that waits is
+//! told; senders that wait for room are let in.
 #![cfg(loom)]
 
 mod loom_common;
@@ -70,7 +70,8 @@ impl Pool {
         there.then(|| self.cells[cell].load(Ordering::Relaxed))
     }
 
-    /// What the reader does when it has read the event before `at`: whether it calls for those who wait.
+    /// What the reader does when it has read the event before `at`: whether it calls for those who
+    /// wait.
     fn advance(&self, at: u64) -> bool {
         self.head.store(at, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -109,7 +110,7 @@ fn events_come_whole_and_once() {
     });
 }
 
-/// Arms, looks again, waits; is told of what came.
+/// Arms, looks again, waits; wakes when an event arrives.
 fn wait_for_one(fences: bool) {
     model(3, move || {
         let pool = Pool::new(4);

@@ -1,5 +1,6 @@
-//! State that changes its home together with state that it refers to: who can open what is referred to can open
-//! what refers to it, and so takes the reference out before it uses the other on its own.
+//! State that changes its home together with state that it refers to: who can open what is referred
+//! to can open what refers to it, and so takes the reference out before it uses the other on its
+//! own.
 #![cfg(loom)]
 
 mod loom_common;
@@ -13,7 +14,8 @@ use smp::host_test::{cpu, pin};
 
 type State = Homed<Cell<u64>>;
 
-/// CPU 0 hands both to CPU 1, which looks for what is referred to at any time: it is bound to a task there.
+/// CPU 0 hands both to CPU 1, which looks for what is referred to at any time: it is bound to a
+/// task there.
 fn explore(hand: fn(Ref<'static, State>, Ref<'static, State>)) {
     model(4, move || {
         let referring = Object::new(Homed::new(cpu(0), Cell::new(1)));

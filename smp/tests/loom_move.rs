@@ -1,5 +1,6 @@
-//! A task that moves to the CPU where it starts, with the Notification that is bound to it, while a third CPU raises
-//! bits: the new home has both when it gets the message, the bits come behind it, and the task hears of them.
+//! A task that moves to the CPU where it starts, with the Notification that is bound to it, while a
+//! third CPU raises bits: the new home has both when it gets the message, the bits arrive after it,
+//! and the task gets them.
 //!
 //! Also what the message travels in: nodes of one batch stay together.
 #![cfg(loom)]
@@ -32,7 +33,8 @@ enum Mail {
     Bits,
 }
 
-/// The task and the Notification: whether they know of bits. Loom sees to it that one CPU at a time looks.
+/// The task and the Notification: whether they know of bits. Loom sees to it that one CPU at a time
+/// looks.
 struct Parts {
     task: Homed<Cell<u64>>,
     note: Homed<Cell<u64>>,

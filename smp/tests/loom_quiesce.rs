@@ -1,4 +1,5 @@
-//! Grace periods: no slot is filled anew and no memory freed while another CPU uses what was there.
+//! Grace periods: no slot is filled again and no memory freed while another CPU uses the old
+//! contents.
 //!
 //! Each broken variant takes one rule away and must be caught.
 #![cfg(loom)]
@@ -57,7 +58,8 @@ impl System {
                 let own: Box<[Pair<Mail>]> = (0..count).map(|_| Pair::new(cpu(n))).collect();
                 let own = Box::into_raw(own);
                 pairs.push(own);
-                // SAFETY: allocated just now; freed by `drop`, which comes when all threads are joined.
+                // SAFETY: allocated just now; freed by `drop`, which comes when all threads are
+                // joined.
                 let table = Table::from_static(unsafe { &*own });
                 Block {
                     mailbox: Mailbox::new(cpu(n)),
@@ -164,8 +166,8 @@ fn read(slot: Ref<'static, Slot>, entry: &Entry) {
     }
 }
 
-/// CPU 1 reads a slot in its kernel entries. CPU 0 empties it and fills it anew when it may; `early`: a
-/// round of CPU 0's is under way already when it empties it.
+/// CPU 1 reads a slot in its kernel entries. CPU 0 empties it and fills it again when it may;
+/// `early`: a round of CPU 0's is under way already when it empties it.
 fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
     let reused = Arc::new(Counter::new(0));
     let counter = reused.clone();
@@ -207,7 +209,7 @@ fn reads(system: &System, slot: Ref<'static, Slot>, reader: Reader) {
     }
 }
 
-/// Whether it came to fill the slot anew.
+/// Whether it came to fill the slot again.
 fn refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'static, Thing>, early: bool) -> bool {
     let mut entry = entry(0);
     if early {
@@ -229,8 +231,9 @@ fn refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'static, Thing>
     false
 }
 
-/// CPU 2 empties a slot, idles for a while, and fills it anew when it may; CPU 0 runs the rounds; CPU 1
-/// reads. So the reader learns of the emptying from a message of somebody who has only seen the epoch.
+/// CPU 2 empties a slot, idles for a while, and fills it again when it may; CPU 0 runs the rounds;
+/// CPU 1 reads. So the reader learns of the emptying from a message of a CPU that has only seen the
+/// epoch.
 fn slot_reuse_by_a_third(preemptions: usize) {
     let reused = Arc::new(Counter::new(0));
     let counter = reused.clone();
@@ -268,7 +271,7 @@ fn slot_reuse_by_a_third(preemptions: usize) {
     assert!(reused.load(Ordering::Relaxed) > 0, "the slot is never filled anew");
 }
 
-/// Whether it came to fill the slot anew.
+/// Whether it came to fill the slot again.
 fn empties_idles_refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'static, Thing>) -> bool {
     let mut entry = entry(2);
     system.epoch.retire(&slot.word);
@@ -342,7 +345,8 @@ fn slot_emptied_by_a_third_cpu() {
 /// An object that is destroyed.
 struct Victim {
     linked: AtomicBool,
-    /// Its memory. Loom sees whether somebody reads it while it is written, or without an order to that.
+    /// Its memory. Loom sees whether somebody reads it while it is written, or without an order to
+    /// that.
     memory: UnsafeCell<u64>,
 }
 

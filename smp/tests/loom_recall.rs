@@ -1,5 +1,6 @@
-//! Kill while a call is out: the message comes back to the dead caller's home, once, wherever it was
-//! and whatever crossed it; no control bit is lost. The rules stand in `loom_common/message.rs`.
+//! Kill while a call is out: the message comes back to the dead caller's home, once, wherever it
+//! was and whatever crossed it; no control bit is lost. The rules stand in
+//! `loom_common/message.rs`.
 #![cfg(loom)]
 
 mod loom_common;

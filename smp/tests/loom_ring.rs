@@ -1,5 +1,5 @@
-//! A ring of events: its writer goes on while another CPU reads. No event is torn, none comes twice, and what was
-//! written over is counted.
+//! A ring of events: its writer goes on while another CPU reads. No event is torn, none comes
+//! twice, and what was written over is counted.
 #![cfg(loom)]
 
 mod loom_common;
@@ -60,7 +60,7 @@ fn each_event_is_whole_and_comes_once() {
     explore(write);
 }
 
-/// The same without its first fence.
+/// Writes an event without the first fence.
 fn write_unfenced(words: &[AtomicU64], head: &AtomicU64, event: Entry) {
     let number = head.load(Ordering::Relaxed);
     let place = (number as usize * EVENT_WORDS) & (words.len() - 1);

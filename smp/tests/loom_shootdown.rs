@@ -1,4 +1,5 @@
-//! Shootdowns: no CPU goes by a translation that went when whoever took it away says that all have forgotten it.
+//! Shootdowns: no CPU uses a removed translation after the removing CPU has learnt that all have
+//! flushed it.
 //!
 //! Each broken variant takes one rule away and must be caught.
 #![cfg(loom)]
@@ -66,7 +67,8 @@ impl System {
                 pairs.push(own);
                 Block {
                     mailbox: Mailbox::new(cpu(n)),
-                    // SAFETY: allocated just now; freed by `drop`, which comes when all threads are joined.
+                    // SAFETY: allocated just now; freed by `drop`, which comes when all threads are
+                    // joined.
                     port: ShootPort::new(Table::from_static(unsafe { &*own })),
                     shown: AtomicU64::new(0),
                     line: Line::new(),
@@ -145,7 +147,8 @@ impl Tlb {
     }
 }
 
-/// Takes the mail of a CPU that is interrupted: questions by `forget`. Whether its own shootdowns are over.
+/// Takes the mail of a CPU that is interrupted: questions by `forget`. Whether its own shootdowns
+/// are over.
 fn drain(system: &System, entry: &Entry, mut forget: impl FnMut()) -> bool {
     let (pin, block) = (entry.pin(), &system.blocks[entry.cpu().index()]);
     let mut advanced = false;
@@ -166,7 +169,8 @@ fn drain(system: &System, entry: &Entry, mut forget: impl FnMut()) -> bool {
     advanced
 }
 
-/// CPU 1: enters the space, or is in it from the start; takes its mail at times; uses the page in between.
+/// CPU 1: enters the space, or is in it from the start; takes its mail at times; uses the page in
+/// between.
 fn uses(system: &System, tlb: &mut Tlb, inside: bool) {
     let entry = entry(1);
     if !inside {
@@ -182,8 +186,8 @@ fn uses(system: &System, tlb: &mut Tlb, inside: bool) {
     tlb.touch(system);
 }
 
-/// CPU 0 takes the page away, makes CPU 1 forget it, and gives the frame away when that is over. CPU 1 remembers
-/// the page from when it was in the space before.
+/// CPU 0 takes the page away, makes CPU 1 forget it, and gives the frame away when that is over.
+/// CPU 1 remembers the page from when it was in the space before.
 fn page_taken_away(inside: bool, preemptions: usize) {
     let (asked, avoided) = (Arc::new(Counter::new(0)), Arc::new(Counter::new(0)));
     let counters = (asked.clone(), avoided.clone());

@@ -1,5 +1,6 @@
-//! A deadline that passes while the reply is on its way: one outcome, on which both sides agree, and
-//! the next call is not hit by the recall of this one. The rules stand in `loom_common/message.rs`.
+//! A deadline that passes while the reply is on its way: one outcome, on which both sides agree,
+//! and the next call is not hit by the recall of this one. The rules stand in
+//! `loom_common/message.rs`.
 #![cfg(loom)]
 
 mod loom_common;

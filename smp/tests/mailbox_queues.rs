@@ -1,5 +1,5 @@
-//! What `benches/mailbox` measures is right: each queue hands every message to the consumer, once, and in
-//! the order in which its producer sent it. Nothing is timed here.
+//! What `benches/mailbox` measures is right: each queue hands every message to the consumer, once,
+//! and in the order in which its producer sent it. Nothing is timed here.
 #![cfg(not(loom))]
 
 #[path = "../benches/mailbox/job.rs"]

@@ -95,7 +95,8 @@ record! {
         at: u64,
         /// The VSpace.
         space: u64,
-        /// The level of its table, and the first address that it is for, as the table's note has them.
+        /// The level of its table, and the first address that it is for, as the table's note has
+        /// them.
         level: u32,
         /// That address.
         address: u64,

@@ -37,7 +37,7 @@ record! {
     Root = "root" {
         /// Its number.
         id: u32,
-        /// Somebody holds its lock. What is left of its tree may be half changed.
+        /// A CPU holds its lock. Its tree may be half changed.
         locked: bool,
         /// A slot that is on its way out of the tree.
         leaving: u64,
@@ -45,7 +45,8 @@ record! {
 }
 
 record! {
-    /// What subjects of a security label may not do with objects of another. Pairs that allow everything are left out.
+    /// What subjects of a security label may not do with objects of another. Pairs that allow
+    /// everything are left out.
     LabelRule = "label-rule" {
         /// The label of subjects.
         subject: u32,
@@ -137,7 +138,7 @@ record! {
         free_number: u32,
         /// The target that handles the faults of its tasks, in its own CSpace; 0: none.
         fault_handler: u64,
-        /// The tasks with numbers below have been told of the label.
+        /// The tasks with numbers below have got the label.
         label_told: u32,
         /// The slot that it offers for a membership; 0: none.
         offer_slot: u32,
@@ -213,13 +214,15 @@ record! {
         slot: u64,
         /// The generation that an exposed task must have.
         generation: u32,
-        /// One more than the number of the first exposure of one task for each CPU; 0: it is none of that kind.
+        /// One more than the number of the first exposure of one task for each CPU; 0: it is none
+        /// of that kind.
         per_cpu: u32,
         /// One more than the shift of the bits of a watcher; 0: it is none.
         watch: u32,
         /// The key of the process that has exposed this.
         owner: u64,
-        /// One more than the number of the exposure of one task for each CPU that it is an entry of; 0: of none.
+        /// One more than the number of the exposure of one task for each CPU that it is an entry
+        /// of; 0: of none.
         part_of: u32,
     }
 }

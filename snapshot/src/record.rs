@@ -1,4 +1,4 @@
-//! What a record is, and who takes records.
+//! Records, and the trait of their consumers.
 
 /// A value of a record's field, as a word.
 pub trait Word: Copy {
@@ -165,8 +165,8 @@ macro_rules! record {
     };
 }
 
-/// Calls a macro with all records: each as its type, the method of a [`Sink`] that takes it, and the name of a list of
-/// them.
+/// Calls a macro with all records: each as its type, the method of a [`Sink`] that takes it, and
+/// the name of a list of them.
 #[macro_export]
 macro_rules! for_each_record {
     ($then:ident) => {

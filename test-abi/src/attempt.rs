@@ -1,27 +1,27 @@
-//! What a test build of the kernel tries that its protections forbid.
+//! Operations that the protections of the kernel forbid, and that a test build tries.
 
-/// What the kernel can be asked to try by [`Op::MachineAttempt`](abi::Op::MachineAttempt).
+/// An operation that [`Op::MachineAttempt`](abi::Op::MachineAttempt) makes the kernel try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Attempt {
-    /// Read a byte at the address.
+    /// Reads a byte at the address.
     Read = 0,
-    /// Write a return instruction's byte to the address.
+    /// Writes a return instruction's byte to the address.
     Write = 1,
-    /// Call the address. Where it gets there, a return instruction has to be there.
+    /// Calls the address, which must hold a return instruction.
     Execute = 2,
-    /// Write to its own text, where such a byte is.
+    /// Writes a return instruction's byte over one in its own text.
     WriteText = 3,
-    /// Write to its own text where all memory is mapped.
+    /// Writes to its own text through the direct map.
     WriteTextAlias = 4,
-    /// Write to a constant of its own.
+    /// Writes to a constant of its own.
     WriteConstant = 5,
-    /// Call a return instruction in its own data.
+    /// Calls a return instruction in its own data.
     ExecuteData = 6,
-    /// Call the same where all memory is mapped.
+    /// Calls a return instruction in its own data, through the direct map.
     ExecuteDataAlias = 7,
-    /// Write to what was sealed at boot, right after, on a CPU that had written there right before. Tried at boot: this
-    /// tells what came of it.
+    /// Writes to memory that was sealed at boot, right after sealing, on a CPU that had written
+    /// there just before. The attempt is made at boot; this returns its result.
     WriteSealed = 8,
 }
 

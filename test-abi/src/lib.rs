@@ -1,10 +1,12 @@
-//! What test and tracing builds of the kernel share with the tools that look into them, and no program of a system needs.
+//! Definitions that test and tracing builds of the kernel share with the tools that inspect them.
+//! Programs of a system need none of them.
 //!
 //! - [`trace`]: the events that a tracing kernel writes;
-//! - [`Attempt`]: what a test build tries that its protections forbid.
+//! - [`Attempt`]: an operation that the protections of the kernel forbid, and that a test build
+//!   tries.
 //!
-//! The system calls for it have their numbers in [`abi::Op`], as all others: every kernel refuses those that it was not
-//! built with.
+//! The system calls for them have their numbers in [`abi::Op`], as all others. A kernel that was
+//! built without one of them refuses it.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! The events that a tracing kernel writes, and how each is encoded: the one definition, which kernel, assembly
-//! and host share.
+//! The events that a tracing kernel writes, and how each is encoded: the only definition, which
+//! kernel, assembly and host share.
 //!
-//! An event takes 32 bytes, four words: the time (TSC), then what [`Event::encode`] gives: kind and small fields,
-//! two words. The small fields stand beside the kind:
+//! An event takes 32 bytes, four words: the time (TSC), then what [`Event::encode`] gives: kind and
+//! small fields, two words. The small fields are beside the kind:
 //!
 //! ```text
 //!  63            32 31      16 15     8 7      0
@@ -11,8 +11,8 @@
 //! +----------------+----------+--------+--------+
 //! ```
 //!
-//! Objects other than tasks are named by their address less the upper half, which tells those apart that exist at
-//! the same time.
+//! Objects other than tasks are named by their address without the upper half, which distinguishes
+//! objects that exist at the same time.
 
 use abi::TaskId;
 
@@ -27,7 +27,7 @@ pub const RING_EVENTS_MAX: u32 = 1 << 20;
 /// The log port's channel that rings leave the machine on.
 pub const TRACE_CHANNEL: u8 = 0x82;
 
-/// An event but for its time: kind and small fields, two words.
+/// An event without its time: kind and small fields, two words.
 pub type Words = [u64; 3];
 
 /// What can stand in an event.
@@ -139,7 +139,8 @@ choices! {
         SliceOver = 2 "slice over",
         /// It gave its turn up.
         Yielded = 3 "yielded",
-        /// Its CPU time was taken away: it was suspended or killed, or the time was somebody else's.
+        /// Its CPU time was taken away: it was suspended or killed, or the time was somebody
+        /// else's.
         Withdrawn = 4 "time withdrawn",
         /// It handed its CPU time over, by a call or a reply.
         HandedOver = 5 "handed over",
@@ -261,7 +262,8 @@ macro_rules! events {
 }
 
 events! {
-    /// A task runs from here on, with a context of this priority; or it goes on, and either is another now.
+    /// A task runs from here on, with a context of this priority; or it goes on, and either is
+    /// another now.
     Run = 1 { task: TaskId => First, context: u64 => Second, priority: u8 => A };
     /// The task that ran stopped.
     Stop = 2 { task: TaskId => First, why: Why => A, state: TaskState => B };
@@ -289,7 +291,8 @@ events! {
     Received = 13 { caller: TaskId => First, callee: TaskId => Second };
     /// A call was answered, with an error number or 0.
     Reply = 14 { caller: TaskId => First, callee: TaskId => Second, path: Path => A, how: How => B, error: u8 => C };
-    /// A call is over otherwise than by a reply of this CPU: the reply came from another, or there was none.
+    /// A call is over otherwise than by a reply of this CPU: the reply came from another, or there
+    /// was none.
     CallOver = 15 { caller: TaskId => First, error: u8 => C };
     /// A received call was handed on.
     Forward = 16 { caller: TaskId => First, callee: TaskId => Second };

@@ -1,5 +1,5 @@
-//! What kinds of costs an instruction has: for the harness, which explains single ones, and for the TCG plugin, which
-//! counts them.
+//! What kinds of costs an instruction has: for the harness, which explains single ones, and for the
+//! TCG plugin, which counts them.
 #![forbid(unsafe_code)]
 
 use iced_x86::{
@@ -17,12 +17,13 @@ pub struct Class {
     pub conditional: bool,
     /// Locked, or an exchange with memory.
     pub atomic: bool,
-    /// Writes a model-specific register. The bases of FS and GS, which have instructions of their own, are not.
+    /// Writes a model-specific register. The bases of FS and GS, which have instructions of their
+    /// own, are not.
     pub msr_write: bool,
     /// Writes a control register.
     pub cr_write: bool,
-    /// The instructions that Intel's manual calls serialising, and others for which a processor waits as long: fences, flushes of
-    /// cache lines, ports, and saving or loading extended state.
+    /// The instructions that Intel's manual calls serialising, and others for which a processor
+    /// waits as long: fences, flushes of cache lines, ports, and saving or loading extended state.
     pub serialising: bool,
 }
 
@@ -31,8 +32,9 @@ pub fn class_of(bytes: &[u8]) -> Class {
     class(&Decoder::new(64, bytes, DecoderOptions::NONE).decode())
 }
 
-/// Instructions that Intel's manual (volume 3, "Serializing Instructions") names, as far as a kernel has them. That WRMSR
-/// does not serialise for some registers (the timer's deadline, x2APIC's) is not seen: RCX is not recorded.
+/// Instructions that Intel's manual (volume 3, "Serializing Instructions") names, as far as a
+/// kernel has them. That WRMSR does not serialise for some registers (the timer's deadline,
+/// x2APIC's) is not seen: RCX is not recorded.
 fn is_serialising(instruction: &Instruction) -> bool {
     use Mnemonic::{Cpuid, Invlpg, Invpcid, Iretq, Lgdt, Lidt, Lldt, Ltr, Wbinvd, Wrmsr};
     matches!(

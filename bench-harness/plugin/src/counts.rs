@@ -18,7 +18,7 @@ pub struct Counts {
     regions: Vec<Region>,
     /// Which region each CPU works for: an index into `regions`.
     working: Vec<Option<usize>>,
-    /// Of the samples of rows.
+    /// The counts of the samples of rows.
     work: Work,
 }
 
@@ -32,7 +32,7 @@ struct Region {
     /// Per CPU.
     instructions: Vec<u64>,
     total: u64,
-    /// What there was at the first and the last operation's end.
+    /// The counts at the end of the first and of the last operation.
     span: Option<[Sum; 2]>,
     samples: Vec<u64>,
     lines: HashMap<u64, Line>,
@@ -84,7 +84,7 @@ impl Counts {
         &mut self.working[cpu]
     }
 
-    /// A CPU came by a marker.
+    /// Takes a marker that a CPU executed.
     pub fn mark(&mut self, cpu: usize, marker: Marker) {
         match marker {
             Marker::Begin(id) => {

@@ -1,9 +1,9 @@
 //! QEMU TCG plugin: what a marked operation costs on all CPUs together.
 //!
-//! Counts the instructions that each CPU executes, and the cache lines that CPUs take from each
+//! It counts the instructions that each CPU executes, and the cache lines that CPUs take from each
 //! other, between markers in the guest's code. The book's chapter on measuring has the markers and
-//! the output. Or, told to, it records every instruction of a few operations. [`marker`], [`counts`],
-//! [`work`] and [`recorder`] are plain logic; [`qemu`] is the only door to QEMU.
+//! the output. On request it records every instruction of a few operations instead. [`marker`],
+//! [`counts`], [`work`] and [`recorder`] are plain logic; [`qemu`] is the only door to QEMU.
 //!
 //! # Concurrency
 //! QEMU calls back from one thread per CPU (under icount: from one thread). All state is behind

@@ -202,7 +202,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     0
 }
 
-/// A block of guest code has been translated: ask to be told of its instructions.
+/// Takes a translated block of guest code: asks QEMU for callbacks on its instructions.
 extern "C" fn translate(_: PluginId, block: *mut Block) {
     let mut state = state();
     // SAFETY: `block` is valid during this callback.
@@ -335,8 +335,8 @@ extern "C" fn on_memory(cpu: c_uint, info: MemoryInfo, address: u64, _: *mut c_v
 
 /// What an access is, at its physical address if it is of memory.
 fn describe(info: MemoryInfo, address: u64) -> Access {
-    // SAFETY: `info` and `address` are those of the callback that this is called in, and the handle is
-    // used within it.
+    // SAFETY: `info` and `address` are those of the callback that this is called in, and the handle
+    // is used within it.
     unsafe {
         let handle = qemu_plugin_get_hwaddr(info, address);
         let device = handle.is_null() || qemu_plugin_hwaddr_is_io(handle);

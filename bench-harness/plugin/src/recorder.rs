@@ -1,8 +1,8 @@
 //! The recording: every instruction of a few operations, of all CPUs, in the order of execution.
 //!
-//! Region [`SAMPLE`] is recorded from each *begin* to the *end* on the same CPU, whatever the other CPUs do
-//! meanwhile included. Of any other region it is the stretch between two *op* marks, and the CPUs that are in
-//! the region. Markers and skipped code are never part of it.
+//! Region [`SAMPLE`] is recorded from each *begin* to the *end* on the same CPU, whatever the other
+//! CPUs do meanwhile included. Of any other region it is the stretch between two *op* marks, and
+//! the CPUs that are in the region. Markers and skipped code are never part of it.
 //!
 //! The file, numbers little-endian:
 //!
@@ -117,7 +117,7 @@ impl Recorder {
         number
     }
 
-    /// A CPU came by a marker.
+    /// Takes a marker that a CPU executed.
     pub fn mark(&mut self, cpu: u8, marker: Marker) {
         let id = self.wanted.region;
         match marker {

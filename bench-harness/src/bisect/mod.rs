@@ -1,13 +1,13 @@
-//! `./justw gdb --bisect`: finds the event of a stress run after which something is wrong, and prints the command that
-//! stops there.
+//! `./justw gdb --bisect`: finds the event of a stress run after which something is wrong, and
+//! prints the command that stops there.
 //!
-//! Under icount a seed of the chaos build is the same run every time, and each of its events can be named (see
-//! [`crate::stress::Stop`]). So a run can be judged after any event, by booting it once more. [`mod@search`] halves; [`probe`]
-//! judges, by one of three [predicates](Predicate).
+//! Under icount a seed of the chaos build is the same run every time, and each of its events can be
+//! named (see [`crate::stress::Stop`]). So a run can be judged after any event, by booting it once
+//! more. [`mod@search`] halves; [`probe`] judges, by one of three [predicates](Predicate).
 //!
 //! # Where it searches
-//! From the first event to the one at which the guest complains first, or to the last one. What is wrong may be gone at the
-//! end: stress destroys what it made between its rounds.
+//! From the first event to the one at which the guest complains first, or to the last one. What is
+//! wrong may be gone at the end: stress destroys what it made between its rounds.
 
 pub mod args;
 mod probe;
@@ -45,7 +45,8 @@ pub struct Wanted {
 /// What is wrong after an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Predicate {
-    /// A rule of the invariants does not hold, once all CPUs have finished what they are about: any, or one of these.
+    /// A rule of the invariants does not hold, once all CPUs have finished what they are about:
+    /// any, or one of these.
     Rules(Vec<String>),
     /// The run fails in the same way, although nothing is perturbed from the event on.
     Calm,
@@ -128,7 +129,7 @@ fn nothing_to_find(wanted: &Wanted, complaint: &Look, last: &Look) -> anyhow::Er
     Trouble::CheckFailed(text).into()
 }
 
-/// What was found, for whoever wants to look at it.
+/// Prints what was found, and the commands to look at it.
 fn report(wanted: &Wanted, found: &Found) -> String {
     let words = wanted.predicate.words();
     let said = |look: &Look| look.said.iter().map(|line| format!("  {line}\n")).collect::<String>();

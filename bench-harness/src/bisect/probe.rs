@@ -1,9 +1,10 @@
 //! One boot, judged after an event.
 //!
-//! - *By rules*: after the event the chaos build lets all CPUs finish their kernel entries, undisturbed, and writes a
-//!   snapshot of its state, which the host judges as it does every [snapshot](crate::judge). So what a CPU is only in the
-//!   middle of is not taken for a fault.
-//! - *By the end*: from the event on nothing is perturbed any more, and the run goes on to its end.
+//! - *By rules*: after the event the chaos build lets all CPUs finish their kernel entries,
+//!   undisturbed, and writes a snapshot of its state, which the host judges as it does every
+//!   [snapshot](crate::judge). So a half-done operation is not taken for a fault.
+//! - *By the end*: from the event on nothing is perturbed any more, and the run continues to its
+//!   end.
 //! - *By gdb*: the machine stops at the event, and gdb evaluates an expression.
 
 use anyhow::{Context, Result, bail};
@@ -47,7 +48,7 @@ impl<'a> Probe<'a> {
             Predicate::Calm => self.by_the_end(stop)?,
             Predicate::Until(expression) => self.by_gdb(stop, expression)?,
         };
-        let event = event_of(&place).with_context(|| format!("no event in what the kernel says: {place}"))?;
+        let event = event_of(&place).with_context(|| format!("no event in the kernel's output: {place}"))?;
         Ok(Look { event, place, is_wrong, said })
     }
 
@@ -60,7 +61,8 @@ impl<'a> Probe<'a> {
             Ending::Pass => {}
             // The run came to its own end first, and took a snapshot there, which is as good.
             Ending::Fail if has_ended => {}
-            // The kernel died on the way to where all CPUs stand still, or one of them never came there.
+            // The kernel died on the way to where all CPUs stand still, or one of them never came
+            // there.
             Ending::Panic | Ending::Silent(_) => {
                 let why = session.check_ended().err().map(|trouble| trouble.to_string()).unwrap_or_default();
                 return Ok((place, true, why.lines().map(str::to_owned).collect()));

@@ -1,10 +1,11 @@
-//! The search: between an event after which all is well and one after which something is wrong, it halves.
+//! The search: it halves the range between an event after which all is well and one after which
+//! something is wrong.
 //!
 //! # What it is right for
-//! Halving looks at few events, and takes for granted that what is wrong after one of them is wrong after all later
-//! ones. Where that is not so, what it finds is still a change: all is well after one event and something is wrong
-//! after the next. Whether that is the change that lasts, a few [looks](LATER) at later events tell; where all is well
-//! after one of them, the search goes on from there.
+//! Halving looks at few events, and assumes that a state that is wrong after one of them is wrong
+//! after all later ones. If this is not so, the search still finds a change: all is well after one
+//! event and something is wrong after the next. A few [looks](LATER) at later events show whether
+//! the change lasts. If all is well after one of them, the search continues from there.
 
 use std::time::Instant;
 
@@ -12,8 +13,8 @@ use anyhow::{Context, Result};
 
 use crate::trouble::Trouble;
 
-/// What is looked at after what was found, to see whether it lasts: so many events later. What several CPUs are in the
-/// middle of takes some hundred events at most.
+/// What is looked at after what was found, to see whether it lasts: so many events later. What
+/// several CPUs are in the middle of takes some hundred events at most.
 const LATER: [u64; 4] = [4, 16, 64, 256];
 
 /// What was seen after an event.
@@ -35,7 +36,7 @@ pub trait Machine {
 /// How the answers are called.
 #[derive(Clone, Copy, Debug)]
 pub struct Words {
-    /// Of a look: `all rules hold`.
+    /// What a good look says: `all rules hold`.
     pub well: &'static str,
     /// `a rule does not hold`.
     pub wrong: &'static str,
@@ -50,8 +51,8 @@ pub struct Found {
     pub wrong: Look,
 }
 
-/// Finds the first event after which something is wrong, from `from` to the event of the look `to`. Errors where there is
-/// none such, or where the run is not the same every time.
+/// Finds the first event after which something is wrong, from `from` to the event of the look `to`.
+/// Errors where there is none such, or where the run is not the same every time.
 pub fn search(
     machine: &mut impl Machine,
     words: Words,

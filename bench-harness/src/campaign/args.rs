@@ -18,16 +18,16 @@ Examples:
   aurora-bench campaign test --seeds 200 --out target/campaign/t
   aurora-bench campaign merge /shared/a /other/a --out all
 
-A campaign that was killed goes on where it was when it is started again.";
+A campaign that was killed continues where it stopped when it is started again.";
 
-/// A campaign, or what is left of one.
+/// A campaign, or the rest of one.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Stress runs (see `stress --help`)
+    /// Run stress (see `stress --help`)
     Stress(StressArgs),
-    /// Games of the differential test and random system calls
+    /// Run games of the differential test and random system calls
     Test(TestArgs),
-    /// Make one directory of several and sum them up; one alone is only summed up
+    /// Merge several directories into one and sum them up; a single directory is only summed up
     Merge(MergeArgs),
 }
 

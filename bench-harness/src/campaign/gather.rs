@@ -38,7 +38,7 @@ impl Findings {
         Ok(findings)
     }
 
-    /// Of two results of a seed the failure stays.
+    /// Adds a result. If a seed has two results, the failure stays.
     fn add(&mut self, record: Record) {
         let there = self.records.get(&record.seed);
         if there.is_none_or(|there| there.passed()) {
@@ -102,7 +102,7 @@ pub fn merge(dirs: &[PathBuf], out: Option<&Path>) -> Result<()> {
     let page = match out {
         Some(out) => unite(&findings, dirs, out)?,
         None if rest.is_empty() => write_page(first)?,
-        None => bail!("several directories: say by --out where the one that is made of them goes"),
+        None => bail!("several directories: name the merged one with --out"),
     };
     let (failed, missing) = (findings.failed().count(), findings.missing());
     println!(

@@ -1,8 +1,8 @@
 //! A shard's log: one line of JSON for each seed that is done.
 //!
-//! Lines are only ever appended, and each is on the disk before the next seed begins. Whatever interrupts
-//! a write leaves a last line that is cut off: it is dropped when the log is opened again, and its seed
-//! counts as not run. A line that is broken anywhere else is no such accident, and an error.
+//! Lines are only ever appended, and each is on the disk before the next seed begins. An
+//! interrupted write leaves a last line that is cut off. It is dropped when the log is opened
+//! again, and its seed counts as not run. A broken line anywhere else is an error.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -11,13 +11,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub seed: u32,
     /// Why it failed, its first line in short, if it did.
     pub failure: Option<Failure>,
-    /// Of all that happened, where that repeats.
+    /// The hash of the whole run, if runs repeat.
     pub hash: Option<String>,
     /// How many events a chaos build counted.
     pub events: Option<u64>,
@@ -44,7 +44,8 @@ pub struct Gdb {
     pub command: String,
     /// Where the machine then stands.
     pub stops: String,
-    /// The command that searches for the first event after which something is wrong, where there are events.
+    /// The command that searches for the first event after which something is wrong, where there
+    /// are events.
     pub bisect: Option<String>,
 }
 
@@ -93,14 +94,15 @@ impl Log {
     }
 }
 
-/// A program that another thread is about to start shares the file until it runs: to close it would not free the lock.
+/// A program that another thread is about to start shares the file until it runs: to close it would
+/// not free the lock.
 impl Drop for Log {
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }
 }
 
-/// What a log has so far, whoever writes it.
+/// Reads the records that a log has so far; another process may be writing it.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     Ok(parse(&bytes).with_context(|| path.display().to_string())?.0)

@@ -7,13 +7,13 @@
 //! DIR/index.html             the summary
 //! ```
 //!
-//! A shard that is killed goes on where it was: what its log has is done, a line that was cut off in the
-//! middle is dropped, and the seed whose result it was is run again. Shards may share a directory or have
-//! one each; [`merge`] makes one of several. Nothing is ever run twice at a time: a shard holds a lock on
-//! its log.
+//! A killed shard continues where it stopped: the seeds in its log are done, a line that was cut
+//! off is dropped, and its seed is run again. Shards may share a directory or have one each;
+//! [`merge`] makes one of several. No shard runs twice at the same time: it holds a lock on its
+//! log.
 //!
-//! A seed fails if its guest does not pass. What keeps a seed from being run at all (no QEMU, a full disk)
-//! is no result: it ends the campaign, which can be started again.
+//! A seed fails if its guest does not pass. If a seed cannot be run at all (no QEMU, a full disk),
+//! it has no result: the campaign ends and can be started again.
 
 pub mod args;
 mod gather;

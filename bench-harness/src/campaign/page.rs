@@ -74,7 +74,7 @@ fn counts(findings: &Findings, failed: usize, missing: usize) -> Markup {
     }
 }
 
-/// Failures that read the same but for numbers, the most frequent first.
+/// Groups failures that differ only in numbers, the most frequent first.
 fn causes(findings: &Findings) -> Markup {
     let mut causes: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for (record, failure) in failing(findings) {

@@ -31,7 +31,8 @@ const FILE: &str = "campaign.json";
 pub enum Kind {
     /// A stress run.
     Stress { mode: Mode, cpus: u32, messages: u64, idle: Option<Idle>, replay: bool, variant: Option<String> },
-    /// What else takes a seed: a game of the differential test, and the kernel's random system calls.
+    /// What else takes a seed: a game of the differential test, and the kernel's random system
+    /// calls.
     Test { cpus: u32, steps: u32 },
 }
 

@@ -26,7 +26,7 @@ const TEST_LIMIT: Duration = Duration::from_secs(300);
 /// A command line that is worth its place in the log, in characters.
 const WHY_MAX: usize = 6000;
 
-/// Runs what is left of a shard. An error if any of its seeds has failed, now or before.
+/// Runs the rest of a shard. Errors: one of its seeds has failed, now or before.
 pub fn run(lab: Lab, plan: &Plan, shard: Shard, out: &Path) -> Result<()> {
     if let Kind::Stress { mode, .. } = plan.kind {
         probe::check_mode(&lab, mode)?;
@@ -89,7 +89,7 @@ struct Runner<'a> {
     build: String,
 }
 
-/// What came of a seed: in which part it failed, and why.
+/// The result of a seed: in which part it failed, and why.
 struct Outcome {
     failure: Option<(Part, String)>,
     hash: Option<String>,
@@ -178,7 +178,7 @@ fn remove(dir: &PathBuf) -> Result<()> {
 /// How far a shard is, and how long the rest will take.
 struct Pace {
     all: usize,
-    /// Of which so many were done before.
+    /// How many seeds were done before.
     before: usize,
     done: usize,
     started: Instant,

@@ -1,7 +1,9 @@
-//! Which file calls into which: each call is looked up by its name and by what is known of the value that it is made on.
+//! Which file calls into which. Each call is looked up by its name and by what is known about the
+//! value that it is made on.
 //!
-//! What cannot be told apart, since several files have a method of that name and the value's type is not known, is counted
-//! as no call. Calls through a trait lead to the trait's file, not to those that implement it.
+//! An ambiguous call, for which several files have a method of that name and the value's type is
+//! not known, is not counted. Calls through a trait lead to the trait's file, not to those that
+//! implement it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,8 @@
 //! What the sources define: functions and whose they are, what their types lead to.
 //!
-//! A type is known by its last name, and a value by all names of types in its declaration: `Option<(Ref<'k, Task>, &Me)>` is
-//! `Option`, `Ref`, `Task` and `Me`. A type parameter stands for the traits that bound it.
+//! A type is known by its last name, and a value by all names of types in its declaration:
+//! `Option<(Ref<'k, Task>, &Me)>` is `Option`, `Ref`, `Task` and `Me`. A type parameter stands for
+//! the traits that bound it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +38,7 @@ pub struct Function {
     pub body: Option<Block>,
 }
 
-/// What there is, by name.
+/// The items, by name.
 #[derive(Default)]
 pub struct House {
     pub functions: Vec<Function>,
@@ -168,7 +169,8 @@ impl House {
         known.flatten().cloned().collect()
     }
 
-    /// Takes a context as `kern/core/src/rooms.rs` defines it: `Name: leads To also Here`. It dereferences to `Cx`.
+    /// Reads the definition of a context in `kern/core/src/rooms.rs`: `Name: leads To also Here`. A
+    /// context dereferences to `Cx`.
     fn take_room(&mut self, file: usize, tokens: &proc_macro2::TokenStream) {
         let mut words = tokens.clone().into_iter().filter_map(|token| match token {
             proc_macro2::TokenTree::Ident(word) => Some(word.to_string()),

@@ -1,8 +1,9 @@
-//! How large the kernel is, and how it hangs together: code lines, functions, methods on one type, files that call each
-//! other in a circle, unsafe blocks.
+//! How large the kernel is, and how its parts depend on each other: code lines, functions, methods
+//! on one type, files that call each other in a circle, unsafe blocks.
 //!
-//! All is taken from the sources by parsing them ([`source`]): without what only tests have, without comments and blank
-//! lines. What a macro of the kernel's makes is not seen, its definition is.
+//! All figures come from parsing the sources ([`source`]), without code that only tests have,
+//! comments and blank lines. Code that a macro of the kernel makes is not seen; the macro's
+//! definition is.
 
 mod calls;
 mod house;
@@ -158,7 +159,8 @@ fn name(source: &Source) -> String {
     source.path.to_string_lossy().replacen("/src/", "/", 1)
 }
 
-/// The type on which most methods can be called: its own, those of its traits, and those of what it dereferences to.
+/// The type on which most methods can be called: its own, those of its traits, and those of what it
+/// dereferences to.
 fn most_methods(house: &House) -> (String, usize) {
     let reachable = |owner: &String| {
         let owners = house.closure(&Names::from([owner.clone()]));

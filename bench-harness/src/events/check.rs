@@ -14,8 +14,9 @@
 //! | `call` | a task calls once at a time; what is received, answered or over was called before |
 //! | `caller-of-the-dead` | no call stays open whose callee is dead |
 //!
-//! What came before a ring's oldest event is not known; what hangs on it is not judged. A call, a message or a
-//! queued context that is still under way when the trace ends breaks no rule: it is listed as still waiting.
+//! Events before a ring's oldest one are not known; nothing that depends on them is judged. A call,
+//! a message or a queued context that is still under way when the trace ends breaks no rule: it is
+//! listed as still waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -53,8 +54,8 @@ pub struct Findings {
     pub waiting: Vec<String>,
 }
 
-/// Ticks that a CPU may idle with mail, or a call stay open after its callee's death: half a second. Under icount one
-/// CPU may keep the others waiting for a tenth.
+/// Ticks that a CPU may idle with mail, or a call stay open after its callee's death: half a
+/// second. Under icount one CPU may keep the others waiting for a tenth.
 pub fn patience(trace: &Trace) -> u64 {
     trace.tsc_hz / 2
 }
@@ -74,7 +75,7 @@ pub fn check(trace: &Trace) -> Findings {
 /// What is known of a CPU.
 #[derive(Default)]
 struct Cpu {
-    /// Who runs, at which priority.
+    /// The running task and its priority.
     running: Option<(TaskId, u8)>,
     idle: Option<(u64, IdleHow)>,
     queued: BTreeMap<u64, u8>,
@@ -239,8 +240,8 @@ impl Checker {
         }
     }
 
-    /// What the CPU owed by the end of its last entry, if this event begins another; and the interrupt that is due
-    /// after a push.
+    /// What the CPU owed by the end of its last entry, if this event begins another; and the
+    /// interrupt that is due after a push.
     fn debts(&mut self, at: &Stamped) {
         let begins = matches!(
             at.event,

@@ -1,8 +1,9 @@
 //! A trace in the format of Chrome's trace viewer, which Perfetto reads, too.
 //!
-//! One track for each CPU: who runs, why it stopped; when the CPU idles. Calls, replies, wakes and interrupts are
-//! arrows (flow events) between them; mailbox depth and run queue length are counters; shootdowns, user events,
-//! faults, tasks that come and go, and what breaks a rule are instants. `schema.json` beside this file says what is written.
+//! Each CPU has a track: which task runs, why it stopped, when the CPU idles. Calls, replies, wakes
+//! and interrupts are arrows (flow events) between them; mailbox depth and run queue length are
+//! counters; shootdowns, user events, faults, tasks that begin and end, and broken rules are
+//! instants. `schema.json` beside this file describes the output.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -69,7 +70,8 @@ struct Picture<'a> {
     runs: HashMap<u64, Vec<(u64, u32)>>,
 }
 
-/// A CPU's track. There is no track 0: Perfetto takes its slices for another track's, and drops those that overlap.
+/// A CPU's track. There is no track 0: Perfetto takes its slices for another track's, and drops
+/// those that overlap.
 fn track(cpu: u32) -> u32 {
     cpu + 1
 }
@@ -110,8 +112,8 @@ impl<'a> Picture<'a> {
         self.names.of(task)
     }
 
-    /// A TSC value in nanoseconds. Whole ones, because the viewers' are: no slice's end is rounded to behind the next
-    /// one's beginning.
+    /// A TSC value in nanoseconds. Whole ones, because the viewers' are: no slice's end is rounded
+    /// to behind the next one's beginning.
     fn nanos(&self, time: u64) -> u64 {
         let ticks = u128::from(time.saturating_sub(self.begin));
         u64::try_from(ticks * 1_000_000_000 / u128::from(self.tsc_hz)).unwrap_or(u64::MAX)

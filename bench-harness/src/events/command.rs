@@ -1,4 +1,5 @@
-//! `./justw trace`: boots the tracing kernel with a workload, keeps its events, draws, checks and answers.
+//! `./justw trace`: boots the tracing kernel with a workload, keeps its events, draws, checks and
+//! answers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub struct TraceArgs {
     #[arg(long, global = true, default_value_t = RING_EVENTS,
         value_parser = clap::value_parser!(u32).range(2..=i64::from(RING_EVENTS_MAX)))]
     events: u32,
-    /// Where the JSON goes; the events themselves go beside it, as .bin
+    /// The JSON file to write; the events themselves go beside it, as .bin
     #[arg(long, global = true, default_value = "target/trace/latest.json", value_name = "FILE")]
     output: PathBuf,
     #[command(subcommand)]
@@ -83,7 +84,7 @@ enum Workload {
         /// Modules or single tests (default: all)
         names: Vec<String>,
     },
-    /// A plain boot
+    /// Trace a plain boot
     Run {
         #[command(flatten)]
         machine: MachineArgs,
@@ -139,7 +140,8 @@ impl Workload {
         })
     }
 
-    /// Whether the guest did what it was asked for: it leaves out rows and tests that it does not know.
+    /// Whether the guest did what it was asked for: it leaves out rows and tests that it does not
+    /// know.
     fn check_done(&self, session: &Session) -> Result<(), Trouble> {
         let rows = match self {
             Workload::Bench { rows, .. } => rows,
@@ -158,8 +160,8 @@ impl Workload {
     }
 }
 
-/// Traces the workload, or takes up the last trace; draws, checks, answers. A check of a kernel with a planted bug has to
-/// find it.
+/// Traces the workload, or takes up the last trace; draws, checks, answers. A check of a kernel
+/// with a planted bug has to find it.
 pub fn command(lab: &Lab, args: &TraceArgs) -> Result<()> {
     let Some(workload) = &args.workload else { return trace(lab, args) };
     let job = workload.job()?;

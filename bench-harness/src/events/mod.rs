@@ -1,4 +1,4 @@
-//! `./justw trace`: what a tracing kernel wrote into its rings, as pictures, checks and answers.
+//! `./justw trace`: makes pictures, checks and answers from the rings of a tracing kernel.
 //!
 //! ```text
 //!   command ── chrome   JSON for Perfetto and chrome://tracing

@@ -1,8 +1,8 @@
-//! What tasks are called: process and number, and the program that the process belongs to.
+//! Names of tasks: process and number, and the program that the process belongs to.
 //!
-//! The kernel knows numbers only. Who makes a process knows more, and says it in report lines when the kernel traces:
-//! process 1 which program it starts as which task, and every program which tasks it makes in other processes. Those
-//! count to the program that made them.
+//! The kernel knows only numbers. The maker of a process reports more when the kernel traces:
+//! process 1 reports which program it starts as which task, and every program which tasks it makes
+//! in other processes. Those count to the program that made them.
 
 use std::collections::HashMap;
 
@@ -40,8 +40,8 @@ impl Names {
         known.or((process == ProcessKey::FIRST).then_some("init"))
     }
 
-    /// A task as a person reads it: process and number, the generations if it is not the first of that name, and the
-    /// program if that is known.
+    /// A task as a person reads it: process and number, the generations if it is not the first of
+    /// that name, and the program if that is known.
     pub fn of(&self, task: TaskId) -> String {
         let mut name = format!("p{}.{}", task.process().number(), task.task());
         if task.generation() != 0 {

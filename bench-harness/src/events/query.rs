@@ -10,11 +10,11 @@ use super::story::{Call, Mail, Span, Story, Wait};
 /// What can be asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Query {
-    /// Who stood in a run queue longest, and who ran meanwhile
+    /// Tasks that were in a run queue longest, and the tasks that ran during that time
     LongestWait,
     /// Which calls took longest, and where the time went
     LongestCall,
-    /// Who ran longest without a stop
+    /// Tasks that ran longest without a stop
     LongestRun,
     /// How long idle CPUs took from a message to waking, the longest first
     LongestWake,
@@ -98,7 +98,7 @@ impl View<'_> {
         self.longest("longest waits for the CPU", &self.story.waits, |wait| Some(wait.to - wait.from), line)
     }
 
-    /// Who ran on a CPU while somebody waited there, the longest first.
+    /// Returns the tasks that ran on a CPU while a task waited there, the longest first.
     fn ran_meanwhile(&self, wait: &Wait) -> String {
         let mut shares: BTreeMap<u64, u64> = BTreeMap::new();
         for span in self.story.spans.iter().filter(|span| span.cpu == wait.cpu) {

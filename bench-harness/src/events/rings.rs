@@ -1,7 +1,7 @@
 //! Records of the log port to events in order.
 //!
-//! Each CPU wrote its own ring, so the rings are put together by time. The time of a mailbox push is that before it
-//! began, so whatever a message brought about comes after it.
+//! Each CPU wrote its own ring, so the rings are put together by time. The time of a mailbox push
+//! is that before it began, so whatever a message brought about comes after it.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +109,8 @@ impl Trace {
         self.rings.values().all(|ring| ring.lost + ring.unknown == 0 && ring.whole)
     }
 
-    /// All events from where on those of every CPU are there, in the order of time; those of one CPU in their own.
+    /// All events from where on those of every CPU are there, in the order of time; those of one
+    /// CPU in their own.
     pub fn in_order(&self) -> Vec<Stamped> {
         let known_from = self.known_from();
         let mut all: Vec<Stamped> = Vec::new();

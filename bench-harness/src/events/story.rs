@@ -1,5 +1,5 @@
-//! What events mean together: who ran from when to when, which calls there were, who waited for the CPU, which mail
-//! woke whom. Events that a ring lost are simply not there; what began before the trace begins with it.
+//! The story that the events tell: when each task ran, all calls, the waits for a CPU, and which
+//! mail woke which CPU. Lost events are missing; spans that began before the trace begin with it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -55,7 +55,7 @@ pub struct Wait {
     pub priority: u8,
     pub from: u64,
     pub to: u64,
-    /// Who ran on it then; `None`: it was taken out, or still waited at the end.
+    /// The task that ran on it then; `None`: it was taken out, or still waited at the end.
     pub task: Option<TaskId>,
     pub over: bool,
 }

@@ -1,5 +1,5 @@
-//! Doctored traces: each rule of the check holds for a good trace and is broken by one that differs in one place;
-//! the story, the picture and the answers are those of the events.
+//! Doctored traces: each rule of the check holds for a good trace and is broken by one that differs
+//! in one place; the story, the picture and the answers are those of the events.
 
 use abi::{ProcessKey, TaskId};
 use test_abi::trace::{Event, How, IdleHow, Irq, MailKind, Path, RingPart, TRACE_CHANNEL, TaskState, Why};
@@ -340,7 +340,8 @@ fn what_a_ring_lost_is_not_held_against_it() {
     assert!(trace.describe()[1].contains("4 before them were written over"), "{:?}", trace.describe());
 }
 
-// --- records ---------------------------------------------------------------------------------------
+// --- records
+// ---------------------------------------------------------------------------------------
 
 /// A ring as the kernel writes it, `parts` events a record, the first of them number `first`.
 fn record(cpu: u32, first: u64, events: &[(u64, Event)]) -> Vec<u8> {
@@ -389,7 +390,8 @@ fn a_run_without_events_says_what_to_do() {
     assert!(error.contains("`./justw trace`"), "{error}");
 }
 
-// --- story, answers, picture -----------------------------------------------------------------------
+// --- story, answers, picture
+// -----------------------------------------------------------------------
 
 #[test]
 fn the_story_is_that_of_the_events() {

@@ -16,10 +16,11 @@ pub struct ExplainArgs {
     /// The row, as `bench` calls it
     #[arg(required_unless_present = "shown")]
     row: Option<String>,
-    /// The functions of the kernel that one operation visits, in order, in place of its instructions
+    /// List the functions of the kernel that one operation visits, in order, in place of its
+    /// instructions
     #[arg(long, conflicts_with = "diff")]
     functions: bool,
-    /// The phases (with --functions: the functions) of all rows that the book shows, in place of one row; with
+    /// Take the phases (with --functions: the functions) of all rows that the book shows; with
     /// --check or --update
     #[arg(long, conflicts_with_all = ["row", "cpus", "diff", "json"])]
     shown: bool,
@@ -32,7 +33,8 @@ pub struct ExplainArgs {
     /// Number of CPUs (default: as few as the row takes)
     #[arg(long, value_parser = cpus())]
     cpus: Option<u32>,
-    /// What was added and removed since this git revision, or against `kernel:VARIANT` (nofast, ordinary)
+    /// Show what was added and removed since this git revision, or against `kernel:VARIANT`
+    /// (nofast, ordinary)
     #[arg(long, value_name = "BASE")]
     diff: Option<String>,
     /// Print JSON instead of text

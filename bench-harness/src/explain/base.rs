@@ -1,7 +1,8 @@
 //! What `--diff` compares with: another build of the kernel, or another revision of the tree.
 //!
-//! A revision is [checked out](checkout) in `target/explain/base` and built there into `target/explain/target`; both are
-//! kept, so that the next revision is built from what changed. What was built last is noted: it is not built again.
+//! A revision is [checked out](checkout) in `target/explain/base` and built there into
+//! `target/explain/target`; both are kept, so that the next revision is built from what changed.
+//! What was built last is noted: it is not built again.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -67,7 +68,7 @@ impl Base {
 pub struct Tree {
     pub root: PathBuf,
     pub artifacts: Artifacts,
-    /// Of another revision: keeps others from changing its sources.
+    /// The checkout of another revision: keeps others from changing its sources.
     pub _checkout: Option<Checkout>,
 }
 
@@ -139,7 +140,7 @@ impl Builder<'_> {
             .args(recipe.split(' '))
             .env("CARGO_TARGET_DIR", self.target)
             .env_remove("AURORA_BOOT")
-            // Who holds it has the lock.
+            // The holder of the file has the lock.
             .stdin(self.checkout.lock.try_clone().context("copying a lock")?)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -153,7 +154,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Shows each line that a build says, and returns all of them. Without a terminal the last one is told every few seconds.
+    /// Shows each line that a build says, and returns all of them. Without a terminal the last one
+    /// is told every few seconds.
     fn follow(&self, output: impl Read + Send + 'static) -> Vec<String> {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {

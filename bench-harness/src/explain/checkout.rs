@@ -1,8 +1,8 @@
 //! The sources of another revision, in a directory of their own.
 //!
-//! Git keeps an index for that directory beside it, and nothing in the repository: no worktree is registered that a run which
-//! is interrupted could leave behind. The index also says which files differ, so that only these are written, and only what
-//! depends on them is built again.
+//! Git keeps an index for that directory beside it, and nothing in the repository: no worktree is
+//! registered that a run which is interrupted could leave behind. The index also says which files
+//! differ, so that only these are written, and only what depends on them is built again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -16,12 +16,14 @@ use crate::screen::Screen;
 /// A directory with a revision's sources, which one process at a time changes.
 pub struct Checkout {
     pub tree: PathBuf,
-    /// Locked until it and all its copies are closed: builds have one, and may outlive a run that is killed.
+    /// Locked until it and all its copies are closed: builds have one, and may outlive a run that
+    /// is killed.
     pub lock: File,
 }
 
 impl Checkout {
-    /// Puts a commit's sources into `place/base`, when nobody builds there. `root` is somewhere in the repository.
+    /// Puts a commit's sources into `place/base`, when nobody builds there. `root` is somewhere in
+    /// the repository.
     pub fn make(screen: &Screen, root: &Path, place: &Path, commit: &str) -> Result<Checkout> {
         fs::create_dir_all(place).with_context(|| format!("making {}", place.display()))?;
         let lock = lock(screen, &place.join("lock"))?;

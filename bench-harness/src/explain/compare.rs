@@ -1,7 +1,8 @@
 //! Two explanations side by side: what was added, what was removed, and where.
 //!
-//! Instructions are the same if they have the same mnemonic, operand kinds and registers, and serve the same phase
-//! on the same CPU: displacements and targets move with every change of a structure or a function.
+//! Instructions are the same if they have the same mnemonic, operand kinds and registers, and serve
+//! the same phase on the same CPU: displacements and targets move with every change of a structure
+//! or a function.
 
 use serde::Serialize;
 use similar::{Algorithm, DiffOp, capture_diff_slices};

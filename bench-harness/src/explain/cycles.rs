@@ -1,9 +1,11 @@
-//! An estimate in cycles: what llvm-mca says of ordinary instructions, and a table's costs of the others.
+//! An estimate in cycles: llvm-mca's figures for ordinary instructions, and a table's costs for the
+//! others.
 //!
-//! The operation is cut at the instructions of [`COSTS`], which the analyser knows nothing of (it takes defaults for
-//! them); each stretch between two of them is analysed as it was executed, once, with all loads hitting the first
-//! cache, all branches predicted. Cache lines that come from another CPU, misses and the wake-up of a halted CPU
-//! are not in it; the CPUs' work is added up. It is an estimate, good for comparing two paths.
+//! The operation is cut at the instructions of [`COSTS`], which the analyser does not know (it
+//! takes defaults for them). Each stretch between two of them is analysed as it was executed, once,
+//! with all loads hitting the first cache, all branches predicted. Cache lines that come from
+//! another CPU, misses and the wake-up of a halted CPU are not in it; the CPUs' work is added up.
+//! It is an estimate, good for comparing two paths.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -34,7 +36,7 @@ pub struct Cost {
     from: From,
 }
 
-/// Of each of [`MODELS`].
+/// The cycles on each of [`MODELS`].
 type Cycles = [u64; MODELS.len()];
 
 /// Where a cost comes from.
@@ -54,12 +56,14 @@ const fn cost(mnemonic: &'static str, with: &'static str, cycles: u64, from: Fro
     Cost { mnemonic, with, cycles: [cycles; MODELS.len()], from }
 }
 
-/// The repository InstLatx64/InstLatx64: GenuineIntel0050654_SkylakeXeon_20, GenuineIntel00606A6_ICX and
-/// AuthenticAMD0A20F10_K19_Vermeer, each _InstLatX64.txt. Rounded; POPFQ is what it takes after PUSHFQ.
+/// The repository InstLatx64/InstLatx64: GenuineIntel0050654_SkylakeXeon_20,
+/// GenuineIntel00606A6_ICX and AuthenticAMD0A20F10_K19_Vermeer, each _InstLatX64.txt. Rounded;
+/// POPFQ is what it takes after PUSHFQ.
 const INSTLAT: From = From::Published("InstLatx64: Xeon Platinum 8160, Xeon Gold 6330, Ryzen 9 5950X");
 /// lkml.iu.edu/hypermail/linux/kernel/1712.0/03977.html: "~350 cycles per-page".
 const HANSEN: From = From::Published("Hansen, linux-kernel, 5 December 2017: Skylake, one page");
-/// mail-archive.com/linux-kernel@vger.kernel.org/msg855963.html: 78 ns at 3 GHz, with what it pushes before.
+/// mail-archive.com/linux-kernel@vger.kernel.org/msg855963.html: 78 ns at 3 GHz, with what it
+/// pushes before.
 const VLASENKO: From = From::Published("Vlasenko, linux-kernel, 27 March 2015: to the same ring");
 /// github.com/AlessandroSangiuliano/Uros/issues/348.
 const UROS: From = From::Published("Uros, issue 348: IA32_SYSENTER_ESP on an Intel i7");
@@ -70,8 +74,9 @@ const SKYBRIDGE: From = From::Assumed("as SkyBridge, EuroSys 2019, is remembered
 const SMALL: From = From::Assumed("microcoded, neither serialising nor waiting");
 const LARGE: From = From::Assumed("microcoded, serialising or of as much microcode");
 
-/// Cycles of instructions that are microcoded, serialising or privileged: an order of magnitude, to compare two paths
-/// with. What was published for one CPU stands for all. The first entry that fits is taken.
+/// Cycles of instructions that are microcoded, serialising or privileged: an order of magnitude, to
+/// compare two paths with. What was published for one CPU stands for all. The first entry that fits
+/// is taken.
 const COSTS: &[Cost] = &[
     each("rdtsc", [25, 27, 36], INSTLAT),
     each("lfence", [4, 5, 10], INSTLAT),
@@ -122,7 +127,8 @@ impl Estimate {
     }
 }
 
-/// The kinds of instructions in these lines that the table knows: mnemonic, cycles, and where that is from.
+/// The kinds of instructions in these lines that the table knows: mnemonic, cycles, and where that
+/// is from.
 pub fn sources(lines: &[Line]) -> Vec<String> {
     let used = COSTS.iter().filter(|cost| {
         lines.iter().filter(|line| line.counts()).filter_map(tabled).any(|other| std::ptr::eq(*cost, other))
@@ -148,7 +154,8 @@ fn in_words(cycles: &Cycles) -> String {
     all.join("/")
 }
 
-/// The instructions of each CPU, cut at those that cost what the table says; and what these sum up to.
+/// The instructions of each CPU, cut at those that cost what the table says; and what these sum up
+/// to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Stretches {
     ordinary: Vec<String>,
@@ -171,7 +178,8 @@ fn stretches(lines: &[Line]) -> Stretches {
         let mut open = String::new();
         let mut before = None;
         for line in lines.iter().filter(|line| line.cpu == cpu && line.counts()) {
-            // QEMU counts each turn of a repeated string instruction; the analyser takes it for all of them.
+            // QEMU counts each turn of a repeated string instruction; the analyser takes it for all
+            // of them.
             if before.replace(line.pc) == Some(line.pc) && line.text.starts_with("rep") {
                 continue;
             }
@@ -256,7 +264,7 @@ fn cycles_in(said: &str, regions: usize) -> Result<u64> {
     let totals = said.lines().filter_map(|line| line.strip_prefix("Total Cycles:"));
     let totals: Vec<u64> = totals.filter_map(|number| number.trim().parse().ok()).collect();
     if totals.len() != regions {
-        bail!("llvm-mca spoke of {} stretches of {regions}", totals.len());
+        bail!("llvm-mca reported {} stretches, expected {regions}", totals.len());
     }
     Ok(totals.iter().sum())
 }

@@ -7,7 +7,7 @@ use instructions::{Class, class};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Decoded {
     pub text: String,
-    /// The same for GNU's assembler, jumps going nowhere in particular.
+    /// The instruction for GNU's assembler; jumps have no real target.
     pub gas: String,
     /// Mnemonic, operand kinds and registers: what stays the same when code and structures move.
     pub shape: String,

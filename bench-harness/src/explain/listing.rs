@@ -1,10 +1,11 @@
 //! Source lines of the kernel's assembly files, which have no debug information.
 //!
-//! The files are read the way the assembler reads them, as far as lines are concerned: macros are expanded,
-//! conditions on macro arguments decided, sections kept apart. That gives the instructions in the order in
-//! which they lie in the kernel, and labels, whose addresses the kernel's symbol table has. From each label on
-//! the instructions in the file are then laid beside those in the kernel; where the mnemonics differ, the lines
-//! are not known up to the next label, rather than wrong.
+//! The files are read the way the assembler reads them, as far as lines are concerned: macros are
+//! expanded, conditions on macro arguments decided, sections kept apart. That gives the
+//! instructions in the order in which they lie in the kernel, and labels, whose addresses the
+//! kernel's symbol table has. From each label on the instructions in the file are then laid beside
+//! those in the kernel; where the mnemonics differ, the lines are not known up to the next label,
+//! rather than wrong.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -161,7 +162,8 @@ impl Listing {
     fn line(&mut self, source: &Source, line: &str) {
         let mut rest = line;
         while let Some((label, after)) = label(rest) {
-            // A numeric label is no symbol, and one with `\@` has a number that only the assembler knows.
+            // A numeric label is no symbol, and one with `\@` has a number that only the assembler
+            // knows.
             if label.starts_with(|c: char| !c.is_ascii_digit()) && !label.contains('@') {
                 self.push(Item::Label(label.to_owned()));
             }

@@ -1,4 +1,4 @@
-//! `./justw explain ROW`: why an operation costs what it costs, instruction by instruction.
+//! `./justw explain ROW`: explains the cost of an operation, instruction by instruction.
 //!
 //! ```text
 //!   rows ── which boot, which plugin arguments          base ── another revision, built
@@ -13,8 +13,8 @@
 //!                                                      steps: the functions that the book shows
 //! ```
 //!
-//! Nothing is dropped on the way: what is in no phase is listed and makes the command fail, and so does a sum that
-//! is not the figure of the row.
+//! No instruction is dropped: an instruction in no phase is listed and makes the command fail, and
+//! so does a sum that is not the figure of the row.
 
 pub mod args;
 mod base;
@@ -104,7 +104,8 @@ impl Explained {
         self.counted().filter(|line| line.phase.is_none())
     }
 
-    /// Why this explains nothing, if it does not: every instruction has a phase, and together they are the figure.
+    /// Why this explains nothing, if it does not: every instruction has a phase, and together they
+    /// are the figure.
     pub fn check(&self) -> Result<(), Trouble> {
         let lost = self.without_phase().count();
         if lost > 0 {
@@ -138,7 +139,7 @@ pub struct Answer {
     /// The committed figure, where there is one for this machine.
     pub committed: Option<u64>,
     pub estimate: Result<Vec<Estimate>, String>,
-    /// Of what it is compared with.
+    /// The estimates of the revision that it is compared with.
     pub base_estimate: Vec<Estimate>,
     /// What it is compared with: its name, itself, and what differs.
     pub base: Option<(String, Explained, Difference)>,

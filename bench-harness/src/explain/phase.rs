@@ -1,10 +1,10 @@
 //! The phases of an operation, and which code belongs to which.
 //!
-//! One table for the assembly, by label: the nearest label at or before an instruction decides, and where a phase
-//! begins without one, there is a label `phase.…` for it. One table for Rust, by the path of the function: of an
-//! instruction in a function that was inlined into others the innermost function that the table knows decides, so
-//! that helpers of `core` or `smp::door` count for whoever uses them. An instruction that neither table knows is in
-//! no phase; that is reported, never hidden.
+//! One table is for the assembly, by label: the nearest label at or before an instruction decides.
+//! A phase that begins without a label has a label `phase.…`. One table is for Rust, by the path of
+//! the function. If the function was inlined into others, the innermost function that the table
+//! knows decides, so that helpers of `core` or `smp::door` count for their users. An instruction
+//! that neither table knows is in no phase; that is reported, never hidden.
 
 use std::fmt;
 

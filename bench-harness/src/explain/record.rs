@@ -16,7 +16,8 @@ const DEVICE: u8 = 2;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Code {
     pub pc: u64,
-    /// Where it lies in the host's memory: the same `pc` in two address spaces need not be the same.
+    /// Where it lies in the host's memory: the same `pc` in two address spaces need not be the
+    /// same.
     pub place: u64,
     pub bytes: Vec<u8>,
 }
@@ -84,7 +85,8 @@ impl Recording {
                 }
                 (b'M', Some(operation)) => {
                     let (cpu, access) = input.access()?;
-                    // The access of an instruction that had begun before the operation did is not of it.
+                    // The access of an instruction that had begun before the operation did is not
+                    // of it.
                     if let Some(step) = operation.steps.iter_mut().rev().find(|step| step.cpu == cpu) {
                         step.accesses.push(access);
                     }
@@ -100,7 +102,7 @@ impl Recording {
     }
 }
 
-/// What is left to read.
+/// The bytes that are not read yet.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {

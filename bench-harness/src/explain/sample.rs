@@ -1,12 +1,13 @@
 //! One operation out of a recording: what of it the bench row counts.
 //!
-//! Around a sample the recording has both time stamps whole. The row counts from the first RDTSC (included) to the
-//! second (excluded), and subtracts what that is with nothing in between. Those instructions are found here by what
-//! they are: the RDTSC, its fence, the two that put its halves together and the one that keeps the result; and
-//! the fence before the second RDTSC.
+//! Around a sample the recording has both time stamps whole. The row counts from the first RDTSC
+//! (included) to the second (excluded), and subtracts what that is with nothing in between. Those
+//! instructions are found here by what they are: the RDTSC, its fence, the two that put its halves
+//! together and the one that keeps the result; and the fence before the second RDTSC.
 //!
-//! An instruction that faults is recorded when it begins, and is not executed: icount does not count it. It is known
-//! by the access to memory that it did not make before its CPU was in the kernel.
+//! An instruction that faults is recorded when it begins, and is not executed: icount does not
+//! count it. It is known by the access to memory that it did not make before its CPU was in the
+//! kernel.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +81,7 @@ pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cu
     let begins = own.iter().map(|&at| mnemonic(&steps[at])).take(BEFORE.len()).eq(BEFORE.iter().copied());
     let ends = own.last().is_some_and(|&at| mnemonic(&steps[at]) == Mnemonic::Lfence);
     if !begins || !ends || own.len() <= BEFORE.len() {
-        bail!("the time stamps are not taken the way this program knows");
+        bail!("the time stamps are not taken in a way that this program knows");
     }
     let mut measuring = own[..BEFORE.len()].to_vec();
     let keeps = |at: &&usize| is_kept(&decoded[steps[**at].code as usize]);

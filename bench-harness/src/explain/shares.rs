@@ -1,7 +1,8 @@
 //! The rows whose phases the book shows: `perf/phases.json`, made by `explain --shown --update`.
 //!
-//! The phases of a row sum up to its figure in the baseline. So a row that gets more or fewer instructions makes this file stale, which
-//! a test of the host sees without booting anything; `explain --shown --check` compares the phases themselves.
+//! The phases of a row sum up to its figure in the baseline. So a row that gets more or fewer
+//! instructions makes this file stale, which a test of the host sees without booting anything;
+//! `explain --shown --check` compares the phases themselves.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -119,7 +120,7 @@ pub fn command(lab: &Lab, what: What) -> Result<()> {
         .into())
 }
 
-/// Of one operation.
+/// Returns the instructions of one operation, by phase.
 fn phases(explained: &Explained) -> BTreeMap<String, u64> {
     let mut phases = BTreeMap::new();
     for phase in explained.counted().filter_map(|line| line.phase) {

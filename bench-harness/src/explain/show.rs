@@ -337,7 +337,7 @@ fn compared_row(out: &mut String, title: &str, old: u64, new: u64) {
     let _ = writeln!(out, "{}", row.trim_end());
 }
 
-/// The same for programs.
+/// Returns the answer as JSON, for programs.
 pub fn json(answer: &Answer) -> Result<String> {
     let phases: Vec<_> = groups(&answer.now)
         .into_iter()

@@ -139,7 +139,8 @@ pub fn lines(recording: &Recording, decoded: &[Decoded], origins: &[Origin], sam
     all
 }
 
-/// Marks the branches that were taken: what the same CPU executed next is not what follows in memory.
+/// Marks the branches that were taken: what the same CPU executed next is not what follows in
+/// memory.
 fn follow_branches(lines: &mut [Line]) {
     let mut next: BTreeMap<u8, u64> = BTreeMap::new();
     for line in lines.iter_mut().rev() {

@@ -1,4 +1,5 @@
-//! From an instruction in the guest's memory to the function and the source line that it comes from.
+//! From an instruction in the guest's memory to the function and the source line that it comes
+//! from.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of code that was translated and never executed in what is looked at.
+    /// Returns the origin of code that was translated and never executed in the operation.
     pub fn unneeded() -> Origin {
         unknown(0, "?")
     }
@@ -73,7 +74,8 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Of a kernel and user programs (by name), built from the sources under `root`.
+    /// Reads the symbols of a kernel and of user programs (by name), built from the sources under
+    /// `root`.
     pub fn new(kernel: &Path, programs: &[(String, PathBuf)], root: &Path) -> Result<Symbols> {
         let root = std::fs::canonicalize(root).with_context(|| format!("finding {}", root.display()))?;
         let mut kernel = Image::open("kernel", kernel)?;
@@ -93,7 +95,8 @@ impl Symbols {
         Origin { program: "kernel".to_owned(), belongs: self.slot(code), ..unknown(code.pc, ENTRY_SLOT) }
     }
 
-    /// Code that is in no file of the kernel is an entry slot's if it is what an entry slot consists of.
+    /// Code that is in no file of the kernel is an entry slot's if it is what an entry slot
+    /// consists of.
     fn slot(&self, code: &Code) -> Option<Belongs> {
         let loads_block = code.bytes.len() == 10 && code.bytes.starts_with(&[0x49, 0xbf]);
         let jumps = match code.bytes[..] {
@@ -150,7 +153,7 @@ impl Symbols {
     }
 }
 
-/// Of code in no file.
+/// Returns the origin of code in no file.
 fn unknown(pc: u64, symbol: &str) -> Origin {
     Origin {
         program: "?".to_owned(),
@@ -201,7 +204,8 @@ impl Image {
         })
     }
 
-    /// The nearest label at or before `pc`, the nearest that names code, and how far behind that one `pc` is.
+    /// The nearest label at or before `pc`, the nearest that names code, and how far behind that
+    /// one `pc` is.
     fn symbol(&self, pc: u64) -> (&str, &str, u64) {
         let upto = &self.symbols[..self.symbols.partition_point(|(address, _)| *address <= pc)];
         let Some((_, label)) = upto.last() else { return ("?", "?", pc) };

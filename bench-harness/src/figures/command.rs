@@ -1,4 +1,4 @@
-//! `aurora-bench figures`: all pages, written anew or compared.
+//! `aurora-bench figures`: writes all pages again, or compares them.
 
 use std::path::{Path, PathBuf};
 

@@ -113,7 +113,7 @@ impl Data {
         Some((more + count / 2) / count)
     }
 
-    /// What is left of a row with one page without that page.
+    /// Returns the figure of a row with one page, without that page.
     fn fixed(&self, row: &str, page: &str) -> Option<u64> {
         self.find(row)?.checked_sub(self.find(page)?)
     }

@@ -1,5 +1,6 @@
-//! A figure in a sentence or a table: a number with a comment behind it that names where it comes from, and that readers do not
-//! see. `**67,351**<!--=max_interrupts_off-->` is written with the emphasis inside: `**67,351<!--=max_interrupts_off-->**`.
+//! A figure in a sentence or a table: a number with a comment behind it that names where it comes
+//! from, and that readers do not see. `**67,351**<!--=max_interrupts_off-->` is written with the
+//! emphasis inside: `**67,351<!--=max_interrupts_off-->**`.
 
 use anyhow::{Result, bail};
 
@@ -11,7 +12,7 @@ const END: &str = "-->";
 
 /// The text with all its marked figures as the data has them.
 ///
-/// Errors: a mark names no figure, or stands behind no number.
+/// Errors: a mark names no figure, or follows no number.
 pub fn fill(text: &str, data: &Data) -> Result<String> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
@@ -21,7 +22,7 @@ pub fn fill(text: &str, data: &Data) -> Result<String> {
         };
         let words = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == ',');
         if words.len() == before.len() {
-            bail!("{BEGIN}{name}{END} stands behind no number");
+            bail!("{BEGIN}{name}{END} follows no number");
         }
         filled += words;
         filled += &format!("{}{BEGIN}{name}{END}", grouped(data.figure(name)?));
@@ -51,8 +52,8 @@ mod tests {
         let data = committed();
         for (text, says) in [
             ("167<!--=nosuch-->", "no figure nosuch"),
-            ("many<!--=null_syscall-->", "behind no number"),
-            ("<!--=null_syscall-->", "behind no number"),
+            ("many<!--=null_syscall-->", "follows no number"),
+            ("<!--=null_syscall-->", "follows no number"),
             ("28<!--=null_syscall", "without its end"),
         ] {
             let error = fill(text, &data).expect_err("refused").to_string();

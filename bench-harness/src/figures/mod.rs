@@ -1,4 +1,5 @@
-//! Figures in README and book: every one is taken by name from committed data, and a test of the host compares the two.
+//! Figures in README and book: every one is taken by name from committed data, and a test of the
+//! host compares the two.
 //!
 //! ```text
 //!   command ── data     the figures by name: perf/baseline.json, perf/scale.json, peers/sel4/results.json
@@ -7,8 +8,8 @@
 //!          └── tables ── versus   whole tables: which row of the other kernel stands beside which of ours
 //! ```
 //!
-//! The data is held against runs by `bench --check`, `scale --check` and `peers sel4 --check`. So a page is true as long as the
-//! run is, and a change of the data that leaves a page behind fails.
+//! `bench --check`, `scale --check` and `peers sel4 --check` compare the data with runs. So a page
+//! is true while the run is, and a change of the data without the page fails a test.
 
 pub mod command;
 pub mod data;
@@ -52,7 +53,7 @@ fn with_table(text: &str, recipe: &str, table: &str) -> Result<String> {
     put(text, &format!("<!-- figures: made by `{recipe}` -->"), table)
 }
 
-/// The text of a page that has several tables with this one between its markers, which have its name.
+/// Replaces one of several tables of a page: the text between the markers that have its name.
 fn with_named_table(text: &str, name: &str, table: &str) -> Result<String> {
     put(text, &format!("<!-- figures: {name}, made by `{RECIPE}` -->"), table)
 }

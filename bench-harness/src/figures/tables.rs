@@ -132,7 +132,7 @@ mod tests {
         );
         assert!(line("map_unmap_512p").contains("663,050"), "{table}");
         assert!(line("shootdown_2cpu").ends_with("| – | – |"), "{table}");
-        assert!(table.contains("\n1. Not the same promise"), "{table}");
+        assert!(table.contains("\n1. The promises differ"), "{table}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Which row of another kernel stands beside which of Aurora's, and what differs between the two.
+//! Which row of another kernel is compared with which of Aurora's, and how the two differ.
 //!
-//! A pair without a note is like for like: the same operation, between the same number of address spaces, with as many words, in the
-//! same state of caches of the kernel, tables and slots. Everything else says what differs.
+//! A pair without a note is like for like: the same operation, between the same number of address
+//! spaces, with as many words, in the same state of caches of the kernel, tables and slots.
+//! Everything else says what differs.
 
 /// The figures of another kernel for one of our rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,47 +46,55 @@ const fn book(row: &'static str, other: Of, note: Option<&'static str>) -> Pair 
 
 use Of::{Half, Nothing, Row, Sum};
 
-const FRESH: &str = "A state that only a bench meets: a slot that was never used, memory that is cleared already. Slots that are used again \
-                     are the row `cap_copy_delete_again`.";
-const ONE_PLACE: &str = "A state that only a bench meets: always one frame at one place. `map_unmap_two_tables` is the general case.";
-const VECTORS: &str = "Not the same promise: Aurora's vector registers are dead across a call, as a function call has them, and the next \
-                       task finds them reset; seL4 keeps the values of both sides.";
-const QUEUED: &str =
-    "Half of a sample in which two callers are answered in turn; the server yields before each answer.";
-const ENTRY: &str =
-    "The entry code answers it in a branch of its own. `who_am_i` takes the way of all others.";
-const DIRECTED: &str = "A directed yield, which names the task that goes on; half of there and back. seL4 has none: \
-                        `yield_round` is the like of its Yield.";
-const POOL: &str = "Into a pool that is read later. seL4's Send waits for a receiver; with one that waits, `send_event_wake` and \
-                    `send_event_read` are the likes of it.";
-const READ: &str = "Until the reader has the message and waits again, and the sender is back; seL4's row ends when the receiver has it.";
-const FAULT: &str = "A page fault that is answered with the next instruction; seL4's, which has one word more, is an undefined \
-                     instruction, since it cannot skip a page fault.";
-const FAULT_MAP: &str = "Page after page under one page table. Under two page tables in turns it is `fault_roundtrip_two_tables`: about 1.6 \
-                         times as much.";
-const TURNS: &str = "Aurora's figure needs two tasks of one priority that only wait for bits: with two priorities, a deadline, vector \
-                     state, or bits taken by Recv, Aurora takes about three to four times as much. seL4's takes 1,554 with a server \
-                     of higher priority (`signal_wait_round_trip_higher`).";
-const ONE_SPACE: &str =
-    "The two tasks are in one address space; `notify_wait_cross_as` is the like of seL4's.";
-const TURNS_ACROSS: &str = "The work of both CPUs summed, because both advance one clock. Aurora's two tasks are in one address space, seL4's in two.";
-const GRANT: &str = "With four words; seL4's without. Each copy goes into a slot that was never used. Aurora's server names all slots \
-                     once; seL4's names the next one after each call. A server that empties its slot and names it again \
-                     is `grant_cap_again`.";
-const SAME_SLOT: &str = "The server makes a system call more, to empty the slot, and Aurora asks each CPU before the slot is used again.";
-const AGAIN: &str = "Aurora asks each CPU before a slot is used again, so its figure grows with the number of CPUs: the README has \
-                     that of one CPU, the results have two and four. seL4's SMP kernel ran on two.";
-const MANY_CALLS: &str = "Two system calls for all pages, of one frame with one capability; seL4 takes a frame, a capability and two \
-                          system calls for each page.";
-const PAGES: &str = "seL4's messages carry no pages. Unmapping and mapping one by hand is `map_unmap_two_tables`, and a call besides.";
-const MOVED: &str = "seL4's messages carry no pages. Unmapping and mapping 512 by hand is `map_unmap_512p`, and a call besides.";
-const ONE_NOTE: &str = "A state that only a bench meets: one object, in a slot that was never used, of memory that is cleared already. Other \
-                        objects take the general path (`retype_reply`). Aurora gives memory back by a system call of its own, \
-                        `untyped_reset`; seL4's endpoint takes 1,536 with its deletion and with memory that has to be cleared \
-                        (`retype_delete_endpoint`).";
-const MADE: &str = "Beside an endpoint, the smallest object of seL4.";
-const FRAMES: &str = "Aurora clears the frame in this call: 512 turns of a REP instruction. In seL4's row its memory is clear already; cleared, and \
-                      with the frame deleted, it takes 4,434 (`retype_delete_frame_4k`).";
+const FRESH: &str = "A state that only a bench reaches: a slot that was never used, and memory that is \
+     cleared already. The row `cap_copy_delete_again` uses a slot again.";
+const ONE_PLACE: &str = "A state that only a bench reaches: always one frame at one place. `map_unmap_two_tables` \
+     is the general case.";
+const VECTORS: &str = "The promises differ. Aurora's vector registers are dead across a call, as across a \
+     function call, and the next task finds them reset. seL4 keeps the values of both sides.";
+const QUEUED: &str = "Half of a sample in which two callers are answered in turn. The server yields before \
+     each answer.";
+const ENTRY: &str = "The entry code answers it in a branch of its own. `who_am_i` takes the way of all other \
+     system calls.";
+const DIRECTED: &str = "A directed yield, which names the next task; half of there and back. seL4 has none: \
+     compare its Yield with `yield_round`.";
+const POOL: &str = "Into a pool that is read later. seL4's Send waits for a receiver: compare it with \
+     `send_event_wake` and `send_event_read`, whose reader waits.";
+const READ: &str = "Aurora's row ends when the reader has the message and waits again, and the sender runs. \
+     seL4's row ends when the receiver has the message.";
+const FAULT: &str = "A page fault that is answered with the next instruction. seL4's row is an undefined \
+     instruction, with one word more, since seL4 cannot skip a page fault.";
+const FAULT_MAP: &str = "Page after page under one page table. With two page tables in turns \
+     (`fault_roundtrip_two_tables`) it takes about 1.6 times as much.";
+const TURNS: &str = "Aurora's figure needs two tasks of one priority that only wait for bits. With two \
+     priorities, a deadline, vector state, or bits taken by Recv, Aurora takes about three to \
+     four times as much. seL4's takes 1,554 with a server of higher priority \
+     (`signal_wait_round_trip_higher`).";
+const ONE_SPACE: &str = "The two tasks are in one address space. Compare seL4's with `notify_wait_cross_as`.";
+const TURNS_ACROSS: &str = "The work of both CPUs summed, because both advance one clock. Aurora's two tasks are in \
+     one address space, seL4's in two.";
+const GRANT: &str = "Aurora's call carries four words, seL4's none. Each copy goes into a slot that was never \
+     used. Aurora's server names all slots once; seL4's names the next one after each call. \
+     In `grant_cap_again` the server empties its slot and names it again.";
+const SAME_SLOT: &str = "The server makes one more system call, to empty the slot, and Aurora asks each CPU \
+     before the slot is used again.";
+const AGAIN: &str = "Aurora asks each CPU before a slot is used again, so its figure grows with the number of \
+     CPUs: the README has the figure of one CPU, the results have those of two and four. \
+     seL4's SMP kernel ran on two.";
+const MANY_CALLS: &str = "Aurora takes two system calls for all pages of one frame, with one capability. seL4 \
+     takes a frame, a capability and two system calls for each page.";
+const PAGES: &str = "seL4's messages carry no pages. Unmapping and mapping one by hand takes \
+     `map_unmap_two_tables` and a call.";
+const MOVED: &str = "seL4's messages carry no pages. Unmapping and mapping 512 by hand takes `map_unmap_512p` \
+     and a call.";
+const ONE_NOTE: &str = "A state that only a bench reaches: one object, in a slot that was never used, of memory \
+     that is cleared already. Other objects take the general path (`retype_reply`). Aurora \
+     gives memory back by a system call of its own, `untyped_reset`. seL4's endpoint takes \
+     1,536 with its deletion and with clearing the memory (`retype_delete_endpoint`).";
+const MADE: &str = "Compared with an endpoint, the smallest object of seL4.";
+const FRAMES: &str = "Aurora clears the frame in this call: 512 turns of a REP instruction. In seL4's row the \
+     memory is clear already. If seL4 clears it, and deletes the frame, it takes 4,434 \
+     (`retype_delete_frame_4k`).";
 const TASKS: &str = "seL4 built with -O3, which is not its default, takes 1,164.";
 const BOTH: &str = "The work of both CPUs summed, because both advance one clock.";
 

@@ -30,7 +30,7 @@ In gdb: `aurora help`.";
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("seeded_run").args(["stress", "bisect"]).multiple(true))]
 pub struct GdbArgs {
-    /// A stress run under icount, instead of words for the command line
+    /// Run stress under icount, instead of words for the command line
     #[arg(long, conflicts_with = "words", requires = "seed")]
     stress: bool,
     #[command(flatten)]
@@ -38,7 +38,8 @@ pub struct GdbArgs {
     /// Seed of the stress run
     #[arg(long, requires = "seeded_run")]
     pub seed: Option<u32>,
-    /// Messages of the stress run: as many as the run to look at has, or it is another one
+    /// Messages of the stress run: the number of the run to look at, since another number is
+    /// another run
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// How idle CPUs wait in the stress run (default: as `stress` has it)
@@ -47,7 +48,7 @@ pub struct GdbArgs {
     /// Stop at event N of the seed; stress says how many there are
     #[arg(long, default_value_t = 0, value_name = "N", requires = "stress", hide_default_value = true)]
     stop_at: u64,
-    /// Stop at the first event at or after this TSC, as stall reports have it
+    /// Stop at the first event at or after this TSC, which stall reports name
     #[arg(long, default_value_t = 0, value_name = "TSC", requires = "stress", hide_default_value = true)]
     stop_time: u64,
     /// Record the run first, then replay it (one CPU): gdb can go backwards

@@ -1,9 +1,9 @@
-//! Where a path of the entry code ends, `int3` follows: a CPU that goes straight on before it knows where a jump leads
-//! stops there.
+//! Checks that `int3` follows the end of each path of the entry code: a CPU that continues straight
+//! before it knows a jump's target stops there.
 //!
-//! A path ends with a return to user level, a jump through a register or memory, and a call that does not return. The
-//! entry's calls through fixed words of `AURORA_HANDLERS` do not; of other calls those do not behind which no code of
-//! the same piece follows.
+//! A path ends with a return to user level, a jump through a register or memory, and a call that
+//! does not return. The entry's calls through fixed words of `AURORA_HANDLERS` do not; of other
+//! calls those do not behind which no code of the same piece follows.
 
 use anyhow::{Result, ensure};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
@@ -47,7 +47,8 @@ fn is_fixed_word(instruction: &Instruction) -> bool {
         && instruction.memory_index() == Register::None
 }
 
-/// Behind it another piece of code begins, or there is nothing but filling, whether or not something stops there.
+/// Behind it another piece of code begins, or there is nothing but filling, whether or not
+/// something stops there.
 fn nothing_follows(text: &Text, instruction: &Instruction) -> bool {
     let next = instruction.next_ip();
     let begins = text.symbols_at(next).any(|name| !name.starts_with(INNER_LABEL) && name != FALLEN_INTO);

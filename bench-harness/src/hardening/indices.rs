@@ -1,10 +1,11 @@
-//! The entry code makes no address from a register of user level, on any path, also on those that only a misprediction
-//! takes.
+//! Checks that the entry code makes no address from a register of user level, on any path,
+//! including paths that only a misprediction takes.
 //!
-//! From each entry point all paths are followed, both ways at every branch, with what is known of each register. What
-//! came from user level may be stored, compared and passed on. It may become part of an address only after it was
-//! confined without a branch: by a conditional move behind a comparison with the length, by a mask, or by taking one
-//! byte of it for a table that has an entry for every byte.
+//! The check follows all paths from each entry point, both ways at every branch, and tracks what is
+//! known about each register. A value from user level may be stored, compared and passed on. It may
+//! become part of an address only after it was confined without a branch: by a conditional move
+//! after a comparison with the length, by a mask, or by taking one byte of it for a table that has
+//! an entry for every byte.
 
 use std::collections::HashSet;
 use std::ops::Range;

@@ -1,11 +1,13 @@
-//! What the kernel's machine code must never do, however a CPU predicts branches: read from the built kernels.
+//! What the kernel's machine code must never do, however a CPU predicts branches: read from the
+//! built kernels.
 //!
-//! * [`ends`]: nothing is executed behind the end of a path.
+//! * [`ends`]: no code is executed after the end of a path.
 //! * [`indices`]: the entry code makes no address from a register of user level.
-//! * Lookups in Rust by an index that user level chose go through one conditional move, and there are many of them.
+//! * Lookups in Rust by an index that user level chose go through one conditional move, and there
+//!   are many of them.
 //! * Rust jumps through no table, by an index that a misprediction could let through.
 //!
-//! And what must not be there at all:
+//! And one thing must be absent:
 //!
 //! * [`points`]: kernels that are released have no points for tests.
 
@@ -27,8 +29,9 @@ use text::Text;
 const VARIANTS: [&str; 3] = ["", "nofast", "trace"];
 /// The kernel that has points for tests: what is not found in the others is found there.
 const WITH_POINTS: &str = "chaos";
-/// Places in Rust that look something up by an index that user level chose, at least: about half of what there is.
-/// Each has the conditional move of `smp::door::masked`, which the compiler makes nowhere by itself.
+/// The least number of places in Rust that look something up by an index that user level chose:
+/// about half of the present ones. Each has the conditional move of `smp::door::masked`, which the
+/// compiler makes nowhere by itself.
 const MASKED_PLACES: usize = 100;
 
 /// Looks at the kernels that are built; one test for each kernel and rule.
@@ -68,7 +71,8 @@ const RULES: [(&str, Check); 4] = [
 /// Compiled before this kernel was: it formats what the kernel says at boot and when it dies.
 const PRECOMPILED: [&str; 3] = ["core::", "<core::", "<char>"];
 
-/// The zero has no name by the time the kernel is linked: it is what most of these instructions take.
+/// The zero has no name by the time the kernel is linked: it is what most of these instructions
+/// take.
 fn check_masks(text: &Text) -> Result<()> {
     let mut places: HashMap<u64, usize> = HashMap::new();
     for instruction in text.instructions(text.all()) {

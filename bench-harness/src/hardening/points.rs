@@ -1,4 +1,5 @@
-//! The points of tests, at which a run can be stopped or perturbed, are in no kernel that is released.
+//! The points of tests, at which a run can be stopped or perturbed, are in no kernel that is
+//! released.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 
 /// Modules whose functions and data only kernels for tests have.
 const MODULES: [&str; 3] = ["chaos", "host_test", "planted"];
-/// Names of some points, which a kernel that comes by them can say.
+/// Names of some points, which a kernel with points contains.
 const NAMES: [&str; 3] = ["PushExchanged", "IdleRetracting", "GraceStarted"];
 
 /// What a kernel has of the points.

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use object::{Object, ObjectSection, ObjectSymbol};
 
-/// The section that has the kernel's code, and the symbols around the entry code in it (`kern/hal/kernel.ld`).
+/// The section that has the kernel's code, and the symbols around the entry code in it
+/// (`kern/hal/kernel.ld`).
 const SECTION: &str = ".text";
 const ENTRY: [&str; 2] = ["__entry_text_start", "__entry_text_end"];
 

@@ -1,9 +1,9 @@
-//! The mailbox against other queues on the cores of this machine: runs `smp`'s criterion bench as often as
-//! wanted, puts the runs together, ranks the queues and draws a picture.
+//! The mailbox against other queues on the cores of this machine: runs `smp`'s criterion bench as
+//! often as wanted, puts the runs together, ranks the queues and draws a picture.
 //!
-//! A queue is ahead of another where all its runs were faster than all of the other's; those of which
-//! neither is ahead share a place. Jobs of several threads are ranked only where each thread has a core of
-//! its own: beyond that the scheduler is measured as much as the queue.
+//! A queue is ahead of another where all its runs were faster than all of the other's; those of
+//! which neither is ahead share a place. Jobs of several threads are ranked only where each thread
+//! has a core of its own: beyond that the scheduler is measured as much as the queue.
 
 mod data;
 mod markdown;
@@ -38,10 +38,10 @@ const QUIET: f64 = 0.5;
 /// What to measure and where it goes.
 #[derive(Args, Clone, Debug)]
 pub struct Wanted {
-    /// Times that everything is measured
+    /// How often to measure everything
     #[arg(long, default_value_t = 5, value_parser = one_or_more())]
     runs: u32,
-    /// Measure nothing: put together what the last runs have left
+    /// Measure nothing: combine the results of the last runs
     #[arg(long, conflicts_with = "runs")]
     again: bool,
     /// Write the figures into perf/mailbox.json
@@ -100,7 +100,7 @@ fn measure(wanted: &Wanted) -> Result<()> {
     let load = load();
     if load > QUIET {
         screen.say(&format!(
-            "the load of this machine is {load:.2}: with something else running the figures tell less"
+            "the load of this machine is {load:.2}: other programs are running, so the figures are less reliable"
         ));
     }
     for run in 1..=wanted.runs {
@@ -125,7 +125,8 @@ fn run_bench(screen: &Screen, home: &Path) -> Result<()> {
     let mut said = Vec::new();
     for line in BufReader::new(child.stderr.take().context("cargo's output")?).lines() {
         let line = line.context("cargo's output")?;
-        // Criterion says what it is about to do; whatever else there is matters only if something fails.
+        // Criterion says what it is about to do; whatever else there is matters only if something
+        // fails.
         match line.strip_prefix("Benchmarking ") {
             Some(step) => screen.progress(step),
             None => said.push(line),

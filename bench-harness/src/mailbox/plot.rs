@@ -10,7 +10,8 @@ const OVERSUBSCRIBED: &str = "oversubscribed";
 
 /// Three panels, one below the other.
 pub fn svg(figures: &[Figure], cores: u32) -> Result<String> {
-    // In the middle, as the doubling scale has it, between the last number that is ranked and the next.
+    // In the middle, as the doubling scale has it, between the last number that is ranked and the
+    // next.
     let ranked = f64::from(cores.saturating_sub(1).max(1));
     let from = if cores > 1 { (ranked * (ranked + 1.0)).sqrt() } else { 1.0 };
     let shade = || Some((from, OVERSUBSCRIBED.to_owned()));

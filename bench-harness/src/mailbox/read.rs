@@ -24,9 +24,10 @@ pub struct Figure {
     /// Producers; messages at a time for [`Group::Alone`].
     pub parameter: u32,
     pub queue: String,
-    /// Of the runs' medians.
+    /// The median of the runs' medians.
     pub median: f64,
-    /// The smallest and the largest of them; criterion's confidence interval where there is one run.
+    /// The smallest and the largest of them; criterion's confidence interval where there is one
+    /// run.
     pub low: f64,
     pub high: f64,
     /// The fastest sample of all runs, which was disturbed least.
@@ -76,8 +77,8 @@ struct Interval {
     upper_bound: f64,
 }
 
-/// The figures of all runs, each of which is a directory that was criterion's home, by group, parameter and
-/// median.
+/// The figures of all runs, each of which is a directory that was criterion's home, by group,
+/// parameter and median.
 pub fn figures(runs: &[PathBuf]) -> Result<Vec<Figure>> {
     let mut figures: Vec<Figure> = Vec::new();
     for run in runs {

@@ -53,7 +53,7 @@ fn row(figure: &Figure) -> String {
     format!("{queue:<24} {median:>9.1}  {range:<20} {best:>9.1}{rate}").trim_end().to_owned()
 }
 
-/// Who is ahead of the mailbox, and whom it is ahead of.
+/// The queues that are ahead of the mailbox, and those that it is ahead of.
 fn words(job: &[Figure]) -> String {
     let Some(ours) = job.iter().find(|figure| figure.queue == OURS) else {
         return "the mailbox was not measured".to_owned();

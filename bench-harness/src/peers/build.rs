@@ -20,7 +20,7 @@ pub struct Images {
     pub root: PathBuf,
 }
 
-/// Builds everything anew in `dir`. `source` is absolute.
+/// Builds everything again in `dir`. Requires: `source` is absolute.
 pub fn build(tools: &Tools, source: &Path, dir: &Path, settings: &Settings) -> Result<Images> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -34,7 +34,7 @@ pub fn build(tools: &Tools, source: &Path, dir: &Path, settings: &Settings) -> R
     Ok(Images { kernel, root })
 }
 
-/// Returns the kernel as QEMU wants it: a 32-bit ELF file, since it comes by Multiboot.
+/// Returns the kernel as QEMU wants it: a 32-bit ELF file, since QEMU loads it by Multiboot.
 fn build_kernel(tools: &Tools, source: &Path, dir: &Path, settings: &Settings) -> Result<PathBuf> {
     let built = dir.join("kernel");
     let mut cmake = tools.command("cmake");

@@ -1,4 +1,5 @@
-//! Other kernels, measured as Aurora's bench measures Aurora: same machine, same clock, same way to take samples.
+//! Other kernels, measured as Aurora's bench measures Aurora: same machine, same clock, same way to
+//! take samples.
 //!
 //! ```text
 //!   command ── source     is the checkout the pinned commit?

@@ -9,7 +9,8 @@ use crate::lab::Job;
 /// What makes the table.
 pub const RECIPE: &str = "./justw peers table";
 
-/// Returns all rows of all configurations as Markdown: medians, and the maximum where it is another figure.
+/// Returns all rows of all configurations as Markdown: medians, and the maximum where it is another
+/// figure.
 pub fn render(results: &Results) -> String {
     let mut text = String::from("| row | scope |");
     for measured in &results.configurations {

@@ -13,7 +13,8 @@ use crate::trouble::Trouble;
 
 /// Reads everything that the serial port said.
 ///
-/// Errors: the root task reported a failure, stopped before its last line, or counts other rows than came.
+/// Errors: the root task reported a failure, stopped before its last line, or counts other rows
+/// than came.
 pub fn read(serial: &str) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     for line in serial.lines() {
@@ -28,7 +29,7 @@ pub fn read(serial: &str) -> Result<Vec<Row>> {
         } else if let Some(fields) = line.strip_prefix("done ") {
             let told = number(fields, "rows")?;
             if told != rows.len() as u64 {
-                bail!("the root task measured {told} rows, of which {} came", rows.len());
+                bail!("the root task measured {told} rows, of which {} arrived", rows.len());
             }
             rows.sort_by(|a, b| a.name.cmp(&b.name));
             return Ok(rows);
@@ -66,7 +67,7 @@ fn word<'a>(fields: &'a str, name: &str) -> Result<&'a str> {
 
 fn number(fields: &str, name: &str) -> Result<u64> {
     let text = word(fields, name)?;
-    text.parse().map_err(|_| anyhow::anyhow!("{name}={text} is no number: {fields}"))
+    text.parse().map_err(|_| anyhow::anyhow!("{name}={text} is not a number: {fields}"))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub struct Results {
     pub configurations: Vec<Measured>,
 }
 
-/// What came of comparing a run with a result file.
+/// The result of comparing a run with a result file.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Comparison {
     /// All of so many rows are as they were.
@@ -102,7 +102,8 @@ impl Results {
         self.configurations.iter().map(|measured| measured.rows.len()).sum()
     }
 
-    /// Compares this run with the recorded one. Figures must be equal; explanations may be worded anew.
+    /// Compares this run with the recorded one. Figures must be equal; the words of explanations
+    /// may differ.
     pub fn compare(&self, recorded: &Results) -> Comparison {
         if let Some(why) = self.incomparable(recorded) {
             return Comparison::Skipped(why);

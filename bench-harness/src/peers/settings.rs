@@ -9,7 +9,8 @@ use crate::trouble::Trouble;
 /// CMake settings by name.
 pub type Settings = BTreeMap<String, String>;
 
-/// What all configurations have. Optimisation and instruction set are those that seL4's own benchmark sets.
+/// What all configurations have. Optimisation and instruction set are those that seL4's own
+/// benchmark sets.
 const COMMON: &[(&str, &str)] = &[
     ("KernelPlatform", "pc99"),
     ("KernelSel4Arch", "x86_64"),

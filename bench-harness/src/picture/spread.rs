@@ -1,7 +1,8 @@
 //! Where the lines of a panel run, in pixels, so that none hides another.
 //!
-//! Lines with equal figures would lie on top of each other. So marks that would touch stand side by side, and where lines
-//! would run together they take turns: a dash of the first, a dash of the second, and so on.
+//! Lines with equal figures would lie on top of each other. So marks that would touch stand side by
+//! side, and where lines would run together they take turns: a dash of the first, a dash of the
+//! second, and so on.
 
 /// Right and down from a corner of the picture.
 pub type Pixel = (i32, i32);
@@ -23,8 +24,8 @@ pub struct Track {
     pub strokes: Vec<[Pixel; 2]>,
 }
 
-/// Lays out lines, each of which is given by its figures from left to right. With `apart` all marks of a column stand side
-/// by side, whether they would touch or not: bars for ranges hang on them.
+/// Lays out lines, each of which is given by its figures from left to right. With `apart` all marks
+/// of a column stand side by side, whether they would touch or not: bars for ranges hang on them.
 pub fn tracks(lines: &[Vec<Pixel>], apart: bool) -> Vec<Track> {
     let mut tracks: Vec<Track> =
         lines.iter().map(|line| Track { marks: line.clone(), strokes: Vec::new() }).collect();
@@ -112,7 +113,8 @@ fn dashes([start, end]: [Pixel; 2], turn: i32, of: i32) -> Vec<[Pixel; 2]> {
         (x, start.1 + (f64::from(end.1 - start.1) * along / across).round() as i32)
     };
     let period = DASH * of;
-    // Counted from the picture's edge: so the turns of all lines fit together, wherever their marks stand.
+    // Counted from the picture's edge: so the turns of all lines fit together, wherever their marks
+    // stand.
     let first = (start.0 - turn * DASH).div_euclid(period) * period + turn * DASH;
     let mut all = Vec::new();
     let mut x = first;

@@ -1,4 +1,5 @@
-//! The committed figures, `perf/scale.json`: page and picture are made of them, `scale --check` holds a run against them.
+//! The committed figures, `perf/scale.json`: page and picture are made of them, `scale --check`
+//! holds a run against them.
 
 use std::path::Path;
 
@@ -12,8 +13,8 @@ use crate::files;
 use crate::host::Host;
 use crate::stress::Idle;
 
-/// How far instructions may be from the committed ones, in percent, and lines and interrupts: CPUs that halt need not replay, since
-/// while all of them halt the host decides when the clock goes on.
+/// How far instructions may be from the committed ones, in percent, and lines and interrupts: CPUs
+/// that halt need not replay, since while all of them halt the host decides when the clock goes on.
 const INSTRUCTIONS: f64 = 1.0;
 const LINES: f64 = 1.0;
 const INTERRUPTS: f64 = 0.1;
@@ -25,12 +26,12 @@ pub struct Results {
     /// Compiler, QEMU and guest CPU, as in the baseline.
     pub key: String,
     pub idle: Idle,
-    /// Of each client.
+    /// The operations of each client.
     pub operations: u32,
     pub points: Vec<Point>,
 }
 
-/// What came of holding a run against committed figures.
+/// The result of holding a run against committed figures.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// So many points are as they were.

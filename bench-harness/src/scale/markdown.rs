@@ -35,7 +35,7 @@ pub fn render(series: &[Series]) -> String {
     text
 }
 
-/// Whole lines, but for fewer than one.
+/// Formats a number of lines as whole lines, or with a fraction below one.
 fn lines(lines: f64) -> String {
     if lines > 0.0 && lines < 0.995 { format!("{lines:.2}") } else { format!("{lines:.0}") }
 }

@@ -1,9 +1,10 @@
-//! How costs grow with the number of CPUs: boots the `scale` program on each number, under icount with the
-//! TCG plugin, and puts what both counted into a table, a file, a picture and words.
+//! How costs grow with the number of CPUs: boots the `scale` program on each number, under icount
+//! with the TCG plugin, and puts what both counted into a table, a file, a picture and words.
 //!
-//! Under icount CPUs take turns on one clock, so nothing here is speed: it is the *work* of one operation, summed
-//! up over all CPUs, and what it shares with others. Where that grows with the number of CPUs, no real machine
-//! can make up for it; where it stays, what limits a real machine is the cache lines that change hands.
+//! Under icount CPUs take turns on one clock, so no figure here is a speed. The figures are the
+//! *work* of one operation, summed over all CPUs, and what it shares with others. If the work grows
+//! with the number of CPUs, no real machine can compensate for it. If it does not grow, the cache
+//! lines that change hands limit a real machine.
 
 mod data;
 mod markdown;
@@ -65,7 +66,7 @@ pub struct Wanted {
     /// Directory for scale.json and scale.svg
     #[arg(long, default_value = "target/scale", value_name = "DIR")]
     pub output: PathBuf,
-    /// Hold the figures against perf/scale.json; fail if one has moved
+    /// Compare the figures with perf/scale.json; fail if one has moved
     #[arg(long)]
     pub check: bool,
     /// Write the figures into perf/scale.json

@@ -1,4 +1,5 @@
-//! Help texts of the recipes: each recipe has one, they are what the host tool says, and showing one takes nothing.
+//! Help texts of the recipes: each recipe has one, they are what the host tool says, and showing
+//! one takes nothing.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,8 +1,10 @@
 //! The book keeps its promises: what is generated is as the code has it, links lead somewhere, and
 //! every chapter is in the table of contents.
 
+mod english;
 mod help;
 mod names;
+mod prose;
 mod unnamed;
 
 use std::fs;

@@ -51,7 +51,7 @@ fn names(page: &str) -> Vec<Name<'_>> {
     names
 }
 
-/// Returns all Rust sources below a directory, but for what was built.
+/// Returns all Rust sources below a directory, except build output.
 fn sources(directory: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory of the tree") {

@@ -1,12 +1,13 @@
-//! No figure of today stands in the book without its name: in a paragraph that names a row of the bench, a number that is
-//! near to that row's figure has a mark behind it, by which it is compared with the committed data.
+//! No figure of today stands in the book without its name: in a paragraph that names a row of the
+//! bench, a number that is near to that row's figure has a mark behind it, by which it is compared
+//! with the committed data.
 
 use bench_harness::figures::data::Data;
 use bench_harness::rows;
 
 use crate::{pages, prose, read, root};
 
-/// Pages that tell of a certain day, or of figures that are not ours.
+/// Pages about a certain day, or about figures that are not ours.
 const EXCEPT: [&str; 2] = ["peers.md", "holes.md"];
 /// Numbers below are sizes and counts more often than figures.
 const LEAST: u64 = 20;

@@ -106,7 +106,8 @@ fn program_header(elf: &mut Vec<u8>, kind: u32, flags: u32, offset: u64, length:
     }
 }
 
-/// A lab in which every build of the kernel is this guest. None, with a remark, where there is no QEMU.
+/// A lab in which every build of the kernel is this guest. None, with a remark, where there is no
+/// QEMU.
 pub fn lab(name: &str, guest: &Guest) -> Option<Lab> {
     let qemu = match Qemu::find() {
         Ok(qemu) => qemu,

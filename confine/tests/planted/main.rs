@@ -1,7 +1,9 @@
-//! Each rule reports a change that nobody had the authority for, and accepts the same change by those who had it.
+//! Each rule reports a change that nobody had the authority for, and accepts the same change by
+//! those who had it.
 //!
-//! A [`Plant`] names all authority that its change takes, piece by piece. With all pieces no rule says anything. Where any
-//! one of them is missing, its rule reports the change: so a rule that asks less than before fails here.
+//! A [`Plant`] names all authority that its change takes, piece by piece. With all pieces no rule
+//! says anything. Where any one of them is missing, its rule reports the change: so a rule that
+//! asks less than before fails here.
 
 mod capabilities;
 mod groups;
@@ -17,7 +19,8 @@ pub struct Plant {
     pub what: &'static str,
     /// What is there in any case.
     pub set: fn(&mut Stage),
-    /// The pieces of authority. Each is missing once; a rule that asks for none has the change forbidden in any case.
+    /// The pieces of authority. Each is missing once; a rule that asks for none has the change
+    /// forbidden in any case.
     pub needs: &'static [fn(&mut Stage)],
     pub change: fn(&mut Stage),
 }
@@ -90,7 +93,8 @@ fn nothing_is_said_of_nothing() {
     assert!(stage.judge(&stage).is_empty() && stage.bound(&stage).is_empty());
 }
 
-/// Marks and what a task is told have tests of their own: those of `confine::Ledger`, and one in `groups`.
+/// Marks and what a task is told have tests of their own: those of `confine::Ledger`, and one in
+/// `groups`.
 #[test]
 fn every_rule_has_a_plant() {
     const RULES: [&str; 16] = [

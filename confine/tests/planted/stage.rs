@@ -1,4 +1,5 @@
-//! Small states that are made by hand: three processes with a table, a space and a task each, and whatever a plant adds.
+//! Small states that are made by hand: three processes with a table, a space and a task each, and
+//! whatever a plant adds.
 
 use abi::{ObjType, Rights};
 use confine::{Bound, Excess, Judge, Offer, OfferKind, Picture};
@@ -25,7 +26,8 @@ pub const REPLY: u64 = 0x15_0000;
 pub const CONTEXT: u64 = 0x16_0000;
 pub const POOL: u64 = 0x17_0000;
 pub const POOL_PAGE: u64 = 0x30_0000;
-/// A table that is part of no CSpace, a space in which nobody lives, a task that is not configured, another Frame.
+/// A table that is part of no CSpace, a space in which nobody lives, a task that is not configured,
+/// another Frame.
 pub const TABLE: u64 = 0x18_0000;
 pub const SPACE: u64 = 0x19_0000;
 pub const NEW_TASK: u64 = 0x1a_0000;
@@ -68,7 +70,7 @@ pub const fn utcb(number: u64) -> u64 {
 pub struct Stage {
     pub s: Snapshot,
     pub offers: Vec<Offer>,
-    /// Who acts beside process A.
+    /// The process that acts beside process A.
     pub others: Vec<u64>,
     next: u32,
 }
@@ -212,7 +214,8 @@ impl Stage {
         picture
     }
 
-    /// What the oracle says of the step from this state to another: process A has made a system call.
+    /// What the oracle says of the step from this state to another: process A has made a system
+    /// call.
     pub fn judge(&self, after: &Stage) -> Vec<Excess> {
         let (before, after) = (self.picture(), after.picture());
         let acts: Vec<u64> = [process(A)].into_iter().chain(self.others.iter().copied()).collect();

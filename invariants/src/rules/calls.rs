@@ -9,8 +9,8 @@ const PENDING_SENDERS: u32 = 1 << 0;
 const PENDING_BITS: u32 = 1 << 1;
 const PENDING_FAULT: u32 = 1 << 2;
 
-/// A task that has its message block has its mailbox node. Where the block rests with another CPU, the node does too, and the
-/// callee is of that CPU.
+/// A task that has its message block has its mailbox node. Where the block rests with another CPU,
+/// the node does too, and the callee is of that CPU.
 pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let name = || name_of(task);
@@ -42,8 +42,8 @@ pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// What a task notes as pending is there, so that a receive overlooks nothing: callers, bits of the bound Notification, a
-/// fault of the caller that it serves.
+/// What a task notes as pending is there, so that a receive overlooks nothing: callers, bits of the
+/// bound Notification, a fault of the caller that it serves.
 pub fn pending(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| task.state != State::Dead) {
         let name = || name_of(task);
@@ -66,7 +66,8 @@ pub fn pending(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Those whose calls a task has wait for it: the one that it serves, those in its queues, those that Replies keep.
+/// Those whose calls a task has wait for it: the one that it serves, those in its queues, those
+/// that Replies keep.
 pub fn clients(f: &Facts<'_>, out: &mut Findings) {
     for caller in f.steady_tasks() {
         let Some(links) = f.linked.map(|linked| linked.of(f, caller)) else { return };

@@ -14,8 +14,8 @@ fn changes(f: &Facts<'_>) -> bool {
     f.any_busy() || f.any_root_locked()
 }
 
-/// Each member record that is in use has its place in its process's list, and no other has one. The group counts them, and
-/// all records before its mark are in use.
+/// Each member record that is in use has its place in its process's list, and no other has one. The
+/// group counts them, and all records before its mark are in use.
 pub fn members(f: &Facts<'_>, out: &mut Findings) {
     if changes(f) {
         return;
@@ -89,9 +89,10 @@ pub fn membership_lists(f: &Facts<'_>, out: &mut Findings) {
     hold!(out, listed == used || !all, "processes list {listed} memberships of {used}");
 }
 
-/// An exposure has a task or a Notification, and allows nothing besides. The generation that it wants is that of its task. An
-/// exposure of one task for each CPU has no slot of its own that is full, its entries are there, and each of them says whose it
-/// is. A watcher is a Notification that the group knows to be one.
+/// An exposure has a task or a Notification, and allows nothing besides. The generation that it
+/// wants is that of its task. An exposure of one task for each CPU has no slot of its own that is
+/// full, its entries are there, and each of them says whose it is. A watcher is a Notification that
+/// the group knows to be one.
 pub fn exposures(f: &Facts<'_>, out: &mut Findings) {
     for exposure in &f.s.exposures {
         let Some(group) = f.group(exposure.group) else {

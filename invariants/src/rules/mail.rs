@@ -6,8 +6,8 @@ use super::memory::is_free;
 use crate::facts::{Facts, is_under_way, name_of};
 use crate::report::Findings;
 
-/// What a mailbox has is about a live task or Notification, or about one that has ended and whose memory nobody uses yet. A
-/// message block there belongs to that CPU, and is on its way.
+/// What a mailbox has is about a live task or Notification, or about one that has ended and whose
+/// memory nobody uses yet. A message block there belongs to that CPU, and is on its way.
 pub fn mailboxes(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
@@ -56,14 +56,14 @@ pub fn mailboxes(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Whether an object may have been at an address, which nobody has used anew.
+/// Whether an object may have been at an address that was not used again since.
 pub fn is_shell(f: &Facts<'_>, at: u64) -> bool {
     let (piece, untyped) = f.index.memory(at);
     piece.is_none() && untyped.is_some() && !is_free(f, at)
 }
 
-/// A mailbox node that says that it is in a mailbox is in one, once. One that carries bits is in a mailbox exactly while bits
-/// are up.
+/// A mailbox node that says that it is in a mailbox is in one, once. One that carries bits is in a
+/// mailbox exactly while bits are up.
 pub fn nodes(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
@@ -99,8 +99,8 @@ pub fn nodes(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A CPU that has mail will look into its mailbox: it is interrupted, or looks all the time. A mailbox says that it has mail
-/// exactly while it has.
+/// A CPU that has mail will look into its mailbox: it is interrupted, or looks all the time. A
+/// mailbox says that it has mail exactly while it has.
 pub fn wake_ups(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;

@@ -1,7 +1,8 @@
 //! Page tables against the frame table.
 //!
-//! An entry that has a page in transit is the page's place, as one that maps it is. While somebody holds a VSpace's lock,
-//! entries, counts and lists change one after the other: rules that compare them say nothing.
+//! An entry that has a page in transit is the page's place, as one that maps it is. While somebody
+//! holds a VSpace's lock, entries, counts and lists change one after the other: rules that compare
+//! them say nothing.
 
 use snapshot::{Entry, Info, VSpace};
 
@@ -37,8 +38,8 @@ fn say(f: &Facts<'_>, entry: &Entry) -> String {
     )
 }
 
-/// Each page table in use is led to by one entry at most: of the table above, in its own VSpace. What a table that none leads
-/// to maps, nobody could find.
+/// Each page table in use is led to by one entry at most: of the table above, in its own VSpace.
+/// What a table that none leads to maps, nobody could find.
 pub fn page_tables(f: &Facts<'_>, out: &mut Findings) {
     if f.spaces_change {
         return;
@@ -102,7 +103,8 @@ fn is_let_go(space: &VSpace, number: u32) -> bool {
     space.dying && number < space.swept
 }
 
-/// The frame table notes of each page table in use whose it is, its level and the address that it is for.
+/// The frame table notes of each page table in use whose it is, its level and the address that it
+/// is for.
 pub fn table_notes(f: &Facts<'_>, out: &mut Findings) {
     for table in f.s.tables.iter().filter(|table| table.number != 0) {
         let Some(space) = f.vspace(table.space).filter(|space| !space.locked) else { continue };
@@ -141,8 +143,8 @@ pub fn table_notes(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Each entry is of a form that the kernel writes. What is mapped in the upper half is not user level's. An entry that has no
-/// page has no neighbours.
+/// Each entry is of a form that the kernel writes. What is mapped in the upper half is not user
+/// level's. An entry that has no page has no neighbours.
 pub fn entries(f: &Facts<'_>, out: &mut Findings) {
     for entry in &f.s.entries {
         let word = Pte(entry.word);
@@ -169,9 +171,10 @@ pub fn entries(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Each entry that is the place of a page leads to a page of a live Frame of that size; or to one in pools, whose Frame may
-/// have ended; or to a UTCB, an event pool, or memory that was given away at boot ([`plain_pages`] says to which). A Frame
-/// that is being destroyed has no mapping of a page that its destruction is through with.
+/// Each entry that is the place of a page leads to a page of a live Frame of that size; or to a
+/// page in pools, whose Frame may have ended; or to a UTCB, an event pool, or memory that boot gave
+/// away. [`plain_pages`] checks the last kinds. A Frame that is being destroyed has no mapping of a
+/// page that its destruction is through with.
 pub fn mappings(f: &Facts<'_>, out: &mut Findings) {
     for (entry, word) in f.s.entries.iter().filter_map(|entry| Some((entry, place(entry)?))) {
         let (page, span) = (word.at(), pte::span(entry.level));
@@ -229,8 +232,8 @@ struct Uses {
     lent: u32,
 }
 
-/// The frame table counts how often each page is mapped at all, to be written, and to be executed: never more than the limit,
-/// and never the last two together.
+/// The frame table counts how often each page is mapped at all, to be written, and to be executed:
+/// never more than the limit, and never the last two together.
 pub fn counts(f: &Facts<'_>, out: &mut Findings) {
     for (info, uses) in uses(f) {
         let counted = [info.mapped, info.writable, info.executable];
@@ -250,7 +253,7 @@ pub fn counts(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Of each page that has an info which nobody is changing, how entries use it.
+/// Returns how entries use each page whose info is not being changed.
 fn uses<'a>(f: &Facts<'a>) -> impl Iterator<Item = (&'a Info, Uses)> + use<'a> {
     let mut uses = vec![Uses::default(); f.s.infos.len()];
     for (entry, word) in f.s.entries.iter().filter_map(|entry| Some((entry, place(entry)?))) {
@@ -268,7 +271,8 @@ fn uses<'a>(f: &Facts<'a>) -> impl Iterator<Item = (&'a Info, Uses)> + use<'a> {
     f.s.infos.iter().zip(uses).filter(move |(info, _)| judged && !info.locked)
 }
 
-/// The entries that have a page are in a list, from the page's info on, each once. One that is alone has no neighbours.
+/// The entries that have a page are in a list, from the page's info on, each once. One that is
+/// alone has no neighbours.
 pub fn reverse_map(f: &Facts<'_>, out: &mut Findings) {
     if f.spaces_change {
         return;
@@ -304,8 +308,9 @@ pub fn reverse_map(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A page is in pools with all its mappings, or with none. Several pools have it to read only; one that a message is to share
-/// is in one pool. Nothing executes it, and no device uses it. A page that was in a pool is cleared before it is mapped.
+/// A page is in pools with all its mappings, or with none. Several pools have it to read only; one
+/// that a message is to share is in one pool. Nothing executes it, and no device uses it. A page
+/// that was in a pool is cleared before it is mapped.
 pub fn pools(f: &Facts<'_>, out: &mut Findings) {
     for (info, uses) in uses(f) {
         let page = info.at;
@@ -338,8 +343,8 @@ pub fn pools(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Every stamp is of a shootdown that has begun: who waits for another waits for ever. A page is stale exactly while it has
-/// one.
+/// Every stamp is of a shootdown that has begun: a task that waits for another stamp waits for
+/// ever. A page is stale exactly while it has one.
 pub fn stamps(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() || f.spaces_change {
         return;
@@ -370,8 +375,9 @@ pub fn stamps(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Memory that no Frame stands for is mapped where its owner says: the UTCB of a task of that process, an event pool of it,
-/// or memory that is in no Untyped, which process 1 got at boot. And each UTCB and pool is mapped there.
+/// Memory that no Frame stands for is mapped where its owner says: the UTCB of a task of that
+/// process, an event pool of it, or memory that is in no Untyped, which process 1 got at boot. And
+/// each UTCB and pool is mapped there.
 pub fn plain_pages(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() || f.spaces_change || f.kernel.spaces_locked {
         return;

@@ -12,8 +12,8 @@ fn say(piece: &Piece, f: &Facts<'_>) -> String {
     format!("{:#x}..{:#x} ({:?} of {})", piece.start, piece.end, piece.kind, f.name(piece.object))
 }
 
-/// Each byte is used for one thing at most: an object, a frame, page tables, an event pool. And all of it is memory that
-/// the machine has.
+/// Each byte is used for one thing at most: an object, a frame, page tables, an event pool. And all
+/// of it is memory that the machine has.
 pub fn disjoint(f: &Facts<'_>, out: &mut Findings) {
     let mut last: Option<&Piece> = None;
     for piece in f.index.pieces.iter().filter(|piece| piece.kind != ExtentKind::Untyped) {
@@ -29,8 +29,9 @@ pub fn disjoint(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// What stands in an Untyped's memory stands where that was carved, and is of its root. An Untyped has carved no more than
-/// it has. Memory that was never carved, or was started again, has nothing in it.
+/// What stands in an Untyped's memory stands where that was carved, and is of its root. An Untyped
+/// has carved no more than it has. Memory that was never carved, or was started again, has nothing
+/// in it.
 pub fn carved(f: &Facts<'_>, out: &mut Findings) {
     for untyped in &f.s.untypeds {
         let fits = untyped.low.checked_add(untyped.high).is_some_and(|carved| carved <= untyped.size);
@@ -72,9 +73,9 @@ pub fn carved(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Who the frame table says owns a page is alive, and has it: a Frame that it is a page of, or a VSpace that uses it as a
-/// page table. Only of a page that is still in pools may the Frame have ended; its memory is still carved then. A page that
-/// nobody owns is mapped nowhere.
+/// A page's owner in the frame table is alive, and has the page: a Frame with that page, or a
+/// VSpace that uses it as a page table. Only if a page is still in pools may its Frame have ended;
+/// its memory is still carved then. A page that nobody owns is mapped nowhere.
 pub fn page_owners(f: &Facts<'_>, out: &mut Findings) {
     for info in &f.s.infos {
         let page = info.at;
@@ -138,8 +139,8 @@ pub fn is_free(f: &Facts<'_>, at: u64) -> bool {
     })
 }
 
-/// The frame table has all pages of a Frame as that Frame's, until the end of its destruction. A page of a dying Frame is
-/// nobody's once the last pool has let go of it.
+/// The frame table has all pages of a Frame as that Frame's, until the end of its destruction. A
+/// page of a dying Frame is nobody's once the last pool has let go of it.
 pub fn frame_pages(f: &Facts<'_>, out: &mut Findings) {
     for frame in &f.s.frames {
         if frame.dying && (frame.swept >= frame.pages || f.any_busy()) || f.is_root_locked(frame.root) {

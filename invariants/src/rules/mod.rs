@@ -27,8 +27,8 @@ pub struct Rule {
 
 macro_rules! rules {
     ($($name:literal = $check:path;)*) => {
-        /// All rules, in the order in which they are applied. What [`Facts`] say of lists was checked before, by the rule
-        /// `lists`.
+        /// All rules, in the order in which they are applied. What [`Facts`] say of lists was
+        /// checked before, by the rule `lists`.
         pub const RULES: &[Rule] = &[$(Rule { name: $name, check: $check },)*];
     };
 }

@@ -5,8 +5,8 @@ use snapshot::TaskNumber;
 use crate::facts::{Facts, name_of};
 use crate::report::Findings;
 
-/// Each task that is configured and alive has a number of its process. All numbers below a process's mark are in use, or used
-/// up: a number below that is free would never be given.
+/// Each task that is configured and alive has a number of its process. All numbers below a
+/// process's mark are in use, or used up: a number below that is free would never be given.
 pub fn task_numbers(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
@@ -58,8 +58,8 @@ pub fn cspaces(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// The reader of an event pool that has a process is a task of that process. While senders wait for room, nobody puts an
-/// event into the pool before them.
+/// The reader of an event pool that has a process is a task of that process. While senders wait for
+/// room, nobody puts an event into the pool before them.
 pub fn event_pools(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;

@@ -12,8 +12,9 @@ fn links(f: &Facts<'_>, task: &snapshot::Task) -> Links {
     f.linked.map(|linked| linked.of(f, task)).unwrap_or_default()
 }
 
-/// A task's state word names its home. One that is being killed does not run. One that has faulted waits for an answer, with
-/// all its registers. One whose call is on its own CPU has its message block there. One that receives has nothing to receive.
+/// A task's state word names its home. One that is being killed does not run. One that has faulted
+/// waits for an answer, with all its registers. One whose call is on its own CPU has its message
+/// block there. One that receives has nothing to receive.
 pub fn states(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let name = || name_of(task);
@@ -68,8 +69,8 @@ pub fn states(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task has the security label of its process, unless nobody has told the task of a new one yet. The fastpath of a CPU
-/// switches only to tasks with the label of the task that runs.
+/// A task has the security label of its process, unless nobody has told the task of a new one yet.
+/// The fastpath of a CPU switches only to tasks with the label of the task that runs.
 pub fn labels(f: &Facts<'_>, out: &mut Findings) {
     let settled = !f.any_busy() && !f.kernel.spaces_locked;
     for task in f.steady_tasks().filter(|task| settled && !task.ending && !task.label_comes) {
@@ -99,8 +100,9 @@ pub fn labels(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task that was resumed for the first time and is under way to its CPU is at its start, in the mailbox there, and takes its
-/// message block, its CPU time and its Notification with it. Nothing else is under way.
+/// A task that was resumed for the first time and is under way to its CPU is at its start, in the
+/// mailbox there, and takes its message block, its CPU time and its Notification with it. Nothing
+/// else is under way.
 pub fn moves(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let moves = task.under_way;
@@ -137,8 +139,8 @@ pub fn moves(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task that is to make its system call again waits for one thing: for the answer to a request, where its message block is
-/// with it or with who asks for it, or for a grace period.
+/// A task that is to make its system call again waits for one thing: for the answer to a request,
+/// where its message block is with it or with who asks for it, or for a grace period.
 pub fn waiting(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let links = links(f, task);

@@ -1,4 +1,5 @@
-//! CPU time: never lost, never doubled, with whom the rules of donation say; and the right task runs.
+//! CPU time: never lost, never doubled, with whom the rules of donation say; and the right task
+//! runs.
 
 use snapshot::{Context, Cpu, State, Task};
 
@@ -13,8 +14,9 @@ fn runs(f: &Facts<'_>, context: &Context) -> bool {
     f.cpu(context.home).is_some_and(|cpu| cpu.context == context.at)
 }
 
-/// A SchedContext's holder has it: as the time that it spends, as its own time that rests while it goes on with a caller's,
-/// or in its message block. The SchedContext runs or is queued exactly while its holder may run on it.
+/// A SchedContext's holder has it: as the time that it spends, as its own time that rests while it
+/// goes on with a caller's, or in its message block. The SchedContext runs or is queued exactly
+/// while its holder may run on it.
 pub fn holders(f: &Facts<'_>, out: &mut Findings) {
     for context in f.s.contexts.iter().filter(|context| !f.is_busy(context.home)) {
         let (at, home) = (context.at, context.home);
@@ -59,8 +61,9 @@ pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task has borrowed time only where it may need it: ready and off the CPU, or waiting in a call that is there. Who has a
-/// caller's time spends that time, and not its own. Who receives has nobody's.
+/// A task has borrowed time only where it may need it: ready and off the CPU, or waiting in a call
+/// that is there. A task that has a caller's time spends that time, and not its own. A task that
+/// receives has nobody's.
 pub fn lent_time(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let name = || name_of(task);
@@ -81,15 +84,17 @@ pub fn lent_time(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task that is ready and has no time can get none: not its own, none that rests with the first callers on this CPU, and,
-/// while no mail is under way, none from whoever waits for it, directly or not, on any CPU.
+/// A ready task without time can get none: its own is in use, its first callers on this CPU have
+/// none to give, and, while no mail is under way, neither has any task that waits for it, directly
+/// or not, on any CPU.
 pub fn starvation(f: &Facts<'_>, out: &mut Findings) {
     let starves = |task: &&Task| is_runnable(task) && f.time(task).is_none() && !task.ending;
     let mail = f.s.cpus.iter().any(|cpu| cpu.has_mail);
     for task in f.steady_tasks().filter(starves) {
         let own = f.own_time(task).is_some();
         hold!(out, !own, "{} is ready and has time, which it does not use", name_of(task));
-        // Where there are more callers than one entry looks at, the task looks for the others by mail.
+        // Where there are more callers than one entry looks at, the task looks for the others by
+        // mail.
         let few = callers(f, task).count() <= f.kernel.call_steps as usize;
         for caller in callers(f, task).filter(|_| few) {
             let here = caller.home == task.home;
@@ -139,7 +144,8 @@ fn neglected(f: &Facts<'_>, task: &Task, out: &mut Findings) {
     }
 }
 
-/// A task with the plain bit is off the CPU and has its own time. It is ready, or waits for bits without deadline.
+/// A task with the plain bit is off the CPU and has its own time. It is ready, or waits for bits
+/// without deadline.
 pub fn plain_tasks(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| task.plain) {
         let name = || name_of(task);
@@ -159,8 +165,8 @@ pub fn plain_tasks(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// The task that runs is that of the SchedContext that runs, may run, and is of that CPU. Nobody that is queued outranks it.
-/// A CPU idles exactly while it has nothing to run.
+/// The task that runs is that of the SchedContext that runs, may run, and is of that CPU. Nobody
+/// that is queued outranks it. A CPU idles exactly while it has nothing to run.
 pub fn running(f: &Facts<'_>, out: &mut Findings) {
     for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy) {
         let n = cpu.id;
@@ -207,8 +213,9 @@ fn best_queued(f: &Facts<'_>, cpu: &Cpu) -> Option<u32> {
     classes.chain(front).max()
 }
 
-/// A run queue is well-formed: each SchedContext in it is of that CPU, stands under its priority and knows its neighbours; who
-/// stands at the front outranks all others; and the bits say which priorities have a queue. Who is in no queue says so.
+/// A run queue is well-formed: each SchedContext in it is of that CPU, stands under its priority
+/// and knows its neighbours; who stands at the front outranks all others; and the bits say which
+/// priorities have a queue. A context in no queue says so.
 pub fn run_queues(f: &Facts<'_>, out: &mut Findings) {
     let mut queued = 0;
     for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy) {

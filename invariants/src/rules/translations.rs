@@ -13,7 +13,8 @@ use crate::report::Findings;
 /// In a CR3 value: translations of the space are kept when the CPU leaves it.
 const KEEPS: u64 = 1 << 63;
 
-/// A CPU that runs a task is in the address space that it shows, which is that of the task's process.
+/// A CPU that runs a task is in the address space that it shows, which is that of the task's
+/// process.
 pub fn cpu_spaces(f: &Facts<'_>, out: &mut Findings) {
     for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy && cpu.current != 0) {
         let Some(task) = f.task(cpu.current) else { continue };
@@ -52,8 +53,8 @@ fn is_so(entry: &Entry, seen: &Translation) -> bool {
         && kind == (seen.write, seen.execute)
 }
 
-/// What CPUs remember of a space is true, or about to be forgotten: the CPU is asked to, or forgets it when it enters the
-/// space.
+/// What CPUs remember of a space is true, or about to be forgotten: the CPU is asked to, or forgets
+/// it when it enters the space.
 pub fn remembered(f: &Facts<'_>, out: &mut Findings) {
     for (seen, space) in in_use(f) {
         let entries = entries_for(f, space, seen.address);
@@ -68,9 +69,10 @@ pub fn remembered(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A page that a CPU remembers otherwise than it is mapped is not used for anything else: the frame table has it as stale
-/// until the shootdown is over, and its memory is neither free nor an object's. Memory of a device stays its frame's so long. UTCBs and event pools are not counted among
-/// those: their memory stays what it is.
+/// A page that a CPU remembers otherwise than it is mapped is not used for anything else: the frame
+/// table has it as stale until the shootdown is over, and its memory is neither free nor an
+/// object's. Memory of a device stays its frame's so long. UTCBs and event pools are not counted
+/// among those: their memory stays what it is.
 pub fn stale_pages(f: &Facts<'_>, out: &mut Findings) {
     for (seen, space) in in_use(f) {
         if is_true(f, space, seen) {
@@ -148,8 +150,9 @@ fn is_going(f: &Facts<'_>, entry: &Entry, page: u64) -> bool {
     }
 }
 
-/// No page can be written by one CPU and executed by another, by page tables or by what CPUs remember of the space that they
-/// are in. A CPU in the middle of a kernel entry does neither: it may have shown already that it leaves the space.
+/// No page can be written by one CPU and executed by another, by page tables or by what CPUs
+/// remember of the space that they are in. A CPU in the middle of a kernel entry does neither: it
+/// may have shown already that it leaves the space.
 pub fn write_or_execute(f: &Facts<'_>, out: &mut Findings) {
     if f.s.translations.is_empty() {
         return;

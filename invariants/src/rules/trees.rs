@@ -19,8 +19,8 @@ fn say(slot: &Slot) -> String {
     format!("slot {} of {:#x} ({:#x})", slot.number, slot.table, slot.at)
 }
 
-/// Each full slot names an object of its type. Its neighbours in the tree are full slots that know it, of the same root.
-/// An empty slot has no neighbours.
+/// Each full slot names an object of its type. Its neighbours in the tree are full slots that know
+/// it, of the same root. An empty slot has no neighbours.
 pub fn links(f: &Facts<'_>, out: &mut Findings) {
     for slot in &f.s.slots {
         if slot.used != SlotUse::Full {
@@ -54,8 +54,8 @@ pub fn links(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A slot is at most one deeper than the slot before it, and the first of a tree has depth 0; unless a slot is on its way
-/// out of the tree.
+/// A slot is at most one deeper than the slot before it, and the first of a tree has depth 0;
+/// unless a slot is on its way out of the tree.
 pub fn depths(f: &Facts<'_>, out: &mut Findings) {
     for slot in full(f) {
         let Some(root) = root_of(f, slot) else { continue };
@@ -68,8 +68,9 @@ pub fn depths(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// An object's reference count is the number of slots that have it. Only a CNode that is being emptied has none. An object
-/// that has a capability is not dead, but for a task, a SchedContext, a Notification or a Reply, which end first.
+/// An object's reference count is the number of slots that have it. Only a CNode that is being
+/// emptied has none. An object that has a capability is not dead, except a task, a SchedContext, a
+/// Notification or a Reply, which end first.
 pub fn reference_counts(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() || f.any_root_locked() {
         return;
@@ -123,7 +124,8 @@ pub fn claims(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// What is made of an Untyped's memory is derived from the Untyped's capability: so a revoke finds it.
+/// What is made of an Untyped's memory is derived from the Untyped's capability: so a revoke finds
+/// it.
 pub fn made_of(f: &Facts<'_>, out: &mut Findings) {
     let homes = homes(f);
     let mut above: Vec<u64> = Vec::new();
@@ -180,8 +182,8 @@ pub fn revoked(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// The badge of a group's capability names a member record of that group: a fastpath relies on it. A capability allows no
-/// more than there are rights.
+/// The badge of a group's capability names a member record of that group: a fastpath relies on it.
+/// A capability allows no more than there are rights.
 pub fn badges(f: &Facts<'_>, out: &mut Findings) {
     for slot in full(f) {
         let known = slot.rights & !abi::Rights::ALL.0 == 0;
@@ -196,8 +198,8 @@ pub fn badges(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A CNode without a capability is in one of the lists of those that are being emptied, once, and one in a list has none. It
-/// is not dead before it is empty.
+/// A CNode without a capability is in one of the lists of those that are being emptied, once, and
+/// one in a list has none. It is not dead before it is empty.
 pub fn zombies(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() || f.kernel.zombies_locked {
         return;

@@ -30,7 +30,8 @@ fn delete(s: &mut Snapshot, at: u64) {
     }
 }
 
-/// The count of a page's mappings went round: 65,537 are one, and when that goes the page is its frame's again.
+/// The count of a page's mappings went round: 65,537 are one, and when that goes the page is its
+/// frame's again.
 #[test]
 fn a_page_that_left_its_pool_while_it_is_mapped() {
     let rules = judged(|s| {
@@ -142,7 +143,8 @@ fn a_page_in_a_pool_whose_memory_was_reset() {
     assert!(["page-owners", "mappings"].iter().all(|rule| rules.contains(rule)), "{rules:?}");
 }
 
-/// A page left its pool while its frame was being deleted, and was mapped anew by the frame's capability.
+/// A page left its pool while its frame was being deleted, and was mapped again by the frame's
+/// capability.
 #[test]
 fn a_page_that_is_mapped_although_its_frame_has_ended() {
     let rules = judged(|s| {

@@ -1,7 +1,7 @@
 //! Each rule fails on a violation that is planted in a valid snapshot, and on none without.
 //!
-//! The valid snapshots are of storms on the simulated machine, at moments that show much: `worlds/`, which a test of
-//! `kern-core` writes (`survey::snapshots_for_rules`).
+//! The valid snapshots are of storms on the simulated machine, at moments that show much:
+//! `worlds/`, which a test of `kern-core` writes (`survey::snapshots_for_rules`).
 
 mod faults;
 mod plants;

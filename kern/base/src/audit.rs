@@ -1,7 +1,7 @@
 //! The memory of the audit: one ring of records for each CPU, by the protocol of [`smp::ring`].
 //!
-//! It is carved from an Untyped that somebody gave for it, as objects are, and no capability refers to it: the kernel does,
-//! until the Untyped, or one that it is part of, is reset.
+//! It is carved from an Untyped, like an object. No capability refers to it: the kernel does, until
+//! that Untyped, or one around it, is reset.
 
 use smp::sync::AtomicU64;
 
@@ -11,8 +11,8 @@ use smp::cpu::{CpuId, Pin};
 use smp::door::{Piece, Ref, Table};
 use smp::ring::{Read, Reader, write};
 
-/// Whose doing something is: a task, by its name, which is nobody else's when the task is gone; and its process's security
-/// label.
+/// Whose doing something is: a task, by its name, which is nobody else's when the task is gone; and
+/// its process's security label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Actor {
     pub task: TaskId,

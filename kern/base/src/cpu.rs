@@ -1,5 +1,5 @@
-//! The per-CPU block: what entry code, fastpath and scheduler of one CPU use, and what others may
-//! write to (its mailbox).
+//! The per-CPU block: the state that entry code, fastpath and scheduler of one CPU use, and the
+//! mailbox that other CPUs write.
 
 use core::cell::Cell;
 use smp::sync::{AtomicU64, Ordering};
@@ -43,17 +43,20 @@ pub enum Mail {
 pub struct CpuHot {
     /// The running task; null while idle.
     pub current: Link<Task>,
-    /// Low half of the state word of a task that is receiving here, without vector state, with the security label of the
-    /// task that runs or ran last; poisoned ([`crate::task::POISON_SHIFT`]) while the running task has vector state or
-    /// debug registers.
+    /// Low half of the state word of a task that is receiving here, without vector state, with the
+    /// security label of the task that runs or ran last; poisoned ([`crate::task::POISON_SHIFT`])
+    /// while the running task has vector state or debug registers.
     pub recv_half: Cell<u64>,
-    /// The same of a task that awaits a reply here.
+    /// The low half of the state word of a task that awaits a reply here.
     pub await_half: Cell<u64>,
-    /// The same of a task that is ready and plain ([`crate::task::PLAIN`]): one that can run next.
+    /// The low half of the state word of a ready and plain task ([`crate::task::PLAIN`]), which can
+    /// run next.
     pub plain_half: Cell<u64>,
-    /// The same of a task without vector state that waits for bits and is plain; never poisoned.
+    /// The low half of the state word of a plain task without vector state that waits for bits;
+    /// never poisoned.
     pub wait_half: Cell<u64>,
-    /// The first two for tasks with vector state; poisoned while the running task has debug registers.
+    /// The first two for tasks with vector state; poisoned while the running task has debug
+    /// registers.
     pub recv_vector_half: Cell<u64>,
     pub await_vector_half: Cell<u64>,
     /// 0, for conditional moves: the index for one that a table does not have.
@@ -62,9 +65,10 @@ pub struct CpuHot {
     pub kernel_stack: Cell<u64>,
     /// Where assembly spills a word.
     pub scratch: Cell<u64>,
-    /// State of the CPU that user code finds: which of [`crate::task::FLAGS_SPECIAL`] are on (vector instructions: CR0.TS is
-    /// clear; debug registers), with [`crate::task::FLAGS_ON`]; and the label of those who trained its branch predictors.
-    /// Laid out as [`crate::task::SPECIAL`]. A task whose state word says the same runs without more ado.
+    /// State of the CPU that user code finds: which of [`crate::task::FLAGS_SPECIAL`] are on
+    /// (vector instructions: CR0.TS is clear; debug registers), with [`crate::task::FLAGS_ON`]; and
+    /// the label of those who trained its branch predictors. Laid out as [`crate::task::SPECIAL`].
+    /// A task whose state word says the same runs without more ado.
     pub special_on: Cell<u32>,
     /// State word of the task for which the halves are set, as far as [`crate::task::SPECIAL`].
     pub expects: Cell<u32>,
@@ -96,12 +100,13 @@ pub struct CpuSched {
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound.
     pub more_mail: Cell<bool>,
-    /// Who ended the CNode that this CPU is emptying: what ends by that is told of as the doing of that task. `None`: the
-    /// CPU empties none, or there is no audit.
+    /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.
+    /// `None`: the CPU empties no CNode, or there is no audit.
     pub ender: Cell<Option<Actor>>,
     /// How many calls were kept in Reply objects.
     pub kept: Cell<u64>,
-    /// Who ends objects in an entry of that number: it may lose the CPU by that, before all is told of.
+    /// The task that ends objects in the entry with this number: it may lose the CPU by that,
+    /// before the audit has recorded everything.
     pub acts: Cell<Option<(u64, Actor)>>,
     /// For the trace: who was stopped in this entry, and why (`test_abi::trace::Why`).
     #[cfg(feature = "trace")]
@@ -127,8 +132,8 @@ impl AsRef<GraceState> for CpuOwn {
 /// What all CPUs see of a CPU.
 #[repr(C)]
 pub struct CpuShared {
-    /// The address space that CR3 has, or is about to have. Written by its CPU, before CR3. In a line with counters
-    /// that the CPU writes as often.
+    /// The address space that CR3 has, or is about to have. Written by its CPU, before CR3. In a
+    /// line with counters that the CPU writes as often.
     pub vspace: AtomicLink<VSpace>,
     pub counters: [Count; Counter::ALL.len()],
     pub grace: GracePort<Mail>,

@@ -1,5 +1,5 @@
-//! Event pools: the object, and the memory that its process sees. The protocol is [`smp::events`]'s, the layout
-//! [`abi::events`]'s.
+//! Event pools: the object, and the memory that its process sees. The protocol is
+//! [`smp::events`]'s, the layout [`abi::events`]'s.
 
 use smp::lock::Lock;
 use smp::sync::Ordering::{Acquire, Relaxed, Release};
@@ -23,19 +23,20 @@ use crate::slot::Slot;
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 pub type Cell = [UserWord; CELL_WORDS];
 
-/// A process's pool. Its pages are written by the kernel through the direct map, on whatever CPU; who is to be told of
-/// events, and where senders wait for room, is the reader's home CPU.
+/// A process's pool. The kernel writes its pages through the direct map, on any CPU. The reader's
+/// home CPU wakes the reader, and holds the queue of senders that wait for room.
 #[repr(C, align(64))]
 pub struct EventPool {
     pub header: Header,
     pub cells_log2: u8,
     pub reserved: Reserved,
-    /// Held by who changes `process` and what is mapped there. Lock order: this one, then the VSpace's.
+    /// Held by who changes `process` and what is mapped there. Lock order: this one, then the
+    /// VSpace's.
     pub binding: Lock<()>,
     /// The epoch in which it was parted from its last process. Under `binding`.
     pub parted: AtomicU64,
-    /// Held by who puts an event there that carries something: what the process offers is taken by one after the
-    /// other. And by who parts it from its process. Before every other lock.
+    /// Held by who puts an event there that carries something: what the process offers is taken by
+    /// one after the other. And by who parts it from its process. Before every other lock.
     pub taking: Lock<()>,
     /// Whose it is.
     pub process: AtomicLink<Process>,
@@ -53,7 +54,8 @@ pub struct EventPool {
 }
 
 impl EventPool {
-    /// For the fastpath of send: the page that the process writes, the stamps, the cells and their number.
+    /// For the fastpath of send: the page that the process writes, the stamps, the cells and their
+    /// number.
     pub const CONTROL_OFFSET: usize = core::mem::offset_of!(EventPool, control);
     pub const STAMPS_OFFSET: usize =
         core::mem::offset_of!(EventPool, stamps) + Table::<AtomicU32>::BASE_OFFSET;
@@ -61,7 +63,7 @@ impl EventPool {
     pub const CELLS_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::BASE_OFFSET;
     pub const CELLS_LEN_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::LEN_OFFSET;
 
-    /// Of a piece of memory of [`pool_pages`].
+    /// Makes a pool in a piece of memory of [`pool_pages`].
     #[inline(never)]
     pub fn new(
         root: RootId,
@@ -135,7 +137,7 @@ impl<'k> ShownPool<'k> {
         }
     }
 
-    /// Whether the reader wants to be told of the next event.
+    /// Whether the reader wants a wake-up at the next event.
     #[inline(always)]
     pub fn is_armed(self) -> bool {
         self.control.armed.load(Relaxed) != 0

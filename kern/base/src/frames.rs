@@ -1,17 +1,19 @@
-//! The frame table: what the kernel knows of every 4 KiB of memory. Made at boot, one [`FrameInfo`] a page, so that
-//! it is found from a physical address alone.
+//! The frame table: what the kernel knows about every 4 KiB of memory. It is made at boot and has
+//! one [`FrameInfo`] per page, so that a physical address alone leads to it.
 //!
-//! Device memory has no place in the table: there are far more addresses than are ever used. What is known of its pages
-//! stands beside the [`Frame`] that somebody made of them, in that one's Untyped; the table has a list of those
-//! frames, each page being of one at most, and looks there last.
+//! Device memory has no place in the table, because there are far more addresses than are ever
+//! used. The infos of its pages are beside the [`Frame`] that a process made of them, in the
+//! Frame's Untyped. The table has a list of those frames, which it searches last. Each page is in
+//! one of them at most.
 //!
 //! # Memory ordering
-//! A frame's lock is a bit of its `state` word; who holds it may change the counts, which are in the same word and
-//! are stored with the unlocking, and the list of mappings. Lock order: a VSpace's lock, then a frame's; a root's,
-//! then a frame's.
+//! A frame's lock is a bit of its `state` word. Its holder may change the list of mappings, and the
+//! counts, which are in the same word and are stored with the unlocking. Lock order: a VSpace's
+//! lock, then a frame's; a root's, then a frame's.
 //!
-//! Memory also changes hands under that lock. A revoke looks at every page of an Untyped, whatever the page is used
-//! for: so it may hold the lock of a page that becomes a frame's at that moment, and stores back what it read.
+//! Memory also changes hands under that lock. A revoke looks at every page of an Untyped, whatever
+//! its use. So it may hold the lock of a page that becomes a frame's at that moment, and stores
+//! back the word that it read.
 
 use core::cell::Cell;
 use smp::lock::{self, Holder, Lock};
@@ -34,12 +36,12 @@ use crate::protection::Protection;
 pub struct FrameInfo {
     /// The lock, and how often it is mapped.
     state: AtomicU64,
-    /// Of a frame, the first entry in the list of those that map it. Under its lock.
+    /// A frame's first entry in the list of page-table entries that map it. Under its lock.
     first: AtomicU64,
     /// What the memory is: a Frame's, or a page table of a VSpace. Changed under the lock.
     owner: ObjWord,
-    /// Of a page table, what it is for. Of a frame, the stamp of the last shootdown of a translation of it; 0 =
-    /// none that matters. Changed under the lock.
+    /// For a page table, what it is for. For a frame, the stamp of the last shootdown of a
+    /// translation of it; 0 = none that matters. Changed under the lock.
     note: AtomicU64,
 }
 
@@ -56,7 +58,8 @@ impl Default for FrameInfo {
 
 /// Somebody holds the lock, and the counts. The word then says nothing else but who ([`Holder`]).
 const LOCKED: u64 = lock::HELD;
-/// CPUs may remember other mappings of the page than there are, until the shootdown that `note` has is over.
+/// CPUs may remember other mappings of the page than there are, until the shootdown that `note` has
+/// is over.
 const STALE: u64 = 1 << 1;
 /// Its frame is being destroyed, and what mapped the page is gone.
 const DYING: u64 = 1 << 2;
@@ -64,21 +67,23 @@ const DYING: u64 = 1 << 2;
 const POOLED: u64 = 1 << 3;
 /// It was in somebody's pool: cleared before it is mapped again.
 const UNCLEAN: u64 = 1 << 4;
-/// Of a page of pools: its memory is being given back, and a sweep takes it out of them. It goes to no other place.
+/// The memory of a pooled page is being given back, and a sweep takes the page out of its pools. It
+/// can go to no other place.
 const LEAVING: u64 = 1 << 5;
 const MAPPED_SHIFT: u32 = 16;
 const WRITABLE_SHIFT: u32 = 32;
 const EXECUTABLE_SHIFT: u32 = 48;
 const COUNT: u64 = 0xffff;
 
-/// How often a page is mapped at all, to be written, and to be executed; and whether it may be mapped just now.
+/// How often a page is mapped at all, to be written, and to be executed; and whether it may be
+/// mapped just now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts(u64);
 
 /// For each way to map a page (by [`Access`]): what it counts, and what must not be in the way.
 const ONE: [u64; 3] =
     [1 << MAPPED_SHIFT, 1 << MAPPED_SHIFT | 1 << WRITABLE_SHIFT, 1 << MAPPED_SHIFT | 1 << EXECUTABLE_SHIFT];
-/// The same by [`Pte::access_bits`].
+/// One mapping, indexed by [`Pte::access_bits`].
 const ONE_BY_BITS: [u64; Pte::ACCESS_BITS] = {
     let mut ones = [ONE[Access::Execute as usize]; Pte::ACCESS_BITS];
     ones[Pte::of_access(Access::Read).access_bits()] = ONE[Access::Read as usize];
@@ -114,7 +119,7 @@ impl Counts {
         Counts(self.0 - ONE[access as usize])
     }
 
-    /// The same of what an entry allows, in few steps.
+    /// Takes one mapping away, with the access that an entry allows, on the fast path.
     #[must_use]
     #[inline(always)]
     pub const fn without_entry(self, entry: Pte) -> Counts {
@@ -162,7 +167,8 @@ impl Counts {
         self.0 & LEAVING != 0
     }
 
-    /// Whether a message may make one more view of a page of pools: one test for both of what may be in the way.
+    /// Whether a message may make one more view of a page of pools: one test for both of what may
+    /// be in the way.
     pub const fn takes_view(self) -> bool {
         self.0 & (LEAVING | MAPPED_MAX << MAPPED_SHIFT) == 0
     }
@@ -192,7 +198,8 @@ impl Counts {
 pub struct Exclusive(u64);
 
 impl Exclusive {
-    /// The same of a page that CPUs may remember, or could until its stamp was over.
+    /// Returns this state for a stale page: CPUs may have translations of it, or could until its
+    /// shootdown was over.
     #[must_use]
     pub const fn stale(self) -> Exclusive {
         Exclusive(self.0 | STALE)
@@ -221,8 +228,8 @@ pub struct LockedFrame<'a> {
 }
 
 impl FrameInfo {
-    /// Waits until the frame is free: its holders do little, and wait for nothing. Who has the lock has the counts,
-    /// which come back with it.
+    /// Waits until the frame is free: its holders do little, and wait for nothing. The holder of
+    /// the lock has the counts, which come back with it.
     #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>) -> LockedFrame<'_> {
@@ -236,7 +243,8 @@ impl FrameInfo {
                 if turns == lock::PATIENCE {
                     lock::never_free(by, state, &"what is known of a page");
                 }
-                // Whoever waits names itself in the word, so what was found there first names the holder.
+                // A waiting CPU names itself in the word, so the first value found there names the
+                // holder.
                 if self.state.load(Ordering::Relaxed) & LOCKED == 0 {
                     state = self.state.swap(by.word(), Ordering::Acquire);
                 }
@@ -245,7 +253,8 @@ impl FrameInfo {
         LockedFrame { info: self, counts: Cell::new(Counts(state)) }
     }
 
-    /// How a page is that one pool has alone, and with which nothing is under way: `access` is what the entry allows.
+    /// How a page is that one pool has alone, and with which nothing is under way: `access` is what
+    /// the entry allows.
     pub const fn exclusive(access: Access) -> Exclusive {
         Exclusive(POOLED | ONE[access as usize])
     }
@@ -256,8 +265,8 @@ impl FrameInfo {
         self.state.load(Ordering::Relaxed) == exclusive.0
     }
 
-    /// The only entry that maps such a page is another from now on. Whoever looks for it under its lock finds the
-    /// one or the other, and then asks under the lock of that space.
+    /// Replaces the only page-table entry that maps the page. Code that looks for it under the
+    /// page's lock finds the old or the new entry, and then checks under the lock of that space.
     #[inline(always)]
     pub fn move_to(&self, to: EntryName) {
         self.first.store(to.0, Ordering::Relaxed);
@@ -270,8 +279,8 @@ impl FrameInfo {
         state | first | self.note.load(Ordering::Relaxed) == 0 && self.owner.is_empty_below(u64::MAX)
     }
 
-    /// What the words say, without the lock: for surveys, while nobody changes anything. The counts are `None` where
-    /// somebody holds the lock.
+    /// What the words say, without the lock: for surveys, while nobody changes anything. The counts
+    /// are `None` where somebody holds the lock.
     pub fn survey(&self) -> (Option<Counts>, EntryName, u64) {
         let state = self.state.load(Ordering::Relaxed);
         let counts = if state & LOCKED == 0 { Some(Counts(state)) } else { None };
@@ -293,7 +302,7 @@ impl FrameInfo {
         self.owner.set(owner, 0);
     }
 
-    /// The same for surveys, which come by no point.
+    /// Reads the owner for surveys, without a point.
     pub fn glance_owner<'k>(&self, pin: Pin<'k>) -> RawWord<'k> {
         self.owner.glance(pin)
     }
@@ -327,7 +336,8 @@ impl LockedFrame<'_> {
         self.info.first.store(to.0, Ordering::Relaxed);
     }
 
-    /// CPUs may remember other mappings than there are until that shootdown is over; or none does any more.
+    /// CPUs may remember other mappings than there are until that shootdown is over; or none does
+    /// any more.
     pub fn set_stamp(&self, stamp: Option<Stamp>) {
         self.info.note.store(stamp.map_or(0, Stamp::raw), Ordering::Relaxed);
         let counts = self.counts.get().0 & !STALE;
@@ -354,7 +364,8 @@ impl LockedFrame<'_> {
         self.info.stamp()
     }
 
-    /// Takes the memory from its owner. A dying frame's pages stay dying until the memory is given again.
+    /// Takes the memory from its owner. A dying frame's pages stay dying until the memory is given
+    /// again.
     pub fn take_back(&self) {
         self.info.owner.set_empty(0);
     }
@@ -379,7 +390,7 @@ pub struct FrameRange {
 }
 
 impl FrameRange {
-    /// Of the memory from `at` on, which is the start of a page.
+    /// Makes the range of the memory from `at` on, which is the start of a page.
     pub const fn new(at: Phys, infos: Table<FrameInfo>) -> FrameRange {
         FrameRange { first: at.0 >> abi::PAGE_LOG2, infos }
     }
@@ -429,7 +440,8 @@ pub enum NoFrame {
 }
 
 impl FrameTable {
-    /// Of these ranges, of which the first is looked at first. More than [`RANGES_MAX`] are left out.
+    /// Makes a table of these ranges, and searches them in this order. Ranges after the first
+    /// [`RANGES_MAX`] are left out.
     pub fn new(ranges: impl IntoIterator<Item = FrameRange>) -> FrameTable {
         let devices = Devices { lock: Lock::new(()), frames: [const { AtomicLink::null() }; DEVICES_MAX] };
         let mut table = FrameTable([const { FrameRange::NONE }; RANGES_MAX], devices);
@@ -437,8 +449,8 @@ impl FrameTable {
         table
     }
 
-    /// What is known of the page at a physical address; `None` of memory that the machine does not have, and of device
-    /// memory of which there is no frame.
+    /// What is known of the page at a physical address; `None` of memory that the machine does not
+    /// have, and of device memory of which there is no frame.
     #[inline(always)]
     pub fn get<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
         let page = at.0 >> abi::PAGE_LOG2;
@@ -448,7 +460,7 @@ impl FrameTable {
         }
     }
 
-    /// The same of RAM alone.
+    /// Finds the info of a page of RAM.
     #[inline(always)]
     pub fn get_memory<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
         let page = at.0 >> abi::PAGE_LOG2;
@@ -484,7 +496,8 @@ impl FrameTable {
         self.1.frames.iter().find_map(|link| link.get(pin)?.get().info(pin, at))
     }
 
-    /// Makes a frame of a range of device memory, if there is none of any part of it, and can be another one.
+    /// Makes a frame of a range of device memory, if there is none of any part of it, and can be
+    /// another one.
     pub fn add_device<'k>(
         &self,
         pin: Pin<'k>,

@@ -1,4 +1,4 @@
-//! Groups: where authority meets.
+//! Groups: which process may call which task.
 //!
 //! A member record is one word, so removal is one store and a check is one load:
 //!
@@ -8,8 +8,9 @@
 //! |    process key (36 bits)   | !S |   rights   |  custom   |
 //! +----------------------------+----+------------+-----------+
 //! ```
-//! `!S` is SEND inverted and `rights` are the other nine shared rights, so that XOR with the caller's
-//! key, shifted up, leaves a number below `1 << 27` exactly when the key matches and SEND is held.
+//! `!S` is SEND inverted and `rights` are the other nine shared rights, so that XOR with the
+//! caller's key, shifted up, gives a number below `1 << 27` exactly when the key matches and SEND
+//! is held.
 //!
 //! An exposure holds a real capability slot, derived from the capability it was made with: revoking
 //! or destroying the object empties the exposure as it empties any other slot.
@@ -89,8 +90,8 @@ impl Member {
     }
 }
 
-/// A member record's place among those of its process. It changes under the group's root lock and the process's
-/// [`memberships`](crate::process::Process::memberships).
+/// A member record's place among those of its process. It changes under the group's root lock and
+/// the process's [`memberships`](crate::process::Process::memberships).
 #[repr(C)]
 #[derive(Default)]
 pub struct Membership {
@@ -106,17 +107,19 @@ pub struct Membership {
 pub struct Exposure {
     /// The object. Its rights are none, so that the word is address and type only.
     pub slot: Slot,
-    /// For a task: the generation half of the state word that it must have. Stable while `slot` is full.
+    /// For a task: the generation half of the state word that it must have. Stable while `slot` is
+    /// full.
     pub tag: AtomicU64,
     /// For one task per CPU: index of the first of its entries, plus one; else 0.
     pub per_cpu: AtomicU32,
-    /// For a Notification that watches the group: by how much its bits are shifted, plus one; else 0. Stable while
-    /// `slot` is full.
+    /// For a Notification that watches the group: the shift of its bits, plus one; else 0. Stable
+    /// while `slot` is full.
     pub watch: AtomicU32,
-    /// Whose it is: the process that has exposed this, by its key where a member record has it. Stable while `slot` is full, and
-    /// while `per_cpu` says that entries start somewhere.
+    /// Whose it is: the process that has exposed this, by its key where a member record has it.
+    /// Stable while `slot` is full, and while `per_cpu` says that entries start somewhere.
     pub owner: AtomicU64,
-    /// For an entry of an exposure with one task per CPU: that one's index, plus one; else 0. Nothing else is exposed here.
+    /// For an entry of an exposure with one task per CPU: that one's index, plus one; else 0.
+    /// Nothing else is exposed here.
     pub part_of: AtomicU32,
 }
 
@@ -179,7 +182,8 @@ impl Group {
         self.members.get_known(pin, index).map(|record| Member::read(record.get()))
     }
 
-    /// The record of the group capability in a slot, read once: the badge's low half is the record's byte offset.
+    /// The record of the group capability in a slot, read once: the badge's low half is the
+    /// record's byte offset.
     #[inline(always)]
     pub fn member_of(&self, pin: Pin<'_>, slot: &Slot) -> Option<Member> {
         let index = (slot.badge() as u32 / 8) as usize;

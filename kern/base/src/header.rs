@@ -12,7 +12,7 @@ use abi::ObjType;
 pub struct RootId(pub u16);
 
 impl RootId {
-    /// Its place in tables of what there is one a root.
+    /// Returns its index in tables with one element per root.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -22,7 +22,8 @@ impl RootId {
 pub const FLAG_DYING: u16 = 1 << 0;
 /// Destroyed: an inert shell until its Untyped is reset.
 pub const FLAG_DEAD: u16 = 1 << 1;
-/// A task has its label from the process that it is configured for, and would have none if that failed.
+/// A task has its label from the process that it is configured for, and would have none if that
+/// failed.
 pub const FLAG_ADOPTED: u16 = 1 << 15;
 
 /// Type, flags, reference count, security label; then the root of its memory.
@@ -43,7 +44,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Of the flags, for assembly.
+    /// The offset of the flags, for assembly.
     pub const FLAGS_OFFSET: usize = core::mem::offset_of!(Header, flags);
 
     pub const fn new(object_type: ObjType, root: RootId) -> Header {
@@ -75,8 +76,8 @@ impl Header {
         self.label.store(label, Ordering::Release);
     }
 
-    /// What tells the object from every other that there ever was: its root, and its number among the root's objects
-    /// (48 bits, from 1). It says nothing of its address.
+    /// What tells the object from every other that there ever was: its root, and its number among
+    /// the root's objects (48 bits, from 1). It says nothing of its address.
     pub fn identity(&self) -> u64 {
         let high = u64::from(self.serial_high.load(Ordering::Relaxed));
         let serial = high << 32 | u64::from(self.serial_low.load(Ordering::Relaxed));

@@ -1,12 +1,14 @@
-//! Bounds of the kernel that programs do not see, in one place. What programs see stands in `abi`.
+//! Bounds of the kernel that programs do not see, in one place. The bounds that programs see are in
+//! `abi`.
 //!
-//! Test builds make them tiny (feature `small-limits`), so that tests reach every limit, and every operation takes several
-//! kernel entries. `abi` does the same with the pages that a message may have.
+//! Test builds make them tiny (feature `small-limits`), so that tests reach every limit, and every
+//! operation takes several kernel entries. `abi` does the same with the pages that a message may
+//! have.
 //!
-//! # What stays as it is
-//! The 512 entries of a page table are the hardware's. A `TaskId` keeps its layout, and so its 24 bits of generation:
-//! fewer generations are used of it. The depth of a derivation tree, the tables of a CSpace and the size of a Retype are
-//! told to programs, and tests reach them.
+//! # Bounds that do not change
+//! The hardware defines the 512 entries of a page table. A `TaskId` keeps its layout, and so its 24
+//! bits of generation, of which fewer are used. Programs see the depth of a derivation tree, the
+//! tables of a CSpace and the size of a Retype, and tests reach them.
 
 /// A bound, and what it is in test builds with small limits.
 const fn limit<T: Copy>(normal: T, small: T) -> T {
@@ -31,8 +33,8 @@ pub const ZOMBIE_SLOTS: usize = limit(256, 2);
 /// Messages that one kernel entry takes from its mailbox.
 pub const DRAIN_STEPS: usize = limit(32, 2);
 
-/// Calls that one kernel entry follows, up or down, and callers of a task that it looks at. Longer walks go on by mail: no
-/// chain of calls is too long.
+/// Calls that one kernel entry follows, up or down, and callers of a task that it looks at. Longer
+/// walks go on by mail: no chain of calls is too long.
 pub const CALL_STEPS: usize = limit(32, 3);
 
 /// Deadlines that one kernel entry looks after.
@@ -41,7 +43,7 @@ pub const EXPIRE_STEPS: usize = limit(32, 2);
 /// Task numbers of a process that one kernel entry of a teardown looks at.
 pub const TEARDOWN_STEPS: usize = limit(64, 2);
 
-/// Task numbers of a process that one kernel entry tells of a new label.
+/// Task numbers of a process to which one kernel entry sends a new label.
 pub const LABEL_STEPS: usize = limit(64, 2);
 
 /// Callers of a dying task that one kernel entry tells.

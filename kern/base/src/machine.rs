@@ -1,5 +1,5 @@
 //! The machine, as the portable kernel sees it. `kern/hal` implements it for x86_64; host tests
-//! implement it with plain memory and a clock they turn by hand.
+//! implement it with plain memory and a clock that they advance.
 
 use abi::audit::Record;
 use abi::{Error, TaskId};
@@ -51,7 +51,8 @@ pub struct FaultEnd {
     pub why: Option<Error>,
 }
 
-/// The part of a save area that is in use, which components it can have, and which bits of MXCSR there are.
+/// The part of a save area that is in use, which components it can have, and which bits of MXCSR
+/// there are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VectorFormat {
     pub words: usize,
@@ -79,22 +80,22 @@ pub trait Machine: Sized + Sync + 'static {
     /// Whether there is nothing but device memory in a range, none of it the kernel's own.
     fn is_device(&self, at: Phys, bytes: u64) -> bool;
 
-    /// Prepares an empty table, which is at `at`, as the root of an address space: lets `set` set the entries of
-    /// the kernel's half. Returns what CR3 gets.
+    /// Prepares an empty table, which is at `at`, as the root of an address space: lets `set` set
+    /// the entries of the kernel's half. Returns what CR3 gets.
     fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64;
 
     /// An address space is gone: no CPU is in it or remembers translations of it.
     fn end_space(&self, cr3: u64);
 
-    /// Drops the translation of an address, and of tables on the way to it, in the address space that this CPU is
-    /// in.
+    /// Drops the translation of an address, and of tables on the way to it, in the address space
+    /// that this CPU is in.
     fn forget_page(&self, address: u64);
 
     /// Drops every translation of the address space that this CPU is in.
     fn forget_space(&self);
 
-    /// Drops every user translation this CPU may hold; with `leave`, also leaves the present address
-    /// space for the kernel's own.
+    /// Drops every user translation this CPU may hold; with `leave`, also leaves the present
+    /// address space for the kernel's own.
     fn forget_translations(&self, leave: bool);
 
     /// Clears `1 << log2` bytes that nobody uses.
@@ -118,20 +119,22 @@ pub trait Machine: Sized + Sync + 'static {
     /// Writes the initial vector image to a save area.
     fn init_vector(&self, area: &VectorArea);
 
-    /// A fault that nobody handled ends a process: says so to whoever looks after the machine.
+    /// Reports on the console that a fault without handler ends a process.
     fn report_fault(&self, end: &FaultEnd);
 
-    /// Process 1 dies. Nobody is left who could end the machine, so the machine ends itself: on a real one this does
-    /// not come back.
+    /// Process 1 dies. Nobody is left who could end the machine, so the machine ends itself: on a
+    /// real one this does not come back.
     fn first_process_dies(&self) {}
 
-    /// Tries what the machine's protections forbid, and goes on either way: 0 where it went through, else what stopped
-    /// it, as [`abi::Op::MachineAttempt`] answers. `None`: this build does not.
+    /// Tries what the machine's protections forbid, and goes on either way: 0 where it went
+    /// through, else what stopped it, as [`abi::Op::MachineAttempt`] answers. `None`: this build
+    /// does not.
     fn attempt(&self, _what: Attempt, _address: u64) -> Option<u64> {
         None
     }
 
-    /// Logs a grant, a refusal or a kill, where the kernel was asked for that. A refusal is told with any error.
+    /// Logs a grant, a refusal or a kill, where the kernel was asked for that. A refusal is told
+    /// with any error.
     fn tell(&self, _record: &Record) {}
 
     /// Writes one record to the log port.

@@ -33,8 +33,8 @@ pub enum Reset {
     Quiet,
 }
 
-/// A range of physical memory from which objects are made. What changes in it is reached under its root's lock, through
-/// an [`UntypedGuard`](crate::roots::UntypedGuard).
+/// A range of physical memory from which objects are made. What changes in it is reached under its
+/// root's lock, through an [`UntypedGuard`](crate::roots::UntypedGuard).
 #[repr(C, align(64))]
 pub struct Untyped {
     pub header: Header,
@@ -60,7 +60,8 @@ pub struct Inside {
 }
 
 impl Untyped {
-    /// Makes an Untyped of the memory of `region`, which descends from one of the `roots` of its machine.
+    /// Makes an Untyped of the memory of `region`, which descends from one of the `roots` of its
+    /// machine.
     pub fn new(roots: &Roots, root: RootId, log2: u8, region: Region) -> Untyped {
         let (base, size) = (region.base(), region.size());
         let inside = Inside { reset: Cell::new(Reset::No), sweep: Sweep::new(), region };
@@ -90,7 +91,8 @@ impl Untyped {
         at >= self.base() && at - self.base() < self.size()
     }
 
-    /// What changes: opened with the lock of the root, or by whoever knows that no CPU changes anything.
+    /// The changing state: opened with the lock of the root, or by code that knows that no CPU
+    /// changes anything.
     #[inline(always)]
     pub const fn inside(&self) -> &Guarded<Inside> {
         &self.inside
@@ -105,14 +107,14 @@ pub enum FrameKind {
     Device = 1,
 }
 
-/// Memory that can be mapped: one page of 2 MiB, or a run of pages of 4 KiB. The descriptor is carved from the
-/// top of its Untyped; how its pages are mapped stands in the [frame table](crate::frames), of device memory behind
-/// the descriptor.
+/// Memory that can be mapped: one page of 2 MiB, or a run of pages of 4 KiB. The descriptor is
+/// carved from the top of its Untyped; how its pages are mapped stands in the [frame
+/// table](crate::frames), of device memory behind the descriptor.
 #[repr(C, align(64))]
 pub struct Frame {
     pub header: Header,
     memory: PhysRange,
-    /// Of one page.
+    /// The logarithm of one page's size.
     log2: u8,
     kind: FrameKind,
     pages: u32,
@@ -135,7 +137,7 @@ impl Frame {
         }
     }
 
-    /// Of device memory; `infos` has an element a page.
+    /// Makes a frame of device memory; `infos` has an element per page.
     pub fn of_device(root: RootId, memory: PhysRange, log2: u8, infos: Table<FrameInfo>) -> Frame {
         Frame { kind: FrameKind::Device, infos, ..Frame::new(root, memory, log2) }
     }
@@ -156,7 +158,8 @@ impl Frame {
         self.pages
     }
 
-    /// Gives each of some items a page of it, from the page `first` on; `None` where it has fewer pages.
+    /// Gives each of some items a page of it, from the page `first` on; `None` where it has fewer
+    /// pages.
     #[inline(always)]
     pub fn memory_beside<'a, T>(
         &self,
@@ -236,14 +239,14 @@ pub struct VSpace {
     cr3: AtomicU64,
     /// The one process that lives here.
     pub process: AtomicLink<Process>,
-    /// The entries of all its page tables, one table behind the other, the root first; the links of each entry;
-    /// where the first stands, and how many tables are in use.
+    /// The entries of all its page tables, one table behind the other, the root first; the links of
+    /// each entry; where the first stands, and how many tables are in use.
     pub entries: Table<Entry>,
     pub links: Table<Links>,
     tables: PhysRange,
     pub used: AtomicU32,
-    /// Of one that is destroyed: CPUs have left it when the shootdown of this stamp is over; 0 = not so far. Set under
-    /// the lock.
+    /// The shootdown after which CPUs have left a destroyed VSpace; 0 = not begun. Set under the
+    /// lock.
     pub leave: AtomicU64,
     /// What Map has to look at: [`SPACE_DYING`], [`SPACE_LABELLED`].
     state: AtomicU8,
@@ -275,8 +278,8 @@ impl VSpace {
     pub const GENERATION_OFFSET: usize = core::mem::offset_of!(VSpace, generation);
     pub const SEEN_OFFSET: usize = core::mem::offset_of!(VSpace, seen) + Table::<AtomicU64>::BASE_OFFSET;
 
-    /// Makes a VSpace whose tables, with their links, fill a piece of memory that starts with a page. `seen` has an element
-    /// for each CPU.
+    /// Makes a VSpace whose tables, with their links, fill a piece of memory that starts with a
+    /// page. `seen` has an element for each CPU.
     #[inline(never)]
     pub fn new(
         root: RootId,
@@ -313,7 +316,7 @@ impl VSpace {
         })
     }
 
-    /// Locks the tables: whoever has the guard changes them.
+    /// Locks the tables: only a holder of the guard changes them.
     #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>) -> Guard<'_, ()> {
@@ -374,7 +377,8 @@ impl VSpace {
         moved
     }
 
-    /// This CPU has just entered it with kept translations: whether it has changed since those were remembered.
+    /// This CPU has just entered it with kept translations: whether it has changed since those were
+    /// remembered.
     #[inline(always)]
     pub fn has_changed(&self, pin: Pin<'_>) -> bool {
         !planted(Fault::MissingPcidFlush) && self.see(pin, self.generation.load(Ordering::Acquire))
@@ -412,7 +416,8 @@ impl VSpace {
         EntryName(self.base().0 + (index * size_of::<Entry>()) as u64)
     }
 
-    /// What CR3 gets on a switch: root table, PCID, and with a PCID bit 63, which keeps translations.
+    /// What CR3 gets on a switch: root table, PCID, and with a PCID bit 63, which keeps
+    /// translations.
     pub fn cr3(&self) -> u64 {
         self.cr3.load(Ordering::Relaxed)
     }

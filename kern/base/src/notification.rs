@@ -21,8 +21,8 @@ pub struct NotificationHot {
     pub bound: Link<Task>,
 }
 
-/// A Notification. Its home is the CPU on which it was made, where whoever waits for it has to be; it
-/// moves only with a task that it is bound to, when that one first starts.
+/// A Notification. Its home is the CPU on which it was made, and only tasks of that CPU wait for
+/// it. It moves only with the task that it is bound to, when that task first starts.
 #[repr(C, align(64))]
 pub struct Notification {
     pub header: Header,

@@ -1,4 +1,4 @@
-//! The types of kernel objects: the one list of their numbers, and of what capabilities of each allow.
+//! The types of kernel objects: the only list of their numbers, and of the rights of each.
 
 use abi::ObjType;
 
@@ -54,8 +54,8 @@ pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
     header_of_inlined(word)
 }
 
-/// Does what [`header_of`] does, for a caller whose instructions are counted. All types have the header in the same place, so
-/// the comparisons become one.
+/// Does the work of [`header_of`] inline, for a caller whose instructions are counted. All types
+/// have the header in the same place, so the comparisons become one.
 #[inline(always)]
 pub fn header_of_inlined<'k>(word: RawWord<'k>) -> Option<&'k Header> {
     macro_rules! of {

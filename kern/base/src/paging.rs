@@ -1,23 +1,24 @@
-//! Page tables as objects: what their entries say, and the links that lead from a frame to all entries that
-//! map it.
+//! Page tables as objects: the format of their entries, and the links that lead from a frame to all
+//! page-table entries that map it.
 //!
-//! An entry has the format of x86-64. The hardware reads entries at any time, and sets *accessed* and *dirty* in
-//! them, so each is an atomic word that is always written whole. The kernel changes them under the lock of their
-//! [`VSpace`](crate::memory::VSpace).
+//! An entry has the format of x86-64. The hardware reads entries at any time, and sets *accessed*
+//! and *dirty* in them, so each is an atomic word that is always written whole. The kernel changes
+//! them under the lock of their [`VSpace`](crate::memory::VSpace).
 //!
-//! # What is not there
-//! Where nothing is mapped an entry is empty, or *gone*: a page went that CPUs may remember, until the shootdown is over
-//! whose stamp the entry has. Nothing takes its place before.
+//! # Entries that map nothing
+//! An entry that maps nothing is empty, or *gone*: its page was unmapped, and CPUs may have
+//! translations until the shootdown is over whose stamp the entry has. No page is mapped there
+//! before.
 //!
 //! # Pages of the pool
-//! Memory that messages carry ([`Pte::pooled`]) has no mapping but those of pools. On its way out of a space an entry
-//! is *in transit*: not present, but still the page's place.
+//! Memory that messages carry ([`Pte::pooled`]) has only mappings of pools. On its way out of a
+//! space an entry is *in transit*: not present, but its place stays reserved.
 //!
 //! # The way back
 //! All entries that map one frame are in a list, whose head is in the frame's
-//! [`FrameInfo`](crate::frames::FrameInfo). An entry's neighbours stand in its VSpace's [`Links`], at the same index,
-//! and are named by physical address ([`EntryName`]). Links change under the frame's lock. A frame
-//! that is mapped once, as most are, uses no links: both are zero.
+//! [`FrameInfo`](crate::frames::FrameInfo). An entry's neighbours are in its VSpace's [`Links`],
+//! at the same index, and are named by physical address ([`EntryName`]). Links change under the
+//! frame's lock. A frame that is mapped once, as most are, uses no links: both are zero.
 
 use smp::sync::{AtomicU64, Ordering};
 
@@ -50,11 +51,13 @@ const LARGE: u64 = 1 << 7;
 pub const PLAIN: u64 = 1 << 9;
 /// The kernel's own: a page of the space's pool.
 const POOL: u64 = 1 << 52;
-/// Of the pool: who writes it gets a copy.
+/// A page of the pool that is copied when it is written.
 const COPY: u64 = 1 << 53;
-/// Of the pool: it could be written before a message was to share it, which has not gone yet.
+/// A page of the pool that was writable before a message borrowed it for sharing; the message has
+/// not gone yet.
 const LENT: u64 = 1 << 54;
-/// In an entry that is not present: a page of the pool on its way out; and whether it could be written.
+/// In an entry that is not present: a page of the pool on its way out; and whether it could be
+/// written.
 const TRANSIT: u64 = 1 << 55;
 const TRANSIT_WRITE: u64 = 1 << 56;
 const NO_EXECUTE: u64 = 1 << 63;
@@ -147,7 +150,7 @@ impl Pte {
         self.0 & UNCACHED == UNCACHED
     }
 
-    /// The same of memory that no Frame stands for.
+    /// Makes the entry one of memory without a Frame.
     pub const fn plain(self) -> Pte {
         Pte(self.0 | PLAIN)
     }
@@ -196,7 +199,8 @@ impl Pte {
         self.0 & (ADDRESS | PRESENT | PLAIN | POOL | size) == at.0 | PRESENT | size
     }
 
-    /// Whether an entry of a table of this level is the place of a page: maps it, or has it in transit.
+    /// Whether an entry of a table of this level is the place of a page: maps it, or has it in
+    /// transit.
     pub const fn has_page(self, level: u32) -> bool {
         self.is_present() && self.is_page(level) || self.is_in_transit()
     }
@@ -226,13 +230,14 @@ impl Pte {
         (self.0.rotate_left(1) & BITS) as usize
     }
 
-    /// The same as a page of the pool.
+    /// Makes the entry one of a page of the pool.
     #[must_use]
     pub const fn pooled(self) -> Pte {
         Pte(self.0 | POOL)
     }
 
-    /// Whether it is the place of a page of the pool, there or in transit. No entry of a table is one.
+    /// Whether it is the place of a page of the pool, there or in transit. No entry of a table is
+    /// one.
     pub const fn is_pooled(self) -> bool {
         self.0 & POOL != 0 && (self.is_present() || self.is_in_transit())
     }
@@ -248,7 +253,8 @@ impl Pte {
         Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | TRANSIT | write)
     }
 
-    /// Whether it has a page in transit of 4 KiB, or of 2 MiB if so asked, that was never shared, as `like` has.
+    /// Whether it has a page in transit of 4 KiB, or of 2 MiB if so asked, that was never shared,
+    /// as `like` has.
     #[inline(always)]
     pub const fn is_lent_like(self, like: Pte, large: bool) -> bool {
         let size = if large { LARGE } else { 0 };
@@ -271,7 +277,8 @@ impl Pte {
         Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | ALLOW[access as usize])
     }
 
-    /// A page of the pool as it is while others see it too: read-only, and copied on a write if so asked.
+    /// A page of the pool as it is while others see it too: read-only, and copied on a write if so
+    /// asked.
     #[must_use]
     pub const fn shared(self, copy: bool) -> Pte {
         let lent = if self.0 & WRITE != 0 { LENT } else { 0 };
@@ -279,20 +286,21 @@ impl Pte {
         Pte(self.0 & !WRITE | lent | copy)
     }
 
-    /// The same for another space, which had no part in what it could be before.
+    /// Read-only page-table entry for the receiver.
     #[must_use]
     pub const fn view(self, copy: bool) -> Pte {
         let copy = if copy { COPY } else { 0 };
         Pte(self.0 & (ADDRESS | POOL | LARGE) | ALLOW[Access::Read as usize] | copy)
     }
 
-    /// The same page when no message is to share it any more: it has gone, or somebody has said what it is to allow.
+    /// Returns the entry of a page that no message shares any more: the message has gone, or a
+    /// system call has set its access.
     #[must_use]
     pub const fn given(self) -> Pte {
         Pte(self.0 & !LENT)
     }
 
-    /// The same page as one that nobody else sees.
+    /// Returns the entry of a page that no other space sees.
     #[must_use]
     pub const fn unshared(self) -> Pte {
         Pte(self.0 & !(COPY | LENT))
@@ -307,8 +315,8 @@ impl Pte {
         self.0 & LENT != 0
     }
 
-    /// What it is but for its address and what the hardware notes, where it maps a page of the pool of 4 KiB, or of 2 MiB
-    /// if so asked, that was never shared.
+    /// Returns the entry without its address and the hardware's bits, if it maps a never shared
+    /// page of the pool, of 4 KiB, or of 2 MiB if so asked.
     #[inline(always)]
     pub const fn own_kind(self, large: bool) -> Option<OwnKind> {
         let size = if large { LARGE } else { 0 };
@@ -323,7 +331,7 @@ impl Pte {
         if at.0 & !(ADDRESS | ACCESSED | DIRTY) == 0 { Some(at) } else { None }
     }
 
-    /// The same page with other access.
+    /// Returns the entry with other access.
     #[must_use]
     pub const fn allowing(self, access: Access) -> Pte {
         Pte(self.0 & !(WRITE | NO_EXECUTE) | ALLOW[access as usize])
@@ -347,7 +355,8 @@ impl Entry {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// Writes an entry whose present contents nobody needs: a bit that the hardware sets just then is lost.
+    /// Writes an entry whose present contents nobody needs: a bit that the hardware sets just then
+    /// is lost.
     #[inline(always)]
     pub fn store(&self, entry: Pte) {
         self.0.store(to_hardware(entry), Ordering::Release);
@@ -372,7 +381,8 @@ impl Entry {
     }
 }
 
-/// In an entry of a test build that leaves [`Protection::NoExecute`] off: that it should have had the bit.
+/// In an entry of a test build that leaves [`Protection::NoExecute`] off: that it should have had
+/// the bit.
 const MEANT_NO_EXECUTE: u64 = 1 << 10;
 
 /// What the hardware gets to see of an entry: the entry.
@@ -404,8 +414,8 @@ pub const fn log2_of(level: u32) -> u8 {
     abi::PAGE_LOG2 + 9 * (level as u8 - 1)
 }
 
-/// What the frame table notes of a page table: its level, and the first address that it is for, which is a multiple
-/// of 2 MiB.
+/// What the frame table notes of a page table: its level, and the first address that it is for,
+/// which is a multiple of 2 MiB.
 #[derive(Clone, Copy)]
 pub struct TableNote(u64);
 
@@ -413,7 +423,7 @@ pub struct TableNote(u64);
 pub const LEVEL_MASK: u64 = 7;
 
 impl TableNote {
-    /// Of a table of a level that is for an address.
+    /// Makes the note of a page table of a level that is for an address.
     pub const fn new(level: u32, address: u64) -> TableNote {
         let base = address & !((1 << log2_of(level + 1)) - 1);
         TableNote(base | level as u64)
@@ -453,7 +463,7 @@ impl EntryName {
         Phys(self.0 & ADDRESS)
     }
 
-    /// Of the entry behind it.
+    /// Returns the entry after it.
     #[must_use]
     pub const fn next(self) -> EntryName {
         EntryName(self.0 + size_of::<Entry>() as u64)

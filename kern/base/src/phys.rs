@@ -1,11 +1,13 @@
-//! Physical memory: where it is, and what may be mapped, cleared and copied.
+//! Physical memory: its addresses, and the pages that may be mapped, cleared and copied.
 //!
-//! A [`Phys`] is a number: to compare, to look something up, to say where something is. Whoever maps, clears or copies memory
-//! has a [`PhysPage`] of it, which no number makes: it comes from a frame, from a piece of carved memory, from an address
-//! space's own tables, from device memory that the machine knows, or from an entry that maps it already.
+//! A [`Phys`] is a number, for comparisons, look-ups and addresses. To map,
+//! clear or copy memory, code needs its [`PhysPage`], which cannot be made from a number. A
+//! `PhysPage` comes from a frame, from a piece of carved memory, from an address space's own
+//! tables, from device memory that the machine knows, or from an entry that maps it already.
 //!
-//! No other module of this crate makes one but through what is public here, and those whose types have one in them:
-//! [`Frame`](crate::memory::Frame) and [`VSpace`](crate::memory::VSpace) by [`PhysRange`], and entries of page tables
+//! Other modules of this crate make one only through the public functions here. The exceptions are
+//! the types that contain one: [`Frame`](crate::memory::Frame) and
+//! [`VSpace`](crate::memory::VSpace) by [`PhysRange`], and entries of page tables
 //! ([`Pte`](crate::paging::Pte)).
 
 use smp::door::{Piece, Vouched};

@@ -34,8 +34,9 @@ fn no_slot() -> u64 {
     core::ptr::from_ref(&NO_SLOT) as u64
 }
 
-/// A slot that a process offers for a membership, and to whom. It changes under the lock of [`Process::memberships`]; who reads it
-/// without, reads it once more under that lock.
+/// A slot that a process offers for a membership, and the group or process that may use it. It
+/// changes under the lock of [`Process::memberships`]. Code that reads it without the lock must
+/// read it again under the lock.
 #[derive(Default)]
 pub struct Offer {
     slot: AtomicU32,
@@ -56,7 +57,8 @@ impl Offered {
 }
 
 impl Offer {
-    /// The slot is written last and read first: with it comes whom it was offered to, or whom a later offer names.
+    /// The slot is written last and read first: with it comes whom it was offered to, or whom a
+    /// later offer names.
     pub fn get(&self) -> Offered {
         let slot = self.slot.load(Ordering::Acquire);
         Offered { slot, from: self.from.load(Ordering::Relaxed) }
@@ -74,8 +76,9 @@ pub struct Process {
     pub header: Header,
     /// [`ProcessKey`] where a member record has it.
     key_word: AtomicU64,
-    /// Address and length of the CNode's slots: copies, for one load each. Length 0: not configured. Slot 0 is always
-    /// there, and empty: the fastpath takes it for every number beyond the length.
+    /// Address and length of the CNode's slots: copies, for one load each. Length 0: not
+    /// configured. Slot 0 is always there, and empty: the fastpath takes it for every number beyond
+    /// the length.
     cspace_base: AtomicU64,
     cspace_len: AtomicU64,
     pub vspace: AtomicLink<VSpace>,
@@ -83,19 +86,20 @@ pub struct Process {
     /// Where events for its tasks go.
     pub pool: AtomicLink<EventPool>,
     pub vector: AtomicBool,
-    /// All task numbers below this one are in use, or used up. Under the lock of [`Process::memberships`].
+    /// All task numbers below this one are in use, or used up. Under the lock of
+    /// [`Process::memberships`].
     pub free_number: AtomicU16,
     /// Which membership the process accepts next.
     pub offer: Offer,
-    /// Who handles the faults of its tasks: a [`Target`](abi::Target) in its CSpace; 0: nobody.
+    /// The handler of its tasks' faults: a [`Target`](abi::Target) in its CSpace; 0: none.
     pub fault_handler: AtomicU64,
-    /// How far the killed process has parted with groups: the slot of its CSpace in the upper half, the exposure there in
-    /// the lower.
+    /// How far the killed process has parted with groups: the slot of its CSpace in the upper half,
+    /// the exposure there in the lower.
     pub left: AtomicU64,
     /// How often a kill has come to the end of that.
     pub kills: AtomicU32,
-    /// Task numbers that know the label of the process, or are being told: all below this one. Under the lock of
-    /// [`Process::vspace`] and [`Process::cnode`].
+    /// Task numbers that know the label of the process, or are being told: all below this one.
+    /// Under the lock of [`Process::vspace`] and [`Process::cnode`].
     pub label_told: AtomicU32,
     pub tasks: Table<TaskNumber>,
     /// The first of its memberships: a list. Lock order: a group's root, then this one.
@@ -149,7 +153,8 @@ impl Process {
         self.key_word() | number & ((1 << MEMBER_KEY_SHIFT) - 1)
     }
 
-    /// Where the fastpath finds the CSpace's slots, and how many; zeros where it finds none. For surveys.
+    /// Where the fastpath finds the CSpace's slots, and how many; zeros where it finds none. For
+    /// surveys.
     pub fn published_cspace(&self) -> (u64, u64) {
         match self.cspace_len.load(Ordering::Relaxed) {
             0 => (0, 0),

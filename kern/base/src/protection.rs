@@ -1,6 +1,6 @@
-//! The machine's protections, which test builds can leave off by name: what a test shows to be stopped goes through
-//! then, so that the test is known to look at the protection and at nothing else. In all other builds no protection is
-//! ever off, and nothing of this is compiled.
+//! The machine's protections, which test builds can leave off by name. An attempt that a protection
+//! stops then succeeds, which proves that the test checks that protection and nothing else. In all
+//! other builds every protection is on, and none of this is compiled.
 
 #[cfg(feature = "faults")]
 use smp::sync::{AtomicU8, Ordering};
@@ -48,7 +48,8 @@ impl Protection {
         false
     }
 
-    /// Leaves off what the option names (names with commas between); false where it has a name that nothing has.
+    /// Leaves off what the option names (names with commas between); false where it has a name that
+    /// nothing has.
     #[cfg(feature = "faults")]
     pub fn leave_off(names: &str) -> bool {
         names.split(',').all(|wanted| {

@@ -1,7 +1,8 @@
 //! Roots of derivation, and the locks that guard what descends from each.
 //!
-//! A root's lock guards the tree of the capabilities of all objects that stand in the root's memory, and how far each
-//! [`Untyped`] among them is carved. The latter is reached through an [`UntypedGuard`] alone.
+//! A root's lock guards the tree of the capabilities of all objects in the root's memory, and how
+//! far each [`Untyped`] among them is carved. Code reaches the latter only through an
+//! [`UntypedGuard`].
 
 use core::cell::Cell;
 use core::ops::Deref;
@@ -17,7 +18,7 @@ use crate::sweep::Sweep;
 /// Roots of derivation that a machine can have: one lock each.
 pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
 
-/// What there is to a derivation tree besides its slots.
+/// The state of a derivation tree besides its slots.
 #[derive(Default)]
 pub struct Root {
     /// A slot that is on its way out of the tree, past its children.
@@ -45,7 +46,8 @@ impl Root {
 /// A root whose lock is held.
 pub type RootGuard<'a> = Guard<'a, Root>;
 
-/// A lock with its root, in a cache line of their own: CPUs that work under different roots share nothing.
+/// A lock with its root, in a cache line of their own: CPUs that work under different roots share
+/// nothing.
 #[repr(align(64))]
 struct Line(Lock<Root>);
 
@@ -88,8 +90,8 @@ impl Roots {
     }
 }
 
-/// An Untyped while its root's lock is held. It is made by locking that root; the Untyped knows which lock it is, and does
-/// not open with the guard of another one.
+/// An Untyped while its root's lock is held. It is made by locking that root; the Untyped knows
+/// which lock it is, and does not open with the guard of another one.
 ///
 /// A look that outlives the lock does not compile:
 /// ```

@@ -1,8 +1,8 @@
 //! SchedContexts: the right to CPU time.
 //!
-//! Run queues hold these, never tasks. `task` is who has the time now: a call hands it to the callee,
-//! the reply hands it back. The inside belongs to the CPU that the context is on; it travels in message
-//! blocks to other CPUs and is charged there.
+//! Run queues hold SchedContexts, never tasks. `task` is the task that has the time now: a call
+//! donates it to the callee, the reply gives it back. The inside belongs to the CPU that the
+//! context is on. The context travels in message blocks to other CPUs and is charged there.
 
 use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};

@@ -1,8 +1,8 @@
-//! Where a search for CPU time stands, between two entries of the kernel.
+//! The position of a search for CPU time, between two entries of the kernel.
 //!
-//! A search goes from caller to caller until time is found, then from call to call down to who spends it. Each
-//! step depends on nothing but the calls as they stand. So a search that comes back to where it was, by the
-//! same step, would go round for ever; a [`Trail`] notices that.
+//! A search goes from caller to caller until it finds time, then from call to call down to the task
+//! that spends it. Each step depends only on the present calls. So a search that returns to an
+//! earlier position, by the same step, would never end; a [`Trail`] detects that.
 
 use abi::TaskId;
 use smp::door::{Ptr, Ref};
@@ -22,7 +22,8 @@ pub struct Search {
 /// What a search does next with the caller that it is at.
 #[derive(Clone, Copy)]
 pub enum Step {
-    /// Looks whether the caller's time is here, where its call is. If not: at those behind it, for the same.
+    /// Looks whether the caller's time is here, where its call is. If not: at those behind it, for
+    /// the same.
     Scan,
     /// Looks for the caller's time at the caller's home, then at the caller's own callers.
     Enter,
@@ -50,8 +51,8 @@ impl Step {
     }
 }
 
-/// Notices that a walk goes round in a circle, without marks on the way (Brent's algorithm): remembers one step, and
-/// after twice as many steps as the last time another one.
+/// Notices that a walk goes round in a circle, without marks on the way (Brent's algorithm):
+/// remembers one step, and after twice as many steps as the last time another one.
 #[derive(Clone, Copy)]
 struct Trail {
     seen: (TaskId, u8),
@@ -81,13 +82,13 @@ impl Search {
         Search { at: first.ptr(), step: Step::Scan, trail: Trail::NEW }
     }
 
-    /// The same search one step further. A search that has gone round is lost.
+    /// Returns the search one step further. A search that has gone in a circle is lost.
     pub fn moved(mut self, at: Ref<'_, Task>, step: Step) -> Search {
         let goes_round = self.trail.note((at.get().id(), step.number()));
         Search { at: at.ptr(), step: if goes_round { Step::Lost } else { step }, trail: self.trail }
     }
 
-    /// The same search, which has to begin again.
+    /// Returns the search marked to begin again.
     pub fn lost(self) -> Search {
         Search { step: Step::Lost, ..self }
     }

@@ -1,13 +1,13 @@
 //! Capability slots and the derivation tree.
 //!
-//! A slot is 32 bytes. Word 0 (object, rights, type) is read once by any CPU; the other words are
-//! stable while word 0 is full and are written only under the root lock of the object that the slot
-//! refers to. A slot goes full → empty with a grace stamp → reusable once the epoch has moved on
-//! ([`smp::quiesce`]), so a reader that saw word 0 full reads the words that belong to it.
+//! A slot is 32 bytes. Any CPU may read word 0 (object, rights, type), once. The other words are
+//! stable while word 0 is full, and are written only under the root lock of the object that the
+//! slot refers to. A slot goes full → empty with a grace stamp → reusable once the epoch has moved
+//! on ([`smp::quiesce`]), so a reader that saw word 0 full reads the words that belong to it.
 //!
-//! The derivation tree of one root is a doubly linked list in preorder with a depth per slot (the
-//! shape of seL4's mapping database, `src/object/cnode.c`): the descendants of a slot are the run of
-//! deeper slots behind it, so revoke walks forward and insertion is constant time.
+//! The derivation tree of one root is a doubly linked list in preorder with a depth per slot (as in
+//! seL4's mapping database, `src/object/cnode.c`). The descendants of a slot are the run of deeper
+//! slots after it, so revoke walks forward and insertion takes constant time.
 
 use smp::cpu::Pin;
 use smp::sync::{AtomicU32, AtomicU64, Ordering};
@@ -50,14 +50,15 @@ impl Slot {
         }
     }
 
-    /// Whether the slot is empty and part of no tree, and its note is below `limit`. For surveys, which look at many.
+    /// Whether the slot is empty and part of no tree, and its note is below `limit`. For surveys,
+    /// which look at many.
     #[inline(always)]
     pub fn is_blank(&self, limit: u64) -> bool {
         self.word.is_empty_below(limit) && self.next.is_null() && self.prev.is_null()
     }
 
-    /// Offset of badge and depth, for assembly: the low 32 bits of a group capability's badge are the
-    /// byte offset of its member record.
+    /// Offset of badge and depth, for assembly: the low 32 bits of a group capability's badge are
+    /// the byte offset of its member record.
     pub const META_OFFSET: usize = core::mem::offset_of!(Slot, meta);
 
     pub fn badge(&self) -> u64 {
@@ -102,7 +103,8 @@ impl Meta {
         (self.0 >> BADGE_BITS) as u16
     }
 
-    /// Of a child: one deeper, with a badge on top of this one's: one of the two is 0.
+    /// Returns the word of a child: one deeper, with a badge on top of this one's; one of
+    /// the two is 0.
     #[inline(always)]
     pub fn below(self, badge: u64) -> Meta {
         Meta(self.0.wrapping_add(badge + (1 << BADGE_BITS)))
@@ -160,7 +162,7 @@ impl CNode {
         self.ended_label.store(actor.label, Ordering::Relaxed);
     }
 
-    /// Who ended it, as far as that was noted.
+    /// Returns the task that ended it, as far as that was noted.
     pub fn ender(&self) -> Actor {
         let task = TaskId::from_raw(self.ended_by.load(Ordering::Relaxed));
         Actor { task, label: self.ended_label.load(Ordering::Relaxed) }

@@ -1,20 +1,21 @@
-//! Sweeps: what a revoke or a reset of an Untyped does about pages of pools. It looks at every page of the Untyped's
-//! memory, and takes each out of the pools that have it.
+//! Sweeps: how a revoke or a reset of an Untyped takes its pages out of pools. A sweep looks at
+//! every page of the Untyped's memory, and takes each out of the pools that have it.
 //!
 //! # Passes
-//! One look at every page is a *pass*. Passes of an Untyped are numbered and follow each other. All that sweep an Untyped at
-//! the same time work on one pass, which goes on where any of them left it. So a sweep that is given up leaves a pass
-//! that the next sweep goes on with.
+//! One look at every page is a *pass*. Passes of an Untyped are numbered and follow each other. All
+//! tasks that sweep an Untyped at the same time work on one pass, and each continues where the last
+//! one stopped. So the next sweep can continue the pass of a sweep that was given up.
 //!
-//! Whoever sweeps waits for a [`Pass`] that had not begun when the sweep did. A pass that was under way by then proves
-//! nothing: its first pages may have come into pools since they were looked at.
+//! A sweep waits for a [`Pass`] that had not begun when the sweep did. A pass that was under
+//! way by then proves nothing: its first pages may have entered pools since they were looked at.
 //!
-//! A stretch of pages counts when all of them have been looked at, and only for the pass for which they were. So who is
-//! slow cannot move a later pass on.
+//! A stretch of pages counts when all of them have been looked at, and only for its own pass. So a
+//! slow task cannot advance a later pass.
 //!
 //! # Shootdowns
-//! A page that has left its pools may be remembered by CPUs until a shootdown is over. A sweep keeps the last one of those that
-//! stretches have found or begun, which covers all before it. Who reports that no pool has a page waits for that.
+//! CPUs may have translations of a page that has left its pools until a shootdown is over. A sweep
+//! keeps the last shootdown that its stretches have found or begun, which covers all before it. The
+//! task that reports the end of the sweep waits for that shootdown.
 
 use core::cell::Cell;
 
@@ -86,7 +87,8 @@ impl Sweep {
         Stretch { pass: self.begun.get(), first: self.next.get() }
     }
 
-    /// Returns: the shootdown with whose end no CPU remembers a page that has been looked at; `None`: none ever did.
+    /// Returns: the shootdown with whose end no CPU remembers a page that has been looked at;
+    /// `None`: none ever did.
     pub const fn shootdown(&self) -> Option<Stamp> {
         self.shootdown.get()
     }

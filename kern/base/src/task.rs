@@ -3,10 +3,11 @@
 //! A task is two pages of its owner's memory: this structure with its vector save area, then the
 //! UTCB, which is also mapped in its process.
 //!
-//! # Who owns what
-//! `hot` belongs to the task's home CPU. `msg` belongs to whichever CPU its home word names: the
-//! task's own while it is not calling, then the callee's from the moment that CPU dequeues the message
-//! until it sends the reply. So a call across CPUs needs no lock: its data always has one owner.
+//! # Owners
+//! `hot` belongs to the task's home CPU. `msg` belongs to the CPU that its home word names: the
+//! task's own CPU while the task is not calling, then the callee's CPU, from the moment it dequeues
+//! the message until it sends the reply. So a call across CPUs needs no lock: its data always has
+//! one owner.
 //!
 //! # The state word
 //! ```text
@@ -15,21 +16,23 @@
 //! | generation of the id   | 0 |  label   | home CPU  |  flags  |  state  |
 //! +------------------------+---+----------+-----------+---------+---------+
 //! ```
-//! One comparison of the whole word with an expected value decides liveness, generation, label, home,
-//! flags and state at once. The label is the security label of the task's process: a CPU expects the
-//! label of the running task, so the fastpath goes only between tasks of one label. [`State::Recv`] and
-//! [`State::Await`] mean *without deadline*, so the fastpath never has a timer to cancel.
+//! One comparison of the whole word with an expected value decides liveness, generation, label,
+//! home, flags and state together. The label is the security label of the task's process: a CPU
+//! expects the label of the running task, so the fastpath goes only between tasks of one label.
+//! [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has a timer
+//! to cancel.
 //!
 //! # The plain bit
-//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields, which
-//! then needs few checks and few stores:
+//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields,
+//! which then needs few checks and few stores:
 //!
-//! * with [`State::WaitBits`]: the wait has no deadline, and the task's own time rests with it, so that
-//!   queueing `own_sc` is all that it takes to let it run;
-//! * with [`State::Ready`]: its own context is queued, unless it is suspended, and the system call it is in answers with `rdx` of
-//!   the frame and zero in all other message registers, whatever the frame has there.
+//! * with [`State::WaitBits`]: the wait has no deadline, and no other task has the task's own time.
+//!   So queueing `own_sc` is enough to let it run;
+//! * with [`State::Ready`]: its own context is queued, unless it is suspended, and the system call
+//!   it is in answers with `rdx` of the frame and zero in all other message registers, whatever the
+//!   frame has there.
 //!
-//! A running task never has it, and whoever sets another state clears it.
+//! A running task never has it, and code that sets another state clears it.
 
 use core::cell::Cell;
 use smp::sync::{AtomicBool, AtomicU64, Ordering};
@@ -70,14 +73,15 @@ pub enum State {
     Sending = 4,
     /// Its call was received here; waiting for the reply, no deadline.
     Await = 5,
-    /// The same with a deadline.
+    /// Waiting for a reply, with a deadline.
     AwaitTimed = 6,
     /// Its call went to another CPU; `msg` is there or on the way.
     AwaitRemote = 7,
     /// Waiting for Notification bits.
     WaitBits = 8,
-    /// Waiting for a grace period or another CPU's answer; then it goes on at its instruction pointer,
-    /// which was set back to a system call that has to be made again, unless it is CPU time that it waits for.
+    /// Waiting for a grace period or another CPU's answer; then it goes on at its instruction
+    /// pointer, which was set back to a system call that has to be made again, unless it is CPU
+    /// time that it waits for.
     Restart = 9,
     /// Stopped by a fault that nobody handles yet.
     Faulted = 10,
@@ -138,8 +142,8 @@ pub const FLAG_VECTOR: u8 = 1 << 0;
 pub const FLAG_SUSPENDED: u8 = 1 << 1;
 /// Flag in the state word: debug registers are to be loaded when it runs.
 pub const FLAG_DEBUG: u8 = 1 << 3;
-/// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its frame has all its
-/// registers meanwhile.
+/// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its
+/// frame has all its registers meanwhile.
 pub const FLAG_IN_FAULT: u8 = 1 << 5;
 /// First bit of the home CPU in a state word.
 pub const HOME_SHIFT: u32 = 16;
@@ -149,10 +153,11 @@ pub const LABEL_SHIFT: u32 = 26;
 pub const HOME_MASK: u32 = (1 << LABEL_SHIFT) - (1 << HOME_SHIFT);
 /// The security label in a state word.
 pub const LABEL_MASK: u32 = (LABELS - 1) << LABEL_SHIFT;
-/// The parts of a state word that a CPU has to compare when it switches to another task: [`FLAGS_SPECIAL`] and label.
+/// The parts of a state word that a CPU has to compare when it switches to another task:
+/// [`FLAGS_SPECIAL`] and label.
 pub const SPECIAL: u32 = (FLAGS_SPECIAL as u32) << 8 | LABEL_MASK;
-/// In no state word. In [`CpuHot::special_on`](crate::cpu::CpuHot) it says that some of [`FLAGS_SPECIAL`] are on, so that
-/// every switch has work to do.
+/// In no state word. In [`CpuHot::special_on`](crate::cpu::CpuHot) it says that some of
+/// [`FLAGS_SPECIAL`] are on, so that every switch has work to do.
 pub const FLAGS_ON: u32 = 1 << 31;
 
 const _: () = {
@@ -160,9 +165,11 @@ const _: () = {
     assert!(MAX_CPUS as u32 - 1 <= HOME_MASK >> HOME_SHIFT);
 };
 
-/// The flags of a task that no CPU runs without special care, and that the fastpath takes for granted of nobody.
+/// The flags of a task that no CPU runs without special care, and that the fastpath takes for
+/// granted of nobody.
 pub const FLAGS_SPECIAL: u8 = FLAG_VECTOR | FLAG_DEBUG;
-/// From such a flag to one that no task has: in what a CPU expects of others while a task with the flag runs.
+/// From such a flag to one that no task has: in what a CPU expects of others while a task with the
+/// flag runs.
 pub const POISON_SHIFT: u32 = 4;
 /// Flag in expected values only, for the first of them: never matches.
 pub const FLAG_NEVER: u8 = FLAG_VECTOR << POISON_SHIFT;
@@ -182,8 +189,9 @@ pub const fn label_part(label: u32) -> u32 {
     label << LABEL_SHIFT & LABEL_MASK
 }
 
-/// A task's registers at rest. After a system call only those that a syscall exit defines matter
-/// (`full` is 0); after an interrupt or fault, and when written by somebody, all do (`full` is 1).
+/// A task's stored registers. After a system call only those that a syscall exit defines matter
+/// (`full` is 0). After an interrupt or fault, and when another task wrote them, all do (`full` is
+/// 1).
 #[repr(C)]
 #[derive(Default)]
 pub struct RegFrame {
@@ -216,18 +224,19 @@ pub struct RegFrame {
 #[repr(C)]
 pub struct TaskHot {
     pub state: Cell<u64>,
-    /// Non-zero where a receive has something to do besides waiting: queued senders (bit 0), bits of the
-    /// bound Notification (bit 1).
+    /// Non-zero where a receive has something to do besides waiting: queued senders (bit 0), bits
+    /// of the bound Notification (bit 1).
     pub pending: Cell<u64>,
     pub process: Link<Process>,
-    /// CPU time of others that the task has while it does not run. Null while it runs, receives or has lent
-    /// the time on: the fastpaths rely on it.
+    /// CPU time of others that the task has while it does not run. Null while it runs, receives or
+    /// has lent the time on: the fastpaths rely on it.
     pub borrowed: Link<SchedContext>,
     /// The CPU time bound to it.
     pub own_sc: Link<SchedContext>,
     /// The caller of the call it is serving, not yet replied to nor saved.
     pub caller: Link<Task>,
-    /// The caller whose time the task has, or has lent on. Null for own time, and while it receives.
+    /// The caller whose time the task has, or has lent on. Null for own time, and while it
+    /// receives.
     pub lender: Link<Task>,
     /// FS and GS bases that every syscall exit sets.
     pub fs_base: Cell<u64>,
@@ -246,7 +255,8 @@ pub struct TaskHot {
     pub deadline: DeadlineLinks<Task>,
     /// Why its message was asked back, as `Error` number; 0 = it was not.
     pub recall: Cell<u8>,
-    /// While it waits in a call: the task at the end of its calls looked for CPU time here, and found none.
+    /// While it waits in a call: the task at the end of its calls looked for CPU time here, and
+    /// found none.
     pub wanted: Cell<bool>,
     /// While it looks for CPU time itself: time may have come to a caller that it has asked before.
     pub look_again: Cell<bool>,
@@ -254,7 +264,8 @@ pub struct TaskHot {
     pub lends: Cell<bool>,
     /// How many messages it has sent to other CPUs.
     pub sent: Cell<u32>,
-    /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are here.
+    /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are
+    /// here.
     pub mourners: PrioList<Task>,
     /// The CPU that it moves to when it is first resumed.
     pub start_on: Cell<CpuId>,
@@ -299,8 +310,8 @@ impl TaskHot {
 pub const PENDING_SENDERS: u64 = 1 << 0;
 /// `pending` bit: the bound Notification has bits.
 pub const PENDING_BITS: u64 = 1 << 1;
-/// `pending` bit: the caller that is being served has faulted, so a reply is more than a message. Here, because the
-/// fastpaths of a reply look for nothing else.
+/// `pending` bit: the caller that is being served has faulted, so a reply is more than a message.
+/// Here, because the fastpaths of a reply look for nothing else.
 pub const PENDING_FAULT: u64 = 1 << 2;
 
 /// Where a call stands, seen from its message block.
@@ -344,7 +355,8 @@ pub enum Request {
 
 /// The message block of a task: its call, then its reply.
 ///
-/// What a call and its reply across CPUs need comes first, in two cache lines, of which each moves to the other CPU and back.
+/// What a call and its reply across CPUs need comes first, in two cache lines, of which each moves
+/// to the other CPU and back.
 #[repr(C)]
 pub struct Message {
     /// The task that has the message, or will get it.
@@ -358,8 +370,8 @@ pub struct Message {
     pub number: Cell<u32>,
     pub info: Cell<MsgInfo>,
     pub regs: [Cell<u64>; 4],
-    /// Where it was sent: the receiver sees the exposure's index. Its capability is the caller's, or null where
-    /// somebody else sent the call on, who had received it.
+    /// Where it was sent: the receiver sees the exposure's index. Its capability is the caller's,
+    /// or null where somebody else sent the call on, who had received it.
     pub target: Cell<Target>,
     pub sender: Cell<TaskId>,
     /// The CPU time that travels along, while the callee does not have it.
@@ -369,10 +381,11 @@ pub struct Message {
     pub priority: Cell<u8>,
     /// The Reply object that holds it, if it was saved.
     pub held: Link<Reply>,
-    /// Of a broadcast that waits: the identity of its group.
+    /// The identity of a waiting broadcast's group.
     pub group: Cell<u64>,
     pub request: Cell<Option<Request>>,
-    /// A faulter's registers, while its message is on another CPU than its frame; by [`abi::RegIndex`].
+    /// A faulter's registers, while its message is on another CPU than its frame; by
+    /// [`abi::RegIndex`].
     pub frame: [Cell<u64>; abi::REG_COUNT],
     pub queue: PrioLinks<Task>,
 }
@@ -415,8 +428,8 @@ pub const TASK_BYTES: u64 = 2 * abi::PAGE_SIZE;
 
 /// A task.
 ///
-/// The first cache line is what other CPUs read of it, which changes seldom. What the home CPU writes begins with the
-/// second one: it stays where it is while others look where the task is.
+/// The first cache line is what other CPUs read of it, which changes seldom. What the home CPU
+/// writes begins with the second one: it stays where it is while others look where the task is.
 #[repr(C, align(64))]
 pub struct Task {
     pub header: Header,
@@ -424,17 +437,18 @@ pub struct Task {
     pub id: AtomicU64,
     /// Where its UTCB is mapped in its process.
     pub utcb_address: AtomicU64,
-    /// Which message to another CPU is asked back, and how. Written by the home CPU, read by whoever has
-    /// the message.
+    /// Which message to another CPU is recalled, and how. The home CPU writes it; the CPU that has
+    /// the message reads it.
     pub recalled: AtomicU64,
-    /// Its process, while it is of one, and further down that one's address space: any CPU may want to know.
+    /// Its process, while it is of one, and further down that one's address space: any CPU may want
+    /// to know.
     pub owner: AtomicLink<Process>,
     pub hot: Homed<TaskHot>,
     pub space: AtomicLink<VSpace>,
     pub msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     pub to_suspend: AtomicBool,
-    /// Who handles its faults: a [`Target`] in its process's CSpace; 0: whoever handles its process's.
+    /// The handler of its faults: a [`Target`] in its process's CSpace; 0: its process's handler.
     pub fault_handler: AtomicU64,
     /// Carries `msg` through mailboxes.
     pub msg_node: Node<Mail>,
@@ -458,7 +472,7 @@ impl Timed for Task {
 }
 
 impl Task {
-    /// Of the UTCB's address, for assembly.
+    /// The offset of the UTCB's address, for assembly.
     pub const UTCB_OFFSET: usize = core::mem::offset_of!(Task, utcb);
 
     pub fn id(&self) -> TaskId {
@@ -563,7 +577,8 @@ pub mod ctl {
     pub const RECALL: u64 = 1 << 4;
     /// To a task that faulted: end more of its process.
     pub const TEAR_DOWN: u64 = 1 << 5;
-    /// To the CPU that has the task's message: the task was given time, which the end of its calls may want.
+    /// To the CPU that has the task's message: the task was given time, which the end of its calls
+    /// may want.
     pub const TIME: u64 = 1 << 6;
     /// To a task that is ready and has no time: look for some at its callers.
     pub const SEEK: u64 = 1 << 7;
@@ -573,7 +588,8 @@ pub mod ctl {
     pub const ROOM: u64 = 1 << 9;
     /// To a task that waits for calls, after many that could not be received: there are more.
     pub const RECEIVE: u64 = 1 << 10;
-    /// To the CPU that has the task's message: the time that the task has lent on is not its to lend any more.
+    /// To the CPU that has the task's message: the time that the task has lent on is not its to
+    /// lend any more.
     pub const UNLEND: u64 = 1 << 11;
     /// To a task: its process has another security label.
     pub const LABEL: u64 = 1 << 12;

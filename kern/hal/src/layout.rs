@@ -1,4 +1,5 @@
-//! The kernel's address map: one table, used by the linker script, the page tables and the assembly.
+//! The kernel's address map: one table, used by the linker script, the page tables and the
+//! assembly.
 //!
 //! ```text
 //! PML4   address                       what

@@ -1,11 +1,12 @@
 //! The hardware: boot, traps, page tables, interrupt controller, per-CPU structures, CPU start.
 //!
-//! The only crate beside `ipc-fast` that knows the machine. It implements the portable kernel's
-//! [`Machine`](kern_base::machine::Machine) trait and calls the image back through
+//! Only this crate and `ipc-fast` depend on the machine. This crate implements the portable
+//! kernel's [`Machine`](kern_base::machine::Machine) trait and calls the image back through
 //! [`boot::Kernel`].
 //!
-//! Parts that are pure (parsing what the loader says, memory ranges, page-table walking, judging CPU
-//! features and exceptions) build for the host, too, and are tested there; everything else is for the kernel target.
+//! Pure parts (parsing the loader's information, memory ranges, page-table walking, judging CPU
+//! features and exceptions) also build for the host and are tested there. The rest is for the
+//! kernel target.
 //!
 //! # Rules
 //! * The kernel runs with interrupts off, except in [`cpu::idle`].

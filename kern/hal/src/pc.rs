@@ -74,7 +74,8 @@ impl Machine for Pc {
         if smp::trace::ENABLED
             && let Some(this) = percpu::this()
         {
-            // SAFETY: the CPU that runs this, in the kernel with interrupts off, for this statement.
+            // SAFETY: the CPU that runs this, in the kernel with interrupts off, for this
+            // statement.
             let pin = unsafe { Pin::new(this.id) };
             smp::trace::record(pin, || Event::IpiSent { to: cpu.raw() });
         }
@@ -128,8 +129,8 @@ impl Machine for Pc {
     }
 
     fn clear(&self, page: PhysPage) {
-        // SAFETY: a page that may be cleared, through the direct map. It is memory of a Frame, which the kernel has no
-        // reference to.
+        // SAFETY: a page that may be cleared, through the direct map. It is memory of a Frame,
+        // which the kernel has no reference to.
         unsafe { core::ptr::write_bytes(self.virt(page.at()) as *mut u8, 0, 1 << page.log2()) }
     }
 
@@ -158,8 +159,9 @@ impl Machine for Pc {
 
     fn save_vector(&self, area: &VectorArea) {
         if let Some(cpu) = percpu::this() {
-            // SAFETY: the area is part of the task, aligned by its type, large enough for every component that
-            // is switched on (checked at boot), and only the task's home CPU, which runs this, uses it.
+            // SAFETY: the area is part of the task, aligned by its type, large enough for every
+            // component that is switched on (checked at boot), and only the task's home CPU, which
+            // runs this, uses it.
             unsafe { vector::save(cpu.features, area.as_ptr()) };
         }
     }

@@ -1,4 +1,5 @@
-//! How the kernel packs its words, for a debugger: constants are not in debug information, a static is.
+//! The layout of the kernel's packed words, for a debugger: debug information has statics, but not
+//! constants.
 //!
 //! `kern/gdb/aurora.py` reads [`AURORA_WORDS`] by the names of its fields.
 
@@ -19,7 +20,7 @@ pub struct Words {
     rights_bits: u32,
     type_mask: u64,
     badge_bits: u32,
-    /// Of a task's state word.
+    /// The plain bit of a task's state word.
     state_plain: u32,
     state_flags_shift: u32,
     state_home_shift: u32,
@@ -27,7 +28,7 @@ pub struct Words {
     state_generation_shift: u32,
     flag_suspended: u32,
     flag_vector: u32,
-    /// Of a process's key in its word.
+    /// The shift of a process's key in its word.
     key_shift: u32,
     node_free: u32,
     direct_map: u64,
@@ -36,7 +37,8 @@ pub struct Words {
     table_level_mask: u64,
 }
 
-// The word of a task's state is packed by `state_half`: these say the same, and are checked against it.
+// The word of a task's state is packed by `state_half`: these say the same, and are checked against
+// it.
 const FLAGS_SHIFT: u32 = 8;
 const GENERATION_SHIFT: u32 = 32;
 const _: () = {

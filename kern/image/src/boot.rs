@@ -1,7 +1,7 @@
-//! Where the image vouches for the machine: the beginning of kernel entries, and the boot memory.
+//! The unsafe parts of the image: the beginning of kernel entries, and the boot memory.
 //!
-//! The kernel's own structures and the first objects, made once at boot from memory that no Untyped
-//! covers. Everything left over becomes process 1's Untypeds.
+//! It makes the kernel's own structures and the first objects, once at boot, from memory that no
+//! Untyped covers. The rest of the memory becomes process 1's Untypeds.
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
 use abi::{BOOT_UNTYPED_MAX, BootPage, Level};
@@ -84,17 +84,17 @@ pub fn accept_system_calls(cpu: CpuId) {
     unsafe { syscall::enable(cpu) }
 }
 
-/// Leaves the kernel for good: the current task of this CPU, whose context is loaded, goes on. Panics where
-/// there is none.
+/// Leaves the kernel for good: the current task of this CPU, whose context is loaded, goes on.
+/// Panics where there is none.
 #[inline(always)]
 pub fn resume(entry: &CpuEntry) -> ! {
     assert!(!entry.here().own().hot.current.is_null(), "no task to resume");
-    // SAFETY: the caller has loaded the context of the CPU's current task; its frame was checked when
-    // it was written. Nothing on the stack has to be dropped: the kernel entry is over.
+    // SAFETY: the caller has loaded the context of the CPU's current task; its frame was checked
+    // when it was written. Nothing on the stack has to be dropped: the kernel entry is over.
     unsafe { trap::entry::resume(entry.block()) }
 }
 
-/// The same of the current task `task`, whose inside is `hot`.
+/// Leaves the kernel as the current task `task`, whose state is `hot`.
 #[inline(always)]
 pub fn resume_loaded(entry: &CpuEntry, task: Ref<'_, Task>, hot: &TaskHot) -> ! {
     match hot.regs.full.get() {
@@ -119,7 +119,8 @@ pub fn left_by_iret(entry: &mut CpuEntry) {
     unsafe { quiesce::left_by_iret(kernel, entry.quiescent()) }
 }
 
-/// The same where the current task's system call answers nothing but its success, and no other task has run since.
+/// Leaves the kernel as the current task, whose system call answers only its success, if no other
+/// task has run since.
 #[inline(always)]
 pub fn done(entry: &CpuEntry) -> ! {
     // SAFETY: as in `resume`; called for the task that entered, whose context is the CPU's.
@@ -128,21 +129,23 @@ pub fn done(entry: &CpuEntry) -> ! {
 
 /// The boot archive's bytes.
 pub fn archive_bytes(module: Range) -> &'static [u8] {
-    // SAFETY: the loader put the archive there, the direct map shows it, boot keeps its range out of
-    // the free memory, and nobody writes it.
+    // SAFETY: the loader put the archive there, the direct map shows it, boot keeps its range out
+    // of the free memory, and nobody writes it.
     unsafe { core::slice::from_raw_parts((DIRECT_MAP + module.start()) as *const u8, module.size() as usize) }
 }
 
 /// The pages in which the boot archive is.
 pub fn archive_pages(module: Range) -> impl Iterator<Item = PhysPage> {
     let pages = (module.start()..module.end()).step_by(abi::PAGE_SIZE as usize);
-    // SAFETY: the loader put the archive there, boot keeps its range out of the free memory, and nobody writes it.
+    // SAFETY: the loader put the archive there, boot keeps its range out of the free memory, and
+    // nobody writes it.
     pages.map(|at| PhysPage::vouched(unsafe { Vouched::new(at) }))
 }
 
 /// The memory of the boot page.
 pub fn memory_of(page: Ref<'static, BootPage>) -> PhysPage {
-    // SAFETY: process 1 may read the page, which is all that it is for, and nobody writes it any more.
+    // SAFETY: process 1 may read the page, which is all that it is for, and nobody writes it any
+    // more.
     PhysPage::vouched(unsafe { Vouched::new(page.addr() - DIRECT_MAP) })
 }
 
@@ -160,7 +163,8 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
     let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<ProcessNumber>();
     let own_region = take(own as u64 + 4096)?;
     let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
-    // SAFETY: each CPU that boot found has its block there, at its number, and its entries are of it (`entry_of`).
+    // SAFETY: each CPU that boot found has its block there, at its number, and its entries are of
+    // it (`entry_of`).
     let blocks = unsafe { CpuBlocks::new(blocks) };
     let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<ProcessNumber>()) as u64, 64)?;
     let numbers = numbers.emplace_slice(|_| ProcessNumber::default())?;
@@ -186,7 +190,8 @@ fn make_frames() -> Option<FrameTable> {
             if free.is_full() {
                 free.pop();
             }
-            // Of more ranges than there is room for, the smallest are left out, and become no Untypeds.
+            // Of more ranges than there is room for, the smallest are left out, and become no
+            // Untypeds.
             let _ = free.insert(smaller, *range);
         }
     });
@@ -209,7 +214,8 @@ fn make_rings(boot: &Boot) -> Option<()> {
     let words = wanted.clamp(2, RING_EVENTS_MAX).next_power_of_two() as usize * EVENT_WORDS;
     for cpu in (0..boot.cpus).filter_map(CpuId::new) {
         let range = kernel::take_pages((words * size_of::<u64>()) as u64, 4096)?;
-        // SAFETY: just taken from the free memory, which the direct map shows, for ever; any bytes are atomics.
+        // SAFETY: just taken from the free memory, which the direct map shows, for ever; any bytes
+        // are atomics.
         let ring =
             unsafe { core::slice::from_raw_parts((DIRECT_MAP + range.start()) as *const AtomicU64, words) };
         smp::trace::provide(cpu, ring);
@@ -249,8 +255,8 @@ fn make_untypeds(
     let known = |at| boot_context().is_some_and(|cx| cx.k.frames.get(cx.pin(), Phys(at)).is_some());
     for &(log2, at) in blocks.iter().filter(|(_, at)| known(*at)) {
         let root = RootId(untypeds.len() as u16);
-        // SAFETY: free memory after boot, each block once, shown by the direct map; nothing else takes from the
-        // free list any more.
+        // SAFETY: free memory after boot, each block once, shown by the direct map; nothing else
+        // takes from the free list any more.
         let region = unsafe { Region::new(DIRECT_MAP + at, 1 << log2) };
         let Some(piece) = descriptors.carve(size_of::<Untyped>() as u64, 64) else { break };
         let untyped = Untyped::new(roots, root, log2 as u8, region);

@@ -1,20 +1,21 @@
-//! The chaos build: the kernel perturbs itself, by seed, at labelled points between shared accesses.
+//! The chaos build: the kernel perturbs itself, by seed, at labelled points between shared
+//! accesses.
 //!
 //! Under `-icount` QEMU runs one CPU until it pauses, halts or takes a timer tick, so most
 //! interleavings never happen by themselves. Here a point may PAUSE for a while, which lets another
-//! CPU run just there, or let the timer fire soon, which preempts whatever runs next. The seed is the
-//! boot option `chaos=N`; with it a run under icount replays exactly.
+//! CPU run just there, or let the timer fire soon, which preempts whatever runs next. The seed is
+//! the boot option `chaos=N`; with it a run under icount replays exactly.
 //!
-//! `stop_at=N` chooses event N, `stop_time=T` the first event at or after TSC T; 0, the default, is none.
-//! `stop_then` says what happens there:
+//! `stop_at=N` chooses event N, `stop_time=T` the first event at or after TSC T; 0, the default, is
+//! none. `stop_then` says what happens there:
 //!
 //! - 0: all CPUs stop where they are, for a debugger to look at.
-//! - 1: all CPUs finish their kernel entries and stand still, undisturbed; one writes a snapshot of the kernel's
-//!   state, and the run ends. Builds that do not export their state stop as with 0.
-//! - 2: from there on nothing is perturbed any more; the run goes on.
+//! - 1: all CPUs finish their kernel entries and stand still, undisturbed; one writes a snapshot of
+//!   the kernel's state, and the run ends. Builds that do not export their state stop as with 0.
+//! - 2: the run continues, and nothing is perturbed any more.
 //!
-//! What comes before must be the same whatever the numbers are, or the seed would be another run: so the
-//! harness gives each with a fixed number of digits, and nothing here branches on them.
+//! The run before the event must not depend on these numbers, or the seed would be another run. So
+//! the harness gives each with a fixed number of digits, and no code here branches on them.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,8 +27,8 @@ use kern_hal::pc::Pc;
 use kern_hal::println;
 use smp::chaos::{Point, set_hook};
 
-/// State of the generator. CPUs share it: under icount they take turns, so its order is part of what
-/// replays; elsewhere any order will do.
+/// State of the generator. CPUs share it: under icount they take turns, so its order is part of
+/// what replays; elsewhere any order will do.
 static STATE: AtomicU64 = AtomicU64::new(0);
 
 /// Once in so many points something happens.
@@ -104,8 +105,8 @@ fn reached(point: Point, event: u64, now: u64) {
 #[cfg(feature = "dump")]
 pub use still::end_if_asked;
 
-/// The snapshot after an event. At the event itself a kernel entry is half done. So the snapshot waits for the beginning of
-/// an interrupt, where nothing is, and brings all other CPUs to one.
+/// The snapshot after an event. At the event itself a kernel entry is half done. So the snapshot
+/// waits for the beginning of an interrupt, where nothing is, and brings all other CPUs to one.
 #[cfg(feature = "dump")]
 mod still {
     use core::sync::atomic::{AtomicBool, Ordering};
@@ -128,8 +129,8 @@ mod still {
         }
     }
 
-    /// At the beginning of an interrupt, with nothing half done: writes the snapshot, if one is asked for, and ends the
-    /// run.
+    /// At the beginning of an interrupt, with nothing half done: writes the snapshot, if one is
+    /// asked for, and ends the run.
     #[inline(always)]
     pub fn end_if_asked(cx: Door<'_, Pc>) {
         if IS_ASKED_FOR.load(Ordering::Relaxed) {
@@ -149,7 +150,8 @@ mod still {
                 println!("aurora: snapshot taken");
                 exit(Exit::Pass)
             }
-            // Another CPU is just taking one for the guest. This one has to stand still for it first.
+            // Another CPU is just taking one for the guest. This one has to stand still for it
+            // first.
             Err(Refusal::More) => ask(),
             Err(_) => {
                 println!("aurora: there are more objects than a snapshot has room for");

@@ -1,8 +1,8 @@
 //! The kernel binary: wires the machine (`kern-hal`), the system call entry (`ipc-fast`) and the
 //! portable kernel (`kern-core`) together, and starts process 1.
 //!
-//! The only unsafe code here is in [`boot`]: it turns the memory that is left into the first regions,
-//! and says where a kernel entry begins.
+//! The only unsafe code here is in [`boot`]: it turns the remaining memory into the first regions,
+//! and marks where a kernel entry begins.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -159,7 +159,8 @@ fn go_on(entry: &mut CpuEntry, left: Left) -> ! {
     }
 }
 
-/// Goes on with the current task of this CPU, whose context is not loaded, or idles until there is one.
+/// Goes on with the current task of this CPU, whose context is not loaded, or idles until there is
+/// one.
 #[inline(always)]
 fn leave(entry: &mut CpuEntry) -> ! {
     go_to_current(entry);
@@ -184,7 +185,7 @@ fn idle(entry: &mut CpuEntry) -> ! {
     idle_on(entry)
 }
 
-/// The same, when the first to come was not a message that let one task run.
+/// Continues after idling, when the first event was not a message that let one task run.
 #[inline(never)]
 fn idle_on(entry: &mut CpuEntry) -> ! {
     loop {
@@ -284,7 +285,8 @@ fn interrupt_of(vector: u8) -> Interrupt {
     }
 }
 
-/// At the beginning of an interrupt: ends the run with a snapshot, where the `chaos` build was asked for one.
+/// At the beginning of an interrupt: ends the run with a snapshot, where the `chaos` build was
+/// asked for one.
 #[inline(always)]
 fn end_if_asked(_cx: Door<'_, Pc>) {
     #[cfg(all(feature = "chaos", feature = "dump"))]
@@ -306,7 +308,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     boot::left_by_iret(&mut entry);
 }
 
-/// User code faulted: whoever handles that goes on, or its process ends.
+/// Handles a fault of user code: its handler runs next, or its process ends.
 fn on_fault(block: &'static CpuBlock, fault: Fault) {
     let mut entry = boot::entry_of(block);
     let (vector, error, address) = (fault.vector(), fault.error(), fault.address);

@@ -1,4 +1,4 @@
-//! Process 1, built by hand: there is nobody yet to retype for it.
+//! Process 1, built by the kernel: no process exists yet that could retype for it.
 //!
 //! Its image, stack, boot page and the archive are plain mappings without Frame objects: they are
 //! part of the boot memory and stay as long as the machine runs.

@@ -1,9 +1,10 @@
 //! Every system call that moves authority, with every argument that makes a difference.
 //!
-//! An empty slot is as good as any other empty slot of its CNode, so each CNode has one that counts; two equal capabilities
-//! in a CSpace are as good as three. Rights are all that
-//! the mover has, all that there are, all but GRANT, and none; a member's rights come one by one. Left out: what only
-//! passes words (`Call`, `Send` and their like), and moves of a capability within the CSpace of the mover.
+//! An empty slot is as good as any other empty slot of its CNode, so each CNode has one that
+//! counts; two equal capabilities in a CSpace are as good as three. Rights are all that the mover
+//! has, all that there are, all but GRANT, and none; a member's rights come one by one. Left out:
+//! operations that only pass words (`Call`, `Send` and similar), and moves of a capability within
+//! the CSpace of the mover.
 
 use alloc::format;
 use alloc::string::String;
@@ -27,7 +28,8 @@ pub struct Move {
 }
 
 impl Move {
-    /// `1 CapCopy 100000000 4`: what [`Move::parse`] takes. Arguments at the end that are 0 are left out.
+    /// `1 CapCopy 100000000 4`: what [`Move::parse`] takes. Arguments at the end that are 0 are
+    /// left out.
     pub fn text(&self) -> String {
         let Args(args, _) = self.args;
         let count = args.iter().rposition(|arg| *arg != 0).map_or(0, |last| last + 1);
@@ -67,7 +69,8 @@ struct Named<'a> {
     who: usize,
     me: Id,
     caps: Vec<(Cap, &'a Capability)>,
-    /// Slots that the mover can name, as arguments: those with something in them, and some of the others.
+    /// Slots that the mover can name, as arguments: those with something in them, and some of the
+    /// others.
     full: Vec<u64>,
     empty: Vec<(u64, Id)>,
     moves: Vec<Move>,

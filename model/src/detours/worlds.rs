@@ -1,9 +1,11 @@
 //! What two processes begin with.
 //!
-//! The first process gets two or three things, each with few rights. The second process gets the same things with all
-//! rights. Process 1 makes everything by system calls, so that a world can be made on the model and on the kernel.
+//! The first process gets two or three things, each with few rights. The second process gets the
+//! same things with all rights. Process 1 makes everything by system calls, so that a world can be
+//! made on the model and on the kernel.
 //!
-//! Both processes have their own CNode in slot [`OWN_CNODE`] and themselves in slot [`OWN_PROCESS`], with no right.
+//! Both processes have their own CNode in slot [`OWN_CNODE`] and themselves in slot
+//! [`OWN_PROCESS`], with no right.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -32,7 +34,8 @@ const SLOTS: u64 = 12;
 pub const CPUS: usize = 2;
 /// Custom bits of the first process's member record, and of the second's.
 pub const CUSTOM: [u64; 2] = [9, 3];
-/// The group's exposures: a Notification, a task per CPU, one that is free, and an entry for each CPU.
+/// The group's exposures: a Notification, a task per CPU, one that is free, and an entry for each
+/// CPU.
 pub const EXPOSURES: u32 = 5;
 pub const ENTRIES: u32 = 3;
 const MEMBERS: u64 = 3;
@@ -216,7 +219,8 @@ impl World {
         SETS.iter().flat_map(|things| World::with_rights(things)).collect()
     }
 
-    /// These things with each combination of rights; where labels forbid something, with labels, too.
+    /// These things with each combination of rights; where labels forbid something, with labels,
+    /// too.
     fn with_rights(things: &[Thing]) -> Vec<World> {
         let mut all = vec![World { things: Vec::new(), labels: false }];
         for thing in things {
@@ -277,7 +281,7 @@ pub trait Stage {
     fn does(&mut self, me: Option<Id>, op: Op, args: [u64; 6]);
 }
 
-/// Who plays: the first process and the second.
+/// The players: the first process and the second.
 #[derive(Clone, Copy, Debug)]
 pub struct Cast {
     pub processes: [Id; 2],
@@ -361,7 +365,8 @@ fn copy_as<S: Stage>(stage: &mut S, cap: Cap, (cnode, slot): (Cap, Cap), rights:
 }
 
 impl<S: Stage> Builder<'_, S> {
-    /// A group with the second process as a member, which exposes a Notification and its task there.
+    /// A group with the second process as a member, which exposes a Notification and its task
+    /// there.
     fn make_group(&mut self) {
         if !self.world.has(Member) && !self.world.has(Maker) {
             return;
@@ -412,7 +417,8 @@ impl<S: Stage> Builder<'_, S> {
         }
     }
 
-    /// A thing in process 1, and whether it is the first process's own. `None`: it is given in another way.
+    /// A thing in process 1, and whether it is the first process's own. `None`: it is given in
+    /// another way.
     fn cap_of(&mut self, thing: Thing, rights: Rights, small: Option<Cap>) -> Option<(Cap, bool)> {
         let [own, victim] = self.made;
         let memory = small.unwrap_or(self.stage.memory());

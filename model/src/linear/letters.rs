@@ -1,9 +1,10 @@
 //! Which receive found which call's message.
 //!
-//! No two messages that a task sends are alike, if those who write histories see to it: then a history itself says who
-//! received what, and in which order a task did. Much need not be tried then. Messages arrive at a task in the order in
-//! which it receives them. A call that somebody received was not over before. One that nobody received and that ended
-//! late may as well have been late from the first: nothing was sent.
+//! No two messages that a task sends are alike, if those who write histories see to it: then a
+//! history itself says who received what, and in which order a task did. Much need not be tried
+//! then. Messages arrive at a task in the order in which it receives them. A call that somebody
+//! received was not over before. One that nobody received and that ended late may as well have been
+//! late from the first: nothing was sent.
 //!
 //! Of a message that has its like, or can have been forwarded, nothing is said here.
 
@@ -23,18 +24,20 @@ pub(super) struct Letter {
     pub known: bool,
     /// The receive that found its message.
     pub received: Option<usize>,
-    /// The call that the same task received right before; and the last before it that came from another CPU.
+    /// The call that the same task received right before; and the last before it that came from
+    /// another CPU.
     pub behind: Option<usize>,
     pub follows: Option<usize>,
 }
 
 pub(super) struct Letters {
     of: Vec<Letter>,
-    /// The receives of each task that does any, in their order. None where a task takes bits otherwise, too.
+    /// The receives of each task that does any, in their order. None where a task takes bits
+    /// otherwise, too.
     receives: Vec<(Id, Vec<usize>)>,
 }
 
-/// What a receiver is told of a message: its info, its words, and who sent it.
+/// What a receiver gets with a message: its info, its words, and its sender.
 type Text = ([u64; 5], Id);
 
 impl Letters {
@@ -83,7 +86,7 @@ impl Letters {
     }
 
     fn sort_receives(&mut self, calls: &[Call]) {
-        // Those that were refused otherwise have not looked what there is.
+        // Calls that were refused for other reasons have not looked at the receiver.
         let looked = |error| matches!(error, Error::WouldBlock | Error::Timeout | Error::Cancelled);
         let receives = |it: &usize| {
             matches!(calls[*it].op, Op::Recv | Op::ReplyRecv) && calls[*it].status().is_none_or(looked)

@@ -7,7 +7,8 @@ use crate::object::{CallAt, Member, State, Task};
 use crate::{Id, Kind, Place};
 
 impl System {
-    /// Whether what a slot was found to hold is known by that identity, and nothing else that lives is. Remembers it.
+    /// Whether what a slot was found to hold is known by that identity, and nothing else that lives
+    /// is. Remembers it.
     pub fn is_called(&mut self, place: Place, identity: u64) -> bool {
         let Some(object) = self.model.slots.get(&place).map(|it| it.object) else { return identity == 0 };
         if let Some((_, known)) = self.names.iter().find(|(it, _)| *it == object) {
@@ -34,7 +35,8 @@ impl System {
         self.model.find_slot(running.me, running.target(0), Rights::NONE).ok()
     }
 
-    /// A number for the state, the same for the same state. Without the slots, where those never change.
+    /// A number for the state, the same for the same state. Without the slots, where those never
+    /// change.
     pub fn digest(&self, slots: bool) -> u64 {
         let mut all = Digest(0xcbf2_9ce4_8422_2325);
         for (place, it) in self.model.slots.iter().filter(|_| slots) {
@@ -73,7 +75,7 @@ impl System {
         all.0.wrapping_add(self.rest())
     }
 
-    /// The same of what has no order.
+    /// Hashes the things that have no order.
     fn rest(&self) -> u64 {
         let one = |kind: u64, id: Id, word: u64| Digest::of(&[kind, id.0 as u64, word]);
         let sum = |all: u64, one: u64| all.wrapping_add(one);

@@ -1,12 +1,13 @@
 //! Joining, leaving and exposing in parts.
 //!
-//! Who adds a member looks at everything without a lock, claims the slot that the process offers, and looks again under the
-//! root lock. Then three words change one after the other: the offer is taken back, the record is written, the slot is
-//! filled. Others who need no lock see each of them. Where the offer is another one by then, or the kernel has looked at as
-//! many records as it does in one entry, the claim goes back and the operation begins anew.
+//! GroupAdd looks at everything without a lock, claims the slot that the process offers, and looks
+//! again under the root lock. Then three words change one after the other: it takes the offer back,
+//! writes the record, and fills the slot. Tasks that need no lock see each change. If the offer has
+//! changed by then, or the kernel has looked at as many records as it may in one entry, it gives
+//! the claim back and the operation begins again.
 //!
-//! What has just been exposed is seen by others at once; then the kernel looks whether who exposed it still may, and
-//! takes it back if not.
+//! What has just been exposed is seen by others at once; then the kernel looks whether who exposed
+//! it still may, and takes it back if not.
 
 use abi::{Error, Rights};
 
@@ -29,7 +30,8 @@ pub(super) struct Joins {
 }
 
 impl System {
-    /// Whether another one is between two parts, and has the lock of the root meanwhile. What a cluster has is of one root.
+    /// Whether another one is between two parts, and has the lock of the root meanwhile. What a
+    /// cluster has is of one root.
     pub(super) fn is_locked(&self, me: Id) -> bool {
         self.locked.is_some_and(|by| by != me)
     }
@@ -109,7 +111,7 @@ impl System {
         may.map(drop)
     }
 
-    /// Under the lock: whoever removes may still, and the record goes.
+    /// Removes the record under the lock, if the caller still has the right.
     pub(super) fn remove_member(&mut self, running: &Running, seen: Seen, from: Place) -> Result<()> {
         if !self.sees(from, seen) {
             return Err(Error::Dying.into());

@@ -1,16 +1,17 @@
 //! Calls in parts.
 //!
-//! A call to a task of the same CPU is there at once. To one of another CPU its message leaves, and arrives
-//! behind all that left for that CPU before: it is received, if the callee waits for one, or queued.
-//! Receiving, answering and keeping concern what is on the receiver's CPU, and are one part each.
+//! A call to a task of the same CPU is there at once. To one of another CPU its message leaves, and
+//! arrives behind all that left for that CPU before: it is received, if the callee waits for one,
+//! or queued. Receiving, answering and keeping concern what is on the receiver's CPU, and are one
+//! part each.
 //!
-//! What ends a call on another CPU sends the caller's block home. Nobody can see where it is until the caller
-//! goes on: so an answer is there at once. What a deadline or a cancel ends is first asked back from where
-//! the message is, which overtakes nothing: it ends at that moment, if there was no answer before, and never
-//! before the message has arrived.
+//! What ends a call on another CPU sends the caller's block home. Nobody can see where it is until
+//! the caller goes on: so an answer is there at once. What a deadline or a cancel ends is first
+//! asked back from where the message is, which overtakes nothing: it ends at that moment, if there
+//! was no answer before, and never before the message has arrived.
 //!
-//! Who cancels a task of another CPU goes on before that is done; a task that waits for nothing by then is
-//! left alone.
+//! A task that cancels a task of another CPU continues before that is done; a task that waits for
+//! nothing by then is left alone.
 
 use alloc::vec::Vec;
 
@@ -132,7 +133,7 @@ impl System {
 
     // --- what is on its way ----------------------------------------------------------------------
 
-    /// Who called whom, of the messages that can be the next to arrive: one for each CPU.
+    /// Returns caller and callee of the messages that can be the next to arrive: one for each CPU.
     pub fn next_to_arrive(&self) -> impl Iterator<Item = (Id, Id)> {
         let home = |callee: Id| self.model.task(callee).home;
         let is_first = move |nth: usize, to: usize| {
@@ -143,7 +144,7 @@ impl System {
             .map(|(_, (caller, it))| (*caller, it.callee))
     }
 
-    /// To whom a caller's message is on its way.
+    /// Returns the receiver of a caller's message under way.
     pub fn sent_to(&self, caller: Id) -> Option<Id> {
         self.sent.iter().find(|(it, _)| *it == caller).map(|(_, it)| it.callee)
     }

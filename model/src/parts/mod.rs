@@ -1,28 +1,31 @@
 //! System calls in the parts that the kernel does them in, for histories of several CPUs.
 //!
-//! [`Model::step`] does an operation at once. The kernel does many in several parts, between which other CPUs do theirs:
-//! it looks at a capability without a lock, claims the slot that it is to fill, and fills it under a lock, if what it
-//! looked at is still there; a revoke takes one capability after the other; bits for a Notification of another CPU come
-//! later than the answer. [`Running`] is an operation in the middle of it, [`System::advance`] one part of it, and what
-//! is left of an operation after its answer is in [`System`].
+//! [`Model::step`] does an operation in one step. The kernel does many operations in several parts,
+//! and other CPUs act in between. It looks at a capability without a lock, claims the slot that it
+//! is to fill, and fills it under a lock, if the capability is still there. A revoke takes one
+//! capability after the other. Bits for a Notification of another CPU come later than the answer.
+//! [`Running`] is an operation in the middle of it, and [`System::advance`] does one part of it.
+//! [`System`] has the rest of an operation after its answer.
 //!
-//! A part is what happens at one moment. Where an operation comes to its end without others in between, it has done what
-//! [`Model::step`] does; a host test of the kernel holds it to that.
+//! A part is what happens at one moment. Where an operation comes to its end without others in
+//! between, it has done what [`Model::step`] does; a host test of the kernel holds it to that.
 //!
 //! # What the parts are
-//! - *Look*: capability, rights, member record, arguments. Every refusal that they can lead to is answered here.
+//! - *Look*: capability, rights, member record, arguments. Every refusal that they can lead to is
+//!   answered here.
 //! - *Claim*: the slot is empty and nobody else has claimed it, else `SlotOccupied`.
-//! - *Commit*: what was looked at is as it was and not dying, else `Dying`. Or, where the kernel tried a copy or a Retype
-//!   the short way, it gives the slot back and looks again.
-//! - A member joins, and something is exposed, by more than one word that others see one by one ([`groups`]).
-//! - Delete: the last capability of an object makes it *dying*, then the object is ended where it has its home, then
-//!   the slot is emptied ([`remove`]). Revoke and reset pick the first to go of those below, and delete that; they are
-//!   over when there is none. Who has waited for another CPU begins anew, and looks for the first to go again: so one
-//!   revoke can have made several objects dying.
-//! - A message for another CPU arrives there later, behind those that left before; that its answer comes home later, nobody
-//!   sees ([`messages`]).
-//! - Bits for another CPU arrive in the order in which they were raised, those that have come together at once. When,
-//!   matters only to who takes them: nothing is tried before.
+//! - *Commit*: what was looked at is as it was and not dying, else `Dying`. Or, where the kernel
+//!   tried a copy or a Retype the short way, it gives the slot back and looks again.
+//! - A member joins, and something is exposed, by more than one word that others see one by one
+//!   ([`groups`]).
+//! - Delete: the last capability of an object makes it *dying*, then the object is ended where it
+//!   has its home, then the slot is emptied ([`remove`]). Revoke and reset pick the first
+//!   descendant to go, and delete it; they are over when none remains. After a wait for another CPU
+//!   they begin again and pick again. So one revoke can have made several objects dying.
+//! - A message for another CPU arrives there later, behind those that left before; that its answer
+//!   comes home later, nobody sees ([`messages`]).
+//! - Bits for another CPU arrive in the order in which they were raised, those that have come
+//!   together at once. When, matters only to who takes them: nothing is tried before.
 
 mod digest;
 mod groups;
@@ -59,9 +62,9 @@ pub struct System {
     cancels: Vec<Id>,
     /// Tasks that were cancelled while their message was on another CPU.
     recalled: Vec<Id>,
-    /// Who is between two parts of an operation, with the lock of the root.
+    /// The operation that is between two of its parts, with the lock of the root.
     locked: Option<Id>,
-    /// By which identity programs know an object.
+    /// The identity by which programs know an object.
     names: Vec<(Id, u64)>,
 }
 
@@ -163,7 +166,7 @@ struct Seen {
 pub enum Part {
     /// The next one.
     Next,
-    /// Of those below a slot, this one goes next.
+    /// The descendant of a slot that goes next.
     Pick(Place),
     /// What it waits for has taken too long.
     Timeout,
@@ -171,11 +174,11 @@ pub enum Part {
     Cancelled,
     /// It looks at the capability of a group, and goes on when that is gone.
     Look,
-    /// It begins anew: it was tried the short way, in vain, or waited for what others have done meanwhile.
+    /// It begins again: it tried a short path in vain, or waited for others.
     Again,
 }
 
-/// What came of a part.
+/// The result of a part.
 #[derive(Clone, Debug)]
 pub enum Progress {
     Going,
@@ -205,7 +208,7 @@ impl Running {
         match self.at {
             At::Begun => true,
             At::Looked { .. } => !is_of_capability(error),
-            // It may begin anew.
+            // It may begin again.
             At::Fill { what: Fill::Copy { .. } | Fill::Make { .. } | Fill::Member { .. }, .. } if lenient => {
                 true
             }
@@ -286,7 +289,7 @@ impl System {
                 }
             }
             At::Fill { what: Fill::Member { .. }, claimed: true, .. } => {
-                // The kernel looks at some records, and begins anew.
+                // The kernel looks at some records, and begins again.
                 parts.extend([Part::Next, Part::Again]);
             }
             At::Waits => self.parts_of_waiting(running.me, parts),
@@ -315,7 +318,8 @@ impl System {
         (running.at == At::Waits && task.state == State::Ready).then_some(&task.regs)
     }
 
-    /// The places that a call's arguments name: what others do to them is what its answer depends on.
+    /// The places that a call's arguments name: what others do to them is what its answer depends
+    /// on.
     pub fn named(&self, me: Id, op: Op, args: &Args) -> [Option<Place>; 2] {
         let cap = |n| self.model.slot_of(self.model.process_of(me), args.cap(n)).ok();
         let slot = |n| self.model.find_slot(me, args.target(n), Rights::NONE).ok();
@@ -373,7 +377,8 @@ impl System {
         at
     }
 
-    /// Whether an operation has seen a capability that is still there: it may as well look at all at once later.
+    /// Whether an operation has seen a capability that is still there: it may as well look at all
+    /// at once later.
     pub fn looks_too_early(&self, running: &Running) -> bool {
         matches!(running.at, At::Looked { place, .. } if self.now(place).is_some())
     }
@@ -575,9 +580,10 @@ impl System {
         Ok((group, true))
     }
 
-    /// What an operation answers if its next part ends it, and whatever answers so changes nothing: to do that at once
-    /// spoils nothing. Not so for a delete of what is not there, which could delete later; nor, if one is to be `lenient`,
-    /// for what can have claimed a slot in vain before it is refused.
+    /// What an operation answers if its next part ends it, and whatever answers so changes nothing:
+    /// to do that at once spoils nothing. Not so for a delete of what is not there, which could
+    /// delete later; nor, if one is to be `lenient`, for what can have claimed a slot in vain
+    /// before it is refused.
     pub fn harmless(&self, running: &Running, lenient: bool) -> Option<Regs> {
         let me = running.me;
         if lenient && matches!(running.op, Op::CapCopy | Op::Retype | Op::GroupAdd) {
@@ -670,7 +676,8 @@ impl System {
         Answer::DONE
     }
 
-    /// The Notifications for which bits are on their way, and those, in the order in which they were raised.
+    /// The Notifications for which bits are on their way, and those, in the order in which they
+    /// were raised.
     pub fn on_their_way(&self) -> impl Iterator<Item = (Id, &[u64])> {
         self.raised.iter().map(|(object, bits)| (*object, bits.as_slice()))
     }

@@ -1,12 +1,14 @@
 //! Delete, revoke and reset in parts.
 //!
-//! A slot is emptied under the lock of its tree, unless it has its object's last capability. Of that the kernel marks the
-//! object as dying under the lock, ends it where it has its home, and then empties the slot under the lock, if it still has
-//! the same capability. Where the home is another CPU, the caller waits for it and makes its system call anew: it looks
-//! again at what is in the slot, or for what goes first of those below it, which may be something else by then.
+//! A slot is emptied under the lock of its tree, unless it has its object's last capability. In
+//! that case the kernel marks the object as dying under the lock, ends it on its home CPU, and then
+//! empties the slot under the lock, if it still has the same capability. If the home is another
+//! CPU, the caller waits for it and makes its system call again. It then looks again at the slot,
+//! or for the first descendant to go, which may have changed.
 //!
-//! A revoke that goes on in the same entry looks for the next one behind what stood before the last, unless the tree has
-//! changed in a way that it cannot tell from others; then from the slot on.
+//! A revoke that goes on in the same entry looks for the next one behind what stood before the
+//! last, unless the tree has changed in a way that it cannot tell from others; then from the slot
+//! on.
 
 use super::{At, Part, Running, Seen, System};
 use crate::object::{Id, Kind};
@@ -19,7 +21,7 @@ pub(super) struct Removal {
     pub place: Place,
     /// Its object was marked as dying by this.
     pub marked: Option<Seen>,
-    /// Nothing but this is taken from there: else the operation begins anew.
+    /// Only this is taken from there; otherwise the operation begins again.
     pub only: Option<Seen>,
 }
 
@@ -27,7 +29,7 @@ pub(super) struct Removal {
 pub(super) enum Removed {
     No,
     Yes,
-    /// It waited for another CPU: the operation begins anew.
+    /// It waited for another CPU: the operation begins again.
     Anew,
 }
 
@@ -90,7 +92,8 @@ impl System {
         At::Below { place, seen: self.now(place), victim: None, before: None, reset }
     }
 
-    /// What can be the next to go of those below a slot: the first, and where the search goes on, if it does.
+    /// What can be the next to go of those below a slot: the first, and where the search goes on,
+    /// if it does.
     pub(super) fn first_to_go(
         &self,
         place: Place,
@@ -106,7 +109,8 @@ impl System {
         [first, other.filter(|_| first.is_some())]
     }
 
-    /// What comes before a capability in its tree, where each is followed by what was derived from it.
+    /// What comes before a capability in its tree, where each is followed by what was derived from
+    /// it.
     fn stands_before(&self, place: Place) -> Place {
         let parent = self.model.slots[&place].parent.expect("it was derived");
         let children = &self.model.slots[&parent].children;
@@ -118,7 +122,8 @@ impl System {
         last
     }
 
-    /// Whether an Untyped can be started again: it is there, nothing was made of it, and nothing can be.
+    /// Whether an Untyped can be started again: it is there, nothing was made of it, and nothing
+    /// can be.
     pub(super) fn is_empty(&self, place: Place, seen: Option<Seen>, untyped: Id) -> bool {
         let has_none = self.model.slots.get(&place).is_some_and(|it| it.children.is_empty());
         self.now(place) == seen && has_none && self.resetting.contains(&untyped)

@@ -1,4 +1,5 @@
-//! What the fuzzer's clusters are made of: three processes with CNodes, eight workers on four CPUs, and an Untyped.
+//! What the fuzzer's clusters are made of: three processes with CNodes, eight workers on four CPUs,
+//! and an Untyped.
 
 use abi::{Cap, Rights, cnode_rights, process_rights};
 use model::object::{self, State};
@@ -55,7 +56,8 @@ pub fn before(owner: usize) -> (System, Vec<Id>) {
     (System::new(model), tasks)
 }
 
-/// Tasks that call each other, as the fuzzer's; by worker: which process's, of which CPU, and its identity.
+/// Tasks that call each other, as the fuzzer's; by worker: which process's, of which CPU, and its
+/// identity.
 #[allow(dead_code, reason = "only recorded histories have them")]
 pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(usize, Id)>) {
     const MOST: u32 = 8;

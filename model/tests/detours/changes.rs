@@ -58,7 +58,8 @@ pub enum Change {
         group: Id,
         process: Id,
     },
-    /// A task or Notification is exposed, in an entry that may be part of an exposure with a task per CPU.
+    /// A task or Notification is exposed, in an entry that may be part of an exposure with a task
+    /// per CPU.
     Exposed {
         group: Id,
         object: Id,
@@ -146,8 +147,8 @@ pub enum Change {
     Carved {
         memory: Id,
     },
-    /// Who made the step knows what is in a slot, whether a process has a capability, who is a member, and what is in
-    /// registers; or how much time was used.
+    /// The maker of the step learned the contents of a slot, whether a process has a capability, a
+    /// member, registers, or how much time was used.
     SawSlot {
         place: Place,
     },
@@ -372,7 +373,8 @@ fn of_answer(step: &Step, answer: &Answer, all: &mut Vec<Change>) {
     }
 }
 
-/// The slots that a list of a CNode told of: its own, and as many of those behind it as it counted.
+/// Returns the slots that a list of a CNode reported: its own, and as many later ones as it
+/// counted.
 fn told(model: &model::Model, first: Id, answer: &Answer) -> impl Iterator<Item = Place> {
     let (Answer::Values(values) | Answer::Free(values, _)) = answer else { unreachable!("a list answers") };
     let places = model.places_in(Reach::cspace(first)).into_iter().map(|it| it.1);
@@ -380,7 +382,7 @@ fn told(model: &model::Model, first: Id, answer: &Answer) -> impl Iterator<Item 
     full.into_iter().take(values[1] as usize)
 }
 
-/// What a step begins with and ends with, for whoever made it.
+/// Returns the state before and after a step, for the task that made it.
 pub fn step<'a>(before: &'a State, after: &'a State, me: Id, it: &'a Move) -> Step<'a> {
     Step { before, after, me, mover: before.model.process_of(me), it }
 }

@@ -16,14 +16,14 @@ use crate::search::{Finding, Seen, Way, search};
 /// What `./justw` prints, too.
 const HELP: &str = include_str!("../../../docs/help/detours.txt");
 
-/// Of the worlds of a sample, one in so many is searched to depth two.
+/// One in this many worlds of a sample is searched to depth two.
 const SAMPLE: usize = 9;
 
 /// Worlds that a sample searches to depth three: a rule, or a finding, needs as many moves.
 const DEEP: [&str; 3] =
     ["victim:400 memory:1ffff", "own-process:400 new-task:800 time:400", "frame:820 own-space:20 labels"];
 
-/// What is found and not mended yet.
+/// Findings that are not fixed yet.
 const OPEN: &[(&str, &str)] = &[];
 
 /// The book's list of rules.
@@ -120,7 +120,8 @@ fn search_all(worlds: &[&World], depth: usize, end: Option<Instant>, threads: us
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (all, whole) = (Mutex::new(Seen::default()), AtomicUsize::new(0));
     let is_over = AtomicBool::new(false);
-    // Worlds that are alike stand side by side: where time does not last, some of all kinds are searched.
+    // Worlds that are alike stand side by side: where time does not last, some of all kinds are
+    // searched.
     let stride = (worlds.len() * 5 / 13..).find(|n| is_prime_to(*n, worlds.len())).unwrap_or(1);
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..threads)

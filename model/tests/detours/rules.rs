@@ -1,7 +1,7 @@
 //! What lets whom change what: the book's list (`docs/src/detours.md`), as predicates.
 //!
-//! The rules ask for rights only, and look only at the state before a step: not at how the model decides. A change that
-//! no rule allows is a finding.
+//! The rules ask for rights only, and look only at the state before a step: not at how the model
+//! decides. A change that no rule allows is a finding.
 
 use abi::{Op, Rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
 use abi::{audit::may, cnode_rights};
@@ -143,7 +143,7 @@ rules! {
         }
         _ => false,
     };
-    "withdraw one's own": |s, it| s.is(Op::Withdraw) && match it {
+    "withdraw own": |s, it| s.is(Op::Withdraw) && match it {
         Change::Withdrawn { group, index, .. } => s.may_in(*group, Rights::LISTEN) && s.has_exposed(*group, *index),
         _ => false,
     };
@@ -306,7 +306,8 @@ impl Step<'_> {
         self.reaches(place, Rights::GRANT) && labels
     }
 
-    /// Whether it has a capability that a copy can be made of: with as many rights, and the badge, or none.
+    /// Whether it has a capability that a copy can be made of: with as many rights, and the badge,
+    /// or none.
     fn has_source(&self, copy: &model::Capability) -> bool {
         self.own_caps().any(|it| {
             let is_group = matches!(self.model().objects[it.object.0].kind, Kind::Group(_));
@@ -379,8 +380,8 @@ impl Step<'_> {
         as_member || self.is_maker(group, right)
     }
 
-    /// Whether it may give a member these rights: it has them in the capability by which it adds, and as a member, too.
-    /// DELETE means nothing in a record.
+    /// Whether it may give a member these rights: it has them in the capability by which it adds,
+    /// and as a member, too. DELETE means nothing in a record.
     fn may_pass(&self, group: Id, rights: Rights) -> bool {
         let need = Rights::ADD | rights.minus(Rights::DELETE);
         self.is_maker(group, need)
@@ -406,7 +407,7 @@ impl Step<'_> {
         process == self.mover || self.holds(process, process_rights::CONFIGURE.into())
     }
 
-    /// Who made the exposures with a task per CPU of which an entry is a part.
+    /// Returns the makers of the exposures with a task per CPU that contain an entry.
     fn heads_over(&self, group: Id, entry: u32) -> impl Iterator<Item = Id> {
         self.before.heads.iter().filter_map(move |((of, index), owner)| {
             let first = self.model().group(group).exposures.get(*index as usize)?.per_cpu?;
@@ -434,7 +435,7 @@ impl Step<'_> {
         })
     }
 
-    /// Whether a Notification is told of a group's changes.
+    /// Whether a Notification watches a group.
     fn watches(&self, note: Id) -> bool {
         let is_group = |id: &Id| matches!(self.model().objects[id.0].kind, Kind::Group(_));
         self.model().ids().filter(is_group).any(|group| self.model().watchers(group).any(|it| it.0 == note))

@@ -1,4 +1,5 @@
-//! A state: the model, and what the rules remember beside it: who exposed what, and who offered a slot.
+//! A state: the model, and what the rules remember beside it: who exposed what, and who offered a
+//! slot.
 
 use std::collections::BTreeMap;
 
@@ -76,8 +77,8 @@ impl State {
         Ok(answer)
     }
 
-    /// A number for the state: another state has another one, but for chance. In which slots of a CNode capabilities are
-    /// makes no state another one.
+    /// Returns a hash of the state. States that differ only in the slots of a CNode that hold
+    /// capabilities count as equal.
     pub fn digest(&self) -> u64 {
         let slots = self.model.slots.keys().map(|place| self.digest_of(*place));
         let mut all = Digest(slots.fold(0, u64::wrapping_add));
@@ -98,7 +99,7 @@ impl State {
 }
 
 impl State {
-    /// Of a capability: what it is, in which table, and the same of all that it was derived from.
+    /// Hashes a capability: what it is, in which table, and all its ancestors.
     fn digest_of(&self, place: Place) -> u64 {
         let mut all = Digest(0xcbf2_9ce4_8422_2325);
         let mut at = Some(place);

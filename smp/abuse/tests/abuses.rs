@@ -10,8 +10,8 @@ fn abuses_do_not_compile() {
     // The control: the same doors, used as the kernel uses them.
     cases.pass("tests/uses/*.rs");
     cases.compile_fail("tests/cases/*.rs");
-    // What the compiler says of these points into core. With core's source at hand it also shows the lines, which the
-    // expected answers do not have.
+    // What the compiler says of these points into core. With core's source at hand it also shows
+    // the lines, which the expected answers do not have.
     if !has_source_of_core() {
         cases.compile_fail("tests/cases_of_core/*.rs");
     }

@@ -1,13 +1,15 @@
-//! The job that every queue does: producers send messages of their own to one consumer and get them back.
+//! The job that every queue does: producers send messages of their own to one consumer and get them
+//! back.
 //!
-//! A message is a cache line that its producer fills in, sends as a pointer, and may fill in again once
-//! the consumer has read it and has put a mark into it. All messages that will ever be under way are there
-//! before: that is how a kernel has them, whose messages are parts of its tasks. The consumer checks that
-//! from each producer it gets every message, once and in order, in measured runs too.
+//! A message is a cache line that its producer fills in, sends as a pointer, and may fill in again
+//! once the consumer has read it and has put a mark into it. All messages that will ever be under
+//! way are there before: that is how a kernel has them, whose messages are parts of its tasks. The
+//! consumer checks that from each producer it gets every message, once and in order, in measured
+//! runs too.
 //!
-//! With one message a producer the job is a round trip, and its time per message a latency; with many it
-//! is a stream. A thread that finds nothing to do looks again, with a PAUSE between, and gives up
-//! its CPU each time once it has looked [`LOOKS`] times.
+//! With one message a producer the job is a round trip, and its time per message a latency; with
+//! many it is a stream. A thread that finds nothing to do looks again, with a PAUSE between, and
+//! gives up its CPU each time once it has looked [`LOOKS`] times.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -132,8 +134,8 @@ fn accept(message: &Message, expected: &mut [u64]) {
 }
 
 /// Sends `total` messages, as equal a part from each producer as can be; how long that took at the
-/// consumer, which is the calling thread. `place` puts a thread on its CPU: 0 is the consumer, others are
-/// producers.
+/// consumer, which is the calling thread. `place` puts a thread on its CPU: 0 is the consumer,
+/// others are producers.
 pub fn run<Q: Queue>(
     queue: &mut Q,
     messages: &Messages,
@@ -164,8 +166,8 @@ pub fn run<Q: Queue>(
     })
 }
 
-/// The same in one thread, without anybody else: `rounds` times all messages of one producer are sent, and
-/// then received.
+/// Runs in one thread alone: `rounds` times, it sends all messages of one producer and then
+/// receives them.
 pub fn alone<Q: Queue>(queue: &mut Q, messages: &Messages, rounds: u64) -> Duration {
     let (mut senders, mut receiver) = queue.ends();
     let (sender, messages) = (&mut senders[0], messages.of(0));
@@ -186,7 +188,8 @@ pub fn alone<Q: Queue>(queue: &mut Q, messages: &Messages, rounds: u64) -> Durat
     began.elapsed()
 }
 
-/// Which producer sends next: a sequence without a pattern that a CPU could learn, the same for every queue.
+/// Which producer sends next: a sequence without a pattern that a CPU could learn, the same for
+/// every queue.
 pub fn turns(producers: usize) -> Vec<usize> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
@@ -198,8 +201,8 @@ pub fn turns(producers: usize) -> Vec<usize> {
     std::iter::repeat_with(next).take(4096).collect()
 }
 
-/// In one thread, `rounds` times: the consumer goes idle, a producer sends one message, is told to wake the
-/// consumer, and the consumer wakes and receives it.
+/// In one thread, `rounds` times: the consumer goes idle, a producer sends one message, is told to
+/// wake the consumer, and the consumer wakes and receives it.
 pub fn wake<Q: Queue>(queue: &mut Q, messages: &Messages, turns: &[usize], rounds: u64) -> Duration {
     let (mut senders, mut receiver) = queue.ends();
     let mut expected = vec![0; messages.producers()];

@@ -7,9 +7,9 @@
 //! | `latency` | each producer sends one message and has it back: a round trip of each |
 //! | `throughput` | one message of a stream, of which so many are under way as there is room for |
 //!
-//! The parameter of the last three is the number of producers. The consumer has a CPU for itself, and the
-//! producers share the others, so up to one less than there are CPUs each thread has its own. `./justw mailbox`
-//! runs this and makes a table and a picture of it.
+//! The parameter of the last three is the number of producers. The consumer has a CPU for itself,
+//! and the producers share the others, so up to one less than there are CPUs each thread has its
+//! own. `./justw mailbox` runs this and makes a table and a picture of it.
 
 mod job;
 mod queues;
@@ -28,7 +28,8 @@ use queues::Queue;
 const EACH: usize = 8;
 /// Messages that are sent before they are received, in `alone`.
 const TOGETHER: [usize; 2] = [1, 32];
-/// Producers of `wake`. One thread plays them all, so these don't depend on how many CPUs there are.
+/// Producers of `wake`. One thread plays them all, so these don't depend on how many CPUs there
+/// are.
 const SENDERS: [usize; 4] = [1, 4, 16, 64];
 
 /// The CPUs that this process may use.
@@ -37,8 +38,8 @@ fn cpus() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
 }
 
-/// Puts a thread of the job on its CPU: the consumer, which is number 0, on the first, the others on the
-/// rest in turn.
+/// Puts a thread of the job on its CPU: the consumer, which is number 0, on the first, the others
+/// on the rest in turn.
 fn place(cpus: &[usize], thread: usize) {
     let cpu = match thread {
         0 => cpus[0],

@@ -1,9 +1,9 @@
-//! The mailbox and the queues that it is compared with, behind one trait: many producers, one consumer,
-//! messages that are pointers to memory that was there before.
+//! The mailbox and the queues that it is compared with, behind one trait: many producers, one
+//! consumer, messages that are pointers to memory that was there before.
 //!
-//! Each queue is used by its best interface for one message at a time. Those for a single producer are
-//! one a producer, and the consumer goes round them. Bounded ones have room for all messages that there
-//! are; a mailbox needs no such room, since its nodes are part of the messages.
+//! Each queue is used by its best interface for one message at a time. Those for a single producer
+//! are one a producer, and the consumer goes round them. Bounded ones have room for all messages
+//! that there are; a mailbox needs no such room, since its nodes are part of the messages.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -46,8 +46,9 @@ pub trait Sender {
     /// `false`: refused, as bounded queues may.
     fn push(&mut self, message: &'static Message) -> bool;
 
-    /// Pushes, and says whether the consumer has to be woken. Queues that don't know need a full fence before
-    /// the look at `idle`: either this look sees that the consumer idles, or its last look sees the message.
+    /// Pushes, and says whether the consumer has to be woken. Queues that don't know need a full
+    /// fence before the look at `idle`: either this look sees that the consumer idles, or its last
+    /// look sees the message.
     #[inline]
     fn push_and_tell(&mut self, message: &'static Message, idle: &AtomicBool) -> bool {
         assert!(self.push(message), "there is room for every message");
@@ -60,16 +61,17 @@ pub trait Receiver {
     /// The oldest message, or nothing, or nothing that can be reached yet.
     fn pop(&mut self) -> Option<&'static Message>;
 
-    /// Says that the consumer idles, and looks once more; `false`: there is a message, it doesn't idle. For
-    /// queues that can't be looked into otherwise, the caller knows that a message would be no loss.
+    /// Says that the consumer idles, and looks once more; `false`: there is a message, it doesn't
+    /// idle. For queues that can't be looked into otherwise, the caller knows that a message would
+    /// be no loss.
     #[inline]
     fn go_idle(&mut self, idle: &AtomicBool) -> bool {
         idle.swap(true, Ordering::SeqCst);
         self.pop().is_none()
     }
 
-    /// The consumer has been woken. It looks before it idles again, so who still sees it idle only wakes it
-    /// once more.
+    /// The consumer has been woken. It looks before it idles again, so who still sees it idle only
+    /// wakes it once more.
     #[inline]
     fn leave_idle(&mut self, idle: &AtomicBool) {
         idle.store(false, Ordering::Release);
@@ -107,10 +109,11 @@ impl Queue for Ours {
 impl Sender for OursSender<'_> {
     #[inline]
     fn push(&mut self, message: &'static Message) -> bool {
-        // SAFETY: not literally so: this is no kernel. One thread plays this CPU, it holds no other pin
-        // while this one lives, and messages are never reclaimed.
+        // SAFETY: not literally so: this is no kernel. One thread plays this CPU, it holds no other
+        // pin while this one lives, and messages are never reclaimed.
         let pin = unsafe { Pin::new(self.1) };
-        // The consumer looks all the time, as the CPU of a kernel does at each entry: nobody sleeps here.
+        // The consumer looks all the time, as the CPU of a kernel does at each entry: nobody sleeps
+        // here.
         let _ = self.0.push(pin, Ref::from_static(&message.node), message);
         true
     }
@@ -192,8 +195,8 @@ type Letter = &'static Message;
 /// heapless takes its size at compile time.
 type HeaplessMpmc = mpmc::Queue<Letter, IN_FLIGHT>;
 
-/// Deprecated, since a thread that is stopped between two steps makes it look full or empty to all others
-/// meanwhile; here they try again.
+/// Deprecated, since a thread that is stopped between two steps makes it look full or empty to all
+/// others meanwhile; here they try again.
 #[expect(deprecated)]
 const fn heapless_mpmc() -> HeaplessMpmc {
     mpmc::Queue::new()

@@ -1,4 +1,4 @@
-//! State that has a home CPU, and how it gets another.
+//! State that has a home CPU, and how it moves to another CPU.
 
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -11,15 +11,17 @@ use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 /// State that only its home CPU reads and writes. Any CPU may read which CPU that is.
 ///
 /// # How state gets another home
-/// * With a message block, as CPU time does: the sender stores the new home ([`Homed::set_home_with`]).
-/// * Under way, as a task does with all that is bound to it. The old home gives each part up ([`Held::leave_for`]) and
-///   sends the new home one message; the new home takes each part over when it gets that message ([`Homed::arrive`]).
-///   In between no CPU can open any of the parts. Mail about a part goes to its old home, which sends it on
-///   ([`Homed::mail_target`]). Mailboxes are first in, first out, so this mail comes behind the message.
+/// * With a message block, as CPU time does: the sender stores the new home
+///   ([`Homed::set_home_with`]).
+/// * Under way, as a task does with all that is bound to it. The old home gives each part up
+///   ([`Held::leave_for`]) and sends the new home one message; the new home takes each part over
+///   when it gets that message ([`Homed::arrive`]). In between no CPU can open any of the parts.
+///   Mail about a part goes to its old home, which sends it on ([`Homed::mail_target`]). Mailboxes
+///   are first in, first out, so this mail comes behind the message.
 #[repr(C)]
 pub struct Homed<T> {
-    /// The number of the home CPU. While the state is under way, the upper half has the number of the new home, plus
-    /// one: then the word equals no CPU's number.
+    /// The number of the home CPU. While the state is under way, the upper half has the number of
+    /// the new home, plus one: then the word equals no CPU's number.
     home: AtomicU32,
     value: T,
 }
@@ -37,10 +39,11 @@ fn cpu_of(word: u32) -> CpuId {
     }
 }
 
-// SAFETY: `value` is reached only through `open`, which compares the opener's CPU with the home word, so
-// at any time one CPU at most has access. The word is atomic, and only the home changes it, which then uses
-// the value no more (rule 4); or, while it names no home, the CPU that it is under way to. Each change is a
-// `Release` that the new home `Acquire`s, in `open` or `arrive`. The value moves from CPU to CPU, hence `Send`.
+// SAFETY: `value` is reached only through `open`, which compares the opener's CPU with the home
+// word, so at any time one CPU at most has access. The word is atomic, and only the home changes
+// it, which then uses the value no more (rule 4); or, while it names no home, the CPU that it is
+// under way to. Each change is a `Release` that the new home `Acquire`s, in `open` or `arrive`. The
+// value moves from CPU to CPU, hence `Send`.
 unsafe impl<T: Send> Sync for Homed<T> {}
 
 impl<T> Homed<T> {
@@ -55,15 +58,16 @@ impl<T> Homed<T> {
     /// Offset of the inside, for assembly that has made it.
     pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
 
-    /// The CPU that owns the inside, or will when a message with it arrives there. Of state that is under way, the old
-    /// home. On another CPU the answer may be stale by the time it is used.
+    /// The CPU that owns the inside, or will when a message with it arrives there. Of state that is
+    /// under way, the old home. On another CPU the answer may be stale by the time it is used.
     #[inline(always)]
     pub fn home(&self) -> CpuId {
         cpu_of(self.home.load(Ordering::Relaxed))
     }
 
-    /// The CPU to which this CPU sends mail about the state: its home. The old home of state that is under way sends to
-    /// the new home. So the answer is this CPU only if this CPU can open the inside.
+    /// The CPU to which this CPU sends mail about the state: its home. The old home of state that
+    /// is under way sends to the new home. So the answer is this CPU only if this CPU can open the
+    /// inside.
     #[inline(always)]
     pub fn mail_target(&self, pin: Pin<'_>) -> CpuId {
         let word = self.home.load(Ordering::Relaxed);
@@ -88,13 +92,14 @@ impl<T> Homed<T> {
         self.home.load(Ordering::Relaxed) >> TO_SHIFT != 0
     }
 
-    /// The inside, whichever CPU owns it. For whoever knows that its owner does nothing: `crate::host_test` and
-    /// [`crate::standstill`].
+    /// Returns the inside, whichever CPU owns it. Requires: the owner does nothing, as
+    /// `crate::host_test` and [`crate::standstill`] ensure.
     pub(crate) const fn value(&self) -> &T {
         &self.value
     }
 
-    /// The element of the home CPU in a table that has one for each; `None` of state that is under way.
+    /// The element of the home CPU in a table that has one for each; `None` of state that is under
+    /// way.
     #[inline(always)]
     pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
         table.get(pin, self.home.load(Ordering::Relaxed) as usize)
@@ -102,14 +107,14 @@ impl<T> Homed<T> {
 
     /// The inside, for the home CPU; `None` elsewhere: then send a message.
     ///
-    /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the state
-    /// has come sees what the old one wrote before [`Homed::set_home`].
+    /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the
+    /// state has come sees what the old one wrote before [`Homed::set_home`].
     #[inline(always)]
     pub fn open<'a>(&'a self, pin: Pin<'a>) -> Option<&'a T> {
         (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
     }
 
-    /// The same for who may send the inside away.
+    /// Opens the inside for a caller that may send it to another CPU.
     #[inline(always)]
     pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
         self.open(pin).map(|_| Held(self, PhantomData))
@@ -142,8 +147,8 @@ impl<T> Homed<T> {
         self.home.store(to.raw(), Ordering::Release);
     }
 
-    /// The same for state that refers to other state, which goes with it. The referring one goes first: so who
-    /// can open what is `referred` to can open what refers to it, and take the reference out.
+    /// Rehomes `self` before `referred`, to which it refers. So `referred`'s owner can always open
+    /// `self` and take the reference out.
     #[inline(always)]
     pub fn set_home_with<U>(&self, pin: Pin<'_>, referred: Option<&Homed<U>>, to: CpuId) {
         self.set_home(pin, to);
@@ -169,8 +174,8 @@ impl<T> Homed<T> {
     }
 }
 
-/// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever else that
-/// CPU had opened of it is given up with it (rule 4). It stays on that CPU.
+/// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever
+/// else that CPU had opened of it is given up with it (rule 4). It stays on that CPU.
 pub struct Held<'k, T>(&'k Homed<T>, PhantomData<*const ()>);
 
 impl<T> Deref for Held<'_, T> {
@@ -190,8 +195,9 @@ impl<T> Held<'_, T> {
         referred.0.home.store(to.raw(), Ordering::Release);
     }
 
-    /// Gives the state up: from here on it is under way to another CPU, which [takes it over](Homed::arrive). The
-    /// caller sends that CPU a message in this entry, and no other mail about the state before that message.
+    /// Gives the state up: from here on it is under way to another CPU, which [takes it
+    /// over](Homed::arrive). The caller sends that CPU a message in this entry, and no other mail
+    /// about the state before that message.
     pub fn leave_for(self, to: CpuId) {
         let home = self.0.home.load(Ordering::Relaxed) & CPU_MASK;
         self.0.home.store(home | (to.raw() + 1) << TO_SHIFT, Ordering::Release);

@@ -55,14 +55,15 @@ impl<'k, T> Ref<'k, T> {
         Ptr(NonNull::from(self.0))
     }
 
-    /// A part of the object (`field` captures nothing, so what it returns can only come from there).
+    /// A part of the object (`field` captures nothing, so what it returns can only come from
+    /// there).
     #[inline(always)]
     pub fn map<U>(self, field: for<'a> fn(&'a T) -> &'a U) -> Ref<'k, U> {
         Ref(field(self.0))
     }
 }
 
-/// A reference at rest between kernel entries. Rule 1 above keeps it valid.
+/// A stored reference, kept between kernel entries. Rule 1 above keeps it valid.
 #[repr(transparent)]
 pub struct Ptr<T>(NonNull<T>);
 
@@ -79,7 +80,8 @@ impl<T> PartialEq for Ptr<T> {
 }
 impl<T> Eq for Ptr<T> {}
 
-// SAFETY: whoever has a `Ptr` can get a shared reference, on any CPU (`get`), and no more: so `T: Sync`, as for `&T`.
+// SAFETY: a holder of a `Ptr` can only get a shared reference, on any CPU (`get`): so
+// `T: Sync`, as for `&T`.
 unsafe impl<T: Sync> Send for Ptr<T> {}
 // SAFETY: as above: a shared `Ptr` can be copied.
 unsafe impl<T: Sync> Sync for Ptr<T> {}
@@ -144,7 +146,7 @@ impl<T> Link<T> {
 
 /// An optional reference that any CPU may read and that is written under a lock or once.
 ///
-/// `Acquire`/`Release`: who sees the reference sees what was written before it was stored.
+/// `Acquire`/`Release`: a CPU that sees the reference sees what was written before it was stored.
 #[repr(transparent)]
 pub struct AtomicLink<T>(AtomicU64, PhantomData<Ptr<T>>);
 

@@ -1,9 +1,10 @@
 //! Lookups by an index that user level chose.
 //!
-//! A CPU that mispredicts `index < len` goes on for some hundred instructions with any index at all (Spectre v1): what
-//! it loads there, and loads by what it loaded, can be told from the caches afterwards. So behind the comparison a
-//! conditional move, which no CPU predicts, makes 0 of an index beyond the table. Whoever looks something up by an index
-//! from a user register or from user memory uses these functions; [`Table::get`] is for indices that the kernel chose.
+//! A CPU that mispredicts `index < len` continues for some hundred instructions with any index
+//! (Spectre v1). The caches then reveal what it loaded there, and what it loaded through that. So
+//! after the comparison a conditional move, which no CPU predicts, replaces an index beyond the
+//! table by 0. Look-ups by an index from a user register or from user memory use these functions;
+//! [`Table::get`] is for indices that the kernel chose.
 //!
 //! The fastpaths do the same in assembly (`ipc-fast/src/common.s`).
 
@@ -93,8 +94,8 @@ impl<T> NamedTable<T> {
         let Some(first) = self.masked(first) else { return &[] };
         // SAFETY: `masked` answers with an index that is below the length.
         let start = unsafe { self.0.at(pin, first) }.get();
-        // SAFETY: the elements are one array, and no more of them than there are from the first on; what `at` promises
-        // of one holds of all.
+        // SAFETY: the elements are one array, and no more of them than there are from the first on;
+        // what `at` promises of one holds of all.
         unsafe { core::slice::from_raw_parts(start, most.min(self.len() - first)) }
     }
 
@@ -112,8 +113,9 @@ impl<T> NamedTable<T> {
     }
 }
 
-/// A table whose elements user level names by their index, and whose first element never holds anything: an index that
-/// does not exist leads there, and the caller needs no comparison of its own.
+/// A table whose elements user level names by their index, and whose first element never holds
+/// anything: an index that does not exist leads there, and the caller needs no comparison of its
+/// own.
 #[repr(transparent)]
 pub struct FilledTable<T>(Table<T>);
 
@@ -128,10 +130,12 @@ impl<T> FilledTable<T> {
         self.0.len
     }
 
-    /// Finds the element at an index that user level chose; the first one where the table has no such element.
+    /// Finds the element at an index that user level chose; the first one where the table has no
+    /// such element.
     #[inline(always)]
     pub fn get_or_first<'k>(&self, pin: Pin<'k>, index: usize) -> Ref<'k, T> {
-        // SAFETY: `mask_index` answers with an index below the length, or with 0, and there is an element 0.
+        // SAFETY: `mask_index` answers with an index below the length, or with 0, and there is an
+        // element 0.
         unsafe { self.0.at(pin, mask_index(index, self.0.len)) }
     }
 

@@ -1,10 +1,11 @@
 //! Capability slots' first words, and the types of objects that they can refer to.
 //!
 //! # Why a word never gives an object as another type
-//! A word has a type number. Each [`ObjWord`] belongs to one set of types (`S`), and the set has at most one type for a
-//! number: a type is entered by an implementation of [`Holds`] for the set, and two with one number overlap, which the
-//! compiler refuses. [`KernelObject`] asks for the same of the type: its number leads back to it. Neither can be told a
-//! lie by an implementation, so both are safe traits. [`kernel_objects`](crate::kernel_objects) writes all of a set.
+//! A word has a type number. Each [`ObjWord`] belongs to one set of types (`S`), and the set has at
+//! most one type for a number: a type is entered by an implementation of [`Holds`] for the set, and
+//! two with one number overlap, which the compiler refuses. [`KernelObject`] requires the reverse
+//! of the type: its number leads back to it. No implementation can break either requirement, so
+//! both are safe traits. [`kernel_objects`](crate::kernel_objects) implements both for a whole set.
 
 use core::marker::PhantomData;
 use core::mem::align_of;
@@ -46,7 +47,8 @@ pub trait KernelObject: Sized + Sync + 'static {
     type Rights: Into<abi::Rights>;
 }
 
-/// The number of a type, checked with its alignment: words have no room for the lowest bits of an address.
+/// The number of a type, checked with its alignment: words have no room for the lowest bits of an
+/// address.
 const fn number_of<T: KernelObject>() -> u8 {
     const {
         assert!(align_of::<T>() >= OBJECT_ALIGN, "kernel objects start on a cache line");
@@ -54,9 +56,11 @@ const fn number_of<T: KernelObject>() -> u8 {
     }
 }
 
-/// Declares all types of kernel objects, as one set: which number each has, and what capabilities of it allow.
+/// Declares all types of kernel objects, as one set: which number each has, and what capabilities
+/// of it allow.
 ///
-/// What it checks, beside the numbers: each type starts with its header (a field of that name), on a cache line.
+/// What it checks, beside the numbers: each type starts with its header (a field of that name), on
+/// a cache line.
 ///
 /// ```
 /// #[repr(C, align(64))]
@@ -175,12 +179,13 @@ impl<'k, S> RawWord<'k, S> {
         if self.object_type() != number_of::<T>() {
             return None;
         }
-        // SAFETY: a word with the number of `T` is only ever made by `ObjWord::set` from a `Ref<T>`: the set `S` has no
-        // other type with that number (`Holds`). Rule 1 keeps the object alive for the entry that loaded the word.
+        // SAFETY: a word with the number of `T` is only ever made by `ObjWord::set` from a
+        // `Ref<T>`: the set `S` has no other type with that number (`Holds`). Rule 1 keeps the
+        // object alive for the entry that loaded the word.
         Some(Ref(unsafe { &*(self.addr() as *const T) }))
     }
 
-    /// The same, where the word also has these rights: one comparison for both.
+    /// Returns the object if the word has its type and these rights: one comparison for both.
     #[inline(always)]
     pub fn get_with<T: KernelObject<Set = S>>(self, rights: u32) -> Option<Ref<'k, T>> {
         let wanted = (u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK | u64::from(number_of::<T>());
@@ -218,13 +223,15 @@ impl<S> ObjWord<S> {
         RawWord::new(word)
     }
 
-    /// As [`ObjWord::load`], for those who only look, while nobody changes anything: no labelled point.
+    /// As [`ObjWord::load`], for those who only look, while nobody changes anything: no labelled
+    /// point.
     #[inline(always)]
     pub fn glance<'k>(&self, _pin: Pin<'k>) -> RawWord<'k, S> {
         RawWord::new(self.0.load(Ordering::Acquire))
     }
 
-    /// Whether the word has no object, and its owner's note is below `limit`. For surveys, which look at many.
+    /// Whether the word has no object, and its owner's note is below `limit`. For surveys, which
+    /// look at many.
     #[inline(always)]
     pub fn is_empty_below(&self, limit: u64) -> bool {
         let word = self.0.load(Ordering::Relaxed);
@@ -251,7 +258,7 @@ impl<S> ObjWord<S> {
                 .is_ok()
     }
 
-    /// The same of a word that was read as empty since `stamp`: it fails where the word has an object.
+    /// Claims a word that was read as empty since `stamp`. Fails if the word has an object.
     #[inline(always)]
     pub fn claim_since(&self, stamp: u64, value: u64) -> bool {
         let (from, to) = (stamp << RIGHTS_SHIFT, value << RIGHTS_SHIFT);
@@ -263,8 +270,9 @@ impl<S> ObjWord<S> {
         self.0.store(value << RIGHTS_SHIFT, Ordering::Release);
     }
 
-    /// Empties the word; `value` (59 bits) is the owner's note, read back by [`RawWord::empty_value`].
-    /// Sequentially consistent: the emptying is ordered before a later read of the grace epoch.
+    /// Empties the word; `value` (59 bits) is the owner's note, read back by
+    /// [`RawWord::empty_value`]. Sequentially consistent: the emptying is ordered before a later
+    /// read of the grace epoch.
     pub fn set_empty(&self, value: u64) {
         self.0.store(value << RIGHTS_SHIFT, Ordering::SeqCst);
     }

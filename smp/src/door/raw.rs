@@ -1,4 +1,4 @@
-//! Bytes that the kernel hands on without looking into them, and types of which zeros are a value.
+//! Bytes that the kernel passes on without reading them, and types for which all zeros are a value.
 
 use crate::sync::AtomicU64;
 
@@ -16,10 +16,12 @@ impl<const N: usize> Default for RawBytes<N> {
 }
 
 impl<const N: usize> RawBytes<N> {
-    /// The same as words. What the machine layer writes by itself it writes on the CPU that looks, at another time.
+    /// Returns the memory as words. The machine layer writes it only on the CPU that reads it, at
+    /// another time.
     pub const fn words(&self) -> &[AtomicU64] {
-        // SAFETY: aligned for words, and as many bytes are ours as there are words; all that is written while they are
-        // borrowed is written by atomics, as the machine layer has to say where it dereferences the address.
+        // SAFETY: aligned for words, and as many bytes are ours as there are words; all that is
+        // written while they are borrowed is written by atomics, as the machine layer has to say
+        // where it dereferences the address.
         unsafe { core::slice::from_raw_parts(self.as_ptr().cast::<AtomicU64>(), N / 8) }
     }
 
@@ -28,7 +30,8 @@ impl<const N: usize> RawBytes<N> {
     }
 }
 
-/// A value that unsafe code vouches for: for types of safe crates that nobody is to make out of numbers.
+/// A value that unsafe code vouches for: for types of safe crates that nobody is to make out of
+/// numbers.
 pub struct Vouched<T>(T);
 
 impl<T: Copy> Vouched<T> {

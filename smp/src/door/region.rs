@@ -14,8 +14,8 @@ pub struct Region {
     size: u64,
     low: Cell<u64>,
     high: Cell<u64>,
-    /// Of a reset that has begun: the quiet period that it waits for, and what `low` and `high` were. The two are the size
-    /// meanwhile, so that nothing is carved.
+    /// The reset that has begun: the quiet period that it waits for, and the values of `low` and
+    /// `high`. During the reset both are the size, so that nothing is carved.
     reset: Cell<Option<(Ticket, u64, u64)>>,
 }
 
@@ -79,8 +79,9 @@ impl Region {
         Some(Piece { base: self.base + at, size })
     }
 
-    /// Begins a reset: asks for a quiet period. What stands in the pieces is unlinked by now (rule 1), and no more of them
-    /// is carved until the reset ends or is given up. Then [`quiesce::settle`] before the entry ends.
+    /// Begins a reset: asks for a quiet period. What stands in the pieces is unlinked by now (rule
+    /// 1), and no more of them is carved until the reset ends or is given up. Then
+    /// [`quiesce::settle`] before the entry ends.
     pub fn begin_reset<C: Cpus>(&self, cpus: &C, pin: Pin<'_>) {
         self.give_up_reset();
         self.reset.set(Some((quiesce::request_quiet(cpus, pin), self.low.get(), self.high.get())));
@@ -143,13 +144,15 @@ impl Piece {
     /// Copies bytes to the front of the piece, as many as fit.
     pub fn write(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(self.size as usize);
-        // SAFETY: inside the exclusive, mapped and writable piece; `bytes` is borrowed, so elsewhere.
+        // SAFETY: inside the exclusive, mapped and writable piece; `bytes` is borrowed, so
+        // elsewhere.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base as *mut u8, len) }
     }
 
     /// Turns the piece into a region of its own (a child Untyped).
     pub fn into_region(self) -> Region {
-        // SAFETY: the piece is exclusive, mapped and writable for ever (`Region::new`, carved once), and gone.
+        // SAFETY: the piece is exclusive, mapped and writable for ever (`Region::new`, carved
+        // once), and gone.
         unsafe { Region::new(self.base, self.size) }
     }
 
@@ -173,7 +176,7 @@ impl Piece {
         self.emplace_filled(pin, |_| {})
     }
 
-    /// The same, filled in before anybody sees it.
+    /// Makes an object of a piece, and fills it in before any other CPU sees it.
     pub fn emplace_filled<'k, T: Zeroed>(
         mut self,
         _pin: Pin<'k>,
@@ -196,7 +199,8 @@ impl Piece {
         }
         let len = self.size as usize / size_of::<T>();
         for i in 0..len {
-            // SAFETY: inside the exclusive piece (i < len), aligned (base checked, stride is the size).
+            // SAFETY: inside the exclusive piece (i < len), aligned (base checked, stride is the
+            // size).
             unsafe { (self.base as *mut T).add(i).write(make(i)) };
         }
         Some(Table { base: self.base as *const T, len })

@@ -6,14 +6,16 @@ use super::Ref;
 use crate::cpu::Pin;
 
 /// A table that follows its object in the same retype (capability slots, members, exposures): fixed
-/// in size, as long-lived as the object that holds this handle. `repr(C)`: assembly reads both words.
+/// in size, as long-lived as the object that holds this handle. `repr(C)`: assembly reads both
+/// words.
 #[repr(C)]
 pub struct Table<T> {
     pub(super) base: *const T,
     pub(super) len: usize,
 }
 
-// SAFETY: the handle is immutable; elements are shared only as `&T`, so `T: Sync` is what sharing asks.
+// SAFETY: the handle is immutable; elements are shared only as `&T`, so `T: Sync` is what sharing
+// asks.
 unsafe impl<T: Sync> Sync for Table<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Send for Table<T> {}
@@ -52,9 +54,11 @@ impl<T> Table<T> {
         if count == 0 || first.checked_add(count)? > self.len {
             return None;
         }
-        // SAFETY: the first one's index is below the length, since there are elements from there on.
+        // SAFETY: the first one's index is below the length, since there are elements from there
+        // on.
         let start = unsafe { self.at(pin, first) }.get();
-        // SAFETY: the elements are one array, and these are in it; what `at` promises of one holds of all.
+        // SAFETY: the elements are one array, and these are in it; what `at` promises of one holds
+        // of all.
         Some(unsafe { core::slice::from_raw_parts(start, count) })
     }
 
@@ -68,8 +72,9 @@ impl<T> Table<T> {
     /// `index` is less than the table's length.
     #[inline(always)]
     pub(super) unsafe fn at<'k>(&self, _pin: Pin<'k>, index: usize) -> Ref<'k, T> {
-        // SAFETY: in bounds (caller) of the table that `emplace_slice` made, which is not at address 0; it lives as
-        // long as the object that holds the handle, which a `Ref` of this entry led to (rule 1).
+        // SAFETY: in bounds (caller) of the table that `emplace_slice` made, which is not at
+        // address 0; it lives as long as the object that holds the handle, which a `Ref` of this
+        // entry led to (rule 1).
         unsafe {
             core::hint::assert_unchecked(!self.base.is_null());
             Ref(&*self.base.add(index))

@@ -1,11 +1,11 @@
-//! What the loom models share: how a model is run, objects that live as long as one execution of it,
-//! and interrupt lines.
+//! What the loom models share: how a model is run, objects that live as long as one execution of
+//! it, and interrupt lines.
 //!
 //! A model's threads are CPUs. A CPU's interrupt line stays up until its CPU takes it (as the local
-//! APIC's request register does), and CPUs run their kernel entries with interrupts off, so the models
-//! look at the line between entries only. After all threads have ended, what is left is done by the
-//! main thread, but only what an interrupt line (or a poll) calls for: whatever was lost stays undone,
-//! and the model's last assertions say so.
+//! APIC's request register does), and CPUs run their kernel entries with interrupts off, so the
+//! models look at the line between entries only. After all threads have ended, the main thread does
+//! the remaining work, but only where an interrupt line (or a poll) asks for it. So lost work stays
+//! undone, and the model's last assertions detect it.
 #![allow(dead_code)]
 
 pub mod message;
@@ -21,7 +21,8 @@ pub fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-/// An object that kernel references may point to, freed with this handle at the end of an execution.
+/// An object that kernel references may point to, freed with this handle at the end of an
+/// execution.
 pub struct Object<T: 'static>(*mut T);
 
 impl<T> Object<T> {
@@ -37,7 +38,8 @@ impl<T> Object<T> {
 
 impl<T> Drop for Object<T> {
     fn drop(&mut self) {
-        // SAFETY: from `Box::into_raw`; the model's threads, which copied the reference, are joined.
+        // SAFETY: from `Box::into_raw`; the model's threads, which copied the reference, are
+        // joined.
         drop(unsafe { Box::from_raw(self.0) });
     }
 }

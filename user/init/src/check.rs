@@ -1,5 +1,5 @@
-//! What process 1 does when it is told to run nothing: shows the programs, and checks what
-//! starting one takes.
+//! Process 1 without a program to run: lists the programs, and checks the mechanisms that start
+//! one.
 
 use abi::PAGE_SIZE;
 use user_rt::arch::memory;

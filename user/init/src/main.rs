@@ -4,7 +4,8 @@
 //!
 //! Words of the command line give the program a security label, or ask for an audit ([`security`]).
 //!
-//! It keeps the views of sensitive memory, and lends them to programs whose description allows it ([`programs`]).
+//! It keeps the views of sensitive memory, and lends them to programs whose description allows it
+//! ([`programs`]).
 //!
 //! A run passes only if the program says so. A program that dies without a word fails it: a second
 //! task of process 1 waits in a call to the program's first task, which only the death of that task
@@ -72,7 +73,7 @@ fn run() -> bool {
     pass
 }
 
-/// Ends process 1, to see what becomes of the machine.
+/// Ends process 1, to see the fate of the machine.
 fn die(how: &str) {
     match how {
         "kill" => {

@@ -1,10 +1,11 @@
-//! Security labels and the audit, as the command line asks for them. Without a word of it there is neither.
+//! Security labels and the audit, as the command line asks for them. Without a word of it there is
+//! neither.
 //!
 //! | word | what process 1 does |
 //! |---|---|
 //! | `label=N` | the program, its memory, and so all that it makes, has the label N |
 //! | `rules=S:O:MAY,…` | what subjects of label S may do with objects of label O: letters of `gjrw` (grant, join, read, write), or `-` |
-//! | `audit=LOG2` | records who came by what, 2^LOG2 records a CPU, and lists them when the program has ended |
+//! | `audit=LOG2` | records every grant and revoke, 2^LOG2 records a CPU, and lists them when the program has ended |
 
 use core::fmt;
 
@@ -125,7 +126,7 @@ impl Rule {
     }
 }
 
-/// A record as it is listed: what there is of it.
+/// A record as it is listed.
 struct Line<'a>(&'a Record);
 
 impl fmt::Display for Line<'_> {

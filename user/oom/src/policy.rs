@@ -1,12 +1,14 @@
-//! The rule: whoever takes most of what he may take pays, and nobody pays for his own limit.
+//! The rule: the account that uses the largest part of its limit pays, and no account pays because
+//! another is at its own limit.
 //!
 //! Those who hold are whole accounts, with all their parts.
 //!
 //! - An account that is at its limit is refused: the limit is what was agreed.
-//! - Where there is no memory at all, those who hold more than the asker are asked to put pages away, the largest
-//!   first. This is for a pager that goes by other rules; one that tried already asks again.
-//! - Then the largest is ended, if it holds more than twice what the asker does. Who asks while holding that much
-//!   is refused: it gets an error it can see, and nobody else notices.
+//! - Where there is no memory at all, those who hold more than the asker are asked to put pages
+//!   away, the largest first. This is for a pager that goes by other rules; one that tried already
+//!   asks again.
+//! - Then the largest is ended, if it holds more than twice what the asker does. An asker that
+//!   holds that much is refused: it gets an error it can see, and nobody else notices.
 
 use user_rt::paging::{Advice, Question, Shortage};
 

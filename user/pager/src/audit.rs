@@ -1,4 +1,4 @@
-//! Whether all is as it must be: for tests, and for whoever does not trust a figure.
+//! Checks all invariants of the pager: for tests, and for callers that do not trust a figure.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 

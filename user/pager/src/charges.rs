@@ -1,9 +1,11 @@
 //! Charges of frames to clients, and the rings of pages that may be put away.
 //!
-//! - A page with a frame and without pins is charged to one client or to nobody, and is in the ring of that client, or in
-//!   the common ring, exactly once. Rings are linked through the pages: they take no memory of their own.
-//! - Each pin costs its client one frame, also where other clients have pinned the same page. A pinned page is charged to
-//!   nobody and is in no ring. So the end of a pin never makes another client pay more.
+//! - A page with a frame and without pins is charged to one client or to nobody, and is in the ring
+//!   of that client, or in the common ring, exactly once. Rings are linked through the pages: they
+//!   take no memory of their own.
+//! - Each pin costs its client one frame, also where other clients have pinned the same page. A
+//!   pinned page is charged to nobody and is in no ring. So the end of a pin never makes another
+//!   client pay more.
 
 use crate::Client;
 use crate::machine::{FrameId, Machine};
@@ -42,7 +44,8 @@ fn place(page: Option<PageId>) -> u32 {
 }
 
 impl<M: Machine> Pager<M> {
-    // --- rings -------------------------------------------------------------------------------------
+    // --- rings
+    // -------------------------------------------------------------------------------------
 
     /// A client's ring, or that of the pages that are charged to nobody.
     pub(crate) fn ring(&self, of: Option<Client>) -> &Ring {
@@ -108,7 +111,8 @@ impl<M: Machine> Pager<M> {
         self.link(page, of);
     }
 
-    // --- frames ------------------------------------------------------------------------------------
+    // --- frames
+    // ------------------------------------------------------------------------------------
 
     /// Gives a page a frame and charges it to a client.
     pub(crate) fn charge(&mut self, page: PageId, frame: FrameId, client: Client) {
@@ -143,7 +147,8 @@ impl<M: Machine> Pager<M> {
         client
     }
 
-    // --- pins --------------------------------------------------------------------------------------
+    // --- pins
+    // --------------------------------------------------------------------------------------
 
     /// Counts the pins of an entry.
     fn pins_of(&self, object: ObjectId, index: usize) -> u32 {
@@ -151,7 +156,8 @@ impl<M: Machine> Pager<M> {
         self.objects[object].pins.range((index, 0)..=(index, Client::MAX)).count() as u32
     }
 
-    /// Pins an entry's page for a client. Requires: the client may have one frame more, or pays for the page.
+    /// Pins an entry's page for a client. Requires: the client may have one frame more, or pays for
+    /// the page.
     pub(crate) fn add_pin(&mut self, object: ObjectId, index: usize, page: PageId, client: Client) {
         if self.pages[page].pins == 0 {
             self.stop_paying(page);
@@ -164,7 +170,8 @@ impl<M: Machine> Pager<M> {
         });
     }
 
-    /// Takes a client's pin away, if there is one. The client of a page's last pin is charged with the page.
+    /// Takes a client's pin away, if there is one. The client of a page's last pin is charged with
+    /// the page.
     pub(crate) fn drop_pin(&mut self, object: ObjectId, index: usize, client: Client) {
         if !self.objects[object].pins.remove(&(index as u32, client)) {
             return;
@@ -180,8 +187,9 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Moves the pins of an entry from its old page to its new one; their clients pay as before. Where the old page has no
-    /// pin left, the client that was charged with the new page is charged with the old one instead.
+    /// Moves the pins of an entry from its old page to its new one; their clients pay as before.
+    /// Where the old page has no pin left, the client that was charged with the new page is charged
+    /// with the old one instead.
     pub(crate) fn move_pins(&mut self, object: ObjectId, index: usize, from: PageId, to: PageId) {
         let pins = self.pins_of(object, index);
         if pins == 0 {

@@ -31,8 +31,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Takes a client's memory back, and that of all its parts. They stay known, and get nothing any more. Whether there
-    /// was something to take.
+    /// Takes a client's memory back, and that of all its parts. They stay known, and get nothing
+    /// any more. Whether there was something to take.
     pub fn end(&mut self, client: Client, why: Denial) -> bool {
         let mut something = false;
         for part in self.tree_of(client) {
@@ -49,8 +49,8 @@ impl<M: Machine> Pager<M> {
         something
     }
 
-    /// A client is no more: its address space has been destroyed, or no task runs in it any more. Its parts end with it.
-    /// That may have been noticed before.
+    /// A client is no more: its address space has been destroyed, or no task runs in it any more.
+    /// Its parts end with it. That may have been noticed before.
     pub fn forget(&mut self, client: Client) -> Result<(), Denial> {
         if self.clients.get(&client).is_none_or(|account| !account.admitted) {
             return self.buried.remove(&client).map(|_| ()).ok_or(Denial::NotYou);
@@ -64,8 +64,9 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Takes a client's shares and regions away; pages of it that others still use are charged to nobody from now on. A
-    /// region whose pages cannot be unmapped stays, and so do the charges, until the client is forgotten.
+    /// Takes a client's shares and regions away; pages of it that others still use are charged to
+    /// nobody from now on. A region whose pages cannot be unmapped stays, and so do the charges,
+    /// until the client is forgotten.
     fn let_all_go(&mut self, client: Client) {
         self.forget_shares(client);
         if !self.take_regions(client) {
@@ -108,7 +109,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// A fault cannot be served: where the client is to continue; `None`: it has to end, and why is kept.
+    /// A fault cannot be served: where the client is to continue; `None`: it has to end, and why is
+    /// kept.
     pub fn deny(&mut self, client: Client, why: Denial, address: u64) -> Option<u64> {
         let account = self.clients.get_mut(&client).filter(|account| account.admitted)?;
         if let Some(place) = account.on_error.take().filter(|_| account.fate.is_none()) {
@@ -116,7 +118,7 @@ impl<M: Machine> Pager<M> {
         }
         let reason = account.fate.map_or(why, |(reason, _)| reason);
         account.fate = Some((reason, address));
-        // It is torn down, and with it goes what it has.
+        // It is killed, and all that it has goes with it.
         self.end(client, reason);
         None
     }

@@ -1,7 +1,9 @@
-//! Frames for those who need one: free ones, or those of pages that were not used lately; else the policy is asked.
+//! Finds frames: free ones, or those of pages that were not used lately; otherwise it asks the
+//! policy.
 //!
-//! Each client has its ring of pages, and so have the pages that are charged to nobody. A look at a page that was used
-//! since the last look spares it, for as many looks as [`AGE`]; after these it goes.
+//! Each client has its ring of pages, and so have the pages that are charged to nobody. A look at a
+//! page that was used since the last look spares it, for as many looks as [`AGE`]; after these it
+//! goes.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -22,8 +24,8 @@ const LOOKED_AT: usize = 16;
 const QUESTIONS_MAX: u32 = 16;
 
 impl<M: Machine> Pager<M> {
-    /// A frame that nobody uses, for a client that may have one more then. `keep`, which is about to be read, stays where it
-    /// is: it would have to come back at once.
+    /// A frame that nobody uses, for a client that may have one more then. `keep`, which is about
+    /// to be read, stays where it is: it would have to come back at once.
     pub(crate) fn take_frame(&mut self, client: Client, keep: Option<PageId>) -> Result<FrameId, Denial> {
         let mut asked = 0;
         loop {
@@ -59,7 +61,7 @@ impl<M: Machine> Pager<M> {
         largest.into_iter().any(|whole| self.evict_within(whole, keep))
     }
 
-    /// The same among an account and its parts.
+    /// Evicts a page among an account and its parts.
     pub(crate) fn evict_within(&mut self, whole: Client, keep: Option<PageId>) -> bool {
         if self.clients.get(&whole).is_some_and(|account| account.accounts == 1) {
             return self.evict(Some(whole), keep);
@@ -125,8 +127,9 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// Puts the first page of a ring into the store, which nobody sees any more, and with it some that would go next: they stay
-    /// in memory, but will need no store if they go as they are. Whether the page is kept.
+    /// Puts the first page of a ring into the store, which nobody sees any more, and with it some
+    /// that would go next: they stay in memory, but will need no store if they go as they are.
+    /// Whether the page is kept.
     fn store(&mut self, page: PageId, of: Option<Client>, keep: Option<PageId>) -> bool {
         let mut pages = vec![page];
         let others: Vec<PageId> = self.pages_in(of).skip(1).take(LOOKED_AT).collect();
@@ -154,8 +157,8 @@ impl<M: Machine> Pager<M> {
         it.copy.is_none() && it.age <= 1 && !self.is_spared(page)
     }
 
-    /// Those who hold frames, who holds most first: whole accounts with all their parts, so that nobody gets smaller by
-    /// splitting what he has.
+    /// The holders of frames, the largest first: whole accounts with all their parts, so that
+    /// nobody gets smaller by splitting what he has.
     pub(crate) fn holders(&self) -> Vec<Holder> {
         let wholes = self.clients.iter().filter(|(_, account)| account.parent.is_none());
         let mut holders: Vec<Holder> = wholes
@@ -171,8 +174,8 @@ impl<M: Machine> Pager<M> {
         holders
     }
 
-    /// Asks the policy, and does what it says; whether it is worth another try. The policy is told how often it was asked
-    /// before: what it said may have been of no use.
+    /// Asks the policy, and does what it says; whether it is worth another try. The policy is told
+    /// how often it was asked before: what it said may have been of no use.
     fn ask(&mut self, shortage: Shortage, asker: Client, before: u32, keep: Option<PageId>) -> bool {
         let mut holders = self.holders();
         holders.truncate(HOLDERS_MAX);

@@ -23,7 +23,7 @@ impl<M: Machine> Pager<M> {
         served
     }
 
-    /// The same without counting.
+    /// Provides a page without counting a fault.
     pub(crate) fn provide(&mut self, client: Client, address: u64, need: Access) -> Result<(), Denial> {
         let spot = self.spot(client, address)?;
         if !covers(spot.access, need) {
@@ -31,7 +31,7 @@ impl<M: Machine> Pager<M> {
         }
         let page = self.contents(spot, need)?;
         self.bring_in(page, client)?;
-        // Whoever paid may have lived longer.
+        // The account that paid may have outlived the client.
         self.living(client)?;
         if need == Access::Write {
             self.forget_copy(page);
@@ -43,8 +43,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Maps pages of the same file around a page, which are in memory anyway, so that they need no faults. Nobody pays
-    /// for that.
+    /// Maps pages of the same file around a page, which are in memory anyway, so that they need no
+    /// faults. Nobody pays for that.
     fn show_beside(&mut self, spot: Spot) {
         let Backing::Object(below) = self.objects[spot.object].backing else { return };
         let first = spot.index - spot.index % AROUND;
@@ -103,8 +103,8 @@ impl<M: Machine> Pager<M> {
         Ok(page)
     }
 
-    /// A page of a file, which its object keeps from now on; behind the file's bytes one of zeroes, which is the region's
-    /// alone.
+    /// A page of a file, which its object keeps from now on; behind the file's bytes one of zeroes,
+    /// which is the region's alone.
     fn load(&mut self, object: ObjectId, index: usize, client: Client) -> Result<PageId, Denial> {
         let Backing::File(bytes) = self.objects[object].backing else { return Err(Denial::NoRegion) };
         let frame = self.take_frame(client, None)?;
@@ -118,9 +118,9 @@ impl<M: Machine> Pager<M> {
         Ok(page)
     }
 
-    /// A copy of its own for an object that is about to be written. The new page has no copy; views of the object see
-    /// it when they fault. The writer pays for the additional page; the clients that have pinned the entry pay for their
-    /// pins as before.
+    /// A copy of its own for an object that is about to be written. The new page has no copy; views
+    /// of the object see it when they fault. The writer pays for the additional page; the clients
+    /// that have pinned the entry pay for their pins as before.
     fn separate(&mut self, spot: Spot, page: PageId) -> Result<PageId, Denial> {
         let client = spot.at.client;
         let frame = self.take_frame(client, Some(page))?;

@@ -1,13 +1,14 @@
-//! Clients that are no more, of which nobody has said so.
+//! Detects clients that have ended without a report.
 //!
-//! When a process is destroyed, its address space goes, and the pager's capability of that with it. That the capability is
-//! gone is not enough: whoever made the pager may have taken it away, and the client runs on. But the pager's frames are
-//! mapped by nobody else, and the kernel knows of each whether anything maps it. So if a frame that the pager mapped for a
-//! client, and for it alone, is mapped nowhere any more, then the kernel has taken the address space down, which it
+//! When a process is destroyed, its address space goes, and the pager's capability of that with it.
+//! A missing capability alone proves nothing: the maker of the pager may have taken it away, while
+//! the client still runs. But no other process maps the pager's frames, and the kernel knows of
+//! each whether anything maps it. So if a frame that the pager mapped for a client, and for it
+//! alone, is mapped nowhere any more, then the kernel has taken the address space down, which it
 //! does after all CPUs have left it. One such frame speaks for all others.
 //!
-//! A client is *suspected* when something could not be mapped, changed or unmapped in its address space. It is looked at
-//! once for that, when a frame is wanted next.
+//! A client is *suspected* when something could not be mapped, changed or unmapped in its address
+//! space. It is checked once for that, when a frame is wanted next.
 
 use alloc::vec::Vec;
 
@@ -27,19 +28,20 @@ impl<M: Machine> Pager<M> {
         some
     }
 
-    /// The same; whether there were any, and these here are not among those that ended with them.
+    /// Reaps ended clients. Returns whether there were any, and `clients` did not end with them.
     pub(crate) fn reap_for(&mut self, clients: &[Client]) -> bool {
         self.reap() && clients.iter().all(|client| self.living(*client).is_ok())
     }
 
-    /// The same with all clients that cannot be reached.
+    /// Reaps all clients that cannot be reached and have ended.
     pub(crate) fn reap_all(&mut self) -> bool {
         let admitted = self.clients.iter().filter(|(_, account)| account.admitted);
         self.suspects = admitted.map(|(client, _)| *client).collect();
         self.reap()
     }
 
-    /// Forgets a client if its address space is no more. The manager may ask for its fate, until it forgets it, too.
+    /// Forgets a client if its address space is no more. The manager may ask for its fate, until it
+    /// forgets it, too.
     fn bury(&mut self, client: Client) -> bool {
         let Ok(fate) = self.fate(client) else { return false };
         if !self.is_out_of_reach(client) || !self.is_destroyed(client) || self.forget(client).is_err() {
@@ -50,7 +52,8 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// Whether nothing can be done in a client's address space, and nobody has said that it is no more.
+    /// Whether nothing can be done in a client's address space, and nobody has said that it is no
+    /// more.
     pub(crate) fn is_out_of_reach(&mut self, client: Client) -> bool {
         self.clients.get(&client).is_some_and(|account| account.admitted) && self.machine.is_lost(client)
     }

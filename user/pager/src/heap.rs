@@ -1,8 +1,9 @@
-//! Counts the bytes of heap that records take for each client, for [`Pager::audit`]. The bound is [`HEAP_PER_PAGE`] for each
-//! page of the client's regions.
+//! Counts the bytes of heap that records take for each client, for [`Pager::audit`]. The bound is
+//! [`HEAP_PER_PAGE`] for each page of the client's regions.
 //!
-//! A region answers for its object, for the object behind that, for the pages of their entries, and for its own mappings.
-//! Several regions may answer for one object: each could be the last that keeps it.
+//! A region answers for its object, for the object behind that, for the pages of their entries, and
+//! for its own mappings. Several regions may answer for one object: each could be the last that
+//! keeps it.
 
 use core::mem::size_of;
 
@@ -15,7 +16,8 @@ use crate::state::{
     Backing, Entry, Object, ObjectId, Page, Pager, Place, ROOM_FACTOR, ROOM_MIN, Region, Usage,
 };
 
-/// Bytes of a tree of the standard library: its nodes have room for eleven, and at least five in use.
+/// Bytes of a tree of the standard library: its nodes have room for eleven, and at least five in
+/// use.
 const fn in_tree<T>(count: usize) -> usize {
     const NODE: usize = 11;
     const NODE_HEAD: usize = 16;

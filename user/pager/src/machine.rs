@@ -1,4 +1,5 @@
-//! What the policy needs of the world: address spaces, frames, files, a store, an out-of-memory policy.
+//! The interfaces that the policy needs: address spaces, frames, files, a store, an out-of-memory
+//! policy.
 
 use alloc::vec::Vec;
 
@@ -50,14 +51,14 @@ pub trait Machine {
     /// Whether it was used through this mapping since this was asked last.
     fn accessed(&mut self, at: At, frame: FrameId) -> bool;
 
-    /// Fills a frame, of which nobody has a mapping: with zeroes, with what another one has, with bytes of a file and
-    /// zeroes behind them.
+    /// Fills a frame, of which nobody has a mapping: with zeroes, with what another one has, with
+    /// bytes of a file and zeroes behind them.
     fn clear(&mut self, frame: FrameId);
     fn copy(&mut self, from: FrameId, to: FrameId);
     fn load(&mut self, bytes: Bytes, frame: FrameId);
 
-    /// Puts the contents of up to [`WINDOW_PAGES`](user_rt::paging::WINDOW_PAGES) frames into the store, or of some of them
-    /// from the first on.
+    /// Puts the contents of up to [`WINDOW_PAGES`](user_rt::paging::WINDOW_PAGES) frames into the
+    /// store, or of some of them from the first on.
     fn put(&mut self, frames: &[FrameId]) -> Result<Vec<Stored>, StoreError>;
     /// Gets them back. What does not fit the seal fails.
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError>;

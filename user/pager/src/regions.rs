@@ -14,14 +14,14 @@ use crate::slab::Id;
 use crate::state::{Account, Backing, Entry, Object, ObjectId, Pager, Place, Region, covers};
 
 impl Account {
-    /// The first place for so many bytes: page tables that were used are used again. A page between two regions is
-    /// nobody's, so that running over the end of one is noticed.
+    /// The first place for so many bytes: page tables that were used are used again. A page between
+    /// two regions is nobody's, so that running over the end of one is noticed.
     fn hole(&self, bytes: u64) -> Option<u64> {
         let with_gap = bytes.checked_add(PAGE_SIZE)?;
         let mut start = REGIONS_VA;
         for (&next, region) in &self.regions {
-            // The manager may have placed a region right behind another, where the gap would be, or one that begins
-            // below.
+            // The manager may have placed a region right behind another, where the gap would be, or
+            // one that begins below.
             if next.checked_sub(start).is_some_and(|room| room >= with_gap) {
                 break;
             }
@@ -46,7 +46,8 @@ impl<M: Machine> Pager<M> {
         self.add_region(client, start, object, access)
     }
 
-    /// A region of a file's bytes, which the caller has checked to be there; at an address, or where there is room.
+    /// A region of a file's bytes, which the caller has checked to be there; at an address, or
+    /// where there is room.
     pub fn file(
         &mut self,
         client: Client,
@@ -62,8 +63,9 @@ impl<M: Machine> Pager<M> {
         let below = match self.files.get(&bytes) {
             Some(below) => *below,
             None => {
-                // As many entries as there are bytes: a longer region has the zeroes behind them for itself. So each
-                // region has at least as many pages as the file's object has entries, and its client's limit covers them.
+                // As many entries as there are bytes: a longer region has the zeroes behind them
+                // for itself. So each region has at least as many pages as the file's object has
+                // entries, and its client's limit covers them.
                 let of_bytes = bytes.count.div_ceil(PAGE_SIZE) as u32;
                 let below = self.add_object(of_bytes, Backing::File(bytes));
                 self.files.insert(bytes, below);
@@ -99,7 +101,8 @@ impl<M: Machine> Pager<M> {
         self.add_region(client, start, twin, access)
     }
 
-    /// No mapping of the page allows writing any more: whether that can be said. Where it cannot of one, that goes.
+    /// No mapping of the page allows writing any more: whether that can be said. Where it cannot of
+    /// one, that goes.
     pub(crate) fn write_protect(&mut self, page: crate::state::PageId) -> bool {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return true };
@@ -156,7 +159,8 @@ impl<M: Machine> Pager<M> {
         if self.remove_region(client, address) { Ok(()) } else { Err(Denial::Gone) }
     }
 
-    /// Brings pages in and keeps them, so that no access that the region allows faults. All of them or none.
+    /// Brings pages in and keeps them, so that no access that the region allows faults. All of them
+    /// or none.
     pub fn pin(&mut self, client: Client, address: u64, pages: u32) -> Result<(), Denial> {
         let mut new = Vec::new();
         for page in 0..u64::from(pages) {
@@ -176,7 +180,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Pins one page for a client, whatever other clients have pinned. Returns: whether this client had not pinned it yet.
+    /// Pins one page for a client, whatever other clients have pinned. Returns: whether this client
+    /// had not pinned it yet.
     fn pin_page(&mut self, client: Client, address: u64) -> Result<bool, Denial> {
         let spot = self.spot(client, address)?;
         if self.objects[spot.object].pins.contains(&(spot.index as u32, client)) {
@@ -209,7 +214,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    // --- the parts ---------------------------------------------------------------------------------
+    // --- the parts
+    // ---------------------------------------------------------------------------------
 
     fn region(&mut self, client: Client, address: u64) -> Result<Region, Denial> {
         self.living(client)?.regions.get(&address).copied().ok_or(Denial::NoRegion)
@@ -267,8 +273,8 @@ impl<M: Machine> Pager<M> {
         Ok(start)
     }
 
-    /// Takes a region away, and what only it had. Where a page cannot be unmapped there, the region stays with all that
-    /// leads to its pages. Returns: whether the region is gone.
+    /// Takes a region away, and what only it had. Where a page cannot be unmapped there, the region
+    /// stays with all that leads to its pages. Returns: whether the region is gone.
     pub(crate) fn remove_region(&mut self, client: Client, start: u64) -> bool {
         let Some(account) = self.clients.get(&client) else { return true };
         let Some(&Region { object, pages, .. }) = account.regions.get(&start) else { return true };

@@ -1,8 +1,8 @@
 //! Seals of pages that are out: the pager accepts from a store only what it gave to the store.
 //!
-//! A seal is a message authentication code: SipHash-2-4, with a key that only the pager has, of a number that no other page
-//! gets and of the page's contents. The pager keeps the seal. So a store can neither forge contents, nor give back another
-//! page or an older version of the page.
+//! A seal is a message authentication code: SipHash-2-4, with a key that only the pager has, of a
+//! number that no other page gets and of the page's contents. The pager keeps the seal. So a store
+//! can neither forge contents, nor give back another page or an older version of the page.
 
 use core::hash::Hasher;
 
@@ -65,7 +65,8 @@ mod tests {
         }
     }
 
-    /// The published vector of SipHash-2-4 for fifteen bytes, whose first eight are the version here.
+    /// The published vector of SipHash-2-4 for fifteen bytes, whose first eight are the version
+    /// here.
     #[test]
     fn tags_are_siphash() {
         let key = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];

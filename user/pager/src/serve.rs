@@ -1,5 +1,5 @@
-//! Requests and faults, as messages: read, done, answered. Requests are those of `schema/pager.capnp`; what the kernel says
-//! of a fault is its own.
+//! Requests and faults, as messages: read, done, answered. Requests are those of
+//! `schema/pager.capnp`; what the kernel says of a fault is its own.
 
 use abi::{FaultKind, PAGE_SIZE, RegIndex};
 use pager_core::{Bytes, Client, Pager as Core};
@@ -41,7 +41,8 @@ impl Server {
         reply_recv(&answer)
     }
 
-    // --- faults ------------------------------------------------------------------------------------
+    // --- faults
+    // ------------------------------------------------------------------------------------
 
     fn fault(&mut self, call: &Received) -> Verdict {
         let client = call.custom;
@@ -64,7 +65,8 @@ impl Server {
             warn!("client {} ends: {} at {:#x}", client, Shown(denial), fault.address);
             return Verdict::TearDown;
         };
-        // Nothing that went between has written there: requests to store and policy are registers and message words.
+        // Nothing that went between has written there: requests to store and policy are registers
+        // and message words.
         let mut regs = registers();
         regs[RegIndex::Rip as usize] = handler;
         // As after a call: the handler is a function that never returns.
@@ -74,7 +76,8 @@ impl Server {
         Verdict::Registers(regs)
     }
 
-    // --- requests ----------------------------------------------------------------------------------
+    // --- requests
+    // ----------------------------------------------------------------------------------
 
     /// Bytes of a file that are there.
     fn bytes(&self, of: bytes::Reader<'_>) -> Result<Bytes, Denial> {

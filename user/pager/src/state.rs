@@ -32,7 +32,8 @@ pub struct Pager<M> {
     /// Pages of regions that may still be promised to clients.
     pub(crate) capacity: u32,
     pub(crate) counts: Counts,
-    /// Clients whose address spaces may be no more, and the fates of those that were ([`crate::gone`]).
+    /// Clients whose address spaces may be no more, and the fates of those that were
+    /// ([`crate::gone`]).
     pub(crate) suspects: BTreeSet<Client>,
     pub(crate) buried: BTreeMap<Client, Fate>,
 }
@@ -115,9 +116,9 @@ pub struct Object {
     pub(crate) backing: Backing,
     /// Regions that show it, and objects that it is the backing of.
     pub(crate) users: u32,
-    /// Who else may attach it, for what, and who said so.
+    /// The other clients that may attach it, with which access, and the client that allowed it.
     pub(crate) shared: BTreeMap<Client, (Access, Client)>,
-    /// Entries that are pinned, and by whom: each client that has a view pins for itself.
+    /// The pinned entries, with the pinning client: each client that has a view pins for itself.
     pub(crate) pins: BTreeSet<(u32, Client)>,
 }
 
@@ -144,7 +145,8 @@ pub struct Page {
     pub(crate) users: u32,
     /// Pins of these entries.
     pub(crate) pins: u32,
-    /// Who pays for its frame, and where it is in that one's ring ([`crate::charges`]).
+    /// The client that pays for its frame, and its place in that client's ring
+    /// ([`crate::charges`]).
     pub(crate) charged: Option<Client>,
     pub(crate) link: Option<Link>,
     pub(crate) places: Vec<Place>,
@@ -152,7 +154,7 @@ pub struct Page {
     pub(crate) age: u8,
 }
 
-/// The same contents elsewhere.
+/// A copy of the contents outside memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Copy {
     Stored(Stored),
@@ -176,7 +178,8 @@ pub(crate) struct Spot {
     pub access: Access,
 }
 
-/// Lets a list keep no more room than [`ROOM_FACTOR`] times what is in it: nobody is charged with what was there once.
+/// Lets a list keep no more room than [`ROOM_FACTOR`] times what is in it: nobody is charged with
+/// what was there once.
 pub(crate) fn trim<T>(list: &mut Vec<T>) {
     if list.capacity() > ROOM_MIN.max(ROOM_FACTOR * list.len()) {
         list.shrink_to(2 * list.len());
@@ -196,7 +199,8 @@ impl<M: Machine> Pager<M> {
         Pager {
             machine,
             clients: BTreeMap::new(),
-            // A region of one page has an object, and its file's bytes have another; each has a page.
+            // A region of one page has an object, and its file's bytes have another; each has a
+            // page.
             objects: Slab::with_room(2 * capacity),
             pages: Slab::with_room(2 * capacity),
             files: BTreeMap::new(),
@@ -236,7 +240,8 @@ impl<M: Machine> Pager<M> {
         Ok(Spot { at, object: region.object, index: index as usize, access: region.access })
     }
 
-    // --- places ------------------------------------------------------------------------------------
+    // --- places
+    // ------------------------------------------------------------------------------------
 
     /// Unmaps a page wherever `which` says; whether that was possible everywhere.
     pub(crate) fn unmap(&mut self, page: PageId, mut which: impl FnMut(&Place) -> bool) -> bool {
@@ -256,7 +261,8 @@ impl<M: Machine> Pager<M> {
         all
     }
 
-    // --- entries and pages ------------------------------------------------------------------------
+    // --- entries and pages
+    // ------------------------------------------------------------------------
 
     /// A page for a frame that was filled.
     pub(crate) fn new_page(&mut self, frame: FrameId, copy: Option<Copy>, client: Client) -> PageId {
@@ -274,8 +280,8 @@ impl<M: Machine> Pager<M> {
         page
     }
 
-    /// Puts a page into an entry, and lets go of what was there, which no view of the object has mapped any more. Pins
-    /// stay with the entry.
+    /// Puts a page into an entry, and lets go of what was there, which no view of the object has
+    /// mapped any more. Pins stay with the entry.
     pub(crate) fn enter(&mut self, object: ObjectId, index: usize, page: PageId) {
         self.pages[page].users += 1;
         if let Some(old) = self.objects[object].entries[index].page.replace(page) {
@@ -284,8 +290,8 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Drops an entry's reference to a page, and frees the page with the last one. Requires: the page is unmapped wherever
-    /// the entry was shown. So nobody sees a page without entries.
+    /// Drops an entry's reference to a page, and frees the page with the last one. Requires: the
+    /// page is unmapped wherever the entry was shown. So nobody sees a page without entries.
     pub(crate) fn let_go(&mut self, page: PageId) {
         self.pages[page].users -= 1;
         if self.pages[page].users > 0 {

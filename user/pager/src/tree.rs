@@ -1,14 +1,14 @@
 //! Accounts as a tree: what one holds is charged to all that it is a part of.
 //!
-//! A client can split off a part of its account for somebody else. The part has limits of its own, none above those of
-//! the whole, and whatever is charged to it is charged to every account above it, too. So parts may promise more
-//! together than the whole allows; the whole's limit holds all the same, and pages of its parts go for one another, those of
-//! whoever holds most first. [`FRAMES_MIN`] frames for each account of a tree are always left over by pins, so that
-//! each goes on.
+//! A client can split off a part of its account for another process. The part has limits of its
+//! own, none above those of the whole. A charge to the part is also a charge to every account above
+//! it. So parts may promise more together than the whole allows. The whole's limit still holds, and
+//! its parts' pages are evicted for one another, those of the largest holder first. Pins always
+//! leave [`FRAMES_MIN`] frames for each account of a tree, so that each can make progress.
 //!
-//! A part has a number and no process until the manager admits one ([`Pager::admit`]), which names the account that it
-//! is to be a part of: a number that was given to somebody else meanwhile is refused. A part ends when who split it off
-//! closes it, or with it.
+//! A part has a number and no process until the manager admits one ([`Pager::admit`]), which names
+//! the account that it is to be a part of: a number that was given to somebody else meanwhile is
+//! refused. A part ends when who split it off closes it, or with it.
 
 use alloc::vec::Vec;
 
@@ -91,8 +91,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// The parts of an account that goes are trees of their own, until the manager forgets them; of those that nobody was
-    /// admitted to, nobody knows. Which are left.
+    /// The parts of an account that goes are trees of their own, until the manager forgets them; of
+    /// those that nobody was admitted to, nobody knows. Which are left.
     pub(crate) fn cut_off(&mut self, whole: Client) -> Vec<Client> {
         let mut left = Vec::new();
         for part in self.parts_of(whole) {
@@ -133,7 +133,8 @@ impl<M: Machine> Pager<M> {
         self.each_above(account.parent, |above| above.accounts -= account.accounts);
     }
 
-    // --- up and down the tree ------------------------------------------------------------------------
+    // --- up and down the tree
+    // ------------------------------------------------------------------------
 
     /// A client's account and those above it.
     pub(crate) fn line(&self, client: Client) -> impl Iterator<Item = &Account> {
@@ -160,7 +161,7 @@ impl<M: Machine> Pager<M> {
         tree
     }
 
-    /// The same without itself, smaller parts first.
+    /// Returns the parts of an account without the account itself, smaller parts first.
     fn parts_of(&self, whole: Client) -> Vec<Client> {
         self.tree_of(whole).into_iter().skip(1).rev().collect()
     }
@@ -181,8 +182,8 @@ impl<M: Machine> Pager<M> {
         self.each_above(Some(client), |account| change(&mut account.all));
     }
 
-    /// The smallest account among a client's and those above that may have no frame more. What is charged to `payer`
-    /// already is so for those that it is a part of, too.
+    /// The smallest account among a client's and those above that may have no frame more. What is
+    /// charged to `payer` already is so for those that it is a part of, too.
     pub(crate) fn full(&self, client: Client, payer: Option<Client>) -> Option<Client> {
         let mut at = Some(client);
         while let Some(client) = at {
@@ -203,7 +204,8 @@ impl<M: Machine> Pager<M> {
         self.line(client).all(|account| account.all.pinned < account.pins_max(account.accounts))
     }
 
-    /// Whether a client's regions may have so many pages more, and whether it may let one more attach something.
+    /// Whether a client's regions may have so many pages more, and whether it may let one more
+    /// attach something.
     pub(crate) fn may_have(&self, client: Client, pages: u32) -> bool {
         let fits = |have: u32, more: u32, most| have.checked_add(more).is_some_and(|all| all <= most);
         self.line(client).all(|account| fits(account.all.pages, pages, account.limits.pages))

@@ -1,5 +1,5 @@
-//! The pager's machine: frames made of its Untyped, the address spaces of its clients, the files of the boot archive,
-//! the store and the policy.
+//! The pager's machine: frames made of its Untyped, the address spaces of its clients, the files of
+//! the boot archive, the store and the policy.
 //!
 //! A frame is mapped here only while it is filled or read, so that it can be executed elsewhere.
 
@@ -22,7 +22,8 @@ use user_rt::paging::{
 use user_rt::spawn::{Many, Nursery, own};
 use user_rt::warn;
 
-/// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the same page table.
+/// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the
+/// same page table.
 const PROBE_VA: u64 = WINDOW_VA + PAGE_SIZE;
 
 const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
@@ -79,14 +80,14 @@ impl World {
         (run, Pages { first: (frame.0 % FRAMES_TOGETHER).into(), count: 1 })
     }
 
-    /// Shows a frame's bytes to be written. That can be done: the window's page table is there, and nobody has a frame
-    /// mapped that is being filled.
+    /// Shows a frame's bytes to be written. That can be done: the window's page table is there, and
+    /// nobody has a frame mapped that is being filled.
     fn fill<R>(&self, frame: FrameId, work: impl FnOnce(&mut [u8]) -> R) -> R {
         let (run, page) = self.place(frame);
         memory::with_page(&own::vspace(), &run, page.first, work).expect("a frame that nobody has mapped")
     }
 
-    /// The same to be read.
+    /// Opens a frame for reading.
     fn read<R>(&self, frame: FrameId, work: impl FnOnce(&[u8]) -> R) -> R {
         let (run, page) = self.place(frame);
         show(&run, page.first, work)
@@ -107,8 +108,8 @@ fn show<R>(run: &Frame, page: u64, work: impl FnOnce(&[u8]) -> R) -> R {
     memory::read_page(&own::vspace(), run, page, work).expect("a frame that can be read")
 }
 
-/// A key for seals that only this process knows: from the CPU's random number generator. From a CPU that has none it is
-/// the time, which a store can guess: its seals find accidents, and no lies.
+/// A key for seals that only this process knows: from the CPU's random number generator. From a CPU
+/// that has none it is the time, which a store can guess: its seals find accidents, and no lies.
 fn key() -> [u64; 2] {
     if let (Some(first), Some(second)) = (arch::random(), arch::random()) {
         return [first, second];
@@ -147,7 +148,7 @@ impl Machine for World {
         let (run, page) = self.place(frame);
         match space(at).unmap_pages(&run, at.address, page) {
             Ok(()) => true,
-            // Whoever took it away there waited, too, until nobody saw it.
+            // The task that unmapped it there also waited until no CPU saw it.
             Err(refusal) if refusal.error == Error::BadAddress => true,
             Err(_) => self.is_gone(at.client),
         }

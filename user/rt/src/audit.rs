@@ -1,4 +1,4 @@
-//! The audit: for whoever has the right SECURITY of the machine.
+//! The audit: for a holder of the right SECURITY of the machine.
 
 use abi::audit::{AUDIT_READ_MAX, RECORD_WORDS, Record};
 use abi::{Op, Target};
@@ -29,8 +29,8 @@ impl Records {
 }
 
 impl Machine {
-    /// Records grants, revokes, denials and kills from now on, in memory of `untyped`: rings with room for `1 << log2`
-    /// records for each CPU. Until that memory is reset.
+    /// Records grants, revokes, denials and kills from now on, in memory of `untyped`: rings with
+    /// room for `1 << log2` records for each CPU. Until that memory is reset.
     pub fn start_audit(&self, untyped: &Untyped, log2: u8) -> Result<()> {
         syscall(Args::plain(Op::AuditStart, self.arg(), untyped.arg(), u64::from(log2), 0)).done()
     }

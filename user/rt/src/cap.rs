@@ -2,7 +2,7 @@
 //!
 //! A handle is a claim that a slot of this process's CSpace holds a capability of the type; the
 //! kernel checks it at every use. Operations exist only on the right type. Handles cannot be copied
-//! by accident: who wants a second one for the same slot says so by [`Handle::again`].
+//! by accident: [`Handle::again`] makes a second one for a slot.
 
 use abi::{Cap, ObjType, Rights, Target};
 
@@ -123,12 +123,13 @@ impl Access {
     }
 }
 
-/// What [`CNode::inspect`] tells of a slot.
+/// The contents of a slot, as [`CNode::inspect`] reports them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Inspection {
     pub object: ObjType,
     pub rights: Rights,
     pub badge: u64,
-    /// The same for two capabilities of one object, and for no other object that ever was or will be.
+    /// Equal for two capabilities of one object, and different for every other object that ever was
+    /// or will be.
     pub identity: u64,
 }

@@ -33,7 +33,8 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// The number of `key` (decimal, or hexadecimal after `0x`), or `default` where it is not given.
+    /// The number of `key` (decimal, or hexadecimal after `0x`), or `default` where it is not
+    /// given.
     pub fn number<'k: 'a>(&self, key: &'k str, default: u64) -> Result<u64, BadOption<'a>> {
         let Some(value) = self.value(key) else { return Ok(default) };
         let parsed = match value.strip_prefix("0x") {

@@ -1,4 +1,4 @@
-//! What an ELF image asks for: its segments, page by page, checked before anything is made.
+//! ELF images: their segments, page by page, checked before anything is made.
 //!
 //! Only what this system's programs are is accepted: static x86-64 executables whose loadable
 //! segments lie in the image range, share no page, and are never both writable and executable.
@@ -85,14 +85,15 @@ impl<'a> Segment<'a> {
         ((self.end() - self.first_page()).div_ceil(PAGE_SIZE)) as u32
     }
 
-    /// The bytes of the file that begin with its first page, behind which are zeroes: where, and how many. `None` where
-    /// the file does not have the beginning of that page.
+    /// The bytes of the file that begin with its first page, behind which are zeroes: where, and
+    /// how many. `None` where the file does not have the beginning of that page.
     pub fn in_file(&self) -> Option<(u64, u64)> {
         let lead = self.address - self.first_page();
         Some((self.offset.checked_sub(lead)?, lead + self.data.len() as u64))
     }
 
-    /// What the file has for its page number `page`: offset in the page, and bytes. The rest is zero.
+    /// What the file has for its page number `page`: offset in the page, and bytes. The rest is
+    /// zero.
     pub fn page(&self, page: u32) -> (usize, &'a [u8]) {
         let lead = self.address - self.first_page();
         let start = u64::from(page) * PAGE_SIZE;

@@ -10,7 +10,7 @@ pub struct Refusal {
     pub error: Error,
     /// Its meaning is the error's (`rdi`): an argument's position, missing rights, a slot.
     pub detail: u64,
-    /// The task that [`Error::Dead`] and its like are about (`rsi`).
+    /// The task that [`Error::Dead`] and similar errors name (`rsi`).
     pub who: TaskId,
 }
 

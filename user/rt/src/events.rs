@@ -51,7 +51,7 @@ impl Came<'_> {
         (0..count).map(|n| self.word(1, n))
     }
 
-    /// What became of the capabilities that it carries.
+    /// The fate of the capabilities that it carries.
     pub fn received(&self) -> impl Iterator<Item = Received> {
         let count = if self.event.info.has(FLAG_CAPS) { GRANTS_MAX } else { 0 };
         (0..count).map_while(|n| Received::from_words(self.pair(caps_at(self.event.info), n)))
@@ -75,8 +75,9 @@ impl Came<'_> {
 }
 
 impl Pool {
-    /// Makes a pool that is nobody's yet this process's own: `reader` is one of its tasks, and `bits` are raised in the
-    /// Notification that is bound to that one. The pool's pages appear at `address`.
+    /// Makes a pool that is nobody's yet this process's own: `reader` is one of its tasks, and
+    /// `bits` are raised in the Notification that is bound to that one. The pool's pages appear at
+    /// `address`.
     pub fn bind(
         object: EventPool,
         cells_log2: u8,
@@ -120,7 +121,8 @@ impl Pool {
         }
     }
 
-    /// Asks to be told of the next event: whether to wait, or there is one already.
+    /// Arms the pool, so that the next event wakes the reader. Returns whether to wait: false if an
+    /// event is there already.
     pub fn arm(&mut self) -> bool {
         self.release();
         self.pages.control.armed.store(1, Relaxed);
@@ -129,13 +131,13 @@ impl Pool {
         self.pages.stamps[cell as usize].load(Acquire) != stamp(self.head, self.cells_log2)
     }
 
-    /// Where capabilities of events may arrive from now on; what was left of the last such offer. A new one has no slot
-    /// of that.
+    /// Offers slots for capabilities of events from now on. Returns the rest of the last offer.
+    /// Requires: the new offer has no slot of that rest.
     pub fn listen(&self, offer: Listening) -> Listening {
         Listening::from_word(self.pages.control.listening.swap(offer.word(), Relaxed))
     }
 
-    /// The same of pages.
+    /// Offers a window for pages of events. Returns the rest of the last window.
     pub fn open_window(&self, window: Window) -> Window {
         Window::from_word(self.pages.control.window.swap(window.word(), Relaxed))
     }
@@ -159,8 +161,8 @@ impl Exposure {
 }
 
 impl Group {
-    /// Sends an event to every other process that listens in the group: how many got it. `from` is where to begin. What is
-    /// refused half-way says as its detail how far it came: [`Progress`].
+    /// Sends an event to every other process that listens in the group: how many got it. `from` is
+    /// where to begin. What is refused half-way says as its detail how far it came: [`Progress`].
     pub fn broadcast(&self, message: &Message, from: Progress, patience: Patience) -> Result<u64> {
         let mut args = message.args(Op::Broadcast, self.exposure(from.raw()).0.0);
         patience.apply(&mut args);

@@ -1,9 +1,9 @@
 //! Faults of other tasks: what a handler receives, and what it may answer.
 //!
-//! A task becomes the handler of a process or of a single task by an exposure in a group of which the process is a
-//! member, with SEND and STRING: [`Process::fault_handler`](crate::cap::Process), [`Task::fault_handler`](crate::cap::Task).
-//! It may be a task of that very process, but not the one that faults. Then each fault is a call, which it receives
-//! like others:
+//! A task becomes the handler of a process or of a single task by an exposure in a group of which
+//! the process is a member, with SEND and STRING: [`Process::fault_handler`](crate::cap::Process),
+//! [`Task::fault_handler`](crate::cap::Task). It may be a task of that very process, but not the
+//! one that faults. Then each fault is a call, which it receives like others:
 //!
 //! ```text
 //! match recv()? {
@@ -44,20 +44,20 @@ impl Fault {
     }
 }
 
-/// The registers that came with the fault just received, by [`RegIndex`]. They are in this task's UTCB, where the
-/// next log record, or register set, takes their place.
+/// The registers that came with the fault just received, by [`RegIndex`]. They are in this task's
+/// UTCB, where the next log record, or register set, takes their place.
 pub fn registers() -> [u64; REG_COUNT] {
     let mut regs = [0; REG_COUNT];
     utcb::current().read_bulk(&mut regs);
     regs
 }
 
-/// What becomes of the task.
+/// The fate of the task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// It goes on as it is.
     Resume,
-    /// The same at another address.
+    /// The task continues at another address.
     ResumeAt(u64),
     /// It goes on as it is for one instruction.
     Step,
@@ -95,7 +95,7 @@ impl Verdict {
         reply(&self.message())
     }
 
-    /// The same, then waits for the next call.
+    /// Answers the fault, then waits for the next call.
     pub fn reply_recv(&self) -> Result<Event> {
         reply_recv(&self.message())
     }

@@ -1,12 +1,13 @@
-//! Capabilities in messages: what is sent, where such may arrive, what became of each.
+//! Capabilities in messages: sending, offering slots, and the fate of each.
 //!
 //! ```text
 //! utcb::current().send_grants(&[copied(&note, Rights::NOTIFY, 0)]);
 //! exposure.call(&message.with_caps())?;                    // the receiver has a copy now, if it listens
 //! ```
-//! A receiver offers slots before it receives ([`listen`](crate::utcb::Current::listen)), and finds in
-//! [`received`](crate::utcb::Current::received) what came with a message ([`Message::caps`](crate::ipc::Message::caps)):
-//! [`Caps`] takes it from there, by type, and deletes what nobody wanted.
+//! A receiver offers slots before it receives ([`listen`](crate::utcb::Current::listen)), and finds
+//! in [`received`](crate::utcb::Current::received) what came with a message
+//! ([`Message::caps`](crate::ipc::Message::caps)): [`Caps`] takes capabilities from there, by type,
+//! and deletes the others.
 
 use abi::{Cap, Fate, GRANTS_MAX, Grant, Listening, Received, Rights};
 
@@ -32,13 +33,14 @@ pub const fn offer(next: Cap, count: u32) -> Listening {
 
 /// The capabilities that came with a message, by their places in its list.
 ///
-/// What is not taken has to be [discarded](Caps::discard): whoever may send messages would else fill the slots that this
-/// process offers.
+/// Capabilities that are not taken must be [discarded](Caps::discard). Otherwise senders could fill
+/// the slots that this process offers.
 #[derive(Debug, Default)]
 pub struct Caps([Option<Received>; GRANTS_MAX]);
 
 impl Caps {
-    /// Those of the message that this task just received: its next one with capabilities takes their place.
+    /// Those of the message that this task just received: its next one with capabilities takes
+    /// their place.
     pub fn of(message: &Message) -> Caps {
         if message.caps { Caps::among(utcb::current().received()) } else { Caps::default() }
     }
@@ -47,7 +49,8 @@ impl Caps {
         Caps(core::array::from_fn(|_| list.next()))
     }
 
-    /// The one at this place, if it arrived, is of this type, and allows so much. It is the caller's now.
+    /// The one at this place, if it arrived, is of this type, and allows so much. It is the
+    /// caller's now.
     pub fn take<T: Handle>(&mut self, place: u32, rights: impl Into<T::Rights>) -> Option<T> {
         let wanted: Rights = rights.into().into();
         let slot = self.0.get_mut(place as usize)?;

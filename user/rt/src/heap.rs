@@ -1,8 +1,8 @@
 //! The heap: memory that the program maps for it, handed out first fit.
 //!
 //! A program has none until it calls [`add`]; allocation before that fails, which ends the program
-//! with a message. Tasks that share the heap take [turns](crate::turn): allocation belongs to setting up. One that waits for
-//! its turn in vain panics.
+//! with a message. Tasks that share the heap take [turns](crate::turn): allocation belongs to
+//! setting up. One that waits for its turn in vain panics.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
@@ -75,15 +75,16 @@ pub fn add(own: &VSpace, nursery: &mut Nursery, pages: u32) -> Result<()> {
     Ok(())
 }
 
-/// Makes a region that a pager serves the heap of a program that has none yet. It is never given back.
+/// Makes a region that a pager serves the heap of a program that has none yet. It is never given
+/// back.
 pub fn adopt(region: Region) -> Result<()> {
     let bytes = region.pages() * PAGE_SIZE;
     HEAP.with(|heap| {
         if heap.size() != 0 {
             return Err(Refusal::local(Error::BadState, heap.size() as u64));
         }
-        // SAFETY: the region is this process's, writable as the caller had it made, and stays: it was given away here.
-        // If it cannot be written, or the pager fails, the access faults.
+        // SAFETY: the region is this process's, writable as the caller had it made, and stays: it
+        // was given away here. If it cannot be written, or the pager fails, the access faults.
         unsafe { heap.init(region.address() as *mut u8, bytes as usize) };
         Ok(())
     })

@@ -1,7 +1,7 @@
-//! Who holds what: all capabilities of a CSpace, and whether a process holds a certain one.
+//! Holdings: all capabilities of a CSpace, and whether a process holds a certain one.
 //!
-//! Neither is a snapshot. What is moved while it is looked through may be told twice or not at all; what is told was so
-//! when its slot was looked at.
+//! Neither is a snapshot. A capability that is moved during the search may be reported twice or not
+//! at all; each report was true when its slot was read.
 
 use abi::audit::{CAP_ENTRY_WORDS, CAP_LIST_MAX, CapEntry};
 use abi::{Cap, Op, Rights, Target};
@@ -50,12 +50,13 @@ impl Process {
         list(self.cap(), first)
     }
 
-    /// Where in its CSpace it holds a capability of the same object with these rights or more, if it does.
+    /// Where in its CSpace it holds a capability of the same object with these rights or more, if
+    /// it does.
     pub fn holds<T: Handle>(&self, what: &T, rights: impl Into<T::Rights>) -> Result<Option<Cap>> {
         self.holds_raw(what.cap(), rights.into().into())
     }
 
-    /// The same of whatever type.
+    /// Returns the slot in which the process holds a capability of any type.
     pub fn holds_raw(&self, what: Cap, rights: Rights) -> Result<Option<Cap>> {
         let args = Args::plain(Op::CapVerify, self.arg(), what.arg(), u64::from(rights.0), 0);
         let slot = syscall(args).check()?.rdi;

@@ -29,14 +29,16 @@ impl Untyped {
         Ok(syscall(Args::plain(Op::Retype, rdi, size, first.0.0, count)).check()?.rdi)
     }
 
-    /// Destroys all that was made of it; the bytes that are free then. Refused where something cannot be destroyed yet.
+    /// Destroys all that was made of it; the bytes that are free then. Refused where something
+    /// cannot be destroyed yet.
     #[inline]
     pub fn reset(&self, pins: Pins) -> Result<u64> {
         let machine = Machine::at(slot::MACHINE).arg();
         Ok(syscall(Args::plain(Op::UntypedReset, self.arg(), pins as u64, 0, machine)).check()?.rdi)
     }
 
-    /// The same, asked again as long as it is refused for what may pass: that some of it is in use, or being ended.
+    /// Resets the memory, again and again while the refusal is transient: a part is in use, or
+    /// being ended.
     #[inline]
     pub fn take_back(&self, pins: Pins) -> Result<u64> {
         match self.reset(pins) {
@@ -65,13 +67,14 @@ fn may_pass(error: Error) -> bool {
 /// How often [`Untyped::take_back`] asks.
 pub(crate) const RESET_TRIES: u32 = 100_000;
 
-/// What becomes of frames that are pinned for devices, where their memory is reset.
+/// The fate of frames that are pinned for devices, where their memory is reset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Pins {
     /// They refuse it, with [`Error::InUse`].
     Hold,
-    /// They go with the others: no device may be using them any more. Takes the right DMA of this process's Machine.
+    /// They go with the others: no device may be using them any more. Takes the right DMA of this
+    /// process's Machine.
     Ignore,
 }
 
@@ -80,7 +83,7 @@ pub fn copy<T: Handle>(source: &T, to: Place, rights: impl Into<T::Rights>, badg
     copy_raw(source.cap(), to, rights.into().into(), badge)
 }
 
-/// The same for a capability of whatever type.
+/// Copies a capability of any type.
 pub fn copy_raw(source: Cap, to: Place, rights: Rights, badge: u64) -> Result<()> {
     invoke(Op::CapCopy, source.arg(), to.0.0, u64::from(rights.0), badge)
 }
@@ -121,12 +124,13 @@ pub struct Member {
 }
 
 impl Group {
-    /// Adds a process that offered a slot; its member index. The custom bits are for who made the group to choose.
+    /// Adds a process that offered a slot; its member index. The custom bits are for who made the
+    /// group to choose.
     pub fn add(&self, process: &Process, rights: Rights, custom: u16) -> Result<u32> {
         self.add_seen(process, rights, u64::from(custom))
     }
 
-    /// The same for a member: who is added is seen as this process is.
+    /// Adds a process as a member does: receivers see the new member as this process.
     pub fn add_as_self(&self, process: &Process, rights: Rights) -> Result<u32> {
         self.add_seen(process, rights, SEEN_AS_ADDER)
     }
@@ -144,8 +148,8 @@ impl Group {
         invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 0, 0)
     }
 
-    /// Puts the task as that of its home CPU into a per-CPU exposure, whose entries (one for each CPU)
-    /// start at `first`.
+    /// Puts the task as that of its home CPU into a per-CPU exposure, whose entries (one for each
+    /// CPU) start at `first`.
     pub fn expose_per_cpu(&self, index: u32, first: u32, task: &Task) -> Result<()> {
         invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 1 | u64::from(first) << 32, 0)
     }
@@ -154,7 +158,8 @@ impl Group {
         invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), 0, 0)
     }
 
-    /// Lets a Notification watch the group: it gets the bits of [`abi::membership`], shifted. `index` is below 64.
+    /// Lets a Notification watch the group: it gets the bits of [`abi::membership`], shifted.
+    /// `index` is below 64.
     pub fn watch(&self, index: u32, notification: &Notification, shift: u32) -> Result<()> {
         let how = abi::membership::watch(shift);
         invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), how, 0)
@@ -201,8 +206,8 @@ impl Process {
         invoke(Op::ProcessConfigure, self.arg(), cnode.arg(), vspace.arg(), u64::from(vector))
     }
 
-    /// Adds a table to its CSpace, for as long as it lives: the number that slot 1 of the table has there. Slots behind
-    /// it are numbered on.
+    /// Adds a table to its CSpace, for as long as it lives: the number that slot 1 of the table has
+    /// there. Slots behind it are numbered on.
     pub fn grow(&self, table: &CNode) -> Result<Cap> {
         let first = syscall(Args::plain(Op::CSpaceGrow, self.arg(), table.arg(), 0, 0)).check()?.rdi;
         Ok(Cap(first as u32))
@@ -218,7 +223,8 @@ impl Process {
         invoke(Op::ProcessAccept, self.arg(), 0, 0, 0)
     }
 
-    /// Ends all of its tasks. Of another process they are dead then; from the own one this does not come back.
+    /// Ends all of its tasks. Of another process they are dead then; from the own one this does not
+    /// come back.
     pub fn kill(&self) -> Result<()> {
         invoke(Op::ProcessKill, self.arg(), 0, 0, 0)
     }
@@ -249,7 +255,8 @@ impl Task {
         Ok(regs)
     }
 
-    /// Reads its vector registers from a word on: how many were read into `words`, and how many there are.
+    /// Reads its vector registers from a word on: how many were read into `words`, and how many
+    /// there are.
     pub fn read_vector(&self, first: usize, words: &mut [u64]) -> Result<(usize, usize)> {
         let answer = syscall(Args::plain(Op::TaskReadVector, self.arg(), first as u64, 0, 0)).check()?;
         let count = words.len().min(answer.rdi as usize);
@@ -263,8 +270,8 @@ impl Task {
         invoke(Op::TaskWriteVector, self.arg(), first as u64, words.len() as u64, 0)
     }
 
-    /// Gives a fresh task of a process with vector state, on the same CPU, all registers that this one, suspended, has. It
-    /// should wait for nothing: what it waits in is not among them.
+    /// Gives a fresh task of a process with vector state, on the same CPU, all registers that this
+    /// one, suspended, has. This task should wait for nothing: its wait is not copied.
     pub fn registers_to(&self, fresh: &Task) -> Result<()> {
         fresh.write_regs(&self.read_regs()?)?;
         let mut words = [0; abi::VECTOR_WORDS_AT_ONCE];
@@ -296,12 +303,14 @@ impl Task {
         invoke(Op::TaskCancel, self.arg(), 0, 0, 0)
     }
 
-    /// Says who handles its faults: a target in the CSpace of its process; `None`: who handles the process's.
+    /// Says who handles its faults: a target in the CSpace of its process; `None`: who handles the
+    /// process's.
     pub fn fault_handler(&self, handler: Option<abi::Target>) -> Result<()> {
         invoke(Op::FaultHandler, self.arg(), handler.map_or(0, |target| target.0), 0, 0)
     }
 
-    /// Sets its debug registers while it is suspended: DR0 to DR3, and DR7, which says what they are for.
+    /// Sets its debug registers while it is suspended: DR0 to DR3, and DR7, which says what they
+    /// are for.
     pub fn debug(&self, addresses: [u64; abi::DEBUG_ADDRESSES], control: u64) -> Result<()> {
         let [rsi, rdx, r8, r9] = addresses;
         let args = Args { rdi: self.arg(), rsi, rdx, r8, r9, r10: control, ..Args::new(Op::TaskDebug) };
@@ -347,7 +356,7 @@ impl Notification {
         Ok(syscall(Args::plain(Op::Wait, self.arg(), 0, 0, 0)).check()?.rdx)
     }
 
-    /// The same until a deadline in TSC ticks.
+    /// Waits until a deadline in TSC ticks.
     pub fn wait_until(&self, deadline: u64) -> Result<u64> {
         let mut args = Args::plain(Op::Wait, self.arg(), deadline, 0, 0);
         args.info = args.info.flag(abi::FLAG_DEADLINE);
@@ -395,8 +404,8 @@ impl VSpace {
         self.on_pages(Op::Protect, frame.arg(), address, access.bits(), pages)
     }
 
-    /// Which of these pages, 64 at most, were used since this was asked last, as far as is known; which were written
-    /// since they were mapped.
+    /// Which of these pages, 64 at most, were used since this was asked last, as far as is known;
+    /// which were written since they were mapped.
     pub fn accessed(&self, frame: &Frame, address: u64, pages: Pages) -> Result<(u64, u64)> {
         let answer = self.ask_pages(Op::Accessed, frame.arg(), address, 0, pages)?;
         Ok((answer.rdi, answer.rsi))
@@ -498,8 +507,8 @@ impl Machine {
         Ok(syscall(Args::plain(Op::MachineCounter, rdi, counter as u64, 0, 0)).check()?.rdi)
     }
 
-    /// Writes an event of one's own into the trace of this CPU; refused by kernels that do not trace. What the two
-    /// words mean is the program's business.
+    /// Writes an event of the program into the trace of this CPU. Kernels that do not trace refuse
+    /// it. The program decides what the two words mean.
     pub fn trace(&self, first: u64, second: u64) -> Result<()> {
         invoke(Op::MachineTrace, self.arg(), first, second, 0)
     }

@@ -32,12 +32,12 @@ impl Message {
         Message { label, words, regs, pages: false, caps: false }
     }
 
-    /// The same with the pages that the UTCB lists.
+    /// Adds the pages that the UTCB lists.
     pub const fn with_pages(self) -> Message {
         Message { pages: true, ..self }
     }
 
-    /// The same with the capabilities that the UTCB lists.
+    /// Adds the capabilities that the UTCB lists.
     pub const fn with_caps(self) -> Message {
         Message { caps: true, ..self }
     }
@@ -96,8 +96,8 @@ impl Exposure {
         Ok(Message::of(&syscall(args).check()?))
     }
 
-    /// Hands the call that this task is serving on to another, with words of one's own. The other is told that it was
-    /// [forwarded](Received::forwarded).
+    /// Forwards the call that this task serves to another task, with this task's words. The
+    /// receiver sees that it was [forwarded](Received::forwarded).
     pub fn forward(self, message: &Message) -> Result<()> {
         syscall(message.args(Op::Forward, self.0.0)).done()
     }
@@ -114,7 +114,8 @@ pub struct Received {
     pub custom: u16,
     /// The kernel says that the sender faulted.
     pub fault: bool,
-    /// The kernel says that somebody handed the sender's call on: message and custom bits are that one's.
+    /// The kernel says that somebody handed the sender's call on: message and custom bits are that
+    /// one's.
     pub forwarded: bool,
 }
 

@@ -26,14 +26,14 @@ pub mod slot {
     pub const CNODE: Cap = abi::INIT_CNODE;
     pub const VSPACE: Cap = abi::INIT_VSPACE;
     pub const PROCESS: Cap = abi::INIT_PROCESS;
-    /// Of the process's first task.
+    /// The capability of the process's first task.
     pub const TASK: Cap = abi::INIT_TASK;
     pub const SCHED: Cap = abi::INIT_SCHED;
     pub const MACHINE: Cap = abi::INIT_MACHINE;
     /// The group in which the parent listens at exposure 0 ([`crate::supervisor`]).
     pub const SUPERVISOR: Cap = Cap(7);
-    /// Groups that the parent makes the process a member of, and those it starts in ([`crate::spawn::StartIn`]): up to
-    /// [`PAGER`].
+    /// Groups that the parent makes the process a member of, and those it starts in
+    /// ([`crate::spawn::StartIn`]): up to [`PAGER`].
     pub const GROUPS: Cap = Cap(8);
     /// The group in which the process's pager listens ([`crate::paging`]), where it has one.
     pub const PAGER: Cap = Cap(15);

@@ -16,11 +16,11 @@
 //! ```
 //!
 //! # Where unsafe lives
-//! In `arch`, `utcb` and `heap`, nowhere else. A system call counts as safe: like writing to
-//! `/proc/self/mem` through a file, what a program does to itself with its own capabilities
-//! (unmapping its own text, say) is outside what Rust's types speak of, and the kernel sees to it
-//! that nobody else is hurt. The runtime itself hands out references only to memory that it
-//! mapped, and unmaps only what nothing refers to.
+//! In `arch`, `utcb` and `heap`, nowhere else. A system call counts as safe, like writing to
+//! `/proc/self/mem` through a file. What a program does to itself with its own capabilities
+//! (unmapping its own text, say) is outside the scope of Rust's types, and the kernel protects all
+//! other programs. The runtime itself hands out references only to memory that it mapped, and
+//! unmaps only what nothing refers to.
 //!
 //! # Tasks of one program
 //! Every task has its UTCB's address as FS base; that is how the runtime knows which task it runs

@@ -1,14 +1,16 @@
-//! What a program says: defmt frames on its log channel, report lines for the harness.
+//! A program's output: defmt frames on its log channel, report lines for the harness.
 //!
 //! Both are put together in the UTCB's bulk area and sent as one record by one system call, so a
 //! record is never mixed with another task's and no lock is needed: each task has its own UTCB.
-//! Nothing is said in a region that is being measured.
+//! Programs print nothing in a measured region.
 //!
 //! # The log
-//! `user_rt::info!("{} clients", count)` logs where the boot option `level` says so of the program ([`abi::level`]), by the
-//! name of its file; else it costs a load and a branch. Format strings are those that defmt and `core::fmt` have in common,
-//! with arguments behind the text. What is only [`fmt::Display`] is passed as [`Shown`]. Message words that stand in the
-//! bulk area stay there. What `DEFMT_LOG` left out when the program was built is gone whatever the option says.
+//! `user_rt::info!("{} clients", count)` logs if the boot option `level` allows it for the program
+//! ([`abi::level`]), by the name of its file; otherwise it costs a load and a branch. Format
+//! strings must be valid for both defmt and `core::fmt`, with arguments after the text. Values that
+//! are only [`fmt::Display`] are passed as [`Shown`]. Message words that stand in the bulk area
+//! stay there. What `DEFMT_LOG` left out when the program was built is gone whatever the option
+//! says.
 
 use core::fmt::{self, Write};
 #[cfg(target_os = "none")]
@@ -156,7 +158,8 @@ macro_rules! trace {
     ($($record:tt)*) => { $crate::tell!(Trace, trace, $($record)*) };
 }
 
-/// Sends one report line. Whoever may log and not report says it in its log; a program without the right to log is silent.
+/// Sends one report line. A program that may log and not report writes the line into its log; a
+/// program without the right to log is silent.
 pub fn report_line(text: fmt::Arguments<'_>) {
     let mut line = Line { length: 0 };
     // Writing to the line never fails; a `Display` that does leaves a shorter line.

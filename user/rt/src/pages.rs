@@ -1,11 +1,12 @@
-//! Pages in messages: the pool of an address space, what a message carries, where such may arrive.
+//! Pages in messages: the pool of an address space, sending, and windows for receiving.
 //!
 //! ```text
 //! space.map_pool(&frame, address)?;                        // once
 //! utcb::current().send_ranges(&[PageRange::new(PageMode::Move, address, 3)]);
 //! exposure.call(&message.with_pages())?;                   // the receiver has them now
 //! ```
-//! A receiver opens a window before it receives ([`open_window`](crate::utcb::Current::open_window)), and finds in
+//! A receiver opens a window before it receives
+//! ([`open_window`](crate::utcb::Current::open_window)), and finds in
 //! [`ranges`](crate::utcb::Current::ranges) where what came with a message is
 //! ([`Message::pages`](crate::ipc::Message::pages)).
 
@@ -23,7 +24,7 @@ use crate::utcb;
 pub struct Pooled {
     pub address: u64,
     pub count: u64,
-    /// Of 2 MiB; else of 4 KiB.
+    /// Pages of 2 MiB; else of 4 KiB.
     pub large: bool,
 }
 
@@ -38,7 +39,7 @@ impl Pooled {
     }
 }
 
-/// Lets go of all pages that came with a message: whoever received it did not want any, or not these.
+/// Releases all pages that came with a message whose receiver wanted none, or not these.
 pub fn drop_all(own: &VSpace, message: &Message) {
     let ranges = message.pages.then(|| utcb::current().ranges()).into_iter().flatten();
     for range in ranges {
@@ -57,7 +58,8 @@ impl VSpace {
         self.on_pages(Op::Map, frame.arg(), address, MAP_POOL | Access::Write.bits(), pages)
     }
 
-    /// Lets go of pages. Their frame can be mapped again when no pool has them; they are cleared then.
+    /// Lets go of pages. Their frame can be mapped again when no pool has them; they are cleared
+    /// then.
     pub fn drop_pages(&self, pages: Pooled) -> Result<()> {
         self.on_pooled(Op::Unmap, 0, pages)
     }

@@ -1,4 +1,4 @@
-//! A panic's last words: a record in the log, a report line, a word to the parent, and the task is no more.
+//! Panics: a record in the log, a report line, a message to the parent, and the end of the task.
 
 use core::panic::PanicInfo;
 

@@ -1,9 +1,11 @@
-//! Parcels: any number of bytes from one process to another, by a call. Few are copied, many go with their pages.
+//! Parcels: any number of bytes from one process to another, by a call. Few are copied, many go
+//! with their pages.
 //!
-//! Two processes that want to exchange parcels have a *tray* together, memory that both may write. What is not worth
-//! moving ([`REMAP_FROM`]) is copied there, and the receiver copies it out before it looks at it, since the sender may still
-//! write; more is moved ([`PageMode::Move`]) and read where it came, which nobody else can write. A sender that wants to
-//! go on reading [shares](Post::share) its pages ([`PageMode::Share`]): then neither side writes.
+//! Two processes that want to exchange parcels have a *tray* together, memory that both may write.
+//! What is not worth moving ([`REMAP_FROM`]) is copied there, and the receiver copies it out before
+//! it looks at it, since the sender may still write; more is moved ([`PageMode::Move`]) and read
+//! where it came, which nobody else can write. A sender that wants to go on reading
+//! [shares](Post::share) its pages ([`PageMode::Share`]): then neither side writes.
 //!
 //! ```text
 //! let sent = Post::new(exposure, tray, Seen::ByThisCpu).send(buffer, bytes, label, [0; 3])?;
@@ -11,7 +13,8 @@
 //! intake.open()?;                                      // before each receive
 //! let parcel = intake.take(&call.message)?;            // Copied, Moved or Shared
 //! ```
-//! The message's first register says how many bytes there are; label and other registers are the caller's own.
+//! The message's first register says how many bytes there are; label and other registers are the
+//! caller's own.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -27,13 +30,14 @@ use crate::utcb;
 /// Most bytes of a parcel.
 pub const BYTES_MAX: u64 = MESSAGE_PAGES_MAX * PAGE_SIZE;
 
-/// From how many pages on moving them is cheaper than copying, in instructions: `./justw bench --plot` measures it, and the
-/// book's page on pages in messages has the figures. Sending less moved would be no error, only slower.
+/// From how many pages on moving them is cheaper than copying, in instructions:
+/// `./justw bench --plot` measures it, and the book's page on pages in messages has the figures.
+/// Sending less moved would be no error, only slower.
 pub const REMAP_FROM: u64 = 3;
-/// The same where other CPUs have to forget the pages.
+/// The number of pages from which moving is cheaper, if other CPUs must flush the pages.
 pub const REMAP_FROM_SEEN: u64 = 11;
 
-/// Who may remember translations of the sender's address space.
+/// The CPUs that may have translations of the sender's address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen {
     /// All tasks of its process have this CPU as their home.
@@ -62,11 +66,13 @@ pub struct Sent {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unsent {
     pub refusal: Refusal,
-    /// The buffer, where it has not gone: the receiver may have died, or time may have run out, when it had arrived.
+    /// The buffer, where it has not gone: the receiver may have died, or time may have run out,
+    /// when it had arrived.
     pub kept: Option<Buffer>,
 }
 
-/// A parcel that was shared and has not been answered. The pages can be read, and may be seen by the receiver.
+/// A parcel that was shared and has not been answered. The pages can be read, and may be seen by
+/// the receiver.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unshared {
     pub refusal: Refusal,
@@ -83,7 +89,7 @@ impl Post {
         Post { to, tray, remap_from: worth.min(1 + tray.len() as u64 * 8 / PAGE_SIZE), caps: false }
     }
 
-    /// The same with the capabilities that the UTCB lists.
+    /// Adds the capabilities that the UTCB lists.
     pub const fn with_caps(self) -> Post {
         Post { caps: true, ..self }
     }
@@ -97,8 +103,8 @@ impl Post {
         bytes.div_ceil(PAGE_SIZE) >= self.remap_from
     }
 
-    /// Sends the first `bytes` of a buffer, and waits for the reply. Of a buffer that is moved, pages behind those are
-    /// the receiver's, too.
+    /// Sends the first `bytes` of a buffer, and waits for the reply. Of a buffer that is moved,
+    /// pages behind those are the receiver's, too.
     pub fn send(&self, buffer: Buffer, bytes: u64, label: u32, regs: [u64; 3]) -> Result<Sent, Unsent> {
         self.send_within(buffer, bytes, label, regs, Patience::Forever)
     }
@@ -132,8 +138,8 @@ impl Post {
         }
     }
 
-    /// Lets the receiver read the first `bytes` of a buffer where they are, and waits for the reply. Until it has let go
-    /// of them, nobody can write there.
+    /// Lets the receiver read the first `bytes` of a buffer where they are, and waits for the
+    /// reply. Until it has let go of them, nobody can write there.
     pub fn share(
         &self,
         buffer: Buffer,
@@ -217,7 +223,8 @@ impl Tray<'_> {
 pub struct NoParcel;
 
 impl Intake {
-    /// With up to [`PLACES_MAX`] places of [`BYTES_MAX`] each, from `first` on, where nothing is mapped.
+    /// With up to [`PLACES_MAX`] places of [`BYTES_MAX`] each, from `first` on, where nothing is
+    /// mapped.
     pub fn new(tray: &'static [AtomicU64], first: u64, places: usize) -> Intake {
         Intake { tray, first, places: places.min(PLACES_MAX), taken: 0 }
     }
@@ -269,7 +276,7 @@ impl Intake {
         Ok(())
     }
 
-    /// The same of what was shared.
+    /// Gives back the pages of a shared parcel.
     pub fn give_back_view(&mut self, own: &VSpace, view: View) -> crate::Result<()> {
         let address = view.address();
         view.give_back(own)?;
@@ -287,7 +294,8 @@ impl Intake {
     }
 }
 
-/// The pages of a parcel: one range, moved or shared, enough for the bytes, at the front of the window.
+/// The pages of a parcel: one range, moved or shared, enough for the bytes, at the front of the
+/// window.
 fn whole(mut ranges: impl Iterator<Item = PageRange>, at: u64, bytes: u64) -> Option<(PageMode, Pooled)> {
     let range = ranges.next()?;
     let whole = ranges.next().is_none()

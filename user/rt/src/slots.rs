@@ -22,7 +22,8 @@ impl Slots {
         self.whole.end - self.next
     }
 
-    /// `count` consecutive slots; [`Error::NoCapability`] with the number left where there are fewer.
+    /// `count` consecutive slots; [`Error::NoCapability`] with the number left where there are
+    /// fewer.
     pub fn take(&mut self, count: u32) -> Result<Cap> {
         if count > self.left() {
             return Err(Refusal::local(Error::NoCapability, u64::from(self.left())));

@@ -1,9 +1,10 @@
-//! What a program says to its parent, by the protocol of `schema/supervisor.capnp`: that it is done, that one of its tasks
-//! panicked, that a task which it started is no more; and what it asks for: views of sensitive memory ([`crate::views`]).
+//! A program's messages to its parent, by the protocol of `schema/supervisor.capnp`. They report
+//! that the program is done, that one of its tasks panicked, or that a task which it started has
+//! ended. And they ask for views of sensitive memory ([`crate::views`]).
 //!
 //! The parent listens at exposure 0 of a group that it made the program a member of
-//! ([`crate::layout::slot::SUPERVISOR`]); the member's custom bits tell it which child speaks. All of it travels in
-//! registers.
+//! ([`crate::layout::slot::SUPERVISOR`]); the member's custom bits tell it which child speaks. All
+//! of it travels in registers.
 
 use abi::{Cap, Error, TaskId};
 use protocols::supervisor::{Client, Refusal as No, request};
@@ -31,7 +32,7 @@ pub fn to(exposure: Exposure) -> Client<Line> {
     Client(Line::to(exposure))
 }
 
-/// What became of something that was only told.
+/// The fate of something that was only told.
 fn told(answer: core::result::Result<(), Failure<No, Refusal>>) -> Result<()> {
     answer.map_err(|failure| match failure {
         Failure::Transport(refusal) => refusal,
@@ -81,7 +82,8 @@ pub fn view(wanted: Wanted, slot: Cap) -> core::result::Result<Frame, ViewDenial
     Ok(Frame::at(slot))
 }
 
-/// Gives it back. Every mapping of it is gone then, and every copy, the one that was given included.
+/// Gives it back. Every mapping of it is gone then, and every copy, the one that was given
+/// included.
 pub fn give_back(range: Range) -> core::result::Result<(), ViewDenial> {
     Ok(parent().view_back(|mut view| {
         view.set_first(range.first);
@@ -89,8 +91,8 @@ pub fn give_back(range: Range) -> core::result::Result<(), ViewDenial> {
     })?)
 }
 
-/// The parent's side of [`view`]: for a holder that may have what it was granted, and whose slots are at the places that
-/// `slot_of` says.
+/// The parent's side of [`view`]: for a holder that may have what it was granted, and whose slots
+/// are at the places that `slot_of` says.
 pub fn lend<K: Keeper>(
     views: &mut Views<K>,
     holder: u16,
@@ -145,7 +147,8 @@ pub(crate) fn say_panicked() {
     let _ = parent.panicked(|mut panicked| panicked.set_task(id));
 }
 
-/// Tells whoever reads the reports, and the parent, that the program is done, and waits to be ended.
+/// Reports to the reader of report lines, and to the parent, that the program is done, and waits to
+/// be ended.
 pub fn finish(passed: u64, failed: u64) -> ! {
     crate::info!("done: {} passed, {} failed", passed, failed);
     report!("done passed={passed} failed={failed}");

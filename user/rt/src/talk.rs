@@ -1,5 +1,5 @@
-//! Messages of [`protocols`], by calls: four words in registers, up to 64 behind them in the UTCB; longer ones in pages,
-//! as [parcels](crate::parcel). Capabilities go along in either.
+//! Messages of [`protocols`], by calls: four words in registers, up to 64 behind them in the UTCB;
+//! longer ones in pages, as [parcels](crate::parcel). Capabilities go along in either.
 //!
 //! ```text
 //! let store = store::Client(Line::to(exposure));
@@ -13,10 +13,10 @@
 //! ```
 //!
 //! # Where messages are read
-//! - Words that came in registers and in the UTCB are copied, as many as came, before they are read: they are the
-//!   receiver's own only until its next system call.
-//! - A parcel whose pages were moved here, or shared read-only, is read where it came ([`with_parcel`]): nobody else can
-//!   write there, so it is plain memory.
+//! - Words that came in registers and in the UTCB are copied, as many as came, before they are
+//!   read: they are the receiver's own only until its next system call.
+//! - A parcel whose pages were moved here, or shared read-only, is read where it came
+//!   ([`with_parcel`]): nobody else can write there, so it is plain memory.
 //! - One that was copied to a tray is copied out of it first: its sender may still write there.
 
 use core::fmt;
@@ -40,7 +40,7 @@ use crate::{Refusal, boot, pages, report, utcb};
 
 const _: () = assert!(UTCB_WORDS == abi::MSG_UTCB_WORDS);
 
-/// Asks whoever is exposed somewhere.
+/// A line to the task that is exposed at an index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Line {
     to: Exposure,
@@ -57,9 +57,10 @@ impl Line {
     }
 }
 
-/// Whoever wants capabilities in an answer [listens](crate::utcb::Current::listen) first. Those that are not taken while
-/// it is read are deleted. Pages belong to no answer: those that come with one, where a window is open for something else,
-/// are let go, so that the window is as it was.
+/// A caller that wants capabilities in an answer [listens](crate::utcb::Current::listen) first.
+/// Capabilities that the reader does not take are deleted. Pages belong to no answer: if a window
+/// is open for another purpose, pages that come with an answer are released, so that the window is
+/// as it was.
 impl Transport for Line {
     type Error = Refusal;
     type Grant = Grant;
@@ -91,8 +92,8 @@ const SAID: u8 = 2;
 /// Words in a reported line.
 const LINE_WORDS: usize = 16;
 
-/// The command line says `talk=show`: all messages that programs send are reported, as lines that `aurora-bench message`
-/// understands.
+/// The command line says `talk=show`: all messages that programs send are reported, as lines that
+/// `aurora-bench message` understands.
 fn is_shown() -> bool {
     match SHOWN.load(Relaxed) {
         UNKNOWN => {
@@ -148,12 +149,13 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// Puts a message where the next system call finds it: all of [`WORDS_MAX`] words at most, the rest is left out.
+/// Puts a message where the next system call finds it: all of [`WORDS_MAX`] words at most, the rest
+/// is left out.
 pub fn put(label: u32, message: &[u8]) -> Message {
     put_giving(label, message, &[])
 }
 
-/// The same with capabilities.
+/// Puts a message with capabilities.
 pub fn put_giving(label: u32, message: &[u8], grants: &[Grant]) -> Message {
     if is_shown() {
         show(label, message, grants);
@@ -174,9 +176,10 @@ pub fn put_giving(label: u32, message: &[u8], grants: &[Grant]) -> Message {
     put.with_caps()
 }
 
-/// Builds a message of any length in pages, from which it can be [sent](crate::parcel::Post): how many bytes it has. The
-/// capabilities that it gives are put where the next system call finds them; whether there are any is the other result.
-/// The label is the one that it is going to be sent with.
+/// Builds a message of any length in pages, from which it can be [sent](crate::parcel::Post): how
+/// many bytes it has. The capabilities that it gives are put where the next system call finds them;
+/// whether there are any is the other result. The label is the one that it is going to be sent
+/// with.
 ///
 /// # Panics
 /// Where it gets longer than the buffer.
@@ -198,8 +201,8 @@ where
     Ok((bytes as u64, !given.grants().is_empty()))
 }
 
-/// The message in a parcel: where it came, if nobody else can write there; else copied to `copy` first. `None` where that
-/// is too small.
+/// The message in a parcel: where it came, if nobody else can write there; else copied to `copy`
+/// first. `None` where that is too small.
 pub fn with_parcel<R>(parcel: &Parcel<'_>, copy: &mut [u8], read: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let bytes = match parcel {
         Parcel::Moved(buffer, bytes) => &buffer.bytes()[..*bytes as usize],

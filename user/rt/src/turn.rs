@@ -1,8 +1,9 @@
-//! What tasks of one process do one at a time.
+//! Turns: work that tasks of one process do one at a time.
 //!
-//! Who waits for its turn gives up the CPU. So this is for setting up, not for what is often or urgent: a task of high priority
-//! that waits while a lower one of its CPU has its turn would wait for ever, so it gives up after [`PATIENCE`] tries. Nor
-//! is there a next turn where a task ends in the middle of one.
+//! A task that waits for its turn gives up the CPU. So use turns for setup, not for frequent or
+//! urgent work: a task of high priority that waits while a lower one of its CPU has its turn would
+//! wait for ever, so it gives up after [`PATIENCE`] tries. If a task ends in the middle of its
+//! turn, no other task gets one.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,7 +27,7 @@ impl Turns {
         Turns { taken: AtomicBool::new(false) }
     }
 
-    /// Waits until it is the caller's turn; none where who has it does not get to run.
+    /// Waits until it is the caller's turn. Returns none if the holder of the turn does not run.
     pub fn wait(&self) -> Option<Turn<'_>> {
         for _ in 0..PATIENCE {
             if !self.taken.swap(true, Ordering::Acquire) {

@@ -2,7 +2,7 @@
 
 use user_rt::paging::Faulty;
 
-/// What becomes of a get.
+/// The fate of a get.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Get {
     Works,
@@ -26,7 +26,7 @@ impl Default for Fails {
 }
 
 impl Fails {
-    /// From now on; the counts begin anew.
+    /// Sets the faults from now on; the counts begin at 0.
     pub fn set(&mut self, how: Faulty) {
         *self = Fails { how, random: oorandom::Rand64::new(how.seed.into()), gets: 0, puts: 0 };
     }

@@ -1,7 +1,9 @@
-//! A paging store: keeps pages for pagers. This one keeps them in memory of its own, and fails as it is told, for tests.
+//! A paging store: keeps pages for pagers. This one keeps them in memory of its own, and fails as
+//! it is told, for tests.
 //!
-//! A pager is known by the custom bits of its member record; only it gets back, or frees, what it put, and it has no
-//! more slots than its share. A page travels in the pager's *window*, a frame that both have mapped.
+//! A pager is known by the custom bits of its member record; only it gets back, or frees, what it
+//! put, and it has no more slots than its share. A page travels in the pager's *window*, a frame
+//! that both have mapped.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Who has which slot, and who may have how many: so no pager takes what others need.
+//! The owner of each slot, and the share of each pager: so no pager takes what others need.
 
 use alloc::vec::Vec;
 
@@ -17,7 +17,7 @@ struct Share {
 pub struct Table {
     owners: Vec<u16>,
     free: Vec<u32>,
-    /// Of pagers 1, 2, ….
+    /// The shares of pagers 1, 2, ….
     shares: Vec<Share>,
 }
 
@@ -68,7 +68,7 @@ impl Table {
         Ok(())
     }
 
-    /// A pager has no slots any more: it is no more, or begins anew.
+    /// Frees all slots of a pager, which has ended or begins again.
     pub fn forget(&mut self, pager: u16) -> Result<(), Refusal> {
         self.share(pager)?.used = 0;
         for (owner, slot) in self.owners.iter_mut().zip(0..).filter(|(owner, _)| **owner == pager) {

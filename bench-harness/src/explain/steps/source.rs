@@ -83,8 +83,10 @@ impl Sources {
     }
 }
 
-/// Says whether a file belongs to a crate of the kernel whose functions are visited: those of `smp`, the primitives that all
-/// others stand on, count for the function that uses them, as library functions do.
+/// Says whether a file belongs to a crate of the kernel whose functions are visited.
+///
+/// The functions of `smp`, the primitives that all others stand on, count for the function that
+/// uses them, as library functions do.
 fn is_kernel(file: &str) -> bool {
     let within =
         |of: &&str| file.strip_prefix(of.trim_end_matches("/*")).is_some_and(|rest| rest.starts_with('/'));

@@ -1,4 +1,4 @@
-//! Of memory: whose it is, where it is mapped, what CPUs remember of it.
+//! Plants about memory: its owner, its mappings, its translations in CPUs.
 
 use invariants::Snapshot;
 use invariants::pte::{Pte, What};

@@ -1,4 +1,5 @@
-//! Of capabilities and objects: derivation trees, processes, tasks, calls, CPU time, mail.
+//! Plants about capabilities and objects: derivation trees, processes, tasks, calls, CPU time,
+//! mail.
 
 use invariants::Snapshot;
 use snapshot::{MailKind, Root, SlotUse, Stage, State};

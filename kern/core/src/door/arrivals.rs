@@ -69,7 +69,7 @@ impl<'k, M: Machine> Door<'k, M> {
         None
     }
 
-    /// The common calls and replies in few steps.
+    /// Serves a call or reply from another CPU on the fast path.
     #[inline(always)]
     fn express(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
         let msg = task.get().msg.open(self.pin())?;

@@ -130,8 +130,8 @@ pub struct Fault {
 impl<'k, M: Machine> Ipc<'k, M> {
     // --- the call --------------------------------------------------------------------------------
 
-    /// The running task faulted, with all its registers in its frame: its handler is told, or its process is
-    /// torn down.
+    /// Tells the handler of the running task's fault, or kills the process if it has none. All registers are in the
+    /// task's frame.
     pub fn on_fault(self, fault: Fault) {
         let Some(me) = self.current() else { return };
         self.trace().event(|| Event::Fault {

@@ -33,7 +33,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Next::Stay
     }
 
-    /// A task is dead: whoever waited for that is told.
+    /// Tells the tasks that waited for a task's end that it is dead.
     pub fn tell_mourners(self, hot: &TaskHot) {
         while let Some(mourner) = hot.mourners.pop_highest(self.pin()) {
             if let Some(msg) = mourner.get().msg.open(self.pin()) {

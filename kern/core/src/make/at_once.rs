@@ -25,9 +25,11 @@ use crate::rooms::Make;
 use kern_base::slot::Place;
 
 impl<'k, M: Machine> Make<'k, M> {
-    /// A system call of the process of the running task with its arguments (rdi, rsi, rdx, r8; of an operation on pages the
-    /// rest asks for no more than one), if it can be done at once: it is then, and this is what it answers in rdi, all else
-    /// being 0.
+    /// Carries out a common system call on a short way, if its case is simple enough.
+    ///
+    /// `args` are rdi, rsi, rdx and r8. An operation on pages has one page.
+    ///
+    /// Returns: what the system call answers in rdi (all else is 0); `None` if nothing was done.
     #[inline(always)]
     pub fn do_at_once(self, op: Op, process: Ref<'k, Process>, args: [u64; 4]) -> Option<u64> {
         match op {

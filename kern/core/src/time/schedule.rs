@@ -113,8 +113,9 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.stopped.set(now);
     }
 
-    /// Takes whoever runs off the CPU, which keeps its turn, if a context that comes to this CPU outranks it;
-    /// says what time it is. `None`: it does not.
+    /// Preempts the running task, which keeps its turn, if a context that comes to this CPU outranks it.
+    ///
+    /// Returns: the time of the preemption; `None` if there was none.
     #[inline(always)]
     pub fn make_way(self, hot: &SchedHot) -> Option<u64> {
         // Idle: nothing runs, nothing is queued.

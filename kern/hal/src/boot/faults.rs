@@ -1,5 +1,6 @@
-//! Test builds: the boot option `off=NAMES` leaves protections off ([`kern_base::protection`]), to see that it is they
-//! that stop what they stop; `fault=KIND` makes the kernel fault on purpose, to see what it says.
+//! Test builds: the boot option `off=NAMES` leaves protections off ([`kern_base::protection`]), to
+//! prove that they stop the attempts of the tests. `fault=KIND` makes the kernel fault on purpose,
+//! to test its report.
 //!
 //! | kind | what happens |
 //! |---|---|
@@ -7,7 +8,7 @@
 //! | `opcode`, `divide`, `vector` | an undefined instruction, a division by 0, a vector instruction |
 //! | `stack` | endless recursion into the guard |
 //! | `panic` | a panic |
-//! | `nmi` | an NMI to this CPU, after which it goes on |
+//! | `nmi` | an NMI to this CPU, after which it continues |
 //! | `other` | the last CPU executes an undefined instruction |
 //! | `log-nmi` | an NMI, which logs, in the middle of a record of this CPU's |
 //! | `log-panic`, `log-fault`, `log-double` | a panic, a fault, a double fault in the middle of a record |

@@ -1,9 +1,9 @@
-//! What the boot loader says: memory map, command line, module, RSDP, text screen.
+//! The boot loader's information: memory map, command line, module, RSDP, text screen.
 //!
-//! Both protocols are read into one [`BootInfo`], by value: GRUB may have put its information
-//! anywhere, even right behind the boot segment, and nothing may be allocated before it is copied.
-//! All reads go through [`PhysMem`], so that broken tables end in an error and the parsers run
-//! under `cargo test`.
+//! The readers of both boot protocols copy it into one [`BootInfo`]: GRUB may have put its
+//! information anywhere, even right after the boot segment, and nothing may be allocated before it
+//! is copied. All reads go through [`PhysMem`], so that broken tables end in an error and the
+//! parsers run under `cargo test`.
 
 use crate::dev::screen;
 use crate::layout::PAGE;
@@ -20,7 +20,8 @@ const PVH_INFO: u32 = 0x336e_c578;
 pub const MAX_COMMAND_LINE: usize = 2048;
 /// Most memory map entries that are kept.
 pub const MAX_REGIONS: usize = 192;
-/// Where a PC shows text: [`COLUMNS`](crate::dev::screen::COLUMNS) by [`ROWS`](crate::dev::screen::ROWS) cells of two bytes.
+/// Where a PC shows text: [`COLUMNS`](crate::dev::screen::COLUMNS) by
+/// [`ROWS`](crate::dev::screen::ROWS) cells of two bytes.
 pub const TEXT_SCREEN: u64 = 0xb_8000;
 /// `framebuffer_type` of a text screen (multiboot2).
 const EGA_TEXT: u8 = 2;
@@ -33,7 +34,7 @@ pub trait PhysMem {
     fn bytes(&self, at: u64, len: usize) -> Option<&[u8]>;
 }
 
-/// Who loaded the kernel.
+/// The loader of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Loader {
     #[default]
@@ -147,14 +148,16 @@ pub struct BootInfo {
     pub command_line_cut: bool,
 }
 
-/// Where a PC has the controllers that take devices' interrupts (IOAPICs), which firmware may list elsewhere, too; and where CPUs
-/// see their own one, unless it was moved, and messages become interrupts. Whoever writes there interrupts any CPU with anything.
+/// Where a PC has the controllers that take devices' interrupts (IOAPICs), which firmware may list
+/// elsewhere, too; and where CPUs see their own one, unless it was moved, and messages become
+/// interrupts. A write there can interrupt any CPU with any vector.
 const INTERRUPTS: [u64; 2] = [0xfec0_0000, 0xfee0_0000];
 const INTERRUPTS_SIZE: u64 = 1 << 20;
 
 impl BootInfo {
-    /// Whether nothing in a range is memory, as far as the loader knows, nor where interrupt controllers are.
-    /// Reserved ranges may be a device's, too. A map that was cut short tells of nothing what it is not.
+    /// Whether nothing in a range is memory, as far as the loader knows, nor where interrupt
+    /// controllers are. Reserved ranges may be a device's, too. A map that was cut short proves
+    /// that for no range.
     pub fn is_device(&self, range: Range) -> bool {
         let is_memory = |region: &Region| {
             (region.kind.is_ram() || region.kind == RegionKind::Bad)
@@ -180,7 +183,8 @@ impl BootInfo {
         }
     }
 
-    /// The page of the text screen, if it is to be used, the loader left one on, and calls nothing there memory.
+    /// The page of the text screen, if it is to be used, the loader left one on, and calls nothing
+    /// there memory.
     pub fn text_screen(&self) -> Option<Range> {
         let is_wanted = option(self.command_line(), "screen") != Some("off");
         Range::sized(TEXT_SCREEN, PAGE).filter(|page| is_wanted && self.text_screen && self.is_device(*page))
@@ -464,7 +468,7 @@ mod tests {
         assert!(matches!(info.root_pointer, RootPointer::Copy(c) if c.starts_with(b"RSD PTR ")));
     }
 
-    /// What there is to know of a screen, as a loader tells it.
+    /// Makes the boot information of a screen, as a loader describes it.
     fn told_of(at: u64, shape: [u32; 3], kind: u32) -> BootInfo {
         let base = 0x2000;
         let mut b = Vec::new();

@@ -122,7 +122,8 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
     println!("aurora {} boots", env!("CARGO_PKG_VERSION"));
     let features = Features::detect(&CpuInfo::new());
     if !features.missing().is_empty() {
-        // A person without a serial line has to read it, too; whether there is a screen, the loader says.
+        // A person without a serial line has to read it, too; whether there is a screen, the loader
+        // says.
         let _ = read_info(magic, loader_info);
         eprintln!("aurora: this CPU lacks required features: {}", features.missing());
         exit::exit(Exit::Panic);
@@ -160,7 +161,8 @@ fn read_info(magic: u32, loader_info: u32) -> Result<&'static BootInfo, InfoErro
     let mut boot_info = INFO.lock();
     boot_info.read(magic, loader_info, &EarlyMemory)?;
     if boot_info.text_screen().is_some() {
-        // SAFETY: the loader says so; the boot tables show the first 4 GiB, and `kernel::build` maps the screen anew.
+        // SAFETY: the loader says so; the boot tables show the first 4 GiB, and `kernel::build`
+        // maps the screen again.
         serial::add_screen(unsafe { TextMemory::new() });
     }
     // Never written again.
@@ -169,8 +171,8 @@ fn read_info(magic: u32, loader_info: u32) -> Result<&'static BootInfo, InfoErro
 
 /// Goes on in [`boot_on_own_stack`], leaving the boot stack for ever.
 fn switch_stack(top: u64) -> ! {
-    // SAFETY: `top` is the end of this CPU's kernel stack, unused so far; nothing on the old stack is
-    // needed again.
+    // SAFETY: `top` is the end of this CPU's kernel stack, unused so far; nothing on the old stack
+    // is needed again.
     unsafe {
         asm!(
             "mov rsp, {top}",
@@ -206,7 +208,8 @@ extern "C" fn boot_on_own_stack() -> ! {
     }
     #[cfg(feature = "faults")]
     crate::trap::attempt::write_before_sealing();
-    // SAFETY: hooks and IDT were written above; nothing sealed is written again. The other CPUs wait.
+    // SAFETY: hooks and IDT were written above; nothing sealed is written again. The other CPUs
+    // wait.
     if let Err(e) = unsafe { kernel::seal() } {
         give_up(format_args!("no memory to seal the kernel ({e:?})"));
     }
@@ -300,7 +303,8 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     }
 }
 
-/// Whether a range is device memory that programs may have: no RAM, no interrupt controller, and within what CPUs can address.
+/// Whether a range is device memory that programs may have: no RAM, no interrupt controller, and
+/// within what CPUs can address.
 pub fn is_device_memory(at: u64, bytes: u64) -> bool {
     let bits =
         CpuInfo::new().get_processor_capacity_feature_info().map_or(36, |info| info.physical_address_bits());

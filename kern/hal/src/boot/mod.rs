@@ -1,9 +1,9 @@
 //! From the boot loader to the kernel's main function.
 //!
 //! Order, on the boot CPU: serial → required features → early IDT → loader's information copied →
-//! free memory → final page tables → own window and stack → control registers and tables → ACPI →
-//! clocks → other CPUs, which wait → sealed memory → `Kernel::main`, which calls [`release_cpus`] when
-//! it is ready for them.
+//! free memory → final page tables → own window and stack. Then control registers and tables → ACPI
+//! → clocks → other CPUs, which wait → sealed memory → `Kernel::main`, which calls [`release_cpus`]
+//! when it is ready for them.
 
 pub mod info;
 pub mod madt;

@@ -1,16 +1,18 @@
-//! The context of the task that runs next: address space, segment registers, vector state, debug registers, branch
-//! predictors. The other registers are loaded by the exit code (`trap/entry.s`).
+//! The context of the task that runs next: address space, segment registers, vector state, debug
+//! registers, branch predictors. The other registers are loaded by the exit code (`trap/entry.s`).
 //!
 //! # Segment registers
-//! The selectors in DS, ES, FS and GS are no part of a task's state. They stay what they are within an address space, and
-//! are 0 after a switch to another one: no process reads what another one put there. The bases of FS and GS, which loading
-//! a selector changes, are loaded afterwards by the exit code.
+//! The selectors in DS, ES, FS and GS are not part of a task's state. They stay unchanged within an
+//! address space, and are 0 after a switch to another: no process reads the selectors of another.
+//! The bases of FS and GS, which loading a selector changes, are loaded afterwards by the exit
+//! code.
 //!
 //! # Vector state
-//! A task without vector state runs with CR0.TS set: a vector instruction faults. The registers are reset before, so that
-//! nothing of the last task's can be told from them. A task with vector state finds, after an interrupt, what it left;
-//! after a system call that let another task run, the initial image: vector state is dead across those. What was live on
-//! the CPU was saved when its task was preempted, or is dead.
+//! A task without vector state runs with CR0.TS set: a vector instruction faults. The registers are
+//! reset before, so that they reveal nothing of the last task. After an interrupt a task with
+//! vector state finds its own values. After a system call that let another task run it finds the
+//! initial image: vector state is dead across such calls. The CPU's live state was saved when its
+//! task was preempted, or is dead.
 
 use core::arch::asm;
 
@@ -24,9 +26,9 @@ use smp::door::Ref;
 use super::{debug, mitigations, percpu, vector};
 use crate::mem::tlb;
 
-/// Makes the CPU's address space, segment registers, vector state and debug registers those of its current task, flushes
-/// the branch predictors if tasks with another security label trained them, and returns the task; `None` where the CPU has
-/// none.
+/// Makes the CPU's address space, segment registers, vector state and debug registers those of its
+/// current task, flushes the branch predictors if tasks with another security label trained them,
+/// and returns the task; `None` where the CPU has none.
 ///
 /// Called when the current task is not the one whose context the CPU had on entry.
 #[inline(always)]
@@ -38,13 +40,13 @@ pub fn load<'k>(cpu: CpuHere<'k>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
     Some((task, hot))
 }
 
-/// The same for the current task, opened.
+/// Loads the context of the current task, whose state is open.
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
     load_here(cpu, cpu.pin(), task, task_hot);
 }
 
-/// The same, with the CPU's pin: it is not looked up again.
+/// Loads it with the CPU's pin, which is not looked up again.
 #[inline(always)]
 fn load_here(cpu: CpuHere<'_>, pin: Pin<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
     enter_space(cpu, pin, task_hot);
@@ -62,7 +64,7 @@ fn enter_space(cpu: CpuHere<'_>, pin: Pin<'_>, task: &TaskHot) {
     if unsafe { cpu.vspace.is_own(vspace) } {
         return;
     }
-    // Shown before the switch, so that whoever changes its tables knows that this CPU may hold
+    // Shown before the switch, so that a CPU that changes its tables knows that this CPU may hold
     // translations.
     cpu.vspace.set(Some(vspace));
     let cr3 = vspace.get().cr3();
@@ -75,11 +77,12 @@ fn enter_space(cpu: CpuHere<'_>, pin: Pin<'_>, task: &TaskHot) {
     }
 }
 
-/// Makes DS, ES, FS and GS null, where they are not. Reading them costs a fraction of loading one, so that is done elsewhere.
+/// Makes DS, ES, FS and GS null, where they are not. Reading them costs a fraction of loading one,
+/// so that is done elsewhere.
 #[inline(always)]
 fn clear_selectors() {
-    // SAFETY: 64-bit code needs no data segment, and the kernel uses neither FS nor GS; the exit code loads their bases
-    // before user code runs.
+    // SAFETY: 64-bit code needs no data segment, and the kernel uses neither FS nor GS; the exit
+    // code loads their bases before user code runs.
     unsafe {
         asm!(
             "mov {all:e}, ds",
@@ -98,8 +101,8 @@ fn clear_selectors() {
     }
 }
 
-/// Translations of the space just entered were kept: if it changed since it last ran here, they go.
-/// Checked after CR3 is loaded, so whoever changes it later finds it shown here.
+/// Translations of the space just entered were kept: if it changed since it last ran here, they are
+/// flushed. Checked after CR3 is loaded, so a CPU that changes it later finds it shown here.
 #[cold]
 fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
     if vspace.has_changed(pin) {
@@ -107,8 +110,8 @@ fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
     }
 }
 
-/// Label, vector state and debug registers: this task has another label than the last one, or either has some of the
-/// others.
+/// Label, vector state and debug registers: this task has another label than the last one, or
+/// either has some of the others.
 #[inline(never)]
 fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &TaskHot) {
     let flags = wanted & !LABEL_MASK;
@@ -130,7 +133,8 @@ fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &
 
 /// Requires: this task or the last one has vector state.
 ///
-/// The registers are reset on the way in, too, though they were on the way out: QEMU executes XRSTOR whatever CR0.TS says.
+/// The registers are reset on the way in, too, though they were on the way out: QEMU executes
+/// XRSTOR whatever CR0.TS says.
 fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, task_hot: &TaskHot) {
     if !is_on {
         vector::clear_ts();
@@ -144,8 +148,9 @@ fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, ta
         // SAFETY: TS is clear; what is live belongs to a task that has it saved or dead.
         unsafe { vector::reset(cpu.features) }
     }
-    // Only now: XRSTOR faults while TS is set. Some CPUs let code that must fault on a vector register compute with it
-    // (LazyFP), and XGETBV(1) needs no vector instruction: both find the initial image.
+    // Only now: XRSTOR faults while TS is set. Some CPUs let code that must fault on a vector
+    // register compute with it (LazyFP), and XGETBV(1) needs no vector instruction: both find the
+    // initial image.
     if !wanted {
         vector::set_ts();
     }

@@ -1,5 +1,6 @@
-//! Debug registers: breakpoints of the user task that runs. Those that may be loaded name user addresses only
-//! (`kern_core::ipc::faults` checks that), of which the kernel touches none; so none hits in the kernel.
+//! Debug registers: breakpoints of the running user task. They name user addresses only
+//! (`kern_core::ipc::faults` checks that). The kernel touches no user address, so no breakpoint
+//! hits in the kernel.
 
 use core::arch::asm;
 use core::cell::Cell;
@@ -14,8 +15,8 @@ const DR7_FIXED: u64 = 1 << 10;
 /// Loads a task's DR0 to DR3 and DR7.
 pub fn load(registers: &[Cell<u64>; abi::DEBUG_ADDRESSES + 1]) {
     let [dr0, dr1, dr2, dr3, dr7] = registers.each_ref().map(Cell::get);
-    // SAFETY: only debug exceptions in user mode come of it: the addresses are of user memory, and DR7 enables
-    // neither breakpoints on ports nor the protection of these registers.
+    // SAFETY: only debug exceptions in user mode come of it: the addresses are of user memory, and
+    // DR7 enables neither breakpoints on ports nor the protection of these registers.
     unsafe {
         asm!(
             "mov dr7, {off}", "mov dr0, {a}", "mov dr1, {b}", "mov dr2, {c}", "mov dr3, {d}", "mov dr7, {on}",
@@ -31,8 +32,8 @@ pub fn off() {
     unsafe { asm!("mov dr7, {}", in(reg) DR7_FIXED, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Why a debug exception came; the CPU does not clear that itself. It may also say that a breakpoint hit which is not
-/// armed: that is left out.
+/// Why a debug exception came; the CPU does not clear that itself. It may also say that a
+/// breakpoint hit which is not armed: that is left out.
 pub fn take_status() -> u64 {
     let (status, control): (u64, u64);
     // SAFETY: reads the status and clears it; reads what is armed.

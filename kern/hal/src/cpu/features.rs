@@ -1,7 +1,7 @@
 //! CPU features: what CPUID shows, what the kernel requires, and turning them on.
 //!
-//! CPUID is the only source: nothing is found out by trying (some machines accept control register
-//! bits that they do not have, and hang later). Every CPU must show what the first one shows.
+//! CPUID is the only source. The kernel does not probe: some machines accept control register bits
+//! that they do not have, and hang later. Every CPU must have the features of the first one.
 
 use core::fmt;
 

@@ -1,5 +1,5 @@
-//! Waiting for work. Interrupts are on only here; those that come are in `CpuLocal::arrived`
-//! afterwards, and the caller looks at them and at the mailbox with interrupts off again.
+//! Waiting for work. Interrupts are on only here. Arrived interrupts are in `CpuLocal::arrived`
+//! afterwards, and the caller handles them and the mailbox with interrupts off again.
 
 /// How idle CPUs wait: the boot option `idle`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,22 +27,22 @@ pub const WOKEN: u64 = 1 << 0;
 /// Other interrupts came: they are noted.
 pub const NOTED: u64 = 1 << 1;
 
-// Each of the following says what interrupts came, by these bits; 0: none. Their handler leaves that in RAX
-// (`trap_kernel` in trap/entry.s), and may change all registers that a C call may.
+// Each of the following says what interrupts came, by these bits; 0: none. Their handler leaves
+// that in RAX (`trap_kernel` in trap/entry.s), and may change all registers that a C call may.
 
 /// Waits for an interrupt. STI takes effect after the next instruction, so none is lost between the
 /// caller's last look (interrupts off) and the halt.
 #[inline(always)]
 pub fn halt() -> u64 {
     let came: u64;
-    // SAFETY: interrupts in kernel mode call `trap::idle_interrupt`, which keeps the registers that a C
-    // call keeps; memory is clobbered by default.
+    // SAFETY: interrupts in kernel mode call `trap::idle_interrupt`, which keeps the registers that
+    // a C call keeps; memory is clobbered by default.
     unsafe { core::arch::asm!("xor eax, eax", "sti", "hlt", "cli", lateout("rax") came, clobber_abi("C")) }
     came
 }
 
-/// Lets interrupts in for a moment. The instruction behind STI is an ordinary one: QEMU takes no interrupt
-/// between a PAUSE or MWAIT there and the CLI.
+/// Lets interrupts in for a moment. The instruction behind STI is an ordinary one: QEMU takes no
+/// interrupt between a PAUSE or MWAIT there and the CLI.
 #[inline(always)]
 fn pause() -> u64 {
     let came: u64;
@@ -64,7 +64,8 @@ pub fn poll_until(done: impl Fn() -> bool) -> u64 {
     }
 }
 
-/// The same without spinning: it asks when the cache line at `line` is written. The CPU has MONITOR.
+/// Waits until `done`, without spinning: it checks when the cache line at `line` is written.
+/// Requires: the CPU has MONITOR.
 pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
     while !done() {
         // SAFETY: MONITOR has no effect but to watch the line.
@@ -75,7 +76,8 @@ pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
             break;
         }
         let came: u64;
-        // SAFETY: as in `halt`: MWAIT is the instruction behind STI, and takes its hints from EAX and ECX.
+        // SAFETY: as in `halt`: MWAIT is the instruction behind STI, and takes its hints from EAX
+        // and ECX.
         unsafe {
             core::arch::asm!("sti", "mwait", "cli", inlateout("rax") 0u64 => came, in("rcx") 0, clobber_abi("C"))
         }

@@ -1,5 +1,5 @@
-//! Machine checks: hardware errors that the CPU reports. Every bank reports everything; a report that
-//! comes as an exception ends the run with what the banks say.
+//! Machine checks: hardware errors that the CPU reports. Every bank reports everything. A report by
+//! exception ends the run and prints the banks' contents.
 
 use raw_cpuid::CpuId;
 use x86_64::registers::model_specific::Msr;
@@ -34,7 +34,7 @@ fn banks() -> u32 {
     (unsafe { read(MCG_CAP) } & BANK_COUNT) as u32
 }
 
-/// Lets this CPU's banks report, after telling and clearing what is left from before the boot.
+/// Lets this CPU's banks report, after reporting and clearing the errors from before the boot.
 pub fn init() {
     if !supported() {
         return;

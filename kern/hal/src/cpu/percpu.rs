@@ -1,12 +1,12 @@
-//! What belongs to one CPU: its window of stacks and tables, and how code finds out where it runs.
+//! The memory of one CPU: its window of stacks and tables, and how code finds out its CPU.
 //!
 //! A CPU's window (see [`crate::layout`]) holds its stacks, each with an unmapped guard below, then
-//! [`CpuLocal`], which only this crate uses. Code on a kernel stack finds out which CPU it is on from
-//! the stack pointer ([`this`]), without a segment register. The entry assembly needs the portable
-//! kernel's block instead: its address is the word at the base of each stack ([`bind`]).
+//! [`CpuLocal`], which only this crate uses. Code on a kernel stack finds out which CPU it is on
+//! from the stack pointer ([`this`]), without a segment register. The entry assembly needs the
+//! portable kernel's block instead: its address is the word at the base of each stack ([`bind`]).
 //!
-//! The boot CPU makes the windows; from then on `CpuLocal` is shared read-only, its changing fields
-//! are atomics that the CPU itself writes.
+//! The boot CPU makes the windows. From then on `CpuLocal` is shared read-only; its changing fields
+//! are atomics that only the CPU itself writes.
 
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -36,7 +36,7 @@ pub enum Ist {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Life {
-    /// Nothing heard of it.
+    /// It has not reported yet.
     Starting,
     Alive,
     /// Stopped: it lacks features that the boot CPU has.
@@ -114,7 +114,8 @@ impl CpuLocal {
     /// The portable kernel's block of this CPU, once it is bound.
     pub fn block(&self) -> Option<&'static CpuBlock> {
         let base = layout::stack_base(self.id.index(), 0) as *const *const CpuBlock;
-        // SAFETY: the lowest word of a mapped stack: zero, or what `bind` wrote from a static reference.
+        // SAFETY: the lowest word of a mapped stack: zero, or what `bind` wrote from a static
+        // reference.
         unsafe { base.read_volatile().as_ref() }
     }
 
@@ -176,13 +177,13 @@ pub fn this() -> Option<&'static CpuLocal> {
         return None;
     }
     let index = ((stack - layout::CPU_WINDOWS) / layout::CPU_WINDOW_SIZE) as usize;
-    // SAFETY: we run on a stack of that window, so `make_window` has written its data, which is never
-    // unmapped.
+    // SAFETY: we run on a stack of that window, so `make_window` has written its data, which is
+    // never unmapped.
     Some(unsafe { &*(layout::cpu_data(index) as *const CpuLocal) })
 }
 
-/// Makes the window of a CPU: stacks, guards, structures. A window that was made for a CPU that then
-/// did not come up is used again for the next.
+/// Makes the window of a CPU: stacks, guards, structures. A window that was made for a CPU that
+/// then did not come up is used again for the next.
 pub(crate) fn make_window(
     id: CpuId,
     apic_id: u32,
@@ -236,8 +237,8 @@ pub fn bind(id: CpuId, block: &'static CpuBlock) {
     assert!(of(id).is_some(), "a block for a CPU that does not run");
     for which in 0..STACK_COUNT {
         let base = layout::stack_base(id.index(), which) as *mut *const CpuBlock;
-        // SAFETY: mapped by `make_window`. Nothing else uses the lowest word of a stack, and the CPU
-        // itself reads it only after this (caller).
+        // SAFETY: mapped by `make_window`. Nothing else uses the lowest word of a stack, and the
+        // CPU itself reads it only after this (caller).
         unsafe { base.write_volatile(block) };
     }
 }

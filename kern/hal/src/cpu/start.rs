@@ -1,12 +1,13 @@
 //! Starting the other CPUs.
 //!
-//! One after the other: prepare its window, put the start code's arguments in place, INIT, SIPI, wait
-//! for it to say that it is alive, measure its TSC. A CPU that does not answer in time, or lacks a
-//! feature that the boot CPU has, is named and left out: it gets another INIT, so that it can't wake
-//! up later, and its window goes to the next.
+//! The boot CPU starts them one after the other: it prepares the CPU's window, puts the start
+//! code's arguments in place, sends INIT and SIPI, waits for the CPU to report, and measures its
+//! TSC. It names and leaves out a CPU that does not answer in time, or lacks a feature of the boot
+//! CPU. That CPU gets another INIT, so that it cannot wake up later, and its window goes to the
+//! next CPU.
 //!
-//! The start page needs an identity mapping; it is in tables of their own, which share the kernel's
-//! half and are given back afterwards. The kernel's tables never map the lower half.
+//! The start page needs an identity mapping. It is in separate page tables, which share the
+//! kernel's half and are freed afterwards. The kernel's tables never map the lower half.
 
 use core::arch::global_asm;
 use core::mem::offset_of;

@@ -1,15 +1,15 @@
-//! The way into the kernel by SYSCALL: one entry slot per CPU.
+//! The entry by SYSCALL: one entry slot per CPU.
 //!
-//! SYSCALL changes no stack and no segment base, so the entry code needs to know its CPU at once. Each
-//! CPU's LSTAR points to a slot of its own that loads the address of its block and jumps to the common
-//! entry:
+//! SYSCALL changes no stack and no segment base, so the entry code must find out its CPU
+//! immediately. Each CPU's LSTAR points to a slot of its own that loads the address of its block
+//! and jumps to the common entry:
 //!
 //! ```text
 //! mov r15, <address of the CPU block>      49 BF imm64
 //! jmp <common entry>                       E9 rel32
 //! ```
-//! The slots are written once, before any user code runs, and are read-only and executable from then
-//! on; their writable alias in the direct map goes at the same time.
+//! The slots are written once, before any user code runs, and are read-only and executable from
+//! then on; their writable alias in the direct map goes at the same time.
 
 use kern_base::cpu::CpuBlock;
 use smp::cpu::CpuId;
@@ -41,8 +41,8 @@ const CLEARED_FLAGS: RFlags = RFlags::TRAP_FLAG
     .union(RFlags::IOPL_LOW)
     .union(RFlags::IOPL_HIGH);
 
-/// Writes the slots of all CPUs and makes them read-only. `block` names the block of each CPU, `entry`
-/// is the address of the common entry in the kernel's text. Once, by the boot CPU.
+/// Writes the slots of all CPUs and makes them read-only. `block` names the block of each CPU,
+/// `entry` is the address of the common entry in the kernel's text. Once, by the boot CPU.
 pub fn write_slots(block: impl Fn(CpuId) -> &'static CpuBlock, entry: u64) -> Result<(), MapError> {
     let size = (percpu::count() as u64 * ENTRY_SLOT_SIZE).next_multiple_of(PAGE);
     let frames = kernel::take_pages(size, PAGE).ok_or(MapError::NoTable)?;
@@ -74,8 +74,8 @@ fn slot_code(at: u64, block: u64, entry: u64) -> [u8; SLOT_CODE] {
 /// [`write_slots`] has succeeded, `cpu` is the CPU that runs this, and user code may enter.
 pub unsafe fn enable(cpu: CpuId) {
     let slot = ENTRY_SLOTS + cpu.index() as u64 * ENTRY_SLOT_SIZE;
-    // SAFETY: the slot holds entry code (caller); the selectors are those of every CPU's GDT. CSTAR is
-    // for 32-bit code, which can't run (no such segment); it gets a valid address all the same.
+    // SAFETY: the slot holds entry code (caller); the selectors are those of every CPU's GDT. CSTAR
+    // is for 32-bit code, which can't run (no such segment); it gets a valid address all the same.
     unsafe {
         Msr::new(STAR).write(tables::STAR);
         Msr::new(LSTAR).write(slot);

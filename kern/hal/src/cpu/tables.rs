@@ -86,7 +86,7 @@ pub unsafe fn init_interrupts() {
         let options = unsafe { entry.set_handler_addr(VirtAddr::new(trap::entry::stub(vector as u8))) };
         // SAFETY: the kernel's 64-bit code segment, in the boot GDT as in every CPU's.
         unsafe { options.set_code_selector(SegmentSelector(KERNEL_CODE)) };
-        // INT n from user mode is a protection fault, but for the breakpoint instruction.
+        // INT n from user mode is a protection fault, except the breakpoint instruction.
         let user = vector == usize::from(trap::BREAKPOINT);
         let level = if user { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
         options.disable_interrupts(true).set_privilege_level(level);
@@ -105,7 +105,8 @@ pub unsafe fn use_own_stacks() {
         let entry = &mut table[usize::from(vector)];
         // SAFETY: the stub, as before.
         let options = unsafe { entry.set_handler_addr(VirtAddr::new(trap::entry::stub(vector))) };
-        // SAFETY: the code segment as before; the stack is in every CPU's TSS, used by this vector only.
+        // SAFETY: the code segment as before; the stack is in every CPU's TSS, used by this vector
+        // only.
         unsafe { options.set_code_selector(SegmentSelector(KERNEL_CODE)).set_stack_index(ist as u16 - 1) };
     }
 }

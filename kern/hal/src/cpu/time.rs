@@ -54,8 +54,8 @@ pub fn microseconds() -> u64 {
     abi::time::microseconds(tsc(), tsc_hz())
 }
 
-/// TSC ticks that a million turns of a two-instruction loop take in kernel mode: near two million under
-/// `-icount`, and far more where a hypervisor emulates kernel code.
+/// TSC ticks that a million turns of a two-instruction loop take in kernel mode: near two million
+/// under `-icount`, and far more where a hypervisor emulates kernel code.
 pub fn kernel_loop_ticks() -> u64 {
     let start = tsc_ordered();
     // SAFETY: counts a register down.

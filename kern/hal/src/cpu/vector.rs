@@ -1,8 +1,8 @@
 //! Vector, x87 and MXCSR state of user tasks. The kernel itself uses none of it.
 //!
 //! Areas are in the standard (not compacted) XSAVE format, so that one zeroed header and MXCSR make
-//! an initial image on every CPU. Eager: CR0.TS is set only while a process without vector state
-//! runs, so that its first vector instruction faults.
+//! an initial image on every CPU. Switching is eager: CR0.TS is set only while a process without
+//! vector state runs, so that its first vector instruction faults.
 
 use core::arch::asm;
 use core::arch::x86_64::_xsave64;
@@ -53,7 +53,7 @@ pub fn format() -> VectorFormat {
 fn mxcsr_mask() -> u32 {
     #[repr(C, align(16))]
     struct Saved([u32; 128]);
-    /// Where the mask is, and what there is where it is 0.
+    /// The mask's offset, and the mask to use where it is 0.
     const MASK: usize = MXCSR_OFFSET / 4 + 1;
     const DEFAULT: u32 = 0xffbf;
     let mut saved = Saved([0; 128]);
@@ -70,8 +70,8 @@ fn mxcsr_mask() -> u32 {
 /// Saves the live state.
 ///
 /// # Safety
-/// `area` is [`AREA_ALIGN`]ed, [`area_size`] bytes long and exclusively ours; its header is zeroed or
-/// was written by an earlier save. CR0.TS is clear.
+/// `area` is [`AREA_ALIGN`]ed, [`area_size`] bytes long and exclusively ours; its header is zeroed
+/// or was written by an earlier save. CR0.TS is clear.
 #[inline]
 pub unsafe fn save(features: Features, area: *mut u8) {
     if features.contains(Features::XSAVEOPT) {
@@ -101,8 +101,8 @@ unsafe fn xsave(area: *mut u8) {
 /// `area` was filled by [`save`] or [`init_area`] on this machine. CR0.TS is clear.
 #[inline]
 pub unsafe fn restore(area: *const u8) {
-    // SAFETY: the caller's promise; XSAVE is a required feature. Written as assembly because the intrinsic needs a target
-    // feature that the kernel is not compiled for, and would be a call.
+    // SAFETY: the caller's promise; XSAVE is a required feature. Written as assembly because the
+    // intrinsic needs a target feature that the kernel is not compiled for, and would be a call.
     unsafe {
         asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
              options(readonly, nostack, preserves_flags));
@@ -121,7 +121,7 @@ pub unsafe fn init_area(area: *mut u8) {
 /// Gives this CPU the initial state, where it does not have it already as far as can be seen.
 ///
 /// # Safety
-/// CR0.TS is clear, and whoever owned the live state has it saved or given up.
+/// CR0.TS is clear, and the owner of the live state has saved it or given it up.
 #[inline]
 pub unsafe fn reset(features: Features) {
     if features.contains(Features::XGETBV1) && is_initial() {

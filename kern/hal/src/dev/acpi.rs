@@ -1,4 +1,4 @@
-//! Firmware tables: which CPUs there are (MADT) and where the ACPI timer is (FADT).
+//! Firmware tables: the CPUs (MADT) and the address of the ACPI timer (FADT).
 //!
 //! Tables only; the kernel runs no ACPI byte code and touches no ACPI register space through the
 //! `acpi` crate.

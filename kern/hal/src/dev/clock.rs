@@ -90,7 +90,8 @@ fn by_pit() -> Option<u64> {
 pub fn mask_pic() {
     const PIC: [(u16, u8, u8); 2] = [(0x20, 0xe0, 4), (0xa0, 0xe8, 2)];
     for (base, vector, wiring) in PIC {
-        // SAFETY: the PC's interrupt controllers; interrupts are off, and everything is masked last.
+        // SAFETY: the PC's interrupt controllers; interrupts are off, and everything is masked
+        // last.
         unsafe {
             port::write_u8(base, 0x11);
             port::write_u8(base + 1, vector);

@@ -1,5 +1,5 @@
-//! The kernel's defmt logger: a frame is put together on the CPU's desk, from where it goes to the log port as one
-//! record. From any context: see [`super::desk`].
+//! The kernel's defmt logger: it builds a frame on the CPU's desk, and sends it to the log port as
+//! one record. It works in any context: see [`super::desk`].
 
 use super::logport;
 use crate::cpu::{percpu, time};
@@ -7,8 +7,9 @@ use crate::cpu::{percpu, time};
 #[defmt::global_logger]
 struct KernelLogger;
 
-// SAFETY: frames of several CPUs never meet, since each is put together on its own CPU's desk, and neither do frames of
-// one CPU that interrupt each other, since each depth has a page there. The raw encoding has no state between writes.
+// SAFETY: frames of several CPUs never meet, since each is put together on its own CPU's desk, and
+// neither do frames of one CPU that interrupt each other, since each depth has a page there. The
+// raw encoding has no state between writes.
 unsafe impl defmt::Logger for KernelLogger {
     fn acquire() {
         logport::begin();

@@ -1,20 +1,21 @@
-//! In which order records reach the log port.
+//! The order in which records reach the log port.
 //!
 //! # Within one CPU
-//! The kernel runs with interrupts off, but an NMI, a machine check or a fault of the kernel's own may come while a record
-//! is being written, and log, too. Each CPU has a [`Desk`] with a page for each of these depths. The interrupted code,
-//! which is the outermost, sends its own record and then those that came meanwhile. So a CPU never waits for itself, and
-//! no record is torn by another of the same CPU.
+//! The kernel runs with interrupts off, but an NMI, a machine check or a fault of the kernel may
+//! interrupt the writing of a record, and log, too. Each CPU has a [`Desk`] with a page for each
+//! nesting depth. The outermost code sends its own record and then the records of the code that
+//! interrupted it. So a CPU never waits for itself, and no record tears another of the same CPU.
 //!
 //! # Between CPUs
-//! The outermost code of a CPU waits for its [turn](Turns), in the order of asking: as long as the CPUs before it take
-//! for their records. Nothing else of a CPU waits.
+//! The outermost code of a CPU waits for its [turn](Turns), in the order of asking, until the CPUs
+//! before it have sent their records. No other code of a CPU waits.
 //!
 //! # At the end
-//! A CPU that ends the machine [closes](Turns::close) the port and waits a bounded time for the CPUs before it. From then
-//! on no other CPU gets a turn, and those that wait give up.
+//! A CPU that ends the machine [closes](Turns::close) the port and waits a bounded time for the
+//! CPUs before it. From then on no other CPU gets a turn, and waiting CPUs give up.
 //!
-//! Bytes are atomics that only their CPU touches: this takes no unsafe code, and costs nothing that a log would notice.
+//! Bytes are atomics that only their CPU touches. So the desk needs no unsafe code, at a cost that
+//! does not matter for a log.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
@@ -25,8 +26,8 @@ pub const HEAD: usize = 4;
 const MARK: u8 = 0xa5;
 /// Bytes of a page: room for the longest record that is put together.
 const PAGE: usize = 1024;
-/// Depths at which a CPU logs: ordinary code; an NMI or a fault in the middle of that; a machine check or a double fault
-/// in the middle of that.
+/// Depths at which a CPU logs: ordinary code; an NMI or a fault in the middle of that; a machine
+/// check or a double fault in the middle of that.
 const PAGES: usize = 3;
 /// Most bytes that are sent with one call.
 pub const CHUNK: usize = 64;
@@ -94,7 +95,8 @@ impl Page {
                 self.sent.store(sent + bytes, Relaxed);
                 continue;
             }
-            // First this one: an interruption that comes in between then sees an empty page of which nothing was sent.
+            // First this one: an interruption that comes in between then sees an empty page of
+            // which nothing was sent.
             self.sent.store(0, Relaxed);
             if self.done.compare_exchange(done, 0, Relaxed, Relaxed).is_ok() {
                 return;
@@ -143,7 +145,8 @@ impl Desk {
         self.page().is_some_and(|page| page.finish(channel))
     }
 
-    /// Sends all completed records: calls `send` with at most [`CHUNK`] bytes, and with how many follow of the same page.
+    /// Sends all completed records: calls `send` with at most [`CHUNK`] bytes, and with how many
+    /// follow of the same page.
     pub fn send(&self, mut send: impl FnMut(&[u8], usize)) {
         self.pages.iter().for_each(|page| page.send(&mut send));
     }
@@ -155,8 +158,8 @@ impl Desk {
 
     /// Ends the record that was begun last.
     ///
-    /// Returns whether the outermost has ended and an interruption has left records since it sent all. Then it has not
-    /// ended, and the caller sends once more.
+    /// Returns whether the outermost has ended and an interruption has left records since it sent
+    /// all. Then it has not ended, and the caller sends once more.
     #[must_use]
     pub fn leave(&self) -> bool {
         let depth = self.depth.load(Relaxed) - 1;
@@ -213,7 +216,8 @@ impl Turns {
             }
             core::hint::spin_loop();
         }
-        // This CPU says that it sends, then looks; the one that closes does the two in the other order.
+        // This CPU says that it sends, then looks; the one that closes does the two in the other
+        // order.
         self.is_busy.store(true, SeqCst);
         let is_open = !self.is_closed.load(SeqCst);
         if !is_open {
@@ -227,8 +231,8 @@ impl Turns {
         self.served.fetch_add(1, Release);
     }
 
-    /// Lets nobody have a turn any more, and looks at most `patience` times whether the CPU that sends is done. Returns
-    /// false where the port was closed before.
+    /// Lets nobody have a turn any more, and looks at most `patience` times whether the CPU that
+    /// sends is done. Returns false where the port was closed before.
     #[must_use]
     pub fn close(&self, patience: u32) -> bool {
         if self.is_closed.swap(true, SeqCst) {

@@ -1,11 +1,11 @@
 //! The local APIC of each CPU: timer, interrupts between CPUs, end of interrupt.
 //!
-//! Set-up and the rare commands go through the `x2apic` crate; what runs on every interrupt is a few
+//! Set-up and rare commands use the `x2apic` crate. The code for every interrupt is a few
 //! instructions here. x2APIC mode is used where CPUID shows it.
 //!
-//! What to know about the crate (0.5.1): in xAPIC mode the destination needs to be shifted by the
-//! caller; it leaves the LINT pins unmasked and the error interrupt masked; and it unmasks the timer
-//! before it enables the APIC, which a disabled APIC ignores, so that has to be done again.
+//! Three facts about the crate (0.5.1). In xAPIC mode the caller must shift the destination. The
+//! crate leaves the LINT pins unmasked and the error interrupt masked. It unmasks the timer before
+//! it enables the APIC; a disabled APIC ignores that, so it must be done again.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -111,8 +111,8 @@ pub fn init(features: Features) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Turns this CPU's APIC on: timer quiet, LINT0 masked (as the PIC behind it is), LINT1 the NMI line
-/// of the PC.
+/// Turns this CPU's APIC on: timer quiet, LINT0 masked (as the PIC behind it is), LINT1 the NMI
+/// line of the PC.
 pub fn init_cpu() {
     // SAFETY: interrupts are off and the IDT has entries for the vectors given to the builder.
     unsafe {
@@ -230,14 +230,15 @@ pub fn stop_others() {
     }
 }
 
-/// Programs the timer for an absolute TSC value; `None` turns it off. May fire early where the
-/// distance is more than the counter holds: whoever gets the interrupt looks at the clock.
+/// Programs the timer for an absolute TSC value; `None` turns it off. May fire early if the
+/// distance is more than the counter holds: the handler checks the clock.
 #[inline]
 pub fn set_timer(at: Option<u64>) {
     if DEADLINE_MODE.load(Ordering::Relaxed) {
         // 0 means off to the hardware; a deadline of 0 is long past, and so is 1.
         let value = at.map_or(0, |t| t.max(1));
-        // SAFETY: the MSR exists in this mode; the fence orders it behind the LVT write in xAPIC mode.
+        // SAFETY: the MSR exists in this mode; the fence orders it behind the LVT write in xAPIC
+        // mode.
         unsafe {
             core::arch::asm!("mfence", options(nostack, preserves_flags));
             Msr::new(TSC_DEADLINE).write(value);
@@ -258,8 +259,8 @@ pub fn set_timer(at: Option<u64>) {
     unsafe { write(TIMER_INITIAL, count) };
 }
 
-/// Lets the timer count without interrupts while `during` runs. Gives the counts it made and the TSC
-/// ticks that passed meanwhile, or `None` in TSC-deadline mode, where nothing needs measuring.
+/// Lets the timer count without interrupts while `during` runs. Gives the counts it made and the
+/// TSC ticks that passed meanwhile, or `None` in TSC-deadline mode, where nothing needs measuring.
 pub fn count_during(during: impl FnOnce()) -> Option<(u32, u64)> {
     if DEADLINE_MODE.load(Ordering::Relaxed) {
         return None;

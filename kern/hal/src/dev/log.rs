@@ -1,14 +1,16 @@
-//! The kernel's log: `info!("{} CPUs", count)`, where its level is on.
+//! The kernel's log: `info!("{} CPUs", count)`, if its level is on.
 //!
-//! A record is told once: as a defmt frame where a host tool decodes those (`log=e9`, `log=com2`), else as a line of text
-//! on COM1 and the screen. So format strings are those that defmt and `core::fmt` have in common: `{}`, `{:x}`, `{:#x}` and
-//! the like with arguments behind the text. What is only [`fmt::Display`] is passed as [`Shown`].
+//! A record is written once: as a defmt frame if a host tool decodes frames (`log=e9`, `log=com2`),
+//! otherwise as a line of text on COM1 and the screen. So format strings must be valid for both
+//! defmt and `core::fmt`: `{}`, `{:x}`, `{:#x}` and similar, with arguments after the text. Values
+//! that are only [`fmt::Display`] are passed as [`Shown`].
 //!
-//! The boot option `level` chooses how much ([`abi::level`]); where a level is off, a record costs a load and a branch. What
-//! `DEFMT_LOG` left out when the kernel was built is gone from the frames whatever the option says.
+//! The boot option `level` selects records ([`abi::level`]). A record whose level is off costs a
+//! load and a branch. Records that `DEFMT_LOG` left out when the kernel was built have no frames,
+//! whatever the option says.
 //!
-//! Frames may come from any context. Text may not: code that interrupts other code of the kernel prints with
-//! [`eprintln`](crate::eprintln), and then [`frame`](crate::frame)s.
+//! Frames may come from any context. Text may not: code that interrupts other code of the kernel
+//! prints with [`eprintln`](crate::eprintln), and then [`frame`](crate::frame)s.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -71,7 +73,8 @@ macro_rules! tell {
     }};
 }
 
-/// A record of a level, from any context; nothing where no host tool decodes it. Its text is told otherwise.
+/// A record of a level, from any context; nothing where no host tool decodes it. Its text is told
+/// otherwise.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! frame {

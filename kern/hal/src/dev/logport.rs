@@ -1,11 +1,13 @@
 //! The log port: binary records for the host (defmt frames, report lines).
 //!
-//! Record: 0xA5, channel, length (u16, little-endian), payload. Records of different CPUs, and of code that interrupts other
-//! code of one CPU, never mix and are never lost: [`super::desk`]. Logging only; no hot path comes here.
+//! Record: 0xA5, channel, length (u16, little-endian), payload. Records of different CPUs, and of
+//! code that interrupts other code of one CPU, never mix and are never lost: [`super::desk`].
+//! The port is for logging only; no hot path uses it.
 //!
-//! `log=text` is for machines at whose other end no host tool listens: report lines go to COM1 and the screen as lines of
-//! text, each behind [`TEXT_MARK`], so that no program can say what the kernel says. The kernel's own log is text there,
-//! too ([`super::log`]). Other records are left out: they are no text.
+//! `log=text` is for machines without a host tool: report lines go to COM1 and the screen as lines
+//! of text, each after [`TEXT_MARK`], so that no program can imitate the kernel's lines. The
+//! kernel's own log is text there, too ([`super::log`]). Other records are not text and are left
+//! out.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -26,8 +28,8 @@ const TEXT_MARK: &str = "| ";
 const REPORT_LINE: usize = 160;
 /// QEMU's isa-debugcon, and Bochs's port E9 hack.
 const DEBUG_CONSOLE: u16 = 0xe9;
-/// How often a CPU that ends the machine looks whether the one that sends is done: longer than the longest record takes on a
-/// serial line.
+/// How often a CPU that ends the machine looks whether the one that sends is done: longer than the
+/// longest record takes on a serial line.
 const PATIENCE: u32 = 10_000_000;
 /// [`CLOSED_BY`] of a port that is open.
 const NOBODY: u32 = u32::MAX;
@@ -147,7 +149,7 @@ fn complete(desk: &Desk, channel: u8) {
     leave(desk, |desk| desk.send(send));
 }
 
-/// Ends a record: where it is the outermost one of its CPU, sends what there is to send.
+/// Ends a record: if it is the outermost one of its CPU, sends all finished records.
 fn leave(desk: &Desk, sends: impl FnOnce(&Desk)) {
     let mut sends = Some(sends);
     loop {
@@ -167,8 +169,9 @@ fn leave(desk: &Desk, sends: impl FnOnce(&Desk)) {
     }
 }
 
-/// Lets no other CPU send records from now on, by one that ends the machine. A record that is cut is completed: with its
-/// own bytes where this CPU has them, else with zeros, so that what follows can be read.
+/// Lets no other CPU send records from now on, by one that ends the machine. A record that is cut
+/// is completed: with its own bytes where this CPU has them, else with zeros, so that what follows
+/// can be read.
 pub fn close() {
     let (Some(desk), Some(this)) = (desk(), percpu::this()) else { return };
     if !TURNS.close(PATIENCE) {
@@ -192,7 +195,8 @@ fn is_closed_by_this_cpu() -> bool {
     is_closed() && percpu::this().is_some_and(|cpu| cpu.id.raw() == CLOSED_BY.load(Ordering::Relaxed))
 }
 
-/// This CPU's desk. Before it has one, there are no records: where they go is not known yet, either.
+/// This CPU's desk. Before it has one, there are no records: where they go is not known yet,
+/// either.
 fn desk() -> Option<&'static Desk> {
     percpu::this().map(|cpu| &cpu.desk)
 }
@@ -231,7 +235,8 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Tells a host that listens to both ports how many lines COM1 has got, so that it shows them where they stand among the records.
+/// Tells a host that listens to both ports how many lines COM1 has got, so that it shows them where
+/// they stand among the records.
 pub fn count_lines(lines: u32) {
     if sink() == Sink::DebugConsole {
         record(LINES_CHANNEL, &lines.to_le_bytes());

@@ -1,4 +1,5 @@
-//! The few devices that the kernel itself uses: interrupt controller, clocks, serial port, text screen, log port.
+//! The few devices that the kernel itself uses: interrupt controller, clocks, serial port, text
+//! screen, log port.
 
 pub mod desk;
 pub mod screen;

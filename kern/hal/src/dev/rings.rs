@@ -1,10 +1,11 @@
 //! How the rings of events leave the machine: as records on the log port, when it ends.
 //!
-//! The machine ends by itself, by a panic, or because the host lost patience and pressed the NMI button.
+//! The machine ends by itself, by a panic, or because the host lost patience and pressed the NMI
+//! button.
 //!
-//! First no CPU begins an event any more, and those that have begun one get the time to finish it; so what led to the
-//! end is not written over meanwhile. Each record has the beginning that [`RingPart`] describes; a ring's last record
-//! has no events.
+//! First no CPU begins an event any more, and CPUs that have begun one get the time to finish it.
+//! So the last events are not overwritten during the output. Each record has the beginning that
+//! [`RingPart`] describes; a ring's last record has no events.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::cpu::CpuId;
@@ -21,8 +22,8 @@ const RECORD: usize = RingPart::BYTES + EVENTS * EVENT_BYTES;
 /// Turns of a loop that a CPU has to finish its event in.
 const PATIENCE: u32 = 100_000;
 
-/// Writes all rings to the log port. Another CPU that ends the machine meanwhile stops here, so that it does not cut
-/// them off.
+/// Writes all rings to the log port. Another CPU that ends the machine meanwhile stops here, so
+/// that it does not cut them off.
 pub fn export() {
     static DONE: AtomicBool = AtomicBool::new(false);
     if DONE.swap(true, Ordering::AcqRel) {

@@ -1,8 +1,8 @@
-//! The text screen: the last lines of what COM1 is told, for a person who has no serial line.
+//! The text screen: the last lines of COM1's output, for a person who has no serial line.
 //!
-//! Only where the loader says that it left a PC's text screen on; nothing is switched or set up, there are no colours and
-//! no cursor. What scrolls off is gone. The text is kept in memory, too: reading a screen's memory takes far longer than
-//! writing it.
+//! It is used only if the loader left a PC's text screen on. The kernel sets no mode, no colours
+//! and no cursor. Lines that scroll off are gone. The text is kept in memory, too, because reading
+//! a screen's memory takes far longer than writing it.
 
 use core::fmt;
 
@@ -17,7 +17,8 @@ const BLANK: u8 = b' ';
 
 /// What shows letters.
 pub trait Cells {
-    /// Shows a letter of ASCII in a cell, counted from the top left, below [`COLUMNS`] times [`ROWS`].
+    /// Shows a letter of ASCII in a cell, counted from the top left, below [`COLUMNS`] times
+    /// [`ROWS`].
     fn show(&mut self, cell: usize, letter: u8);
 }
 
@@ -34,7 +35,7 @@ impl<C: Cells> Screen<C> {
         Screen { cells, text: [[BLANK; COLUMNS]; ROWS], row: 0, column: 0 }
     }
 
-    /// Shows everything anew, whatever was on the screen before.
+    /// Redraws everything, whatever was on the screen before.
     pub fn redraw(&mut self) {
         for (cell, &letter) in self.text.as_flattened().iter().enumerate() {
             self.cells.show(cell, letter);
@@ -83,7 +84,8 @@ pub struct TextMemory(());
 #[cfg(target_os = "none")]
 impl TextMemory {
     /// # Safety
-    /// From now on there is a text screen at [`TEXT_SCREEN`](crate::boot::info::TEXT_SCREEN), which the direct map shows.
+    /// From now on there is a text screen at [`TEXT_SCREEN`](crate::boot::info::TEXT_SCREEN), which
+    /// the direct map shows.
     pub const unsafe fn new() -> TextMemory {
         TextMemory(())
     }
@@ -96,7 +98,8 @@ impl Cells for TextMemory {
         const LOOK: u16 = 0x0700;
         assert!(cell < COLUMNS * ROWS, "cell {cell} is not on the screen");
         let first = (crate::layout::DIRECT_MAP + crate::boot::info::TEXT_SCREEN) as *mut u16;
-        // SAFETY: the cells are in the page that the direct map shows (`new`), which nothing refers to.
+        // SAFETY: the cells are in the page that the direct map shows (`new`), which nothing refers
+        // to.
         unsafe { first.add(cell).write_volatile(LOOK | u16::from(letter)) }
     }
 }

@@ -1,7 +1,7 @@
-//! Plain text on COM1: boot lines, panics, exception dumps. Polled, never on a hot path. Where there is a
-//! [text screen](super::screen), it shows the same.
+//! Plain text on COM1: boot lines, panics, exception dumps. It is polled, never on a hot path. A
+//! [text screen](super::screen), if present, shows the same lines.
 //!
-//! One lock keeps lines of different CPUs apart. A CPU that must speak at any price (panic, NMI)
+//! One lock keeps lines of different CPUs apart. A CPU that must print in any case (panic, NMI)
 //! uses [`emergency`], which waits for the lock only a bounded time: the holder may be the very
 //! code that was interrupted.
 
@@ -141,8 +141,8 @@ pub fn init_second() {
     HAS_SECOND.store(uart.present, Ordering::Relaxed);
 }
 
-/// Sends bytes of binary log records on COM2. Whoever does has its [turn](super::desk::Turns): there is no lock, which a
-/// CPU that ends the machine might find taken.
+/// Sends bytes of binary log records on COM2. The caller has its [turn](super::desk::Turns). There
+/// is no lock, because a CPU that ends the machine might find it taken.
 pub fn send_second(bytes: &[u8]) {
     let mut uart = Uart { base: COM2, present: HAS_SECOND.load(Ordering::Relaxed) };
     bytes.iter().for_each(|byte| uart.send(*byte));
@@ -150,8 +150,8 @@ pub fn send_second(bytes: &[u8]) {
     HAS_SECOND.store(uart.present, Ordering::Relaxed);
 }
 
-/// Prints under the lock. After a panic elsewhere it prints nothing. The log port is told how many lines there are then, without
-/// the lock: it may have to wait for its turn there.
+/// Prints under the lock. After a panic elsewhere it prints nothing. The log port is told how many
+/// lines there are then, without the lock: it may have to wait for its turn there.
 ///
 /// Never inlined: it would make the entries long that print only when something is wrong.
 #[inline(never)]

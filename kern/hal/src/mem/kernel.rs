@@ -1,14 +1,14 @@
 //! The kernel's own half of the address space.
 //!
-//! Built once by the boot CPU into fresh tables: direct map (RAM, and the page of the text screen), image with W^X,
-//! per-CPU windows, device registers, entry slots. After [`seal`] the upper half of the top-level table never
-//! changes again (its lower levels only by [`map_device`]), so every VSpace holds a copy of the same
-//! 256 entries ([`top_half`]) and sees every later change.
+//! Built once by the boot CPU into fresh tables: direct map (RAM, and the page of the text screen),
+//! image with W^X, per-CPU windows, device registers, entry slots. After [`seal`] the upper half of
+//! the top-level table never changes again (its lower levels only by [`map_device`]), so every
+//! VSpace holds a copy of the same 256 entries ([`top_half`]) and sees every later change.
 //!
-//! Write access goes in two steps, [`seal`] and [`map_entry_slots`], when the other CPUs are up. Both
-//! flush the boot CPU. The other CPUs flush when they are let into the kernel
-//! ([`start`](crate::cpu::start)), before they run anything that could write there. After that nothing
-//! that a CPU may remember ever changes: [`map_device`] only adds.
+//! Write access goes in two steps, [`seal`] and [`map_entry_slots`], when the other CPUs are up.
+//! Both flush the boot CPU. The other CPUs flush when they are let into the kernel
+//! ([`start`](crate::cpu::start)), before they run anything that could write there. After that no
+//! translation that a CPU may have ever changes: [`map_device`] only adds.
 //!
 //! The direct map shows the kernel's text, constants and sealed data read-only, too.
 
@@ -47,7 +47,7 @@ unsafe extern "C" {
 
 /// Physical address of the kernel's top-level table; 0 before it exists.
 static ROOT: AtomicU64 = AtomicU64::new(0);
-/// Memory from which boot-time structures come; what is left becomes Untyped.
+/// Memory for boot-time structures; the rest becomes Untyped.
 static FREE: Mutex<FreeMemory> = Mutex::new(FreeMemory::new());
 /// Next free address of the device window.
 static DEVICE_NEXT: Mutex<u64> = Mutex::new(DEVICE_WINDOW);
@@ -63,8 +63,9 @@ pub fn boot_segment() -> Option<Range> {
     Range::new((&raw const __boot_start) as u64, (&raw const __boot_end) as u64)
 }
 
-/// What is behind the kernel's image begins at a multiple of this: kernels that differ a little find the same memory, so that
-/// their states can be compared. Images end in the middle of such a piece: at 2.25 MiB those that export their state.
+/// What is behind the kernel's image begins at a multiple of this: kernels that differ a little
+/// find the same memory, so that their states can be compared. Images end in the middle of such a
+/// piece: at 2.25 MiB those that export their state.
 const IMAGE_GRAIN: u64 = 1 << 20;
 
 /// Notes what memory is free: what the loader calls usable, less everything in use.
@@ -90,9 +91,9 @@ pub fn with_free_memory<R>(f: impl FnOnce(&mut FreeMemory) -> R) -> R {
     f(&mut FREE.lock())
 }
 
-/// Makes the boot archive whole pages of its own: zeroes the rest of its last page, or copies it where
-/// the loader did not put it on a page. The archive is mapped to user level, so nothing else may be in
-/// its pages. Below 4 GiB, before the other CPUs run.
+/// Makes the boot archive whole pages of its own: zeroes the rest of its last page, or copies it
+/// where the loader did not put it on a page. The archive is mapped to user level, so nothing else
+/// may be in its pages. Below 4 GiB, before the other CPUs run.
 pub fn settle_module(module: Range) -> Result<Range, MapError> {
     if module.start().is_multiple_of(PAGE) {
         let rest = module.pages_around().end() - module.end();
@@ -109,8 +110,8 @@ pub fn settle_module(module: Range) -> Result<Range, MapError> {
     Range::sized(copy.start(), module.size()).ok_or(MapError::BadAddress)
 }
 
-/// Empties the list of free memory into `f`: from here on it is the portable kernel's. Nothing of this
-/// crate allocates afterwards.
+/// Empties the list of free memory into `f`: from here on it is the portable kernel's. Nothing of
+/// this crate allocates afterwards.
 pub fn give_away_free_memory(mut f: impl FnMut(Range)) {
     let mut free = FREE.lock();
     for &range in free.ranges() {
@@ -196,8 +197,8 @@ fn map_page_by_page(
     Ok(())
 }
 
-/// Makes text, constants and sealed data read-only wherever they are mapped, for this CPU at once, for
-/// the others from their release on.
+/// Makes text, constants and sealed data read-only wherever they are mapped, for this CPU at once,
+/// for the others from their release on.
 ///
 /// # Safety
 /// Nothing writes sealed data any more, on any CPU. The others have not been released.
@@ -215,8 +216,9 @@ pub unsafe fn seal() -> Result<(), MapError> {
     Ok(())
 }
 
-/// Makes this CPU forget that it could write to what is read-only now. It must not have left the kernel's
-/// own tables yet: test builds try whether it has forgotten, and some machines forget with every new CR3.
+/// Makes this CPU forget that it could write to what is read-only now. It must not have left the
+/// kernel's own tables yet: test builds try whether it has forgotten, and some machines forget with
+/// every new CR3.
 pub(crate) fn forget_write_access() {
     tlb::flush_kernel();
     #[cfg(feature = "faults")]
@@ -253,8 +255,8 @@ pub fn map_window(at: u64, frame: u64, len: u64) -> Result<(), MapError> {
     kernel_space().map_range(at, frame, len, 1, READ_WRITE, &mut take_table)
 }
 
-/// Maps the SYSCALL entry slots read-only and executable, and makes them read-only in the direct map:
-/// for this CPU at once, for the others from their release on.
+/// Maps the SYSCALL entry slots read-only and executable, and makes them read-only in the direct
+/// map: for this CPU at once, for the others from their release on.
 pub fn map_entry_slots(slots: Range) -> Result<(), MapError> {
     kernel_space().map_range(ENTRY_SLOTS, slots.start(), slots.size(), 1, EXECUTE, &mut take_table)?;
     #[cfg(feature = "faults")]

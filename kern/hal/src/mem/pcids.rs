@@ -1,5 +1,5 @@
-//! Which process-context identifiers are taken. Each belongs to one VSpace, on all CPUs, from its making
-//! until no CPU holds a translation of it any more.
+//! The process-context identifiers in use. Each belongs to one VSpace, on all CPUs, from the
+//! VSpace's creation until no CPU holds a translation of it any more.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

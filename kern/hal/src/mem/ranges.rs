@@ -1,8 +1,8 @@
 //! Ranges of physical memory: what is free at boot, and the allocator for boot-time structures.
 //!
-//! [`FreeMemory`] starts as the usable regions of the memory map less everything in use, gives
-//! zero or more pieces to boot code, and what is left becomes Untyped memory. Nothing is freed to
-//! it later except the boot segment and the application processors' start page.
+//! [`FreeMemory`] starts as the usable regions of the memory map less everything in use, gives zero
+//! or more pieces to boot code, and the rest becomes Untyped memory. Nothing is freed to it later
+//! except the boot segment and the application processors' start page.
 
 /// Most disjoint free ranges that are tracked; more are dropped, smallest first, and counted.
 pub const MAX_RANGES: usize = 256;
@@ -104,7 +104,7 @@ impl FreeMemory {
     /// Takes away every page that `range` touches.
     pub fn remove(&mut self, range: Range) {
         let gone = range.pages_around();
-        // Looked up anew each time: an insertion into a full list may drop any element.
+        // Looked up again each time: an insertion into a full list may drop any element.
         while let Some(i) = self.ranges.iter().position(|r| r.overlaps(gone)) {
             let r = self.ranges.remove(i);
             if let Some(before) = Range::new(r.start, gone.start) {

@@ -1,9 +1,9 @@
-//! Walking and changing page tables, for the kernel's own half. (Those of user address spaces are kernel objects:
-//! `kern_base::paging`.)
+//! Walking and changing page tables, for the kernel's own half. (Those of user address spaces are
+//! kernel objects: `kern_base::paging`.)
 //!
 //! A table is 512 atomic words, because the hardware reads them (and sets accessed and dirty bits)
-//! at any time. Who may change them is the caller's business: the boot CPU while booting. An entry is always written
-//! whole, so hardware sees old or new.
+//! at any time. The caller must have the right to change them: the boot CPU has it while booting.
+//! An entry is always written whole, so the hardware sees the old or the new entry.
 //!
 //! Nothing here flushes a TLB: the callers know who may hold what.
 

@@ -1,11 +1,11 @@
-//! Translations that a CPU keeps: CR3 values, PCIDs, flushing. All on the calling CPU only; who has to
-//! flush where and when is decided above.
+//! The TLB: CR3 values, PCIDs, flushing. All functions act on the calling CPU only; callers decide
+//! which CPU flushes what, and when.
 //!
 //! The kernel's own translations are global: loading CR3 keeps them. They change at boot only
 //! ([`flush_kernel`]).
 //!
-//! A PCID belongs to one VSpace on all CPUs. PCID 0 is the kernel's own tables and every VSpace that
-//! found none free: a CR3 with it always flushes.
+//! A PCID belongs to one VSpace on all CPUs. PCID 0 is the kernel's own tables and every VSpace
+//! that found none free: a CR3 with it always flushes.
 
 use x86_64::instructions::tlb::{self, InvPcidCommand};
 use x86_64::registers::control::{Cr3, Cr4, Cr4Flags};
@@ -51,7 +51,8 @@ pub fn current() -> u64 {
 /// Drops the translation of one user page in the current address space.
 #[inline]
 pub fn flush_page(address: u64) {
-    // SAFETY: drops a translation, which is looked up again; of an address that none can have, it does nothing.
+    // SAFETY: drops a translation, which is looked up again; of an address that none can have, it
+    // does nothing.
     unsafe { core::arch::asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) }
 }
 

@@ -1,8 +1,9 @@
-//! Test builds: the kernel tries what its protections forbid, and goes on when it is stopped ([`test_abi::Attempt`]).
+//! Test builds: the kernel tries what its protections forbid, and continues when it is stopped
+//! ([`test_abi::Attempt`]).
 //!
-//! One CPU tries at a time. While it does, an exception on it ends the attempt: the trap handler moves it behind the
-//! forbidden instruction and notes what came. What is written and called is return instructions, so an attempt that goes through
-//! does no harm.
+//! One CPU tries at a time. While it does, an exception on it ends the attempt: the trap handler
+//! moves it past the forbidden instruction and notes the exception. The attempts write and call
+//! return instructions, so a successful attempt does no harm.
 
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
@@ -76,7 +77,8 @@ fn alias(at: *const u8) -> u64 {
     DIRECT_MAP + kernel::image_address(at)
 }
 
-/// What the CPU may write until the kernel is sealed: its text and a constant, in the direct map, and sealed data.
+/// What the CPU may write until the kernel is sealed: its text and a constant, in the direct map,
+/// and sealed data.
 fn sealed_places() -> [u64; 3] {
     let text = text as *const () as *const u8;
     [alias(text), alias(CONSTANT.as_ptr()), SEALED.as_ptr() as u64]
@@ -102,7 +104,7 @@ fn must_write(address: u64) {
     assert!(stopped == 0, "nothing is sealed, and {stopped:#x} stops a write to {address:#x}");
 }
 
-/// Writes to all of it again, whenever something was sealed, and notes what comes of it.
+/// Writes to all of it again, whenever something was sealed, and notes the result.
 pub fn write_after_sealing() {
     let Some(cpu) = percpu::this() else { return };
     for address in sealed_places().into_iter().chain(slot_place()) {
@@ -138,8 +140,8 @@ pub fn run(what: Attempt, address: u64) -> u64 {
 /// One instruction that may be stopped, with the refuge open just around it.
 macro_rules! attempt {
     ($address:expr, $instruction:literal) => {
-        // SAFETY: what this does is forbidden: it is stopped, and goes on at `2:` with the stack as it was; or it goes
-        // through, and has changed nothing but registers that are named here.
+        // SAFETY: what this does is forbidden: it is stopped, and goes on at `2:` with the stack as
+        // it was; or it goes through, and has changed nothing but registers that are named here.
         unsafe {
             asm!(
                 "lea rax, [rip + 2f]",

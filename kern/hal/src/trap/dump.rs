@@ -205,8 +205,8 @@ fn caller_of(rbp: u64) -> Option<(u64, u64)> {
     if !on_stack {
         return None;
     }
-    // SAFETY: the check above: two mapped, aligned words on a kernel stack. The tables that it reads
-    // are the kernel's own, which only grow.
+    // SAFETY: the check above: two mapped, aligned words on a kernel stack. The tables that it
+    // reads are the kernel's own, which only grow.
     let (next, back) = unsafe { ((rbp as *const u64).read(), (rbp as *const u64).add(1).read()) };
     (KERNEL_BASE..layout::CPU_WINDOWS).contains(&back).then_some((next, back))
 }

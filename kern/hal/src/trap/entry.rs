@@ -90,8 +90,8 @@ pub(super) fn exit_iret() -> u64 {
 /// Turns a refusal of the current task's frame into a fault of that task.
 ///
 /// # Safety
-/// The IRET in `trap_resume` refused the frame, on the CPU of `block`; nothing on the kernel stack is
-/// needed any more.
+/// The IRET in `trap_resume` refused the frame, on the CPU of `block`; nothing on the kernel stack
+/// is needed any more.
 pub(super) unsafe fn blame_task(block: &CpuBlock, vector: u64, error: u64) -> ! {
     // SAFETY: the caller's promise.
     unsafe { trap_bad_frame(core::ptr::from_ref(block).cast(), vector, error) }
@@ -114,11 +114,12 @@ pub unsafe fn resume(block: &CpuBlock) -> ! {
 /// Leaves the kernel: `task` goes on with all the registers of its frame.
 ///
 /// # Safety
-/// As for [`resume`]; `task` is this CPU's current one, and its frame is not one of a system call. This CPU's kernel stack
-/// has room for a frame of the CPU.
+/// As for [`resume`]; `task` is this CPU's current one, and its frame is not one of a system call.
+/// This CPU's kernel stack has room for a frame of the CPU.
 #[inline(always)]
 pub unsafe fn resume_interrupted(task: &Task) -> ! {
-    // SAFETY: the caller's promise; `trap_resume_interrupted` wants the task in r14 and uses the stack as it is.
+    // SAFETY: the caller's promise; `trap_resume_interrupted` wants the task in r14 and uses the
+    // stack as it is.
     unsafe {
         core::arch::asm!("mov r14, {}", "jmp trap_resume_interrupted", in(reg) core::ptr::from_ref(task), options(noreturn))
     }
@@ -130,11 +131,13 @@ pub unsafe fn resume_interrupted(task: &Task) -> ! {
 /// As for [`resume`]; `task` is this CPU's current one, and its frame is one of a system call.
 #[inline(always)]
 pub unsafe fn resume_call(task: &Task) -> ! {
-    // SAFETY: the caller's promise; `trap_resume_syscall` wants the task in r14 and leaves the stack.
+    // SAFETY: the caller's promise; `trap_resume_syscall` wants the task in r14 and leaves the
+    // stack.
     unsafe {
         core::arch::asm!("mov r14, {}", "jmp trap_resume_syscall", in(reg) core::ptr::from_ref(task), options(noreturn))
     }
 }
 
-// The stack is 16-byte aligned at the calls: the CPU aligns it, then 22 words follow, or 6 (`trap_kernel`).
+// The stack is 16-byte aligned at the calls: the CPU aligns it, then 22 words follow, or 6
+// (`trap_kernel`).
 const _: () = assert!(size_of::<KernelFrame>().is_multiple_of(16));

@@ -1,7 +1,7 @@
 //! Why the kernel died, at a place that a debugger finds: the symbol `AURORA_EPITAPH`.
 //!
-//! Written once, by the CPU that dies first, before anything is printed; so it is there even where
-//! there is no serial port. `state` goes from 0 to 1 when the text is complete.
+//! The CPU that dies first writes it, once, before anything is printed. So it is there even without
+//! a serial port. `state` goes from 0 to 1 when the text is complete.
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};

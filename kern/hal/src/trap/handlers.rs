@@ -36,7 +36,8 @@ fn bad_exit(frame: &KernelFrame) -> ! {
     let Some(block) = percpu::this().and_then(|cpu| cpu.block()) else {
         die_of_exception(frame);
     };
-    // SAFETY: `meaning` said that the exit's IRET refused the frame; the exit keeps nothing on the stack.
+    // SAFETY: `meaning` said that the exit's IRET refused the frame; the exit keeps nothing on the
+    // stack.
     unsafe { entry::blame_task(block, frame.vector, frame.error) }
 }
 
@@ -112,7 +113,7 @@ fn non_maskable(frame: &KernelFrame) {
             dump::backtrace(frame.rip, frame.rbp);
         }
     }
-    // Whoever presses the button of a tracing kernel wants to see what it did.
+    // A person who presses the button of a tracing kernel wants to see its events.
     #[cfg(feature = "trace")]
     exit::exit(exit::Exit::Fail)
 }
@@ -131,8 +132,8 @@ fn die_of_exception(frame: &KernelFrame) -> ! {
     exit::exit(exit::Exit::Panic)
 }
 
-/// Leaves an epitaph, stops the other CPUs and makes this one the only one that prints. Comes back at
-/// most once: a second CPU that dies at the same time stops here.
+/// Leaves an epitaph, stops the other CPUs and makes this one the only one that prints. Comes back
+/// at most once: a second CPU that dies at the same time stops here.
 pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
     x86_64::instructions::interrupts::disable();
     if DYING.swap(true, Ordering::AcqRel) {
@@ -145,8 +146,8 @@ pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
     logport::close();
 }
 
-/// Stops all CPUs where they are, for a debugger to look at: this one here, the others by NMI, so that none of them
-/// executes another instruction of its own.
+/// Stops all CPUs where they are, for a debugger to look at: this one here, the others by NMI, so
+/// that none of them executes another instruction of its own.
 pub fn freeze(why: core::fmt::Arguments<'_>) -> ! {
     x86_64::instructions::interrupts::disable();
     if DYING.swap(true, Ordering::AcqRel) {

@@ -1,14 +1,15 @@
 //! Exceptions and interrupts.
 //!
-//! # Who gets what
+//! # Where each goes
 //! * From user mode: registers go straight to the current task's frame, then to the kernel's hook
 //!   (`entry.s`).
 //! * From the idle loop: an interrupt is acknowledged, and noted in
-//!   [`CpuLocal::arrived`](crate::cpu::percpu::CpuLocal::arrived) unless it was only to wake the CPU.
-//! * NMI, machine check and double fault, from anywhere, are handled on their own stacks and never go
-//!   to a task. The last two end the run.
-//! * Any other exception in kernel mode is a bug: a dump, then the end of the run. [`meaning`] knows
-//!   the two that are none.
+//!   [`CpuLocal::arrived`](crate::cpu::percpu::CpuLocal::arrived) unless it was only to wake the
+//!   CPU.
+//! * NMI, machine check and double fault, from anywhere, are handled on their own stacks and never
+//!   go to a task. The last two end the run.
+//! * Any other exception in kernel mode is a bug: a dump, then the end of the run. [`meaning`]
+//!   knows the two exceptions to that.
 
 #[cfg(all(target_os = "none", feature = "faults"))]
 pub mod attempt;
@@ -88,7 +89,8 @@ pub enum Meaning {
 ///
 /// The address alone says nothing: any exception may arrive at that instruction, and a program may
 /// have jumped there just before a machine check. IRET refuses a frame in one way only, by a
-/// protection fault. Its error code is zero, because the selectors in the frame are the kernel's own.
+/// protection fault. Its error code is zero, because the selectors in the frame are the kernel's
+/// own.
 pub fn meaning(frame: &KernelFrame, exit_iret: u64) -> Meaning {
     let at_exit = !frame.from_user() && frame.rip == exit_iret;
     match frame.vector as u8 {

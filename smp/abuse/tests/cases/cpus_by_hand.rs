@@ -1,4 +1,4 @@
-//! Use after free: a kernel that says it has fewer CPUs than it has, so that grace periods end too soon.
+//! Use after free: a kernel reports fewer CPUs than it has, and grace periods end too soon.
 #![forbid(unsafe_code)]
 
 use smp::cpu::{CpuId, Pin};

@@ -1,4 +1,4 @@
-//! Use after free: an answer of a CPU that has not answered ends its grace period. (One that is taken in twice panics.)
+//! Use after free: a forged answer of a CPU ends its grace period. (A second answer panics.)
 #![forbid(unsafe_code)]
 
 use smp::cpu::CpuId;

@@ -1,4 +1,4 @@
-//! Use after free: what the pin opens may be gone, since the entry has told the others that it uses nothing any more.
+//! Use after free: the entry has reported that it uses nothing, so what the pin opens may be gone.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Entry;

@@ -1,4 +1,4 @@
-//! Type confusion: another crate enters a type of its own into the kernel's set, under the number of tasks.
+//! Type confusion: another crate enters its own type into the kernel's set, by the tasks' number.
 #![forbid(unsafe_code)]
 
 use kern_base::objects::Objects;

@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: the guard of a lock, and with it the value, shown to another CPU while this one goes on.
+//! A `Cell` on two CPUs: a lock's guard, and its value, shown to another CPU at the same time.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: state that its home CPU holds, handed to another CPU that is not asked for its number.
+//! A `Cell` on two CPUs: state held by its home CPU, passed to a CPU whose number is not checked.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -1,6 +1,7 @@
 //! Random worlds: CPUs take steps in random order, hold what they load until their entry ends, send
-//! each other messages about objects, retire slots and unlink objects. Whenever the protocol says that
-//! something is unreachable, the world knows whether that is true; and at the end it must say so.
+//! each other messages about objects, retire slots and unlink objects. Whenever the protocol says
+//! that something is unreachable, the world knows whether that is true; and at the end it must say
+//! so.
 
 use super::*;
 
@@ -41,7 +42,7 @@ enum Mode {
 /// One simulated CPU.
 struct Player {
     mode: Mode,
-    /// Must drain before anything else: it came by interrupt, or out of idle.
+    /// Must drain before anything else: it entered by an interrupt, or out of idle.
     drains: bool,
     /// Objects that the present entry found linked; it may send messages about them.
     loaded: Vec<usize>,
@@ -161,7 +162,8 @@ impl World {
         }
     }
 
-    /// Sends a message about something that the entry found linked, whatever has become of it since.
+    /// Sends a message about something that the entry found linked, whatever has become of it
+    /// since.
     fn tell(&mut self, n: usize) {
         let to = self.dice.below(self.players.len());
         let Some(object) = self.players[n].loaded.last().copied() else {

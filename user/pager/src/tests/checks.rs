@@ -1,4 +1,5 @@
-//! What holds after each step, whoever lies or dies meanwhile, beside what the pager knows of itself ([`Pager::audit`]).
+//! What holds after each step, even if clients, store or policy lie or die, in addition to the
+//! pager's own checks ([`Pager::audit`]).
 
 use super::*;
 
@@ -12,7 +13,8 @@ impl Before {
 }
 
 impl World {
-    /// Nobody sees a free frame; nobody's account grows by what others do; the policy is told of whole accounts.
+    /// Checks that no client sees a free frame, that no account grows by what others do, and that
+    /// the policy sees whole accounts.
     pub fn check(&mut self, before: &Before, actors: &[Client]) {
         for frame in &self.pager.free {
             assert!(!self.pager.machine.sees(*frame), "{frame:?} is free, and somebody sees it");

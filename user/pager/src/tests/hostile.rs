@@ -229,7 +229,7 @@ fn who_splits_what_he_has_is_as_large_as_before() {
     let holders = world.pager.holders();
     let held: Vec<(Client, u32)> = holders.iter().map(|holder| (holder.client, holder.frames)).collect();
     assert_eq!(held, [(1, 12), (2, 6)]);
-    // Whoever has most puts a page away first, whatever part of it has that.
+    // The account that holds most evicts a page first, whichever part of it has that page.
     world.pager.machine.room = 1;
     assert!(world.pager.evict_anywhere(None));
     assert_eq!(world.pager.clients[&2].own.frames, 6, "the smaller one keeps what it has");

@@ -1,4 +1,5 @@
-//! The policy against a model: contents of regions, whatever is evicted, cloned, shared, pinned, failing or ended.
+//! The policy against a model: contents of regions, whatever is evicted, cloned, shared, pinned,
+//! failing or ended.
 
 mod cases;
 mod checks;
@@ -47,7 +48,8 @@ impl World {
         (count > 0).then(|| *self.model.regions.keys().nth(nth % count).expect("below the count"))
     }
 
-    /// An access by the client's CPU, which faults until it may. What is there is what the model has.
+    /// An access by the client's CPU, which faults until it may. What is there is what the model
+    /// has.
     fn touch(&mut self, client: Client, start: u64, page: usize, write: bool) -> Result<(), Denial> {
         let (object, access) = self.model.regions[&(client, start)];
         let page = page % self.model.objects[object].len();
@@ -125,7 +127,8 @@ enum Step {
     Admit(usize, usize),
     Close(usize, usize),
     Lose(usize, bool),
-    /// A region at a place that the manager chooses: so many pages from where regions begin, or just before.
+    /// A region at a place that the manager chooses: so many pages from where regions begin, or
+    /// just before.
     Place(usize, u64, u32),
     /// Views of a region for its own client, all of one page at once, and gone again.
     Crowd(usize, usize),
@@ -167,9 +170,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 const LIMITS: Limits = Limits { frames: 6, pinned: 2, pages: 24 };
-/// Of an account that has room for parts.
+/// The limits of an account that has room for parts.
 const ROOMY: Limits = Limits { frames: 14, pinned: 4, pages: 60 };
-/// Of a part of it.
+/// The limits of a part of it.
 const PART: Limits = Limits { frames: 8, pinned: 1, pages: 24 };
 
 impl World {
@@ -187,7 +190,8 @@ impl World {
         if all.is_empty() { 30 } else { all[nth % all.len()] }
     }
 
-    /// Those that were ended have nothing any more: the manager forgets them. Of those that are lost it knows nothing.
+    /// Those that were ended have nothing any more: the manager forgets them. Of those that are
+    /// lost it knows nothing.
     fn bury(&mut self) {
         let dead = |world: &World| {
             let mut all = world.pager.clients.iter();
@@ -221,7 +225,7 @@ impl World {
 }
 
 impl World {
-    /// Who asks for something in a step, or faults: nobody else's account may grow.
+    /// The clients that ask for something in a step, or fault: only their accounts may grow.
     fn actors(&self, step: &Step) -> Vec<Client> {
         match *step {
             Step::Anonymous(nth, _) | Step::File(nth, ..) | Step::Place(nth, ..) => {
@@ -463,7 +467,8 @@ proptest! {
     }
 }
 
-/// Who pinned a page is found to be no more while its page is copied for another: whoever writes there gets the copy.
+/// A client that pinned a page is found to have ended while the page is copied for another: the
+/// writer gets the copy.
 #[test]
 fn who_pinned_a_page_ends_while_it_is_copied() {
     use Step::{Anonymous, Clone, Drop, Lose, Pin, PutsFail, Share, Touch};

@@ -1,4 +1,5 @@
-//! A machine whose pages hold two words; its store lies, and its clients die in the middle of what the pager does.
+//! A machine whose pages hold two words; its store lies, and its clients die in the middle of what
+//! the pager does.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,7 +16,8 @@ const SCRUBBED: u64 = 0xdead;
 /// Pages that were freed, which a store remembers to give back something old.
 const REMEMBERED: usize = 8;
 
-/// A page. Clients write the first word, and the second one is zero then: it is a store's to play with.
+/// A page. Clients write the first word, and the second one is zero then: it is a store's to play
+/// with.
 pub type Contents = [u64; 2];
 
 /// What a store that lies gives back.
@@ -49,7 +51,7 @@ pub struct Sim {
     old: VecDeque<Contents>,
     next_slot: u64,
     pub room: usize,
-    /// Of the next operations of the store, those that fail, and those that lie.
+    /// How many of the store's next operations fail, and how many lie.
     pub puts_fail: u32,
     pub gets_fail: u32,
     pub lies: Option<(Lie, u32)>,
@@ -57,7 +59,7 @@ pub struct Sim {
     pub gets_failed: Cell<u32>,
     pub advice: Option<Advice>,
     pub asked: u32,
-    /// Whom the policy was told of: who asks, and who holds frames.
+    /// The accounts that the policy saw: the asking one, and the holders of frames.
     pub told: BTreeSet<Client>,
     /// Clients whose address spaces cannot be reached; those that are said to be no more.
     pub lost: BTreeSet<Client>,
@@ -71,7 +73,8 @@ pub fn file_word(bytes: Bytes) -> u64 {
     if bytes.count == 0 { 0 } else { 1 << 60 | bytes.first << 16 | bytes.count }
 }
 
-/// Other contents with the same sum, where that rotates, adds and multiplies words as pagers once did.
+/// Other contents with the same sum, where that rotates, adds and multiplies words as pagers once
+/// did.
 fn forged([first, second]: Contents) -> Contents {
     let mixed = |word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(5);
     let lie = first ^ 0x6565;
@@ -238,7 +241,8 @@ impl Sim {
         }
     }
 
-    /// The capability of an address space is taken away; with it, or without, goes the address space.
+    /// The capability of an address space is taken away; with it, or without, goes the address
+    /// space.
     pub fn lose(&mut self, client: Client, destroyed: bool) {
         self.lost.insert(client);
         // Whom the manager has forgotten it has destroyed.

@@ -8,7 +8,7 @@ use crate::pages::Pooled;
 
 /// Pages of 4 KiB in the pool of this process, which nobody else has and no other value speaks of.
 ///
-/// It is not given back by being dropped: whoever has it sends it on, or gives it to [`Buffer::give_back`].
+/// Dropping it does not give it back: its owner sends it on, or gives it to [`Buffer::give_back`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Buffer {
     address: u64,
@@ -31,9 +31,9 @@ impl Buffer {
     }
 
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: they are there, and nobody else writes them: the kernel lets no capability map a page of a pool, and
-        // one that others see cannot be written, nor moved here. They go with `self`. If their memory is taken away by
-        // a revoke the access faults.
+        // SAFETY: they are there, and nobody else writes them: the kernel lets no capability map a
+        // page of a pool, and one that others see cannot be written, nor moved here. They go with
+        // `self`. If their memory is taken away by a revoke the access faults.
         unsafe { core::slice::from_raw_parts(self.address as *const u8, (self.pages * PAGE_SIZE) as usize) }
     }
 
@@ -71,10 +71,11 @@ impl View {
     }
 
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: they are there, and nobody writes them: no capability maps a page of a pool, one that several pools see
-        // is read-only in all of them, and the kernel makes it writable for nobody as long as this pool sees it with
-        // others. If it is the only one by now, only this process could ask for that, and whoever holds this value does
-        // not. If their memory is taken away by a revoke the access faults.
+        // SAFETY: the pages are mapped, and no process writes them. No capability maps a page of a
+        // pool. A page that several pools see is read-only in all of them, and the kernel does not
+        // make it writable while this pool shares it. If only this pool still has it, only this
+        // process could ask for that, and the holder of this value does not. If a revoke takes the
+        // memory away, the access faults.
         unsafe { core::slice::from_raw_parts(self.address as *const u8, (self.pages * PAGE_SIZE) as usize) }
     }
 
@@ -97,7 +98,8 @@ pub(crate) fn shared_here(pages: Pooled) -> View {
     View { address: pages.address, pages: pages.count }
 }
 
-/// Pages of 4 KiB that a message has just moved here: so the kernel says, and only once. What calls this keeps to that.
+/// Pages of 4 KiB that a message has just moved here: so the kernel says, and only once. What calls
+/// this keeps to that.
 pub(crate) fn moved_here(pages: Pooled) -> Buffer {
     Buffer { address: pages.address, pages: pages.count }
 }

@@ -10,8 +10,8 @@ use core::arch::asm;
 #[inline(always)]
 pub fn timestamp() -> u64 {
     let stamp: u64;
-    // SAFETY: reads a counter; user level may (the kernel leaves CR4.TSD clear). Not `nomem`, so that
-    // the compiler keeps memory accesses on their side of it.
+    // SAFETY: reads a counter; user level may (the kernel leaves CR4.TSD clear). Not `nomem`, so
+    // that the compiler keeps memory accesses on their side of it.
     unsafe {
         asm!(
             "lfence",
@@ -90,10 +90,12 @@ pub fn countdown(iterations: u64) {
 /// Bytes of the instruction of [`fault_once`].
 pub const FAULT_LENGTH: u64 = 2;
 
-/// Reads page 0 by an instruction of [`FAULT_LENGTH`]. The fault's handler lets the task go on behind that instruction.
+/// Reads page 0 by an instruction of [`FAULT_LENGTH`]. The fault's handler lets the task continue
+/// after that instruction.
 #[inline(always)]
 pub fn fault_once() {
-    // SAFETY: nothing is ever mapped at page 0, so nothing is read: the kernel sees to that, and to the registers.
+    // SAFETY: nothing is ever mapped at page 0, so the instruction reads nothing; the kernel
+    // ensures this and preserves the registers.
     unsafe {
         asm!(".byte 0x8a, 0x07", inout("rdi") 0u64 => _, out("al") _, options(nostack, preserves_flags))
     };

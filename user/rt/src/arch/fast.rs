@@ -95,7 +95,8 @@ pub fn reply_recv(regs: [u64; 4]) -> Short {
 #[inline(always)]
 pub fn resume_at(rip: u64) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
-    // SAFETY: as in `super::syscall`; whatever the other message registers hold, the answer ignores.
+    // SAFETY: as in `super::syscall`; whatever the other message registers hold, the answer
+    // ignores.
     unsafe {
         enter_kernel! {
             inlateout("rax") MsgInfo::new(FaultAnswer::ResumeAt.label(), 0).op(Op::ReplyRecv).0 => info,
@@ -135,7 +136,8 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
 #[inline(always)]
 pub fn order(op: Op, [rdi, rsi, rdx, r8]: [u64; 4]) -> MsgInfo {
     let info: u64;
-    // SAFETY: as in `super::syscall`; whatever the other argument registers hold, the operation ignores.
+    // SAFETY: as in `super::syscall`; whatever the other argument registers hold, the operation
+    // ignores.
     unsafe {
         enter_kernel! {
             inlateout("rax") op as u64 => info,
@@ -155,7 +157,8 @@ pub fn order(op: Op, [rdi, rsi, rdx, r8]: [u64; 4]) -> MsgInfo {
 #[inline(always)]
 pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
     let (info, rdx): (u64, u64);
-    // SAFETY: as in `super::syscall`; whatever the other argument registers hold, the operation ignores.
+    // SAFETY: as in `super::syscall`; whatever the other argument registers hold, the operation
+    // ignores.
     unsafe {
         enter_kernel! {
             inlateout("rax") op as u64 => info,

@@ -15,14 +15,14 @@ use crate::{Refusal, Result};
 
 /// The page of facts that the program was started with.
 pub fn boot_page() -> &'static BootPage {
-    // SAFETY: whoever made this process mapped a whole `BootPage` there, read-only and for as long as
-    // the process lives; all its fields are valid for every bit pattern.
+    // SAFETY: the maker of this process mapped a whole `BootPage` there, read-only and for as long
+    // as the process lives; all its fields are valid for every bit pattern.
     unsafe { &*(abi::BOOT_PAGE_VA as *const BootPage) }
 }
 
 /// The archive, or the program's own ELF file: empty where the process was given none.
 pub fn archive() -> &'static [u8] {
-    // SAFETY: whoever made this process mapped that many bytes there, read-only and for good.
+    // SAFETY: the maker of this process mapped that many bytes there, read-only and for good.
     unsafe { core::slice::from_raw_parts(abi::ARCHIVE_VA as *const u8, boot_page().archive_len as usize) }
 }
 
@@ -31,8 +31,8 @@ pub fn page_bytes(page: &BootPage) -> &[u8] {
     const FIELDS: usize = core::mem::offset_of!(BootPage, cmdline) + abi::CMDLINE_MAX;
     const { assert!(core::mem::offset_of!(BootPage, untyped_log2) == 9 * size_of::<u64>()) };
     const { assert!(FIELDS == 9 * size_of::<u64>() + abi::BOOT_UNTYPED_MAX + abi::CMDLINE_MAX) };
-    // SAFETY: these bytes are nine words and two byte arrays with nothing in between (asserted), all
-    // initialised, and live as long as `page`.
+    // SAFETY: these bytes are nine words and two byte arrays with nothing in between (asserted),
+    // all initialised, and live as long as `page`.
     unsafe { core::slice::from_raw_parts(core::ptr::from_ref(page).cast::<u8>(), FIELDS) }
 }
 
@@ -46,14 +46,15 @@ pub fn with_frame<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -
     with_page(own, frame, 0, fill)
 }
 
-/// The same with one page of a frame that has several.
+/// Maps one page of a frame that has several, and runs `fill` on it.
 pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
     in_window(|| {
         show(own, frame, Pages { first: page, count: 1 }, Access::Write, || {
-            // SAFETY: the page was just mapped there, writable (the kernel refuses to map over another mapping),
-            // `WINDOW_OPEN` keeps every other user away, and it goes only after `fill` is done with the slice.
-            // Bytes of a frame that somebody else has mapped too may change under it: frames that are filled
-            // here are not shared yet, which the callers (`spawn`, and a pager) see to.
+            // SAFETY: the page was just mapped there, writable (the kernel refuses to map over
+            // another mapping), `WINDOW_OPEN` keeps every other user away, and it goes only after
+            // `fill` is done with the slice. Bytes of a frame that somebody else has mapped too may
+            // change under it: frames that are filled here are not shared yet, which the callers
+            // (`spawn`, and a pager) see to.
             fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) })
         })
     })
@@ -63,7 +64,8 @@ pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&m
 pub fn read_page<R>(own: &VSpace, frame: &Frame, page: u64, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
     in_window(|| {
         show(own, frame, Pages { first: page, count: 1 }, Access::Read, || {
-            // SAFETY: as above, and nobody may write the page meanwhile, which the caller (a pager) sees to.
+            // SAFETY: as above, and nobody may write the page meanwhile, which the caller (a pager)
+            // sees to.
             read(unsafe { core::slice::from_raw_parts(WINDOW_VA as *const u8, PAGE_SIZE as usize) })
         })
     })
@@ -94,7 +96,7 @@ pub fn map_words(
     map_runs(own, frames, 1, address)
 }
 
-/// The same with frames of so many pages each.
+/// Maps memory made of frames of this many pages each.
 pub fn map_runs(
     own: &VSpace,
     frames: impl Iterator<Item = Frame>,
@@ -131,13 +133,15 @@ pub struct EventPages {
     pub cells: &'static [Cell],
 }
 
-/// Those of a pool that the kernel has just mapped at `address`: for good, as long as the runtime goes.
+/// Those of a pool that the kernel has just mapped at `address`: for good, as long as the runtime
+/// goes.
 pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
     let (told, cells) = (address + EventControl::PAGES * PAGE_SIZE, 1 << cells_log2);
     let stamps = told + size_of::<EventState>() as u64;
     let first = told + EventState::pages(cells_log2) * PAGE_SIZE;
-    // SAFETY: `PoolBind` maps these pages, laid out so, and answers when they are there; nobody unmaps them but the
-    // end of the pool, behind which an access faults. All of it is atomics, which the kernel writes at any time.
+    // SAFETY: `PoolBind` maps these pages, laid out so, and answers when they are there; nobody
+    // unmaps them but the end of the pool, behind which an access faults. All of it is atomics,
+    // which the kernel writes at any time.
     unsafe {
         EventPages {
             control: &*(address as *const EventControl),
@@ -150,7 +154,8 @@ pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
 
 /// The words of a region that a pager serves.
 pub fn region_words(region: &Region) -> &[AtomicU64] {
-    // SAFETY: the pager said that the region is there, for this process alone to give back, which takes the region by
-    // value. Whoever else has a view sees atomics, too. A pager that does not keep its word makes the access fault.
+    // SAFETY: the pager said that the region is there, for this process alone to give back, which
+    // takes the region by value. Other holders of a view use atomics, too. A pager that does not
+    // keep its word makes the access fault.
     unsafe { mapped_words(region.address(), (region.pages() * PAGE_SIZE / 8) as usize) }
 }

@@ -1,5 +1,5 @@
-//! What takes machine instructions: system calls, time stamps, program entry, memory by address, memory that a program
-//! shares with its processes.
+//! Code that needs machine instructions: system calls, time stamps, program entry, memory by
+//! address, and memory that a program shares with its processes.
 
 mod buffer;
 mod cpu;

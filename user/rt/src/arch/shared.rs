@@ -1,8 +1,8 @@
 //! Memory that a program shares with the processes it starts: words at the same address in all.
 //!
 //! All words are atomics: any task of any of the processes may write them. What is published to
-//! another CPU by a flag is stored with `Release` and the flag read with `Acquire`; figures that are
-//! read after a Notification need no order of their own (the system calls are full barriers).
+//! another CPU by a flag is stored with `Release` and the flag read with `Acquire`; figures that
+//! are read after a Notification need no order of their own (the system calls are full barriers).
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,7 +45,7 @@ impl Shared {
     }
 }
 
-/// `count` words of the shared memory from word `first` on, as any process of the program sees them.
+/// Returns `count` words of the shared memory from word `first` on, for any process of the program.
 ///
 /// # Safety
 /// The first process made at least `first + count` words ([`Shared::new`]) and, where the caller is

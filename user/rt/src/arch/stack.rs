@@ -3,7 +3,8 @@
 use core::arch::asm;
 use core::mem::{ManuallyDrop, MaybeUninit};
 
-/// A piece of memory for a stack that a keeper gave, and nobody else runs on. Its top is on a page boundary.
+/// A piece of memory for a stack that a keeper gave, and nobody else runs on. Its top is on a page
+/// boundary.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub low: u64,
@@ -11,7 +12,8 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// `low` and `top` are what a keeper of this address space answered, and whoever makes this is who asked.
+    /// Requires: `low` and `top` are the answer of a keeper of this address space to the caller's
+    /// request.
     pub(crate) fn new(low: u64, top: u64) -> Piece {
         Piece { low, top }
     }
@@ -35,17 +37,18 @@ union Parcel<F, R> {
 /// Calls `work` with its stack in `piece`.
 pub(crate) fn call_on<F: FnOnce() -> R, R>(piece: &Piece, work: F) -> R {
     extern "C" fn open<F: FnOnce() -> R, R>(parcel: *mut Parcel<F, R>) {
-        // SAFETY: `call_on` calls this once, with its own parcel, in which it put the work; the result goes there when
-        // the work was taken out, and `call_on` does not look before.
+        // SAFETY: `call_on` calls this once, with its own parcel, in which it put the work; the
+        // result goes there when the work was taken out, and `call_on` does not look before.
         unsafe {
             let work = ManuallyDrop::take(&mut (*parcel).work);
             (*parcel).result = ManuallyDrop::new(MaybeUninit::new(work()));
         }
     }
     let mut parcel = Parcel::<F, R> { work: ManuallyDrop::new(work) };
-    // SAFETY: the piece is memory that nobody else uses (its maker says so); its pages are mapped, or will be when they
-    // are touched. The old stack pointer is in a register that the callee saves, and is put back; programs are built to
-    // abort on panics, so nothing unwinds from there. Without a red zone (the target has none) nothing lies below it.
+    // SAFETY: the piece is memory that nobody else uses (its maker says so); its pages are mapped,
+    // or will be when they are touched. The old stack pointer is in a register that the callee
+    // saves, and is put back; programs are built to abort on panics, so nothing unwinds from there.
+    // Without a red zone (the target has none) nothing lies below it.
     unsafe {
         asm!(
             "mov r12, rsp",

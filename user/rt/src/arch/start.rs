@@ -1,10 +1,10 @@
 //! Where every task of a program begins.
 //!
-//! The maker of a task passes, in the order of a C function's arguments: the address of the UTCB
-//! (rdi), what to run (rsi: 0 for the program's main function, else the address of an
-//! [`Entry`](crate::spawn::Entry) in the same image), its argument (rdx), and the slot of the task's
-//! own capability (rcx; 0 for [`slot::TASK`]), the lowest address of its stack (r8).
-//! The kernel, which makes process 1's first task, passes zeros.
+//! The maker of a task passes these values, in the order of a C function's arguments: the address
+//! of the UTCB (rdi); what to run (rsi: 0 for the program's main function, else the address of an
+//! [`Entry`](crate::spawn::Entry) in the same image). Then the argument (rdx), the slot of the
+//! task's own capability (rcx; 0 for [`slot::TASK`]), and the lowest address of its stack (r8). The
+//! kernel, which makes process 1's first task, passes zeros.
 
 use core::arch::naked_asm;
 
@@ -49,7 +49,7 @@ extern "C" fn begin(utcb_address: u64, entry: u64, argument: u64, own: u64, stac
         // SAFETY: the program defines it with this signature, by `program!`.
         unsafe { aurora_main(argument) }
     }
-    // SAFETY: whoever made this task took the address from an `Entry` of this very image
+    // SAFETY: the maker of this task took the address from an `Entry` of this very image
     // (`spawn::TaskSpec` asks for one), and images are loaded where they are linked.
     let entry = unsafe { core::mem::transmute::<u64, crate::spawn::Entry>(entry) };
     entry(argument)

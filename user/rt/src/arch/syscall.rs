@@ -1,8 +1,8 @@
 //! The general system call stub: every register the ABI speaks of, in and out.
 //!
-//! A system call clears all registers that it does not define, callee-saved ones included. The
-//! compiler is told of that as clobbers, except for rbx and rbp, which it does not let assembly
-//! name: those two the stub saves itself.
+//! A system call clears all registers that it does not define, callee-saved ones included. The stub
+//! declares them as clobbers, except rbx and rbp, which the compiler does not let assembly name.
+//! The stub saves these two itself.
 
 use abi::{MsgInfo, Op, TaskId};
 
@@ -87,9 +87,9 @@ pub(super) use enter_kernel;
 #[inline(always)]
 pub fn syscall(args: Args) -> Answer {
     let (info, rdi, rsi, rdx, r8, r9, r10, r12): (u64, u64, u64, u64, u64, u64, u64, u64);
-    // SAFETY: the kernel leaves rsp and all memory of this task but its UTCB (atomics) alone, unless
-    // asked to change mappings, about which the crate's documentation speaks. Every register that it
-    // changes is an output or a clobber, or saved here (rbx, rbp).
+    // SAFETY: the kernel leaves rsp and all memory of this task but its UTCB (atomics) alone,
+    // unless asked to change mappings, about which the crate's documentation speaks. Every register
+    // that it changes is an output or a clobber, or saved here (rbx, rbp).
     unsafe {
         enter_kernel! {
             inlateout("rax") args.info.0 => info,

@@ -15,7 +15,8 @@ use crate::talk::Line;
 #[derive(Clone, Copy, Debug)]
 pub struct Pager(pager::Client<Line>);
 
-/// Memory that the pager serves, at an address of this process. It is given back by [`Pager::give_back`] only.
+/// Memory that the pager serves, at an address of this process. It is given back by
+/// [`Pager::give_back`] only.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Region {
     address: u64,
@@ -42,8 +43,8 @@ impl Region {
         self.pages
     }
 
-    /// Its words. To touch one may take long; where it cannot be had, the process ends, or its error handler runs
-    /// ([`Pager::on_error`]).
+    /// Its words. To touch one may take long; where it cannot be had, the process ends, or its
+    /// error handler runs ([`Pager::on_error`]).
     pub fn words(&self) -> &[AtomicU64] {
         memory::region_words(self)
     }
@@ -104,8 +105,8 @@ impl Pager {
         open(&self.0, name)
     }
 
-    /// Bytes of a file, and zeroes up to the end of the last page. Where it may be written, what is written is this
-    /// client's own.
+    /// Bytes of a file, and zeroes up to the end of the last page. Where it may be written, what is
+    /// written is this client's own.
     pub fn file(self, file: u64, first: u64, bytes: u64, access: Access) -> Result<Region, Denial> {
         let pages = bytes.div_ceil(PAGE_SIZE).max(1);
         let wanted = count(pages)?;
@@ -171,18 +172,19 @@ impl Pager {
         })?)
     }
 
-    /// Where the next fault that cannot be served continues, in the task that faulted and on its stack: with the
-    /// [`Denial`]'s number and the address.
+    /// Where the next fault that cannot be served continues, in the task that faulted and on its
+    /// stack: with the [`Denial`]'s number and the address.
     pub fn on_error(self, handler: extern "C" fn(u64, u64) -> !) -> Result<(), Denial> {
         Ok(self.0.on_error(|mut ask| ask.set_handler(handler as *const () as u64))?)
     }
 
-    /// Splits off a part of the account: its number, by which the manager admits a process ([`super::entrust_part`]).
+    /// Splits off a part of the account: its number, by which the manager admits a process
+    /// ([`super::entrust_part`]).
     pub fn split(self, part: Limits) -> Result<u16, Denial> {
         Ok(self.0.split(|ask| part.put(ask.init_limits()), |answer| Ok(answer.get_part()))?)
     }
 
-    /// Ends a part. Whoever uses it loses all its memory.
+    /// Ends a part. The process that uses it loses all its memory.
     pub fn close(self, part: u16) -> Result<(), Denial> {
         Ok(self.0.close(|mut ask| ask.set_part(part))?)
     }

@@ -1,5 +1,5 @@
-//! What the manager of a pager asks, who started it, and admits its clients: its part of the protocol of
-//! `schema/pager.capnp`.
+//! What the manager of a pager asks, who started it, and admits its clients: its part of the
+//! protocol of `schema/pager.capnp`.
 
 use abi::PAGE_SIZE;
 use protocols::pager::{self, counts, limits};
@@ -20,7 +20,7 @@ pub struct Manager(pager::Client<Line>);
 pub struct Limits {
     /// Frames at a time.
     pub frames: u32,
-    /// Of these, pinned.
+    /// The pinned ones among these.
     pub pinned: u32,
     /// Pages of all its regions, in memory or not.
     pub pages: u32,
@@ -118,8 +118,8 @@ impl Manager {
         })?)
     }
 
-    /// Admits a client to a part of the account of another, which split it off. The address space is in the pager's slot
-    /// for it.
+    /// Admits a client to a part of the account of another, which split it off. The address space
+    /// is in the pager's slot for it.
     pub fn admit(self, part: u16, of: u16) -> Result<(), Denial> {
         Ok(self.0.admit(|mut ask| {
             ask.set_part(part);
@@ -169,7 +169,8 @@ impl Manager {
         self.place(client, stack.low, (0, 0, 0), pages, Access::Write)
     }
 
-    /// Puts a file's bytes, and zeroes behind them, at an address of a client; of file 0, only zeroes.
+    /// Puts a file's bytes, and zeroes behind them, at an address of a client; of file 0, only
+    /// zeroes.
     pub fn place(
         self,
         client: u16,

@@ -1,5 +1,6 @@
-//! What pagers, paging stores and out-of-memory policies say to each other and to their clients. The programs are
-//! `user/pager`, `user/store` and `user/oom`; the book's chapter on the pager has the whole.
+//! The protocols between pagers, paging stores, out-of-memory policies and their clients. The
+//! programs are `user/pager`, `user/store` and `user/oom`; the book's chapter on the pager explains
+//! them.
 //!
 //! ```text
 //!   client ──fault, request──▶ pager ──put, get, free──▶ store
@@ -7,9 +8,10 @@
 //!   manager ──register, …──▶     └──────ask────────────▶ policy
 //! ```
 //!
-//! All of them are calls, answered at once. Who calls is told by the *custom bits* of the caller's member record,
-//! which whoever added it chose and nobody can forge: 0 is the manager, others are clients. So a member record is the
-//! capability of an account: to hold memory up to that account's limits.
+//! All of them are calls, answered immediately. The *custom bits* of the caller's member record
+//! identify the caller. The process that added it chose them, and no client can forge them: 0 is
+//! the manager, others are clients. So a member record is the capability of an account: to hold
+//! memory up to that account's limits.
 
 mod client;
 mod manager;
@@ -34,7 +36,7 @@ use crate::layout::FREE_SLOTS;
 
 /// Exposure of the pager, the store, the policy in the group of each.
 pub const SERVER: u32 = 0;
-/// Custom bits of whoever registers clients with a pager and sets up a store.
+/// Custom bits of the manager, which registers clients with a pager and sets up a store.
 pub const MANAGER: u16 = 0;
 /// Clients of a pager: 1 to this.
 pub const CLIENTS_MAX: u16 = 64;
@@ -70,14 +72,16 @@ pub mod pager_slot {
 pub struct PagerSetup {
     /// Frames that it makes of its Untyped and serves its clients from.
     pub frames: u32,
-    /// Pages of its heap, of which [`HEAP_PER_PAGE`] bytes are needed for each page that clients' limits promise.
+    /// Pages of its heap, of which [`HEAP_PER_PAGE`] bytes are needed for each page that clients'
+    /// limits promise.
     pub heap_pages: u16,
     /// Its heap comes from a pager of its own.
     pub paged: bool,
 }
 
-/// Heap that a pager needs for a page of a client's regions, at most: a region and an object of its own, bytes of a file
-/// of its own with their object, two pages, a mapping, somebody whom it is shared with; and what gets lost between them.
+/// The most heap that a pager needs for a page of a client's regions: a region and an object of its
+/// own, bytes of a file of its own with their object, two pages, a mapping, a client that shares
+/// it, and fragmentation.
 pub const HEAP_PER_PAGE: u64 = 1536;
 /// Heap that it needs for each of its frames: where it is in the list of free ones.
 pub const HEAP_PER_FRAME: u64 = 4;
@@ -183,7 +187,7 @@ numbered! {
         NoTables = 12;
         /// The address space is no more.
         Gone = 13;
-        /// The same client again, or more than there is room for.
+        /// The client is registered already, or there is no room for more.
         Full = 14;
         /// The fault is none of memory.
         NotMemory = 15;

@@ -1,4 +1,5 @@
-//! What a pager asks an out-of-memory policy before it refuses memory: the protocol of `schema/oom.capnp`.
+//! What a pager asks an out-of-memory policy before it refuses memory: the protocol of
+//! `schema/oom.capnp`.
 
 use protocols::capnp;
 use protocols::oom::{self, answer, request};
@@ -12,7 +13,7 @@ pub use protocols::oom::Shortage;
 /// How many fit into a question.
 pub const HOLDERS_MAX: usize = 16;
 
-/// Somebody who holds memory, with all parts of the account.
+/// An account that holds memory, with all its parts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Holder {
     pub client: u16,
@@ -25,11 +26,11 @@ pub struct Holder {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Question<'a> {
     pub shortage: Shortage,
-    /// Who wants a frame: the whole account, where a part of it does.
+    /// The account that wants a frame: the whole account, if a part of it does.
     pub asker: u16,
     /// Times it was asked for this one frame before.
     pub before: u32,
-    /// Who holds frames: the largest, if there are too many to name.
+    /// The holders of frames: the largest, if there are too many to name.
     pub holders: &'a [Holder],
 }
 

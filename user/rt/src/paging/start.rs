@@ -1,7 +1,8 @@
 //! Starting a pager, a store, a policy, and giving them to each other and to clients.
 //!
-//! Each is a process of its own with a group of its own, in which its task is exposed at [`SERVER`] and its maker is the
-//! [manager](super::MANAGER). All of it is made in the nursery that is passed, so a reset of that ends it.
+//! Each is a process of its own with a group of its own, in which its task is exposed at [`SERVER`]
+//! and its maker is the [manager](super::MANAGER). All of it is made in the nursery that is passed,
+//! so a reset of that ends it.
 
 use abi::{Cap, Rights, Target, machine_rights};
 
@@ -115,7 +116,8 @@ pub fn pager(
     service(nursery, spec, true, setup.argument())
 }
 
-/// Gives a pager, before it runs, a store, which knows it by a number from 1, and the window for that.
+/// Gives a pager, before it runs, a store, which knows it by a number from 1, and the window for
+/// that.
 pub fn connect_store(
     pager: &Service,
     store: &Service,
@@ -132,14 +134,14 @@ pub fn connect_policy(pager: &Service, policy: &Service, number: u16) -> Result<
     policy.admit(&pager.child, pager_slot::POLICY, number).map(|_| ())
 }
 
-/// Makes a process, before it runs, a client of a pager, which serves its faults and its requests once the manager
-/// that is returned has registered it.
+/// Makes a process, before it runs, a client of a pager, which serves its faults and its requests
+/// once the manager that is returned has registered it.
 pub fn entrust(pager: &Service, client: &Child, number: u16) -> Result<Manager, SpawnError> {
     make_client(pager, client, number).map(|_| Manager::of(&pager.group))
 }
 
-/// The same by the number of a part, which the client `of` split off its account; it is registered then. Where the pager
-/// denies that, the process is no client.
+/// Makes a process a client by the number of a part, which the client `of` split off its account,
+/// and registers it. If the pager denies that, the process is no client.
 pub fn entrust_part(
     pager: &Service,
     client: &Child,

@@ -1,5 +1,5 @@
-//! What a pager asks of a paging store: the protocol of `schema/store.capnp`. Pages travel in the window, a frame of
-//! [`WINDOW_PAGES`] that both have mapped.
+//! What a pager asks of a paging store: the protocol of `schema/store.capnp`. Pages travel in the
+//! window, a frame of [`WINDOW_PAGES`] that both have mapped.
 
 use protocols::{Failure, store};
 
@@ -35,7 +35,7 @@ impl From<Failure<store::Refusal, Refusal>> for StoreError {
 /// How a store for tests fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Faulty {
-    /// Of 1,000 gets, puts: how many fail; how many gets give something else.
+    /// How many of 1,000 gets and puts fail, and how many gets return other contents.
     pub gets: u16,
     pub puts: u16,
     pub spoiled: u16,

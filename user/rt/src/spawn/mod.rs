@@ -1,8 +1,8 @@
 //! Making tasks and processes.
 //!
-//! Everything is made in a [`Nursery`]: an Untyped and a range of slots. Giving a process or a task a
-//! nursery of its own makes its end simple: [`Nursery::reset`] takes it all back, whatever state it is
-//! in.
+//! Everything is made in a [`Nursery`]: an Untyped and a range of slots. Giving a process or a task
+//! a nursery of its own makes its end simple: [`Nursery::reset`] takes it all back, whatever state
+//! it is in.
 
 mod nursery;
 mod process;

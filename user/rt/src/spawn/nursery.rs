@@ -65,8 +65,8 @@ impl Nursery {
         Ok(T::at(self.make_many::<T>(size, 1)?.first))
     }
 
-    /// Makes several in consecutive slots. If the memory gives out half-way, those that were made keep
-    /// their slots until the nursery is reset.
+    /// Makes several in consecutive slots. If the memory gives out half-way, those that were made
+    /// keep their slots until the nursery is reset.
     pub fn make_many<T: Handle>(&mut self, size: u64, count: u32) -> Result<Many> {
         let first = self.slots.take(count)?;
         let mut made = 0;
@@ -82,8 +82,9 @@ impl Nursery {
         Ok(Many { first, count })
     }
 
-    /// Makes a group of which this process is the first member, with all rights, so that it may use the
-    /// capability it has as its maker for calls too. A process has one offer for its tasks, which take turns at it.
+    /// Makes a group of which this process is the first member, with all rights, so that it may use
+    /// the capability it has as its maker for calls too. A process has one offer for its tasks,
+    /// which take turns at it.
     pub fn make_group(&mut self, members: u16, exposures: u16) -> Result<Group> {
         let group: Group = self.make(u64::from(members) | u64::from(exposures) << 16)?;
         let spare = self.slots.take(1)?;
@@ -101,12 +102,12 @@ impl Nursery {
         self.make_many::<Frame>(u64::from(PAGE_SIZE.trailing_zeros()), count)
     }
 
-    /// An empty slot, for a capability that comes by other ways than [`Nursery::make`].
+    /// Returns an empty slot, for a capability that does not come from [`Nursery::make`].
     pub fn take_slot(&mut self) -> Result<Cap> {
         self.slots.take(1)
     }
 
-    /// The same, several that stand in a row; the first.
+    /// Returns the first of several empty slots in a row.
     pub fn take_slots(&mut self, count: u32) -> Result<Cap> {
         self.slots.take(count)
     }

@@ -34,8 +34,8 @@ pub struct ProcessSpec<'a> {
 /// In which groups a process starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum StartIn {
-    /// In those of its maker: it finds each where its maker has it, in [`GROUP_SLOTS`], and may do there what its maker may.
-    /// Not in one whose maker left its own maker without ADD.
+    /// In those of its maker: it finds each where its maker has it, in [`GROUP_SLOTS`], and may do
+    /// there what its maker may. Not in one whose maker left its own maker without ADD.
     #[default]
     Makers,
     /// In none.
@@ -80,8 +80,8 @@ pub struct Child {
     start: u64,
 }
 
-/// As what a child is seen in a group that its maker has made: as no client that anybody registered, and not as the maker, who is
-/// its servers' manager.
+/// As what a child is seen in a group that its maker has made: as no client that anybody
+/// registered, and not as the maker, who is its servers' manager.
 const NO_CLIENT: u16 = u16::MAX;
 
 impl Child {
@@ -90,7 +90,8 @@ impl Child {
         Home { process: &self.process, vspace: &self.vspace, cnode: Some(&self.cnode), start: self.start }
     }
 
-    /// Makes it a member of the groups of this process. It speaks for the child until that has a task: it offers the slots.
+    /// Makes it a member of the groups of this process. It speaks for the child until that has a
+    /// task: it offers the slots.
     fn join_own_groups(&self) -> crate::Result<()> {
         for slot in GROUP_SLOTS.map(Cap) {
             let Some(held) = own::cnode().inspect(slot)? else { continue };
@@ -128,7 +129,7 @@ pub fn process(nursery: &mut Nursery, spec: &ProcessSpec<'_>) -> Result<Child, S
     Ok(child)
 }
 
-/// The same without the image, which somebody else puts there: a pager.
+/// Makes a process without its image, which a pager maps later.
 pub fn unloaded(nursery: &mut Nursery, spec: &ProcessSpec<'_>) -> Result<Child, SpawnError> {
     let cnode: CNode = nursery.make(u64::from(spec.slots)).step("making its CNode")?;
     let vspace: VSpace = nursery.make(u64::from(spec.tables)).step("making its VSpace")?;

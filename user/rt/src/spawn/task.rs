@@ -24,7 +24,8 @@ pub enum Run {
 /// A task to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskSpec {
-    /// Its place in the address space: 0 for a process's first task, each other one's own.
+    /// Its place in the address space: 0 for a process's first task, a different number for each
+    /// other task.
     pub index: u32,
     pub cpu: u32,
     pub priority: u8,
@@ -65,7 +66,8 @@ fn slice() -> u64 {
     (boot::facts().tsc_hz / 100).max(1)
 }
 
-/// Makes a task with CPU time of its own, and its stack in its place: of so many pages, and no more.
+/// Makes a task with CPU time of its own, and its stack in its place: of so many pages, and no
+/// more.
 pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<Spawned> {
     let bytes = u64::from(spec.stack_pages) * PAGE_SIZE;
     let Span { low, top } = stack_span(spec.index);
@@ -75,8 +77,8 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
     task_on(nursery, home, spec, Span { low: top - bytes, top })
 }
 
-/// The same with a stack that a [keeper](crate::stack::Keeper) of the process's looks after. Of that, this maps the
-/// uppermost `stack_pages` pages: none, where the keeper gave it.
+/// Makes a task with a stack that a [keeper](crate::stack::Keeper) of the process serves. Maps the
+/// uppermost `stack_pages` pages of it: none, if the keeper gave the stack.
 pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: Span) -> Result<Spawned> {
     if spec.index >= TASKS_MAX || u64::from(spec.stack_pages) * PAGE_SIZE > stack.top - stack.low {
         return Err(Refusal::local(Error::BadArgument, u64::from(spec.index)));
@@ -92,7 +94,7 @@ pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: S
         spec.priority
     );
     if home.cnode.is_some() && boot::has(cpu_features::TRACE) {
-        // Whoever reads the trace knows of numbers only.
+        // A reader of the trace sees only numbers.
         crate::report!("spawned task={:#x} by={:#x}", id.raw(), utcb::current().task_id().raw());
     }
     sched.configure(spec.priority, slice())?;
@@ -118,8 +120,8 @@ pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: S
 
 /// Ends a task and takes its capabilities away; once this is done, it runs no more.
 ///
-/// Taking memory back that a task of the own process stands on, while it may still run, would end the
-/// whole process by a fault: end such tasks first.
+/// Taking memory back that a task of the own process stands on, while it may still run, would end
+/// the whole process by a fault: end such tasks first.
 pub fn end(task: &Task) -> Result<()> {
     own::cnode().revoke(task.cap())?;
     own::cnode().delete(task.cap())

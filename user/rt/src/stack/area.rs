@@ -1,8 +1,8 @@
-//! Where stacks are in an address space, how far each reaches, and what a fault near one means. Addresses only: nothing
-//! is mapped here.
+//! Where stacks are in an address space, how far each reaches, and what a fault near one means.
+//! Addresses only: nothing is mapped here.
 //!
-//! A stack's place is its reserve, with a page below that stays empty: its guard. Pages are mapped from the top down, with
-//! no hole between.
+//! A stack's place is its reserve, with a page below that stays empty: its guard. Pages are mapped
+//! from the top down, with no hole between.
 //!
 //! ```text
 //!        guard   reserve                      guard
@@ -82,13 +82,13 @@ impl<const N: usize> Area<N> {
         self.stacks.iter().position(|stack| stack.is_some_and(|stack| stack.low == low))
     }
 
-    /// A place for a stack of so many pages, of which none is mapped; `None` where there is no room for that, or there
-    /// are `N` already.
+    /// A place for a stack of so many pages, of which none is mapped; `None` where there is no room
+    /// for that, or there are `N` already.
     pub fn place(&mut self, pages: u64) -> Option<usize> {
         let bytes = pages.checked_mul(PAGE_SIZE).filter(|bytes| *bytes > 0)?;
         let with_guard = bytes.checked_add(PAGE_SIZE)?;
         let mut guard = self.range.start;
-        // Whoever is in the way says where to look next, so each is in the way once.
+        // A stack that is in the way determines where to look next, so each is in the way once.
         while let Some(other) = self.iter().find(|other| {
             let Range { start, end } = other.range();
             start < guard.saturating_add(with_guard) && guard < end
@@ -100,7 +100,8 @@ impl<const N: usize> Area<N> {
         self.put(Stack { low, top, bottom: top })
     }
 
-    /// Takes in a stack that is somewhere else; `None` where it overlaps with another, or there are `N` already.
+    /// Takes in a stack that is somewhere else; `None` where it overlaps with another, or there are
+    /// `N` already.
     pub fn adopt(&mut self, stack: Stack) -> Option<usize> {
         let Range { start, end } = stack.range();
         let apart = |other: &Stack| end <= other.range().start || other.range().end <= start;
@@ -126,8 +127,9 @@ impl<const N: usize> Area<N> {
         Some(stack.bottom)
     }
 
-    /// What a fault at `address` means, of a task whose stack pointer is `rsp`. It is that stack's in which `rsp` is,
-    /// and nobody else's: a pointer into the reserve of another stack is a wild one.
+    /// What a fault at `address` means, of a task whose stack pointer is `rsp`. It is that stack's
+    /// in which `rsp` is, and nobody else's: a pointer into the reserve of another stack is a wild
+    /// one.
     pub fn judge(&self, address: u64, rsp: u64) -> Finding {
         // An empty stack's pointer is at its top, where the next guard begins.
         let used = |stack: &Option<Stack>| stack.is_some_and(|s| s.range().contains(&rsp.wrapping_sub(1)));

@@ -1,4 +1,5 @@
-//! The keeper of an address space's stacks: gives places, maps pages when they are touched, takes both back.
+//! The keeper of an address space's stacks: gives places, maps pages when they are touched, takes
+//! both back.
 
 use core::fmt;
 
@@ -17,8 +18,8 @@ use crate::{Refusal, Result};
 /// No page: the end of a list.
 const NONE: u16 = u16::MAX;
 
-/// Pages of memory that stacks have, or had. What an earlier stack left in one stays there: all of them belong to one
-/// address space.
+/// Pages of memory that stacks have, or had. What an earlier stack left in one stays there: all of
+/// them belong to one address space.
 #[derive(Debug)]
 struct Pages<const N: usize> {
     frames: [Cap; N],
@@ -110,7 +111,8 @@ pub struct Use {
     pub faults: u64,
 }
 
-/// Keeps up to `STACKS` stacks of one address space, with up to `PAGES` pages in all. It needs no heap.
+/// Keeps up to `STACKS` stacks of one address space, with up to `PAGES` pages in all. It needs no
+/// heap.
 ///
 /// Its own task's stack has to be one that does not grow by it.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ pub struct Keeper<const STACKS: usize, const PAGES: usize> {
     nursery: Nursery,
     area: Area<STACKS>,
     pages: Pages<PAGES>,
-    /// Of each stack, its lowest page that came from here.
+    /// The lowest page of each stack that came from this keeper.
     lowest: [u16; STACKS],
     faults: u64,
     /// The last that did not grow.
@@ -127,7 +129,8 @@ pub struct Keeper<const STACKS: usize, const PAGES: usize> {
 }
 
 impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
-    /// Of the stacks of an address space (with MAP); pages come from `nursery`, which is its own from now on.
+    /// Makes a keeper of the stacks of an address space (with MAP). Pages come from `nursery`,
+    /// which belongs to the keeper from now on.
     pub const fn new(vspace: VSpace, nursery: Nursery) -> Self {
         Keeper {
             vspace,
@@ -152,7 +155,8 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(Span { low: stack.low, top: stack.top })
     }
 
-    /// Looks after a stack that somebody else made, of which `mapped` bytes are mapped: it grows up to the whole span.
+    /// Looks after a stack that somebody else made, of which `mapped` bytes are mapped: it grows up
+    /// to the whole span.
     pub fn adopt(&mut self, span: Span, mapped: u64) -> Result<()> {
         let stack = Stack { low: span.low, top: span.top, bottom: span.top.saturating_sub(mapped) };
         let number = self.area.adopt(stack).ok_or(Refusal::local(Error::BadAddress, span.low))?;
@@ -175,7 +179,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(())
     }
 
-    /// What becomes of a task that faulted, if that is a matter of its stack; `None` otherwise.
+    /// The fate of a task that faulted, if that is a matter of its stack; `None` otherwise.
     pub fn judge(&mut self, fault: &Fault, task: TaskId) -> Option<Verdict> {
         if fault.kind != FaultKind::StackOverflow {
             return None;

@@ -1,13 +1,15 @@
 //! Stacks that grow, and stacks in pieces.
 //!
-//! A task's stack has as many pages as its maker mapped, and an empty page below: a guard, which ends its process. A
-//! [`Keeper`] does more. It is the fault handler of a process, as a task of that process or of another one, and
+//! A task's stack has as many pages as its maker mapped, and an empty page below: a guard, which
+//! ends its process. A [`Keeper`] does more. It is the fault handler of a process, as a task of
+//! that process or of another one, and
 //!
-//! * **lets stacks grow**: a stack has a *reserve* of address space, and gets a page of memory when it first touches
-//!   it. Beyond the reserve the process is torn down, with a report of whose stack it was;
-//! * **gives stacklets**: a task that is about to need more than its stack has left runs the next call on another piece
-//!   ([`Segments::call`]), which goes back when the call is over. No reserve bounds such a stack, nor has it to be in one
-//!   piece of address space.
+//! * **lets stacks grow**: a stack has a *reserve* of address space, and gets a page of memory when
+//!   it first touches it. Beyond the reserve the process is killed, with a report that names the
+//!   stack;
+//! * **gives stacklets**: a task that is about to need more than its stack has left runs the next
+//!   call on another piece ([`Segments::call`]), which goes back when the call is over. No reserve
+//!   bounds such a stack, nor has it to be in one piece of address space.
 //!
 //! ```text
 //! let mut keeper: Keeper<32, 256> = Keeper::new(vspace, nursery);
@@ -41,8 +43,8 @@ pub struct Span {
     pub top: u64,
 }
 
-/// Labels of the messages to a keeper. Its answers have the label 0, or an [`Error`]'s number with the detail in the
-/// first register.
+/// Labels of the messages to a keeper. Its answers have the label 0, or an [`Error`]'s number with
+/// the detail in the first register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Label {
@@ -88,11 +90,11 @@ impl Segments {
         Segments { keeper }
     }
 
-    /// Calls `work`, which takes no more than `bytes` of stack: here where there is that much, else on a stacklet. An
-    /// error says that there is none to be had; then nothing was called.
+    /// Calls `work`, which takes no more than `bytes` of stack: here where there is that much, else
+    /// on a stacklet. An error says that there is none to be had; then nothing was called.
     ///
-    /// The stacklet that comes back last is kept for the next time, so that a loop of calls around the end of a stack does
-    /// not ask the keeper twice a turn.
+    /// The stacklet that comes back last is kept for the next time, so that a loop of calls around
+    /// the end of a stack does not ask the keeper twice a turn.
     pub fn call<R>(&self, bytes: u64, work: impl FnOnce() -> R) -> Result<R> {
         let bytes = bytes.saturating_add(CHANGE);
         if room() >= bytes {

@@ -113,19 +113,19 @@ impl Current {
         self.page.listening.store(offer.word(), Relaxed);
     }
 
-    /// What is left of the offer.
+    /// Returns the rest of the offer.
     pub fn listening(self) -> Listening {
         Listening::from_word(self.page.listening.load(Relaxed))
     }
 
-    /// What became of the capabilities of the last message that had some.
+    /// The fate of the capabilities of the last message that had some.
     pub fn received(self) -> impl Iterator<Item = Received> {
         let count = self.page.grant_count.load(Relaxed).min(GRANTS_MAX as u64) as usize;
         let words = |n: usize| [0, 1].map(|word: usize| self.page.grants[n][word].load(Relaxed));
         (0..count).filter_map(move |n| Received::from_words(words(n)))
     }
 
-    /// What became of the capability at a place of the list that was sent last.
+    /// The fate of the capability at a place of the list that was sent last.
     pub fn fate(self, place: usize) -> Option<Fate> {
         Fate::in_word(self.page.grant_fates.load(Relaxed), place)
     }
@@ -148,8 +148,9 @@ impl Current {
             return false;
         }
         let bulk = self.page.bulk.as_ptr().cast::<u8>().cast_mut();
-        // SAFETY: the range lies in `bulk` (checked against LOG_MAX, which is smaller). The words are
-        // interior-mutable, and only this task writes them; the kernel reads them in its system calls.
+        // SAFETY: the range lies in `bulk` (checked against LOG_MAX, which is smaller). The words
+        // are interior-mutable, and only this task writes them; the kernel reads them in its system
+        // calls.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), bulk.add(offset), bytes.len()) };
         true
     }

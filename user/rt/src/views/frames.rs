@@ -1,4 +1,5 @@
-//! The kernel's frames of device memory: each view has an Untyped of its own, whose reset ends everything.
+//! The kernel's frames of device memory: each view has an Untyped of its own, whose reset ends
+//! everything.
 
 use abi::{Cap, Error, FrameRights, PAGE_LOG2, Rights, frame_rights};
 
@@ -19,7 +20,8 @@ const _: () = assert!(PAGES_MAX * 32 < 1 << VIEW_LOG2);
 /// Makes frames with the process's own Machine, which has to have the right DEVICE.
 pub struct Frames {
     nursery: Nursery,
-    /// Of each view that was used: its Untyped, and the slot of its frame; behind that, one for each lease.
+    /// For each used view, its Untyped and the slot of its frame, which is followed by a slot for
+    /// each lease.
     views: [Option<(Cap, Cap)>; VIEWS_MAX],
 }
 

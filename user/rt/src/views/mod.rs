@@ -1,18 +1,24 @@
-//! Views of sensitive memory: the registers and memory of devices, which one process keeps and lends to others.
+//! Views of sensitive memory: the registers and memory of devices, which one process keeps and
+//! lends to others.
 //!
-//! The *keeper* of views is whoever may make frames of device memory: process 1, or a parent that it trusts with that. It
-//! never lets go of such a frame: a *holder* gets a copy with the rights that it asked for and may have. What a
-//! holder may have is a list of [`Grant`]s, which comes from its description and not from itself.
+//! The *keeper* of views is a process that may make frames of device memory: process 1, or a parent
+//! that it trusts with that. The keeper never gives such a frame away: a *holder* gets a copy with
+//! the rights that it asked for and may have. A list of [`Grant`]s says what a holder may have. The
+//! list comes from the holder's description and not from the holder.
 //!
 //! # What holds
 //! - No two views have a page in common.
-//! - A view has one holder at a time, or several that only read and all said that they would share it.
-//! - When the last holder gives a view back, or is no more, the frame is made anew: every copy that came of the
-//!   holder's is gone, wherever it went, and so is every mapping, on every CPU. Then the keeper has the view again.
-//! - A view with a page that is pinned stays its holder's until the keeper says that the device is still.
+//! - A view has one holder at a time, or several that only read and all said that they would share
+//!   it.
+//! - When the last holder gives a view back, or ends, the keeper makes the frame again. Every copy
+//!   of the holder's capability is gone, in every process, and so is every mapping, on every CPU.
+//!   Then the keeper has the view again.
+//! - A view with a page that is pinned stays its holder's until the keeper says that the device is
+//!   still.
 //!
-//! Of several that share a view, one that leaves loses its capability and all that came of it at once. Where it had mapped
-//! the view into an address space other than its own, that can be read until the last one has left.
+//! Of several that share a view, one that leaves loses its capability and all that came of it at
+//! once. Where it had mapped the view into an address space other than its own, that can be read
+//! until the last one has left.
 //!
 //! [`Views`] is the table, for any [`Keeper`]; [`Frames`] is the one that asks the kernel.
 
@@ -156,7 +162,7 @@ impl Wanted {
     }
 }
 
-/// Who makes frames and copies of them. Views and leases are numbered as in the table.
+/// The maker of frames and of their copies. Views and leases are numbered as in the table.
 pub trait Keeper {
     /// Where a holder wants its capability.
     type Place: Copy;
@@ -189,7 +195,7 @@ impl View {
     }
 }
 
-/// The views that a process keeps, and who has them.
+/// The views that a process keeps, and their holders.
 pub struct Views<K> {
     keeper: K,
     table: [Option<View>; VIEWS_MAX],
@@ -231,8 +237,8 @@ impl<K: Keeper> Views<K> {
         self.take_back(view, holder, false)
     }
 
-    /// A holder is no more: takes back all that it had, and answers how many views that were. What cannot be taken back
-    /// stays its; the first reason is told.
+    /// A holder is no more: takes back all that it had, and answers how many views that were. What
+    /// cannot be taken back stays its; the first reason is told.
     pub fn ended(&mut self, holder: u16, devices_are_still: bool) -> Result<usize, ViewDenial> {
         let (mut taken, mut failed) = (0, None);
         for view in 0..VIEWS_MAX {
@@ -255,7 +261,7 @@ impl<K: Keeper> Views<K> {
         Ok(())
     }
 
-    /// Who has a view of just these pages.
+    /// Returns the holder of a view of exactly these pages.
     pub fn holders(&self, range: Range) -> impl Iterator<Item = u16> {
         let views = self.table.iter().flatten().filter(move |view| view.range == range);
         views.flat_map(|view| view.holders.iter().flatten().copied())
@@ -266,7 +272,8 @@ impl<K: Keeper> Views<K> {
         self.table.iter().flatten().any(|view| view.range == range && !view.is_held())
     }
 
-    // --- the parts ---------------------------------------------------------------------------------
+    // --- the parts
+    // ---------------------------------------------------------------------------------
 
     fn position(&self, so: impl Fn(&View) -> bool) -> Option<usize> {
         self.table.iter().position(|view| view.as_ref().is_some_and(&so))

@@ -205,7 +205,8 @@ fn may(model: &Model, holder: u16, wanted: &Wanted) -> bool {
 }
 
 proptest! {
-    /// Whatever is asked by whomever: nobody has what somebody else has, and what is lent is what the model says.
+    /// Random requests by random holders: no two holders have one view, and the lent views are
+    /// those of the model.
     #[test]
     fn nobody_has_what_somebody_else_has(
         steps in proptest::collection::vec((0..4u16, 0..10u64, 1..4u32, 0..4u8, 0..3u8), 1..120),

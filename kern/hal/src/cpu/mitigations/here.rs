@@ -50,7 +50,8 @@ fn common() -> Controls {
     Controls::from_bits_truncate(COMMON.load(Ordering::Relaxed))
 }
 
-/// Makes this CPU forget where indirect branches went, where it can: what ran before does not steer what runs next.
+/// Makes this CPU forget where indirect branches went, where it can: what ran before does not steer
+/// what runs next.
 #[cold]
 pub fn flush_predictors() {
     if common().contains(Controls::IBPB) {
@@ -59,7 +60,8 @@ pub fn flush_predictors() {
     }
 }
 
-/// Prints one line for each weakness, since captures of COM1 are decoded, too, and reports it for the results. When all CPUs are up.
+/// Prints one line for each weakness, since captures of COM1 are decoded, too, and reports it for
+/// the results. When all CPUs are up.
 pub fn print() {
     let mut facts = facts_here();
     facts.controls &= common();

@@ -1,11 +1,11 @@
 //! Speculative execution: which known weaknesses this CPU has, and what the kernel does about them.
 //!
-//! [`assess`] is a pure function of what CPUID and the capability register say, so that it runs under
-//! `cargo test`; a CPU that says nothing is taken to be affected where its maker's CPUs were. Honest
-//! by rule: `on` is said only of what the kernel really does. That is what control registers can do by
-//! themselves ([`speculation_control`], [`branch_control`]), and a barrier where processes of
-//! different security labels follow each other on a CPU ([`super::context`]). Separate kernel page
-//! tables and buffer clearing on exit are not done (the entry code keeps room for them).
+//! [`assess`] is a pure function of the values of CPUID and the capability register, so that it
+//! runs under `cargo test`. A CPU that reports nothing counts as affected if its maker's older CPUs
+//! were. `on` means that the kernel really does it: it sets control registers
+//! ([`speculation_control`], [`branch_control`]), and flushes predictors between processes of
+//! different security labels on a CPU ([`super::context`]). The kernel has no separate page tables
+//! and does not clear buffers on exit (the entry code keeps room for both).
 
 pub mod facts;
 #[cfg(target_os = "none")]
@@ -109,8 +109,8 @@ fn said(facts: &Facts, immune: Capabilities) -> Affected {
     }
 }
 
-/// A weakness of some of Intel's models. Those are free that are `free`, or where that is empty, those that are known
-/// and not affected.
+/// A weakness of some of Intel's models. Those are free that are `free`, or where that is empty,
+/// those that are known and not affected.
 fn by_model(facts: &Facts, affected: Known, free: Known) -> Affected {
     if facts.vendor == Vendor::Amd {
         return No;
@@ -126,7 +126,7 @@ fn history_injection(facts: &Facts) -> Affected {
     match facts.vendor {
         Vendor::Amd => No,
         _ if facts.is_immune(Capabilities::BHI_NO) => No,
-        // It is what is left where enhanced IBRS keeps user code from choosing the kernel's targets.
+        // It remains where enhanced IBRS keeps user code from choosing the kernel's targets.
         Vendor::Intel if facts.is_immune(Capabilities::IBRS_ALL) => Yes,
         _ => Presumed,
     }

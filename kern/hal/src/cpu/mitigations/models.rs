@@ -1,4 +1,5 @@
-//! Intel's models, for what their CPUs do not all say themselves. As the vendor's list of affected processors has them.
+//! Intel's models, for weaknesses that not all their CPUs report. The source is the vendor's list
+//! of affected processors.
 
 use bitflags::bitflags;
 use core::ops::RangeInclusive;

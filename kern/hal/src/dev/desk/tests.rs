@@ -1,5 +1,5 @@
-//! Records under interruption, between CPUs and at the end of the machine. An interruption is played by calling what it
-//! would call, at each place where it may come.
+//! Records under interruption, between CPUs and at the end of the machine. A test simulates an
+//! interruption by calling its handler at each place where it may occur.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,7 +8,8 @@ use std::vec::Vec;
 
 use super::*;
 
-/// What a host reads: channel and payload of each record. Panics where there is something else on the wire.
+/// What a host reads: channel and payload of each record. Panics where there is something else on
+/// the wire.
 fn read(mut wire: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut records = Vec::new();
     while let [mark, channel, low, high, rest @ ..] = wire {
@@ -43,7 +44,7 @@ fn a_record_may_come_in_the_middle_of_another() {
     let wire = Mutex::new(Vec::new());
     let desk = Desk::default();
     let interrupt = |channel, depth| {
-        // What interrupts sends nothing: whoever is interrupted does.
+        // Interrupting code sends nothing: the interrupted code does.
         write(&desk, channel, 5, |_| panic!("depth {depth} sends"));
     };
     desk.enter();
@@ -166,7 +167,7 @@ fn a_closed_port_keeps_nobody_waiting() {
     let turns = Turns::new();
     assert!(turns.take());
     std::thread::scope(|scope| {
-        // One waits for its turn, which never comes: who has it was stopped in the middle.
+        // One CPU waits for its turn, which never comes: the holder was stopped in the middle.
         let waiting = scope.spawn(|| turns.take());
         while turns.next.load(SeqCst) < 2 {
             std::thread::yield_now();
