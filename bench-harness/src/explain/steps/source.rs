@@ -27,7 +27,7 @@ pub struct Function {
     /// The line that names it, and the last one.
     pub first: u32,
     pub last: u32,
-    /// Lines between its braces.
+    /// Lines between its braces that are neither empty nor a comment.
     pub body: u32,
     /// The first sentence of its doc comment, without links.
     pub doc: Option<String>,
@@ -95,7 +95,7 @@ fn is_kernel(file: &str) -> bool {
 
 /// Lists the functions of a file in Rust; none if it is not Rust.
 fn functions(file: &str, text: &str) -> Vec<Function> {
-    let mut found = Found { file, of: Vec::new(), functions: Vec::new() };
+    let mut found = Found { file, text, of: Vec::new(), functions: Vec::new() };
     if let Ok(parsed) = syn::parse_file(text) {
         found.visit_file(&parsed);
     }
@@ -104,6 +104,7 @@ fn functions(file: &str, text: &str) -> Vec<Function> {
 
 struct Found<'a> {
     file: &'a str,
+    text: &'a str,
     /// The types around, innermost last.
     of: Vec<String>,
     functions: Vec<Function>,
@@ -121,7 +122,7 @@ impl Found<'_> {
             file: self.file.to_owned(),
             first: line(signature.span()),
             last: close,
-            body: (close - open).saturating_sub(1),
+            body: code_lines(self.text, open, close),
             doc: doc(attributes),
         });
     }
@@ -158,6 +159,13 @@ impl<'a> Visit<'a> for Found<'_> {
         self.push(&item.attrs, &item.sig, &item.block);
         visit::visit_item_fn(self, item);
     }
+}
+
+/// Counts the lines between two others that are neither empty nor a comment.
+fn code_lines(text: &str, open: u32, close: u32) -> u32 {
+    let between = text.lines().skip(open as usize).take((close - open).saturating_sub(1) as usize);
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    between.filter(is_code).count() as u32
 }
 
 fn line(span: Span) -> u32 {
