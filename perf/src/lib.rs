@@ -1,7 +1,7 @@
-//! What the programs that measure the kernel have in common.
+//! Library of the programs that measure the kernel.
 //!
-//! - [`echo`]: the message that comes back;
-//! - [`stats`]: samples to minimum, median and 99th percentile;
+//! - [`echo`]: the message that clients send and expect back;
+//! - [`stats`]: minimum, median and 99th percentile of samples;
 //! - [`mark`]: points that the TCG plugin sees.
 #![cfg_attr(not(test), no_std)]
 

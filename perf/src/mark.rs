@@ -1,7 +1,7 @@
 //! Points that the TCG plugin sees: eight-byte no-operations with a magic displacement.
 //!
-//! The book's chapter on measuring defines them. Without the plugin each is one instruction that does
-//! nothing.
+//! The book's chapter on measuring defines them. Without the plugin each is one instruction that
+//! does nothing.
 
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
@@ -26,7 +26,7 @@ pub const REGION_STORM: u8 = 8;
 /// Region of `pairs_local_N` is this plus N.
 pub const REGION_PAIRS: u8 = 0x10;
 
-/// One marker.
+/// Executes one marker.
 #[inline(always)]
 pub fn mark<const KIND: u8, const ARGUMENT: u8>() {
     // SAFETY: a no-operation; its displacement is never used as an address.
@@ -40,7 +40,7 @@ pub fn mark<const KIND: u8, const ARGUMENT: u8>() {
     }
 }
 
-/// A marker of `pairs_local_N`, whose N is known only when the program runs. Numbers of CPUs beyond
+/// Executes a marker of `pairs_local_N`, whose N is known only at run time. Numbers of CPUs beyond
 /// those listed leave no mark.
 #[inline(always)]
 pub fn mark_pairs<const KIND: u8>(cpus: u64) {
@@ -55,10 +55,10 @@ pub fn mark_pairs<const KIND: u8>(cpus: u64) {
     cases!(1 2 3 4 5 6 7 8 10 12 16 24 32 48 64);
 }
 
-/// Waits, awake, until a word has come to `least`; not counted by the plugin.
+/// Polls a word until it is at least `least`. The plugin does not count the loop.
 pub fn wait_uncounted(word: &AtomicU64, least: u64) {
-    // SAFETY: reads the word, which the reference keeps alive, and pauses. The marker's length is that of the
-    // marker (8 bytes), the pause (2), the comparison (3) and the short jump (2).
+    // SAFETY: reads the word, which the reference keeps alive, and pauses. The marker's argument is
+    // the length of the marker (8 bytes), the pause (2), the comparison (3) and the short jump (2).
     unsafe {
         asm!(
             "2:",
@@ -75,10 +75,10 @@ pub fn wait_uncounted(word: &AtomicU64, least: u64) {
     }
 }
 
-/// Never returns: a loop of the kind that a busy user program is, not counted by the plugin.
+/// Loops forever, as a busy user program does. The plugin does not count the loop.
 pub fn busy_loop() -> ! {
-    // SAFETY: pauses and jumps, nothing else. The marker's length is that of the marker (8 bytes), the
-    // pause (2) and the short jump (2) back to the marker.
+    // SAFETY: only pauses and jumps. The marker's argument is the length of the marker (8 bytes),
+    // the pause (2) and the short jump (2) back to the marker.
     unsafe {
         asm!(
             "2:",

@@ -1,4 +1,4 @@
-//! Samples to figures.
+//! Computes figures from samples.
 
 /// Figures of one row, overhead subtracted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -8,19 +8,20 @@ pub struct Summary {
     pub p50: u64,
     pub p99: u64,
     pub max: u64,
-    /// What was subtracted from every sample.
+    /// Cost of measuring nothing, subtracted from every sample.
     pub overhead: u64,
 }
 
-/// What a sample says of one operation.
+/// Returns the cost of one operation from a sample.
 #[inline(always)]
 pub fn figure(sample: u64, overhead: u64, operations: u64) -> u64 {
     let operations = operations.max(1);
     (sample.saturating_sub(overhead) + operations / 2) / operations
 }
 
-/// Sorts the samples and sums them up. Each sample stands for `operations` of the same kind, so the
-/// figures are divided by that, rounded to the nearest. `None` without samples.
+/// Sorts the samples and summarises them. Each sample covers `operations` operations of one kind,
+/// so the figures are divided by that number and rounded to the nearest. Returns `None` without
+/// samples.
 pub fn summarize(samples: &mut [u64], overhead: u64, operations: u64) -> Option<Summary> {
     samples.sort_unstable();
     let figure = |sample: u64| figure(sample, overhead, operations);
@@ -34,7 +35,7 @@ pub fn summarize(samples: &mut [u64], overhead: u64, operations: u64) -> Option<
     })
 }
 
-/// The smallest sample that `percent` of all do not exceed (nearest rank).
+/// Returns the smallest sample that `percent` of all do not exceed (nearest rank).
 fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()

@@ -1,4 +1,4 @@
-//! One client's block of shared memory: what it is told, what it found.
+//! One client's block of shared memory: its instructions and its results.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -17,18 +17,18 @@ pub const SAMPLES_MAX: usize = BLOCK_WORDS - SAMPLES_AT;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Word {
-    /// To take, and then taken.
+    /// Samples to take; at the end, samples taken.
     Samples = 0,
     Warmup,
-    /// Loops without time stamps.
+    /// Whether to run loops without time stamps.
     Trace,
     /// Slot of the group.
     Group,
     /// Exposure of the server.
     Server,
-    /// Bit to raise in the Notification at [`EXPOSURE_DONE`] when through.
+    /// Bit that the client raises in the Notification at [`EXPOSURE_DONE`] at its end.
     DoneBit,
-    /// Slots, for rows within the bench's own process.
+    /// Slots of Notifications, for rows within the bench's own process.
     NoteServer,
     NoteClient,
     TaskServer,
@@ -39,18 +39,18 @@ pub enum Word {
     Slots,
     /// Slot of the client's frame.
     Frame,
-    /// What messages carry: [`crate::carry::Carried`].
+    /// Payload of the messages: [`crate::carry::Carried`].
     Carried,
     /// How many processes listen in the group.
     Listeners,
     ClientCpu,
     ServerCpu,
-    /// Tasks that meet before measuring, and (in the first block) how many did.
+    /// Number of tasks that meet before measuring; in the first block also how many have arrived.
     Parties,
     Arrived,
     /// Cost of measuring nothing.
     Overhead,
-    /// An operation did not do what it should: 1 + its number, and what it answered.
+    /// The first operation with a wrong answer: 1 + its number, and that answer.
     Wrong,
     WrongInfo,
 }
@@ -58,12 +58,12 @@ pub enum Word {
 /// Exposure at which the bench listens for the end of clients.
 pub const EXPOSURE_DONE: u32 = 0;
 
-/// Counters are read on the client's and the server's CPU.
+/// CPUs whose counters a client reads: its own and its server's.
 pub const COUNTED_CPUS: usize = 2;
 const COUNTERS: usize = Counter::ALL.len();
 const _: () = assert!(COUNTERS_AT + 2 * COUNTED_CPUS * COUNTERS <= SAMPLES_AT);
 
-/// When counters are read.
+/// When a client reads counters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum When {
     Before = 0,
@@ -76,10 +76,10 @@ pub struct Block {
 }
 
 impl Block {
-    /// Block number `index`, in any process of the bench.
+    /// Returns block number `index`, in any process of the bench.
     pub fn at(index: u64) -> Block {
-        // SAFETY: the bench made a block for every CPU, maps them all in every process it starts, and
-        // numbers its clients below that.
+        // SAFETY: the bench made a block for every CPU, maps all of them in every process it
+        // starts, and numbers its clients below that.
         Block { words: unsafe { shared::words(index as usize * BLOCK_WORDS, BLOCK_WORDS) } }
     }
 
@@ -91,7 +91,7 @@ impl Block {
         self.words[word as usize].store(value, Relaxed);
     }
 
-    /// The word itself, for what several tasks change.
+    /// Returns the word itself, for words that several tasks change.
     pub fn word(self, word: Word) -> &'static AtomicU64 {
         &self.words[word as usize]
     }
@@ -107,7 +107,7 @@ impl Block {
         self.words[SAMPLES_AT + index].store(sample, Relaxed);
     }
 
-    /// The samples that were taken.
+    /// Returns the samples that the client took.
     pub fn samples(self) -> impl Iterator<Item = u64> {
         let count = (self.get(Word::Samples) as usize).min(SAMPLES_MAX);
         self.words[SAMPLES_AT..SAMPLES_AT + count].iter().map(|sample| sample.load(Relaxed))

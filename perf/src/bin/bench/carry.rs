@@ -1,4 +1,4 @@
-//! Messages that carry pages or capabilities, and copying pages by hand, to compare.
+//! Messages that carry pages or capabilities. For comparison, page copies by the client.
 
 use abi::{
     Cap, FLAG_CAPS, FLAG_PAGES, Fate, Grant, Listening, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange,
@@ -17,17 +17,17 @@ use crate::measure::{Verdict, measure, measure_undone, park};
 use crate::roles::{MAP_VA, server};
 use user_rt::arch::shared;
 
-/// What a row's messages carry.
+/// Payload of a row's messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Carried {
     pub pages: u64,
-    /// Of 2 MiB.
+    /// Whether the pages are of 2 MiB.
     pub large: bool,
-    /// `None`: they are copied by hand, and the message carries nothing.
+    /// How the pages go. `None`: the client copies them, and the message carries nothing.
     pub mode: Option<PageMode>,
 }
 
-/// Where the copy goes.
+/// Destination of the copy.
 pub const COPY_VA: u64 = MAP_VA + 0x100_0000;
 
 impl Carried {
@@ -35,7 +35,7 @@ impl Carried {
         Carried { pages, large: false, mode }
     }
 
-    /// As a word of a block.
+    /// Encodes the payload as a word of a block.
     pub fn word(self) -> u64 {
         let mode = self.mode.map_or(0, |mode| 1 + mode as u64);
         self.pages | u64::from(self.large) << 32 | mode << 40
@@ -46,20 +46,20 @@ impl Carried {
         Carried { pages: u64::from(word as u32), large: word >> 32 & 1 != 0, mode }
     }
 
-    /// In the client's space, or in the server's window.
+    /// Returns the range of pages in the client's space, or in the server's window.
     fn range(self) -> PageRange {
         let mode = self.mode.unwrap_or(PageMode::Move);
         PageRange { address: MAP_VA, count: self.pages, large: self.large, mode }
     }
 }
 
-/// What the client asks of the server when it is not measured.
+/// Requests to the server that are not measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Undo {
     Nothing = 0,
-    /// The pages come back with the reply.
+    /// The server returns the pages with its reply.
     Return = 1,
-    /// The server lets go of what it sees.
+    /// The server unmaps the pages that it received.
     Drop = 2,
 }
 
@@ -88,7 +88,7 @@ pub extern "C" fn carry_client(index: u64) -> ! {
     measure_undone(block, send, undo)
 }
 
-/// Takes what comes, and does with it what it is told.
+/// Receives pages, and returns or unmaps them as the client requests.
 pub extern "C" fn carry_server(index: u64) -> ! {
     let carried = Carried::from_word(Block::at(index).get(Word::Carried));
     let range = carried.range();
@@ -107,7 +107,7 @@ pub extern "C" fn carry_server(index: u64) -> ! {
     }
 }
 
-/// A call that has to have brought its capability there.
+/// A reply that is right if the call's capability arrived at the server.
 struct Granted(MsgInfo);
 
 impl Verdict for Granted {
@@ -132,9 +132,9 @@ pub extern "C" fn grant_client(index: u64) -> ! {
     })
 }
 
-/// Takes each in a slot that was never used.
+/// Receives each capability in a slot that was never used.
 pub extern "C" fn grant_server(_: u64) -> ! {
-    // Behind the slots in which tasks of a process may find themselves.
+    // After the slots that tasks of a process may find occupied.
     utcb::current().listen(Listening { next: Cap(FREE_SLOTS + 64), count: FRESH_SLOTS });
     let info = MsgInfo(0).op(Op::ReplyRecv);
     loop {
@@ -142,7 +142,7 @@ pub extern "C" fn grant_server(_: u64) -> ! {
     }
 }
 
-/// Takes each in the same slot, which it empties.
+/// Receives each capability in one slot, which it empties again.
 pub extern "C" fn grant_again_server(_: u64) -> ! {
     let place = Cap(FREE_SLOTS + 64);
     let listening = Listening { next: place, count: 1 };
@@ -150,25 +150,26 @@ pub extern "C" fn grant_again_server(_: u64) -> ! {
     let info = MsgInfo(0).op(Op::ReplyRecv);
     loop {
         syscall(Args { info, rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 });
-        // Refused where nothing came: then the client's call is refused the next time, and the bench notices.
+        // Deleting fails if no capability came. The next call of the client then fails, and the
+        // bench notices.
         let _ = own::cnode().delete(place);
         utcb::current().listen(listening);
     }
 }
 
-/// Copies the pages where the server could see them, and calls.
+/// Copies the pages to memory that the server could read, and calls.
 pub extern "C" fn copy_client(index: u64) -> ! {
     let block = Block::at(index);
     let bytes = (Carried::from_word(block.get(Word::Carried)).pages * PAGE_SIZE) as usize;
     let copy_and_call = || {
-        // SAFETY: the bench has mapped as many pages to either place, for nobody else.
+        // SAFETY: the bench has mapped that many pages at both addresses, for this client only.
         unsafe { core::ptr::copy_nonoverlapping(MAP_VA as *const u8, COPY_VA as *mut u8, bytes) };
         user_rt::arch::fast::call(server(block), [0; 4]).info
     };
     measure_undone(block, copy_and_call, || true)
 }
 
-/// Unmaps a page of a space in which other CPUs are.
+/// Unmaps a page of a space that other CPUs have loaded.
 pub extern "C" fn shoot_client(index: u64) -> ! {
     let block = Block::at(index);
     let (space, frame) =

@@ -1,5 +1,6 @@
-//! What programs do every day, where other rows measure the shortest way: a deadline, a server that receives and replies
-//! in two system calls, callers that queue, a slot that is used again, pages of several tables, objects of every type.
+//! Everyday states of programs, where other rows measure the shortest path: a deadline, a server
+//! that receives and replies in two system calls, callers that queue, a slot that is used again,
+//! pages of several tables, objects of every type.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -18,10 +19,10 @@ use crate::life::named;
 use crate::measure::{Verdict, measure, park};
 use crate::roles::{MAP_VA, TABLE_BYTES, server};
 
-/// A moment that no run lives to see.
+/// A moment after the end of every run.
 const FAR: u64 = u64::MAX >> 2;
 
-/// An answer that has to bring back the words that were sent.
+/// A reply that is right if it returns the words of the call.
 struct Echo(arch::Answer);
 
 impl Verdict for Echo {
@@ -34,7 +35,7 @@ impl Verdict for Echo {
     }
 }
 
-/// Calls with a deadline that does not come.
+/// Calls with a deadline that never expires.
 pub extern "C" fn deadline_client(index: u64) -> ! {
     let block = Block::at(index);
     let [rdx, r8, r9, r10] = WORDS;
@@ -43,14 +44,14 @@ pub extern "C" fn deadline_client(index: u64) -> ! {
     measure(block, || Echo(syscall(args)))
 }
 
-/// Calls by the runtime's own interface, with a label.
+/// Calls through the runtime's own interface, with a label.
 pub extern "C" fn runtime_client(index: u64) -> ! {
     let block = Block::at(index);
     let to = Exposure(server(block));
     measure(block, || to.call(&Message::new(7, WORDS)).is_ok_and(|reply| same_words(reply.regs)))
 }
 
-/// Answers by the runtime's own interface.
+/// Answers through the runtime's own interface.
 pub extern "C" fn runtime_server(_: u64) -> ! {
     let mut event = ipc::recv();
     loop {
@@ -65,22 +66,22 @@ pub extern "C" fn runtime_server(_: u64) -> ! {
 pub extern "C" fn recv_then_reply_server(_: u64) -> ! {
     loop {
         let Ok(Event::Call(got)) = ipc::recv() else { park() };
-        // Refused: the client gets no answer, and the bench notices by its deadline.
+        // If the reply fails, the client gets no answer, and the bench notices at its deadline.
         let _ = ipc::reply(&Message::new(0, got.message.regs));
     }
 }
 
-/// Lets others run before it answers, so that the next caller queues.
+/// Yields before it answers, so that the next caller queues.
 pub extern "C" fn yielding_server(_: u64) -> ! {
     let mut message = fast::reply_recv([0; 4]);
     loop {
-        // Nothing but its own turn is at stake.
+        // A failure costs only this task's own turn.
         let _ = yield_now();
         message = fast::reply_recv(message.regs);
     }
 }
 
-/// Calls the same server for ever.
+/// Calls the server of the measured client forever.
 pub extern "C" fn second_client(index: u64) -> ! {
     let to = server(Block::at(index));
     loop {
@@ -104,12 +105,12 @@ pub extern "C" fn touching_client(index: u64) -> ! {
         let got = syscall(args);
         let sum: u64 = words.iter().map(|word| word.load(Relaxed)).sum();
         first += 1;
-        // The server has added one to each: these are `first` and what follows.
+        // The server has added one to each word: they are `first` and its successors.
         got.info.status().is_ok() && sum == count * first + count * (count - 1) / 2
     })
 }
 
-/// Adds one to each word that comes.
+/// Adds one to each word of a call.
 pub extern "C" fn touching_server(_: u64) -> ! {
     let info = MsgInfo::new(0, MSG_UTCB_WORDS as u8).op(Op::ReplyRecv);
     let mut args = Args::new(Op::ReplyRecv);
@@ -123,12 +124,12 @@ pub extern "C" fn touching_server(_: u64) -> ! {
     }
 }
 
-/// An ordinary system call, that looks nothing up.
+/// Makes an ordinary system call that looks up no capability.
 pub extern "C" fn who_am_i_client(index: u64) -> ! {
     measure(Block::at(index), || syscall(Args::new(Op::WhoAmI)).info)
 }
 
-/// Yields, alone or to who yields back.
+/// Yields, alone or to a task that yields back.
 pub extern "C" fn yield_round_client(index: u64) -> ! {
     measure(Block::at(index), || fast::bare(Op::Yield))
 }
@@ -139,7 +140,7 @@ pub extern "C" fn yielder(_: u64) -> ! {
     }
 }
 
-/// Sends to a reader that waits, until that has read and waits again.
+/// Sends to a waiting reader, until the reader has read and waits again.
 pub extern "C" fn send_read_client(index: u64) -> ! {
     let block = Block::at(index);
     let to = server(block);
@@ -149,7 +150,7 @@ pub extern "C" fn send_read_client(index: u64) -> ! {
     })
 }
 
-/// Maps two frames, each under a page table of its own, then unmaps both.
+/// Maps two frames, each under its own page table, then unmaps both.
 pub extern "C" fn two_tables_client(index: u64) -> ! {
     let block = Block::at(index);
     let space = own::vspace().arg();
@@ -215,12 +216,12 @@ pub extern "C" fn reply_client(index: u64) -> ! {
     make(index, ObjType::Reply, 0, 1)
 }
 
-/// Of four members and four exposures.
+/// Makes groups of four members and four exposures.
 pub extern "C" fn group_client(index: u64) -> ! {
     make(index, ObjType::Group, 4 | 4 << 16, 1)
 }
 
-/// Of 16 slots.
+/// Makes CNodes of 16 slots.
 pub extern "C" fn cnode_client(index: u64) -> ! {
     make(index, ObjType::CNode, 16, 1)
 }

@@ -1,4 +1,4 @@
-//! Events: sending them, with and without a reader that waits, and reading them.
+//! Sending events, with and without a waiting reader, and receiving them.
 
 use abi::{Cap, MsgInfo};
 use perf::echo::{WORDS, same_words};
@@ -16,16 +16,17 @@ use crate::measure::{Verdict, measure, measure_undone, park};
 use crate::roles::{MAP_VA, say_ready, server};
 
 const CELLS_LOG2: u8 = 6;
-/// Of a process that only listens. Nobody reads there: room for all that is sent.
+/// Cells of the pool of a process that only listens. No task reads them, so the pool has room for
+/// all events.
 pub const LISTENER_CELLS_LOG2: u8 = 10;
-/// Broadcasts that are measured, and at most as many before that.
+/// Broadcasts that are measured; the warm-up has at most as many.
 pub const BROADCAST_SAMPLES: u64 = 400;
 const _: () = assert!(2 * BROADCAST_SAMPLES < 1 << LISTENER_CELLS_LOG2);
-/// Behind the slots in which tasks of a process may find themselves.
+/// After the slots that tasks of a process may find occupied.
 const POOL: Cap = Cap(FREE_SLOTS + 66);
 const NOTE: Cap = Cap(FREE_SLOTS + 67);
 
-/// A pool for the running task's process, which it reads, of some memory.
+/// Makes an event pool for the running task's process, with that task as its reader.
 fn pool_of(memory: &Untyped, at: Cap, reader: &Task) -> Option<Pool> {
     memory.retype::<EventPool>(u64::from(CELLS_LOG2), own::cnode().slot(at), 1).ok()?;
     Pool::bind(EventPool::at(at), CELLS_LOG2, &own::process(), reader, MAP_VA, 1).ok()
@@ -36,7 +37,7 @@ fn own_pool() -> Pool {
     pool_of(&Untyped::at(slot::UNTYPED), POOL, &reader).unwrap_or_else(|| park())
 }
 
-/// Reads all that is there: how many, and whether they are what was sent.
+/// Receives all events of the pool. Returns how many came with the right words.
 fn read_all(pool: &mut Pool) -> u64 {
     let mut good = 0;
     while let Some(came) = pool.read() {
@@ -45,7 +46,7 @@ fn read_all(pool: &mut Pool) -> u64 {
     good
 }
 
-/// Reads when it is called, and answers how many events came.
+/// Receives events when it is called, and answers with their number.
 pub extern "C" fn pool_server(index: u64) -> ! {
     let mut pool = own_pool();
     say_ready(Block::at(index));
@@ -56,7 +57,7 @@ pub extern "C" fn pool_server(index: u64) -> ! {
     park()
 }
 
-/// Sends four words into a pool that nobody waits for.
+/// Sends four words into a pool that no task waits for.
 pub extern "C" fn send_client(index: u64) -> ! {
     let block = Block::at(index);
     let to = server(block);
@@ -64,7 +65,7 @@ pub extern "C" fn send_client(index: u64) -> ! {
     measure_undone(block, || fast::send(to, WORDS), read)
 }
 
-/// A broadcast that has to reach everybody who listens.
+/// A reply that is right if the broadcast reached all listeners.
 struct Heard((MsgInfo, u64), u64);
 
 impl Verdict for Heard {
@@ -77,7 +78,7 @@ impl Verdict for Heard {
     }
 }
 
-/// Sends four words to all that listen, into pools that have room and that nobody waits for.
+/// Sends four words to all listeners, into pools that have room and no waiting reader.
 pub extern "C" fn broadcast_client(index: u64) -> ! {
     let block = Block::at(index);
     let group = Group::at(Cap(block.get(Word::Group) as u32)).exposure(0).0;
@@ -85,7 +86,7 @@ pub extern "C" fn broadcast_client(index: u64) -> ! {
     measure(block, || Heard(fast::broadcast(group, WORDS), listeners))
 }
 
-/// Waits for events, one by one.
+/// Waits for single events.
 pub extern "C" fn waiting_pool_server(index: u64) -> ! {
     let mut pool = own_pool();
     let place = own::cnode().slot(NOTE);
@@ -104,14 +105,15 @@ pub extern "C" fn waiting_pool_server(index: u64) -> ! {
     }
 }
 
-/// Sends four words to a reader that waits: it is told, and runs when this one yields.
+/// Sends four words to a waiting reader. The send makes the reader ready, and it runs when the
+/// sender yields.
 pub extern "C" fn send_wake_client(index: u64) -> ! {
     let block = Block::at(index);
     let to = server(block);
     measure_undone(block, || fast::send(to, WORDS), || yield_now().is_ok())
 }
 
-/// An event that was read, with its four words.
+/// An event that was received, with its four words.
 struct Read(Option<[u64; 4]>);
 
 impl Verdict for Read {
@@ -124,7 +126,7 @@ impl Verdict for Read {
     }
 }
 
-/// Reads an event of its own process's pool, which it has sent itself.
+/// Receives an event of its own process's pool, which it has sent itself.
 pub extern "C" fn receive_client(index: u64) -> ! {
     let block = Block::at(index);
     let named = |word| Cap(block.get(word) as u32);

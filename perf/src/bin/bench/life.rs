@@ -1,5 +1,5 @@
-//! The life of capabilities and objects: copy, delete, revoke, retype; a process and a task from the first object to the
-//! memory that is back.
+//! The life of capabilities and objects: copy, delete, revoke, retype; a process and a task, from
+//! the first object until their memory is free again.
 
 use abi::{Cap, ObjType, Op, RegIndex, Rights, Target};
 use user_rt::arch::{Args, fast, syscall};
@@ -13,33 +13,35 @@ use crate::measure::{measure, measure_undone, park};
 
 /// Samples and warm-up of the rows that take a fresh slot each time.
 pub const FRESH_SLOTS: u32 = 1200;
-/// Copies in the subtree that [`revoke_client`] takes away, and slots for that and its top.
+/// Copies in the subtree that [`revoke_client`] revokes. It needs that many slots, and one for the
+/// top.
 const COPIES: u32 = 1000;
 pub const TREE_SLOTS: u32 = COPIES + 1;
 /// Slots of the objects of a process, or of a task.
 pub const OBJECT_SLOTS: u32 = 3;
-/// The memory that these rows have, as base-2 logarithms.
+/// Sizes of the memory of these rows, as base-2 logarithms.
 pub const NOTES_LOG2: u64 = 18;
 pub const TASK_LOG2: u64 = 14;
 pub const PROCESS_LOG2: u64 = 17;
 pub const MANY_LOG2: u64 = 20;
-/// Samples, and at most as many before them, of the rows that make what takes much memory or many slots.
+/// Samples of the rows that make objects with much memory or many slots; the warm-up has at most as
+/// many.
 pub const MANY_SAMPLES: u64 = 60;
 
-/// A place in the address space where no task of the bench is, and less than what the client runs with.
+/// A place in the address space that no task of the bench uses, and a priority below the client's.
 pub const PLACE: u32 = 60;
 const PRIORITY: u8 = 10;
-/// What the process of a row has: slots, page tables, tasks.
+/// Sizes of a row's process: slots, page tables, tasks.
 pub const SLOTS: u64 = 64;
 pub const TABLES: u64 = 8;
 pub const TASKS: u64 = 8;
 
-/// The slot that a word of the block names.
+/// Returns the slot that a word of the block names.
 pub fn named(block: Block, word: Word) -> Cap {
     Cap(block.get(word) as u32)
 }
 
-/// The row's slots, one after the other, as a target of the own CNode.
+/// Returns the row's slots, one after the other, as targets of the own CNode.
 pub fn slots(block: Block) -> impl FnMut() -> u64 {
     let mut next = named(block, Word::Slots).0..;
     move || next.next().map_or(0, |at| Target::new(slot::CNODE, at).0)
@@ -90,7 +92,8 @@ pub extern "C" fn revoke_client(index: u64) -> ! {
     measure_undone(block, || syscall(revoke).info, fill)
 }
 
-/// Makes a task of the own process with CPU time of its own, lets it go, and takes its memory back before it has run.
+/// Makes a task of the own process with CPU time of its own, resumes it, and takes its memory back
+/// before it has run.
 pub extern "C" fn task_client(index: u64) -> ! {
     let block = Block::at(index);
     let memory = Untyped::at(named(block, Word::Untyped));

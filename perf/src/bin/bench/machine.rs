@@ -1,4 +1,5 @@
-//! What machine the bench runs on: for who reads the figures far from it, and does not know how it was booted.
+//! Describes the machine that the bench runs on, for a reader who has only the figures and does not
+//! know how the machine was booted.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -10,10 +11,12 @@ use user_rt::boot;
 
 use crate::report::say;
 
-/// Under `-icount` each turn of the kernel's loop of two instructions takes two ticks, and no host clock is as even.
+/// Range of the calibration loop under `-icount`: each turn of the kernel's loop of two
+/// instructions takes two ticks. No host clock is as even.
 const LOOP_BY_ICOUNT: core::ops::Range<u64> = 2_000_000..2_001_000;
 
-/// What executes the instructions, as far as a guest can tell. The harness has the same names for its modes.
+/// The executor of the instructions, as far as a guest can tell. The harness has the same names for
+/// its modes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Executor {
     /// QEMU's emulator, with a clock that counts instructions.
@@ -23,7 +26,7 @@ enum Executor {
     Kvm,
     /// CPUID shows no hypervisor.
     Hardware,
-    /// Another hypervisor, which may emulate or not.
+    /// Another hypervisor, which may emulate or virtualise.
     Unknown,
 }
 
@@ -71,7 +74,7 @@ impl Executor {
 /// The machine that the bench runs on.
 pub struct Machine {
     executor: Executor,
-    /// The processor's own name for itself.
+    /// The processor's name, from CPUID.
     cpu: String,
     cpus: u64,
     tsc_hz: u64,

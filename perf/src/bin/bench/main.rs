@@ -1,16 +1,20 @@
 //! Measures what the kernel's operations cost, row by row.
 //!
-//! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1` (loops without time
-//! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
-//! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
-//! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
-//! so that nothing but the operation runs between two time stamps.
+//! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1`
+//! (loops without time stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the
+//! kernel). Each row is a [`scenario`]: tasks in processes on CPUs, made for the row and destroyed
+//! after it. The client of a scenario writes its samples to shared memory. This task has a higher
+//! priority; it waits meanwhile and prints afterwards, so that only the operation runs between two
+//! time stamps.
 //!
-//! This is compiled three times. The program `tables` is for machines where no harness listens ([`CAPTURED`]): it says
-//! what machine it runs on, and with `log=text` it ends with a [`table`], of which each page stays for `page=` seconds.
-//! The program `samples` reports every single sample besides ([`report::ALL_SAMPLES`]). They are programs of their own
-//! because what is said between two rows, or one more option looked up, moves the place in the next row where a timer
-//! ticks: the exact figures of `bench` do not change with what the others say.
+//! This source is compiled three times. The program `tables` is for machines without a harness
+//! ([`CAPTURED`]): it reports its machine, and with `log=text` it ends with a [`table`], each page
+//! of which stays for `page=` seconds. The program `samples` also reports every single sample
+//! ([`report::ALL_SAMPLES`]).
+//!
+//! They are separate programs because a report line between two rows, or one more option, moves the
+//! point in the next row where a timer ticks. So changes to the other two leave the exact figures
+//! of `bench` alone.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -48,15 +52,15 @@ use table::Table;
 
 user_rt::program!(begin);
 
-/// Whether this is the program `tables`, whose report lines somebody captures and reads.
+/// Whether this is the program `tables`, whose report lines a person captures and reads.
 const CAPTURED: bool = matches!(env!("CARGO_BIN_NAME").as_bytes(), b"tables");
 
-/// Pages of heap: samples of every pair of a row.
+/// Pages of heap, for the samples of every pair of a row.
 const HEAP_PAGES: u32 = 160;
-/// Memory (as logarithm) and slots for what one row needs.
+/// Memory (as base-2 logarithm) and slots for one row.
 const ROW_LOG2: u8 = 24;
 const ROW_SLOTS: u32 = 2048;
-/// Pairs in one scenario at most.
+/// Most pairs in one scenario.
 const PAIRS_MAX: u64 = 32;
 
 fn begin(_: u64) -> ! {
@@ -122,7 +126,8 @@ fn calibrate() -> (u64, u64) {
     (1, 0)
 }
 
-/// Runs what is wanted; how many rows came out, and how many did not.
+/// Runs the rows that the options select. Returns how many rows have figures, and how many have
+/// none.
 fn run_rows(mut stage: Stage) -> (u64, u64) {
     let image = match Image::parse(arch::memory::archive()) {
         Ok(image) => image,
@@ -160,7 +165,7 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
         }
     }
     if let Some(machine) = machine {
-        // Once more, for a capture that began late.
+        // Reports again, for a capture that began late.
         machine.report();
         table.report(&stage, &machine);
     }

@@ -1,4 +1,4 @@
-//! Taking samples.
+//! Takes samples of an operation.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -12,7 +12,7 @@ use user_rt::spawn::own;
 
 use crate::block::{Block, EXPOSURE_DONE, When, Word};
 
-/// What an operation answered: whether it did what it should, and the message word for the record.
+/// The answer of an operation: whether it is right, and the message word for the report.
 pub trait Verdict {
     fn good(&self) -> bool;
     fn info(&self) -> MsgInfo;
@@ -28,7 +28,7 @@ impl Verdict for MsgInfo {
     }
 }
 
-/// An operation that says itself.
+/// An operation that returns whether it was right.
 impl Verdict for bool {
     fn good(&self) -> bool {
         *self
@@ -39,7 +39,7 @@ impl Verdict for bool {
     }
 }
 
-/// An operation that cannot go wrong.
+/// An operation that cannot fail.
 impl Verdict for () {
     fn good(&self) -> bool {
         true
@@ -50,15 +50,16 @@ impl Verdict for () {
     }
 }
 
-/// Warms up, waits for the other clients of the row, takes the samples, says that it is done.
+/// Warms up, waits for the other clients of the row, takes the samples, reports its end.
 ///
-/// Inlined into each client, so that `operation` stands between the time stamps as it is.
+/// Inlined into each client, so that only `operation` stands between the time stamps.
 #[inline(always)]
 pub fn measure<R: Verdict>(block: Block, operation: impl FnMut() -> R) -> ! {
     measure_undone(block, operation, || true)
 }
 
-/// The same of an operation that has to be undone before the next: that is not measured, and says whether all was well.
+/// Takes samples of an operation that `undo` takes back before the next one. `undo` is not
+/// measured, and returns whether both were right.
 #[inline(always)]
 pub fn measure_undone<R: Verdict>(
     block: Block,
@@ -87,7 +88,7 @@ pub fn measure_undone<R: Verdict>(
     finish(block)
 }
 
-/// The same without time stamps, between marks for the TCG plugin.
+/// Runs the operation without time stamps, between marks for the TCG plugin.
 #[inline(always)]
 pub fn trace<R: Verdict>(
     block: Block,
@@ -112,7 +113,7 @@ pub fn trace<R: Verdict>(
     finish(block)
 }
 
-/// The smallest cost of measuring nothing.
+/// Measures nothing, and stores the smallest cost of that.
 fn set_overhead(block: Block) {
     let empty = || {
         let start = timestamp();
@@ -130,7 +131,7 @@ fn check<R: Verdict>(block: Block, number: u64, answer: &R) {
     }
 }
 
-/// Keeps the first answer that is not as it should be.
+/// Keeps the first wrong answer.
 #[cold]
 fn wrong(block: Block, number: u64, info: MsgInfo) {
     if block.get(Word::Wrong) == 0 {
@@ -149,15 +150,15 @@ fn read_counters(block: Block, when: When) {
     }
 }
 
-/// Says that this client is through, and never runs again.
+/// Reports that this client is done, and never runs again.
 fn finish(block: Block) -> ! {
     let done = Group::at(Cap(block.get(Word::Group) as u32)).exposure(EXPOSURE_DONE);
-    // Refused: the bench notices by its deadline.
+    // If this fails, the bench notices at its deadline.
     let _ = done.notify(1 << block.get(Word::DoneBit));
     park()
 }
 
-/// Waits for what never comes.
+/// Waits forever.
 pub fn park() -> ! {
     loop {
         let _ = ipc::recv();

@@ -1,4 +1,5 @@
-//! What a message costs that describes itself, beside one by hand: user code alone, no system call.
+//! Compares messages that describe themselves with messages by hand: user code only, no system
+//! call.
 
 use core::hint::black_box;
 
@@ -12,7 +13,7 @@ use user_rt::talk::{put, put_giving, with_bytes};
 use crate::block::Block;
 use crate::measure::measure;
 
-/// A server that adds, and does nothing else.
+/// A server that only adds.
 struct Adder;
 
 impl echo::Server<Received> for Adder {
@@ -60,7 +61,8 @@ impl echo::Server<Received> for Adder {
     }
 }
 
-/// Everything but the kernel: a request is put where it would be sent from, read and answered there, and so is the answer.
+/// A channel without the kernel: the request is read and answered in the buffer that it would be
+/// sent from, and so is the reply.
 struct Here;
 
 impl Transport for Here {
@@ -123,7 +125,7 @@ fn add(left: u32, right: u32) -> Option<u32> {
     echo::Client(Here).add(fill, |answer: answer::add::Reader<'_>| Ok(answer.get_sum())).ok()
 }
 
-/// The same by numbers and registers.
+/// Adds with numbers and registers instead of a schema.
 fn by_hand(left: u64, right: u64) -> u64 {
     let message = black_box(Message::new(7, [left, right, 0, 0]));
     let answer = match message.label {
@@ -139,18 +141,18 @@ pub extern "C" fn message_build_client(index: u64) -> ! {
     measure(Block::at(index), || black_box(build(black_box(40), black_box(2))).words == 0)
 }
 
-/// Reads it.
+/// Reads a request with two numbers.
 pub extern "C" fn message_read_client(index: u64) -> ! {
     let message = build(40, 2);
     measure(Block::at(index), || read(black_box(&message)) == Some(42))
 }
 
-/// Builds a request, reads and answers it, and reads the answer.
+/// Builds a request, reads and answers it, and reads the reply.
 pub extern "C" fn message_both_client(index: u64) -> ! {
     measure(Block::at(index), || add(black_box(40), black_box(2)) == Some(42))
 }
 
-/// The same by numbers and registers.
+/// Adds with numbers and registers instead of a schema, as a row.
 pub extern "C" fn message_by_hand_client(index: u64) -> ! {
     measure(Block::at(index), || by_hand(black_box(40), black_box(2)) == 42)
 }

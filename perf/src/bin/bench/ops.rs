@@ -1,6 +1,7 @@
-//! System calls that no other row makes: each alone, undone before the next sample finds things as the one before did.
+//! System calls that no other row makes, each alone. Each is undone before the next sample, so that
+//! all samples find the same state.
 //!
-//! Their figures are small change; they are measured so that none of them grows without being seen.
+//! These figures are small. They are measured so that none of them grows unnoticed.
 
 use abi::audit::may;
 use abi::{
@@ -21,16 +22,17 @@ use crate::life::{PLACE, SLOTS, TABLES, TASKS, named};
 use crate::measure::{Verdict, measure, measure_undone, park};
 use crate::roles::{MAP_VA, PAGER_SPACE, say_ready, server};
 
-/// Slots that a row of these has, and its memory as a base-2 logarithm; that of the row with a pool.
+/// Slots of one of these rows; its memory, as a base-2 logarithm; the memory of the row with a
+/// pool.
 pub const OPS_SLOTS: u32 = 8;
 pub const OPS_LOG2: u64 = 17;
 pub const POOL_LOG2: u64 = 19;
-/// A group of so many members and exposures.
+/// Members and exposures of a group.
 const GROUP_SIZE: u64 = 4 | 4 << 16;
 /// An event pool of 1,024 cells.
 const POOL_CELLS_LOG2: u64 = 10;
 
-/// What a row makes of its memory, in its slots one after the other.
+/// Makes a row's objects of its memory, in its slots one after the other.
 struct Maker {
     memory: Untyped,
     next: u32,
@@ -46,14 +48,14 @@ impl Maker {
         Cap(self.next - 1)
     }
 
-    /// Makes an object, or ends here: the bench notices by its deadline.
+    /// Makes an object. If that fails, the task ends here, and the bench notices at its deadline.
     fn make<T: Handle>(&mut self, size: u64) -> T {
         let at = self.slot();
         well(self.memory.retype::<T>(size, own::cnode().slot(at), 1));
         T::at(at)
     }
 
-    /// A suspended task of the own process that never runs.
+    /// Makes a suspended task of the own process, which never runs.
     fn task(&mut self) -> Task {
         let task: Task = self.make(0);
         well(task.configure(&own::process(), utcb_va(PLACE), 0));
@@ -64,24 +66,24 @@ impl Maker {
     }
 }
 
-/// The client of a row ends where what it needs is refused.
+/// Returns the value, or ends the client: the bench then notices at its deadline.
 fn well<T>(result: user_rt::Result<T>) -> T {
     result.unwrap_or_else(|_| park())
 }
 
-/// One system call, always the same.
+/// Repeats one system call.
 #[inline(always)]
 fn again(block: Block, args: Args) -> ! {
     measure(block, || syscall(args).info)
 }
 
-/// One system call, undone by another.
+/// Repeats one system call and another that undoes it.
 #[inline(always)]
 fn undone(block: Block, args: Args, undo: Args) -> ! {
     measure_undone(block, || syscall(args).info, || syscall(undo).info.good())
 }
 
-/// A capability that is moved there and back.
+/// Moves a capability to another slot, and back.
 pub extern "C" fn cap_move_client(index: u64) -> ! {
     let block = Block::at(index);
     let mut maker = Maker::new(block);
@@ -91,7 +93,7 @@ pub extern "C" fn cap_move_client(index: u64) -> ! {
     undone(block, step(note.cap(), to), step(to, note.cap()))
 }
 
-/// A slot of the own CNode, as an argument.
+/// Encodes a slot of the own CNode as an argument.
 fn own_slot(at: Cap) -> u64 {
     Target::new(slot::CNODE, at.0).0
 }
@@ -110,7 +112,7 @@ pub extern "C" fn cap_verify_client(index: u64) -> ! {
     again(Block::at(index), args)
 }
 
-/// Memory of which one object was made.
+/// Resets memory of which one object was made.
 pub extern "C" fn untyped_reset_client(index: u64) -> ! {
     let block = Block::at(index);
     let mut maker = Maker::new(block);
@@ -126,7 +128,7 @@ pub extern "C" fn untyped_reset_client(index: u64) -> ! {
     undone(block, Args::plain(Op::UntypedReset, memory.arg(), Pins::Hold as u64, 0, 0), make)
 }
 
-/// The own process, which joins a group of its own, or leaves it.
+/// Lets the own process join a group of its own, or leave it.
 struct Membership {
     group: Group,
     place: Cap,
@@ -185,7 +187,7 @@ pub extern "C" fn group_member_client(index: u64) -> ! {
     again(block, Args::plain(Op::GroupMember, Target::new(membership.group.cap(), 0).0, 0, 0, 0))
 }
 
-/// A Notification that comes into a group, and goes.
+/// Returns the calls that expose a Notification in a group, and withdraw it.
 fn exposing(block: Block) -> [Args; 2] {
     let mut maker = Maker::new(block);
     let (group, note): (Group, Notification) = (maker.make(GROUP_SIZE), maker.make(0));
@@ -206,7 +208,7 @@ pub extern "C" fn withdraw_client(index: u64) -> ! {
     undone(block, withdraw, expose)
 }
 
-/// An operation on a suspended task.
+/// Repeats an operation on a suspended task.
 #[inline(always)]
 fn on_task(index: u64, op: Op) -> ! {
     let block = Block::at(index);
@@ -217,7 +219,7 @@ pub extern "C" fn task_read_regs_client(index: u64) -> ! {
     on_task(index, Op::TaskReadRegs)
 }
 
-/// Writes what was written before: it still stands in the UTCB.
+/// Writes the registers that were written before: they are still in the UTCB.
 pub extern "C" fn task_write_regs_client(index: u64) -> ! {
     on_task(index, Op::TaskWriteRegs)
 }
@@ -234,12 +236,12 @@ pub extern "C" fn fault_handler_client(index: u64) -> ! {
     on_task(index, Op::FaultHandler)
 }
 
-/// Suspending a task, and letting it run.
+/// Returns the calls that suspend a task, and resume it.
 fn suspending(task: &Task) -> [Args; 2] {
     [Op::TaskSuspend, Op::TaskResume].map(|op| Args::plain(op, task.arg(), 0, 0, 0))
 }
 
-/// It has no CPU time, so that it never runs.
+/// Suspends a task that has no CPU time, so that it never runs.
 pub extern "C" fn task_suspend_client(index: u64) -> ! {
     let block = Block::at(index);
     let task = Maker::new(block).task();
@@ -267,7 +269,7 @@ pub extern "C" fn task_kill_client(index: u64) -> ! {
     measure_undone(block, || syscall(kill).info, again)
 }
 
-/// A process with spaces and one task.
+/// Kills a process with spaces and one task.
 pub extern "C" fn process_kill_client(index: u64) -> ! {
     let block = Block::at(index);
     let make = || {
@@ -297,7 +299,7 @@ pub extern "C" fn sched_info_client(index: u64) -> ! {
     again(block, Args::plain(Op::SchedInfo, sched.arg(), 0, 0, 0))
 }
 
-/// A page that may be written, and then only be read.
+/// Protects a page: writable, then read-only.
 pub extern "C" fn protect_client(index: u64) -> ! {
     let block = Block::at(index);
     let frame = Frame::at(named(block, Word::Frame));
@@ -321,7 +323,7 @@ pub extern "C" fn pin_unpin_client(index: u64) -> ! {
     measure(block, || syscall(pin).info.0 | syscall(unpin).info.0 == 0)
 }
 
-/// A page of the own pool, from one place to another and back.
+/// Transfers a page of the own pool to another address, and back.
 pub extern "C" fn page_transfer_client(index: u64) -> ! {
     let block = Block::at(index);
     let frame = Frame::at(named(block, Word::Frame));
@@ -335,7 +337,7 @@ pub extern "C" fn page_transfer_client(index: u64) -> ! {
     undone(block, step(MAP_VA, MAP_VA + PAGE_SIZE), step(MAP_VA + PAGE_SIZE, MAP_VA))
 }
 
-/// A page of the own pool, which two places see, gets a copy.
+/// Copies a page of the own pool that is mapped at two addresses.
 pub extern "C" fn page_copy_client(index: u64) -> ! {
     let block = Block::at(index);
     let frame = Frame::at(named(block, Word::Frame));
@@ -356,12 +358,12 @@ pub extern "C" fn page_copy_client(index: u64) -> ! {
     measure_undone(block, || syscall(copy).info, again)
 }
 
-/// The bases that the client has already.
+/// Sets the bases that the client has already.
 pub extern "C" fn set_bases_client(index: u64) -> ! {
     again(Block::at(index), Args::plain(Op::SetBases, arch::fs_base(), 0, 0, 0))
 }
 
-/// The pool of a process that nobody sends to.
+/// Asks for room in the pool of a process to which no task sends.
 pub extern "C" fn pool_room_client(index: u64) -> ! {
     let block = Block::at(index);
     let mut maker = Maker::new(block);
@@ -369,13 +371,13 @@ pub extern "C" fn pool_room_client(index: u64) -> ! {
     again(block, Args::plain(Op::PoolRoom, pool.arg(), 0, 0, 0))
 }
 
-/// A counter of the own CPU.
+/// Reads a counter of the own CPU.
 pub extern "C" fn machine_counter_client(index: u64) -> ! {
     let args = Args::plain(Op::MachineCounter, own::machine().arg(), Counter::FastCall as u64, 0, 0);
     again(Block::at(index), args)
 }
 
-/// A rule that says what already holds, between labels that nobody has.
+/// Sets a rule that already holds, between labels that no object has.
 pub extern "C" fn label_rule_client(index: u64) -> ! {
     let args = Args::plain(Op::LabelRule, own::machine().arg(), 30, 31, u64::from(may::ALL));
     again(Block::at(index), args)
@@ -387,7 +389,7 @@ pub extern "C" fn label_set_client(index: u64) -> ! {
     again(block, Args::plain(Op::LabelSet, own::machine().arg(), note.arg(), 0, 0))
 }
 
-/// Hands each call on to the server behind this one.
+/// Forwards each call to the next server.
 pub extern "C" fn forwarding_server(index: u64) -> ! {
     let front = server(Block::at(index));
     let behind = Target::new(front.cap(), front.index() + 1).0;
@@ -395,7 +397,7 @@ pub extern "C" fn forwarding_server(index: u64) -> ! {
     loop {
         let [rdx, r8, r9, r10] = got.message_registers();
         let on = Args { info: MsgInfo(0).op(Op::Forward), rdi: behind, rsi: 0, rdx, r8, r9, r10 };
-        // Refused: the client gets no answer, and the bench notices by its deadline.
+        // If this fails, the client gets no answer, and the bench notices at its deadline.
         if syscall(on).info.0 != 0 {
             park();
         }
@@ -414,7 +416,8 @@ pub extern "C" fn saving_server(index: u64) -> ! {
     loop {
         let [rdx, r8, r9, r10] = got.message_registers();
         let answer = Args { info: MsgInfo(0).op(Op::Reply), rdi: at.arg(), rsi: 0, rdx, r8, r9, r10 };
-        // Refused: the client gets another answer, or none, and the bench notices by its deadline.
+        // If this fails, the client gets another answer, or none, and the bench notices at its
+        // deadline.
         if syscall(save).info.0 | syscall(answer).info.0 != 0 {
             park();
         }

@@ -16,7 +16,7 @@ pub const ALL_SAMPLES: bool = matches!(env!("CARGO_BIN_NAME").as_bytes(), b"samp
 /// Samples in a report line.
 const SAMPLES_IN_LINE: usize = 32;
 
-/// Numbers with blanks between them.
+/// Numbers, separated by blanks.
 struct Numbers<'a>(&'a [u64]);
 
 impl fmt::Display for Numbers<'_> {
@@ -25,8 +25,9 @@ impl fmt::Display for Numbers<'_> {
     }
 }
 
-/// Prints what every single sample says of one operation, in the order in which they were taken; of several clients one
-/// after the other. Before [`print()`], which sorts them.
+/// Prints the figure of every single sample, in the order in which the samples were taken, client
+/// by client.
+/// Requires: [`print()`], which sorts the samples, has not run yet.
 pub fn print_samples(row: &Row, outcome: &Outcome) {
     for samples in outcome.samples.chunks(SAMPLES_IN_LINE) {
         let mut figures = [0; SAMPLES_IN_LINE];
@@ -37,7 +38,7 @@ pub fn print_samples(row: &Row, outcome: &Outcome) {
     }
 }
 
-/// Reports a line; where it is captured, with the sum of what stands behind its first word.
+/// Reports a line; if it is captured, with the sum of the text after its first word.
 macro_rules! say {
     ($($part:tt)*) => {
         if $crate::CAPTURED {
@@ -55,11 +56,11 @@ pub fn summed(line: fmt::Arguments<'_>) {
     report!("{word} sum={:04x} {text}", line_sum(text));
 }
 
-/// Prints a row's figures and what the kernel counted meanwhile. It is the row that marker `mark` announced. Where it is
-/// captured, the figures go into the table, too.
+/// Prints a row's figures and what the kernel counted during it. Marker `mark` announced the row.
+/// If the output is captured, the figures also go into the table.
 pub fn print(row: &Row, outcome: &mut Outcome, mark: u64, table: &mut Table) {
     let scope = row.scope.name();
-    // A row that was only traced has no samples of its own.
+    // A row that was only traced has no samples.
     if let Some(figures) = summarize(&mut outcome.samples, outcome.overhead, row.operations) {
         if CAPTURED {
             table.add(row, figures);

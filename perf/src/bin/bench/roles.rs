@@ -1,4 +1,4 @@
-//! The tasks of the scenarios: clients that are measured, and those that they talk to.
+//! The tasks of the scenarios: measured clients, and their servers.
 
 use abi::{Cap, MSG_UTCB_WORDS, MsgInfo, Op, PAGE_SIZE, Target};
 use perf::echo::{WORDS, same_words};
@@ -13,10 +13,10 @@ use user_rt::utcb;
 use crate::block::{Block, EXPOSURE_DONE, Word};
 use crate::measure::{Verdict, measure, park, trace};
 
-/// Bit of the bench's Notification by which a server says that it is ready.
+/// Bit of the bench's Notification that a server raises when it is ready.
 pub const READY_BIT: u64 = 63;
 
-/// A reply that has to bring back what was sent.
+/// A reply that is right if it returns the words of the call.
 struct Echo(Short);
 
 impl Verdict for Echo {
@@ -33,7 +33,7 @@ pub fn server(block: Block) -> Target {
     Group::at(Cap(block.get(Word::Group) as u32)).exposure(block.get(Word::Server) as u32).0
 }
 
-/// The slot that a word of the block names, as an argument.
+/// Returns the slot that a word of the block names, as an argument.
 fn named(block: Block, word: Word) -> u64 {
     Cap(block.get(word) as u32).arg()
 }
@@ -52,7 +52,7 @@ pub extern "C" fn notify_client(index: u64) -> ! {
     measure(block, || fast::plain(Op::Notify, note, 1).0)
 }
 
-/// What came of a notify and of a wait, which has to bring back the one bit.
+/// Results of a notify and of a wait, which must return that one bit.
 struct Turn {
     sent: MsgInfo,
     waited: MsgInfo,
@@ -69,7 +69,7 @@ impl Verdict for Turn {
     }
 }
 
-/// Notifies the server, then waits to be notified.
+/// Notifies the server, then waits for its notification.
 pub extern "C" fn notify_wait_client(index: u64) -> ! {
     let block = Block::at(index);
     let (to, from) = (named(block, Word::NoteServer), named(block, Word::NoteClient));
@@ -89,7 +89,7 @@ pub extern "C" fn notify_wait_server(index: u64) -> ! {
     }
 }
 
-/// Makes its own Notification first: one belongs to the CPU of the task that made it.
+/// Makes its own Notification first: a Notification belongs to the CPU of the task that made it.
 pub extern "C" fn notify_wait_far_server(index: u64) -> ! {
     let block = Block::at(index);
     let memory = Untyped::at(Cap(block.get(Word::Untyped) as u32));
@@ -103,7 +103,7 @@ pub extern "C" fn notify_wait_far_server(index: u64) -> ! {
 
 pub fn say_ready(block: Block) {
     let bench = Group::at(Cap(block.get(Word::Group) as u32)).exposure(EXPOSURE_DONE);
-    // Refused: the bench notices by its deadline.
+    // If this fails, the bench notices at its deadline.
     let _ = bench.notify(1 << READY_BIT);
 }
 
@@ -120,7 +120,7 @@ pub extern "C" fn yield_server(index: u64) -> ! {
     }
 }
 
-/// What came of mapping a frame and of unmapping it.
+/// Results of mapping a frame and of unmapping it.
 struct Mapped {
     there: MsgInfo,
     gone: MsgInfo,
@@ -136,7 +136,7 @@ impl Verdict for Mapped {
     }
 }
 
-/// Where nothing else is, and a run of 512 pages fills one page table.
+/// A range that is otherwise empty, where a run of 512 pages fills one page table.
 pub const MAP_VA: u64 = SHARED_VA + 0x4000_0000;
 
 /// Maps a frame to be written, then unmaps it.
@@ -148,35 +148,36 @@ pub extern "C" fn map_client(index: u64) -> ! {
     measure(block, || Mapped { there: syscall(map).info, gone: syscall(unmap).info })
 }
 
-/// What one page table maps.
+/// Bytes that one page table maps.
 pub const TABLE_BYTES: u64 = 2 << 20;
-/// Where the pager has the address space that it pages, and its frames: behind the slots in which tasks of a process may
-/// find themselves.
+/// Slots of the address space that the pager pages, and of its frames: after the slots that tasks
+/// of a process may find occupied.
 pub const PAGER_SPACE: Cap = Cap(FREE_SLOTS + 64);
 const PAGER_FRAMES: u32 = FREE_SLOTS + 65;
-/// Samples that its frames suffice for, besides the warm-up, and how many it makes at a time.
+/// Samples for which the pager's frames suffice, without the warm-up; and how many frames it makes
+/// at a time.
 pub const PAGER_SAMPLES: u64 = 800;
 const PAGER_PAGES: u32 = 960;
 const AT_A_TIME: u32 = 240;
-/// The memory that they take, as a base-2 logarithm.
+/// The frames' memory, as a base-2 logarithm.
 pub const PAGER_LOG2: u64 = 22;
 
-/// Reads the next page each time.
+/// Reads the next page for each sample.
 pub extern "C" fn touch_client(index: u64) -> ! {
     let mut at = MAP_VA as *const u64;
     measure(Block::at(index), || {
-        // SAFETY: the pager maps a page that is clear where this faults.
+        // SAFETY: if this faults, the pager maps a clear page.
         let clear = unsafe { at.read_volatile() } == 0;
         at = at.wrapping_byte_add(PAGE_SIZE as usize);
         clear
     })
 }
 
-/// The same under two page tables in turns.
+/// Reads pages under two page tables in turns.
 pub extern "C" fn touch_two_client(index: u64) -> ! {
     let mut at = MAP_VA;
     measure(Block::at(index), || {
-        // SAFETY: the pager maps a page that is clear where this faults.
+        // SAFETY: if this faults, the pager maps a clear page.
         let clear = unsafe { (at as *const u64).read_volatile() } == 0;
         at = if at & TABLE_BYTES == MAP_VA & TABLE_BYTES {
             at + TABLE_BYTES
@@ -187,7 +188,7 @@ pub extern "C" fn touch_two_client(index: u64) -> ! {
     })
 }
 
-/// Maps a page, of which it has some made, where its client faults.
+/// Maps a page where its client faults. It makes the frames in advance.
 pub extern "C" fn pager_server(index: u64) -> ! {
     let memory = Untyped::at(slot::UNTYPED);
     for made in (0..PAGER_PAGES).step_by(AT_A_TIME as usize) {
@@ -201,7 +202,7 @@ pub extern "C" fn pager_server(index: u64) -> ! {
     loop {
         let [address, ..] = fast::reply_recv([0; 4]).regs;
         let frame = frames.next().map_or(0, |slot| Cap(slot).arg());
-        // Refused: the client faults for ever, and the bench notices by its deadline.
+        // If this fails, the client faults forever, and the bench notices at its deadline.
         let _ = syscall(Args::plain(Op::Map, PAGER_SPACE.arg(), frame, address & !(PAGE_SIZE - 1), 1));
     }
 }
@@ -214,7 +215,7 @@ pub extern "C" fn clear_client(index: u64) -> ! {
         park();
     }
     measure(block, || {
-        // SAFETY: just mapped, for good, and nobody else's.
+        // SAFETY: mapped above, never unmapped, and used by this task only.
         unsafe { core::ptr::write_bytes(MAP_VA as *mut u8, 0, PAGE_SIZE as usize) }
     })
 }
@@ -226,7 +227,7 @@ pub extern "C" fn call_client(index: u64) -> ! {
     measure(block, || Echo(fast::call(server, WORDS)))
 }
 
-/// The same with one of its kind on each CPU.
+/// Calls with four words in registers, as one of several clients, one on each CPU.
 pub extern "C" fn pairs_client(index: u64) -> ! {
     let block = Block::at(index);
     let server = server(block);
@@ -238,7 +239,7 @@ pub extern "C" fn pairs_client(index: u64) -> ! {
     trace(block, || mark_pairs::<BEGIN>(cpus), call, || mark_pairs::<OP>(cpus), || mark_pairs::<END>(cpus))
 }
 
-/// The same towards a CPU that is busy.
+/// Calls with four words in registers, to a server on a busy CPU.
 pub extern "C" fn busy_client(index: u64) -> ! {
     let block = Block::at(index);
     let server = server(block);
@@ -255,7 +256,7 @@ pub extern "C" fn busy_target(_: u64) -> ! {
     mark::busy_loop()
 }
 
-/// Answers with what it got. An error of its receive shows as a wrong answer.
+/// Answers with the words of the call. An error of its receive shows as a wrong answer.
 pub extern "C" fn echo_server(_: u64) -> ! {
     let mut message = Short::EMPTY;
     loop {
@@ -278,7 +279,7 @@ pub extern "C" fn long_client(index: u64) -> ! {
     measure(block, || LongEcho(syscall(args)))
 }
 
-/// A long reply that has to bring back what was sent: the words are checked by their ends.
+/// A long reply that is right if it returns the words of the call: the first and last are compared.
 struct LongEcho(arch::Answer);
 
 impl Verdict for LongEcho {
@@ -295,7 +296,7 @@ impl Verdict for LongEcho {
     }
 }
 
-/// Answers 64 words with the same.
+/// Answers 64 words with 64 words.
 pub extern "C" fn long_server(_: u64) -> ! {
     let mut args = Args::new(Op::ReplyRecv);
     loop {
@@ -306,12 +307,12 @@ pub extern "C" fn long_server(_: u64) -> ! {
     }
 }
 
-/// Reads page 0, where nothing is mapped, and goes on behind the instruction that did.
+/// Reads page 0, where nothing is mapped, and continues after the instruction that faulted.
 pub extern "C" fn fault_client(index: u64) -> ! {
     measure(Block::at(index), arch::fault_once)
 }
 
-/// Lets tasks that fault go on behind the instruction of [`fault_client`].
+/// Resumes faulting tasks after the instruction of [`fault_client`].
 pub extern "C" fn fault_server(_: u64) -> ! {
     let mut rip = 0;
     loop {

@@ -1,4 +1,4 @@
-//! The rows: what is measured, by whom, between which processes and CPUs.
+//! The rows: the operation, its tasks, their processes and CPUs.
 
 use alloc::format;
 use alloc::string::String;
@@ -14,12 +14,12 @@ use crate::messages::*;
 use crate::ops::*;
 use crate::roles::*;
 
-/// The row that shows what a tick of the clock is.
+/// The row that shows the length of a clock tick.
 pub const CALIBRATION: &str = "loop_1m";
-/// Samples of the row that maps again what another CPU had to forget.
+/// Samples of the row that maps a page again after another CPU flushed its translation.
 const SEEN_SAMPLES: u64 = 50;
 
-/// What a figure is the cost of.
+/// The scope of a row: the work that its figures include.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     Operation,
@@ -37,18 +37,19 @@ impl Scope {
     }
 }
 
-/// In which processes client and server are.
+/// The processes of client and server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spaces {
-    /// Both in the bench's own.
+    /// Both in the bench's own process.
     Same,
-    /// Each in one of its own; whether the client's and the server's have vector state.
+    /// Each in its own process, with or without vector state.
     Two { vector: [bool; 2] },
-    /// The same, with groups, exposure indices and slots drawn at random, this many times.
+    /// Each in its own process, with groups, exposure indices and slots drawn at random, this many
+    /// times.
     Shuffled { times: u32 },
 }
 
-/// On which CPUs client and server are.
+/// The CPUs of client and server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cpus {
     Local,
@@ -56,47 +57,47 @@ pub enum Cpus {
     Cross,
     /// A pair on every CPU.
     Every,
-    /// Client on CPU 0, a server on each other one.
+    /// Client on CPU 0, a server on each other CPU.
     Around,
 }
 
-/// A row.
+/// A row of the bench.
 #[derive(Clone, Debug)]
 pub struct Row {
     name: String,
     pub scope: Scope,
     /// Operations in one sample.
     pub operations: u64,
-    /// Samples at most, for what takes long.
+    /// Most samples, for slow operations.
     pub samples_max: u64,
     pub client: Entry,
     pub server: Option<Entry>,
-    /// Another server, in the server's process, exposed behind it.
+    /// Another server, in the server's process, exposed after the first.
     pub behind: Option<Entry>,
-    /// The server says when it is ready.
+    /// Whether the server reports when it is ready.
     pub server_reports: bool,
     /// A task of low priority on the server's CPU.
     pub background: Option<Entry>,
     /// Another task of the client's process, on its CPU and with its priority.
     pub beside: Option<Entry>,
-    /// Pages of 4 KiB of the frame that the client has; 0: it has none.
+    /// Pages of 4 KiB in the client's frame; 0: the client has none.
     pub pages: u64,
-    /// Memory and empty slots that the client of a row of one process has; the former as a base-2 logarithm.
+    /// Memory (as base-2 logarithm) and empty slots of the client in a row of one process.
     pub memory_log2: u64,
     pub slots: u32,
-    /// What the client's messages carry.
+    /// Payload of the client's messages.
     pub carried: Option<Carried>,
-    /// Another task of the client's process has left CPU 1 idle, in its address space.
+    /// Whether another task of the client's process has left CPU 1 idle, in its address space.
     pub seen: bool,
     pub spaces: Spaces,
     pub cpus: Cpus,
-    /// The server handles the client's faults.
+    /// Whether the server handles the client's faults.
     pub faults: bool,
     /// Processes that listen in the row's group.
     pub listeners: u64,
-    /// It has memory of its own, and may map it in the client's address space.
+    /// Whether the server has memory of its own, and may map it in the client's address space.
     pub maps: bool,
-    /// Client and server, which are two processes, have a Notification each.
+    /// Whether client and server, which are two processes, have a Notification each.
     pub notes: bool,
 }
 
@@ -131,7 +132,7 @@ impl Row {
         }
     }
 
-    /// Calls between two processes.
+    /// Returns a row of calls between two processes.
     fn call(name: &str, client: Entry, server: Entry) -> Row {
         Row {
             spaces: Spaces::Two { vector: [false; 2] },
@@ -140,7 +141,7 @@ impl Row {
     }
 }
 
-/// All rows that a machine with so many CPUs has.
+/// Returns all rows for a machine with this many CPUs.
 pub fn all(cpus: u64) -> Vec<Row> {
     let mut rows = local();
     rows.push(Row {
@@ -232,7 +233,7 @@ fn local() -> Vec<Row> {
     .into()
 }
 
-/// The same operations in the states that programs meet every day.
+/// Returns the rows of everyday states of programs.
 fn daily() -> Vec<Row> {
     let vector = |name: &str, vector| Row {
         spaces: Spaces::Two { vector },
@@ -276,7 +277,7 @@ fn daily() -> Vec<Row> {
     .into()
 }
 
-/// Of capabilities and objects.
+/// Returns the rows of capabilities and objects.
 fn lives() -> Vec<Row> {
     let row = |name: &str, client: Entry, slots: u32| Row {
         slots,
@@ -306,7 +307,8 @@ fn lives() -> Vec<Row> {
     .into()
 }
 
-/// System calls that are in no other row. They do the same on any number of CPUs, so one will do.
+/// Returns the rows of system calls that are in no other row. Their cost does not depend on the
+/// number of CPUs, so one number suffices.
 fn single() -> Vec<Row> {
     let row = |name: &str, client: Entry| Row {
         slots: OPS_SLOTS,
@@ -353,7 +355,7 @@ fn single() -> Vec<Row> {
     .into()
 }
 
-/// Messages that describe themselves: user code alone.
+/// Returns the rows of messages that describe themselves: user code only.
 fn messages() -> Vec<Row> {
     let row = |name: &str, client: Entry| Row::new(name, Scope::Operation, client, None);
     [
@@ -365,7 +367,7 @@ fn messages() -> Vec<Row> {
     .into()
 }
 
-/// Messages with pages, by how they go, and copying.
+/// Returns the rows of messages with pages, by page mode, and of copying.
 fn carrying() -> Vec<Row> {
     use abi::PageMode::{Copy, Move, Share};
     let row = |name: &str, carried: Carried| Row {

@@ -1,4 +1,4 @@
-//! Scenarios: making the tasks and processes of a row, running them, taking them away.
+//! Scenarios: makes the tasks and processes of a row, runs them, destroys them.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,7 +24,7 @@ use crate::events::LISTENER_CELLS_LOG2;
 use crate::roles::{MAP_VA, PAGER_LOG2, PAGER_SPACE, READY_BIT};
 use crate::rows::{Cpus, Row, Spaces};
 
-/// Clients and servers take turns at one priority, below the bench's own.
+/// Priority of clients and servers, which take turns. It is below the bench's own.
 const PRIORITY: u8 = 100;
 const BACKGROUND_PRIORITY: u8 = 10;
 const STACK_PAGES: u32 = 4;
@@ -33,15 +33,15 @@ const LIMIT_SECONDS: u64 = 60;
 /// Slots and page tables of a process of a scenario.
 const CHILD_SLOTS: u32 = 2048;
 const CHILD_TABLES: u32 = 32;
-/// Of a row's two Notifications, in both processes.
+/// Slots of a row's two Notifications, in both processes.
 const NOTES: Cap = Cap(FREE_SLOTS + 64);
-/// Page tables of one that only has an event pool and a task's UTCB.
+/// Page tables of a process that has only an event pool and a task's UTCB.
 const LISTENER_TABLES: u64 = 8;
-/// Places of tasks in an address space: servers, then clients, then the one in the background.
-/// Place 0 is the bench's own first task.
+/// Places of tasks in an address space: servers, then clients, then the background task. Place 0
+/// belongs to the bench's own first task.
 const FIRST_INDEX: u32 = 1;
 
-/// What all rows are measured with.
+/// Settings of all rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub samples: u64,
@@ -50,21 +50,21 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Where rows are measured.
+/// The stage: holds what the rows are measured with.
 pub struct Stage {
-    /// Everything of one row is made here.
+    /// Maker of all objects of one row.
     pub nursery: Nursery,
     pub shared: Shared,
-    /// Clients raise their bits here.
+    /// Notification in which clients raise their bits.
     pub done: Notification,
     pub cpus: u64,
     pub settings: Settings,
-    /// The row's, to be ended after it.
+    /// The row's tasks, which end after it.
     pub tasks: Vec<Task>,
 }
 
 impl Stage {
-    /// Lets so many seconds pass, in which nobody raises a bit.
+    /// Waits for some seconds, in which no task raises a bit.
     pub fn pause(&self, seconds: u64) {
         let ticks = seconds.saturating_mul(boot::facts().tsc_hz);
         let _ = self.done.wait_until(arch::now().saturating_add(ticks));
@@ -75,21 +75,21 @@ impl Stage {
     }
 }
 
-/// What came out of a row.
+/// The result of a row.
 #[derive(Default)]
 pub struct Outcome {
     pub samples: Vec<u64>,
     pub overhead: u64,
-    /// What each CPU counted while the row was measured.
+    /// Counts of each CPU while the row was measured.
     pub counters: Vec<(u64, [u64; Counter::ALL.len()])>,
 }
 
-/// Why a row has no figures.
+/// The reason why a row has no figures.
 #[derive(Debug)]
 pub enum RowError {
     Spawn(SpawnError),
     Refused(&'static str, user_rt::Refusal),
-    /// Operation number, message word of the answer.
+    /// Operation number, and message word of the answer.
     Wrong(u64, u64),
 }
 
@@ -111,14 +111,14 @@ fn at<T>(step: &'static str, result: user_rt::Result<T>) -> Result<T, RowError> 
     result.map_err(|refusal| RowError::Refused(step, refusal))
 }
 
-/// Where things are in a group and a CSpace: fixed, or drawn at random.
+/// Positions in a group and a CSpace: fixed, or drawn at random.
 #[derive(Clone, Copy, Debug)]
 struct Placement {
     members: u16,
     exposures: u16,
     /// Exposure of the first server.
     first_server: u32,
-    /// Slot of the group in the processes that are made.
+    /// Slot of the group in the processes of the row.
     slot: Cap,
 }
 
@@ -134,7 +134,7 @@ impl Placement {
             members: 3 + random.rand_range(0..300) as u16,
             exposures: exposures as u16,
             first_server: random.rand_range(1..exposures + 1 - pairs) as u32,
-            // Behind the slots in which tasks of the process may find themselves.
+            // After the slots that tasks of the process may find occupied.
             slot: Cap(FREE_SLOTS
                 + 64
                 + random.rand_range(0..u64::from(CHILD_SLOTS - FREE_SLOTS - 64)) as u32),
@@ -224,7 +224,7 @@ fn run_once(
     cast.run_clients(stage, row, pairs)
 }
 
-/// Tells a client what to do.
+/// Writes a client's instructions to its block.
 fn prepare_block(stage: &Stage, row: &Row, pair: u64, pairs: u64, placement: &Placement) {
     let block = Block::at(pair);
     block.clear();
@@ -255,7 +255,7 @@ fn prepare_block(stage: &Stage, row: &Row, pair: u64, pairs: u64, placement: &Pl
     block.set(Word::Parties, parties);
 }
 
-/// Waits until all these bits were raised.
+/// Waits until all these bits have been raised.
 fn wait_for(stage: &Stage, wanted: u64) -> Result<(), RowError> {
     let deadline = arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz;
     let mut seen = 0;
@@ -265,7 +265,7 @@ fn wait_for(stage: &Stage, wanted: u64) -> Result<(), RowError> {
     Ok(())
 }
 
-/// Which part a task plays.
+/// The part of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Side {
     Server,
@@ -275,7 +275,7 @@ enum Side {
 
 /// The processes of a row.
 struct Cast {
-    /// Client's, server's; `None`: the bench's own.
+    /// The client's process and the server's; `None`: the bench's own.
     processes: Option<[Child; 2]>,
     next_index: u32,
 }
@@ -360,8 +360,8 @@ impl Cast {
     }
 }
 
-/// For rows within the bench's own process: Notifications, or the slot and the memory from which a
-/// server on another CPU makes its own.
+/// For rows within the bench's own process: makes Notifications, or prepares the slot and memory of
+/// which a server on another CPU makes its own.
 fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowError> {
     let block = Block::at(0);
     block.set(Word::Group, u64::from(group.cap().0));
@@ -384,7 +384,7 @@ fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowErr
     Ok(())
 }
 
-/// A process that listens in a group, whose events nobody reads.
+/// Makes a process that listens in a group, and whose events no task reads.
 fn listener(stage: &mut Stage, group: &Group) -> user_rt::Result<()> {
     let nursery = &mut stage.nursery;
     let (cnode, vspace): (CNode, VSpace) = (nursery.make(16)?, nursery.make(LISTENER_TABLES)?);
@@ -412,14 +412,14 @@ fn give_pages(stage: &mut Stage, client: &Child, carried: Carried) -> user_rt::R
     client.vspace.map(&copy, COPY_VA, Access::Write)
 }
 
-/// Gives the server memory, and the client's address space.
+/// Gives the server memory, and a capability to the client's address space.
 fn give_memory(stage: &mut Stage, [client, server]: &[Child; 2]) -> user_rt::Result<()> {
     let memory: Untyped = stage.nursery.make(PAGER_LOG2)?;
     transfer(memory, server.cnode.slot(slot::UNTYPED))?;
     copy(&client.vspace, server.cnode.slot(PAGER_SPACE), Rights::MAP, 0)
 }
 
-/// Gives both a Notification each, and their capabilities to the other's.
+/// Gives each process a Notification, and a capability to the other's.
 fn give_notes(stage: &mut Stage, both: &[Child; 2]) -> user_rt::Result<()> {
     for (word, place) in [(Word::NoteClient, NOTES), (Word::NoteServer, Cap(NOTES.0 + 1))] {
         let note: Notification = stage.nursery.make(0)?;
@@ -463,7 +463,7 @@ fn two_processes(
     Ok(both)
 }
 
-/// Adds what a client found to the row's outcome.
+/// Adds a client's results to the row's outcome.
 fn collect(block: Block, outcome: &mut Outcome) -> Result<(), RowError> {
     let wrong = block.get(Word::Wrong);
     if wrong != 0 {
@@ -488,12 +488,12 @@ fn collect(block: Block, outcome: &mut Outcome) -> Result<(), RowError> {
     Ok(())
 }
 
-/// What one counter gained, less the client's own reading of counters.
+/// Returns the increase of one counter, without the client's own readings of counters.
 fn counted(block: Block, place: usize, counter: Counter, own: bool) -> u64 {
     use core::sync::atomic::Ordering::Relaxed;
     let read = |when| block.counter(when, place, counter).load(Relaxed);
     let gained = read(When::After).wrapping_sub(read(When::Before));
-    // Between two readings of one counter lie as many system calls as there are readings.
+    // Between two readings of one counter, the client makes one system call for each reading.
     let readings = if own && counter == Counter::SlowEntry { COUNTED_CPUS * Counter::ALL.len() } else { 0 };
     gained.saturating_sub(readings as u64)
 }

@@ -1,7 +1,7 @@
-//! The rows as a table, for a person: on a machine where `log=text` and no host tool makes one.
+//! The rows as a table for a person, for a machine with `log=text` and without a host tool.
 //!
-//! It comes in pages that a screen of 80 letters by 25 lines shows whole, and each stays for a while: there is no way to
-//! scroll back. The kernel puts two letters before each line.
+//! The table has pages that fit on a screen of 80 columns and 25 lines. Each page stays for a
+//! while, because the screen cannot scroll back. The kernel puts two characters before each line.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,11 +14,11 @@ use crate::machine::Machine;
 use crate::rows::Row;
 use crate::scenario::Stage;
 
-/// Rows of a page. Beside them it has a heading, three lines on the machine, and which page it is; behind the last page come
-/// two lines more.
+/// Rows of a page. The page also has a heading, three lines on the machine, and its number; two
+/// more lines follow the last page.
 const ROWS: usize = 17;
 
-/// How long a page stays, unless the command line says so.
+/// Seconds that a page stays, unless the command line sets it.
 const PAGE_SECONDS: u64 = 10;
 
 /// A measured row: its name, its scope, its figures.
@@ -35,18 +35,18 @@ impl Table {
         self.lines.push((row.name().into(), row.scope.name(), figures));
     }
 
-    /// Reports the table, and below each page what its figures are: where report lines are text.
+    /// Reports the table, and below each page the machine of its figures, if report lines are text.
     pub fn report(&self, stage: &Stage, machine: &Machine) {
         let options = boot::options();
         if options.value("log") != Some("text") {
             return;
         }
-        // A value that is no number was refused before the bench was started.
+        // The program refused values that are no numbers before it started the bench.
         let seconds = options.number("page", PAGE_SECONDS).unwrap_or(PAGE_SECONDS);
         let pages = self.lines.len().div_ceil(ROWS);
         for (lines, page) in self.lines.chunks(ROWS).zip(1..) {
             let mut text = String::new();
-            // A string takes all.
+            // Writing to a string cannot fail.
             let _ = write!(text, "{}{machine}", Page(lines));
             text.lines().for_each(|line| report!("{line}"));
             match pages {
@@ -79,7 +79,7 @@ impl fmt::Display for Page<'_> {
 mod tests {
     use super::*;
 
-    /// A screen, without what the kernel puts before each line.
+    /// Columns of a screen, without the kernel's characters before each line.
     const WIDTH: usize = 80 - 2;
     const HEIGHT: usize = 25;
 
@@ -100,7 +100,8 @@ mod tests {
         for row in rows {
             assert!(lines.iter().any(|line| line.split(' ').next() == Some(row.name())), "{}", row.name());
         }
-        // The machine, the page's number, the end of the bench and of the kernel, and the line where the next would begin.
+        // The machine, the page's number, the ends of the bench and of the kernel, and the line of
+        // the cursor.
         assert!(pages[0].lines().count() + 3 + 1 + 2 < HEIGHT);
     }
 }

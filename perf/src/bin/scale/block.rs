@@ -1,4 +1,4 @@
-//! One client's block of shared memory: what it is told, what it found.
+//! One client's block of shared memory: its instructions and its results.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -15,19 +15,20 @@ const _: () = assert!(COUNTERS_AT + COUNTERS <= BLOCK_WORDS);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
 pub enum Word {
-    /// What the client does it to: a target or a capability, as the system call takes it.
+    /// Object of the operation: a target or a capability, as the system call takes it.
     Target = 0,
     Operations,
-    /// Clients that meet before they begin, and (in block 0) how many did, and how many are through.
+    /// Number of clients that meet before they begin; in block 0 also how many have arrived, and
+    /// how many are done.
     Parties,
     Arrived,
     Finished,
     /// Slot of the group.
     Group,
-    /// The CPUs whose counters it reads: so many, from this one on.
+    /// The CPUs whose counters the client reads: the first, and how many.
     FirstCounted,
     CountedCpus,
-    /// Operations that did not answer as they should.
+    /// Operations with a wrong answer.
     Wrong,
 }
 
@@ -40,10 +41,10 @@ pub struct Block {
 }
 
 impl Block {
-    /// Block number `index`, in any process of the program.
+    /// Returns block number `index`, in any process of the program.
     pub fn at(index: u64) -> Block {
-        // SAFETY: there is a block for every CPU, mapped in every process that is started, and clients are
-        // numbered by CPU.
+        // SAFETY: every CPU has a block, every process that is started maps all blocks, and clients
+        // are numbered by CPU.
         Block { words: unsafe { shared::words(index as usize * BLOCK_WORDS, BLOCK_WORDS) } }
     }
 
@@ -55,7 +56,7 @@ impl Block {
         self.words[word as usize].store(value, Relaxed);
     }
 
-    /// The word itself, for what several tasks change.
+    /// Returns the word itself, for words that several tasks change.
     pub fn word(self, word: Word) -> &'static AtomicU64 {
         &self.words[word as usize]
     }
@@ -64,7 +65,7 @@ impl Block {
         self.words.iter().for_each(|word| word.store(0, Relaxed));
     }
 
-    /// What a counter showed before.
+    /// Returns the word with a counter's earlier value.
     pub fn counter(self, counter: Counter) -> &'static AtomicU64 {
         &self.words[COUNTERS_AT + counter as usize]
     }

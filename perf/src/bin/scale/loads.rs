@@ -1,11 +1,11 @@
-//! The loads: who talks to whom.
+//! The loads: clients, servers and their CPUs.
 
 use perf::mark::{REGION_ALL_TO_ONE, REGION_CROSSING, REGION_LOCAL, REGION_PER_CPU, REGION_STORM};
 use user_rt::spawn::Entry;
 
 use crate::roles::{caller, echo_server, hearer, notifier};
 
-/// A load.
+/// A load of `scale`.
 pub struct Load {
     pub name: &'static str,
     pub pattern: Pattern,
@@ -13,18 +13,18 @@ pub struct Load {
     pub server: Entry,
 }
 
-/// Where clients and servers are.
+/// The CPUs of clients and servers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pattern {
-    /// On every CPU a client and its server.
+    /// Every CPU has a client and its server.
     Local,
-    /// On every CPU a client whose server is on the next CPU.
+    /// Every CPU has a client, whose server is on the next CPU.
     Crossing,
     /// One exposure for all clients, with a server on every CPU.
     PerCpu,
     /// One server, on CPU 0; a client on every other CPU.
     AllToOne,
-    /// One waiting task on CPU 0, which a client on every other CPU notifies.
+    /// One waiting task on CPU 0, notified by a client on every other CPU.
     Storm,
 }
 
@@ -62,16 +62,16 @@ pub const LOADS: [Load; 5] = [
 ];
 
 impl Load {
-    /// The CPUs that have a client.
+    /// Returns the CPUs that have a client.
     pub fn clients(&self, cpus: u64) -> core::ops::Range<u64> {
         match self.pattern {
             Pattern::Local | Pattern::Crossing | Pattern::PerCpu => 0..cpus,
-            // A client beside the server would call it in another way than all others.
+            // A client on the server's CPU would call on another path than all others.
             Pattern::AllToOne | Pattern::Storm => cpus.min(2) - 1..cpus,
         }
     }
 
-    /// The CPUs that have a server.
+    /// Returns the CPUs that have a server.
     pub fn servers(&self, cpus: u64) -> core::ops::Range<u64> {
         match self.pattern {
             Pattern::AllToOne | Pattern::Storm => 0..1,
@@ -79,7 +79,7 @@ impl Load {
         }
     }
 
-    /// The server that the client of a CPU talks to.
+    /// Returns the server that a CPU's client calls.
     pub fn server_of(&self, client: u64, cpus: u64) -> u64 {
         match self.pattern {
             Pattern::Local | Pattern::PerCpu => client,

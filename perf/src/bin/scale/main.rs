@@ -1,12 +1,13 @@
-//! How costs grow with the number of CPUs: the same work by one client on every CPU, counted from outside
-//! by the TCG plugin ([`perf::mark`]) and inside by the kernel's counters.
+//! Measures how costs grow with the number of CPUs. One client on every CPU does the same work; the
+//! TCG plugin counts it from outside ([`perf::mark`]) and the kernel's counters count it from
+//! inside.
 //!
-//! Options: `loads=a,b` (only these), `n=` (operations of each client). Each load ([`loads`]) is a set of
-//! tasks in a client's and a server's process ([`stage`]), made for it and taken away after it. Clients
-//! ([`roles`]) meet before they begin, so that all CPUs are at work together.
+//! Options: `loads=a,b` (only these), `n=` (operations of each client). Each load ([`loads`]) is a
+//! set of tasks in a client's and a server's process ([`stage`]), made for the load and destroyed
+//! after it. Clients ([`roles`]) meet before they begin, so that all CPUs work at the same time.
 //!
-//! Prints for each load `scale name=… cpus=… clients=… ops=…` and what the kernel counted on all CPUs
-//! meanwhile.
+//! Prints for each load `scale name=… cpus=… clients=… ops=…` and the kernel's counts on all CPUs
+//! during it.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -32,10 +33,10 @@ use stage::{Counters, Stage};
 user_rt::program!(begin);
 
 const HEAP_PAGES: u32 = 32;
-/// Memory (as logarithm) and slots for what one load needs.
+/// Memory (as base-2 logarithm) and slots for one load.
 const LOAD_LOG2: u8 = 24;
 const LOAD_SLOTS: u32 = 2048;
-/// As many as the plugin tells apart.
+/// Most CPUs: as many as the plugin distinguishes.
 const CPUS_MAX: u64 = 64;
 
 fn begin(_: u64) -> ! {
@@ -61,7 +62,7 @@ fn prepare() -> user_rt::Result<Stage> {
     Ok(Stage { nursery, shared, done, cpus, operations, tasks: alloc::vec::Vec::new() })
 }
 
-/// Runs what is wanted; how many loads went well, and how many did not.
+/// Runs the loads that the options select. Returns how many succeeded, and how many failed.
 fn run_all(mut stage: Stage) -> (u64, u64) {
     let image = match Image::parse(arch::memory::archive()) {
         Ok(image) => image,

@@ -1,4 +1,4 @@
-//! The tasks: clients that are counted, and those that they talk to.
+//! The tasks: counted clients, and their servers.
 
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -15,7 +15,7 @@ use crate::block::{Block, EXPOSURE_DONE, Word};
 /// Operations before counting.
 const WARMUP: u64 = 20;
 
-/// Calls its server again and again.
+/// Calls its server repeatedly.
 pub extern "C" fn caller<const REGION: u8, const ENDS: bool>(index: u64) -> ! {
     let block = Block::at(index);
     let server = Target(block.get(Word::Target));
@@ -25,14 +25,15 @@ pub extern "C" fn caller<const REGION: u8, const ENDS: bool>(index: u64) -> ! {
     })
 }
 
-/// Raises a bit of its own again and again.
+/// Raises its own bit repeatedly.
 pub extern "C" fn notifier<const REGION: u8>(index: u64) -> ! {
     let block = Block::at(index);
     let (target, bit) = (block.get(Word::Target), 1 << (index % 64));
     work::<REGION, false>(block, || fast::plain(Op::Notify, target, bit).0.status().is_ok())
 }
 
-/// Answers with what it got. `BEGINS`: there is no client on this CPU that begins the region.
+/// Answers with the words of the call. `BEGINS`: this CPU has no client, so the server begins the
+/// region.
 pub extern "C" fn echo_server<const REGION: u8, const BEGINS: bool>(_: u64) -> ! {
     if BEGINS {
         mark::<BEGIN, REGION>();
@@ -43,7 +44,7 @@ pub extern "C" fn echo_server<const REGION: u8, const BEGINS: bool>(_: u64) -> !
     }
 }
 
-/// Waits for bits, whatever they are.
+/// Waits for any bits.
 pub extern "C" fn hearer<const REGION: u8>(argument: u64) -> ! {
     mark::<BEGIN, REGION>();
     let slot = Cap(argument as u32).arg();
@@ -52,10 +53,10 @@ pub extern "C" fn hearer<const REGION: u8>(argument: u64) -> ! {
     }
 }
 
-/// Warms up, meets the others, does its share between marks.
+/// Warms up, meets the others, does its share of operations between marks.
 ///
-/// `ENDS`: after that nothing of this region happens on this CPU. Otherwise its CPU goes on serving others, so
-/// the region stays; what follows is then kept short.
+/// `ENDS`: after its share, nothing of this region happens on this CPU. Otherwise its CPU continues
+/// to serve other clients and the region stays open, so the rest of the function is short.
 #[inline(always)]
 fn work<const REGION: u8, const ENDS: bool>(block: Block, mut operation: impl FnMut() -> bool) -> ! {
     let operations = block.get(Word::Operations);
@@ -76,7 +77,7 @@ fn work<const REGION: u8, const ENDS: bool>(block: Block, mut operation: impl Fn
     block.set(Word::Wrong, wrong);
     if Block::at(0).word(Word::Finished).fetch_add(1, AcqRel) + 1 == parties {
         let done = Group::at(Cap(block.get(Word::Group) as u32)).exposure(EXPOSURE_DONE);
-        // Refused: the program notices by its deadline.
+        // If this fails, the program notices at its deadline.
         let _ = done.notify(1);
     }
     loop {
@@ -84,7 +85,7 @@ fn work<const REGION: u8, const ENDS: bool>(block: Block, mut operation: impl Fn
     }
 }
 
-/// What its CPUs counted so far.
+/// Reads the counters of the client's CPUs.
 fn read_counters(block: Block) {
     let first = block.get(Word::FirstCounted);
     for &counter in Counter::ALL {

@@ -1,4 +1,4 @@
-//! Making the processes and tasks of a load, running them, taking them away.
+//! Makes the processes and tasks of a load, runs them, destroys them.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -17,8 +17,8 @@ use user_rt::{arch, boot};
 use crate::block::{Block, EXPOSURE_DONE, Word};
 use crate::loads::{Load, Pattern};
 
-/// Clients and servers take turns at one priority, below the program's own. Who hears a storm is above the
-/// clients, or it would never run on a CPU that has one.
+/// Priority of clients and servers, which take turns. It is below the program's own. The receiver
+/// of a storm is above the clients, since otherwise it would never run on a CPU that has one.
 const PRIORITY: u8 = 100;
 const HEARER_PRIORITY: u8 = 110;
 const STACK_PAGES: u32 = 4;
@@ -28,24 +28,25 @@ const CHILD_SLOTS: u32 = 512;
 const CHILD_TABLES: u32 = 32;
 /// Tasks of one process.
 const CHILD_TASKS: u32 = 80;
-/// Exposure of the first server; with one for each CPU, of their head, the entries following.
+/// Exposure of the first server. If each CPU has a server, it is the exposure of their head, and
+/// the entries follow it.
 const FIRST_SERVER: u32 = 1;
 
-/// Where loads are run.
+/// The stage: holds what the loads run with.
 pub struct Stage {
-    /// Everything of one load is made here.
+    /// Maker of all objects of one load.
     pub nursery: Nursery,
     pub shared: Shared,
-    /// Raised when all clients are through.
+    /// Notification that is raised when all clients are done.
     pub done: Notification,
     pub cpus: u64,
-    /// Of each client.
+    /// Operations of each client.
     pub operations: u64,
-    /// The load's, to be ended after it.
+    /// The load's tasks, which end after it.
     pub tasks: Vec<Task>,
 }
 
-/// Why a load has no figures.
+/// The reason why a load has no figures.
 pub enum LoadError {
     Spawn(SpawnError),
     Refused(&'static str, user_rt::Refusal),
@@ -77,7 +78,7 @@ struct Cast {
 }
 
 impl Stage {
-    /// Runs a load; what the kernel counted meanwhile on all CPUs.
+    /// Runs a load. Returns the kernel's counts on all CPUs during it.
     pub fn run(&mut self, image: &Image<'_>, load: &Load) -> Result<Counters, LoadError> {
         let outcome = self.run_tasks(image, load).map(|()| self.counters());
         at("ending the load's tasks", self.tasks.drain(..).try_for_each(|task| end(&task)))?;
@@ -135,7 +136,7 @@ impl Stage {
         at("starting a server", server.task.resume())
     }
 
-    /// In the program's own process, which has the Notification.
+    /// Starts the receiver of a storm in the program's own process, which has the Notification.
     fn start_hearer(
         &mut self,
         cast: &mut Cast,
@@ -185,7 +186,7 @@ impl Stage {
 
     fn run_clients(&mut self, cast: &mut Cast, load: &Load) -> Result<(), LoadError> {
         let clients = load.clients(self.cpus);
-        // Before any of them begins.
+        // Written before any client begins.
         for cpu in 0..self.cpus {
             Block::at(cpu).clear();
         }
@@ -203,7 +204,7 @@ impl Stage {
         at("waiting for the end", self.done.wait_until(deadline)).map(drop)
     }
 
-    /// Tells a client what to do.
+    /// Writes a client's instructions to its block.
     fn tell(&self, load: &Load, cpu: u64) {
         let block = Block::at(cpu);
         let clients = load.clients(self.cpus);
@@ -215,13 +216,13 @@ impl Stage {
         block.set(Word::Operations, self.operations);
         block.set(Word::Parties, clients.end - clients.start);
         block.set(Word::Group, u64::from(slot::GROUPS.0));
-        // A CPU without a client is counted by the first that there is.
+        // The first client counts the CPUs that have no client.
         let first = if cpu == clients.start { 0 } else { cpu };
         block.set(Word::FirstCounted, first);
         block.set(Word::CountedCpus, cpu + 1 - first);
     }
 
-    /// What all CPUs counted so far.
+    /// Reads the counters of all CPUs.
     fn counters(&self) -> Counters {
         Counter::ALL.iter().fold([0; Counter::ALL.len()], |mut sums, &counter| {
             let read = |cpu| own::machine().counter(cpu as u32, counter).unwrap_or(0);
@@ -230,7 +231,7 @@ impl Stage {
         })
     }
 
-    /// What the clients found, and what was counted since they began.
+    /// Collects the clients' results, and the counts since they began.
     fn collect(&self, load: &Load, mut counted: Counters) -> Result<Counters, LoadError> {
         let mut wrong = 0;
         for block in load.clients(self.cpus).map(Block::at) {
