@@ -179,8 +179,7 @@ impl Bound {
         }
     }
 
-    // --- looking up
-    // -------------------------------------------------------------------------------
+    // --- looking up ------------------------------------------------------------------------------
 
     fn holder(&self, at: u64) -> Option<usize> {
         self.holders.iter().position(|holder| holder.at == at && at != 0)
@@ -208,8 +207,7 @@ impl Bound {
         items.filter(|item| within(&item)).min_by_key(|(_, item)| item.size).map(|(number, _)| number)
     }
 
-    // --- closing
-    // ----------------------------------------------------------------------------------
+    // --- closing ---------------------------------------------------------------------------------
 
     fn hold(&mut self, holder: usize, item: usize, rights: Rights) {
         let has = &mut self.holders[holder].rights[item];
@@ -451,8 +449,7 @@ impl Bound {
         }
     }
 
-    // --- judging
-    // ----------------------------------------------------------------------------------
+    // --- judging ---------------------------------------------------------------------------------
 
     /// What a later picture shows that the bound does not allow.
     pub fn judge(&self, picture: &Picture, out: &mut Vec<Excess>) {

@@ -64,8 +64,7 @@ impl<'a> Change<'a> {
         self.out.push(Excess { rule, what });
     }
 
-    // --- what the acting processes may do
-    // ---------------------------------------------------------
+    // --- what the acting processes may do --------------------------------------------------------
 
     /// Whether they held a capability of an object with all of these rights.
     pub fn may(&self, object: u64, rights: impl Into<Rights>) -> bool {
@@ -211,8 +210,7 @@ impl<'a> Change<'a> {
         self.offers.iter().filter(fits).any(within)
     }
 
-    // --- names for people
-    // -------------------------------------------------------------------------
+    // --- names for people ------------------------------------------------------------------------
 
     /// A process by its number.
     pub fn name(&self, process: u64) -> String {

@@ -144,8 +144,7 @@ impl Picture {
         self.views.sort_unstable_by_key(|view| (view.space, view.address));
     }
 
-    // --- objects
-    // ----------------------------------------------------------------------------------
+    // --- objects ---------------------------------------------------------------------------------
 
     /// All objects.
     pub fn things(&self) -> &[Thing] {
@@ -198,8 +197,7 @@ impl Picture {
         number.and_then(|number| self.s.vspaces.get(number)).map_or(0, |space| space.process)
     }
 
-    // --- slots
-    // ------------------------------------------------------------------------------------
+    // --- slots -----------------------------------------------------------------------------------
 
     /// The process whose CSpace a table is part of; 0: none.
     pub fn holder(&self, table: u64) -> u64 {
@@ -254,8 +252,7 @@ impl Picture {
         })
     }
 
-    // --- groups
-    // -----------------------------------------------------------------------------------
+    // --- groups ----------------------------------------------------------------------------------
 
     /// The record of a member.
     pub fn member(&self, group: u64, number: u64) -> Option<Says> {
@@ -278,8 +275,7 @@ impl Picture {
         self.s.exposures.iter().find(|it| it.group == group && it.number == number)
     }
 
-    // --- memory
-    // -----------------------------------------------------------------------------------
+    // --- memory ----------------------------------------------------------------------------------
 
     /// All pages that address spaces show, in the order of spaces and addresses.
     pub fn views(&self) -> &[View] {
@@ -314,8 +310,7 @@ impl Picture {
         self.thing(frame.or_else(task).or_else(pool)?)
     }
 
-    // --- labels
-    // -----------------------------------------------------------------------------------
+    // --- labels ----------------------------------------------------------------------------------
 
     /// Whether subjects of a label may do something with objects of another.
     pub fn allows(&self, subject: u32, object: u32, what: u8) -> bool {
@@ -329,8 +324,7 @@ impl Picture {
         self.thing(at).map_or(0, |thing| thing.label)
     }
 
-    // --- who acts
-    // ---------------------------------------------------------------------------------
+    // --- who acts --------------------------------------------------------------------------------
 
     /// The processes that may act at any moment, since they wait for something: a message that
     /// nobody has received, or another CPU.

@@ -1,4 +1,5 @@
-//! Links for the system with the runtime's linker script and the one of defmt's string table.
+//! Links the programs for the system, with the runtime's linker script and the script of defmt's
+//! string table.
 
 fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {

@@ -340,8 +340,7 @@ fn what_a_ring_lost_is_not_held_against_it() {
     assert!(trace.describe()[1].contains("4 before them were written over"), "{:?}", trace.describe());
 }
 
-// --- records
-// ---------------------------------------------------------------------------------------
+// --- records -------------------------------------------------------------------------------------
 
 /// A ring as the kernel writes it, `parts` events a record, the first of them number `first`.
 fn record(cpu: u32, first: u64, events: &[(u64, Event)]) -> Vec<u8> {
@@ -390,8 +389,7 @@ fn a_run_without_events_says_what_to_do() {
     assert!(error.contains("`./justw trace`"), "{error}");
 }
 
-// --- story, answers, picture
-// -----------------------------------------------------------------------
+// --- story, answers, picture ---------------------------------------------------------------------
 
 #[test]
 fn the_story_is_that_of_the_events() {

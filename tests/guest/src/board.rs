@@ -1,7 +1,8 @@
-//! Boards: memory that all tasks of a run share, where they note what they do and count what they find.
+//! Boards: memory that all tasks of a run share, in which they note what they do and count what
+//! they find.
 //!
-//! A board is a struct of [`Row`]s and plain words, which [`board!`](crate::board!) declares. A row is a table of words with
-//! names, which [`words!`](crate::words!) declares:
+//! A board is a struct of [`Row`]s and plain words, which [`board!`](crate::board!) declares. A row
+//! is a table of words with names, which [`words!`](crate::words!) declares:
 //!
 //! ```text
 //! words! {
@@ -17,8 +18,9 @@
 //! board.workers[3].set(Of::Cpu, 1);
 //! ```
 //!
-//! The program's first process makes the memory ([`pages`]) and maps it in each process that it starts; every task then
-//! [opens](open) the board at the same address. New memory is zero, and so is every word at first.
+//! The program's first process makes the memory ([`pages`]) and maps it in each process that it
+//! starts; every task then [opens](open) the board at the same address. New memory is zero, and so
+//! is every word at first.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -29,16 +31,16 @@ use user_rt::layout::SHARED_VA;
 /// A part of a board.
 ///
 /// # Safety
-/// The type is `repr(C)` or `repr(transparent)` and consists of [`AtomicU64`]s alone: every bit pattern is valid, any task
-/// of any process may change it, and it has no padding.
+/// The type is `repr(C)` or `repr(transparent)` and consists of [`AtomicU64`]s alone: every bit
+/// pattern is valid, any task of any process may change it, and it has no padding.
 pub unsafe trait Part: Sized + Sync + 'static {
     /// Returns all its words.
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the part is made of so many words and nothing else, which the trait demands.
+        // SAFETY: the part consists of that many words and nothing else, as the trait requires.
         unsafe { core::slice::from_raw_parts(core::ptr::from_ref(self).cast(), size_of::<Self>() / 8) }
     }
 
-    /// Makes all its words zero.
+    /// Sets all its words to zero.
     fn clear(&self) {
         self.words().iter().for_each(|word| word.store(0, Ordering::Release));
     }
@@ -52,13 +54,13 @@ unsafe impl<P: Part, const COUNT: usize> Part for [P; COUNT] {}
 
 /// How the words of a row are read and written.
 ///
-/// On x86 only [`Sequential`](Order::Sequential) stores cost something: each is a full barrier, which may hide a barrier
-/// that the kernel lacks.
+/// On x86 only [`Sequential`](Order::Sequential) stores cost something: each is a full barrier,
+/// which may hide a barrier that the kernel lacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
-    /// A system call stands between who writes and who reads: it is a barrier.
+    /// A system call separates writer and reader: it is a barrier.
     Relaxed,
-    /// Who reads a word sees what its writer wrote before it.
+    /// A reader of a word sees all that its writer wrote before it.
     Published,
     /// All tasks see all reads and writes in one order.
     Sequential,
@@ -125,7 +127,7 @@ impl<N: Name> Row<N> {
 
     /// Adds to a word.
     ///
-    /// Returns: what the word was before.
+    /// Returns: the word's value before.
     #[inline]
     pub fn add(&self, which: N, count: u64) -> u64 {
         self.word(which).fetch_add(count, N::ORDER.of_both())
@@ -167,8 +169,8 @@ macro_rules! board {
         #[repr(C)]
         $visible struct $name { $($(#[$doc])* $field_visible $field: $part),* }
 
-        // SAFETY: the struct is `repr(C)`, and each of its fields is a part, whose alignment is a word's: the function
-        // below does not compile otherwise.
+        // SAFETY: the struct is `repr(C)`, and each of its fields is a part with the alignment of a
+        // word: the function below does not compile otherwise.
         unsafe impl $crate::board::Part for $name {}
 
         const _: () = {
@@ -183,15 +185,17 @@ pub const fn pages<B: Part>() -> u32 {
     size_of::<B>().div_ceil(PAGE_SIZE as usize) as u32
 }
 
-/// Returns the board of a program, as any of its processes sees it.
+/// Returns the board of a program, in any of its processes.
 ///
 /// # Safety
 /// The program's first process made at least [`pages`] of shared memory
-/// ([`Shared::new`](user_rt::arch::shared::Shared::new)) and, where the caller is another process, mapped them there
-/// ([`Shared::map_into`](user_rt::arch::shared::Shared::map_into)). Its processes open no other board.
+/// ([`Shared::new`](user_rt::arch::shared::Shared::new)) and, where the caller is another process,
+/// mapped them there ([`Shared::map_into`](user_rt::arch::shared::Shared::map_into)). Its processes
+/// open no other board.
 pub unsafe fn open<B: Part>() -> &'static B {
-    // SAFETY: the caller says that the memory is mapped, where it stays while the process lives. A board is words that
-    // are valid whatever they hold, and all users see atomics.
+    // SAFETY: the caller guarantees that the memory is mapped, and it stays mapped while the
+    // process lives. A board consists of words that are valid with any contents, and all users see
+    // atomics.
     unsafe { &*(SHARED_VA as *const B) }
 }
 
@@ -213,7 +217,7 @@ mod tests {
     }
 
     fn empty() -> Board {
-        // SAFETY: a board is words, of which each may be zero.
+        // SAFETY: a board consists of words, each of which may be zero.
         unsafe { core::mem::zeroed() }
     }
 

@@ -1,4 +1,4 @@
-//! Why a program that makes processes and objects by the dozen cannot go on.
+//! The reason why a program that makes dozens of processes and objects cannot continue.
 
 use core::fmt;
 use core::panic::Location;
@@ -9,7 +9,7 @@ use user_rt::spawn::SpawnError;
 
 #[derive(Debug)]
 pub enum Failure {
-    /// At which line, and what the kernel said.
+    /// The line, and the kernel's answer.
     Refused(&'static Location<'static>, Refusal),
     Spawn(SpawnError),
     Image(ImageError),

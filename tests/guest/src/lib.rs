@@ -1,11 +1,11 @@
-//! What the programs that test the kernel have in common.
+//! Library of the programs that test the kernel.
 //!
 //! - [`board`](mod@board): memory that all tasks of a run share;
-//! - [`failure`]: why a run cannot go on, without a heap;
+//! - [`failure`]: the reason why a run cannot continue, without a heap;
 //! - [`random`]: sequences of numbers from a seed;
-//! - [`run`]: a run that does random operations until something is wrong;
-//! - [`verdict`]: what becomes of the tests of a table;
-//! - [`watchdog`]: notices when nothing moves any more.
+//! - [`run`]: a run that makes random operations until something fails;
+//! - [`verdict`]: the verdicts on the tests of a table;
+//! - [`watchdog`]: notices when nothing progresses.
 #![cfg_attr(not(test), no_std)]
 
 pub mod board;

@@ -1,11 +1,11 @@
-//! Pseudo-random numbers (splitmix64): a sequence for everybody, from the seed.
+//! Pseudo-random numbers (splitmix64): a sequence for each user, from the seed.
 
-/// Returns the state behind `state`; the number between them is [`mix`] of the earlier one.
+/// Returns the state after `state`; the number between them is [`mix`] of the earlier one.
 pub const fn next_state(state: u64) -> u64 {
     state.wrapping_add(0x9e37_79b9_7f4a_7c15)
 }
 
-/// One mixing step.
+/// Makes one mixing step.
 pub const fn mix(value: u64) -> u64 {
     let mut z = next_state(value);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,7 +16,7 @@ pub const fn mix(value: u64) -> u64 {
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of somebody under a seed.
+    /// Returns the sequence of user `who` under a seed.
     pub const fn new(seed: u64, who: u64) -> Random {
         Random(mix(seed) ^ mix(who.wrapping_mul(0x2545_f491_4f6c_dd1d)))
     }
@@ -26,12 +26,12 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number below `limit`, which is not 0.
+    /// Draws a number below `limit`, which is not 0.
     pub const fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    /// True so many times in a hundred.
+    /// Returns true in `percent` of a hundred cases.
     pub const fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

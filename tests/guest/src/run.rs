@@ -1,8 +1,9 @@
-//! A run of a program that does random operations from a seed, on all CPUs, until a goal is reached or something is wrong:
-//! totals on its [board](mod@crate::board), complaints, the result line, and how it ends.
+//! A run of a program that makes random operations from a seed, on all CPUs, until it reaches a
+//! goal or something fails: totals on its [board](mod@crate::board), complaints, the result line,
+//! and the end.
 //!
-//! A run ends once, by [`Run::end`]: the director calls it, or the [`watchdog`](crate::watchdog) when nothing moves any
-//! more.
+//! A run ends once, by [`Run::end`]: the director calls it, or the [`watchdog`](crate::watchdog)
+//! when nothing progresses.
 
 use core::fmt;
 
@@ -14,13 +15,14 @@ use user_rt::{arch, boot, report, supervisor};
 use crate::board::{Name, Row};
 use crate::failure::Failure;
 
-/// How long nothing has to move in a run that is stuck: with a host's thread for each CPU, the guest's share the host's
-/// with others.
+/// Seconds without progress after which a run is stuck: with a host's thread for each CPU, the
+/// guest's CPUs share the host's with others.
 const PATIENCE_SECONDS: u64 = 40;
-/// Complaints that are said; the others are counted.
+/// Complaints that are printed; the others are counted.
 const SAID_AT_MOST: u64 = 16;
 
-/// Shows the host all of the kernel's state, which it judges. Nothing on kernels that do not export it.
+/// Exports all of the kernel's state to the host, which judges it. Does nothing on kernels without
+/// the export.
 pub fn show_state() {
     if boot::has(cpu_features::DUMP)
         && let Err(refusal) = own::machine().snapshot()
@@ -29,7 +31,7 @@ pub fn show_state() {
     }
 }
 
-/// Waits for so many TSC ticks, or until the Notification has bits.
+/// Waits for that many TSC ticks, or until the Notification has bits.
 pub fn wait_ticks(note: &Notification, ticks: u64) -> user_rt::Result<()> {
     match note.wait_until(arch::now() + ticks) {
         Err(refusal) if refusal.error != Error::Timeout => Err(refusal),
@@ -37,26 +39,26 @@ pub fn wait_ticks(note: &Notification, ticks: u64) -> user_rt::Result<()> {
     }
 }
 
-/// A figure of the result line: its name, and where it comes from.
+/// A figure of the result line: its name and its source.
 pub enum Figure<R: Run> {
     Total(&'static str, R::Total),
     Text(&'static str, fn(&R, &mut fmt::Formatter<'_>) -> fmt::Result),
 }
 
-/// The board of a run, as any of its tasks sees it.
+/// The board of a run, as each of its tasks sees it.
 pub trait Run: Sync + Sized + 'static {
     /// Names of its totals.
     type Total: Name;
 
-    /// The program, as reports name it.
+    /// The program's name in reports.
     const PROGRAM: &'static str;
-    /// Those that have to stay zero.
+    /// Totals that must stay zero.
     const WRONG: &'static [Self::Total];
-    /// Of those, the one that goes up when nothing moves any more.
+    /// The one of those that counts a run without progress.
     const STUCK: Self::Total;
-    /// What changes as long as something moves.
+    /// The total that changes while something progresses.
     const LIFE: Self::Total;
-    /// Is not zero once somebody else has the last word.
+    /// The total that is not zero once another task ends the run.
     const OVER: Self::Total;
     const COMPLAINTS: Self::Total;
 
@@ -68,10 +70,10 @@ pub trait Run: Sync + Sized + 'static {
     /// Returns the result line: its first word, and the figures in their order.
     fn result(&self) -> (&'static str, &'static [Figure<Self>]);
 
-    /// Reports what everybody does, in a run that is stuck. `alarm` is the watchdog's own.
+    /// Reports what all tasks do, in a run that is stuck. `alarm` is the watchdog's own.
     fn print_state(&self, alarm: &Notification);
 
-    /// Ticks without a sign of life that are too many.
+    /// Returns the ticks without progress after which a run is stuck.
     fn patience(&self) -> u64 {
         PATIENCE_SECONDS * boot::facts().tsc_hz
     }
@@ -86,7 +88,7 @@ pub trait Run: Sync + Sized + 'static {
 
     /// Adds to a total.
     ///
-    /// Returns: what the total was before.
+    /// Returns: the total's value before.
     fn add(&self, which: Self::Total, count: u64) -> u64 {
         self.totals().add(which, count)
     }
@@ -96,9 +98,9 @@ pub trait Run: Sync + Sized + 'static {
         Self::WRONG.iter().map(|which| self.get(*which)).sum()
     }
 
-    /// Counts something wrong, and says what for the first few.
+    /// Counts a failure, and prints the first few.
     ///
-    /// Returns: whether it was said.
+    /// Returns: whether it was printed.
     fn complain(&self, which: Self::Total, what: fmt::Arguments<'_>) -> bool {
         self.add(which, 1);
         let is_said = self.add(Self::COMPLAINTS, 1) < SAID_AT_MOST;
@@ -108,7 +110,7 @@ pub trait Run: Sync + Sized + 'static {
         is_said
     }
 
-    /// Ends the run: reports the result, and tells process 1 whether the run passed.
+    /// Ends the run: reports the result, and informs process 1 whether the run passed.
     fn end(&self, outcome: Result<(), Failure>) -> ! {
         if let Err(failure) = &outcome {
             report!("error {}: {failure}", Self::PROGRAM);
@@ -193,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_result_line_has_all_figures_in_their_order() {
-        // SAFETY: a board is words, of which each may be zero.
+        // SAFETY: a board consists of words, each of which may be zero.
         let board: Board = unsafe { core::mem::zeroed() };
         board.set(Total::Ops, 21);
         board.add(Total::Wrong, 1);

@@ -1,4 +1,4 @@
-//! What becomes of a test: programs that run tables of tests judge each and report it.
+//! Verdicts on tests: programs that run tables of tests judge each test and report it.
 
 extern crate alloc;
 
@@ -13,19 +13,19 @@ use user_rt::report;
 use user_rt::spawn::SpawnError;
 use user_rt::views::ViewDenial;
 
-/// What became of a test.
+/// The verdict on a test.
 pub enum Verdict {
     Ok,
     Failed(String),
-    /// The machine lacks what it is about.
+    /// The machine lacks what the test needs.
     Skipped(&'static str),
 }
 
-/// Why a test did not come to its end, for `?`. Making one takes a heap; [`failure`](crate::failure) is for programs
-/// without.
+/// The reason why a test did not complete, for `?`. Making one takes a heap;
+/// [`failure`](crate::failure) is for programs without.
 pub enum Failure {
     Of(String),
-    /// Not its fault: what the machine lacks.
+    /// The machine lacks something: not the test's fault.
     Lacks(&'static str),
 }
 
@@ -91,7 +91,7 @@ macro_rules! expect {
     };
 }
 
-/// Leaves a test with a failure unless both are equal, showing both.
+/// Leaves a test with a failure unless both are equal, and prints both.
 #[macro_export]
 macro_rules! expect_eq {
     ($got:expr, $wanted:expr, $($text:tt)*) => {{
@@ -103,7 +103,7 @@ macro_rules! expect_eq {
     }};
 }
 
-/// How many tests did what.
+/// Counts of verdicts.
 #[derive(Clone, Copy, Default)]
 pub struct Tally {
     pub passed: u64,

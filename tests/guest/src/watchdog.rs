@@ -1,5 +1,5 @@
-//! Notices when nothing moves any more in a [run](crate::run), lets it say what everybody does, and ends it; and says
-//! now and then that something moves.
+//! Notices when nothing progresses in a [run](crate::run), lets the run report what its tasks do,
+//! and ends it. Reports progress from time to time.
 
 use abi::Cap;
 use user_rt::cap::{Handle, Notification};
@@ -8,15 +8,16 @@ use user_rt::{arch, boot, report, spawn};
 
 use crate::run::Run;
 
-/// Above everybody but process 1.
+/// Above all tasks except process 1.
 pub const PRIORITY: u8 = 240;
 pub const STACK_PAGES: u32 = 6;
-/// Looks that have to see the same before it gives up.
+/// Checks without a change before the watchdog gives up.
 const LOOKS: u32 = 8;
-/// How often it says that something moves: a host that has little time for the guest must not take it for silent.
+/// Seconds between reports of progress: a host with little time for the guest must not take it for
+/// silent.
 const SAY_SECONDS: u64 = 30;
 
-/// Starts it, in the program's own process: its alarm.
+/// Starts the watchdog, in the program's own process. Returns its alarm.
 pub fn start<R: Run>(nursery: &mut Nursery) -> user_rt::Result<Notification> {
     let alarm: Notification = nursery.make(0)?;
     let spec = TaskSpec {

@@ -44,8 +44,7 @@ fn place(page: Option<PageId>) -> u32 {
 }
 
 impl<M: Machine> Pager<M> {
-    // --- rings
-    // -------------------------------------------------------------------------------------
+    // --- rings -----------------------------------------------------------------------------------
 
     /// A client's ring, or that of the pages that are charged to nobody.
     pub(crate) fn ring(&self, of: Option<Client>) -> &Ring {
@@ -111,8 +110,7 @@ impl<M: Machine> Pager<M> {
         self.link(page, of);
     }
 
-    // --- frames
-    // ------------------------------------------------------------------------------------
+    // --- frames ----------------------------------------------------------------------------------
 
     /// Gives a page a frame and charges it to a client.
     pub(crate) fn charge(&mut self, page: PageId, frame: FrameId, client: Client) {
@@ -147,8 +145,7 @@ impl<M: Machine> Pager<M> {
         client
     }
 
-    // --- pins
-    // --------------------------------------------------------------------------------------
+    // --- pins ------------------------------------------------------------------------------------
 
     /// Counts the pins of an entry.
     fn pins_of(&self, object: ObjectId, index: usize) -> u32 {

@@ -214,8 +214,7 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    // --- the parts
-    // ---------------------------------------------------------------------------------
+    // --- the parts -------------------------------------------------------------------------------
 
     fn region(&mut self, client: Client, address: u64) -> Result<Region, Denial> {
         self.living(client)?.regions.get(&address).copied().ok_or(Denial::NoRegion)

@@ -41,8 +41,7 @@ impl Server {
         reply_recv(&answer)
     }
 
-    // --- faults
-    // ------------------------------------------------------------------------------------
+    // --- faults ----------------------------------------------------------------------------------
 
     fn fault(&mut self, call: &Received) -> Verdict {
         let client = call.custom;
@@ -76,8 +75,7 @@ impl Server {
         Verdict::Registers(regs)
     }
 
-    // --- requests
-    // ----------------------------------------------------------------------------------
+    // --- requests --------------------------------------------------------------------------------
 
     /// Bytes of a file that are there.
     fn bytes(&self, of: bytes::Reader<'_>) -> Result<Bytes, Denial> {

@@ -240,8 +240,7 @@ impl<M: Machine> Pager<M> {
         Ok(Spot { at, object: region.object, index: index as usize, access: region.access })
     }
 
-    // --- places
-    // ------------------------------------------------------------------------------------
+    // --- places ----------------------------------------------------------------------------------
 
     /// Unmaps a page wherever `which` says; whether that was possible everywhere.
     pub(crate) fn unmap(&mut self, page: PageId, mut which: impl FnMut(&Place) -> bool) -> bool {
@@ -261,8 +260,7 @@ impl<M: Machine> Pager<M> {
         all
     }
 
-    // --- entries and pages
-    // ------------------------------------------------------------------------
+    // --- entries and pages -----------------------------------------------------------------------
 
     /// A page for a frame that was filled.
     pub(crate) fn new_page(&mut self, frame: FrameId, copy: Option<Copy>, client: Client) -> PageId {

@@ -133,8 +133,7 @@ impl<M: Machine> Pager<M> {
         self.each_above(account.parent, |above| above.accounts -= account.accounts);
     }
 
-    // --- up and down the tree
-    // ------------------------------------------------------------------------
+    // --- up and down the tree --------------------------------------------------------------------
 
     /// A client's account and those above it.
     pub(crate) fn line(&self, client: Client) -> impl Iterator<Item = &Account> {

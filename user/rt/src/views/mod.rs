@@ -272,8 +272,7 @@ impl<K: Keeper> Views<K> {
         self.table.iter().flatten().any(|view| view.range == range && !view.is_held())
     }
 
-    // --- the parts
-    // ---------------------------------------------------------------------------------
+    // --- the parts -------------------------------------------------------------------------------
 
     fn position(&self, so: impl Fn(&View) -> bool) -> Option<usize> {
         self.table.iter().position(|view| view.as_ref().is_some_and(&so))

@@ -1,9 +1,11 @@
-//! What a worker does on its own: all operations there are, with arguments that are right, nearly right, or wild.
+//! What a worker does alone: all operations, with arguments that are right, nearly right, or wild.
 //!
-//! An *arena* is an Untyped, slots, and toys: one object of each type, made of that Untyped. Nothing in it can hurt the
-//! worker: its own process, its tasks and its address space have no capability there, the Machine's may only be asked for
-//! counters, and what would wait has a deadline. Every answer must be one that the reference has. When the arena is
-//! begun anew, all memory must come back, and no slot may hold anything but a capability of the Machine.
+//! An *arena* is an Untyped, slots, and toys: one object of each type, made of that Untyped.
+//! Nothing in an arena can hurt its worker. It has no capability of the worker's own process, tasks
+//! or address space; its capability of the Machine only reads counters; every operation that could
+//! wait has a deadline. Every answer must be one that the reference documents. When the arena is
+//! renewed, all memory must come back, and no slot may hold anything but a capability of the
+//! Machine.
 
 use abi::{
     Cap, Check, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, ObjType, Op, Rights, Target,
@@ -22,12 +24,12 @@ use crate::board::{Board, Of, Total};
 /// First slot of all arenas, and slots of each.
 pub const FIRST: Cap = Cap(600);
 pub const SLOTS: u32 = 64;
-/// All memory of a worker; the part that it plays with.
+/// All memory of a worker; the part in its arena.
 pub const MEMORY_LOG2: u8 = 19;
 pub const PLAYED_LOG2: u8 = 18;
-/// Slots before the toys: all memory, the waker, the memory that is played with.
+/// Slots before the toys: all memory, the waker, the arena's memory.
 const TOYS: u32 = 3;
-/// Windows after which everything is begun anew.
+/// Windows after which the arena is renewed.
 const RENEWED: u64 = 4;
 /// Longest wait, in ticks.
 const PATIENCE: u64 = 20_000;
@@ -66,12 +68,12 @@ pub const fn waker(worker: usize) -> Cap {
     slot_of(worker, 1)
 }
 
-/// The part of its memory that it plays with.
+/// Returns the Untyped of a worker's arena.
 pub const fn memory_played(worker: usize) -> Cap {
     slot_of(worker, 2)
 }
 
-/// The slots that a worker plays with.
+/// Returns the slots of a worker's arena.
 pub const fn played(worker: usize) -> core::ops::Range<u32> {
     slot_of(worker, TOYS).0..slot_of(worker, SLOTS).0
 }
@@ -79,7 +81,7 @@ pub const fn played(worker: usize) -> core::ops::Range<u32> {
 pub struct Arena {
     board: &'static Board,
     me: usize,
-    /// By operation: a bit for each error that its documentation has.
+    /// For each operation: a bit for each error that its documentation lists.
     documented: [u64; Op::COUNT],
 }
 
@@ -96,7 +98,7 @@ impl Arena {
         slot_of(self.me, number)
     }
 
-    /// Ends all toys and makes new ones, every few windows.
+    /// Deletes all toys and makes new ones, every few windows.
     pub fn renew(&mut self, window: u64) {
         if !window.is_multiple_of(RENEWED) {
             return;
@@ -124,14 +126,14 @@ impl Arena {
         let _ = syscall(Args::plain(Op::CapCopy, slot::MACHINE.arg(), to, rights, 0));
     }
 
-    /// Says what comes next, for the [`crate::watchdog`].
+    /// Notes the next operation for the [`crate::watchdog`].
     fn does(&self, op: Op, first: u64) {
         self.board.workers[self.me].set(Of::Doing, op as u64);
         self.board.workers[self.me].set(Of::First, first);
         self.board.workers[self.me].set(Of::Second, 0);
     }
 
-    /// Empties a slot. Only the Machine's capability can still be there.
+    /// Empties a slot. Only a capability of the Machine can still be there.
     fn sweep(&self, slot: Cap) {
         let Ok(Some(found)) = own::cnode().inspect(slot) else { return };
         let excess = found.rights.minus(MACHINE_RIGHTS);
@@ -142,7 +144,7 @@ impl Arena {
         let _ = own::cnode().delete(slot);
     }
 
-    /// One operation.
+    /// Makes one operation.
     pub fn play(&mut self, random: &mut Random) {
         let op = Op::ALL[random.below(Op::COUNT as u64) as usize];
         let mut args = self.pick(op, random);
@@ -185,7 +187,7 @@ impl Arena {
             self.recipe(&mut words, random);
         }
         if op == Op::SetBases {
-            // Its own FS base it needs.
+            // The worker needs its own FS base.
             words[0] = if random.chance(50) { utcb_va(self.me as u32 + 1) } else { u64::MAX << 47 };
         }
         let mut info = MsgInfo(op as u64);
@@ -212,9 +214,9 @@ impl Arena {
         Args { info, rdi, rsi, rdx, r8, r9, r10 }
     }
 
-    /// A toy: mostly of a type that fits.
+    /// Picks a toy, mostly of a type that fits.
     fn toy(&self, types: &[ObjType], random: &mut Random) -> Cap {
-        // Not the last ones: three in a row fit everywhere.
+        // Not the last slots: three in a row must fit everywhere.
         let any = |random: &mut Random| self.cap(TOYS + random.below(u64::from(SLOTS - TOYS - 3)) as u32);
         match random.below(20) {
             0 => Cap([0, 1 << 20, u32::MAX][random.below(3) as usize]),
@@ -231,7 +233,8 @@ impl Arena {
         }
     }
 
-    /// A slot to be filled, emptied or looked at: of its own CSpace in the arena, or of a toy CNode.
+    /// Picks a slot to fill, empty or inspect: in the arena's part of the own CSpace, or in a toy
+    /// CNode.
     fn place(&self, random: &mut Random) -> u64 {
         match random.below(10) {
             0..7 => Target::new(slot::CNODE, self.toy(&[], random).0).0,
@@ -249,7 +252,7 @@ impl Arena {
     }
 }
 
-/// A plain argument: small numbers, addresses, bits, and what is none of it.
+/// Draws a plain argument: a small number, an address, bits, or any word.
 fn odd(random: &mut Random) -> u64 {
     match random.below(16) {
         0..6 => random.below(6),
@@ -263,7 +266,8 @@ fn odd(random: &mut Random) -> u64 {
     }
 }
 
-/// The errors that an operation's documentation has, a bit each; of those that it refers to, too.
+/// Returns the errors that an operation's documentation lists, a bit each, including those of
+/// operations that it refers to.
 fn documented(op: Op) -> u64 {
     let any = [Error::NoCapability, Error::WrongType, Error::NoRight];
     let mut bits = any.iter().fold(0, |bits, error| bits | 1 << *error as u8) | named_in(op.doc());

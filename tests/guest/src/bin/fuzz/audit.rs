@@ -1,10 +1,11 @@
-//! Looks through all that the processes hold, by [`CapList`](abi::Op::CapList): everything must be what the rules can have
-//! given them.
+//! Checks everything that the processes hold, by [`CapList`](abi::Op::CapList): every capability
+//! must be one that the rules allow.
 //!
-//! What they were given for the run stays as it was when they began, and is all there. What a worker has in its arena was
-//! made of its own memory: nobody else has it, and it is nothing that was given, but the Machine, with the rights that it came
-//! with. Of the clusters, which have ended by then, nothing is left. What each process may do to the others is asked of
-//! the kernel, too, by [`CapVerify`](abi::Op::CapVerify), right by right: it has to say what the list says.
+//! The capabilities that a process was given for the run must all be there, unchanged. The objects
+//! in a worker's arena were made of its own memory: no other process may hold them, and none of
+//! them was given, except the Machine, with its first rights. The clusters have ended by then, and
+//! nothing of them may remain. The audit also asks the kernel, right by right, what each process
+//! may do to the others ([`CapVerify`](abi::Op::CapVerify)). The answers must agree with the list.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -22,18 +23,18 @@ use crate::clusters;
 use crate::storm;
 use crate::worker::HEAP_SLOTS;
 
-/// Rights that there are.
+/// Number of all rights.
 const RIGHTS: u32 = Rights::ALL.0.count_ones();
 
 pub struct Audit {
     board: &'static Board,
-    /// What was given: process, slot, what.
+    /// The given capabilities, by process and slot.
     given: BTreeMap<(usize, u32), CapEntry>,
     /// The pages of each process's heap, as one number.
     heaps: [u64; PROCESSES],
 }
 
-/// Whose slots are not what was given one by one.
+/// Owner of the slots that were not given one by one.
 enum Owner {
     Clusters,
     Heap,
@@ -51,7 +52,7 @@ fn owner(slot: u32) -> Option<Owner> {
     (0..WORKERS_MAX).find(|worker| arena::played(*worker).contains(&slot)).map(Owner::Worker)
 }
 
-/// Goes through all that a process holds.
+/// Visits all that a process holds.
 fn each(process: &Process, mut look: impl FnMut(CapEntry)) -> user_rt::Result<()> {
     let mut next = Some(Cap(1));
     while let Some(first) = next {
@@ -62,7 +63,7 @@ fn each(process: &Process, mut look: impl FnMut(CapEntry)) -> user_rt::Result<()
     Ok(())
 }
 
-/// A number that another capability, or the same in another slot, hardly has.
+/// Hashes an entry, so that another capability, or another slot, almost surely has another number.
 fn digest(entry: &CapEntry) -> u64 {
     let mix = |all: u64, word: &u64| (all ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     entry.words().iter().fold(0, mix)
@@ -82,7 +83,7 @@ impl Audit {
         Ok(Audit { board, given, heaps })
     }
 
-    /// Looks through everything, while nobody operates.
+    /// Checks everything, while no worker operates.
     pub fn look(&self, cast: &Cast) -> user_rt::Result<()> {
         let mut owners: BTreeMap<u64, usize> = BTreeMap::new();
         let known: Vec<u64> = self.given.values().map(|it| it.identity).collect();
@@ -120,7 +121,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Asks what each process may do to the others: right by right.
+    /// Asks what each process may do to the others, right by right.
     pub fn verify(&self, cast: &Cast) -> user_rt::Result<()> {
         for (who, child) in cast.children.iter().enumerate() {
             for other in &cast.children {
@@ -147,7 +148,7 @@ impl Audit {
     }
 }
 
-/// Whether a worker can have this in its arena.
+/// Whether a worker can have this capability in its arena.
 fn may_have(worker: usize, found: &CapEntry, known: &[u64], owners: &mut BTreeMap<u64, usize>) -> bool {
     if found.object == ObjType::Machine {
         return found.rights.minus(arena::MACHINE_RIGHTS) == Rights::NONE;

@@ -1,7 +1,7 @@
-//! The shared memory of a run: totals, what every worker does, and the record of each cluster.
+//! The shared memory of a run: totals, the state of every worker, and the record of each cluster.
 //!
-//! Words are atomics. A place in a record is written by the worker that took it, and read by the cluster's keeper behind
-//! the next barrier, whose atomic additions order the two.
+//! Words are atomics. The worker that took a place in a record writes it. The cluster's keeper
+//! reads it after the next barrier, whose atomic additions order the two.
 
 use core::fmt;
 use core::sync::atomic::AtomicU64;
@@ -19,10 +19,11 @@ use user_rt::report;
 use crate::rooms::ROOMERS;
 
 pub const WORKERS_MAX: usize = 29;
-/// All that pass barriers: workers, and behind them roomers.
+/// All tasks that pass barriers: workers, and after them roomers.
 pub const TASKS_MAX: usize = WORKERS_MAX + ROOMERS;
 pub const PROCESSES: usize = 3;
-/// One of capabilities and memory for each process, one of a group, and one of messages.
+/// Clusters of a run: one of capabilities and memory for each process, one of a group, and one of
+/// messages.
 pub const CLUSTERS: usize = PROCESSES + 2;
 
 words! {
@@ -30,48 +31,52 @@ words! {
     pub enum Total: Sequential {
         Seed,
         Cpus,
-        /// All; and how many of them, the last, are speakers.
+        /// All workers; and how many of them, the last ones, are speakers.
         Workers,
         Speakers,
-        /// Who stands before the barriers beside workers: their numbers are the next ones.
+        /// Roomers, which wait at the barriers beside workers. Their numbers follow the workers'.
         Roomers,
         /// Operations to do, and done.
         Goal,
         Ops,
-        /// Of those, on objects that other workers operated on in the same window; and while another of them did.
+        /// Operations on objects that other workers operated on in the same window; and at the same
+        /// time.
         Contended,
         Overlapping,
         Windows,
-        /// Those that were checked, and the most steps that one took.
+        /// Histories that were checked, and the most steps that one took.
         Histories,
         Hardest,
-        /// Calls of speakers: all, those that were answered, and those that ended otherwise once they had been sent.
+        /// Calls of speakers: all, answered ones, and those that ended otherwise after they had
+        /// been sent.
         Calls,
         Answered,
         Ended,
         Divergences,
         LeakedPages,
         Escapes,
-        /// What somebody in a room could not do, and did; and words that nobody sent there.
+        /// What a room's tasks should not have been able to do, and did; words that no task sent
+        /// there.
         Exceeded,
         LeakedMarks,
-        /// Answers that no reference has.
+        /// Answers that the reference does not document.
         Undocumented,
         Complaints,
-        /// Barriers passed, and who stands before the next.
+        /// Barriers passed, and tasks that wait at the next one.
         Phase,
         Arrived,
-        /// The workers have nothing to do any more.
+        /// Whether the workers have nothing left to do.
         Over,
-        /// The watchdog has nothing to say any more.
+        /// Whether the watchdog has nothing left to report.
         Silent,
         Life,
         /// The clock of records.
         Clock,
-        /// Bytes of objects, as measured.
+        /// Sizes of objects in bytes, as measured.
         NotificationSize,
         GroupSize,
-        /// This is a storm: uses that were done, refused, and of what was no more.
+        /// Whether this is a storm; uses that succeeded, that were refused, and that found no
+        /// object.
         Storm,
         Done,
         Refused,
@@ -82,30 +87,30 @@ words! {
     pub enum Of: Published {
         Process,
         Cpu,
-        /// The operation it is in.
+        /// The operation that the worker is in.
         Doing,
         First,
         Second,
         /// Operations done.
         Ops,
         Phase,
-        /// In a storm: generations of the worker's lane, and how often it was used.
+        /// In a storm: generations of the worker's lane, and its uses.
         Opened,
         Given,
         Closing,
         Closed,
         Uses,
-        /// Of a speaker, the task.
+        /// The task's identity, for a speaker.
         Identity,
     }
 
     /// Words of a cluster.
     pub enum In: Published {
-        /// Places taken, and where the window begins and ends.
+        /// Places taken; the beginning and end of the window.
         Taken,
         First,
         Last,
-        /// The number drawn after the window.
+        /// Number drawn after the window.
         Settled,
     }
 }
@@ -120,7 +125,7 @@ board! {
         calls: [[Call; CALLS_MAX]; CLUSTERS],
     }
 
-    /// A place in a record.
+    /// One place in a record.
     struct Call {
         worker: AtomicU64,
         info: AtomicU64,
@@ -164,7 +169,7 @@ const FIGURES: &[Figure<Board>] = &[
     Figure::Total("ended", Total::Ended),
 ];
 
-/// Writes how many in a hundred of all operations these are.
+/// Writes the percentage of all operations.
 fn write_share(board: &Board, which: Total, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{}", board.get(which) * 100 / board.get(Total::Ops).max(1))
 }
@@ -188,8 +193,8 @@ impl Run for Board {
     const COMPLAINTS: Total = Total::Complaints;
 
     fn open() -> &'static Board {
-        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
-        // it starts.
+        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps
+        // them in every process it starts.
         unsafe { board::open() }
     }
 
@@ -207,17 +212,17 @@ impl Run for Board {
 }
 
 impl Board {
-    /// How many pass barriers.
+    /// Returns the number of tasks that pass barriers.
     pub fn tasks(&self) -> usize {
         (self.get(Total::Workers) + self.get(Total::Roomers)) as usize
     }
 
-    /// A number greater than all that were drawn earlier.
+    /// Draws a number greater than all that were drawn earlier.
     pub fn tick(&self) -> u64 {
         self.add(Total::Clock, 1)
     }
 
-    /// A place in a cluster's record, if there is one below `limit`.
+    /// Takes a place in a cluster's record, if one below `limit` is free.
     pub fn take(&self, cluster: usize, limit: usize) -> Option<usize> {
         let taken = self.clusters[cluster].word(In::Taken);
         if taken.load(Relaxed) >= limit as u64 {
@@ -231,7 +236,7 @@ impl Board {
         None
     }
 
-    /// Writes what was called. The answer follows.
+    /// Writes the call of a place. Its answer follows.
     pub fn begin_call(&self, cluster: usize, number: usize, worker: usize, args: &Args) {
         let call = &self.calls[cluster][number];
         call.worker.store(worker as u64, Relaxed);
@@ -278,7 +283,7 @@ impl Board {
     }
 }
 
-/// A system call of a record.
+/// A recorded system call.
 #[derive(Clone, Copy)]
 pub struct Recorded {
     pub worker: usize,

@@ -1,4 +1,4 @@
-//! The processes and workers of a run, and what each is given.
+//! The processes and workers of a run, and the capabilities that each is given.
 
 use alloc::vec::Vec;
 
@@ -23,10 +23,10 @@ use crate::worker::worker;
 pub const SLOTS: u32 = 4096;
 const TABLES: u32 = 40;
 const STACK_PAGES: u32 = 13;
-/// The memory that a process's heap is made of.
+/// Memory of a process's heap.
 pub const HEAP_LOG2: u8 = 23;
 pub const HEAP: Cap = Cap(398);
-/// The group in which workers wake each other: worker `n` at exposure `n`, the director behind them.
+/// The group in which workers wake each other: worker `n` at exposure `n`, the director after them.
 pub const WAKERS: Cap = slot::GROUPS;
 pub const PRIORITY: u8 = 50;
 
@@ -34,7 +34,8 @@ pub struct Cast {
     pub children: Vec<Child>,
 }
 
-/// The process of a worker: those of one CPU are of different ones, those of one process on different CPUs.
+/// Returns a worker's process. The workers of one CPU are of different processes, and those of one
+/// process on different CPUs.
 pub fn process_of(worker: usize, cpus: usize) -> usize {
     (worker + worker / cpus * (cpus % 3).max(1)) % PROCESSES
 }
@@ -80,7 +81,7 @@ impl Cast {
         Ok(cast)
     }
 
-    /// Capabilities of each other.
+    /// Gives each process capabilities of the others.
     fn introduce(&self) -> Result<(), Failure> {
         for (who, child) in self.children.iter().enumerate() {
             for (of, other) in self.children.iter().enumerate() {
@@ -92,7 +93,7 @@ impl Cast {
         Ok(())
     }
 
-    /// Memory for the process's clusters and its heap.
+    /// Gives a process the memory for its clusters and its heap.
     fn furnish(&self, nursery: &mut Nursery, number: usize) -> Result<(), Failure> {
         let cnode = &self.children[number].cnode;
         for slot in clusters::MEMORIES {
@@ -131,7 +132,7 @@ impl Cast {
     }
 }
 
-/// Bytes that the kernel's part of a Notification and of a group takes.
+/// Returns the kernel's bytes of a Notification and of a group.
 pub fn measure(nursery: &mut Nursery) -> Result<(u64, u64), Failure> {
     let mut scratch = nursery.split(12, 4)?;
     let mut left = 1 << 12;
@@ -141,7 +142,7 @@ pub fn measure(nursery: &mut Nursery) -> Result<(u64, u64), Failure> {
         let now = syscall(Args::plain(Op::Retype, from, size, to.0.0, 1)).check()?.rdi;
         Ok(core::mem::replace(&mut left, now) - now)
     };
-    // A group of one member and one exposure takes three lines more: record, membership, exposure.
+    // A group of one member and one exposure has three more lines: record, membership, exposure.
     let sizes = (make(ObjType::Notification, 0)?, make(ObjType::Group, 1 | 1 << 16)? - 192);
     scratch.reset()?;
     Ok(sizes)

@@ -1,4 +1,4 @@
-//! Checks a cluster's record against the model: the history has to be one that the model allows.
+//! Checks a cluster's record against the model: the model must allow the history.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -19,10 +19,11 @@ use crate::cast::SLOTS;
 use crate::clusters::{self, MEMORY_LOG2, PEER_CNODES, PEER_PROCESSES, PROCESS_RIGHTS, cnode_rights};
 use crate::talk;
 
-/// Steps of the search, before it gives up.
+/// Steps of a search before it gives up.
 const LIMIT: u64 = 1_000_000;
 
-/// What there is of a cluster before a window: processes, the workers that can take part, and an unused Untyped.
+/// Returns the state of a cluster before a window: processes, the workers that can take part, and
+/// an unused Untyped.
 fn before(board: &'static Board, cluster: usize, owner: usize, keeper: usize) -> (System, Vec<Option<Id>>) {
     let sizes = Sizes {
         notification: board.get(Total::NotificationSize),
@@ -57,7 +58,7 @@ fn before(board: &'static Board, cluster: usize, owner: usize, keeper: usize) ->
     let mut workers = Vec::new();
     let talks = clusters::kind(cluster) == clusters::Kind::Messages;
     for worker in 0..board.get(Total::Workers) as usize {
-        // Of others only the keeper is among those who talk.
+        // Of the other workers only the keeper takes part in the talk.
         if talks != talk::number(board, worker).is_some() && !(talks && keeper == worker) {
             workers.push(None);
             continue;
@@ -67,7 +68,7 @@ fn before(board: &'static Board, cluster: usize, owner: usize, keeper: usize) ->
             process: Some(process),
             home: board.workers[worker].get(Of::Cpu) as usize,
             state: State::Ready,
-            // Whose it is does not matter: only that it has some.
+            // Any time will do: the task only needs some.
             time: Some(memory),
             ..object::Task::default()
         };
@@ -79,7 +80,7 @@ fn before(board: &'static Board, cluster: usize, owner: usize, keeper: usize) ->
     (System::new(model), workers)
 }
 
-/// Checks the window that was recorded, and counts what was contended in it.
+/// Checks the recorded window, and counts its contended operations.
 pub fn check(board: &'static Board, cluster: usize, owner: usize, keeper: usize) {
     let word = |which| board.clusters[cluster].get(which);
     let taken = word(In::Taken) as usize;
@@ -107,7 +108,7 @@ pub fn check(board: &'static Board, cluster: usize, owner: usize, keeper: usize)
     count(board, cluster);
 }
 
-/// A history that does not fit, call by call.
+/// Prints a history that does not fit, call by call.
 fn complain(board: &'static Board, cluster: usize, taken: usize, verdict: Verdict) {
     let (seed, window) = (board.get(Total::Seed), board.get(Total::Windows));
     let what = format_args!("cluster {cluster}, seed {seed}, window {window}: {verdict:?}");
@@ -126,7 +127,8 @@ fn complain(board: &'static Board, cluster: usize, taken: usize, verdict: Verdic
     }
 }
 
-/// Operations of the window on what other workers operated on, and those in which others did at the same time.
+/// Counts the operations on objects that other workers operated on in the window, and those that
+/// did so at the same time.
 fn count(board: &'static Board, cluster: usize) {
     let word = |which| board.clusters[cluster].get(which) as usize;
     let mut by: BTreeMap<usize, usize> = BTreeMap::new();

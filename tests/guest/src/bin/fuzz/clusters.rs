@@ -1,13 +1,14 @@
-//! Clusters: the objects that all workers operate on, and what they do to them.
+//! Clusters: objects that all workers operate on, and the operations on them.
 //!
-//! A cluster belongs to a process. That of *capabilities* is an Untyped, eight slots of the process and three
-//! of each other one: Notifications are made there, copied, moved, deleted, revoked, raised, waited for; the
-//! Untyped is revoked and reset. That of a *group* is a group with a Notification to expose, and two slots of
-//! each process in which it offers to become a member: members come and go, what is exposed comes and goes,
-//! bits are raised through it.
+//! Each cluster belongs to a process. A cluster of *capabilities* is an Untyped, eight slots of its
+//! process and three of each other process. Workers make Notifications there, copy, move, delete,
+//! revoke, raise and await them; they revoke and reset the Untyped. A cluster of a *group* is a
+//! group with a Notification to expose, and two slots of each process for memberships. Members and
+//! exposures come and go, and workers raise bits through the group.
 //!
-//! In each window a keeper, a worker of the process, begins a cluster anew. That of *messages* stays, and has
-//! workers of its own ([`talk`]). The keeper, and all operations, are recorded.
+//! In each window a keeper, a worker of the process, renews a cluster. The cluster of *messages*
+//! stays, and has its own workers ([`talk`]). The record has the keeper's operations and all
+//! others.
 
 use abi::membership::SEEN_AS_ADDER;
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target, process_rights};
@@ -22,43 +23,44 @@ use crate::board::{Board, CLUSTERS, In, Of, PROCESSES, Total};
 use crate::talk;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Capabilities of the processes' CNodes and of the processes, in each.
+/// Slots in each process with capabilities of the processes' CNodes and of the processes.
 pub const PEER_CNODES: u32 = 400;
 pub const PEER_PROCESSES: u32 = 404;
 /// The Untypeds of a process's clusters.
 pub const MEMORIES: [Cap; 2] = [Cap(408), Cap(409)];
 pub const MEMORY_LOG2: u8 = 12;
-/// Its slots in the cluster of its capabilities.
+/// A process's slots in the cluster of its own capabilities.
 const OWN_SLOTS: u32 = 410;
 const OWN_COUNT: u32 = 8;
-/// Slots in that of another one's, by whose it is.
+/// Its slots in another process's cluster, by that process.
 const LENT_SLOTS: u32 = 420;
 const LENT_COUNT: u32 = 3;
-/// The owner's group, and what it exposes.
+/// The owner's group, and the Notification that it exposes.
 const GROUP: Cap = Cap(440);
 const NOTE: Cap = Cap(441);
-/// Slots that a process offers for a membership, by whose group it is.
+/// Slots that a process offers for a membership, by the group's process.
 const OFFERS: u32 = 444;
 const OFFER_COUNT: u32 = 2;
-/// All of these are between.
+/// All slots of clusters.
 pub const SLOTS: core::ops::Range<u32> = MEMORIES[0].0..OFFERS + PROCESSES as u32 * OFFER_COUNT;
 
-/// What members of a group are seen as.
+/// Badge of the members of a group.
 const CUSTOM: u64 = 7;
 const MEMBERS: u32 = 4;
 const EXPOSURES: u32 = 3;
-/// Calls of a window in a cluster, and those before and after it.
+/// Calls of a window in a cluster; calls before and after it.
 pub const WINDOW_MAX: usize = 60;
-/// How long a worker waits for bits at most, in ticks.
+/// Longest wait of a worker for bits, in ticks.
 const PATIENCE: u64 = 60_000;
 
-/// What another process's capability of a CNode allows. One of the two does not let it change slots.
+/// Returns the rights of a process's capability of another process's CNode. One of the two does not
+/// let it change slots.
 pub const fn cnode_rights(of: usize, who: usize) -> Rights {
     let look = abi::cnode_rights::OBSERVE.rights();
     if (of + 1) % PROCESSES == who { look } else { Rights::GRANT.union(look) }
 }
 
-/// What a process may do to another, and to itself, in the clusters.
+/// What a process may do to another process and to itself in the clusters.
 pub const PROCESS_RIGHTS: Rights = process_rights::CONFIGURE.rights();
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,13 +78,13 @@ pub fn kind(cluster: usize) -> Kind {
     }
 }
 
-/// Whose a cluster is. That of a group is each process's in turn: each offers one slot at a time. So is that
-/// of messages, which nobody needs to own.
+/// Returns the process that owns a cluster. The processes take turns at owning a group, because
+/// each offers one slot at a time; so they do with messages, which need no owner.
 pub fn owner(cluster: usize, window: u64) -> usize {
     if cluster < PROCESSES { cluster } else { window as usize % PROCESSES }
 }
 
-/// What it is made of, if it is made anew.
+/// Returns the memory that a cluster is made of, if it is made again in each window.
 pub fn memory(cluster: usize) -> Option<Cap> {
     MEMORIES.get(kind(cluster) as usize).copied()
 }
@@ -125,7 +127,7 @@ pub struct Player<'a> {
 }
 
 impl Player<'_> {
-    /// Makes a system call, and writes it down.
+    /// Makes a system call, and records it.
     pub fn record(&mut self, cluster: usize, limit: usize, args: Args) -> Option<Answer> {
         let number = self.board.take(cluster, limit)?;
         self.board.workers[self.me].set(Of::Doing, args.info.0 & 0xff);
@@ -138,7 +140,7 @@ impl Player<'_> {
         Some(answer)
     }
 
-    /// One operation of a window; `false` where the cluster has had enough.
+    /// Makes one operation of a window. Returns `false` if the cluster's record is full.
     pub fn play(&mut self, cluster: usize) -> bool {
         let owner = owner(cluster, self.window);
         let args = match (kind(cluster), owner == self.process) {
@@ -184,7 +186,7 @@ impl Player<'_> {
         args
     }
 
-    /// In the cluster of the own process's capabilities.
+    /// Picks an operation in the cluster of the own process's capabilities.
     fn pick_own(&mut self) -> Args {
         let (from, to) = (self.own(), self.own());
         let memory = MEMORIES[0];
@@ -219,7 +221,8 @@ impl Player<'_> {
         }
     }
 
-    /// In that of another process's: with what it lent, and with its CNode.
+    /// Picks an operation in another process's cluster: on what that process lent, and on its
+    /// CNode.
     fn pick_lent(&mut self, of: usize) -> Args {
         let (first, second) = (self.number(LENT_COUNT), self.number(LENT_COUNT));
         let (from, to, there) = (lent_slot(of, first), lent_slot(of, second), self.own());
@@ -244,7 +247,7 @@ impl Player<'_> {
         }
     }
 
-    /// In the cluster of a group.
+    /// Picks an operation in the cluster of a group.
     fn pick_group(&mut self, of: usize, owns: bool) -> Args {
         let (first, second) = (self.number(OFFER_COUNT), self.number(OFFER_COUNT));
         let (mine, other) = (offer(of, first), offer(of, second));
@@ -258,7 +261,7 @@ impl Player<'_> {
                     1 => self.random.next() as u32,
                     _ => (Rights::NOTIFY | Rights::ADD | Rights::REMOVE).0,
                 };
-                // A member adds others as what it is seen as itself.
+                // A member adds others with the badge that it has itself.
                 let custom = match self.random.below(3) {
                     0 => self.random.below(0x1_0100),
                     1 => SEEN_AS_ADDER,
@@ -287,7 +290,7 @@ impl Player<'_> {
 
     // --- before and after a window ---------------------------------------------------------------
 
-    /// Ends all of the cluster; what is left in its slots is told.
+    /// Deletes everything in the cluster. Reports what remains in its slots.
     pub fn wipe(&mut self, cluster: usize) {
         let Some(memory) = memory(cluster) else { return };
         let free = Untyped::at(memory).reset(Pins::Hold);
@@ -303,7 +306,7 @@ impl Player<'_> {
         }
     }
 
-    /// Begins a window's record: what there is at first.
+    /// Begins a window's record with the first state.
     pub fn prepare(&mut self, cluster: usize) {
         self.board.clusters[cluster].set(In::Taken, 0);
         let memory = memory(cluster).unwrap_or(Cap::NULL);
@@ -351,7 +354,7 @@ impl Player<'_> {
         self.board.clusters[cluster].set(In::Last, first + count);
     }
 
-    /// Looks what there is in the end.
+    /// Records the last state.
     pub fn finish(&mut self, cluster: usize) {
         let _ = syscall(Args::new(Op::WhoAmI));
         self.board.clusters[cluster].set(In::Last, self.taken(cluster));
@@ -370,7 +373,7 @@ impl Player<'_> {
             self.record(cluster, usize::MAX, args);
         }
         if kind(cluster) == Kind::Group {
-            // Offers must not be left to the next window.
+            // No offer may remain for the next window.
             for process in 0..PROCESSES {
                 let who = process_cap(process).arg();
                 let _ = syscall(Args::plain(Op::ProcessAccept, who, 0, 0, 0));
@@ -383,7 +386,7 @@ impl Player<'_> {
     }
 }
 
-/// The slots of a cluster, by process, but its memory's.
+/// Returns the slots of a cluster, by process, without the slot of its memory.
 fn slots(cluster: usize, owner: usize) -> impl Iterator<Item = (usize, Cap)> {
     let own = move |process: usize| match kind(cluster) {
         Kind::Capabilities if process == owner => OWN_SLOTS..OWN_SLOTS + OWN_COUNT,
@@ -400,7 +403,7 @@ fn slots(cluster: usize, owner: usize) -> impl Iterator<Item = (usize, Cap)> {
     (0..PROCESSES).flat_map(move |process| own(process).map(move |slot| (process, Cap(slot))))
 }
 
-/// A cluster, by chance, of those that all workers operate on.
+/// Draws one of the clusters that all workers operate on.
 pub fn any(random: &mut Random) -> usize {
     random.below(CLUSTERS as u64 - 1) as usize
 }

@@ -1,16 +1,18 @@
-//! Random system calls, all of them, of workers on all CPUs, in three processes: on objects of their own, and on objects
-//! that all operate on at the same time, whose history is checked against the executable model.
+//! Random system calls of workers on all CPUs, in three processes. Workers use all operations, on
+//! objects of their own and on objects that all of them operate on at the same time. The history of
+//! shared objects is checked against the executable model.
 //!
-//! Options: `seed=`, `ops=`; `storm=revoke` for the [`storm`] of that many rounds instead, `storm=kill` for that of
-//! [`kill`]s.
+//! Options: `seed=`, `ops=`; `storm=revoke` runs the [`storm`] with that many rounds instead,
+//! `storm=kill` the storm of [`kill`]s.
 //!
 //! # Who does what
-//! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`], but that of
-//! messages ([`talk`]), which has its own: each call there is stamped before and after, and written down with its answer
-//! on the [`board`]. [`rooms`] are processes that share next to nothing, and have to stay confined. After a window the cluster's keeper, as a [`clerk`], checks that the history is one that the model
-//! allows ([`model::linear`]). The director (here) makes the processes ([`cast`]), looks through what they hold
-//! ([`audit`]), destroys everything in the end and counts the memory that comes back. A [`watchdog`] reports a run in
-//! which nothing moves.
+//! A [`worker`] operates in windows between barriers. It has its own [`arena`]. All workers share
+//! [`clusters`]; only the cluster of messages ([`talk`]) has its own workers. Each call there is
+//! stamped before and after, and recorded with its answer on the [`board`]. [`rooms`] are processes
+//! that share almost nothing and must stay confined. After a window the cluster's keeper checks, as
+//! a [`clerk`], that the model allows the history ([`model::linear`]). The director (here) makes
+//! the processes ([`cast`]), audits what they hold ([`audit`]), destroys everything at the end and
+//! counts the memory that comes back. A [`watchdog`] reports a run without progress.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -44,12 +46,12 @@ use rooms::Rooms;
 
 user_rt::program!(begin);
 
-/// Pages of heap: what is held, by slot.
+/// Pages of heap: the capabilities that are held, by slot.
 const HEAP_PAGES: u32 = 150;
-/// Memory (as logarithm) and slots for all that a run makes.
+/// Memory (as base-2 logarithm) and slots of all objects of a run.
 const RUN_LOG2: u8 = 26;
 const RUN_SLOTS: u32 = 3000;
-/// The same for the rooms.
+/// Memory (as base-2 logarithm) and slots of the rooms.
 const ROOMS_LOG2: u8 = 23;
 const ROOMS_SLOTS: u32 = 600;
 
@@ -105,7 +107,7 @@ fn fuzz(
     let wakers = run.make_group(members as u16, tasks as u16 + 1)?;
     wakers.expose_notification(tasks as u32, waker)?;
     let talk = talk::make_group(run)?;
-    // First: to show what there is takes the longer the more there is.
+    // Before everything else: the first snapshot takes longer with more objects.
     let rooms = Rooms::new(board, rooms, shared, &wakers)?;
     rooms.begin()?;
     let cast = Cast::new(board, run, shared, &wakers, &talk)?;
@@ -114,7 +116,7 @@ fn fuzz(
     worker::release(board, &wakers, None);
     let goal = board.get(Total::Goal);
     let storms = board.get(Total::Storm) != 0;
-    // Often enough for the harness to see that it goes on.
+    // Often enough for the harness to see progress.
     let tenth = (goal / 10).clamp(1, 250_000);
     let mut told = 0;
     while board.get(Total::Over) == 0 {

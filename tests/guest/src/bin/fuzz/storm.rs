@@ -1,16 +1,18 @@
-//! The storm of revokes: capabilities are revoked while other CPUs use them, and the memory is used again at once, as
-//! something else.
+//! The storm of revokes: workers revoke capabilities while other CPUs use them, and use the memory
+//! again immediately, for another type.
 //!
-//! Every worker has a *lane*: an Untyped, and a slot in each process. In a round it makes an object there, looks whether it
-//! is as new, gives each process a capability, lets the others use it, and resets the Untyped. In between it uses the
-//! other lanes. A generation is *open* from before its capabilities are given, *closing* from before the reset, and
-//! *closed* behind it; a use reads these words before and behind the call, so that it knows which generations it can have
-//! met:
+//! Every worker has a *lane*: an Untyped, and a slot in each process. In a round it makes an object
+//! there, checks that the object is new, gives each process a capability, lets the others use it,
+//! and resets the Untyped. In between it uses the other lanes. A generation is *open* from before
+//! its capabilities are given, *closing* from before the reset, and *closed* after it. A use reads
+//! these words before and after the call, and so knows which generations it can have met:
 //!
-//! - it acts on an object, or is told of its type, only if a generation of that type was not closed when it began;
-//! - it finds no capability only if one was not given yet, or was closing, meanwhile.
+//! - it acts on an object, or is told the object's type, only if a generation of that type was not
+//!   closed when the use began;
+//! - it finds no capability only if, meanwhile, a generation was closing or its capabilities were
+//!   not given yet.
 //!
-//! Everything else is a stale use; as is a new object that is not empty.
+//! Everything else is a stale use, and so is a new object that is not empty.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
@@ -29,7 +31,7 @@ use crate::clusters::{PEER_CNODES, cnode_rights};
 /// Slots of the lanes in each process, by worker.
 const LANES: u32 = 450;
 pub const SLOTS: core::ops::Range<u32> = LANES..LANES + crate::board::WORKERS_MAX as u32;
-/// What is made in turn: each has operations that leave something in it.
+/// Types that are made in turn. Each has operations that leave something in the object.
 const KINDS: [(ObjType, u64); 6] = [
     (ObjType::Notification, 0),
     (ObjType::Group, 2 | 2 << 16),
@@ -38,11 +40,11 @@ const KINDS: [(ObjType, u64); 6] = [
     (ObjType::SchedContext, 0),
     (ObjType::Process, 2),
 ];
-/// Uses of other lanes between two rounds of one's own.
+/// Uses of other lanes between two rounds of the own lane.
 const USES: u64 = 6;
-/// Looks for somebody who uses what was given.
+/// Polls for a user of a given capability.
 const LOOKS: u32 = 40;
-/// Uses that a generation waits for, if they come.
+/// Uses that a generation waits for.
 const USERS: u64 = 2;
 
 struct Storm<'a> {
@@ -53,7 +55,7 @@ struct Storm<'a> {
     random: &'a mut Random,
 }
 
-/// A generation's number and type, as one word.
+/// Encodes a generation's number and type as one word.
 fn word(generation: u64, kind: usize) -> u64 {
     generation << 8 | kind as u64
 }
@@ -62,7 +64,7 @@ fn lane(worker: usize) -> Cap {
     Cap(LANES + worker as u32)
 }
 
-/// What a worker does until the rounds are done.
+/// Runs a worker until the rounds are done.
 pub fn live(board: &'static Board, me: usize, process: usize, random: &mut Random) {
     let workers = board.get(Total::Workers) as usize;
     let mut storm = Storm { board, me, process, workers, random };
@@ -120,7 +122,7 @@ impl Storm<'_> {
         self.board.add(Total::Life, 1);
     }
 
-    /// Nobody has used a new object.
+    /// Checks that a new object is unused.
     fn look_new(&self, what: ObjType, cap: Cap) {
         let target = Target::new(cap, 0).0;
         let plain = |op, rdi| syscall(Args::plain(op, rdi, 0, 0, 0));
@@ -141,7 +143,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Uses whatever another worker gives just now.
+    /// Uses an object that another worker gives at the moment.
     fn use_one(&mut self) {
         let Some(other) = self.some_lane() else {
             let _ = yield_now();
@@ -149,7 +151,7 @@ impl Storm<'_> {
         };
         let board = self.board;
         let words = |which| board.workers[other].word(which).load(SeqCst);
-        // Closed first: what is closed now was closed when the call began.
+        // Read `closed` first: a generation that is closed now was closed when the call began.
         let closed = words(Of::Closed);
         let before = words(Of::Opened);
         let (given, kind) = (words(Of::Given), (before & 0xff) as usize);
@@ -157,7 +159,7 @@ impl Storm<'_> {
         let answer = self.call(wanted, lane(other));
         let (closing, after) = (words(Of::Closing), words(Of::Opened));
         let (first, last) = (before >> 8, after >> 8);
-        // Generations that were not closed when it began and were open before it ended.
+        // Generations that were not closed when the call began and were open before it ended.
         let one = first == last;
         let nothing = one && closed >= last;
         let (status, detail) = (answer.info.status(), answer.rdi);
@@ -165,7 +167,7 @@ impl Storm<'_> {
         let stale = match status {
             Err(Error::NoCapability) => one && given == first && closing < first && self.gets_from(other),
             Err(Error::WrongType) => nothing || one && detail != met as u64,
-            // Bits go through a group, too: of that it is told in another way.
+            // Bits go through a group, too: the kernel reports a group in another way.
             _ if wanted == ObjType::Notification && met == ObjType::Group => nothing,
             _ => nothing || one && wanted != met,
         };
@@ -179,7 +181,7 @@ impl Storm<'_> {
         self.board.add(if status.is_ok() { Total::Done } else { Total::Refused }, 1);
     }
 
-    /// A lane: mostly one in which there is something for this process just now, if there is one.
+    /// Picks a lane, preferably one that has something for this process now.
     fn some_lane(&mut self) -> Option<usize> {
         let first = self.random.below(self.workers as u64) as usize;
         if self.random.chance(5) {
@@ -193,13 +195,13 @@ impl Storm<'_> {
         (first..first + self.workers).map(|it| it % self.workers).find(is_open)
     }
 
-    /// Whether the process is given what the worker makes.
+    /// Whether the process gets what the worker makes.
     fn gets_from(&self, worker: usize) -> bool {
         let giver = self.board.workers[worker].word(Of::Process).load(Acquire) as usize;
         cnode_rights(self.process, giver).contains(Rights::GRANT)
     }
 
-    /// An operation on an object of a type, which leaves something in it.
+    /// Makes an operation that leaves something in an object of a type.
     fn call(&mut self, what: ObjType, cap: Cap) -> Answer {
         let (target, bits) = (Target::new(cap, 1).0, 1 << self.random.below(30));
         match what {

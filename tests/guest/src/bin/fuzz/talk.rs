@@ -1,12 +1,12 @@
 //! The cluster of messages: tasks that call each other.
 //!
-//! Its workers, the *speakers*, do nothing else: what somebody sends them, or ends for them, must not meet
-//! them anywhere else. All are exposed in a group of which the processes are members, and so is a
-//! Notification that is bound to each. Each has a Reply. They call, receive, answer, keep calls, raise bits,
-//! and cancel each other.
+//! Its workers, the *speakers*, do nothing else, because messages and ended waits must not reach
+//! them in other work. All speakers are exposed in a group of which the processes are members, and
+//! so is a Notification that is bound to each. Each has a Reply. They call, receive, answer, keep
+//! calls, raise bits, and cancel each other.
 //!
-//! Calls and receives may have no deadline. When the other workers have done their work, the window is over, and the
-//! keeper cancels those who are not home.
+//! Calls and receives may have no deadline. When the other workers are done, the window is over,
+//! and the keeper cancels the speakers that are not yet at the barrier.
 
 use abi::{
     Cap, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, Rights, Target, TaskId, task_rights,
@@ -27,41 +27,42 @@ use crate::board::{Board, In, Of, Total};
 use crate::cast::PRIORITY;
 use crate::clusters::Player;
 
-/// Speakers, at most.
+/// Most speakers of a run.
 const MOST: u32 = 8;
-/// Different bits that one of them raises.
+/// Number of bits that one speaker raises.
 const BITS: u32 = u64::BITS / MOST;
-/// In each process: the group, the tasks; and of the speakers that live there, what is bound to them, and
-/// their Replies.
+/// Slots in each process: the group, the tasks; and for its own speakers the bound Notifications
+/// and the Replies.
 const GROUP: Cap = Cap(500);
 const TASKS: u32 = 504;
 const NOTES: u32 = TASKS + MOST;
 const REPLIES: u32 = NOTES + MOST;
 const _: () = assert!(REPLIES + MOST <= arena::FIRST.0);
 
-/// Behind the tasks' exposures are those of the Notifications.
+/// Exposures of the Notifications follow those of the tasks.
 const EXPOSURES: u32 = 2 * MOST;
 const RIGHTS: Rights = Rights::SEND.union(Rights::STRING).union(Rights::NOTIFY);
-/// How long a speaker waits at most, in ticks, if it does not wait for ever.
+/// Longest wait of a speaker that does not wait forever, in ticks.
 const PATIENCE: u64 = 8_000_000;
-/// How long the keeper waits for those who are away before it cancels them; at first, and at most.
+/// How long the keeper waits for missing speakers before it cancels them; first and longest time.
 const GRACE: u64 = 250_000;
 const LONGEST: u64 = 300_000_000;
-/// Records that are left for the calls that bring speakers home.
+/// Records that are reserved for the calls that bring speakers to the barrier.
 const LIMIT: usize = CALLS_MAX - 4;
 
-/// How many there are: on each CPU one, and some CPUs have two.
+/// Returns the number of speakers: one on each CPU, two on some.
 pub fn count(cpus: u64) -> u64 {
     (cpus + 2).clamp(4, 6)
 }
 
-/// Which speaker a worker is: the last workers are.
+/// Returns the speaker's number of a worker. The last workers are speakers.
 pub fn number(board: &'static Board, worker: usize) -> Option<u32> {
     let first = board.get(Total::Workers) - board.get(Total::Speakers);
     (worker as u64).checked_sub(first).map(|number| number as u32)
 }
 
-/// Most speakers go before other workers: else a window would be over before many were answered.
+/// Most speakers run before other workers: otherwise a window would be over before many calls were
+/// answered.
 pub fn priority(board: &'static Board, worker: usize) -> u8 {
     match number(board, worker) {
         Some(number) if number % 3 != 2 => PRIORITY + 1,
@@ -79,7 +80,7 @@ fn worker(board: &'static Board, speaker: u32) -> usize {
 
 // --- what they are given -------------------------------------------------------------------------
 
-/// The group; its first member is who makes it.
+/// Makes the group. The maker is its first member.
 pub fn make_group(nursery: &mut Nursery) -> Result<Group, Failure> {
     Ok(nursery.make_group(crate::board::PROCESSES as u16 + 1, EXPOSURES as u16)?)
 }
@@ -93,7 +94,7 @@ fn custom(process: usize) -> u16 {
     70 + process as u16
 }
 
-/// A task that has not run yet becomes a speaker.
+/// Makes a speaker of a task that has not run yet.
 pub fn introduce(
     board: &'static Board,
     nursery: &mut Nursery,
@@ -116,21 +117,22 @@ pub fn introduce(
     Ok(copy(&note, home.cnode.slot(Cap(NOTES + speaker)), Rights::LISTEN, 0)?)
 }
 
-/// What a speaker makes itself, since it is of its CPU.
+/// Makes a speaker's own objects, since they belong to its CPU.
 pub fn begin(board: &'static Board, me: usize) {
     let Some(speaker) = number(board, me) else { return };
     let memory = Untyped::at(arena::memory(me));
     memory.retype::<Reply>(0, own::cnode().slot(Cap(REPLIES + speaker)), 1).expect("a speaker's Reply");
 }
 
-/// In every fifth window they rest: their histories take longest to check.
+/// Whether speakers rest. They rest in every fifth window, because their histories take longest to
+/// check.
 pub fn rest(window: u64) -> bool {
     window % 5 == 4
 }
 
 // --- windows -------------------------------------------------------------------------------------
 
-/// Bits of the last window must not come to this one.
+/// Drops bits of the last window, so that they do not reach this one.
 pub fn forget(board: &'static Board, me: usize) {
     let Some(speaker) = number(board, me) else { return };
     let mut args = Args::plain(Op::Wait, Cap(NOTES + speaker).arg(), 0, 0, 0);
@@ -138,17 +140,18 @@ pub fn forget(board: &'static Board, me: usize) {
     let _ = syscall(args);
 }
 
-/// A speaker, in a window.
+/// A speaker in a window.
 struct Speaker {
     number: u32,
-    /// Somebody waits for its answer, and for that to the call it keeps.
+    /// Whether a caller waits for its answer; whether a caller waits for the answer to the kept
+    /// call.
     serves: bool,
     keeps: bool,
     /// How often it has raised bits.
     raised: u32,
 }
 
-/// All that a speaker does in a window; how many calls.
+/// Runs a speaker in a window. Returns how many calls it made.
 pub fn speak(player: &mut Player<'_>, cluster: usize) -> u64 {
     let Some(number) = number(player.board, player.me) else { return 0 };
     let mut me = Speaker { number, serves: false, keeps: false, raised: 0 };
@@ -175,12 +178,12 @@ impl Speaker {
         }
     }
 
-    /// Half of the speakers mostly receive in a window, the other half mostly call.
+    /// Whether a speaker mostly receives in a window. The other half of the speakers mostly call.
     fn mostly_receives(number: u32, window: u64) -> bool {
         (u64::from(number) + window).is_multiple_of(2)
     }
 
-    /// Somebody else; more often one who receives.
+    /// Picks another speaker, preferably one that receives.
     fn other(&self, player: &mut Player<'_>) -> u32 {
         let all = speakers(player.board);
         let mut any = || (self.number + 1 + player.random.below(u64::from(all) - 1) as u32) % all;
@@ -198,7 +201,7 @@ impl Speaker {
         let (board, window) = (player.board, player.window);
         let random = &mut *player.random;
         let kept = Cap(REPLIES + if random.chance(90) { self.number } else { other }).arg();
-        // Each message is another one.
+        // Each message differs.
         let word = random.next() << 2;
         let say = |op: Op, first: u64| {
             let info = MsgInfo(op as u64 | word & 0xffff_0000 << 32);
@@ -207,7 +210,7 @@ impl Speaker {
         let (how, patience) = (random.below(100), random.below(PATIENCE));
         let timed = |op: Op, first: u64| {
             let mut args = say(op, first);
-            // What does not wait never gets to another CPU.
+            // A call that does not wait never reaches another CPU.
             let is_in_vain = op == Op::Call && how < 28 && !self.is_near(board, other);
             match how {
                 0..30 if !is_in_vain => args.info = args.info.flag(FLAG_NONBLOCK),
@@ -237,7 +240,8 @@ impl Speaker {
             76 => say(Op::Reply, 0),
             77..82 => say(Op::Reply, kept),
             82..94 => {
-                // It has some of its own: mostly it can be told who raised what was found.
+                // The speaker has several bits, so that a found bit mostly identifies who raised
+                // it.
                 let bits = 1 << (BITS * self.number + self.raised % BITS);
                 Args::plain(Op::Notify, Target::new(GROUP, MOST + other).0, bits, 0, 0)
             }
@@ -247,8 +251,8 @@ impl Speaker {
     }
 }
 
-/// The window is over: those who wait are cancelled until all stand before the barrier behind `phase`. At first all
-/// of them at once; who does not come home by that has perhaps not been run.
+/// Ends the window: cancels waiting speakers until all tasks are at the barrier after `phase`. It
+/// cancels all of them first; a speaker that is still missing may not have run yet.
 pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause: impl FnMut(u64)) {
     let board = player.board;
     let is_away = |worker: usize| board.workers[worker].get(Of::Phase) <= phase;
@@ -274,7 +278,7 @@ pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause
 
 // --- for the clerk -------------------------------------------------------------------------------
 
-/// Says who the speakers are.
+/// Prints which workers are speakers.
 pub fn tell(board: &'static Board) {
     for speaker in 0..speakers(board) {
         let who = worker(board, speaker);
@@ -284,7 +288,7 @@ pub fn tell(board: &'static Board) {
     }
 }
 
-/// What there is of all this in the model.
+/// Adds the speakers' objects to the model.
 pub fn model(board: &'static Board, model: &mut Model, processes: &[(Id, Id)], workers: &[Option<Id>]) {
     let member = |(number, of): (usize, &(Id, Id))| {
         Some(Member { process: of.1, rights: RIGHTS, custom: custom(number) })

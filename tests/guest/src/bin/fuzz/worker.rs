@@ -1,7 +1,8 @@
 //! What a worker does: windows of random operations, between barriers.
 //!
-//! A window has four parts, with a barrier behind each: keepers begin the clusters, all operate, keepers look what there
-//! is in the end, and check the history and end everything. Behind a barrier in which the director is to look round, it lets them go on.
+//! A window has four parts, with a barrier after each: keepers prepare the clusters, all workers
+//! operate, keepers record the last state, and keepers check the history and end everything. If the
+//! director is to audit after a barrier, it releases the tasks.
 
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 
@@ -20,10 +21,10 @@ use crate::clusters::{self, Player};
 use crate::storm;
 use crate::talk;
 
-/// Operations of a worker in a window, and how many of a hundred are on clusters.
+/// Operations of a worker in a window, and the percentage on clusters.
 const WINDOW: u64 = 110;
 const CLUSTERED: u64 = 45;
-/// The director looks round once in so many windows.
+/// Windows between two audits of the director.
 pub const ROUND: u64 = 16;
 /// Pages of a process's heap.
 const HEAP_PAGES: u32 = 1500;
@@ -44,7 +45,7 @@ pub extern "C" fn worker(me: u64) -> ! {
     let me = me as usize;
     let workers = board.get(Total::Workers) as usize;
     let process = board.workers[me].get(Of::Process) as usize;
-    // First: it stands on a boundary of its size.
+    // First: the arena is aligned to its size.
     let arena = Arena::new(board, me);
     let slot = arena::waker(me);
     let memory = Untyped::at(arena::memory(me));
@@ -94,12 +95,12 @@ impl Worker {
         self.gate.end()
     }
 
-    /// The first worker of its process.
+    /// Whether this is the first worker of its process.
     fn is_first(&self) -> bool {
         (0..self.me).all(|other| self.board.workers[other].get(Of::Process) as usize != self.process)
     }
 
-    /// The clusters that this worker keeps in a window.
+    /// Does some work at each cluster that this worker keeps in a window.
     fn for_clusters(&mut self, window: u64, mut work: impl FnMut(&mut Player<'_>, usize)) {
         for cluster in 0..CLUSTERS {
             if self.keeper(cluster, window) == Some(self.me) {
@@ -109,7 +110,7 @@ impl Worker {
         }
     }
 
-    /// Who keeps a cluster: the workers of its process take turns.
+    /// Returns the keeper of a cluster: the workers of its process take turns.
     fn keeper(&self, cluster: usize, window: u64) -> Option<usize> {
         let owner = clusters::owner(cluster, window);
         let works = |it: &usize| talk::number(self.board, *it).is_none();
@@ -142,7 +143,7 @@ impl Worker {
         board.add(Total::Life, 1);
     }
 
-    /// The keeper of messages sees to it that the window comes to its end.
+    /// Ends the window of messages, as their keeper.
     fn bring_home(&mut self, window: u64) {
         let (waker, phase) = (self.gate.waker.cap(), self.gate.phase);
         self.for_clusters(window, |player, cluster| {
@@ -154,7 +155,7 @@ impl Worker {
     }
 }
 
-/// Where all wait for each other.
+/// A barrier at which all tasks wait for each other.
 pub struct Gate {
     board: &'static Board,
     me: usize,
@@ -163,13 +164,13 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate for one of those that pass it, who is woken by `waker`.
+    /// Makes the gate of one task, which `waker` wakes.
     pub fn new(board: &'static Board, me: usize, waker: Notification) -> user_rt::Result<Gate> {
         Group::at(WAKERS).expose_notification(me as u32, &waker)?;
         Ok(Gate { board, me, waker, phase: 0 })
     }
 
-    /// Waits until all are here; where the director is to look round, until it has.
+    /// Waits until all tasks are here and, if the director is to audit, until it has.
     pub fn pass(&mut self, looks: bool) {
         self.phase += 1;
         self.board.workers[self.me].set(Of::Phase, self.phase);
@@ -186,7 +187,7 @@ impl Gate {
         }
     }
 
-    /// Takes no part any more.
+    /// Leaves the barriers for good.
     pub fn end(&self) -> ! {
         self.board.workers[self.me].set(Of::Phase, u64::MAX);
         loop {
@@ -195,7 +196,7 @@ impl Gate {
     }
 }
 
-/// Lets all go on that wait, but the one who does so.
+/// Releases all waiting tasks except the caller.
 pub fn release(board: &'static Board, wakers: &Group, me: Option<usize>) {
     board.set(Total::Arrived, 0);
     board.add(Total::Phase, 1);
@@ -204,7 +205,7 @@ pub fn release(board: &'static Board, wakers: &Group, me: Option<usize>) {
     }
 }
 
-/// Wakes a worker, or the director behind them.
+/// Wakes a worker, or the director after them.
 fn wake(board: &'static Board, wakers: &Group, who: usize) {
     if let Err(refusal) = wakers.exposure(who as u32).notify(1) {
         board.complain(Total::Divergences, format_args!("worker {who} cannot be woken: {refusal}"));

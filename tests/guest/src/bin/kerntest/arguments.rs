@@ -1,8 +1,8 @@
-//! Every capability argument of every operation: null, outside the CSpace, empty, of each wrong type,
-//! without the rights. Each is refused with the documented error and detail.
+//! Every capability argument of every operation: null, outside the CSpace, empty, of each wrong
+//! type, without the rights. The kernel must refuse each with the documented error and detail.
 //!
-//! [`Op::forms`] says what each operation wants where. A puppet makes the calls, with arguments that are
-//! right but for one, so that nothing it can do has an effect.
+//! [`Op::forms`] describes each operation's arguments. A puppet makes the calls. All arguments but
+//! one are right, so no call has an effect.
 
 use abi::Target;
 use abi::{
@@ -23,7 +23,7 @@ use crate::{expect, expect_eq, tests};
 
 tests! { null_slots outside_slots empty_slots wrong_types missing_rights unknown_numbers }
 
-/// A capability that an operation wants, in one of its forms.
+/// A capability argument of an operation, in one of its forms.
 #[derive(Clone, Copy)]
 struct Want {
     op: Op,
@@ -37,14 +37,14 @@ fn wants() -> impl Iterator<Item = Want> {
 }
 
 impl Want {
-    /// Whether a type will do there, in some form.
+    /// Whether some form accepts a type there.
     fn takes(&self, object: ObjType) -> bool {
         let mut operands = self.op.forms().iter().flat_map(|form| form.operands);
         operands.any(|it| it.position == self.operand.position && it.types.contains(&object))
     }
 }
 
-/// One object of every type, and an empty slot, for the puppet to refer to.
+/// One object of every type, and an empty slot, for the puppet's arguments.
 struct Fixture {
     caps: [Cap; ObjType::ALL.len() + 1],
     empty: Cap,
@@ -79,7 +79,7 @@ impl Fixture {
         self.caps[object as usize]
     }
 
-    /// Arguments that are right as far as capabilities go.
+    /// Returns arguments that are right as far as capabilities go.
     fn args(&self, op: Op, form: &Form) -> Args {
         let mut args = Args::new(op);
         args.info = args.info.flag(FLAG_NONBLOCK);
@@ -90,7 +90,7 @@ impl Fixture {
             (Op::Retype, _) => {
                 (args.rdi, args.r8) = (Target(args.rdi).0 | ObjType::Notification as u64, 1);
             }
-            // Whatever the object is, this leaves it where it is: the destination is taken.
+            // This leaves any object in its place, because the destination is full.
             (Op::CapCopy | Op::CapMove, _) => args.rsi = own::cnode().slot(slot::CNODE).0.0,
             (Op::MachineExit, _) => args.rsi = 2,
             (Op::UntypedReset, "to take back pins") => args.rsi = 1,
@@ -107,7 +107,7 @@ impl Fixture {
     }
 
     fn good(&self, operand: &Operand) -> u64 {
-        // An empty slot, of the process's own CNode.
+        // An empty slot of the process's own CNode.
         if operand.check == Check::Slot {
             return Target::new(slot::CNODE, self.empty.0).0;
         }
@@ -133,7 +133,7 @@ fn get(args: &Args, position: usize) -> u64 {
     }
 }
 
-/// The argument with another capability in place of its own, its index kept.
+/// Replaces the capability of an argument, and keeps its index.
 fn with_cap(args: &Args, position: usize, cap: Cap) -> Args {
     let mut args = *args;
     let index = Target(get(&args, position)).index();
@@ -141,7 +141,7 @@ fn with_cap(args: &Args, position: usize, cap: Cap) -> Args {
     args
 }
 
-/// Runs `bad` for every capability argument and expects the error and detail that it says.
+/// Runs `bad` for every capability argument, and expects the error and detail that it returns.
 fn each(lab: &mut Lab<'_>, bad: impl Fn(&Fixture, &Want) -> Option<(Cap, Error, u64)>) -> Outcome {
     let puppet = lab.puppet(&Wanted::default())?;
     let fixture = Fixture::new(lab)?;
@@ -173,7 +173,7 @@ fn refused(
 }
 
 fn null_slots(lab: &mut Lab<'_>) -> Outcome {
-    // Reply takes 0 as "the current call", Unmap and Protect as "pages of the pool".
+    // Reply takes 0 as "the current call"; Unmap and Protect take 0 as "pages of the pool".
     let means_more = |wanted: &Want| {
         wanted.op == Op::Reply || wanted.operand.position == 1 && matches!(wanted.op, Op::Unmap | Op::Protect)
     };
@@ -202,27 +202,30 @@ fn wrong_types(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A copy with every right but those wanted is refused, and says which were missing.
+/// Tries a copy with every right but the wanted ones: the kernel refuses it and names the missing
+/// rights.
 fn missing_rights(lab: &mut Lab<'_>) -> Outcome {
     let puppet = lab.puppet(&Wanted::default())?;
     let fixture = Fixture::new(lab)?;
-    // Who may not withdraw whatever is exposed may withdraw some: the host's rights matrix has that.
+    // A task that may not withdraw every exposure may withdraw some: the host's rights matrix tests
+    // that.
     let asks = |wanted: &Want| wanted.operand.rights != Rights::NONE && wanted.op != Op::Withdraw;
     for wanted in wants().filter(asks) {
         let (object, rights) = (wanted.operand.types[0], wanted.operand.rights);
-        // What this program itself may do with the machine is a part of it only.
+        // This program itself has only some of the machine's rights.
         let held = own::cnode().inspect(fixture.cap(object))?.map_or(Rights::NONE, |held| held.rights);
         let weak = lab.nursery.take_slot()?;
         copy_raw(fixture.cap(object), own::cnode().slot(weak), held.minus(rights), 0)?;
         let missing = u64::from(rights.0);
         refused(lab, &puppet, &fixture, &wanted, weak, Error::NoRight, missing)?;
-        // The machine is not of the test's making: its copies have to go by hand.
+        // The test did not make the machine, so it deletes these copies itself.
         own::cnode().delete(weak)?;
     }
     Ok(())
 }
 
-/// The table knows every operation; a number that is none is refused and told how many there are.
+/// Tries numbers without an operation: the kernel refuses each and returns the number of
+/// operations.
 fn unknown_numbers(lab: &mut Lab<'_>) -> Outcome {
     for &op in Op::ALL {
         expect!(!op.forms().is_empty(), "{op:?} is not in the table of operands");

@@ -1,4 +1,4 @@
-//! The audit: what is told of grants, refusals and kills, on whatever CPU, and that nobody waits for who reads it.
+//! The audit: records of grants, refusals and kills on every CPU. No task waits for the reader.
 
 use alloc::vec::Vec;
 
@@ -17,7 +17,7 @@ tests! { what_happens_on_each_cpu_is_told read_while_it_is_written an_audit_ends
 
 const LOG2: u8 = 8;
 
-/// Reads all of a CPU's ring: records, how many were lost, and where to go on.
+/// Reads all of a CPU's ring. Returns the records, how many were lost, and the next position.
 fn read(cpu: u32, mut next: u64) -> user_rt::Result<(Vec<Record>, u64, u64)> {
     let (mut found, mut lost) = (Vec::new(), 0);
     loop {
@@ -31,7 +31,7 @@ fn read(cpu: u32, mut next: u64) -> user_rt::Result<(Vec<Record>, u64, u64)> {
     }
 }
 
-/// Memory for an audit, which is in it from now on.
+/// Starts the audit with some memory.
 fn begin(lab: &mut Lab<'_>) -> Result<Untyped, crate::suite::Failure> {
     let memory: Untyped = lab.nursery.make(18)?;
     own::machine().start_audit(&memory, LOG2)?;
@@ -72,8 +72,8 @@ fn what_happens_on_each_cpu_is_told(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Each CPU goes on granting and being refused while another reads: every record is whole, in order, and either read or
-/// counted as lost.
+/// Each CPU grants and is refused while another reads: every record is whole, in order, and either
+/// read or counted as lost.
 fn read_while_it_is_written(lab: &mut Lab<'_>) -> Outcome {
     const ROUNDS: u64 = 2000;
     let far = lab.cpus - 1;
@@ -83,7 +83,8 @@ fn read_while_it_is_written(lab: &mut Lab<'_>) -> Outcome {
     let (_, _, start) = read(far, 0)?;
     let (mut next, mut read_ones, mut lost, mut last) = (start, 0, 0, 0);
     for round in 0..ROUNDS {
-        // More rights than it has, which the detail names: so each record tells its number.
+        // More rights than the capability has. The detail names them, so each record carries its
+        // number.
         let wanted = u64::from(note_rights(round));
         lab.ask(
             &puppet,
@@ -109,7 +110,7 @@ fn read_while_it_is_written(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Rights that nothing has, of which there are many sets.
+/// Returns a set of rights that no capability has. Many such sets exist.
 fn note_rights(round: u64) -> u32 {
     1 << 31 | (round as u32) << 20
 }

@@ -1,5 +1,5 @@
-//! The memory that the tests' processes share: a block for each puppet, words for each idler, and the board of the
-//! differential test.
+//! The memory that the tests' processes share: a block for each puppet, words for each idler, and
+//! the board of the differential test.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,9 +12,9 @@ use crate::diff;
 use crate::lab::PUPPETS_MAX;
 use crate::quiet::IdlerWord;
 
-/// All that a UTCB says of capabilities: how many, the offer, the fates, the list.
+/// Words of a UTCB about capabilities: how many, the offer, the fates, the list.
 const GRANT_WORDS: usize = 3 + 2 * GRANTS_MAX;
-/// Words of a block that tests use as they like.
+/// Words of a block for the tests' own use.
 const NOTES: usize = 320;
 /// CPUs that have an idler.
 const CPUS_MAX: usize = 64;
@@ -22,23 +22,23 @@ const CPUS_MAX: usize = 64;
 words! {
     /// Single words of a block.
     pub enum Word: Relaxed {
-        /// Number of the command to carry out, of the one that was last carried out.
+        /// Number of the command to carry out, and of the last command that was carried out.
         Asked,
         Finished,
-        /// Words to put in the UTCB first, and whether to show it afterwards.
+        /// Words to put in the UTCB first, and whether to copy it afterwards.
         Sent,
-        /// The puppet waits for commands.
+        /// Whether the puppet waits for commands.
         Ready,
-        /// Slots in the puppet's CSpace: the group by which it is directed, an Untyped, and where its own
-        /// Notification goes.
+        /// Slots in the puppet's CSpace: the group that directs it, an Untyped, and the slot for
+        /// its own Notification.
         Control,
         Untyped,
         Note,
-        /// Overwrite the UTCB first, once.
+        /// Whether to overwrite the UTCB first, once.
         Scribble,
-        /// Registers that a system call has to clear, ORed.
+        /// Registers that a system call must clear, ORed.
         Dirt,
-        /// Put capabilities and an offer of slots in the UTCB first, once.
+        /// Whether to put capabilities and an offer of slots in the UTCB first, once.
         Gives,
     }
 }
@@ -56,10 +56,12 @@ board! {
         /// The system call that the puppet is to make, and its answer.
         args: [AtomicU64; 7],
         answer: [AtomicU64; 8],
-        /// What a UTCB says of capabilities: of the puppet's next message, and after its system call.
+        /// The UTCB's words about capabilities: for the puppet's next message, and after its system
+        /// call.
         gives: [AtomicU64; GRANT_WORDS],
         came: [AtomicU64; GRANT_WORDS],
-        /// Message words that the puppet puts into its UTCB, and those that it found there afterwards.
+        /// Message words that the puppet puts into its UTCB, and those that it found there
+        /// afterwards.
         pub sent: [AtomicU64; MSG_UTCB_WORDS],
         pub got: [AtomicU64; MSG_UTCB_WORDS],
         notes: [AtomicU64; NOTES],
@@ -72,8 +74,8 @@ pub const PAGES: u32 = board::pages::<Board>();
 impl Board {
     /// Returns the board, in any process of the program.
     pub fn open() -> &'static Board {
-        // SAFETY: the lab makes `PAGES` pages of shared memory before anything else and maps them in every process that
-        // it starts.
+        // SAFETY: the lab makes `PAGES` pages of shared memory before anything else and maps them
+        // in every process that it starts.
         unsafe { board::open() }
     }
 }
@@ -112,7 +114,8 @@ impl Block {
         Answer { info: MsgInfo(info), rdi, rsi, rdx, r8, r9, r10, r12 }
     }
 
-    /// What the puppet's next message carries, as words that need not be any, and where it listens.
+    /// Sets the capabilities of the puppet's next message, as words that may be no grants, and the
+    /// slots that it offers.
     pub fn set_grants(&self, count: u64, grants: &[[u64; 2]], offer: Listening) {
         let words = grants.iter().flatten().copied();
         let all = [count, offer.word(), 0].into_iter().chain(words);
@@ -126,7 +129,8 @@ impl Block {
         self.set_grants(grants.len() as u64, &words, offer);
     }
 
-    /// What the puppet found in its UTCB after its system call: what came to it, and what became of what it sent.
+    /// Returns what the puppet found in its UTCB after its system call: received capabilities, and
+    /// the fates of sent ones.
     pub fn came(&'static self) -> impl Iterator<Item = Received> {
         let count = (self.came[0].load(Relaxed) as usize).min(GRANTS_MAX);
         let words = move |n: usize| [0, 1].map(|word| self.came[3 + 2 * n + word].load(Relaxed));
@@ -138,7 +142,7 @@ impl Block {
         (0..GRANTS_MAX).map_while(move |place| Fate::in_word(word, place))
     }
 
-    /// The puppet's part of that, before its system call and after it.
+    /// Copies these words to the UTCB, before the puppet's system call.
     pub fn put_grants(&self, utcb: &Utcb) {
         if self.words.get(Word::Gives) == 0 {
             return;
@@ -155,7 +159,7 @@ impl Block {
         }
     }
 
-    /// A word of the test's own.
+    /// Returns a word for the test's own use.
     pub fn note(&self, index: usize) -> &AtomicU64 {
         &self.notes[index]
     }

@@ -1,4 +1,4 @@
-//! Capabilities: copies, moves, the derivation tree, and what goes with the last one.
+//! Capabilities: copies, moves, the derivation tree, and the end of the last capability.
 
 use abi::{Cap, Error, ObjType, Op, Rights};
 use user_rt::Result;
@@ -23,7 +23,7 @@ fn inspect(slot: Cap) -> Result<Option<Inspection>> {
     own::cnode().inspect(slot)
 }
 
-/// A Notification in a slot of its own, and `count` empty slots.
+/// Makes a Notification in a slot of its own, and returns it with `count` empty slots.
 fn original<const N: usize>(lab: &mut Lab<'_>) -> Result<(Notification, [Cap; N])> {
     let note: Notification = lab.nursery.make(0)?;
     let mut slots = [Cap::NULL; N];
@@ -37,7 +37,7 @@ fn derive(from: Cap, to: Cap) -> Result<()> {
     copy_raw(from, own::cnode().slot(to), Rights::ALL, 0)
 }
 
-/// Which of the slots are full.
+/// Returns which of the slots are full.
 fn full(slots: &[Cap]) -> Result<alloc::vec::Vec<bool>> {
     slots.iter().map(|slot| Ok(inspect(*slot)?.is_some())).collect()
 }
@@ -54,7 +54,8 @@ fn copies_are_of_one_object(lab: &mut Lab<'_>) -> Outcome {
     expect!(identity(other.cap())? != identity(note.cap())?, "two objects look like one");
     let seen = inspect(weak)?.map(|seen| (seen.object, seen.rights, seen.badge));
     expect_eq!(seen, Some((ObjType::Notification, rights, 0)), "the copy");
-    // Bits raised through one are there for the other; what a copy lacks it cannot do.
+    // Bits that one capability raises are visible through the other. A copy cannot do what it has
+    // no right for.
     note.notify(4)?;
     let weaker = Notification::at(weaker);
     expect_eq!(weaker.poll()?, 4, "bits through the copies");
@@ -127,7 +128,7 @@ fn slots_can_be_used_again_at_once(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A chain and a fan of many copies, more than one system call takes away.
+/// Revokes a chain and a fan of many copies, more than one kernel entry deletes.
 fn deep_trees(lab: &mut Lab<'_>) -> Outcome {
     const MANY: usize = 400;
     let (note, slots) = original::<MANY>(lab)?;
@@ -156,7 +157,7 @@ fn foreign_cspaces(lab: &mut Lab<'_>) -> Outcome {
     let notify = Args::plain(Op::Notify, slot.arg(), 8, 0, 0);
     expect_eq!(lab.run(&puppet, &notify)?.error(), None, "the child's use of it");
     expect_eq!(note.poll()?, 8, "bits from the child");
-    // Without GRANT the foreign CSpace can be neither filled nor emptied, only looked at.
+    // Without GRANT a task can neither fill nor empty the foreign CSpace, only inspect it.
     copy(&cnode, own::cnode().slot(weak), Rights::ALL.minus(Rights::GRANT), 0)?;
     let weak = user_rt::cap::CNode::at(weak);
     let refused =
@@ -197,7 +198,7 @@ fn a_process_that_loses_its_cspace_ends(lab: &mut Lab<'_>) -> Outcome {
     crate::ipc::call(lab, &client, &victim, 1)?;
     lab.stays_blocked(&client)?;
     let cnode = lab.child(place)?.cnode.again();
-    // The child's own capability of its CNode hangs below this one.
+    // The child's own capability of its CNode is derived from this one.
     own::cnode().revoke(cnode.cap())?;
     own::cnode().delete(cnode.cap())?;
     crate::ipc::failed(lab, &client, Error::Dead, victim.id)?;

@@ -1,8 +1,8 @@
-//! Context integrity: what a task has in registers stays its own, through preemption and IPC, and
-//! nobody else ever sees it.
+//! Context integrity: a task's registers stay its own through preemption and IPC, and no other task
+//! ever sees them.
 //!
-//! Keepers load everything they have with values of their own, spin, and look again. Their slices are
-//! short and their CPUs are shared, so they are preempted in the middle of it all the time.
+//! Keepers load all registers with their own values, spin, and compare. Their slices are short and
+//! they share CPUs, so they are preempted all the time.
 
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -30,28 +30,28 @@ tests! {
     vector_registers_go_along
 }
 
-/// Words of a block by which a keeper is told what to do, and tells what it found.
+/// Words of a block with a keeper's instructions and results.
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum Note {
     Seed = 0,
-    /// No more rounds after the one under way.
+    /// Whether to stop after the current round.
     Stop,
     Vector,
-    /// Whom to call between rounds; 0: nobody.
+    /// Target of calls between rounds; 0: no calls.
     Target,
-    /// Rounds that are over.
+    /// Rounds done.
     Done,
     /// 1 + the word that changed, and the round.
     Changed,
     Round,
-    /// 1 + the word that was not as IPC has to leave it.
+    /// 1 + the word that IPC should have left otherwise.
     Leaked,
-    /// Of which process it is: such selectors it loads.
+    /// Process of the keeper, which chooses its selectors.
     Process,
-    /// Whether the machine knows which vector state is in use.
+    /// Whether the machine counts which vector state is in use.
     Counts,
-    /// The components that were in use where none may be.
+    /// Components that were in use although none may be.
     InUse,
 }
 
@@ -59,12 +59,12 @@ fn note(block: &'static Block, which: Note) -> &'static core::sync::atomic::Atom
     block.note(which as usize)
 }
 
-/// A keeper's slice.
+/// Returns a keeper's slice.
 fn slice() -> u64 {
     boot::facts().tsc_hz / 5000
 }
 
-/// Turns of a keeper's spin at most: of about three ticks each, so up to two slices.
+/// Returns the most turns of a keeper's spin, of about three ticks each: up to two slices.
 fn spins() -> u64 {
     slice() * 2 / 3
 }
@@ -111,14 +111,14 @@ extern "C" fn keeper(number: u64) -> ! {
     }
 }
 
-/// Behind a call all vector state is initial, where the machine can tell.
+/// Checks that after a call all vector state is initial, if the machine can tell.
 fn look_at_use(block: &'static Block) {
     if note(block, Note::Counts).load(Relaxed) != 0 {
         note(block, Note::InUse).fetch_or(in_use(), Relaxed);
     }
 }
 
-/// Says whether the machine counts vector state in use.
+/// Reports whether the machine counts vector state in use.
 extern "C" fn counter(number: u64) -> ! {
     let block = Block::at(number as u32);
     note(block, Note::Counts).store(u64::from(in_use_after_initial_image() == 0), Relaxed);
@@ -128,7 +128,8 @@ extern "C" fn counter(number: u64) -> ! {
     }
 }
 
-/// Has no vector state, and looks whether some is in use: in the midst of its slices, and behind calls.
+/// Runs without vector state, and checks that none is in use: in the middle of its slices, and
+/// after calls.
 extern "C" fn watcher(number: u64) -> ! {
     let block = Block::at(number as u32);
     let target = note(block, Note::Target).load(Relaxed);
@@ -150,7 +151,7 @@ extern "C" fn watcher(number: u64) -> ! {
     }
 }
 
-/// Keeps the first thing that went wrong.
+/// Keeps the first failure.
 fn say(block: &'static Block, what: Note, word: usize, round: u64) {
     if note(block, what).load(Relaxed) == 0 {
         note(block, Note::Round).store(round, Relaxed);
@@ -158,7 +159,7 @@ fn say(block: &'static Block, what: Note, word: usize, round: u64) {
     }
 }
 
-/// Answers calls, and looks at what each finds in its registers: nothing but the message.
+/// Answers calls, and checks that its registers hold only the message.
 extern "C" fn looker(number: u64) -> ! {
     let block = Block::at(number as u32);
     let kind = Kind::of(note(block, Note::Vector).load(Relaxed) != 0);
@@ -180,7 +181,7 @@ extern "C" fn looker(number: u64) -> ! {
         if let Some(word) = peek(kind).vector_differs(&Registers::initial(), kind) {
             say(block, Note::Leaked, word, round);
         }
-        // Something of its own, which the caller must not see.
+        // Values of its own, which the caller must not see.
         hold(kind, &Registers::random(round).with_selectors_of(process), 10);
         base = set_gs_base(round << 12);
         let [rdx, r8, r9, r10] = answer.message_registers();
@@ -222,12 +223,12 @@ impl Company {
         (number, block)
     }
 
-    /// A keeper on a CPU, in one of two processes, calling `target`.
+    /// Starts a keeper on a CPU, in one of two processes, with calls to `target`.
     fn keeper(&mut self, lab: &mut Lab<'_>, cpu: u32, place: Place, vector: bool, target: Target) -> Outcome {
         self.start(lab, keeper, &Wanted { place, cpu, priority: 50 }, vector, target)
     }
 
-    /// Starts a task that has rounds.
+    /// Starts a task that counts rounds.
     fn start(
         &mut self,
         lab: &mut Lab<'_>,
@@ -248,7 +249,8 @@ impl Company {
         Ok(())
     }
 
-    /// Waits until all keepers had their rounds and it is `enough`, and says what went wrong.
+    /// Waits until all keepers have done their rounds and `enough` holds. Reports the first
+    /// failure.
     fn finish(&self, lab: &Lab<'_>, enough: impl Fn() -> bool) -> Outcome {
         let wanted = rounds_wanted();
         let deadline = arch::now() + wanted.div_ceil(ROUNDS) * LIMIT_SECONDS * boot::facts().tsc_hz;
@@ -273,16 +275,16 @@ impl Company {
     }
 }
 
-/// What each keeper does at least: `rounds=` on the command line.
+/// Returns the least rounds of each keeper: `rounds=` on the command line.
 fn rounds_wanted() -> u64 {
     boot::options().number("rounds", ROUNDS).unwrap_or(ROUNDS)
 }
 
 const ROUNDS: u64 = 40;
-/// Time for as many rounds as that.
+/// Seconds for that many rounds.
 const LIMIT_SECONDS: u64 = 60;
 
-/// Interrupts that a CPU took so far.
+/// Returns how many interrupts a CPU has taken.
 fn interrupts(cpu: u32) -> u64 {
     own::machine().counter(cpu, Counter::Interrupt).unwrap_or(0)
 }
@@ -298,7 +300,7 @@ fn registers_survive_preemption(lab: &mut Lab<'_>) -> Outcome {
         }
         company.keeper(lab, cpu, places[1], true, Target(0))?;
     }
-    // An emulator on a busy host may be slow to interrupt: they go on until it did.
+    // An emulator on a busy host may interrupt late: the keepers continue until it has.
     company.finish(lab, || (0..cpus).zip(&before).all(|(cpu, before)| interrupts(cpu) - before > ROUNDS))
 }
 
@@ -308,7 +310,8 @@ fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
     let cpus = lab.cpus.min(4);
     let group = lab.group()?;
     let mut company = Company::new();
-    // On every CPU a looker of each kind; keepers of each kind call them, near and far.
+    // Every CPU has a looker of each kind. Keepers of each kind call them, on their own CPU and on
+    // others.
     let mut targets = Vec::new();
     for cpu in 0..cpus {
         for (place, with) in servers.iter().zip([false, true]) {
@@ -330,8 +333,9 @@ fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
     company.finish(lab, || true)
 }
 
-/// A program without vector state can't tell what others have in theirs: XGETBV(1) shows any program which components
-/// are in use, and some CPUs let code that must fault compute with the registers themselves.
+/// Checks that a program without vector state cannot observe the vector state of others. XGETBV(1)
+/// shows any program which components are in use, and on some CPUs faulting code can compute with
+/// the registers before it faults.
 fn vector_use_stays_hidden(lab: &mut Lab<'_>) -> Outcome {
     if !boot::has(cpu_features::XGETBV1) {
         return Err(Failure::Lacks("the CPU has no XGETBV(1)"));
@@ -361,7 +365,7 @@ fn vector_use_stays_hidden(lab: &mut Lab<'_>) -> Outcome {
     company.finish(lab, || true)
 }
 
-/// A task made in the midst of them finds nothing in its registers but what its maker wrote.
+/// Checks that the registers of a new task hold only what its maker wrote.
 fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
     let [place, other] = [lab.process(true)?, lab.process(true)?];
     let mut company = Company::new();
@@ -396,7 +400,7 @@ fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
     company.finish(lab, || true)
 }
 
-/// Holds a register set until it is told to stop, and says whether it still had it then.
+/// Holds a register set until it is told to stop, and reports whether the set was intact then.
 extern "C" fn holder(number: u64) -> ! {
     let block = Block::at(number as u32);
     let kind = Kind::of(true);
@@ -411,8 +415,8 @@ extern "C" fn holder(number: u64) -> ! {
     }
 }
 
-/// A task is read out in the middle of a computation with all its registers; a fresh one, on whatever CPU, goes on with
-/// them, while others use theirs.
+/// Reads a task with all its registers in the middle of a computation. A fresh task, on any CPU,
+/// continues with them while others use theirs.
 fn vector_registers_go_along(lab: &mut Lab<'_>) -> Outcome {
     for cpu in 0..lab.cpus.min(4) {
         lab.busy = true;
@@ -422,7 +426,7 @@ fn vector_registers_go_along(lab: &mut Lab<'_>) -> Outcome {
         company.keeper(lab, cpu, place, true, Target(0))?;
         let (number, block) = company.block(place, true);
         note(block, Note::Seed).store(77 + u64::from(cpu), Relaxed);
-        // Long enough to be met in the middle of it.
+        // Long enough to be stopped in the middle.
         note(block, Note::Target).store(boot::facts().tsc_hz / 10, Relaxed);
         let task = lab.task(&Wanted { place, cpu: 0, priority: 50 }, holder, u64::from(number))?.task;
         task.resume()?;
@@ -434,7 +438,7 @@ fn vector_registers_go_along(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(note(block, Note::Done).load(Relaxed), 0, "it is in the middle of it");
         let fresh = lab.task(&Wanted { place, cpu, priority: 50 }, holder, 0)?.task;
         task.registers_to(&fresh)?;
-        // They are nobody else's: what is in the old one now does not matter.
+        // The new task has its own: the old task's registers do not matter now.
         task.write_vector(0, &[0; 100])?;
         fresh.resume()?;
         for _ in 0..100_000 {

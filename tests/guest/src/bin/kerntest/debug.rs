@@ -1,5 +1,5 @@
-//! Debugging: single steps by answers and by written flags, breakpoints and watchpoints of one task that others do not
-//! feel.
+//! Debugging: single steps by answers and by written flags; breakpoints and watchpoints of one
+//! task, which do not affect others.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -16,20 +16,20 @@ use crate::{expect, expect_eq, tests};
 
 tests! { steps step_by_flags watched_data watched_instructions status_of_others debug_values }
 
-/// Block of a task that works: rounds done, one word that it writes, one that it leaves alone.
+/// Block of a working task: rounds done, one word that it writes, one that it does not write.
 const WORKER: u32 = PUPPETS_MAX - 3;
 const ROUNDS: usize = 0;
 const WRITTEN: usize = 8;
-/// Rounds in a row that have to be free of faults, or that have to show some.
+/// Rounds in a row that must be free of faults, or that must show some.
 const ENOUGH: u64 = 20;
 
-/// What a worker does every round, at addresses that a test can name.
+/// One round of a worker, at addresses that a test can name.
 #[unsafe(naked)]
 extern "sysv64" fn work(_word: *const core::sync::atomic::AtomicU64) {
     core::arch::naked_asm!("mov qword ptr [rdi], 7", "nop", "nop", "mov eax, dword ptr [rdi]", "ret")
 }
 
-/// Works for ever, and counts; the argument is the number of its block.
+/// Works forever, and counts rounds. The argument is the number of its block.
 extern "C" fn worker(number: u64) -> ! {
     let block = Block::at(number as u32);
     loop {
@@ -43,7 +43,7 @@ fn rounds(number: u32) -> u64 {
     Block::at(number).note(ROUNDS).load(Relaxed)
 }
 
-/// Waits until it is so.
+/// Waits until a condition holds.
 fn until(lab: &Lab<'_>, what: &str, so: impl Fn() -> bool) -> Outcome {
     for _ in 0..20_000 {
         if so() {
@@ -54,7 +54,7 @@ fn until(lab: &Lab<'_>, what: &str, so: impl Fn() -> bool) -> Outcome {
     Err(Failure::Of(alloc::format!("never: {what}")))
 }
 
-/// A worker of a process whose faults are handled on CPU `cpu`; it works.
+/// Starts a worker, in a process whose faults are handled on CPU `cpu`.
 fn start_worker(lab: &mut Lab<'_>, cpu: u32, script: Script) -> Result<(Task, Place), Failure> {
     lab.busy = true;
     let place = lab.process(false)?;
@@ -71,7 +71,7 @@ fn another(lab: &mut Lab<'_>, place: Place, number: u32) -> Result<Task, Failure
     Ok(task)
 }
 
-/// Stops a task, does something to it while it is ready, and lets it go on.
+/// Stops a task, changes it while it is ready, and resumes it.
 fn stopped(lab: &Lab<'_>, task: &Task, change: impl Fn() -> user_rt::Result<()>) -> Outcome {
     for _ in 0..1000 {
         task.suspend()?;
@@ -79,7 +79,7 @@ fn stopped(lab: &Lab<'_>, task: &Task, change: impl Fn() -> user_rt::Result<()>)
         let changed = change();
         task.resume()?;
         match changed {
-            // It is just waiting for its handler.
+            // The task waits for its handler at the moment.
             Err(refusal) if refusal.error == Error::BadState => lab.sleep(100_000),
             other => return Ok(other?),
         }
@@ -99,13 +99,13 @@ fn code() -> u64 {
     work as *const () as u64
 }
 
-/// Where each instruction of [`work`] begins: seven bytes, one, one, two, one.
+/// Offsets of the instructions of [`work`]: seven bytes, one, one, two, one.
 const STARTS: [u64; 5] = [0, 7, 8, 9, 11];
 
 fn steps(lab: &mut Lab<'_>) -> Outcome {
     for cpu in handler_cpus(lab) {
         let (task, _) = start_worker(lab, cpu, Script::Step)?;
-        // A breakpoint at the first instruction brings the handler in, which steps from there.
+        // A breakpoint at the first instruction calls the handler, which steps from there.
         stopped(lab, &task, || task.debug([code(), 0, 0, 0], 1))?;
         until(lab, "steps", || seen(Note::Count) >= 6)?;
         let rips: alloc::vec::Vec<u64> = (0..6).map(trail).collect();
@@ -120,9 +120,9 @@ fn steps(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// The task works on, and its handler hears of nothing.
+/// Checks that the task works on, and that its handler receives no fault.
 fn free_of_faults(lab: &Lab<'_>, number: u32) -> Outcome {
-    // What is under way comes to an end first.
+    // The current round ends first.
     let begun = rounds(number);
     until(lab, "a worker works on", || rounds(number) > begun + ENOUGH)?;
     let (count, begun) = (seen(Note::Count), rounds(number));
@@ -150,7 +150,7 @@ fn step_by_flags(lab: &mut Lab<'_>) -> Outcome {
 fn watched_data(lab: &mut Lab<'_>) -> Outcome {
     for cpu in handler_cpus(lab) {
         let (task, place) = start_worker(lab, cpu, Script::Resume)?;
-        // It writes the same word: everybody of the CPU shares that address.
+        // The other task writes the same word: all tasks of the CPU share that address.
         let other = WORKER - 1;
         another(lab, place, other)?;
         let word = Block::at(WORKER).note(WRITTEN) as *const _ as u64;
@@ -161,7 +161,7 @@ fn watched_data(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(seen(Note::Kind), u64::from(FaultKind::Watch.label()), "kind");
         expect_eq!(seen(Note::Address), 1 << 2, "which of the four");
         expect_eq!(seen(Note::Rip), code() + STARTS[1], "right behind the write");
-        // A watch on that word by a task that never writes it, while the writer has none any more.
+        // A watchpoint on that word, set by a task that never writes it, while the writer has none.
         stopped(lab, &task, || task.debug([0; 4], 0))?;
         free_of_faults(lab, WORKER)?;
         let bystander = another(lab, place, other - 1)?;
@@ -193,8 +193,9 @@ fn watched_instructions(lab: &mut Lab<'_>) -> Outcome {
     until(lab, "the other works on", || rounds(other) > begun + ENOUGH)
 }
 
-/// What the debug status says of one process's breakpoints, no other process's handler is told: neither a hit that was,
-/// nor one of a breakpoint that is armed no more but still in its register.
+/// Checks that a handler sees only its own process's breakpoints in the debug status: no earlier
+/// hit of another process, and no hit of a disarmed breakpoint whose address is still in its
+/// register.
 fn status_of_others(lab: &mut Lab<'_>) -> Outcome {
     let (task, _) = start_worker(lab, 0, Script::Resume)?;
     let other = WORKER - 1;
@@ -202,14 +203,15 @@ fn status_of_others(lab: &mut Lab<'_>) -> Outcome {
     handled_by(lab, place, HANDLER_INDEX)?;
     let stranger = another(lab, place, other)?;
     let [own, word] = [WORKER, other].map(|number| Block::at(number).note(WRITTEN) as *const _ as u64);
-    // DR1 and DR2, writes, eight bytes. The first is the other process's, which writes it; this one never does.
+    // DR1 and DR2, writes, eight bytes. The first is the address of the other process, which writes
+    // it; this process never does.
     let control = 1 << 2 | 1 << 4 | 0b1001 << 20 | 0b1001 << 24;
     stopped(lab, &task, || task.debug([0, word, own, 0], control))?;
     until(lab, "hits", || seen(Note::Count) >= ENOUGH)?;
     expect_eq!(seen(Note::Told), 1 << 2, "which of the four");
     stopped(lab, &task, || task.debug([0; 4], 0))?;
     free_of_faults(lab, WORKER)?;
-    // The other process stops before it writes its word, and steps over that.
+    // The other process stops before it writes its word, and steps over the write.
     set(Note::Told, 0);
     set(Note::Script, Script::Step as u64);
     let begun = seen(Note::Count);

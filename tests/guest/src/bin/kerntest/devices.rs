@@ -1,7 +1,7 @@
 //! Device memory, and frames that are pinned for devices.
 //!
-//! The device is one that every PC has: the timer (HPET), which nobody uses
-//! here, and the interrupt controller (IOAPIC), which nobody gets. What is written is put back.
+//! The devices are in every PC: the timer (HPET), which no driver uses here, and the interrupt
+//! controller (IOAPIC), which no process may get. The tests restore what they write.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
@@ -26,7 +26,7 @@ tests! {
 }
 
 const HOLE: u64 = SHARED_VA + 0x1000_0000;
-/// Where a PC has its HPET and its first IOAPIC.
+/// Physical addresses of a PC's HPET and first IOAPIC.
 const HPET: u64 = 0xfed0_0000;
 const IOAPIC: u64 = 0xfec0_0000;
 /// Registers of the HPET, as indices of words of 32 bits.
@@ -35,10 +35,10 @@ const CONFIG: usize = 4;
 const COUNTER: usize = 60;
 const COMPARATOR: usize = 66;
 const ENABLE: u32 = 1;
-/// Femtoseconds that a tick takes at most, by the HPET's specification.
+/// Longest tick in femtoseconds, by the HPET's specification.
 const PERIOD_MAX: u32 = 100_000_000;
 
-/// A frame of device memory, made of an Untyped of the test's.
+/// Makes a frame of device memory of an Untyped of the test.
 fn device(lab: &mut Lab<'_>, at: u64, size: u64) -> Result<Result<Frame, (Error, u64)>, Failure> {
     let place = lab.nursery.take_slot()?;
     let made = own::machine().device_frame(lab.nursery.untyped(), at, size, own::cnode().slot(place));
@@ -49,14 +49,15 @@ fn must(lab: &mut Lab<'_>, at: u64, size: u64) -> Result<Frame, Failure> {
     device(lab, at, size)?.map_err(|refused| Failure::Of(alloc::format!("a frame at {at:#x}: {refused:?}")))
 }
 
-/// Its first page as registers, mapped here.
+/// Maps the frame's first page, and returns it as registers.
 fn registers(frame: &Frame) -> Result<&'static [AtomicU32], Failure> {
     own::vspace().map(frame, HOLE, Access::Write)?;
-    // SAFETY: a page of registers was just mapped there; it goes when nobody looks at it any more, with the test.
+    // SAFETY: a page of registers was just mapped there. It is unmapped at the end of the test,
+    // after the last use.
     Ok(unsafe { core::slice::from_raw_parts(HOLE as *const AtomicU32, (PAGE_SIZE / 4) as usize) })
 }
 
-/// The HPET.
+/// Returns the HPET's frame and registers.
 fn hpet(lab: &mut Lab<'_>) -> Result<(Frame, &'static [AtomicU32]), Failure> {
     let frame = must(lab, HPET, 12)?;
     let registers = registers(&frame)?;
@@ -85,7 +86,7 @@ fn it_is_what_it_was(lab: &mut Lab<'_>) -> Outcome {
     registers[COMPARATOR].store(0x1234_5678, Relaxed);
     let now = registers[COMPARATOR].load(Relaxed);
     own::cnode().delete(frame.cap())?;
-    // Nobody has cleared it: neither with its frame, nor with the next one.
+    // Neither the end of its frame nor the next frame has cleared it.
     let (_, registers) = hpet(lab)?;
     expect_eq!(registers[COMPARATOR].load(Relaxed), now, "a register that was written before");
     expect!(now != 0, "it takes nothing");
@@ -97,7 +98,8 @@ fn what_is_no_device(lab: &mut Lab<'_>) -> Outcome {
     let frame: Frame = lab.nursery.make(12)?;
     let memory = frame.pin(&own::machine())?;
     frame.unpin(&own::machine())?;
-    // Memory: low, the kernel's, a frame's own; interrupt controllers; what no CPU can address.
+    // Memory: low, the kernel's, a frame's own; interrupt controllers; addresses beyond every
+    // CPU's.
     for at in
         [0, 0x1000, 0x8000, 0x10_0000, 0x20_0000, memory, IOAPIC, 0xfee0_0000, 0xfeef_f000, 1 << 52, !0xfff]
     {
@@ -106,7 +108,7 @@ fn what_is_no_device(lab: &mut Lab<'_>) -> Outcome {
     for at in [HPET + 1, HPET + 0x800, HPET | 1 << 63] {
         expect_eq!(device(lab, at, 12)?.map(|_| ()), Err((Error::BadAddress, at)), "a frame at {at:#x}");
     }
-    // From a device to an interrupt controller; from memory on.
+    // A range from a device to an interrupt controller; a range that starts in memory.
     let at = 0xfee0_0000 - PAGE_SIZE;
     expect_eq!(device(lab, at, 12 | 2 << 8)?.map(|_| ()), Err((Error::BadAddress, at)), "two pages");
     let at = 0xfee0_0000;
@@ -128,7 +130,7 @@ fn a_device_has_one_frame(lab: &mut Lab<'_>) -> Outcome {
     let frame = must(lab, HPET, 12)?;
     own::cnode().delete(beside.cap())?;
     own::cnode().delete(frame.cap())?;
-    // A large page around it would have the IOAPIC, too.
+    // A large page around it would include the IOAPIC.
     let around = HPET & !0x1f_ffff;
     expect_eq!(device(lab, around, 21)?.map(|_| ()), Err((Error::BadAddress, around)), "a large page");
     must(lab, HPET, 12)?;
@@ -136,7 +138,7 @@ fn a_device_has_one_frame(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn as_many_as_there_can_be(lab: &mut Lab<'_>) -> Outcome {
-    // Where the PCI devices of a PC with little memory are, or nothing.
+    // The PCI devices of a PC with little memory, or nothing.
     const FREE: u64 = 0xe000_0000;
     let mut last = None;
     for number in 0..1000 {
@@ -182,7 +184,7 @@ fn a_driver_loses_its_device(lab: &mut Lab<'_>) -> Outcome {
         Fate::Dead,
         "a driver whose device is taken away"
     );
-    // One that ends with the device mapped.
+    // A process that ends with the device mapped.
     let (frame, _) = hpet(lab)?;
     let driver = lab.process(false)?;
     let child = lab.child(driver)?;
@@ -197,7 +199,7 @@ fn a_driver_loses_its_device(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// An Untyped of its own, and a frame of it.
+/// Makes an Untyped, and a frame of it.
 fn lent(lab: &mut Lab<'_>, size: u64) -> Result<(Untyped, Frame), Failure> {
     let untyped: Untyped = lab.nursery.make(16)?;
     let place = lab.nursery.take_slot()?;
@@ -256,7 +258,7 @@ fn who_answers_for_devices_wins(lab: &mut Lab<'_>) -> Outcome {
 fn pinned_by_the_dead(lab: &mut Lab<'_>) -> Outcome {
     let (untyped, frame) = lent(lab, 12)?;
     frame.pin(&own::machine())?;
-    // Its last capability goes with the CSpace of a process that is no more.
+    // Its last capability ends with the CSpace of a dead process.
     let cnode: CNode = lab.nursery.make(16)?;
     transfer(frame, cnode.slot(Cap(3)))?;
     own::cnode().delete(cnode.cap())?;
@@ -264,7 +266,7 @@ fn pinned_by_the_dead(lab: &mut Lab<'_>) -> Outcome {
     own::cnode().delete(other.cap())?;
     expect_eq!(untyped.reset(Pins::Hold).map_err(|refusal| refusal.error), Err(Error::InUse), "its memory");
     untyped.reset(Pins::Ignore)?;
-    // A right of the frame and one of the machine.
+    // One right of the frame and one of the machine.
     let (_, frame) = lent(lab, 12)?;
     let slot = lab.nursery.take_slot()?;
     copy(&frame, own::cnode().slot(slot), Rights::ALL.minus(frame_rights::DMA.rights()), 0)?;

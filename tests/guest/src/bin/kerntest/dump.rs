@@ -1,4 +1,4 @@
-//! The export of the kernel's state: in builds that have it, it shows what changes; all others refuse.
+//! The export of the kernel's state: builds that have it show every change; all others refuse.
 
 use abi::{Error, Op, cpu_features};
 use user_rt::arch::{Args, syscall};
@@ -26,7 +26,7 @@ fn state_is_exported(lab: &mut Lab<'_>) -> Outcome {
     let note: Notification = lab.nursery.make(0)?;
     let puppet = lab.puppet(&Wanted::default())?;
     lab.settle();
-    // What the timer was set to for what is over by now passes: it is part of the state.
+    // The timer interrupts of the past must pass, because the timer is part of the state.
     let pass = boot::facts().tsc_hz / 20;
     lab.sleep(pass);
     let small = || machine.dump(WITHOUT_MEMORY);
@@ -52,7 +52,7 @@ fn state_is_exported(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// On all CPUs at once, which stop each other.
+/// Takes snapshots on all CPUs at the same time, while each stops the others.
 fn snapshots_are_taken(lab: &mut Lab<'_>) -> Outcome {
     if !boot::has(cpu_features::DUMP) {
         return Err(Failure::Lacks("the kernel does not export its state"));

@@ -1,4 +1,4 @@
-//! How waits end otherwise than by an answer: deadlines, cancel, kill, deletion.
+//! How waits end without an answer: deadlines, cancel, kill, deletion.
 
 use abi::{Error, FLAG_DEADLINE, Op, TaskId};
 use user_rt::arch::{self, Args};
@@ -18,12 +18,12 @@ tests! {
     deleted_notification_tells_its_waiter a_kill_during_a_call_across
 }
 
-/// Two thousandths of a second.
+/// Returns two thousandths of a second, in ticks.
 fn short() -> u64 {
     boot::facts().tsc_hz / 500
 }
 
-/// A call with a deadline; when it will be over.
+/// Makes a call with a deadline. Returns the deadline.
 fn timed_call(
     lab: &Lab<'_>,
     client: &Puppet,
@@ -38,7 +38,7 @@ fn timed_call(
     Ok(deadline)
 }
 
-/// The client comes back at its deadline, not before.
+/// Checks that the client returns at its deadline, not before.
 fn timed_out(lab: &Lab<'_>, client: &Puppet, deadline: u64) -> Outcome {
     failed(lab, client, Error::Timeout, TaskId::NONE)?;
     expect!(arch::now() >= deadline, "it came back {} ticks early", deadline - arch::now());
@@ -48,19 +48,19 @@ fn timed_out(lab: &Lab<'_>, client: &Puppet, deadline: u64) -> Outcome {
 fn calls_time_out(lab: &mut Lab<'_>) -> Outcome {
     in_every_setup(lab, |lab, setup| {
         let (client, server) = (setup.client(lab)?, setup.server(lab)?);
-        // Not received in time: the server never hears of it.
+        // Not received in time: the server never receives the call.
         let deadline = timed_call(lab, &client, &server, 1)?;
         timed_out(lab, &client, deadline)?;
         lab.ask(&server, &Args::new(Op::Recv))?;
         lab.stays_blocked(&server)?;
-        // Received, not answered in time: the late answer is told so.
+        // Received, not answered in time: the late answer fails.
         let deadline = timed_call(lab, &client, &server, 2)?;
         is_call_of(&lab.answer(&server)?, &server, &client, 2)?;
         timed_out(lab, &client, deadline)?;
         lab.settle();
         let late = lab.run(&server, &Args::new(Op::Reply))?;
         expect_eq!(late.error(), Some(Error::Gone), "a late answer");
-        // Answered in time: as if there were no deadline.
+        // Answered in time: the deadline has no effect.
         lab.ask(&server, &Args::new(Op::Recv))?;
         let mut args = message(Op::Call, lab.target(&client, &server), 3, regs(3), 0);
         args.info = args.info.flag(FLAG_DEADLINE);
@@ -82,7 +82,7 @@ fn receives_and_waits_time_out(lab: &mut Lab<'_>) -> Outcome {
             lab.ask(&server, &args)?;
             timed_out(lab, &server, args.rsi)?;
         }
-        // Its own Notification, which the director does not know.
+        // The puppet's own Notification, which the director does not know.
         let note = crate::block::Block::at(server.number).get(crate::block::Word::Note);
         let mut args = Args::plain(Op::Wait, abi::Cap(note as u32).arg(), 0, 0, 0);
         args.info = args.info.flag(FLAG_DEADLINE);
@@ -95,7 +95,7 @@ fn receives_and_waits_time_out(lab: &mut Lab<'_>) -> Outcome {
 fn cancel_ends_every_wait(lab: &mut Lab<'_>) -> Outcome {
     in_every_setup(lab, |lab, setup| {
         let (client, server) = (setup.client(lab)?, setup.server(lab)?);
-        // A call that is queued; the server never hears of it.
+        // A queued call: the server never receives it.
         call(lab, &client, &server, 1)?;
         lab.stays_blocked(&client)?;
         client.task.cancel()?;
@@ -125,8 +125,8 @@ fn cancel_ends_every_wait(lab: &mut Lab<'_>) -> Outcome {
     })
 }
 
-/// A task that waits for nothing is not disturbed, then or later. Its wait for commands is one: so
-/// it has to be busy.
+/// Checks that a cancel does not disturb a task that waits for nothing, then or later. Waiting for
+/// commands is a wait, so the task must be busy.
 fn cancel_of_nothing_is_nothing(lab: &mut Lab<'_>) -> Outcome {
     in_every_setup(lab, |lab, setup| {
         let (client, server) = (setup.client(lab)?, setup.server(lab)?);
@@ -136,7 +136,7 @@ fn cancel_of_nothing_is_nothing(lab: &mut Lab<'_>) -> Outcome {
         lab.settle();
         reply(lab, &server, 2)?;
         lab.settle();
-        // Its answer is there, it just does not run.
+        // The puppet's answer is ready; the puppet just does not run.
         client.task.cancel()?;
         client.task.resume()?;
         answered(lab, &client, 2)
@@ -221,7 +221,8 @@ fn deleted_server_leaves_the_group(lab: &mut Lab<'_>) -> Outcome {
         let (client, server) = (setup.client(lab)?, setup.server(lab)?);
         call(lab, &client, &server, 1)?;
         lab.stays_blocked(&client)?;
-        // Its first capability and the group's: the process's own copy, if any, hangs below it.
+        // Its first capability and the group's: the process's own copy, if it has one, is derived
+        // from it.
         own::cnode().revoke(server.task.cap())?;
         own::cnode().delete(server.task.cap())?;
         failed(lab, &client, Error::Dead, server.id)?;
@@ -258,7 +259,7 @@ fn deleted_notification_tells_its_waiter(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Kills on both sides at about the time at which messages cross.
+/// Kills on both sides at about the time when messages cross.
 fn a_kill_during_a_call_across(lab: &mut Lab<'_>) -> Outcome {
     in_every_setup(lab, |lab, setup| {
         for delay in 0..8 {

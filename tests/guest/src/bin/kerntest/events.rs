@@ -1,4 +1,4 @@
-//! Event pools: what puppets send comes into another process's pool, read there without the kernel.
+//! Event pools: puppets send events to another process's pool, which reads them without the kernel.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -21,30 +21,30 @@ tests! {
 }
 
 const READER: u32 = PUPPETS_MAX + 8;
-/// Blocks of the readers, up to the puppets' last.
+/// Blocks of the readers; the puppets' last block is the last of them.
 const READER_BLOCK: u32 = PUPPETS_MAX - 6;
-/// Beside a reader's number: it writes a page that it may not.
+/// Flag beside a reader's number: the reader writes a page that it may not write.
 const WRITES: u64 = 1 << 8;
-/// The bit of the reader's Notification that it waits for at first.
+/// Bit of the reader's Notification that starts it.
 const GO: u64 = 2;
 
-/// A word of its block: how often it was woken.
+/// Word of the reader's block: how often it was woken.
 const WAKES: usize = 3;
-/// By sender: the number that comes next.
+/// Words of the reader's block, by sender: the next number.
 const NEXT: usize = 16;
 
-/// Word `n` of event `number` of a sender.
+/// Returns word `n` of event `number` of a sender.
 const fn word(sender: u64, number: u64, n: u64) -> u64 {
     (sender << 56 | number << 8 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Makes itself a pool, waits to be let go, then reads for ever.
+/// Makes its own pool, waits for the start, then reads forever.
 extern "C" fn reader(argument: u64) -> ! {
     let block = block_of(argument as u32 & 0xff);
     let (mut pool, note) = readers::bind();
     if argument & WRITES != 0 {
         block.note(READY).store(1, Release);
-        // SAFETY: not that it is: nobody may write there, and the process ends.
+        // SAFETY: none: the page is not writable, and the process ends.
         unsafe { core::ptr::write_volatile((POOL_VA + abi::PAGE_SIZE) as *mut u64, 1) };
         block.note(READY).store(2, Release);
     }
@@ -70,12 +70,12 @@ fn block_of(reader: u32) -> &'static Block {
     Block::at(READER_BLOCK + reader)
 }
 
-/// Starts the reader in a process of its own on a CPU: its Notification.
+/// Starts the reader in its own process on a CPU. Returns its Notification.
 fn start_reader(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<Notification, Failure> {
     Ok(start_reader_in(lab, cpu, argument)?.1)
 }
 
-/// One of several, and its process.
+/// Starts one of several readers. Returns its process and its Notification.
 fn start_reader_in(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<(Place, Notification), Failure> {
     let number = argument as u32 & 0xff;
     let (place, block) = (lab.process(false)?, READER_BLOCK + number);
@@ -99,7 +99,7 @@ fn sends(lab: &Lab<'_>, puppet: &Puppet, sender: u64, number: u64) -> Outcome {
     Ok(())
 }
 
-/// Waits until the reader has read so many.
+/// Waits until the reader has read that many events.
 fn are_read(lab: &Lab<'_>, count: u64) -> Outcome {
     are_read_by(lab, 0, count)
 }
@@ -171,12 +171,12 @@ fn a_pool_is_read_only_to_its_process(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-// --- broadcasts ------------------------------------------------------------------------------------
+// --- broadcasts ----------------------------------------------------------------------------------
 
-/// Readers of a test about broadcasts.
+/// Number of readers in a test about broadcasts.
 const READERS: u32 = 5;
 
-/// The same event to all that listen.
+/// Returns a call that sends an event to all listeners, with its words.
 fn broadcast(puppet: &Puppet, sender: u64, number: u64) -> (Args, [u64; 20]) {
     let (args, words) = send(puppet, sender, number);
     let rdi = Target::new(puppet.group, 0).0;
@@ -187,7 +187,8 @@ fn readers(lab: &mut Lab<'_>) -> Result<alloc::vec::Vec<(Place, Notification)>, 
     (0..READERS).map(|n| start_reader_in(lab, n % lab.cpus, u64::from(n))).collect()
 }
 
-/// From all CPUs at once to readers on all CPUs, into pools that are soon full: each of them gets all, in order, once.
+/// All CPUs broadcast to readers on all CPUs, into pools that fill quickly: each reader gets all
+/// events, in order, once.
 fn broadcasts_reach_all_that_listen(lab: &mut Lab<'_>) -> Outcome {
     const EACH: u64 = 40;
     let readers = readers(lab)?;
@@ -200,7 +201,7 @@ fn broadcasts_reach_all_that_listen(lab: &mut Lab<'_>) -> Outcome {
             let (args, words) = broadcast(puppet, sender, number);
             lab.ask_with_words(puppet, &args, &words[..number as usize % 20])?;
         }
-        // Before that nobody reads: some have to wait.
+        // No reader reads before that, so some senders must wait.
         if number >= 8 {
             readers.iter().try_for_each(|(_, note)| note.notify(GO))?;
         }
@@ -216,7 +217,7 @@ fn broadcasts_reach_all_that_listen(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Who waits for room at a reader whose process ends goes on with the others.
+/// A sender that waits for room at a reader whose process ends continues with the other readers.
 fn a_broadcast_outlives_listeners(lab: &mut Lab<'_>) -> Outcome {
     let readers = readers(lab)?;
     let puppet = lab.puppet(&Wanted { cpu: lab.cpus - 1, ..Wanted::default() })?;
@@ -252,7 +253,7 @@ fn a_broadcast_outlives_listeners(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Who is no member, who was removed, and who lacks the right.
+/// Refuses a process that is no member, a removed member, and a member without the right.
 fn broadcasts_are_refused(lab: &mut Lab<'_>) -> Outcome {
     let place = lab.process_with(false, MEMBER_RIGHTS.minus(Rights::SEND), 0)?;
     let weak = lab.puppet(&Wanted { place, ..Wanted::default() })?;
@@ -267,12 +268,12 @@ fn broadcasts_are_refused(lab: &mut Lab<'_>) -> Outcome {
     let puppet = lab.puppet(&Wanted { place, ..Wanted::default() })?;
     expect_eq!(ask(lab, &puppet, puppet.group, 9)?, (None, 0), "nobody listens");
     expect_eq!(ask(lab, &puppet, puppet.group, 65)?, (Some(Error::TooLong), 64), "too long");
-    // Another's group, whose capability it was given: it is no member.
+    // The group of another process, of which it was given a capability: it is no member.
     let other = lab.nursery.make_group(2, 2)?;
     copy(&other, lab.child(place)?.cnode.slot(Cap(CHILD_FREE)), Rights::ALL, 0)?;
     expect_eq!(ask(lab, &puppet, Cap(CHILD_FREE), 0)?.0, Some(Error::NotMember), "no member");
     expect_eq!(ask(lab, &puppet, Cap(CHILD_FREE + 1), 0)?.0, Some(Error::NoCapability), "no capability");
-    // The own process was the first, the weak one the second.
+    // The own process was the first member, the weak one the second.
     lab.group()?.remove(2)?;
     expect_eq!(ask(lab, &puppet, puppet.group, 0)?, (Some(Error::NotMember), 0), "removed");
     Ok(())

@@ -1,4 +1,4 @@
-//! Tasks that do something forbidden, and whether they live to tell.
+//! Tasks that do something forbidden, and whether they survive it.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -12,23 +12,23 @@ use crate::block::Block;
 use crate::lab::{Lab, PUPPETS_MAX, Wanted};
 use crate::suite::Failure;
 
-/// What became of a task.
+/// The fate of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
-    /// It went on, and answers calls.
+    /// It continued, and answers calls.
     Alive,
     /// Its process is gone.
     Dead,
-    /// One or the other, for what CPUs and emulators do differently; nothing is ever both.
+    /// Either of the two, where CPUs and emulators differ.
     Either,
 }
 
-/// Seconds that it may take to find out.
+/// Seconds to determine a fate.
 const LIMIT_SECONDS: u64 = 20;
 
 impl Lab<'_> {
-    /// Runs `entry` as a task of the process, which must not be this one, and finds out what becomes
-    /// of it by calling it: an entry that comes through ends in [`survive`].
+    /// Runs `entry` as a task of the process, which must not be this one, and determines its fate
+    /// by calling it. An entry that completes ends in [`survive`].
     pub fn fate(&mut self, wanted: &Wanted, entry: Entry, argument: u64) -> Result<Fate, Failure> {
         let task = self.task(wanted, entry, argument)?.task;
         let group = self.group()?;
@@ -46,7 +46,7 @@ impl Lab<'_> {
     }
 }
 
-/// Answers calls for ever.
+/// Answers calls forever.
 pub fn survive() -> ! {
     loop {
         let _ = reply_recv(&Message::default());
@@ -55,12 +55,12 @@ pub fn survive() -> ! {
 
 /// Reads a byte.
 pub extern "C" fn read(address: u64) -> ! {
-    // SAFETY: not that it is: what happens to whom is what the test is about. Volatile, so that it does.
+    // SAFETY: none: the effect is what the test is about. Volatile, so that the read happens.
     unsafe { (address as *const u8).read_volatile() };
     survive()
 }
 
-/// Reads 32 bits, as devices want it.
+/// Reads 32 bits, as devices require.
 pub extern "C" fn read_register(address: u64) -> ! {
     // SAFETY: as above.
     unsafe { (address as *const u32).read_volatile() };
@@ -69,19 +69,19 @@ pub extern "C" fn read_register(address: u64) -> ! {
 
 /// Writes a byte.
 pub extern "C" fn write(address: u64) -> ! {
-    // SAFETY: as above; it is memory that this program has no other use for, or the write faults.
+    // SAFETY: as above; either this program does not use the memory otherwise, or the write faults.
     unsafe { (address as *mut u8).write_volatile(0xc3) };
     survive()
 }
 
-/// Jumps there.
+/// Jumps to an address.
 pub extern "C" fn jump(address: u64) -> ! {
-    // SAFETY: as above; where the jump succeeds there is a return instruction.
+    // SAFETY: as above; if the jump succeeds, a return instruction is there.
     unsafe { core::arch::asm!("call {}", in(reg) address, clobber_abi("sysv64")) };
     survive()
 }
 
-/// Reads a byte over and over, telling the block of puppet `number` how often; dies when it cannot.
+/// Reads a byte repeatedly, and counts in the block of puppet `number`. Dies when the read fails.
 pub extern "C" fn keep_reading(number: u64) -> ! {
     let block = Block::at(number as u32);
     let address = block.note(0).load(Relaxed) as *const u8;
@@ -93,7 +93,7 @@ pub extern "C" fn keep_reading(number: u64) -> ! {
     }
 }
 
-/// The same with 32 bits, as devices want it.
+/// Reads 32 bits repeatedly, as devices require, and counts in the block of puppet `number`.
 pub extern "C" fn keep_reading_register(number: u64) -> ! {
     let block = Block::at(number as u32);
     let address = block.note(0).load(Relaxed) as *const u32;
@@ -105,7 +105,7 @@ pub extern "C" fn keep_reading_register(number: u64) -> ! {
     }
 }
 
-/// Writes at an address for ever, and counts.
+/// Writes at an address forever, and counts.
 pub extern "C" fn keep_writing(number: u64) -> ! {
     let block = Block::at(number as u32);
     let address = block.note(0).load(Relaxed) as *mut u8;
@@ -117,13 +117,13 @@ pub extern "C" fn keep_writing(number: u64) -> ! {
     }
 }
 
-/// Writes ever further down its stack.
+/// Writes further and further down its stack.
 pub extern "C" fn overflow(_: u64) -> ! {
     let mut place = 0u8;
     let mut address = &raw mut place;
     loop {
         address = address.wrapping_sub(1024);
-        // SAFETY: as above; the stack of this task is a few pages, and what is below it faults.
+        // SAFETY: as above; the stack of this task is a few pages, and the page below it faults.
         unsafe { address.write_volatile(1) };
     }
 }
@@ -131,18 +131,18 @@ pub extern "C" fn overflow(_: u64) -> ! {
 /// Writes a return instruction to its UTCB and runs it.
 pub extern "C" fn jump_to_utcb(_: u64) -> ! {
     let address = arch::fs_base();
-    // SAFETY: as above; the first message word, which nobody else uses here.
+    // SAFETY: as above; it writes the first message word, which nothing else uses here.
     unsafe { (address as *mut u8).write_volatile(0xc3) };
     jump(address)
 }
 
-/// The same on its stack.
+/// Writes a return instruction to its stack and runs it.
 pub extern "C" fn jump_to_stack(_: u64) -> ! {
     let code = [0xc3u8; 16];
     jump(core::hint::black_box(&code).as_ptr() as u64)
 }
 
-/// Asks the CPU where the kernel's interrupt table is.
+/// Reads the address of the kernel's interrupt table from the CPU.
 pub extern "C" fn read_interrupt_table(_: u64) -> ! {
     let mut table = [0u8; 16];
     // SAFETY: ten bytes of it are written.

@@ -1,5 +1,5 @@
-//! Faults as messages: handlers on this CPU and another, in another process and in the same one; what they see, what
-//! they may answer, and what becomes of a fault that nobody answers.
+//! Faults as messages: handlers on this CPU and another, in another process and in the same one;
+//! what they see, what they may answer, and the fate of a fault that no task answers.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -28,25 +28,25 @@ tests! {
 
 /// A hole in every process of this program.
 const HOLE: u64 = SHARED_VA + 0x1000_0000;
-/// Blocks: of the scripted handler, of tasks that fault.
+/// Blocks of the scripted handler, and of tasks that fault.
 const HANDLER: u32 = PUPPETS_MAX - 1;
 const FAULTER: u32 = PUPPETS_MAX - 2;
-/// Where the handler is in the tested group, and the tasks that fault.
+/// Exposures in the tested group of the handler, and of the tasks that fault.
 pub const HANDLER_INDEX: u32 = PUPPETS_MAX + 3;
 const FAULTER_INDEX: u32 = PUPPETS_MAX + 4;
-/// Seconds that it may take to find out what became of a task.
+/// Seconds to determine the fate of a task.
 const LIMIT_SECONDS: u64 = 20;
 
-/// Words of the handler's block: what it is to do, and what it saw last.
+/// Words of the handler's block: its instructions, and the fault that it saw last.
 #[derive(Clone, Copy)]
 #[repr(usize)]
 pub enum Note {
     /// A [`Script`].
     Script = 0,
-    /// Slots of a frame and of the address space where it goes.
+    /// Slots of a frame and of the address space that it is mapped in.
     Frame,
     VSpace,
-    /// Whether it looks at its vector registers, and what it found: 1 + the word.
+    /// Whether it checks its vector registers, and the result: 1 + the word.
     Vector,
     Dirty,
     Count,
@@ -64,20 +64,20 @@ pub enum Note {
     Trail = 16,
 }
 
-/// How many faults have their place in [`Note::Trail`].
+/// Number of faults in [`Note::Trail`].
 const TRAIL: u64 = 16;
 
-/// What the scripted handler does.
+/// Answers of the scripted handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Script {
-    /// The task goes on where its r15 says.
+    /// The task continues at the address in its r15.
     ToR15 = 0,
-    /// The same, two bytes behind RIP.
+    /// The task continues two bytes after RIP.
     Skip,
     Resume,
     Step,
-    /// With RSP as r14 has it, RIP as r15.
+    /// The task continues with r14 as RSP and r15 as RIP.
     Restore,
     Map,
     Kill,
@@ -165,7 +165,7 @@ fn handle(fault: &Fault, sender: TaskId, custom: u16) -> Verdict {
     }
 }
 
-/// The scripted handler, in a process of its own, for the faults of `of`.
+/// Starts the scripted handler, in its own process, for the faults of `of`.
 pub fn start_handler(lab: &mut Lab<'_>, of: Place, wanted: &Wanted, script: Script) -> Result<Task, Failure> {
     Block::at(HANDLER).clear();
     set(Note::Script, script as u64);
@@ -177,14 +177,14 @@ pub fn start_handler(lab: &mut Lab<'_>, of: Place, wanted: &Wanted, script: Scri
     Ok(task)
 }
 
-/// Whoever is exposed there handles the faults of a process of the test.
+/// Makes the task at exposure `index` the fault handler of a process of the test.
 pub fn handled_by(lab: &Lab<'_>, of: Place, index: u32) -> Outcome {
     let handler = abi::Target::new(CHILD_GROUP, index);
     lab.child(of)?.process.fault_handler(Some(handler))?;
     Ok(())
 }
 
-/// A task that runs `entry`; it answers calls when it comes through.
+/// Starts a task that runs `entry`. It answers calls if it completes.
 fn start(lab: &mut Lab<'_>, wanted: &Wanted, entry: Entry, argument: u64) -> Result<Task, Failure> {
     let task = lab.task(wanted, entry, argument)?.task;
     lab.group()?.expose_task(FAULTER_INDEX, &task)?;
@@ -192,7 +192,7 @@ fn start(lab: &mut Lab<'_>, wanted: &Wanted, entry: Entry, argument: u64) -> Res
     Ok(task)
 }
 
-/// What becomes of that task.
+/// Determines the fate of that task.
 fn outcome(lab: &mut Lab<'_>) -> Result<Fate, Failure> {
     let group = lab.group()?;
     let patience = Patience::Until(arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz);
@@ -205,23 +205,24 @@ fn outcome(lab: &mut Lab<'_>) -> Result<Fate, Failure> {
     }
 }
 
-/// The CPUs where handlers are tried: this one, and the last.
+/// Returns the CPUs on which handlers are tested: this one, and the last.
 fn handler_cpus(lab: &Lab<'_>) -> impl Iterator<Item = u32> + use<> {
     [0, lab.cpus - 1].into_iter().take(if lab.cpus > 1 { 2 } else { 1 })
 }
 
-/// A program that faults: name, what it runs, the kind of fault, the address, the error code.
+/// A program that faults: name, entry, kind of fault, address, error code.
 type Program = (&'static str, Entry, FaultKind, Option<u64>, Option<u32>);
 
-/// Programs from their instructions, which go on at `2:` when somebody lets them; r15 says where that is.
+/// Makes programs of instructions. A program continues at `2:` when its handler resumes it; r15
+/// holds that address.
 macro_rules! programs {
     ($table:ident { $($kind:ident $address:expr, $error:expr, $name:literal: $($instruction:literal),+;)* }) => {
         const $table: &[Program] = &[$((
             $name,
             {
                 extern "C" fn program(_: u64) -> ! {
-                    // SAFETY: as in `hostile`: what is forbidden faults, and whoever handles that lets the program
-                    // go on behind it, with the stack as it was.
+                    // SAFETY: as in `hostile`: forbidden instructions fault, and the handler lets
+                    // the program continue after them, with the stack as it was.
                     unsafe { core::arch::asm!("lea r15, [rip + 2f]", "mov r14, rsp", $($instruction),+, "2:", "cld",
                         "mov rsp, r14",
                         out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("rdi") _, out("r8") _, out("r9") _,
@@ -269,7 +270,7 @@ programs! { WITH_VECTOR {
         "fdivp st(1), st", "fwait";
 } }
 
-// What some emulators let pass.
+// Instructions that some emulators do not refuse.
 programs! { SOMETIMES {
     Alignment None, Some(0), "alignment": "push 0x40202", "popfq", "mov eax, [rsp + 1]", "push 0x202", "popfq";
     Float None, Some(0), "an unmasked SSE exception": "push 0x1f00", "ldmxcsr [rsp]", "xorps xmm1, xmm1",
@@ -315,7 +316,8 @@ fn every_kind(lab: &mut Lab<'_>) -> Outcome {
     run(lab, SOMETIMES, true, true)
 }
 
-/// Faults with every register of its own, over and over; word 0 is 1 + the first that changed.
+/// Faults repeatedly, with its own values in every register. Word 0 is 1 + the first word that
+/// changed.
 extern "C" fn holder(vector: u64) -> ! {
     let kind = Kind::of(vector != 0);
     for seed in 1..=20 {
@@ -369,13 +371,13 @@ fn pages_mapped_by_the_handler(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// The program's own words on its UTCB must stay as they are, whatever happens to its stack.
+/// The program's own words of its UTCB must stay unchanged, whatever happens to its stack.
 extern "C" fn overflower(_: u64) -> ! {
     let words = user_rt::utcb::current().message();
     for (number, word) in (0u64..).zip(words) {
         word.store(number, Relaxed);
     }
-    // SAFETY: the handler puts the stack back.
+    // SAFETY: the handler restores the stack.
     unsafe {
         core::arch::asm!("lea r15, [rip + 2f]", "mov r14, rsp", "3:", "push rax", "jmp 3b", "2:", out("r14") _, out("r15") _);
     }
@@ -417,14 +419,14 @@ fn a_handler_in_the_same_process(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-// --- puppets as handlers -----------------------------------------------------------------------------
+// --- puppets as handlers -------------------------------------------------------------------------
 
-/// The answer to a fault, as a puppet makes it.
+/// Returns the answer to a fault, as a puppet makes it.
 fn verdict(op: Op, to: u64, answer: u32, rip: u64) -> Args {
     Args { info: MsgInfo::new(answer, 0).op(op), rdi: to, r8: rip, ..Args::default() }
 }
 
-/// A puppet on a CPU that has received the fault of a task of another process.
+/// A puppet on a CPU that has received the fault of another process's task.
 struct Handled {
     puppet: Puppet,
     task: Task,
@@ -442,7 +444,7 @@ fn handled(lab: &mut Lab<'_>, cpu: u32, entry: Entry) -> Result<Handled, Failure
     Ok(Handled { puppet, task, shown })
 }
 
-/// The one that reads page 0.
+/// Index of the program that reads page 0.
 const NULL: usize = 0;
 
 fn answers_that_are_refused(lab: &mut Lab<'_>) -> Outcome {
@@ -463,7 +465,7 @@ fn answers_that_are_refused(lab: &mut Lab<'_>) -> Outcome {
                 expect_eq!((told.error(), told.answer.rdi), wanted, "{op:?} to {rip:#x}");
             }
         }
-        // Behind the instruction of two bytes.
+        // After the instruction of two bytes.
         let rip = shown.answer.r8 + 2;
         let told = lab.run(&puppet, &verdict(Op::Reply, 0, FaultAnswer::ResumeAt.label(), rip))?;
         expect_eq!(told.error(), None, "the call was still there");
@@ -475,7 +477,7 @@ fn answers_that_are_refused(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// What becomes of a task that faults, in a process that was prepared.
+/// Checks that a faulting task dies, in a process that `prepare` makes.
 fn dies(lab: &mut Lab<'_>, what: &str, prepare: impl Fn(&mut Lab<'_>) -> Result<Place, Failure>) -> Outcome {
     let place = prepare(lab)?;
     start(lab, &Wanted { place, ..Wanted::default() }, PROGRAMS[NULL].1, 0)?;
@@ -625,7 +627,7 @@ fn forwarded_and_kept(lab: &mut Lab<'_>) -> Outcome {
         expect!(got.answer.info.has(FLAG_FAULT), "it stays a fault: {got:?}");
         expect_eq!(got.answer.rsi, shown.answer.rsi, "of the task that faulted");
         let mut to = 0;
-        // A Reply belongs to the CPU of whoever made it.
+        // A Reply belongs to the CPU of the task that made it.
         if second == 0 {
             let kept: Reply = lab.nursery.make(0)?;
             to = kept.arg();
@@ -633,7 +635,8 @@ fn forwarded_and_kept(lab: &mut Lab<'_>) -> Outcome {
             let told = lab.run(&last, &verdict(Op::Reply, to, 99, 0))?;
             expect_eq!(told.error(), Some(Error::BadArgument), "nonsense to what is kept");
         }
-        // With the registers that it was shown: at the same instruction, which faults again.
+        // With the registers that the handler was shown: at the same instruction, which faults
+        // again.
         handled_again(lab, &last, to, &puppet)?;
         let told =
             lab.run(&puppet, &verdict(Op::Reply, 0, FaultAnswer::ResumeAt.label(), shown.answer.r8 + 2))?;
@@ -644,7 +647,8 @@ fn forwarded_and_kept(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// `last` answers by the registers as it has them; the task faults again, and its handler receives that.
+/// Checks that `last` answers with the registers that it has, that the task faults again, and that
+/// its handler receives that fault.
 fn handled_again(lab: &Lab<'_>, last: &Puppet, to: u64, handler: &Puppet) -> Outcome {
     lab.ask(handler, &Args::new(Op::Recv))?;
     let told = lab.run(last, &verdict(Op::Reply, to, FaultAnswer::Registers.label(), 0))?;
@@ -654,7 +658,7 @@ fn handled_again(lab: &Lab<'_>, last: &Puppet, to: u64, handler: &Puppet) -> Out
     Ok(())
 }
 
-/// Answers faults after one of its own.
+/// Answers faults after a fault of its own.
 extern "C" fn clumsy_handler(_: u64) -> ! {
     let mut event = recv();
     loop {

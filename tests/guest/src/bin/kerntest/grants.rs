@@ -1,4 +1,4 @@
-//! Capabilities in messages: who gets what, what becomes of the rest, and that a revoke wins.
+//! Capabilities in messages: which arrive, the fate of the rest, and that a revoke wins.
 
 use abi::{
     Cap, Error, FLAG_CAPS, Fate, Grant, Listening, MEMBER_RIGHTS, ObjType, Op, Received, Rights, TaskRights,
@@ -28,13 +28,13 @@ const MINE: Cap = Cap(CHILD_FREE);
 const THEIRS: Cap = Cap(CHILD_FREE + 40);
 const NO_OFFER: Listening = Listening::NOT;
 
-/// Two puppets in processes of their own.
+/// Two puppets, each in its own process.
 struct Pair {
     giver: Puppet,
     taker: Puppet,
 }
 
-/// The giver on CPU 0, the taker on another or on the same.
+/// Makes the giver on CPU 0, and the taker on `cpu`.
 fn pair(lab: &mut Lab<'_>, cpu: u32) -> Result<Pair, Failure> {
     pair_with(lab, cpu, MEMBER_RIGHTS)
 }
@@ -47,7 +47,7 @@ fn pair_with(lab: &mut Lab<'_>, cpu: u32, giver_rights: Rights) -> Result<Pair, 
     Ok(Pair { giver, taker })
 }
 
-/// Where takers are tried.
+/// Returns the CPUs on which takers are tested.
 fn cpus(lab: &Lab<'_>) -> impl Iterator<Item = u32> + use<> {
     [0, lab.cpus - 1].into_iter().take(if lab.cpus > 1 { 2 } else { 1 })
 }
@@ -76,7 +76,7 @@ fn block(puppet: &Puppet) -> &'static Block {
     Block::at(puppet.number)
 }
 
-/// What a slot of a puppet's process has: type, rights, badge.
+/// Returns what a slot of a puppet's process holds: type, rights, badge.
 fn holds(lab: &Lab<'_>, puppet: &Puppet, slot: Cap) -> Result<Option<(ObjType, Rights, u64)>, Failure> {
     let seen = lab.child(puppet.place)?.cnode.inspect(slot)?;
     Ok(seen.map(|it| (it.object, it.rights, it.badge)))
@@ -93,14 +93,14 @@ fn give<T: Handle>(
     Ok(copy(object, lab.child(puppet.place)?.cnode.slot(at), rights, 0)?)
 }
 
-/// Gives it the only capability of something new.
+/// Gives a puppet's process the only capability of a new object.
 fn hand_over<T: Handle>(lab: &mut Lab<'_>, puppet: &Puppet, size: u64, at: Cap) -> Outcome {
     let made: T = lab.nursery.make(size)?;
     Ok(transfer(made, lab.child(puppet.place)?.cnode.slot(at))?)
 }
 
 impl Pair {
-    /// The taker listens there and receives.
+    /// Lets the taker receive with an offer of slots.
     fn receives(&self, lab: &Lab<'_>, offer: Listening) -> Outcome {
         block(&self.taker).give(&[], offer);
         lab.ask(&self.taker, &Args::new(Op::Recv))
@@ -122,7 +122,7 @@ impl Pair {
         lab.ask(&self.giver, &args)
     }
 
-    /// The taker has received what came, and answers.
+    /// Checks what the taker received, and lets it answer.
     fn comes(&self, lab: &Lab<'_>, came: &[Received]) -> Outcome {
         let shown = lab.answer(&self.taker)?;
         let what = (shown.error(), shown.answer.info.has(FLAG_CAPS), shown.dirt);
@@ -165,11 +165,11 @@ fn grants_arrive_and_come_back(lab: &mut Lab<'_>) -> Outcome {
         pair.exchange(lab, &list, offer(THEIRS, 2), &came)?;
         expect_eq!(holds(lab, &pair.taker, THEIRS)?, Some((ObjType::Notification, few, 77)), "the copy");
         expect_eq!(holds(lab, &pair.giver, slot(MINE, 1))?, None, "on CPU {cpu}: what has moved");
-        // It is of use.
+        // The capability works.
         let notify = Args::plain(Op::Notify, THEIRS.arg(), 0b100, 0, 0);
         expect_eq!(lab.run(&pair.taker, &notify)?.error(), None, "on CPU {cpu}: notifying by the copy");
         expect_eq!(note.poll()?, 0b100, "what was notified");
-        // Back with a reply, and a copy of the copy.
+        // Back with a reply, and then a copy of the copy.
         pair.receives(lab, NO_OFFER)?;
         block(&pair.giver).give(&[], offer(slot(MINE, 8), 4));
         let target = lab.target(&pair.giver, &pair.taker);
@@ -184,7 +184,7 @@ fn grants_arrive_and_come_back(lab: &mut Lab<'_>) -> Outcome {
         expect!(shown.answer.info.has(FLAG_CAPS), "on CPU {cpu}: the reply has capabilities");
         let back = Some((ObjType::Reply, ALL, 0));
         expect_eq!(holds(lab, &pair.giver, slot(MINE, 8))?, back, "what came back");
-        // The badge that it had is what it keeps.
+        // The capability keeps its badge.
         let derived = Some((ObjType::Notification, Rights::NOTIFY, 77));
         expect_eq!(holds(lab, &pair.giver, slot(MINE, 9))?, derived, "the copy of the copy");
         own::cnode().revoke(note.cap())?;
@@ -211,7 +211,8 @@ fn who_does_not_listen_gets_none(lab: &mut Lab<'_>) -> Outcome {
         for (n, (left, stays)) in left.into_iter().zip([true, true, false, false]).enumerate() {
             expect_eq!(left?, stays, "on CPU {cpu}: whether {n} of the list is left");
         }
-        // A full slot is none, one that the CSpace lacks neither, and what was used is off the offer.
+        // A full slot and a slot outside the CSpace are no offers, and a used slot is off the
+        // offer.
         give(lab, &pair.taker, &note, slot(THEIRS, 1), ALL)?;
         let here = |n| arrived(n, ALL, ObjType::Notification);
         let came = [here(0), not(Fate::Disposed), here(2), not(Fate::Disposed)];
@@ -261,7 +262,7 @@ fn refused_grants_stay(lab: &mut Lab<'_>) -> Outcome {
                 expect_eq!(holds(lab, &pair.taker, slot(THEIRS, n))?, None, "{what}: slot {n}");
             }
         }
-        // None of these slots is in use.
+        // The message uses none of these slots.
         pair.sends_words(lab, 4, &[few(1); 4])?;
         pair.comes(lab, &[0, 1, 2, 3].map(|n| arrived(n, Rights::NOTIFY, ObjType::Notification)))?;
         lab.reset()?;
@@ -279,7 +280,7 @@ fn grants_take_a_right(lab: &mut Lab<'_>) -> Outcome {
     lab.stays_blocked(&pair.taker)
 }
 
-/// A call that waits keeps its capabilities where they are.
+/// Checks that a waiting call leaves its capabilities in their slots.
 fn a_revoke_wins_over_a_call_that_waits(lab: &mut Lab<'_>) -> Outcome {
     for cpu in cpus(lab) {
         for revoked in [false, true] {
@@ -308,7 +309,7 @@ fn a_revoke_wins_over_a_call_that_waits(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Who gets one right of a task can do that, and no more.
+/// Checks that a process with one right of a task can use that right and no other.
 fn control_is_handed_out_by_the_right(lab: &mut Lab<'_>) -> Outcome {
     let rights: [(TaskRights, &[Op]); 4] = [
         (task_rights::SUSPEND, &[Op::TaskSuspend, Op::TaskResume, Op::TaskCancel]),
@@ -342,7 +343,7 @@ fn control_is_handed_out_by_the_right(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Waits until one of both is through.
+/// Waits until one of both is done.
 fn until_one_is_through(lab: &Lab<'_>, pair: &Pair) -> Outcome {
     for _ in 0..100_000 {
         if lab.is_through(&pair.giver) || lab.is_through(&pair.taker) {
@@ -353,7 +354,8 @@ fn until_one_is_through(lab: &Lab<'_>, pair: &Pair) -> Outcome {
     Err(Failure::Of("neither comes back".into()))
 }
 
-/// Copies arrive while their source is revoked by somebody else: what has arrived goes, too, and the rest is told.
+/// Another task revokes the source while copies arrive: arrived copies end, too, and the fates
+/// report the rest.
 fn grants_that_somebody_keeps_revoking(lab: &mut Lab<'_>) -> Outcome {
     const ROUNDS: u64 = 150;
     let pair = pair(lab, lab.cpus - 1)?;
@@ -400,7 +402,8 @@ fn grants_that_somebody_keeps_revoking(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// What the taker deletes just before is no slot that could be filled at once: the call waits for it.
+/// The taker deletes a capability just before. Its slot cannot be filled immediately, and the call
+/// waits for it.
 fn slots_that_are_emptied_all_the_time(lab: &mut Lab<'_>) -> Outcome {
     for cpu in cpus(lab) {
         let pair = pair(lab, cpu)?;

@@ -1,4 +1,4 @@
-//! Groups: who may do what in them, and what becomes of those who leave.
+//! Groups: rights of members, and the fate of members that leave.
 
 use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN};
 use abi::{Cap, Error, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
@@ -52,7 +52,8 @@ fn member_rights_decide(lab: &mut Lab<'_>) -> Outcome {
             _ => (1, args.rdx),
         };
         let shown = lab.run(&puppet, &args)?;
-        // What the member lacks, its capability may lack too: both errors name the right.
+        // The member lacks a right, and its capability may lack it, too: both errors name the
+        // right.
         let refused = matches!(shown.error(), Some(Error::NotMember | Error::NoRight));
         crate::expect!(refused, "{op:?} without {lacking:?}: {shown:?}");
         expect_eq!(shown.answer.rdi, u64::from(lacking.0), "{op:?}: the right that is missing");
@@ -80,16 +81,16 @@ fn removed_members_are_out(lab: &mut Lab<'_>) -> Outcome {
     let client = child_puppet(lab, MEMBER_RIGHTS, 0)?;
     call(lab, &client, &server, 1)?;
     receive(lab, &server, &client, 1)?;
-    // Member 0 made the group; the client is the next.
+    // Member 0 made the group; the client is the next member.
     lab.group()?.remove(1)?;
-    // The call that is under way is answered; no other begins.
+    // The current call is answered; no other call begins.
     reply(lab, &server, 2)?;
     answered(lab, &client, 2)?;
     for op in [Op::Call, Op::Notify, Op::YieldTo] {
         let shown = lab.run(&client, &message(op, lab.target(&client, &server), 0, regs(0), 0))?;
         expect_eq!(shown.error(), Some(Error::NotMember), "{op:?} of a former member");
     }
-    // The record is free for another, who does not become the former one.
+    // The record is free for another process, which does not become the former member.
     let other = child_puppet(lab, MEMBER_RIGHTS, 0)?;
     call(lab, &other, &server, 4)?;
     receive(lab, &server, &other, 4)?;
@@ -150,7 +151,7 @@ fn withdrawn_exposures_are_empty(lab: &mut Lab<'_>) -> Outcome {
     answered(lab, &client, 5)
 }
 
-/// The kernel takes the task of the caller's CPU.
+/// Checks that the kernel picks the task of the caller's CPU.
 fn one_task_per_cpu(lab: &mut Lab<'_>) -> Outcome {
     let cpus = lab.cpus;
     if cpus > 8 {
@@ -188,7 +189,7 @@ fn a_deleted_group_is_gone(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(shown.answer.rsi, client.id.raw(), "who called");
     own::cnode().revoke(group.cap())?;
     own::cnode().delete(group.cap())?;
-    // The call under way does not need the group any more.
+    // The current call does not need the group any more.
     reply(lab, &server, 2)?;
     answered(lab, &client, 2)?;
     let shown = lab.run(&client, &to(&group))?;
@@ -199,16 +200,16 @@ fn a_deleted_group_is_gone(lab: &mut Lab<'_>) -> Outcome {
     answered(lab, &client, 4)
 }
 
-/// Reads a page that is not there.
+/// Reads an unmapped page.
 extern "C" fn crashes(_: u64) -> ! {
-    // SAFETY: not that it is: nothing is there, and the process ends.
+    // SAFETY: none: nothing is mapped there, and the process ends.
     unsafe { core::ptr::read_volatile(0x10 as *const u64) };
     loop {
         core::hint::spin_loop();
     }
 }
 
-/// Members that come, are removed, crash on whatever CPU, and end.
+/// Watches members that join, are removed, crash on any CPU, and end.
 fn watchers_are_told_of_members(lab: &mut Lab<'_>) -> Outcome {
     const SHIFT: u32 = 20;
     for cpu in 0..lab.cpus.min(4) {
@@ -216,7 +217,7 @@ fn watchers_are_told_of_members(lab: &mut Lab<'_>) -> Outcome {
         let note: Notification = lab.nursery.make(0)?;
         group.watch(1, &note, SHIFT)?;
         let told = |lab: &Lab<'_>, wanted: u64, what: &str| {
-            // What happens on other CPUs takes a while.
+            // Events on other CPUs take a while.
             let mut bits = 0;
             for _ in 0..1_000 {
                 bits |= note.poll().unwrap_or(0) >> SHIFT;
@@ -256,8 +257,9 @@ fn watchers_are_told_of_members(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A child is where its maker is, with what that may do, before it has a task; unless its maker asks otherwise, or the
-/// group's did: who may not add brings nobody.
+/// Checks that a child is in its maker's groups, with its maker's rights, before it has a task. The
+/// maker can ask otherwise, and the group's maker can forbid it: a member without ADD brings no
+/// child.
 fn children_start_in_their_makers_group(lab: &mut Lab<'_>) -> Outcome {
     let slot = slot::GROUPS;
     let maker = own::process();
@@ -296,14 +298,14 @@ fn children_start_in_their_makers_group(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// What a task that makes groups may fill, and how often it does.
+/// Slots for a task that makes groups, and how often it does.
 const GROUPS_SLOTS: u32 = 64;
 const GROUPS_ROUNDS: u32 = 60;
-/// Tasks that are through, and the last refusal of any.
+/// Tasks that are done, and the last refusal of any.
 static THROUGH: AtomicU32 = AtomicU32::new(0);
 static REFUSED: AtomicU32 = AtomicU32::new(0);
 
-/// Makes groups of an Untyped, whose slot comes before those that it may fill.
+/// Makes groups of an Untyped, whose slot is before the slots that it fills.
 extern "C" fn makes_groups(untyped: u64) -> ! {
     let untyped = untyped as u32;
     let slots = Slots::new(untyped + 1..untyped + 1 + GROUPS_SLOTS);
@@ -317,13 +319,13 @@ extern "C" fn makes_groups(untyped: u64) -> ! {
     }
     THROUGH.fetch_add(1, Relaxed);
     loop {
-        // Under icount, other CPUs run where one pauses.
+        // Under icount, other CPUs run when one pauses.
         arch::pause();
         let _ = yield_now();
     }
 }
 
-/// Each is a member of its own, whatever the others do meanwhile.
+/// Checks that each task's group is its own, whatever the other tasks do meanwhile.
 fn tasks_of_a_process_make_groups_at_once(lab: &mut Lab<'_>) -> Outcome {
     let tasks = 2 * lab.cpus.min(4);
     THROUGH.store(0, Relaxed);

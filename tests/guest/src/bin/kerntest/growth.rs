@@ -1,5 +1,5 @@
-//! CSpaces that grow: what is in an added table works as what was there, on every CPU, and tables come and go with the
-//! process.
+//! CSpaces that grow: capabilities in an added table work as the others, on every CPU, and tables
+//! come and go with the process.
 
 use alloc::vec::Vec;
 
@@ -28,7 +28,7 @@ fn calls_through_an_added_table(lab: &mut Lab<'_>) -> Outcome {
         let far = Cap(first.0 + 4);
         child.join(&group, far, MEMBER_RIGHTS, 0)?;
         for round in 0..20 {
-            // From the first table by the fastpath, from the second without, in turn.
+            // Alternately from the first table by the fastpath, and from the second without it.
             client.group = if round % 2 == 0 { far } else { near };
             call(lab, &client, &server, round)?;
             receive(lab, &server, &client, round)?;
@@ -60,8 +60,8 @@ fn what_is_added_is_listed(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// From every CPU tables are added to one process, while it is killed: each is added or not, at a place of its own, and all
-/// can serve another process afterwards.
+/// All CPUs add tables to one process while it is killed: each table is added or not, at its own
+/// place, and all can serve another process afterwards.
 fn grown_and_killed_at_once(lab: &mut Lab<'_>) -> Outcome {
     let puppets: Result<Vec<_>, _> =
         (0..lab.cpus).map(|cpu| lab.puppet(&Wanted { cpu, ..Wanted::default() })).collect();

@@ -1,4 +1,4 @@
-//! Who holds what: CSpaces listed, and holders verified, while they change.
+//! CSpaces are listed and holders are verified while both change.
 
 use alloc::vec::Vec;
 
@@ -96,7 +96,8 @@ fn observing_takes_a_right(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A CSpace is listed while a task on another CPU fills and empties slots of it: nothing is told that was not there.
+/// A CSpace is listed while a task on another CPU fills and empties its slots: the list has no
+/// capability that was not there.
 fn lists_of_a_cspace_that_changes(lab: &mut Lab<'_>) -> Outcome {
     let cpu = lab.cpus - 1;
     let puppet = lab.puppet(&Wanted { cpu, ..Wanted::default() })?;

@@ -1,7 +1,7 @@
-//! Programs that do what they must not: each is stopped, alone, and the others' work goes on.
+//! Programs that do forbidden things: the kernel stops each one alone, and the others continue.
 //!
-//! Each line of the tables is a program: its instructions, and whether it may live. A program runs in
-//! a process of its own; between two of them, puppets elsewhere call each other as ever.
+//! Each line of the tables is a program: its instructions, and whether it may survive. A program
+//! runs in its own process; after each one, puppets elsewhere call each other.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -28,24 +28,24 @@ tests! {
     vector_state scribbled_utcb random_system_calls
 }
 
-/// A program: name, what it runs, what has to become of it.
+/// A program: name, entry, expected fate.
 type Program = (&'static str, Entry, Fate);
 
-/// Offset in the UTCB of a word that is the program's own.
+/// Offset in the UTCB of a word for the program's own use.
 const OWN_WORD: usize = offset_of!(Utcb, user) + 40 * size_of::<u64>();
 
-/// Programs from their instructions, in which `{null}` is a harmless system call and `{word}` is
-/// [`OWN_WORD`]. All registers are theirs; those that come through survive. (The comment at the end is
-/// for those that use neither: an operand that is not used is an error.)
+/// Makes programs of instructions, in which `{null}` is a harmless system call and `{word}` is
+/// [`OWN_WORD`]. They may use all registers; those that complete survive. (The comment at the end
+/// is for programs that use neither operand: an unused operand is an error.)
 macro_rules! programs {
     ($($table:ident { $($fate:ident $name:literal: $($instruction:literal),+;)* })*) => {$(
         const $table: &[Program] = &[$((
             $name,
             {
                 extern "C" fn program(_: u64) -> ! {
-                    // SAFETY: none: this is what the kernel has to cope with. Of this program nothing is
-                    // used afterwards but `survive`, which needs a stack, the FS base and clear flags;
-                    // programs that change those put them back.
+                    // SAFETY: none: the kernel must cope with this. Afterwards the program only
+                    // runs `survive`, which needs a stack, the FS base and clear flags; programs
+                    // that change those restore them.
                     unsafe { asm!($($instruction),+, "/* {null} {word} */",
                         null = const Op::Null as u32, word = const OWN_WORD,
                         out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("rdi") _,
@@ -166,7 +166,7 @@ programs! {
         Dead "a stack at nothing": "xor esp, esp", "push rax";
         Dead "a stack that is not canonical": "mov rsp, 0x800000000000", "push rax";
         Dead "a stack in the kernel": "mov rsp, 0xffffffff80100000", "push rax";
-        // The UTCB has words for the program, by which to find the stack again.
+        // The UTCB has words for the program, in which it keeps its stack.
         Alive "a system call without a stack": "push rbx", "push rbp", "mov fs:[{word}], rsp", "xor esp, esp",
             "mov eax, {null}", "syscall", "mov rsp, fs:[{word}]", "pop rbp", "pop rbx";
         Dead "a system call on a kernel stack": "mov rsp, 0xffffffff80100000", "mov eax, {null}", "syscall", "push rax";
@@ -189,7 +189,7 @@ programs! {
         Dead "mmx": "movq mm0, rax";
         Dead "fxsave": "sub rsp, 1024", "and rsp, -64", "fxsave64 [rsp]";
         Dead "ldmxcsr": "push 0x1f80", "ldmxcsr [rsp]";
-        // QEMU does not look at CR0.TS there: it depends on what is on the stack.
+        // QEMU ignores CR0.TS there: the result depends on the contents of the stack.
         Either "xrstor": "mov eax, 7", "xor edx, edx", "mov rsp, rsp", "xrstor [rsp]";
     }
     WITH_VECTOR {
@@ -202,7 +202,7 @@ programs! {
     }
 }
 
-/// Runs the programs, each in a process of its own, with a call elsewhere after each.
+/// Runs the programs, each in its own process, with a call elsewhere after each.
 fn run(lab: &mut Lab<'_>, programs: &[Program], vector: bool) -> Outcome {
     for (name, entry, fate) in programs {
         let (client, server) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
@@ -267,7 +267,7 @@ fn scribbled_utcb(lab: &mut Lab<'_>) -> Outcome {
 /// System calls that a fuzzer makes.
 const FUZZED: u64 = 3000;
 
-/// Makes random system calls, most of them near to right; counts them in its block.
+/// Makes random system calls, most of them nearly right, and counts them in its block.
 extern "C" fn fuzzer(number: u64) -> ! {
     let block = Block::at(number as u32);
     let mut random = oorandom::Rand64::new(u128::from(block.note(0).load(Relaxed)));
@@ -282,7 +282,7 @@ extern "C" fn fuzzer(number: u64) -> ! {
 fn random_args(random: &mut oorandom::Rand64) -> Args {
     let op = loop {
         let op = Op::ALL[random.rand_range(0..Op::COUNT as u64) as usize];
-        // What it would say would be taken for somebody's results.
+        // The harness would take its messages for results.
         if op != Op::MachineLog {
             break op;
         }
@@ -301,18 +301,18 @@ fn random_args(random: &mut oorandom::Rand64) -> Args {
     let [rdi, rsi, rdx, r8, r9, r10] = core::array::from_fn(|_| value());
     let label = value() as u32;
     let words = (value() & 0xff) as u8;
-    // It must not wait: nobody would answer.
+    // The fuzzer must not wait, because no task would answer.
     let info = abi::MsgInfo::new(label, words).op(op).flag(abi::FLAG_NONBLOCK);
     Args { info, rdi, rsi, rdx, r8, r9, r10 }
 }
 
-/// A dozen of programs; `seed=` chooses which.
+/// Runs a dozen programs; `seed=` chooses which.
 fn random_system_calls(lab: &mut Lab<'_>) -> Outcome {
     const PROGRAMS: u64 = 12;
     let campaign = boot::options().number("seed", 0).unwrap_or(0);
     for seed in (0..PROGRAMS).map(|n| campaign * PROGRAMS + n) {
         let (client, server) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
-        // In a group of its own: it would withdraw what others live by.
+        // In its own group: it would withdraw exposures that others need.
         let child = lab.process_alone(false)?;
         let group = lab.nursery.make_group(4, 4)?;
         lab.children[child].join(&group, slot::GROUPS, abi::MEMBER_RIGHTS, 7)?;
@@ -331,7 +331,7 @@ fn random_system_calls(lab: &mut Lab<'_>) -> Outcome {
             )?
             .task;
         task.resume()?;
-        // It comes through, or it ends or stops itself: all the same to everybody else.
+        // It completes, ends or stops itself; other tasks must not notice.
         for _ in 0..50 {
             lab.sleep(boot::facts().tsc_hz / 1000);
             if block.note(1).load(Relaxed) == FUZZED {

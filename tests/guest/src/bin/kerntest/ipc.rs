@@ -1,6 +1,8 @@
-//! Calls, replies, forwards: what travels, in which order, and who is told when somebody goes away.
+//! Calls, replies, forwards: what messages deliver, in which order, and who learns when a task
+//! ends.
 //!
-//! Every test runs with client and server in one process, in two, and (with several CPUs) on two CPUs.
+//! Every test runs with client and server in one process, in two, and (with several CPUs) on two
+//! CPUs.
 
 use alloc::vec::Vec;
 
@@ -18,16 +20,16 @@ tests! {
     suspended_server_queues suspended_caller_keeps_its_answer
 }
 
-/// Who is where.
+/// The processes and CPUs of client and server.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Client and server each in a process of its own.
+    /// Whether client and server are in different processes.
     apart: bool,
-    /// The server on the last CPU.
+    /// Whether the server is on the last CPU.
     far: bool,
 }
 
-/// The setups that this machine has.
+/// Returns the setups for this machine.
 pub fn setups(lab: &Lab<'_>) -> Vec<Setup> {
     let near = [Setup { apart: false, far: false }, Setup { apart: true, far: false }];
     let far = [Setup { apart: false, far: true }, Setup { apart: true, far: true }];
@@ -35,7 +37,7 @@ pub fn setups(lab: &Lab<'_>) -> Vec<Setup> {
 }
 
 impl Setup {
-    /// All clients are in one process, all servers in another.
+    /// Returns the process of a side. All clients are in one process, all servers in another.
     fn place(&self, lab: &mut Lab<'_>, side: usize) -> Result<Place, Failure> {
         if !self.apart {
             return Ok(Place::Own);
@@ -46,12 +48,12 @@ impl Setup {
         Ok(Place::Child(side))
     }
 
-    /// A client's puppet: on the director's CPU.
+    /// Makes a client's puppet, on the director's CPU.
     pub fn client(&self, lab: &mut Lab<'_>) -> Result<Puppet, Failure> {
         self.client_of(lab, crate::lab::PRIORITY)
     }
 
-    /// The same with a priority.
+    /// Makes a client's puppet with a priority.
     pub fn client_of(&self, lab: &mut Lab<'_>, priority: u8) -> Result<Puppet, Failure> {
         let place = self.place(lab, 0)?;
         lab.puppet(&Wanted { place, cpu: 0, priority })
@@ -64,7 +66,7 @@ impl Setup {
     }
 }
 
-/// Runs a test in every setup, naming the one in which it fails.
+/// Runs a test in every setup, and names the setup in which it fails.
 pub fn in_every_setup(lab: &mut Lab<'_>, test: impl Fn(&mut Lab<'_>, Setup) -> Outcome) -> Outcome {
     for setup in setups(lab) {
         test(lab, setup).map_err(|failure| match failure {
@@ -76,7 +78,7 @@ pub fn in_every_setup(lab: &mut Lab<'_>, test: impl Fn(&mut Lab<'_>, Setup) -> O
     Ok(())
 }
 
-/// A message operation: label, registers, words in the UTCB.
+/// Returns a message operation: label, registers, words in the UTCB.
 pub fn message(op: Op, target: Target, label: u32, regs: [u64; 4], words: u8) -> Args {
     let [rdx, r8, r9, r10] = regs;
     Args { info: MsgInfo::new(label, words).op(op), rdi: target.0, rsi: 0, rdx, r8, r9, r10 }
@@ -84,17 +86,17 @@ pub fn message(op: Op, target: Target, label: u32, regs: [u64; 4], words: u8) ->
 
 pub const NOBODY: Target = Target(0);
 
-/// What `seed` stands for in registers.
+/// Returns the registers that `seed` stands for.
 pub fn regs(seed: u64) -> [u64; 4] {
     core::array::from_fn(|index| (seed + index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// Client calls server; both sides in the middle of it.
+/// Makes the client call the server, and leaves both sides in the middle of the call.
 pub fn call(lab: &Lab<'_>, client: &Puppet, server: &Puppet, seed: u64) -> Outcome {
     lab.ask(client, &message(Op::Call, lab.target(client, server), seed as u32, regs(seed), 0))
 }
 
-/// The server receives, from that client, what [`call`] sent.
+/// Checks that the server receives from the client what [`call`] sent.
 pub fn receive(lab: &Lab<'_>, server: &Puppet, client: &Puppet, seed: u64) -> Outcome {
     let shown = lab.run(server, &Args::new(Op::Recv))?;
     is_call_of(&shown, server, client, seed)
@@ -113,7 +115,7 @@ pub fn is_call_of(shown: &Shown, server: &Puppet, client: &Puppet, seed: u64) ->
     Ok(())
 }
 
-/// The server answers its current call.
+/// Makes the server answer its current call.
 pub fn reply(lab: &Lab<'_>, server: &Puppet, seed: u64) -> Outcome {
     let shown = lab.run(server, &message(Op::Reply, NOBODY, seed as u32, regs(seed), 0))?;
     expect_eq!(shown.error(), None, "replying");
@@ -121,7 +123,7 @@ pub fn reply(lab: &Lab<'_>, server: &Puppet, seed: u64) -> Outcome {
     Ok(())
 }
 
-/// The client comes back with what [`reply`] sent.
+/// Checks that the client returns with what [`reply`] sent.
 pub fn answered(lab: &Lab<'_>, client: &Puppet, seed: u64) -> Outcome {
     let shown = lab.answer(client)?;
     let answer = &shown.answer;
@@ -132,7 +134,7 @@ pub fn answered(lab: &Lab<'_>, client: &Puppet, seed: u64) -> Outcome {
     Ok(())
 }
 
-/// The client comes back with an error about the server.
+/// Checks that the client returns with an error that names the server.
 pub fn failed(lab: &Lab<'_>, client: &Puppet, error: Error, who: TaskId) -> Outcome {
     let shown = lab.answer(client)?;
     expect_eq!(shown.error(), Some(error), "the call's end");
@@ -185,7 +187,7 @@ fn words_travel(lab: &mut Lab<'_>) -> Outcome {
             expect_eq!(shown.answer.info.words(), usize::from(returned), "words announced in the reply");
             let (got, count) = (lab.words(&client), usize::from(returned));
             expect_eq!(got[..count], back[..count], "words of the reply");
-            // No more than was announced: behind it is what the client itself had there.
+            // No more than was announced: the words after it are the client's own.
             expect_eq!(got[count..], there[count..], "words behind the reply");
         }
         Ok(())
@@ -219,7 +221,7 @@ fn callers_go_by_priority_then_in_order(lab: &mut Lab<'_>) -> Outcome {
             call(lab, client, &server, seed)?;
             lab.stays_blocked(client)?;
         }
-        // Highest first; the first to call first.
+        // Highest priority first; among equals the first caller first.
         for index in [1, 4, 3, 5, 0, 2, 6] {
             receive(lab, &server, &clients[index], index as u64)?;
             reply(lab, &server, 20 + index as u64)?;
@@ -233,7 +235,7 @@ fn forward_keeps_the_caller(lab: &mut Lab<'_>) -> Outcome {
     in_every_setup(lab, |lab, setup| {
         let (client, front, back) = (setup.client(lab)?, setup.server(lab)?, setup.server(lab)?);
         let home = setup.client(lab)?;
-        // To a task beside the front, then to one on the client's side; waiting or not.
+        // To a task beside the front, then to a task on the client's side; waiting or not.
         for (round, (back, waits)) in
             [(&back, true), (&back, false), (&home, true), (&home, false)].iter().enumerate()
         {
@@ -271,7 +273,8 @@ fn forward_keeps_the_caller(lab: &mut Lab<'_>) -> Outcome {
     })
 }
 
-/// A capability argument of `puppet` for an object that the director has: only within one process.
+/// Checks Replies. A puppet's capability argument names an object of the director, so they must be
+/// in one process.
 fn replies_can_be_kept(lab: &mut Lab<'_>) -> Outcome {
     let near = Setup { apart: false, far: false };
     let (first, second, server) = (near.client(lab)?, near.client(lab)?, near.server(lab)?);

@@ -1,4 +1,4 @@
-//! Processes that are killed, from outside and by themselves, whatever their tasks are at.
+//! Processes that are killed, by others and by themselves, whatever their tasks do.
 
 use alloc::vec::Vec;
 
@@ -20,7 +20,7 @@ tests! {
     killed_while_it_calls killed_twice killing_takes_a_right killed_at_any_moment
 }
 
-/// A process with a puppet on every CPU.
+/// Makes a process with a puppet on every CPU.
 fn victim(lab: &mut Lab<'_>) -> Result<(Process, Place, Vec<Puppet>), Failure> {
     let place = lab.process(false)?;
     let puppets: Result<_, Failure> =
@@ -122,7 +122,7 @@ fn killed_while_it_calls(lab: &mut Lab<'_>) -> Outcome {
     process.kill()?;
     all_dead(&clients)?;
     expect_eq!(lab.run(&far, &Args::new(Op::Reply))?.error(), Some(Error::Gone), "a late answer");
-    // Those that were queued are not received any more.
+    // Queued calls are not received any more.
     for server in [&near, &far] {
         lab.ask(server, &Args::new(Op::Recv))?;
         lab.stays_blocked(server)?;
@@ -138,7 +138,7 @@ fn killed_twice(lab: &mut Lab<'_>) -> Outcome {
     let child = lab.child(place)?;
     let again = process.configure(&child.cnode, &child.vspace, false).map_err(|r| r.error);
     expect_eq!(again, Err(Error::Dying), "spaces for the dead");
-    // Its spaces serve another.
+    // Its spaces serve another process.
     let (cnode, vspace) = (child.cnode.again(), child.vspace.again());
     let heir: Process = lab.nursery.make(2)?;
     heir.configure(&cnode, &vspace, false)?;
@@ -157,7 +157,7 @@ fn killing_takes_a_right(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Calls in both directions, and the kill at about the time at which they cross.
+/// Makes calls in both directions, and kills at about the time when they cross.
 fn killed_at_any_moment(lab: &mut Lab<'_>) -> Outcome {
     for delay in 0..12u64 {
         let (process, _, puppets) = victim(lab)?;
@@ -173,7 +173,7 @@ fn killed_at_any_moment(lab: &mut Lab<'_>) -> Outcome {
         process.kill()?;
         all_dead(&puppets)?;
         let error = lab.answer(&client)?.error();
-        // Called before it was killed, or after.
+        // Called before the kill, or after.
         expect!(matches!(error, Some(Error::Dead | Error::NoExposure)), "delay {delay}: {error:?}");
         server.task.kill()?;
         lab.reset()?;

@@ -1,4 +1,4 @@
-//! Where tests happen: processes and puppets, made for a test and taken away after it.
+//! The lab: processes and puppets, made for a test and destroyed after it.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -24,16 +24,16 @@ use crate::puppet::{EXPOSURE_COMMANDS, EXPOSURE_DONE, puppet};
 use crate::quiet::Idlers;
 use crate::suite::Failure;
 
-/// Puppets that a test can have.
+/// Most puppets of a test.
 pub const PUPPETS_MAX: u32 = 48;
-/// Memory (as logarithm) and slots for what one test makes.
+/// Memory (as base-2 logarithm) and slots for one test.
 const TEST_LOG2: u8 = 25;
 const TEST_SLOTS: u32 = 3000;
 const HEAP_PAGES: u32 = 128;
 /// Seconds that a puppet may take to carry out a command.
 const LIMIT_SECONDS: u64 = 20;
-/// Slots of a process of a test: the group it is directed by, the test's, its puppets' Untypeds and
-/// Notifications, and from where on all are empty.
+/// Slots of a test's process: the group that directs it, the tested group, its puppets' Untypeds
+/// and Notifications, then empty slots.
 pub const CHILD_SLOTS: u32 = 512;
 const CHILD_CONTROL: Cap = slot::GROUPS;
 pub const CHILD_GROUP: Cap = Cap(slot::GROUPS.0 + 1);
@@ -52,7 +52,7 @@ pub enum Place {
 }
 
 pub struct Lab<'a> {
-    /// What a test makes comes from here.
+    /// Maker of all objects of a test.
     pub nursery: Nursery,
     pub image: &'a Image<'a>,
     pub cpus: u32,
@@ -64,19 +64,19 @@ pub struct Lab<'a> {
     puppets: u32,
     tasks: Vec<Task>,
     next_index: u32,
-    /// The test has tasks that never have nothing to do.
+    /// Whether the test has tasks that are always busy.
     pub busy: bool,
 }
 
 /// The groups of a test.
 struct Groups {
-    /// By which puppets are directed.
+    /// The group that directs puppets.
     control: Group,
-    /// That the test is about, with puppet `n` at exposure `n + 1`.
+    /// The tested group, with puppet `n` at exposure `n + 1`.
     tested: Group,
 }
 
-/// A task that makes system calls when told.
+/// A task that makes system calls on command.
 pub struct Puppet {
     pub number: u32,
     pub task: Task,
@@ -87,7 +87,7 @@ pub struct Puppet {
     pub group: Cap,
 }
 
-/// How a puppet is to be.
+/// Properties of a new puppet.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     pub place: Place,
@@ -101,16 +101,16 @@ impl Default for Wanted {
     }
 }
 
-/// What came back from a puppet's system call.
+/// The result of a puppet's system call.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown {
     pub answer: Answer,
-    /// Registers that had to be zero, ORed.
+    /// Registers that should be zero, ORed.
     pub dirt: u64,
 }
 
 impl Shown {
-    /// The error, if it was refused.
+    /// Returns the error, if the call was refused.
     pub fn error(&self) -> Option<Error> {
         self.answer.info.status().err()
     }
@@ -141,7 +141,7 @@ impl<'a> Lab<'a> {
         })
     }
 
-    /// Takes away all that the test made.
+    /// Destroys all that the test made.
     pub fn reset(&mut self) -> user_rt::Result<()> {
         self.children.clear();
         self.groups = None;
@@ -155,14 +155,14 @@ impl<'a> Lab<'a> {
         Ok(())
     }
 
-    /// The same without ending tasks first: they go with their memory. Only where none is in this
-    /// process.
+    /// Destroys all that the test made without ending tasks first: they end with their memory.
+    /// Requires: none of these tasks is in this process.
     pub fn reset_roughly(&mut self) -> user_rt::Result<()> {
         self.tasks.clear();
         self.reset()
     }
 
-    /// By which the director is told.
+    /// Returns the Notification that informs the director.
     pub fn done(&self) -> &Notification {
         &self.done
     }
@@ -177,17 +177,17 @@ impl<'a> Lab<'a> {
         self.groups.as_ref().ok_or_else(|| Failure::Of("no groups".into()))
     }
 
-    /// The group that the test is about.
+    /// Returns the tested group.
     pub fn group(&mut self) -> Result<Group, Failure> {
         Ok(self.groups()?.tested.again())
     }
 
-    /// A process of this image, a member of the tested group with all rights.
+    /// Makes a process of this image, a member of the tested group with all rights.
     pub fn process(&mut self, vector: bool) -> Result<Place, Failure> {
         self.process_with(vector, MEMBER_RIGHTS, 0)
     }
 
-    /// The same with the rights and custom bits that its member record is to have.
+    /// Makes a process of this image, a member with these rights and custom bits.
     pub fn process_with(&mut self, vector: bool, rights: Rights, custom: u16) -> Result<Place, Failure> {
         let index = self.process_alone(vector)?;
         self.groups()?;
@@ -199,7 +199,7 @@ impl<'a> Lab<'a> {
         Ok(Place::Child(index))
     }
 
-    /// A process of this image that is in no group: it can have no puppets.
+    /// Makes a process of this image that is in no group: it can have no puppets.
     pub fn process_alone(&mut self, vector: bool) -> Result<usize, Failure> {
         let spec = ProcessSpec {
             image: self.image,
@@ -218,7 +218,7 @@ impl<'a> Lab<'a> {
         Ok(self.children.len() - 1)
     }
 
-    /// A process of the test, as its maker sees it.
+    /// Returns a process of the test, as its maker sees it.
     pub fn child(&self, place: Place) -> Result<&Child, Failure> {
         match place {
             Place::Child(index) => Ok(&self.children[index]),
@@ -226,7 +226,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// A task that runs `entry`, not yet resumed.
+    /// Makes a task that runs `entry`, not yet resumed.
     pub fn task(&mut self, wanted: &Wanted, entry: Entry, argument: u64) -> Result<Spawned, Failure> {
         let spec = TaskSpec {
             index: self.next_index,
@@ -245,12 +245,12 @@ impl<'a> Lab<'a> {
         Ok(made)
     }
 
-    /// A puppet, ready for commands and exposed in the tested group.
+    /// Makes a puppet, ready for commands and exposed in the tested group.
     pub fn puppet(&mut self, wanted: &Wanted) -> Result<Puppet, Failure> {
         self.puppet_with(wanted, |_| Ok(()))
     }
 
-    /// The same, with something done to its task before it first runs.
+    /// Makes a puppet, and prepares its task before the task first runs.
     pub fn puppet_with(
         &mut self,
         wanted: &Wanted,
@@ -286,7 +286,7 @@ impl<'a> Lab<'a> {
         Ok(made)
     }
 
-    /// Waits until something is so; puppets that finish something wake the director.
+    /// Waits until a condition holds. Puppets that finish a command wake the director.
     fn wait_until(
         &self,
         so: impl Fn() -> bool,
@@ -310,7 +310,7 @@ impl<'a> Lab<'a> {
         self.start(puppet)
     }
 
-    /// The same with words in its UTCB.
+    /// Tells a puppet to make a system call, with words in its UTCB.
     pub fn ask_with_words(&self, puppet: &Puppet, args: &Args, words: &[u64]) -> Result<(), Failure> {
         let block = Block::at(puppet.number);
         block.set_args(args);
@@ -321,7 +321,8 @@ impl<'a> Lab<'a> {
         self.start(puppet)
     }
 
-    /// The same with everything in its UTCB that is the kernel's overwritten first.
+    /// Tells a puppet to make a system call, after it overwrites all of the kernel's words in its
+    /// UTCB.
     pub fn ask_with_scribble(&self, puppet: &Puppet, args: &Args) -> Result<(), Failure> {
         Block::at(puppet.number).set(Word::Scribble, 1);
         self.ask(puppet, args)
@@ -336,7 +337,7 @@ impl<'a> Lab<'a> {
         Ok(())
     }
 
-    /// Whether it is through with what it was told.
+    /// Whether the puppet has carried out its command.
     pub fn is_through(&self, puppet: &Puppet) -> bool {
         let block = Block::at(puppet.number);
         let through = block.get(Word::Finished) == block.get(Word::Asked);
@@ -344,7 +345,7 @@ impl<'a> Lab<'a> {
         through
     }
 
-    /// What came back from the system call, once it does.
+    /// Waits for a system call to return, and returns its result.
     pub fn answer(&self, puppet: &Puppet) -> Result<Shown, Failure> {
         let block = Block::at(puppet.number);
         let op = abi::Op::from_raw(block.args().info.0 as u8);
@@ -353,21 +354,21 @@ impl<'a> Lab<'a> {
         Ok(Shown { answer: block.answer(), dirt: block.get(Word::Dirt) })
     }
 
-    /// Tells a puppet to make a system call, and what came of it.
+    /// Tells a puppet to make a system call, and returns its result.
     pub fn run(&self, puppet: &Puppet, args: &Args) -> Result<Shown, Failure> {
         self.ask(puppet, args)?;
         self.answer(puppet)
     }
 
-    /// Lets everybody else run until they have nothing to do; where the test has somebody who always
-    /// has, for a hundredth of a second.
+    /// Lets all other tasks run until they have nothing to do. In a test with tasks that are always
+    /// busy, lets them run for a hundredth of a second.
     pub fn settle(&self) {
         let second = boot::facts().tsc_hz;
         let patience = if self.busy { second / 100 } else { LIMIT_SECONDS * second };
         self.idlers.quiet(&self.done, arch::now() + patience);
     }
 
-    /// Lets everybody else run for `ticks`.
+    /// Lets all other tasks run for `ticks`.
     pub fn sleep(&self, ticks: u64) {
         let deadline = arch::now() + ticks;
         while arch::now() < deadline {
@@ -375,7 +376,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Fails if a puppet that should be blocked comes back.
+    /// Fails if a puppet that should be blocked returns.
     pub fn stays_blocked(&self, puppet: &Puppet) -> Result<(), Failure> {
         self.settle();
         if !self.is_through(puppet) {
@@ -385,12 +386,12 @@ impl<'a> Lab<'a> {
         Err(Failure::Of(format!("puppet {} should be blocked, came back with {shown:?}", puppet.number)))
     }
 
-    /// Where `from` reaches `to`.
+    /// Returns the target at which `from` reaches `to`.
     pub fn target(&self, from: &Puppet, to: &Puppet) -> Target {
         Target::new(from.group, to.number + 1)
     }
 
-    /// Words that `puppet`'s UTCB had after its system call.
+    /// Returns the words of `puppet`'s UTCB after its system call.
     pub fn words(&self, puppet: &Puppet) -> [u64; abi::MSG_UTCB_WORDS] {
         let got = &Block::at(puppet.number).got;
         core::array::from_fn(|index| got[index].load(core::sync::atomic::Ordering::Relaxed))

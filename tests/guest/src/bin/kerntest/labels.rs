@@ -1,4 +1,4 @@
-//! Security labels: what a process with one is kept from, and that others are not.
+//! Security labels: what they prevent for a labelled process, and not for others.
 
 use abi::audit::may;
 use abi::{Cap, Counter, Error, Op, Rights, cpu_features};
@@ -16,7 +16,7 @@ tests! { grants_joins_and_maps rules_change_under_way a_labelled_process_talks l
 
 const SUBJECT: u32 = 5;
 const SECRET: u32 = 9;
-/// Where nothing is mapped in a child.
+/// An address where a child has nothing mapped.
 const HOLE: u64 = user_rt::layout::SHARED_VA + 0x1000_0000;
 
 fn grants_joins_and_maps(lab: &mut Lab<'_>) -> Outcome {
@@ -47,7 +47,8 @@ fn grants_joins_and_maps(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A rule is changed on one CPU while another goes by it: after the system call it holds there.
+/// A rule changes on one CPU while another applies it: after the system call the new rule holds
+/// there.
 fn rules_change_under_way(lab: &mut Lab<'_>) -> Outcome {
     let index = lab.process_alone(false)?;
     let to = lab.children[index].cnode.slot(Cap(CHILD_FREE));
@@ -70,7 +71,8 @@ fn rules_change_under_way(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// In the groups that it was added to before, or might be, a process with a label calls as any other.
+/// Checks that a labelled process calls as any other in the groups that it was added to before or
+/// could join.
 fn a_labelled_process_talks(lab: &mut Lab<'_>) -> Outcome {
     let place = lab.process(false)?;
     let client = lab.puppet(&Wanted { place, ..Wanted::default() })?;
@@ -87,8 +89,9 @@ fn a_labelled_process_talks(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A CPU notices when it goes on with another label, where it flushes branch predictors: also in the fastpath, which
-/// goes to nobody with another label. Those that have the same label, or none, go on as ever.
+/// Checks that a CPU notices when it continues with another label, and flushes branch predictors.
+/// The fastpath does not switch to another label. Tasks with equal labels, or without labels, are
+/// not affected.
 fn labels_are_parted(lab: &mut Lab<'_>) -> Outcome {
     let places = [lab.process(false)?, lab.process(false)?];
     let [client, server] = places.map(|place| lab.puppet(&Wanted { place, ..Wanted::default() }));
@@ -101,7 +104,7 @@ fn labels_are_parted(lab: &mut Lab<'_>) -> Outcome {
     };
     let fast = u64::from(boot::has(cpu_features::FASTPATH));
     expect_eq!(counted_call(lab, &client, &server)?, (fast, 0), "fast calls and switches without labels");
-    // The one who directs the two has none.
+    // The director of the two has no label.
     label(lab, [SUBJECT, SUBJECT])?;
     let (calls, same) = counted_call(lab, &client, &server)?;
     expect_eq!(calls, fast, "fast calls between processes of one label");
@@ -115,7 +118,7 @@ fn labels_are_parted(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Fast calls, and switches between labels, on this CPU while a call comes to a server that waits.
+/// Counts fast calls and label switches on this CPU while a call reaches a waiting server.
 fn counted_call(lab: &Lab<'_>, client: &Puppet, server: &Puppet) -> Result<(u64, u64), Failure> {
     let count = |counter| own::machine().counter(0, counter);
     let both = || Ok::<_, Failure>((count(Counter::FastCall)?, count(Counter::LabelSwitch)?));

@@ -1,5 +1,5 @@
-//! Events that carry capabilities and pages: from all CPUs at once, where there is room and where there is none yet, and
-//! while what they carry is revoked.
+//! Events that carry capabilities and pages: from all CPUs at the same time, with and without room,
+//! and while their payload is revoked.
 
 use core::sync::atomic::Ordering::{Acquire, Release};
 
@@ -27,7 +27,7 @@ use crate::{expect, expect_eq, tests};
 
 tests! { loads_arrive_from_all_cpus loads_that_somebody_keeps_revoking loads_are_refused }
 
-/// What a sender gives copies of.
+/// The capability that a sender copies.
 const GIVEN: Cap = Cap(FREE);
 /// The reader's slots.
 const SLOTS: Cap = Cap(FREE + 6);
@@ -36,18 +36,18 @@ const READER: u32 = PUPPETS_MAX + 9;
 const READER_BLOCK: u32 = PUPPETS_MAX - 6;
 const SENDER_BLOCK: u32 = PUPPETS_MAX - 5;
 const SENDERS_MAX: u32 = 4;
-/// The bit of the reader's Notification that it waits for at first.
+/// Bit of the reader's Notification that starts it.
 const GO: u64 = 2;
-/// What each sender sends, and of capabilities with each.
+/// Events of each sender, and capabilities with each.
 const EACH: u64 = 12;
 const GRANTS: usize = 3;
 const _: () = assert!(SENDERS_MAX as u64 * EACH * GRANTS as u64 <= SLOT_COUNT as u64);
 
-/// How the reader offers slots: all at once, or anew with each event.
+/// How the reader offers slots: all of them once, or again with each event.
 const ONCE: u64 = 0;
 const ANEW: u64 = 1;
 
-/// Makes itself a pool, offers slots and pages, waits to be let go, then reads for ever.
+/// Makes its own pool, offers slots and pages, waits for the start, then reads forever.
 extern "C" fn reader(how: u64) -> ! {
     let block = Block::at(READER_BLOCK);
     let (mut pool, note) = readers::bind();
@@ -72,7 +72,7 @@ extern "C" fn reader(how: u64) -> ! {
     }
 }
 
-/// Uses what came: whether all of it is there and as it was sent.
+/// Uses the payload of an event. Returns whether it is complete and as it was sent.
 fn is_whole(came: &Came<'_>) -> bool {
     let [sender, number, ..] = came.event.regs;
     let mut caps = 0;
@@ -110,7 +110,7 @@ extern "C" fn sender(number: u64) -> ! {
     }
 }
 
-/// Starts the reader in a process of its own: that, and its Notification.
+/// Starts the reader in its own process. Returns the process and its Notification.
 fn start_reader(lab: &mut Lab<'_>, cpu: u32, how: u64) -> Result<(Process, Notification), Failure> {
     let place = lab.process(false)?;
     let process = lab.child(place)?.process.again();
@@ -158,7 +158,7 @@ fn loads_arrive_from_all_cpus(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A puppet's send of four copies.
+/// Makes a puppet send four copies.
 fn sends(lab: &Lab<'_>, puppet: &Puppet, cap: Cap) -> Result<(), Failure> {
     let grants = [Grant::Copy { cap, rights: Rights::NOTIFY, badge: 0 }; 4];
     Block::at(puppet.number).give(&grants, abi::Listening::NOT);
@@ -208,7 +208,7 @@ fn loads_are_refused(lab: &mut Lab<'_>) -> Outcome {
         sends(lab, &puppet, cap)?;
         expect_eq!(lab.answer(&puppet)?.error(), Some(error), "sending {cap:?}");
     }
-    // Until there is no room: nothing of that has gone then.
+    // Until the pool has no room: then none of the payload was sent.
     let to = abi::Target::new(puppet.group, READER);
     let plain = Args::plain(Op::Send, to.0, 0, 0, 0);
     let plain = Args { info: plain.info.flag(FLAG_NONBLOCK), ..plain };

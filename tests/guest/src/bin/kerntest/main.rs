@@ -1,12 +1,13 @@
 //! Tests of the kernel from user level: each prints `test name=… ok|FAILED …|skipped …`.
 //!
-//! The first task directs; [`lab::Puppet`]s on any CPU, in this process or in others, make the system
-//! calls that are tested and show all that came back. Everything a test makes is made in one nursery,
-//! which is reset after it: a test that leaves something behind that cannot be taken away fails.
+//! The first task directs. [`lab::Puppet`]s on any CPU, in this process or in others, make the
+//! tested system calls and return all results. All objects of a test come from one nursery, which
+//! is reset after it. A test that leaves an object that cannot be destroyed fails.
 //!
-//! Options: `only=ipc,caps` (modules or names; a word that is neither fails the run), `seed=`; `turns=1` where CPUs take
-//! turns, so that nothing is to be seen of one that attacks what another does. With `run=diff` it plays for the
-//! differential test ([`diff`]) instead: `seed=`, `steps=`, `show=`.
+//! Options: `only=ipc,caps` (modules or names; a word that is neither fails the run), `seed=`;
+//! `turns=1` on machines whose CPUs take turns, so that an attack on another CPU's operation cannot
+//! be observed. With `run=diff` the program plays for the differential test ([`diff`]) instead:
+//! `seed=`, `steps=`, `show=`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;

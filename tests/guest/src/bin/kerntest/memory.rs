@@ -1,4 +1,5 @@
-//! Memory as programs see it: what is mapped how, for whom, and that it is so at once and everywhere.
+//! Memory as programs see it: access and contents of mappings, and that changes apply immediately
+//! and on every CPU.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -26,10 +27,10 @@ tests! {
 /// Holes in every process of this program.
 const HOLE: u64 = SHARED_VA + 0x1000_0000;
 const LARGE: u64 = 2 << 20;
-/// One in which no page was ever mapped, so that no page table stands where a large frame goes.
+/// A range in which no page was ever mapped, so that no page table exists where a large frame goes.
 const LARGE_HOLE: u64 = SHARED_VA + 0x3000_0000;
 
-/// A process that is gone after the first fault in it.
+/// Makes a process that ends at its first fault.
 fn victim(lab: &mut Lab<'_>) -> Result<Wanted, Failure> {
     Ok(Wanted { place: lab.process(false)?, ..Wanted::default() })
 }
@@ -49,13 +50,13 @@ fn forbidden_addresses(lab: &mut Lab<'_>) -> Outcome {
             lab.reset()?;
         }
     }
-    // Below a stack is nothing.
+    // Nothing is mapped below a stack.
     let wanted = victim(lab)?;
     expect_eq!(lab.fate(&wanted, fate::overflow, 0)?, Fate::Dead, "a stack that grows for ever");
     Ok(())
 }
 
-/// The CPU notes what is read and what is written; it is told once.
+/// Checks the marks that the CPU sets for reads and writes; each is reported once.
 fn what_was_used(lab: &mut Lab<'_>) -> Outcome {
     let frame: Frame = lab.nursery.make(12 | 4 << 8)?;
     let space = own::vspace();
@@ -68,18 +69,18 @@ fn what_was_used(lab: &mut Lab<'_>) -> Outcome {
     words[0].load(Relaxed);
     let last = Pages { first: 0, count: 1 };
     expect_eq!(space.accessed(&frame, HOLE, last)?, (1, 0), "one page of them");
-    // Where nobody remembers the translation, the next use is noted.
+    // When no CPU has the translation, the next use is marked.
     space.unmap(&frame, HOLE)?;
     let refused = space.accessed(&frame, HOLE, Pages::ALL).map_err(|refusal| (refusal.error, refusal.detail));
     expect_eq!(refused, Err((Error::BadAddress, HOLE)), "unmapped pages");
     Ok(())
 }
 
-/// What becomes of `entry` at an address mapped like that.
+/// Determines the fate of `entry` at an address with such a mapping.
 fn mapped(lab: &mut Lab<'_>, access: Access, entry: user_rt::spawn::Entry) -> Result<Fate, Failure> {
     let wanted = victim(lab)?;
     let frame: Frame = lab.nursery.make(12)?;
-    // A return instruction, for those that jump there.
+    // A return instruction, for entries that jump there.
     memory::with_frame(&own::vspace(), &frame, |bytes| bytes.fill(0xc3))?;
     vspace(lab, &wanted)?.map(&frame, HOLE, access)?;
     let fate = lab.fate(&wanted, entry, HOLE + 100)?;
@@ -143,7 +144,7 @@ fn a_frame_in_many_places(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(refused, Ok(()), "executing what nobody writes");
     let refused = own::vspace().map(&frame, at(PLACES + 1), Access::Write).map_err(|r| (r.error, r.detail));
     expect_eq!(refused, Err((Error::WriteExecute, at(PLACES + 1))), "writing what somebody executes");
-    // In an order in which each has been first, last and in between.
+    // In an order in which each place has been first, last and in between.
     for n in (0..=PLACES).map(|n| n * 7 % (PLACES + 1)) {
         own::vspace().unmap(&frame, at(n))?;
     }
@@ -156,7 +157,7 @@ fn a_run_of_pages(lab: &mut Lab<'_>) -> Outcome {
     const COUNT: u64 = 512;
     let frame: Frame = lab.nursery.make(12 | COUNT << 8)?;
     let words_of = |at: u64, pages: u64| {
-        // SAFETY: mapped, writable, and unmapped only when nothing looks at it any more.
+        // SAFETY: mapped, writable, and unmapped only after the last use.
         unsafe { memory::mapped_words(at, (pages * PAGE_SIZE / 8) as usize) }
     };
     own::vspace().map(&frame, HOLE, Access::Write)?;
@@ -165,7 +166,7 @@ fn a_run_of_pages(lab: &mut Lab<'_>) -> Outcome {
     for (n, page) in words.chunks_exact((PAGE_SIZE / 8) as usize).enumerate() {
         page[n].store(n as u64 + 1, Relaxed);
     }
-    // A part of it elsewhere, off the boundary of a page table.
+    // A part of it elsewhere, not at the boundary of a page table.
     let elsewhere = HOLE + LARGE - 5 * PAGE_SIZE;
     let part = Pages { first: 100, count: 50 };
     let refused =
@@ -224,7 +225,7 @@ fn tables_run_out(lab: &mut Lab<'_>) -> Outcome {
     for tables in 1..8 {
         let vspace: VSpace = lab.nursery.make(tables)?;
         let mut mapped = 0;
-        // Each in a region of its own: every mapping takes three tables below the root, or none.
+        // Each in a region of its own: every mapping needs three tables below the root, or none.
         let refusal = loop {
             match vspace.map(&frame, 0x1000 + mapped * (1 << 39), Access::Read) {
                 Ok(()) => mapped += 1,
@@ -246,7 +247,7 @@ fn large_frames(lab: &mut Lab<'_>) -> Outcome {
     let small: Frame = lab.nursery.make(12)?;
     let inside = own::vspace().map(&small, LARGE_HOLE + 5 * PAGE_SIZE, Access::Write).map_err(|r| r.error);
     expect_eq!(inside, Err(Error::Mapped), "a page inside a large one");
-    // SAFETY: just mapped, writable, and unmapped only below, when nothing looks at it any more.
+    // SAFETY: just mapped, writable, and unmapped only below, after the last use.
     let words = unsafe { memory::mapped_words(LARGE_HOLE, (LARGE / 8) as usize) };
     expect!(words.iter().all(|word| word.load(Relaxed) == 0), "it is not clear");
     for (index, word) in words.iter().enumerate().step_by(511) {
@@ -260,7 +261,7 @@ fn large_frames(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A reader on another CPU is stopped by an unmap, however hot its translation is.
+/// Checks that an unmap stops a reader on another CPU, although its TLB has the translation.
 fn unmapping_reaches_every_cpu(lab: &mut Lab<'_>) -> Outcome {
     for cpu in 0..lab.cpus.min(4) {
         stop_a_reader(lab, cpu, |lab, wanted, frame| Ok(vspace(lab, wanted)?.unmap(frame, HOLE)?))?;
@@ -268,7 +269,7 @@ fn unmapping_reaches_every_cpu(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// The same for a writer, and what it may do.
+/// Checks that a protect stops a writer on another CPU, and not a reader.
 fn protecting_reaches_every_cpu(lab: &mut Lab<'_>) -> Outcome {
     for cpu in 0..lab.cpus.min(4) {
         stop(lab, cpu, Access::Write, fate::keep_writing, |lab, wanted, frame| {
@@ -289,7 +290,7 @@ fn stop_a_reader(lab: &mut Lab<'_>, cpu: u32, end: impl Fn(&Lab<'_>, &Wanted, &F
     stop(lab, cpu, Access::Read, fate::keep_reading, end)
 }
 
-/// A task on a CPU that uses a page all the time is stopped by what `end` does.
+/// Checks that `end` stops a task that uses a page all the time on another CPU.
 fn stop(
     lab: &mut Lab<'_>,
     cpu: u32,
@@ -313,7 +314,7 @@ fn stop(
     end(lab, &wanted, &frame)?;
     let after = reads();
     lab.sleep(1_000_000);
-    // The one that was under way may still have been counted.
+    // The use that was under way may still have been counted.
     expect!(reads() <= after + 1, "on CPU {cpu}: {} uses after it was taken away", reads() - after);
     lab.reset()?;
     Ok(())

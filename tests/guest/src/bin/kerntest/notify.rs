@@ -1,4 +1,5 @@
-//! Notifications: bits gather, one waits, a receive can have them too; on one CPU and across.
+//! Notifications: bits gather, one task waits, a receive can return bits, too; on one CPU and
+//! across CPUs.
 
 use abi::{Error, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, Target};
 use user_rt::arch::Args;
@@ -17,7 +18,7 @@ tests! {
     bits_from_every_cpu
 }
 
-/// A Notification of the puppet's CPU: made by the puppet, of the memory that it was given.
+/// Makes a Notification of the puppet's CPU: the puppet makes it, of the memory that it was given.
 fn note_of(lab: &mut Lab<'_>, puppet: &Puppet) -> Result<Notification, crate::suite::Failure> {
     let memory = abi::Cap(Block::at(puppet.number).get(Word::Untyped) as u32);
     let slot = lab.nursery.take_slot()?;
@@ -35,7 +36,7 @@ fn wait(on: u64) -> Args {
     Args::plain(Op::Wait, on, 0, 0, 0)
 }
 
-/// The bits, and nothing else in the answer.
+/// Returns the bits of an answer, and checks that it has nothing else.
 fn bits_of(shown: &Shown) -> Result<u64, crate::suite::Failure> {
     expect_eq!(shown.error(), None, "waiting");
     let answer = &shown.answer;
@@ -54,7 +55,7 @@ fn bits_gather_and_are_taken_together(lab: &mut Lab<'_>) -> Outcome {
     let mut args = wait(note.arg());
     args.info = args.info.flag(FLAG_NONBLOCK);
     expect_eq!(lab.run(&puppet, &args)?.error(), Some(Error::WouldBlock), "they are taken");
-    // No bits wake nobody.
+    // A notify without bits wakes no task.
     lab.ask(&puppet, &wait(note.arg()))?;
     note.notify(0)?;
     lab.stays_blocked(&puppet)?;
@@ -93,7 +94,7 @@ fn one_waiter_at_a_time(lab: &mut Lab<'_>) -> Outcome {
     lab.ask(&second, &wait(note.arg()))?;
     note.notify(5)?;
     expect_eq!(bits_of(&lab.answer(&second)?)?, 5, "then the second's");
-    // A waiter that is killed leaves the place to others.
+    // A killed waiter leaves its place to others.
     lab.ask(&first, &wait(note.arg()))?;
     lab.stays_blocked(&first)?;
     first.task.kill()?;
@@ -116,7 +117,7 @@ fn waits_belong_to_a_cpu(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Bits and nothing else, as a receive has them.
+/// Returns the bits of a receive, and checks that it has nothing else.
 fn received_bits(shown: &Shown) -> Result<u64, crate::suite::Failure> {
     expect_eq!(shown.answer.info, MsgInfo(FLAG_NOTIFICATION), "message word of bits");
     let answer = &shown.answer;
@@ -136,7 +137,7 @@ fn bound_bits_come_with_a_receive(lab: &mut Lab<'_>) -> Outcome {
         lab.stays_blocked(&server)?;
         note.notify(12)?;
         expect_eq!(received_bits(&lab.answer(&server)?)?, 12, "bits that wake it");
-        // Reply and receive: bits too.
+        // Reply and receive return bits, too.
         note.notify(7)?;
         lab.settle();
         expect_eq!(received_bits(&lab.run(&server, &Args::new(Op::ReplyRecv))?)?, 7, "bits with ReplyRecv");
@@ -154,7 +155,7 @@ fn bound_bits_and_calls(lab: &mut Lab<'_>) -> Outcome {
         lab.stays_blocked(&client)?;
         note.notify(2)?;
         lab.settle();
-        // Both are there: one receive each, whichever comes first.
+        // Both are pending: one receive each, in either order.
         let (mut bits, mut calls) = (0, 0);
         for _ in 0..2 {
             let shown = lab.run(&server, &Args::new(Op::Recv));
@@ -180,7 +181,7 @@ fn binding_twice(lab: &mut Lab<'_>) -> Outcome {
     notes[0].bind(&first.task)?;
     expect_eq!(notes[0].bind(&second.task).map_err(|r| r.error), Err(Error::InUse), "one to two tasks");
     expect_eq!(notes[1].bind(&first.task).map_err(|r| r.error), Err(Error::InUse), "two to one task");
-    // A dead task lets go of it.
+    // A dead task releases its Notification.
     first.task.kill()?;
     lab.settle();
     notes[0].bind(&second.task)?;
@@ -198,7 +199,7 @@ fn through_a_group(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(lab.run(&puppet, &notify(target.0, 32))?.error(), None, "raising through the group");
     lab.settle();
     expect_eq!(note.poll()?, 32, "the bits");
-    // Deleted, it leaves the exposure.
+    // A deleted Notification leaves its exposure.
     own::cnode().revoke(note.cap())?;
     own::cnode().delete(note.cap())?;
     let shown = lab.run(&puppet, &notify(target.0, 1))?;

@@ -1,7 +1,9 @@
-//! The machine's protections: each test does what one of them is there to stop, and would get through if it were off.
-//! `./justw test` shows that too: it boots a kernel that leaves one off (`off=smep`), and expects just its tests to fail.
+//! The machine's protections: each test does what one of them must stop, and would succeed with
+//! that protection off. `./justw test` shows that, too: it boots a kernel without one (`off=smep`),
+//! and expects exactly its tests to fail.
 //!
-//! What the kernel must not do it is asked to try ([`Op::MachineAttempt`]), on every CPU; only test builds do.
+//! The kernel itself tries what it must not do ([`Op::MachineAttempt`]), on every CPU. Only test
+//! builds can.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -27,7 +29,7 @@ tests! {
 /// Holes in this process.
 const HOLE: u64 = SHARED_VA + 0x1000_0000;
 const ALIAS: u64 = HOLE + 0x10_0000;
-/// What the CPU says: a page fault, and its error code.
+/// What the CPU reports: a page fault, and its error code.
 const PAGE_FAULT: u64 = 14 << 32;
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
@@ -37,7 +39,7 @@ fn attempt(what: u64, address: u64) -> Args {
     Args::plain(Op::MachineAttempt, slot::MACHINE.arg(), what, address, 0)
 }
 
-/// What stops an attempt of the kernel on each CPU. Fails with `through` where nothing does.
+/// Returns what stops an attempt of the kernel, on each CPU. Fails with `through` if nothing does.
 fn stopped(lab: &mut Lab<'_>, what: Attempt, address: u64, wanted: u64, through: &str) -> Outcome {
     if !boot::has(cpu_features::ATTEMPTS) {
         return Err(Failure::Lacks("the kernel tries nothing that is forbidden"));
@@ -52,7 +54,7 @@ fn stopped(lab: &mut Lab<'_>, what: Attempt, address: u64, wanted: u64, through:
     Ok(())
 }
 
-/// A page of return instructions, mapped here.
+/// Makes a page of return instructions, mapped here.
 fn returns(lab: &mut Lab<'_>, access: Access) -> Result<Frame, Failure> {
     let frame: Frame = lab.nursery.make(12)?;
     memory::with_frame(&own::vspace(), &frame, |bytes| bytes.fill(0xc3))?;
@@ -67,18 +69,18 @@ fn the_kernel_reaches_no_user_data(lab: &mut Lab<'_>) -> Outcome {
     returns(lab, Access::Write)?;
     stopped(lab, Attempt::Read, HOLE, 0, "the kernel read a program's data")?;
     stopped(lab, Attempt::Write, HOLE, WRITE, "the kernel wrote a program's data")?;
-    // The flag that lets the kernel in is the program's own, for another purpose.
+    // The flag that gives the kernel access is also the program's own, for another purpose.
     let with_flag = attempt_with_alignment_flag(Attempt::Read as u64, HOLE);
     expect!(with_flag != 0, "the kernel read a program's data: the program set the flag that permits it");
     expect_eq!(with_flag, PAGE_FAULT | PRESENT, "what stopped it with the flag set");
     Ok(())
 }
 
-/// The system call with RFLAGS.AC set.
+/// Makes the system call with RFLAGS.AC set.
 fn attempt_with_alignment_flag(what: u64, address: u64) -> u64 {
     let stopped;
-    // SAFETY: a system call, which defines every register but RSP; the flag is clear again afterwards, and between
-    // nothing but the stack is used, which is aligned.
+    // SAFETY: a system call, which defines every register but RSP. The flag is clear again
+    // afterwards, and in between only the stack is used, which is aligned.
     unsafe {
         core::arch::asm!(
             "push rbx", "push rbp", "push 0x40202", "popfq", "syscall", "push 0x202", "popfq", "pop rbp", "pop rbx",
@@ -107,7 +109,7 @@ fn the_kernel_writes_nothing_read_only(lab: &mut Lab<'_>) -> Outcome {
     stopped(lab, Attempt::WriteConstant, 0, WRITE, "the kernel wrote to a constant")
 }
 
-/// A CPU that could write to the kernel's image remembers that until it is told to forget.
+/// Checks that CPUs that could write to the kernel's image have flushed those translations.
 fn the_kernel_forgets_what_it_could_write(lab: &mut Lab<'_>) -> Outcome {
     stopped(lab, Attempt::WriteSealed, 0, WRITE, "the kernel wrote to what was sealed")
 }
@@ -135,14 +137,14 @@ fn programs_execute_no_data(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A step on the way to memory that is written and executed.
+/// A step towards memory that is both written and executed.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Map(u64, Access),
     Protect(u64, Access),
 }
 
-/// Ways to get at such memory. Each step but the last is allowed.
+/// Ways to such memory. Each step but the last is allowed.
 const WAYS: &[(&str, &[Step])] = &[
     (
         "text that is mapped to be written",
@@ -195,7 +197,7 @@ fn nothing_is_written_and_executed(lab: &mut Lab<'_>) -> Outcome {
             lab.reset()?;
         }
     }
-    // Nor can both be asked for at once.
+    // Nor can both be requested together.
     const WRITE_AND_EXECUTE: u64 = 3;
     let frame: Frame = lab.nursery.make(12)?;
     let args = Args::plain(Op::Map, own::vspace().arg(), frame.cap().arg(), HOLE, WRITE_AND_EXECUTE);
@@ -203,7 +205,8 @@ fn nothing_is_written_and_executed(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Goes such a way; what code returns that was written and executed at its end, unless it was refused.
+/// Takes such a way. Returns the result of the code that was written and executed at its end, or
+/// `None` if a step was refused.
 fn written_and_executed(frame: &Frame, by: u64, steps: &[Step]) -> Result<Option<u64>, Failure> {
     let space = own::vspace();
     let (last, first) = steps.split_last().ok_or_else(|| Failure::Of("no steps".into()))?;
@@ -217,8 +220,8 @@ fn written_and_executed(frame: &Frame, by: u64, steps: &[Step]) -> Result<Option
         Err(other) => return Err(Failure::Of(alloc::format!("{last:?}: {other:?}"))),
         Ok(()) => {}
     }
-    // SAFETY: one of the two is writable now, the other one executable, and both are the same memory, of which
-    // nothing else is used.
+    // SAFETY: one of the two is writable now, the other one executable; both are one piece of
+    // memory, which nothing else uses.
     let (words, result) = unsafe { (memory::mapped_words(place(by, HOLE), 1), place(by, ALIAS)) };
     words[0].store(CODE, Relaxed);
     let got: u64;
@@ -227,7 +230,7 @@ fn written_and_executed(frame: &Frame, by: u64, steps: &[Step]) -> Result<Option
     Ok((got == RESULT).then_some(got))
 }
 
-/// Large frames go where no page table was.
+/// Returns the address for a frame: large frames go where no page table was.
 fn place(by: u64, at: u64) -> u64 {
     if by == 0 || at == HOLE { by + at } else { by + at - 0x10_0000 + (2 << 20) }
 }
@@ -252,7 +255,7 @@ fn attempts_are_checked(_: &mut Lab<'_>) -> Outcome {
         expect_eq!(refused, Err(Error::NotBuilt), "a kernel that tries nothing");
         return Ok(());
     }
-    // Whatever the address, the kernel lives.
+    // The kernel survives every address.
     for address in [0, HOLE, 1 << 47, 0xffff_8000_0000_0000 - 1, 0xffff_c000_0000_0000, u64::MAX] {
         for what in [Attempt::Read, Attempt::Write, Attempt::Execute] {
             let answer = syscall(attempt(what as u64, address));

@@ -1,4 +1,4 @@
-//! What a puppet runs: it makes the system calls it is told to, and shows what came back.
+//! What a puppet runs: it makes the system calls that it is told to make, and shows their results.
 
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -13,15 +13,15 @@ use user_rt::utcb;
 use crate::block::{Block, Word};
 use crate::fate::survive;
 
-/// In the control group: where the director is told that a command was carried out.
+/// In the control group: the Notification that informs the director of a completed command.
 pub const EXPOSURE_DONE: u32 = 0;
-/// In the control group: the Notification of puppet 0, by which it is told that there is one.
+/// In the control group: the Notification of puppet 0, which announces a command.
 pub const EXPOSURE_COMMANDS: u32 = 1;
 
 /// Entry of every puppet; the argument is its number.
 pub extern "C" fn puppet(index: u64) -> ! {
     let block = Block::at(index as u32);
-    // A Notification belongs to the CPU of the task that made it: each puppet makes its own.
+    // A Notification belongs to the CPU of the task that made it, so each puppet makes its own.
     let memory = Untyped::at(Cap(block.get(Word::Untyped) as u32));
     let place = Cap(block.get(Word::Note) as u32);
     memory.retype::<Notification>(0, own::cnode().slot(place), 1).expect("a puppet's Notification");
@@ -35,7 +35,7 @@ pub extern "C" fn puppet(index: u64) -> ! {
     let mut finished = 0;
     loop {
         if commands.wait().is_err() {
-            // Its Notification is taken away: the test is over.
+            // The puppet's Notification is gone: the test is over.
             survive();
         }
         fence(Acquire);
@@ -51,7 +51,7 @@ pub extern "C" fn puppet(index: u64) -> ! {
     }
 }
 
-/// Makes one system call, with the message words in the UTCB before and shown after it.
+/// Makes one system call, puts message words in the UTCB before, and copies them after it.
 fn carry_out(block: &'static Block) {
     if block.get(Word::Scribble) != 0 {
         block.set(Word::Scribble, 0);
@@ -78,7 +78,7 @@ fn own_utcb() -> &'static Utcb {
     unsafe { &*utcb }
 }
 
-/// Overwrites all of the UTCB but the words that are the program's own.
+/// Overwrites all of the UTCB except the program's own words.
 fn scribble() {
     let utcb = own_utcb();
     let own = [&utcb.preempt_pending, &utcb.task_id, &utcb.home_cpu];
@@ -87,13 +87,15 @@ fn scribble() {
     }
 }
 
-/// A system call with every register seen: what the ABI defines as the answer, and the others ORed,
-/// which have to be zero. All registers that are no arguments go in with a pattern. RCX and R11 have to be RIP and
-/// RFLAGS, as SYSRET takes them; or zero, where somebody wrote the caller's registers and it went on by IRET.
+/// Makes a system call and observes every register. Returns the answer that the ABI defines, and
+/// all other registers ORed, which must be zero. All registers that are no arguments hold a pattern
+/// before. RCX and R11 must be RIP and RFLAGS, as SYSRET takes them; or zero, if a task wrote the
+/// caller's registers and the caller continued through IRET.
 pub fn observed(args: &Args) -> (Answer, u64) {
     let (info, rdi, rsi, rdx, r8, r9, r10, r12, mut dirt): (u64, u64, u64, u64, u64, u64, u64, u64, u64);
     let (rcx, r11, rip, flags): (u64, u64, u64, u64);
-    // SAFETY: as in the runtime's general stub; rbx and rbp are saved on the stack, all else is named.
+    // SAFETY: as in the runtime's general stub; rbx and rbp are saved on the stack, all else is
+    // named.
     unsafe {
         asm!(
             "push rbx",

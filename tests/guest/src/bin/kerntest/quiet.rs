@@ -1,9 +1,9 @@
-//! Knowing that nothing runs any more.
+//! Detection that nothing runs any more.
 //!
-//! On every CPU there is an idler, of the lowest priority: it runs when all others of its CPU are
-//! blocked. When the director has heard of every idler, some times over so that messages between CPUs
-//! have arrived and what they woke has run, whoever is not through is blocked. No test has to guess
-//! how long that takes on the machine at hand.
+//! Every CPU has an idler of the lowest priority, which runs when all other tasks of its CPU are
+//! blocked. The director waits for all idlers several times, so that messages between CPUs have
+//! arrived and the tasks that they woke have run. After that, every task that is not done is
+//! blocked. No test has to guess how long that takes.
 
 use alloc::vec::Vec;
 
@@ -18,12 +18,12 @@ use user_rt::spawn::{Home, Nursery, Run, TaskSpec, own, task};
 
 use crate::block::Board;
 
-/// Lowest of all: no test's task has it.
+/// The lowest priority: no task of a test has it.
 const PRIORITY: u8 = 1;
-/// Places of idlers in the address space, out of the way of the tests' tasks.
+/// Places of idlers in the address space, apart from the tests' tasks.
 const FIRST_INDEX: u32 = 3000;
-/// Rounds after which messages between CPUs have come to rest: a call and its reply, and both ways to
-/// the director.
+/// Rounds after which messages between CPUs have been handled: a call and its reply, and both ways
+/// to the director.
 const ROUNDS: u32 = 4;
 
 words! {
@@ -31,7 +31,8 @@ words! {
     pub enum IdlerWord: Published {
         Asked,
         Answered,
-        /// Slots: an Untyped, of which it makes the Notification by which it is asked, and the director's Notification.
+        /// Slots: an Untyped, of which the idler makes the Notification that asks it, and the
+        /// director's Notification.
         Memory,
         Note,
         Done,
@@ -66,7 +67,7 @@ pub struct Idlers {
 }
 
 impl Idlers {
-    /// Makes them, for good.
+    /// Makes the idlers, for the rest of the run.
     pub fn new(nursery: &mut Nursery, _shared: &Shared, cpus: u32, done: &Notification) -> Result<Idlers> {
         let mut notes = Vec::new();
         for cpu in 0..cpus {
@@ -110,7 +111,7 @@ impl Idlers {
         true
     }
 
-    /// Waits until nothing runs on any CPU, or until the deadline; whether nothing does.
+    /// Waits until nothing runs on any CPU, or until the deadline. Returns whether nothing runs.
     pub fn quiet(&self, done: &Notification, deadline: u64) -> bool {
         for _ in 0..ROUNDS {
             if !self.wait(done, deadline) {
@@ -118,7 +119,7 @@ impl Idlers {
             }
             for (cpu, note) in (0..).zip(&self.notes) {
                 words(cpu).add(IdlerWord::Asked, 1);
-                // Refused: it does not answer, which is seen.
+                // If this fails, the idler does not answer, which the director sees.
                 let _ = note.notify(1);
             }
         }

@@ -1,4 +1,4 @@
-//! Readers of event pools in processes of their own, and what they write in their blocks.
+//! Readers of event pools in their own processes, and the words of their blocks.
 
 use core::sync::atomic::Ordering::{Acquire, Release};
 
@@ -20,15 +20,16 @@ const CELLS_LOG2: u8 = 6;
 pub const POOL_VA: u64 = SHARED_VA + 0x3000_0000;
 const POOL: Cap = Cap(CHILD_FREE);
 const NOTE: Cap = Cap(CHILD_FREE + 1);
-/// Behind the slots that a reader's process has for this.
+/// The slots after those that a reader's process uses here.
 pub const FREE: u32 = CHILD_FREE + 2;
-/// Pages to send, and where pages come: holes in every process of this program.
+/// Pages to send, and a window for pages: holes in every process of this program.
 pub const FROM: u64 = SHARED_VA + 0x1000_0000;
 pub const WINDOW: u64 = SHARED_VA + 0x1800_0000;
 /// The bit of the reader's Notification for events.
 const EVENTS: u64 = 1;
 
-/// Words of a reader's block, or a sender's: it is ready, or through; what was right, and what was wrong.
+/// Words of a reader's or a sender's block: ready, done; how much was right, and how much was
+/// wrong.
 pub const READY: usize = 0;
 pub const COUNT: usize = 1;
 pub const WRONG: usize = 2;
@@ -39,14 +40,14 @@ pub fn add(block: &'static Block, note: usize) {
 
 // --- in the reader -------------------------------------------------------------------------------
 
-/// The reader's own pool, bound to it, and its Notification.
+/// Binds the reader's own pool to it. Returns the pool and its Notification.
 pub fn bind() -> (Pool, Notification) {
     let task = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
     let pool = Pool::bind(EventPool::at(POOL), CELLS_LOG2, &own::process(), &task, POOL_VA, EVENTS);
     (pool.unwrap_or_else(|refusal| panic!("the reader has no pool: {refusal}")), Notification::at(NOTE))
 }
 
-/// Waits until there may be another event; whether it slept.
+/// Waits until another event may have come. Returns whether it slept.
 pub fn wait(pool: &mut Pool, note: &Notification) -> bool {
     let sleeps = pool.arm();
     if sleeps && note.wait().is_err() {
@@ -57,7 +58,7 @@ pub fn wait(pool: &mut Pool, note: &Notification) -> bool {
 
 // --- in the test ---------------------------------------------------------------------------------
 
-/// A reader that is to be started.
+/// A reader to be started.
 pub struct Reader {
     pub place: Place,
     pub cpu: u32,
@@ -65,12 +66,12 @@ pub struct Reader {
     pub argument: u64,
     /// The number of its block.
     pub block: u32,
-    /// Where it is exposed in the lab's group.
+    /// Its exposure in the lab's group.
     pub exposed: Option<u32>,
 }
 
 impl Reader {
-    /// Starts it: its Notification, when it is ready.
+    /// Starts the reader. Returns its Notification, when it is ready.
     pub fn start(&self, lab: &mut Lab<'_>) -> Result<Notification, Failure> {
         Block::at(self.block).clear();
         let pool: EventPool = lab.nursery.make(u64::from(CELLS_LOG2))?;
@@ -83,7 +84,7 @@ impl Reader {
         if let Some(index) = self.exposed {
             lab.group()?.expose_task(index, &task)?;
         }
-        // It moves to the reader's CPU with it.
+        // The Notification moves to the reader's CPU with the task.
         note.bind(&task)?;
         task.resume()?;
         wait_for(lab, self.block, READY, 1, "a reader is ready")?;
@@ -91,7 +92,7 @@ impl Reader {
     }
 }
 
-/// Waits for a word of a block.
+/// Waits until a word of a block has a value.
 pub fn wait_for(lab: &Lab<'_>, block: u32, note: usize, value: u64, what: &str) -> Outcome {
     let word = Block::at(block).note(note);
     for _ in 0..20_000 {

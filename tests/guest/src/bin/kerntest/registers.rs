@@ -1,7 +1,8 @@
-//! Everything a task has in registers, loaded, held for a while, and seen again.
+//! All registers of a task: loads them, holds them for a while, and reads them again.
 //!
-//! Three kinds: without vector state, with x87 and SSE, with AVX besides. The kind is that of the
-//! process and the machine; the functions must be called where the instructions exist.
+//! There are three kinds: without vector state, with x87 and SSE, with AVX as well. The kind
+//! follows from the process and the machine. The functions must be called where their instructions
+//! exist.
 
 use core::arch::{asm, naked_asm};
 
@@ -34,7 +35,7 @@ const FIXED_FLAGS: u64 = 0x202;
 #[repr(C, align(64))]
 pub struct Registers(pub [u64; WORDS]);
 
-/// What there is to hold.
+/// The registers to hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     General,
@@ -43,7 +44,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The most that a process with or without vector state has here.
+    /// Returns the most registers that a process with or without vector state has here.
     pub fn of(vector: bool) -> Kind {
         match vector {
             false => Kind::General,
@@ -52,18 +53,18 @@ impl Kind {
         }
     }
 
-    /// Words that count for this kind.
+    /// Whether this kind includes a word.
     fn counts(self, word: usize) -> bool {
         match self {
             Kind::General => word < CONTROL,
-            // Of each vector register the lower half.
+            // The lower half of each vector register.
             Kind::Sse => word < VECTORS || (word - VECTORS) % 4 < 2,
             Kind::Avx => true,
         }
     }
 }
 
-/// A word by the name of its register.
+/// Returns the name of a word's register.
 pub fn name(word: usize) -> &'static str {
     const NAMES: [&str; X87] = [
         "rax",
@@ -99,7 +100,8 @@ pub fn name(word: usize) -> &'static str {
 impl Registers {
     pub const EMPTY: Registers = Registers([0; WORDS]);
 
-    /// A set that `seed` stands for: every register something of its own, as far as the CPU takes it.
+    /// Returns the set that `seed` stands for: each register has its own value, as far as the CPU
+    /// accepts it.
     pub fn random(seed: u64) -> Registers {
         let mut random = oorandom::Rand64::new(u128::from(seed));
         let mut set = Registers(core::array::from_fn(|_| random.rand_u64()));
@@ -107,17 +109,17 @@ impl Registers {
         for base in [FS, GS] {
             set.0[base] &= abi::USER_TOP - 1;
         }
-        // Tasks of one process share what is there: see `with_selectors_of`.
+        // Tasks of one process share the selectors: see `with_selectors_of`.
         set.0[SELECTORS] = 0;
-        // What the loads leave there: see `settle_pointers`.
+        // The loads leave their own values there: see `settle_pointers`.
         set.0[STATUS..X87].fill(0);
-        // Rounding modes of both units; everything masked.
+        // Rounding modes of both units, with everything masked.
         let modes = set.0[CONTROL];
         let control = 0x37f | (modes & 3) << 10;
         let mxcsr = 0x1f80 | (modes >> 2 & 3) << 13;
         set.0[CONTROL] = control | mxcsr << 32;
         for register in 0..8 {
-            // Normal numbers: they come back as they went.
+            // Normal numbers, which a load and a store keep.
             let (low, high) = (X87 + 2 * register, X87 + 2 * register + 1);
             set.0[low] |= 1 << 63;
             set.0[high] = 0x3f00 | set.0[high] & 0x80ff;
@@ -125,15 +127,15 @@ impl Registers {
         set
     }
 
-    /// What a process without a history has: everything zero but the modes.
+    /// Returns the registers of a process without a history: all zero except the modes.
     pub fn initial() -> Registers {
         let mut set = Registers::EMPTY;
         set.0[CONTROL] = 0x37f | 0x1f80 << 32;
         set
     }
 
-    /// The first word in which another set differs, of those that count. Segment registers may have become null: they do
-    /// while another process runs.
+    /// Returns the first word of this kind in which another set differs. Segment registers may have
+    /// become null, as they are while another process runs.
     pub fn differs(&self, other: &Registers, kind: Kind) -> Option<usize> {
         let may_be = |word: usize| match word {
             SELECTORS => other.explains(self.0[word]),
@@ -142,15 +144,15 @@ impl Registers {
         (0..WORDS).find(|word| kind.counts(*word) && !may_be(*word))
     }
 
-    /// The same for the vector part alone.
+    /// Returns the first word of the vector part in which another set differs.
     pub fn vector_differs(&self, other: &Registers, kind: Kind) -> Option<usize> {
         (CONTROL..WORDS).find(|word| kind.counts(*word) && self.0[*word] != other.0[*word])
     }
 
-    /// The same set with the selectors that all tasks of a process load.
+    /// Returns the set with the selectors that all tasks of a process load.
     pub fn with_selectors_of(mut self, process: u64) -> Registers {
         let mut random = oorandom::Rand64::new(u128::from(process));
-        // A null selector, and the descriptors of user level; each with any privilege.
+        // A null selector, and the descriptors of user level, each with any privilege.
         let [null, data, code] = [0, own_selector(Segment::Stack), own_selector(Segment::Code)];
         self.0[SELECTORS] = (0..4).fold(0, |word, _| {
             let descriptor = [null, data, code][random.rand_range(0..3) as usize];
@@ -159,8 +161,8 @@ impl Registers {
         self
     }
 
-    /// Whether a process whose tasks load the selectors of this set may find these: each of them, or a null one, also in
-    /// the midst of loading.
+    /// Whether a process whose tasks load the selectors of this set may find these: each of them,
+    /// or a null one, also in the middle of loading.
     pub fn explains(&self, selectors: u64) -> bool {
         (0..64).step_by(16).all(|shift| {
             let [found, own] = [selectors, self.0[SELECTORS]].map(|word| word >> shift & 0xffff);
@@ -174,7 +176,7 @@ enum Segment {
     Code,
 }
 
-/// The selector that the CPU runs this program with.
+/// Returns the selector that the CPU runs this program with.
 fn own_selector(segment: Segment) -> u16 {
     let selector: u16;
     // SAFETY: reads a register.
@@ -191,7 +193,7 @@ fn own_selector(segment: Segment) -> u16 {
     selector
 }
 
-/// What the segment registers have now, as in word [`SELECTORS`].
+/// Returns the current segment registers, as in word [`SELECTORS`].
 pub fn selectors() -> u64 {
     let [ds, es, fs, gs]: [u64; 4];
     // SAFETY: reads registers.
@@ -204,7 +206,7 @@ pub fn selectors() -> u64 {
     ds | es << 16 | fs << 32 | gs << 48
 }
 
-/// The base of GS.
+/// Returns the base of GS.
 pub fn gs_base() -> u64 {
     let base: u64;
     // SAFETY: reads a register; the kernel needs FSGSBASE, and lets programs use it.
@@ -212,7 +214,8 @@ pub fn gs_base() -> u64 {
     base
 }
 
-/// Changes the base of GS until the next system call that lets another task run; returns what it is then.
+/// Changes the base of GS until the next system call that lets another task run. Returns the base
+/// afterwards.
 pub fn set_gs_base(base: u64) -> u64 {
     let base = base & (abi::USER_TOP - 1);
     // SAFETY: nothing here uses GS; the address is canonical.
@@ -220,19 +223,21 @@ pub fn set_gs_base(base: u64) -> u64 {
     base
 }
 
-/// The components of vector state that are in use, as XGETBV(1) shows them to any program; 0: all have their initial image.
+/// Returns the components of vector state that are in use, as XGETBV(1) shows them to any program;
+/// 0: all have their initial image.
 ///
 /// Requires: [`cpu_features::XGETBV1`].
 pub fn in_use() -> u64 {
     let (low, high): (u32, u32);
-    // SAFETY: reads a register that the caller says is there.
+    // SAFETY: reads a register that exists, by this function's requirement.
     unsafe {
         asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     }
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// The components in use behind the load of the initial image. Where this is not 0, the machine does not keep count.
+/// Returns the components in use after a load of the initial image. If this is not 0, the machine
+/// does not count them.
 ///
 /// Requires: [`cpu_features::XGETBV1`], and a process with vector state.
 pub fn in_use_after_initial_image() -> u64 {
@@ -242,17 +247,18 @@ pub fn in_use_after_initial_image() -> u64 {
     struct Image([u64; HEAD]);
     let mut image = Image([0; HEAD]);
     image.0[MXCSR] = 0x1f80;
-    // SAFETY: a valid image in the standard format; the process has vector state, and nothing of it is used here.
+    // SAFETY: a valid image in the standard format; the process has vector state, and this function
+    // uses none of it.
     unsafe {
         asm!("xrstor64 [{}]", in(reg) &raw const image, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
     }
     in_use()
 }
 
-/// Loads `want`, counts `spins` down without touching a flag, and stores what there is then.
+/// Loads `want`, counts `spins` down without changing a flag, and returns the registers after that.
 pub fn hold(kind: Kind, want: &Registers, spins: u64) -> Registers {
     let mut got = Registers::EMPTY;
-    // SAFETY: both sets are whole, and the caller's process has what the kind says.
+    // SAFETY: both sets are complete, and the caller's process has the registers of the kind.
     unsafe {
         match kind {
             Kind::General => hold_general(want, &raw mut got, spins),
@@ -264,8 +270,9 @@ pub fn hold(kind: Kind, want: &Registers, spins: u64) -> Registers {
     got
 }
 
-/// Takes the address of the last x87 operand for what was wanted, where it is that of the last load from `want`. Machines
-/// that do not keep it have 0 there. The last instruction is the same in all programs.
+/// Replaces the address of the last x87 operand by the expected one, if it is that of the last load
+/// from `want`. Machines that do not keep it have 0 there. The last instruction is the same in all
+/// programs.
 fn settle_pointers(want: &Registers, got: &mut Registers) {
     let own = &raw const want.0[X87 + 14] as u64;
     if got.0[OPERAND] == own {
@@ -274,7 +281,8 @@ fn settle_pointers(want: &Registers, got: &mut Registers) {
     got.0[CODE] = 0;
 }
 
-/// The same with a fault in between, behind whose instruction of two bytes somebody lets it go on.
+/// Loads `want`, faults with an instruction of two bytes, after which the handler lets the task
+/// continue, and returns the registers after that.
 pub fn hold_over_fault(kind: Kind, want: &Registers) -> Registers {
     let mut got = Registers::EMPTY;
     // SAFETY: as above.
@@ -289,7 +297,7 @@ pub fn hold_over_fault(kind: Kind, want: &Registers) -> Registers {
     got
 }
 
-/// The vector part as it is now; nothing for a process without.
+/// Returns the current vector part; nothing for a process without one.
 pub fn peek(kind: Kind) -> Registers {
     let mut got = Registers::initial();
     // SAFETY: as in `hold`.
@@ -303,7 +311,7 @@ pub fn peek(kind: Kind) -> Registers {
     got
 }
 
-/// Assembly with the numbers of the words put in.
+/// Inserts the numbers of the words into assembly.
 macro_rules! registers_asm {
     ($($line:expr),* $(,)?) => {
         naked_asm!(
@@ -319,7 +327,7 @@ macro_rules! registers_asm {
 macro_rules! holder {
     ($name:ident, [$($load:expr),*], [$($between:expr),*], [$($store:expr),*]) => {
         /// # Safety
-        /// `want` and `got` are whole; the process has what is loaded.
+        /// `want` and `got` are complete; the process has the registers that are loaded.
         #[unsafe(naked)]
         unsafe extern "sysv64" fn $name(want: *const Registers, got: *mut Registers, spins: u64) {
             registers_asm!(
@@ -354,14 +362,14 @@ macro_rules! holder {
                 "pop rax", "wrgsbase rax", "pop rax", "wrfsbase rax", "pop rsi",
                 "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
                 "ret",
-                // An operand that is not used is an error.
+                // An unused operand is an error.
                 "/* {control} {mxcsr} {status} {code} {operand} {x87} {vectors} */",
             )
         }
     };
 }
 
-/// One instruction for each of the registers, `st(0)` to `st(7)` or `xmm0` to `xmm15`.
+/// Repeats an instruction for each register, `st(0)` to `st(7)` or `xmm0` to `xmm15`.
 macro_rules! x87_load {
     () => {
         concat!(
@@ -421,7 +429,7 @@ macro_rules! vectors {
     };
 }
 
-/// The holders of all kinds, by what they do while they hold.
+/// Defines the holders of all kinds, by what they do while they hold.
 macro_rules! holders {
     ($general:ident $sse:ident $avx:ident, $($between:expr),*) => {
         holder!($general, [], [$($between),*], []);
@@ -446,11 +454,11 @@ holders!(fault_general fault_sse fault_avx, "ud2");
 macro_rules! peeker {
     ($name:ident, $store:expr) => {
         /// # Safety
-        /// `got` is whole; the process has what is stored.
+        /// `got` is complete; the process has the registers that are stored.
         #[unsafe(naked)]
         unsafe extern "sysv64" fn $name(got: *mut Registers) {
             registers_asm!(
-                // The x87 registers by an image that shows them without taking them off the stack.
+                // The x87 registers, through an image that shows them without popping them.
                 "sub rsp, 528",
                 "mov rax, rsp",
                 "and rax, -16",
@@ -492,8 +500,8 @@ macro_rules! peeker {
 peeker!(peek_sse, vectors!("movdqu", "xmm", "", store));
 peeker!(peek_avx, vectors!("vmovdqu", "ymm", "", store));
 
-/// First instructions of a task: stores the general registers and the selectors where rdi says, then word [`FLAGS`], then
-/// waits.
+/// First instructions of a task: stores the general registers and the selectors where rdi says,
+/// then word [`FLAGS`], then waits.
 ///
 /// # Safety
 /// rdi points to as many words as a set has.

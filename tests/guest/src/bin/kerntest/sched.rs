@@ -1,6 +1,6 @@
-//! CPU time: priorities, slices, hand-over along calls.
+//! CPU time: priorities, slices, donation along calls.
 //!
-//! Spinners count as long as they run; who ran how much is what they counted.
+//! Spinners count while they run; their counts show how long each ran.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -23,14 +23,14 @@ tests! {
     waking_a_higher_priority_preempts
 }
 
-/// Counts for ever, into its block.
+/// Counts forever, into its block.
 extern "C" fn spinner(number: u64) -> ! {
     loop {
         count_on(number, 256);
     }
 }
 
-/// Counts, giving up the CPU each time.
+/// Counts, and yields the CPU each time.
 extern "C" fn yielder(number: u64) -> ! {
     loop {
         count_on(number, 16);
@@ -38,8 +38,8 @@ extern "C" fn yielder(number: u64) -> ! {
     }
 }
 
-/// Counts one more. Every so many times it pauses, for emulators that run CPUs in turn: where there are two, the other one
-/// does not come up beside a loop without PAUSE.
+/// Counts one more. Every so many times it pauses, for emulators that run CPUs in turn: beside a
+/// loop without PAUSE the other CPU does not run.
 fn count_on(number: u64, pause_at: u64) {
     let count = Block::at(number as u32).note(0);
     let next = count.load(Relaxed) + 1;
@@ -61,7 +61,7 @@ impl Spinner {
     }
 }
 
-/// A spinner that runs. The last blocks are theirs; puppets have the first.
+/// Starts a spinner. Spinners have the last blocks, puppets the first.
 fn spin(
     lab: &mut Lab<'_>,
     entry: user_rt::spawn::Entry,
@@ -77,19 +77,19 @@ fn spin(
     Ok(Spinner { task: made.task, sched: made.sched, number })
 }
 
-/// Two hundredths of a second: two slices of those who were given no other.
+/// Waits for two hundredths of a second: two default slices.
 fn a_while(lab: &Lab<'_>) {
     lab.sleep(boot::facts().tsc_hz / 50);
 }
 
-/// What each counted meanwhile.
+/// Returns how far each spinner counts meanwhile.
 fn counts(lab: &Lab<'_>, spinners: &[&Spinner]) -> alloc::vec::Vec<u64> {
     let before: alloc::vec::Vec<u64> = spinners.iter().map(|spinner| spinner.count()).collect();
     a_while(lab);
     spinners.iter().zip(before).map(|(spinner, before)| spinner.count() - before).collect()
 }
 
-/// The time each used in a tenth of a second.
+/// Returns the time that each spinner uses in a tenth of a second.
 fn used(lab: &Lab<'_>, spinners: &[&Spinner]) -> Result<alloc::vec::Vec<u64>, Failure> {
     let read = || -> user_rt::Result<alloc::vec::Vec<u64>> {
         spinners.iter().map(|spinner| Ok(spinner.sched.info()?.used)).collect()
@@ -99,11 +99,11 @@ fn used(lab: &Lab<'_>, spinners: &[&Spinner]) -> Result<alloc::vec::Vec<u64>, Fa
     Ok(read()?.into_iter().zip(before).map(|(after, before)| after - before).collect())
 }
 
-/// Times that a measurement of shares is made: an emulator's timer on a busy host may be so late that
-/// slices overrun many times over. Under an instruction count the first is right.
+/// Attempts to measure shares: an emulator's timer on a busy host may be so late that slices
+/// overrun many times over. Under an instruction count the first attempt is right.
 const TRIES: u32 = 30;
 
-/// Measures how time is shared until it is `right`.
+/// Measures how spinners share time until the result is `right`.
 fn shared(lab: &Lab<'_>, spinners: &[&Spinner], right: impl Fn(&[u64]) -> bool) -> Outcome {
     let mut seen = alloc::vec::Vec::new();
     for _ in 0..TRIES {
@@ -136,12 +136,12 @@ fn equals_take_turns(lab: &mut Lab<'_>) -> Outcome {
     }
     shared(lab, &[&spinners[0], &spinners[1], &spinners[2]], |shares| {
         let sum: u64 = shares.iter().sum();
-        // A third each; a slice more or less where the time was cut.
+        // A third each, give or take a slice where the time was cut.
         shares.iter().all(|share| share * 3 > sum / 2 && share * 3 < sum * 2)
     })
 }
 
-/// A slice three times as long is three times the time.
+/// Checks that a slice three times as long gets three times the time.
 fn slices_are_kept(lab: &mut Lab<'_>) -> Outcome {
     let (short, long) = (spin(lab, spinner, 0, 50)?, spin(lab, spinner, 1, 50)?);
     let unit = boot::facts().tsc_hz / 250;
@@ -174,17 +174,17 @@ fn yield_to_goes_where_it_says(lab: &mut Lab<'_>) -> Outcome {
     let giver = lab.puppet(&Wanted::default())?;
     let priority = crate::lab::PRIORITY;
     let others = [spin(lab, spinner, 0, priority)?, spin(lab, spinner, 1, priority)?];
-    // Nobody's slice ends before its turn counts, however long the machine is kept from running.
+    // No slice ends before its turn counts, however long the host keeps the machine from running.
     for sched in [&giver.sched, &others[0].sched, &others[1].sched] {
         sched.configure(priority, u64::MAX)?;
     }
     for spinner in &others {
         spinner.task.suspend()?;
     }
-    // What is left of the slice that the giver was made with goes first.
+    // The rest of the slice that the giver was made with goes first.
     expect_eq!(lab.run(&giver, &Args::new(Op::Yield))?.error(), None, "yielding to nobody");
     for chosen in [0, 1, 1, 0] {
-        // In the queue: the giver, then the two.
+        // In the queue: the giver, then the two others.
         lab.ask(&giver, &Args::plain(Op::YieldTo, others[chosen].task.arg(), 0, 0, 0))?;
         for spinner in &others {
             spinner.task.resume()?;
@@ -222,7 +222,8 @@ fn yield_to_refuses(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A server of low priority serves a high caller while somebody in between would have the CPU.
+/// Checks that a server of low priority serves a high caller while a task in between would have the
+/// CPU.
 fn a_call_takes_the_callers_priority_along(lab: &mut Lab<'_>) -> Outcome {
     let server = lab.puppet(&Wanted { priority: 30, ..Wanted::default() })?;
     let client = lab.puppet(&Wanted { priority: 120, ..Wanted::default() })?;
@@ -230,9 +231,9 @@ fn a_call_takes_the_callers_priority_along(lab: &mut Lab<'_>) -> Outcome {
     lab.stays_blocked(&server)?;
     let between = spin(lab, spinner, 0, 60)?;
     call(lab, &client, &server, 1)?;
-    // It has to tell the director and take commands: all that on the caller's time.
+    // The server informs the director and takes commands on the caller's time.
     is_call_of(&lab.answer(&server)?, &server, &client, 1)?;
-    // By waiting for a command it gives the time back: now it is as low as it is.
+    // Waiting for a command returns the time: the server is at its own low priority now.
     lab.settle();
     lab.ask(&server, &message(Op::Reply, crate::ipc::NOBODY, 2, regs(2), 0))?;
     lab.stays_blocked(&client)?;
@@ -248,7 +249,7 @@ fn a_task_without_time_serves_on_its_callers(lab: &mut Lab<'_>) -> Outcome {
     user_rt::spawn::own::cnode().revoke(server.sched.cap())?;
     user_rt::spawn::own::cnode().delete(server.sched.cap())?;
     call(lab, &client, &server, 1)?;
-    // It runs on the client's time, waiting for commands in between, until it has answered.
+    // It runs on the client's time, and waits for commands in between, until it has answered.
     is_call_of(&lab.answer(&server)?, &server, &client, 1)?;
     lab.settle();
     lab.ask(&server, &message(Op::Reply, crate::ipc::NOBODY, 2, regs(2), 0))?;
@@ -274,7 +275,7 @@ fn suspended_tasks_do_not_run(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Looks at how much of the time somebody used, until it is enough.
+/// Measurements of a share of the time, until one is enough.
 const LOOKS: usize = 5;
 
 fn time_is_accounted(lab: &mut Lab<'_>) -> Outcome {
@@ -291,7 +292,7 @@ fn time_is_accounted(lab: &mut Lab<'_>) -> Outcome {
             break;
         }
     }
-    // A host may be away while somebody else has the CPU, but not each time.
+    // The host may be away while another task has the CPU, but not each time.
     expect!(shares.iter().any(|share| *share > 50), "used {shares:?} % of the time");
     expect_eq!(idle.sched.info()?.used, 0, "time of one that never ran");
     Ok(())

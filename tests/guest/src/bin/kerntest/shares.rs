@@ -1,5 +1,5 @@
-//! Broadcasts that carry pages: to readers on all CPUs, while another task of the sender's keeps writing to them until the
-//! kernel says that it may not.
+//! Broadcasts that carry pages: to readers on all CPUs, while another task of the sender keeps
+//! writing to them until the kernel forbids it.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -25,17 +25,17 @@ tests! { shares_reach_all_that_listen shares_are_refused }
 const READERS: u32 = 3;
 const SENDER_BLOCK: u32 = PUPPETS_MAX - 3;
 const READER_BLOCK: u32 = PUPPETS_MAX - 4;
-/// Pages, of which each message has one: more than a pool has room for.
+/// Number of pages, one for each message: more than a pool has room for.
 const EACH: u64 = 30;
-/// Where in a page the words are that are looked at.
+/// Position in a page of the words that are checked.
 const WORD: u64 = 16;
 
-/// Words of a block: which page is next; how often that was written; and what was in each page.
+/// Words of a block: the next page; how often it was written; and the contents of each page.
 const AT: usize = 3;
 const WRITTEN: usize = 4;
 const VALUES: usize = 8;
 
-/// Reads for ever: what comes must not change any more.
+/// Reads forever: received contents must not change any more.
 extern "C" fn reader(number: u64) -> ! {
     let block = Block::at(READER_BLOCK - number as u32);
     let (mut pool, note) = readers::bind();
@@ -56,7 +56,7 @@ extern "C" fn reader(number: u64) -> ! {
     }
 }
 
-/// Sends one page after the other to all readers, each while somebody writes to it.
+/// Sends pages, one after the other, to all readers, while another task writes to each.
 extern "C" fn caster(_: u64) -> ! {
     let block = Block::at(SENDER_BLOCK);
     let group = Group::at(CHILD_GROUP);
@@ -79,7 +79,7 @@ extern "C" fn caster(_: u64) -> ! {
     }
 }
 
-/// Writes to the page that is sent next, for ever.
+/// Writes to the next page to be sent, forever.
 extern "C" fn writer(_: u64) -> ! {
     let block = Block::at(SENDER_BLOCK);
     let mut value = 1;
@@ -94,7 +94,7 @@ extern "C" fn writer(_: u64) -> ! {
     }
 }
 
-/// Starts a reader in a process of its own.
+/// Starts a reader in its own process.
 fn start_reader(lab: &mut Lab<'_>, number: u32) -> Outcome {
     let place = lab.process(false)?;
     lab.child(place)?.process.fault_handler(Some(Target::new(CHILD_GROUP, HANDLER_INDEX)))?;
@@ -103,7 +103,7 @@ fn start_reader(lab: &mut Lab<'_>, number: u32) -> Outcome {
     Ok(())
 }
 
-/// A process with pages to send, whose faults are handled on CPU 0.
+/// Makes a process with pages to send, whose faults are handled on CPU 0.
 fn sender(lab: &mut Lab<'_>) -> Result<Place, crate::suite::Failure> {
     Block::at(SENDER_BLOCK).clear();
     let (place, home) = (lab.process(false)?, lab.process(false)?);
@@ -139,9 +139,9 @@ fn shares_reach_all_that_listen(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Moves; pages that are not there; and a reader without room, behind which it goes on.
+/// Refuses moves and missing pages. Skips a reader without room and continues after it.
 fn shares_are_refused(lab: &mut Lab<'_>) -> Outcome {
-    // Its handler is the readers', too.
+    // Its handler also handles the readers' faults.
     sender(lab)?;
     for number in 0..READERS {
         start_reader(lab, number)?;
@@ -164,7 +164,7 @@ fn shares_are_refused(lab: &mut Lab<'_>) -> Outcome {
     let past = send(&[copied(3)], Progress::default());
     expect_eq!(past, Err((Error::NoPage, FROM + 2 * PAGE_SIZE)), "there are two");
     expect_eq!(send(&[], Progress::default()), Ok(u64::from(READERS)), "no pages at all");
-    // The window of each has room for so many pages.
+    // The window of each reader has room for that many pages.
     for sent in 0..EACH / 2 {
         expect_eq!(send(&[copied(2)], Progress::default()), Ok(u64::from(READERS)), "message {sent}");
         lab.settle();

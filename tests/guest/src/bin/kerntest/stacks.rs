@@ -1,7 +1,7 @@
-//! Stacks of the runtime: guards, stacks that grow by their keeper, stacks in pieces.
+//! Stacks of the runtime: guards, stacks that their keeper grows, stacks in pieces.
 //!
-//! The keeper is a task that handles the faults of a process: one of this process, or of that very process; on this CPU
-//! or another. What it did it notes in its block.
+//! The keeper is a task that handles the faults of a process. It is in that process or in another,
+//! on this CPU or another. It notes its actions in its block.
 
 use core::hint::black_box;
 use core::sync::atomic::Ordering::Relaxed;
@@ -30,17 +30,17 @@ tests! {
     wild_pointers_are_no_stacks stacks_in_pieces pieces_run_out places_come_back
 }
 
-/// Blocks: the keeper's, and the tasks' whose stacks it keeps.
+/// Blocks of the keeper, and of the tasks whose stacks it keeps.
 const KEEPER: u32 = PUPPETS_MAX - 1;
 const CLIMBER: u32 = PUPPETS_MAX - 2;
 /// Exposures in the tested group: the keeper, and the tasks.
 const KEEPER_AT: u32 = PUPPETS_MAX + 3;
 const CLIMBER_AT: u32 = PUPPETS_MAX + 4;
 const LIMIT_SECONDS: u64 = 20;
-/// What a keeper of a test has at most.
+/// Most stacks of a test's keeper.
 const STACKS: usize = 16;
 const PAGES: usize = 128;
-/// Its memory, where it is in the process whose stacks it keeps, and slots for that.
+/// The keeper's memory, its address in the process whose stacks it keeps, and slots for it.
 const KEEPER_LOG2: u64 = 20;
 const KEEPER_UNTYPED: Cap = Cap(CHILD_FREE);
 const KEEPER_SLOTS: u32 = CHILD_FREE + 1;
@@ -49,24 +49,25 @@ const KEEPER_SLOTS: u32 = CHILD_FREE + 1;
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum Note {
-    /// What it works with: slots of the address space and of an Untyped, the first slot to fill, and the end.
+    /// Its objects: slots of the address space and of an Untyped, the first slot to fill, and the
+    /// end.
     VSpace = 0,
     Untyped,
     SlotsFrom,
     SlotsTo,
-    /// A stack to adopt first: its span, and what of it is mapped; whether it could.
+    /// A stack to adopt first: its span, and its mapped part; whether the keeper could.
     AdoptLow,
     AdoptTop,
     AdoptMapped,
     Adopted,
-    /// What it did.
+    /// Counts of what it did.
     Stacks,
     Pages,
     Free,
     Faults,
-    /// The last fault that was none of its business: 1 + its kind.
+    /// The last fault that it did not handle: 1 + its kind.
     Other,
-    /// Of the last overflow: 1 + why, the stack, what was touched.
+    /// The last overflow: 1 + the reason, the stack, the address.
     Why,
     Reserve,
     Mapped,
@@ -89,7 +90,7 @@ fn note_usage(usage: Use) {
     set(Note::Faults, faults);
 }
 
-/// The keeper: handles faults, answers messages.
+/// Runs the keeper: handles faults, answers messages.
 extern "C" fn keeper(_: u64) -> ! {
     let cap = |which| Cap(note(which) as u32);
     let slots = Slots::new(note(Note::SlotsFrom) as u32..note(Note::SlotsTo) as u32);
@@ -136,10 +137,10 @@ fn note_overflow(keeper: &Keeper<STACKS, PAGES>) {
     set(Note::Address, overflow.address);
 }
 
-/// Where a keeper is tried.
+/// Process and CPU of a keeper.
 #[derive(Clone, Copy, Debug)]
 struct Seat {
-    /// In the process whose stacks it keeps.
+    /// Whether it is in the process whose stacks it keeps.
     inside: bool,
     cpu: u32,
 }
@@ -151,7 +152,7 @@ fn seats(lab: &Lab<'_>) -> impl Iterator<Item = Seat> + use<> {
 
 const HERE: Seat = Seat { inside: false, cpu: 0 };
 
-/// A process with a keeper, and where that is found by this one.
+/// Makes a process with a keeper, and returns the exposure at which this program calls the keeper.
 fn kept(lab: &mut Lab<'_>, seat: Seat, adopt: Option<(Span, u64)>) -> Result<(Place, Exposure), Failure> {
     let place = lab.process(false)?;
     let memory: Untyped = lab.nursery.make(KEEPER_LOG2)?;
@@ -186,13 +187,13 @@ fn kept(lab: &mut Lab<'_>, seat: Seat, adopt: Option<(Span, u64)>) -> Result<(Pl
     group.expose_task(KEEPER_AT, &task)?;
     task.resume()?;
     lab.child(place)?.process.fault_handler(Some(Target::new(CHILD_GROUP, KEEPER_AT)))?;
-    // It is there.
+    // The keeper is ready.
     let keeper = group.exposure(KEEPER_AT);
     keeper.call(&Message::default())?;
     Ok((place, keeper))
 }
 
-/// A stack of the keeper's.
+/// Takes a stack from the keeper.
 fn take(keeper: Exposure, bytes: u64) -> Result<Span, Failure> {
     let answer = keeper.call(&Message::new(Label::Take as u32, [bytes, 0, 0, 0]))?;
     expect_eq!(answer.label, 0, "taking a stack of {bytes:#x} bytes");
@@ -201,7 +202,7 @@ fn take(keeper: Exposure, bytes: u64) -> Result<Span, Failure> {
     Ok(Span { low, top })
 }
 
-/// A task on a stack of which `pages` are to be mapped.
+/// Makes a task on a stack with `pages` mapped pages.
 fn climber(
     lab: &mut Lab<'_>,
     place: Place,
@@ -227,7 +228,7 @@ fn climber(
     Ok(task)
 }
 
-/// What becomes of it.
+/// Determines the task's fate.
 fn outcome(lab: &mut Lab<'_>) -> Result<Fate, Failure> {
     let group = lab.group()?;
     let patience = Patience::Until(arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz);
@@ -240,12 +241,13 @@ fn outcome(lab: &mut Lab<'_>) -> Result<Fate, Failure> {
     }
 }
 
-// --- what they run -------------------------------------------------------------------------------------
+// --- what they run -------------------------------------------------------------------------------
 
-/// Bytes of a frame of [`climb`], at least.
+/// Least bytes of a frame of [`climb`].
 const FRAME: usize = 700;
 
-/// Recurses so deep; a sum that every frame's memory has a part in, read after all deeper ones are gone.
+/// Recurses to a depth. Returns a sum over the memory of every frame, read after all deeper frames
+/// have returned.
 #[inline(never)]
 fn climb(depth: u64) -> u64 {
     let frame = black_box([depth; FRAME / 8]);
@@ -259,7 +261,8 @@ fn sum_to(depth: u64) -> u64 {
     depth * (depth + 1) / 2
 }
 
-/// Climbs as deep as the argument says; word 0 of its block: whether the sum is right; 1: the room it had.
+/// Climbs to the depth of its argument. Word 0 of its block: whether the sum is right; 1: the room
+/// that it had.
 extern "C" fn climbs(depth: u64) -> ! {
     let block = Block::at(CLIMBER);
     block.note(1).store(room(), Relaxed);
@@ -267,16 +270,17 @@ extern "C" fn climbs(depth: u64) -> ! {
     survive()
 }
 
-/// Touches the address.
+/// Writes to the address.
 extern "C" fn touches(address: u64) -> ! {
-    // SAFETY: what happens to whom is what the test is about.
+    // SAFETY: none: the effect is what the test is about.
     unsafe { (address as *mut u8).write_volatile(1) };
     survive()
 }
 
-/// The same relative to its stack's lowest mapped address, which word 0 of its block has, with the stack pointer there.
+/// Writes to an address relative to its stack's lowest mapped address, which word 0 of its block
+/// holds, with the stack pointer there.
 extern "C" fn sinks(address: u64) -> ! {
-    // SAFETY: it faults; where it does not, the stack pointer is put back.
+    // SAFETY: it faults; otherwise the stack pointer is restored.
     unsafe {
         core::arch::asm!("mov {kept}, rsp", "mov rsp, {there}", "mov byte ptr [rsp], 1", "mov rsp, {kept}",
             kept = out(reg) _, there = in(reg) address);
@@ -284,9 +288,9 @@ extern "C" fn sinks(address: u64) -> ! {
     survive()
 }
 
-// --- tests ---------------------------------------------------------------------------------------------
+// --- tests ---------------------------------------------------------------------------------------
 
-/// Whoever handles the faults of a process as this says sees a page fault near the stack pointer.
+/// Checks that a handler of the process's faults sees a page fault near the stack pointer.
 fn a_guard_below_every_stack(lab: &mut Lab<'_>) -> Outcome {
     for pages in [1u32, 2, 4, 14] {
         let (place, _) = kept(lab, HERE, None)?;
@@ -311,7 +315,7 @@ fn a_guard_below_every_stack(lab: &mut Lab<'_>) -> Outcome {
 
 fn stacks_grow(lab: &mut Lab<'_>) -> Outcome {
     const RESERVE: u64 = 64 * PAGE_SIZE;
-    // Deep enough for half of it, at least.
+    // Deep enough for at least half of it.
     const DEPTH: u64 = RESERVE / 2 / FRAME as u64;
     for seat in seats(lab) {
         let (place, keeper) = kept(lab, seat, None)?;
@@ -339,12 +343,12 @@ fn beyond_its_reserve(lab: &mut Lab<'_>) -> Outcome {
     for seat in seats(lab) {
         let (place, keeper) = kept(lab, seat, None)?;
         let stack = take(keeper, RESERVE)?;
-        // Above it is another one, which is not harmed.
+        // Above it is another stack, which must stay intact.
         let above = take(keeper, RESERVE)?;
         expect_eq!(above.low - PAGE_SIZE, stack.top, "{seat:?}: the next stack");
         climber(lab, place, 40, stack, 0, (climbs, u64::MAX))?;
         expect_eq!(outcome(lab)?, Fate::Dead, "{seat:?}: a recursion without end");
-        // A keeper inside has gone with its process.
+        // A keeper in the process has ended with it.
         expect_eq!((note(Note::Why), note(Note::Reserve)), (1, RESERVE), "{seat:?}: why, and which");
         expect_eq!(note(Note::Mapped), RESERVE, "{seat:?}: all of it was in use");
         let touched = note(Note::Address);
@@ -378,7 +382,7 @@ fn stacks_in_their_places_grow(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn memory_for_stacks_runs_out(lab: &mut Lab<'_>) -> Outcome {
-    // More pages of address space than the keeper has memory.
+    // The keeper has more pages of address space than memory.
     let (place, keeper) = kept(lab, HERE, None)?;
     let stack = take(keeper, 2 * PAGES as u64 * PAGE_SIZE)?;
     climber(lab, place, 40, stack, 0, (climbs, u64::MAX))?;
@@ -389,7 +393,7 @@ fn memory_for_stacks_runs_out(lab: &mut Lab<'_>) -> Outcome {
 
 fn wild_pointers_are_no_stacks(lab: &mut Lab<'_>) -> Outcome {
     let kinds = |kind: FaultKind| 1 + u64::from(kind.label());
-    // Into the reserve of a stack from another one; into its guard; into nothing.
+    // Into the reserve of a stack from another one; into its guard; into an unused range.
     for (at, sinks_there, other) in
         [(0, false, FaultKind::Page), (-1, false, FaultKind::Page), (-2, true, FaultKind::StackOverflow)]
     {
@@ -411,7 +415,7 @@ fn wild_pointers_are_no_stacks(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(note(Note::Pages), 2, "no page was mapped");
         lab.reset()?;
     }
-    // A task that takes more from its stack than was there.
+    // A task that needs more of its stack than is mapped.
     let (place, keeper) = kept(lab, HERE, None)?;
     let stack = take(keeper, 8 * PAGE_SIZE)?;
     climber(lab, place, 40, stack, 0, (sinks, stack.top))?;
@@ -420,7 +424,8 @@ fn wild_pointers_are_no_stacks(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Recurses, each call asking for room of its own; the sum as [`climb`], and how often the stack changed.
+/// Recurses, and requests room for each call. Returns the sum as [`climb`] does, and counts how
+/// often the stack changed.
 #[inline(never)]
 fn climb_in_pieces(segments: &Segments, depth: u64, changes: &mut u64) -> user_rt::Result<u64> {
     let frame = black_box([depth; FRAME / 8]);
@@ -437,8 +442,8 @@ fn climb_in_pieces(segments: &Segments, depth: u64, changes: &mut u64) -> user_r
     Ok(below + black_box(&frame).iter().sum::<u64>() / (FRAME / 8) as u64)
 }
 
-/// The same three times, on what it has and stacklets; words of its block: 0: whether the sums are right, 1: how often
-/// the stack changed, 2: 1 + an error.
+/// Climbs three times, on its own stack and stacklets. Words of its block: 0: whether the sums are
+/// right, 1: how often the stack changed, 2: 1 + an error.
 extern "C" fn climbs_in_pieces(depth: u64) -> ! {
     let block = Block::at(CLIMBER);
     let segments = Segments::new(Group::at(CHILD_GROUP).exposure(KEEPER_AT));
@@ -459,7 +464,7 @@ extern "C" fn climbs_in_pieces(depth: u64) -> ! {
 
 fn stacks_in_pieces(lab: &mut Lab<'_>) -> Outcome {
     const PIECE: u64 = 4 * PAGE_SIZE;
-    // Of each piece, half of it is used before the next call does not fit any more.
+    // At least half of each piece is used before the next call does not fit.
     const DEPTH: u64 = 6 * PIECE / 2 / FRAME as u64;
     for seat in seats(lab) {
         let (place, keeper) = kept(lab, seat, None)?;

@@ -1,4 +1,4 @@
-//! The tests: all tables, and which the command line wants.
+//! The tests: all tables, and the selection of the command line.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -57,7 +57,7 @@ pub const ALL: &[Module] = &[
     ("trace", crate::trace::TESTS),
 ];
 
-/// Whether the command line wants this test.
+/// Whether the command line selects this test.
 pub fn wanted(module: &str, name: &str) -> bool {
     words().is_none_or(|mut words| words.any(|word| names(word, module, name)))
 }

@@ -1,4 +1,4 @@
-//! Events of programs: taken by kernels that trace, refused by all others.
+//! Events of programs: kernels that trace record them, all others refuse them.
 
 use abi::{Error, cpu_features};
 use user_rt::boot;

@@ -1,6 +1,6 @@
-//! Two tasks that take turns: by Notifications, by yielding, by long messages. These are the ways that a
-//! kernel may have made short, so what is looked at is that nothing is lost on them: values, registers,
-//! the ends of slices, accounts of CPU time; within one address space and between two, with and without
+//! Two tasks that alternate: through Notifications, through yields, through long messages. A kernel
+//! may have a fast path for these, so the tests check that it loses nothing: values, registers, the
+//! ends of slices, accounts of CPU time; within one address space and between two, with and without
 //! vector state.
 
 use core::sync::atomic::Ordering::Relaxed;
@@ -24,9 +24,9 @@ tests! {
     a_waker_that_never_waits time_of_turns_is_accounted
 }
 
-/// Words of a turner's block.
+/// Words of the block of one of the two tasks, a *turner*.
 const COUNT: usize = 0;
-/// The capability it waits for, and the one it raises or yields to, as arguments.
+/// The capability that it waits for, and the one that it raises or yields to, as arguments.
 const OWN: usize = 1;
 const OTHER: usize = 2;
 /// Turns that went wrong, and the first of them.
@@ -49,7 +49,7 @@ fn count_turn(block: &'static Block, good: bool, found: u64) {
     block.note(COUNT).store(word(block, COUNT) + 1, Relaxed);
 }
 
-/// The answer is one value in rdx, and nothing else.
+/// Checks that the answer is one value in rdx, and nothing else.
 fn only_rdx((answer, dirt): (Answer, u64)) -> Result<u64, u64> {
     let rest = answer.info.0 | answer.rdi | answer.rsi | answer.r8 | answer.r9 | answer.r10 | answer.r12;
     if rest | dirt == 0 { Ok(answer.rdx) } else { Err(rest | dirt) }
@@ -74,7 +74,7 @@ extern "C" fn by_note(number: u64) -> ! {
     }
 }
 
-/// Yields to the other, again and again.
+/// Yields to the other task repeatedly.
 extern "C" fn by_yield(number: u64) -> ! {
     let block = Block::at(number as u32);
     loop {
@@ -92,7 +92,7 @@ extern "C" fn waker(number: u64) -> ! {
     }
 }
 
-/// Takes bits, whatever they are.
+/// Takes any bits.
 extern "C" fn taker(number: u64) -> ! {
     let block = Block::at(number as u32);
     loop {
@@ -101,7 +101,7 @@ extern "C" fn taker(number: u64) -> ! {
     }
 }
 
-/// Counts for ever.
+/// Counts forever.
 extern "C" fn spinner(number: u64) -> ! {
     let block = Block::at(number as u32);
     loop {
@@ -126,7 +126,7 @@ impl Turner {
     }
 }
 
-/// A task that does not run yet. The last blocks are turners'.
+/// Makes a task that does not run yet. Turners have the last blocks.
 fn turner(
     lab: &mut Lab<'_>,
     place: Place,
@@ -140,7 +140,7 @@ fn turner(
     Ok(Turner { task: made.task, sched: made.sched, number })
 }
 
-/// Gives a turner a capability, as it will name it.
+/// Gives a turner a capability, in the slot that it uses.
 fn give<T: Handle>(
     lab: &Lab<'_>,
     place: Place,
@@ -156,7 +156,7 @@ fn give<T: Handle>(
     Ok(slot.arg())
 }
 
-/// Two turners that wait for and raise two Notifications. Neither runs yet.
+/// Makes two turners that wait for and raise two Notifications. Neither runs yet.
 fn pair_by_notes(
     lab: &mut Lab<'_>,
     places: [Place; 2],
@@ -166,7 +166,7 @@ fn pair_by_notes(
         [turner(lab, places[0], entries[0], 0, PRIORITY)?, turner(lab, places[1], entries[1], 1, PRIORITY)?];
     let notes: [Notification; 2] = [lab.nursery.make(0)?, lab.nursery.make(0)?];
     for (me, turner) in turners.iter().enumerate() {
-        // Each in slots of its own: both may live in one process.
+        // Each has its own slots: both may be in one process.
         let slot = 8 * me as u32;
         let own = give(lab, places[me], slot, &notes[me], Rights::LISTEN)?;
         let other = give(lab, places[me], slot + 1, &notes[1 - me], Rights::NOTIFY)?;
@@ -183,13 +183,13 @@ fn resume(turners: &[Turner]) -> Outcome {
     Ok(())
 }
 
-/// Four slices of those who were given no other.
+/// Waits for four default slices.
 fn a_while(lab: &Lab<'_>) {
     lab.sleep(boot::facts().tsc_hz / 25);
 }
 
-/// Lets a while pass, and then more until something holds: an emulator's CPU may stand still for many slices on end. Who waits
-/// for what never comes goes on after fifty.
+/// Waits for a while, and then longer until a condition holds: an emulator's CPU may stand still
+/// for many slices. Continues after fifty tries if the condition never holds.
 fn until(lab: &Lab<'_>, holds: impl Fn() -> bool) {
     for _ in 0..50 {
         a_while(lab);
@@ -199,13 +199,13 @@ fn until(lab: &Lab<'_>, holds: impl Fn() -> bool) {
     }
 }
 
-/// Waits until each has had more than so many turns.
+/// Waits until each has had more than that many turns.
 fn until_turns(lab: &Lab<'_>, turners: &[Turner; 2], least: u64) {
     until(lab, || turners.iter().all(|turner| turner.turns() > least));
 }
 
-/// They went on, in turn, and nothing was wrong. One may have handed its turn on and be stopped before it
-/// counts that, while the other takes the next.
+/// Checks that both alternated without an error. One may have passed its turn on and be stopped
+/// before it counts that, while the other takes the next turn.
 fn took_turns(turners: &[Turner; 2], least: u64, what: &str) -> Outcome {
     went_on(turners, least, 2, what)
 }
@@ -220,7 +220,7 @@ fn went_on(turners: &[Turner; 2], least: u64, apart: u64, what: &str) -> Outcome
     Ok(())
 }
 
-/// Who takes turns with whom.
+/// Makes the processes of two turners, for every case.
 fn all_places(lab: &mut Lab<'_>, case: usize) -> Result<[Place; 2], Failure> {
     Ok(match case {
         0 => [Place::Own, Place::Own],
@@ -262,14 +262,14 @@ fn by_yielding(lab: &mut Lab<'_>) -> Outcome {
         }
         resume(&turners)?;
         until_turns(lab, &turners, 100);
-        // The end of a slice may fall between a turn and its count.
+        // The end of a slice may be between a turn and its count.
         went_on(&turners, 100, 50, &alloc::format!("{places:?}"))?;
         lab.reset()?;
     }
     Ok(())
 }
 
-/// Calls with every number of words, and checks that each comes back plus one.
+/// Calls with every number of words, and checks that each word returns plus one.
 extern "C" fn long_caller(number: u64) -> ! {
     let block = Block::at(number as u32);
     let words = utcb::current().message();
@@ -335,7 +335,7 @@ fn by_long_messages(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A third of the same priority has its share: slices end while two take turns.
+/// Checks that a third task of equal priority has its share: slices end while two alternate.
 fn with_a_third(lab: &mut Lab<'_>) -> Outcome {
     let slice = boot::facts().tsc_hz / 1000;
     let (turners, notes) = pair_by_notes(lab, [Place::Own; 2], [by_note, by_note])?;
@@ -349,14 +349,14 @@ fn with_a_third(lab: &mut Lab<'_>) -> Outcome {
     until(lab, || third.turns() > 100);
     expect!(third.turns() > 100, "a third beside two that take turns ran {} times", third.turns());
     took_turns(&turners, 2, "beside a third")?;
-    // The two go on as before once it is gone.
+    // The two continue as before when it has ended.
     third.task.kill()?;
     let before = turners[0].turns();
     until_turns(lab, &turners, before + 100);
     took_turns(&turners, before + 100, "after a third")
 }
 
-/// Somebody of lower priority is ready all the time and never runs.
+/// Checks that a task of lower priority is always ready and never runs.
 fn with_somebody_lower(lab: &mut Lab<'_>) -> Outcome {
     let low = turner(lab, Place::Own, spinner, 2, PRIORITY - 1)?;
     low.task.resume()?;
@@ -370,7 +370,7 @@ fn with_somebody_lower(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Whoever is woken by an equal gets its turn when the slice of that one is over.
+/// Checks that a task that an equal wakes runs when the waker's slice ends.
 fn a_waker_that_never_waits(lab: &mut Lab<'_>) -> Outcome {
     let slice = boot::facts().tsc_hz / 1000;
     let (turners, _) = pair_by_notes(lab, [Place::Own; 2], [waker, taker])?;
@@ -391,10 +391,10 @@ fn a_waker_that_never_waits(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Looks at how two share the time, until one is fair.
+/// Measurements of how two tasks share the time, until one is fair.
 const LOOKS: u32 = 5;
 
-/// What two used who took turns is the time that passed, some of it each.
+/// Checks that the time of two alternating tasks adds up to the elapsed time, some of it for each.
 fn time_of_turns_is_accounted(lab: &mut Lab<'_>) -> Outcome {
     for yielding in [false, true] {
         let (turners, notes) = if yielding {
@@ -430,8 +430,8 @@ fn time_of_turns_is_accounted(lab: &mut Lab<'_>) -> Outcome {
             );
             Ok(spent)
         };
-        // Halves under an instruction count. An emulator's clock is the host's, who may be away in the turn of one, but
-        // not every time.
+        // Halves under an instruction count. An emulator's clock is the host's. The host may be
+        // away in one task's turn, but not every time.
         let is_fair = |spent: [u64; 2]| spent[0].min(spent[1]) > (spent[0] + spent[1]) / 5;
         let mut spent = look()?;
         for _ in 1..LOOKS {

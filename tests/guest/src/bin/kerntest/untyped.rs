@@ -1,4 +1,4 @@
-//! Untyped memory: every byte is accounted for, comes back, and comes back clean.
+//! Untyped memory: every byte is accounted for, comes back, and comes back clear.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -21,12 +21,13 @@ tests! {
     memory_of_a_reset_frame_is_unmapped many_resets
 }
 
-/// A nursery in the test's, with so much memory.
+/// Makes a nursery in the test's own, with that much memory.
 fn part(lab: &mut Lab<'_>, log2: u8, slots: u32) -> Result<Nursery, Failure> {
     Ok(lab.nursery.split(log2, slots)?)
 }
 
-/// Makes objects until there is no memory; how many, and the bytes that the refusal names.
+/// Makes objects until the memory is used up. Returns how many, and the bytes that the refusal
+/// names.
 fn fill<T: Handle>(nursery: &mut Nursery, size: u64) -> Result<(u32, u64), Failure> {
     for count in 0.. {
         match nursery.make::<T>(size) {
@@ -66,7 +67,7 @@ fn every_type_fills_and_empties_it_the_same_way(lab: &mut Lab<'_>) -> Outcome {
     fills_twice::<Reply>(lab, 0, 500)
 }
 
-/// Bytes free in a nursery that is empty: what a reset must come back to.
+/// Returns the free bytes of an empty nursery: a reset must come back to this number.
 fn free_after_reset(nursery: &mut Nursery) -> Result<u64, Failure> {
     nursery.reset()?;
     let untyped = nursery.untyped().again();
@@ -115,7 +116,7 @@ fn nested_untypeds_come_back(lab: &mut Lab<'_>) -> Outcome {
         middle.make_pages(10)?;
         inner.reset()?;
         inner.make_pages(3)?;
-        // The outer reset takes them all, full as they are.
+        // The outer reset ends all of them, although they are full.
         expect_eq!(free_after_reset(&mut outer)?, free, "bytes after a nested reset");
     }
     Ok(())
@@ -135,7 +136,7 @@ fn fresh_frames_are_clear(lab: &mut Lab<'_>) -> Outcome {
         }
         nursery.reset()?;
     }
-    // Nor do kernel objects that were made of dirty memory come with anything: a task's registers.
+    // Kernel objects that were made of dirty memory are also new, such as a task's registers.
     let task: Task = nursery.make(0)?;
     task.configure(&own::process(), user_rt::layout::utcb_va(4000), 0)?;
     let regs = task.read_regs()?;
@@ -147,7 +148,7 @@ fn fresh_frames_are_clear(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn reset_takes_tasks_along(lab: &mut Lab<'_>) -> Outcome {
-    // Clients wait in calls, servers in receives, on every CPU; all of them in processes of the test.
+    // On every CPU, clients wait in calls and servers in receives, all in processes of the test.
     for _ in 0..2 {
         let place = lab.process(false)?;
         let mut all = alloc::vec::Vec::new();
@@ -189,12 +190,12 @@ fn memory_of_a_reset_frame_is_unmapped(lab: &mut Lab<'_>) -> Outcome {
         words[0].store(1, Relaxed);
         words[1023].store(2, Relaxed);
         nursery.reset()?;
-        // The place is free for the next round's mapping.
+        // The address is free for the next round's mapping.
     }
     Ok(())
 }
 
-/// Resets do not wear anything out.
+/// Checks that resets wear nothing out.
 fn many_resets(lab: &mut Lab<'_>) -> Outcome {
     let mut nursery = Nursery::new(lab.nursery.make::<Untyped>(14)?, Slots::new(3900..3910));
     for round in 0..300 {

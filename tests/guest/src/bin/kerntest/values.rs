@@ -1,5 +1,5 @@
-//! Plain arguments out of range, and objects in the wrong state: each is refused with the documented
-//! error and detail, and a refused call changes nothing.
+//! Plain arguments out of range, and objects in the wrong state: the kernel refuses each with the
+//! documented error and detail, and a refused call changes nothing.
 
 use abi::{
     Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, ObjType, Op, RegIndex, Rights, Target, USER_TOP,
@@ -23,7 +23,7 @@ tests! {
 /// An address in a hole of every process of this program.
 const HOLE: u64 = SHARED_VA + 0x1000_0000;
 
-/// Makes the call through the puppet and expects error and detail.
+/// Makes the call through the puppet, and expects error and detail.
 fn refused(lab: &Lab<'_>, puppet: &Puppet, args: &Args, error: Error, detail: u64) -> Outcome {
     let shown = lab.run(puppet, args)?;
     expect_eq!(shown.error(), Some(error), "{args:x?}");
@@ -86,7 +86,7 @@ fn retype_counts_and_slots(lab: &mut Lab<'_>) -> Outcome {
     let outside = u64::from(PROGRAM_SLOTS);
     refused(lab, &puppet, &retype(memory, note, 0, last, 2), Error::NoCapability, outside)?;
     refused(lab, &puppet, &retype(memory, note, 0, taken, 1), Error::SlotOccupied, 0)?;
-    // Two free slots and a taken one: nothing may remain of the two.
+    // Two free slots and a full one: nothing may remain in the two.
     own::cnode().delete(run.nth(0))?;
     own::cnode().delete(run.nth(1))?;
     refused(lab, &puppet, &retype(memory, note, 0, run.nth(0), 3), Error::SlotOccupied, 0)?;
@@ -136,7 +136,7 @@ fn group_changes(lab: &mut Lab<'_>) -> Outcome {
     refused(lab, &puppet, &add(&process, Rights::SEND.0, 0), Error::NoConsent, 0)?;
     own::process().accept(spare, &group)?;
     accepted(lab, &puppet, &add(&own::process(), Rights::SEND.0, 3))?;
-    // One member record was all there was; the consent was used up.
+    // The group had one member record; the consent was used up.
     refused(lab, &puppet, &add(&own::process(), Rights::SEND.0, 3), Error::NoConsent, 0)?;
     let second = lab.nursery.take_slot()?;
     own::process().accept(second, &group)?;
@@ -178,7 +178,7 @@ fn exposures(lab: &mut Lab<'_>) -> Outcome {
     let withdraw = |index| Args::plain(Op::Withdraw, Target::new(group.cap(), index).0, 0, 0, 0);
     refused(lab, &puppet, &withdraw(1), Error::NoExposure, 1)?;
     refused(lab, &puppet, &withdraw(9), Error::NoExposure, 9)?;
-    // A Notification takes no calls; an empty exposure nothing.
+    // A Notification accepts no calls; an empty exposure accepts nothing.
     for (index, op) in [(0, Op::Call), (1, Op::Call), (9, Op::Call), (1, Op::Notify), (1, Op::YieldTo)] {
         let target = Target::new(group.cap(), index).0;
         refused(lab, &puppet, &Args::plain(op, target, 1, 0, 0), Error::NoExposure, u64::from(index))?;
@@ -205,7 +205,7 @@ fn map_addresses(lab: &mut Lab<'_>) -> Outcome {
     accepted(lab, &puppet, &map(HOLE, 1))?;
     let twice = lab.run(&puppet, &map(HOLE, 1))?;
     expect_eq!(twice.error(), Some(Error::Mapped), "mapping over a mapping");
-    // Writable here, so executable nowhere; and the other way round.
+    // Writable here, so executable nowhere; and vice versa.
     refused(lab, &puppet, &map(HOLE + 0x1000, 2), Error::WriteExecute, HOLE + 0x1000)?;
     accepted(lab, &puppet, &unmap(HOLE))?;
     accepted(lab, &puppet, &map(HOLE, 2))?;
@@ -240,7 +240,7 @@ fn task_states(lab: &mut Lab<'_>) -> Outcome {
     let on_top = Args::plain(Op::TaskConfigure, second.arg(), process.arg(), place, 0);
     let shown = lab.run(&puppet, &on_top)?;
     expect_eq!(shown.error(), Some(Error::Mapped), "a UTCB over another");
-    // A task that was never suspended gives and takes no registers.
+    // The registers of a task that was never suspended can be neither read nor written.
     for op in [Op::TaskWriteRegs, Op::TaskReadRegs] {
         refused(lab, &puppet, &Args::plain(op, puppet.task.arg(), 0, 0, 0), Error::BadState, 0)?;
     }
@@ -321,7 +321,7 @@ fn machine_values(lab: &mut Lab<'_>) -> Outcome {
     accepted(lab, &puppet, &counter(0, 0))
 }
 
-/// `op` on the exposure of `to`, with flags and UTCB words.
+/// Makes `op` on the exposure of `to`, with flags and UTCB words.
 fn message(lab: &Lab<'_>, op: Op, from: &Puppet, to: &Puppet, words: u8, flags: u64, rsi: u64) -> Args {
     let info = MsgInfo::new(0, words).op(op).flag(flags);
     Args { info, rdi: lab.target(from, to).0, rsi, ..Args::default() }

@@ -1,5 +1,6 @@
-//! Views of sensitive memory: a parent keeps them, lends them to its children, and has them back when those are no more.
-//! Here the parent is this program, which has all devices; process 1 is one for it, too, that gives it none.
+//! Views of sensitive memory: a parent keeps them, lends them to its children, and gets them back
+//! when the children have ended. Here the parent is this program, which has all devices. Process 1
+//! is a parent of this program, too, and lends it none.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -27,18 +28,18 @@ tests! {
 
 const HOLE: u64 = SHARED_VA + 0x1000_0000;
 const HPET: Range = Range::at(0xfed0_0000, 1);
-/// Behind it, where nothing answers.
+/// The page after it, where no device answers.
 const BESIDE: Range = Range::at(0xfed0_1000, 1);
 const GRANTED: &[Grant] = &[Grant { range: HPET, allows: Allows { write: true, dma: true } }];
 const BOTH: &[Grant] = &[Grant { range: Range { pages: 2, ..HPET }, allows: Allows::READ }];
-/// Where children want their views.
+/// Slot in which children want their views.
 const VIEW: Cap = Cap(CHILD_FREE);
 
 fn views(lab: &mut Lab<'_>) -> Result<Views<Frames>, Failure> {
     Ok(Views::new(Frames::new(lab.nursery.split(NURSERY_LOG2, NURSERY_SLOTS)?)))
 }
 
-/// Lends a view to a child of the test, by its number.
+/// Lends a view to a child of the test.
 fn lend(
     lab: &Lab<'_>,
     views: &mut Views<Frames>,
@@ -58,25 +59,25 @@ fn has_it(lab: &Lab<'_>, child: usize) -> Result<bool, Failure> {
     Ok(lab.child(Place::Child(child))?.cnode.inspect(VIEW)?.is_some())
 }
 
-/// One more child of the test, with a puppet.
+/// Makes one more child of the test, with a puppet.
 fn child(lab: &mut Lab<'_>) -> Result<Puppet, Failure> {
     let (place, cpu) = (lab.process(false)?, lab.children.len() as u32 % lab.cpus);
     lab.puppet(&Of { place, cpu, ..Of::default() })
 }
 
-/// Lets a puppet map what its process was lent, in some space that it has.
+/// Lets a puppet map its process's view, in a space of its own.
 fn map(lab: &Lab<'_>, puppet: &Puppet, space: Cap, access: Access) -> Result<Option<Error>, Failure> {
     let args = Args::plain(Op::Map, space.arg(), VIEW.arg(), HOLE, access.bits());
     Ok(lab.run(puppet, &args)?.error())
 }
 
-/// What becomes of a task of the child that reads the device's register.
+/// Determines the fate of a task of the child that reads the device's register.
 fn reads(lab: &mut Lab<'_>, child: usize) -> Result<Fate, Failure> {
     let of = Of { place: Place::Child(child), cpu: child as u32 % lab.cpus, ..Of::default() };
     lab.fate(&of, fate::read_register, HOLE)
 }
 
-/// Ends a process, and leaves its CSpace.
+/// Ends a process, but keeps its CSpace.
 fn kill(lab: &Lab<'_>, child: usize) -> Outcome {
     let child = lab.child(Place::Child(child))?;
     for cap in [child.process.cap(), child.vspace.cap()] {
@@ -86,7 +87,8 @@ fn kill(lab: &Lab<'_>, child: usize) -> Outcome {
     Ok(())
 }
 
-/// Somebody in a third process who looks at the device all the time: the holder has passed its view on.
+/// Lets the holder pass its view on, to a task in a third process that reads the device all the
+/// time.
 fn passes_on(
     lab: &mut Lab<'_>,
     from: &Puppet,
@@ -132,7 +134,7 @@ fn a_view_comes_back_when_its_holder_dies(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(lend(lab, &mut views, 1, &wanted)?, Err(ViewDenial::InUse), "before the keeper knows");
     expect_eq!(views.ended(0, false), Ok(1), "views of the dead child");
     expect!(views.is_idle(HPET), "the keeper has not got it back");
-    // A read that it had made may not be counted yet.
+    // Its last read may not be counted yet.
     lab.sleep(boot::facts().tsc_hz / 1000);
     let before = reads_of_third.load(Relaxed);
     lab.sleep(boot::facts().tsc_hz / 1000);
@@ -165,7 +167,8 @@ fn a_view_that_is_given_back_is_gone_everywhere(lab: &mut Lab<'_>) -> Outcome {
     views.give_back(0, HPET).map_err(must)?;
     expect!(!has_it(lab, 0)?, "its capability is there still");
     expect_eq!(reads(lab, 0)?, Fate::Dead, "the child after it gave the view back");
-    // Nobody's: whoever may make frames himself can have it once the keeper lets go.
+    // The range belongs to no child: a process that may make frames can have it once the keeper
+    // releases it.
     expect!(views.is_idle(HPET), "the keeper has not got it back");
     let place = own::cnode().slot(lab.nursery.take_slot()?);
     let make = |lab: &Lab<'_>| own::machine().device_frame(lab.nursery.untyped(), HPET.address(), 12, place);
@@ -211,12 +214,12 @@ fn a_pinned_view_stays(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(lend(lab, &mut views, 1, &wanted)?, Err(ViewDenial::InUse), "lending it again");
     expect_eq!(views.ended(0, true), Ok(1), "when the device is still");
     lend(lab, &mut views, 1, &wanted)?.map_err(must)?;
-    // The machine is not of the test's making.
+    // The test did not make the machine.
     lab.child(Place::Child(0))?.cnode.delete(machine)?;
     Ok(())
 }
 
-/// This program makes its own frames, so its description has no views.
+/// Checks that this program makes its own frames, so that its description has no views.
 fn process_1_lends_nothing_to_this_program(lab: &mut Lab<'_>) -> Outcome {
     let place = lab.nursery.take_slot()?;
     for range in [HPET, Range::at(0, 1), Range::at(0xfee0_0000, 1)] {

@@ -1,9 +1,9 @@
-//! What a worker is told, and what it leaves: a block of shared words for each.
+//! A worker's instructions and results: a block of shared words for each worker.
 
 use guest_tests::board::Row;
 use guest_tests::{board, words};
 
-/// Workers of a scenario at most.
+/// Most workers of a scenario.
 pub const BLOCKS: u32 = 8;
 
 words! {
@@ -12,24 +12,24 @@ words! {
         /// A [`Job`](crate::worker::Job).
         Job,
         Seed,
-        /// Pages of its region, and how much it is to do.
+        /// Pages of its region, and its amount of work.
         Pages,
         Amount,
-        /// What it is given besides: a key, say.
+        /// Another argument, such as a key.
         Key,
-        /// Goes up while it works.
+        /// Increases while it works.
         Progress,
         /// An [`Outcome`](crate::worker::Outcome).
         Outcome,
-        /// What the outcome is about: why, where, what was there.
+        /// Details of the outcome: why, where, what was there.
         Why,
         Where,
         Found,
-        /// Words that it compared with what they should be.
+        /// Words that it compared with the expected ones.
         Checked,
-        /// What it worked out.
+        /// Its result.
         Result,
-        /// What it may go on with: a number that goes up.
+        /// Its permission to continue: a number that increases.
         Command,
     }
 }
@@ -48,8 +48,8 @@ pub type Block = Row<Word>;
 
 /// Returns the block of a worker, in any process of the program.
 pub fn of_worker(number: u32) -> &'static Block {
-    // SAFETY: the program's first process makes `PAGES` pages before it uses any block, and maps them in each worker
-    // before that runs.
+    // SAFETY: the program's first process makes `PAGES` pages before it uses any block, and maps
+    // them in each worker before the worker runs.
     let board: &Board = unsafe { board::open() };
     &board.blocks[number as usize]
 }

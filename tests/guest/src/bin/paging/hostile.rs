@@ -1,4 +1,4 @@
-//! A client that wants the pager to fall over.
+//! A client that tries to bring the pager down.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -13,9 +13,9 @@ use user_rt::utcb;
 use crate::block::{Block, Word};
 use crate::worker::{Outcome, leave};
 
-/// Kinds of requests, and one that is none.
+/// Kinds of requests, and one number without a kind.
 const KINDS: u64 = 20;
-/// Who it shares everything with.
+/// The client that it shares everything with.
 const OTHER: u16 = 1;
 
 pub fn all(block: &'static Block) -> Result<(), Denial> {
@@ -24,8 +24,8 @@ pub fn all(block: &'static Block) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Regions of one page, each of other bytes of a file, each touched and shared: what costs the pager most. The result is
-/// how many.
+/// Makes regions of one page, each of other bytes of a file, and touches and shares each: the most
+/// expensive requests for the pager. The result is their number.
 fn smallest_pieces(block: &'static Block) -> Result<(), Denial> {
     let pager = Pager::own();
     let (file, bytes) = pager.open("pager")?;
@@ -48,7 +48,7 @@ fn smallest_pieces(block: &'static Block) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Requests with whatever is in them. None of them may go unanswered.
+/// Makes requests with random contents. The pager must answer all of them.
 fn nonsense(block: &'static Block) {
     let mut random = oorandom::Rand64::new(block.get(Word::Seed).into());
     let group = Group::at(slot::PAGER);
@@ -59,7 +59,8 @@ fn nonsense(block: &'static Block) {
         };
         let mut regs: [u64; 4] = core::array::from_fn(|_| value(&mut random));
         if random.rand_range(0..4) > 0 {
-            // A struct of two words and a pointer, as all requests are, of some kind, with numbers that may mean something.
+            // A struct of two words and a pointer, as in all requests, of some kind, with numbers
+            // that may be valid.
             let mut small = |least: u64, most| random.rand_range(least..most);
             let (kind, who, how) = (small(0, KINDS), small(0, 70), small(0, 4));
             let pointer = [1 | 2 << 32 | small(0, 20) << 35, 2 << 32 | 1 << 48, 3 << 32, regs[3]];
@@ -78,7 +79,7 @@ fn nonsense(block: &'static Block) {
     }
 }
 
-/// Numbers of which some mean something.
+/// Returns a number, sometimes a valid one.
 fn value(random: &mut oorandom::Rand64) -> u64 {
     let page = |number| REGIONS_VA + number * PAGE_SIZE;
     match random.rand_range(0..8) {

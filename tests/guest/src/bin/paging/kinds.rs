@@ -10,10 +10,10 @@ use user_rt::paging::{Denial, Pager, Region};
 use crate::block::{self, Block, Word};
 use crate::worker::{Outcome, check_page, leave, random, write_page};
 
-/// Version that a view finds in a page; what its owner writes then.
+/// Version that a view finds in a page, and the version that its owner writes then.
 const FIRST: u64 = 1;
 const SECOND: u64 = 2;
-/// Who attaches the view, by its number as a client.
+/// Client number of the worker that attaches the view.
 pub const VIEWER: u16 = 2;
 const PAGES: u64 = 48;
 
@@ -30,14 +30,14 @@ fn denied_with<T>(result: Result<T, Denial>, wanted: Denial) -> bool {
     result.err() == Some(wanted)
 }
 
-/// All of it; the block's key is where the view's key is left, before the owner writes once more.
+/// Uses everything once. Leaves the view's key in the block before the owner writes once more.
 pub fn all(block: &'static Block) -> Result<(), Denial> {
     let pager = Pager::own();
     let seed = block.get(Word::Seed);
     clones(block, pager, seed)?;
     files(block, pager)?;
     pins_and_limits(block, pager)?;
-    // What was given back is there again.
+    // Returned limits are available again.
     hold!(pager.account()?.pages == 0, line!());
     let shared = pager.anonymous(PAGES, Access::Write)?;
     (0..PAGES as usize).for_each(|page| write_page(shared.words(), page, seed, FIRST));
@@ -52,7 +52,7 @@ pub fn all(block: &'static Block) -> Result<(), Denial> {
     Ok(())
 }
 
-/// The view of what the other worker shares: what it has written, and then what it wrote again. Its block is 0.
+/// Views what the other worker, of block 0, shares: its first writes, and then its later ones.
 pub fn view(block: &'static Block) -> Result<(), Denial> {
     let owner = block::of_worker(0);
     while owner.get(Word::Key) == 0 {
@@ -62,7 +62,7 @@ pub fn view(block: &'static Block) -> Result<(), Denial> {
     let view = Pager::own().attach(owner.get(Word::Key))?;
     hold!(view.pages() == PAGES, line!());
     (0..PAGES as usize).for_each(|page| check_page(block, view.words(), page, seed, FIRST));
-    // A clone of a view is this worker's own, and stays as it is.
+    // A clone of a view is this worker's own, and stays unchanged.
     let own = Pager::own().clone_of(&view)?;
     owner.set(Word::Progress, 1);
     while owner.get(Word::Progress) == 1 {
@@ -74,7 +74,8 @@ pub fn view(block: &'static Block) -> Result<(), Denial> {
     Ok(())
 }
 
-/// A clone has what its source had, whatever either writes then.
+/// Checks that a clone has its source's contents, and that later writes to either do not reach the
+/// other.
 fn clones(block: &'static Block, pager: Pager, seed: u64) -> Result<(), Denial> {
     let source = pager.anonymous(PAGES, Access::Write)?;
     let pages = 0..PAGES as usize;
@@ -103,14 +104,14 @@ fn clones(block: &'static Block, pager: Pager, seed: u64) -> Result<(), Denial> 
     pager.give_back(clone)
 }
 
-/// The ELF header that every program of the archive has.
+/// The ELF header of every program in the archive.
 const ELF: u64 = 0x0001_0102_464c_457f;
 
 fn sum(words: &[AtomicU64]) -> u64 {
     words.iter().fold(0, |sum, word| sum.rotate_left(1) ^ word.load(Relaxed))
 }
 
-/// A file read-only, and a private copy of it.
+/// Maps a file read-only, and a private copy of it.
 fn files(block: &'static Block, pager: Pager) -> Result<(), Denial> {
     hold!(denied_with(pager.open("no such file"), Denial::NoFile), line!());
     let (file, bytes) = pager.open("pager")?;
@@ -119,7 +120,7 @@ fn files(block: &'static Block, pager: Pager) -> Result<(), Denial> {
     let text = pager.file(file, 0, part, Access::Read)?;
     let own = pager.file(file, 0, part, Access::Write)?;
     hold!(text.words()[0].load(Relaxed) & 0xff_ffff_ffff == ELF & 0xff_ffff_ffff, line!());
-    // The same pages to execute: what has them mapped so has to stand a copy's being made.
+    // The same pages to execute: this mapping must survive that a copy is made.
     let code = pager.file(file, 0, part, Access::Execute)?;
     let before = sum(code.words());
     hold!(sum(text.words()) == before, line!());
@@ -140,7 +141,8 @@ fn files(block: &'static Block, pager: Pager) -> Result<(), Denial> {
     pager.give_back(own)
 }
 
-/// Pinned pages take no fault; nobody pins more than he may, or has more than he may.
+/// Checks that pinned pages take no fault, and that a client can neither pin nor hold more than its
+/// limits.
 fn pins_and_limits(block: &'static Block, pager: Pager) -> Result<(), Denial> {
     let region = pager.anonymous(PAGES, Access::Write)?;
     hold!(denied_with(pager.pin(&region, 0, PAGES), Denial::Limit), line!());
@@ -158,7 +160,7 @@ fn pins_and_limits(block: &'static Block, pager: Pager) -> Result<(), Denial> {
     pager.give_back(region)
 }
 
-/// A heap from the pager, larger than the frames that the worker may hold.
+/// Uses a heap from the pager, larger than the frames that the worker may hold.
 pub fn heap(block: &'static Block) -> Result<(), Denial> {
     let region: Region = Pager::own().anonymous(block.get(Word::Pages), Access::Write)?;
     let words = region.words().len() * 3 / 4 / 512 * 512;

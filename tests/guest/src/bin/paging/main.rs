@@ -1,11 +1,13 @@
-//! Programs whose memory a pager serves: larger than what they may hold, with a store that fails, with pagers and
-//! programs that are killed in the middle of a fault. Every word that a worker reads is compared with what it wrote.
+//! Programs whose memory a pager serves: larger than their limits, with a store that fails, with
+//! pagers and programs that are killed in the middle of a fault. Workers compare every word that
+//! they read with the word that they wrote.
 //!
-//! [`stage`] makes processes: pagers, a store, a policy, workers. [`worker`], [`kinds`], [`parts`] and [`hostile`]: what workers do.
-//! [`scenarios`]: what happens to them, and what must come of it. [`block`]: words that they share with this program.
+//! [`stage`] makes processes: pagers, a store, a policy, workers. [`worker`], [`kinds`], [`parts`]
+//! and [`hostile`] are the work of workers. [`scenarios`] are the events, and the expected results.
+//! [`block`] has the words that workers share with this program.
 //!
-//! Options: `only=` a part of a scenario's name; `seed=`; `rounds=` how often all of them are run, each time with the next
-//! seed.
+//! Options: `only=` a part of a scenario's name; `seed=`; `rounds=` how often all of them run, each
+//! time with the next seed.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;

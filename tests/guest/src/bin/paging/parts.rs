@@ -9,10 +9,10 @@ use crate::worker::{Outcome, leave, random, wait_for};
 
 /// Frames and pages of each part.
 pub const PART: Limits = Limits { frames: 10, pinned: 1, pages: 96 };
-/// How many there are.
+/// Number of parts.
 pub const PARTS: u32 = 2;
 
-/// What is split off: the parts' numbers are in the block's key, one behind the other.
+/// Splits the parts off. Their numbers are in the block's key, one after the other.
 pub fn whole(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let pager = Pager::own();
     let limit = pager.account()?.limit as u32;

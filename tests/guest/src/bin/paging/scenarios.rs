@@ -1,4 +1,4 @@
-//! What happens to workers, and what must come of it.
+//! The scenarios: what happens to workers, and the expected results.
 
 use abi::{Error, PAGE_SIZE, TaskId};
 use guest_tests::verdict::Failure;
@@ -40,14 +40,14 @@ const FRAMES: u32 = 24;
 /// Four times as many pages as frames.
 const PAGES: u32 = 4 * FRAMES;
 const LIMITS: Limits = Limits { frames: FRAMES, pinned: 4, pages: 3 * PAGES };
-/// Frames that the pager has, unless they are to run out.
+/// Frames of the pager, unless they are to run out.
 const PLENTY: u32 = 384;
 
 fn task(job: Job, cpu: u32) -> Task {
     Task { job, cpu, pages: PAGES.into(), amount: 1_500, limits: LIMITS, whole: false }
 }
 
-/// Waits for a worker and fails unless it came to the right result.
+/// Waits for a worker, and fails unless it returns the right result.
 fn expect_right(system: &System, number: usize, result: Option<u64>) -> Result {
     let ended = system.end(number);
     expect!(ended == End::Finished, "worker {number} is {ended:?}; {}", tell(number));
@@ -84,7 +84,8 @@ fn tell_counts(system: &System, what: &str) -> Result {
     Ok(())
 }
 
-/// Workers whose memory is four times what they may hold work out the right results, and hold no more.
+/// Workers whose memory is four times their limit compute the right results, and hold no more than
+/// their limit.
 fn four_times_the_frames(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     let jobs = [Job::Random, Job::Sort, Job::Random, Job::Random];
@@ -104,7 +105,7 @@ fn four_times_the_frames(stage: &mut Stage<'_>) -> Result {
     let held = counts.frames - counts.free;
     expect!(held <= 4 * u64::from(FRAMES), "{held} frames are held by four who may hold {FRAMES} each");
     expect!(counts.denied + counts.lost == 0, "{counts:?}");
-    // What they held comes back.
+    // The frames that they held come back.
     for worker in &system.workers {
         end(&worker.first.task)?;
         system.manager.forget(worker.client)?;
@@ -116,7 +117,7 @@ fn four_times_the_frames(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// Image and stack count, too: programs of which nothing is in memory but what the pager brings there.
+/// Image and stack count, too: only pages that the pager brings are in memory.
 fn the_whole_program(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     let limits = Limits { pages: PAGES + 200, ..LIMITS };
@@ -134,7 +135,7 @@ fn the_whole_program(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// A program that runs already: its text is in memory, and comes several pages at a time.
+/// Starts a program that runs already: its text is in memory, and comes several pages at a time.
 fn the_same_program_again(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     let limits = Limits { pages: PAGES + 200, ..LIMITS };
@@ -151,7 +152,7 @@ fn the_same_program_again(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// Clones, files, pins, limits, views: each thing once, with less memory than it takes.
+/// Clones, files, pins, limits, views: each once, with less memory than it takes.
 fn everything_once(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     stage.worker(&mut system, None, &task(Job::Kinds, 0))?;
@@ -164,7 +165,8 @@ fn everything_once(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// Pages that are used all the time are not put away for those that are used once: the CPU says which are.
+/// Pages in constant use are not evicted for pages that are used once: the CPU's marks distinguish
+/// them.
 fn what_is_used_stays(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     let wanted = task(Job::Favourites, 1);
@@ -173,13 +175,14 @@ fn what_is_used_stays(stage: &mut Stage<'_>) -> Result {
     let faults = block::of_worker(0).get(Word::Result);
     let amount = wanted.amount;
     report!("note paging: {faults} faults for {amount} pages once and {FAVOURITES} others {amount} times");
-    // In the order in which they came, each favourite would go out and come back for every frame that there is.
+    // With first-in, first-out eviction, each favourite would be evicted and come back once for
+    // every frame.
     let in_order = amount + amount * FAVOURITES as u64 / u64::from(FRAMES);
     expect!(faults < amount + (in_order - amount) / 4, "{faults} faults, in order it would be {in_order}");
     Ok(())
 }
 
-/// The runtime's heap, served by the pager.
+/// The pager serves the runtime's heap.
 fn heap_from_the_pager(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     stage.worker(&mut system, None, &task(Job::Heap, 1))?;
@@ -187,7 +190,8 @@ fn heap_from_the_pager(stage: &mut Stage<'_>) -> Result {
     expect_right(&system, 0, Some(random_of(0, words as u32)))
 }
 
-/// A store that fails at random: who loses a page is told, nobody else notices. What it will not take is kept.
+/// A store fails at random: a client that loses a page gets an error, and no other client notices.
+/// The pager keeps pages that the store refuses.
 fn the_store_fails(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     let at_most = 2;
@@ -221,7 +225,8 @@ fn the_store_fails(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// A store that gives back something else, and workers without an error handler: they end, and it is known why.
+/// A store returns wrong contents, to workers without an error handler: they end, and the reason is
+/// known.
 fn the_store_lies_to_the_careless(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     system.store().fail(Faulty { spoiled: 20, seed: stage.seed, at_most: 1, ..Faulty::default() })?;
@@ -253,7 +258,7 @@ fn the_store_lies_to_the_careless(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// Ticks that make it all but certain that a worker which goes through its memory is in a fault.
+/// Returns ticks after which a worker that goes through its memory is almost certainly in a fault.
 fn slow() -> u64 {
     boot::facts().tsc_hz / 500
 }
@@ -262,7 +267,8 @@ fn tell_process_1(id: TaskId) -> Result {
     Ok(supervisor::say_lost(id, 0, 0)?)
 }
 
-/// Clients that are killed while the pager serves their faults: it goes on with the others, and has their memory back.
+/// Clients are killed while the pager serves their faults: it continues with the others, and has
+/// their memory back.
 fn killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     for cpu in 0..3 {
@@ -278,7 +284,8 @@ fn killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
         expect!(outcome(number) == Some(Outcome::Running), "{}", tell(number));
         let worker = &system.workers[number];
         if number == 2 {
-            // Its last capability: all of its process goes first, the pager is told after.
+            // Its last capability: its whole process ends first, and the pager is informed
+            // afterwards.
             end(&worker.first.task)?;
         } else {
             worker.first.task.kill()?;
@@ -296,7 +303,8 @@ fn killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// The pager is killed while faults wait for it: every client ends, nobody is stuck, the store is as it was.
+/// The pager is killed while faults wait for it: every client ends, no task hangs, and the store is
+/// unchanged.
 fn the_pager_is_killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     for cpu in 0..4 {
@@ -322,7 +330,8 @@ fn the_pager_is_killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// The store is killed: clients get errors where their pages were, the pager serves what needs no store.
+/// The store is killed: clients get errors for their stored pages, and the pager serves what needs
+/// no store.
 fn the_store_is_killed(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     for cpu in 0..2 {
@@ -344,8 +353,8 @@ fn the_store_is_killed(stage: &mut Stage<'_>) -> Result {
     expect_right(&system, 2, None)
 }
 
-/// A client that asks for all it can get in the smallest pieces, and then for anything at all: the pager goes on for
-/// others, and has everything back in the end.
+/// A client requests all it can get in the smallest pieces, and then nonsense: the pager continues
+/// for others, and has everything back at the end.
 fn a_hostile_client(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     stage.worker(&mut system, None, &task(Job::Random, 1))?;
@@ -365,7 +374,8 @@ fn a_hostile_client(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// More is promised than there is: the policy ends the largest for a smaller one; who is as large as it is refused.
+/// More memory is promised than exists: the policy ends the largest client for a smaller one, and
+/// refuses a client that is as large.
 fn memory_runs_out(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(64, 0)?;
     let limits = |frames| Limits { frames, pinned: 0, pages: 200 };
@@ -386,8 +396,8 @@ fn memory_runs_out(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// A pager whose own heap another one serves, with fewer frames than that takes: its client knows nothing of the
-/// first, nor the first of it.
+/// The heap of a second pager is served by the first, with fewer frames than the heap needs. The
+/// second pager's client and the first pager do not know each other.
 fn a_second_pager(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     let (second, manager) = stage.second_pager(&system, 64)?;
@@ -399,7 +409,7 @@ fn a_second_pager(stage: &mut Stage<'_>) -> Result {
     let (of_heap, of_client) = (system.manager.fate(SECOND)?.faults, manager.fate(1)?.faults);
     report!("note paging: {of_client} faults at the second pager, {of_heap} of its own at the first");
     expect!(of_client > u64::from(PAGES) && of_heap > 20, "{of_client} and {of_heap} faults");
-    // With the second pager goes its client, and nobody else.
+    // The second pager's client ends with it, and no other process.
     stage.worker(&mut system, Some((&second, manager)), &task(Job::Churn, 0))?;
     stage.worker(&mut system, None, &task(Job::Random, 2))?;
     while block::of_worker(2).get(Word::Progress) < u64::from(PAGES) {
@@ -411,7 +421,8 @@ fn a_second_pager(stage: &mut Stage<'_>) -> Result {
     expect_right(&system, 3, Some(random_of(3, PAGES)))
 }
 
-/// A worker splits parts off its account: whoever works in them takes of what it may hold, and ends by it or with it.
+/// A worker splits parts off its account: a client in a part uses the worker's limits, and ends
+/// through the worker or with it.
 fn parts_of_an_account(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     stage.worker(&mut system, None, &task(Job::Whole, 0))?;
@@ -455,7 +466,7 @@ fn parts_of_an_account(stage: &mut Stage<'_>) -> Result {
         "note paging: {most} frames held by a whole and its parts; {} after it closed one",
         whole.get(Word::Found)
     );
-    // The other part ends with the whole.
+    // The other part ends with the whole account.
     end(&system.workers[0].first.task)?;
     system.manager.forget(1)?;
     let fate = system.manager.fate(parts[0])?.reason;
@@ -470,9 +481,10 @@ fn parts_of_an_account(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// Whether the pager notices by itself which clients are no more, when memory is wanted; and which only seem so.
+/// The pager must notice by itself which clients have ended when memory is short, and which only
+/// seem to have.
 fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
-    // Enough for two of three that put nothing away.
+    // Enough for two of three clients that store nothing.
     let mut system = stage.system(64, 0)?;
     let all = |job, cpu| Task { pages: FRAMES.into(), ..task(job, cpu) };
     let hoarded = |number| block::of_worker(number).get(Word::Progress) >= u64::from(FRAMES);
@@ -481,7 +493,7 @@ fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
     while !hoarded(0) || !hoarded(1) {
         stage.wait(slow() / 10);
     }
-    // Of the one the pager has no address space any more. It runs on, and has what it had.
+    // The pager has lost the address space of this one. The client runs on, and has its memory.
     system.take_space(2)?;
     stage.worker(&mut system, None, &all(Job::Hoard, 2))?;
     expect!(system.end(2) == End::Finished && outcome(2) == Some(Outcome::Denied), "{}", tell(2));
@@ -496,7 +508,7 @@ fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
     expect!(counts.noticed == 1, "{counts:?}");
     block::of_worker(1).set(Word::Command, 1);
     expect_right(&system, 1, None)?;
-    // There is nothing left to forget, but whoever does may.
+    // Nothing is left to forget, but the manager may still ask.
     system.manager.forget(1)?;
     expect!(system.manager.forget(1) == Err(Denial::NotYou), "forgotten twice");
     for number in 1..4 {
@@ -508,13 +520,14 @@ fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
-/// The timer that every PC has, which process 1's description of this program lets it read; the first interrupt
-/// controller, which it does not; and where nothing is of this program.
+/// The timer of every PC, which process 1's description of this program lets it read; the first
+/// interrupt controller, which it does not; and a range where this program has nothing.
 const HPET: Range = Range::at(0xfed0_0000, 1);
 const IOAPIC: Range = Range::at(0xfec0_0000, 1);
 const HOLE: u64 = SHARED_VA + 0x1000_0000;
 
-/// Sensitive memory comes from process 1, as far as its description of this program goes, and goes back to it.
+/// Sensitive memory comes from process 1, as far as its description of this program allows, and
+/// returns to it.
 fn a_view_from_process_1(stage: &mut Stage<'_>) -> Result {
     let slot = stage.nursery.take_slot()?;
     let may = Wanted::new(HPET, Allows::READ);
@@ -534,8 +547,8 @@ fn a_view_from_process_1(stage: &mut Stage<'_>) -> Result {
         let written = own::vspace().map(&frame, HOLE, Access::Write);
         expect!(written.is_err_and(|refusal| refusal.error == Error::NoRight), "it can be written");
         own::vspace().map(&frame, HOLE, Access::Read)?;
-        // SAFETY: a page of registers was just mapped there; nobody else maps anything there. What it says depends on the
-        // machine.
+        // SAFETY: a page of registers was just mapped there, and nothing else maps anything there.
+        // Its contents depend on the machine.
         let period = unsafe { ((HOLE + 4) as *const u32).read_volatile() };
         supervisor::give_back(HPET)?;
         expect!(period != 0, "the timer's period");

@@ -1,4 +1,5 @@
-//! Where scenarios happen: a pager, a store, a policy and workers, made for one scenario and taken away after it.
+//! The stage of scenarios: a pager, a store, a policy and workers, made for one scenario and
+//! destroyed after it.
 
 use alloc::format;
 use alloc::string::String;
@@ -25,27 +26,27 @@ use user_rt::spawn::{
 use crate::block::{self, BLOCKS, Word};
 use crate::worker::{Job, Outcome, worker};
 
-/// Memory (as logarithm) and slots of one scenario.
+/// Memory (as base-2 logarithm) and slots of one scenario.
 const SCENARIO_LOG2: u8 = 25;
 const SCENARIO_SLOTS: u32 = 3500;
 /// The pagers' memory, and the store's.
 const PAGER_LOG2: u8 = 22;
-/// The second pager's: its heap is the first one's.
+/// The second pager's memory: the first pager serves its heap.
 const SECOND_LOG2: u8 = 21;
 const STORE_LOG2: u8 = 22;
 pub const STORE_SLOTS: u32 = 768;
 const HEAP_PAGES: u16 = 450;
 /// Frames that the second pager may hold for its heap.
 const HEAP_FRAMES: u32 = 6;
-/// The file of which workers are: this program's own.
+/// The file that workers run: this program's own.
 const WORKER: &str = "paging";
-/// Servers above their clients, all below the program itself.
+/// Priorities: servers above their clients, all below the program itself.
 const PAGER_PRIORITY: u8 = 120;
 const STORE_PRIORITY: u8 = 130;
 const WORKER_PRIORITY: u8 = 100;
 const STACK_PAGES: u32 = 6;
 const WORKER_SLOTS: u32 = 256;
-/// A region has its page tables; besides, there are the image, the task, the blocks.
+/// Each region needs page tables; so do the image, the task and the blocks.
 const WORKER_TABLES: u32 = 24;
 /// Seconds that a worker may take.
 pub const LIMIT_SECONDS: u64 = 60;
@@ -75,19 +76,19 @@ impl<'a> Images<'a> {
     }
 }
 
-/// What is there besides the scenarios.
+/// State of all scenarios.
 pub struct Stage<'a> {
     pub nursery: Nursery,
     images: Images<'a>,
     shared: Shared,
-    /// Never raised.
+    /// A Notification that is never raised.
     alarm: Notification,
     pub cpus: u32,
-    /// Of what is random in a scenario.
+    /// Seed of a scenario's random numbers.
     pub seed: u64,
 }
 
-/// A pager with what it uses.
+/// A pager with its store, its policy and its clients.
 pub struct System {
     pub pager: Service,
     pub manager: Manager,
@@ -102,11 +103,11 @@ pub struct System {
 pub struct Worker {
     child: Child,
     pub first: Spawned,
-    /// Its number with its pager; its block is the one with its index in [`System::workers`].
+    /// Its client number; its block has its index in [`System::workers`].
     pub client: u16,
 }
 
-/// What a worker is to be.
+/// Properties of a new worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
     pub job: Job,
@@ -114,11 +115,11 @@ pub struct Task {
     pub pages: u64,
     pub amount: u64,
     pub limits: Limits,
-    /// Its image and its stack are the pager's, too.
+    /// Whether its image and its stack are the pager's, too.
     pub whole: bool,
 }
 
-/// How a worker ended, as far as anybody can tell.
+/// How a worker ended, as seen from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     Finished,
@@ -138,7 +139,7 @@ impl<'a> Stage<'a> {
         wanted % self.cpus
     }
 
-    /// A pager with so many frames, a store and a policy, all of them running.
+    /// Makes a pager with that many frames, a store and a policy, all of them running.
     pub fn system(&mut self, frames: u32, slots: u32) -> Result<System> {
         let nursery = &mut self.nursery;
         let spec = |image, memory_log2, cpu: u32, priority| ServiceSpec {
@@ -172,7 +173,7 @@ impl<'a> Stage<'a> {
         Ok(System { pager, manager, store, _policy: policy, windows, workers: Vec::new(), group })
     }
 
-    /// A pager in front of the system's, which serves the heap of this one. It serves clients of its own.
+    /// Makes a second pager, whose heap the system's pager serves. It serves clients of its own.
     pub fn second_pager(&mut self, system: &System, frames: u32) -> Result<(Service, Manager)> {
         let spec = ServiceSpec {
             image: &self.images.pager,
@@ -202,7 +203,8 @@ impl<'a> Stage<'a> {
         self.start(system, manager, child, client, wanted)
     }
 
-    /// The same, in a part of another worker's account, or why the pager denies that.
+    /// Adds a worker in a part of another worker's account. Returns the reason if the pager denies
+    /// that.
     pub fn worker_in(
         &mut self,
         system: &mut System,
@@ -282,7 +284,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Lets others run for some time.
+    /// Waits for some ticks.
     pub fn wait(&self, ticks: u64) {
         let until = arch::now() + ticks;
         while arch::now() < until {
@@ -297,11 +299,11 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// The second pager's number with the first.
+/// The second pager's client number at the first.
 pub const SECOND: u16 = 40;
 
 impl Worker {
-    /// Destroys its process and its address space, and tells nobody.
+    /// Destroys its process and its address space, without informing the pager.
     pub fn destroy(&self) -> Result {
         end(&self.first.task)?;
         for cap in [self.child.process.cap(), self.child.vspace.cap()] {
@@ -326,7 +328,7 @@ impl System {
         Ok(self.store.first.task.kill()?)
     }
 
-    /// Waits until a worker answers a call, or is no more.
+    /// Waits until a worker answers a call, or has ended.
     pub fn end(&self, number: usize) -> End {
         self.end_within(number, LIMIT_SECONDS * boot::facts().tsc_hz)
     }
@@ -345,12 +347,12 @@ impl System {
     }
 }
 
-/// What a worker left.
+/// Returns a worker's outcome.
 pub fn outcome(number: usize) -> Option<Outcome> {
     Outcome::from_raw(block::of_worker(number as u32).get(Word::Outcome))
 }
 
-/// What there is to say of a worker that did not do as it should.
+/// Describes a worker with a wrong outcome.
 pub fn tell(number: usize) -> String {
     let block = block::of_worker(number as u32);
     let get = |word| block.get(word);

@@ -1,5 +1,6 @@
-//! What workers do: processes whose memory a pager serves. Each looks at what it reads, always, and leaves its outcome
-//! in its block; then it answers calls, so that whoever waits for it is told that it lives.
+//! What workers do: processes whose memory a pager serves. A worker checks all that it reads and
+//! leaves its outcome in its block. Then it answers calls, so that a waiting task learns that the
+//! worker is alive.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -13,9 +14,9 @@ use user_rt::utcb::{self, Local};
 use crate::block::{self, Block, Word};
 
 const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
-/// Pages of a region at most.
+/// Most pages of a region.
 const PAGES_MAX: usize = 1024;
-/// Words of a page that a look at it compares, if not all.
+/// Words of a page that a partial check compares.
 const LOOKED_AT: u64 = 8;
 
 macro_rules! numbers {
@@ -34,48 +35,48 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// What a worker is to do.
+    /// The job of a worker.
     Job {
         /// Write and read pages at random.
         Random = 1,
         /// Sort all words of the region.
         Sort = 2,
-        /// Go through the region over and over, for ever.
+        /// Go through the region forever.
         Churn = 3,
-        /// Everything that a pager offers, once.
+        /// Use everything that a pager offers, once.
         Kinds = 4,
-        /// Look at a view, by the key in the block.
+        /// Read a view, by the key in the block.
         View = 5,
         /// As Random, on memory of the heap.
         Heap = 6,
         /// As Random, without an error handler.
         Careless = 7,
-        /// Touch as many pages as there are, each once, then wait.
+        /// Touch all pages once, then wait.
         Hoard = 8,
-        /// Some pages all the time, the others one after the other.
+        /// Use some pages all the time, the others one after the other.
         Favourites = 9,
-        /// Ask the pager for as much as it gives, then for nonsense.
+        /// Request as much as the pager gives, then send nonsense.
         Hostile = 10,
         /// As Random, with parts of the account split off for others.
         Whole = 11,
-        /// As Hoard; then wait for a command, and see whether everything is there still.
+        /// As Hoard; then wait for a command, and check that everything is still there.
         Keep = 12,
     }
 
-    /// What came of it.
+    /// The outcome of a job.
     Outcome {
         Running = 0,
         Right = 1,
-        /// Something was not what it should be.
+        /// A word was wrong.
         Wrong = 2,
-        /// A fault could not be served, and the worker was told.
+        /// A fault could not be served, and the worker's error handler ran.
         Denied = 3,
-        /// A request was refused that should not be.
+        /// A request was refused that should not have been.
         Refused = 4,
     }
 }
 
-/// Where the worker's number is in its UTCB.
+/// Returns the block, by the worker's number in its UTCB.
 fn block() -> &'static Block {
     block::of_worker(utcb::current().local(Local::Program) as u32)
 }
@@ -117,7 +118,7 @@ fn answer_calls() -> ! {
     }
 }
 
-/// What became of it; what was said first stays.
+/// Stores the outcome. The first one stays.
 pub fn leave(outcome: Outcome, why: u64, place: u64, found: u64) {
     let block = block();
     if block.get(Word::Outcome) != Outcome::Running as u64 {
@@ -129,7 +130,7 @@ pub fn leave(outcome: Outcome, why: u64, place: u64, found: u64) {
     block.set(Word::Outcome, outcome as u64);
 }
 
-/// A fault could not be served: on the stack of whatever faulted.
+/// Handles a fault that could not be served, on the stack of the faulting task.
 extern "C" fn denied(denial: u64, address: u64) -> ! {
     leave(Outcome::Denied, denial, address, 0);
     answer_calls()
@@ -140,13 +141,13 @@ fn with_region(work: impl FnOnce(&Region) -> Result<(), Denial>) -> Result<(), D
     work(&region)
 }
 
-/// The same with an error handler.
+/// Runs a job with an error handler.
 fn prepared(work: impl FnOnce(&Region) -> Result<(), Denial>) -> Result<(), Denial> {
     Pager::own().on_error(denied)?;
     with_region(work)
 }
 
-/// What a word of a page holds after the page was written so many times.
+/// Returns a word of a page after that many writes of the page.
 pub fn word_of(seed: u64, page: usize, word: usize, version: u64) -> u64 {
     if version == 0 {
         return 0;
@@ -182,16 +183,16 @@ pub fn check_word(
     }
 }
 
-/// All words of a page.
+/// Compares all words of a page.
 pub fn check_page(block: &'static Block, words: &[AtomicU64], page: usize, seed: u64, version: u64) {
     (0..PAGE_WORDS).for_each(|word| check_word(block, words, page, word, seed, version));
 }
 
-/// How often each page was written: in memory that is not paged.
+/// How often each page was written, in memory that is not paged.
 static VERSIONS: [AtomicU64; PAGES_MAX] = [const { AtomicU64::new(0) }; PAGES_MAX];
 
-/// Writes pages and reads them, at random; whatever is read is what was written last. The result is the sum of all
-/// words in the end.
+/// Writes and reads pages at random. Each read must return the last write. The result is the sum of
+/// all words at the end.
 pub fn random(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let pages = words.len() / PAGE_WORDS;
     let (seed, amount) = (block.get(Word::Seed), block.get(Word::Amount));
@@ -217,7 +218,7 @@ pub fn random(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> 
     Ok(())
 }
 
-/// What [`random`] comes to, without the memory.
+/// Returns the result of [`random`], without the memory.
 pub fn random_result(seed: u64, pages: usize, amount: u64) -> u64 {
     let mut random = oorandom::Rand64::new(seed.into());
     let mut versions = [0; PAGES_MAX];
@@ -256,13 +257,13 @@ fn sort(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// What [`sort`] comes to.
+/// Returns the result of [`sort`].
 pub fn sort_result(seed: u64, pages: usize) -> u64 {
     let mut random = oorandom::Rand64::new(seed.into());
     (0..pages * PAGE_WORDS).fold(0, |sum: u64, _| sum.wrapping_add(random.rand_u64()))
 }
 
-/// The shorter half by recursion, so that the stack stays small.
+/// Recurses into the shorter half, so that the stack stays small.
 fn quicksort(block: &'static Block, mut words: &[AtomicU64]) {
     while words.len() > 1 {
         let pivot = words[(words.len() - 1) / 2].load(Relaxed);
@@ -290,7 +291,7 @@ fn quicksort(block: &'static Block, mut words: &[AtomicU64]) {
     }
 }
 
-/// Goes through the region for ever: nearly every moment of it is in a fault.
+/// Goes through the region forever, almost always in a fault.
 fn churn(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let seed = block.get(Word::Seed);
     let pages = words.len() / PAGE_WORDS;
@@ -313,7 +314,7 @@ fn hoard(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     Ok(())
 }
 
-/// The same, and looks at them once more when it is told to.
+/// Touches every page once, keeps them all, and checks them again on command.
 fn keep(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     hoard(block, words)?;
     wait_for(block, 1);
@@ -331,8 +332,8 @@ pub fn wait_for(block: &'static Block, command: u64) {
 /// Pages that [`favourites`] uses all the time.
 pub const FAVOURITES: usize = 8;
 
-/// Goes through the region's other pages, and looks at its favourites between any two of them. The result is how many
-/// faults that took.
+/// Goes through the region's other pages, and reads its favourites between any two of them. The
+/// result is the number of faults.
 fn favourites(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let seed = block.get(Word::Seed);
     let pages = words.len() / PAGE_WORDS;

@@ -1,9 +1,9 @@
-//! The shared memory of a run: what every seat does, what went wrong, what was sent to whom.
+//! The shared memory of a run: what every seat does, failures, and sent messages.
 //!
-//! Words are atomics. Each word of a seat and of a pair has one writer at a time (the seat's task, or
-//! the director while there is none), except those counted up by several, which are changed by atomic
-//! additions. What one task must see of another's writes before a message that passes between them is
-//! ordered by the system calls.
+//! Words are atomics. Each word of a seat and of a pair has one writer at a time (the seat's task,
+//! or the director while the seat is empty). Only the words that several tasks count up are changed
+//! by atomic additions. If a message passes between two tasks, the system calls order the writes of
+//! one before the reads of the other.
 
 use core::fmt;
 use core::sync::atomic::AtomicU64;
@@ -31,13 +31,13 @@ words! {
     pub enum Total: Sequential {
         Seed,
         Seats,
-        /// Messages to send in this round, and how many have been begun.
+        /// Messages of this round: to send, and begun.
         Goal,
         Begun,
-        /// Over all rounds.
+        /// Messages over all rounds.
         Sent,
         Kills,
-        /// Whether events go into the hash, and the hash.
+        /// Whether events go into the hash; the hash.
         Hashing,
         Hash,
         Lost,
@@ -48,11 +48,11 @@ words! {
         LeakedPages,
         /// Complaints printed.
         Complaints,
-        /// The director is through: the watchdog sleeps.
+        /// Whether the director is done: the watchdog sleeps.
         Over,
         /// What the director does.
         Director,
-        /// Goes up with everything that anybody does.
+        /// Increases with every action of any task.
         Life,
         Cancels,
         Suspensions,
@@ -61,17 +61,17 @@ words! {
 
     /// Words of a seat.
     pub enum Of: Published {
-        /// Id of the task in it, and of the one that was killed last.
+        /// Id of the seat's task, and of the task that was killed last.
         Id,
         Doomed,
         Incarnation,
         Process,
         Cpu,
         Priority,
-        /// What it does: an [`Event`], with whom, since when.
+        /// Its action: an [`Event`], the peer, the begin.
         Doing,
         Since,
-        /// Kills begun and births done: equal while a task sits there.
+        /// Kills begun and tasks made: equal while a task is in the seat.
         Kills,
         Births,
         CancelsAsked,
@@ -82,7 +82,7 @@ words! {
         Intent,
         Sent,
         Served,
-        /// Notifications that came, for all bits.
+        /// Bits received, over all bits.
         Events,
     }
 
@@ -90,19 +90,19 @@ words! {
     pub enum Pair: Published {
         /// Number of the last message sent.
         Sent,
-        /// Number of the last one that came, and of the last one that was answered.
+        /// Number of the last message that came, and of the last one that was answered.
         Came,
         Answered,
         /// Notifications begun.
         Noted,
-        /// What of those the receiver has heard of, or need not.
+        /// Notifications that the receiver has received, or need not receive.
         Heard,
-        /// Bits that came, counted at the first seat of each bit.
+        /// Bits received, counted at the first seat of each bit.
         Bits,
     }
 }
 
-/// What a seat does or did.
+/// An action of a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Event {
@@ -161,9 +161,9 @@ impl Event {
     }
 }
 
-/// Whom an event is about where it is about nobody.
+/// Peer of an event that has none.
 pub const NOBODY: usize = 0xfff;
-/// The director as the one who does something.
+/// The director as an actor.
 pub const DIRECTOR: usize = 0xffe;
 
 board! {
@@ -217,8 +217,8 @@ impl Run for Board {
     const COMPLAINTS: Total = Total::Complaints;
 
     fn open() -> &'static Board {
-        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
-        // it starts.
+        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps
+        // them in every process it starts.
         unsafe { board::open() }
     }
 
@@ -236,7 +236,8 @@ impl Run for Board {
         crate::tellers::tell_all(alarm);
     }
 
-    /// Where instructions are counted, four seconds of the guest; elsewhere its CPUs share the host's with others.
+    /// Returns four seconds of the guest if instructions are counted; elsewhere longer, because its
+    /// CPUs share the host's with others.
     fn patience(&self) -> u64 {
         let seconds = if self.get(Total::Hashing) != 0 { 4 } else { 30 };
         seconds * boot::facts().tsc_hz
@@ -256,17 +257,17 @@ impl Board {
         self.get(Total::Seats) as usize
     }
 
-    /// Forgets the last round's seats and pairs.
+    /// Clears the last round's seats and pairs.
     pub fn clear_round(&self) {
         self.seats.clear();
         self.memories.clear();
         self.pairs.clear();
         self.set(Total::Begun, 0);
-        // Nobody sits there yet: as if the seat's task had been killed.
+        // The seats are empty, as if their tasks had been killed.
         (0..self.seat_count()).for_each(|seat| self.seats[seat].set(Of::Kills, 1));
     }
 
-    /// A seat's word on what it does now.
+    /// Notes what a seat does now.
     pub fn event(&self, seat: usize, event: Event, peer: usize, detail: u64) {
         let stamp = arch::now();
         let word = event as u64 | (peer as u64 & 0xfff) << 8 | (detail & 0xffff_ffff) << 20;
@@ -298,7 +299,7 @@ impl Board {
         }
     }
 
-    /// One seat's state, for the report of a run that stalls.
+    /// Prints one seat's state, for the report of a run that stalls.
     pub fn print_seat(&self, seat: usize) {
         let of = |which| self.seats[seat].get(which);
         report!(
@@ -336,7 +337,7 @@ impl Board {
     }
 }
 
-/// An event as a person reads it.
+/// An event in words.
 struct Doing {
     word: u64,
     since: u64,

@@ -23,14 +23,15 @@ const PROCESSES_MAX: usize = 4;
 /// Slots in every process: two groups, and the slot that is churned.
 pub const GROUPS: [Cap; 2] = [slot::GROUPS, Cap(slot::GROUPS.0 + 1)];
 pub const CHURN: Cap = Cap(slot::GROUPS.0 + 2);
-/// What seats may do in the groups.
+/// Rights of seats in the groups.
 pub const SEAT_RIGHTS: Rights =
     Rights(Rights::SEND.0 | Rights::NOTIFY.0 | Rights::STRING.0 | Rights::GRANT.0);
 
-/// Exposure at which the director hears that a seat is finished.
+/// Exposure at which seats report that they are finished.
 pub const EXPOSURE_DONE: u32 = 0;
 
-/// Memory (as logarithm) and slots of a seat: task, time, stack, Notification, an Untyped of its own.
+/// Memory (as base-2 logarithm) and slots of a seat: task, SchedContext, stack, Notification, its
+/// own Untyped.
 const SEAT_LOG2: u8 = 16;
 const SEAT_SLOTS: u32 = 10;
 const STACK_PAGES: u32 = 3;
@@ -39,17 +40,17 @@ const CHILD_SLOTS: u32 = 1024;
 const CHILD_TABLES: u32 = 48;
 const FIRST_SEAT_SLOT: u32 = FREE_SLOTS + SEATS_MAX as u32 + 1;
 
-/// Exposure of a seat's task.
+/// Returns the exposure of a seat's task.
 pub const fn task_exposure(seat: usize) -> u32 {
     1 + seat as u32
 }
 
-/// Exposure of a seat's Notification.
+/// Returns the exposure of a seat's Notification.
 pub const fn note_exposure(seats: usize, seat: usize) -> u32 {
     1 + (seats + seat) as u32
 }
 
-/// Custom bits of a process's member record in one of the groups.
+/// Returns the custom bits of a process's member record in one of the groups.
 pub const fn custom(group: usize, process: usize) -> u16 {
     (0x100 * (group as u16 + 1)) | (process as u16 + 1)
 }
@@ -113,7 +114,7 @@ impl Cast {
             child.give_machine(MachineRights::REPORT | machine_rights::INFO, 0)?;
             children.push(child);
         }
-        // In the other order in the second group, so that member records differ.
+        // In reverse order in the second group, so that member records differ.
         for (which, group) in groups.iter().enumerate() {
             for place in 0..processes {
                 let number = if which == 0 { place } else { processes - 1 - place };
@@ -134,7 +135,7 @@ impl Cast {
         let number = seat % self.children.len();
         let place = &mut self.seats[seat];
         place.incarnation += 1;
-        // Every seat has its CPU, but for every fifth, which wanders.
+        // Every seat has its CPU, except every fifth, whose CPU is random.
         let cpu = if seat % 5 == 4 { random.below(u64::from(cpus)) as u32 } else { seat as u32 % cpus };
         let priority = 10 + random.below(150) as u8;
         let spec = TaskSpec {
@@ -168,7 +169,7 @@ impl Cast {
         ] {
             board.seats[seat].set(which, value);
         }
-        // What was raised at the one before need not be heard by this one.
+        // The new task need not receive the bits that were raised at the old one.
         (0..seats).for_each(|from| forgive(board, from, seat));
         for group in &self.groups {
             group.expose_notification(note_exposure(seats, seat), &note)?;
@@ -191,11 +192,11 @@ impl Cast {
             if random.chance(50) {
                 task.kill()?;
             }
-            // It stands on memory that the reset takes away: it goes first.
+            // The task uses memory that the reset takes away, so it ends first.
             end(&task)?;
         }
         place.nursery.reset()?;
-        // A notification may have been on its way when its sender was ended.
+        // A notification may have been under way when its sender was ended.
         let intent = board.seats[seat].get(Of::Intent) as usize;
         if intent > 0 {
             forgive(board, seat, intent - 1);
@@ -211,7 +212,7 @@ impl Cast {
         Ok(task.cancel()?)
     }
 
-    /// Suspends a seat's task, or lets it go on.
+    /// Suspends a seat's task, or resumes it.
     pub fn suspend(&self, board: &'static Board, seat: usize, on: bool) -> Result<(), Failure> {
         let Some(task) = &self.seats[seat].task else { return Ok(()) };
         board.seats[seat].set(Of::Suspended, u64::from(on));
@@ -223,7 +224,7 @@ impl Cast {
         Ok(task.resume()?)
     }
 
-    /// Lets everybody go on.
+    /// Resumes all tasks.
     pub fn resume_all(&self, board: &'static Board) -> Result<(), Failure> {
         for seat in 0..self.plan.seats {
             if board.seats[seat].get(Of::Suspended) != 0 {
@@ -235,7 +236,7 @@ impl Cast {
     }
 }
 
-/// Whatever `from` raised at `to` so far need not be heard.
+/// Notes that `to` need not receive what `from` has raised there so far.
 fn forgive(board: &'static Board, from: usize, to: usize) {
     use core::sync::atomic::Ordering::{Acquire, Release};
     let noted = board.pair(Pair::Noted, from, to).load(Acquire);

@@ -1,4 +1,4 @@
-//! Runs the rounds: fills the seats, disturbs them until the messages are sent, checks what they did,
+//! Runs the rounds: fills the seats, disturbs them until the messages are sent, checks the results,
 //! destroys everything, and counts the memory that comes back.
 
 use core::sync::atomic::Ordering::Acquire;
@@ -19,10 +19,10 @@ use guest_tests::random::Random;
 
 /// Mean time between two disturbances, in TSC ticks.
 const GAP: u64 = 100_000;
-/// Who the director is in the sequence of random numbers: no seat's argument.
+/// The director's sequence of random numbers: no seat has this number.
 const DIRECTORS_NUMBER: u64 = u64::MAX;
 
-/// What to do.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -30,13 +30,13 @@ pub struct Plan {
     pub messages: u64,
     pub seats: usize,
     pub rounds: u64,
-    /// The same seed gives the same events.
+    /// Whether the same seed repeats the same events.
     pub replays: bool,
 }
 
 pub struct Director {
     plan: Plan,
-    /// What a round is made of.
+    /// Maker of all objects of a round.
     nursery: Nursery,
     shared: Shared,
     board: &'static Board,
@@ -49,7 +49,7 @@ impl Director {
         Director { plan, nursery, shared, board: Board::open(), random }
     }
 
-    /// The whole run. Wrong counts are on the board.
+    /// Runs all rounds. The board has the counts of failures.
     pub fn run(mut self) -> Result<(), Failure> {
         let before = self.nursery.reset()?;
         for round in 0..self.plan.rounds {
@@ -117,9 +117,9 @@ impl Director {
         }
     }
 
-    /// Every notification that was raised at somebody who still lives has to be heard.
+    /// Checks that every notification to a living seat was received.
     fn check_notifications(&self, done: &Notification) -> Result<(), Failure> {
-        // Nobody is busy with anything else; where instructions are counted it need not be as long.
+        // No task is busy with anything else; if instructions are counted, a shorter time suffices.
         let patience = boot::facts().tsc_hz / if self.plan.replays { 4 } else { 1 };
         let deadline = arch::now() + patience;
         while self.unheard().is_some() && arch::now() < deadline {
@@ -150,7 +150,7 @@ impl Director {
         (heard < noted).then_some((noted, heard))
     }
 
-    /// Every call that was answered has to have come.
+    /// Checks that every call that was answered had arrived.
     fn check_calls(&self) {
         for to in 0..self.plan.seats {
             for from in 0..to {
@@ -166,7 +166,7 @@ impl Director {
         }
     }
 
-    /// Every CPU has to have served something, once there was enough for all.
+    /// Checks that every CPU has served something, if there was enough for all.
     fn check_cpus(&self) {
         let cpus = self.plan.cpus.min(self.plan.seats as u32);
         for cpu in 0..cpus {

@@ -1,5 +1,4 @@
-//! Whether a refusal may be: each one has to have a cause in what the director, the sender or the
-//! target really did.
+//! Judges refusals: each must have a cause in what the director, the sender or the target did.
 
 use abi::Error;
 use guest_tests::run::Run as _;
@@ -7,19 +6,19 @@ use user_rt::{Refusal, arch};
 
 use crate::board::{Board, Of, Total};
 
-/// What was so when a seat asked for something.
+/// The state when a seat made a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// Births at the seat that was asked.
+    /// Tasks made at the target seat.
     births: u64,
     /// Kills of the whole run.
     kills: u64,
-    /// Who asked, and whom.
+    /// The seat of the sender, and the target.
     me: usize,
     to: usize,
     pub deadline: Option<u64>,
     pub nonblock: bool,
-    /// The capability is one that is deleted and filled again all the time.
+    /// Whether the capability is the one that is deleted and filled again all the time.
     pub churned: bool,
 }
 
@@ -36,7 +35,7 @@ impl Standing {
         }
     }
 
-    /// Complains of a refusal without a cause.
+    /// Reports a refusal without a cause.
     pub fn judge(&self, board: &'static Board, refusal: &Refusal) {
         let (may_be, count) = match refusal.error {
             Error::Dead => (!is_well(board, refusal.who.raw()), Total::Unanswered),
@@ -56,7 +55,7 @@ impl Standing {
         }
     }
 
-    /// Whether a cancel was asked for that has not been seen yet; sees it.
+    /// Whether a cancel of this task was requested since the last look. Marks it as seen.
     fn was_cancelled(&self, board: &'static Board) -> bool {
         let seen = board.seats[self.me].get(Of::CancelsSeen) + 1;
         board.seats[self.me].set(Of::CancelsSeen, seen);
@@ -64,7 +63,7 @@ impl Standing {
     }
 }
 
-/// Whether a task sits in one of the seats and nobody has begun to kill it.
+/// Whether the task is in one of the seats and no kill of it has begun.
 fn is_well(board: &'static Board, task: u64) -> bool {
     let seats = 0..board.seat_count();
     task == 0

@@ -1,17 +1,16 @@
-//! Random messages between tasks of several processes on all CPUs, while tasks are killed, cancelled,
-//! suspended and made again: nothing may be lost, doubled, changed or put out of order.
+//! Random messages between tasks of several processes on all CPUs, while tasks are killed,
+//! cancelled, suspended and made again. No message may be lost, doubled, changed or out of order.
 //!
-//! Options: `seed=`, `messages=`, `tasks=` (seats), `rounds=`. A *seat* is a place for a task; the
-//! task in it is its *incarnation*, and when that is killed the next one is made of the same memory.
-//! A round makes processes and seats, spends its share of the messages, checks, destroys everything
+//! Options: `seed=`, `messages=`, `tasks=` (seats), `rounds=`. A *seat* is a place for a task. The
+//! task in it is its *incarnation*; when that is killed, the next one is made of the same memory. A
+//! round makes processes and seats, spends its share of the messages, checks, destroys everything
 //! and counts the memory that came back.
 //!
 //! # Who does what
-//! [`worker`]: what a seat's task does: sends, serves, checks ([`message`], [`judge`]). [`cast`]: the
-//! processes and seats of a round. [`director`]: disturbs the seats while they work, then checks the
-//! round. A [`watchdog`] reports every seat's state when nothing moves any more, and what
-//! the [`tellers`] tell.
-//! [`board`]: the shared memory in which they all leave what they do.
+//! [`worker`]: a seat's task, which sends, serves and checks ([`message`], [`judge`]). [`cast`]:
+//! the processes and seats of a round. [`director`]: disturbs the seats while they work, then
+//! checks the round. A [`watchdog`] reports every seat's state when nothing progresses, with the
+//! [`tellers`]' reports. [`board`]: the shared memory in which all of them note what they do.
 //!
 //! # Why no deadlock
 //! Seats call only higher-numbered seats, and the highest one only serves.
@@ -40,7 +39,7 @@ user_rt::program!(begin);
 
 /// Pages of heap: lists of seats.
 const HEAP_PAGES: u32 = 8;
-/// Memory (as logarithm) and slots for all that a round makes.
+/// Memory (as base-2 logarithm) and slots for all objects of a round.
 const ROUND_LOG2: u8 = 25;
 const ROUND_SLOTS: u32 = 3000;
 
@@ -56,7 +55,7 @@ fn plan() -> Plan {
     let messages = number("messages", 10_000).max(1);
     let seats = number("tasks", (3 * cpus).clamp(8, 64)).clamp(2, SEATS_MAX as u64);
     let rounds = number("rounds", (messages / 20_000).clamp(2, 8)).clamp(1, 1000);
-    // Only where QEMU counts instructions do events repeat: there the chaos build is given its seed.
+    // Events repeat only where QEMU counts instructions: there the chaos build has its seed.
     let replays = boot::has(abi::cpu_features::CHAOS) && options.value("chaos").is_some();
     Plan { replays, seed: number("seed", 1), cpus: cpus as u32, messages, seats: seats as usize, rounds }
 }

@@ -1,4 +1,4 @@
-//! A message of the run: who, to whom, the how-manieth, of which kind, and a checksum over all of it.
+//! A message of the run: sender, receiver, number, kind, and a checksum over all of it.
 //!
 //! | register | holds |
 //! |---|---|
@@ -15,23 +15,23 @@ use user_rt::utcb;
 
 use guest_tests::random::mix;
 
-/// What a message asks of its receiver.
+/// The request in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
     /// Answer it.
     Plain = 1,
-    /// Call somebody else before answering.
+    /// Call another seat before answering.
     Nested,
     /// Keep it in the Reply object, receive, then answer.
     Kept,
-    /// Hand it on.
+    /// Forward it.
     Forward,
-    /// It was handed on: answer it.
+    /// It was forwarded: answer it.
     Forwarded,
     /// An answer.
     Answer,
-    /// The answer of one who could not hand it on.
+    /// The answer of a seat that could not forward it.
     NotForwarded,
 }
 
@@ -50,7 +50,7 @@ pub struct Letter {
     pub from: usize,
     pub to: usize,
     pub kind: Kind,
-    /// Custom bits that the receiver will see; 0: whichever.
+    /// Custom bits that the receiver will see; 0: any.
     pub custom: u16,
     pub number: u64,
     pub extra: u64,
@@ -58,19 +58,19 @@ pub struct Letter {
     pub words: u8,
 }
 
-/// What is wrong with a message.
+/// Damage to a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Damage {
-    /// The checksum is another.
+    /// The checksum is wrong.
     Checksum { said: u64, is: u64 },
-    /// This word of the UTCB is not what the sender put there.
+    /// This word of the UTCB is not the one that the sender put there.
     Word(usize),
-    /// No such kind.
+    /// The kind does not exist.
     Kind(u8),
 }
 
 impl Letter {
-    /// The message, its words written to the UTCB.
+    /// Writes the words to the UTCB, and returns the message.
     pub fn write(&self) -> Message {
         let words = utcb::current().message();
         for (index, word) in words.iter().take(usize::from(self.words)).enumerate() {
@@ -79,7 +79,7 @@ impl Letter {
         self.message()
     }
 
-    /// The message with the words that are in the UTCB already.
+    /// Returns the message with the words that are in the UTCB already.
     pub fn message(&self) -> Message {
         let head = self.from as u64
             | (self.to as u64) << 12
@@ -90,7 +90,7 @@ impl Letter {
         Message::with_words(self.salt, [head, self.number, self.extra, sum], self.words)
     }
 
-    /// Reads a message that came, its words in the UTCB, and checks all of it.
+    /// Reads a received message with its words in the UTCB, and checks all of it.
     pub fn read(message: &Message) -> Result<Letter, Damage> {
         let [head, number, extra, said] = message.regs;
         let raw = (head >> 24) as u8;
@@ -113,7 +113,7 @@ impl Letter {
         Err(wrong.map_or(Damage::Checksum { said, is }, Damage::Word))
     }
 
-    /// What the sender puts in a word of the UTCB.
+    /// Returns the sender's contents of a word of the UTCB.
     fn word(&self, index: usize) -> u64 {
         mix((u64::from(self.salt) << 8) + index as u64)
     }

@@ -1,5 +1,5 @@
-//! What each CPU's kernel state is, where the kernel can tell, for the report of a run that is stuck. A CPU shows only
-//! what is its own: so on each there is a *teller* that asks for it.
+//! Each CPU's kernel state, if the kernel can export it, for the report of a run that is stuck. A
+//! CPU exports only its own state, so each CPU has a *teller* that requests it.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -11,12 +11,13 @@ use user_rt::invoke::Dump;
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
 use user_rt::{arch, boot, report};
 
-/// Places of the tellers in the address space: out of the way of the others.
+/// Places of the tellers in the address space, apart from the other tasks.
 const FIRST_TELLER: u32 = 3000;
 /// Slots of the tellers' Notifications, by CPU.
 static TELLERS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
-/// Starts one on each CPU, in the program's own process. They answer to the watchdog's alarm.
+/// Starts a teller on each CPU, in the program's own process. Tellers answer to the watchdog's
+/// alarm.
 pub fn start(nursery: &mut Nursery, alarm: &Notification) -> user_rt::Result<()> {
     if boot::has(cpu_features::DUMP) {
         for cpu in 0..boot::facts().cpus as u32 {
@@ -42,7 +43,7 @@ fn start_teller(nursery: &mut Nursery, cpu: u32, alarm: &Notification) -> user_r
     Home::own(|home| task(nursery, home, &spec))?.task.resume()
 }
 
-/// Exports the state of its CPU when told, and says that it has.
+/// Exports the state of its CPU on request, and reports that it has.
 extern "C" fn tell(packed: u64) -> ! {
     let [memory, note, alarm] = [0, 16, 32].map(|shift| Cap((packed >> shift) as u16 as u32));
     // A Notification belongs to the CPU of the task that made it.
@@ -55,7 +56,7 @@ extern "C" fn tell(packed: u64) -> ! {
     }
 }
 
-/// Asks every CPU; one that does not answer is stuck in the kernel.
+/// Asks every CPU's teller. A CPU that does not answer is stuck in the kernel.
 pub fn tell_all(alarm: &Notification) {
     if !boot::has(cpu_features::DUMP) {
         return;

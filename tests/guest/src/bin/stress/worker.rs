@@ -1,5 +1,5 @@
-//! What the task in a seat does: sends its share of the messages, serves in between, and only serves
-//! when all are sent. It checks everything that comes to it.
+//! What the task in a seat does: it sends its share of the messages and serves in between. When all
+//! are sent, it only serves. It checks all that it receives.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -20,7 +20,7 @@ use crate::message::{Kind, Letter};
 use guest_tests::random::{Random, mix};
 use guest_tests::run::Run as _;
 
-/// Calls within calls that a seat makes at most.
+/// Most nested calls of a seat.
 const DEPTH: u32 = 2;
 /// Longest deadline, in TSC ticks.
 const PATIENCE: u64 = 60_000;
@@ -70,7 +70,7 @@ impl Worker {
             self.serve_a_little();
         }
         self.board.seats[self.me].set(Of::Finished, 1);
-        // Refused only where this task is being ended.
+        // This fails only if this task is being ended.
         let _ = Group::at(GROUPS[0]).exposure(EXPOSURE_DONE).notify(1);
         self.serve_for_ever()
     }
@@ -92,14 +92,14 @@ impl Worker {
         }
     }
 
-    /// Whether there is a message left to send.
+    /// Takes a message to send, if one is left.
     fn take_message(&self) -> bool {
         let goal = self.board.get(Total::Goal);
         self.board.get(Total::Begun) < goal
             && self.board.totals().word(Total::Begun).fetch_add(1, AcqRel) < goal
     }
 
-    /// One message, and now and then something else first.
+    /// Sends one message, and sometimes does something else first.
     fn send(&mut self) {
         match self.random.below(100) {
             0..3 => self.churn(),
@@ -110,15 +110,15 @@ impl Worker {
         if self.random.chance(15) { self.notify() } else { self.call(0) }
     }
 
-    /// A seat that may be called.
+    /// Picks a seat that may be called.
     fn pick(&mut self) -> usize {
         let above = (self.seats - self.me - 1) as u64;
-        // For a while everybody likes the same one, so that what comes to it comes together.
+        // For a while all seats prefer the same one, so that its messages arrive together.
         let liked = mix(self.board.get(Total::Begun) >> 6) as usize % self.seats;
         if liked > self.me && self.random.chance(40) {
             return liked;
         }
-        // Half of the calls go to a neighbour, so that some pairs talk a lot.
+        // Half of the calls go to a neighbour, so that some pairs exchange many messages.
         let near = if self.random.chance(50) { above.min(3) } else { above };
         self.me + 1 + self.random.below(near) as usize
     }
@@ -138,7 +138,7 @@ impl Worker {
         })
     }
 
-    /// Custom bits that the receiver of a message has to see.
+    /// Returns the custom bits that the receiver of a message must see.
     fn custom(&self, way: Way) -> u16 {
         match way {
             Way::Group(which) => custom(which, self.process),
@@ -169,12 +169,12 @@ impl Worker {
         }
     }
 
-    /// The next number of a pair.
+    /// Returns the next number of a pair.
     fn number(&self, to: usize) -> u64 {
         self.board.pair(Pair::Sent, self.me, to).fetch_add(1, Relaxed) + 1
     }
 
-    /// A call and its answer; `depth` calls are being served meanwhile.
+    /// Makes a call, and checks its answer; `depth` calls are being served meanwhile.
     fn call(&mut self, depth: u32) {
         let to = self.pick();
         let way = self.way();
@@ -219,7 +219,7 @@ impl Worker {
         }
     }
 
-    /// An answer has to be to this call, by whom it went to.
+    /// Checks that an answer is to this call, from the seat that it went to.
     fn check_answer(&self, letter: &Letter, goal: usize, answer: &Message) {
         let (to, number) = (letter.to, letter.number);
         let read = match Letter::read(answer) {
@@ -270,8 +270,8 @@ impl Worker {
         self.note(Event::Notified, to, count);
     }
 
-    /// Deletes the process's churned capability and fills the slot with one of another group, while
-    /// other tasks of the process use it.
+    /// Deletes the process's churned capability and fills the slot with a capability of another
+    /// group, while other tasks of the process use it.
     fn churn(&mut self) {
         self.note(Event::Churn, NOBODY, 0);
         let source = GROUPS[self.random.below(2) as usize];
@@ -306,7 +306,7 @@ impl Worker {
         self.note(Event::RaisePriority, NOBODY, u64::from(priority));
         match self.sched.configure(priority, 5_000 + self.random.below(500_000)) {
             Ok(()) => self.board.seats[self.me].set(Of::Priority, u64::from(priority)),
-            // The time may still be on its way back from a call that ended early.
+            // The SchedContext may still be under way back from a call that ended early.
             Err(refusal) if refusal.error == Error::WrongCpu => {}
             Err(refusal) => {
                 let what = format_args!("seat {} changing its priority: {refusal}", self.me);
@@ -315,7 +315,7 @@ impl Worker {
         }
     }
 
-    /// Serves what waits, without waiting long for it.
+    /// Serves pending calls, without waiting long for more.
     fn serve_a_little(&mut self) {
         for _ in 0..=self.random.below(4) {
             let mut standing = Standing::new(self.board, self.me, self.me);
@@ -344,7 +344,7 @@ impl Worker {
         self.check_reply(done);
     }
 
-    /// A caller may be gone when it is answered, and only that.
+    /// Checks a reply: the only error that is allowed is that the caller is gone.
     fn check_reply(&self, done: user_rt::Result<()>) {
         if let Err(refusal) = done
             && refusal.error != Error::Gone
@@ -380,7 +380,7 @@ impl Worker {
         }
     }
 
-    /// Serves what came; the answer that is owed, if one is.
+    /// Serves an event. Returns the answer that the seat owes, if it owes one.
     fn serve(&mut self, event: ipc::Event, depth: u32) -> Option<Message> {
         match event {
             ipc::Event::Bits(bits) => {
@@ -402,7 +402,7 @@ impl Worker {
         }
     }
 
-    /// Checks a call that came; its letter, if it can be answered.
+    /// Checks a received call. Returns its letter, if it can be answered.
     fn check_call(&mut self, call: &Received) -> Option<Letter> {
         let letter = match Letter::read(&call.message) {
             Ok(letter) => letter,
@@ -464,7 +464,7 @@ impl Worker {
         answer.write()
     }
 
-    /// Keeps a call, serves another one, then answers the one kept.
+    /// Keeps a call, serves another one, then answers the kept call.
     fn keep(&mut self, letter: &Letter, depth: u32) -> Option<Message> {
         let Some(reply) = self.reply.take() else { return Some(self.answer(letter, Kind::Answer)) };
         self.note(Event::Save, letter.from, letter.number);
@@ -483,7 +483,7 @@ impl Worker {
         None
     }
 
-    /// Hands a call on; the answer that is owed where that is refused.
+    /// Forwards a call. Returns the answer that the seat owes if that is refused.
     fn forward(&mut self, letter: &Letter, call: &Received) -> Option<Message> {
         let goal = letter.extra as usize & 0xfff;
         let way = self.way();
@@ -507,7 +507,8 @@ impl Worker {
         Some(self.answer(letter, Kind::NotForwarded))
     }
 
-    /// Bits of the seat's Notification: of seats that did raise them, and no more often than they did.
+    /// Checks bits of the seat's Notification: seats must have raised them, at least as often as
+    /// they came.
     fn take_bits(&self, bits: u64) {
         self.note(Event::Bits, NOBODY, bits);
         if bits == 0 || bits >> NOTE_BITS != 0 {

@@ -1,4 +1,4 @@
-//! What workers look at: random pages of their space, whosever they are, and what must be there.
+//! What workers check: random pages of their space, of every owner, against the model.
 
 use abi::PAGE_SIZE;
 use guest_tests::random::Random;
@@ -10,25 +10,25 @@ use crate::probe::probe;
 use crate::word::{How, Met, Perm, Thing, Word, Wrong, judge};
 use crate::worker::Worker;
 
-/// Pages tried for one where something is mapped.
+/// Pages tried for one that is mapped.
 const TRIES: u64 = 6;
-/// Looks at the same page, at most, and those after it has changed.
+/// Most accesses to one page, and accesses after it has changed.
 const STARES: u64 = 1000;
 const AFTERWARDS: u32 = 3;
 
-/// A word of a page, and what is done there.
+/// A word of a page, and the access.
 #[derive(Clone, Copy, Debug)]
 struct Aim {
     owner: usize,
     place: usize,
     how: How,
-    /// Of a large place.
+    /// Page of a large place.
     page: u64,
     word: u64,
 }
 
 impl Worker {
-    /// A few accesses to random pages.
+    /// Makes a few accesses to random pages.
     pub fn look_around(&mut self) {
         for _ in 0..=self.random.below(2) {
             let (owner, place) = self.pick_page();
@@ -39,7 +39,7 @@ impl Worker {
         }
     }
 
-    /// A page of this space: one that is mapped, more often than not.
+    /// Picks a page of this space, mapped more often than not.
     fn pick_page(&mut self) -> (usize, usize) {
         let workers = self.board.get(Total::Workers);
         let mut found = (0, 0);
@@ -52,7 +52,7 @@ impl Worker {
         found
     }
 
-    /// Any place, or one of those that all like.
+    /// Picks any place, or one of those that all workers prefer.
     pub fn pick_place(&mut self) -> usize {
         let liked = self.random.chance(40);
         self.random.below(if liked { LIKED } else { PLACES } as u64) as usize
@@ -62,9 +62,10 @@ impl Worker {
         self.board.word(self.space, owner, place).in_era(self.era)
     }
 
-    /// Looks at a mapped page until its owner, who likes to change what somebody stares at, changes it, and then at once
-    /// a few times more: what this CPU has not forgotten it still sees. Later it would not, since whatever else it does
-    /// makes it forget.
+    /// Accesses a mapped page until its owner changes it, and then immediately a few times more: a
+    /// translation that this CPU has not flushed is still in its TLB. Owners prefer to change pages
+    /// that another worker accesses so. Later accesses would not help, because other work flushes
+    /// the TLB.
     fn stare(&mut self) {
         let (owner, place) = self.pick_page();
         let first = self.word_here(owner, place);
@@ -86,7 +87,8 @@ impl Worker {
         self.board.workers[self.me].set(Of::Staring, 0);
     }
 
-    /// A page of this worker's that somebody stares at: space, era and place.
+    /// Picks a page of this worker's that another worker accesses all the time: space, era and
+    /// place.
     pub fn pick_stared_at(&mut self) -> Option<(usize, u64, usize)> {
         let workers = self.board.get(Total::Workers) as usize;
         let start = self.random.below(workers as u64) as usize;
@@ -98,7 +100,7 @@ impl Worker {
         })
     }
 
-    /// One access to a page.
+    /// Makes one access to a page.
     pub fn look(&mut self, owner: usize, place: usize, how: Option<How>) {
         let word = self.word_here(owner, place);
         let aim = self.aim(owner, place, word, how);
@@ -108,9 +110,9 @@ impl Worker {
     fn aim(&mut self, owner: usize, place: usize, word: Word, how: Option<How>) -> Aim {
         let thing = word.thing();
         let how = how.unwrap_or_else(|| choose(&mut self.random, word));
-        // What is there may change. Of a large page only the first 4 KiB are executed: when QEMU's TCG drops a large
-        // page, it forgets all its translations but the addresses that it last jumped to, of which it forgets those
-        // near the address that INVLPG names.
+        // The page may change. Of a large page only the first 4 KiB are executed: when QEMU's TCG
+        // drops a large page, it flushes all its translations except the addresses that it last
+        // jumped to; of these it flushes only those near the address that INVLPG names.
         let page = match place == crate::board::LARGE && (thing.large || word.now() == Perm::None) {
             true if how != How::Execute => large_page(self.random.next()),
             _ => 0,
@@ -139,11 +141,11 @@ impl Worker {
         let same_life = life.is_some() && self.board.life(owner) == life;
         self.accesses += 1;
         self.faults += u64::from(met == Met::Fault);
-        // Where the owner is no more, the kernel takes its frames away when it likes.
+        // If the owner has ended, the kernel takes its frames away at any time.
         if !same_life {
             return;
         }
-        // By now a small page may have taken the place of a large one.
+        // By now a small page may have replaced a large one.
         let small = |word: Word| word.now() != Perm::None && !word.thing().large;
         if page > 0 && (small(before) || small(after)) {
             return;
@@ -176,7 +178,7 @@ impl Worker {
         );
     }
 
-    /// Looks at everything in this space while nobody changes anything.
+    /// Checks all pages of this space while no worker changes any.
     pub fn look_at_all(&mut self) {
         for owner in 0..self.board.get(Total::Workers) as usize {
             self.board.doing(self.me, crate::ops::CHECKING, owner as u64);
@@ -193,7 +195,7 @@ impl Worker {
     }
 }
 
-/// [`Of::Staring`].
+/// Encodes [`Of::Staring`].
 const fn staring(owner: usize, place: usize) -> u64 {
     1 << 16 | (owner as u64) << 8 | place as u64
 }
@@ -202,7 +204,7 @@ fn stared_at(word: u64) -> Option<(usize, usize)> {
     (word != 0).then_some((word as usize >> 8 & 0xff, (word as usize & 0xff) % PLACES))
 }
 
-/// What to do at a page: mostly what it allows.
+/// Picks an access for a page, mostly one that the page allows.
 fn choose(random: &mut Random, word: Word) -> How {
     let pick = random.below(100);
     match word.now() {
@@ -217,7 +219,7 @@ fn choose(random: &mut Random, word: Word) -> How {
     }
 }
 
-/// Only what has its function is executed; elsewhere the attempt must fault.
+/// Whether a page may be executed: it has its function, or the attempt must fault.
 fn may_execute(word: Word) -> bool {
     !word.either().contains(&Perm::Execute) || word.thing().filled
 }

@@ -1,8 +1,9 @@
-//! The shared memory of a run: the [word](crate::word) of every page of every address space, what everybody does, what
-//! went wrong.
+//! The shared memory of a run: the [word](crate::word) of every page of every address space, what
+//! all tasks do, and failures.
 //!
-//! Address spaces are numbered, workers are. Each worker *owns* the same range of addresses in every space: it alone
-//! changes what is mapped there, in its own space and in all others; all tasks of a space access what is in theirs.
+//! Address spaces have numbers, and so have workers. Each worker *owns* the same range of addresses
+//! in every space. Only the owner changes mappings there, in its own space and in all others; all
+//! tasks of a space access the pages in it.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -19,19 +20,20 @@ use crate::word::{Perm, Thing, Word};
 
 pub const SPACES_MAX: usize = 8;
 pub const WORKERS_MAX: usize = 40;
-/// Pages that a worker owns: one behind the other, and behind them the place of a large one.
+/// Pages that a worker owns: consecutive, and after them the place of a large one.
 pub const SMALL_PAGES: usize = 48;
 pub const LARGE: usize = SMALL_PAGES;
 pub const PLACES: usize = SMALL_PAGES + 1;
 
-/// Of those, the first few are liked by all, who change and who look: so that a page changes while others use it.
+/// The first few of those, which all workers prefer for changes and accesses, so that pages change
+/// while others use them.
 pub const LIKED: usize = 3;
 
 const SMALL_VA: u64 = SHARED_VA + 0x1000_0000;
 const LARGE_VA: u64 = SHARED_VA + 0x2000_0000;
 pub const LARGE_SIZE: u64 = 2 << 20;
 
-/// Address of a worker's place, in every space.
+/// Returns the address of a worker's place, in every space.
 pub const fn address(worker: usize, place: usize) -> u64 {
     if place == LARGE {
         return LARGE_VA + worker as u64 * LARGE_SIZE;
@@ -51,49 +53,49 @@ words! {
         Cpus,
         Spaces,
         Workers,
-        /// System calls on memory, all workers'.
+        /// System calls on memory of all workers.
         Ops,
-        /// Accesses that were checked, and those that faulted as they should.
+        /// Accesses that were checked, and those that faulted as expected.
         Accesses,
         Faults,
         /// A [`Stage`].
         Stage,
-        /// Goes up with everything that anybody does.
+        /// Increases with every action of any task.
         Life,
-        /// The director is through.
+        /// Whether the director is done.
         Over,
         Director,
         Resets,
         Remade,
-        /// Rows of pages that went from one pool to another, and those that were refused as they had to be; calls with pages
-        /// that were late; copies made.
+        /// Rows of pages that went from one pool to another, and expected refusals; late calls with
+        /// pages; copies made.
         Passed,
         Stayed,
         Late,
         Copies,
-        /// The kernel's bounds are small: a page can be mapped a few times only.
+        /// Whether the kernel's bounds are small: a page can be mapped a few times only.
         SmallLimits,
         Complaints,
-        /// An access saw what is mapped no more, or something else than what is.
+        /// An access saw a page that is not mapped any more, or the wrong page.
         Stale,
-        /// An access faulted where it should not have.
+        /// An access faulted that should not have.
         Lost,
-        /// Memory just made was not clear, or an object not empty.
+        /// New memory was not clear, or a new object was not empty.
         Dirty,
         /// A system call was refused, or was not, against the rules.
         Refused,
-        /// A fault of which nobody knows.
+        /// A fault without a probe.
         Strange,
-        /// Somebody did not come to an end.
+        /// A task did not end.
         Stuck,
         LeakedPages,
     }
 
     /// Words of an address space.
     pub enum OfSpace: Sequential {
-        /// How often it was made.
+        /// How often the space was made.
         Era,
-        /// It is being destroyed.
+        /// Whether the space is being destroyed.
         Dying,
     }
 
@@ -101,29 +103,30 @@ words! {
     pub enum Of: Sequential {
         Space,
         Cpu,
-        /// Even while there is such a worker; odd from before its end until its successor has been made ready.
+        /// Even while the worker exists; odd from before its end until its successor is ready.
         Life,
         /// Number of its next frame.
         NextId,
-        /// The last [`Stage`] that it is through with.
+        /// The last [`Stage`] that it has completed.
         Done,
-        /// What it does, as [`crate::ops::name`] has it, and where: for the report of a run that stalls.
+        /// Its action, an argument of [`crate::ops::name`], and the place: for the report of a run
+        /// that stalls.
         Doing,
         Where,
         Task,
-        /// The owner and place of the page that it looks at all the time; 0 for none.
+        /// Owner and place of the page that it accesses all the time; 0 for none.
         Staring,
     }
 }
 
-/// What the workers are to do.
+/// The work of the workers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u64)]
 pub enum Stage {
     Work = 0,
-    /// Do no more operations.
+    /// Make no more operations.
     Rest,
-    /// Nobody changes anything: look at every page.
+    /// No worker changes anything: check every page.
     Check,
 }
 
@@ -134,7 +137,7 @@ board! {
         /// How often each kind of operation was done.
         kinds: [AtomicU64; KINDS_MAX],
         pub spaces: [Row<OfSpace>; SPACES_MAX],
-        /// Of each space's porters: by which worker it is taken, plus one.
+        /// For each space's porters: the worker that has taken the porter, plus one.
         porters: [[AtomicU64; PORTERS]; SPACES_MAX],
         pub workers: [Row<Of>; WORKERS_MAX],
         /// The words of all pages: by space, by owner, by place.
@@ -181,8 +184,8 @@ impl Run for Board {
     const COMPLAINTS: Total = Total::Complaints;
 
     fn open() -> &'static Board {
-        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
-        // it starts.
+        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps
+        // them in every process it starts.
         unsafe { board::open() }
     }
 
@@ -207,14 +210,14 @@ impl Board {
         &self.kinds[kind % KINDS_MAX]
     }
 
-    /// How often the space was made; `None` while it is being destroyed.
+    /// Returns how often the space was made; `None` while it is being destroyed.
     pub fn era(&self, space: usize) -> Option<u64> {
         let space = &self.spaces[space];
         let era = space.get(OfSpace::Era);
         (space.get(OfSpace::Dying) == 0).then_some(era)
     }
 
-    /// Takes a porter, if nobody else has it.
+    /// Takes a porter, if no other worker has it.
     pub fn take_porter(&self, worker: usize, space: usize, number: usize) -> bool {
         self.porters[space][number].compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
     }
@@ -223,7 +226,7 @@ impl Board {
         let _ = self.porters[space][number].compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
     }
 
-    /// The worker's life, if it has one.
+    /// Returns the worker's life, if the worker exists.
     pub fn life(&self, worker: usize) -> Option<u64> {
         Some(self.workers[worker].get(Of::Life)).filter(|life| life.is_multiple_of(2))
     }
@@ -240,7 +243,7 @@ impl Board {
         self.page(space, worker, place).store(word.0, SeqCst);
     }
 
-    /// Nothing of a worker's is mapped anywhere, and it calls nobody: it has ended, and its frames with it.
+    /// Clears the words of a worker that has ended with its frames, and that calls no porter.
     pub fn clear_worker(&self, worker: usize) {
         for space in 0..SPACES_MAX {
             (0..PORTERS).for_each(|number| self.leave_porter(worker, space, number));
@@ -251,8 +254,8 @@ impl Board {
         }
     }
 
-    /// Nothing is mapped in a space that was made again: words of its earlier eras go, before their numbers come round.
-    /// An owner who is about to write one writes it all the same.
+    /// Clears the words of a space that was made again, before their eras come round. An owner that
+    /// is about to write a word writes it all the same.
     pub fn clear_space(&self, space: usize, era: u64) {
         for worker in 0..WORKERS_MAX {
             for place in 0..PLACES {
@@ -272,7 +275,7 @@ impl Board {
         }
     }
 
-    /// Says what a worker does now.
+    /// Notes what a worker does now.
     pub fn doing(&self, worker: usize, what: usize, place: u64) {
         let of = &self.workers[worker];
         of.word(Of::Doing).store(what as u64, Relaxed);
@@ -280,7 +283,7 @@ impl Board {
         self.totals.word(Total::Life).fetch_add(1, Relaxed);
     }
 
-    /// What came of pages that were to go.
+    /// Prints how many pages were passed, and how many were refused.
     pub fn print_passed(&self) {
         let [passed, stayed, late, copies] =
             [Total::Passed, Total::Stayed, Total::Late, Total::Copies].map(|which| self.get(which));
@@ -289,7 +292,7 @@ impl Board {
         );
     }
 
-    /// What a worker does, for the report of a run that stalls.
+    /// Prints what a worker does, for the report of a run that stalls.
     pub fn print_worker(&self, worker: usize, what: &str) {
         let of = |which| self.workers[worker].get(which);
         report!(

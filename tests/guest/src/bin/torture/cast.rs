@@ -23,7 +23,7 @@ use crate::word::{GLOBAL, How};
 use crate::worker::worker;
 use guest_tests::failure::Failure;
 
-/// Workers of a space that several share, at most; spaces with one worker.
+/// Most workers of a shared space; spaces with one worker.
 const SHARERS_MAX: u32 = 16;
 const LONERS_MAX: u32 = 6;
 const _: () = assert!(2 * SHARERS_MAX + LONERS_MAX <= WORKERS_MAX as u32);
@@ -31,16 +31,16 @@ const _: () = assert!(2 + LONERS_MAX <= SPACES_MAX as u32);
 
 /// Frames that all processes have: pages of each, 0 for a large one.
 pub const GLOBALS: [u8; 6] = [4, 4, 3, 1, 1, 0];
-/// Where the director fills them.
+/// Address at which the director fills them.
 const FILL_VA: u64 = SHARED_VA + 0x3000_0000;
 
-// Slots in every process. An address space's capability is in another slot in each era, so that who still goes by an
-// older one finds nothing.
+// Slots in every process. An address space's capability is in another slot in each era, so that a
+// worker with an older era finds nothing.
 const SPACES_AT: u32 = FREE_SLOTS + SHARERS_MAX + PORTERS as u32 + 2;
 const ERAS: u64 = 4;
 const GLOBALS_AT: u32 = SPACES_AT + SPACES_MAX as u32 * ERAS as u32;
 const WORKERS_AT: u32 = GLOBALS_AT + GLOBALS.len() as u32;
-/// Slots of a worker: memory, things of a moment, frames.
+/// Slots of a worker: memory, temporary objects, frames.
 const WORKER_SLOTS: u32 = 64;
 pub const MOMENTS: u32 = 15;
 pub const FRAMES: usize = 48;
@@ -56,7 +56,7 @@ pub const fn global_slot(which: usize) -> Cap {
     Cap(GLOBALS_AT + which as u32)
 }
 
-/// A worker's own slots in its process: it is number `local` there.
+/// Returns a worker's own slots in its process, where it is number `local`.
 pub const fn memory_slot(local: u32) -> Cap {
     Cap(WORKERS_AT + local * WORKER_SLOTS)
 }
@@ -69,11 +69,11 @@ pub const fn frame_slot(local: u32, which: usize) -> Cap {
     Cap(memory_slot(local).0 + 1 + MOMENTS + which as u32)
 }
 
-/// Memory of a worker, as logarithm: so little that it is soon used again. The first worker of a space that several
-/// share can make a large frame.
+/// Memory of a worker, as base-2 logarithm: small, so that it is used again soon. The first worker
+/// of a shared space can make a large frame.
 const MEMORY_LOG2: u8 = 17;
 const LARGE_MEMORY_LOG2: u8 = 22;
-/// Memory (as logarithm) and slots of a space with so many workers.
+/// Memory (as base-2 logarithm) and slots of a space with that many workers.
 const SPACE_SLOTS: u32 = 320;
 const fn space_log2(space: usize, workers: usize) -> u8 {
     match workers {
@@ -83,7 +83,7 @@ const fn space_log2(space: usize, workers: usize) -> u8 {
     }
 }
 
-/// Whether several workers live there.
+/// Whether several workers share the space.
 const fn is_shared(space: usize) -> bool {
     space < 2
 }
@@ -96,7 +96,7 @@ pub const fn has_large(space: usize, local: u32) -> bool {
 const PRIORITY: u8 = 50;
 const STACK_PAGES: u32 = 6;
 const PORTER_STACK_PAGES: u32 = 3;
-/// Times in a hundred that a worker's faults go to another CPU.
+/// Percentage of workers whose faults go to another CPU.
 const FAR_HANDLERS: u64 = 15;
 
 struct Space {
@@ -121,7 +121,8 @@ pub struct Cast<'a> {
     spaces: Vec<Space>,
 }
 
-/// The CPUs of each space's workers: two spaces with workers on all CPUs, others with one.
+/// Plans the CPUs of each space's workers: two spaces with workers on all CPUs, others with one
+/// worker.
 fn plan(cpus: u32) -> Vec<Vec<u32>> {
     let sharers = |at_least: u32| (0..cpus.max(at_least).min(SHARERS_MAX)).map(|n| n % cpus).collect();
     let alone = if cpus <= LONERS_MAX { cpus } else { LONERS_MAX / 2 };
@@ -130,7 +131,7 @@ fn plan(cpus: u32) -> Vec<Vec<u32>> {
 }
 
 impl<'a> Cast<'a> {
-    /// Makes what all share, and room for every space.
+    /// Makes the objects that all share, and memory for every space.
     pub fn new(
         cpus: u32,
         nursery: &mut Nursery,
@@ -150,7 +151,7 @@ impl<'a> Cast<'a> {
             let workers: Vec<_> = (number..).zip(cpus).collect();
             number += workers.len();
             let nursery = nursery.split(space_log2(space, workers.len()), SPACE_SLOTS)?;
-            // Until it is made.
+            // Until the space is made.
             board.spaces[space].set(OfSpace::Dying, 1);
             spaces.push(Space { nursery, workers, made: None });
         }
@@ -163,15 +164,15 @@ impl<'a> Cast<'a> {
         self.spaces.len()
     }
 
-    /// Makes a space, its process and its workers, and lets them go.
+    /// Makes a space, its process and its workers, and resumes them.
     pub fn make(&mut self, space: usize, random: &mut Random) -> Result<(), Failure> {
         let board = self.board;
         let era = board.spaces[space].get(OfSpace::Era) + 1;
         let number = self.spaces[space].workers.len();
         let nursery = &mut self.spaces[space].nursery;
-        // Before anything else, or what is left would not hold one.
+        // Before anything else, since the rest of the memory would not hold one.
         let large = is_shared(space).then(|| nursery.make(u64::from(LARGE_MEMORY_LOG2))).transpose()?;
-        // So that not every time the same lies at the same place.
+        // So that objects are not at the same address each time.
         nursery.make_pages(1 + random.below(40) as u32)?;
         let spec = ProcessSpec {
             image: self.image,
@@ -191,7 +192,7 @@ impl<'a> Cast<'a> {
             copy::<Frame>(frame, child.cnode.slot(global_slot(which)), Rights::ALL, 0)?;
         }
         self.introduce(space, era, &child)?;
-        // All can call them as soon as they know that the space is there.
+        // All workers can call them as soon as they know that the space exists.
         let mut tasks = self.make_porters(space, era, &child, random)?;
         board.clear_space(space, era);
         board.spaces[space].set(OfSpace::Era, era);
@@ -205,7 +206,7 @@ impl<'a> Cast<'a> {
         Ok(())
     }
 
-    /// Gives the new space's capability to all, and all others' to it.
+    /// Gives the new space's capability to all processes, and theirs to the new one.
     fn introduce(&self, space: usize, era: u64, child: &Child) -> Result<(), Failure> {
         copy::<VSpace>(&child.vspace, child.cnode.slot(space_slot(space, era)), Rights::ALL, 0)?;
         for (number, other) in self.spaces.iter().enumerate() {
@@ -217,7 +218,7 @@ impl<'a> Cast<'a> {
         Ok(())
     }
 
-    /// Each worker's memory; the first one's may be the large one.
+    /// Gives each worker its memory; the first worker's may be the large one.
     fn give_memory(
         &mut self,
         space: usize,
@@ -252,7 +253,7 @@ impl<'a> Cast<'a> {
             let spec = TaskSpec {
                 index: (1 + workers.len() + number) as u32,
                 cpu,
-                // They may stop the workers there, or wait for their turn.
+                // They may preempt the workers there, or wait for their turn.
                 priority: PRIORITY + 10 * random.below(2) as u8,
                 stack_pages: PORTER_STACK_PAGES,
                 run: Run::Function(porter),
@@ -306,7 +307,7 @@ impl<'a> Cast<'a> {
         Ok(tasks)
     }
 
-    /// Destroys a space and all that lives in it, at once or its tasks first.
+    /// Destroys a space and all that lives in it, in one reset or tasks first.
     pub fn unmake(&mut self, space: usize, random: &mut Random) -> Result<(), Failure> {
         let board = self.board;
         let Space { nursery, workers, made } = &mut self.spaces[space];
@@ -330,8 +331,8 @@ impl<'a> Cast<'a> {
         Ok(())
     }
 
-    /// What a worker that is no more has left in the spaces of others: pages that are not its own. Whether one is
-    /// mapped is not certain where it was just doing something with it.
+    /// Unmaps the global pages that an ended worker has left in the spaces of others. Whether one
+    /// is mapped is uncertain, because the worker may have been changing it.
     fn unmap_globals(&self, worker: usize) -> Result<(), Failure> {
         for (number, space) in self.spaces.iter().enumerate() {
             let Some(made) = &space.made else { continue };
@@ -351,7 +352,7 @@ impl<'a> Cast<'a> {
         Ok(())
     }
 
-    /// Ends every space; sometimes leaves it to who destroys the whole round.
+    /// Ends every space; sometimes leaves that to the end of the whole round.
     pub fn dismiss_all(&mut self, random: &mut Random) -> Result<(), Failure> {
         let together = random.chance(50);
         for space in 0..self.spaces() {
@@ -370,7 +371,7 @@ impl<'a> Cast<'a> {
     }
 }
 
-/// A frame that all have, filled.
+/// Makes and fills a frame for all processes.
 fn make_global(nursery: &mut Nursery, which: usize, pages: u8) -> Result<Frame, Failure> {
     let large = pages == 0;
     let size = if large { u64::from(LARGE_SIZE.trailing_zeros()) } else { 12 | u64::from(pages) << 8 };

@@ -1,7 +1,8 @@
-//! What stands in the pages: words from which a reader tells whose page it looks at.
+//! Contents of pages: words by which a reader recognises the page that it accesses.
 //!
-//! A filled page has a *tag* in a few words whose places depend on the page, a function that returns one, and zero
-//! everywhere else: but for the last words, where everybody who may write leaves *marks*.
+//! A filled page has a *tag* in a few words at places that depend on the page, and a function that
+//! returns a tag. All other words are zero, except the last ones, in which every task that may
+//! write leaves *marks*.
 
 use abi::PAGE_SIZE;
 use guest_tests::random::mix;
@@ -16,7 +17,7 @@ pub const MARKS_AT: u64 = 506;
 pub const RETURN_AT: u64 = 10;
 /// Tags of a page.
 const TAGS: u64 = 4;
-/// Pages of a large frame, and every how manieth of them is filled.
+/// Pages of a large frame, and the distance between those that are filled.
 pub const LARGE_PAGES: u64 = 512;
 const LARGE_STRIDE: u64 = 64;
 /// The director, as an owner.
@@ -25,7 +26,7 @@ pub const DIRECTOR: u64 = 0xff;
 const TAG: u64 = 0xa5c;
 const MARK: u64 = 0x5c3;
 
-/// A page: its owner, the frame, the page of it.
+/// A page: its owner, its frame, and its number in the frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
     pub owner: u64,
@@ -34,7 +35,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// Page `page` of a large thing, or its only one, at an address of `owner`'s.
+    /// Returns page `page` of a large thing, or the only page of another, at an address of
+    /// `owner`'s.
     pub fn of(owner: u64, thing: Thing, page: u64) -> Page {
         let owner = if thing.id & GLOBAL != 0 { DIRECTOR } else { owner };
         Page { owner, id: thing.id, page: if thing.large { page } else { u64::from(thing.page) } }
@@ -48,12 +50,12 @@ impl Page {
         self.stamp(TAG, word)
     }
 
-    /// Place of one of its tags.
+    /// Returns the place of one of its tags.
     pub fn place(self, which: u64) -> u64 {
         mix(self.tag(which % TAGS)) % CODE_AT
     }
 
-    /// What executing its function returns.
+    /// Returns the result of its function.
     pub fn returns(self) -> u64 {
         self.tag(CODE_AT)
     }
@@ -64,7 +66,7 @@ impl Page {
         [0xb848 | value << 16, value >> 48 | 0xc3 << 16]
     }
 
-    /// What stands at a word of it, before the marks, when it is filled.
+    /// Returns a word of the filled page, before the marks.
     pub fn word(self, word: u64) -> u64 {
         if word >= CODE_AT {
             return self.code()[(word - CODE_AT) as usize % 2];
@@ -72,30 +74,30 @@ impl Page {
         if (0..TAGS).any(|which| self.place(which) == word) { self.tag(word) } else { 0 }
     }
 
-    /// All words that filling it writes.
+    /// Returns all words that filling the page writes.
     pub fn contents(self) -> impl Iterator<Item = (u64, u64)> {
         let tags = (0..TAGS).map(move |which| (self.place(which), self.tag(self.place(which))));
         tags.chain([CODE_AT, CODE_AT + 1].map(|word| (word, self.word(word))))
     }
 }
 
-/// What a writer leaves at an address of `owner`'s.
+/// Returns the mark of a writer at an address of `owner`'s.
 pub fn mark(owner: u64, thing: Thing, word: u64) -> u64 {
     Page { owner, id: thing.id, page: 0 }.stamp(MARK, word)
 }
 
-/// Whether a page of a frame is to be filled: of a large one some, the others stay clear.
+/// Whether a page of a frame is to be filled: some pages of a large frame, the others stay clear.
 pub const fn is_filled(large: bool, page: u64) -> bool {
     !large || page.is_multiple_of(LARGE_STRIDE)
 }
 
-/// A page of a large frame: one that is filled, more often than not.
+/// Picks a page of a large frame, filled more often than not.
 pub fn large_page(random: u64) -> u64 {
     let page = random % LARGE_PAGES;
     if random >> 32 & 1 == 0 { page } else { page - page % LARGE_STRIDE }
 }
 
-/// Whether a word can come from whatever page an owner has, at that place.
+/// Whether a word at that place can come from any page of an owner.
 pub fn could_be(owner: u64, word: u64, value: u64) -> bool {
     let whose = value >> 44 & 0xff;
     let code = |at: u64| {
@@ -107,8 +109,8 @@ pub fn could_be(owner: u64, word: u64, value: u64) -> bool {
         || code(word)
 }
 
-/// Whether a word among the marks of a page just made is as it should be: clear, or a mark through the same owner's
-/// addresses, by somebody who has not noticed yet that there is another page now.
+/// Whether a word in the marks' part of a new page is right: clear, or a mark of the same owner's
+/// addresses from a worker that has not noticed the new page yet.
 pub fn is_mark_of(owner: u64, value: u64) -> bool {
     value == 0 || (value >> 52 == MARK && value >> 44 & 0xff == owner)
 }

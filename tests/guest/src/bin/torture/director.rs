@@ -1,5 +1,6 @@
-//! Runs the rounds: makes spaces and workers, destroys some and makes them again while the others work, lets all look
-//! at everything at the end, destroys all and counts the memory that comes back.
+//! Runs the rounds: makes spaces and workers, destroys some and makes them again while the others
+//! work, lets all of them check everything at the end, destroys all and counts the memory that
+//! comes back.
 
 use abi::PAGE_SIZE;
 use guest_tests::failure::Failure;
@@ -21,10 +22,10 @@ use crate::handlers::Handlers;
 const GAP: u64 = 2500;
 /// Operations between two signs of life.
 const TELL_EVERY: u64 = 100_000;
-/// Who the director is in the sequence of random numbers, in its first round: no worker's argument.
+/// The director's sequence of random numbers in its first round: no worker has this number.
 const DIRECTORS_NUMBER: u64 = u64::MAX;
 
-/// What to do.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -33,7 +34,7 @@ pub struct Plan {
     pub rounds: u64,
 }
 
-/// What the director does, for the report of a run that stalls.
+/// An action of the director, for the report of a run that stalls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Step {
@@ -52,7 +53,7 @@ pub fn step_name(step: u64) -> &'static str {
 
 pub struct Director {
     plan: Plan,
-    /// What a round is made of.
+    /// Maker of all objects of a round.
     nursery: Nursery,
     shared: Shared,
     handlers: Handlers,
@@ -64,7 +65,7 @@ impl Director {
         Director { plan, nursery, shared, handlers, board: Board::open() }
     }
 
-    /// The whole run. Wrong counts are on the board.
+    /// Runs all rounds. The board has the counts of failures.
     pub fn run(mut self) -> Result<(), Failure> {
         let before = self.reset()?;
         for round in 0..self.plan.rounds {
@@ -93,7 +94,7 @@ impl Director {
         self.board.add(Total::Life, 1);
     }
 
-    /// Destroys everything that was made; the bytes that are free then.
+    /// Destroys everything that was made. Returns the bytes that are free then.
     fn reset(&mut self) -> Result<u64, Failure> {
         self.step(Step::Resetting);
         Ok(self.nursery.reset_with(Pins::Ignore)?)
@@ -145,7 +146,7 @@ impl Director {
         Ok(())
     }
 
-    /// Lets all workers come to an end of what they do, or of looking at everything.
+    /// Waits until all workers have completed a stage.
     fn wait_for(&self, stage: Stage, pause: &Notification) -> Result<(), Failure> {
         self.step(Step::Resting);
         self.board.set(Total::Stage, stage as u64);

@@ -1,5 +1,5 @@
-//! Whom faults are told: a task on every CPU, in the program's own process, so that every fault is a way out of the
-//! address space and back.
+//! Handlers of faults: a task on every CPU, in the program's own process, so that every fault
+//! leaves the address space and returns.
 
 use abi::{FaultKind, Rights, Target};
 use guest_tests::run::Run as _;
@@ -16,15 +16,15 @@ use crate::probe;
 
 const PRIORITY: u8 = 150;
 const STACK_PAGES: u32 = 6;
-/// Places of the handlers in the address space, behind the program's first task and the watchdog.
+/// Places of the handlers in the address space, after the program's first task and the watchdog.
 const FIRST_INDEX: u32 = 2;
 
-/// Where the group exposes a space's porter: behind the handlers.
+/// Returns the group's exposure of a space's porter, after the handlers.
 pub const fn porter_index(cpus: u32, space: usize, number: usize) -> u32 {
     cpus + (space * PORTERS + number) as u32
 }
 
-/// What a member's custom bits say of it: its space, and the low bits of the space's era.
+/// The meaning of a member's custom bits: its space, and the low bits of the space's era.
 #[derive(Clone, Copy)]
 struct Whose {
     space: usize,
@@ -40,7 +40,7 @@ impl Whose {
         Whose { space: custom as u8 as usize % SPACES_MAX, era: (custom >> 8) as u8 }
     }
 
-    /// Whether the space is still the one that it was, and nobody is destroying it.
+    /// Whether the space is still that one, and is not being destroyed.
     fn is_whole(self, board: &'static Board) -> bool {
         board.era(self.space).is_some_and(|era| era as u8 == self.era)
     }
@@ -48,7 +48,7 @@ impl Whose {
 
 const _: () = assert!(SPACES_MAX <= 1 << 8, "a space's number does not fit beside its era");
 
-/// The group, and its handlers: exposure `n` is on CPU `n`; behind them are the spaces' porters.
+/// The group, and its handlers: exposure `n` is on CPU `n`; the spaces' porters follow.
 pub struct Handlers {
     group: Group,
     cpus: u32,
@@ -80,19 +80,19 @@ impl Handlers {
         Ok(())
     }
 
-    /// Lets all call a porter of a space.
+    /// Exposes a porter of a space, so that all can call it.
     pub fn expose(&self, space: usize, number: usize, task: &Task) -> user_rt::Result<()> {
         self.group.expose_task(porter_index(self.cpus, space, number), task)
     }
 
-    /// Nobody is there any more.
+    /// Withdraws the porters of a space.
     pub fn withdraw(&self, space: usize) {
         for number in 0..PORTERS {
             let _ = self.group.withdraw(porter_index(self.cpus, space, number));
         }
     }
 
-    /// The handler on a CPU takes a task's faults.
+    /// Makes the handler on a CPU handle a task's faults.
     pub fn take(&self, task: &Task, cpu: u32) -> user_rt::Result<()> {
         task.fault_handler(Some(Target::new(slot::GROUPS, cpu % self.cpus)))
     }
@@ -108,7 +108,7 @@ extern "C" fn handler(_: u64) -> ! {
                 None => reply_recv(&Message::default()),
             },
             Ok(Event::Bits(_)) => recv(),
-            // Whoever faulted has gone.
+            // The faulting task has ended.
             Err(_) => {
                 let _ = yield_now();
                 recv()
@@ -121,7 +121,7 @@ fn handle(board: &'static Board, call: &Received, fault: &Fault) -> Verdict {
     let regs = registers();
     let whose = Whose::of(call.custom);
     let probed = probe::of_registers(&regs);
-    // What is executed may go between two instructions.
+    // An executed page may change between two instructions.
     let there = |address| {
         fault.address == address || (fault.rip == fault.address && fault.rip == address + RETURN_AT)
     };
@@ -131,7 +131,8 @@ fn handle(board: &'static Board, call: &Received, fault: &Fault) -> Verdict {
     {
         return Verdict::ResumeAt(on);
     }
-    // Where a space is destroyed, its tasks lose their memory while they run. By now it may have been made again.
+    // When a space is destroyed, its tasks lose their memory while they run. By now the space may
+    // have been made again.
     if whose.is_whole(board) {
         let Fault { kind, address, rip, error, .. } = *fault;
         let sender = call.sender.raw();

@@ -1,4 +1,4 @@
-//! Messages with pages, between a worker and a [porter](crate::porter) on whatever CPU, in whatever space.
+//! Messages with pages, between a worker and a [porter](crate::porter) on any CPU, in any space.
 
 use abi::{Error, PageMode, PageRange, Target};
 use guest_tests::run::Run as _;
@@ -13,7 +13,7 @@ use crate::pool::{Due, Row};
 use crate::porter::{Command, refused};
 use crate::worker::Worker;
 
-/// Ticks until a call's deadline, at most; and those that a porter naps.
+/// Most ticks until a call's deadline; most ticks that a porter naps.
 const DEADLINE: u64 = 600_000;
 const NAP: u64 = 400_000;
 
@@ -25,7 +25,7 @@ struct Porter {
     number: usize,
 }
 
-/// Pages that go, or are to.
+/// Pages to send.
 #[derive(Clone, Copy)]
 struct Parcel {
     from: Row,
@@ -43,7 +43,7 @@ impl Worker {
         self.is_over(porter.space, porter.era)
     }
 
-    /// Does something with a porter that nobody else has meanwhile.
+    /// Runs a function with a porter that no other worker has meanwhile.
     fn with_porter(&mut self, then: impl FnOnce(&mut Worker, Porter)) {
         let (space, era) = self.pick_space();
         let number = self.random.below(PORTERS as u64) as usize;
@@ -53,7 +53,7 @@ impl Worker {
         }
     }
 
-    /// Opens a porter's window: whether that porter is still there.
+    /// Opens a porter's window. Returns whether that porter still exists.
     fn open(&self, porter: Porter, [start, bytes]: [u64; 2]) -> bool {
         let open = Message::new(Command::Open as u32, [start, bytes, 0, 0]);
         let opened = self.exposure(porter).call(&open);
@@ -66,7 +66,8 @@ impl Worker {
         opened.is_ok() && !gone
     }
 
-    /// The window for a row, and what has to be answered: at times it is too small, or something is there.
+    /// Returns the window for a row, and the expected answer: sometimes the window is too small, or
+    /// not empty.
     fn window(&mut self, to: Row) -> ([u64; 2], Due) {
         let start = address(self.me, to.place);
         if self.random.chance(6) {
@@ -75,7 +76,7 @@ impl Worker {
         ([start, to.bytes()], self.in_the_way(to))
     }
 
-    /// A call with pages of this space.
+    /// Makes a call with pages of this space.
     pub fn send(&mut self) {
         self.with_porter(Worker::send_to);
     }
@@ -96,7 +97,7 @@ impl Worker {
                 let taken = self.in_the_way(first.to).or_else(|| self.in_the_way(second.to));
                 ([address(self.me, to.place), first.to.bytes() + second.to.bytes()], taken)
             }
-            // With room for it.
+            // With enough room.
             (None, Some(_)) => ([address(self.me, to.place), asked.bytes()], missing),
             (None, None) => self.window(to),
         };
@@ -119,7 +120,7 @@ impl Worker {
         }
     }
 
-    /// Other small pages of this space, and their place behind the first.
+    /// Picks other small pages of this space, and their place after the first.
     fn second(&mut self, first: Parcel) -> Option<Parcel> {
         let from = self.pick_pooled_in(self.space, self.era)?;
         let place = first.to.place + first.to.count as usize;
@@ -131,7 +132,7 @@ impl Worker {
         (!to.overlaps(first.from)).then_some(Parcel { from, to, mode: self.pick_mode() })
     }
 
-    /// Calls with the pages that the UTCB lists: whether they went.
+    /// Calls with the pages that the UTCB lists. Returns whether they were sent.
     fn call_with_pages(&mut self, porter: Porter, first: Parcel, second: Option<Parcel>, due: Due) -> bool {
         let soon = self.random.chance(30);
         let deadline = arch::now() + self.random.below(DEADLINE);
@@ -153,7 +154,7 @@ impl Worker {
             }
             Err(refusal) => refusal,
         };
-        // Whoever did not get an answer may have sent them all the same.
+        // A call without an answer may have sent the pages all the same.
         let went = utcb::current().ranges().next().is_none();
         self.board.add(Total::Late, u64::from(refusal.error == Error::Timeout));
         let late = soon && refusal.error == Error::Timeout && !(went && due.is_some());
@@ -173,7 +174,7 @@ impl Worker {
         due == Some((refusal.error, refusal.detail)) || no_place || self.may_be_full(refusal.error)
     }
 
-    /// A call whose reply brings pages to this space.
+    /// Makes a call whose reply brings pages to this space.
     pub fn ask(&mut self) {
         self.with_porter(Worker::ask_from);
     }
@@ -234,7 +235,8 @@ impl Worker {
         self.look_after_passing(from, to);
     }
 
-    /// Lets a porter sleep on the job, whoever has it: calls to it are queued meanwhile, and some give up.
+    /// Lets a porter nap, even one that another worker has taken: its calls are queued meanwhile,
+    /// and some expire.
     pub fn keep_busy(&mut self) {
         let (space, era) = self.pick_space();
         let number = self.random.below(PORTERS as u64) as usize;

@@ -1,20 +1,22 @@
-//! All operations on mapped memory, from all CPUs, against a model of what is mapped where: no access may see a
-//! translation that is no more, or other memory than the model has, and all memory comes back.
+//! All operations on mapped memory, from all CPUs, against a model of the mappings. No access may
+//! use a stale translation, or see other memory than the model has, and all memory must come back.
 //!
 //! Options: `seed=`, `ops=` (system calls on memory), `rounds=`.
 //!
 //! # Who does what
-//! *Workers* live in several address spaces: some share one, on different CPUs, some have one of their own. Each has
-//! memory of its own to make frames of, and owns a range of addresses in every space; there it maps, unmaps, protects,
-//! deletes, resets ([`ops`]), and all workers of the space look what they find ([`access`]). The [`board`] has for each
-//! page of each space a [`word`] that says what an access may meet; what stands in a page says whose it is
-//! ([`content`]). The [`director`] makes a round's spaces and workers ([`cast`]), destroys and makes them again of the
-//! same memory meanwhile, and counts the memory at the end. [`handlers`] take the faults of accesses. The
-//! [`watchdog`] reports a run in which nothing moves.
+//! *Workers* live in several address spaces: some share one, on different CPUs, and some have their
+//! own. Each has memory for its own frames, and owns a range of addresses in every space. There it
+//! maps, unmaps, protects, deletes and resets ([`ops`]), and all workers of the space check what
+//! they find ([`access`]). The [`board`] has a [`word`] for each page of each space, which says
+//! what an access may find; the contents of a page name its owner ([`content`]). The [`director`]
+//! makes a round's spaces and workers ([`cast`]), destroys some and makes them again of the same
+//! memory meanwhile, and counts the memory at the end. [`handlers`] handle the faults of accesses.
+//! The [`watchdog`] reports a run without progress.
 //!
 //! # Further kinds of operations
-//! An entry in [`ops::KINDS`] and a function of the worker: it says in the words of all pages concerned what will be
-//! (`begin`), makes the system call, says what is (`settle`).
+//! A new operation is an entry in [`ops::KINDS`] and a function of the worker. The function writes
+//! the coming state to the words of all affected pages (`begin`), makes the system call, and writes
+//! the reached state (`settle`).
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -49,7 +51,7 @@ user_rt::program!(begin);
 
 /// Pages of heap: lists of spaces and tasks.
 const HEAP_PAGES: u32 = 8;
-/// Memory (as logarithm) and slots for all that a round makes.
+/// Memory (as base-2 logarithm) and slots for all objects of a round.
 const ROUND_LOG2: u8 = 26;
 const ROUND_SLOTS: u32 = 2700;
 /// Operations of a round.
@@ -69,7 +71,7 @@ fn plan() -> Plan {
 
 fn prepare(plan: Plan) -> Result<Director, Failure> {
     let mut nursery = Nursery::of_program(0);
-    // The first half of the memory, before anything else is in it.
+    // The first half of the memory, while it is empty.
     let round = nursery.split(ROUND_LOG2, ROUND_SLOTS)?;
     heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
     let shared = Shared::new(&mut nursery, board::PAGES)?;

@@ -1,11 +1,11 @@
-//! The frames that a worker has, and runs of their pages at addresses.
+//! The frames of a worker, and runs of their pages at addresses.
 
 use abi::Cap;
 
 use crate::cast::{FRAMES, GLOBALS, frame_slot, global_slot};
 use crate::word::{GLOBAL, Pool, Thing};
 
-/// Pages of a frame of small pages, at most: a bit for each.
+/// Most pages of a frame of small pages: a bit for each.
 pub const PAGES_MAX: u64 = 8;
 
 /// A frame that can be mapped.
@@ -14,15 +14,16 @@ pub struct Object {
     pub id: u32,
     pub cap: Cap,
     pub large: bool,
-    /// Small pages; 1 of a large frame.
+    /// Small pages; 1 for a large frame.
     pub pages: u32,
     /// Which of its pages are filled.
     filled: u8,
-    /// Which of its pages are in pools, as far as is known. What stands in those the words of their places say.
+    /// Which of its pages are in pools, as far as is known. The words of their places describe
+    /// their contents.
     pooled: u8,
-    /// Which of its pages a pool may have of which nothing is known: its space ended just then.
+    /// Which of its pages may be in a pool: its space ended just then.
     doubtful: u8,
-    /// Which of its pages ever were in a pool.
+    /// Which of its pages were ever in a pool.
     cleared: u8,
 }
 
@@ -31,7 +32,7 @@ impl Object {
         Thing { id: self.id, page, large: self.large, filled: self.is_filled(page), pool: Pool::No }
     }
 
-    /// A page that may just have left all pools is clear, or will be.
+    /// Whether a page is filled. A page that may just have left all pools is clear, or will be.
     pub fn is_filled(&self, page: u32) -> bool {
         self.filled & !self.pooled & !self.doubtful & 1 << page != 0
     }
@@ -52,7 +53,7 @@ impl Object {
         self.id & GLOBAL != 0
     }
 
-    /// One of the frames that all have.
+    /// Returns one of the frames that all processes have.
     pub fn global(which: usize) -> Object {
         let pages = GLOBALS[which % GLOBALS.len()];
         Object {
@@ -80,12 +81,13 @@ impl Objects {
         Objects { local, slots: [None; FRAMES], next: 0 }
     }
 
-    /// The next slot, if it is free: one that was emptied just now can be filled only after a while.
+    /// Returns the next slot, if it is free: a slot that was just emptied can be filled only after
+    /// a while.
     pub fn free(&self) -> Option<Cap> {
         self.slots[self.next].is_none().then(|| frame_slot(self.local, self.next))
     }
 
-    /// A frame was made in that slot.
+    /// Adds a frame that was made in that slot.
     pub fn put(&mut self, id: u32, large: bool, pages: u32) -> Object {
         let cap = frame_slot(self.local, self.next);
         let object = Object { id, cap, large, pages, filled: 0, pooled: 0, doubtful: 0, cleared: 0 };
@@ -102,17 +104,17 @@ impl Objects {
         self.change(id, |object| object.filled |= 1 << page);
     }
 
-    /// A page has come into a pool.
+    /// Notes that a page has come into a pool.
     pub fn enter_pool(&mut self, id: u32, page: u32) {
         self.change(id, |object| object.pooled |= 1 << page);
     }
 
-    /// A page has come into a pool, or not.
+    /// Notes that a page may have come into a pool.
     pub fn doubt(&mut self, id: u32, page: u32) {
         self.change(id, |object| object.doubtful |= 1 << page);
     }
 
-    /// No pool has a page any more: what was in it is nobody's.
+    /// Notes that no pool has a page any more: its contents are gone.
     pub fn leave_pools(&mut self, id: u32, page: u32) {
         let bit = 1 << page;
         self.change(id, |object| {
@@ -132,7 +134,7 @@ impl Objects {
         self.slots = [None; FRAMES];
     }
 
-    /// One of them, by a random number.
+    /// Picks a frame by a random number.
     pub fn pick(&self, random: u64) -> Option<Object> {
         let count = self.slots.iter().flatten().count() as u64;
         if count == 0 {
@@ -141,7 +143,7 @@ impl Objects {
         self.slots.iter().flatten().nth((random % count) as usize).copied()
     }
 
-    /// By its number, those that all have, too.
+    /// Finds a frame by its number, including those that all processes have.
     pub fn find(&self, id: u32) -> Option<Object> {
         if id & GLOBAL != 0 {
             return Some(Object::global((id & !GLOBAL) as usize));
@@ -159,12 +161,12 @@ pub struct Run {
     pub object: Object,
     pub first: u32,
     pub count: u32,
-    /// In the pool of the space, or to be.
+    /// How the pages are, or will be, in the pool of the space.
     pub pool: Pool,
 }
 
 impl Run {
-    /// Its places, and what is, or is to be, mapped there.
+    /// Returns its places, and the thing that is, or will be, mapped at each.
     pub fn pages(&self) -> impl Iterator<Item = (usize, Thing)> + use<> {
         let Run { place, object, first, count, pool, .. } = *self;
         (0..count).map(move |n| (place + n as usize, Thing { pool, ..object.thing(first + n) }))

@@ -1,7 +1,8 @@
 //! The kinds of operations.
 //!
-//! Each says in the words of the pages concerned what will be, makes the system call, says what is. What the kernel may
-//! refuse follows from the model; a space that is destroyed meanwhile excuses everything.
+//! Each writes the coming state to the words of the affected pages, makes the system call, and
+//! writes the reached state. The model determines what the kernel may refuse; a space that is
+//! destroyed meanwhile excuses every refusal.
 
 use abi::{Error, PAGE_SIZE};
 use guest_tests::random::Random;
@@ -20,7 +21,7 @@ use crate::probe::probe;
 use crate::word::{GLOBAL, How, IDS, Met, Perm, Pool, Thing};
 use crate::worker::Worker;
 
-/// A kind of operation: how often, of all weights, it is done.
+/// A kind of operation, with its weight.
 pub struct Kind {
     pub name: &'static str,
     weight: u64,
@@ -52,7 +53,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "keep a porter busy", weight: 5, run: Worker::keep_busy },
 ];
 
-/// What else a worker does.
+/// Number of the worker's other action.
 pub const LOOKING: usize = KINDS.len();
 pub const CHECKING: usize = KINDS.len() + 1;
 
@@ -60,12 +61,12 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     KINDS.iter().map(|kind| kind.name)
 }
 
-/// Name of what somebody does.
+/// Returns the name of an action.
 pub fn name(what: u64) -> &'static str {
     names().chain(["looking around", "looking at everything"]).nth(what as usize).unwrap_or("nothing yet")
 }
 
-/// A random kind.
+/// Picks a random kind.
 pub fn pick(random: &mut Random) -> usize {
     let mut left = random.below(KINDS.iter().map(|kind| kind.weight).sum());
     for (number, kind) in KINDS.iter().enumerate() {
@@ -77,7 +78,7 @@ pub fn pick(random: &mut Random) -> usize {
     0
 }
 
-/// Places of tasks that never run, behind all workers', in the address space of their process.
+/// Places of tasks that never run, after all workers', in the address space of their process.
 const SPARE_TASKS: u32 = 64;
 
 impl Worker {
@@ -85,7 +86,7 @@ impl Worker {
         Untyped::at(memory_slot(self.local))
     }
 
-    /// A frame, of what memory is left; all is reset where nothing is.
+    /// Makes a frame of the free memory, and resets all if none is free.
     pub fn make(&mut self) -> Option<Object> {
         let Some(cap) = self.objects.free() else {
             self.delete();
@@ -121,7 +122,7 @@ impl Worker {
         }
     }
 
-    /// Some pages of a frame, and a place where nothing is mapped.
+    /// Picks some pages of a frame, and an empty place.
     fn pick_empty(&mut self) -> Option<Run> {
         let object = self.pick_object()?;
         self.pick_empty_for(object)
@@ -144,7 +145,7 @@ impl Worker {
         None
     }
 
-    /// How to map pages: to execute only what has its functions.
+    /// Picks an access for pages: execute only if they have their functions.
     fn pick_perm(&mut self, run: &Run) -> Perm {
         let filled = run.pages().all(|(_, thing)| thing.filled);
         match self.random.below(100) {
@@ -164,7 +165,8 @@ impl Worker {
         self.board.get(Total::SmallLimits) != 0
     }
 
-    /// Whether that is the answer about a page that has all its mappings. Only with small bounds do pages get there.
+    /// Whether that is the error for a page with all its mappings in use. Pages reach that only
+    /// with small bounds.
     pub fn may_be_full(&self, error: Error) -> bool {
         error == Error::Full && self.has_small_limits()
     }
@@ -176,7 +178,7 @@ impl Worker {
         self.count();
         let Some(done) = self.outcome(run, perm, mapped, "map") else { return };
         self.settle(run, done, perm);
-        // What the kernel has mapped is in no pool any more.
+        // The pages that the kernel has mapped are in no pool any more.
         for page in (run.first..run.first + done).filter(|page| run.object.may_be_pooled(*page)) {
             self.objects.leave_pools(run.object.id, page);
         }
@@ -185,9 +187,9 @@ impl Worker {
         }
     }
 
-    /// How many pages were changed, by the kernel's answer; it must be one that the model allows. `None` where the space has
-    /// ended: nobody knows how far it came, and what was mapped goes in its own time. The words stay as they are, of
-    /// pages that change, in an era that is over.
+    /// Returns how many pages were changed, by the kernel's answer, which the model must allow.
+    /// Returns `None` if the space has ended: then the progress is unknown, and mappings end later.
+    /// The words stay those of changing pages, in an era that is over.
     fn outcome(&self, run: &Run, perm: Perm, answer: Result<()>, what: &str) -> Option<u32> {
         let wrong = |answer: &dyn core::fmt::Display| {
             let at = self.address(run);
@@ -226,7 +228,7 @@ impl Worker {
                 wrong(&refusal);
                 0
             }),
-            // Each time that a large page takes the place of a table, one table less is left.
+            // Each time a large page replaces a table, one table fewer is left.
             Error::NoTables if run.place == LARGE => 0,
             _ => {
                 wrong(&refusal);
@@ -264,8 +266,9 @@ impl Worker {
         }
     }
 
-    /// A page that could not be made `perm`, or is behind one: on the way from writable to executable, or back, it may
-    /// have become neither. Its word still says that it changes from one to the other, which allows both to fail.
+    /// Repeats a change for pages that could not be made `perm`: from writable to executable, or
+    /// back, a page may have become neither. Its word still says that it changes, which allows both
+    /// accesses to fail.
     fn make_sure(&mut self, run: &Run, perm: Perm) {
         let word = self.my_word(run.space, run.place).in_era(run.era);
         if !word.now().excludes(perm) {
@@ -279,10 +282,10 @@ impl Worker {
         }
     }
 
-    /// What is mapped stays, whatever one tries to map there.
+    /// Tries to map over a mapped page, which must stay.
     fn map_over(&mut self) {
         let (Some(run), Some(object)) = (self.pick_mapped(), self.pick_object()) else { return };
-        // What was picked may have been made by resetting all.
+        // The picked object may have been made after a reset of everything.
         let word = self.my_word(run.space, run.place).in_era(run.era);
         if word.now() == Perm::None || object.large != (run.place == LARGE) {
             return;
@@ -293,7 +296,7 @@ impl Worker {
         self.count();
         match answer {
             Err(refusal) if refusal.error == Error::Mapped && refusal.detail == at => {}
-            // A large page where a table stands that is in use.
+            // A large page where a table is in use.
             Err(refusal) if self.may_be_full(refusal.error) => {}
             Err(_) if self.is_gone(&run) || run.place == LARGE => {}
             answer => self.wrong(Total::Refused, format_args!("map over {at:#x}: {answer:?}")),
@@ -303,7 +306,7 @@ impl Worker {
         }
     }
 
-    /// What was mapped by a copy of a capability stays when the copy goes.
+    /// Maps through a copy of a capability; the mapping must stay when the copy is deleted.
     fn map_by_copy(&mut self) {
         let Some(run) = self.pick_empty() else { return };
         let slot = moment_slot(self.local, 0);
@@ -321,10 +324,10 @@ impl Worker {
         }
     }
 
-    /// What was written just now is known to be written.
+    /// Checks that the kernel reports a page as written that was just written.
     fn accessed(&mut self) {
         let Some(run) = self.pick_mapped() else { return self.map() };
-        // One call looks at 64 pages; of a kernel with small bounds, at two.
+        // One call checks 64 pages, with small bounds two.
         let run = if self.has_small_limits() { run.sub(0, run.count.min(2)) } else { run };
         let word = self.my_word(run.space, run.place).in_era(run.era);
         let at = self.address(&run) + MARKS_AT * 8;
@@ -345,7 +348,7 @@ impl Worker {
     fn delete(&mut self) {
         let random = self.random.next();
         let Some(object) = self.objects.pick(random) else { return };
-        // Pools keep what they have.
+        // Pools keep their pages.
         let ends = |thing: Thing| thing.id == object.id && !thing.is_pooled();
         self.begin_end(ends);
         let done = own::cnode().delete(object.cap);
@@ -357,12 +360,12 @@ impl Worker {
         self.objects.remove(object.id);
     }
 
-    /// Takes back all memory, mapped or not: every time the same bytes.
+    /// Takes back all memory, mapped or not: the same number of bytes every time.
     fn reset(&mut self) -> bool {
         self.reset_with(Pins::Hold)
     }
 
-    /// The same where frames are pinned, or are not.
+    /// Takes back all memory, with frames pinned or not.
     pub fn reset_with(&mut self, pins: Pins) -> bool {
         self.begin_end(is_own);
         let answer = self.memory().take_back(pins);
@@ -385,7 +388,8 @@ impl Worker {
         }
     }
 
-    /// Everything made of the memory ends. The memory itself is not used again before it is reset.
+    /// Ends everything that was made of the memory. The memory is not used again before it is
+    /// reset.
     fn revoke(&mut self) {
         self.begin_end(is_own);
         let done = own::cnode().revoke(self.memory().cap());
@@ -397,7 +401,7 @@ impl Worker {
         }
     }
 
-    /// What was mapped here just now: new pages are clear, and what may be written is filled, once.
+    /// Checks that newly mapped pages are clear, and fills writable ones once.
     fn look_after(&mut self, run: &Run, perm: Perm) {
         for page in 0..run.count {
             let one = run.sub(page, 1);
@@ -413,7 +417,7 @@ impl Worker {
         self.look(self.me, place, None);
     }
 
-    /// Looks at some words, at times at all words, of a page that nobody has filled.
+    /// Checks some words, sometimes all, of a page that no task has filled.
     pub fn expect_clear(&mut self, run: &Run) {
         if run.object.is_doubtful(run.first) {
             return;
@@ -421,7 +425,7 @@ impl Worker {
         let cleared = run.object.was_cleared(run.first);
         let all = self.random.chance(if cleared { 30 } else { 6 }) && !run.object.large;
         let looks = if all { WORDS } else { 12 };
-        // What it had before is found soonest there.
+        // Remains of its earlier contents are found soonest there.
         let had = Page::of(self.me as u64, run.object.thing(run.first), 0);
         for number in 0..looks {
             let word = match number {
@@ -450,7 +454,8 @@ impl Worker {
         }
     }
 
-    /// Fills the page at a place in this space, which can be written.
+    /// Fills the page at a place in this space.
+    /// Requires: the page is writable.
     pub fn fill(&mut self, place: usize) -> bool {
         let word = self.my_word(self.space, place).in_era(self.era);
         let thing = word.thing();
@@ -470,7 +475,8 @@ impl Worker {
         true
     }
 
-    /// The same memory as frames, then as kernel objects, which must be new, then as frames again.
+    /// Uses the same memory as frames, then as kernel objects, which must be new, then as frames
+    /// again.
     fn others(&mut self) {
         if !self.reset() {
             return;
@@ -530,7 +536,7 @@ impl Worker {
         copy::<VSpace>(&own::vspace(), cnode.slot(abi::Cap(SLOTS as u32 / 2)), abi::Rights::ALL, 0)
     }
 
-    /// A space without a process, and a page in it.
+    /// Makes a space without a process, and a page in it.
     fn unused_space(&mut self) -> Result<()> {
         let [place, frame] = [10, 11].map(|which| moment_slot(self.local, which));
         self.memory().retype::<VSpace>(4, own::cnode().slot(place), 1)?;
@@ -543,7 +549,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A task that never runs: its UTCB can be read while it is there.
+    /// Makes a task that never runs, and checks that its UTCB can be read while the task exists.
     fn unused_task(&mut self) -> Result<()> {
         let place = moment_slot(self.local, 12);
         self.memory().retype::<Task>(0, own::cnode().slot(place), 1)?;
@@ -553,7 +559,7 @@ impl Worker {
         let configured = Task::at(place).configure(&own::process(), utcb, cpu);
         self.count();
         match configured {
-            // Large pages have taken the places of so many tables that none is left for this one.
+            // Large pages have replaced so many tables that none is left for this one.
             Err(refusal) if refusal.error == Error::NoTables => return Ok(()),
             answer => _ = answer?,
         }

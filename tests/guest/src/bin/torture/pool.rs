@@ -1,8 +1,9 @@
 //! Operations on pages of pools.
 //!
-//! A page of a pool goes by its address. So the words of such pages say what stands in them; of which frame they are, the
-//! worker keeps for itself ([`Origins`]). Everything that is done to a page is done by the worker that made its frame, at its
-//! own addresses, in whatever space: it knows how many pools have it, and what the kernel has to answer.
+//! A page of a pool has no capability, only an address. So the words of such pages describe their
+//! contents, and the worker itself keeps their frames ([`Origins`]). Only the worker that made a
+//! page's frame operates on the page, at its own addresses, in any space. So the worker knows how
+//! many pools have the page, and the kernel's right answer.
 
 use abi::{Error, MAP_POOL, Op, PAGE_SIZE, PageMode, PageRange};
 use guest_tests::run::Run as _;
@@ -22,12 +23,12 @@ use crate::probe::probe;
 use crate::word::{How, Met, Perm, Pool, Thing, Word, passed};
 use crate::worker::Worker;
 
-/// Places in a row that one operation is about, at most.
+/// Most consecutive places of one operation.
 const ROW_MAX: u64 = 12;
-/// Times that a free place, or a free frame, is looked for.
+/// Tries to find a free place, or a free frame.
 const TRIES: u32 = 8;
 
-/// Of which frame the page is that the pool has at a place: number and page.
+/// The frame's number and page of each place's pool page.
 pub struct Origins([[(u32, u8); PLACES]; SPACES_MAX]);
 
 impl Origins {
@@ -36,14 +37,14 @@ impl Origins {
     }
 }
 
-/// How many pools have a page: certainly, and perhaps, where spaces are being destroyed.
+/// How many pools have a page: certainly, and perhaps, if spaces are being destroyed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Held {
     pub certain: u32,
     pub perhaps: u32,
 }
 
-/// Places of this worker's in a space, one behind the other.
+/// Consecutive places of this worker's in a space.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     pub space: usize,
@@ -78,7 +79,7 @@ impl Row {
         Pooled { address: self.address(worker), count: self.count as u64, large: self.large }
     }
 
-    /// The same with so many more places.
+    /// Returns the row with that many more places.
     pub const fn and(self, more: u32) -> Row {
         Row { count: self.count + more, ..self }
     }
@@ -90,17 +91,17 @@ impl Row {
     }
 }
 
-/// What the kernel has to answer, and about which address.
+/// The kernel's right answer, and the address in it.
 pub type Due = Option<(Error, u64)>;
 
-// --- the words -----------------------------------------------------------------------------------------
+// --- the words -----------------------------------------------------------------------------------
 
 impl Worker {
     pub fn word_at(&self, space: usize, era: u64, place: usize) -> Word {
         self.my_word(space, place).in_era(era)
     }
 
-    /// What the pool of a space has at a place.
+    /// Returns the pool's page at a place of a space.
     fn pooled_at(&self, space: usize, era: u64, place: usize) -> Option<Thing> {
         let word = self.word_at(space, era, place);
         (word.now() != Perm::None && word.thing().is_pooled()).then(|| word.thing())
@@ -118,7 +119,7 @@ impl Worker {
         self.is_over(row.space, row.era)
     }
 
-    /// Writes the words of a row: each as it follows from what it is.
+    /// Writes the words of a row, each computed from the current one.
     pub fn write_row(&self, row: Row, next: impl Fn(usize, Word) -> Word) {
         for place in row.places() {
             let word = self.word_at(row.space, row.era, place);
@@ -130,7 +131,7 @@ impl Worker {
         self.write_row(row, |_, word| word.change(row.era, word.thing(), next));
     }
 
-    /// After that: everything is as it was.
+    /// Writes that the row is unchanged, after a failed operation.
     pub fn settle_as_it_was(&self, row: Row) {
         self.write_row(row, |_, word| word.settle(row.era, word.thing(), word.now()));
     }
@@ -144,7 +145,7 @@ impl Worker {
         self.origins.0[space][place] = (id, page as u8);
     }
 
-    /// How many pools have a page of a frame.
+    /// Counts the pools that have a page of a frame.
     pub fn held(&self, id: u32, page: u32) -> Held {
         let mut held = Held::default();
         for space in 0..self.board.get(Total::Spaces) as usize {
@@ -161,7 +162,7 @@ impl Worker {
         held
     }
 
-    /// The same of mappings by the frame's capability.
+    /// Counts the mappings of a page through the frame's capability.
     fn mapped(&self, id: u32, page: u32) -> Held {
         let mut held = Held::default();
         for space in 0..self.board.get(Total::Spaces) as usize {
@@ -180,14 +181,14 @@ impl Worker {
         held
     }
 
-    /// A page of a frame that no pool has any more is the frame's again.
+    /// Notes that a page that no pool has any more is the frame's again.
     fn note_left(&mut self, id: u32, page: u32) {
         if self.held(id, page).perhaps == 0 {
             self.objects.leave_pools(id, page);
         }
     }
 
-    /// A frame as it is now: spaces may have ended that had pages of it in their pools.
+    /// Returns a frame's current state: spaces with pages of it in their pools may have ended.
     pub fn refresh(&mut self, object: Object) -> Object {
         for page in (0..object.pages).filter(|page| object.may_be_pooled(*page)) {
             self.note_left(object.id, page);
@@ -195,7 +196,7 @@ impl Worker {
         self.objects.find(object.id).unwrap_or(object)
     }
 
-    /// Pages of a pool: as many as stand together, or fewer.
+    /// Picks consecutive pages of a pool, or fewer.
     pub fn pick_pooled(&mut self) -> Option<Row> {
         let stared = if self.random.chance(60) { self.pick_stared_at() } else { None };
         let (space, era, start) = stared.unwrap_or_else(|| {
@@ -214,7 +215,7 @@ impl Worker {
         let has = |place: usize| self.pooled_at(space, era, place);
         let place = (start..PLACES).chain(0..start).find(|place| has(*place).is_some())?;
         let large = has(place)?.large;
-        // A message of a kernel with small bounds has room for few pages.
+        // With small bounds a message has room for few pages.
         let row_max = if self.has_small_limits() { 1 } else { ROW_MAX as usize };
         let end = if place == LARGE { PLACES } else { SMALL_PAGES.min(place + row_max) };
         let most = (place..end).take_while(|place| has(*place).is_some()).count() as u64;
@@ -222,7 +223,7 @@ impl Worker {
         Some(Row { space, era, place, count, large })
     }
 
-    /// Places where nothing is, for the pages of a row.
+    /// Picks empty places for the pages of a row.
     pub fn pick_gap(&mut self, like: Row, count: u32, space: usize, era: u64) -> Option<Row> {
         for _ in 0..TRIES {
             let place = if like.large { LARGE } else { self.pick_place() % SMALL_PAGES };
@@ -235,7 +236,7 @@ impl Worker {
         None
     }
 
-    /// Where pages of a row are to go: mostly where nothing is.
+    /// Picks a target for the pages of a row, mostly an empty one.
     pub fn pick_target(&mut self, like: Row, space: usize, era: u64) -> Option<Row> {
         if like.large || self.random.chance(85) {
             return self.pick_gap(like, like.count, space, era);
@@ -244,13 +245,13 @@ impl Worker {
         Some(Row { space, era, place, count: like.count, large: false })
     }
 
-    /// What stands in the way there.
+    /// Returns the kernel's answer if the target is not empty.
     pub fn in_the_way(&self, target: Row) -> Due {
         let taken = target.places().find(|place| !self.is_empty(target, *place))?;
         Some((Error::NoRoom, address(self.me, taken)))
     }
 
-    /// The row with a page behind it that is not there, if so; and what has to be answered then.
+    /// Sometimes adds a missing page to the row. Returns the row, and the right answer then.
     pub fn and_one_that_is_not(&mut self, row: Row, percent: u64) -> (Row, Due) {
         let next = row.place + row.count as usize;
         if row.large || next >= SMALL_PAGES || !self.random.chance(percent) {
@@ -262,10 +263,10 @@ impl Worker {
         (row.and(1), Some((Error::NoPage, address(self.me, next))))
     }
 
-    /// Whether an answer is the one that is due. Where a space ends meanwhile, anything is.
+    /// Whether an answer is the expected one. If a space ends meanwhile, every answer is.
     pub fn judge(&self, what: &str, row: Row, answer: Result<()>, due: Due, gone: bool) -> bool {
         let got = answer.err().map(|refusal| (refusal.error, refusal.detail));
-        // A page table that takes a large page's place may be all that is there.
+        // A page table that replaces a large page may be all that is there.
         let no_place = row.large && got.is_some_and(|(error, _)| error == Error::NoRoom);
         let full = got.is_some_and(|(error, _)| self.may_be_full(error));
         if got == due || gone || no_place || full {
@@ -277,10 +278,10 @@ impl Worker {
     }
 }
 
-// --- operations ----------------------------------------------------------------------------------------
+// --- operations ----------------------------------------------------------------------------------
 
 impl Worker {
-    /// A frame to put into a pool: one that is not in use, if there is one.
+    /// Picks a frame to put into a pool, an unused one if possible.
     fn pick_unused(&mut self) -> Option<Object> {
         let mut found = None;
         for _ in 0..TRIES / 2 {
@@ -303,7 +304,7 @@ impl Worker {
         let Some(run) = self.pick_empty_for(object) else { return };
         let run = Run { pool: Pool::Has, ..run };
         let perm = if self.random.chance(85) { Perm::Write } else { Perm::Read };
-        // Pages that others may map, by number in the run.
+        // Pages that others may have mapped, by number in the run.
         let in_use = |worker: &Worker| {
             let used = |n: &u32| !worker.is_unused(&run.object, run.first + n);
             (0..run.count).filter(used).fold(0u32, |mask, n| mask | 1 << n)
@@ -330,7 +331,7 @@ impl Worker {
         }
     }
 
-    /// How many pages came into the pool: those before the first that somebody maps.
+    /// Returns how many pages came into the pool: those before the first that is mapped elsewhere.
     fn pooled_outcome(&self, run: &Run, answer: Result<()>, in_use: u32) -> u32 {
         let at = self.address(run);
         let wrong = |answer: &dyn core::fmt::Display| {
@@ -358,7 +359,7 @@ impl Worker {
         }
     }
 
-    /// A page that came into this space's pool just now.
+    /// Checks a page that has just come into this space's pool.
     fn look_after_pooled(&mut self, run: &Run, perm: Perm) {
         if !self.word_at(run.space, run.era, run.place).thing().filled {
             let object = self.objects.find(run.object.id).unwrap_or(run.object);
@@ -386,7 +387,7 @@ impl Worker {
         }
     }
 
-    /// No page of a row is there any more.
+    /// Writes that no page of a row is there any more.
     fn settle_nothing(&mut self, row: Row) {
         self.write_row(row, |_, word| word.settle(row.era, Thing::NOTHING, Perm::None));
         for place in row.places() {
@@ -437,7 +438,7 @@ impl Worker {
         }
     }
 
-    /// Fills pages that were never filled, and can be written now.
+    /// Fills pages that were never filled and can be written now.
     fn fill_what_can_be(&mut self, row: Row) {
         for place in row.places() {
             let word = self.word_at(row.space, row.era, place);
@@ -456,7 +457,7 @@ impl Worker {
         }
     }
 
-    /// Before pages go from a row to another, if they do.
+    /// Writes the words before pages move from one row to another.
     pub fn begin_passing(&self, from: Row, to: Row, mode: PageMode, due: Due) {
         self.begin_row(from, if mode == PageMode::Move { Perm::None } else { Perm::Read });
         if due.is_some() {
@@ -465,13 +466,13 @@ impl Worker {
         for (source, target) in from.places().zip(to.places()) {
             let given = self.word_at(from.space, from.era, source);
             let word = self.word_at(to.space, to.era, target);
-            // What it is before it changes.
+            // Its state before the change.
             let perm = if mode == PageMode::Move { given.now() } else { Perm::Read };
             self.board.set_word(to.space, self.me, target, word.change(to.era, given.thing(), perm));
         }
     }
 
-    /// After that: they went, or did not.
+    /// Writes the words after pages were sent, or were not.
     pub fn settle_passing(&mut self, from: Row, to: Row, mode: PageMode, due: Due, went: bool) {
         self.board.add(if went { Total::Passed } else { Total::Stayed }, 1);
         if !went {
@@ -481,8 +482,8 @@ impl Worker {
             }
             return;
         }
-        // What arrived, the receiving places say since the call began: the giving space may have ended since then, and
-        // the words of its places have been cleared.
+        // The receiving places describe what arrived, since the call began: the sending space may
+        // have ended since then, and the words of its places have been cleared.
         for (source, target) in from.places().zip(to.places()) {
             let (id, page) = self.origin(from, source);
             self.set_origin(to.space, target, id, page);
@@ -515,7 +516,7 @@ impl Worker {
         self.look_after_passing(from, to);
     }
 
-    /// What this space has of pages that went, or were to.
+    /// Checks this space's places of pages that were sent, or were to be sent.
     pub fn look_after_passing(&mut self, from: Row, to: Row) {
         let here = self.space;
         for row in [from, to].into_iter().filter(|row| row.space == here) {
@@ -537,7 +538,7 @@ impl Worker {
         let Some(place) = place else { return };
         let Some(thing) = self.pooled_at(found.space, found.era, place) else { return };
         let Some((object, page)) = self.pick_copy(thing.large) else { return };
-        // What was picked may have gone with all of the memory.
+        // The picked page may have gone in a reset of all memory.
         if self.pooled_at(found.space, found.era, place) != Some(thing) {
             return;
         }
@@ -545,7 +546,7 @@ impl Worker {
         self.copy_to(row, thing, &object, page);
     }
 
-    /// A page for a copy: mostly one that nobody uses.
+    /// Picks a page for a copy, mostly an unused one.
     fn pick_copy(&mut self, large: bool) -> Option<(Object, u32)> {
         let mut found = None;
         for _ in 0..TRIES {
@@ -616,7 +617,7 @@ impl Worker {
         }
     }
 
-    /// The capability of a frame does nothing to what a pool has of it.
+    /// Checks that operations on a frame's capability do not affect its pages in a pool.
     pub fn use_by_frame(&mut self) {
         let Some(row) = self.pick_pooled() else { return self.map_pool() };
         let (id, page) = self.origin(row, row.place);
@@ -645,7 +646,7 @@ impl Worker {
         }
     }
 
-    /// A page that a pool has is mapped nowhere else.
+    /// Checks that a page of a pool cannot be mapped elsewhere.
     fn map_elsewhere(&mut self, row: Row, run: &Run, frame: &Frame) {
         let Some(gap) = self.pick_gap(row, 1, self.space, self.era) else { return };
         let run = Run { space: gap.space, era: gap.era, place: gap.place, ..*run };
@@ -653,7 +654,7 @@ impl Worker {
         self.begin(&run, Perm::Read);
         let mapped = own::vspace().map_pages(frame, at, access(Perm::Read), pages(&run));
         self.count();
-        // Where its last pool has ended with its space, or there is no table for it.
+        // Its last pool may have ended with its space, or no table may be left for it.
         let excused = self.is_row_gone(row)
             || row.large && mapped.is_err_and(|refusal| refusal.error == Error::NoTables);
         if self.judge("map of a pooled page", gap, mapped, Some((Error::InUse, at)), excused) {
@@ -662,7 +663,7 @@ impl Worker {
         self.settle(&run, 1, Perm::None);
     }
 
-    /// What a pool has read-only changes for nobody, wherever others see it.
+    /// Checks that a read-only page of a pool does not change, wherever others write.
     pub fn watch(&mut self) {
         let Some(row) = self.pick_pooled_in(self.space, self.era) else { return self.map_pool() };
         let row = Row { count: 1, ..row };
@@ -680,7 +681,7 @@ impl Worker {
         }
     }
 
-    /// A pinned frame is for no pool, and stays.
+    /// Checks that a pinned frame cannot enter a pool, and stays.
     pub fn pin(&mut self) {
         let Some(object) = self.pick_object().filter(|object| !object.is_global()) else { return };
         let frame = Frame::at(object.cap);
@@ -732,9 +733,9 @@ impl Worker {
     }
 }
 
-// --- contents ------------------------------------------------------------------------------------------
+// --- contents ------------------------------------------------------------------------------------
 
-/// All that a page had: of the words before the marks a sum, and the marks.
+/// Contents of a page: a sum of the words before the marks, and the marks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sum {
     words: u64,
@@ -742,7 +743,8 @@ pub struct Sum {
 }
 
 impl Worker {
-    /// What stands in the page at a place of this space; of a large page in the first 4 KiB. Without `all`, some of it.
+    /// Sums the page at a place of this space; of a large page the first 4 KiB. Without `all`, only
+    /// some words.
     fn sum(&mut self, row: Row, all: bool) -> Option<Sum> {
         let mut sum = Sum { words: 0, marks: [0; (WORDS - MARKS_AT) as usize] };
         let base = row.address(self.me);
@@ -761,7 +763,7 @@ impl Worker {
         Some(sum)
     }
 
-    /// A copy has what the page had, but for marks that were made since.
+    /// Checks that a copy has the page's contents, except marks that were made since.
     fn compare(&mut self, row: Row, before: Option<Sum>) {
         let Some(before) = before else { return };
         let Some(after) = self.sum(row, true) else { return };

@@ -1,8 +1,9 @@
-//! Whom workers send pages to, and ask for pages: tasks of every space that only do as they are told.
+//! Porters: tasks of every space that receive pages from workers and send pages to them, and only
+//! do as they are told.
 //!
-//! A worker [takes](crate::board::Board::take_porter) a porter, tells it where its window is to be, at addresses of the
-//! worker's own, and then calls it with pages, or lets it reply with some. So one and the same worker owns the addresses on
-//! both sides, and nobody else's message finds that window.
+//! A worker [takes](crate::board::Board::take_porter) a porter and tells it where its window is, at
+//! addresses of the worker's own. Then the worker calls it with pages, or lets it reply with some.
+//! So one worker owns the addresses on both sides, and no other worker's message uses that window.
 
 use abi::{PageMode, PageRange};
 use guest_tests::random::mix;
@@ -11,17 +12,17 @@ use user_rt::invoke::yield_now;
 use user_rt::ipc::{Event, Message, recv, reply_recv};
 use user_rt::utcb;
 
-/// What porters are told, by label.
+/// Commands for porters, as labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Command {
     /// (address, bytes): its window.
     Open = 1,
-    /// Here are pages, or there are none. It answers the first two ranges as it sees them.
+    /// Receives pages, or none. Answers the first two ranges as it sees them.
     Take,
     /// The words of a range: replies with these pages.
     Give,
-    /// (ticks): is busy for so long.
+    /// (ticks): is busy for that long.
     Nap,
 }
 
@@ -34,7 +35,7 @@ pub extern "C" fn porter(_: u64) -> ! {
     let mut event = recv();
     loop {
         let Ok(Event::Call(call)) = event else {
-            // Whoever called has gone.
+            // The caller has ended.
             let _ = yield_now();
             event = recv();
             continue;
@@ -44,13 +45,13 @@ pub extern "C" fn porter(_: u64) -> ! {
         if let Err(refusal) = event
             && reply.pages
         {
-            // They could not go: the caller hears why.
+            // The pages could not be sent: the caller gets the reason.
             event = reply_recv(&Message::new(refused(refusal.error), [refusal.detail, 0, 0, 0]));
         }
     }
 }
 
-/// The label by which a porter says that its pages could not go.
+/// Returns the label by which a porter reports that its pages could not be sent.
 pub const fn refused(error: abi::Error) -> u32 {
     1 + error as u32
 }
@@ -77,7 +78,7 @@ fn serve(message: &Message) -> Message {
     plain
 }
 
-/// The ranges that came, two at most, in words.
+/// Returns the words of the received ranges, at most two.
 fn seen(pages: bool) -> [u64; 4] {
     let mut words = [0; 4];
     if pages {
@@ -87,10 +88,10 @@ fn seen(pages: bool) -> [u64; 4] {
     words
 }
 
-/// The CPU of a space's porter in an era.
+/// Returns the CPU of a space's porter in an era.
 pub const fn cpu_of(space: usize, era: u64, number: usize, cpus: u32) -> u32 {
     (mix(era << 16 | (space as u64) << 8 | number as u64) % cpus as u64) as u32
 }
 
-/// A range that says nothing.
+/// An empty range.
 pub const NOTHING: PageRange = PageRange::new(PageMode::Move, abi::PAGE_SIZE, 1);

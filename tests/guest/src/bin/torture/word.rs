@@ -1,15 +1,18 @@
-//! What is mapped at one page of one address space, in one word, and what an access there may meet.
+//! The mapping of one page of one address space, in one word, and what an access there may meet.
 //!
-//! The word of a page is written by the page's *owner* alone: before a system call that changes the page ("changing",
-//! from one access to another), and after its answer ("is"). Everybody else reads it before an access and after it.
-//! If it stands still, the access must do exactly what it says; while it changes, what was or what will be; if it moved
-//! on by one or two steps, one of those states. A sequence number tells a word that stood still from one that came back.
+//! Only the page's *owner* writes its word: before a system call that changes the page ("changing",
+//! from one access to another), and after its answer ("is"). Other workers read the word before and
+//! after an access. If the word has not changed, the access must do exactly what it says. While the
+//! page changes, the old or the new state is right. If the word moved on by one or two steps, one
+//! of those states is right. A sequence number distinguishes an unchanged word from one that
+//! changed back.
 //!
-//! A word of another *era* than the address space's is from before the space was made anew: nothing is mapped there.
+//! A word of another *era* than the address space's is from before the space was made again:
+//! nothing is mapped there.
 
 use abi::PageMode;
 
-/// What a page may be used for. Reading always goes along.
+/// The access that a page allows. It always includes reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Perm {
@@ -37,13 +40,14 @@ impl Perm {
         }
     }
 
-    /// Whether write xor execute keeps a page from being mapped like that and like `other` at the same time.
+    /// Whether write xor execute forbids to map a page with this access and with `other` at the
+    /// same time.
     pub const fn excludes(self, other: Perm) -> bool {
         matches!((self, other), (Perm::Write, Perm::Execute) | (Perm::Execute, Perm::Write))
     }
 }
 
-/// What an access does.
+/// The kind of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum How {
     Read,
@@ -51,25 +55,27 @@ pub enum How {
     Execute,
 }
 
-/// What it met.
+/// The result of an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Met {
     Fault,
-    /// What was read, or what executing returned; of a write, what was written.
+    /// The word that was read or written, or the function's result.
     Value(u64),
 }
 
 /// What is mapped: a page of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Thing {
-    /// Number of the frame, of all its owner ever made; or [`GLOBAL`] and the number of a frame that all share.
+    /// Number of the frame among all that its owner ever made; or [`GLOBAL`] and the number of a
+    /// frame that all share.
     pub id: u32,
-    /// Its page; of a large frame 0.
+    /// Its page; 0 for a large frame.
     pub page: u32,
     pub large: bool,
-    /// The page has its content. Else it is clear, or being filled.
+    /// Whether the page has its contents. Otherwise it is clear, or being filled.
     pub filled: bool,
-    /// Whether it is a page of the space's pool. Then this says what stands in it, which may be a copy of another.
+    /// How it is in the space's pool. For a pool page, this thing describes the contents, which may
+    /// be a copy of another page's.
     pub pool: Pool,
 }
 
@@ -79,7 +85,7 @@ pub struct Thing {
 pub enum Pool {
     No = 0,
     Has,
-    /// Who writes it may get a copy.
+    /// A write copies it.
     CopyOnWrite,
 }
 
@@ -93,9 +99,9 @@ impl Pool {
     }
 }
 
-/// Bit of a frame's number: made by the director for everybody.
+/// Bit of a frame's number: the director made it for all processes.
 pub const GLOBAL: u32 = 1 << 23;
-/// Numbers of frames come round after so many.
+/// Numbers of frames repeat after this many.
 pub const IDS: u32 = GLOBAL;
 
 impl Thing {
@@ -112,14 +118,14 @@ pub struct Word(pub u64);
 
 const CHANGING: u64 = 1;
 const NOW_AT: u32 = 1;
-/// What it changes to; of a word that does not change, what the last change was to.
+/// Next state; of a word that is not changing, the last change's next state.
 const NEXT_AT: u32 = 3;
 const FILLED: u64 = 1 << 5;
 const LARGE: u64 = 1 << 6;
 const PAGE_AT: u32 = 7;
 const PAGE_BITS: u64 = (1 << 5) - 1;
 const POOL_AT: u32 = 12;
-/// While it changes, there may be nothing at all.
+/// While the page changes, it may be missing.
 const TRANSIT: u64 = 1 << 14;
 const ERA_AT: u32 = 16;
 const ERA_BITS: u64 = (1 << 4) - 1;
@@ -145,7 +151,7 @@ impl Word {
         self.0 & CHANGING != 0
     }
 
-    /// What it is, and what it changes to.
+    /// Returns its state, and its next state.
     pub const fn either(self) -> [Perm; 2] {
         [self.now(), if self.changing() { self.next() } else { self.now() }]
     }
@@ -164,12 +170,12 @@ impl Word {
         }
     }
 
-    /// Whether what is there, or will be, may be out of reach meanwhile.
+    /// Whether the page may be out of reach during the change.
     const fn in_transit(self) -> bool {
         self.0 & TRANSIT != 0
     }
 
-    /// The word as it is in an era: nothing, if it is of another one.
+    /// Returns the word in an era: empty, if it is of another one.
     pub const fn in_era(self, era: u64) -> Word {
         if self.era() == era & ERA_BITS {
             return self;
@@ -185,19 +191,20 @@ impl Word {
         Word(sequence << SEQUENCE_AT | (thing.id as u64 & ID_BITS) << ID_AT | place | flags | bits)
     }
 
-    /// The word that follows this one: it changes from what it is to `next`.
+    /// Returns the next word, which changes from the current state to `next`.
     pub const fn change(self, era: u64, thing: Thing, next: Perm) -> Word {
         let now = self.in_era(era).now() as u64;
         self.step(CHANGING | now << NOW_AT | (next as u64) << NEXT_AT, era, thing)
     }
 
-    /// The same where nobody may reach the page for a while.
+    /// Returns the next word for a change during which the page may be out of reach.
     pub const fn change_in_transit(self, era: u64, thing: Thing, next: Perm) -> Word {
         Word(self.change(era, thing, next).0 | TRANSIT)
     }
 
-    /// The word that follows this one: it is so. What it was to be, and that it may have been in transit, stays in it, for
-    /// who looked before that: pages of a message that was refused in the end were away for a while.
+    /// Returns the next word, which has reached a state. It keeps the next state and whether the
+    /// page may have been in transit, for workers that read the word before: pages of a refused
+    /// message were away for a while.
     pub const fn settle(self, era: u64, thing: Thing, now: Perm) -> Word {
         let was = if self.changing() { self.0 & (TRANSIT | 3 << NEXT_AT) } else { (now as u64) << NEXT_AT };
         let thing = if matches!(now, Perm::None) { Thing::NOTHING } else { thing };
@@ -228,8 +235,9 @@ impl core::fmt::Debug for Word {
     }
 }
 
-/// A page went from one pool to another: what has arrived where `word` changes, and the word of the place it was given
-/// from. That may have been cleared since, with its space.
+/// Computes the result of a page that went from one pool to another: the arrived thing for the
+/// changing `word`, and the word of the giving place. That may have been cleared since, with its
+/// space.
 pub fn passed(given: Word, word: Word, era: u64, mode: PageMode) -> (Thing, Word) {
     if mode == PageMode::Move {
         return (word.thing(), given.settle(era, Thing::NOTHING, Perm::None));
@@ -239,17 +247,17 @@ pub fn passed(given: Word, word: Word, era: u64, mode: PageMode) -> (Thing, Word
     (Thing { pool, ..word.thing() }, given.settle(era, kept, Perm::Read))
 }
 
-/// What is wrong with an access.
+/// A wrong access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wrong {
-    /// It should have faulted, or saw something else than what is mapped there.
+    /// The access should have faulted, or saw something else than the mapped page.
     Stale,
-    /// It faulted where it should not have.
+    /// The access faulted and should not have.
     Lost,
 }
 
-/// Judges an access between two readings of the page's word, both in the era of the space; `fits` says whether a value
-/// can come from a page, or from any page of the owner's where none is named.
+/// Judges an access between two readings of the page's word, both in the era of the space; `fits`
+/// says whether a value can come from a page, or from any page of the owner's if none is named.
 pub fn judge(
     before: Word,
     after: Word,
@@ -260,7 +268,7 @@ pub fn judge(
     const NEAR: u64 = 2;
     let steps = after.sequence().wrapping_sub(before.sequence()) & SEQUENCE_BITS;
     if steps > NEAR {
-        // Who knows what was there meanwhile: but it was the owner's.
+        // The page meanwhile is unknown, but it was the owner's.
         return match met {
             Met::Value(value) if how != How::Write && !fits(None, value) => Some(Wrong::Stale),
             _ => None,
@@ -295,7 +303,7 @@ mod tests {
         Word(0).in_era(ERA)
     }
 
-    /// Where only 70 fits, and 99 is another page's.
+    /// Judges an access where only 70 fits, and 99 is another page's.
     fn judged(before: Word, after: Word, how: How, met: Met) -> Option<Wrong> {
         judge(before, after, how, met, |thing, value| match thing {
             Some(thing) => thing == THING && value == 70,
@@ -359,7 +367,7 @@ mod tests {
         let unmapped = gone.change(ERA, THING, Perm::None).settle(ERA, THING, Perm::None);
         assert_eq!(judged(gone, unmapped, How::Read, Met::Fault), None);
         assert_eq!(judged(unmapped, unmapped, How::Read, Met::Value(70)), Some(Wrong::Stale));
-        // Too much has happened in between: but what it saw is still the owner's.
+        // Too much has happened in between, but the value is still the owner's.
         assert_eq!(judged(start(), unmapped, How::Read, Met::Value(99)), None);
         assert_eq!(judged(start(), unmapped, How::Read, Met::Value(1)), Some(Wrong::Stale));
         assert_eq!(judged(start(), unmapped, How::Write, Met::Value(1)), None);

@@ -1,4 +1,5 @@
-//! A worker: does operations on its own addresses in all spaces, and looks at everybody's in its own.
+//! A worker: makes operations on its own addresses in all spaces, and checks all pages of its own
+//! space.
 
 use abi::PAGE_SIZE;
 use core::sync::atomic::Ordering::AcqRel;
@@ -15,7 +16,7 @@ use crate::pool::Origins;
 use crate::word::{Perm, Pool, Thing, Word};
 use user_rt::cap::{Handle, VSpace};
 
-/// Operations after which the counts are written down.
+/// Operations after which the counts are stored.
 const TELL_EVERY: u32 = 16;
 
 pub struct Worker {
@@ -28,14 +29,15 @@ pub struct Worker {
     pub random: Random,
     pub objects: Objects,
     pub origins: Origins,
-    /// Bytes that a reset gives back, once known.
+    /// Bytes that a reset frees, once known.
     pub bytes: Option<u64>,
     pub accesses: u64,
     pub faults: u64,
     ops: u64,
 }
 
-/// Entry of every worker's task; the argument is its number, its number in the process, the era of its space.
+/// Entry of every worker's task; the argument is its number, its number in the process, and the era
+/// of its space.
 pub extern "C" fn worker(argument: u64) -> ! {
     let board = Board::open();
     let me = argument as usize & 0xff;
@@ -83,7 +85,7 @@ impl Worker {
         }
     }
 
-    /// One operation of a random kind.
+    /// Makes one operation of a random kind.
     fn operate(&mut self) {
         let kind = ops::pick(&mut self.random);
         self.board.doing(self.me, kind, self.objects.pick(0).map_or(0, |object| u64::from(object.id)));
@@ -103,17 +105,17 @@ impl Worker {
         self.board.add(Total::Faults, core::mem::take(&mut self.faults));
     }
 
-    /// A system call on memory was made.
+    /// Counts a system call on memory.
     pub fn count(&mut self) {
         self.ops += 1;
     }
 
-    /// Whether this worker's space is, or is being, destroyed.
+    /// Whether this worker's space is being or has been destroyed.
     fn dying(&self) -> bool {
         self.board.era(self.space) != Some(self.era)
     }
 
-    /// Something is wrong, unless all around this task is being destroyed.
+    /// Reports a failure, unless the task's own space is being destroyed.
     pub fn wrong(&self, which: Total, what: core::fmt::Arguments<'_>) {
         if !self.dying() {
             let Worker { me, space, .. } = self;
@@ -122,7 +124,7 @@ impl Worker {
         }
     }
 
-    /// A space to do something in, as it is now: mostly the own one.
+    /// Picks a space for an operation, mostly the own one, and returns its era.
     pub fn pick_space(&mut self) -> (usize, u64) {
         if self.random.chance(45) {
             let space = self.random.below(self.board.get(Total::Spaces)) as usize;
@@ -154,7 +156,7 @@ impl Worker {
         address(self.me, run.place)
     }
 
-    /// Before a system call that makes all pages of a run `next`.
+    /// Writes the words before a system call that makes all pages of a run `next`.
     pub fn begin(&self, run: &Run, next: Perm) {
         for (place, thing) in run.pages() {
             let word = self.my_word(run.space, place).in_era(run.era);
@@ -162,7 +164,7 @@ impl Worker {
         }
     }
 
-    /// After it: the first `done` pages are so, the others as they were.
+    /// Writes the words after it: the first `done` pages have changed, the others have not.
     pub fn settle(&self, run: &Run, done: u32, is: Perm) {
         for (number, (place, thing)) in (0..).zip(run.pages()) {
             let word = self.my_word(run.space, place).in_era(run.era);
@@ -171,7 +173,7 @@ impl Worker {
         }
     }
 
-    /// Before some things end, wherever they are mapped.
+    /// Writes the words before some things end, wherever they are mapped.
     pub fn begin_end(&self, whose: impl Fn(Thing) -> bool) {
         self.each_mapped(&whose, |word| word.change(word.era(), word.thing(), Perm::None));
     }
@@ -191,7 +193,7 @@ impl Worker {
         }
     }
 
-    /// Mapped pages of this worker's, not of the pool: as many as stand together, or fewer.
+    /// Picks consecutive mapped pages of this worker's that are not in the pool, or fewer.
     pub fn pick_mapped(&mut self) -> Option<Run> {
         let stared = if self.random.chance(60) { self.pick_stared_at() } else { None };
         let (space, era, start) = stared.unwrap_or_else(|| {
@@ -219,8 +221,8 @@ impl Worker {
         Some(run.sub(first, count))
     }
 
-    /// Whether a page of a frame mapped like that here would be against write xor execute: certainly, and perhaps
-    /// (where a mapping is in a space that is being destroyed, and may be gone or not).
+    /// Whether a page of a frame mapped like that here would break write xor execute: certainly,
+    /// and perhaps (if a mapping is in a space that is being destroyed, and may be gone).
     pub fn conflicts(&self, run: &Run, number: u32, perm: Perm) -> (bool, bool) {
         let (id, page) = (run.object.id, run.first + number);
         let mut found = (false, run.object.is_global() && perm != Perm::Read);
@@ -241,7 +243,7 @@ impl Worker {
         found
     }
 
-    /// Pages of the run that lie before an address: of a refusal's detail.
+    /// Returns how many pages of the run are before an address, from a refusal's detail.
     pub fn pages_before(&self, run: &Run, detail: u64) -> Option<u32> {
         let offset = detail.checked_sub(self.address(run))?;
         let pages = (offset / PAGE_SIZE) as u32;

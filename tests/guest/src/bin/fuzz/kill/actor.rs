@@ -1,7 +1,8 @@
-//! What the tasks of a scene do, and what they may be told.
+//! What the tasks of a scene do, and which refusals they accept.
 //!
-//! Before each system call that may wait, a task writes down what it is about to do. A refusal has to have a cause: who is
-//! said to be dead was doomed by then, what is not exposed any more is of somebody doomed.
+//! Before each system call that may wait, a task notes what it is about to do. A refusal must have
+//! a cause: a task that is reported dead was doomed by then, and an exposure that is gone belonged
+//! to a doomed task.
 
 use core::cell::Cell;
 
@@ -27,14 +28,14 @@ use super::scene::{
     POOL_VA, SERVER_MEMORY, SERVER_REPLY, SERVERS, STRIDE, WAKER, WINDOW_VA, house_of, plays,
 };
 
-/// What the label of a call asks of a server.
+/// Requests to a server, as labels of calls.
 const PLAIN: u32 = 0;
 const SPIN: u32 = 1;
 const KEEP: u32 = 2;
 const FORWARD: u32 = 3;
 const NESTED: u32 = 4;
 const ASKS: u64 = 5;
-/// Events sent one after the other: more than the pool has room for.
+/// Events that a task sends one after the other: more than the pool has room for.
 const SENDS: u32 = 8;
 /// Longest deadline, in TSC ticks.
 const LONGEST: u64 = 200_000;
@@ -45,9 +46,9 @@ struct Actor {
     me: usize,
     plays: u64,
     random: Random,
-    /// Pages of its own that are left.
+    /// Pages of its own that it still has.
     pages: u64,
-    /// Whether who it calls was doomed when it began to.
+    /// Whether the task that it calls was doomed when the call began.
     knew: Cell<bool>,
 }
 
@@ -76,7 +77,7 @@ impl Actor {
 
     fn wrong(&self, what: Doing, peer: usize, refusal: &Refusal) {
         if self.board.is_doomed(self.killer, self.me) {
-            // It is being killed: what its process had is taken away.
+            // The task is being killed: its process has lost its capabilities.
             return;
         }
         self.board.complain(
@@ -91,7 +92,7 @@ impl Actor {
         (0..ACTORS).any(|actor| is(actor) && self.board.is_doomed(self.killer, actor))
     }
 
-    /// Whether a refusal may be. `besides` are errors that need no cause.
+    /// Reports a refusal that has no cause. `besides` are errors that need none.
     fn judge(&self, what: Doing, peer: usize, refusal: &Refusal, besides: &[Error]) {
         let doomed = self.board.is_doomed(self.killer, peer);
         let may_be = match refusal.error {
@@ -128,7 +129,7 @@ impl Actor {
 
     fn special(&mut self) {
         let nth = self.random.below(u64::from(self.plays.count_ones().max(1)));
-        // Some play that there is.
+        // Picks one of the scene's plays.
         let which = (0..nth).fold(self.plays, |left, _| left & left.wrapping_sub(1));
         match which & which.wrapping_neg() {
             plays::KILLS if self.me + 2 >= ACTORS && self.random.chance(30) => self.kill_the_others(),
@@ -167,7 +168,7 @@ impl Actor {
         }
     }
 
-    /// An answer is to this very call.
+    /// Checks that an answer belongs to this call.
     fn check(&self, what: Doing, to: usize, message: &Message, answer: &Message) {
         self.board.add(Total::Answered, 1);
         if answer.regs[0] != message.regs[0] || answer.regs[3] != self.me as u64 {
@@ -202,7 +203,7 @@ impl Actor {
                     self.take_pages();
                 }
             }
-            // The receiver may have had no room, or it may have been taken by what came before.
+            // The receiver may have had no room, or an earlier message may have filled it.
             Err(refusal) => self.judge(Doing::CallWithPages, to, &refusal, &PAGE_ERRORS),
         }
     }
@@ -215,7 +216,7 @@ impl Actor {
         }
     }
 
-    /// Lets go of the pages that came with a message.
+    /// Unmaps the pages that came with a message.
     fn take_pages(&self) {
         for range in utcb::current().ranges() {
             self.board.add(Total::Moved, range.count);
@@ -239,7 +240,7 @@ impl Actor {
         let patience = self.patience();
         self.about(Doing::Send, 0);
         if let Err(refusal) = exposure(0).send_within(&message, patience) {
-            // Where its process is dead, nobody has that pool any more.
+            // If the reader's process is dead, its pool is gone.
             let mut besides = [Error::NoPool, Error::NoPool, Error::NoPool];
             besides[1..1 + impatient(patience).len()].copy_from_slice(impatient(patience));
             self.judge(Doing::Send, 0, &refusal, &besides);
@@ -254,7 +255,8 @@ impl Actor {
         }
     }
 
-    /// A page that all tasks of the process have: CPUs that are in it have to forget how it was.
+    /// Protects a page that all tasks of the process have mapped, so that CPUs in that address
+    /// space must flush it.
     fn protect(&mut self) {
         let access = if self.random.chance(50) { Access::Read } else { Access::Write };
         self.about(Doing::Protect, 0);
@@ -263,7 +265,7 @@ impl Actor {
         }
     }
 
-    /// A page of one's own into the other process.
+    /// Transfers an own page into the other process.
     fn transfer(&mut self) {
         if self.pages == 0 {
             return self.protect();
@@ -283,7 +285,7 @@ impl Actor {
         }
     }
 
-    /// Kills the other process, or as much of it as there is time for.
+    /// Kills the other process, or as many of its tasks as there is time for.
     fn kill_the_others(&mut self) {
         let is_peer = |actor: &usize| house_of(*actor) != house_of(self.me);
         for actor in (0..ACTORS).filter(is_peer) {
@@ -301,8 +303,9 @@ impl Actor {
         (0..ACTORS).filter(is_peer).any(|actor| self.board.is_doomed(self.killer, actor))
     }
 
-    /// Objects are made, copied, deleted and reset by all tasks of the process: they are of other CPUs, and slots want to
-    /// be used again. What comes of it is the model's business; here it is that it comes to an end.
+    /// Makes, copies, deletes and resets objects. All tasks of the process do so, so the objects
+    /// belong to several CPUs and slots are used again. The model judges the results; here the
+    /// operations only have to end.
     fn use_memory(&mut self) {
         let memory = Untyped::at(MEMORY);
         let slot = Cap(PLAY.0 + self.random.below(PLAYS) as u32);
@@ -350,7 +353,7 @@ impl Actor {
         }
     }
 
-    /// Serves a call; the answer that is owed, if one is.
+    /// Serves a call. Returns the answer that the server owes, if it owes one.
     fn serve(&mut self, call: &Received, kept: &mut Option<Owed>) -> Option<Message> {
         self.about(Doing::Serve, 0);
         if let Some(fault) = Fault::of(call) {
@@ -396,7 +399,7 @@ impl Actor {
         None
     }
 
-    /// Keeps the call, and answers the one that was kept before.
+    /// Keeps the call, and answers the call that it kept before.
     fn keep(&mut self, owed: Owed, kept: &mut Option<Owed>) {
         let reply = Reply::at(Cap(SERVER_REPLY.0 + self.me as u32));
         if let Some(before) = kept.take() {
@@ -450,17 +453,17 @@ impl Actor {
     }
 }
 
-/// What a server owes whom it keeps.
+/// What a server owes to a caller whose call it keeps.
 enum Owed {
     Answer(Message),
     Verdict(Verdict),
 }
 
-/// How a message with pages may fail.
+/// Errors that a message with pages may return.
 const PAGE_ERRORS: [Error; 6] =
     [Error::NoRoom, Error::NoPage, Error::InUse, Error::Full, Error::Dying, Error::BadAddress];
 
-/// How a call may fail that does not wait for ever.
+/// Returns the errors of a call that does not wait forever.
 fn impatient(patience: Patience) -> &'static [Error] {
     match patience {
         Patience::Forever => &[],

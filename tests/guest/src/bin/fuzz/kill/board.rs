@@ -1,4 +1,5 @@
-//! The shared memory of a storm of kills: totals, what each killer is at, what the tasks of its scene do.
+//! The shared memory of a storm of kills: totals, the state of each killer, the actions of its
+//! scene's tasks.
 
 use core::fmt;
 use core::sync::atomic::Ordering::SeqCst;
@@ -17,7 +18,8 @@ pub const KILLERS_MAX: usize = 16;
 /// Tasks of a scene.
 pub const ACTORS: usize = 6;
 
-/// What kills found, as the kernel counts: of these none may be zero in a long storm on several CPUs.
+/// Stages that kills found, as the kernel counts them. In a long storm on several CPUs none of them
+/// may be zero.
 pub const STAGES: [(&str, Counter); 19] = [
     ("ready", Counter::KillReady),
     ("receiving", Counter::KillReceiving),
@@ -45,16 +47,16 @@ words! {
     pub enum Total: Sequential {
         Seed,
         Cpus,
-        /// Kills of tasks that were about something: to do, and done.
+        /// Kills of tasks in the middle of some work: to do, and done.
         Goal,
         Kills,
         Scenes,
-        /// Of those kills, by the end of a process and by a reset of everything.
+        /// Kills by the end of a process, and by a reset of everything.
         ByProcess,
         ByReset,
-        /// Processes torn down since nobody was left to handle a fault.
+        /// Processes that the kernel killed because no task was left to handle a fault.
         Torn,
-        /// Calls that ended since somebody was killed, and calls that were answered.
+        /// Calls that ended because a task was killed, and calls that were answered.
         Woken,
         Answered,
         /// Pages that arrived.
@@ -64,10 +66,10 @@ words! {
         LeakedPages,
         Escapes,
         Complaints,
-        /// The watchdog has nothing to say any more.
+        /// Whether the watchdog has nothing left to report.
         Silent,
         Life,
-        /// Capabilities of what scenes share.
+        /// Capabilities of the objects that scenes share.
         SharedFrames,
         Image,
         Facts,
@@ -78,15 +80,15 @@ words! {
         Memory,
         Spaces,
         Slots,
-        /// Number of its scene, and what is played there.
+        /// Number of its scene, and the plays of that scene.
         Scene,
         Plays,
-        /// What it is at.
+        /// What it is doing.
         Step,
         Detail,
-        /// Nobody of the scene need begin anything more.
+        /// Whether the tasks of the scene may stop.
         Over,
-        /// No scene comes any more.
+        /// Whether no scene follows.
         Through,
     }
 
@@ -94,12 +96,12 @@ words! {
     pub enum Of: Sequential {
         Id,
         Cpu,
-        /// How it may end: a [`Doom`].
+        /// How the task may end: a [`Doom`].
         Doomed,
-        /// What it is about to do: a [`Doing`], and with whom.
+        /// What the task is about to do: a [`Doing`], and its peer.
         Doing,
         Peer,
-        /// It has come to its end by itself.
+        /// Whether it has ended by itself.
         Done,
     }
 }
@@ -109,12 +111,12 @@ words! {
 #[repr(u64)]
 pub enum Doom {
     None = 0,
-    /// It may be torn down with its process.
+    /// It may end with its process.
     Perhaps,
     Killed,
 }
 
-/// What a task does.
+/// What a task is about to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
 pub enum Doing {
@@ -203,8 +205,8 @@ impl Run for Board {
     const COMPLAINTS: Total = Total::Complaints;
 
     fn open() -> &'static Board {
-        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
-        // it starts.
+        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps
+        // them in every process it starts.
         unsafe { board::open() }
     }
 
@@ -222,12 +224,13 @@ impl Run for Board {
 }
 
 impl Board {
-    /// A task may end that way now, if it could not by a surer one already.
+    /// Notes that a task may end that way now, unless it could already end by a surer one.
     pub fn doom(&self, killer: usize, actor: usize, how: Doom) {
         self.actors[killer][actor].word(Of::Doomed).fetch_max(how as u64, SeqCst);
     }
 
-    /// Somebody is about to kill a task, if it comes to that: who has its faults handled by it may end, too.
+    /// Notes that a killer may be about to kill a task. A task whose faults it handles may end,
+    /// too.
     pub fn doom_perhaps(&self, killer: usize, actor: usize) {
         if actor == 0 && self.killers[killer].get(Killer::Plays) & plays::FAULTS != 0 {
             let wards = (0..ACTORS).filter(|it| house_of(*it) == 0);
@@ -240,13 +243,13 @@ impl Board {
         self.actors[killer][actor].get(Of::Doomed) != Doom::None as u64
     }
 
-    /// A scene begins: nobody is in it.
+    /// Clears the rows of a killer's scene before it begins.
     pub fn clear_scene(&self, killer: usize) {
         self.actors[killer].clear();
         self.killers[killer].set(Killer::Over, 0);
     }
 
-    /// What a killer and its scene are at.
+    /// Prints the state of a killer and its scene.
     pub fn print_scene(&self, killer: usize) {
         let word = |which| self.killers[killer].get(which);
         report!(

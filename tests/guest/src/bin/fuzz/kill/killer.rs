@@ -1,7 +1,8 @@
-//! What a killer does: it makes scene after scene, and kills all who are in it.
+//! What a killer does: it makes scene after scene, and kills the tasks in it.
 //!
-//! Servers are always killed, clients mostly; in random order, after random times, some as soon as they are seen to begin
-//! something of a kind. What is left must end by itself then: every call of a client's goes to a server.
+//! It kills servers always and clients mostly, in random order, after random times, some as soon as
+//! they begin a chosen kind of operation. The other clients must then end by themselves, because
+//! every call of a client goes to a server.
 
 use guest_tests::failure::Failure;
 use guest_tests::random::Random;
@@ -17,11 +18,11 @@ use abi::Error;
 use super::board::{ACTORS, Board, Doing, Doom, Killer, Of, Total};
 use super::scene::{SERVERS, Scene, Stage, house_of, image, plays};
 
-/// Looks for somebody to begin what he is to be killed at.
+/// Polls for a task to begin the operation at which it is to be killed.
 const LOOKS: u64 = 3000;
-/// How long tasks that were killed may take to die, and others to come to their end.
+/// Seconds that killed tasks may take to die, and other tasks to end.
 const PATIENCE_SECONDS: u64 = 30;
-/// Scenes between two looks for what is left over; then they get new address spaces.
+/// Scenes between two checks for leftovers; after each check scenes get new address spaces.
 const LOOK_ROUND: u64 = 64;
 
 struct Storm<'a> {
@@ -29,7 +30,7 @@ struct Storm<'a> {
     board: &'static Board,
     me: usize,
     random: Random,
-    /// Who was killed.
+    /// The tasks that were killed.
     killed: [bool; ACTORS],
     plays: u64,
 }
@@ -102,7 +103,7 @@ impl Storm<'_> {
 
     fn play(&mut self, scene: &Scene) -> Result<(), Failure> {
         if self.random.chance(8) {
-            // All at once, by the reset.
+            // The reset kills all of them.
             self.sleep(&scene.note, 10_000);
             (0..ACTORS).for_each(|actor| self.note_kill(actor, Total::ByReset));
             return Ok(());
@@ -124,7 +125,7 @@ impl Storm<'_> {
     }
 
     fn sleep(&mut self, note: &Notification, times: u64) {
-        // Up to a tenth of a millisecond, usually.
+        // Mostly up to a tenth of a millisecond.
         let most = boot::facts().tsc_hz / times;
         let _ = note.wait_until(arch::now() + self.random.below(most.max(1)));
     }
@@ -149,12 +150,12 @@ impl Storm<'_> {
         }
     }
 
-    /// Writes down that a task is killed now.
+    /// Counts the kill of a task.
     fn note_kill(&mut self, actor: usize, how: Total) {
         if core::mem::replace(&mut self.killed[actor], true) {
             return;
         }
-        // Whose fault nobody handles any more takes its process with it.
+        // A fault that no task handles ends the faulting task's process.
         self.board.doom_perhaps(self.me, actor);
         self.board.doom(self.me, actor, Doom::Killed);
         if self.board.actors[self.me][actor].get(Of::Done) == 0 {
@@ -183,7 +184,7 @@ impl Storm<'_> {
         self.unless_dead(task.kill())
     }
 
-    /// A task may be dead already where others than the killer end some, too.
+    /// Accepts that a task is dead already, in scenes where others than the killer end tasks.
     fn unless_dead(&self, done: user_rt::Result<()>) -> Result<(), Failure> {
         match done {
             Err(Refusal { error: Error::BadState, .. })
@@ -195,7 +196,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Who was killed must be dead soon, and who was not come to an end.
+    /// Waits until killed tasks are dead and others have ended by themselves.
     fn await_ends(&mut self, scene: &Scene) {
         let deadline = arch::now() + PATIENCE_SECONDS * boot::facts().tsc_hz;
         let mut torn = false;
@@ -220,7 +221,7 @@ impl Storm<'_> {
     }
 }
 
-/// Whether a task has ended; a living one that was started goes on.
+/// Whether a task has ended. Resumes a living task that was started.
 fn is_dead(task: &Task) -> bool {
     task.resume().is_err_and(|refusal| matches!(refusal.error, Error::BadState | Error::NoCapability))
 }

@@ -1,13 +1,15 @@
-//! The storm of kills: tasks are killed, one by one and by processes, in the midst of all that a task can be in the midst
-//! of; whoever waits for one has to be told, by whom the error names, and all memory has to come back.
+//! The storm of kills: it kills tasks, singly and by processes, in the middle of every operation
+//! that a task can be in. Every task that waits for a killed task must learn of the death, each
+//! error must name the right task, and all memory must come back.
 //!
-//! There is a [`killer`] on each CPU, in the program's own process. In a round it makes a [`scene`]: two processes and
-//! six tasks on any CPUs, which call, fault, send, move pages and wait ([`actor`]), and kills them. What a killer is about
-//! to kill it marks as *doomed* first, so that a task which is told of a death can say whether that may be. When all
-//! servers of a scene are dead, the tasks that were not killed have to come to an end by themselves; then the scene's
-//! memory is reset, and all of it must be free.
+//! Each CPU has a [`killer`], in the program's own process. In a round it makes a [`scene`]: two
+//! processes and six tasks on any CPUs, which call, fault, send, move pages and wait ([`actor`]).
+//! Then it kills them. A killer marks a task as *doomed* before it kills the task, so that a task
+//! that learns of a death can judge whether the report may be true. When all servers of a scene are
+//! dead, the tasks that were not killed must end by themselves. Then the scene's memory is reset,
+//! and all of it must be free.
 //!
-//! What state a kill found its task in the kernel counts ([`board::STAGES`]).
+//! The kernel counts the state in which each kill found its task ([`board::STAGES`]).
 
 mod actor;
 mod board;
@@ -28,17 +30,17 @@ use user_rt::{arch, boot, report};
 
 use board::{Board, Killer, Total};
 
-/// Memory (as logarithm) and slots of a killer's scenes, and of their address spaces.
+/// Memory (as base-2 logarithm) and slots of a killer's scenes, and of their address spaces.
 const SCENE_LOG2: u64 = 20;
 const SLOTS: u32 = 240;
 const SPACES_LOG2: u64 = 20;
 const SPACES_SLOTS: u32 = 2;
 const KILLER_STACK: u32 = 8;
-/// Memory (as logarithm) and slots of all killers.
+/// Memory (as base-2 logarithm) and slots of all killers.
 const RUN_LOG2: u8 = 26;
 const RUN_SLOTS: u32 = 2048;
 
-/// The storm instead of the ordinary run; does not come back.
+/// Runs the storm instead of the ordinary run. Does not return.
 pub fn begin() -> ! {
     Board::open().end(run())
 }
@@ -81,7 +83,7 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until all killers are through.
+/// Waits until all killers are done.
 fn oversee(board: &'static Board, killers: usize, waker: &Notification) {
     let mut told = 0;
     while (0..killers).any(|it| board.killers[it].get(Killer::Through) == 0) {
@@ -94,7 +96,8 @@ fn oversee(board: &'static Board, killers: usize, waker: &Notification) {
     }
 }
 
-/// The program's image, where all processes of all scenes can map it from; and the page with its facts.
+/// Lays out the program's image where all processes of all scenes can map it, and the page with its
+/// facts.
 fn lay_out_image(board: &'static Board, nursery: &mut Nursery) -> Result<(), Failure> {
     let image = Image::parse(memory::archive()).map_err(Failure::Image)?;
     let frames = nursery.make_pages(image.segments().map(Segment::pages).sum())?;

@@ -1,9 +1,10 @@
-//! A scene: two processes, A and B, six tasks on any CPUs, and what they play with.
+//! A scene: two processes, A and B, six tasks on any CPUs, and their objects.
 //!
-//! Task 0, of process B, and task 1, of process A, serve; the others are clients, in turns of A and B. Everything is made
-//! of the killer's memory, anew for each scene, but for the address spaces: they serve the processes of several scenes, one
-//! after the other. The image is not copied: all map the same pages of it, the one page that can be written too, in which
-//! these tasks have nothing.
+//! Task 0, of process B, and task 1, of process A, serve. The others are clients, alternately of A
+//! and B. Everything is made of the killer's memory, again for each scene, except the address
+//! spaces: they serve the processes of several scenes in turn. The image is not copied. All
+//! processes map the same pages of it, including the one writable page, in which these tasks store
+//! nothing.
 
 use abi::{Cap, PAGE_SIZE, Rights, machine_rights};
 use guest_tests::failure::Failure;
@@ -26,11 +27,12 @@ use super::{SLOTS, SPACES_SLOTS};
 
 pub const KILLER_PRIORITY: u8 = 60;
 pub const SERVERS: usize = 2;
-/// The group of a scene, in each process: tasks at their numbers, the killer's Notification behind them.
+/// The group of a scene, in each process: tasks at their numbers, the killer's Notification after
+/// them.
 pub const GROUP: Cap = slot::GROUPS;
 pub const WAKER: u32 = ACTORS as u32;
-/// Slots of a scene's process: the other one and its address space, a frame, memory, a Notification, slots to play with; a
-/// server's memory and its Reply.
+/// Slots of a scene's process: the other process and its address space, a frame, memory, a
+/// Notification, free slots; a server's memory and its Reply.
 pub const PEER_SPACE: Cap = Cap(100);
 pub const PEER_PROCESS: Cap = Cap(99);
 pub const FRAME: Cap = Cap(101);
@@ -43,28 +45,28 @@ pub const SERVER_REPLY: Cap = Cap(112);
 const CHILD_SLOTS: u64 = 128;
 const TABLES: u64 = 20;
 const STACK_PAGES: u32 = 2;
-/// Where a task has its pages, where such arrive, and where others put theirs.
+/// Addresses of a task's own pages, of pages that arrive, and of pages that others place.
 pub const POOL_VA: u64 = 0x6800_0000;
 pub const WINDOW_VA: u64 = 0x6820_0000;
 pub const LANDING_VA: u64 = 0x6840_0000;
 const EVENTS_VA: u64 = 0x6860_0000;
 pub const FRAME_VA: u64 = 0x6870_0000;
-/// Between the places of two tasks there.
+/// Distance between the ranges of two tasks.
 pub const STRIDE: u64 = 0x1_0000;
 /// Pages of a client.
 pub const POOL_PAGES: u64 = 4;
 
-/// What is played in a scene besides calls, as bits.
+/// Plays of a scene besides calls, as bits.
 pub mod plays {
-    /// Clients of process A fault; server 0 handles that.
+    /// Clients of process A fault, and server 0 handles the faults.
     pub const FAULTS: u64 = 1 << 0;
-    /// Process B has an event pool, which nobody reads.
+    /// Process B has an event pool that no task reads.
     pub const EVENTS: u64 = 1 << 1;
     /// Calls carry pages.
     pub const PAGES: u64 = 1 << 2;
-    /// Tasks change what mappings allow, and take pages to the other space.
+    /// Tasks change the access of mappings, and take pages to the other space.
     pub const SPACES: u64 = 1 << 3;
-    /// Tasks make objects and destroy them.
+    /// Tasks make objects and delete them.
     pub const OBJECTS: u64 = 1 << 4;
     /// The last client of a process kills the other process.
     pub const KILLS: u64 = 1 << 5;
@@ -80,11 +82,11 @@ pub struct House {
 pub struct Scene {
     pub houses: [House; 2],
     pub tasks: [Task; ACTORS],
-    /// Told by clients that have come to their end.
+    /// Notification of the clients that have ended.
     pub note: Notification,
 }
 
-/// The process of a task: A is 0.
+/// Returns the process of a task: 0 for A.
 pub fn house_of(actor: usize) -> usize {
     (actor + 1) % 2
 }
@@ -111,13 +113,13 @@ impl Stage<'_> {
         first..first + SLOTS
     }
 
-    /// Ends all that is left of a scene; the bytes that are free then.
+    /// Ends the rest of a scene. Returns the bytes that are free then.
     pub fn clear(&self) -> Result<u64, Failure> {
         Ok(self.memory(Killer::Memory).take_back(Pins::Hold)?)
     }
 
-    /// New address spaces, with what is the same in all scenes, in the place of the old; the bytes that were free in
-    /// between.
+    /// Replaces the address spaces by new ones, with the mappings that all scenes share. Returns
+    /// the bytes that were free in between.
     pub fn renew_spaces(&mut self) -> Result<u64, Failure> {
         let memory = self.memory(Killer::Spaces);
         let left = memory.take_back(Pins::Hold)?;
@@ -182,7 +184,7 @@ impl Stage<'_> {
         Ok(Scene { houses, tasks, note })
     }
 
-    /// A process with the image, and what its tasks play with.
+    /// Makes a process with the image and the objects of its tasks.
     fn house(&self, nursery: &mut Nursery, group: &Group, number: u16) -> Result<House, Failure> {
         let cnode: CNode = nursery.make(CHILD_SLOTS)?;
         let vspace = VSpace::at(self.spaces[usize::from(number)].cap());
@@ -202,7 +204,7 @@ impl Stage<'_> {
         Ok(House { process, cnode, vspace })
     }
 
-    /// A task in its place, suspended, and what is its own.
+    /// Makes a suspended task in its place, with its own objects.
     fn cast(
         &self,
         nursery: &mut Nursery,
@@ -228,7 +230,7 @@ impl Stage<'_> {
             start: arch::start_address(),
         };
         let made = task(nursery, &home, &spec)?;
-        // They are to take turns often.
+        // Short slices, so that tasks alternate often.
         made.sched.configure(priority, boot::facts().tsc_hz / 20_000)?;
         if actor < SERVERS {
             let slot = house.cnode.slot(Cap(SERVER_MEMORY.0 + actor as u32));
@@ -245,7 +247,7 @@ impl Stage<'_> {
         Ok(made.task)
     }
 
-    /// Capabilities that are left in the killer's slots, when nothing should be.
+    /// Reports capabilities in the killer's slots that should be empty.
     pub fn look_for_left_overs(&self) {
         let is_left = |slot: &u32| own::cnode().inspect(Cap(*slot)).ok().flatten().is_some();
         if let Some(slot) = self.slots().find(is_left) {
@@ -257,7 +259,7 @@ impl Stage<'_> {
     }
 }
 
-/// The image, as a killer sees it.
+/// Returns the image, as a killer maps it.
 pub fn image() -> Option<Image<'static>> {
     match Image::parse(memory::archive()) {
         Ok(image) => Some(image),

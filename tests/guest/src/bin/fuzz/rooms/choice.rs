@@ -1,4 +1,4 @@
-//! What a roomer does next: any operation, with what it has, or what it has not.
+//! What a roomer does next: any operation, with capabilities that it has or has not.
 
 use abi::{
     Cap, Check, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS, MsgInfo,
@@ -29,12 +29,13 @@ pub const KINDS: [(ObjType, u64); 14] = [
     (ObjType::Frame, 12),
     (ObjType::Untyped, 13),
 ];
-/// Where pages are mapped; behind them, where messages may bring some.
+/// Address of mapped pages; after them, the window for pages of messages.
 pub const PAGES_AT: u64 = 0x3000_0000;
 const PAGES: u64 = 8;
 pub const WINDOW_AT: u64 = PAGES_AT + PAGES * PAGE_SIZE;
 pub const WINDOW_PAGES: u64 = 8;
-/// Longest wait, in ticks; and where CPUs that wait count as if they worked, since the run replays.
+/// Longest wait, in ticks; the longer one is for runs that replay, in which waiting CPUs count as
+/// busy.
 const PATIENCE: u64 = 2_000_000;
 const PATIENCE_OF_POLLERS: u64 = 60_000;
 
@@ -54,27 +55,27 @@ const OFTEN: [Op; 12] = [
     Op::Wait,
 ];
 
-/// A system call, with what it carries.
+/// A system call, with its payload.
 pub struct Act {
     pub args: Args,
-    /// How many arguments it takes; registers behind those are free.
+    /// Number of arguments that it takes; the registers after those are free.
     pub used: usize,
-    /// The registers from rdx on are a message.
+    /// Whether the registers from rdx on are a message.
     pub is_message: bool,
-    /// Who may see the words that it sends.
+    /// Readers of the words that it sends.
     pub whom: For,
     pub grants: [Grant; 2],
     pub ranges: [PageRange; 1],
 }
 
-/// How long a roomer waits at most, in ticks.
+/// Returns the longest wait of a roomer, in ticks.
 pub fn patience() -> u64 {
     if boot::options().value("idle") == Some("poll") { PATIENCE_OF_POLLERS } else { PATIENCE }
 }
 
 pub struct Chooser<'a> {
     pub number: usize,
-    /// How long it waits at most, in ticks.
+    /// Its longest wait, in ticks.
     pub patience: u64,
     pub random: &'a mut Random,
 }
@@ -96,7 +97,7 @@ impl Chooser<'_> {
             _ => {
                 let op = Op::ALL[self.random.below(Op::COUNT as u64) as usize];
                 match op {
-                    // Its own bases it needs.
+                    // The roomer needs its own bases.
                     Op::SetBases => self.plain(Op::CapInspect),
                     Op::Call | Op::Send | Op::Broadcast | Op::Forward => self.message(op),
                     Op::Recv | Op::Reply | Op::ReplyRecv => self.answer(op),
@@ -110,9 +111,9 @@ impl Chooser<'_> {
         marks::room_of(self.number)
     }
 
-    // --- messages ---------------------------------------------------------------------------------
+    // --- messages --------------------------------------------------------------------------------
 
-    /// A message to somebody of the room, or of one that it talks to.
+    /// Picks a message to a task of the room, or of a room that it talks to.
     fn message(&mut self, op: Op) -> Act {
         let to_room = self.room() >= TALKING || self.random.chance(50);
         let any = self.random.below(ROOMERS as u64) as usize;
@@ -123,12 +124,12 @@ impl Chooser<'_> {
             _ if to_room => (Target::new(ROOM, mate(self.number) as u32 & 1), For::Room),
             _ => (Target::new(LETTERS, (self.number ^ 2 ^ (any & 1)) as u32), For::Peers),
         };
-        // The words of who forwards come by way of its caller's UTCB.
+        // The words of a forwarded call come through its caller's UTCB.
         let whom = if op == Op::Forward { For::Peers } else { whom };
         self.with_load(op, target.0, whom)
     }
 
-    /// To receive, or to answer whoever called.
+    /// Picks a receive, or an answer to the current caller.
     fn answer(&mut self, op: Op) -> Act {
         let kept = op == Op::Reply && self.random.chance(30);
         let cap = if kept { self.cap(&[ObjType::Reply]).arg() } else { 0 };
@@ -140,7 +141,8 @@ impl Chooser<'_> {
         let mut info = MsgInfo::new(0, words).op(op);
         let mut rsi = 0;
         let waits = !matches!(op, Op::Reply | Op::Forward);
-        // A call that does not wait for its receiver waits for the answer all the same, which may never come.
+        // A call that does not wait for its receiver still waits for the answer, which may never
+        // come.
         if waits && op != Op::Call && self.random.chance(30) {
             info = info.flag(FLAG_NONBLOCK);
         } else if waits {
@@ -168,7 +170,7 @@ impl Chooser<'_> {
         Grant::Copy { cap, rights, badge: 0 }
     }
 
-    // --- other operations -------------------------------------------------------------------------
+    // --- other operations ------------------------------------------------------------------------
 
     fn plain(&mut self, op: Op) -> Act {
         let mut words: [u64; 6] = core::array::from_fn(|_| self.odd());
@@ -193,7 +195,8 @@ impl Chooser<'_> {
         Act { args, used, is_message: false, whom: For::Nobody, grants, ranges }
     }
 
-    /// Arguments that would else hardly ever be good, or must not be just any; how many the operation takes.
+    /// Replaces arguments that would almost never be right, or that must not be arbitrary. Returns
+    /// how many the operation takes.
     fn arguments(&mut self, op: Op, words: &mut [u64; 6]) -> usize {
         match op {
             Op::CapCopy => {
@@ -201,7 +204,7 @@ impl Chooser<'_> {
                 (words[0], words[2], words[3]) = (cap.arg(), u64::from(rights.0), 0);
                 4
             }
-            // What it was given at the start it keeps.
+            // The roomer keeps what it was given at the start.
             Op::CapMove => {
                 words[0] = self.toy().arg();
                 2
@@ -215,7 +218,7 @@ impl Chooser<'_> {
             Op::Map | Op::Protect | Op::Unmap => {
                 words[2] = self.address();
                 words[3] = self.random.below(8);
-                // The page that a room shows is lost to all others once a pool has it.
+                // The page that a room shows is lost to all other rooms once a pool has it.
                 if words[1] >> 32 == u64::from(PAGE.0) {
                     words[3] &= !MAP_POOL;
                 }
@@ -242,7 +245,7 @@ impl Chooser<'_> {
                 words[1] = u64::from(self.toy().0);
                 3
             }
-            // Its own exposures it needs: so it knows that nobody else has taken them back.
+            // The roomer needs its own exposures, to know that no other task has withdrawn them.
             Op::Expose | Op::Withdraw => {
                 words[0] = self.others_exposure();
                 words[2] = 0;
@@ -266,13 +269,13 @@ impl Chooser<'_> {
         }
     }
 
-    // --- what it has ------------------------------------------------------------------------------
+    // --- what it has -----------------------------------------------------------------------------
 
     fn toy(&mut self) -> Cap {
         Cap(TOYS.start + self.random.below(u64::from(TOYS.end - TOYS.start)) as u32)
     }
 
-    /// A capability: mostly of a type that fits, given at the start or made since.
+    /// Picks a capability, mostly of a type that fits, that was given at the start or made since.
     fn cap(&mut self, types: &[ObjType]) -> Cap {
         let which = self.random.below(10);
         let seeds = || seeds(marks::room_of(self.number)).filter(|(_, what, _)| types.contains(what));
@@ -291,7 +294,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// What may be copied, and with which rights: often more than there are.
+    /// Picks a capability to copy, and rights, often more than it has.
     fn source(&mut self) -> (Cap, Rights) {
         let count = seeds(self.room()).count() as u64;
         let chosen = self.random.below(2 * count);
@@ -308,7 +311,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// A slot among its toys, or its mate's; or one of a toy CNode.
+    /// Picks a slot among its own toys or its mate's, or in a toy CNode.
     fn place(&mut self) -> u64 {
         match self.random.below(10) {
             0..6 => Target::new(slot::CNODE, self.toy().0).0,
@@ -321,7 +324,7 @@ impl Chooser<'_> {
         PAGES_AT + PAGE_SIZE * self.random.below(PAGES + WINDOW_PAGES)
     }
 
-    /// A plain argument: small numbers, addresses, bits, and what is none of it.
+    /// Draws a plain argument: a small number, an address, bits, or any word.
     fn odd(&mut self) -> u64 {
         match self.random.below(12) {
             0..5 => self.random.below(6),

@@ -1,26 +1,27 @@
-//! Marks: words that say who wrote them, and for whom.
+//! Marks: words that name their writer and their readers.
 //!
-//! A roomer writes a mark wherever it can: in registers, in its UTCB, in pages. Nobody copies another's word. So where a
-//! mark turns up, the kernel has brought it, and its writer must have sent it there.
+//! A roomer writes marks wherever it can: in registers, in its UTCB, in pages. No roomer copies
+//! another's word. So the kernel has brought every mark that a roomer sees, and its writer must
+//! have sent it there.
 
 use super::ROOM_PROCESSES;
 
-/// The upper bits of each mark. No number that the kernel makes begins so.
+/// Upper bits of each mark. No number of the kernel begins so.
 const TAG: u64 = 0xa5c3;
-/// The room whose page is shown to others, and those that may see what it writes there.
+/// The room that shows a page to others, and the rooms that may see what it writes there.
 const SHOWN_BY: usize = 2;
 
-/// For whom a mark was written.
+/// The readers of a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum For {
-    /// For nobody: it is in a register that no operation takes, or behind the words that a message has.
+    /// No reader: it is in a register that no operation takes, or after the words of a message.
     Nobody = 1,
-    /// For the room: it is sent in a group that only the room has, or stands in a page of the room's.
+    /// The room: it is sent in a group of only this room, or is in a page of the room.
     Room,
-    /// For the room, and for those with whom it exchanges messages.
+    /// The room, and the rooms with which it exchanges messages.
     Peers,
-    /// For whoever sees the page that the last room shows.
+    /// All rooms that see the page that the last room shows.
     Viewers,
 }
 
@@ -28,17 +29,17 @@ impl For {
     const ALL: [For; 4] = [For::Nobody, For::Room, For::Peers, For::Viewers];
 }
 
-/// The room that a process is of.
+/// Returns the room of a process.
 pub fn room_of(process: usize) -> usize {
     process / ROOM_PROCESSES
 }
 
-/// The mark of a process, with a number of its own.
+/// Returns a mark of a process, with a number of its own.
 pub fn mark(process: usize, whom: For, number: u64) -> u64 {
     TAG << 48 | (whom as u64) << 40 | (process as u64) << 32 | number & 0xffff_ffff
 }
 
-/// A word that is no mark, whatever it was.
+/// Makes a word that is no mark of any word.
 pub fn unmarked(word: u64) -> u64 {
     if word >> 48 == TAG { word & 0xffff } else { word }
 }

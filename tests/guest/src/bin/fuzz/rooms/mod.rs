@@ -1,7 +1,7 @@
-//! Rooms: processes that share nothing but what the start says, so that confinement can be seen.
+//! Rooms: processes that share only what the start gives them, so that a test can see confinement.
 //!
-//! A room has two processes, the *roomers*, with a task each. Within the room they have everything of each other: the CNode,
-//! the address space, a group. Between rooms there is only this:
+//! A room has two processes, the *roomers*, with a task each. Within the room they share
+//! everything: the CNode, the address space, a group. Rooms share only this:
 //!
 //! | from | to | what |
 //! |---|---|---|
@@ -10,9 +10,9 @@
 //! | room 2 | room 1 | a page, which room 1 may read |
 //! | all | all | a group without SEND, in which each exposes a Notification of its own |
 //!
-//! Roomers operate in the windows of the other workers ([`roomer`]), as hostile as those. What they hold, the harness
-//! compares with the closure of what they held at first (the crate `confine`); the words that they see they judge
-//! themselves ([`marks`]).
+//! Roomers operate in the windows of the other workers ([`roomer`]), and are as hostile. The
+//! harness compares their capabilities with the closure of their first capabilities (the crate
+//! `confine`). They judge the words that they see themselves ([`marks`]).
 
 mod choice;
 mod marks;
@@ -41,7 +41,7 @@ use crate::cast::{PRIORITY, WAKERS};
 pub const ROOMS: usize = 3;
 pub const ROOM_PROCESSES: usize = 2;
 pub const ROOMERS: usize = ROOMS * ROOM_PROCESSES;
-/// Rooms that exchange messages, whose labels keep the one from what the other has.
+/// Rooms that exchange messages. Their labels keep each from the other's objects.
 const TALKING: usize = 2;
 /// The room that shows a page, and the one that sees it.
 const SHOWING: usize = 2;
@@ -52,12 +52,12 @@ const TABLES: u32 = 40;
 const STACK_PAGES: u32 = 13;
 const MEMORY_LOG2: u8 = 18;
 
-/// What a roomer has for itself: memory, what it is woken by, what it exposes, its event pool.
+/// A roomer's own objects: memory, its waker, its exposed task, its event pool.
 const MEMORY: Cap = Cap(400);
 const WAKER: Cap = Cap(401);
 const SHOWN: Cap = Cap(402);
 const POOL: Cap = Cap(403);
-/// The part of the memory that it plays with.
+/// The memory of its toys.
 const PLAYED: Cap = Cap(404);
 /// What it is given at the start.
 const ROOM: Cap = Cap(410);
@@ -68,7 +68,7 @@ const MATE_SPACE: Cap = Cap(414);
 const MATE_PROCESS: Cap = Cap(415);
 const NOTE: Cap = Cap(416);
 const PAGE: Cap = Cap(417);
-/// The slots that it plays with.
+/// The slots of its toys.
 const TOYS: core::ops::Range<u32> = 440..488;
 
 const ROOM_RIGHTS: Rights = MEMBER_RIGHTS.minus(Rights::REMOVE).minus(Rights::DELETE);
@@ -76,8 +76,8 @@ const LETTER_RIGHTS: Rights = Rights::SEND.union(Rights::STRING).union(Rights::G
 const SHOW_RIGHTS: Rights = Rights::LISTEN.union(Rights::NOTIFY);
 const CNODE_RIGHTS: Rights = cnode_rights::OBSERVE.rights().union(Rights::GRANT);
 
-/// How many there are in a run: none in a storm. A kernel with small limits maps a page, as those of the board, only into so many
-/// processes: there the last room is missing.
+/// Returns the number of roomers in a run; a storm has none. A kernel with small limits maps a
+/// page, such as the board's, into few processes only: the last room is missing there.
 pub fn count(storm: bool) -> u64 {
     match (storm, boot::options().value("limits")) {
         (true, _) => 0,
@@ -86,7 +86,7 @@ pub fn count(storm: bool) -> u64 {
     }
 }
 
-/// The number of a roomer among all that pass barriers.
+/// Returns a roomer's number among all tasks that pass barriers.
 fn worker(board: &'static Board, roomer: usize) -> usize {
     board.get(Total::Workers) as usize + roomer
 }
@@ -95,15 +95,15 @@ fn mate(roomer: usize) -> usize {
     roomer ^ 1
 }
 
-/// The label of a room, and of all that it makes.
+/// Returns the label of a room, and of all objects that it makes.
 fn label(room: usize) -> u32 {
     room as u32 + 1
 }
 
-/// What a roomer is given, with the rights that it has.
+/// Returns the capabilities that a roomer is given, with their rights.
 fn seeds(room: usize) -> impl Iterator<Item = (Cap, ObjType, Rights)> {
     let note = if room == SHOWING { Rights::LISTEN } else { Rights::NOTIFY };
-    // Without GRANT: no copy of it comes into a pool.
+    // Without GRANT, no copy of the page comes into a pool.
     let page = if room == SHOWING { frame_rights::WRITE.rights() } else { Rights::GRANT };
     let all = [
         (ROOM, ObjType::Group, ROOM_RIGHTS),
@@ -123,7 +123,7 @@ fn seeds(room: usize) -> impl Iterator<Item = (Cap, ObjType, Rights)> {
     all.into_iter().filter(move |(cap, ..)| has(*cap))
 }
 
-/// Pages with what the image has of a segment.
+/// Makes pages with the image's contents of a segment.
 fn fill(nursery: &mut Nursery, segment: &Segment<'_>) -> user_rt::Result<Many> {
     let frames = nursery.make_pages(segment.pages())?;
     for (index, frame) in (0..).zip(frames.iter::<Frame>()) {
@@ -135,7 +135,8 @@ fn fill(nursery: &mut Nursery, segment: &Segment<'_>) -> user_rt::Result<Many> {
     Ok(frames)
 }
 
-/// Maps a segment: where nobody may write it, with the pages that all roomers have. To fill pages takes long.
+/// Maps a segment. A read-only segment uses pages that all roomers share, because filling pages
+/// takes long.
 fn load(
     nursery: &mut Nursery,
     child: &Child,
@@ -154,7 +155,7 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// Makes the rooms, where the run has any.
+    /// Makes the rooms, if the run has any.
     pub fn new(
         board: &'static Board,
         nursery: &mut Nursery,
@@ -199,7 +200,7 @@ impl Rooms {
         Ok(rooms)
     }
 
-    /// Gives everybody what it has at the start, and lets them all begin.
+    /// Gives all roomers their first capabilities, and starts them.
     fn connect(&self, board: &'static Board, nursery: &mut Nursery) -> Result<(), Failure> {
         let mut made = Vec::new();
         for number in 0..self.children.len() {
@@ -264,7 +265,7 @@ impl Rooms {
         Ok(made)
     }
 
-    /// Tells the harness which processes are to stay confined from now on, and shows it all that there is at first.
+    /// Names the processes that must stay confined to the harness, and takes the first snapshot.
     pub fn begin(&self) -> user_rt::Result<()> {
         if self.children.is_empty() {
             return Ok(());
@@ -272,7 +273,7 @@ impl Rooms {
         let mut names = String::new();
         for child in &self.children {
             let it = own::cnode().inspect(child.process.cap())?;
-            // Writing to a string never fails.
+            // Writing to a string cannot fail.
             let _ = write!(names, " {}", it.map_or(0, |it| it.identity));
         }
         report!("confined{names}");

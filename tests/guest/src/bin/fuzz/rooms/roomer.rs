@@ -1,7 +1,8 @@
-//! What a roomer does: it operates in windows, and looks for marks that nobody sent it.
+//! What a roomer does: it operates in windows, and looks for marks that no task sent it.
 //!
-//! Registers and UTCB are looked at after each system call, the event pool every few. Pages are looked at between windows,
-//! when nobody takes them away. So is what only others could have changed: what a roomer exposes, it never takes back itself.
+//! It checks registers and UTCB after each system call, and the event pool after every few. Between
+//! windows, when no task takes pages away, it checks pages. It also checks its exposures, which it
+//! never withdraws itself, so that only others could have changed them.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -25,19 +26,19 @@ use super::{MEMORY, MEMORY_LOG2, PAGE, PLAYED, POOL, ROOM, SHOW, SHOWING, SHOWN,
 use crate::board::{Board, Of, Total};
 use crate::worker::{Gate, ROUND};
 
-/// Operations of a roomer in a window, at most.
+/// Most operations of a roomer in a window.
 const WINDOW: u64 = 24;
-/// Windows after which everything is begun anew.
+/// Windows after which all toys are renewed.
 const RENEWED: u64 = 4;
 const PLAYED_LOG2: u8 = MEMORY_LOG2 - 1;
-/// Operations after which the long arguments and the event pool are looked at.
+/// Operations after which the long arguments and the event pool are checked.
 const SELDOM: u64 = 8;
 const POOL_AT: u64 = 0x3100_0000;
 const POOL_BITS: u64 = 1;
-/// Words of a page that are written, and looked at.
+/// Words of a page that are written and checked.
 const PAGE_WORDS: usize = 64;
 const BULK_WORDS: usize = 256;
-/// Objects of others that a roomer remembers to have told of.
+/// Most objects of others that a roomer remembers as reported.
 const TOLD: usize = 64;
 /// Slots where capabilities of messages may arrive, and those of events.
 const ARRIVE: Listening = Listening { next: abi::Cap(TOYS.end - 12), count: 6 };
@@ -45,12 +46,12 @@ const COME: Listening = Listening { next: abi::Cap(TOYS.end - 6), count: 6 };
 
 struct Roomer {
     board: &'static Board,
-    /// Its number among all that pass barriers, and among the roomers.
+    /// Its number among all tasks that pass barriers, and among the roomers.
     worker: usize,
     number: usize,
     random: Random,
     pool: Pool,
-    /// What is not of its room and was told, by identity, with all rights.
+    /// Reported objects that are not of its room, by identity, with all rights.
     told: [(u64, Rights); TOLD],
     /// Marks written, and operations done.
     written: u64,
@@ -113,9 +114,9 @@ impl Roomer {
         marks::mark(self.number, whom, self.written)
     }
 
-    // --- operating --------------------------------------------------------------------------------
+    // --- operating -------------------------------------------------------------------------------
 
-    /// Operates until enough is done, or half of the others have nothing to do any more.
+    /// Operates until the window's operations are done, or half of the other tasks are done.
     fn operate(&mut self) {
         let (board, patience) = (self.board, choice::patience());
         let first = self.done;
@@ -134,7 +135,7 @@ impl Roomer {
         board.add(Total::Life, 1);
     }
 
-    /// Fills the UTCB: what the act sends, and behind that what is for nobody.
+    /// Fills the UTCB: the payload of the act, and marks for no reader after it.
     fn write(&mut self, act: &Act) {
         let (sent, utcb) = (act.args.info.words(), utcb::current());
         let (for_them, for_nobody) = (self.mark(act.whom), self.mark(For::Nobody));
@@ -142,7 +143,7 @@ impl Roomer {
             word.store(if at < sent { for_them } else { for_nobody }, Relaxed);
         }
         if self.done.is_multiple_of(SELDOM) {
-            // Registers that the room's toys are given: their room may read them.
+            // Registers for the room's toys: the room may read them.
             let bulk = [self.mark(For::Room); BULK_WORDS];
             utcb.write_bulk(&bulk);
         }
@@ -156,7 +157,7 @@ impl Roomer {
         }
     }
 
-    /// The registers of an act: what it leaves out is filled with marks.
+    /// Returns the registers of an act, with marks in those that it does not use.
     fn with_marks(&mut self, act: &Act) -> Args {
         let mut args = act.args;
         let whom = if act.is_message { act.whom } else { For::Nobody };
@@ -170,7 +171,7 @@ impl Roomer {
         args
     }
 
-    // --- looking ----------------------------------------------------------------------------------
+    // --- looking ---------------------------------------------------------------------------------
 
     fn look(&mut self, args: &Args, answer: &Answer) {
         let a = answer;
@@ -197,11 +198,11 @@ impl Roomer {
         judge(self.board, self.number, place, args, words);
     }
 
-    /// Tells the harness what it holds that its room has not made, where that is new.
+    /// Reports to the harness the capabilities that its room has not made, if they are new.
     fn look_at_holdings(&mut self) {
         let mut next = Some(ROOM);
         while let Some(first) = next {
-            // Refused by a kernel that could not: then the last snapshot is what is judged.
+            // A kernel that cannot list refuses: then the harness judges the last snapshot.
             let Ok(piece) = own::process().list(first) else { return };
             for entry in piece.entries() {
                 self.tell(entry);
@@ -224,7 +225,7 @@ impl Roomer {
         }
     }
 
-    /// The pages that it has capabilities of have nothing of another room.
+    /// Checks that the pages of its capabilities hold nothing of another room.
     fn look_at_pages(&mut self) {
         for slot in TOYS.map(abi::Cap).chain([PAGE]) {
             let Ok(Some(found)) = own::cnode().inspect(slot) else { continue };
@@ -234,7 +235,8 @@ impl Roomer {
             let read = |page: &[u8]| {
                 judge(self.board, self.number, "a page", &Args::new(Op::Map), words_of(page));
             };
-            // Refused where the page is in a pool, or the capability does not let it be mapped.
+            // The kernel refuses if the page is in a pool, or if the capability does not allow
+            // mapping.
             let _ = memory::read_page(&own::vspace(), &Frame::at(slot), 0, read);
         }
         let writes = || memory::with_frame(&own::vspace(), &Frame::at(PAGE), |_| ());
@@ -246,7 +248,7 @@ impl Roomer {
         }
     }
 
-    /// Nobody else has taken back what it exposes: nobody has REMOVE.
+    /// Checks that its exposure is still there: no other task has REMOVE.
     fn look_at_exposure(&mut self) {
         let shown = Group::at(SHOW).exposure(self.number as u32).notify(1);
         if shown.is_err_and(|refusal| refusal.error == Error::NoExposure) {
@@ -259,9 +261,9 @@ impl Roomer {
         let _ = Notification::at(SHOWN).poll();
     }
 
-    // --- beginning anew ---------------------------------------------------------------------------
+    // --- renewing the toys -----------------------------------------------------------------------
 
-    /// Ends all toys and makes new ones, every few windows. New frames are empty.
+    /// Deletes all toys and makes new ones, every few windows. New frames are empty.
     fn renew(&mut self, window: u64) {
         if !window.is_multiple_of(RENEWED) {
             return;
@@ -293,7 +295,7 @@ impl Roomer {
     fn fill(&mut self, frame: abi::Cap, whom: For, is_new: bool) {
         let mark = self.mark(whom);
         let mut found = 0;
-        // Refused where a pool has the page.
+        // The kernel refuses if a pool has the page.
         let _ = memory::with_frame(&own::vspace(), &Frame::at(frame), |page| {
             found = words_of(page).find(|word| *word != 0).unwrap_or(0);
             for word in page.chunks_exact_mut(8).take(PAGE_WORDS) {
@@ -320,7 +322,7 @@ fn judge(
     args: &Args,
     words: impl IntoIterator<Item = u64>,
 ) {
-    // One of them is enough: where one is, all others of the act are.
+    // One word is enough: if one leaked, all others of the act did.
     let leaked = words.into_iter().find(|word| !marks::may_see(number, *word));
     if let Some(word) = leaked {
         let op = Op::from_raw(args.info.0 as u8);

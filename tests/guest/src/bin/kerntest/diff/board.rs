@@ -1,7 +1,7 @@
-//! What the players share: the source of chance, the count of steps, and where everybody is exposed.
+//! Shared state of the players: the random numbers, the count of steps, and the exposures.
 //!
-//! It is mapped in all their processes. They run on one CPU and are never preempted in the middle of a
-//! step, so loads and stores need no order among them.
+//! All their processes map the board. The players run on one CPU and are never preempted in the
+//! middle of a step, so loads and stores need no order.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use crate::block;
 
 /// Players, the fixer included.
 pub const PLAYERS: usize = 11;
-/// Exposed tasks and Notifications that are kept on the board.
+/// Most exposed tasks and Notifications on the board.
 const PLACES: usize = 48;
 
 words! {
@@ -23,9 +23,9 @@ words! {
         Random,
         /// Steps begun.
         Step,
-        /// After so many it is over.
+        /// Number of steps of the game.
         Steps,
-        /// The step at which the whole state is exported as text; 0: none.
+        /// Step at which the whole state is exported as text; 0: none.
         Shown,
         /// Places filled so far.
         Tasks,
@@ -42,7 +42,7 @@ words! {
     }
 }
 
-/// Where something is exposed: of which group, at which index.
+/// An exposure: its group and its index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Where {
     pub second: bool,
@@ -72,7 +72,7 @@ impl Board {
         self.words.set(word, value);
     }
 
-    // --- chance ------------------------------------------------------------------------------------
+    // --- chance ----------------------------------------------------------------------------------
 
     /// Returns the next random number.
     pub fn random(&self) -> u64 {
@@ -81,19 +81,19 @@ impl Board {
         mix(state)
     }
 
-    /// Below `limit`, which is not 0.
+    /// Returns a random number below `limit`, which is not 0.
     pub fn below(&self, limit: u64) -> u64 {
         (self.random() >> 11) % limit
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Returns true in `percent` of a hundred cases.
     pub fn chance(&self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    // --- exposures -----------------------------------------------------------------------------------
+    // --- exposures -------------------------------------------------------------------------------
 
-    /// `serves`: it is a server, with vector state or without.
+    /// Adds the exposure of a task. `serves`: the task is a server, with or without vector state.
     pub fn add_task(&self, place: Where, serves: Option<bool>) {
         self.add(Word::Tasks, place, serves.map_or(0, |vector| 1 + u64::from(vector)));
     }
@@ -114,7 +114,7 @@ impl Board {
         self.set(count, used + 1);
     }
 
-    /// One of the places where a task is exposed, or was; mostly a server with vector state or without.
+    /// Returns an exposure that has or had a task, mostly a server with or without vector state.
     pub fn some_task(&self, vector: bool) -> Where {
         self.some(Word::Tasks, 1 + u64::from(vector))
     }

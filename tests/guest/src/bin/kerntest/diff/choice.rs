@@ -1,4 +1,4 @@
-//! What a player does next: an operation with its arguments, mostly one that makes sense.
+//! What a player does next: an operation with its arguments, mostly valid ones.
 
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, Rights, Target};
 use user_rt::arch::Args;
@@ -12,9 +12,9 @@ use super::props::{BOUND, CNODE, GROUPS, NOTES, OUTSIDE, POOLS, REPLIES, SPARE, 
 pub enum Role {
     Client = 0,
     Server,
-    /// Takes turns with others: notify, wait, yield_to.
+    /// Alternates with others: notify, wait, yield_to.
     Turns,
-    /// Runs when all others are blocked, and gets them going again; never blocks.
+    /// Runs when all others are blocked, and unblocks some; never blocks.
     Fixer,
 }
 
@@ -24,15 +24,15 @@ impl Role {
     }
 }
 
-/// Deadlines and slices come in multiples of this, which a dump can tell apart and no run gets to.
+/// Unit of deadlines and slices. A dump can tell the multiples apart, and no run lasts that long.
 pub const AGE: u64 = 1 << 40;
 /// The first deadline that lies ahead.
 const FAR: u64 = 1 << 50;
 
-/// Players that take turns, where their role is that.
+/// Players that alternate, if their role is that.
 const PAIRS: [[u32; 2]; 2] = [[0, 3], [4, 5]];
 
-/// What a choice depends on.
+/// State on which a choice depends.
 #[derive(Clone, Copy)]
 pub struct Choice {
     pub board: &'static Board,
@@ -40,9 +40,9 @@ pub struct Choice {
     pub player: u32,
     pub vector: bool,
     pub role: Role,
-    /// It has received a call and not answered it, as far as it knows.
+    /// Whether it has received a call and not answered it, as far as it knows.
     pub serving: bool,
-    /// It has waited for bits meanwhile: if it had to, it goes on with its own time.
+    /// Whether it has waited for bits meanwhile: if it blocked, it continues with its own time.
     pub rested: bool,
 }
 
@@ -103,9 +103,9 @@ const FIXER: Weights = &[
     (Op::CapDelete, 5),
     (Op::Null, 8),
 ];
-/// Steps for which the fixer destroys one and the same object.
+/// Steps for which the fixer destroys the same object.
 const DOOM: u64 = 250;
-/// Instead of [`Op::Null`].
+/// Operations that stand for [`Op::Null`].
 const RARE: Weights = &[
     (Op::Null, 6),
     (Op::WhoAmI, 2),
@@ -130,7 +130,7 @@ const RARE: Weights = &[
 ];
 
 impl Choice {
-    /// The next operation, and how many random words go into the UTCB before.
+    /// Draws the next operation, and how many random words go into the UTCB before it.
     pub fn next(&self) -> (Args, usize) {
         let weights = match self.role {
             _ if self.serving => SERVING,
@@ -149,7 +149,7 @@ impl Choice {
         let mut args = self.arguments(op);
         args.info = args.info.op(op);
         if self.board.chance(1) {
-            // A number that no operation has.
+            // A number without an operation.
             args.info = MsgInfo(args.info.0 & !0xff | (Op::COUNT as u64 + self.board.below(100)));
         }
         (args, args.info.words().min(abi::MSG_UTCB_WORDS))
@@ -187,7 +187,7 @@ impl Choice {
         Args { rdi: cap.arg(), ..Args::default() }
     }
 
-    /// Mostly one with all rights.
+    /// Picks a capability of a set, mostly one with all rights.
     fn one_of(&self, set: Set) -> Cap {
         match self.board.below(40) {
             0 => set.weak(),
@@ -196,7 +196,7 @@ impl Choice {
         }
     }
 
-    /// A capability of whatever type, or none.
+    /// Picks a capability of any type, or none.
     fn stray(&self) -> Cap {
         match self.board.below(4) {
             0 => Cap::NULL,
@@ -206,7 +206,7 @@ impl Choice {
         }
     }
 
-    // --- messages ----------------------------------------------------------------------------------
+    // --- messages --------------------------------------------------------------------------------
 
     fn through_group(&self, place: Where) -> Target {
         let group = match self.board.below(30) {
@@ -224,7 +224,8 @@ impl Choice {
 
     fn message(&self, rdi: u64) -> Args {
         let random = || self.board.random();
-        // Some ways through the kernel take an empty label only by accident: often it is not.
+        // Some paths of the kernel have an empty label only by accident, so labels are often not
+        // empty.
         let label = if self.board.chance(50) { 0 } else { random() as u32 };
         let words = match self.board.below(20) {
             0 => 65 + self.board.below(191) as u8,
@@ -237,7 +238,7 @@ impl Choice {
         self.waiting(plain)
     }
 
-    /// Mostly as long as it takes; the fixer never.
+    /// Makes an operation wait, mostly without a deadline. The fixer never waits.
     fn waiting(&self, mut args: Args) -> Args {
         match self.board.below(24) {
             0 => args.info = args.info.flag(FLAG_NONBLOCK),
@@ -249,20 +250,20 @@ impl Choice {
                 args.info = args.info.flag(FLAG_DEADLINE);
                 args.rsi = self.board.below(2);
             }
-            // Flags that nobody has to ask for.
+            // Flags that no operation needs.
             4 => args.info = args.info.flag(1 << (18 + self.board.below(14))),
             _ => {}
         }
         args
     }
 
-    // --- bits and turns ----------------------------------------------------------------------------
+    // --- bits and turns --------------------------------------------------------------------------
 
     fn note(&self) -> Cap {
         if self.board.chance(12) { self.one_of(BOUND) } else { self.one_of(NOTES) }
     }
 
-    /// Of two that take turns, each has a Notification.
+    /// Returns the Notification of a player that alternates with another.
     fn note_of(&self, player: u32) -> Cap {
         let at = PAIRS.iter().flatten().position(|one| *one == player).unwrap_or(0);
         NOTES.nth(at as u32 % NOTES.count)
@@ -296,13 +297,13 @@ impl Choice {
         }
     }
 
-    /// The FS base is the runtime's own.
+    /// Returns a call with the runtime's own FS base.
     fn bases(&self) -> Args {
         let gs = if self.board.chance(15) { self.board.random() } else { self.board.random() >> 20 };
         Args { rdi: user_rt::arch::fs_base(), rsi: gs, ..Args::default() }
     }
 
-    // --- the rest ----------------------------------------------------------------------------------
+    // --- the rest --------------------------------------------------------------------------------
 
     fn rare(&self, op: Op) -> Args {
         let board = self.board;
@@ -331,7 +332,7 @@ impl Choice {
         }
     }
 
-    /// Not the fixer: with it suspended or dead nothing would go on.
+    /// Picks a player other than the fixer: without the fixer the game would stop.
     fn player(&self) -> Cap {
         match self.board.below(30) {
             0 => TASKS.weak(),
@@ -368,8 +369,8 @@ impl Choice {
                 let to = SPARE.nth(board.below(u64::from(SPARE.count)) as u32);
                 Args { rdi: spare.arg(), rsi: Target::new(CNODE, to.0).0, ..Args::default() }
             }
-            // The fixer has the first capabilities of Replies and Notifications. Of one at a time it revokes all
-            // others, and then deletes its own.
+            // The fixer has the first capabilities of Replies and Notifications. It revokes all
+            // other capabilities of one object at a time, and then deletes its own.
             Op::CapDelete | Op::CapRevoke if self.role == Role::Fixer => {
                 let doomed = [REPLIES.nth(0), NOTES.nth(5), BOUND.nth(2), REPLIES.nth(3), NOTES.nth(2)];
                 let now = (board.get(Word::Step) / DOOM) as usize % doomed.len();

@@ -1,15 +1,17 @@
-//! `run=diff`: the guest's side of the differential test.
+//! `run=diff`: the guest's part of the differential test.
 //!
-//! Players, in five processes with and without vector state, do random operations on the same groups,
-//! Notifications, Replies, SchedContexts and on each other. Before each operation its player reports what came
-//! of its last one (every register, the message words), a hash of the kernel's whole state, and what it will do.
-//! The harness boots kernels with and without fastpaths with the same seed; their reports have to be the same,
-//! line by line, since time plays no part: slices and deadlines are so long that none ends, and the order in
-//! which the players run follows from what they do.
+//! Players, in five processes with and without vector state, make random operations on the same
+//! groups, Notifications, Replies, SchedContexts and on each other. Before each operation its
+//! player reports the result of its last one (every register, the message words), a hash of the
+//! kernel's whole state, and the next operation. The harness boots kernels with and without
+//! fastpaths with one seed, and their reports must agree line by line. Time has no influence:
+//! slices and deadlines are so long that none ends, and the order in which the players run follows
+//! from their operations.
 //!
-//! When all players are blocked, the *fixer*, of the lowest priority, gets some of them going again.
+//! When all players are blocked, the *fixer*, of the lowest priority, unblocks some of them.
 //!
-//! Options: `seed=`, `steps=`, and `show=` for the step at which the state is shown and not only hashed.
+//! Options: `seed=`, `steps=`, and `show=` for the step at which the state is printed and not only
+//! hashed.
 
 mod board;
 mod choice;
@@ -39,13 +41,14 @@ use props::{BOUND, DONE, GROUPS, NOTES, REPLIES, SPARE, Set, TASKS, TIMES};
 /// Place of the fixer among the players: the last.
 const FIXER: usize = PLAYERS - 1;
 const FIXER_PRIORITY: u8 = 2;
-/// Whether each process has vector state; the last is the fixer's.
+/// Whether each process has vector state. The last one is the fixer's.
 const PROCESSES: [bool; 5] = [false, false, true, true, false];
 /// The process of each player.
 const HOMES: [usize; PLAYERS] = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4];
-/// Players that serve on the time of others alone.
+/// Players that serve only on donated time.
 const PASSIVE: [usize; 2] = [2, 7];
-/// What each player mostly does, in games about calls, about turns, and about both; the fixer is the last.
+/// The roles of all players, in games about calls, about turns, and about both. The fixer is the
+/// last.
 const ROLES: [[Role; PLAYERS]; 3] = {
     use Role::{Client, Fixer, Server, Turns};
     [
@@ -58,7 +61,7 @@ const ROLES: [[Role; PLAYERS]; 3] = {
 const EXPOSURES: u16 = 64;
 const STEPS: u64 = 300;
 
-/// Plays one game. Its only test is that it comes to its end.
+/// Plays one game. Its only test is that the game ends.
 pub fn run(lab: &mut Lab<'_>) -> Tally {
     let outcome = play(lab);
     let mut tally = Tally::default();
@@ -77,7 +80,8 @@ fn play(lab: &mut Lab<'_>) -> Outcome {
     board.set(Word::Victims, 2);
     let game = Game::new(lab, board, seed as usize % ROLES.len())?;
     game.give_props(lab)?;
-    // They get ready and suspend themselves; what their first, short slices had the timer set to passes.
+    // The players get ready and suspend themselves. The timer interrupts of their first, short
+    // slices pass meanwhile.
     game.resume()?;
     lab.settle();
     lab.sleep(user_rt::boot::facts().tsc_hz / 10);
@@ -97,25 +101,26 @@ fn play(lab: &mut Lab<'_>) -> Outcome {
         report!("taken {name}={count}");
     }
     report!("steps {steps}");
-    // When it comes depends on how long things take.
+    // The moment of an interrupt depends on how long things take.
     expect_eq!(interrupts()?, interrupted, "timer interrupts while time was to play no part");
-    // The reports cannot compare what each operation took; but somebody has to have been charged for it.
+    // The reports cannot compare the time of each operation, but some player must have been charged
+    // for it.
     expect!(used.abs_diff(elapsed) < elapsed / 1000, "{used} ticks were charged, {elapsed} have passed");
     Ok(())
 }
 
-/// What the fastpaths served, and what they left to the slow path and why: the two kernels are to differ in this
-/// alone.
+/// Counts what the fastpaths served, and why they left the rest to the slow path: the two kernels
+/// may differ only in this.
 fn counters() -> user_rt::Result<alloc::vec::Vec<(&'static str, u64)>> {
     let of_fastpaths = |name: &str| name.starts_with("fast_") || name.starts_with("miss_");
     let counters = Counter::ALL.iter().filter(|counter| of_fastpaths(counter.name()));
     counters.map(|counter| Ok((counter.name(), own::machine().counter(0, *counter)?))).collect()
 }
 
-/// All that a game is played with, as the director has it.
+/// Objects of a game, as the director has them.
 struct Game {
     board: &'static Board,
-    /// Which of [`ROLES`].
+    /// Index into [`ROLES`].
     kind: usize,
     places: [Place; PROCESSES.len()],
     made: alloc::vec::Vec<Spawned>,
@@ -137,7 +142,7 @@ impl Game {
         for at in PASSIVE {
             game.made[at].task.resume()?;
         }
-        // They are in their first receive, and go on with what callers bring.
+        // The players are in their first receive, and continue with what callers send.
         lab.settle();
         for at in PASSIVE {
             own::cnode().delete(game.made[at].sched.cap())?;
@@ -152,20 +157,20 @@ impl Game {
         board.players[at].set(Of::Vector, u64::from(PROCESSES[HOMES[at]]));
         let priority = match role {
             Role::Fixer => FIXER_PRIORITY,
-            // Each pair on its own; or unequal ones.
+            // Each pair has its own priority, or its members have different ones.
             Role::Turns if self.kind == 1 => 30 + 20 * u8::from(at.is_multiple_of(3)),
             Role::Turns => 20 + 10 * board.below(4) as u8,
             Role::Client | Role::Server => 30 + 10 * board.below(2) as u8,
         };
         let entry = if PASSIVE.contains(&at) { passive } else { player };
         let made = lab.task(&Wanted { place: self.places[HOMES[at]], cpu: 0, priority }, entry, at as u64)?;
-        // Several ages for each, so that a slice that changes hands is seen.
+        // Several ages for each, so that a slice that changes hands is visible.
         let slice = if board.chance(50) { u64::MAX } else { AGE * (1 + at as u64) };
         made.sched.configure(priority, slice)?;
         Ok(made)
     }
 
-    /// Time used by all that run in a game.
+    /// Returns the time that all players of a game have used.
     fn used(&self) -> user_rt::Result<u64> {
         let players = self.made.iter().enumerate().filter(|(at, _)| !PASSIVE.contains(at));
         let mut sum = SchedContext::at(slot::SCHED).info()?.used;
@@ -175,7 +180,7 @@ impl Game {
         Ok(sum)
     }
 
-    /// Lets all go on that are suspended.
+    /// Resumes all suspended players.
     fn resume(&self) -> Outcome {
         for (_, made) in self.made.iter().enumerate().filter(|(at, _)| !PASSIVE.contains(at)) {
             made.task.resume()?;
@@ -183,7 +188,7 @@ impl Game {
         Ok(())
     }
 
-    /// Gives everything to everybody, and exposes the players.
+    /// Gives each player its objects, and exposes the players.
     fn give_props(&self, lab: &mut Lab<'_>) -> Outcome {
         self.join(lab)?;
         self.expose_tasks()?;
@@ -202,7 +207,7 @@ impl Game {
         Ok(())
     }
 
-    /// A copy in every process.
+    /// Copies a capability into every process.
     fn give<T: Handle>(
         &self,
         lab: &Lab<'_>,
@@ -216,8 +221,8 @@ impl Game {
         Ok(())
     }
 
-    /// Every process is a full member of the first group. In the second one its record may lack a right that its
-    /// capability has: that is left from a membership before.
+    /// Adds every process to the first group with all rights. In the second group its record may
+    /// lack a right that its capability has, as after an earlier membership.
     fn join(&self, lab: &Lab<'_>) -> Outcome {
         let missing = [Rights::NONE, Rights::STRING, Rights::NOTIFY, Rights::SEND, Rights::NONE];
         let first = self.board.below(missing.len() as u64) as usize;
@@ -235,7 +240,7 @@ impl Game {
         Ok(())
     }
 
-    /// A place in one of the groups that nothing has.
+    /// Exposes an object at a free index of one of the groups.
     fn expose<T: Handle>(&self, object: &T, second: bool) -> Result<Where, Failure> {
         let group = &self.groups[usize::from(second)];
         loop {
@@ -257,7 +262,7 @@ impl Game {
             self.board.add_task(self.expose(&made.task, false)?, serves);
             self.board.add_task(self.expose(&made.task, true)?, serves);
             if at.is_multiple_of(3) {
-                // As the one of its CPU; the entries at the end are left for that.
+                // As the task of its CPU; the last entries are reserved for that.
                 let first = u32::from(EXPOSURES) - 8 + at as u32 / 3;
                 let head = self.board.below(u64::from(EXPOSURES) - 8) as u32;
                 if self.groups[0].expose_per_cpu(head, first, &made.task).is_ok() {
@@ -268,7 +273,7 @@ impl Game {
         Ok(())
     }
 
-    /// Notifications and Replies: the fixer gets the first capability of each.
+    /// Makes Notifications and Replies. The fixer gets the first capability of each.
     fn give_notes(&self, lab: &mut Lab<'_>) -> Outcome {
         for index in 0..NOTES.count {
             let note: Notification = lab.nursery.make(0)?;

@@ -1,4 +1,4 @@
-//! What a player runs: one random operation after the other, and a line for each.
+//! What a player runs: random operations, and a report line for each.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -16,10 +16,10 @@ use super::props::{DONE, GROUPS, TASKS};
 use crate::puppet::observed;
 use crate::registers::{Kind, Registers, WORDS, hold, peek};
 
-/// In how many of a hundred cases a step is not reported, and how many may follow each other.
+/// Percentage of steps without a report, and how many of them may follow each other.
 const SILENT: u64 = 45;
 const SILENT_MAX: u64 = 4;
-/// Every so many steps capabilities and memory are looked at, too.
+/// Steps between two hashes that include capabilities and memory.
 const MEMORY_EVERY: u64 = 16;
 
 /// Entry of a player that waits for its first call before the game begins.
@@ -28,9 +28,9 @@ pub extern "C" fn passive(number: u64) -> ! {
     play(number, first, dirt)
 }
 
-/// Entry of all others.
+/// Entry of all other players.
 pub extern "C" fn player(number: u64) -> ! {
-    // The slice that it was made with is a short one; its next one is not.
+    // The first slice of a player is short; the next one is not.
     let _ = yield_now();
     let _ = Task::at(TASKS.nth(number as u32)).suspend();
     play(number, Answer { info: MsgInfo(0), rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0, r12: 0 }, 0)
@@ -41,7 +41,7 @@ fn play(number: u64, first: Answer, dirt: u64) -> ! {
     let me = number as usize;
     let role = Role::from_raw(board.players[me].get(Of::Role));
     let kind = Kind::of(board.players[me].get(Of::Vector) != 0);
-    // Only it may copy what is in its CSpace; the second of a process finds it done.
+    // Only one task fills the CSpace; the second task of a process finds it filled.
     let without_string = MEMBER_RIGHTS.minus(Rights::STRING | Rights::DELETE);
     let _ = copy_raw(GROUPS.nth(0), own::cnode().slot(GROUPS.weak()), without_string, 0);
     let got = Got { answer: first, dirt, vectors: 0, registers: 0 };
@@ -59,17 +59,17 @@ fn play(number: u64, first: Answer, dirt: u64) -> ! {
     }
 }
 
-/// A player between two steps.
+/// The state of a player between two steps.
 struct Player {
     board: &'static Board,
     number: u64,
     role: Role,
     kind: Kind,
     serving: bool,
-    /// The last operation, and what came of it.
+    /// The last operation, and its result.
     op: Op,
     got: Got,
-    /// Operations since the last report, and a hash of them and what came of them.
+    /// Operations since the last report, and a hash of them and their results.
     silent: u64,
     trace: u64,
 }
@@ -88,7 +88,8 @@ impl Player {
         if let Some(pool) = pool {
             pool.tend(board);
         }
-        // A report is two entries by the slow path. So that fast ones follow each other, too, some steps have none.
+        // A report takes two kernel entries on the slow path. Some steps have none, so that fast
+        // operations also follow each other.
         if self.silent < SILENT_MAX && board.chance(SILENT) {
             self.silent += 1;
         } else {
@@ -100,7 +101,7 @@ impl Player {
             hold(kind, &Registers::random(step), 0);
         }
         let (answer, dirt) = observed(&args);
-        // First of all: whatever else is done here has a use for them.
+        // First of all, because the rest of this function may use these registers.
         let vectors = fold(&peek(kind).0[..WORDS]);
         self.got =
             Got { answer: comparable(self.op, answer), dirt, vectors, registers: registers_read(self.op) };
@@ -110,7 +111,7 @@ impl Player {
         self.trace = fold(&[self.trace, fold(&results), message_words(), arch::gs_base()]);
     }
 
-    /// What came of the last operations, and what comes next.
+    /// Reports the results of the last operations, and the next one.
     fn say(&self, step: u64, state: u64, pool: u64, args: &Args) {
         let Player { number, op, silent, trace, .. } = *self;
         let a = &self.got.answer;
@@ -126,17 +127,17 @@ impl Player {
     }
 }
 
-/// What an operation left.
+/// The result of an operation.
 struct Got {
     answer: Answer,
     dirt: u64,
-    /// Of the vector registers, of a player that has them.
+    /// Hash of the vector registers, for a player that has them.
     vectors: u64,
-    /// Of the registers of another task that were asked for.
+    /// Hash of the registers of another task that were requested.
     registers: u64,
 }
 
-/// The state before a step, which is what the step before has made of it.
+/// Returns a hash of the state before a step, which is the result of the step before.
 fn state(board: &'static Board, step: u64) -> u64 {
     let text = step == board.get(Word::Shown);
     own::machine().dump(Dump { text, memory: text || step.is_multiple_of(MEMORY_EVERY) }).unwrap_or(0)
@@ -152,7 +153,7 @@ fn serves(before: bool, op: Op, answer: &Answer) -> bool {
     }
 }
 
-/// What does not depend on how long anything took.
+/// Removes what depends on how long things take.
 fn comparable(op: Op, mut answer: Answer) -> Answer {
     if op == Op::SchedInfo {
         answer.rdi = 0;
@@ -160,7 +161,7 @@ fn comparable(op: Op, mut answer: Answer) -> Answer {
     answer
 }
 
-/// A hash of the registers that [`Op::TaskReadRegs`] left in the UTCB.
+/// Returns a hash of the registers that [`Op::TaskReadRegs`] wrote to the UTCB.
 fn registers_read(op: Op) -> u64 {
     if op != Op::TaskReadRegs {
         return 0;
@@ -175,12 +176,12 @@ pub fn fold(words: &[u64]) -> u64 {
     words.iter().fold(0, mix)
 }
 
-/// A hash of all message words in the UTCB, however many belong to a message.
+/// Returns a hash of all message words in the UTCB, whether or not a message has them.
 fn message_words() -> u64 {
     utcb::current().message().iter().fold(0, |hash, word| fold(&[hash, word.load(Relaxed)]))
 }
 
-/// It is over: the player gets out of the way, so that in the end the fixer runs and tells the director.
+/// Ends a player, so that the fixer finally runs and informs the director.
 fn leave(me: usize, role: Role) {
     if role == Role::Fixer {
         let _ = Notification::at(DONE).notify(1);

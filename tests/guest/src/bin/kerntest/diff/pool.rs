@@ -1,5 +1,5 @@
-//! The event pools of a game: who has them, and what a player does with its own process's, in memory and without the
-//! kernel. All of what the kernel wrote there is compared.
+//! The event pools of a game: their owners, and what a player does in memory with its own process's
+//! pool, without the kernel. The comparison covers all that the kernel wrote there.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -38,7 +38,7 @@ pub fn has_one(player: usize) -> bool {
 }
 
 impl Game {
-    /// Makes the pools, and gives everybody capabilities of them.
+    /// Makes the pools, and gives all processes capabilities of them.
     pub fn give_pools(&self, lab: &mut Lab<'_>) -> Outcome {
         for (index, reader) in (0..).zip(READERS) {
             let pool: EventPool = lab.nursery.make(u64::from(CELLS_LOG2))?;
@@ -56,10 +56,10 @@ impl Game {
 pub struct OwnPool(&'static [AtomicU64]);
 
 impl OwnPool {
-    /// Of a process that [`has_one`].
+    /// Opens the pool of a process that [`has_one`].
     pub fn open() -> OwnPool {
-        // SAFETY: the director has bound the pool there before the game began, and no game ends it; all of it is seen as
-        // atomics.
+        // SAFETY: the director bound the pool there before the game began, and no game ends it; all
+        // of it is accessed as atomics.
         OwnPool(unsafe { core::slice::from_raw_parts(ADDRESS as *const AtomicU64, WORDS) })
     }
 
@@ -67,12 +67,12 @@ impl OwnPool {
         self.0[at].load(Relaxed)
     }
 
-    /// The stamp of a cell.
+    /// Returns the stamp of a cell.
     fn stamp(self, cell: usize) -> u64 {
         self.word(STAMPS + cell / 2) >> (cell % 2 * 32) & u64::from(u32::MAX)
     }
 
-    /// The position behind all events.
+    /// Returns the position after all events.
     fn end(self) -> u64 {
         let rounds = (0..CELLS).map(|cell| (self.stamp(cell), cell));
         let (round, last) = rounds.max().unwrap_or_default();
@@ -83,7 +83,7 @@ impl OwnPool {
         (round - 1) * CELLS as u64 + last as u64 + cells_of(info)
     }
 
-    /// Sometimes reads everything, arms the pool, or writes what makes no sense.
+    /// Sometimes reads all events, arms the pool, or writes nonsense.
     pub fn tend(self, board: &'static Board) {
         match board.below(100) {
             0..=14 => self.0[HEAD].store(self.end(), Relaxed),
@@ -95,7 +95,7 @@ impl OwnPool {
         }
     }
 
-    /// Everything that is there.
+    /// Returns a hash of the whole pool.
     pub fn hash(self) -> u64 {
         let all = self.0[..2].iter().chain(&self.0[STATE..]);
         all.fold(0, |hash, word| super::player::fold(&[hash, word.load(Relaxed)]))

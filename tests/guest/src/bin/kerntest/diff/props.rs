@@ -1,11 +1,11 @@
-//! What every player's process has in its CSpace: the same things in the same slots.
+//! The CSpace of every player's process: equal objects in equal slots.
 
 use abi::Cap;
 use user_rt::layout::slot;
 
 use crate::lab::CHILD_FREE;
 
-/// Several objects of a kind in consecutive slots, then one capability with fewer rights.
+/// Several objects of a type in consecutive slots, then one capability with fewer rights.
 #[derive(Clone, Copy)]
 pub struct Set {
     first: u32,
@@ -21,30 +21,31 @@ impl Set {
         Cap(self.first + index)
     }
 
-    /// A capability of the first with fewer rights.
+    /// Returns a capability of the first object with fewer rights.
     pub const fn weak(self) -> Cap {
         Cap(self.first + self.count)
     }
 }
 
-/// The two groups. The process is a full member of the first; in the second each has other rights. Weak: without
-/// STRING.
+/// The two groups. The process is a full member of the first one; in the second one each process
+/// has other rights. Weak: without STRING.
 pub const GROUPS: Set = Set { first: CHILD_FREE, count: 2 };
-/// Nobody is bound to these. Weak: LISTEN alone.
+/// Notifications that are bound to no task. Weak: LISTEN alone.
 pub const NOTES: Set = Set::after(GROUPS, 6);
-/// Each bound to a task. Weak: NOTIFY alone.
+/// Notifications that are each bound to a task. Weak: NOTIFY alone.
 pub const BOUND: Set = Set::after(NOTES, 3);
-/// Weak: no right.
+/// Replies. Weak: no right.
 pub const REPLIES: Set = Set::after(BOUND, 4);
 /// The players' tasks. Weak: no right.
 pub const TASKS: Set = Set::after(REPLIES, super::board::PLAYERS as u32);
-/// Their CPU time, but not the fixer's: empty where a player has none. Weak: OBSERVE alone.
+/// The players' SchedContexts, without the fixer's: empty for a player without one. Weak: OBSERVE
+/// alone.
 pub const TIMES: Set = Set::after(TASKS, super::board::PLAYERS as u32 - 1);
-/// Empty at first. Weak: where a membership with fewer rights came to, if there is one.
+/// Empty at first. Weak: receives a membership with fewer rights, if one is given.
 pub const SPARE: Set = Set::after(TIMES, 6);
 /// Event pools. Weak: no right.
 pub const POOLS: Set = Set::after(SPARE, 3);
-/// The director's Notification, for the fixer. Out of the way of chance.
+/// The director's Notification, for the fixer. No random choice reaches it.
 pub const DONE: Cap = Cap(500);
 /// Outside of every CSpace.
 pub const OUTSIDE: Cap = Cap(100_000);

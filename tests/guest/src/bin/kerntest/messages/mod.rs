@@ -1,5 +1,6 @@
-//! Messages that describe themselves: by stubs made from `protocols/schema/echo.capnp`, with capabilities that are used
-//! where they come, in words, in pages that are read where they are, and out of memory that their sender still writes.
+//! Messages that describe themselves, by stubs made from `protocols/schema/echo.capnp`: with
+//! capabilities that are used where they arrive, in words, in pages that are read in place, and
+//! from memory that the sender still writes.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -28,40 +29,41 @@ tests! {
     pages_of_an_answer_do_not_stay
 }
 
-/// Where the keeper listens for words and for parcels, and whoever writes where a letter came from.
+/// Exposures where the keeper listens for words and for parcels, and of the task that writes the
+/// memory that a letter came from.
 const TALK: u32 = PUPPETS_MAX + 10;
 const MAIL: u32 = PUPPETS_MAX + 11;
 const SCRIBBLER: u32 = PUPPETS_MAX + 12;
-/// Who answers with a page that nobody asked for.
+/// Exposure of the task that answers with an unrequested page.
 const BEARER: u32 = PUPPETS_MAX + 13;
-/// Holes in every process of this program: letters are written, memory is shared, parcels come.
+/// Holes in every process of this program: for letters, shared memory and parcels.
 const FROM: u64 = SHARED_VA + 0x1000_0000;
 const TRAY: u64 = SHARED_VA + 0x2800_0000;
 const WINDOW: u64 = SHARED_VA + 0x1800_0000;
 const TRAY_PAGES: u64 = REMAP_FROM_SEEN + 1;
-/// The keeper's: slots that it offers, and the frame that it copies parcels to.
+/// Slots that the keeper offers, and the frame that it copies parcels to.
 const SLOTS: Cap = Cap(CHILD_FREE);
 const SLOT_COUNT: u32 = 64;
 const COPY: Cap = Cap(CHILD_FREE + SLOT_COUNT);
 
-/// Bits by which the keeper uses what it is given.
+/// Bits that the keeper raises to use what it is given.
 const USED: u64 = 0x50;
 const ENCLOSED: u64 = 0x60;
 
 fn tray() -> &'static [AtomicU64] {
-    // SAFETY: the test mapped as many pages there, in both processes, for as long as these live.
+    // SAFETY: the test mapped as many pages there, in both processes, until both end.
     unsafe { memory::mapped_words(TRAY, (TRAY_PAGES * PAGE_SIZE / 8) as usize) }
 }
 
-// --- the keeper ------------------------------------------------------------------------------------------
+// --- the keeper ----------------------------------------------------------------------------------
 
-/// What it does for one call.
+/// State of the keeper for one call.
 struct Keeper<'a> {
     caps: &'a mut Caps,
     kept: &'a mut Option<Notification>,
 }
 
-/// Lines, bytes and sum of a letter, and where its attachment is.
+/// Returns lines, bytes and sum of a letter, and the address of its attachment.
 fn digest(letter: letter::Reader<'_>) -> capnp::Result<[u64; 4]> {
     let mut bytes = 0;
     let lines = letter.get_lines()?;
@@ -143,13 +145,13 @@ impl echo::Server<Received> for Keeper<'_> {
     }
 }
 
-/// Answers messages at one exposure, parcels at the other, and gives back what it does not need.
+/// Answers messages at one exposure and parcels at the other, and returns what it does not need.
 extern "C" fn keeper(_: u64) -> ! {
     let (space, mut intake) = (own::vspace(), Intake::new(tray(), WINDOW, 2));
     let copy = Buffer::make(&space, &Frame::at(COPY), TRAY_PAGES, FROM);
     let Ok(mut copy) = copy else { panic!("no memory to copy to: {copy:?}") };
     let mut kept: Option<Notification> = None;
-    // Each message finds slots that were never used: no call waits for one to be empty.
+    // Each message gets slots that were never used, so no call waits for an empty slot.
     let mut slots = (0..).map(|n| offer(Cap(SLOTS.0 + n * 4 % SLOT_COUNT), 4));
     let mut answer = None;
     loop {
@@ -176,7 +178,7 @@ extern "C" fn keeper(_: u64) -> ! {
         } else {
             with_bytes(&call.message, |bytes| serve(&mut keeper, &call, bytes))
         };
-        // What it had kept and has not any more is deleted, as is what it was sent and did not take.
+        // Deletes what it kept and has no more, and what it was sent and did not take.
         if let Some(old) = before.take_if(|old| kept.as_ref() != Some(old)) {
             let _ = own::cnode().delete(old.cap());
         }
@@ -191,7 +193,8 @@ fn serve(keeper: &mut Keeper<'_>, call: &Received, bytes: &[u8]) -> Message {
     })
 }
 
-/// Writes all of the tray, tries to be allowed to write where a letter was sent from, and says what that came to.
+/// Writes all of the tray, tries to get write access to the memory that a letter was sent from, and
+/// returns the result.
 extern "C" fn scribbler(_: u64) -> ! {
     let mut event = recv();
     loop {
@@ -203,7 +206,8 @@ extern "C" fn scribbler(_: u64) -> ! {
     }
 }
 
-/// Answers that nothing was asked, with the one page that it has: it has it again when its caller has let go of it.
+/// Answers empty requests with its only page. It has the page again when its caller has unmapped
+/// it.
 extern "C" fn bearer(_: u64) -> ! {
     let mut event = recv();
     loop {
@@ -217,7 +221,7 @@ extern "C" fn bearer(_: u64) -> ! {
     }
 }
 
-// --- the tests -------------------------------------------------------------------------------------------
+// --- the tests -----------------------------------------------------------------------------------
 
 struct Stage {
     group: Group,
@@ -256,7 +260,7 @@ fn stage(lab: &mut Lab<'_>, cpu: u32) -> Result<Stage, Wrong> {
     Ok(Stage { group, keeper: keeper_process })
 }
 
-/// Where the keeper is tried.
+/// Returns the CPUs on which the keeper is tested.
 fn cpus(lab: &Lab<'_>) -> impl Iterator<Item = u32> + use<> {
     [0, lab.cpus - 1].into_iter().take(if lab.cpus > 1 { 2 } else { 1 })
 }
@@ -265,7 +269,7 @@ fn heard<R>(answer: Result<R, Failure<Refusal, user_rt::Refusal>>) -> Result<R, 
     answer.map_err(|failure| Wrong::Of(alloc::format!("the keeper: {failure:?}")))
 }
 
-/// Has the keeper keep what is given: the bits that it says it used it with.
+/// Lets the keeper keep a grant. Returns the bits that the keeper used it with.
 fn keep(stage: &Stage, grant: Grant) -> Result<u64, Failure<Refusal, user_rt::Refusal>> {
     stage.client().keep(|mut keep, given| keep.grant_what(given, grant), |answer| Ok(answer.get_used()))
 }
@@ -286,7 +290,7 @@ fn typed_messages_carry_capabilities(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(heard(used)?, USED, "on CPU {cpu}: a copy");
         expect_eq!(note.poll()?, USED, "on CPU {cpu}: what the copy was used for");
         expect!(stage.has(&note)?, "the keeper has kept the copy");
-        // It comes back by an answer.
+        // The capability returns with an answer.
         let slot = lab.nursery.take_slot()?;
         utcb::current().listen(offer(slot, 1));
         let fetched: Option<Notification> = heard(stage.client().fetch(|answer, caps| {
@@ -295,7 +299,7 @@ fn typed_messages_carry_capabilities(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(fetched, Some(Notification::at(slot)), "on CPU {cpu}: what was fetched");
         Notification::at(slot).notify(3)?;
         expect_eq!(note.poll()?, 3, "on CPU {cpu}: it is a capability of the same object");
-        // One that is moved is the sender's no more.
+        // After a move the sender does not have it.
         let other = lab.nursery.take_slot()?;
         copy(&note, own::cnode().slot(other), Rights::ALL, 0)?;
         expect_eq!(heard(keep(&stage, moved(Notification::at(other))))?, USED, "on CPU {cpu}: moved");
@@ -308,7 +312,8 @@ fn typed_messages_carry_capabilities(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// A request to keep something, its pointer as it is here, with these capabilities: whether it was refused.
+/// Sends a request to keep something, with a pointer and these capabilities. Returns whether it was
+/// refused.
 fn forged(stage: &Stage, pointer: u64, grants: &[Grant]) -> Result<bool, Wrong> {
     let mut buffer = Words::<8>::zeroed();
     let mut given = Given::nothing();
@@ -356,7 +361,7 @@ fn pointers_without_capabilities_are_refused(lab: &mut Lab<'_>) -> Outcome {
                 "on CPU {cpu}: {what}: it was used"
             );
         }
-        // What came with the message before is not at any place of this one.
+        // The capabilities of the message before are at no place of this one.
         expect!(!forged(&stage, place(0), &[good])?, "on CPU {cpu}: an honest one");
         expect!(forged(&stage, place(0), &[])?, "on CPU {cpu}: a place in the list before");
         lab.reset()?;
@@ -364,7 +369,7 @@ fn pointers_without_capabilities_are_refused(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Writes a letter: as many lines, an attachment of so many bytes, and a capability.
+/// Writes a letter with that many lines, an attachment of that many bytes, and a capability.
 fn compose(
     letter: letter::Builder<'_>,
     given: &mut Given<Grant>,
@@ -390,7 +395,8 @@ fn byte(at: u32) -> u8 {
     (at.wrapping_mul(0x9e37_79b1) >> 24) as u8
 }
 
-/// What the keeper says of a letter: lines, bytes, sum twice, where it was read, who was kept from writing.
+/// The keeper's report on a letter: lines, bytes, sum twice; where it was read; which task was kept
+/// from writing.
 type Told = ([u64; 4], u64, u64);
 
 fn told(answer: answer::letter::Reader<'_>) -> capnp::Result<Told> {
@@ -421,7 +427,7 @@ fn letters_in_words(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// What the keeper answered to a parcel.
+/// Reads the keeper's answer to a parcel.
 fn read_answer(reply: &Message) -> Result<Told, Wrong> {
     let answer = with_bytes(reply, |bytes| -> Result<Option<Told>, capnp::Error> {
         let message = open(bytes);
@@ -436,10 +442,10 @@ fn read_answer(reply: &Message) -> Result<Told, Wrong> {
     }
 }
 
-/// What a line of a letter takes.
+/// Bytes of a line of a letter.
 const LINE_BYTES: u32 = 40;
 
-/// How a letter goes.
+/// How a letter is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
     Moved,
@@ -447,7 +453,8 @@ enum Way {
     Tray,
 }
 
-/// Sends a letter that nearly fills its pages, with a capability: what the keeper says of it, and what it should.
+/// Sends a letter that nearly fills its pages, with a capability. Returns the keeper's report, and
+/// the expected one.
 fn mail(lab: &mut Lab<'_>, stage: &Stage, way: Way, note: &Notification) -> Result<(Told, [u64; 4]), Wrong> {
     let pages = if way == Way::Tray { REMAP_FROM_SEEN - 1 } else { REMAP_FROM_SEEN };
     let frame: Frame = lab.nursery.make(12 | pages << 8)?;
@@ -463,7 +470,7 @@ fn mail(lab: &mut Lab<'_>, stage: &Stage, way: Way, note: &Notification) -> Resu
     let reply = if way == Way::Shared {
         match post.share(buffer, length, echo::LABEL, [0; 3]) {
             Ok((reply, view)) => {
-                // The keeper has let go of it: it can be written again.
+                // The keeper has unmapped it: it can be written again.
                 let Ok(buffer) = view.into_buffer(&own::vspace()) else {
                     return Err(Wrong::Of("it is still shared".into()));
                 };
@@ -499,7 +506,7 @@ fn letters_in_pages_are_read_where_they_are(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// While the keeper reads it, the sender's process overwrites the memory that it came by.
+/// While the keeper reads a letter, the sender's process overwrites the memory that it came from.
 fn letters_that_are_still_written_are_copied_first(lab: &mut Lab<'_>) -> Outcome {
     for cpu in cpus(lab) {
         let stage = stage(lab, cpu)?;
@@ -518,7 +525,8 @@ fn letters_that_are_still_written_are_copied_first(lab: &mut Lab<'_>) -> Outcome
     Ok(())
 }
 
-/// A window that is open for something else is as it was after an answer that brought pages.
+/// Checks that a window that is open for something else is unchanged after an answer that brought
+/// pages.
 fn pages_of_an_answer_do_not_stay(lab: &mut Lab<'_>) -> Outcome {
     for cpu in cpus(lab) {
         let place = lab.process(false)?;

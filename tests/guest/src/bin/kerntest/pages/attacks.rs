@@ -1,5 +1,5 @@
-//! Pages in messages while a task of the sender's process, on another CPU, writes them, takes them back, or changes
-//! the list of them.
+//! Pages in messages while a task of the sender's process, on another CPU, writes them, takes them
+//! back, or changes their list.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -20,11 +20,11 @@ use crate::lab::{Lab, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq};
 
-/// Words of the disturber's block: where, how much; how often it did.
+/// Words of the disturber's block: address, size; how often it acted.
 const WHERE: usize = 0;
 const TIMES: usize = 2;
 
-/// Writes the giver's pages for ever, wherever it can.
+/// Writes the giver's pages forever, where it can.
 extern "C" fn keep_writing(number: u64) -> ! {
     let block = Block::at(number as u32);
     let address = block.note(WHERE).load(Relaxed);
@@ -40,10 +40,10 @@ extern "C" fn keep_writing(number: u64) -> ! {
     }
 }
 
-/// How many pages are written.
+/// Number of pages that are written.
 const ATTACKED: u64 = 2;
 
-/// How often each way is tried. A taker on the disturber's CPU has its turns in between.
+/// Returns how often each way is tested. A taker on the disturber's CPU has its turns in between.
 const fn rounds(cpu: u32) -> u64 {
     if cpu == 1 { 20 } else { 200 }
 }
@@ -56,7 +56,7 @@ enum Way {
     Transfer,
 }
 
-/// A task of the giver's process, on another CPU, which runs until it is suspended.
+/// Starts a task of the giver's process, on another CPU, which runs until it is suspended.
 fn disturb(lab: &mut Lab<'_>, pair: &Pair, entry: Entry, address: u64) -> Result<Task, Failure> {
     let block = Block::at(DISTURBER);
     block.clear();
@@ -71,7 +71,8 @@ fn disturb(lab: &mut Lab<'_>, pair: &Pair, entry: Entry, address: u64) -> Result
     Ok(task)
 }
 
-/// CPUs of takers while CPU 1 is disturbed: the giver's, and one more where there is one, else the disturber's.
+/// Returns the takers' CPUs while CPU 1 is disturbed: the giver's, and another if the machine has
+/// one, else the disturber's.
 fn attacked_cpus(lab: &Lab<'_>) -> Result<[u32; 2], Failure> {
     if lab.cpus < 2 {
         return Err(Failure::Lacks("a second CPU"));
@@ -82,7 +83,7 @@ fn attacked_cpus(lab: &Lab<'_>) -> Result<[u32; 2], Failure> {
     Ok([0, lab.cpus - 1])
 }
 
-/// Waits until the disturber is at it: what it writes is there, and its CPU knows where.
+/// Waits until the disturber is active: its writes arrive, and its CPU's TLB has the page.
 fn await_write(lab: &Lab<'_>) -> Outcome {
     let deadline = arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz;
     let times = || Block::at(DISTURBER).note(TIMES).load(Relaxed);
@@ -101,7 +102,7 @@ pub fn pages_that_somebody_keeps_writing(lab: &mut Lab<'_>) -> Outcome {
         let first = Pages { first: 0, count: ATTACKED };
         pair.giver_space.map_pool_pages(&frame, FROM, first)?;
         let disturber = disturb(lab, &pair, keep_writing, FROM)?;
-        // Which half of the frame the giver has.
+        // The half of the frame that the giver has.
         let mut half = 0;
         for (way, mode) in ways() {
             for round in 0..rounds(cpu) {
@@ -116,7 +117,8 @@ pub fn pages_that_somebody_keeps_writing(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Pages go to the taker, which looks at them: the error and its detail, where they do not.
+/// Sends pages to the taker, which checks them. Returns the error and its detail, if the send
+/// fails.
 fn pass(pair: &Pair, way: Way, mode: PageMode) -> Result<Option<[u64; 2]>, Failure> {
     let range = PageRange::new(mode, FROM, ATTACKED);
     pair.lists_of(GIVER, &[range]);
@@ -141,7 +143,7 @@ fn pass(pair: &Pair, way: Way, mode: PageMode) -> Result<Option<[u64; 2]>, Failu
     Ok((error != 0).then_some([error - u64::from(error != 0), detail]))
 }
 
-/// What the taker has is the giver's again, and as it was.
+/// Returns the taker's pages to the giver, and checks that they are unchanged.
 fn give_back(pair: &Pair, mode: PageMode) -> Outcome {
     if mode == PageMode::Move {
         pair.taker_space.transfer(PageRange::new(mode, WINDOW, ATTACKED), &pair.giver_space, FROM)?;
@@ -152,14 +154,14 @@ fn give_back(pair: &Pair, mode: PageMode) -> Outcome {
     Ok(())
 }
 
-/// What was received is as it was.
+/// Checks that received pages are unchanged.
 fn unchanged(pair: &Pair) -> Outcome {
     pair.tell(TAKER, Command::Recheck, [0; 4])?;
     expect_eq!(note(TAKER, CHANGES).load(Relaxed), 0, "what was received changed");
     Ok(())
 }
 
-/// There and back while somebody tries to write.
+/// Sends pages there and back while another task tries to write.
 fn attack(pair: &Pair, way: Way, mode: PageMode, frame: &Frame, half: &mut u64) -> Outcome {
     expect_eq!(pass(pair, way, mode)?, None, "error and detail");
     if mode == PageMode::Copy {
@@ -173,7 +175,7 @@ fn attack(pair: &Pair, way: Way, mode: PageMode, frame: &Frame, half: &mut u64) 
     give_back(pair, mode)
 }
 
-/// Changes for ever what the giver's pages allow, which takes those back that are in transit; and writes.
+/// Changes the access of the giver's pages forever, which takes back pages in transit; and writes.
 extern "C" fn keep_protecting(number: u64) -> ! {
     let block = Block::at(number as u32);
     let address = block.note(WHERE).load(Relaxed);
@@ -231,7 +233,7 @@ fn ways() -> impl Iterator<Item = (Way, PageMode)> {
     [Way::Call, Way::Reply, Way::Transfer].into_iter().flat_map(|way| PageMode::ALL.map(|mode| (way, mode)))
 }
 
-/// Says in which round something failed.
+/// Adds the round to a failure.
 fn during(failure: Failure, cpu: u32, way: Way, mode: PageMode, round: u64) -> Failure {
     match failure {
         Failure::Of(why) => {
@@ -241,12 +243,12 @@ fn during(failure: Failure, cpu: u32, way: Way, mode: PageMode, round: u64) -> F
     }
 }
 
-/// Pages that the list of the giver's UTCB may name, and one behind them that it never does.
+/// Pages that the list of the giver's UTCB may name. It never names the page after them.
 const LISTED: u64 = 6;
 const ALL_PAGES: u64 = LISTED + 1;
 const LIST_SEED: u64 = 31;
 
-/// Rewrites the list in a UTCB for ever, with ranges of all kinds, most of them good.
+/// Rewrites the list in a UTCB forever, with ranges of all kinds, most of them good.
 extern "C" fn keep_listing(number: u64) -> ! {
     let block = Block::at(number as u32);
     let utcb = utcb_at(block.note(WHERE).load(Relaxed));
@@ -271,7 +273,7 @@ extern "C" fn keep_listing(number: u64) -> ! {
         };
         utcb.range_count.store(count, Relaxed);
         block.note(TIMES).fetch_add(1, Relaxed);
-        // So that some lists live as long as a message takes.
+        // So that some lists exist as long as a message takes.
         for _ in 0..1 << random.rand_range(0..16) {
             arch::pause();
         }
@@ -289,7 +291,7 @@ pub fn ranges_that_somebody_keeps_changing(lab: &mut Lab<'_>) -> Outcome {
         let messages = 4 * rounds(cpu);
         for round in 0..messages {
             note(TAKER, CAME_COUNT).store(0, Relaxed);
-            // Its own list every now and then, so that the other finds one in the making.
+            // The giver's own list sometimes, so that the other task finds one in the making.
             pair.lists_of(GIVER, &[PageRange::new(PageMode::ALL[round as usize % 3], FROM, LISTED)]);
             let regs = [u64::from(TAKER.index), Command::Deliver as u64, round % 2, 0];
             let answer = pair.tell(GIVER, Command::Send, regs)?;
@@ -316,7 +318,7 @@ pub fn ranges_that_somebody_keeps_changing(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Each page that came is one that was listed; it goes back to its place, or the view of it is dropped.
+/// Checks that a page that came was listed, and returns it to its place or drops its view.
 fn take_back(pair: &Pair, range: &PageRange) -> Result<u64, Failure> {
     for n in 0..range.count {
         let at = range.address + n * PAGE_SIZE;

@@ -1,4 +1,5 @@
-//! Pages in messages: contents arrive, nobody writes what somebody else was given, and what goes wrong has an error.
+//! Pages in messages: contents arrive, no task writes pages that it has given away, and failures
+//! have errors.
 
 mod attacks;
 pub mod pair;
@@ -31,7 +32,7 @@ tests! {
     what_is_no_parcel_is_refused
 }
 
-// --- contents --------------------------------------------------------------------------------------------
+// --- contents ------------------------------------------------------------------------------------
 
 fn moved_pages_arrive_and_come_back(lab: &mut Lab<'_>) -> Outcome {
     for cpu in taker_cpus(lab) {
@@ -46,7 +47,7 @@ fn moved_pages_arrive_and_come_back(lab: &mut Lab<'_>) -> Outcome {
         pair.holds(TAKER, WINDOW, 20, 5, "moved")?;
         pair.lacks(GIVER, FROM, 20, "what has moved")?;
         expect_eq!(pair.tell(TAKER, Command::Fill, [WINDOW, 20, 99, 0])?[0], 0, "writing what came");
-        // As an answer they come to where the caller's window is.
+        // As an answer they arrive in the caller's window.
         pair.lists_of(TAKER, &[range(WINDOW, 20)]);
         let regs = [u64::from(TAKER.index), Command::Give as u64, 1, 0];
         let answer = pair.tell(GIVER, Command::Send, regs)?;
@@ -136,7 +137,7 @@ fn large_pages_arrive(lab: &mut Lab<'_>) -> Outcome {
         }
         for mode in [PageMode::Share, PageMode::Move] {
             pair.gives_all(&[large(mode, FROM)])?;
-            // The next boundary of such pages.
+            // The next boundary of large pages.
             expect!(came(TAKER).eq([large(mode, WINDOW + LARGE)]), "on CPU {cpu}: where it came");
             for n in 0..PROBES {
                 let [read, value, ..] =
@@ -155,7 +156,7 @@ fn large_pages_arrive(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-// --- what is refused -------------------------------------------------------------------------------------
+// --- what is refused -----------------------------------------------------------------------------
 
 fn refused_pages_stay(lab: &mut Lab<'_>) -> Outcome {
     const PAGES: u64 = 4;
@@ -223,7 +224,7 @@ fn refused_pages_stay(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// The giver has its pages and may write them, and the taker heard nothing.
+/// Checks that the giver has its pages and may write them, and that the taker received nothing.
 fn stayed(pair: &Pair, pages: u64, what: &str) -> Outcome {
     pair.holds(GIVER, FROM, pages, 21, what)?;
     for page in 0..pages {
@@ -236,7 +237,7 @@ fn stayed(pair: &Pair, pages: u64, what: &str) -> Outcome {
     Ok(())
 }
 
-// --- how long pages live ---------------------------------------------------------------------------------
+// --- how long pages live -------------------------------------------------------------------------
 
 fn a_view_outlives_its_source_and_not_its_memory(lab: &mut Lab<'_>) -> Outcome {
     const PAGES: u64 = 4;

@@ -1,5 +1,6 @@
-//! Two agents, a giver and a taker in processes of their own, that do what the director tells them by calls. Where one
-//! of them touches what it has not, the [handler](faults::handler) of both lets it go on behind that.
+//! Two agents, a giver and a taker in their own processes, carry out the director's calls. If one
+//! of them uses memory that it does not have, the [handler](faults::handler) of both lets it
+//! continue after that instruction.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,7 +21,8 @@ use crate::lab::{CHILD_GROUP, Lab, PUPPETS_MAX, Place, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq};
 
-/// The giver's pages, the taker's window, the giver's window: holes in every process of this program.
+/// The giver's pages, the taker's window, the giver's window: holes in every process of this
+/// program.
 pub const FROM: u64 = SHARED_VA + 0x1000_0000;
 pub const WINDOW: u64 = SHARED_VA + 0x1800_0000;
 pub const BACK: u64 = SHARED_VA + 0x2000_0000;
@@ -30,13 +32,13 @@ pub const LARGE: u64 = 2 << 20;
 /// Seconds that an agent may take for a command.
 pub const LIMIT_SECONDS: u64 = 20;
 
-/// Blocks and exposures of the agents; block of who disturbs them.
+/// Blocks and exposures of the agents; block of the disturber.
 pub const GIVER: Agent = Agent { block: PUPPETS_MAX - 3, index: PUPPETS_MAX + 5 };
 pub const TAKER: Agent = Agent { block: PUPPETS_MAX - 4, index: PUPPETS_MAX + 6 };
 pub const DISTURBER: u32 = PUPPETS_MAX - 5;
 
-/// Words of an agent's block: what it sends next, as words of ranges; what came last, likewise; how many deliveries
-/// there were; sums of what came, and how many times one changed.
+/// Words of an agent's block: its next list, as words of ranges; what came last, likewise; the
+/// number of deliveries; sums of what came, and how often one changed.
 pub const LIST_COUNT: usize = 0;
 pub const LIST: usize = 1;
 pub const CAME_COUNT: usize = 32;
@@ -53,25 +55,27 @@ pub struct Agent {
     pub index: u32,
 }
 
-/// Labels of calls to agents; the first are the director's, the last two those of another agent.
+/// Labels of calls to agents. The director sends the first ones, and another agent the last two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Command {
-    /// (address, pages, seed): writes a pattern. Words that it could not write.
+    /// (address, pages, seed): writes a pattern. Answers how many words it could not write.
     Fill = 1,
-    /// (address, pages, seed): words that do not have it, and such that it could not read.
+    /// (address, pages, seed): answers how many words differ from the pattern, and how many it
+    /// could not read.
     Check,
-    /// (address): whether it can be read, and what is there.
+    /// (address): answers whether it can be read, and the word there.
     Peek,
-    /// (address, value): whether it can be written.
+    /// (address, value): answers whether it can be written.
     Poke,
-    /// (address, bytes) where pages may arrive; answers where its UTCB is.
+    /// (address, bytes): opens a window for pages. Answers the address of its UTCB.
     Open,
-    /// (agent, label, own list): calls with the pages of its list, or of whatever its UTCB has. 1 + error, or 0; detail.
+    /// (agent, label, own list): calls with the pages of its list, or of the list in its UTCB.
+    /// Answers 1 + error, or 0; and the detail.
     Send,
-    /// Whether what came is still the same: changes so far.
+    /// Answers how often received contents have changed.
     Recheck,
-    /// (address, pages): takes that for what came.
+    /// (address, pages): treats the range as received.
     Look,
     Deliver,
     Give,
@@ -84,17 +88,18 @@ impl Command {
     };
 }
 
-/// What word `word` of a page has.
+/// Returns the pattern of word `word` of a page.
 pub const fn pattern(seed: u64, word: u64) -> u64 {
     ((seed << 32) | (word + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-// --- what agents do ------------------------------------------------------------------------------------
+// --- what agents do ------------------------------------------------------------------------------
 
-/// Writes a word; whether that was possible.
+/// Writes a word. Returns whether that was possible.
 pub fn try_write(address: u64, value: u64) -> bool {
     let done: u64;
-    // SAFETY: not that it is: a fault is handled by going on at r15; else it is memory that only the test uses.
+    // SAFETY: if the write faults, the handler continues at r15; otherwise it writes memory that
+    // only the test uses.
     unsafe {
         asm!("lea r15, [rip + 2f]", "xor {done:e}, {done:e}", "mov [{at}], {value}", "mov {done:e}, 1", "2:",
             done = out(reg) done, at = in(reg) address, value = in(reg) value, out("r15") _)
@@ -102,7 +107,7 @@ pub fn try_write(address: u64, value: u64) -> bool {
     done == 1
 }
 
-/// Reads a word, where that is possible.
+/// Reads a word, if that is possible.
 pub fn try_read(address: u64) -> Option<u64> {
     let (done, value): (u64, u64);
     // SAFETY: as above.
@@ -113,10 +118,10 @@ pub fn try_read(address: u64) -> Option<u64> {
     (done == 1).then_some(value)
 }
 
-/// A UTCB of this process.
+/// Returns a UTCB of this process.
 pub fn utcb_at(address: u64) -> &'static Utcb {
-    // SAFETY: the addresses come from FS bases of tasks of this process, which live as long as the test. All fields
-    // are atomics.
+    // SAFETY: the addresses come from FS bases of tasks of this process, which live as long as the
+    // test. All fields are atomics.
     unsafe { &*(address as *const Utcb) }
 }
 
@@ -130,7 +135,7 @@ pub fn fill(address: u64, pages: u64, seed: u64) -> u64 {
     failed.count() as u64
 }
 
-/// How many words differ, how many cannot be read.
+/// Returns how many words differ, and how many cannot be read.
 pub fn check(address: u64, pages: u64, seed: u64) -> (u64, u64) {
     let (mut wrong, mut missing) = (0, 0);
     for (at, page, word) in words(address, pages) {
@@ -142,7 +147,7 @@ pub fn check(address: u64, pages: u64, seed: u64) -> (u64, u64) {
     (wrong, missing)
 }
 
-/// Of the words in all ranges that came last.
+/// Sums the words in all ranges that came last.
 pub fn sum_of_what_came(block: &'static Block) -> u64 {
     let mut sum = 0u64;
     for n in 0..block.note(CAME_COUNT).load(Relaxed) as usize {
@@ -159,7 +164,8 @@ pub fn recheck(block: &'static Block) -> u64 {
     block.note(CHANGES).fetch_add(u64::from(!same), Relaxed) + u64::from(!same)
 }
 
-/// Notes what came, looks at it, and again when those who should not have had time to change it.
+/// Notes the ranges that came, reads them, and reads them again after tasks that should not change
+/// them had time to.
 pub fn take(block: &'static Block, ranges: impl Iterator<Item = PageRange>) {
     let mut count = 0;
     for range in ranges {
@@ -177,7 +183,7 @@ pub fn take(block: &'static Block, ranges: impl Iterator<Item = PageRange>) {
     block.note(DELIVERIES).fetch_add(1, Relaxed);
 }
 
-/// Puts its block's list into the UTCB, as it is.
+/// Copies its block's list into the UTCB, unchecked.
 pub fn list(block: &'static Block) {
     let utcb = utcb_at(arch::fs_base());
     for (n, words) in utcb.ranges.iter().enumerate() {
@@ -222,7 +228,7 @@ pub extern "C" fn agent(number: u64) -> ! {
         if let Err(refusal) = event
             && reply.pages
         {
-            // The pages could not go: the caller hears that.
+            // The pages could not be sent: the caller gets the error.
             event = reply_recv(&Message::new(1 + refusal.error as u32, [refusal.detail, 0, 0, 0]));
         }
     }
@@ -266,19 +272,19 @@ pub fn act(block: &'static Block, message: &Message) -> Message {
     Message::new(0, answer)
 }
 
-// --- how they are directed -------------------------------------------------------------------------------
+// --- how they are directed -----------------------------------------------------------------------
 
-/// Both agents, and what the director has of their processes.
+/// Both agents, and the director's view of their processes.
 pub struct Pair {
     pub group: Group,
     pub giver: Place,
     pub giver_space: VSpace,
     pub taker_space: VSpace,
-    /// Where the giver's UTCB is in its process.
+    /// Address of the giver's UTCB in its process.
     pub giver_utcb: u64,
 }
 
-/// The giver on CPU 0, the taker on `cpu`, in a process each.
+/// Makes the giver on CPU 0 and the taker on `cpu`, each in its own process.
 pub fn pair(lab: &mut Lab<'_>, cpu: u32) -> Result<Pair, Failure> {
     pair_handled_on(lab, cpu, 0)
 }
@@ -303,7 +309,7 @@ pub fn pair_handled_on(lab: &mut Lab<'_>, cpu: u32, handler_cpu: u32) -> Result<
     Ok(pair)
 }
 
-/// The CPUs where takers are tried: the giver's, and the last.
+/// Returns the CPUs on which takers are tested: the giver's, and the last.
 pub fn taker_cpus(lab: &Lab<'_>) -> impl Iterator<Item = u32> + use<> {
     [0, lab.cpus - 1].into_iter().take(if lab.cpus > 1 { 2 } else { 1 })
 }
@@ -321,7 +327,7 @@ impl Pair {
         }
     }
 
-    /// Pages of the giver with their pattern in them.
+    /// Makes pages of the giver, filled with their pattern.
     pub fn filled(&self, lab: &mut Lab<'_>, pages: u64, seed: u64) -> Result<Frame, Failure> {
         let frame: Frame = lab.nursery.make(12 | pages << 8)?;
         self.giver_space.map_pool(&frame, FROM)?;
@@ -329,14 +335,14 @@ impl Pair {
         Ok(frame)
     }
 
-    /// All words are there and as they were written.
+    /// Checks that an agent can read all words and that they have their pattern.
     pub fn holds(&self, agent: Agent, address: u64, pages: u64, seed: u64, what: &str) -> Outcome {
         let [wrong, missing, ..] = self.tell(agent, Command::Check, [address, pages, seed, 0])?;
         expect_eq!((wrong, missing), (0, 0), "{what}: words that are wrong, and missing");
         Ok(())
     }
 
-    /// It can neither read nor write there.
+    /// Checks that an agent can neither read nor write a range.
     pub fn lacks(&self, agent: Agent, address: u64, pages: u64, what: &str) -> Outcome {
         for page in 0..pages {
             let at = address + page * PAGE_SIZE + 8 * page;
@@ -354,18 +360,18 @@ impl Pair {
         Ok(())
     }
 
-    /// It can read, and not write.
+    /// Checks that an agent can read and not write.
     pub fn only_reads(&self, agent: Agent, address: u64, what: &str) -> Outcome {
         let [read, before, ..] = self.tell(agent, Command::Peek, [address, 0, 0, 0])?;
         expect_eq!(read, 1, "{what}: reading");
         expect_eq!(self.tell(agent, Command::Poke, [address, !before, 0, 0])?[0], 0, "{what}: writing");
-        // Written, user, present.
+        // Write, user, present.
         let seen = (faults::seen(Note::Kind), faults::seen(Note::Address), faults::seen(Note::Error));
         expect_eq!(seen, (u64::from(FaultKind::Page.label()), address, 7), "{what}: what the handler saw");
         Ok(())
     }
 
-    /// The giver's next list, in words.
+    /// Sets the giver's next list, in words.
     pub fn lists(&self, count: u64, ranges: &[[u64; 2]]) {
         let block = Block::at(GIVER.block);
         block.note(LIST_COUNT).store(count, Relaxed);
@@ -374,7 +380,7 @@ impl Pair {
         }
     }
 
-    /// The giver calls with these ranges.
+    /// Makes the giver call with these ranges.
     pub fn gives(&self, count: u64, ranges: &[[u64; 2]]) -> Result<Result<[u64; 4], (u64, u64)>, Failure> {
         self.lists(count, ranges);
         let regs = [u64::from(TAKER.index), Command::Deliver as u64, 1, 0];
@@ -395,7 +401,7 @@ impl Pair {
     }
 }
 
-/// What came to an agent last.
+/// Returns the ranges that came to an agent last.
 pub fn came(agent: Agent) -> impl Iterator<Item = PageRange> {
     let block = Block::at(agent.block);
     let count = block.note(CAME_COUNT).load(Relaxed) as usize;

@@ -1,4 +1,4 @@
-//! Parcels: the runtime copies few bytes and moves many; the receiver has them either way.
+//! Parcels: the runtime copies few bytes and moves many; the receiver's interface is the same.
 
 use core::sync::atomic::AtomicU64;
 
@@ -21,22 +21,22 @@ use crate::{expect, expect_eq};
 const TRAY: u64 = SHARED_VA + 0x2800_0000;
 const TRAY_PAGES: u64 = 16;
 const SENDER: u32 = PUPPETS_MAX + 7;
-/// The slot where the sender finds the frame of its next buffer, the receiver that of what it copies into.
+/// Slot of the sender's next buffer frame, and of the frame that the receiver copies into.
 const BUFFER: abi::Cap = abi::Cap(CHILD_FREE);
 
-/// What sender and receiver are told.
+/// Commands for sender and receiver.
 const SEND: u32 = 1;
 const SEND_SHARED: u32 = 2;
 const PARCEL: u32 = 3;
 const RELEASE: u32 = 4;
 
-/// How a parcel came: in the receiver's answer.
+/// How a parcel came, in the receiver's answer.
 const COPIED: u64 = 1;
 const MOVED: u64 = 2;
 const NONE: u64 = 3;
 
 fn tray() -> &'static [AtomicU64] {
-    // SAFETY: the test mapped as many pages there, in both processes, for as long as these live.
+    // SAFETY: the test mapped as many pages there, in both processes, until both end.
     unsafe { memory::mapped_words(TRAY, (TRAY_PAGES * PAGE_SIZE / 8) as usize) }
 }
 
@@ -60,7 +60,8 @@ extern "C" fn sender(_: u64) -> ! {
     }
 }
 
-/// (pages, bytes, seed, seen by others). The receiver's answer in the first two; 1 where the buffer was kept.
+/// (pages, bytes, seed, seen by others): sends a parcel. Returns the receiver's answer in the first
+/// two words, and 1 if the sender kept its buffer.
 fn send([pages, bytes, seed, seen]: [u64; 4]) -> [u64; 4] {
     let failed = |what: u64| [0, u64::MAX, what, 0];
     let Ok(mut buffer) = Buffer::make(&own::vspace(), &Frame::at(BUFFER), pages, FROM) else {
@@ -88,18 +89,18 @@ fn send([pages, bytes, seed, seen]: [u64; 4]) -> [u64; 4] {
     }
 }
 
-/// Says that it is a parcel, but lets the receiver have copies of the pages when it writes them.
+/// Announces a parcel, but sends pages copy-on-write.
 fn send_shared() -> [u64; 4] {
     let Ok(buffer) = Buffer::make(&own::vspace(), &Frame::at(BUFFER), 4, FROM) else { return [0; 4] };
     utcb::current().send_ranges(&[PageRange::new(PageMode::Copy, FROM, 4)]);
     let message = Message::new(PARCEL, [4 * PAGE_SIZE, 0, 0, 0]).with_pages();
     let answer = Exposure(Target::new(CHILD_GROUP, TAKER.index)).call(&message);
-    // Nobody else sees them by now.
+    // No other process sees them by now.
     let ended = buffer.give_back(&own::vspace()).is_ok();
     [answer.map_or(0, |reply| reply.regs[0]), u64::from(ended), 0, 0]
 }
 
-/// Keeps what was moved until it is told to release it.
+/// Keeps moved pages until it is told to release them.
 extern "C" fn receiver(_: u64) -> ! {
     const PLACES: usize = 3;
     let space = own::vspace();
@@ -166,7 +167,8 @@ fn exchange(lab: &mut Lab<'_>, cpu: u32) -> Result<Exchange, Failure> {
 }
 
 impl Exchange {
-    /// Has the sender send a parcel in new pages: how it came, and whether the sender kept its buffer.
+    /// Makes the sender send a parcel in new pages. Returns how it came, and whether the sender
+    /// kept its buffer.
     fn sends(&self, lab: &mut Lab<'_>, pages: u64, bytes: u64, seen: bool) -> Result<[u64; 4], Failure> {
         let frame: Frame = lab.nursery.make(12 | pages << 8)?;
         transfer(frame, lab.child(self.home)?.cnode.slot(BUFFER))?;
@@ -227,7 +229,7 @@ pub fn parcels_without_room_stay(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Pages to be copied by whoever writes them are no parcel: the receiver says so, and lets go of them.
+/// Copy-on-write pages are no parcel: the receiver reports that, and unmaps them.
 pub fn what_is_no_parcel_is_refused(lab: &mut Lab<'_>) -> Outcome {
     for cpu in taker_cpus(lab) {
         let exchange = exchange(lab, cpu)?;
