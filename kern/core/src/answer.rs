@@ -1,14 +1,15 @@
-//! How a system call ends: values, an error with its detail, or "the task is not running any more".
+//! Results of a system call: values, an error with its detail, or "the task is not running any
+//! more".
 
 use abi::{Error, MsgInfo, TaskId};
 use kern_base::task::RegFrame;
 
-/// What a system call did when it did not fail.
+/// The result of a system call that did not fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// Success, with up to four results.
     Values([u64; 4]),
-    /// The caller's registers are already written, or it is blocked: leave them alone.
+    /// The caller's registers are already written, or the caller is blocked: do not write them.
     Settled,
 }
 
@@ -20,23 +21,23 @@ impl Answer {
     }
 }
 
-/// Why a system call did not do what was asked. Nothing was changed.
+/// The reason why a system call did not do its work. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     Error {
         error: Error,
         /// For `rdi`: see each [`Error`].
         detail: u64,
-        /// For `rsi`: whom it is about, if anybody.
+        /// For `rsi`: the task that the error is about, if there is one.
         who: TaskId,
     },
-    /// Not yet: park the task until the grace epoch reaches this value, then start the call again.
+    /// Not yet: park the task until the grace epoch reaches this value, then restart the call.
     Restart { epoch: u64 },
-    /// Not yet: a bounded part is done; the call starts again at once, after pending interrupts.
+    /// Not yet: a bounded part is done. The call restarts immediately, after pending interrupts.
     More,
-    /// Not yet: park the task until another CPU's answer wakes it, then start the call again.
+    /// Not yet: park the task until another CPU's answer wakes it, then restart the call.
     Again,
-    /// Not yet: what the message's list disposes of is deleted first, then the call starts again.
+    /// Not yet: delete what the message's list disposes of first, then restart the call.
     Dispose,
 }
 
@@ -47,12 +48,12 @@ impl Refusal {
         Refusal::Error { error, detail, who: TaskId::NONE }
     }
 
-    /// The callee is dead.
+    /// Returns the refusal for a dead callee.
     pub const fn dead(who: TaskId) -> Refusal {
         Refusal::Error { error: Error::Dead, detail: 0, who }
     }
 
-    /// The argument at this position (0 = rdi) is out of range.
+    /// Returns the refusal for an argument out of range, by its position (0 = rdi).
     pub const fn argument(position: u64) -> Refusal {
         Refusal::new(Error::BadArgument, position)
     }
@@ -64,7 +65,8 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Writes what a syscall exit defines: results, all other message registers zero.
+/// Writes the registers that a system call's exit defines: results, and zero in all other message
+/// registers.
 #[inline(always)]
 pub fn write_values(regs: &RegFrame, info: MsgInfo, values: [u64; 4]) {
     regs.rax.set(info.0);

@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The message registers.
+    /// Returns the message registers.
     #[inline(always)]
     pub fn message(&self) -> [u64; 4] {
         [self.a2, self.a3, self.a4, self.a5]

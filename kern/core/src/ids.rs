@@ -1,4 +1,4 @@
-//! Process identities: numbers with generations, none given twice; and which process has a number.
+//! Process identities: numbers with generations, none given twice; and the process of each number.
 
 use abi::{Error, ProcessKey};
 use kern_base::limits::PROCESS_GENERATIONS;
@@ -12,27 +12,27 @@ use smp::sync::Ordering::Relaxed;
 /// The numbers of all processes. The table is made at boot; number 0 is never given.
 pub struct ProcessIds {
     numbers: Table<ProcessNumber>,
-    /// Who gives a number out, or takes it back, holds this.
+    /// Held while a number is given out or taken back.
     free: Lock<Free>,
 }
 
-/// Which numbers are free: those that were never given, then those that were given back, in order.
+/// The free numbers: those that were never given, then those that were returned, in order.
 struct Free {
-    /// The first that was never given.
+    /// The first number that was never given.
     fresh: u32,
-    /// The first and the last of those that were given back; 0: none.
+    /// The first and the last returned number; 0: none.
     first: u32,
     last: u32,
 }
 
-/// A number.
+/// A number of a process.
 #[derive(Default)]
 pub struct ProcessNumber {
     /// The generations given so far.
     given: AtomicU32,
-    /// The next one that was given back; 0: none.
+    /// The next returned number; 0: none.
     next: AtomicU32,
-    /// Whose it is, while that one lives.
+    /// The process with this number, while it lives.
     process: AtomicLink<Process>,
 }
 
@@ -41,7 +41,7 @@ impl ProcessIds {
         ProcessIds { numbers, free: Lock::new(Free { fresh: 1, first: 0, last: 0 }) }
     }
 
-    /// A key that was never given before.
+    /// Gives out a key that was never given before.
     pub fn allocate(&self, pin: Pin<'_>) -> Result<ProcessKey, Error> {
         let mut free = self.free.lock(pin, &"the process numbers");
         let is_fresh = (free.fresh as usize) < self.numbers.len();
@@ -57,26 +57,27 @@ impl ProcessIds {
         Ok(ProcessKey::new(at, generation as u16))
     }
 
-    /// A process that nobody can reach yet is found by its number from here on.
+    /// Makes a process reachable by its number.
+    /// Requires: no CPU can reach the process yet.
     pub fn enter(&self, pin: Pin<'_>, process: Ref<'_, Process>) {
         if let Some(number) = self.numbers.get(pin, process.get().key().number() as usize) {
             number.get().process.set(Some(process));
         }
     }
 
-    /// The process that has a key, if it lives: one compares its key.
+    /// Returns the living process with a key; the caller compares the key.
     #[inline(always)]
     pub fn process<'k>(&self, pin: Pin<'k>, key: ProcessKey) -> Option<Ref<'k, Process>> {
         self.numbers.get(pin, key.number() as usize)?.get().process.get(pin)
     }
 
-    /// The numbers of living processes. For surveys.
+    /// Returns the numbers of living processes. For surveys.
     pub fn living<'k>(&'k self, pin: Pin<'k>) -> impl Iterator<Item = (u32, Ref<'k, Process>)> + 'k {
         let numbers = self.numbers.iter(pin).enumerate();
         numbers.filter_map(move |(at, number)| Some((at as u32, number.get().process.get(pin)?)))
     }
 
-    /// Gives a number back; it will be used again with the next generation, or is retired.
+    /// Takes a number back. It will be used again with the next generation, or is retired.
     pub fn release(&self, pin: Pin<'_>, key: ProcessKey) {
         let mut free = self.free.lock(pin, &"the process numbers");
         let Some(number) = self.numbers.get(pin, key.number() as usize) else { return };

@@ -2,16 +2,17 @@
 //! [`Machine`], so that all of it runs under `cargo test` on the host.
 //!
 //! # Shape
-//! Every entry gets a [`Cx`]: the kernel, the proof of being on one CPU, and that CPU's own state.
-//! A system call is decoded without changing anything, then carried out without failing; it answers
-//! by writing the caller's register frame. Entries never wait: what must wait for another CPU or a
-//! grace period parks the task and starts the system call again later ([`Refusal::Restart`]).
+//! Every entry gets a [`Cx`]: the kernel, the proof that this is one CPU, and that CPU's own state.
+//! A system call is decoded without changing anything, then carried out without failing. It answers
+//! by writing the caller's register frame. Entries never wait. A system call that must wait for
+//! another CPU or a grace period parks its task and restarts later ([`Refusal::Restart`]).
 //!
 //! # Rooms
-//! What an entry does, it does in a [room](rooms): a folder of modules with a context of its own, which leads to the rooms below
-//! it and to no other. What all rooms need is here: who runs, an object's inside, the answer to a system call
-//! ([`answer`]), events of tracing builds ([`trace`]), and whether a call that starts again goes on with what it began
-//! (`begun`). Beside the rooms: [`survey`], which looks at all of the kernel's state.
+//! All code of an entry is in a [room](rooms): a folder of modules with its own context, which
+//! leads only to the rooms below it. This level has what all rooms need: the running task, an
+//! object's CPU-local state, the answer to a system call ([`answer`]), events of tracing builds
+//! ([`trace`]), and the check that a restarted call continues with its own object (`begun`). Beside
+//! the rooms is [`survey`], which reads all of the kernel's state.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -63,34 +64,35 @@ pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
 pub use life::graves::Graves;
 
-/// The kernel: what all CPUs share.
+/// The kernel: the state that all CPUs share.
 pub struct Kernel<M: Machine> {
     pub machine: M,
     pub cpus: CpuBlocks,
     pub epoch: Epoch,
     pub processes: ids::ProcessIds,
-    /// One derivation tree a root, with its lock.
+    /// For each root its derivation tree's lock.
     pub roots: Roots,
     pub frames: FrameTable,
     pub rules: security::labels::Rules,
-    /// Where grants, refusals and kills are recorded, if they are.
+    /// The audit that records grants, refusals and kills, if there is one.
     pub audit: AtomicLink<Audit>,
-    /// Whether they are, or the log wants to know of them.
+    /// Whether an audit or the log wants these events.
     pub told: security::records::Told,
-    /// By root: whether a page of its memory was ever in a pool.
+    /// For each root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
-    /// CNodes that nobody refers to any more and that are being emptied.
+    /// CNodes without references that are being emptied.
     pub graves: Lock<Graves>,
-    /// Which process has which CNodes and which address space: held by whoever changes that. Lock order: a root's, then
-    /// this one. Nothing else is locked meanwhile.
+    /// Held while the CNodes or the address space of a process change. Lock order: a root's, then
+    /// this one. A CPU takes no other lock meanwhile.
     pub spaces: Lock<()>,
-    /// One CPU looks into what all own.
+    /// State of a standstill, in which one CPU reads what all CPUs own.
     #[cfg(feature = "dump")]
     pub standstill: smp::standstill::Standstill,
 }
 
 impl<M: Machine> Kernel<M> {
-    /// A kernel that has not run yet. `process_numbers` has an element for each process that can exist.
+    /// Makes a kernel that has not run yet. `process_numbers` has an element for each process that
+    /// can exist.
     pub fn new(
         machine: M,
         cpus: CpuBlocks,
@@ -115,24 +117,24 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// From now on the machine's log is told of grants, refusals and kills: [`Machine::tell`].
+    /// Makes the machine's log receive grants, refusals and kills from now on: [`Machine::tell`].
     pub fn log_events(&self) {
         self.told.add_log();
     }
 
-    /// How many CPUs are up.
+    /// Returns how many CPUs are up.
     pub fn cpu_count(&self) -> usize {
         self.cpus.len()
     }
 
-    /// The block of a CPU; of the boot CPU where there is no such.
+    /// Returns the block of a CPU, or of the boot CPU if that CPU does not exist.
     pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a CpuBlock {
         self.cpus.block(pin, cpu)
     }
 }
 
-/// One kernel entry on one CPU: two words, so that it travels in registers. Dereferences to what the CPU has
-/// for itself.
+/// One kernel entry on one CPU: two words, so that it is passed in registers. Dereferences to the
+/// CPU's own state.
 pub struct Cx<'k, M: Machine> {
     pub k: &'k Kernel<M>,
     pub cpu: CpuHere<'k>,
@@ -173,33 +175,34 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.cpu.counters[counter as usize].add(more);
     }
 
-    /// The inside of a context that is on this CPU.
+    /// Returns the CPU-local state of a SchedContext, if it is on this CPU.
     #[inline(always)]
     pub fn sc_hot(self, sc: Ref<'k, SchedContext>) -> Option<&'k SchedHot> {
         sc.get().hot.open(self.pin())
     }
 
-    /// The inside of a task whose home is this CPU.
+    /// Returns the CPU-local state of a task, if its home is this CPU.
     #[inline(always)]
     pub fn task_hot(self, task: Ref<'k, Task>) -> Option<&'k TaskHot> {
         task.get().hot.open(self.pin())
     }
 
-    /// The running context.
+    /// Returns the running SchedContext.
     #[inline(always)]
     pub fn running(self) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
         let sc = self.sched.current.get(self.pin())?;
         Some((sc, self.sc_hot(sc)?))
     }
 
-    /// The system call will be made again: its arguments are still in the frame.
+    /// Makes the task restart its system call: the arguments are still in the frame.
     pub fn rewind(self, hot: &TaskHot) {
         const SYSCALL_INSTRUCTION: u64 = 2;
         hot.regs.rip.set(hot.regs.rip.get() - SYSCALL_INSTRUCTION);
     }
 
-    /// Refuses an operation on an object whose home is another CPU, and names that CPU. Restarts the operation if the
-    /// object is under way to this CPU: its message is in the mailbox, or is just being sent.
+    /// Refuses an operation on an object whose home is another CPU, and names that CPU. Restarts
+    /// the operation if the object is under way to this CPU: its message is in the mailbox, or is
+    /// just being sent.
     #[cold]
     pub fn elsewhere<T>(self, object: &Homed<T>) -> Refusal {
         match object.destination() {
@@ -208,8 +211,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// A process is about to die: the machine ends with process 1. Looked at where a process is killed, where nobody
-    /// handles a fault of it, and where its first task is killed; deleting does not end the process that deletes.
+    /// Ends the machine if a dying process is process 1. Called when a process is killed, when no
+    /// task handles a fault of it, and when its first task is killed; deleting does not end the
+    /// process that deletes.
     #[cold]
     #[inline(never)]
     pub fn end_with_first(self, process: ProcessKey) {
@@ -218,13 +222,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Leads to the trace.
+    /// Returns the context of the trace.
     #[inline(always)]
     pub fn trace(self) -> Trace<'k, M> {
         Trace::of(self)
     }
 
-    /// The running task, opened.
+    /// Returns the running task, opened.
     #[inline(always)]
     pub fn current(self) -> Option<Me<'k>> {
         let task = self.hot.current.get(self.pin())?;
@@ -233,8 +237,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 }
 
-/// The task that made the system call. Two words, which go in registers where a third would send all of it through
-/// memory.
+/// The task that made the system call. It has two words, which are passed in registers; a third
+/// would send all of it through memory.
 #[derive(Clone, Copy)]
 pub struct Me<'k> {
     pub task: Ref<'k, Task>,
@@ -244,7 +248,7 @@ pub struct Me<'k> {
 impl<'k> Me<'k> {
     /// Returns the process of the task.
     ///
-    /// Requires: the task is configured, as each task is that runs or receives.
+    /// Requires: the task is configured, as is every task that runs or receives.
     #[inline(always)]
     pub fn process(self, pin: Pin<'k>) -> Ref<'k, Process> {
         match self.hot.process.get(pin) {

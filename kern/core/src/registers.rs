@@ -10,15 +10,15 @@ use smp::sync::UserWord;
 
 use crate::{Refusal, Result};
 
-/// RFLAGS bits that may be written: what a program may set itself (the arithmetic flags, DF, TF, AC, ID, NT is not
-/// among them), and RF, by which it gets past a breakpoint.
+/// RFLAGS bits that user level may write: those that a program can set itself (the arithmetic
+/// flags, DF, TF, AC, ID; NT is not among them), and RF, which lets it pass a breakpoint.
 pub const USER_FLAGS: u64 = 0x0024_0dd5 | abi::RFLAGS_RESUME;
 
-/// Always one, and interrupts on.
+/// The bit that is always one, and interrupts on.
 pub const FIXED_FLAGS: u64 = 0x202;
 
-/// The registers of a set, by their place in the UTCB. RFLAGS as written is checked apart, and the declared bases
-/// follow FS and GS as interrupted.
+/// Returns the registers of a set, by their place in the UTCB. A written RFLAGS is checked
+/// separately, and the declared bases follow FS and GS as interrupted.
 #[inline(always)]
 pub fn registers(regs: &RegFrame) -> [(RegIndex, &Cell<u64>); abi::REG_COUNT] {
     [
@@ -45,8 +45,8 @@ pub fn registers(regs: &RegFrame) -> [(RegIndex, &Cell<u64>); abi::REG_COUNT] {
     ]
 }
 
-/// Reads a register set from UTCB bulk words, each once. Refused where it could not be loaded; the detail says
-/// which register is no user address.
+/// Reads a register set from UTCB bulk words, each once. Refuses a set that could not be loaded;
+/// the detail names the register that is no user address.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 pub fn read_registers(bulk: &[UserWord; 256]) -> Result<[u64; abi::REG_COUNT]> {
     let words: [u64; abi::REG_COUNT] = core::array::from_fn(|i| bulk[i].load(Relaxed));
@@ -58,7 +58,7 @@ pub fn read_registers(bulk: &[UserWord; 256]) -> Result<[u64; abi::REG_COUNT]> {
     Ok(words)
 }
 
-/// Makes such a set a task's.
+/// Writes such a set to a task.
 pub fn load_registers(hot: &TaskHot, word: impl Fn(usize) -> u64) {
     for (register, cell) in registers(&hot.regs) {
         cell.set(word(register as usize));

@@ -1,7 +1,9 @@
-//! The rooms of the kernel: each is a context of its own, two words as [`Cx`] is, and what is done in it are its methods.
+//! The rooms of the kernel. Each is a context of its own, two words as [`Cx`] is, whose methods are
+//! the room's functions.
 //!
-//! A room's context leads to the rooms below it and to no other. So the receiver of a function says which parts of the kernel it
-//! may touch, and nothing calls back up. From below to above:
+//! A room's context leads only to the rooms below it. So the receiver of a function says which
+//! parts of the kernel the function may touch, and no room calls a room above it. From the lowest
+//! to the highest:
 //!
 //! | room | what is done there |
 //! |---|---|

@@ -1,9 +1,9 @@
-//! The parts of a task's state word, and what they say.
+//! The parts of a task's state word, and their meaning.
 
 use abi::Error;
 use kern_base::task::{FLAG_SUSPENDED, PLAIN, State, TaskHot};
 
-/// The state word's parts.
+/// Returns the state in the state word.
 #[inline(always)]
 pub fn state_of(hot: &TaskHot) -> State {
     State::of_word(hot.state.get())
@@ -24,12 +24,12 @@ pub fn set_flag(hot: &TaskHot, flag: u8, on: bool) {
     hot.state.set(if on { word | bit } else { word & !bit });
 }
 
-/// Being killed, with something left to wait for.
+/// Whether a task is being killed and still waits for something.
 pub fn is_dying(hot: &TaskHot) -> bool {
     hot.recall.get() == Error::Dying as u8 || state_of(hot) == State::Dead
 }
 
-/// Ready and not suspended.
+/// Whether a task is ready and not suspended.
 #[inline(always)]
 pub fn runnable(hot: &TaskHot) -> bool {
     let word = hot.state.get();

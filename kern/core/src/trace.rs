@@ -1,9 +1,10 @@
-//! What the portable kernel says of itself in a tracing build; in others all of this compiles to nothing.
+//! Events of the portable kernel in a tracing build; in others all of this compiles to nothing.
 //!
 //! # Who runs, why it stopped
-//! Within one entry the running task may change several times, and its state is settled only when the entry is
-//! nearly over. So a stop is only noted ([`Trace::note_stop`]); it is written when the next task runs or the CPU idles,
-//! with the state that the stopped task has by then. A task that goes on after all never stopped.
+//! Within one entry the running task may change several times, and its state is final only when the
+//! entry is nearly over. So a stop is only noted ([`Trace::note_stop`]). It is written when the
+//! next task runs or the CPU becomes idle, with the stopped task's state at that time. A task that
+//! continues after all never stopped.
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
@@ -32,22 +33,22 @@ impl<'k, M: Machine> Trace<'k, M> {
         record(self.pin(), make);
     }
 
-    /// The running task is being stopped.
+    /// Notes that the running task is being stopped.
     #[cfg(not(feature = "trace"))]
     #[inline(always)]
     pub fn note_stop(self) {}
 
-    /// Why that is, where it is not that the task blocks.
+    /// Notes the reason, if it is not that the task blocks.
     #[cfg(not(feature = "trace"))]
     #[inline(always)]
     pub fn note_why(self, _: Why) {}
 
-    /// `task` runs from here on.
+    /// Notes that `task` runs from here on.
     #[cfg(not(feature = "trace"))]
     #[inline(always)]
     pub fn note_run(self, _task: Ref<'k, Task>) {}
 
-    /// Nothing runs.
+    /// Notes that nothing runs.
     #[cfg(not(feature = "trace"))]
     #[inline(always)]
     pub fn note_nobody(self) {}
@@ -65,7 +66,8 @@ impl<'k, M: Machine> Trace<'k, M> {
         self.sched.stopped_why.set(why as u8);
     }
 
-    /// Before `current` is changed.
+    /// Notes that `task` runs from here on.
+    /// Requires: `current` has not been changed yet.
     #[cfg(feature = "trace")]
     pub fn note_run(self, task: Ref<'k, Task>) {
         if let Some(handed) =
@@ -89,7 +91,7 @@ impl<'k, M: Machine> Trace<'k, M> {
     #[cfg(feature = "trace")]
     pub fn note_nobody(self) {
         let Some(task) = self.sched.stopped_task.take(self.pin()) else { return };
-        // One whose home is another CPU by now was on its way there when it stopped.
+        // A task whose home is another CPU by now was under way there when it stopped.
         let state = self.task_hot(task).map_or(State::Restart, crate::state::state_of);
         let why = Why::from_number(self.sched.stopped_why.get()).unwrap_or(Why::Blocked);
         let why = match (why, state) {
@@ -102,7 +104,7 @@ impl<'k, M: Machine> Trace<'k, M> {
         self.event(|| Event::Stop { task: task.get().id(), why, state });
     }
 
-    /// The CPU waits for work.
+    /// Notes that the CPU waits for work.
     #[inline(always)]
     pub fn note_waiting(self, how: Idle) {
         self.event(|| Event::Idle {
@@ -113,13 +115,13 @@ impl<'k, M: Machine> Trace<'k, M> {
         });
     }
 
-    /// A call that was queued or sent is received.
+    /// Notes that a queued or sent call is received.
     #[inline(always)]
     pub fn note_received(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>) {
         self.event(|| Event::Received { caller: caller.get().id(), callee: callee.get().id() });
     }
 
-    /// A call is answered.
+    /// Notes that a call is answered.
     #[inline(always)]
     pub fn note_reply(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, path: Path, how: How, error: u8) {
         self.event(|| {
@@ -128,7 +130,7 @@ impl<'k, M: Machine> Trace<'k, M> {
         });
     }
 
-    /// A message was taken from the mailbox.
+    /// Notes that a message was taken from the mailbox.
     #[inline(always)]
     pub fn note_mail(self, mail: Mail) {
         self.event(|| {
@@ -144,7 +146,7 @@ impl<'k, M: Machine> Trace<'k, M> {
         });
     }
 
-    /// A task got a Notification's bits.
+    /// Notes that a task got a Notification's bits.
     #[inline(always)]
     pub fn note_bits(self, task: Ref<'k, Task>, object: Ref<'k, Notification>) {
         self.event(|| Event::BitsTaken { task: task.get().id(), object: object_name(object.addr()) });

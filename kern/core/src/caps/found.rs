@@ -1,8 +1,8 @@
 //! Finds all objects: a walk over capabilities, for dumps and [surveys](crate::survey).
 //!
-//! Found are: all slots of each CNode; from each slot the whole derivation tree that it is part of; from each Task its
-//! Process; from each Process its spaces and tasks. What is found first has the lower number, so two kernels with equal
-//! trees number their objects alike.
+//! The walk finds all slots of each CNode; from each slot its whole derivation tree; from each Task
+//! its Process; from each Process its spaces and tasks. Objects are numbered in the order in which
+//! they are found, so two kernels with equal trees number their objects alike.
 
 use abi::ObjType;
 use kern_base::events::EventPool;
@@ -23,14 +23,14 @@ use smp::door::{Ptr, Ref};
 use crate::rooms::Caps;
 use crate::{Cx, MachineObject};
 
-/// Objects that are found; further ones are left out.
+/// Most objects that the walk finds; it leaves out further ones.
 pub const OBJECTS_MAX: usize = 1 << 14;
 const TABLE_SIZE: usize = 2 * OBJECTS_MAX;
 const TYPES: usize = 13;
 const NOTHING: u16 = u16::MAX;
-/// CNodes, Groups and EventPools, which have the slots.
+/// Most CNodes, Groups and EventPools, the objects with slots.
 const TABLES_MAX: usize = 1024;
-/// Slots of one tree that are followed: a longer one is broken.
+/// Most slots of one tree that the walk follows: a longer tree is broken.
 const TREE_MAX: usize = OBJECTS_MAX * 4;
 
 macro_rules! objects {
@@ -40,7 +40,7 @@ macro_rules! objects {
         pub enum Object { $($type(Ptr<$object>),)* }
 
         impl Object {
-            /// What a capability refers to.
+            /// Returns the object of a capability.
             pub fn of(word: RawWord<'_>) -> Option<Object> {
                 match ObjType::from_raw(word.object_type())? {
                     $(ObjType::$type => Some(Object::$type(word.get::<$object>()?.ptr())),)*
@@ -86,20 +86,20 @@ objects! {
 struct Entry {
     object: Object,
     number: u32,
-    /// Where the table has it.
+    /// Its place in the table.
     place: u16,
-    /// It was found in its derivation tree, all of which is known.
+    /// Whether the walk found it in its derivation tree, all of which is known.
     in_tree: bool,
 }
 
-/// The objects that a walk has found, in the order in which it found them.
+/// The objects of a walk, in the order in which the walk found them.
 pub struct Found {
     objects: [Option<Entry>; OBJECTS_MAX],
     len: usize,
-    /// From addresses to places in `objects`, by open addressing.
+    /// Maps addresses to places in `objects`, by open addressing.
     table: [u16; TABLE_SIZE],
     counts: [u32; TYPES],
-    /// Places in `objects` of those that have slots.
+    /// Places in `objects` of objects with slots.
     tables: [u16; TABLES_MAX],
     tables_len: usize,
 }
@@ -130,7 +130,7 @@ impl Found {
         self.len == 0
     }
 
-    /// Whether there may be more objects than are found.
+    /// Whether there may be more objects than the walk can hold.
     pub const fn is_full(&self) -> bool {
         self.len == OBJECTS_MAX || self.tables_len == TABLES_MAX
     }
@@ -139,13 +139,13 @@ impl Found {
         self.objects.get(at).copied().flatten().map(|entry| entry.object)
     }
 
-    /// The object at an address, with its number among those of its type.
+    /// Returns the object at an address, with its number among those of its type.
     pub fn at(&self, addr: u64) -> Option<(Object, u32)> {
         let place = self.place(addr).ok()?;
         self.objects[usize::from(self.table[place])].map(|entry| (entry.object, entry.number))
     }
 
-    /// Where in the table an address is, or where it would be.
+    /// Returns the place of an address in the table, or the place where it would be.
     fn place(&self, addr: u64) -> Result<usize, usize> {
         let mut at = (addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % TABLE_SIZE;
         // Half of the table stays empty.
@@ -161,7 +161,7 @@ impl Found {
         }
     }
 
-    /// Notes an object that was not found before.
+    /// Adds an object, unless the walk has found it before.
     pub fn add(&mut self, object: Object) {
         let Err(at) = self.place(object.addr()) else { return };
         if self.is_full() {
@@ -185,7 +185,7 @@ impl Found {
         self.objects[usize::from(self.table[at])].as_mut()
     }
 
-    /// The objects that have slots.
+    /// Returns the objects with slots.
     pub fn tables(&self) -> impl Iterator<Item = Object> {
         self.tables[..self.tables_len].iter().filter_map(|at| self.get(usize::from(*at)))
     }
@@ -199,7 +199,8 @@ impl Found {
         self.tables_len = 0;
     }
 
-    /// Finds all objects that those found so far lead to. `walk` shows each slot of a derivation tree.
+    /// Finds all objects that the objects found so far lead to. `walk` visits each slot of a
+    /// derivation tree.
     pub fn discover<'k, M: Machine>(&mut self, cx: Cx<'k, M>, walk: Walk<'k, M>) {
         let mut at = 0;
         while let Some(object) = self.get(at) {
@@ -208,7 +209,7 @@ impl Found {
         }
     }
 
-    /// Adds what an object leads to.
+    /// Adds the objects that an object leads to.
     fn follow<'k, M: Machine>(&mut self, cx: Cx<'k, M>, object: Object, walk: Walk<'k, M>) {
         match object {
             Object::CNode(cnode) => {
@@ -243,7 +244,7 @@ impl Found {
         }
     }
 
-    /// Adds what a slot refers to, and all of its derivation tree.
+    /// Adds the object of a slot, and its whole derivation tree.
     fn add_slot<'k, M: Machine>(&mut self, cx: Cx<'k, M>, slot: Ref<'k, Slot>, walk: Walk<'k, M>) {
         let word = slot.get().word.glance(cx.pin());
         let Some(object) = Object::of(word).filter(|object| is_there(*object, cx.pin())) else { return };
@@ -263,15 +264,15 @@ impl Found {
     }
 }
 
-/// Whether there is an object of its type at an object's address.
+/// Whether an object of its type exists at an object's address.
 fn is_there(object: Object, pin: Pin<'_>) -> bool {
     object.header(pin).object_type() == Some(object.kind())
 }
 
-/// Shows every slot of the derivation tree that a slot is part of, whose object has that header.
+/// Visits every slot of a slot's derivation tree; the header is that of the slot's object.
 pub type Walk<'k, M> = fn(Cx<'k, M>, Ref<'k, Slot>, &Header, &mut dyn FnMut(Ref<'k, Slot>));
 
-/// Every slot of the derivation tree that a full slot is part of, in the tree's order, under the root's lock.
+/// Visits every slot of a full slot's derivation tree, in the tree's order, under the root's lock.
 pub fn for_tree<'k, M: Machine>(
     cx: Cx<'k, M>,
     slot: Ref<'k, Slot>,
@@ -282,7 +283,8 @@ pub fn for_tree<'k, M: Machine>(
     for_still_tree(cx, slot, header, each);
 }
 
-/// As [`for_tree`], without the lock: nobody changes the tree.
+/// Visits every slot as [`for_tree`] does, without the lock.
+/// Requires: no CPU changes the tree.
 pub fn for_still_tree<'k, M: Machine>(
     cx: Cx<'k, M>,
     slot: Ref<'k, Slot>,

@@ -1,19 +1,23 @@
-//! CSpaces that grow: a CNode is added to a process's CSpace, and its slots are numbered on from those that are there.
+//! CSpaces that grow: a CNode is added to a process's CSpace, and its slots continue the numbering.
 //!
-//! The tables stand in a chain, from the one that the process was configured with; each knows the process. What is in the
-//! first is found as before, by fastpaths too; they leave what is beyond to the slow path. Tables are only added: the
-//! chain ends with the process, and any of its tables that ends, ends the process, as the first does.
+//! The tables form a chain that starts at the table that the process was configured with. Each
+//! table knows the process. The look-up in the first table is unchanged, including that of
+//! fastpaths, which leave the other tables to the slow path. Tables are only added. The chain ends
+//! with the process, and the end of any of its tables ends the process, as the end of the first one
+//! does.
 //!
 //! # Who may touch what
-//! Which tables a process has changes under the lock of all [spaces](crate::Kernel::spaces); anybody reads it. Who ends the
-//! process, or a table, marks it and then looks under that lock; who adds one looks for marks under it.
+//! The tables of a process change under the lock of all [spaces](crate::Kernel::spaces); every CPU
+//! may read them. The CPU that ends the process, or a table, marks it and then checks under that
+//! lock; the CPU that adds a table checks for marks under it.
 //!
-//! Slot 0 of a table is never filled. So the first number of one that was added is a hole.
+//! Slot 0 of a table is never filled. So the first number of an added table is a hole.
 //!
 //! # How far numbers reach
-//! A process numbers all its tables through; so does whoever may look at the process. A capability of one CNode is of that one:
-//! its numbers end where its slots do, whatever follows ([`Reach`]). Else a table that is lent would bring along what others add
-//! behind it.
+//! A process numbers the slots of all its tables in one sequence, and so does every task that may
+//! read the process. A capability of one CNode reaches only that CNode: its numbers end with its
+//! slots, whatever table follows ([`Reach`]). Otherwise a lent table would include tables that
+//! others add after it.
 
 use abi::{Cap, Error, Op, Rights, process_rights};
 use kern_base::header::FLAG_DYING;
@@ -26,33 +30,34 @@ use crate::rooms::Caps;
 use crate::{Answer, Me, Refusal, Result};
 use kern_base::slot::Place;
 
-/// The slots that numbers of user level reach: those of a CNode, and of the tables that follow where they are meant, too.
+/// The slots that numbers of user level reach: those of a CNode and, for a whole CSpace, of the
+/// tables that follow it.
 #[derive(Clone, Copy)]
 pub struct Reach<'k> {
     pub first: Ref<'k, CNode>,
-    /// Whether the first one is taken for the whole CSpace.
+    /// Whether the first CNode stands for the whole CSpace.
     pub whole: bool,
 }
 
 impl<'k> Reach<'k> {
-    /// A whole CSpace, by its first table.
+    /// Returns the reach of a whole CSpace, by its first table.
     pub fn cspace(first: Ref<'k, CNode>) -> Reach<'k> {
         Reach { first, whole: true }
     }
 }
 
 impl<'k, M: Machine> Caps<'k, M> {
-    /// The tables within reach.
+    /// Returns the tables within reach.
     fn tables_in(self, reach: Reach<'k>) -> impl Iterator<Item = Ref<'k, CNode>> {
         CNode::tables(reach.first, self.pin()).take(if reach.whole { TABLES_MAX } else { 1 })
     }
 
-    /// How many slots they have together.
+    /// Returns how many slots they have together.
     pub fn slots_in(self, reach: Reach<'k>) -> usize {
         self.tables_in(reach).map(|table| table.get().slots.len()).sum()
     }
 
-    /// A slot by its number, which user level chose.
+    /// Returns a slot by its number, which user level chose.
     #[inline(always)]
     pub fn slot_in(self, reach: Reach<'k>, number: usize) -> Option<Place<'k>> {
         match reach.first.get().slots.get_but_first(self.pin(), number) {
@@ -69,7 +74,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Some(Place { slot, table: &table.get().header })
     }
 
-    /// The table that has a slot, and the slot's number there, which is not 0.
+    /// Returns the table with a slot, and the slot's number in it, which is not 0.
     pub fn table_with(self, reach: Reach<'k>, mut number: usize) -> Option<(Ref<'k, CNode>, usize)> {
         for table in self.tables_in(reach) {
             let len = table.get().slots.len();
@@ -81,7 +86,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         None
     }
 
-    /// The slot of a capability in a process's CSpace, and whose table it is in.
+    /// Returns the slot of a capability in a process's CSpace, with the process of its table.
     pub fn place_of(self, process: Ref<'k, Process>, cap: Cap) -> Option<Place<'k>> {
         if cap == Cap::NULL {
             return None;
@@ -89,7 +94,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.slot_in(Reach::cspace(process.get().cnode.get(self.pin())?), cap.0 as usize)
     }
 
-    /// [`abi::Op::CSpaceGrow`].
+    /// Carries out [`abi::Op::CSpaceGrow`].
     pub fn cspace_grow(self, me: Me<'k>, process: Cap, table: Cap) -> Result<Answer> {
         let found = self.find::<Process>(me, process, Rights::NONE)?.object;
         if found != me.process(self.pin()) {
@@ -113,7 +118,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::one(number as u64 + 1))
     }
 
-    /// The last table, and the number of the next one's slot 0. The lock of spaces is held, here and below.
+    /// Returns the last table, and the number of the next table's slot 0.
+    /// Requires: the lock of spaces is held, here and below.
     fn last_table(self, first: Ref<'k, CNode>) -> Result<(Ref<'k, CNode>, usize)> {
         let (mut last, mut count, mut number) = (first, 0, 0);
         for table in CNode::tables(first, self.pin()) {
@@ -125,7 +131,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok((last, number))
     }
 
-    /// A process ends: its tables are nobody's, and none follows another.
+    /// Separates the tables of a process that ends: no process has them, and none follows another.
     pub fn part_tables(self, process: Ref<'k, Process>) {
         let mut at = process.get().cnode.get(self.pin());
         process.get().cnode.set(None);

@@ -1,8 +1,8 @@
-//! Who holds what: looking at slots, one by one, in runs, or for a certain capability.
+//! Holdings: reads slots one by one, in runs, or searches them for a capability.
 //!
-//! Nothing here takes a lock or changes anything. A slot's word is read once; the words that belong to it stay put for
-//! the rest of the entry, as for every look-up ([`crate::caps::slots`]). A run is no snapshot: what is moved while it is looked
-//! through may be seen twice or not at all.
+//! Nothing here takes a lock or changes anything. A slot's word is read once; the words that belong
+//! to it do not change for the rest of the entry, as in every look-up ([`crate::caps::slots`]). A
+//! run is no snapshot: a capability that moves during the run may be seen twice or not at all.
 
 use abi::audit::{CAP_LIST_MAX, CapEntry};
 use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
@@ -20,11 +20,11 @@ use crate::caps::growth::Reach;
 use crate::rooms::Caps;
 use crate::{Answer, Me, Refusal, Result};
 
-/// What a group's capability with DELETE may do where its process has no member record.
+/// Rights of a group's capability with DELETE in a process without a member record.
 const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0 | Rights::LISTEN.0);
 
 impl<'k, M: Machine> Caps<'k, M> {
-    /// [`abi::Op::CapInspect`].
+    /// Carries out [`abi::Op::CapInspect`].
     pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me.process(self.pin()), at, cnode_rights::OBSERVE)?.slot;
         let Some(entry) = self.entry_of(slot, at.index()) else { return Ok(Answer::DONE) };
@@ -32,7 +32,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::Values([object as u64, u64::from(rights.0), badge, identity]))
     }
 
-    /// What a slot holds.
+    /// Returns the contents of a slot.
     fn entry_of(self, slot: Ref<'k, Slot>, number: u32) -> Option<CapEntry> {
         let word = slot.get().word.load(self.pin());
         let header = header_of(word)?;
@@ -46,7 +46,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         })
     }
 
-    /// [`abi::Op::CapVerify`].
+    /// Carries out [`abi::Op::CapVerify`].
     pub fn cap_verify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let process = self.find::<Process>(me, args.cap(), process_rights::OBSERVE)?.object;
         let wanted = self.slot_of(me.process(self.pin()), args.cap1())?.get().word.load(self.pin());
@@ -71,12 +71,12 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// All slots of a process.
+    /// Returns all slots of a process.
     pub fn cspace_of(self, process: Ref<'k, Process>) -> Result<Reach<'k>> {
         process.get().cnode.get(self.pin()).map(Reach::cspace).ok_or(Error::BadState.into())
     }
 
-    /// Whether a slot of a process's CSpace lets it do to an object what the rights say.
+    /// Whether a slot of a process's CSpace gives it the rights to an object.
     fn holds(
         self,
         process: Ref<'k, Process>,
@@ -99,7 +99,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// [`abi::Op::CapList`].
+    /// Carries out [`abi::Op::CapList`].
     pub fn cap_list(self, me: Me<'k>, from: Target) -> Result<Answer> {
         let reach = self.listed(me, from.cap())?;
         let slots = self.slots_in(reach);
@@ -122,7 +122,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::Values([next as u64, count as u64, 0, 0]))
     }
 
-    /// What is to be listed: a CNode, or a process's whole CSpace.
+    /// Returns the slots to list: those of a CNode, or of a process's whole CSpace.
     fn listed(self, me: Me<'k>, cap: Cap) -> Result<Reach<'k>> {
         let word = self.slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
         if word.object_type() == ObjType::Process as u8 {

@@ -1,10 +1,10 @@
 //! Capability slots: lookup, and the derivation tree.
 //!
 //! # Lock protocol
-//! The tree of one root is changed under that root's lock ([`crate::Kernel::roots`]); the root is that
-//! of the object a slot refers to. No two root locks are ever held together. Lookups take no lock:
-//! word 0 is read once, and the words that belong to it stay put for the rest of the entry because an
-//! emptied slot is filled again only after a grace period.
+//! The tree of one root changes under that root's lock ([`crate::Kernel::roots`]); the root is that
+//! of the slot's object. A CPU never holds two root locks together. Look-ups take no lock. They
+//! read word 0 once, and the words that belong to it do not change for the rest of the entry,
+//! because an emptied slot is filled again only after a grace period.
 
 use abi::{CNodeRights, Cap, Error, MachineRights, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
@@ -27,7 +27,7 @@ use crate::caps::growth::Reach;
 use crate::rooms::Caps;
 use crate::{Answer, MachineObject, Me, Refusal, Result, Root};
 
-/// A task found through a group.
+/// A task that was found through a group.
 pub struct Dest<'k> {
     pub task: Ref<'k, Task>,
     /// The generation half of its state word, as exposed.
@@ -36,7 +36,7 @@ pub struct Dest<'k> {
     pub custom: u16,
 }
 
-/// A group the caller may act in.
+/// A group that the caller may act in.
 #[derive(Clone, Copy)]
 pub struct InGroup<'k> {
     pub group: Ref<'k, Group>,
@@ -44,7 +44,7 @@ pub struct InGroup<'k> {
 }
 
 impl<'k, M: Machine> Caps<'k, M> {
-    /// The slot of a capability in a process's CSpace.
+    /// Returns the slot of a capability in a process's CSpace.
     #[inline(always)]
     pub fn slot_of(self, process: Ref<'k, Process>, cap: Cap) -> Result<Ref<'k, Slot>> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
@@ -74,7 +74,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(object)
     }
 
-    /// The object of a capability, with its rights checked.
+    /// Finds the object of a capability, and checks its rights.
     #[inline(always)]
     pub fn find<T: KernelObject<Set = Objects>>(
         self,
@@ -99,7 +99,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
     }
 
-    /// The object of a capability in a CSpace's table, if it has the rights. Slot 0 is empty.
+    /// Returns the object of a capability in a CSpace's table, if it has the rights. Slot 0 is
+    /// empty.
     #[inline(always)]
     pub fn object<T: KernelObject<Set = Objects>>(
         self,
@@ -111,7 +112,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         table.slots.get_or_first(self.pin(), cap.0 as usize).get().word.load(self.pin()).get_with::<T>(need.0)
     }
 
-    /// The slot that a `CNode and slot` argument names.
+    /// Finds the slot that a `CNode and slot` argument names.
     #[inline(always)]
     pub fn find_slot(
         self,
@@ -123,7 +124,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
-    /// What the CNode reaches that such an argument names, and the number of the slot, which is not 0.
+    /// Finds the reach of the CNode that such an argument names, and the number of the slot, which
+    /// is not 0.
     #[inline(always)]
     pub fn find_cnode(
         self,
@@ -138,7 +140,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// The slots that a CNode's capability reaches. The caller's own needs no right, and stands for its whole CSpace.
+    /// Returns the slots that a CNode's capability reaches. The caller's own CNode needs no right,
+    /// and stands for its whole CSpace.
     #[inline(always)]
     pub fn reach_of(
         self,
@@ -156,14 +159,15 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Reach { first: cnode.object, whole })
     }
 
-    /// A group by capability and member record: both have to hold the rights.
+    /// Finds a group by capability and member record: both must have the rights.
     #[inline(always)]
     pub fn find_group(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
         let slot = self.slot_of(me.process(self.pin()), cap)?;
         self.group_in(me, slot, slot.get().word.load(self.pin()), cap, need)
     }
 
-    /// The same of a slot whose word was read: it is read once, since others may fill the slot meanwhile.
+    /// Finds a group by the word of a slot. The caller reads the word once, because others may fill
+    /// the slot meanwhile.
     #[inline(always)]
     pub fn group_in(
         self,
@@ -182,7 +186,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(InGroup { group, custom: member.custom() })
     }
 
-    /// What an exposure has, and where; for one task per CPU, this CPU's entry.
+    /// Returns an exposure and its contents; for one task per CPU, this CPU's entry.
     #[inline(always)]
     pub fn exposed(self, group: &'k Group, index: u32) -> Result<(&'k Exposure, RawWord<'k>)> {
         let missing = Refusal::new(Error::NoExposure, u64::from(index));
@@ -193,9 +197,10 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// This CPU's entry of an exposure with one task per CPU. That may end meanwhile, and the entry be another's: whose it is, is
-    /// read behind what it has. It is nobody else's in between and that one's again, since a new exposure waits until this kernel
-    /// entry is over.
+    /// Returns this CPU's entry of an exposure with one task per CPU. The exposure may end
+    /// meanwhile, and the entry may get another owner, so this function reads the owner after the
+    /// contents. The entry cannot change its owner and change back in between, because a new
+    /// exposure waits until this kernel entry is over.
     #[inline(always)]
     fn entry_here(self, group: &'k Group, index: u32, first: u32) -> Option<(&'k Exposure, RawWord<'k>)> {
         let entry = group.exposures.get_known(self.pin(), first as usize + self.id().index())?.get();
@@ -203,13 +208,13 @@ impl<'k, M: Machine> Caps<'k, M> {
         (entry.part_of.load(Acquire) == index + 1).then_some((entry, word))
     }
 
-    /// The task that a target names, for a member with the rights.
+    /// Finds the task that a target names, for a member with the rights.
     #[inline(always)]
     pub fn resolve_task(self, me: Me<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
         self.task_in(self.find_group(me, target.cap(), need)?, target.index())
     }
 
-    /// The task that is exposed at an index of a group.
+    /// Returns the task that is exposed at an index of a group.
     #[inline(always)]
     pub fn task_in(self, InGroup { group, custom }: InGroup<'k>, index: u32) -> Result<Dest<'k>> {
         let (entry, word) = self.exposed(group.get(), index)?;
@@ -228,10 +233,10 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.k.roots.open(self.cpu, untyped.get())
     }
 
-    /// Claims an empty slot for filling. Waits for the grace period of what it held before.
+    /// Claims an empty slot for filling. Waits for the grace period of its last capability.
     ///
-    /// Who destroys the table marks it as dying and then looks at its slots; here the slot is claimed and
-    /// then the table looked at. One of the two sees the other.
+    /// The CPU that destroys the table marks the table as dying and then checks its slots; this
+    /// function claims the slot and then checks the table. One of the two sees the other.
     #[inline(always)]
     pub fn claim(self, at: Place<'k>) -> Result<()> {
         let word = at.slot.get().word.load(self.pin());
@@ -240,7 +245,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             return Err(Error::SlotOccupied.into());
         }
         if stamp > CLAIMED {
-            // Another CPU is just emptying it.
+            // Another CPU is emptying it.
             return Err(Refusal::More);
         }
         if !self.k.epoch.is_reusable(stamp) {
@@ -257,14 +262,15 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(())
     }
 
-    /// Gives a claimed slot back unused.
+    /// Gives up a claimed slot unused.
     pub fn unclaim(self, slot: Ref<'k, Slot>) {
         slot.get().word.set_empty(0);
     }
 
-    /// Whether a capability can be derived from what was read from this slot before its root lock was taken. One that is on
-    /// its way out of the tree leaves first: behind it may be what was derived from the child that it has passed last, and
-    /// what comes between the two would take that child's place.
+    /// Checks that a capability can be derived from the capability that was read from this slot
+    /// before its root lock was taken. A slot that is being taken out of the tree leaves first. The
+    /// slot after it may be derived from the child that it passed last, and a capability between
+    /// the two would take that child's place.
     pub fn check_parent(self, root: &Root, parent: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         if root.leaving.is(parent) {
             self.settle_tree(root)?;
@@ -273,13 +279,14 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.check_depth(parent)
     }
 
-    /// Whether a slot has what was read from it before its root lock was taken, of an object that does not end.
+    /// Checks that a slot still has the capability that was read before its root lock was taken, of
+    /// an object that does not end.
     pub fn check_there(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         let ends = header_of(word).is_none_or(|header| header.has_flag(FLAG_DYING));
         if ends || slot.get().word.load(self.pin()) != word { Err(Error::Dying.into()) } else { Ok(()) }
     }
 
-    /// Whether the tree is not too deep for a capability that is derived from this one.
+    /// Checks that the tree's depth allows another derivation from this capability.
     pub fn check_depth(self, parent: Ref<'k, Slot>) -> Result<()> {
         if parent.get().depth() < DEPTH_MAX {
             Ok(())
@@ -288,7 +295,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// Fills a claimed slot with a new object's first capability; the object gets its number and label.
+    /// Fills a claimed slot with a new object's first capability. The object gets its number and
+    /// label.
     pub fn fill_first<T: KernelObject<Set = Objects>>(
         self,
         root: &Root,
@@ -306,8 +314,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         slot.get().word.set(object, Rights::ALL.0);
     }
 
-    /// Fills a claimed slot with a child of `parent`. The root lock is held and `word` was read from
-    /// `parent` under it.
+    /// Fills a claimed slot with a child of `parent`.
+    /// Requires: the root lock is held, and `word` was read from `parent` under it.
     pub fn fill_derived(
         self,
         slot: Ref<'k, Slot>,
@@ -322,8 +330,9 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// All but the word of a slot that becomes a child of `parent`, with one more reference to the object. The root lock
-    /// is held.
+    /// Writes all but the word of a slot that becomes a child of `parent`, and adds a reference to
+    /// the object.
+    /// Requires: the root lock is held.
     #[inline(always)]
     pub fn fill(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>, badge: u64, header: &Header) {
         self.link_after(slot, parent);
@@ -342,12 +351,14 @@ impl<'k, M: Machine> Caps<'k, M> {
         parent.get().next.set(Some(slot));
     }
 
-    /// Takes a slot out of a settled tree and empties it; its children move up to its parent. With many children that takes
-    /// several entries. The root lock is held.
+    /// Takes a slot out of a settled tree and empties it; its children move up to its parent. With
+    /// many children that takes several entries.
+    /// Requires: the root lock is held.
     ///
-    /// The slot moves to the right, past one child after the other; each child that it has passed is now
-    /// its sibling, and the child's own children follow. Half-way the tree is not as it should be: so
-    /// whoever takes anything out of it, or looks for children, first does this to its end.
+    /// The slot moves to the right, past one child after the other. Each child that it has passed
+    /// is now its sibling, followed by its own children. In between, the tree is not in its usual
+    /// order. So every function that takes something out of the tree, or reads children, first
+    /// completes the move.
     #[inline(always)]
     pub fn unlink_slot(self, root: &Root, slot: Ref<'k, Slot>, object: &Header) -> Result<()> {
         if self.child_of(slot).is_none() {
@@ -358,7 +369,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.settle_tree(root)
     }
 
-    /// Takes a slot from which nothing is derived out of a settled tree and empties it. The root lock is held.
+    /// Takes a slot without derived capabilities out of a settled tree and empties it.
+    /// Requires: the root lock is held.
     #[inline(always)]
     pub fn take_out(self, slot: Ref<'k, Slot>, object: &Header) {
         let (next, prev) = (slot.get().next.get(self.pin()), slot.get().prev.get(self.pin()));
@@ -374,8 +386,9 @@ impl<'k, M: Machine> Caps<'k, M> {
         object.drop_ref();
     }
 
-    /// Lets the slot that is on its way out of a tree get past its children, a bounded number, and out. Whoever comes first
-    /// does that: he who began may be long in coming back, and nobody may find the slot full when its children have left it.
+    /// Moves the slot that is being taken out of a tree past its children, a bounded number, and
+    /// takes it out. The first CPU that needs the tree does this: the CPU that began may return
+    /// late, and no CPU may find the slot full after its children have left it.
     #[inline(always)]
     pub fn settle_tree(self, root: &Root) -> Result<()> {
         root.leaving.get(self.pin()).map_or(Ok(()), |slot| self.settle_leaving(root, slot))
@@ -401,13 +414,14 @@ impl<'k, M: Machine> Caps<'k, M> {
         Err(Refusal::More)
     }
 
-    /// The slot behind, where it was derived from this one. The root lock is held and the tree settled.
+    /// Returns the slot after this one, if it was derived from this one.
+    /// Requires: the root lock is held, and the tree is settled.
     #[inline(always)]
     pub fn child_of(self, slot: Ref<'k, Slot>) -> Option<Ref<'k, Slot>> {
         slot.get().next.get(self.pin()).filter(|next| next.get().depth() > slot.get().depth())
     }
 
-    /// Exchanges a slot with its first child, which becomes its elder sibling.
+    /// Exchanges a slot with its first child, which becomes the slot's elder sibling.
     fn pass_child(self, slot: Ref<'k, Slot>, child: Ref<'k, Slot>) {
         let (prev, next) = (slot.get().prev.get(self.pin()), child.get().next.get(self.pin()));
         if let Some(prev) = prev {
@@ -423,7 +437,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         child.get().set_meta(child.get().badge(), child.get().depth() - 1);
     }
 
-    /// [`abi::Op::CapCopy`].
+    /// Carries out [`abi::Op::CapCopy`].
     pub fn cap_copy(self, me: Me<'k>, source: Cap, to: Target, rights: Rights, badge: u64) -> Result<Answer> {
         let process = me.process(self.pin());
         let from = self.slot_of(process, source)?;
@@ -453,17 +467,18 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Whether there can be such a copy of what a slot has.
+    /// Checks that a slot's capability can be copied so.
     pub fn check_copy(self, word: RawWord<'k>, rights: Rights) -> Result<()> {
         let excess = rights.minus(Rights(word.rights()));
         if excess != Rights::NONE {
             return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
         }
         if word.object_type() == ObjType::Untyped as u8 {
-            // Two capabilities of one Untyped could not tell whose objects a reset would end.
+            // With two capabilities of one Untyped, the kernel could not tell whose objects a reset
+            // would end.
             return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
         }
-        // At home, too: a copy can be moved away, and what was copied is still there.
+        // Also within one CSpace: a copy can be moved away, and the original remains.
         if Rights(word.rights()).contains(Rights::GRANT) {
             Ok(())
         } else {
@@ -471,7 +486,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// Fills a claimed slot with a copy. As [`Caps::fill_derived`], which it is with the badge that a copy has.
+    /// Fills a claimed slot with a copy, as [`Caps::fill_derived`] does, with the copy's badge.
     pub fn fill_copy(
         self,
         slot: Ref<'k, Slot>,
@@ -485,7 +500,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.fill_derived(slot, from, word, rights, badge);
     }
 
-    /// [`abi::Op::CapMove`].
+    /// Carries out [`abi::Op::CapMove`].
     pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
         let process = me.process(self.pin());
         let from = self.slot_of(process, source)?;
@@ -507,7 +522,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Puts `slot` in the place of `from`, which becomes empty. The root lock is held and the tree settled.
+    /// Moves the capability of `from` to `slot`. `from` becomes empty.
+    /// Requires: the root lock is held, and the tree is settled.
     pub fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
         let (next, prev) = (from.get().next.get(self.pin()), from.get().prev.get(self.pin()));
         slot.get().set_meta(from.get().badge(), from.get().depth());
@@ -525,17 +541,18 @@ impl<'k, M: Machine> Caps<'k, M> {
         slot.get().word.set_raw(word, word.rights());
     }
 
-    /// Whether an Untyped may be carved just now.
+    /// Whether objects may be made of an Untyped now.
     pub fn is_open(self, untyped: &Untyped) -> bool {
         !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING)
     }
 
-    /// Whether a capability is one of an Untyped that is being reset. Its root's lock is held.
+    /// Whether a capability is one of an Untyped that is being reset.
+    /// Requires: its root's lock is held.
     pub fn is_being_reset(self, word: RawWord<'k>) -> bool {
         word.get::<Untyped>().is_some_and(|untyped| untyped.get().resetting.load(SeqCst))
     }
 
-    /// Locks which process has which spaces.
+    /// Locks the spaces of all processes.
     pub fn lock_spaces(self) -> Guard<'k, ()> {
         self.k.spaces.lock(self.cpu, &"which process has which spaces")
     }
@@ -545,17 +562,18 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 }
 
-/// Whether a copy of a capability has the badge of its parent, whatever is asked for. A group capability's badge is its member
-/// record, which no copy may choose; the fastpath relies on it.
+/// Whether a copy of a capability keeps the badge of its parent, whatever the caller asks for. A
+/// group capability's badge is its member record, which no copy may choose; the fastpath relies on
+/// this.
 pub fn keeps_badge(object_type: u8, badge: u64) -> bool {
     object_type == ObjType::Group as u8 || badge != 0
 }
 
-/// What an empty word says while somebody fills it.
+/// Value of an empty word while a CPU fills it.
 pub const CLAIMED: u64 = (1 << 59) - 2;
-/// Derivations from derivations, at most.
+/// Greatest depth of derivations.
 pub const DEPTH_MAX: u16 = 4095;
-/// Whether an empty word is being filled just now.
+/// Whether a CPU is filling an empty word.
 pub fn is_claimed(word: RawWord<'_>) -> bool {
     word.object_type() == 0 && word.empty_value() == CLAIMED
 }

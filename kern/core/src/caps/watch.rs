@@ -1,5 +1,5 @@
-//! Rules for labels, and the audit, as system calls set and read them. What they are is in the room
-//! [`Audit`](crate::rooms::Security).
+//! Rules for labels, and the audit, as system calls set and read them. The room
+//! [`Security`](crate::rooms::Security) defines them.
 
 use kern_base::audit::Audit;
 use kern_base::machine::Machine;
@@ -16,11 +16,11 @@ use smp::cpu::CpuId;
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
 
-/// Records, those that are lost among them, that one entry looks at.
+/// Records that one entry examines, including lost ones.
 const LOOKS: usize = 2 * AUDIT_READ_MAX;
 
 impl<'k, M: Machine> Caps<'k, M> {
-    /// [`Op::AuditStart`].
+    /// Carries out [`Op::AuditStart`].
     pub fn audit_start(self, me: Me<'k>, machine: Cap, source: Cap, log2: u64) -> Result<Answer> {
         self.find_machine(me, machine, machine_rights::SECURITY)?;
         let slot = self.slot_of(me.process(self.pin()), source)?;
@@ -42,9 +42,10 @@ impl<'k, M: Machine> Caps<'k, M> {
             let piece = region.carve(Audit::bytes(cpus, log2), 64);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
             let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
-            // It is counted first: it may end as soon as it can be found.
+            // Counted first: the audit may end as soon as others can find it.
             self.k.told.add_audit();
-            // Of another root somebody may have been sooner; then this memory lies idle until it is reset.
+            // A CPU may have started an audit of another root sooner; then this memory is unused
+            // until it is reset.
             if !self.k.audit.claim(audit) {
                 self.k.told.end_audit();
                 return Err(Error::InUse.into());
@@ -55,7 +56,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::one(cpus as u64))
     }
 
-    /// [`Op::AuditRead`].
+    /// Carries out [`Op::AuditRead`].
     pub fn audit_read(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
         let number = abi::Target(args.a0).index();
@@ -66,8 +67,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::Values([count, next, lost, 0]))
     }
 
-    /// Copies records of a CPU's ring to the caller's bulk words: how many, how many were written over, and where it is
-    /// to go on.
+    /// Copies records of a CPU's ring to the caller's bulk words. Returns how many it copied, how
+    /// many were overwritten, and the next position.
     fn copy_records(self, me: Me<'k>, audit: &Audit, cpu: CpuId, first: u64) -> (u64, u64, u64) {
         let mut reader = Reader::at(first);
         let (mut count, mut lost) = (0, 0);
@@ -89,7 +90,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         (count, lost, reader.position())
     }
 
-    /// [`abi::Op::LabelRule`].
+    /// Carries out [`abi::Op::LabelRule`].
     pub fn label_rule(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
         let label = |raw: u64, position| u32::try_from(raw).map_err(|_| Refusal::argument(position));

@@ -1,27 +1,32 @@
 //! Tasks wait for grace periods and quiet periods: the room [`Grace`].
 //!
-//! [`smp::quiesce`] runs the periods; here it learns where the parts of a CPU are, and tasks are parked until a period is over.
+//! [`smp::quiesce`] runs the periods. This module tells it where the parts of a CPU are, and parks
+//! tasks until a period is over.
 //!
 //! # Two ways to wait
-//! * **For an epoch** ([`Grace::wait_for_grace`]), from which on an emptied slot is reusable. A system call that answers
-//!   [`Refusal::Restart`] parks its task, and the CPU asks for the rounds that are missing. Then the task makes its system call
-//!   again, which finds out for itself whether it can go on.
-//! * **For a quiet period** ([`Grace::wait_quiet`]), after which nothing does any more what a capability allowed before it was
-//!   taken away. The system call keeps its ticket in a register, and waits for an epoch before each look at it.
+//! * **For an epoch** ([`Grace::wait_for_grace`]), at which an emptied slot is reusable. A system
+//!   call that answers [`Refusal::Restart`] parks its task, and the CPU requests the missing
+//!   rounds. Then the task restarts its system call, which checks again whether it can continue.
+//! * **For a quiet period** ([`Grace::wait_quiet`]), after which nothing acts any more on a
+//!   capability that was taken away. The system call keeps its ticket in a register, and waits for
+//!   an epoch before each check.
 //!
 //! # Invariants
-//! * A task in a CPU's list of grace waiters is at home there, in [`State::Restart`]. Only that CPU changes the list. A task
-//!   that is killed while it waits leaves the list first ([`Grace::unlink_grace_waiter`]).
-//! * Every waiter is woken: the rounds up to its epoch were asked for, and after each [`quiesce::settle`] the CPU looks
-//!   through its list ([`Grace::wake_grace_waiters`]).
-//! * User level can write the register with the ticket. Only a ticket that this CPU has given out counts, so a task that
-//!   has moved begins to wait anew. Who forges one is told too soon that its own call is done. No memory is freed by that:
-//!   a reset waits by a ticket that the kernel keeps ([`Region::begin_reset`](smp::door::Region::begin_reset)).
+//! * A task in a CPU's list of grace waiters has its home on that CPU, in [`State::Restart`]. Only
+//!   that CPU changes the list. A task that is killed while it waits leaves the list first
+//!   ([`Grace::unlink_grace_waiter`]).
+//! * Every waiter wakes: the rounds up to its epoch were requested, and after each
+//!   [`quiesce::settle`] the CPU checks its list ([`Grace::wake_grace_waiters`]).
+//! * User level can write the register with the ticket. Only a ticket that this CPU has given out
+//!   counts, so a task that has moved begins to wait again. A task that forges a ticket is told too
+//!   early that its own call is done. That frees no memory: a reset waits by a ticket that the
+//!   kernel keeps ([`Region::begin_reset`](smp::door::Region::begin_reset)).
 //!
 //! # Memory ordering
-//! No fence stands here: [`smp::quiesce`] says how a period orders what was unlinked before it and what follows it. A CPU that
-//! parks a task reads the epoch once more after it has asked for rounds. If another CPU's round had raised the epoch far enough
-//! before, nothing was asked for, and the task must not be parked; if not, a round of this CPU is to come, and wakes the task.
+//! This module has no fence: [`smp::quiesce`] explains how a period orders an unlink before it and
+//! its use after it. A CPU that parks a task reads the epoch once more after it has requested
+//! rounds. If another CPU's round had already raised the epoch far enough, nothing was requested,
+//! and the task must not be parked. If not, a round of this CPU will come, and wakes the task.
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
@@ -34,9 +39,9 @@ use crate::rooms::Grace;
 use crate::state::set_state;
 use crate::{Kernel, Me, Refusal, Result};
 
-/// Rounds that a quiet period takes at least.
+/// Least rounds of a quiet period.
 const QUIET_ROUNDS: u64 = 2;
-/// Beside the ticket in a register: it is that of the second quiet period.
+/// Flag beside the ticket in a register: the ticket is that of the second quiet period.
 const SECOND_PERIOD: u64 = 1 << 63;
 
 smp::cpus! {
@@ -52,10 +57,11 @@ smp::cpus! {
 }
 
 impl<'k, M: Machine> Grace<'k, M> {
-    /// Parks the running task until the epoch gets there, which it may have done already.
+    /// Parks the running task until the epoch reaches this value, unless it already has.
     pub fn wait_for_grace(self, me: Me<'k>, epoch: u64) {
         quiesce::request_epoch(self.k, self.pin(), epoch);
-        // Looked at behind the request, which is none where another CPU's round has got there: nobody would wake it then.
+        // Read after the request. If another CPU's round has reached the epoch, there is no
+        // request, and nothing would wake the task.
         if self.k.epoch.now() >= epoch {
             self.time().dispatch();
             return;
@@ -67,13 +73,14 @@ impl<'k, M: Machine> Grace<'k, M> {
         self.ipc().park(me);
     }
 
-    /// Whether a system call has nothing left to do but what [`Grace::wait_quiet`] does. Who makes that up is answered too soon.
+    /// Whether a system call has nothing left to do except [`Grace::wait_quiet`]. A task that
+    /// forges this is answered too early.
     #[inline(always)]
     pub fn awaits_quiet(self, me: Me<'k>) -> bool {
         self.quiet_ticket(me).is_some()
     }
 
-    /// For what a system call waits that has begun to; it keeps that in `rsi`.
+    /// Returns the ticket of a system call that has begun to wait; `rsi` holds it.
     #[inline(always)]
     fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
         let kept = me.hot.regs.rsi.get();
@@ -84,8 +91,9 @@ impl<'k, M: Machine> Grace<'k, M> {
         }
     }
 
-    /// Waits until nothing is under way any more that was as the system call began to wait: no entry of another CPU, and no
-    /// mail. What a CPU gets by mail it may send on, once, to where a task has gone: so there are two quiet periods.
+    /// Waits until everything has ended that was under way when the system call began to wait:
+    /// entries of other CPUs, and mail. A CPU may forward a piece of mail once, to the new home of
+    /// a task. So there are two quiet periods.
     pub fn wait_quiet(self, me: Me<'k>) -> Result<()> {
         if self.k.cpus.len() == 1 {
             return Ok(());
@@ -107,12 +115,13 @@ impl<'k, M: Machine> Grace<'k, M> {
         }
     }
 
-    /// A grace node came by.
+    /// Handles a grace node that arrived.
     pub fn grace_arrived(self, mail: GraceMail) {
         quiesce::receive(self.k, self.pin(), mail);
     }
 
-    /// Lets the tasks go on whose grace period is over. After every [`quiesce::settle`].
+    /// Wakes the tasks whose grace period is over.
+    /// Requires: [`quiesce::settle`] has just run.
     pub fn wake_grace_waiters(self) {
         let now = self.k.epoch.now();
         let mut next = self.sched.grace_waiters.take(self.pin());
@@ -129,13 +138,13 @@ impl<'k, M: Machine> Grace<'k, M> {
         self.time().dispatch();
     }
 
-    /// The task makes its system call again.
+    /// Lets the task restart its system call.
     fn restart_now(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         self.time().make_ready(task, hot);
         self.time().dispatch();
     }
 
-    /// Takes a task out of the grace waiters.
+    /// Takes a task off the list of grace waiters.
     pub fn unlink_grace_waiter(self, task: Ref<'k, Task>, hot: &TaskHot) {
         let next = hot.wait_next.take(self.pin());
         if self.sched.grace_waiters.is(task) {

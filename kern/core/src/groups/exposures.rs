@@ -1,4 +1,4 @@
-//! What is exposed in groups: each exposure names a task or a Notification that the members may send to.
+//! Exposures of groups: each names a task or a Notification that the members may send to.
 
 use abi::audit::may;
 use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH};
@@ -18,21 +18,22 @@ use crate::state::state_of;
 use crate::{Answer, Me, Refusal, Result};
 use kern_base::slot::Place;
 
-/// In [`Exposure::part_of`]: a per-CPU exposure begins, and this may become an entry of it. No index has that bit.
+/// In [`Exposure::part_of`]: a per-CPU exposure begins, and this exposure may become an entry of
+/// it. No index has that bit.
 const TRIED: u32 = 1 << 31;
 
-/// What an exposure is to be.
+/// The kind of an exposure.
 #[derive(Clone, Copy)]
 enum Kind<'k> {
-    /// A task's, or a Notification's that watches nothing.
+    /// An exposure of a task, or of a Notification that watches nothing.
     One,
-    /// A task's of those of a per-CPU exposure, whose entries start at `first`.
+    /// An entry for a task of a per-CPU exposure, whose entries start at `first`.
     PerCpu { head: Ref<'k, Exposure>, index: u32, first: u32 },
-    /// A watcher's, as [`Exposure::watch`] has it.
+    /// An exposure of a watcher, with the value of [`Exposure::watch`].
     Watcher(u32),
 }
 
-/// What is exposed: the object that a slot's word says, in the group that a capability names.
+/// An exposure to make: the object of a slot's word, in the group that a capability names.
 #[derive(Clone, Copy)]
 struct What<'k> {
     by: Cap,
@@ -42,7 +43,7 @@ struct What<'k> {
 }
 
 impl<'k, M: Machine> Groups<'k, M> {
-    /// [`abi::Op::Expose`].
+    /// Carries out [`abi::Op::Expose`].
     pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
         let source = self.caps().slot_of(me.process(self.pin()), object)?;
@@ -98,7 +99,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         group.exposures.get(self.pin(), index as usize).ok_or(Refusal::new(Error::NoExposure, index))
     }
 
-    /// The creator of a group acts in it by its DELETE right; everybody else by the member record.
+    /// Finds a group to act in. The creator of a group acts in it with its DELETE right, all other
+    /// processes with their member record.
     pub fn group_for(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
         let found = self.caps().find::<Group>(me, cap, need)?;
         if found.rights.contains(Rights::DELETE) {
@@ -107,7 +109,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         Ok(self.caps().find_group(me, cap, need)?.group)
     }
 
-    /// The entry of a task in an exposure with one task per CPU, whose entries start at `first`.
+    /// Returns the entry of a task in an exposure with one task per CPU, whose entries start at
+    /// `first`.
     fn per_cpu_entry(
         self,
         group: &Group,
@@ -130,7 +133,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         self.entry(group, first + self.target_home(task) as u64)
     }
 
-    /// The CPU a task runs on, or will when it is first resumed.
+    /// Returns the CPU on which a task runs, or will run when it is first resumed.
     fn target_home(self, task: Ref<'k, Task>) -> usize {
         match self.task_hot(task) {
             Some(hot) if matches!(state_of(hot), State::Fresh | State::Ready) => hot.start_on.get().index(),
@@ -157,11 +160,12 @@ impl<'k, M: Machine> Groups<'k, M> {
         };
         let slot = entry.map(|e| &e.slot);
         let header = header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
-        // What is exposed receives words, or bits: that is why one joins. A task has the label of its process.
+        // An exposed object receives words or bits, so exposing it joins the group. A task has the
+        // label of its process.
         self.security().may(header, &group.header, may::JOIN)?;
         self.caps().claim(Place { slot, table: &group.header })?;
         let root = self.caps().lock_root(header);
-        // From here on nothing can go wrong but that others were first.
+        // From here on only the earlier success of another CPU can cause a failure.
         let there = self.caps().check_parent(&root, source, word);
         let begins = there
             .and_then(|()| self.agree(me, group, entry, kind))
@@ -173,7 +177,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         self.caps().fill_derived(slot, source, word, Rights::NONE, 0);
         let outcome = self.still_exposes(me, what, kind);
         if outcome.is_err() {
-            // Nothing was derived from it, and what it was derived from is there: the lock was held all the time.
+            // The slot has no derived capability, and its parent is there: the lock was held all
+            // the time.
             self.caps().take_out(slot, header);
             if let Kind::PerCpu { head, first, .. } = kind
                 && begins
@@ -184,8 +189,9 @@ impl<'k, M: Machine> Groups<'k, M> {
         outcome
     }
 
-    /// Whether what has just been exposed stays so: the caller still may, and a per-CPU exposure has not ended meanwhile. A
-    /// member that is removed after this leaves its exposure behind, as one that it made long before.
+    /// Checks that a new exposure stays: the caller still may expose, and a per-CPU exposure has
+    /// not ended meanwhile. A member that is removed after this check leaves its exposure behind,
+    /// as it leaves older ones.
     fn still_exposes(self, me: Me<'k>, what: What<'k>, kind: Kind<'k>) -> Result<()> {
         fence(SeqCst);
         self.group_for(me, what.by, Rights::LISTEN)?;
@@ -195,11 +201,13 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
     }
 
-    /// An exposure whose slot is claimed is of one kind at a time: no entries start there, and it is an entry of a per-CPU
-    /// exposure of the same process where it is to be one, and else of none. Returns whether a per-CPU exposure begins with it.
+    /// Gives an exposure with a claimed slot one kind. No entries may start there. If it is to be
+    /// an entry, it must be one of a per-CPU exposure of the same process; otherwise it must be no
+    /// entry. Returns whether a per-CPU exposure begins with it.
     ///
-    /// Whoever fills an exposure claims its slot and then looks whether it is somebody's entry; whoever makes entries marks them
-    /// and then looks whether something is there, or claimed. One of the two sees the other.
+    /// The CPU that fills an exposure claims its slot and then checks whether it is an entry. The
+    /// CPU that makes entries marks them and then checks whether they are full or claimed. One of
+    /// the two sees the other.
     fn agree(self, me: Me<'k>, group: &'k Group, entry: Ref<'k, Exposure>, kind: Kind<'k>) -> Result<bool> {
         let exposure = entry.get();
         let mut begins = false;
@@ -218,8 +226,9 @@ impl<'k, M: Machine> Groups<'k, M> {
         if agrees { Ok(begins) } else { Err(Error::SlotOccupied.into()) }
     }
 
-    /// An exposure gets entries, one for each CPU. Who decides what an index is has claimed its slot. Returns whether it was
-    /// this that gave them.
+    /// Gives an exposure entries, one for each CPU. Claims the exposure's slot meanwhile, because
+    /// the CPU with the claim decides the kind of an index.
+    /// Returns: whether this call gave it the entries.
     fn begin_per_cpu(
         self,
         me: Me<'k>,
@@ -233,7 +242,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             return Err(Error::SlotOccupied.into());
         }
         if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
-            // Somebody else is just about it.
+            // Another CPU is doing this.
             return Err(Refusal::More);
         }
         let mut outcome = Ok(false);
@@ -250,9 +259,10 @@ impl<'k, M: Machine> Groups<'k, M> {
         outcome
     }
 
-    /// Marks the entries of a per-CPU exposure, all of them or none. One of them is claimed by whoever asks, the others are empty.
-    /// Calls look at the same marks. So an entry has a mark that no call takes ([`TRIED`]) until all entries were looked at: what
-    /// is exposed in one of them is not what a call to this exposure has found.
+    /// Marks all entries of a per-CPU exposure, or none. The caller has claimed one of them; the
+    /// others must be empty. Calls check the same marks. So each entry has a mark that no call
+    /// accepts ([`TRIED`]) until all entries were checked: a call to this exposure must not find
+    /// what another exposure left in one of them.
     fn take_entries(
         self,
         group: &'k Group,
@@ -276,7 +286,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             } else if word.empty_value() >= CLAIMED && outcome.is_ok() {
                 outcome = Err(Refusal::More);
             } else if !self.k.epoch.is_reusable(word.empty_value()) && outcome.is_ok() {
-                // Whoever called what was there may just look whose entry it is.
+                // A call to the earlier contents may just be checking whose entry this is.
                 outcome = Err(Refusal::Restart { epoch: word.empty_value() + 2 });
             }
         }
@@ -285,14 +295,14 @@ impl<'k, M: Machine> Groups<'k, M> {
         outcome
     }
 
-    /// The entries of a per-CPU exposure that start at an index.
+    /// Returns the entries of a per-CPU exposure that start at an index.
     fn entries(self, group: &'k Group, first: u32) -> impl Iterator<Item = Ref<'k, Exposure>> {
         let first = first as usize;
         (first..first + self.k.cpu_count()).filter_map(move |at| group.exposures.get_known(self.pin(), at))
     }
 
-    /// Ends an exposure with one task per CPU: anybody's (`of_all`), or only of the caller's own process. What is exposed in its
-    /// entries stays there. Returns whether it was this that ended it.
+    /// Ends an exposure with one task per CPU: of any process (`of_all`), or only of the caller's
+    /// own. What is exposed in its entries stays there. Returns whether this call ended it.
     pub fn end_per_cpu(
         self,
         me: Me<'k>,
@@ -303,7 +313,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     ) -> Result<bool> {
         let slot = &head.slot.word;
         if word.empty_value() >= CLAIMED || !slot.claim(word, CLAIMED) {
-            // Somebody else is just about it.
+            // Another CPU is doing this.
             return Err(Refusal::More);
         }
         let starts = head.per_cpu.load(Acquire);
@@ -317,16 +327,16 @@ impl<'k, M: Machine> Groups<'k, M> {
         outcome
     }
 
-    /// Ends a per-CPU exposure that the caller has begun and may not have. Others may have claimed its index just now: they find
-    /// that it is one, or none.
+    /// Ends a per-CPU exposure that the caller has begun and may not have. Others may have claimed
+    /// its index meanwhile: they see a per-CPU exposure, or none.
     fn give_entries_back(self, me: Me<'k>, group: &'k Group, head: &Exposure, first: u32) {
         if self.is_head_of(head, me, first) {
             self.free_entries(group, head, first);
         }
     }
 
-    /// A per-CPU exposure ends, and its entries are nobody's. Returns whether it was this that ended it. Whoever did that is the
-    /// only one to take the marks away: nobody marks an entry before.
+    /// Frees the entries of a per-CPU exposure. Returns whether this call ended the exposure. Only
+    /// the CPU that ended it removes the marks, and no CPU marks an entry before.
     fn free_entries(self, group: &'k Group, head: &Exposure, first: u32) -> bool {
         let ended = head.per_cpu.compare_exchange(first + 1, 0, AcqRel, Relaxed).is_ok();
         if ended {
@@ -335,29 +345,30 @@ impl<'k, M: Machine> Groups<'k, M> {
         ended
     }
 
-    /// Whether an exposure is the caller's to take back: its process has made it, or it is of a task of its process.
+    /// Whether the caller may withdraw an exposure: its process made the exposure, or the task in
+    /// it is of its process.
     pub fn owns(self, me: Me<'k>, exposure: &Exposure, word: RawWord<'k>) -> bool {
         let task = word.get::<Task>().and_then(configured);
         self.is_own(exposure, me) || task.is_some_and(|id| id.process() == me.process(self.pin()).get().key())
     }
 
-    /// Returns whether the caller's process made an exposure.
+    /// Whether the caller's process made an exposure.
     fn is_own(self, exposure: &Exposure, me: Me<'k>) -> bool {
         exposure.owner.load(Acquire) == me.process(self.pin()).get().key_word()
     }
 
-    /// Returns whether the caller's process made the per-CPU exposure whose entries start at an index.
+    /// Whether the caller's process made the per-CPU exposure whose entries start at an index.
     fn is_head_of(self, head: &Exposure, me: Me<'k>, first: u32) -> bool {
         head.per_cpu.load(Acquire) == first + 1 && self.is_own(head, me)
     }
 }
 
-/// An exposure that others own is taken back by who has REMOVE.
+/// Returns the refusal for an exposure of another process, whose withdrawal needs REMOVE.
 pub fn not_own() -> Refusal {
     Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0))
 }
 
-/// A task's id, once it is configured.
+/// Returns a task's id, if the task is configured.
 fn configured(task: Ref<'_, Task>) -> Option<abi::TaskId> {
     let id = task.get().id();
     (id != abi::TaskId::NONE).then_some(id)

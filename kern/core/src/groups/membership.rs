@@ -1,16 +1,20 @@
-//! Who is a member of which groups, and who is told of it.
+//! Membership: the members of groups, and the watchers that learn of changes.
 //!
 //! # Records and lists
-//! A member record names its process by key. Beside each stands a [`Membership`], linked in a list of its process's, so that a
-//! process which ends leaves all groups: whoever ends it takes the records away, a bounded number an entry. Both change together,
-//! under the root lock of the group and the lock of the list, in this order; one who begins at the list reads where the first
-//! record is, and looks at it anew under the group's lock. Keys are given once, so a record with the key is the process's.
+//! A member record names its process by key. Beside each record is a [`Membership`], linked in a
+//! list of its process, so that a process that ends leaves all groups: the CPU that ends the
+//! process removes the records, a bounded number in an entry. Record and membership change
+//! together, under the root lock of the group and the lock of the list, in this order. A CPU that
+//! begins at the list reads where the first record is, and checks it again under the group's lock.
+//! Keys are given once, so a record with the key is the process's.
 //!
 //! # Watchers
-//! A Notification that is exposed in a group as a watcher gets bits when something has changed ([`abi::membership`]). They go by
-//! mail, through its coalescing node: that needs no room, so nothing can be lost. What they mean is to be looked at:
-//! members are listed by [`abi::Op::GroupMember`]. Who changes a record fences and then looks for watchers; one that is exposed
-//! marks itself and fences before the system call ends, after which members are listed. One of the two sees the other.
+//! A Notification that is exposed in a group as a watcher gets bits when something has changed
+//! ([`abi::membership`]). The bits go by mail, through its coalescing node. That needs no room, so
+//! no bit is lost. To see the changes, a watcher lists the members with [`abi::Op::GroupMember`]. A
+//! CPU that changes a record fences and then checks for watchers. A new watcher marks itself and
+//! fences before its system call ends, and lists the members after that. One of the two sees the
+//! other.
 
 use abi::audit::may;
 use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER, SHIFT_MAX, WATCHERS};
@@ -31,18 +35,19 @@ use smp::sync::fence;
 use crate::rooms::Groups;
 use crate::{Answer, Me, Refusal, Result, Root};
 
-/// Who joins a group.
+/// A process that joins a group.
 struct Joins<'k> {
     process: Ref<'k, Process>,
     member: Member,
-    /// What the process has offered, and where that slot is. It is claimed.
+    /// The process's offer, and the offered slot, which is claimed.
     offered: Offered,
     to: Ref<'k, Slot>,
 }
 
 impl<'k, M: Machine> Groups<'k, M> {
-    /// A process becomes a member at a free index, if it still offers what it did when it was asked; that consent is used up.
-    /// The group's root lock is held.
+    /// Makes a process a member at a free index, if its offer is still the one that was accepted.
+    /// Uses up that consent.
+    /// Requires: the group's root lock is held.
     pub fn enter_group(
         self,
         group: Ref<'k, Group>,
@@ -78,8 +83,9 @@ impl<'k, M: Machine> Groups<'k, M> {
         Ok(())
     }
 
-    /// The first free index. The group's root lock is held. What was looked at in vain is not looked at again, so one entry
-    /// looks at a bounded number of records.
+    /// Returns the first free index. Later entries do not check again what earlier entries found
+    /// full, so one entry checks a bounded number of records.
+    /// Requires: the group's root lock is held.
     pub fn free_record(self, group: &Group) -> Result<usize> {
         let (first, len) = (group.free.load(Relaxed) as usize, group.members.len());
         let end = len.min(first + MEMBER_LOOKS as usize);
@@ -93,7 +99,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
     }
 
-    /// A member is none any more: what watchers are to be told, if it was one. The group's root lock is held.
+    /// Ends a membership. Returns the bits for watchers, if the record was a member's.
+    /// Requires: the group's root lock is held.
     pub fn leave_group(self, group: Ref<'k, Group>, index: usize) -> Option<u64> {
         let record = group.get().members.get_known(self.pin(), index)?;
         let member = Member(record.get().swap(Member::EMPTY.0, AcqRel));
@@ -124,8 +131,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         place.get().prev.set(None);
     }
 
-    /// A process that is dying leaves its groups, a bounded number of them. `actor` is its task by whose doing it ends; `None`:
-    /// that is the doing of whoever acts on this CPU.
+    /// Takes a dying process out of a bounded number of its groups. `actor` is its own task that
+    /// ends it; `None`: the actor of this CPU ends it.
     pub fn leave_groups(self, process: Ref<'k, Process>, actor: Option<Ref<'k, Task>>) -> Result<()> {
         for _ in 0..LEAVE_STEPS {
             let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
@@ -146,7 +153,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Watchers of a group get bits. By mail also where they are of this CPU: whoever makes the change goes on.
+    /// Sends bits to the watchers of a group. Mail also carries bits to watchers on this CPU,
+    /// because the current task continues.
     pub fn tell_watchers(self, group: &Group, bits: u64) {
         fence(SeqCst);
         let mut watched = group.watched.load(Relaxed);
@@ -162,7 +170,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
     }
 
-    /// What an exposure of a watcher at an index has as its `watch`.
+    /// Returns the `watch` value for a watcher's exposure at an index.
     pub fn watch_of(self, index: u32, shift: u64) -> Result<u32> {
         if index >= WATCHERS {
             return Err(Refusal::argument(0));
@@ -170,17 +178,17 @@ impl<'k, M: Machine> Groups<'k, M> {
         if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(shift as u32 + 1) }
     }
 
-    /// A watcher is exposed: it is told of all that changes from here on.
+    /// Marks a watcher's exposure: the watcher learns of all changes from here on.
     pub fn mark_watcher(self, group: &Group, index: u32) {
         group.watched.fetch_or(1 << (index % WATCHERS), SeqCst);
     }
 
-    /// A process has become a member.
+    /// Informs watchers that a process has become a member.
     pub fn has_joined(self, group: &Group) {
         self.tell_watchers(group, JOINED);
     }
 
-    /// [`abi::Op::GroupMember`].
+    /// Carries out [`abi::Op::GroupMember`].
     pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?.get();
         let first = target.index() as usize;
@@ -188,7 +196,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         for (index, record) in (first..).zip(records) {
             let member = Member::read(record);
             if member != Member::EMPTY {
-                // Once more: whoever looks may be removed meanwhile, and sees nothing of what came behind that.
+                // Checked again: the caller may have been removed meanwhile, and must see no later
+                // change.
                 self.group_for(me, target.cap(), Rights::LISTEN)?;
                 let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
                 return Ok(Answer::Values([member.key().raw(), index as u64, rights, custom]));
@@ -201,7 +210,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         Err(Refusal::More)
     }
 
-    /// [`abi::Op::GroupAdd`].
+    /// Carries out [`abi::Op::GroupAdd`].
     pub fn group_add(
         self,
         me: Me<'k>,
@@ -228,7 +237,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         let guard = self.caps().lock_root(&object.get().header);
         let member = Member::new(addee.get().key(), rights, custom);
         let joins = Joins { process: addee, member, offered, to };
-        // Once more: a member may be none any more.
+        // Checked again: a member may have been removed.
         let done = self
             .check_may_add(me, object, (slot, word), rights, u64::from(custom))
             .and_then(|_| self.add_member(&guard, slot, word, object, joins));
@@ -246,9 +255,10 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
     }
 
-    /// Who adds: any member with ADD, or whoever made the group. Nobody passes on rights that it lacks, and a member nothing
-    /// but the custom bits that it is known by itself: who serves tells clients by them. Returns the custom bits. The slot's
-    /// word was read: read again, it may be empty by now, and say anything of rights.
+    /// Checks that the caller may add a member, and returns the custom bits. Any member with ADD
+    /// may, and the maker of the group. No caller passes on rights that it lacks. A member passes
+    /// on only the custom bits that it has itself, because servers identify clients by them. `word`
+    /// is the slot's word: the slot may be empty by now, and its rights meaningless.
     fn check_may_add(
         self,
         me: Me<'k>,
@@ -289,7 +299,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         self.caps().check_parent(root, slot, word)?;
         let free = self.free_record(group.get())?;
         self.enter_group(group, free, joins.process, joins.member, joins.offered)?;
-        // The member's capability may do in the group what its record says, and nothing to the group itself.
+        // The member's capability allows in the group what its record says, and nothing on the
+        // group itself.
         let cap_rights = joins.member.rights().and(Rights(word.rights())).minus(Rights::DELETE);
         self.caps().fill_derived(joins.to, slot, word, cap_rights, free as u64 * 8);
         Ok(free as u64)

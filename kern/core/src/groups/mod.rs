@@ -1,4 +1,4 @@
-//! Members of groups, and what is exposed there: the room [`Groups`](crate::rooms::Groups).
+//! Members of groups, and their exposures: the room [`Groups`](crate::rooms::Groups).
 
 pub(crate) mod exposures;
 mod membership;

@@ -1,12 +1,12 @@
-//! System calls in few steps: the common case of operations that are asked for often. Each looks at all that its own
-//! operation looks at, and changes nothing unless it does all of it; whatever is otherwise is left to that operation.
-//! Mapping one page: [`crate::mem::map`].
+//! Fast paths of frequent system calls. Each function checks all that its operation checks, and
+//! changes nothing unless it completes the operation. It leaves all other cases to the operation
+//! itself. Mapping one page: [`crate::mem::map`].
 //!
-//! Capabilities stay within one CSpace here, so [labels](crate::security::labels) have no say but where a page is mapped, and for the [audit](crate::security::records) it
-//! is neither a grant nor an end.
+//! Capabilities stay within one CSpace here. So [labels](crate::security::labels) matter only for
+//! mapping a page, and for the [audit](crate::security::records) nothing is granted or ended.
 //!
-//! A place in a CSpace is claimed last, as it is another root's matter; if the capability is gone under the lock, the claim
-//! is given back, as the longer way does.
+//! The destination slot is claimed last, because it belongs to another root. If the capability is
+//! gone under the lock, the claim is given up, as on the slow path.
 
 use abi::{Cap, ObjType, Op, Rights, Target};
 use kern_base::header::FLAG_DYING;
@@ -25,11 +25,9 @@ use crate::rooms::Make;
 use kern_base::slot::Place;
 
 impl<'k, M: Machine> Make<'k, M> {
-    /// Carries out a common system call on a short way, if its case is simple enough.
-    ///
-    /// `args` are rdi, rsi, rdx and r8. An operation on pages has one page.
-    ///
-    /// Returns: what the system call answers in rdi (all else is 0); `None` if nothing was done.
+    /// Carries out a system call on the fast path, if it can: of the process of the running task
+    /// with its arguments (rdi, rsi, rdx, r8; for an operation on pages the other arguments select
+    /// one page). Returns the answer in rdi; all other answer registers are 0.
     #[inline(always)]
     pub fn do_at_once(self, op: Op, process: Ref<'k, Process>, args: [u64; 4]) -> Option<u64> {
         match op {
@@ -42,13 +40,14 @@ impl<'k, M: Machine> Make<'k, M> {
         }
     }
 
-    /// The slot of a CSpace's table that has a capability; an empty one where the table has no such slot.
+    /// Returns the slot of a CSpace's table for a capability, or an empty one if the table has no
+    /// such slot.
     #[inline(always)]
     fn slot_at_hand(self, table: Ref<'k, CNode>, cap: Cap) -> Ref<'k, Slot> {
         table.get().slots.get_or_first(self.pin(), cap.0 as usize)
     }
 
-    /// The slot that a `CNode and slot` argument names, if it is of the own CNode.
+    /// Returns the slot that a `CNode and slot` argument names, if it is in the own CNode.
     #[inline(always)]
     fn place_at_hand(self, own: Ref<'k, CNode>, at: Target) -> Option<Place<'k>> {
         let word = self.slot_at_hand(own, at.cap()).get().word.load(self.pin());
@@ -59,12 +58,12 @@ impl<'k, M: Machine> Make<'k, M> {
         Some(Place { slot, table: &own.get().header })
     }
 
-    /// [`Caps::claim`](crate::rooms::Caps::claim).
+    /// Claims a slot as [`Caps::claim`](crate::rooms::Caps::claim) does.
     #[inline(always)]
     fn claim_at_hand(self, at: Place<'k>) -> Option<()> {
         let word = &at.slot.get().word;
         let stamp = word.load(self.pin()).empty_value();
-        // Of a slot that has an object, or that is claimed, one or the other says no.
+        // A slot with an object, or a claimed slot, fails one of the two.
         if !self.k.epoch.is_reusable(stamp) || !word.claim_since(stamp, CLAIMED) {
             return None;
         }
@@ -76,7 +75,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Some(())
     }
 
-    /// [`Caps::cap_copy`](crate::rooms::Caps::cap_copy).
+    /// Does [`Caps::cap_copy`](crate::rooms::Caps::cap_copy).
     #[inline(always)]
     fn copy_one(self, process: &Process, [rdi, rsi, rdx, badge]: [u64; 4]) -> Option<()> {
         let own = process.cnode.get(self.pin())?;
@@ -88,7 +87,7 @@ impl<'k, M: Machine> Make<'k, M> {
         if planted(Fault::UncheckedCopy) {
             return None;
         }
-        // Of an Untyped there is no copy.
+        // An Untyped cannot be copied.
         if word.object_type() == ObjType::Untyped as u8 || badge >> BADGE_BITS != 0 {
             return None;
         }
@@ -112,8 +111,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Some(())
     }
 
-    /// [`Life::cap_delete`](crate::rooms::Life::cap_delete) of a capability that is not its object's last and from which nothing is derived, while no CNode is
-    /// being emptied.
+    /// Does [`Life::cap_delete`](crate::rooms::Life::cap_delete) for a capability that is not its
+    /// object's last one and has no derived capability, while no CNode is being emptied.
     #[inline(always)]
     fn delete_one(self, process: &Process, [rdi, ..]: [u64; 4]) -> Option<()> {
         let own = process.cnode.get(self.pin())?;
@@ -132,7 +131,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Some(())
     }
 
-    /// [`Make::retype`] of one Notification.
+    /// Does [`Make::retype`] for one Notification.
     #[inline(always)]
     fn retype_one(self, process: &Process, [rdi, size, to, count]: [u64; 4]) -> Option<u64> {
         let own = process.cnode.get(self.pin())?;
@@ -157,7 +156,7 @@ impl<'k, M: Machine> Make<'k, M> {
         made
     }
 
-    /// The bytes that are left.
+    /// Makes the Notification. Returns the bytes that are left.
     #[inline(always)]
     fn make_notification(
         self,
@@ -183,7 +182,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 }
 
-/// The badge that a copy gets on top of that of its parent.
+/// Returns the badge that a copy gets in addition to its parent's.
 #[cold]
 fn new_badge(object_type: u8, parent: Meta, badge: u64) -> u64 {
     if keeps_badge(object_type, parent.badge()) { 0 } else { badge }

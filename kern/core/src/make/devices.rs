@@ -1,11 +1,13 @@
-//! Memory and devices: frames of device memory, and frames that a device reads and writes by itself.
+//! Frames of device memory, and frames that a device reads and writes itself.
 //!
 //! # Pins
-//! A frame that is pinned stays what it is: its last capability is not deleted ([`Pins::Hold`]), so its Untyped is not
-//! reset, and nobody else gets the memory while a device may write to it. Whoever answers for devices (DMA of the Machine) takes
-//! pins back, one by one or with a reset that says so ([`Pins::Go`]): it is up to him that the device is still then. Nobody else
-//! does, whosever the memory is: it would be made kernel objects of while the device writes. A pin is set and the last capability
-//! is marked as going under the same lock, the root's; one of the two sees the other.
+//! A pinned frame stays a frame: its last capability is not deleted ([`Pins::Hold`]), so its
+//! Untyped is not reset, and the memory has no other use while a device may write to it. A process
+//! that controls devices (DMA of the Machine) removes pins, one by one or with a reset that says so
+//! ([`Pins::Go`]). It must stop the device first. No other process may remove a pin, whichever
+//! process owns the memory: otherwise kernel objects would be made of it while the device writes. A
+//! pin is set, and the last capability is marked as ending, under one lock, the root's. One of the
+//! two sees the other.
 //!
 //! [`Pins::Hold`]: crate::life::reclaim::Pins::Hold
 //! [`Pins::Go`]: crate::life::reclaim::Pins::Go
@@ -26,7 +28,7 @@ use crate::rooms::Make;
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Make<'k, M> {
-    /// [`abi::Op::FramePin`].
+    /// Carries out [`abi::Op::FramePin`].
     pub fn frame_pin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
         let frame = self.frame_to_pin(me, cap)?;
         self.caps().find_machine(me, machine, machine_rights::DMA)?;
@@ -36,7 +38,7 @@ impl<'k, M: Machine> Make<'k, M> {
             return Err(Error::Dying.into());
         }
         let pins = frame.pin().ok_or(Refusal::new(Error::Full, u64::from(u32::MAX)))?;
-        // Counted before they are looked at: `Cx::why_not_pool`.
+        // Counted before they are checked: `Cx::why_not_pool`.
         let mut infos =
             (0..u64::from(frame.pages())).filter_map(|n| self.k.frames.get(self.pin(), frame.page(n)));
         if infos.any(|info| info.get().glance(self.cpu).is_pooled()) {
@@ -47,7 +49,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Values([frame.base().0, u64::from(pins), 0, 0]))
     }
 
-    /// [`abi::Op::FrameUnpin`].
+    /// Carries out [`abi::Op::FrameUnpin`].
     pub fn frame_unpin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
         let frame = self.frame_to_pin(me, cap)?;
         self.caps().find_machine(me, machine, machine_rights::DMA)?;
@@ -58,13 +60,14 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Values([0, u64::from(pins), 0, 0]))
     }
 
-    /// The frame that a capability allows to pin. Asked once more under the root's lock: one that is gone by then does nothing.
-    /// (A slot gets no other capability while this entry lasts.)
+    /// Finds the frame that a capability allows to pin. Called again under the root's lock: a
+    /// capability that is gone by then pins nothing. (A slot gets no other capability during this
+    /// entry.)
     fn frame_to_pin(self, me: Me<'k>, cap: Cap) -> Result<&'k Frame> {
         Ok(self.caps().find::<Frame>(me, cap, frame_rights::DMA)?.object.get())
     }
 
-    /// [`abi::Op::DeviceFrame`].
+    /// Carries out [`abi::Op::DeviceFrame`].
     pub fn device_frame(self, me: Me<'k>, caps: [Cap; 2], to: Target, at: u64, size: u64) -> Result<Answer> {
         let [machine, source] = caps;
         self.caps().find_machine(me, machine, machine_rights::DEVICE)?;

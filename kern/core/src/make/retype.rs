@@ -1,7 +1,8 @@
 //! Retype: objects from Untyped memory.
 //!
-//! First everything is checked and the destination slots are claimed, then objects are carved. A
-//! failure in between gives the claims back; what was already made stays, as if asked for alone.
+//! Retype first checks everything and claims the destination slots, then makes the objects. After a
+//! failure it gives up the remaining claims; the objects made so far stay, as if the caller had
+//! asked only for them.
 
 use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
@@ -32,7 +33,7 @@ use kern_base::slot::Place;
 
 /// Most objects that one system call makes.
 pub const RETYPE_MAX: u64 = 256;
-/// Bytes that one entry writes, unless a single object has more.
+/// Bytes that one entry writes, unless a single object is larger.
 const ENTRY_BYTES: u64 = 64 << 10;
 /// Most entries of a table object.
 const ENTRIES_MAX: u64 = 1 << 16;
@@ -46,7 +47,8 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// From a size: the base-2 logarithm of a page in the low byte, above it how many, 0 for one.
+    /// Decodes a size: the base-2 logarithm of a page in the low byte, above it how many pages, 0
+    /// for one.
     pub fn of(size: u64) -> Option<Pages> {
         let (log2, count) = (size as u8, u32::try_from(size >> 8).ok()?.max(1));
         let most = match log2 {
@@ -62,7 +64,7 @@ impl Pages {
     }
 }
 
-/// What to make.
+/// The type and size of objects to make.
 #[derive(Clone, Copy)]
 pub struct Recipe {
     pub object_type: ObjType,
@@ -70,7 +72,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Checks type and size; the error's detail is the argument's position.
+    /// Checks type and size. The error's detail is the argument's position.
     pub fn new(raw_type: u32, size: u64) -> Result<Recipe> {
         let object_type =
             u8::try_from(raw_type).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
@@ -93,7 +95,7 @@ impl Recipe {
 }
 
 impl Recipe {
-    /// Bytes that making one object writes, about.
+    /// Returns about how many bytes making one object writes.
     fn bytes(self) -> u64 {
         match self.object_type {
             ObjType::Frame => Pages::of(self.size).map_or(0, Pages::bytes),
@@ -112,7 +114,7 @@ impl Recipe {
     }
 }
 
-/// Where new capabilities go: slots that follow each other in one table, which stay what they are whatever becomes of the
+/// Consecutive destination slots of one table. They stay the same slots whatever happens to the
 /// capability by which the table was found.
 #[derive(Clone, Copy)]
 struct Run<'k> {
@@ -120,7 +122,7 @@ struct Run<'k> {
     first: usize,
 }
 
-/// Where an object is made: of which memory, and where its first capability goes, derived from which.
+/// The site of a new object: its memory, its first capability's slot, and that capability's parent.
 struct Site<'a, 'k> {
     memory: &'a UntypedGuard<'a>,
     slot: Ref<'k, Slot>,
@@ -139,7 +141,7 @@ impl<'a> Site<'a, '_> {
 }
 
 impl<'k, M: Machine> Make<'k, M> {
-    /// [`abi::Op::Retype`].
+    /// Carries out [`abi::Op::Retype`].
     pub fn retype(self, me: Me<'k>, source: Target, size: u64, to: Target, count: u64) -> Result<Answer> {
         let process = me.process(self.pin());
         let slot = self.caps().slot_of(process, source.cap())?;
@@ -163,7 +165,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::one(free))
     }
 
-    /// So many slots from a `CNode and slot` argument on, all of one table, none of them full.
+    /// Finds that many consecutive slots from a `CNode and slot` argument on, all in one table,
+    /// none of them full.
     fn find_run(self, process: Ref<'k, Process>, to: Target, count: u64) -> Result<Run<'k>> {
         let (reach, number) = self.caps().find_cnode(process, to, Rights::GRANT)?;
         let missing = |i: u64| Refusal::new(Error::NoCapability, number as u64 + i);
@@ -184,7 +187,8 @@ impl<'k, M: Machine> Make<'k, M> {
         slot.map(|slot| Place { slot, table: &table.get().header }).ok_or(Error::NoCapability.into())
     }
 
-    /// Makes objects in the first `count` of the destination slots. Returns: the bytes that the Untyped has left.
+    /// Makes objects in the first `count` of the destination slots. Returns: the bytes that the
+    /// Untyped has left.
     #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn retype_some(
         self,
@@ -235,7 +239,7 @@ impl<'k, M: Machine> Make<'k, M> {
         }
     }
 
-    /// Carves one object and fills its first slot.
+    /// Makes one object and fills its first slot.
     pub fn make(
         self,
         memory: &UntypedGuard<'_>,
@@ -310,7 +314,7 @@ impl<'k, M: Machine> Make<'k, M> {
         self.place(site, head, vspace, |o| &o.header)
     }
 
-    /// A VSpace whose tables and links fill a piece of memory.
+    /// Makes a VSpace whose tables and links fill a piece of memory.
     pub fn new_vspace(self, root: RootId, piece: Piece, seen: Table<AtomicU64>) -> Option<VSpace> {
         VSpace::new(root, &self.k.machine, self.pin(), piece, seen)
     }
@@ -321,7 +325,7 @@ impl<'k, M: Machine> Make<'k, M> {
         self.place(site, head, CNode::new(site.root(), table), |o| &o.header)
     }
 
-    /// `None` where memory is too short; other reasons are errors.
+    /// Makes a Process. Returns `None` if the memory is too small; other failures are errors.
     fn make_process(self, site: &Site<'_, 'k>, tasks: u64) -> Result<Option<()>> {
         if !fits(site.region(), &[], pair_size::<Process, TaskNumber>(tasks), 64) {
             return Ok(None);
@@ -352,7 +356,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Some(())
     }
 
-    /// An object of fixed size, at home here.
+    /// Makes an object of fixed size, with its home on this CPU.
     fn make_homed<T: KernelObject<Set = Objects>>(
         self,
         site: &Site<'_, 'k>,
@@ -387,7 +391,7 @@ impl<'k, M: Machine> Make<'k, M> {
         self.place(site, head, Group::new(site.root(), members, exposures, places), |o| &o.header)
     }
 
-    /// The first slot of a boot object: nothing is derived from anything yet.
+    /// Fills the first slot of a boot object, from which nothing is derived yet.
     pub fn fill_boot<T: KernelObject<Set = Objects>>(
         self,
         cnode: &CNode,
@@ -405,7 +409,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 }
 
-/// Room for a `T`, and a block of memory that it is to stand for.
+/// Takes room for a `T`, and the block of memory that it stands for.
 fn carve_block<T>(region: &Region, bytes: u64, align: u64) -> Option<(Piece, Piece)> {
     let head = size_of::<T>() as u64;
     if !fits(region, &[head], bytes, align) {
@@ -414,7 +418,7 @@ fn carve_block<T>(region: &Region, bytes: u64, align: u64) -> Option<(Piece, Pie
     Some((region.carve_top(head)?, region.carve(bytes, align)?))
 }
 
-/// Room for a `T` and, behind it, a table of `entries` `E`.
+/// Takes room for a `T` and, after it, a table of `entries` `E`.
 fn carve_pair<T, E>(region: &Region, entries: u64) -> Option<(Piece, Piece)> {
     let mut piece = region.carve(pair_size::<T, E>(entries), 64)?;
     let head = piece.split(size_of::<T>() as u64)?;
@@ -425,8 +429,8 @@ fn pair_size<T, E>(entries: u64) -> u64 {
     size_of::<T>() as u64 + entries * size_of::<E>() as u64
 }
 
-/// Whether a region has room for these pieces at its top and a block at its bottom: asked first where more
-/// than one piece is carved, so that nothing is lost if it has not.
+/// Whether a region has room for these pieces at its top and a block at its bottom. Callers that
+/// take more than one piece ask first, so that a failure loses no memory.
 pub fn fits(region: &Region, tops: &[u64], size: u64, align: u64) -> bool {
     let (low, used) = region.used();
     let high = tops.iter().try_fold(region.size() - used, |high, top| Some(high.checked_sub(*top)? & !63));

@@ -30,7 +30,7 @@ use crate::state::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Make<'k, M> {
-    /// [`abi::Op::ProcessConfigure`].
+    /// Carries out [`abi::Op::ProcessConfigure`].
     pub fn process_configure(
         self,
         me: Me<'k>,
@@ -51,10 +51,10 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Gives a process its spaces; each serves one process only.
+    /// Gives a process its spaces. Each space serves one process only.
     ///
-    /// Who destroys one of the three marks it and then looks for the others, under the lock that is held here: so
-    /// either the mark is seen here, or there what is linked here.
+    /// The CPU that destroys one of the three marks it and then checks for the others, under the
+    /// lock that is held here. So this function sees the mark, or that CPU sees the link.
     pub fn bind_process(
         self,
         process: Ref<'k, Process>,
@@ -83,7 +83,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(())
     }
 
-    /// [`abi::Op::ProcessAccept`].
+    /// Carries out [`abi::Op::ProcessAccept`].
     pub fn process_accept(self, me: Me<'k>, process: Cap, slot: u64, from: Cap) -> Result<Answer> {
         let found = self.caps().find::<Process>(me, process, Rights::NONE)?;
         if found.object != me.process(self.pin()) {
@@ -105,7 +105,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::one(u64::from(before)))
     }
 
-    /// Whom a capability names to whom a membership may be owed: a group, or a process that adds to whatever group.
+    /// Returns the identity of the object that an offer is for: a group, or a process that adds
+    /// members to any group.
     fn offered_to(self, me: Me<'k>, cap: Cap) -> Result<u64> {
         let word = self.caps().slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
         if let Some(process) = word.get::<Process>() {
@@ -114,7 +115,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(self.caps().typed::<Group>(word, cap, Rights::NONE)?.get().header.identity())
     }
 
-    /// [`abi::Op::TaskConfigure`].
+    /// Carries out [`abi::Op::TaskConfigure`].
     pub fn task_configure(self, me: Me<'k>, task: Cap, process: Cap, utcb: u64, cpu: u64) -> Result<Answer> {
         let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let process = self.caps().find::<Process>(me, process, process_rights::CONFIGURE)?.object;
@@ -126,7 +127,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::one(id.raw()))
     }
 
-    /// Binds a fresh task to a process, maps its UTCB, gives it an id. At boot for nobody who could wait.
+    /// Binds a fresh task to a process, maps its UTCB, gives it an id. At boot there is no task
+    /// that could wait.
     pub fn bind_task(
         self,
         me: Option<Me<'k>>,
@@ -147,7 +149,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let id = TaskId::new(process.get().key(), number, generation);
         self.name_task(task.get(), process.get(), id)
             .inspect_err(|_| self.life().drop_number(process, number))?;
-        // Who destroys one of the two marks it and then looks for the other.
+        // The CPU that destroys one of the two marks it and then checks for the other.
         fence(SeqCst);
         let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
         let mapped =
@@ -165,7 +167,8 @@ impl<'k, M: Machine> Make<'k, M> {
         let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
         hot.process.set(Some(process));
         hot.start_on.set(cpu);
-        // The number was taken before the label is read: whoever changes the label since then finds the task and tells it.
+        // The number was taken before the label is read, so a later change of the label finds the
+        // task and informs it.
         let label = label_part(process.get().header.label());
         let half = state_half(State::Ready, flags, self.id()) | label;
         hot.state.set(u64::from(half) | u64::from(id.generation()) << 32);
@@ -178,7 +181,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Gives a task its identity and the label of its process, under one lock.
     ///
-    /// Requires: the task has its number. So whoever labels the process after this finds the task.
+    /// Requires: the task has its number. So a later change of the process's label finds the task.
     ///
     /// Errors: Forbidden, if the task has another label than the process.
     fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<()> {
@@ -188,7 +191,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(())
     }
 
-    /// Takes the identity back, and the label, unless somebody has given that to the task itself meanwhile.
+    /// Takes the identity back, and the label, unless a caller has labelled the task itself
+    /// meanwhile.
     fn unname_task(self, task: &Task) {
         let _spaces = self.caps().lock_spaces();
         task.id.store(0, SeqCst);
@@ -206,7 +210,7 @@ impl<'k, M: Machine> Make<'k, M> {
         at: u64,
         home: CpuId,
     ) -> Result<()> {
-        // The task's memory is the object's; what it tells is seen there.
+        // The UTCB belongs to the task object, so mapping it shows that object.
         self.security().may_map(vspace.get(), &task.get().header, Access::Write)?;
         let page = task.get().utcb_page(&self.k.machine);
         let _guard = vspace.get().lock(self.cpu);
@@ -214,8 +218,8 @@ impl<'k, M: Machine> Make<'k, M> {
         self.mem().map_plain(me, vspace, at, page, Access::Write)
     }
 
-    /// A free task number, with its next generation. One entry looks at a bounded number: what was looked at in vain is
-    /// not looked at again.
+    /// Takes a free task number, with its next generation. Later entries do not check again what
+    /// earlier entries found taken, so one entry checks a bounded number.
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
         let numbers = &process.get().tasks;
         let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
@@ -236,7 +240,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Err(Refusal::new(Error::Full, numbers.len() as u64))
     }
 
-    /// The inside of a suspended task that is at home here.
+    /// Returns the CPU-local state of a suspended task whose home is this CPU.
     pub fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
         let Some(hot) = self.task_hot(task) else {
             return Err(self.elsewhere(&task.get().hot));
@@ -247,8 +251,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(hot)
     }
 
-    /// [`abi::Op::TaskWriteRegs`]. A task that waits for something goes on waiting; the registers are those it
-    /// has when the wait ends, so only a ready one takes them.
+    /// Carries out [`abi::Op::TaskWriteRegs`]. A task that waits continues to wait; it gets its
+    /// registers when the wait ends, so only a ready task can be written.
     pub fn task_write_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
         let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
@@ -261,7 +265,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// [`abi::Op::TaskReadRegs`].
+    /// Carries out [`abi::Op::TaskReadRegs`].
     pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
         let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
@@ -273,7 +277,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::one(state_of(hot) as u64))
     }
 
-    /// [`abi::Op::TaskResume`], [`abi::Op::TaskSuspend`], [`abi::Op::TaskCancel`], [`abi::Op::TaskKill`].
+    /// Carries out [`abi::Op::TaskResume`], [`abi::Op::TaskSuspend`], [`abi::Op::TaskCancel`] and
+    /// [`abi::Op::TaskKill`].
     pub fn task_control(self, me: Me<'k>, task: Cap, bits: u64) -> Result<Answer> {
         let need = if bits == ctl::KILL { task_rights::DESTROY } else { task_rights::SUSPEND };
         let task = self.caps().find::<Task>(me, task, need)?.object;
@@ -285,7 +290,7 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         if bits == ctl::KILL {
             self.security().audit_object(AuditEvent::Kill, Op::TaskKill, &task.get().header, 0);
-            // Of process 1 it is the first task that looks after the run.
+            // The first task of process 1 supervises the run.
             let id = task.get().id();
             if id.task() == 0 {
                 self.end_with_first(id.process());
@@ -297,7 +302,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// [`abi::Op::SchedConfigure`].
+    /// Carries out [`abi::Op::SchedConfigure`].
     pub fn sched_configure(self, me: Me<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
         let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
         let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
@@ -327,7 +332,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// [`abi::Op::SchedBind`].
+    /// Carries out [`abi::Op::SchedBind`].
     pub fn sched_bind(self, me: Me<'k>, sc: Cap, task: Cap) -> Result<Answer> {
         let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
         let task = self.caps().find::<Task>(me, task, task_rights::SCHEDULE)?.object;
@@ -337,7 +342,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Gives a task time of its own.
+    /// Gives a task its own SchedContext.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
         let sc_hot = self.sc_hot(sc).ok_or_else(|| self.elsewhere(&sc.get().hot))?;
         let hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
@@ -362,7 +367,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(())
     }
 
-    /// [`abi::Op::SchedInfo`].
+    /// Carries out [`abi::Op::SchedInfo`].
     pub fn sched_info(self, me: Me<'k>, sc: Cap) -> Result<Answer> {
         let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::OBSERVE)?.object;
         let Some(hot) = self.sc_hot(sc) else {
@@ -372,7 +377,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
     }
 
-    /// [`abi::Op::SetBases`].
+    /// Carries out [`abi::Op::SetBases`].
     pub fn set_bases(self, me: Me<'k>, fs: u64, gs: u64) -> Result<Answer> {
         for (position, base) in [(0, fs), (1, gs)] {
             if base >= abi::USER_TOP {
@@ -385,7 +390,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// [`abi::Op::YieldTo`]: the rest of the slice goes to a ready task of this CPU.
+    /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
     #[inline(always)]
     pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
@@ -413,7 +418,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// [`abi::Op::FaultHandler`].
+    /// Carries out [`abi::Op::FaultHandler`].
     pub fn set_fault_handler(self, me: Me<'k>, of: Cap, target: u64) -> Result<Answer> {
         let slot = self.caps().slot_of(me.process(self.pin()), of)?;
         let word = slot.get().word.load(self.pin());
@@ -433,7 +438,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// [`abi::Op::TaskDebug`].
+    /// Carries out [`abi::Op::TaskDebug`].
     pub fn task_debug(self, me: Me<'k>, task: Cap, addresses: [u64; 4], dr7: u64) -> Result<Answer> {
         let task = self.caps().find::<Task>(me, task, task_rights::DEBUG)?.object;
         let hot = self.suspended(task)?;
@@ -442,16 +447,16 @@ impl<'k, M: Machine> Make<'k, M> {
         for (cell, value) in hot.debug.iter().zip(addresses.into_iter().chain([dr7])) {
             cell.set(if on { value } else { 0 });
         }
-        // A plain task is one that the fastpath may run as it is.
+        // The fastpath may run a plain task as it is.
         hot.spell_out();
         set_flag(hot, FLAG_DEBUG, on);
         Ok(Answer::DONE)
     }
 }
 
-/// A suspended task's register as it will be when the task goes on. In a system call the frame has only what the
-/// call answers or is made again with; while it waits there is no answer yet, and the rest is zero when it is over,
-/// whatever was left there.
+/// Returns a suspended task's register as it will be when the task continues. In a system call the
+/// frame holds only the call's answer, or the arguments of a restart. While the task waits there is
+/// no answer yet. The other registers are zero when the wait is over, whatever the frame holds.
 fn shown(hot: &TaskHot, register: RegIndex, cell: &Cell<u64>) -> u64 {
     use RegIndex::{FsBase, GsBase, R8, R9, R10, R12, Rax, Rdi, Rdx, Rflags, Rip, Rsi, Rsp};
     match (register, state_of(hot)) {

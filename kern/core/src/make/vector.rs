@@ -1,8 +1,8 @@
-//! Vector registers of suspended tasks, read out and written.
+//! Reads and writes the vector registers of suspended tasks.
 //!
-//! They rest in the task's save area, as XSAVE wrote them, while the task is not running. Of a task that made a system call
-//! they are dead, and read as the initial image. What is written is made such that XRSTOR takes it, word by word, so that
-//! whatever comes of a list that stops half-way is an area too.
+//! While the task is not running, they are in its save area, as XSAVE wrote them. In a system call
+//! a task's vector registers are dead and read as the initial image. Each written word is corrected
+//! so that XRSTOR accepts it. So an interrupted list also leaves a valid area.
 
 use abi::{Cap, Error, VECTOR_WORDS_AT_ONCE, task_rights};
 use kern_base::machine::{Machine, VectorFormat};
@@ -15,15 +15,15 @@ use crate::rooms::Make;
 use crate::state::{has_flag, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
-/// Words of the area in which XSAVE puts other things than registers: MXCSR, with its mask above; which components there
-/// are; and what has to be zero.
+/// Words of the XSAVE area that are no registers: MXCSR, with its mask in the upper half; the
+/// present components; and reserved words, which must be zero.
 const MXCSR: usize = 3;
 const COMPONENTS: usize = 64;
 const FIRST_ZERO: usize = COMPONENTS + 1;
 const ZERO_END: usize = 72;
 
 impl<'k, M: Machine> Make<'k, M> {
-    /// [`abi::Op::TaskReadVector`].
+    /// Carries out [`abi::Op::TaskReadVector`].
     pub fn task_read_vector(self, me: Me<'k>, task: Cap, first: u64) -> Result<Answer> {
         let (task, hot, format) = self.vector_of(me, task)?;
         let first = check_first(first, format)?;
@@ -36,7 +36,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Values([count as u64, format.words as u64, 0, 0]))
     }
 
-    /// [`abi::Op::TaskWriteVector`].
+    /// Carries out [`abi::Op::TaskWriteVector`].
     pub fn task_write_vector(self, me: Me<'k>, task: Cap, first: u64, count: u64) -> Result<Answer> {
         let (task, hot, format) = self.vector_of(me, task)?;
         let first = check_first(first, format)?;
@@ -52,7 +52,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// A suspended task of this CPU that has vector state.
+    /// Returns a suspended task of this CPU that has vector state.
     fn vector_of(self, me: Me<'k>, task: Cap) -> Result<(Ref<'k, Task>, &'k TaskHot, VectorFormat)> {
         let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
@@ -69,12 +69,12 @@ fn check_first(first: u64, format: VectorFormat) -> Result<usize> {
     Ok(mask_index(first, format.words + 1))
 }
 
-/// A word of the initial image.
+/// Returns a word of the initial image.
 const fn initial(number: usize) -> u64 {
     if number == MXCSR { INITIAL_MXCSR as u64 } else { 0 }
 }
 
-/// A word as XRSTOR takes it.
+/// Returns a word that XRSTOR accepts.
 const fn sane(number: usize, word: u64, format: VectorFormat) -> u64 {
     match number {
         MXCSR => word & format.mxcsr as u64,

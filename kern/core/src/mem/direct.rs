@@ -1,6 +1,7 @@
-//! Mapping or unmapping a frame of one page of 4 KiB of RAM, in few steps: its page table is the one that was used last, and
-//! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`]. These come
-//! back for a run of one page, wherever that is and of whatever size, before they go through rows of entries.
+//! Fast paths that map or unmap a frame of one RAM page of 4 KiB, in the page table that was used
+//! last, with nothing in the way. They leave all other cases, unchanged, to the operations in
+//! [`super`]. Those use this module again for a run of one page, at any address and of any size,
+//! before they process rows of entries.
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
 use kern_base::frames::FrameInfo;
@@ -15,7 +16,7 @@ use super::map::{Page, Run, TO_WRITE, form_of, mapping};
 use crate::rooms::Mem;
 use crate::{Me, Result};
 
-/// The page, and where it is, or is to be.
+/// The page, and its present or future place.
 #[derive(Clone, Copy)]
 struct One<'k> {
     vspace: Ref<'k, VSpace>,
@@ -25,7 +26,7 @@ struct One<'k> {
 }
 
 impl<'k, M: Machine> Mem<'k, M> {
-    /// [`abi::Op::Map`].
+    /// Carries out [`abi::Op::Map`].
     #[inline(always)]
     pub fn map_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
@@ -46,14 +47,14 @@ impl<'k, M: Machine> Mem<'k, M> {
         Some(())
     }
 
-    /// Of a space that is dying, or has a label.
+    /// Whether the mapping is still allowed, for a space that is dying or has a label.
     #[cold]
     fn may_still_see(self, one: One<'k>, access: Access) -> bool {
         let space = one.vspace.get();
         !space.is_dying() && self.security().may_see(space, one.info, access).is_ok()
     }
 
-    /// [`abi::Op::Unmap`].
+    /// Carries out [`abi::Op::Unmap`].
     #[inline(always)]
     pub fn unmap_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
@@ -68,16 +69,16 @@ impl<'k, M: Machine> Mem<'k, M> {
         Some(())
     }
 
-    /// What the arguments name.
+    /// Finds the objects that the arguments name.
     #[inline(always)]
     fn one_of(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<One<'k>> {
         let [rdi, rsi, address, _] = args;
         let table = process.get().cnode.get(self.pin())?.get();
         let vspace = self.caps().object::<VSpace>(table, Target(rdi).cap(), Rights::MAP)?;
-        // Who may only read it goes the longer way.
+        // A capability that allows only reading takes the slow path.
         let frame = self.caps().object::<Frame>(table, Target(rsi).cap(), TO_WRITE)?;
         let (log2, pages) = (frame.get().log2(), frame.get().pages());
-        // Turned, what is off the boundary of a page is larger than any page's number.
+        // After the rotation, an address that is not page-aligned is larger than any page's number.
         let page = address.wrapping_sub(PAGE_SIZE).rotate_right(u32::from(abi::PAGE_LOG2));
         if pages != 1 || log2 != abi::PAGE_LOG2 || page >= (USER_TOP - PAGE_SIZE) / PAGE_SIZE {
             return None;
@@ -86,9 +87,11 @@ impl<'k, M: Machine> Mem<'k, M> {
         Some(One { vspace, info: self.k.frames.get_memory(self.pin(), page.at())?.get(), page, address })
     }
 
-    // --- a run of one page -------------------------------------------------------------------------
+    // --- a run of one page
+    // -------------------------------------------------------------------------
 
-    /// Maps the only page of a run. The VSpace's lock is held.
+    /// Maps the only page of a run.
+    /// Requires: the VSpace's lock is held.
     #[inline(never)]
     pub(super) fn map_single(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
         let spot = self.spot_on(me, run, run.address, true)?;
@@ -108,7 +111,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Unmaps the only page of a run: whether CPUs may still remember it. The VSpace's lock is held.
+    /// Unmaps the only page of a run. Returns whether CPUs may still have its translation.
+    /// Requires: the VSpace's lock is held.
     #[inline(never)]
     pub(super) fn unmap_single(self, me: Me<'k>, run: Run<'k>) -> Result<bool> {
         let spot = self.spot_on(me, run, run.address, false)?;

@@ -1,18 +1,22 @@
-//! Address spaces: mapping, unmapping and protecting the pages of frames.
+//! Address spaces: maps, unmaps and protects the pages of frames.
 //!
-//! [`walk`](crate::tables::walk) finds and writes entries, [`rmap`](crate::tables::rmap) keeps for each frame the list of entries that map it, [`stale`](crate::tlb::stale)
-//! knows which translations CPUs may remember; here are the operations, and what ends with a frame or a space.
-//! [`mark`](crate::tlb::mark) is what they keep while they start again. [`direct`](super::direct) does the common ones in few steps. [`pool`](super::pool): pages that messages carry; [`transfer`](super::transfer): how they go from one
-//! space to another.
+//! [`walk`](crate::tables::walk) finds and writes entries. [`rmap`](crate::tables::rmap) keeps for
+//! each frame the list of entries that map it. [`stale`](crate::tlb::stale) knows which
+//! translations CPUs may have. This module has the operations, and the ends of a frame and of a
+//! space. [`mark`](crate::tlb::mark) is the state that they keep while they restart.
+//! [`direct`](super::direct) has the fast paths of common ones. [`pool`](super::pool) has pages
+//! that messages carry, and [`transfer`](super::transfer) moves them from one space to another.
 //!
 //! # Order of things
-//! An entry is emptied first; then, under the frame's lock, it leaves the frame's list and counts; then CPUs are
-//! made to forget it. Where they may not have yet, the page is *stale*, and the entry *gone*: neither is used for
-//! another mapping before. So a frame is never writable for one CPU while it is executable for another, and
-//! nobody sees at an address what was there before.
+//! The kernel empties an entry first. Then, under the frame's lock, it takes the entry off the
+//! frame's list and counts. Then it makes CPUs flush the translation. Until they have, the page is
+//! *stale* and the entry *gone*, and neither is used for another mapping. So a frame is never
+//! writable on one CPU while it is executable on another, and no CPU sees an address's earlier
+//! page.
 //!
-//! Who destroys a frame or a VSpace marks it and then goes through its mappings under their locks; who maps looks
-//! for the mark under the same locks. One of the two sees the other.
+//! The CPU that destroys a frame or a VSpace marks it and then visits its mappings under their
+//! locks. The CPU that maps checks for the mark under the same locks. One of the two sees the
+//! other.
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
@@ -31,7 +35,8 @@ use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
 use crate::{Me, Refusal, Result};
 
-/// A page-aligned range that user level may map: not page 0, not the last page of the lower half.
+/// Checks that user level may map a page-aligned range: without page 0 and the last page of the
+/// lower half.
 pub fn check_user_range(address: u64, size: u64, align: u64) -> Result<()> {
     let end = address.checked_add(size);
     let inside = address >= PAGE_SIZE && end.is_some_and(|end| end <= USER_TOP);
@@ -42,7 +47,7 @@ pub fn check_user_range(address: u64, size: u64, align: u64) -> Result<()> {
     }
 }
 
-/// Some pages of a frame, and where in an address space they are, or are to be.
+/// Some pages of a frame, and their present or future addresses in an address space.
 #[derive(Clone, Copy)]
 pub struct Run<'k> {
     pub vspace: Ref<'k, VSpace>,
@@ -60,21 +65,21 @@ pub struct Page<'k> {
     pub address: u64,
 }
 
-/// Rights of a frame to map it writable.
+/// Rights of a frame that allow to map it writable.
 pub const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
 
 /// The levels of tables whose entries map pages.
 pub const SMALL: u32 = 1;
 pub const LARGE: u32 = 2;
 
-/// What the entries for the pages of a frame have in common.
+/// Returns the common part of the entries for a frame's pages.
 #[inline(always)]
 pub fn form_of(frame: &Frame, access: Access) -> FramePte {
     FramePte::new(frame.log2(), access, frame.is_device())
 }
 
 impl<'k, M: Machine> Mem<'k, M> {
-    /// [`abi::Op::Map`].
+    /// Carries out [`abi::Op::Map`].
     pub fn map(self, me: Me<'k>) -> Result<()> {
         let run = self.run_of(me, rights_for(me))?;
         let (access, pool) = kind_of(me, run.frame.get())?;
@@ -120,7 +125,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         })
     }
 
-    /// Of a space that is dying, or has a label.
+    /// Whether the mapping is still allowed, for a space that is dying or has a label.
     #[cold]
     fn may_still_map(self, run: Run<'k>, access: Access) -> Result<()> {
         if run.vspace.get().is_dying() {
@@ -150,8 +155,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Why a page of a frame can't come into a pool. A device may use those of a pinned frame: who pins it counts the pin
-    /// and then looks at each page under its lock, so one of the two sees the other.
+    /// Returns why a page of a frame cannot come into a pool. A device may use the pages of a
+    /// pinned frame. The CPU that pins a frame counts the pin and then checks each page under its
+    /// lock, so one of the two sees the other.
     pub fn why_not_pool(self, frame: Ref<'k, Frame>, locked: &LockedFrame<'_>) -> WhyNot {
         match locked.counts.get().why_not_pool() {
             WhyNot::ItMay | WhyNot::Unclean if frame.get().pins() != 0 => WhyNot::Pooled,
@@ -166,7 +172,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         spot.store(entry);
     }
 
-    /// A page of a frame is in a pool from now on.
+    /// Notes that a page of a frame is in a pool from now on.
     pub fn note_pooled(self, frame: Ref<'k, Frame>, locked: &LockedFrame<'_>) {
         locked.set_pooled(true);
         let pooled = &self.k.pooled[frame.get().header.root().index()];
@@ -175,12 +181,13 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// [`abi::Op::Unmap`].
+    /// Carries out [`abi::Op::Unmap`].
     pub fn unmap(self, me: Me<'k>) -> Result<()> {
         if me.hot.regs.rsi.get() == 0 {
             return self.drop_pages(me);
         }
-        // Once all is unmapped, the capabilities have had their say: they may have gone meanwhile.
+        // After all pages are unmapped, the capabilities are not checked again: they may be gone by
+        // now.
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
             return self.tlb().wait_marked(me, mark);
@@ -203,7 +210,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         let begun = self.tlb().keep_begun(me, mark, begun);
         match taken {
             Ok(()) => self.tlb().note_and_wait(me, begun),
-            // It is told when the pages before are forgotten, by starting again with that page.
+            // The error is reported when the earlier pages are flushed: the call restarts with that
+            // page.
             Err(Refusal::Error { .. }) => {
                 begun
                     .map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))
@@ -214,7 +222,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.
+    /// Carries out [`abi::Op::Protect`]. When the call restarts, it skips the pages that are
+    /// already right.
     pub fn protect(self, me: Me<'k>) -> Result<()> {
         if me.hot.regs.rsi.get() == 0 {
             return self.protect_pages(me);
@@ -234,20 +243,21 @@ impl<'k, M: Machine> Mem<'k, M> {
         let stamp = stale.then(|| self.tlb().shoot_space(run.vspace));
         drop(guard);
         match (stamp, changed) {
-            // When the pages of this entry are forgotten, the same ones once more; an error, too, is told only then.
+            // When the pages of this entry are flushed, the call visits them again. An error, too,
+            // is reported only then.
             (Some(stamp), Ok(()) | Err(Refusal::More | Refusal::Error { .. })) => {
                 go_on(me, run, run.first, Refusal::More);
                 self.tlb().wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
-            // It waits already.
+            // The call waits already.
             (Some(_), Err(refusal)) => Err(go_on(me, run, run.first, refusal)),
             (None, changed) => changed,
         }
     }
 
-    /// What the arguments name: rdi = VSpace, rsi = frame, rdx = address, r9 = first page, r10 = how many.
-    /// The frame's capability has the rights.
+    /// Finds the objects that the arguments name: rdi = VSpace, rsi = frame, rdx = address, r9 =
+    /// first page, r10 = how many. The frame's capability must have the rights.
     pub fn run_of(self, me: Me<'k>, of_frame: Rights) -> Result<Run<'k>> {
         let regs = &me.hot.regs;
         let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
@@ -265,8 +275,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(Run { vspace, frame, address, first, count })
     }
 
-    /// Does something with each page of a run, a bounded number; what is left is a system call of its own. With
-    /// `make`, page tables are made where there are none. The VSpace's lock is held.
+    /// Applies a function to each page of a run, up to a bounded number; the rest is a system call
+    /// of its own. With `make`, missing page tables are made.
+    /// Requires: the VSpace's lock is held.
     #[inline(always)]
     pub fn each_of(
         self,
@@ -301,7 +312,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
     }
 
-    /// The entry for an address of a run. With `make`, tables that are missing are made.
+    /// Returns the entry for an address of a run. With `make`, missing tables are made.
     #[inline(always)]
     pub fn spot_on(self, me: Me<'k>, run: Run<'k>, address: u64, make: bool) -> Result<Spot<'k>> {
         match run.frame.get().log2() {
@@ -310,7 +321,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// The entry for an address. With `make`, tables that are missing are made, for whom it may be.
+    /// Returns the entry for an address. With `make`, missing tables are made, if that is allowed.
     #[inline(always)]
     fn spot_for<const LEVEL: u32>(
         self,
@@ -347,7 +358,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// A page was in a pool: nobody is to see what is in it. Then the system call goes on.
+    /// Clears a page that was in a pool, because no process may see its contents. Then the system
+    /// call continues.
     fn clean(self, page: Page<'k>) -> Refusal {
         let locked = page.info.lock(self.cpu);
         if locked.counts.get().why_not(Access::Read) == WhyNot::Unclean {
@@ -357,7 +369,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Refusal::More
     }
 
-    /// Something stands where a page is to be mapped. An empty table gives way to a large page.
+    /// Handles an entry that is not free where a page is to be mapped. An empty table gives way to
+    /// a large page.
     #[cold]
     pub fn make_room(self, me: Me<'k>, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
         if let Some(stamp) = was.shootdown() {
@@ -381,7 +394,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// Empties an entry; says whether CPUs may still remember what it said. Then they have to be asked.
+    /// Empties an entry. Returns whether CPUs may still have its translation; then they must flush
+    /// it.
     #[inline(always)]
     pub fn clear(self, spot: Spot<'k>, address: u64) -> bool {
         spot.store(Pte::EMPTY);
@@ -392,8 +406,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         stale
     }
 
-    /// Takes an entry out of its table and of its frame's list: whether CPUs may still remember it. The VSpace's
-    /// lock is held.
+    /// Takes an entry out of its table and off its frame's list. Returns whether CPUs may still
+    /// have its translation.
+    /// Requires: the VSpace's lock is held.
     #[inline(always)]
     pub fn take_away(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
         if !self.clear(spot, address) {
@@ -405,7 +420,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         true
     }
 
-    /// Takes an entry that maps nothing any more out of its frame's list.
+    /// Takes an entry that maps nothing any more off its frame's list.
     #[inline(always)]
     fn leave_frame<'f>(self, spot: Spot<'k>, entry: Pte, info: &'f FrameInfo) -> LockedFrame<'f> {
         let locked = info.lock(self.cpu);
@@ -414,10 +429,11 @@ impl<'k, M: Machine> Mem<'k, M> {
         locked
     }
 
-    /// Whether CPUs may still remember what the page allowed before. From writable to executable, or back, it takes
-    /// two goes: nobody may write any more before anybody executes. Where it comes to allow more, a CPU that does not
-    /// know could fault. With `behind`, a page before this one is on its way, and may yet be refused: this one then
-    /// comes to allow less, and not more before its turn.
+    /// Changes the access of a page. Returns whether CPUs may still have the earlier access. The
+    /// change from writable to executable, or back, takes two steps: no CPU may write any more
+    /// before any CPU executes. When the access grows, a CPU with the old translation could fault.
+    /// With `behind`, an earlier page of the call waits and may still be refused: then this page
+    /// only loses access, and gains none before its turn.
     fn protect_page(
         self,
         me: Me<'k>,
@@ -453,9 +469,11 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(false)
     }
 
-    // --- memory that no Frame stands for -----------------------------------------------------------
+    // --- memory that no Frame stands for
+    // -----------------------------------------------------------
 
-    /// Maps a page of the kernel's own giving: a UTCB, or a part of process 1's image. The lock is held.
+    /// Maps a page that the kernel provides: a UTCB, or a part of process 1's image.
+    /// Requires: the lock is held.
     pub fn map_plain(
         self,
         me: Option<Me<'k>>,
@@ -475,7 +493,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Takes such pages away; nobody waits until CPUs have forgotten them. The lock is held.
+    /// Unmaps such pages. No task waits until CPUs have flushed them.
+    /// Requires: the lock is held.
     pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) {
         let mut stale = false;
         for address in (0..pages).map(|number| address + number * PAGE_SIZE) {
@@ -490,10 +509,11 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    // --- what ends ---------------------------------------------------------------------------------
+    // --- what ends
+    // ---------------------------------------------------------------------------------
 
-    /// Ends a frame that is dying: takes all its mappings away, then waits until no CPU remembers any. Its header counts
-    /// the pages whose mappings are gone, and behind them the pages that CPUs have forgotten.
+    /// Ends a dying frame: removes all its mappings, then waits until no CPU has a translation. Its
+    /// header counts the pages without mappings, and after those the pages that CPUs have flushed.
     pub fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let (header, pages) = (&frame.get().header, frame.get().pages());
         for _ in 0..PAGE_STEPS {
@@ -518,11 +538,13 @@ impl<'k, M: Machine> Mem<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone. The last page comes first: the
-    /// shootdowns of one CPU end in order, so that who has waited for the last page's seldom waits again.
+    /// Waits until no CPU has a translation of a dying frame's pages, which have no mappings left.
+    /// The last page comes first: the shootdowns of one CPU end in order, so a task that has waited
+    /// for the last page rarely waits again.
     ///
-    /// Each page is looked at, since the stamp of one says nothing of another that somebody else unmapped. Nobody maps
-    /// these pages any more, so a stamp stays what it is until the page has another owner.
+    /// Each page is checked, since the stamp of one page says nothing about a page that another CPU
+    /// unmapped. No CPU maps these pages any more, so a stamp stays until the page has another
+    /// owner.
     fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let (header, pages) = (&frame.get().header, frame.get().pages());
         for _ in 0..FORGOTTEN_STEPS {
@@ -536,8 +558,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Err(Refusal::More)
     }
 
-    /// A page of a dying frame is nobody's once no CPU remembers it. Pages that pools have stay the frame's, so that they
-    /// keep its label, until the last pool lets go of them ([`Tables::leave_pool`](crate::rooms::Tables::leave_pool)).
+    /// Frees a page of a dying frame once no CPU has a translation. Pages in pools stay the
+    /// frame's, so that they keep its label, until the last pool drops them
+    /// ([`Tables::leave_pool`](crate::rooms::Tables::leave_pool)).
     fn forget_last_page(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
         let locked = info.lock(self.cpu);
         if locked.counts.get().is_pooled() {
@@ -555,7 +578,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// A VSpace is dying, and nobody maps there any more: all CPUs leave it, then its frames are let go.
+    /// Ends the mappings of a dying VSpace, in which no CPU maps any more: all CPUs leave it, then
+    /// its frames are released.
     pub fn end_mappings(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
         let VSpace { ref header, ref leave, ref used, .. } = *vspace.get();
         {
@@ -577,13 +601,14 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 }
 
-/// The entry that maps a page, as it is now.
+/// Returns the entry that maps a page, as it is now.
 pub fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
     let entry = spot.load();
     if entry.maps(page.memory.at(), spot.level) { Ok(entry) } else { Err(not_mapped(page.address)) }
 }
 
-/// Pages of a run before `number` are done. If it goes on later, it does with the rest.
+/// Notes that the pages of a run before `number` are done, so that a restarted call continues with
+/// the rest.
 #[cold]
 fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
     if !matches!(refusal, Refusal::Error { .. }) {
@@ -600,12 +625,14 @@ fn not_mapped(address: u64) -> Refusal {
     Refusal::new(Error::BadAddress, address)
 }
 
-/// What a frame's capability has to allow for what the fourth argument wants. From a pool, pages may come to be written.
+/// Returns the rights that a frame's capability needs for the fourth argument. A page in a pool may
+/// become writable.
 fn rights_for(me: Me<'_>) -> Rights {
     if me.hot.regs.r8.get() & (1 | abi::MAP_POOL) == 0 { Rights::MAP } else { TO_WRITE }
 }
 
-/// What the fourth argument of `Map` says: access, and whether into the pool, where a device's memory does not go.
+/// Decodes the fourth argument of `Map`: the access, and whether the page goes into the pool, where
+/// device memory cannot go.
 fn kind_of(me: Me<'_>, frame: &Frame) -> Result<(Access, bool)> {
     let raw = me.hot.regs.r8.get();
     if raw & !1 == abi::MAP_POOL && !frame.is_device() {
@@ -614,7 +641,7 @@ fn kind_of(me: Me<'_>, frame: &Frame) -> Result<(Access, bool)> {
     access_of(me, frame).map(|access| (access, false))
 }
 
-/// What the fourth argument says. A device's memory is no program.
+/// Decodes the access in the fourth argument. Device memory cannot be executed.
 fn access_of(me: Me<'_>, frame: &Frame) -> Result<Access> {
     let raw = me.hot.regs.r8.get();
     let refusal = if raw == 3 { Error::WriteExecute.into() } else { Refusal::argument(3) };

@@ -1,11 +1,11 @@
 //! Pages of the pool: the memory of a space that messages carry.
 //!
-//! A Frame's page comes into a pool by `Map`, where nothing else maps it; from then on no capability does, and its
-//! place is where pools have it. One pool has it, or, read-only, several. When the last lets go of it, it is the Frame's
-//! again, and cleared before it is mapped.
+//! A Frame's page comes into a pool by `Map`, if nothing else maps it. From then on it has no
+//! mapping through a capability, only through pools. One pool has it, or, read-only, several. When
+//! the last pool drops the page, it is the Frame's again, and is cleared before it is mapped.
 //!
-//! The Frame's last capability may go meanwhile: that takes no page out of a pool. The end of the memory does, by
-//! a revoke or reset of its Untyped ([`kern_base::sweep`]).
+//! The Frame's last capability may go meanwhile; its pages stay in pools. The end of the memory
+//! takes them out: a revoke or reset of its Untyped ([`kern_base::sweep`]).
 
 use abi::{Error, PAGE_SIZE, Rights, Target};
 use core::ops::Range;
@@ -44,13 +44,14 @@ impl PoolRun<'_> {
     }
 }
 
-/// There is no such page.
+/// Returns the refusal for a page that does not exist.
 pub fn no_page(address: u64) -> Refusal {
     Refusal::new(Error::NoPage, address)
 }
 
 impl<'k, M: Machine> Mem<'k, M> {
-    /// What the arguments name: rdi = VSpace, rdx = address, r9 = 1 for pages of 2 MiB, r10 = how many.
+    /// Decodes the arguments: rdi = VSpace, rdx = address, r9 = 1 for pages of 2 MiB, r10 = how
+    /// many.
     fn pool_run(self, me: Me<'k>) -> Result<PoolRun<'k>> {
         let regs = &me.hot.regs;
         let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
@@ -68,7 +69,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(run)
     }
 
-    /// The entry for a page of a space.
+    /// Returns the entry for a page of a space.
     #[inline(always)]
     pub fn spot_of(self, vspace: Ref<'k, VSpace>, address: u64, large: bool) -> Option<Spot<'k>> {
         if large {
@@ -77,9 +78,10 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.tables().spot_at_hand(vspace, address).or_else(|| self.tables().spot::<SMALL>(vspace, address))
     }
 
-    /// Does something with each page of a run, a bounded number; what is left is a system call of its own. `work` says
-    /// whether CPUs may still remember the page as it was: they are asked. An error about one page is told when that is
-    /// over for those before it. Returns: the last shootdown that the system call has begun.
+    /// Applies a function to each page of a run, up to a bounded number; the rest is a system call
+    /// of its own. `work` returns whether CPUs may still have the earlier translation: they must
+    /// flush it. An error about a page is reported when the flush of the earlier pages is over.
+    /// Returns: the last shootdown that the system call has begun.
     fn each_pooled(
         self,
         me: Me<'k>,
@@ -127,7 +129,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok((spot, entry, self.info(entry.at())?))
     }
 
-    /// `Unmap` of pages of the pool.
+    /// Carries out `Unmap` of pages of the pool.
     pub fn drop_pages(self, me: Me<'k>) -> Result<()> {
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
@@ -140,7 +142,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.tlb().note_and_wait(me, begun)
     }
 
-    /// Takes a page out of a space's pool: whether CPUs may still remember it. The VSpace's lock is held.
+    /// Takes a page out of a space's pool. Returns whether CPUs may still have its translation.
+    /// Requires: the VSpace's lock is held.
     pub fn drop_pooled(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
         let (access, stale, lent) = if entry.is_present() {
             (entry.pool_access(), self.clear(spot, address), false)
@@ -155,11 +158,11 @@ impl<'k, M: Machine> Mem<'k, M> {
         if stale {
             self.tlb().stamp_frame(&locked);
         }
-        // Of a page that was lent, a shootdown may be under way that somebody else waits for.
+        // A shootdown of a lent page may be under way, for which another task waits.
         stale || lent
     }
 
-    /// `Protect` of pages of the pool; those that are in transit come back.
+    /// Carries out `Protect` of pages of the pool. Pages in transit come back.
     pub fn protect_pages(self, me: Me<'k>) -> Result<()> {
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
@@ -173,16 +176,16 @@ impl<'k, M: Machine> Mem<'k, M> {
             _ => return Err(Refusal::argument(3)),
         };
         let begun = self.each_pooled(me, run, mark, |spot, entry, info, address| {
-            // One that comes back may be remembered as it was before it was lent. Waiting comes first: who lends it
-            // waits for the same, so both come to an end.
+            // CPUs may have the translation of a returned page from before it was lent. This call
+            // waits for the flush first; the lending call waits for the same one, so both end.
             self.tlb().settle(me, info)?;
             self.protect_pooled(spot, entry, info, address, access)
         })?;
         self.tlb().note_and_wait(me, begun)
     }
 
-    /// Whether CPUs may still remember what the page allowed before. Only a page that one pool alone has can be
-    /// written.
+    /// Changes the access of a page. Returns whether CPUs may still have the earlier access. Only a
+    /// page in a single pool can be writable.
     fn protect_pooled(
         self,
         spot: Spot<'k>,
@@ -211,7 +214,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(stale)
     }
 
-    /// [`abi::Op::PageCopy`].
+    /// Carries out [`abi::Op::PageCopy`].
     pub fn page_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let vspace = self.caps().find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
         let address = args.a2;
@@ -238,11 +241,12 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
         let info = self.info(entry.at())?;
         if entry.at() == page.at() {
-            // No page is its own copy.
+            // A page cannot be copied to itself.
             return Err(Refusal::new(Error::InUse, address));
         }
         if info.glance(self.cpu).mapped() == 1 {
-            // Another space may just have let go of it, and its CPUs still see it.
+            // Another space may just have dropped the page, and its CPUs still have the
+            // translation.
             self.tlb().settle(me, info)?;
             if self.protect_pooled(spot, entry, info, address, Access::Write)? {
                 let stamp = self.tlb().shoot_space(vspace);
@@ -257,7 +261,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(Answer::one(1))
     }
 
-    /// The frame of which a page is to be a copy, and that page.
+    /// Finds the frame whose page is to be a copy, and that page.
     fn page_for_copy(self, me: Me<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
         let frame = self.caps().find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
         let (number, pages) = (args.a4, u64::from(frame.get().pages()));
@@ -269,8 +273,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok((frame, page))
     }
 
-    /// The second half of a copy: the page can be used. The frame's capability may be gone by now, and is not asked for:
-    /// nobody else would do this half. Returns: the entry as it was; `None` where the first half has not been done.
+    /// Does the second half of a copy: makes the page usable. The frame's capability may be gone by
+    /// now, and is not checked: no other task would do this half. Returns the entry as it was, or
+    /// `None` if the first half has not been done.
     fn end_copy(self, vspace: Ref<'k, VSpace>, address: u64) -> Result<Option<Pte>> {
         check_user_range(address, abi::PAGE_SIZE, abi::PAGE_SIZE)?;
         let _guard = vspace.get().lock(self.cpu);
@@ -288,8 +293,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(Some(entry))
     }
 
-    /// A page of a frame, with the same contents, takes the place of one that others see, too. The VSpace's lock is
-    /// held.
+    /// Replaces a page that others see by a page of a frame, with equal contents.
+    /// Requires: the VSpace's lock is held.
     fn replace_page(
         self,
         me: Me<'k>,
@@ -320,7 +325,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         {
             let locked = old_info.lock(self.cpu);
             self.tables().unlink(&locked, spot);
-            // The other spaces may have let go of it meanwhile: then this one is the last.
+            // The other spaces may have dropped it meanwhile: then this one is the last.
             self.tables().leave_pool(old_info, &locked, old.pool_access());
             if stale {
                 self.tlb().stamp_frame(&locked);
@@ -336,20 +341,22 @@ impl<'k, M: Machine> Mem<'k, M> {
         drop(locked);
         let stamp = self.tlb().shoot_space(spot.vspace);
         self.tlb().note_and_wait(me, Some(stamp))?;
-        // It was over at once: the second half comes now.
+        // The shootdown was over immediately: the second half follows now.
         Err(Refusal::More)
     }
 
-    /// A page that is in transit, or was made read-only to be shared, and that did not go, is as it was. Whether CPUs may
-    /// remember that it could not be written: they are asked to forget that, and nobody waits for it. The VSpace's lock is
-    /// held.
+    /// Restores a page that is in transit, or was made read-only to be shared, and was not sent.
+    /// Returns whether CPUs may have the translation that forbids writing: they are asked to flush
+    /// it, and no task waits for that.
+    /// Requires: the VSpace's lock is held.
     pub fn take_back_page(self, spot: Spot<'k>, address: u64) -> bool {
         let entry = spot.load();
         let Ok(info) = self.info(entry.at()) else { return false };
         if entry.is_in_transit() {
             spot.store(entry.arrived(entry.pool_access()));
         } else if entry.is_pooled() && entry.is_lent() {
-            // Nobody else has had it since: what another message shares, none is to share any more.
+            // No other pool has had it since. If another message shares it, that message must not
+            // share it any more.
             let locked = info.lock(self.cpu);
             locked.counts.set(locked.counts.get().without(Access::Read).with(Access::Write));
             spot.store(entry.arrived(Access::Write).unshared());
@@ -362,14 +369,16 @@ impl<'k, M: Machine> Mem<'k, M> {
         false
     }
 
-    /// Whether a page of an Untyped's memory may be in a pool: one of its root's memory ever was.
+    /// Whether a page of an Untyped's memory may be in a pool: whether a page of its root's memory
+    /// ever was.
     pub fn may_be_pooled(self, untyped: &Untyped) -> bool {
         self.k.pooled[untyped.header.root().index()].load(Relaxed)
     }
 
-    /// Takes the pages of an Untyped's memory out of all pools for a revoke: whoever looks there faults. The fourth argument
-    /// of the system call is the pass that it waits for, then a [`Mark`]; 0 at first, and when it has found something to
-    /// revoke. A wrong one ends this revoke too soon, and nothing else: a reset keeps its own.
+    /// Takes the pages of an Untyped's memory out of all pools for a revoke: later accesses fault.
+    /// The fourth argument of the system call is the pass that it waits for, then a [`Mark`]; 0 at
+    /// first, and when it has found something to revoke. A wrong value ends this revoke too early,
+    /// and has no other effect: a reset keeps its own state.
     pub fn revoke_pages(self, me: Me<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
         if !self.may_be_pooled(untyped.get()) {
             return Ok(());
@@ -384,7 +393,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.tlb().note_and_wait(me, begun)
     }
 
-    /// Goes on with the passes over an Untyped's pages until one is over. A bounded number of pages an entry.
+    /// Continues the passes over an Untyped's pages until one is over, a bounded number of pages in
+    /// an entry.
     pub fn sweep_until(self, untyped: Ref<'k, Untyped>, pass: Pass) -> Result<()> {
         let pages = untyped.get().size() / PAGE_SIZE;
         let mut left = SWEEP_STEPS;
@@ -407,8 +417,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Takes pages with these numbers out of all pools, as long as some are `left` to look at. Returns: the first page that
-    /// is not done. `begun` is the shootdown with whose end no CPU remembers one of them.
+    /// Takes the pages with these numbers out of all pools, until none of the `left` checks is
+    /// left. `begun` is the shootdown after which no CPU has a translation of them.
+    /// Returns: the first page that is not done.
     fn sweep_stretch(
         self,
         untyped: &Untyped,
@@ -427,14 +438,14 @@ impl<'k, M: Machine> Mem<'k, M> {
         number
     }
 
-    /// Takes a page out of one pool: whether there may be another. No message takes such a page any further, so its places
-    /// become fewer with each look, whatever others do.
+    /// Takes a page out of one pool. Returns whether another pool may have it. No message sends
+    /// such a page any further, so each call leaves it in fewer pools, whatever other CPUs do.
     fn sweep_page(self, at: Phys, begun: &mut Option<Stamp>) -> bool {
         let Some(info) = self.k.frames.get_memory(self.pin(), at).map(Ref::get) else { return false };
         let locked = info.lock(self.cpu);
         let (counts, first) = (locked.counts.get(), locked.first());
         if !counts.is_pooled() {
-            // Whoever took it out of the last pool may be waiting yet, or wait for nothing.
+            // The task that took it out of the last pool may still be waiting, or wait for nothing.
             let stamp = locked.stamp().filter(|stamp| counts.is_stale() && !self.tlb().is_over(*stamp));
             if let Some(stamp) = stamp {
                 *begun = Some(self.covering(*begun, stamp));
@@ -444,7 +455,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         locked.set_leaving();
         drop(locked);
         if first.is_none() {
-            // `PageCopy` is just about to put it where another page was.
+            // `PageCopy` is about to put it where another page was.
             return counts.mapped() != 0;
         }
         let Some(spot) = self.tables().named(first) else { return true };
@@ -460,7 +471,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         true
     }
 
-    /// A shootdown with whose end two others are over that have begun.
+    /// Returns a shootdown whose end implies the end of two others that have begun.
     fn covering(self, one: Option<Stamp>, other: Stamp) -> Stamp {
         match one.filter(|one| !self.tlb().is_over(*one)) {
             None => other,

@@ -1,18 +1,20 @@
-//! Pages on their way from one pool to another: moved, or seen by both.
+//! Pages under way from one pool to another: moved, or shared by both.
 //!
 //! # Two halves
-//! The first is the giving space's: pages to be moved are taken out of it ([in transit](Pte::in_transit)), pages to
-//! be shared become read-only; where CPUs may remember otherwise, whoever sends waits for the shootdown
-//! ([`Mem::lend_row`]). The second puts them into the taking space ([`Mem::hand_over`]): under both locks it first
-//! looks at all of them, and changes nothing where one is not as it should be. A page whose shootdown is not over does
-//! not go, whoever asks.
+//! A transfer has two halves. The first is in the giving space: it takes pages to be moved out ([in
+//! transit](Pte::in_transit)), and makes pages to be shared read-only. If CPUs may have other
+//! translations, the sender waits for the shootdown ([`Mem::lend_row`]). The second half puts the
+//! pages into the taking space ([`Mem::hand_over`]). Under both locks it first checks all pages,
+//! and changes nothing if one is not right. A page whose shootdown is not over is not sent,
+//! whichever task asks.
 //!
-//! Where the giving space is this CPU's alone, both are done in one: no CPU can use the page between its leaving the
-//! one table and its standing in the other, nor after, since this CPU forgets it before it leaves the kernel.
+//! If only this CPU can have the giving space loaded, one step does both halves. No CPU can use the
+//! page between its entry in the one table and its entry in the other, nor afterwards, since this
+//! CPU flushes the page before it leaves the kernel.
 //!
 //! # Cost
-//! A page that one pool has alone, and that nobody has shared before, is moved with three stores and no lock of its own:
-//! under the locks of both spaces nobody else changes what is known of it.
+//! A page that only one pool has, and that was never shared, is moved with three stores and without
+//! its own lock: under the locks of both spaces no other CPU changes the page's record.
 
 use abi::audit::may;
 use abi::{Error, PageMode};
@@ -30,7 +32,7 @@ use crate::rooms::Mem;
 use crate::tables::walk::Spot;
 use crate::{Refusal, Result};
 
-/// Pages of one space, and where in another they go. All of one size.
+/// Pages of one space, and their destination in another. All of one size.
 #[derive(Clone, Copy)]
 pub struct Row<'k> {
     pub from: Ref<'k, VSpace>,
@@ -48,7 +50,7 @@ impl Row<'_> {
     }
 }
 
-/// Entries of a row that are in one table on either side.
+/// Entries of a row that are in one table on each side.
 struct Part<'k> {
     source: Spot<'k>,
     target: Spot<'k>,
@@ -57,31 +59,32 @@ struct Part<'k> {
 }
 
 impl Part<'_> {
-    /// What the first page is, if that is a page of this pool that was never shared.
+    /// Returns the kind of the first page, if it is a page of this pool that was never shared.
     #[inline(always)]
     fn kind(&self, large: bool) -> Option<OwnKind> {
         self.sources.first()?.load().own_kind(large)
     }
 }
 
-/// How all pages of a message are, where few steps do.
+/// The state of all pages of a message that can take the fast path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plain {
-    /// There, in this pool alone, and never shared.
+    /// Present, in this pool alone, and never shared.
     There,
-    /// Lent as such.
+    /// Lent from that state.
     Lent,
     No,
 }
 
-/// What the first half has come to: whether entries changed, and which shootdown has to be over.
+/// Result of the first half: whether entries changed, and which shootdown must end.
 struct Lent {
     changed: bool,
     stamp: Option<Stamp>,
 }
 
 impl<'k, M: Machine> Mem<'k, M> {
-    /// The first half, of pages that are there: what has to be over before the second, if anything.
+    /// Does the first half, for pages that are present. Returns the shootdown that must end before
+    /// the second half, if there is one.
     pub fn lend_row(self, row: Row<'k>) -> Result<Option<Stamp>> {
         let _guard = row.from.get().lock(self.cpu);
         let mut lent = Lent { changed: false, stamp: None };
@@ -115,7 +118,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Takes pages out, from the first on, as long as they are of one kind, and of this pool alone: how many.
+    /// Takes pages out, from the first on, while they are of one kind and in this pool alone.
+    /// Returns how many.
     #[inline(never)]
     fn lend_plain(self, large: bool, entries: &[Entry], alone: bool) -> usize {
         let Some(kind) = entries.first().and_then(|entry| entry.load().own_kind(large)) else { return 0 };
@@ -134,7 +138,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         entries.len()
     }
 
-    /// One page, whose address the CPUs are made to forget afterwards.
+    /// Lends one page. CPUs flush its address afterwards.
     #[inline(always)]
     fn lend_page(
         self,
@@ -149,7 +153,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             return Err(no_page(address));
         }
         let info = self.info(entry.at())?;
-        // Of what another space that has it did to it.
+        // Another address space's pending shootdown of this page.
         let before = info.stamp().filter(|stamp| !self.tlb().is_over(*stamp));
         lent.stamp = lent.stamp.or(before);
         if entry.is_in_transit() || mode != PageMode::Move && entry.access() == Access::Read {
@@ -169,14 +173,15 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Both halves where the giving space is this CPU's alone; else the second. All rows are of the same two spaces.
-    /// [`Refusal::More`] where that is to be tried again, first half first: CPUs may remember a page for a moment yet, from
-    /// what another space that has it did since; or what was where it is to go.
+    /// Does both halves if only this CPU can have the giving space loaded, otherwise the second.
+    /// All rows are between the same two spaces. Answers [`Refusal::More`] if the caller must try
+    /// again with the first half: CPUs may still have a page's translation from a change in another
+    /// space that has it, or a translation of the destination's earlier contents.
     pub fn hand_over(self, rows: &[Row<'k>]) -> Result<()> {
         self.hand_over_after(rows, || Ok(()))
     }
 
-    /// The same where something else comes last that may be refused.
+    /// Does the work of [`Mem::hand_over`], and then a last step that may be refused.
     #[inline(always)]
     pub fn hand_over_after(self, rows: &[Row<'k>], last: impl FnOnce() -> Result<()>) -> Result<()> {
         let Some(first) = rows.first() else { return last() };
@@ -214,7 +219,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Where one of the spaces is dying, or has a label.
+    /// Checks labels and death, if one of the spaces is dying or has a label.
     #[cold]
     fn may_hand_over(self, rows: &[Row<'k>], from: &VSpace, to: &VSpace) -> Result<()> {
         if from.is_dying() || to.is_dying() {
@@ -226,7 +231,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         rows.iter().try_for_each(|row| self.may_take_row(row, to))
     }
 
-    /// One page after the other; of those of one frame the first says it.
+    /// Checks the labels of all pages; pages of one frame are checked once.
     fn may_take_row(self, row: &Row<'k>, to: &VSpace) -> Result<()> {
         let (mut number, mut allowed) = (0, None);
         while number < row.count {
@@ -253,7 +258,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Does something with each part of a row that is in one table on either side; `number` pages are before it.
+    /// Applies a function to each part of a row that is in one table on each side, with the number
+    /// of pages before it.
     #[inline(always)]
     fn each_part(self, row: &Row<'k>, mut work: impl FnMut(Part<'k>, u64) -> Result<()>) -> Result<()> {
         let mut number = 0;
@@ -268,7 +274,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// The entries of a page of a row. Tables that the taking space lacks are made.
+    /// Returns the entries of a page of a row. Missing tables of the taking space are made.
     #[inline(never)]
     fn pair_at(self, row: &Row<'k>, number: u64) -> Result<(Spot<'k>, Spot<'k>)> {
         let offset = number << row.log2();
@@ -284,8 +290,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok((spot, place))
     }
 
-    /// Checks that all pages of a message may go now. Returns whether all of them, and their places, are `Plain`. Adds to
-    /// `counted` the views that it has counted ([`Mem::count_view`]), also where it refuses.
+    /// Checks that all pages of a message may be sent now. Returns whether all of them, and their
+    /// destinations, are `Plain`. Adds to `counted` the views that it has counted
+    /// ([`Mem::count_view`]), also when it refuses.
     #[inline(always)]
     fn check_rows(self, rows: &[Row<'k>], alone: bool, counted: &mut u64) -> Result<Plain> {
         let mut plain = if alone { Plain::There } else { Plain::Lent };
@@ -357,11 +364,13 @@ impl<'k, M: Machine> Mem<'k, M> {
         checked
     }
 
-    /// Counts a view that a message is to make of a page. The view is counted when the page is checked, not when it is
-    /// mapped: a message may name one page in many places, and CPUs that hold other spaces' locks may share the same
-    /// page at the same time, so a count that is only looked at could pass its limit before it changes. A page that has as
-    /// many views as it can is refused with the address `from`, at which the giving space has it; so is one that a sweep
-    /// takes out of all pools, which would never come to its end where others add views faster than it takes them away.
+    /// Counts a view that a message is to make of a page. The view is counted when the page is
+    /// checked, not when it is mapped. A message may name one page in many places, and CPUs with
+    /// the locks of other spaces may share the same page at the same time. A count that was only
+    /// checked could pass its limit before it changes. A page with the most possible views is
+    /// refused with the address `from`, at which the giving space has it. So is a page that a sweep
+    /// takes out of all pools: the sweep would never end if other tasks added views faster than it
+    /// removes them.
     fn count_view(self, info: &FrameInfo, from: u64) -> Result<()> {
         let locked = info.lock(self.cpu);
         let counts = locked.counts.get();
@@ -373,8 +382,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Takes back the first `counted` views of a message that was refused. The locks of both spaces are still held, so
-    /// the entries are those that were counted.
+    /// Takes back the first `counted` views of a refused message. The locks of both spaces are
+    /// still held, so the entries are those that were counted.
     #[cold]
     fn uncount_views(self, rows: &[Row<'k>], mut counted: u64) {
         for row in rows.iter().filter(|row| row.mode != PageMode::Move) {
@@ -389,7 +398,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// How many pages from the first on are of one kind, and of this pool alone, and find their places empty.
+    /// Returns how many pages from the first on are of one kind, in this pool alone, and have empty
+    /// destinations.
     #[inline(never)]
     fn plain_pages(self, large: bool, part: &Part<'k>) -> usize {
         let Some(kind) = part.kind(large) else { return 0 };
@@ -403,7 +413,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         pairs.position(|(source, target)| !is_plain(source, target)).unwrap_or(part.sources.len())
     }
 
-    /// Pages that were found plain go.
+    /// Sends pages that were found plain.
     #[inline(never)]
     fn pass_plain(self, large: bool, part: &Part<'k>) {
         let Some(kind) = part.kind(large) else { return };
@@ -419,7 +429,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// Checks that one page of any kind may go now, and that its place is free. Returns what is known of the page.
+    /// Checks that one page of any kind may be sent now, and that its destination is free. Returns
+    /// the page's record.
     #[inline(always)]
     fn check_rare(
         self,
@@ -432,7 +443,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         if !may_go(entry, row.mode) {
             return Err(no_page(row.source + (number << row.log2())));
         }
-        // What the first half had to do, and has not.
+        // The first half should have done this, and has not.
         let as_it_was = entry.is_present() && (row.mode == PageMode::Move || entry.access() == Access::Write);
         let info = self.info(entry.at())?;
         let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp));
@@ -442,13 +453,13 @@ impl<'k, M: Machine> Mem<'k, M> {
         if self.tlb().is_free(target) {
             return Ok(info);
         }
-        // Something went from there, and some CPU may remember it for a moment yet.
+        // The destination's earlier page was unmapped, and some CPU may still have its translation.
         let gone = target.shootdown().is_some();
         Err(if gone { Refusal::More } else { no_room(row.target + (number << row.log2())) })
     }
 
-    /// How many pages from the first on were lent as such pages at a time, which all CPUs have forgotten, and find their
-    /// places empty.
+    /// Returns how many pages from the first on were lent from the plain state, are flushed on all
+    /// CPUs, and have empty destinations.
     #[inline(never)]
     fn lent_pages(self, large: bool, part: &Part<'k>) -> usize {
         let infos = self.k.frames.main(self.pin());
@@ -467,7 +478,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         pairs.position(|(source, target)| !is_lent(source, target)).unwrap_or(part.sources.len())
     }
 
-    /// Pages that were found so go.
+    /// Sends pages that were found so.
     #[inline(never)]
     fn pass_lent(self, part: &Part<'k>) {
         let infos = self.k.frames.main(self.pin());
@@ -484,7 +495,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// Pages of any kind go: they were looked at, and cannot fail.
+    /// Sends pages of any kind. They were checked, so this cannot fail.
     #[inline(never)]
     fn pass_rare(self, row: &Row<'k>, part: &Part<'k>) {
         let sources = part.source.each_of(part.sources);
@@ -502,9 +513,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         if mode == PageMode::Move {
             source.store(Pte::EMPTY);
             self.tables().unlink(&locked, source);
-            // As of no list for a moment, so that the next link makes it the first again.
+            // Off all lists for a moment, so that the next link makes it the first again.
             self.tables().link(&locked, target);
-            // What another message was to do with it in the giving space is that space's.
+            // A mark of another message in the giving space stays in that space.
             target.store(entry.arrived(entry.pool_access()).given());
             self.unstamp(&locked);
             return;
@@ -522,14 +533,16 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.unstamp(&locked);
     }
 
-    /// Of a page that was found fresh: a third space may have let go of it since.
+    /// Removes the stamp of a page if its shootdown is over. A third space may have dropped the
+    /// page since the check.
     fn unstamp(self, locked: &LockedFrame<'_>) {
         if locked.stamp().is_some_and(|stamp| self.tlb().is_over(stamp)) {
             locked.set_stamp(None);
         }
     }
 
-    /// This CPU forgets what rows changed in the giving space, and others find its generation moved.
+    /// Flushes on this CPU what rows changed in the giving space, and increases its generation for
+    /// other CPUs.
     fn forget_rows(self, rows: &[Row<'k>]) {
         let Some(from) = rows.first().map(|row| row.from) else { return };
         let pages: u64 = rows.iter().map(|row| row.count).sum();
@@ -549,12 +562,13 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 }
 
-/// Whether it is a page of the pool that can go so. One in transit goes nowhere but where it is moved.
+/// Whether an entry is a page of the pool that can be sent in this mode. A page in transit can only
+/// be moved.
 fn may_go(entry: Pte, mode: PageMode) -> bool {
     entry.is_pooled() && (mode == PageMode::Move || entry.is_present())
 }
 
-/// A page goes once.
+/// Checks that no page is sent twice.
 fn no_page_twice(rows: &[Row<'_>]) -> Result<()> {
     for (number, row) in rows.iter().enumerate() {
         let overlaps = |other: &&Row<'_>| {
@@ -568,17 +582,17 @@ fn no_page_twice(rows: &[Row<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// The memory of the page there is being given back.
+/// Returns the refusal for a page whose memory is being taken back.
 fn given_back(address: u64) -> Refusal {
     Refusal::new(Error::InUse, address)
 }
 
-/// The same where no table can be had, for now or for good.
+/// Returns the refusal for a missing table, for now or for good.
 fn no_table(why: Refusal, address: u64) -> Refusal {
     if let Refusal::More = why { why } else { no_room(address) }
 }
 
-/// The taking space has no room there.
+/// Returns the refusal for a full destination in the taking space.
 pub fn no_room(address: u64) -> Refusal {
     Refusal::new(Error::NoRoom, address)
 }

@@ -1,8 +1,9 @@
-//! Which pages were used: what the hardware notes in the entries that map them.
+//! Used pages: the bits that the hardware sets in the entries that map them.
 //!
-//! The bits are cleared without telling any CPU. One that still remembers a translation does not note its next use: the
-//! page looks unused for as long as that stays. So what is answered is a hint, good enough to choose which page to put
-//! away; nothing that has to be true hangs on it, and no CPU is stopped for it.
+//! The bits are cleared without a flush. A CPU that still has the translation does not mark its
+//! next use, and the page seems unused while the CPU keeps the translation. So the answer is a
+//! hint: good enough to choose a page to evict. Nothing that must be exact depends on it, and it
+//! interrupts no CPU.
 
 use abi::Rights;
 use kern_base::limits::PAGE_STEPS;
@@ -14,14 +15,14 @@ use crate::rooms::Mem;
 use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Mem<'k, M> {
-    /// [`abi::Op::Accessed`]. One entry does it all.
+    /// Carries out [`abi::Op::Accessed`], in one entry.
     pub fn accessed(self, me: Me<'k>) -> Result<Answer> {
         let run = self.run_of(me, Rights::MAP)?;
         if run.count > PAGE_STEPS {
             return Err(Refusal::argument(5));
         }
         let _guard = run.vspace.get().lock(self.cpu);
-        // All of them are mapped, or nothing is changed.
+        // All of them are mapped, or nothing changes.
         self.each_of(me, run, false, |spot, page| mapping(spot, page).map(|_| ()))?;
         let (mut bit, mut accessed, mut dirty) = (1, 0, 0);
         self.each_of(me, run, false, |spot, _| {

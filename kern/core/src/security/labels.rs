@@ -1,29 +1,35 @@
 //! Security labels: the mandatory check.
 //!
-//! Every object has a label; 0 is none. An object gets that of the Untyped that it is made of, or where that has none that
-//! of its maker. A process, its CSpace, its address space and its tasks have one label. Subjects without label are not
-//! confined: whoever has none may do what its capabilities let it do. So all of this is off until somebody sets a label,
-//! and then it costs the others one load.
+//! Every object has a label; 0 is none. An object gets the label of the Untyped that it is made of,
+//! or, if that has none, of its maker. A process, its CSpace, its address space and its tasks have
+//! one label. Subjects without a label are not confined: they may do what their capabilities allow.
+//! So all of this is off until a label is set, and then it costs unlabelled subjects one load.
 //!
 //! # Where it is asked
-//! [`Security::may`] is the one place. It is asked where a process comes to hold or see something: a capability that comes into
-//! its CSpace from elsewhere, a group that it joins, a page that comes into its space, by mapping, with a message, or as a task's
-//! UTCB. A task or a Notification that is exposed in a group joins it, and so does the caller of a call that is forwarded
-//! into a group; a Reply object that keeps a call stands for a group of two. A page's copy is another object's: [`Security::may_copy`] asks on behalf of all who may read that. Never
-//! where it uses what it has: words of IPC through a group need no check, since joining was one.
+//! [`Security::may`] is the only check. The kernel calls it when a process gains or sees something:
+//! a capability that comes into its CSpace from elsewhere, a group that it joins, a page that comes
+//! into its space by mapping, with a message, or as a task's UTCB. A task or a Notification that is
+//! exposed in a group joins the group, and so does the caller of a call that is forwarded into a
+//! group; a Reply object that keeps a call counts as a group of two. A page's copy belongs to
+//! another object: [`Security::may_copy`] asks for all subjects that may read that object. Using
+//! what a process has needs no check: words of IPC through a group need none, since joining was
+//! checked.
 //!
 //! # Branch predictors
-//! A CPU that goes on with a task of another label flushes its branch predictors first. A task's state word has the label of
-//! its process, and [`CpuHot::special_on`](kern_base::cpu::CpuHot) the label of those who trained the predictors. The
-//! fastpath switches only between tasks of one label; every other switch compares the two. A task reads the label when it is
-//! configured. [`abi::Op::LabelSet`] of a process tells the tasks that are there already.
+//! A CPU that switches to a task of another label flushes its branch predictors first. A task's
+//! state word has the label of its process, and [`CpuHot::special_on`](kern_base::cpu::CpuHot) the
+//! label of the tasks that trained the predictors. The fastpath switches only between tasks of one
+//! label; every other switch compares the two. A task reads the label when it is configured.
+//! [`abi::Op::LabelSet`] of a process informs its existing tasks.
 //!
 //! # Memory ordering
-//! A rule is one byte; what all rules of a subject forbid together, another, written after it. Whoever changes it stores with `Release`, a check loads with `Acquire`, no CPU is stopped, and
-//! nothing else hangs on it. A check that begins on another CPU after it has learned (by a message, say) that the rule was
-//! set goes by the new one. One that is under way at that moment may still go by the old one: that is over when every CPU
-//! has left the kernel once, as after any system call that waits for a grace period. What was granted before stays; to
-//! take it back is what revoke is for.
+//! A rule is one byte. Another byte, written after it, holds what all rules of a subject forbid
+//! together. The CPU that changes a rule stores with `Release`, and a check loads with `Acquire`;
+//! no CPU is interrupted, and no other data depends on the order. A check that begins on another
+//! CPU after that CPU has learned of the rule (by a message, for example) applies the new rule. A
+//! check that is under way at that moment may still apply the old one. That ends when every CPU has
+//! left the kernel once, as after any system call that waits for a grace period. Earlier grants
+//! stay; a revoke takes them back.
 
 use abi::audit::{LABELS, may};
 use abi::{Error, TaskId};
@@ -48,12 +54,13 @@ use kern_base::slot::Place;
 
 const COUNT: usize = LABELS as usize;
 
-/// What subjects of one label may not do with objects of another.
+/// Rules: what subjects of one label may not do with objects of another.
 pub struct Rules {
     forbidden: [AtomicU8; COUNT * COUNT],
-    /// Of each subject, what it may not do with objects of some label: so that it costs those nothing whom no rule confines.
+    /// For each subject, what it may not do with objects of some label, so that subjects without
+    /// rules pay nothing.
     confined: [AtomicU8; COUNT],
-    /// Held by who changes a rule.
+    /// Held while a rule changes.
     changing: Lock<()>,
 }
 
@@ -64,7 +71,7 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Everything is allowed.
+    /// Makes rules that allow everything.
     pub const fn new() -> Rules {
         Rules {
             forbidden: [const { AtomicU8::new(0) }; COUNT * COUNT],
@@ -73,12 +80,13 @@ impl Rules {
         }
     }
 
-    /// Whether there are objects with which subjects of a label may not do something.
+    /// Whether some rule forbids this to subjects of a label.
     pub fn confine(&self, subject: u32, what: u8) -> bool {
         self.confined.get(subject as usize).is_none_or(|confined| confined.load(Acquire) & what != 0)
     }
 
-    /// Shows each pair of labels, subject and object, of which something is forbidden, and what. For surveys.
+    /// Visits each pair of labels, subject and object, with a rule, and what it forbids. For
+    /// surveys.
     pub fn each_forbidden(&self, mut show: impl FnMut(u32, u32, u8)) {
         let confined = |subject: &u32| self.confine(*subject, may::ALL);
         for subject in (0..LABELS).filter(confined) {
@@ -91,7 +99,8 @@ impl Rules {
         }
     }
 
-    /// Forbids subjects of one label some things with objects of another, and allows the others: what was forbidden.
+    /// Sets what subjects of one label may not do with objects of another. Returns what was
+    /// forbidden before.
     pub fn change(&self, pin: Pin<'_>, subject: u32, object: u32, forbidden: u8) -> Option<u8> {
         let _guard = self.changing.lock(pin, &"the rules of labels");
         let before = self.of(subject, object)?.load(Acquire);
@@ -112,7 +121,8 @@ impl Rules {
 }
 
 impl<'k, M: Machine> Security<'k, M> {
-    /// Whether a subject may come by an object in a way ([`may`]): asked by whatever brings that about, before it does.
+    /// Whether a subject may gain an object in a way ([`may`]). Called by every operation that
+    /// causes this, before it does.
     #[inline(always)]
     pub fn may(self, subject: &Header, object: &Header, what: u8) -> Result<()> {
         if subject.label() == 0 { Ok(()) } else { self.may_label(subject.label(), object.label(), what) }
@@ -136,13 +146,14 @@ impl<'k, M: Machine> Security<'k, M> {
         self.may_grant_new(me, to, object.label())
     }
 
-    /// The same of one that a process sends.
+    /// Whether a process may send a capability of an object to a slot.
     #[inline(always)]
     pub fn may_send(self, from: Ref<'k, Process>, to: Place<'k>, object: &Header) -> Result<()> {
         if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(from, to, object.label()) }
     }
 
-    /// The same of an object with a label that is not made yet.
+    /// Whether a capability of a new object with a label may come to a slot. The object is not made
+    /// yet.
     #[inline(always)]
     pub fn may_grant_new(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
         if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me.process(self.pin()), to, label) }
@@ -156,13 +167,13 @@ impl<'k, M: Machine> Security<'k, M> {
         self.may_label(to.table.label(), label, may::GRANT)
     }
 
-    /// Whether a space that has a label may map the pages of an object.
+    /// Whether a space with a label may map the pages of an object.
     #[cold]
     pub fn may_map(self, space: &VSpace, object: &Header, access: Access) -> Result<()> {
         self.may(&space.header, object, to_map(access))
     }
 
-    /// The same of a page, whosever it is.
+    /// Whether a space with a label may map a page, of whichever object.
     #[inline(always)]
     pub fn may_see(self, space: &VSpace, page: &FrameInfo, access: Access) -> Result<()> {
         if !self.k.rules.confine(space.header.label(), to_map(access)) {
@@ -174,7 +185,8 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
-    /// Whether the contents of one object may be copied into another: nobody who may read the copy is kept from the original.
+    /// Whether the contents of one object may be copied into another: no subject that may read the
+    /// copy may be forbidden to read the original.
     pub fn may_copy(self, from: &Header, to: &Header) -> Result<()> {
         let (from, to) = (from.label(), to.label());
         if from == to {
@@ -190,7 +202,7 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
-    /// The label of what is made of an Untyped.
+    /// Returns the label of objects made of an Untyped.
     #[inline(always)]
     pub fn label_of_new(self, maker: &Process, untyped: &Header) -> u32 {
         match untyped.label() {
@@ -199,7 +211,8 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
-    /// The three that make up a process have one label. The lock of spaces is held.
+    /// Checks that the three parts of a process have one label.
+    /// Requires: the lock of spaces is held.
     pub fn same_label(self, headers: [&Header; 3]) -> Result<()> {
         let [process, cnode, space] = headers.map(Header::label);
         if process == cnode && process == space {
@@ -208,7 +221,8 @@ impl<'k, M: Machine> Security<'k, M> {
         Err(differ(process, if process == cnode { space } else { cnode }))
     }
 
-    /// Gives a part without label the label of its process, and marks that it came so. The lock of spaces is held.
+    /// Gives a part without a label the label of its process, and marks the part so.
+    /// Requires: the lock of spaces is held.
     ///
     /// Errors: Forbidden, if the part has another label.
     pub fn adopt_label(self, process: &Header, part: &Header) -> Result<()> {
@@ -224,7 +238,8 @@ impl<'k, M: Machine> Security<'k, M> {
         Ok(())
     }
 
-    /// The process that an object is a part of. The lock of spaces is held.
+    /// Returns the process that an object is a part of.
+    /// Requires: the lock of spaces is held.
     pub fn process_with(self, part: RawWord<'k>) -> Option<Ref<'k, Process>> {
         if let Some(table) = part.get::<CNode>() {
             return table.get().process.get(self.pin());
@@ -243,12 +258,12 @@ impl<'k, M: Machine> Security<'k, M> {
     }
 }
 
-/// What is refused since a part of a process would have another label than the process.
+/// Returns the refusal for a part of a process with another label than the process.
 pub fn differ(process: u32, part: u32) -> Refusal {
     Refusal::new(Error::Forbidden, u64::from(process) << 32 | u64::from(part))
 }
 
-/// What a mapping asks for.
+/// Returns what a mapping requires of the rules.
 const fn to_map(access: Access) -> u8 {
     match access {
         Access::Write => may::READ | may::WRITE,

@@ -1,4 +1,4 @@
-//! Security labels, and the records of the audit: the room [`Audit`](crate::rooms::Security).
+//! Security labels, and the records of the audit: the room [`Security`](crate::rooms::Security).
 
 pub mod labels;
 pub mod records;

@@ -1,18 +1,23 @@
-//! The audit: a record of every grant, revoke, denial and kill, for whoever has the right SECURITY of the machine.
+//! The audit: a record of every grant, revoke, denial and kill, for readers with the right SECURITY
+//! of the machine.
 //!
 //! # Where it is written
-//! Where the thing is done, by the CPU that does it into its own ring: no lock, no atomic instruction, no wait. A
-//! thing is told of once it cannot fail any more; a kill, a revoke and a reset before anything is done, since they take several
-//! entries, and who does them may be killed in the middle. A ring that is full loses its oldest records; who reads is told how many. Without an audit all
-//! of this is one load where a record would be. Fastpaths have none: they neither grant nor refuse.
+//! The CPU that does something records it in its own ring: no lock, no atomic instruction, no wait.
+//! It records an action once the action cannot fail any more. It records a kill, a revoke and a
+//! reset before it begins them, since they take several entries, and their task may be killed in
+//! the middle. A full ring loses its oldest records, and the reader learns how many. Without an
+//! audit all of this costs one load for each possible record. Fastpaths record nothing: they
+//! neither grant nor refuse.
 //!
 //! # The log
-//! What is told to the audit is told to the machine's log, too ([`Machine::tell`]), where somebody wants that
-//! ([`Kernel::log_events`](crate::Kernel::log_events)), and of refused system calls all. The load is the same one: of [`Told`].
+//! All audited events also go to the machine's log ([`Machine::tell`]), if it wants them
+//! ([`Kernel::log_events`](crate::Kernel::log_events)); the log gets all refused system calls. One
+//! load serves both: of [`Told`].
 //!
 //! # How it ends
-//! The rings live in an Untyped. Reset of that Untyped, or of one around it, first takes the kernel's reference away
-//! ([`Security::end_audit`]), and then waits, as for everything that was made there, until no CPU can still write.
+//! The rings are in an Untyped. A reset of that Untyped, or of one around it, first removes the
+//! kernel's reference ([`Security::end_audit`]). Then it waits, as for every object in that memory,
+//! until no CPU can still write.
 
 use abi::audit::{AuditEvent, Record};
 use abi::{Counter, Error, FaultAnswer, ObjType, Op, Rights};
@@ -33,14 +38,14 @@ use crate::Me;
 use crate::rooms::Security;
 use kern_base::slot::Place;
 
-/// Who is told of grants, refusals and kills: one word, so that one load says whether there is anybody. Audits are counted:
-/// one that ends may be followed by another before it is taken out of the count.
+/// The receivers of grants, refusals and kills: one word, so that one load shows whether there are
+/// any. Audits are counted, because another may begin before an ended one is subtracted.
 #[derive(Default)]
 pub struct Told(AtomicU32);
 
 impl Told {
     const LOG: u32 = 1;
-    /// One audit.
+    /// Count of one audit.
     const AUDIT: u32 = 2;
 
     #[inline(always)]
@@ -56,25 +61,25 @@ impl Told {
         self.0.load(Relaxed) & Told::LOG != 0
     }
 
-    /// An audit has begun.
+    /// Notes that an audit has begun.
     pub fn add_audit(&self) {
         self.0.fetch_add(Told::AUDIT, AcqRel);
     }
 
-    /// One that had begun has ended.
+    /// Notes that an audit has ended.
     pub fn end_audit(&self) {
         self.0.fetch_sub(Told::AUDIT, AcqRel);
     }
 }
 
 impl<'k, M: Machine> Security<'k, M> {
-    /// Whether anybody is told of what happens: the audit, or the log.
+    /// Whether the audit or the log receives events.
     #[inline(always)]
     pub fn is_told(self) -> bool {
         self.k.told.anybody()
     }
 
-    /// Writes a record, if anybody is told. What `make` leaves out is filled in.
+    /// Writes a record, if there is a receiver. Fills in the fields that `make` leaves out.
     #[inline(always)]
     pub fn audit(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) {
         if self.is_told() {
@@ -111,31 +116,34 @@ impl<'k, M: Machine> Security<'k, M> {
         })
     }
 
-    /// Whose doing it is what this CPU does: the running task's, or that of who ended the CNode that is being emptied.
+    /// Returns the actor on this CPU: the running task, or the task that ended the CNode that is
+    /// being emptied.
     pub fn actor(self) -> Actor {
         let entry = self.entry_number();
         let running = || self.running_actor().unwrap_or(Actor::NONE);
         self.sched.ender.get().or_else(|| self.noted_actor(entry)).unwrap_or_else(running)
     }
 
-    /// The running task, if there is one.
+    /// Returns the running task as an actor, if there is one.
     fn running_actor(self) -> Option<Actor> {
         self.hot.current.get(self.pin()).map(|task| self.actor_of(task))
     }
 
-    /// Who was noted in the entry of that number, if anybody was.
+    /// Returns the actor that was noted in the entry with that number, if one was.
     fn noted_actor(self, entry: u64) -> Option<Actor> {
         self.sched.acts.get().filter(|(noted, _)| *noted == entry).map(|(_, actor)| actor)
     }
 
-    /// A number that no other entry of this CPU has in which somebody may act: what is counted in each.
+    /// Returns a number that no other entry of this CPU with an actor has, from the counters that
+    /// each such entry increments.
     fn entry_number(self) -> u64 {
         let counted = [Counter::Idle, Counter::SlowEntry, Counter::Interrupt];
         let entered = counted.map(|counter| self.cpu.counters[counter as usize].racy());
         quiesce::exits(self.k, self.pin()) + entered.iter().sum::<u64>()
     }
 
-    /// What the running task does is told of as its doing up to the end of this entry, though it may lose the CPU by it.
+    /// Notes the running task as the actor up to the end of this entry, even if it loses the CPU by
+    /// its action.
     #[inline(always)]
     pub fn note_actor(self) {
         if self.is_told() {
@@ -152,19 +160,19 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
-    /// A task, with the label of its process.
+    /// Returns a task as an actor, with the label of its process.
     fn actor_of(self, task: Ref<'k, Task>) -> Actor {
         let label = task.get().owner.get(self.pin()).map_or(0, |process| process.get().header.label());
         Actor { task: task.get().id(), label }
     }
 
-    /// Something happened to the object of a header, by an operation.
+    /// Records what an operation did to the object of a header.
     #[inline(always)]
     pub fn audit_object(self, event: AuditEvent, op: Op, object: &Header, detail: u64) {
         self.audit(event, |record| Record { op: Some(op), detail, ..about(record, object) });
     }
 
-    /// A capability has come to a slot by the doing of a task. Within one CSpace it is no grant.
+    /// Records that a task brought a capability to a slot. Within one CSpace that is no grant.
     #[inline(always)]
     pub fn audit_grant(self, actor: Ref<'k, Task>, op: Option<Op>, to: Place<'k>) {
         if self.is_told() {
@@ -186,7 +194,7 @@ impl<'k, M: Machine> Security<'k, M> {
         });
     }
 
-    /// A process became a member of a group.
+    /// Records that a process became a member of a group.
     #[inline(always)]
     pub fn audit_join(self, group: &Group, process: &Process, rights: Rights, index: u64) {
         self.audit(AuditEvent::Join, |record| {
@@ -196,7 +204,8 @@ impl<'k, M: Machine> Security<'k, M> {
         });
     }
 
-    /// A process is a member of a group no more, since it ends: by the doing of one of its tasks, or of whoever acts.
+    /// Records that a process leaves a group because it ends: through one of its tasks, or through
+    /// the actor on this CPU.
     #[inline(always)]
     pub fn audit_leave(self, group: &Group, index: usize, process: &Process, actor: Option<Ref<'k, Task>>) {
         self.audit(AuditEvent::Leave, |record| {
@@ -206,7 +215,7 @@ impl<'k, M: Machine> Security<'k, M> {
         });
     }
 
-    /// An object becomes part of a process.
+    /// Records that an object becomes part of a process.
     #[inline(always)]
     pub fn audit_bind(self, op: Op, object: &Header, process: &Process) {
         self.audit(AuditEvent::Bind, |record| {
@@ -214,7 +223,7 @@ impl<'k, M: Machine> Security<'k, M> {
         });
     }
 
-    /// An object was exposed in a group.
+    /// Records that an object was exposed in a group.
     #[inline(always)]
     pub fn audit_expose(self, group: &Group, word: RawWord<'k>, index: u32) {
         self.audit(AuditEvent::Expose, |record| {
@@ -224,7 +233,8 @@ impl<'k, M: Machine> Security<'k, M> {
         });
     }
 
-    /// A system call of a task is refused. The audit is told where authority was lacking, the log always.
+    /// Records that a system call of a task is refused. The audit gets refusals for lack of
+    /// authority, the log gets all.
     #[inline(always)]
     pub fn audit_refusal(self, caller: Ref<'k, Task>, op: Option<Op>, error: Error, detail: u64, to: u64) {
         if self.is_told() {
@@ -244,20 +254,21 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
-    /// An object begins to end by what the running task does. That is told of a task that lives, a process and a group.
+    /// Records that the running task begins to end an object. Only for a living task, a process or
+    /// a group.
     #[cold]
     #[inline(never)]
     pub fn audit_kill(self, me: Me<'k>, object: &Header) {
         const TOLD: [ObjType; 3] = [ObjType::Task, ObjType::Process, ObjType::Group];
         let is_told = object.object_type().is_some_and(|of| TOLD.contains(&of));
         if is_told && !object.has_flag(FLAG_DEAD) {
-            // What ends with a CNode ends by what another system call did.
+            // An object that ends with a CNode ends because of an earlier system call.
             let op = self.sched.ender.get().map_or_else(|| op_of(me), |_| None);
             self.audit(AuditEvent::Kill, |record| about(Record { op, ..record }, object));
         }
     }
 
-    /// A task faulted, nobody handles that, and its process is torn down.
+    /// Records that a task's fault was not handled, and that its process ends.
     #[inline(always)]
     pub fn audit_teardown(self, task: Ref<'k, Task>) {
         self.audit(AuditEvent::Kill, |record| {
@@ -267,7 +278,8 @@ impl<'k, M: Machine> Security<'k, M> {
         });
     }
 
-    /// The running task's answer to a task's fault is about to end the task, or its process.
+    /// Records that the running task's answer to a fault is about to end the faulting task, or its
+    /// process.
     #[cold]
     #[inline(never)]
     pub fn audit_answer(self, me: Me<'k>, task: Ref<'k, Task>, answer: FaultAnswer) {
@@ -280,13 +292,14 @@ impl<'k, M: Machine> Security<'k, M> {
         });
     }
 
-    /// A task is dead. Its process is still known.
+    /// Records that a task is dead.
+    /// Requires: the task's process is still known.
     #[inline(always)]
     pub fn audit_death(self, task: Ref<'k, Task>) {
         self.audit(AuditEvent::Death, |record| about(by(record, self.actor_of(task)), &task.get().header));
     }
 
-    /// A task, process or group has lost its last capability.
+    /// Records that a task, process or group has lost its last capability.
     #[inline(always)]
     pub fn audit_end(self, word: RawWord<'k>) {
         const TOLD: [u8; 3] = [ObjType::Task as u8, ObjType::Process as u8, ObjType::Group as u8];
@@ -296,7 +309,7 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
-    /// Ends an audit whose records stand in memory that is about to be reset.
+    /// Ends an audit whose records are in memory that is about to be reset.
     pub fn end_audit(self, untyped: &Untyped) {
         let at = self.k.audit.addr();
         if untyped.contains(at) && self.k.audit.cut(at) {
@@ -305,22 +318,22 @@ impl<'k, M: Machine> Security<'k, M> {
     }
 }
 
-/// The operation that a task is in.
+/// Returns the operation that a task is in.
 fn op_of(me: Me<'_>) -> Option<Op> {
     Op::from_raw(me.hot.regs.rax.get() as u8)
 }
 
-/// A record of what an actor did.
+/// Adds an actor to a record.
 fn by(record: Record, actor: Actor) -> Record {
     Record { actor: actor.task, label: actor.label, ..record }
 }
 
-/// A record of an object.
+/// Adds an object to a record.
 pub fn about(record: Record, object: &Header) -> Record {
     Record { object: object.object_type(), identity: object.identity(), ..record }
 }
 
-/// Whether that error says that somebody lacks authority.
+/// Whether an error means that authority was lacking.
 const fn is_denial(error: Error) -> bool {
     use Error::{Amplifies, Forbidden, NoConsent, NoRight, NotMember};
     matches!(error, Amplifies | Forbidden | NoConsent | NoRight | NotMember)

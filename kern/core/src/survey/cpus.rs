@@ -1,4 +1,4 @@
-//! What a survey records of CPUs.
+//! The survey's records of CPUs.
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;

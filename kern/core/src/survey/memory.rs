@@ -1,4 +1,4 @@
-//! What a survey records of memory.
+//! The survey's records of memory.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -58,7 +58,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }
     }
 
-    /// What the frame table says of all memory.
+    /// Records the frame table's contents for all memory.
     pub fn infos(&mut self) {
         for (first, infos) in self.cx.k.frames.ranges(self.pin()) {
             for (number, info) in (0..).zip(infos).filter(|(_, info)| !info.is_blank()) {
@@ -133,7 +133,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }
     }
 
-    /// A page table that is in use, with its entries. What the root is for, nobody needs to note.
+    /// Records a page table in use, with its entries. The root's address range is not recorded.
     fn table(&mut self, vspace: Ref<'k, VSpace>, space: u64, number: usize) {
         let at = vspace.get().place_of(number);
         let Some(info) = self.cx.k.frames.get_memory(self.pin(), at) else { return };

@@ -1,11 +1,12 @@
-//! Surveys: all of the kernel's state as [plain records](snapshot), for the crate `invariants` to judge.
+//! Surveys: all of the kernel's state as [plain records](snapshot), for the crate `invariants` to
+//! judge.
 //!
-//! Nobody changes anything meanwhile: one thread plays all CPUs, or all CPUs but one are stopped ([`Still`]). So a survey
-//! takes no lock; it notes which locks are held, and by which CPUs kernel entries are under way. It follows no link but
-//! those by which capabilities and processes are [found](crate::caps::found): a link that leads nowhere is recorded, not
-//! followed.
+//! The state does not change meanwhile: one thread plays all CPUs, or all CPUs but one are stopped
+//! ([`Still`]). So a survey takes no lock; it records which locks are held, and on which CPUs
+//! kernel entries are under way. It follows only the links by which capabilities and processes are
+//! [found](crate::caps::found): a link that leads nowhere is recorded, not followed.
 //!
-//! A kernel without a caller of [`survey`] has none of this.
+//! A kernel without a caller of [`survey`] contains none of this code.
 
 mod cpus;
 mod memory;
@@ -25,18 +26,18 @@ use crate::{Cx, Graves};
 use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 use kern_base::slot::TABLES_MAX;
 
-/// A machine that stands still: the own state of every CPU can be looked into.
+/// A machine that stands still, so that every CPU's own state is readable.
 pub trait Still<'k, M: Machine> {
-    /// A look into a CPU's own state.
+    /// Returns a context for a CPU's own state.
     fn cx(&self, cpu: CpuId) -> Cx<'k, M>;
 
     /// Whether a kernel entry is under way on a CPU.
     fn is_busy(&self, cpu: CpuId) -> bool;
 
-    /// The inside of state, whichever CPU owns it, also while it is under way.
+    /// Returns the contents of CPU-owned state, whichever CPU owns it, also while it is under way.
     fn inside<T>(&self, state: Ref<'k, Homed<T>>) -> &'k T;
 
-    /// State that a lock guards, whoever holds the lock.
+    /// Returns state that a lock guards, whichever CPU holds the lock.
     fn guarded<T>(&self, state: &'k Guarded<T>) -> &'k T;
 }
 
@@ -64,12 +65,12 @@ pub fn survey<'k, M: Machine, S: Sink>(still: &impl Still<'k, M>, found: &mut Fo
     survey.infos();
 }
 
-/// The first CNode of each list of those that are being emptied.
+/// Returns the first CNode of each list of those that are being emptied.
 fn heads<'k, M: Machine>(cx: Cx<'k, M>, lists: &Graves) -> [Option<Ref<'k, CNode>>; 2] {
     [&lists.open, &lists.refused].map(|list| list.get(cx.pin()))
 }
 
-/// Longest such list that is followed: a longer one is broken.
+/// Longest such list that the survey follows: a longer one is broken.
 const ZOMBIES_MAX: usize = 1 << 14;
 
 fn zombies_from<'k, M: Machine>(
@@ -81,7 +82,7 @@ fn zombies_from<'k, M: Machine>(
 
 /// A survey under way.
 struct Survey<'a, 'k, M: Machine, V, S> {
-    /// For what any CPU may look at.
+    /// Context for state that any CPU may read.
     cx: Cx<'k, M>,
     still: &'a V,
     sink: &'a mut S,
@@ -111,15 +112,15 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.cx.pin()
     }
 
-    /// The CPU that state belongs to. State that is under way belongs to the CPU that it goes to, unless the old home is just
-    /// giving it up.
+    /// Returns the CPU that state belongs to. State that is under way belongs to its destination
+    /// CPU, unless the old home is just giving it up.
     fn home<T>(&self, state: &Homed<T>) -> u32 {
         let (from, to) = (state.home(), state.destination());
         let home = if self.still.is_busy(from) { from } else { to };
         home.index() as u32
     }
 
-    /// Where an object is, as records say it: 0 for none.
+    /// Returns an object's address in the form of records: 0 for none.
     fn at(&self, addr: u64) -> u64 {
         if addr == 0 { 0 } else { self.cx.k.machine.phys(addr).0 }
     }

@@ -1,4 +1,4 @@
-//! What a survey records of capabilities, processes, groups and objects that one CPU owns.
+//! The survey's records of capabilities, processes, groups and objects that one CPU owns.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -41,7 +41,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }
     }
 
-    /// A slot that is empty, and was for long, says nothing.
+    /// Records a slot. A slot that has been empty for long is left out.
     fn slot(&mut self, table: u64, number: u32, slot: Ref<'k, Slot>) {
         let word = slot.get().word.glance(self.pin());
         let is_full = word.object_type() != 0;

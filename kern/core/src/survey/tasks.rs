@@ -1,4 +1,4 @@
-//! What a survey records of tasks and of CPU time.
+//! The survey's records of tasks and of CPU time.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -48,7 +48,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.extent(record.at, TASK_BYTES, record.at, ExtentKind::Object);
     }
 
-    /// What any CPU may read.
+    /// Records the state that any CPU may read.
     fn shared(&self, of: Ref<'k, Task>, record: &mut snapshot::Task) {
         let task = of.get();
         let id = task.id();
@@ -80,7 +80,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         );
     }
 
-    /// What its home CPU owns, but for lists.
+    /// Records the state that its home CPU owns, except lists.
     fn hot(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
         let hot = self.still.inside(task.map(|task| &task.hot));
         let word = hot.state.get();
@@ -107,7 +107,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         };
     }
 
-    /// The lists that begin at it, and where it stands in lists of its home CPU.
+    /// Records the lists that begin at it, and its place in lists of its home CPU.
     fn lists(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
         let hot = self.still.inside(task.map(|task| &task.hot));
         let ends = |list: &sched::PrioList<Task>| list.ends().map(|at| self.at(at));
@@ -133,7 +133,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         };
     }
 
-    /// Its message block.
+    /// Records its message block.
     fn message(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
         let msg = self.still.inside(task.map(|task| &task.msg));
         let (request, about, request_stamp) = request(msg.request.get());
@@ -158,7 +158,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     }
 }
 
-/// What is asked, the address of the object that it is about, and the shootdown.
+/// Returns the kind of a request, the address of its object, and its shootdown.
 fn request(request: Option<Request>) -> (RequestKind, u64, u64) {
     match request {
         None => (RequestKind::None, 0, 0),

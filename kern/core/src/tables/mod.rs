@@ -1,4 +1,4 @@
-//! Page tables, and which entries map a page: the room [`Tables`](crate::rooms::Tables).
+//! Page tables, and the entries that map each page: the room [`Tables`](crate::rooms::Tables).
 
 pub mod rmap;
 pub mod walk;

@@ -1,4 +1,5 @@
-//! The way back: for each frame, the list of entries that map it. All under the frame's lock.
+//! The reverse map: for each frame, the list of entries that map it. All functions need the frame's
+//! lock.
 
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::Machine;
@@ -8,7 +9,7 @@ use super::walk::Spot;
 use crate::rooms::Tables;
 
 impl<'k, M: Machine> Tables<'k, M> {
-    /// Puts an entry into a frame's list.
+    /// Adds an entry to a frame's list.
     #[inline(always)]
     pub fn link(self, frame: &LockedFrame<'_>, spot: Spot<'k>) {
         let first = frame.first();
@@ -19,8 +20,8 @@ impl<'k, M: Machine> Tables<'k, M> {
         frame.set_first(spot.name());
     }
 
-    /// Puts an entry into a frame's list in which another one is. That one mostly comes first, and then need not be
-    /// looked for by its name.
+    /// Adds an entry to a frame's list, beside another one. That entry is mostly the first, and
+    /// then need not be searched for by its name.
     #[inline(always)]
     pub fn link_beside(self, frame: &LockedFrame<'_>, spot: Spot<'k>, other: Spot<'k>) {
         if frame.first() != other.name() {
@@ -31,7 +32,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         frame.set_first(spot.name());
     }
 
-    /// Takes an entry out of the list, which it is in. One that is alone has no neighbours.
+    /// Takes an entry off the list that it is in. A single entry has no neighbours.
     #[inline(always)]
     pub fn unlink(self, frame: &LockedFrame<'_>, spot: Spot<'k>) {
         if frame.counts.get().mapped() == 1 {
@@ -56,9 +57,10 @@ impl<'k, M: Machine> Tables<'k, M> {
         links.set_prev(EntryName::NONE);
     }
 
-    /// Returns an entry that maps a page of a dying frame. Returns `None`, and never an entry again, when none is left, or
-    /// when pools have the page: there it stays, and whoever takes it out of the last pool sees that the frame is dying
-    /// ([`Tables::leave_pool`]). Until the lock of its VSpace is taken, the entry may come to map something else.
+    /// Returns an entry that maps a page of a dying frame. Returns `None`, and never an entry
+    /// again, when none is left, or when pools have the page: it stays there, and the CPU that
+    /// takes it out of the last pool sees that the frame is dying ([`Tables::leave_pool`]). Until
+    /// the lock of its VSpace is taken, the entry may change to map something else.
     pub fn first_spot(self, info: &FrameInfo) -> Option<Spot<'k>> {
         let locked = info.lock(self.cpu);
         if locked.counts.get().is_pooled() {

@@ -1,7 +1,7 @@
-//! Finding and writing entries of page tables. All under the lock of the VSpace.
+//! Finds and writes entries of page tables. All functions need the lock of the VSpace.
 //!
-//! A VSpace's tables are one array, so an entry that leads to a table names it by where it is: no address is ever
-//! followed that is not one of the VSpace's own tables.
+//! A VSpace's tables are one array, and an entry that leads to a table names the table by its
+//! address. The kernel follows only addresses of the VSpace's own tables.
 
 use abi::Error;
 use kern_base::frames::{FrameInfo, LockedFrame};
@@ -17,7 +17,8 @@ use smp::sync::Ordering::Relaxed;
 use crate::rooms::Tables;
 use crate::{Me, Refusal, Result};
 
-/// The last page table that was used: its number, and above these bits which 2 MiB it is for.
+/// The last page table that was used: its number in the low bits, and above these the 2 MiB that it
+/// maps.
 const LEAF_BITS: u32 = 16;
 const LEAF_MASK: u64 = (1 << LEAF_BITS) - 1;
 
@@ -26,7 +27,7 @@ const LEAF_MASK: u64 = (1 << LEAF_BITS) - 1;
 pub struct Spot<'k> {
     pub vspace: Ref<'k, VSpace>,
     entry: &'k Entry,
-    /// Among the VSpace's entries.
+    /// Index among the VSpace's entries.
     pub index: usize,
     pub level: u32,
 }
@@ -42,29 +43,29 @@ impl<'k> Spot<'k> {
         self.entry.store(entry);
     }
 
-    /// Changes what a page allows; the hardware's bits stay.
+    /// Changes the access of a page; the hardware's bits stay.
     pub fn allow(self, access: Access) {
         self.entry.update(|entry| entry.allowing(access));
     }
 
-    /// The entry, whose accessed bit is not set any more.
+    /// Clears the accessed bit. Returns the entry before that.
     pub fn take_accessed(self) -> Pte {
         self.entry.take_accessed()
     }
 
-    /// Entries of its table from this one on.
+    /// Returns the number of entries of its table from this one on.
     #[inline(always)]
     pub fn left_in_table(self) -> usize {
         ENTRIES - self.index % ENTRIES
     }
 
-    /// Each of some entries, which begin with this one ([`Tables::row_from`]).
+    /// Returns each of some entries, which begin with this one ([`Tables::row_from`]).
     #[inline(always)]
     pub fn each_of(self, entries: &'k [Entry]) -> impl Iterator<Item = Spot<'k>> {
         entries.iter().enumerate().map(move |(at, entry)| Spot { entry, index: self.index + at, ..self })
     }
 
-    /// Each of some entries, which begin with this one, with what goes with it.
+    /// Returns each of some entries, which begin with this one, with its companion.
     #[inline(always)]
     pub fn each_with<T>(
         self,
@@ -81,7 +82,8 @@ impl<'k> Spot<'k> {
 }
 
 impl<'k, M: Machine> Tables<'k, M> {
-    /// The entry for an address, if it is in the page table that was used last: pages come in rows.
+    /// Returns the entry for an address, if it is in the page table that was used last: pages come
+    /// in rows.
     #[inline(always)]
     pub fn spot_at_hand(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
         let last = vspace.get().last_leaf.load(Relaxed);
@@ -92,13 +94,15 @@ impl<'k, M: Machine> Tables<'k, M> {
         self.spot_at(vspace, table + index_of(address, 1), 1)
     }
 
-    /// Where a table of a level has the entry for an address; `None` where there is no such table.
+    /// Returns the entry for an address in its table of a level, or `None` if that table does not
+    /// exist.
     pub fn spot<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
         let table = self.walk::<LEVEL>(vspace, address)?;
         self.spot_in::<LEVEL>(vspace, table, address)
     }
 
-    /// The entry for an address in the table of its level that begins with the entry `table`.
+    /// Returns the entry for an address in the table of its level that begins with the entry
+    /// `table`.
     #[inline(always)]
     fn spot_in<const LEVEL: u32>(
         self,
@@ -113,7 +117,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         self.spot_at(vspace, table + index_of(address, LEVEL), LEVEL)
     }
 
-    /// The index of the first entry of the table of a level for an address.
+    /// Returns the index of the first entry of an address's table of a level.
     fn walk<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<usize> {
         let space = vspace.get();
         let mut table = 0;
@@ -134,20 +138,20 @@ impl<'k, M: Machine> Tables<'k, M> {
         Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?.get(), index, level })
     }
 
-    /// The entry some places behind, which is of the same table.
+    /// Returns the entry some places after this one, in the same table.
     #[inline(always)]
     pub fn spot_behind(self, spot: Spot<'k>, places: usize) -> Option<Spot<'k>> {
         self.spot_at(spot.vspace, spot.index + places, spot.level)
     }
 
-    /// Up to `count` entries from one on, of the same table.
+    /// Returns up to `count` entries from one on, in the same table.
     #[inline(always)]
     pub fn row_from(self, spot: Spot<'k>, count: usize) -> &'k [Entry] {
         let count = count.min(spot.left_in_table());
         spot.vspace.get().entries.row(self.pin(), spot.index, count).unwrap_or(&[])
     }
 
-    /// As [`Tables::spot`]; makes the tables that are missing.
+    /// Returns the entry as [`Tables::spot`] does, and makes the missing tables.
     #[cold]
     pub fn grow<const LEVEL: u32>(
         self,
@@ -163,7 +167,7 @@ impl<'k, M: Machine> Tables<'k, M> {
                 return Err(self.tlb().wait_free(me, stamp));
             }
             if spot.load().has_page(level) {
-                // A large page stands here, or is in transit and may come back.
+                // A large page is here, or is in transit and may come back.
                 return Err(Refusal::new(Error::Mapped, address));
             }
             if !spot.load().is_present() {
@@ -175,7 +179,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         self.spot_in::<LEVEL>(vspace, table, address).ok_or(Error::NoTables.into())
     }
 
-    /// A table that is not in use yet becomes one of a level, for the addresses around one.
+    /// Takes a free table for a level, for the addresses around one.
     fn take_table(self, vspace: Ref<'k, VSpace>, level: u32, address: u64) -> Option<PhysPage> {
         let number = vspace.get().used.load(Relaxed);
         let table = vspace.get().table(number as usize)?;
@@ -188,13 +192,14 @@ impl<'k, M: Machine> Tables<'k, M> {
         Some(table)
     }
 
-    /// What is noted of the table at a physical address, and whose it is; `None` where none is in use.
+    /// Returns the VSpace and the note of the table at a physical address; `None` if that is no
+    /// table in use.
     fn table_at(self, at: Phys) -> Option<(Ref<'k, VSpace>, TableNote)> {
         let info = self.k.frames.get(self.pin(), at)?.get();
         Some((info.owner(self.pin()).get::<VSpace>()?, TableNote::from_raw(info.note())))
     }
 
-    /// The entry of a name that stands in a list of mappings, which keeps its table.
+    /// Returns the entry with a name from a list of mappings. The list keeps its table in use.
     pub fn named(self, name: EntryName) -> Option<Spot<'k>> {
         let (vspace, note) = self.table_at(name.table())?;
         self.spot_at(vspace, vspace.get().index_at(name.0), note.level())
@@ -208,7 +213,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         }
     }
 
-    /// Of the table that an entry leads to, the first entry that is not free.
+    /// Returns the first entry that is not free of the table that an entry leads to.
     pub fn first_taken(self, vspace: Ref<'k, VSpace>, entry: Pte) -> Option<Pte> {
         let first = vspace.get().index_at(entry.at().0);
         let entries =
@@ -216,12 +221,12 @@ impl<'k, M: Machine> Tables<'k, M> {
         entries.map(|entry| entry.get().load()).find(|entry| !self.tlb().is_free(*entry))
     }
 
-    /// The address that an entry is for.
+    /// Returns the address that an entry maps.
     pub fn address_of(self, spot: Spot<'k>) -> u64 {
         self.table_at(spot.name().table()).map_or(0, |(_, note)| note.address(spot.index))
     }
 
-    /// Shows every page that one of a VSpace's tables maps.
+    /// Visits every page that one of a VSpace's tables maps.
     pub fn pages_of(self, vspace: Ref<'k, VSpace>, number: usize, mut show: impl FnMut(u64, Spot<'k>)) {
         let Some((_, note)) = self.table_at(vspace.get().place_of(number)) else { return };
         let first = number * ENTRIES;
@@ -233,7 +238,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         }
     }
 
-    /// Lets go of the frames that one of a dying VSpace's tables maps; then it is none any more.
+    /// Releases the frames that one of a dying VSpace's tables maps. Then the table is free.
     pub fn let_go(self, vspace: Ref<'k, VSpace>, number: usize) {
         self.pages_of(vspace, number, |_, spot| {
             let entry = spot.load();
@@ -255,9 +260,10 @@ impl<'k, M: Machine> Tables<'k, M> {
         }
     }
 
-    /// Counts one pool less that has a page. With the last pool the page is its Frame's again. Where that Frame is being
-    /// deleted, the page is nobody's: whoever deletes it passes over pages that pools have, so the Frame's capability,
-    /// which may still be there, must not map the page from here on.
+    /// Subtracts one from the count of pools that have a page. With the last pool the page is its
+    /// Frame's again. If that Frame is being deleted, the page belongs to no object: the deletion
+    /// skips pages that pools have, so the Frame's capability, which may still be there, must not
+    /// map the page from here on.
     pub fn leave_pool(self, info: &FrameInfo, locked: &LockedFrame<'_>, access: Access) {
         locked.counts.set(locked.counts.get().without(access));
         if locked.counts.get().mapped() != 0 {

@@ -1,33 +1,36 @@
-//! CPU time: whose it is, who spends it, how it comes back.
+//! CPU time: its owner, its holder, and how it comes back.
 //!
-//! A SchedContext belongs to the task it is bound to, its *owner*. A call lends it to the callee, which
-//! lends it on when it calls in turn. So it is always with one task, its *holder*, and no other task refers
-//! to it but its owner. Each task on the way knows whose call brought the time: its *lender*. A reply
-//! returns it. A callee that blocks otherwise than by calling returns it, too: it then *rests* with the
-//! caller, who waits, and is borrowed again by a callee that has nothing else to go on with.
+//! A SchedContext belongs to the task it is bound to, its *owner*. A call lends it to the callee,
+//! which lends it on when it calls in turn. So it always has one task as its *holder*, and only its
+//! holder and its owner refer to it. Each task on the way knows whose call brought the time: its
+//! *lender*. A reply returns the time. A callee that blocks otherwise than by calling returns it,
+//! too: it then *rests* with the caller, who waits. A callee that has no other time borrows it
+//! again.
 //!
 //! # Invariants, between entries
 //! For every context `s` that is on this CPU, with holder `t`:
-//! * `t` is of this CPU, and runs on `s`, or `t.borrowed` or `t.own_sc` is `s`; or `t`'s message block is on
-//!   this CPU and `msg.sc` is `s`. Without a holder nobody uses `s`.
+//! * `t` is of this CPU, and runs on `s`, or `t.borrowed` or `t.own_sc` is `s`; or `t`'s message
+//!   block is on this CPU and `msg.sc` is `s`. Without a holder no task uses `s`.
 //! * `s` runs or is queued exactly when `t` is runnable and spends `s`.
 //!
 //! For every task `t` of this CPU:
-//! * `t.borrowed` is the time of others that `t` holds. It is null while `t` runs (its time is the CPU's
-//!   running context), and while `t` receives.
-//! * `t.own_sc` is the time bound to `t`. It is with `t` where its holder says so.
-//! * `t.lender` is the caller whose time `t` has, or has lent on. It is null for a task that receives, that
-//!   spends its own time, or that is ready and has none.
-//! * A task that may run, or receives, holds its own time, if it has any and that is not about to end.
+//! * `t.borrowed` is other tasks' time that `t` holds. It is null while `t` runs (its time is the
+//!   CPU's running context), and while `t` receives.
+//! * `t.own_sc` is the time bound to `t`. `t` has it if its holder is `t`.
+//! * `t.lender` is the caller whose time `t` has, or has lent on. It is null for a task that
+//!   receives, that spends its own time, or that is ready and has none.
+//! * A task that may run, or receives, holds its own time, if it has any and that is not about to
+//!   end.
 //!
 //! # Time that ends
-//! A task that has lent its time on does not refer to it. So a context that ends is taken from its holder and
-//! its owner; no chain of calls has to be followed for that, however long it is. The lenders on the way have
-//! nothing then. Time that comes down to them later brings their lenders along ([`crate::time::search`]).
+//! A task that has lent its time on does not refer to it. So a context that ends is taken from its
+//! holder and its owner, and no chain of calls must be followed, however long it is. The lenders on
+//! the way then have nothing. Time that reaches them later brings their lenders along
+//! ([`crate::time::search`]).
 //!
 //! # Time elsewhere
-//! Between CPUs time travels in message blocks: with a call, with the reply, or with a [`Request`] by which
-//! a task asks for time that it needs and does not have.
+//! Between CPUs time travels in message blocks: with a call, with the reply, or with a [`Request`]
+//! of a task for time that it needs and does not have.
 
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::CALL_STEPS;
@@ -51,7 +54,8 @@ impl<'k, M: Machine> Time<'k, M> {
         hot.borrowed.get(self.pin())
     }
 
-    /// Returns the time that a task of this CPU spends, or would: what it has borrowed, or else its own.
+    /// Returns the time that a task of this CPU spends, or would: what it has borrowed, or else its
+    /// own.
     #[inline]
     pub fn time_of(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
         if self.hot.current.is(task) {
@@ -60,13 +64,13 @@ impl<'k, M: Machine> Time<'k, M> {
         hot.borrowed.get(self.pin()).or_else(|| self.own_at_rest(task, hot))
     }
 
-    /// Returns a task's own time, if it is on this CPU and with that task.
+    /// Returns a task's own time, if it is on this CPU and its holder is that task.
     pub fn own_at_rest(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
         let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(task));
         hot.own_sc.get(self.pin()).filter(rests)
     }
 
-    /// Returns a task's own time, wherever it is, unless it is about to end.
+    /// Returns a task's own time, on any CPU, unless it is about to end.
     pub fn own_time(self, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
         hot.own_sc.get(self.pin()).filter(|own| !own.get().header.has_flag(FLAG_DYING))
     }
@@ -81,8 +85,8 @@ impl<'k, M: Machine> Time<'k, M> {
         Some((sc, self.sc_hot(sc)?))
     }
 
-    /// Returns whether a call would leave its callee without CPU time: none comes along, and the callee has
-    /// none of its own.
+    /// Whether a call would leave its callee without CPU time: the caller brings none, and the
+    /// callee has none of its own.
     pub fn lacks_time(self, caller: Ref<'k, Task>, hot: &TaskHot) -> bool {
         hot.own_sc.is_null() && self.resting_time(caller).is_none()
     }
@@ -100,7 +104,8 @@ impl<'k, M: Machine> Time<'k, M> {
         hot.borrowed.set(Some(sc));
     }
 
-    /// Takes borrowed time from a task that is given other time. It is nobody's then.
+    /// Takes borrowed time from a task that is given other time. The borrowed time has no holder
+    /// then.
     #[cold]
     #[inline(never)]
     fn part_with(self, hot: &TaskHot) {
@@ -111,7 +116,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Lets time rest with a task of this CPU, or in the message block that a task of another has here.
+    /// Lets time rest with a task of this CPU, or in the message block that a task of another CPU
+    /// has here.
     pub fn rest_with(self, task: Ref<'k, Task>, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         if let Some(hot) = self.task_hot(task) {
             self.hold(task, hot, sc, sc_hot);
@@ -123,7 +129,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes time that rests with a caller whose call is on this CPU, for a task down that call.
+    /// Takes time that rests with a caller whose call is on this CPU, for a callee of that call,
+    /// direct or indirect.
     #[inline]
     pub fn take_resting(self, caller: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
         let Some(hot) = self.task_hot(caller) else {
@@ -135,7 +142,7 @@ impl<'k, M: Machine> Time<'k, M> {
         if hot.borrowed.is(sc) {
             hot.borrowed.set(None);
         } else {
-            // Its own. The time that its lender lent is lost, if there was any.
+            // The caller's own. Time that its lender lent is lost, if there was any.
             hot.lender.set(None);
         }
     }
@@ -161,7 +168,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.current.is(sc) || self.sched.queue.contains(self.pin(), sc)
     }
 
-    /// Takes a context off the CPU or out of the queue, wherever it is here. It stays with its holder.
+    /// Takes a context off the CPU or out of the queue of this CPU. Its holder keeps it.
     pub fn withdraw(self, sc: Ref<'k, SchedContext>) {
         if self.sched.current.is(sc) {
             self.stop_current();
@@ -172,7 +179,8 @@ impl<'k, M: Machine> Time<'k, M> {
 
     // --- coming back -----------------------------------------------------------------------------
 
-    /// `task` blocks otherwise than by calling: time that is not its own goes back to its lender.
+    /// Returns time that is not the task's own to its lender, when `task` blocks otherwise than by
+    /// calling.
     #[inline(always)]
     pub fn give_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
         if let Some(sc) = self.borrowed_by(task, hot) {
@@ -190,7 +198,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes borrowed time off the CPU or out of the queue, and from the task that holds it.
+    /// Takes borrowed time off the CPU or out of the queue, and from its holder.
     fn put_down(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         if self.sched.current.is(sc) {
             self.stop(sc_hot);
@@ -200,8 +208,9 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Returns time that came with `caller`'s call from `task` to `caller`, both of this CPU: which, if there was
-    /// any. Where `task` runs on it the context goes on running: the right task has to be put on it.
+    /// Returns time that came with `caller`'s call from `task` to `caller`, both of this CPU.
+    /// Returns which time, if there was any. If `task` runs on it, the context continues to run:
+    /// the caller of this function must put the right task on it.
     #[inline(always)]
     pub fn return_time(
         self,
@@ -226,9 +235,10 @@ impl<'k, M: Machine> Time<'k, M> {
         Some(sc)
     }
 
-    /// Gives `caller` its time back from down the calls: its call to `callee` is over, not by `callee`'s doing.
-    /// The holder goes on with its own time or its next caller's. A holder on another CPU, or more than
-    /// [`CALL_STEPS`] calls away, loses the time by mail; meanwhile `caller` goes on with what it finds.
+    /// Takes `caller`'s time back from its callees: its call to `callee` is over, not through
+    /// `callee`. The holder continues with its own time or its next caller's. A holder on another
+    /// CPU, or more than [`CALL_STEPS`] calls away, loses the time by mail; meanwhile `caller`
+    /// continues with the time that it finds.
     pub fn recover(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
         if !hot.lender.is(caller) {
             return;
@@ -247,21 +257,23 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Leaves the time of `caller`, which dies, with whoever has it down its call to `callee`.
+    /// Leaves the time of `caller`, which dies, with its holder among the callees of its call to
+    /// `callee`.
     pub fn bequeath(self, caller: Ref<'k, Task>, hot: &TaskHot) {
         if hot.lender.is(caller) {
             hot.lender.set(None);
         }
     }
 
-    /// Takes the time that a task of this CPU runs on, or has borrowed. The caller of this starts the task anew.
+    /// Takes the time that a task of this CPU runs on, or has borrowed. The caller of this function
+    /// starts the task again.
     fn take_from(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         self.put_down(hot, sc, sc_hot);
         hot.spell_out();
         hot.lender.set(None);
     }
 
-    /// Takes a context of this CPU from its holder, which goes on as it can.
+    /// Takes a context of this CPU from its holder, which continues as it can.
     pub fn seize(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         let Some(holder) = sc_hot.task.take(self.pin()) else { return };
         if let Some(msg) = holder.get().msg.open(self.pin()).filter(|msg| msg.sc.is(sc)) {
@@ -305,8 +317,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Finds time for a task that is runnable and has none: its own comes back, or a waiting caller's goes on
-    /// with it. Without either the task stays ready until somebody calls it or gives it time.
+    /// Finds time for a task that is runnable and has none: it gets its own back, or a waiting
+    /// caller's. Without either the task stays ready until it is called or is given time.
     #[cold]
     #[inline(never)]
     fn find_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
@@ -320,13 +332,14 @@ impl<'k, M: Machine> Time<'k, M> {
                 None => self.fetch_own(task, hot, own),
             }
         } else if !self.borrow(task, hot) && self.callers(hot).next().is_some() {
-            // By mail: it may be in the middle of a system call.
+            // By mail, because the caller may be in the middle of a system call.
             self.outbox().raise_control(task, ctl::SEEK);
         }
     }
 
-    /// Lends a task the time that rests with a waiting caller: the one it serves, the best that is queued, or
-    /// one whose call it keeps. Returns whether one of the first [`CALL_STEPS`] has any; a search looks at all.
+    /// Lends a task the time that rests with a waiting caller: the one it serves, the best in the
+    /// queue, or one whose call it keeps. Returns whether one of the first [`CALL_STEPS`] callers
+    /// has any; a search checks all.
     pub fn borrow(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
         let resting = |caller| self.resting_time(caller).map(|(sc, sc_hot)| (caller, sc, sc_hot));
         let Some((lender, sc, sc_hot)) = self.callers(hot).take(CALL_STEPS).find_map(resting) else {
@@ -337,8 +350,9 @@ impl<'k, M: Machine> Time<'k, M> {
         true
     }
 
-    /// Asks for a task's own time, which is on another CPU. The task is ready to go on and has nothing to spend.
-    /// Its message block, which carries the request, is home, since its call is over.
+    /// Requests a task's own time, which is on another CPU. The task is ready to continue and has
+    /// no time to spend. Its message block, which carries the request, is on this CPU, since its
+    /// call is over.
     fn fetch_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>) {
         let Some(msg) = task.get().msg.open(self.pin()) else { return };
         set_state(hot, State::Restart);

@@ -1,4 +1,4 @@
-//! Who runs, and on whose time: the room [`Time`](crate::rooms::Time).
+//! The scheduler, and the donation of CPU time: the room [`Time`](crate::rooms::Time).
 
 pub mod lend;
 pub mod schedule;

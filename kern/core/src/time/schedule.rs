@@ -1,10 +1,10 @@
-//! Who runs: run queues of SchedContexts, strict priorities, round robin within one.
+//! The scheduler: run queues of SchedContexts, strict priorities, round robin within one.
 //!
 //! # Invariants, between entries
-//! * The running task is that of the running context (`sched.current`), which is not queued. Which contexts
-//!   run or are queued: [`crate::time::lend`].
-//! * The running context has the highest priority of all queued ones or equals it.
-//! * `sched.until` is when the slice of the running context will be over.
+//! * The running task is that of the running context (`sched.current`), which is not queued.
+//!   [`crate::time::lend`] says which contexts run or are queued.
+//! * The running context's priority is at least that of every queued one.
+//! * `sched.until` is the end of the running context's slice.
 //! * `sched.idle` is set only while no context runs and none is queued.
 //!
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
@@ -30,7 +30,7 @@ pub struct Running<'k> {
 }
 
 impl<'k, M: Machine> Time<'k, M> {
-    /// Brings the account of the running context up to date; says what time it is.
+    /// Brings the running context's account up to date. Returns the current time.
     pub fn charge(self) -> u64 {
         let now = self.k.machine.now();
         if let Some((_, hot)) = self.running() {
@@ -40,8 +40,8 @@ impl<'k, M: Machine> Time<'k, M> {
         now
     }
 
-    /// Makes `task`, which holds no other time but its own, the one that runs, on the context that is already
-    /// running. No accounting: the time goes on being charged to the same context.
+    /// Makes `task`, which holds only its own time, the running one, on the running context. Time
+    /// is charged to that context as before.
     #[inline(always)]
     pub fn run_task(self, task: Ref<'k, Task>, hot: &TaskHot) {
         debug_assert!(hot.borrowed.is_null(), "the running context is the time of the task that runs");
@@ -60,8 +60,9 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Sets what the fastpath expects of others while a task with this state word runs: the label of that task; without
-    /// vector state nothing can be while a special task runs, with it nothing while one with debug registers does.
+    /// Sets which state words of other tasks the fastpath accepts while a task with this state word
+    /// runs: those with the task's label. It accepts no task without vector state while the running
+    /// task is special, and none with vector state while the running task has debug registers.
     #[inline(always)]
     pub fn expect(self, word: u64) {
         self.hot.expects.set(word as u32);
@@ -77,8 +78,8 @@ impl<'k, M: Machine> Time<'k, M> {
         self.hot.await_vector_half.set(half(State::Await, poison));
     }
 
-    /// Takes the running context off the CPU without queueing it. The context stays with the task that ran.
-    /// The caller dispatches afterwards.
+    /// Takes the running context off the CPU without queueing it. The stopped task keeps the
+    /// context. The caller dispatches afterwards.
     #[inline]
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
         let (sc, hot) = self.running()?;
@@ -87,7 +88,7 @@ impl<'k, M: Machine> Time<'k, M> {
         Some(sc)
     }
 
-    /// The running task, which is about to stop, keeps the context that it runs on.
+    /// Leaves the running context with the running task, which is about to stop.
     #[inline(always)]
     fn keep_time(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         if hot.owner.addr() != self.hot.current.addr() {
@@ -102,7 +103,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes the running context, which is open, off the CPU. The caller says whose it is from here on.
+    /// Takes the running context, which is open, off the CPU. The caller sets its next holder.
     #[inline(always)]
     pub fn stop(self, hot: &SchedHot) {
         self.trace().note_stop();
@@ -113,9 +114,9 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.stopped.set(now);
     }
 
-    /// Preempts the running task, which keeps its turn, if a context that comes to this CPU outranks it.
-    ///
-    /// Returns: the time of the preemption; `None` if there was none.
+    /// Preempts the running context, which keeps its turn, if a context that comes to this CPU
+    /// outranks it, or if the CPU is idle. Returns the current time, or `None` if the context must
+    /// wait.
     #[inline(always)]
     pub fn make_way(self, hot: &SchedHot) -> Option<u64> {
         // Idle: nothing runs, nothing is queued.
@@ -136,7 +137,7 @@ impl<'k, M: Machine> Time<'k, M> {
         true
     }
 
-    /// Takes the running context off the CPU, which keeps its turn.
+    /// Takes the running context off the CPU. It keeps its turn.
     #[inline(always)]
     fn set_aside(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         self.keep_time(sc, hot);
@@ -145,7 +146,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
     }
 
-    /// Runs `task`, whose flags `word` has, on a context that [`Time::make_way`] was called for.
+    /// Runs `task`, with the flags in `word`, on a context for which [`Time::make_way`] was called.
     #[inline(always)]
     pub fn take_over(
         self,
@@ -159,8 +160,8 @@ impl<'k, M: Machine> Time<'k, M> {
         self.switch_task(task, word);
     }
 
-    /// Queues a context whose task is runnable, behind others of its priority; runs it where the CPU has
-    /// nothing else.
+    /// Queues a context whose task is runnable, after others of its priority. Runs it if the CPU
+    /// has no other.
     #[inline]
     pub fn enqueue(self, sc: Ref<'k, SchedContext>) {
         if let Some(hot) = self.sc_hot(sc) {
@@ -168,7 +169,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// [`Time::enqueue`] for a context that is open.
+    /// Queues an open context, as [`Time::enqueue`] does.
     #[inline]
     pub fn enqueue_open(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         if self.sched.current.is_null() && self.sched.queue.is_empty() {
@@ -192,8 +193,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Runs a context on a CPU that runs none. The clock is read once: it starts when the last one stopped,
-    /// unless the CPU idled since.
+    /// Runs a context on a CPU that runs none. The clock is read once: the context starts when the
+    /// last one stopped, unless the CPU was idle since.
     #[inline]
     fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) -> bool {
         let Some(task) = sc_hot.task.get(self.pin()) else { return false };
@@ -211,7 +212,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.current.set(Some(sc));
     }
 
-    /// Takes the best queued context and runs it; idle when there is none.
+    /// Runs the best queued context, or makes the CPU idle if none is queued.
     fn run_best(self) {
         while let Some(sc) = self.sched.queue.pop_highest(self.pin()) {
             if self.sc_hot(sc).is_some_and(|hot| self.run(sc, hot)) {
@@ -221,14 +222,15 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// The running task blocked: its context rests where it is, and the CPU runs something else.
+    /// Stops the running task, which has blocked. Its context stays with its holder, and the CPU
+    /// runs something else.
     #[inline]
     pub fn block_current(self) {
         self.stop_current();
         self.dispatch();
     }
 
-    /// The running context goes behind its equals with a fresh slice.
+    /// Moves the running context after its equals, with a fresh slice.
     pub fn rotate(self, why: Why) {
         if let Some((sc, hot)) = self.running() {
             self.keep_time(sc, hot);
@@ -240,7 +242,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.dispatch();
     }
 
-    /// `task` became ready, and runs as soon as it is the best unless it is suspended.
+    /// Makes `task` ready. It runs as soon as it is the best, unless it is suspended.
     #[inline]
     pub fn make_ready(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         set_state(hot, State::Ready);
@@ -250,7 +252,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.start(task, hot);
     }
 
-    /// Sets the timer if the slice of the running context has to be enforced: equals are waiting.
+    /// Sets the timer if the slice of the running context must be enforced because equals wait.
     #[inline]
     pub fn arm_timer_for_slice(self) {
         let Some((_, hot)) = self.running() else { return };
@@ -259,7 +261,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// The timer has to fire at `at` or earlier.
+    /// Makes the timer fire at `at` or earlier.
     #[inline]
     pub fn arm_timer(self, at: u64) {
         if at < self.sched.timer.get() {
@@ -274,13 +276,13 @@ impl<'k, M: Machine> Time<'k, M> {
         self.arm_timer(at);
     }
 
-    /// Takes it off.
+    /// Takes a task off this CPU's deadline queue.
     pub fn clear_deadline(self, task: Ref<'k, Task>) {
         self.sched.deadlines.remove(self.pin(), task);
     }
 
-    /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice; the running
-    /// context goes to the end of its priority. A better queued context still goes first.
+    /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice. The
+    /// running context goes to the end of its priority. A better queued context still goes first.
     pub fn switch_to(
         self,
         (sc, new_hot): (Ref<'k, SchedContext>, &SchedHot),
@@ -304,7 +306,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.dispatch();
     }
 
-    /// Nothing to run: counts it. The caller idles the CPU.
+    /// Counts that nothing can run. The caller makes the CPU idle.
     pub fn note_idle(self) {
         self.trace().note_nobody();
         self.sched.idle.set(true);

@@ -1,36 +1,39 @@
-//! Looking for CPU time along calls, however long they are and over whatever CPUs they go.
+//! Searches for CPU time along calls, however long they are, on all CPUs.
 //!
-//! A task makes one call at a time. So all tasks that wait for a task, directly or not, form a tree: the
-//! callers of a task stand above it, and the task at the end of all calls is the root. Time that a task of
-//! the tree has is there for the root, since no other task of the tree can go on.
+//! A task makes one call at a time. So all tasks that wait for a task, directly or not, form a
+//! tree: the callers of a task are above it, and the task at the end of all calls is the root. The
+//! root may use the time of every task of the tree, since no other task of the tree can run.
 //!
 //! # Up: a search
-//! A root that is ready and has no time sends its message block, which has no other use meanwhile, from
-//! caller to caller ([`Search`]). At each task of the tree the search first scans the callers for time that
-//! rests with them, in the order in which they would be received. Then it enters each caller: it looks for
-//! the caller's own time, which it gets from wherever that is, and among the caller's callers. It marks each
-//! task that it enters as `wanted`.
+//! A root that is ready and has no time sends its message block, which has no other use meanwhile,
+//! from caller to caller ([`Search`]). At each task of the tree the search first checks the callers
+//! for time that rests with them, in the order in which they would be received. Then it enters each
+//! caller: it looks for the caller's own time, which it gets from any CPU, and among the caller's
+//! callers. It marks each task that it enters as `wanted`.
 //!
 //! # Down: time, news, and taking back
-//! * Time that was found goes down the calls in the same block. Each task on the way learns its lender. The
-//!   task at the end gets the time if it has none, whichever task that is by then. Otherwise the time rests.
-//! * News of time go down from a task that is given some, past tasks that are marked, and take the marks
-//!   away. A task without time at the end searches again ([`Time::time_came`]).
-//! * When a call ends early, its caller gets back the time that it had lent. The walk down to the holder
-//!   clears each lender, so that the time cannot come up past the walk ([`Time::unlend`]).
+//! * Time that was found goes down the calls in the same block. Each task on the way learns its
+//!   lender. The task at the end gets the time if it has none, whichever task that is by then.
+//!   Otherwise the time rests.
+//! * A task that is given time sends news of it down the calls, past tasks that are marked, and
+//!   removes the marks. A task without time at the end searches again ([`Time::time_came`]).
+//! * When a call ends early, its caller gets back the time that it had lent. The walk down to the
+//!   holder clears each lender, so that the time cannot come up past the walk ([`Time::unlend`]).
 //!
 //! # Bounds
-//! One entry takes [`CALL_STEPS`] steps of any of these and then goes on by mail. Calls change meanwhile. A
-//! search is lost when the call at which it stands is over, or when it goes round in a circle of calls, into
-//! which such a change may have led it; then it begins again at the root. It is never lost where nothing
-//! changes, for no circle is above a task that is in no call itself.
+//! One entry takes [`CALL_STEPS`] steps of any of these and then continues by mail. Calls change
+//! meanwhile. A search is lost when the call that it has reached is over, or when it moves in a
+//! circle of calls, into which such a change may have led it. Then it restarts at the root. If no
+//! call changes it is never lost, because no circle is above a task that is in no call itself.
 //!
-//! A search that was led astray may tell a task a wrong lender, whose time that task then returns to the
-//! wrong caller. The owner takes the time back as soon as it needs it; nothing is lost, and nothing dangles.
+//! A search that was misled may tell a task a wrong lender, and that task then returns the time to
+//! the wrong caller. The owner takes the time back as soon as it needs it; no time is lost, and no
+//! reference dangles.
 //!
 //! # What is referred to
-//! A search on its way names a caller and perhaps a context. Both were alive, and referred to, in the entry
-//! that sent it. So it arrives before their memory can come back ([`crate::life::reclaim`]).
+//! A search under way names a caller and perhaps a context. Both were alive, and referred to, in
+//! the entry that sent the search. So it arrives before their memory can be reused
+//! ([`crate::life::reclaim`]).
 
 use abi::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -49,20 +52,21 @@ use crate::state::{has_flag, is_dying, runnable, set_state, state_of};
 
 /// The outcome of one step of a search.
 enum Found<'k> {
-    /// The search goes on at this caller, with this step.
+    /// The search continues at this caller, with this step.
     Way(Ref<'k, Task>, Step),
-    /// The same step has to be taken on this CPU.
+    /// Another CPU must take the same step.
     Elsewhere(CpuId),
     /// The search has ended: it has brought time, or there is none.
     End,
-    /// The search has to begin again.
+    /// The search must restart.
     Lost,
 }
 
 impl<'k, M: Machine> Time<'k, M> {
     // --- the calls as they stand -----------------------------------------------------------------
 
-    /// Returns the callers of a task: the one that it serves, those in the queue, the best first, those kept.
+    /// Returns the callers of a task: the one that it serves, those in the queue, the best first,
+    /// and those whose calls it keeps.
     pub fn callers(self, hot: &TaskHot) -> impl Iterator<Item = Ref<'k, Task>> + use<'_, 'k, M> {
         core::iter::successors(self.first_caller(hot), move |caller| self.caller_after(hot, *caller))
     }
@@ -80,7 +84,7 @@ impl<'k, M: Machine> Time<'k, M> {
         reply?.get().hot.open(self.pin())?.caller.get(self.pin())
     }
 
-    /// Returns the caller that stands behind another whose call this task has.
+    /// Returns the next caller after another whose call this task has.
     fn caller_after(self, hot: &TaskHot, caller: Ref<'k, Task>) -> Option<Ref<'k, Task>> {
         if hot.caller.is(caller) {
             return self.first_queued(hot);
@@ -110,7 +114,7 @@ impl<'k, M: Machine> Time<'k, M> {
         Some((callee, self.task_hot(callee)?))
     }
 
-    /// Returns whether a task of this CPU waits in a call. (Or for room in an event pool of another CPU.)
+    /// Whether a task of this CPU waits in a call. (Or for room in an event pool of another CPU.)
     pub fn awaits(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
         match state_of(hot) {
             State::Await | State::AwaitTimed | State::AwaitRemote => true,
@@ -121,8 +125,8 @@ impl<'k, M: Machine> Time<'k, M> {
 
     // --- news of time ----------------------------------------------------------------------------
 
-    /// Tells the task at the end of `task`'s calls that time has come to `task`, or to a caller of it. That one looks
-    /// for it if it has none.
+    /// Informs the task at the end of `task`'s calls that time has come to `task`, or to a caller
+    /// of it. That task searches for the time if it has none.
     pub fn time_came(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         let mut at = (task, hot);
         for step in 0.. {
@@ -147,7 +151,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Goes on with [`Time::time_came`] by mail, where the message block of `caller` is.
+    /// Continues [`Time::time_came`] by mail, where the message block of `caller` is.
     pub fn time_arrived(self, caller: Ref<'k, Task>) {
         if let Some((callee, hot)) = self.callee_of(caller) {
             self.time_came(callee, hot);
@@ -156,8 +160,9 @@ impl<'k, M: Machine> Time<'k, M> {
 
     // --- taking time back ------------------------------------------------------------------------
 
-    /// Ends what `from`, whose call is here, has lent on: clears the lenders down its calls. Returns the holder of the
-    /// time and the time. Where that is yet to be found, the walk goes on by mail, and the holder loses the time.
+    /// Ends what `from`, whose call is here, has lent on: clears the lenders down its calls.
+    /// Returns the holder of the time and the time. If they are still to be found, the walk
+    /// continues by mail, and the holder loses the time.
     pub fn unlend(self, from: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot, Ref<'k, SchedContext>)> {
         let mut at = from;
         for _ in 0..CALL_STEPS {
@@ -167,7 +172,7 @@ impl<'k, M: Machine> Time<'k, M> {
             }
             let held = self.borrowed_by(callee, hot);
             if held.is_some_and(|sc| self.is_owned_by(sc, at)) {
-                // What it had of others is gone, and the callee goes on with its own.
+                // The time that it had borrowed is gone, and the callee continues with its own.
                 return None;
             }
             hot.lender.set(None);
@@ -182,16 +187,17 @@ impl<'k, M: Machine> Time<'k, M> {
         None
     }
 
-    /// Goes on with [`Time::unlend`] by mail, where the message block of `from` is, and takes the time from its holder.
-    /// Nobody has it then. Its owner, or a task that its owner waits for, gets it from here when it needs it.
+    /// Continues [`Time::unlend`] by mail, where the message block of `from` is, and takes the time
+    /// from its holder. The time has no holder then. Its owner, or a task that its owner waits for,
+    /// gets it from here when it needs the time.
     pub fn unlend_arrived(self, from: Ref<'k, Task>) {
         let Some(msg) = from.get().msg.open(self.pin()) else {
-            // After the block, also on its way home: the time may be in there.
+            // Follows the block, also on its way back: the time may be in it.
             return self.outbox().raise_with_message(from, ctl::UNLEND);
         };
         let (home, stage) = (self.task_hot(from), msg.stage.get());
         if matches!(stage, Stage::Out | Stage::Back) {
-            // Still in this CPU's own mailbox: looks again behind it.
+            // Still in this CPU's own mailbox: checks again after that mail.
             return self.outbox().raise_with_message(from, ctl::UNLEND);
         }
         let held = match home {
@@ -216,12 +222,12 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sc_hot(sc).is_some_and(|sc_hot| sc_hot.owner.is(task))
     }
 
-    /// Returns whether a task has time of its own that is with somebody else.
+    /// Whether a task's own time has another holder.
     fn lacks_own(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
         !hot.own_sc.is_null() && self.own_at_rest(task, hot).is_none()
     }
 
-    /// Returns whether a task is ready, and has neither time nor own time to ask for.
+    /// Whether a task is ready, and has neither time nor own time to request.
     fn starves(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
         runnable(hot) && self.own_time(hot).is_none() && self.time_of(task, hot).is_none()
     }
@@ -240,13 +246,14 @@ impl<'k, M: Machine> Time<'k, M> {
         self.outbox().send_request(task, msg, self.id(), Request::Seek(Search::new(first)));
     }
 
-    /// Lets a task go on whose search is over, with time or not.
+    /// Lets a task continue whose search is over, with time or without.
     pub fn search_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, search: Search) {
         set_state(hot, State::Ready);
         if has_flag(hot, FLAG_SUSPENDED) {
             return;
         }
-        // A search in vain has left the last caller. Time that a search has brought may be gone again by now.
+        // A search without success has left the last caller. Time that a search has brought may be
+        // gone again by now.
         let in_vain = matches!(search.step, Step::Leave);
         if hot.look_again.take() || !in_vain || !self.starves(task, hot) {
             self.start(task, hot);
@@ -277,7 +284,8 @@ impl<'k, M: Machine> Time<'k, M> {
         next
     }
 
-    /// Lets the time that a search carries, if any, rest with a caller whose call is here. Otherwise it is nobody's.
+    /// Lets the time that a search carries, if it has any, rest with a caller whose call is here.
+    /// Otherwise the time has no holder.
     fn put_back(self, msg: &Message, at: Ref<'k, Task>) {
         let Some(sc) = msg.sc.take(self.pin()) else { return };
         let Some(sc_hot) = self.sc_hot(sc) else { return };
@@ -303,7 +311,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Returns the task that has a caller's call. Errors: how the search goes on where that is not here.
+    /// Returns the task that has a caller's call. Errors: how the search continues if the call is
+    /// not here.
     fn follow_call(self, caller: Ref<'k, Task>) -> Result<(Ref<'k, Task>, &'k TaskHot), Found<'k>> {
         if caller.get().msg.open(self.pin()).is_none() {
             return Err(Found::Elsewhere(caller.get().msg.mail_target(self.pin())));
@@ -336,7 +345,7 @@ impl<'k, M: Machine> Time<'k, M> {
     ) -> Found<'k> {
         self.take_resting(at, sc);
         if let Some(block) = at.get().msg.open(self.pin()).filter(|block| block.sc.is(sc)) {
-            // On its way home, in this CPU's own mailbox.
+            // On its way back, in this CPU's own mailbox.
             block.sc.set(None);
         }
         if let Some(sc_hot) = self.sc_hot(sc) {
@@ -376,12 +385,12 @@ impl<'k, M: Machine> Time<'k, M> {
             Some(next) => Found::Way(next, Step::Enter),
             None if callee == asker => Found::End,
             None if self.awaits(callee, hot) => Found::Way(callee, Step::Leave),
-            // The way down has ended at a task that did not ask.
+            // The way down has ended at a task that made no search.
             None => Found::Lost,
         }
     }
 
-    /// Takes the own time of a caller that waits from its holder, to bring it down the caller's call.
+    /// Takes the own time of a waiting caller from its holder, to bring it down the caller's call.
     fn fetch_for(
         self,
         asker: Ref<'k, Task>,
@@ -435,7 +444,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 }
 
-/// Returns whether a block that is at a callee is an event's, which waits for room there.
+/// Whether a block at a callee is an event's, which waits for room there.
 fn is_event(msg: &Message) -> bool {
     msg.info.get().has(FLAG_EVENT)
 }

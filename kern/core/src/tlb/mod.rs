@@ -1,4 +1,4 @@
-//! TLB shootdowns, and what waits for them: the room [`Tlb`](crate::rooms::Tlb).
+//! TLB shootdowns, and the tasks that wait for them: the room [`Tlb`](crate::rooms::Tlb).
 
 pub mod mark;
 pub mod shootdown;

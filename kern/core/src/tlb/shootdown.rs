@@ -1,8 +1,9 @@
-//! Forgetting: the kernel's part in [shootdowns](smp::shootdown), and how tasks wait for their end.
+//! The kernel's part in [shootdowns](smp::shootdown), and how tasks wait for their end.
 //!
-//! Who takes a mapping out of the tables knows the [`Stamp`] of the shootdown that it will begin before its entry ends
-//! ([`Tlb::next_stamp`]), and notes it where the mapping was. A task that must wait for a shootdown does so on
-//! the CPU that began it: its message block goes there, as a [`Request::Forgotten`], and stays until then.
+//! A CPU that takes a mapping out of the tables knows the [`Stamp`] of the shootdown that it will
+//! begin before its entry ends ([`Tlb::next_stamp`]), and notes the stamp where the mapping was. A
+//! task that must wait for a shootdown waits on the CPU that began it: its message block goes
+//! there, as a [`Request::Forgotten`], and stays until the shootdown ends.
 
 use abi::{Counter, Error};
 use kern_base::header::FLAG_DYING;
@@ -22,13 +23,14 @@ use crate::{Me, Refusal, Result};
 impl<'k, M: Machine> Tlb<'k, M> {
     // --- beginning -------------------------------------------------------------------------------
 
-    /// The stamp of the shootdown that this CPU begins next.
+    /// Returns the stamp of the shootdown that this CPU begins next.
     pub fn next_stamp(self) -> Stamp {
         shootdown::next_stamp(self.k, self.pin())
     }
 
-    /// Makes the CPUs that are in a space look at it again, after its generation was bumped. Or, where this entry
-    /// has to wait for what others began ([`Tlb::widen`]), makes all forget everything.
+    /// Makes the CPUs that have a space loaded check its generation again, which was increased
+    /// before. If this entry must wait for other CPUs' shootdowns ([`Tlb::widen`]), makes all CPUs
+    /// flush everything.
     pub fn shoot_space(self, vspace: Ref<'k, VSpace>) -> Stamp {
         if self.sched.shoot_wide.take() {
             return self.shoot_everything(None);
@@ -39,7 +41,8 @@ impl<'k, M: Machine> Tlb<'k, M> {
         self.begun(shootdown::begin(self.k, self.pin(), What::Space, homes.iter(), is_there))
     }
 
-    /// Makes CPUs forget everything, and leave dying spaces that no process has: the CPUs that can be in a space, or all.
+    /// Makes CPUs flush everything, and leave dying spaces that no process has: the CPUs that can
+    /// have a space loaded, or all.
     pub fn shoot_everything(self, vspace: Option<Ref<'k, VSpace>>) -> Stamp {
         self.forget_here();
         let is_home = |cpu: &CpuId| vspace.is_none_or(|vspace| vspace.get().homes.contains(*cpu));
@@ -56,7 +59,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         stamp
     }
 
-    /// The next shootdown of this entry has to cover one that another CPU began.
+    /// Makes the next shootdown of this entry cover one that another CPU began.
     #[cold]
     pub fn widen(self) {
         self.sched.shoot_wide.set(true);
@@ -64,7 +67,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
 
     // --- being asked -----------------------------------------------------------------------------
 
-    /// A shootdown node came by. Returns whether shootdowns of this CPU are over by that.
+    /// Handles a shootdown node that arrived. Returns whether that ended shootdowns of this CPU.
     pub fn shoot_arrived(self, mail: ShootMail, what: What) -> bool {
         match shootdown::receive(self.k, self.pin(), mail) {
             Received::Question => {
@@ -86,7 +89,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
     }
 
-    /// Forgets the space that this CPU is in, if it has changed.
+    /// Flushes the loaded space, if it has changed.
     fn look_again(self) {
         let Some(vspace) = self.cpu.vspace.get(self.pin()) else { return };
         let generation = vspace.get().generation.load(smp::sync::Ordering::Acquire);
@@ -95,8 +98,9 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
     }
 
-    /// Forgets everything, and leaves a dying space once its process is parted from it. Until then the CPU may still
-    /// run tasks of that process, also one that is preempted just now and goes on when this entry ends.
+    /// Flushes everything, and leaves a dying space once its process is detached from it. Until
+    /// then the CPU may still run tasks of that process, also one that was just preempted and
+    /// continues when this entry ends.
     fn forget_here(self) {
         let is_left = |v: Ref<'k, VSpace>| v.get().header.has_flag(FLAG_DYING) && v.get().process.is_null();
         let leaves = self.cpu.vspace.get(self.pin()).is_some_and(is_left);
@@ -125,7 +129,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
     }
 
-    /// The same for a shootdown of this CPU, which keeps the request.
+    /// Waits until a shootdown of this CPU, which keeps the request, is over.
     fn stay(self, me: Me<'k>, stamp: Stamp) -> Refusal {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
         self.outbox().write_request(me.task, msg, Request::Forgotten(stamp));
@@ -134,7 +138,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         Refusal::Again
     }
 
-    /// A task waits for one of this CPU's.
+    /// Serves a task's request to wait for one of this CPU's shootdowns.
     pub fn serve_forgotten(self, task: Ref<'k, Task>, stamp: Stamp) -> Next {
         if self.is_over(stamp) {
             return Next::Done;
@@ -143,7 +147,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         Next::Stay
     }
 
-    /// Such a task is wanted back.
+    /// Takes a task off the list of those waits, because its home CPU recalls its message block.
     pub fn stop_forgotten(self, task: Ref<'k, Task>) {
         self.sched.forgetful.remove(self.pin(), task);
     }

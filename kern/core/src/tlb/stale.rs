@@ -1,13 +1,15 @@
-//! Translations that CPUs may remember.
+//! Stale translations: those that CPUs may still have after a change.
 //!
-//! Only CPUs where a task of the VSpace's process has its home can. Where that is this one alone, a translation is
-//! forgotten on the spot: dropped, where the CPU is in the space, else by the space's generation, which the CPU
-//! compares when it enters. Otherwise a [shootdown](crate::tlb::shootdown) begins before the entry ends. Until it is over, page
-//! and entry have its stamp: the page is *stale*, the entry *gone*.
+//! Only the home CPUs of the tasks of a VSpace's process can have its translations. If this CPU is
+//! the only one, it drops a translation immediately: by an instruction if it has the space loaded,
+//! otherwise by the space's generation, which a CPU compares when it loads the space. Otherwise a
+//! [shootdown](crate::tlb::shootdown) begins before the entry ends. Until it is over, page and
+//! entry have its stamp: the page is *stale*, the entry *gone*.
 //!
-//! Of an entry, a later shootdown covers all earlier ones, whoever began them, since CPUs forget all that is behind
-//! its space's generation. Of a page it does not where that was mapped in several VSpaces: who finds the stamp of another
-//! CPU's that is not over makes the own one a shootdown of everything, everywhere ([`Tlb::widen`]).
+//! For an entry, a later shootdown covers all earlier ones, whichever CPU began them, since CPUs
+//! flush all that is older than its space's generation. For pages that several VSpaces share, a
+//! later shootdown does not cover an earlier one. A CPU that finds another CPU's stamp that is not
+//! over makes its own shootdown one of everything, everywhere ([`Tlb::widen`]).
 
 use smp::sync::Ordering::{Relaxed, Release};
 
@@ -22,8 +24,9 @@ use crate::tlb::mark::Mark;
 use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Tlb<'k, M> {
-    /// An entry of a VSpace has changed: this CPU forgets what it said. Whether others may remember it. The VSpace's
-    /// lock is held, so a CPU that becomes a home of it later finds the entry as it is now.
+    /// Drops an entry's old translation on this CPU after the entry has changed. Returns whether
+    /// other CPUs may still have it. The VSpace's lock is held, so a CPU that becomes a home of it
+    /// later finds the new entry.
     #[inline(always)]
     pub fn forget(self, vspace: &VSpace, address: u64) -> bool {
         let here = self.cpu.vspace.get(self.pin()).is_some_and(|at| core::ptr::eq(at.get(), vspace));
@@ -37,7 +40,8 @@ impl<'k, M: Machine> Tlb<'k, M> {
         !alone
     }
 
-    /// Translations of a space go. Where this CPU has dropped them already, it need not when it enters next.
+    /// Increases a space's generation, so that its translations are dropped. If this CPU has
+    /// dropped them already, its next load of the space does not flush.
     #[inline(always)]
     pub fn bump(self, vspace: &VSpace, dropped: bool) {
         let old = vspace.generation.load(Relaxed);
@@ -49,8 +53,8 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
     }
 
-    /// A page of a frame went so: its stamp is that of the shootdown with which this entry ends. The frame's lock is
-    /// held.
+    /// Stamps a page of a frame whose translation goes, with the shootdown that ends this entry.
+    /// Requires: the frame's lock is held.
     pub fn stamp_frame(self, frame: &LockedFrame<'_>) {
         let stamp = self.next_stamp();
         if frame.stamp().is_some_and(|old| old.by() != stamp.by() && !self.is_over(old)) {
@@ -59,19 +63,20 @@ impl<'k, M: Machine> Tlb<'k, M> {
         frame.set_stamp(Some(stamp));
     }
 
-    /// Whether something may be mapped where an entry is so: no CPU remembers what was there.
+    /// Whether something may be mapped at an entry: no CPU has a translation of its earlier
+    /// contents.
     #[inline(always)]
     pub fn is_free(self, entry: Pte) -> bool {
         entry == Pte::EMPTY || entry.shootdown().is_some_and(|stamp| self.is_over(stamp))
     }
 
-    /// Waits until such an entry, where something went, is free. Without a task it can't.
+    /// Waits until such a gone entry is free. Without a task it cannot wait.
     #[cold]
     pub fn wait_free(self, me: Option<Me<'k>>, stamp: Stamp) -> Refusal {
         me.and_then(|me| self.wait_over(me, stamp).err()).unwrap_or(Refusal::More)
     }
 
-    /// Waits until no CPU remembers another mapping of a page than there are now.
+    /// Waits until no CPU has a translation of a page that differs from its present mappings.
     #[inline(always)]
     pub fn settle(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
         info.stamp().map_or(Ok(()), |stamp| self.settle_stale(me, info, stamp))
@@ -87,25 +92,27 @@ impl<'k, M: Machine> Tlb<'k, M> {
         Ok(())
     }
 
-    /// The shootdown that a system call has begun last; `None` where nobody has begun what its mark says.
+    /// Returns the last shootdown that a system call has begun; `None` if the mark names one that
+    /// no CPU has begun.
     pub fn begun_by(self, mark: Mark) -> Option<Stamp> {
         mark.stamp().filter(|stamp| shootdown::has_begun(self.k, self.pin(), *stamp))
     }
 
-    /// Waits for what a system call has begun before it started again.
+    /// Waits for the shootdown that a system call began before it restarted.
     pub fn wait_marked(self, me: Me<'k>, mark: Mark) -> Result<()> {
         self.begun_by(mark).map_or(Ok(()), |stamp| self.wait_over(me, stamp))
     }
 
-    /// Waits for the last shootdown that a system call has begun, if any. When the call starts again, only that is left.
+    /// Waits for the last shootdown that a system call has begun, if there is one. When the call
+    /// restarts, only that wait is left.
     pub fn note_and_wait(self, me: Me<'k>, begun: Option<Stamp>) -> Result<()> {
         let Some(stamp) = begun else { return Ok(()) };
         me.hot.regs.r8.set(Mark::waiting(stamp).raw());
         self.wait_over(me, stamp)
     }
 
-    /// Notes the shootdown that this entry of a system call has begun, if any. Returns: the last that the call has begun, in
-    /// this entry or before.
+    /// Notes the shootdown that this entry of a system call has begun, if there is one.
+    /// Returns: the last one that the call has begun, in this entry or before.
     pub fn keep_begun(self, me: Me<'k>, mark: Mark, begun: Option<Stamp>) -> Option<Stamp> {
         if let Some(stamp) = begun {
             me.hot.regs.r8.set(mark.with_rest(stamp).raw());
