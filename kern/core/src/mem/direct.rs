@@ -87,8 +87,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Some(One { vspace, info: self.k.frames.get_memory(self.pin(), page.at())?.get(), page, address })
     }
 
-    // --- a run of one page
-    // -------------------------------------------------------------------------
+    // --- a run of one page -----------------------------------------------------------------------
 
     /// Maps the only page of a run.
     /// Requires: the VSpace's lock is held.

@@ -469,8 +469,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(false)
     }
 
-    // --- memory that no Frame stands for
-    // -----------------------------------------------------------
+    // --- memory that no Frame stands for ---------------------------------------------------------
 
     /// Maps a page that the kernel provides: a UTCB, or a part of process 1's image.
     /// Requires: the lock is held.
@@ -509,8 +508,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    // --- what ends
-    // ---------------------------------------------------------------------------------
+    // --- what ends -------------------------------------------------------------------------------
 
     /// Ends a dying frame: removes all its mappings, then waits until no CPU has a translation. Its
     /// header counts the pages without mappings, and after those the pages that CPUs have flushed.

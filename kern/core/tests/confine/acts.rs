@@ -255,10 +255,10 @@ impl Chooser<'_> {
         }
     }
 
-    // --- what the process has ---------------------------------------------------------------------
+    // --- what the process has --------------------------------------------------------------------
 
-    /// A capability of a type, if it has one, in half of the cases one with the rights that the operation needs; seldom
-    /// any slot.
+    /// A capability of a type, if it has one, in half of the cases one with the rights that the
+    /// operation needs; seldom any slot.
     fn cap(&mut self, kind: ObjType) -> Cap {
         let operands = self.op.forms().iter().flat_map(|form| form.operands);
         let needs = operands.filter(|operand| operand.types.contains(&kind)).map(|operand| operand.rights);
@@ -281,7 +281,8 @@ impl Chooser<'_> {
         self.held.iter().filter(fits).nth(chosen).map_or(Cap::NULL, |held| Cap(held.number))
     }
 
-    /// One that is in the state that the operation asks for, if there is one; mostly one that is in the focus.
+    /// One that is in the state that the operation asks for, if there is one; mostly one that is in
+    /// the focus.
     fn best_of(&mut self, mut fitting: Vec<Held>) -> Cap {
         let suits: Vec<Held> = fitting.iter().filter(|held| self.suits(&held.slot)).copied().collect();
         if !suits.is_empty() {

@@ -1,5 +1,6 @@
-//! What a case begins with: a few processes with tasks, groups in which some of them meet, and capabilities of all that,
-//! sparse, and with few rights. Process 1 makes it, and takes no part afterwards but to wake who waits.
+//! What a case begins with: a few processes with tasks, groups in which some of them meet, and
+//! capabilities of all that, sparse, and with few rights. Process 1 makes it, and takes no part
+//! afterwards but to wake who waits.
 
 use abi::audit::may;
 use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
@@ -182,7 +183,8 @@ impl Cast {
         }
     }
 
-    /// An address space that nobody lives in shows a page with a label twice, to be copied when it is written.
+    /// An address space that nobody lives in shows a page with a label twice, to be copied when it
+    /// is written.
     fn secret(&mut self, dice: &mut Dice) {
         let (space, frame) = (self.w.make(0, ObjType::VSpace, 6), self.w.make(0, ObjType::Frame, 12));
         let label = 1 + dice.below(3) as u64;

@@ -1,9 +1,10 @@
-//! Confinement: processes with few capabilities do whatever they like, at random and in histories that others have come
-//! upon, and the [oracle](confine) judges each operation by pictures of the moments before and after it.
+//! Confinement: processes with few capabilities do whatever they like, at random and in histories
+//! that others have come upon, and the [oracle](confine) judges each operation by pictures of the
+//! moments before and after it.
 //!
-//! [`cast`]: what a case begins with. [`pick`]: which operation is next. [`acts`]: its arguments. [`suits`]: which objects
-//! suit it. [`play`]: an operation, from the picture before to the verdict. [`rounds`]: pairs of operations. [`scan`]:
-//! where marks turn up. [`report`]: many cases.
+//! [`cast`]: what a case begins with. [`pick`]: which operation is next. [`acts`]: its arguments.
+//! [`suits`]: which objects suit it. [`play`]: an operation, from the picture before to the
+//! verdict. [`rounds`]: pairs of operations. [`scan`]: where marks turn up. [`report`]: many cases.
 //!
 //! `./justw confine --help` says how to run it.
 

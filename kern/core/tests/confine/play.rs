@@ -52,7 +52,7 @@ pub struct Made {
     written: u32,
 }
 
-/// A message whose sender waits: its mark may come to whoever is exposed there by then.
+/// A message whose sender waits: its mark may reach the task that is exposed there by then.
 struct Sending {
     task: u64,
     act: u32,
@@ -149,8 +149,8 @@ impl Play {
         self.look();
     }
 
-    /// What nobody sees has marks, too: pages of spaces in which nobody lives, and memory of which nothing is made yet. Of the
-    /// latter nobody may ever see what is in it.
+    /// What nobody sees has marks, too: pages of spaces in which nobody lives, and memory of which
+    /// nothing is made yet. Of the latter nobody may ever see what is in it.
     fn write_unseen(&mut self) {
         let hidden =
             self.before.views().iter().filter(|view| self.before.resident(view.space) == 0 && view.present);
@@ -186,7 +186,8 @@ impl Play {
     }
 
     pub fn step(&mut self) -> bool {
-        // Before others are let go on: a message that arrives then takes the slots that it fills out of the offer.
+        // Before others are let go on: a message that arrives then takes the slots that it fills
+        // out of the offer.
         self.offer();
         let Some(task) = self.choose() else { return self.wake() };
         let mut acts = vec![self.owner(&task)];
@@ -200,7 +201,7 @@ impl Play {
         true
     }
 
-    // --- who acts ---------------------------------------------------------------------------------
+    // --- who acts --------------------------------------------------------------------------------
 
     fn choose(&mut self) -> Option<Tcb> {
         let ready = self.ready();
@@ -263,7 +264,7 @@ impl Play {
         true
     }
 
-    // --- what it does -----------------------------------------------------------------------------
+    // --- what it does ----------------------------------------------------------------------------
 
     fn act(&mut self, task: &Tcb, acts: &[u64]) {
         let Some(me) = self.before.task(task.object.addr()).copied() else { return };
@@ -348,7 +349,8 @@ impl Play {
         core::mem::swap(&mut self.before, &mut self.after);
     }
 
-    /// Adds the processes whose tasks wait for something, are suspended, or have to make a system call again.
+    /// Adds the processes whose tasks wait for something, are suspended, or have to make a system
+    /// call again.
     pub fn may_go_on(&self, acts: &mut Vec<u64>) {
         let unfinished = self.cast.tasks.iter().filter(|tcb| tcb.must_restart());
         let unfinished =
@@ -456,7 +458,7 @@ impl Play {
         self.offers.extend(offers_of(task));
     }
 
-    // --- who may see what -------------------------------------------------------------------------
+    // --- who may see what ------------------------------------------------------------------------
 
     /// Says to the ledger who may come to see what this operation brings about.
     fn expect(&mut self, task: &Tcb, me: &Task, held: &[Held], op: Op, act: &Act, written: u32) {
@@ -583,7 +585,7 @@ impl Play {
         }
     }
 
-    /// The program faults, and its handler is told of its registers.
+    /// Makes the program fault. Its handler receives its registers.
     fn fault(&mut self, task: &Tcb, me: &Task) {
         let own = self.before.process(me.owner).map_or(0, |process| process.fault_handler);
         let handler = if me.fault_handler != 0 { me.fault_handler } else { own };
@@ -594,7 +596,7 @@ impl Play {
         self.cast.w.run();
     }
 
-    // --- afterwards -------------------------------------------------------------------------------
+    // --- afterwards ------------------------------------------------------------------------------
 
     /// Counts a system call that has been made. Returns whether nothing was wrong with it.
     fn note(&mut self, made: &Made, faults: bool) -> bool {
@@ -654,7 +656,7 @@ impl Play {
         }
     }
 
-    /// Who waited for bits and has got them: somebody could raise them.
+    /// Checks a task that waited for bits and has got them: some task could raise them.
     fn woken(&mut self, acts: &[u64]) {
         for tcb in &self.cast.tasks {
             let Some(was) = self.before.task(tcb.object.addr()).filter(|task| task.id == tcb.id.raw()) else {

@@ -58,7 +58,7 @@ impl Options {
 /// How large the bounds of the kernel are in this build.
 const LIMITS: &str = if cfg!(feature = "small-limits") { "small" } else { "normal" };
 
-/// Whoever asks for bounds gets them.
+/// Checks the value of `--limits`.
 fn check_limits(value: &str) -> Result<(), String> {
     match value {
         _ if value == LIMITS => Ok(()),

@@ -1,8 +1,8 @@
-//! Pairs: an operation that moves authority, and another process's operation on the same objects, behind the first or inside
-//! of it.
+//! Pairs: an operation that moves authority, and another process's operation on the same objects,
+//! behind the first or inside of it.
 //!
-//! A case of pairs plays [`ROUNDS`] of them. Which ones follows from its number alone, so that any stretch of cases plays
-//! each pair about equally often.
+//! A case of pairs plays [`ROUNDS`] of them. Which ones follows from its number alone, so that any
+//! stretch of cases plays each pair about equally often.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,8 @@ fn pair(case: u64, round: u64) -> (Op, Op) {
 /// How pairs went.
 #[derive(Default, Clone, Debug)]
 pub struct Pairs {
-    /// Both were done: by the operations' numbers, how often; and how often the second named something that the first had named.
+    /// Both were done: by the operations' numbers, how often; and how often the second named
+    /// something that the first had named.
     pub done: BTreeMap<(u8, u8), (u32, u32)>,
     /// How many second operations ran inside of the first.
     pub inside: u64,
@@ -170,15 +171,16 @@ impl Focus {
         focus
     }
 
-    /// Whether the next operation named an object that this one named, or one that belongs to it, or the same page.
+    /// Whether the next operation named an object that this one named, or one that belongs to it,
+    /// or the same page.
     fn meets(&self, next: &Focus) -> bool {
         self.objects.iter().any(|at| next.named.contains(at))
             || self.pages.iter().any(|at| next.pages.contains(at))
     }
 }
 
-/// What an object has to do with: a process its tasks, tables, space and pool; a task or table its process; a group what
-/// it shows; memory what is made of it.
+/// What an object has to do with: a process its tasks, tables, space and pool; a task or table its
+/// process; a group what it shows; memory what is made of it.
 fn belongings(picture: &Picture, at: u64) -> Vec<u64> {
     let s = &picture.s;
     let mut found = Vec::new();
@@ -291,8 +293,8 @@ impl Play {
         }
     }
 
-    /// Two tasks on two CPUs: the second operation runs inside of the first one's kernel entry. Whether there were two such
-    /// tasks.
+    /// Two tasks on two CPUs: the second operation runs inside of the first one's kernel entry.
+    /// Whether there were two such tasks.
     fn both_at_once(&mut self, one: Op, other: Op) -> bool {
         self.make_way(one);
         self.make_way(other);
@@ -320,7 +322,7 @@ impl Play {
         self.announce(&b);
         self.tear(n, m, &a.act, &b.act);
         let done = [self.see_through(&a, false), self.see_through(&b, false)];
-        // What the first changed decides to whom the second's words went.
+        // The first operation's change decides which task received the second operation's words.
         self.announce_after(&[&a, &b]);
         self.conclude(&acts);
         if done == [true, true] {
@@ -351,8 +353,8 @@ impl Play {
         w.run();
     }
 
-    /// A ready task of a process that can do something, on another CPU than `not_on`: of those that hold what it takes, with
-    /// the rights, if there are any.
+    /// A ready task of a process that can do something, on another CPU than `not_on`: of those that
+    /// hold what it takes, with the rights, if there are any.
     fn somebody(&mut self, op: Op, focus: &Focus, not_on: Option<usize>) -> Option<Tcb> {
         let ready = self.ready();
         let ready: Vec<Tcb> = ready.into_iter().filter(|tcb| Some(tcb.home()) != not_on).collect();

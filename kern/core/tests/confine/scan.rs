@@ -36,8 +36,8 @@ fn launders(picture: &Picture, from: u32, to: u32) -> bool {
 }
 
 impl Play {
-    /// Marks that have turned up where nobody sent them. Where everything that is new is `justified`, pages that a process
-    /// sees newly may be seen with what is in them.
+    /// Marks that have turned up where nobody sent them. Where everything that is new is
+    /// `justified`, pages that a process sees newly may be seen with what is in them.
     pub fn scan(&mut self, justified: bool) -> Vec<String> {
         let mut leaked = Vec::new();
         self.scan_tasks(&mut leaked);

@@ -23,7 +23,8 @@ fn audited(cpus: usize) -> (Scene, Cap) {
     (s, memory)
 }
 
-/// What the ring of a CPU has from a record on, how many were written over before, and where to go on.
+/// What the ring of a CPU has from a record on, how many were written over before, and where to go
+/// on.
 pub fn read(w: &mut World, cpu: u32, first: u64) -> (Vec<Record>, u64, u64) {
     let answer = w.must(0, Op::AuditRead, &[Target::new(abi::INIT_MACHINE, cpu).0, first]);
     let agent = w.agent(0);
@@ -401,7 +402,7 @@ fn who_calls_elsewhere_and_is_refused_there_is_told_of() {
     assert_eq!(denials, [(AuditEvent::Denial, Some(Error::NoRight), client.id)]);
 }
 
-/// What was told of one actor, on all CPUs: event, operation, object.
+/// Returns the audit's records of one actor, on all CPUs: event, operation, object.
 fn told_of(w: &mut World, actor: TaskId) -> Vec<(AuditEvent, Option<Op>, u64)> {
     let mut records: Vec<_> = (0..w.cpus() as u32).flat_map(|cpu| all(w, cpu)).collect();
     records.retain(|it| it.actor == actor);
@@ -438,7 +439,8 @@ fn who_ends_a_process_by_its_spaces_is_told_of() {
     }
 }
 
-/// Whoever is made to give up in the middle of a kill has killed nevertheless. Who goes on with it has not.
+/// A task that stops in the middle of a kill has killed nevertheless; a task that continues the
+/// kill has not.
 #[test]
 fn a_kill_that_is_given_up_is_told_of() {
     let (mut s, _) = audited(2);
@@ -495,7 +497,8 @@ fn a_groups_end_that_is_given_up_is_told_of() {
     assert_eq!(told.first(), Some(&(AuditEvent::Kill, Some(Op::CapDelete), of_group)));
 }
 
-/// CNodes are emptied by whoever reclaims something next. What they had ends by the doing of who ended them.
+/// The next task that reclaims something empties CNodes. The audit attributes the end of their
+/// contents to the task that ended them.
 #[test]
 fn who_empties_the_table_of_others_is_not_told_of_as_who_ended_what_it_had() {
     const SLOTS: u64 = 1024;
@@ -557,7 +560,7 @@ fn who_answers_a_fault_with_a_kill_is_told_of() {
     }
 }
 
-/// A pin that is taken back is told of, however that is done.
+/// The removal of a pin is recorded, in each of its ways.
 #[test]
 fn pins_that_go_with_a_reset_are_told_of() {
     let (mut s, _) = audited(1);

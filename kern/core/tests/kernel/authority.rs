@@ -1,4 +1,5 @@
-//! What operations let a process do without the right to it, case by case: each is something that once went.
+//! What operations let a process do without the right to it, case by case: each is something that
+//! once went.
 
 use abi::audit::{AuditEvent, Record, may};
 use abi::{
@@ -61,8 +62,8 @@ fn who_may_not_use_devices_takes_no_pin_back() {
     s.w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
 }
 
-/// Words of a forwarded call are the forwarder's: what else the caller has in its UTCB, it never sent. The receiver is told
-/// that they are not the sender's.
+/// Words of a forwarded call are the forwarder's: what else the caller has in its UTCB, it never
+/// sent. The receiver is told that they are not the sender's.
 #[test]
 fn a_forwarded_call_has_the_forwarders_words() {
     for cpus in [1, 2] {
@@ -241,7 +242,8 @@ fn nobody_puts_rights_into_a_record_that_its_capability_lacks() {
     ask(&mut s, &task, Op::GroupAdd, &add(Rights::ADD)).expect("what it has");
 }
 
-/// What takes authority away is told of, also where it comes to an error; and what brings it along with a table.
+/// A withdrawal of authority is recorded, also when the call ends with an error; so is the
+/// authority that comes with a table.
 #[test]
 fn what_ends_in_an_error_is_told_and_what_comes_with_a_table() {
     let mut s = Scene::new(1);
@@ -270,7 +272,7 @@ fn what_ends_in_an_error_is_told_and_what_comes_with_a_table() {
     assert_eq!(told.last().map(|it| (it.event, it.op)), Some((AuditEvent::Bind, Some(Op::CSpaceGrow))));
 }
 
-/// Who says by forged registers that its revoke began long ago is told of all the same.
+/// A task that forges the registers of an old revoke is recorded all the same.
 #[test]
 fn a_revoke_that_pretends_to_go_on_is_told() {
     let mut s = Scene::new(1);
@@ -288,7 +290,8 @@ fn a_revoke_that_pretends_to_go_on_is_told() {
     assert_eq!(told.first().map(|it| it.event), Some(AuditEvent::Revoke));
 }
 
-/// A pager's answer to a fault leaves the faulter's UTCB alone: what it lists there may be for another message.
+/// A pager's answer to a fault leaves the faulter's UTCB alone: what it lists there may be for
+/// another message.
 #[test]
 fn an_answer_to_a_fault_brings_nothing_along() {
     let mut s = Scene::new(1);
@@ -319,7 +322,8 @@ fn an_answer_to_a_fault_brings_nothing_along() {
     assert_eq!(utcb.range_count.load(Relaxed), 5);
 }
 
-/// What a label keeps a process from reading, it does not read as a copy that another space had made.
+/// What a label keeps a process from reading, it does not read as a copy that another space had
+/// made.
 #[test]
 fn a_copy_of_a_page_does_not_lose_its_label() {
     let mut s = Scene::new(1);
@@ -356,7 +360,8 @@ fn a_copy_of_a_page_does_not_lose_its_label() {
     ask(&mut s, &task, Op::PageCopy, &[space, frame, 0x5000_0000, 0, 0]).expect("no secret any more");
 }
 
-/// A UTCB is a task's memory, which the space of its process sees: the two have one label, which may be written.
+/// A UTCB is a task's memory, which the space of its process sees: the two have one label, which
+/// may be written.
 #[test]
 fn a_utcb_is_mapped_where_its_label_may_be_seen() {
     let mut s = Scene::new(1);
@@ -389,8 +394,8 @@ fn who_may_log_writes_no_report() {
     ask(&mut s, &task, Op::MachineLog, &line(21, 0x80)).expect("a report");
 }
 
-/// A client's own frame, lent to a driver that pins it: whatever the client does, no kernel object comes to be where the device
-/// writes.
+/// A client's own frame, lent to a driver that pins it: whatever the client does, no kernel object
+/// comes to be where the device writes.
 #[test]
 fn what_a_driver_has_pinned_stays_a_frame() {
     let mut s = Scene::new(1);
@@ -417,8 +422,8 @@ fn what_a_driver_has_pinned_stays_a_frame() {
     assert!(ask(&mut s, &it, Op::FrameUnpin, &[Cap(21).arg(), Cap(21).arg()]).is_err());
 }
 
-/// What the rules say that the audit is told of each operation ([`Op::told`]) is what it is told when that is done to others.
-/// Messages with capabilities have a test of their own.
+/// Each operation on others is recorded as the rules ([`Op::told`]) say. Messages with capabilities
+/// have a test of their own.
 #[test]
 fn each_operation_is_told_of_as_the_rules_say() {
     let mut s = Scene::unchecked(1, 1 << 22);

@@ -1,4 +1,5 @@
-//! System calls that take several entries end what they began with, and nothing that somebody puts into the slot meanwhile.
+//! System calls that take several entries end what they began with, and nothing that somebody puts
+//! into the slot meanwhile.
 
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::limits::CHILDREN_STEPS;
@@ -14,7 +15,8 @@ fn begin(w: &mut World, op: Op, args: &[u64]) {
     assert!(!w.is_over(0), "{op:?} is over at once");
 }
 
-/// Another CPU makes a system call meanwhile. CPU 0 is held up between two entries (by an interrupt, say), and takes its mail.
+/// Another CPU makes a system call meanwhile. CPU 0 is held up between two entries (by an
+/// interrupt, say), and takes its mail.
 fn beside(w: &mut World, op: Op, args: &[u64]) -> Result<u64, (Error, u64)> {
     w.hold(Some(0));
     w.begin(1, Regs::op(op, args));
@@ -90,7 +92,7 @@ fn a_kill_leaves_the_process_that_comes_into_its_slot() {
     assert_ne!(lives.state(), State::Dead, "nobody killed it");
 }
 
-/// An Untyped that is being reset stays where it is: whoever resets it could not open it again.
+/// An Untyped that is being reset cannot be moved: the resetting task could not open it again.
 #[test]
 fn what_is_being_reset_is_not_moved() {
     let mut w = World::with_memory(2, 32 << 20);
@@ -120,7 +122,7 @@ fn a_reset_leaves_the_untyped_that_comes_into_its_slot() {
     assert!(is_there(&w, note), "the reset took what was made of another");
 }
 
-/// Who deletes an Untyped is killed in the middle: a reset opens it again.
+/// The deleting task of an Untyped is killed in the middle: a reset opens the Untyped again.
 #[test]
 fn a_reset_opens_what_a_delete_that_was_cut_short_has_closed() {
     let mut w = World::with_memory(2, 16 << 20);
@@ -142,8 +144,8 @@ fn a_reset_opens_what_a_delete_that_was_cut_short_has_closed() {
     w.must(0, Op::Retype, &args);
 }
 
-/// A delete has got past the children. A revoke of the same capability finds no child any more: then it is gone for everybody,
-/// not only when whoever deletes it comes back.
+/// A delete has moved its slot past the children. A revoke of the same capability finds no child
+/// any more: then the capability is gone for all tasks, not only when the deleting task continues.
 #[test]
 fn what_has_left_its_children_is_gone() {
     let mut w = World::with_memory(2, 16 << 20);

@@ -66,7 +66,8 @@ impl Meeting {
         self.w.does_and_run(&self.sender.clone(), args);
     }
 
-    /// What the sender was answered: how many got it; or the error, how far it came, and how many got it.
+    /// What the sender was answered: how many got it; or the error, how far it came, and how many
+    /// got it.
     pub fn answer(&self) -> Result<u64, (Error, u16, u16)> {
         let answer = self.w.result(&self.sender).result();
         answer.map(|regs| regs.rdi).map_err(|(error, detail)| {
@@ -214,7 +215,7 @@ fn a_full_pool_is_waited_for_in_turn() {
         m.fill(3);
         m.says(say(1));
         assert!(!m.sender.is_through());
-        // Nobody overtakes who waits, and the others hear of it meanwhile.
+        // No sender overtakes a waiting one, and the other listeners receive the event meanwhile.
         m.w.does_and_run(&other, say(2).flag(FLAG_NONBLOCK));
         assert_eq!(m.w.result(&other).result().map(drop), Err((Error::WouldBlock, 2 | 1 << 16)));
         assert_eq!(m.heard(), [vec![1, 2], vec![], vec![], vec![]]);
@@ -227,7 +228,7 @@ fn a_full_pool_is_waited_for_in_turn() {
     }
 }
 
-/// What ends a wait for a member's room, and what is told of it.
+/// Each way to end a wait for a member's room, and its result.
 #[test]
 fn waits_for_members_end() {
     for (sender_cpu, reader_cpu) in [(0, 0), (1, 0), (0, 1)] {

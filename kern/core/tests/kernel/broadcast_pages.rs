@@ -17,7 +17,8 @@ use crate::world::{Regs, Tcb};
 const FROM: u64 = 0x6000_0000;
 const WINDOW: u64 = 0x7000_0000;
 
-/// So many members that listen, each with a window for `places` pages; the sender on CPU `n`, with a pool of `pages`.
+/// So many members that listen, each with a window for `places` pages; the sender on CPU `n`, with
+/// a pool of `pages`.
 fn meeting(cpus: usize, n: usize, members: usize, pages: u64, places: u64) -> Meeting {
     let mut m = Meeting::ears(cpus, n, members);
     let frame = m.w.make(0, ObjType::Frame, 12 | pages << 8);
@@ -269,8 +270,8 @@ fn an_entry_is_bounded() {
     assert_eq!((m.answer(), got), (Ok(6), 6));
 }
 
-/// Another thread of the sender writes another list while an entry shares pages: what the entry does is what it has read, and
-/// has counted.
+/// Another thread of the sender writes another list while an entry shares pages: what the entry
+/// does is what it has read, and has counted.
 #[test]
 fn an_entry_shares_what_it_has_counted() {
     let mut m = Meeting::new(2, 0, 10);

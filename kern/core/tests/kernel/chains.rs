@@ -25,7 +25,7 @@ struct Chain {
 }
 
 impl Chain {
-    /// So many tasks, which receive but for the first, on the CPU that `place` says.
+    /// Makes that many tasks, which receive except the first, on the CPUs that `place` returns.
     fn new(cpus: usize, length: usize, own_time: bool, place: impl Fn(usize) -> usize) -> Chain {
         let mut chain = Chain::of(cpus, 4 + length as u64);
         chain.w.checked = false;
@@ -165,8 +165,8 @@ fn places(length: usize) -> [Box<dyn Fn(usize) -> usize>; 3] {
     [Box::new(|_| 0), Box::new(move |n| 2 * n / length), Box::new(|n| n % 2)]
 }
 
-/// Time ends that a whole chain of calls has lent on, or that rests in the middle of it, or at its end. Nobody refers to it, and
-/// its memory can be another context's.
+/// Time ends that a whole chain of calls has lent on, or that rests in the middle of it, or at its
+/// end. Nobody refers to it, and its memory can be another context's.
 #[test]
 fn nobody_refers_to_time_that_has_ended_however_long_the_chain() {
     for length in LENGTHS {
@@ -185,7 +185,7 @@ fn nobody_refers_to_time_that_has_ended_however_long_the_chain() {
     }
 }
 
-/// The same where all time but one's has ended before.
+/// In a chain only the first task has time. When that time ends, nothing refers to it.
 #[test]
 fn nobody_refers_to_the_only_time_of_a_chain_when_it_has_ended() {
     for length in LENGTHS {
@@ -241,8 +241,8 @@ fn a_chain_parts_where_a_task_of_it_ends() {
     }
 }
 
-/// The last goes on with its caller's own time when that of the first is taken back: nobody who takes back the first's, and
-/// comes later, ends that loan.
+/// The last goes on with its caller's own time when that of the first is taken back: nobody who
+/// takes back the first's, and comes later, ends that loan.
 #[test]
 fn a_loan_that_is_newer_is_not_taken_back() {
     for length in CALL_STEPS + 2..CALL_STEPS + 8 {
@@ -260,7 +260,8 @@ fn a_loan_that_is_newer_is_not_taken_back() {
     }
 }
 
-/// A call in the middle, or the first, is over before its time. The caller goes on at once; who had its time loses it.
+/// A call in the middle, or the first, is over before its time. The caller goes on at once; who had
+/// its time loses it.
 #[test]
 fn a_call_that_times_out_takes_its_time_back_from_however_deep() {
     for length in LENGTHS {
@@ -289,8 +290,8 @@ fn a_call_that_times_out_takes_its_time_back_from_however_deep() {
     }
 }
 
-/// Who served has nothing left to go on with: it goes on with the time of the highest caller that waits, and of the next when
-/// that has ended, too.
+/// A server that has no time left continues with the time of the highest caller that waits, and of
+/// the next one when that has ended, too.
 #[test]
 fn a_depleted_server_goes_on_with_its_highest_waiting_callers_time() {
     let mut chain = Chain::of(1, 16);
@@ -321,7 +322,8 @@ fn a_depleted_server_finds_the_one_caller_that_has_time() {
             chain.w.checked = false;
             let server = chain.task(0, 5);
             chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
-            // The first is received at once, the second is the last in the queue. Of those kept the first is the last.
+            // The first is received at once, the second is the last in the queue. Of those kept the
+            // first is the last.
             let rich = if kept { 1 } else { 2 };
             for n in 1..=CALLERS {
                 chain.task(usize::from(elsewhere), 20 + n as u64);
@@ -353,7 +355,8 @@ fn a_depleted_server_finds_the_one_caller_that_has_time() {
     }
 }
 
-/// Callers of callers, and theirs: a tree of calls, in which the only time is given to a task anywhere.
+/// Callers of callers, and theirs: a tree of calls, in which the only time is given to a task
+/// anywhere.
 #[test]
 fn time_is_found_wherever_it_is_up_a_tree_of_calls() {
     const TASKS: usize = 30;
@@ -384,8 +387,8 @@ fn time_is_found_wherever_it_is_up_a_tree_of_calls() {
     }
 }
 
-/// A circle of calls over two CPUs, and many who wait for one of its tasks: time that comes to them helps nobody, keeps no CPU
-/// busy, and is theirs when the circle breaks.
+/// A circle of calls over two CPUs, and many who wait for one of its tasks: time that comes to them
+/// helps nobody, keeps no CPU busy, and is theirs when the circle breaks.
 #[test]
 fn time_for_a_long_circle_of_calls_keeps_no_cpu_busy() {
     for length in LENGTHS {
@@ -541,8 +544,8 @@ fn storm(seed: u64) {
     crowd.end();
 }
 
-/// All invariants hold after each entry, whatever a crowd does that has too little time. `CHAIN_CASES` says how many crowds,
-/// `CHAIN_SEED` which is the first.
+/// All invariants hold after each entry, whatever a crowd does that has too little time.
+/// `CHAIN_CASES` says how many crowds, `CHAIN_SEED` which is the first.
 #[test]
 fn a_crowd_that_is_short_of_time_loses_none() {
     let number = |name, normal| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(normal);

@@ -1,5 +1,6 @@
-//! The small worlds of the search for [detours](model::detours), on the kernel and the model side by side: all that was
-//! found, and random moves. What the rules say of the model holds for the kernel in so far as both do the same.
+//! The small worlds of the search for [detours](model::detours), on the kernel and the model side
+//! by side: all that was found, and random moves. What the rules say of the model holds for the
+//! kernel in so far as both do the same.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,7 +12,7 @@ use model::{Args, Id, Model};
 use crate::differ::pair::{Outcome, Pair};
 use crate::world::dice::Dice;
 
-/// What was found: the shortest way to each finding, also to those that are mended.
+/// The findings: the shortest way to each, also to those that are fixed.
 const FOUND: &str = include_str!("detours.txt");
 /// Random walks in a normal test run.
 const WALKS: u64 = 2_000;
@@ -75,14 +76,15 @@ fn every_way_to_a_finding_ends_with_a_refusal() {
         let moves: Option<Vec<Move>> = lines.map(Move::parse).collect();
         let moves = moves.unwrap_or_else(|| panic!("{name} has a line that is no move"));
         let is_refused = play(&world, &moves).unwrap_or_else(|why| panic!("{name}: {why}"));
-        // A list is not refused; it tells of less.
+        // A list is not refused; it has fewer entries.
         assert!(is_refused || name.starts_with("CapList"), "{name}: the last move is done");
         played += 1;
     }
     assert!(played > 0, "nothing was played");
 }
 
-/// A walk: moves by chance of those that the search would make, but such as the model says everything about.
+/// A walk: moves by chance of those that the search would make, but such as the model says
+/// everything about.
 fn walk(worlds: &[World], seed: u64) -> (World, Vec<Move>, Outcome<[u64; 2]>) {
     let mut dice = Dice::new(seed);
     let world = worlds[dice.below(worlds.len())].clone();
@@ -127,7 +129,7 @@ fn the_kernel_walks_as_the_model_does() {
     assert!(done * 5 > refused, "walks whose moves are refused show nothing");
 }
 
-/// Whoever has CONFIGURE of a process may end it: the rule "ends with its spaces".
+/// A process with CONFIGURE of another process may end it: the rule "ends with its spaces".
 #[test]
 fn configure_of_a_process_includes_its_end() {
     let world = World::parse("victim:400 memory:1ffff").expect("a world");

@@ -26,7 +26,8 @@ fn memory(s: &mut Scene) -> Cap {
     s.w.make(0, ObjType::Untyped, 20)
 }
 
-/// The entries of all pages of the process's space that map a physical address: whether each is uncached.
+/// The entries of all pages of the process's space that map a physical address: whether each is
+/// uncached.
 fn mapped(s: &Scene, base: u64) -> Vec<bool> {
     let Some(space) = s.w.object::<kern_base::memory::VSpace>(s.process.vspace) else { panic!("no space") };
     let mut found = Vec::new();
@@ -166,8 +167,8 @@ const PAGES: u64 = 4;
 /// Steps of one system call, at most.
 const STEPS: usize = 200;
 
-/// CPU 1 remembers one page of a frame of device memory, the only one that is mapped. CPU 0 will unmap it, or make it
-/// read-only.
+/// CPU 1 remembers one page of a frame of device memory, the only one that is mapped. CPU 0 will
+/// unmap it, or make it read-only.
 fn remembered_by_cpu_1(page: u64, protects: bool) -> (Scene, Cap, Regs) {
     let mut s = Scene::new(3);
     let (user, _) = s.running(1, 10);
@@ -231,8 +232,9 @@ fn device_memory_goes_on_only_when_it_is_forgotten_also_when_it_is_unmapped_in_t
     }
 }
 
-/// The page that somebody else unmaps is one of many, so that the delete takes several entries for each of its parts. A task that
-/// deletes the frame is killed after so many of them, and another goes on from there.
+/// The page that somebody else unmaps is one of many, so that the delete takes several entries for
+/// each of its parts. A task that deletes the frame is killed after so many of them, and another
+/// goes on from there.
 #[test]
 fn what_deletes_a_large_frame_of_a_device_may_be_killed_anywhere() {
     const MANY: u64 = 200;

@@ -80,7 +80,7 @@ impl Reader {
         Some((event, words))
     }
 
-    /// The same of an event that carries something: the event, the capabilities and the pages.
+    /// Reads an event with its payload: the event, the capabilities and the pages.
     pub fn read_loaded(&mut self) -> Option<(Event, Vec<Received>, Vec<PageRange>)> {
         let at = self.next;
         let (event, _) = self.read()?;
@@ -96,7 +96,7 @@ impl Reader {
         Some((event, caps, pages.into_iter().map_while(PageRange::from_words).collect()))
     }
 
-    /// Where capabilities and pages may come, and what is left of that.
+    /// Offers slots for capabilities and a window for pages.
     pub fn offers(&self, slots: Listening, window: Window) {
         self.word(16).store(slots.word(), Relaxed);
         self.word(24).store(window.word(), Relaxed);

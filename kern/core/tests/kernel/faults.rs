@@ -31,7 +31,7 @@ fn write_bulk(task: &Tcb, register: RegIndex, value: u64) {
 }
 
 impl Scene {
-    /// Whoever is exposed there handles the faults of the process.
+    /// Makes the task that is exposed there handle the faults of the process.
     fn handles(&mut self, target: Target) {
         let process = self.process.process;
         self.w.must(0, Op::FaultHandler, &[process.arg(), target.0]);
@@ -59,7 +59,7 @@ fn faulted(n: usize) -> (Scene, Tcb, Tcb) {
     (s, task, handler)
 }
 
-/// The same, with the handler's process.
+/// Makes a scene with a faulted task, and returns the handler's process, too.
 fn faulted_with(n: usize) -> (Scene, Tcb, Tcb, Proc) {
     let mut s = Scene::new(2);
     let other = s.w.process();

@@ -1,4 +1,4 @@
-//! Capabilities in messages: which arrive, which do not, and what becomes of those.
+//! Capabilities in messages: which arrive, which do not, and the fate of those.
 
 use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, Fate, Grant, Listening, ObjType, Op, Received, Rights, Target};
 use abi::{PageMode, PageRange, TaskRights, task_rights};
@@ -42,7 +42,7 @@ fn came(task: &Tcb) -> Vec<Received> {
     words.filter_map(Received::from_words).collect()
 }
 
-/// What became of what a task has sent.
+/// Returns the fates of the capabilities that a task has sent.
 pub fn fates(task: &Tcb) -> Vec<Fate> {
     let word = task.object.get().utcb(task.pin()).grant_fates.load(Relaxed);
     (0..8).map_while(|place| Fate::in_word(word, place)).collect()
@@ -484,7 +484,8 @@ fn what_a_dead_process_had_is_disposed_of() {
     assert!(memory.get().header.has_flag(FLAG_DEAD) && note.get().header.has_flag(FLAG_DEAD));
 }
 
-/// One right of a Task at a time: what whoever gets it by message can do, and what not.
+/// One right of a Task at a time: what a process that receives it by message can do, and what it
+/// cannot.
 #[test]
 fn control_of_a_task_is_handed_out_by_the_right() {
     let all: [(TaskRights, &[Op]); 4] = [

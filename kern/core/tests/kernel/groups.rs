@@ -40,7 +40,8 @@ fn a_refused_exposure_per_cpu_changes_nothing() {
     assert!(s.w.runs(1, &task), "it is found there");
 }
 
-/// A member that is removed while it begins an exposure with one task per CPU leaves index and entries free.
+/// A member that is removed while it begins an exposure with one task per CPU leaves index and
+/// entries free.
 #[test]
 fn who_is_removed_meanwhile_begins_no_exposure_per_cpu() {
     let mut refused = 0;
@@ -170,7 +171,7 @@ fn watchers_are_told_of_crashes_and_of_exposures() {
     assert_eq!(t.told(), JOINED);
     t.w.must(0, Op::Withdraw, &[Target::new(t.group, 1).0]);
     assert_eq!(t.told(), WITHDRAWN);
-    // Nobody handles its fault: the process is torn down, though somebody has its capability.
+    // No task handles its fault: the process is killed, though another process has its capability.
     t.w.fault(1, 0x1000);
     assert_eq!(t.told(), LEFT | ALONE);
     assert_eq!(t.members().len(), 1);

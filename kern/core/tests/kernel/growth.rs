@@ -13,7 +13,8 @@ fn ask(w: &mut World, op: Op, args: &[u64]) -> Result<u64, (Error, u64)> {
     w.ask(0, op, args).map(|regs| regs.rdi)
 }
 
-/// Adds a table of so many slots to a process's CSpace: its capability, and the number of its slot 1.
+/// Adds a table of so many slots to a process's CSpace: its capability, and the number of its slot
+/// 1.
 fn grow(w: &mut World, process: Proc, slots: u64) -> (Cap, Cap) {
     let table = w.make(0, ObjType::CNode, slots);
     let first = w.must(0, Op::CSpaceGrow, &[process.process.arg(), table.arg()]).rdi;

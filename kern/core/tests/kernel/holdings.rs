@@ -1,4 +1,4 @@
-//! Who holds what, case by case.
+//! The holders of capabilities, case by case.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::scene::{GROUP, Scene};
 use crate::world::World;
 use crate::world::make::{INIT, Proc, at};
 
-/// What process 1 is told of a CSpace: entries, and where it goes on.
+/// Returns what process 1 reads of a CSpace: entries, and the position where it continues.
 fn list(w: &mut World, from: u64) -> (Vec<CapEntry>, u64) {
     let answer = w.must(0, Op::CapList, &[from]);
     let agent = w.agent(0);

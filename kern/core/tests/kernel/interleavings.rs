@@ -1,4 +1,5 @@
-//! Interleavings that broke something once: an operation stands at each of its points, and another one runs.
+//! Interleavings that broke something once: an operation stands at each of its points, and another
+//! one runs.
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
@@ -48,7 +49,8 @@ fn stand(w: &mut World, n: usize, op: Op, args: &[u64]) -> Part {
     Part::begin(&w.gate, n, Why::SystemCall, |_| true)
 }
 
-/// A per-CPU exposure that is only just being tried marks its entries. What is exposed there is not its own meanwhile.
+/// A per-CPU exposure that is only just being tried marks its entries. What is exposed there is not
+/// its own meanwhile.
 #[test]
 fn a_call_to_one_task_per_cpu_reaches_nobody_while_entries_are_tried() {
     let mut stolen = Vec::new();
@@ -135,7 +137,8 @@ fn before_its_claim(s: &mut Scene, n: usize, note: Cap) -> Part {
     part
 }
 
-/// Who begins a per-CPU exposure and is refused gives its marks back, though somebody else is just about its index.
+/// A task that begins a per-CPU exposure and is refused removes its marks, though another task is
+/// just at its index.
 #[test]
 fn a_refused_expose_leaves_no_marks_beside_who_looks_at_its_index() {
     let mut left = Vec::new();
@@ -184,7 +187,8 @@ fn a_refused_expose_leaves_no_marks_beside_who_looks_at_its_index() {
     assert!(left.is_empty(), "refused, and its marks are there: {left:?}");
 }
 
-/// A removal that has nothing left to do but to wait goes on in a fresh task of another CPU, by its registers.
+/// A removal that has nothing left to do but to wait goes on in a fresh task of another CPU, by its
+/// registers.
 #[test]
 fn a_removal_that_goes_on_elsewhere_removes_nobody_else() {
     let mut s = Scene::new(2);
@@ -216,7 +220,8 @@ fn a_removal_that_goes_on_elsewhere_removes_nobody_else() {
     assert_eq!(s.w.result(&fresh).error(), None, "it has removed one");
 }
 
-/// An answer that brings something waits. Its caller gives up, and calls again: that is another call.
+/// An answer that brings something waits. Its caller gives up, and calls again: that is another
+/// call.
 #[test]
 fn an_answer_that_waits_is_not_for_the_next_call_of_the_same_task() {
     let mut late = LateAnswer::new();
@@ -258,7 +263,8 @@ fn a_label_that_is_given_to_a_task_stays() {
     assert!(lost.is_empty(), "a label that was set is gone: {lost:?}");
 }
 
-/// What an operation asked of another CPU has been done before a revoke is over, though that CPU sends it on.
+/// What an operation asked of another CPU has been done before a revoke is over, though that CPU
+/// sends it on.
 #[test]
 fn what_is_sent_on_comes_before_a_revoke_is_over() {
     // The task is made on CPU 0 and starts on CPU 2. CPU 3 asks CPU 0 to kill it.
@@ -286,7 +292,8 @@ fn what_is_sent_on_comes_before_a_revoke_is_over() {
     assert!(!over || before == after, "{before:?} when the revoke is over, then {after:?}");
 }
 
-/// The caller's lender ends by its doing; the caller has no time for a moment. It is told of as its doing.
+/// The caller's lender ends by the caller's own action; the caller has no time for a moment. The
+/// audit attributes the action to the caller.
 #[test]
 fn who_loses_its_time_by_a_delete_is_told_of() {
     let mut s = Scene::new(1);

@@ -12,7 +12,7 @@ use crate::scene::{GROUP, Scene, call};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb};
 
-/// A process beside the scene's, whose tasks are told of in the scene's group.
+/// Makes a process beside the scene's. The scene's group watches its tasks.
 fn victim(s: &mut Scene) -> Proc {
     let victim = s.w.process_of(abi::INIT_UNTYPED, 16, 64);
     s.w.join_all(s.group, victim, GROUP);
@@ -202,8 +202,8 @@ fn a_kill_takes_its_right_and_many_entries() {
     assert!(group.get().exposures.iter(pin).all(|e| e.get().slot.word.load(pin).object_type() == 0));
 }
 
-/// A program chooses how many capabilities it has, and how many exposures their groups have. Who kills it looks at the sum
-/// of both, not at the product.
+/// A program chooses how many capabilities it has, and how many exposures their groups have. Who
+/// kills it looks at the sum of both, not at the product.
 #[test]
 fn a_kill_looks_at_a_group_once_however_many_capabilities_name_it() {
     const EXPOSURES: u64 = 512;

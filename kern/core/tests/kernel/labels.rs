@@ -31,7 +31,7 @@ fn ask(w: &mut World, op: Op, args: &[u64]) -> Result<(), (Error, u64)> {
     w.ask(0, op, args).map(drop)
 }
 
-/// The label that a list tells of a slot of process 1.
+/// Returns the label that a list shows for a slot of process 1.
 fn label(w: &mut World, cap: Cap) -> u32 {
     let answer = w.must(0, Op::CapList, &[Target::new(abi::INIT_CNODE, cap.0).0]);
     assert_ne!(answer.rsi, 0);
@@ -133,7 +133,8 @@ fn secret_group(s: &mut Scene, subject: Proc) -> Cap {
     group
 }
 
-/// Words of a message are asked nothing, since joining the group was. Whatever is exposed there receives words, or bits.
+/// Words of a message are asked nothing, since joining the group was. Whatever is exposed there
+/// receives words, or bits.
 #[test]
 fn who_may_not_join_a_group_is_not_exposed_in_it() {
     let mut s = Scene::new(1);
@@ -142,7 +143,7 @@ fn who_may_not_join_a_group_is_not_exposed_in_it() {
     let spy = s.w.start(subject, 0, 10);
     s.w.does_and_run(&spy, Regs::op(Op::Recv, &[]));
     let exposed = ask(&mut s.w, Op::Expose, &[Target::new(group, 1).0, spy.cap.arg(), 0]);
-    // What comes of it.
+    // The results of that.
     let insider = s.w.process();
     set(&mut s.w, insider.process, SECRET);
     s.w.join(group, insider, GROUP, MEMBER_RIGHTS, 0);
@@ -188,7 +189,8 @@ fn called(s: &mut Scene, subject: Proc) -> (Tcb, Tcb) {
     (server, client)
 }
 
-/// A call that is handed on goes on as its caller's. So it is the caller who comes to talk in that group.
+/// A call that is handed on goes on as its caller's. So it is the caller who comes to talk in that
+/// group.
 #[test]
 fn a_call_is_not_handed_on_where_its_caller_may_not_join() {
     let mut s = Scene::new(1);
@@ -213,7 +215,8 @@ fn a_call_is_not_handed_on_where_its_caller_may_not_join() {
     assert_eq!(client.regs().msg(), [4; 4]);
 }
 
-/// Whoever gets a Reply object answers the call that it keeps. So the object stands for a group of the two.
+/// The holder of a Reply object answers the call that it keeps. So the object counts as a group of
+/// the two.
 #[test]
 fn a_call_is_not_kept_in_what_its_caller_may_not_join() {
     let mut s = Scene::new(1);
@@ -344,7 +347,8 @@ fn the_parts_of_a_process_have_one_label() {
     }
 }
 
-/// Whoever has REGISTERS of a task is that task. So a task is a part of the process, as its spaces are.
+/// The holder of REGISTERS of a task controls that task. So a task is a part of the process, as its
+/// spaces are.
 #[test]
 fn a_task_has_the_label_of_its_process() {
     for label_first in [true, false] {
@@ -477,7 +481,8 @@ fn the_fastpath_stays_within_a_label() {
     assert_eq!(halves(&s.w), plain);
 }
 
-/// Nobody is switched to, and so nothing else would flush what tasks with the old label taught the branch predictors.
+/// Nobody is switched to, and so nothing else would flush what tasks with the old label taught the
+/// branch predictors.
 #[test]
 fn predictors_are_flushed_when_the_running_task_gets_a_label() {
     let mut s = Scene::new(2);

@@ -1,4 +1,5 @@
-//! Address spaces that end while tasks still run in them: CPUs leave a space only when its tasks are dead.
+//! Address spaces that end while tasks still run in them: CPUs leave a space only when its tasks
+//! are dead.
 
 use abi::{Cap, ObjType, Op};
 use kern_core::door::entry::Interrupt;
@@ -78,8 +79,8 @@ fn a_task_runs_in_its_own_space_whatever_its_end_is_in_the_middle_of() {
     }
 }
 
-/// In one entry a task is preempted, its CPU is told to forget everything, and the one that preempted it is killed: it goes on
-/// without its context being loaded again.
+/// In one entry a task is preempted, its CPU is told to forget everything, and the one that
+/// preempted it is killed: it goes on without its context being loaded again.
 #[test]
 fn a_task_that_goes_on_in_the_entry_that_preempted_it_is_still_in_its_space() {
     let (mut s, last, memory) = scene();

@@ -1,4 +1,5 @@
-//! Events that carry capabilities and pages: where they arrive, and what becomes of them while an event waits.
+//! Events that carry capabilities and pages: where they arrive, and their fate while an event
+//! waits.
 
 use abi::events::Window;
 use abi::{Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, Fate, Grant, Listening, ObjType, Op, PAGE_SIZE};
@@ -241,7 +242,8 @@ fn slots_are_used_again_by_events() {
     }
 }
 
-/// Two CPUs send a capability each to a reader that offers slots for both, one in the middle of what the other does.
+/// Two CPUs send a capability each to a reader that offers slots for both, one in the middle of
+/// what the other does.
 #[test]
 fn two_at_once_both_find_a_slot() {
     for point in 0.. {

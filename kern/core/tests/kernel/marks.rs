@@ -1,4 +1,5 @@
-//! Operations on pages that wait for CPUs to forget: for their own shootdowns, and for nobody else's.
+//! Operations on pages that wait for CPUs to forget: for their own shootdowns, and for nobody
+//! else's.
 
 use abi::{Cap, Error, MAP_POOL, ObjType, Op, PageMode, PageRange};
 use kern_base::limits::PAGE_STEPS;
@@ -60,7 +61,8 @@ impl Shared {
     }
 }
 
-/// While the worker waits, somebody else on its CPU begins a shootdown, which is not over when the worker's is.
+/// While the worker waits, somebody else on its CPU begins a shootdown, which is not over when the
+/// worker's is.
 fn ends_with_its_own(
     what: &str,
     prepare: impl FnOnce(&mut Shared) -> (Op, Vec<u64>, Result<(), (Error, u64)>),
@@ -141,7 +143,8 @@ fn an_error_waits_for_the_pages_before_it() {
     }
 }
 
-/// Who starts again every time with somebody else's next shootdown under way ends all the same.
+/// A task ends its call although it always restarts while another task's next shootdown is under
+/// way.
 #[test]
 fn others_that_keep_beginning_shootdowns_delay_nobody() {
     let mut shared = Shared::new();
@@ -161,7 +164,8 @@ fn others_that_keep_beginning_shootdowns_delay_nobody() {
     panic!("it has waited for all of them");
 }
 
-/// A page that another CPU lends is unmapped meanwhile: that, too, answers when nobody sees the page any more.
+/// A page that another CPU lends is unmapped meanwhile: that, too, answers when nobody sees the
+/// page any more.
 #[test]
 fn a_page_that_is_lent_is_unmapped_when_nobody_sees_it() {
     let mut shared = Shared::new();
@@ -180,7 +184,8 @@ fn a_page_that_is_lent_is_unmapped_when_nobody_sees_it() {
     assert!(s.w.remembered(1, FROM).is_none());
 }
 
-/// The fourth argument is where a call keeps what it has begun. Who makes that up is answered, at once or as if it were 0.
+/// The fourth argument is where a call keeps what it has begun. Who makes that up is answered, at
+/// once or as if it were 0.
 #[test]
 fn a_mark_that_was_made_up_ends() {
     let mut shared = Shared::new();

@@ -1,4 +1,5 @@
-//! What a system call has looked up, or began with, and others change meanwhile: it does not serve somebody else.
+//! What a system call has looked up, or began with, and others change meanwhile: it does not serve
+//! somebody else.
 
 use abi::{Cap, FLAG_CAPS, Grant, ObjType, Op, Rights, Target};
 use kern_base::group::Group;
@@ -17,7 +18,8 @@ fn identity(w: &mut World, cap: Cap) -> u64 {
     w.must(0, Op::CapInspect, &[at(cap)]).r8
 }
 
-/// Another CPU makes a system call while CPU 1, whose task has to make its own again, is held up and takes its mail.
+/// Another CPU makes a system call while CPU 1, whose task has to make its own again, is held up
+/// and takes its mail.
 fn beside(w: &mut World, op: Op, args: &[u64]) {
     w.hold(Some(1));
     w.begin(0, Regs::op(op, args));
@@ -30,7 +32,8 @@ fn beside(w: &mut World, op: Op, args: &[u64]) {
     w.dismiss(0);
 }
 
-/// A call to an exposure with one task per CPU takes the entry of its CPU. When the exposure is over, entry and index are others'.
+/// A call to an exposure with one task per CPU takes the entry of its CPU. When the exposure is
+/// over, entry and index are others'.
 #[test]
 fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
     for at in 0.. {
@@ -80,7 +83,8 @@ fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
     }
 }
 
-/// An answer that brings something may have to wait. Whose call a Reply has by then may be another one.
+/// An answer that brings something may have to wait. Whose call a Reply has by then may be another
+/// one.
 #[test]
 fn an_answer_that_waits_goes_to_whom_it_was_meant_for() {
     let mut late = LateAnswer::new();
@@ -90,8 +94,8 @@ fn an_answer_that_waits_goes_to_whom_it_was_meant_for() {
     assert_eq!(got, (false, false), "nobody has answered it: {:x?}", two.regs());
 }
 
-/// What was to be moved to somebody who does not listen is deleted when its sender sends again. What its slot has by then may
-/// be something else.
+/// What was to be moved to somebody who does not listen is deleted when its sender sends again.
+/// What its slot has by then may be something else.
 #[test]
 fn a_disposal_leaves_what_comes_into_its_slot() {
     let mut s = Scene::new(2);
@@ -104,7 +108,8 @@ fn a_disposal_leaves_what_comes_into_its_slot() {
     lists(&client, &[Grant::Move { cap: Cap(20) }]);
     s.w.does_and_run(&client, call(target).flag(FLAG_CAPS));
     assert!(holds(&mut s, process, Cap(20)).is_some(), "it waits in its slot");
-    // The server receives, and does not listen: the client is to dispose of it, and to send once more.
+    // The server receives, and does not listen: the client is to dispose of it, and to send once
+    // more.
     s.w.does(&server, Regs::op(Op::Recv, &[]));
     beside(&mut s.w, Op::CapDelete, &[slot]);
     beside(&mut s.w, Op::CapMove, &[kept.arg(), slot]);
@@ -114,7 +119,7 @@ fn a_disposal_leaves_what_comes_into_its_slot() {
     assert_eq!(there.r8, of_kept, "nobody has sent that away");
 }
 
-/// Who is no member any more takes nothing back, as it removes nobody.
+/// A former member can neither withdraw an exposure nor remove a member.
 #[test]
 fn who_has_lost_the_right_withdraws_nothing() {
     for at in 0.. {

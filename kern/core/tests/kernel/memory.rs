@@ -441,8 +441,9 @@ fn a_cpu_leaves_a_space_that_ends() {
     }
 }
 
-/// On the way from executable to writable the first page is neither, and its call has to wait for what another CPU does to
-/// that page. Then somebody executes it elsewhere: the call fails there, and no page behind it may allow more than before.
+/// On the way from executable to writable the first page is neither, and its call has to wait for
+/// what another CPU does to that page. Then somebody executes it elsewhere: the call fails there,
+/// and no page behind it may allow more than before.
 #[test]
 fn pages_behind_one_that_is_refused_do_not_come_to_allow_more() {
     let mut s = Scene::new(4);

@@ -1,5 +1,5 @@
-//! The first resume of a task that is to run on another CPU, and what others do in the middle of it: at each point of the
-//! entry in which the task leaves, and of the one in which it arrives.
+//! The first resume of a task that is to run on another CPU, and what others do in the middle of
+//! it: at each point of the entry in which the task leaves, and of the one in which it arrives.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -72,7 +72,8 @@ fn mover() -> (World, Mover) {
     callers[1..3].reverse();
     let cpus = [SOURCE, DESTINATION, THIRD];
     let idlers = cpus.map(|cpu| w.start(clients, cpu, CALLERS));
-    // No CPU is ever without something to run: it would wait for the rest of a message that is being sent.
+    // No CPU is ever without something to run: it would wait for the rest of a message that is
+    // being sent.
     let _ = cpus.map(|cpu| w.start(clients, cpu, 1));
     let sc = w.object::<SchedContext>(task.sc).expect("its time").addr();
     assert_eq!(task.home(), SOURCE);
@@ -109,8 +110,9 @@ fn begin(w: &mut World, m: &Mover, act: &Act) {
     settle(w);
 }
 
-/// Stops the entry at each point in turn, in a world of its own, and lets the others act there. All comes to its end;
-/// then `end` looks, also at what the agent was answered; then all memory starts again.
+/// Stops the entry at each point in turn, in a world of its own, and lets the others act there. All
+/// comes to its end; then `end` looks, also at what the agent was answered; then all memory starts
+/// again.
 fn at_every_point(entry: Entry, act: impl Fn(&Mover) -> Act, end: impl Fn(&mut World, &Mover, Regs)) {
     for point in 0.. {
         let (mut w, m) = mover();
@@ -155,7 +157,8 @@ fn everywhere(act: impl Fn(&Mover, usize) -> Act, end: impl Fn(&mut World, &Move
     }
 }
 
-/// The task runs, and serves its callers in order, and then `last`. Who is served is in nobody's way any more.
+/// The task runs, and serves its callers in order, and then `last`. Who is served is in nobody's
+/// way any more.
 fn serves(w: &mut World, m: &Mover, last: Option<&Tcb>) {
     assert!(w.runs(DESTINATION, &m.task), "it runs where it was to run");
     w.checked = false;
@@ -277,7 +280,8 @@ fn nothing_happens_to_a_moving_task_by_what_asks_for_nothing() {
     }
 }
 
-/// What has to be asked on the CPU of a part is done there, or refused with the number of the CPU to go to.
+/// What has to be asked on the CPU of a part is done there, or refused with the number of the CPU
+/// to go to.
 #[test]
 fn who_asks_on_the_wrong_cpu_is_told_the_right_one() {
     for which in 0..5 {
@@ -380,7 +384,8 @@ fn who_waits_for_room_at_a_task_that_moves_is_let_in() {
     }
 }
 
-/// Mail about what is under way reaches the source, which sends it on to the destination: nobody asks again and again.
+/// Mail about what is under way reaches the source, which sends it on to the destination: nobody
+/// asks again and again.
 #[test]
 fn the_source_sends_mail_on_without_waiting() {
     let asks: [fn(&Mover) -> Act; 7] = [

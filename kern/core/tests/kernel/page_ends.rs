@@ -1,4 +1,5 @@
-//! Pages of pools at their ends: as many mappings as a page can have, frames that are being deleted, tables in the way.
+//! Pages of pools at their ends: as many mappings as a page can have, frames that are being
+//! deleted, tables in the way.
 
 use abi::{Cap, Error, ObjType, Op, PageMode, PageRange};
 use kern_base::frames::Counts;
@@ -79,7 +80,8 @@ fn a_large_page_in_transit_keeps_its_place() {
     };
     let before = entry(&s);
     assert!(before.is_in_transit(), "the call is queued");
-    // Nothing small takes its place: neither a frame's page, nor one that comes with a message, nor a UTCB.
+    // Nothing small takes its place: neither a frame's page, nor one that comes with a message, nor
+    // a UTCB.
     let small = s.w.make(0, ObjType::Frame, 12);
     assert_eq!(
         s.w.ask(0, Op::Map, &[space.arg(), small.arg(), LARGE + PAGE, 1]).map_err(|(error, _)| error).err(),
@@ -100,8 +102,9 @@ fn a_large_page_in_transit_keeps_its_place() {
     assert!(entry(&s).is_present(), "it is back");
 }
 
-/// A frame of many pages is being deleted, which takes several entries. One of its pages is in a pool when the delete
-/// comes by, and leaves the pool then. The capability, which is still there, does not map that page again.
+/// A frame of many pages is being deleted, which takes several entries. One of its pages is in a
+/// pool when the delete reaches it, and leaves the pool then. The capability, which is still there,
+/// does not map that page again.
 #[test]
 fn nothing_maps_a_page_of_a_frame_that_is_ending() {
     let mut s = Scene::unchecked(1, 32 << 20);
@@ -129,8 +132,8 @@ fn nothing_maps_a_page_of_a_frame_that_is_ending() {
     assert!(!entry.is_present(), "memory that was reset is mapped");
 }
 
-/// A space that has a page with another one writes it, and gets a copy. Just before that the other one lets go: the page
-/// is in no pool then, and its frame maps it again.
+/// A space that has a page with another one writes it, and gets a copy. Just before that the other
+/// one lets go: the page is in no pool then, and its frame maps it again.
 #[test]
 fn a_page_whose_last_view_becomes_a_copy_leaves_the_pool() {
     let mut s = Scene::new(2);
@@ -172,8 +175,8 @@ fn who_maps_pages_is_told_which_has_all_its_mappings() {
     assert_eq!(map(&mut s, at, 0, 1), Err((Error::Mapped, at)), "the first is mapped");
 }
 
-/// A copy waits for a CPU to forget the page that it replaces. Meanwhile the frame's capability goes: the copy comes all the
-/// same, and is not left where nobody can use it.
+/// A copy waits for a CPU to forget the page that it replaces. Meanwhile the frame's capability
+/// goes: the copy comes all the same, and is not left where nobody can use it.
 #[test]
 fn a_copy_comes_though_its_frames_capability_went() {
     let mut s = Scene::new(2);

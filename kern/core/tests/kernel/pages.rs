@@ -1,4 +1,4 @@
-//! Pages of pools: who has them, and messages that carry them.
+//! Pages of pools: their owners, and messages that carry them.
 
 use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
 use core::sync::atomic::Ordering::Relaxed;
@@ -171,8 +171,8 @@ fn nobody_sees_a_page_that_has_moved() {
     assert!((0..4).all(|n| !s.w.touch(1, FROM + n * PAGE)));
 }
 
-/// A page on its way out comes back by Protect, read-only, or has gone: when that answers, no CPU goes by what the page
-/// allowed before.
+/// A page on its way out comes back by Protect, read-only, or has gone: when that answers, no CPU
+/// goes by what the page allowed before.
 #[test]
 fn a_page_that_is_called_back_read_only_is_so_everywhere() {
     let mut s = Scene::new(3);
@@ -226,7 +226,7 @@ fn pages_wait_for_what_another_space_did_to_them() {
     let page = PageRange::new(PageMode::Copy, FROM, 1);
     assert_eq!(transfer(&mut s, a, alone, page, WINDOW), Ok(()));
     assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
-    // CPU 1 is to forget the page, and has not heard of it.
+    // CPU 1 must flush the page, and has not received the request.
     s.w.summon(0);
     let [words, count] = taken_at(FROM).words();
     s.w.issue(0, Regs::op(Op::PageTransfer, &[a.arg(), a.arg(), words, WINDOW, count]));
@@ -496,7 +496,8 @@ fn a_page_that_was_lent_twice_does_not_go_too_early() {
     let page = PageRange::new(PageMode::Move, FROM, 1);
     lists(&client, &[page]);
     s.w.does_and_run(&client, call(target));
-    // While the call is queued, somebody brings the page back, uses it, and begins to send it elsewhere.
+    // While the call is queued, somebody brings the page back, uses it, and begins to send it
+    // elsewhere.
     s.w.must(3, Op::Protect, &[space.arg(), 0, FROM, 1, 0, 1]);
     assert!(s.w.runs(2, &other) && s.w.touch(2, FROM));
     s.w.summon(3);
@@ -504,7 +505,8 @@ fn a_page_that_was_lent_twice_does_not_go_too_early() {
     s.w.issue(3, Regs::op(Op::PageTransfer, &[space.arg(), elsewhere.arg(), words, WINDOW, count]));
     while s.w.step(3) {}
     assert!(s.w.remembered(2, FROM).is_some() && !s.w.agent(3).is_through(), "CPU 2 has not heard of it");
-    // Now the call is received. The check after the entry watches that the page is not delivered yet.
+    // Now the call is received. The check after the entry watches that the page is not delivered
+    // yet.
     s.w.does(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
     s.w.run();
     if s.w.runs(1, &busy) {
@@ -546,7 +548,8 @@ fn a_replier_who_loses_its_caller_keeps_its_pages() {
     }
 }
 
-/// A place of the window that was emptied a moment ago, and that some CPU still remembers, is no reason to refuse.
+/// A place of the window that was emptied a moment ago, and that some CPU still remembers, is no
+/// reason to refuse.
 #[test]
 fn pages_wait_for_a_place_that_is_being_forgotten() {
     for (client_cpu, server_cpu, queued) in
@@ -590,7 +593,8 @@ fn pages_wait_for_a_place_that_is_being_forgotten() {
     }
 }
 
-/// Who receives with a deadline, and finds on being resumed only calls that it has no room for, still waits no longer.
+/// A receiver with a deadline that is resumed, and finds only calls for which it has no room, still
+/// waits no longer.
 #[test]
 fn a_receiver_without_room_keeps_its_deadline() {
     let mut s = Scene::new(2);

@@ -1,4 +1,5 @@
-//! What a CPU has looked at changes before it acts on it: faults that a reader of the kernel's sources has found.
+//! What a CPU has looked at changes before it acts on it: faults that a reader of the kernel's
+//! sources has found.
 
 use abi::events::Window;
 use abi::{Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, Grant, Listening, ObjType, Op, Rights, Target};
@@ -23,8 +24,8 @@ use crate::world::{Regs, Tcb, World};
 /// Steps that another CPU takes in the middle, at most.
 const STEPS: usize = 200;
 
-/// The agent of CPU 0 does what `begin` says after it has set the scene. In the middle of that `others` act, and `end`
-/// looks: so at every point, with names or without.
+/// The agent of CPU 0 does what `begin` says after it has set the scene. In the middle of that
+/// `others` act, and `end` looks: so at every point, with names or without.
 fn at_every_point<T>(
     begin: impl Fn(&mut World) -> (Regs, T),
     others: impl Fn(&mut World, &mut T),
@@ -49,7 +50,8 @@ fn at_every_point<T>(
     }
 }
 
-/// The agent of another CPU makes a system call in the middle. Returns whether it has come to its end there, without error.
+/// The agent of another CPU makes a system call in the middle. Returns whether it has come to its
+/// end there, without error.
 fn does(w: &mut World, n: usize, args: Regs) -> bool {
     answers(w, n, args).is_some()
 }
@@ -66,7 +68,8 @@ fn answers(w: &mut World, n: usize, args: Regs) -> Option<Regs> {
     answer.result().ok()
 }
 
-/// Waits until all slots that are empty by now can be filled again, also that of a pool's reader: with copies of a capability.
+/// Waits until all slots that are empty by now can be filled again, also that of a pool's reader:
+/// with copies of a capability.
 fn waits_for_slots(w: &mut World, of: Cap) {
     w.summon(1);
     w.issue(1, Regs::op(Op::Null, &[]));
@@ -85,8 +88,9 @@ fn copy(w: &mut World, of: Cap, rights: Rights) -> Cap {
     to
 }
 
-/// While a capability gets past those that were derived from it, the one that it has passed last may have its own still
-/// to come. What is derived from the leaving one then would come between the two.
+/// While a capability gets past those that were derived from it, the one that it has passed last
+/// may have its own still to come. What is derived from the leaving one then would come between the
+/// two.
 #[test]
 fn what_is_copied_from_a_leaving_capability_takes_no_others_children() {
     let mut w = World::new(2);
@@ -105,7 +109,8 @@ fn what_is_copied_from_a_leaving_capability_takes_no_others_children() {
     assert!(w.object::<Notification>(grandchild).is_none(), "it was derived from what is revoked");
 }
 
-/// A process that ends while another CPU is about to give it a task: the task is refused, and stays what it was.
+/// A process that ends while another CPU is about to give it a task: the task is refused, and stays
+/// what it was.
 #[test]
 fn a_task_that_a_dying_process_does_not_get_lives() {
     let begin = |w: &mut World| {
@@ -127,7 +132,7 @@ fn a_task_that_a_dying_process_does_not_get_lives() {
     });
 }
 
-/// The same where the process ends by a fault of another task.
+/// Ends the process by a fault of another task.
 #[test]
 fn a_task_that_a_torn_down_process_does_not_get_lives() {
     let begin = |w: &mut World| {
@@ -164,7 +169,7 @@ fn members(w: &World, group: Cap) -> u32 {
 const MEMBER: Cap = Cap(900);
 const ACCEPTED: u64 = 5;
 
-/// Who was a member and is none any more adds nobody.
+/// A former member adds no process.
 #[test]
 fn a_member_that_was_removed_adds_nobody() {
     let begin = |w: &mut World| {
@@ -183,7 +188,8 @@ fn a_member_that_was_removed_adds_nobody() {
     });
 }
 
-/// A process that has withdrawn its consent joins nothing, and one that has given it anew, once it was used, keeps it.
+/// A process that has withdrawn its consent joins nothing; a process that has given it again after
+/// its use keeps it.
 #[test]
 fn consent_counts_when_a_process_joins() {
     let consent = |w: &World, of: Proc| {
@@ -211,7 +217,7 @@ fn consent_counts_when_a_process_joins() {
     }
 }
 
-/// Who was a member and is none any more exposes nothing.
+/// A former member exposes nothing.
 #[test]
 fn a_member_that_was_removed_exposes_nothing() {
     const INDEX: u32 = 1;
@@ -236,8 +242,8 @@ fn a_member_that_was_removed_exposes_nothing() {
     });
 }
 
-/// An exposure with one task per CPU is taken back while its process exposes another task there: that one is exposed
-/// afterwards, as its entry, or behind the index, too.
+/// An exposure with one task per CPU is taken back while its process exposes another task there:
+/// that one is exposed afterwards, as its entry, or behind the index, too.
 #[test]
 fn a_task_that_is_exposed_while_its_exposure_is_taken_back_stays() {
     const INDEX: u32 = 8;
@@ -300,7 +306,8 @@ fn has_pool(w: &World, process: Proc, pool: Cap) -> bool {
     process.get().pool.is(pool) && pool.get().process.is(process)
 }
 
-/// A table that comes into the caller's own CSpace while another of its tasks deletes it does not end, and serves on.
+/// A table that comes into the caller's own CSpace while another of its tasks deletes it does not
+/// end, and serves on.
 #[test]
 fn a_table_that_does_not_end_takes_capabilities() {
     let begin = |w: &mut World| {
@@ -319,7 +326,8 @@ fn a_table_that_does_not_end_takes_capabilities() {
     });
 }
 
-/// Senders wait for room in a pool whose reader is none any more, since the capability goes by which it is: they are told.
+/// Senders wait for room in a pool whose reader is none any more, since the capability goes by
+/// which it is: they are told.
 #[test]
 fn who_waits_for_room_is_told_when_the_pool_has_no_reader() {
     for sender_cpu in [0, 1] {
@@ -367,7 +375,7 @@ fn a_pool_is_open_for_its_next_process() {
     assert_eq!(reader.registers(), [2]);
 }
 
-/// Who was a member and is none any more, or whose capability is gone, removes nobody.
+/// A former member, or a process whose capability is gone, removes no member.
 #[test]
 fn who_has_lost_the_right_removes_nobody() {
     for revokes in [false, true] {

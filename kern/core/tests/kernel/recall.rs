@@ -8,8 +8,8 @@ use crate::world::{Regs, Tcb};
 
 const ANSWER: [u64; 4] = [5, 6, 7, 8];
 
-/// A client on CPU 0 whose call with a deadline is served on CPU 1 when the deadline passes there, and
-/// whose recall is on its way.
+/// A client on CPU 0 whose call with a deadline is served on CPU 1 when the deadline passes there,
+/// and whose recall is on its way.
 fn recalled() -> (Scene, Tcb, Tcb, Target) {
     let mut s = Scene::new(2);
     let (server, target) = s.server(1, 20);
@@ -54,7 +54,8 @@ fn a_recall_that_overtakes_its_call_is_not_lost() {
     let (mut s, client, server, target) = recalled();
     s.w.does(&server, Regs::message(Op::ReplyRecv, Target(0), ANSWER));
     s.w.event(0);
-    // The next call is wanted back, too, and the recall is joined with the one that is still ahead of it.
+    // The next call is wanted back, too, and the recall is joined with the one that is still ahead
+    // of it.
     let deadline = s.w.now() + 5000;
     s.w.does(&client, call(target).deadline(deadline));
     s.w.advance(6000);

@@ -1,5 +1,5 @@
-//! What a revoke has taken away does nothing any more: an operation that stands on another CPU, at any point, when a revoke of what it
-//! uses is over, does not come to pass.
+//! What a revoke has taken away does nothing any more: an operation that stands on another CPU, at
+//! any point, when a revoke of what it uses is over, does not come to pass.
 
 use abi::{Cap, FLAG_AGAIN, ObjType, Op, Rights, Target};
 use kern_base::memory::Frame;
@@ -16,7 +16,8 @@ use crate::world::{Regs, World};
 /// Steps of the CPU that revokes.
 const STEPS: usize = 100;
 
-/// What CPU 0 does by way of a copy of a capability, which CPU 1 revokes, and what shows that it has been done.
+/// What CPU 0 does by way of a copy of a capability, which CPU 1 revokes, and what shows that it
+/// has been done.
 struct Deed {
     what: Regs,
     revoked: Cap,
@@ -123,7 +124,7 @@ fn what_is_in_the_mail_comes_before_a_revoke_is_over() {
     assert!(!s.w.runs(2, &task), "it is suspended");
 }
 
-/// A revoke keeps for what it waits in a register. Whoever makes up what stands there is answered all the same.
+/// A revoke keeps its wait in a register. A task that forges the register is answered all the same.
 #[test]
 fn a_revoke_ends_whatever_it_seems_to_wait_for() {
     const FIRST: u64 = MAX_CPUS as u64;

@@ -1,9 +1,10 @@
-//! The rights matrix, made of the table of operands ([`abi::Op::forms`]): every operation with each right missing that one
-//! of its capabilities needs, in the capability and in the member record; with capabilities of every type that it does
-//! not take; with none; and with exactly the rights that it needs.
+//! The rights matrix, made of the table of operands ([`abi::Op::forms`]). It tries every operation
+//! with each right missing that one of its capabilities needs, in the capability and in the member
+//! record. It also tries capabilities of every type that the operation does not take, none at all,
+//! and exactly the rights that the operation needs.
 //!
-//! What is refused must be refused with the documented error and detail. What has the rights may fail otherwise (nothing
-//! is exposed, say), but not for want of rights.
+//! What is refused must be refused with the documented error and detail. What has the rights may
+//! fail otherwise (nothing is exposed, say), but not for want of rights.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ const CELLS: usize = 1928;
 /// What a capability among the arguments is to be.
 #[derive(Clone, Copy, Debug)]
 enum Given {
-    /// One of a type, with rights; of a group, with what the member record has, if the process is a member.
+    /// One of a type, with rights; of a group, with what the member record has, if the process is a
+    /// member.
     Of(ObjType, Rights, Option<Rights>),
     /// The caller's own process or CNode.
     Own(ObjType, Rights),
@@ -163,7 +165,7 @@ enum Expected {
 
 use Expected::{NotForRights, Refused};
 
-/// The cells of one operand of a form: what is given for it, and what comes of it.
+/// Returns the cells of one operand of a form: the given capability, and the expected result.
 fn cells(op: Op, operand: &Operand) -> Vec<(Given, Expected)> {
     let mut cells = Vec::new();
     let records = is_of_group(operand);

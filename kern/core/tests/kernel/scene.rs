@@ -21,8 +21,8 @@ impl Scene {
         Scene::of(World::new(cpus))
     }
 
-    /// A scene in a machine with `bytes` of memory, whose invariants are not checked after each kernel entry: for tests
-    /// that make thousands of them.
+    /// A scene in a machine with `bytes` of memory, whose invariants are not checked after each
+    /// kernel entry: for tests that make thousands of them.
     pub fn unchecked(cpus: usize, bytes: u64) -> Scene {
         Scene::of(World::unchecked(cpus, bytes))
     }
@@ -87,8 +87,8 @@ pub fn call(target: Target) -> Regs {
     Regs::message(Op::Call, target, [1, 2, 3, 4])
 }
 
-/// An answer that waits, and the call that it is for is over: a server answers with a capability, which waits for a slot of
-/// the caller to be reusable, and the caller gives up.
+/// An answer that waits, and the call that it is for is over: a server answers with a capability,
+/// which waits for a slot of the caller to be reusable, and the caller gives up.
 pub struct LateAnswer {
     pub s: Scene,
     /// Whose call is over, and its process.
@@ -115,7 +115,8 @@ impl LateAnswer {
         s.w.give(note, process, LateAnswer::NOTE);
         let (its, one) = LateAnswer::client(&mut s, 8);
         LateAnswer::keeps(&mut s, &first, &one, to_first);
-        // The slot in which the caller listens was emptied a moment ago: what comes there waits for all CPUs.
+        // The slot in which the caller listens was emptied a moment ago: what comes there waits for
+        // all CPUs.
         let offered = Target::new(its.cnode, OFFER.0).0;
         s.w.must(0, Op::CapCopy, &[note.arg(), offered, 0, 0]);
         s.w.must(0, Op::CapDelete, &[offered]);
@@ -146,7 +147,8 @@ impl LateAnswer {
         assert_eq!(s.w.result(server).error(), None);
     }
 
-    /// A client calls the second task, which keeps the call in the Reply. Then the first task goes on with its answer.
+    /// A client calls the second task, which keeps the call in the Reply. Then the first task goes
+    /// on with its answer.
     ///
     /// Returns: whether the client was answered, and whether it has got the capability.
     pub fn goes_on_after_call(&mut self, process: Proc, client: &Tcb) -> (bool, bool) {

@@ -1,4 +1,5 @@
-//! Surveys of the simulated machine: what they cost, and the snapshots that the tests of the crate `invariants` begin with.
+//! Surveys of the simulated machine: what they cost, and the snapshots that the tests of the crate
+//! `invariants` begin with.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -87,12 +88,12 @@ proptest! {
     }
 }
 
-// --- snapshots for the tests of rules ------------------------------------------------------------------
+// --- snapshots for the tests of rules ------------------------------------------------------------
 
 /// Where those are kept.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../invariants/tests/worlds");
 
-/// What there is to see in a snapshot: references that say something, states, kinds of entries and of mail.
+/// Returns the sights of a snapshot: used references, states, kinds of entries and of mail.
 fn sights(checker: &mut Checker, s: &Snapshot) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     for (reference, first) in checker.references(s) {
@@ -170,8 +171,8 @@ fn text(w: &World, s: &Snapshot) -> String {
     moved
 }
 
-/// Makes the snapshots anew with which the tests of `invariants` begin, out of storms and of what storms do not come to:
-/// `cargo test … survey::snapshots_for_rules -- --ignored`.
+/// Makes the snapshots again with which the tests of `invariants` begin, from storms and from
+/// states that storms do not reach: `cargo test … survey::snapshots_for_rules -- --ignored`.
 #[test]
 #[ignore = "writes files of another crate"]
 fn snapshots_for_rules() {
@@ -244,8 +245,8 @@ fn devices_and_large_pages() -> World {
     w
 }
 
-/// A CSpace of two tables, a process in two groups, an exposure of a task for each CPU and one that watches, a CNode that
-/// cannot be emptied, and Untypeds in each other.
+/// A CSpace of two tables, a process in two groups, an exposure of a task for each CPU and one that
+/// watches, a CNode that cannot be emptied, and Untypeds in each other.
 fn capabilities() -> World {
     let mut w = World::with_memory(2, 8 << 20);
     let process = w.process();

@@ -1,4 +1,5 @@
-//! Revokes and resets of memory whose pages are in pools: what they find, whoever else is at it or was.
+//! Revokes and resets of memory whose pages are in pools: what they find while other tasks do the
+//! same, or have begun to.
 
 use abi::{Cap, Error, MAP_POOL, MESSAGE_PAGES_MAX, ObjType, Op, PageMode, PageRange, Target};
 use kern_base::limits::SWEEP_STEPS;
@@ -9,7 +10,8 @@ use crate::world::make::{INIT, at};
 use crate::world::{Regs, Tcb, World};
 
 const PLACE: u64 = 0x4000_0000;
-/// Bytes of the memory that is revoked, as a base-2 logarithm: looking at all its pages takes four entries, or more.
+/// Bytes of the memory that is revoked, as a base-2 logarithm: looking at all its pages takes four
+/// entries, or more.
 const MEMORY_LOG2: u64 = 24;
 const ENTRIES: usize = 4;
 /// Entries of a pass over that memory.
@@ -122,8 +124,8 @@ fn two_that_sweep_at_the_same_time_both_find_what_was_there_before() {
     }
 }
 
-/// A frame that is made, and whose page comes into a pool behind where the revoke has got to, is revoked, too; so its page
-/// goes like those that were there before.
+/// A frame that is made, and whose page comes into a pool behind where the revoke has got to, is
+/// revoked, too; so its page goes like those that were there before.
 #[test]
 fn what_a_revoke_ends_is_in_no_pool_when_it_answers() {
     for entries in 1..ENTRIES {
@@ -136,7 +138,8 @@ fn what_a_revoke_ends_is_in_no_pool_when_it_answers() {
     }
 }
 
-/// The fourth argument is where a revoke keeps which pass it waits for. Who sets it deceives nobody but itself.
+/// The fourth argument is where a revoke keeps which pass it waits for. Who sets it deceives nobody
+/// but itself.
 #[test]
 fn a_pass_that_was_made_up_harms_nobody_else() {
     for made_up in [1, 2, 3, 1 << 40, u64::MAX] {
@@ -167,8 +170,9 @@ fn a_sweep_ends_whatever_others_left() {
     assert!(task.is_through() && entries <= 2 * PASS, "{entries} entries");
 }
 
-/// Sharing a page, or moving it, is one entry for hundreds of places. Who does so on other CPUs all the time would add
-/// places faster than a sweep takes them away, and the memory would never come back.
+/// Sharing a page, or moving it, is one entry for hundreds of places. Who does so on other CPUs all
+/// the time would add places faster than a sweep takes them away, and the memory would never come
+/// back.
 #[test]
 fn what_a_sweep_has_found_goes_nowhere_else() {
     for sweep in [Memory::revoke, Memory::reset] {
@@ -195,8 +199,8 @@ fn what_a_sweep_has_found_goes_nowhere_else() {
     }
 }
 
-/// A revoke looks at a page for the pools that have it, and the page becomes a frame's, which is mapped twice: wherever the
-/// revoke stands meanwhile, the page's counts are that frame's.
+/// A revoke looks at a page for the pools that have it, and the page becomes a frame's, which is
+/// mapped twice: wherever the revoke stands meanwhile, the page's counts are that frame's.
 #[test]
 #[cfg_attr(feature = "small-limits", ignore = "a later entry of the revoke deletes the frame")]
 fn a_page_that_becomes_a_frames_while_a_revoke_looks_at_it_is_counted() {
@@ -205,7 +209,8 @@ fn a_page_that_becomes_a_frames_while_a_revoke_looks_at_it_is_counted() {
         let mut w = World::new(2);
         let memory = w.make(0, ObjType::Untyped, 14);
         let spaces = [0, 1].map(|_| w.make(0, ObjType::VSpace, 8));
-        // The first page has been in a pool, so the revoke looks at all of them. The second one is the next frame's.
+        // The first page has been in a pool, so the revoke looks at all of them. The second one is
+        // the next frame's.
         let first = w.make_of(0, memory, ObjType::Frame, 12);
         w.must(0, Op::Map, &[spaces[0].arg(), first.arg(), PLACE, MAP_POOL | 1]);
         w.must(0, Op::Unmap, &[spaces[0].arg(), 0, PLACE, 0, 0, 1]);
@@ -245,7 +250,8 @@ fn does(w: &mut World, args: Regs) {
     }
 }
 
-/// Pages that a revoke takes out of pools are out of reach when it is over: another CPU that remembers one has forgotten it.
+/// Pages that a revoke takes out of pools are out of reach when it is over: another CPU that
+/// remembers one has forgotten it.
 #[test]
 fn who_revokes_memory_waits_until_no_cpu_remembers_its_pages() {
     let mut s = Scene::new(2);

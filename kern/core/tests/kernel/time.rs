@@ -16,7 +16,8 @@ fn a_first_resume_from_elsewhere_moves_the_task() {
     assert!(s.w.runs(1, &task), "it runs where it was to run");
 }
 
-/// A slice that is made shorter while its task runs is over that much earlier, and what was used of it is still known.
+/// A slice that is made shorter while its task runs is over that much earlier, and what was used of
+/// it is still known.
 #[test]
 fn a_running_task_can_cut_its_own_slice() {
     let mut s = Scene::new(1);
@@ -119,7 +120,8 @@ fn the_owner_dies_while_its_time_is_away() {
     assert!(s.w.runs(1, &other), "with the time of the dead");
 }
 
-/// The time of `client`, which calls with a deadline, is lent on by a server of its CPU to one of another.
+/// The time of `client`, which calls with a deadline, is lent on by a server of its CPU to one of
+/// another.
 #[test]
 fn a_timed_out_caller_gets_its_time_back_from_down_the_chain() {
     let mut s = Scene::new(2);
@@ -144,7 +146,7 @@ fn a_timed_out_caller_gets_its_time_back_from_down_the_chain() {
     assert!(s.w.runs(0, &near), "its next caller has");
 }
 
-/// The same where all of the chain is on one CPU, in the middle of it.
+/// Times out a lender in the middle of a chain whose tasks are all on one CPU.
 #[test]
 fn a_timed_out_lender_gets_its_time_back_from_its_own_cpu() {
     let mut s = Scene::new(1);
@@ -200,8 +202,8 @@ fn a_forwarded_call_without_time_brings_nobody_elses() {
     assert!(server.hot().lender.is_null(), "it goes on with its own");
 }
 
-/// The time of a caller up the chain is fetched back from its far end; the time of one in the middle, which
-/// had rested, takes its place and comes back with the answers.
+/// The time of a caller up the chain is fetched back from its far end; the time of one in the
+/// middle, which had rested, takes its place and comes back with the answers.
 #[test]
 fn time_from_the_middle_of_a_chain_comes_back_to_its_owner() {
     let mut s = Scene::new(3);
@@ -231,8 +233,8 @@ fn time_from_the_middle_of_a_chain_comes_back_to_its_owner() {
     assert!(s.w.runs(0, &middle) && s.w.time_of(&middle) == own);
 }
 
-/// The time of a caller that timed out is taken from the end of the chain of calls, on another CPU. Who had it
-/// there goes on with the time of its own caller, which had rested.
+/// The time of a caller that timed out is taken from the end of the chain of calls, on another CPU.
+/// Who had it there goes on with the time of its own caller, which had rested.
 #[test]
 fn who_loses_lent_time_far_away_finds_its_callers_own() {
     let mut s = Scene::new(2);
@@ -255,7 +257,8 @@ fn who_loses_lent_time_far_away_finds_its_callers_own() {
     assert_eq!(s.w.result(&near).msg(), [5, 6, 7, 8]);
 }
 
-/// The time that a chain of calls spends is destroyed at its end. The time of a task in the middle rests.
+/// The time that a chain of calls spends is destroyed at its end. The time of a task in the middle
+/// rests.
 #[test]
 fn time_of_the_middle_serves_the_end_when_that_of_the_beginning_is_gone() {
     let mut s = Scene::new(3);
@@ -277,8 +280,8 @@ fn time_of_the_middle_serves_the_end_when_that_of_the_beginning_is_gone() {
     assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
 }
 
-/// Three calls in a row over as many CPUs, and nobody has any time left: what the first is given is found by
-/// who could go on.
+/// Three calls in a row over as many CPUs, and nobody has any time left: what the first is given is
+/// found by who could go on.
 #[test]
 fn time_given_at_the_beginning_of_a_chain_is_found_at_its_end() {
     let mut s = Scene::new(3);
@@ -306,7 +309,7 @@ fn time_given_at_the_beginning_of_a_chain_is_found_at_its_end() {
     assert!(s.w.runs(0, &client), "it has its time back");
 }
 
-/// The same for time that somebody else brings, who queues at a task in the middle.
+/// Brings time through another task, which queues at a task in the middle.
 #[test]
 fn a_callers_time_serves_those_its_callee_waits_for() {
     let mut s = Scene::new(2);
@@ -332,7 +335,8 @@ fn a_callers_time_serves_those_its_callee_waits_for() {
     assert!(s.w.runs(0, &second), "which has its time back");
 }
 
-/// Two tasks that call each other have no time; what somebody gives one of them helps nobody, and that is all.
+/// Two tasks that call each other have no time; what somebody gives one of them helps nobody, and
+/// that is all.
 #[test]
 fn time_for_a_cycle_of_calls_keeps_no_cpu_busy() {
     let mut s = Scene::new(2);
@@ -353,7 +357,7 @@ fn time_for_a_cycle_of_calls_keeps_no_cpu_busy() {
     assert!(s.w.runs(0, &one), "told that its callee is dead");
 }
 
-/// The same where the callee is busy asking its callers when one gets time, at every moment of that.
+/// Gives a caller time while the callee searches its callers, at every moment of the search.
 #[test]
 fn time_that_comes_while_a_callee_looks_for_it_is_found() {
     for steps in 0..12 {
@@ -381,7 +385,8 @@ fn time_that_comes_while_a_callee_looks_for_it_is_found() {
     }
 }
 
-/// A call that was forwarded home again: what its caller was given meanwhile is there for its new callee.
+/// A call was forwarded back to its caller's CPU: the time that its caller was given meanwhile is
+/// there for its new callee.
 #[test]
 fn time_given_meanwhile_is_there_when_a_call_is_forwarded_home() {
     let mut s = Scene::new(2);
@@ -401,7 +406,8 @@ fn time_given_meanwhile_is_there_when_a_call_is_forwarded_home() {
     assert!(s.w.runs(0, &server) && s.w.time_of(&server) == own, "on the time of who waits for it");
 }
 
-/// Time is looked for while that of a caller is being destroyed: another's, up the calls, serves as well.
+/// Time is looked for while that of a caller is being destroyed: another's, up the calls, serves as
+/// well.
 #[test]
 fn time_is_found_further_up_while_that_of_a_caller_is_destroyed() {
     let mut s = Scene::new(3);
@@ -417,8 +423,9 @@ fn time_is_found_further_up_while_that_of_a_caller_is_destroyed() {
     assert!(s.w.runs(0, &far) && s.w.time_of(&far) == own, "on the time of who waits for its caller");
 }
 
-/// Where calls of one CPU lead to another, and the time that went there is lost: whoever gets time serves the end,
-/// however many calls are in between, whether its owner calls already or queues now.
+/// Calls of one CPU lead to another, and the time that went there is lost. A caller that gets time
+/// serves the end, however many calls are in between, whether the time's owner calls already or
+/// queues now.
 #[test]
 fn time_given_before_several_calls_of_one_cpu_is_found_at_their_far_end() {
     for queues in [false, true] {
@@ -455,8 +462,8 @@ fn time_given_before_several_calls_of_one_cpu_is_found_at_their_far_end() {
     }
 }
 
-/// Time is looked for over three CPUs while somebody on the way is stopped, ended or told to give up, at every moment
-/// of that: the time is its owner's again in the end.
+/// Time is looked for over three CPUs while somebody on the way is stopped, ended or told to give
+/// up, at every moment of that: the time is its owner's again in the end.
 #[test]
 fn time_comes_back_whatever_happens_while_it_is_looked_for() {
     let deeds = [Op::TaskKill, Op::TaskCancel, Op::TaskSuspend, Op::CapDelete];

@@ -1,4 +1,5 @@
-//! System calls in the middle of which other CPUs act: at each point in turn, in a world of its own.
+//! System calls in the middle of which other CPUs act: at each point in turn, in a world of its
+//! own.
 
 use abi::events::Window;
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
@@ -20,8 +21,9 @@ use crate::world::{Regs, World};
 /// Steps that the other CPU takes in the middle, at most.
 const STEPS: usize = 100;
 
-/// The agent of CPU 0 does what `begin` says after it has set the scene, and in the middle of that the agent of CPU 1 does
-/// what the other part says; both come to their end, and then `end` looks. So at every point that has a name.
+/// The agent of CPU 0 does what `begin` says after it has set the scene, and in the middle of that
+/// the agent of CPU 1 does what the other part says; both come to their end, and then `end` looks.
+/// So at every point that has a name.
 fn at_named_points<T>(
     begin: impl Fn(&mut World) -> (Regs, Regs, T),
     end: impl Fn(&mut World, T, Option<Error>),
@@ -29,7 +31,7 @@ fn at_named_points<T>(
     in_steps(STEPS, begin, end);
 }
 
-/// The same where the other CPU comes only so far in the middle.
+/// Runs an operation while the other CPU takes only that many steps in the middle.
 fn in_steps<T>(
     steps: usize,
     begin: impl Fn(&mut World) -> (Regs, Regs, T),
@@ -92,7 +94,7 @@ fn a_process_is_whole_or_none_when_a_part_of_it_ends() {
         at_named_points(begin, |w, new, _| {
             let process = w.object::<Process>(new.process);
             assert!(process.is_none_or(|p| p.get().cnode.is_null() && p.get().vspace.is_null()));
-            // What is left serves others.
+            // The remaining parts serve others.
             let mut next = parts(w);
             next.cnode = if part == 1 { next.cnode } else { new.cnode };
             next.vspace = if part == 2 { next.vspace } else { new.vspace };
@@ -204,7 +206,8 @@ fn a_revoke_goes_no_further_than_what_descends_from_a_capability_that_is_deleted
             w.must(0, Op::CapCopy, &[of.arg(), at(to), u64::from(Rights::GRANT.0), 0]);
             to
         };
-        // What is derived last stands first: the elder right before the one that is revoked and deleted.
+        // What is derived last stands first: the elder right before the one that is revoked and
+        // deleted.
         let top = copy(parent);
         let elder = copy(parent);
         (1..CHILDREN).for_each(|_| _ = copy(top));
@@ -247,8 +250,8 @@ fn who_waits_for_an_epoch_that_another_cpus_round_has_just_brought_goes_on() {
     }
 }
 
-/// A process of CPU 1 with a pool, which offers slots, and whose reader process 1 can reach with capabilities: it, and where
-/// the reader is.
+/// A process of CPU 1 with a pool, which offers slots, and whose reader process 1 can reach with
+/// capabilities: it, and where the reader is.
 fn listener(w: &mut World) -> (Proc, Target) {
     const GROUP: Cap = Cap(60);
     let process = w.process();
@@ -281,8 +284,8 @@ fn what_was_to_move_to_a_process_that_ends_goes_there_or_stays() {
     }
 }
 
-/// A member that adds with rights that it lacks is told so, or that it has no capability: also where that goes meanwhile, and
-/// the slot's word is none.
+/// A member that adds with rights that it lacks is told so, or that it has no capability: also
+/// where that goes meanwhile, and the slot's word is none.
 #[test]
 fn a_member_whose_capability_goes_as_it_adds_has_no_more_rights() {
     const ADDER: Cap = Cap(900);
@@ -306,8 +309,9 @@ fn a_member_whose_capability_goes_as_it_adds_has_no_more_rights() {
     }
 }
 
-/// Two tasks delete a group that exposes one of them by its last capability. That one is refused, and the group serves on
-/// for it: what it exposes in the middle of the other's delete goes with the group.
+/// Two tasks delete a group that exposes one of them by its last capability. That one is refused,
+/// and the group serves on for it: what it exposes in the middle of the other's delete goes with
+/// the group.
 #[test]
 fn a_group_that_serves_on_for_one_ends_whole_for_another() {
     let mut exposed = 0;

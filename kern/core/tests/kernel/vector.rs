@@ -1,4 +1,5 @@
-//! Vector registers of suspended tasks: who may read and write them, and what is written whatever was asked.
+//! Vector registers of suspended tasks: who may read and write them, and what is written whatever
+//! was asked.
 
 use abi::{Error, ObjType, Op, VECTOR_WORDS_AT_ONCE};
 use core::sync::atomic::Ordering::Relaxed;

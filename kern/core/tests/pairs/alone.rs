@@ -1,5 +1,6 @@
-//! What each operation changes that is done alone. The kernel's bounds decide in how many entries it is done, and nothing
-//! else: builds with other bounds write the same, but where a program sees the bound.
+//! What each operation changes that is done alone. The kernel's bounds decide in how many entries
+//! it is done, and nothing else: builds with other bounds write the same, but where a program sees
+//! the bound.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

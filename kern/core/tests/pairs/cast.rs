@@ -1,6 +1,7 @@
-//! The objects that operations of a case act on, made anew for each case, and how they are related.
+//! The objects of a case's operations, made again for each case, and their relations.
 //!
-//! All of them are made from one piece of memory, so that one reset destroys everything at the end of a case.
+//! All of them are made from one piece of memory, so that one reset destroys everything at the end
+//! of a case.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +21,8 @@ pub const GROUP: Cap = Cap(5);
 /// Bytes of the memory within, as a base-2 logarithm.
 pub const CHILD_LOG2: u64 = 15;
 pub const PAGE: u64 = abi::PAGE_SIZE;
-/// Where the client has pages of a frame, pages of its pool, and pages that it shares; the server's window.
+/// Where the client has pages of a frame, pages of its pool, and pages that it shares; the server's
+/// window.
 pub const MAPPED: u64 = 0x5040_0000;
 pub const POOLED: u64 = 0x5041_0000;
 pub const SHARED: u64 = 0x5042_0000;
@@ -41,7 +43,8 @@ pub const INNER: u64 = COW + PAGE;
 pub const EVENT_WINDOW: u64 = 0x504a_0000;
 /// Where a second address space sees one shared page several times, side by side.
 pub const VIEWS: u64 = 0x5045_0000;
-/// How many those views are: where limits are small, the page may have one more after the client's and the server's.
+/// How many those views are: where limits are small, the page may have one more after the client's
+/// and the server's.
 pub const VIEW_COUNT: u64 = 5;
 /// Where the client has a large page of its pool, and the window of a server that can get it.
 pub const LARGE: u64 = 0x5060_0000;
@@ -82,7 +85,8 @@ const _: () = {
 pub const BELL_SLOT: Cap = Cap(8);
 pub const PARCELS: [Cap; 2] = [Cap(9), Cap(10)];
 pub const REPLY_SLOT: Cap = Cap(7);
-/// Slots into which capabilities come: those that the server and the client offer, and those of events.
+/// Slots into which capabilities come: those that the server and the client offer, and those of
+/// events.
 pub const OFFERED: Listening = Listening { next: Cap(10), count: 2 };
 pub const OFFERED_BY_CLIENT: Listening = Listening { next: Cap(12), count: 2 };
 pub const OFFERED_FOR_EVENTS: Listening = Listening { next: Cap(12), count: 3 };
@@ -138,7 +142,8 @@ pub enum Role {
     Idle,
     /// A process without spaces.
     Stem,
-    /// A frame that the client has mapped, one that is in its pool, one in both pools, one that is mapped nowhere.
+    /// A frame that the client has mapped, one that is in its pool, one in both pools, one that is
+    /// mapped nowhere.
     Mapped,
     Pooled,
     Shared,
@@ -150,7 +155,8 @@ pub enum Role {
     /// A frame whose page client and server see until one of them writes; one that is pinned.
     Cow,
     Pinned,
-    /// Notifications: bound to the fresh task; waited for by nobody, or by the client; the server's.
+    /// Notifications: bound to the fresh task; waited for by nobody, or by the client; the
+    /// server's.
     Bound,
     Bell,
     Hum,

@@ -13,7 +13,7 @@ use crate::world::make::at;
 use crate::world::{Regs, Tcb};
 use crate::{members, waits};
 
-/// Who does it.
+/// The actor of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum By {
     /// A task of process 1, on whatever CPU.
@@ -28,9 +28,11 @@ pub enum By {
 /// What happens.
 #[derive(Clone, Copy)]
 pub enum What {
-    /// A system call; the number tells apart those of one case, which have empty slots of their own.
+    /// A system call; the number tells apart those of one case, which have empty slots of their
+    /// own.
     Call(fn(&Cast, usize) -> Regs),
-    /// Two system calls, one behind the other; the first is over at once. Only ever beside another operation.
+    /// Two system calls, one behind the other; the first is over at once. Only ever beside another
+    /// operation.
     Calls([fn(&Cast, usize) -> Regs; 2]),
     /// The task that runs reads an address at which nothing is mapped.
     Fault(u64),
@@ -203,7 +205,7 @@ pub const REFUSED: &[&str] = &[
     "YieldTo helper",
 ];
 
-/// The same, where limits are small.
+/// Operations that are also refused, if limits are small.
 pub const REFUSED_SMALL: &[&str] = &["share views of one page", "copy views of one page on write"];
 
 pub fn op(op: Op, args: &[u64]) -> Regs {
@@ -241,7 +243,8 @@ pub fn send() -> Regs {
     Regs::message(Op::Send, Target::new(GROUP, HELPER), [5; 4])
 }
 
-/// A copy of the bell's capability and a capability that nobody else has go with a message of the client's process.
+/// A copy of the bell's capability and a capability that nobody else has go with a message of the
+/// client's process.
 fn with_caps(task: &Tcb, parcel: Cap, message: Regs) -> Regs {
     let bell = Grant::Copy { cap: BELL_SLOT, rights: Rights::ALL, badge: 0 };
     grants(task, &[bell, Grant::Move { cap: parcel }]);
@@ -260,7 +263,7 @@ macro_rules! caps {
     };
 }
 
-/// The same for capabilities of parts of processes.
+/// Names capabilities of parts of processes.
 macro_rules! parts {
     ($($role:ident $process:ident $part:ident),*) => {
         &[$(

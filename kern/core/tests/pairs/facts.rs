@@ -1,5 +1,6 @@
-//! The state of a world as a list of facts, by which two worlds can be compared: what programs see now or will see later.
-//! What is only of use to the kernel, such as the order of a list and the number of a shootdown, is no fact.
+//! The state of a world as a list of facts, by which two worlds can be compared: what programs see
+//! now or will see later. What is only of use to the kernel, such as the order of a list and the
+//! number of a shootdown, is no fact.
 
 use std::collections::HashMap;
 
@@ -22,7 +23,8 @@ const fn kind(name: &'static str, keys: &'static [&'static str], fields: &'stati
     Kind { name, keys, fields }
 }
 
-/// All kinds: records of snapshots, of which no others are facts, and what tasks have in registers and memory.
+/// All kinds: records of snapshots, of which no others are facts, and what tasks have in registers
+/// and memory.
 const KINDS: &[Kind] = &[
     kind("slot", &["at"], &["used", "kind", "object", "rights", "depth", "badge"]),
     kind("number", &["number"], &["process"]),
@@ -83,7 +85,7 @@ const KINDS: &[Kind] = &[
     kind(MEMORY, &["task"], &["capabilities", "fates", "offer", "pages"]),
 ];
 
-/// From which slot one was derived.
+/// The slot that a slot was derived from.
 const TREE: &str = "tree";
 pub const REGISTERS: &str = "registers";
 pub const MEMORY: &str = "memory";
@@ -133,7 +135,7 @@ struct Columns {
     kind: u8,
     keys: [Option<usize>; 2],
     fields: Vec<usize>,
-    /// Of a page-table entry.
+    /// The level of a page-table entry.
     level: Option<usize>,
 }
 
@@ -166,7 +168,8 @@ impl Facts {
         self.0.sort_unstable();
     }
 
-    /// A derivation tree stands in its list with children behind their parents: the parent is the last before with less depth.
+    /// A derivation tree stands in its list with children behind their parents: the parent is the
+    /// last before with less depth.
     fn note_parents(&mut self, world: &World, slots: &[Slot]) {
         let known: HashMap<u64, &Slot> = slots.iter().map(|slot| (slot.at, slot)).collect();
         for slot in slots {
@@ -242,7 +245,8 @@ pub fn said(word: Option<u64>) -> String {
     word.map_or(String::from("nothing"), |word| format!("{word:#x}"))
 }
 
-/// An object that is dying and not dead, and that a capability names. (A process whose tasks are gone may be like that.)
+/// An object that is dying and not dead, and that a capability names. (A process whose tasks are
+/// gone may be like that.)
 pub fn half_dead(world: &World) -> Option<&'static str> {
     fn of<R: Record>(records: &[R]) -> Option<&'static str> {
         let at = |name: &str| R::FIELDS.iter().position(|field| *field == name);
@@ -272,8 +276,8 @@ fn plain(world: &World, word: u64) -> u64 {
     }
 }
 
-/// A page-table entry that says something. What was used and written is no fact, nor what an entry remembers that maps
-/// nothing.
+/// A page-table entry that says something. What was used and written is no fact, nor what an entry
+/// remembers that maps nothing.
 fn entry(world: &World, word: u64, level: u32) -> Option<u64> {
     const USED: u64 = 0x60;
     let pte = Pte(word & !USED);

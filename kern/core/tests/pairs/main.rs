@@ -1,6 +1,7 @@
-//! Pairs: an operation is stopped at each of its points, and every other one that has to do with the same things, or
-//! with related ones, runs on another CPU, from start to end or some kernel entries; then the first goes on, and then
-//! everything is destroyed. A run plays a sample of these cases, or the whole.
+//! Pairs: an operation is stopped at each of its points. There, every other operation on the same
+//! objects, or on related ones, runs on another CPU, from start to end or for some kernel entries.
+//! Then the first continues, and then everything is destroyed. A run plays a sample of these cases,
+//! or all of them.
 //!
 //! The order of what CPUs do is sequentially consistent here; the memory model is loom's business.
 //!

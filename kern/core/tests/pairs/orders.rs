@@ -1,8 +1,9 @@
-//! What comes of two operations at a time is what comes of one behind the other, in one of the orders, or of one of them
-//! alone where the other is refused because of the first.
+//! The result of two operations at the same time must be the result of one after the other, in
+//! either order. If one is refused because of the other, it must be the result of the other alone.
 //!
-//! It is asked of each answer and of each fact by itself: of two facts, one may be as in one order and the other as in the
-//! other. What [`PARTIAL`] operations have come to when they are refused is nobody's promise.
+//! It is asked of each answer and of each fact by itself: of two facts, one may be as in one order
+//! and the other as in the other. What [`PARTIAL`] operations have come to when they are refused is
+//! nobody's promise.
 
 use abi::Error;
 
@@ -69,7 +70,8 @@ fn takes_steps(name: &str) -> bool {
     PARTIAL.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Whether an operation answers what it has found, which others may just be changing: what there is, or which place is free.
+/// Whether an operation answers the state that it has found, which others may just be changing: the
+/// contents, or a free place.
 fn tells(name: &str) -> bool {
     ["CapVerify", "CapInspect", "CapList", "GroupMember", "AuditRead", "GroupAdd"]
         .iter()
@@ -103,7 +105,7 @@ fn by_the_other(said: Said) -> bool {
     }
 }
 
-/// What comes of two operations one behind the other, and of each alone. Played when it is asked for.
+/// The results of two operations one after the other, and of each alone, played on request.
 pub struct Orders<'a> {
     case: Case<'a>,
     /// By [`Way`].
@@ -139,7 +141,7 @@ impl<'a> Orders<'a> {
     }
 }
 
-/// `alone`: what comes of each alone, if that is known.
+/// Judges a result. `alone`: the result of each alone, if that is known.
 fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcome]) -> Result<(), String> {
     let known = [0, 1].map(|n: usize| orders.iter().any(|order| order.said[n] == this.said[n]));
     // Between the steps of the other there may be what is in no order.
@@ -171,8 +173,8 @@ fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcom
     alone.iter().enumerate().filter(|(n, _)| refused(1 - n)).for_each(|(_, alone)| like.push(&alone.facts));
     let leave_out = |name: Name| {
         let of_actor = || names.get(name.task() as usize).zip(names.get(1 ^ name.task() as usize));
-        // Of an operation that was refused as in no order there are no registers to compare; and what one finds may be a part
-        // of what another does in several steps.
+        // Of an operation that was refused as in no order there are no registers to compare; and
+        // what one finds may be a part of what another does in several steps.
         [REGISTERS, MEMORY].contains(&name.kind()) && this.facts.get(&name).is_none()
             || name.kind() == REGISTERS
                 && name.task() < 2

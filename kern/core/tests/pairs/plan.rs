@@ -83,7 +83,8 @@ impl Options {
         }
     }
 
-    /// Whether an operation in this place of a case is asked for: by its name, or by a part of it where none has that name.
+    /// Whether an operation in this place of a case is asked for: by its name, or by a part of it
+    /// where none has that name.
     pub fn takes(&self, place: usize, deed: &Deed) -> bool {
         self.only.get(place).is_none_or(|wanted| wanted.takes(deed))
     }
@@ -115,7 +116,7 @@ impl Wanted {
 /// Which bounds the kernel of this build has.
 pub const LIMITS: &str = if cfg!(feature = "small-limits") { "small" } else { "normal" };
 
-/// Whoever asks for bounds gets them.
+/// Checks the value of `--limits`.
 fn check_limits(value: &str) -> Result<(), String> {
     match value {
         _ if value == LIMITS => Ok(()),
@@ -135,7 +136,8 @@ pub struct Pair {
     pub points: Vec<usize>,
     /// Those of them between two of its kernel entries.
     pub breaks: Vec<usize>,
-    /// Points before the use of a word that the second changes, or before the change of one that it uses.
+    /// Points before the use of a word that the second changes, or before the change of one that it
+    /// uses.
     pub conflicts: Vec<usize>,
     /// Kernel entries of the second, where it is alone.
     pub entries: usize,
@@ -147,7 +149,7 @@ pub struct Pair {
 pub struct Plan {
     pub deeds: Vec<Deed>,
     pub pairs: Vec<Pair>,
-    /// Operations that come by no point in a state, and why.
+    /// Operations that reach no point in a state, and why.
     pub idle: Vec<(State, &'static str, Said)>,
     /// The words that an entry writes whatever it does, by who does it.
     usual: BTreeMap<(State, By), Words>,
@@ -162,7 +164,8 @@ fn relations(first: &Deed, second: &Deed) -> BTreeSet<&'static str> {
     same.chain(by_hand.then_some("whoever does it")).collect()
 }
 
-/// What each operation does to shared words, when a case begins so, and how many kernel entries it takes.
+/// What each operation does to shared words, when a case begins so, and how many kernel entries it
+/// takes.
 fn touched(state: State, deeds: &[Deed], names: &mut Names) -> Result<Vec<(Touched, usize)>, String> {
     let of = |deed: &Deed| {
         if !deed.can(state) {
@@ -225,8 +228,8 @@ impl Plan {
         *before = before.and(refused);
     }
 
-    /// Whether operations do what they are there for: each operation of the kernel is among them, and what is always
-    /// refused is known to be.
+    /// Whether operations do what they are there for: each operation of the kernel is among them,
+    /// and what is always refused is known to be.
     fn sense(&self) -> Result<(), String> {
         let missing = missing();
         if !missing.is_empty() {
@@ -248,8 +251,9 @@ impl Plan {
         Ok(())
     }
 
-    /// Two operations as a pair; `None` where they cannot be done at the same time, or have nothing to do with each other.
-    /// `outcome` is of the first alone, `touched` and the number of entries of the second.
+    /// Two operations as a pair; `None` where they cannot be done at the same time, or have nothing
+    /// to do with each other. `outcome` is of the first alone, `touched` and the number of entries
+    /// of the second.
     fn pair(
         &self,
         state: State,

@@ -1,4 +1,5 @@
-//! One case: an operation stops at one of its points, others run beside it, it goes on, and everything is destroyed.
+//! One case: an operation stops at one of its points, others run beside it, it goes on, and
+//! everything is destroyed.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -69,12 +70,14 @@ pub struct Outcome {
     pub facts: Facts,
     /// What is about to end and is named by a capability, though all are answered: nobody ends it.
     pub half_dead: Option<&'static str>,
-    /// A sender has kept a capability that was to go, because others were busy with its tree for long; or it was gone.
+    /// A sender has kept a capability that was to go, because others were busy with its tree for
+    /// long; or it was gone.
     pub kept: bool,
 }
 
 impl Outcome {
-    /// Whether the case shows something: the first was stopped, and the second changed something meanwhile.
+    /// Whether the case shows something: the first was stopped, and the second changed something
+    /// meanwhile.
     pub fn counts(&self) -> bool {
         self.stopped.is_some() && self.writes > 0
     }
@@ -88,10 +91,11 @@ impl Outcome {
     }
 }
 
-/// Which points of an operation are worth a stop: those behind which it has read or written since the last.
+/// Which points of an operation are worth a stop: those behind which it has read or written since
+/// the last.
 #[derive(Default)]
 struct Points {
-    /// How many it came by.
+    /// Number of points that it has reached.
     seen: Cell<usize>,
     /// It has read or written since the last that is worth it.
     moved: Cell<bool>,
@@ -142,14 +146,14 @@ pub fn alone(state: State, deed: &Deed, names: &mut Names) -> Result<Outcome, St
     caught(|| Play::new(&case).all(Some(names)))
 }
 
-/// Lets one operation run beside others that do nothing. Returns: the words that it uses, and that CPUs use because of it;
-/// and how many kernel entries it takes.
+/// Lets one operation run beside others that do nothing. Returns: the words that it uses, and that
+/// CPUs use because of it; and how many kernel entries it takes.
 pub fn uses_of(state: State, deed: &Deed, names: &mut Names) -> Result<(Vec<Use>, usize), String> {
     noted(state, deed, |notes, w, entries| (notes.uses(w, names), entries))
 }
 
-/// Lets one operation run beside others that do nothing, and looks at what is noted of it, and at how many kernel entries
-/// it has taken.
+/// Lets one operation run beside others that do nothing, and looks at what is noted of it, and at
+/// how many kernel entries it has taken.
 fn noted<R>(state: State, deed: &Deed, look: impl FnOnce(Notes, &World, usize) -> R) -> Result<R, String> {
     let none = Words::new();
     let case = Case::alone(state, deed, &none);
@@ -205,7 +209,8 @@ pub fn missing() -> Vec<Op> {
     deeds::missing(&Cast::new(&mut w, State::Quiet))
 }
 
-/// Lets one operation go to its end, with nobody beside it: what it was answered, and what is so then.
+/// Lets one operation go to its end, with nobody beside it: what it was answered, and what is so
+/// then.
 pub fn effects(state: State, deed: &Deed) -> Result<(Said, Facts), String> {
     let none = Words::new();
     let case = Case::alone(state, deed, &none);
@@ -240,7 +245,8 @@ impl<'a> Play<'a> {
         Play { w, cast, case, outcome: Outcome::default(), own: Rc::default() }
     }
 
-    /// Plays it to the end. Notes which words the first operation uses, where there are `names` for them.
+    /// Plays it to the end. Notes which words the first operation uses, where there are `names` for
+    /// them.
     fn all(mut self, names: Option<&mut Names>) -> Outcome {
         let cpu = self.case.first.by.cpu().unwrap_or(0);
         let beside = usize::from(cpu == 0);
@@ -302,7 +308,8 @@ impl<'a> Play<'a> {
         self.outcome
     }
 
-    /// Of one that was done alone: no program reaches by what its CPU remembers what it is not to reach any more.
+    /// Checks an operation that was done alone: no program reaches anything through stale
+    /// translations of its CPU.
     fn is_over(&self, first: Tcb) {
         let done = first.is_through() && first.regs().error().is_none();
         if let Some((n, address)) = self.w.stale().filter(|_| done) {
@@ -310,8 +317,8 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Checks the invariants while the first operation stands still: `between` two of its entries all of them, and inside of
-    /// one those that hold at any time.
+    /// Checks the invariants while the first operation stands still: `between` two of its entries
+    /// all of them, and inside of one those that hold at any time.
     fn audit(&mut self, between: bool) {
         let cpu = self.case.first.by.cpu().unwrap_or(0);
         if between {
@@ -388,8 +395,9 @@ impl<'a> Play<'a> {
             && matches!(actor.state(), kern_base::task::State::Ready | kern_base::task::State::Restart)
     }
 
-    /// What another CPU does, from its beginning to its end, or to where it has to wait for the CPU that stands still; or so
-    /// many of its kernel entries, at most. Returns how many it was. `number` tells it apart from others of the case.
+    /// What another CPU does, from its beginning to its end, or to where it has to wait for the CPU
+    /// that stands still; or so many of its kernel entries, at most. Returns how many it was.
+    /// `number` tells it apart from others of the case.
     fn run_other(&mut self, deed: &Deed, actor: Tcb, (cpu, number): (usize, usize), most: usize) -> usize {
         let runs = self.w.runs(cpu, &actor) && !self.w.must_restart(cpu);
         self.own.set(true);
@@ -530,7 +538,8 @@ impl<'a> Play<'a> {
         self.outcome.said = [said(first), second.map(said).unwrap_or_default()];
     }
 
-    /// Resets the memory of the cast, first the inner one: nothing refers to it then, and all of it is free.
+    /// Resets the memory of the cast, first the inner one: nothing refers to it then, and all of it
+    /// is free.
     fn destroy(&mut self) {
         self.reset(self.cast.child, CHILD_LOG2);
         self.reset(self.cast.memory, memory_log2(self.case.state));

@@ -16,11 +16,12 @@ use crate::play::{Case, Outcome, play};
 const TOLD: usize = 2;
 /// A case that takes longer never ends.
 const ENDLESS: Duration = Duration::from_secs(20);
-/// Cases that a worker plays one behind the other: those of a pair are compared with the same orders.
+/// Cases that a worker plays one behind the other: those of a pair are compared with the same
+/// orders.
 const TOGETHER: usize = 12;
 /// Most stops of one pair in a row of a sample.
 const STOPS: usize = 6;
-/// Of a worker that has no case yet.
+/// The case of a worker that has none yet.
 const IDLE: usize = usize::MAX - 1;
 
 /// What a run has come to.
@@ -36,8 +37,8 @@ struct Found {
     idle: BTreeMap<Triple, String>,
 }
 
-/// One case of a plan, by numbers: the pair, the place of the point, the kernel entries of the second operation, and the
-/// third one.
+/// One case of a plan, by numbers: the pair, the place of the point, the kernel entries of the
+/// second operation, and the third one.
 #[derive(Clone, Copy)]
 struct Number {
     pair: usize,
@@ -68,11 +69,12 @@ impl Dice {
     }
 }
 
-/// Of a hundred chains of a sample, how many are about one thing, and begin between two entries of the first operation.
+/// Percentage of a sample's chains that are about one object, and begin between two entries of the
+/// first operation.
 const CLOSE: usize = 80;
 
-/// Of a hundred pairs of a sample whose second operation takes several kernel entries, in how many it does only some of
-/// them before the first goes on.
+/// Percentage of a sample's pairs in which a second operation of several kernel entries does only
+/// some of them before the first continues.
 const PARTS: usize = 40;
 
 /// The cases of a run: what `--only` and `--at` name, or the whole, or a sample.
@@ -97,8 +99,9 @@ fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
     sample(plan, options, &mut dice)
 }
 
-/// A sample. Of its chains most are close. Of the other cases a third each is about one thing and a word that both use, about
-/// any word that both use, and of any kind, so that each pair has the same chance, however many points it has.
+/// A sample. Of its chains most are close. Of the other cases a third each is about one thing and a
+/// word that both use, about any word that both use, and of any kind, so that each pair has the
+/// same chance, however many points it has.
 fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
     let (close, conflicts) = (close_chains(plan), conflicts(plan));
     let is_about_one = |number: &&Number| !plan.pairs[number.pair].both.is_empty();
@@ -158,8 +161,8 @@ fn thirds(plan: &Plan, pair: &Pair, wanted: impl Fn(&Deed) -> bool) -> Vec<usize
     (0..plan.deeds.len()).filter(fits).collect()
 }
 
-/// All chains of three operations that have to do with one thing, where the first stops between two of its entries: there
-/// it holds nothing, and what it found may be different when it goes on.
+/// All chains of three operations that have to do with one thing, where the first stops between two
+/// of its entries: there it holds nothing, and what it found may be different when it goes on.
 fn close_chains(plan: &Plan) -> Vec<Number> {
     let of = |(pair, it): (usize, &Pair)| {
         let thirds = thirds(plan, it, |deed| deed.names(&it.both)).into_iter();
@@ -196,7 +199,8 @@ pub fn run(options: &Options) -> ExitCode {
     finish(&plan, options, &found, start.elapsed())
 }
 
-/// Tells how far the workers are. A case that never ends is a violation, too, and the last one of the run.
+/// Tells how far the workers are. A case that never ends is a violation, too, and the last one of
+/// the run.
 fn progress(
     plan: &Plan,
     options: &Options,

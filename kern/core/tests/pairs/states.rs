@@ -22,8 +22,8 @@ pub const fn memory_log2(state: State) -> u64 {
     }
 }
 
-/// Of the wide state: how many more clients there are that call, and how many that wait for room in the pool; Reply objects
-/// of the server, and members of the group.
+/// Sizes of the wide state: clients that call, and clients that wait for room in the pool; Reply
+/// objects of the server, and members of the group.
 const CALLERS: usize = 6;
 const SENDERS: usize = 3;
 /// Long events for which a pool has no room.
@@ -41,24 +41,27 @@ pub enum State {
     Quiet,
     /// The server has received a call of the client, which is on another CPU.
     Served,
-    /// The same, and another call waits at the server, with a page of the client's pool in transit.
+    /// As before, and another call waits at the server, with a page of the client's pool in
+    /// transit.
     Queued,
     /// The server keeps the client's call in the Reply object, and receives. An audit is running.
     Kept,
-    /// The client's call has gone on down a chain of calls of its CPU, and its time with it. The first and the last task of
-    /// the chain have no time of their own.
+    /// The client's call has gone on down a chain of calls of its CPU, and its time with it. The
+    /// first and the last task of the chain have no time of their own.
     Deep,
     /// As Quiet, with a large page in the client's pool.
     Large,
     /// As Queued, with that page in transit.
     LargeSent,
-    /// The client waits for the bell, the server receives and has the hum bound, senders of both CPUs wait for room in the
-    /// pool, of which something was read, and a task of each CPU is exposed at one index.
+    /// The client waits for the bell, the server receives and has the hum bound, senders of both
+    /// CPUs wait for room in the pool, of which something was read, and a task of each CPU is
+    /// exposed at one index.
     Waiting,
     /// The server has received a fault of the client. It handles those of the client's process.
     Faulted,
-    /// The server has calls of many clients, queued and kept; the client is a member of the group several times, and many of
-    /// its tasks are exposed: more of each than an entry looks at, where limits are small.
+    /// The server has calls of many clients, queued and kept; the client is a member of the group
+    /// several times, and many of its tasks are exposed: more of each than an entry looks at, where
+    /// limits are small.
     Wide,
 }
 
@@ -115,8 +118,8 @@ fn make_way(w: &mut World, task: &Tcb) {
 }
 
 impl Cast {
-    /// Refuses to begin a case in another state than its own. What is left to say, `gather`, `fill` and `call_along` have
-    /// seen.
+    /// Refuses to begin a case in another state than its own. `gather`, `fill` and `call_along`
+    /// have checked the rest.
     pub fn is_begun(&self, w: &World, state: State) {
         use kern_base::task::State::{Await, AwaitRemote, Ready, Recv, Sending, WaitBits};
         let Tasks { client, other, server, helper, .. } = self.tasks;
@@ -156,8 +159,9 @@ impl Cast {
         }
     }
 
-    /// Many clients call the server, some with deadlines. It keeps some of the calls and serves another. Others send to the
-    /// pool until they have to wait. The server receives when this begins.
+    /// Many clients call the server, some with deadlines. It keeps some of the calls and serves
+    /// another. Others send to the pool until they have to wait. The server receives when this
+    /// begins.
     pub fn gather(&self, w: &mut World, crowd: &[Tcb]) {
         let Tasks { other, server, .. } = self.tasks;
         for (n, task) in crowd.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What is done by those who send to a pool that is full, and by whoever answers a fault.
+//! Operations of tasks that send to a full pool, and of the handler of a fault.
 
 use abi::{FLAG_NONBLOCK, FaultAnswer, MsgInfo, Op, Target};
 
@@ -6,7 +6,8 @@ use crate::cast::{GROUP, Role, SERVER};
 use crate::deeds::{By, Deed, by, hand, op, send};
 use crate::world::Regs;
 
-/// An answer to the fault that the server has. Where the label says so, the client goes on at an address.
+/// An answer to the fault that the server has. Where the label says so, the client goes on at an
+/// address.
 fn answer(label: u32) -> Regs {
     let info = MsgInfo::new(label, 0).op(Op::Reply);
     Regs { rax: info.0, ..Regs::message(Op::Reply, Target(0), [0, 0x40_0000, 0, 0]) }

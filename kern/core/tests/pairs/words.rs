@@ -1,5 +1,5 @@
-//! Which shared words operations use. Where another operation writes a word that this one uses, a stop before the use shows
-//! what no other order of the two does.
+//! Which shared words operations use. Where another operation writes a word that this one uses, a
+//! stop before the use shows what no other order of the two does.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,8 @@ use smp::host_test;
 
 use crate::world::World;
 
-/// A place that is the same in all worlds with the same cast: which of its pieces of memory, and how far into that.
+/// A place that is the same in all worlds with the same cast: which of its pieces of memory, and
+/// how far into that.
 type Place = (usize, u64);
 /// A set of words, by their places.
 pub type Words = HashSet<Place>;
@@ -108,8 +109,9 @@ impl Touched {
         Touched { reads: of(How::Reads), writes: of(How::Writes), locks: of(How::Locks) }
     }
 
-    /// The points at which an operation is to stop because the next thing that it does is the use of a word that this one
-    /// changes, or the change of one that this reads. Not where it holds a lock that this one takes: this one would wait.
+    /// The points at which an operation is to stop because the next thing that it does is the use
+    /// of a word that this one changes, or the change of one that this reads. Not where it holds a
+    /// lock that this one takes: this one would wait.
     pub fn conflicts(&self, uses: &[Use]) -> Vec<usize> {
         let is = |of: &[bool], word: usize| of.get(word).copied().unwrap_or(false);
         let (mut points, mut held) = (Vec::new(), 0);

@@ -1,5 +1,6 @@
-//! What a sequence begins with: two processes with tasks on some CPUs, groups in which they meet, and capabilities of
-//! all that, some with fewer rights. Process 1 makes it by system calls, which the model makes too.
+//! What a sequence begins with: two processes with tasks on some CPUs, groups in which they meet,
+//! and capabilities of all that, some with fewer rights. Process 1 makes it by system calls, which
+//! the model makes too.
 
 use abi::{Cap, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use model::tasks::ENDLESS;
@@ -119,7 +120,8 @@ impl Pair {
         Ok(())
     }
 
-    /// Several clients call the first task, which keeps some of the calls: more of each than one entry ends with small limits.
+    /// Several clients call the first task, which keeps some of the calls: more of each than one
+    /// entry ends with small limits.
     fn gather(&mut self, processes: &[Made], dice: &mut Dice) -> Outcome {
         let server = self.tasks[0].0;
         let keeps = dice.below(3);

@@ -1,12 +1,14 @@
-//! The kernel and the [`model`] of it, side by side: random system calls of several tasks in several processes, each run to
-//! its end or to where it waits, on both. After each, every task's state and every register that it was answered must be
-//! the same; in the end every capability, member, exposure and byte.
+//! The kernel and the [`model`] of it, side by side: random system calls of several tasks in
+//! several processes, each run to its end or to where it waits, on both. After each, every task's
+//! state and every register that it was answered must be the same; in the end every capability,
+//! member, exposure and byte.
 //!
-//! `MODEL_CASES` says how many sequences there are, `MODEL_SEED` which. A sequence that diverges is made shorter by
-//! leaving steps out, and told; [`again`] plays it once more.
+//! `MODEL_CASES` says how many sequences there are, `MODEL_SEED` which. A sequence that diverges is
+//! made shorter by leaving steps out, and told; [`again`] plays it once more.
 //!
-//! [`pair`]: both sides and how they are compared. [`cast`]: what a sequence begins with. [`pick`]: which system call
-//! is next. [`audit`]: the comparison of everything. [`pools`]: of what was sent into event pools.
+//! [`pair`]: both sides and how they are compared. [`cast`]: what a sequence begins with. [`pick`]:
+//! which system call is next. [`audit`]: the comparison of everything. [`pools`]: of what was sent
+//! into event pools.
 
 mod audit;
 mod cast;
@@ -28,7 +30,8 @@ const CASES: u64 = 16_000;
 /// Steps of the longest.
 const STEPS: usize = 120;
 
-/// A sequence: what it begins with, and the steps, each of which decides by its number and what there is.
+/// A sequence: its beginning, and its steps, each of which chooses by its number and the current
+/// state.
 #[derive(Clone)]
 struct Sequence {
     seed: u64,
@@ -99,7 +102,8 @@ struct Divergence {
     why: String,
 }
 
-/// Plays so many sequences, on all of the host's CPUs: how often they did what, or the first that diverges.
+/// Plays so many sequences, on all of the host's CPUs: how often they did what, or the first that
+/// diverges.
 fn play(cases: u64) -> Result<Tally, Divergence> {
     let lanes = thread::available_parallelism().map_or(1, |count| count.get()) as u64;
     // Of those that diverge, the first; nobody need play what comes behind it.

@@ -26,12 +26,14 @@ use crate::world::{Regs, Tcb, World};
 /// Memory of the machine, and of what a sequence plays with.
 const MEMORY: u64 = (2 << 20) + (1 << 16);
 const PLAYGROUND_LOG2: u64 = 20;
-/// Processes that the simulated machine can have: the numbers it was given, less the one that is never used.
+/// Processes that the simulated machine can have: the numbers it was given, less the one that is
+/// never used.
 const PROCESSES: usize = 63;
 /// Deadlines that are not over yet are this far ahead.
 pub const FAR: u64 = 1 << 40;
 
-/// Turns of others until a task must have had its own. A system call that waits for other CPUs takes several.
+/// Turns of others until a task must have had its own. A system call that waits for other CPUs
+/// takes several.
 const TURNS: usize = 200;
 
 pub struct Pair {
@@ -210,7 +212,7 @@ impl Pair {
         Ok(answer.is_ok())
     }
 
-    /// The same where nothing may go wrong.
+    /// Does an operation that must succeed.
     pub fn must(&mut self, n: usize, op: Op, args: [u64; 6]) -> Outcome {
         match self.agent(n, op, &Args(args, MsgInfo(0)))? {
             true => Ok(()),
@@ -338,8 +340,9 @@ impl Pair {
         Ok(())
     }
 
-    /// The same callers wait, in the same order. It may be another where a caller has no time of its own, or had none
-    /// when it called, or has it on another CPU and has lost that of its own callers: such calls have the least priority.
+    /// Checks that the same callers wait, in the same order. The order may differ if a caller has
+    /// no time of its own, or had none when it called, or has it on another CPU and has lost its
+    /// own callers' time: such calls have the lowest priority.
     fn compare_queue(&mut self, id: Id, tcb: &Tcb) -> Outcome {
         let at = |id: &Id| self.model.objects[id.0].at;
         let found: Vec<u64> = tcb.hot().senders.iter(tcb.pin()).map(|(_, task)| task.addr()).collect();

@@ -1,5 +1,5 @@
-//! Which system call a step is: mostly one that makes sense, with what the task has; sometimes with any slot, any
-//! number.
+//! Which system call a step is: mostly one that makes sense, with what the task has; sometimes with
+//! any slot, any number.
 
 use abi::audit::LABELS;
 use abi::membership::{SEEN_AS_ADDER, watch};
@@ -153,15 +153,16 @@ impl Pair {
         self.task(me, op, &args)
     }
 
-    /// Whether a task has CPU time of its own, as good as that of the others: else it may never have its turn, or lose
-    /// it before its system call is over.
+    /// Whether a task has CPU time of its own, as good as that of the others: else it may never
+    /// have its turn, or lose it before its system call is over.
     pub fn is_equal(&self, task: Id) -> bool {
         let time = self.model.task(task).time.map(|time| self.model.sched_context(time));
         time.is_some_and(|time| u64::from(time.priority) == PRIORITY && time.slice == ENDLESS)
     }
 
-    /// Where CPU time is that a call took along, and to whom it goes when it changes, the model does not say: nobody
-    /// touches time that is in use, and nobody takes its own away.
+    /// Whether the model determines the result. It does not say where CPU time is that a call took
+    /// along, or which task gets it after a change: so no operation touches time that is in use,
+    /// and no task gives up its own.
     pub fn is_clear(&self, me: Id, op: Op, args: &Args) -> bool {
         let is_used = |position: usize| {
             let time = self.model.find_any(me, args.cap(position)).ok();
@@ -190,7 +191,7 @@ impl Pair {
                 };
                 ![named, exposed].into_iter().flatten().any(is_poor)
             }
-            // What becomes of who waits for room the model does not say.
+            // The model does not say what happens to a sender that waits for room.
             Op::Send | Op::Broadcast => {
                 let mut after = self.model.clone();
                 let _ = after.step(me, op, args);
@@ -212,8 +213,8 @@ impl Pair {
         }
     }
 
-    /// Whether somebody may be told that a member is gone who ends, too, or who is told so more than once: what it hears before
-    /// its end, and what of it at once, the model does not say.
+    /// Whether somebody may be told that a member is gone who ends, too, or who is told so more
+    /// than once: what it hears before its end, and what of it at once, the model does not say.
     fn is_told_of_its_end(&self, after: &Model) -> bool {
         let ends = |id: Id| after.is_dying(id) || after.objects[id.0].ended;
         let mut told = Vec::new();
@@ -283,8 +284,8 @@ impl Pick<'_> {
         if sends || matches!(op, Op::Recv | Op::Wait) {
             self.message(op, &mut args);
         }
-        // Pools, which Map knows by an argument, and the others by the lack of a frame, are left out. Nobody has a
-        // priority as high as process 1's.
+        // Pools, which Map knows by an argument, and the others by the lack of a frame, are left
+        // out. Nobody has a priority as high as process 1's.
         let only_own = [Op::Map, Op::Unmap, Op::Protect, Op::TaskDebug, Op::SchedConfigure];
         if self.dice.once_in(20) && !only_own.contains(&op) {
             args.0[self.dice.below(4)] = self.dice.of(WILD);
@@ -400,7 +401,8 @@ impl Pick<'_> {
         let group = self.cap_of(ObjType::Group);
         match op {
             Op::GroupAdd => {
-                // Mostly what it may give, as whom, and to whom the group, or its process, was offered a slot by.
+                // Mostly rights and custom bits that the caller may pass on, to a process that has
+                // offered a slot to this group or to the caller's process.
                 let found = self.pair.model.find_any(self.me, group).ok();
                 let held = found.map_or(Rights::NONE, |it| it.rights);
                 let most = if self.dice.once_in(8) { MEMBER_RIGHTS } else { MEMBER_RIGHTS.and(held) };

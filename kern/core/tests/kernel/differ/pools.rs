@@ -72,7 +72,7 @@ impl Pair {
         Ok(())
     }
 
-    /// By which identity receivers know a group.
+    /// Returns the identity by which receivers know a group.
     fn identity(&self, group: Id, places: &BTreeMap<Place, Ref<'static, Slot>>) -> Option<u64> {
         let word = self.reach(places, group)?.get().word.load(host_test::pin(0));
         header_of(word).map(|header| header.identity())

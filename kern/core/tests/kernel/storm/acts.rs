@@ -63,7 +63,8 @@ impl Cast {
         (n..n + cpus).map(|n| n % cpus).find(leads)
     }
 
-    /// Nobody runs: something that waits to happen happens, or time passes, or somebody is told to go on.
+    /// Nobody runs: something that waits to happen happens, or time passes, or somebody is told to
+    /// go on.
     fn stir(&mut self, a: u8, b: u8) {
         let cpus = self.world.cpus();
         let next = (0..cpus)
@@ -88,7 +89,7 @@ impl Cast {
         self.look_at_all();
     }
 
-    /// Whoever is back from a system call tells the model so.
+    /// Informs the model of every task that has returned from a system call.
     pub fn look_at_all(&mut self) {
         self.look_at_fault_ends();
         let now = self.world.now();
@@ -215,7 +216,8 @@ impl Cast {
         self.world.issue(n, args);
     }
 
-    /// Sends an event to whatever task. Whoever is in the middle of a call that others wait for does not wait.
+    /// Sends an event to any task. A task that others wait for, because it is in the middle of a
+    /// call, does not wait.
     fn send(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
         let to = self.target(usize::from(a) % self.tasks.len());
         let words = [self.model.number(), 0, 0, 0];
@@ -253,7 +255,7 @@ impl Cast {
         self.world.issue(n, args);
     }
 
-    /// The same, at times with pages, capabilities or both.
+    /// Adds pages, capabilities or both to a message, sometimes.
     fn with_load(&self, mut args: Regs, task: Tcb, a: u8, b: u8) -> Regs {
         if (a ^ b).is_multiple_of(4) {
             self.lists(task, b ^ a.rotate_left(3));
@@ -315,7 +317,7 @@ impl Cast {
         }
         let words = if number.is_some() { a % 3 } else { 0 };
         let args = Regs::message(op, to, [token, number.unwrap_or(0), 0, 0]).words(words);
-        // Whoever answers a kept call with what can't go has it kept.
+        // A task that answers a kept call with a payload that cannot be sent still keeps the call.
         if number.is_some() && to == Target(0) {
             self.with_load(args, task, a, a.rotate_left(3))
         } else {
@@ -381,7 +383,7 @@ impl Cast {
         self.world.issue(n, args);
     }
 
-    /// The model hears of what is done to a task.
+    /// Informs the model of an operation on a task.
     fn hear(&mut self, op: Op, task: Tcb) {
         match op {
             Op::TaskCancel => self.model.cancelled(task),

@@ -1,5 +1,5 @@
-//! Who plays in a storm: processes, tasks on all CPUs, and what they share. All of it is made of one
-//! Untyped, so that one reset ends it.
+//! The cast of a storm: processes, tasks on all CPUs, and the objects that they share. All of it is
+//! made of one Untyped, so that one reset ends it.
 
 use abi::{Cap, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, Target};
 
@@ -262,7 +262,7 @@ impl Cast {
         self.finish_agents();
         self.nothing_is_lost();
         for task in self.tasks.clone() {
-            // Whoever is left over is killed one by one, and the others hear of it.
+            // The remaining tasks are killed one by one, and the others learn of it.
             if self.model.lives(task) {
                 let killed = self.world.ask(0, Op::TaskKill, &[task.cap.arg()]);
                 self.model.killed(task);

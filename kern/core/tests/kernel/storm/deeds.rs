@@ -1,5 +1,6 @@
-//! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start tasks of
-//! their own. Nothing of it is judged, except that the invariants hold and that it comes to an end.
+//! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start
+//! tasks of their own. Nothing of it is judged, except that the invariants hold and that it comes
+//! to an end.
 
 use abi::events::Window;
 use abi::{
@@ -75,8 +76,8 @@ impl Cast {
         }
     }
 
-    /// One of the slots to play with that holds an object of a type (`None`: nothing), in the CSpace of the
-    /// process that runs on a CPU.
+    /// One of the slots to play with that holds an object of a type (`None`: nothing), in the
+    /// CSpace of the process that runs on a CPU.
     fn one_with(&self, n: usize, x: u8, kind: Option<ObjType>) -> Cap {
         let pin = smp::host_test::pin(n);
         let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process.get(pin));
@@ -215,7 +216,7 @@ impl Cast {
         utcb.range_count.store(1 + u64::from(b / 128), Relaxed);
     }
 
-    /// The same with capabilities.
+    /// Gives capabilities with a message.
     pub fn gives(&self, task: Tcb, b: u8) {
         let utcb = task.object.get().utcb(task.pin());
         let grant = |b: u8| match b % 8 {
@@ -242,8 +243,9 @@ impl Cast {
         bytes.store((1 + u64::from(b / 64)) * 4096, Relaxed);
     }
 
-    /// The program that runs on a CPU reads some events of its process's pool, or says something that cannot be, and
-    /// wants to be told of the next. There is room for one event or two then.
+    /// Makes the program on a CPU read some events of its process's pool, or write an impossible
+    /// value, and request a notification for the next event. Then the pool has room for one event
+    /// or two.
     pub fn read_events(&mut self, n: usize, b: u8) {
         let pin = smp::host_test::pin(n);
         let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process.get(pin));

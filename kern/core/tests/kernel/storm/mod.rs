@@ -1,12 +1,13 @@
-//! Storms: random system calls by random tasks on one to four CPUs, while mailboxes are drained late,
-//! clocks run, and tasks are killed, cancelled, suspended, and what they use is deleted.
+//! Storms: random system calls by random tasks on one to four CPUs, while mailboxes are drained
+//! late, clocks run, and tasks are killed, cancelled, suspended, and what they use is deleted.
 //!
-//! After every kernel entry the invariants hold ([`crate::world::check`]). A model ([`model`]) knows of
-//! every call who may still answer it, and judges how it ends: each caller is answered once, by who
-//! had its call, or told why not. In the end everything is destroyed and all memory is back.
+//! After every kernel entry the invariants hold ([`crate::world::check`]). A model ([`model`])
+//! knows of every call who may still answer it, and judges how it ends: each caller is answered
+//! once, by who had its call, or told why not. In the end everything is destroyed and all memory is
+//! back.
 //!
-//! `STORM_CASES` says how many storms there are, `STORM_SEED` which. A failing storm is made smaller by
-//! `proptest` and printed; [`again`] tells it step by step.
+//! `STORM_CASES` says how many storms there are, `STORM_SEED` which. A failing storm is made
+//! smaller by `proptest` and printed; [`again`] tells it step by step.
 
 mod acts;
 mod cast;
@@ -103,8 +104,8 @@ fn storms() {
     }
 }
 
-/// A storm that ended an object on its own CPU while another CPU's request to end it was in that CPU's mailbox: with small
-/// limits.
+/// A storm that ended an object on its own CPU while another CPU's request to end it was in that
+/// CPU's mailbox: with small limits.
 #[test]
 fn an_object_ends_beside_a_request_to_end_it() {
     let acts = [

@@ -1,8 +1,8 @@
 //! What must come of every call.
 //!
-//! A call is *out* from when it is made until its caller comes back. Meanwhile at most one task *has* it:
-//! it received the call and neither answered, forwarded nor dropped it. The model follows what the
-//! tasks are told; what the kernel does in between it does not need to know.
+//! A call is *out* from when it is made until its caller comes back. Meanwhile at most one task
+//! *has* it: it received the call and neither answered, forwarded nor dropped it. The model follows
+//! what the tasks are told; what the kernel does in between it does not need to know.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,14 @@ use crate::world::{Regs, Tcb};
 #[derive(Clone, Debug)]
 pub struct Call {
     pub caller: TaskId,
-    /// Whom it may be with: the callee, and whomever it was forwarded to.
+    /// The possible callees: the first one, and those that it was forwarded to.
     pub towards: Vec<TaskId>,
-    /// Who received it last, and has not let go of it.
+    /// The task that received it last, and has not released it.
     pub with: Option<TaskId>,
     /// What it was answered.
     pub answers: Vec<u64>,
-    /// Whoever had it received again without an answer, or what kept it was deleted.
+    /// The task that had it received again without an answer, or the object that kept it was
+    /// deleted.
     pub dropped: bool,
     pub deadline: Option<u64>,
     pub nonblock: bool,
@@ -170,7 +171,8 @@ impl Model {
         }
     }
 
-    /// It answers the call it serves, with its number as second word. The kernel may find the caller gone.
+    /// It answers the call it serves, with its number as second word. The kernel may find the
+    /// caller gone.
     pub fn answers(&mut self, task: Tcb, number: Option<u64>, answer: u64) {
         if let Some(call) = number.and_then(|number| self.calls.get_mut(&number)) {
             call.answers.push(answer);

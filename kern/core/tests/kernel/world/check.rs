@@ -1,5 +1,5 @@
-//! Invariants that hold between kernel entries, whatever happened: a survey of the world, which the crate `invariants`
-//! judges.
+//! Invariants that hold between kernel entries, whatever happened: a survey of the world, which the
+//! crate `invariants` judges.
 
 use std::cell::RefCell;
 
@@ -44,7 +44,8 @@ pub fn all(world: &World) {
     }
 }
 
-/// Rules that hold also while a CPU stands in the middle of a kernel entry: what hardware may do with memory just then.
+/// Rules that hold also while a CPU stands in the middle of a kernel entry: what hardware may do
+/// with memory just then.
 const ALWAYS: [&str; 4] = ["cpu-spaces", "remembered", "stale-pages", "write-or-execute"];
 
 /// Fails where one of the rules does not hold that hold at any time.
@@ -69,8 +70,8 @@ pub fn violations(world: &World) -> Vec<String> {
     })
 }
 
-/// What runs on a CPU has used no more time than there was since the machine began, nor less than none: what is left until
-/// the end of its slice is part of what it was given.
+/// Checks a CPU's running context: it has used no more time than has passed since the machine
+/// began, and no less than none. The rest of its slice is part of what it was given.
 fn wrong_time(world: &World, n: usize) -> Option<String> {
     let cx = world.look(n);
     let hot = cx.sc_hot(cx.sched.current.get(host_test::pin(n))?)?;
@@ -98,7 +99,7 @@ pub fn survey_alone(world: &World) {
     MEMORY.with_borrow_mut(|memory| take(world, &mut memory.found, &mut memory.snapshot));
 }
 
-/// Records what there is into a snapshot, which it clears first.
+/// Records the whole state into a snapshot, which it clears first.
 pub fn record(world: &World, snapshot: &mut Snapshot) {
     MEMORY.with_borrow_mut(|memory| take(world, &mut memory.found, snapshot));
 }

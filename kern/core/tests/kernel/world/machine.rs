@@ -1,8 +1,8 @@
-//! The machine of the host tests: a clock turned by hand, and one TLB per CPU. Page tables are the kernel's own, in
-//! the test's memory.
+//! The machine of the host tests: a clock turned by hand, and one TLB per CPU. Page tables are the
+//! kernel's own, in the test's memory.
 //!
-//! The TLB is tagged: it keeps translations by PCID, as hardware may, until it is told to drop them. There
-//! are few PCIDs, so that they change hands often and some address spaces have none.
+//! The TLB is tagged: it keeps translations by PCID, as hardware may, until it is told to drop
+//! them. There are few PCIDs, so that they change hands often and some address spaces have none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -51,7 +51,7 @@ pub struct Hardware {
     cr3: BTreeMap<usize, u64>,
     pcids: BTreeSet<u64>,
     pub log: Vec<(u8, Vec<u8>)>,
-    /// What the log was told of.
+    /// Records that the log received.
     pub told: Vec<Record>,
     /// Faults that ended a process.
     pub fault_ends: Vec<FaultEnd>,

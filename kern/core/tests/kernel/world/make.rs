@@ -198,12 +198,12 @@ impl World {
         regs
     }
 
-    /// The same by an operation and plain arguments.
+    /// Makes a system call by an operation and plain arguments.
     pub fn ask(&mut self, n: usize, op: Op, args: &[u64]) -> Result<Regs, (Error, u64)> {
         self.call(n, Regs::op(op, args)).result()
     }
 
-    /// The same where nothing may go wrong.
+    /// Makes a system call that must succeed.
     pub fn must(&mut self, n: usize, op: Op, args: &[u64]) -> Regs {
         match self.ask(n, op, args) {
             Ok(regs) => regs,
@@ -338,7 +338,7 @@ impl World {
         self.must(0, Op::GroupAdd, &args).rdi
     }
 
-    /// The same with all rights and no custom bits.
+    /// Makes a process a member with all rights and no custom bits.
     pub fn join_all(&mut self, group: Cap, who: Proc, slot: Cap) {
         self.join(group, who, slot, MEMBER_RIGHTS, 0);
     }
@@ -366,7 +366,7 @@ impl World {
         self.issue(n, args);
     }
 
-    /// The same, and everything follows that follows of itself.
+    /// Makes a system call as a task, and runs all that follows from it.
     pub fn does_and_run(&mut self, who: &Tcb, args: Regs) {
         self.does(who, args);
         self.run();

@@ -1,12 +1,13 @@
 //! A whole machine in one thread: the kernel under test, simulated CPUs, and programs that are
 //! nothing but the system calls which a test makes for them.
 //!
-//! The world does what trap code and image do around the portable kernel: it writes arguments into the
-//! frame of the task that runs, enters the kernel, settles grace rounds on the way out, idles CPUs, and
-//! delivers interrupts. Which CPU moves next, and when an interrupt is taken, the test decides.
+//! The world does what trap code and image do around the portable kernel: it writes arguments into
+//! the frame of the task that runs, enters the kernel, settles grace rounds on the way out, idles
+//! CPUs, and delivers interrupts. Which CPU moves next, and when an interrupt is taken, the test
+//! decides.
 //!
-//! Each task stands at one `SYSCALL` instruction at [`PC`]. Its frame says [`PC`] while the system call
-//! has to be made again, and [`AFTER`] once it is over.
+//! Each task stands at one `SYSCALL` instruction at [`PC`]. Its frame says [`PC`] while the system
+//! call has to be made again, and [`AFTER`] once it is over.
 
 pub mod check;
 pub mod dice;
@@ -82,7 +83,7 @@ impl Regs {
         Regs { rax: op as u64, rdi, rsi, rdx, r8, r9, r10, r12: 0 }
     }
 
-    /// A message: to whom, with which words.
+    /// Returns the registers of a message: its target, and its words.
     pub fn message(op: Op, target: Target, regs: [u64; 4]) -> Regs {
         let [rdx, r8, r9, r10] = regs;
         Regs { rax: op as u64, rdi: target.0, rdx, r8, r9, r10, ..Regs::default() }
@@ -222,7 +223,8 @@ pub struct World {
     pub regions: [Range<u64>; 3],
 }
 
-/// What the fastpath does with a call to, or an answer for, a task of another CPU: whether this was one.
+/// What the fastpath does with a call to, or an answer for, a task of another CPU: whether this was
+/// one.
 fn elsewhere(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
@@ -282,7 +284,7 @@ fn answers_fault(cx: Door<'_, Fake>) -> bool {
     true
 }
 
-/// What the entry does with an operation that can be done in few steps: whether this was one.
+/// Does an operation on the fast path, if possible. Returns whether it was.
 fn is_done_at_once(cx: Door<'_, Fake>, op: Op) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
@@ -336,22 +338,23 @@ fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static K
 }
 
 impl World {
-    /// A machine with `cpus` CPUs, on each of which an agent of process 1 waits to be told what to do.
+    /// A machine with `cpus` CPUs, on each of which an agent of process 1 waits to be told what to
+    /// do.
     pub fn new(cpus: usize) -> World {
         World::with_memory(cpus, 8 << 20)
     }
 
-    /// The same with `bytes` of Untyped memory.
+    /// Makes a world with `bytes` of Untyped memory.
     pub fn with_memory(cpus: usize, bytes: u64) -> World {
         World::make_world(cpus, bytes, USUAL, true)
     }
 
-    /// The same, whose invariants nobody checks: for tests that make many.
+    /// Makes a world without checks of its invariants, for tests that make many.
     pub fn unchecked(cpus: usize, bytes: u64) -> World {
         World::make_world(cpus, bytes, USUAL, false)
     }
 
-    /// The same, which is made quickly: for tests that make very many.
+    /// Makes a small world quickly, for tests that make very many.
     pub fn small(cpus: usize, bytes: u64) -> World {
         World::make_world(cpus, bytes, Size { slots: 512, bytes: 1 << 19 }, false)
     }
@@ -423,7 +426,7 @@ impl World {
         self.current(n).is_some_and(|t| t.get().hot.here(host_test::pin(n)).regs.rip.get() == PC)
     }
 
-    /// The task that runs on CPU `n` makes a system call. What becomes of it shows in its frame.
+    /// Makes a system call as the task that runs on CPU `n`. The result is in its frame.
     pub fn issue(&mut self, n: usize, args: Regs) {
         assert!(!self.must_restart(n), "cpu{n}: the last system call is not over");
         let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
@@ -443,7 +446,8 @@ impl World {
         self.after_entry();
     }
 
-    /// Writes the arguments of a system call into the frame of the task that runs on CPU `n`, for an entry to come.
+    /// Writes the arguments of a system call into the frame of the task that runs on CPU `n`, for
+    /// an entry to come.
     pub fn prepare(&self, n: usize, args: Regs) {
         let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
         args.write(&task.get().hot.here(host_test::pin(n)).regs);
@@ -471,9 +475,9 @@ impl World {
         println!("  cpu{n} {who}: {op:?} {arguments:x?}");
     }
 
-    /// The agent of CPU `n` makes a system call, in the middle of which other CPUs act: at the labelled point with number
-    /// `at`, counted from 0. Returns whether there was such a point. The system call may have to be
-    /// [finished](World::finish).
+    /// The agent of CPU `n` makes a system call, in the middle of which other CPUs act: at the
+    /// labelled point with number `at`, counted from 0. Returns whether there was such a point. The
+    /// system call may have to be [finished](World::finish).
     pub fn torn(&mut self, n: usize, args: Regs, at: usize, others: impl FnOnce(&mut World)) -> bool {
         let mut points = 0..;
         self.torn_where(n, args, move |point| point.is_named() && points.next() == Some(at), others)
@@ -492,7 +496,8 @@ impl World {
         self.tear(n, Why::SystemCall, here, others)
     }
 
-    /// As [`torn_where`](World::torn_where), but what is torn is the entry in which CPU `n` takes its mail.
+    /// As [`torn_where`](World::torn_where), but what is torn is the entry in which CPU `n` takes
+    /// its mail.
     pub fn torn_mail(
         &mut self,
         n: usize,
@@ -503,7 +508,8 @@ impl World {
         self.tear(n, Why::Interrupt(Interrupt::Mail), here, others)
     }
 
-    /// One whole kernel entry, in the middle of which others act at the first point that `here` takes: whether there was one.
+    /// One whole kernel entry, in the middle of which others act at the first point that `here`
+    /// takes: whether there was one.
     pub fn tear(
         &mut self,
         n: usize,
@@ -602,7 +608,8 @@ impl World {
         self.k.machine.hardware().remembered(n, address)
     }
 
-    /// A translation by which the program on a CPU reaches what it may not: which CPU, and of which address.
+    /// A translation by which the program on a CPU reaches what it may not: which CPU, and of which
+    /// address.
     pub fn stale(&self) -> Option<(usize, u64)> {
         let remembers =
             |n: usize| self.k.machine.hardware().remembered_all(n).into_iter().map(move |one| (n, one));
@@ -653,7 +660,8 @@ impl World {
         true
     }
 
-    /// One step on a CPU that the kernel owes: an event, or a system call that has to be made again.
+    /// One step on a CPU that the kernel owes: an event, or a system call that has to be made
+    /// again.
     pub fn step(&mut self, n: usize) -> bool {
         if self.torn == Some(n) {
             return false;
@@ -673,7 +681,7 @@ impl World {
         self.run_until(|_| false);
     }
 
-    /// The same, until something holds; whether it does.
+    /// Runs all CPUs until something holds. Returns whether it does.
     pub fn run_until(&mut self, mut done: impl FnMut(&World) -> bool) -> bool {
         for _ in 0..PATIENCE {
             if done(self) {

@@ -1,8 +1,9 @@
 //! Kernel entries that stand still half-way.
 //!
-//! A [`Part`] is one kernel entry of one CPU, on a stack of its own. It stops at every point that it is asked to stop at,
-//! and where it meets a lock that somebody else holds. Meanwhile the test lets other CPUs act; where one of them meets a
-//! lock that the stopped entry holds, the entry goes on until the lock is free ([`Part::beside`]).
+//! A [`Part`] is one kernel entry of one CPU, on a stack of its own. It stops at every point that
+//! it is asked to stop at, and where it meets a lock that somebody else holds. Meanwhile the test
+//! lets other CPUs act; where one of them meets a lock that the stopped entry holds, the entry goes
+//! on until the lock is free ([`Part::beside`]).
 
 use std::cell::RefCell;
 use std::panic::Location;
@@ -61,7 +62,8 @@ fn run(yielder: &Yielder<(), Stop>, gate: &Gate, n: usize, why: Why, mut wanted:
 }
 
 impl Part {
-    /// A kernel entry of CPU `n` that stops at the points that are `wanted`, and now stands at the first of them.
+    /// A kernel entry of CPU `n` that stops at the points that are `wanted`, and now stands at the
+    /// first of them.
     pub fn begin(gate: &Gate, n: usize, why: Why, wanted: impl FnMut(Point) -> bool + 'static) -> Part {
         let stack = STACKS.with_borrow_mut(Vec::pop).unwrap_or_default();
         let (inside, wanted) = (gate.clone(), Box::new(wanted));
@@ -108,7 +110,8 @@ impl Part {
         }
     }
 
-    /// Runs `others` while this stands. Where they meet a lock that this holds, this goes on until that is free.
+    /// Runs `others` while this stands. Where they meet a lock that this holds, this goes on until
+    /// that is free.
     pub fn beside<R>(&mut self, others: impl FnOnce() -> R) -> R {
         let mut at_lock = |is_free: &dyn Fn() -> bool| {
             while !is_free() {
