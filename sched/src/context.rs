@@ -28,7 +28,7 @@ pub const NEVER: u64 = 1 << 63;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a slice that is over sends its owner to the end of its priority"]
 pub enum Slice {
-    /// It goes on.
+    /// The slice has not ended.
     Left,
     /// It is over: [`ScState::refill`], then the end of the queue.
     Over,
@@ -62,7 +62,7 @@ impl<T> ScState<T> {
     /// See [`ScState::RANK_OFFSET`].
     pub const SLICE_OFFSET: usize = core::mem::offset_of!(ScState<T>, slice);
 
-    /// A context that has used no time, with a whole slice (in TSC ticks) before it.
+    /// Makes a context that has used no time, with a whole slice (in TSC ticks).
     pub const fn new(priority: u8, slice: u64, cpus: CpuSet) -> ScState<T> {
         let slice = if slice > NEVER { NEVER } else { slice };
         ScState {
@@ -75,7 +75,7 @@ impl<T> ScState<T> {
         }
     }
 
-    /// 0 lowest, 255 highest.
+    /// Returns the priority: 0 lowest, 255 highest.
     #[inline(always)]
     pub fn priority(&self) -> u8 {
         (self.rank.get() - 1) as u8
@@ -88,7 +88,7 @@ impl<T> ScState<T> {
         self.rank.set(u32::from(priority) + 1);
     }
 
-    /// TSC ticks that it may run before others of its priority get their turn.
+    /// Returns the TSC ticks that it may run before others of its priority run.
     pub fn slice(&self) -> u64 {
         if self.slice.get() == NEVER { ENDLESS } else { self.slice.get() }
     }
@@ -115,14 +115,15 @@ impl<T> ScState<T> {
         self.remaining.set(ticks);
     }
 
-    /// It starts to run: says when its slice will be over.
+    /// Starts it. Returns the end of its slice.
     #[inline(always)]
     #[must_use = "it has to be told when it stops"]
     pub fn start(&self, now: u64) -> u64 {
         now.wrapping_add(self.remaining.get())
     }
 
-    /// It stops to run at `now`, or is only asked; `until` is what [`ScState::start`] said.
+    /// Updates its slice at `now`, when it stops or while it runs on; `until` is the result of
+    /// [`ScState::start`].
     #[inline(always)]
     pub fn stop(&self, until: u64, now: u64) -> Slice {
         match until.checked_sub(now) {
@@ -137,14 +138,14 @@ impl<T> ScState<T> {
         }
     }
 
-    /// It ran past the end of its slice.
+    /// Notes that it ran past the end of its slice.
     #[cold]
     fn overrun(&self, ticks: u64) {
         self.remaining.set(0);
         self.granted.set(self.granted.get().wrapping_add(ticks));
     }
 
-    /// All CPU time used before it last stopped, in TSC ticks.
+    /// Returns all CPU time used before it last stopped, in TSC ticks.
     pub fn consumed(&self) -> u64 {
         self.granted.get().wrapping_sub(self.remaining.get())
     }
@@ -163,7 +164,7 @@ impl<T> ScState<T> {
         self.refill();
     }
 
-    /// The CPUs where it may run.
+    /// Returns the CPUs on which it may run.
     pub fn cpus(&self) -> CpuSet {
         self.cpus.get()
     }

@@ -15,7 +15,8 @@ use smp::door::{Link, Ref};
 
 /// An object that can have a deadline.
 pub trait Timed: Sized {
-    /// Its links. The caller runs on the CPU that owns the queue, so the object is at home.
+    /// Returns its links. The caller runs on the CPU that owns the queue, so the object's home is
+    /// this CPU.
     fn deadline_links<'a>(&'a self, pin: Pin<'a>) -> &'a DeadlineLinks<Self>;
 }
 
@@ -48,13 +49,14 @@ impl<T> DeadlineLinks<T> {
         self.rank.get() != 0
     }
 
-    /// The addresses of parent, left and right child, the deadline, and the rank: for surveys.
+    /// Returns the addresses of parent, left and right child, the deadline, and the rank: for
+    /// surveys.
     pub fn survey(&self) -> ([u64; 3], u64, u32) {
         let links = [self.parent.addr(), self.left.addr(), self.right.addr()];
         (links, self.deadline.get(), self.rank.get())
     }
 
-    /// The deadline, where one is set.
+    /// Returns the deadline, if one is set.
     pub fn deadline(&self) -> Option<u64> {
         self.is_queued().then(|| self.deadline.get())
     }
@@ -81,23 +83,23 @@ impl<T> Default for DeadlineQueue<T> {
 }
 
 impl<T> DeadlineQueue<T> {
-    /// An empty queue.
+    /// Makes an empty queue.
     pub const fn new() -> DeadlineQueue<T> {
         DeadlineQueue { root: Link::null(), soonest: Cell::new(u64::MAX) }
     }
 
-    /// Whether nobody has a deadline.
+    /// Whether no object has a deadline.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.root.is_null()
     }
 
-    /// The address of the root. For surveys.
+    /// Returns the address of the root. For surveys.
     pub fn root_addr(&self) -> u64 {
         self.root.addr()
     }
 
-    /// The soonest deadline, `u64::MAX` where there is none: what the timer is set to.
+    /// Returns the soonest deadline, `u64::MAX` without one: the value for the timer.
     #[inline(always)]
     pub fn soonest(&self) -> u64 {
         self.soonest.get()
@@ -121,7 +123,7 @@ impl<T: Timed> DeadlineQueue<T> {
         self.root.get(pin)
     }
 
-    /// Takes one whose deadline is not after `now`, soonest first.
+    /// Takes an object whose deadline is not after `now`, soonest first.
     pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64) -> Option<Ref<'k, T>> {
         let first = self.root.get(pin).filter(|_| self.soonest.get() <= now)?;
         self.remove(pin, first);
@@ -155,7 +157,7 @@ impl<T: Timed> DeadlineQueue<T> {
         true
     }
 
-    /// All with a deadline, in no particular order. For dumps and tests.
+    /// Returns all objects with a deadline, in no particular order. For dumps and tests.
     pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u64, Ref<'k, T>)> + use<'k, T>
     where
         T: 'k,
@@ -226,8 +228,7 @@ enum Ancestors {
     UntilUnchanged,
 }
 
-/// From `from` upwards: the child with the shorter way out goes to the right, and ranks are made
-/// true.
+/// Walks up from `from`: moves the child with the shorter way out to the right, and corrects ranks.
 fn restore_ranks<'k, T: Timed>(pin: Pin<'k>, from: Ref<'k, T>, which: Ancestors) {
     let mut at = Some(from);
     while let Some(node) = at {

@@ -18,7 +18,8 @@ use smp::door::{Link, Ref};
 
 /// An object that can wait in a [`PrioList`].
 pub trait PrioQueued: Sized {
-    /// Its links. The caller runs on the CPU that owns the list, so the object is at home.
+    /// Returns its links. The caller runs on the CPU that owns the list, so the object's home is
+    /// this CPU.
     fn prio_links<'a>(&'a self, pin: Pin<'a>) -> &'a PrioLinks<Self>;
 }
 
@@ -64,7 +65,7 @@ impl<T> PrioLinks<T> {
         self.place.get() != Place::Out
     }
 
-    /// The priority under which it waits.
+    /// Returns the priority under which it waits.
     pub fn priority(&self) -> Option<u8> {
         self.is_waiting().then(|| self.priority.get())
     }
@@ -74,7 +75,7 @@ impl<T> PrioLinks<T> {
 /// themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PrioPlace {
-    /// 0: it does not wait. 1: first of its priority. 2: behind another of its priority.
+    /// 0: it does not wait. 1: first of its priority. 2: after another of its priority.
     pub place: u32,
     /// The priority under which it waits.
     pub priority: u8,
@@ -122,17 +123,17 @@ impl<T> Default for PrioList<T> {
 }
 
 impl<T> PrioList<T> {
-    /// An empty list.
+    /// Makes an empty list.
     pub const fn new() -> PrioList<T> {
         PrioList { first: Link::null(), last: Link::null() }
     }
 
-    /// The addresses of the first and of the last who waits. For surveys.
+    /// Returns the addresses of the first and of the last waiter. For surveys.
     pub fn ends(&self) -> [u64; 2] {
         [self.first.addr(), self.last.addr()]
     }
 
-    /// Whether nobody waits.
+    /// Whether there is no waiter.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.first.is_null()
@@ -146,18 +147,18 @@ impl<T: PrioQueued> PrioList<T> {
         self.first.get(pin)
     }
 
-    /// The waiter behind `item`, which waits here.
+    /// Returns the waiter after `item`, which waits here.
     pub fn after<'k>(&self, pin: Pin<'k>, item: Ref<'_, T>) -> Option<Ref<'k, T>> {
         item.prio_links(pin).next.get(pin)
     }
 
-    /// The priority of who is next.
+    /// Returns the priority of the next waiter.
     #[inline]
     pub fn highest_priority(&self, pin: Pin<'_>) -> Option<u8> {
         self.first(pin).map(|first| first.prio_links(pin).priority.get())
     }
 
-    /// Lets `item` wait behind all others of `priority`. Panics where it waits already.
+    /// Lets `item` wait after all others of `priority`. Panics if it waits already.
     pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
         let links = item.prio_links(pin);
         if links.is_waiting() {
@@ -177,7 +178,7 @@ impl<T: PrioQueued> PrioList<T> {
         self.enter_order(pin, item, lower);
     }
 
-    /// Takes who is next.
+    /// Takes the next waiter.
     #[inline]
     pub fn pop_highest<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
         let first = self.first.get(pin)?;
@@ -185,7 +186,7 @@ impl<T: PrioQueued> PrioList<T> {
         Some(first)
     }
 
-    /// Moves all who wait into a list of their own.
+    /// Moves all waiters into a list of their own.
     pub fn take_all(&self, pin: Pin<'_>) -> PrioList<T> {
         let all = PrioList::new();
         all.first.set(self.first.take(pin));
@@ -228,7 +229,7 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// All who wait, next first. For dumps and tests.
+    /// Returns all waiters, the next one first. For dumps and tests.
     pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'k, T>
     where
         T: 'k,
@@ -237,7 +238,8 @@ impl<T: PrioQueued> PrioList<T> {
             .map(move |item| (item.prio_links(pin).priority.get(), item))
     }
 
-    /// In the chain: the last whose priority is at least `priority`, and the one after it.
+    /// Returns, from the chain, the last waiter whose priority is at least `priority`, and the one
+    /// after it.
     fn neighbours<'k>(&self, pin: Pin<'k>, priority: u8) -> (Option<Ref<'k, T>>, Option<Ref<'k, T>>) {
         let (mut higher, mut lower) = (None, self.first.get(pin));
         while let Some(class) = lower {

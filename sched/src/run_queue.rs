@@ -18,7 +18,8 @@ use test_abi::trace::{Event, object_name};
 
 /// An object that can stand in a [`RunQueue`].
 pub trait Queued: Sized {
-    /// Its links. The caller runs on the CPU that owns the queue, so the object is at home.
+    /// Returns its links. The caller runs on the CPU that owns the queue, so the object's home is
+    /// this CPU.
     fn run_links<'a>(&'a self, pin: Pin<'a>) -> &'a QueueLinks<Self>;
 }
 
@@ -47,12 +48,12 @@ impl<T> QueueLinks<T> {
         self.place.get() != 0
     }
 
-    /// The addresses of the next and of the previous object, and the rank: for surveys.
+    /// Returns the addresses of the next and of the previous object, and the rank: for surveys.
     pub fn survey(&self) -> (u64, u64, u32) {
         (self.next.addr(), self.prev.addr(), self.place.get())
     }
 
-    /// The priority under which it is queued.
+    /// Returns the priority under which it is queued.
     pub fn priority(&self) -> Option<u8> {
         self.place.get().checked_sub(1).map(|p| p as u8)
     }
@@ -111,7 +112,7 @@ impl<T> RunQueue<T> {
     /// See [`RunQueue::FRONT_OFFSET`].
     pub const TOP_OFFSET: usize = core::mem::offset_of!(RunQueue<T>, top);
 
-    /// An empty queue.
+    /// Makes an empty queue.
     pub const fn new() -> RunQueue<T> {
         RunQueue {
             front: Link::null(),
@@ -132,13 +133,13 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// The addresses of the first and the last of a priority.
+    /// Returns the addresses of the first and the last object of a priority.
     pub fn ends(&self, priority: u8) -> [u64; 2] {
         let class = self.class(priority);
         [class.first.addr(), class.last.addr()]
     }
 
-    /// Whether nobody waits.
+    /// Whether no object is queued.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.front.is_null() && self.top.get() == 0
@@ -192,25 +193,25 @@ impl<T: Queued> RunQueue<T> {
         }
     }
 
-    /// The priority that [`RunQueue::pop_highest`] would take from.
+    /// Returns the priority that [`RunQueue::pop_highest`] would take from.
     #[inline(always)]
     pub fn peek_highest_priority(&self, pin: Pin<'_>) -> Option<u8> {
         self.first_rank(pin).checked_sub(1).map(|p| p as u8)
     }
 
-    /// Whether somebody waits who must run before a task of `priority` goes on.
+    /// Whether a queued object must run before a task of `priority` continues.
     #[inline(always)]
     pub fn outranks(&self, pin: Pin<'_>, priority: u8) -> bool {
         self.first_rank(pin) > u32::from(priority) + 1
     }
 
-    /// Whether a task of `priority` whose slice is over has to let somebody else run.
+    /// Whether a task of `priority` whose slice is over must let another run.
     #[inline(always)]
     pub fn has_at_least(&self, pin: Pin<'_>, priority: u8) -> bool {
         self.first_rank(pin) > u32::from(priority)
     }
 
-    /// Queues `item` behind all others of `priority`. Panics where it is queued already.
+    /// Queues `item` after all others of `priority`. Panics if it is queued already.
     #[inline]
     pub fn push_back(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
         let links = Self::claim(pin, item, priority);
@@ -359,7 +360,7 @@ impl<T: Queued> RunQueue<T> {
         queued
     }
 
-    /// All who wait, in the order in which they would run. For dumps and tests.
+    /// Returns all queued objects, in the order in which they would run. For dumps and tests.
     pub fn iter<'a, 'k>(&'a self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'a, 'k, T>
     where
         T: 'k,
@@ -384,13 +385,13 @@ impl<T: Queued> RunQueue<T> {
     }
 }
 
-/// For the trace.
+/// Notes a queued object for the trace.
 #[inline(always)]
 fn note_queued<T>(pin: Pin<'_>, item: Ref<'_, T>, priority: u8, before: bool) {
     record(pin, || Event::Enqueued { context: object_name(item.addr()), priority, before });
 }
 
-/// For the trace.
+/// Notes a taken object for the trace.
 #[inline(always)]
 fn note_taken<T>(pin: Pin<'_>, item: Ref<'_, T>) {
     record(pin, || Event::Dequeued { context: object_name(item.addr()) });

@@ -18,7 +18,8 @@ enum Op {
     Pop,
 }
 
-/// Few priorities, so that classes fill; the ends and the borders of the bitmap's words among them.
+/// Returns few priorities, so that classes fill, including the ends and the borders of the bitmap's
+/// words.
 fn priority() -> impl Strategy<Value = u8> {
     prop_oneof![
         Just(0),

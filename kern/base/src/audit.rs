@@ -11,8 +11,8 @@ use smp::cpu::{CpuId, Pin};
 use smp::door::{Piece, Ref, Table};
 use smp::ring::{Read, Reader, write};
 
-/// Whose doing something is: a task, by its name, which is nobody else's when the task is gone; and
-/// its process's security label.
+/// The actor of an event: a task, by its name, which no later task gets; and its process's security
+/// label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Actor {
     pub task: TaskId,
@@ -20,7 +20,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Nobody, or nobody knows.
+    /// No actor, or an unknown one.
     pub const NONE: Actor = Actor { task: TaskId::NONE, label: 0 };
 }
 
@@ -46,7 +46,7 @@ impl Audit {
         size_of::<Audit>() as u64 + cpus as u64 * (size_of::<Ring>() as u64 + ring)
     }
 
-    /// In a piece of so many bytes.
+    /// Makes an audit in a piece of that many bytes.
     pub fn make<'k>(mut piece: Piece, pin: Pin<'k>, cpus: usize, log2: u8) -> Option<Ref<'k, Audit>> {
         let head = piece.split(size_of::<Audit>() as u64)?;
         let rings = piece.split(cpus as u64 * size_of::<Ring>() as u64)?;

@@ -65,10 +65,10 @@ pub struct CpuHot {
     pub kernel_stack: Cell<u64>,
     /// Where assembly spills a word.
     pub scratch: Cell<u64>,
-    /// State of the CPU that user code finds: which of [`crate::task::FLAGS_SPECIAL`] are on
-    /// (vector instructions: CR0.TS is clear; debug registers), with [`crate::task::FLAGS_ON`]; and
-    /// the label of those who trained its branch predictors. Laid out as [`crate::task::SPECIAL`].
-    /// A task whose state word says the same runs without more ado.
+    /// CPU state for user code: which of [`crate::task::FLAGS_SPECIAL`] are on (vector
+    /// instructions: CR0.TS is clear; debug registers), with [`crate::task::FLAGS_ON`]; and the
+    /// label of the tasks that trained its branch predictors. Laid out as [`crate::task::SPECIAL`].
+    /// A task with the same value in its state word runs without a change of CPU state.
     pub special_on: Cell<u32>,
     /// State word of the task for which the halves are set, as far as [`crate::task::SPECIAL`].
     pub expects: Cell<u32>,
@@ -108,7 +108,8 @@ pub struct CpuSched {
     /// The task that ends objects in the entry with this number: it may lose the CPU by that,
     /// before the audit has recorded everything.
     pub acts: Cell<Option<(u64, Actor)>>,
-    /// For the trace: who was stopped in this entry, and why (`test_abi::trace::Why`).
+    /// For the trace: the task that was stopped in this entry, and the reason
+    /// (`test_abi::trace::Why`).
     #[cfg(feature = "trace")]
     pub stopped_task: Link<Task>,
     #[cfg(feature = "trace")]
@@ -158,18 +159,18 @@ pub type CpuHere<'k> = Here<'k, CpuOwn, CpuShared, Mail>;
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// One more. On the CPU it belongs to: a plain load and store.
+    /// Adds one, on the CPU that owns the counter: a plain load and store.
     #[inline(always)]
     pub fn bump(&self) {
         self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// So many more.
+    /// Adds `more`.
     pub fn add(&self, more: u64) {
         self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
     }
 
-    /// Its value, which the owner may be changing.
+    /// Returns its value, which the owner may be changing.
     pub fn racy(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -205,7 +206,8 @@ impl Pairs {
         (cpus * (size_of::<Pair<Mail>>() + size_of::<ShootPair<Mail>>())).next_multiple_of(64)
     }
 
-    /// Those of `id`, in a piece of [`Pairs::bytes`]; `None` where it has less.
+    /// Makes the pairs of `id` in a piece of [`Pairs::bytes`]. Returns `None` if the piece is
+    /// smaller.
     pub fn make(mut piece: Piece, id: CpuId, cpus: usize) -> Option<Pairs> {
         let grace = piece.split((cpus * size_of::<Pair<Mail>>()) as u64)?.emplace_slice(|_| Pair::new(id))?;
         let shoot = piece
@@ -215,7 +217,8 @@ impl Pairs {
     }
 }
 
-/// The block of a CPU that has come up and runs nothing yet. Its pairs have an element per CPU.
+/// Makes the block of a CPU that has come up and runs nothing yet. Its pairs have an element per
+/// CPU.
 pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
     let hot = CpuHot {
         current: Link::null(),

@@ -30,15 +30,15 @@ pub struct EventPool {
     pub header: Header,
     pub cells_log2: u8,
     pub reserved: Reserved,
-    /// Held by who changes `process` and what is mapped there. Lock order: this one, then the
-    /// VSpace's.
+    /// Held while `process` or the pool's mapping changes. Lock order: this one, then the VSpace's.
     pub binding: Lock<()>,
     /// The epoch in which it was parted from its last process. Under `binding`.
     pub parted: AtomicU64,
-    /// Held by who puts an event there that carries something: what the process offers is taken by
-    /// one after the other. And by who parts it from its process. Before every other lock.
+    /// Held while an event with a payload is put into the pool, because the process's offers are
+    /// taken one after the other, and while the pool is detached from its process. Before every
+    /// other lock.
     pub taking: Lock<()>,
-    /// Whose it is.
+    /// The process that has the pool.
     pub process: AtomicLink<Process>,
     /// The task that reads, a real capability slot: a task that ends leaves it empty.
     pub reader: Slot,
@@ -100,14 +100,15 @@ impl EventPool {
         })
     }
 
-    /// Its pages, in order: where in memory, and whether the process may write it.
+    /// Returns its pages, in order: the place in memory, and whether the process may write the
+    /// page.
     pub fn pages(&self) -> impl Iterator<Item = (PhysPage, bool)> + use<> {
         let memory = self.memory;
         let pages = (0..pool_pages(self.cells_log2)).map(move |n| (memory.page(n, abi::PAGE_LOG2), n));
         pages.filter_map(|(page, n)| Some((page?, n < EventControl::PAGES)))
     }
 
-    /// As its process sees it.
+    /// Returns the pool as its process sees it.
     #[inline(always)]
     pub fn shown<'k>(&'k self, pin: Pin<'k>) -> ShownPool<'k> {
         ShownPool { pool: self, pin, control: self.control.get(pin).get(), cells_log2: self.cells_log2 }
@@ -143,7 +144,7 @@ impl<'k> ShownPool<'k> {
         self.control.armed.load(Relaxed) != 0
     }
 
-    /// What the process offers: slots, and addresses.
+    /// Returns the process's offers: slots, and addresses.
     #[expect(clippy::disallowed_types, reason = "user level shares it")]
     pub fn offers(self) -> [&'k UserWord; 2] {
         [&self.control.listening, &self.control.window]

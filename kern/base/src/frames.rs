@@ -56,7 +56,7 @@ impl Default for FrameInfo {
     }
 }
 
-/// Somebody holds the lock, and the counts. The word then says nothing else but who ([`Holder`]).
+/// A CPU holds the lock, and the counts. The word then holds only the holder ([`Holder`]).
 const LOCKED: u64 = lock::HELD;
 /// CPUs may remember other mappings of the page than there are, until the shootdown that `note` has
 /// is over.
@@ -65,7 +65,7 @@ const STALE: u64 = 1 << 1;
 const DYING: u64 = 1 << 2;
 /// Spaces have it in their pools: no capability maps it.
 const POOLED: u64 = 1 << 3;
-/// It was in somebody's pool: cleared before it is mapped again.
+/// The page was in a pool: it is cleared before it is mapped again.
 const UNCLEAN: u64 = 1 << 4;
 /// The memory of a pooled page is being given back, and a sweep takes the page out of its pools. It
 /// can go to no other place.
@@ -134,7 +134,7 @@ impl Counts {
         self.0 & in_the_way == 0
     }
 
-    /// Why it can't become a page of the pool, which nobody else may map.
+    /// Returns why it cannot become a page of the pool, which no other space may have mapped.
     pub fn why_not_pool(self) -> WhyNot {
         match self.why_not(Access::Read) {
             WhyNot::ItMay if self.mapped() != 0 => WhyNot::Pooled,
@@ -173,7 +173,7 @@ impl Counts {
         self.0 & (LEAVING | MAPPED_MAX << MAPPED_SHIFT) == 0
     }
 
-    /// Why there may not.
+    /// Returns why another mapping with this access is not allowed.
     pub fn why_not(self, access: Access) -> WhyNot {
         if self.0 & DYING != 0 {
             WhyNot::Dying
@@ -253,13 +253,14 @@ impl FrameInfo {
         LockedFrame { info: self, counts: Cell::new(Counts(state)) }
     }
 
-    /// How a page is that one pool has alone, and with which nothing is under way: `access` is what
-    /// the entry allows.
+    /// Returns the state of a page in a single pool, with no operation under way: `access` is the
+    /// entry's access.
     pub const fn exclusive(access: Access) -> Exclusive {
         Exclusive(POOLED | ONE[access as usize])
     }
 
-    /// Whether it is so. Asked by who has the lock of that space: then it stays so.
+    /// Whether a page is in that state. A caller with the lock of the page's space knows that it
+    /// stays so.
     #[inline(always)]
     pub fn is(&self, exclusive: Exclusive) -> bool {
         self.state.load(Ordering::Relaxed) == exclusive.0
@@ -279,8 +280,8 @@ impl FrameInfo {
         state | first | self.note.load(Ordering::Relaxed) == 0 && self.owner.is_empty_below(u64::MAX)
     }
 
-    /// What the words say, without the lock: for surveys, while nobody changes anything. The counts
-    /// are `None` where somebody holds the lock.
+    /// Returns the words, without the lock: for surveys, while nothing changes. The counts are
+    /// `None` if a CPU holds the lock.
     pub fn survey(&self) -> (Option<Counts>, EntryName, u64) {
         let state = self.state.load(Ordering::Relaxed);
         let counts = if state & LOCKED == 0 { Some(Counts(state)) } else { None };
@@ -288,7 +289,7 @@ impl FrameInfo {
         (counts, first, self.note.load(Ordering::Relaxed))
     }
 
-    /// The counts as they are just then.
+    /// Reads the counts at that moment.
     pub fn glance(&self, by: impl Into<Holder>) -> Counts {
         self.lock(by).counts.get()
     }
@@ -319,7 +320,7 @@ impl FrameInfo {
         self.note.load(Ordering::Relaxed)
     }
 
-    /// The stamp of the last shootdown of a translation of it.
+    /// Returns the stamp of the last shootdown of one of its translations.
     pub fn stamp(&self) -> Option<Stamp> {
         Stamp::from_raw(self.note.load(Ordering::Relaxed))
     }
@@ -336,21 +337,22 @@ impl LockedFrame<'_> {
         self.info.first.store(to.0, Ordering::Relaxed);
     }
 
-    /// CPUs may remember other mappings than there are until that shootdown is over; or none does
-    /// any more.
+    /// Sets the stamp of a shootdown: until its end CPUs may have translations of other mappings
+    /// than the present ones. `None`: no CPU has.
     pub fn set_stamp(&self, stamp: Option<Stamp>) {
         self.info.note.store(stamp.map_or(0, Stamp::raw), Ordering::Relaxed);
         let counts = self.counts.get().0 & !STALE;
         self.counts.set(Counts(if stamp.is_some() { counts | STALE } else { counts }));
     }
 
-    /// It is in pools, or no more: then it is cleared before it is mapped again.
+    /// Marks that it is in pools, or in none any more: then it is cleared before it is mapped
+    /// again.
     pub fn set_pooled(&self, pooled: bool) {
         let counts = self.counts.get().0 & !(POOLED | UNCLEAN | LEAVING);
         self.counts.set(Counts(counts | if pooled { POOLED } else { UNCLEAN }));
     }
 
-    /// A page of pools goes to no other place from now on, until the last pool has let go of it.
+    /// Marks a page of pools so that it can be sent nowhere until the last pool has dropped it.
     pub fn set_leaving(&self) {
         self.counts.set(Counts(self.counts.get().0 | LEAVING));
     }
@@ -359,7 +361,7 @@ impl LockedFrame<'_> {
         self.counts.set(Counts(self.counts.get().0 & !UNCLEAN));
     }
 
-    /// See [`FrameInfo::stamp`].
+    /// Returns the stamp: see [`FrameInfo::stamp`].
     pub fn stamp(&self) -> Option<Stamp> {
         self.info.stamp()
     }
@@ -370,7 +372,7 @@ impl LockedFrame<'_> {
         self.info.owner.set_empty(0);
     }
 
-    /// Nobody maps the page any more, from now on.
+    /// Marks that the page cannot be mapped any more.
     pub fn set_dying(&self) {
         self.counts.set(Counts(self.counts.get().0 | DYING));
     }
@@ -408,7 +410,7 @@ pub const DEVICES_MAX: usize = 64;
 pub struct FrameTable([FrameRange; RANGES_MAX], Devices);
 
 struct Devices {
-    /// Held by who changes the list. Lock order: a root's, then this one.
+    /// Held while the list changes. Lock order: a root's, then this one.
     lock: Lock<()>,
     frames: [AtomicLink<Frame>; DEVICES_MAX],
 }
@@ -449,8 +451,8 @@ impl FrameTable {
         table
     }
 
-    /// What is known of the page at a physical address; `None` of memory that the machine does not
-    /// have, and of device memory of which there is no frame.
+    /// Returns the record of the page at a physical address; `None` for memory that the machine
+    /// does not have, and for device memory without a frame.
     #[inline(always)]
     pub fn get<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
         let page = at.0 >> abi::PAGE_LOG2;
@@ -470,7 +472,7 @@ impl FrameTable {
         }
     }
 
-    /// Where each range of memory begins, and what is known of its pages. For surveys.
+    /// Returns the start of each range of memory, and the records of its pages. For surveys.
     pub fn ranges<'k>(&'k self, pin: Pin<'k>) -> impl Iterator<Item = (Phys, &'k [FrameInfo])> + 'k {
         self.0.iter().filter_map(move |range| {
             let infos = range.infos.row(pin, 0, range.infos.len())?;
@@ -478,12 +480,12 @@ impl FrameTable {
         })
     }
 
-    /// The frames of device memory. For surveys.
+    /// Returns the frames of device memory. For surveys.
     pub fn devices<'k>(&'k self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, Frame>> + 'k {
         self.1.frames.iter().filter_map(move |link| link.get(pin))
     }
 
-    /// The first range, for who looks at many pages.
+    /// Returns the first range, for callers that read many pages.
     #[inline(always)]
     pub fn main<'k>(&self, pin: Pin<'k>) -> MainInfos<'k> {
         let range = &self.0[0];
@@ -515,7 +517,7 @@ impl FrameTable {
         Ok(())
     }
 
-    /// A frame of device memory is no more: it is mapped nowhere, and nobody remembers that it was.
+    /// Removes a frame of device memory: it has no mapping, and no CPU has a translation of it.
     pub fn remove_device(&self, pin: Pin<'_>, frame: Ref<'_, Frame>) {
         let _guard = self.1.lock.lock(pin, &"the frames of device memory");
         if let Some(link) = self.1.frames.iter().find(|link| link.is(frame)) {

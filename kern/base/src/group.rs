@@ -38,7 +38,7 @@ const MEMBER_RIGHTS_SHIFT: u32 = 16;
 pub struct Member(pub u64);
 
 impl Member {
-    /// No process has key 0, so the empty record matches nobody.
+    /// An empty record. No process has key 0, so the empty record matches none.
     pub const EMPTY: Member = Member(0);
 
     pub fn new(key: ProcessKey, rights: Rights, custom: u16) -> Member {
@@ -47,7 +47,7 @@ impl Member {
         Member((key.raw() << MEMBER_KEY_SHIFT) | no_send | others | u64::from(custom))
     }
 
-    /// What a record says, read once.
+    /// Decodes a record, which it reads once.
     #[inline(always)]
     pub fn read(record: &AtomicU64) -> Member {
         Member(record.load(Ordering::Acquire))
@@ -80,7 +80,7 @@ impl Member {
         Rights(send | (((self.0 >> MEMBER_RIGHTS_SHIFT) as u32 & 0x1ff) << 1))
     }
 
-    /// The bit that one right other than SEND has in a record.
+    /// Returns the bit of one right other than SEND in a record.
     pub const fn right_bit(right: Rights) -> u32 {
         (right.0 >> 1) << MEMBER_RIGHTS_SHIFT
     }
@@ -115,8 +115,8 @@ pub struct Exposure {
     /// For a Notification that watches the group: the shift of its bits, plus one; else 0. Stable
     /// while `slot` is full.
     pub watch: AtomicU32,
-    /// Whose it is: the process that has exposed this, by its key where a member record has it.
-    /// Stable while `slot` is full, and while `per_cpu` says that entries start somewhere.
+    /// The process that has exposed this, by its key at the position of a member record. Stable
+    /// while `slot` is full, and while `per_cpu` says that entries start somewhere.
     pub owner: AtomicU64,
     /// For an entry of an exposure with one task per CPU: that one's index, plus one; else 0.
     /// Nothing else is exposed here.
@@ -158,8 +158,8 @@ pub struct Group {
     pub watched: AtomicU64,
     /// How often its end was refused, after which it served on. Under the root lock.
     pub refused: AtomicU64,
-    /// Whose tasks are not exposed here any more: the last kill that has looked at all exposures
-    /// ([`Process::kill_word`](crate::process::Process::kill_word)).
+    /// The last kill that has checked all exposures here: the tasks of its process are not exposed
+    /// any more ([`Process::kill_word`](crate::process::Process::kill_word)).
     pub withdrawn: AtomicU64,
 }
 
@@ -177,12 +177,12 @@ impl Group {
         Group { header, members, exposures, memberships, count, free, watched, refused, withdrawn }
     }
 
-    /// The record at an index that the kernel chose, read once.
+    /// Returns the record at an index that the kernel chose, read once.
     pub fn member(&self, pin: Pin<'_>, index: usize) -> Option<Member> {
         self.members.get_known(pin, index).map(|record| Member::read(record.get()))
     }
 
-    /// The record of the group capability in a slot, read once: the badge's low half is the
+    /// Returns the record of the group capability in a slot, read once: the badge's low half is the
     /// record's byte offset.
     #[inline(always)]
     pub fn member_of(&self, pin: Pin<'_>, slot: &Slot) -> Option<Member> {
@@ -190,7 +190,7 @@ impl Group {
         self.members.get(pin, index).map(|record| Member::read(record.get()))
     }
 
-    /// The records from one on that user level chose, at most so many.
+    /// Returns at most that many records from an index on that user level chose.
     #[inline(always)]
     pub fn members_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> &'k [AtomicU64] {
         self.members.get_from(pin, first, most)

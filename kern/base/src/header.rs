@@ -76,8 +76,9 @@ impl Header {
         self.label.store(label, Ordering::Release);
     }
 
-    /// What tells the object from every other that there ever was: its root, and its number among
-    /// the root's objects (48 bits, from 1). It says nothing of its address.
+    /// Returns a number that distinguishes the object from every earlier and later one: its root,
+    /// and its number among the root's objects (48 bits, from 1). It does not reveal the object's
+    /// address.
     pub fn identity(&self) -> u64 {
         let high = u64::from(self.serial_high.load(Ordering::Relaxed));
         let serial = high << 32 | u64::from(self.serial_low.load(Ordering::Relaxed));
@@ -94,12 +95,14 @@ impl Header {
         self.refs.load(Ordering::Relaxed)
     }
 
-    /// One more slot refers to it. Under the root lock.
+    /// Counts one more slot that refers to it.
+    /// Requires: the root lock is held.
     pub fn add_ref(&self) {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One slot less. Under the root lock.
+    /// Counts one slot less.
+    /// Requires: the root lock is held.
     pub fn drop_ref(&self) {
         self.refs.fetch_sub(1, Ordering::Relaxed);
     }
@@ -122,7 +125,7 @@ impl Header {
         self.swept.load(Ordering::Relaxed) as usize
     }
 
-    /// Entry `at` is empty for good, and so are those before it.
+    /// Notes that entry `at` is empty for good, and so are those before it.
     pub fn sweep(&self, at: usize) {
         self.sweep_below(at + 1);
     }
@@ -132,14 +135,14 @@ impl Header {
         self.swept.fetch_max(end as u32, Ordering::Relaxed);
     }
 
-    /// The object serves on: any entry may be full again.
+    /// Notes that the object continues: any entry may be full again.
     pub fn unsweep(&self) {
         self.swept.store(0, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for Header {
-    /// For reports of faults of the kernel: what the object is, and in which state.
+    /// Prints the object and its state, for reports of faults of the kernel.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let object_type = self.object_type;
         let flags = self.flags.load(Ordering::Relaxed);

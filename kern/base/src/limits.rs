@@ -10,7 +10,7 @@
 //! bits of generation, of which fewer are used. Programs see the depth of a derivation tree, the
 //! tables of a CSpace and the size of a Retype, and tests reach them.
 
-/// A bound, and what it is in test builds with small limits.
+/// Returns a bound: the second value in test builds with small limits.
 const fn limit<T: Copy>(normal: T, small: T) -> T {
     if cfg!(feature = "small-limits") { small } else { normal }
 }
@@ -33,8 +33,8 @@ pub const ZOMBIE_SLOTS: usize = limit(256, 2);
 /// Messages that one kernel entry takes from its mailbox.
 pub const DRAIN_STEPS: usize = limit(32, 2);
 
-/// Calls that one kernel entry follows, up or down, and callers of a task that it looks at. Longer
-/// walks go on by mail: no chain of calls is too long.
+/// Calls that one kernel entry follows, up or down, and callers of a task that it checks. Longer
+/// walks continue by mail, so a chain of calls may have any length.
 pub const CALL_STEPS: usize = limit(32, 3);
 
 /// Deadlines that one kernel entry looks after.

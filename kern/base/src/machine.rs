@@ -22,7 +22,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// From the number that system calls have for it.
+    /// Decodes the number that system calls use.
     #[inline(always)]
     pub const fn from_raw(raw: u64) -> Option<Access> {
         match raw {
@@ -33,13 +33,13 @@ impl Access {
         }
     }
 
-    /// What both allow.
+    /// Returns the access that both allow.
     pub const fn and(self, other: Access) -> Access {
         if self as u8 == other as u8 { self } else { Access::Read }
     }
 }
 
-/// A fault that nobody handled, and why.
+/// A fault without a handler, and the reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FaultEnd {
     pub task: TaskId,
@@ -62,7 +62,7 @@ pub struct VectorFormat {
 
 /// What `kern/core` asks of the hardware. All methods act on the calling CPU unless they name one.
 pub trait Machine: Sized + Sync + 'static {
-    /// TSC ticks.
+    /// Returns the time, in TSC ticks.
     fn now(&self) -> u64;
 
     /// Programs the one-shot timer for an absolute TSC value; `None` switches it off.
@@ -71,10 +71,10 @@ pub trait Machine: Sized + Sync + 'static {
     /// Interrupts a CPU so that it drains its mailbox.
     fn wake(&self, cpu: CpuId);
 
-    /// Physical address of memory that the kernel reaches at `addr` (direct map).
+    /// Returns the physical address of memory that the kernel reaches at `addr` (direct map).
     fn phys(&self, addr: u64) -> Phys;
 
-    /// Where the kernel reaches a physical address.
+    /// Returns the address at which the kernel reaches a physical address.
     fn virt(&self, at: Phys) -> u64;
 
     /// Whether there is nothing but device memory in a range, none of it the kernel's own.
@@ -84,7 +84,7 @@ pub trait Machine: Sized + Sync + 'static {
     /// the entries of the kernel's half. Returns what CR3 gets.
     fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64;
 
-    /// An address space is gone: no CPU is in it or remembers translations of it.
+    /// Ends an address space that no CPU has loaded, and of which no CPU has translations.
     fn end_space(&self, cr3: u64);
 
     /// Drops the translation of an address, and of tables on the way to it, in the address space
@@ -98,10 +98,10 @@ pub trait Machine: Sized + Sync + 'static {
     /// address space for the kernel's own.
     fn forget_translations(&self, leave: bool);
 
-    /// Clears `1 << log2` bytes that nobody uses.
+    /// Clears `1 << log2` bytes of unused memory.
     fn clear(&self, page: PhysPage);
 
-    /// Copies as many from one page to another; nobody writes either.
+    /// Copies that many from one page to another. No CPU writes either.
     fn copy(&self, from: PhysPage, to: PhysPage);
 
     /// Makes the branch predictors forget what they learned, where the CPU can do that.
@@ -113,7 +113,7 @@ pub trait Machine: Sized + Sync + 'static {
     /// Saves the vector state that is live on this CPU to its task's save area.
     fn save_vector(&self, area: &VectorArea);
 
-    /// What a save area is like on this machine.
+    /// Returns the format of a save area on this machine.
     fn vector_format(&self) -> VectorFormat;
 
     /// Writes the initial vector image to a save area.
@@ -122,19 +122,18 @@ pub trait Machine: Sized + Sync + 'static {
     /// Reports on the console that a fault without handler ends a process.
     fn report_fault(&self, end: &FaultEnd);
 
-    /// Process 1 dies. Nobody is left who could end the machine, so the machine ends itself: on a
-    /// real one this does not come back.
+    /// Ends the machine because process 1 dies: no other program could end it. On a real machine
+    /// this does not return.
     fn first_process_dies(&self) {}
 
-    /// Tries what the machine's protections forbid, and goes on either way: 0 where it went
-    /// through, else what stopped it, as [`abi::Op::MachineAttempt`] answers. `None`: this build
-    /// does not.
+    /// Tries what the machine's protections forbid, and continues either way. Returns 0 if it
+    /// succeeded, else what stopped it, as [`abi::Op::MachineAttempt`] answers; `None` if this
+    /// build cannot try.
     fn attempt(&self, _what: Attempt, _address: u64) -> Option<u64> {
         None
     }
 
-    /// Logs a grant, a refusal or a kill, where the kernel was asked for that. A refusal is told
-    /// with any error.
+    /// Logs a grant, a refusal or a kill, if the kernel was asked to. Refusals have any error.
     fn tell(&self, _record: &Record) {}
 
     /// Writes one record to the log port.

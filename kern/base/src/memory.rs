@@ -76,12 +76,12 @@ impl Untyped {
         }
     }
 
-    /// Where the memory is. That never changes, so no lock is needed.
+    /// Returns the address of the memory. It never changes, so no lock is needed.
     pub fn base(&self) -> u64 {
         self.base
     }
 
-    /// How many bytes the memory has. They never change, either.
+    /// Returns the bytes of the memory. They never change, either.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -91,8 +91,8 @@ impl Untyped {
         at >= self.base() && at - self.base() < self.size()
     }
 
-    /// The changing state: opened with the lock of the root, or by code that knows that no CPU
-    /// changes anything.
+    /// Returns the changing state, which opens with the lock of the root, or for code that knows
+    /// that no CPU changes anything.
     #[inline(always)]
     pub const fn inside(&self) -> &Guarded<Inside> {
         &self.inside
@@ -107,9 +107,9 @@ pub enum FrameKind {
     Device = 1,
 }
 
-/// Memory that can be mapped: one page of 2 MiB, or a run of pages of 4 KiB. The descriptor is
-/// carved from the top of its Untyped; how its pages are mapped stands in the [frame
-/// table](crate::frames), of device memory behind the descriptor.
+/// Memory that can be mapped: one page of 2 MiB, or a run of pages of 4 KiB. The descriptor is at
+/// the top of its Untyped. The [frame table](crate::frames) records the mappings of its pages; for
+/// device memory the records follow the descriptor.
 #[repr(C, align(64))]
 pub struct Frame {
     pub header: Header,
@@ -147,7 +147,7 @@ impl Frame {
         self.memory.base()
     }
 
-    /// The size of a page, as a base-2 logarithm.
+    /// Returns the size of a page, as a base-2 logarithm.
     #[inline(always)]
     pub const fn log2(&self) -> u8 {
         self.log2
@@ -179,7 +179,7 @@ impl Frame {
         }))
     }
 
-    /// A page of it.
+    /// Returns one of its pages.
     #[inline(always)]
     pub fn memory(&self, number: u64) -> Option<PhysPage> {
         // `pages` says what the memory's bytes say.
@@ -192,7 +192,7 @@ impl Frame {
         self.kind == FrameKind::Device
     }
 
-    /// What is known of its page at a physical address, where it knows that itself.
+    /// Returns the record of its page at a physical address, if the frame has the record itself.
     pub fn info<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
         self.infos.get(pin, (at.0.checked_sub(self.base().0)? >> self.log2) as usize)
     }
@@ -207,14 +207,14 @@ impl Frame {
         self.pins.load(Ordering::Relaxed)
     }
 
-    /// How often it is pinned now. The caller holds the root lock, here and below.
+    /// Pins it. Returns how often it is pinned now. The caller holds the root lock, here and below.
     pub fn pin(&self) -> Option<u32> {
         let pins = self.pins().checked_add(1)?;
         self.pins.store(pins, Ordering::Relaxed);
         Some(pins)
     }
 
-    /// How often it is still pinned; `None`: it was not.
+    /// Unpins it. Returns how often it is still pinned; `None` if it was not pinned.
     pub fn unpin(&self) -> Option<u32> {
         let pins = self.pins().checked_sub(1)?;
         self.pins.store(pins, Ordering::Relaxed);
@@ -225,7 +225,7 @@ impl Frame {
         self.pins.store(0, Ordering::Relaxed);
     }
 
-    /// Where a page of it is.
+    /// Returns the address of one of its pages.
     pub const fn page(&self, number: u64) -> Phys {
         Phys(self.base().0 + (number << self.log2))
     }
@@ -239,8 +239,8 @@ pub struct VSpace {
     cr3: AtomicU64,
     /// The one process that lives here.
     pub process: AtomicLink<Process>,
-    /// The entries of all its page tables, one table behind the other, the root first; the links of
-    /// each entry; where the first stands, and how many tables are in use.
+    /// The entries of all its page tables, one table after the other, the root first; the links of
+    /// each entry; the address of the first table, and how many tables are in use.
     pub entries: Table<Entry>,
     pub links: Table<Links>,
     tables: PhysRange,
@@ -323,12 +323,12 @@ impl VSpace {
         self.lock.lock(by, &self.header)
     }
 
-    /// Whether somebody holds the lock just now: for surveys.
+    /// Whether a CPU holds the lock now: for surveys.
     pub fn is_locked(&self) -> bool {
         self.lock.is_locked()
     }
 
-    /// Nothing is to be looked at before something is mapped: it is not dying, and has no label.
+    /// Whether a mapping needs no further checks: the space is not dying, and has no label.
     #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.state.load(Ordering::Relaxed) == 0
@@ -338,12 +338,13 @@ impl VSpace {
         self.state.load(Ordering::Relaxed) & SPACE_DYING != 0
     }
 
-    /// It is being destroyed. Under the lock.
+    /// Marks that it is being destroyed.
+    /// Requires: the lock is held.
     pub fn begin_dying(&self) {
         self.state.fetch_or(SPACE_DYING, Ordering::Release);
     }
 
-    /// Its header says which label it has.
+    /// Notes whether its header has a label.
     pub fn set_labelled(&self, labelled: bool) {
         if labelled {
             self.state.fetch_or(SPACE_LABELLED, Ordering::Release);
@@ -352,7 +353,8 @@ impl VSpace {
         }
     }
 
-    /// A task of its process will have its home on a CPU. Under the lock; before the task runs.
+    /// Adds a CPU as a home of its process's tasks, before the task runs.
+    /// Requires: the lock is held.
     pub fn add_home(&self, cpu: CpuId) {
         self.homes.insert(cpu);
         let (old, new) = (self.home.load(Ordering::Relaxed), cpu.index() as u32 + 1);
@@ -366,7 +368,8 @@ impl VSpace {
         home == cpu.index() as u32 + 1 || home == 0
     }
 
-    /// This CPU will have forgotten what was before `generation`: whether it had not.
+    /// Notes that this CPU has no translations older than `generation` any more. Returns whether it
+    /// had some.
     #[inline(always)]
     pub fn see(&self, pin: Pin<'_>, generation: u64) -> bool {
         let Some(seen) = self.seen.get(pin, pin.cpu().index()) else { return true };
@@ -377,20 +380,20 @@ impl VSpace {
         moved
     }
 
-    /// This CPU has just entered it with kept translations: whether it has changed since those were
-    /// remembered.
+    /// Whether the space has changed since the translations that this CPU has kept. The CPU has
+    /// just loaded it.
     #[inline(always)]
     pub fn has_changed(&self, pin: Pin<'_>) -> bool {
         !planted(Fault::MissingPcidFlush) && self.see(pin, self.generation.load(Ordering::Acquire))
     }
 
-    /// Where its tables begin.
+    /// Returns the address of its first table.
     #[inline(always)]
     pub const fn base(&self) -> Phys {
         self.tables.base()
     }
 
-    /// The memory of a table.
+    /// Returns the memory of a table.
     pub fn table(&self, number: usize) -> Option<PhysPage> {
         if number < self.entries.len() / ENTRIES {
             self.tables.page(number as u64, abi::PAGE_LOG2)
@@ -399,24 +402,24 @@ impl VSpace {
         }
     }
 
-    /// Where a table is.
+    /// Returns the address of a table.
     pub const fn place_of(&self, number: usize) -> Phys {
         Phys(self.base().0 + ((number as u64) << abi::PAGE_LOG2))
     }
 
-    /// Which of the entries is at a physical address.
+    /// Returns the index of the entry at a physical address.
     #[inline(always)]
     pub const fn index_at(&self, at: u64) -> usize {
         at.wrapping_sub(self.base().0) as usize / size_of::<Entry>()
     }
 
-    /// The name of an entry.
+    /// Returns the name of an entry.
     #[inline(always)]
     pub const fn name_of(&self, index: usize) -> EntryName {
         EntryName(self.base().0 + (index * size_of::<Entry>()) as u64)
     }
 
-    /// What CR3 gets on a switch: root table, PCID, and with a PCID bit 63, which keeps
+    /// Returns the value of CR3 for a switch: root table, PCID, and with a PCID bit 63, which keeps
     /// translations.
     pub fn cr3(&self) -> u64 {
         self.cr3.load(Ordering::Relaxed)

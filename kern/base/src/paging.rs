@@ -71,7 +71,7 @@ const ALLOW: [u64; 3] = [PRESENT | USER | NO_EXECUTE, PRESENT | USER | NO_EXECUT
 pub struct OwnKind(u64);
 
 impl OwnKind {
-    /// Where the page of an entry of that kind is, and below a page anything.
+    /// Returns the address of the page of an entry of that kind; its low bits may have any value.
     #[inline(always)]
     pub const fn at(self, entry: Pte) -> Phys {
         Phys(entry.0 ^ self.0)
@@ -82,7 +82,7 @@ impl OwnKind {
     }
 }
 
-/// What an entry says of the size of the page that it maps.
+/// Returns the bit of an entry for the size of its page.
 #[inline(always)]
 const fn size_bit(page: PhysPage) -> u64 {
     if page.log2() == abi::PAGE_LOG2 { 0 } else { LARGE }
@@ -121,7 +121,7 @@ impl Pte {
         Pte(table.at().0 | PRESENT | WRITE | USER)
     }
 
-    /// An entry that unsafe code vouches for: what it maps may be mapped so.
+    /// Makes an entry that unsafe code vouches for: its page may be mapped so.
     pub const fn vouched(entry: Vouched<u64>) -> Pte {
         Pte(entry.get())
     }
@@ -136,12 +136,12 @@ impl Pte {
         Pte(page.at().0 | size_bit(page) | ALLOW[access as usize])
     }
 
-    /// What allows this, without a page: for tables of what entries say.
+    /// Returns the access bits of an entry without a page: for tables of entries' meanings.
     pub(crate) const fn of_access(access: Access) -> Pte {
         Pte(ALLOW[access as usize])
     }
 
-    /// The page that an entry of a table of this level maps, or has in transit.
+    /// Returns the page that an entry of a table of this level maps, or has in transit.
     pub const fn memory(self, level: u32) -> Option<PhysPage> {
         if self.has_page(level) { Some(PhysPage::trusted(self.at(), log2_of(level))) } else { None }
     }
@@ -155,12 +155,13 @@ impl Pte {
         Pte(self.0 | PLAIN)
     }
 
-    /// What was there went, and CPUs may remember it until that shootdown is over.
+    /// Makes the entry of a page that was unmapped: CPUs may have its translation until that
+    /// shootdown is over.
     pub const fn gone(stamp: Stamp) -> Pte {
         Pte(stamp.raw() << STAMP_SHIFT | GONE)
     }
 
-    /// The shootdown of what went, where CPUs may remember something.
+    /// Returns the shootdown of an entry's earlier page, if CPUs may have its translation.
     pub const fn shootdown(self) -> Option<Stamp> {
         if self.0 & (PRESENT | GONE) == GONE { Stamp::from_raw(self.0 >> STAMP_SHIFT) } else { None }
     }
@@ -177,7 +178,7 @@ impl Pte {
         self.0 & DIRTY != 0
     }
 
-    /// As the hardware leaves it after a use: for machines of tests.
+    /// Returns the entry as the hardware leaves it after a use: for machines of tests.
     #[must_use]
     pub const fn used(self, written: bool) -> Pte {
         Pte(self.0 | ACCESSED | if written { DIRTY } else { 0 })
@@ -223,7 +224,7 @@ impl Pte {
     /// More than any [`Pte::access_bits`].
     pub const ACCESS_BITS: usize = 6;
 
-    /// The bits that say what it allows, next to each other: for tables.
+    /// Returns the access bits, next to each other: for tables.
     #[inline(always)]
     pub const fn access_bits(self) -> usize {
         const BITS: u64 = (NO_EXECUTE | WRITE).rotate_left(1);
@@ -246,7 +247,7 @@ impl Pte {
         self.0 & (PRESENT | GONE | TRANSIT) == TRANSIT
     }
 
-    /// A page of the pool, no longer there, but on its way.
+    /// Returns the entry of a pool page in transit.
     #[must_use]
     pub const fn in_transit(self) -> Pte {
         let write = if self.0 & WRITE != 0 { TRANSIT_WRITE } else { 0 };
@@ -262,7 +263,7 @@ impl Pte {
         self.0 & !ADDRESS == wanted
     }
 
-    /// What a page of the pool allows, or did before it was in transit.
+    /// Returns the access of a pool page, or its access before it was in transit.
     pub const fn pool_access(self) -> Access {
         if self.0 & (if self.is_in_transit() { TRANSIT_WRITE } else { WRITE }) != 0 {
             Access::Write
@@ -271,14 +272,14 @@ impl Pte {
         }
     }
 
-    /// A page of the pool, there or in transit, as it is there with some access.
+    /// Returns the entry of a pool page, present or in transit, as present with an access.
     #[must_use]
     pub const fn arrived(self, access: Access) -> Pte {
         Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | ALLOW[access as usize])
     }
 
-    /// A page of the pool as it is while others see it too: read-only, and copied on a write if so
-    /// asked.
+    /// Returns the entry of a pool page that others see, too: read-only, and copied on a write if
+    /// so asked.
     #[must_use]
     pub const fn shared(self, copy: bool) -> Pte {
         let lent = if self.0 & WRITE != 0 { LENT } else { 0 };
@@ -286,7 +287,7 @@ impl Pte {
         Pte(self.0 & !WRITE | lent | copy)
     }
 
-    /// Read-only page-table entry for the receiver.
+    /// Returns the read-only page-table entry for the receiver.
     #[must_use]
     pub const fn view(self, copy: bool) -> Pte {
         let copy = if copy { COPY } else { 0 };
@@ -324,7 +325,8 @@ impl Pte {
         if own { Some(OwnKind(self.0 & !(ADDRESS | ACCESSED | DIRTY))) } else { None }
     }
 
-    /// Where the page is, and below a page anything, if it maps one of that kind.
+    /// Returns the address of the page if the entry maps one of that kind; its low bits may have
+    /// any value.
     #[inline(always)]
     pub const fn own_at(self, kind: OwnKind) -> Option<Phys> {
         let at = kind.at(self);
@@ -355,8 +357,8 @@ impl Entry {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// Writes an entry whose present contents nobody needs: a bit that the hardware sets just then
-    /// is lost.
+    /// Writes an entry whose present contents are not needed: a bit that the hardware sets at that
+    /// moment is lost.
     #[inline(always)]
     pub fn store(&self, entry: Pte) {
         self.0.store(to_hardware(entry), Ordering::Release);
@@ -385,7 +387,7 @@ impl Entry {
 /// the bit.
 const MEANT_NO_EXECUTE: u64 = 1 << 10;
 
-/// What the hardware gets to see of an entry: the entry.
+/// Returns the hardware's form of an entry: the entry.
 #[inline(always)]
 fn to_hardware(entry: Pte) -> u64 {
     if Protection::NoExecute.is_off() && entry.0 & NO_EXECUTE != 0 {
@@ -403,7 +405,7 @@ fn from_hardware(entry: u64) -> Pte {
     Pte(entry)
 }
 
-/// Index of an address in a table of `level`.
+/// Returns the index of an address in a table of `level`.
 #[inline(always)]
 pub const fn index_of(address: u64, level: u32) -> usize {
     (address >> (abi::PAGE_LOG2 as u32 + 9 * (level - 1))) as usize % ENTRIES
@@ -441,7 +443,7 @@ impl TableNote {
         (self.0 & LEVEL_MASK) as u32
     }
 
-    /// The address that one of the VSpace's entries is for, which is of this table.
+    /// Returns the address of one of the VSpace's entries, which is in this table.
     pub const fn address(self, index: usize) -> u64 {
         (self.0 & !LEVEL_MASK) + (((index % ENTRIES) as u64) << log2_of(self.level()))
     }

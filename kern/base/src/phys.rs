@@ -27,12 +27,13 @@ pub struct PhysPage {
 }
 
 impl PhysPage {
-    /// A page of 4 KiB for which unsafe code vouches.
+    /// Makes a page of 4 KiB for which unsafe code vouches.
     pub const fn vouched(at: Vouched<u64>) -> PhysPage {
         PhysPage { at: Phys(at.get()), log2: abi::PAGE_LOG2 }
     }
 
-    /// What other types of this crate have: an entry that maps the page, a task whose UTCB it is.
+    /// Makes a page of another type of this crate: an entry that maps the page, a task whose UTCB
+    /// it is.
     pub(crate) const fn trusted(at: Phys, log2: u8) -> PhysPage {
         PhysPage { at, log2 }
     }
@@ -42,7 +43,7 @@ impl PhysPage {
         self.at
     }
 
-    /// Its size, as a base-2 logarithm.
+    /// Returns its size, as a base-2 logarithm.
     #[inline(always)]
     pub const fn log2(self) -> u8 {
         self.log2
@@ -57,18 +58,18 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
-    /// The memory of a piece, of which nothing else is made any more.
+    /// Returns the memory of a piece, of which nothing else is made any more.
     #[expect(clippy::needless_pass_by_value, reason = "the piece is used up")]
     pub fn of_piece(machine: &impl Machine, piece: Piece) -> PhysRange {
         PhysRange { base: machine.phys(piece.base()), bytes: piece.size() }
     }
 
-    /// What other types of this crate are made of.
+    /// Makes a range of another type of this crate.
     pub(crate) const fn trusted(base: Phys, bytes: u64) -> PhysRange {
         PhysRange { base, bytes }
     }
 
-    /// Device memory, none of it the kernel's own; `None` where some of it is anything else.
+    /// Returns device memory without memory of the kernel; `None` if a part is anything else.
     pub fn of_device(machine: &impl Machine, base: Phys, bytes: u64) -> Option<PhysRange> {
         machine.is_device(base, bytes).then_some(PhysRange { base, bytes })
     }
@@ -83,7 +84,7 @@ impl PhysRange {
         self.bytes
     }
 
-    /// A page of `1 << log2` bytes, if there is such.
+    /// Returns a page of `1 << log2` bytes, if it exists.
     #[inline(always)]
     pub const fn page(self, number: u64, log2: u8) -> Option<PhysPage> {
         if number >= self.bytes >> log2 {

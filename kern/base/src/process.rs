@@ -57,8 +57,8 @@ impl Offered {
 }
 
 impl Offer {
-    /// The slot is written last and read first: with it comes whom it was offered to, or whom a
-    /// later offer names.
+    /// Reads the offer. The slot is written last and read first, so its receiver is that of this
+    /// offer or a later one.
     pub fn get(&self) -> Offered {
         let slot = self.slot.load(Ordering::Acquire);
         Offered { slot, from: self.from.load(Ordering::Relaxed) }
@@ -96,7 +96,7 @@ pub struct Process {
     /// How far the killed process has parted with groups: the slot of its CSpace in the upper half,
     /// the exposure there in the lower.
     pub left: AtomicU64,
-    /// How often a kill has come to the end of that.
+    /// How often a kill has completed that.
     pub kills: AtomicU32,
     /// Task numbers that know the label of the process, or are being told: all below this one.
     /// Under the lock of [`Process::vspace`] and [`Process::cnode`].
@@ -142,7 +142,7 @@ impl Process {
         ProcessKey::from_raw(self.key_word() >> MEMBER_KEY_SHIFT)
     }
 
-    /// The key shifted to where a member record has it.
+    /// Returns the key, shifted to its position in a member record.
     pub fn key_word(&self) -> u64 {
         self.key_word.load(Ordering::Relaxed)
     }
@@ -153,8 +153,8 @@ impl Process {
         self.key_word() | number & ((1 << MEMBER_KEY_SHIFT) - 1)
     }
 
-    /// Where the fastpath finds the CSpace's slots, and how many; zeros where it finds none. For
-    /// surveys.
+    /// Returns where the fastpath finds the CSpace's slots, and how many; zeros if it finds none.
+    /// For surveys.
     pub fn published_cspace(&self) -> (u64, u64) {
         match self.cspace_len.load(Ordering::Relaxed) {
             0 => (0, 0),

@@ -15,7 +15,7 @@ pub enum Protection {
     KernelAccess,
     /// CR0.WP: the kernel writes to nothing that is mapped to be read.
     KernelWrite,
-    /// NX: nobody executes data.
+    /// NX: no CPU executes data.
     NoExecute,
     /// The frame table: no memory is mapped to be written and to be executed.
     WriteXorExecute,

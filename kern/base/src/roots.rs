@@ -51,7 +51,8 @@ pub type RootGuard<'a> = Guard<'a, Root>;
 #[repr(align(64))]
 struct Line(Lock<Root>);
 
-/// The derivation trees of a machine, each behind its lock. Never two locks are held at once.
+/// The derivation trees of a machine, each behind its lock. A CPU never holds two of the locks
+/// together.
 pub struct Roots([Line; MAX_ROOTS]);
 
 impl Default for Roots {
@@ -79,12 +80,12 @@ impl Roots {
         UntypedGuard { untyped, inside: untyped.inside().open(self.lock(by, &untyped.header)) }
     }
 
-    /// State that opens with the lock of a root. Panics where there is no such root.
+    /// Makes state that opens with the lock of a root. Panics if that root does not exist.
     pub fn guarded<T>(&self, root: RootId, state: T) -> Guarded<T> {
         Guarded::new(&self.0[root.index()].0, state)
     }
 
-    /// All of them.
+    /// Returns all of them.
     pub fn iter(&self) -> impl Iterator<Item = &Lock<Root>> {
         self.0.iter().map(|line| &line.0)
     }
@@ -116,23 +117,23 @@ pub struct UntypedGuard<'a> {
 }
 
 impl<'a> UntypedGuard<'a> {
-    /// The Untyped itself, which is there without the lock, too.
+    /// Returns the Untyped itself, which is also reachable without the lock.
     pub const fn untyped(&self) -> &'a Untyped {
         self.untyped
     }
 
-    /// The memory, and how much of it is carved.
+    /// Returns the memory, and how much of it is in use.
     #[inline(always)]
     pub const fn region(&self) -> &Region {
         &self.inside.value().region
     }
 
-    /// How its pages leave pools.
+    /// Returns the state of the sweep that takes its pages out of pools.
     pub const fn sweep(&self) -> &Sweep {
         &self.inside.value().sweep
     }
 
-    /// How far the reset that is under way has come.
+    /// Returns how far the current reset has come.
     pub const fn reset(&self) -> &Cell<Reset> {
         &self.inside.value().reset
     }

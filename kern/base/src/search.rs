@@ -22,12 +22,12 @@ pub struct Search {
 /// What a search does next with the caller that it is at.
 #[derive(Clone, Copy)]
 pub enum Step {
-    /// Looks whether the caller's time is here, where its call is. If not: at those behind it, for
-    /// the same.
+    /// Checks whether the caller's time is here, where its call is. If not, checks the caller's own
+    /// callers.
     Scan,
     /// Looks for the caller's time at the caller's home, then at the caller's own callers.
     Enter,
-    /// Goes back from a caller, at which no time was found, to those behind it.
+    /// Returns from a caller without time to the next callers.
     Leave,
     /// Gets the caller's own time from wherever it is.
     Fetch(Ptr<SchedContext>),
@@ -77,7 +77,7 @@ impl Trail {
 }
 
 impl Search {
-    /// A search that begins with the first caller of a task.
+    /// Makes a search that begins with the first caller of a task.
     pub fn new(first: Ref<'_, Task>) -> Search {
         Search { at: first.ptr(), step: Step::Scan, trail: Trail::NEW }
     }

@@ -69,7 +69,7 @@ impl Slot {
         (self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u16
     }
 
-    /// Both, read once.
+    /// Returns badge and depth, read once.
     #[inline(always)]
     pub fn meta(&self) -> Meta {
         Meta(self.meta.load(Ordering::Relaxed))
@@ -80,7 +80,8 @@ impl Slot {
         self.meta.store(meta.0, Ordering::Relaxed);
     }
 
-    /// Written before word 0 is filled, so `Relaxed`: word 0's `Release` publishes it.
+    /// Sets badge and depth before word 0 is filled, so `Relaxed` suffices: word 0's `Release`
+    /// publishes them.
     pub fn set_meta(&self, badge: u64, depth: u16) {
         self.meta.store((badge & BADGE_MASK) | (u64::from(depth) << BADGE_BITS), Ordering::Relaxed);
     }
@@ -117,9 +118,9 @@ pub struct CNode {
     pub header: Header,
     /// Slot 0 is never filled: a number that the table does not have leads to it.
     pub slots: FilledTable<Slot>,
-    /// The one process whose CSpace this is, or is a part of.
+    /// The one process whose CSpace has this table.
     pub process: AtomicLink<crate::process::Process>,
-    /// The table whose slots are numbered on from these, in the CSpace.
+    /// The next table of the CSpace, whose slots continue the numbering.
     pub more: AtomicLink<CNode>,
     /// Next in the kernel's list of CNodes that are being emptied.
     pub next_grave: AtomicLink<CNode>,
@@ -156,7 +157,8 @@ impl CNode {
         }
     }
 
-    /// Notes who ended it. The lock of the list that it is about to join is held.
+    /// Notes the task that ended it.
+    /// Requires: the lock of the list that it will join is held.
     pub fn set_ender(&self, actor: Actor) {
         self.ended_by.store(actor.task.raw(), Ordering::Relaxed);
         self.ended_label.store(actor.label, Ordering::Relaxed);

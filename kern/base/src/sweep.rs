@@ -30,11 +30,11 @@ pub struct Sweep {
     over: Cell<u64>,
     /// The first page at which the pass under way has not looked.
     next: Cell<u64>,
-    /// The shootdown with whose end no CPU remembers a page that has been looked at.
+    /// The shootdown after which no CPU has a translation of the pages checked so far.
     shootdown: Cell<Option<Stamp>>,
 }
 
-/// The number of a pass that somebody waits for.
+/// The number of a pass that a task waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pass(u64);
 
@@ -44,7 +44,7 @@ impl Pass {
     }
 }
 
-/// Where the pass under way goes on.
+/// The place where the current pass continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stretch {
     pass: u64,
@@ -52,7 +52,7 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// The first page to look at.
+    /// Returns the first page to check.
     pub const fn first(self) -> u64 {
         self.first
     }
@@ -68,7 +68,7 @@ impl Sweep {
         Pass(self.begun.get() + 1)
     }
 
-    /// Returns: the pass with a number; `None` where nobody was told to wait for it yet.
+    /// Returns: the pass with a number; `None` if no task was told to wait for it yet.
     pub fn pass(&self, raw: u64) -> Option<Pass> {
         (1..=self.begun.get() + 1).contains(&raw).then_some(Pass(raw))
     }
@@ -87,8 +87,8 @@ impl Sweep {
         Stretch { pass: self.begun.get(), first: self.next.get() }
     }
 
-    /// Returns: the shootdown with whose end no CPU remembers a page that has been looked at;
-    /// `None`: none ever did.
+    /// Returns: the shootdown after which no CPU has a translation of the pages checked so far;
+    /// `None` if no CPU ever had.
     pub const fn shootdown(&self) -> Option<Stamp> {
         self.shootdown.get()
     }

@@ -79,11 +79,11 @@ pub enum State {
     AwaitRemote = 7,
     /// Waiting for Notification bits.
     WaitBits = 8,
-    /// Waiting for a grace period or another CPU's answer; then it goes on at its instruction
-    /// pointer, which was set back to a system call that has to be made again, unless it is CPU
-    /// time that it waits for.
+    /// Waits for a grace period or another CPU's answer. Then the task continues at its instruction
+    /// pointer, which was set back to the system call that it must restart, unless it waits for CPU
+    /// time.
     Restart = 9,
-    /// Stopped by a fault that nobody handles yet.
+    /// Stopped by a fault that no handler has received yet.
     Faulted = 10,
     /// Ended. Never leaves this state.
     Dead = 11,
@@ -108,7 +108,7 @@ impl State {
         State::Dead,
     ];
 
-    /// The state in a state word.
+    /// Returns the state in a state word.
     #[inline(always)]
     pub const fn of_word(word: u64) -> State {
         match word as u8 & !PLAIN {
@@ -165,8 +165,8 @@ const _: () = {
     assert!(MAX_CPUS as u32 - 1 <= HOME_MASK >> HOME_SHIFT);
 };
 
-/// The flags of a task that no CPU runs without special care, and that the fastpath takes for
-/// granted of nobody.
+/// The flags of a task that needs care before it runs, and for which the fastpath leaves all work
+/// to the slow path.
 pub const FLAGS_SPECIAL: u8 = FLAG_VECTOR | FLAG_DEBUG;
 /// From such a flag to one that no task has: in what a CPU expects of others while a task with the
 /// flag runs.
@@ -179,7 +179,7 @@ const _: () = {
     assert!(real & FLAGS_SPECIAL << POISON_SHIFT == 0 && FLAGS_SPECIAL >> (8 - POISON_SHIFT) == 0);
 };
 
-/// The low half of the state word of a task without label.
+/// Returns the low half of the state word of a task without a label.
 pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
     (state as u32) | ((flags as u32) << 8) | (home.raw() << HOME_SHIFT)
 }
@@ -258,7 +258,8 @@ pub struct TaskHot {
     /// While it waits in a call: the task at the end of its calls looked for CPU time here, and
     /// found none.
     pub wanted: Cell<bool>,
-    /// While it looks for CPU time itself: time may have come to a caller that it has asked before.
+    /// Set during its own search for CPU time: time may have come to a caller that the search has
+    /// passed.
     pub look_again: Cell<bool>,
     /// It has lent pages to a message, which may not have gone.
     pub lends: Cell<bool>,
@@ -370,8 +371,8 @@ pub struct Message {
     pub number: Cell<u32>,
     pub info: Cell<MsgInfo>,
     pub regs: [Cell<u64>; 4],
-    /// Where it was sent: the receiver sees the exposure's index. Its capability is the caller's,
-    /// or null where somebody else sent the call on, who had received it.
+    /// The target of the message: the receiver sees the exposure's index. Its capability is the
+    /// caller's, or null if a receiver of the call forwarded it.
     pub target: Cell<Target>,
     pub sender: Cell<TaskId>,
     /// The CPU time that travels along, while the callee does not have it.
@@ -423,7 +424,7 @@ pub const INITIAL_MXCSR: u32 = 0x1f80;
 /// Where a preempted task's vector state rests.
 pub type VectorArea = RawBytes<VECTOR_AREA>;
 
-/// Bytes of a task's memory: this structure, the vector area behind it, then the UTCB's page.
+/// Bytes of a task's memory: this structure, the vector area after it, then the UTCB's page.
 pub const TASK_BYTES: u64 = 2 * abi::PAGE_SIZE;
 
 /// A task.
@@ -483,7 +484,7 @@ impl Task {
         self.utcb.get(pin).get()
     }
 
-    /// The page of its UTCB, which its process sees.
+    /// Returns the page of its UTCB, which its process sees.
     pub fn utcb_page(&self, machine: &impl Machine) -> PhysPage {
         PhysPage::trusted(machine.phys(self.utcb.addr()), abi::PAGE_LOG2)
     }
@@ -584,7 +585,7 @@ pub mod ctl {
     pub const SEEK: u64 = 1 << 7;
     /// To the reader of an event pool that was armed: there is an event.
     pub const EVENT: u64 = 1 << 8;
-    /// To the reader of an event pool: there may be room for those who wait for it.
+    /// To the reader of an event pool: there may be room for senders that wait.
     pub const ROOM: u64 = 1 << 9;
     /// To a task that waits for calls, after many that could not be received: there are more.
     pub const RECEIVE: u64 = 1 << 10;

@@ -21,8 +21,8 @@ fn a_pass_that_has_begun_proves_nothing_to_who_comes_later() {
     assert!(sweep.is_over(second));
 }
 
-/// One is looking at the first pages and has not said so; who comes then may not count these looks
-/// as later than its beginning.
+/// One sweep checks the first pages and has not reported it. A sweep that begins then may not count
+/// these checks as later than its beginning.
 #[test]
 fn a_pass_begins_with_its_first_look() {
     let sweep = Sweep::new();
@@ -33,7 +33,7 @@ fn a_pass_begins_with_its_first_look() {
     assert!(sweep.is_over(first) && !sweep.is_over(second));
 }
 
-/// Two look at the same pages. The slower one comes back when the pass is over, or when the next
+/// Two sweeps check the same pages. The slower one returns when the pass is over, or when the next
 /// one is under way.
 #[test]
 fn who_is_slow_moves_no_later_pass_on() {
@@ -53,7 +53,7 @@ fn who_is_slow_moves_no_later_pass_on() {
     }
 }
 
-/// If two sweeps look at the same pages, the one that got further counts.
+/// If two sweeps check the same pages, the one that got further counts.
 #[test]
 fn looks_of_two_add_up() {
     let sweep = Sweep::new();

@@ -46,32 +46,33 @@ pub struct Made {
 
 static KERNEL: Once<Kernel<Pc>> = Once::new();
 
-/// The portable kernel, which holds the block of every entry, so that there is one.
+/// Returns the portable kernel. The block of every entry shows that it exists.
 #[inline(always)]
 pub fn kernel(_: &CpuEntry) -> &'static Kernel<Pc> {
     // SAFETY: an entry has a block, and blocks are only reached through the kernel in `KERNEL`.
     unsafe { KERNEL.get_unchecked() }
 }
 
-/// The block of a CPU; `None` before the kernel is made.
+/// Returns the block of a CPU; `None` before the kernel is made.
 pub fn block_of(cpu: CpuId) -> Option<&'static CpuBlock> {
     KERNEL.get().map(|kernel| kernel.block(boot_pin(), cpu))
 }
 
-/// A pin for boot code: the boot CPU runs alone, and nothing made here ever dies.
+/// Returns a pin for boot code: the boot CPU runs alone, and nothing made here ever dies.
 pub fn boot_pin() -> Pin<'static> {
     // SAFETY: the other CPUs wait to be released, interrupts are off, and no reclaim can touch boot
     // objects, so references of any lifetime hold.
     unsafe { Pin::new(CpuId::BOOT) }
 }
 
-/// The context of boot code; `None` before the kernel is made.
+/// Returns the context of boot code; `None` before the kernel is made.
 pub fn boot_context() -> Option<Door<'static, Pc>> {
     let k = KERNEL.get()?;
     Some(Door::of(Cx { k, cpu: block_of(CpuId::BOOT)?.here(boot_pin())? }))
 }
 
-/// The kernel entry that a trap of user code, or a CPU's start, begins. Once each.
+/// Returns the kernel entry that a trap of user code, or a CPU's start, begins. Called once for
+/// each.
 pub fn entry_of(block: &'static CpuBlock) -> CpuEntry {
     // SAFETY: called by the hooks that the trap code calls, and by a CPU that starts: on the CPU of
     // `block`, with interrupts off, and as its only kernel entry.
@@ -84,8 +85,8 @@ pub fn accept_system_calls(cpu: CpuId) {
     unsafe { syscall::enable(cpu) }
 }
 
-/// Leaves the kernel for good: the current task of this CPU, whose context is loaded, goes on.
-/// Panics where there is none.
+/// Leaves the kernel for good: continues the current task of this CPU, whose context is loaded.
+/// Panics without a current task.
 #[inline(always)]
 pub fn resume(entry: &CpuEntry) -> ! {
     assert!(!entry.here().own().hot.current.is_null(), "no task to resume");
@@ -104,7 +105,7 @@ pub fn resume_loaded(entry: &CpuEntry, task: Ref<'_, Task>, hot: &TaskHot) -> ! 
     }
 }
 
-/// Leaves the kernel for good: `task`, which is current, goes on at the end of its system call.
+/// Leaves the kernel for good: continues `task`, which is current, at the end of its system call.
 #[inline(always)]
 pub fn resume_call(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
     // SAFETY: as in `resume`; kern-core says `Running` of a task in a system call only.
@@ -127,32 +128,32 @@ pub fn done(entry: &CpuEntry) -> ! {
     unsafe { ipc_fast::entry::done(entry, 0) }
 }
 
-/// The boot archive's bytes.
+/// Returns the boot archive's bytes.
 pub fn archive_bytes(module: Range) -> &'static [u8] {
     // SAFETY: the loader put the archive there, the direct map shows it, boot keeps its range out
-    // of the free memory, and nobody writes it.
+    // of the free memory, and nothing writes it.
     unsafe { core::slice::from_raw_parts((DIRECT_MAP + module.start()) as *const u8, module.size() as usize) }
 }
 
-/// The pages in which the boot archive is.
+/// Returns the pages of the boot archive.
 pub fn archive_pages(module: Range) -> impl Iterator<Item = PhysPage> {
     let pages = (module.start()..module.end()).step_by(abi::PAGE_SIZE as usize);
     // SAFETY: the loader put the archive there, boot keeps its range out of the free memory, and
-    // nobody writes it.
+    // nothing writes it.
     pages.map(|at| PhysPage::vouched(unsafe { Vouched::new(at) }))
 }
 
-/// The memory of the boot page.
+/// Returns the memory of the boot page.
 pub fn memory_of(page: Ref<'static, BootPage>) -> PhysPage {
-    // SAFETY: process 1 may read the page, which is all that it is for, and nobody writes it any
+    // SAFETY: process 1 may read the page, which is its only purpose, and nothing writes it any
     // more.
     PhysPage::vouched(unsafe { Vouched::new(page.addr() - DIRECT_MAP) })
 }
 
-/// Takes memory for ever.
+/// Takes memory for the rest of the run.
 fn take(size: u64) -> Option<Region> {
     let range = kernel::take_pages(size.next_multiple_of(4096), 4096)?;
-    // SAFETY: just taken from the free memory, which the direct map shows; nobody else has it.
+    // SAFETY: just taken from the free memory, which the direct map shows; nothing else uses it.
     Some(unsafe { Region::new(DIRECT_MAP + range.start(), range.size()) })
 }
 
@@ -214,8 +215,8 @@ fn make_rings(boot: &Boot) -> Option<()> {
     let words = wanted.clamp(2, RING_EVENTS_MAX).next_power_of_two() as usize * EVENT_WORDS;
     for cpu in (0..boot.cpus).filter_map(CpuId::new) {
         let range = kernel::take_pages((words * size_of::<u64>()) as u64, 4096)?;
-        // SAFETY: just taken from the free memory, which the direct map shows, for ever; any bytes
-        // are atomics.
+        // SAFETY: just taken from the free memory, which the direct map shows, for the rest of the
+        // run; any bytes are atomics.
         let ring =
             unsafe { core::slice::from_raw_parts((DIRECT_MAP + range.start()) as *const AtomicU64, words) };
         smp::trace::provide(cpu, ring);

@@ -61,7 +61,7 @@ pub fn start(boot: &Boot) {
     println!("aurora: chaos by seed {seed}");
 }
 
-/// The next number of a Weyl sequence, mixed (splitmix64).
+/// Returns the next number of a Weyl sequence, mixed (splitmix64).
 fn next() -> u64 {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut z = STATE.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
@@ -86,7 +86,7 @@ fn perturb(point: Point, event: u64) {
     }
 }
 
-/// The chosen event.
+/// Handles the chosen event.
 #[cold]
 #[inline(never)]
 fn reached(point: Point, event: u64, now: u64) {
@@ -129,8 +129,8 @@ mod still {
         }
     }
 
-    /// At the beginning of an interrupt, with nothing half done: writes the snapshot, if one is
-    /// asked for, and ends the run.
+    /// Writes the snapshot, if one was requested, and ends the run, at the beginning of an
+    /// interrupt, with no operation half done.
     #[inline(always)]
     pub fn end_if_asked(cx: Door<'_, Pc>) {
         if IS_ASKED_FOR.load(Ordering::Relaxed) {
@@ -141,7 +141,7 @@ mod still {
     #[cold]
     #[inline(never)]
     fn end(cx: Door<'_, Pc>) {
-        // One CPU takes it. The others come to where they stand still for it.
+        // One CPU takes it. The others reach the point where they stand still for it.
         if !IS_ASKED_FOR.swap(false, Ordering::Relaxed) {
             return;
         }

@@ -39,7 +39,7 @@ use test_abi::trace::Event;
 kern_hal::kernel!(Hooks { main, ap_main, on_interrupt, on_fault });
 ipc_fast::handlers!(Handlers);
 
-/// The block of a CPU.
+/// Returns the block of a CPU.
 fn block_of(cpu: CpuId) -> &'static CpuBlock {
     match boot::block_of(cpu) {
         Some(block) => block,
@@ -52,7 +52,7 @@ static POLLS: AtomicBool = AtomicBool::new(false);
 /// Idle CPUs monitor their mailbox.
 static MONITORS: AtomicBool = AtomicBool::new(false);
 
-/// The context of one step of an entry.
+/// Returns the context of one step of an entry.
 #[inline(always)]
 fn context(entry: &CpuEntry) -> Door<'_, Pc> {
     Door::of(Cx { k: boot::kernel(entry), cpu: entry.here() })
@@ -135,7 +135,7 @@ impl ipc_fast::entry::Handlers for Handlers {
     }
 }
 
-/// [`leave`], out of line: what is done without it needs no registers that a call keeps.
+/// Does [`leave`], out of line: the code without it needs no registers that a call keeps.
 #[cold]
 #[inline(never)]
 fn leave_slowly(entry: &mut CpuEntry) -> ! {
@@ -159,7 +159,7 @@ fn go_on(entry: &mut CpuEntry, left: Left) -> ! {
     }
 }
 
-/// Goes on with the current task of this CPU, whose context is not loaded, or idles until there is
+/// Continues the current task of this CPU, whose context is not loaded, or idles until there is
 /// one.
 #[inline(always)]
 fn leave(entry: &mut CpuEntry) -> ! {
@@ -167,7 +167,7 @@ fn leave(entry: &mut CpuEntry) -> ! {
     idle(entry)
 }
 
-/// Goes on with the current task of this CPU, whose context is not loaded, if it has one.
+/// Continues the current task of this CPU, whose context is not loaded, if it has one.
 #[inline(always)]
 fn go_to_current(entry: &mut CpuEntry) {
     let cpu = entry.here();
@@ -233,7 +233,7 @@ fn work_off(entry: &mut CpuEntry) {
     }
 }
 
-/// A quiescent point: grace rounds go on.
+/// Marks a quiescent point, so that grace rounds advance.
 #[cold]
 #[inline(never)]
 fn settle(entry: &mut CpuEntry) {
@@ -267,7 +267,7 @@ fn rest(entry: &mut CpuEntry, how: Idle, wait: impl FnOnce() -> u64) -> u64 {
     came
 }
 
-/// The interrupts that came while this CPU was idle.
+/// Handles the interrupts that came while this CPU was idle.
 #[cold]
 #[inline(never)]
 fn take_interrupts(entry: &mut CpuEntry) {
@@ -285,15 +285,15 @@ fn interrupt_of(vector: u8) -> Interrupt {
     }
 }
 
-/// At the beginning of an interrupt: ends the run with a snapshot, where the `chaos` build was
-/// asked for one.
+/// Ends the run with a snapshot at the beginning of an interrupt, if the `chaos` build was asked
+/// for one.
 #[inline(always)]
 fn end_if_asked(_cx: Door<'_, Pc>) {
     #[cfg(all(feature = "chaos", feature = "dump"))]
     chaos::end_if_asked(_cx);
 }
 
-/// An interrupt of user code.
+/// Handles an interrupt of user code.
 fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let mut entry = boot::entry_of(block);
     let cx = context(&entry);
@@ -304,7 +304,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
         leave(&mut entry);
     }
     cx.announce_left_mail();
-    // The interrupted program goes on with all its registers: by IRET.
+    // The interrupted program continues with all its registers: by IRET.
     boot::left_by_iret(&mut entry);
 }
 
@@ -347,7 +347,7 @@ fn ap_main(cpu: CpuId) -> ! {
     run(cpu)
 }
 
-/// The CPU enters its life: runs tasks, idles when there are none.
+/// Runs the CPU: its tasks, or idling without one.
 fn run(cpu: CpuId) -> ! {
     boot::accept_system_calls(cpu);
     let mut entry = boot::entry_of(block_of(cpu));

@@ -256,7 +256,7 @@ impl First<'_> {
     }
 }
 
-/// What the CPU has, as process 1 is told.
+/// Returns the CPU's features in the form for process 1.
 fn features(cpu: Features) -> u64 {
     let mut bits = 0;
     for (has, bit) in [

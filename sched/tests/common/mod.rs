@@ -33,7 +33,7 @@ impl Timed for Thing {
     }
 }
 
-/// `count` things, numbered from 0.
+/// Makes `count` things, numbered from 0.
 pub fn things(count: usize) -> Vec<Ref<'static, Thing>> {
     (0..count).map(|number| leak(Thing { number, ..Thing::default() })).collect()
 }
