@@ -178,7 +178,7 @@ fn describe(mode: Mode, machine: Option<&Machine>) -> String {
         Mode::Hardware => {
             "no hypervisor, so neither icount nor TCG: cycles are ticks of the time-stamp counter"
         }
-        Mode::Unknown => "nobody knows what executed it: ticks of its time-stamp counter",
+        Mode::Unknown => "unknown executor: ticks of its time-stamp counter",
     };
     let Some(Machine { tsc_hz, fastpath, .. }) = machine else { return executor.to_owned() };
     let kernel = if *fastpath { "" } else { "; kernel without fastpath" };

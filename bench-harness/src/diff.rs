@@ -240,7 +240,7 @@ fn different_lines(fast: &[String], slow: &[String]) -> String {
     if fast.len() != slow.len() {
         text += &format!("\n  and one state has {} lines, the other {}", fast.len(), slow.len());
     } else if fast == slow {
-        text += "\n  the state at that step is the same: it is what came of the last operation that differs";
+        text += "\n  the states at that step agree: the results of the last operation differ";
     }
     text
 }

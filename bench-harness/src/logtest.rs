@@ -179,7 +179,7 @@ fn knows(lab: &Lab) -> Result<Option<String>> {
     boot.command_line = boot.command_line.replace("level=warn", LEVEL);
     let session = session::run(&lab.qemu, &lab.artifacts, &boot, &mut |_| ())?;
     let named = session.last_words.iter().any(|line| line.starts_with(&format!("error init: {LEVEL}: ")));
-    Ok((!named || session.ending != Ending::Fail).then(|| format!("process 1 goes on with {LEVEL}")))
+    Ok((!named || session.ending != Ending::Fail).then(|| format!("process 1 continues with {LEVEL}")))
 }
 
 #[cfg(test)]

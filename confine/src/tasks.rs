@@ -44,7 +44,7 @@ impl Change<'_> {
             );
         }
         if was.fault_handler != now.fault_handler && !registers {
-            refuse(self, "say who handles faults of");
+            refuse(self, "set the fault handler of");
         }
         if was.id != 0 && was.suspended != now.suspended && !self.may(was.at, task_rights::SUSPEND) {
             refuse(self, "suspend or resume");
@@ -137,7 +137,7 @@ impl Change<'_> {
             refuse(self, "offer a slot of");
         }
         if was.fault_handler != now.fault_handler && !owns {
-            refuse(self, "say who handles faults of");
+            refuse(self, "set the fault handler of");
         }
         let gets = |was: u64, now: u64| now != 0 && was != now;
         if gets(was.vspace, now.vspace) && !(configures && self.may(now.vspace, Rights::MAP)) {

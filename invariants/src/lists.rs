@@ -139,7 +139,7 @@ impl Linked {
             hold!(out, task.queue_prev == before, "{} has another neighbour", name());
             let follows = head.is_some_and(|head| head.queue_priority == task.queue_priority);
             let falls = prev.is_none_or(|prev| prev.queue_priority >= task.queue_priority);
-            hold!(out, falls, "{} outranks who stands before", name());
+            hold!(out, falls, "{} outranks the waiter before it", name());
             let place = if follows { 2 } else { 1 };
             hold!(out, task.queue_place == place, "{} has place {} there", name(), task.queue_place);
             if !follows {

@@ -41,7 +41,7 @@ pub fn run(lab: Lab, plan: &Plan, shard: Shard, out: &Path) -> Result<()> {
         lab.screen.say("campaign: the last result was cut off in the middle: its seed is run again");
     }
     if !log.records.is_empty() {
-        lab.screen.say(&format!("campaign: goes on after {} of {} seeds", log.records.len(), seeds.len()));
+        lab.screen.say(&format!("campaign: continues after {} of {} seeds", log.records.len(), seeds.len()));
     }
     let done: BTreeSet<u32> = log.records.iter().map(|record| record.seed).collect();
     let mut runner = Runner { lab, plan, out, build: short };

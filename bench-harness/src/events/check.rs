@@ -359,7 +359,7 @@ impl Checker {
         let what = match self.calls.get_mut(&caller) {
             Some(open) => match fits(open) {
                 true => return,
-                false => "which nobody has received, or which was answered",
+                false => "which no task has received, or which was answered",
             },
             None if known => "which there is not",
             None => return,

@@ -40,7 +40,7 @@ pub fn run(args: &FiguresArgs) -> Result<()> {
     let stale: Vec<Page> = pages(&args.root)?.into_iter().filter(|page| page.is != page.was).collect();
     if args.check && !stale.is_empty() {
         let text = stale.iter().map(|page| format!("{}: {}", page.file.display(), first_difference(page)));
-        let text = format!("{}\n`{RECIPE}` writes them anew", text.collect::<Vec<_>>().join("\n"));
+        let text = format!("{}\n`{RECIPE}` writes them again", text.collect::<Vec<_>>().join("\n"));
         return Err(Trouble::CheckFailed(text).into());
     }
     for page in stale {

@@ -122,7 +122,7 @@ pub fn table_notes(f: &Facts<'_>, out: &mut Findings) {
             hold!(
                 out,
                 table.owner_kind == 0,
-                "table {} of {} was let go, and is owned",
+                "table {} of {} was released, and is owned",
                 table.number,
                 f.name(space.at)
             );

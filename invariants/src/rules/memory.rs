@@ -82,7 +82,7 @@ pub fn page_owners(f: &Facts<'_>, out: &mut Findings) {
         match Kind::from_raw(info.owner_kind) {
             _ if info.owner_kind == 0 => {
                 let free = info.locked || info.mapped == 0 && info.first == 0 || f.any_busy();
-                hold!(out, free, "page {page:#x} is nobody's, and is mapped {} times", info.mapped);
+                hold!(out, free, "page {page:#x} has no owner, and is mapped {} times", info.mapped);
             }
             Some(Kind::Frame) => match f.frame(info.owner) {
                 Some(frame) => {

@@ -151,7 +151,12 @@ pub fn waiting(f: &Facts<'_>, out: &mut Findings) {
             let asks = matches!(task.stage, Stage::Ask | Stage::AskDone | Stage::Waiting);
             hold!(out, asks != grace, "{}: asks {asks}, waits for a grace period {grace}", name_of(task));
             let nobody = !asks || task.callee == 0;
-            hold!(out, nobody, "{} asks, with a reference to who may die meanwhile", name_of(task));
+            hold!(
+                out,
+                nobody,
+                "{} has a request with a reference to an object that may die meanwhile",
+                name_of(task)
+            );
         }
         let kept = links.victim != 0 || links.shootdown == task.message_home + 1;
         let waits = task.stage == Stage::Waiting;

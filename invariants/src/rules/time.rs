@@ -23,7 +23,7 @@ pub fn holders(f: &Facts<'_>, out: &mut Findings) {
         let (runs, queued) = (runs(f, context), is_queued(context));
         hold!(out, !(runs && queued), "SchedContext {at:#x} runs and is queued");
         let Some(holder) = f.task(context.task) else {
-            hold!(out, !runs && !queued, "SchedContext {at:#x} is on cpu{home} for nobody");
+            hold!(out, !runs && !queued, "SchedContext {at:#x} is active on cpu{home} without a task");
             continue;
         };
         if !f.is_steady(holder) {
@@ -56,7 +56,7 @@ pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
         let Some(own) = f.own_time(task).filter(|own| !f.is_busy(own.home)) else { continue };
         if is_runnable(task) || receives(task) {
             let here = own.home == task.home && own.task == task.at;
-            hold!(out, here, "{} goes on without its own time", name_of(task));
+            hold!(out, here, "{} may run or receives without its own time", name_of(task));
         }
     }
 }

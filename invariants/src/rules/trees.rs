@@ -120,7 +120,7 @@ pub fn claims(f: &Facts<'_>, out: &mut Findings) {
         return;
     }
     for slot in f.s.slots.iter().filter(|slot| matches!(slot.used, SlotUse::Claimed | SlotUse::Emptying)) {
-        out.add(format_args!("{} is {:?}, and nobody fills it", say(slot), slot.used));
+        out.add(format_args!("{} is {:?}, and no CPU fills it", say(slot), slot.used));
     }
 }
 
@@ -177,8 +177,18 @@ pub fn revoked(f: &Facts<'_>, out: &mut Findings) {
             continue;
         }
         let child = f.slot(slot.next).filter(|next| next.depth > slot.depth);
-        hold!(out, child.is_none(), "Untyped {:#x} is to start again, and has descendants", untyped.at);
-        hold!(out, untyped.resetting, "Untyped {:#x} is to start again, and nobody resets it", untyped.at);
+        hold!(
+            out,
+            child.is_none(),
+            "Untyped {:#x} waits to reuse its memory, and has descendants",
+            untyped.at
+        );
+        hold!(
+            out,
+            untyped.resetting,
+            "Untyped {:#x} waits to reuse its memory, and no reset is under way",
+            untyped.at
+        );
     }
 }
 

@@ -128,7 +128,7 @@ impl<M: Machine> Pager<M> {
         hold!(all.pages <= pages, "an account has too many pages");
         hold!(all.shares <= pages, "an account shares too much");
         let left = all.pinned + FRAMES_MIN * account.accounts <= frames;
-        hold!(left || account.fate.is_some(), "pins leave too little to go on with");
+        hold!(left || account.fate.is_some(), "pins leave too few frames to continue");
         hold!(self.line(client).count() <= DEPTH_MAX, "parts of parts of parts");
         let Some(whole) = account.parent else { return Ok(()) };
         hold!(account.promised == 0, "a part was promised memory");

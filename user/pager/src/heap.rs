@@ -55,10 +55,10 @@ impl<M: Machine> Pager<M> {
                 || self.objects.iter().any(|(_, object)| behind(object))
         };
         if !self.objects.iter().all(|(id, _)| reached(id)) {
-            return Err("the pager remembers an object that nobody has");
+            return Err("the pager remembers an object without users");
         }
         if self.pages.iter().any(|(_, page)| page.users == 0) {
-            return Err("the pager remembers a page that nobody has");
+            return Err("the pager remembers a page without users");
         }
         let roomy = |page: &Page| page.places.capacity() > ROOM_MIN.max(ROOM_FACTOR * page.places.len());
         if self.pages.iter().any(|(_, page)| roomy(page)) {

@@ -153,5 +153,5 @@ pub fn finish(passed: u64, failed: u64) -> ! {
     crate::info!("done: {} passed, {} failed", passed, failed);
     report!("done passed={passed} failed={failed}");
     let told = say_done(passed, failed);
-    panic!("the parent let a finished program go on: {told:?}");
+    panic!("the parent let a finished program continue: {told:?}");
 }
