@@ -39,7 +39,7 @@ pub struct CapEntry {
 }
 
 impl CapEntry {
-    /// As it stands in the bulk words: slot and, above it, label; type and, above it, rights;
+    /// Encodes the entry for the bulk words: slot and, above it, label; type and, above it, rights;
     /// badge; identity.
     pub const fn words(&self) -> [u64; CAP_ENTRY_WORDS] {
         let of = self.slot as u64 | (self.label as u64) << 32;
@@ -75,7 +75,7 @@ macro_rules! events {
         impl AuditEvent {
             pub const ALL: &'static [AuditEvent] = &[$(AuditEvent::$name),*];
 
-            /// Its documentation, as in the source.
+            /// Returns its documentation, as in the source.
             pub const fn doc(self) -> &'static str {
                 match self { $(AuditEvent::$name => concat!($($doc, "\n",)*),)* }
             }
@@ -170,7 +170,7 @@ pub struct Record {
 const NO_OP: u8 = u8::MAX;
 
 impl Record {
-    /// As it stands in the ring and in the bulk words. The last word is 0.
+    /// Encodes the record for the ring and the bulk words. The last word is 0.
     pub const fn words(&self) -> [u64; RECORD_WORDS] {
         let op = match self.op {
             Some(op) => op as u8,

@@ -22,7 +22,7 @@ pub enum Behalf {
 }
 
 impl Behalf {
-    /// In words.
+    /// Describes the subject in words.
     pub const fn text(self) -> &'static str {
         match self {
             Behalf::Own => "its own",
@@ -49,7 +49,7 @@ pub struct Asks {
 }
 
 impl Op {
-    /// What it asks the labels. Messages: where they carry capabilities or pages.
+    /// Returns the checks of labels that it needs. Messages: if they carry capabilities or pages.
     pub const fn asks(self) -> Asks {
         let bits = match self {
             Op::Retype | Op::CapCopy | Op::CapMove | Op::DeviceFrame => may::GRANT,
@@ -95,7 +95,7 @@ impl Op {
         }
     }
 
-    /// What the other side must have agreed to; empty where nobody has to.
+    /// Returns what the other side must have agreed to; empty if no agreement is needed.
     pub const fn agreed(self) -> &'static str {
         match self {
             Op::Forward => {
@@ -124,8 +124,8 @@ impl Op {
         }
     }
 
-    /// What the audit is told where it is done; a refusal for want of authority is a Denial
-    /// whatever it is.
+    /// Returns the events that the audit gets when it is done; a refusal for lack of authority is
+    /// always a Denial.
     pub const fn told(self) -> &'static [AuditEvent] {
         use AuditEvent as E;
         match self {

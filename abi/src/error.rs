@@ -14,22 +14,23 @@ macro_rules! errors {
             /// Every error there is, for tables and exhaustive tests.
             pub const ALL: &'static [Error] = &[$(Error::$name,)*];
 
-            /// The error of this number; `None` for 0 (success) and for numbers without one.
+            /// Returns the error of this number; `None` for 0 (success) and for numbers without
+            /// one.
             pub const fn from_raw(raw: u8) -> Option<Error> {
                 match raw { $($value => Some(Error::$name),)* _ => None }
             }
 
-            /// Its name, as in the source.
+            /// Returns its name, as in the source.
             pub const fn name(self) -> &'static str {
                 match self { $(Error::$name => stringify!($name),)* }
             }
 
-            /// The side that has to change something.
+            /// Returns the side that must change something.
             pub const fn blame(self) -> Blame {
                 match self { $(Error::$name => Blame::$blame,)* }
             }
 
-            /// The error's documentation, in one line.
+            /// Returns the error's documentation, in one line.
             pub const fn text(self) -> &'static str {
                 match self { $(Error::$name => concat!($($doc,)* ""),)* }
             }

@@ -87,8 +87,8 @@ pub const fn pool_pages(cells_log2: u8) -> u64 {
     EventControl::PAGES + EventState::pages(cells_log2) + (CELL_BYTES << cells_log2) / PAGE_SIZE
 }
 
-/// What the stamp of its first cell says when the event at a position is there: which round of the
-/// pool it is, from 1 on.
+/// Returns the stamp of an event's first cell when the event at a position is there: the round of
+/// the pool, from 1 on.
 pub const fn stamp(position: u64, cells_log2: u8) -> u32 {
     (position >> cells_log2) as u32 + 1
 }
@@ -112,8 +112,8 @@ pub const fn cells_of(info: MsgInfo) -> u64 {
     pages_at(info) + if info.has(FLAG_PAGES) { PAGES_CELLS } else { 0 }
 }
 
-/// Cells before the fates of an event's capabilities:
-/// [`Received`](crate::Received) each, zeros behind the last.
+/// Returns the number of cells before the fates of an event's capabilities:
+/// [`Received`](crate::Received) each, zeros after the last.
 pub const fn caps_at(info: MsgInfo) -> u64 {
     cells(info.words())
 }
@@ -184,7 +184,7 @@ impl Progress {
         self.next as u32 | (self.sent as u32) << 16
     }
 
-    /// The next member got it, or is none that listens.
+    /// Moves past the next member, which got the event or does not listen.
     #[must_use]
     pub const fn past(self, sent: bool) -> Progress {
         Progress { next: self.next.wrapping_add(1), sent: self.sent.wrapping_add(sent as u16) }
@@ -221,7 +221,7 @@ impl Event {
         }
     }
 
-    /// What a cell says.
+    /// Decodes a cell.
     pub fn from_cell(cell: &[AtomicU64; CELL_WORDS]) -> Event {
         let word = |n: usize| cell[n].load(Relaxed);
         Event {

@@ -26,7 +26,7 @@ macro_rules! numbered {
         impl $name {
             pub const ALL: &'static [$name] = &[$($name::$value,)*];
 
-            /// By its label; `None` where there is no such.
+            /// Decodes a label; `None` if no kind has it.
             pub const fn from_label(label: u32) -> Option<$name> {
                 match label { $($number => Some($name::$value),)* _ => None }
             }
@@ -35,7 +35,7 @@ macro_rules! numbered {
                 self as u32
             }
 
-            /// Its documentation, as in the source.
+            /// Returns its documentation, as in the source.
             pub const fn doc(self) -> &'static str {
                 match self { $($name::$value => concat!($($doc, "\n",)*),)* }
             }

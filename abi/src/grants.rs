@@ -80,20 +80,20 @@ impl Fate {
         }
     }
 
-    /// In a word of fates, that of the capability at a place of the list.
+    /// Decodes the fate of the capability at a place of the list, from a word of fates.
     pub const fn in_word(word: u64, place: usize) -> Option<Fate> {
         if place < 8 { Fate::from_raw((word >> (8 * place)) as u8) } else { None }
     }
 
-    /// A word of fates that says this of one place.
+    /// Encodes this fate in a word of fates, for one place.
     pub const fn word(self, place: usize) -> u64 {
         (self as u64) << (8 * place)
     }
 }
 
 impl ObjType {
-    /// How a capability is disposed of that was to be moved to somebody who does not listen. (Of a
-    /// process that ends, all are deleted.)
+    /// Returns how a capability is disposed of that was to be moved to a process that does not
+    /// listen. (Of a process that ends, all are deleted.)
     ///
     /// An Untyped stays with the sender: nobody else could ever use its memory again. A Reply is
     /// deleted, and the caller whose call it kept hears [`Gone`](crate::Error::Gone). So are all
@@ -117,8 +117,8 @@ const fn first_word(cap: Cap, rights: Rights, code: u64) -> u64 {
 }
 
 impl Grant {
-    /// Slot in the low half; rights from bit 32, what is to be done from bit 56. Then the badge, or
-    /// the identity.
+    /// Encodes the grant: slot in the low half; rights from bit 32, the action from bit 56. Then
+    /// the badge, or the identity.
     pub const fn words(self) -> [u64; 2] {
         match self {
             Grant::Copy { cap, rights, badge } => [first_word(cap, rights, 0), badge],
@@ -128,7 +128,7 @@ impl Grant {
         }
     }
 
-    /// `None` of what [`Grant::words`] does not make of any.
+    /// Decodes words; `None` if no grant has these [`Grant::words`].
     pub const fn from_words([first, second]: [u64; 2]) -> Option<Grant> {
         let (cap, code) = (Cap(first as u32), first >> CODE);
         let rights = Rights((first >> 32) as u32 & 0xff_ffff);
@@ -169,7 +169,7 @@ impl Listening {
         Listening { next: Cap(word as u32), count: (word >> 32) as u32 }
     }
 
-    /// The next slot, which is off the offer then.
+    /// Takes the next slot off the offer.
     pub const fn take(&mut self) -> Option<Cap> {
         let Some(left) = self.count.checked_sub(1) else { return None };
         let slot = self.next;
@@ -198,7 +198,7 @@ impl Received {
         [first_word(self.cap, self.rights, SETTLED | self.fate as u64), object]
     }
 
-    /// `None` of what the kernel does not write.
+    /// Decodes words; `None` for words that the kernel does not write.
     pub const fn from_words([first, object]: [u64; 2]) -> Option<Received> {
         let Some(fate) = Fate::from_raw((first >> CODE & !SETTLED) as u8) else { return None };
         let rights = Rights((first >> 32) as u32 & 0xff_ffff);

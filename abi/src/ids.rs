@@ -78,7 +78,7 @@ impl TaskId {
         ((self.0 >> 24) & 0xffff) as u16
     }
 
-    /// Both generations: 24 bits.
+    /// Returns both generations: 24 bits.
     pub const fn generation(self) -> u32 {
         (self.0 & 0xff_ffff) as u32
     }

@@ -34,7 +34,7 @@ impl Level {
     /// The level without the boot option.
     pub const DEFAULT: Level = Level::Info;
 
-    /// Its name on the command line.
+    /// Returns its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Off => "off",
@@ -50,8 +50,8 @@ impl Level {
         Level::ALL.into_iter().find(|level| level.name() == name)
     }
 
-    /// The level that a value of the boot option gives a part. Words that [`is_value`] refuses
-    /// count for nothing.
+    /// Returns the level that a value of the boot option gives a part. Ignores words that
+    /// [`is_value`] refuses.
     pub fn of(value: &str, part: &str) -> Level {
         let (mut of_all, mut own) = (None, None);
         for word in value.split(',') {

@@ -3,8 +3,8 @@
 //! A serial line loses and changes bytes, and a figure that lacks a digit is still a figure. So the
 //! bench's lines have a checksum of their text, which a reader of a capture compares.
 
-/// The sum of a line's text, by Fletcher: it sees a byte that is lost, changed, or in its
-/// neighbour's place.
+/// Returns the sum of a line's text, by Fletcher: it detects a lost or changed byte, and two
+/// neighbours in the wrong order.
 pub fn line_sum(text: &str) -> u16 {
     let (low, high) = text.bytes().fold((0, 0), |(low, high): (u16, u16), byte| {
         let low = (low + u16::from(byte)) % 255;

@@ -24,7 +24,7 @@ pub const SHIFT_MAX: u64 = 60;
 /// record.
 pub const SEEN_AS_ADDER: u64 = u64::MAX;
 
-/// The third argument of [`Op::Expose`](crate::Op::Expose) for a watcher.
+/// Returns the third argument of [`Op::Expose`](crate::Op::Expose) for a watcher.
 pub const fn watch(shift: u32) -> u64 {
     EXPOSE_WATCH as u64 | (shift as u64) << 32
 }

@@ -91,7 +91,7 @@ impl MsgInfo {
         self.0 & flag != 0
     }
 
-    /// Low byte, as the kernel answers it.
+    /// Decodes the low byte of the kernel's answer.
     pub const fn status(self) -> Result<(), Error> {
         match Error::from_raw(self.0 as u8) {
             None => Ok(()),
@@ -99,7 +99,7 @@ impl MsgInfo {
         }
     }
 
-    /// An answer that carries only an error.
+    /// Makes an answer that carries only an error.
     pub const fn error(e: Error) -> MsgInfo {
         MsgInfo(e as u64)
     }
@@ -134,7 +134,7 @@ impl Cap {
     /// Slot 0 is never filled.
     pub const NULL: Cap = Cap(0);
 
-    /// The capability alone, as an argument.
+    /// Returns the capability alone, as an argument.
     pub const fn arg(self) -> u64 {
         Target::new(self, 0).0
     }

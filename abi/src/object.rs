@@ -31,7 +31,7 @@ macro_rules! object_types {
         impl ObjType {
             pub const ALL: &'static [ObjType] = &[$(ObjType::$name,)*];
 
-            /// The type's documentation, as in the source.
+            /// Returns the type's documentation, as in the source.
             pub const fn doc(self) -> &'static str {
                 match self { $(ObjType::$name => concat!($($doc, "\n",)*),)* }
             }
@@ -103,7 +103,7 @@ impl Rights {
         Rights(self.0 & other.0)
     }
 
-    /// Those of `self` that `other` lacks.
+    /// Returns the rights of `self` that `other` lacks.
     pub const fn minus(self, other: Rights) -> Rights {
         Rights(self.0 & !other.0)
     }
@@ -166,7 +166,7 @@ macro_rules! rights_of {
         pub struct $set(Rights);
 
         impl $set {
-            /// As it stands in a capability.
+            /// Returns the rights in the form of a capability.
             pub const fn rights(self) -> Rights {
                 self.0
             }
@@ -180,7 +180,7 @@ macro_rules! rights_of {
                 $set(self.0.union(shared))
             }
 
-            /// Those of `self` that `other` lacks.
+            /// Returns the rights of `self` that `other` lacks.
             pub const fn minus(self, other: $set) -> $set {
                 $set(self.0.minus(other.0))
             }

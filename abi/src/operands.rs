@@ -23,7 +23,7 @@ impl Operand {
         Rights::SHARED.iter().chain(self.types.iter().flat_map(|of| of.control_rights()))
     }
 
-    /// The names of the rights that it needs.
+    /// Returns the names of the rights that it needs.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.known().filter(|right| self.rights.contains(right.value)).map(|right| right.name)
     }
@@ -142,7 +142,7 @@ macro_rules! forms {
 }
 
 impl Op {
-    /// The ways to ask for it, and the capabilities that each takes.
+    /// Returns the forms of the call, and the capabilities that each takes.
     pub const fn forms(self) -> &'static [Form] {
         match self {
             Op::Call | Op::Send => forms!(
@@ -288,7 +288,7 @@ impl Op {
 }
 
 impl ObjType {
-    /// The type's own rights.
+    /// Returns the type's own rights.
     pub const fn control_rights(self) -> &'static [crate::Named<Rights>] {
         match self {
             ObjType::CNode => cnode_rights::ALL,
@@ -310,14 +310,14 @@ mod tests {
     use std::collections::BTreeSet;
     use std::string::String;
 
-    /// The names of an operand's rights, each of which such an object can have.
+    /// Returns the names of an operand's rights, each of which such an object can have.
     fn names(operand: &Operand) -> BTreeSet<&'static str> {
         let all = operand.known().fold(Rights::NONE, |all, right| all.union(right.value));
         assert!(all.contains(operand.rights), "{operand:?} needs a right that no such object has");
         operand.names().collect()
     }
 
-    /// The rights that the documentation names, in its paragraph about them.
+    /// Returns the rights that the documentation names, in its paragraph about them.
     fn documented(op: Op) -> BTreeSet<String> {
         let paragraph = op.doc().lines().map(str::trim);
         let begins = |line: &&str| line.starts_with("Rights:");

@@ -58,7 +58,7 @@ pub const PROGRAMS: &[&str] = &[
 /// Program of the boot archive for each name that `run=` takes, where they differ.
 const ALIASES: &[(&str, &str)] = &[("test", "kerntest"), ("diff", "kerntest"), ("calibrate", "bench")];
 
-/// The program of the boot archive that `run=name` starts.
+/// Returns the program of the boot archive that `run=name` starts.
 pub fn program_of(name: &str) -> &str {
     ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, program)| program)
 }
@@ -227,12 +227,12 @@ pub fn once(line: &str) -> Result<(), Wrong<'_>> {
     })
 }
 
-/// Key and value of a word; the empty string for a key without one.
+/// Splits a word into key and value; the value is empty for a key without one.
 pub fn split(word: &str) -> (&str, &str) {
     word.split_once('=').unwrap_or((word, ""))
 }
 
-/// The value of a key: of the last word that has it.
+/// Returns the value of a key: that of the last word with the key.
 pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     line.split_ascii_whitespace().rev().map(split).find_map(|(name, value)| (name == key).then_some(value))
 }

@@ -56,12 +56,12 @@ impl PageRange {
         PageRange { address, count, large: false, mode }
     }
 
-    /// Address, mode in bits 0 and 1, size in bit 2; then the count.
+    /// Encodes the range: address, mode in bits 0 and 1, size in bit 2; then the count.
     pub const fn words(self) -> [u64; 2] {
         [self.address | self.mode as u64 | if self.large { LARGE } else { 0 }, self.count]
     }
 
-    /// `None` of what [`PageRange::words`] does not make of any range.
+    /// Decodes words; `None` if no range has these [`PageRange::words`].
     pub const fn from_words(words: [u64; 2]) -> Option<PageRange> {
         let [first, count] = words;
         let (large, address) = (first & LARGE != 0, first & !LOW);

@@ -5,7 +5,7 @@ pub fn is_wanted(patterns: Option<&str>, name: &str) -> bool {
     patterns.is_none_or(|patterns| patterns.split(',').any(|pattern| matches(pattern, name)))
 }
 
-/// The first pattern that is for none of these names.
+/// Returns the first pattern that matches none of these names.
 pub fn unknown<'a>(patterns: Option<&'a str>, names: &[&str]) -> Option<&'a str> {
     patterns?.split(',').find(|pattern| !names.iter().any(|name| matches(pattern, name)))
 }

@@ -22,7 +22,7 @@ macro_rules! syscalls {
                 match raw { $($value => Some(Op::$name),)* _ => None }
             }
 
-            /// The operation's documentation, as in the source.
+            /// Returns the operation's documentation, as in the source.
             pub const fn doc(self) -> &'static str {
                 match self { $(Op::$name => concat!($($doc, "\n",)*),)* }
             }
@@ -641,7 +641,7 @@ macro_rules! counters {
         impl Counter {
             pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
             pub const fn name(self) -> &'static str { match self { $(Counter::$name => $text,)* } }
-            /// The counter's documentation, as in the source.
+            /// Returns the counter's documentation, as in the source.
             pub const fn doc(self) -> &'static str { match self { $(Counter::$name => concat!($($doc, "\n",)*),)* } }
         }
     };

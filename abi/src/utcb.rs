@@ -55,7 +55,7 @@ impl Default for Utcb {
 }
 
 impl Utcb {
-    /// All zero.
+    /// Makes a UTCB of zeros.
     pub const fn new() -> Utcb {
         Utcb {
             msg: [const { AtomicU64::new(0) }; MSG_UTCB_WORDS],

@@ -30,7 +30,7 @@ pub enum Point {
     BitsPopped = 7,
     /// A slot was emptied and not yet stamped.
     SlotEmptied = 8,
-    /// A grace round has read the epoch and not yet looked who runs.
+    /// A grace round has read the epoch and not yet checked which CPUs run.
     GraceStarted = 9,
     /// Word 0 of a slot was read and the words that belong to it not yet.
     SlotRead = 10,
@@ -54,7 +54,7 @@ pub enum Point {
     BeforeLock = 35,
     /// A lock was taken.
     Locked = 36,
-    /// A lock was let go.
+    /// A lock was released.
     Unlocked = 37,
 }
 
@@ -100,7 +100,7 @@ mod hook {
         }
     }
 
-    /// How many events there were.
+    /// Returns how many events there were.
     pub fn events() -> u64 {
         EVENTS.load(Ordering::Relaxed)
     }
@@ -118,7 +118,7 @@ pub(crate) use crate::host_test::{point, point_at};
 #[inline(always)]
 pub(crate) fn point(_point: Point) {}
 
-/// A point at a shared word or a lock: host tests learn which one it is.
+/// Marks a point at a shared word or a lock: host tests learn which one.
 #[cfg(not(all(not(feature = "chaos"), feature = "host-test", not(loom))))]
 #[inline(always)]
 pub(crate) fn point_at<T>(_at: *const T, at_point: Point) {

@@ -44,7 +44,7 @@ impl<P: Copy> Default for CoalescedBits<P> {
 impl<P: Copy + Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///
-    /// The payload tells the target whose bits they are, so it is the same for every raise.
+    /// The payload names the owner of the bits for the target, so it is the same for every raise.
     #[inline]
     pub fn raise(&self, pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, bits: u64, payload: P) -> Wake {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
@@ -80,20 +80,20 @@ impl<P: Copy + Send> CoalescedBits<P> {
         self.bits.swap(0, Ordering::AcqRel)
     }
 
-    /// The planted bug: a CPU that takes the bits between this look and the raise has popped the
-    /// node that the raiser counts on.
+    /// Checks too early, as a planted bug: a CPU that takes the bits between this check and the
+    /// raise has popped the node that the raiser counts on.
     fn look_too_early(&self) -> bool {
         let was_up = self.bits.load(Ordering::Acquire) != 0;
         chaos::point(Point::BitsRaised);
         was_up
     }
 
-    /// Says who owns the node, as [`Node::owner`] does.
+    /// Returns the node's owner, as [`Node::owner`] does.
     pub fn node_owner(&self) -> u32 {
         self.node.owner()
     }
 
-    /// The bits that are up, taken by nobody yet. A glance: they may change at once.
+    /// Returns the raised bits that no CPU has taken yet. A glance: they may change immediately.
     #[inline(always)]
     pub fn glance(&self) -> u64 {
         self.bits.load(Ordering::Acquire)

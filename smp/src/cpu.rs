@@ -22,7 +22,7 @@ pub struct CpuId(u32);
 impl CpuId {
     pub const BOOT: CpuId = CpuId(0);
 
-    /// `None` where `n` is not below [`MAX_CPUS`].
+    /// Returns the CPU's id; `None` if `n` is not below [`MAX_CPUS`].
     pub const fn new(n: usize) -> Option<CpuId> {
         if n < MAX_CPUS { Some(CpuId(n as u32)) } else { None }
     }
@@ -58,7 +58,7 @@ impl Entry {
         Entry { cpu, _here: PhantomData }
     }
 
-    /// A pin for one step of the entry: what is loaded through it is given up before the next
+    /// Makes a pin for one step of the entry: what is loaded through it is given up before the next
     /// quiescent point.
     #[inline(always)]
     pub const fn pin(&self) -> Pin<'_> {

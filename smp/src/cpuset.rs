@@ -64,7 +64,7 @@ impl CpuSet {
     pub const EMPTY: CpuSet = CpuSet([0; WORDS]);
     pub const ALL: CpuSet = CpuSet([u64::MAX; WORDS]);
 
-    /// CPUs 0 to `count - 1`.
+    /// Makes the set of CPUs 0 to `count - 1`.
     pub const fn first(count: usize) -> CpuSet {
         let mut set = CpuSet::EMPTY;
         let mut word = 0;
@@ -79,7 +79,7 @@ impl CpuSet {
         set
     }
 
-    /// The set of one CPU.
+    /// Makes the set of one CPU.
     pub const fn only(cpu: CpuId) -> CpuSet {
         let mut set = CpuSet::EMPTY;
         set.0[word_of(cpu)] = bit_of(cpu);
@@ -92,7 +92,7 @@ impl CpuSet {
         self.0.get(word).copied().unwrap_or(0)
     }
 
-    /// Sets 64 members at once, as [`CpuSet::word`] reads them; out of range: nothing.
+    /// Sets 64 members in one step, in the form of [`CpuSet::word`]; out of range: does nothing.
     pub fn set_word(&mut self, word: usize, bits: u64) {
         if let Some(w) = self.0.get_mut(word) {
             *w = bits;
@@ -126,7 +126,7 @@ impl CpuSet {
         self.0.iter().map(|w| w.count_ones() as usize).sum()
     }
 
-    /// The members, lowest first.
+    /// Returns the members, lowest first.
     pub fn iter(&self) -> Iter {
         Iter { left: *self, word: 0 }
     }
@@ -240,7 +240,7 @@ impl AtomicCpuSet {
         self.0[word_of(cpu)].load(Ordering::SeqCst) & bit_of(cpu) != 0
     }
 
-    /// The members, each word as it was at one moment of the call.
+    /// Copies the members, each word as it was at one moment of the call.
     pub fn snapshot(&self) -> CpuSet {
         CpuSet(core::array::from_fn(|i| self.0[i].load(Ordering::SeqCst)))
     }

@@ -19,14 +19,14 @@
 
 use crate::sync::{AtomicU64, Ordering, const_unless_loom, fence_after_exchange};
 
-/// In `reserved`: senders wait, and nobody else may reserve. The sign, for assembly.
+/// In `reserved`: senders wait, and no other sender may reserve. The sign, for assembly.
 pub const CLOSED: u64 = 1 << 63;
 
 /// The pages that the pool's process sees.
 pub trait Shown {
-    /// Number of cells.
+    /// Returns the number of cells.
     fn cells(&self) -> u64;
-    /// The reader's head (`Acquire`).
+    /// Returns the reader's head (`Acquire`).
     fn head(&self) -> u64;
     /// Puts the stamp on the first cell of the event at `position`, by an atomic exchange:
     /// a CPU that sees it sees everything written before.
@@ -46,7 +46,7 @@ pub struct Full;
 pub enum Turn {
     /// Anybody: not while others wait.
     Any,
-    /// The first of those who wait.
+    /// The first waiting sender.
     Waiting,
 }
 
@@ -97,7 +97,8 @@ impl Reserved {
         open && used <= shown.cells() && shown.cells() - used >= cells
     }
 
-    /// The event at a position is written: whether the reader has to be told.
+    /// Publishes the event at a position, which is written. Returns whether the reader must be
+    /// notified.
     #[inline(always)]
     pub fn publish(&self, shown: &impl Shown, position: u64) -> bool {
         shown.stamp(position);
@@ -105,20 +106,21 @@ impl Reserved {
         shown.disarm()
     }
 
-    /// Somebody waits from here on. There may be room by now: try once more.
+    /// Closes the pool because a sender waits. There may be room by now: the sender must try once
+    /// more.
     pub fn close(&self, shown: &impl Shown) {
         self.0.fetch_or(CLOSED, Ordering::AcqRel);
         shown.show_waiting(true);
         fence_after_exchange();
     }
 
-    /// Nobody waits.
+    /// Opens the pool: no sender waits.
     pub fn open(&self, shown: &impl Shown) {
         shown.show_waiting(false);
         self.0.fetch_and(!CLOSED, Ordering::AcqRel);
     }
 
-    /// How far cells are given out.
+    /// Returns the position up to which cells are given out.
     pub fn position(&self) -> u64 {
         self.0.load(Ordering::Relaxed) & !CLOSED
     }

@@ -18,7 +18,7 @@ use crate::cpu::{CpuId, Entry, Pin};
 use crate::door::{Ref, Region};
 use crate::percpu::{LocalEntry, PerCpu};
 
-/// The CPU numbered `n`; panics where the number is out of range.
+/// Returns the CPU numbered `n`; panics if the number is out of range.
 pub fn cpu(n: usize) -> CpuId {
     match CpuId::new(n) {
         Some(cpu) => cpu,
@@ -26,43 +26,43 @@ pub fn cpu(n: usize) -> CpuId {
     }
 }
 
-/// A pin that says the test runs on CPU `n`.
+/// Returns a pin by which the test runs on CPU `n`.
 pub fn pin<'k>(n: usize) -> Pin<'k> {
     // SAFETY: not literally so; see the module's text: one thread, no sharing, nothing is freed.
     unsafe { Pin::new(cpu(n)) }
 }
 
-/// A kernel entry on CPU `n`.
+/// Makes a kernel entry on CPU `n`.
 pub fn entry(n: usize) -> Entry {
     // SAFETY: as for `pin`.
     unsafe { Entry::new(cpu(n)) }
 }
 
-/// An entry on the CPU of a block.
+/// Makes an entry on the CPU of a block.
 pub fn local_entry<O, S, P>(block: &'static PerCpu<O, S, P>) -> LocalEntry<O, S, P> {
     // SAFETY: as for `entry`.
     unsafe { LocalEntry::new(block) }
 }
 
-/// The blocks of all CPUs that a test plays.
+/// Returns the blocks of all CPUs that a test plays.
 pub fn all_cpus<O, S, P>(blocks: crate::door::Table<PerCpu<O, S, P>>) -> crate::percpu::All<O, S, P> {
     // SAFETY: as for `entry`: the test makes entries of these blocks alone.
     unsafe { crate::percpu::All::new(blocks) }
 }
 
-/// A value that a test vouches for.
+/// Makes a value that a test vouches for.
 pub fn vouched<T: Copy>(value: T) -> crate::door::Vouched<T> {
     // SAFETY: as the module says: what is made of it is memory of the test's own.
     unsafe { crate::door::Vouched::new(value) }
 }
 
-/// [`left_by_iret`](crate::quiesce::left_by_iret), by a CPU that a test plays.
+/// Does [`left_by_iret`](crate::quiesce::left_by_iret), for a CPU that a test plays.
 pub fn left_by_iret(cpus: &impl crate::quiesce::Cpus, entry: &mut Entry) {
     // SAFETY: as for `pin`: the CPU does nothing else in this entry.
     unsafe { crate::quiesce::left_by_iret(cpus, entry) }
 }
 
-/// The inside of state, wherever it is, also while it is under way.
+/// Returns the contents of state on any CPU, also while it is under way.
 pub fn inside<'k, T>(state: Ref<'k, crate::door::Homed<T>>) -> &'k T {
     state.get().value()
 }
@@ -84,13 +84,13 @@ pub fn fill(at: u64, value: u8, bytes: usize) {
     unsafe { core::ptr::write_bytes(at as *mut u8, value, bytes) }
 }
 
-/// What is in it just now.
+/// Returns its current contents.
 pub fn bytes(at: u64, bytes: usize) -> Vec<u8> {
     // SAFETY: as for `clear`.
     unsafe { core::slice::from_raw_parts(at as *const u8, bytes) }.to_vec()
 }
 
-/// What is in it, as words that somebody else may write, too.
+/// Returns its contents, as words that others may also write.
 pub fn words(at: u64, count: usize) -> &'static [core::sync::atomic::AtomicU64] {
     // SAFETY: as for `clear`; all concurrent users of this memory use atomics.
     unsafe { core::slice::from_raw_parts(at as *const core::sync::atomic::AtomicU64, count) }
@@ -102,7 +102,7 @@ pub fn copy(from: u64, to: u64, bytes: usize) {
     unsafe { core::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) }
 }
 
-/// An object that lives for ever.
+/// Makes an object that is never freed.
 pub fn leak<T>(object: T) -> Ref<'static, T> {
     Ref::from_static(Box::leak(Box::new(object)))
 }
@@ -118,8 +118,8 @@ std::thread_local! {
     static MEMORY: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Memory that lives for ever: `size` bytes, all zero, aligned to `align` (a power of two). It is
-/// some that was given back, if there is any of that size.
+/// Returns memory that is never freed: `size` bytes, all zero, aligned to `align` (a power of two).
+/// It reuses returned memory of that size, if there is any.
 pub fn region(size: u64, align: u64) -> Region {
     let layout = match Layout::from_size_align(size as usize, align as usize) {
         Ok(layout) if size > 0 => layout,
@@ -129,7 +129,7 @@ pub fn region(size: u64, align: u64) -> Region {
         let base = match all.iter_mut().find(|memory| memory.free && memory.layout == layout) {
             Some(memory) => {
                 memory.free = false;
-                // SAFETY: allocated below with this layout, and given back: nobody uses it.
+                // SAFETY: allocated below with this layout, and returned: nothing uses it.
                 unsafe { core::ptr::write_bytes(memory.base as *mut u8, 0, layout.size()) };
                 memory.base
             }
@@ -143,7 +143,7 @@ pub fn region(size: u64, align: u64) -> Region {
                 at as u64
             }
         };
-        // SAFETY: just allocated or given back, never freed, and nobody else knows of it.
+        // SAFETY: just allocated or returned, never freed, and nothing else knows it.
         unsafe { Region::new(base, size) }
     })
 }
@@ -216,8 +216,8 @@ pub fn at_points<R>(hook: &mut dyn FnMut(Point), run: impl FnOnce() -> R) -> R {
     run()
 }
 
-/// Calls `waiter` where `run` meets a lock that is taken: it lets others go on, and returns when
-/// the lock may be free.
+/// Calls `waiter` if `run` meets a lock that is held: it lets others continue, and returns when the
+/// lock may be free.
 pub fn at_locks<R>(waiter: &mut dyn FnMut(&dyn Fn() -> bool), run: impl FnOnce() -> R) -> R {
     let waiter: *mut (dyn FnMut(&dyn Fn() -> bool) + '_) = waiter;
     // SAFETY: as in `at_points`.
@@ -233,8 +233,8 @@ pub fn point(point: Point) {
     let Some(hook) = hooks.points else { return };
     PLACE.set(Some(Location::caller()));
     HOOKS.set(Hooks { points: None, ..hooks });
-    // SAFETY: see `at_points`; nobody else has it, since it was taken out, and this thread is the
-    // only one that could.
+    // SAFETY: see `at_points`; nothing else has it, since it was taken out, and only this thread
+    // could.
     unsafe { (*hook)(point) };
     HOOKS.set(hooks);
 }
@@ -249,28 +249,28 @@ pub fn point_at<T>(at: *const T, at_point: Point) {
     }
 }
 
-/// In a hook: the address of the word or lock that the point is at; 0 for points in the source by
+/// Returns, in a hook, the address of the word or lock of the point; 0 for points in the source by
 /// name.
 pub fn word() -> u64 {
     WORD.get()
 }
 
-/// Where in the source the last point was.
+/// Returns the place in the source of the last point.
 pub fn place() -> Option<&'static Location<'static>> {
     PLACE.get()
 }
 
-/// Whether somebody is stopped that could go on while a CPU waits ([`contended`]).
+/// Whether a stopped actor could continue while a CPU waits ([`contended`]).
 pub fn others_wait() -> bool {
     HOOKS.get().locks.is_some()
 }
 
-/// A CPU meets a lock that is taken. Panics where nobody else could let it go.
+/// Handles a CPU that meets a held lock. Panics if no other actor could release it.
 pub fn contended(is_free: &dyn Fn() -> bool) {
     let hooks = HOOKS.get();
     let Some(waiter) = hooks.locks else { panic!("a CPU waits for a lock that nobody lets go of") };
     HOOKS.set(Hooks::default());
-    // SAFETY: see `at_locks`; nobody else has it, since it was taken out.
+    // SAFETY: see `at_locks`; nothing else has it, since it was taken out.
     unsafe { (*waiter)(is_free) };
     HOOKS.set(hooks);
 }

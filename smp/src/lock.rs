@@ -25,7 +25,7 @@ use crate::chaos::{Point, point_at};
 use crate::cpu::{CpuId, Pin};
 use crate::percpu::{self, Here};
 
-/// Turns of a waiting CPU after which nobody will let go of the lock any more.
+/// Turns of a waiting CPU after which the lock will never be released.
 pub const PATIENCE: u64 = 1 << 32;
 
 /// The holder of a lock, as in a lock word: never 0, and its lowest bit ([`HELD`]) is set.
@@ -42,7 +42,7 @@ pub const HELD: u64 = 1;
 const NUMBERS_END: u64 = (crate::cpu::MAX_CPUS as u64) << 1;
 
 impl Holder {
-    /// The CPU whose number stands in its block.
+    /// Returns the holder for the CPU whose number is in its block.
     #[inline(always)]
     pub(crate) fn in_block(id: &CpuId) -> Holder {
         // The lowest bit is clear: a CPU's number is aligned. As a step of the address, it is one
@@ -55,7 +55,8 @@ impl Holder {
         self.0
     }
 
-    /// The CPU, if it is known: any word may be asked, and nothing is read where it leads.
+    /// Returns the CPU, if it is known: the word may have any value, and nothing is read at its
+    /// address.
     fn cpu(self) -> Option<CpuId> {
         if self.0 < NUMBERS_END { CpuId::new((self.0 >> 1) as usize) } else { percpu::cpu_at(self.0 & !HELD) }
     }
@@ -133,13 +134,13 @@ impl<T> Lock<T> {
         self.take(by.into()).then(|| Guard(self, PhantomData))
     }
 
-    /// Whether somebody holds it just now.
+    /// Whether a CPU holds it now.
     pub fn is_locked(&self) -> bool {
         self.word.load(Relaxed) != 0
     }
 
-    /// What tells the lock from all others: where its word is. The address of the lock itself would
-    /// not do, since the value may be a lock, too, and stand first.
+    /// Returns what distinguishes the lock from all others: the address of its word. The address of
+    /// the lock itself would not do, since the value may be a lock, too, and be first.
     fn place(&self) -> usize {
         core::ptr::from_ref(&self.word).addr()
     }
@@ -189,8 +190,8 @@ pub struct Guarded<T> {
 unsafe impl<T: Send> Sync for Guarded<T> {}
 
 impl<T> Guarded<T> {
-    /// State that only the holder of `lock` opens. The lock stays where it is, or nobody opens the
-    /// state any more.
+    /// Makes state that only the holder of `lock` opens. The lock must stay where it is; after a
+    /// move nothing opens the state.
     pub fn new<L>(lock: &Lock<L>, value: T) -> Guarded<T> {
         Guarded { lock: lock.place(), value: UnsafeCell::new(value) }
     }
@@ -201,15 +202,15 @@ impl<T> Guarded<T> {
         if guard.0.place() != self.lock {
             wrong_lock();
         }
-        // SAFETY: the guard, which `Opened` keeps, is of this state's lock: nobody else has it
-        // until `Opened` ends. Nobody gets an exclusive reference.
+        // SAFETY: the guard, which `Opened` keeps, is of this state's lock: no other code has it
+        // until `Opened` ends. No code gets an exclusive reference.
         Opened { guard, value: unsafe { &*self.value.get() } }
     }
 
     /// Returns the state without the lock. Requires: no CPU changes it, as `crate::host_test` and
     /// [`crate::standstill`] ensure.
     pub(crate) const fn value(&self) -> &T {
-        // SAFETY: nobody gets an exclusive reference; the callers see to it that no other CPU uses
+        // SAFETY: no code gets an exclusive reference; the callers ensure that no other CPU uses
         // the state.
         unsafe { &*self.value.get() }
     }
@@ -228,7 +229,7 @@ pub struct Opened<'a, T, L> {
 }
 
 impl<T, L> Opened<'_, T, L> {
-    /// What the lock itself guards.
+    /// Returns the value inside the lock.
     #[inline(always)]
     pub fn lock(&self) -> &L {
         &self.guard
@@ -240,8 +241,8 @@ impl<T, L> Opened<'_, T, L> {
     }
 }
 
-/// One turn of a CPU that waits for a lock. In host tests the CPU that was stopped goes on until
-/// the lock is free.
+/// Takes one turn of a CPU that waits for a lock. In host tests the stopped CPU continues until the
+/// lock is free.
 #[inline(always)]
 pub fn waiting(_is_free: &dyn Fn() -> bool) {
     #[cfg(all(feature = "host-test", not(loom)))]
@@ -253,12 +254,11 @@ pub fn waiting(_is_free: &dyn Fn() -> bool) {
 /// Stops the machine: a CPU has waited for a lock for [`PATIENCE`] turns. `held_by` is the lock's
 /// word, or the part of it that names the holder.
 ///
-/// All that there is to work out is worked out here: what comes before the call stands in every
-/// function that takes a lock.
+/// Computes the report here, because code before the call is in every function that takes a lock.
 #[cold]
 #[inline(never)]
 pub fn never_free(who: Holder, held_by: u64, of: &dyn Debug) -> ! {
-    // A lock that has come free just now names nobody: then the lowest CPU.
+    // A lock that was just released names no holder: then the lowest CPU.
     let holder = Holder(held_by | HELD);
     panic!("{who:?} waits for a lock that nobody lets go of: {of:?}, held by {holder:?}");
 }
@@ -301,7 +301,7 @@ mod tests {
         state.open(other.lock(pin(0), &"a test"));
     }
 
-    /// A block of each of three CPUs.
+    /// Makes a block for each of three CPUs.
     fn blocks() -> crate::percpu::All<(), u64, u64> {
         let blocks: std::vec::Vec<_> =
             (0..3).map(|n| crate::percpu::PerCpu::new(crate::host_test::cpu(n), (), 0)).collect();

@@ -58,7 +58,7 @@ use crate::trace;
 
 /// `Node::owner`: in a mailbox.
 const QUEUED: u32 = u32::MAX;
-/// `Node::owner`: belongs to nobody; [`CoalescedBits`] says who may take it.
+/// `Node::owner`: no owner; [`CoalescedBits`] determines which CPU may take it.
 pub const FREE: u32 = u32::MAX - 1;
 
 pub use crate::coalesced::CoalescedBits;
@@ -80,7 +80,7 @@ unsafe impl<P: Send> Sync for Node<P> {}
 
 impl<P: Copy> Node<P> {
     const_unless_loom! {
-        /// A node that `owner` may push first.
+        /// Makes a node that `owner` may push first.
         pub fn new(owner: CpuId) -> Node<P> {
             Node {
                 next: AtomicPtr::new(ptr::null_mut()),
@@ -91,7 +91,7 @@ impl<P: Copy> Node<P> {
     }
 
     const_unless_loom! {
-        /// A node that belongs to nobody.
+        /// Makes a node without an owner.
         pub(crate) fn free() -> Node<P> {
             Node {
                 next: AtomicPtr::new(ptr::null_mut()),
@@ -109,13 +109,13 @@ impl<P> Node<P> {
         self.owner.load(Ordering::Relaxed) == pin.cpu().raw()
     }
 
-    /// Whether it is in a mailbox. A glance: it may be taken out at once.
+    /// Whether it is in a mailbox. A glance: it may be taken out immediately.
     pub fn is_queued(&self) -> bool {
         self.owner.load(Ordering::Relaxed) == QUEUED
     }
 
-    /// Says who owns the node, as a word: a CPU's number, all ones for a mailbox, [`FREE`] for
-    /// nobody. A glance.
+    /// Returns the node's owner as a word: a CPU's number, all ones for a mailbox, [`FREE`] without
+    /// an owner. A glance.
     pub fn owner(&self) -> u32 {
         self.owner.load(Ordering::Relaxed)
     }
@@ -194,7 +194,7 @@ pub enum Popped<P> {
 pub enum Drained {
     /// There is nothing left.
     Empty,
-    /// There is mail left: come back soon, nobody will interrupt for it.
+    /// Mail is left: drain again soon, because no interrupt will come for it.
     More,
 }
 
@@ -234,7 +234,7 @@ pub struct Mailbox<P> {
 
 impl<P> Mailbox<P> {
     const_unless_loom! {
-        /// The empty mailbox of a CPU that runs.
+        /// Makes the empty mailbox of a CPU that runs.
         pub fn new(owner: CpuId) -> Mailbox<P> {
             Mailbox {
                 head: AtomicPtr::new(ptr::null_mut()),
@@ -247,7 +247,7 @@ impl<P> Mailbox<P> {
         }
     }
 
-    /// Whose it is.
+    /// Returns its owner.
     #[inline(always)]
     pub const fn owner(&self) -> CpuId {
         self.owner
@@ -259,7 +259,7 @@ impl<P> Mailbox<P> {
         !self.head.load(Ordering::Acquire).is_null()
     }
 
-    /// Where a push writes: what a CPU that waits for it monitors.
+    /// Returns the address of a push's write, which a waiting CPU monitors.
     pub fn line(&self) -> u64 {
         ptr::from_ref(self).addr() as u64
     }
@@ -270,7 +270,7 @@ impl<P> Mailbox<P> {
         self.idle.load(Ordering::Acquire) != RUNNING
     }
 
-    /// The owner's end.
+    /// Returns the owner's end.
     #[inline(always)]
     pub fn inbox<'k>(&'k self, pin: Pin<'k>) -> Inbox<'k, P> {
         if pin.cpu() != self.owner {
@@ -279,7 +279,8 @@ impl<P> Mailbox<P> {
         Inbox::new(self)
     }
 
-    /// The planted bug: the store may become visible only after the looks that follow it.
+    /// Retracts with a planted bug: the store may become visible only after the reads that follow
+    /// it.
     #[cfg(loom)]
     fn retract_without_fence(&self) {
         self.idle.store(RUNNING, Ordering::Release);
@@ -292,7 +293,7 @@ impl<P> Mailbox<P> {
         self.buffered.store(1, Ordering::Relaxed);
     }
 
-    /// The store of [`Mailbox::retract_without_fence`] becomes visible.
+    /// Makes the store of [`Mailbox::retract_without_fence`] visible.
     #[cfg(not(loom))]
     fn drain_store_buffer(&self) {
         chaos::point(Point::IdleRetracting);
@@ -311,7 +312,7 @@ fn foreign(cpu: CpuId, owner: CpuId) -> ! {
 impl<P: Copy + Send> Mailbox<P> {
     /// Puts a message into the mailbox; `node` must belong to this CPU.
     ///
-    /// After a push the node and what travels with it are the target's.
+    /// After a push the target owns the node and its payload.
     #[inline(always)]
     pub fn push(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
         node.claim(pin.cpu().raw());
@@ -328,8 +329,8 @@ impl<P: Copy + Send> Mailbox<P> {
     #[inline(always)]
     fn enqueue(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
         let began = trace::begin();
-        // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, nobody
-        // else by the protocol of `CoalescedBits`); the consumer doesn't see it before the
+        // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, no other
+        // code by the protocol of `CoalescedBits`); the consumer doesn't see it before the
         // exchange.
         unsafe { node.payload.set(MaybeUninit::new(payload)) };
         node.next.store(ptr::null_mut(), Ordering::Relaxed);
@@ -361,7 +362,7 @@ impl<P: Copy + Send> Mailbox<P> {
         }
         fence_after_exchange();
         chaos::point(Point::PushLinked);
-        // Looked at once: what the trace says is what decides.
+        // Read once: the trace reports the value that decides.
         (previous.is_null(), previous.is_null() && self.idle.load(Ordering::Relaxed) == POLLING)
     }
 
@@ -389,7 +390,7 @@ impl<P: Copy + Send> Mailbox<P> {
     #[inline(always)]
     fn close(&self, last: *mut Node<P>) -> bool {
         // `first` must be null before `head` is: then a producer may write it at any time. While
-        // `head` is not null nobody else does, so it can be put back.
+        // `head` is not null no other code does, so it can be restored.
         self.first.store(ptr::null_mut(), Ordering::Relaxed);
         let closed =
             self.head.compare_exchange(last, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
@@ -400,8 +401,8 @@ impl<P: Copy + Send> Mailbox<P> {
     }
 }
 
-/// Messages that go into one mailbox by one exchange. The owner takes them out one behind the
-/// other: no message of others comes between them.
+/// Messages that go into one mailbox by one exchange. The owner takes them out consecutively: no
+/// message of others comes between them.
 #[must_use = "the nodes are in no mailbox before the batch is pushed"]
 pub struct Batch<'k, P> {
     to: &'k Mailbox<P>,
@@ -414,7 +415,7 @@ impl<'k, P: Copy + Send> Batch<'k, P> {
     /// Appends a message to the batch. `node` must belong to this CPU.
     pub fn add(&mut self, node: Ref<'k, Node<P>>, payload: P) {
         node.claim(self.pin.cpu().raw());
-        // SAFETY: `claim` took the node from this CPU, its owner; nobody else sees it before the
+        // SAFETY: `claim` took the node from this CPU, its owner; no other code sees it before the
         // batch is pushed.
         unsafe { node.payload.set(MaybeUninit::new(payload)) };
         node.next.store(ptr::null_mut(), Ordering::Relaxed);
@@ -428,7 +429,7 @@ impl<'k, P: Copy + Send> Batch<'k, P> {
             unsafe { &*self.last }.next.store(this, Ordering::Relaxed);
         }
         self.last = this;
-        // Before the push: behind it the consumer may have the nodes already.
+        // Before the push: after it the consumer may have the nodes already.
         let (node, to) = (object_name(node.addr()), self.to.owner.raw());
         trace::record(self.pin, || Event::MailPushed { node, to, empty: false, polls: false });
     }
@@ -454,7 +455,7 @@ impl<P> Clone for Inbox<'_, P> {
 impl<P> Copy for Inbox<'_, P> {}
 
 impl<'k, P> Inbox<'k, P> {
-    /// The caller knows that this CPU is the owner.
+    /// Returns the inbox. The caller knows that this CPU is the owner.
     #[inline(always)]
     pub(crate) fn new(mailbox: &'k Mailbox<P>) -> Inbox<'k, P> {
         Inbox(mailbox, PhantomData)
@@ -475,8 +476,8 @@ impl<'k, P> Inbox<'k, P> {
         true
     }
 
-    /// The first thing that a CPU does on leaving idle. If there is mail, it drains before anything
-    /// else.
+    /// Retracts the idle state. This is the first action of a CPU that leaves idle. If there is
+    /// mail, the CPU drains before anything else.
     #[inline(always)]
     pub fn retract(self) {
         if planted(Fault::MissingFence) {
@@ -507,10 +508,10 @@ impl<P: Copy + Send> Inbox<'_, P> {
         Some(self.open(node))
     }
 
-    /// What a node that was just popped carries.
+    /// Returns the payload of a node that was just popped.
     #[inline(always)]
     fn open(self, node: &Node<P>) -> P {
-        // SAFETY: popped: nobody else reaches the node any more. Its producer's `set` came before
+        // SAFETY: popped: nothing else reaches the node any more. Its producer's `set` came before
         // the link, by which the node was found.
         let payload = unsafe { node.payload.get().assume_init() };
         node.owner.store(self.0.owner.raw(), Ordering::Relaxed);
@@ -546,15 +547,15 @@ impl<P: Copy + Send> Inbox<'_, P> {
         Popped::Mail(self.open(node))
     }
 
-    /// Shows the messages, oldest first, and leaves them there: for surveys. Those behind a
-    /// producer that stands between exchange and link are not reached.
+    /// Visits the messages, oldest first, and leaves them there: for surveys. Messages after a
+    /// producer between exchange and link are not reached.
     pub fn each_message(self, mut show: impl FnMut(P)) {
         let mut at = self.0.first.load(Ordering::Acquire);
         while !at.is_null() {
             // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it
             // out.
             let node = unsafe { &*at };
-            // SAFETY: the node was found by a link, before which its producer's `set` came; nobody
+            // SAFETY: the node was found by a link, before which its producer's `set` came; no code
             // writes the payload while the node is queued.
             show(unsafe { node.payload.get().assume_init() });
             at = node.next.load(Ordering::Acquire);
@@ -574,7 +575,7 @@ impl<P: Copy + Send> Inbox<'_, P> {
         if self.0.has_mail() { Drained::More } else { Drained::Empty }
     }
 
-    /// A pop that gives a producer between exchange and link a moment to go on.
+    /// Pops, and gives a producer between exchange and link a moment to continue.
     fn pop_patiently(self) -> Popped<P> {
         for _ in 0..PATIENCE {
             match self.pop() {

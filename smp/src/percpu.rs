@@ -44,7 +44,7 @@ impl<O, S, P> PerCpu<O, S, P> {
         }
     }
 
-    /// For those who send.
+    /// Returns the mailbox, for senders.
     #[inline(always)]
     pub fn mailbox(&self) -> &Mailbox<P> {
         &self.mailbox
@@ -57,7 +57,7 @@ impl<O, S, P> PerCpu<O, S, P> {
         self.mailbox.owner()
     }
 
-    /// For the CPU whose it is.
+    /// Returns the CPU's own view, on that CPU.
     #[inline(always)]
     pub fn here<'k>(&'k self, pin: Pin<'k>) -> Option<Here<'k, O, S, P>> {
         (self.id == pin.cpu()).then_some(Here { this: self, _here: PhantomData })
@@ -77,7 +77,7 @@ impl<O, S, P> Deref for PerCpu<O, S, P> {
 /// them.
 static NUMBERS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
-/// The CPU whose number stands at an address.
+/// Returns the CPU whose number is at an address.
 pub(crate) fn cpu_at(address: u64) -> Option<CpuId> {
     let [first, stride, count] = [0, 1, 2].map(|index: usize| NUMBERS[index].load(Relaxed));
     let offset = address.checked_sub(first).filter(|offset| offset.checked_rem(stride) == Some(0))?;
@@ -104,7 +104,7 @@ impl<O, S, P> All<O, S, P> {
     const ID_OFFSET: usize = PerCpu::<O, S, P>::ID_OFFSET;
     const STRIDE: u64 = size_of::<PerCpu<O, S, P>>() as u64;
 
-    /// The block of a CPU; panics where there is no such.
+    /// Returns the block of a CPU; panics if that CPU does not exist.
     pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a PerCpu<O, S, P> {
         match self.0.get(pin, cpu.index()) {
             Some(block) => block.get(),
@@ -142,13 +142,13 @@ impl<'k, O, S, P> Here<'k, O, S, P> {
         unsafe { Pin::new(self.this.id) }
     }
 
-    /// This CPU, as a lock that it takes names it.
+    /// Returns this CPU in the form of a lock's holder.
     #[inline(always)]
     pub fn holder(self) -> Holder {
         Holder::in_block(&self.this.id)
     }
 
-    /// This CPU's end of its mailbox.
+    /// Returns this CPU's end of its mailbox.
     #[inline(always)]
     pub fn inbox(self) -> Inbox<'k, P> {
         Inbox::new(&self.this.mailbox)
@@ -188,7 +188,7 @@ impl<O, S, P> LocalEntry<O, S, P> {
         LocalEntry { entry: unsafe { Entry::new(block.id) }, block }
     }
 
-    /// For one step of the entry, like [`Entry::pin`].
+    /// Returns the CPU's own view for one step of the entry, like [`Entry::pin`].
     #[inline(always)]
     pub fn here(&self) -> Here<'_, O, S, P> {
         Here { this: self.block, _here: PhantomData }
@@ -199,7 +199,7 @@ impl<O, S, P> LocalEntry<O, S, P> {
         self.block
     }
 
-    /// Everything loaded so far is given up: for a quiescent point.
+    /// Gives up everything loaded so far: for a quiescent point.
     #[inline(always)]
     pub fn quiescent(&mut self) -> &mut Entry {
         &mut self.entry

@@ -13,8 +13,8 @@ pub enum Fault {
     /// A push that needs an interrupt sometimes doesn't say so (always, under loom). Feature
     /// `planted-dropped-interrupt`.
     DroppedInterrupt,
-    /// An emptied slot is reusable at once, so a reader may see halves of two capabilities. Feature
-    /// `planted-torn-slot-read`.
+    /// An emptied slot is reusable immediately, so a reader may see halves of two capabilities.
+    /// Feature `planted-torn-slot-read`.
     TornSlotRead,
     /// Coalesced bits are taken by a load and a store: one that is set between is lost, and a
     /// recall with it. Feature `planted-lost-recall`.
@@ -40,9 +40,10 @@ pub enum Fault {
     UnflushedMailboxes,
     /// A grace round takes an idle CPU with mail in its mailbox for a parked one. Loom only.
     ParkedWithMail,
-    /// No full fence between reading the epoch and looking who runs. Loom only.
+    /// No full fence between reading the epoch and checking which CPUs run. Loom only.
     UnfencedRound,
-    /// No full fence between a change of a space and the look who is in it. Loom only.
+    /// No full fence between a change of a space and the check which CPUs have it loaded. Loom
+    /// only.
     UnfencedShootdown,
 }
 

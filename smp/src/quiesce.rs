@@ -85,12 +85,12 @@ pub unsafe trait Cpus {
     /// What mailboxes carry.
     type Mail: Copy + Send + From<GraceMail>;
 
-    /// How many CPUs came up: 0 to `count - 1`.
+    /// Returns how many CPUs came up: 0 to `count - 1`.
     fn count(&self) -> usize;
     fn epoch(&self) -> &Epoch;
     fn mailbox<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Self::Mail>;
     fn port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Self::Mail>;
-    /// The state of the CPU that the pin is of.
+    /// Returns the state of the pin's CPU.
     fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState;
     /// Interrupts a CPU, so that it looks into its mailbox.
     fn interrupt(&self, cpu: CpuId);
@@ -176,7 +176,7 @@ const UNSTAMPED: u64 = u64::MAX >> RIGHTS_SHIFT;
 
 impl Epoch {
     const_unless_loom! {
-        /// At the start the epoch is such that a stamp of 0 (a slot never used) is old enough.
+        /// Makes an epoch in which a stamp of 0 (a slot never used) is old enough.
         pub fn new() -> Epoch {
             Epoch(AtomicU64::new(2))
         }
@@ -194,7 +194,7 @@ impl Epoch {
         word.set_note(self.now());
     }
 
-    /// The stamp for something just emptied with a plain store.
+    /// Returns the stamp for something just emptied with a plain store.
     pub fn stamp(&self) -> u64 {
         fence(Ordering::SeqCst);
         self.now()
@@ -241,7 +241,7 @@ pub struct Pair<P> {
 
 impl<P: Copy> Pair<P> {
     const_unless_loom! {
-        /// For the table of `initiator`.
+        /// Makes a pair for the table of `initiator`.
         pub fn new(initiator: CpuId) -> Pair<P> {
             Pair {
                 node: Node::new(initiator),
@@ -254,7 +254,7 @@ impl<P: Copy> Pair<P> {
 
 impl<P> GracePort<P> {
     const_unless_loom! {
-        /// `pairs` has one element for each CPU.
+        /// Makes a port. `pairs` has one element for each CPU.
         pub fn new(pairs: Table<Pair<P>>) -> GracePort<P> {
             GracePort { exits: AtomicU64::new(0), quiet: AtomicU64::new(0), pairs }
         }
@@ -284,7 +284,7 @@ struct Round {
 
 /// What one CPU keeps of its own part in rounds. At home on that CPU.
 pub struct GraceState {
-    /// Whose nodes this CPU has taken out and owes back.
+    /// CPUs whose nodes this CPU has taken out and must return.
     owed: Cell<CpuSet>,
     round: Cell<Option<Round>>,
     /// The epoch when the next round was asked for and `Pair::exits` were noted.
@@ -335,8 +335,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The ticket as a number, which is not 0: for who keeps it in a task's registers. See
-    /// [`ticket`].
+    /// Returns the ticket as a number, which is not 0, for callers that keep it in a task's
+    /// registers. See [`ticket`].
     pub const fn raw(self) -> u64 {
         self.number * MAX_CPUS as u64 + self.cpu.index() as u64
     }
@@ -349,7 +349,7 @@ pub fn ticket<C: Cpus>(cpus: &C, pin: Pin<'_>, raw: u64) -> Option<Ticket> {
     (ticket.raw() == raw && given_out.contains(&ticket.number)).then_some(ticket)
 }
 
-/// How often this CPU has returned to user mode by IRET.
+/// Returns how often this CPU has returned to user mode by IRET.
 pub fn exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
     cpus.port(pin, pin.cpu()).exits.load(Ordering::Relaxed)
 }
@@ -362,7 +362,7 @@ pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
         return;
     }
     let state = cpus.state(pin);
-    // Stamps are never from the future, so nobody needs more.
+    // Stamps are never from the future, so no caller needs more.
     state.wanted_epoch.set(state.wanted_epoch.get().max(target.min(now + 2)));
     if state.start.get().is_none() {
         state.start.set(Some(note_exits(cpus, pin)));
@@ -415,11 +415,12 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
 pub enum Settled {
     /// No round of this CPU's has ended.
     Same,
-    /// At least one has: look again who waits for the epoch or for a quiet period.
+    /// At least one has: check again the waiters for the epoch or for a quiet period.
     Advanced,
 }
 
-/// At a quiescent point: sends back what is owed, and takes the own rounds as far as they go.
+/// Settles at a quiescent point: returns the nodes that this CPU has taken out, and advances its
+/// own rounds as far as possible.
 ///
 /// To be called before the end of every entry in which [`GraceState::is_unsettled`] became true;
 /// what else the entry does afterwards starts with fresh pins.
@@ -493,7 +494,8 @@ pub fn park<P>(entry: &mut impl Resting<P>, how: Idle) -> bool {
     !entry.state().is_unsettled() && entry.inbox().advertise(how)
 }
 
-/// The first thing that a parked CPU does when it wakes; then it drains. See [`Inbox::retract`].
+/// Unparks the CPU. This is the first action of a parked CPU that wakes; then it drains. See
+/// [`Inbox::retract`].
 #[inline(always)]
 pub fn unpark<P>(entry: &mut impl Resting<P>) {
     entry.inbox().retract();
@@ -513,7 +515,7 @@ pub unsafe fn left_by_iret<C: Cpus>(cpus: &C, entry: &mut Entry) {
     }
 }
 
-/// The epoch, and a full fence before what is looked at next.
+/// Returns the epoch, with a full fence before the next reads.
 fn fenced_epoch<C: Cpus>(cpus: &C) -> u64 {
     let epoch = cpus.epoch().now();
     if !planted(Fault::UnfencedRound) {
@@ -522,7 +524,8 @@ fn fenced_epoch<C: Cpus>(cpus: &C) -> u64 {
     epoch
 }
 
-/// The moment from which a round counts: the epoch, and what the others have counted.
+/// Notes the moment from which a round counts: the epoch, and the others' counts. Returns the
+/// epoch.
 fn note_exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
     let epoch = fenced_epoch(cpus);
     for (at, pair) in pairs(cpus, pin) {
@@ -534,7 +537,7 @@ fn note_exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
     epoch
 }
 
-/// This CPU's pairs, by the CPU they are for.
+/// Returns this CPU's pairs, by the CPU they are for.
 fn pairs<'a, C: Cpus>(
     cpus: &'a C,
     pin: Pin<'a>,
@@ -585,7 +588,7 @@ fn must_ask<C: Cpus>(cpus: &C, pin: Pin<'_>, at: CpuId, pair: &Pair<C::Mail>, ki
     }
 }
 
-/// Ends a round that everybody has answered.
+/// Ends a round that all CPUs have answered.
 fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
     let state = cpus.state(pin);
     cpus.epoch().0.fetch_max(round.epoch + 1, Ordering::AcqRel);
@@ -600,7 +603,7 @@ fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
     }
 }
 
-/// The pair that a mail is of.
+/// Returns the pair of a mail.
 fn pair_of<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, mail: GraceMail) -> Ref<'a, Pair<C::Mail>> {
     match cpus.port(pin, mail.by).pairs.get(pin, mail.at.index()) {
         Some(pair) => pair,

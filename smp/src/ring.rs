@@ -48,12 +48,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// One that begins with event number `next`, which others have read up to.
+    /// Makes a reader that begins with event number `next`, up to which others have read.
     pub const fn at(next: u64) -> Reader {
         Reader { next }
     }
 
-    /// Number of the event that is read next, as far as it is still there.
+    /// Returns the number of the next event, if it is still there.
     pub fn position(&self) -> u64 {
         self.next
     }

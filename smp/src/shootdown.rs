@@ -90,7 +90,7 @@ pub struct ShootPair<P> {
 
 impl<P: Copy> ShootPair<P> {
     const_unless_loom! {
-        /// For the table of `initiator`.
+        /// Makes a pair for the table of `initiator`.
         pub fn new(initiator: CpuId) -> ShootPair<P> {
             ShootPair {
                 node: Node::new(initiator),
@@ -104,7 +104,7 @@ impl<P: Copy> ShootPair<P> {
 
 impl<P> ShootPort<P> {
     const_unless_loom! {
-        /// `pairs` has one element for each CPU.
+        /// Makes a port. `pairs` has one element for each CPU.
         pub fn new(pairs: Table<ShootPair<P>>) -> ShootPort<P> {
             ShootPort { done: AtomicU64::new(0), begun: AtomicU64::new(0), busy: AtomicU64::new(0), pairs }
         }
@@ -112,8 +112,8 @@ impl<P> ShootPort<P> {
 }
 
 impl<P> ShootPort<P> {
-    /// The number up to which all shootdowns of the CPU are over, and the highest that has begun.
-    /// For surveys.
+    /// Returns the number up to which all shootdowns of the CPU are over, and the highest that has
+    /// begun. For surveys.
     pub fn numbers(&self) -> (u64, u64) {
         (self.done.load(Ordering::Acquire), self.begun.load(Ordering::Relaxed))
     }
@@ -132,7 +132,7 @@ impl Stamp {
         Stamp((by.index() as u64) << NUMBER_BITS | number)
     }
 
-    /// `None` of 0, which is no stamp.
+    /// Decodes a stamp; `None` for 0, which is no stamp.
     pub const fn from_raw(raw: u64) -> Option<Stamp> {
         if raw == 0 { None } else { Some(Stamp(raw)) }
     }
@@ -150,7 +150,7 @@ impl Stamp {
         self.0 & ((1 << NUMBER_BITS) - 1)
     }
 
-    /// The later one of two that the same CPU has begun.
+    /// Returns the later one of two that the same CPU has begun.
     #[must_use]
     pub const fn later(self, other: Stamp) -> Stamp {
         if self.number() >= other.number() { self } else { other }
@@ -169,7 +169,7 @@ pub struct Begun {
     pub avoided: u64,
 }
 
-/// The stamp that the next shootdown of this CPU will have.
+/// Returns the stamp that the next shootdown of this CPU will have.
 pub fn next_stamp<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
     let begun = cpus.shoot_port(pin, pin.cpu()).begun.load(Ordering::Relaxed);
     Stamp::new(pin.cpu(), begun + 1)
@@ -266,7 +266,7 @@ pub enum Received {
     Question,
     /// An answer: nothing is over that was not before.
     Same,
-    /// An answer, and shootdowns of this CPU are over: look who waits for them.
+    /// An answer, and shootdowns of this CPU are over: check their waiters.
     Advanced,
 }
 
@@ -300,8 +300,8 @@ pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
     send(cpus, pin, pair, (mail, What::Space), mail.by);
 }
 
-/// Whether a shootdown is over. One that has not begun is not; nor one of no CPU, for which nobody
-/// waits ([`has_begun`]).
+/// Whether a shootdown is over. One that has not begun is not; nor is one of a CPU that does not
+/// exist, for which no task waits ([`has_begun`]).
 #[inline(always)]
 pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
     stamp
@@ -310,7 +310,7 @@ pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
         .is_some_and(|by| cpus.shoot_port(pin, by).done.load(Ordering::Acquire) >= stamp.number())
 }
 
-/// The last of this CPU's that is over. For traces.
+/// Returns the last of this CPU's that is over. For traces.
 pub fn last_over<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
     Stamp::new(pin.cpu(), cpus.shoot_port(pin, pin.cpu()).done.load(Ordering::Relaxed))
 }

@@ -33,12 +33,12 @@ impl Default for Standstill {
     }
 }
 
-/// Proof that all other CPUs stand still. They go on when it is dropped.
+/// Proof that all other CPUs stand still. They continue when it is dropped.
 pub struct Stopped<'a>(&'a Standstill);
 
 impl Standstill {
     const_unless_loom! {
-        /// Nobody stands still.
+        /// Makes a standstill in which no CPU stands.
         pub fn new() -> Standstill {
             Standstill { round: AtomicU64::new(0), come: AtomicU64::new(0) }
         }
@@ -114,12 +114,12 @@ impl Stopped<'_> {
         unsafe { Pin::new(cpu) }
     }
 
-    /// The inside of state, whichever CPU owns it, also while it is under way.
+    /// Returns the contents of state, whichever CPU owns it, also while it is under way.
     pub fn inside<'a, T>(&'a self, state: Ref<'a, Homed<T>>) -> &'a T {
         state.get().value()
     }
 
-    /// State that a lock guards. No other CPU holds the lock now.
+    /// Returns state that a lock guards. No other CPU holds the lock now.
     pub fn guarded<'a, T>(&'a self, state: &'a Guarded<T>) -> &'a T {
         state.value()
     }

@@ -24,7 +24,8 @@ mod word;
 /// A word that user level shares with the kernel, and may change at any time: it has no points.
 pub use core::sync::atomic::AtomicU64 as UserWord;
 
-/// `const fn` on the machine; a plain `fn` under loom, whose types register themselves when made.
+/// Makes a `const fn` on the machine, and a plain `fn` under loom, whose types register themselves
+/// when made.
 macro_rules! const_unless_loom {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
         #[cfg(not(loom))]
@@ -37,7 +38,7 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
-/// The full fence between an atomic exchange and the loads that follow it.
+/// Fences fully between an atomic exchange and the loads that follow it.
 ///
 /// x86: the exchange is a locked instruction and is that fence already, so only the compiler is
 /// held back. Loom treats a sequentially consistent exchange as acquire-release, so there it is
@@ -51,7 +52,7 @@ pub fn fence_after_exchange() {
     }
 }
 
-/// The full fence between the receipt of a message and later loads of what a *third* CPU wrote.
+/// Fences fully between the receipt of a message and later loads of what a *third* CPU wrote.
 ///
 /// X wrote and fenced, Y saw a sign of it and sent a message, we took the message: the language's
 /// model wants a fence here before we are sure to see X's store. On x86 stores become visible to
@@ -66,8 +67,8 @@ pub fn fence_after_message() {
     }
 }
 
-/// The full fence that an `IRET` is: it serialises, so every store before it is visible before
-/// anything after it is done, in user mode or in the next kernel entry. (`SYSRET` is none.)
+/// Stands for the full fence of an `IRET`: it serialises, so every store before it is visible
+/// before anything after it is done, in user mode or in the next kernel entry. (`SYSRET` is none.)
 #[inline(always)]
 pub fn fence_of_iret() {
     if cfg!(all(target_arch = "x86_64", not(loom))) {
@@ -77,7 +78,7 @@ pub fn fence_of_iret() {
     }
 }
 
-/// A cell whose exclusive access is the business of a protocol. Loom checks that it is exclusive.
+/// A cell whose exclusive access a protocol ensures. Loom checks that it is exclusive.
 pub(crate) struct ProtocolCell<T>(
     #[cfg(not(loom))] core::cell::UnsafeCell<T>,
     #[cfg(loom)] loom::cell::UnsafeCell<T>,
@@ -95,7 +96,7 @@ impl<T: Copy> ProtocolCell<T> {
     }
 
     /// # Safety
-    /// Nobody else reads or writes the cell at the same time.
+    /// No other code reads or writes the cell at the same time.
     #[inline(always)]
     pub unsafe fn get(&self) -> T {
         #[cfg(not(loom))]
@@ -107,7 +108,7 @@ impl<T: Copy> ProtocolCell<T> {
     }
 
     /// # Safety
-    /// Nobody else reads or writes the cell at the same time.
+    /// No other code reads or writes the cell at the same time.
     #[inline(always)]
     pub unsafe fn set(&self, value: T) {
         #[cfg(not(loom))]

@@ -23,14 +23,14 @@ mod off {
     #[inline(always)]
     pub fn record(_: Pin<'_>, _make: impl FnOnce() -> Event) {}
 
-    /// The time that something begins which is recorded only when it is over: a mailbox push, so
-    /// that its event comes before whatever the message brings about. 0: no events are written.
+    /// Returns the begin of something that is recorded only at its end: a mailbox push, so that its
+    /// event comes before the events that the message causes. 0: no events are written.
     #[inline(always)]
     pub fn begin() -> u64 {
         0
     }
 
-    /// [`record`] for what began at a given time.
+    /// Does [`record`] for something that began at a given time.
     #[inline(always)]
     pub fn record_since(_: Pin<'_>, _began: u64, _make: impl FnOnce() -> Event) {}
 }
@@ -89,13 +89,13 @@ mod rings {
     const _: () = assert!(size_of::<Ring>().is_power_of_two() && EVENT_WORDS.is_power_of_two());
 
     impl Ring {
-        /// The ring's memory; none before [`provide`].
+        /// Returns the ring's memory; none before [`provide`].
         #[inline(always)]
         fn words(&self) -> Option<&'static [AtomicU64]> {
             let at = self.words.load(Ordering::Acquire);
             let len = self.mask.load(Ordering::Relaxed) as usize + 1;
-            // SAFETY: not null: `provide` stored the address, after the length, of a slice that
-            // lives for ever.
+            // SAFETY: not null: `provide` stored the address, after the length, of a slice that is
+            // never freed.
             (!at.is_null()).then(|| unsafe { core::slice::from_raw_parts(at, len) })
         }
 
@@ -129,12 +129,12 @@ mod rings {
         ring.words.store(words.as_ptr().cast_mut(), Ordering::Release);
     }
 
-    /// From here on events are written.
+    /// Starts the writing of events.
     pub fn start() {
         AURORA_TRACE.on.store(true, Ordering::Release);
     }
 
-    /// From here on no event begins; the time.
+    /// Stops the writing of events. Returns the time.
     pub fn stop() -> u64 {
         AURORA_TRACE.on.store(false, Ordering::SeqCst);
         now()
@@ -154,14 +154,14 @@ mod rings {
         }
     }
 
-    /// The time that something begins which is recorded only when it is over: a mailbox push, so
-    /// that its event comes before whatever the message brings about. 0: no events are written.
+    /// Returns the begin of something that is recorded only at its end: a mailbox push, so that its
+    /// event comes before the events that the message causes. 0: no events are written.
     #[inline]
     pub fn begin() -> u64 {
         if AURORA_TRACE.on.load(Ordering::Relaxed) { now() } else { 0 }
     }
 
-    /// [`record`] for what began at a given time.
+    /// Does [`record`] for something that began at a given time.
     #[inline]
     pub fn record_since(pin: Pin<'_>, began: u64, make: impl FnOnce() -> Event) {
         if began != 0 {

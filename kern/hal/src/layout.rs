@@ -55,17 +55,17 @@ pub const PAGE: u64 = 4 << 10;
 pub const LARGE_PAGE: u64 = 2 << 20;
 pub const HUGE_PAGE: u64 = 1 << 30;
 
-/// Index of `address` in the table of `level` (4 = PML4 … 1 = page table).
+/// Returns the index of `address` in the table of `level` (4 = PML4 … 1 = page table).
 pub const fn table_index(address: u64, level: u32) -> usize {
     ((address >> (12 + 9 * (level - 1))) & 0x1ff) as usize
 }
 
-/// First address of stack `which` (0 = kernel stack, then the IST stacks) of CPU `cpu`.
+/// Returns the first address of stack `which` (0 = kernel stack, then the IST stacks) of CPU `cpu`.
 pub const fn stack_base(cpu: usize, which: usize) -> u64 {
     CPU_WINDOWS + cpu as u64 * CPU_WINDOW_SIZE + (2 * which as u64 + 1) * STACK_SIZE
 }
 
-/// First address of CPU `cpu`'s data.
+/// Returns the first address of CPU `cpu`'s data.
 pub const fn cpu_data(cpu: usize) -> u64 {
     CPU_WINDOWS + cpu as u64 * CPU_WINDOW_SIZE + CPU_DATA_OFFSET
 }

@@ -24,7 +24,7 @@ use crate::trap::WAKE;
 /// The machine. All its state is the hardware's and this crate's.
 pub struct Pc;
 
-/// Why nobody handled a fault.
+/// The reason why a fault had no handler.
 struct Unhandled(Option<Error>);
 
 impl fmt::Display for Unhandled {
@@ -120,7 +120,7 @@ impl Machine for Pc {
 
     fn forget_translations(&self, leave: bool) {
         if leave {
-            // SAFETY: the kernel's own tables live for ever; PCID 0 flushes.
+            // SAFETY: the kernel's own tables are never freed; PCID 0 flushes.
             unsafe { tlb::switch_to(kernel::root()) };
         }
         if let Some(cpu) = percpu::this() {
@@ -192,7 +192,7 @@ impl Machine for Pc {
 
     #[cold]
     fn first_process_dies(&self) {
-        crate::println!("aurora: process 1 is dead: nobody is left to judge the run");
+        crate::println!("aurora: process 1 is dead: no program can judge the run");
         exit::exit(exit::Exit::Orphaned)
     }
 

@@ -31,7 +31,7 @@ const TO_SHIFT: u32 = 16;
 const CPU_MASK: u32 = MAX_CPUS as u32 - 1;
 const _: () = assert!(MAX_CPUS.is_power_of_two() && MAX_CPUS < 1 << TO_SHIFT);
 
-/// The CPU whose number is in the low bits.
+/// Returns the CPU whose number is in the low bits.
 fn cpu_of(word: u32) -> CpuId {
     match CpuId::new((word & CPU_MASK) as usize) {
         Some(cpu) => cpu,
@@ -58,16 +58,17 @@ impl<T> Homed<T> {
     /// Offset of the inside, for assembly that has made it.
     pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
 
-    /// The CPU that owns the inside, or will when a message with it arrives there. Of state that is
-    /// under way, the old home. On another CPU the answer may be stale by the time it is used.
+    /// Returns the CPU that owns the state, or will when a message with it arrives there. For state
+    /// that is under way, the old home. On another CPU the answer may be stale by the time it is
+    /// used.
     #[inline(always)]
     pub fn home(&self) -> CpuId {
         cpu_of(self.home.load(Ordering::Relaxed))
     }
 
-    /// The CPU to which this CPU sends mail about the state: its home. The old home of state that
-    /// is under way sends to the new home. So the answer is this CPU only if this CPU can open the
-    /// inside.
+    /// Returns the CPU to which this CPU sends mail about the state: its home. The old home of
+    /// state that is under way sends to the new home. So the answer is this CPU only if this CPU
+    /// can open the state.
     #[inline(always)]
     pub fn mail_target(&self, pin: Pin<'_>) -> CpuId {
         let word = self.home.load(Ordering::Relaxed);
@@ -75,7 +76,7 @@ impl<T> Homed<T> {
         if home == pin.cpu() { Self::end_of_way(word) } else { home }
     }
 
-    /// The home, or the new home of state that is under way.
+    /// Returns the home, or the new home of state that is under way.
     pub fn destination(&self) -> CpuId {
         Self::end_of_way(self.home.load(Ordering::Relaxed))
     }
@@ -98,16 +99,16 @@ impl<T> Homed<T> {
         &self.value
     }
 
-    /// The element of the home CPU in a table that has one for each; `None` of state that is under
-    /// way.
+    /// Returns the element of the home CPU in a table that has one for each; `None` for state that
+    /// is under way.
     #[inline(always)]
     pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
         table.get(pin, self.home.load(Ordering::Relaxed) as usize)
     }
 
-    /// The inside, for the home CPU; `None` elsewhere: then send a message.
+    /// Opens the state, on the home CPU; `None` elsewhere: then send a message.
     ///
-    /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the
+    /// `Acquire`, which costs nothing on x86: a new home that opens before the message with the
     /// state has come sees what the old one wrote before [`Homed::set_home`].
     #[inline(always)]
     pub fn open<'a>(&'a self, pin: Pin<'a>) -> Option<&'a T> {
@@ -120,7 +121,7 @@ impl<T> Homed<T> {
         self.open(pin).map(|_| Held(self, PhantomData))
     }
 
-    /// The inside, where the caller knows that this CPU is its home; panics where that is wrong.
+    /// Opens the state if the caller knows that this CPU is its home; panics if that is wrong.
     #[inline(always)]
     pub fn here<'a>(&'a self, pin: Pin<'a>) -> &'a T {
         match self.open(pin) {
@@ -187,7 +188,7 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> Held<'_, T> {
-    /// [`Homed::set_home_with`], by the present home.
+    /// Does [`Homed::set_home_with`], on the present home.
     #[inline(always)]
     pub fn hand_to_with<U>(self, referred: Held<'_, U>, to: CpuId) {
         self.0.home.store(to.raw(), Ordering::Release);

@@ -28,7 +28,7 @@ impl<T> Deref for Ref<'_, T> {
 }
 
 impl<T> PartialEq for Ref<'_, T> {
-    /// Identity, not contents.
+    /// Compares identity, not contents.
     fn eq(&self, other: &Self) -> bool {
         core::ptr::eq(self.0, other.0)
     }
@@ -36,17 +36,17 @@ impl<T> PartialEq for Ref<'_, T> {
 impl<T> Eq for Ref<'_, T> {}
 
 impl<'k, T> Ref<'k, T> {
-    /// For objects that never die (made at boot, or by a host test).
+    /// Makes a reference to an object that never dies (made at boot, or by a host test).
     pub const fn from_static(object: &'static T) -> Ref<'k, T> {
         Ref(object)
     }
 
-    /// The object's address: an identity for dumps and tags, never an access path.
+    /// Returns the object's address: an identity for dumps and tags, never an access path.
     pub fn addr(self) -> u64 {
         core::ptr::from_ref(self.0) as u64
     }
 
-    /// The plain reference, for as long as the entry lasts.
+    /// Returns the plain reference, for the duration of the entry.
     pub const fn get(self) -> &'k T {
         self.0
     }
@@ -55,7 +55,7 @@ impl<'k, T> Ref<'k, T> {
         Ptr(NonNull::from(self.0))
     }
 
-    /// A part of the object (`field` captures nothing, so what it returns can only come from
+    /// Returns a part of the object (`field` captures nothing, so its result can only come from
     /// there).
     #[inline(always)]
     pub fn map<U>(self, field: for<'a> fn(&'a T) -> &'a U) -> Ref<'k, U> {
@@ -199,10 +199,10 @@ impl<T> AtomicLink<T> {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// As [`AtomicLink::is`], by a plain load.
+    /// Does [`AtomicLink::is`] with a plain load.
     ///
     /// # Safety
-    /// Nobody but the calling CPU ever writes the link.
+    /// Only the calling CPU ever writes the link.
     #[cfg(not(loom))]
     #[inline(always)]
     pub unsafe fn is_own(&self, to: Ref<'_, T>) -> bool {

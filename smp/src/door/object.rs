@@ -47,8 +47,8 @@ pub trait KernelObject: Sized + Sync + 'static {
     type Rights: Into<abi::Rights>;
 }
 
-/// The number of a type, checked with its alignment: words have no room for the lowest bits of an
-/// address.
+/// Returns the number of a type, checked with its alignment: words have no room for the lowest bits
+/// of an address.
 const fn number_of<T: KernelObject>() -> u8 {
     const {
         assert!(align_of::<T>() >= OBJECT_ALIGN, "kernel objects start on a cache line");
@@ -150,7 +150,7 @@ impl<S> PartialEq for RawWord<'_, S> {
 impl<S> Eq for RawWord<'_, S> {}
 
 impl<S> core::fmt::Debug for RawWord<'_, S> {
-    /// For reports of faults of the kernel.
+    /// Prints the word, for reports of faults of the kernel.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "object of type {} at {:#x}, rights {:#x}", self.object_type(), self.addr(), self.rights())
     }
@@ -173,7 +173,7 @@ impl<'k, S> RawWord<'k, S> {
         ((self.word as i64 >> ADDR_SHIFT) as u64) & !(OBJECT_ALIGN as u64 - 1)
     }
 
-    /// The object, where the word is of its type.
+    /// Returns the object, if the word is of its type.
     #[inline(always)]
     pub fn get<T: KernelObject<Set = S>>(self) -> Option<Ref<'k, T>> {
         if self.object_type() != number_of::<T>() {
@@ -199,7 +199,7 @@ impl<'k, S> RawWord<'k, S> {
         }
     }
 
-    /// For type 0: the value that [`ObjWord::set_empty`] stored.
+    /// Returns, for type 0, the value that [`ObjWord::set_empty`] stored.
     pub fn empty_value(self) -> u64 {
         self.word >> RIGHTS_SHIFT
     }
@@ -223,8 +223,8 @@ impl<S> ObjWord<S> {
         RawWord::new(word)
     }
 
-    /// As [`ObjWord::load`], for those who only look, while nobody changes anything: no labelled
-    /// point.
+    /// Reads the word as [`ObjWord::load`] does, without a labelled point, for callers that only
+    /// look while nothing changes.
     #[inline(always)]
     pub fn glance<'k>(&self, _pin: Pin<'k>) -> RawWord<'k, S> {
         RawWord::new(self.0.load(Ordering::Acquire))
@@ -249,7 +249,7 @@ impl<S> ObjWord<S> {
     }
 
     /// Claims an empty word for filling: `from` (read in this entry) becomes the empty `value`.
-    /// `false` where somebody else was first.
+    /// Returns `false` if another CPU was first.
     pub fn claim(&self, from: RawWord<'_, S>, value: u64) -> bool {
         from.object_type() == 0
             && self

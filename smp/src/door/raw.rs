@@ -6,7 +6,7 @@ use crate::sync::AtomicU64;
 #[repr(C, align(64))]
 pub struct RawBytes<const N: usize>(core::cell::UnsafeCell<[u8; N]>);
 
-// SAFETY: safe code can only take the address; who dereferences it says why it may.
+// SAFETY: safe code can only take the address; code that dereferences it says why it may.
 unsafe impl<const N: usize> Sync for RawBytes<N> {}
 
 impl<const N: usize> Default for RawBytes<N> {
@@ -30,13 +30,13 @@ impl<const N: usize> RawBytes<N> {
     }
 }
 
-/// A value that unsafe code vouches for: for types of safe crates that nobody is to make out of
+/// A value that unsafe code vouches for: for types of safe crates that code must not make of
 /// numbers.
 pub struct Vouched<T>(T);
 
 impl<T: Copy> Vouched<T> {
     /// # Safety
-    /// What the function says that takes it.
+    /// The value must satisfy the requirements of the function that takes it.
     pub const unsafe fn new(value: T) -> Vouched<T> {
         Vouched(value)
     }

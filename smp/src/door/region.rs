@@ -19,7 +19,7 @@ pub struct Region {
     reset: Cell<Option<(Ticket, u64, u64)>>,
 }
 
-/// A piece of raw memory that nobody else refers to.
+/// A piece of raw memory to which nothing else refers.
 pub struct Piece {
     base: u64,
     size: u64,
@@ -79,9 +79,9 @@ impl Region {
         Some(Piece { base: self.base + at, size })
     }
 
-    /// Begins a reset: asks for a quiet period. What stands in the pieces is unlinked by now (rule
-    /// 1), and no more of them is carved until the reset ends or is given up. Then
-    /// [`quiesce::settle`] before the entry ends.
+    /// Begins a reset: requests a quiet period. The objects in the pieces are unlinked by now (rule
+    /// 1), and no more pieces are taken until the reset ends or is given up. Then
+    /// [`quiesce::settle`] must run before the entry ends.
     pub fn begin_reset<C: Cpus>(&self, cpus: &C, pin: Pin<'_>) {
         self.give_up_reset();
         self.reset.set(Some((quiesce::request_quiet(cpus, pin), self.low.get(), self.high.get())));
@@ -151,14 +151,14 @@ impl Piece {
 
     /// Turns the piece into a region of its own (a child Untyped).
     pub fn into_region(self) -> Region {
-        // SAFETY: the piece is exclusive, mapped and writable for ever (`Region::new`, carved
-        // once), and gone.
+        // SAFETY: the piece is exclusive, mapped and writable for the rest of the run
+        // (`Region::new`, taken once), and gone.
         unsafe { Region::new(self.base, self.size) }
     }
 
     /// Makes an object at the front of the piece; the rest is lost to it (objects know their size).
     ///
-    /// `None` where the piece is too small or off the type's alignment.
+    /// `None` if the piece is too small or not aligned for the type.
     pub fn emplace<'k, T: 'static>(self, _pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
         if self.size < size_of::<T>() as u64 || !self.base.is_multiple_of(align_of::<T>() as u64) {
             return None;

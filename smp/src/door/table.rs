@@ -30,12 +30,12 @@ impl<T> Table<T> {
         Table { base: NonNull::dangling().as_ptr(), len: 0 }
     }
 
-    /// A table that never dies (made at boot, or by a host test).
+    /// Makes a table that never dies (made at boot, or by a host test).
     pub const fn from_static(elements: &'static [T]) -> Table<T> {
         Table { base: elements.as_ptr(), len: elements.len() }
     }
 
-    /// Where the first element is: for reports.
+    /// Returns the address of the first element: for reports.
     pub(crate) fn addr(&self) -> u64 {
         self.base as u64
     }

@@ -12,7 +12,7 @@ use std::vec::Vec;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// A region of `lines` cache lines that are filled with 0xaa.
+/// Makes a region of `lines` cache lines that are filled with 0xaa.
 fn region(lines: usize) -> Region {
     let memory: Vec<Line> = (0..lines).map(|_| Line([0xaa; 64])).collect();
     let memory = Box::leak(memory.into_boxed_slice());
@@ -201,8 +201,8 @@ fn homed_opens_at_home_only() {
     assert_eq!((state.home(), state.here(pin(1)).get()), (pin(1).cpu(), 5));
 }
 
-/// What each of three CPUs sees of some state: whether it can open it, and where it sends mail
-/// about it.
+/// Returns what each of three CPUs sees of some state: whether it can open it, and where it sends
+/// mail about it.
 fn seen_by_each(state: Ref<'_, Homed<Cell<u64>>>) -> [(bool, usize); 3] {
     [0, 1, 2].map(|n| (state.open(pin(n)).is_some(), state.mail_target(pin(n)).index()))
 }

@@ -214,7 +214,7 @@ fn threads_as_cpus() {
             let (from, n) = (n / EACH, n % EACH);
             assert_eq!(core::mem::replace(&mut next[from as usize], n + 1), n, "order of producer {from}");
         });
-        // After the last letter nobody would end a sleep.
+        // After the last letter nothing would end a sleep.
         if drained == Drained::More || all_came(&next) {
             continue;
         }

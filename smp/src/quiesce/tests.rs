@@ -120,7 +120,7 @@ fn an_answer_counts_when_it_has_come() {
 }
 
 impl System {
-    /// An interrupt's kernel entry on CPU `n`: drain, settle, leave.
+    /// Plays an interrupt's kernel entry on CPU `n`: drain, settle, leave.
     fn visit(&self, n: usize) -> Settled {
         let mut entry = entry(n);
         self.interrupts.borrow_mut().remove(cpu(n));

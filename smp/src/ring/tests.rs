@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::*;
 
-/// An event of which each word says which it is.
+/// Makes an event each of whose words names the event.
 fn event(number: u64) -> Entry {
     core::array::from_fn(|word| number << 8 | word as u64)
 }

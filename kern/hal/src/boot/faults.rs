@@ -38,7 +38,8 @@ const STORM_NMIS: u32 = 20;
 const LONG: &str = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
     0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 
-/// Before page tables are built and control registers written.
+/// Leaves protections off that the command line names, before page tables are built and control
+/// registers are written.
 pub fn leave_protections_off(boot_info: &BootInfo) {
     let Some(names) = info::option(boot_info.command_line(), "off") else { return };
     println!("aurora: test: off={names}");
@@ -92,7 +93,7 @@ pub fn run_on_boot_cpu() {
     }
 }
 
-/// The part of the last CPU, once it has been released.
+/// Does the last CPU's part, once it has been released.
 pub fn run_on_other_cpu(cpu: CpuId) {
     if is("other") && cpu.index() + 1 == percpu::count() {
         undefined_instruction();
@@ -102,7 +103,7 @@ pub fn run_on_other_cpu(cpu: CpuId) {
     }
 }
 
-/// Logs, and lets something happen when the record is half made.
+/// Logs, and calls `happens` when the record is half made.
 fn log_midway(happens: fn()) {
     defmt::info!("a record {} of two halves", Midway(happens));
     println!("aurora: test: still here");

@@ -30,7 +30,7 @@ const RSDP_SIZE: usize = 36;
 
 /// Physical memory as the parsers see it.
 pub trait PhysMem {
-    /// The `len` bytes at physical address `at`, where they are readable.
+    /// Returns the `len` bytes at physical address `at`, if they are readable.
     fn bytes(&self, at: u64, len: usize) -> Option<&[u8]>;
 }
 
@@ -183,14 +183,14 @@ impl BootInfo {
         }
     }
 
-    /// The page of the text screen, if it is to be used, the loader left one on, and calls nothing
-    /// there memory.
+    /// Returns the page of the text screen, if it is to be used, the loader left one on, and no
+    /// memory is there.
     pub fn text_screen(&self) -> Option<Range> {
         let is_wanted = option(self.command_line(), "screen") != Some("off");
         Range::sized(TEXT_SCREEN, PAGE).filter(|page| is_wanted && self.text_screen && self.is_device(*page))
     }
 
-    /// The command line as text, up to the first byte that isn't.
+    /// Returns the command line as text, up to the first byte that isn't.
     pub fn command_line(&self) -> &str {
         match core::str::from_utf8(&self.command_line) {
             Ok(text) => text,
@@ -349,7 +349,7 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// The value of `key=value` in a command line; the last one counts.
+/// Returns the value of `key=value` in a command line; the last one counts.
 pub fn option<'a>(command_line: &'a str, key: &str) -> Option<&'a str> {
     command_line
         .split_ascii_whitespace()

@@ -62,7 +62,7 @@ unsafe extern "Rust" {
     safe static AURORA_KERNEL: Kernel;
 }
 
-/// The image's [`Kernel`].
+/// Returns the image's [`Kernel`].
 #[inline(always)]
 pub(crate) fn kernel() -> &'static Kernel {
     &AURORA_KERNEL
@@ -83,7 +83,7 @@ impl Boot {
         self.info.command_line()
     }
 
-    /// The value of a boot option.
+    /// Returns the value of a boot option.
     pub fn option(&self, key: &str) -> Option<&'static str> {
         info::option(self.command_line(), key)
     }
@@ -116,7 +116,7 @@ fn give_up(why: core::fmt::Arguments<'_>) -> ! {
     exit::exit(Exit::Panic)
 }
 
-/// First Rust code, on the boot stack and the boot page tables.
+/// Runs the first Rust code, on the boot stack and the boot page tables.
 extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
     serial::init();
     println!("aurora {} boots", env!("CARGO_PKG_VERSION"));
@@ -169,7 +169,7 @@ fn read_info(magic: u32, loader_info: u32) -> Result<&'static BootInfo, InfoErro
     Ok(READ_INFO.call_once(|| MutexGuard::leak(boot_info)))
 }
 
-/// Goes on in [`boot_on_own_stack`], leaving the boot stack for ever.
+/// Continues in [`boot_on_own_stack`], and leaves the boot stack for good.
 fn switch_stack(top: u64) -> ! {
     // SAFETY: `top` is the end of this CPU's kernel stack, unused so far; nothing on the old stack
     // is needed again.
@@ -186,7 +186,7 @@ fn switch_stack(top: u64) -> ! {
     }
 }
 
-/// The rest of the boot, on the boot CPU's kernel stack.
+/// Does the rest of the boot, on the boot CPU's kernel stack.
 extern "C" fn boot_on_own_stack() -> ! {
     let Some(cpu) = percpu::this() else {
         give_up(format_args!("the kernel stack is not a CPU's own"));
@@ -268,7 +268,7 @@ fn print_info(boot_info: &BootInfo, features: Features) {
     info!("features {}", Shown(features));
 }
 
-/// ACPI, clocks, the other CPUs.
+/// Brings up ACPI, clocks and the other CPUs.
 fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     lapic::init(features)?;
     lapic::init_cpu();
@@ -321,13 +321,13 @@ pub fn release_cpus() {
     start::release();
 }
 
-/// The command line, once it has been read.
+/// Returns the command line, once it has been read.
 #[cfg(feature = "faults")]
 pub(super) fn command_line() -> Option<&'static str> {
     Some(READ_INFO.get()?.command_line())
 }
 
-/// Another CPU has been released.
+/// Continues another CPU, which has been released.
 pub(crate) fn ap_ready(cpu: CpuId) -> ! {
     #[cfg(feature = "faults")]
     super::faults::run_on_other_cpu(cpu);

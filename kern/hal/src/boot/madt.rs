@@ -6,7 +6,7 @@
 /// Bytes of an entry's head: type, length.
 const HEAD: usize = 2;
 
-/// Whether `entries`, the table's part behind its fixed fields, is a whole number of entries.
+/// Whether `entries`, the table's part after its fixed fields, is a whole number of entries.
 pub fn is_well_formed(mut entries: &[u8]) -> bool {
     while !entries.is_empty() {
         let Some(&length) = entries.get(1) else {

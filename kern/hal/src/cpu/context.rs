@@ -110,8 +110,8 @@ fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
     }
 }
 
-/// Label, vector state and debug registers: this task has another label than the last one, or
-/// either has some of the others.
+/// Loads label, vector state and debug registers: this task has another label than the last one, or
+/// one of the two has other state.
 #[inline(never)]
 fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &TaskHot) {
     let flags = wanted & !LABEL_MASK;

@@ -32,8 +32,8 @@ pub fn off() {
     unsafe { asm!("mov dr7, {}", in(reg) DR7_FIXED, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Why a debug exception came; the CPU does not clear that itself. It may also say that a
-/// breakpoint hit which is not armed: that is left out.
+/// Takes the reason of a debug exception; the CPU does not clear that itself. Leaves out hits of
+/// breakpoints that are not armed, which it may also report.
 pub fn take_status() -> u64 {
     let (status, control): (u64, u64);
     // SAFETY: reads the status and clears it; reads what is armed.
@@ -44,7 +44,7 @@ pub fn take_status() -> u64 {
     status & (DR6_STEP | armed(control))
 }
 
-/// The bits of DR6 for the breakpoints that DR7 arms, for this task or for all.
+/// Returns the bits of DR6 for the breakpoints that DR7 arms, for this task or for all.
 fn armed(control: u64) -> u64 {
     (0..abi::DEBUG_ADDRESSES).filter(|n| control >> (2 * n) & 3 != 0).fold(0, |bits, n| bits | 1 << n)
 }

@@ -13,7 +13,7 @@ use super::vector;
 
 const SYSENTER_CS: u32 = 0x174;
 
-/// EFER.NXE, before any page table with the NX bit is loaded.
+/// Sets EFER.NXE, before any page table with the NX bit is loaded.
 ///
 /// # Safety
 /// The CPU has NX.
@@ -61,7 +61,8 @@ pub unsafe fn control_registers(features: Features) {
     unsafe { asm!("mov dr7, {}", in(reg) 0u64, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Everything not named is off, also what the loader may have left on.
+/// Returns the value of CR4. All bits that are not named are off, also those that the loader left
+/// on.
 fn control_register_4(features: Features) -> Cr4Flags {
     let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
         | Cr4Flags::PAGE_GLOBAL

@@ -103,13 +103,13 @@ impl Features {
         found
     }
 
-    /// The required ones that are missing.
+    /// Returns the missing required features.
     pub fn missing(self) -> Features {
         Features::REQUIRED - self
     }
 
-    /// The extended state components that the kernel turns on: x87 and SSE, AVX and AVX-512 where
-    /// present, never AMX (its state would make every process's save area 8 KiB larger).
+    /// Returns the extended state components that the kernel turns on: x87 and SSE, AVX and AVX-512
+    /// where present, never AMX (its state would make every process's save area 8 KiB larger).
     pub fn state_components(self) -> u64 {
         let mut components = 0b11;
         if self.contains(Features::AVX) {
@@ -123,7 +123,7 @@ impl Features {
 }
 
 impl fmt::Display for Features {
-    /// Names, separated by spaces.
+    /// Writes the names, separated by spaces.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (name, _)) in self.iter_names().enumerate() {
             if i > 0 {

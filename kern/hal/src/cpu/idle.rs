@@ -41,12 +41,12 @@ pub fn halt() -> u64 {
     came
 }
 
-/// Lets interrupts in for a moment. The instruction behind STI is an ordinary one: QEMU takes no
+/// Lets interrupts in for a moment. The instruction after STI is an ordinary one: QEMU takes no
 /// interrupt between a PAUSE or MWAIT there and the CLI.
 #[inline(always)]
 fn pause() -> u64 {
     let came: u64;
-    // SAFETY: as in `halt`. An interrupt that waits is taken behind NOP.
+    // SAFETY: as in `halt`. A pending interrupt is taken after NOP.
     unsafe {
         core::arch::asm!("xor eax, eax", "sti", "nop", "pause", "cli", lateout("rax") came, clobber_abi("C"))
     }
@@ -76,7 +76,7 @@ pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
             break;
         }
         let came: u64;
-        // SAFETY: as in `halt`: MWAIT is the instruction behind STI, and takes its hints from EAX
+        // SAFETY: as in `halt`: MWAIT is the instruction after STI, and takes its hints from EAX
         // and ECX.
         unsafe {
             core::arch::asm!("sti", "mwait", "cli", inlateout("rax") 0u64 => came, in("rcx") 0, clobber_abi("C"))

@@ -23,7 +23,7 @@ fn supported() -> bool {
 }
 
 /// # Safety
-/// A machine check register that exists, where [`supported`] says so.
+/// `register` is a machine check register that exists, by [`supported`].
 unsafe fn read(register: u32) -> u64 {
     // SAFETY: the caller's promise; reading has no effect.
     unsafe { Msr::new(register).read() }

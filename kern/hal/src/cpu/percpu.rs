@@ -93,7 +93,7 @@ pub struct CpuLocal {
     /// TSC of this CPU less TSC of the boot CPU, as measured at boot, and the error of that.
     pub tsc_skew: AtomicI64,
     pub tsc_skew_error: AtomicU64,
-    /// NMIs that nobody asked for.
+    /// NMIs without a requester.
     pub nmis: AtomicU32,
     /// Log records in the making.
     pub desk: Desk,
@@ -105,13 +105,13 @@ pub struct CpuLocal {
 }
 
 impl CpuLocal {
-    /// The id by which interrupts reach it.
+    /// Returns the id by which interrupts reach it.
     #[inline]
     pub fn apic_id(&self) -> u32 {
         self.apic_id.load(Ordering::Relaxed)
     }
 
-    /// The portable kernel's block of this CPU, once it is bound.
+    /// Returns the portable kernel's block of this CPU, once it is bound.
     pub fn block(&self) -> Option<&'static CpuBlock> {
         let base = layout::stack_base(self.id.index(), 0) as *const *const CpuBlock;
         // SAFETY: the lowest word of a mapped stack: zero, or what `bind` wrote from a static
@@ -140,7 +140,7 @@ const _: () = assert!(layout::CPU_DATA_OFFSET + LOCAL_SIZE <= layout::CPU_WINDOW
 /// CPUs whose window exists and that came up; only grows.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// How many CPUs run. Their ids are `0..count()`.
+/// Returns how many CPUs run. Their ids are `0..count()`.
 pub fn count() -> usize {
     COUNT.load(Ordering::Acquire) as usize
 }
@@ -157,18 +157,18 @@ pub(crate) fn set_boot_apic_id(apic_id: u32) {
     }
 }
 
-/// The structures of CPU `id`, where it runs.
+/// Returns the structures of CPU `id`, if it runs.
 pub fn of(id: CpuId) -> Option<&'static CpuLocal> {
     // SAFETY: counted CPUs have a window made by `make_window`, never unmapped.
     (id.index() < count()).then(|| unsafe { &*(layout::cpu_data(id.index()) as *const CpuLocal) })
 }
 
-/// All CPUs that run, in order.
+/// Returns all CPUs that run, in order.
 pub fn all() -> impl Iterator<Item = &'static CpuLocal> {
     (0..count()).filter_map(CpuId::new).filter_map(of)
 }
 
-/// The CPU that runs this code, `None` before its window exists.
+/// Returns the CPU that runs this code, `None` before its window exists.
 pub fn this() -> Option<&'static CpuLocal> {
     let stack: u64;
     // SAFETY: reads a register.
@@ -220,13 +220,13 @@ pub(crate) fn make_window(
         gdt: DescriptorTable::empty(),
         tss,
     };
-    // SAFETY: mapped above, large enough and page-aligned; the CPU is not running, so nobody else
+    // SAFETY: mapped above, large enough and page-aligned; the CPU is not running, so nothing else
     // refers to it.
     unsafe { local.write(value) };
     // SAFETY: just written. The tables are completed once, here, before the reference is shared.
     let local = unsafe { &mut *local };
     let tss = &raw const local.tss;
-    // SAFETY: the TSS is valid and lives beside the table, for ever.
+    // SAFETY: the TSS is valid and is never freed.
     unsafe { local.gdt.fill(tss) };
     Ok(local)
 }
@@ -243,7 +243,7 @@ pub fn bind(id: CpuId, block: &'static CpuBlock) {
     }
 }
 
-/// Where the stack pointer of stack `which` starts.
+/// Returns where the stack pointer of stack `which` starts.
 pub fn stack_top(id: CpuId, which: usize) -> u64 {
     layout::stack_base(id.index(), which) + STACK_SIZE
 }

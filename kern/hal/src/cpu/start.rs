@@ -168,7 +168,7 @@ impl StartPage {
         (self.page.start() / PAGE) as u8
     }
 
-    /// No CPU uses the page any more.
+    /// Gives the page and its tables back, which no CPU uses any more.
     fn give_back(self) {
         kernel::with_free_memory(|free| {
             free.add(self.page);
@@ -232,7 +232,7 @@ fn start_one(start: &StartPage, apic_id: u32, features: Features) -> Result<(), 
     Ok(())
 }
 
-/// INIT, SIPI, and a second SIPI where the first had no effect.
+/// Sends INIT, SIPI, and a second SIPI if the first had no effect.
 fn wake_up(start: &StartPage, local: &CpuLocal) {
     #[cfg(feature = "faults")]
     if local.id.index() == 1 && local.apic_id() == 1 && crate::boot::faults::is("silent") {
@@ -259,7 +259,7 @@ fn wait_for_life(local: &CpuLocal, microseconds: u64) {
     }
 }
 
-/// An application processor in Rust, on its kernel stack, with the kernel's tables.
+/// Starts an application processor in Rust, on its kernel stack, with the kernel's tables.
 extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
     let features = Features::detect(&CpuInfo::new());
     if !features.contains(local.features) {

@@ -56,7 +56,7 @@ pub fn write_slots(block: impl Fn(CpuId) -> &'static CpuBlock, entry: u64) -> Re
     kernel::map_entry_slots(frames)
 }
 
-/// The code of the slot at `at`.
+/// Returns the code of the slot at `at`.
 fn slot_code(at: u64, block: u64, entry: u64) -> [u8; SLOT_CODE] {
     let mut code = [0; SLOT_CODE];
     code[..2].copy_from_slice(&MOV_R15_IMM64);

@@ -125,8 +125,8 @@ fn load_interrupts() {
 /// # Safety
 /// `local` belongs to the CPU that runs this, which loads its TSS for the first time.
 pub unsafe fn load(local: &'static CpuLocal) {
-    // SAFETY: the table lives in the CPU's window for ever and holds the segments named here; the
-    // data selectors are null because 64-bit code needs none; FS and GS bases are set by WRFSBASE
+    // SAFETY: the table is in the CPU's window, is never freed, and holds the segments named here.
+    // The data selectors are null because 64-bit code needs none; WRFSBASE sets FS and GS bases
     // before user code runs.
     unsafe {
         local.gdt.0.load_unsafe();

@@ -30,21 +30,21 @@ const LONG_ENOUGH: u64 = 20;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
-/// The time stamp counter.
+/// Reads the time stamp counter.
 #[inline(always)]
 pub fn tsc() -> u64 {
     // SAFETY: the TSC is a required feature.
     unsafe { _rdtsc() }
 }
 
-/// The time stamp counter, read after everything before it has completed.
+/// Reads the time stamp counter after everything before it has completed.
 pub fn tsc_ordered() -> u64 {
     // SAFETY: LFENCE is part of SSE2, which is required.
     unsafe { _mm_lfence() };
     tsc()
 }
 
-/// TSC ticks a second.
+/// Returns TSC ticks a second.
 pub fn tsc_hz() -> u64 {
     TSC_HZ.load(Ordering::Relaxed)
 }
@@ -54,8 +54,8 @@ pub fn microseconds() -> u64 {
     abi::time::microseconds(tsc(), tsc_hz())
 }
 
-/// TSC ticks that a million turns of a two-instruction loop take in kernel mode: near two million
-/// under `-icount`, and far more where a hypervisor emulates kernel code.
+/// Returns the TSC ticks of a million turns of a two-instruction loop in kernel mode: near two
+/// million under `-icount`, and far more if a hypervisor emulates kernel code.
 pub fn kernel_loop_ticks() -> u64 {
     let start = tsc_ordered();
     // SAFETY: counts a register down.
@@ -74,7 +74,7 @@ pub fn delay(microseconds: u64) {
     }
 }
 
-/// What CPUID says about the TSC's frequency, where it knows.
+/// Returns the TSC's frequency from CPUID, if CPUID has it.
 fn tsc_hz_by_cpuid() -> Option<(u64, &'static str)> {
     let cpuid = CpuId::new();
     if let Some(hz) = cpuid.get_tsc_info().and_then(|t| t.tsc_frequency()).filter(|&hz| hz != 0) {
@@ -132,10 +132,10 @@ struct Exchange {
 static EXCHANGE: Exchange =
     Exchange { call: AtomicU64::new(0), answer: AtomicU64::new(0), time: AtomicU64::new(0) };
 
-/// The boot CPU's side: measures `other`'s TSC against its own.
+/// Measures `other`'s TSC against the boot CPU's own.
 ///
-/// Each exchange bounds the difference by the time it took; the fastest one is kept. Gives up, with
-/// nothing noted, where the other CPU stops answering.
+/// Each exchange bounds the difference by the time it took; the fastest one is kept. If the other
+/// CPU stops answering, the measurement ends without a result.
 pub fn measure_skew(other: &CpuLocal) {
     let patience = tsc_hz() * 2;
     let begin = tsc();
@@ -172,7 +172,7 @@ pub fn reset_exchange() {
     EXCHANGE.call.store(0, Ordering::Release);
 }
 
-/// The other CPU's side: answers until told that it is over.
+/// Answers the boot CPU until it ends the measurement.
 pub fn answer_skew() {
     loop {
         match EXCHANGE.call.load(Ordering::Acquire) {

@@ -44,12 +44,12 @@ pub fn area_size() -> usize {
     cpuid!(0xd, 0).ebx as usize
 }
 
-/// What areas are like on this machine.
+/// Returns the format of areas on this machine.
 pub fn format() -> VectorFormat {
     VectorFormat { words: area_size() / size_of::<u64>(), components: XCr0::read_raw(), mxcsr: mxcsr_mask() }
 }
 
-/// Which bits of MXCSR exist: FXSAVE tells.
+/// Returns the existing bits of MXCSR, from FXSAVE.
 fn mxcsr_mask() -> u32 {
     #[repr(C, align(16))]
     struct Saved([u32; 128]);

@@ -43,7 +43,8 @@ impl Handler for Firmware {
         let Some(start) = NonNull::new(address as *mut T) else {
             panic!("ACPI table mapped at address 0");
         };
-        // SAFETY: mapped for ever, read-only as far as this crate goes; unmapping does nothing.
+        // SAFETY: mapped for the rest of the run, and this crate only reads it; unmapping does
+        // nothing.
         unsafe { RawPhysicalMapping::new(at, start, size, size) }
     }
 
@@ -159,7 +160,8 @@ impl Tables {
             warn!("the MADT is broken ({}), used all the same", Shown(format_args!("{e:?}")));
         }
         let length = madt.raw().region_length();
-        // SAFETY: the crate has mapped `length` bytes of the table, read-only and for ever.
+        // SAFETY: the crate has mapped `length` bytes of the table, read-only and for the rest of
+        // the run.
         let bytes = unsafe { core::slice::from_raw_parts(madt.as_ptr().cast::<u8>(), length) };
         if !bytes.get(size_of::<Madt>()..).is_some_and(is_well_formed) {
             warn!("the lengths in the MADT make no sense: one CPU only");
@@ -168,7 +170,7 @@ impl Tables {
         madt.get().entries().for_each(f);
     }
 
-    /// Where the power management timer is, if there is one.
+    /// Returns the address of the power management timer, if there is one.
     pub fn pm_timer(&self) -> Option<PmTimer> {
         let fadt = self.0.find_table::<Fadt>()?;
         let (block, length, flags) = (fadt.pm_timer_block, fadt.pm_timer_length, fadt.flags);

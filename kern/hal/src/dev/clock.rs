@@ -30,7 +30,7 @@ impl Clock {
         }
     }
 
-    /// TSC ticks a second by this clock, or `None` where it stands still.
+    /// Returns TSC ticks a second by this clock, or `None` if the clock stands still.
     pub fn tsc_hz(self) -> Option<u64> {
         match self {
             Clock::PmTimer(timer) => by_pm_timer(timer),
@@ -53,7 +53,7 @@ fn by_pm_timer(timer: PmTimer) -> Option<u64> {
         }
         None
     };
-    // Start right behind a tick.
+    // Start right after a tick.
     let before = read();
     let (first, start) = wait_for(before, 1)?;
     let started_at = before.wrapping_add(first) & mask;

@@ -32,13 +32,13 @@ const PAGES: usize = 3;
 /// Most bytes that are sent with one call.
 pub const CHUNK: usize = 64;
 
-/// What a record begins with; `None` where the payload is too long for a record.
+/// Returns the head of a record; `None` if the payload is too long for a record.
 pub fn head(channel: u8, bytes: usize) -> Option<[u8; HEAD]> {
     let [low, high] = u16::try_from(bytes).ok()?.to_le_bytes();
     Some([MARK, channel, low, high])
 }
 
-/// Records of one depth, one behind the other.
+/// Consecutive records of one depth.
 struct Page {
     bytes: [AtomicU8; PAGE],
     /// Where the record in the making ends; beyond the page, if it has no room.
@@ -231,8 +231,8 @@ impl Turns {
         self.served.fetch_add(1, Release);
     }
 
-    /// Lets nobody have a turn any more, and looks at most `patience` times whether the CPU that
-    /// sends is done. Returns false where the port was closed before.
+    /// Ends all turns, and checks at most `patience` times whether the sending CPU is done. Returns
+    /// false if the port was closed before.
     #[must_use]
     pub fn close(&self, patience: u32) -> bool {
         if self.is_closed.swap(true, SeqCst) {

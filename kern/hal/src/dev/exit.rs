@@ -50,7 +50,7 @@ pub fn exit(verdict: Exit) -> ! {
     halt()
 }
 
-/// Stops this CPU for ever.
+/// Stops this CPU for good.
 pub fn halt() -> ! {
     loop {
         x86_64::instructions::interrupts::disable();

@@ -75,7 +75,7 @@ unsafe fn write(register: u32, value: u32) {
     }
 }
 
-/// The crate's view of this CPU's APIC. Building it touches no register.
+/// Returns the crate's view of this CPU's APIC. Building it touches no register.
 fn local_apic() -> LocalApic {
     let mode =
         if DEADLINE_MODE.load(Ordering::Relaxed) { TimerMode::TscDeadline } else { TimerMode::OneShot };
@@ -95,7 +95,7 @@ fn local_apic() -> LocalApic {
     }
 }
 
-/// Where in physical memory CPUs see their own APIC.
+/// Returns the physical address at which CPUs see their own APIC.
 pub fn physical_base() -> u64 {
     // SAFETY: reads IA32_APIC_BASE.
     unsafe { xapic_base() }
@@ -111,8 +111,8 @@ pub fn init(features: Features) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Turns this CPU's APIC on: timer quiet, LINT0 masked (as the PIC behind it is), LINT1 the NMI
-/// line of the PC.
+/// Turns this CPU's APIC on: timer quiet, LINT0 masked (as its PIC is), LINT1 the NMI line of the
+/// PC.
 pub fn init_cpu() {
     // SAFETY: interrupts are off and the IDT has entries for the vectors given to the builder.
     unsafe {
@@ -131,13 +131,13 @@ pub fn init_cpu() {
     READY.store(true, Ordering::Release);
 }
 
-/// This CPU's APIC id.
+/// Returns this CPU's APIC id.
 pub fn id() -> u32 {
     let raw = read(ID);
     if x2apic_mode() { raw } else { raw >> 24 }
 }
 
-/// How the APIC and its timer are used, for the boot lines.
+/// Returns how the APIC and its timer are used, for the boot lines.
 pub fn mode_name() -> &'static str {
     match (x2apic_mode(), DEADLINE_MODE.load(Ordering::Relaxed)) {
         (false, false) => "xAPIC, one-shot timer",
@@ -191,8 +191,8 @@ pub fn send(apic_id: u32, vector: u8) {
     }
 }
 
-/// The destination as the `x2apic` crate wants it: in xAPIC mode it fills bits 32-63 of the command
-/// register, of which 56-63 are the destination.
+/// Returns the destination in the form of the `x2apic` crate: in xAPIC mode it fills bits 32-63 of
+/// the command register, of which 56-63 are the destination.
 fn destination(apic_id: u32) -> u32 {
     if x2apic_mode() { apic_id } else { apic_id << 24 }
 }
@@ -237,7 +237,7 @@ pub fn set_timer(at: Option<u64>) {
     if DEADLINE_MODE.load(Ordering::Relaxed) {
         // 0 means off to the hardware; a deadline of 0 is long past, and so is 1.
         let value = at.map_or(0, |t| t.max(1));
-        // SAFETY: the MSR exists in this mode; the fence orders it behind the LVT write in xAPIC
+        // SAFETY: the MSR exists in this mode; the fence orders it after the LVT write in xAPIC
         // mode.
         unsafe {
             core::arch::asm!("mfence", options(nostack, preserves_flags));

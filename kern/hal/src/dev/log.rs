@@ -29,7 +29,7 @@ pub fn choose(line: &str) {
     LEVEL.store(Level::on(line, PART) as u8, Ordering::Relaxed);
 }
 
-/// Whether records of a level are told.
+/// Whether records of a level are logged.
 #[inline(always)]
 pub fn is_on(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as u8
@@ -73,7 +73,7 @@ macro_rules! tell {
     }};
 }
 
-/// A record of a level, from any context; nothing where no host tool decodes it. Its text is told
+/// Logs a record of a level, from any context, if a host tool decodes it. Its text is logged
 /// otherwise.
 #[collapse_debuginfo(yes)]
 #[macro_export]
@@ -92,7 +92,7 @@ macro_rules! error {
     ($($record:tt)*) => { $crate::tell!(Error, error, $($record)*) };
 }
 
-/// Something is not as it should be; the machine goes on.
+/// Logs a problem after which the machine continues.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! warn {
@@ -106,7 +106,7 @@ macro_rules! info {
     ($($record:tt)*) => { $crate::tell!(Info, info, $($record)*) };
 }
 
-/// Refusals, and who ends whom.
+/// Logs refusals, and ends of tasks and processes.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! debug {

@@ -195,8 +195,8 @@ fn is_closed_by_this_cpu() -> bool {
     is_closed() && percpu::this().is_some_and(|cpu| cpu.id.raw() == CLOSED_BY.load(Ordering::Relaxed))
 }
 
-/// This CPU's desk. Before it has one, there are no records: where they go is not known yet,
-/// either.
+/// Returns this CPU's desk. Before it has one there are no records: their destination is not known
+/// yet, either.
 fn desk() -> Option<&'static Desk> {
     percpu::this().map(|cpu| &cpu.desk)
 }

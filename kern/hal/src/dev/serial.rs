@@ -150,10 +150,10 @@ pub fn send_second(bytes: &[u8]) {
     HAS_SECOND.store(uart.present, Ordering::Relaxed);
 }
 
-/// Prints under the lock. After a panic elsewhere it prints nothing. The log port is told how many
-/// lines there are then, without the lock: it may have to wait for its turn there.
+/// Prints under the lock. After a panic elsewhere it prints nothing. The log port gets the number
+/// of lines at that point, without the lock, because it may have to wait for its turn there.
 ///
-/// Never inlined: it would make the entries long that print only when something is wrong.
+/// Never inlined: it would lengthen the entries that print only after a failure.
 #[inline(never)]
 pub fn print(args: fmt::Arguments<'_>) {
     let Some(mut console) = CONSOLE.lock_unless_silenced() else { return };
@@ -164,12 +164,12 @@ pub fn print(args: fmt::Arguments<'_>) {
     logport::count_lines(lines);
 }
 
-/// How many lines COM1 has got.
+/// Returns how many lines COM1 has got.
 pub fn lines() -> u32 {
     CONSOLE.lock().lines
 }
 
-/// Prints one line whole, even where the lock's holder can't go on.
+/// Prints one whole line, even if the lock's holder cannot continue.
 pub fn emergency(args: fmt::Arguments<'_>) {
     let _ = match CONSOLE.try_lock(LOCK_PATIENCE, core::hint::spin_loop) {
         Some(mut console) => console.write_fmt(args),
@@ -194,7 +194,7 @@ macro_rules! println {
     ($($arg:tt)*) => { $crate::dev::serial::print(format_args!("{}\n", format_args!($($arg)*))) };
 }
 
-/// Prints a line on COM1 although another CPU may hold the lock for ever.
+/// Prints a line on COM1 although another CPU may hold the lock forever.
 #[macro_export]
 macro_rules! eprintln {
     ($($arg:tt)*) => { $crate::dev::serial::emergency(format_args!("{}\n", format_args!($($arg)*))) };

@@ -52,20 +52,20 @@ static FREE: Mutex<FreeMemory> = Mutex::new(FreeMemory::new());
 /// Next free address of the device window.
 static DEVICE_NEXT: Mutex<u64> = Mutex::new(DEVICE_WINDOW);
 
-/// Physical range of a part of the image, from its linker symbols.
+/// Returns the physical range of a part of the image, from its linker symbols.
 fn image_part(start: *const u8, end: *const u8) -> Option<Range> {
     Range::new((start as u64).checked_sub(KERNEL_BASE)?, (end as u64).checked_sub(KERNEL_BASE)?)
 }
 
-/// The boot segment: entry code, boot stack and boot page tables.
+/// Returns the boot segment: entry code, boot stack and boot page tables.
 pub fn boot_segment() -> Option<Range> {
     // The boot segment is linked at its load address.
     Range::new((&raw const __boot_start) as u64, (&raw const __boot_end) as u64)
 }
 
-/// What is behind the kernel's image begins at a multiple of this: kernels that differ a little
-/// find the same memory, so that their states can be compared. Images end in the middle of such a
-/// piece: at 2.25 MiB those that export their state.
+/// Memory after the kernel's image begins at a multiple of this, so that slightly different kernels
+/// find the same memory and their states can be compared. Images end in the middle of such a piece:
+/// those that export their state at 2.25 MiB.
 const IMAGE_GRAIN: u64 = 1 << 20;
 
 /// Notes what memory is free: what the loader calls usable, less everything in use.
@@ -98,7 +98,7 @@ pub fn settle_module(module: Range) -> Result<Range, MapError> {
     if module.start().is_multiple_of(PAGE) {
         let rest = module.pages_around().end() - module.end();
         // SAFETY: the rest of a page that `find_free_memory` kept out of the free memory and that
-        // nobody uses: what the loader may have left there has been copied.
+        // nothing uses: what the loader may have left there has been copied.
         unsafe { core::ptr::write_bytes((DIRECT_MAP + module.end()) as *mut u8, 0, rest as usize) };
         return Ok(module);
     }
@@ -120,11 +120,12 @@ pub fn give_away_free_memory(mut f: impl FnMut(Range)) {
     *free = FreeMemory::new();
 }
 
-/// Takes `size` bytes of RAM for ever, zeroed, below 4 GiB and above the first MiB.
+/// Takes `size` bytes of RAM for the rest of the run, zeroed, below 4 GiB and above the first MiB.
 pub fn take_pages(size: u64, align: u64) -> Option<Range> {
     let within = Range::new(1 << 20, BOOT_LIMIT)?;
     let piece = FREE.lock().take(size, align, within)?;
-    // SAFETY: just taken, so nobody else's; RAM below 4 GiB is in the direct map from the start.
+    // SAFETY: just taken, so nothing else uses it; RAM below 4 GiB is in the direct map from the
+    // start.
     unsafe { core::ptr::write_bytes((DIRECT_MAP + piece.start()) as *mut u8, 0, piece.size() as usize) };
     Some(piece)
 }
@@ -133,7 +134,7 @@ fn take_table() -> Option<u64> {
     take_pages(PAGE, PAGE).map(Range::start)
 }
 
-/// The kernel's tables, for changes by the boot CPU (or under a lock of this module).
+/// Returns the kernel's tables, for changes by the boot CPU (or under a lock of this module).
 fn kernel_space() -> Space<'static, DirectMap> {
     // SAFETY: the root and its tables were made by `build` and are never freed. Callers are the
     // boot CPU while booting, or hold `DEVICE_NEXT` and touch only the device window.
@@ -197,7 +198,7 @@ fn map_page_by_page(
     Ok(())
 }
 
-/// Makes text, constants and sealed data read-only wherever they are mapped, for this CPU at once,
+/// Makes text, constants and sealed data read-only in all their mappings, for this CPU immediately,
 /// for the others from their release on.
 ///
 /// # Safety
@@ -245,7 +246,7 @@ pub unsafe fn activate() {
     unsafe { core::arch::asm!("mov cr3, {}", in(reg) root(), options(nostack, preserves_flags)) }
 }
 
-/// Physical address of the kernel's top-level table. Its lower half is empty.
+/// Returns the physical address of the kernel's top-level table. Its lower half is empty.
 pub fn root() -> u64 {
     ROOT.load(Ordering::Acquire)
 }
@@ -256,7 +257,7 @@ pub fn map_window(at: u64, frame: u64, len: u64) -> Result<(), MapError> {
 }
 
 /// Maps the SYSCALL entry slots read-only and executable, and makes them read-only in the direct
-/// map: for this CPU at once, for the others from their release on.
+/// map: for this CPU immediately, for the others from their release on.
 pub fn map_entry_slots(slots: Range) -> Result<(), MapError> {
     kernel_space().map_range(ENTRY_SLOTS, slots.start(), slots.size(), 1, EXECUTE, &mut take_table)?;
     #[cfg(feature = "faults")]
@@ -304,21 +305,21 @@ pub fn is_mapped(address: u64) -> bool {
     root() != 0 && kernel_space().lookup(address).is_some()
 }
 
-/// Physical address of what is mapped at `address` in the kernel's half.
+/// Returns the physical address of the page at `address` in the kernel's half.
 #[cfg(feature = "faults")]
 pub fn physical(address: u64) -> Option<u64> {
     let leaf = kernel_space().lookup(address)?;
     Some(leaf.frame + address % super::table::page_size(leaf.level))
 }
 
-/// Physical address of something in the kernel image.
+/// Returns the physical address of something in the kernel image.
 pub fn image_address<T>(at: *const T) -> u64 {
     at as u64 - KERNEL_BASE
 }
 
-/// The upper 256 entries of the top-level table, which every VSpace shares.
+/// Returns the upper 256 entries of the top-level table, which every VSpace shares.
 pub fn top_half() -> &'static [AtomicU64] {
-    // SAFETY: the kernel's root table lives for ever.
+    // SAFETY: the kernel's root table is never freed.
     let root: &'static Table = unsafe { DirectMap.table(root()) };
     &root.0[256..]
 }

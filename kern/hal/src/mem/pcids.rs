@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How many there are. 0 is nobody's.
+/// Number of PCIDs. No address space has 0.
 pub const PCIDS: usize = 4096;
 
 pub struct Pcids([AtomicU64; PCIDS / 64]);
@@ -13,7 +13,7 @@ impl Pcids {
         Pcids([const { AtomicU64::new(0) }; PCIDS / 64])
     }
 
-    /// The lowest that is free; 0 where all are taken.
+    /// Takes the lowest free one; 0 if all are taken.
     pub fn take(&self) -> u16 {
         for (i, word) in self.0.iter().enumerate() {
             let reserved = u64::from(i == 0);

@@ -16,12 +16,12 @@ pub struct Range {
 }
 
 impl Range {
-    /// `None` where it would be empty.
+    /// Makes a range; `None` if it would be empty.
     pub const fn new(start: u64, end: u64) -> Option<Range> {
         if start < end { Some(Range { start, end }) } else { None }
     }
 
-    /// `None` where it would be empty or wrap around.
+    /// Makes a range; `None` if it would be empty or wrap around.
     pub fn sized(start: u64, size: u64) -> Option<Range> {
         Range::new(start, start.checked_add(size)?)
     }
@@ -46,12 +46,12 @@ impl Range {
         self.start < other.end && other.start < self.end
     }
 
-    /// The whole pages inside it.
+    /// Returns the whole pages inside it.
     pub fn pages_inside(self) -> Option<Range> {
         Range::new(self.start.checked_next_multiple_of(PAGE)?, self.end / PAGE * PAGE)
     }
 
-    /// The whole pages that it touches.
+    /// Returns the whole pages that it touches.
     pub fn pages_around(self) -> Range {
         let end = self.end.checked_next_multiple_of(PAGE).unwrap_or(self.end / PAGE * PAGE);
         Range { start: self.start / PAGE * PAGE, end }

@@ -55,7 +55,7 @@ pub enum MapError {
     NotMapped,
     /// Outside of what may be mapped, or off its page boundary.
     BadAddress,
-    /// Writable and executable at once.
+    /// Writable and executable together.
     WriteAndExecute,
 }
 
@@ -84,7 +84,7 @@ pub const fn page_size(level: u32) -> u64 {
     }
 }
 
-/// What an entry gets besides the address.
+/// Returns the bits of an entry besides the address.
 fn present_bits(flags: Flags) -> u64 {
     let off = if Protection::NoExecute.is_off() { Flags::NO_EXECUTE } else { Flags::empty() };
     (flags | Flags::PRESENT).difference(off).bits()
@@ -167,7 +167,7 @@ impl<'m, M: TableMemory> Space<'m, M> {
         Ok(Leaf::new(old, level))
     }
 
-    /// What is mapped at `at`.
+    /// Returns the mapping at `at`.
     pub fn lookup(&self, at: u64) -> Option<Leaf> {
         let mut table = self.root;
         for level in (1..=4).rev() {
@@ -206,7 +206,7 @@ impl<'m, M: TableMemory> Space<'m, M> {
         }
     }
 
-    /// The entry of `level` for `at`; makes the tables on the way where it may.
+    /// Returns the entry of `level` for `at`; makes the tables on the way if it may.
     fn entry(
         &self,
         at: u64,

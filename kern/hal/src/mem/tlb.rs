@@ -20,7 +20,7 @@ pub const PCID_MASK: u64 = PCIDS as u64 - 1;
 
 static TAKEN: Pcids = Pcids::new();
 
-/// A free PCID; 0 where the CPU has none or all are taken.
+/// Takes a free PCID; 0 if the CPU has none or all are taken.
 pub fn take_pcid(features: Features) -> u16 {
     if features.contains(Features::PCID) { TAKEN.take() } else { 0 }
 }
@@ -42,7 +42,7 @@ pub unsafe fn switch_to(cr3: u64) {
     unsafe { core::arch::asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags)) }
 }
 
-/// The address space that this CPU is in, as CR3 says (never with [`NO_FLUSH`]).
+/// Returns the address space that this CPU has loaded, from CR3 (never with [`NO_FLUSH`]).
 pub fn current() -> u64 {
     let (frame, low) = Cr3::read_raw();
     frame.start_address().as_u64() | u64::from(low)

@@ -18,10 +18,10 @@ use crate::cpu::percpu;
 use crate::layout::{DIRECT_MAP, ENTRY_SLOT_SIZE, ENTRY_SLOTS};
 use crate::mem::kernel;
 
-/// Where an attempt goes on when it is stopped. Written by the CPU that tries.
+/// The address where a stopped attempt continues. Written by the CPU that tries.
 #[repr(C)]
 struct Refuge {
-    /// 0: nobody tries.
+    /// 0: no attempt.
     rip: AtomicU64,
     rsp: AtomicU64,
     /// One more than the number of the CPU.
@@ -36,7 +36,7 @@ static REFUGE: Refuge = Refuge {
     cpu: AtomicU64::new(0),
     cause: AtomicU64::new(0),
 };
-/// Held by who tries.
+/// Held during an attempt.
 static TRIES: Mutex<()> = Mutex::new(());
 /// In what is written until the kernel is sealed.
 #[unsafe(link_section = ".sealed")]
@@ -47,7 +47,7 @@ static CONSTANT: [u8; 16] = [RETURN; 16];
 /// In the kernel's data, which is written.
 static DATA: AtomicU64 = AtomicU64::new(u64::from_le_bytes([RETURN; 8]));
 
-/// Text that nobody executes, so that nobody minds a write.
+/// Text that no CPU executes, so that a write has no effect.
 #[unsafe(naked)]
 extern "C" fn text() {
     naked_asm!("ret", "int3")
@@ -57,7 +57,7 @@ fn this_cpu() -> u64 {
     percpu::this().map_or(0, |cpu| cpu.id.index() as u64 + 1)
 }
 
-/// Whether an exception ended an attempt, which goes on then.
+/// Whether an exception ended an attempt, which then continues.
 pub(super) fn stopped(frame: &mut KernelFrame) -> bool {
     let vector = frame.vector as u8;
     let rip = REFUGE.rip.load(Ordering::Relaxed);
@@ -72,19 +72,19 @@ pub(super) fn stopped(frame: &mut KernelFrame) -> bool {
     true
 }
 
-/// Where something in the image is in the direct map.
+/// Returns the address in the direct map of something in the image.
 fn alias(at: *const u8) -> u64 {
     DIRECT_MAP + kernel::image_address(at)
 }
 
-/// What the CPU may write until the kernel is sealed: its text and a constant, in the direct map,
-/// and sealed data.
+/// Returns the places that the CPU may write until the kernel is sealed: its text and a constant,
+/// in the direct map, and sealed data.
 fn sealed_places() -> [u64; 3] {
     let text = text as *const () as *const u8;
     [alias(text), alias(CONSTANT.as_ptr()), SEALED.as_ptr() as u64]
 }
 
-/// A byte behind the code of an entry slot, in the direct map, where there are slots.
+/// Returns a byte after the code of an entry slot, in the direct map, if there are slots.
 fn slot_place() -> Option<u64> {
     kernel::physical(ENTRY_SLOTS + ENTRY_SLOT_SIZE - 1).map(|at| DIRECT_MAP + at)
 }
@@ -115,7 +115,7 @@ pub fn write_after_sealing() {
     }
 }
 
-/// Tries; 0, or what stopped it.
+/// Makes an attempt. Returns 0, or what stopped it.
 pub fn run(what: Attempt, address: u64) -> u64 {
     let _alone = TRIES.lock();
     let (text, data) = (text as *const () as *const u8, DATA.as_ptr().cast_const().cast::<u8>());
@@ -140,8 +140,8 @@ pub fn run(what: Attempt, address: u64) -> u64 {
 /// One instruction that may be stopped, with the refuge open just around it.
 macro_rules! attempt {
     ($address:expr, $instruction:literal) => {
-        // SAFETY: what this does is forbidden: it is stopped, and goes on at `2:` with the stack as
-        // it was; or it goes through, and has changed nothing but registers that are named here.
+        // SAFETY: this is forbidden: either it is stopped and continues at `2:` with the stack as
+        // it was, or it succeeds and has changed only registers that are named here.
         unsafe {
             asm!(
                 "lea rax, [rip + 2f]",

@@ -15,7 +15,7 @@ use crate::mem::{kernel, tlb};
 /// Deepest backtrace that is printed.
 const MAX_FRAMES: usize = 24;
 
-/// The name of an exception.
+/// Returns the name of an exception.
 pub fn name(vector: u8) -> &'static str {
     const NAMES: [&str; 32] = [
         "divide error",
@@ -110,7 +110,7 @@ impl fmt::Display for SelectorCause {
     }
 }
 
-/// Which part of the address map an address is in.
+/// Returns the part of the address map that an address is in.
 fn place(address: u64) -> &'static str {
     match address {
         0..layout::PAGE => "null page",
@@ -184,7 +184,7 @@ pub fn backtrace(rip: u64, rbp: u64) {
     }
 }
 
-/// Backtrace of the caller.
+/// Prints a backtrace of the caller.
 #[inline(never)]
 pub fn backtrace_here() {
     let rbp: u64;
@@ -195,7 +195,7 @@ pub fn backtrace_here() {
     }
 }
 
-/// Saved frame pointer and return address at `rbp`, where that is on a kernel stack.
+/// Returns saved frame pointer and return address at `rbp`, if that is on a kernel stack.
 fn caller_of(rbp: u64) -> Option<(u64, u64)> {
     let last_word = STACK_SIZE - 16;
     let on_stack = rbp.is_multiple_of(8)

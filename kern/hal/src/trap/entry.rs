@@ -97,8 +97,8 @@ pub(super) unsafe fn blame_task(block: &CpuBlock, vector: u64, error: u64) -> ! 
     unsafe { trap_bad_frame(core::ptr::from_ref(block).cast(), vector, error) }
 }
 
-/// Leaves the kernel: the current task of `block` goes on where its frame says, by SYSRET with the
-/// message registers or by IRET with all of them.
+/// Leaves the kernel: the current task of `block` continues at its frame's address, by SYSRET with
+/// the message registers or by IRET with all of them.
 ///
 /// # Safety
 /// `block` is this CPU's and has a current task, whose frame holds a canonical user RIP and user
@@ -111,7 +111,7 @@ pub unsafe fn resume(block: &CpuBlock) -> ! {
     }
 }
 
-/// Leaves the kernel: `task` goes on with all the registers of its frame.
+/// Leaves the kernel: `task` continues with all the registers of its frame.
 ///
 /// # Safety
 /// As for [`resume`]; `task` is this CPU's current one, and its frame is not one of a system call.
@@ -125,7 +125,7 @@ pub unsafe fn resume_interrupted(task: &Task) -> ! {
     }
 }
 
-/// Leaves the kernel: `task` goes on at the end of its system call.
+/// Leaves the kernel: `task` continues at the end of its system call.
 ///
 /// # Safety
 /// As for [`resume`]; `task` is this CPU's current one, and its frame is one of a system call.

@@ -50,7 +50,7 @@ impl Write for Writer<'_> {
 /// Called once, by the CPU that [`super::begin_to_die`] let through.
 pub(super) unsafe fn write(cpu: Option<u32>, args: fmt::Arguments<'_>) {
     let epitaph = &AURORA_EPITAPH;
-    // SAFETY: nobody else writes (caller), and readers are debuggers.
+    // SAFETY: nothing else writes (caller), and readers are debuggers.
     let mut writer = Writer { text: unsafe { &mut *epitaph.text.get() }, used: 0 };
     // What does not fit is cut.
     let _ = writer.write_fmt(args);

@@ -16,7 +16,7 @@ use crate::eprintln;
 /// Set once a CPU has begun to die: the others stop at the next NMI.
 static DYING: AtomicBool = AtomicBool::new(false);
 
-/// A trap that did not go to a task.
+/// Handles a trap that did not go to a task.
 pub(super) extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     #[cfg(feature = "faults")]
     if super::attempt::stopped(frame) {
@@ -24,7 +24,7 @@ pub(super) extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     }
     match super::meaning(frame, entry::exit_iret()) {
         Meaning::NonMaskable => non_maskable(frame),
-        // Nobody is told.
+        // No handler gets it.
         Meaning::LateDebug => drop(debug::take_status()),
         Meaning::FrameRefused => bad_exit(frame),
         Meaning::KernelFault => die_of_exception(frame),
@@ -41,7 +41,7 @@ fn bad_exit(frame: &KernelFrame) -> ! {
     unsafe { entry::blame_task(block, frame.vector, frame.error) }
 }
 
-/// An exception in user mode. The registers are in the current task's frame.
+/// Handles an exception in user mode. The registers are in the current task's frame.
 pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error: u64, address: u64) {
     let address = if vector == u64::from(PAGE_FAULT) {
         address
@@ -54,7 +54,7 @@ pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error
     (boot::kernel().on_fault)(block, Fault::new(vector, error, address));
 }
 
-/// An interrupt in user mode. The registers are in the current task's frame.
+/// Handles an interrupt in user mode. The registers are in the current task's frame.
 pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     let vector = vector as u8;
     if acknowledge(vector) {
@@ -63,7 +63,8 @@ pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     (boot::kernel().on_interrupt)(block, vector);
 }
 
-/// An interrupt in kernel mode: only the code of [`idle`] has interrupts on. Says what came.
+/// Handles an interrupt in kernel mode: only the code of [`idle`] has interrupts on. Returns its
+/// vector.
 pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
     let vector = vector as u8;
     if vector == WAKE {
@@ -90,7 +91,7 @@ fn acknowledge(vector: u8) -> bool {
     vector == APIC_ERROR
 }
 
-/// Never inlined: it would make the entries of all interrupts long.
+/// Never inlined: it would lengthen the entries of all interrupts.
 #[cold]
 #[inline(never)]
 fn tell_apic_errors() {
@@ -98,7 +99,8 @@ fn tell_apic_errors() {
     crate::warn!("APIC of {} reports errors {:#x}", Shown(dump::CpuName(percpu::this())), errors);
 }
 
-/// Another CPU stops the machine, or somebody pressed a button to see where the CPUs are.
+/// Handles an NMI: another CPU stops the machine, or a person pressed a button to see where the
+/// CPUs are.
 fn non_maskable(frame: &KernelFrame) {
     if DYING.load(Ordering::Acquire) {
         exit::halt();
@@ -160,7 +162,7 @@ pub fn freeze(why: core::fmt::Arguments<'_>) -> ! {
     exit::halt()
 }
 
-/// For the kernel's panic handler: says what happened, where, and ends the run.
+/// Reports a panic and its place, for the kernel's panic handler, and ends the run.
 pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
     begin_to_die(format_args!("{info}"));
     eprintln!("\naurora: kernel panic on {}: {}", dump::CpuName(percpu::this()), info.message());

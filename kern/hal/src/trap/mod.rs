@@ -75,7 +75,7 @@ impl Fault {
 /// What an exception means whose registers the entry left on a kernel stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
-    /// A non-maskable interrupt. The interrupted code goes on, wherever it was.
+    /// A non-maskable interrupt. The interrupted code continues, wherever it was.
     NonMaskable,
     /// A debug exception of user code, which MOV SS delayed past a kernel entry.
     LateDebug,

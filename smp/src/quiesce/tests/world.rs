@@ -16,7 +16,7 @@ crate::kernel_objects! {
     }
 }
 
-/// A small generator of its own, so that a seed means the same for ever (xorshift*).
+/// A small generator of its own, so that a seed never changes its meaning (xorshift*).
 struct Dice(u64);
 
 impl Dice {
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Nobody starts anything new; every CPU does what it must.
+    /// Runs down: no CPU starts anything new, and each does what it must.
     fn run_down(&mut self) {
         for _ in 0..40 {
             for n in 0..self.players.len() {

@@ -148,7 +148,7 @@ impl Facts {
     }
 }
 
-/// Those flags that are there.
+/// Returns those flags that are present.
 fn choose<F: bitflags::Flags, const N: usize>(flags: [(F, bool); N]) -> F {
     let mut all = F::empty();
     flags.into_iter().for_each(|(flag, there)| all.set(flag, there));

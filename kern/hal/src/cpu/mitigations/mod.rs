@@ -32,7 +32,7 @@ pub enum Affected {
 }
 
 impl Affected {
-    /// One word, for results.
+    /// Returns one word, for results.
     pub fn key(self) -> &'static str {
         match self {
             Affected::No => "no",
@@ -93,13 +93,13 @@ impl Facts {
         self.capabilities.contains(capability)
     }
 
-    /// The text where the CPU has the control.
+    /// Returns the text if the CPU has the control.
     fn has(&self, control: Controls, text: &'static str) -> Option<&'static str> {
         self.controls.contains(control).then_some(text)
     }
 }
 
-/// A weakness of Intel's CPUs only, of which they are free that say so.
+/// Judges a weakness of Intel's CPUs only: those that report so are free of it.
 fn said(facts: &Facts, immune: Capabilities) -> Affected {
     match facts.vendor {
         _ if facts.is_immune(immune) => No,
@@ -109,7 +109,7 @@ fn said(facts: &Facts, immune: Capabilities) -> Affected {
     }
 }
 
-/// A weakness of some of Intel's models. Those are free that are `free`, or where that is empty,
+/// Judges a weakness of some of Intel's models. Free are the `free` ones, or, if there are none,
 /// those that are known and not affected.
 fn by_model(facts: &Facts, affected: Known, free: Known) -> Affected {
     if facts.vendor == Vendor::Amd {
@@ -174,7 +174,7 @@ fn retbleed(facts: &Facts) -> Affected {
     }
 }
 
-/// What keeps user code from choosing where the kernel's returns go.
+/// Returns what keeps user code from choosing the targets of the kernel's returns.
 fn returns(facts: &Facts) -> Option<&'static str> {
     match branch_control(facts) {
         BranchControl::Enhanced => Some("enhanced-ibrs"),
@@ -205,7 +205,7 @@ fn indirect_targets(facts: &Facts) -> Affected {
     }
 }
 
-/// What keeps user code from choosing where the kernel's indirect branches go.
+/// Returns what keeps user code from choosing the targets of the kernel's indirect branches.
 fn against_kernel_targets(facts: &Facts) -> Option<&'static str> {
     match branch_control(facts) {
         BranchControl::None => None,
@@ -217,7 +217,7 @@ fn against_kernel_targets(facts: &Facts) -> Option<&'static str> {
     }
 }
 
-/// What keeps a process from choosing where another one's indirect branches go.
+/// Returns what keeps a process from choosing the targets of another's indirect branches.
 fn between_processes(facts: &Facts) -> Option<&'static str> {
     let has = |control| facts.controls.contains(control);
     match (has(Controls::STIBP), has(Controls::IBPB)) {
@@ -254,7 +254,7 @@ pub const STIBP: u64 = 1 << 1;
 pub const RRSBA_DIS_S: u64 = 1 << 6;
 pub const BHI_DIS_S: u64 = 1 << 10;
 
-/// What IA32_SPEC_CTRL gets, once; 0: the register may not exist.
+/// Returns the value for IA32_SPEC_CTRL, which is written once; 0: the register may not exist.
 ///
 /// STIBP keeps the other thread of a core from training this one's indirect branches. The last two
 /// keep the kernel's own indirect branches and returns from histories and predictors that user code

@@ -88,7 +88,7 @@ const MODELS: [Row; 42] = [
     (0x9c, ANY, TREMONT),
 ];
 
-/// What is known of the model of `facts`, which is Intel's; `None`: nothing.
+/// Returns what is known of the model of `facts`, which is Intel's; `None`: nothing.
 pub fn known(facts: &Facts) -> Option<Known> {
     let row = MODELS.iter().find(|(model, steppings, _)| {
         facts.family == 6 && facts.model == *model && steppings.contains(&facts.stepping)

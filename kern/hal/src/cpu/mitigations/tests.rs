@@ -67,7 +67,7 @@ impl Fake {
         })
     }
 
-    /// The report: name, whether affected, what is on.
+    /// Returns the report: name, whether affected, which mitigation is on.
     fn report(&self) -> Vec<String> {
         let all = assess(&self.facts());
         assert_eq!(all.len(), COUNT);
@@ -192,7 +192,7 @@ fn alder_lake() {
     assert_eq!(speculation_control(&cpu.facts()), IBRS | STIBP | RRSBA_DIS_S | BHI_DIS_S);
 }
 
-/// What AMD's CPUs from Zen to Zen 4 have in common.
+/// Returns the common part of AMD's CPUs from Zen to Zen 4.
 fn zen(kernel: &str, retbleed: &str) -> String {
     format!(
         "
@@ -255,7 +255,7 @@ fn zen_4() {
     assert!(Fake { amd_21: cpu.amd_21 | 1 << 29, ..cpu }.report().contains(&"srso no -".to_string()));
 }
 
-/// `-cpu max`: AMD's name on a CPU that predicts nothing, and has nothing to be switched on.
+/// `-cpu max`: AMD's name on a CPU that predicts nothing, and needs no mitigation.
 #[test]
 fn qemu_without_hardware() {
     let cpu = Fake { vendor: AMD, signature: 0x663, leaf_1_ecx: AVX | HYPERVISOR, ..Fake::default() };

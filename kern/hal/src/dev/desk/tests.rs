@@ -8,8 +8,8 @@ use std::vec::Vec;
 
 use super::*;
 
-/// What a host reads: channel and payload of each record. Panics where there is something else on
-/// the wire.
+/// Reads the wire as a host does: channel and payload of each record. Panics if it has anything
+/// else.
 fn read(mut wire: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut records = Vec::new();
     while let [mark, channel, low, high, rest @ ..] = wire {
