@@ -82,10 +82,10 @@ impl OwnKind {
     }
 }
 
-/// Returns the bit of an entry for the size of its page.
+/// Returns the bit of an entry for a page of 2^`log2` bytes.
 #[inline(always)]
-const fn size_bit(page: PhysPage) -> u64 {
-    if page.log2() == abi::PAGE_LOG2 { 0 } else { LARGE }
+const fn size_bit(log2: u8) -> u64 {
+    if log2 == abi::PAGE_LOG2 { 0 } else { LARGE }
 }
 
 /// What the entries for all pages of one frame have in common: everything but the address.
@@ -96,9 +96,8 @@ impl FramePte {
     /// Maps pages of 2^`log2` bytes for user level, of device memory if so asked.
     #[inline(always)]
     pub const fn new(log2: u8, access: Access, device: bool) -> FramePte {
-        let size = if log2 == abi::PAGE_LOG2 { 0 } else { LARGE };
         let uncached = if device { UNCACHED } else { 0 };
-        FramePte(size | ALLOW[access as usize] | uncached)
+        FramePte(size_bit(log2) | ALLOW[access as usize] | uncached)
     }
 
     /// Returns the entry for one page of the frame.
@@ -133,7 +132,7 @@ impl Pte {
     /// Maps a page (of 4 KiB or 2 MiB) for user level.
     #[inline(always)]
     pub const fn page(page: PhysPage, access: Access) -> Pte {
-        Pte(page.at().0 | size_bit(page) | ALLOW[access as usize])
+        Pte(page.at().0 | size_bit(page.log2()) | ALLOW[access as usize])
     }
 
     /// Returns the access bits of an entry without a page: for tables of entries' meanings.

@@ -42,10 +42,7 @@ pub mod tlb;
 pub mod trace;
 
 use core::ops::Deref;
-use smp::lock::Lock;
-use smp::sync::AtomicBool;
 
-use crate::rooms::Trace;
 use abi::{Counter, Error, ProcessKey};
 use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
@@ -57,7 +54,11 @@ use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, Homed, Ref, Table};
+use smp::lock::Lock;
 use smp::quiesce::Epoch;
+use smp::sync::AtomicBool;
+
+use crate::rooms::Trace;
 
 pub use answer::{Answer, Refusal, Result};
 pub use kern_base::objects::MachineObject;

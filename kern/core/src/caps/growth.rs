@@ -23,12 +23,11 @@ use abi::{Cap, Error, Op, Rights, process_rights};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
-use kern_base::slot::{CNode, TABLES_MAX};
+use kern_base::slot::{CNode, Place, TABLES_MAX};
 use smp::door::Ref;
 
 use crate::rooms::Caps;
 use crate::{Answer, Me, Refusal, Result};
-use kern_base::slot::Place;
 
 /// The slots that numbers of user level reach: those of a CNode and, for a whole CSpace, of the
 /// tables that follow it.

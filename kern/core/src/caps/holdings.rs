@@ -72,7 +72,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Returns all slots of a process.
-    pub fn cspace_of(self, process: Ref<'k, Process>) -> Result<Reach<'k>> {
+    fn cspace_of(self, process: Ref<'k, Process>) -> Result<Reach<'k>> {
         process.get().cnode.get(self.pin()).map(Reach::cspace).ok_or(Error::BadState.into())
     }
 

@@ -1,20 +1,20 @@
 //! Rules for labels, and the audit, as system calls set and read them. The room
 //! [`Security`](crate::rooms::Security) defines them.
 
-use kern_base::audit::Audit;
-use kern_base::machine::Machine;
-use kern_base::memory::Untyped;
-
-use crate::args::Args;
-use crate::rooms::Caps;
-use crate::{Answer, Me, Refusal, Result};
 use abi::audit::{
     AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, LABELS, RECORD_WORDS, Record, may,
 };
 use abi::{Cap, Error, Op, Rights, machine_rights};
+use kern_base::audit::Audit;
+use kern_base::machine::Machine;
+use kern_base::memory::Untyped;
 use smp::cpu::CpuId;
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
+
+use crate::args::Args;
+use crate::rooms::Caps;
+use crate::{Answer, Me, Refusal, Result};
 
 /// Records that one entry examines, including lost ones.
 const LOOKS: usize = 2 * AUDIT_READ_MAX;

@@ -5,12 +5,12 @@ use kern_base::limits::EXPIRE_STEPS;
 use kern_base::machine::Machine;
 use kern_base::task::{FLAG_VECTOR, Task};
 use sched::NEVER;
+use smp::door::Ref;
 use test_abi::trace::{Event, Irq, Why};
 
 use crate::ipc::express::Left;
 use crate::rooms::Door;
 use crate::state::has_flag;
-use smp::door::Ref;
 
 /// Why an interrupt came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -90,7 +90,7 @@ impl<'k, M: Machine> Events<'k, M> {
         if let Some((own, own_hot)) =
             task.own_sc.get(self.pin()).and_then(|own| Some((own, self.sc_hot(own)?)))
         {
-            self.time().enqueue_open(own, own_hot);
+            self.time().enqueue(own, own_hot);
             self.time().dispatch();
         }
     }

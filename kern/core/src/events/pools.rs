@@ -27,6 +27,7 @@ use kern_base::limits::POSTER_STEPS;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
+use kern_base::slot::Place;
 use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::events::{Shown, Turn};
@@ -37,14 +38,12 @@ use test_abi::trace::{self, How, Path};
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::ipc::across::{SENT, write_block};
-use crate::ipc::call::is_broadcast;
-use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::call::{SenderInfo, Words, is_broadcast};
 use crate::mem::map::check_user_range;
 use crate::payload::carry::{CARRIES, rights_of_words};
 use crate::rooms::Events;
 use crate::state::{is_dying, set_state};
 use crate::{Answer, Me, Refusal, Result};
-use kern_base::slot::Place;
 
 /// As how many of those one counts that carries pages or capabilities.
 const LOADED_WORK: usize = 8;

@@ -6,7 +6,7 @@ use abi::{Cap, Error, ObjType, Rights, Target};
 use kern_base::group::{Exposure, Group};
 use kern_base::machine::Machine;
 use kern_base::objects::{RawWord, header_of};
-use kern_base::slot::Slot;
+use kern_base::slot::{Place, Slot};
 use kern_base::task::{State, Task};
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -16,7 +16,6 @@ use crate::caps::slots::CLAIMED;
 use crate::rooms::Groups;
 use crate::state::state_of;
 use crate::{Answer, Me, Refusal, Result};
-use kern_base::slot::Place;
 
 /// In [`Exposure::part_of`]: a per-CPU exposure begins, and this exposure may become an entry of
 /// it. No index has that bit.

@@ -48,7 +48,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Makes a process a member at a free index, if its offer is still the one that was accepted.
     /// Uses up that consent.
     /// Requires: the group's root lock is held.
-    pub fn enter_group(
+    fn enter_group(
         self,
         group: Ref<'k, Group>,
         index: usize,
@@ -86,7 +86,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Returns the first free index. Later entries do not check again what earlier entries found
     /// full, so one entry checks a bounded number of records.
     /// Requires: the group's root lock is held.
-    pub fn free_record(self, group: &Group) -> Result<usize> {
+    fn free_record(self, group: &Group) -> Result<usize> {
         let (first, len) = (group.free.load(Relaxed) as usize, group.members.len());
         let end = len.min(first + MEMBER_LOOKS as usize);
         let is_free = |i: &usize| group.member(self.pin(), *i) == Some(Member::EMPTY);
@@ -184,7 +184,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     }
 
     /// Informs watchers that a process has become a member.
-    pub fn has_joined(self, group: &Group) {
+    fn has_joined(self, group: &Group) {
         self.tell_watchers(group, JOINED);
     }
 

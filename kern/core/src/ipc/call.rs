@@ -85,12 +85,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     #[inline(never)]
-    pub fn call_with_load(self, me: Me<'k>, args: Args) -> Result<Answer> {
+    fn call_with_load(self, me: Me<'k>, args: Args) -> Result<Answer> {
         self.make_call::<true>(me, &args, Words::new(&args)?.carrying(&args))
     }
 
     #[inline(always)]
-    pub fn make_call<const LOAD: bool>(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+    fn make_call<const LOAD: bool>(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
         let need = if LOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
         if dest.task == me.task {

@@ -246,7 +246,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// The same by mail: it may end the task that is in the middle of a system call.
-    pub fn tear_down_later(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+    fn tear_down_later(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         self.prepare_teardown(hot);
         self.outbox().raise_control(task, ctl::TEAR_DOWN);
     }

@@ -1,10 +1,13 @@
 //! Receives calls and bits: a task waits for a message, takes the next call from its queue, or takes bits of its Notification.
 
+use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
 use kern_base::limits::REFUSED_STEPS;
 use kern_base::machine::Machine;
 use kern_base::task::{
     FLAG_IN_FAULT, PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task, TaskHot, ctl,
 };
+use smp::door::Ref;
+use test_abi::trace::Event;
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
@@ -13,9 +16,6 @@ use crate::payload::carry::CARRIES;
 use crate::rooms::Ipc;
 use crate::state::{has_flag, set_state};
 use crate::{Answer, Me, Refusal, Result};
-use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
-use smp::door::Ref;
-use test_abi::trace::Event;
 
 impl<'k, M: Machine> Ipc<'k, M> {
     /// [`abi::Op::Recv`].
@@ -25,7 +25,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// A task that receives again without having answered: its caller is told.
-    pub fn drop_unanswered(self, me: Me<'k>) {
+    fn drop_unanswered(self, me: Me<'k>) {
         if let Some(caller) = self.take_caller(me.hot) {
             self.fail_call(me, caller, Error::Gone);
         }
@@ -58,7 +58,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Takes bits or a queued call, if the task may have them now.
-    pub fn take_pending(self, me: Me<'k>) -> bool {
+    fn take_pending(self, me: Me<'k>) -> bool {
         // On a waiting caller's time it takes the call.
         let own_time = self.time().own_at_rest(me.task, me.hot).is_some();
         if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
@@ -72,7 +72,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Waits for a call as long as the flags say, or not at all.
     #[cold]
-    pub fn receive_bounded(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    fn receive_bounded(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let deadline = deadline_of(args);
         if MsgInfo(args.info).has(FLAG_NONBLOCK) || deadline.is_some_and(|at| at <= self.k.machine.now()) {
             let error = if deadline.is_some() { Error::Timeout } else { Error::WouldBlock };
@@ -135,7 +135,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// The bits of the bound Notification, as a receive answers them.
-    pub fn take_bound_bits(self, me: Me<'k>) {
+    fn take_bound_bits(self, me: Me<'k>) {
         let bits = me
             .hot
             .bound
@@ -151,7 +151,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Takes the best queued call that can be received, if there is one. After so many that can't, it goes on with the rest
     /// by mail: until then the task waits.
-    pub fn accept_next(self, me: Me<'k>) -> bool {
+    fn accept_next(self, me: Me<'k>) -> bool {
         for _ in 0..REFUSED_STEPS {
             let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
             if me.hot.senders.is_empty() {
@@ -171,7 +171,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Takes what a call that is about to be received carries, if anything. Where that can't be, the call fails, or is
     /// made again.
     #[inline(always)]
-    pub fn brings_load(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+    fn brings_load(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let info = caller.get().msg.open(self.pin()).map_or(MsgInfo(0), |msg| msg.info.get());
         !info.has(CARRIES) || self.take_load(caller, to, hot, info)
     }
@@ -217,7 +217,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// The receiver of a call goes on with its caller's time; what it had of others goes back, its own rests.
-    pub fn take_up(self, me: Me<'k>, caller: Ref<'k, Task>) {
+    fn take_up(self, me: Me<'k>, caller: Ref<'k, Task>) {
         self.time().give_back(me.task, me.hot);
         let Some((sc, sc_hot)) = self.time().resting_time(caller) else { return };
         if self.hot.current.is(me.task) {

@@ -1,10 +1,15 @@
 //! Ends calls: a server replies, keeps a call to reply later, or forwards it to another task.
 
+use abi::audit::may;
+use abi::{Cap, Error, FLAG_CAPS, FLAG_FAULT, FLAG_FORWARDED, FLAG_PAGES, MsgInfo, Rights, Target, TaskId};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{FLAG_IN_FAULT, FLAG_SUSPENDED, Message, PENDING_FAULT, Stage, State, Task, TaskHot};
+use smp::cpu::MAX_CPUS;
+use smp::door::Ref;
+use test_abi::trace::{Event, How, Path};
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
@@ -13,11 +18,6 @@ use crate::payload::carry::CARRIES;
 use crate::rooms::Ipc;
 use crate::state::{has_flag, is_dying, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
-use abi::audit::may;
-use abi::{Cap, Error, FLAG_CAPS, FLAG_FAULT, FLAG_FORWARDED, FLAG_PAGES, MsgInfo, Rights, Target, TaskId};
-use smp::cpu::MAX_CPUS;
-use smp::door::Ref;
-use test_abi::trace::{Event, How, Path};
 
 impl<'k, M: Machine> Ipc<'k, M> {
     /// [`abi::Op::ReplyRecv`].
@@ -37,7 +37,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     #[inline(never)]
-    pub fn reply_recv_load(self, me: Me<'k>, args: Args, words: Words) -> Result<Answer> {
+    fn reply_recv_load(self, me: Me<'k>, args: Args, words: Words) -> Result<Answer> {
         if let Some(caller) = me.hot.caller.get(self.pin()) {
             let words = words.carrying(&args);
             self.payload().give_load(me, caller, words.info)?;
@@ -51,7 +51,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// The same where something waits to be received, or the call is a fault.
     #[inline(never)]
-    pub fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
+    fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
         let words = Words::new(&args)?.carrying(&args);
         if let Some(caller) = me.hot.caller.get(self.pin()) {
             let fault = me.hot.pending.get() & PENDING_FAULT != 0;
@@ -110,7 +110,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Sends the reply. If the task runs on this caller's time, the time goes back with it and the
     /// caller runs; the task is then off the CPU.
     #[inline(always)]
-    pub fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
+    fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(hot) = self.task_hot(caller) else {
             self.copy_utcb(me.task, caller, words.info.words());
             self.reply_remote(me, caller, words);
@@ -205,7 +205,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// The caller that a Reply object holds; `None` where it is empty.
-    pub fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
+    fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
         match reply.get().hot.open(self.pin()) {
             Some(hot) => Ok(hot.caller.get(self.pin())),
             None => Err(self.elsewhere(&reply.get().hot)),
@@ -213,7 +213,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Takes `caller`'s call out of a Reply object. If another task saved it, that one loses the caller's time.
-    pub fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>, caller: Ref<'k, Task>) {
+    fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>, caller: Ref<'k, Task>) {
         let Some(hot) = reply.get().hot.open(self.pin()) else { return };
         let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
         self.unlink_reply(reply);
@@ -336,7 +336,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         match self.time().resting_time(caller) {
             Some((sc, sc_hot)) => {
                 self.time().lend(sc, sc_hot, caller, callee, hot);
-                self.time().enqueue_open(sc, sc_hot);
+                self.time().enqueue(sc, sc_hot);
             }
             None => self.time().start(callee, hot),
         }

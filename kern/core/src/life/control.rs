@@ -61,7 +61,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Takes a task out of what it waits for. It is left in its state, linked nowhere. With `leave`, the time
     /// that its call lent stays with whoever has it.
-    pub fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
+    fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
         if hot.deadline.is_queued() {
             self.time().clear_deadline(task);
         }

@@ -13,9 +13,10 @@
 //! starts again. Progress is in the objects, so nothing is lost when the caller dies half-way: whoever
 //! deletes, revokes or resets next goes on from there.
 
+use core::cell::Cell;
+
 use abi::audit::{AuditEvent, Record};
 use abi::{Cap, Error, ObjType, Op, Rights, Target, machine_rights};
-use core::cell::Cell;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
@@ -28,7 +29,7 @@ use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::sched_context::SchedContext;
-use kern_base::slot::{CNode, Slot};
+use kern_base::slot::{CNode, Place, Slot};
 use kern_base::sweep::Pass;
 use kern_base::task::{Request, Task, ctl};
 use smp::door::{AtomicLink, Ref};
@@ -41,7 +42,6 @@ use crate::rooms::Life;
 use crate::security::records::about;
 use crate::tlb::mark::Mark;
 use crate::{Answer, Me, Refusal, Result};
-use kern_base::slot::Place;
 
 /// Types of objects that serve on where their end is refused.
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
@@ -175,7 +175,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Deletes a capability, and tells where it was in somebody else's CSpace.
     #[cold]
     #[inline(never)]
-    pub fn delete_audited(self, me: Me<'k>, from: Place<'k>) -> Result<()> {
+    fn delete_audited(self, me: Me<'k>, from: Place<'k>) -> Result<()> {
         let word = from.slot.get().word.load(self.pin());
         let emptied = self.empty_slot(me, from.slot, Pins::Hold)?;
         let tells =

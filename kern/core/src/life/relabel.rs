@@ -1,9 +1,5 @@
 //! [`abi::Op::LabelSet`]: an object gets another label; of a process its spaces and tasks, too.
 
-use crate::begun::{is_again, mark_again};
-use crate::rooms::Life;
-use crate::security::labels::differ;
-use crate::{Answer, Me, Refusal, Result};
 use abi::audit::{AuditEvent, LABELS};
 use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
 use kern_base::header::{FLAG_ADOPTED, FLAG_DYING, Header};
@@ -17,6 +13,11 @@ use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl, label_part};
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
+
+use crate::begun::{is_again, mark_again};
+use crate::rooms::Life;
+use crate::security::labels::differ;
+use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// [`abi::Op::LabelSet`].

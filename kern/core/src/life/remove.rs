@@ -1,17 +1,17 @@
 //! Removes a member from a group, and takes back what is exposed there. Both empty a slot, which may end an object.
 
+use abi::audit::AuditEvent;
+use abi::membership::WITHDRAWN;
+use abi::{Error, Op, Rights, Target};
 use kern_base::group::Group;
 use kern_base::machine::Machine;
+use smp::sync::Ordering::Acquire;
 
 use crate::begun::is_again;
 use crate::groups::exposures::not_own;
 use crate::life::reclaim::{Emptied, Pins};
 use crate::rooms::Life;
 use crate::{Answer, Me, Refusal, Result};
-use abi::audit::AuditEvent;
-use abi::membership::WITHDRAWN;
-use abi::{Error, Op, Rights, Target};
-use smp::sync::Ordering::Acquire;
 
 impl<'k, M: Machine> Life<'k, M> {
     /// [`abi::Op::GroupRemove`].

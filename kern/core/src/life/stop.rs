@@ -1,11 +1,5 @@
 //! Objects that end while others use them, on their own CPU: whoever waits for them is told, whoever has them loses them.
 
-use crate::caps::slots::is_claimed;
-use crate::life::reclaim::Pins;
-use crate::outbox::mail::Next;
-use crate::rooms::Life;
-use crate::state::state_of;
-use crate::{Me, Refusal, Result};
 use abi::{Error, TaskId};
 use kern_base::events::EventPool;
 use kern_base::header::FLAG_DEAD;
@@ -16,6 +10,13 @@ use kern_base::sched_context::SchedContext;
 use kern_base::task::{Message, PENDING_BITS, Request, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
+
+use crate::caps::slots::is_claimed;
+use crate::life::reclaim::Pins;
+use crate::outbox::mail::Next;
+use crate::rooms::Life;
+use crate::state::state_of;
+use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     pub fn serve_kill(self, mourner: Ref<'k, Task>, victim: Ref<'k, Task>) -> Next {

@@ -15,14 +15,13 @@ use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::objects::{RawWord, header_of_inlined};
 use kern_base::process::Process;
-use kern_base::slot::{BADGE_BITS, CNode, Meta, Slot};
+use kern_base::slot::{BADGE_BITS, CNode, Meta, Place, Slot};
 use smp::door::{OBJECT_ALIGN, Ref};
 use smp::planted::{Fault, planted};
 use smp::sync::fence_after_exchange;
 
 use crate::caps::slots::{CLAIMED, DEPTH_MAX, keeps_badge};
 use crate::rooms::Make;
-use kern_base::slot::Place;
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out a system call on the fast path, if it can: of the process of the running task

@@ -4,9 +4,10 @@
 //! failure it gives up the remaining claims; the objects made so far stay, as if the caller had
 //! asked only for them.
 
+use core::mem::size_of;
+
 use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
-use core::mem::size_of;
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
 use kern_base::header::{Header, RootId};
@@ -20,7 +21,7 @@ use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::roots::UntypedGuard;
 use kern_base::sched_context::SchedContext;
-use kern_base::slot::{CNode, Slot};
+use kern_base::slot::{CNode, Place, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use smp::cpu::CpuId;
 use smp::door::masked::{FilledTable, NamedTable};
@@ -29,7 +30,6 @@ use smp::sync::AtomicU64;
 
 use crate::rooms::Make;
 use crate::{Answer, Me, Refusal, Result};
-use kern_base::slot::Place;
 
 /// Most objects that one system call makes.
 pub const RETYPE_MAX: u64 = 256;

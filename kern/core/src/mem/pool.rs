@@ -144,7 +144,7 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Takes a page out of a space's pool. Returns whether CPUs may still have its translation.
     /// Requires: the VSpace's lock is held.
-    pub fn drop_pooled(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
+    fn drop_pooled(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
         let (access, stale, lent) = if entry.is_present() {
             (entry.pool_access(), self.clear(spot, address), false)
         } else {

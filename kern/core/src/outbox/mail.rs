@@ -39,7 +39,7 @@ pub enum Next {
 
 impl<'k, M: Machine> Outbox<'k, M> {
     /// Pushes a node into a CPU's mailbox and interrupts it where its wake rule asks for that.
-    pub fn post(self, to: CpuId, node: Ref<'k, Node<Mail>>, mail: Mail) {
+    fn post(self, to: CpuId, node: Ref<'k, Node<Mail>>, mail: Mail) {
         let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
         let wake = cpu.get().mailbox().push(self.pin(), node, mail);
         self.interrupt(to, wake);
@@ -54,7 +54,7 @@ impl<'k, M: Machine> Outbox<'k, M> {
     }
 
     /// Raises bits and, where none was up, sends their node to `to`.
-    pub fn raise_bits(self, to: CpuId, bits: Ref<'k, CoalescedBits<Mail>>, value: u64, mail: Mail) {
+    fn raise_bits(self, to: CpuId, bits: Ref<'k, CoalescedBits<Mail>>, value: u64, mail: Mail) {
         let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
         let wake = cpu.get().mailbox().raise(self.pin(), bits, value, mail);
         self.interrupt(to, wake);

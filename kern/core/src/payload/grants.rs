@@ -21,7 +21,7 @@ use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Rec
 use kern_base::machine::Machine;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
-use kern_base::slot::Slot;
+use kern_base::slot::{Place, Slot};
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
@@ -29,7 +29,6 @@ use smp::sync::Ordering::Relaxed;
 use crate::caps::growth::Reach;
 use crate::rooms::Payload;
 use crate::{Me, Refusal, Result};
-use kern_base::slot::Place;
 
 /// What a sender's UTCB lists.
 pub type Grants = heapless::Vec<Grant, GRANTS_MAX>;

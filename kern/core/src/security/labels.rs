@@ -39,7 +39,7 @@ use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
-use kern_base::slot::CNode;
+use kern_base::slot::{CNode, Place};
 use kern_base::task::Task;
 use smp::cpu::Pin;
 use smp::door::Ref;
@@ -50,7 +50,6 @@ use smp::sync::Ordering::{Acquire, Release};
 
 use crate::rooms::Security;
 use crate::{Me, Refusal, Result};
-use kern_base::slot::Place;
 
 const COUNT: usize = LABELS as usize;
 

@@ -28,6 +28,7 @@ use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
+use kern_base::slot::Place;
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::quiesce;
@@ -36,7 +37,6 @@ use smp::sync::Ordering::{AcqRel, Relaxed};
 
 use crate::Me;
 use crate::rooms::Security;
-use kern_base::slot::Place;
 
 /// The receivers of grants, refusals and kills: one word, so that one load shows whether there are
 /// any. Audits are counted, because another may begin before an ended one is subtracted.

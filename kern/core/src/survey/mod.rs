@@ -13,8 +13,9 @@ mod memory;
 mod objects;
 mod tasks;
 
+use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 use kern_base::machine::Machine;
-use kern_base::slot::CNode;
+use kern_base::slot::{CNode, TABLES_MAX};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
@@ -23,8 +24,6 @@ use snapshot::{Extent, ExtentKind, Kernel, LabelRule, Number, Range, Root, Sink}
 use crate::caps::found::{Found, Object, for_still_tree};
 use crate::caps::slots::DEPTH_MAX;
 use crate::{Cx, Graves};
-use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
-use kern_base::slot::TABLES_MAX;
 
 /// A machine that stands still, so that every CPU's own state is readable.
 pub trait Still<'k, M: Machine> {

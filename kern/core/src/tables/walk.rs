@@ -55,7 +55,7 @@ impl<'k> Spot<'k> {
 
     /// Returns the number of entries of its table from this one on.
     #[inline(always)]
-    pub fn left_in_table(self) -> usize {
+    fn left_in_table(self) -> usize {
         ENTRIES - self.index % ENTRIES
     }
 

@@ -310,7 +310,7 @@ impl<'k, M: Machine> Time<'k, M> {
         match sc.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
             Some((sc, sc_hot)) if sc_hot.task.is(task) => {
                 if !sc_hot.state.links.is_queued() {
-                    self.enqueue_open(sc, sc_hot);
+                    self.enqueue(sc, sc_hot);
                 }
             }
             _ => self.find_time(task, hot),
@@ -327,7 +327,7 @@ impl<'k, M: Machine> Time<'k, M> {
                 Some(own_hot) => {
                     self.seize(own, own_hot);
                     own_hot.task.set(Some(task));
-                    self.enqueue_open(own, own_hot);
+                    self.enqueue(own, own_hot);
                 }
                 None => self.fetch_own(task, hot, own),
             }
@@ -346,7 +346,7 @@ impl<'k, M: Machine> Time<'k, M> {
             return false;
         };
         self.lend(sc, sc_hot, lender, task, hot);
-        self.enqueue_open(sc, sc_hot);
+        self.enqueue(sc, sc_hot);
         true
     }
 

@@ -163,15 +163,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Queues a context whose task is runnable, after others of its priority. Runs it if the CPU
     /// has no other.
     #[inline]
-    pub fn enqueue(self, sc: Ref<'k, SchedContext>) {
-        if let Some(hot) = self.sc_hot(sc) {
-            self.enqueue_open(sc, hot);
-        }
-    }
-
-    /// Queues an open context, as [`Time::enqueue`] does.
-    #[inline]
-    pub fn enqueue_open(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
+    pub fn enqueue(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         if self.sched.current.is_null() && self.sched.queue.is_empty() {
             self.run(sc, hot);
             return;
@@ -237,7 +229,7 @@ impl<'k, M: Machine> Time<'k, M> {
             self.stop(hot);
             self.trace().note_why(why);
             hot.state.refill();
-            self.enqueue_open(sc, hot);
+            self.enqueue(sc, hot);
         }
         self.dispatch();
     }

@@ -115,7 +115,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Whether a task of this CPU waits in a call. (Or for room in an event pool of another CPU.)
-    pub fn awaits(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+    fn awaits(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
         match state_of(hot) {
             State::Await | State::AwaitTimed | State::AwaitRemote => true,
             State::Sending => task.get().msg.open(self.pin()).is_some_and(|msg| !is_event(msg)),

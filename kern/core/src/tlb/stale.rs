@@ -94,7 +94,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
 
     /// Returns the last shootdown that a system call has begun; `None` if the mark names one that
     /// no CPU has begun.
-    pub fn begun_by(self, mark: Mark) -> Option<Stamp> {
+    fn begun_by(self, mark: Mark) -> Option<Stamp> {
         mark.stamp().filter(|stamp| shootdown::has_begun(self.k, self.pin(), *stamp))
     }
 

@@ -1,12 +1,13 @@
 //! Pages of pools: their owners, and messages that carry them.
 
-use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
 use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
+use smp::chaos::Point;
 
 use crate::scene::Scene;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb};
-use smp::chaos::Point;
 
 pub const FROM: u64 = 0x6000_0000;
 const WINDOW: u64 = 0x7000_0000;

@@ -21,9 +21,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use crate::world::dice::Dice;
 use abi::Op;
 use pair::{Pair, Tally};
+
+use crate::world::dice::Dice;
 
 /// Sequences in a normal test run.
 const CASES: u64 = 16_000;

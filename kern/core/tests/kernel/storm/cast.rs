@@ -1,12 +1,12 @@
 //! The cast of a storm: processes, tasks on all CPUs, and the objects that they share. All of it is
 //! made of one Untyped, so that one reset ends it.
 
-use abi::{Cap, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, Target};
-
-use super::deeds::{FIRST, PAGES};
 use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Cap, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, Target};
 use kern_base::events::EventPool;
 
+use super::deeds::{FIRST, PAGES};
 use super::model::Model;
 use crate::world::check::view;
 use crate::world::make::Proc;
