@@ -24,16 +24,6 @@ pub const ENDLESS: u64 = u64::MAX;
 /// here.
 pub const NEVER: u64 = 1 << 63;
 
-/// The rest of a slice after it was run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use = "a slice that is over sends its owner to the end of its priority"]
-pub enum Slice {
-    /// The slice has not ended.
-    Left,
-    /// It is over: [`ScState::refill`], then the end of the queue.
-    Over,
-}
-
 /// The state of a SchedContext; `T` is the kernel object around it. Written by the CPU it is on.
 #[repr(C)]
 pub struct ScState<T> {
@@ -125,24 +115,15 @@ impl<T> ScState<T> {
     /// Updates its slice at `now`, when it stops or while it runs on; `until` is the result of
     /// [`ScState::start`].
     #[inline(always)]
-    pub fn stop(&self, until: u64, now: u64) -> Slice {
-        match until.checked_sub(now) {
-            Some(left) => {
-                self.remaining.set(left);
-                if left == 0 { Slice::Over } else { Slice::Left }
-            }
-            None => {
-                self.overrun(now - until);
-                Slice::Over
-            }
-        }
+    pub fn stop(&self, until: u64, now: u64) {
+        self.remaining.set(until.checked_sub(now).unwrap_or_else(|| self.overrun(now - until)));
     }
 
-    /// Notes that it ran past the end of its slice.
+    /// Notes that it ran past the end of its slice. Returns the rest of the slice: nothing.
     #[cold]
-    fn overrun(&self, ticks: u64) {
-        self.remaining.set(0);
+    fn overrun(&self, ticks: u64) -> u64 {
         self.granted.set(self.granted.get().wrapping_add(ticks));
+        0
     }
 
     /// Returns all CPU time used before it last stopped, in TSC ticks.
@@ -189,20 +170,21 @@ mod tests {
         ScState::new(7, slice, CpuSet::first(2))
     }
 
-    /// Runs from `start` to `end`.
-    fn run(sc: &ScState<()>, start: u64, end: u64) -> Slice {
-        sc.stop(sc.start(start), end)
+    /// Runs from `start` to `end`. Returns the rest of the slice.
+    fn run(sc: &ScState<()>, start: u64, end: u64) -> u64 {
+        sc.stop(sc.start(start), end);
+        sc.remaining()
     }
 
     #[test]
     fn slices_are_used_up_and_refilled() {
         let sc = context(100);
         assert_eq!(sc.start(1000), 1100);
-        assert_eq!((run(&sc, 1000, 1060), sc.remaining()), (Slice::Left, 40));
-        assert_eq!((run(&sc, 5000, 5041), sc.remaining()), (Slice::Over, 0));
+        assert_eq!(run(&sc, 1000, 1060), 40);
+        assert_eq!(run(&sc, 5000, 5041), 0);
         sc.refill();
         assert_eq!((sc.consumed(), sc.remaining()), (101, 100));
-        assert_eq!((run(&sc, 6000, 6100), sc.remaining()), (Slice::Over, 0));
+        assert_eq!(run(&sc, 6000, 6100), 0);
         assert_eq!(sc.consumed(), 201);
     }
 
@@ -211,14 +193,15 @@ mod tests {
         let sc = context(100);
         let until = sc.start(0);
         for now in [10, 10, 99] {
-            assert_eq!((sc.stop(until, now), sc.consumed()), (Slice::Left, now));
+            sc.stop(until, now);
+            assert_eq!((sc.remaining(), sc.consumed()), (100 - now, now));
         }
     }
 
     #[test]
     fn endless_slices_are_charged_but_never_over() {
         let sc = context(ENDLESS);
-        assert_eq!(run(&sc, 7, 1 << 62), Slice::Left);
+        assert!(run(&sc, 7, 1 << 62) > 0);
         assert_eq!((sc.consumed(), sc.slice()), ((1 << 62) - 7, ENDLESS));
         assert!(sc.start(1 << 62) >= NEVER);
         sc.set_slice(50);
@@ -244,7 +227,7 @@ mod tests {
     fn yielding_hands_over_the_rest() {
         let (from, to) = (context(100), context(70));
         let until = from.start(500);
-        assert_eq!(from.stop(until, 525), Slice::Left);
+        from.stop(until, 525);
         from.donate_rest(&to);
         assert_eq!((from.remaining(), to.remaining()), (100, 75));
         assert_eq!(to.start(525), until, "the end of the slice stays what it was");

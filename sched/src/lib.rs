@@ -23,7 +23,7 @@ pub mod deadlines;
 pub mod prio_list;
 pub mod run_queue;
 
-pub use context::{ENDLESS, NEVER, ScState, Slice};
+pub use context::{ENDLESS, NEVER, ScState};
 pub use deadlines::{DeadlineLinks, DeadlineQueue, Timed};
 pub use prio_list::{PrioLinks, PrioList, PrioQueued};
 pub use run_queue::{QueueLinks, Queued, RunQueue};

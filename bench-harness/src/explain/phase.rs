@@ -163,7 +163,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::survey", To(Serve)),
     ("kern_core::trace", To(Serve)),
     ("kern_core::life::control", To(Ipc)),
-    ("kern_base::task::TaskHot::spell_out", To(Ipc)),
+    ("kern_base::task::TaskHot::write_plain_frame", To(Ipc)),
     ("kern_core::ipc::across", To(Mailbox)),
     ("kern_core::door::arrivals", To(Mailbox)),
     ("kern_core::door::requests", To(Mailbox)),

@@ -293,12 +293,22 @@ impl TaskHot {
         self.state.set((self.state.get() & !0xff) | u64::from(state as u8 | PLAIN));
     }
 
-    /// Takes the plain bit away: the frame says all from here on.
-    #[inline(never)]
-    pub fn spell_out(&self) {
-        if !self.is_plain() {
-            return;
+    /// Whether its state is this one.
+    #[inline(always)]
+    pub fn is_in(&self, state: State) -> bool {
+        self.state.get() as u8 & !PLAIN == state as u8
+    }
+
+    /// Writes the zeros that the plain bit stands for into the frame, and clears the bit.
+    #[inline(always)]
+    pub fn materialise_frame(&self) {
+        if self.is_plain() {
+            self.write_plain_frame();
         }
+    }
+
+    #[inline(never)]
+    fn write_plain_frame(&self) {
         self.state.set(self.state.get() & !u64::from(PLAIN));
         let regs = &self.regs;
         for register in [&regs.rax, &regs.rdi, &regs.rsi, &regs.r8, &regs.r9, &regs.r10, &regs.r12] {

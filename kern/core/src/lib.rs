@@ -252,10 +252,7 @@ impl<'k> Me<'k> {
     /// Requires: the task is configured, as is every task that runs or receives.
     #[inline(always)]
     pub fn process(self, pin: Pin<'k>) -> Ref<'k, Process> {
-        match self.hot.process.get(pin) {
-            Some(process) => process,
-            None => no_process(),
-        }
+        self.hot.process.get(pin).unwrap_or_else(|| no_process())
     }
 }
 

@@ -12,16 +12,13 @@ mod boot;
 mod chaos;
 mod process1;
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use abi::{Counter, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
 use kern_base::task::Task;
 use kern_core::Cx;
-use kern_core::door::entry::Interrupt;
-use kern_core::ipc::express::Left;
+use kern_core::door::entry::{ExitAction, Interrupt};
 use kern_core::rooms::Door;
 use kern_core::time::schedule::Running;
 use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
@@ -47,11 +44,6 @@ fn block_of(cpu: CpuId) -> &'static CpuBlock {
     }
 }
 
-/// Idle CPUs look into their mailbox all the time.
-static POLLS: AtomicBool = AtomicBool::new(false);
-/// Idle CPUs monitor their mailbox.
-static MONITORS: AtomicBool = AtomicBool::new(false);
-
 /// Returns the context of one step of an entry.
 #[inline(always)]
 fn context(entry: &CpuEntry) -> Door<'_, Pc> {
@@ -64,7 +56,7 @@ struct Handlers;
 impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
     fn system_call(entry: &mut CpuEntry, op: Op) {
-        context(entry).on_system_call(op);
+        context(entry).system_call(op);
     }
 
     fn bad_system_call(entry: &mut CpuEntry) {
@@ -74,22 +66,22 @@ impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
     fn call_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, callee: Ptr<Task>, tag: u64, target: u64) -> ! {
         let cx = context(entry);
-        let left = cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target);
-        go_on(entry, left)
+        let action = cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target);
+        exit(entry, action)
     }
 
     #[inline(always)]
     fn reply_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
         let cx = context(entry);
-        let left = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
-        go_on(entry, left)
+        let action = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
+        exit(entry, action)
     }
 
     #[inline(always)]
     fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> ! {
         let cx = context(entry);
-        let left = cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin()));
-        go_on(entry, left)
+        let action = cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin()));
+        exit(entry, action)
     }
 
     #[inline(always)]
@@ -105,7 +97,7 @@ impl ipc_fast::entry::Handlers for Handlers {
         if let Some(me) = cx.current() {
             me.hot.regs.rax.set(op as u64);
         }
-        cx.on_system_call(op);
+        cx.system_call(op);
         match before {
             Some(me) if cx.hot.current.is(me) => boot::resume_call(entry, me),
             _ => leave(entry),
@@ -149,14 +141,10 @@ fn has_to_settle(cpu: CpuHere<'_>) -> bool {
     sched.grace.is_unsettled() || sched.more_mail.get()
 }
 
-/// Goes on after a message went to another CPU.
+/// Ends a kernel entry whose message went to another CPU.
 #[inline(always)]
-fn go_on(entry: &mut CpuEntry, left: Left) -> ! {
-    match left {
-        Left::Nobody => idle(entry),
-        Left::Another => leave(entry),
-        Left::Same => boot::resume(entry),
-    }
+fn exit(entry: &mut CpuEntry, action: ExitAction) -> ! {
+    if matches!(action, ExitAction::Idle) { idle(entry) } else { leave(entry) }
 }
 
 /// Continues the current task of this CPU, whose context is not loaded, or idles until there is
@@ -241,27 +229,22 @@ fn settle(entry: &mut CpuEntry) {
     context(entry).grace().wake_grace_waiters();
 }
 
-/// Stops this CPU until something has happened; what interrupts came.
+/// Stops this CPU until something has happened. Returns the interrupts that came.
 #[inline(always)]
 fn wait_for_work(entry: &mut CpuEntry) -> u64 {
-    let mailbox = entry.block().mailbox();
-    if POLLS.load(Ordering::Relaxed) {
-        rest(entry, Idle::Poll, || idle::poll_until(|| mailbox.has_mail()))
-    } else if MONITORS.load(Ordering::Relaxed) {
-        rest(entry, Idle::Poll, || idle::mwait_until(mailbox.line(), || mailbox.has_mail()))
-    } else {
-        rest(entry, Idle::Halt, idle::halt)
-    }
-}
-
-/// Idles once as `wait` does, if there is no mail; what interrupts came.
-#[inline(always)]
-fn rest(entry: &mut CpuEntry, how: Idle, wait: impl FnOnce() -> u64) -> u64 {
+    let (mode, mailbox) = (idle::mode(), entry.block().mailbox());
+    let how = if mode == IdleMode::HALT { Idle::Halt } else { Idle::Poll };
     if !quiesce::park(entry, how) {
         return 0;
     }
     context(entry).trace().note_waiting(how);
-    let came = wait();
+    let came = if mode == IdleMode::POLL {
+        idle::poll_until(|| mailbox.has_mail())
+    } else if mode == IdleMode::HALT {
+        idle::halt()
+    } else {
+        idle::mwait_until(mailbox.line(), || mailbox.has_mail())
+    };
     context(entry).trace().event(|| Event::Woken {});
     quiesce::unpark(entry);
     came
@@ -317,8 +300,7 @@ fn on_fault(block: &'static CpuBlock, fault: Fault) {
 }
 
 fn main(boot: &'static Boot) -> ! {
-    POLLS.store(boot.idle == IdleMode::Poll, Ordering::Relaxed);
-    MONITORS.store(boot.idle == IdleMode::Mwait, Ordering::Relaxed);
+    idle::set_mode(boot.idle);
     let Some(made) = boot::make(boot) else {
         eprintln!("aurora: not enough memory for the kernel's own objects");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)

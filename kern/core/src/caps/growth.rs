@@ -59,10 +59,9 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Returns a slot by its number, which user level chose.
     #[inline(always)]
     pub fn slot_in(self, reach: Reach<'k>, number: usize) -> Option<Place<'k>> {
-        match reach.first.get().slots.get_but_first(self.pin(), number) {
-            Some(slot) => Some(Place { slot, table: &reach.first.get().header }),
-            None => self.slot_beyond(reach, number),
-        }
+        let first = reach.first.get();
+        let slot = first.slots.get_but_first(self.pin(), number);
+        slot.map(|slot| Place { slot, table: &first.header }).or_else(|| self.slot_beyond(reach, number))
     }
 
     #[cold]

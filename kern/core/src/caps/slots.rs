@@ -61,17 +61,19 @@ impl<'k, M: Machine> Caps<'k, M> {
         need: impl Into<T::Rights>,
     ) -> Result<Ref<'k, T>> {
         let need: Rights = need.into().into();
-        let Some(object) = word.get::<T>() else {
-            return Err(match word.object_type() {
-                0 => Refusal::new(Error::NoCapability, u64::from(cap.0)),
-                other => Refusal::new(Error::WrongType, u64::from(other)),
-            });
-        };
-        let missing = need.minus(Rights(word.rights()));
-        if missing != Rights::NONE {
-            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        word.get_with::<T>(need.0).ok_or_else(|| Self::why_not::<T>(word, cap, need))
+    }
+
+    /// Says why a word is not a `T` with these rights.
+    #[cold]
+    fn why_not<T: KernelObject<Set = Objects>>(word: RawWord<'k>, cap: Cap, need: Rights) -> Refusal {
+        match word.object_type() {
+            0 => Refusal::new(Error::NoCapability, u64::from(cap.0)),
+            _ if word.get::<T>().is_some() => {
+                Refusal::new(Error::NoRight, u64::from(need.minus(Rights(word.rights())).0))
+            }
+            other => Refusal::new(Error::WrongType, u64::from(other)),
         }
-        Ok(object)
     }
 
     /// Finds the object of a capability, and checks its rights.
@@ -218,8 +220,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn task_in(self, InGroup { group, custom }: InGroup<'k>, index: u32) -> Result<Dest<'k>> {
         let (entry, word) = self.exposed(group.get(), index)?;
-        let missing = Refusal::new(Error::NoExposure, u64::from(index));
-        let task = word.get::<Task>().ok_or(missing)?;
+        let task = word.get::<Task>().ok_or(Refusal::new(Error::NoExposure, u64::from(index)))?;
         Ok(Dest { task, tag: entry.tag.load(Relaxed), custom })
     }
 

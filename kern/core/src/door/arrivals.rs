@@ -29,13 +29,15 @@ impl<'k, M: Machine> Door<'k, M> {
     /// happened is that one message let one task run at once: that task, which ends its system call.
     #[inline(always)]
     pub fn take_mail(self) -> Option<Running<'k>> {
-        match self.cpu.inbox().pop_only() {
-            Some(mail) => self.receive_mail(mail),
-            None => {
-                self.drain();
-                None
-            }
-        }
+        let Some(mail) = self.cpu.inbox().pop_only() else { return self.take_several() };
+        self.receive_mail(mail)
+    }
+
+    /// Receives more than one message, or none.
+    #[inline(always)]
+    fn take_several(self) -> Option<Running<'k>> {
+        self.drain();
+        None
     }
 
     #[inline(never)]
@@ -51,14 +53,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.count(Counter::MailTaken);
         self.trace().note_mail(mail);
         match mail {
-            Mail::Message(task) => {
-                let task = task.get(self.pin());
-                let runs = self.express(task);
-                if runs.is_none() {
-                    self.message_arrived(task);
-                }
-                return runs;
-            }
+            Mail::Message(task) => return self.message_arrived(task.get(self.pin())),
             Mail::Control(task) => self.control_arrived(task.get(self.pin())),
             Mail::Arrival(task) => self.life().task_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
@@ -69,19 +64,24 @@ impl<'k, M: Machine> Door<'k, M> {
         None
     }
 
-    /// Serves a call or reply from another CPU on the fast path.
+    /// Serves a message block that came here. Returns the task that runs now because of it, if the
+    /// block's call or reply is one that the fast path serves.
     #[inline(always)]
-    fn express(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
+    fn message_arrived(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
         let msg = task.get().msg.open(self.pin())?;
-        match msg.stage.get() {
+        let runs = match msg.stage.get() {
             Stage::Out => self.ipc().express_delivery(task, msg),
             Stage::Back => self.ipc().express_return(task, msg),
             _ => None,
+        };
+        if runs.is_none() {
+            self.serve_message(task);
         }
+        runs
     }
 
     #[inline(never)]
-    fn message_arrived(self, task: Ref<'k, Task>) {
+    fn serve_message(self, task: Ref<'k, Task>) {
         let Some(msg) = task.get().msg.open(self.pin()) else { return };
         match msg.stage.get() {
             Stage::Out => self.call_arrived(task, msg),

@@ -8,9 +8,16 @@ use sched::NEVER;
 use smp::door::Ref;
 use test_abi::trace::{Event, Irq, Why};
 
-use crate::ipc::express::Left;
 use crate::rooms::Door;
 use crate::state::has_flag;
+
+/// What a CPU does at the end of a kernel entry whose message went to another CPU.
+pub enum ExitAction {
+    /// It idles: it runs no task, and none is queued.
+    Idle,
+    /// It loads the context of its current task, or idles if it has none.
+    Load,
+}
 
 /// Why an interrupt came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,12 +29,6 @@ pub enum Interrupt {
 }
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Entry by system call; the running task's registers are in its frame.
-    #[inline(always)]
-    pub fn on_system_call(self, op: Op) {
-        self.system_call(op);
-    }
-
     /// Entry by interrupt.
     pub fn on_interrupt(self, what: Interrupt) {
         self.stand_still();
@@ -122,50 +123,52 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// What the fastpath of call does with a callee of another CPU; `target` as the caller named it.
+    /// Sends the call of the running task to a callee of another CPU. The fastpath of call has made
+    /// its checks. `target` is the callee as the caller named it.
     #[inline(always)]
-    pub fn call_elsewhere(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64, target: u64) -> Left {
-        if self.ipc().express_call(me, callee, tag) {
-            self.next()
-        } else {
-            self.start_over(Op::Call, me, me, target)
-        }
+    pub fn call_elsewhere(
+        self,
+        me: Ref<'k, Task>,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        target: u64,
+    ) -> ExitAction {
+        let sent = self.ipc().express_call(me, callee, tag);
+        if sent { self.after_send() } else { self.start_over(Op::Call, me, me, target) }
     }
 
-    /// What the fastpath of reply_recv does with a caller of another CPU.
+    /// Sends the reply of the running task to a caller of another CPU. The fastpath of reply_recv
+    /// has made its checks.
     #[inline(always)]
-    pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> Left {
-        if self.ipc().express_reply(me, caller) {
-            self.next()
-        } else {
-            self.start_over(Op::ReplyRecv, me, caller, 0)
-        }
+    pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> ExitAction {
+        let sent = self.ipc().express_reply(me, caller);
+        if sent { self.after_send() } else { self.start_over(Op::ReplyRecv, me, caller, 0) }
     }
 
-    /// What the fastpath of reply_recv does with the answer to a fault of this CPU.
+    /// Delivers the running task's answer to a fault of this CPU. The fastpath of reply_recv has
+    /// made its checks.
     #[inline(always)]
-    pub fn answer_fault_here(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> Left {
-        if self.ipc().express_answer(me, faulter) {
-            Left::Another
-        } else {
-            self.start_over(Op::ReplyRecv, me, faulter, 0)
-        }
+    pub fn answer_fault_here(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> ExitAction {
+        let answered = self.ipc().express_answer(me, faulter);
+        if answered { ExitAction::Load } else { self.start_over(Op::ReplyRecv, me, faulter, 0) }
     }
 
-    /// The running task has stopped: who goes on?
+    /// Finds what this CPU does next: the message of the running task has left with its time.
     #[inline(always)]
-    fn next(self) -> Left {
-        if self.sched.queue.is_empty() {
-            return Left::Nobody;
-        }
+    fn after_send(self) -> ExitAction {
+        if self.sched.queue.is_empty() { ExitAction::Idle } else { self.run_next() }
+    }
+
+    fn run_next(self) -> ExitAction {
         self.time().dispatch();
-        Left::Another
+        ExitAction::Load
     }
 
-    /// The system call begins again in the general path: its arguments go where that looks for them.
+    /// Begins the system call again in the general path, with its arguments where that path looks
+    /// for them.
     #[cold]
     #[inline(never)]
-    fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> Left {
+    fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> ExitAction {
         if let Some((hot, msg)) = self.task_hot(me).zip(block.get().msg.open(self.pin())) {
             self.ipc().write_registers(hot, msg);
             hot.regs.rax.set(msg.info.get().op(op).0);
@@ -176,6 +179,6 @@ impl<'k, M: Machine> Door<'k, M> {
                 _ => self.system_call(Op::ReplyRecv),
             }
         }
-        if self.hot.current.is(me) { Left::Same } else { Left::Another }
+        ExitAction::Load
     }
 }

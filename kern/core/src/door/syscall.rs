@@ -15,6 +15,9 @@ use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a system call of the running task, whose registers are saved in its frame.
+    ///
+    /// Each operation has a function of its own in the entry's table, where `op` is a constant: this
+    /// match and those below it become one call.
     #[inline(always)]
     pub fn system_call(self, op: Op) {
         let Some(me) = self.current() else { return };
@@ -29,7 +32,24 @@ impl<'k, M: Machine> Door<'k, M> {
             a4: r.r9.get(),
             a5: r.r10.get(),
         };
-        match self.invoke(op, me, &args) {
+        let answer = match op {
+            Op::Call => self.ipc().call(me, &args),
+            Op::ReplyRecv => self.ipc().reply_recv(me, &args),
+            Op::Null => Ok(Answer::DONE),
+            Op::Recv => self.ipc().recv(me, &args),
+            Op::Reply => self.ipc().reply(me, &args),
+            Op::Forward => self.ipc().forward(me, &args),
+            Op::SaveReply => self.ipc().save_reply(me, &args),
+            Op::Notify => self.events().notify(me, &args),
+            Op::Wait => self.events().wait(me, &args),
+            Op::Yield => self.yield_now(me),
+            Op::YieldTo => self.make().yield_to(me, args.target()),
+            Op::Map => self.mem().map(me).map(|()| Answer::DONE),
+            Op::Unmap => self.mem().unmap(me).map(|()| Answer::DONE),
+            Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
+            _ => self.on_objects(op, me, &args),
+        };
+        match answer {
             Ok(Answer::Settled) => {}
             Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
             Err(refusal) => self.refuse(me, Some(op), refusal),
@@ -76,32 +96,12 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Carries out an operation. Each operation has a handler of its own in the entry's table ([`abi::Op`] is a constant there),
-    /// so nothing of this and of what follows is left but one call.
+    /// Carries out an operation on objects, after which another task may be the best to run.
     #[inline(always)]
-    fn invoke(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        match op {
-            Op::Call => self.ipc().call(me, args),
-            Op::ReplyRecv => self.ipc().reply_recv(me, args),
-            Op::Null => Ok(Answer::DONE),
-            Op::Recv => self.ipc().recv(me, args),
-            Op::Reply => self.ipc().reply(me, args),
-            Op::Forward => self.ipc().forward(me, args),
-            Op::SaveReply => self.ipc().save_reply(me, args),
-            Op::Notify => self.events().notify(me, args),
-            Op::Wait => self.events().wait(me, args),
-            Op::Yield => self.yield_now(me),
-            Op::YieldTo => self.make().yield_to(me, args.target()),
-            Op::Map => self.mem().map(me).map(|()| Answer::DONE),
-            Op::Unmap => self.mem().unmap(me).map(|()| Answer::DONE),
-            Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
-            _ => {
-                let answer = self.on_capabilities(op, me, args)?;
-                // The operation may have made other tasks ready.
-                self.time().dispatch();
-                Ok(answer)
-            }
-        }
+    fn on_objects(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let answer = self.on_capabilities(op, me, args)?;
+        self.time().dispatch();
+        Ok(answer)
     }
 
     /// Carries out an operation on capabilities or memory.
@@ -197,7 +197,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
-            // `invoke` has served the others.
+            // `system_call` has served the others.
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }
     }

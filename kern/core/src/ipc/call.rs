@@ -20,7 +20,7 @@ use crate::args::Args;
 
 use crate::payload::carry::{CARRIES, rights_of, rights_of_words};
 use crate::rooms::Ipc;
-use crate::state::{has_flag, is_dying, runnable, set_state, state_of};
+use crate::state::{has_flag, is_dying, runnable, set_state};
 use crate::{Answer, Me, Refusal, Result};
 
 /// A message on its way between register frames.
@@ -44,10 +44,8 @@ impl Words {
     #[inline(always)]
     pub fn new(args: &Args) -> Result<Words> {
         let info = MsgInfo::new(MsgInfo(args.info).label(), MsgInfo(args.info).words() as u8);
-        if info.words() > MSG_UTCB_WORDS {
-            return Err(Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64));
-        }
-        Ok(Words { info, regs: args.message() })
+        let fits = info.words() <= MSG_UTCB_WORDS;
+        fits.then_some(Words { info, regs: args.message() }).ok_or(TOO_LONG)
     }
 
     /// The same as an event; for a broadcast with the identity of the group.
@@ -64,6 +62,9 @@ impl Words {
     }
 }
 
+/// Refuses a message of more UTCB words than fit.
+const TOO_LONG: Refusal = Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64);
+
 /// The deadline an operation asked for.
 pub fn deadline_of(args: &Args) -> Option<u64> {
     MsgInfo(args.info).has(FLAG_DEADLINE).then_some(args.a1)
@@ -78,19 +79,18 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// [`abi::Op::Call`].
     #[inline(always)]
     pub fn call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        if MsgInfo(args.info).has(CARRIES) {
-            return self.call_with_load(me, *args);
-        }
-        self.make_call::<false>(me, args, Words::new(args)?)
+        let carries = MsgInfo(args.info).has(CARRIES);
+        if carries { self.call_with_load(me, *args) } else { self.make_call::<false>(me, args) }
     }
 
     #[inline(never)]
     fn call_with_load(self, me: Me<'k>, args: Args) -> Result<Answer> {
-        self.make_call::<true>(me, &args, Words::new(&args)?.carrying(&args))
+        self.make_call::<true>(me, &args)
     }
 
     #[inline(always)]
-    fn make_call<const LOAD: bool>(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+    fn make_call<const LOAD: bool>(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = if LOAD { Words::new(args)?.carrying(args) } else { Words::new(args)? };
         let need = if LOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
         if dest.task == me.task {
@@ -149,11 +149,15 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Copies the UTCB part of a message. Both pages are reached through the direct map; each word is
     /// read once, the count comes from the register word.
-    #[inline]
+    #[inline(always)]
     pub fn copy_utcb(self, from: Ref<'k, Task>, to: Ref<'k, Task>, words: usize) {
-        if words == 0 {
-            return;
+        if words != 0 {
+            self.copy_words(from, to, words);
         }
+    }
+
+    #[inline(always)]
+    fn copy_words(self, from: Ref<'k, Task>, to: Ref<'k, Task>, words: usize) {
         let (from, to) = (from.get().utcb(self.pin()), to.get().utcb(self.pin()));
         for (source, target) in from.msg.iter().zip(&to.msg).take(words) {
             target.store(source.load(Relaxed), Relaxed);
@@ -161,7 +165,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     pub fn is_receiving(self, hot: &TaskHot) -> bool {
-        matches!(state_of(hot), State::Recv | State::RecvTimed) && !has_flag(hot, FLAG_SUSPENDED)
+        (hot.is_in(State::Recv) || hot.is_in(State::RecvTimed)) && !has_flag(hot, FLAG_SUSPENDED)
     }
 
     /// Gives a call to a receiving task: message, reply link, ready.
@@ -174,7 +178,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         words: Words,
         from: SenderInfo,
     ) {
-        if state_of(hot) == State::RecvTimed {
+        if hot.is_in(State::RecvTimed) {
             self.time().clear_deadline(callee);
         }
         self.copy_utcb(caller, callee, words.info.words());

@@ -28,16 +28,6 @@ use test_abi::trace::{Event, How, Path};
 use crate::rooms::Ipc;
 use crate::time::schedule::Running;
 
-/// Whom a message that went to another CPU has left to run here.
-pub enum Left {
-    /// Nobody, and the CPU has nothing else to do.
-    Nobody,
-    /// Another task, or nobody.
-    Another,
-    /// The same.
-    Same,
-}
-
 /// Answers to a fault that need no more than a few steps.
 const RESUME: u32 = FaultAnswer::Resume.label();
 const RESUME_AT: u32 = FaultAnswer::ResumeAt.label();
@@ -68,11 +58,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         sc: Held<'k, SchedHot>,
         there: Ref<'k, CpuBlock>,
     ) {
-        let to = there.get().id();
-        msg.hand_to_with(sc, to);
-        let wake =
-            there.get().mailbox().push(self.pin(), task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
-        self.outbox().interrupt(to, wake);
+        msg.hand_to_with(sc, there.get().id());
+        self.outbox().push(there, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
     /// Whether a task that faulted goes on, as it is or at another address, as the running task says, which
@@ -145,7 +132,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if !receiving || msg.info.get().words() != 0 || self.task_hot(caller).is_some() {
             return None;
         }
-        let now = self.time().make_way(sc_hot)?;
+        let (time, idle) = (self.time(), self.sched.idle.get());
+        let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
         self.trace().note_received(caller, callee);
         msg.stage.set(Stage::Owed);
         msg.sc.set(None);
@@ -195,7 +183,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return None;
         }
         debug_assert!(hot.borrowed.is_null(), "its time went along with its call");
-        let now = self.time().make_way(sc_hot)?;
+        let (time, idle) = (self.time(), self.sched.idle.get());
+        let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         msg.stage.set(Stage::Home);
         msg.sc.set(None);

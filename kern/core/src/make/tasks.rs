@@ -269,7 +269,7 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
         let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
-        hot.spell_out();
+        hot.materialise_frame();
         let bulk = &me.task.get().utcb(self.pin()).bulk;
         for (register, cell) in registers(&hot.regs) {
             bulk[register as usize].store(shown(hot, register, cell), Relaxed);
@@ -448,7 +448,7 @@ impl<'k, M: Machine> Make<'k, M> {
             cell.set(if on { value } else { 0 });
         }
         // The fastpath may run a plain task as it is.
-        hot.spell_out();
+        hot.materialise_frame();
         set_flag(hot, FLAG_DEBUG, on);
         Ok(Answer::DONE)
     }

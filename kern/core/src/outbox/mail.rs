@@ -13,7 +13,7 @@
 //! is carried out when the block is home: [`crate::door::arrivals`].
 
 use abi::{Counter, Error};
-use kern_base::cpu::Mail;
+use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::task::{Message, Request, Stage, Task, TaskHot, ctl};
@@ -40,17 +40,30 @@ pub enum Next {
 impl<'k, M: Machine> Outbox<'k, M> {
     /// Pushes a node into a CPU's mailbox and interrupts it where its wake rule asks for that.
     fn post(self, to: CpuId, node: Ref<'k, Node<Mail>>, mail: Mail) {
-        let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
-        let wake = cpu.get().mailbox().push(self.pin(), node, mail);
-        self.interrupt(to, wake);
+        let Some(there) = self.k.cpus.get(self.pin(), to.index()) else { return };
+        self.push(there, node, mail);
     }
 
-    /// Does what a push asked for.
+    /// Pushes a node into the mailbox of a CPU, and interrupts the CPU where its wake rule asks for
+    /// that.
+    #[inline(always)]
+    pub fn push(self, there: Ref<'k, CpuBlock>, node: Ref<'k, Node<Mail>>, mail: Mail) {
+        let wake = there.get().mailbox().push(self.pin(), node, mail);
+        self.interrupt(there.get().id(), wake);
+    }
+
+    /// Interrupts a CPU if a push asks for that.
+    #[inline(always)]
     pub fn interrupt(self, to: CpuId, wake: Wake) {
         if wake.is_needed() {
-            self.count(Counter::IpiSent);
-            self.k.machine.wake(to);
+            self.send_interrupt(to);
         }
+    }
+
+    #[inline(always)]
+    fn send_interrupt(self, to: CpuId) {
+        self.count(Counter::IpiSent);
+        self.k.machine.wake(to);
     }
 
     /// Raises bits and, where none was up, sends their node to `to`.

@@ -269,7 +269,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// starts the task again.
     fn take_from(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         self.put_down(hot, sc, sc_hot);
-        hot.spell_out();
+        hot.materialise_frame();
         hot.lender.set(None);
     }
 
@@ -285,7 +285,7 @@ impl<'k, M: Machine> Time<'k, M> {
             self.take_from(hot, sc, sc_hot);
         } else {
             self.sched.queue.remove(self.pin(), sc);
-            hot.spell_out();
+            hot.materialise_frame();
         }
         if runnable(hot) {
             self.start(holder, hot);

@@ -34,7 +34,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn charge(self) -> u64 {
         let now = self.k.machine.now();
         if let Some((_, hot)) = self.running() {
-            let _ = hot.state.stop(self.sched.until.get(), now);
+            hot.state.stop(self.sched.until.get(), now);
             self.sched.until.set(hot.state.start(now));
         }
         now
@@ -46,15 +46,19 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn run_task(self, task: Ref<'k, Task>, hot: &TaskHot) {
         debug_assert!(hot.borrowed.is_null(), "the running context is the time of the task that runs");
         self.switch_task(task, hot.state.get());
-        if hot.is_plain() {
-            hot.spell_out();
-        }
+        hot.materialise_frame();
     }
 
     #[inline(always)]
     fn switch_task(self, task: Ref<'k, Task>, word: u64) {
         self.trace().note_run(task);
         self.hot.current.set(Some(task));
+        self.expect_for(word);
+    }
+
+    /// Makes the fastpath accept what suits the task with this state word, which runs now.
+    #[inline(always)]
+    fn expect_for(self, word: u64) {
         if (self.hot.expects.get() ^ word as u32) & SPECIAL != 0 {
             self.expect(word);
         }
@@ -110,31 +114,29 @@ impl<'k, M: Machine> Time<'k, M> {
         self.hot.current.set(None);
         self.sched.current.set(None);
         let now = self.k.machine.now();
-        let _ = hot.state.stop(self.sched.until.get(), now);
+        hot.state.stop(self.sched.until.get(), now);
         self.sched.stopped.set(now);
     }
 
-    /// Preempts the running context, which keeps its turn, if a context that comes to this CPU
-    /// outranks it, or if the CPU is idle. Returns the current time, or `None` if the context must
-    /// wait.
+    /// Notes that this CPU, where nothing runs and nothing is queued, has work. Returns the current
+    /// time.
     #[inline(always)]
-    pub fn make_way(self, hot: &SchedHot) -> Option<u64> {
-        // Idle: nothing runs, nothing is queued.
-        if self.sched.idle.get() {
-            self.sched.idle.set(false);
-            return Some(self.k.machine.now());
-        }
-        if self.preempt_for(hot.state.priority()) { Some(self.sched.stopped.get()) } else { None }
+    pub fn end_idling(self) -> u64 {
+        self.sched.idle.set(false);
+        self.k.machine.now()
     }
 
+    /// Preempts the running context, which keeps its turn, if a context that comes to this CPU
+    /// outranks it. Returns the current time, or `None` if the context must wait.
     #[cold]
     #[inline(never)]
-    fn preempt_for(self, priority: u8) -> bool {
-        let Some((old, hot)) = self.running().filter(|(_, hot)| hot.state.priority() < priority) else {
-            return false;
-        };
-        self.set_aside(old, hot);
-        true
+    pub fn preempt_for(self, hot: &SchedHot) -> Option<u64> {
+        let (old, running) = self.running()?;
+        if running.state.priority() >= hot.state.priority() {
+            return None;
+        }
+        self.set_aside(old, running);
+        Some(self.sched.stopped.get())
     }
 
     /// Takes the running context off the CPU. It keeps its turn.
@@ -146,7 +148,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
     }
 
-    /// Runs `task`, with the flags in `word`, on a context for which [`Time::make_way`] was called.
+    /// Runs `task`, with the flags in `word`, on a context on a CPU that runs none.
     #[inline(always)]
     pub fn take_over(
         self,
@@ -283,7 +285,7 @@ impl<'k, M: Machine> Time<'k, M> {
     ) {
         let Some((old, old_hot)) = self.running() else { return };
         let now = self.k.machine.now();
-        let _ = old_hot.state.stop(self.sched.until.get(), now);
+        old_hot.state.stop(self.sched.until.get(), now);
         self.keep_time(old, old_hot);
         old_hot.state.donate_rest(&new_hot.state);
         self.sched.until.set(new_hot.state.start(now));

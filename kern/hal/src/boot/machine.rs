@@ -239,14 +239,14 @@ fn read_options(boot_info: &BootInfo, features: Features) -> IdleMode {
         );
     }
     match IdleMode::from_option(info::option(line, "idle")) {
-        Some(IdleMode::Mwait) if !features.contains(Features::MONITOR) => {
+        Some(IdleMode::MWAIT) if !features.contains(Features::MONITOR) => {
             warn!("boot option idle=mwait: this CPU has no MONITOR: taken as halt");
-            IdleMode::Halt
+            IdleMode::HALT
         }
         Some(mode) => mode,
         None => {
             warn!("boot option idle= takes halt, poll or mwait: taken as halt");
-            IdleMode::Halt
+            IdleMode::HALT
         }
     }
 }

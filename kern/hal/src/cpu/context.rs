@@ -33,37 +33,32 @@ use crate::mem::tlb;
 /// Called when the current task is not the one whose context the CPU had on entry.
 #[inline(always)]
 pub fn load<'k>(cpu: CpuHere<'k>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
-    let pin = cpu.pin();
-    let task = cpu.own().hot.current.get(pin)?;
-    let hot = task.get().hot.here(pin);
-    load_here(cpu, pin, task, hot);
+    let task = cpu.own().hot.current.get(cpu.pin())?;
+    let hot = task.get().hot.here(cpu.pin());
+    load_for(cpu, task, hot);
     Some((task, hot))
 }
 
 /// Loads the context of the current task, whose state is open.
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    load_here(cpu, cpu.pin(), task, task_hot);
-}
-
-/// Loads it with the CPU's pin, which is not looked up again.
-#[inline(always)]
-fn load_here(cpu: CpuHere<'_>, pin: Pin<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    enter_space(cpu, pin, task_hot);
+    let pin = cpu.pin();
+    if let Some(process) = task_hot.process.get(pin)
+        && let Some(vspace) = process.get().vspace.get(pin)
+        // SAFETY: each CPU writes its own alone.
+        && !unsafe { cpu.vspace.is_own(vspace) }
+    {
+        enter_space(cpu, vspace);
+    }
     let wanted = task_hot.state.get() as u32 & SPECIAL;
     if wanted != cpu.own().hot.special_on.get() {
         enter_special(cpu, wanted, task, task_hot);
     }
 }
 
+/// Changes to another address space.
 #[inline(always)]
-fn enter_space(cpu: CpuHere<'_>, pin: Pin<'_>, task: &TaskHot) {
-    let Some(process) = task.process.get(pin) else { return };
-    let Some(vspace) = process.get().vspace.get(pin) else { return };
-    // SAFETY: each CPU writes its own alone.
-    if unsafe { cpu.vspace.is_own(vspace) } {
-        return;
-    }
+fn enter_space(cpu: CpuHere<'_>, vspace: Ref<'_, VSpace>) {
     // Shown before the switch, so that a CPU that changes its tables knows that this CPU may hold
     // translations.
     cpu.vspace.set(Some(vspace));
@@ -73,7 +68,7 @@ fn enter_space(cpu: CpuHere<'_>, pin: Pin<'_>, task: &TaskHot) {
     unsafe { tlb::switch_to(cr3) };
     clear_selectors();
     if cr3 & tlb::NO_FLUSH != 0 {
-        forget_changed(pin, vspace.get());
+        forget_changed(cpu.pin(), vspace.get());
     }
 }
 

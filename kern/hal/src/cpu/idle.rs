@@ -1,22 +1,39 @@
 //! Waiting for work. Interrupts are on only here. Arrived interrupts are in `CpuLocal::arrived`
 //! afterwards, and the caller handles them and the mailbox with interrupts off again.
 
+use core::arch::asm;
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::Relaxed;
+
 /// How idle CPUs wait: the boot option `idle`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum IdleMode {
-    #[default]
-    Halt,
-    Poll,
-    Mwait,
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdleMode(u8);
+
+/// How this machine's CPUs wait. Boot code sets it before other CPUs start.
+static MODE: AtomicU8 = AtomicU8::new(IdleMode::HALT.0);
+
+/// Sets how all CPUs wait.
+pub fn set_mode(mode: IdleMode) {
+    MODE.store(mode.0, Relaxed);
+}
+
+/// Returns how all CPUs wait.
+#[inline(always)]
+pub fn mode() -> IdleMode {
+    IdleMode(MODE.load(Relaxed))
 }
 
 impl IdleMode {
+    pub const HALT: IdleMode = IdleMode(0);
+    pub const POLL: IdleMode = IdleMode(1);
+    pub const MWAIT: IdleMode = IdleMode(2);
+
     /// Reads the boot option; `None` for a value that it doesn't have.
     pub fn from_option(value: Option<&str>) -> Option<IdleMode> {
         match value {
-            None | Some("halt") => Some(IdleMode::Halt),
-            Some("poll") => Some(IdleMode::Poll),
-            Some("mwait") => Some(IdleMode::Mwait),
+            None | Some("halt") => Some(IdleMode::HALT),
+            Some("poll") => Some(IdleMode::POLL),
+            Some("mwait") => Some(IdleMode::MWAIT),
             Some(_) => None,
         }
     }
@@ -37,7 +54,7 @@ pub fn halt() -> u64 {
     let came: u64;
     // SAFETY: interrupts in kernel mode call `trap::idle_interrupt`, which keeps the registers that
     // a C call keeps; memory is clobbered by default.
-    unsafe { core::arch::asm!("xor eax, eax", "sti", "hlt", "cli", lateout("rax") came, clobber_abi("C")) }
+    unsafe { asm!("xor eax, eax", "sti", "hlt", "cli", lateout("rax") came, clobber_abi("C")) }
     came
 }
 
@@ -47,9 +64,7 @@ pub fn halt() -> u64 {
 fn pause() -> u64 {
     let came: u64;
     // SAFETY: as in `halt`. A pending interrupt is taken after NOP.
-    unsafe {
-        core::arch::asm!("xor eax, eax", "sti", "nop", "pause", "cli", lateout("rax") came, clobber_abi("C"))
-    }
+    unsafe { asm!("xor eax, eax", "sti", "nop", "pause", "cli", lateout("rax") came, clobber_abi("C")) }
     came
 }
 
@@ -70,7 +85,7 @@ pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
     while !done() {
         // SAFETY: MONITOR has no effect but to watch the line.
         unsafe {
-            core::arch::asm!("monitor", in("rax") line, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags));
+            asm!("monitor", in("rax") line, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags));
         }
         if done() {
             break;
@@ -78,9 +93,7 @@ pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
         let came: u64;
         // SAFETY: as in `halt`: MWAIT is the instruction after STI, and takes its hints from EAX
         // and ECX.
-        unsafe {
-            core::arch::asm!("sti", "mwait", "cli", inlateout("rax") 0u64 => came, in("rcx") 0, clobber_abi("C"))
-        }
+        unsafe { asm!("sti", "mwait", "cli", inlateout("rax") 0u64 => came, in("rcx") 0, clobber_abi("C")) }
         let came = came | pause();
         if came != 0 {
             return came;

@@ -47,8 +47,53 @@ static DEADLINE_MODE: AtomicBool = AtomicBool::new(false);
 /// Timer counts for each TSC tick, 32.32 fixed point.
 static COUNTS_PER_TICK: AtomicU64 = AtomicU64::new(0);
 
+/// How a CPU reaches its APIC's registers.
+#[derive(Clone, Copy)]
+enum Registers {
+    /// As MSRs: x2APIC mode.
+    Msrs,
+    /// As memory at this address: xAPIC mode.
+    Memory(u64),
+}
+
+impl Registers {
+    #[inline(always)]
+    fn get() -> Registers {
+        match REGISTERS.load(Ordering::Relaxed) {
+            0 => Registers::Msrs,
+            base => Registers::Memory(base),
+        }
+    }
+
+    #[inline(always)]
+    fn read(self, register: u32) -> u32 {
+        match self {
+            // SAFETY: x2APIC mode is on; reading APIC registers has no effect on memory.
+            Registers::Msrs => unsafe { msr_of(register).read() as u32 },
+            // SAFETY: mapped as registers by `init`, one 4 KiB page; `register` is inside.
+            Registers::Memory(base) => unsafe {
+                ((base + u64::from(register)) as *const u32).read_volatile()
+            },
+        }
+    }
+
+    /// # Safety
+    /// The effect on this CPU's interrupts is wanted, and `register` exists in the mode that is on.
+    #[inline(always)]
+    unsafe fn write(self, register: u32, value: u32) {
+        match self {
+            // SAFETY: the caller's promise.
+            Registers::Msrs => unsafe { msr_of(register).write(value.into()) },
+            // SAFETY: as above, and the address is in the mapped register page.
+            Registers::Memory(base) => unsafe {
+                ((base + u64::from(register)) as *mut u32).write_volatile(value)
+            },
+        }
+    }
+}
+
 fn x2apic_mode() -> bool {
-    REGISTERS.load(Ordering::Relaxed) == 0
+    matches!(Registers::get(), Registers::Msrs)
 }
 
 fn msr_of(register: u32) -> Msr {
@@ -56,23 +101,14 @@ fn msr_of(register: u32) -> Msr {
 }
 
 fn read(register: u32) -> u32 {
-    match REGISTERS.load(Ordering::Relaxed) {
-        // SAFETY: x2APIC mode is on; reading APIC registers has no effect on memory.
-        0 => unsafe { msr_of(register).read() as u32 },
-        // SAFETY: mapped as registers by `init`, one 4 KiB page; `register` is inside.
-        base => unsafe { ((base + u64::from(register)) as *const u32).read_volatile() },
-    }
+    Registers::get().read(register)
 }
 
 /// # Safety
-/// The effect on this CPU's interrupts is wanted, and `register` exists in the mode that is on.
+/// See [`Registers::write`].
 unsafe fn write(register: u32, value: u32) {
-    match REGISTERS.load(Ordering::Relaxed) {
-        // SAFETY: the caller's promise.
-        0 => unsafe { msr_of(register).write(value.into()) },
-        // SAFETY: as above, and the address is in the mapped register page.
-        base => unsafe { ((base + u64::from(register)) as *mut u32).write_volatile(value) },
-    }
+    // SAFETY: the caller's promise.
+    unsafe { Registers::get().write(register, value) }
 }
 
 /// Returns the crate's view of this CPU's APIC. Building it touches no register.
@@ -171,7 +207,8 @@ pub fn take_errors() -> u32 {
 pub fn send(apic_id: u32, vector: u8) {
     // Everything written before is visible to the CPU that takes the interrupt: in xAPIC mode the
     // uncached store orders it, in x2APIC mode the MSR write does not, so the fence does.
-    if x2apic_mode() {
+    let apic = Registers::get();
+    if matches!(apic, Registers::Msrs) {
         // SAFETY: `mfence; lfence` is the ordering that Intel asks for before a WRMSR to the ICR;
         // the vector has a handler on every CPU.
         unsafe {
@@ -180,14 +217,14 @@ pub fn send(apic_id: u32, vector: u8) {
         }
         return;
     }
-    while read(COMMAND_LOW) & DELIVERY_PENDING != 0 {
+    while apic.read(COMMAND_LOW) & DELIVERY_PENDING != 0 {
         core::hint::spin_loop();
     }
     // SAFETY: a fixed interrupt to a vector that has a handler on every CPU. Interrupts are off, so
     // nothing comes between the two halves.
     unsafe {
-        write(COMMAND_HIGH, apic_id << 24);
-        write(COMMAND_LOW, vector.into());
+        apic.write(COMMAND_HIGH, apic_id << 24);
+        apic.write(COMMAND_LOW, vector.into());
     }
 }
 

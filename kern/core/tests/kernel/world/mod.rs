@@ -303,7 +303,7 @@ fn serve(cx: Door<'_, Fake>, fast: bool) {
     let Some(me) = cx.current() else { return };
     match Op::from_raw(me.hot.regs.rax.get() as u8) {
         Some(op) if fast && (elsewhere(cx) || answers_fault(cx) || is_done_at_once(cx, op)) => {}
-        Some(op) => cx.on_system_call(op),
+        Some(op) => cx.system_call(op),
         None => cx.bad_system_call(),
     }
 }
