@@ -83,7 +83,6 @@ const WIDEST: usize = 100;
 const NOT_YET: &[&str] = &[
     "kern/core/src/door/",
     "kern/core/src/ipc/",
-    "kern/core/src/life/",
 ];
 /// This file has the refused phrases.
 const THIS: &str = "bench-harness/tests/book/english.rs";
