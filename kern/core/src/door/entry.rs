@@ -1,4 +1,5 @@
-//! What the machine layer calls: system call, interrupt, and the way out. Faults: [`crate::ipc::faults`].
+//! The entry points that the machine layer calls: system call, interrupt, and the exit. Faults:
+//! [`crate::ipc::faults`].
 
 use abi::{Counter, Error, Op};
 use kern_base::limits::EXPIRE_STEPS;
@@ -12,23 +13,23 @@ use crate::rooms::Door;
 use crate::state::has_flag;
 use smp::door::Ref;
 
-/// Why an interrupt came.
+/// The reason for an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interrupt {
     Timer,
-    /// Another CPU put something in the mailbox.
+    /// Another CPU has pushed a message into the mailbox.
     Mail,
     Other,
 }
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Entry by system call; the running task's registers are in its frame.
+    /// Serves a system call. The running task's registers are in its frame.
     #[inline(always)]
     pub fn on_system_call(self, op: Op) {
         self.system_call(op);
     }
 
-    /// Entry by interrupt.
+    /// Serves an interrupt of user code.
     pub fn on_interrupt(self, what: Interrupt) {
         self.stand_still();
         self.count(Counter::Interrupt);
@@ -44,14 +45,16 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// At the beginning of an interrupt: stops where another CPU looks into what all own. In builds that export the state.
+    /// Stops this CPU at the beginning of an interrupt while another CPU reads the state that all
+    /// CPUs own. Does nothing in builds that do not export the state.
     #[inline(always)]
     pub fn stand_still(self) {
         #[cfg(feature = "dump")]
         self.k.standstill.stand(self.pin());
     }
 
-    /// An interrupt that came while the CPU was idle. The caller takes the mail afterwards.
+    /// Serves an interrupt that arrived while the CPU was idle. The caller takes the mail
+    /// afterwards.
     pub fn on_idle_interrupt(self, what: Interrupt) {
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
@@ -60,7 +63,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// The timer fired: expires deadlines, ends the slice if it is over, arms the timer again.
+    /// Serves the timer: expires deadlines, ends the slice if it is over, arms the timer again.
     fn timer_fired(self) {
         self.sched.timer.set(NEVER);
         let now = self.k.machine.now();
@@ -81,8 +84,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().arm_timer(self.sched.deadlines.soonest());
     }
 
-    /// Ends with [`Error::Timeout`] the waits whose deadline has passed, a bounded number. If there are more,
-    /// the timer, which is set for the soonest, fires again at once.
+    /// Ends waits whose deadline has passed with [`Error::Timeout`], a bounded number. If there are
+    /// more, the timer, which is set for the soonest, fires again immediately.
     fn expire_deadlines(self, now: u64) {
         for _ in 0..EXPIRE_STEPS {
             let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
@@ -92,7 +95,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// An interrupt was taken.
+    /// Records an interrupt in the trace.
     #[inline(always)]
     pub fn note_interrupt(self, what: Interrupt) {
         self.trace().event(|| Event::Interrupt {
@@ -104,7 +107,7 @@ impl<'k, M: Machine> Door<'k, M> {
         });
     }
 
-    /// A preempted task's vector state goes to its save area before anybody else runs.
+    /// Saves a preempted task's vector state before another task runs.
     fn save_preempted(self, task: smp::door::Ref<'k, kern_base::task::Task>) {
         if self.hot.current.is(task) {
             return;
@@ -114,15 +117,17 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Before the return to user mode: if mail is left, nobody else will interrupt for it. This CPU
-    /// interrupts itself, and takes it right after the next instruction.
+    /// Interrupts this CPU itself if mail is left before the return to user mode, because no other
+    /// CPU will interrupt it for that mail. The CPU takes the mail right after the next
+    /// instruction.
     pub fn announce_left_mail(self) {
         if self.sched.more_mail.take() {
             self.k.machine.wake(self.id());
         }
     }
 
-    /// What the fastpath of call does with a callee of another CPU; `target` as the caller named it.
+    /// Continues the fastpath of call if the callee is on another CPU. `target` is the caller's
+    /// target word.
     #[inline(always)]
     pub fn call_elsewhere(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64, target: u64) -> Left {
         if self.ipc().express_call(me, callee, tag) {
@@ -132,7 +137,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// What the fastpath of reply_recv does with a caller of another CPU.
+    /// Continues the fastpath of reply_recv if the caller is on another CPU.
     #[inline(always)]
     pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> Left {
         if self.ipc().express_reply(me, caller) {
@@ -142,7 +147,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// What the fastpath of reply_recv does with the answer to a fault of this CPU.
+    /// Continues the fastpath of reply_recv if the reply answers a fault on this CPU.
     #[inline(always)]
     pub fn answer_fault_here(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> Left {
         if self.ipc().express_answer(me, faulter) {
@@ -152,7 +157,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// The running task has stopped: who goes on?
+    /// Chooses the next task after the running task has stopped.
     #[inline(always)]
     fn next(self) -> Left {
         if self.sched.queue.is_empty() {
@@ -162,7 +167,8 @@ impl<'k, M: Machine> Door<'k, M> {
         Left::Another
     }
 
-    /// The system call begins again in the general path: its arguments go where that looks for them.
+    /// Starts the system call again on the slow path, with its arguments where the slow path
+    /// expects them.
     #[cold]
     #[inline(never)]
     fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> Left {
