@@ -123,7 +123,7 @@ impl Heard {
     }
 }
 
-/// The kernel's verdict: its last line.
+/// Returns the kernel's verdict: its last line.
 fn ending(serial: &[String]) -> Ending {
     let verdict = serial.iter().rev().find_map(|line| line.trim().strip_prefix(EXIT));
     match verdict {
