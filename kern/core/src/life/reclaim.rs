@@ -523,7 +523,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     // --- reset -----------------------------------------------------------------------------------
 
-    /// [`abi::Op::UntypedReset`].
+    /// Carries out [`abi::Op::UntypedReset`].
     pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
         let (slot, word, untyped) = match self.to_reset(me, cap) {
             Ok(found) => found,
