@@ -6,7 +6,7 @@
 //! target/boot/boot.json         its programs in order, and where their symbols are
 //! target/boot/libaurora_plugin.so
 //! target/run/<label>/           serial.txt, log.bin, qemu.txt of the last run of that label
-//! target/run/<label>.lock       held by the process that runs it, until that ends: two at once would read each other's guests
+//! target/run/<label>.lock       held by the process that runs it, until that ends: two processes would read each other's guests
 //! target/bench/latest.json      the last bench
 //! ```
 

@@ -48,7 +48,7 @@ pub struct Wanted {
 /// What is done over and over in a storm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Storm {
-    /// Capabilities are revoked while others use them, and the memory is used again at once
+    /// Capabilities are revoked while others use them, and the memory is used again immediately
     Revoke,
     /// Tasks and processes are killed in the midst of all that they can be in the midst of
     Kill,

@@ -176,7 +176,7 @@ impl Debug {
 /// One boot of the machine.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Names the directory of its output; unique among boots that run at once.
+    /// Names the directory of its output; unique among boots that run at the same time.
     pub label: String,
     pub medium: Medium,
     pub command_line: String,

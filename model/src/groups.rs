@@ -124,7 +124,7 @@ impl Model {
         self.tell_watchers(group, if is_alone { LEFT | ALONE } else { LEFT });
     }
 
-    /// Notifications that are exposed to watch a group get bits, each all that it is told at once.
+    /// Raises bits in the Notifications that watch a group; each gets all its bits together.
     fn tell_watchers(&mut self, group: Id, bits: u64) {
         let mut told: BTreeMap<Id, u64> = BTreeMap::new();
         for (object, shift) in self.watchers(group) {

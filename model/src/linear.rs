@@ -474,8 +474,8 @@ impl History<'_> {
         }
     }
 
-    /// Whether a call can end now as it was found to, and change nothing by that. Then it may as
-    /// well do so at once: what could have come before it can come behind it.
+    /// Whether a call can end now as it was found to, and change nothing by that. Then it can end
+    /// immediately: whatever could have come before it can come behind it.
     fn is_harmless(&self, state: &State, call: usize, lenient: bool) -> bool {
         let it = &self.calls[call];
         let Some(answer) = self.with(state, call, |system, running| system.harmless(running, lenient)) else {

@@ -1,8 +1,8 @@
 //! How objects end: delete, revoke, reset.
 //!
-//! A capability goes at once unless it is its object's last. The last ends the object first. A task
-//! can't end what it runs in, and nobody ends a frame that is pinned: then what was begun stays
-//! begun, and the object is *dying*.
+//! A capability that is not its object's last is deleted immediately. The last capability ends the
+//! object first. A task can't end what it runs in, and nobody ends a frame that is pinned: then
+//! what was begun stays begun, and the object is *dying*.
 
 use alloc::vec::Vec;
 

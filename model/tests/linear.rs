@@ -177,7 +177,7 @@ fn random_past(seed: u64) -> Past {
     past
 }
 
-/// Part by part and without others in between, an operation does what the model does at once.
+/// Part by part and without others in between, an operation does what the model does in one step.
 #[test]
 fn parts_alone_do_what_a_step_does() {
     for seed in 0..2_000 {

@@ -6,8 +6,8 @@
 //! changed by then, or the kernel has looked at as many records as it may in one entry, it gives
 //! the claim back and the operation begins again.
 //!
-//! What has just been exposed is seen by others at once; then the kernel looks whether who exposed
-//! it still may, and takes it back if not.
+//! What has just been exposed is immediately visible to others; then the kernel looks whether who
+//! exposed it still may, and takes it back if not.
 
 use abi::{Error, Rights};
 

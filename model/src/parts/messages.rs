@@ -1,13 +1,13 @@
 //! Calls in parts.
 //!
-//! A call to a task of the same CPU is there at once. To one of another CPU its message leaves, and
-//! arrives behind all that left for that CPU before: it is received, if the callee waits for one,
-//! or queued. Receiving, answering and keeping concern what is on the receiver's CPU, and are one
-//! part each.
+//! A call to a task of the same CPU arrives immediately. To one of another CPU its message leaves,
+//! and arrives behind all that left for that CPU before: it is received, if the callee waits for
+//! one, or queued. Receiving, answering and keeping concern what is on the receiver's CPU, and are
+//! one part each.
 //!
 //! What ends a call on another CPU sends the caller's block home. Nobody can see where it is until
-//! the caller goes on: so an answer is there at once. What a deadline or a cancel ends is first
-//! asked back from where the message is, which overtakes nothing: it ends at that moment, if there
+//! the caller goes on: so an answer arrives immediately. A deadline or a cancel first recalls the
+//! message from where it is, which overtakes nothing. The call ends when it is recalled, if there
 //! was no answer before, and never before the message has arrived.
 //!
 //! A task that cancels a task of another CPU continues before that is done; a task that waits for

@@ -24,8 +24,9 @@
 //!   they begin again and pick again. So one revoke can have made several objects dying.
 //! - A message for another CPU arrives there later, behind those that left before; that its answer
 //!   comes home later, nobody sees ([`messages`]).
-//! - Bits for another CPU arrive in the order in which they were raised, those that have come
-//!   together at once. When, matters only to who takes them: nothing is tried before.
+//! - Bits for another CPU arrive in the order in which they were raised; those that have come
+//!   together arrive in one step. When they arrive matters only to the task that takes them, so no
+//!   arrival is tried before.
 
 mod digest;
 mod groups;
@@ -170,7 +171,7 @@ pub enum Part {
     Pick(Place),
     /// What it waits for has taken too long.
     Timeout,
-    /// What it waits for was on another CPU, and is asked back since somebody has cancelled it.
+    /// Its message was on another CPU, and is recalled because another task has cancelled it.
     Cancelled,
     /// It looks at the capability of a group, and goes on when that is gone.
     Look,
@@ -379,8 +380,8 @@ impl System {
         at
     }
 
-    /// Whether an operation has seen a capability that is still there: it may as well look at all
-    /// at once later.
+    /// Whether an operation has seen a capability that is still there: it may as well check
+    /// everything together later.
     pub fn looks_too_early(&self, running: &Running) -> bool {
         matches!(running.at, At::Looked { place, .. } if self.now(place).is_some())
     }
@@ -726,7 +727,7 @@ fn filled(what: Fill, found: Found, to: Place) -> At {
     At::Fill { what, from: found.place, seen, to, claimed: false }
 }
 
-/// Whether an operation is done in parts; others are done at once, or wait.
+/// Whether an operation is done in parts; others are done immediately, or wait.
 fn is_in_parts(op: Op, args: &Args) -> bool {
     match op {
         Op::Expose => args.0[2] == 0,

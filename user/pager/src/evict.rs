@@ -16,7 +16,7 @@ use crate::state::{Copy, PageId, Pager};
 
 /// Looks for which a page that was used is spared.
 const AGE: u8 = 2;
-/// Pages that the store may refuse before somebody else's are tried.
+/// How many pages the store may refuse before another client's pages are tried.
 const REFUSALS_MAX: u32 = 8;
 /// Pages that are looked at for others that could go to the store with one.
 const LOOKED_AT: usize = 16;

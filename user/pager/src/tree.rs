@@ -7,7 +7,7 @@
 //! leave [`FRAMES_MIN`] frames for each account of a tree, so that each can make progress.
 //!
 //! A part has a number and no process until the manager admits one ([`Pager::admit`]), which names
-//! the account that it is to be a part of: a number that was given to somebody else meanwhile is
+//! the account that it is to be a part of: a number that was given to another account meanwhile is
 //! refused. A part ends when who split it off closes it, or with it.
 
 use alloc::vec::Vec;

@@ -22,7 +22,7 @@ use user_rt::paging::{
 use user_rt::spawn::{Many, Nursery, own};
 use user_rt::warn;
 
-/// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the
+/// Where a frame is mapped to see whether another process has it mapped: beside the window, in the
 /// same page table.
 const PROBE_VA: u64 = WINDOW_VA + PAGE_SIZE;
 

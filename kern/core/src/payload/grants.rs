@@ -104,7 +104,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     /// Checks a sender's list before its message waits or goes to another CPU, so that the sender
-    /// learns at once what is wrong already.
+    /// learns immediately what is already wrong.
     #[inline(never)]
     pub fn check_grants(self, sender: Ref<'k, Task>) -> Result<()> {
         let mut grants = Grants::new();

@@ -109,8 +109,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         self.pass_pages_after(sender, receiver, || Ok(()))
     }
 
-    /// Transfers all pages of a message to its receiver, after a `last` step that may be refused.
-    /// `last` runs when no other check can fail.
+    /// Transfers all pages of a message to its receiver, or none. Runs `last` before the transfer,
+    /// when no other check can fail; `last` may still refuse.
     #[inline(always)]
     pub fn pass_pages_after(
         self,

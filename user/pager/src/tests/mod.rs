@@ -130,7 +130,7 @@ enum Step {
     /// A region at a place that the manager chooses: so many pages from where regions begin, or
     /// just before.
     Place(usize, u64, u32),
-    /// Views of a region for its own client, all of one page at once, and gone again.
+    /// Views of a region for its own client, all of one page at the same time, and then dropped.
     Crowd(usize, usize),
     Lies(Lie, u32),
     Doom(usize, u32, bool),

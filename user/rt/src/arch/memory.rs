@@ -52,9 +52,9 @@ pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&m
         show(own, frame, Pages { first: page, count: 1 }, Access::Write, || {
             // SAFETY: the page was just mapped there, writable (the kernel refuses to map over
             // another mapping), `WINDOW_OPEN` keeps every other user away, and it goes only after
-            // `fill` is done with the slice. Bytes of a frame that somebody else has mapped too may
-            // change under it: frames that are filled here are not shared yet, which the callers
-            // (`spawn`, and a pager) see to.
+            // `fill` is done with the slice. Bytes of a frame that another process has mapped, too,
+            // may change under it: frames that are filled here are not shared yet, which the
+            // callers (`spawn`, and a pager) see to.
             fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) })
         })
     })

@@ -155,7 +155,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(Span { low: stack.low, top: stack.top })
     }
 
-    /// Looks after a stack that somebody else made, of which `mapped` bytes are mapped: it grows up
+    /// Looks after a stack that another party made, of which `mapped` bytes are mapped: it grows up
     /// to the whole span.
     pub fn adopt(&mut self, span: Span, mapped: u64) -> Result<()> {
         let stack = Stack { low: span.low, top: span.top, bottom: span.top.saturating_sub(mapped) };

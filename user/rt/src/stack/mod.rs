@@ -154,7 +154,7 @@ impl Segments {
         let [first, second, ..] = answer.regs;
         match answer.label {
             0 => Ok([first, second]),
-            // An exposure of somebody else answers what it likes.
+            // Another process's exposure may answer anything.
             other => Err(Refusal::local(Error::from_raw(other as u8).unwrap_or(Error::BadArgument), first)),
         }
     }

@@ -16,9 +16,9 @@
 //! - A view with a page that is pinned stays its holder's until the keeper says that the device is
 //!   still.
 //!
-//! Of several that share a view, one that leaves loses its capability and all that came of it at
-//! once. Where it had mapped the view into an address space other than its own, that can be read
-//! until the last one has left.
+//! Of several that share a view, a holder that leaves immediately loses its capability and
+//! everything derived from it. If it had mapped the view into an address space other than its own,
+//! that mapping can be read until the last holder has left.
 //!
 //! [`Views`] is the table, for any [`Keeper`]; [`Frames`] is the one that asks the kernel.
 
@@ -326,7 +326,7 @@ impl<K: Keeper> Views<K> {
             return Ok(());
         }
         self.keeper.unmake(view, devices_are_still)?;
-        // Should somebody else have been faster, it is his.
+        // If another process was faster, it has the view.
         self.table[view] = self.keeper.make(view, it.range).is_ok().then_some(it);
         Ok(())
     }

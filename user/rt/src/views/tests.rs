@@ -20,7 +20,7 @@ type Copies = BTreeMap<usize, (Allows, u32)>;
 struct Sim {
     frames: BTreeMap<usize, (Range, Copies)>,
     pinned: BTreeSet<usize>,
-    /// Ranges that somebody else has made frames of.
+    /// Ranges of which another process has made frames.
     elsewhere: Vec<Range>,
     made: usize,
 }
