@@ -155,7 +155,7 @@ impl Runner<'_> {
     }
 }
 
-/// Returns what a test found, including that its guest died.
+/// Returns what a test found: a failed check, a dead guest or a timeout counts as found.
 /// Errors: there was no guest.
 fn found(result: Result<Option<String>>) -> Result<Option<String>> {
     match result {

@@ -34,7 +34,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Returns the path of its modules: `a/b` for `a/b.rs` and for `a/b/mod.rs`.
+    /// Returns the name of its module: `b` for `a/b.rs` and for `a/b/mod.rs`.
     pub fn module(&self) -> String {
         let stem = self.path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
         if stem != "mod" {

@@ -97,7 +97,7 @@ impl Raises {
         }
     }
 
-    /// Returns what is wrong with the raise that this event shows to be over.
+    /// Takes the next event. Returns what is wrong with the raise that this event shows to be over.
     pub fn step(&mut self, at: &Stamped) -> Option<String> {
         let wrong = match self.begun.remove(&at.cpu) {
             Some(Begun::Raise { object, bits, since }) => self.over(at, object, bits, since),

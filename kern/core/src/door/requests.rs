@@ -68,7 +68,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Ends a request whose answer is back: the task restarts its system call, or continues with
-    /// the time that it asked for.
+    /// the time that it asked for. If the task is being killed, continues the kill.
     pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
         if let Some(sc_hot) = msg.sc.take(self.pin()).and_then(|sc| self.sc_hot(sc)) {
             // The task's own time, which it asked for. The context has no holder if the task does

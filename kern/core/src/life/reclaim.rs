@@ -169,7 +169,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(leaf.map(|leaf| (leaf, before(leaf))))
     }
 
-    /// Empties a slot.
+    /// Empties a slot, and ends its object if the slot is the last ([`Life::empty_slot`]).
     /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
     pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
         match self.empty_slot(me, slot, pins)? {
@@ -316,7 +316,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Whether the object is the caller, or contains it.
+    /// Whether the caller runs in the object: its task, its process, one of its spaces, or memory of
+    /// which one of these was made.
     fn is_part_of(self, me: Me<'k>, word: RawWord<'k>) -> bool {
         let process = me.process(self.pin()).get();
         word.get::<Task>() == Some(me.task)
@@ -588,8 +589,9 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// Checks that no CNode in some memory is a zombie, after zombies that could not be emptied
-    /// were tried once more.
+    /// Checks that no CNode in some memory is a zombie.
+    /// Errors: [`Refusal::More`] if the zombies that could not be emptied must be tried once more;
+    /// [`Error::InUse`] if that was in vain.
     fn no_graves(self, untyped: &Untyped) -> Result<()> {
         if !self.has_graves(untyped) {
             untyped.retried.store(false, Relaxed);
