@@ -6,7 +6,7 @@
 //! target/boot/boot.json         its programs in order, and where their symbols are
 //! target/boot/libaurora_plugin.so
 //! target/run/<label>/           serial.txt, log.bin, qemu.txt of the last run of that label
-//! target/run/<label>.lock       held by the process that runs it, until that ends: two at once would read each other's guests
+//! target/run/<label>.lock       held by the process that runs it, until that ends: two processes would read each other's guests
 //! target/bench/latest.json      the last bench
 //! ```
 
@@ -56,12 +56,12 @@ impl Artifacts {
         &self.boot
     }
 
-    /// Where the output of runs goes.
+    /// Returns the directory for the output of runs.
     pub fn runs(&self) -> &Path {
         &self.runs
     }
 
-    /// The kernel built as `variant`; the empty variant is the ordinary one.
+    /// Returns the kernel built as `variant`. The empty variant is the ordinary kernel.
     pub fn kernel(&self, variant: &str) -> Result<PathBuf> {
         if variant.is_empty() {
             return self.built(KERNEL);
@@ -96,19 +96,20 @@ impl Artifacts {
         self.boot.join("boot.json")
     }
 
-    /// The programs of the boot archive, in its order.
+    /// Returns the programs of the boot archive, in its order.
     pub fn programs(&self) -> Result<Vec<Program>> {
         let path = self.built("boot.json")?;
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is not a list of programs", path.display()))
     }
 
-    /// Where the output of the last run of a label is.
+    /// Returns the directory with the output of the last run of a label.
     pub fn run_path(&self, label: &str) -> PathBuf {
         self.runs.join(label)
     }
 
-    /// An empty directory for the output of one run. An error where another process uses it.
+    /// Makes an empty directory for the output of one run.
+    /// Errors: another process uses it.
     pub fn run_dir(&self, label: &str) -> Result<PathBuf> {
         let dir = self.run_path(label);
         claim(&dir)?;

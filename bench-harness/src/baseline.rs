@@ -91,7 +91,8 @@ impl Figures {
             && Figures { min: self.min, p99, max: self.max, work, ..measured } == self
     }
 
-    /// One of them by its name: of samples, or the median of what is taken besides instructions.
+    /// Returns a figure by its name: one of the samples, or the median of what is taken besides
+    /// instructions.
     pub fn field(&self, name: &str) -> Option<u64> {
         let samples = [("min", self.min), ("p50", self.p50), ("p99", self.p99), ("max", self.max)];
         let work = self.work.map_or(Vec::new(), |work| work.kinds().to_vec());
@@ -121,7 +122,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Each demand as a test.
+    /// Counts each demand as a test.
     pub fn tally(&self, cases: &Cases) -> Tally {
         let good = self.good.iter().map(|name| (name.as_str(), None));
         let bad =
@@ -131,8 +132,8 @@ impl Findings {
         sum
     }
 
-    /// An error if something is not as demanded, or nothing was: who asked for a check did not get
-    /// one.
+    /// Checks that every demand is met, and that there was one: otherwise nothing was checked for
+    /// the user who asked for a check.
     pub fn verdict(&self) -> Result<(), Trouble> {
         if !self.failures.is_empty() {
             let text = format!("{} figures are not as demanded", self.failures.len());
@@ -146,7 +147,7 @@ impl Findings {
     }
 }
 
-/// The key under which exact figures of this machine stand.
+/// Returns the key of this machine's exact figures.
 pub fn key(host: &Host) -> String {
     with_options(&format!("{} | QEMU {} | {}", host.rustc, host.qemu, host.guest_cpu), &host.options)
 }
@@ -170,12 +171,12 @@ impl Baseline {
         files::write(path, text)
     }
 
-    /// The committed median of a row, if there is one for this machine.
+    /// Returns the committed median of a row, if there is one for this machine.
     pub fn committed(&self, host: &Host, cpus: u32, row: &str) -> Option<u64> {
         Some(self.exact.get(&key(host))?.get(&cpus)?.get(row)?.p50)
     }
 
-    /// The rows that README and book show, of a number of CPUs.
+    /// Returns the rows that README and book show, for a number of CPUs.
     pub fn shown(&self, cpus: u32) -> Option<&BTreeMap<String, Figures>> {
         self.shown_with("", cpus)
     }
@@ -191,7 +192,7 @@ impl Baseline {
             || self.exact.values().any(|exact| exact.contains_key(&cpus))
     }
 
-    /// What they were measured with.
+    /// Returns the key of the machine with which they were measured.
     pub fn shown_key(&self) -> &str {
         &self.shown
     }
@@ -220,7 +221,7 @@ impl Baseline {
         findings
     }
 
-    /// The rows of a number of CPUs that have a limit.
+    /// Returns the rows of a number of CPUs that have a limit.
     pub fn limited(&self, cpus: u32) -> Vec<&str> {
         self.limits
             .iter()
@@ -229,7 +230,7 @@ impl Baseline {
             .collect()
     }
 
-    /// The limits of what one run measured, with more words on its command line.
+    /// Checks the limits of one run's figures. `options` are further words of its command line.
     pub fn check_one(&self, run: &Run, options: &str) -> Findings {
         let mut findings = Findings::default();
         self.check_limits(run, options, &mut findings);
@@ -325,7 +326,7 @@ fn moved(from: Figures, to: Figures) -> String {
     changed.map(|((name, from), (_, to))| format!("{name} {from} → {to}")).collect::<Vec<_>>().join(", ")
 }
 
-/// JSON with one line for each limit and each row, so that a change of figures reads well.
+/// Writes JSON with one line for each limit and each row, so that a change of figures reads well.
 fn layout(value: &Value, depth: usize) -> String {
     let lines: Vec<String> = match value {
         Value::Object(fields) if !is_leaf(value) => fields

@@ -207,7 +207,7 @@ fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
     }
 }
 
-/// The boots of one mode on one number of CPUs.
+/// Returns the boots of one mode on one number of CPUs.
 fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Vec<(Planned, Job)> {
     let options = &wanted.options;
     let line = |planned: &Planned| {
@@ -256,7 +256,7 @@ fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Se
     Ok(())
 }
 
-/// Rows that another boot has measured learn what they take besides instructions.
+/// Adds to rows that another boot has measured what they take besides instructions.
 fn add_work(run: &mut Run, planned: &Planned, counted: &Counted, reports: &[Report]) {
     for report in reports {
         let Report::Row(reported) = report else { continue };
@@ -267,7 +267,7 @@ fn add_work(run: &mut Run, planned: &Planned, counted: &Counted, reports: &[Repo
     }
 }
 
-/// A bench boot counts only if the guest finished and found nothing wrong.
+/// Checks that the guest of a bench boot finished and found nothing wrong.
 fn judge(session: &Session) -> Result<()> {
     session.check_passed()?;
     let done = session.reports.iter().find_map(|report| match report {
@@ -305,7 +305,7 @@ pub fn collect(run: &mut Run, keep: &Keep, reports: Vec<Report>) {
     run.rows.extend(kept);
 }
 
-/// Counters follow their row; totals since boot are those of the main boot.
+/// Returns a counter to be kept: with its row, or, for totals since boot, from the main boot.
 fn counter_of(keep: &Keep, mut counter: Counter) -> Option<Counter> {
     match &counter.row {
         None => matches!(keep, Keep::Main { .. }).then_some(counter),

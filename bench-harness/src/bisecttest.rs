@@ -53,8 +53,8 @@ fn wanted(predicate: Predicate, seed: u32, cpus: u32, messages: u64, variant: Op
     Wanted { run, seed, predicate, from: None, to: None, script: gdb::SCRIPT.into() }
 }
 
-/// In the first seed that fails no rule is broken after the first event, and one is where the
-/// search would end, again and again.
+/// Checks that in the first failing seed no rule is broken after the first event, and that one is
+/// broken where the search would end, each time.
 fn planted(lab: &Lab) -> Result<Option<String>> {
     for seed in 1..=SEEDS {
         let wanted = wanted(Predicate::Rules(Vec::new()), seed, 4, PLANTED_MESSAGES, Some(PLANTED));
@@ -81,7 +81,7 @@ fn misjudged(first: &Look, end: &Look, again: &Look) -> Option<String> {
     (end != again).then(|| format!("event {} is {} the next time", end.place, again.place))
 }
 
-/// A search for the event from which on that many were counted.
+/// Searches for the event at which gdb has counted that many events.
 fn by_gdb(lab: &Lab) -> Result<Option<String>> {
     let counted = Predicate::Until(format!("smp::chaos::hook::EVENTS.v.value >= {EVENT}"));
     let [from, to] = ENDS.map(Some);

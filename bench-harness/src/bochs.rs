@@ -33,7 +33,7 @@ const VGA_BIOS: &[&str] = &[
     "/usr/local/share/bochs/VGABIOS-lgpl-latest",
 ];
 
-/// Is everything there that a run takes?
+/// Checks that everything is there that a run needs.
 pub fn find() -> Result<(), Trouble> {
     let missing =
         |what: &str| Trouble::NoMachine(format!("{what} is missing: `./justw test-bochs` installs it"));
@@ -123,7 +123,7 @@ impl Heard {
     }
 }
 
-/// The kernel's verdict: its last line.
+/// Returns the kernel's verdict: its last line.
 fn ending(serial: &[String]) -> Ending {
     let verdict = serial.iter().rev().find_map(|line| line.trim().strip_prefix(EXIT));
     match verdict {

@@ -53,7 +53,7 @@ pub struct Heard {
     pub damaged: usize,
 }
 
-/// All boots of a capture, in their order.
+/// Returns all boots of a capture, in order.
 pub fn read(bytes: &[u8]) -> Vec<Heard> {
     let (records, text) = (in_records(bytes), in_text(bytes));
     let lines = |boots: &[Heard]| boots.iter().map(Heard::lines).sum::<usize>();
@@ -114,7 +114,7 @@ impl Boots {
         }
     }
 
-    /// A line of the kernel's own, or noise.
+    /// Reads a line of the kernel's own, or skips noise.
     fn kernel(&mut self, line: &str) {
         if line.contains("aurora ") && line.ends_with(" boots") {
             self.next_boot();
@@ -126,8 +126,8 @@ impl Boots {
         }
     }
 
-    /// A report line. Where the kernel's own lines are not captured, one after the end begins the
-    /// next boot, and so does a row that was there already.
+    /// Reads a report line. If the kernel's own lines are not captured, a report line after the end
+    /// begins the next boot, and so does a row that was there before.
     fn report(&mut self, line: &str) {
         let is_over = self.current.reports.iter().any(|report| matches!(report, Report::Done { .. }));
         if is_over {
@@ -166,7 +166,7 @@ impl Boots {
     }
 }
 
-/// The text behind a sum that is its own.
+/// Returns the text behind a sum, if the sum is right.
 fn checked(rest: &str) -> Option<&str> {
     let (sum, text) = rest.strip_prefix("sum=").map(|rest| rest.split_once(' ').unwrap_or((rest, "")))?;
     (u16::from_str_radix(sum, 16) == Ok(abi::line_sum(text))).then_some(text)
@@ -194,7 +194,7 @@ impl Heard {
         })
     }
 
-    /// Rows that came out and that did not, by the guest's own count at its end.
+    /// Returns how many rows succeeded and failed, by the guest's own count at its end.
     pub fn done(&self) -> Option<(u64, u64)> {
         self.reports.iter().find_map(|report| match report {
             Report::Done { passed, failed } => Some((*passed, *failed)),
@@ -202,14 +202,14 @@ impl Heard {
         })
     }
 
-    /// Lines of which it was understood what they are.
+    /// Returns how many lines were understood.
     fn lines(&self) -> usize {
         let damaged = self.damaged_rows + self.damaged;
         damaged + self.reports.len() + self.errors.len() + self.others + usize::from(self.machine.is_some())
     }
 }
 
-/// A report line of the bench, with its sum.
+/// Returns a report line of the bench, with its sum.
 #[cfg(test)]
 pub fn summed(word: &str, text: &str) -> String {
     format!("{word} sum={:04x} {text}", abi::line_sum(text))

@@ -338,7 +338,7 @@ struct MessageArgs {
     list: bool,
 }
 
-/// A number of CPUs that the machine can have.
+/// Parses a number of CPUs that the machine can have.
 pub(crate) fn cpus() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(CPUS_MAX))
 }
@@ -449,7 +449,7 @@ impl BenchArgs {
 }
 
 impl FigureArgs {
-    /// icount figures, nothing printed.
+    /// Asks for icount figures, and prints nothing.
     fn wanted(&self) -> bench::Wanted {
         let mut cpus = self.cpus.clone();
         cpus.sort_unstable();
@@ -525,7 +525,7 @@ fn run_campaign(common: &Common, args: campaign::args::Command) -> Result<()> {
     }
 }
 
-/// For a shell.
+/// Quotes words for a shell.
 fn quoted(words: &[std::ffi::OsString]) -> String {
     let quote = |word: &std::ffi::OsString| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
     words.iter().map(quote).collect::<Vec<_>>().join(" ")

@@ -116,7 +116,7 @@ impl Watch {
         self.known.insert(text);
     }
 
-    /// The result of the comparison.
+    /// Returns the result of the comparison.
     pub fn end(self) -> Confined {
         self.found
     }

@@ -85,12 +85,12 @@ impl Counted {
         serde_json::from_str(&text).with_context(|| format!("what the plugin wrote to {}", path.display()))
     }
 
-    /// The rows of a boot that it watched on `cpus` CPUs.
+    /// Returns the rows of a boot that it watched on `cpus` CPUs.
     pub fn rows(&self, cpus: u32) -> Vec<Row> {
         self.regions.iter().filter_map(|region| region.row(cpus)).collect()
     }
 
-    /// What the samples of the row took that this marker announced.
+    /// Returns the work of the samples of the row that this marker announced.
     pub fn work(&self, mark: u64) -> Option<Work> {
         let of = self.work.iter().find(|work| work.row == mark)?;
         Some(Work {

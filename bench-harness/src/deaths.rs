@@ -13,7 +13,7 @@ const WAYS: [&str; 3] = ["panic", "fault", "kill"];
 const SAYS: &str = "aurora: process 1 is dead";
 const CPUS: u32 = 2;
 
-/// One test a way.
+/// Runs one test for each way to die.
 pub fn run(lab: &Lab) -> Result<Tally> {
     let jobs = WAYS.map(|how| Job {
         label: format!("test-die-{how}"),

@@ -102,7 +102,7 @@ fn why_there_is_none(bytes: usize, boots: &[Heard]) -> String {
     }
 }
 
-/// What is missing, if anything.
+/// Returns what is missing in a boot's capture.
 fn trouble(boot: &Heard) -> Option<Trouble> {
     let rows = boot.rows().count();
     let whole = format!("{rows} whole rows");
@@ -125,7 +125,7 @@ fn trouble(boot: &Heard) -> Option<Trouble> {
     }
 }
 
-/// As the bench would have written them.
+/// Makes results as the bench would have written them.
 fn results(boot: Heard, notes: &mut Vec<String>) -> Results {
     let Heard { machine, options, reports, mitigations, .. } = boot;
     let mode = machine.as_ref().map_or(Mode::Unknown, |machine| mode_of(&machine.executor));
@@ -156,7 +156,7 @@ fn mode_of(executor: &str) -> Mode {
     known.into_iter().find(|mode| mode.name() == executor).unwrap_or(Mode::Unknown)
 }
 
-/// Rows across CPUs have the names that the bench gives them for how an idle CPU waits.
+/// Returns how rows are named: those across CPUs have the bench's names for how an idle CPU waits.
 fn kept(mode: Mode, options: Option<&str>) -> Keep {
     let words = options.unwrap_or_default().split_whitespace();
     let idle = words.filter_map(|word| word.strip_prefix("idle=")).next_back();
@@ -195,7 +195,7 @@ mod tests {
     const ROWS: [(&str, u64); 3] =
         [("null_syscall", 92), ("call_reply_cross_as", 410), ("call_reply_cross_cpu", 2900)];
 
-    /// The report lines of a bench.
+    /// Returns the report lines of a bench.
     fn said(executor: &str, options: &str) -> Vec<String> {
         let machine =
             format!("cpus=4 tsc_hz=2400000000 executor={executor} fastpath=1 cpu=Some CPU @ 2.40GHz");

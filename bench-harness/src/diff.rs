@@ -132,7 +132,7 @@ fn enough(lab: &Lab, taken: &BTreeMap<String, u64>) -> bool {
     few.is_empty()
 }
 
-/// One game on the kernels with and without fastpaths.
+/// Plays one game on the kernels with and without fastpaths.
 fn play_both(lab: &Lab, seed: u32, steps: u32) -> Result<(Game, Game)> {
     let mut games =
         lanes::side_by_side(&[WITH, WITHOUT], |variant| play(lab, variant, seed, steps, None)).into_iter();
@@ -140,7 +140,7 @@ fn play_both(lab: &Lab, seed: u32, steps: u32) -> Result<(Game, Game)> {
     Ok((next()?, next()?))
 }
 
-/// What to boot for a game.
+/// Returns the boot for a game.
 pub fn job(variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Job {
     Job {
         label: format!("diff-{variant}-{seed}"),
@@ -197,7 +197,7 @@ impl Game {
     }
 }
 
-/// What was different first in two games, if anything was.
+/// Explains the first difference of two games, if there is one.
 fn explain(lab: &Lab, seed: u32, with: &Game, without: &Game) -> Result<Option<String>> {
     let strays: Vec<&str> =
         without.taken.iter().filter(|(_, count)| **count > 0).map(|(name, _)| name.as_str()).collect();
@@ -229,7 +229,7 @@ fn first_difference(one: &[String], other: &[String]) -> Option<usize> {
     (same < one.len().max(other.len())).then_some(same)
 }
 
-/// The lines of two states that differ, as lines to add.
+/// Returns the lines in which two states differ, as text to add.
 fn different_lines(fast: &[String], slow: &[String]) -> String {
     let mut text = String::new();
     let differing = fast.iter().zip(slow).filter(|(a, b)| a != b);

@@ -64,7 +64,7 @@ fn judge(lab: &Lab, arrival: &Arrival) -> Result<Option<String>> {
     Ok(is_missing(arrival, &String::from_utf8_lossy(&serial)))
 }
 
-/// What the guest did not say of an arrival.
+/// Returns what the guest did not say about an arrival.
 fn is_missing(arrival: &Arrival, serial: &str) -> Option<String> {
     let [start, end] = arrival.says;
     let verdict = format!("aurora: exit {}", arrival.verdict);

@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.join("file")).expect("there"), "one");
     }
 
-    /// A pipe: of a device that a mistake replaces there is no other.
+    /// A pipe stays a pipe. A device that was replaced by mistake could not be restored.
     #[test]
     fn a_special_file_stays_one() {
         let dir = scratch("files-special");

@@ -94,7 +94,7 @@ impl<'f> Walk<'f, '_> {
         self.formats.by_index.get(&index).map(String::as_str).ok_or(Stop::NoFrame)
     }
 
-    /// The part of an enumeration's format that counts, or all of another one's.
+    /// Returns the part of an enumeration's format that counts, or the whole format if it is none.
     fn variant(&mut self, format: &'f str) -> Result<&'f str, Stop> {
         let bars = format.matches('|').count();
         if bars == 0 {
@@ -152,7 +152,7 @@ impl<'f> Walk<'f, '_> {
     }
 }
 
-/// What each argument of a format is; bits of one argument are read together.
+/// Returns the type of each argument of a format. Bits of one argument are read together.
 fn types(format: &str) -> Result<BTreeMap<usize, Type>, Stop> {
     let fragments = defmt_parser::parse(format, ParserMode::ForwardsCompatible).map_err(|_| Stop::NoFrame)?;
     let mut types = BTreeMap::new();
@@ -171,7 +171,7 @@ fn types(format: &str) -> Result<BTreeMap<usize, Type>, Stop> {
     Ok(types)
 }
 
-/// Bytes in which an argument's bits are sent.
+/// Returns the bytes in which an argument's bits are sent.
 fn bytes_of(bits: &Range<u8>) -> usize {
     let first = usize::from(bits.start) / 8;
     (usize::from(bits.end).div_ceil(8) - first).next_power_of_two()
@@ -186,12 +186,12 @@ mod tests {
         Formats { timestamp: "{=u32:us} {=u8}".to_owned(), by_index }
     }
 
-    /// A frame of a format, with its time stamp.
+    /// Makes a frame of a format, with its time stamp.
     fn frame(index: u8, values: &[u8]) -> Vec<u8> {
         [&[index, 0, 1, 2, 3, 4, 5], values].concat()
     }
 
-    /// What a walk over a whole frame comes to, and how much it leaves.
+    /// Walks over a whole frame. Returns the result, and how many bytes it leaves.
     fn walk(formats: &Formats, frame: &[u8]) -> (Result<(), Stop>, usize) {
         let mut walk = Walk { formats, rest: frame, elements: ELEMENTS_MAX };
         (walk.frame(), walk.rest.len())

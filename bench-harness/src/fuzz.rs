@@ -48,7 +48,7 @@ pub struct Wanted {
 /// What is done over and over in a storm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Storm {
-    /// Capabilities are revoked while others use them, and the memory is used again at once
+    /// Capabilities are revoked while others use them, and the memory is used again immediately
     Revoke,
     /// Tasks and processes are killed in the midst of all that they can be in the midst of
     Kill,
@@ -143,8 +143,8 @@ impl Outcome {
         }
     }
 
-    /// What is not as it must be: counts that are not there or not zero, and too little that was
-    /// contended.
+    /// Returns what is not as it must be: counts that are missing or not zero, and too little
+    /// contention.
     fn wrong(&self) -> Vec<String> {
         match self.storm {
             Some(Storm::Revoke) => return self.said.not_zero(WRONG_IN_STORM),
@@ -162,7 +162,7 @@ impl Outcome {
         bad
     }
 
-    /// What the oracle found, and what the guest did; `None` where the guest did not say.
+    /// Returns how much the oracle and the guest found, or `None` if the guest did not say.
     fn exceeded(&self) -> Option<u64> {
         let guest: u64 = self.said.get("exceeded").parse().ok()?;
         Some(guest + self.confined.exceeded)
@@ -195,12 +195,13 @@ impl Outcome {
         bad
     }
 
-    /// The result of the calls of speakers: a run in which few were answered has not tested much.
+    /// Writes the result of the speakers' calls. A run in which few calls were answered has not
+    /// tested much.
     fn line_of_messages(&self) -> String {
         format!("messages: {}", self.said.counts(&["windows", "calls", "answered", "ended"]))
     }
 
-    /// The result line.
+    /// Writes the result line.
     fn line(&self) -> String {
         let Outcome { seed, cpus, said, .. } = self;
         let panics = u32::from(self.panicked);

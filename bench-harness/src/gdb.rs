@@ -104,7 +104,7 @@ pub fn ask(lab: &Lab, run: &stress::Wanted, seed: u32, script: &Path, command: &
     Ok(Answer { place: place.to_owned(), said: text.lines().map(str::to_owned).collect() })
 }
 
-/// gdb, with the helpers.
+/// Finds gdb, and checks that the helpers are there.
 fn find_gdb(script: &Path) -> Result<PathBuf, Trouble> {
     let program = find_program("gdb")
         .ok_or_else(|| Trouble::NoMachine("gdb is missing: apt-get install gdb".to_owned()))?;
@@ -158,7 +158,7 @@ impl Drop for Held {
     }
 }
 
-/// gdb's arguments.
+/// Returns gdb's arguments.
 fn arguments(wanted: &Wanted, kernel: &Path, socket: &Path) -> Vec<OsString> {
     let mut all: Vec<OsString> = vec!["-q".into()];
     if wanted.batch {
@@ -209,7 +209,7 @@ fn record(lab: &Lab, boot: &Boot, dir: &Path) -> Result<Replay> {
     Ok(replay(false))
 }
 
-/// Until the guest says that it has stopped, and all its CPUs have.
+/// Waits until the guest says that it has stopped, and all its CPUs have.
 fn wait_for_stop(child: &mut Child, outputs: &Outputs, kernel: &Path, limit: Duration) -> Result<String> {
     let started = Instant::now();
     loop {
@@ -231,7 +231,7 @@ fn wait_for_stop(child: &mut Child, outputs: &Outputs, kernel: &Path, limit: Dur
     }
 }
 
-/// The whole line, once it is whole.
+/// Returns the line that reports the stop, once it is complete.
 fn stop_line(said: &str) -> Option<&str> {
     let whole = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     whole.map(str::trim_end).find(|line| line.starts_with(STOPPED))
@@ -253,7 +253,7 @@ fn never_stopped(said: &str) -> anyhow::Error {
     Trouble::CheckFailed(format!("the machine did not stop: {why}")).into()
 }
 
-/// Until QEMU's stub listens.
+/// Waits until QEMU's stub listens.
 fn wait_for(socket: &Path, child: &mut Child, outputs: &Outputs) -> Result<()> {
     let started = Instant::now();
     while !socket.exists() {
@@ -267,7 +267,7 @@ fn wait_for(socket: &Path, child: &mut Child, outputs: &Outputs) -> Result<()> {
     Ok(())
 }
 
-/// With what QEMU says of it.
+/// Makes an error with QEMU's own words.
 fn did_not_start(outputs: &Outputs) -> anyhow::Error {
     let said = fs::read_to_string(&outputs.qemu).unwrap_or_default();
     let said = if said.trim().is_empty() { "it says nothing" } else { said.trim() };

@@ -46,7 +46,7 @@ const MARK: &str = "== ";
 /// The lines that each helper printed.
 type Said = BTreeMap<String, Vec<String>>;
 
-/// All of them; left out, saying so, where there is no gdb.
+/// Runs all tests, or reports that they are left out if there is no gdb.
 pub fn run(lab: &Lab) -> Result<Tally> {
     if find_program("gdb").is_none() {
         lab.screen.say("tests with gdb left out: gdb is missing: apt-get install gdb");
@@ -82,7 +82,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     Ok(tally)
 }
 
-/// What each helper says where a state was exported, and that state.
+/// Returns what each helper says after a state was exported, and that state.
 fn exported(lab: &Lab, run: &[&str], helpers: &[&str]) -> Result<(Said, Vec<String>)> {
     let words: Vec<&str> = ["--variant", "dump"].iter().chain(run).copied().collect();
     let mut commands = vec!["hbreak kern_core::door::dump::exported".to_owned(), "continue".to_owned()];
@@ -95,13 +95,13 @@ fn exported(lab: &Lab, run: &[&str], helpers: &[&str]) -> Result<(Said, Vec<Stri
     Ok((sections(&said), state_in(&bytes)))
 }
 
-/// A helper's command, marked.
+/// Returns a helper's command, with a mark.
 fn asked(helper: &str) -> [String; 2] {
     let name = helper.split(' ').next().unwrap_or_default();
     [format!("echo \\n{MARK}{name}\\n"), format!("aurora {helper}")]
 }
 
-/// All that is said at a stop of a short stress run.
+/// Returns everything that is said at a stop of a short stress run.
 fn stopped(lab: &Lab, stop: [&str; 2]) -> Result<String> {
     let words: Vec<&str> = ["--stress", "--seed", "1", "--cpus", "2", "--messages", "2000"].into();
     let words = [words, stop.into()].concat();
@@ -123,7 +123,7 @@ pub fn session(lab: &Lab, words: &[&str], commands: &[String]) -> Result<String>
     Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }
 
-/// What was said behind each mark.
+/// Returns what was said behind each mark.
 fn sections(said: &str) -> Said {
     let mut all = BTreeMap::new();
     for part in said.split(&format!("\n{MARK}")).skip(1) {
@@ -134,7 +134,7 @@ fn sections(said: &str) -> Said {
     all
 }
 
-/// The lines of the state that the guest exported.
+/// Returns the lines of the state that the guest exported.
 fn state_in(log: &[u8]) -> Vec<String> {
     let mut splitter = Splitter::default();
     splitter.push(log);
@@ -147,7 +147,7 @@ fn state_in(log: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
 }
 
-/// The words of a line; a list is one word.
+/// Returns the words of a line. A list is one word.
 fn words(line: &str) -> Vec<&str> {
     let (mut all, mut from, mut depth) = (Vec::new(), 0, 0);
     for (at, character) in line.char_indices() {
@@ -165,8 +165,8 @@ fn words(line: &str) -> Vec<&str> {
     all.into_iter().filter(|word| !word.is_empty()).collect()
 }
 
-/// The first line that the state does not have so; or that nothing is said where there is
-/// something.
+/// Returns the first line that differs from the state, or says that a helper is silent about
+/// something in the state.
 fn disagrees(lines: &[String], state: &[String], kind: &str) -> Option<String> {
     let known: BTreeMap<&str, Vec<&str>> =
         state.iter().filter_map(|line| Some((*words(line).first()?, words(line)))).collect();
@@ -189,7 +189,7 @@ fn said_of(lines: &[String], name: &str) -> bool {
     lines.iter().any(|line| words(line).first() == Some(&name))
 }
 
-/// Derivation trees, slot by slot in order; an export says besides where each slot is.
+/// Compares derivation trees, slot by slot in order. An export also says where each slot is.
 fn trees_disagree(lines: &[String], state: &[String]) -> Option<String> {
     let there = state.iter().filter(|line| *line == "tree" || line.starts_with("depth="));
     let there: Vec<&String> = there.collect();
@@ -200,7 +200,8 @@ fn trees_disagree(lines: &[String], state: &[String]) -> Option<String> {
     differs.map(|(said, there)| format!("{said} and {there}"))
 }
 
-/// Each mapping that the address space records is in its page tables, at the same address.
+/// Checks that each mapping that the address space records is in its page tables, at the same
+/// address.
 fn pages_disagree(said: &Said) -> Option<String> {
     let pages: Vec<u64> = said.get("pages")?.iter().filter_map(|line| hex(line.split(' ').next()?)).collect();
     let line = said.get("vspaces")?.iter().find(|line| line.starts_with("vspace1 "))?;
@@ -214,7 +215,7 @@ fn pages_disagree(said: &Said) -> Option<String> {
     lost.map(|address| format!("{address:x} is recorded and not in the tables"))
 }
 
-/// All capabilities of processes, slot by slot; an export has them in their trees.
+/// Compares all capabilities of processes, slot by slot. An export has them in their trees.
 fn caps_disagree(lines: &[String], state: &[String]) -> Option<String> {
     let (mut cnode, mut said) = ("", BTreeSet::new());
     for line in lines {
@@ -238,7 +239,7 @@ fn caps_disagree(lines: &[String], state: &[String]) -> Option<String> {
     ))
 }
 
-/// The first CPU stands where the state was exported.
+/// Checks that the first CPU stands where the state was exported.
 fn is_elsewhere(lines: &[String]) -> Option<String> {
     let places = lines.iter().skip_while(|line| *line != "cpu=0").skip(1);
     let first: Vec<&String> = places.take_while(|line| !line.starts_with("cpu=")).collect();
@@ -247,8 +248,8 @@ fn is_elsewhere(lines: &[String]) -> Option<String> {
     wanted.into_iter().find(|function| !is_there(function)).map(|missing| format!("nobody is in {missing}"))
 }
 
-/// At a stop one CPU is in it; the others are shown where they were when its NMI came, not in the
-/// NMI's handler.
+/// Checks that at a stop one CPU is in it, and that the others are shown where they were when its
+/// NMI arrived, not in the NMI's handler.
 fn is_in_the_stop(said: &Said) -> Option<String> {
     let lines = said.get("where").map(Vec::as_slice).unwrap_or_default();
     let cpus = lines.iter().filter(|line| line.starts_with("cpu=")).count();
@@ -258,7 +259,8 @@ fn is_in_the_stop(said: &Said) -> Option<String> {
         .then(|| format!("of {cpus} CPUs {stopping} in the stop and {handling} in the handler of its NMI"))
 }
 
-/// Bits that are up are those of the Notifications that the state shows with remote bits.
+/// Checks that the bits that are up are those of the Notifications that the state shows with remote
+/// bits.
 fn check_disagrees(lines: &[String], state: &[String]) -> Option<String> {
     let Some(last) = lines.last().filter(|line| line.starts_with("check: ")) else {
         return Some("it does not end".to_owned());
@@ -272,7 +274,7 @@ fn check_disagrees(lines: &[String], state: &[String]) -> Option<String> {
     }
 }
 
-/// The first game that leaves a task in a run queue is shown as it is.
+/// Checks that the first game that leaves a task in a run queue is shown as it is.
 fn no_game_is_right(lab: &Lab) -> Result<Option<String>> {
     for seed in 1..=GAMES {
         let seed = format!("seed={seed}");
@@ -284,7 +286,7 @@ fn no_game_is_right(lab: &Lab) -> Result<Option<String>> {
     Ok(Some(format!("nothing is queued after any of {GAMES} games")))
 }
 
-/// Run queues, each context with its task.
+/// Compares run queues, each context with its task.
 fn queues_disagree(lines: &[String], state: &[String]) -> Option<String> {
     let there = queued(state);
     let said: Vec<&str> = lines.iter().map(|line| line.trim_start()).collect();
@@ -309,7 +311,7 @@ fn queued(state: &[String]) -> Vec<String> {
     there
 }
 
-/// Something is listed of just those mailboxes that are not empty.
+/// Checks that the helper lists mail of exactly those mailboxes that are not empty.
 fn mailboxes_disagree(said: &Said) -> Option<String> {
     let (boxes, cpus) = (said.get("mailboxes")?, said.get("cpus")?);
     let full = |name: &str| {
@@ -320,7 +322,8 @@ fn mailboxes_disagree(said: &Said) -> Option<String> {
     wrong.map(|cpu| format!("{} and {}", cpu.join(" "), boxes.join(", ")))
 }
 
-/// A stop by time is the first event at or after it, and is said like the one by event.
+/// Checks that a stop by time is the first event at or after that time, and is reported like a stop
+/// by event.
 fn not_in_time(by_event: &str, by_time: &str) -> Option<String> {
     let number = |text: &str, before: &str| -> Option<u64> {
         let digits = text.split_once(before)?.1.split(|c: char| !c.is_ascii_digit()).next()?;

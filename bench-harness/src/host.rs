@@ -37,32 +37,32 @@ impl Host {
         }
     }
 
-    /// Somebody's host, for tests.
+    /// Makes an example of a host, for tests.
     #[cfg(test)]
     pub fn example(rustc: &str) -> Host {
         Host { rustc: rustc.to_owned(), ..Host::look("7.2.22", "max") }
     }
 }
 
-/// What the kernel was compiled by, as `rustc --version` says it.
+/// Returns the compiler of the kernel, as `rustc --version` says it.
 pub fn rustc_version() -> String {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     first_line(&rustc, &["--version"])
 }
 
-/// The commit that is checked out, and whether anything was changed in it.
+/// Returns the commit that is checked out, and whether it has local changes.
 pub fn commit() -> String {
     let commit = first_line("git", &["rev-parse", "HEAD"]);
     let changed = first_line("git", &["status", "--porcelain", "--untracked-files=no"]);
     if ["", "unknown"].contains(&changed.as_str()) { commit } else { commit + " with changes" }
 }
 
-/// The operating system's name and release.
+/// Returns the operating system's name and release.
 pub fn os() -> String {
     first_line("uname", &["-sr"])
 }
 
-/// What the processor calls itself.
+/// Returns the processor's own name.
 pub fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -75,7 +75,7 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
     text.lines().next().unwrap_or("unknown").to_owned()
 }
 
-/// Where a program is, as the shell would find it.
+/// Finds a program as the shell would.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());

@@ -64,7 +64,7 @@ pub fn command(artifacts: &Artifacts, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// The kernel's command line: what is reported is text, unless somebody wants it elsewhere.
+/// Returns the kernel's command line. Reports are text, unless the words send them elsewhere.
 pub fn command_line(words: &[String]) -> String {
     let words = words.join(" ");
     match options::value(&words, "log") {
@@ -73,7 +73,7 @@ pub fn command_line(words: &[String]) -> String {
     }
 }
 
-/// Arguments with which QEMU boots an image: with a screen, and `serial` as COM1.
+/// Returns arguments with which QEMU boots an image: with a screen, and `serial` as COM1.
 pub fn qemu_arguments(image: &Path, command_line: &str, serial: &str) -> Vec<String> {
     let mut all = vec!["-machine".to_owned(), "q35".to_owned(), "-cpu".to_owned(), GUEST_CPU.to_owned()];
     let (cpus, image) = (CPUS.to_string(), image.display().to_string());
@@ -85,7 +85,7 @@ pub fn qemu_arguments(image: &Path, command_line: &str, serial: &str) -> Vec<Str
     all
 }
 
-/// QEMU's option for the port of records, if there is one, and the file that captures it.
+/// Returns QEMU's option for the port of records, if there is one, and the file that captures it.
 fn records(command_line: &str) -> Option<(&'static str, &'static str)> {
     match options::value(command_line, "log") {
         Some("com2") => Some(("-serial", "com2.bin")),
@@ -167,7 +167,7 @@ fn write(mut rescue: Command, dir: &Path, image: &Path) -> Result<()> {
     written
 }
 
-/// An error where the program did not write a whole image.
+/// Checks that the program wrote a whole image.
 fn check(output: &Output, image: &Path, dir: &Path) -> Result<()> {
     if output.status.success() && is_whole(image) {
         return Ok(());
@@ -232,7 +232,7 @@ mod tests {
         assert!(text.ends_with("decode com2.bin"), "{text}");
     }
 
-    /// A shell in place of the real program: the image's name is `$2`.
+    /// Runs a shell in place of the real program. The image's name is `$2`.
     fn written_by(name: &str, script: &str) -> (PathBuf, Result<()>) {
         let dir = scratch(&format!("iso-{name}"));
         fs::create_dir(dir.join("work")).expect("made");
@@ -242,7 +242,7 @@ mod tests {
         (dir, result)
     }
 
-    /// An image of so many sectors, of which `there` are there.
+    /// Makes an image of `sectors` sectors, of which `there` exist.
     fn image(sectors: u32, there: u64) -> Vec<u8> {
         let mut bytes = vec![0; (there * SECTOR) as usize];
         let at = DESCRIPTOR as usize;

@@ -79,7 +79,7 @@ fn boot(lab: &Lab, words: &str, captured: &str) -> Result<(Vec<u8>, Vec<String>)
     Ok((fs::read(dir.join(captured))?, screen))
 }
 
-/// A machine without this tool goes on when the kernel has ended: its screen can still be read.
+/// Waits until the kernel has ended. The machine continues, so that its screen can be read.
 fn wait_for_the_end(serial: &Path, limit: Duration) -> Result<()> {
     let started = Instant::now();
     while started.elapsed() < limit {
@@ -96,7 +96,7 @@ fn rows_of(decoded: &Decoded) -> Vec<Row> {
     decoded.results.runs.iter().flat_map(|run| run.rows.clone()).collect()
 }
 
-/// What is wrong with a capture of the image's bench under QEMU's emulator.
+/// Returns what is wrong with a capture of the image's bench under QEMU's emulator.
 fn is_no_bench(decoded: &Decoded) -> Option<String> {
     let modes: Vec<Mode> = decoded.results.runs.iter().map(|run| run.mode).collect();
     let rows = rows_of(decoded);
@@ -106,7 +106,7 @@ fn is_no_bench(decoded: &Decoded) -> Option<String> {
     (!is_good).then(|| format!("{names:?}, {modes:?}, {:?}, {:?}", decoded.notes, decoded.trouble))
 }
 
-/// Which row a screen does not show as it was captured.
+/// Returns the row that a screen does not show as it was captured.
 fn is_not_shown(rows: &[Row], screen: &[String]) -> Option<String> {
     let shows = |row: &Row| {
         let line = screen.iter().find_map(|line| line.strip_prefix("| ")?.strip_prefix(&row.name));

@@ -45,7 +45,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// `2 CPUs`, `1 CPU`.
+    /// Writes a number of CPUs: `2 CPUs`, `1 CPU`.
     pub fn cpus_text(cpus: u32) -> String {
         format!("{cpus} CPU{}", if cpus == 1 { "" } else { "s" })
     }
@@ -79,7 +79,7 @@ impl Lab {
         self.cases.one(name, wrong)
     }
 
-    /// The machine's description of a job.
+    /// Describes the machine for a job.
     pub fn boot(&self, job: &Job) -> Result<Boot> {
         words_are_known(&self.artifacts, &job.command_line)?;
         let kernel = self.artifacts.kernel(&job.variant)?;
@@ -122,7 +122,7 @@ impl Lab {
         jobs.iter().filter_map(run).collect()
     }
 
-    /// Like [`Lab::run`], showing things in the caller's way.
+    /// Does the same as [`Lab::run`], and shows events in the caller's way.
     pub fn run_with(&self, job: &Job, listener: &mut dyn FnMut(&Event)) -> Result<Session> {
         let mut boot = self.boot(job)?;
         self.screen.step(&job.label);

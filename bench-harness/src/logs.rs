@@ -92,7 +92,8 @@ impl Logs {
         Logs { channels: kernel.chain(programs.iter().map(|p| channel(&p.name, &p.elf))).collect() }
     }
 
-    /// The lines in a log record; one that cannot be decoded says why and shows its bytes.
+    /// Returns the lines in a log record. For a record that cannot be decoded, says why and shows
+    /// its bytes.
     pub fn render(&self, number: u8, payload: &[u8]) -> Vec<Line> {
         let Some(channel) = self.channels.get(usize::from(number)) else {
             let text = format!("it belongs to no program: {}", hex(payload));
@@ -159,7 +160,7 @@ impl Decoder {
     }
 }
 
-/// A time stamp, which is seconds and the number of a CPU, as the two are shown.
+/// Splits a time stamp, which is seconds and the number of a CPU, into the two as they are shown.
 fn when_and_where(stamp: &str) -> (String, String) {
     match stamp.split_once(' ') {
         Some((seconds, cpu)) => (seconds.to_owned(), format!("cpu{cpu}")),

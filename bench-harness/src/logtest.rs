@@ -108,12 +108,12 @@ fn hear(lab: &Lab, variant: &str, command_line: &str, cpus: u32) -> Result<Heard
     Ok(Heard { session, log, serial, skipped })
 }
 
-/// How a run ended that should have passed.
+/// Returns how a run ended that should have passed.
 fn is_wrong(heard: &Heard) -> Option<String> {
     heard.session.check_passed().err().map(|trouble| trouble.to_string())
 }
 
-/// What the log lacks at a level, or has too much.
+/// Returns what the log lacks at a level, or has too much.
 fn differs(heard: &Heard, level: Level) -> Option<String> {
     if let Some(line) = heard.log.iter().find(|line| level_of(line) > level) {
         return Some(format!("it has \"{line}\""));
@@ -137,7 +137,7 @@ fn lacks(heard: &Heard, text: &str) -> Option<String> {
         .then(|| format!("no \"{text}\", the last is \"{last}\""))
 }
 
-/// What of the log could not be read.
+/// Returns the part of the log that could not be read.
 fn torn(heard: &Heard) -> Option<String> {
     let unsound = heard.log.iter().find(|line| !line.is_sound).map(ToString::to_string);
     let skipped = (heard.skipped > 0).then(|| format!("{} bytes are no record", heard.skipped));
@@ -145,8 +145,8 @@ fn torn(heard: &Heard) -> Option<String> {
     unsound.or(skipped).or(lost)
 }
 
-/// What is missing after a storm: each CPU's records are there in their order, and each NMI is in
-/// the log, too.
+/// Returns what is missing after a storm: each CPU's records must be there in order, and each NMI
+/// must be in the log.
 fn incomplete(log: &[Line], serial: &[String]) -> Option<String> {
     let mut numbers = BTreeMap::<&str, Vec<usize>>::new();
     for line in log {
@@ -168,8 +168,8 @@ fn incomplete(log: &[Line], serial: &[String]) -> Option<String> {
         .then(|| format!("{on_serial} NMIs, of which the log has {in_log}"))
 }
 
-/// What is wrong with how a guest refuses a level that there is not. This tool refuses it before it
-/// boots.
+/// Returns what is wrong with how a guest refuses a level that does not exist. Also checks that
+/// this tool refuses the level before it boots.
 fn knows(lab: &Lab) -> Result<Option<String>> {
     const LEVEL: &str = "level=loud";
     if lab.boot(&job("", LEVEL, 1)).is_ok() {

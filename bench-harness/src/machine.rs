@@ -60,7 +60,7 @@ impl Mode {
         }
     }
 
-    /// What a tick of the guest's time-stamp counter is.
+    /// Returns the meaning of a tick of the guest's time-stamp counter.
     pub fn unit(self) -> &'static str {
         match self {
             Mode::Icount => "instructions",
@@ -94,7 +94,7 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// `$QEMU`, or `qemu-system-x86_64` of the path.
+    /// Finds `$QEMU`, or `qemu-system-x86_64` in the path.
     pub fn find() -> Result<Qemu, Trouble> {
         let name = std::env::var("QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
         let program = find_program(&name).ok_or_else(|| {
@@ -176,7 +176,7 @@ impl Debug {
 /// One boot of the machine.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Names the directory of its output; unique among boots that run at once.
+    /// Names the directory of its output; unique among boots that run at the same time.
     pub label: String,
     pub medium: Medium,
     pub command_line: String,
@@ -214,7 +214,7 @@ impl Outputs {
 }
 
 impl Outputs {
-    /// The value of QEMU's `-monitor`.
+    /// Returns the value of QEMU's `-monitor`.
     pub fn monitor_option(&self) -> String {
         format!("unix:{},server=on,wait=off", option_value(&self.monitor))
     }
@@ -226,7 +226,7 @@ impl Boot {
         self.command_line.split_ascii_whitespace().any(|word| word.starts_with("trace_events="))
     }
 
-    /// QEMU's arguments, without where its output goes.
+    /// Returns QEMU's arguments, without those for its output.
     pub fn machine_arguments(&self) -> Vec<OsString> {
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
@@ -252,7 +252,7 @@ impl Boot {
         all
     }
 
-    /// Where output goes.
+    /// Returns the arguments for QEMU's output.
     pub fn output_arguments(outputs: &Outputs) -> Vec<OsString> {
         let file = |id: &str, path: &Path| format!("file,id={id},path={}", option_value(path));
         let words = [
@@ -270,7 +270,7 @@ impl Boot {
         words.into_iter().map(OsString::from).collect()
     }
 
-    /// Start it.
+    /// Starts QEMU.
     pub fn start(&self, qemu: &Qemu, outputs: &Outputs) -> Result<Child> {
         let said = std::fs::File::create(&outputs.qemu)
             .with_context(|| format!("creating {}", outputs.qemu.display()))?;
@@ -296,8 +296,8 @@ impl Boot {
     }
 }
 
-/// A command whose process gets TERM when this one ends, be it killed: a campaign that somebody
-/// kills must not leave guests behind. Where there is no `setpriv`, the backstop ends them.
+/// Makes a command whose process gets TERM when this process ends, even by a kill: a campaign that
+/// is killed must not leave guests behind. If there is no `setpriv`, the backstop ends them.
 pub fn ending_with_us(program: &str) -> Command {
     let Some(setpriv) = find_program("setpriv") else { return Command::new(program) };
     let mut command = Command::new(setpriv);
@@ -305,7 +305,7 @@ pub fn ending_with_us(program: &str) -> Command {
     command
 }
 
-/// A path as the value of a QEMU option: commas are doubled there.
+/// Returns a path as the value of a QEMU option, in which commas are doubled.
 pub fn option_value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Neither `… | head` nor a full disk is a reason for a backtrace: Rust ignores SIGPIPE, and
-/// `println!` panics.
+/// Ends the program without a backtrace for `… | head` and for a full disk: Rust ignores SIGPIPE,
+/// and `println!` panics.
 fn end_with_the_reader() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

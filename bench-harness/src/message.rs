@@ -83,8 +83,8 @@ fn label_of(name: &str) -> Result<u32> {
     })
 }
 
-/// The messages in lines of a run or a dump, or else the one that the bytes or the hexadecimal
-/// words are.
+/// Reads the messages in lines of a run or a dump, or else the one message that the bytes or the
+/// hexadecimal words are.
 pub fn read(bytes: &[u8], label: Option<u32>) -> Result<Vec<Message>> {
     let text = std::str::from_utf8(bytes).ok();
     let mut found = text.map(reported).transpose()?.unwrap_or_default();
@@ -109,14 +109,14 @@ pub fn read(bytes: &[u8], label: Option<u32>) -> Result<Vec<Message>> {
     Ok(vec![Message { label: label.unwrap_or(0), words, ..Message::default() }])
 }
 
-/// Words separated by blanks or commas.
+/// Reads words separated by blanks or commas.
 fn hexadecimal(text: &str) -> Option<Vec<u64>> {
     let parts =
         text.split(|letter: char| letter.is_whitespace() || letter == ',').filter(|part| !part.is_empty());
     parts.map(|part| u64::from_str_radix(part.trim_start_matches("0x"), 16).ok()).collect()
 }
 
-/// The value of `name=value` in a line.
+/// Returns the value of `name=value` in a line.
 fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     line.split_whitespace().find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
 }
@@ -125,8 +125,8 @@ fn number(text: &str) -> Option<u64> {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
 }
 
-/// Lines that programs report. Long messages have several, in order, with those of others between
-/// them.
+/// Reads lines that programs report. Long messages have several lines, in order, with lines of
+/// other messages between them.
 fn reported(text: &str) -> Result<Vec<Message>> {
     let mut messages: Vec<Message> = Vec::new();
     for line in text.lines() {
@@ -151,7 +151,7 @@ fn reported(text: &str) -> Result<Vec<Message>> {
     Ok(messages)
 }
 
-/// A capability as a reported line has it, in words.
+/// Puts a capability of a reported line into words.
 fn given(text: &str) -> Result<String> {
     let parts: Vec<&str> = text.split(':').collect();
     match parts.as_slice() {
@@ -161,8 +161,8 @@ fn given(text: &str) -> Result<String> {
     }
 }
 
-/// A call on its way, as a dump of the kernel's state says it; others than the system's protocols
-/// are passed over.
+/// Reads a call on its way from a line of a dump of the kernel's state. Leaves out messages that
+/// are of no protocol of the system.
 fn in_dump(line: &str) -> Option<Message> {
     let info = MsgInfo(number(value(line, "info")?)?);
     show::root(info.label())?;
@@ -172,7 +172,7 @@ fn in_dump(line: &str) -> Option<Message> {
     Some(Message { from, label: info.label(), words: words?, missing: info.words(), caps: Vec::new() })
 }
 
-/// A message as text.
+/// Writes a message as text.
 pub fn shown(message: &Message) -> Result<String> {
     let Message { from, label, words, missing, caps } = message;
     ensure!(words.len() <= WORDS_MAX, "{} words are more than a message has", words.len());

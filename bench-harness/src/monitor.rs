@@ -36,8 +36,8 @@ pub fn press_nmi(socket: &Path) {
     let _ = ask(socket, &["nmi", "cont"], PATIENCE);
 }
 
-/// The lines that a PC's text screen shows; empty if QEMU does not answer. Its memory is kept in
-/// `file`.
+/// Returns the lines that a PC's text screen shows, or nothing if QEMU does not answer. Keeps the
+/// screen's memory in `file`.
 pub fn text_screen(socket: &Path, file: &Path) -> Vec<String> {
     const AT: u64 = 0xb_8000;
     const COLUMNS: usize = 80;

@@ -32,7 +32,7 @@ pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String]) -> Result<Ve
     Ok(programs)
 }
 
-/// Names of the binaries that these packages of the workspace have.
+/// Returns the names of the binaries of these packages of the workspace.
 fn binaries(packages: &[String]) -> Result<Vec<String>> {
     let metadata = MetadataCommand::new().no_deps().exec().context("asking cargo for the programs")?;
     let mut names = Vec::new();
@@ -45,7 +45,8 @@ fn binaries(packages: &[String]) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// `init` first, the others by name: log channels must not depend on the order of a listing.
+/// Orders the programs: `init` first, the others by name. Log channels must not depend on the order
+/// of a listing.
 fn order(mut names: Vec<String>, dir: &Path) -> Result<Vec<Program>> {
     names.sort_by_key(|name| (name != FIRST, name.clone()));
     if names.first().is_none_or(|name| name != FIRST) {
@@ -68,7 +69,7 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) -> Resu
     archive.append(&header, bytes).with_context(|| format!("packing {name}"))
 }
 
-/// An ELF file with only what is loaded.
+/// Makes an ELF file with only what is loaded.
 pub fn strip(elf: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read(elf).context("not an ELF file")?;
     for section in &mut builder.sections {

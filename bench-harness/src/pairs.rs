@@ -44,8 +44,8 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Random histories and pairs of operations, judged by who may do what: on a kernel with normal
-/// limits, and fewer on one with small ones.
+/// Plays random histories and pairs of operations, and judges them by who may do what: on a kernel
+/// with normal limits, and fewer on one with small limits.
 pub fn confine(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for ((name, limits), cases) in LIMITS.into_iter().zip(CONFINE_CASES) {
@@ -55,7 +55,7 @@ pub fn confine(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// One test, which has said itself what is wrong.
+/// Counts one test, which has reported itself what is wrong.
 fn one(lab: &Lab, name: &str, passed: bool) -> Tally {
     lab.cases.one(name, (!passed).then(String::new))
 }
@@ -77,7 +77,7 @@ fn played_on_host(lab: &Lab, test: &str, cargo_arguments: &[&str], options: &[&s
     Ok(output.status.success())
 }
 
-/// By operation and state: what was answered, and what is otherwise than before.
+/// Returns, by operation and state, the answer and all changes.
 fn effects(text: &str) -> BTreeMap<&str, Vec<&str>> {
     let (mut all, mut at) = (BTreeMap::<&str, Vec<&str>>::new(), "");
     for line in text.lines() {
@@ -89,7 +89,7 @@ fn effects(text: &str) -> BTreeMap<&str, Vec<&str>> {
     all
 }
 
-/// How many operations there are, where both texts say the same of each.
+/// Compares two texts. Returns how many operations there are, if both say the same about each.
 fn compare(normal: &str, small: &str) -> Result<usize, String> {
     let (normal, small) = (effects(normal), effects(small));
     for name in normal.keys().chain(small.keys()) {
@@ -110,7 +110,7 @@ fn lines_of<'a, 't>(all: &'a BTreeMap<&'t str, Vec<&'t str>>, name: &str) -> &'a
     all.get(name).map_or(&[], Vec::as_slice)
 }
 
-/// The lines that the other has not.
+/// Returns the lines that the other text does not have.
 fn not_in(all: &[&str], other: &[&str]) -> String {
     let lines = all.iter().filter(|line| !other.contains(line));
     lines.map(|line| format!("\n    {}", line.trim())).collect()

@@ -54,12 +54,12 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// A figure that is what it is.
+    /// Makes an exact figure, without a range.
     pub fn exact(at: f64, figure: f64) -> Mark {
         Mark { at, figure, range: None }
     }
 
-    /// The lowest and the highest point that is drawn.
+    /// Returns the lowest and the highest point that is drawn.
     fn ends(&self) -> (f64, f64) {
         let (one, other) = self.range.unwrap_or((self.figure, self.figure));
         (one.min(other), one.max(other))
@@ -83,7 +83,7 @@ pub struct Panel {
     pub shade: Option<(f64, String)>,
 }
 
-/// The panels, one below the other.
+/// Draws the panels, one below the other.
 pub fn svg(panels: &[Panel]) -> Result<String> {
     let height: i32 = panels.iter().map(|panel| HEIGHT + panel.legend_height()).sum();
     let mut text = String::new();
@@ -157,7 +157,7 @@ impl Panel {
         Ok(spread::has_dashes(&inside.tracks))
     }
 
-    /// The axes, which reach to `right` and from `bottom` to `top`, and their ground.
+    /// Draws the axes, which reach to `right` and from `bottom` to `top`, and their ground.
     fn axes<'a, 'b: 'a, Y>(
         &self,
         mut chart: Chart<'a, 'b, Y>,
@@ -205,7 +205,7 @@ impl Panel {
         Ok(Inside { tracks: spread::tracks(&lines, apart), ranges })
     }
 
-    /// The lines, then the marks: no line covers a mark.
+    /// Draws the lines, then the marks, so that no line covers a mark.
     fn fill(&self, area: &Area<'_>, inside: &Inside) -> Result<()> {
         for (number, track) in inside.tracks.iter().enumerate() {
             for stroke in &track.strokes {
@@ -228,7 +228,7 @@ impl Panel {
         (self.lines.len().div_ceil(2) + 1) as i32 * ROW + 12
     }
 
-    /// Which line is which, below the panel.
+    /// Draws the legend below the panel.
     fn legend(&self, area: &Area<'_>, is_dashed: bool) -> Result<()> {
         let rows = self.lines.len().div_ceil(2);
         for (number, line) in self.lines.iter().enumerate() {

@@ -63,12 +63,12 @@ pub const SHARED_LINES: &str = "shared_lines_per_rt";
 /// Counted by the plugin under icount.
 pub const INTERRUPTS_OFF: &str = "max_interrupts_off";
 
-/// The row of N pairs, one for each CPU.
+/// Returns the row of N pairs, one for each CPU.
 pub fn pairs_row(cpus: u32) -> String {
     format!("pairs_local_{cpus}")
 }
 
-/// The boots for one mode and number of CPUs that measure some rows, and only those.
+/// Returns the boots for one mode and number of CPUs that measure some rows, and only those.
 pub fn boots_for(mode: Mode, cpus: u32, wanted: &[String]) -> Vec<Planned> {
     let wants = |name: &str| wanted.iter().any(|row| row == name);
     let mut boots = boots(mode, cpus);
@@ -97,7 +97,7 @@ fn only<'a>(boot: &mut Planned, rows: impl Iterator<Item = &'a String>) -> bool 
     !guests.is_empty()
 }
 
-/// The boots for one mode and number of CPUs.
+/// Returns the boots for one mode and number of CPUs.
 pub fn boots(mode: Mode, cpus: u32) -> Vec<Planned> {
     let counted = mode == Mode::Icount && cpus > 1;
     let mut others = vec![NOFAST, POLLED, SHARED_LINES];
@@ -146,7 +146,7 @@ pub fn boots(mode: Mode, cpus: u32) -> Vec<Planned> {
 }
 
 impl Keep {
-    /// The rows to keep of those that the guest reported, with ticks named as the mode has it.
+    /// Returns the rows to keep of those that the guest reported, with the mode's name for ticks.
     pub fn take(&self, mode: Mode, reported: impl Iterator<Item = Row>) -> Vec<Row> {
         reported
             .filter(|_| self.measures())
@@ -155,7 +155,7 @@ impl Keep {
             .collect()
     }
 
-    /// The name under which this boot's row of that name is kept, if it is.
+    /// Returns the name under which this boot keeps a row, if it keeps the row.
     pub fn name(&self, reported: &str) -> Option<String> {
         match self {
             Keep::Main { others, .. } if others.contains(&reported) => None,

@@ -7,16 +7,15 @@ use crate::trouble::{Trouble, first_line, status, status_of};
 /// The builds that have a bug, and those of them that trace.
 const BUILDS: [&str; 2] = ["planted-", "trace-planted-"];
 
-/// The bug that is planted in a build of the kernel.
+/// Returns the bug that is planted in a build of the kernel.
 pub fn bug(variant: &str) -> Option<&str> {
     BUILDS.iter().find_map(|prefix| variant.strip_prefix(prefix))
 }
 
-/// The fate of runs of a build, whose verdict is the other way round where a bug is planted in
-/// it.
+/// Judges runs of a build. If a bug is planted in the build, the verdict is reversed.
 ///
-/// Errors: those of the runs; of a build with a bug, that none of the runs found it, and what kept
-/// them from looking.
+/// Errors: those of the runs. For a build with a bug: none of the runs found it, with the reason
+/// why a run could not look.
 pub fn judge(variant: &str, verdict: Result<()>) -> Result<()> {
     let Some(bug) = bug(variant) else { return verdict };
     match verdict {

@@ -31,14 +31,14 @@ fn points(run: &Run, before: &str, behind: &str) -> Points {
     points
 }
 
-/// Cost of a number of pages, on the straight lines between the figures.
+/// Returns the cost of a number of pages, on the straight lines between the figures.
 fn cost_at(points: &Points, pages: f64) -> Option<f64> {
     let pair = points.windows(2).find(|pair| pair[0].0 <= pages && pages <= pair[1].0)?;
     let [(x0, y0), (x1, y1)] = [pair[0], pair[1]];
     Some(y0 + (y1 - y0) * (pages - x0) / (x1 - x0))
 }
 
-/// The fewest pages that are cheaper so than copied.
+/// Returns the fewest pages for which the other way is cheaper than copying.
 fn break_even(copied: &Points, other: &Points) -> Option<u32> {
     (1..=512).find(|pages| {
         let at = f64::from(*pages);

@@ -44,7 +44,7 @@ pub fn check_mode(lab: &Lab, mode: Mode) -> Result<()> {
     if mode == Mode::Kvm { demand_kvm(lab) } else { Ok(()) }
 }
 
-/// Like [`choose`], for a user who asked for KVM: anything else is an error.
+/// Chooses as [`choose`] does, for a user who asked for KVM: any other result is an error.
 pub fn demand_kvm(lab: &Lab) -> Result<()> {
     let choice = choose(lab)?;
     if choice.mode == Mode::Kvm {

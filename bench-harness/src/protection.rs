@@ -23,7 +23,7 @@ const CONTROLS: [(&str, &[&str]); 6] = [
 const MODULE: &str = "protection::";
 const CPUS: u32 = 2;
 
-/// The tests with all protections, then without each: one test a protection.
+/// Runs the tests with all protections, then without each: one test for each protection.
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut sum = suite::judge(lab, &lab.run(&job(""))?);
     for (name, wanted) in CONTROLS {
@@ -63,7 +63,7 @@ fn job(off: &str) -> Job {
     }
 }
 
-/// Names of the tests that failed, in the order in which they ran.
+/// Returns the names of the tests that failed, in the order in which they ran.
 fn failures(reports: &[Report]) -> Vec<&str> {
     let failed = |report| match report {
         &Report::Test { ref name, verdict: Verdict::Failed(_) } => {
@@ -74,7 +74,7 @@ fn failures(reports: &[Report]) -> Vec<&str> {
     reports.iter().filter_map(failed).collect()
 }
 
-/// How it ended, where not as a run with failures does, and why tests failed.
+/// Describes how a run ended, unless it ended as a run with failures does, and why tests failed.
 fn said(session: &Session) -> String {
     let mut lines: Vec<String> = session.check_ended().err().iter().map(ToString::to_string).collect();
     for report in &session.reports {

@@ -49,12 +49,12 @@ impl Splitter {
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// Bytes that wait for the rest of their record.
+    /// Returns how many bytes wait for the rest of their record.
     pub fn pending(&self) -> usize {
         self.bytes.len() - self.start
     }
 
-    /// Where no more bytes come: passes over the beginning of a record that never ends. Whether
+    /// Skips the beginning of a record that never ends, when no more bytes come. Returns whether
     /// there was one.
     pub fn give_up(&mut self) -> bool {
         let is_waiting = self.pending() > 0;
@@ -79,7 +79,7 @@ impl Splitter {
 impl Iterator for Splitter {
     type Item = Piece;
 
-    /// `None` until more bytes are pushed.
+    /// Returns the next piece, or `None` until more bytes are pushed.
     fn next(&mut self) -> Option<Piece> {
         let rest = self.rest();
         if *rest.first()? != MAGIC {
@@ -100,7 +100,7 @@ impl Iterator for Splitter {
     }
 }
 
-/// The bytes of one record, as a guest would send them.
+/// Returns the bytes of one record, as a guest would send them.
 pub fn encode(channel: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).expect("a record's payload is at most 4096 bytes");
     let mut bytes = vec![MAGIC, channel];

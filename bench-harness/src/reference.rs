@@ -25,7 +25,7 @@ const REGISTERS: &str = include_str!("../../abi/src/lib.rs");
 const OPERATIONS: &str = include_str!("../../abi/src/syscall.rs");
 const FAULTS: &str = include_str!("../../abi/src/fault.rs");
 
-/// The whole page.
+/// Makes the whole page.
 pub fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str("\n## Registers\n\n");
@@ -41,7 +41,8 @@ pub fn render() -> String {
     page
 }
 
-/// Lines of a module's documentation: those behind `heading`, or all but the first paragraph.
+/// Returns lines of a module's documentation: those behind `heading`, or all but the first
+/// paragraph.
 fn module_section(source: &str, heading: &str) -> String {
     let lines = source.lines().take_while(|line| line.starts_with("//!")).map(|line| {
         let text = line.trim_start_matches("//!");
@@ -78,7 +79,7 @@ fn operations(page: &mut String) {
 /// The lines that begin a field of an entry.
 const FIELDS: &[&str] = &["In: ", "Out: ", "Rights: ", "Errors: "];
 
-/// An operation's documentation: what it does, then a list of its fields.
+/// Writes an operation's documentation: what it does, then a list of its fields.
 fn entry(doc: &str) -> String {
     let doc = plain(doc);
     let mut fields: Vec<String> = vec![String::new()];
@@ -180,7 +181,7 @@ fn utcb(page: &mut String) {
     let _ = writeln!(page, "\nRegister sets, by word of `bulk`: `{}`.", registers.join(", "));
 }
 
-/// The name of a register in a set.
+/// Returns the name of a register in a set.
 fn register(index: usize) -> String {
     use RegIndex as R;
     const ALL: [RegIndex; abi::REG_COUNT] = [
@@ -221,7 +222,8 @@ pub fn one_line(doc: &str) -> String {
     plain(doc).split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// Documentation without its links: ``[`Name`](path)`` and ``[`path::Name`]`` become `` `Name` ``.
+/// Returns documentation without its links: ``[`Name`](path)`` and ``[`path::Name`]`` become ``
+/// `Name` ``.
 fn plain(doc: &str) -> String {
     let mut text = String::new();
     let mut rest = doc;

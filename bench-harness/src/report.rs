@@ -55,7 +55,7 @@ impl Work {
         pairs.all(|((_, its), (_, others))| its[0] == others[0] && its[1] <= others[1] + above)
     }
 
-    /// Each kind with its name.
+    /// Returns each kind with its name.
     pub fn kinds(&self) -> [(&'static str, [u64; 2]); 5] {
         [
             ("atomics", self.atomics),
@@ -69,7 +69,7 @@ impl Work {
 
 #[cfg(test)]
 impl Row {
-    /// A row whose samples are all alike.
+    /// Makes a row whose samples are all alike.
     pub fn example(name: &str, figure: u64) -> Row {
         Row {
             name: name.to_owned(),
@@ -159,7 +159,7 @@ impl Report {
 
 type Fields<'a> = BTreeMap<&'a str, &'a str>;
 
-/// The `key=value` words of a line.
+/// Returns the `key=value` words of a line.
 fn fields(text: &str) -> Fields<'_> {
     text.split_whitespace().filter_map(|word| word.split_once('=')).collect()
 }

@@ -34,7 +34,7 @@ const fn always(name: &'static str, what: &'static str) -> Known {
     Known { name, what, on: On::Always }
 }
 
-/// A row whose figure does not depend on the number of CPUs: it is measured on one.
+/// Makes a row whose figure does not depend on the number of CPUs. It is measured on one.
 const fn on_one(name: &'static str, what: &'static str) -> Known {
     Known { name, what, on: On::One }
 }
@@ -216,7 +216,7 @@ pub const ROWS: &[Known] = &[
 ];
 
 impl Known {
-    /// Its name in a run on so many CPUs.
+    /// Returns its name in a run on `cpus` CPUs.
     pub fn name_on(&self, cpus: u32) -> String {
         self.name.replace('N', &cpus.to_string())
     }
@@ -250,25 +250,25 @@ pub fn check(patterns: &str) -> Result<(), Trouble> {
     }
 }
 
-/// The rows of a run whose names one of some patterns is for, in which `*` is any text.
+/// Returns the rows of a run whose names match one of some patterns, in which `*` is any text.
 pub fn chosen(patterns: &str, mode: Mode, cpus: u32) -> Vec<String> {
     let mut rows = expected(mode, cpus);
     rows.retain(|name| abi::select::is_wanted(Some(patterns), name));
     rows
 }
 
-/// What a row of a run on so many CPUs is the cost of.
+/// Returns what a row of a run on `cpus` CPUs is the cost of.
 pub fn what(name: &str, cpus: u32) -> Option<&'static str> {
     ROWS.iter().find(|row| row.name_on(cpus) == name).map(|row| row.what)
 }
 
-/// All rows, as text: name and what it is the cost of.
+/// Lists all rows: name, and what it is the cost of.
 pub fn list() -> String {
     let width = ROWS.iter().map(|row| row.name.len()).max().unwrap_or(0);
     ROWS.iter().map(|row| format!("{:<width$}  {}\n", row.name, row.what)).collect()
 }
 
-/// The rows that a run has, by name.
+/// Returns the names of the rows of a run.
 pub fn expected(mode: Mode, cpus: u32) -> Vec<String> {
     let of_run = ROWS.iter().filter(|row| row.is_on(mode, cpus));
     of_run.map(|row| row.name_on(cpus)).collect()

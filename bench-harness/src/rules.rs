@@ -46,7 +46,7 @@ operation with each right missing. The [holes that were found](holes.md#authorit
     revoked authority is under way on any CPU. Messages that were sent before arrive.
 ";
 
-/// The whole page.
+/// Makes the whole page.
 pub fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str(
@@ -79,7 +79,7 @@ pub fn render() -> String {
     page
 }
 
-/// What the labels are asked.
+/// Writes what the labels must allow.
 fn labels(asks: Asks) -> String {
     let names = [(may::GRANT, "GRANT"), (may::JOIN, "JOIN"), (may::READ, "READ"), (may::WRITE, "WRITE")];
     let bits = names.into_iter().filter(|(bit, _)| asks.bits & bit != 0).map(|(_, name)| name);
@@ -90,7 +90,7 @@ fn or_dash(text: &str) -> &str {
     if text.is_empty() { "–" } else { text }
 }
 
-/// All forms of an operation.
+/// Writes all forms of an operation.
 fn takes(forms: &[Form]) -> String {
     let form = |form: &Form| {
         let operands = form.operands.iter().map(operand).collect::<Vec<_>>().join("; ");

@@ -31,12 +31,12 @@ impl Screen {
         !self.bar.is_hidden()
     }
 
-    /// What all further steps are part of.
+    /// Sets the text before all further steps.
     pub fn headline(&self, text: &str) {
         *lock(&self.headline) = format!("{text}  ");
     }
 
-    /// A line that stays.
+    /// Prints a line that stays.
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
         lock(&self.said).push(line.to_owned());
@@ -47,14 +47,14 @@ impl Screen {
         std::mem::take(&mut lock(&self.said))
     }
 
-    /// What is going on.
+    /// Shows the present step.
     pub fn step(&self, what: &str) {
         self.bar.set_prefix(format!("{}{what}", lock(&self.headline)));
         self.bar.set_message("");
         self.bar.reset_elapsed();
     }
 
-    /// How far it has come.
+    /// Shows how far the step has come.
     pub fn progress(&self, text: &str) {
         self.bar.set_message(text.to_owned());
     }

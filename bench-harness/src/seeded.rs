@@ -58,7 +58,7 @@ pub enum Limits {
 const SMALL: &str = "-small";
 
 impl Limits {
-    /// The build that is run: the one that is named, or the usual one with these limits.
+    /// Returns the build to run: the named one, or the usual one with these limits.
     pub(crate) fn build(self, variant: Option<String>, mode: Mode) -> Option<String> {
         match self {
             Limits::Normal => variant,
@@ -82,12 +82,12 @@ impl Wanted {
         seeds_from(self.seed, self.seeds)
     }
 
-    /// The build that is asked for.
+    /// Returns the build that is asked for.
     pub(crate) fn variant(&self) -> Option<String> {
         self.limits.build(self.variant.clone(), self.mode)
     }
 
-    /// What to boot for a seed: a program, and words for it.
+    /// Returns the boot for a seed: a program, and words for it.
     pub(crate) fn job(&self, program: &str, words: &str, seed: u32) -> Job {
         let Wanted { cpus, mode, ops, .. } = *self;
         let variant = self.variant().unwrap_or_else(|| usual_variant(mode).to_owned());
@@ -108,18 +108,18 @@ impl Wanted {
     }
 }
 
-/// The build of the kernel that is run if none is named: where a run replays, the one that perturbs
-/// itself. Both export the kernel's state.
+/// Returns the build of the kernel that runs if none is named. In a mode that replays, it is the
+/// one that perturbs itself. Both builds export the kernel's state.
 pub(crate) fn usual_variant(mode: Mode) -> &'static str {
     if mode == Mode::Icount { "chaos" } else { "dump" }
 }
 
-/// An error where a run of the usual build did not end with a snapshot of the kernel's state.
+/// Checks that a run of the usual build ended with a snapshot of the kernel's state.
 pub(crate) fn check_judged(session: &Session, variant: Option<&str>) -> Result<(), Trouble> {
     if variant.is_none_or(is_small) { session.check_judged() } else { Ok(()) }
 }
 
-/// So many seeds, from the first on, or random ones.
+/// Returns `count` seeds, from the first on, or random ones.
 pub(crate) fn seeds_from(first: Option<u32>, count: u32) -> Vec<u32> {
     match first {
         Some(first) => (0..count).map(|n| first.wrapping_add(n)).collect(),
@@ -135,7 +135,7 @@ pub(crate) fn seeds_from(first: Option<u32>, count: u32) -> Vec<u32> {
 pub(crate) struct Said(BTreeMap<String, String>);
 
 impl Said {
-    /// The last report that `pick` takes.
+    /// Returns the last report that `pick` takes.
     pub fn of(session: &Session, pick: impl Fn(&Report) -> Option<&BTreeMap<String, String>>) -> Said {
         Said(session.reports.iter().rev().find_map(pick).cloned().unwrap_or_default())
     }
@@ -148,7 +148,7 @@ impl Said {
         self.0.get(key).map_or("?", String::as_str)
     }
 
-    /// Those that are not zero, or not there.
+    /// Returns the counts that are not zero, or missing.
     pub fn not_zero(&self, keys: &[&str]) -> Vec<String> {
         let bad = keys.iter().filter(|key| self.get(key) != "0");
         bad.map(|key| self.count(key)).collect()
@@ -162,7 +162,7 @@ impl Said {
         keys.iter().map(|key| self.count(key)).collect::<Vec<_>>().join(" ")
     }
 
-    /// A run passes if the guest ended well and nothing that it said is `wrong`.
+    /// Judges a run: it passes if the guest ended well and nothing in its report is `wrong`.
     pub fn judge(&self, session: &Session, wrong: &[String]) -> Result<(), Trouble> {
         let label = &session.label;
         if !self.is_empty() && !wrong.is_empty() {
@@ -185,7 +185,8 @@ impl From<BTreeMap<String, String>> for Said {
     }
 }
 
-/// What the guest found wrong, in its words, and what it notes about that: of a history every call.
+/// Returns what the guest found wrong, in its words, and its notes about that. For a history these
+/// are all calls.
 fn complaints(session: &Session) -> impl Iterator<Item = &str> {
     session.reports.iter().filter_map(|report| match report {
         Report::Other(line) if ["error ", "note "].iter().any(|word| line.starts_with(word)) => {

@@ -40,7 +40,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// As a person reads it.
+    /// Returns the event's text for a reader.
     pub fn text(&self) -> String {
         match self {
             Event::Serial(line) | Event::State(line) | Event::Report { line, .. } => line.clone(),
@@ -120,7 +120,7 @@ const CALM: &str = "aurora: calm from event ";
 /// How the plugin's line begins where it could not write its file.
 const PLUGIN_FAILED: &str = "aurora-plugin: writing ";
 
-/// Longest silence of a guest with so many CPUs.
+/// Returns the longest silence of a guest with `cpus` CPUs.
 fn silence(cpus: u32) -> Duration {
     SILENCE * cpus.div_ceil(FEW_CPUS)
 }
@@ -180,7 +180,7 @@ pub fn run(
     Ok(ear.into_session(boot.label.clone(), ending, started.elapsed()))
 }
 
-/// An error where QEMU's output says that the plugin could not write its file.
+/// Checks that QEMU's output does not say that the plugin could not write its file.
 fn check_plugin(said: &str) -> Result<(), Trouble> {
     match said.lines().find_map(|line| line.strip_prefix(PLUGIN_FAILED)) {
         Some(why) => Err(Trouble::NoRoom(format!("the plugin cannot write {why}: make room on that disk"))),
@@ -287,7 +287,7 @@ impl Ear {
         }
     }
 
-    /// The rest, once QEMU is gone.
+    /// Reads the rest after QEMU has ended.
     fn finish(&mut self, listener: &mut dyn FnMut(&Event)) {
         self.show_lines(self.held.len(), listener);
         if let Some(line) = self.lines.finish() {
@@ -298,7 +298,7 @@ impl Ear {
         }
     }
 
-    /// Exported state, where there is any, for later.
+    /// Keeps the exported state, if there is any.
     fn keep_state(&self, path: &Path) -> Result<()> {
         if self.states_said.is_empty() {
             return Ok(());
@@ -394,7 +394,7 @@ impl Session {
         self.ending == Ending::Panic || !self.violations.is_empty()
     }
 
-    /// An error where the kernel's state was to be judged at the end, and was not.
+    /// Checks that the kernel's state was judged at the end.
     pub fn check_judged(&self) -> Result<(), Trouble> {
         if self.snapshots > 0 {
             return Ok(());
@@ -402,8 +402,8 @@ impl Session {
         Err(Trouble::CheckFailed(format!("{}: no snapshot of the kernel's state came", self.label)))
     }
 
-    /// An error for every ending but `Pass` and, for callers who count failures themselves, `Fail`;
-    /// and where invariants of the kernel do not hold.
+    /// Checks that the run ended with `Pass` or, for callers who count failures themselves, with
+    /// `Fail`, and that invariants of the kernel hold.
     pub fn check_ended(&self) -> Result<(), Trouble> {
         let label = &self.label;
         match &self.ending {
@@ -441,7 +441,7 @@ impl Session {
         }
     }
 
-    /// An error for every ending but `Pass`.
+    /// Checks that the run ended with `Pass`.
     pub fn check_passed(&self) -> Result<(), Trouble> {
         self.check_ended()?;
         if self.ending == Ending::Fail {
@@ -451,8 +451,8 @@ impl Session {
         Ok(())
     }
 
-    /// An error for every ending but `Pass`, and for a run that says that it did nothing: tests may
-    /// all have been left out, or none chosen.
+    /// Checks that the run ended with `Pass`, and that it did something: its tests may all have
+    /// been left out, or none chosen.
     pub fn check_did_something(&self) -> Result<(), Trouble> {
         self.check_passed()?;
         if self.reports.contains(&Report::Done { passed: 0, failed: 0 }) {

@@ -101,7 +101,7 @@ fn run(lab: &Lab, wanted: &Wanted, size: Size) -> Result<Option<(Symptom, String
     Ok(run.symptom.zip(run.trouble).map(|(symptom, trouble)| (symptom, in_short(&trouble.to_string()))))
 }
 
-/// The first line of why a run failed, without the run's label; of a list its first item.
+/// Returns the first line of why a run failed, without the run's label; of a list its first item.
 fn in_short(trouble: &str) -> String {
     let line = first_line(trouble);
     let item = trouble.lines().nth(1).and_then(|item| item.trim_start().strip_prefix("| "));
@@ -146,8 +146,8 @@ fn smaller(
     Ok((best, done))
 }
 
-/// What to try below a size, in this order: fewer messages, fewer CPUs; of its seed, and then of
-/// others.
+/// Returns what to try below a size, in this order: fewer messages, fewer CPUs; first with its
+/// seed, then with others.
 fn candidates(size: Size) -> Vec<Size> {
     let Size { cpus, messages, seed } = size;
     let sizes = [

@@ -130,7 +130,7 @@ pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
     }
 }
 
-/// What to boot for a seed.
+/// Returns the boot for a seed.
 pub fn job(wanted: &Wanted, seed: u32) -> Job {
     let Wanted { cpus, mode, .. } = *wanted;
     Job {
@@ -160,7 +160,7 @@ pub fn run_once(lab: &Lab, wanted: &Wanted, seed: u32, purpose: &str) -> Result<
     Ok(Run { outcome, trouble, symptom, complained_at, events: session.events, calm: session.calm })
 }
 
-/// When the guest complained first: `error stress: Lost at 452477866: seat 7 …`.
+/// Returns the time of the guest's first complaint: `error stress: Lost at 452477866: seat 7 …`.
 fn complained_at(reports: &[Report]) -> Option<u64> {
     reports.iter().find_map(|report| {
         let Report::Other(line) = report else { return None };
@@ -169,7 +169,7 @@ fn complained_at(reports: &[Report]) -> Option<u64> {
     })
 }
 
-/// The command that runs a seed as `wanted` has it, in a shell.
+/// Returns the shell command that runs a seed with the options of `wanted`.
 pub fn command(wanted: &Wanted, seed: u32) -> String {
     let Wanted { cpus, messages, mode, .. } = wanted;
     let planted = wanted.variant.as_deref().and_then(|variant| variant.strip_prefix("planted-"));
@@ -185,7 +185,7 @@ pub fn command(wanted: &Wanted, seed: u32) -> String {
     if wanted.replay { line + " --replay" } else { line }
 }
 
-/// The command that looks into the middle of a run: `what` is --stress or --bisect.
+/// Returns the command that looks into the middle of a run: `what` is --stress or --bisect.
 pub fn gdb_command(wanted: &Wanted, seed: u32, what: &str) -> String {
     let line = command(&Wanted { replay: false, mode: Mode::Icount, ..wanted.clone() }, seed);
     let options = line.split_once("--seed").map_or("", |(_, rest)| rest);
@@ -194,11 +194,12 @@ pub fn gdb_command(wanted: &Wanted, seed: u32, what: &str) -> String {
     format!("./justw gdb {what} --seed{options}{}", variant.unwrap_or_default())
 }
 
-/// Under icount the seed decides what happens: the chaos build's disturbances, and how idle CPUs
-/// wait, because each way wakes up by another path. They do not halt unless that is asked for:
-/// while all CPUs halt, another of QEMU's threads moves the clock, and which CPU then goes first is
-/// up to the host. With a host thread per CPU the host decides everything; there, ticks would only
-/// hide an interrupt that is missing, and polling CPUs take the host's from those that work.
+/// Returns the guest's command line. Under icount the seed decides what happens: the chaos build's
+/// disturbances, and how idle CPUs wait, because each way wakes up on another path. CPUs do not
+/// halt unless that is asked for: while all CPUs halt, another of QEMU's threads moves the clock,
+/// and the host decides which CPU continues first. With a host thread for each CPU the host decides
+/// everything. There, ticks would only hide a missing interrupt, and polling CPUs take the host's
+/// CPUs from those that work.
 fn command_line(wanted: &Wanted, seed: u32) -> String {
     let run = format!("run=stress seed={seed} messages={}", wanted.messages);
     let by_seed = if seed.is_multiple_of(2) { Idle::Poll } else { Idle::Mwait };
@@ -239,7 +240,7 @@ impl Wanted {
         Ok(())
     }
 
-    /// The build of the kernel that is run.
+    /// Returns the build of the kernel to run.
     pub fn variant(&self) -> &str {
         self.variant.as_deref().unwrap_or(usual_variant(self.mode))
     }
@@ -264,7 +265,7 @@ impl Outcome {
         Outcome { mode: job.mode, seed, cpus: job.cpus, messages, said }
     }
 
-    /// Only icount repeats the order of events; elsewhere a hash would mean nothing.
+    /// Returns the hash of the events, if there is one: only icount repeats their order.
     pub fn hash(&self) -> &str {
         if self.mode == Mode::Icount { self.said.get("hash") } else { "-" }
     }

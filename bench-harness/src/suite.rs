@@ -168,7 +168,7 @@ pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// What is to be run, in that order.
+/// Returns what is to be run, in that order.
 fn parts<'a>(lab: &'a Lab, wanted: &'a Wanted) -> Vec<Part<'a>> {
     if wanted.quick {
         return vec![
@@ -184,7 +184,8 @@ fn parts<'a>(lab: &'a Lab, wanted: &'a Wanted) -> Vec<Part<'a>> {
     Step::value_variants().iter().filter(chosen).map(part).collect()
 }
 
-/// What a step has said about its failures, as far as it can be told from the rest: the last of it.
+/// Returns what a step has said about its failures, as far as it can be told from the rest: its
+/// last lines.
 fn reasons(said: Vec<String>) -> Vec<String> {
     let of_skipped = |line: &String| line.contains(" left out: ");
     let all: Vec<String> = said.into_iter().filter(|line| !of_skipped(line)).collect();
@@ -225,7 +226,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     }
 }
 
-/// `cargo test`, with a configuration flag and a target directory of its own if there is one.
+/// Runs `cargo test`, with a configuration flag and a target directory of its own if there is one.
 fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> Result<Tally> {
     lab.screen.step(label);
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -259,7 +260,8 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
     Ok(tally)
 }
 
-/// All tests of the host; those of the simulated machine once more, of a kernel with small limits.
+/// Runs all tests of the host, and those of the simulated machine once more on a kernel with small
+/// limits.
 fn host_tests(lab: &Lab) -> Result<Tally> {
     let small = ["--package", "kern-core", "--features", "small-limits", "--test", "kernel"];
     let mut sum = cargo_test(lab, "host", &[], None)?;
@@ -271,7 +273,7 @@ pub fn target_dir(lab: &Lab) -> PathBuf {
     lab.artifacts.boot_dir().parent().map_or_else(|| PathBuf::from("target"), PathBuf::from)
 }
 
-/// Unit tests, without those that boot something or explore states for minutes.
+/// Runs unit tests, without those that boot something or explore states for minutes.
 fn unit_tests(lab: &Lab) -> Result<Tally> {
     cargo_test(lab, "units", &["--lib", "--bins"], None)
 }
@@ -292,7 +294,7 @@ fn quick_guest(lab: &Lab) -> Result<Tally> {
     Ok(judge(lab, &lab.run(&guest_job(Mode::Icount, 2))?))
 }
 
-/// The exact rows and limits of one CPU.
+/// Checks the exact rows and limits of one CPU.
 fn quick_figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
     let wanted = bench::Wanted { cpus: vec![1], ..wanted.clone() };
     let results = bench::measure(lab, &wanted)?;
@@ -309,7 +311,7 @@ fn guest_tests(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// The tests that a guest reported; its own death is one more failure.
+/// Counts the tests that a guest reported. The guest's own death is one more failure.
 pub fn judge(lab: &Lab, session: &Session) -> Tally {
     let mut tally = Tally::of_reports(&session.reports);
     for report in &session.reports {
@@ -337,7 +339,7 @@ pub fn judge(lab: &Lab, session: &Session) -> Tally {
     tally
 }
 
-/// What is wrong with how a run of tests ended, if anything is.
+/// Returns what is wrong with how a run of tests ended.
 fn bad_end(session: &Session, tally: Tally) -> Option<String> {
     let finished = session.reports.iter().any(|report| matches!(report, Report::Done { .. }));
     let verdict = if tally.failed > 0 { session.check_ended() } else { session.check_passed() };
@@ -352,7 +354,7 @@ fn bad_end(session: &Session, tally: Tally) -> Option<String> {
     }
 }
 
-/// Every scenario of the pager, on each number of CPUs.
+/// Runs every scenario of the pager, on each number of CPUs.
 fn paging_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for cpus in CPUS {
@@ -370,7 +372,7 @@ fn paging_runs(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// The kernel tests of the export itself, then the games.
+/// Runs the kernel tests of the export itself, then the games.
 fn diff_games(lab: &Lab) -> Result<Tally> {
     let job = Job {
         label: "test-dump".to_owned(),
@@ -398,7 +400,7 @@ fn stress_runs(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Short runs, replayed where the mode can, and one of a kernel with tiny bounds.
+/// Returns short runs, replayed if the mode can replay, and one of a kernel with tiny bounds.
 fn stress_wanted() -> [stress::Wanted; 4] {
     let (normal, small) = (seeded::Limits::Normal, seeded::Limits::Small);
     let runs =
@@ -458,7 +460,7 @@ fn run_name(program: &str, wanted: &seeded::Wanted) -> String {
     format!("{program}, {} on {} CPUs{limits}", wanted.mode, wanted.cpus)
 }
 
-/// A run that is one test.
+/// Counts a run as one test.
 fn ran(lab: &Lab, name: &str, outcome: Result<()>) -> Tally {
     let wrong = outcome.err().map(|error| format!("{error:#}"));
     wrong.iter().for_each(|wrong| lab.screen.say(wrong));
@@ -501,12 +503,12 @@ fn seeded_wanted(mode: Mode, cpus: u32, ops: u64, variant: Option<&str>) -> seed
     seeded::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode, limits: seeded::Limits::Normal, variant }
 }
 
-/// A run on 4 CPUs of a kernel with tiny bounds.
+/// Returns a run on 4 CPUs of a kernel with tiny bounds.
 fn small(ops: u64) -> seeded::Wanted {
     seeded::Wanted { limits: seeded::Limits::Small, ..seeded_wanted(Mode::Tcg, 4, ops, None) }
 }
 
-/// Every exact row, limit and ratio is a test.
+/// Counts every exact row, limit and ratio as a test.
 fn figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
     let results = bench::measure(lab, wanted)?;
     let mut tally = bench::check(lab, wanted, &results)?.tally(&lab.cases);
@@ -519,19 +521,19 @@ fn figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
 /// number that crosses, and one where servers have several clients.
 const SCALE_CPUS: [u32; 2] = [2, 4];
 
-/// What the book says of many CPUs, on some of their numbers.
+/// Checks the book's figures for many CPUs, on some numbers of CPUs.
 fn scaling(lab: &Lab) -> Result<Tally> {
     lab.screen.step("scale");
     Ok(held(lab, "scale", scale::held(lab, &SCALE_CPUS)?))
 }
 
-/// What the book says of the functions that operations visit.
+/// Checks the book's lists of functions that operations visit.
 fn functions(lab: &Lab) -> Result<Tally> {
     lab.screen.step("functions");
     Ok(held(lab, "functions", steps::held(lab)?))
 }
 
-/// Committed data that was compared with a run.
+/// Counts committed data that was compared with a run.
 fn held(lab: &Lab, label: &str, verdict: scale::Verdict) -> Tally {
     match verdict {
         scale::Verdict::Held(points) => Tally { passed: points as u64, ..Tally::default() },
@@ -546,7 +548,8 @@ fn held(lab: &Lab, label: &str, verdict: scale::Verdict) -> Tally {
     }
 }
 
-/// The kernel tests on every Bochs model; left out, saying so, where Bochs is missing.
+/// Runs the kernel tests on every Bochs model, or reports that they are left out if Bochs is
+/// missing.
 pub fn bochs_tests(lab: &Lab) -> Result<Tally> {
     if let Err(missing) = bochs::find() {
         lab.screen.say(&format!("Bochs tests left out: {missing}"));

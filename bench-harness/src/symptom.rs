@@ -22,7 +22,7 @@ const PANIC: &str = "aurora: kernel panic on ";
 pub struct Symptom(BTreeSet<String>);
 
 impl Symptom {
-    /// What a run that has failed shows; `trouble` is why it has.
+    /// Returns what a failed run shows. `trouble` is the reason for the failure.
     pub fn of(session: &Session, trouble: &Trouble) -> Symptom {
         let complaints = session.reports.iter().filter_map(|report| match report {
             Report::Other(line) => line.strip_prefix(ERROR),
@@ -52,7 +52,7 @@ impl Symptom {
         !self.0.is_disjoint(&other.0)
     }
 
-    /// What it shows, line by line.
+    /// Returns the symptom, line by line.
     pub fn lines(&self) -> Vec<String> {
         self.0.iter().cloned().collect()
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Symptom {
     }
 }
 
-/// A line with `N` in place of each number, also of those that stand in a word.
+/// Returns a line with `N` in place of each number, also within words.
 fn without_numbers(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;

@@ -10,7 +10,7 @@ use crate::lab::Job;
 use crate::report::{Counter, Row, Work};
 use crate::results::{Results, Run};
 
-/// All runs, one table each, with the counters of the fastpath below.
+/// Writes all runs, one table for each, with the counters of the fastpath below.
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     let host = &results.host;
@@ -71,7 +71,8 @@ fn render_row(row: &Row, counters: &[Counter]) -> String {
     line.trim_end().to_owned()
 }
 
-/// What a row takes besides instructions, by the letters of the line below the tables; the medians.
+/// Returns what a row takes besides instructions: the medians, by the letters of the line below the
+/// tables.
 pub fn besides(work: &Work) -> String {
     let counted = work.kinds().into_iter().zip(LETTERS).filter(|((_, [p50, _]), _)| *p50 > 0);
     counted.map(|((_, [p50, _]), letter)| format!("{letter}{p50}")).collect::<Vec<_>>().join(" ")
@@ -82,7 +83,7 @@ const LETTERS: [char; 5] = ['A', 'C', 'M', 'S', 'L'];
 const LEGEND: &str = "besides, of each operation: A atomic instructions, C writes of control registers, M of MSRs, S serialising \
                       instructions, L cache lines that changed hands";
 
-/// One line a row.
+/// Writes one line for each row.
 pub fn csv(results: &Results) -> String {
     let kinds = Work::default().kinds().map(|(name, _)| format!(",{name}_p50,{name}_max")).concat();
     let mut text = format!("mode,cpus,row,unit,scope,min,p50,p99,max,n{kinds}\n");
@@ -102,7 +103,7 @@ pub fn csv(results: &Results) -> String {
 
 type Totals = BTreeMap<String, u64>;
 
-/// Counters summed over CPUs.
+/// Returns the counters summed over CPUs.
 fn totals<'a>(counters: impl Iterator<Item = &'a Counter>) -> Totals {
     let mut totals = Totals::new();
     for counter in counters {
@@ -134,7 +135,7 @@ fn fastpath(totals: &Totals) -> Option<String> {
     Some(format!("{percent} % of {}{because}", hits + missed))
 }
 
-/// Rounded down, so that 100 means all.
+/// Returns a percentage, rounded down, so that 100 means all.
 fn percent(part: u64, whole: u64) -> u64 {
     part.saturating_mul(100) / whole.max(1)
 }

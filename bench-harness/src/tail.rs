@@ -16,7 +16,7 @@ impl Tail {
         Tail { path: path.to_owned(), file: None }
     }
 
-    /// New bytes; empty if there are none.
+    /// Returns new bytes; empty if there are none.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
         if self.file.is_none() {
             match File::open(&self.path) {
@@ -40,7 +40,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The lines that these bytes complete.
+    /// Returns the lines that these bytes complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         self.partial.extend_from_slice(bytes);
         let Some(end) = self.partial.iter().rposition(|&b| b == b'\n') else { return Vec::new() };
@@ -49,7 +49,7 @@ impl Lines {
         whole[..end].split(|&b| b == b'\n').map(text).collect()
     }
 
-    /// The line that the end of the stream cut short, if any.
+    /// Returns the line that the end of the stream cut short, if there is one.
     pub fn finish(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.partial);
         (!rest.is_empty()).then(|| text(&rest))
@@ -60,8 +60,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\r').to_owned()
 }
 
-/// Text that a program chose, as a part of one line: its control characters are spelt out, so that
-/// it neither looks like a line of the kernel's or of this tool's, nor commands the terminal.
+/// Makes text that a program chose a part of one line. Escapes its control characters, so that it
+/// neither looks like a line of the kernel or of this tool, nor commands the terminal.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -26,12 +26,12 @@ impl Tally {
     pub const ONE_FAILED: Tally = Tally { passed: 0, failed: 1, skipped: 0 };
     pub const ONE_SKIPPED: Tally = Tally { passed: 0, failed: 0, skipped: 1 };
 
-    /// A check that is one test.
+    /// Counts a check as one test.
     pub fn one(passed: bool) -> Tally {
         if passed { Tally::ONE_PASSED } else { Tally::ONE_FAILED }
     }
 
-    /// One test of which this came.
+    /// Counts one test with this verdict.
     fn of(verdict: &Verdict) -> Tally {
         match verdict {
             Verdict::Ok => Tally::ONE_PASSED,
@@ -40,7 +40,8 @@ impl Tally {
         }
     }
 
-    /// What a line of `cargo test` adds: `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    /// Returns what a line of `cargo test` adds: `test result: ok. 3 passed; 0 failed; 1 ignored;
+    /// …`.
     pub fn of_cargo_line(line: &str) -> Tally {
         let Some(counts) = line.trim().strip_prefix("test result: ") else { return Tally::default() };
         let count = |what: &str| {
@@ -51,7 +52,7 @@ impl Tally {
         Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") }
     }
 
-    /// What a guest reported, test by test.
+    /// Counts what a guest reported, test by test.
     pub fn of_reports(reports: &[Report]) -> Tally {
         let mut tally = Tally::default();
         for report in reports {
@@ -77,7 +78,7 @@ impl Case {
         Tally::of(&self.verdict)
     }
 
-    /// What a line of `cargo test` says of one test: `test queue::is_fair ... ok`.
+    /// Returns what a line of `cargo test` says about one test: `test queue::is_fair ... ok`.
     pub fn of_cargo_line(group: &str, line: &str) -> Option<Case> {
         let (name, verdict) = line.trim().strip_prefix("test ")?.rsplit_once(" ... ")?;
         let verdict = match verdict.split(',').next()? {
@@ -117,7 +118,8 @@ impl Cases {
     }
 }
 
-/// The tests of a step: those with names, and as many without as it has counted besides.
+/// Returns the tests of a step: those with names, and as many unnamed ones as it has counted
+/// besides.
 pub fn complete(mut cases: Vec<Case>, counted: Tally) -> Vec<Case> {
     let mut named = Tally::default();
     cases.iter().for_each(|case| named += case.tally());

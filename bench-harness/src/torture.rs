@@ -72,7 +72,7 @@ impl Outcome {
         STALE.iter().any(|key| self.said.get(key).parse::<u64>().is_ok_and(|count| count > 0))
     }
 
-    /// The result line.
+    /// Writes the result line.
     pub fn line(&self) -> String {
         let Outcome { seed, cpus, panicked, said, .. } = self;
         let panics = u32::from(*panicked);

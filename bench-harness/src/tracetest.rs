@@ -80,7 +80,7 @@ fn first(found: &Findings) -> Option<String> {
     found.violations.first().map(ToString::to_string)
 }
 
-/// What the schema has against a picture.
+/// Returns how a picture breaks the schema.
 fn malformed(picture: &str) -> Result<Option<String>> {
     let schema: Value = serde_json::from_str(SCHEMA).context("reading the schema")?;
     let validator = jsonschema::validator_for(&schema).context("the schema")?;
@@ -88,8 +88,9 @@ fn malformed(picture: &str) -> Result<Option<String>> {
     Ok(validator.iter_errors(&picture).next().map(|error| format!("{}: {error}", error.instance_path())))
 }
 
-/// Nobody breaks another rule than the one that the bug is about, and the first seed that fails
-/// breaks that. One that passes may have: the next notification makes up for a lost one.
+/// Checks that no seed breaks another rule than the one that the bug is about, and that the first
+/// failing seed breaks that rule. A seed that passes may break it, too: the next notification makes
+/// up for a lost one.
 fn planted(lab: &Lab) -> Result<Option<String>> {
     let mut unseen = 0;
     for seed in 1..=SEEDS {

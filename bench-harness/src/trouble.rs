@@ -84,7 +84,7 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
-/// The exit status of an error.
+/// Returns the exit status of an error.
 pub fn status_of(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|cause| cause.downcast_ref::<Trouble>()).map_or(status::HOST, Trouble::status)
 }

@@ -69,7 +69,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The bound from a picture on. Some processes take no part.
+    /// Computes the bound of a picture. Some processes take no part.
     pub fn of(picture: &Picture, idle: &[u64]) -> Bound {
         let mut bound = Bound { items: items(picture), ..Bound::default() };
         bound.sort_items(picture);
@@ -254,7 +254,7 @@ impl Bound {
         }
     }
 
-    /// What may go from one to another.
+    /// Adds what may go from one holder to another.
     fn give(&mut self, picture: &Picture, from: usize, to: usize) {
         let stores = self.tables[to].iter().any(|table| self.may(from, *table, Rights::GRANT));
         // A table that is made later can become part of the other's CSpace.
@@ -341,7 +341,8 @@ impl Bound {
         self.memories.iter().any(|item| has(one, *item) && has(other, *item))
     }
 
-    /// An owner of memory may add every process that it can name to groups that it makes there.
+    /// Adds memberships: an owner of memory may add every process that it can name to groups that
+    /// it makes there.
     fn join_new(&mut self, by: usize, to: usize) {
         for number in 0..self.memories.len() {
             let memory = self.memories[number];
@@ -379,8 +380,8 @@ impl Bound {
             || (0..self.holders.len()).filter(|maker| makes(*maker)).any(|maker| gives(&maker))
     }
 
-    /// What one sees, it may show another. A process that gets a page as a copy writes it once
-    /// nobody else sees it: then it is its own.
+    /// Adds views: what one holder sees, it may show another. A process that gets a page as a copy
+    /// can write it once no other process sees it, because the page is its own then.
     fn show_pages(&mut self, picture: &Picture, from: usize, to: usize) {
         for item in 0..self.items.len() {
             if self.holders[from].sees[item].is_none() {
@@ -392,7 +393,8 @@ impl Bound {
         }
     }
 
-    /// What a process may map: into its own space, or others' that it holds.
+    /// Adds the views that a process may map into its own space, or into other spaces that it
+    /// holds.
     fn map(&mut self, picture: &Picture, by: usize) {
         let spaces = self.spaces.iter().copied();
         let spaces: Vec<usize> = spaces.filter(|space| self.may(by, *space, Rights::MAP)).collect();
@@ -451,7 +453,7 @@ impl Bound {
 
     // --- judging ---------------------------------------------------------------------------------
 
-    /// What a later picture shows that the bound does not allow.
+    /// Reports everything in a later picture that the bound does not allow.
     pub fn judge(&self, picture: &Picture, out: &mut Vec<Excess>) {
         let known = |at: u64| {
             let thing = picture.thing(at)?;
@@ -525,8 +527,8 @@ impl Bound {
     }
 }
 
-/// All objects; all memory of Untypeds; the pages of all Frames, as memory; and the groups that are
-/// made of each memory.
+/// Returns all objects, all memory of Untypeds, the pages of all Frames as memory, and the groups
+/// that can be made of each memory.
 fn items(picture: &Picture) -> Vec<Item> {
     let objects = picture.things().iter().map(|thing| Item {
         kind: thing.kind,

@@ -7,8 +7,8 @@ use snapshot::{Slot, SlotUse};
 use crate::change::{Change, OfferKind};
 
 impl Change<'_> {
-    /// Every capability that was not in its slot before came there by right, and every one that has
-    /// gone was taken by right.
+    /// Checks that every new capability came to its slot by right, and that every missing one was
+    /// taken by right.
     pub fn capabilities(&mut self) {
         let (before, after) = (self.before, self.after);
         for slot in after.slots().filter(|slot| !before.has_still(slot, after)) {
@@ -150,7 +150,7 @@ impl Change<'_> {
         self.excess("label", format!("{what} of label {object} came to {holder}, whose label is {table}"));
     }
 
-    /// A CNode became part of a CSpace: all that it holds did.
+    /// Checks a CNode that became part of a CSpace, with all that it holds.
     fn tables(&mut self) {
         let (before, after) = (self.before, self.after);
         for cnode in after.s.cnodes.iter().filter(|cnode| cnode.process != 0) {

@@ -84,7 +84,8 @@ impl<'a> Change<'a> {
         self.acts.contains(&process) || self.may(process, rights)
     }
 
-    /// The member record by which a capability acts in its group, if that is one of its holder's.
+    /// Returns the member record by which a capability acts in its group, if it is one of its
+    /// holder's.
     pub fn record(&self, slot: &Slot) -> Option<Says> {
         let record = self.before.member(slot.object, slot.badge / 8)?;
         let holder = self.before.process(self.before.holder(slot.table))?;
@@ -144,7 +145,8 @@ impl<'a> Change<'a> {
             .any(|task| sent(task) && task.stage != Stage::Owed && receives(task.callee))
     }
 
-    /// Every call went to a task that its caller, or who handed it on, could call.
+    /// Checks that every call went to a task that its caller, or a task that forwarded it, could
+    /// call.
     pub fn calls(&mut self) {
         let (before, after) = (self.before, self.after);
         for now in after.s.tasks.iter().filter(|task| waits(task.state) && task.callee != 0) {
@@ -212,7 +214,7 @@ impl<'a> Change<'a> {
 
     // --- names for people ------------------------------------------------------------------------
 
-    /// A process by its number.
+    /// Names a process by its number.
     pub fn name(&self, process: u64) -> String {
         let of = |picture: &Picture| picture.process(process).map(|process| process.number);
         of(self.before)
@@ -220,19 +222,19 @@ impl<'a> Change<'a> {
             .map_or("nobody".to_owned(), |number| format!("process {number}"))
     }
 
-    /// The acting processes.
+    /// Names the acting processes.
     pub fn actors(&self) -> String {
         let names: Vec<String> = self.acts.iter().map(|process| self.name(*process)).collect();
         names.join(", ")
     }
 
-    /// An object by its type and identity.
+    /// Names an object by its type and identity.
     pub fn object(&self, at: u64) -> String {
         let thing = self.after.thing(at).or_else(|| self.before.thing(at));
         thing.map_or(format!("{at:#x}"), |thing| format!("{:?} {:x}", thing.kind, thing.identity & 0xffff))
     }
 
-    /// A view by where it is.
+    /// Names a view by its place.
     pub fn view(&self, view: &View) -> String {
         let resident = self.name(self.after.resident(view.space));
         let how = if view.writable { "writable" } else { "read-only" };

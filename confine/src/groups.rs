@@ -9,8 +9,8 @@ use crate::change::Change;
 use crate::picture::{Picture, Says};
 
 impl Change<'_> {
-    /// Every member that is new was added by right, with rights and custom bits that its adder may
-    /// give; every one that has gone was removed by right.
+    /// Checks that every new member was added by right, with rights and custom bits that its adder
+    /// may give, and that every missing one was removed by right.
     pub fn members(&mut self) {
         let (before, after) = (self.before, self.after);
         for member in &after.s.members {
@@ -82,8 +82,8 @@ impl Change<'_> {
         self.excess("member", format!("{who} could not remove {name} from {what}"));
     }
 
-    /// Every exposure that is new was made by right, and every one that has gone was taken back by
-    /// right.
+    /// Checks that every new exposure was made by right, and that every missing one was withdrawn
+    /// by right.
     pub fn exposures(&mut self) {
         let (before, after) = (self.before, self.after);
         for exposure in &after.s.exposures {
@@ -100,7 +100,7 @@ impl Change<'_> {
         }
     }
 
-    /// The process that made an exposure; 0: none.
+    /// Returns the process that made an exposure; 0: none.
     fn owner_of(&self, exposure: &Exposure) -> u64 {
         self.before.process_with(exposure.owner).map_or(0, |process| process.at)
     }
@@ -138,7 +138,8 @@ impl Change<'_> {
         }
     }
 
-    /// An entry of an exposure with one task for each CPU is its owner's, also while it is free.
+    /// Checks that an entry of an exposure with one task for each CPU was changed by its owner,
+    /// even if the entry was free.
     fn within_anothers(&mut self, exposure: &Exposure, what: &str) {
         let Exposure { group, number, .. } = *exposure;
         let cpus = self.before.s.cpus.len() as u32;
@@ -193,8 +194,8 @@ impl Change<'_> {
         self.may(notification, Rights::NOTIFY) || groups.any(|group| self.may_in(group, Rights::NOTIFY))
     }
 
-    /// The bits that the kernel itself may raise in a Notification: what happens in the groups that
-    /// it watches.
+    /// Returns the bits that the kernel itself may raise in a Notification, because of events in
+    /// the groups that it watches.
     pub fn told_of_groups(&self, notification: u64) -> u64 {
         let pictures = [self.before, self.after];
         pictures.into_iter().fold(0, |bits, picture| {
@@ -204,7 +205,7 @@ impl Change<'_> {
         })
     }
 
-    /// Every bit of a Notification that is new was raised by right. `pool_bits` are those that
+    /// Checks that every new bit of a Notification was raised by right. `pool_bits` are those that
     /// pools raise.
     pub fn bits(&mut self, pool_bits: u64) {
         for now in &self.after.s.notifications {

@@ -44,8 +44,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// A judge that takes it for right that event pools raise `pool_bits` in the Notifications of
-    /// their readers.
+    /// Makes a judge that allows event pools to raise `pool_bits` in the Notifications of their
+    /// readers.
     pub fn new(pool_bits: u64) -> Judge {
         Judge { pool_bits, ..Judge::default() }
     }

@@ -18,7 +18,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The word.
+    /// Returns the word.
     pub const fn word(self) -> u64 {
         TAG | (self.act as u64) << PLACE_BITS | self.place as u64
     }
@@ -59,13 +59,14 @@ impl Ledger {
         self.acts.clear();
     }
 
-    /// A process writes words: the number of the act. Nobody else may see them.
+    /// Records that a process writes words, which no other process may see. Returns the number of
+    /// the act.
     pub fn write(&mut self, writer: u32, label: Option<u32>) -> u32 {
         self.acts.push(Act { writer, label, ..Act::default() });
         self.acts.len() as u32 - 1
     }
 
-    /// The first words of an act are sent to some processes.
+    /// Records that the first words of an act are sent to some processes.
     pub fn send(&mut self, act: u32, words: u32, readers: u64) {
         if let Some(act) = self.acts.get_mut(act as usize) {
             act.sent = act.sent.max(words);
@@ -73,7 +74,7 @@ impl Ledger {
         }
     }
 
-    /// Some processes may see a word, by right.
+    /// Records that some processes may see a word, by right.
     pub fn show(&mut self, mark: Mark, readers: u64) {
         let Some(act) = self.acts.get_mut(mark.act as usize) else { return };
         match act.others.iter_mut().find(|(place, _)| *place == mark.place) {
@@ -82,12 +83,12 @@ impl Ledger {
         }
     }
 
-    /// The process that wrote a word.
+    /// Returns the process that wrote a word.
     pub fn writer(&self, mark: Mark) -> Option<u32> {
         self.acts.get(mark.act as usize).map(|act| act.writer)
     }
 
-    /// The label of the page that a word was written to.
+    /// Returns the label of the page to which a word was written.
     pub fn label(&self, mark: Mark) -> Option<u32> {
         self.acts.get(mark.act as usize)?.label
     }

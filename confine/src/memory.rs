@@ -8,7 +8,8 @@ use crate::change::{Change, OfferKind};
 use crate::picture::{Picture, Thing, View};
 
 impl Change<'_> {
-    /// Every page that an address space shows newly, or lets be written newly, came there by right.
+    /// Checks that every page that an address space newly shows, or newly allows to be written,
+    /// came there by right.
     pub fn views(&mut self) {
         for view in self.after.views().iter().filter(|view| view.present) {
             let was = self.before.view(view.space, view.address).filter(|was| was.page == view.page);
@@ -43,7 +44,7 @@ impl Change<'_> {
         }
     }
 
-    /// A holder of the space and of a frame of the page may map it.
+    /// Whether a holder of the space and of a frame of the page could map it.
     fn by_frame(&self, view: &View) -> bool {
         let write = if view.writable || view.pooled { frame_rights::WRITE.rights() } else { Rights::NONE };
         let need = Rights::MAP.union(write);
@@ -52,8 +53,8 @@ impl Change<'_> {
         self.may(view.space, Rights::MAP) && frames.any(|frame| self.may(frame.at, need))
     }
 
-    /// A page of a pool comes from another pool: by a holder of both spaces, or by a message.
-    /// Nobody else sees a page that can be written.
+    /// Whether a page of a pool came from another pool, through a holder of both spaces or in a
+    /// message. A page that can be written must be in no other space.
     fn by_pool(&self, view: &View) -> bool {
         if !view.pooled || view.writable && self.after.views_of(view.page).count() > 1 {
             return false;
@@ -68,7 +69,8 @@ impl Change<'_> {
         self.before.views_of(view.page).filter(|from| from.pooled).any(|from| taken(from) || sent(from))
     }
 
-    /// UTCBs and event pools are mapped by those who configure tasks and bind pools.
+    /// Whether a page is a UTCB or of an event pool, mapped by a process that may configure the
+    /// task or bind the pool.
     fn is_mapped_by_kernel(&self, view: &View) -> bool {
         let resident = self.after.resident(view.space);
         let configures = self.may(resident, process_rights::CONFIGURE);
@@ -99,7 +101,7 @@ impl Change<'_> {
         }
     }
 
-    /// Pins come and go with the rights to both: the frame, and what devices do.
+    /// Checks that pins were made and removed with the rights to the frame and to what devices do.
     pub fn pins(&mut self) {
         let (before, after) = (self.before, self.after);
         for was in &before.s.frames {
@@ -118,8 +120,8 @@ impl Change<'_> {
         }
     }
 
-    /// Labels are set by those who may, and new objects have the label of their memory, or of their
-    /// maker.
+    /// Checks that labels were set by right, and that new objects have the label of their memory or
+    /// of their maker.
     pub fn labels(&mut self) {
         let (before, after) = (self.before, self.after);
         let security = self.may_machine(machine_rights::SECURITY);

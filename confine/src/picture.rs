@@ -146,18 +146,18 @@ impl Picture {
 
     // --- objects ---------------------------------------------------------------------------------
 
-    /// All objects.
+    /// Returns all objects.
     pub fn things(&self) -> &[Thing] {
         &self.things
     }
 
-    /// The object at an address.
+    /// Returns the object at an address.
     pub fn thing(&self, at: u64) -> Option<&Thing> {
         let found = self.things.binary_search_by_key(&at, |thing| thing.at).ok()?;
         self.things.get(found)
     }
 
-    /// The object that another picture shows too.
+    /// Returns the object that another picture also shows.
     pub fn again(&self, of: &Thing) -> Option<&Thing> {
         self.thing(of.at).filter(|thing| thing.identity == of.identity && thing.kind == of.kind)
     }
@@ -166,32 +166,32 @@ impl Picture {
         self.thing(at).filter(|thing| thing.kind == kind).map(|thing| thing.number)
     }
 
-    /// The process at an address.
+    /// Returns the process at an address.
     pub fn process(&self, at: u64) -> Option<&Process> {
         self.s.processes.get(self.number(at, ObjType::Process)?)
     }
 
-    /// The process with a key.
+    /// Returns the process with a key.
     pub fn process_with(&self, key: u64) -> Option<&Process> {
         self.s.processes.iter().find(|process| process.key == key)
     }
 
-    /// The task at an address.
+    /// Returns the task at an address.
     pub fn task(&self, at: u64) -> Option<&Task> {
         self.s.tasks.get(self.number(at, ObjType::Task)?)
     }
 
-    /// The Frame at an address.
+    /// Returns the Frame at an address.
     pub fn frame(&self, at: u64) -> Option<&Frame> {
         self.s.frames.get(self.number(at, ObjType::Frame)?)
     }
 
-    /// The Notification at an address.
+    /// Returns the Notification at an address.
     pub fn notification(&self, at: u64) -> Option<&Notification> {
         self.s.notifications.get(self.number(at, ObjType::Notification)?)
     }
 
-    /// The process that lives in a VSpace; 0: none.
+    /// Returns the process that lives in a VSpace; 0: none.
     pub fn resident(&self, space: u64) -> u64 {
         let number = self.number(space, ObjType::VSpace);
         number.and_then(|number| self.s.vspaces.get(number)).map_or(0, |space| space.process)
@@ -199,24 +199,25 @@ impl Picture {
 
     // --- slots -----------------------------------------------------------------------------------
 
-    /// The process whose CSpace a table is part of; 0: none.
+    /// Returns the process whose CSpace a table is part of; 0: none.
     pub fn holder(&self, table: u64) -> u64 {
         let found = self.holders.binary_search_by_key(&table, |(cnode, _)| *cnode);
         found.map_or(0, |at| self.holders[at].1)
     }
 
-    /// All full slots, in the order of their addresses.
+    /// Returns all full slots, in the order of their addresses.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter_map(|(_, number)| self.s.slots.get(*number))
     }
 
-    /// The full slot at an address.
+    /// Returns the full slot at an address.
     pub fn slot(&self, at: u64) -> Option<&Slot> {
         let found = self.slots.binary_search_by_key(&at, |(slot, _)| *slot).ok()?;
         self.s.slots.get(self.slots[found].1)
     }
 
-    /// The number of a slot in a process's CSpace: tables count on from those before them.
+    /// Returns the number of a slot in a process's CSpace. The tables are numbered one after the
+    /// other.
     pub fn number_in(&self, process: u64, slot: &Slot) -> u64 {
         let first = self.process(process).map_or(0, |process| process.cnode);
         let (mut at, mut behind) = (first, 0);
@@ -230,7 +231,7 @@ impl Picture {
         0
     }
 
-    /// The slot that a slot's capability was derived from.
+    /// Returns the slot from which a slot's capability was derived.
     pub fn parent(&self, slot: &Slot) -> Option<&Slot> {
         let mut before = self.slot(slot.prev)?;
         for _ in 0..self.slots.len() {
@@ -254,41 +255,41 @@ impl Picture {
 
     // --- groups ----------------------------------------------------------------------------------
 
-    /// The record of a member.
+    /// Returns the record of a member.
     pub fn member(&self, group: u64, number: u64) -> Option<Says> {
         let found = |member: &&Member| member.group == group && u64::from(member.number) == number;
         self.s.members.iter().find(found).and_then(Says::of)
     }
 
-    /// The records of a group.
+    /// Returns the records of a group.
     pub fn members(&self, group: u64) -> impl Iterator<Item = Says> {
         self.s.members.iter().filter(move |member| member.group == group).filter_map(Says::of)
     }
 
-    /// The object that an exposure shows; 0: none.
+    /// Returns the object that an exposure shows; 0: none.
     pub fn exposed(&self, exposure: &Exposure) -> u64 {
         self.slot(exposure.slot).map_or(0, |slot| slot.object)
     }
 
-    /// The exposure of a group with a number.
+    /// Returns the exposure of a group with a number.
     pub fn exposure(&self, group: u64, number: u32) -> Option<&Exposure> {
         self.s.exposures.iter().find(|it| it.group == group && it.number == number)
     }
 
     // --- memory ----------------------------------------------------------------------------------
 
-    /// All pages that address spaces show, in the order of spaces and addresses.
+    /// Returns all pages that address spaces show, in the order of spaces and addresses.
     pub fn views(&self) -> &[View] {
         &self.views
     }
 
-    /// The page that a space shows at an address.
+    /// Returns the page that a space shows at an address.
     pub fn view(&self, space: u64, address: u64) -> Option<&View> {
         let found = self.views.binary_search_by_key(&(space, address), |view| (view.space, view.address));
         self.views.get(found.ok()?)
     }
 
-    /// The views of one page.
+    /// Returns the views of one page.
     pub fn views_of(&self, page: u64) -> impl Iterator<Item = &View> {
         self.views.iter().filter(move |view| view.page == page)
     }
@@ -298,7 +299,7 @@ impl Picture {
         (frame.base..frame.base + (u64::from(frame.pages) << frame.log2)).contains(&page)
     }
 
-    /// The object whose memory a page is.
+    /// Returns the object to whose memory a page belongs.
     pub fn owner_of(&self, page: u64) -> Option<&Thing> {
         let frame = self.s.frames.iter().find(|frame| Picture::has_page(frame, page)).map(|frame| frame.at);
         let task = || self.s.tasks.iter().find(|task| task.utcb == page).map(|task| task.at);
@@ -319,15 +320,15 @@ impl Picture {
         subject == 0 || forbidden & u32::from(what & may::ALL) == 0
     }
 
-    /// The label of the object at an address.
+    /// Returns the label of the object at an address.
     pub fn label(&self, at: u64) -> u32 {
         self.thing(at).map_or(0, |thing| thing.label)
     }
 
     // --- who acts --------------------------------------------------------------------------------
 
-    /// The processes that may act at any moment, since they wait for something: a message that
-    /// nobody has received, or another CPU.
+    /// Returns the processes that may act at any moment, because they wait for something: for a
+    /// message that no task has received, or for another CPU.
     pub fn pending(&self) -> impl Iterator<Item = u64> {
         let waits = |task: &&Task| match task.state {
             State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote => {

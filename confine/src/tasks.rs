@@ -6,7 +6,7 @@ use snapshot::{Process, State, Task};
 use crate::change::Change;
 
 impl Change<'_> {
-    /// Every change of a task was made by right.
+    /// Checks that every change of a task was made by right.
     pub fn tasks(&mut self) {
         let (before, after) = (self.before, self.after);
         for was in &before.s.tasks {
@@ -106,7 +106,7 @@ impl Change<'_> {
         its.peek().is_some() && its.all(|slot| self.may_take(slot))
     }
 
-    /// Every change of a process was made by right.
+    /// Checks that every change of a process was made by right.
     pub fn processes(&mut self) {
         let (before, after) = (self.before, self.after);
         for now in &after.s.processes {
@@ -151,7 +151,7 @@ impl Change<'_> {
         }
     }
 
-    /// CPU time and kept calls.
+    /// Checks CPU time and kept calls.
     pub fn others(&mut self) {
         let (before, after) = (self.before, self.after);
         for now in &after.s.contexts {

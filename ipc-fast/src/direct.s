@@ -1,9 +1,9 @@
-// Operations that are asked for often and mostly done at once (Intel syntax): their arguments stay in registers, all the
-// way into a function that does not come back. What that cannot do at once it serves as any other system call:
-// crate::entry::Handlers::at_once, at_leisure.
+// The entry of operations that are frequent and mostly need no wait (Intel syntax). Their arguments stay in registers,
+// all the way into a function that does not return. If that function would have to wait, it serves the operation like any
+// other system call: crate::entry::Handlers::at_once, at_leisure.
 //
-// The entry comes here through the table AURORA_DIRECT, by operation number, where there are neither UTCB words nor flags
-// nor a label; most operations have `syscall_slow` in it.
+// The system call entry jumps here through the table AURORA_DIRECT, by operation number, if the message has no UTCB words,
+// no flags and no label. For most operations the table has `syscall_slow`.
 
 // rdi, rsi, rdx, r8 = arguments, rcx = CPU block, r9 = the process. Besides they are in the frame, but for rax.
 .macro direct handler

@@ -54,14 +54,14 @@ const BADGE_BITS: u32 = 48;
 impl Model {
     // --- looking up ------------------------------------------------------------------------------
 
-    /// The slot of a capability in a process's CSpace.
+    /// Returns the slot of a capability in a process's CSpace.
     pub fn slot_of(&self, process: Id, cap: Cap) -> Result<Place> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
         let cnode = self.process(process).cnode.ok_or(missing)?;
         self.slot_in(Reach::cspace(cnode), cap.0).ok_or(missing)
     }
 
-    /// Whatever a task's capability refers to.
+    /// Returns the capability of a task, whatever its object's type is.
     pub fn find_any(&self, me: Id, cap: Cap) -> Result<Found> {
         let place = self.slot_of(self.process_of(me), cap)?;
         let it = self.slots.get(&place).ok_or(Refusal::new(Error::NoCapability, u64::from(cap.0)))?;
@@ -79,7 +79,7 @@ impl Model {
         Ok(found)
     }
 
-    /// The slot that a `CNode and slot` argument names.
+    /// Returns the slot that a `CNode and slot` argument names.
     pub fn find_slot(&self, me: Id, at: Target, need: impl Into<Rights>) -> Result<Place> {
         let reach = self.find_cnode(me, at.cap(), need)?;
         let missing = Refusal::new(Error::NoCapability, u64::from(at.index()));
@@ -97,7 +97,7 @@ impl Model {
         Ok(Reach { first: cnode.object, whole: false })
     }
 
-    /// How many capabilities an object has.
+    /// Returns how many capabilities an object has.
     pub fn references(&self, object: Id) -> usize {
         self.slots.values().filter(|it| it.object == object).count()
     }
@@ -129,7 +129,7 @@ impl Model {
         self.slots.get_mut(&place).expect("a full slot")
     }
 
-    /// Where a capability stands among its siblings.
+    /// Returns a capability's siblings, and its index among them.
     fn siblings(&mut self, place: Place) -> Option<(&mut Vec<Place>, usize)> {
         let parent = self.slots[&place].parent?;
         let children = &mut self.cap_mut(parent).children;
@@ -151,7 +151,7 @@ impl Model {
         self.references(it.object) == 0
     }
 
-    /// The first to go of all that was derived from a capability.
+    /// Returns the first capability to be deleted among all that were derived from one.
     pub fn first_leaf(&self, place: Place) -> Option<Place> {
         let mut at = *self.slots.get(&place)?.children.first()?;
         while let Some(child) = self.slots[&at].children.first() {
@@ -177,7 +177,7 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// What is to be copied, where it may be as the arguments say.
+    /// Returns the capability to be copied, if the arguments are allowed.
     pub(crate) fn look_copy(&self, me: Id, args: &Args) -> Result<Found> {
         let from = self.find_any(me, args.cap(0))?;
         let excess = Rights(args.0[2] as u32).minus(from.rights);
@@ -207,7 +207,7 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// A capability is in another slot, in its place in the tree.
+    /// Moves a capability to another slot. It keeps its place in the tree.
     pub(crate) fn move_to(&mut self, source: Place, to: Place) {
         if let Some((siblings, at)) = self.siblings(source) {
             siblings[at] = to;
@@ -242,8 +242,8 @@ impl Model {
         Ok(Answer::one(found.map_or(0, |(n, _)| u64::from(n))))
     }
 
-    /// What a capability lets a process do that has it: a group's nothing but as its maker or
-    /// member.
+    /// Returns the rights that a capability gives a process that has it. A group's capability gives
+    /// rights only to the group's maker or a member.
     fn in_effect(&self, process: Id, it: &Capability) -> Option<Rights> {
         if self.object_type(it.object) != ObjType::Group {
             return Some(it.rights);

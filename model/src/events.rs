@@ -12,7 +12,7 @@ use crate::object::{Access, Event, Mapping, State, Words};
 use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
 
 impl Model {
-    /// The pool of a process that lives.
+    /// Returns the pool of a live process.
     fn pool_of(&self, process: Id) -> Option<Id> {
         self.process(process).pool
     }
@@ -65,7 +65,7 @@ impl Model {
         self.vspace_mut(vspace).pages.retain(|_, page| *page != Mapping::Pool(pool));
     }
 
-    /// A pool is nobody's any more.
+    /// Separates a pool from its process.
     pub(crate) fn part_pool(&mut self, pool: Id) {
         let Some(process) = self.event_pool_mut(pool).process.take() else { return };
         self.process_mut(process).pool = None;
@@ -74,7 +74,7 @@ impl Model {
         }
     }
 
-    /// Nobody waits for room.
+    /// Checks the arguments. The model does not say when waiting senders continue.
     pub fn pool_room(&mut self, me: Id, args: &Args) -> Result {
         self.find(me, args.cap(0), ObjType::EventPool, Rights::LISTEN)?;
         Ok(Answer::DONE)
@@ -140,7 +140,7 @@ impl Model {
         true
     }
 
-    /// What keeps a sender from waiting for room.
+    /// Checks whether a sender may wait for room, and lets it wait.
     fn wait_for_room(&mut self, me: Id, args: &Args, pool: Id) -> Result<()> {
         if args.1.has(FLAG_NONBLOCK) {
             return Err(Error::WouldBlock.into());

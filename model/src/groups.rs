@@ -20,7 +20,7 @@ fn not_member(detail: Option<u64>) -> Refusal {
 }
 
 impl Model {
-    /// The member record that a group capability names: the caller's own, with the rights.
+    /// Returns the caller's own member record that a group capability names, if it has the rights.
     fn record(&self, me: Id, found: Found, need: Rights) -> Result<Member> {
         let index = (found.badge as u32 / 8) as usize;
         let members = &self.group(found.object).members;
@@ -35,7 +35,7 @@ impl Model {
         Ok(member)
     }
 
-    /// A group by capability and member record: both have to hold the rights.
+    /// Returns a group by capability and member record, if both have the rights.
     pub fn find_group(&self, me: Id, cap: Cap, need: Rights) -> Result<(Id, Member)> {
         let found = self.find(me, cap, ObjType::Group, need)?;
         Ok((found.object, self.record(me, found, need)?))
@@ -51,14 +51,14 @@ impl Model {
         Ok(found.object)
     }
 
-    /// What is exposed at an index, for a task of a CPU.
+    /// Returns the object exposed at an index, for a task of a CPU.
     pub fn exposed(&self, group: Id, index: u32, cpu: usize) -> Option<Id> {
         let exposure = self.group(group).exposures.get(index as usize)?;
         let at = exposure.per_cpu.map_or(index, |first| first + cpu as u32);
         Some(self.slots.get(&Place::Exposure(group, at))?.object)
     }
 
-    /// The task that a target names, and what its receiver learns of the sender's standing.
+    /// Returns the task that a target names, and the custom bits that its receiver gets.
     pub fn resolve_task(&self, me: Id, target: Target, need: Rights) -> Result<(Id, u16)> {
         let (group, member) = self.find_group(me, target.cap(), need)?;
         let exposed = self.exposed(group, target.index(), self.task(me).home);
@@ -86,7 +86,7 @@ impl Model {
         Ok(Answer::one(free))
     }
 
-    /// The group, who is to be added, and as what, where the caller may.
+    /// Returns the group, the process to be added, and its record, if the caller may add it.
     pub(crate) fn look_add(&self, me: Id, args: &Args) -> Result<(Found, Id, Member)> {
         let [_, _, rights, custom, ..] = args.0;
         let found = self.find(me, args.cap(0), ObjType::Group, Rights::ADD)?;
@@ -97,7 +97,7 @@ impl Model {
         Ok((found, process, Member { process, rights, custom }))
     }
 
-    /// The first record that is free, for a process that lives.
+    /// Returns the first free record, if the new member is alive.
     pub(crate) fn free_record(&self, group: Id, member: Member) -> Result<u64> {
         let free = self.group(group).members.iter().position(Option::is_none).ok_or(Error::Full)?;
         if self.is_dying(member.process) {
@@ -106,7 +106,7 @@ impl Model {
         Ok(free as u64)
     }
 
-    /// A process that ends is a member of nothing.
+    /// Ends all memberships of a process.
     pub fn leave_groups(&mut self, process: Id) {
         for group in (0..self.objects.len()).map(Id) {
             let Kind::Group(it) = &self.objects[group.0].kind else { continue };
@@ -124,7 +124,7 @@ impl Model {
         self.tell_watchers(group, if is_alone { LEFT | ALONE } else { LEFT });
     }
 
-    /// Notifications that are exposed to watch a group get bits, each all that it is told at once.
+    /// Raises bits in the Notifications that watch a group; each gets all its bits together.
     fn tell_watchers(&mut self, group: Id, bits: u64) {
         let mut told: BTreeMap<Id, u64> = BTreeMap::new();
         for (object, shift) in self.watchers(group) {
@@ -133,7 +133,7 @@ impl Model {
         told.into_iter().for_each(|(object, bits)| self.raise(object, bits));
     }
 
-    /// The Notifications that watch a group, and by how much their bits are shifted.
+    /// Returns the Notifications that watch a group, and by how much their bits are shifted.
     pub fn watchers(&self, group: Id) -> impl Iterator<Item = (Id, u32)> {
         let exposures = self.group(group).exposures.iter().zip(0..WATCHERS);
         exposures.filter_map(move |(it, index)| {
@@ -157,8 +157,8 @@ impl Model {
         self.process(addee).offer.filter(|it| it.from == group || it.from == self.process_of(me))
     }
 
-    /// Nobody passes on rights that it lacks, and a member no custom bits but its own: what the
-    /// custom bits are to be.
+    /// Checks that an adder has all rights that it passes on, and that a member passes on only its
+    /// own custom bits. Returns the new member's custom bits.
     pub(crate) fn check_may_add(&self, me: Id, found: Found, rights: Rights, custom: u64) -> Result<u16> {
         let most = MEMBER_RIGHTS.and(found.rights);
         let amplifies = |most: Rights| match rights.minus(most) {
@@ -216,7 +216,7 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// By how much a watcher's bits are to be shifted.
+    /// Returns by how much a watcher's bits are to be shifted.
     fn look_watch(&self, source: Found, index: u32, shift: u64) -> Result<u32> {
         match self.object_type(source.object) {
             ObjType::Notification if index >= WATCHERS => Err(Refusal::argument(0)),
@@ -226,7 +226,7 @@ impl Model {
         }
     }
 
-    /// The group, and what is to be exposed there.
+    /// Returns the group, and the capability to be exposed there.
     pub(crate) fn look_expose(&self, me: Id, args: &Args) -> Result<(Id, Found)> {
         let group = self.group_for(me, args.cap(0), Rights::LISTEN)?;
         let source = self.find_any(me, args.cap(1))?;
@@ -246,7 +246,8 @@ impl Model {
         }
     }
 
-    /// The entry of a task in an exposure with one task per CPU, whose entries start at `first`.
+    /// Returns the entry of a task in an exposure with one task per CPU, whose entries start at
+    /// `first`.
     fn per_cpu_entry(&self, me: Id, group: Id, source: Found, index: u32, first: u64) -> Result<u32> {
         if self.object_type(source.object) != ObjType::Task {
             return Err(Refusal::new(Error::WrongType, self.object_type(source.object) as u64));
@@ -299,7 +300,7 @@ impl Model {
         Ok(())
     }
 
-    /// The exposure with one task per CPU that an index is an entry of.
+    /// Returns the exposure with one task per CPU to which an entry belongs.
     fn head_of(&self, group: Id, index: u32) -> Option<u32> {
         let heads = (0..).zip(&self.group(group).exposures);
         let mut heads = heads.filter_map(|(head, it)| Some((head, it.per_cpu?)));
@@ -347,7 +348,7 @@ impl Model {
         }
     }
 
-    /// What is to be taken back, where the caller may and there is something.
+    /// Returns the exposure to be withdrawn, if the caller may do that and it is not empty.
     pub(crate) fn look_withdraw(&self, me: Id, args: &Args) -> Result<Place> {
         let index = args.target(0).index();
         let found = self.find(me, args.cap(0), ObjType::Group, Rights::NONE)?;

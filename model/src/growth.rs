@@ -20,36 +20,36 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// A whole CSpace, by its first table.
+    /// Returns the reach of a whole CSpace, by its first table.
     pub fn cspace(first: Id) -> Reach {
         Reach { first, whole: true }
     }
 }
 
 impl Model {
-    /// The tables of a CSpace from one on; of one that serves no process, it alone.
+    /// Returns the tables of a CSpace from one on. A table that serves no process stands alone.
     pub fn tables_from(&self, first: Id) -> Vec<Id> {
         let Some(process) = self.cnode(first).process else { return [first].into() };
         self.tables_of(process).into_iter().skip_while(|table| *table != first).collect()
     }
 
-    /// All tables of a process's CSpace.
+    /// Returns all tables of a process's CSpace.
     pub fn tables_of(&self, process: Id) -> Vec<Id> {
         let process = self.process(process);
         process.cnode.into_iter().chain(process.more.iter().copied()).collect()
     }
 
-    /// The tables within reach.
+    /// Returns the tables within reach.
     fn tables_in(&self, reach: Reach) -> Vec<Id> {
         if reach.whole { self.tables_from(reach.first) } else { [reach.first].into() }
     }
 
-    /// How many slots there are within reach.
+    /// Returns how many slots are within reach.
     pub fn slots_in(&self, reach: Reach) -> u32 {
         self.tables_in(reach).into_iter().map(|table| self.cnode(table).slots).sum()
     }
 
-    /// All slots within reach, by number.
+    /// Returns all slots within reach, by number.
     pub fn places_in(&self, reach: Reach) -> Vec<(u32, Place)> {
         let (mut places, mut before) = (Vec::new(), 0);
         for table in self.tables_in(reach) {
@@ -60,7 +60,7 @@ impl Model {
         places
     }
 
-    /// A slot by its number. The first of each table is none.
+    /// Returns a slot by its number. The first slot of each table cannot be used.
     pub(crate) fn slot_in(&self, reach: Reach, mut number: u32) -> Option<Place> {
         for table in self.tables_in(reach) {
             let slots = self.cnode(table).slots;

@@ -33,7 +33,8 @@ impl Words {
         Ok(words)
     }
 
-    /// What sending them asks of the capability and of the member record.
+    /// Returns the rights that sending these words needs, in the capability and in the member
+    /// record.
     pub(crate) fn need(&self) -> Rights {
         if self.count > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND }
     }
@@ -175,7 +176,7 @@ impl Model {
         self.task(task).state == State::Receiving && !self.task(task).suspended
     }
 
-    /// A call comes to a task: which takes it now, or later.
+    /// Delivers a call that arrives at a task, or queues it.
     pub(crate) fn arrive(&mut self, caller: Id, sent: Sent) {
         let Sent { words, exposure, custom, callee } = sent;
         let timed = self.task(caller).time.is_some();
@@ -188,7 +189,7 @@ impl Model {
         }
     }
 
-    /// A task gets a call. UTCB words are read now.
+    /// Delivers a call to a task. UTCB words are read now.
     fn deliver(&mut self, caller: Id, callee: Id) {
         let sender = self.task(caller).id;
         let call = self.call_mut(caller);
@@ -205,7 +206,7 @@ impl Model {
         self.task_mut(to).utcb[..count].copy_from_slice(&words);
     }
 
-    /// A call is over: the caller gets an answer.
+    /// Ends a call: the caller gets the answer.
     fn answer(&mut self, me: Id, caller: Id, words: Words) {
         self.unlink_call(caller);
         self.copy_words(me, caller, words.count);
@@ -214,7 +215,7 @@ impl Model {
         (it.state, it.deadline) = (State::Ready, None);
     }
 
-    /// A call is nowhere any more.
+    /// Removes a call from the queue, the server or the Reply object that has it.
     fn unlink_call(&mut self, caller: Id) {
         match self.task_mut(caller).call.take().map(|call| call.at) {
             Some(CallAt::Queued(callee)) => self.task_mut(callee).senders.retain(|it| *it != caller),
@@ -257,7 +258,7 @@ impl Model {
         caller.is_some()
     }
 
-    /// Bits go only to a task with CPU time of its own.
+    /// Takes the bits of a task's bound Notification, if the task has CPU time of its own.
     fn take_bound_bits(&mut self, task: Id) -> Option<u64> {
         let it = self.task(task);
         let bound = it.bound.filter(|_| it.time.is_some())?;
@@ -265,7 +266,7 @@ impl Model {
         (bits != 0).then_some(bits)
     }
 
-    /// A task that receives, and can again, takes what came meanwhile.
+    /// Lets a task that can receive again take what arrived meanwhile.
     pub fn receive_what_came(&mut self, task: Id) {
         if self.is_receiving(task) {
             self.take_something(task);
@@ -282,7 +283,7 @@ impl Model {
         it.state = State::Ready;
     }
 
-    /// A task waits for nothing any more.
+    /// Ends whatever a task waits for.
     pub fn unwait(&mut self, task: Id) {
         self.task_mut(task).deadline = None;
         match self.task(task).state {
@@ -292,7 +293,7 @@ impl Model {
         }
     }
 
-    /// It is later now.
+    /// Moves the model's time on, and ends waits that are too late.
     pub fn pass_time(&mut self, now: u64) {
         self.now = now;
         let is_late = |id: &Id| {

@@ -11,7 +11,7 @@ use abi::{Error, ObjType, machine_rights};
 use crate::object::{Access, Id, Kind};
 use crate::{Answer, Args, Model, Place, Refusal, Result};
 
-/// What a mapping asks for.
+/// Returns what a mapping needs to be allowed.
 fn to_map(access: Access) -> u8 {
     match access {
         Access::Write => may::READ | may::WRITE,
@@ -54,7 +54,7 @@ impl Model {
         self.may_label(self.label(table), label, may::GRANT)
     }
 
-    /// The label of what is made of an Untyped.
+    /// Returns the label of an object made from an Untyped.
     pub(crate) fn label_of_new(&self, me: Id, untyped: Id) -> u32 {
         match self.label(untyped) {
             0 => self.label(self.process_of(me)),
@@ -62,7 +62,7 @@ impl Model {
         }
     }
 
-    /// The parts of a process have one label.
+    /// Checks that the parts of a process have one label.
     pub(crate) fn same_label(&self, parts: [Id; 3]) -> Result<()> {
         let [process, others @ ..] = parts.map(|id| self.label(id));
         match others.into_iter().find(|other| *other != process) {
@@ -71,7 +71,7 @@ impl Model {
         }
     }
 
-    /// The process that an object is a part of.
+    /// Returns the process that an object is a part of.
     pub fn process_with(&self, part: Id) -> Option<Id> {
         match &self.objects[part.0].kind {
             Kind::CNode(it) => it.process,
@@ -81,7 +81,7 @@ impl Model {
         }
     }
 
-    /// What a part of a process has as its label: the process's, if it had none before.
+    /// Returns the label of a part of a process: the process's, if the part had none before.
     pub(crate) fn adopted_label(&self, process: Id, part: Id) -> Result<u32> {
         let (label, own) = (self.label(process), self.label(part));
         if own == label || own == 0 { Ok(label) } else { Err(forbidden(label, own)) }

@@ -84,7 +84,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Those of a kernel that is not built for tests.
+    /// Returns the limits of a kernel that is not built for tests.
     fn default() -> Limits {
         Limits { slots_listed: 256 }
     }
@@ -105,7 +105,7 @@ impl Refusal {
         Refusal { error, detail: Some(detail), who: TaskId::NONE }
     }
 
-    /// The argument at this position is out of range.
+    /// Returns the refusal for an argument out of range, by its position.
     pub fn argument(position: u64) -> Refusal {
         Refusal::new(Error::BadArgument, position)
     }

@@ -108,7 +108,7 @@ enum Move {
 }
 
 impl Move {
-    /// A number that says nothing, another one for each `salt`.
+    /// Returns an arbitrary number, a different one for each `salt`.
     fn shuffled(&self, salt: u64) -> u64 {
         let number = match self {
             Move::Arrive(object, count) => 500_000 + object.0 as u64 + ((*count as u64) << 10),
@@ -146,7 +146,7 @@ fn may_fill(op: Op) -> bool {
     !matches!(op, Call | CapInspect | Notify | Recv | Reply | ReplyRecv | SaveReply | TaskCancel | Wait)
 }
 
-/// A number that says nothing.
+/// Returns an arbitrary number for a number.
 fn shuffle(number: u64) -> u64 {
     (number ^ number >> 29)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -233,7 +233,7 @@ impl History<'_> {
         }
     }
 
-    /// What can happen next: the most likely last.
+    /// Returns what can happen next, the most likely last.
     fn moves(&self, state: &State, by_end: &[usize], attempt: Attempt<'_>) -> Vec<Move> {
         let mut moves = Vec::new();
         let left = || by_end.iter().copied().filter(|call| state.done >> call & 1 == 0);
@@ -267,7 +267,8 @@ impl History<'_> {
         moves
     }
 
-    /// The most likely last: knowing which call is the next to end, and which the next to begin.
+    /// Sorts moves, the most likely last, by which call is the next to end and which the next to
+    /// begin.
     fn sort(
         &self,
         state: &State,
@@ -323,7 +324,7 @@ impl History<'_> {
         moves.sort_by_cached_key(|it| (rank(it), at_random(it)));
     }
 
-    /// The parts that a call can do next.
+    /// Adds the parts that a call can do next.
     fn parts_of(&self, state: &State, call: usize, attempt: Attempt<'_>, moves: &mut Vec<Move>) {
         let mut parts = Vec::new();
         match state.under_way(call) {
@@ -345,7 +346,8 @@ impl History<'_> {
         moves.extend(parts.into_iter().map(|part| Move::Part(call, part)));
     }
 
-    /// What arrives matters only where somebody takes it next, or waits for it.
+    /// Adds arrivals of bits. An arrival matters only if a task takes the bits next, or waits for
+    /// them.
     fn arrivals(
         &self,
         state: &State,
@@ -377,7 +379,8 @@ impl History<'_> {
 
     // --- what is known of messages ---------------------------------------------------------------
 
-    /// What may as well be done at once, since of a message is known who received it.
+    /// Returns a move that can be made immediately without trying others, because the receiver of
+    /// each message is known.
     fn sure(
         &self,
         state: &State,
@@ -471,8 +474,8 @@ impl History<'_> {
         }
     }
 
-    /// Whether a call can end now as it was found to, and change nothing by that. Then it may as
-    /// well do so at once: what could have come before it can come behind it.
+    /// Whether a call can end now as it was found to, and change nothing by that. Then it can end
+    /// immediately: whatever could have come before it can come behind it.
     fn is_harmless(&self, state: &State, call: usize, lenient: bool) -> bool {
         let it = &self.calls[call];
         let Some(answer) = self.with(state, call, |system, running| system.harmless(running, lenient)) else {
@@ -538,7 +541,7 @@ impl History<'_> {
 }
 
 impl Call {
-    /// The bits that were found, if any were.
+    /// Returns the bits that a call has found, if it has found any.
     fn bits(&self) -> Option<u64> {
         let has = match self.op {
             Op::Wait => true,
@@ -565,7 +568,7 @@ impl State {
             || self.under_way(call).is_some_and(|it| self.system.answered(&it.running).is_some())
     }
 
-    /// The call in which a task is.
+    /// Returns the call in which a task is.
     fn calling(&self, caller: Id) -> Option<usize> {
         self.active.iter().find(|it| it.running.me == caller).map(|it| it.call)
     }

@@ -49,7 +49,8 @@ impl Untyped {
     }
 }
 
-/// The pages of a frame by its size: the base-2 logarithm of one, and how many.
+/// Returns the base-2 logarithm of a frame's page size, and the number of pages, by the frame's
+/// size.
 pub fn pages(size: u64) -> Option<(u8, u64)> {
     let (log2, count) = (size as u8, (size >> 8).max(1));
     let most = match log2 {
@@ -60,7 +61,8 @@ pub fn pages(size: u64) -> Option<(u8, u64)> {
     (count <= most).then_some((log2, count))
 }
 
-/// What is to be made: refused with the position of what is wrong.
+/// Returns the type to be made.
+/// Errors: the position of a bad argument.
 fn recipe(raw: u32, size: u64) -> Result<ObjType> {
     let what = u8::try_from(raw).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
     let fits = match what {
@@ -117,7 +119,7 @@ impl Model {
         Ok((source, what))
     }
 
-    /// One object, and its first capability, which has all rights.
+    /// Makes one object, with its first capability, which has all rights.
     pub(crate) fn make(
         &mut self,
         me: Id,
@@ -143,7 +145,7 @@ impl Model {
         Ok(())
     }
 
-    /// An object as it is made. `block` is the memory that it stands for.
+    /// Returns the state of a new object. `block` is the memory that it stands for.
     fn fresh(&self, what: ObjType, size: u64, home: usize, block: u64) -> Kind {
         match what {
             ObjType::Untyped => {
@@ -190,8 +192,8 @@ impl Model {
         }
     }
 
-    /// What an object takes: pieces at the top of its Untyped, and a block, with its alignment, at
-    /// the bottom. It is at the first piece, or where the block begins.
+    /// Returns the memory that an object takes: pieces at the top of its Untyped, and a block, with
+    /// its alignment, at the bottom. The object is at the first piece, or where the block begins.
     fn bytes_of(&self, what: ObjType, size: u64) -> (Vec<u64>, u64, u64) {
         let Model { sizes, cpus, .. } = self;
         let whole = |bytes: u64| (vec![], bytes.next_multiple_of(LINE), LINE);

@@ -59,7 +59,7 @@ impl Model {
         Ok(Answer::Settled)
     }
 
-    /// The Notification that has bits, or for which the caller may wait.
+    /// Returns the Notification that has bits, or for which the caller may wait.
     pub(crate) fn look_wait(&self, me: Id, args: &Args) -> Result<Id> {
         let object = self.find(me, args.cap(0), ObjType::Notification, Rights::LISTEN)?.object;
         let it = self.notification(object);

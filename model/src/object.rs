@@ -304,7 +304,7 @@ impl Kind {
     }
 }
 
-/// The state of an object whose type was looked at.
+/// Defines accessors for the state of an object whose type was checked.
 macro_rules! views {
     ($($kind:ident: $get:ident, $change:ident;)*) => {
         impl Model {
@@ -361,7 +361,7 @@ impl Model {
         self.add((self.objects.len() as u64) << 20, None, kind)
     }
 
-    /// Everything of a type that was ever made.
+    /// Returns all objects that were ever made.
     pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
         (0..self.objects.len()).map(Id)
     }

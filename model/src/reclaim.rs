@@ -1,8 +1,8 @@
 //! How objects end: delete, revoke, reset.
 //!
-//! A capability goes at once unless it is its object's last. The last ends the object first. A task
-//! can't end what it runs in, and nobody ends a frame that is pinned: then what was begun stays
-//! begun, and the object is *dying*.
+//! A capability that is not its object's last is deleted immediately. The last capability ends the
+//! object first. A task can't end what it runs in, and nobody ends a frame that is pinned: then
+//! what was begun stays begun, and the object is *dying*.
 
 use alloc::vec::Vec;
 
@@ -66,7 +66,7 @@ impl Model {
 
     // --- deleting --------------------------------------------------------------------------------
 
-    /// Everything that was derived from a capability goes, leaves first.
+    /// Deletes everything that was derived from a capability, leaves first.
     fn revoke(&mut self, me: Id, place: Place, pins: Pins) -> Result<()> {
         while let Some(leaf) = self.first_leaf(place) {
             self.delete(me, leaf, pins)?;
@@ -159,7 +159,7 @@ impl Model {
         Ok(())
     }
 
-    /// A process without spaces and tasks. It is no good for anything any more.
+    /// Ends a process: it has no spaces and tasks afterwards, and cannot be used again.
     fn end_process(&mut self, process: Id) {
         self.objects[process.0].dying = true;
         for task in self.process(process).tasks.clone().into_iter().flatten() {
@@ -199,7 +199,7 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// A process's tasks are not exposed any more in the groups that its CSpace names.
+    /// Withdraws a process's tasks from the groups that its CSpace names.
     fn withdraw_tasks(&mut self, me: Id, process: Id) {
         let Some(cnode) = self.process(process).cnode else { return };
         for (_, place) in self.places_in(Reach::cspace(cnode)) {
@@ -287,7 +287,7 @@ impl Model {
         (it.state, it.suspended, it.process) = (State::Dead, true, None);
     }
 
-    /// Everybody who waits for a task's answer.
+    /// Returns all tasks that wait for a task's answer.
     pub fn clients(&self, task: Id) -> Vec<Id> {
         let waits = |id: &Id| {
             let Kind::Task(it) = &self.objects[id.0].kind else { return false };

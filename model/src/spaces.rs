@@ -8,7 +8,7 @@ use abi::{Error, FrameRights, ObjType, PAGE_SIZE, Rights, USER_TOP, frame_rights
 use crate::object::{Access, Mapping};
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
 
-/// A range that user level may map.
+/// Checks that user level may map a range.
 pub fn check_range(address: u64, size: u64, align: u64) -> Result<()> {
     let inside = address >= PAGE_SIZE && address.checked_add(size).is_some_and(|end| end <= USER_TOP);
     if inside && address.is_multiple_of(align) {
@@ -29,7 +29,7 @@ struct Run {
 }
 
 impl Run {
-    /// Number and address of each.
+    /// Returns number and address of each page.
     fn pages(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
         let Run { first, count, address, log2, .. } = *self;
         (0..count).map(move |n| (first + n, address + (n << log2)))
@@ -46,7 +46,7 @@ fn access(raw: u64) -> Result<Access> {
     }
 }
 
-/// To be mapped as the argument says, a frame's capability needs these.
+/// Returns the rights that a frame's capability needs to be mapped as the argument says.
 fn rights_for(raw: u64) -> FrameRights {
     if raw & 1 == 0 { Rights::MAP.into() } else { Rights::MAP | frame_rights::WRITE }
 }
@@ -105,7 +105,7 @@ impl Model {
         Ok(Run { vspace, frame, address, first, count, log2 })
     }
 
-    /// What a page of a run is mapped to do.
+    /// Returns the access that a page of a run is mapped with.
     fn mapped(&self, run: &Run, number: u64, address: u64) -> Result<Access> {
         match self.vspace(run.vspace).pages.get(&address) {
             Some(Mapping::Page { frame, number: at, access }) if (*frame, *at) == (run.frame, number) => {

@@ -71,8 +71,8 @@ impl Model {
         !(pages || audit || vectors || op == Op::MachineExit)
     }
 
-    /// A task that [`acts`](Model::acts) makes a system call. The result of it stands in the
-    /// registers and states of tasks.
+    /// Makes a system call for a task that [`acts`](Model::acts). Its result is in the registers
+    /// and states of tasks.
     pub fn step(&mut self, me: Id, op: Op, args: &Args) -> Result {
         let answer = self.operate(me, op, args);
         let regs = match answer {

@@ -15,7 +15,7 @@ fn elsewhere(home: usize) -> Refusal {
 }
 
 impl Model {
-    /// The process of a task that lives.
+    /// Returns the process of a live task.
     pub fn process_of(&self, task: Id) -> Id {
         self.task(task).process.expect("a task with a process")
     }
@@ -27,7 +27,7 @@ impl Model {
         it.state == State::Ready && !it.suspended && it.time.is_some()
     }
 
-    /// A new task has got its identity, which nobody ever had before.
+    /// Records the identity of a new task, which no task ever had before.
     pub fn named(&mut self, task: Id, id: TaskId) {
         assert!(!self.ids_given.contains(&id), "{id:?} is given twice");
         let process = self.process_of(task);
@@ -72,7 +72,7 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// A process may act on itself with whatever capability of itself.
+    /// Returns a process. A process may act on itself with any capability of itself.
     pub(crate) fn find_process(&self, me: Id, cap: Cap) -> Result<Id> {
         let found = self.find(me, cap, ObjType::Process, Rights::NONE)?.object;
         if found != self.process_of(me) {
@@ -115,7 +115,7 @@ impl Model {
 
     // --- tasks -----------------------------------------------------------------------------------
 
-    /// Its identity is the kernel's to choose: see [`Model::named`].
+    /// Configures a task. The kernel chooses its identity: see [`Model::named`].
     pub fn task_configure(&mut self, me: Id, args: &Args) -> Result {
         let [_, _, utcb, cpu, ..] = args.0;
         let task = self.find(me, args.cap(0), ObjType::Task, task_rights::REGISTERS)?.object;
@@ -149,7 +149,7 @@ impl Model {
         if home == self.task(me).home { Ok(()) } else { Err(elsewhere(home)) }
     }
 
-    /// A suspended task of the caller's CPU.
+    /// Returns a suspended task of the caller's CPU.
     fn suspended(&self, me: Id, cap: Cap, need: TaskRights) -> Result<Id> {
         let task = self.find(me, cap, ObjType::Task, need)?.object;
         self.is_here(me, task)?;
@@ -160,7 +160,7 @@ impl Model {
         Ok(task)
     }
 
-    /// Which registers is not the model's business: the program that runs the task knows.
+    /// Writes unknown registers: only the program that runs the task knows them.
     pub fn task_write_regs(&mut self, me: Id, args: &Args) -> Result {
         let task = self.suspended(me, args.cap(0), task_rights::REGISTERS)?;
         if self.task(task).state != State::Ready {
@@ -175,13 +175,13 @@ impl Model {
         Ok(Answer::Free([0; 4], 1))
     }
 
-    /// No breakpoint, where the arguments are none.
+    /// Checks the arguments. The model has no breakpoints.
     pub fn task_debug(&mut self, me: Id, args: &Args) -> Result {
         self.suspended(me, args.cap(0), task_rights::DEBUG)?;
         Ok(Answer::DONE)
     }
 
-    /// A task that a capability lets somebody control: configured, and not dead.
+    /// Returns a task that a capability lets the caller control: configured, and not dead.
     pub(crate) fn controlled(&self, me: Id, args: &Args, need: TaskRights) -> Result<Id> {
         let task = self.find(me, args.cap(0), ObjType::Task, need)?.object;
         match self.task(task).state {
@@ -200,7 +200,7 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// The first time a task runs, it moves to its CPU, with what is its own.
+    /// Moves a task to its CPU, with its own objects, when it runs for the first time.
     fn move_to_start(&mut self, task: Id) {
         let (to, time, bound) = (self.task(task).start_on, self.task(task).time, self.task(task).bound);
         self.task_mut(task).home = to;
@@ -232,7 +232,8 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// A task that is ready gets the CPU; who runs is not the model's business.
+    /// Checks the arguments and that the other task can run. The model does not say which task
+    /// runs.
     pub fn yield_to(&mut self, me: Id, args: &Args) -> Result {
         let found = self.find_any(me, args.cap(0))?;
         let task = match self.object_type(found.object) {

@@ -56,7 +56,7 @@ fn wait(dice: &mut Dice, slot: u32, percent: u64) -> (Op, Args) {
     (op, args)
 }
 
-/// As a worker of the owner picks.
+/// Picks an operation as a worker of the owner does.
 fn pick_own(dice: &mut Dice) -> (Op, Args) {
     let (from, to) = (dice.of(OWN), dice.of(OWN));
     match dice.below(100) {
@@ -77,7 +77,7 @@ fn pick_own(dice: &mut Dice) -> (Op, Args) {
     }
 }
 
-/// As a worker of another process does.
+/// Picks an operation as a worker of another process does.
 fn pick_lent(dice: &mut Dice, of: usize) -> (Op, Args) {
     let (from, to, there) = (dice.of(LENT), dice.of(LENT), dice.of(OWN));
     match dice.below(100) {
@@ -140,7 +140,7 @@ impl Past {
         self.calls[call].ended = self.tick();
     }
 
-    /// A part of what a worker is in; whether it can have another at once.
+    /// Does a part of a worker's operation. Returns whether another part can follow immediately.
     fn go_on(&mut self, worker: usize) -> bool {
         let Some((_, mut running)) = self.inside[worker].clone() else { return false };
         let mut parts = Vec::new();
@@ -170,7 +170,7 @@ impl Past {
         }
     }
 
-    /// One worker does something.
+    /// Lets one worker do something.
     fn turn(&mut self, is_over: bool) {
         self.arrivals();
         let worker = self.dice.below(WORKERS as u64) as usize;
@@ -204,7 +204,7 @@ impl Past {
         }
     }
 
-    /// A window; when it was over.
+    /// Plays a window. Returns when it was over.
     fn window(&mut self) -> u64 {
         let keeper = (0..WORKERS).find(|it| process_of(*it) == self.owner).unwrap();
         let copy = |from: u32, to: u64, rights: Rights| {

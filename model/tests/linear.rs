@@ -18,7 +18,7 @@ fn at(slot: u32) -> u64 {
     Target::new(OWN, slot).0
 }
 
-/// A process with a task on each of two CPUs, and memory.
+/// Makes a process with a task on each of two CPUs, and memory.
 fn world() -> (Model, [Id; 2]) {
     let sizes = Sizes { notification: 64, group: 64, ..Sizes::default() };
     let mut model = Model { sizes, cpus: 2, process_numbers: 9, ..Model::default() };
@@ -94,7 +94,7 @@ impl Past {
         self.call_with(0, Op::Wait, [Cap(slot).arg(), 0, 0, 0, 0, 0], FLAG_NONBLOCK)
     }
 
-    /// These calls were all under way at the same time.
+    /// Makes calls overlap: all are under way at one time.
     fn overlap(&mut self, calls: &[usize]) {
         let began = calls.iter().map(|call| self.calls[*call].began).min().unwrap();
         let ended = calls.iter().map(|call| self.calls[*call].ended).max().unwrap();
@@ -103,7 +103,7 @@ impl Past {
         }
     }
 
-    /// A call was answered so, with no detail.
+    /// Changes a call's answer to an error without detail.
     fn is_refused(&mut self, call: usize, error: abi::Error) {
         self.calls[call].found = [error as u64, 0, 0, 0, 0, 0, 0, 0];
     }
@@ -133,7 +133,7 @@ fn dice(state: &mut u64, below: u64) -> u64 {
     (*state >> 33) % below
 }
 
-/// A random call of those that the checker takes apart.
+/// Makes a random call of those that the checker divides into parts.
 fn random_call(past: &mut Past, seed: &mut u64) {
     let mut slot = || FIRST + dice(seed, u64::from(SLOTS)) as u32;
     let (a, b) = (slot(), slot());
@@ -177,7 +177,7 @@ fn random_past(seed: u64) -> Past {
     past
 }
 
-/// Part by part and without others in between, an operation does what the model does at once.
+/// Part by part and without others in between, an operation does what the model does in one step.
 #[test]
 fn parts_alone_do_what_a_step_does() {
     for seed in 0..2_000 {
@@ -269,8 +269,8 @@ fn a_slot_has_one_capability() {
     past.diverges();
 }
 
-/// The task that claimed the slot finds its source gone; before that, another task was told that
-/// the slot is taken.
+/// The task that claimed the slot finds its source gone. Before that, another task learned that the
+/// slot is taken.
 #[test]
 fn a_claim_in_vain_is_seen_by_others() {
     let mut past = Past::new();
@@ -292,8 +292,8 @@ fn a_claim_in_vain_is_seen_by_others() {
 
 const NOTE: u32 = 9;
 
-/// A group, whose process is a member by the capability in slot 8, and offers slot 10 for one more
-/// record.
+/// Makes a group whose process is a member by the capability in slot 8, and offers slot 10 for one
+/// more record.
 fn group_with_a_member() -> Past {
     let mut past = Past::new();
     let what = Target::new(MEMORY, ObjType::Group as u32).0;
@@ -319,7 +319,8 @@ impl Past {
         self.call(task, Op::GroupRemove, [Target::new(by, index).0, 0, 0, 0, 0, 0])
     }
 
-    /// A call was answered so, and others were under way with it: else that could not be.
+    /// Changes a call's answer to an error, which is possible only if these others were under way
+    /// with it.
     #[track_caller]
     fn only_beside(&mut self, call: usize, error: abi::Error, others: &[usize]) {
         self.is_refused(call, error);

@@ -32,7 +32,7 @@ fn home(task: usize) -> usize {
     task % CPUS
 }
 
-/// A process with tasks on several CPUs, each exposed, with a Notification bound to it and a Reply.
+/// Makes a process with tasks on several CPUs, each exposed, with a bound Notification and a Reply.
 fn world() -> (Model, Vec<Id>) {
     let mut model = Model { cpus: CPUS, process_numbers: 9, ..Model::default() };
     let cnode = model.put(Kind::CNode(object::CNode { slots: 64, process: None }));
@@ -97,7 +97,7 @@ fn cancel(whom: usize) -> Asked {
     ask(Op::TaskCancel, [Cap(TASK + whom as u32).arg(), 0], 0, 0)
 }
 
-/// What a task does next: as the fuzzer's.
+/// Picks what a task does next, as the fuzzer does.
 fn pick(dice: &mut Dice, me: usize, [serves, keeps]: [bool; 2], word: u64) -> Asked {
     let mostly_receives = |task: usize| task.is_multiple_of(2);
     let mut any = || (me + 1 + dice.below(TASKS as u64 - 1) as usize) % TASKS;
@@ -183,7 +183,7 @@ impl Past {
         }
     }
 
-    /// A part of what a task is in. Waiting takes long.
+    /// Does a part of a task's operation. Timeouts are rare.
     fn go_on(&mut self, task: usize, late: u64) {
         let Some((_, running)) = self.inside[task].clone() else { return };
         let mut parts = Vec::new();
@@ -241,7 +241,7 @@ impl Past {
         self.idle[task] = self.dice.below(6);
     }
 
-    /// All who wait are cancelled until they are home.
+    /// Cancels all waiting tasks until none waits.
     fn bring_home(&mut self) {
         self.idle.fill(0);
         for _ in 0..2_000 {
@@ -261,8 +261,7 @@ impl Past {
         assert!(self.inside.iter().all(Option::is_none));
     }
 
-    /// Where everybody waits without a deadline, an outsider ends it: here the history is cut
-    /// short.
+    /// Ends a wait without a deadline if all tasks wait: the history is cut short here.
     fn rescue(&mut self, whom: usize) {
         let (call, _) = self.inside[whom].clone().unwrap();
         if self.calls[call].args.deadline().is_none() {
@@ -287,7 +286,8 @@ impl Past {
         self.bring_home();
     }
 
-    /// A call that is over, or waits, when this returns; with all that it sends there at once.
+    /// Makes a call that is over, or waits, when this function returns. All that it sends arrives
+    /// immediately.
     fn at_once(&mut self, task: usize, what: Asked) -> usize {
         let call = self.begin(task, what);
         self.advance(task, Part::Next);
@@ -356,7 +356,7 @@ fn what_parts_do_by_chance_fits() {
     }
 }
 
-/// Where all that leaves arrives at once, the parts do what the model does.
+/// If everything that leaves arrives immediately, the parts do what the model does.
 #[test]
 fn parts_alone_do_what_a_step_does() {
     for seed in 0..2_000 {
@@ -406,8 +406,7 @@ fn parts_alone_do_what_a_step_does() {
     }
 }
 
-/// An answer that was changed is seen, but where a wait could as well have ended so: late, or
-/// cancelled.
+/// A changed answer is noticed, unless a wait could have ended in the same way: late, or cancelled.
 #[test]
 fn a_changed_answer_is_seen() {
     let (mut seen, mut of) = (0, 0);
@@ -431,7 +430,7 @@ fn a_changed_answer_is_seen() {
     assert!(seen * 100 >= of * 95, "{seen} of {of}");
 }
 
-/// Two callers of different CPUs, a server that answers both.
+/// Makes two calls from different CPUs, and a server that answers both.
 fn two_calls() -> (Past, [usize; 2]) {
     let mut past = Past::new(0);
     let first = past.at_once(1, call(0, FLAG_DEADLINE, 100));
@@ -453,8 +452,8 @@ fn a_reply_to_the_wrong_caller_is_seen() {
     past.diverges();
 }
 
-/// Messages of different CPUs that were under way at the same time come in any order, but each as
-/// what it is.
+/// Messages of different CPUs that were under way at the same time arrive in any order, but each
+/// with its own sender.
 #[test]
 fn who_sent_it_is_seen() {
     let (mut past, _) = two_calls();

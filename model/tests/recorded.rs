@@ -18,7 +18,8 @@ fn hex(word: &str) -> u64 {
     u64::from_str_radix(word.trim_start_matches("0x"), 16).unwrap()
 }
 
-/// A line: `began..ended worker N Op [info X] args -> [Error] values`; the worker.
+/// Reads a line: `began..ended worker N Op [info X] args -> [Error] values`. Returns the call and
+/// its worker.
 fn call(line: &str, tasks: &[Id]) -> (Call, usize) {
     let (asked, answered) = line.split_once(" ->").unwrap();
     let mut words = asked.split_whitespace();

@@ -50,7 +50,7 @@ struct System {
     /// The only entry: whether it maps the frame.
     mapped: AtomicBool,
     generation: AtomicU64,
-    /// The frame is somebody else's by now.
+    /// Another owner has the frame by now.
     reused: AtomicBool,
 }
 

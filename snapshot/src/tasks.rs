@@ -71,7 +71,7 @@ record! {
         deadline_left: u64,
         /// Its right child.
         deadline_right: u64,
-        /// Why its message was asked back, as an error number; 0: it was not.
+        /// Why its message was recalled, as an error number; 0: it was not.
         recall: u32,
         /// It is being killed.
         ending: bool,

@@ -139,8 +139,8 @@ choices! {
         SliceOver = 2 "slice over",
         /// It gave its turn up.
         Yielded = 3 "yielded",
-        /// Its CPU time was taken away: it was suspended or killed, or the time was somebody
-        /// else's.
+        /// Its CPU time was taken away: it was suspended or killed, or the time belonged to another
+        /// task.
         Withdrawn = 4 "time withdrawn",
         /// It handed its CPU time over, by a call or a reply.
         HandedOver = 5 "handed over",
@@ -214,7 +214,7 @@ choices! {
         /// The general path.
         Slow = 2 "general path",
     }
-    /// Where a call or a reply got at once.
+    /// How far a call or a reply got immediately.
     How {
         /// To its receiver.
         Delivered = 0 "delivered",

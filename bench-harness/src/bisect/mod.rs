@@ -80,7 +80,8 @@ pub(crate) fn begin<'a>(lab: &'a Lab, wanted: &'a Wanted) -> Result<(Probe<'a>, 
     Ok((probe, to))
 }
 
-/// The look at which the search ends: where the guest complains first, or after the last event.
+/// Returns the look at which the search ends: where the guest complains first, or after the last
+/// event.
 fn end(lab: &Lab, probe: &mut Probe<'_>, wanted: &Wanted, whole: &Run) -> Result<Look> {
     if let Some(to) = wanted.to {
         return probe.look(to);
@@ -105,7 +106,7 @@ fn verdict(look: &Look, wanted: &Wanted) -> &'static str {
     if look.is_wrong { words.wrong } else { words.well }
 }
 
-/// The run did not say how many events it has.
+/// Returns the trouble of a run that did not say how many events it has.
 fn unknown_end(wanted: &Wanted) -> Trouble {
     let build = wanted.run.variant();
     Trouble::Usage(format!(
@@ -113,7 +114,7 @@ fn unknown_end(wanted: &Wanted) -> Trouble {
     ))
 }
 
-/// The predicate says nothing of what fails.
+/// Returns the error of a predicate that is true at both ends of a failing run.
 fn nothing_to_find(wanted: &Wanted, complaint: &Look, last: &Look) -> anyhow::Error {
     let stop = wanted.stop_command(complaint.event);
     let well = wanted.predicate.words().well;
@@ -193,13 +194,13 @@ impl Wanted {
         format!("{} --stop-at {event}", stress::gdb_command(&self.run, self.seed, "--stress"))
     }
 
-    /// The run with a stop.
+    /// Returns the run with a stop.
     fn stopping(&self, stop: Stop, then: Then) -> stress::Wanted {
         stress::Wanted { stop: Stop { then, ..stop }, ..self.run.clone() }
     }
 }
 
-/// The names of the rules, each once.
+/// Returns the names of the rules, each once.
 fn known_rules() -> impl Iterator<Item = &'static str> {
     std::iter::once(invariants::LISTS).chain(invariants::RULES.iter().map(|rule| rule.name))
 }

@@ -97,7 +97,8 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// Where the kernel became calm; an error if it never came there.
+/// Returns where the kernel became calm.
+/// Errors: it did not become calm.
 fn place_of(calm: Option<String>) -> Result<String> {
     calm.ok_or_else(|| {
         Trouble::CheckFailed("the run ended before that event, or it is no build with chaos".to_owned())
@@ -105,12 +106,12 @@ fn place_of(calm: Option<String>) -> Result<String> {
     })
 }
 
-/// The number with which a place begins.
+/// Returns the number with which a place begins.
 fn event_of(place: &str) -> Option<u64> {
     place.split(' ').next()?.parse().ok()
 }
 
-/// What gdb's helper said: its answer, and what it based that on.
+/// Returns the answer of gdb's helper, and its basis.
 fn yes_or_no(said: &[String]) -> Result<(bool, Vec<String>)> {
     let at = said.iter().position(|line| line.starts_with(ANSWER));
     let answer = at.and_then(|at| said[at].strip_prefix(ANSWER));

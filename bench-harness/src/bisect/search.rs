@@ -134,7 +134,7 @@ impl<M: Machine> Search<'_, M> {
         )
     }
 
-    /// A later event, before `end`, after which all is well.
+    /// Returns a later event, before `end`, after which all is well.
     fn is_well_later(&mut self, wrong: &Look, end: u64) -> Result<Option<Look>> {
         for event in LATER.map(|later| wrong.event + later).into_iter().filter(|event| *event < end) {
             let look = self.look(event)?;
@@ -161,7 +161,7 @@ impl<M: Machine> Search<'_, M> {
     }
 }
 
-/// A failure, and what was seen.
+/// Makes the error of a failure, with what was seen.
 fn failed(text: String, said: &[String]) -> anyhow::Error {
     let lines: String = said.iter().map(|line| format!("\n  | {line}")).collect();
     Trouble::CheckFailed(text + &lines).into()

@@ -100,7 +100,7 @@ pub enum Wanted {
 }
 
 impl Command {
-    /// `timeout` is for each boot.
+    /// Returns what the arguments ask for. `timeout` is for each boot.
     pub fn wanted(self, timeout: Option<u64>) -> Result<Wanted> {
         let (kind, seeds) = match self {
             Command::Stress(args) => {

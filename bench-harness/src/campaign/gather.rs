@@ -172,7 +172,7 @@ pub mod tests {
         Charter::new(Plan::new(kind, 1, seeds, None).expect("a plan"), vec![build(commit)])
     }
 
-    /// A shard's directory in which some seeds are done.
+    /// Makes a shard's directory in which some seeds are done.
     fn shard(name: &str, file: &str, seeds: u32, commit: &str, records: &[Record]) -> PathBuf {
         let dir = scratch(name);
         charter(seeds, commit).settle(&dir).expect("settled");

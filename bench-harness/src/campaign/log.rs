@@ -108,7 +108,7 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     Ok(parse(&bytes).with_context(|| path.display().to_string())?.0)
 }
 
-/// The results, and how many bytes they take: a last line that is cut off is not among them.
+/// Returns the results, and how many bytes they take. Leaves out a last line that is cut off.
 fn parse(bytes: &[u8]) -> Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
     let mut whole = 0;
@@ -210,7 +210,7 @@ pub mod tests {
     }
 
     proptest! {
-        /// Wherever a write is cut off, what was written before it is there, and nothing else.
+        /// Wherever a write is cut off, exactly the results before the cut are read.
         #[test]
         fn any_cut_leaves_whole_results(count in 0_u32..5, cut in 0_usize..1000, garbage in any::<bool>()) {
             let all: Vec<Record> =

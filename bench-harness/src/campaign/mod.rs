@@ -26,7 +26,7 @@ pub use gather::merge;
 pub use plan::{Kind, Plan, Shard};
 pub use run::run;
 
-/// An empty directory for a test.
+/// Makes an empty directory for a test.
 #[cfg(test)]
 pub(crate) fn scratch(name: &str) -> std::path::PathBuf {
     let dir = std::env::temp_dir().join(format!("aurora-campaign-{}-{name}", std::process::id()));

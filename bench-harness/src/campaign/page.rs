@@ -100,7 +100,7 @@ fn failing(findings: &Findings) -> impl Iterator<Item = (&Record, &Failure)> {
     findings.failed().filter_map(|record| Some((record, record.failure.as_ref()?)))
 }
 
-/// The guest's first complaint if it had any, else what the harness says; numbers are `#`.
+/// Returns the guest's first complaint, or else what the harness says, with `#` for each number.
 fn cause(why: &str) -> String {
     let complaint = why.lines().find_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("error "));
     let line = complaint.unwrap_or_else(|| first_line(why));
@@ -118,7 +118,8 @@ fn cause(why: &str) -> String {
     text
 }
 
-/// A box for each failing seed: why, how to see it again, and what is known of it.
+/// Makes a box for each failing seed: why it fails, how to see it again, and what is known about
+/// it.
 fn failures(findings: &Findings) -> Markup {
     html! {
         p.does { "A click on a command selects all of it." }
@@ -148,7 +149,7 @@ fn failures(findings: &Findings) -> Markup {
     }
 }
 
-/// A command, in a box that one click selects.
+/// Makes a box with a command that one click selects.
 fn command(line: &str) -> Markup {
     html! { pre.command { code { (line) } } }
 }

@@ -46,7 +46,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The option with which gdb stops there, and how that is called.
+    /// Returns the option with which gdb stops there, and the option's description.
     fn stop(self) -> (String, &'static str) {
         match (self.complained_at, self.events) {
             (Some(time), _) => (format!(" --stop-time {time}"), "stopped where the guest complained first"),
@@ -67,7 +67,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan whose seeds all are seeds.
+    /// Makes a plan, and checks that its seeds exist.
     pub fn new(kind: Kind, first: u32, seeds: u32, timeout: Option<u64>) -> Result<Plan> {
         if seeds == 0 {
             return Err(Trouble::Usage("a campaign of no seeds: give --seeds".to_owned()).into());
@@ -87,7 +87,7 @@ impl Plan {
         (0..self.seeds).map(|n| self.first + n)
     }
 
-    /// The one command that repeats what was done with a seed.
+    /// Returns the one command that repeats what was done with a seed.
     pub fn replay(&self, seed: u32, part: Part) -> String {
         let timeout = self.timeout.map(|seconds| format!(" --timeout {seconds}")).unwrap_or_default();
         let command = match (&self.kind, part) {
@@ -102,7 +102,7 @@ impl Plan {
         command.unwrap_or_default() + &timeout
     }
 
-    /// How gdb gets to the failure of a seed.
+    /// Returns how gdb reaches the failure of a seed.
     pub fn gdb(&self, seed: u32, part: Part, place: Place) -> Gdb {
         let timeout = self.timeout.map(|seconds| format!(" --timeout {seconds}")).unwrap_or_default();
         let from_start = |mode: Mode, cpus: u32, variant: &str, line: &str| {
@@ -134,7 +134,7 @@ impl Plan {
         }
     }
 
-    /// What `stress` makes of the plan.
+    /// Returns what `stress` is to do, if the plan is about that.
     pub fn stress(&self, seeds: u32) -> Option<stress::Wanted> {
         let Kind::Stress { mode, cpus, messages, idle, replay, variant } = &self.kind else { return None };
         Some(stress::Wanted {
@@ -150,7 +150,7 @@ impl Plan {
         })
     }
 
-    /// The builds of the kernel that it takes.
+    /// Returns the builds of the kernel that it needs.
     pub fn variants(&self) -> Vec<String> {
         match self.stress(1) {
             Some(wanted) => vec![wanted.variant().to_owned()],
@@ -159,7 +159,7 @@ impl Plan {
     }
 }
 
-/// The kernel's command line for its tests that take a seed.
+/// Returns the kernel's command line for its tests that take a seed.
 pub fn kernel_test(seed: u32) -> String {
     format!("run=test only=random_system_calls seed={seed}")
 }
@@ -209,7 +209,7 @@ pub struct Shard {
 impl Shard {
     pub const WHOLE: Shard = Shard { index: 1, count: 1 };
 
-    /// Its seeds. Neighbours go to different shards: what takes long often comes in a row.
+    /// Returns its seeds. Neighbours go to different shards, because long ones often come in a row.
     pub fn seeds(self, plan: &Plan) -> impl Iterator<Item = u32> {
         plan.all().skip(self.index as usize - 1).step_by(self.count as usize)
     }
@@ -264,7 +264,7 @@ impl Build {
         Ok(Build { files, commit, rustc, qemu })
     }
 
-    /// Enough of it to tell builds apart by.
+    /// Returns a short hash, long enough to tell builds apart.
     pub fn short(&self) -> String {
         let mut hash = Sha256::new();
         for (name, digest) in &self.files {

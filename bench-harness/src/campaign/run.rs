@@ -155,7 +155,8 @@ impl Runner<'_> {
     }
 }
 
-/// What a test found, be it that a guest died of it. Where there was no guest, that is an error.
+/// Returns what a test found: a failed check, a dead guest or a timeout counts as found.
+/// Errors: there was no guest.
 fn found(result: Result<Option<String>>) -> Result<Option<String>> {
     match result {
         Ok(found) => Ok(found),
@@ -191,7 +192,7 @@ impl Pace {
         Pace { all, before, done: before, started: now, told: now }
     }
 
-    /// A seed is done; whether it is time to say so.
+    /// Counts a seed as done. Returns whether it is time to report that.
     fn one_more(&mut self) -> bool {
         self.done += 1;
         let due = self.told.elapsed() >= TELL_EVERY || self.done == self.all;
@@ -208,7 +209,7 @@ impl Pace {
     }
 }
 
-/// How long `left` seeds will take, if `done` took so long.
+/// Returns how long `left` seeds will take, if `done` seeds took `took`.
 fn rest(took: Duration, done: usize, left: usize) -> Option<Duration> {
     (done > 0 && left > 0).then(|| took.mul_f64(left as f64 / done as f64))
 }

@@ -17,7 +17,7 @@ use super::source::Source;
 /// Which functions of the second file the first one calls; files by their place among the sources.
 pub type Calls = BTreeMap<(usize, usize), BTreeSet<String>>;
 
-/// The calls from file to file.
+/// Returns the calls from file to file.
 pub fn calls(house: &House, sources: &[Source]) -> Calls {
     let mut all = Calls::new();
     for function in &house.functions {
@@ -188,7 +188,7 @@ impl Walk<'_> {
         }
     }
 
-    /// An expression whose value is what its parts are.
+    /// Returns the names of all parts of an expression.
     fn parts(&mut self, of: &Expr) -> Names {
         struct Parts<'b, 'a>(&'b mut Walk<'a>, Names);
         impl<'c> Visit<'c> for Parts<'_, '_> {
@@ -204,14 +204,14 @@ impl Walk<'_> {
         parts.1
     }
 
-    /// Arguments of a macro that are expressions.
+    /// Reads the arguments of a macro that are expressions.
     fn tokens(&mut self, of: &syn::Macro) {
         if let Ok(arguments) = of.parse_body_with(Punctuated::<Expr, Token![,]>::parse_terminated) {
             arguments.iter().for_each(|argument| drop(self.expression(argument)));
         }
     }
 
-    /// A value, a constant or a function by its path.
+    /// Returns the names of a value, a constant or a function, by its path.
     fn path(&mut self, of: &ExprPath) -> Names {
         let names: Vec<String> = of.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         match names.as_slice() {
@@ -229,7 +229,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A function of a type, a module, or this file and what it imports.
+    /// Returns the names that a function returns: a function of a type, of a module, or of this
+    /// file and its imports.
     fn function(&mut self, of: Option<&str>, name: &str) -> Names {
         let here = self.of.file;
         let found: Vec<usize> = match of {

@@ -82,7 +82,7 @@ impl Scope {
         inner
     }
 
-    /// All names in a type.
+    /// Returns all names in a type.
     fn names(&self, of: &Type) -> Names {
         struct Walk(Names);
         impl<'a> Visit<'a> for Walk {
@@ -113,7 +113,7 @@ fn bounds<'a>(bounds: impl Iterator<Item = &'a TypeParamBound>) -> Names {
     traits.map(|segment| segment.ident.to_string()).filter(|name| name != "Sized").collect()
 }
 
-/// The last name of a type's path, through references.
+/// Returns the last name of a type's path, through references.
 fn head(of: &Type) -> Option<String> {
     match of {
         Type::Path(path) => path.path.segments.last().map(|segment| segment.ident.to_string()),
@@ -142,12 +142,12 @@ impl House {
         places.map(|at| (*at, &self.functions[*at]))
     }
 
-    /// All types and traits that have methods.
+    /// Returns all types and traits that have methods.
     pub fn owners(&self) -> Names {
         self.functions.iter().filter_map(|function| function.owner.clone()).collect()
     }
 
-    /// These types, what they dereference to and the traits that all those have.
+    /// Returns these types, the types to which they dereference, and the traits of all these.
     pub fn closure(&self, of: &Names) -> Names {
         let mut all = Names::new();
         let mut next: Vec<String> = of.iter().cloned().collect();
@@ -162,7 +162,7 @@ impl House {
         all
     }
 
-    /// Names of a field of one of these types.
+    /// Returns the names of a field of one of these types.
     pub fn field(&self, of: &Names, field: &str) -> Names {
         let owners = self.closure(of);
         let known = owners.iter().filter_map(|owner| self.fields.get(&(owner.clone(), field.to_owned())));

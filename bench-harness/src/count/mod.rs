@@ -154,13 +154,13 @@ impl Count {
     }
 }
 
-/// `kern/core/ipc.rs`.
+/// Returns a file's short name, such as `kern/core/ipc.rs`.
 fn name(source: &Source) -> String {
     source.path.to_string_lossy().replacen("/src/", "/", 1)
 }
 
-/// The type on which most methods can be called: its own, those of its traits, and those of what it
-/// dereferences to.
+/// Returns the type on which most methods can be called: its own, those of its traits, and those of
+/// the types to which it dereferences.
 fn most_methods(house: &House) -> (String, usize) {
     let reachable = |owner: &String| {
         let owners = house.closure(&Names::from([owner.clone()]));
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::campaign::scratch;
 
-    /// A project whose kernel is one crate of these files.
+    /// Makes a project whose kernel is one crate of these files.
     fn project(test: &str, files: &[(&str, &str)]) -> Vec<Source> {
         let root = scratch(test);
         for dir in ["smp/src", "sched/src", "ipc-fast/src", "kern"] {

@@ -34,7 +34,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Where its modules are: `a/b` of `a/b.rs` and of `a/b/mod.rs`.
+    /// Returns the name of its module: `b` for `a/b.rs` and for `a/b/mod.rs`.
     pub fn module(&self) -> String {
         let stem = self.path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
         if stem != "mod" {
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// All files of the kernel, in the order of their crates.
+/// Reads all files of the kernel, in the order of their crates.
 pub fn read(root: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for of in crates(root)? {
@@ -58,7 +58,7 @@ pub fn read(root: &Path) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Their directories. One without sources in Rust is none.
+/// Returns the directories of the kernel's crates.
 fn crates(root: &Path) -> Result<Vec<String>> {
     let mut crates = Vec::new();
     for of in CRATES {
@@ -81,7 +81,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-/// A file, and the modules that it names.
+/// Reads a file, and the modules that it names.
 fn module(root: &Path, of: &str, path: &Path, sources: &mut Vec<Source>) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let mut file = syn::parse_file(&text).with_context(|| format!("parsing {}", path.display()))?;
@@ -103,7 +103,7 @@ fn module(root: &Path, of: &str, path: &Path, sources: &mut Vec<Source>) -> Resu
     Ok(())
 }
 
-/// The modules that have files of their own.
+/// Returns the modules that have files of their own.
 fn named(items: &[Item]) -> Vec<String> {
     let modules = items.iter().filter_map(|item| match item {
         Item::Mod(module) if module.content.is_none() => Some(module.ident.to_string()),
@@ -112,7 +112,7 @@ fn named(items: &[Item]) -> Vec<String> {
     modules.collect()
 }
 
-/// Assembly files, wherever they are.
+/// Reads all assembly files below a directory.
 fn assembly(root: &Path, of: &str, dir: &Path, sources: &mut Vec<Source>) -> Result<()> {
     for path in entries(dir)? {
         if path.is_dir() {
@@ -130,7 +130,7 @@ fn assembly(root: &Path, of: &str, dir: &Path, sources: &mut Vec<Source>) -> Res
     Ok(())
 }
 
-/// Lines with a token that is no comment; a text of several lines has all of them.
+/// Returns the lines with a token that is no comment. A text of several lines has all of them.
 pub fn lines(tokens: TokenStream) -> BTreeSet<usize> {
     let mut lines = BTreeSet::new();
     gather(tokens, &mut lines);

@@ -66,7 +66,7 @@ struct Taken {
 }
 
 impl Object {
-    /// How it came to that, as far as the events say.
+    /// Returns how the bits came to be wrong, as far as the events say.
     fn last_words(&self) -> String {
         let Some(Taken { until, cpu, .. }) = self.taken else { return String::new() };
         let mut text = format!("; the last was taken by cpu {cpu} until {until}");
@@ -97,7 +97,7 @@ impl Raises {
         }
     }
 
-    /// What is wrong with the raise that this event shows to be over, if anything is.
+    /// Takes the next event. Returns what is wrong with the raise that this event shows to be over.
     pub fn step(&mut self, at: &Stamped) -> Option<String> {
         let wrong = match self.begun.remove(&at.cpu) {
             Some(Begun::Raise { object, bits, since }) => self.over(at, object, bits, since),

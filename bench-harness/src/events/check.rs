@@ -240,8 +240,8 @@ impl Checker {
         }
     }
 
-    /// What the CPU owed by the end of its last entry, if this event begins another; and the
-    /// interrupt that is due after a push.
+    /// Checks what the CPU owed at the end of its last entry, if this event begins another entry;
+    /// and the interrupt that is due after a push.
     fn debts(&mut self, at: &Stamped) {
         let begins = matches!(
             at.event,
@@ -353,7 +353,8 @@ impl Checker {
         }
     }
 
-    /// Something happens to a caller's call: there is one, and `fits` says whether it is as far.
+    /// Checks an event of a caller's call: the call exists, and `fits` says whether it has come so
+    /// far.
     fn of_call(&mut self, at: &Stamped, caller: TaskId, does: &str, fits: impl FnOnce(&mut Open) -> bool) {
         let known = self.complete || self.known.contains(&caller);
         let what = match self.calls.get_mut(&caller) {

@@ -70,8 +70,8 @@ struct Picture<'a> {
     runs: HashMap<u64, Vec<(u64, u32)>>,
 }
 
-/// A CPU's track. There is no track 0: Perfetto takes its slices for another track's, and drops
-/// those that overlap.
+/// Returns a CPU's track. There is no track 0: Perfetto takes its slices for another track's, and
+/// drops overlapping ones.
 fn track(cpu: u32) -> u32 {
     cpu + 1
 }
@@ -83,7 +83,7 @@ fn args(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Why a task stopped, in its slice.
+/// Returns why a task stopped, for its slice.
 fn reason(stopped: Option<(Why, TaskState)>) -> String {
     match stopped {
         None => "still running at the end".to_owned(),
@@ -112,8 +112,8 @@ impl<'a> Picture<'a> {
         self.names.of(task)
     }
 
-    /// A TSC value in nanoseconds. Whole ones, because the viewers' are: no slice's end is rounded
-    /// to behind the next one's beginning.
+    /// Converts a TSC value to nanoseconds: whole ones, as the viewers have them. So no slice's end
+    /// is rounded to a time after the next slice's beginning.
     fn nanos(&self, time: u64) -> u64 {
         let ticks = u128::from(time.saturating_sub(self.begin));
         u64::try_from(ticks * 1_000_000_000 / u128::from(self.tsc_hz)).unwrap_or(u64::MAX)
@@ -143,7 +143,7 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Names of the tracks.
+    /// Names the tracks.
     fn tracks(&mut self, trace: &Trace) {
         let name = |mut item: Item, name: String| {
             item.args = args(json!({ "name": name }));
@@ -190,7 +190,7 @@ impl<'a> Picture<'a> {
 
     // --- arrows ----------------------------------------------------------------------------------
 
-    /// Where and when a task runs next.
+    /// Returns where and when a task runs next.
     fn next_run(&self, task: abi::TaskId, after: u64) -> Option<At> {
         let runs = self.runs.get(&task.raw())?;
         runs.get(runs.partition_point(|(from, _)| *from < after)).copied()
@@ -276,7 +276,8 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// A counter of each CPU. What was counted up before the trace began may be counted down in it.
+    /// Adds a counter of each CPU. What was counted up before the trace began may be counted down
+    /// in it.
     fn count(&mut self, name: &str, cpu: u32, time: u64, value: &mut i64, step: i64) {
         *value = (*value + step).max(0);
         let mut item = self.item(&format!("{name} cpu {cpu}"), "C", time, cpu);

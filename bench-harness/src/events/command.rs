@@ -160,8 +160,8 @@ impl Workload {
     }
 }
 
-/// Traces the workload, or takes up the last trace; draws, checks, answers. A check of a kernel
-/// with a planted bug has to find it.
+/// Traces the workload, or reads the last trace; draws, checks, answers. A check of a kernel with a
+/// planted bug must find the bug.
 pub fn command(lab: &Lab, args: &TraceArgs) -> Result<()> {
     let Some(workload) = &args.workload else { return trace(lab, args) };
     let job = workload.job()?;
@@ -170,7 +170,7 @@ pub fn command(lab: &Lab, args: &TraceArgs) -> Result<()> {
     planted::judge(variant, trace(lab, args))
 }
 
-/// Traces the workload, or takes up the last trace; draws, checks, answers.
+/// Traces the workload, or reads the last trace; draws, checks, answers.
 fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
     let raw = events_file(&args.output)?;
     let session = args.workload.as_ref().map(|workload| boot(lab, args, workload, &raw)).transpose()?;
@@ -200,7 +200,7 @@ fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
     Ok(checked?)
 }
 
-/// Where the events themselves go: beside the JSON.
+/// Returns the file for the events themselves: beside the JSON file.
 fn events_file(output: &Path) -> Result<PathBuf, Trouble> {
     let file = output.with_extension("bin");
     if file == output || output.is_dir() {
@@ -210,7 +210,7 @@ fn events_file(output: &Path) -> Result<PathBuf, Trouble> {
     Ok(file)
 }
 
-/// An error says how the run ended, too: often that is why.
+/// Adds to an error how the run ended, because that is often the cause.
 fn with_session<T>(result: Result<T>, session: Option<&Session>) -> Result<T> {
     match session.map(Session::check_passed) {
         Some(Err(trouble)) if trouble.is_of_the_host() => Err(trouble.into()),

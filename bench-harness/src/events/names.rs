@@ -40,8 +40,8 @@ impl Names {
         known.or((process == ProcessKey::FIRST).then_some("init"))
     }
 
-    /// A task as a person reads it: process and number, the generations if it is not the first of
-    /// that name, and the program if that is known.
+    /// Names a task for a reader: process and number, the generations if the task is not the first
+    /// of that name, and the program if it is known.
     pub fn of(&self, task: TaskId) -> String {
         let mut name = format!("p{}.{}", task.process().number(), task.task());
         if task.generation() != 0 {

@@ -59,13 +59,13 @@ impl View<'_> {
         format!("{ticks} ticks ({:.1} µs)", ticks as f64 * 1e6 / self.trace.tsc_hz.max(1) as f64)
     }
 
-    /// A point in time, from the trace's beginning.
+    /// Writes a point in time, counted from the trace's beginning.
     fn at(&self, time: u64) -> String {
         let micros = (time - self.story.begin) as f64 * 1e6 / self.trace.tsc_hz.max(1) as f64;
         format!("at {micros:.1} µs")
     }
 
-    /// The longest of `all` by `length`, as `line` puts them, below `head`.
+    /// Lists the longest of `all` by `length`, as `line` writes them, below `head`.
     fn longest<T>(
         &self,
         head: &str,

@@ -95,7 +95,7 @@ impl Trace {
         }
     }
 
-    /// A trace of these events of each CPU, complete. For tests.
+    /// Makes a complete trace of these events of each CPU. For tests.
     pub fn of(tsc_hz: u64, rings: &[&[(u64, Event)]]) -> Trace {
         let ring =
             |events: &&[(u64, Event)]| Ring { events: events.to_vec(), whole: true, ..Ring::default() };
@@ -109,8 +109,8 @@ impl Trace {
         self.rings.values().all(|ring| ring.lost + ring.unknown == 0 && ring.whole)
     }
 
-    /// All events from where on those of every CPU are there, in the order of time; those of one
-    /// CPU in their own.
+    /// Returns all events from the time on from which those of every CPU are known, in the order of
+    /// time. The events of one CPU stay in their own order.
     pub fn in_order(&self) -> Vec<Stamped> {
         let known_from = self.known_from();
         let mut all: Vec<Stamped> = Vec::new();
@@ -123,13 +123,13 @@ impl Trace {
         all
     }
 
-    /// From where on the events of all CPUs are there.
+    /// Returns the time from which on the events of all CPUs are known.
     fn known_from(&self) -> u64 {
         let cut = self.rings.values().filter(|ring| ring.lost > 0);
         cut.filter_map(|ring| Some(ring.events.first()?.0)).max().unwrap_or(0)
     }
 
-    /// What is there and what is missing, a line for each CPU.
+    /// Describes what is there and what is missing, with a line for each CPU.
     pub fn describe(&self) -> Vec<String> {
         let line = |(cpu, ring): (&u32, &Ring)| {
             let mut line = format!("cpu {cpu}: {} events", ring.events.len());

@@ -173,7 +173,7 @@ impl Story {
         }
     }
 
-    /// What ran on a CPU stops.
+    /// Ends the span of what ran on a CPU.
     fn end_span(&mut self, now: &mut Now, cpu: u32, time: u64, stopped: Option<(Why, TaskState)>) {
         if let Some(span) = now.running.remove(&cpu) {
             self.spans.push(Span { to: time, stopped, ..span });

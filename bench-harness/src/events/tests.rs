@@ -48,7 +48,8 @@ fn pushed(node: u64, to: u32, empty: bool) -> Event {
 const HALT: Event = Event::Idle { how: IdleHow::Halt };
 const TIMER: Event = Event::Interrupt { irq: Irq::Timer };
 
-/// A call from cpu 0 to a task of cpu 1, which idles, and the reply; then a preemption on cpu 0.
+/// Returns a call from cpu 0 to a task of cpu 1, which idles, and the reply; then a preemption on
+/// cpu 0.
 fn good() -> [Vec<(u64, Event)>; 2] {
     let first = vec![
         (10, run(1, 0xa, 5)),
@@ -99,7 +100,7 @@ fn found(rings: &[Vec<(u64, Event)>]) -> Findings {
     check(&trace(rings))
 }
 
-/// The rules that a trace breaks after `change`.
+/// Returns the rules that a trace breaks after `change`.
 fn broken(change: impl FnOnce(&mut [Vec<(u64, Event)>; 2])) -> Vec<&'static str> {
     let mut rings = good();
     change(&mut rings);
@@ -227,7 +228,7 @@ fn mail_taken_twice_never_pushed_or_out_of_order() {
     assert_eq!(two([0x300, 0x200]), ["mail-order"]);
 }
 
-/// A Notification of cpu 1, raised by two others; its message is node 0x500.
+/// Checks raises of a Notification of cpu 1 by two other CPUs. Its message is node 0x500.
 fn raises(first: &[(u64, Event)], second: &[(u64, Event)], home: &[(u64, Event)]) -> Vec<Violation> {
     check(&trace(&[first.to_vec(), home.to_vec(), second.to_vec()])).violations
 }
@@ -342,7 +343,7 @@ fn what_a_ring_lost_is_not_held_against_it() {
 
 // --- records -------------------------------------------------------------------------------------
 
-/// A ring as the kernel writes it, `parts` events a record, the first of them number `first`.
+/// Makes a record of a CPU's ring as the kernel writes it. `first` is the number of its first event.
 fn record(cpu: u32, first: u64, events: &[(u64, Event)]) -> Vec<u8> {
     let part = RingPart { cpu, events: events.len() as u32, first, tsc_hz: HZ, stopped: 200 };
     let mut bytes = part.encode().to_vec();
@@ -432,7 +433,7 @@ fn an_empty_answer_says_so() {
     assert!(lines[1].contains("nothing of that kind"), "{lines:?}");
 }
 
-/// The items of a picture with a phase and a name.
+/// Returns the items of a picture with a phase and a name.
 fn items(picture: &serde_json::Value, ph: &str, name: &str) -> Vec<serde_json::Value> {
     let all = picture["traceEvents"].as_array().expect("events");
     all.iter().filter(|item| item["ph"] == ph && item["name"] == name).cloned().collect()

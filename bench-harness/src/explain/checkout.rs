@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::campaign::scratch;
 
-    /// A repository of two commits; `HEAD` has lost a file and changed one.
+    /// Makes a repository of two commits. `HEAD` has lost a file and changed one.
     fn repository(name: &str) -> PathBuf {
         let root = scratch(name);
         let git = |arguments: &[&str]| in_repository(&root, arguments).expect("git works");

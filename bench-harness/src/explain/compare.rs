@@ -46,13 +46,13 @@ impl Difference {
         Difference { changes }
     }
 
-    /// Executed instructions that were added, or removed.
+    /// Returns how many executed instructions were added, or removed.
     pub fn count(&self, added: bool) -> usize {
         self.changes.iter().filter(|change| change.added == added).map(|change| change.turns).sum()
     }
 }
 
-/// One CPU after the other: when they take turns is no difference.
+/// Sorts lines by CPU: a change of turns between CPUs is no difference.
 fn by_cpu(lines: &[Line]) -> Vec<Line> {
     let mut lines = lines.to_vec();
     lines.sort_by_key(|line| line.cpu);

@@ -127,8 +127,8 @@ impl Estimate {
     }
 }
 
-/// The kinds of instructions in these lines that the table knows: mnemonic, cycles, and where that
-/// is from.
+/// Lists the kinds of instructions in these lines that the table knows: mnemonic, cycles, and the
+/// source of that figure.
 pub fn sources(lines: &[Line]) -> Vec<String> {
     let used = COSTS.iter().filter(|cost| {
         lines.iter().filter(|line| line.counts()).filter_map(tabled).any(|other| std::ptr::eq(*cost, other))
@@ -147,7 +147,7 @@ pub fn sources(lines: &[Line]) -> Vec<String> {
     used.map(text).collect()
 }
 
-/// One number, or one for each model.
+/// Writes one number, or one for each model.
 fn in_words(cycles: &Cycles) -> String {
     let mut all: Vec<String> = cycles.iter().map(u64::to_string).collect();
     all.dedup();
@@ -163,7 +163,7 @@ struct Stretches {
     assumed: Cycles,
 }
 
-/// The table's cost of an instruction, if it is of that kind.
+/// Returns the table's cost of an instruction, if it is of such a kind.
 fn tabled(line: &Line) -> Option<&'static Cost> {
     COSTS.iter().find(|cost| cost.mnemonic == line.mnemonic && line.text.contains(cost.with))
 }
@@ -203,7 +203,7 @@ fn stretches(lines: &[Line]) -> Stretches {
     all
 }
 
-/// `$LLVM_MCA`, or the analyser as distributions call it.
+/// Finds `$LLVM_MCA`, or the analyser by the names that distributions give it.
 fn find_analyser() -> Option<PathBuf> {
     if let Ok(name) = std::env::var("LLVM_MCA") {
         return find_program(&name);
@@ -212,7 +212,7 @@ fn find_analyser() -> Option<PathBuf> {
     std::iter::once("llvm-mca".to_owned()).chain(versioned).find_map(|name| find_program(&name))
 }
 
-/// The estimates, one for each model.
+/// Returns the estimates, one for each model.
 pub fn estimate(lines: &[Line]) -> Result<Vec<Estimate>> {
     if lines.len() > LONGEST {
         bail!("{} instructions are too many for llvm-mca", lines.len());
@@ -250,7 +250,7 @@ fn analyse(analyser: &PathBuf, model: &str, stretches: &[String]) -> Result<u64>
     cycles_in(&said, stretches.len())
 }
 
-/// One region for each stretch.
+/// Writes one region for each stretch.
 fn assembly(stretches: &[String]) -> String {
     let mut text = String::new();
     for (number, stretch) in stretches.iter().enumerate() {
@@ -259,7 +259,7 @@ fn assembly(stretches: &[String]) -> String {
     text
 }
 
-/// The sum of what it says of all regions.
+/// Returns the sum of the cycles of all regions.
 fn cycles_in(said: &str, regions: usize) -> Result<u64> {
     let totals = said.lines().filter_map(|line| line.strip_prefix("Total Cycles:"));
     let totals: Vec<u64> = totals.filter_map(|number| number.trim().parse().ok()).collect();

@@ -17,7 +17,7 @@ pub struct Decoded {
 }
 
 impl Decoded {
-    /// The mnemonic, as it is written.
+    /// Returns the mnemonic as it is written.
     pub fn name(&self) -> String {
         format!("{:?}", self.mnemonic).to_lowercase()
     }
@@ -46,7 +46,7 @@ pub fn decode(pc: u64, bytes: &[u8]) -> Decoded {
     }
 }
 
-/// As GNU's assembler takes it; addresses of code are of no interest to who reads it.
+/// Writes an instruction for GNU's assembler. Addresses of code do not matter to its reader.
 fn gas(instruction: &iced_x86::Instruction) -> String {
     if instruction.op_kinds().any(|kind| matches!(kind, OpKind::NearBranch64 | OpKind::NearBranch32)) {
         return format!("{} .", format!("{:?}", instruction.mnemonic()).to_lowercase());

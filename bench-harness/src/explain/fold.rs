@@ -15,7 +15,7 @@ pub struct Block {
     pub turns: usize,
 }
 
-/// The instructions as blocks, in order; together they are all of them.
+/// Divides the instructions into blocks, in order. Together the blocks are all of them.
 pub fn fold(lines: &[Line]) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut start = 0;
@@ -28,7 +28,7 @@ pub fn fold(lines: &[Line]) -> Vec<Block> {
     blocks
 }
 
-/// How often the `period` instructions at `start` come in a row.
+/// Returns how often the `period` instructions at `start` come in a row.
 fn turns(lines: &[Line], start: usize, period: usize) -> usize {
     let same =
         |a: &Line, b: &Line| (a.cpu, a.pc, a.phase, a.uncounted) == (b.cpu, b.pc, b.phase, b.uncounted);

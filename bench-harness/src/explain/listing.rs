@@ -27,7 +27,7 @@ const PIECES: &[&[&str]] = &[
     &["kern/hal/src/trap/entry.s"],
 ];
 
-/// The files of assembly.
+/// Returns the files of assembly.
 pub fn files() -> impl Iterator<Item = &'static str> {
     PIECES.iter().copied().flatten().copied()
 }
@@ -52,7 +52,7 @@ enum Item {
 /// The kernel's text: the mnemonic of the instruction at an address, and where the next one is.
 pub type Text<'a> = &'a dyn Fn(u64) -> Option<(String, u64)>;
 
-/// The lines of all assembly under `root`, by address.
+/// Returns the lines of all assembly under `root`, by address.
 pub fn lines(root: &Path, symbols: &HashMap<String, u64>, text: Text<'_>) -> Result<HashMap<u64, Source>> {
     let mut found = HashMap::new();
     for files in PIECES {
@@ -230,7 +230,7 @@ impl Listing {
 }
 
 impl Macro {
-    /// A line with the parameters' values in it.
+    /// Fills the parameters' values into a line.
     fn fill(&self, values: &[String], line: &str) -> String {
         let mut filled = line.to_owned();
         let mut by_length: Vec<_> = self.parameters.iter().enumerate().collect();
@@ -243,14 +243,14 @@ impl Macro {
     }
 }
 
-/// `name: rest`, if the line starts with a label.
+/// Splits `name: rest`, if the line starts with a label.
 fn label(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.split_once(':')?;
     let is_name = |c: char| c.is_alphanumeric() || "._\\@$".contains(c);
     (!name.is_empty() && name.chars().all(is_name)).then(|| (name, rest.trim_start()))
 }
 
-/// What is between the commas; quotes keep one in one piece and are taken off.
+/// Splits arguments at commas. Quotes keep one together and are removed.
 fn arguments(text: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut quoted = false;
@@ -264,7 +264,7 @@ fn arguments(text: &str) -> Vec<String> {
     all.iter().map(|argument| argument.trim().to_owned()).filter(|argument| !argument.is_empty()).collect()
 }
 
-/// All labels of the kernel's assembly, for the test of the phase table.
+/// Returns all labels of the kernel's assembly, for the test of the phase table.
 #[cfg(test)]
 pub fn labels(root: &Path) -> Vec<String> {
     let mut labels = Vec::new();

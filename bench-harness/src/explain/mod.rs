@@ -85,17 +85,17 @@ pub struct Explained {
 }
 
 impl Explained {
-    /// The instructions that count.
+    /// Returns the instructions that count.
     pub fn counted(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(|line| line.counts())
     }
 
-    /// Their number, for one operation.
+    /// Returns their number, for one operation.
     pub fn total(&self) -> u64 {
         (self.counted().count() as u64 + self.operations / 2) / self.operations
     }
 
-    /// How many do not count for this reason.
+    /// Returns how many instructions do not count for this reason.
     pub fn uncounted(&self, why: Uncounted) -> u64 {
         self.lines.iter().filter(|line| line.uncounted == Some(why)).count() as u64
     }
@@ -104,8 +104,8 @@ impl Explained {
         self.counted().filter(|line| line.phase.is_none())
     }
 
-    /// Why this explains nothing, if it does not: every instruction has a phase, and together they
-    /// are the figure.
+    /// Checks that this explains the figure: every instruction has a phase, and together they are
+    /// the figure.
     pub fn check(&self) -> Result<(), Trouble> {
         let lost = self.without_phase().count();
         if lost > 0 {
@@ -221,7 +221,7 @@ fn explain(lab: &Lab, tree: &Tree, target: &Target) -> Result<Explained> {
     })
 }
 
-/// Only of what was executed: the others have not been needed, and there are many.
+/// Finds the origins of executed code only: the rest is not needed, and there is much of it.
 fn origins(symbols: &Symbols, recording: &Recording) -> Vec<symbols::Origin> {
     let mut needed = vec![false; recording.codes.len()];
     for step in recording.operations.iter().flat_map(|operation| &operation.steps) {

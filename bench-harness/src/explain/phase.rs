@@ -191,12 +191,12 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("memset", ToItsCaller),
 ];
 
-/// The phase of assembly behind this label.
+/// Returns the phase of assembly behind this label.
 pub fn of_label(label: &str) -> Option<Phase> {
     longest(LABELS, label)
 }
 
-/// Where a function's instructions belong, by its name as a debugger shows it.
+/// Returns where a function's instructions belong, by its name as a debugger shows it.
 pub fn of_function(name: &str) -> Option<Belongs> {
     longest(FUNCTIONS, &path(name))
 }
@@ -206,7 +206,8 @@ fn longest<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     fitting.max_by_key(|(start, _)| start.len()).map(|(_, belongs)| *belongs)
 }
 
-/// `<a::B as c::D>::e::<F>` is `a::B::e`, `<a::B<C>>::e` and `a::B<C>::e` too.
+/// Returns the path in a name: `<a::B as c::D>::e::<F>`, `<a::B<C>>::e` and `a::B<C>::e` are all
+/// `a::B::e`.
 fn path(name: &str) -> String {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let Some(inner) = name.strip_prefix('<') else {
@@ -222,7 +223,7 @@ fn path(name: &str) -> String {
         + &method.chars().take_while(|&c| is_path(c)).collect::<String>()
 }
 
-/// What follows the bracket that closes the first one.
+/// Returns the text behind the bracket that closes the first one.
 fn after_brackets(name: &str) -> Option<&str> {
     let mut depth = 0_i32;
     for (at, c) in name.char_indices() {

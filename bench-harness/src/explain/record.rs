@@ -141,7 +141,7 @@ impl Input<'_> {
 pub mod examples {
     use super::*;
 
-    /// An operation of CPU 0 of these instructions: CPU, address, bytes.
+    /// Makes an operation of CPU 0 of these instructions: CPU, address, bytes.
     pub fn recording(steps: &[(u8, u64, &[u8])]) -> Recording {
         let mut recording = Recording::default();
         let mut operation = Operation::default();

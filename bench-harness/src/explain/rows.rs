@@ -29,7 +29,7 @@ pub struct Target {
     pub operations: u64,
 }
 
-/// All rows that can be explained.
+/// Returns all rows that can be explained.
 pub fn names() -> Vec<String> {
     // Some rows are on one CPU only, others on several.
     let mut names = rows::expected(Mode::Icount, 1);
@@ -41,7 +41,7 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// How to record `row`; on `cpus` CPUs, if not as many as it takes.
+/// Returns how to record `row`, on `cpus` CPUs or on as many as the row needs.
 pub fn find(row: &str, cpus: Option<u32>) -> Result<Target, Trouble> {
     if row == plan::SHARED_LINES {
         let text =
@@ -88,14 +88,14 @@ pub fn find(row: &str, cpus: Option<u32>) -> Result<Target, Trouble> {
     })
 }
 
-/// A command line without `rows=`.
+/// Returns a command line without `rows=`.
 fn first_options(command_line: &str) -> String {
     let words = command_line.split_whitespace().filter(|word| !word.starts_with("rows="));
     words.collect::<Vec<_>>().join(" ")
 }
 
 impl Target {
-    /// The plugin's arguments.
+    /// Returns the plugin's arguments.
     pub fn plugin_arguments(&self) -> Vec<String> {
         vec![
             "record=on".to_owned(),

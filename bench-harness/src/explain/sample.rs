@@ -37,12 +37,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// How many instructions were executed, the measurement's too.
+    /// Returns how many instructions were executed, including the measurement's.
     pub fn executed(&self) -> u64 {
         (self.steps.len() - self.faulted.len()) as u64
     }
 
-    /// Why a step does not count, if it does not.
+    /// Returns why a step does not count.
     pub fn uncounted(&self, step: usize) -> Option<Uncounted> {
         if self.measuring.contains(&step) {
             Some(Uncounted::Measurement)
@@ -61,7 +61,7 @@ pub enum Cut {
     Marks,
 }
 
-/// What of `operation` counts.
+/// Cuts what counts out of `operation`.
 pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cut: Cut) -> Result<Sample> {
     if cut == Cut::Marks {
         let steps = operation.steps.clone();
@@ -112,7 +112,7 @@ fn is_kept(decoded: &Decoded) -> bool {
     decoded.mnemonic == Mnemonic::Mov && decoded.shape.ends_with(" RAX")
 }
 
-/// The index of the operation to explain: the first of `wanted` length, else the median.
+/// Returns the index of the operation to explain: the first of `wanted` length, else the median.
 pub fn typical(lengths: &[u64], wanted: Option<u64>) -> Option<usize> {
     if let Some(index) = lengths.iter().position(|length| Some(*length) == wanted) {
         return Some(index);

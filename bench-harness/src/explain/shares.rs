@@ -59,13 +59,13 @@ impl Shares {
         serde_json::from_str(&text).with_context(|| format!("{} has no phases of rows", path.display()))
     }
 
-    /// The instructions of a row.
+    /// Returns the instructions of a row.
     #[cfg(test)]
     pub fn total(&self, row: &str) -> u64 {
         self.rows.get(row).map_or(0, |phases| phases.values().sum())
     }
 
-    /// The book's table: a column for each phase that any row has.
+    /// Makes the book's table, with a column for each phase that any row has.
     pub fn table(&self) -> String {
         let of = |row: &str, phase: &str| self.rows.get(row).and_then(|phases| phases.get(phase)).copied();
         let phases: Vec<&str> = Phase::ALL.iter().map(|phase| phase.name()).collect();

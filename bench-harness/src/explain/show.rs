@@ -20,7 +20,7 @@ const NO_PHASE: &str = "(no phase)";
 /// Places that are named of instructions without a phase.
 const PLACES: usize = 10;
 
-/// The whole answer; the last line is the total.
+/// Writes the whole answer. The last line is the total.
 pub fn text(answer: &Answer) -> String {
     let mut out = String::new();
     heading(&mut out, answer);
@@ -64,7 +64,7 @@ fn heading(out: &mut String, answer: &Answer) {
     let _ = writeln!(out, "{how}\n");
 }
 
-/// Every instruction, loops folded.
+/// Writes every instruction, with folded loops.
 fn listing(out: &mut String, now: &Explained) {
     let _ = writeln!(out, "{LEGEND}\n");
     let mut number = 1;
@@ -108,7 +108,8 @@ fn instruction(line: &Line) -> String {
     if line.counts() { row.to_owned() } else { style(row).dim().to_string() }
 }
 
-/// Symbol and offset, and what was inlined there, both without what precedes the last module.
+/// Returns symbol and offset, and what was inlined there, both without the text before the last
+/// module.
 fn place(line: &Line) -> String {
     let mut place = format!("{}+{:#x}", shortened(&line.symbol), line.offset);
     if let Some(inlined) = &line.inlined {
@@ -117,7 +118,7 @@ fn place(line: &Line) -> String {
     place
 }
 
-/// `kern_core::ipc::call::call::<kern_hal::pc::Pc>` is `ipc::call`.
+/// Shortens a name: `kern_core::ipc::call::call::<kern_hal::pc::Pc>` is `ipc::call`.
 fn shortened(name: &str) -> String {
     let mut plain = String::new();
     let mut depth = 0_u32;
@@ -166,7 +167,7 @@ fn groups(now: &Explained) -> Vec<(Group, Counts)> {
     groups.into_values().map(|(group, lines)| (group, Counts::of(lines.into_iter()))).collect()
 }
 
-/// The table of phases.
+/// Writes the table of phases.
 fn table(out: &mut String, now: &Explained) {
     let head = format!(
         "{:<16} {:>8} {:>6} {:>6} {:>8} {:>6} {:>7} {:>4} {:>3} {:>7} {:>6} {:>10} {:>10}",
@@ -288,7 +289,7 @@ fn estimates(out: &mut String, answer: &Answer) {
     out.push('\n');
 }
 
-/// What was added and removed.
+/// Writes what was added and removed.
 fn differences(out: &mut String, difference: &super::Difference) {
     for change in &difference.changes {
         let times = if change.turns > 1 { format!("{} times ", change.turns) } else { String::new() };
@@ -304,7 +305,7 @@ fn differences(out: &mut String, difference: &super::Difference) {
     out.push('\n');
 }
 
-/// Both builds, phase by phase.
+/// Writes both builds, phase by phase.
 fn compared_phases(out: &mut String, name: &str, base: &Explained, now: &Explained) {
     let head = format!("{:<16} {:>10} {:>10} {:>10}", "phase", "base", "now", "difference");
     let _ = writeln!(out, "{}", style(head).bold());

@@ -99,7 +99,7 @@ pub struct Shared {
     pub pages: u64,
 }
 
-/// Every instruction of a sample, the measurement's too.
+/// Returns every instruction of a sample, including the measurement's.
 pub fn lines(recording: &Recording, decoded: &[Decoded], origins: &[Origin], sample: &Sample) -> Vec<Line> {
     let mut phases: BTreeMap<u8, Option<Phase>> = BTreeMap::new();
     let mut all: Vec<Line> = Vec::with_capacity(sample.steps.len());
@@ -191,7 +191,7 @@ impl Counts {
     }
 }
 
-/// The aligned units that a stretch of memory lies in.
+/// Returns the aligned units in which a stretch of memory lies.
 fn units(start: u64, bytes: u64, unit: u64) -> impl Iterator<Item = u64> {
     start / unit..=(start + bytes.max(1) - 1) / unit
 }

@@ -84,7 +84,7 @@ impl Symbols {
         Ok(Symbols { kernel, programs, root })
     }
 
-    /// Where this instruction comes from.
+    /// Returns where this instruction comes from.
     pub fn origin(&self, code: &Code) -> Origin {
         if code.pc & KERNEL == 0 {
             return self.user(code);
@@ -95,8 +95,8 @@ impl Symbols {
         Origin { program: "kernel".to_owned(), belongs: self.slot(code), ..unknown(code.pc, ENTRY_SLOT) }
     }
 
-    /// Code that is in no file of the kernel is an entry slot's if it is what an entry slot
-    /// consists of.
+    /// Returns the phase of code that is in no file of the kernel, if it looks like an entry
+    /// slot's.
     fn slot(&self, code: &Code) -> Option<Belongs> {
         let loads_block = code.bytes.len() == 10 && code.bytes.starts_with(&[0x49, 0xbf]);
         let jumps = match code.bytes[..] {
@@ -110,7 +110,8 @@ impl Symbols {
         (loads_block || jumps).then_some(Belongs::To(Phase::Entry))
     }
 
-    /// Programs lie at the same addresses: it is the first with these bytes there.
+    /// Returns the origin of a program's code. Programs lie at the same addresses, so it is the
+    /// first program with these bytes there.
     fn user(&self, code: &Code) -> Origin {
         match self.programs.iter().find(|program| program.has(code)) {
             Some(program) => {
@@ -139,7 +140,7 @@ impl Symbols {
         Origin { program, symbol, offset, inlined, frames, source, belongs }
     }
 
-    /// Paths within the tree are relative; of the compiler's own sources the last part says enough.
+    /// Shortens a path: relative within the tree, and the last part of the compiler's own sources.
     fn shorten(&self, source: Source) -> Source {
         let path = Path::new(&source.file);
         let file = match path.strip_prefix(&self.root) {
@@ -204,8 +205,8 @@ impl Image {
         })
     }
 
-    /// The nearest label at or before `pc`, the nearest that names code, and how far behind that
-    /// one `pc` is.
+    /// Returns the nearest label at or before `pc`, the nearest that names code, and the distance
+    /// from that one to `pc`.
     fn symbol(&self, pc: u64) -> (&str, &str, u64) {
         let upto = &self.symbols[..self.symbols.partition_point(|(address, _)| *address <= pc)];
         let Some((_, label)) = upto.last() else { return ("?", "?", pc) };
@@ -218,7 +219,7 @@ impl Image {
         (label, name, pc - address)
     }
 
-    /// The functions that `pc` is in, innermost first, and where in each.
+    /// Returns the functions that contain `pc`, innermost first, and the place in each.
     fn frames(&self, pc: u64) -> Vec<(String, Option<Source>)> {
         let mut frames = Vec::new();
         let Ok(mut found) = self.loader.find_frames(pc) else { return frames };
@@ -237,7 +238,7 @@ impl Image {
         self.symbols.iter().map(|(address, name)| (name.clone(), *address)).collect()
     }
 
-    /// The mnemonic of the instruction at this address, and the address behind it.
+    /// Returns the mnemonic of the instruction at this address, and the address behind it.
     fn mnemonic(&self, address: u64) -> Option<(String, u64)> {
         let (start, bytes) = self
             .code

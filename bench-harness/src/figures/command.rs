@@ -50,7 +50,7 @@ pub fn run(args: &FiguresArgs) -> Result<()> {
     Ok(())
 }
 
-/// README, all chapters of the book, and the pictures that are drawn from data.
+/// Returns README, all chapters of the book, and the pictures that are drawn from data.
 fn pages(root: &Path) -> Result<Vec<Page>> {
     let data = Data::read(root)?;
     let book = root.join("docs/src");

@@ -67,7 +67,7 @@ impl Data {
         })
     }
 
-    /// The figure of this name.
+    /// Returns the figure of this name.
     ///
     /// Errors: there is none.
     pub fn figure(&self, name: &str) -> Result<u64> {
@@ -101,13 +101,13 @@ impl Data {
         }
     }
 
-    /// The median of a row of another kernel.
+    /// Returns the median of a row of another kernel.
     pub fn of_peer(&self, configuration: &str, row: &str) -> Option<u64> {
         let measured = self.peers.configurations.iter().find(|measured| measured.name == configuration)?;
         measured.rows.iter().find(|other| other.name == row).map(|row| row.p50)
     }
 
-    /// What each of `count` more takes, rounded.
+    /// Returns what each of `count` more takes, rounded.
     fn each(&self, count: u64, many: &str, few: &str) -> Option<u64> {
         let more = self.find(many)?.checked_sub(self.find(few)?)?;
         Some((more + count / 2) / count)
@@ -118,7 +118,7 @@ impl Data {
         self.find(row)?.checked_sub(self.find(page)?)
     }
 
-    /// From how many pages on this is cheaper than copying.
+    /// Returns the number of pages from which on this is cheaper than copying.
     fn pays(&self, fixed: &str, page: &str) -> Option<u64> {
         let more = self.find(fixed)?.checked_sub(self.find("copied_fixed")?)?;
         let less = self.find("copied_page")?.checked_sub(self.find(page)?)?;

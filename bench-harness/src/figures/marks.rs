@@ -10,7 +10,7 @@ use super::grouped;
 const BEGIN: &str = "<!--=";
 const END: &str = "-->";
 
-/// The text with all its marked figures as the data has them.
+/// Returns the text with the data's values for all marked figures.
 ///
 /// Errors: a mark names no figure, or follows no number.
 pub fn fill(text: &str, data: &Data) -> Result<String> {

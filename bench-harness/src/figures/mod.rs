@@ -48,7 +48,7 @@ pub fn update(page: &Path, recipe: &str, table: &str) -> Result<()> {
     files::write(page, text)
 }
 
-/// The text of a page with this table between the markers.
+/// Returns the text of a page with this table between the markers.
 fn with_table(text: &str, recipe: &str, table: &str) -> Result<String> {
     put(text, &format!("<!-- figures: made by `{recipe}` -->"), table)
 }

@@ -13,7 +13,7 @@ use crate::table::besides;
 /// The configurations of the other kernel that have a column, and its heading.
 const COLUMNS: [(&str, &str); 2] = [("uniprocessor", "seL4"), ("smp", "seL4, SMP")];
 
-/// The README's table, with its footnotes.
+/// Makes the README's table, with its footnotes.
 pub fn readme(data: &Data) -> String {
     let mut text = format!("| row | | Aurora |{}\n|---|---|---:|---:|---:|\n", headings());
     let mut notes = Notes::default();
@@ -38,7 +38,7 @@ pub fn readme(data: &Data) -> String {
     text
 }
 
-/// All rows of the book's chapter.
+/// Makes the tables of all rows in the book's chapter.
 pub fn results(data: &Data) -> String {
     let mut text = format!(
         "Aurora: {}. seL4 {}: {}.\n",
@@ -80,7 +80,7 @@ fn result(data: &Data, name: &str, what: &str, figures: &Figures, notes: &mut No
     format!("| `{name}` | {what}{mark} | {median} | {max} | {besides} |{others}\n")
 }
 
-/// The cells of the other kernel.
+/// Returns the cells of the other kernel.
 fn others(data: &Data, pair: &Pair) -> String {
     let cell = |(configuration, _): &(&str, &str)| {
         let of = |row: &str| data.of_peer(configuration, row);
@@ -100,7 +100,7 @@ fn others(data: &Data, pair: &Pair) -> String {
 struct Notes(Vec<&'static str>);
 
 impl Notes {
-    /// What refers to a note.
+    /// Returns the reference to a note.
     fn mark(&mut self, note: Option<&'static str>) -> String {
         let Some(note) = note else { return String::new() };
         let at = self.0.iter().position(|other| *other == note).unwrap_or_else(|| {

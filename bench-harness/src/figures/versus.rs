@@ -35,7 +35,7 @@ const fn noted(row: &'static str, other: Of, note: &'static str) -> Pair {
     Pair { row, readme: Some(1), other, note: Some(note) }
 }
 
-/// Across CPUs, on two.
+/// Makes a pair of rows across CPUs, on two CPUs.
 const fn crossing(row: &'static str, other: Of, note: Option<&'static str>) -> Pair {
     Pair { row, readme: Some(2), other, note }
 }
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    /// A note names rows, and what it says of one of the other kernel's is the committed figure.
+    /// A note names rows, and its figure for a row of the other kernel is the committed one.
     #[test]
     fn notes_say_what_was_measured() {
         let data = committed();

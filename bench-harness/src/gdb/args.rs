@@ -91,7 +91,7 @@ impl GdbArgs {
         }
     }
 
-    /// What `--bisect` takes.
+    /// Returns what `--bisect` needs.
     pub fn bisected(self, seed: u32) -> bisect::Wanted {
         bisect::Wanted {
             run: self.stress(seed),
@@ -103,7 +103,8 @@ impl GdbArgs {
         }
     }
 
-    /// What to debug; an error where the options do not go together.
+    /// Returns what to debug.
+    /// Errors: the options do not fit together.
     pub fn wanted(self) -> Result<Wanted, Trouble> {
         words_stand_once(&self.words.join(" "))?;
         let what = match self.seed.filter(|_| self.stress) {

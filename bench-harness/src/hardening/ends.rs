@@ -47,8 +47,8 @@ fn is_fixed_word(instruction: &Instruction) -> bool {
         && instruction.memory_index() == Register::None
 }
 
-/// Behind it another piece of code begins, or there is nothing but filling, whether or not
-/// something stops there.
+/// Whether another piece of code begins behind an instruction, or only filling follows, whether or
+/// not a stop is there.
 fn nothing_follows(text: &Text, instruction: &Instruction) -> bool {
     let next = instruction.next_ip();
     let begins = text.symbols_at(next).any(|name| !name.starts_with(INNER_LABEL) && name != FALLEN_INTO);

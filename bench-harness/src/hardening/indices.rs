@@ -87,7 +87,7 @@ impl State {
         base == Kernel && (index == Kernel || index == Byte && is_table)
     }
 
-    /// What an operand is worth as a source.
+    /// Returns how far an operand can be trusted as a source.
     fn source(&self, instruction: &Instruction, operand: u32) -> Trust {
         match instruction.op_kind(operand) {
             OpKind::Register if number(instruction.op_register(operand)).is_none() => User,
@@ -145,7 +145,7 @@ impl State {
         self.compared = register.map(|register| (register, instruction.op0_register().size()));
     }
 
-    /// What Rust keeps, it keeps; the rest is anything.
+    /// Forgets all registers that a call of Rust code may change.
     fn call(&mut self) {
         use Register::{R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
         for register in [RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11] {
@@ -161,7 +161,7 @@ impl State {
         }
     }
 
-    /// What is computed is worth as little as what it is computed from.
+    /// Marks a computed value: it is trusted as little as its worst source.
     fn combine(&mut self, info: &InstructionInfo) {
         let reads = info.used_registers().iter().filter(|used| reads(used.access()));
         let worst = reads.map(|used| self.get(used.register())).max().unwrap_or(Kernel);
@@ -169,7 +169,7 @@ impl State {
     }
 }
 
-/// What is perhaps written perhaps stays.
+/// Whether an operand is read. A value that is only perhaps written perhaps stays.
 fn reads(access: OpAccess) -> bool {
     !matches!(access, OpAccess::Write | OpAccess::NoMemAccess | OpAccess::None)
 }
@@ -178,7 +178,7 @@ fn writes(access: OpAccess) -> bool {
     !matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess | OpAccess::None)
 }
 
-/// The ways out of the code that is looked at.
+/// Returns where the code can continue.
 fn nexts(instruction: &Instruction) -> Vec<u64> {
     match instruction.flow_control() {
         FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => vec![instruction.next_ip()],

@@ -71,8 +71,8 @@ const RULES: [(&str, Check); 4] = [
 /// Compiled before this kernel was: it formats what the kernel says at boot and when it dies.
 const PRECOMPILED: [&str; 3] = ["core::", "<core::", "<char>"];
 
-/// The zero has no name by the time the kernel is linked: it is what most of these instructions
-/// take.
+/// Checks that enough instructions take the zero. The zero has no name once the kernel is linked,
+/// so it is the place that most of these instructions take.
 fn check_masks(text: &Text) -> Result<()> {
     let mut places: HashMap<u64, usize> = HashMap::new();
     for instruction in text.instructions(text.all()) {

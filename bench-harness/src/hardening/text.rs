@@ -32,25 +32,25 @@ impl Text {
         Ok(Text::new(section.address(), section.data()?.to_vec(), symbols.collect()))
     }
 
-    /// Code at an address, and symbols in any order.
+    /// Makes a text of code at an address, and symbols in any order.
     pub fn new(start: u64, bytes: Vec<u8>, mut symbols: Vec<(u64, String)>) -> Text {
         symbols.sort();
         Text { start, bytes, symbols }
     }
 
-    /// All of the code.
+    /// Returns the range of all code.
     pub fn all(&self) -> Range<u64> {
         self.start..self.start + self.bytes.len() as u64
     }
 
-    /// The code that is written in assembly.
+    /// Returns the range of the code that is written in assembly.
     pub fn entry(&self) -> Result<Range<u64>> {
         let [start, end] =
             ENTRY.map(|name| self.address_of(name).with_context(|| format!("no symbol {name}")));
         Ok(start?..end?)
     }
 
-    /// The address of a symbol, by its name in the source, without crate hashes.
+    /// Returns the address of a symbol, by its name in the source, without crate hashes.
     pub fn address_of(&self, name: &str) -> Option<u64> {
         let is = |(_, symbol): &&(u64, String)| format!("{:#}", rustc_demangle::demangle(symbol)) == name;
         self.symbols.iter().find(is).map(|(address, _)| *address)
@@ -65,20 +65,20 @@ impl Text {
         }
     }
 
-    /// The symbols at an address.
+    /// Returns the symbols at an address.
     pub fn symbols_at(&self, address: u64) -> impl Iterator<Item = &str> {
         let from = &self.symbols[self.symbols.partition_point(|(at, _)| *at < address)..];
         from.iter().take_while(move |(at, _)| *at == address).map(|(_, name)| name.as_str())
     }
 
-    /// The instruction at an address.
+    /// Returns the instruction at an address.
     pub fn instruction(&self, address: u64) -> Option<Instruction> {
         let at = usize::try_from(address.checked_sub(self.start)?).ok()?;
         let bytes = self.bytes.get(at..).filter(|bytes| !bytes.is_empty())?;
         Some(Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).decode())
     }
 
-    /// The instructions of a range, one after the other.
+    /// Returns the instructions of a range, one after the other.
     pub fn instructions(&self, range: Range<u64>) -> impl Iterator<Item = Instruction> {
         let first = self.instruction(range.start);
         let next = |instruction: &Instruction| self.instruction(instruction.next_ip());

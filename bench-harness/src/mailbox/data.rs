@@ -34,7 +34,8 @@ impl Results {
         files::write(path, self.text()?)
     }
 
-    /// The file's text: a line for each figure, so that a difference of two files reads well.
+    /// Writes the file's text: a line for each figure, so that a difference of two files reads
+    /// well.
     fn text(&self) -> Result<String> {
         let Results { schema, cpu, os, rustc, cores, runs, figures } = self;
         let figures: Result<Vec<String>, _> = figures.iter().map(serde_json::to_string).collect();
@@ -47,14 +48,14 @@ impl Results {
         ))
     }
 
-    /// What was measured on, and how often.
+    /// Returns the machine that was measured, and how often.
     pub fn machine(&self) -> String {
         let Results { cpu, os, rustc, cores, runs, .. } = self;
         let s = if *runs == 1 { "" } else { "s" };
         format!("{cpu}, {cores} cores; {os}; {rustc}; {runs} run{s}")
     }
 
-    /// The tables of the book's page.
+    /// Returns the tables of the book's page.
     pub fn page(&self) -> String {
         format!("{}.\n\n{}", self.machine(), markdown::render(&self.figures, self.cores))
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::read::{Figure, Group};
 use super::{OURS, is_ranked, place};
 
-/// What is ranked, then what is not.
+/// Writes what is ranked, then what is not.
 pub fn render(figures: &[Figure], cores: u32) -> String {
     let same = |a: &Figure, b: &Figure| (a.group, a.parameter) == (b.group, b.parameter);
     let is_of_ranked = |job: &&[Figure]| is_ranked(job[0].group, job[0].parameter, cores);
@@ -23,7 +23,7 @@ pub fn render(figures: &[Figure], cores: u32) -> String {
     text
 }
 
-/// One table of jobs.
+/// Writes one table of jobs.
 fn table(jobs: &[&[Figure]], places: bool) -> String {
     let mut text = String::from("| |");
     for job in jobs {
@@ -44,7 +44,7 @@ fn table(jobs: &[&[Figure]], places: bool) -> String {
     text
 }
 
-/// The mailbox, then the others by name.
+/// Returns the mailbox, then the other queues by name.
 fn queues<'a>(jobs: &[&'a [Figure]]) -> Vec<&'a str> {
     let mut queues: Vec<&str> = jobs.iter().flat_map(|job| job.iter().map(|f| f.queue.as_str())).collect();
     queues.sort_by_key(|queue| (*queue != OURS, *queue));

@@ -139,7 +139,7 @@ fn run_bench(screen: &Screen, home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The directories of the runs, in order.
+/// Returns the directories of the runs, in order.
 fn runs(output: &Path) -> Result<Vec<PathBuf>> {
     let runs: Vec<PathBuf> = (1..).map(|run| run_dir(output, run)).take_while(|run| run.is_dir()).collect();
     if runs.is_empty() {
@@ -148,7 +148,7 @@ fn runs(output: &Path) -> Result<Vec<PathBuf>> {
     Ok(runs)
 }
 
-/// Processes ready to run, over the last minute.
+/// Returns how many processes were ready to run, over the last minute.
 fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
@@ -163,7 +163,8 @@ fn is_ranked(group: Group, parameter: u32, cores: u32) -> bool {
     }
 }
 
-/// The place of a figure among those of the same job: one more than there are queues ahead of it.
+/// Returns the place of a figure among those of the same job: one more than the number of queues
+/// ahead of it.
 fn place(figure: &Figure, of: &[Figure]) -> usize {
     1 + of.iter().filter(|other| other.high < figure.low).count()
 }

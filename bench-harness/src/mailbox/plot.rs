@@ -8,7 +8,7 @@ use crate::picture::{self, Height, Line, Mark, Panel};
 
 const OVERSUBSCRIBED: &str = "oversubscribed";
 
-/// Three panels, one below the other.
+/// Draws three panels, one below the other.
 pub fn svg(figures: &[Figure], cores: u32) -> Result<String> {
     // In the middle, as the doubling scale has it, between the last number that is ranked and the
     // next.

@@ -77,8 +77,8 @@ struct Interval {
     upper_bound: f64,
 }
 
-/// The figures of all runs, each of which is a directory that was criterion's home, by group,
-/// parameter and median.
+/// Reads the figures of all runs, by group, parameter and median. Each run is a directory that was
+/// criterion's home.
 pub fn figures(runs: &[PathBuf]) -> Result<Vec<Figure>> {
     let mut figures: Vec<Figure> = Vec::new();
     for run in runs {
@@ -115,7 +115,7 @@ impl Figure {
     }
 }
 
-/// Every measurement below a directory.
+/// Reads every measurement below a directory.
 fn figures_of(run: &Path) -> Result<Vec<Figure>> {
     let mut found = Vec::new();
     let mut ahead = vec![run.to_owned()];
@@ -161,7 +161,7 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 mod tests {
     use super::*;
 
-    /// A run's directory, as criterion leaves it.
+    /// Makes a run's directory, as criterion leaves it.
     fn run(name: &str, figures: &[(&str, &str, u32, f64)]) -> PathBuf {
         let home = std::env::temp_dir().join(format!("aurora-mailbox-{}-{name}", std::process::id()));
         for (group, queue, parameter, median) in figures {

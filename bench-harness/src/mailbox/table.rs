@@ -7,7 +7,7 @@ use console::style;
 use super::read::{Figure, Group};
 use super::{OURS, is_ranked, place};
 
-/// One table for each job.
+/// Writes one table for each job.
 pub fn render(figures: &[Figure], cores: u32) -> String {
     let mut text = String::new();
     let same = |a: &Figure, b: &Figure| (a.group, a.parameter) == (b.group, b.parameter);
@@ -53,7 +53,7 @@ fn row(figure: &Figure) -> String {
     format!("{queue:<24} {median:>9.1}  {range:<20} {best:>9.1}{rate}").trim_end().to_owned()
 }
 
-/// The queues that are ahead of the mailbox, and those that it is ahead of.
+/// Names the queues that are ahead of the mailbox, and those that it is ahead of.
 fn words(job: &[Figure]) -> String {
     let Some(ours) = job.iter().find(|figure| figure.queue == OURS) else {
         return "the mailbox was not measured".to_owned();

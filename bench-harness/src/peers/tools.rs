@@ -82,7 +82,7 @@ fn path_with(venv: &Path) -> OsString {
     std::env::join_paths(all).unwrap_or(usual)
 }
 
-/// What to say of missing programs and modules; `None` if nothing is missing.
+/// Describes missing programs and modules; `None` if nothing is missing.
 fn missing(programs: &[&(&str, &str)], modules: &[&(&str, &str, &str)]) -> Option<String> {
     let names: Vec<String> = programs
         .iter()

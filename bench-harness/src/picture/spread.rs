@@ -53,7 +53,7 @@ pub fn has_dashes(tracks: &[Track]) -> bool {
 /// A mark: its line's number and its own.
 type Mark = (usize, usize);
 
-/// The marks of each column, by line.
+/// Returns the marks of each column, by line.
 fn columns(lines: &[Vec<Pixel>]) -> Vec<Vec<Mark>> {
     let mut columns = std::collections::BTreeMap::<i32, Vec<Mark>>::new();
     for (line, marks) in lines.iter().enumerate() {
@@ -64,7 +64,7 @@ fn columns(lines: &[Vec<Pixel>]) -> Vec<Vec<Mark>> {
     columns.into_values().collect()
 }
 
-/// The marks of a column that touch each other, in groups, each in the order of the lines.
+/// Returns the marks of a column that touch each other, in groups, each in the order of the lines.
 fn touching(lines: &[Vec<Pixel>], column: &[Mark], apart: bool) -> Vec<Vec<Mark>> {
     let height = |&(line, mark): &Mark| lines[line][mark].1;
     let mut sorted = column.to_vec();
@@ -79,7 +79,7 @@ fn touching(lines: &[Vec<Pixel>], column: &[Mark], apart: bool) -> Vec<Vec<Mark>
         .collect()
 }
 
-/// Which turn a line has on a stretch, and how many lines run together there.
+/// Returns which turn a line has on a stretch, and how many lines run together there.
 fn turn(lines: &[Vec<Pixel>], line: usize, stretch: usize) -> (i32, i32) {
     let (start, end) = (lines[line][stretch], lines[line][stretch + 1]);
     // From left to right height of those that have this stretch, too.
@@ -103,7 +103,7 @@ fn turn(lines: &[Vec<Pixel>], line: usize, stretch: usize) -> (i32, i32) {
     (turn as i32, together.len() as i32)
 }
 
-/// The dashes of a stretch that one of so many lines draws.
+/// Returns the dashes of a stretch that one of `of` lines draws.
 fn dashes([start, end]: [Pixel; 2], turn: i32, of: i32) -> Vec<[Pixel; 2]> {
     if of == 1 || end.0 <= start.0 {
         return vec![[start, end]];
@@ -134,7 +134,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// What one sees: the line that painted each pixel last, first all strokes and then all marks.
+    /// Returns what a viewer sees: the line that painted each pixel last, first all strokes and
+    /// then all marks.
     fn painted(tracks: &[Track]) -> BTreeMap<Pixel, usize> {
         let mut pixels = BTreeMap::new();
         for (line, track) in tracks.iter().enumerate() {

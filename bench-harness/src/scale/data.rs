@@ -58,7 +58,7 @@ impl Results {
         files::write(path, self.text()?)
     }
 
-    /// The file's text: a line for each point, so that a difference of two files reads well.
+    /// Writes the file's text: a line for each point, so that a difference of two files reads well.
     fn text(&self) -> Result<String> {
         let points: Result<Vec<String>, _> = self.points.iter().map(serde_json::to_string).collect();
         Ok(format!(
@@ -71,7 +71,7 @@ impl Results {
         ))
     }
 
-    /// What was counted, and how.
+    /// Returns what was counted, and how.
     pub fn conditions(&self) -> String {
         let Results { idle, operations, .. } = self;
         format!("icount, idle={idle}, {operations} operations a client; per operation, all CPUs together")

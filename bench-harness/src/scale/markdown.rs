@@ -15,7 +15,7 @@ const ROWS: [(&str, Show); 3] = [
     ("lines moved", |point| lines(point.lines)),
 ];
 
-/// All loads.
+/// Writes the table of all loads.
 pub fn render(series: &[Series]) -> String {
     let Some(first) = series.first() else { return String::new() };
     let mut text = String::from("| load | |");

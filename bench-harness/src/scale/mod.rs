@@ -161,13 +161,13 @@ fn check(lab: &Lab, results: &Results, committed: &Results) -> Result<()> {
     Ok(())
 }
 
-/// The book's table.
+/// Makes the book's table.
 pub fn page(results: &Results) -> String {
     let table = markdown::render(&series(&results.points));
     format!("{}; {}.\n\n{table}", results.conditions(), results.key)
 }
 
-/// The book's picture.
+/// Makes the book's picture.
 pub fn picture(results: &Results) -> Result<String> {
     plot::svg(&series(&results.points))
 }
@@ -233,7 +233,7 @@ fn points_of(reports: &[Report], plugin: &Counted, cpus: u32) -> Result<Vec<Poin
     Ok(points)
 }
 
-/// To a thousandth, so that the file reads well.
+/// Rounds to a thousandth, so that the file reads well.
 fn rounded(figure: f64) -> f64 {
     (figure * 1000.0).round() / 1000.0
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Point, Series};
 use crate::picture::{self, Height, Line, Mark, Panel};
 
-/// Three panels, one below the other.
+/// Draws three panels, one below the other.
 pub fn svg(series: &[Series]) -> Result<String> {
     let panels = [
         panel(series, "instructions per operation, all CPUs together", |p| p.instructions),

@@ -12,7 +12,7 @@ const BENDS: usize = 2;
 /// Changes of counters, per operation, that are worth a word.
 const WORTH: f64 = 0.02;
 
-/// One load's figures in a sentence or two.
+/// Describes one load's figures in a sentence or two.
 pub fn describe(points: &[Point]) -> String {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return "no figures".to_owned() };
     let range = if first.cpus == last.cpus {
@@ -61,7 +61,7 @@ fn lines(points: &[Point]) -> String {
     }
 }
 
-/// The counters that changed most from one point to the next.
+/// Returns the counters that changed most from one point to the next.
 fn changes(before: &Point, after: &Point) -> String {
     let names = before.counted.keys().chain(after.counted.keys());
     let mut changes: Vec<(f64, &str)> =

@@ -10,7 +10,7 @@ use crate::{Never, Plant};
 
 const ADDS: Rights = Rights(Rights::ADD.0 | Rights::SEND.0);
 
-/// Process B agrees to become a member.
+/// Makes process B agree to become a member.
 fn agrees(s: &mut Stage) {
     let process = s.its_process(B);
     (process.offer_slot, process.offer_from) = (5, GROUP);
@@ -256,7 +256,7 @@ pub const PLANTS: &[Plant] = &[
     },
 ];
 
-/// The capability of a member that has joined, and of whose record nothing is to be seen.
+/// Gives process B the capability of a member that has joined, without a visible record.
 fn b_has_it(s: &mut Stage) {
     s.put(cnode(B), 5, GROUP, Rights::SEND, 16);
 }

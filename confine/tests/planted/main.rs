@@ -42,7 +42,7 @@ fn never() -> impl Iterator<Item = &'static Never> {
     capabilities::NEVER.iter().chain(groups::NEVER).chain(memory::NEVER)
 }
 
-/// What the oracle says of a plant's change, where some pieces of authority are there.
+/// Returns what the oracle says about a plant's change, if some pieces of authority are there.
 fn judged(rule: &str, set: fn(&mut Stage), change: fn(&mut Stage), needs: &[fn(&mut Stage)]) -> Vec<String> {
     let mut before = Stage::new();
     set(&mut before);

@@ -118,13 +118,13 @@ impl Stage {
         }
     }
 
-    /// Process A holds a capability.
+    /// Gives process A a capability.
     pub fn hold(&mut self, object: u64, rights: impl Into<Rights>) -> u64 {
         self.next += 1;
         self.put(cnode(A), self.next, object, rights.into(), 0)
     }
 
-    /// A capability stands in a slot: where that is.
+    /// Puts a capability into a slot. Returns its address.
     pub fn put(
         &mut self,
         table: u64,
@@ -141,7 +141,7 @@ impl Stage {
         at
     }
 
-    /// The slot at an address is empty.
+    /// Empties the slot at an address.
     pub fn clear(&mut self, at: u64) {
         self.s.slots.retain(|slot| slot.at != at);
     }
@@ -153,7 +153,7 @@ impl Stage {
         picture.thing(object).map_or(ObjType::Notification, |thing| thing.kind)
     }
 
-    /// A record of a group: whose, and which rights and custom bits it has.
+    /// Sets a record of a group: its process, rights and custom bits.
     pub fn record(&mut self, number: u32, key: u64, rights: impl Into<Rights>, custom: u64) {
         let rights: Rights = rights.into();
         let send = if rights.contains(Rights::SEND) { 0 } else { 1 << 27 };
@@ -162,18 +162,18 @@ impl Stage {
         self.s.members.push(Member { group: GROUP, number, word, ..Member::default() });
     }
 
-    /// Process A is a member, as far as its record says.
+    /// Makes process A a member, as far as its record says.
     pub fn joins(&mut self, record: impl Into<Rights>) {
         self.record(1, A, record, 0);
     }
 
-    /// Process A holds a capability of the group, by its record.
+    /// Gives process A a capability of the group, for its record.
     pub fn member(&mut self, rights: impl Into<Rights>) -> u64 {
         self.next += 1;
         self.put(cnode(A), self.next, GROUP, rights, 8)
     }
 
-    /// The group shows something, which a process exposed.
+    /// Exposes an object in the group, for a process.
     pub fn show(&mut self, number: u32, object: u64, owner: u64) {
         let at = GROUP + 0x100 + u64::from(number) * 0x40;
         let (used, kind) = (SlotUse::Full, self.kind(object) as u8);
@@ -182,19 +182,19 @@ impl Stage {
         self.s.exposures.push(exposure);
     }
 
-    /// A process offers slots, or addresses, for messages.
+    /// Offers slots, or addresses, of a process for messages.
     pub fn offer(&mut self, number: u64, kind: OfferKind, first: u64, count: u64) {
         self.offers.push(Offer { process: process(number), first, count, kind });
     }
 
-    /// A space shows a page.
+    /// Maps a page in a space.
     pub fn map(&mut self, space: u64, page: u64, bits: u64) {
         let word = page | PRESENT | 4 | bits;
         self.s.entries.retain(|entry| entry.space != space || entry.address != ADDRESS);
         self.s.entries.push(Entry { space, level: 1, address: ADDRESS, word, ..Entry::default() });
     }
 
-    /// What subjects of a label may not do with objects of another.
+    /// Forbids subjects of a label to do something with objects of another.
     pub fn forbid(&mut self, subject: u32, object: u32, what: u8) {
         self.s.label_rules.push(LabelRule { subject, object, forbidden: u32::from(what) });
     }
@@ -214,15 +214,15 @@ impl Stage {
         picture
     }
 
-    /// What the oracle says of the step from this state to another: process A has made a system
-    /// call.
+    /// Returns what the oracle says about the step from this state to another: process A has made a
+    /// system call.
     pub fn judge(&self, after: &Stage) -> Vec<Excess> {
         let (before, after) = (self.picture(), after.picture());
         let acts: Vec<u64> = [process(A)].into_iter().chain(self.others.iter().copied()).collect();
         Judge::new(POOL_BIT).judge(&before, &after, &acts, &self.offers).to_vec()
     }
 
-    /// What the closure from this state on says of another.
+    /// Returns what the closure from this state says about another.
     pub fn bound(&self, after: &Stage) -> Vec<Excess> {
         let mut found = Vec::new();
         Bound::of(&self.picture(), &[]).judge(&after.picture(), &mut found);

@@ -253,7 +253,7 @@ pub struct TaskHot {
     /// The Notification it waits for in `WaitBits`.
     pub waits_for: Link<Notification>,
     pub deadline: DeadlineLinks<Task>,
-    /// Why its message was asked back, as `Error` number; 0 = it was not.
+    /// Why its message was recalled, as `Error` number; 0 = it was not.
     pub recall: Cell<u8>,
     /// While it waits in a call: the task at the end of its calls looked for CPU time here, and
     /// found none.

@@ -28,8 +28,8 @@ pub struct Move {
 }
 
 impl Move {
-    /// `1 CapCopy 100000000 4`: what [`Move::parse`] takes. Arguments at the end that are 0 are
-    /// left out.
+    /// Writes a move as [`Move::parse`] reads it: `1 CapCopy 100000000 4`. Leaves out arguments at
+    /// the end that are 0.
     pub fn text(&self) -> String {
         let Args(args, _) = self.args;
         let count = args.iter().rposition(|arg| *arg != 0).map_or(0, |last| last + 1);
@@ -50,7 +50,7 @@ impl Move {
     }
 }
 
-/// Nobody waits.
+/// Returns the flags of an operation, which let no task wait.
 fn flags(op: Op) -> MsgInfo {
     MsgInfo(if op == Op::Wait { FLAG_NONBLOCK } else { 0 })
 }
@@ -76,7 +76,7 @@ struct Named<'a> {
     moves: Vec<Move>,
 }
 
-/// All of a task that can act.
+/// Returns all moves of a task, or none if it cannot act.
 pub fn moves(model: &Model, cast: &Cast, who: usize) -> Vec<Move> {
     let me = cast.tasks[who];
     if !model.acts(me) {
@@ -106,7 +106,7 @@ impl Named<'_> {
         self.moves.push(Move { who: self.who, op, args: Args(all, flags(op)) });
     }
 
-    /// Capabilities of a type that differ in what they are of or allow.
+    /// Returns capabilities of objects of one type; one of each set of copies.
     fn of(&self, what: ObjType) -> Vec<(Cap, Id)> {
         let is_it = |it: &(u64, Rights, ObjType)| it.2 == what;
         let caps = self.sources().into_iter().filter(is_it).map(|it| Target(it.0).cap());
@@ -118,7 +118,7 @@ impl Named<'_> {
         self.of(what).into_iter().map(|(cap, _)| cap.arg()).collect()
     }
 
-    /// Capabilities that differ in what they are of or allow.
+    /// Returns capabilities; one of each set of copies with the same object, rights and badge.
     fn sources(&self) -> Vec<(u64, Rights, ObjType)> {
         let mut seen: Vec<(Id, Rights, u64)> = Vec::new();
         let mut found = Vec::new();
@@ -132,7 +132,7 @@ impl Named<'_> {
         found
     }
 
-    /// How many copies of a capability the mover has, with these rights.
+    /// Returns how many copies of a capability the mover has with these rights.
     fn count(&self, source: u64, rights: Rights) -> usize {
         let cap = Target(source).cap();
         let of = self.caps.iter().find(|it| it.0 == cap).map(|it| (it.1.object, it.1.badge));
@@ -210,7 +210,7 @@ impl Named<'_> {
         }
     }
 
-    /// The Machine, and no capability.
+    /// Returns the Machine's capability, and none.
     fn machines(&self) -> Vec<u64> {
         [vec_of_none(), self.args_of(ObjType::Machine)].concat()
     }

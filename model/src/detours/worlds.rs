@@ -214,13 +214,13 @@ pub struct World {
 }
 
 impl World {
-    /// All of them.
+    /// Returns all worlds.
     pub fn all() -> Vec<World> {
         SETS.iter().flat_map(|things| World::with_rights(things)).collect()
     }
 
-    /// These things with each combination of rights; where labels forbid something, with labels,
-    /// too.
+    /// Returns worlds with these things, one for each combination of rights. If labels forbid
+    /// something, also with labels.
     fn with_rights(things: &[Thing]) -> Vec<World> {
         let mut all = vec![World { things: Vec::new(), labels: false }];
         for thing in things {
@@ -244,7 +244,7 @@ impl World {
         all
     }
 
-    /// `member:3 note:ff labels`: what [`World::parse`] takes.
+    /// Writes a world as [`World::parse`] reads it: `member:3 note:ff labels`.
     pub fn text(&self) -> String {
         let things = self.things.iter().map(|(thing, rights)| format!("{}:{:x}", thing.name(), rights.0));
         let words: Vec<String> = things.chain(self.labels.then(|| "labels".into())).collect();
@@ -273,11 +273,11 @@ impl World {
 /// Where a world is made: the model alone, or the kernel beside it.
 pub trait Stage {
     fn model(&self) -> &Model;
-    /// A slot of process 1 that is empty.
+    /// Returns an empty slot of process 1.
     fn slot(&mut self) -> Cap;
-    /// The memory that process 1 makes things of.
+    /// Returns the memory from which process 1 makes things.
     fn memory(&self) -> Cap;
-    /// A task makes a system call, which succeeds; `None`: that of process 1.
+    /// Makes a system call for a task, or for that of process 1. The call must succeed.
     fn does(&mut self, me: Option<Id>, op: Op, args: [u64; 6]);
 }
 
@@ -338,7 +338,7 @@ fn make<S: Stage>(stage: &mut S, what: ObjType, size: u64) -> Cap {
     make_of(stage, memory, what, size)
 }
 
-/// A process with a task that is ready.
+/// Makes a process with a task that is ready.
 fn process<S: Stage>(stage: &mut S) -> Made {
     let cnode = make(stage, ObjType::CNode, SLOTS);
     let vspace = make(stage, ObjType::VSpace, 5);
@@ -365,7 +365,7 @@ fn copy_as<S: Stage>(stage: &mut S, cap: Cap, (cnode, slot): (Cap, Cap), rights:
 }
 
 impl<S: Stage> Builder<'_, S> {
-    /// A group with the second process as a member, which exposes a Notification and its task
+    /// Makes a group with the second process as a member, which exposes a Notification and its task
     /// there.
     fn make_group(&mut self) {
         if !self.world.has(Member) && !self.world.has(Maker) {
@@ -398,7 +398,7 @@ impl<S: Stage> Builder<'_, S> {
         self.stage.does(None, Op::GroupAdd, args);
     }
 
-    /// Each process gets what it has of the things.
+    /// Gives each process its things.
     fn give_all(&mut self) {
         let small = self.world.has(Memory).then(|| make(self.stage, ObjType::Untyped, 14));
         for (slot, (thing, rights)) in (THINGS..).zip(self.world.things.clone()) {
@@ -417,8 +417,8 @@ impl<S: Stage> Builder<'_, S> {
         }
     }
 
-    /// A thing in process 1, and whether it is the first process's own. `None`: it is given in
-    /// another way.
+    /// Returns a thing's capability in process 1, and whether the thing belongs to the first
+    /// process. `None` if the thing is given in another way.
     fn cap_of(&mut self, thing: Thing, rights: Rights, small: Option<Cap>) -> Option<(Cap, bool)> {
         let [own, victim] = self.made;
         let memory = small.unwrap_or(self.stage.memory());
@@ -469,7 +469,8 @@ impl<S: Stage> Builder<'_, S> {
         table
     }
 
-    /// The first process may do nothing with the things, or only read them.
+    /// Forbids the first process by labels to do anything with the things, or allows it only to
+    /// read.
     fn confine(&mut self) {
         let machine = abi::INIT_MACHINE.arg();
         let own = self.made[0].process;
@@ -563,7 +564,7 @@ impl Stage for Bare {
     }
 }
 
-/// A step on the model alone, which gives a new task its identity.
+/// Does a step on the model alone, and gives a new task its identity.
 pub fn play(model: &mut Model, me: Id, op: Op, args: &Args) -> crate::Result {
     let task = model.find_any(me, args.cap(0)).ok().filter(|_| op == Op::TaskConfigure);
     let answer = model.step(me, op, args);

@@ -102,7 +102,7 @@ impl Letters {
         }
     }
 
-    /// The receives of a task, in their order.
+    /// Returns the receives of a task, in order.
     pub fn receives(&self, task: Id) -> &[usize] {
         self.receives.iter().find(|(of, _)| *of == task).map_or(&[], |(_, those)| those)
     }

@@ -30,13 +30,13 @@ impl System {
         }
     }
 
-    /// The slot that a CapInspect looks at.
+    /// Returns the slot that a CapInspect reads.
     pub fn inspected(&self, running: &Running) -> Option<Place> {
         self.model.find_slot(running.me, running.target(0), Rights::NONE).ok()
     }
 
-    /// A number for the state, the same for the same state. Without the slots, where those never
-    /// change.
+    /// Returns a number for the state; equal states have equal numbers. Without `slots`, leaves out
+    /// the slots, for histories in which they never change.
     pub fn digest(&self, slots: bool) -> u64 {
         let mut all = Digest(0xcbf2_9ce4_8422_2325);
         for (place, it) in self.model.slots.iter().filter(|_| slots) {
@@ -156,7 +156,8 @@ impl Digest {
 }
 
 impl Running {
-    /// A number for where it is, another one for each of those that can be there.
+    /// Returns a number for the place that a running operation has reached. Operations at one place
+    /// differ by `number`.
     pub fn digest(&self, number: usize) -> u64 {
         let mut all = Digest(Digest::of(&[number as u64]));
         let at = match &self.at {

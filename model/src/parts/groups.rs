@@ -6,8 +6,8 @@
 //! changed by then, or the kernel has looked at as many records as it may in one entry, it gives
 //! the claim back and the operation begins again.
 //!
-//! What has just been exposed is seen by others at once; then the kernel looks whether who exposed
-//! it still may, and takes it back if not.
+//! What has just been exposed is immediately visible to others; then the kernel looks whether who
+//! exposed it still may, and takes it back if not.
 
 use abi::{Error, Rights};
 
@@ -60,14 +60,15 @@ impl System {
         Ok(At::Delete { removal: Removal { only: self.now(place), ..Removal::of(place) } })
     }
 
-    /// The slot that a process offers is read.
+    /// Reads the slot that a process offers.
     pub(super) fn look_offer(&self, me: Id, found: Found, addee: Id, member: Member) -> Result<At> {
         let offer = self.model.offer_to(me, found.object, addee).ok_or(Error::NoConsent)?;
         let to = self.model.slot_of(addee, offer.slot).map_err(|_| Error::NoConsent)?;
         Ok(filled(Fill::Member { found, member, offer }, found, to))
     }
 
-    /// Under the lock: all is as it was, and the offer is taken back. Or it is another one by now.
+    /// Checks everything again under the lock, and takes the offer back. If the process has made
+    /// another offer meanwhile, the operation begins again.
     pub(super) fn begin_joining(&mut self, me: Id, joins: (Found, Member, Offer), to: Place) -> Result<At> {
         let (found, member, offer) = joins;
         let (from, seen) = (found.place, Seen { object: found.object, rights: found.rights });
@@ -86,7 +87,7 @@ impl System {
         Ok(At::Joins(Joins { from, seen, to, member, index, is_member: false }))
     }
 
-    /// The record is written, then the slot filled; whether both is done.
+    /// Writes the record first, then fills the slot. Returns whether both are done.
     pub(super) fn go_on_joining(&mut self, joins: &mut Joins) -> bool {
         let Joins { from, seen, to, member, index, is_member } = *joins;
         if !is_member {

@@ -1,13 +1,13 @@
 //! Calls in parts.
 //!
-//! A call to a task of the same CPU is there at once. To one of another CPU its message leaves, and
-//! arrives behind all that left for that CPU before: it is received, if the callee waits for one,
-//! or queued. Receiving, answering and keeping concern what is on the receiver's CPU, and are one
-//! part each.
+//! A call to a task of the same CPU arrives immediately. To one of another CPU its message leaves,
+//! and arrives behind all that left for that CPU before: it is received, if the callee waits for
+//! one, or queued. Receiving, answering and keeping concern what is on the receiver's CPU, and are
+//! one part each.
 //!
 //! What ends a call on another CPU sends the caller's block home. Nobody can see where it is until
-//! the caller goes on: so an answer is there at once. What a deadline or a cancel ends is first
-//! asked back from where the message is, which overtakes nothing: it ends at that moment, if there
+//! the caller goes on: so an answer arrives immediately. A deadline or a cancel first recalls the
+//! message from where it is, which overtakes nothing. The call ends when it is recalled, if there
 //! was no answer before, and never before the message has arrived.
 //!
 //! A task that cancels a task of another CPU continues before that is done; a task that waits for
@@ -48,7 +48,7 @@ impl System {
         Ok(Some(super::regs(Ok(Answer::DONE))))
     }
 
-    /// The task that an operation cancels, at once.
+    /// Returns the task that an operation cancels immediately.
     pub fn to_cancel(&self, running: &Running) -> Option<Id> {
         if running.op != Op::TaskCancel {
             return None;
@@ -57,7 +57,8 @@ impl System {
         self.is_at_home(running.me, task).then_some(task)
     }
 
-    /// The task to which bits are bound that an operation raises next, at once; and the bits.
+    /// Returns the task that gets bits which an operation raises next on the same CPU, with the
+    /// bits.
     pub fn raises_for(&self, running: &Running) -> Option<(Id, u64)> {
         let At::Raise { group, index, bits } = running.at else { return None };
         let object = self.model.exposed(group, index, self.model.task(running.me).home)?;
@@ -70,7 +71,7 @@ impl System {
         self.model.task(me).home == self.model.task(task).home
     }
 
-    /// On the task's CPU.
+    /// Cancels a task, on the task's CPU.
     fn cancel(&mut self, task: Id) {
         match self.model.task(task).state {
             State::Ready => {}
@@ -123,7 +124,8 @@ impl System {
         Ok(self.model.task(me).regs)
     }
 
-    /// The answer of who receives without waiting for it, has nobody to tell, and finds nothing.
+    /// Returns the answer of a receive without waiting that has no caller to answer and finds
+    /// nothing.
     pub(super) fn finds_nothing(&self, running: &Running) -> Option<Refusal> {
         let it = self.model.task(running.me);
         let bits = it.bound.map_or(0, |bound| self.model.notification(bound).bits);
@@ -149,19 +151,19 @@ impl System {
         self.sent.iter().find(|(it, _)| *it == caller).map(|(_, it)| it.callee)
     }
 
-    /// A message arrives.
+    /// Lets a message arrive.
     pub fn deliver(&mut self, caller: Id) {
         let Some(at) = self.sent.iter().position(|(it, _)| *it == caller) else { return };
         let (_, sent) = self.sent.remove(at);
         self.model.arrive(caller, sent);
     }
 
-    /// The tasks whose cancellation is on its way.
+    /// Returns the tasks whose cancellation is on its way.
     pub fn to_be_cancelled(&self) -> &[Id] {
         &self.cancels
     }
 
-    /// That of a task arrives.
+    /// Lets a task's cancellation arrive.
     pub fn arrive_cancel(&mut self, task: Id) {
         let Some(at) = self.cancels.iter().position(|it| *it == task) else { return };
         self.cancels.remove(at);

@@ -24,8 +24,9 @@
 //!   they begin again and pick again. So one revoke can have made several objects dying.
 //! - A message for another CPU arrives there later, behind those that left before; that its answer
 //!   comes home later, nobody sees ([`messages`]).
-//! - Bits for another CPU arrive in the order in which they were raised, those that have come
-//!   together at once. When, matters only to who takes them: nothing is tried before.
+//! - Bits for another CPU arrive in the order in which they were raised; those that have come
+//!   together arrive in one step. When they arrive matters only to the task that takes them, so no
+//!   arrival is tried before.
 
 mod digest;
 mod groups;
@@ -170,7 +171,7 @@ pub enum Part {
     Pick(Place),
     /// What it waits for has taken too long.
     Timeout,
-    /// What it waits for was on another CPU, and is asked back since somebody has cancelled it.
+    /// Its message was on another CPU, and is recalled because another task has cancelled it.
     Cancelled,
     /// It looks at the capability of a group, and goes on when that is gone.
     Look,
@@ -235,7 +236,7 @@ impl Running {
     }
 }
 
-/// An operation's answer, as registers.
+/// Writes an operation's answer as registers.
 fn regs(answer: Result) -> Regs {
     match answer {
         Ok(Answer::Values(values)) => Regs::values(abi::MsgInfo(0), values),
@@ -250,7 +251,7 @@ impl System {
         System { model, ..System::default() }
     }
 
-    /// The parts that an operation can do next; none where it waits for others.
+    /// Adds the parts that an operation can do next; none if it waits for others.
     pub fn parts(&self, running: &Running, parts: &mut Vec<Part>) {
         match running.at {
             At::Fill { claimed: true, .. }
@@ -312,14 +313,14 @@ impl System {
         }
     }
 
-    /// What the caller of an operation that waited has been answered, if it has.
+    /// Returns the answer to the caller of an operation that waited, if it is there.
     pub fn answered(&self, running: &Running) -> Option<&Regs> {
         let task = self.model.task(running.me);
         (running.at == At::Waits && task.state == State::Ready).then_some(&task.regs)
     }
 
-    /// The places that a call's arguments name: what others do to them is what its answer depends
-    /// on.
+    /// Returns the places that a call's arguments name. What other calls do to them changes the
+    /// call's answer.
     pub fn named(&self, me: Id, op: Op, args: &Args) -> [Option<Place>; 2] {
         let cap = |n| self.model.slot_of(self.model.process_of(me), args.cap(n)).ok();
         let slot = |n| self.model.find_slot(me, args.target(n), Rights::NONE).ok();
@@ -347,7 +348,7 @@ impl System {
         }
     }
 
-    /// One part of an operation.
+    /// Does one part of an operation.
     pub fn advance(&mut self, running: &mut Running, part: Part) -> Progress {
         match self.go_on(running, part) {
             Ok(Some(answer)) => Progress::Done(answer),
@@ -356,7 +357,8 @@ impl System {
         }
     }
 
-    /// The capability of a group in which an operation acts, as far as others change who may.
+    /// Returns the capability of the group in which an operation acts, if others can change its
+    /// rights.
     fn group_of(&self, running: &Running) -> Option<(Place, &Capability)> {
         if !matches!(running.op, Op::Notify | Op::GroupAdd | Op::GroupRemove | Op::Expose | Op::Withdraw) {
             return None;
@@ -366,7 +368,8 @@ impl System {
         (self.model.object_type(it.object) == ObjType::Group).then_some((place, it))
     }
 
-    /// What an operation looks at that has seen a capability, which may be gone by now.
+    /// Does an operation's look with a capability that it has seen before, which may be gone by
+    /// now.
     fn look_behind(&mut self, running: &Running, place: Place, capability: Capability) -> Result<At> {
         let now = self.model.slots.insert(place, capability);
         let at = self.look(running);
@@ -377,8 +380,8 @@ impl System {
         at
     }
 
-    /// Whether an operation has seen a capability that is still there: it may as well look at all
-    /// at once later.
+    /// Whether an operation has seen a capability that is still there: it may as well check
+    /// everything together later.
     pub fn looks_too_early(&self, running: &Running) -> bool {
         matches!(running.at, At::Looked { place, .. } if self.now(place).is_some())
     }
@@ -469,7 +472,7 @@ impl System {
         Ok(Some(regs(Ok(answer))))
     }
 
-    /// The first part: whatever the operation looks at before it changes something.
+    /// Does the first part: the checks before the operation changes something.
     fn begin(&mut self, running: &mut Running) -> Result<Option<Regs>> {
         match running.op {
             Op::Notify => return self.begin_notify(running),
@@ -489,7 +492,7 @@ impl System {
         Ok(None)
     }
 
-    /// What an operation that comes in parts looks at, and where it is then.
+    /// Does the checks of an operation in parts. Returns the place that it has reached then.
     fn look(&self, running: &Running) -> Result<At> {
         let me = running.me;
         Ok(match running.op {
@@ -528,7 +531,7 @@ impl System {
         })
     }
 
-    /// An operation that is one part, or that waits from there on.
+    /// Does an operation that has only one part, or that waits afterwards.
     fn at_once(&mut self, running: &mut Running) -> Option<Regs> {
         let answer = self.model.step(running.me, running.op, &running.args);
         let task = self.model.task(running.me);
@@ -568,7 +571,8 @@ impl System {
         Ok(Some(regs(Ok(answer))))
     }
 
-    /// The Notification that is raised, or the group through which; whether it is a group.
+    /// Returns the Notification to be raised, or the group through which, and whether it is a
+    /// group.
     fn look_notify(&self, running: &Running) -> Result<(Id, bool)> {
         let (me, target) = (running.me, running.target(0));
         let found = self.model.find_any(me, target.cap())?;
@@ -580,10 +584,10 @@ impl System {
         Ok((group, true))
     }
 
-    /// What an operation answers if its next part ends it, and whatever answers so changes nothing:
-    /// to do that at once spoils nothing. Not so for a delete of what is not there, which could
-    /// delete later; nor, if one is to be `lenient`, for what can have claimed a slot in vain
-    /// before it is refused.
+    /// Returns an operation's answer if its next part ends it and changes nothing. Such a part can
+    /// be done immediately without harm. There are two exceptions: a delete of an empty slot, which
+    /// could find something later; and, if the search is `lenient`, an operation that may have
+    /// claimed a slot in vain before it is refused.
     pub fn harmless(&self, running: &Running, lenient: bool) -> Option<Regs> {
         let me = running.me;
         if lenient && matches!(running.op, Op::CapCopy | Op::Retype | Op::GroupAdd) {
@@ -628,7 +632,7 @@ impl System {
         Ok(())
     }
 
-    /// What was looked at is no more as it was.
+    /// Whether what was checked has changed since.
     fn is_in_vain(&self, what: Fill, from: Place, seen: Seen) -> bool {
         let closed = matches!(what, Fill::Make { .. }) && self.resetting.contains(&seen.object);
         closed || !self.sees(from, seen) || self.model.is_dying(seen.object)
@@ -662,7 +666,8 @@ impl System {
         Ok(())
     }
 
-    /// Bits come at once to a Notification of the same CPU, and some time to one of another.
+    /// Raises bits. They arrive immediately at a Notification of the same CPU, and later at one of
+    /// another.
     fn raise(&mut self, me: Id, object: Id, bits: u64) -> Answer {
         if self.model.notification(object).home == self.model.task(me).home {
             self.model.raise(object, bits);
@@ -676,13 +681,13 @@ impl System {
         Answer::DONE
     }
 
-    /// The Notifications for which bits are on their way, and those, in the order in which they
-    /// were raised.
+    /// Returns the Notifications for which bits are on their way, and the bits in the order in
+    /// which they were raised.
     pub fn on_their_way(&self) -> impl Iterator<Item = (Id, &[u64])> {
         self.raised.iter().map(|(object, bits)| (*object, bits.as_slice()))
     }
 
-    /// The first `count` of those for a Notification arrive.
+    /// Lets the first `count` bits on their way to a Notification arrive.
     pub fn arrive(&mut self, object: Id, count: usize) {
         let Some(at) = self.raised.iter().position(|(of, _)| *of == object) else { return };
         let bits = self.raised[at].1.drain(..count).fold(0, |all, bits| all | bits);
@@ -692,7 +697,7 @@ impl System {
         self.model.raise(object, bits);
     }
 
-    /// The Notification whose bits an operation takes next, or for which it waits.
+    /// Returns the Notification whose bits an operation takes next, or for which it waits.
     pub fn takes_from(&self, running: &Running) -> Option<Id> {
         match (running.op, &running.at) {
             (Op::Wait, At::Begun) => {
@@ -711,18 +716,18 @@ impl System {
     }
 }
 
-/// What only a look at a capability answers.
+/// Whether only the look at a capability answers this error.
 pub(crate) fn is_of_capability(error: Error) -> bool {
     matches!(error, Error::NoCapability | Error::WrongType | Error::NoRight)
 }
 
-/// The part after a look: the slot is to be claimed.
+/// Returns the place after a look: the slot is to be claimed.
 fn filled(what: Fill, found: Found, to: Place) -> At {
     let seen = Seen { object: found.object, rights: found.rights };
     At::Fill { what, from: found.place, seen, to, claimed: false }
 }
 
-/// Whether an operation is done in parts; others are done at once, or wait.
+/// Whether an operation is done in parts; others are done immediately, or wait.
 fn is_in_parts(op: Op, args: &Args) -> bool {
     match op {
         Op::Expose => args.0[2] == 0,

@@ -40,7 +40,7 @@ impl Removal {
 }
 
 impl System {
-    /// A part of an operation that removes; its answer if it is over by that.
+    /// Does a part of an operation that removes. Returns its answer if it is over.
     pub(super) fn go_on_removing(&mut self, running: &mut Running, part: Part) -> Option<Answer> {
         if part == Part::Again {
             running.at = At::Begun;
@@ -92,8 +92,8 @@ impl System {
         At::Below { place, seen: self.now(place), victim: None, before: None, reset }
     }
 
-    /// What can be the next to go of those below a slot: the first, and where the search goes on,
-    /// if it does.
+    /// Returns which capabilities below a slot can be the next to be deleted: the first one, and
+    /// the one where the search continues, if there is one.
     pub(super) fn first_to_go(
         &self,
         place: Place,
@@ -109,8 +109,8 @@ impl System {
         [first, other.filter(|_| first.is_some())]
     }
 
-    /// What comes before a capability in its tree, where each is followed by what was derived from
-    /// it.
+    /// Returns the capability before another in their tree, in which each capability is followed by
+    /// those that were derived from it.
     fn stands_before(&self, place: Place) -> Place {
         let parent = self.model.slots[&place].parent.expect("it was derived");
         let children = &self.model.slots[&parent].children;
@@ -151,7 +151,7 @@ impl System {
         }
     }
 
-    /// A part of emptying a slot.
+    /// Does a part of emptying a slot.
     fn remove(&mut self, running: &Running, removal: &mut Removal) -> Removed {
         let (me, place) = (running.me, removal.place);
         let Some(seen) = removal.marked else {

@@ -56,8 +56,8 @@ pub fn before(owner: usize) -> (System, Vec<Id>) {
     (System::new(model), tasks)
 }
 
-/// Tasks that call each other, as the fuzzer's; by worker: which process's, of which CPU, and its
-/// identity.
+/// Makes tasks that call each other, as the fuzzer's do. `speakers` has the worker, process, CPU
+/// and identity of each.
 #[allow(dead_code, reason = "only recorded histories have them")]
 pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(usize, Id)>) {
     const MOST: u32 = 8;

@@ -170,7 +170,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Its kind, as a finding is told.
+    /// Returns the name of its kind, as a finding reports it.
     pub fn name(&self) -> String {
         let text = format!("{self:?}");
         text.split([' ', '{']).next().unwrap_or_default().to_owned()
@@ -183,7 +183,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// All changes of a step.
+/// Returns all changes of a step.
 pub fn changes(step: &Step, answer: &model::Result) -> Vec<Change> {
     let mut all = Vec::new();
     of_slots(step, &mut all);
@@ -348,7 +348,7 @@ fn of_process(step: &Step, process: Id, all: &mut Vec<Change>) {
     }
 }
 
-/// What the answer of an operation tells, or what it did that leaves no trace in the model.
+/// Adds what an operation's answer reveals, or what it did without a trace in the model.
 fn of_answer(step: &Step, answer: &Answer, all: &mut Vec<Change>) {
     let (model, args) = (&step.before.model, &step.it.args);
     let named = |position: usize| model.find_any(step.me, args.cap(position)).map(|found| found.object);

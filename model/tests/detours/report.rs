@@ -29,7 +29,7 @@ const OPEN: &[(&str, &str)] = &[];
 /// The book's list of rules.
 const BOOK: &str = include_str!("../../../docs/src/detours.md");
 
-/// The rules' names in the book: the first column of its tables of rules.
+/// Returns the rules' names in the book: the first column of its tables of rules.
 fn in_book() -> Vec<&'static str> {
     let rows_of = |table: &'static str| table.lines().skip(2).take_while(|line| line.starts_with("| "));
     let rows = BOOK.split("| rule |").skip(1).flat_map(rows_of);
@@ -115,7 +115,8 @@ pub fn run(words: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::from(u8::from(!is_good))
 }
 
-/// All worlds to a depth: what was seen, and how many worlds are whole.
+/// Searches all worlds to a depth. Returns what was seen, and how many worlds were searched
+/// completely.
 fn search_all(worlds: &[&World], depth: usize, end: Option<Instant>, threads: usize) -> (Seen, usize) {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (all, whole) = (Mutex::new(Seen::default()), AtomicUsize::new(0));

@@ -260,7 +260,7 @@ impl Step<'_> {
         self.it.op == op
     }
 
-    /// The rights that the move's third argument says.
+    /// Returns the rights in the move's third argument.
     fn asked_rights(&self) -> Rights {
         Rights(self.it.args.0[2] as u32)
     }
@@ -295,7 +295,8 @@ impl Step<'_> {
         matches!(place, Place::Slot(table, _) if self.own_tables().contains(&table))
     }
 
-    /// A slot of its CSpace, or of a CNode of which it has a capability with the right.
+    /// Whether a slot is in the mover's CSpace, or in a CNode of which it has a capability with the
+    /// right.
     fn reaches(&self, place: Place, right: Rights) -> bool {
         self.is_own(place) || matches!(place, Place::Slot(table, _) if self.holds(table, right))
     }
@@ -316,7 +317,7 @@ impl Step<'_> {
         })
     }
 
-    /// What a capability was derived from, and what that was.
+    /// Returns the capabilities from which a capability was derived, directly or not.
     fn ancestors(&self, place: Place) -> impl Iterator<Item = Place> {
         let parent = |place: &Place| self.model().slots.get(place).and_then(|it| it.parent);
         std::iter::successors(parent(&place), parent)
@@ -340,7 +341,7 @@ impl Step<'_> {
         self.is_gone(task) || self.after.model.task(task).state == model::object::State::Dead
     }
 
-    /// The process of a task, living or dead.
+    /// Returns the process of a task, alive or dead.
     fn process_of(&self, task: Id) -> Option<Id> {
         match &self.model().objects[task.0].kind {
             Kind::Task(it) => it.born_in,
@@ -348,7 +349,7 @@ impl Step<'_> {
         }
     }
 
-    /// The spaces of a process; none of anything else.
+    /// Returns the spaces of a process, and nothing for any other object.
     fn spaces(&self, object: Id) -> Vec<Id> {
         let Kind::Process(it) = &self.model().objects[object.0].kind else { return Vec::new() };
         self.model().tables_of(object).into_iter().chain(it.vspace).collect()
@@ -356,12 +357,12 @@ impl Step<'_> {
 
     // --- groups ----------------------------------------------------------------------------------
 
-    /// Its own member records in a group, where it has a capability that names them.
+    /// Returns the mover's own member records in a group, if it has capabilities that name them.
     fn records(&self, group: Id) -> impl Iterator<Item = Member> {
         self.memberships(group).map(|(_, record)| record)
     }
 
-    /// Those, with the rights of the capability.
+    /// Returns the mover's own member records, each with the rights of the capability.
     fn memberships(&self, group: Id) -> impl Iterator<Item = (Rights, Member)> {
         let members = &self.model().group(group).members;
         self.own_caps().filter(move |it| it.object == group).filter_map(|it| {
@@ -388,7 +389,7 @@ impl Step<'_> {
             || self.memberships(group).any(|(held, it)| held.and(it.rights).contains(need))
     }
 
-    /// The process that offers a slot.
+    /// Returns the process that offers a slot.
     fn offered(&self, place: Place) -> Option<Id> {
         let offers = |id: &Id| {
             let Kind::Process(it) = &self.model().objects[id.0].kind else { return false };

@@ -69,7 +69,7 @@ struct Search<'a> {
     seen: Seen,
 }
 
-/// Every state of a world that so many moves lead to; `stop`: there is no time left.
+/// Searches every state of a world that `depth` moves lead to. `stop`: no time is left.
 pub fn search(world: &World, depth: usize, stop: &AtomicBool) -> Seen {
     let (start, cast) = begin(world);
     let digests = [start.digest()].into();
@@ -111,7 +111,7 @@ impl Search<'_> {
         way
     }
 
-    /// Every step from a state.
+    /// Does every step from a state.
     fn expand(&mut self, at: usize, depth: usize) {
         let way = self.way(at);
         let mut state = self.start.clone();

@@ -21,7 +21,7 @@ pub struct State {
     pub offered_to: BTreeMap<Id, Id>,
 }
 
-/// A world as it begins.
+/// Returns the first state of a world.
 pub fn begin(world: &World) -> (State, Cast) {
     let mut stage = Bare::default();
     let cast = worlds::build(&mut stage, world);
@@ -42,7 +42,7 @@ pub fn begin(world: &World) -> (State, Cast) {
 }
 
 impl State {
-    /// A move, and whether it was done.
+    /// Plays a move. Returns its answer.
     pub fn play(&mut self, cast: &Cast, it: &Move) -> model::Result {
         let me = cast.tasks[it.who];
         let process = self.model.process_of(me);

@@ -12,7 +12,7 @@ use user_rt::spawn::{Nursery, own};
 
 use user_rt::archive::Archive;
 
-/// One report line for each program.
+/// Writes one report line for each program.
 pub fn list(archive: &Archive<'_>) {
     for program in archive.programs() {
         report!("program name={} channel={} bytes={}", program.name(), program.channel, program.file.len());
@@ -40,7 +40,7 @@ fn judge(name: &str, result: Result<(), &'static str>) -> bool {
     result.is_ok()
 }
 
-/// All programs can be loaded, and process 1 is the first of them.
+/// Checks that all programs can be loaded, and that process 1 is the first of them.
 fn images(archive: &Archive<'_>) -> Result<(), &'static str> {
     let first = archive.programs().next().ok_or("the archive is empty")?;
     if first.name() != "init" {
@@ -55,7 +55,7 @@ fn images(archive: &Archive<'_>) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The kernel and the UTCB agree on who this is.
+/// Checks that the kernel and the UTCB name the same task and CPU.
 fn identity() -> Result<(), &'static str> {
     let (id, cpu) = who_am_i().map_err(|_| "WhoAmI refused")?;
     let utcb = user_rt::utcb::current();
@@ -65,7 +65,7 @@ fn identity() -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Frames can be made, mapped, written and read back, and come cleared.
+/// Checks that frames can be made, mapped, written and read back, and are zero at first.
 fn memory_is_ours() -> Result<(), &'static str> {
     let mut nursery = Nursery::of_program(0);
     let frames = nursery.make_pages(4).map_err(|_| "Retype refused")?;

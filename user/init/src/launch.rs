@@ -59,13 +59,13 @@ impl fmt::Display for LaunchError {
 
 impl core::error::Error for LaunchError {}
 
-/// Names the step at which the kernel refused something.
+/// Names the step at which the kernel refused an operation.
 fn at<T>(step: &'static str, result: user_rt::Result<T>) -> Result<T, LaunchError> {
     result.map_err(|refusal| LaunchError::Step(step, refusal))
 }
 
-/// Where process 1 builds, and what the program gets: with two Untypeds of some size the larger one
-/// goes to the program whole, with only one it is halved.
+/// Returns the nursery in which process 1 builds, and the Untyped for the program. Of two Untypeds
+/// of some size the program gets the larger one whole; a single one is halved.
 fn share_memory() -> Result<(Nursery, Untyped, u8), LaunchError> {
     let facts = boot::facts();
     let sizes = &facts.untyped_log2[..(facts.untyped_count as usize).min(abi::BOOT_UNTYPED_MAX)];

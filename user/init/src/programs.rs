@@ -26,7 +26,7 @@ const OTHERS: Description = Description { name: "", machine: COUNTS, views: &[],
 /// Where a PC has its timer, of which a scenario reads a register.
 const HPET: Range = Range::at(0xfed0_0000, 1);
 
-/// The bench, by each of its names: rows of it pin frames and set labels.
+/// Describes the bench, by each of its names: some of its rows pin frames and set labels.
 const fn bench(name: &'static str) -> Description {
     Description { name, machine: COUNTS.union(machine_rights::DMA).union(machine_rights::SECURITY), ..OTHERS }
 }

@@ -61,7 +61,7 @@ impl<'a> Policy<'a> {
         self.rules.split(',').filter(|rule| !rule.is_empty()).map(Rule::parse)
     }
 
-    /// Before there is a program.
+    /// Starts the audit and sets the rules, before a program exists.
     pub fn begin(&self, nursery: &mut Nursery, cpus: u64) -> user_rt::Result<()> {
         let machine = own::machine();
         if let Some(log2) = self.audit {
@@ -76,7 +76,7 @@ impl<'a> Policy<'a> {
         Ok(())
     }
 
-    /// The program's process is made, and nothing is in it yet.
+    /// Labels the program's process and memory. The process was made, and has nothing in it yet.
     pub fn confine(&self, process: &Process, memory: &Untyped) -> user_rt::Result<()> {
         if self.label == 0 {
             return Ok(());
@@ -85,7 +85,7 @@ impl<'a> Policy<'a> {
         own::machine().set_label(memory, self.label)
     }
 
-    /// The program has ended.
+    /// Reports the audit after the program has ended.
     pub fn tell(&self, cpus: u64) {
         if self.audit.is_none() {
             return;

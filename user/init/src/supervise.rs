@@ -151,7 +151,7 @@ impl Judge<'_> {
         self.pass = Some(false);
     }
 
-    /// Its own affair.
+    /// Reports the loss, which is otherwise the program's own affair.
     fn lost(&mut self, task: u64, reason: u16, address: u64) {
         self.say(format_args!(
             "note init: {} lost task {task:#x} (reason {reason}, address {address:#x})",

@@ -12,7 +12,7 @@
 
 use user_rt::paging::{Advice, Question, Shortage};
 
-/// What to do.
+/// Returns what the pager is to do.
 pub fn advice(question: &Question<'_>) -> Advice {
     let largest = question.holders.iter().filter(|holder| holder.client != question.asker);
     let Some(largest) = largest.max_by_key(|holder| holder.frames) else { return Advice::Refuse };

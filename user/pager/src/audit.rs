@@ -20,7 +20,7 @@ macro_rules! hold {
 }
 
 impl<M: Machine> Pager<M> {
-    /// What does not hold, if anything. Goes through all that there is.
+    /// Checks the whole state. Returns what does not hold.
     pub fn audit(&self) -> Result<(), &'static str> {
         let mut users: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
         for (_, object) in self.objects.iter() {
@@ -51,7 +51,7 @@ impl<M: Machine> Pager<M> {
         self.audit_accounts()
     }
 
-    /// Each ring has each page that is charged to its owner once, and no other.
+    /// Checks that each ring has each page that is charged to its owner once, and no other page.
     fn audit_rings(&self) -> Result<(), &'static str> {
         let owners = self.clients.keys().copied().map(Some).chain([None]);
         let mut all = BTreeSet::new();

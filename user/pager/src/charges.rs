@@ -46,7 +46,7 @@ fn place(page: Option<PageId>) -> u32 {
 impl<M: Machine> Pager<M> {
     // --- rings -----------------------------------------------------------------------------------
 
-    /// A client's ring, or that of the pages that are charged to nobody.
+    /// Returns a client's ring, or the ring of the pages that are charged to no client.
     pub(crate) fn ring(&self, of: Option<Client>) -> &Ring {
         match of.and_then(|client| self.clients.get(&client)) {
             Some(account) => &account.ring,
@@ -61,7 +61,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// The pages of a ring, in order.
+    /// Returns the pages of a ring, in order.
     pub(crate) fn pages_in(&self, of: Option<Client>) -> impl Iterator<Item = PageId> {
         let next = |page: &PageId| self.pages.at(self.pages.get(*page)?.link?.behind);
         core::iter::successors(self.ring(of).first, next)
@@ -153,8 +153,8 @@ impl<M: Machine> Pager<M> {
         self.objects[object].pins.range((index, 0)..=(index, Client::MAX)).count() as u32
     }
 
-    /// Pins an entry's page for a client. Requires: the client may have one frame more, or pays for
-    /// the page.
+    /// Pins an entry's page for a client.
+    /// Requires: the client may have one frame more, or pays for the page.
     pub(crate) fn add_pin(&mut self, object: ObjectId, index: usize, page: PageId, client: Client) {
         if self.pages[page].pins == 0 {
             self.stop_paying(page);

@@ -49,8 +49,8 @@ impl<M: Machine> Pager<M> {
         something
     }
 
-    /// A client is no more: its address space has been destroyed, or no task runs in it any more.
-    /// Its parts end with it. That may have been noticed before.
+    /// Forgets a client whose address space was destroyed, or in which no task runs any more. Its
+    /// parts end with it. The pager may have noticed its end before.
     pub fn forget(&mut self, client: Client) -> Result<(), Denial> {
         if self.clients.get(&client).is_none_or(|account| !account.admitted) {
             return self.buried.remove(&client).map(|_| ()).ok_or(Denial::NotYou);
@@ -78,7 +78,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// What was shared with a client, or by it, is not any more. Views that others have stay.
+    /// Ends all sharing with a client and by it. Views that other clients have stay.
     fn forget_shares(&mut self, client: Client) {
         let mut gone = Vec::new();
         for object in self.objects.values_mut() {
@@ -103,14 +103,14 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// Where the next fault that cannot be served is to continue.
+    /// Sets the address at which the client continues after the next fault that cannot be served.
     pub fn on_error(&mut self, client: Client, address: u64) -> Result<(), Denial> {
         self.living(client)?.on_error = Some(address).filter(|address| *address != 0);
         Ok(())
     }
 
-    /// A fault cannot be served: where the client is to continue; `None`: it has to end, and why is
-    /// kept.
+    /// Denies a fault. Returns the address at which the client is to continue, or `None` if it must
+    /// end; the reason is kept then.
     pub fn deny(&mut self, client: Client, why: Denial, address: u64) -> Option<u64> {
         let account = self.clients.get_mut(&client).filter(|account| account.admitted)?;
         if let Some(place) = account.on_error.take().filter(|_| account.fate.is_none()) {

@@ -16,7 +16,7 @@ use crate::state::{Copy, PageId, Pager};
 
 /// Looks for which a page that was used is spared.
 const AGE: u8 = 2;
-/// Pages that the store may refuse before somebody else's are tried.
+/// How many pages the store may refuse before another client's pages are tried.
 const REFUSALS_MAX: u32 = 8;
 /// Pages that are looked at for others that could go to the store with one.
 const LOOKED_AT: usize = 16;
@@ -24,8 +24,8 @@ const LOOKED_AT: usize = 16;
 const QUESTIONS_MAX: u32 = 16;
 
 impl<M: Machine> Pager<M> {
-    /// A frame that nobody uses, for a client that may have one more then. `keep`, which is about
-    /// to be read, stays where it is: it would have to come back at once.
+    /// Takes a free frame, or evicts a page, for a client that may then have one frame more. Does
+    /// not evict `keep`, which is about to be read and would have to come back immediately.
     pub(crate) fn take_frame(&mut self, client: Client, keep: Option<PageId>) -> Result<FrameId, Denial> {
         let mut asked = 0;
         loop {
@@ -157,8 +157,8 @@ impl<M: Machine> Pager<M> {
         it.copy.is_none() && it.age <= 1 && !self.is_spared(page)
     }
 
-    /// The holders of frames, the largest first: whole accounts with all their parts, so that
-    /// nobody gets smaller by splitting what he has.
+    /// Returns the holders of frames, the largest first. Each is a whole account with all its
+    /// parts, so that no client gets smaller by splitting its account.
     pub(crate) fn holders(&self) -> Vec<Holder> {
         let wholes = self.clients.iter().filter(|(_, account)| account.parent.is_none());
         let mut holders: Vec<Holder> = wholes

@@ -69,7 +69,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// The page that the region has there: the client's own, if it wants to write.
+    /// Returns the page that a region has at a spot. To write, the client gets a page of its own.
     fn contents(&mut self, spot: Spot, need: Access) -> Result<PageId, Denial> {
         let page = match self.objects[spot.object].entries[spot.index].page {
             Some(page) => page,
@@ -81,7 +81,7 @@ impl<M: Machine> Pager<M> {
         Ok(page)
     }
 
-    /// What the backing has, in an entry that had no page.
+    /// Fills an entry that had no page with the contents of its backing.
     fn first_touch(&mut self, spot: Spot) -> Result<PageId, Denial> {
         let client = spot.at.client;
         let page = match self.objects[spot.object].backing {
@@ -103,8 +103,8 @@ impl<M: Machine> Pager<M> {
         Ok(page)
     }
 
-    /// A page of a file, which its object keeps from now on; behind the file's bytes one of zeroes,
-    /// which is the region's alone.
+    /// Loads a page of a file, which its object keeps from now on. Behind the file's bytes, returns
+    /// a page of zeroes that belongs to the region alone.
     fn load(&mut self, object: ObjectId, index: usize, client: Client) -> Result<PageId, Denial> {
         let Backing::File(bytes) = self.objects[object].backing else { return Err(Denial::NoRegion) };
         let frame = self.take_frame(client, None)?;
@@ -118,9 +118,9 @@ impl<M: Machine> Pager<M> {
         Ok(page)
     }
 
-    /// A copy of its own for an object that is about to be written. The new page has no copy; views
-    /// of the object see it when they fault. The writer pays for the additional page; the clients
-    /// that have pinned the entry pay for their pins as before.
+    /// Makes a copy of a page for an object that is about to be written. The new page has no stored
+    /// copy; views of the object see the page when they fault. The writer pays for the additional
+    /// page. The clients that have pinned the entry pay for their pins as before.
     fn separate(&mut self, spot: Spot, page: PageId) -> Result<PageId, Denial> {
         let client = spot.at.client;
         let frame = self.take_frame(client, Some(page))?;
@@ -181,7 +181,7 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// The page is about to be written: copies are out of date.
+    /// Drops the copies of a page that is about to be written.
     fn forget_copy(&mut self, page: PageId) {
         if let Some(Copy::Stored(stored)) = self.pages[page].copy.take() {
             self.machine.free(stored);
@@ -216,7 +216,7 @@ impl<M: Machine> Pager<M> {
     }
 }
 
-/// Bytes of a page of a file's region: none behind the region's end.
+/// Returns the bytes of one page of a file's region; none behind the region's end.
 pub fn page_bytes(region: Bytes, index: usize) -> Bytes {
     let skip = (index as u64 * abi::PAGE_SIZE).min(region.count);
     let count = (region.count - skip).min(abi::PAGE_SIZE);

@@ -16,8 +16,8 @@ use crate::state::{
     Backing, Entry, Object, ObjectId, Page, Pager, Place, ROOM_FACTOR, ROOM_MIN, Region, Usage,
 };
 
-/// Bytes of a tree of the standard library: its nodes have room for eleven, and at least five in
-/// use.
+/// Returns the bytes of a tree of the standard library: a node has room for eleven elements, and at
+/// least five in use.
 const fn in_tree<T>(count: usize) -> usize {
     const NODE: usize = 11;
     const NODE_HEAD: usize = 16;
@@ -67,7 +67,7 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Bytes for all regions of a client.
+    /// Returns the bytes for all regions of a client.
     pub(crate) fn heap_of(&self, client: Client) -> usize {
         let Some(account) = self.clients.get(&client) else { return 0 };
         let objects = account.regions.iter().map(|(start, region)| {

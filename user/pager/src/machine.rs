@@ -42,7 +42,8 @@ pub trait Machine {
     fn protect(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial>;
     /// Unmaps it: whether it is certain that nobody sees it there any more.
     fn unmap(&mut self, at: At, frame: FrameId) -> bool;
-    /// Nobody uses a client's address space any more: where unmapping cannot be done, it need not.
+    /// Notes that no task uses a client's address space any more: pages that cannot be unmapped
+    /// need not be.
     fn gone(&mut self, client: Client);
     /// Whether there is no way to a client's address space any more. It may still be there.
     fn is_lost(&mut self, client: Client) -> bool;

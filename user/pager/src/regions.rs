@@ -14,8 +14,8 @@ use crate::slab::Id;
 use crate::state::{Account, Backing, Entry, Object, ObjectId, Pager, Place, Region, covers};
 
 impl Account {
-    /// The first place for so many bytes: page tables that were used are used again. A page between
-    /// two regions is nobody's, so that running over the end of one is noticed.
+    /// Returns the first place for so many bytes, so that used page tables are used again. The page
+    /// between two regions belongs to neither, so that an overrun of a region's end is noticed.
     fn hole(&self, bytes: u64) -> Option<u64> {
         let with_gap = bytes.checked_add(PAGE_SIZE)?;
         let mut start = REGIONS_VA;
@@ -33,7 +33,7 @@ impl Account {
 }
 
 impl<M: Machine> Pager<M> {
-    /// A region of zeroes, at an address, or where there is room; where.
+    /// Makes a region of zeroes, at an address or where there is room. Returns its address.
     pub fn anonymous(
         &mut self,
         client: Client,
@@ -46,8 +46,8 @@ impl<M: Machine> Pager<M> {
         self.add_region(client, start, object, access)
     }
 
-    /// A region of a file's bytes, which the caller has checked to be there; at an address, or
-    /// where there is room.
+    /// Makes a region of a file's bytes, at an address or where there is room. Returns its address.
+    /// Requires: the file has these bytes.
     pub fn file(
         &mut self,
         client: Client,
@@ -77,7 +77,7 @@ impl<M: Machine> Pager<M> {
         self.add_region(client, start, object, access)
     }
 
-    /// A region with what another one has now.
+    /// Makes a region with the present contents of another one.
     pub fn clone_of(&mut self, client: Client, address: u64) -> Result<u64, Denial> {
         let Region { object, pages, access } = self.region(client, address)?;
         let start = self.room(client, pages, None)?;
@@ -101,8 +101,8 @@ impl<M: Machine> Pager<M> {
         self.add_region(client, start, twin, access)
     }
 
-    /// No mapping of the page allows writing any more: whether that can be said. Where it cannot of
-    /// one, that goes.
+    /// Makes all mappings of a page read-only. Removes those for which that fails. Returns whether
+    /// that is done for all.
     pub(crate) fn write_protect(&mut self, page: crate::state::PageId) -> bool {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return true };
@@ -138,7 +138,7 @@ impl<M: Machine> Pager<M> {
         Ok(region.object.raw())
     }
 
-    /// A view of what another client shares; where, and how many pages.
+    /// Makes a view of what another client shares. Returns its address and number of pages.
     pub fn attach(&mut self, client: Client, key: u64) -> Result<(u64, u32), Denial> {
         let id: ObjectId = Id::from_raw(key);
         let object = self.objects.get(id).ok_or(Denial::NotShared)?;
@@ -148,7 +148,7 @@ impl<M: Machine> Pager<M> {
         Ok((self.add_region(client, start, id, access)?, pages))
     }
 
-    /// A client lets one fewer attach something.
+    /// Counts that a client shares one object less with another client.
     pub(crate) fn unshare(&mut self, client: Client) {
         self.count(client, |usage| usage.shares -= 1);
     }
@@ -180,8 +180,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Pins one page for a client, whatever other clients have pinned. Returns: whether this client
-    /// had not pinned it yet.
+    /// Pins one page for a client, whatever other clients have pinned.
+    /// Returns: whether this client had not pinned it yet.
     fn pin_page(&mut self, client: Client, address: u64) -> Result<bool, Denial> {
         let spot = self.spot(client, address)?;
         if self.objects[spot.object].pins.contains(&(spot.index as u32, client)) {
@@ -220,7 +220,7 @@ impl<M: Machine> Pager<M> {
         self.living(client)?.regions.get(&address).copied().ok_or(Denial::NoRegion)
     }
 
-    /// Where a region of so many pages may be. Nothing is changed.
+    /// Returns where a region of so many pages may be. Changes nothing.
     fn room(&mut self, client: Client, pages: u32, at: Option<u64>) -> Result<u64, Denial> {
         self.living(client)?;
         if pages == 0 {
@@ -297,7 +297,7 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// One user less.
+    /// Removes one user of an object.
     fn drop_object(&mut self, object: ObjectId) {
         self.objects[object].users -= 1;
         if self.objects[object].users > 0 {

@@ -30,7 +30,7 @@ impl Server {
         Server { core }
     }
 
-    /// Answers a call and receives the next.
+    /// Answers a call and receives the next one.
     pub fn serve(&mut self, call: &Received) -> user_rt::Result<Event> {
         if call.fault {
             return self.fault(call).reply_recv();
@@ -58,7 +58,7 @@ impl Server {
         }
     }
 
-    /// A fault that cannot be served: the client's error handler runs, or it ends.
+    /// Refuses a fault: the client's error handler runs, or the client ends.
     fn refuse(&mut self, client: Client, denial: Denial, fault: &Fault) -> Verdict {
         let Some(handler) = self.core.deny(client, denial, fault.address) else {
             warn!("client {} ends: {} at {:#x}", client, Shown(denial), fault.address);
@@ -77,7 +77,7 @@ impl Server {
 
     // --- requests --------------------------------------------------------------------------------
 
-    /// Bytes of a file that are there.
+    /// Returns bytes of a file, if the file has them.
     fn bytes(&self, of: bytes::Reader<'_>) -> Result<Bytes, Denial> {
         let (file, first, count) = (of.get_file(), of.get_first(), of.get_count());
         let length = self.core.machine.contents(file).ok_or(Denial::NoFile)?.len() as u64;
@@ -86,7 +86,7 @@ impl Server {
     }
 }
 
-/// The client that asks, if it is one.
+/// Returns the client that asks, if it is not the manager.
 fn client(from: &Received) -> Result<Client, Denial> {
     if from.custom == MANAGER { Err(Denial::BadRequest) } else { Ok(from.custom) }
 }
@@ -265,7 +265,7 @@ impl pager::Server<Received> for Server {
     }
 }
 
-/// What a page fault's error code says was wanted.
+/// Returns the access that a page fault's error code asks for.
 fn need(error: u32) -> Access {
     match (error & FETCH != 0, error & WRITE != 0) {
         (true, _) => Access::Execute,

@@ -37,7 +37,7 @@ impl<T> Id<T> {
         u64::from(self.generation) << 32 | u64::from(self.place)
     }
 
-    /// Where it is, without how often that was used.
+    /// Returns its place, without the generation.
     pub fn place(self) -> u32 {
         self.place
     }
@@ -61,7 +61,7 @@ impl<T> Slab<T> {
     /// Bytes for each thing: its place, and the number of that when it is free.
     pub const PLACE: usize = size_of::<Place<T>>() + size_of::<u32>();
 
-    /// With room for so many, so that it need not move while there are no more.
+    /// Makes a slab with room for `count` values, so that it does not move while it has no more.
     pub fn with_room(count: u32) -> Slab<T> {
         Slab { places: Vec::with_capacity(count as usize), free: Vec::with_capacity(count as usize) }
     }
@@ -80,7 +80,7 @@ impl<T> Slab<T> {
         self.places.get(id.place as usize).filter(|at| at.generation == id.generation)?.value.as_ref()
     }
 
-    /// The number of what is at a place, if something is.
+    /// Returns the id of the value at a place, if there is one.
     pub fn at(&self, place: u32) -> Option<Id<T>> {
         let at = self.places.get(place as usize).filter(|at| at.value.is_some())?;
         Some(Id { place, generation: at.generation, of: PhantomData })

@@ -83,7 +83,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// One that has nothing: a whole one, or a part.
+    /// Makes an empty account: a whole one, or a part.
     pub fn new(limits: Limits, parent: Option<Client>) -> Account {
         Account {
             limits,
@@ -192,7 +192,8 @@ pub(crate) fn covers(have: Access, need: Access) -> bool {
 }
 
 impl<M: Machine> Pager<M> {
-    /// With frames that nobody else uses, and regions of no more than `capacity` pages in all.
+    /// Makes a pager with frames that no other program uses. Its regions have at most `capacity`
+    /// pages in all.
     pub fn new(machine: M, frames: impl IntoIterator<Item = FrameId>, capacity: u32) -> Pager<M> {
         let free: Vec<FrameId> = frames.into_iter().collect();
         let counts = Counts { frames: free.len() as u64, ..Counts::default() };
@@ -217,7 +218,7 @@ impl<M: Machine> Pager<M> {
         Counts { free: self.free.len() as u64, ..self.counts }
     }
 
-    /// A client that has not been ended.
+    /// Returns a client that was not ended.
     pub(crate) fn living(&mut self, client: Client) -> Result<&mut Account, Denial> {
         let account =
             self.clients.get_mut(&client).filter(|account| account.admitted).ok_or(Denial::NotYou)?;
@@ -228,7 +229,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// The page of a region that an address is in.
+    /// Returns the page of a region that contains an address.
     pub(crate) fn spot(&mut self, client: Client, address: u64) -> Result<Spot, Denial> {
         let account = self.living(client)?;
         let (&start, region) = account.regions.range(..=address).next_back().ok_or(Denial::NoRegion)?;
@@ -262,7 +263,7 @@ impl<M: Machine> Pager<M> {
 
     // --- entries and pages -----------------------------------------------------------------------
 
-    /// A page for a frame that was filled.
+    /// Makes a page for a frame that was filled.
     pub(crate) fn new_page(&mut self, frame: FrameId, copy: Option<Copy>, client: Client) -> PageId {
         let page = self.pages.add(Page {
             frame: None,

@@ -7,7 +7,7 @@
 //! leave [`FRAMES_MIN`] frames for each account of a tree, so that each can make progress.
 //!
 //! A part has a number and no process until the manager admits one ([`Pager::admit`]), which names
-//! the account that it is to be a part of: a number that was given to somebody else meanwhile is
+//! the account that it is to be a part of: a number that was given to another account meanwhile is
 //! refused. A part ends when who split it off closes it, or with it.
 
 use alloc::vec::Vec;
@@ -29,7 +29,8 @@ pub(crate) fn are_sound(limits: Limits) -> bool {
 }
 
 impl Account {
-    /// Pages that may be pinned by all accounts of its tree, if there are so many of them.
+    /// Returns how many pages all accounts of the tree may pin, if the tree has `accounts`
+    /// accounts.
     fn pins_max(&self, accounts: u32) -> u32 {
         self.limits.pinned.min(self.limits.frames.saturating_sub(FRAMES_MIN * accounts))
     }
@@ -70,7 +71,7 @@ impl<M: Machine> Pager<M> {
         Ok(number)
     }
 
-    /// The manager has made a process a client by the number of a part, which `whole` split off.
+    /// Admits a process as the client with the number of a part, which `whole` split off.
     pub fn admit(&mut self, client: Client, whole: Client) -> Result<(), Denial> {
         let part = self.clients.get_mut(&client).ok_or(Denial::NotYou)?;
         if part.parent != Some(whole) || part.admitted {
@@ -91,8 +92,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// The parts of an account that goes are trees of their own, until the manager forgets them; of
-    /// those that nobody was admitted to, nobody knows. Which are left.
+    /// Cuts the parts of an account that ends off. They are trees of their own until the manager
+    /// forgets them; parts without an admitted client are removed. Returns the remaining parts.
     pub(crate) fn cut_off(&mut self, whole: Client) -> Vec<Client> {
         let mut left = Vec::new();
         for part in self.parts_of(whole) {
@@ -112,7 +113,7 @@ impl<M: Machine> Pager<M> {
         left
     }
 
-    /// What a tree has that was cut off, and that cannot be taken from it, it was promised.
+    /// Promises a tree that was cut off what it has, since that cannot be taken from it.
     pub(crate) fn promise(&mut self, whole: Client) {
         if let Some(account) = self.clients.get_mut(&whole) {
             account.promised = account.all.pages.min(self.capacity);
@@ -135,13 +136,13 @@ impl<M: Machine> Pager<M> {
 
     // --- up and down the tree --------------------------------------------------------------------
 
-    /// A client's account and those above it.
+    /// Returns a client's account and those above it.
     pub(crate) fn line(&self, client: Client) -> impl Iterator<Item = &Account> {
         let first = self.clients.get(&client);
         core::iter::successors(first, |account| self.clients.get(&account.parent?))
     }
 
-    /// The account that a client's is a part of, and that is a part of none.
+    /// Returns the account that a client's account is a part of, and that is itself no part.
     pub(crate) fn whole_of(&self, client: Client) -> Client {
         let above = |client: &Client| self.clients.get(client)?.parent;
         core::iter::successors(Some(client), above).last().unwrap_or(client)
@@ -152,7 +153,8 @@ impl<M: Machine> Pager<M> {
         client == whole || self.line(client).any(|account| account.parent == Some(whole))
     }
 
-    /// An account's tree, itself included, smaller parts behind those that they are parts of.
+    /// Returns an account's tree, itself included. Parts come after the accounts that they are
+    /// parts of.
     pub(crate) fn tree_of(&self, whole: Client) -> Vec<Client> {
         let mut tree: Vec<Client> =
             self.clients.keys().copied().filter(|client| self.is_within(*client, whole)).collect();
@@ -181,8 +183,8 @@ impl<M: Machine> Pager<M> {
         self.each_above(Some(client), |account| change(&mut account.all));
     }
 
-    /// The smallest account among a client's and those above that may have no frame more. What is
-    /// charged to `payer` already is so for those that it is a part of, too.
+    /// Returns the smallest account, among a client's and those above it, that may have no more
+    /// frames. A page that is charged to `payer` is already charged to all accounts above `payer`.
     pub(crate) fn full(&self, client: Client, payer: Option<Client>) -> Option<Client> {
         let mut at = Some(client);
         while let Some(client) = at {

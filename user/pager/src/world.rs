@@ -22,7 +22,7 @@ use user_rt::paging::{
 use user_rt::spawn::{Many, Nursery, own};
 use user_rt::warn;
 
-/// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the
+/// Where a frame is mapped to see whether another process has it mapped: beside the window, in the
 /// same page table.
 const PROBE_VA: u64 = WINDOW_VA + PAGE_SIZE;
 
@@ -63,18 +63,18 @@ impl World {
         })
     }
 
-    /// A file's number, and its length.
+    /// Returns a file's number and length.
     pub fn open(&self, name: &str) -> Option<(u64, u64)> {
         let found = self.archive.as_ref()?.programs().find(|file| file.name() == name)?;
         Some((found.channel.into(), found.file.len() as u64))
     }
 
-    /// The contents of a file by its number.
+    /// Returns the contents of a file by its number.
     pub fn contents(&self, file: u64) -> Option<&'static [u8]> {
         Some(self.archive.as_ref()?.programs().find(|found| u64::from(found.channel) == file)?.file)
     }
 
-    /// Which pages of which frame object it is.
+    /// Returns the frame object and the pages in it that a frame stands for.
     fn place(&self, frame: FrameId) -> (Frame, Pages) {
         let run = Frame::at(self.runs.nth(frame.0 / FRAMES_TOGETHER));
         (run, Pages { first: (frame.0 % FRAMES_TOGETHER).into(), count: 1 })
@@ -97,7 +97,7 @@ impl World {
         self.gone >> (client % 128) & 1 != 0
     }
 
-    /// The address space of a client that is to be served.
+    /// Notes that the address space of a client is to be served.
     pub fn comes(&mut self, client: Client) {
         self.gone &= !(1 << (client % 128));
     }
@@ -108,8 +108,9 @@ fn show<R>(run: &Frame, page: u64, work: impl FnOnce(&[u8]) -> R) -> R {
     memory::read_page(&own::vspace(), run, page, work).expect("a frame that can be read")
 }
 
-/// A key for seals that only this process knows: from the CPU's random number generator. From a CPU
-/// that has none it is the time, which a store can guess: its seals find accidents, and no lies.
+/// Makes a key for seals that only this process knows, from the CPU's random number generator. If
+/// the CPU has none, the key is the time, which a store can guess: then seals find accidents, but
+/// no lies.
 fn key() -> [u64; 2] {
     if let (Some(first), Some(second)) = (arch::random(), arch::random()) {
         return [first, second];
@@ -162,7 +163,7 @@ impl Machine for World {
         matches!(own::cnode().inspect(pager_slot::vspace(client)), Ok(None))
     }
 
-    /// A page comes into a pool only if nothing at all maps it.
+    /// Whether nothing maps a page: only then can it enter a pool.
     fn is_unseen(&mut self, frame: FrameId) -> bool {
         let (run, page) = self.place(frame);
         let alone = own::vspace().map_pool_pages(&run, PROBE_VA, page).is_ok();

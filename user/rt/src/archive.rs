@@ -53,7 +53,7 @@ impl<'a> Archive<'a> {
         Ok(Archive { tar })
     }
 
-    /// All files whose names are short enough to be programs', in order.
+    /// Returns all files whose names are short enough for programs, in order.
     pub fn programs(&self) -> impl Iterator<Item = Program<'a>> {
         self.tar.entries().zip(1..0x80).filter_map(|(entry, channel)| {
             let filename = entry.filename();
@@ -73,7 +73,7 @@ impl<'a> Archive<'a> {
 mod tests {
     use super::*;
 
-    /// A ustar header and its data, padded.
+    /// Makes a ustar header and its data, padded.
     fn file(name: &str, data: &[u8]) -> Vec<u8> {
         let mut header = vec![0u8; 512];
         header[..name.len()].copy_from_slice(name.as_bytes());

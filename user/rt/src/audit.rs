@@ -22,7 +22,7 @@ impl Records {
         self.records.iter().flatten()
     }
 
-    /// There was nothing new.
+    /// Whether there was nothing new.
     pub fn is_empty(&self) -> bool {
         self.records[0].is_none()
     }
@@ -35,7 +35,7 @@ impl Machine {
         syscall(Args::plain(Op::AuditStart, self.arg(), untyped.arg(), u64::from(log2), 0)).done()
     }
 
-    /// Records of a CPU's ring, from number `first` on, a bounded number.
+    /// Reads records of a CPU's ring from number `first` on, a bounded number.
     pub fn read_audit(&self, cpu: u32, first: u64) -> Result<Records> {
         let of = Target::new(self.cap(), cpu).0;
         let answer = syscall(Args::plain(Op::AuditRead, of, first, 0, 0)).check()?;

@@ -5,19 +5,20 @@ use abi::{BOOT_MAGIC, BootPage};
 use crate::arch::memory;
 use crate::cmdline::Options;
 
-/// The boot page. A page of another layout ends the program: nothing in it could be trusted.
+/// Returns the boot page. Ends the program if the page has another layout: nothing in it could be
+/// trusted.
 pub fn facts() -> &'static BootPage {
     let page = memory::boot_page();
     assert!(page.magic == BOOT_MAGIC, "boot page of another layout: magic {:#x}", page.magic);
     page
 }
 
-/// The command line; empty where it is not UTF-8.
+/// Returns the command line; empty if it is not UTF-8.
 pub fn command_line() -> &'static str {
     text(facts())
 }
 
-/// The command line's `key=value` words.
+/// Returns the command line's `key=value` words.
 pub fn options() -> Options<'static> {
     Options::new(command_line())
 }

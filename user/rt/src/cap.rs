@@ -15,15 +15,15 @@ pub trait Handle: Sized + private::Sealed {
     /// Claims that the slot holds a capability of this type.
     fn at(cap: Cap) -> Self;
 
-    /// The slot.
+    /// Returns the slot.
     fn cap(&self) -> Cap;
 
-    /// Another handle for the same slot, for another task of the process.
+    /// Makes another handle for the same slot, for another task of the process.
     fn again(&self) -> Self {
         Self::at(self.cap())
     }
 
-    /// The slot as a system call's argument.
+    /// Returns the slot as a system call's argument.
     fn arg(&self) -> u64 {
         self.cap().arg()
     }
@@ -88,7 +88,7 @@ handles! {
 pub struct Place(pub Target);
 
 impl CNode {
-    /// A slot of it.
+    /// Returns a slot of it.
     pub fn slot(&self, number: Cap) -> Place {
         Place(Target::new(self.0, number.0))
     }
@@ -99,7 +99,7 @@ impl CNode {
 pub struct Exposure(pub Target);
 
 impl Group {
-    /// What is exposed there.
+    /// Returns the exposure at an index.
     pub fn exposure(&self, index: u32) -> Exposure {
         Exposure(Target::new(self.0, index))
     }

@@ -25,7 +25,7 @@ impl<'a> Options<'a> {
         Options { text }
     }
 
-    /// The value of `key`; the empty string for a key without one.
+    /// Returns the value of `key`; the empty string for a key without one.
     pub fn value(&self, key: &str) -> Option<&'a str> {
         self.text.split_ascii_whitespace().rev().find_map(|word| {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
@@ -33,8 +33,8 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// The number of `key` (decimal, or hexadecimal after `0x`), or `default` where it is not
-    /// given.
+    /// Returns the number of `key` (decimal, or hexadecimal after `0x`), or `default` if the key is
+    /// not given.
     pub fn number<'k: 'a>(&self, key: &'k str, default: u64) -> Result<u64, BadOption<'a>> {
         let Some(value) = self.value(key) else { return Ok(default) };
         let parsed = match value.strip_prefix("0x") {

@@ -72,7 +72,7 @@ pub struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Address of its first page.
+    /// Returns the address of its first page.
     pub fn first_page(&self) -> u64 {
         self.address & !(PAGE_SIZE - 1)
     }
@@ -85,15 +85,15 @@ impl<'a> Segment<'a> {
         ((self.end() - self.first_page()).div_ceil(PAGE_SIZE)) as u32
     }
 
-    /// The bytes of the file that begin with its first page, behind which are zeroes: where, and
-    /// how many. `None` where the file does not have the beginning of that page.
+    /// Returns offset and length of the file's bytes that begin with the segment's first page;
+    /// zeroes follow them. `None` if the file does not have the beginning of that page.
     pub fn in_file(&self) -> Option<(u64, u64)> {
         let lead = self.address - self.first_page();
         Some((self.offset.checked_sub(lead)?, lead + self.data.len() as u64))
     }
 
-    /// What the file has for its page number `page`: offset in the page, and bytes. The rest is
-    /// zero.
+    /// Returns the file's bytes for the segment's page number `page`, and their offset in the page.
+    /// The rest of the page is zero.
     pub fn page(&self, page: u32) -> (usize, &'a [u8]) {
         let lead = self.address - self.first_page();
         let start = u64::from(page) * PAGE_SIZE;
@@ -188,7 +188,7 @@ mod tests {
     const READ: u32 = 4;
     const WRITE: u32 = 6;
 
-    /// An ELF file with these segments: flags, address, file bytes, memory bytes.
+    /// Makes an ELF file with these segments: flags, address, file bytes, memory bytes.
     fn elf(entry: u64, segments: &[(u32, u64, &[u8], u64)]) -> Vec<u8> {
         let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         file.extend(2u16.to_le_bytes());

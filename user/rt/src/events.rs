@@ -45,19 +45,19 @@ pub struct Came<'a> {
 }
 
 impl Came<'_> {
-    /// Words besides the registers.
+    /// Returns the words besides the registers.
     pub fn words(&self) -> impl Iterator<Item = u64> {
         let count = self.event.info.words().min(MSG_UTCB_WORDS);
         (0..count).map(|n| self.word(1, n))
     }
 
-    /// The fate of the capabilities that it carries.
+    /// Returns the fates of the capabilities that it carries.
     pub fn received(&self) -> impl Iterator<Item = Received> {
         let count = if self.event.info.has(FLAG_CAPS) { GRANTS_MAX } else { 0 };
         (0..count).map_while(|n| Received::from_words(self.pair(caps_at(self.event.info), n)))
     }
 
-    /// Where the pages are that it carries.
+    /// Returns the ranges of the pages that it carries.
     pub fn ranges(&self) -> impl Iterator<Item = PageRange> {
         let count = if self.event.info.has(FLAG_PAGES) { RANGES_MAX } else { 0 };
         (0..count).map_while(|n| PageRange::from_words(self.pair(pages_at(self.event.info), n)))
@@ -67,7 +67,7 @@ impl Came<'_> {
         [2 * n, 2 * n + 1].map(|word| self.word(first, word))
     }
 
-    /// A word, counted from one of its cells on.
+    /// Returns a word, counted from one of its cells on.
     fn word(&self, first: u64, n: usize) -> u64 {
         let cell = (self.at + first + (n / CELL_WORDS) as u64) & self.mask;
         self.pages.cells[cell as usize][n % CELL_WORDS].load(Relaxed)
@@ -91,7 +91,7 @@ impl Pool {
         Ok(Pool { object, pages: event_pages(address, cells_log2), cells_log2, head: 0, held: 0 })
     }
 
-    /// The next event, if one is there. What was read before it is gone.
+    /// Reads the next event, if there is one. Gives up the event that was read before.
     #[inline]
     pub fn read(&mut self) -> Option<Came<'_>> {
         self.release();

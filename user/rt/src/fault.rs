@@ -36,7 +36,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The fault that was received; `None` where the message is an ordinary call.
+    /// Returns the fault that was received, or `None` if the message is an ordinary call.
     pub fn of(received: &Received) -> Option<Fault> {
         let [address, rip, about, rsp] = received.message.regs;
         let kind = FaultKind::from_label(received.message.label).filter(|_| received.fault)?;
@@ -44,8 +44,8 @@ impl Fault {
     }
 }
 
-/// The registers that came with the fault just received, by [`RegIndex`]. They are in this task's
-/// UTCB, where the next log record, or register set, takes their place.
+/// Returns the registers that came with the fault just received, by [`RegIndex`]. They are in this
+/// task's UTCB, where the next log record or register set overwrites them.
 pub fn registers() -> [u64; REG_COUNT] {
     let mut regs = [0; REG_COUNT];
     utcb::current().read_bulk(&mut regs);
@@ -69,7 +69,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// As a message, registers being put into the UTCB.
+    /// Makes a message of the verdict. Puts its registers into the UTCB.
     fn message(&self) -> Message {
         let answer = match self {
             Verdict::Resume => FaultAnswer::Resume,

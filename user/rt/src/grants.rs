@@ -16,17 +16,17 @@ use crate::ipc::Message;
 use crate::spawn::own;
 use crate::utcb;
 
-/// A copy with these rights, of a capability that has GRANT.
+/// Makes a grant of a copy with these rights, of a capability that has GRANT.
 pub fn copied<T: Handle>(handle: &T, rights: impl Into<T::Rights>, badge: u64) -> Grant {
     Grant::Copy { cap: handle.cap(), rights: rights.into().into(), badge }
 }
 
-/// The capability itself: nothing is left in its slot, wherever it comes to be.
+/// Makes a grant of the capability itself. Its slot will be empty, whatever the capability's fate.
 pub fn moved<T: Handle>(handle: T) -> Grant {
     Grant::Move { cap: handle.cap() }
 }
 
-/// So many slots from this one on.
+/// Offers `count` slots from this one on.
 pub const fn offer(next: Cap, count: u32) -> Listening {
     Listening { next, count }
 }
@@ -39,8 +39,8 @@ pub const fn offer(next: Cap, count: u32) -> Listening {
 pub struct Caps([Option<Received>; GRANTS_MAX]);
 
 impl Caps {
-    /// Those of the message that this task just received: its next one with capabilities takes
-    /// their place.
+    /// Returns the capabilities of the message that this task just received. Its next message with
+    /// capabilities overwrites them.
     pub fn of(message: &Message) -> Caps {
         if message.caps { Caps::among(utcb::current().received()) } else { Caps::default() }
     }
@@ -49,8 +49,8 @@ impl Caps {
         Caps(core::array::from_fn(|_| list.next()))
     }
 
-    /// The one at this place, if it arrived, is of this type, and allows so much. It is the
-    /// caller's now.
+    /// Takes the capability at this place, if it arrived, has this type, and allows so much. It
+    /// belongs to the caller then.
     pub fn take<T: Handle>(&mut self, place: u32, rights: impl Into<T::Rights>) -> Option<T> {
         let wanted: Rights = rights.into().into();
         let slot = self.0.get_mut(place as usize)?;

@@ -38,20 +38,20 @@ fn list(of: Cap, first: Cap) -> Result<Piece> {
 }
 
 impl CNode {
-    /// Its capabilities from a slot on, a bounded number.
+    /// Lists its capabilities from a slot on, a bounded number.
     pub fn list(&self, first: Cap) -> Result<Piece> {
         list(self.cap(), first)
     }
 }
 
 impl Process {
-    /// The capabilities in its CSpace from a slot on, a bounded number.
+    /// Lists the capabilities in its CSpace from a slot on, a bounded number.
     pub fn list(&self, first: Cap) -> Result<Piece> {
         list(self.cap(), first)
     }
 
-    /// Where in its CSpace it holds a capability of the same object with these rights or more, if
-    /// it does.
+    /// Returns the slot of its CSpace that holds a capability of the same object with these rights
+    /// or more, if there is one.
     pub fn holds<T: Handle>(&self, what: &T, rights: impl Into<T::Rights>) -> Result<Option<Cap>> {
         self.holds_raw(what.cap(), rights.into().into())
     }

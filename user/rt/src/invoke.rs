@@ -102,7 +102,7 @@ impl CNode {
         invoke(Op::CapRevoke, self.slot(slot).0.0, 0, 0, 0)
     }
 
-    /// What a slot holds; `None` for an empty one.
+    /// Returns the contents of a slot; `None` for an empty one.
     pub fn inspect(&self, slot: Cap) -> Result<Option<Inspection>> {
         let a = syscall(Args::plain(Op::CapInspect, self.slot(slot).0.0, 0, 0, 0)).check()?;
         Ok(ObjType::from_raw(a.rdi as u8).map(|object| Inspection {
@@ -165,7 +165,7 @@ impl Group {
         invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), how, 0)
     }
 
-    /// The first member from an index on.
+    /// Returns the first member from an index on.
     pub fn member(&self, from: u32) -> Result<Option<Member>> {
         let a = syscall(Args::plain(Op::GroupMember, self.exposure(from).0.0, 0, 0, 0)).check()?;
         let process = ProcessKey::from_raw(a.rdi);
@@ -174,7 +174,7 @@ impl Group {
         Ok((a.rdi != 0).then_some(member))
     }
 
-    /// All members, in the order of their records.
+    /// Returns all members, in the order of their records.
     pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
         let mut from = 0;
         core::iter::from_fn(move || {
@@ -363,7 +363,7 @@ impl Notification {
         Ok(syscall(args).check()?.rdx)
     }
 
-    /// The bits that are there, without waiting.
+    /// Takes the bits that are set, without waiting.
     pub fn poll(&self) -> Result<u64> {
         let mut args = Args::plain(Op::Wait, self.arg(), 0, 0, 0);
         args.info = args.info.flag(abi::FLAG_NONBLOCK);
@@ -404,8 +404,8 @@ impl VSpace {
         self.on_pages(Op::Protect, frame.arg(), address, access.bits(), pages)
     }
 
-    /// Which of these pages, 64 at most, were used since this was asked last, as far as is known;
-    /// which were written since they were mapped.
+    /// Returns which of these pages, 64 at most, were used since the last such call, as far as is
+    /// known, and which were written since they were mapped.
     pub fn accessed(&self, frame: &Frame, address: u64, pages: Pages) -> Result<(u64, u64)> {
         let answer = self.ask_pages(Op::Accessed, frame.arg(), address, 0, pages)?;
         Ok((answer.rdi, answer.rsi))
@@ -486,7 +486,7 @@ impl Frame {
 }
 
 impl Machine {
-    /// A frame of device memory; `size` as [`Untyped::retype`] has it for frames.
+    /// Makes a frame of device memory; `size` as [`Untyped::retype`] has it for frames.
     pub fn device_frame(&self, memory: &Untyped, at: u64, size: u64, to: Place) -> Result<()> {
         let args = Args::plain(Op::DeviceFrame, self.arg(), memory.arg(), to.0.0, at);
         syscall(Args { r9: size, ..args }).done()
@@ -524,7 +524,7 @@ impl Machine {
     }
 }
 
-/// The own id and home CPU.
+/// Returns the caller's own id and home CPU.
 pub fn who_am_i() -> Result<(TaskId, u32)> {
     let a = syscall(Args::new(Op::WhoAmI)).check()?;
     Ok((TaskId::from_raw(a.rdi), a.rsi as u32))
@@ -535,7 +535,8 @@ pub fn yield_now() -> Result<()> {
     syscall(Args::new(Op::Yield)).done()
 }
 
-/// A register set that starts at `rip` with `rsp`, everything else zero.
+/// Returns a register set that starts at `rip` with `rsp` and interrupts on. All other registers are
+/// zero.
 pub const fn start_regs(rip: u64, rsp: u64) -> [u64; REG_COUNT] {
     let mut regs = [0; REG_COUNT];
     regs[RegIndex::Rip as usize] = rip;

@@ -60,22 +60,24 @@ pub const WINDOW_VA: u64 = 0x6000_0000;
 pub const HEAP_VA: u64 = 0x7000_0000;
 pub const SHARED_VA: u64 = 0x8000_0000;
 
-/// Address of the UTCB of the task in place `index`.
+/// Returns the address of the UTCB of the task in place `index`.
 pub const fn utcb_va(index: u32) -> u64 {
     TASKS_VA + (index as u64 + 1) * TASK_STRIDE - abi::PAGE_SIZE
 }
 
-/// Stack top of the task in place `index`: right below its UTCB.
+/// Returns the stack top of the task in place `index`: right below its UTCB.
 pub const fn stack_top(index: u32) -> u64 {
     utcb_va(index)
 }
 
-/// All that the stack of the task in place `index` can become without moving: its guard is below.
+/// Returns the range into which the stack of the task in place `index` can grow without moving. Its
+/// guard page is below.
 pub const fn stack_span(index: u32) -> Span {
     Span { low: TASKS_VA + index as u64 * TASK_STRIDE + abi::PAGE_SIZE, top: stack_top(index) }
 }
 
-/// Slot in its own process's CSpace of a task that another process made, so that it can end itself.
+/// Returns the slot that a task has in its own process's CSpace, so that it can end itself, if
+/// another process made the task.
 pub const fn task_slot(index: u32) -> Cap {
     Cap(FREE_SLOTS + index)
 }

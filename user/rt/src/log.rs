@@ -99,7 +99,7 @@ impl<T: fmt::Display> defmt::Format for Shown<T> {
     }
 }
 
-/// A record of a level, which stands twice: as [`abi::Level`] and as defmt calls it.
+/// Writes a record of a level, which is given twice: as [`abi::Level`] and as defmt calls it.
 #[cfg(target_os = "none")]
 #[doc(hidden)]
 #[collapse_debuginfo(yes)]
@@ -112,7 +112,7 @@ macro_rules! tell {
     }};
 }
 
-/// On the host there is no log: the record is only checked.
+/// Checks a record only: on the host there is no log.
 #[cfg(not(target_os = "none"))]
 #[doc(hidden)]
 #[collapse_debuginfo(yes)]
@@ -123,35 +123,35 @@ macro_rules! tell {
     }};
 }
 
-/// Something does not work.
+/// Logs something that does not work.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! error {
     ($($record:tt)*) => { $crate::tell!(Error, error, $($record)*) };
 }
 
-/// Something is not as it should be; the program goes on.
+/// Logs something that is not as it should be. The program continues.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! warn {
     ($($record:tt)*) => { $crate::tell!(Warn, warn, $($record)*) };
 }
 
-/// What a run consists of.
+/// Logs the steps of a run.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! info {
     ($($record:tt)*) => { $crate::tell!(Info, info, $($record)*) };
 }
 
-/// What the program decides.
+/// Logs a decision of the program.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! debug {
     ($($record:tt)*) => { $crate::tell!(Debug, debug, $($record)*) };
 }
 
-/// Everything else.
+/// Logs everything else.
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! trace {

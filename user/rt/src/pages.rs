@@ -29,7 +29,7 @@ pub struct Pooled {
 }
 
 impl Pooled {
-    /// Pages of 4 KiB.
+    /// Returns pages of 4 KiB.
     pub const fn new(address: u64, count: u64) -> Pooled {
         Pooled { address, count, large: false }
     }

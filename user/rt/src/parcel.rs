@@ -80,7 +80,7 @@ pub struct Unshared {
 }
 
 impl Post {
-    /// With fewer pages in the tray more is moved.
+    /// Makes a sender of parcels. The fewer pages the tray has, the more parcels are moved.
     pub fn new(to: Exposure, tray: &'static [AtomicU64], seen: Seen) -> Post {
         let worth = match seen {
             Seen::ByThisCpu => REMAP_FROM,
@@ -223,8 +223,8 @@ impl Tray<'_> {
 pub struct NoParcel;
 
 impl Intake {
-    /// With up to [`PLACES_MAX`] places of [`BYTES_MAX`] each, from `first` on, where nothing is
-    /// mapped.
+    /// Makes an intake with up to [`PLACES_MAX`] places of [`BYTES_MAX`] each, from `first` on,
+    /// where nothing is mapped.
     pub fn new(tray: &'static [AtomicU64], first: u64, places: usize) -> Intake {
         Intake { tray, first, places: places.min(PLACES_MAX), taken: 0 }
     }
@@ -244,7 +244,7 @@ impl Intake {
         Ok(())
     }
 
-    /// What a message that was just received brought.
+    /// Takes the parcel of a message that was just received.
     pub fn take(&mut self, own: &VSpace, message: &Message) -> Result<Parcel<'_>, NoParcel> {
         let bytes = message.regs[0];
         if !message.pages {
@@ -268,7 +268,7 @@ impl Intake {
         }
     }
 
-    /// A buffer that came is no longer needed.
+    /// Gives back a received buffer that is no longer needed.
     pub fn give_back(&mut self, own: &VSpace, buffer: Buffer) -> crate::Result<()> {
         let address = buffer.address();
         buffer.give_back(own)?;
@@ -284,7 +284,7 @@ impl Intake {
         Ok(())
     }
 
-    /// A buffer that came there was sent on.
+    /// Frees the place of a received buffer that was sent on.
     pub fn vacate(&mut self, address: u64) {
         if let Some(offset) = address.checked_sub(self.first)
             && let number @ 0..64 = offset / BYTES_MAX
@@ -294,8 +294,8 @@ impl Intake {
     }
 }
 
-/// The pages of a parcel: one range, moved or shared, enough for the bytes, at the front of the
-/// window.
+/// Returns the pages of a parcel, if they are one range, moved or shared, long enough for the
+/// bytes, and at the front of the window.
 fn whole(mut ranges: impl Iterator<Item = PageRange>, at: u64, bytes: u64) -> Option<(PageMode, Pooled)> {
     let range = ranges.next()?;
     let whole = ranges.next().is_none()

@@ -22,8 +22,8 @@ impl Slots {
         self.whole.end - self.next
     }
 
-    /// `count` consecutive slots; [`Error::NoCapability`] with the number left where there are
-    /// fewer.
+    /// Takes `count` consecutive slots.
+    /// Errors: [`Error::NoCapability`] with the number of free slots, if there are fewer.
     pub fn take(&mut self, count: u32) -> Result<Cap> {
         if count > self.left() {
             return Err(Refusal::local(Error::NoCapability, u64::from(self.left())));
@@ -38,13 +38,13 @@ impl Slots {
         self.next -= count.min(self.next - self.whole.start);
     }
 
-    /// A range of its own for somebody else.
+    /// Splits off a range of slots for another owner.
     pub fn split(&mut self, count: u32) -> Result<Slots> {
         let first = self.take(count)?;
         Ok(Slots::new(first.0..first.0 + count))
     }
 
-    /// Everything that was taken is free again.
+    /// Frees all slots that were taken.
     pub fn restart(&mut self) {
         self.next = self.whole.start;
     }

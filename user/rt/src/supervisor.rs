@@ -27,12 +27,12 @@ fn parent() -> Client<Line> {
     to(Group::at(slot::SUPERVISOR).exposure(PARENT))
 }
 
-/// A parent that listens there.
+/// Returns a client of a parent that listens at an exposure.
 pub fn to(exposure: Exposure) -> Client<Line> {
     Client(Line::to(exposure))
 }
 
-/// The fate of something that was only told.
+/// Returns the outcome of a message that has no answer but success.
 fn told(answer: core::result::Result<(), Failure<No, Refusal>>) -> Result<()> {
     answer.map_err(|failure| match failure {
         Failure::Transport(refusal) => refusal,
@@ -58,7 +58,7 @@ pub fn say_lost(task: TaskId, reason: u64, address: u64) -> Result<()> {
     }))
 }
 
-/// Within a parent: tells it how a watched task ended.
+/// Tells a parent, from another of its own tasks, how a watched task ended.
 pub fn say_died(to: Exposure, end: Option<Refusal>) -> Result<()> {
     told(self::to(to).died(|mut died| {
         if let Some(Refusal { error, detail, who }) = end {
@@ -91,8 +91,8 @@ pub fn give_back(range: Range) -> core::result::Result<(), ViewDenial> {
     })?)
 }
 
-/// The parent's side of [`view`]: for a holder that may have what it was granted, and whose slots
-/// are at the places that `slot_of` says.
+/// Serves [`view`] in the parent, for a holder that may have what it was granted. `slot_of` returns
+/// the place of a holder's slot.
 pub fn lend<K: Keeper>(
     views: &mut Views<K>,
     holder: u16,
@@ -106,7 +106,7 @@ pub fn lend<K: Keeper>(
     Ok(views.lend(holder, &wanted, granted, slot_of(Cap(asked.get_slot())))?)
 }
 
-/// And of [`give_back`].
+/// Serves [`give_back`] in the parent.
 pub fn take_back<K: Keeper>(
     views: &mut Views<K>,
     holder: u16,

@@ -92,8 +92,8 @@ const SAID: u8 = 2;
 /// Words in a reported line.
 const LINE_WORDS: usize = 16;
 
-/// The command line says `talk=show`: all messages that programs send are reported, as lines that
-/// `aurora-bench message` understands.
+/// Whether the command line says `talk=show`: then all messages that programs send are reported, as
+/// lines that `aurora-bench message` understands.
 fn is_shown() -> bool {
     match SHOWN.load(Relaxed) {
         UNKNOWN => {
@@ -201,8 +201,8 @@ where
     Ok((bytes as u64, !given.grants().is_empty()))
 }
 
-/// The message in a parcel: where it came, if nobody else can write there; else copied to `copy`
-/// first. `None` where that is too small.
+/// Reads the message in a parcel. Reads it in place if no other process can write there, and
+/// otherwise copies it to `copy` first. `None` if `copy` is too small.
 pub fn with_parcel<R>(parcel: &Parcel<'_>, copy: &mut [u8], read: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let bytes = match parcel {
         Parcel::Moved(buffer, bytes) => &buffer.bytes()[..*bytes as usize],
@@ -216,7 +216,7 @@ pub fn with_parcel<R>(parcel: &Parcel<'_>, copy: &mut [u8], read: impl FnOnce(&[
     Some(read(bytes))
 }
 
-/// The words of a message that has just come, copied.
+/// Reads a copy of the words of a message that was just received.
 pub fn with_bytes<R>(message: &Message, read: impl FnOnce(&[u8]) -> R) -> R {
     if message.words == 0 {
         return read(Words::<REGISTERS>::of(message.regs.into_iter()).bytes());

@@ -206,7 +206,8 @@ fn manager(from: &Received) -> Result<(), Refusal> {
     if from.custom == MANAGER { Ok(()) } else { Err(Refusal::BadRequest) }
 }
 
-/// Only one side of a window works at a time: the system call between them orders what they do.
+/// Copies a page. Only one side of a window works at a time: the system call between them orders
+/// what they do.
 fn copy(from: Page<'_>, to: Page<'_>) {
     for (to, from) in to.iter().zip(from) {
         to.store(from.load(Relaxed), Relaxed);

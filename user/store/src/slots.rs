@@ -22,7 +22,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Until the manager says otherwise, all pagers may have as many slots.
+    /// Makes a table in which all pagers may have equally many slots, until the manager changes
+    /// that.
     pub fn new(slots: u32, pagers: u16) -> Table {
         let most = u64::from(slots) / u64::from(pagers.max(1));
         Table {
@@ -37,7 +38,7 @@ impl Table {
         self.shares.get_mut(index).ok_or(Refusal::BadRequest)
     }
 
-    /// How many slots a pager may have. It keeps what it has.
+    /// Sets how many slots a pager may have. The pager keeps what it has.
     pub fn allow(&mut self, pager: u16, slots: u64) -> Result<(), Refusal> {
         self.share(pager)?.most = slots;
         Ok(())
@@ -78,7 +79,7 @@ impl Table {
         Ok(())
     }
 
-    /// How many are in use, of how many.
+    /// Returns how many slots are in use, and how many there are.
     pub fn used(&self) -> (u64, u64) {
         let all = self.owners.len() as u64;
         (all - self.free.len() as u64, all)

@@ -121,7 +121,7 @@ impl Named {
 }
 
 impl Row {
-    /// What is committed of an operation whose parts have these names.
+    /// Makes the committed form of an operation. `names` are the names of its parts.
     pub fn new(cpus: u32, walk: &Walk, names: &[String]) -> Row {
         let parts = names.iter().zip(&walk.parts).map(|(name, part)| Named::new(name, part));
         Row { cpus, user: walk.user, slots: walk.slots, parts: parts.collect() }
@@ -173,7 +173,7 @@ impl Steps {
         serde_json::from_str(&text).with_context(|| format!("{} has no functions of rows", path.display()))
     }
 
-    /// The functions that a part of a row visits, by "ROW.PART".
+    /// Returns how many functions a part of a row visits, by "ROW.PART".
     pub fn visited(&self, name: &str) -> Option<u64> {
         let (row, part) = name.split_once('.')?;
         u64::try_from(self.rows.get(row)?.part(part)?.visited).ok()
@@ -231,7 +231,7 @@ impl Steps {
 pub mod tests {
     use super::*;
 
-    /// One row with one part that visits these functions.
+    /// Makes one row with one part that visits these functions.
     pub fn steps(functions: &[&str]) -> Steps {
         let functions: Vec<Step> = functions.iter().map(|text| text.parse().expect("a step")).collect();
         let visited = functions.len();

@@ -51,7 +51,7 @@ impl Sources {
         Sources { root: root.to_owned(), files: HashMap::new() }
     }
 
-    /// One file, without a disk.
+    /// Makes the sources of one file, without a disk.
     #[cfg(test)]
     pub fn of(file: &str, text: &str) -> Sources {
         let files = HashMap::from([(file.to_owned(), functions(file, text))]);
@@ -69,7 +69,8 @@ impl Sources {
         self.of_file(file).iter().find(|function| function.name == name)
     }
 
-    /// Returns: nothing of a file that is no source of the kernel, or cannot be read.
+    /// Returns the functions of a file, or none if the file is no source of the kernel or cannot be
+    /// read.
     fn of_file(&mut self, file: &str) -> &[Function] {
         let path = self.root.join(file);
         self.files.entry(file.to_owned()).or_insert_with(|| {
@@ -172,7 +173,7 @@ fn line(span: Span) -> u32 {
     u32::try_from(span.start().line).unwrap_or(u32::MAX)
 }
 
-/// The last part of a type's path.
+/// Returns the last part of a type's path.
 fn type_name(of: &Type) -> String {
     match of {
         Type::Path(path) => path.path.segments.last().map_or(String::new(), |last| last.ident.to_string()),
@@ -224,8 +225,8 @@ fn without_links(text: &str) -> String {
     plain + rest
 }
 
-/// Lists the labels of a file of assembly. The comment right above one says what it is for; of the
-/// first global label, by which the file is entered, the head of the file says so.
+/// Lists the labels of a file of assembly. The comment right above a label says what it is for. For
+/// the first global label, by which the file is entered, the head of the file says it.
 fn labels(file: &str, text: &str) -> Vec<Function> {
     let mut found: Vec<Function> = Vec::new();
     let mut comment: Vec<String> = Vec::new();

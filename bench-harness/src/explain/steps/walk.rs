@@ -136,7 +136,7 @@ impl Begun {
         &mut self.trails[at]
     }
 
-    /// An instruction in no function leaves no visit, so a CPU may have none.
+    /// Ends a part. An instruction in no function leaves no visit, so a CPU may have none.
     fn finish(self, functions: &[Function]) -> Part {
         let stretches = self.trails.iter().map(|trail| trail.finish(functions));
         Part { stretches: stretches.filter(|stretch| !stretch.visits.is_empty()).collect() }
@@ -152,7 +152,7 @@ struct Cpu {
 }
 
 impl Cpu {
-    /// Returns: the whole chain of this instruction.
+    /// Follows an instruction. Returns its whole chain.
     fn follow(&mut self, line: &Line, own: Chain) -> Chain {
         let whole = self.calls.iter().flat_map(|chain| chain.iter()).chain(own.iter()).copied().collect();
         match line.mnemonic.as_str() {
@@ -175,7 +175,7 @@ struct Trail {
 }
 
 impl Trail {
-    /// Returns: how many of the instructions are in no function.
+    /// Notes executed instructions. Returns how many of them are in no function.
     fn note(&mut self, chain: &Chain, count: u64) -> u64 {
         let Some(function) = chain.last() else { return count };
         *self.own.entry(*function).or_default() += count;
@@ -244,7 +244,8 @@ impl Names<'_> {
         chain
     }
 
-    /// Frames outside the kernel's crates are of library functions.
+    /// Returns the functions around an instruction by its frames. Frames outside the kernel's
+    /// crates are library functions.
     fn inlined(&mut self, line: &Line) -> Vec<usize> {
         let mut chain = Vec::new();
         for (depth, frame) in line.frames.iter().rev().enumerate() {
@@ -329,7 +330,7 @@ fn leave() {
         Line { program: "bench".to_owned(), ..examples::line(cpu, pc, NOP, Phase::User) }
     }
 
-    /// An instruction of the kernel in these frames, innermost first.
+    /// Makes an instruction of the kernel in these frames, innermost first.
     fn kernel(cpu: u8, pc: u64, bytes: &[u8], frames: &[(&str, u32)]) -> Line {
         let frame = |(file, line): &(&str, u32)| Frame {
             function: String::new(),
@@ -342,7 +343,7 @@ fn leave() {
         Line { symbol: "entry slot".to_owned(), source: None, ..examples::line(cpu, 7, NOP, Phase::Entry) }
     }
 
-    /// Each part as "CPU N:" and "depth name instructions".
+    /// Returns each part as "CPU N:" and "depth name instructions".
     fn walked(lines: &[Line]) -> (Vec<Vec<String>>, Walk) {
         let mut sources = Sources::of(FILE, TEXT);
         let walk = walk(lines, &mut sources);

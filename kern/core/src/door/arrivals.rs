@@ -1,5 +1,6 @@
-//! What comes out of this CPU's mailbox: calls and replies of other CPUs, control bits, Notification bits, and all others that
-//! are passed on to where they are dealt with. What they are and who owns a message block meanwhile: [`crate::outbox::mail`].
+//! Mail that this CPU receives: serves calls and replies of other CPUs, control bits and
+//! Notification bits, and passes all other mail to the room that handles it. What is sent, and who
+//! owns a message block meanwhile: [`crate::outbox::mail`].
 
 use abi::{Counter, Error, FLAG_EVENT, TaskId};
 use kern_base::cpu::Mail;
@@ -25,8 +26,9 @@ use crate::state::{has_flag, is_dying, set_state};
 use crate::time::schedule::Running;
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Takes messages from this CPU's mailbox, a bounded number, and lets the best task run. Where all that
-    /// happened is that one message let one task run at once: that task, which ends its system call.
+    /// Takes a bounded number of messages from this CPU's mailbox, and lets the best task run. If
+    /// there was only one message, and it let one task run on the fast path, returns that task: the
+    /// machine layer then ends the task's system call.
     #[inline(always)]
     pub fn take_mail(self) -> Option<Running<'k>> {
         let Some(mail) = self.cpu.inbox().pop_only() else { return self.take_several() };
@@ -91,7 +93,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    /// A call from elsewhere: delivered, queued, or sent on to where its callee lives now.
+    /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU where
+    /// its callee is now, or fails it.
     fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
         let Some(callee) = msg.callee.get(self.pin()) else {
             return self.ipc().fail_remote(caller, Error::Gone, TaskId::NONE);
@@ -110,7 +113,8 @@ impl<'k, M: Machine> Door<'k, M> {
             return self.ipc().fail_remote(caller, Error::Dead, who);
         }
         if let Some(caller_hot) = self.task_hot(caller) {
-            // Forwarded back to its caller's own CPU: it was home again, unless it is wanted there.
+            // A receiver forwarded the call to the caller's own CPU. Here the block is back, so a
+            // pending recall takes effect, and the time in the block returns to the caller.
             if caller_hot.recall.get() != 0 {
                 return self.ipc().send_back(caller, msg, RECALLED);
             }
@@ -128,7 +132,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.ipc().pass_on(caller, msg, callee, hot, words, from);
     }
 
-    /// A block of this CPU's own task is home, and the time in it with the task.
+    /// Makes a task of this CPU hold the time in its message block, which is back.
     fn time_is_home(self, task: Ref<'k, Task>, hot: &TaskHot, msg: &Message) {
         if let Some(sc) = msg.sc.take(self.pin())
             && let Some(sc_hot) = self.sc_hot(sc)
@@ -137,7 +141,8 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// The block is home: the call is over, by reply, error or recall; or what was asked is done.
+    /// Ends the call or request of a task whose message block is back: by reply, error or recall,
+    /// or because the request was served.
     fn block_is_home(self, task: Ref<'k, Task>, msg: &Message) {
         let Some(hot) = self.task_hot(task) else { return };
         let stage = msg.stage.replace(Stage::Home);
@@ -164,7 +169,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.time().make_ready(task, hot);
                 return self.time().dispatch();
             }
-            // Asked back by this side: nobody over there is to blame.
+            // This CPU recalled the block, so no task of the other CPU is to blame.
             (RECALLED, why) => (why, progress, TaskId::NONE),
             (AGAIN, 0) => {
                 self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
@@ -221,7 +226,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    /// Somebody wants the block of his task back, which is here, or was.
+    /// Sends a task's message block back, if it is here and its number is the recalled one.
     fn recall_arrived(self, task: Ref<'k, Task>) {
         if self.task_hot(task).is_some_and(|hot| hot.recall.get() == 0) {
             return;
@@ -236,7 +241,7 @@ impl<'k, M: Machine> Door<'k, M> {
             return;
         }
         match msg.stage.get() {
-            // Still in this CPU's own mailbox: look again behind it.
+            // The block is still in this CPU's own mailbox. Look again after it was taken out.
             Stage::Out | Stage::Ask => self.outbox().raise_with_message(task, ctl::RECALL),
             Stage::Queued | Stage::Owed => {
                 self.life().unlink_call(task, wanted.leave);
@@ -247,8 +252,8 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// A task's message block, which control bits were sent after: they go on if it was sent on, and not if it
-    /// is on its way home.
+    /// Returns a task's message block if it is on this CPU. Otherwise sends the control bits after
+    /// the block, unless the block is on its way home.
     fn follow_message(self, task: Ref<'k, Task>, bits: u64) -> Option<&'k Message> {
         let msg = task.get().msg.open(self.pin());
         if msg.is_none() && task.get().msg.home() != task.get().hot.home() {

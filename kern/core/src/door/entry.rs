@@ -1,4 +1,5 @@
-//! What the machine layer calls: system call, interrupt, and the way out. Faults: [`crate::ipc::faults`].
+//! The entry points that the machine layer calls: system call, interrupt, and the exit. Faults:
+//! [`crate::ipc::faults`].
 
 use abi::{Counter, Error, Op};
 use kern_base::limits::EXPIRE_STEPS;
@@ -19,17 +20,17 @@ pub enum ExitAction {
     Load,
 }
 
-/// Why an interrupt came.
+/// The reason for an interrupt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interrupt {
     Timer,
-    /// Another CPU put something in the mailbox.
+    /// Another CPU has pushed a message into the mailbox.
     Mail,
     Other,
 }
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Entry by interrupt.
+    /// Serves an interrupt of user code.
     pub fn on_interrupt(self, what: Interrupt) {
         self.stand_still();
         self.count(Counter::Interrupt);
@@ -45,14 +46,16 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// At the beginning of an interrupt: stops where another CPU looks into what all own. In builds that export the state.
+    /// Stops this CPU at the beginning of an interrupt while another CPU reads the state that all
+    /// CPUs own. Does nothing in builds that do not export the state.
     #[inline(always)]
     pub fn stand_still(self) {
         #[cfg(feature = "dump")]
         self.k.standstill.stand(self.pin());
     }
 
-    /// An interrupt that came while the CPU was idle. The caller takes the mail afterwards.
+    /// Serves an interrupt that arrived while the CPU was idle. The caller takes the mail
+    /// afterwards.
     pub fn on_idle_interrupt(self, what: Interrupt) {
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
@@ -61,7 +64,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// The timer fired: expires deadlines, ends the slice if it is over, arms the timer again.
+    /// Serves the timer: expires deadlines, ends the slice if it is over, arms the timer again.
     fn timer_fired(self) {
         self.sched.timer.set(NEVER);
         let now = self.k.machine.now();
@@ -82,8 +85,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().arm_timer(self.sched.deadlines.soonest());
     }
 
-    /// Ends with [`Error::Timeout`] the waits whose deadline has passed, a bounded number. If there are more,
-    /// the timer, which is set for the soonest, fires again at once.
+    /// Ends waits whose deadline has passed with [`Error::Timeout`], a bounded number. If there are
+    /// more, the timer, which is set for the soonest, fires again immediately.
     fn expire_deadlines(self, now: u64) {
         for _ in 0..EXPIRE_STEPS {
             let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
@@ -93,7 +96,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// An interrupt was taken.
+    /// Records an interrupt in the trace.
     #[inline(always)]
     pub fn note_interrupt(self, what: Interrupt) {
         self.trace().event(|| Event::Interrupt {
@@ -105,7 +108,7 @@ impl<'k, M: Machine> Door<'k, M> {
         });
     }
 
-    /// A preempted task's vector state goes to its save area before anybody else runs.
+    /// Saves a preempted task's vector state before another task runs.
     fn save_preempted(self, task: smp::door::Ref<'k, kern_base::task::Task>) {
         if self.hot.current.is(task) {
             return;
@@ -115,16 +118,17 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Before the return to user mode: if mail is left, nobody else will interrupt for it. This CPU
-    /// interrupts itself, and takes it right after the next instruction.
+    /// Interrupts this CPU itself if mail is left before the return to user mode, because no other
+    /// CPU will interrupt it for that mail. The CPU takes the mail right after the next
+    /// instruction.
     pub fn announce_left_mail(self) {
         if self.sched.more_mail.take() {
             self.k.machine.wake(self.id());
         }
     }
 
-    /// Sends the call of the running task to a callee of another CPU. The fastpath of call has made
-    /// its checks. `target` is the callee as the caller named it.
+    /// Continues the fastpath of call if the callee is on another CPU. `target` is the caller's
+    /// target word.
     #[inline(always)]
     pub fn call_elsewhere(
         self,
@@ -137,23 +141,21 @@ impl<'k, M: Machine> Door<'k, M> {
         if sent { self.after_send() } else { self.start_over(Op::Call, me, me, target) }
     }
 
-    /// Sends the reply of the running task to a caller of another CPU. The fastpath of reply_recv
-    /// has made its checks.
+    /// Continues the fastpath of reply_recv if the caller is on another CPU.
     #[inline(always)]
     pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> ExitAction {
         let sent = self.ipc().express_reply(me, caller);
         if sent { self.after_send() } else { self.start_over(Op::ReplyRecv, me, caller, 0) }
     }
 
-    /// Delivers the running task's answer to a fault of this CPU. The fastpath of reply_recv has
-    /// made its checks.
+    /// Continues the fastpath of reply_recv if the reply answers a fault on this CPU.
     #[inline(always)]
     pub fn answer_fault_here(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> ExitAction {
         let answered = self.ipc().express_answer(me, faulter);
         if answered { ExitAction::Load } else { self.start_over(Op::ReplyRecv, me, faulter, 0) }
     }
 
-    /// Finds what this CPU does next: the message of the running task has left with its time.
+    /// Chooses the next task after the running task has stopped.
     #[inline(always)]
     fn after_send(self) -> ExitAction {
         if self.sched.queue.is_empty() { ExitAction::Idle } else { self.run_next() }
@@ -164,8 +166,8 @@ impl<'k, M: Machine> Door<'k, M> {
         ExitAction::Load
     }
 
-    /// Begins the system call again in the general path, with its arguments where that path looks
-    /// for them.
+    /// Starts the system call again on the slow path, with its arguments where the slow path
+    /// expects them.
     #[cold]
     #[inline(never)]
     fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> ExitAction {

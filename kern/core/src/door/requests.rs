@@ -1,10 +1,11 @@
-//! What a CPU asks of another about an object of the other's own. The request travels in the message
-//! block of the task that asks, which waits in [`State::Restart`](kern_base::task::State::Restart); so a request needs no memory, and is
-//! served to its end whether or not its sender lives to see it.
+//! Requests: what one CPU asks another to do with an object of the other's own. A request travels
+//! in the message block of the task that asks, which waits in
+//! [`State::Restart`](kern_base::task::State::Restart). So a request needs no memory, and it is
+//! served completely even if its task dies.
 //!
-//! Whatever a request names is alive: its sender, or the reclaim that the sender is part of, holds it
-//! until the answer; and a request whose object has moved follows it only while the object is alive.
-//! What a [`Request::Seek`] names is held by nobody: [`crate::time::search`].
+//! A request names only live objects: its task, or the reclaim that the task does, holds each of
+//! them until the answer. If an object has moved, the request follows it only while the object is
+//! alive. A [`Request::Seek`] names objects that no task holds: [`crate::time::search`].
 
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
@@ -19,7 +20,7 @@ use crate::rooms::Door;
 use crate::state::is_dying;
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// A request came in.
+    /// Serves a request that has arrived: answers it, sends it on, or keeps it.
     pub fn request_arrived(self, task: Ref<'k, Task>, msg: &Message) {
         let Some(request) = msg.request.get() else { return };
         match self.serve(task, msg, request) {
@@ -56,7 +57,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Serves a request here, or says where its object has gone.
+    /// Serves a request on this CPU, or returns the CPU to which its object has moved.
     fn at(self, home: CpuId, header: &Header, work: impl FnOnce()) -> Next {
         if home == self.id() {
             work();
@@ -66,10 +67,12 @@ impl<'k, M: Machine> Door<'k, M> {
         Next::Done
     }
 
-    /// The answer is home: the task makes its system call again, or goes on with the time it asked for.
+    /// Ends a request whose answer is back: the task restarts its system call, or continues with
+    /// the time that it asked for. If the task is being killed, continues the kill.
     pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
         if let Some(sc_hot) = msg.sc.take(self.pin()).and_then(|sc| self.sc_hot(sc)) {
-            // Its own, which it asked for; nobody's if it has none any more.
+            // The task's own time, which it asked for. The context has no holder if the task does
+            // not own it any more.
             sc_hot.task.set(Some(task).filter(|_| sc_hot.owner.is(task)));
         }
         let request = msg.request.take();
@@ -83,7 +86,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    /// Makes a context inert: its holder loses it here, then its owner, to whose CPU it goes for that.
+    /// Makes a context inert. First its holder loses it, here; then its owner, on the owner's CPU,
+    /// to which the context travels.
     fn serve_stop_time(self, asker: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
         let home = sc.get().hot.mail_target(self.pin());
         if sc.get().header.has_flag(FLAG_DEAD) {
@@ -105,13 +109,14 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
+    /// Takes a context away from its dying owner.
     fn disown(self, owner: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
         if let Some(hot) = self.sc_hot(sc).filter(|hot| hot.owner.is(owner)) {
             hot.owner.set(None);
         }
     }
 
-    /// Takes a context along for the asking task, whose own it is.
+    /// Puts a context into the message block of the asking task, which owns it.
     fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Next::Done;
@@ -126,7 +131,7 @@ impl<'k, M: Machine> Door<'k, M> {
         Next::Done
     }
 
-    /// A shootdown node came by.
+    /// Serves a shootdown node.
     #[inline(never)]
     pub fn shoot_arrived(self, mail: ShootMail, what: What) {
         if self.tlb().shoot_arrived(mail, what) {
@@ -134,7 +139,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Shootdowns of this CPU are over: who waited for them goes on.
+    /// Lets tasks continue that waited for shootdowns of this CPU which are over.
     fn wake_forgotten(self) {
         let waits_no_more = |task: &Ref<'k, Task>| {
             let request = task.get().msg.open(self.pin()).and_then(|msg| msg.request.get());
@@ -143,7 +148,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let list = &self.sched.forgetful;
         let mut next = list.first(self.pin());
         while let Some(task) = next {
-            // Nobody waits here because of another one that goes on.
+            // Read before `task` continues, which takes no other task off the list.
             next = list.after(self.pin(), task);
             let msg = task.get().msg.open(self.pin());
             if let Some(msg) = msg.filter(|_| waits_no_more(&task)) {
@@ -153,7 +158,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// A request that stayed here is served.
+    /// Ends a request that was kept on this CPU.
     fn end_stay(self, task: Ref<'k, Task>, msg: &Message) {
         match self.task_hot(task) {
             Some(hot) => {

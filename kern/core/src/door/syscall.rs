@@ -56,7 +56,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// An operation number that the table does not have.
+    /// Refuses an operation number that the table does not have.
     pub fn bad_system_call(self) {
         if let Some(me) = self.current() {
             self.count(Counter::SlowEntry);
@@ -64,6 +64,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
+    /// Answers a refused system call with an error, or makes its task wait or restart the call.
     #[cold]
     #[inline(never)]
     fn refuse(self, me: Me<'k>, op: Option<Op>, refusal: Refusal) {
@@ -72,10 +73,10 @@ impl<'k, M: Machine> Door<'k, M> {
             other => other,
         };
         match refusal {
-            // It may have ended others, or itself, before it came to that.
+            // Before the error, the call may have ended other tasks, or its own.
             Refusal::Error { error, detail, who } => {
                 self.security().audit_refusal(me.task, op, error, detail, me.hot.regs.rdi.get());
-                // A message that is refused leaves its pages with the sender.
+                // The pages of a refused message stay with the sender.
                 self.payload().take_pages_back(me.task, me.hot);
                 write_error(&me.hot.regs, error, detail, who);
                 self.time().dispatch();
@@ -197,25 +198,25 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
-            // `system_call` has served the others.
+            // `system_call` has served all other operations.
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }
     }
 
-    /// [`Op::Yield`].
+    /// Carries out [`Op::Yield`].
     fn yield_now(self, me: Me<'k>) -> Result<Answer> {
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         self.time().rotate(Why::Yielded);
         Ok(Answer::Settled)
     }
 
-    /// [`Op::MachineLog`].
+    /// Carries out [`Op::MachineLog`].
     fn machine_log(self, me: Me<'k>, cap: Cap, len: u64, channel: u64) -> Result<Answer> {
         let need = if channel == REPORT { MachineRights::REPORT } else { machine_rights::LOG };
         let found = self.caps().find_machine(me, cap, need)?;
         let len = usize::try_from(len).ok().filter(|len| *len <= abi::LOG_MAX).ok_or(Refusal::argument(1))?;
         let channel = match channel {
-            // No badge: process 1's own capability. Channel 0 is the kernel's.
+            // A capability without a badge is process 1's own. Channel 0 is the kernel's.
             0 => (found.badge & 0x7f).max(1) as u8,
             REPORT => REPORT as u8,
             _ => return Err(Refusal::argument(2)),
@@ -230,7 +231,7 @@ impl<'k, M: Machine> Door<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// [`Op::MachineExit`].
+    /// Carries out [`Op::MachineExit`].
     fn machine_exit(self, me: Me<'k>, cap: Cap, how: u64) -> Result<Answer> {
         self.caps().find_machine(me, cap, machine_rights::EXIT)?;
         if how > 1 {
@@ -239,7 +240,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.k.machine.exit(how == 0)
     }
 
-    /// [`Op::MachineCounter`]. Another CPU's counters are read as they are just then.
+    /// Carries out [`Op::MachineCounter`]. Another CPU's counters may change while they are read.
     fn machine_counter(self, me: Me<'k>, target: Target, number: u64) -> Result<Answer> {
         self.caps().find_machine(me, target.cap(), machine_rights::INFO)?;
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
@@ -252,7 +253,7 @@ impl<'k, M: Machine> Door<'k, M> {
         Ok(Answer::one(counter.racy()))
     }
 
-    /// [`Op::MachineTrace`].
+    /// Carries out [`Op::MachineTrace`].
     fn machine_trace(self, me: Me<'k>, cap: Cap, first: u64, second: u64) -> Result<Answer> {
         self.caps().find_machine(me, cap, machine_rights::LOG)?;
         if !smp::trace::ENABLED {
@@ -262,7 +263,7 @@ impl<'k, M: Machine> Door<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// [`Op::MachineAttempt`].
+    /// Carries out [`Op::MachineAttempt`].
     fn machine_attempt(self, me: Me<'k>, cap: Cap, what: u64, address: u64) -> Result<Answer> {
         self.caps().find_machine(me, cap, machine_rights::DUMP)?;
         let what = Attempt::from_raw(what).ok_or(Refusal::argument(1))?;

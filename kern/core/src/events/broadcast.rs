@@ -1,20 +1,24 @@
 //! Broadcast: one message to every process that listens in a group.
 //!
-//! The members are gone through in the order of their records, a bounded number of them an entry. How far it came stands in the
-//! caller's own argument register ([`Progress`]): an entry that ends in between, by its bound or because the caller waits for
-//! room in a member's pool, leaves a system call that only has to be made again, by whoever has the registers.
+//! The kernel visits the members in the order of their records, a bounded number in one entry. The
+//! caller's own argument register holds how far the broadcast has come ([`Progress`]). An entry
+//! ends early at its bound, or when the caller must wait for room in a member's pool. Then the
+//! system call only has to restart with these registers.
 //!
-//! A record is visited once, so each member gets the message at most once; one whose record is there all the time is
-//! visited. Where it cannot get the message the call stops there, and says so.
+//! A record is visited once, so each member gets the message at most once. Every member whose
+//! record exists all the time is visited. If a member cannot get the message, the call stops there
+//! and reports it.
 //!
-//! A caller that waits for room does so as in a [send](crate::events::pools), its message block queued at the pool's reader. When the
-//! message is in the pool the register is moved on, on the caller's CPU; whatever else ends the wait leaves it.
+//! A caller waits for room as in a [send](crate::events::pools): its message block is queued at the
+//! pool's reader. When the message is in the pool, the caller's CPU advances the register. If the
+//! wait ends otherwise, the register stays.
 //!
 //! # Pages
-//! Each member that opened a window gets its share of the pages that the message names, as of an event that carries
-//! pages ([`crate::events::loaded`]); none can be moved. They are lent once: what the first member's share made read-only is so
-//! for all. So only the first waits for a shootdown, and nobody gets anything before that is over. Shares of one entry are
-//! as many as one message may have, or one member's: an entry reads once which pages they are.
+//! Each member that opened a window shares the pages that the message names, as with an event that
+//! carries pages ([`crate::events::loaded`]). Pages cannot be moved. They are lent once: the first
+//! member's share makes them read-only for all. So only the first share waits for a shootdown, and
+//! no member gets anything before the shootdown is over. One entry shares at most as many pages as
+//! one message may have, but always those of one member. It reads the list of pages once.
 
 use abi::events::{BROADCAST, Event, Progress};
 use abi::{Error, FLAG_CAPS, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};
@@ -37,7 +41,7 @@ use crate::payload::pages::Ranges;
 use crate::rooms::Events;
 use crate::{Answer, Me, Refusal, Result};
 
-/// How far the broadcast of a task has come: what its errors tell.
+/// Returns the progress of a task's broadcast, which its errors report.
 pub fn progress_of(hot: &TaskHot) -> u64 {
     u64::from(Target(hot.regs.rdi.get()).index())
 }
@@ -46,7 +50,8 @@ fn set_progress(hot: &TaskHot, progress: Progress) {
     hot.regs.rdi.set(Target::new(Target(hot.regs.rdi.get()).cap(), progress.raw()).0);
 }
 
-/// What the next member is to blame for says how far the broadcast came. What is wrong with the pages themselves says where.
+/// Makes an error of the next member report the broadcast's progress. Errors in the pages
+/// themselves keep their own detail.
 fn of_member(refusal: Refusal, progress: Progress) -> Refusal {
     match refusal {
         Refusal::Error { error: Error::NoPage | Error::TooLong | Error::BadAddress, .. } => refusal,
@@ -55,20 +60,20 @@ fn of_member(refusal: Refusal, progress: Progress) -> Refusal {
     }
 }
 
-/// How the part of a broadcast ended that one entry does.
+/// How one entry's part of a broadcast ended.
 enum Part<'k, R> {
-    /// There are no more members.
+    /// No members are left.
     Over,
-    /// There may be.
+    /// Members may be left.
     More,
-    /// The next member has no room.
+    /// The next member's pool has no room.
     Full(Ref<'k, EventPool>),
-    /// The next member cannot get what the message carries, or not yet.
+    /// The next member cannot get the payload, or not yet.
     Refused(R),
 }
 
 impl<'k, M: Machine> Events<'k, M> {
-    /// [`abi::Op::Broadcast`].
+    /// Carries out [`abi::Op::Broadcast`].
     #[inline(always)]
     pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
@@ -88,13 +93,14 @@ impl<'k, M: Machine> Events<'k, M> {
         match part {
             Part::Over => Ok(Answer::one(u64::from(progress.sent))),
             Part::More => Err(Refusal::More),
-            // Who was told of an event may be running by now: it is waited for in an entry of its own.
+            // A member that got the event may already be running. The caller waits for room in an
+            // entry of its own.
             Part::Full(_) if progress != begun => Err(Refusal::More),
             Part::Full(pool) => self.wait_for_member(me, args, group, pool, words, from, progress),
         }
     }
 
-    /// Sends an event with words to the next members.
+    /// Sends an event with UTCB words to the next members.
     #[inline(never)]
     fn send_words_to_some(
         self,
@@ -107,7 +113,7 @@ impl<'k, M: Machine> Events<'k, M> {
         self.send_to_some(me, group, begun, BROADCAST_STEPS, put)
     }
 
-    /// The same of a message that carries pages.
+    /// Broadcasts a message that carries pages.
     #[inline(never)]
     fn broadcast_loaded(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
         if words.info.has(FLAG_CAPS) {
@@ -126,7 +132,7 @@ impl<'k, M: Machine> Events<'k, M> {
         match part {
             Part::Over if went_on && me.hot.lends.get() => Err(Refusal::More),
             Part::Over => {
-                // Of pages that were lent some may have gone to nobody.
+                // Some of the lent pages may have gone to no member.
                 self.payload().take_pages_back(me.task, me.hot);
                 me.task.get().utcb(self.pin()).range_count.store(0, Relaxed);
                 Ok(Answer::one(u64::from(progress.sent)))
@@ -145,7 +151,7 @@ impl<'k, M: Machine> Events<'k, M> {
         }
     }
 
-    /// The group whose listeners are sent to, and what they learn of the sender.
+    /// Returns the group to send to, and what its members learn about the sender.
     #[inline(always)]
     fn group_to_tell(self, me: Me<'k>, args: &Args, need: Rights) -> Result<(Ref<'k, Group>, SenderInfo)> {
         let InGroup { group, custom } = self.caps().find_group(me, args.cap(), need)?;
@@ -153,7 +159,7 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok((group, SenderInfo { sender: me.task.get().id(), target, custom }))
     }
 
-    /// Sends to the next members, at most `bound`. `put` says whether there was room.
+    /// Sends to the next members, at most `bound` of them. `put` returns whether a pool had room.
     #[inline(always)]
     fn send_to_some<R>(
         self,
@@ -166,7 +172,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let own = me.process(self.pin()).get().key_word();
         let (first, mut sent) = (usize::from(begun.next), 0);
         let at = |next: usize, sent: u16| Progress { next: next as u16, sent: begun.sent.wrapping_add(sent) };
-        // The first record is the caller's choice, those behind it are not.
+        // User level chooses the first index, so it is masked. The later ones it does not choose.
         let Some(first) = group.get().members.masked(first) else {
             return (Part::Over, at(first, sent));
         };
@@ -190,14 +196,15 @@ impl<'k, M: Machine> Events<'k, M> {
         (Part::More, at(first + BROADCAST_LOOKS, sent))
     }
 
-    /// The pool of a member's process, where that lives and has one.
+    /// Returns the pool of a member's process, if the process lives and has a pool.
     #[inline(always)]
     fn pool_of_member(self, member: Member) -> Option<Ref<'k, EventPool>> {
         let process = self.k.processes.process(self.pin(), member.key())?.get();
         process.pool.get(self.pin()).filter(|_| member.is_of(process.key_word()))
     }
 
-    /// The next member has no room, and nobody was sent anything in this entry.
+    /// Blocks the caller until the next member's pool has room.
+    /// Requires: this entry has sent to no member.
     #[cold]
     #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn wait_for_member(
@@ -212,7 +219,7 @@ impl<'k, M: Machine> Events<'k, M> {
     ) -> Result<Answer> {
         let process = pool.get().process.get(self.pin());
         if process.is_none_or(|process| process.get().header.has_flag(FLAG_DYING)) {
-            // It is no member any more, though its record is there.
+            // The process is no member any more, though its record is still there.
             set_progress(me.hot, progress.past(false));
             return Err(Refusal::More);
         }
@@ -222,7 +229,8 @@ impl<'k, M: Machine> Events<'k, M> {
         self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))
     }
 
-    /// The message of a task that waited for room is where it was to go: the task goes on with the next member.
+    /// Makes a broadcast continue behind the member at whose pool it waited. That member has the
+    /// message.
     pub fn go_on_behind(self, hot: &TaskHot) {
         let progress = Progress::from_raw(Target(hot.regs.rdi.get()).index());
         set_progress(hot, progress.past(true));

@@ -1,17 +1,19 @@
 //! Events that carry pages and capabilities.
 //!
-//! What a process takes is offered in its pool's first page, as a task's is in its UTCB: slots, and addresses. Any CPU may
-//! put events there, so all that carry something go one after the other, under the pool's lock `taking`: from the first
-//! look at the offers until they are what is left.
+//! A process offers slots and addresses in the first page of its pool, as a task does in its UTCB.
+//! Any CPU may put events there. So events with a payload go one after the other, under the pool's
+//! lock `taking`: it is held from the first look at the offers until they are reduced.
 //!
 //! # Order
-//! A reservation cannot be given back. So it is the last of all that can fail: slots are claimed, pages looked at under
-//! the locks of both spaces, then the cells are reserved; what follows cannot fail. An event that finds no room has changed
-//! nothing, and nothing that it carries is disposed of before there is some.
+//! A reservation of cells cannot be undone. So it is the last step that can fail: first the slots
+//! are claimed, then the pages are checked under the locks of both spaces, then the cells are
+//! reserved. An event that finds no room has changed nothing. Capabilities are disposed of only
+//! once there is room for the event.
 //!
 //! # Waiting
-//! As any event waits, its capabilities in the sender's slots and its pages lent. It is tried again on the CPU of the pool's
-//! reader. Its sender hears of what cannot go by then, and sends once more what has to wait for something else.
+//! An event with a payload waits as any event does, with its capabilities in the sender's slots and
+//! its pages lent. The CPU of the pool's reader tries it again. Permanent failures are reported to
+//! the sender. Transient ones make the sender send again.
 
 use abi::events::{BROADCAST, Event, Window, caps_at, cells_of, pages_at};
 use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, PAGE_SIZE, RANGES_MAX};
@@ -32,24 +34,24 @@ use crate::payload::pages::{Landing, Ranges, is_early};
 use crate::rooms::Events;
 use crate::{Answer, Me, Result};
 
-/// How often an offer that its process changes meanwhile is looked at again.
+/// How often the kernel tries to reduce an offer that its process changes meanwhile.
 const TRIES: usize = 4;
 
-/// An event, and where it goes.
+/// An event with its payload and its destination.
 struct Loaded<'a, 'k> {
     pool: Ref<'k, EventPool>,
     sender: Ref<'k, Task>,
     event: Event,
-    /// The pages that it carries.
+    /// The pages that the event carries.
     ranges: &'a Ranges,
     turn: Turn,
 }
 
-/// Page ranges as the reader finds them.
+/// Page ranges at the reader's addresses.
 type Arrived = [[u64; 2]; RANGES_MAX];
 
 impl<'k, M: Machine> Events<'k, M> {
-    /// [`abi::Op::Send`] of a message that carries something.
+    /// Carries out [`abi::Op::Send`] of a message with a payload.
     #[inline(never)]
     pub fn send_loaded(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
         if words.info.has(FLAG_CAPS) {
@@ -68,7 +70,8 @@ impl<'k, M: Machine> Events<'k, M> {
         let loaded = Loaded { pool, sender: me.task, event, ranges: &ranges, turn: Turn::Any };
         let mut put = self.put_loaded(&loaded);
         if pages && is_early(&put) {
-            // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
+            // Another space maps one of the pages, too, and other CPUs may still have an older
+            // translation of it. A shootdown ends that, so wait for it.
             self.payload().lend_ranges(me, &ranges)?;
             put = self.put_loaded(&loaded);
         }
@@ -82,7 +85,8 @@ impl<'k, M: Machine> Events<'k, M> {
         self.wait_for_room(me, args, pool, words, from)
     }
 
-    /// The same of a message that has waited for room.
+    /// Puts an event that has waited for room, and its payload, into a pool. Returns whether there
+    /// was room.
     #[inline(never)]
     pub fn put_waiting_load(
         self,
@@ -101,7 +105,8 @@ impl<'k, M: Machine> Events<'k, M> {
         self.put_loaded(&loaded).map_err(|refusal| self.payload().later(refusal))
     }
 
-    /// Gives one member its part of a broadcast: pages that were read once for all members.
+    /// Gives one member its share of a broadcast. The page ranges were read once for all members.
+    /// Returns whether there was room.
     pub fn put_shares(
         self,
         pool: Ref<'k, EventPool>,
@@ -114,7 +119,8 @@ impl<'k, M: Machine> Events<'k, M> {
         self.put_loaded(&Loaded { pool, sender, event, ranges, turn: Turn::Any })
     }
 
-    /// Puts an event into a pool with all that it carries, or does nothing. Whether there was room.
+    /// Puts an event into a pool with its whole payload, or does nothing. Returns whether there was
+    /// room.
     fn put_loaded(self, loaded: &Loaded<'_, 'k>) -> Result<bool> {
         let Loaded { pool, sender, event, turn, .. } = *loaded;
         let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
@@ -154,7 +160,8 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(true)
     }
 
-    /// Cells for an event, when its pages have gone. `None`: there is no room, and they have not.
+    /// Transfers an event's pages and reserves its cells. Returns the first cell, or `None` if
+    /// there is no room; then no page was transferred.
     fn reserve_and_pass_pages(
         self,
         loaded: &Loaded<'_, 'k>,
@@ -194,12 +201,14 @@ impl<'k, M: Machine> Events<'k, M> {
     }
 }
 
+/// Makes an event of a message, with the flags of its payload.
 fn loaded_event(words: Words, from: SenderInfo, group: u64) -> Event {
     let event = words.as_event(from, group);
     Event { info: event.info.flag(words.info.0 & CARRIES), ..event }
 }
 
-/// Takes off an offer what was used: of whatever has the same beginning, for its process may have made it longer.
+/// Reduces an offer by what was used, if it still begins at the same place. Its process may have
+/// made it longer meanwhile.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 fn take_off(offer: &UserWord, behind: impl Fn(u64) -> Option<u64>) {
     for _ in 0..TRIES {
@@ -211,6 +220,7 @@ fn take_off(offer: &UserWord, behind: impl Fn(u64) -> Option<u64>) {
     }
 }
 
+/// Takes used slots off an offer.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 fn take_slots(offer: &UserWord, was: Listening, left: Listening) {
     let taken = left.next.0.wrapping_sub(was.next.0);
@@ -221,6 +231,7 @@ fn take_slots(offer: &UserWord, was: Listening, left: Listening) {
     });
 }
 
+/// Takes used addresses off an offer.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 fn take_pages(offer: &UserWord, was: Window, end: u64) {
     take_off(offer, |word| {

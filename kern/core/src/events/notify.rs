@@ -19,7 +19,7 @@ use crate::state::{has_flag, is_dying, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Events<'k, M> {
-    /// [`abi::Op::Notify`].
+    /// Carries out [`abi::Op::Notify`].
     #[inline(always)]
     pub fn notify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let target = Target(args.a0);
@@ -44,12 +44,14 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(Answer::DONE)
     }
 
+    /// Returns the Notification that an index of a group leads to.
     fn exposed_notification(self, group: Ref<'k, Group>, index: u32) -> Result<Ref<'k, Notification>> {
         let (_, word) = self.caps().exposed(group.get(), index)?;
         word.get::<Notification>().ok_or(Refusal::new(Error::NoExposure, u64::from(index)))
     }
 
-    /// Raises bits of a Notification whose home is here.
+    /// Raises bits of a Notification whose home is this CPU, and wakes the task that waits for
+    /// them.
     #[inline]
     pub fn raise(self, hot: &NotificationHot, bits: u64) {
         hot.bits.set(hot.bits.get() | bits);
@@ -80,7 +82,7 @@ impl<'k, M: Machine> Events<'k, M> {
         self.time().dispatch();
     }
 
-    /// The common case: its own time rests with the waiter.
+    /// Wakes a task with the plain bit, the common case: no other task has the waiter's own time.
     fn wake_plain(self, task: &TaskHot, bits: u64) {
         task.regs.rdx.set(bits);
         task.set_plain(State::Ready);
@@ -95,7 +97,8 @@ impl<'k, M: Machine> Events<'k, M> {
         }
     }
 
-    /// Bits for a task that may be receiving: woken if it is and has time of its own.
+    /// Marks a bound Notification's bits as pending for its task. Wakes the task if it receives and
+    /// has its own time.
     fn wake_bound(self, bound: Ref<'k, Task>, hot: &NotificationHot) {
         let Some(task) = self.task_hot(bound) else { return };
         task.pending.set(task.pending.get() | PENDING_BITS);
@@ -115,7 +118,7 @@ impl<'k, M: Machine> Events<'k, M> {
         self.time().dispatch();
     }
 
-    /// [`abi::Op::Wait`].
+    /// Carries out [`abi::Op::Wait`].
     #[inline(always)]
     pub fn wait(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let object = self.caps().find::<Notification>(me, Target(args.a0).cap(), Rights::LISTEN)?.object;
@@ -158,19 +161,20 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(Answer::Settled)
     }
 
+    /// Clears the mark of pending bits at the task that the Notification is bound to.
     fn clear_bound_pending(self, hot: &NotificationHot) {
         if let Some(bound) = hot.bound.get(self.pin()).and_then(|t| self.task_hot(t)) {
             bound.pending.set(bound.pending.get() & !PENDING_BITS);
         }
     }
 
-    /// [`abi::Op::NotificationBind`].
+    /// Carries out [`abi::Op::NotificationBind`].
     pub fn notification_bind(self, me: Me<'k>, object: Cap, task: Cap) -> Result<Answer> {
         let object = self.caps().find::<Notification>(me, object, Rights::LISTEN)?.object;
         let task = self.caps().find::<Task>(me, task, task_rights::SCHEDULE)?.object;
         let task_hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
         let Some(hot) = object.get().hot.open(self.pin()) else {
-            // Both have to be on one CPU: the task's, which is this one, is named.
+            // Both must be on one CPU. The error names the task's CPU, which is this one.
             return Err(match self.elsewhere(&object.get().hot) {
                 Refusal::More => Refusal::More,
                 _ => Refusal::new(Error::WrongCpu, self.id().index() as u64),

@@ -1,20 +1,23 @@
-//! Event pools: sending without waiting for an answer, and what binds a pool to its process.
+//! Event pools: sending without waiting for an answer, and binding a pool to its process.
 //!
 //! # A send
-//! Capability, member record and exposure are those of a call; the event goes into the pool of the exposed task's process, on
-//! whatever CPU that is, without a message to it ([`smp::events`]). Where the pool's reader has armed it, the reader's home
-//! CPU raises the bits of its Notification.
+//! A send checks the capability, the member record and the exposure as a call does. It puts the
+//! event into the pool of the exposed task's process, on any CPU, without a message to that CPU
+//! ([`smp::events`]). If the pool's reader has armed the pool, the reader's home CPU raises the
+//! bits of its Notification.
 //!
-//! An event that carries pages or capabilities goes another way: [`crate::events::loaded`].
+//! An event that carries pages or capabilities takes another path: [`crate::events::loaded`].
 //!
 //! # Without room
-//! A sender that finds the pool full waits as a caller does whose callee is busy: its message block is queued at the reader,
-//! on that one's home CPU, and all that can end a call can end that ([`crate::outbox::mail`], [`crate::life::control`]). The queue is
-//! the reader's `posters`, by priority and in order within one, and no reader receives from it: the kernel itself takes the
-//! first as soon as it has room.
+//! A sender that finds the pool full waits as a caller does whose callee is busy. Its message block
+//! is queued at the reader, on the reader's home CPU, and everything that can end a call can end
+//! the wait ([`crate::outbox::mail`], [`crate::life::control`]). The queue is the reader's
+//! `posters`: by priority, and in order within one. No task receives from it. The kernel itself
+//! takes the first sender as soon as the pool has room.
 //!
 //! # Who may touch what
-//! A pool's `process`, and what is mapped where, changes under its lock `binding`, taken before the VSpace's.
+//! A pool's `process`, and the mapping of its pages, change under the pool's lock `binding`, which
+//! is taken before the VSpace's lock.
 
 use abi::events::Event;
 use abi::{
@@ -45,11 +48,11 @@ use crate::rooms::Events;
 use crate::state::{is_dying, set_state};
 use crate::{Answer, Me, Refusal, Result};
 
-/// As how many of those one counts that carries pages or capabilities.
+/// How many plain events one event with a payload counts for in [`POSTER_STEPS`].
 const LOADED_WORK: usize = 8;
 
 impl<'k, M: Machine> Events<'k, M> {
-    /// [`abi::Op::Send`].
+    /// Carries out [`abi::Op::Send`].
     pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
         if MsgInfo(args.info).has(CARRIES) {
@@ -62,7 +65,7 @@ impl<'k, M: Machine> Events<'k, M> {
         self.wait_for_room(me, args, pool, words, from)
     }
 
-    /// The pool that an event goes to, and what it says of its sender.
+    /// Returns the pool that an event goes to, and what the event says about its sender.
     #[inline(always)]
     pub fn pool_of_target(
         self,
@@ -80,7 +83,8 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok((pool, SenderInfo { sender: me.task.get().id(), target, custom: dest.custom }))
     }
 
-    /// Puts an event into a pool, and tells the reader if it wants to be told. Whether there was room.
+    /// Puts an event into a pool, and informs the reader if it has armed the pool. Returns whether
+    /// there was room.
     #[inline(always)]
     pub fn put_event(
         self,
@@ -101,7 +105,8 @@ impl<'k, M: Machine> Events<'k, M> {
         true
     }
 
-    /// The same of an event without words, if nobody waits before it.
+    /// Puts an event without UTCB words into a pool, unless senders wait there. Returns whether
+    /// there was room.
     #[inline(always)]
     pub fn put_registers(self, pool: Ref<'k, EventPool>, event: Event) -> bool {
         let (shown, reserved) = (pool.get().shown(self.pin()), &pool.get().reserved);
@@ -113,8 +118,8 @@ impl<'k, M: Machine> Events<'k, M> {
         true
     }
 
-    /// The rest of a send that the fastpath made: the reader wanted to be told of what is in the pool by now. Another task
-    /// may run then.
+    /// Completes a send that the fastpath made into an armed pool: informs the reader. Another task
+    /// may run afterwards.
     #[inline(always)]
     pub fn tell_of_event(self, me: Ref<'k, Task>, pool: Ref<'k, EventPool>) {
         if let Some(hot) = self.task_hot(me) {
@@ -126,10 +131,12 @@ impl<'k, M: Machine> Events<'k, M> {
         self.time().dispatch();
     }
 
+    /// Returns the task that reads a pool.
     pub fn reader_of(self, pool: Ref<'k, EventPool>) -> Option<Ref<'k, Task>> {
         pool.get().reader.word.load(self.pin()).get::<Task>()
     }
 
+    /// Informs a pool's reader of an event, on the reader's home CPU.
     #[inline]
     pub fn call_reader(self, pool: Ref<'k, EventPool>) {
         let Some(reader) = self.reader_of(pool) else { return };
@@ -139,7 +146,7 @@ impl<'k, M: Machine> Events<'k, M> {
         }
     }
 
-    /// A task of this CPU that reads a pool is told of an event.
+    /// Raises a pool's bits in the Notification of its reader, a task of this CPU.
     pub fn tell_reader(self, hot: &TaskHot) {
         let pool = hot.process.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         let object = hot.bound.get(self.pin()).and_then(|n| n.get().hot.open(self.pin()));
@@ -148,8 +155,11 @@ impl<'k, M: Machine> Events<'k, M> {
         }
     }
 
-    // --- full pools --------------------------------------------------------------------------------
+    // --- full pools ------------------------------------------------------------------------------
 
+    /// Blocks the sender until the pool has room: queues its message block at the pool's reader, or
+    /// sends the block to the reader's CPU.
+    /// Errors: the sender may not wait, its deadline has passed, or no reader can make room.
     #[cold]
     pub fn wait_for_room(
         self,
@@ -205,7 +215,7 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// The same that comes from another CPU.
+    /// Queues a sender whose message block arrived from another CPU.
     pub fn event_arrived(
         self,
         sender: Ref<'k, Task>,
@@ -219,7 +229,8 @@ impl<'k, M: Machine> Events<'k, M> {
         self.queue_poster(sender, msg, reader, hot);
     }
 
-    /// A sender queues at the reader, unless there is room by now and nobody else waits.
+    /// Queues a sender at the pool's reader. Lets it in immediately if there is room and no other
+    /// sender waits.
     fn queue_poster(self, sender: Ref<'k, Task>, msg: &Message, reader: Ref<'k, Task>, hot: &'k TaskHot) {
         let priority = self.time().resting_time(sender).map_or(0, |(_, sc)| sc.state.priority());
         msg.stage.set(Stage::Queued);
@@ -231,14 +242,15 @@ impl<'k, M: Machine> Events<'k, M> {
         self.let_posters_in(reader, hot);
     }
 
-    /// The pool that a task of this CPU reads.
+    /// Returns the pool that a task of this CPU reads.
     fn pool_read_by(self, reader: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, EventPool>> {
         let pool = hot.process.get(self.pin())?.get().pool.get(self.pin())?;
         (self.reader_of(pool) == Some(reader)).then_some(pool)
     }
 
-    /// Lets those in that wait for room in the pool of a reader of this CPU, as far as there is; all are told where
-    /// there is no pool any more. A bounded number: then it sends itself the bits again.
+    /// Puts the events of waiting senders into the pool of a reader of this CPU, while there is
+    /// room. Refuses all waiting senders if there is no pool any more. Does a bounded amount of
+    /// work, then sends the reader ROOM again.
     pub fn let_posters_in(self, reader: Ref<'k, Task>, hot: &'k TaskHot) {
         let pool = self.pool_read_by(reader, hot);
         let mut work = 0;
@@ -277,7 +289,7 @@ impl<'k, M: Machine> Events<'k, M> {
         self.outbox().raise_control(reader, ctl::ROOM);
     }
 
-    /// A sender's event is in the pool: it goes on.
+    /// Lets a sender continue whose event is in the pool now.
     fn has_been_sent(self, sender: Ref<'k, Task>, msg: &Message) {
         let broadcasts = is_broadcast(msg);
         let Some(hot) = self.task_hot(sender) else {
@@ -303,7 +315,7 @@ impl<'k, M: Machine> Events<'k, M> {
         self.time().make_ready(sender, hot);
     }
 
-    /// [`abi::Op::PoolRoom`].
+    /// Carries out [`abi::Op::PoolRoom`].
     pub fn pool_room(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let pool = self.caps().find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
@@ -318,9 +330,9 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(Answer::Settled)
     }
 
-    // --- whose a pool is ---------------------------------------------------------------------------
+    // --- the process of a pool -------------------------------------------------------------------
 
-    /// [`abi::Op::PoolBind`].
+    /// Carries out [`abi::Op::PoolBind`].
     pub fn pool_bind(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let pool = self.caps().find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
         let process = self.caps().find::<Process>(me, args.cap1(), process_rights::CONFIGURE)?.object;
@@ -359,7 +371,7 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Makes a pool a process's own, and maps it there.
+    /// Gives a pool to a process, and maps it there.
     fn give_pool(
         self,
         me: Me<'k>,
@@ -371,7 +383,8 @@ impl<'k, M: Machine> Events<'k, M> {
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         let parted = pool.get().parted.load(Relaxed);
         if !self.k.epoch.is_reusable(parted) {
-            // Who has found it by the process that it had may still put an event there, or part it from its process.
+            // A CPU that has found the pool through its former process may still put an event
+            // there, or part the pool from its process.
             return Err(Refusal::Restart { epoch: parted + 2 });
         }
         if !pool.get().process.is_null() || !process.get().pool.claim(pool) {
@@ -379,7 +392,8 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         pool.get().process.set(Some(process));
         pool.get().bits.store(bits, Relaxed);
-        // Who ends one of the two marks it and then looks for the other.
+        // The CPU that ends the process or the pool marks it first, and then looks for the other
+        // one.
         fence(SeqCst);
         let headers = [&process.get().header, &pool.get().header];
         let dying = headers.iter().any(|header| header.has_flag(FLAG_DYING));
@@ -392,12 +406,13 @@ impl<'k, M: Machine> Events<'k, M> {
             process.get().pool.set(None);
             pool.get().process.set(None);
         } else {
-            // Who waited for room in it when it was another process's waits no more.
+            // Senders that waited for room when the pool was another process's wait no more.
             pool.get().reserved.open(&pool.get().shown(self.pin()));
         }
         mapped
     }
 
+    /// Maps all pages of a pool at an address, or none.
     fn map_pool_pages(
         self,
         me: Me<'k>,
@@ -421,8 +436,9 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(())
     }
 
-    /// A pool is nobody's any more: nobody sees its pages. Nothing that an event carries goes to the process behind that: its
-    /// spaces may be another one's then. The pool itself serves another one after a grace period.
+    /// Separates a pool from its process, and unmaps its pages. Afterwards no event transfers
+    /// anything to that process, whose spaces may belong to another process by then. Another
+    /// process can get the pool after a grace period.
     pub fn part_pool(self, pool: Ref<'k, EventPool>) {
         let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
@@ -437,8 +453,9 @@ impl<'k, M: Machine> Events<'k, M> {
         pool.get().parted.store(self.k.epoch.stamp(), Relaxed);
     }
 
-    /// A task's capabilities were revoked, among them perhaps that by which it is the reader of its process's pool. Then who
-    /// waits at it for room is told, since nobody would find the task by the pool any more.
+    /// Refuses the senders that wait at a task for room, if the task does not read its process's
+    /// pool any more. Called after a task's capabilities were revoked, perhaps among them the
+    /// reader capability of the pool: then no CPU would find the task through the pool.
     pub fn may_read_no_more(self, task: Ref<'k, Task>) {
         let pool = task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         if pool.is_some_and(|pool| self.reader_of(pool).is_none()) {

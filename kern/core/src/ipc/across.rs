@@ -1,6 +1,7 @@
-//! Calls and replies between CPUs, on the side that sends: the message block goes to the callee's CPU with the time that the
-//! caller lends, and comes back with the reply or an error. Who owns it meanwhile: [`crate::outbox::mail`]. The side that
-//! receives: [`crate::door::arrivals`]. The common case in few steps: [`crate::ipc::express`].
+//! Calls and replies between CPUs, on the sending side. The message block goes to the callee's CPU
+//! with the time that the caller lends, and comes back with the reply or an error. Who owns it
+//! meanwhile: [`crate::outbox::mail`]. The receiving side: [`crate::door::arrivals`]. The fast path
+//! for the common case: [`crate::ipc::express`].
 
 use abi::{Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
 use kern_base::cpu::Mail;
@@ -25,13 +26,13 @@ pub const SPECIAL: u64 = FLAG_FAULT | CARRIES | FLAG_EVENT;
 
 /// `Message::error` of a block that came back because it was recalled.
 pub const RECALLED: u8 = u8::MAX;
-/// That of a call which could not be received just now: its caller makes it again.
+/// `Message::error` of a call that could not be received just now. Its caller makes it again.
 pub const AGAIN: u8 = u8::MAX - 1;
-/// That of a broadcast which waited for room, and has been sent to that member.
+/// `Message::error` of a broadcast that waited for room. That member has the event now.
 pub const SENT: u8 = u8::MAX - 2;
 
 impl<'k, M: Machine> Ipc<'k, M> {
-    /// A call to a task of another CPU: message block and time travel there.
+    /// Makes a call to a task of another CPU. The message block and the time travel there.
     pub fn call_remote(
         self,
         me: Me<'k>,
@@ -57,8 +58,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// The fault of the running task goes to a handler of another CPU. (A function of its own: the one above is
-    /// part of the general path of a call.)
+    /// Sends the fault of the running task to a handler on another CPU. (A function of its own,
+    /// because [`Ipc::call_remote`] is part of the slow path of every call.)
     #[inline(never)]
     pub fn fault_remote(
         self,
@@ -81,7 +82,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.time().dispatch();
     }
 
-    /// A forwarded call, whose caller's time rests, to a callee of another CPU.
+    /// Forwards a call to a callee of another CPU. The caller's time rests with the caller, and
+    /// goes along.
     pub fn forward_remote(
         self,
         caller: Ref<'k, Task>,
@@ -100,7 +102,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.send_call(caller, msg, callee, tag, words, from);
     }
 
-    /// Adds a queued call to the batch with which its callee moves to another CPU. `word` is the callee's state word.
+    /// Adds a queued call or event, with its sender's time, to the batch in which its receiver moves
+    /// to another CPU. `word` is the receiver's state word.
     pub fn send_along(self, caller: Ref<'k, Task>, to: CpuId, word: u64, batch: &mut Batch<'k, Mail>) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {
@@ -116,7 +119,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         batch.add(caller.map(|t| &t.msg_node), Mail::Message(caller.ptr()));
     }
 
-    /// Sends a call on to another CPU, with the time that `msg` has.
+    /// Sends a call to the callee's CPU, with the time that `msg` has.
     pub fn send_call(
         self,
         caller: Ref<'k, Task>,
@@ -134,7 +137,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.outbox().send_block(caller, msg, callee.get().hot.mail_target(self.pin()));
     }
 
-    /// The running task stops. Its time goes into its message block, if it may run there.
+    /// Stops the running task. Puts its time into its message block, if the time may run on the
+    /// other CPU.
     #[inline(always)]
     fn take_running_along(self, msg: &Message, to: CpuId) {
         match self.running().filter(|(_, sc_hot)| sc_hot.state.may_run_on(to)) {
@@ -149,7 +153,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// A caller's resting time goes into its message block, if it may run there.
+    /// Puts a caller's resting time into its message block, if the time may run on the other CPU.
     fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message, to: CpuId) {
         let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
         let sc = self.time().time_of(caller, hot).filter(fits);
@@ -159,8 +163,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         msg.sc.set(sc);
     }
 
-    /// The reply of `me`, which is running, to a caller of another CPU. Time that came with the call goes
-    /// back with it.
+    /// Sends the reply of `me`, which is running, to a caller of another CPU. Time that came with
+    /// the call goes back with it.
     pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         write_block(msg, words, SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 });
@@ -176,7 +180,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.refuse_remote(caller, Refusal::Error { error, detail: 0, who });
     }
 
-    /// The same with a detail, which the first word of the block carries; or it is to be made again.
+    /// Ends the call of a caller on another CPU with an error and its detail, which the first word
+    /// of the block carries. Any other refusal makes the caller call again; so does any refusal of
+    /// a broadcast.
     pub fn refuse_remote(self, caller: Ref<'k, Task>, why: Refusal) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         match why {
@@ -187,8 +193,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
+    /// Ends the call of a caller on another CPU: returns the caller's time to it, and the block
+    /// with an error.
     fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, detail: u64, who: TaskId) {
-        // Whether it was a broadcast is still to be seen.
+        // The caller's CPU must still see whether the message was a broadcast.
         let (kind, target) = (msg.info.get().flags() & FLAG_EVENT, msg.target.get());
         write_block(
             msg,
@@ -202,6 +210,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.send_back(caller, msg, error);
     }
 
+    /// Sends a message block back to its task's home CPU.
     pub fn send_back(self, caller: Ref<'k, Task>, msg: &Message, error: u8) {
         msg.error.set(error);
         msg.callee.set(None);
@@ -211,6 +220,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 }
 
+/// Writes a message into a message block.
 pub fn write_block(msg: &Message, words: Words, from: SenderInfo) {
     msg.info.set(words.info);
     for (cell, value) in msg.regs.iter().zip(words.regs) {

@@ -1,12 +1,14 @@
-//! Call, reply, receive, forward: the slow path. The assembly fastpath does the same for the common
-//! case; the differential test holds the two together.
+//! The slow path of calls. [`crate::ipc::receive`] has receive, and [`crate::ipc::reply`] has reply
+//! and forward. The assembly fastpath does the same work in the common case; a differential test
+//! compares the two.
 //!
 //! # A call, step by step
-//! The caller names `(group capability, exposure index)`. Capability, member record and exposure are
-//! read once each. If the task exposed there is receiving on this CPU, the message goes from register
-//! frame to register frame, the caller's CPU time goes along, and the callee runs at once. Otherwise
-//! the caller queues at the callee, by the priority of its time and in order within one. If the
-//! callee's home is another CPU, the message block travels there ([`crate::outbox::mail`]).
+//! The caller names `(group capability, exposure index)`. The kernel reads the capability, the
+//! member record and the exposure once each. If the task exposed there is receiving on this CPU,
+//! the message goes from register frame to register frame, the caller's CPU time goes along, and
+//! the callee runs immediately. Otherwise the caller queues at the callee, by the priority of its
+//! time, and in order within one priority. If the callee's home is another CPU, the message block
+//! travels there ([`crate::outbox::mail`]).
 
 use abi::events::BROADCAST;
 use abi::{Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target, TaskId};
@@ -26,12 +28,14 @@ use crate::{Answer, Me, Refusal, Result};
 /// A message on its way between register frames.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// Label and UTCB words; no operation, of flags [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`] and [those of what it carries](CARRIES) only.
+    /// Label and number of UTCB words, without an operation. The only flags are
+    /// [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`], [`FLAG_EVENT`] and [those of a
+    /// payload](CARRIES).
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }
 
-/// What the receiver learns of the sender.
+/// What the receiver learns about the sender.
 #[derive(Clone, Copy)]
 pub struct SenderInfo {
     pub sender: TaskId,
@@ -40,7 +44,7 @@ pub struct SenderInfo {
 }
 
 impl Words {
-    /// The message that a system call's arguments carry.
+    /// Returns the message in a system call's arguments, without its payload.
     #[inline(always)]
     pub fn new(args: &Args) -> Result<Words> {
         let info = MsgInfo::new(MsgInfo(args.info).label(), MsgInfo(args.info).words() as u8);
@@ -48,7 +52,7 @@ impl Words {
         fits.then_some(Words { info, regs: args.message() }).ok_or(TOO_LONG)
     }
 
-    /// The same as an event; for a broadcast with the identity of the group.
+    /// Makes an event of the message. `group` is the group's identity for a broadcast, and else 0.
     #[inline(always)]
     pub fn as_event(self, from: SenderInfo, group: u64) -> abi::events::Event {
         let SenderInfo { sender, target, custom } = from;
@@ -56,7 +60,7 @@ impl Words {
         abi::events::Event { info, sender, exposure: target.index(), custom, group, regs: self.regs }
     }
 
-    /// The same with what the arguments say that it carries.
+    /// Adds the payload flags of the arguments.
     pub fn carrying(self, args: &Args) -> Words {
         Words { info: self.info.flag(args.info & CARRIES), ..self }
     }
@@ -65,29 +69,31 @@ impl Words {
 /// Refuses a message of more UTCB words than fit.
 const TOO_LONG: Refusal = Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64);
 
-/// The deadline an operation asked for.
+/// Returns the deadline of an operation, if it has one.
 pub fn deadline_of(args: &Args) -> Option<u64> {
     MsgInfo(args.info).has(FLAG_DEADLINE).then_some(args.a1)
 }
 
-/// Whether a message block, which is queued or has come back, is of a broadcast.
+/// Whether a message block, which is queued or has come back, belongs to a broadcast.
 pub fn is_broadcast(msg: &Message) -> bool {
     msg.info.get().has(FLAG_EVENT) && msg.target.get().index() == BROADCAST
 }
 
 impl<'k, M: Machine> Ipc<'k, M> {
-    /// [`abi::Op::Call`].
+    /// Carries out [`abi::Op::Call`].
     #[inline(always)]
     pub fn call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let carries = MsgInfo(args.info).has(CARRIES);
         if carries { self.call_with_load(me, *args) } else { self.make_call::<false>(me, args) }
     }
 
+    /// Makes a call whose message has a payload.
     #[inline(never)]
     fn call_with_load(self, me: Me<'k>, args: Args) -> Result<Answer> {
         self.make_call::<true>(me, &args)
     }
 
+    /// Makes a call. `LOAD`: its message has a payload.
     #[inline(always)]
     fn make_call<const LOAD: bool>(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = if LOAD { Words::new(args)?.carrying(args) } else { Words::new(args)? };
@@ -147,8 +153,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Copies the UTCB part of a message. Both pages are reached through the direct map; each word is
-    /// read once, the count comes from the register word.
+    /// Copies the UTCB words of a message. The kernel accesses both pages through the direct map.
+    /// It reads each word once, and takes their number from the register word.
     #[inline(always)]
     pub fn copy_utcb(self, from: Ref<'k, Task>, to: Ref<'k, Task>, words: usize) {
         if words != 0 {
@@ -164,11 +170,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
+    /// Whether a task waits for a message and is not suspended.
     pub fn is_receiving(self, hot: &TaskHot) -> bool {
         (hot.is_in(State::Recv) || hot.is_in(State::RecvTimed)) && !has_flag(hot, FLAG_SUSPENDED)
     }
 
-    /// Gives a call to a receiving task: message, reply link, ready.
+    /// Gives a call to a receiving task: writes the message, records the caller, and makes the task
+    /// ready.
     #[inline(always)]
     pub fn deliver(
         self,
@@ -187,8 +195,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         set_state(hot, State::Ready);
     }
 
-    /// The running context goes with the call: the callee runs at once. No accounting: the time goes on
-    /// being charged to the same context.
+    /// Lends the running context to the callee, which runs immediately. There is no accounting,
+    /// because the time is still charged to the same context.
     #[inline(always)]
     pub fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
         let Some((_, sc_hot)) = self.running() else { return };
@@ -197,8 +205,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.time().run_task(callee, hot);
     }
 
-    /// Queues a call, whose caller's time rests, at a task that is not receiving. A callee without time goes
-    /// on with it.
+    /// Queues a call at a task that is not receiving. The caller's time rests with the caller; a
+    /// callee without time continues with it.
     pub fn queue_call(
         self,
         caller: Ref<'k, Task>,
@@ -225,7 +233,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// What a receiver finds in its registers.
+    /// Writes the registers that a receiver gets.
     #[inline(always)]
     pub fn write_message(self, hot: &TaskHot, words: Words, from: SenderInfo) {
         let regs = &hot.regs;
@@ -240,7 +248,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         regs.full.set(0);
     }
 
-    /// Whether a task of this CPU waits in a broadcast for room, in a pool whose reader is of this CPU.
+    /// Whether a task of this CPU waits, in a broadcast, for room in a pool whose reader is on this
+    /// CPU.
     pub fn waits_in_broadcast(self, task: Ref<'k, Task>) -> bool {
         let queued = |msg: &&Message| msg.stage.get() == Stage::Queued && is_broadcast(msg);
         task.get().msg.open(self.pin()).filter(queued).is_some()

@@ -1,19 +1,21 @@
-//! The common call across CPUs, in few steps: register message, receiver waiting, its CPU idle or with
-//! less urgent work, the caller's time on the way with the message.
+//! The fast path of calls across CPUs, for the common case: a register message, a waiting receiver,
+//! a receiving CPU that is idle or has less urgent work, and the caller's time travelling with the
+//! message.
 //!
-//! Four steps, two on each CPU. Each looks first and changes nothing unless all is as it expects; else
-//! [`crate::ipc::call`], [`crate::ipc::across`] and [`crate::door::arrivals`], which do the same for every case, take over:
+//! There are four steps, two on each CPU. Each step checks first, and changes nothing unless
+//! everything is as it expects. Otherwise [`crate::ipc::call`], [`crate::ipc::across`] and
+//! [`crate::door::arrivals`] take over, which handle every case.
 //!
-//! 1. [`Ipc::express_call`]: the fastpath has resolved a callee of another CPU and left the message in
-//!    the caller's message block, which goes there with the caller's time.
-//! 2. [`Ipc::express_delivery`], there: the callee receives it and runs.
-//! 3. [`Ipc::express_reply`]: the fastpath found a caller of another CPU and left the answer in its
-//!    message block, which goes home.
-//! 4. [`Ipc::express_return`]: the caller goes on.
+//! 1. [`Ipc::express_call`]: the fastpath has resolved a callee of another CPU, and left the
+//!    message in the caller's message block. The block goes to that CPU with the caller's time.
+//! 2. [`Ipc::express_delivery`], on the other CPU: the callee receives the call and runs.
+//! 3. [`Ipc::express_reply`]: the fastpath has found a caller of another CPU, and left the answer
+//!    in the caller's message block. The block goes back.
+//! 4. [`Ipc::express_return`]: the caller continues.
 //!
 //! Ownership, ordering and recall are those of [`crate::outbox::mail`].
 //!
-//! Besides, the common answer to a fault of the own CPU: [`Ipc::express_answer`].
+//! [`Ipc::express_answer`] is the fast path for the answer to a fault on the same CPU.
 
 use abi::{FaultAnswer, MsgInfo};
 use kern_base::cpu::{CpuBlock, Mail};
@@ -28,22 +30,23 @@ use test_abi::trace::{Event, How, Path};
 use crate::rooms::Ipc;
 use crate::time::schedule::Running;
 
-/// Answers to a fault that need no more than a few steps.
+/// The answers to a fault that the fast path handles.
 const RESUME: u32 = FaultAnswer::Resume.label();
 const RESUME_AT: u32 = FaultAnswer::ResumeAt.label();
-/// Parts of the state word in which a task that goes on here may differ from others: vector flag and security label.
+/// Parts of the state word that may have any value for a task on this fast path: vector flag and
+/// security label.
 const ANY: u64 = (FLAG_VECTOR as u64) << 8 | LABEL_MASK as u64;
 
 impl<'k, M: Machine> Ipc<'k, M> {
-    /// The state word, less generation, label and vector flag, of a task of this CPU that is in `state` and not
-    /// suspended.
+    /// Returns the state word, less generation, label and vector flag, of a task of this CPU that
+    /// is in `state` and not suspended.
     #[inline(always)]
     fn expected(self, state: State) -> u64 {
         u64::from(state_half(state, 0, self.id()))
     }
 
-    /// The block of the CPU where `task` lives. Another than this, by what the fastpath saw; what goes to this
-    /// one all the same is found in its own mailbox.
+    /// Returns the CPU block of `task`'s home. The fastpath saw that this is another CPU. If the
+    /// home is this CPU by now, the message goes through this CPU's own mailbox.
     #[inline(always)]
     fn way_to(self, task: Ref<'k, Task>) -> Option<Ref<'k, CpuBlock>> {
         task.get().hot.at_home(self.pin(), &self.k.cpus)
@@ -62,8 +65,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.outbox().push(there, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
-    /// Whether a task that faulted goes on, as it is or at another address, as the running task says, which
-    /// receives. It has the faulter's time, and nothing waits to be received.
+    /// Answers a fault of this CPU: the faulter continues, at the same or another address, and the
+    /// running task receives. Returns whether it did.
+    /// Requires: the running task has the faulter's time, and nothing waits to be received.
     #[inline(always)]
     pub fn express_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
         let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
@@ -94,7 +98,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         true
     }
 
-    /// Step 1: whether the call of the running task is under way.
+    /// Does step 1: sends the call of the running task. Returns whether it did.
     #[inline(always)]
     pub fn express_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
         let Some(hot) = self.task_hot(me) else { return false };
@@ -120,7 +124,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         true
     }
 
-    /// Step 2: a call that came from another CPU is received, if its receiver then runs at once.
+    /// Does step 2: delivers a call from another CPU, if the callee can run immediately. Returns
+    /// the callee if it did.
     #[inline(always)]
     pub fn express_delivery(self, caller: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
         let callee = msg.callee.get(self.pin())?;
@@ -149,8 +154,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Some(Running { task: callee, hot })
     }
 
-    /// Step 3: whether the reply of the running task, which has its caller's time and now receives, is
-    /// under way. Nothing waits to be received.
+    /// Does step 3: sends the reply of the running task, which then receives. Returns whether it
+    /// did.
+    /// Requires: the running task has its caller's time, and nothing waits to be received.
     #[inline(always)]
     pub fn express_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
         let Some(hot) = self.task_hot(me) else { return false };
@@ -171,7 +177,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         true
     }
 
-    /// Step 4: a reply that came from another CPU lets its caller go on, if that is at once.
+    /// Does step 4: ends a call with a reply from another CPU, if the caller can run immediately.
+    /// Returns the caller if it did.
     #[inline(always)]
     pub fn express_return(self, task: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
         let hot = self.task_hot(task)?;
@@ -197,7 +204,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Some(Running { task, hot })
     }
 
-    /// A register message out of a message block, for a task in a system call: its frame is one of that kind.
+    /// Copies a register message from a message block to the frame of a task in a system call,
+    /// whose `full` is already 0.
     #[inline(always)]
     pub fn write_registers(self, hot: &TaskHot, msg: &Message) {
         let MsgInfo(info) = msg.info.get();
@@ -209,7 +217,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         regs.r10.set(msg.regs[3].get());
     }
 
-    /// The running context, to be sent away.
+    /// Returns the running context, opened so that it can be sent to another CPU.
     #[inline(always)]
     fn running_held(self) -> Option<(Ref<'k, SchedContext>, Held<'k, SchedHot>)> {
         let sc = self.sched.current.get(self.pin())?;

@@ -1,19 +1,21 @@
-//! Faults as messages: a fault is a call that the kernel makes for the task, and its answer says how the
-//! task goes on.
+//! Faults as messages: the kernel makes a call for a task that faults, and the answer says how the
+//! task continues.
 //!
-//! The task waits in the states of a call, with [`FLAG_IN_FAULT`]. So its CPU time is lent, its handler may
-//! forward the message, keep it and die, and the task may be suspended and killed meanwhile, as with any call.
-//! What differs:
+//! The task waits in the states of a call, with [`FLAG_IN_FAULT`]. So its CPU time is lent; its
+//! handler may forward the message, keep it, or die; and the task may be suspended and killed
+//! meanwhile. The differences from other calls:
 //!
-//! * **Registers.** All of the task's stay in its frame (`full` is 1), its UTCB is left alone: it may have been
-//!   writing a message there. They are shown in the bulk words of whoever receives the message. Where that is on
-//!   another CPU, they travel in the message block ([`kern_base::task::Message::frame`]), which whoever has the
-//!   block owns; so do those that the answer brings.
-//! * **The answer** is checked before anything is done: a handler that answers nonsense is told so, and its
-//!   call is still there. [`PENDING_FAULT`] keeps the fastpaths away from it.
-//! * **An error** has nobody to be told: the process is torn down, as if there were no handler.
+//! * **Registers.** All registers of the task stay in its frame (`full` is 1). Its UTCB is left
+//!   alone, because the task may have been writing a message there. The receiver of the message
+//!   gets the registers in its bulk words. To another CPU they travel in the message block
+//!   ([`kern_base::task::Message::frame`]), which belongs to the CPU that has it. The registers of
+//!   an answer travel in the same way.
+//! * **The answer** is checked first. A handler that gives an invalid answer gets an error, and
+//!   still has the call. [`PENDING_FAULT`] keeps the fastpaths away from this call.
+//! * **An error** cannot be reported to the task. Its process ends, as if there were no handler.
 //!
-//! A fault has no deadline, and cancelling it does nothing: who may suspend a task may not end it.
+//! A fault has no deadline. Cancelling it does nothing: the right to suspend a task is no right to
+//! end it.
 
 use abi::{Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
 use abi::{RFLAGS_RESUME, RFLAGS_TRAP};
@@ -34,18 +36,20 @@ use crate::rooms::Ipc;
 use crate::state::{has_flag, is_dying, set_flag, set_state};
 use crate::{Me, Refusal, Result};
 
-/// Exceptions that say more than their number.
+/// Exceptions that have more detail than their number.
 const DEBUG: u8 = 1;
 const PAGE_FAULT: u8 = 14;
-/// Page fault error bit: the page is there, and does not allow it.
+/// Page fault error bit: the page is present, and does not allow the access.
 const PRESENT: u64 = 1 << 0;
-/// What DR6 says: a step; which breakpoints hit.
+/// Bits of DR6: a step; the breakpoints that hit.
 const DR6_STEP: u64 = 1 << 14;
 const DR6_HITS: u64 = 0xf;
-/// `BadArgument`'s detail for an answer that there is not: it is no argument but the label.
+/// `BadArgument`'s detail for an answer that does not exist: not an argument is wrong, but the
+/// label.
 const NO_SUCH_ANSWER: u64 = u64::MAX;
 
-/// What DR7 says of one breakpoint: enabled; its condition and its length in bytes.
+/// Returns what DR7 says about one breakpoint: whether it is enabled, its condition, and its length
+/// in bytes.
 pub fn breakpoint(dr7: u64, n: usize) -> (bool, u64, u64) {
     let (condition, length) = (dr7 >> (16 + 4 * n) & 3, dr7 >> (18 + 4 * n) & 3);
     (dr7 >> (2 * n) & 3 != 0, condition, [1, 2, 8, 4][length as usize])
@@ -55,7 +59,7 @@ pub fn breakpoint(dr7: u64, n: usize) -> (bool, u64, u64) {
 const ON_EXECUTE: u64 = 0;
 const ON_PORT: u64 = 2;
 
-/// Whether debug registers may be loaded: nothing of the kernel's is watched, nothing reserved is set.
+/// Checks that debug registers may be loaded: they watch no kernel address and set no reserved bit.
 pub fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
     if let Some(n) = addresses.iter().position(|at| *at >= abi::USER_TOP) {
         return Err(Refusal::new(Error::BadAddress, n as u64));
@@ -70,13 +74,14 @@ pub fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
     Ok(())
 }
 
-/// The tag of a faulter's message to another CPU. The general path compares the callee's generation alone; the
-/// express path, which would deliver an ordinary message, all of it, and never finds it so.
+/// Returns a tag that makes a call take the slow path on the callee's CPU. The slow path compares
+/// only the generation. The fast path, which would deliver an ordinary message, compares the whole
+/// tag, and [`FLAG_NEVER`] never matches.
 pub fn not_express(tag: u64) -> u64 {
     tag | u64::from(FLAG_NEVER) << 8
 }
 
-/// A faulter's message leaves the CPU where its frame is: what the frame has goes along.
+/// Copies a faulter's frame into its message block, which is about to leave the frame's CPU.
 pub fn take_registers_along(hot: &TaskHot, msg: &Message) {
     if has_flag(hot, FLAG_IN_FAULT) {
         for (register, cell) in registers(&hot.regs) {
@@ -96,8 +101,8 @@ fn kind_of(fault: &Fault, hot: &TaskHot) -> FaultKind {
     kind_of_other(fault, hot)
 }
 
-/// Names the kind of a fault that is no page fault, and settles debug exceptions. Out of line: so a page fault passes
-/// only one comparison of vectors.
+/// Names the kind of a fault that is no page fault, and handles debug exceptions. Out of line, so
+/// that a page fault passes only one comparison of vectors.
 #[cold]
 #[inline(never)]
 fn kind_of_other(fault: &Fault, hot: &TaskHot) -> FaultKind {
@@ -130,8 +135,8 @@ pub struct Fault {
 impl<'k, M: Machine> Ipc<'k, M> {
     // --- the call --------------------------------------------------------------------------------
 
-    /// Tells the handler of the running task's fault, or kills the process if it has none. All registers are in the
-    /// task's frame.
+    /// Sends the running task's fault to its handler. If that fails, or there is no handler, ends
+    /// the process. All registers are in the task's frame.
     pub fn on_fault(self, fault: Fault) {
         let Some(me) = self.current() else { return };
         self.trace().event(|| Event::Fault {
@@ -151,7 +156,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Calls the handler; nothing was done where that fails.
+    /// Calls the handler of the running task's fault.
+    /// Errors: the reason why the handler cannot be called, or `None` if there is no handler.
+    /// Nothing was changed then.
     #[inline(always)]
     fn tell_handler(self, me: Me<'k>, words: Words) -> core::result::Result<(), Option<Error>> {
         let target = match me.task.get().fault_handler.load(Relaxed) {
@@ -204,7 +211,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(())
     }
 
-    /// `handler` has just received the fault of `caller`: it sees all registers, and owes more than a message.
+    /// Shows all registers of `caller`, whose fault `handler` has just received, in the handler's
+    /// UTCB. Marks that the fastpaths must not answer this call.
     #[inline(always)]
     pub fn show_fault(self, caller: Ref<'k, Task>, handler: Ref<'k, Task>, handler_hot: &TaskHot) {
         handler_hot.pending.set(handler_hot.pending.get() | PENDING_FAULT);
@@ -220,17 +228,18 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// The running task's fault can't be told to anybody.
+    /// Ends the process of the running task, whose fault no handler can receive.
     #[cold]
     fn end_of_fault(self, me: Me<'k>, why: Option<Error>) {
         self.report_fault(me.task, me.hot, why);
         set_state(me.hot, State::Faulted);
-        // The time rests with the task until the kill gives it back.
+        // The task keeps its time until the kill returns it.
         self.time().stop_current();
         self.tear_down_later(me.task, me.hot);
         self.time().dispatch();
     }
 
+    /// Reports a fault that ends a process, to the audit and to the machine layer.
     fn report_fault(self, task: Ref<'k, Task>, hot: &TaskHot, why: Option<Error>) {
         self.security().audit_teardown(task);
         let [address, about] = &hot.fault;
@@ -245,12 +254,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.end_with_first(task.get().id().process());
     }
 
-    /// The same by mail: it may end the task that is in the middle of a system call.
+    /// Begins by mail to end a faulter's process, because the end may kill a task that is in the
+    /// middle of a system call.
     fn tear_down_later(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         self.prepare_teardown(hot);
         self.outbox().raise_control(task, ctl::TEAR_DOWN);
     }
 
+    /// Marks a task and its process as dying, before the process ends.
     pub fn prepare_teardown(self, hot: &TaskHot) {
         set_state(hot, State::Faulted);
         set_flag(hot, FLAG_SUSPENDED, true);
@@ -258,14 +269,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         hot.wait_epoch.set(0);
         if let Some(process) = hot.process.get(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
-            // Who binds a task takes its number and then looks for the mark.
+            // The CPU that binds a task takes the task's number and then looks for the mark.
             fence(SeqCst);
         }
     }
 
     // --- the answer ------------------------------------------------------------------------------
 
-    /// Whether a caller whose call this CPU has is one whose fault it is.
+    /// Whether a call that this CPU has is a fault of its caller.
     pub fn is_fault(self, caller: Ref<'k, Task>) -> bool {
         match self.task_hot(caller) {
             Some(hot) => has_flag(hot, FLAG_IN_FAULT),
@@ -273,13 +284,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Looks at an answer to `caller`'s fault. A register set that comes with it is taken into the message block.
+    /// Checks an answer to `caller`'s fault. Copies a register set that comes with it into the
+    /// message block.
     #[inline(always)]
     pub fn check_answer(self, me: Me<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
         let no_such = Refusal::new(Error::BadArgument, NO_SUCH_ANSWER);
         let answer = FaultAnswer::from_label(words.info.label()).ok_or(no_such)?;
         if words.info.has(CARRIES) {
-            // It did not ask for any, and what its UTCB lists is its own business just now.
+            // The faulter did not ask for a payload, and its UTCB may hold a message of its own.
             return Err(no_such);
         }
         match answer {
@@ -292,6 +304,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(answer)
     }
 
+    /// Copies the register set in the handler's UTCB into the faulter's message block.
     #[inline(never)]
     fn take_register_set(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
         let set = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
@@ -303,7 +316,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(())
     }
 
-    /// Carries out an answer that was checked.
+    /// Carries out a checked answer.
     #[inline(always)]
     pub fn answer_fault(self, me: Me<'k>, caller: Ref<'k, Task>, answer: FaultAnswer, words: Words) {
         let Some(hot) = self.task_hot(caller) else {
@@ -323,19 +336,20 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// `me` has let `caller`'s fault go without an answer.
+    /// Ends the fault of `caller`, which `me` has not answered.
     pub fn drop_fault(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
         self.stop_faulter(me, caller, hot);
         self.fault_failed(caller, hot, why);
     }
 
-    /// Ends the call of a faulter that does not go on: it has its time, and does not run.
+    /// Ends the call of a faulter that does not continue. The faulter has its time back, and is
+    /// suspended.
     fn stop_faulter(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
         set_flag(hot, FLAG_SUSPENDED, true);
         self.end_call(me, caller, hot);
     }
 
-    /// The task goes on, as the answer says.
+    /// Changes a faulter's registers as the answer says, and ends its fault.
     #[inline(always)]
     fn apply(self, task: Ref<'k, Task>, hot: &TaskHot, answer: FaultAnswer, rip: u64) {
         set_flag(hot, FLAG_IN_FAULT, false);
@@ -351,7 +365,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// The task, which waits for nothing any more and is suspended, ends, as the answer says. Who answered is told of already.
+    /// Kills a faulter, or its process, as the answer says. The audit already has the answer.
+    /// Requires: the faulter waits for nothing any more, and is suspended.
     fn finish_off(self, task: Ref<'k, Task>, hot: &'k TaskHot, answer: FaultAnswer) {
         set_flag(hot, FLAG_IN_FAULT, false);
         set_state(hot, State::Ready);
@@ -362,7 +377,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// The message of a faulter of this CPU, which lives, is home.
+    /// Ends the fault of a task of this CPU whose message block is back. The task is not dying.
     pub fn fault_is_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message, error: Option<Error>) {
         let answer = FaultAnswer::from_label(msg.info.get().label()).unwrap_or(FaultAnswer::TearDown);
         match error {
@@ -378,7 +393,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Nobody will answer a task's fault, for which it waits nowhere any more: its process ends.
+    /// Ends the process of a task whose fault no handler will answer.
+    /// Requires: the task waits for nothing any more.
     #[cold]
     pub fn fault_failed(self, task: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
         set_flag(hot, FLAG_IN_FAULT, false);
@@ -387,8 +403,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 }
 
-/// A debug exception, by what DR6 said: a step is one, and a breakpoint before an instruction is not to hit
-/// again before it was executed.
+/// Ends a single step, if DR6 reports one. Lets the instruction at a breakpoint execute before that
+/// breakpoint hits again.
 #[cold]
 fn settle_debug(hot: &TaskHot, dr6: u64) {
     let flags = &hot.regs.rflags;
@@ -405,6 +421,7 @@ fn settle_debug(hot: &TaskHot, dr6: u64) {
     }
 }
 
+/// Whether the faulter continues after this answer.
 fn goes_on(answer: FaultAnswer) -> bool {
     !matches!(answer, FaultAnswer::Kill | FaultAnswer::TearDown)
 }

@@ -1,4 +1,5 @@
-//! Receives calls and bits: a task waits for a message, takes the next call from its queue, or takes bits of its Notification.
+//! Receives calls and bits: a task waits for a message, takes the next call from its queue, or
+//! takes bits of its Notification.
 
 use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
 use kern_base::limits::REFUSED_STEPS;
@@ -18,13 +19,13 @@ use crate::state::{has_flag, set_state};
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Ipc<'k, M> {
-    /// [`abi::Op::Recv`].
+    /// Carries out [`abi::Op::Recv`].
     pub fn recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         self.drop_unanswered(me);
         self.receive(me, args)
     }
 
-    /// A task that receives again without having answered: its caller is told.
+    /// Fails the current call of a task that receives again without having answered.
     fn drop_unanswered(self, me: Me<'k>) {
         if let Some(caller) = self.take_caller(me.hot) {
             self.fail_call(me, caller, Error::Gone);
@@ -38,7 +39,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Some(caller)
     }
 
-    /// The receive half: bits, then queued callers, else wait. The task may have no time any more.
+    /// Does the receive half: takes bits, else a queued call, else waits. The task may have no time
+    /// any more.
     pub fn receive(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         if me.hot.pending.get() != 0 && self.take_pending(me) {
             return Ok(Answer::Settled);
@@ -46,7 +48,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.await_call(me, args)
     }
 
-    /// The same where nothing is there.
+    /// Waits for a message, because nothing is pending.
     #[inline(always)]
     pub fn await_call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         if MsgInfo(args.info).flags() != 0 {
@@ -57,9 +59,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Takes bits or a queued call, if the task may have them now.
+    /// Takes bits or a queued call, if the task may have them now. Returns whether it did.
     fn take_pending(self, me: Me<'k>) -> bool {
-        // On a waiting caller's time it takes the call.
+        // On a waiting caller's time the task takes that call, and no bits.
         let own_time = self.time().own_at_rest(me.task, me.hot).is_some();
         if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
             self.take_bound_bits(me);
@@ -70,7 +72,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.accept_next(me)
     }
 
-    /// Waits for a call as long as the flags say, or not at all.
+    /// Waits for a message until a deadline, or answers an error immediately, as the flags say.
     #[cold]
     fn receive_bounded(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let deadline = deadline_of(args);
@@ -89,7 +91,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// A receiving task that was suspended takes what came meanwhile.
+    /// Lets a receiving task take bits or calls that could not be received before, for example
+    /// while it was suspended.
     pub fn receive_pending(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if !self.is_receiving(hot) {
             return;
@@ -106,20 +109,20 @@ impl<'k, M: Machine> Ipc<'k, M> {
         } else {
             self.accept_next(me)
         };
-        // It goes on waiting, as long as it wanted to, where none of the calls could be received.
+        // If none of the calls could be received, the task continues to wait until its deadline.
         if received && hot.deadline.is_queued() {
             self.time().clear_deadline(task);
         }
     }
 
-    /// The task blocks otherwise than by calling: time that is not its own goes back.
+    /// Blocks a task that does not call: time that is not its own goes back.
     #[inline(always)]
     pub fn rest(self, me: Me<'k>) {
         self.time().give_back(me.task, me.hot);
         self.park(me);
     }
 
-    /// The task goes on no more for now, running or not.
+    /// Stops a task, whether it is running or not.
     #[inline(always)]
     pub fn park(self, me: Me<'k>) {
         if self.hot.current.is(me.task) {
@@ -134,7 +137,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.time().dispatch();
     }
 
-    /// The bits of the bound Notification, as a receive answers them.
+    /// Takes the bits of the bound Notification, and answers the receive with them.
     fn take_bound_bits(self, me: Me<'k>) {
         let bits = me
             .hot
@@ -149,8 +152,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
 
-    /// Takes the best queued call that can be received, if there is one. After so many that can't, it goes on with the rest
-    /// by mail: until then the task waits.
+    /// Takes the best queued call that can be received. Returns whether there was one. After a
+    /// bounded number of calls that cannot be received, continues by mail; until then the task
+    /// waits.
     fn accept_next(self, me: Me<'k>) -> bool {
         for _ in 0..REFUSED_STEPS {
             let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
@@ -168,14 +172,16 @@ impl<'k, M: Machine> Ipc<'k, M> {
         false
     }
 
-    /// Takes what a call that is about to be received carries, if anything. Where that can't be, the call fails, or is
-    /// made again.
+    /// Transfers the payload, if there is one, of a call that is about to be received. Returns
+    /// whether the call can be received. Otherwise the call fails, or its caller makes it again.
     #[inline(always)]
     fn brings_load(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let info = caller.get().msg.open(self.pin()).map_or(MsgInfo(0), |msg| msg.info.get());
         !info.has(CARRIES) || self.take_load(caller, to, hot, info)
     }
 
+    /// Transfers the payload of a call that is about to be received. Returns whether that
+    /// succeeded.
     #[inline(never)]
     pub fn take_load(
         self,
@@ -189,7 +195,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         false
     }
 
-    /// Takes a queued call: the receiver goes on with the caller's time.
+    /// Receives a queued call. The receiver continues on the caller's time.
     pub fn accept(self, me: Me<'k>, caller: Ref<'k, Task>) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
@@ -216,7 +222,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.time().dispatch();
     }
 
-    /// The receiver of a call goes on with its caller's time; what it had of others goes back, its own rests.
+    /// Lends a caller's time to the receiver of its call. Time that the receiver had borrowed
+    /// before goes back, and its own time stops.
     fn take_up(self, me: Me<'k>, caller: Ref<'k, Task>) {
         self.time().give_back(me.task, me.hot);
         let Some((sc, sc_hot)) = self.time().resting_time(caller) else { return };
@@ -226,8 +233,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.time().lend(sc, sc_hot, caller, me.task, me.hot);
     }
 
-    /// A call that was taken out of a task's queue is not received: its caller wakes with the error, or to make the call
-    /// again.
+    /// Ends a call that was taken out of a task's queue and is not received. Its caller wakes with
+    /// the error, or makes the call again.
     pub fn refuse_caller(
         self,
         callee: Ref<'k, Task>,
@@ -239,7 +246,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.refuse_remote(caller, why);
             return;
         };
-        // A member that is gone does not end a broadcast, which looks at it once more.
+        // A member that has ended does not end a broadcast: the broadcast visits it once more.
         let why = if self.waits_in_broadcast(caller) { Refusal::More } else { why };
         let error = if let Refusal::Error { error, .. } = why { error as u8 } else { 0 };
         if hot.deadline.is_queued() {

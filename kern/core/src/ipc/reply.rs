@@ -20,7 +20,7 @@ use crate::state::{has_flag, is_dying, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Ipc<'k, M> {
-    /// [`abi::Op::ReplyRecv`].
+    /// Carries out [`abi::Op::ReplyRecv`].
     #[inline(always)]
     pub fn reply_recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         if me.hot.pending.get() != 0 {
@@ -36,6 +36,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.await_call(me, args)
     }
 
+    /// Carries out a ReplyRecv whose reply has a payload.
     #[inline(never)]
     fn reply_recv_load(self, me: Me<'k>, args: Args, words: Words) -> Result<Answer> {
         if let Some(caller) = me.hot.caller.get(self.pin()) {
@@ -49,7 +50,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.receive(me, &args)
     }
 
-    /// The same where something waits to be received, or the call is a fault.
+    /// Carries out a ReplyRecv if bits or calls are pending, or the current call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
         let words = Words::new(&args)?.carrying(&args);
@@ -72,7 +73,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.receive(me, &args)
     }
 
-    /// [`abi::Op::Reply`].
+    /// Carries out [`abi::Op::Reply`].
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?.carrying(args);
         let saved = match args.a0 {
@@ -107,8 +108,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Sends the reply. If the task runs on this caller's time, the time goes back with it and the
-    /// caller runs; the task is then off the CPU.
+    /// Sends the reply. If the replier runs on this caller's time, the caller continues on it
+    /// immediately, and the replier is off the CPU.
     #[inline(always)]
     fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(hot) = self.task_hot(caller) else {
@@ -123,7 +124,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.end_call(me, caller, hot);
     }
 
-    /// Ends a local call with an error.
+    /// Ends `caller`'s call, which `me` has not answered, with an error.
     #[cold]
     pub fn fail_call(self, me: Me<'k>, caller: Ref<'k, Task>, error: Error) {
         let Some(hot) = self.task_hot(caller) else {
@@ -141,7 +142,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.end_call(me, caller, hot);
     }
 
-    /// The caller's registers hold the outcome: give its time back and let it run.
+    /// Ends a call whose outcome is in the caller's registers: returns the caller's time, and lets
+    /// the caller run.
     #[inline(always)]
     pub fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
         if state_of(hot) == State::AwaitTimed {
@@ -159,7 +161,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// `caller`, which is ready, goes on with the running context, which is its time. Where it is suspended, that rests.
+    /// Runs `caller`, which is ready, on the running context, which is its time. If the caller is
+    /// suspended, the time stops and stays with the caller.
     #[inline(always)]
     pub fn goes_on(self, caller: Ref<'k, Task>, hot: &'k TaskHot, sc: Ref<'k, SchedContext>) {
         if !has_flag(hot, FLAG_SUSPENDED) {
@@ -171,7 +174,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// [`abi::Op::SaveReply`].
+    /// Carries out [`abi::Op::SaveReply`].
     pub fn save_reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let found = self.caps().find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
         let Some(reply) = found.object.get().hot.open(self.pin()) else {
@@ -184,7 +187,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return Err(Error::Dying.into());
         }
         let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
-        // Whoever gets the Reply object can answer: for the caller that object is as a group.
+        // Any holder of the Reply object can answer. So for the caller the object is like a group.
         self.security().may(&caller.get().header, &found.object.get().header, may::JOIN)?;
         self.take_caller(me.hot);
         reply.caller.set(Some(caller));
@@ -204,7 +207,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// The caller that a Reply object holds; `None` where it is empty.
+    /// Returns the caller whose call a Reply object keeps, or `None` if it is empty.
     fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
         match reply.get().hot.open(self.pin()) {
             Some(hot) => Ok(hot.caller.get(self.pin())),
@@ -212,7 +215,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Takes `caller`'s call out of a Reply object. If another task saved it, that one loses the caller's time.
+    /// Takes `caller`'s call out of a Reply object. If another task saved the call, that task loses
+    /// the caller's time.
     fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>, caller: Ref<'k, Task>) {
         let Some(hot) = reply.get().hot.open(self.pin()) else { return };
         let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
@@ -244,11 +248,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
         hot.server.set(None);
     }
 
-    /// [`abi::Op::Forward`]: the call goes on as its caller's, with the forwarder's words and the forwarder's standing in the
-    /// group, and says so. A fault stays one.
+    /// Carries out [`abi::Op::Forward`]: sends the current call on in its caller's name, marked as
+    /// forwarded, with the forwarder's words, rights and custom bits in the group. A forwarded
+    /// fault stays a fault.
     ///
-    /// A message's UTCB words are in its caller's UTCB until they are received. So the forwarder's come to be there: those that
-    /// the caller has there besides, it never sent. It learns of them; a reply would tell it as much.
+    /// The UTCB words of a message stay in its caller's UTCB until the message is received. So the
+    /// forwarder's words are copied there. The caller can read them; a reply could tell it as much.
     pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let mut words = Words::new(args)?;
         if MsgInfo(args.info).has(FLAG_PAGES) {
@@ -269,7 +274,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if dest.task == me.task || dest.task == caller {
             return Err(Error::SelfCall.into());
         }
-        // It is the caller who comes to talk in that group.
+        // The message enters that group in the caller's name.
         self.security().may(&caller.get().header, &found.group.get().header, may::JOIN)?;
         let Some(msg) = caller.get().msg.open(self.pin()) else { return Err(Error::Gone.into()) };
         let sender = caller.get().id();
@@ -302,7 +307,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Delivers or queues a call whose caller is already waiting, and whose time rests.
+    /// Delivers or queues a call whose caller already waits. The caller's time rests with the
+    /// caller.
     pub fn pass_on(
         self,
         caller: Ref<'k, Task>,

@@ -1,9 +1,9 @@
-//! Ending what a task waits for: deadlines, cancel, suspend, resume, kill. All on the task's home CPU;
-//! other CPUs set bits in [`Task::ctl`](kern_base::task::Task) and send its node.
+//! Ends what a task waits for: deadlines, cancel, suspend, resume, kill. All of it runs on the
+//! task's home CPU. Other CPUs set bits in [`Task::ctl`](kern_base::task::Task) and send its node.
 //!
-//! A blocked task is linked in one place, which its state names. [`Life::unwait`] takes it out of there;
-//! where its message is on another CPU it asks for it back first (recall), and what was asked is done
-//! when the message comes home: [`crate::outbox::mail`].
+//! A blocked task is linked in one place, which its state names. [`Life::unwait`] unlinks it there.
+//! If the task's message block is on another CPU, [`Life::unwait`] recalls it, and the operation
+//! continues when the block is back: [`crate::outbox::mail`].
 
 use abi::{Error, FLAG_EVENT, TaskId};
 use kern_base::header::FLAG_DEAD;
@@ -23,17 +23,19 @@ use crate::events::broadcast::progress_of;
 use crate::rooms::Life;
 use crate::state::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
 
-/// Whether a task was taken out of what it waited for.
+/// Whether a task was unlinked from what it waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Unwait {
     /// It waits for nothing now.
     Done,
-    /// Its message is elsewhere and has been asked back.
+    /// Its message block is on another CPU, or on its way, and was recalled.
     Recalled,
 }
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// Ends a wait with an error: the task goes on, with its time back. Nothing for a task that does not wait.
+    /// Ends a wait with an error: the task continues, with its time back. Does nothing to a task
+    /// that does not wait or is being killed. Does not cancel a task that waits for its fault
+    /// handler.
     pub fn fail_wait(self, task: Ref<'k, Task>, hot: &'k TaskHot, error: Error) {
         let waits = !matches!(
             state_of(hot),
@@ -59,8 +61,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.time().make_ready(task, hot);
     }
 
-    /// Takes a task out of what it waits for. It is left in its state, linked nowhere. With `leave`, the time
-    /// that its call lent stays with whoever has it.
+    /// Unlinks a task from what it waits for. Its state stays. With `leave`, the time that its call
+    /// lent stays with its holder.
     fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
         if hot.deadline.is_queued() {
             self.time().clear_deadline(task);
@@ -82,14 +84,16 @@ impl<'k, M: Machine> Life<'k, M> {
         Unwait::Done
     }
 
-    /// Whether a task of this CPU has its message block: not with a call that is elsewhere, nor with a request.
+    /// Whether a task of this CPU has its message block, and the block is not under way with a call
+    /// or a request.
     fn has_block(self, task: Ref<'k, Task>) -> bool {
         let under_way =
             |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Mourning | Stage::Out | Stage::Back);
         task.get().msg.open(self.pin()).is_some_and(|msg| !under_way(msg.stage.get()))
     }
 
-    /// Takes a call that is on this CPU away from its callee. Its time comes back, or with `leave` stays.
+    /// Takes a call whose message block is on this CPU away from its callee. The caller gets the
+    /// time back that it lent; with `leave`, the holder keeps it.
     pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         let callee = msg.callee.take(self.pin()).and_then(|t| Some((t, self.task_hot(t)?)));
@@ -112,7 +116,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Sets control bits on a task, wherever it lives.
+    /// Carries out control bits at a task of this CPU, or sends them to the task's home CPU.
     pub fn send_control(self, task: Ref<'k, Task>, bits: u64) {
         if self.task_hot(task).is_some() {
             self.control(task, bits);
@@ -121,7 +125,7 @@ impl<'k, M: Machine> Life<'k, M> {
         self.outbox().raise_control(task, bits);
     }
 
-    /// Does what the bits in a task's control word ask. On its home CPU.
+    /// Carries out the bits of a task's control word, on the task's home CPU.
     pub fn control(self, task: Ref<'k, Task>, bits: u64) {
         let Some(hot) = self.task_hot(task) else { return };
         if bits & ctl::TEAR_DOWN != 0 {
@@ -164,7 +168,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Sends the other control bits after a task that its first resume has just sent to another CPU.
+    /// Sends the remaining control bits after a task that its first resume has just sent to another
+    /// CPU.
     #[cold]
     fn send_bits_after(self, task: Ref<'k, Task>, bits: u64) {
         let rest = bits & !(ctl::SUSPEND | ctl::RESUME | ctl::LABEL);
@@ -173,7 +178,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Stops a task where it is. What it waits for goes on; its time rests with it.
+    /// Suspends a task. What it waits for continues, and its time stays with it.
     pub fn suspend(self, task: Ref<'k, Task>, hot: &TaskHot) {
         if has_flag(hot, FLAG_SUSPENDED) {
             return;
@@ -182,7 +187,7 @@ impl<'k, M: Machine> Life<'k, M> {
         set_flag(hot, FLAG_SUSPENDED, true);
     }
 
-    /// Lets a suspended task go on. The first time, it moves to the CPU where it is to run.
+    /// Lets a suspended task continue. Its first resume moves it to the CPU where it is to run.
     pub fn resume(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if !has_flag(hot, FLAG_SUSPENDED) || self.move_to_start(task, hot) {
             return;
@@ -195,7 +200,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Takes a ready task's context off the CPU or out of the queue; the context stays the task's.
+    /// Takes a runnable task's context off the CPU or out of the run queue. The task keeps the
+    /// context.
     fn stop_running(self, task: Ref<'k, Task>, hot: &TaskHot) {
         if !runnable(hot) {
             return;
@@ -205,22 +211,23 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Ends a task: out of what it waits for, everybody who waits for it told, never to run again.
+    /// Kills a task: unlinks it from what it waits for, and fails the calls of its clients. It
+    /// never runs again. The end may come later, in another entry.
     pub fn kill(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if !is_dying(hot) {
             self.count_kill(task, hot);
             self.stop_running(task, hot);
             set_flag(hot, FLAG_SUSPENDED, true);
             hot.recall.set(Error::Dying as u8);
-            // Time that is its own stays with whom it called; a lender's goes back.
+            // The task's own time stays with the callee that holds it. A lender's time goes back.
             let leave = hot.lender.is_null();
             let _ = self.unwait(task, hot, leave);
         }
         self.go_on_dying(task, hot);
     }
 
-    /// Ends a killed task as far as that goes now: it may have to wait for its message block, and tells its
-    /// callers a bounded number at a time.
+    /// Continues the end of a killed task as far as possible now. The task may have to wait for its
+    /// message block or for its own time. A bounded number of clients is served in one entry.
     pub fn go_on_dying(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if matches!(state_of(hot), State::Dead | State::Faulted) {
             return;
@@ -245,14 +252,16 @@ impl<'k, M: Machine> Life<'k, M> {
         self.tell_mourners(hot);
     }
 
-    /// A task has faulted and nobody handles that: its process ends, the task itself last. Until then it
-    /// carries the work on, a bounded part of it an entry, by sending itself control bits.
+    /// Begins to end the process of a task that faulted without a handler, or that kills its own
+    /// process. The task itself dies last. Until then it does the work, a bounded part in each
+    /// entry, by sending itself control bits.
     pub fn begin_teardown(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         self.ipc().prepare_teardown(hot);
         self.tear_down(task, hot);
     }
 
-    /// The next part of that. `wait_epoch` counts the task numbers that were looked at.
+    /// Does the next part of the end of a task's process. `wait_epoch` counts the task numbers that
+    /// were visited.
     fn tear_down(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         let Some(process) = hot.process.get(self.pin()).filter(|_| state_of(hot) == State::Faulted) else {
             return;
@@ -268,7 +277,8 @@ impl<'k, M: Machine> Life<'k, M> {
             };
             if let Some(other) = number.get().task.get(self.pin()).filter(|other| *other != task) {
                 if !other.get().owner.is(process) {
-                    // Another CPU is just about to bind it, and may see that the process is dying: it is nobody's then.
+                    // Another CPU is just binding this task, and may see that the process is dying.
+                    // Then the task belongs to no process.
                     break;
                 }
                 self.send_control(other, ctl::KILL);
@@ -278,7 +288,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.outbox().raise_control(task, ctl::TEAR_DOWN);
     }
 
-    /// A dying task parts with CPU time. Whether it has to wait for that, since its own is on another CPU.
+    /// Takes CPU time away from a dying task. Returns whether the task must wait, because its own
+    /// time is on another CPU.
     fn disowns(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         self.time().give_back(task, hot);
         let Some(own) = hot.own_sc.take(self.pin()) else { return false };
@@ -297,7 +308,7 @@ impl<'k, M: Machine> Life<'k, M> {
         false
     }
 
-    /// A dead task's UTCB is unmapped and its number is free for the next generation.
+    /// Unmaps a dead task's UTCB, and frees its number for the next generation.
     fn leave_process(self, task: Ref<'k, Task>, hot: &TaskHot) {
         let Some(process) = hot.process.take(self.pin()) else { return };
         task.get().owner.set(None);
@@ -309,7 +320,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.drop_number(process, task.get().id().task());
     }
 
-    /// Callers of a dying task wake with [`Error::Dead`], its name, and their time back: whether that were all.
+    /// Wakes the clients of a dying task, at most a bounded number, with [`Error::Dead`], the
+    /// task's name, and their time back. Returns whether those were all.
     fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let dead = Refusal::dead(task.get().id());
         if let Some(caller) = self.ipc().take_caller(hot) {
@@ -333,7 +345,7 @@ impl<'k, M: Machine> Life<'k, M> {
         false
     }
 
-    /// Gives a task number back.
+    /// Frees a task number.
     pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
         if let Some(entry) = process.get().tasks.get(self.pin(), usize::from(number)) {
             let _lock = process.get().memberships.lock(self.cpu, &process.get().header);

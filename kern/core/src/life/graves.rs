@@ -1,20 +1,22 @@
-//! How CNodes end: emptied slot by slot, by whoever reclaims something next.
+//! Zombies: CNodes without capabilities, which later system calls empty slot by slot.
 //!
-//! A CNode's slots may hold the last capabilities of other CNodes, and theirs, in any depth and in
-//! circles. So ending a CNode ends nothing else at once: its last capability goes, and the CNode, which
-//! nobody can reach any more, joins the kernel's list of *graves*. Every delete, revoke and reset then
-//! empties what is listed, a bounded number of slots at a time. How far a CNode has come stands in its
-//! header; so if the task that works on it dies, the next one goes on. A reset of memory goes through
-//! only when none of the CNodes in it is listed any more.
+//! A CNode's slots may hold the last capabilities of other CNodes, in any depth and in circles. So
+//! the end of a CNode ends nothing else immediately: its last capability is deleted, and the CNode,
+//! which user level cannot reach any more, joins the kernel's list of zombies. Every delete, revoke
+//! and reset then empties the CNodes in the list, a bounded number of slots in one entry. A CNode's
+//! header holds the progress: if the task that works on the CNode dies, the next one continues. A
+//! reset of memory completes only when none of the CNodes in it is listed any more.
 //!
-//! # Who ended it
-//! What a CNode holds ends by the doing of the task that ended the CNode, not of the one that happens to empty it. So, where
-//! there is an [audit](crate::security::records), the CNode keeps that task's name, and so does each CNode that ends with it.
+//! # The task that ended a CNode
+//! What a CNode holds ends through the task that ended the CNode, not through the task that happens
+//! to empty it. So, if there is an [audit](crate::security::records), the CNode keeps the first
+//! task's name, and so does each CNode that ends with it.
 //!
 //! # What cannot be emptied
-//! What belongs to the task that works on it that task cannot end, and a frame that is pinned nobody. A CNode with such a
-//! thing goes to a second list. It is tried again by whoever finds the first list empty when its system call begins (or begins
-//! anew), and by a reset. So a system call comes to its end however many there are.
+//! A task cannot destroy its own objects. Nobody can destroy a pinned frame. A CNode with such an
+//! object goes to a second list. That list is tried again by a reset, and when a system call begins
+//! or restarts and finds the first list empty. So a system call ends, however many such CNodes
+//! there are.
 
 use abi::{Cap, Error, Fate, Grant};
 use kern_base::header::{FLAG_DEAD, Header};
@@ -32,7 +34,7 @@ use crate::rooms::Life;
 use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// A CNode whose last capability is gone: it will be emptied.
+    /// Adds a CNode without capabilities to the zombies, so that it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         if self.security().is_told() {
@@ -46,7 +48,7 @@ impl<'k, M: Machine> Life<'k, M> {
         list.set(Some(cnode));
     }
 
-    /// Empties the CNodes that nobody refers to any more, except where that is not for this task to do.
+    /// Empties all zombies, except those with objects that the running task cannot end.
     pub fn empty_graves(self, me: Me<'k>) -> Result<()> {
         self.retry_graves();
         let mut work = 0;
@@ -63,7 +65,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// What could not be emptied before is tried again, unless there is other work.
+    /// Moves the CNodes that could not be emptied back to the first list, if that list is empty.
     pub fn retry_graves(self) {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         if graves.open.is_null() {
@@ -72,7 +74,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// What ends with a CNode is told of as the doing of who ended that, whoever empties it.
+    /// Empties a CNode. The audit records each object that ends with it under the task that ended
+    /// the CNode.
     fn empty_for_ender(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
         self.sched.ender.set(self.security().is_told().then(|| cnode.get().ender()));
         let emptied = self.empty(me, cnode, work);
@@ -80,6 +83,8 @@ impl<'k, M: Machine> Life<'k, M> {
         emptied
     }
 
+    /// Empties the remaining slots of a CNode.
+    /// Errors: [`Refusal::More`] after a bounded number of slots, which `work` counts.
     fn empty(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
         let header = &cnode.get().header;
         loop {
@@ -94,7 +99,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// A CNode leaves the list, unless another CPU was first. It is the first, but for what others have buried since.
+    /// Removes a CNode from the first list and then calls `then`, unless another CPU has removed
+    /// it. Only CNodes that other CPUs have added since are before it.
     fn take_grave(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Graves)) {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         let mut link: &AtomicLink<CNode> = &graves.open;
@@ -108,7 +114,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Whether a CNode in an Untyped's memory is still being emptied.
+    /// Whether a CNode in an Untyped's memory is still a zombie.
     pub fn has_graves(self, untyped: &Untyped) -> bool {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         let all = [&graves.open, &graves.refused].map(|list| list.get(self.pin()));
@@ -118,8 +124,8 @@ impl<'k, M: Machine> Life<'k, M> {
             .any(|cnode| untyped.contains(cnode.addr()))
     }
 
-    /// What the last look at a sender's list has found to be disposed of is deleted, by the sender itself. Then its system
-    /// call begins anew: whatever it has found until now may have ended.
+    /// Deletes the capabilities that an earlier check has marked in the sender's list. Then the
+    /// sender's system call restarts, because an object that it has looked up may have ended.
     #[inline(never)]
     pub fn dispose_grants(self, me: Me<'k>) -> Refusal {
         self.dispose_all(me).err().unwrap_or(Refusal::More)
@@ -145,11 +151,12 @@ impl<'k, M: Machine> Life<'k, M> {
             };
             self.payload().mark(me.task, place, Grant::Settled { cap, fate });
         }
-        // What an entry before this has deleted may not be empty yet.
+        // A CNode that an earlier entry has deleted may not be empty yet.
         if settled { self.empty_graves(me) } else { Ok(()) }
     }
 
-    /// Deletes a capability of an object. What has come into its slot since stays there.
+    /// Deletes a capability of the object with the identity `of`. If the slot holds another object
+    /// by now, leaves it.
     fn dispose(self, me: Me<'k>, cap: Cap, of: u64) -> Result<Fate> {
         let slot = self.caps().slot_of(me.process(self.pin()), cap)?;
         let object = header_of(slot.get().word.load(self.pin()));
@@ -161,12 +168,12 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 }
 
-/// CNodes that nobody refers to any more: the first of each list.
+/// The lists of zombies: the first CNode of each.
 #[derive(Default)]
 pub struct Graves {
-    /// They are being emptied.
+    /// CNodes that are being emptied.
     pub open: AtomicLink<CNode>,
-    /// That was refused.
+    /// CNodes that could not be emptied.
     pub refused: AtomicLink<CNode>,
 }
 

@@ -1,13 +1,16 @@
-//! Killing a process: its tasks, then what they are in groups.
+//! Kills a process: its tasks, their exposures, then its memberships in groups.
 //!
-//! Tasks end as by TaskKill, each at its home, and whoever waits for one is told. A process of somebody else's is dead when
-//! the system call is over. One's own is by the time that anybody could ask: its tasks are sent for, and the calling one
-//! goes last, as when a process faults and nobody handles it ([`crate::life::control`]); till then nothing can stop it.
+//! Tasks end as by TaskKill, each on its home CPU, and the tasks that wait for them wake with an
+//! error. If the process is not the caller's own, it is dead when the system call returns. A kill
+//! of the caller's own process completes asynchronously: the caller sends KILL to the other tasks
+//! and dies last, as when a process faults without a handler ([`crate::life::control`]). Until then
+//! nothing can stop it.
 //!
-//! A kill is told to the audit when it begins, by who begins it: who goes on with it later is not told of.
+//! The audit records a kill when it begins, with the task that begins it. It does not record the
+//! tasks that continue it.
 //!
-//! What is left is what a process is that has no task: an object with capabilities, which deleting ends. How far it has
-//! come stands in the process, so whoever kills it next goes on from there.
+//! The Process object survives without tasks until it is deleted. It holds the progress of its
+//! kill, so the next task that kills it continues there.
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op, process_rights};
@@ -26,7 +29,7 @@ use crate::state::set_state;
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// [`abi::Op::ProcessKill`].
+    /// Carries out [`abi::Op::ProcessKill`].
     pub fn process_kill(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
         let process = self.caps().find::<Process>(me, cap, process_rights::DESTROY)?.object;
         self.end_with_first(process.get().key());
@@ -43,6 +46,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(Answer::DONE)
     }
 
+    /// Kills the caller's own process. The caller dies last.
     fn kill_own(self, me: Me<'k>) -> Result<Answer> {
         self.withdraw_tasks(me, me.process(self.pin()))?;
         self.mark_dying(me, &me.process(self.pin()).get().header);
@@ -52,7 +56,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// A process's tasks are not exposed any more in the groups that its CSpace names.
+    /// Withdraws a process's tasks from the groups that its CSpace names.
+    /// Errors: [`Refusal::More`] after a bounded number of slots and exposures.
     fn withdraw_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
         let Some(reach) = process.get().cnode.get(self.pin()).map(Reach::cspace) else { return Ok(()) };
         let progress = &process.get().left;
@@ -61,7 +66,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let at = progress.load(Relaxed);
             let number = (at >> 32) as usize;
             if number >= self.caps().slots_in(reach) {
-                // Who kills it once more looks at all again.
+                // The next kill looks at all groups again.
                 process.get().kills.fetch_add(1, Relaxed);
                 progress.store(0, Relaxed);
                 return Ok(());
@@ -78,8 +83,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
-    /// The same of one group. A CSpace may have a million capabilities of one group with 65,535 exposures: each kill looks
-    /// at them once.
+    /// Withdraws a process's tasks from one group. A CSpace may have a million capabilities of one
+    /// group with 65,535 exposures, so each kill looks at a group's exposures once.
     fn withdraw_from(
         self,
         me: Me<'k>,
@@ -103,7 +108,8 @@ impl<'k, M: Machine> Life<'k, M> {
             let task = entry.get().slot.word.load(self.pin()).get::<Task>();
             if task.is_some_and(|task| task.get().id().process() == process.get().key()) {
                 match self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold) {
-                    // The calling task's last capability: it can't end in the middle of this.
+                    // This is the last capability of the calling task, which cannot end during its
+                    // own system call.
                     Err(Refusal::Error { error: Error::InUse, .. }) => {}
                     done => {
                         done?;

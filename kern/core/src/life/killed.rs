@@ -1,7 +1,8 @@
-//! Counts what kills find: of each, what the task was in, and where the message was that it is asked back from.
+//! Counts what killed tasks were doing, and in which stage a kill's recall finds the message block.
 //!
-//! A message block that is elsewhere is not this CPU's to look into. Whether it is in a mailbox, and whose, its node says:
-//! a glance, right at the moment that it was taken. What state it was in there is counted where the recall finds it.
+//! A CPU cannot look into a message block that another CPU owns. It can only read whether the
+//! block's node is queued in a mailbox, which may change at any time. So the CPU that serves the
+//! recall counts the block's stage.
 
 use abi::{Counter, FLAG_EVENT};
 use kern_base::machine::Machine;
@@ -12,7 +13,7 @@ use crate::rooms::Life;
 use crate::state::{has_flag, state_of};
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// A task of this CPU, which is not dying yet, is killed.
+    /// Counts a kill of a task of this CPU that is not dying yet.
     pub fn count_kill(self, task: Ref<'k, Task>, hot: &TaskHot) {
         self.count(self.found_in(task, hot));
         let besides = [
@@ -26,6 +27,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
+    /// Returns the counter for what a task is doing.
     fn found_in(self, task: Ref<'k, Task>, hot: &TaskHot) -> Counter {
         let msg = task.get().msg.open(self.pin());
         let queued = task.get().msg_node.is_queued();
@@ -50,7 +52,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// A kill asks a message back, which is here in that stage; `None`: is not here any more.
+    /// Counts a kill's recall by the stage of the message block; `None` means that the block has
+    /// left this CPU.
     pub fn count_recall(self, stage: Option<Stage>) {
         self.count(match stage {
             Some(Stage::Out | Stage::Ask) => Counter::RecallOut,

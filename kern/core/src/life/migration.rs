@@ -1,28 +1,33 @@
 //! Moves a task to the CPU where it is to run, when it is resumed for the first time.
 //!
 //! # What moves
-//! The task's inside, its message block, the SchedContext and the Notification that are bound to it; behind them, the calls
-//! and events that are queued at the task. A task that has never run has nothing else: it neither waits nor serves, its
-//! SchedContext rests with it, and no other task waits for its Notification.
+//! The task's CPU-local state, its message block, and the SchedContext and the Notification that
+//! are bound to it; behind them the calls and events that are queued at the task. A task that has
+//! never run has nothing else: it neither waits nor serves, it holds its own SchedContext, and no
+//! other task waits for its Notification.
 //!
 //! # Steps
-//! 1. The source gives each part up ([`Held::leave_for`](smp::door::Held::leave_for)), so that no CPU can open it.
-//! 2. The source pushes one [`Batch`](smp::mailbox::Batch): the task ([`Mail::Arrival`], in the node of its message
-//!    block), then its callers and senders in their order. No later call comes between them.
-//! 3. The destination becomes the home of each part ([`Homed::arrive`](smp::door::Homed::arrive)). The state word gets the new home last. Then the
-//!    task runs, unless it was suspended meanwhile.
+//! 1. The source gives each part up ([`Held::leave_for`](smp::door::Held::leave_for)), so that no
+//!    CPU can open it.
+//! 2. The source pushes one [`Batch`](smp::mailbox::Batch): the task ([`Mail::Arrival`], in the
+//!    node of its message block), then its callers and senders in their order. No later call comes
+//!    between them.
+//! 3. The destination becomes the home of each part ([`Homed::arrive`](smp::door::Homed::arrive)).
+//!    The state word gets the new home last. Then the task runs, unless it was suspended meanwhile.
 //!
 //! # Mail about a part that is under way
-//! Control bits, bits of a Notification, calls and requests go to the source, which is still the home, also from the
-//! destination itself. The source cannot open the part, and sends the mail on ([`Homed::mail_target`](smp::door::Homed::mail_target)): it comes behind the
-//! task, since mailboxes are first in, first out. Mail that was sent to the source before the destination became the home
-//! goes on in the same way.
+//! Control bits, bits of a Notification, calls and requests go to the source, which is still the
+//! home, even if the destination itself sends them. The source cannot open the part, and forwards
+//! the mail ([`Homed::mail_target`](smp::door::Homed::mail_target)): the mail arrives behind the
+//! task, since mailboxes are first in, first out. Mail that was sent to the source before the
+//! destination became the home is forwarded in the same way.
 //!
-//! Who destroys a part waits for the answer of its home, and so for its arrival. So a part that is under way is alive, and
-//! the message refers to nothing else.
+//! A task that destroys a part waits for the answer of the part's home, and so for its arrival. So
+//! a part that is under way is alive, and the message refers to nothing else.
 //!
-//! An operation that only the home can do is refused with the number of the destination. On the destination itself it
-//! restarts, since the part is about to come ([`Cx::elsewhere`](crate::Cx::elsewhere)).
+//! An operation that only the home can do is refused with the number of the destination. On the
+//! destination itself it restarts, since the part is about to arrive
+//! ([`Cx::elsewhere`](crate::Cx::elsewhere)).
 
 use core::sync::atomic::Ordering::Acquire;
 use kern_base::cpu::Mail;
@@ -33,9 +38,8 @@ use smp::door::Ref;
 use crate::rooms::Life;
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// Sends a task that is resumed for the first time to the CPU where it is to run. Queued callers go with it, all of
-    /// them: nothing would send the others later.
-    ///
+    /// Sends a task that is resumed for the first time to the CPU where it is to run, with all its
+    /// queued callers: nothing would send the others later.
     /// Returns: whether the task has left.
     pub fn move_to_start(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let (pin, to) = (self.pin(), hot.start_on.get());
@@ -64,7 +68,7 @@ impl<'k, M: Machine> Life<'k, M> {
         true
     }
 
-    /// Takes over a task that has come to the CPU where it is to run, with its parts, and resumes it.
+    /// Takes over a task, with its parts, on the CPU where it is to run, and resumes it.
     #[inline(never)]
     pub fn task_arrived(self, task: Ref<'k, Task>) {
         let pin = self.pin();

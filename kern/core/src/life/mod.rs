@@ -1,4 +1,4 @@
-//! Objects end: the room [`Life`](crate::rooms::Life).
+//! The end of objects: the room [`Life`](crate::rooms::Life).
 
 pub mod control;
 pub mod graves;

@@ -1,17 +1,17 @@
-//! Delete, revoke, reset: how objects end and their memory comes back.
+//! Delete, revoke, reset: how objects end and their memory is reused.
 //!
 //! # Steps
-//! A slot is emptied at once unless it is its object's last. The last capability ends the object: it
-//! is marked dying (no new reference), then made inert on the CPUs that own parts of it, then its slot
-//! is emptied. The memory stays until the Untyped it came from is reset: reset revokes everything,
-//! lets every CPU forget translations and dying address spaces, waits for a quiet period
-//! ([`smp::quiesce`]: no entry and no message refers to the objects any more), and starts the region
-//! again.
+//! A slot that is not its object's last is emptied immediately. The last capability ends the
+//! object: it is marked dying (no new reference can be made), then made inert on the CPUs that own
+//! parts of it, then its slot is emptied. The memory stays until the Untyped from which it was made
+//! is reset. A reset revokes everything, makes every CPU flush translations and leave dying address
+//! spaces, waits for a quiet period ([`smp::quiesce`]: then no entry and no message refers to the
+//! objects), and starts the region again.
 //!
 //! # Long operations
-//! Every step is idempotent and one system call does a bounded number of them ([`DELETE_STEPS`]); then it
-//! starts again. Progress is in the objects, so nothing is lost when the caller dies half-way: whoever
-//! deletes, revokes or resets next goes on from there.
+//! Every step is idempotent, and one entry does a bounded number of them ([`DELETE_STEPS`]). Then
+//! the system call restarts. Progress is in the objects, so nothing is lost when the caller dies
+//! half-way: the next task that deletes, revokes or resets continues there.
 
 use core::cell::Cell;
 
@@ -43,7 +43,7 @@ use crate::security::records::about;
 use crate::tlb::mark::Mark;
 use crate::{Answer, Me, Refusal, Result};
 
-/// Types of objects that serve on where their end is refused.
+/// Types of objects that stay usable if their end is refused.
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
 const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
 const SERVES_ON_POOL: u8 = ObjType::EventPool as u8;
@@ -51,7 +51,7 @@ const SERVES_ON_POOL: u8 = ObjType::EventPool as u8;
 impl<'k, M: Machine> Life<'k, M> {
     // --- delete and revoke -----------------------------------------------------------------------
 
-    /// [`abi::Op::CapDelete`].
+    /// Carries out [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let place = self.caps().find_slot(me.process(self.pin()), at, Rights::GRANT)?;
         let header = header_of(place.slot.get().word.load(self.pin()));
@@ -66,17 +66,18 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// [`abi::Op::CapRevoke`].
+    /// Carries out [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
         if !self.grace().awaits_quiet(me) {
             self.revoke(me, at)?;
         }
-        // What was looked up before may still do what it allowed.
+        // A CPU that has looked up a capability before may still do what it allowed.
         self.grace().wait_quiet(me)?;
         Ok(Answer::DONE)
     }
 
-    /// Takes away all that was derived from a slot, and waits until no CPU remembers a page of it.
+    /// Deletes everything derived from a slot, and waits until no CPU has a translation of its
+    /// pages.
     #[inline(always)]
     fn revoke(self, me: Me<'k>, at: Target) -> Result<()> {
         let again = is_again(me.hot);
@@ -98,8 +99,9 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// What a revoke does before nothing is left to do but to wait. An entry that says that it is not the first may have been
-    /// made by anybody: it tells of the object (`untold`) where it has taken anything.
+    /// Does all work of a revoke except the final wait. An entry that claims not to be the first
+    /// may be forged. So it records the revoke of its object, `untold`, for the audit only if it
+    /// has deleted something.
     fn revoke_all(self, me: Me<'k>, slot: Ref<'k, Slot>, untold: Option<&Header>) -> Result<()> {
         let found = Cell::new(false);
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
@@ -110,7 +112,7 @@ impl<'k, M: Machine> Life<'k, M> {
             if let Some(object) = untold {
                 self.security().audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
             }
-            // Pages of what ends now are to be looked for from now on.
+            // More objects end now, so the search for their pages must start again.
             me.hot.regs.r8.set(0);
         }
         revoked?;
@@ -121,7 +123,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Deletes all that was derived from a slot, leaves first. Notes whether there was anything.
+    /// Deletes everything derived from a slot, leaves of the tree first. Sets `found` if there was
+    /// anything.
     fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins, found: &Cell<bool>) -> Result<()> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(()) };
@@ -135,8 +138,9 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
-    /// A slot that was derived from this one, directly or not, and from which nothing is derived; and what stands before
-    /// it. The depth of a tree is bounded, and the search goes on `from` where it last was.
+    /// Returns a slot that was derived from this one, directly or not, and from which nothing is
+    /// derived, with the slot before it. The depth of a tree is bounded, and the search continues
+    /// `from` its last place.
     fn leaf_below(
         self,
         slot: Ref<'k, Slot>,
@@ -152,8 +156,9 @@ impl<'k, M: Machine> Life<'k, M> {
         let deepest = |top| {
             core::iter::successors(self.caps().child_of(top), |child| self.caps().child_of(*child)).last()
         };
-        // What stood before the last leaf is its parent, or a leaf itself, unless somebody has moved it. Where any slot of
-        // the tree has left its children, it may be the one from which that one descended.
+        // The slot before the last leaf is the leaf's parent, or a leaf itself, unless it was
+        // moved. If any slot of the tree has since passed a child on its way out, that slot may be
+        // an ancestor of `from`: then the search starts again.
         let from = from.filter(|from| from.slot != slot && from.passed == root.passed.get());
         let from = from.filter(|from| from.slot.get().word.load(self.pin()).object_type() != 0);
         let leaf = from.map_or_else(|| deepest(slot), |from| Some(deepest(from.slot).unwrap_or(from.slot)));
@@ -164,7 +169,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(leaf.map(|leaf| (leaf, before(leaf))))
     }
 
-    /// Empties a slot, to the end.
+    /// Empties a slot, and ends its object if the slot is the last ([`Life::empty_slot`]).
+    /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
     pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
         match self.empty_slot(me, slot, pins)? {
             Emptied::OnItsWay => Err(Refusal::More),
@@ -172,7 +178,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Deletes a capability, and tells where it was in somebody else's CSpace.
+    /// Deletes a capability, and records this for the audit if the capability was in another
+    /// process's CSpace.
     #[cold]
     #[inline(never)]
     fn delete_audited(self, me: Me<'k>, from: Place<'k>) -> Result<()> {
@@ -186,18 +193,19 @@ impl<'k, M: Machine> Life<'k, M> {
                 about(Record { op: Some(Op::CapDelete), rights, to, ..record }, object)
             });
         }
-        // What is on its way out is told of now: others may get it past the rest of its children.
+        // A slot on its way out is recorded now, because other CPUs may complete the removal.
         if emptied == Emptied::OnItsWay { Err(Refusal::More) } else { Ok(()) }
     }
 
-    /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
-    /// part of, and be told so. A frame that is pinned does not end, unless the pins go too. Who has seen the slot full may
-    /// find it empty here, but never full of something else, since it is filled again only after the entry is over.
+    /// Empties a slot. If it is its object's last, ends the object first. A task cannot end an
+    /// object that it is part of, since it could not get the answer. A pinned frame does not end,
+    /// unless its pins go with it. A CPU that has seen the slot full may find it empty later in the
+    /// same entry, but never with other contents, since it is filled again only after that entry.
     pub fn empty_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<Emptied> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(Emptied::ByOthers) };
         let root = self.caps().lock_root(header);
-        // It may be this one that leaves.
+        // The slot that is on its way out of the tree may be this one.
         self.caps().settle_tree(&root)?;
         if slot.get().word.load(self.pin()) != word {
             return Ok(Emptied::ByOthers);
@@ -211,7 +219,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.end_object(me, slot, word, header, pins, root)
     }
 
-    /// Ends an object and empties its last slot. (Out of line: another slot is emptied without what this takes.)
+    /// Ends an object and empties its last slot. (Out of line, because other slots need none of
+    /// this work.)
     #[inline(never)]
     fn end_object(
         self,
@@ -224,7 +233,7 @@ impl<'k, M: Machine> Life<'k, M> {
     ) -> Result<Emptied> {
         {
             let _root = root;
-            // Nobody makes a table a part of the caller's CSpace between the look and the mark.
+            // No CPU may add a table to the caller's CSpace between the check and the mark.
             let _spaces = word.get::<CNode>().map(|_| self.caps().lock_spaces());
             if self.is_part_of(me, word) {
                 return Err(Error::InUse.into());
@@ -238,7 +247,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let destroyed = self.destroy(me, slot, word, pins);
         let serves_on = matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_POOL);
         if matches!(destroyed, Err(Refusal::Error { .. })) && serves_on {
-            // Something in that memory does not end now, or who reads the pool.
+            // An object in that memory cannot end now, or the pool's reader cannot.
             header.clear_flag(FLAG_DYING);
         }
         destroyed?;
@@ -250,7 +259,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_GROUP | SERVES_ON_POOL) {
             self.check_ended(slot, word)?;
         }
-        // Of a last capability nothing is derived.
+        // Nothing is derived from a last capability.
         self.caps().take_out(slot, header);
         drop(root);
         self.security().audit_end(word);
@@ -258,7 +267,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(Emptied::Now)
     }
 
-    /// An object begins to end, unless it has begun before. Who brings that about is told of before anything is done.
+    /// Marks an object as dying. The first mark is recorded for the audit, before anything ends.
+    /// Ordering: later reads of this CPU come after the mark.
     #[inline(always)]
     pub fn mark_dying(self, me: Me<'k>, header: &Header) {
         if header.set_flag(FLAG_DYING) && self.security().is_told() {
@@ -267,7 +277,8 @@ impl<'k, M: Machine> Life<'k, M> {
         fence(SeqCst);
     }
 
-    /// Lets a frame end. The root lock is held.
+    /// Lets a frame end, if its pins allow that.
+    /// Requires: the root lock is held.
     fn release(self, frame: &Frame, pins: Pins) -> Result<()> {
         if frame.pins() != 0 {
             if pins == Pins::Hold {
@@ -279,8 +290,9 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// An object that serves on where its end is refused has ended, whatever others did who tried to end it at the same
-    /// time. Its root's lock is held and the tree settled.
+    /// Checks that an object which stays usable after a refused end has really ended, whatever
+    /// other tasks did that tried to end it at the same time.
+    /// Requires: the root lock is held, and the tree is settled.
     #[cold]
     fn check_ended(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         if let Some(untyped) = word.get::<Untyped>() {
@@ -291,7 +303,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         if let Some(pool) = word.get::<EventPool>() {
             pool.get().header.set_flag(FLAG_DYING);
-            // Who binds it claims the reader's slot and then looks for the mark.
+            // The CPU that binds the pool claims the reader's slot and then looks for the mark.
             fence(SeqCst);
             let reader = pool.get().reader.word.load(self.pin());
             if reader.object_type() != 0 || is_claimed(reader) || !pool.get().process.is_null() {
@@ -304,7 +316,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Whether the caller is, or runs in, the object.
+    /// Whether the caller runs in the object: its task, its process, one of its spaces, or memory of
+    /// which one of these was made.
     fn is_part_of(self, me: Me<'k>, word: RawWord<'k>) -> bool {
         let process = me.process(self.pin()).get();
         word.get::<Task>() == Some(me.task)
@@ -314,10 +327,10 @@ impl<'k, M: Machine> Life<'k, M> {
             || word.get::<Untyped>().is_some_and(|u| self.lives_in(me, u.get()))
     }
 
-    /// What is left to do when an object's last slot is empty.
+    /// Completes the end of an object after its last slot was emptied.
     fn after_last(self, word: RawWord<'k>) {
         if let Some(cnode) = word.get::<CNode>() {
-            // Dead only when it is empty.
+            // The CNode is dead only when it is empty.
             self.bury(cnode);
             return;
         }
@@ -354,7 +367,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Ends an object that is nothing but one CPU's: there.
+    /// Makes an object inert that belongs to one CPU as a whole, on that CPU.
     fn end_homed(self, me: Me<'k>, word: RawWord<'k>) -> Result<()> {
         if header_of(word).is_none_or(|header| header.has_flag(FLAG_DEAD)) {
             return Ok(());
@@ -384,6 +397,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
+    /// Kills a task, on its home CPU.
     fn end_task(self, me: Me<'k>, task: Ref<'k, Task>) -> Result<()> {
         if task.get().id() == abi::TaskId::NONE || task.get().header.has_flag(FLAG_DEAD) {
             return Ok(());
@@ -394,11 +408,11 @@ impl<'k, M: Machine> Life<'k, M> {
                 return Ok(());
             }
         }
-        // It is elsewhere, or its message is: its home answers when it is dead.
+        // The task, or its message block, is on another CPU. Its home CPU answers when it is dead.
         Err(self.outbox().ask(me, task.get().hot.mail_target(self.pin()), Request::Kill(task.ptr())))
     }
 
-    /// Ends the tasks of a process and takes its spaces away.
+    /// Ends the tasks and memberships of a process, and detaches its spaces.
     fn end_process(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
         if process == me.process(self.pin()) {
             return Err(Error::InUse.into());
@@ -409,7 +423,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// Ends the tasks of a process, which is not the caller's. It gets no others.
+    /// Ends the tasks of a process, which is not the caller's, and marks it so that it gets no
+    /// others.
     pub fn end_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
         let header = &process.get().header;
         self.mark_dying(me, header);
@@ -418,7 +433,8 @@ impl<'k, M: Machine> Life<'k, M> {
             let Some(number) = process.get().tasks.get(self.pin(), at) else { return Ok(()) };
             if let Some(task) = number.get().task.get(self.pin()) {
                 if !task.get().owner.is(process) {
-                    // Another CPU is just about to bind it, and may see that the process is dying: it is nobody's then.
+                    // Another CPU is just binding this task, and may see that the process is dying.
+                    // Then the task belongs to no process.
                     return Err(Refusal::More);
                 }
                 self.end_task(me, task)?;
@@ -428,6 +444,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
+    /// Detaches the event pool, the CSpace and the address space from a process.
     pub fn take_spaces(self, process: Ref<'k, Process>) {
         if let Some(pool) = process.get().pool.get(self.pin()) {
             self.events().part_pool(pool);
@@ -441,6 +458,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
+    /// Ends the process of an address space, then its mappings.
     fn end_vspace(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
         if let Some(process) = self.lives_there(&vspace.get().process) {
             self.end_process(me, process)?;
@@ -448,15 +466,16 @@ impl<'k, M: Machine> Life<'k, M> {
         self.mem().end_mappings(me, vspace)
     }
 
-    /// The process of a space that is dying: it gets no other.
+    /// Returns the process of a dying space, which gets no other process.
     fn lives_there(self, process: &AtomicLink<Process>) -> Option<Ref<'k, Process>> {
         let _spaces = self.caps().lock_spaces();
         process.get(self.pin())
     }
 
-    /// Empties a dying group's exposures and records. If it exposes the caller by its last capability, that does not end
-    /// now and the group serves on: also others that are at it begin anew then, since what they have seen empty may be
-    /// full again. How far it has come counts only while the group is dying all the time.
+    /// Empties a dying group's exposures and records. If the group exposes the caller by the
+    /// caller's last capability, its end is refused and the group stays usable. Then other tasks
+    /// that are ending the group start again, too, because exposures that they have seen empty may
+    /// be full again. Progress counts only while the group stays dying.
     fn end_group(self, me: Me<'k>, group: Ref<'k, Group>) -> Result<()> {
         let header = &group.get().header;
         let (mut at, refused) = {
@@ -490,6 +509,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
+    /// Empties a group's exposures, from `at` on.
     fn empty_exposures(self, me: Me<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
         for _ in 0..DELETE_STEPS {
             let Some(entry) = group.get().exposures.get_known(self.pin(), *at) else { return Ok(()) };
@@ -504,12 +524,14 @@ impl<'k, M: Machine> Life<'k, M> {
 
     // --- reset -----------------------------------------------------------------------------------
 
-    /// [`abi::Op::UntypedReset`].
+    /// Carries out [`abi::Op::UntypedReset`].
     pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
         let (slot, word, untyped) = match self.to_reset(me, cap) {
             Ok(found) => found,
             Err(refusal) => {
-                // A table that this call ends may have had the last capability of the memory from which this one descends.
+                // An earlier entry of this call may have ended a CNode with the last capability of
+                // an ancestor of this memory. Then this capability is gone, but the CNode must
+                // still be emptied.
                 if is_again(me.hot) {
                     self.empty_graves(me)?;
                 }
@@ -542,7 +564,7 @@ impl<'k, M: Machine> Life<'k, M> {
         self.finish_reset(me, slot, word, untyped)
     }
 
-    /// The Untyped that a reset is of, and its slot.
+    /// Returns the Untyped to be reset, with its slot.
     #[inline(always)]
     fn to_reset(self, me: Me<'k>, cap: Cap) -> Result<(Ref<'k, Slot>, RawWord<'k>, Ref<'k, Untyped>)> {
         let slot = self.caps().slot_of(me.process(self.pin()), cap)?;
@@ -554,7 +576,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok((slot, word, untyped))
     }
 
-    /// Closes an Untyped that is to be reset. Its capability stays where it is then, so that whoever resets it finds it again.
+    /// Closes an Untyped that is to be reset. From then on its capability stays in its slot, so
+    /// that every task that resets it finds it there.
     #[inline(never)]
     fn begin_reset(self, slot: Ref<'k, Slot>, word: RawWord<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
         let _root = self.caps().lock_root(&untyped.get().header);
@@ -566,7 +589,9 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// No CNode in some memory is still being emptied, after those that could not be were tried once more.
+    /// Checks that no CNode in some memory is a zombie.
+    /// Errors: [`Refusal::More`] if the zombies that could not be emptied must be tried once more;
+    /// [`Error::InUse`] if that was in vain.
     fn no_graves(self, untyped: &Untyped) -> Result<()> {
         if !self.has_graves(untyped) {
             untyped.retried.store(false, Relaxed);
@@ -580,8 +605,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Opens an Untyped that is being reset, and from which nothing is derived. What a reset waits for counts only as long
-    /// as it is so.
+    /// Opens an Untyped that is being reset and from which nothing is derived. The progress of a
+    /// reset counts only as long as both hold.
     fn open_revoked(
         self,
         slot: Ref<'k, Slot>,
@@ -594,19 +619,20 @@ impl<'k, M: Machine> Life<'k, M> {
         if is_there && self.caps().child_of(slot).is_none() && untyped.get().resetting.load(SeqCst) {
             return Ok(root);
         }
-        // Another task has deleted its capability, or given a reset of its own up.
+        // Another task has deleted the Untyped's capability, or has ended its own reset.
         self.end_reset(&root);
         Err(Refusal::More)
     }
 
-    /// The region is as new. Who was deleting the Untyped may have been killed in the middle of that; if not, he finds that it
-    /// is open again.
+    /// Makes the region usable again. The task that was deleting the Untyped may have been killed
+    /// half-way. If not, it finds that the Untyped is open again.
     fn complete_reset(self, root: &UntypedGuard<'k>) -> Answer {
         root.untyped().header.clear_flag(FLAG_DYING);
         Answer::one(self.end_reset(root))
     }
 
-    /// Ends a reset, whatever it has come to. Returns: the bytes that are free.
+    /// Ends a reset, whether it is complete or not.
+    /// Returns: the free bytes.
     fn end_reset(self, root: &UntypedGuard<'k>) -> u64 {
         root.reset().set(Reset::No);
         root.region().give_up_reset();
@@ -614,8 +640,8 @@ impl<'k, M: Machine> Life<'k, M> {
         root.region().free()
     }
 
-    /// Everything is revoked: waits until no pool has a page of the memory, and nothing refers to what was made of it; then
-    /// starts the region again.
+    /// Completes a reset after everything was revoked: waits until no pool has a page of the
+    /// memory, and nothing refers to objects that were made of it. Then starts the region again.
     fn finish_reset(
         self,
         me: Me<'k>,
@@ -645,7 +671,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.tlb().wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
-            // Another task's reset was refused meanwhile, and more was made.
+            // Another task's reset was refused meanwhile, and new objects were made.
             Reset::No | Reset::Sweep(_) => Err(Refusal::More),
             Reset::Forget(stamp) if !self.tlb().is_over(stamp) => {
                 drop(root);
@@ -658,17 +684,19 @@ impl<'k, M: Machine> Life<'k, M> {
                 Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
             }
             Reset::Quiet if root.region().end_reset(self.k, self.pin()) => Ok(self.complete_reset(&root)),
-            // It may be another CPU's: a round of this one's own brings the task back here.
+            // The period may be another CPU's. A round of this CPU brings the task back here.
             Reset::Quiet => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
         }
     }
 
-    /// Whether no pool has a page of an Untyped's memory, if none got one since a pass was asked for.
+    /// Whether no pool has a page of an Untyped's memory, provided that none got one since the pass
+    /// was requested.
     fn is_swept(self, root: &UntypedGuard<'k>, pass: Pass) -> bool {
         root.sweep().is_over(pass) || !self.mem().may_be_pooled(root.untyped())
     }
 
-    /// Whether the caller itself was made of an Untyped: it can't end itself and be told so.
+    /// Whether a part of the caller was made of an Untyped. The caller cannot end itself, since it
+    /// could not get the answer.
     fn lives_in(self, me: Me<'k>, untyped: &Untyped) -> bool {
         let process = me.process(self.pin()).get();
         let tables =
@@ -678,34 +706,36 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 }
 
-/// Where a search for descendants of a slot was last.
+/// The last place of a search for descendants of a slot.
 #[derive(Clone, Copy)]
 struct Before<'k> {
     slot: Ref<'k, Slot>,
-    /// [`crate::Root::passed`] at that time.
+    /// The value of [`crate::Root::passed`] at that time.
     passed: u64,
 }
 
-/// What has come of emptying a slot.
+/// The outcome of emptying a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Emptied {
     Now,
-    /// Nothing can stop it any more, but it has children to get past: [`Caps::settle_tree`](crate::rooms::Caps::settle_tree).
+    /// Nothing can stop the removal any more, but the slot must first pass its children:
+    /// [`Caps::settle_tree`](crate::rooms::Caps::settle_tree).
     OnItsWay,
-    /// It was empty, or others emptied it meanwhile.
+    /// The slot was empty, or another CPU emptied it meanwhile.
     ByOthers,
 }
 
-/// What becomes of the pins of frames that would end.
+/// The fate of the pins of frames that would end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pins {
     /// They keep the frame.
     Hold,
-    /// They end with it.
+    /// They end with the frame.
     Go,
 }
 
-/// Whether a dying group has come to its end, and not served on since. The root lock is held.
+/// Whether a dying group is completely empty, and its end was not refused since.
+/// Requires: the root lock is held.
 fn is_emptied(group: &Group) -> bool {
     let end = group.exposures.len() + group.members.len();
     group.header.has_flag(FLAG_DYING) && group.header.swept() == end

@@ -1,4 +1,4 @@
-//! [`abi::Op::LabelSet`]: an object gets another label; of a process its spaces and tasks, too.
+//! [`abi::Op::LabelSet`]: gives an object another label. A process's spaces and tasks get it, too.
 
 use abi::audit::{AuditEvent, LABELS};
 use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
@@ -20,7 +20,7 @@ use crate::security::labels::differ;
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// [`abi::Op::LabelSet`].
+    /// Carries out [`abi::Op::LabelSet`].
     pub fn label_set(self, me: Me<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
         self.caps().find_machine(me, machine, machine_rights::SECURITY)?;
         let word = self.caps().slot_of(me.process(self.pin()), object)?.get().word.load(self.pin());
@@ -38,11 +38,13 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         let process = word.get::<Process>();
         let before = header.label();
-        // A process that has this label and has not told all its tasks is just getting it: by an earlier entry of this
-        // call, or by another caller, whose work goes on here.
+        // A process that has this label, but has not informed all its tasks, is just getting it:
+        // through an earlier entry of this call, or through another caller, whose work continues
+        // here.
         let begins = before != label || process.is_none_or(knows_label);
         if begins && is_again(me.hot) {
-            // An earlier entry of this call has set the label. Others have set another one since, or finished this one's work.
+            // An earlier entry of this call has set the label. Other callers have set another one
+            // since, or have completed this call's work.
             return Ok(Answer::DONE);
         }
         if begins {
@@ -60,12 +62,13 @@ impl<'k, M: Machine> Life<'k, M> {
         done.inspect_err(|_| mark_again(me.hot)).map(|()| Answer::DONE)
     }
 
-    /// Labels the tasks of a process that has another label, and tells their CPUs; a bounded number of tasks.
-    ///
-    /// Requires: the lock of spaces, so that nobody sets another label while the count of told tasks is used.
-    ///
-    /// Ordering: the label is set before the numbers are read, and a task takes its number before it reads the label
-    /// ([`Make::bind_task`](crate::rooms::Make::bind_task)). So each task of the process reads the new label, or is told.
+    /// Labels the tasks of a process that has another label, and informs their CPUs; a bounded
+    /// number of tasks.
+    /// Requires: the lock of spaces is held, so that no CPU sets another label while the count of
+    /// informed tasks is used.
+    /// Ordering: the label is set before the task numbers are read, and a task takes its number
+    /// before it reads the label ([`Make::bind_task`](crate::rooms::Make::bind_task)). So each task
+    /// of the process reads the new label, or is informed.
     fn tell_label(self, process: Ref<'k, Process>) -> Result<()> {
         fence(SeqCst);
         let (numbers, told) = (&process.get().tasks, &process.get().label_told);
@@ -86,9 +89,9 @@ impl<'k, M: Machine> Life<'k, M> {
         if end < numbers.len() { Err(Refusal::More) } else { Ok(()) }
     }
 
-    /// Gives a task of this CPU the label of its process, which has changed. If the task is running, the CPU's branch
-    /// predictors were trained by tasks with the old label, and from here on the fastpath goes to tasks with the new one:
-    /// so they are flushed at once.
+    /// Gives a task of this CPU the label of its process, which has changed. If the task is
+    /// running, also flushes the CPU's branch predictors: tasks with the old label have trained
+    /// them, and from here on the fastpath goes to tasks with the new one.
     #[cold]
     pub fn take_label(self, task: Ref<'k, Task>, hot: &TaskHot) {
         let Some(process) = hot.process.get(self.pin()) else { return };
@@ -107,8 +110,9 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Labels an object, and of a process its spaces, too. The lock of spaces is held: a process that gets spaces just then
-    /// gets them before, with the others, or finds that the labels differ.
+    /// Labels an object. A process's spaces get the label, too.
+    /// Requires: the lock of spaces is held. A process that gets spaces at the same time gets them
+    /// before, and they are labelled here, or it finds that the labels differ.
     fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) {
         header.set_label(label);
         header.clear_flag(FLAG_ADOPTED);
@@ -129,7 +133,8 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 }
 
-/// Whether all tasks of a process have been told of its label. The lock of spaces is held.
+/// Whether all tasks of a process were informed of its label.
+/// Requires: the lock of spaces is held.
 fn knows_label(process: Ref<'_, Process>) -> bool {
     process.get().label_told.load(Relaxed) as usize >= process.get().tasks.len()
 }

@@ -1,4 +1,4 @@
-//! Removes a member from a group, and takes back what is exposed there. Both empty a slot, which may end an object.
+//! Removes a member from a group, and withdraws an exposure, which may end an object.
 
 use abi::audit::AuditEvent;
 use abi::membership::WITHDRAWN;
@@ -14,18 +14,19 @@ use crate::rooms::Life;
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// [`abi::Op::GroupRemove`].
+    /// Carries out [`abi::Op::GroupRemove`].
     pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
-        // Removed in one entry: from the second on, on whatever CPU, nothing is left but to wait. Somebody else may have that
-        // record by then.
+        // The first entry removes the member. The later ones, on any CPU, only wait: by then the
+        // record may belong to another process.
         if !is_again(me.hot) {
             self.remove_member(me, target)?;
         }
-        // Who has looked at the record before may still do what it allowed.
+        // A CPU that has read the record before may still do what it allowed.
         self.grace().wait_quiet(me)?;
         Ok(Answer::DONE)
     }
 
+    /// Empties a member record, and informs the watchers of the group.
     fn remove_member(self, me: Me<'k>, target: Target) -> Result<()> {
         let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
         let word = slot.get().word.load(self.pin());
@@ -38,7 +39,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let index = group.get().members.masked(target.index() as usize).ok_or(Refusal::argument(0))?;
         let guard = self.caps().lock_root(&group.get().header);
         let gone = slot.get().word.load(self.pin()) != word;
-        // Once more: a member may be none any more.
+        // Check again under the lock: the caller may not be a member any more.
         let still = if gone { Err(Error::Dying.into()) } else { may_remove() };
         let told = still.map(|()| self.groups().leave_group(group, index));
         drop(guard);
@@ -53,7 +54,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// [`abi::Op::Withdraw`].
+    /// Carries out [`abi::Op::Withdraw`].
     pub fn withdraw_exposure(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
         let word = slot.get().word.load(self.pin());
@@ -72,14 +73,14 @@ impl<'k, M: Machine> Life<'k, M> {
         let of_all = need == Rights::REMOVE;
         let taken = match word.object_type() {
             0 => self.groups().end_per_cpu(me, group.get(), entry.get(), word, of_all)?,
-            // Nothing is derived from it that it would have to get past.
+            // Nothing is derived from an exposure, so it leaves the tree in one step.
             _ if of_all || self.groups().owns(me, entry.get(), word) => {
                 self.empty_slot(me, entry.map(|e| &e.slot), Pins::Hold)? == Emptied::Now
             }
             _ => return Err(not_own()),
         };
         if !taken {
-            // Somebody else has just taken it back.
+            // Another task has just withdrawn it.
             return Err(Refusal::More);
         }
         self.groups().tell_watchers(group.get(), WITHDRAWN);

@@ -1,4 +1,5 @@
-//! Objects that end while others use them, on their own CPU: whoever waits for them is told, whoever has them loses them.
+//! Ends objects that other tasks use, on the objects' home CPU: a task that waits for the object
+//! wakes with an error, and a task that has the object loses it.
 
 use abi::{Error, TaskId};
 use kern_base::events::EventPool;
@@ -19,6 +20,7 @@ use crate::state::state_of;
 use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
+    /// Serves a request to kill a task. Keeps the request until the task is dead.
     pub fn serve_kill(self, mourner: Ref<'k, Task>, victim: Ref<'k, Task>) -> Next {
         if victim.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
@@ -34,7 +36,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Next::Stay
     }
 
-    /// Tells the tasks that waited for a task's end that it is dead.
+    /// Answers the requests of all tasks that wait for a task's death.
     pub fn tell_mourners(self, hot: &TaskHot) {
         while let Some(mourner) = hot.mourners.pop_highest(self.pin()) {
             if let Some(msg) = mourner.get().msg.open(self.pin()) {
@@ -43,7 +45,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// A mourner is itself wanted back.
+    /// Sends a kept request back before its event, because it was recalled.
     pub fn stop_mourning(self, mourner: Ref<'k, Task>, msg: &Message) {
         match msg.request.get() {
             Some(Request::Kill(victim)) => {
@@ -57,12 +59,14 @@ impl<'k, M: Machine> Life<'k, M> {
         self.outbox().answer_request(mourner, msg);
     }
 
-    /// The same for a context of this CPU. Where its owner is on another, says on which.
+    /// Ends a SchedContext of this CPU. If its owner is on another CPU, returns that CPU, which
+    /// must continue.
     pub fn stop_time(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
         let hot = self.sc_hot(sc)?;
         let owner = hot.owner.get(self.pin());
         if let Some(owner_hot) = owner.and_then(|t| self.task_hot(t)) {
-            // First, so that it does not take it right back.
+            // Before the context is taken from its holder, so that the owner does not fetch it
+            // back.
             owner_hot.own_sc.set(None);
             hot.owner.set(None);
         }
@@ -74,7 +78,7 @@ impl<'k, M: Machine> Life<'k, M> {
         None
     }
 
-    /// Makes a Notification of this CPU inert: who waits for it is told.
+    /// Makes a Notification of this CPU inert. A waiting task wakes with an error.
     pub fn stop_bits(self, object: Ref<'k, Notification>) {
         let Some(hot) = object.get().hot.open(self.pin()) else { return };
         if let Some((waiter, task)) = hot.waiter.get(self.pin()).and_then(|t| Some((t, self.task_hot(t)?))) {
@@ -87,7 +91,7 @@ impl<'k, M: Machine> Life<'k, M> {
         object.get().header.set_flag(FLAG_DEAD);
     }
 
-    /// Empties a Reply of this CPU: the caller it holds is told that no answer will come.
+    /// Makes a Reply of this CPU inert. The caller whose call it keeps wakes with an error.
     pub fn stop_reply(self, reply: Ref<'k, Reply>) {
         let Some(hot) = reply.get().hot.open(self.pin()) else { return };
         if let Some(caller) = hot.caller.get(self.pin()) {
@@ -102,8 +106,9 @@ impl<'k, M: Machine> Life<'k, M> {
         reply.get().header.set_flag(FLAG_DEAD);
     }
 
-    /// A pool is dying: who waits for room in it is told. First its reader's capability goes: where that is the caller's own
-    /// last one, the pool serves on.
+    /// Ends a dying pool: its waiting senders wake with an error. First deletes the reader's
+    /// capability. If that is the last capability of the caller itself, refuses, and the pool stays
+    /// usable.
     pub fn end_pool(self, me: Me<'k>, pool: Ref<'k, EventPool>) -> Result<()> {
         if is_claimed(pool.get().reader.word.load(self.pin())) {
             return Err(Refusal::More);

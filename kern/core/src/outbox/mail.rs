@@ -1,16 +1,19 @@
-//! What is sent to other CPUs: message blocks with calls, replies and [requests](Request), control bits, Notification bits.
+//! What one CPU sends to others: message blocks with calls, replies and [requests](Request);
+//! control bits; Notification bits.
 //!
 //! # Ownership
-//! A task's message block belongs to the CPU its home word names; the word is changed last, before the
-//! push that hands it over. So a CPU that opens it owns it, except while the block is still in its own
-//! mailbox: stages [`Stage::Out`](kern_base::task::Stage) and `Ask` say so.
+//! A task's message block belongs to the CPU that its home word names. The sender changes the home
+//! word last, before the push that hands the block over. So a CPU that can open a block owns it,
+//! unless the block is still in that CPU's own mailbox: the stages
+//! [`Stage::Out`](kern_base::task::Stage) and `Ask` say so.
 //!
 //! # Recall
-//! A task whose block is on another CPU and that is killed, cancelled or out of time asks for it back:
-//! it notes the block's number and why ([`Task::recalled`]), and sends RECALL in its control word to
-//! where the block is. The block comes back as a reply with an error; if it had been replied to already,
-//! the reply comes first, and a RECALL that arrives later finds no block of that number. What was asked
-//! is carried out when the block is home: [`crate::door::arrivals`].
+//! A task whose block is on another CPU may be killed or cancelled, or its deadline may pass. Then
+//! its home CPU recalls the block: it notes the block's number and the reason ([`Task::recalled`]),
+//! and sends RECALL, among the task's control bits, to the CPU that has the block. The block comes
+//! back as a reply with an error. If it had been replied to before, the reply comes first, and the
+//! RECALL that arrives later finds no block of that number. The kill, cancellation or timeout is
+//! carried out when the block is back: [`crate::door::arrivals`].
 
 use abi::{Counter, Error};
 use kern_base::cpu::{CpuBlock, Mail};
@@ -27,13 +30,13 @@ use crate::rooms::Outbox;
 use crate::state::is_dying;
 use crate::{Me, Refusal};
 
-/// Where a request goes when it was served here.
+/// Where a request goes after this CPU has served it.
 pub enum Next {
-    /// Back to its task.
+    /// Back to the task that asked.
     Done,
-    /// On to another CPU, or once more through this one's mailbox.
+    /// To another CPU, or through this CPU's mailbox once more.
     Go(CpuId),
-    /// Nowhere: it is kept until what it waits for has happened.
+    /// Nowhere: this CPU keeps it until the event that it waits for.
     Stay,
 }
 
@@ -66,19 +69,19 @@ impl<'k, M: Machine> Outbox<'k, M> {
         self.k.machine.wake(to);
     }
 
-    /// Raises bits and, where none was up, sends their node to `to`.
+    /// Raises bits. Sends their node to `to` if no bit was up before.
     fn raise_bits(self, to: CpuId, bits: Ref<'k, CoalescedBits<Mail>>, value: u64, mail: Mail) {
         let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
         let wake = cpu.get().mailbox().raise(self.pin(), bits, value, mail);
         self.interrupt(to, wake);
     }
 
-    /// Sends control bits to where a task's message block is.
+    /// Sends control bits to the CPU that has a task's message block.
     pub fn raise_with_message(self, task: Ref<'k, Task>, bits: u64) {
         self.raise_bits(task.get().msg.home(), task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
     }
 
-    /// The same by mail in any case.
+    /// Sends control bits to a task's home CPU, through the mailbox even if that is this CPU.
     pub fn raise_control(self, task: Ref<'k, Task>, bits: u64) {
         let to = task.get().hot.mail_target(self.pin());
         self.raise_bits(to, task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
@@ -96,19 +99,21 @@ impl<'k, M: Machine> Outbox<'k, M> {
         }
     }
 
-    /// Hands a message block, and the time in it, to another CPU.
+    /// Sends a message block, and the time in it, to another CPU.
     pub fn send_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
         self.hand_block(task, msg, to);
         self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
-    /// Makes another CPU the home of a message block and of the time in it. The caller then sends the message.
+    /// Makes another CPU the home of a message block and of the time in it. The caller of this
+    /// function then sends the message.
     pub fn hand_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
         let sc = msg.sc.get(self.pin());
         task.get().msg.set_home_with(self.pin(), sc.map(|sc| &sc.get().hot), to);
     }
 
-    /// A block of this CPU's own task leaves: it gets a new number. Nobody has asked it back.
+    /// Gives a new number to the message block of a task of this CPU, which is about to leave.
+    /// Requires: no recall is pending.
     #[inline(always)]
     pub fn number_block(self, hot: &TaskHot, msg: &Message) {
         debug_assert_eq!(hot.recall.get(), 0, "a recall is over before the next message leaves");
@@ -116,7 +121,7 @@ impl<'k, M: Machine> Outbox<'k, M> {
         msg.number.set(hot.sent.get());
     }
 
-    /// Asks another CPU to do something with an object of its own; the system call starts again when
+    /// Asks another CPU to do something with an object of its own. The system call restarts when
     /// the answer is back.
     pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
@@ -124,12 +129,13 @@ impl<'k, M: Machine> Outbox<'k, M> {
         Refusal::Again
     }
 
-    /// Sends a task's message block, which is home, with a request. No time goes with it.
+    /// Sends a request in a task's message block, which is at home. No time travels with it.
     pub fn send_request(self, task: Ref<'k, Task>, msg: &Message, to: CpuId, request: Request) {
         self.write_request(task, msg, request);
         self.send_block(task, msg, to);
     }
 
+    /// Writes a request into a task's message block, and gives the block a new number.
     pub fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request) {
         msg.request.set(Some(request));
         msg.sc.set(None);
@@ -141,32 +147,32 @@ impl<'k, M: Machine> Outbox<'k, M> {
         }
     }
 
-    /// Sends a block back whose request is served.
+    /// Sends a block back to its task after its request was served.
     pub fn answer_request(self, task: Ref<'k, Task>, msg: &Message) {
         msg.stage.set(Stage::AskDone);
         self.send_block(task, msg, task.get().hot.home());
     }
 
-    /// Asks for a task's message block back from wherever it is; `hot.recall` says why. With `leave`, its
-    /// time stays with whoever has it there.
+    /// Asks the CPU that has a task's message block to send it back; `hot.recall` has the reason.
+    /// With `leave`, the time stays with the task there that holds it.
     pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
         let wanted = Wanted { number: hot.sent.get(), leave, dying: is_dying(hot) };
         task.get().recalled.store(wanted.raw(), Release);
         self.raise_with_message(task, ctl::RECALL);
     }
 
-    /// Whether a block that is with a request was asked back since it left.
+    /// Whether a block with a request was recalled after it left.
     pub fn is_asked_back(self, task: Ref<'k, Task>, msg: &Message) -> bool {
         Wanted::from_raw(task.get().recalled.load(Acquire)).number == msg.number.get()
     }
 }
 
-/// What [`Task::recalled`] says.
+/// The contents of [`Task::recalled`].
 #[derive(Clone, Copy)]
 pub struct Wanted {
-    /// Which block: the task's messages to other CPUs are numbered.
+    /// The number of the block: a task's messages to other CPUs are numbered.
     pub number: u32,
-    /// The time that came with it stays where it is.
+    /// The time that came with the block stays with its holder.
     pub leave: bool,
     /// The task is being killed.
     pub dying: bool,

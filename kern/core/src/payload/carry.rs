@@ -1,7 +1,9 @@
-//! What messages carry besides words: [pages](crate::payload::pages) and [capabilities](crate::payload::grants).
+//! What messages carry besides words: [pages](crate::payload::pages) and
+//! [capabilities](crate::payload::grants).
 //!
-//! All that can fail about either comes first: a message arrives with all it carries, or not at all. A capability that
-//! its receiver does not listen for is no failure: the message tells.
+//! All checks that can fail come before any transfer: a message arrives with its whole payload, or
+//! not at all. A capability whose receiver does not listen for it is no failure: the message
+//! reports its fate.
 
 use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights};
 use kern_base::machine::Machine;
@@ -16,17 +18,17 @@ use crate::payload::grants::Prepared;
 use crate::rooms::Payload;
 use crate::{Me, Refusal, Result};
 
-/// Flags of a message that carries something.
+/// Flags of a message with a payload.
 pub const CARRIES: u64 = FLAG_PAGES | FLAG_CAPS;
 
-/// Rights that a message takes, in the capability and in the member record.
+/// Returns the rights that a message needs, in the capability and in the member record.
 pub fn rights_of(info: MsgInfo) -> Rights {
     let given = [(FLAG_PAGES, Rights::MAP), (FLAG_CAPS, Rights::GRANT)];
     let carried = given.into_iter().filter(|(flag, _)| info.has(*flag));
     carried.fold(rights_of_words(info), |all, (_, right)| all | right)
 }
 
-/// The same of one that carries nothing.
+/// Returns the rights that a message without a payload needs.
 #[inline(always)]
 pub fn rights_of_words(info: MsgInfo) -> Rights {
     if info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND }
@@ -39,7 +41,7 @@ pub fn store(to: &[UserWord; 2], words: [u64; 2]) {
 }
 
 impl<'k, M: Machine> Payload<'k, M> {
-    /// All that a message carries goes to its receiver, or nothing does.
+    /// Transfers a message's whole payload to its receiver, or nothing of it.
     #[inline(always)]
     pub fn pass_load(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if info.has(FLAG_CAPS) {
@@ -67,8 +69,9 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// The same of a message that has waited. What has to wait for a grace period is tried again later, by its
-    /// sender: [`Refusal::More`].
+    /// Transfers the payload of a message that has waited.
+    /// Errors: [`Refusal::More`] if the payload must wait for a grace period. The sender then tries
+    /// again.
     pub fn pass_waiting_load(
         self,
         sender: Ref<'k, Task>,
@@ -78,7 +81,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         self.pass_load(sender, receiver, info).map_err(|refusal| self.later(refusal))
     }
 
-    /// What has to wait is tried again by the sender, which is not running.
+    /// Requests the grace period that a refused transfer must wait for, and lets the sender, which
+    /// is not running, try again.
     pub fn later(self, refusal: Refusal) -> Refusal {
         match refusal {
             Refusal::Restart { epoch } => {
@@ -89,8 +93,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
     }
 
-    /// Before a call is made: what it carries has gone where it is received at once. Else pages are lent, and
-    /// capabilities looked at.
+    /// Prepares a call with a payload. If the callee receives now (`at_once`), transfers the
+    /// payload. Otherwise checks the capabilities and lends the pages.
     #[inline(always)]
     pub fn send_load(self, me: Me<'k>, callee: Ref<'k, Task>, info: MsgInfo, at_once: bool) -> Result<()> {
         if at_once {
@@ -103,7 +107,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         if info.has(FLAG_PAGES) { self.lend_pages(me) } else { Ok(()) }
     }
 
-    /// What the running task's message carries goes now. Before a reply is sent, too: a replier hears what is wrong.
+    /// Transfers the payload of the running task's message now. A reply does so before it is sent:
+    /// the replier learns what is wrong.
     #[inline(always)]
     pub fn give_load(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if info.has(FLAG_CAPS) {

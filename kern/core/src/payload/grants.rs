@@ -1,21 +1,24 @@
 //! Capabilities in messages.
 //!
 //! # Where they are
-//! In the sender's slots, until the message is received: nothing of them is in the message but the list in the sender's
-//! UTCB, which is read then, on the receiver's CPU. So a sender that dies, is cancelled or gives up has lost nothing, a
-//! revoke finds them, and what is wrong by then is the sender's error.
+//! A message's capabilities stay in the sender's slots until the message is received. Only the list
+//! in the sender's UTCB names them, and the receiver's CPU reads the list then. So a sender that
+//! dies, is cancelled or times out has lost nothing, a revoke finds the capabilities, and what is
+//! wrong by then is the sender's error.
 //!
 //! # Two halves
-//! [`Payload::prepare_grants`] looks at everything and claims the receiver's slots; then nothing can fail.
-//! [`Payload::pass_grants`] fills them, each under the root lock of its object, after one more look: what has gone meanwhile
-//! has gone, and its slot is given back. No two root locks are held together.
+//! [`Payload::prepare_grants`] checks everything and claims the receiver's slots; after that
+//! nothing can fail. [`Payload::pass_grants`] fills the slots, each under the root lock of its
+//! object, after one more check: a capability that was deleted meanwhile does not arrive, and its
+//! slot is released. A CPU never holds two root locks together.
 //!
-//! # Who does not listen
-//! A copy for which there is no slot is not made. A capability that was to be moved is disposed of by the sender itself:
-//! its list is marked ([`Grant::Dispose`]), its system call made again, and that begins with deleting what is
-//! marked. So what the end of an object takes, however long, is the sender's work, and can wait as any delete can.
-//! Marking is the last of all ([`Payload::mark_disposals`]): a message that is refused, for whatever it carries, has no marks. Who
-//! is ending does not count as somebody who does not listen: that is an error.
+//! # A receiver that does not listen
+//! A copy for which no slot is offered is not made. A capability that was to be moved is disposed
+//! of by the sender itself: the kernel marks it in the sender's list ([`Grant::Dispose`]) and
+//! restarts the sender's system call, which begins with deleting what is marked. So the end of an
+//! object, which may take long, is the sender's work, and can wait as any delete can. Marking is
+//! the last step ([`Payload::mark_disposals`]): a message that is refused because of its payload
+//! has no marks. A receiver that is ending is an error, not a receiver that does not listen.
 
 use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
 use kern_base::machine::Machine;
@@ -30,41 +33,42 @@ use crate::caps::growth::Reach;
 use crate::rooms::Payload;
 use crate::{Me, Refusal, Result};
 
-/// What a sender's UTCB lists.
+/// The list in a sender's UTCB.
 pub type Grants = heapless::Vec<Grant, GRANTS_MAX>;
 
-/// Detail of a list that says what is none: this and which of them.
+/// Detail of the error for an invalid list: this number plus the index of the bad element.
 const LIST: u64 = 8;
 
-/// A capability about to go.
+/// A capability of a message, between the two halves.
 struct Going<'k> {
     grant: Grant,
-    /// What was found in the sender's slot.
+    /// The sender's slot, and the word that was found there.
     from: Option<(Ref<'k, Slot>, RawWord<'k>)>,
-    /// The receiver's slot, which is claimed, or what else becomes of it.
+    /// The receiver's slot, which is claimed, or the fate of a capability that does not arrive.
     to: core::result::Result<Place<'k>, Fate>,
-    /// Its number.
+    /// The number of the receiver's slot.
     number: u32,
 }
 
-/// All of a message, with the receiver's slots claimed.
+/// The capabilities of a message, with the receiver's slots claimed.
 pub struct Prepared<'k> {
     going: heapless::Vec<Going<'k>, GRANTS_MAX>,
-    /// What is left of the receiver's offer.
+    /// The rest of the receiver's offer.
     offer: Listening,
-    /// Places in the sender's list, a bit each, of what was to be moved and has to be disposed of first.
+    /// A bit for each index of the sender's list: the capability was to be moved, and must first be
+    /// disposed of.
     disposals: u32,
 }
 
 impl Prepared<'_> {
-    /// Nothing.
+    /// Returns a list without capabilities.
     pub const fn none() -> Self {
         Prepared { going: heapless::Vec::new(), offer: Listening::NOT, disposals: 0 }
     }
 }
 
 impl<'k, M: Machine> Payload<'k, M> {
-    /// The capabilities that a task's UTCB lists. Each word is read once.
+    /// Reads the capabilities that a task's UTCB lists. Each word is read once.
     pub fn grants_of(self, task: Ref<'k, Task>, grants: &mut Grants) -> Result<()> {
         let utcb = task.get().utcb(self.pin());
         let count = usize::try_from(utcb.grant_count.load(Relaxed)).ok().filter(|count| *count <= GRANTS_MAX);
@@ -80,7 +84,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         task.get().owner.get(self.pin()).ok_or(Error::Dying.into())
     }
 
-    /// A capability that may go so, in its sender's slot.
+    /// Returns the sender's slot of a capability, and its word, if the capability may be copied or
+    /// moved as the list says.
     fn source_of(self, process: Ref<'k, Process>, grant: Grant) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
         let (Grant::Copy { cap, .. }
         | Grant::Move { cap }
@@ -97,7 +102,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok((slot, word))
     }
 
-    /// Before a message waits, or goes to another CPU: what is wrong already is told.
+    /// Checks a sender's list before its message waits or goes to another CPU, so that the sender
+    /// learns immediately what is already wrong.
     #[inline(never)]
     pub fn check_grants(self, sender: Ref<'k, Task>) -> Result<()> {
         let mut grants = Grants::new();
@@ -111,7 +117,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// The first half: nothing is changed where it is refused. They go to a process that offers these slots.
+    /// Does the first half for a receiving process that offers these slots.
+    /// Errors: a refusal leaves everything unchanged.
     pub fn prepare_grants(
         self,
         sender: Ref<'k, Task>,
@@ -139,7 +146,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         for (place, grant) in grants.into_iter().enumerate() {
             let (from, there, number) = match grant {
                 Grant::Settled { fate, .. } => (None, Err(fate), 0),
-                // Marked when it was looked at before; its sender deletes that first.
+                // An earlier check has marked it. Its sender deletes it first.
                 Grant::Dispose { .. } => return Err(Refusal::More),
                 Grant::Copy { .. } | Grant::Move { .. } => {
                     let (slot, word) = self.source_of(process, grant)?;
@@ -158,8 +165,9 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// Between the halves, once nothing else can be refused: what has to be disposed of is marked in the sender's list, and
-    /// then its system call is made again.
+    /// Marks what must be disposed of in the sender's list, between the halves, when no other check
+    /// can fail.
+    /// Errors: [`Refusal::More`] if there are marks, so that the sender's system call restarts.
     pub fn mark_disposals(self, sender: Ref<'k, Task>, prepared: &Prepared<'k>) -> Result<()> {
         let marked = |place: &usize| prepared.disposals & 1 << place != 0;
         for (place, going) in prepared.going.iter().enumerate().filter(|(place, _)| marked(place)) {
@@ -171,7 +179,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         if prepared.disposals == 0 { Ok(()) } else { Err(Refusal::More) }
     }
 
-    /// The next slot that a receiver has offered, claimed, and its number. `None`: it has none, or one that is full.
+    /// Claims the next slot that a receiver has offered. Returns the slot and its number, or `None`
+    /// if the receiver offers no slot or the slot is full.
     fn receiving_slot(
         self,
         from: Ref<'k, Process>,
@@ -188,21 +197,22 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
         match self.caps().claim(place) {
             Ok(()) => Ok(Some((place, cap.0))),
-            // It is full.
+            // The slot is full.
             Err(Refusal::Error { error: Error::SlotOccupied, .. }) => Ok(None),
             Err(other) => Err(other),
         }
     }
 
-    /// Nothing goes: the receiver's slots are given back.
+    /// Releases the receiver's slots, because nothing is transferred.
     pub fn unprepare_grants(self, prepared: &Prepared<'k>) {
         for place in prepared.going.iter().filter_map(|going| going.to.as_ref().ok()) {
             self.caps().unclaim(place.slot);
         }
     }
 
-    /// The second half: they go, and the sender is told. What the receiver is to be told: of each, then how many there
-    /// were and what is left of its offer.
+    /// Does the second half: fills the receiver's slots, and writes the fates for the sender.
+    /// `tell` gets what the receiver is to learn about each capability.
+    /// Returns: how many capabilities the message had, and the rest of the receiver's offer.
     #[inline(always)]
     pub fn pass_grants(
         self,
@@ -268,33 +278,36 @@ impl<'k, M: Machine> Payload<'k, M> {
         if self.caps().is_being_reset(word) {
             return Err(Fate::Kept);
         }
-        // Another CPU may take a slot with many children out of the tree just now: rare, and no reason to wait here.
+        // Another CPU may just be taking a slot with many children out of the tree. That is rare,
+        // and no reason to wait here.
         self.caps().settle_tree(&root).and_then(|()| self.caps().check_there(from, word)).map_err(fate)?;
         self.caps().replace_slot(from, slot, word);
         Ok(Rights(word.rights()))
     }
 
-    /// What the last look at a sender's list has found to be disposed of goes first: [`Refusal::Dispose`].
+    /// Checks whether the sender must first delete what an earlier check has marked in its list.
+    /// Errors: [`Refusal::Dispose`] if it must.
     #[inline(never)]
     pub fn look_for_disposals(self, me: Me<'k>) -> Result<()> {
         let mut grants = Grants::new();
         self.grants_of(me.task, &mut grants)?;
         let is_due = |grant: &Grant| match grant {
             Grant::Dispose { .. } => true,
-            // What an entry before this has deleted may not be empty yet.
+            // A CNode that an earlier entry has deleted may not be empty yet.
             Grant::Settled { .. } => self.caps().has_open_graves(),
             Grant::Copy { .. } | Grant::Move { .. } => false,
         };
         if grants.iter().any(is_due) { Err(Refusal::Dispose) } else { Ok(()) }
     }
 
+    /// Overwrites an element of a sender's list.
     pub fn mark(self, sender: Ref<'k, Task>, place: usize, grant: Grant) {
         let words = &sender.get().utcb(self.pin()).grants[place];
         words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
     }
 }
 
-/// What becomes of a capability whose receiver does not listen.
+/// Returns the fate of a capability whose receiver does not listen.
 fn fate_of(grant: Grant, word: RawWord<'_>) -> Fate {
     let disposal = ObjType::from_raw(word.object_type()).map(ObjType::disposal);
     match (grant, disposal) {

@@ -1,4 +1,5 @@
-//! What messages carry beside words: the room [`Payload`](crate::rooms::Payload).
+//! The payload of messages, that is, what they carry beside words: the room
+//! [`Payload`](crate::rooms::Payload).
 
 pub mod carry;
 pub mod grants;

@@ -1,12 +1,15 @@
-//! Pages in messages, and between spaces of which somebody has both.
+//! Pages in messages, and pages that a task with both spaces transfers.
 //!
-//! # When they go
-//! Where the receiver waits on this CPU and the sender's space is this CPU's alone, pages go from table to table when the
-//! message does. Else the sender lends them first: its system call starts again until no CPU can use them any more,
-//! and then the call is queued or sent, with its pages in transit. They go when the call is received, on whatever CPU that
-//! is. A call that ends without that has its pages back; so has one whose receiver made no room, which fails.
+//! # When pages are transferred
+//! If the receiver waits on this CPU, and only this CPU can have the sender's space loaded, the
+//! pages go from page table to page table together with the message. Otherwise the sender lends
+//! them first: its system call restarts until no CPU can use them any more. Then the call is queued
+//! or sent, with its pages in transit, and the CPU that receives the call transfers them. If a call
+//! ends without being received, its pages return to the sender's space. So do the pages of a call
+//! whose receiver has no room for them: that call fails.
 //!
-//! A reply's pages go before it does: the replier's system call is refused where they can't.
+//! The pages of a reply are transferred before the reply is sent. If that is not possible, the
+//! replier's system call is refused.
 
 use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageMode, PageRange, RANGES_MAX, Rights, Target};
 use kern_base::machine::Machine;
@@ -23,22 +26,23 @@ use crate::payload::carry::store;
 use crate::rooms::Payload;
 use crate::{Answer, Me, Refusal, Result};
 
-/// Ranges as a sender said, and the rows of pages that they are. Filled in place: they are long.
+/// The ranges that a sender lists, and the rows of pages that they name. They are filled in place,
+/// because they are long.
 pub type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
 type Rows<'k> = heapless::Vec<Row<'k>, RANGES_MAX>;
 
-/// Where pages of messages arrive.
+/// The addresses at which a message's pages arrive.
 pub struct Landing<'k> {
     pub space: Ref<'k, VSpace>,
     pub start: u64,
     pub bytes: u64,
-    /// Others are to get the same pages: none of them moves, and the sender's list stays.
+    /// Other receivers get the same pages, too: none is moved, and the sender's list stays.
     pub shared: bool,
 }
 
 impl<'k, M: Machine> Payload<'k, M> {
-    /// Reads the ranges that a task's UTCB lists. Each word is read once. Another thread may write other ranges there at any
-    /// time, so what one reading allows holds for the ranges of that reading only.
+    /// Reads the ranges that a task's UTCB lists. Each word is read once. Another thread may write
+    /// other ranges there at any time, so a check holds only for the ranges of the same reading.
     pub fn ranges_of(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<()> {
         let utcb = task.get().utcb(self.pin());
         let count = utcb.range_count.load(Relaxed);
@@ -58,7 +62,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// Reads the ranges that a task's UTCB lists, none of which is to be moved. Returns: how many pages they are.
+    /// Reads the ranges that a task's UTCB lists, and refuses ranges to be moved.
+    /// Returns: the number of pages.
     pub fn ranges_to_share(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<u64> {
         self.ranges_of(task, ranges)?;
         match ranges.iter().find(|range| range.mode == PageMode::Move) {
@@ -71,7 +76,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         task.get().space.get(self.pin()).ok_or(Error::Dying.into())
     }
 
-    /// Where the pages of some ranges go in the receiver's window. The end of the last.
+    /// Assigns addresses in the receiver's window to the pages of some ranges.
+    /// Returns: the end of the last range there.
     #[inline(always)]
     fn lay_out(
         self,
@@ -98,12 +104,13 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(target)
     }
 
-    /// The pages of a message go to its receiver, or none does.
+    /// Transfers all pages of a message to its receiver, or none.
     pub fn pass_pages(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<()> {
         self.pass_pages_after(sender, receiver, || Ok(()))
     }
 
-    /// The same where there is something to come when nothing else can fail.
+    /// Transfers all pages of a message to its receiver, or none. Runs `last` before the transfer,
+    /// when no other check can fail; `last` may still refuse.
     #[inline(always)]
     pub fn pass_pages_after(
         self,
@@ -122,8 +129,9 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// Passes ranges that were read from the sender's UTCB, and tells the receiver of each. `last` comes when nothing else
-    /// can fail. Returns: how many there are, and where the last ends.
+    /// Transfers ranges that were read from the sender's UTCB. `tell` gets each range at its new
+    /// address, for the receiver. `last` runs when no other check can fail.
+    /// Returns: the number of ranges, and the end of the last one.
     #[inline(always)]
     pub fn pass_pages_to(
         self,
@@ -145,8 +153,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok((rows.len() as u64, end))
     }
 
-    /// The first half of that, where it can't be done at once: nobody uses the pages any more. The running task, which
-    /// sends them, may have to wait.
+    /// Does the first half of a transfer that takes two: takes the pages of the running task's
+    /// message from all CPUs. The running task may have to wait.
     pub fn lend_pages(self, me: Me<'k>) -> Result<()> {
         let mut ranges = Ranges::new();
         self.ranges_of(me.task, &mut ranges)?;
@@ -167,8 +175,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// Pages that a task of this CPU lent and that did not go are its space's again: where its system call is
-    /// refused, its call ends otherwise, or there is nobody any more to reply to.
+    /// Restores pages that a task of this CPU has lent and that were not transferred, because its
+    /// system call was refused, its call ended otherwise, or the caller to reply to is gone.
     #[inline(always)]
     pub fn take_pages_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
         if hot.lends.get() {
@@ -180,7 +188,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     fn take_lent_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
         hot.lends.set(false);
         let mut ranges = Ranges::new();
-        // What there was before a range that is none was lent.
+        // Ranges before the first malformed one were lent.
         let _ = self.ranges_of(task, &mut ranges);
         let Ok(space) = self.space_of(task) else { return };
         for range in &ranges {
@@ -201,14 +209,15 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
     }
 
-    /// Pages go now, and what else the message carries: in one, or in two halves.
+    /// Transfers the message's payload, pages included, now: in one step, or in two halves.
     pub fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if !self.space_of(me.task)?.get().is_alone(self.id()) {
             self.lend_pages(me)?;
         }
         let mut passed = self.pass_load(me.task, receiver, info);
         if is_early(&passed) {
-            // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
+            // Another space maps one of the pages, too, and other CPUs may still have an older
+            // translation of it. A shootdown ends that, so wait for it.
             self.lend_pages(me)?;
             passed = self.pass_load(me.task, receiver, info);
         }
@@ -217,14 +226,14 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    // --- between spaces ----------------------------------------------------------------------------
+    // --- between spaces --------------------------------------------------------------------------
 
-    /// [`abi::Op::PageTransfer`].
+    /// Carries out [`abi::Op::PageTransfer`].
     pub fn page_transfer(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let from = self.caps().find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
         let range = PageRange::from_words([args.a2, args.a4]);
         let to = self.caps().find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP).inspect_err(|_| {
-            // It may have gone while this waited, with the pages lent.
+            // The capability may have gone while this call waited with the pages lent.
             let lent = range.filter(|range| check_user_range(range.address, range.bytes(), 1).is_ok());
             lent.iter().for_each(|range| self.take_range_back(from, range));
         });
@@ -243,7 +252,7 @@ impl<'k, M: Machine> Payload<'k, M> {
             lent.and_then(|()| self.mem().hand_over(&[row]))
         };
         let at_once = if from.get().is_alone(self.id()) { Some(self.mem().hand_over(&[row])) } else { None };
-        // As of a message, what may be remembered elsewhere is waited for.
+        // Other CPUs may have older translations. As with a message, wait until they are flushed.
         let gone = at_once.filter(|gone| !is_early(gone)).unwrap_or_else(in_two);
         if let Err(Refusal::Error { .. }) = gone {
             self.take_range_back(from, &range);
@@ -252,7 +261,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 }
 
-/// Whether pages could not go yet.
+/// Whether a transfer must wait for a shootdown first.
 pub fn is_early<T>(outcome: &Result<T>) -> bool {
     matches!(outcome, Err(Refusal::More))
 }

@@ -303,7 +303,7 @@ fn members_that_come_and_go_in_between_get_it_once_at_most() {
     m.fill(1);
     m.says(say(5));
     assert!(!m.sender.is_through());
-    // The first, which has it, leaves, and somebody else takes its record.
+    // The first, which has it, leaves, and another process takes its record.
     m.w.must(0, Op::GroupRemove, &[Target::new(m.group, 1).0]);
     let new = m.ear(0, Rights::LISTEN);
     // The last leaves and comes back.

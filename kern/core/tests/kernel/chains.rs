@@ -260,8 +260,8 @@ fn a_loan_that_is_newer_is_not_taken_back() {
     }
 }
 
-/// A call in the middle, or the first, is over before its time. The caller goes on at once; who had
-/// its time loses it.
+/// A call in the middle, or the first, is over before its time. The caller continues immediately;
+/// the task that had its time loses it.
 #[test]
 fn a_call_that_times_out_takes_its_time_back_from_however_deep() {
     for length in LENGTHS {
@@ -322,8 +322,8 @@ fn a_depleted_server_finds_the_one_caller_that_has_time() {
             chain.w.checked = false;
             let server = chain.task(0, 5);
             chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
-            // The first is received at once, the second is the last in the queue. Of those kept the
-            // first is the last.
+            // The first is received immediately, the second is the last in the queue. Of those kept
+            // the first is the last.
             let rich = if kept { 1 } else { 2 };
             for n in 1..=CALLERS {
                 chain.task(usize::from(elsewhere), 20 + n as u64);

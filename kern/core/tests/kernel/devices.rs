@@ -232,9 +232,9 @@ fn device_memory_goes_on_only_when_it_is_forgotten_also_when_it_is_unmapped_in_t
     }
 }
 
-/// The page that somebody else unmaps is one of many, so that the delete takes several entries for
-/// each of its parts. A task that deletes the frame is killed after so many of them, and another
-/// goes on from there.
+/// The page that another process unmaps is one of many, so that the delete takes several entries
+/// for each of its parts. A task that deletes the frame is killed after so many of them, and
+/// another goes on from there.
 #[test]
 fn what_deletes_a_large_frame_of_a_device_may_be_killed_anywhere() {
     const MANY: u64 = 200;

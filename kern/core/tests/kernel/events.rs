@@ -40,7 +40,7 @@ impl Reader {
         Reader { cap, at: first.at().0, next: 0 }
     }
 
-    /// One of a pool that somebody else has bound, who has read up to a position.
+    /// Makes a reader of a pool that is already bound and was read up to a position.
     pub fn of(pool: &EventPool, next: u64) -> Reader {
         let (first, _) = pool.pages().next().expect("its pages");
         Reader { cap: Cap::NULL, at: first.at().0, next }

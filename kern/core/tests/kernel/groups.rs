@@ -301,7 +301,7 @@ fn a_group_that_exposes_who_deletes_it_serves_on() {
     let other = w.process();
     w.join_all(group, other, GROUP);
     w.must(1, Op::CapInspect, &[at(group)]);
-    // Somebody else ends it, and with it the task.
+    // Another process ends it, and with it the task.
     w.must(0, Op::CapDelete, &[Target::new(other.cnode, GROUP.0).0]);
     w.must(0, Op::CapDelete, &[at(group)]);
     assert_eq!(refs(&w), [Some(1); 3]);

@@ -225,7 +225,7 @@ fn a_removal_that_goes_on_elsewhere_removes_nobody_else() {
 #[test]
 fn an_answer_that_waits_is_not_for_the_next_call_of_the_same_task() {
     let mut late = LateAnswer::new();
-    // It asks somebody else something else.
+    // It asks another server something else.
     let (its, one) = late.caller;
     let got = late.goes_on_after_call(its, &one);
     assert_eq!(got, (false, false), "nobody has answered its second call: {:x?}", one.regs());

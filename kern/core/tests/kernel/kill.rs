@@ -109,7 +109,7 @@ fn a_process_kills_itself_on_all_cpus() {
         let (client, _) = s.running(0, 5);
         s.w.does_and_run(&client, call(to_server));
         let tasks: Vec<_> = (0..cpus * 2).map(|i| start(&mut s, victim, i % cpus, 6 + i as u32)).collect();
-        // Two of them at once, where there are two CPUs.
+        // Two of them at the same time, if there are two CPUs.
         for n in 0..cpus.min(2) {
             s.w.does(&tasks[cpus + n].0, Regs::op(Op::ProcessKill, &[Cap(30).arg()]));
         }

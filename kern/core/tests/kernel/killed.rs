@@ -6,7 +6,7 @@ use kern_base::task::{State, ctl};
 use crate::scene::{Scene, call};
 use crate::world::{Regs, Tcb};
 
-/// A server of CPU 1, which receives; a client of CPU 0; somebody else of CPU 1, who runs.
+/// A server of CPU 1, which receives; a client of CPU 0; another task of CPU 1, which runs.
 fn remote() -> (Scene, Tcb, Tcb, Target) {
     let mut s = Scene::new(2);
     let (server, target) = s.server(1, 20);

@@ -46,7 +46,7 @@ impl Shared {
         self.s.w.does(&worker, Regs::op(op, args));
     }
 
-    /// Somebody else on CPU 0 begins a shootdown.
+    /// Another task on CPU 0 begins a shootdown.
     fn another_begins(&mut self, number: u64) {
         let page = OTHERS + number * PAGE;
         self.s.w.begin(0, Regs::op(Op::Unmap, &[self.space.arg(), 0, page, 0, 0, 1]));
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-/// While the worker waits, somebody else on its CPU begins a shootdown, which is not over when the
+/// While the worker waits, another task on its CPU begins a shootdown, which is not over when the
 /// worker's is.
 fn ends_with_its_own(
     what: &str,
@@ -184,8 +184,8 @@ fn a_page_that_is_lent_is_unmapped_when_nobody_sees_it() {
     assert!(s.w.remembered(1, FROM).is_none());
 }
 
-/// The fourth argument is where a call keeps what it has begun. Who makes that up is answered, at
-/// once or as if it were 0.
+/// The fourth argument is where a call keeps what it has begun. A call that forges it is answered
+/// immediately, or as if it were 0.
 #[test]
 fn a_mark_that_was_made_up_ends() {
     let mut shared = Shared::new();

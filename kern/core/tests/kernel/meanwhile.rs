@@ -1,5 +1,5 @@
 //! What a system call has looked up, or began with, and others change meanwhile: it does not serve
-//! somebody else.
+//! another object.
 
 use abi::{Cap, FLAG_CAPS, Grant, ObjType, Op, Rights, Target};
 use kern_base::group::Group;

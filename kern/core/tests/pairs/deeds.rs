@@ -31,8 +31,8 @@ pub enum What {
     /// A system call; the number tells apart those of one case, which have empty slots of their
     /// own.
     Call(fn(&Cast, usize) -> Regs),
-    /// Two system calls, one behind the other; the first is over at once. Only ever beside another
-    /// operation.
+    /// Two system calls, one behind the other; the first is over immediately. Only ever beside
+    /// another operation.
     Calls([fn(&Cast, usize) -> Regs; 2]),
     /// The task that runs reads an address at which nothing is mapped.
     Fault(u64),

@@ -176,11 +176,11 @@ pub fn usual(state: State, by: By) -> Result<Words, String> {
 /// How two operations are played that do not meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
-    /// The second behind the first, at once or when the CPUs have taken their mail.
+    /// The second behind the first, immediately or when the CPUs have taken their mail.
     Behind {
         settled: bool,
     },
-    /// The second before the first, at once or when the CPUs have taken their mail.
+    /// The second before the first, immediately or when the CPUs have taken their mail.
     Before {
         settled: bool,
     },

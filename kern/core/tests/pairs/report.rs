@@ -304,7 +304,7 @@ fn work(
 }
 
 impl Found {
-    /// Tells a violation by a case of a pair, at once: a run may be stopped before its end.
+    /// Reports a violation by a case of a pair immediately: a run may be stopped before its end.
     fn tell(&mut self, pair: usize, case: usize, what: &str) {
         self.violations += 1;
         let of_pair = self.violated.entry(pair).or_default();

@@ -26,7 +26,7 @@ pub unsafe fn no_execute() {
 ///
 /// # Safety
 /// `features` is what this CPU shows and includes [`Features::REQUIRED`]; CR3's low 12 bits are 0;
-/// the page tables have the supervisor bit right (SMEP and SMAP apply at once).
+/// the page tables have the supervisor bit right (SMEP and SMAP apply immediately).
 pub unsafe fn control_registers(features: Features) {
     let mut cr0 = Cr0::read();
     cr0.insert(Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR);

@@ -159,7 +159,7 @@ fn limits_are_kept_and_refusals_change_nothing() {
     world.pager.audit().unwrap();
 }
 
-/// A client that has split off two parts, with a process in each.
+/// Makes a client that has split off two parts, with a process in each.
 pub fn two_parts(room: usize) -> (World, Client, Client) {
     let mut world = World::new(100, room);
     world.pager.register(1, ROOMY).expect("room");
@@ -327,7 +327,7 @@ fn who_cannot_be_reached_keeps_what_it_sees() {
     assert_eq!(world.pager.counts().free, 8 - 3);
 }
 
-/// A region of so many pages of the file, to be read.
+/// Makes a region of so many pages of the file, to be read.
 fn file(world: &mut World, client: Client, pages: u32) -> u64 {
     let bytes = Bytes { file: 0, first: 0, count: (u64::from(pages) * abi::PAGE_SIZE).min(FILE_BYTES) };
     let start = world.pager.file(client, bytes, pages, Access::Read, None).expect("a region");

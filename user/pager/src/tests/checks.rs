@@ -32,7 +32,7 @@ impl World {
         }
     }
 
-    /// A refusal that has nothing to do with who asked is somebody else's doing.
+    /// Checks that a refusal has a reason in the client's account, or that another party caused it.
     pub fn check_refusal(&self, client: Client, denial: Denial, failed_before: u32) {
         let pager = &self.pager;
         let full = || pager.line(client).any(|account| account.all.frames >= account.limits.frames);
@@ -49,7 +49,7 @@ impl World {
         }
     }
 
-    /// Why a region was not made.
+    /// Checks why a region was not made.
     pub fn check_room(&self, client: Client, pages: u32, denial: Denial) {
         match denial {
             Denial::Limit => assert!(!self.pager.may_have(client, pages), "{client} may have {pages} more"),

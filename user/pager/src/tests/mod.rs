@@ -48,8 +48,8 @@ impl World {
         (count > 0).then(|| *self.model.regions.keys().nth(nth % count).expect("below the count"))
     }
 
-    /// An access by the client's CPU, which faults until it may. What is there is what the model
-    /// has.
+    /// Accesses a page by the client's CPU, which faults until it may. Checks the contents by the
+    /// model.
     fn touch(&mut self, client: Client, start: u64, page: usize, write: bool) -> Result<(), Denial> {
         let (object, access) = self.model.regions[&(client, start)];
         let page = page % self.model.objects[object].len();
@@ -79,18 +79,18 @@ impl World {
         panic!("a fault that was served is there again");
     }
 
-    /// A region of zeroes was made.
+    /// Adds a new region of zeroes to the model.
     fn has_region(&mut self, client: Client, start: u64, pages: u32) {
         self.model.objects.push(vec![0; pages as usize]);
         self.model.regions.insert((client, start), (self.model.objects.len() - 1, Access::Write));
     }
 
-    /// The model after a client's regions went.
+    /// Removes a client's regions from the model.
     fn forget(&mut self, client: Client) {
         self.model.regions.retain(|(of, _), _| *of != client);
     }
 
-    /// Everything that is there, read back.
+    /// Reads everything back.
     fn read_all(&mut self) {
         self.pager.machine.gets_fail = 0;
         self.pager.machine.lies = None;
@@ -130,7 +130,7 @@ enum Step {
     /// A region at a place that the manager chooses: so many pages from where regions begin, or
     /// just before.
     Place(usize, u64, u32),
-    /// Views of a region for its own client, all of one page at once, and gone again.
+    /// Views of a region for its own client, all of one page at the same time, and then dropped.
     Crowd(usize, usize),
     Lies(Lie, u32),
     Doom(usize, u32, bool),
@@ -176,13 +176,13 @@ const ROOMY: Limits = Limits { frames: 14, pinned: 4, pages: 60 };
 const PART: Limits = Limits { frames: 8, pinned: 1, pages: 24 };
 
 impl World {
-    /// Some number that the pager knows, or one that it does not.
+    /// Returns a number that the pager knows, or one that it does not know.
     fn nth_number(&self, nth: usize) -> Client {
         let nth = nth % (self.pager.clients.len() + 1);
         self.pager.clients.keys().copied().nth(nth).unwrap_or(30)
     }
 
-    /// Some client that has a process which can do something.
+    /// Returns a client with a process that can run.
     fn nth_client(&self, nth: usize) -> Client {
         let lost = &self.pager.machine.lost;
         let runs = |(client, account): &(&Client, &Account)| account.admitted && !lost.contains(client);
@@ -190,8 +190,8 @@ impl World {
         if all.is_empty() { 30 } else { all[nth % all.len()] }
     }
 
-    /// Those that were ended have nothing any more: the manager forgets them. Of those that are
-    /// lost it knows nothing.
+    /// Makes the manager forget the clients that were ended, which have nothing any more. The
+    /// manager does not know about lost ones.
     fn bury(&mut self) {
         let dead = |world: &World| {
             let mut all = world.pager.clients.iter();
@@ -225,7 +225,8 @@ impl World {
 }
 
 impl World {
-    /// The clients that ask for something in a step, or fault: only their accounts may grow.
+    /// Returns the clients that ask for something in a step, or fault. Only their accounts may
+    /// grow.
     fn actors(&self, step: &Step) -> Vec<Client> {
         match *step {
             Step::Anonymous(nth, _) | Step::File(nth, ..) | Step::Place(nth, ..) => {
@@ -443,7 +444,7 @@ fn play(frames: u32, room: usize, steps: &[Step]) {
     assert!(world.pager.machine.mapped.is_empty(), "nothing is mapped");
 }
 
-/// As many cases as the suite has time for; `PROPTEST_CASES` asks for another number.
+/// Returns as many cases as the suite has time for. `PROPTEST_CASES` asks for another number.
 fn config() -> ProptestConfig {
     const CASES: u32 = 1500;
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
@@ -454,21 +455,21 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// Enough memory for all limits at once.
+    /// There is enough memory for all limits together.
     #[test]
     fn contents_are_kept_within_limits(steps in steps()) {
         play(28, 1000, &steps);
     }
 
-    /// Fewer frames than the limits promise, and a store that gets full.
+    /// There are fewer frames than the limits promise, and the store gets full.
     #[test]
     fn contents_are_kept_when_memory_is_short(steps in steps(), frames in 8..14u32, room in 4..30usize) {
         play(frames, room, &steps);
     }
 }
 
-/// A client that pinned a page is found to have ended while the page is copied for another: the
-/// writer gets the copy.
+/// A client that has pinned a page turns out to have ended while the page is copied for another
+/// client: the writer gets the copy.
 #[test]
 fn who_pinned_a_page_ends_while_it_is_copied() {
     use Step::{Anonymous, Clone, Drop, Lose, Pin, PutsFail, Share, Touch};

@@ -73,8 +73,8 @@ pub fn file_word(bytes: Bytes) -> u64 {
     if bytes.count == 0 { 0 } else { 1 << 60 | bytes.first << 16 | bytes.count }
 }
 
-/// Other contents with the same sum, where that rotates, adds and multiplies words as pagers once
-/// did.
+/// Returns other contents with the same sum, if the sum rotates, adds and multiplies words as
+/// pagers once did.
 fn forged([first, second]: Contents) -> Contents {
     let mixed = |word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(5);
     let lie = first ^ 0x6565;
@@ -241,8 +241,7 @@ impl Sim {
         }
     }
 
-    /// The capability of an address space is taken away; with it, or without, goes the address
-    /// space.
+    /// Takes away the capability of an address space, with or without the address space itself.
     pub fn lose(&mut self, client: Client, destroyed: bool) {
         self.lost.insert(client);
         // Whom the manager has forgotten it has destroyed.
@@ -251,13 +250,13 @@ impl Sim {
         }
     }
 
-    /// There is an address space for a client.
+    /// Makes an address space for a client.
     pub fn comes(&mut self, client: Client) {
         self.lost.remove(&client);
         self.gone.remove(&client);
     }
 
-    /// One operation more.
+    /// Counts one operation.
     fn step(&mut self) {
         let Some(doom) = &mut self.doom else { return };
         if doom.steps > 0 {
@@ -269,7 +268,7 @@ impl Sim {
         self.lose(client, destroyed);
     }
 
-    /// What the store says that a slot has.
+    /// Returns what the store says that a slot has.
     fn answer(&mut self, slot: u64) -> Contents {
         let kept = self.store[&slot];
         let Some((lie, left @ 1..)) = self.lies else { return kept };

@@ -79,7 +79,7 @@ impl View {
         unsafe { core::slice::from_raw_parts(self.address as *const u8, (self.pages * PAGE_SIZE) as usize) }
     }
 
-    /// Where nobody else sees them any more, they can be written again.
+    /// Makes the pages writable again, if no other process sees them any more.
     pub fn into_buffer(self, own: &VSpace) -> core::result::Result<Buffer, View> {
         match own.protect_pooled(Pooled::new(self.address, self.pages), Access::Write) {
             Ok(()) => Ok(Buffer { address: self.address, pages: self.pages }),
@@ -93,13 +93,14 @@ impl View {
     }
 }
 
-/// Pages of 4 KiB that a message has just shared read-only: with this process, or by it.
+/// Makes a view of 4 KiB pages that a message has just shared read-only, with this process or by
+/// it.
 pub(crate) fn shared_here(pages: Pooled) -> View {
     View { address: pages.address, pages: pages.count }
 }
 
-/// Pages of 4 KiB that a message has just moved here: so the kernel says, and only once. What calls
-/// this keeps to that.
+/// Makes a buffer of 4 KiB pages that a message has just moved here. The kernel reports each move
+/// once, and the callers of this function rely on that.
 pub(crate) fn moved_here(pages: Pooled) -> Buffer {
     Buffer { address: pages.address, pages: pages.count }
 }

@@ -2,11 +2,11 @@
 
 use core::arch::asm;
 
-/// Time stamp that no earlier instruction can slip past, nor a later one before.
+/// Returns a time stamp. No earlier instruction runs after it, and no later one before it.
 ///
-/// The two fences make it usable around a single operation on a real CPU; under an instruction
-/// count they, and putting the halves together right here, are instructions that the empty
-/// measurement takes out again, to the last one.
+/// The two fences make it usable around a single operation on a real CPU. Under an instruction
+/// count, the fences and the merging of the halves are instructions that the empty measurement
+/// subtracts exactly.
 #[inline(always)]
 pub fn timestamp() -> u64 {
     let stamp: u64;
@@ -27,7 +27,7 @@ pub fn timestamp() -> u64 {
     stamp
 }
 
-/// The time in TSC ticks, for deadlines.
+/// Returns the time in TSC ticks, for deadlines.
 #[inline(always)]
 pub fn now() -> u64 {
     let (low, high): (u64, u64);
@@ -36,7 +36,8 @@ pub fn now() -> u64 {
     (high << 32) | low
 }
 
-/// A random number from the CPU's own generator; `None` where it has none, or that gives nothing.
+/// Returns a random number from the CPU's own generator, or `None` if there is none or it gives
+/// nothing.
 pub fn random() -> Option<u64> {
     const FEATURES: u32 = 1;
     const RDRAND: u32 = 1 << 30;
@@ -61,7 +62,7 @@ pub fn pause() {
     core::hint::spin_loop();
 }
 
-/// The FS base: this task's UTCB, in a task of this runtime.
+/// Returns the FS base: this task's UTCB, in a task of this runtime.
 #[inline(always)]
 pub fn fs_base() -> u64 {
     let base: u64;
@@ -70,7 +71,7 @@ pub fn fs_base() -> u64 {
     base
 }
 
-/// The own GS base.
+/// Returns the task's GS base.
 pub fn gs_base() -> u64 {
     let base: u64;
     // SAFETY: RDGSBASE is allowed, as above.

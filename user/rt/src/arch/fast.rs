@@ -19,7 +19,7 @@ impl Short {
     pub const EMPTY: Short = Short { info: MsgInfo(0), regs: [0; 4] };
 }
 
-/// [`Op::Call`] with an empty label.
+/// Does [`Op::Call`] with an empty label.
 #[inline(always)]
 pub fn call(target: Target, regs: [u64; 4]) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
@@ -39,19 +39,20 @@ pub fn call(target: Target, regs: [u64; 4]) -> Short {
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
 
-/// [`Op::Send`] with an empty label.
+/// Does [`Op::Send`] with an empty label.
 #[inline(always)]
 pub fn send(target: Target, regs: [u64; 4]) -> MsgInfo {
     message(Op::Send, target, regs).0
 }
 
-/// [`Op::Broadcast`] with an empty label: the message word, and how many got it.
+/// Does [`Op::Broadcast`] with an empty label. Returns the message word, and how many members got
+/// the message.
 #[inline(always)]
 pub fn broadcast(group: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
     message(Op::Broadcast, group, regs)
 }
 
-/// A message to which none comes back: the message word, and rdi of the answer.
+/// Sends a message that has no reply. Returns the message word and rdi of the answer.
 #[inline(always)]
 fn message(op: Op, target: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
     let (info, rdi): (u64, u64);
@@ -71,7 +72,7 @@ fn message(op: Op, target: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
     (MsgInfo(info), rdi)
 }
 
-/// [`Op::ReplyRecv`] with an empty label.
+/// Does [`Op::ReplyRecv`] with an empty label.
 #[inline(always)]
 pub fn reply_recv(regs: [u64; 4]) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
@@ -91,7 +92,7 @@ pub fn reply_recv(regs: [u64; 4]) -> Short {
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
 
-/// [`Op::ReplyRecv`] that answers a fault by [`FaultAnswer::ResumeAt`].
+/// Does [`Op::ReplyRecv`], and answers a fault by [`FaultAnswer::ResumeAt`].
 #[inline(always)]
 pub fn resume_at(rip: u64) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
@@ -112,7 +113,7 @@ pub fn resume_at(rip: u64) -> Short {
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
 
-/// An operation on up to two plain arguments: the message word, and rdx of the answer.
+/// Does an operation on up to two plain arguments. Returns the message word and rdx of the answer.
 #[inline(always)]
 pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     let (info, rdx): (u64, u64);
@@ -132,7 +133,7 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     (MsgInfo(info), rdx)
 }
 
-/// An operation on four plain arguments that answers nothing: the message word.
+/// Does an operation on four plain arguments that answers nothing. Returns the message word.
 #[inline(always)]
 pub fn order(op: Op, [rdi, rsi, rdx, r8]: [u64; 4]) -> MsgInfo {
     let info: u64;
@@ -153,7 +154,7 @@ pub fn order(op: Op, [rdi, rsi, rdx, r8]: [u64; 4]) -> MsgInfo {
     MsgInfo(info)
 }
 
-/// An operation on one plain argument: the message word, and rdx of the answer.
+/// Does an operation on one plain argument. Returns the message word and rdx of the answer.
 #[inline(always)]
 pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
     let (info, rdx): (u64, u64);
@@ -174,7 +175,7 @@ pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
     (MsgInfo(info), rdx)
 }
 
-/// An operation without arguments: the message word.
+/// Does an operation without arguments. Returns the message word.
 #[inline(always)]
 pub fn bare(op: Op) -> MsgInfo {
     let info: u64;

@@ -13,20 +13,20 @@ use crate::layout::WINDOW_VA;
 use crate::paging::Region;
 use crate::{Refusal, Result};
 
-/// The page of facts that the program was started with.
+/// Returns the page of facts that the program was started with.
 pub fn boot_page() -> &'static BootPage {
     // SAFETY: the maker of this process mapped a whole `BootPage` there, read-only and for as long
     // as the process lives; all its fields are valid for every bit pattern.
     unsafe { &*(abi::BOOT_PAGE_VA as *const BootPage) }
 }
 
-/// The archive, or the program's own ELF file: empty where the process was given none.
+/// Returns the archive, or the program's own ELF file; empty if the process was given none.
 pub fn archive() -> &'static [u8] {
     // SAFETY: the maker of this process mapped that many bytes there, read-only and for good.
     unsafe { core::slice::from_raw_parts(abi::ARCHIVE_VA as *const u8, boot_page().archive_len as usize) }
 }
 
-/// The fields of a boot page as the bytes that a process will find; what follows them is padding.
+/// Returns the fields of a boot page as the bytes that a process will find. Padding follows them.
 pub fn page_bytes(page: &BootPage) -> &[u8] {
     const FIELDS: usize = core::mem::offset_of!(BootPage, cmdline) + abi::CMDLINE_MAX;
     const { assert!(core::mem::offset_of!(BootPage, untyped_log2) == 9 * size_of::<u64>()) };
@@ -52,9 +52,9 @@ pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&m
         show(own, frame, Pages { first: page, count: 1 }, Access::Write, || {
             // SAFETY: the page was just mapped there, writable (the kernel refuses to map over
             // another mapping), `WINDOW_OPEN` keeps every other user away, and it goes only after
-            // `fill` is done with the slice. Bytes of a frame that somebody else has mapped too may
-            // change under it: frames that are filled here are not shared yet, which the callers
-            // (`spawn`, and a pager) see to.
+            // `fill` is done with the slice. Bytes of a frame that another process has mapped, too,
+            // may change under it: frames that are filled here are not shared yet, which the
+            // callers (`spawn`, and a pager) see to.
             fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) })
         })
     })
@@ -114,7 +114,7 @@ pub fn map_runs(
     Ok(unsafe { mapped_words(address, (pages * PAGE_SIZE / 8) as usize) })
 }
 
-/// Words that the process's maker mapped at `address`.
+/// Returns words that the process's maker mapped at `address`.
 ///
 /// # Safety
 /// `count` words are mapped there, writable, for as long as the process lives, and are only ever
@@ -133,8 +133,8 @@ pub struct EventPages {
     pub cells: &'static [Cell],
 }
 
-/// Those of a pool that the kernel has just mapped at `address`: for good, as long as the runtime
-/// goes.
+/// Returns the pages of a pool that the kernel has just mapped at `address`. For the runtime they
+/// stay for ever.
 pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
     let (told, cells) = (address + EventControl::PAGES * PAGE_SIZE, 1 << cells_log2);
     let stamps = told + size_of::<EventState>() as u64;
@@ -152,7 +152,7 @@ pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
     }
 }
 
-/// The words of a region that a pager serves.
+/// Returns the words of a region that a pager serves.
 pub fn region_words(region: &Region) -> &[AtomicU64] {
     // SAFETY: the pager said that the region is there, for this process alone to give back, which
     // takes the region by value. Other holders of a view use atomics, too. A pager that does not

@@ -16,7 +16,7 @@ pub(crate) use buffer::{moved_here, shared_here};
 pub use cpu::*;
 pub use syscall::{Answer, Args, syscall};
 
-/// Address at which every task of this image starts.
+/// Returns the address at which every task of this image starts.
 #[cfg(target_os = "none")]
 pub fn start_address() -> u64 {
     start::_start as *const () as u64
@@ -25,7 +25,7 @@ pub fn start_address() -> u64 {
 #[cfg(target_os = "none")]
 pub use start::program_name;
 
-/// Programs have no entry on the host.
+/// Returns 0: programs have no entry on the host.
 #[cfg(not(target_os = "none"))]
 pub fn start_address() -> u64 {
     0

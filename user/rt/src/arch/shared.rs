@@ -27,7 +27,7 @@ impl Shared {
         Ok(Shared { frames, words })
     }
 
-    /// Capability of its first page's frame; those of the others follow.
+    /// Returns the capability of its first page's frame. Those of the other pages follow.
     pub fn first(&self) -> Cap {
         self.frames.nth(0)
     }

@@ -19,7 +19,7 @@ impl Piece {
     }
 }
 
-/// The stack pointer.
+/// Returns the stack pointer.
 #[inline(always)]
 pub fn pointer() -> u64 {
     let rsp: u64;

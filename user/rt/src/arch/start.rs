@@ -14,7 +14,7 @@ use crate::layout::slot;
 use crate::{invoke, utcb};
 
 unsafe extern "C" {
-    /// Made by [`program!`](crate::program).
+    /// Runs the program. [`program!`](crate::program) makes this function.
     fn aurora_main(argument: u64) -> !;
 }
 
@@ -23,12 +23,12 @@ unsafe extern "Rust" {
     safe static AURORA_PROGRAM: &'static str;
 }
 
-/// The name of the program's file.
+/// Returns the name of the program's file.
 pub fn program_name() -> &'static str {
     AURORA_PROGRAM
 }
 
-/// First instruction of every task.
+/// Starts every task: its first instruction is here.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".text._start")]

@@ -25,7 +25,7 @@ impl Args {
         Args { info: MsgInfo(op as u64), rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }
     }
 
-    /// Plain arguments in the order of the ABI.
+    /// Puts plain arguments in the order of the ABI.
     pub const fn plain(op: Op, rdi: u64, rsi: u64, rdx: u64, r8: u64) -> Args {
         Args { info: MsgInfo(op as u64), rdi, rsi, rdx, r8, r9: 0, r10: 0 }
     }
@@ -63,7 +63,7 @@ impl Answer {
     }
 }
 
-/// SYSCALL with the operands given. All other registers are clobbers, or saved here.
+/// Does SYSCALL with the operands given. All other registers are clobbered, or saved here.
 macro_rules! enter_kernel {
     ($($operand:tt)*) => {
         core::arch::asm!(

@@ -43,14 +43,14 @@ impl Region {
         self.pages
     }
 
-    /// Its words. To touch one may take long; where it cannot be had, the process ends, or its
-    /// error handler runs ([`Pager::on_error`]).
+    /// Returns its words. An access may take long. If a word cannot be provided, the process ends,
+    /// or its error handler runs ([`Pager::on_error`]).
     pub fn words(&self) -> &[AtomicU64] {
         memory::region_words(self)
     }
 }
 
-/// A number of pages, as requests have it.
+/// Returns a number of pages as requests have it.
 pub(super) fn count(pages: u64) -> Result<u32, Denial> {
     u32::try_from(pages).map_err(|_| Denial::Limit)
 }
@@ -61,7 +61,7 @@ pub(super) fn put_bytes(mut to: bytes::Builder<'_>, (file, first, count): (u64, 
     to.set_count(count);
 }
 
-/// A file of the boot archive: its number, and how many bytes it has.
+/// Opens a file of the boot archive. Returns its number and length.
 pub(super) fn open(of: &pager::Client<Line>, name: &str) -> Result<(u64, u64), Denial> {
     if name.len() > NAME_MAX {
         return Err(Denial::NoFile);
@@ -77,12 +77,12 @@ pub(super) fn open(of: &pager::Client<Line>, name: &str) -> Result<(u64, u64), D
 }
 
 impl Pager {
-    /// The one that this process was given.
+    /// Returns the pager that this process was given.
     pub fn own() -> Pager {
         Pager::of(&Group::at(slot::PAGER))
     }
 
-    /// The one that is exposed in a group.
+    /// Returns the pager that is exposed in a group.
     pub fn of(group: &Group) -> Pager {
         Pager(pager::Client(Line::to(group.exposure(SERVER))))
     }
@@ -100,13 +100,13 @@ impl Pager {
         Ok(Region { address, pages })
     }
 
-    /// A file of the boot archive: its number, and how many bytes it has.
+    /// Opens a file of the boot archive. Returns its number and length.
     pub fn open(self, name: &str) -> Result<(u64, u64), Denial> {
         open(&self.0, name)
     }
 
-    /// Bytes of a file, and zeroes up to the end of the last page. Where it may be written, what is
-    /// written is this client's own.
+    /// Makes a region of a file's bytes, with zeroes up to the end of the last page. If it may be
+    /// written, the written pages belong to this client alone.
     pub fn file(self, file: u64, first: u64, bytes: u64, access: Access) -> Result<Region, Denial> {
         let pages = bytes.div_ceil(PAGE_SIZE).max(1);
         let wanted = count(pages)?;
@@ -121,7 +121,7 @@ impl Pager {
         Ok(Region { address, pages })
     }
 
-    /// What the region has now.
+    /// Makes a region with the present contents of another one.
     pub fn clone_of(self, region: &Region) -> Result<Region, Denial> {
         let address =
             self.0.clone_of(|mut ask| ask.set_address(region.address), |answer| Ok(answer.get_address()))?;
@@ -141,7 +141,7 @@ impl Pager {
         Ok(key)
     }
 
-    /// A view of what another client shares.
+    /// Makes a view of what another client shares.
     pub fn attach(self, key: u64) -> Result<Region, Denial> {
         let region = self.0.attach(
             |mut ask| ask.set_key(key),
@@ -172,8 +172,8 @@ impl Pager {
         })?)
     }
 
-    /// Where the next fault that cannot be served continues, in the task that faulted and on its
-    /// stack: with the [`Denial`]'s number and the address.
+    /// Sets the function that runs after the next fault that cannot be served, in the task that
+    /// faulted and on its stack: with the [`Denial`]'s number and the address.
     pub fn on_error(self, handler: extern "C" fn(u64, u64) -> !) -> Result<(), Denial> {
         Ok(self.0.on_error(|mut ask| ask.set_handler(handler as *const () as u64))?)
     }

@@ -27,14 +27,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As a request has them.
+    /// Writes limits into a request.
     pub(super) fn put(self, mut to: limits::Builder<'_>) {
         to.set_frames(self.frames);
         to.set_pinned(self.pinned);
         to.set_pages(self.pages);
     }
 
-    /// What a request says.
+    /// Reads limits from a request.
     pub fn read(from: limits::Reader<'_>) -> Limits {
         Limits { frames: from.get_frames(), pinned: from.get_pinned(), pages: from.get_pages() }
     }
@@ -57,12 +57,12 @@ macro_rules! counts {
         impl Counts {
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
 
-            /// In the order of their names.
+            /// Returns all figures in the order of their names.
             pub fn all(&self) -> [u64; Self::NAMES.len()] {
                 [$(self.$name,)*]
             }
 
-            /// As an answer has them.
+            /// Writes the figures into an answer.
             pub fn put(&self, mut to: counts::Builder<'_>) {
                 $(to.$set(self.$name);)*
             }
@@ -147,7 +147,7 @@ impl Manager {
         Ok(self.0.counts(|answer| Ok(Counts::read(answer.get_counts()?)))?)
     }
 
-    /// A file of the boot archive: its number.
+    /// Opens a file of the boot archive. Returns its number.
     pub fn open(self, name: &str) -> Result<u64, Denial> {
         Ok(open(&self.0, name)?.0)
     }

@@ -58,7 +58,7 @@ pub mod pager_slot {
     /// The page that it shares with the store.
     pub const WINDOW: Cap = Cap(slot::GROUPS.0 + 2);
 
-    /// The address space of a client.
+    /// Returns the slot for the address space of a client.
     pub const fn vspace(client: u16) -> Cap {
         Cap(FREE_SLOTS + client as u32)
     }
@@ -100,7 +100,7 @@ impl PagerSetup {
         PagerSetup { frames: argument as u32, heap_pages, paged: argument >> 48 & 1 != 0 }
     }
 
-    /// Pages of regions that its heap is enough for.
+    /// Returns how many pages of regions its heap is enough for.
     pub const fn capacity(self) -> u32 {
         let frames = (self.frames as u64).next_multiple_of(FRAMES_TOGETHER as u64);
         let before = HEAP_FIXED + frames * HEAP_PER_FRAME;
@@ -127,7 +127,8 @@ impl StoreSetup {
     }
 }
 
-/// Slots of a store's CSpace that its maker fills: the page that it shares with a pager.
+/// Returns the slot of a store's CSpace for the page that the store shares with a pager. The
+/// store's maker fills it.
 pub const fn store_window(pager: u16) -> Cap {
     Cap(FREE_SLOTS + pager as u32)
 }
@@ -149,7 +150,7 @@ macro_rules! numbered {
         impl $name {
             pub const ALL: &'static [$name] = &[$($name::$value,)*];
 
-            /// By its number; `None` where there is no such.
+            /// Returns the value with a number, or `None` if there is none.
             pub fn from_raw(raw: u32) -> Option<$name> {
                 Self::ALL.iter().copied().find(|one| *one as u32 == raw)
             }

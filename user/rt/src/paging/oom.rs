@@ -87,7 +87,7 @@ fn read(advice: answer::advice::Reader<'_>) -> capnp::Result<Advice> {
     })
 }
 
-/// The question that was received, its holders put into `holders`, as many as there is room for.
+/// Reads the question that was received. Puts its holders into `holders`, as many as fit.
 pub fn question<'a>(
     asked: request::Reader<'_>,
     holders: &'a mut [Holder; HOLDERS_MAX],

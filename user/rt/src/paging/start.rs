@@ -157,7 +157,7 @@ pub fn entrust_part(
     Ok(Err(denial))
 }
 
-/// The client's number as a member of the pager's group.
+/// Makes a process a client. Returns its number as a member of the pager's group.
 fn make_client(pager: &Service, client: &Child, number: u16) -> Result<u32, SpawnError> {
     let place = pager.child.cnode.slot(pager_slot::vspace(number));
     copy(&client.vspace, place, Rights::MAP, 0).step("giving a pager an address space")?;

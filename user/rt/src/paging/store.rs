@@ -97,7 +97,7 @@ impl Store {
         Ok(self.0.clear()?)
     }
 
-    /// As its manager: how many slots a pager may have.
+    /// Sets how many slots a pager may have. Only the store's manager may do this.
     pub fn allow(self, pager: u16, slots: u64) -> Result<(), StoreError> {
         Ok(self.0.allow(|mut allow| {
             allow.set_pager(pager);
@@ -105,7 +105,7 @@ impl Store {
         })?)
     }
 
-    /// As its manager: a pager is no more, and its slots are free.
+    /// Frees the slots of a pager that has ended. Only the store's manager may do this.
     pub fn forget(self, pager: u16) -> Result<(), StoreError> {
         Ok(self.0.forget(|mut forget| forget.set_pager(pager))?)
     }

@@ -32,7 +32,7 @@ pub mod own {
         Process::at(slot::PROCESS)
     }
 
-    /// The first task.
+    /// Returns the first task.
     pub fn task() -> Task {
         Task::at(slot::TASK)
     }

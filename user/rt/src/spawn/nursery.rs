@@ -54,7 +54,8 @@ impl Nursery {
         Nursery { untyped, slots }
     }
 
-    /// The program's Untyped number `index`, and all slots it may fill as it likes. Ask once.
+    /// Returns a nursery of the program's Untyped number `index` and all slots that the program may
+    /// fill. To be called once.
     pub fn of_program(index: u32) -> Nursery {
         let untyped = Untyped::at(Cap(slot::UNTYPED.0 + index));
         Nursery::new(untyped, Slots::new(FREE_SLOTS..PROGRAM_SLOTS))
@@ -97,7 +98,7 @@ impl Nursery {
         added.map(|_| group)
     }
 
-    /// Pages of memory.
+    /// Makes pages of memory.
     pub fn make_pages(&mut self, count: u32) -> Result<Many> {
         self.make_many::<Frame>(u64::from(PAGE_SIZE.trailing_zeros()), count)
     }
@@ -112,7 +113,7 @@ impl Nursery {
         self.slots.take(count)
     }
 
-    /// A nursery of its own, of `1 << log2` bytes and `slots` slots.
+    /// Splits off a nursery of `1 << log2` bytes and `slots` slots.
     pub fn split(&mut self, log2: u8, slots: u32) -> Result<Nursery> {
         let untyped = self.make::<Untyped>(u64::from(log2))?;
         Ok(Nursery::new(untyped, self.slots.split(slots)?))

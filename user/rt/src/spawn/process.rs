@@ -85,7 +85,7 @@ pub struct Child {
 const NO_CLIENT: u16 = u16::MAX;
 
 impl Child {
-    /// Where its tasks live.
+    /// Returns the home of its tasks.
     pub fn home(&self) -> Home<'_> {
         Home { process: &self.process, vspace: &self.vspace, cnode: Some(&self.cnode), start: self.start }
     }
@@ -168,7 +168,7 @@ fn load(nursery: &mut Nursery, vspace: &VSpace, segment: &Segment<'_>) -> crate:
     Ok(())
 }
 
-/// The parent's boot page, with what differs for the child.
+/// Gives the child the parent's boot page, changed for the child.
 fn give_boot_page(nursery: &mut Nursery, vspace: &VSpace, spec: &ProcessSpec<'_>) -> crate::Result<()> {
     let mut page: BootPage = *boot::facts();
     page.archive_len = if spec.with_file { spec.image.file.len() as u64 } else { 0 };

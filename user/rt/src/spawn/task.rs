@@ -61,7 +61,7 @@ pub struct Spawned {
     pub id: TaskId,
 }
 
-/// Slice of a task: a hundredth of a second.
+/// Returns the slice of a task: a hundredth of a second.
 fn slice() -> u64 {
     (boot::facts().tsc_hz / 100).max(1)
 }

@@ -34,7 +34,7 @@ impl Stack {
         self.top - self.bottom
     }
 
-    /// With the guard.
+    /// Returns its range, guard page included.
     const fn range(&self) -> Range<u64> {
         self.low - PAGE_SIZE..self.top
     }
@@ -77,13 +77,13 @@ impl<const N: usize> Area<N> {
         self.stacks.iter().flatten()
     }
 
-    /// The number of the stack that begins there.
+    /// Returns the number of the stack that begins at an address.
     pub fn at(&self, low: u64) -> Option<usize> {
         self.stacks.iter().position(|stack| stack.is_some_and(|stack| stack.low == low))
     }
 
-    /// A place for a stack of so many pages, of which none is mapped; `None` where there is no room
-    /// for that, or there are `N` already.
+    /// Finds a place for a stack of so many pages, none of which is mapped. `None` if there is no
+    /// room for it, or there are `N` stacks already.
     pub fn place(&mut self, pages: u64) -> Option<usize> {
         let bytes = pages.checked_mul(PAGE_SIZE).filter(|bytes| *bytes > 0)?;
         let with_guard = bytes.checked_add(PAGE_SIZE)?;
@@ -115,21 +115,21 @@ impl<const N: usize> Area<N> {
         Some(free)
     }
 
-    /// A stack is no more.
+    /// Removes a stack.
     pub fn remove(&mut self, stack: usize) -> Option<Stack> {
         self.stacks.get_mut(stack)?.take()
     }
 
-    /// One more page of it is mapped; where.
+    /// Counts one more mapped page of a stack. Returns the page's address.
     pub fn grow(&mut self, stack: usize) -> Option<u64> {
         let stack = self.stacks.get_mut(stack)?.as_mut().filter(|stack| stack.bottom > stack.low)?;
         stack.bottom -= PAGE_SIZE;
         Some(stack.bottom)
     }
 
-    /// What a fault at `address` means, of a task whose stack pointer is `rsp`. It is that stack's
-    /// in which `rsp` is, and nobody else's: a pointer into the reserve of another stack is a wild
-    /// one.
+    /// Returns what a fault at `address` means for a task whose stack pointer is `rsp`. The stack
+    /// is the one that contains `rsp`, and no other: an address in the reserve of another stack is
+    /// a wild pointer.
     pub fn judge(&self, address: u64, rsp: u64) -> Finding {
         // An empty stack's pointer is at its top, where the next guard begins.
         let used = |stack: &Option<Stack>| stack.is_some_and(|s| s.range().contains(&rsp.wrapping_sub(1)));

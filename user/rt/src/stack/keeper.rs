@@ -34,7 +34,7 @@ impl<const N: usize> Pages<N> {
         Pages { frames: [Cap::NULL; N], next: [NONE; N], free: NONE, made: 0 }
     }
 
-    /// A page in no list.
+    /// Returns a page that is in no list.
     fn take(&mut self, nursery: &mut Nursery) -> Result<u16> {
         if self.free != NONE {
             let page = self.free;
@@ -143,7 +143,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         }
     }
 
-    /// A stack of at least so many bytes, of which the first page is mapped.
+    /// Takes a stack of at least so many bytes. Its first page is mapped.
     pub fn take(&mut self, bytes: u64) -> Result<Span> {
         let full = Refusal::local(Error::Full, STACKS as u64);
         let number = self.area.place(bytes.div_ceil(PAGE_SIZE).max(1)).ok_or(full)?;
@@ -155,7 +155,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(Span { low: stack.low, top: stack.top })
     }
 
-    /// Looks after a stack that somebody else made, of which `mapped` bytes are mapped: it grows up
+    /// Looks after a stack that another party made, of which `mapped` bytes are mapped: it grows up
     /// to the whole span.
     pub fn adopt(&mut self, span: Span, mapped: u64) -> Result<()> {
         let stack = Stack { low: span.low, top: span.top, bottom: span.top.saturating_sub(mapped) };
@@ -179,7 +179,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(())
     }
 
-    /// The fate of a task that faulted, if that is a matter of its stack; `None` otherwise.
+    /// Decides about a task that faulted, if the fault is about its stack; `None` otherwise.
     pub fn judge(&mut self, fault: &Fault, task: TaskId) -> Option<Verdict> {
         if fault.kind != FaultKind::StackOverflow {
             return None;
@@ -204,7 +204,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Some(Verdict::TearDown)
     }
 
-    /// The answer to a message of [`super`]'s protocol; `None` where it is none.
+    /// Answers a message of [`super`]'s protocol; `None` if the message is none.
     pub fn serve(&mut self, received: &Received) -> Option<Message> {
         let answer = |done: Result<[u64; 2]>| match done {
             Ok([a, b]) => Message::new(0, [a, b, 0, 0]),

@@ -64,7 +64,7 @@ impl Label {
     }
 }
 
-/// Bytes that this task's stack has left, pages that it would yet grow by included.
+/// Returns how many bytes this task's stack has left, including pages by which it can still grow.
 pub fn room() -> u64 {
     let low = match utcb::current().local(Local::StackLow) {
         0 => INIT_STACK_TOP - INIT_STACK_SIZE,
@@ -85,16 +85,18 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// `keeper` is where a [`Keeper`] of this address space serves messages.
+    /// Makes segments from the keeper of this address space. `keeper` is where a [`Keeper`] serves
+    /// messages.
     pub const fn new(keeper: Exposure) -> Segments {
         Segments { keeper }
     }
 
-    /// Calls `work`, which takes no more than `bytes` of stack: here where there is that much, else
-    /// on a stacklet. An error says that there is none to be had; then nothing was called.
+    /// Calls `work`, which takes no more than `bytes` of stack: on this stack if that has enough
+    /// room, otherwise on a stacklet. An error says that there is no stacklet; `work` was not
+    /// called then.
     ///
-    /// The stacklet that comes back last is kept for the next time, so that a loop of calls around
-    /// the end of a stack does not ask the keeper twice a turn.
+    /// The last stacklet that came back is kept for the next call. So a loop of calls around the
+    /// end of a stack does not ask the keeper twice in each turn.
     pub fn call<R>(&self, bytes: u64, work: impl FnOnce() -> R) -> Result<R> {
         let bytes = bytes.saturating_add(CHANGE);
         if room() >= bytes {
@@ -110,7 +112,7 @@ impl Segments {
         Ok(result)
     }
 
-    /// The spare one where it is large enough.
+    /// Returns the spare stacklet if it is large enough, or asks the keeper for one.
     fn take(&self, bytes: u64) -> Result<arch::stack::Piece> {
         let utcb = utcb::current();
         let (low, top) = (utcb.local(Local::SpareLow), utcb.local(Local::SpareTop));
@@ -152,7 +154,7 @@ impl Segments {
         let [first, second, ..] = answer.regs;
         match answer.label {
             0 => Ok([first, second]),
-            // An exposure of somebody else answers what it likes.
+            // Another process's exposure may answer anything.
             other => Err(Refusal::local(Error::from_raw(other as u8).unwrap_or(Error::BadArgument), first)),
         }
     }

@@ -39,7 +39,7 @@ pub struct Current {
     page: &'static Utcb,
 }
 
-/// The running task's own.
+/// Returns the running task's own UTCB.
 #[inline(always)]
 pub fn current() -> Current {
     let address = arch::fs_base();
@@ -50,7 +50,7 @@ pub fn current() -> Current {
 }
 
 impl Current {
-    /// Words of the message beyond the registers.
+    /// Returns the words of the message beyond the registers.
     pub fn message(self) -> &'static [core::sync::atomic::AtomicU64; MSG_UTCB_WORDS] {
         &self.page.msg
     }
@@ -71,14 +71,14 @@ impl Current {
         self.page.user[word as usize].store(value, Relaxed);
     }
 
-    /// Pages of messages may arrive in these bytes.
+    /// Lets pages of messages arrive in these bytes.
     pub fn open_window(self, address: u64, bytes: u64) {
         let [start, length] = &self.page.window;
         start.store(address, Relaxed);
         length.store(bytes, Relaxed);
     }
 
-    /// What the next message with pages carries: at most [`abi::RANGES_MAX`] ranges.
+    /// Sets the ranges of the next message with pages: at most [`abi::RANGES_MAX`].
     pub fn send_ranges(self, ranges: &[PageRange]) {
         for (range, words) in ranges.iter().zip(&self.page.ranges) {
             let [address, count] = range.words();
@@ -88,7 +88,7 @@ impl Current {
         self.page.range_count.store(ranges.len().min(RANGES_MAX) as u64, Relaxed);
     }
 
-    /// What the last message with pages brought, and where it is.
+    /// Returns the ranges that arrived with the last message with pages.
     pub fn ranges(self) -> impl Iterator<Item = PageRange> {
         let count = self.page.range_count.load(Relaxed).min(RANGES_MAX as u64) as usize;
         let words = |n: usize| [0, 1].map(|word: usize| self.page.ranges[n][word].load(Relaxed));
@@ -100,7 +100,7 @@ impl Current {
         self.page.range_count.load(Relaxed) != 0
     }
 
-    /// What the next message with capabilities carries: at most [`abi::GRANTS_MAX`].
+    /// Sets the capabilities of the next message with capabilities: at most [`abi::GRANTS_MAX`].
     pub fn send_grants(self, grants: &[Grant]) {
         for (grant, words) in grants.iter().zip(&self.page.grants) {
             words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
@@ -108,7 +108,7 @@ impl Current {
         self.page.grant_count.store(grants.len().min(GRANTS_MAX) as u64, Relaxed);
     }
 
-    /// Where capabilities may arrive. What has come is off the offer.
+    /// Offers slots for capabilities. The kernel takes used slots off the offer.
     pub fn listen(self, offer: Listening) {
         self.page.listening.store(offer.word(), Relaxed);
     }
@@ -118,14 +118,14 @@ impl Current {
         Listening::from_word(self.page.listening.load(Relaxed))
     }
 
-    /// The fate of the capabilities of the last message that had some.
+    /// Returns the fates of the capabilities of the last message that had some.
     pub fn received(self) -> impl Iterator<Item = Received> {
         let count = self.page.grant_count.load(Relaxed).min(GRANTS_MAX as u64) as usize;
         let words = |n: usize| [0, 1].map(|word: usize| self.page.grants[n][word].load(Relaxed));
         (0..count).filter_map(move |n| Received::from_words(words(n)))
     }
 
-    /// The fate of the capability at a place of the list that was sent last.
+    /// Returns the fate of the capability at a place of the list that was sent last.
     pub fn fate(self, place: usize) -> Option<Fate> {
         Fate::in_word(self.page.grant_fates.load(Relaxed), place)
     }

@@ -26,12 +26,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// What it makes comes from a nursery of [`NURSERY_LOG2`] and [`NURSERY_SLOTS`].
+    /// Makes frames from a nursery of [`NURSERY_LOG2`] and [`NURSERY_SLOTS`].
     pub const fn new(nursery: Nursery) -> Frames {
         Frames { nursery, views: [None; VIEWS_MAX] }
     }
 
-    /// The view's memory and slots, which it keeps for whatever comes after it.
+    /// Returns the memory and slots of a view's place, which later views at that place use again.
     fn prepared(&mut self, view: usize) -> Result<(Untyped, Cap)> {
         let (memory, frame) = match self.views[view] {
             Some(known) => known,

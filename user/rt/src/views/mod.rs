@@ -16,9 +16,9 @@
 //! - A view with a page that is pinned stays its holder's until the keeper says that the device is
 //!   still.
 //!
-//! Of several that share a view, one that leaves loses its capability and all that came of it at
-//! once. Where it had mapped the view into an address space other than its own, that can be read
-//! until the last one has left.
+//! Of several that share a view, a holder that leaves immediately loses its capability and
+//! everything derived from it. If it had mapped the view into an address space other than its own,
+//! that mapping can be read until the last holder has left.
 //!
 //! [`Views`] is the table, for any [`Keeper`]; [`Frames`] is the one that asks the kernel.
 
@@ -81,7 +81,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// Pages from a physical address on.
+    /// Returns pages from a physical address on.
     pub const fn at(address: u64, pages: u32) -> Range {
         Range { first: address / abi::PAGE_SIZE, pages }
     }
@@ -90,7 +90,7 @@ impl Range {
         self.first * abi::PAGE_SIZE
     }
 
-    /// The first page behind it, of a range that may be one.
+    /// Returns the first page behind it. The range must be a valid one.
     const fn end(self) -> u64 {
         self.first + self.pages as u64
     }
@@ -147,12 +147,12 @@ impl Wanted {
         Wanted { range, allows, shared: false }
     }
 
-    /// To be read, also by others.
+    /// Asks to read a range that others may read, too.
     pub const fn shared(range: Range) -> Wanted {
         Wanted { range, allows: Allows::READ, shared: true }
     }
 
-    /// It, if it can be asked for at all.
+    /// Returns the request, if it is valid at all.
     pub fn sound(self) -> Result<Wanted, ViewDenial> {
         if self.is_sound() { Ok(self) } else { Err(ViewDenial::BadRequest) }
     }
@@ -237,8 +237,8 @@ impl<K: Keeper> Views<K> {
         self.take_back(view, holder, false)
     }
 
-    /// A holder is no more: takes back all that it had, and answers how many views that were. What
-    /// cannot be taken back stays its; the first reason is told.
+    /// Takes back all views of a holder that has ended. Returns how many there were. Views that
+    /// cannot be taken back stay the holder's; the first reason is returned.
     pub fn ended(&mut self, holder: u16, devices_are_still: bool) -> Result<usize, ViewDenial> {
         let (mut taken, mut failed) = (0, None);
         for view in 0..VIEWS_MAX {
@@ -278,7 +278,7 @@ impl<K: Keeper> Views<K> {
         self.table.iter().position(|view| view.as_ref().is_some_and(&so))
     }
 
-    /// The view that is wanted, made if need be, and a free lease of it.
+    /// Returns the view that is wanted, which is made if necessary, and a free lease of it.
     fn room_for(&mut self, holder: u16, wanted: &Wanted) -> Result<(usize, usize), ViewDenial> {
         for view in self.table.iter().flatten().filter(|view| view.is_held()) {
             let together = view.range == wanted.range && view.shared && wanted.shared;
@@ -326,7 +326,7 @@ impl<K: Keeper> Views<K> {
             return Ok(());
         }
         self.keeper.unmake(view, devices_are_still)?;
-        // Should somebody else have been faster, it is his.
+        // If another process was faster, it has the view.
         self.table[view] = self.keeper.make(view, it.range).is_ok().then_some(it);
         Ok(())
     }

@@ -20,7 +20,7 @@ type Copies = BTreeMap<usize, (Allows, u32)>;
 struct Sim {
     frames: BTreeMap<usize, (Range, Copies)>,
     pinned: BTreeSet<usize>,
-    /// Ranges that somebody else has made frames of.
+    /// Ranges of which another process has made frames.
     elsewhere: Vec<Range>,
     made: usize,
 }
@@ -205,8 +205,8 @@ fn may(model: &Model, holder: u16, wanted: &Wanted) -> bool {
 }
 
 proptest! {
-    /// Random requests by random holders: no two holders have one view, and the lent views are
-    /// those of the model.
+    /// Holders make random requests: no two holders have one view, and the lent views are those of
+    /// the model.
     #[test]
     fn nobody_has_what_somebody_else_has(
         steps in proptest::collection::vec((0..4u16, 0..10u64, 1..4u32, 0..4u8, 0..3u8), 1..120),

@@ -213,8 +213,9 @@ impl Pair {
         }
     }
 
-    /// Whether somebody may be told that a member is gone who ends, too, or who is told so more
-    /// than once: what it hears before its end, and what of it at once, the model does not say.
+    /// Whether a watcher may learn about the end of a member although it ends, too, or may learn it
+    /// more than once. The model does not say which bits arrive before the watcher's end, or which
+    /// arrive together.
     fn is_told_of_its_end(&self, after: &Model) -> bool {
         let ends = |id: Id| after.is_dying(id) || after.objects[id.0].ended;
         let mut told = Vec::new();

@@ -45,7 +45,7 @@ pub fn all(world: &World) {
 }
 
 /// Rules that hold also while a CPU stands in the middle of a kernel entry: what hardware may do
-/// with memory just then.
+/// with memory at that moment.
 const ALWAYS: [&str; 4] = ["cpu-spaces", "remembered", "stale-pages", "write-or-execute"];
 
 /// Fails where one of the rules does not hold that hold at any time.

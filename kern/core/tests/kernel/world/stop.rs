@@ -1,7 +1,7 @@
 //! Kernel entries that stand still half-way.
 //!
 //! A [`Part`] is one kernel entry of one CPU, on a stack of its own. It stops at every point that
-//! it is asked to stop at, and where it meets a lock that somebody else holds. Meanwhile the test
+//! it is asked to stop at, and where it meets a lock that another CPU holds. Meanwhile the test
 //! lets other CPUs act; where one of them meets a lock that the stopped entry holds, the entry goes
 //! on until the lock is free ([`Part::beside`]).
 

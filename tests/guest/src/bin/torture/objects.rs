@@ -21,7 +21,7 @@ pub struct Object {
     /// Which of its pages are in pools, as far as is known. The words of their places describe
     /// their contents.
     pooled: u8,
-    /// Which of its pages may be in a pool: its space ended just then.
+    /// Which of its pages may be in a pool: its space ended at that moment.
     doubtful: u8,
     /// Which of its pages were ever in a pool.
     cleared: u8,
