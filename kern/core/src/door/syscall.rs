@@ -16,8 +16,8 @@ use crate::{Answer, Me, Refusal, Result};
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a system call of the running task, whose registers are saved in its frame.
     ///
-    /// Each operation has a function of its own in the entry's table, where `op` is a constant: this
-    /// match and those below it become one call.
+    /// Each operation has a function of its own in the entry's table, where `op` is a constant:
+    /// this match and those below it become one call.
     #[inline(always)]
     pub fn system_call(self, op: Op) {
         let Some(me) = self.current() else { return };
