@@ -1,12 +1,16 @@
-// The entry of operations that are frequent and mostly need no wait (Intel syntax). Their arguments stay in registers,
-// all the way into a function that does not return. If that function would have to wait, it serves the operation like any
-// other system call: crate::entry::Handlers::at_once, at_leisure.
+// Map and Unmap of one page (Intel syntax): the arguments stay in registers, all the way into a function that does not
+// come back. What that function cannot do, the general path does: crate::entry::Handlers::map_page.
 //
-// The system call entry jumps here through the table AURORA_DIRECT, by operation number, if the message has no UTCB words,
-// no flags and no label. For most operations the table has `syscall_slow`.
+// The entry comes here through the table AURORA_DIRECT, by operation number, where there are neither UTCB words nor flags
+// nor a label; most operations have `syscall_slow` in it.
 
-// rdi, rsi, rdx, r8 = arguments, rcx = CPU block, r9 = the process. Besides they are in the frame, but for rax.
-.macro direct handler
+// rdi, rsi, rdx, r8 = arguments, rcx = CPU block, r9 = the process. The arguments are in the frame, too, without rax.
+// Of the other two arguments: all of a frame, or its only page; the general path serves all other values.
+.macro of_one_page handler
+    mov rbx, r10
+    shr rbx, 1
+    or rbx, r9
+    jnz syscall_slow
     mov r14, [r15 + {current}]
     save_return
     mov [r14 + {rdi}], rdi
@@ -23,33 +27,11 @@
     int3
 .endm
 
-// Of mapping, the other two arguments: all of a frame, or its only page; whatever else they say is not done here.
-.macro of_one_page
-    mov rbx, r10
-    shr rbx, 1
-    or rbx, r9
-    jnz syscall_slow
-.endm
-
 .balign 16
 .global direct_map
 direct_map:
-    of_one_page
-    direct {map}
+    of_one_page {map}
 .balign 16
 .global direct_unmap
 direct_unmap:
-    of_one_page
-    direct {unmap}
-.balign 16
-.global direct_copy
-direct_copy:
-    direct {cap_copy}
-.balign 16
-.global direct_delete
-direct_delete:
-    direct {cap_delete}
-.balign 16
-.global direct_retype
-direct_retype:
-    direct {retype}
+    of_one_page {unmap}

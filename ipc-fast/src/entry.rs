@@ -29,13 +29,10 @@ pub trait Handlers: 'static {
     /// nothing waits to be received. The answer is in the faulter's message block. Goes on as the
     /// task that runs then.
     fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> !;
-    /// Tries the fast path of a system call without flags of the running task, which is of
-    /// `process`, with these arguments (rdi, rsi, rdx, r8). For Map, r9 is 0, and r10 at most 1.
-    /// Returns: the answer for rdi; or nothing, and then it has changed nothing.
-    fn at_once(entry: &CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> Option<u64>;
-    /// Serves a system call that the fast path refused by the general path. The arguments are in
-    /// the frame, except the operation.
-    fn at_leisure(entry: &mut CpuEntry, op: Op) -> !;
+    /// Maps or unmaps one page for the running task, which is of `process`, with these arguments
+    /// (rdi, rsi, rdx, r8; r9 is 0, and r10 at most 1). They are in the frame, too, without the
+    /// operation.
+    fn map_page(entry: &mut CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> !;
     /// Wakes the reader of `pool`, into which the running task `me` has sent an event, and ends the
     /// system call, which has succeeded.
     fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> !;
@@ -64,9 +61,6 @@ pub struct Table {
     pub(crate) answer_fault: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
     pub(crate) map: DirectHandler,
     pub(crate) unmap: DirectHandler,
-    pub(crate) cap_copy: DirectHandler,
-    pub(crate) cap_delete: DirectHandler,
-    pub(crate) retype: DirectHandler,
     pub(crate) tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
 }
 
@@ -111,9 +105,6 @@ pub const fn table<H: Handlers>() -> Table {
         answer_fault: answer_fault::<H>,
         map: direct::<H, { Op::Map as u8 }>,
         unmap: direct::<H, { Op::Unmap as u8 }>,
-        cap_copy: direct::<H, { Op::CapCopy as u8 }>,
-        cap_delete: direct::<H, { Op::CapDelete as u8 }>,
-        retype: direct::<H, { Op::Retype as u8 }>,
         tell_reader: tell_reader::<H>,
     }
 }
@@ -185,54 +176,24 @@ extern "C" fn direct<H: Handlers, const OP: u8>(
     r8: u64,
     process: Ptr<Process>,
 ) -> ! {
-    let op = const { Op::from_raw(OP).expect("an operation of the table") };
-    let done = {
-        // SAFETY: in the table only.
-        let entry = unsafe { entry_of(block) };
-        H::at_once(&entry, op, process, [rdi, rsi, rdx, r8])
-    };
-    match done {
-        // SAFETY: `syscall_done` wants the block in rcx and the answer in rdi, and leaves the
-        // stack, of which nothing is needed any more; nothing has changed what is current.
-        Some(answer) => unsafe { done_by(block, answer) },
-        None => at_leisure::<H, OP>(block),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn at_leisure<H: Handlers, const OP: u8>(block: &'static CpuBlock) -> ! {
-    // SAFETY: called by `direct` only, as its last act.
+    // SAFETY: in the table only.
     let mut entry = unsafe { entry_of(block) };
-    match const { Op::from_raw(OP) } {
-        Some(op) => H::at_leisure(&mut entry, op),
-        None => H::switch(&mut entry),
-    }
+    H::map_page(&mut entry, const { Op::from_raw(OP).expect("an operation") }, process, [rdi, rsi, rdx, r8])
 }
 
-/// Leaves the kernel: the current task of the CPU of `entry` goes on at the end of a system call
-/// that succeeded, and answers nothing but this in rdi.
+/// Leaves the kernel: the current task of the CPU of `entry` continues at the end of a system call
+/// that succeeded, with zeros in all answer registers.
 ///
 /// # Safety
 /// The task entered the kernel by a system call in this entry, and is what the CPU's context is of.
 /// No kernel data that the abandoned stack holds is needed.
 #[inline(always)]
-pub unsafe fn done(entry: &CpuEntry, answer: u64) -> ! {
-    // SAFETY: the caller's promise.
-    unsafe { done_by(entry.block(), answer) }
-}
-
-/// # Safety
-/// As [`done`], of the CPU whose block this is.
-#[inline(always)]
-unsafe fn done_by(block: &CpuBlock, answer: u64) -> ! {
-    // SAFETY: the caller's promise; `syscall_done` wants the block in rcx and the answer in rdi,
-    // and leaves the stack.
+pub unsafe fn done(entry: &CpuEntry) -> ! {
+    // SAFETY: the caller's promise; `syscall_done` wants the block in rcx, and leaves the stack.
     unsafe {
         core::arch::asm!(
             "jmp syscall_done",
-            in("rcx") core::ptr::from_ref(block),
-            in("rdi") answer,
+            in("rcx") core::ptr::from_ref(entry.block()),
             options(noreturn)
         )
     }

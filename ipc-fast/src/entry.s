@@ -52,8 +52,19 @@ phase.switch.slow:
 
 // A running task's `full` is 0, so the frame saved above is one of a system call.
 
-.macro zero_all_but_rdi
+// The end of a system call that answers with zeros: rcx = CPU block, whose current task made it.
+.global syscall_done
+syscall_done:
+    mov r14, [rcx + {current}]
+    mov rcx, [r14 + {rip}]
+    mov r11, [r14 + {rflags}]
+    mov rsp, [r14 + {rsp}]
+    // Continues below.
+
+// Op::Null: an ordinary number of the table that needs none of the above.
+syscall_null:
     xor eax, eax
+    xor edi, edi
     xor esi, esi
     xor edx, edx
     xor r8d, r8d
@@ -65,22 +76,5 @@ phase.switch.slow:
     xor r13d, r13d
     xor r14d, r14d
     xor r15d, r15d
-.endm
-
-// The end of a system call that answers with nothing but what rdi has: rcx = CPU block, whose current task made it.
-.global syscall_done
-syscall_done:
-    mov r14, [rcx + {current}]
-    mov rcx, [r14 + {rip}]
-    mov r11, [r14 + {rflags}]
-    mov rsp, [r14 + {rsp}]
-    zero_all_but_rdi
-    sysretq
-    int3
-
-// Op::Null: an ordinary number of the table that needs none of the above.
-syscall_null:
-    xor edi, edi
-    zero_all_but_rdi
     sysretq
     int3

@@ -75,9 +75,6 @@ unsafe extern "C" {
     fn syscall_slow();
     fn direct_map();
     fn direct_unmap();
-    fn direct_copy();
-    fn direct_delete();
-    fn direct_retype();
     fn fast_send();
 }
 
@@ -91,9 +88,6 @@ static AURORA_DIRECT: [Place; OP_NUMBERS] = {
     let mut table: [Place; OP_NUMBERS] = [syscall_slow; OP_NUMBERS];
     table[Op::Map as usize] = direct_map;
     table[Op::Unmap as usize] = direct_unmap;
-    table[Op::CapCopy as usize] = direct_copy;
-    table[Op::CapDelete as usize] = direct_delete;
-    table[Op::Retype as usize] = direct_retype;
     table[Op::Send as usize] = fast_send;
     table
 };
@@ -112,9 +106,6 @@ macro_rules! fastpaths {
             include_str!("direct.s"),
             op_send = const Op::Send as u8,
             op_numbers = const OP_NUMBERS,
-            cap_copy = const offset_of!(entry::Table, cap_copy),
-            cap_delete = const offset_of!(entry::Table, cap_delete),
-            retype = const offset_of!(entry::Table, retype),
             map = const offset_of!(entry::Table, map),
             unmap = const offset_of!(entry::Table, unmap),
             tell_reader = const offset_of!(entry::Table, tell_reader),

@@ -156,7 +156,6 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::groups", To(Serve)),
     ("kern_core::ids", To(Serve)),
     ("kern_core::make::tasks", To(Serve)),
-    ("kern_core::make::at_once", To(Serve)),
     ("kern_core::begun", To(Serve)),
     ("kern_core::make::devices", To(Serve)),
     ("kern_core::time::search", To(Serve)),

@@ -49,15 +49,9 @@ pub type ObjWord = smp::door::ObjWord<Objects>;
 /// One reading of an [`ObjWord`].
 pub type RawWord<'k> = smp::door::RawWord<'k, Objects>;
 
-/// Returns the header of the object that a word refers to.
+/// Returns the header of the object that a word refers to. All types have the header in the same
+/// place, so the comparisons become one.
 pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
-    header_of_inlined(word)
-}
-
-/// Does the work of [`header_of`] inline, for a caller whose instructions are counted. All types
-/// have the header in the same place, so the comparisons become one.
-#[inline(always)]
-pub fn header_of_inlined<'k>(word: RawWord<'k>) -> Option<&'k Header> {
     macro_rules! of {
         ($($object:ty)*) => {
             $(if let Some(object) = word.get::<$object>() {

@@ -69,17 +69,6 @@ impl Slot {
         (self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u16
     }
 
-    /// Returns badge and depth, read once.
-    #[inline(always)]
-    pub fn meta(&self) -> Meta {
-        Meta(self.meta.load(Ordering::Relaxed))
-    }
-
-    #[inline(always)]
-    pub fn set_meta_word(&self, meta: Meta) {
-        self.meta.store(meta.0, Ordering::Relaxed);
-    }
-
     /// Sets badge and depth before word 0 is filled, so `Relaxed` suffices: word 0's `Release`
     /// publishes them.
     pub fn set_meta(&self, badge: u64, depth: u16) {
@@ -88,29 +77,6 @@ impl Slot {
 }
 
 const _: () = assert!(core::mem::size_of::<Slot>() == 32);
-
-/// Badge and depth of a slot.
-#[derive(Clone, Copy)]
-pub struct Meta(u64);
-
-impl Meta {
-    #[inline(always)]
-    pub fn badge(self) -> u64 {
-        self.0 & BADGE_MASK
-    }
-
-    #[inline(always)]
-    pub fn depth(self) -> u16 {
-        (self.0 >> BADGE_BITS) as u16
-    }
-
-    /// Returns the word of a child: one deeper, with a badge on top of this one's; one of
-    /// the two is 0.
-    #[inline(always)]
-    pub fn below(self, badge: u64) -> Meta {
-        Meta(self.0.wrapping_add(badge + (1 << BADGE_BITS)))
-    }
-}
 
 /// A table of capability slots.
 #[repr(C, align(64))]

@@ -125,7 +125,7 @@ pub fn left_by_iret(entry: &mut CpuEntry) {
 #[inline(always)]
 pub fn done(entry: &CpuEntry) -> ! {
     // SAFETY: as in `resume`; called for the task that entered, whose context is the CPU's.
-    unsafe { ipc_fast::entry::done(entry, 0) }
+    unsafe { ipc_fast::entry::done(entry) }
 }
 
 /// Returns the boot archive's bytes.

@@ -85,23 +85,14 @@ impl ipc_fast::entry::Handlers for Handlers {
     }
 
     #[inline(always)]
-    fn at_once(entry: &CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> Option<u64> {
-        let cx = context(entry);
-        cx.make().do_at_once(op, process.get(cx.pin()), args)
-    }
-
-    #[inline(always)]
-    fn at_leisure(entry: &mut CpuEntry, op: Op) -> ! {
-        let cx = context(entry);
-        let before = cx.hot.current.get(cx.pin());
-        if let Some(me) = cx.current() {
-            me.hot.regs.rax.set(op as u64);
+    fn map_page(entry: &mut CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> ! {
+        let mem = context(entry).mem();
+        let process = process.get(mem.pin());
+        let done = if op == Op::Map { mem.map_one(process, args) } else { mem.unmap_one(process, args) };
+        if done.is_some() {
+            boot::done(entry);
         }
-        cx.system_call(op);
-        match before {
-            Some(me) if cx.hot.current.is(me) => boot::resume_call(entry, me),
-            _ => leave(entry),
-        }
+        serve_mapping(entry, op)
     }
 
     #[inline(always)]
@@ -124,6 +115,22 @@ impl ipc_fast::entry::Handlers for Handlers {
             boot::resume_loaded(entry, task, hot)
         }
         leave_slowly(entry)
+    }
+}
+
+/// Serves Map or Unmap on the general path.
+#[cold]
+#[inline(never)]
+fn serve_mapping(entry: &mut CpuEntry, op: Op) -> ! {
+    let cx = context(entry);
+    let before = cx.hot.current.get(cx.pin());
+    if let Some(me) = cx.current() {
+        me.hot.regs.rax.set(op as u64);
+    }
+    cx.system_call(op);
+    match before {
+        Some(me) if cx.hot.current.is(me) => boot::resume_call(entry, me),
+        _ => leave(entry),
     }
 }
 

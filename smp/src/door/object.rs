@@ -258,13 +258,6 @@ impl<S> ObjWord<S> {
                 .is_ok()
     }
 
-    /// Claims a word that was read as empty since `stamp`. Fails if the word has an object.
-    #[inline(always)]
-    pub fn claim_since(&self, stamp: u64, value: u64) -> bool {
-        let (from, to) = (stamp << RIGHTS_SHIFT, value << RIGHTS_SHIFT);
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
     /// Changes the note of an empty word, by the CPU that emptied it: no fence.
     pub fn set_note(&self, value: u64) {
         self.0.store(value << RIGHTS_SHIFT, Ordering::Release);

@@ -176,10 +176,3 @@ pub struct Graves {
     /// CNodes that could not be emptied.
     pub refused: AtomicLink<CNode>,
 }
-
-impl Graves {
-    #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.open.addr() | self.refused.addr() == 0
-    }
-}

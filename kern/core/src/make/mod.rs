@@ -1,6 +1,5 @@
 //! Objects are made and configured: the room [`Make`](crate::rooms::Make).
 
-pub mod at_once;
 pub mod devices;
 pub mod retype;
 pub mod tasks;

@@ -1,6 +1,5 @@
-//! Fast paths that map or unmap a frame of one RAM page of 4 KiB, in the page table that was used
-//! last, with nothing in the way. They leave all other cases, unchanged, to the operations in
-//! [`super`]. Those use this module again for a run of one page, at any address and of any size,
+//! Fast paths that map or unmap a frame of one RAM page of 4 KiB in an existing page table, with
+//! nothing in the way. They leave all other cases, unchanged, to the operations in [`super`]. Those use this module again for a run of one page, at any address and of any size,
 //! before they process rows of entries.
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
@@ -12,7 +11,7 @@ use kern_base::phys::PhysPage;
 use kern_base::process::Process;
 use smp::door::Ref;
 
-use super::map::{Page, Run, TO_WRITE, form_of, mapping};
+use super::map::{Page, Run, SMALL, TO_WRITE, form_of, mapping};
 use crate::rooms::Mem;
 use crate::{Me, Result};
 
@@ -35,7 +34,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         if !one.vspace.get().is_plain() && !self.may_still_see(one, access) {
             return None;
         }
-        let spot = self.tables().spot_at_hand(one.vspace, one.address)?;
+        let spot = self.tables().spot::<SMALL>(one.vspace, one.address)?;
         if spot.load() != Pte::EMPTY {
             return None;
         }
@@ -60,7 +59,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         let one = self.one_of(process, args)?;
         let waits = args[3] != 0;
         let _guard = one.vspace.get().lock(self.cpu);
-        let spot = self.tables().spot_at_hand(one.vspace, one.address)?;
+        let spot = self.tables().spot::<SMALL>(one.vspace, one.address)?;
         let entry = spot.load();
         if waits || !entry.maps(one.page.at(), 1) || !one.vspace.get().is_alone(self.id()) {
             return None;

@@ -329,8 +329,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         address: u64,
         make: Option<Option<Me<'k>>>,
     ) -> Result<Spot<'k>> {
-        let at_hand = if LEVEL == SMALL { self.tables().spot_at_hand(vspace, address) } else { None };
-        match (at_hand.or_else(|| self.tables().spot::<LEVEL>(vspace, address)), make) {
+        match (self.tables().spot::<LEVEL>(vspace, address), make) {
             (Some(spot), _) => Ok(spot),
             (None, Some(me)) => self.tables().grow::<LEVEL>(me, vspace, address),
             (None, None) => Err(not_mapped(address)),

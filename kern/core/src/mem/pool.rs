@@ -75,7 +75,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         if large {
             return self.tables().spot::<LARGE>(vspace, address);
         }
-        self.tables().spot_at_hand(vspace, address).or_else(|| self.tables().spot::<SMALL>(vspace, address))
+        self.tables().spot::<SMALL>(vspace, address)
     }
 
     /// Applies a function to each page of a run, up to a bounded number; the rest is a system call

@@ -82,10 +82,20 @@ impl<'k> Spot<'k> {
 }
 
 impl<'k, M: Machine> Tables<'k, M> {
-    /// Returns the entry for an address, if it is in the page table that was used last: pages come
-    /// in rows.
+    /// Returns the entry for an address in its table of a level, or `None` if that table does not
+    /// exist. It looks first into the page table that was used last, because pages come in rows.
     #[inline(always)]
-    pub fn spot_at_hand(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
+    pub fn spot<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
+        if LEVEL == 1
+            && let Some(spot) = self.spot_of_last(vspace, address)
+        {
+            return Some(spot);
+        }
+        self.find_spot::<LEVEL>(vspace, address)
+    }
+
+    #[inline(always)]
+    fn spot_of_last(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
         let last = vspace.get().last_leaf.load(Relaxed);
         if last >> LEAF_BITS != address >> abi::LARGE_PAGE_LOG2 {
             return None;
@@ -94,9 +104,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         self.spot_at(vspace, table + index_of(address, 1), 1)
     }
 
-    /// Returns the entry for an address in its table of a level, or `None` if that table does not
-    /// exist.
-    pub fn spot<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
+    fn find_spot<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
         let table = self.walk::<LEVEL>(vspace, address)?;
         self.spot_in::<LEVEL>(vspace, table, address)
     }

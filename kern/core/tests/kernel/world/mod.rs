@@ -284,25 +284,31 @@ fn answers_fault(cx: Door<'_, Fake>) -> bool {
     true
 }
 
-/// Does an operation on the fast path, if possible. Returns whether it was.
-fn is_done_at_once(cx: Door<'_, Fake>, op: Op) -> bool {
+/// Maps or unmaps one page on the fast path, if possible. Returns whether it was.
+fn maps_page(cx: Door<'_, Fake>, op: Op) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
-    let one_page = regs.r9.get() == 0 && regs.r10.get() <= 1;
-    if regs.rax.get() != op as u64 || matches!(op, Op::Map | Op::Unmap) && !one_page {
+    if regs.rax.get() != op as u64 || regs.r9.get() != 0 || regs.r10.get() > 1 {
         return false;
     }
     let args = [&regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|register| register.get());
-    let Some(answer) = cx.make().do_at_once(op, me.process(cx.pin()), args) else { return false };
-    write_values(regs, MsgInfo(0), [answer, 0, 0, 0]);
-    true
+    let process = me.process(cx.pin());
+    let done = match op {
+        Op::Map => cx.mem().map_one(process, args),
+        Op::Unmap => cx.mem().unmap_one(process, args),
+        _ => None,
+    };
+    if done.is_some() {
+        write_values(regs, MsgInfo(0), [0; 4]);
+    }
+    done.is_some()
 }
 
 /// The system call that is in the frame of the running task.
 fn serve(cx: Door<'_, Fake>, fast: bool) {
     let Some(me) = cx.current() else { return };
     match Op::from_raw(me.hot.regs.rax.get() as u8) {
-        Some(op) if fast && (elsewhere(cx) || answers_fault(cx) || is_done_at_once(cx, op)) => {}
+        Some(op) if fast && (elsewhere(cx) || answers_fault(cx) || maps_page(cx, op)) => {}
         Some(op) => cx.system_call(op),
         None => cx.bad_system_call(),
     }
