@@ -2,21 +2,24 @@
 //! the same stop again. And what is injected at [the kernel's exit](exits).
 //!
 //! A scripted session stops where the kernel has just exported its state, lets every helper print
-//! what it sees, and goes on to the end. What a helper says of an object are words that the export
-//! says of it, too; so each of its lines is looked up there. Capability spaces and run queues are
-//! put together from the export; for the latter a game of the differential test is stopped, in
-//! which tasks are queued. An export says of a mailbox only whether there is something in it: that
-//! is compared at a stop with two CPUs.
+//! what it sees, and goes on to the end. What a helper says of an object are words that the
+//! [text](state) of the exported state says of it, too; so each of its lines is looked up there.
+//! Capability spaces and run queues are put together from the text; for the latter a game of the
+//! differential test is stopped, in which tasks are queued. The text says of a mailbox only whether
+//! there is something in it: that is compared at a stop with two CPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use invariants::Snapshot;
+use snapshot::text::END;
 
 use crate::exits;
 use crate::host::find_program;
 use crate::lab::Lab;
 use crate::records::{self, Piece, Splitter};
+use crate::state;
 use crate::testsum::Tally;
 
 /// Helpers whose lines stand in an export, and the type that they have to show something of.
@@ -92,7 +95,7 @@ fn exported(lab: &Lab, run: &[&str], helpers: &[&str]) -> Result<(Said, Vec<Stri
     let said = session(lab, &words, &commands)?;
     let log = lab.artifacts.runs().join("gdb-run/log.bin");
     let bytes = std::fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
-    Ok((sections(&said), state_in(&bytes)))
+    Ok((sections(&said), state_in(&bytes)?))
 }
 
 /// A helper's command, marked.
@@ -134,17 +137,25 @@ fn sections(said: &str) -> Said {
     all
 }
 
-/// The lines of the state that the guest exported.
-fn state_in(log: &[u8]) -> Vec<String> {
+/// The first state that the guest exported.
+fn state_in(log: &[u8]) -> Result<Vec<String>> {
     let mut splitter = Splitter::default();
     splitter.push(log);
     let mut text = Vec::new();
     for piece in splitter {
-        if let Piece::Record { channel: records::STATE, payload } = piece {
+        if let Piece::Record { channel: records::SNAPSHOT, payload } = piece {
             text.extend(payload);
         }
     }
-    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    let text = String::from_utf8_lossy(&text);
+    let first = text.split_inclusive('\n').scan(false, |over, line| {
+        let line = (!*over).then_some(line);
+        *over |= line.is_some_and(|line| line.trim_end() == END);
+        line
+    });
+    let mut snapshot = Snapshot::default();
+    snapshot.read(&first.collect::<String>()).map_err(|wrong| anyhow!("the snapshot is none: {wrong}"))?;
+    Ok(state::text(&snapshot))
 }
 
 /// The words of a line; a list is one word.

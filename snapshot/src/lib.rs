@@ -30,5 +30,5 @@ pub use objects::{
     Root, Slot, TaskNumber,
 };
 pub use record::{Object, Record, Sink, Word};
-pub use tasks::{Context, Task};
+pub use tasks::{Call, Context, Registers, Task};
 pub use values::{ExtentKind, FREE_NODE, IN_MAILBOX, MailKind, RequestKind, SlotUse, Stage, State};

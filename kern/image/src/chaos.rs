@@ -114,6 +114,7 @@ mod still {
     use kern_base::machine::Machine;
     use kern_core::Refusal;
     use kern_core::rooms::Door;
+    use kern_core::survey::Scope;
     use kern_hal::cpu::percpu;
     use kern_hal::dev::exit::{Exit, exit};
     use kern_hal::pc::Pc;
@@ -145,7 +146,7 @@ mod still {
         if !IS_ASKED_FOR.swap(false, Ordering::Relaxed) {
             return;
         }
-        match cx.machine_snapshot() {
+        match cx.write_snapshot(Scope::All) {
             Ok(_) => {
                 println!("aurora: snapshot taken");
                 exit(Exit::Pass)

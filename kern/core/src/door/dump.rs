@@ -1,38 +1,61 @@
-//! A snapshot of everything: what [surveys](crate::survey) record, as text, of all CPUs. They stand still meanwhile.
+//! [`abi::Op::MachineDump`] of test builds: writes a [survey](crate::survey) of the kernel's state as
+//! text. All CPUs stand still meanwhile, with interrupts off, for milliseconds.
 
+use abi::{Cap, machine_rights};
 use kern_base::machine::Machine;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
-use smp::lock::Guarded;
+use smp::lock::{Guarded, Lock};
 use smp::standstill::Stopped;
 use snapshot::text::Writer;
 
-use crate::door::dump::names::NAMES;
 use crate::rooms::Door;
-use crate::survey::{Still, survey};
-use crate::{Answer, Cx, Kernel, Refusal, Result};
+use crate::survey::found::Found;
+use crate::survey::{Scope, Still, survey};
+use crate::{Answer, Cx, Kernel, Me, Refusal, Result};
 
 /// Channel of snapshots on the log port.
 const CHANNEL: u8 = 0x83;
 /// Bytes that one record of the log port carries at most. Records are cut anywhere.
 const RECORD: usize = 2048;
 
-impl<M: Machine> Door<'_, M> {
-    /// The other half of [`abi::Op::MachineDump`].
-    pub fn machine_snapshot(self) -> Result<Answer> {
-        // Who has the memory for it waits for this CPU to stand still: it has to be interruptible.
-        let mut found = NAMES.try_lock(self.cpu).ok_or(Refusal::More)?;
+/// The objects of a survey: too large for a kernel stack. One survey at a time.
+static FOUND: Lock<Found> = Lock::new(Found::new());
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// [`abi::Op::MachineDump`].
+    pub fn machine_dump(self, me: Me<'k>, cap: Cap, how: u64) -> Result<Answer> {
+        self.caps().find_machine(me, cap, machine_rights::DUMP)?;
+        let scope = match how {
+            0 => Scope::All,
+            1 => Scope::WithoutMemory,
+            _ => return Err(Refusal::argument(1)),
+        };
+        self.write_snapshot(scope)
+    }
+
+    /// Writes a snapshot to the log port, and answers how many objects there are.
+    pub fn write_snapshot(self, scope: Scope) -> Result<Answer> {
+        // The CPU that holds the lock waits for this CPU to stand still: it has to be interruptible.
+        let mut found = FOUND.try_lock(self.cpu).ok_or(Refusal::More)?;
         let stopped = self.k.standstill.stop(self.k, self.pin()).ok_or(Refusal::More)?;
         let mut port = Port { machine: &self.k.machine, bytes: [0; RECORD], used: 0 };
         let mut writer = Writer::new(|part| port.put(part));
-        survey(&AllStopped { k: self.k, stopped: &stopped }, &mut found, &mut writer);
+        survey(&AllStopped { k: self.k, stopped: &stopped }, scope, &mut found, &mut writer);
         writer.finish();
         port.flush();
         if found.is_full() {
             return Err(abi::Error::Full.into());
         }
+        exported(found.len());
         Ok(Answer::one(found.len() as u64))
     }
+}
+
+/// Where a debugger stops to see the state that was just exported: all CPUs still stand still.
+#[inline(never)]
+fn exported(objects: usize) {
+    core::hint::black_box(objects);
 }
 
 /// All CPUs stand still.
