@@ -88,7 +88,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
 /// What each helper says where a state was exported, and that state.
 fn exported(lab: &Lab, run: &[&str], helpers: &[&str]) -> Result<(Said, Vec<String>)> {
     let words: Vec<&str> = ["--variant", "dump"].iter().chain(run).copied().collect();
-    let mut commands = vec!["hbreak kern_core::door::dump::exported".to_owned(), "continue".to_owned()];
+    let mut commands = vec!["hbreak kern_dump::machine_dump::exported".to_owned(), "continue".to_owned()];
     commands.extend(helpers.iter().copied().flat_map(asked));
     // A breakpoint is gone through once more, and the guest ends.
     commands.extend([format!("echo \\n{MARK}end\\n"), "delete".to_owned(), "continue".to_owned()]);
@@ -254,7 +254,7 @@ fn is_elsewhere(lines: &[String]) -> Option<String> {
     let places = lines.iter().skip_while(|line| *line != "cpu=0").skip(1);
     let first: Vec<&String> = places.take_while(|line| !line.starts_with("cpu=")).collect();
     let is_there = |function: &str| first.iter().any(|line| line.contains(function));
-    let wanted = ["kern_core::door::dump::exported", "machine_dump", "on_machine"];
+    let wanted = ["kern_dump::machine_dump::exported", "write_snapshot", "on_system_call"];
     wanted.into_iter().find(|function| !is_there(function)).map(|missing| format!("nobody is in {missing}"))
 }
 
@@ -456,9 +456,9 @@ mod tests {
         assert!(check_disagrees(&[], &none).is_some());
         let there = lines(&[
             "cpu=0",
-            "  1 a kern_core::door::dump::exported",
-            "  2 b machine_dump",
-            "  3 c on_machine",
+            "  1 a kern_dump::machine_dump::exported",
+            "  2 b write_snapshot",
+            "  3 c on_system_call",
         ]);
         assert_eq!(is_elsewhere(&there), None);
         let stop = |other: &str| {

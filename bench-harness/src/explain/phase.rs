@@ -160,7 +160,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::begun", To(Serve)),
     ("kern_core::make::devices", To(Serve)),
     ("kern_core::time::search", To(Serve)),
-    ("kern_core::survey", To(Serve)),
+    ("kern_dump", To(Serve)),
     ("kern_core::trace", To(Serve)),
     ("kern_core::life::control", To(Ipc)),
     ("kern_base::task::TaskHot::spell_out", To(Ipc)),

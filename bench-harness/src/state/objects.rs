@@ -144,7 +144,7 @@ impl State<'_> {
     }
 
     /// Tables are named by how many are in use: what they say stands in the list of pages, with the
-    /// frame that each page is of, and the page's number there.
+    /// frame that each page is of, and the page's number there. `~`: a message has the page.
     fn vspace(&self, space: &VSpace) -> Line {
         let mut line = line_of(self, space, space.swept);
         line.value("of", self.name(space.process));
@@ -159,9 +159,11 @@ impl State<'_> {
 
     fn page(&self, entry: &Entry) -> Option<String> {
         let pte = Pte(entry.word);
-        if pte.what(entry.level) != What::Page {
-            return None;
-        }
+        let is_transit = match pte.what(entry.level) {
+            What::Page => false,
+            What::Transit => true,
+            _ => return None,
+        };
         let access = if pte.is_executable() { 2 } else { u64::from(pte.is_writable()) };
         let mut text = format!("{:x}:", entry.address | access);
         let info = self.infos.get(&pte.at()).filter(|_| !pte.is_plain());
@@ -169,7 +171,7 @@ impl State<'_> {
         if let Some(frame) = owner.and_then(|owner| self.frames.get(&owner)) {
             text += &format!("{}+{}", self.name(frame.at), (pte.at() - frame.base) >> frame.log2);
         }
-        Some(text)
+        Some(if is_transit { text + "~" } else { text })
     }
 
     fn frame(&self, frame: &Frame) -> Line {

@@ -141,6 +141,9 @@ fn world(base: u64) -> Snapshot {
     }
 }
 
+/// What changes, and how.
+type Change = (&'static str, fn(&mut Snapshot));
+
 fn line<'t>(text: &'t [String], name: &str) -> &'t str {
     let start = format!("{name} ");
     text.iter().find(|line| line.starts_with(&start)).map_or("", String::as_str)
@@ -190,7 +193,7 @@ fn a_call_is_shown_while_it_waits() {
 #[test]
 fn what_programs_see_is_in_the_text() {
     let before = text(&world(0x10_0000));
-    let changes: &[(&str, fn(&mut Snapshot))] = &[
+    let changes: &[Change] = &[
         ("epoch", |s| s.kernels[0].epoch += 1),
         ("running task", |s| s.cpus[0].current = 0),
         ("slice", |s| s.cpus[0].until += MINUTE),
@@ -242,7 +245,7 @@ fn what_programs_see_is_in_the_text() {
 #[test]
 fn what_depends_on_the_way_is_left_out() {
     let before = text(&world(0x10_0000));
-    let changes: &[(&str, fn(&mut Snapshot))] = &[
+    let changes: &[Change] = &[
         ("the plain bit", |s| s.tasks[0].plain = true),
         ("a register that the end of the wait writes", |s| s.registers[0].rax += 1),
         ("saved registers of a running task", |s| s.registers[1].rip += 1),

@@ -30,7 +30,6 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Entry by interrupt.
     pub fn on_interrupt(self, what: Interrupt) {
-        self.stand_still();
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
         let before = self.hot.current.get(self.pin());
@@ -42,13 +41,6 @@ impl<'k, M: Machine> Door<'k, M> {
         if let Some(task) = before {
             self.save_preempted(task);
         }
-    }
-
-    /// At the beginning of an interrupt: stops where another CPU looks into what all own. In builds that export the state.
-    #[inline(always)]
-    pub fn stand_still(self) {
-        #[cfg(feature = "dump")]
-        self.k.standstill.stand(self.pin());
     }
 
     /// An interrupt that came while the CPU was idle. The caller takes the mail afterwards.

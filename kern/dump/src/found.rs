@@ -20,7 +20,7 @@ use kern_base::task::Task;
 use smp::cpu::Pin;
 use smp::door::{Ptr, Ref};
 
-use crate::{Cx, MachineObject};
+use kern_core::{Cx, MachineObject};
 
 /// Most objects that the walk finds; it leaves out further ones.
 pub const OBJECTS_MAX: usize = 1 << 14;

@@ -1,31 +1,35 @@
-//! Surveys: all of the kernel's state as [plain records](snapshot), for the crate `invariants` to
-//! judge.
+//! The export of the kernel's state, in test builds: all of it as [plain records](snapshot). The
+//! crate `invariants` judges them, and the harness compares kernels by them.
 //!
-//! The state does not change meanwhile: one thread plays all CPUs, or all CPUs but one are stopped
-//! ([`Still`]). So a survey takes no lock; it records which locks are held, and on which CPUs
-//! kernel entries are under way. It follows only the links by which capabilities and processes are
-//! [found]: a link that leads nowhere is recorded, not followed.
+//! A [survey](survey()) reads the state while it does not change: one thread plays all CPUs, or all
+//! CPUs but one are stopped ([`Still`]). So a survey takes no lock; it records which locks are
+//! held, and on which CPUs kernel entries are under way. It follows only the links by which
+//! capabilities and processes are [found]: a link that leads nowhere is recorded, not followed.
 //!
-//! A kernel without a caller of [`survey`] contains none of this code.
+//! [`machine_dump`] is the system call that stops all CPUs and writes the records.
+//!
+//! The kernel proper knows nothing of this crate: a kernel for users has none of it.
+#![no_std]
+#![forbid(unsafe_code)]
 
 mod cpus;
 pub mod found;
+pub mod machine_dump;
 mod memory;
 mod objects;
 mod tasks;
 
+use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 use kern_base::machine::Machine;
-use kern_base::slot::CNode;
+use kern_base::slot::{CNode, TABLES_MAX};
+use kern_core::caps::slots::DEPTH_MAX;
+use kern_core::{Cx, Graves};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
 use snapshot::{Extent, ExtentKind, Kernel, LabelRule, Number, Range, Root, Sink};
 
-use crate::caps::slots::DEPTH_MAX;
-use crate::survey::found::{Found, Object};
-use crate::{Cx, Graves};
-use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
-use kern_base::slot::TABLES_MAX;
+use crate::found::{Found, Object};
 
 /// A machine that stands still, so that every CPU's own state is readable.
 pub trait Still<'k, M: Machine> {

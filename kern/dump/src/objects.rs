@@ -15,8 +15,8 @@ use smp::door::Ref;
 use snapshot::{ExtentKind, Member, Sink, SlotUse, TaskNumber};
 
 use super::{Still, Survey, object};
-use crate::MachineObject;
-use crate::caps::slots::CLAIMED;
+use kern_core::MachineObject;
+use kern_core::caps::slots::CLAIMED;
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn cnode(&mut self, cnode: Ref<'k, CNode>) {

@@ -15,7 +15,7 @@ use smp::door::Ref;
 use snapshot::{Call, ExtentKind, Registers, RequestKind, Sink, Stage, State};
 
 use super::{Still, Survey, object};
-use crate::state::{has_flag, is_dying, state_of};
+use kern_core::state::{has_flag, is_dying, state_of};
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn context(&mut self, context: Ref<'k, SchedContext>) {
