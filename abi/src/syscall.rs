@@ -359,14 +359,14 @@ syscalls! {
     /// Rights: INFO.
     /// Errors: NoCpu, BadArgument.
     MachineCounter = 40;
-    /// Exports the kernel's state as text, to the log's channel 0x81. Only in test builds; all
-    /// others refuse. It leaves out state that other CPUs own. It takes long, and interrupts wait.
+    /// Exports a snapshot of the kernel's state as records of text, to the log's channel 0x83. Only
+    /// in test builds; all others refuse. All CPUs stand still meanwhile. It takes long, and
+    /// interrupts wait.
     ///
-    /// In: rdi = Machine; rsi = 0, or 1 for the hash alone, plus 2 to leave capabilities and memory
-    /// out; or 4 for a snapshot of all CPUs, which stand still during it, as records to channel
-    /// 0x83. Out: rdi = the text's hash; of a snapshot, how many objects there are.
+    /// In: rdi = Machine; rsi = 0 for everything, 1 to leave capabilities and memory out.
+    /// Out: rdi = how many objects there are.
     /// Rights: DUMP.
-    /// Errors: NotBuilt, BadArgument.
+    /// Errors: NotBuilt, BadArgument, Full.
     MachineDump = 41;
     /// Sets the caller's FS and GS bases.
     ///

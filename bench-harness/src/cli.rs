@@ -327,7 +327,7 @@ struct PackArgs {
 
 #[derive(Args, Debug)]
 struct MessageArgs {
-    /// What was captured: what a run or a dump says, bytes, or words in hexadecimal (default:
+    /// What was captured: what a run or a state.txt says, bytes, or words in hexadecimal (default:
     /// standard input)
     file: Option<PathBuf>,
     /// What a message without a label begins with

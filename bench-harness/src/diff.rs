@@ -2,14 +2,16 @@
 //! same state.
 //!
 //! Each seed is a game that the guest plays with `run=diff`: random operations of a dozen tasks,
-//! and before each of them a report line with the results of the last one and a hash of the
-//! kernel's state. Both kernels play it under icount, and their lines must be equal. If they are
-//! not, both play again up to that point and show the whole state, and the differences are printed.
+//! and before most of them a snapshot of the kernel's state and a report line with the results of
+//! the last operation. Both kernels play it under icount. Their lines and the
+//! [texts](crate::state) of their states must be equal; if they are not, the first difference is
+//! printed.
 //!
 //! A game proves something about a fastpath only if that was taken, and about a check only if it
 //! failed. Both are counted over all games together.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -69,7 +71,7 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
         for (name, count) in &with.taken {
             *taken.entry(name.clone()).or_insert(0) += count;
         }
-        let differences = explain(lab, seed, &with, &without)?;
+        let differences = explain(seed, &with, &without);
         if let Some(text) = &differences {
             println!("diff: {text}");
         }
@@ -94,7 +96,7 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
 /// Plays one game on both kernels; says what was different, if anything was.
 pub fn game(lab: &Lab, seed: u32, steps: u32) -> Result<Option<String>> {
     let (with, without) = play_both(lab, seed, steps)?;
-    explain(lab, seed, &with, &without)
+    Ok(explain(seed, &with, &without))
 }
 
 /// Runs the comparison as a command.
@@ -111,9 +113,16 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
 /// One game on one kernel.
 #[derive(Default, Debug)]
 struct Game {
-    steps: Vec<String>,
+    steps: Vec<Step>,
     taken: BTreeMap<String, u64>,
-    /// The state, if it was to be shown.
+    /// The last state, which belongs to the next step.
+    state: Vec<String>,
+}
+
+/// A report of a step, and the state before it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Step {
+    line: String,
     state: Vec<String>,
 }
 
@@ -135,17 +144,18 @@ fn enough(lab: &Lab, taken: &BTreeMap<String, u64>) -> bool {
 /// Plays one game on the kernels with and without fastpaths.
 fn play_both(lab: &Lab, seed: u32, steps: u32) -> Result<(Game, Game)> {
     let mut games =
-        lanes::side_by_side(&[WITH, WITHOUT], |variant| play(lab, variant, seed, steps, None)).into_iter();
+        lanes::side_by_side(&[WITH, WITHOUT], |variant| play(lab, variant, seed, steps)).into_iter();
     let mut next = || games.next().context("a game of each")?;
     Ok((next()?, next()?))
 }
 
 /// Returns the boot for a game.
-pub fn job(variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Job {
+pub fn job(variant: &str, seed: u32, steps: u32) -> Job {
     Job {
-        label: format!("diff-{variant}-{seed}"),
+        // Not the seed: a game's output has tens of megabytes.
+        label: format!("diff-{variant}"),
         variant: variant.to_owned(),
-        command_line: format!("run=diff seed={seed} steps={steps} show={}", show.unwrap_or(0)),
+        command_line: format!("run=diff seed={seed} steps={steps}"),
         mode: Mode::Icount,
         cpus: 1,
         counted: None,
@@ -153,8 +163,8 @@ pub fn job(variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Job {
     }
 }
 
-fn play(lab: &Lab, variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Result<Game> {
-    let job = job(variant, seed, steps, show);
+fn play(lab: &Lab, variant: &str, seed: u32, steps: u32) -> Result<Game> {
+    let job = job(variant, seed, steps);
     let mut game = Game::default();
     let session = lab.run_with(&job, &mut |event| {
         game.note(event);
@@ -169,10 +179,10 @@ fn play(lab: &Lab, variant: &str, seed: u32, steps: u32, show: Option<usize>) ->
 impl Game {
     fn note(&mut self, event: &Event) {
         match event {
-            Event::State(line) => self.state.push(line.clone()),
+            Event::State(lines) => self.state.clone_from(lines),
             Event::Report { line, report: Report::Other(_) } => {
                 if line.starts_with("step ") {
-                    self.steps.push(line.clone());
+                    self.steps.push(Step { line: line.clone(), state: take(&mut self.state) });
                 } else if let Some((name, value)) =
                     line.strip_prefix("taken ").and_then(|rest| rest.split_once('='))
                 {
@@ -193,38 +203,36 @@ impl Game {
         if self.steps.is_empty() || self.taken.is_empty() {
             return Err(Trouble::GuestDied(format!("{}: no game was played", session.label)));
         }
+        if let Some(step) = self.steps.iter().find(|step| step.state.is_empty()) {
+            let text = format!("{}: the state is missing before: {}", session.label, step.line);
+            return Err(Trouble::CheckFailed(text));
+        }
         Ok(())
     }
 }
 
 /// Explains the first difference of two games, if there is one.
-fn explain(lab: &Lab, seed: u32, with: &Game, without: &Game) -> Result<Option<String>> {
+fn explain(seed: u32, with: &Game, without: &Game) -> Option<String> {
     let strays: Vec<&str> =
         without.taken.iter().filter(|(_, count)| **count > 0).map(|(name, _)| name.as_str()).collect();
     if !strays.is_empty() {
-        return Ok(Some(format!("seed {seed}: the kernel without fastpaths counts {}", strays.join(", "))));
+        return Some(format!("seed {seed}: the kernel without fastpaths counts {}", strays.join(", ")));
     }
-    let Some(at) = first_difference(&with.steps, &without.steps) else { return Ok(None) };
+    let at = first_difference(&with.steps, &without.steps)?;
     let mut text = format!("seed {seed}: the kernels differ at line {} of {}", at + 1, with.steps.len());
-    for line in &with.steps[at.saturating_sub(BEFORE)..at.min(with.steps.len())] {
-        text += &format!("\n  both     {line}");
+    for step in &with.steps[at.saturating_sub(BEFORE)..at.min(with.steps.len())] {
+        text += &format!("\n  both     {}", step.line);
     }
     for (which, game) in [("fast", with), ("slow", without)] {
-        text += &format!("\n  {which}     {}", game.steps.get(at).map_or("(nothing)", String::as_str));
+        text += &format!("\n  {which}     {}", game.steps.get(at).map_or("(nothing)", |step| &step.line));
     }
-    let number =
-        |game: &Game| game.steps.get(at).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    if let (Some(one), Some(other)) = (number(with), number(without)) {
-        let states = [
-            play(lab, WITH, seed, one, Some(one as usize))?,
-            play(lab, WITHOUT, seed, other, Some(other as usize))?,
-        ];
-        text += &different_lines(&states[0].state, &states[1].state);
+    if let (Some(fast), Some(slow)) = (with.steps.get(at), without.steps.get(at)) {
+        text += &different_lines(&fast.state, &slow.state);
     }
-    Ok(Some(text))
+    Some(text)
 }
 
-fn first_difference(one: &[String], other: &[String]) -> Option<usize> {
+fn first_difference(one: &[Step], other: &[Step]) -> Option<usize> {
     let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
     (same < one.len().max(other.len())).then_some(same)
 }
@@ -258,6 +266,47 @@ fn different_words(a: &str, b: &str) -> (String, String) {
     (keep(&one), keep(&other))
 }
 
+/// States to which the guest has given names: `state NAME`, behind each. Equal names are of equal
+/// states, and all others differ.
+#[derive(Default, Debug)]
+pub struct Named {
+    states: Vec<(String, Vec<String>)>,
+    last: Vec<String>,
+}
+
+impl Named {
+    pub fn note(&mut self, event: &Event) {
+        match event {
+            Event::State(lines) => self.last.clone_from(lines),
+            Event::Report { line, .. } => {
+                if let Some(name) = line.strip_prefix("state ") {
+                    self.states.push((name.to_owned(), take(&mut self.last)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns which states are not as their names say, if there are such.
+    pub fn disagree(&self) -> Option<String> {
+        if self.states.is_empty() {
+            return Some("the guest named no state".to_owned());
+        }
+        for (at, (name, state)) in self.states.iter().enumerate() {
+            if state.is_empty() {
+                return Some(format!("{name} has no state"));
+            }
+            for (other, before) in &self.states[..at] {
+                if (name == other) != (state == before) {
+                    let what = if name == other { "twice, and not the same" } else { "the same" };
+                    return Some(format!("{other} and {name}: {what}{}", different_lines(before, state)));
+                }
+            }
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,11 +316,17 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_is_found_and_a_missing_line_is_one() {
-        let one = lines(&["a", "b", "c"]);
+    fn the_first_difference_is_found_and_a_missing_step_is_one() {
+        let steps = |all: &[(&str, &str)]| -> Vec<Step> {
+            let step =
+                |(line, state): &(&str, &str)| Step { line: (*line).to_owned(), state: lines(&[state]) };
+            all.iter().map(step).collect()
+        };
+        let one = steps(&[("a", "1"), ("b", "2"), ("c", "3")]);
         assert_eq!(first_difference(&one, &one), None);
-        assert_eq!(first_difference(&one, &lines(&["a", "x", "c"])), Some(1));
-        assert_eq!(first_difference(&one, &lines(&["a", "b"])), Some(2));
+        assert_eq!(first_difference(&one, &steps(&[("a", "1"), ("x", "2"), ("c", "3")])), Some(1));
+        assert_eq!(first_difference(&one, &steps(&[("a", "1"), ("b", "x"), ("c", "3")])), Some(1));
+        assert_eq!(first_difference(&one, &one[..2]), Some(2));
         assert_eq!(first_difference(&[], &one), Some(0));
     }
 
@@ -285,15 +340,32 @@ mod tests {
     }
 
     #[test]
-    fn a_game_keeps_its_steps_its_counts_and_its_state() {
+    fn states_are_as_their_names_say() {
+        let named = |all: &[(&str, &str)]| {
+            let mut named = Named::default();
+            for (name, state) in all {
+                named.note(&Event::State(lines(&[state])));
+                let line = format!("state {name}");
+                named.note(&Event::Report { report: Report::parse(&line), line });
+            }
+            named.disagree()
+        };
+        assert_eq!(named(&[("a", "1"), ("b", "2"), ("a", "1")]), None);
+        assert!(named(&[]).is_some());
+        assert!(named(&[("a", "1"), ("b", "1")]).is_some_and(|why| why.starts_with("a and b: the same")));
+        assert!(named(&[("a", "1"), ("a", "2")]).is_some_and(|why| why.contains("not the same")));
+    }
+
+    #[test]
+    fn a_game_keeps_its_steps_with_their_states_and_its_counts() {
         let mut game = Game::default();
         let report = |line: &str| Event::Report { report: Report::parse(line), line: line.to_owned() };
-        for line in ["step 1 player=0", "taken fast_call=7", "done passed=1 failed=0"] {
+        game.note(&Event::State(lines(&["cpu=0"])));
+        for line in ["step 1 player=0", "step 2 player=1", "taken fast_call=7", "done passed=1 failed=0"] {
             game.note(&report(line));
         }
-        game.note(&Event::State("cpu=0".to_owned()));
-        assert_eq!(game.steps, ["step 1 player=0"]);
+        let step = |line: &str, state: &[&str]| Step { line: line.to_owned(), state: lines(state) };
+        assert_eq!(game.steps, [step("step 1 player=0", &["cpu=0"]), step("step 2 player=1", &[])]);
         assert_eq!(count(&game.taken, "fast_call"), 7);
-        assert_eq!(game.state, ["cpu=0"]);
     }
 }

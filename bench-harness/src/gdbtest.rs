@@ -2,21 +2,24 @@
 //! the same stop again. And what is injected at [the kernel's exit](exits).
 //!
 //! A scripted session stops where the kernel has just exported its state, lets every helper print
-//! what it sees, and goes on to the end. What a helper says of an object are words that the export
-//! says of it, too; so each of its lines is looked up there. Capability spaces and run queues are
-//! put together from the export; for the latter a game of the differential test is stopped, in
-//! which tasks are queued. An export says of a mailbox only whether there is something in it: that
-//! is compared at a stop with two CPUs.
+//! what it sees, and goes on to the end. What a helper says of an object are words that the
+//! [text](state) of the exported state says of it, too; so each of its lines is looked up there.
+//! Capability spaces and run queues are put together from the text; for the latter a game of the
+//! differential test is stopped, in which tasks are queued. The text says of a mailbox only whether
+//! there is something in it: that is compared at a stop with two CPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use invariants::Snapshot;
+use snapshot::text::END;
 
 use crate::exits;
 use crate::host::find_program;
 use crate::lab::Lab;
 use crate::records::{self, Piece, Splitter};
+use crate::state;
 use crate::testsum::Tally;
 
 /// Helpers whose lines stand in an export, and the type that they have to show something of.
@@ -85,14 +88,14 @@ pub fn run(lab: &Lab) -> Result<Tally> {
 /// Returns what each helper says after a state was exported, and that state.
 fn exported(lab: &Lab, run: &[&str], helpers: &[&str]) -> Result<(Said, Vec<String>)> {
     let words: Vec<&str> = ["--variant", "dump"].iter().chain(run).copied().collect();
-    let mut commands = vec!["hbreak kern_core::door::dump::exported".to_owned(), "continue".to_owned()];
+    let mut commands = vec!["hbreak kern_dump::machine_dump::exported".to_owned(), "continue".to_owned()];
     commands.extend(helpers.iter().copied().flat_map(asked));
     // A breakpoint is gone through once more, and the guest ends.
     commands.extend([format!("echo \\n{MARK}end\\n"), "delete".to_owned(), "continue".to_owned()]);
     let said = session(lab, &words, &commands)?;
     let log = lab.artifacts.runs().join("gdb-run/log.bin");
     let bytes = std::fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
-    Ok((sections(&said), state_in(&bytes)))
+    Ok((sections(&said), state_in(&bytes)?))
 }
 
 /// Returns a helper's command, with a mark.
@@ -135,16 +138,24 @@ fn sections(said: &str) -> Said {
 }
 
 /// Returns the lines of the state that the guest exported.
-fn state_in(log: &[u8]) -> Vec<String> {
+fn state_in(log: &[u8]) -> Result<Vec<String>> {
     let mut splitter = Splitter::default();
     splitter.push(log);
     let mut text = Vec::new();
     for piece in splitter {
-        if let Piece::Record { channel: records::STATE, payload } = piece {
+        if let Piece::Record { channel: records::SNAPSHOT, payload } = piece {
             text.extend(payload);
         }
     }
-    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    let text = String::from_utf8_lossy(&text);
+    let first = text.split_inclusive('\n').scan(false, |over, line| {
+        let line = (!*over).then_some(line);
+        *over |= line.is_some_and(|line| line.trim_end() == END);
+        line
+    });
+    let mut snapshot = Snapshot::default();
+    snapshot.read(&first.collect::<String>()).map_err(|wrong| anyhow!("the snapshot is none: {wrong}"))?;
+    Ok(state::text(&snapshot))
 }
 
 /// Returns the words of a line. A list is one word.
@@ -244,7 +255,7 @@ fn is_elsewhere(lines: &[String]) -> Option<String> {
     let places = lines.iter().skip_while(|line| *line != "cpu=0").skip(1);
     let first: Vec<&String> = places.take_while(|line| !line.starts_with("cpu=")).collect();
     let is_there = |function: &str| first.iter().any(|line| line.contains(function));
-    let wanted = ["kern_core::door::dump::exported", "machine_dump", "on_machine"];
+    let wanted = ["kern_dump::machine_dump::exported", "write_snapshot", "on_system_call"];
     wanted.into_iter().find(|function| !is_there(function)).map(|missing| format!("nobody is in {missing}"))
 }
 
@@ -448,9 +459,9 @@ mod tests {
         assert!(check_disagrees(&[], &none).is_some());
         let there = lines(&[
             "cpu=0",
-            "  1 a kern_core::door::dump::exported",
-            "  2 b machine_dump",
-            "  3 c on_machine",
+            "  1 a kern_dump::machine_dump::exported",
+            "  2 b write_snapshot",
+            "  3 c on_system_call",
         ]);
         assert_eq!(is_elsewhere(&there), None);
         let stop = |other: &str| {

@@ -21,7 +21,7 @@ pub struct Judge {
     checker: Checker,
     /// The last snapshot that came whole, or the first in which something was wrong.
     kept: String,
-    /// How many snapshots came whole.
+    /// How many snapshots of everything came whole.
     pub count: u32,
     /// What was wrong in the first in which something was.
     pub violations: Vec<String>,
@@ -30,25 +30,33 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Takes in the payload of a record.
-    pub fn push(&mut self, payload: &[u8]) {
+    /// Takes in the payload of a record, and shows each snapshot that it completes.
+    pub fn push(&mut self, payload: &[u8], mut show: impl FnMut(&Snapshot)) {
         for line in self.lines.push(payload) {
             self.text.push_str(&line);
             self.text.push('\n');
             if line == END {
-                self.judge();
+                self.judge(&mut show);
             }
         }
     }
 
-    fn judge(&mut self) {
+    fn judge(&mut self, show: &mut impl FnMut(&Snapshot)) {
         let text = std::mem::take(&mut self.text);
+        self.snapshot.clear();
+        let read = self.snapshot.read(&text);
+        if read.is_ok() {
+            show(&self.snapshot);
+            if self.snapshot.kernels.iter().any(|kernel| kernel.without_memory) {
+                // Most references name something of which it has no record.
+                return;
+            }
+        }
         self.count += 1;
         if !self.violations.is_empty() {
             return;
         }
-        self.snapshot.clear();
-        self.violations = match self.snapshot.read(&text) {
+        self.violations = match read {
             Ok(()) => {
                 self.watch.look(&mut self.snapshot);
                 self.checker.check(&self.snapshot).iter().map(ToString::to_string).collect()
@@ -71,7 +79,7 @@ impl Judge {
 pub fn command(path: &Path) -> Result<()> {
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let mut judge = Judge::default();
-    judge.push(&text);
+    judge.push(&text, |_| {});
     if judge.count == 0 {
         return Err(Trouble::Usage(format!("{} has no whole snapshot", path.display())).into());
     }
@@ -92,25 +100,37 @@ mod tests {
     fn snapshots_are_judged_as_they_come() {
         let mut judge = Judge::default();
         let (first, second) = GOOD.as_bytes().split_at(30);
-        judge.push(first);
+        judge.push(first, |_| {});
         assert_eq!(judge.count, 0);
-        judge.push(second);
+        judge.push(second, |_| {});
         assert_eq!((judge.count, &judge.violations), (1, &Vec::new()));
         let bad = GOOD
             .replace("id soonest\ncpu - ", "id steps soonest\ncpu - 9 ")
             .replace("kernel 1 -", "kernel 1 8");
-        judge.push(bad.as_bytes());
+        judge.push(bad.as_bytes(), |_| {});
         assert_eq!(judge.count, 2);
         assert_eq!(judge.violations, ["steps: an entry on cpu0 took 9 steps, of 8 at most"]);
-        judge.push(GOOD.as_bytes());
+        judge.push(GOOD.as_bytes(), |_| {});
         assert_eq!((judge.count, judge.violations.len()), (3, 1), "what was wrong once was wrong");
         assert_eq!(judge.kept, bad);
     }
 
     #[test]
+    fn a_snapshot_without_memory_is_shown_and_not_judged() {
+        let mut judge = Judge::default();
+        let mut shown = 0;
+        let partial =
+            GOOD.replace("cpus steps_max\nkernel 1 -", "cpus steps_max without_memory\nkernel 1 - 1");
+        judge.push(partial.as_bytes(), |_| shown += 1);
+        assert_eq!((judge.count, shown), (0, 1));
+        judge.push(GOOD.as_bytes(), |_| shown += 1);
+        assert_eq!((judge.count, shown), (1, 2));
+    }
+
+    #[test]
     fn what_is_no_snapshot_is_wrong() {
         let mut judge = Judge::default();
-        judge.push(b"cpu 1\n:end\n");
+        judge.push(b"cpu 1\n:end\n", |_| {});
         assert!(judge.violations[0].contains("no line names the fields"), "{:?}", judge.violations);
     }
 }

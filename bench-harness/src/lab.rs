@@ -152,7 +152,7 @@ impl Lab {
         session::run(&self.qemu, build, &boot, &mut |event| self.show(event))
     }
 
-    fn show(&self, event: &Event) {
+    pub fn show(&self, event: &Event) {
         if let Event::Report { report: Report::Progress(text), .. } = event {
             self.screen.progress(text);
         } else if self.verbose {

@@ -72,6 +72,7 @@ pub mod screen;
 pub mod seeded;
 pub mod session;
 pub mod shrink;
+mod state;
 pub mod stress;
 pub mod suite;
 pub mod symptom;

@@ -4,8 +4,8 @@
 //! - programs of a run with `talk=show` report each message that they send as lines
 //!   `message task=… label=… at=… words=… caps=…` ([`user_rt::talk::show`] there); such lines are
 //!   found in any output of the run;
-//! - a dump of the kernel's state has for each call that is queued or on its way to another CPU
-//!   `info=… mr0=… mr1=…`;
+//! - the text of a kernel's state (`state.txt`) has for each call that is queued or on its way to
+//!   another CPU `info=… mr0=… mr1=…`;
 //! - bytes, or words in hexadecimal: their label is not known, so the caller must name the struct
 //!   that they begin with. Without that only their structure is printed.
 //!
@@ -27,7 +27,7 @@ const WORDS_MAX: usize = 1 << 20;
 
 /// What can be shown.
 const FORMS: &str =
-    "what a run with talk=show or a dump says, a message's bytes, or its words in hexadecimal";
+    "what a run with talk=show or a state.txt says, a message's bytes, or its words in hexadecimal";
 
 /// What to show.
 #[derive(Clone, Debug)]

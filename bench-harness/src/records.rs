@@ -2,10 +2,10 @@
 //!
 //! A record is `0xA5, channel: u8, length: u16 LE, payload`. Channel 0 is the kernel's log.
 //! Channels 1 to 0x7f are the logs of the programs of the boot archive, in its order. Channel 0x80
-//! has report lines, 0x81 the text of exported kernel state, 0x82 the events of a tracing kernel.
-//! Channel 0x83 has snapshots of kernel state, 0x84 the number of lines that COM1 has got. Bytes
-//! outside records are skipped one at a time until a header fits again, and counted, so that a lost
-//! byte costs a record and not the rest of the run.
+//! has report lines, 0x82 the events of a tracing kernel. Channel 0x83 has snapshots of kernel
+//! state, 0x84 the number of lines that COM1 has got. Bytes outside records are skipped one at a
+//! time until a header fits again, and counted, so that a lost byte costs a record and not the rest
+//! of the run.
 
 /// First byte of every record.
 pub const MAGIC: u8 = 0xA5;
@@ -13,8 +13,6 @@ pub const MAGIC: u8 = 0xA5;
 pub const KERNEL: u8 = 0;
 /// Channel of report lines.
 pub const REPORT: u8 = 0x80;
-/// Channel of exported kernel state: records in a row are one text.
-pub const STATE: u8 = 0x81;
 /// Channel of traced events.
 pub const TRACE: u8 = test_abi::trace::TRACE_CHANNEL;
 /// Channel of snapshots of kernel state: records in a row are texts, one behind the other.

@@ -20,6 +20,7 @@ use crate::machine::{Boot, Medium, Outputs, Qemu};
 use crate::monitor;
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
+use crate::state;
 use crate::tail::{self, Lines, Tail};
 use crate::testsum::Tally;
 use crate::trouble::{ANNOUNCEMENT, Trouble};
@@ -33,8 +34,8 @@ pub enum Event {
     Log(Line),
     /// A report, and the line that it was read from.
     Report { report: Report, line: String },
-    /// A line of the kernel's exported state.
-    State(String),
+    /// The kernel's state, as [text](crate::state) for comparing.
+    State(Vec<String>),
     /// Bytes on the log port that are no record.
     Skipped(usize),
 }
@@ -43,7 +44,8 @@ impl Event {
     /// Returns the event's text for a reader.
     pub fn text(&self) -> String {
         match self {
-            Event::Serial(line) | Event::State(line) | Event::Report { line, .. } => line.clone(),
+            Event::Serial(line) | Event::Report { line, .. } => line.clone(),
+            Event::State(lines) => format!("(the kernel's state: {} lines)", lines.len()),
             Event::Log(line) => line.to_string(),
             Event::Skipped(bytes) => format!("({bytes} bytes on the log port are no record)"),
         }
@@ -219,8 +221,8 @@ struct Ear {
     /// shown.
     held: VecDeque<String>,
     shown: u32,
-    state: Lines,
-    states_said: Vec<String>,
+    /// The last state that the kernel exported.
+    state: Vec<String>,
     splitter: Splitter,
     logs: Logs,
     heard: Instant,
@@ -241,8 +243,7 @@ impl Ear {
             lines: Lines::default(),
             held: VecDeque::new(),
             shown: 0,
-            state: Lines::default(),
-            states_said: Vec::new(),
+            state: Vec::new(),
             splitter: Splitter::default(),
             logs,
             heard: Instant::now(),
@@ -300,10 +301,10 @@ impl Ear {
 
     /// Keeps the exported state, if there is any.
     fn keep_state(&self, path: &Path) -> Result<()> {
-        if self.states_said.is_empty() {
+        if self.state.is_empty() {
             return Ok(());
         }
-        files::write(path, self.states_said.join("\n") + "\n")
+        files::write(path, self.state.join("\n") + "\n")
     }
 
     fn piece(&mut self, piece: Piece, listener: &mut dyn FnMut(&Event)) {
@@ -314,14 +315,12 @@ impl Ear {
                 self.judge.watch.hear(&line);
                 self.note(Event::Report { report: Report::parse(&line), line }, listener);
             }
-            // Not among the last words, of which it would leave nothing else.
-            Piece::Record { channel: records::STATE, payload } => {
-                for line in self.state.push(&payload) {
-                    listener(&Event::State(line.clone()));
-                    self.states_said.push(line);
-                }
+            Piece::Record { channel: records::SNAPSHOT, payload } => {
+                self.judge.push(&payload, |snapshot| {
+                    self.state = state::text(snapshot);
+                    listener(&Event::State(self.state.clone()));
+                });
             }
-            Piece::Record { channel: records::SNAPSHOT, payload } => self.judge.push(&payload),
             Piece::Record { channel: records::LINES, payload } => {
                 let written = payload.try_into().map_or(self.shown, u32::from_le_bytes);
                 self.show_lines(written.saturating_sub(self.shown) as usize, listener);

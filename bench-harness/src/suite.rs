@@ -383,9 +383,14 @@ fn diff_games(lab: &Lab) -> Result<Tally> {
         counted: None,
         limit: GUEST_LIMIT,
     };
-    let tests = judge(lab, &lab.run(&job)?);
-    let mut sum = diff::diff(lab, &diff::Wanted::USUAL)?;
-    sum += tests;
+    let mut named = diff::Named::default();
+    let session = lab.run_with(&job, &mut |event| {
+        named.note(event);
+        lab.show(event);
+    })?;
+    let mut sum = judge(lab, &session);
+    sum += lab.judged("diff", "named states", named.disagree());
+    sum += diff::diff(lab, &diff::Wanted::USUAL)?;
     Ok(sum)
 }
 

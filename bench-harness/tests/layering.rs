@@ -50,16 +50,28 @@ const RULES: &[Rule] = &[
     rule("kern/base", &["abi", "test-abi", "smp", "sched"], Safe),
     rule("smp/abuse", &["abi", "smp", "kern-base"], Safe),
     rule("kern/hal", &["abi", "test-abi", "smp", "sched", "kern-base"], UnsafeAndAsm),
-    // The model, the invariants and the oracle only for tests: see below.
+    // From the snapshot on only for tests: see below.
     rule(
         "kern/core",
-        &["abi", "test-abi", "snapshot", "smp", "sched", "kern-base", "model", "invariants", "confine"],
+        &[
+            "abi",
+            "test-abi",
+            "smp",
+            "sched",
+            "kern-base",
+            "snapshot",
+            "kern-dump",
+            "model",
+            "invariants",
+            "confine",
+        ],
         Safe,
     ),
+    rule("kern/dump", &["abi", "snapshot", "smp", "sched", "kern-base", "kern-core"], Safe),
     rule("ipc-fast", &["abi", "test-abi", "smp", "sched", "kern-base", "kern-hal"], UnsafeAndAsm),
     rule(
         "kern/image",
-        &["abi", "test-abi", "smp", "sched", "kern-base", "kern-hal", "kern-core", "ipc-fast"],
+        &["abi", "test-abi", "smp", "sched", "kern-base", "kern-hal", "kern-core", "kern-dump", "ipc-fast"],
         Modules(&["boot"]),
     ),
     rule("user/rt", &["abi", "protocols"], Modules(&["arch", "heap", "utcb"])),
@@ -183,13 +195,15 @@ fn each_crate_depends_only_on_what_the_table_allows() {
     assert!(wrong.is_empty(), "edges that the table does not have:\n{}", wrong.join("\n"));
 }
 
-/// What it is to be judged by is no part of the kernel. The fuzzer, a program in the guest, judges
-/// by the model, and the harness by the invariants and by the oracle of confinement, which reads
-/// the same snapshots.
+/// What it is to be judged by is no part of the kernel. Only test builds have the export of its
+/// state. The fuzzer, a program in the guest, judges by the model, and the harness by the
+/// invariants and by the oracle of confinement, which reads the same snapshots.
 #[test]
 fn only_tests_use_what_judges() {
     let metadata = metadata();
     let users = [
+        ("snapshot", vec!["kern-dump", "invariants", "confine", "bench-harness"]),
+        ("kern-dump", vec!["kern-image"]),
         ("model", vec!["guest-tests"]),
         ("invariants", vec!["bench-harness", "confine"]),
         ("confine", vec!["bench-harness"]),
@@ -200,6 +214,15 @@ fn only_tests_use_what_judges() {
         let uses: Vec<_> = dependencies.filter(|dependency| dependency.name == judge).collect();
         assert!(uses.iter().all(|dependency| dependency.kind == DependencyKind::Development), "{uses:?}");
     }
+}
+
+#[test]
+fn a_kernel_exports_its_state_only_where_that_is_asked_for() {
+    let metadata = metadata();
+    let image = metadata.packages.iter().find(|package| package.name == "kern-image").expect("the image");
+    let export = image.dependencies.iter().find(|dependency| dependency.name == "kern-dump");
+    assert!(export.is_some_and(|export| export.optional));
+    assert!(!image.features["default"].contains(&"dump".to_owned()));
 }
 
 #[test]
@@ -285,7 +308,7 @@ const ROOMS: [(&str, &str); 15] = [
     ("door", "Door"),
 ];
 /// What stands beside the rooms, and may look into all.
-const BESIDE: [&str; 2] = ["rooms.rs", "survey"];
+const BESIDE: [&str; 1] = ["rooms.rs"];
 /// The data of a room that the kernel's own structure has.
 const DATA: [&str; 3] = ["security::labels::Rules", "security::records::Told", "life::graves::Graves"];
 

@@ -4,10 +4,10 @@ Everything is read from the kernel's debug information: types, fields and enumer
 offsets as the compiler laid them out. How words are packed is read from the static `kern_hal::words::AURORA_WORDS`. So there
 is no layout number here, and a kernel of another layout needs no other script.
 
-Objects are named as MachineDump names them: by type and the order in which a walk comes by them. The walk
-begins at the running task of the lowest CPU that runs one (`aurora from TASK-ADDRESS` sets another), goes
-through its process, capability space and their derivation trees, and so on; further CPUs come after it.
-What is printed of an object are words that MachineDump prints of it, too, but for what only a debugger sees.
+Objects are named as in the harness's text of the kernel's state (bench-harness/src/state): by type and the
+order in which a walk finds them. The walk begins at the living processes, by number, goes through their capability
+spaces and derivation trees, and so on. What is printed of an object are words that the text has of it, too, but
+for what only a debugger sees.
 A kernel that runs may be in the middle of a change: what does not fit is shown as it is.
 """
 
@@ -46,7 +46,7 @@ def read(value, path):
 
 
 def variant(type_name, value):
-    """The name of an enumerator, as a dump writes it: RecvTimed is recv-timed."""
+    """The name of an enumerator, as the text of a state has it: RecvTimed is recv-timed."""
     for field in gdb.lookup_type(type_name).fields():
         if field.enumval == value:
             return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", field.name.split("::")[-1]).lower()
@@ -87,7 +87,7 @@ class Words:
         return (signed >> self.addr_shift) % (1 << 64) & ~(self.object_align - 1)
 
 
-KINDS = {  # By ObjType: the type, and what a dump calls it.
+KINDS = {  # By ObjType: the type, and what it is called.
     "Untyped": ("kern_base::memory::Untyped", "untyped"),
     "CNode": ("kern_base::slot::CNode", "cnode"),
     "VSpace": ("kern_base::memory::VSpace", "vspace"),
@@ -122,8 +122,6 @@ def object_types():
 class Kernel:
     """The kernel, and the objects that a walk finds, with their names."""
 
-    start = None
-
     def __init__(self):
         self.words = Words()
         self.types = object_types()
@@ -151,26 +149,20 @@ class Kernel:
         self.objects.append((kind, address))
 
     def walk(self):
-        starts = [self.start] if self.start else []
-        starts += [read(cpu, "own.hot.current") for cpu in self.cpus]
-        # Where all idle, whoever is queued or last had time.
-        starts += [address for cpu in self.cpus for address in self.idlers(cpu)]
+        ids = self.k["processes"]["numbers"]
+        for entry in table(ids, kernel_field_target(plain_table(ids)["base"])):
+            self.add("Process", number(entry["process"]))
+        # CNodes that nobody refers to, and that are being emptied.
+        graves = follow(self.k, "graves.value.value")
+        for first in ("open", "refused"):
+            cnode = number(graves[first])
+            while cnode and cnode not in self.names:
+                self.add("CNode", cnode)
+                cnode = read(at(KINDS["CNode"][0], cnode), "next_grave")
         done = 0
-        for start in starts:
-            self.add("Task", start)
-            while done < len(self.objects):
-                self.lead_on(*self.objects[done])
-                done += 1
-
-    def idlers(self, cpu):
-        for _, time in self.queue(cpu):
-            yield read(at(TIME, time), "hot.value.task")
-        vspace = read(cpu, "shared.vspace")
-        if vspace:
-            process = read(at(KINDS["VSpace"][0], vspace), "process")
-            if process:
-                for entry in table(at(KINDS["Process"][0], process)["tasks"], "kern_base::process::TaskNumber"):
-                    yield number(entry["task"])
+        while done < len(self.objects):
+            self.lead_on(*self.objects[done])
+            done += 1
 
     def lead_on(self, kind, address):
         value = at(KINDS[kind][0], address)
@@ -381,11 +373,12 @@ def group_line(k, name, group):
         first, part_of = number(exposure["per_cpu"]), number(exposure["part_of"])
         if kind is None and not first and not part_of:
             continue
-        owner = " owner=%x" % number(exposure["owner"])
+        owner = " owner=%x" % (number(exposure["owner"]) >> k.words.member_key_shift)
         text = "%x:" % index + (" part-of=%d" % (part_of - 1) if part_of else "")
         text += " per-cpu=%d%s" % (first - 1, owner) if first else ""
         if kind is not None:
-            text += "%s tag=%x%s" % (k.name(address), number(exposure["tag"]), owner)
+            generation = number(exposure["tag"]) >> k.words.state_generation_shift
+            text += "%s generation=%x%s" % (k.name(address), generation, owner)
         exposed.append(text)
     return [name] + header_words(group) + ["members=" + listed(members), "exposed=" + listed(exposed)]
 
@@ -424,7 +417,7 @@ def frame_info(k, address):
 
 
 def space_pages(k, vspace):
-    """What the tables of an address space map, as a dump writes it."""
+    """What the tables of an address space map, as the text of a state has it."""
     pages, base = [], read(vspace, "tables.base")
     for table_number in range(1, number(vspace["used"])):
         note = read(frame_info(k, base + table_number * 4096), "note")
@@ -689,11 +682,6 @@ def cmd_until(_, argument):
         say([" ", line])
 
 
-def cmd_from(_, argument):
-    """begin the walk at the task at an address; without an argument as usual"""
-    Kernel.start = int(gdb.parse_and_eval(argument)) if argument else None
-
-
 def cmd_help(_, __):
     """this"""
     for name, command in sorted(COMMANDS.items()):
@@ -701,7 +689,7 @@ def cmd_help(_, __):
 
 
 COMMANDS = {name[4:]: value for name, value in list(globals().items()) if name.startswith("cmd_")}
-WITHOUT_KERNEL = {"help", "from", "until", "where"}
+WITHOUT_KERNEL = {"help", "until", "where"}
 
 
 class Aurora(gdb.Command):

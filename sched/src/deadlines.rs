@@ -157,7 +157,7 @@ impl<T: Timed> DeadlineQueue<T> {
         true
     }
 
-    /// Returns all objects with a deadline, in no particular order. For dumps and tests.
+    /// Returns all objects with a deadline, in no particular order. For tests.
     pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u64, Ref<'k, T>)> + use<'k, T>
     where
         T: 'k,

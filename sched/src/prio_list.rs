@@ -229,7 +229,7 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// Returns all waiters, the next one first. For dumps and tests.
+    /// Returns all waiters, the next one first. For tests.
     pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'k, T>
     where
         T: 'k,

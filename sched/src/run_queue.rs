@@ -360,7 +360,7 @@ impl<T: Queued> RunQueue<T> {
         queued
     }
 
-    /// Returns all queued objects, in the order in which they would run. For dumps and tests.
+    /// Returns all queued objects, in the order in which they would run. For tests.
     pub fn iter<'a, 'k>(&'a self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'a, 'k, T>
     where
         T: 'k,

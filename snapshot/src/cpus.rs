@@ -17,8 +17,16 @@ record! {
         vspace: u64,
         /// The security labels of tasks that the fastpath may switch to: a bit each.
         expects_labels: u32,
+        /// The half of a state word that the fastpath expects of a task that receives.
+        expects_receiver: u64,
+        /// The half that it expects of a task that awaits a reply.
+        expects_caller: u64,
+        /// The half that it expects of a task that is ready and plain.
+        expects_plain: u64,
         /// The CPU idles.
         idle: bool,
+        /// When the SchedContext that is spent is used up.
+        until: u64,
         /// The first SchedContext of the run queue, where that stands before all priorities.
         front: u64,
         /// One more than the highest priority that has a queue; 0: none.
@@ -39,6 +47,8 @@ record! {
         soonest: u64,
         /// When the timer fires, as the kernel has it.
         timer: u64,
+        /// A grace period is under way that this CPU began.
+        grace_busy: bool,
         /// The first task that waits for a grace period.
         grace_waiters: u64,
         /// The first task whose message block waits here for the end of a shootdown.

@@ -1,6 +1,6 @@
 //! Plain records of which a snapshot of the kernel's state consists.
 //!
-//! The kernel writes these records (`kern_core::survey`), the crate `invariants` judges them.
+//! The kernel writes these records (`kern_dump::survey`), the crate `invariants` judges them.
 //! Records have no kernel types: a reference is the address of what it names, or 0. So a reference
 //! that names nothing can be recorded, too.
 //!
@@ -30,5 +30,5 @@ pub use objects::{
     Root, Slot, TaskNumber,
 };
 pub use record::{Object, Record, Sink, Word};
-pub use tasks::{Context, Task};
+pub use tasks::{Call, Context, Registers, Task};
 pub use values::{ExtentKind, FREE_NODE, IN_MAILBOX, MailKind, RequestKind, SlotUse, Stage, State};

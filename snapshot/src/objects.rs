@@ -29,6 +29,11 @@ record! {
         zombies_locked: bool,
         /// Somebody changes which process has which spaces.
         spaces_locked: bool,
+        /// The time.
+        now: u64,
+        /// There are no records of Untypeds, CNodes, VSpaces, frames and pages: no rule can be
+        /// applied.
+        without_memory: bool,
     }
 }
 
@@ -144,6 +149,8 @@ record! {
         offer_slot: u32,
         /// The identity of the group, or of the process that adds, to which it offers that.
         offer_from: u64,
+        /// Its tasks have vector state.
+        vector: bool,
     }
 }
 
@@ -282,6 +289,12 @@ record! {
         closed: bool,
         /// Somebody changes whose it is.
         locked: bool,
+        /// How many cells for events it has, as a base-2 logarithm.
+        log2: u32,
+        /// How many cells were reserved, since it was made.
+        reserved: u64,
+        /// Its bits.
+        bits: u64,
     }
 }
 

@@ -195,6 +195,8 @@ macro_rules! for_each_record {
             Process process processes;
             TaskNumber task_number task_numbers;
             Task task tasks;
+            Registers registers registers;
+            Call call calls;
             Context context contexts;
             Group group groups;
             Member member members;

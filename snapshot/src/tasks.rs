@@ -25,6 +25,8 @@ record! {
         suspended: bool,
         /// It waits for the answer to its fault.
         in_fault: bool,
+        /// It has vector state.
+        vector: bool,
         /// The home that its state word names.
         state_home: u32,
         /// The generation that its state word names.
@@ -97,6 +99,14 @@ record! {
         label_comes: bool,
         /// The owner of the mailbox node that carries them.
         control_node: u32,
+        /// Suspend was asked for last, not resume.
+        to_suspend: bool,
+        /// The CPU that it moves to when it is first resumed.
+        starts_on: u32,
+        /// The grace period that it waits for.
+        wait_epoch: u64,
+        /// A hash of the message words in its UTCB.
+        utcb_hash: u64,
         /// The CPU that owns its message block, or will.
         message_home: u32,
         /// The message block is under way to that CPU with its task.
@@ -135,6 +145,96 @@ record! {
 }
 
 record! {
+    /// What a task that does not run has in its registers, as the kernel has saved them.
+    Registers = "saved-registers" {
+        /// The task.
+        task: u64,
+        /// RAX.
+        rax: u64,
+        /// RDI.
+        rdi: u64,
+        /// RSI.
+        rsi: u64,
+        /// RDX.
+        rdx: u64,
+        /// R8.
+        r8: u64,
+        /// R9.
+        r9: u64,
+        /// R10.
+        r10: u64,
+        /// R12.
+        r12: u64,
+        /// RIP.
+        rip: u64,
+        /// RSP.
+        rsp: u64,
+        /// RFLAGS.
+        rflags: u64,
+        /// The FS base that every exit from a system call sets.
+        fs_base: u64,
+        /// The GS base of that kind.
+        gs_base: u64,
+        /// RBX.
+        rbx: u64,
+        /// RCX.
+        rcx: u64,
+        /// RBP.
+        rbp: u64,
+        /// R11.
+        r11: u64,
+        /// R13.
+        r13: u64,
+        /// R14.
+        r14: u64,
+        /// R15.
+        r15: u64,
+        /// The FS base as an interrupt found it.
+        fs: u64,
+        /// The GS base of that kind.
+        gs: u64,
+        /// DR0.
+        dr0: u64,
+        /// DR1.
+        dr1: u64,
+        /// DR2.
+        dr2: u64,
+        /// DR3.
+        dr3: u64,
+        /// DR7.
+        dr7: u64,
+    }
+}
+
+record! {
+    /// What a task's message block carries, beside the links and the request in [`Task`].
+    Call = "call" {
+        /// The task.
+        task: u64,
+        /// Which of its messages to other CPUs it is.
+        number: u32,
+        /// The message word.
+        info: u64,
+        /// The first message register.
+        mr0: u64,
+        /// The second.
+        mr1: u64,
+        /// The third.
+        mr2: u64,
+        /// The fourth.
+        mr3: u64,
+        /// The index of the exposure that was called.
+        exposure: u32,
+        /// The custom bits that the receiver sees.
+        custom: u32,
+        /// The TaskId that the receiver sees.
+        sender: u64,
+        /// The error number of a reply on its way; 0: none.
+        error: u32,
+    }
+}
+
+record! {
     /// A SchedContext.
     object Context = "context" {
         /// The CPU that owns it, or will.
@@ -149,6 +249,12 @@ record! {
         priority: u32,
         /// Its slice never ends.
         endless: bool,
+        /// The ticks of a slice.
+        slice: u64,
+        /// How many of them were left when its time was last counted.
+        remaining: u64,
+        /// The ticks that it has spent until then.
+        consumed: u64,
         /// One more than the priority under which it is queued; 0: it is not.
         queue_rank: u32,
         /// The next in the queue of that priority.

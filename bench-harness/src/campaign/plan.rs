@@ -125,7 +125,7 @@ impl Plan {
                 from_start(job.mode, job.cpus, &job.variant, &job.command_line)
             }
             (Kind::Test { steps, .. }, Part::Game, _) => {
-                let job = diff::job(diff::WITH, seed, *steps, None);
+                let job = diff::job(diff::WITH, seed, *steps);
                 from_start(job.mode, job.cpus, &job.variant, &job.command_line)
             }
             (Kind::Test { cpus, .. } | Kind::Stress { cpus, .. }, ..) => {
@@ -455,7 +455,7 @@ mod tests {
         let test = Kind::Test { cpus: 2, steps: 500 };
         assert_eq!(
             gdb(test.clone(), Part::Game).command,
-            "./justw gdb --mode icount --cpus 1 --variant 'dump' --timeout 60 run=diff seed=7 steps=500 show=0"
+            "./justw gdb --mode icount --cpus 1 --variant 'dump' --timeout 60 run=diff seed=7 steps=500"
         );
         assert_eq!(
             gdb(test, Part::Whole).command,

@@ -159,7 +159,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::begun", To(Serve)),
     ("kern_core::make::devices", To(Serve)),
     ("kern_core::time::search", To(Serve)),
-    ("kern_core::survey", To(Serve)),
+    ("kern_dump", To(Serve)),
     ("kern_core::trace", To(Serve)),
     ("kern_core::life::control", To(Ipc)),
     ("kern_base::task::TaskHot::write_plain_frame", To(Ipc)),

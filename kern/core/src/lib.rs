@@ -11,8 +11,7 @@
 //! All code of an entry is in a [room](rooms): a folder of modules with its own context, which
 //! leads only to the rooms below it. This level has what all rooms need: the running task, an
 //! object's CPU-local state, the answer to a system call ([`answer`]), events of tracing builds
-//! ([`trace`]), and the check that a restarted call continues with its own object (`begun`). Beside
-//! the rooms is [`survey`], which reads all of the kernel's state.
+//! ([`trace`]), and the check that a restarted call continues with its own object (`begun`).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -35,7 +34,6 @@ pub mod registers;
 pub mod rooms;
 pub mod security;
 pub mod state;
-pub mod survey;
 pub mod tables;
 pub mod time;
 pub mod tlb;
@@ -86,9 +84,6 @@ pub struct Kernel<M: Machine> {
     /// Held while the CNodes or the address space of a process change. Lock order: a root's, then
     /// this one. A CPU takes no other lock meanwhile.
     pub spaces: Lock<()>,
-    /// State of a standstill, in which one CPU reads what all CPUs own.
-    #[cfg(feature = "dump")]
-    pub standstill: smp::standstill::Standstill,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -113,8 +108,6 @@ impl<M: Machine> Kernel<M> {
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: Lock::new(Graves::default()),
             spaces: Lock::new(()),
-            #[cfg(feature = "dump")]
-            standstill: smp::standstill::Standstill::new(),
         }
     }
 

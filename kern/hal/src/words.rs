@@ -30,6 +30,8 @@ pub struct Words {
     flag_vector: u32,
     /// The shift of a process's key in its word.
     key_shift: u32,
+    /// The shift of a process's key in the record of a member.
+    member_key_shift: u32,
     node_free: u32,
     direct_map: u64,
     /// In an entry of a page table, and in the note of one.
@@ -68,6 +70,7 @@ static AURORA_WORDS: Words = Words {
     flag_suspended: kern_base::task::FLAG_SUSPENDED as u32,
     flag_vector: kern_base::task::FLAG_VECTOR as u32,
     key_shift: 64 - ProcessKey::BITS,
+    member_key_shift: kern_base::group::MEMBER_KEY_SHIFT,
     node_free: smp::mailbox::FREE,
     direct_map: DIRECT_MAP,
     page_plain: paging::PLAIN,

@@ -62,7 +62,7 @@ pub fn start(boot: &Boot) {
 }
 
 /// Returns the next number of a Weyl sequence, mixed (splitmix64).
-fn next() -> u64 {
+fn next_number() -> u64 {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut z = STATE.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -78,7 +78,7 @@ fn perturb(point: Point, event: u64) {
     if CALM.load(Ordering::Relaxed) {
         return;
     }
-    let number = next();
+    let number = next_number();
     match number % (2 * RARITY) {
         0 => (0..=(number >> 32) % PAUSES).for_each(|_| spin_loop()),
         1 => Pc.set_timer(Some(time::tsc() + (number >> 32) % TICK)),
@@ -114,6 +114,8 @@ mod still {
     use kern_base::machine::Machine;
     use kern_core::Refusal;
     use kern_core::rooms::Door;
+    use kern_dump::Scope;
+    use kern_dump::machine_dump::write_snapshot;
     use kern_hal::cpu::percpu;
     use kern_hal::dev::exit::{Exit, exit};
     use kern_hal::pc::Pc;
@@ -145,7 +147,7 @@ mod still {
         if !IS_ASKED_FOR.swap(false, Ordering::Relaxed) {
             return;
         }
-        match cx.machine_snapshot() {
+        match write_snapshot(*cx, Scope::All) {
             Ok(_) => {
                 println!("aurora: snapshot taken");
                 exit(Exit::Pass)

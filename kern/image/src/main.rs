@@ -56,6 +56,10 @@ struct Handlers;
 impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
     fn system_call(entry: &mut CpuEntry, op: Op) {
+        #[cfg(feature = "dump")]
+        if op == Op::MachineDump {
+            return kern_dump::machine_dump::on_system_call(context(entry));
+        }
         context(entry).system_call(op);
     }
 
@@ -195,8 +199,7 @@ fn idle_once(entry: &mut CpuEntry) {
     context(entry).time().note_idle();
     let came = wait_for_work(entry);
     if came & idle::WOKEN != 0 {
-        end_if_asked(context(entry));
-        context(entry).stand_still();
+        stop_if_asked(context(entry));
         context(entry).count(Counter::Interrupt);
         context(entry).note_interrupt(Interrupt::Mail);
     }
@@ -275,12 +278,14 @@ fn interrupt_of(vector: u8) -> Interrupt {
     }
 }
 
-/// Ends the run with a snapshot at the beginning of an interrupt, if the `chaos` build was asked
-/// for one.
+/// At the beginning of an interrupt: ends the run with a snapshot, if the `chaos` build was asked
+/// for one, and stands still while another CPU takes one. In builds that export the state.
 #[inline(always)]
-fn end_if_asked(_cx: Door<'_, Pc>) {
+fn stop_if_asked(_cx: Door<'_, Pc>) {
     #[cfg(all(feature = "chaos", feature = "dump"))]
     chaos::end_if_asked(_cx);
+    #[cfg(feature = "dump")]
+    kern_dump::machine_dump::stand_still(*_cx);
 }
 
 /// Handles an interrupt of user code.
@@ -288,7 +293,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let mut entry = boot::entry_of(block);
     let cx = context(&entry);
     let before = cx.hot.current.addr();
-    end_if_asked(cx);
+    stop_if_asked(cx);
     cx.on_interrupt(interrupt_of(vector));
     if cx.hot.current.addr() != before || cx.sched.grace.is_unsettled() {
         leave(&mut entry);

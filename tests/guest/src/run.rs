@@ -9,6 +9,7 @@ use core::fmt;
 
 use abi::{Error, cpu_features};
 use user_rt::cap::Notification;
+use user_rt::invoke::Dump;
 use user_rt::spawn::own;
 use user_rt::{arch, boot, report, supervisor};
 
@@ -25,7 +26,7 @@ const SAID_AT_MOST: u64 = 16;
 /// the export.
 pub fn show_state() {
     if boot::has(cpu_features::DUMP)
-        && let Err(refusal) = own::machine().snapshot()
+        && let Err(refusal) = own::machine().dump(Dump::All)
     {
         report!("error no snapshot of the kernel's state: {refusal:?}");
     }

@@ -453,24 +453,13 @@ impl Channel {
     }
 }
 
-/// The argument of `MachineDump` that asks for a snapshot.
-const SNAPSHOT: u64 = 4;
-
 /// How much of the kernel's state is exported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Dump {
-    /// The text, not its hash alone.
-    pub text: bool,
-    /// Capabilities and memory, too.
-    pub memory: bool,
-}
-
-impl Dump {
-    pub const ALL: Dump = Dump { text: true, memory: true };
-
-    pub(crate) const fn bits(self) -> u64 {
-        !self.text as u64 | (!self.memory as u64) << 1
-    }
+pub enum Dump {
+    /// Everything.
+    All = 0,
+    /// No capabilities, and nothing of memory.
+    WithoutMemory = 1,
 }
 
 impl Frame {
@@ -514,13 +503,8 @@ impl Machine {
     }
 
     /// Exports a snapshot of the kernel's state, of all CPUs: how many objects there are.
-    pub fn snapshot(&self) -> Result<u64> {
-        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), SNAPSHOT, 0, 0)).check()?.rdi)
-    }
-
-    /// Exports the kernel's state, or the hash of it alone; the hash.
     pub fn dump(&self, what: Dump) -> Result<u64> {
-        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), what.bits(), 0, 0)).check()?.rdi)
+        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), what as u64, 0, 0)).check()?.rdi)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Capabilities, their slots and tables: the room [`Caps`](crate::rooms::Caps).
 
-pub mod found;
 pub mod growth;
 pub mod holdings;
 pub mod slots;

@@ -32,7 +32,6 @@ pub enum Interrupt {
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves an interrupt of user code.
     pub fn on_interrupt(self, what: Interrupt) {
-        self.stand_still();
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
         let before = self.hot.current.get(self.pin());
@@ -44,14 +43,6 @@ impl<'k, M: Machine> Door<'k, M> {
         if let Some(task) = before {
             self.save_preempted(task);
         }
-    }
-
-    /// Stops this CPU at the beginning of an interrupt while another CPU reads the state that all
-    /// CPUs own. Does nothing in builds that do not export the state.
-    #[inline(always)]
-    pub fn stand_still(self) {
-        #[cfg(feature = "dump")]
-        self.k.standstill.stand(self.pin());
     }
 
     /// Serves an interrupt that arrived while the CPU was idle. The caller takes the mail

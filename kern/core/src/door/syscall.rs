@@ -67,7 +67,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Answers a refused system call with an error, or makes its task wait or restart the call.
     #[cold]
     #[inline(never)]
-    fn refuse(self, me: Me<'k>, op: Option<Op>, refusal: Refusal) {
+    pub fn refuse(self, me: Me<'k>, op: Option<Op>, refusal: Refusal) {
         let refusal = match refusal {
             Refusal::Dispose => self.life().dispose_grants(me),
             other => other,
@@ -195,7 +195,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
             Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
             Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
-            Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
+            Op::MachineDump => self.machine_dump(me, args.cap()),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
             // `system_call` has served all other operations.
@@ -270,8 +270,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.k.machine.attempt(what, address).map(Answer::one).ok_or(Error::NotBuilt.into())
     }
 
-    #[cfg(not(feature = "dump"))]
-    fn machine_dump(self, me: Me<'k>, cap: Cap, _how: u64) -> Result<Answer> {
+    /// [`Op::MachineDump`]. Kernels that export their state serve it elsewhere.
+    fn machine_dump(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
         self.caps().find_machine(me, cap, machine_rights::DUMP)?;
         Err(Error::NotBuilt.into())
     }

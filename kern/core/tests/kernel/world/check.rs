@@ -8,10 +8,10 @@ use kern_base::machine::Access;
 use kern_base::paging::log2_of;
 use kern_base::task::{Message, State, Task};
 use kern_core::Cx;
-use kern_core::caps::found::Found;
 use kern_core::state::state_of;
-use kern_core::survey::{Still, survey};
 use kern_core::tables::walk::Spot;
+use kern_dump::found::Found;
+use kern_dump::{Scope, Still, survey};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::host_test;
@@ -106,7 +106,7 @@ pub fn record(world: &World, snapshot: &mut Snapshot) {
 
 fn take(world: &World, found: &mut Found, snapshot: &mut Snapshot) {
     snapshot.clear();
-    survey(world, found, snapshot);
+    survey(world, Scope::All, found, snapshot);
     assert!(!found.is_full(), "there are more objects than a survey finds");
     hardware(world, snapshot);
 }

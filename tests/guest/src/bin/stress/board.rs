@@ -233,7 +233,7 @@ impl Run for Board {
     fn print_state(&self, alarm: &Notification) {
         self.print_director();
         (0..self.seat_count()).for_each(|seat| self.print_seat(seat));
-        crate::tellers::tell_all(alarm);
+        crate::tellers::ask_all(alarm);
     }
 
     /// Returns four seconds of the guest if instructions are counted; elsewhere longer, because its

@@ -1,5 +1,8 @@
-//! Each CPU's kernel state, if the kernel can export it, for the report of a run that is stuck. A
-//! CPU exports only its own state, so each CPU has a *teller* that requests it.
+//! Which CPUs are stuck in the kernel, for the report of a run that is stuck.
+//!
+//! At its end the run exports the kernel's state, if the kernel can do that. All CPUs must stand
+//! still for it, which never happens while one is stuck in the kernel. So each CPU has a *teller*
+//! that is asked first.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -7,7 +10,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::{Cap, cpu_features};
 use guest_tests::watchdog::{PRIORITY, STACK_PAGES};
 use user_rt::cap::{Handle, Notification, Untyped};
-use user_rt::invoke::Dump;
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
 use user_rt::{arch, boot, report};
 
@@ -43,7 +45,7 @@ fn start_teller(nursery: &mut Nursery, cpu: u32, alarm: &Notification) -> user_r
     Home::own(|home| task(nursery, home, &spec))?.task.resume()
 }
 
-/// Exports the state of its CPU on request, and reports that it has.
+/// Answers when it is asked.
 extern "C" fn tell(packed: u64) -> ! {
     let [memory, note, alarm] = [0, 16, 32].map(|shift| Cap((packed >> shift) as u16 as u32));
     // A Notification belongs to the CPU of the task that made it.
@@ -51,23 +53,21 @@ extern "C" fn tell(packed: u64) -> ! {
     made.expect("a teller's Notification");
     loop {
         let _ = Notification::at(note).wait();
-        let _ = own::machine().dump(Dump::ALL);
         let _ = Notification::at(alarm).notify(1);
     }
 }
 
 /// Asks every CPU's teller. A CPU that does not answer is stuck in the kernel.
-pub fn tell_all(alarm: &Notification) {
+pub fn ask_all(alarm: &Notification) {
     if !boot::has(cpu_features::DUMP) {
         return;
     }
     for (cpu, note) in TELLERS.iter().enumerate().take(boot::facts().cpus as usize) {
-        report!("note stress: state of CPU {cpu}");
         let _ = alarm.poll();
         let asked = Notification::at(Cap(note.load(Relaxed) as u32)).notify(1);
         let answered = asked.and_then(|()| alarm.wait_until(arch::now() + boot::facts().tsc_hz));
         if answered.is_err() {
-            report!("note stress: CPU {cpu} does not answer");
+            report!("note stress: CPU {cpu} does not answer, so no state comes");
         }
     }
 }

@@ -2,16 +2,15 @@
 //!
 //! Players, in five processes with and without vector state, make random operations on the same
 //! groups, Notifications, Replies, SchedContexts and on each other. Before each operation its
-//! player reports the result of its last one (every register, the message words), a hash of the
-//! kernel's whole state, and the next operation. The harness boots kernels with and without
-//! fastpaths with one seed, and their reports must agree line by line. Time has no influence:
+//! player exports a snapshot of the kernel's state, and reports the result of its last one (every
+//! register, the message words) and the next operation. The harness boots kernels with and without
+//! fastpaths with one seed, and their reports and states must agree. Time has no influence:
 //! slices and deadlines are so long that none ends, and the order in which the players run follows
 //! from their operations.
 //!
 //! When all players are blocked, the *fixer*, of the lowest priority, unblocks some of them.
 //!
-//! Options: `seed=`, `steps=`, and `show=` for the step at which the state is printed and not only
-//! hashed.
+//! Options: `seed=`, `steps=`, and `show=` for the one step before which the state is exported.
 
 mod board;
 mod choice;

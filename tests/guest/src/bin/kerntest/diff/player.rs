@@ -19,8 +19,8 @@ use crate::registers::{Kind, Registers, WORDS, hold, peek};
 /// Percentage of steps without a report, and how many of them may follow each other.
 const SILENT: u64 = 45;
 const SILENT_MAX: u64 = 4;
-/// Steps between two hashes that include capabilities and memory.
-const MEMORY_EVERY: u64 = 16;
+/// Steps between two snapshots that include capabilities and memory.
+const MEMORY_EVERY: u64 = 64;
 
 /// Entry of a player that waits for its first call before the game begins.
 pub extern "C" fn passive(number: u64) -> ! {
@@ -93,7 +93,8 @@ impl Player {
         if self.silent < SILENT_MAX && board.chance(SILENT) {
             self.silent += 1;
         } else {
-            self.say(step, state(board, step), pool.map_or(0, OwnPool::hash), &args);
+            show_state(board, step);
+            self.say(step, pool.map_or(0, OwnPool::hash), &args);
             (self.silent, self.trace) = (0, 0);
         }
         self.op = Op::from_raw(args.info.0 as u8).unwrap_or(Op::Null);
@@ -112,7 +113,7 @@ impl Player {
     }
 
     /// Reports the results of the last operations, and the next one.
-    fn say(&self, step: u64, state: u64, pool: u64, args: &Args) {
+    fn say(&self, step: u64, pool: u64, args: &Args) {
         let Player { number, op, silent, trace, .. } = *self;
         let a = &self.got.answer;
         let registers = [a.info.0, a.rdi, a.rsi, a.rdx, a.r8, a.r9, a.r10, a.r12, self.got.dirt];
@@ -122,7 +123,7 @@ impl Player {
         let arguments = [args.info.0, args.rdi, args.rsi, args.rdx, args.r8, args.r9, args.r10];
         report!(
             "step {step} player={number} silent={silent} trace={trace:x} last={op:?} got={registers:x?} gs={gs:x} \
-             vectors={vectors:x} words={words:x} read={read:x} pool={pool:x} state={state:x} next={next:?} {arguments:x?}"
+             vectors={vectors:x} words={words:x} read={read:x} pool={pool:x} next={next:?} {arguments:x?}"
         );
     }
 }
@@ -137,10 +138,16 @@ struct Got {
     registers: u64,
 }
 
-/// Returns a hash of the state before a step, which is the result of the step before.
-fn state(board: &'static Board, step: u64) -> u64 {
-    let text = step == board.get(Word::Shown);
-    own::machine().dump(Dump { text, memory: text || step.is_multiple_of(MEMORY_EVERY) }).unwrap_or(0)
+/// Exports the state before a step, which is the result of the step before.
+fn show_state(board: &'static Board, step: u64) {
+    let shown = board.get(Word::Shown);
+    if shown == 0 || shown == step {
+        let all = shown == step || step.is_multiple_of(MEMORY_EVERY);
+        let what = if all { Dump::All } else { Dump::WithoutMemory };
+        if let Err(refusal) = own::machine().dump(what) {
+            report!("error no snapshot before step {step}: {refusal:?}");
+        }
+    }
 }
 
 /// Whether the player has a call to answer now.

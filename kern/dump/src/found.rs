@@ -1,8 +1,8 @@
-//! Finds all objects: a walk over capabilities, for dumps and [surveys](crate::survey).
+//! Finds all objects: a walk over capabilities.
 //!
 //! The walk finds all slots of each CNode; from each slot its whole derivation tree; from each Task
-//! its Process; from each Process its spaces and tasks. Objects are numbered in the order in which
-//! they are found, so two kernels with equal trees number their objects alike.
+//! its Process; from each Process its spaces and tasks. Records of objects come in the order in
+//! which the walk finds the objects, so two kernels with equal trees record their objects alike.
 
 use abi::ObjType;
 use kern_base::events::EventPool;
@@ -20,21 +20,17 @@ use kern_base::task::Task;
 use smp::cpu::Pin;
 use smp::door::{Ptr, Ref};
 
-use crate::rooms::Caps;
-use crate::{Cx, MachineObject};
+use kern_core::{Cx, MachineObject};
 
 /// Most objects that the walk finds; it leaves out further ones.
 pub const OBJECTS_MAX: usize = 1 << 14;
 const TABLE_SIZE: usize = 2 * OBJECTS_MAX;
-const TYPES: usize = 13;
 const NOTHING: u16 = u16::MAX;
-/// Most CNodes, Groups and EventPools, the objects with slots.
-const TABLES_MAX: usize = 1024;
 /// Most slots of one tree that the walk follows: a longer tree is broken.
 const TREE_MAX: usize = OBJECTS_MAX * 4;
 
 macro_rules! objects {
-    ($($type:ident = $object:ty, $name:literal;)*) => {
+    ($($type:ident = $object:ty;)*) => {
         /// Any kernel object.
         #[derive(Clone, Copy)]
         pub enum Object { $($type(Ptr<$object>),)* }
@@ -51,15 +47,11 @@ macro_rules! objects {
                 match self { $(Object::$type(object) => object.addr(),)* }
             }
 
-            pub const fn kind(self) -> ObjType {
+            const fn kind(self) -> ObjType {
                 match self { $(Object::$type(_) => ObjType::$type,)* }
             }
 
-            pub const fn type_name(self) -> &'static str {
-                match self { $(Object::$type(_) => $name,)* }
-            }
-
-            pub fn header<'k>(self, pin: Pin<'k>) -> &'k Header {
+            fn header<'k>(self, pin: Pin<'k>) -> &'k Header {
                 match self { $(Object::$type(object) => &object.get(pin).get().header,)* }
             }
         }
@@ -67,25 +59,35 @@ macro_rules! objects {
 }
 
 objects! {
-    Untyped = Untyped, "untyped";
-    CNode = CNode, "cnode";
-    VSpace = VSpace, "vspace";
-    Frame = Frame, "frame";
-    Process = Process, "process";
-    Task = Task, "task";
-    SchedContext = SchedContext, "time";
-    Group = Group, "group";
-    Notification = Notification, "note";
-    Reply = Reply, "reply";
-    Machine = MachineObject, "machine";
-    EventPool = EventPool, "pool";
+    Untyped = Untyped;
+    CNode = CNode;
+    VSpace = VSpace;
+    Frame = Frame;
+    Process = Process;
+    Task = Task;
+    SchedContext = SchedContext;
+    Group = Group;
+    Notification = Notification;
+    Reply = Reply;
+    Machine = MachineObject;
+    EventPool = EventPool;
 }
 
-/// An object with its number among those of its type.
+impl Object {
+    /// Whether it is only about capabilities and memory.
+    pub const fn is_memory(self) -> bool {
+        matches!(self, Object::Untyped(_) | Object::CNode(_) | Object::VSpace(_) | Object::Frame(_))
+    }
+
+    /// Whether an object of its type exists at its address.
+    fn is_there(self, pin: Pin<'_>) -> bool {
+        self.header(pin).object_type() == Some(self.kind())
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     object: Object,
-    number: u32,
     /// Its place in the table.
     place: u16,
     /// Whether the walk found it in its derivation tree, all of which is known.
@@ -98,10 +100,6 @@ pub struct Found {
     len: usize,
     /// Maps addresses to places in `objects`, by open addressing.
     table: [u16; TABLE_SIZE],
-    counts: [u32; TYPES],
-    /// Places in `objects` of objects with slots.
-    tables: [u16; TABLES_MAX],
-    tables_len: usize,
 }
 
 impl Default for Found {
@@ -112,14 +110,7 @@ impl Default for Found {
 
 impl Found {
     pub const fn new() -> Found {
-        Found {
-            objects: [const { None }; OBJECTS_MAX],
-            len: 0,
-            table: [NOTHING; TABLE_SIZE],
-            counts: [0; TYPES],
-            tables: [NOTHING; TABLES_MAX],
-            tables_len: 0,
-        }
+        Found { objects: [const { None }; OBJECTS_MAX], len: 0, table: [NOTHING; TABLE_SIZE] }
     }
 
     pub const fn len(&self) -> usize {
@@ -132,17 +123,11 @@ impl Found {
 
     /// Whether there may be more objects than the walk can hold.
     pub const fn is_full(&self) -> bool {
-        self.len == OBJECTS_MAX || self.tables_len == TABLES_MAX
+        self.len == OBJECTS_MAX
     }
 
     pub fn get(&self, at: usize) -> Option<Object> {
         self.objects.get(at).copied().flatten().map(|entry| entry.object)
-    }
-
-    /// Returns the object at an address, with its number among those of its type.
-    pub fn at(&self, addr: u64) -> Option<(Object, u32)> {
-        let place = self.place(addr).ok()?;
-        self.objects[usize::from(self.table[place])].map(|entry| (entry.object, entry.number))
     }
 
     /// Returns the place of an address in the table, or the place where it would be.
@@ -167,16 +152,8 @@ impl Found {
         if self.is_full() {
             return;
         }
-        let count = &mut self.counts[object.kind() as usize];
-        *count += 1;
-        self.objects[self.len] = Some(Entry { object, number: *count, place: at as u16, in_tree: false });
+        self.objects[self.len] = Some(Entry { object, place: at as u16, in_tree: false });
         self.table[at] = self.len as u16;
-        if let (Object::CNode(_) | Object::Group(_) | Object::EventPool(_), Some(place)) =
-            (object, self.tables.get_mut(self.tables_len))
-        {
-            *place = self.len as u16;
-            self.tables_len += 1;
-        }
         self.len += 1;
     }
 
@@ -185,37 +162,29 @@ impl Found {
         self.objects[usize::from(self.table[at])].as_mut()
     }
 
-    /// Returns the objects with slots.
-    pub fn tables(&self) -> impl Iterator<Item = Object> {
-        self.tables[..self.tables_len].iter().filter_map(|at| self.get(usize::from(*at)))
-    }
-
     pub fn clear(&mut self) {
         for entry in self.objects[..self.len].iter_mut().filter_map(Option::take) {
             self.table[usize::from(entry.place)] = NOTHING;
         }
-        self.counts.fill(0);
         self.len = 0;
-        self.tables_len = 0;
     }
 
-    /// Finds all objects that the objects found so far lead to. `walk` visits each slot of a
-    /// derivation tree.
-    pub fn discover<'k, M: Machine>(&mut self, cx: Cx<'k, M>, walk: Walk<'k, M>) {
+    /// Finds all objects that the objects found so far lead to.
+    pub fn discover<M: Machine>(&mut self, cx: Cx<'_, M>) {
         let mut at = 0;
         while let Some(object) = self.get(at) {
-            self.follow(cx, object, walk);
+            self.follow(cx, object);
             at += 1;
         }
     }
 
     /// Adds the objects that an object leads to.
-    fn follow<'k, M: Machine>(&mut self, cx: Cx<'k, M>, object: Object, walk: Walk<'k, M>) {
+    fn follow<M: Machine>(&mut self, cx: Cx<'_, M>, object: Object) {
         match object {
             Object::CNode(cnode) => {
                 let slots = cnode.get(cx.pin()).get().slots.iter(cx.pin());
                 for slot in slots.filter(|slot| !slot.get().word.is_empty_below(u64::MAX)) {
-                    self.add_slot(cx, slot, walk);
+                    self.add_slot(cx, slot);
                 }
             }
             Object::Task(task) => {
@@ -245,57 +214,22 @@ impl Found {
     }
 
     /// Adds the object of a slot, and its whole derivation tree.
-    fn add_slot<'k, M: Machine>(&mut self, cx: Cx<'k, M>, slot: Ref<'k, Slot>, walk: Walk<'k, M>) {
-        let word = slot.get().word.glance(cx.pin());
-        let Some(object) = Object::of(word).filter(|object| is_there(*object, cx.pin())) else { return };
+    fn add_slot<'k, M: Machine>(&mut self, cx: Cx<'k, M>, slot: Ref<'k, Slot>) {
+        let there = |slot: Ref<'k, Slot>| {
+            Object::of(slot.get().word.glance(cx.pin())).filter(|object| object.is_there(cx.pin()))
+        };
+        let Some(object) = there(slot) else { return };
         if self.entry(object.addr()).is_some_and(|entry| entry.in_tree) {
             return;
         }
-        walk(cx, slot, object.header(cx.pin()), &mut |slot| {
-            let Some(object) = Object::of(slot.get().word.glance(cx.pin())) else { return };
-            if !is_there(object, cx.pin()) {
-                return;
-            }
+        let before = core::iter::successors(Some(slot), |slot| slot.get().prev.get(cx.pin()));
+        let first = before.take(TREE_MAX).last();
+        let tree = core::iter::successors(first, |slot| slot.get().next.get(cx.pin()));
+        for object in tree.take(TREE_MAX).filter_map(there) {
             self.add(object);
             if let Some(entry) = self.entry(object.addr()) {
                 entry.in_tree = true;
             }
-        });
+        }
     }
-}
-
-/// Whether an object of its type exists at an object's address.
-fn is_there(object: Object, pin: Pin<'_>) -> bool {
-    object.header(pin).object_type() == Some(object.kind())
-}
-
-/// Visits every slot of a slot's derivation tree; the header is that of the slot's object.
-pub type Walk<'k, M> = fn(Cx<'k, M>, Ref<'k, Slot>, &Header, &mut dyn FnMut(Ref<'k, Slot>));
-
-/// Visits every slot of a full slot's derivation tree, in the tree's order, under the root's lock.
-pub fn for_tree<'k, M: Machine>(
-    cx: Cx<'k, M>,
-    slot: Ref<'k, Slot>,
-    header: &Header,
-    each: &mut dyn FnMut(Ref<'k, Slot>),
-) {
-    let _root = Caps::of(cx).lock_root(header);
-    for_still_tree(cx, slot, header, each);
-}
-
-/// Visits every slot as [`for_tree`] does, without the lock.
-/// Requires: no CPU changes the tree.
-pub fn for_still_tree<'k, M: Machine>(
-    cx: Cx<'k, M>,
-    slot: Ref<'k, Slot>,
-    _header: &Header,
-    each: &mut dyn FnMut(Ref<'k, Slot>),
-) {
-    let mut first = slot;
-    for _ in 0..TREE_MAX {
-        let Some(prev) = first.get().prev.get(cx.pin()) else { break };
-        first = prev;
-    }
-    let slots = core::iter::successors(Some(first), |slot| slot.get().next.get(cx.pin()));
-    slots.take(TREE_MAX).for_each(each);
 }

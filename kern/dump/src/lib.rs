@@ -1,14 +1,20 @@
-//! Surveys: all of the kernel's state as [plain records](snapshot), for the crate `invariants` to
-//! judge.
+//! The export of the kernel's state, in test builds: all of it as [plain records](snapshot). The
+//! crate `invariants` judges them, and the harness compares kernels by them.
 //!
-//! The state does not change meanwhile: one thread plays all CPUs, or all CPUs but one are stopped
-//! ([`Still`]). So a survey takes no lock; it records which locks are held, and on which CPUs
-//! kernel entries are under way. It follows only the links by which capabilities and processes are
-//! [found](crate::caps::found): a link that leads nowhere is recorded, not followed.
+//! A [survey](survey()) reads the state while it does not change: one thread plays all CPUs, or all
+//! CPUs but one are stopped ([`Still`]). So a survey takes no lock; it records which locks are
+//! held, and on which CPUs kernel entries are under way. It follows only the links by which
+//! capabilities and processes are [found]: a link that leads nowhere is recorded, not followed.
 //!
-//! A kernel without a caller of [`survey`] contains none of this code.
+//! [`machine_dump`] is the system call that stops all CPUs and writes the records.
+//!
+//! The kernel proper knows nothing of this crate: a kernel for users has none of it.
+#![no_std]
+#![forbid(unsafe_code)]
 
 mod cpus;
+pub mod found;
+pub mod machine_dump;
 mod memory;
 mod objects;
 mod tasks;
@@ -16,14 +22,14 @@ mod tasks;
 use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 use kern_base::machine::Machine;
 use kern_base::slot::{CNode, TABLES_MAX};
+use kern_core::caps::slots::DEPTH_MAX;
+use kern_core::{Cx, Graves};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
 use snapshot::{Extent, ExtentKind, Kernel, LabelRule, Number, Range, Root, Sink};
 
-use crate::caps::found::{Found, Object, for_still_tree};
-use crate::caps::slots::DEPTH_MAX;
-use crate::{Cx, Graves};
+use crate::found::{Found, Object};
 
 /// A machine that stands still, so that every CPU's own state is readable.
 pub trait Still<'k, M: Machine> {
@@ -40,8 +46,21 @@ pub trait Still<'k, M: Machine> {
     fn guarded<T>(&self, state: &'k Guarded<T>) -> &'k T;
 }
 
-/// Records everything. `found` is memory for the survey.
-pub fn survey<'k, M: Machine, S: Sink>(still: &impl Still<'k, M>, found: &mut Found, sink: &mut S) {
+/// What is recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    /// No Untypeds, CNodes, VSpaces and frames, and nothing of memory.
+    WithoutMemory,
+}
+
+/// Records the state. `found` is memory for the survey.
+pub fn survey<'k, M: Machine, S: Sink>(
+    still: &impl Still<'k, M>,
+    scope: Scope,
+    found: &mut Found,
+    sink: &mut S,
+) {
     let cx = still.cx(CpuId::BOOT);
     found.clear();
     for (_, process) in cx.k.processes.living(cx.pin()) {
@@ -51,17 +70,21 @@ pub fn survey<'k, M: Machine, S: Sink>(still: &impl Still<'k, M>, found: &mut Fo
     for cnode in zombies.into_iter().flatten().flat_map(|first| zombies_from(cx, first)) {
         found.add(Object::CNode(cnode.ptr()));
     }
-    found.discover(cx, for_still_tree);
-    let mut survey = Survey { cx, still, sink };
+    found.discover(cx);
+    let mut survey = Survey { cx, still, scope, sink };
     survey.kernel(zombies);
-    survey.ranges();
     for cpu in (0..cx.k.cpu_count()).filter_map(CpuId::new) {
         survey.cpu(cpu);
     }
-    for object in (0..found.len()).filter_map(|at| found.get(at)) {
+    let all = scope == Scope::All;
+    for object in (0..found.len()).filter_map(|at| found.get(at)).filter(|object| all || !object.is_memory())
+    {
         survey.object(object);
     }
-    survey.infos();
+    if all {
+        survey.ranges();
+        survey.infos();
+    }
 }
 
 /// Returns the first CNode of each list of those that are being emptied.
@@ -84,6 +107,7 @@ struct Survey<'a, 'k, M: Machine, V, S> {
     /// Context for state that any CPU may read.
     cx: Cx<'k, M>,
     still: &'a V,
+    scope: Scope,
     sink: &'a mut S,
 }
 
@@ -125,7 +149,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     }
 
     fn extent(&mut self, at: u64, bytes: u64, object: u64, kind: ExtentKind) {
-        if bytes != 0 {
+        if bytes != 0 && self.scope == Scope::All {
             self.sink.extent(&Extent { at, bytes, object, kind });
         }
     }
@@ -154,6 +178,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             refused_zombies: refused,
             zombies_locked: zombies.is_none(),
             spaces_locked: k.spaces.is_locked(),
+            now: k.machine.now(),
+            without_memory: self.scope == Scope::WithoutMemory,
         });
         for (id, root) in (0..).zip(k.roots.iter()) {
             let leaving = root.try_lock(self.cx.cpu).map(|root| root.leaving.addr());

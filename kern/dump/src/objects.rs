@@ -15,8 +15,8 @@ use smp::door::Ref;
 use snapshot::{ExtentKind, Member, Sink, SlotUse, TaskNumber};
 
 use super::{Still, Survey, object};
-use crate::MachineObject;
-use crate::caps::slots::CLAIMED;
+use kern_core::MachineObject;
+use kern_core::caps::slots::CLAIMED;
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn cnode(&mut self, cnode: Ref<'k, CNode>) {
@@ -98,6 +98,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 label_told: process.get().label_told.load(Relaxed),
                 offer_slot: offered.slot,
                 offer_from: offered.from,
+                vector: process.get().vector.load(Relaxed),
             }
         );
         self.sink.process(&record);
@@ -231,6 +232,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 writable_pages: EventControl::PAGES as u32,
                 closed: pool.get().reserved.is_closed(),
                 locked: pool.get().binding.is_locked(),
+                log2: u32::from(pool.get().cells_log2),
+                reserved: pool.get().reserved.position(),
+                bits: pool.get().bits.load(Relaxed),
             }
         );
         self.sink.pool(&record);

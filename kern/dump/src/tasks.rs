@@ -1,19 +1,21 @@
 //! The survey's records of tasks and of CPU time.
 
+use core::cell::Cell;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{
-    self, FLAG_IN_FAULT, FLAG_SUSPENDED, HOME_MASK, HOME_SHIFT, LABEL_MASK, LABEL_SHIFT, Request, TASK_BYTES,
-    Task, ctl,
+    self, FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, HOME_MASK, HOME_SHIFT, LABEL_MASK, LABEL_SHIFT,
+    Request, TASK_BYTES, Task, ctl,
 };
 use smp::door::Ref;
-use snapshot::{ExtentKind, RequestKind, Sink, Stage, State};
+use snapshot::{Call, ExtentKind, Registers, RequestKind, Sink, Stage, State};
 
 use super::{Still, Survey, object};
-use crate::state::{has_flag, is_dying, state_of};
+use kern_core::state::{has_flag, is_dying, state_of};
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn context(&mut self, context: Ref<'k, SchedContext>) {
@@ -29,6 +31,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 owner: self.at(hot.owner.addr()),
                 priority: u32::from(hot.state.priority()),
                 endless: hot.state.slice() == sched::ENDLESS,
+                slice: hot.state.slice(),
+                remaining: hot.state.remaining(),
+                consumed: hot.state.consumed(),
                 queue_rank,
                 queue_next: self.at(next),
                 queue_prev: self.at(prev),
@@ -45,6 +50,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.lists(task, &mut record);
         self.message(task, &mut record);
         self.sink.task(&record);
+        self.sink.registers(&self.registers(task, record.at));
+        self.sink.call(&self.call(task, record.at));
         self.extent(record.at, TASK_BYTES, record.at, ExtentKind::Object);
     }
 
@@ -72,6 +79,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 receives_on: control & ctl::RECEIVE != 0,
                 label_comes: control & ctl::LABEL != 0,
                 control_node: task.ctl.node_owner(),
+                to_suspend: task.to_suspend.load(Relaxed),
+                utcb_hash: hash(&task.utcb(self.pin()).msg),
                 message_home: self.home(&task.msg),
                 message_under_way: task.msg.is_under_way(),
                 message_node: task.msg_node.owner(),
@@ -89,6 +98,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             plain: hot.is_plain(),
             suspended: has_flag(hot, FLAG_SUSPENDED),
             in_fault: has_flag(hot, FLAG_IN_FAULT),
+            vector: has_flag(hot, FLAG_VECTOR),
             state_home: (word as u32 & HOME_MASK) >> HOME_SHIFT,
             state_generation: (word >> 32) as u32,
             state_label: (word as u32 & LABEL_MASK) >> LABEL_SHIFT,
@@ -103,6 +113,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             recall: u32::from(hot.recall.get()),
             ending: is_dying(hot),
             full_frame: hot.regs.full.get() != 0,
+            starts_on: hot.start_on.get().index() as u32,
+            wait_epoch: hot.wait_epoch.get(),
             ..*record
         };
     }
@@ -133,6 +145,62 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         };
     }
 
+    /// Returns the record of its registers.
+    fn registers(&self, task: Ref<'k, Task>, at: u64) -> Registers {
+        let hot = self.still.inside(task.map(|task| &task.hot));
+        let r = &hot.regs;
+        let [dr0, dr1, dr2, dr3, dr7] = hot.debug.each_ref().map(Cell::get);
+        Registers {
+            task: at,
+            rax: r.rax.get(),
+            rdi: r.rdi.get(),
+            rsi: r.rsi.get(),
+            rdx: r.rdx.get(),
+            r8: r.r8.get(),
+            r9: r.r9.get(),
+            r10: r.r10.get(),
+            r12: r.r12.get(),
+            rip: r.rip.get(),
+            rsp: r.rsp.get(),
+            rflags: r.rflags.get(),
+            fs_base: hot.fs_base.get(),
+            gs_base: hot.gs_base.get(),
+            rbx: r.rbx.get(),
+            rcx: r.rcx.get(),
+            rbp: r.rbp.get(),
+            r11: r.r11.get(),
+            r13: r.r13.get(),
+            r14: r.r14.get(),
+            r15: r.r15.get(),
+            fs: r.fs.get(),
+            gs: r.gs.get(),
+            dr0,
+            dr1,
+            dr2,
+            dr3,
+            dr7,
+        }
+    }
+
+    /// Returns the record of what its message block carries.
+    fn call(&self, task: Ref<'k, Task>, at: u64) -> Call {
+        let msg = self.still.inside(task.map(|task| &task.msg));
+        let [mr0, mr1, mr2, mr3] = msg.regs.each_ref().map(Cell::get);
+        Call {
+            task: at,
+            number: msg.number.get(),
+            info: msg.info.get().0,
+            mr0,
+            mr1,
+            mr2,
+            mr3,
+            exposure: msg.target.get().index(),
+            custom: u32::from(msg.custom.get()),
+            sender: msg.sender.get().raw(),
+            error: u32::from(msg.error.get()),
+        }
+    }
+
     /// Records its message block.
     fn message(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
         let msg = self.still.inside(task.map(|task| &task.msg));
@@ -156,6 +224,14 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             ..*record
         };
     }
+}
+
+/// Returns a hash of words.
+fn hash(words: &[AtomicU64]) -> u64 {
+    let mix = |hash: u64, word: &AtomicU64| {
+        (hash.rotate_left(5) ^ word.load(Relaxed)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    };
+    words.iter().fold(0, mix)
 }
 
 /// Returns the kind of a request, the address of its object, and its shootdown.

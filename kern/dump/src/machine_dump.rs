@@ -1,0 +1,134 @@
+//! [`Op::MachineDump`]: writes a [survey](crate::survey()) of the kernel's state as text. All CPUs
+//! stand still meanwhile, with interrupts off, for milliseconds.
+
+use abi::{Cap, Counter, MsgInfo, Op, Target, machine_rights};
+use kern_base::machine::Machine;
+use kern_core::answer::write_values;
+use kern_core::rooms::Door;
+use kern_core::{Cx, Kernel, Me, Refusal, Result};
+use smp::cpu::CpuId;
+use smp::door::{Homed, Ref};
+use smp::lock::{Guarded, Lock};
+use smp::standstill::{Standstill, Stopped};
+use snapshot::text::Writer;
+
+use crate::found::Found;
+use crate::{Scope, Still, survey};
+
+/// Channel of snapshots on the log port.
+const CHANNEL: u8 = 0x83;
+/// Bytes that one record of the log port carries at most. Records are cut anywhere.
+const RECORD: usize = 2048;
+
+/// The objects of a survey: too large for a kernel stack. One survey at a time.
+static FOUND: Lock<Found> = Lock::new(Found::new());
+
+/// A standstill, in which one CPU reads what all CPUs own.
+static STANDSTILL: Standstill = Standstill::new();
+
+/// Serves the operation in place of the kernel's own handler, which refuses it.
+pub fn on_system_call<M: Machine>(door: Door<'_, M>) {
+    let Some(me) = door.current() else { return };
+    door.count(Counter::SlowEntry);
+    let r = &me.hot.regs;
+    match machine_dump(door, me, Target(r.rdi.get()).cap(), r.rsi.get()) {
+        Ok(objects) => write_values(r, MsgInfo(0), [objects, 0, 0, 0]),
+        Err(refusal) => door.refuse(me, Some(Op::MachineDump), refusal),
+    }
+}
+
+fn machine_dump<'k, M: Machine>(door: Door<'k, M>, me: Me<'k>, cap: Cap, how: u64) -> Result<u64> {
+    door.caps().find_machine(me, cap, machine_rights::DUMP)?;
+    let scope = match how {
+        0 => Scope::All,
+        1 => Scope::WithoutMemory,
+        _ => return Err(Refusal::argument(1)),
+    };
+    write_snapshot(*door, scope)
+}
+
+/// Stands still while another CPU reads what all CPUs own.
+/// Requires: the CPU is at the beginning of an interrupt, with nothing half done.
+#[inline(always)]
+pub fn stand_still<M: Machine>(cx: Cx<'_, M>) {
+    STANDSTILL.stand(cx.pin());
+}
+
+/// Writes a snapshot to the log port.
+/// Returns: how many objects there are.
+pub fn write_snapshot<M: Machine>(cx: Cx<'_, M>, scope: Scope) -> Result<u64> {
+    // The CPU that holds the lock waits for this CPU to stand still: it has to be interruptible.
+    let mut found = FOUND.try_lock(cx.cpu).ok_or(Refusal::More)?;
+    let stopped = STANDSTILL.stop(cx.k, cx.pin()).ok_or(Refusal::More)?;
+    let mut port = Port { machine: &cx.k.machine, bytes: [0; RECORD], used: 0 };
+    let mut writer = Writer::new(|part| port.put(part));
+    survey(&AllStopped { k: cx.k, stopped: &stopped }, scope, &mut found, &mut writer);
+    writer.finish();
+    port.flush();
+    if found.is_full() {
+        return Err(abi::Error::Full.into());
+    }
+    exported(found.len());
+    Ok(found.len() as u64)
+}
+
+/// Where a debugger stops to see the state that was just exported: all CPUs still stand still.
+#[inline(never)]
+fn exported(objects: usize) {
+    core::hint::black_box(objects);
+}
+
+/// All CPUs stand still.
+struct AllStopped<'s, M: Machine> {
+    k: &'s Kernel<M>,
+    stopped: &'s Stopped<'s>,
+}
+
+impl<'s, M: Machine> Still<'s, M> for AllStopped<'s, M> {
+    fn cx(&self, cpu: CpuId) -> Cx<'s, M> {
+        let pin = self.stopped.pin(cpu);
+        match self.k.block(pin, cpu).here(pin) {
+            Some(cpu) => Cx { k: self.k, cpu },
+            None => panic!("{cpu:?} has the block of another CPU"),
+        }
+    }
+
+    /// The CPU that takes the snapshot is in a system call, which has changed nothing.
+    fn is_busy(&self, _cpu: CpuId) -> bool {
+        false
+    }
+
+    fn inside<T>(&self, state: Ref<'s, Homed<T>>) -> &'s T {
+        self.stopped.inside(state)
+    }
+
+    fn guarded<T>(&self, state: &'s Guarded<T>) -> &'s T {
+        self.stopped.guarded(state)
+    }
+}
+
+/// Text on its way to the log port.
+struct Port<'m, M: Machine> {
+    machine: &'m M,
+    bytes: [u8; RECORD],
+    used: usize,
+}
+
+impl<M: Machine> Port<'_, M> {
+    fn put(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if self.used == RECORD {
+                self.flush();
+            }
+            self.bytes[self.used] = byte;
+            self.used += 1;
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.used > 0 {
+            self.machine.log(CHANNEL, &self.bytes[..self.used]);
+        }
+        self.used = 0;
+    }
+}
