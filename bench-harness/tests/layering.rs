@@ -310,7 +310,7 @@ const ROOMS: [(&str, &str); 15] = [
 /// What stands beside the rooms, and may look into all.
 const BESIDE: [&str; 1] = ["rooms.rs"];
 /// The data of a room that the kernel's own structure has.
-const DATA: [&str; 3] = ["security::labels::Rules", "security::records::Told", "life::graves::Graves"];
+const DATA: [&str; 3] = ["security::labels::Rules", "security::records::Told", "life::zombies::Zombies"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -376,7 +376,7 @@ fn a_reach_into_a_room_above_is_seen() {
     assert_eq!(upward("    Life::of(*self).kill(task, hot);", time), ["life"]);
     assert_eq!(upward("use crate::outbox::mail::Next; // not crate::life::x", time), [""; 0]);
     assert_eq!(upward("use crate::time::search::Search;", None), ["time"]);
-    assert_eq!(upward("pub use life::graves::Graves;", None), [""; 0]);
+    assert_eq!(upward("pub use life::zombies::Zombies;", None), [""; 0]);
     assert_eq!(upward("let x = self.time().start(task, hot);", Some(4)), [""; 0]);
 }
 

@@ -73,8 +73,8 @@ pub fn set_features(features: Features) {
 
 unsafe extern "C" {
     fn syscall_slow();
-    fn direct_map();
-    fn direct_unmap();
+    fn fast_map();
+    fn fast_unmap();
     fn fast_send();
 }
 
@@ -84,10 +84,10 @@ type Place = unsafe extern "C" fn();
 /// Where an operation without words, flags and label is served, by its number, if not by one of the
 /// comparisons before.
 #[unsafe(no_mangle)]
-static AURORA_DIRECT: [Place; OP_NUMBERS] = {
+static AURORA_FAST: [Place; OP_NUMBERS] = {
     let mut table: [Place; OP_NUMBERS] = [syscall_slow; OP_NUMBERS];
-    table[Op::Map as usize] = direct_map;
-    table[Op::Unmap as usize] = direct_unmap;
+    table[Op::Map as usize] = fast_map;
+    table[Op::Unmap as usize] = fast_unmap;
     table[Op::Send as usize] = fast_send;
     table
 };
@@ -103,7 +103,7 @@ macro_rules! fastpaths {
             include_str!("fastpath.s"),
             include_str!("light.s"),
             include_str!("send.s"),
-            include_str!("direct.s"),
+            include_str!("map.s"),
             op_send = const Op::Send as u8,
             op_numbers = const OP_NUMBERS,
             map = const offset_of!(entry::Table, map),

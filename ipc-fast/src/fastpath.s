@@ -237,7 +237,7 @@ phase.entry.light:
     cmp rax, {op_numbers}
     jae 35f
     movzx eax, al                            // however the branch was predicted, the index is one of the table
-    jmp [AURORA_DIRECT + rax * 8]
+    jmp [AURORA_FAST + rax * 8]
     int3
 
 phase.entry.long:

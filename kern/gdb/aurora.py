@@ -153,12 +153,12 @@ class Kernel:
         for entry in table(ids, kernel_field_target(plain_table(ids)["base"])):
             self.add("Process", number(entry["process"]))
         # CNodes that nobody refers to, and that are being emptied.
-        graves = follow(self.k, "graves.value.value")
+        zombies = follow(self.k, "zombies.value.value")
         for first in ("open", "refused"):
-            cnode = number(graves[first])
+            cnode = number(zombies[first])
             while cnode and cnode not in self.names:
                 self.add("CNode", cnode)
-                cnode = read(at(KINDS["CNode"][0], cnode), "next_grave")
+                cnode = read(at(KINDS["CNode"][0], cnode), "next_zombie")
         done = 0
         while done < len(self.objects):
             self.lead_on(*self.objects[done])
@@ -558,7 +558,7 @@ def cmd_vspaces(k, _):
 
 
 def table_entries(k, frame):
-    memory = gdb.selected_inferior().read_memory(k.words.direct_map + frame, 4096)
+    memory = gdb.selected_inferior().read_memory(k.words.fast_map + frame, 4096)
     return [int.from_bytes(bytes(memory[at:at + 8]), "little") for at in range(0, 4096, 8)]
 
 

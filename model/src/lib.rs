@@ -62,7 +62,7 @@ pub struct Model {
     pub slots: BTreeMap<Place, Capability>,
     /// CNodes without capability that are not empty yet, because a slot of theirs keeps what can't
     /// end now. Last first.
-    pub graves: Vec<Id>,
+    pub zombies: Vec<Id>,
     pub sizes: Sizes,
     pub cpus: usize,
     /// What subjects of a label may not do with objects of another.

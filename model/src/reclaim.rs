@@ -25,14 +25,14 @@ impl Model {
     pub fn cap_delete(&mut self, me: Id, args: &Args) -> Result {
         let place = self.find_slot(me, args.target(0), Rights::GRANT)?;
         self.delete(me, place, Pins::Hold)?;
-        self.empty_graves(me);
+        self.empty_zombies(me);
         Ok(Answer::DONE)
     }
 
     pub fn cap_revoke(&mut self, me: Id, args: &Args) -> Result {
         let place = self.find_slot(me, args.target(0), Rights::GRANT)?;
         self.revoke(me, place, Pins::Hold)?;
-        self.empty_graves(me);
+        self.empty_zombies(me);
         Ok(Answer::DONE)
     }
 
@@ -50,13 +50,13 @@ impl Model {
             return Err(Error::InUse.into());
         }
         self.revoke(me, found.place, pins)?;
-        self.empty_graves(me);
+        self.empty_zombies(me);
         // A table that ended may have had the last capability of the memory from which this
         // descends.
         if self.slots.get(&found.place).is_none_or(|it| it.object != found.object) {
             return Err(Refusal::new(Error::NoCapability, u64::from(args.cap(0).0)));
         }
-        if self.graves.iter().any(|cnode| self.is_inside(*cnode, found.object)) {
+        if self.zombies.iter().any(|cnode| self.is_inside(*cnode, found.object)) {
             return Err(Error::InUse.into());
         }
         let untyped = self.untyped_mut(found.object);
@@ -102,7 +102,7 @@ impl Model {
         self.unlink(place);
         match self.objects[object.0].kind {
             // It ends when it is empty.
-            Kind::CNode(_) => self.graves.insert(0, object),
+            Kind::CNode(_) => self.zombies.insert(0, object),
             _ => self.objects[object.0].ended = true,
         }
         Ok(())
@@ -240,19 +240,19 @@ impl Model {
     }
 
     /// Empties the CNodes that nobody refers to any more, as far as that goes.
-    fn empty_graves(&mut self, me: Id) {
+    fn empty_zombies(&mut self, me: Id) {
         let mut at = 0;
-        while let Some(cnode) = self.graves.get(at).copied() {
+        while let Some(cnode) = self.zombies.get(at).copied() {
             let slots = self.cnode(cnode).slots;
             let emptied = (1..slots).try_for_each(|n| self.delete(me, Place::Slot(cnode, n), Pins::Hold));
             at = match emptied {
                 Ok(()) => {
-                    self.graves.retain(|it| *it != cnode);
+                    self.zombies.retain(|it| *it != cnode);
                     self.objects[cnode.0].ended = true;
                     0
                 }
                 // What it has of the caller's own is left to others.
-                Err(_) => self.graves.iter().position(|it| *it == cnode).expect("it is still there") + 1,
+                Err(_) => self.zombies.iter().position(|it| *it == cnode).expect("it is still there") + 1,
             };
         }
     }

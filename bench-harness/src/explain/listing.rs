@@ -21,7 +21,7 @@ const PIECES: &[&[&str]] = &[
         "ipc-fast/src/fastpath.s",
         "ipc-fast/src/light.s",
         "ipc-fast/src/send.s",
-        "ipc-fast/src/direct.s",
+        "ipc-fast/src/map.s",
     ],
     &["ipc-fast/src/nofast.s"],
     &["kern/hal/src/trap/entry.s"],

@@ -89,7 +89,7 @@ pub struct CNode {
     /// The next table of the CSpace, whose slots continue the numbering.
     pub more: AtomicLink<CNode>,
     /// Next in the kernel's list of CNodes that are being emptied.
-    pub next_grave: AtomicLink<CNode>,
+    pub next_zombie: AtomicLink<CNode>,
     /// The task that ended it, if there was an audit then, and the task's security label.
     ended_by: AtomicU64,
     ended_label: AtomicU32,
@@ -117,7 +117,7 @@ impl CNode {
             slots,
             process: AtomicLink::null(),
             more: AtomicLink::null(),
-            next_grave: AtomicLink::null(),
+            next_zombie: AtomicLink::null(),
             ended_by: AtomicU64::new(TaskId::NONE.raw()),
             ended_label: AtomicU32::new(0),
         }

@@ -38,7 +38,7 @@ use core::cell::Cell;
 use smp::sync::{AtomicBool, AtomicU64, Ordering};
 
 use abi::audit::LABELS;
-use abi::{MsgInfo, ObjType, Target, TaskId, Utcb};
+use abi::{Error, MsgInfo, ObjType, Target, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, MAX_CPUS, Pin};
@@ -253,8 +253,8 @@ pub struct TaskHot {
     /// The Notification it waits for in `WaitBits`.
     pub waits_for: Link<Notification>,
     pub deadline: DeadlineLinks<Task>,
-    /// Why its message was recalled, as `Error` number; 0 = it was not.
-    pub recall: Cell<u8>,
+    /// What ends its wait from outside.
+    pub ending: Cell<Ending>,
     /// While it waits in a call: the task at the end of its calls looked for CPU time here, and
     /// found none.
     pub wanted: Cell<bool>,
@@ -267,9 +267,11 @@ pub struct TaskHot {
     pub sent: Cell<u32>,
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are
     /// here.
-    pub mourners: PrioList<Task>,
+    pub kill_waiters: PrioList<Task>,
     /// The CPU that it moves to when it is first resumed.
     pub start_on: Cell<CpuId>,
+    /// How many task numbers it has visited while it kills its process.
+    pub numbers_visited: Cell<u32>,
     /// Next in the home CPU's list of grace waiters.
     pub wait_next: Link<Task>,
     /// The grace epoch it waits for.
@@ -344,8 +346,60 @@ pub enum Stage {
     /// On its way back from that.
     AskDone = 6,
     /// Kept until what its request waits for has happened: a death, the end of a shootdown.
-    Mourning = 7,
+    Kept = 7,
 }
+
+/// How a call, an event or a fault that went to another CPU ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The callee replied.
+    Replied,
+    Failed(Error),
+    /// The home CPU recalled the block.
+    Recalled,
+    /// The callee could not receive it at that moment. Its caller makes it again.
+    Retry,
+    /// One member of a broadcast's group, for which the broadcast waited, has the event now.
+    Posted,
+}
+
+/// What ends a task's wait from outside. If the task's message block is on another CPU, the block
+/// is recalled, and the task is ended when the block is back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ending {
+    #[default]
+    None,
+    /// The wait fails with this error, and the task continues.
+    Fail(Error),
+    /// The task is being killed.
+    Kill,
+}
+
+impl Ending {
+    /// Returns a number for it: an [`Error`]'s, or 0.
+    pub const fn number(self) -> u32 {
+        match self {
+            Ending::None => 0,
+            Ending::Fail(error) => error as u32,
+            Ending::Kill => Error::Dying as u32,
+        }
+    }
+}
+
+impl Outcome {
+    /// Returns a number for it: an [`Error`]'s, 0 for a reply, or 256 and more.
+    pub const fn number(self) -> u32 {
+        match self {
+            Outcome::Replied => 0,
+            Outcome::Failed(error) => error as u32,
+            Outcome::Recalled => 256,
+            Outcome::Retry => 257,
+            Outcome::Posted => 258,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Outcome>() == 1 && size_of::<Ending>() == 1);
 
 /// What one CPU asks another to do with an object of the other's own.
 #[derive(Clone, Copy)]
@@ -373,8 +427,8 @@ pub struct Message {
     /// The task that has the message, or will get it.
     pub callee: Link<Task>,
     pub stage: Cell<Stage>,
-    /// For a reply on its way: `Error` number, or 0.
-    pub error: Cell<u8>,
+    /// How the call ended, for a block on its way back.
+    pub outcome: Cell<Outcome>,
     /// As the receiver sees them: sender, custom bits.
     pub custom: Cell<u16>,
     /// Which of the caller's messages to other CPUs this is.
@@ -406,7 +460,7 @@ impl Message {
         Message {
             callee: Link::null(),
             stage: Cell::new(Stage::Home),
-            error: Cell::new(0),
+            outcome: Cell::new(Outcome::Replied),
             custom: Cell::new(0),
             number: Cell::new(0),
             info: Cell::new(MsgInfo(0)),
@@ -530,15 +584,16 @@ impl Task {
             bound: Link::null(),
             waits_for: Link::null(),
             deadline: DeadlineLinks::new(),
-            recall: Cell::new(0),
+            ending: Cell::new(Ending::None),
             wanted: Cell::new(false),
             look_again: Cell::new(false),
             lends: Cell::new(false),
             sent: Cell::new(0),
-            mourners: PrioList::new(),
+            kill_waiters: PrioList::new(),
             start_on: Cell::new(home),
             wait_next: Link::null(),
             wait_epoch: Cell::new(0),
+            numbers_visited: Cell::new(0),
             fault: Default::default(),
             debug: Default::default(),
         };

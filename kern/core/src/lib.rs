@@ -61,7 +61,7 @@ use crate::rooms::Trace;
 pub use answer::{Answer, Refusal, Result};
 pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
-pub use life::graves::Graves;
+pub use life::zombies::Zombies;
 
 /// The kernel: the state that all CPUs share.
 pub struct Kernel<M: Machine> {
@@ -80,10 +80,10 @@ pub struct Kernel<M: Machine> {
     /// For each root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes without references that are being emptied.
-    pub graves: Lock<Graves>,
+    pub zombies: Lock<Zombies>,
     /// Held while the CNodes or the address space of a process change. Lock order: a root's, then
     /// this one. A CPU takes no other lock meanwhile.
-    pub spaces: Lock<()>,
+    pub binding_lock: Lock<()>,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -106,8 +106,8 @@ impl<M: Machine> Kernel<M> {
             audit: AtomicLink::null(),
             told: security::records::Told::default(),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
-            graves: Lock::new(Graves::default()),
-            spaces: Lock::new(()),
+            zombies: Lock::new(Zombies::default()),
+            binding_lock: Lock::new(()),
         }
     }
 

@@ -1,7 +1,6 @@
 //! The parts of a task's state word, and their meaning.
 
-use abi::Error;
-use kern_base::task::{FLAG_SUSPENDED, PLAIN, State, TaskHot};
+use kern_base::task::{Ending, FLAG_SUSPENDED, PLAIN, State, TaskHot};
 
 /// Returns the state in the state word.
 #[inline(always)]
@@ -26,7 +25,7 @@ pub fn set_flag(hot: &TaskHot, flag: u8, on: bool) {
 
 /// Whether a task is being killed and still waits for something.
 pub fn is_dying(hot: &TaskHot) -> bool {
-    hot.recall.get() == Error::Dying as u8 || state_of(hot) == State::Dead
+    hot.ending.get() == Ending::Kill || state_of(hot) == State::Dead
 }
 
 /// Whether a task is ready and not suspended.

@@ -23,7 +23,7 @@ use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 use kern_base::machine::Machine;
 use kern_base::slot::{CNode, TABLES_MAX};
 use kern_core::caps::slots::DEPTH_MAX;
-use kern_core::{Cx, Graves};
+use kern_core::{Cx, Zombies};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
@@ -66,7 +66,7 @@ pub fn survey<'k, M: Machine, S: Sink>(
     for (_, process) in cx.k.processes.living(cx.pin()) {
         found.add(Object::Process(process.ptr()));
     }
-    let zombies = cx.k.graves.try_lock(cx.cpu).map(|lists| heads(cx, &lists));
+    let zombies = cx.k.zombies.try_lock(cx.cpu).map(|lists| heads(cx, &lists));
     for cnode in zombies.into_iter().flatten().flat_map(|first| zombies_from(cx, first)) {
         found.add(Object::CNode(cnode.ptr()));
     }
@@ -88,7 +88,7 @@ pub fn survey<'k, M: Machine, S: Sink>(
 }
 
 /// Returns the first CNode of each list of those that are being emptied.
-fn heads<'k, M: Machine>(cx: Cx<'k, M>, lists: &Graves) -> [Option<Ref<'k, CNode>>; 2] {
+fn heads<'k, M: Machine>(cx: Cx<'k, M>, lists: &Zombies) -> [Option<Ref<'k, CNode>>; 2] {
     [&lists.open, &lists.refused].map(|list| list.get(cx.pin()))
 }
 
@@ -99,7 +99,7 @@ fn zombies_from<'k, M: Machine>(
     cx: Cx<'k, M>,
     first: Option<Ref<'k, CNode>>,
 ) -> impl Iterator<Item = Ref<'k, CNode>> {
-    core::iter::successors(first, move |cnode| cnode.get().next_grave.get(cx.pin())).take(ZOMBIES_MAX)
+    core::iter::successors(first, move |cnode| cnode.get().next_zombie.get(cx.pin())).take(ZOMBIES_MAX)
 }
 
 /// A survey under way.
@@ -177,7 +177,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             zombies: open,
             refused_zombies: refused,
             zombies_locked: zombies.is_none(),
-            spaces_locked: k.spaces.is_locked(),
+            spaces_locked: k.binding_lock.is_locked(),
             now: k.machine.now(),
             without_memory: self.scope == Scope::WithoutMemory,
         });

@@ -28,7 +28,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 slots: cnode.get().slots.len() as u32,
                 process: self.at(cnode.get().process.addr()),
                 more: self.at(cnode.get().more.addr()),
-                next_zombie: self.at(cnode.get().next_grave.addr()),
+                next_zombie: self.at(cnode.get().next_zombie.addr()),
             }
         );
         self.sink.cnode(&record);

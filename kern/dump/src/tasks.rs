@@ -110,7 +110,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             lender: self.at(hot.lender.addr()),
             bound: self.at(hot.bound.addr()),
             waits_for: self.at(hot.waits_for.addr()),
-            recall: u32::from(hot.recall.get()),
+            recall: hot.ending.get().number(),
             ending: is_dying(hot),
             full_frame: hot.regs.full.get() != 0,
             starts_on: hot.start_on.get().index() as u32,
@@ -124,7 +124,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let hot = self.still.inside(task.map(|task| &task.hot));
         let ends = |list: &sched::PrioList<Task>| list.ends().map(|at| self.at(at));
         let ([senders, senders_last], [posters, posters_last]) = (ends(&hot.senders), ends(&hot.posters));
-        let [death_waiters, death_waiters_last] = ends(&hot.mourners);
+        let [death_waiters, death_waiters_last] = ends(&hot.kill_waiters);
         let (links, deadline, deadline_rank) = hot.deadline.survey();
         let [deadline_parent, deadline_left, deadline_right] = links.map(|at| self.at(at));
         *record = snapshot::Task {
@@ -197,7 +197,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             exposure: msg.target.get().index(),
             custom: u32::from(msg.custom.get()),
             sender: msg.sender.get().raw(),
-            error: u32::from(msg.error.get()),
+            error: msg.outcome.get().number(),
         }
     }
 
@@ -275,6 +275,6 @@ const fn stage(stage: task::Stage) -> Stage {
         task::Stage::Back => Stage::Back,
         task::Stage::Ask => Stage::Ask,
         task::Stage::AskDone => Stage::AskDone,
-        task::Stage::Mourning => Stage::Waiting,
+        task::Stage::Kept => Stage::Waiting,
     }
 }

@@ -33,7 +33,7 @@ pub struct Words {
     /// The shift of a process's key in the record of a member.
     member_key_shift: u32,
     node_free: u32,
-    direct_map: u64,
+    fast_map: u64,
     /// In an entry of a page table, and in the note of one.
     page_plain: u64,
     table_level_mask: u64,
@@ -72,7 +72,7 @@ static AURORA_WORDS: Words = Words {
     key_shift: 64 - ProcessKey::BITS,
     member_key_shift: kern_base::group::MEMBER_KEY_SHIFT,
     node_free: smp::mailbox::FREE,
-    direct_map: DIRECT_MAP,
+    fast_map: DIRECT_MAP,
     page_plain: paging::PLAIN,
     table_level_mask: paging::LEVEL_MASK,
 };

@@ -99,7 +99,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             self.find::<Process>(me, process, process_rights::CONFIGURE)?;
         }
         let table = self.find::<CNode>(me, table, Rights::GRANT)?.object;
-        let _spaces = self.lock_spaces();
+        let _spaces = self.lock_bindings();
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         let headers = [&found.get().header, &first.get().header, &table.get().header];
         self.security().same_label(headers)?;
@@ -141,7 +141,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Whether a CNode is being emptied.
-    pub fn has_open_graves(self) -> bool {
-        !self.k.graves.lock(self.cpu, &"the lists of graves").open.is_null()
+    pub fn has_open_zombies(self) -> bool {
+        !self.k.zombies.lock(self.cpu, &"the lists of zombies").open.is_null()
     }
 }

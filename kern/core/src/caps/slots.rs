@@ -554,8 +554,8 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Locks the spaces of all processes.
-    pub fn lock_spaces(self) -> Guard<'k, ()> {
-        self.k.spaces.lock(self.cpu, &"which process has which spaces")
+    pub fn lock_bindings(self) -> Guard<'k, ()> {
+        self.k.binding_lock.lock(self.cpu, &"which process has which spaces")
     }
 
     pub fn find_machine(self, me: Me<'k>, cap: Cap, need: MachineRights) -> Result<Found<'k, MachineObject>> {

@@ -8,7 +8,7 @@ use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::DRAIN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::task::{FLAG_IN_FAULT, Message, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{Ending, FLAG_IN_FAULT, Message, Outcome, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
@@ -17,10 +17,9 @@ use test_abi::trace::Event;
 
 use crate::answer::{write_error, write_values};
 use crate::events::broadcast::progress_of;
-use crate::ipc::across::{AGAIN, RECALLED, SENT};
 use crate::ipc::call::is_broadcast;
 use crate::ipc::call::{SenderInfo, Words};
-use crate::outbox::mail::Wanted;
+use crate::outbox::mail::RecallRequest;
 use crate::rooms::Door;
 use crate::state::{has_flag, is_dying, set_state};
 use crate::time::schedule::Running;
@@ -72,8 +71,8 @@ impl<'k, M: Machine> Door<'k, M> {
     fn message_arrived(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
         let msg = task.get().msg.open(self.pin())?;
         let runs = match msg.stage.get() {
-            Stage::Out => self.ipc().express_delivery(task, msg),
-            Stage::Back => self.ipc().express_return(task, msg),
+            Stage::Out => self.ipc().fast_delivery(task, msg),
+            Stage::Back => self.ipc().fast_return(task, msg),
             _ => None,
         };
         if runs.is_none() {
@@ -115,8 +114,8 @@ impl<'k, M: Machine> Door<'k, M> {
         if let Some(caller_hot) = self.task_hot(caller) {
             // A receiver forwarded the call to the caller's own CPU. Here the block is back, so a
             // pending recall takes effect, and the time in the block returns to the caller.
-            if caller_hot.recall.get() != 0 {
-                return self.ipc().send_back(caller, msg, RECALLED);
+            if caller_hot.ending.get() != Ending::None {
+                return self.ipc().send_back(caller, msg, Outcome::Recalled);
             }
             self.time_is_home(caller, caller_hot, msg);
         }
@@ -156,33 +155,36 @@ impl<'k, M: Machine> Door<'k, M> {
         if is_dying(hot) {
             return self.life().go_on_dying(task, hot);
         }
+        let failed = match msg.outcome.get() {
+            Outcome::Failed(error) => Some(error),
+            _ => None,
+        };
         if has_flag(hot, FLAG_IN_FAULT) {
-            self.trace().event(|| Event::CallOver { caller: task.get().id(), error: msg.error.get() });
-            self.ipc().fault_is_over(task, hot, msg, Error::from_raw(msg.error.get()));
+            self.note_over(task, failed);
+            self.ipc().fault_is_over(task, hot, msg, failed);
             return self.time().dispatch();
         }
         let progress = if is_broadcast(msg) { progress_of(hot) } else { 0 };
-        let (error, detail, who) = match (msg.error.get(), hot.recall.take()) {
-            (SENT, _) => {
-                self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
-                self.events().go_on_behind(hot);
+        let failed = match (msg.outcome.get(), hot.ending.take()) {
+            (Outcome::Replied, _) => None,
+            (Outcome::Failed(error), _) => Some((error, msg.regs[0].get(), msg.sender.get())),
+            // This CPU ends the wait, so no task of the other CPU is to blame.
+            (Outcome::Recalled | Outcome::Retry, Ending::Fail(error)) => {
+                Some((error, progress, TaskId::NONE))
+            }
+            (outcome, _) => {
+                self.note_over(task, None);
+                match outcome {
+                    Outcome::Posted => self.events().go_on_behind(hot),
+                    _ => self.rewind(hot),
+                }
                 self.time().make_ready(task, hot);
                 return self.time().dispatch();
             }
-            // This CPU recalled the block, so no task of the other CPU is to blame.
-            (RECALLED, why) => (why, progress, TaskId::NONE),
-            (AGAIN, 0) => {
-                self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
-                self.rewind(hot);
-                self.time().make_ready(task, hot);
-                return self.time().dispatch();
-            }
-            (AGAIN, why) => (why, progress, TaskId::NONE),
-            (error, _) => (error, msg.regs[0].get(), msg.sender.get()),
         };
-        self.trace().event(|| Event::CallOver { caller: task.get().id(), error });
-        match Error::from_raw(error) {
-            Some(error) => {
+        self.note_over(task, failed.map(|(error, ..)| error));
+        match failed {
+            Some((error, detail, who)) => {
                 self.security().audit_refusal(task, None, error, detail, 0);
                 self.payload().take_pages_back(task, hot);
                 write_error(&hot.regs, error, detail, who);
@@ -198,11 +200,17 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
+    /// Notes in the trace that a call from this CPU is over.
+    fn note_over(self, task: Ref<'k, Task>, error: Option<Error>) {
+        let error = error.map_or(0, |error| error as u8);
+        self.trace().event(|| Event::CallOver { caller: task.get().id(), error });
+    }
+
     #[inline(never)]
     fn control_arrived(self, task: Ref<'k, Task>) {
         let bits = task.get().ctl.take(self.pin());
         if task.get().header.has_flag(FLAG_DEAD) {
-            if bits & ctl::RECALL != 0 && Wanted::from_raw(task.get().recalled.load(Acquire)).dying {
+            if bits & ctl::RECALL != 0 && RecallRequest::from_raw(task.get().recalled.load(Acquire)).dying {
                 self.life().count_recall(None);
             }
             return;
@@ -228,11 +236,11 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Sends a task's message block back, if it is here and its number is the recalled one.
     fn recall_arrived(self, task: Ref<'k, Task>) {
-        if self.task_hot(task).is_some_and(|hot| hot.recall.get() == 0) {
+        if self.task_hot(task).is_some_and(|hot| hot.ending.get() == Ending::None) {
             return;
         }
         let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };
-        let wanted = Wanted::from_raw(task.get().recalled.load(Acquire));
+        let wanted = RecallRequest::from_raw(task.get().recalled.load(Acquire));
         let stage = Some(msg.stage.get()).filter(|_| msg.number.get() == wanted.number);
         if wanted.dying {
             self.life().count_recall(stage);
@@ -245,9 +253,9 @@ impl<'k, M: Machine> Door<'k, M> {
             Stage::Out | Stage::Ask => self.outbox().raise_with_message(task, ctl::RECALL),
             Stage::Queued | Stage::Owed => {
                 self.life().unlink_call(task, wanted.leave);
-                self.ipc().send_back(task, msg, RECALLED);
+                self.ipc().send_back(task, msg, Outcome::Recalled);
             }
-            Stage::Mourning => self.life().stop_mourning(task, msg),
+            Stage::Kept => self.life().drop_kill_waiter(task, msg),
             Stage::Home | Stage::Back | Stage::AskDone => {}
         }
     }

@@ -128,21 +128,21 @@ impl<'k, M: Machine> Door<'k, M> {
         tag: u64,
         target: u64,
     ) -> ExitAction {
-        let sent = self.ipc().express_call(me, callee, tag);
+        let sent = self.ipc().fast_call(me, callee, tag);
         if sent { self.after_send() } else { self.start_over(Op::Call, me, me, target) }
     }
 
     /// Continues the fastpath of reply_recv if the caller is on another CPU.
     #[inline(always)]
     pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> ExitAction {
-        let sent = self.ipc().express_reply(me, caller);
+        let sent = self.ipc().fast_reply(me, caller);
         if sent { self.after_send() } else { self.start_over(Op::ReplyRecv, me, caller, 0) }
     }
 
     /// Continues the fastpath of reply_recv if the reply answers a fault on this CPU.
     #[inline(always)]
     pub fn answer_fault_here(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> ExitAction {
-        let answered = self.ipc().express_answer(me, faulter);
+        let answered = self.ipc().fast_answer(me, faulter);
         if answered { ExitAction::Load } else { self.start_over(Op::ReplyRecv, me, faulter, 0) }
     }
 

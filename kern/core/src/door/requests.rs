@@ -26,7 +26,7 @@ impl<'k, M: Machine> Door<'k, M> {
         match self.serve(task, msg, request) {
             Next::Done => self.outbox().answer_request(task, msg),
             Next::Go(to) => self.outbox().send_block(task, msg, to),
-            Next::Stay => msg.stage.set(Stage::Mourning),
+            Next::Stay => msg.stage.set(Stage::Kept),
         }
         self.time().dispatch();
     }

@@ -15,7 +15,7 @@
 //!
 //! # Pages
 //! Each member that opened a window shares the pages that the message names, as with an event that
-//! carries pages ([`crate::events::loaded`]). Pages cannot be moved. They are lent once: the first
+//! carries pages ([`crate::events::payloads`]). Pages cannot be moved. They are lent once: the first
 //! member's share makes them read-only for all. So only the first share waits for a shootdown, and
 //! no member gets anything before the shootdown is over. One entry shares at most as many pages as
 //! one message may have, but always those of one member. It reads the list of pages once.
@@ -36,7 +36,7 @@ use smp::sync::Ordering::Relaxed;
 use crate::args::Args;
 use crate::caps::slots::InGroup;
 use crate::ipc::call::{SenderInfo, Words};
-use crate::payload::carry::{CARRIES, rights_of, rights_of_words};
+use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::payload::pages::Ranges;
 use crate::rooms::Events;
 use crate::{Answer, Me, Refusal, Result};
@@ -77,8 +77,8 @@ impl<'k, M: Machine> Events<'k, M> {
     #[inline(always)]
     pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
-        if MsgInfo(args.info).has(CARRIES) {
-            return self.broadcast_loaded(me, args, words.carrying(args));
+        if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
+            return self.broadcast_loaded(me, args, words.with_payload(args));
         }
         let (group, from) = self.group_to_tell(me, args, rights_of_words(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());

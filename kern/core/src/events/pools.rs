@@ -6,7 +6,7 @@
 //! ([`smp::events`]). If the pool's reader has armed the pool, the reader's home CPU raises the
 //! bits of its Notification.
 //!
-//! An event that carries pages or capabilities takes another path: [`crate::events::loaded`].
+//! An event that carries pages or capabilities takes another path: [`crate::events::payloads`].
 //!
 //! # Without room
 //! A sender that finds the pool full waits as a caller does whose callee is busy. Its message block
@@ -31,7 +31,7 @@ use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::slot::Place;
-use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{Message, Outcome, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::events::{Shown, Turn};
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -40,23 +40,23 @@ use test_abi::trace::{self, How, Path};
 
 use crate::answer::write_values;
 use crate::args::Args;
-use crate::ipc::across::{SENT, write_block};
+use crate::ipc::across::write_block;
 use crate::ipc::call::{SenderInfo, Words, is_broadcast};
 use crate::mem::map::check_user_range;
-use crate::payload::carry::{CARRIES, rights_of_words};
+use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
 use crate::rooms::Events;
 use crate::state::{is_dying, set_state};
 use crate::{Answer, Me, Refusal, Result};
 
 /// How many plain events one event with a payload counts for in [`POSTER_STEPS`].
-const LOADED_WORK: usize = 8;
+const PAYLOAD_WORK: usize = 8;
 
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Send`].
     pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
-        if MsgInfo(args.info).has(CARRIES) {
-            return self.send_loaded(me, args, words.carrying(args));
+        if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
+            return self.send_with_payload(me, args, words.with_payload(args));
         }
         let (pool, from) = self.pool_of_target(me, args, rights_of_words(words.info))?;
         if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
@@ -272,8 +272,8 @@ impl<'k, M: Machine> Events<'k, M> {
             let from =
                 SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
             let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
-            work += if words.info.has(CARRIES) { LOADED_WORK } else { 1 };
-            let put = match words.info.has(CARRIES) {
+            work += if words.info.has(PAYLOAD_FLAGS) { PAYLOAD_WORK } else { 1 };
+            let put = match words.info.has(PAYLOAD_FLAGS) {
                 true => self.put_waiting_load(pool, sender, words, from, group),
                 false => Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting)),
             };
@@ -294,11 +294,11 @@ impl<'k, M: Machine> Events<'k, M> {
         let broadcasts = is_broadcast(msg);
         let Some(hot) = self.task_hot(sender) else {
             if broadcasts {
-                return self.ipc().send_back(sender, msg, SENT);
+                return self.ipc().send_back(sender, msg, Outcome::Posted);
             }
             let nothing = Words { info: MsgInfo(0), regs: [0; 4] };
             write_block(msg, nothing, SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 });
-            self.ipc().send_back(sender, msg, 0);
+            self.ipc().send_back(sender, msg, Outcome::Replied);
             return;
         };
         if hot.deadline.is_queued() {

@@ -1,13 +1,13 @@
 //! Calls and replies between CPUs, on the sending side. The message block goes to the callee's CPU
 //! with the time that the caller lends, and comes back with the reply or an error. Who owns it
 //! meanwhile: [`crate::outbox::mail`]. The receiving side: [`crate::door::arrivals`]. The fast path
-//! for the common case: [`crate::ipc::express`].
+//! for the common case: [`crate::ipc::fastpath`].
 
 use abi::{Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, Stage, State, Task, TaskHot};
+use kern_base::task::{Message, Outcome, Stage, State, Task, TaskHot};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::Batch;
@@ -15,21 +15,14 @@ use test_abi::trace::{Event, How, Path};
 
 use crate::ipc::call::is_broadcast;
 use crate::ipc::call::{SenderInfo, Words};
-use crate::ipc::faults::{not_express, take_registers_along};
-use crate::payload::carry::CARRIES;
+use crate::ipc::faults::{force_slow_path, take_registers_along};
+use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
 use crate::state::set_state;
 use crate::{Answer, Me, Refusal, Result};
 
 /// Flags of messages that are more than a call's registers and words.
-pub const SPECIAL: u64 = FLAG_FAULT | CARRIES | FLAG_EVENT;
-
-/// `Message::error` of a block that came back because it was recalled.
-pub const RECALLED: u8 = u8::MAX;
-/// `Message::error` of a call that could not be received just now. Its caller makes it again.
-pub const AGAIN: u8 = u8::MAX - 1;
-/// `Message::error` of a broadcast that waited for room. That member has the event now.
-pub const SENT: u8 = u8::MAX - 2;
+pub const SPECIAL: u64 = FLAG_FAULT | PAYLOAD_FLAGS | FLAG_EVENT;
 
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Makes a call to a task of another CPU. The message block and the time travel there.
@@ -113,7 +106,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.outbox().number_block(hot, msg);
         }
         let tag = word & !u64::from(u32::MAX);
-        msg.tag.set(if msg.info.get().has(SPECIAL) { not_express(tag) } else { tag });
+        msg.tag.set(if msg.info.get().has(SPECIAL) { force_slow_path(tag) } else { tag });
         msg.stage.set(Stage::Out);
         self.outbox().hand_block(caller, msg, to);
         batch.add(caller.map(|t| &t.msg_node), Mail::Message(caller.ptr()));
@@ -130,7 +123,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         from: SenderInfo,
     ) {
         write_block(msg, words, from);
-        msg.tag.set(if words.info.has(SPECIAL) { not_express(tag) } else { tag });
+        msg.tag.set(if words.info.has(SPECIAL) { force_slow_path(tag) } else { tag });
         msg.callee.set(Some(callee));
         msg.held.set(None);
         msg.stage.set(Stage::Out);
@@ -172,7 +165,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if me.hot.lender.is(caller) {
             self.time().give_back(me.task, me.hot);
         }
-        self.send_back(caller, msg, 0);
+        self.send_back(caller, msg, Outcome::Replied);
     }
 
     /// Ends the call of a caller on another CPU with an error.
@@ -187,15 +180,22 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         match why {
             Refusal::Error { error, detail, who } if !is_broadcast(msg) => {
-                self.fail_remote_with(caller, msg, error as u8, detail, who);
+                self.fail_remote_with(caller, msg, Outcome::Failed(error), detail, who);
             }
-            _ => self.fail_remote_with(caller, msg, AGAIN, 0, TaskId::NONE),
+            _ => self.fail_remote_with(caller, msg, Outcome::Retry, 0, TaskId::NONE),
         }
     }
 
     /// Ends the call of a caller on another CPU: returns the caller's time to it, and the block
     /// with an error.
-    fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, detail: u64, who: TaskId) {
+    fn fail_remote_with(
+        self,
+        caller: Ref<'k, Task>,
+        msg: &Message,
+        outcome: Outcome,
+        detail: u64,
+        who: TaskId,
+    ) {
         // The caller's CPU must still see whether the message was a broadcast.
         let (kind, target) = (msg.info.get().flags() & FLAG_EVENT, msg.target.get());
         write_block(
@@ -207,12 +207,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
             self.time().recover(caller, callee, hot);
         }
-        self.send_back(caller, msg, error);
+        self.send_back(caller, msg, outcome);
     }
 
     /// Sends a message block back to its task's home CPU.
-    pub fn send_back(self, caller: Ref<'k, Task>, msg: &Message, error: u8) {
-        msg.error.set(error);
+    pub fn send_back(self, caller: Ref<'k, Task>, msg: &Message, outcome: Outcome) {
+        msg.outcome.set(outcome);
         msg.callee.set(None);
         msg.held.set(None);
         msg.stage.set(Stage::Back);

@@ -20,7 +20,7 @@ use test_abi::trace::{Event, How, Path};
 
 use crate::args::Args;
 
-use crate::payload::carry::{CARRIES, rights_of, rights_of_words};
+use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::rooms::Ipc;
 use crate::state::{has_flag, is_dying, runnable, set_state};
 use crate::{Answer, Me, Refusal, Result};
@@ -30,7 +30,7 @@ use crate::{Answer, Me, Refusal, Result};
 pub struct Words {
     /// Label and number of UTCB words, without an operation. The only flags are
     /// [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`], [`FLAG_EVENT`] and [those of a
-    /// payload](CARRIES).
+    /// payload](PAYLOAD_FLAGS).
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }
@@ -61,8 +61,8 @@ impl Words {
     }
 
     /// Adds the payload flags of the arguments.
-    pub fn carrying(self, args: &Args) -> Words {
-        Words { info: self.info.flag(args.info & CARRIES), ..self }
+    pub fn with_payload(self, args: &Args) -> Words {
+        Words { info: self.info.flag(args.info & PAYLOAD_FLAGS), ..self }
     }
 }
 
@@ -83,21 +83,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::Call`].
     #[inline(always)]
     pub fn call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let carries = MsgInfo(args.info).has(CARRIES);
-        if carries { self.call_with_load(me, *args) } else { self.make_call::<false>(me, args) }
+        let carries = MsgInfo(args.info).has(PAYLOAD_FLAGS);
+        if carries { self.call_with_payload(me, *args) } else { self.make_call::<false>(me, args) }
     }
 
     /// Makes a call whose message has a payload.
     #[inline(never)]
-    fn call_with_load(self, me: Me<'k>, args: Args) -> Result<Answer> {
+    fn call_with_payload(self, me: Me<'k>, args: Args) -> Result<Answer> {
         self.make_call::<true>(me, &args)
     }
 
     /// Makes a call. `LOAD`: its message has a payload.
     #[inline(always)]
-    fn make_call<const LOAD: bool>(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = if LOAD { Words::new(args)?.carrying(args) } else { Words::new(args)? };
-        let need = if LOAD { rights_of(words.info) } else { rights_of_words(words.info) };
+    fn make_call<const PAYLOAD: bool>(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = if PAYLOAD { Words::new(args)?.with_payload(args) } else { Words::new(args)? };
+        let need = if PAYLOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
         if dest.task == me.task {
             return Err(Refusal::new(Error::SelfCall, 0));
@@ -112,8 +112,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             if nonblock {
                 return Err(Refusal::new(Error::WouldBlock, 0));
             }
-            if LOAD {
-                self.payload().send_load(me, dest.task, words.info, false)?;
+            if PAYLOAD {
+                self.payload().send_payload(me, dest.task, words.info, false)?;
             }
             return self.call_remote(me, dest.task, dest.tag, words, from, deadline);
         };
@@ -127,8 +127,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if !receiving && is_dying(callee) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
-        if LOAD {
-            self.payload().send_load(me, dest.task, words.info, receiving)?;
+        if PAYLOAD {
+            self.payload().send_payload(me, dest.task, words.info, receiving)?;
         }
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
         if let Some(at) = deadline {

@@ -22,7 +22,8 @@ use abi::{RFLAGS_RESUME, RFLAGS_TRAP};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::{FaultEnd, Machine};
 use kern_base::task::{
-    FLAG_IN_FAULT, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, Message, PENDING_FAULT, State, Task, TaskHot, ctl,
+    Ending, FLAG_IN_FAULT, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, Message, PENDING_FAULT, State, Task,
+    TaskHot, ctl,
 };
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -30,7 +31,7 @@ use smp::sync::fence;
 use test_abi::trace::{Event, How, Path};
 
 use crate::ipc::call::{SenderInfo, Words};
-use crate::payload::carry::CARRIES;
+use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::registers::{load_registers, read_registers, registers};
 use crate::rooms::Ipc;
 use crate::state::{has_flag, is_dying, set_flag, set_state};
@@ -77,7 +78,7 @@ pub fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
 /// Returns a tag that makes a call take the slow path on the callee's CPU. The slow path compares
 /// only the generation. The fast path, which would deliver an ordinary message, compares the whole
 /// tag, and [`FLAG_NEVER`] never matches.
-pub fn not_express(tag: u64) -> u64 {
+pub fn force_slow_path(tag: u64) -> u64 {
     tag | u64::from(FLAG_NEVER) << 8
 }
 
@@ -265,8 +266,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn prepare_teardown(self, hot: &TaskHot) {
         set_state(hot, State::Faulted);
         set_flag(hot, FLAG_SUSPENDED, true);
-        hot.recall.set(Error::Dying as u8);
-        hot.wait_epoch.set(0);
+        hot.ending.set(Ending::Kill);
+        hot.numbers_visited.set(0);
         if let Some(process) = hot.process.get(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
             // The CPU that binds a task takes the task's number and then looks for the mark.
@@ -290,7 +291,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn check_answer(self, me: Me<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
         let no_such = Refusal::new(Error::BadArgument, NO_SUCH_ANSWER);
         let answer = FaultAnswer::from_label(words.info.label()).ok_or(no_such)?;
-        if words.info.has(CARRIES) {
+        if words.info.has(PAYLOAD_FLAGS) {
             // The faulter did not ask for a payload, and its UTCB may hold a message of its own.
             return Err(no_such);
         }

@@ -2,7 +2,7 @@
 
 pub mod across;
 pub mod call;
-pub mod express;
+pub mod fastpath;
 pub mod faults;
 pub mod receive;
 pub mod reply;

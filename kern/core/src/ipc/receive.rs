@@ -13,7 +13,7 @@ use test_abi::trace::Event;
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words, deadline_of};
-use crate::payload::carry::CARRIES;
+use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
 use crate::state::{has_flag, set_state};
 use crate::{Answer, Me, Refusal, Result};
@@ -161,7 +161,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             if me.hot.senders.is_empty() {
                 me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
             }
-            if self.brings_load(caller, me.task, me.hot) {
+            if self.brings_payload(caller, me.task, me.hot) {
                 self.accept(me, caller);
                 return true;
             }
@@ -175,15 +175,15 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Transfers the payload, if there is one, of a call that is about to be received. Returns
     /// whether the call can be received. Otherwise the call fails, or its caller makes it again.
     #[inline(always)]
-    fn brings_load(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+    fn brings_payload(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let info = caller.get().msg.open(self.pin()).map_or(MsgInfo(0), |msg| msg.info.get());
-        !info.has(CARRIES) || self.take_load(caller, to, hot, info)
+        !info.has(PAYLOAD_FLAGS) || self.take_payload(caller, to, hot, info)
     }
 
     /// Transfers the payload of a call that is about to be received. Returns whether that
     /// succeeded.
     #[inline(never)]
-    pub fn take_load(
+    pub fn take_payload(
         self,
         caller: Ref<'k, Task>,
         to: Ref<'k, Task>,

@@ -14,7 +14,7 @@ use test_abi::trace::{Event, How, Path};
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
-use crate::payload::carry::CARRIES;
+use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
 use crate::state::{has_flag, is_dying, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
@@ -27,8 +27,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return self.reply_recv_pending(me, *args);
         }
         let words = Words::new(args)?;
-        if MsgInfo(args.info).has(CARRIES) {
-            return self.reply_recv_load(me, *args, words);
+        if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
+            return self.reply_recv_payload(me, *args, words);
         }
         if let Some(caller) = me.hot.caller.take(self.pin()) {
             self.answer_call(me, caller, words);
@@ -38,9 +38,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out a ReplyRecv whose reply has a payload.
     #[inline(never)]
-    fn reply_recv_load(self, me: Me<'k>, args: Args, words: Words) -> Result<Answer> {
+    fn reply_recv_payload(self, me: Me<'k>, args: Args, words: Words) -> Result<Answer> {
         if let Some(caller) = me.hot.caller.get(self.pin()) {
-            let words = words.carrying(&args);
+            let words = words.with_payload(&args);
             self.payload().give_load(me, caller, words.info)?;
             self.take_caller(me.hot);
             self.answer_call(me, caller, words);
@@ -53,11 +53,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out a ReplyRecv if bits or calls are pending, or the current call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
-        let words = Words::new(&args)?.carrying(&args);
+        let words = Words::new(&args)?.with_payload(&args);
         if let Some(caller) = me.hot.caller.get(self.pin()) {
             let fault = me.hot.pending.get() & PENDING_FAULT != 0;
             let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
-            if words.info.has(CARRIES) {
+            if words.info.has(PAYLOAD_FLAGS) {
                 self.payload().give_load(me, caller, words.info)?;
             }
             if let Some(answer) = answer {
@@ -75,7 +75,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out [`abi::Op::Reply`].
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?.carrying(args);
+        let words = Words::new(args)?.with_payload(args);
         let saved = match args.a0 {
             0 => None,
             cap => Some(self.caps().find::<Reply>(me, Target(cap).cap(), Rights::SEND)?.object),
@@ -86,7 +86,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         };
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
         let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
-        if words.info.has(CARRIES) {
+        if words.info.has(PAYLOAD_FLAGS) {
             if saved.is_some_and(|reply| !self.still_answers(me, reply)) {
                 return Err(Error::Gone.into());
             }
@@ -326,7 +326,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.queue_call(caller, msg, callee, hot, words, from);
             return;
         }
-        if words.info.has(CARRIES) && !self.take_load(caller, callee, hot, words.info) {
+        if words.info.has(PAYLOAD_FLAGS) && !self.take_payload(caller, callee, hot, words.info) {
             return;
         }
         self.trace().note_received(caller, callee);

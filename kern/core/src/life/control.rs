@@ -11,7 +11,7 @@ use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::task::{
-    FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
+    Ending, FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
 };
 use smp::door::Ref;
 use smp::sync::Ordering::{Acquire, Relaxed};
@@ -45,11 +45,11 @@ impl<'k, M: Machine> Life<'k, M> {
             return;
         }
         let detail = if self.ipc().waits_in_broadcast(task) { progress_of(hot) } else { 0 };
-        hot.recall.set(error as u8);
+        hot.ending.set(Ending::Fail(error));
         if self.unwait(task, hot, false) == Unwait::Recalled {
             return;
         }
-        hot.recall.set(0);
+        hot.ending.set(Ending::None);
         if matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
             self.trace().event(|| Event::CallOver { caller: task.get().id(), error: error as u8 });
         }
@@ -88,7 +88,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// or a request.
     fn has_block(self, task: Ref<'k, Task>) -> bool {
         let under_way =
-            |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Mourning | Stage::Out | Stage::Back);
+            |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Kept | Stage::Out | Stage::Back);
         task.get().msg.open(self.pin()).is_some_and(|msg| !under_way(msg.stage.get()))
     }
 
@@ -218,7 +218,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.count_kill(task, hot);
             self.stop_running(task, hot);
             set_flag(hot, FLAG_SUSPENDED, true);
-            hot.recall.set(Error::Dying as u8);
+            hot.ending.set(Ending::Kill);
             // The task's own time stays with the callee that holds it. A lender's time goes back.
             let leave = hot.lender.is_null();
             let _ = self.unwait(task, hot, leave);
@@ -243,13 +243,13 @@ impl<'k, M: Machine> Life<'k, M> {
             n.bound.set(None);
         }
         self.payload().take_pages_back(task, hot);
-        hot.recall.set(0);
+        hot.ending.set(Ending::None);
         set_state(hot, State::Dead);
         self.trace().event(|| Event::TaskDead { task: task.get().id() });
         self.security().audit_death(task);
         self.leave_process(task, hot);
         task.get().header.set_flag(FLAG_DEAD);
-        self.tell_mourners(hot);
+        self.wake_kill_waiters(hot);
     }
 
     /// Begins to end the process of a task that faulted without a handler, or that kills its own
@@ -260,14 +260,14 @@ impl<'k, M: Machine> Life<'k, M> {
         self.tear_down(task, hot);
     }
 
-    /// Does the next part of the end of a task's process. `wait_epoch` counts the task numbers that
-    /// were visited.
+    /// Does the next part of the end of a task's process. `numbers_visited`
+    /// counts the task numbers so far.
     fn tear_down(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         let Some(process) = hot.process.get(self.pin()).filter(|_| state_of(hot) == State::Faulted) else {
             return;
         };
         for _ in 0..TEARDOWN_STEPS {
-            let at = hot.wait_epoch.get();
+            let at = hot.numbers_visited.get();
             let Some(number) = process.get().tasks.get(self.pin(), at as usize) else {
                 if self.groups().leave_groups(process, Some(task)).is_err() {
                     break;
@@ -283,7 +283,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 }
                 self.send_control(other, ctl::KILL);
             }
-            hot.wait_epoch.set(at + 1);
+            hot.numbers_visited.set(at + 1);
         }
         self.outbox().raise_control(task, ctl::TEAR_DOWN);
     }

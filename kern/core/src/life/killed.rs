@@ -43,7 +43,7 @@ impl<'k, M: Machine> Life<'k, M> {
             (State::AwaitRemote, _) if queued => Counter::KillOut,
             (State::AwaitRemote, _) => Counter::KillThere,
             (State::Restart, Some(Stage::AskDone)) => Counter::KillAskDone,
-            (State::Restart, Some(Stage::Mourning)) => Counter::KillKept,
+            (State::Restart, Some(Stage::Kept)) => Counter::KillKept,
             (State::Restart, Some(Stage::Ask)) => Counter::KillAsk,
             (State::Restart, Some(_)) => Counter::KillGrace,
             (State::Restart, None) if queued => Counter::KillAsk,
@@ -59,7 +59,7 @@ impl<'k, M: Machine> Life<'k, M> {
             Some(Stage::Out | Stage::Ask) => Counter::RecallOut,
             Some(Stage::Queued) => Counter::RecallQueued,
             Some(Stage::Owed) => Counter::RecallOwed,
-            Some(Stage::Mourning) => Counter::RecallKept,
+            Some(Stage::Kept) => Counter::RecallKept,
             Some(Stage::Home | Stage::Back | Stage::AskDone) | None => Counter::RecallGone,
         });
     }

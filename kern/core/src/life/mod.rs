@@ -1,7 +1,6 @@
 //! The end of objects: the room [`Life`](crate::rooms::Life).
 
 pub mod control;
-pub mod graves;
 pub mod kill;
 pub(crate) mod killed;
 pub(crate) mod migration;
@@ -9,3 +8,4 @@ pub mod reclaim;
 pub(crate) mod relabel;
 mod remove;
 pub mod stop;
+pub mod zombies;

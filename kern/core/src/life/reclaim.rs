@@ -62,7 +62,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.delete_slot(me, place.slot, Pins::Hold)?;
             }
         }
-        self.empty_graves(me)?;
+        self.empty_zombies(me)?;
         Ok(Answer::DONE)
     }
 
@@ -116,7 +116,7 @@ impl<'k, M: Machine> Life<'k, M> {
             me.hot.regs.r8.set(0);
         }
         revoked?;
-        self.empty_graves(me)?;
+        self.empty_zombies(me)?;
         match slot.get().word.load(self.pin()).get::<Untyped>() {
             Some(untyped) => self.mem().revoke_pages(me, untyped),
             None => Ok(()),
@@ -146,8 +146,8 @@ impl<'k, M: Machine> Life<'k, M> {
         slot: Ref<'k, Slot>,
         word: RawWord<'k>,
         header: &Header,
-        from: Option<Before<'k>>,
-    ) -> Result<Option<(Ref<'k, Slot>, Before<'k>)>> {
+        from: Option<RevokeCursor<'k>>,
+    ) -> Result<Option<(Ref<'k, Slot>, RevokeCursor<'k>)>> {
         let root = self.caps().lock_root(header);
         self.caps().settle_tree(&root)?;
         if slot.get().word.load(self.pin()) != word {
@@ -162,7 +162,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let from = from.filter(|from| from.slot != slot && from.passed == root.passed.get());
         let from = from.filter(|from| from.slot.get().word.load(self.pin()).object_type() != 0);
         let leaf = from.map_or_else(|| deepest(slot), |from| Some(deepest(from.slot).unwrap_or(from.slot)));
-        let before = |leaf: Ref<'k, Slot>| Before {
+        let before = |leaf: Ref<'k, Slot>| RevokeCursor {
             slot: leaf.get().prev.get(self.pin()).unwrap_or(slot),
             passed: root.passed.get(),
         };
@@ -234,7 +234,7 @@ impl<'k, M: Machine> Life<'k, M> {
         {
             let _root = root;
             // No CPU may add a table to the caller's CSpace between the check and the mark.
-            let _spaces = word.get::<CNode>().map(|_| self.caps().lock_spaces());
+            let _spaces = word.get::<CNode>().map(|_| self.caps().lock_bindings());
             if self.is_part_of(me, word) {
                 return Err(Error::InUse.into());
             }
@@ -449,7 +449,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(pool) = process.get().pool.get(self.pin()) {
             self.events().part_pool(pool);
         }
-        let _spaces = self.caps().lock_spaces();
+        let _spaces = self.caps().lock_bindings();
         process.get().withdraw_cspace();
         self.caps().part_tables(process);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
@@ -468,7 +468,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Returns the process of a dying space, which gets no other process.
     fn lives_there(self, process: &AtomicLink<Process>) -> Option<Ref<'k, Process>> {
-        let _spaces = self.caps().lock_spaces();
+        let _spaces = self.caps().lock_bindings();
         process.get(self.pin())
     }
 
@@ -533,7 +533,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 // an ancestor of this memory. Then this capability is gone, but the CNode must
                 // still be emptied.
                 if is_again(me.hot) {
-                    self.empty_graves(me)?;
+                    self.empty_zombies(me)?;
                 }
                 return Err(refusal);
             }
@@ -554,8 +554,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         let revoked = self
             .revoke_slot(me, slot, pins, &Cell::new(false))
-            .and_then(|()| self.empty_graves(me))
-            .and_then(|()| self.no_graves(untyped.get()));
+            .and_then(|()| self.empty_zombies(me))
+            .and_then(|()| self.no_zombies(untyped.get()));
         if let Err(Refusal::Error { .. }) = revoked {
             self.end_reset(&self.caps().open_untyped(untyped));
         }
@@ -592,8 +592,8 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Checks that no CNode in some memory is a zombie.
     /// Errors: [`Refusal::More`] if the zombies that could not be emptied must be tried once more;
     /// [`Error::InUse`] if that was in vain.
-    fn no_graves(self, untyped: &Untyped) -> Result<()> {
-        if !self.has_graves(untyped) {
+    fn no_zombies(self, untyped: &Untyped) -> Result<()> {
+        if !self.has_zombies(untyped) {
             untyped.retried.store(false, Relaxed);
             return Ok(());
         }
@@ -601,7 +601,7 @@ impl<'k, M: Machine> Life<'k, M> {
             untyped.retried.store(false, Relaxed);
             return Err(Error::InUse.into());
         }
-        self.retry_graves();
+        self.retry_zombies();
         Err(Refusal::More)
     }
 
@@ -708,7 +708,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
 /// The last place of a search for descendants of a slot.
 #[derive(Clone, Copy)]
-struct Before<'k> {
+struct RevokeCursor<'k> {
     slot: Ref<'k, Slot>,
     /// The value of [`crate::Root::passed`] at that time.
     passed: u64,

@@ -30,7 +30,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let guard = self.caps().lock_spaces();
+        let guard = self.caps().lock_bindings();
         if let Some(whole) = self.security().process_with(word).map(|process| process.get().header.label())
             && whole != label
         {

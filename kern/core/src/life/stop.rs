@@ -21,7 +21,7 @@ use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Serves a request to kill a task. Keeps the request until the task is dead.
-    pub fn serve_kill(self, mourner: Ref<'k, Task>, victim: Ref<'k, Task>) -> Next {
+    pub fn serve_kill(self, waiter: Ref<'k, Task>, victim: Ref<'k, Task>) -> Next {
         if victim.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
         }
@@ -32,31 +32,31 @@ impl<'k, M: Machine> Life<'k, M> {
         if state_of(hot) == State::Dead {
             return Next::Done;
         }
-        hot.mourners.insert(self.pin(), mourner, 0);
+        hot.kill_waiters.insert(self.pin(), waiter, 0);
         Next::Stay
     }
 
     /// Answers the requests of all tasks that wait for a task's death.
-    pub fn tell_mourners(self, hot: &TaskHot) {
-        while let Some(mourner) = hot.mourners.pop_highest(self.pin()) {
-            if let Some(msg) = mourner.get().msg.open(self.pin()) {
-                self.outbox().answer_request(mourner, msg);
+    pub fn wake_kill_waiters(self, hot: &TaskHot) {
+        while let Some(waiter) = hot.kill_waiters.pop_highest(self.pin()) {
+            if let Some(msg) = waiter.get().msg.open(self.pin()) {
+                self.outbox().answer_request(waiter, msg);
             }
         }
     }
 
     /// Sends a kept request back before its event, because it was recalled.
-    pub fn stop_mourning(self, mourner: Ref<'k, Task>, msg: &Message) {
+    pub fn drop_kill_waiter(self, waiter: Ref<'k, Task>, msg: &Message) {
         match msg.request.get() {
             Some(Request::Kill(victim)) => {
                 if let Some(hot) = self.task_hot(victim.get(self.pin())) {
-                    hot.mourners.remove(self.pin(), mourner);
+                    hot.kill_waiters.remove(self.pin(), waiter);
                 }
             }
-            Some(Request::Forgotten(_)) => self.tlb().stop_forgotten(mourner),
+            Some(Request::Forgotten(_)) => self.tlb().stop_forgotten(waiter),
             _ => {}
         }
-        self.outbox().answer_request(mourner, msg);
+        self.outbox().answer_request(waiter, msg);
     }
 
     /// Ends a SchedContext of this CPU. If its owner is on another CPU, returns that CPU, which

@@ -62,7 +62,7 @@ impl<'k, M: Machine> Make<'k, M> {
         vspace: Ref<'k, VSpace>,
         vector: bool,
     ) -> Result<()> {
-        let _spaces = self.caps().lock_spaces();
+        let _spaces = self.caps().lock_bindings();
         let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
         self.security().same_label(headers)?;
         if !process.get().cnode.is_null() {
@@ -185,7 +185,7 @@ impl<'k, M: Machine> Make<'k, M> {
     ///
     /// Errors: Forbidden, if the task has another label than the process.
     fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<()> {
-        let _spaces = self.caps().lock_spaces();
+        let _spaces = self.caps().lock_bindings();
         self.security().adopt_label(&process.header, &task.header)?;
         task.id.store(id.raw(), SeqCst);
         Ok(())
@@ -194,7 +194,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Takes the identity back, and the label, unless a caller has labelled the task itself
     /// meanwhile.
     fn unname_task(self, task: &Task) {
-        let _spaces = self.caps().lock_spaces();
+        let _spaces = self.caps().lock_bindings();
         task.id.store(0, SeqCst);
         if task.header.has_flag(FLAG_ADOPTED) {
             task.header.set_label(0);

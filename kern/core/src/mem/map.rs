@@ -4,7 +4,7 @@
 //! each frame the list of entries that map it. [`stale`](crate::tlb::stale) knows which
 //! translations CPUs may have. This module has the operations, and the ends of a frame and of a
 //! space. [`mark`](crate::tlb::mark) is the state that they keep while they restart.
-//! [`direct`](super::direct) has the fast paths of common ones. [`pool`](super::pool) has pages
+//! [`direct`](super::fastpath) has the fast paths of common ones. [`pool`](super::pool) has pages
 //! that messages carry, and [`transfer`](super::transfer) moves them from one space to another.
 //!
 //! # Order of things

@@ -1,6 +1,6 @@
 //! Pages are mapped, unmapped, shared and moved: the room [`Mem`](crate::rooms::Mem).
 
-mod direct;
+mod fastpath;
 pub mod map;
 pub mod pool;
 pub mod transfer;

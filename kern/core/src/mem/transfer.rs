@@ -185,7 +185,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     #[inline(always)]
     pub fn hand_over_after(self, rows: &[Row<'k>], last: impl FnOnce() -> Result<()>) -> Result<()> {
         let Some(first) = rows.first() else { return last() };
-        no_page_twice(rows)?;
+        check_disjoint(rows)?;
         let (from, to) = (first.from, first.to);
         let (low, high) = if from.addr() <= to.addr() { (from, to) } else { (to, from) };
         let _low = low.get().lock(self.cpu);
@@ -569,7 +569,7 @@ fn may_go(entry: Pte, mode: PageMode) -> bool {
 }
 
 /// Checks that no page is sent twice.
-fn no_page_twice(rows: &[Row<'_>]) -> Result<()> {
+fn check_disjoint(rows: &[Row<'_>]) -> Result<()> {
     for (number, row) in rows.iter().enumerate() {
         let overlaps = |other: &&Row<'_>| {
             row.source < other.source + (other.count << other.log2())

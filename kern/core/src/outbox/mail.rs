@@ -19,7 +19,7 @@ use abi::{Counter, Error};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::task::{Message, Request, Stage, Task, TaskHot, ctl};
+use kern_base::task::{Ending, Message, Request, Stage, Task, TaskHot, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -116,7 +116,7 @@ impl<'k, M: Machine> Outbox<'k, M> {
     /// Requires: no recall is pending.
     #[inline(always)]
     pub fn number_block(self, hot: &TaskHot, msg: &Message) {
-        debug_assert_eq!(hot.recall.get(), 0, "a recall is over before the next message leaves");
+        debug_assert_eq!(hot.ending.get(), Ending::None, "a recall is over before the next message leaves");
         hot.sent.set(hot.sent.get().wrapping_add(1));
         msg.number.set(hot.sent.get());
     }
@@ -153,23 +153,23 @@ impl<'k, M: Machine> Outbox<'k, M> {
         self.send_block(task, msg, task.get().hot.home());
     }
 
-    /// Asks the CPU that has a task's message block to send it back; `hot.recall` has the reason.
+    /// Asks the CPU that has a task's message block to send it back; `hot.ending` has the reason.
     /// With `leave`, the time stays with the task there that holds it.
     pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
-        let wanted = Wanted { number: hot.sent.get(), leave, dying: is_dying(hot) };
+        let wanted = RecallRequest { number: hot.sent.get(), leave, dying: is_dying(hot) };
         task.get().recalled.store(wanted.raw(), Release);
         self.raise_with_message(task, ctl::RECALL);
     }
 
     /// Whether a block with a request was recalled after it left.
     pub fn is_asked_back(self, task: Ref<'k, Task>, msg: &Message) -> bool {
-        Wanted::from_raw(task.get().recalled.load(Acquire)).number == msg.number.get()
+        RecallRequest::from_raw(task.get().recalled.load(Acquire)).number == msg.number.get()
     }
 }
 
 /// The contents of [`Task::recalled`].
 #[derive(Clone, Copy)]
-pub struct Wanted {
+pub struct RecallRequest {
     /// The number of the block: a task's messages to other CPUs are numbered.
     pub number: u32,
     /// The time that came with the block stays with its holder.
@@ -178,12 +178,12 @@ pub struct Wanted {
     pub dying: bool,
 }
 
-impl Wanted {
+impl RecallRequest {
     const fn raw(self) -> u64 {
         (self.number as u64) << 2 | (self.dying as u64) << 1 | self.leave as u64
     }
 
-    pub const fn from_raw(raw: u64) -> Wanted {
-        Wanted { number: (raw >> 2) as u32, leave: raw & 1 != 0, dying: raw & 2 != 0 }
+    pub const fn from_raw(raw: u64) -> RecallRequest {
+        RecallRequest { number: (raw >> 2) as u32, leave: raw & 1 != 0, dying: raw & 2 != 0 }
     }
 }

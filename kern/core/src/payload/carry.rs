@@ -19,7 +19,7 @@ use crate::rooms::Payload;
 use crate::{Me, Refusal, Result};
 
 /// Flags of a message with a payload.
-pub const CARRIES: u64 = FLAG_PAGES | FLAG_CAPS;
+pub const PAYLOAD_FLAGS: u64 = FLAG_PAGES | FLAG_CAPS;
 
 /// Returns the rights that a message needs, in the capability and in the member record.
 pub fn rights_of(info: MsgInfo) -> Rights {
@@ -43,7 +43,7 @@ pub fn store(to: &[UserWord; 2], words: [u64; 2]) {
 impl<'k, M: Machine> Payload<'k, M> {
     /// Transfers a message's whole payload to its receiver, or nothing of it.
     #[inline(always)]
-    pub fn pass_load(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+    pub fn pass_payload(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if info.has(FLAG_CAPS) {
             return self.pass_with_grants(sender, receiver, info);
         }
@@ -78,7 +78,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         receiver: Ref<'k, Task>,
         info: MsgInfo,
     ) -> Result<()> {
-        self.pass_load(sender, receiver, info).map_err(|refusal| self.later(refusal))
+        self.pass_payload(sender, receiver, info).map_err(|refusal| self.later(refusal))
     }
 
     /// Requests the grace period that a refused transfer must wait for, and lets the sender, which
@@ -96,7 +96,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Prepares a call with a payload. If the callee receives now (`at_once`), transfers the
     /// payload. Otherwise checks the capabilities and lends the pages.
     #[inline(always)]
-    pub fn send_load(self, me: Me<'k>, callee: Ref<'k, Task>, info: MsgInfo, at_once: bool) -> Result<()> {
+    pub fn send_payload(self, me: Me<'k>, callee: Ref<'k, Task>, info: MsgInfo, at_once: bool) -> Result<()> {
         if at_once {
             return self.give_load(me, callee, info);
         }
@@ -117,6 +117,6 @@ impl<'k, M: Machine> Payload<'k, M> {
         if info.has(FLAG_PAGES) {
             return self.give_pages(me, receiver, info);
         }
-        self.pass_load(me.task, receiver, info)
+        self.pass_payload(me.task, receiver, info)
     }
 }

@@ -32,7 +32,7 @@ pub type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
 type Rows<'k> = heapless::Vec<Row<'k>, RANGES_MAX>;
 
 /// The addresses at which a message's pages arrive.
-pub struct Landing<'k> {
+pub struct ReceiveWindow<'k> {
     pub space: Ref<'k, VSpace>,
     pub start: u64,
     pub bytes: u64,
@@ -82,11 +82,11 @@ impl<'k, M: Machine> Payload<'k, M> {
     fn lay_out(
         self,
         from: Ref<'k, VSpace>,
-        to: &Landing<'k>,
+        to: &ReceiveWindow<'k>,
         ranges: &Ranges,
         rows: &mut Rows<'k>,
     ) -> Result<u64> {
-        let Landing { space: to, start, bytes, shared } = *to;
+        let ReceiveWindow { space: to, start, bytes, shared } = *to;
         let end = start.checked_add(bytes).ok_or(no_room(start))?;
         let mut target = start;
         for range in ranges {
@@ -120,7 +120,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     ) -> Result<()> {
         let utcb = receiver.get().utcb(self.pin());
         let [start, bytes] = [0, 1].map(|n: usize| utcb.window[n].load(Relaxed));
-        let to = Landing { space: self.space_of(receiver)?, start, bytes, shared: false };
+        let to = ReceiveWindow { space: self.space_of(receiver)?, start, bytes, shared: false };
         let tell = |place: usize, words| store(&utcb.ranges[place], words);
         let mut ranges = Ranges::new();
         self.ranges_of(sender, &mut ranges)?;
@@ -137,7 +137,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         self,
         sender: Ref<'k, Task>,
         ranges: &Ranges,
-        to: &Landing<'k>,
+        to: &ReceiveWindow<'k>,
         last: impl FnOnce() -> Result<()>,
         mut tell: impl FnMut(usize, [u64; 2]),
     ) -> Result<(u64, u64)> {
@@ -214,12 +214,12 @@ impl<'k, M: Machine> Payload<'k, M> {
         if !self.space_of(me.task)?.get().is_alone(self.id()) {
             self.lend_pages(me)?;
         }
-        let mut passed = self.pass_load(me.task, receiver, info);
+        let mut passed = self.pass_payload(me.task, receiver, info);
         if is_early(&passed) {
             // Another space maps one of the pages, too, and other CPUs may still have an older
             // translation of it. A shootdown ends that, so wait for it.
             self.lend_pages(me)?;
-            passed = self.pass_load(me.task, receiver, info);
+            passed = self.pass_payload(me.task, receiver, info);
         }
         passed?;
         me.hot.lends.set(false);

@@ -134,7 +134,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
         self.outbox().write_request(me.task, msg, Request::Forgotten(stamp));
         self.sched.forgetful.insert(self.pin(), me.task, 0);
-        msg.stage.set(Stage::Mourning);
+        msg.stage.set(Stage::Kept);
         Refusal::Again
     }
 

@@ -146,7 +146,7 @@ boot_gdtr:
 .section .text.entry,"ax",@progbits
 .code64
 boot_start_high:
-    movabsq ${direct_map}, %rax
+    movabsq ${fast_map}, %rax
     leaq boot_stack_top(%rax), %rsp
     leaq boot_gdt(%rax), %rcx                // the GDT, too, through the direct map from now on
     subq $16, %rsp

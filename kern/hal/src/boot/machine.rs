@@ -28,7 +28,7 @@ global_asm!(
     include_str!("entry.s"),
     pvh_magic = const info::PVH_BOOT,
     direct_map_slot = const layout::table_index(DIRECT_MAP, 4),
-    direct_map = const DIRECT_MAP,
+    fast_map = const DIRECT_MAP,
     exit_panic = const Exit::Panic as u8,
     main = sym boot_main,
     options(att_syntax)

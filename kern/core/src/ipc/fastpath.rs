@@ -6,24 +6,25 @@
 //! everything is as it expects. Otherwise [`crate::ipc::call`], [`crate::ipc::across`] and
 //! [`crate::door::arrivals`] take over, which handle every case.
 //!
-//! 1. [`Ipc::express_call`]: the fastpath has resolved a callee of another CPU, and left the
+//! 1. [`Ipc::fast_call`]: the fastpath has resolved a callee of another CPU, and left the
 //!    message in the caller's message block. The block goes to that CPU with the caller's time.
-//! 2. [`Ipc::express_delivery`], on the other CPU: the callee receives the call and runs.
-//! 3. [`Ipc::express_reply`]: the fastpath has found a caller of another CPU, and left the answer
+//! 2. [`Ipc::fast_delivery`], on the other CPU: the callee receives the call and runs.
+//! 3. [`Ipc::fast_reply`]: the fastpath has found a caller of another CPU, and left the answer
 //!    in the caller's message block. The block goes back.
-//! 4. [`Ipc::express_return`]: the caller continues.
+//! 4. [`Ipc::fast_return`]: the caller continues.
 //!
 //! Ownership, ordering and recall are those of [`crate::outbox::mail`].
 //!
-//! [`Ipc::express_answer`] is the fast path for the answer to a fault on the same CPU.
+//! [`Ipc::fast_answer`] is the fast path for the answer to a fault on the same CPU.
 
 use abi::{FaultAnswer, MsgInfo};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
-    FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, Stage, State, Task, TaskHot, state_half,
+    Ending, FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, Outcome, Stage, State, Task, TaskHot, state_half,
 };
+use smp::cpu::CpuId;
 use smp::door::{Held, Ref};
 use test_abi::trace::{Event, How, Path};
 
@@ -54,14 +55,15 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Pushes a task's message block, with the time in it, into another CPU's mailbox.
     #[inline(always)]
-    fn express_send(
+    fn fast_send_block(
         self,
         task: Ref<'k, Task>,
         msg: Held<'k, Message>,
         sc: Held<'k, SchedHot>,
         there: Ref<'k, CpuBlock>,
+        to: CpuId,
     ) {
-        msg.hand_to_with(sc, there.get().id());
+        msg.hand_to_with(sc, to);
         self.outbox().push(there, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
@@ -69,7 +71,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// running task receives. Returns whether it did.
     /// Requires: the running task has the faulter's time, and nothing waits to be received.
     #[inline(always)]
-    pub fn express_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
+    pub fn fast_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
         let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
         let Some(msg) = faulter.get().msg.open(self.pin()) else { return false };
         let Some((_, sc_hot)) = self.running() else { return false };
@@ -100,12 +102,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Does step 1: sends the call of the running task. Returns whether it did.
     #[inline(always)]
-    pub fn express_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
+    pub fn fast_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
         let Some(hot) = self.task_hot(me) else { return false };
         let Some(msg) = me.get().msg.hold(self.pin()) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(callee) else { return false };
-        if !sc_hot.state.may_run_on(way.get().id()) {
+        let to = way.get().id();
+        if !sc_hot.state.may_run_on(to) {
             return false;
         }
         self.trace().event(|| {
@@ -120,14 +123,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         msg.tag.set(tag);
         msg.callee.set(Some(callee));
         msg.stage.set(Stage::Out);
-        self.express_send(me, msg, sc_hot, way);
+        self.fast_send_block(me, msg, sc_hot, way, to);
         true
     }
 
     /// Does step 2: delivers a call from another CPU, if the callee can run immediately. Returns
     /// the callee if it did.
     #[inline(always)]
-    pub fn express_delivery(self, caller: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
+    pub fn fast_delivery(self, caller: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
         let callee = msg.callee.get(self.pin())?;
         let hot = self.task_hot(callee)?;
         let sc = msg.sc.get(self.pin())?;
@@ -158,7 +161,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// did.
     /// Requires: the running task has its caller's time, and nothing waits to be received.
     #[inline(always)]
-    pub fn express_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
+    pub fn fast_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
         let Some(hot) = self.task_hot(me) else { return false };
         let Some(msg) = caller.get().msg.hold(self.pin()) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
@@ -170,23 +173,27 @@ impl<'k, M: Machine> Ipc<'k, M> {
         hot.lender.set(None);
         sc_hot.task.set(Some(caller));
         msg.sc.set(Some(sc));
-        msg.error.set(0);
+        msg.outcome.set(Outcome::Replied);
         msg.callee.set(None);
         msg.stage.set(Stage::Back);
-        self.express_send(caller, msg, sc_hot, way);
+        self.fast_send_block(caller, msg, sc_hot, way, way.get().id());
         true
     }
 
     /// Does step 4: ends a call with a reply from another CPU, if the caller can run immediately.
     /// Returns the caller if it did.
     #[inline(always)]
-    pub fn express_return(self, task: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
+    pub fn fast_return(self, task: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
         let hot = self.task_hot(task)?;
         let sc = msg.sc.get(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.state.get();
         let waiting = (word & !ANY) as u32 == self.expected(State::AwaitRemote) as u32;
-        if !waiting || hot.deadline.is_queued() || hot.recall.get() | msg.error.get() != 0 {
+        if !waiting
+            || hot.deadline.is_queued()
+            || hot.ending.get() != Ending::None
+            || msg.outcome.get() != Outcome::Replied
+        {
             return None;
         }
         debug_assert!(hot.borrowed.is_null(), "its time went along with its call");

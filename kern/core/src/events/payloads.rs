@@ -28,9 +28,9 @@ use smp::sync::UserWord;
 
 use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
-use crate::payload::carry::{CARRIES, rights_of};
+use crate::payload::carry::{PAYLOAD_FLAGS, rights_of};
 use crate::payload::grants::Prepared;
-use crate::payload::pages::{Landing, Ranges, is_early};
+use crate::payload::pages::{Ranges, ReceiveWindow, is_early};
 use crate::rooms::Events;
 use crate::{Answer, Me, Result};
 
@@ -53,7 +53,7 @@ type Arrived = [[u64; 2]; RANGES_MAX];
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Send`] of a message with a payload.
     #[inline(never)]
-    pub fn send_loaded(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+    pub fn send_with_payload(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
         if words.info.has(FLAG_CAPS) {
             self.payload().look_for_disposals(me)?;
         }
@@ -180,7 +180,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let [_, addresses] = shown.offers();
         let window = Window::from_word(addresses.load(Relaxed));
         let shared = event.exposure == BROADCAST;
-        let to = Landing { space, start: window.address, bytes: window.pages * PAGE_SIZE, shared };
+        let to = ReceiveWindow { space, start: window.address, bytes: window.pages * PAGE_SIZE, shared };
         let mut reserved = None;
         let place = &mut reserved;
         let last = move || {
@@ -204,7 +204,7 @@ impl<'k, M: Machine> Events<'k, M> {
 /// Makes an event of a message, with the flags of its payload.
 fn loaded_event(words: Words, from: SenderInfo, group: u64) -> Event {
     let event = words.as_event(from, group);
-    Event { info: event.info.flag(words.info.0 & CARRIES), ..event }
+    Event { info: event.info.flag(words.info.0 & PAYLOAD_FLAGS), ..event }
 }
 
 /// Reduces an offer by what was used, if it still begins at the same place. Its process may have

@@ -36,29 +36,29 @@ use crate::{Me, Refusal, Result};
 impl<'k, M: Machine> Life<'k, M> {
     /// Adds a CNode without capabilities to the zombies, so that it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
-        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
+        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
         if self.security().is_told() {
             cnode.get().set_ender(self.security().actor());
         }
-        self.put_grave(&graves.open, cnode);
+        self.put_zombie(&zombies.open, cnode);
     }
 
-    fn put_grave(self, list: &AtomicLink<CNode>, cnode: Ref<'k, CNode>) {
-        cnode.get().next_grave.set(list.get(self.pin()));
+    fn put_zombie(self, list: &AtomicLink<CNode>, cnode: Ref<'k, CNode>) {
+        cnode.get().next_zombie.set(list.get(self.pin()));
         list.set(Some(cnode));
     }
 
     /// Empties all zombies, except those with objects that the running task cannot end.
-    pub fn empty_graves(self, me: Me<'k>) -> Result<()> {
-        self.retry_graves();
+    pub fn empty_zombies(self, me: Me<'k>) -> Result<()> {
+        self.retry_zombies();
         let mut work = 0;
         loop {
-            let first = self.k.graves.lock(self.cpu, &"the lists of graves").open.get(self.pin());
+            let first = self.k.zombies.lock(self.cpu, &"the lists of zombies").open.get(self.pin());
             let Some(cnode) = first else { return Ok(()) };
             match self.empty_for_ender(me, cnode, &mut work) {
-                Ok(()) => self.take_grave(cnode, |_| _ = cnode.get().header.set_flag(FLAG_DEAD)),
+                Ok(()) => self.take_zombie(cnode, |_| _ = cnode.get().header.set_flag(FLAG_DEAD)),
                 Err(Refusal::Error { error: Error::InUse, .. }) => {
-                    self.take_grave(cnode, |graves| self.put_grave(&graves.refused, cnode));
+                    self.take_zombie(cnode, |zombies| self.put_zombie(&zombies.refused, cnode));
                 }
                 Err(refusal) => return Err(refusal),
             }
@@ -66,11 +66,11 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Moves the CNodes that could not be emptied back to the first list, if that list is empty.
-    pub fn retry_graves(self) {
-        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
-        if graves.open.is_null() {
-            graves.open.set(graves.refused.get(self.pin()));
-            graves.refused.set(None);
+    pub fn retry_zombies(self) {
+        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
+        if zombies.open.is_null() {
+            zombies.open.set(zombies.refused.get(self.pin()));
+            zombies.refused.set(None);
         }
     }
 
@@ -101,24 +101,24 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Removes a CNode from the first list and then calls `then`, unless another CPU has removed
     /// it. Only CNodes that other CPUs have added since are before it.
-    fn take_grave(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Graves)) {
-        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
-        let mut link: &AtomicLink<CNode> = &graves.open;
+    fn take_zombie(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Zombies)) {
+        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
+        let mut link: &AtomicLink<CNode> = &zombies.open;
         for _ in 0..ZOMBIE_SLOTS {
             let Some(at) = link.get(self.pin()) else { return };
             if at == cnode {
-                link.set(cnode.get().next_grave.get(self.pin()));
-                return then(&graves);
+                link.set(cnode.get().next_zombie.get(self.pin()));
+                return then(&zombies);
             }
-            link = &at.get().next_grave;
+            link = &at.get().next_zombie;
         }
     }
 
     /// Whether a CNode in an Untyped's memory is still a zombie.
-    pub fn has_graves(self, untyped: &Untyped) -> bool {
-        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
-        let all = [&graves.open, &graves.refused].map(|list| list.get(self.pin()));
-        let next = |cnode: &Ref<'k, CNode>| cnode.get().next_grave.get(self.pin());
+    pub fn has_zombies(self, untyped: &Untyped) -> bool {
+        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
+        let all = [&zombies.open, &zombies.refused].map(|list| list.get(self.pin()));
+        let next = |cnode: &Ref<'k, CNode>| cnode.get().next_zombie.get(self.pin());
         all.into_iter()
             .flat_map(|first| core::iter::successors(first, next))
             .any(|cnode| untyped.contains(cnode.addr()))
@@ -152,7 +152,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.payload().mark(me.task, place, Grant::Settled { cap, fate });
         }
         // A CNode that an earlier entry has deleted may not be empty yet.
-        if settled { self.empty_graves(me) } else { Ok(()) }
+        if settled { self.empty_zombies(me) } else { Ok(()) }
     }
 
     /// Deletes a capability of the object with the identity `of`. If the slot holds another object
@@ -170,7 +170,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
 /// The lists of zombies: the first CNode of each.
 #[derive(Default)]
-pub struct Graves {
+pub struct Zombies {
     /// CNodes that are being emptied.
     pub open: AtomicLink<CNode>,
     /// CNodes that could not be emptied.

@@ -1,7 +1,7 @@
 // Map and Unmap of one page (Intel syntax): the arguments stay in registers, all the way into a function that does not
 // come back. What that function cannot do, the general path does: crate::entry::Handlers::map_page.
 //
-// The entry comes here through the table AURORA_DIRECT, by operation number, where there are neither UTCB words nor flags
+// The entry comes here through the table AURORA_FAST, by operation number, where there are neither UTCB words nor flags
 // nor a label; most operations have `syscall_slow` in it.
 
 // rdi, rsi, rdx, r8 = arguments, rcx = CPU block, r9 = the process. The arguments are in the frame, too, without rax.
@@ -28,10 +28,10 @@
 .endm
 
 .balign 16
-.global direct_map
-direct_map:
+.global fast_map
+fast_map:
     of_one_page {map}
 .balign 16
-.global direct_unmap
-direct_unmap:
+.global fast_unmap
+fast_unmap:
     of_one_page {unmap}
