@@ -122,11 +122,11 @@ impl<'k, M: Machine> Outbox<'k, M> {
         self.send_block(task, msg, to);
     }
 
+    /// Writes a request into a task's message block, and gives the block a new number.
     pub fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request) {
         msg.request.set(Some(request));
         msg.sc.set(None);
         msg.callee.set(None);
-        /// Writes a request into a task's message block, and gives the block a new number.
         msg.stage.set(Stage::Ask);
         if let Some(hot) = self.task_hot(task) {
             hot.sent.set(hot.sent.get().wrapping_add(1));
