@@ -343,7 +343,8 @@ fn what_a_ring_lost_is_not_held_against_it() {
 
 // --- records -------------------------------------------------------------------------------------
 
-/// Makes a record of a CPU's ring as the kernel writes it. `first` is the number of its first event.
+/// Makes a record of a CPU's ring as the kernel writes it. `first` is the number of its first
+/// event.
 fn record(cpu: u32, first: u64, events: &[(u64, Event)]) -> Vec<u8> {
     let part = RingPart { cpu, events: events.len() as u32, first, tsc_hz: HZ, stopped: 200 };
     let mut bytes = part.encode().to_vec();

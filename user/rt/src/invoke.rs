@@ -535,8 +535,8 @@ pub fn yield_now() -> Result<()> {
     syscall(Args::new(Op::Yield)).done()
 }
 
-/// Returns a register set that starts at `rip` with `rsp` and interrupts on. All other registers are
-/// zero.
+/// Returns a register set that starts at `rip` with `rsp` and interrupts on. All other registers
+/// are zero.
 pub const fn start_regs(rip: u64, rsp: u64) -> [u64; REG_COUNT] {
     let mut regs = [0; REG_COUNT];
     regs[RegIndex::Rip as usize] = rip;

@@ -93,8 +93,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU where
-    /// its callee is now, or fails it.
+    /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU
+    /// where its callee is now, or fails it.
     fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
         let Some(callee) = msg.callee.get(self.pin()) else {
             return self.ipc().fail_remote(caller, Error::Gone, TaskId::NONE);

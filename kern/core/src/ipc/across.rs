@@ -102,8 +102,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.send_call(caller, msg, callee, tag, words, from);
     }
 
-    /// Adds a queued call or event, with its sender's time, to the batch in which its receiver moves
-    /// to another CPU. `word` is the receiver's state word.
+    /// Adds a queued call or event, with its sender's time, to the batch in which its receiver
+    /// moves to another CPU. `word` is the receiver's state word.
     pub fn send_along(self, caller: Ref<'k, Task>, to: CpuId, word: u64, batch: &mut Batch<'k, Mail>) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {

@@ -316,8 +316,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Whether the caller runs in the object: its task, its process, one of its spaces, or memory of
-    /// which one of these was made.
+    /// Whether the caller runs in the object: its task, its process, one of its spaces, or memory
+    /// of which one of these was made.
     fn is_part_of(self, me: Me<'k>, word: RawWord<'k>) -> bool {
         let process = me.process(self.pin()).get();
         word.get::<Task>() == Some(me.task)
