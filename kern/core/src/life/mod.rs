@@ -1,4 +1,4 @@
-//! The end of objects: the room [`Life`](crate::rooms::Life).
+//! Objects end: the room [`Life`](crate::rooms::Life).
 
 pub mod control;
 pub mod kill;

@@ -1,5 +1,4 @@
-//! The payload of messages, that is, what they carry beside words: the room
-//! [`Payload`](crate::rooms::Payload).
+//! What messages carry beside words: the room [`Payload`](crate::rooms::Payload).
 
 pub mod carry;
 pub mod grants;
