@@ -1,4 +1,4 @@
-//! The kernel's state as text for comparing kernels, made from a [snapshot](snapshot).
+//! The kernel's state as text for comparing kernels, made from a [snapshot].
 //!
 //! The text has what a program could come to see: objects, capabilities, queues, which task has
 //! which CPU time. Two kernels that did the same operations have equal texts, whichever way
