@@ -64,7 +64,7 @@ pub struct Table {
     pub(crate) tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
 }
 
-/// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8,
+/// The arguments of a direct system call as `map.s` has them: rdi, rsi, rdx, the CPU block, r8,
 /// the process.
 type DirectHandler = extern "C" fn(u64, u64, u64, &'static CpuBlock, u64, Ptr<Process>) -> !;
 

@@ -8,7 +8,7 @@
 // each word is read once.
 //
 // What lives on another CPU (the callee, or the caller that is answered) is found here, too; the message goes
-// into the caller's message block, which belongs to this CPU, and Rust sends that (kern_core::express).
+// into the caller's message block, which belongs to this CPU, and Rust sends that (kern_core::ipc::fastpath).
 //
 // SHARED STATE. None: every line written here belongs to this CPU. The capability word, the member
 // record and the exposure word are each read once; what belongs to them stays put for this entry
@@ -120,7 +120,7 @@ phase.commit.\@:
 .endm
 
 // Goes on in Rust, for good. rbp = the other side.
-.macro express handler
+.macro leave_to_rust handler
     mov rsp, [r15 + {kernel_stack}]
     mov rdi, r15
     mov rsi, r14
@@ -274,7 +274,7 @@ phase.commit.call_elsewhere:
     shl rbx, 32
     mov rcx, rbx
     inc qword ptr [r15 + {express_call}]
-    express {call_elsewhere}
+    leave_to_rust {call_elsewhere}
 
 // Does the caller live on another CPU? rbp = caller, ebx = low half of its state.
 .balign 16
@@ -291,7 +291,7 @@ phase.commit.reply_elsewhere:
     xor al, al
     save_message rbp
     inc qword ptr [r15 + {express_reply}]
-    express {reply_elsewhere}
+    leave_to_rust {reply_elsewhere}
 
 // An answer to a fault. rbp = the faulter, which waits here, without deadline if its state is as Rust expects it.
 .balign 16
@@ -305,7 +305,7 @@ reply_fault:
 phase.commit.reply_fault:
     save_return
     save_message rbp
-    express {answer_fault}
+    leave_to_rust {answer_fault}
 
 .pushsection .text.entry.cold,"ax",@progbits
 // Either side's vector state, or the receiver. rbp = callee.

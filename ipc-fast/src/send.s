@@ -102,7 +102,7 @@ phase.exit.send:
 // The event is there, and the reader wants to be told: by Rust, which ends the system call. r14 = sender, rbp = pool.
 tell_reader:
     save_return
-    express {tell_reader}
+    leave_to_rust {tell_reader}
 miss_send_room:
     mov rax, r13
 miss miss_send, {miss_send}

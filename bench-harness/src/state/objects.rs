@@ -54,8 +54,8 @@ impl State<'_> {
         line
     }
 
-    /// Time used and time left depend on how long operations took: rounded, they say which slices
-    /// were handed over.
+    /// Writes a SchedContext. Time used and time left depend on how long operations took: rounded,
+    /// they say which slices were handed over.
     fn context(&self, context: &Context) -> Line {
         let mut line = line_of(self, context, context.swept);
         line.number("home", context.home);

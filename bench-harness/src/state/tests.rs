@@ -12,7 +12,7 @@ use super::*;
 const MINUTE: u64 = 1 << TIME_SHIFT;
 const FULL: SlotUse = SlotUse::Full;
 
-/// A client that calls a server, on one CPU. Objects lie from an address on.
+/// Makes a client that calls a server, on one CPU. Objects lie from `base` on.
 fn world(base: u64) -> Snapshot {
     let at = |number: u64| base + number * 0x1000;
     let [client, server, third] = [at(1), at(2), at(3)];

@@ -50,17 +50,32 @@ fn context(entry: &CpuEntry) -> Door<'_, Pc> {
     Door::of(Cx { k: boot::kernel(entry), cpu: entry.here() })
 }
 
+/// Exports the kernel's state, if `op` asks for that. Returns whether it did.
+#[cfg(feature = "dump")]
+#[inline(always)]
+fn try_export(entry: &CpuEntry, op: Op) -> bool {
+    if op == Op::MachineDump {
+        kern_dump::machine_dump::on_system_call(context(entry));
+    }
+    op == Op::MachineDump
+}
+
+/// Exports nothing: this kernel cannot.
+#[cfg(not(feature = "dump"))]
+#[inline(always)]
+fn try_export(_: &CpuEntry, _: Op) -> bool {
+    false
+}
+
 /// The system call entry's way into the portable kernel.
 struct Handlers;
 
 impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
     fn system_call(entry: &mut CpuEntry, op: Op) {
-        #[cfg(feature = "dump")]
-        if op == Op::MachineDump {
-            return kern_dump::machine_dump::on_system_call(context(entry));
+        if !try_export(entry, op) {
+            context(entry).system_call(op);
         }
-        context(entry).system_call(op);
     }
 
     fn bad_system_call(entry: &mut CpuEntry) {
@@ -278,8 +293,9 @@ fn interrupt_of(vector: u8) -> Interrupt {
     }
 }
 
-/// At the beginning of an interrupt: ends the run with a snapshot, if the `chaos` build was asked
-/// for one, and stands still while another CPU takes one. In builds that export the state.
+/// Ends the run with a snapshot at the beginning of an interrupt, if the `chaos` build was asked
+/// for one, and stands still while another CPU takes one. Does nothing in builds that do not export
+/// the state.
 #[inline(always)]
 fn stop_if_asked(_cx: Door<'_, Pc>) {
     #[cfg(all(feature = "chaos", feature = "dump"))]

@@ -7,7 +7,7 @@
 //! does.
 //!
 //! # Who may touch what
-//! The tables of a process change under the lock of all [spaces](crate::Kernel::spaces); every CPU
+//! The tables of a process change under the [binding lock](crate::Kernel::binding_lock); every CPU
 //! may read them. The CPU that ends the process, or a table, marks it and then checks under that
 //! lock; the CPU that adds a table checks for marks under it.
 //!

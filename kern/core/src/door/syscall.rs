@@ -270,7 +270,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.k.machine.attempt(what, address).map(Answer::one).ok_or(Error::NotBuilt.into())
     }
 
-    /// [`Op::MachineDump`]. Kernels that export their state serve it elsewhere.
+    /// Refuses [`Op::MachineDump`]. Kernels that export their state serve it before.
     fn machine_dump(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
         self.caps().find_machine(me, cap, machine_rights::DUMP)?;
         Err(Error::NotBuilt.into())

@@ -15,10 +15,11 @@
 //!
 //! # Pages
 //! Each member that opened a window shares the pages that the message names, as with an event that
-//! carries pages ([`crate::events::payloads`]). Pages cannot be moved. They are lent once: the first
-//! member's share makes them read-only for all. So only the first share waits for a shootdown, and
-//! no member gets anything before the shootdown is over. One entry shares at most as many pages as
-//! one message may have, but always those of one member. It reads the list of pages once.
+//! carries pages ([`crate::events::payloads`]). Pages cannot be moved. They are lent once: the
+//! first member's share makes them read-only for all. So only the first share waits for a
+//! shootdown, and no member gets anything before the shootdown is over. One entry shares at most as
+//! many pages as one message may have, but always those of one member. It reads the list of pages
+//! once.
 
 use abi::events::{BROADCAST, Event, Progress};
 use abi::{Error, FLAG_CAPS, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};

@@ -1,6 +1,7 @@
 //! Fast paths that map or unmap a frame of one RAM page of 4 KiB in an existing page table, with
-//! nothing in the way. They leave all other cases, unchanged, to the operations in [`super`]. Those use this module again for a run of one page, at any address and of any size,
-//! before they process rows of entries.
+//! nothing in the way. They leave all other cases, unchanged, to the operations in [`super`]. Those
+//! use this module again for a run of one page, at any address and of any size, before they process
+//! rows of entries.
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
 use kern_base::frames::FrameInfo;

@@ -93,11 +93,17 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
     }
 
-    /// Prepares a call with a payload. If the callee receives now (`at_once`), transfers the
+    /// Prepares a call with a payload. If the callee receives now (`receives`), transfers the
     /// payload. Otherwise checks the capabilities and lends the pages.
     #[inline(always)]
-    pub fn send_payload(self, me: Me<'k>, callee: Ref<'k, Task>, info: MsgInfo, at_once: bool) -> Result<()> {
-        if at_once {
+    pub fn send_payload(
+        self,
+        me: Me<'k>,
+        callee: Ref<'k, Task>,
+        info: MsgInfo,
+        receives: bool,
+    ) -> Result<()> {
+        if receives {
             return self.give_load(me, callee, info);
         }
         if info.has(FLAG_CAPS) {

@@ -251,9 +251,9 @@ impl<'k, M: Machine> Payload<'k, M> {
                 .and_then(|stamp| stamp.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp)));
             lent.and_then(|()| self.mem().hand_over(&[row]))
         };
-        let at_once = if from.get().is_alone(self.id()) { Some(self.mem().hand_over(&[row])) } else { None };
+        let in_one = if from.get().is_alone(self.id()) { Some(self.mem().hand_over(&[row])) } else { None };
         // Other CPUs may have older translations. As with a message, wait until they are flushed.
-        let gone = at_once.filter(|gone| !is_early(gone)).unwrap_or_else(in_two);
+        let gone = in_one.filter(|gone| !is_early(gone)).unwrap_or_else(in_two);
         if let Err(Refusal::Error { .. }) = gone {
             self.take_range_back(from, &range);
         }
