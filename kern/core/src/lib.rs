@@ -188,6 +188,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         Some((sc, self.sc_hot(sc)?))
     }
 
+    /// Returns the running SchedContext, for an entry by the task that runs on it.
+    #[inline(always)]
+    pub fn running_now(self) -> (Ref<'k, SchedContext>, &'k SchedHot) {
+        match self.running() {
+            Some(running) => running,
+            None => nothing_runs(),
+        }
+    }
+
     /// Makes the task restart its system call: the arguments are still in the frame.
     pub fn rewind(self, hot: &TaskHot) {
         const SYSCALL_INSTRUCTION: u64 = 2;
@@ -222,6 +231,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         Trace::of(self)
     }
 
+    /// Returns the task that entered the kernel, opened.
+    #[inline(always)]
+    pub fn entrant(self) -> Me<'k> {
+        match self.current() {
+            Some(me) => me,
+            None => nothing_runs(),
+        }
+    }
+
     /// Returns the running task, opened.
     #[inline(always)]
     pub fn current(self) -> Option<Me<'k>> {
@@ -247,6 +265,12 @@ impl<'k> Me<'k> {
     pub fn process(self, pin: Pin<'k>) -> Ref<'k, Process> {
         self.hot.process.get(pin).unwrap_or_else(|| no_process())
     }
+}
+
+#[cold]
+#[inline(never)]
+fn nothing_runs() -> ! {
+    panic!("a task entered the kernel, and no SchedContext runs");
 }
 
 #[cold]

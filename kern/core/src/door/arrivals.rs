@@ -69,7 +69,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// block's call or reply is one that the fast path serves.
     #[inline(always)]
     fn message_arrived(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
-        let msg = task.get().msg.open(self.pin())?;
+        let Some(msg) = task.get().msg.open(self.pin()) else { not_here(task.get().id()) };
         let runs = match msg.stage.get() {
             Stage::Out => self.ipc().fast_delivery(task, msg),
             Stage::Back => self.ipc().fast_return(task, msg),
@@ -83,7 +83,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn serve_message(self, task: Ref<'k, Task>) {
-        let Some(msg) = task.get().msg.open(self.pin()) else { return };
+        let msg = task.get().msg.here(self.pin());
         match msg.stage.get() {
             Stage::Out => self.call_arrived(task, msg),
             Stage::Ask => self.request_arrived(task, msg),
@@ -280,4 +280,10 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         self.time().dispatch();
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_here(task: TaskId) -> ! {
+    panic!("the message block of task {task:?} came by mail, and is another CPU's");
 }

@@ -267,7 +267,7 @@ impl<'k, M: Machine> Events<'k, M> {
                 self.ipc().refuse_caller(reader, hot, sender, Error::Gone.into());
                 continue;
             };
-            let Some(msg) = sender.get().msg.open(self.pin()) else { return };
+            let msg = sender.get().msg.here(self.pin());
             let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
             let from =
                 SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };

@@ -85,7 +85,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         words: Words,
         from: SenderInfo,
     ) {
-        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let msg = caller.get().msg.here(self.pin());
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
             self.take_time_along(caller, hot, msg, callee.get().hot.mail_target(self.pin()));
@@ -98,7 +98,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Adds a queued call or event, with its sender's time, to the batch in which its receiver
     /// moves to another CPU. `word` is the receiver's state word.
     pub fn send_along(self, caller: Ref<'k, Task>, to: CpuId, word: u64, batch: &mut Batch<'k, Mail>) {
-        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let msg = caller.get().msg.here(self.pin());
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
             self.take_time_along(caller, hot, msg, to);
@@ -159,7 +159,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Sends the reply of `me`, which is running, to a caller of another CPU. Time that came with
     /// the call goes back with it.
     pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
-        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let msg = caller.get().msg.here(self.pin());
         write_block(msg, words, SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 });
         self.trace().note_reply(caller, me.task, Path::Slow, How::Sent, 0);
         if me.hot.lender.is(caller) {
@@ -177,7 +177,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// of the block carries. Any other refusal makes the caller call again; so does any refusal of
     /// a broadcast.
     pub fn refuse_remote(self, caller: Ref<'k, Task>, why: Refusal) {
-        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let msg = caller.get().msg.here(self.pin());
         match why {
             Refusal::Error { error, detail, who } if !is_broadcast(msg) => {
                 self.fail_remote_with(caller, msg, Outcome::Failed(error), detail, who);

@@ -199,7 +199,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// because the time is still charged to the same context.
     #[inline(always)]
     pub fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some((_, sc_hot)) = self.running() else { return };
+        let (_, sc_hot) = self.running_now();
         hot.lender.set(Some(me));
         sc_hot.task.set(Some(callee));
         self.time().run_task(callee, hot);

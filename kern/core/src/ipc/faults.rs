@@ -139,7 +139,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Sends the running task's fault to its handler. If that fails, or there is no handler, ends
     /// the process. All registers are in the task's frame.
     pub fn on_fault(self, fault: Fault) {
-        let Some(me) = self.current() else { return };
+        let me = self.entrant();
         self.trace().event(|| Event::Fault {
             task: me.task.get().id(),
             address: fault.address,

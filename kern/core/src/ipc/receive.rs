@@ -197,7 +197,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Receives a queued call. The receiver continues on the caller's time.
     pub fn accept(self, me: Me<'k>, caller: Ref<'k, Task>) {
-        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let msg = caller.get().msg.here(self.pin());
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
         let from =
             SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };

@@ -218,7 +218,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Takes `caller`'s call out of a Reply object. If another task saved the call, that task loses
     /// the caller's time.
     fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>, caller: Ref<'k, Task>) {
-        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
+        let hot = reply.get().hot.here(self.pin());
         let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
         self.unlink_reply(reply);
         if let Some(msg) = caller.get().msg.open(self.pin()) {
@@ -231,7 +231,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Empties a Reply object and takes it out of its server's list.
     pub fn unlink_reply(self, reply: Ref<'k, Reply>) {
-        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
+        let hot = reply.get().hot.here(self.pin());
         let (next, prev) = (hot.next.take(self.pin()), hot.prev.take(self.pin()));
         if let Some(next_hot) = next.and_then(|r| r.get().hot.open(self.pin())) {
             next_hot.prev.set(prev);

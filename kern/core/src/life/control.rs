@@ -95,7 +95,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Takes a call whose message block is on this CPU away from its callee. The caller gets the
     /// time back that it lent; with `leave`, the holder keeps it.
     pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) {
-        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let msg = caller.get().msg.here(self.pin());
         let callee = msg.callee.take(self.pin()).and_then(|t| Some((t, self.task_hot(t)?)));
         msg.stage.set(Stage::Home);
         if let Some(reply) = msg.held.take(self.pin()) {

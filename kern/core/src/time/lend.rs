@@ -354,7 +354,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// no time to spend. Its message block, which carries the request, is on this CPU, since its
     /// call is over.
     fn fetch_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>) {
-        let Some(msg) = task.get().msg.open(self.pin()) else { return };
+        let msg = task.get().msg.here(self.pin());
         set_state(hot, State::Restart);
         let to = own.get().hot.mail_target(self.pin());
         self.outbox().send_request(task, msg, to, Request::Fetch(own.ptr()));

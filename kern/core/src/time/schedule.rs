@@ -283,7 +283,7 @@ impl<'k, M: Machine> Time<'k, M> {
         task: Ref<'k, Task>,
         hot: &TaskHot,
     ) {
-        let Some((old, old_hot)) = self.running() else { return };
+        let (old, old_hot) = self.running_now();
         let now = self.k.machine.now();
         old_hot.state.stop(self.sched.until.get(), now);
         self.keep_time(old, old_hot);

@@ -239,7 +239,7 @@ impl<'k, M: Machine> Time<'k, M> {
         if !self.starves(task, hot) || self.borrow(task, hot) {
             return;
         }
-        let Some(msg) = task.get().msg.open(self.pin()) else { return };
+        let msg = task.get().msg.here(self.pin());
         let Some(first) = self.first_caller(hot) else { return };
         hot.look_again.set(false);
         set_state(hot, State::Restart);
