@@ -191,10 +191,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Returns the running SchedContext, for an entry by the task that runs on it.
     #[inline(always)]
     pub fn running_now(self) -> (Ref<'k, SchedContext>, &'k SchedHot) {
-        match self.running() {
-            Some(running) => running,
-            None => nothing_runs(),
-        }
+        let Some(running) = self.running() else { nothing_runs() };
+        running
     }
 
     /// Makes the task restart its system call: the arguments are still in the frame.
@@ -234,10 +232,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Returns the task that entered the kernel, opened.
     #[inline(always)]
     pub fn entrant(self) -> Me<'k> {
-        match self.current() {
-            Some(me) => me,
-            None => nothing_runs(),
-        }
+        let Some(me) = self.current() else { nothing_runs() };
+        me
     }
 
     /// Returns the running task, opened.
