@@ -259,7 +259,7 @@ fn is_held(task: &Task) -> bool {
         task.request,
         RequestKind::Kill | RequestKind::StopTime | RequestKind::StopBits | RequestKind::StopReply
     );
-    held && !task.ending && matches!(task.stage, Stage::Ask | Stage::Waiting)
+    held && !task.ending && matches!(task.stage, Stage::Ask | Stage::Kept)
 }
 
 /// Whether a request can be about an object of that type.

@@ -82,11 +82,11 @@ phase.exit.\@:
 // table can be told from the caches (Spectre v1). So behind the comparison of each index that user level chose stands a
 // conditional move of 0 from [r15 + {zero}]: no CPU predicts that one. In Rust: smp::door::masked.
 
-// The capability in the upper half of rdi: its object goes to \to if its type and rights, under \mask,
+// The capability in the upper half of rdi: its object goes to \to if its type and its rights among those of \want
 // are \want; its slot to rbx. r14 = current task, r13 = its process. An empty slot has no type, and slot 0 is
 // always empty: a number beyond the table leads there, without a branch. \other finds the word in \to. The word is
 // read once.
-.macro find_object to, want, mask, other
+.macro find_object to, want, other
     mov r14, [r15 + {current}]
     mov r13, [r14 + {process}]
     mov rbx, rdi
@@ -97,7 +97,7 @@ phase.exit.\@:
     add rbx, [r13 + {cspace_base}]
     mov \to, [rbx + {slot_word}]
     mov r12, \to
-    and r12d, \mask
+    and r12d, \want | {type_mask}
     cmp r12d, \want
     jne \other
     sar \to, {addr_shift}
@@ -123,20 +123,17 @@ phase.exit.\@:
     xor r12, [r13 + {key}]
 .endm
 
-// The ends of a system call: all registers that the answer does not use are zero.
-.macro zero_saved
-    xor ebx, ebx
-    xor ebp, ebp
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
+// The end of a system call, whose answer is in its registers: those that no answer uses are zero.
+.macro end_call
+    .irp register, ebx, ebp, r13d, r14d, r15d
+    xor \register, \register
+    .endr
+    sysretq
+    int3
 .endm
+// Registers of the answer that are zero.
 .macro zero_answer_but_rdx
-    xor eax, eax
-    xor edi, edi
-    xor esi, esi
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r12d, r12d
+    .irp register, eax, edi, esi, r8d, r9d, r10d, r12d
+    xor \register, \register
+    .endr
 .endm

@@ -26,27 +26,9 @@ syscall_slow:
     call [AURORA_HANDLERS + rbx * 8]         // it has a handler for every byte: nothing to compare, or to mispredict
 phase.exit.slow:
     cmp [r15 + {current}], r14
-    jne 3f
-    mov rax, [r14 + {rax}]
-    mov rdi, [r14 + {rdi}]
-    mov rsi, [r14 + {rsi}]
-    mov rdx, [r14 + {rdx}]
-    mov r8, [r14 + {r8}]
-    mov r9, [r14 + {r9}]
-    mov r10, [r14 + {r10}]
-    mov r12, [r14 + {r12}]
-    mov rcx, [r14 + {rip}]
-    mov r11, [r14 + {rflags}]
-    mov rsp, [r14 + {rsp}]
-    xor ebx, ebx
-    xor ebp, ebp
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
-    sysretq
-    int3
+    je phase.exit.own                       // kern_hal::trap
 phase.switch.slow:
-3:  mov rdi, r15
+    mov rdi, r15
     call [AURORA_HANDLERS + {switch}]        // does not return
     int3
 
@@ -63,18 +45,8 @@ syscall_done:
 
 // Op::Null: an ordinary number of the table that needs none of the above.
 syscall_null:
-    xor eax, eax
-    xor edi, edi
-    xor esi, esi
-    xor edx, edx
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r12d, r12d
-    xor ebx, ebx
-    xor ebp, ebp
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
+    .irp register, eax, edi, esi, edx, r8d, r9d, r10d, r12d, ebx, ebp, r13d, r14d, r15d
+    xor \register, \register
+    .endr
     sysretq
     int3

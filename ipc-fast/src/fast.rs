@@ -3,7 +3,7 @@
 
 use core::arch::global_asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 use abi::events::{self, EventControl};
 use abi::{Counter, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, TaskId, Utcb, task_rights};
@@ -19,8 +19,8 @@ use kern_base::slot::Slot;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_VECTOR, Message, PENDING_FAULT, PLAIN, RegFrame, State, Task, TaskHot,
 };
-use kern_hal::cpu::features::Features;
 use kern_hal::cpu::vector;
+use kern_hal::trap::entry::{HOT, REGS, TASK};
 use sched::{QueueLinks, RunQueue, ScState};
 use smp::door::masked::NamedTable;
 use smp::door::{ADDR_SHIFT, Homed, OBJECT_ALIGN, RIGHTS_SHIFT, TYPE_MASK};
@@ -29,7 +29,7 @@ use smp::trace::Rings;
 #[cfg(feature = "trace")]
 use test_abi::trace::{EVENT_WORDS, FIELD_A, How, Kind, Path, TaskState, Why, message_word, stop_word};
 
-use crate::entry::{self, HOT, OP_NUMBERS, REGS, TASK};
+use crate::entry::{self, OP_NUMBERS};
 
 /// From the CPU block to its scheduler.
 const SCHED: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, sched);
@@ -41,7 +41,7 @@ const NOTE: usize = offset_of!(Notification, hot) + Homed::<NotificationHot>::VA
 /// From a task to the callee in its message block.
 const CALLEE: usize = MSG + offset_of!(Message, callee);
 /// From a task to its message block.
-const MSG: usize = offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET;
+const MSG: usize = Task::MESSAGE_OFFSET;
 
 const fn counter(which: Counter) -> usize {
     CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, counters) + which as usize * size_of::<Count>()
@@ -52,23 +52,9 @@ const fn cell(word: usize) -> usize {
     word * size_of::<u64>()
 }
 
-/// The mask of a capability word's type and these rights.
-const fn mask(rights: Rights) -> u32 {
-    TYPE_MASK as u32 | (rights.0 << RIGHTS_SHIFT)
-}
-
-/// What [`mask`] leaves of a capability of this type with these rights.
+/// The type and these rights in the word of a capability.
 const fn word(object_type: ObjType, rights: Rights) -> u32 {
     object_type as u32 | (rights.0 << RIGHTS_SHIFT)
-}
-
-/// Whether XGETBV with ECX = 1 exists, for the fastpath. Written once at boot.
-#[unsafe(no_mangle)]
-static AURORA_XGETBV1: AtomicBool = AtomicBool::new(false);
-
-/// Tells the entry code what this CPU can do; the other CPUs can do the same. At boot.
-pub fn set_features(features: Features) {
-    AURORA_XGETBV1.store(features.contains(Features::XGETBV1), Ordering::Relaxed);
 }
 
 unsafe extern "C" {
@@ -221,17 +207,13 @@ macro_rules! fastpaths {
             slot_word = const offset_of!(Slot, word),
             slot_meta = const Slot::META_OFFSET,
             slot_shift = const size_of::<Slot>().ilog2(),
-            cap_mask_send = const mask(Rights::SEND),
             cap_group_send = const word(ObjType::Group, Rights::SEND),
-            cap_mask_string = const mask(Rights::SEND.union(Rights::STRING)),
             cap_group_string = const word(ObjType::Group, Rights::SEND.union(Rights::STRING)),
-            cap_mask_notify = const mask(Rights::NOTIFY),
             cap_group_notify = const word(ObjType::Group, Rights::NOTIFY),
             cap_note_notify = const word(ObjType::Notification, Rights::NOTIFY),
-            cap_mask_listen = const mask(Rights::LISTEN),
             cap_note_listen = const word(ObjType::Notification, Rights::LISTEN),
-            cap_mask_schedule = const mask(task_rights::SCHEDULE.rights()),
             cap_task_schedule = const word(ObjType::Task, task_rights::SCHEDULE.rights()),
+            type_mask = const TYPE_MASK,
             addr_shift = const ADDR_SHIFT,
             object_align = const OBJECT_ALIGN,
             members = const offset_of!(Group, members) + NamedTable::<AtomicU64>::BASE_OFFSET,
@@ -252,6 +234,7 @@ macro_rules! fastpaths {
             cr3 = const VSpace::CR3_OFFSET,
             generation = const VSpace::GENERATION_OFFSET,
             seen = const VSpace::SEEN_OFFSET,
+            has_xgetbv1 = sym vector::HAS_XGETBV1,
             initial_mxcsr = const vector::INITIAL_MXCSR,
             initial_vector = sym vector::INITIAL,
             rdi = const REGS + offset_of!(RegFrame, rdi),

@@ -19,7 +19,7 @@
 .macro reset_vector
     mov rbx, rax
     mov r13, rdx
-    cmp byte ptr [AURORA_XGETBV1], 0
+    cmp byte ptr [{has_xgetbv1}], 0
     je 6f
     stmxcsr [r15 + {scratch}]
     cmp dword ptr [r15 + {scratch}], {initial_mxcsr}
@@ -72,9 +72,7 @@ phase.commit.\@:
     load_return
     mov edi, edi
     movzx r12d, r12w
-    zero_saved
-    sysretq
-    int3
+    end_call
 .endm
 
 // The committed half of a reply. rbp = caller, on whose time the task that answers runs.
@@ -104,9 +102,7 @@ phase.commit.\@:
     xor edi, edi
     xor esi, esi
     xor r12d, r12d
-    zero_saved
-    sysretq
-    int3
+    end_call
 .endm
 
 // The message registers go to the message block of task \block, which is on this CPU: a running task's is, and
@@ -131,10 +127,10 @@ phase.commit.\@:
 .endm
 
 // A whole call. rdi = target. With UTCB words it takes the right STRING too, of capability and member record.
-.macro fast_call words, cap_mask, cap_want, elsewhere
+.macro fast_call words, cap_want, elsewhere
 phase.checks.\@:
     // ---- call: checks ----
-    find_object rbp, \cap_want, \cap_mask, miss_call_cap
+    find_object rbp, \cap_want, miss_call_cap
     read_member
     cmp r12, {member_send_limit}             // the same key, and SEND
     ja miss_call_member
@@ -184,6 +180,15 @@ phase.checks.other.\@:
     commit_call \words, 1
 .endm
 
+// What else an answer to rbp takes: nothing waits to be received but \pending, and the task runs on rbp's time, which
+// goes back to rbp.
+.macro can_answer pending
+    cmp qword ptr [r14 + {pending}], \pending
+    jne miss_reply_pending
+    cmp [r14 + {lender}], rbp
+    jne miss_reply_sched
+.endm
+
 // A whole reply_recv.
 .macro fast_reply words, elsewhere
 phase.checks.\@:
@@ -195,10 +200,7 @@ phase.checks.\@:
     mov ebx, [rbp + {state}]
     cmp rbx, [r15 + {await_half}]            // awaiting, no deadline, home here
     jne 21f
-    cmp qword ptr [r14 + {pending}], 0
-    jne miss_reply_pending
-    cmp [r14 + {lender}], rbp                // the caller's time, which goes back to it
-    jne miss_reply_sched
+    can_answer 0
     commit_reply \words, 0
 
 phase.checks.other.\@:
@@ -206,10 +208,7 @@ phase.checks.other.\@:
     jz \elsewhere
     cmp rbx, [r15 + {await_vector_half}]
     jne \elsewhere
-    cmp qword ptr [r14 + {pending}], 0
-    jne miss_reply_pending
-    cmp [r14 + {lender}], rbp
-    jne miss_reply_sched
+    can_answer 0
     commit_reply \words, 1
 .endm
 
@@ -220,7 +219,7 @@ phase.checks.other.\@:
 syscall_entry:
     test eax, eax
     jnz 20f
-    fast_call 0, {cap_mask_send}, {cap_group_send}, call_elsewhere
+    fast_call 0, {cap_group_send}, call_elsewhere
 
 phase.entry.reply:
 20: cmp eax, {op_null}
@@ -251,7 +250,7 @@ phase.entry.long:
 
 40: cmp eax, {words_end}                     // no flags, and not too long
     jae miss_call_message
-    fast_call 1, {cap_mask_string}, {cap_group_string}, miss_call_other
+    fast_call 1, {cap_group_string}, miss_call_other
 
 phase.entry.reply_words:
 50: cmp eax, {words_end}
@@ -282,10 +281,7 @@ reply_elsewhere:
     mov r13d, [rbp + {task_home}]
     cmp r13d, [r15 + {cpu_id}]
     je miss_reply_other
-    cmp qword ptr [r14 + {pending}], 0
-    jne miss_reply_pending
-    cmp [r14 + {lender}], rbp
-    jne miss_reply_sched
+    can_answer 0
 phase.commit.reply_elsewhere:
     save_return
     xor al, al
@@ -298,10 +294,7 @@ phase.commit.reply_elsewhere:
 reply_fault:
     cmp eax, {op_reply_recv}
     jne miss_reply_message
-    cmp qword ptr [r14 + {pending}], {pending_fault} // nothing waits to be received
-    jne miss_reply_pending
-    cmp [r14 + {lender}], rbp
-    jne miss_reply_sched
+    can_answer {pending_fault}
 phase.commit.reply_fault:
     save_return
     save_message rbp

@@ -22,9 +22,7 @@
     load_return
     mov rdx, [rbp + {rdx}]
     zero_answer_but_rdx
-    zero_saved
-    sysretq
-    int3
+    end_call
 .endm
 
 // The time, to rax. Clobbers rdx.
@@ -38,7 +36,7 @@
 .balign 64
 fast_notify:
     // ---- checks ----
-    find_object rbp, {cap_note_notify}, {cap_mask_notify}, 4f
+    find_object rbp, {cap_note_notify}, 4f
 8:  mov ebx, [rbp + {note_home}]
     cmp ebx, [r15 + {cpu_id}]
     jne miss_notify
@@ -54,9 +52,7 @@ phase.commit.notify:
     trace_notify
 phase.exit.notify:
     zero_answer
-    zero_saved
-    sysretq
-    int3
+    end_call
 
 phase.checks.notify_waiter:
 2:  // Somebody waits: goes to the front of the run queue.
@@ -90,14 +86,12 @@ phase.commit.notify_waiter:
     trace_notify_waiter
 phase.exit.notify_waiter:
     zero_answer
-    zero_saved
-    sysretq
-    int3
+    end_call
 
 phase.checks.notify_group:
 4:  // Through a group? rbp = the capability word, rbx = its slot.
     mov r12d, ebp
-    and r12d, {cap_mask_notify}
+    and r12d, {cap_group_notify} | {type_mask}
     cmp r12d, {cap_group_notify}
     jne miss_notify
     sar rbp, {addr_shift}
@@ -119,7 +113,7 @@ phase.checks.notify_group:
 .balign 64
 fast_wait:
     // ---- checks ----
-    find_object r13, {cap_note_listen}, {cap_mask_listen}, miss_wait
+    find_object r13, {cap_note_listen}, miss_wait
     mov ebx, [r13 + {note_home}]
     cmp ebx, [r15 + {cpu_id}]
     jne miss_wait
@@ -175,15 +169,13 @@ phase.commit.wait_bits:
     trace_wait_bits
 phase.exit.wait_bits:
     zero_answer_but_rdx
-    zero_saved
-    sysretq
-    int3
+    end_call
 
 // Gives the rest of the slice to the task that rdi names.
 .balign 64
 fast_yield:
     // ---- checks ----
-    find_object rbp, {cap_task_schedule}, {cap_mask_schedule}, miss_yield
+    find_object rbp, {cap_task_schedule}, miss_yield
     mov ebx, [rbp + {state}]
     cmp ebx, [r15 + {plain_half}]            // ready, plain, home here, nobody with vector state
     jne miss_yield

@@ -26,7 +26,7 @@
 .global fast_send
 fast_send:
     // ---- checks ----
-    find_object rbp, {cap_group_send}, {cap_mask_send}, miss_send
+    find_object rbp, {cap_group_send}, miss_send
     read_member
     cmp r12, {member_send_limit}             // the same key, and SEND
     ja miss_send
@@ -94,9 +94,7 @@ phase.commit.send:
     jne tell_reader
 phase.exit.send:
     zero_answer
-    zero_saved
-    sysretq
-    int3
+    end_call
 
 .pushsection .text.entry.cold,"ax",@progbits
 // The event is there, and the reader wants to be told: by Rust, which ends the system call. r14 = sender, rbp = pool.

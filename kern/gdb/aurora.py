@@ -73,8 +73,9 @@ class Words:
 
     def __init__(self):
         words = gdb.parse_and_eval("kern_hal::words::AURORA_WORDS")
-        for field in words.type.fields():
-            setattr(self, field.name, int(words[field.name]))
+        for index in range(words.type.range()[1] + 1):
+            name, value = words[index]["__0"], words[index]["__1"]
+            setattr(self, name["data_ptr"].string(length=int(name["length"])), int(value))
 
     def object_type(self, word):
         return word & self.type_mask

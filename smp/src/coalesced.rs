@@ -27,7 +27,7 @@ pub struct CoalescedBits<P> {
     node: Node<P>,
 }
 
-impl<P: Copy> CoalescedBits<P> {
+impl<P> CoalescedBits<P> {
     const_unless_loom! {
         pub fn new() -> CoalescedBits<P> {
             CoalescedBits { bits: AtomicU64::new(0), node: Node::free() }
@@ -35,25 +35,31 @@ impl<P: Copy> CoalescedBits<P> {
     }
 }
 
-impl<P: Copy> Default for CoalescedBits<P> {
+impl<P> Default for CoalescedBits<P> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<P: Copy + Send> Mailbox<P> {
+impl<P: Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///
     /// The payload names the owner of the bits for the target, so it is the same for every raise.
     #[inline]
-    pub fn raise(&self, pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, bits: u64, payload: P) -> Wake {
+    pub fn raise(
+        &self,
+        pin: Pin<'_>,
+        at: Ref<'_, CoalescedBits<P>>,
+        bits: u64,
+        payload: impl FnOnce() -> P,
+    ) -> Wake {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
         let was_up = planted(Fault::LostWake) && at.look_too_early();
         if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 || was_up {
             return Wake::NotNeeded;
         }
         chaos::point(Point::BitsRaised);
-        self.push_free(pin, at.map(|at| &at.node), payload)
+        self.push_free(pin, at.map(|at| &at.node), payload())
     }
 
     /// Sends a popped node on with its bits up: they are for an object that has moved.
@@ -62,7 +68,7 @@ impl<P: Copy + Send> Mailbox<P> {
     }
 }
 
-impl<P: Copy + Send> CoalescedBits<P> {
+impl<P: Send> CoalescedBits<P> {
     /// Takes all bits, on the CPU that popped the node.
     #[inline]
     pub fn take(&self, pin: Pin<'_>) -> u64 {

@@ -37,6 +37,7 @@
 #[cfg(doc)]
 use crate::cpu::Pin;
 
+mod duty;
 mod homed;
 mod links;
 pub mod masked;
@@ -47,7 +48,8 @@ mod table;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use homed::{Held, Homed};
+pub use duty::Duty;
+pub use homed::{Carries, Held, HeldOf, Homed};
 pub use links::{AtomicLink, Link, Ptr, Ref};
 pub use object::{
     ADDR_SHIFT, Holds, KernelObject, Numbered, ObjWord, RIGHTS_BITS, RIGHTS_SHIFT, RawWord, TYPE_MASK,

@@ -78,7 +78,7 @@ pub struct Node<P> {
 // payload moves from CPU to CPU, hence `Send`.
 unsafe impl<P: Send> Sync for Node<P> {}
 
-impl<P: Copy> Node<P> {
+impl<P> Node<P> {
     const_unless_loom! {
         /// Makes a node that `owner` may push first.
         pub fn new(owner: CpuId) -> Node<P> {
@@ -309,7 +309,7 @@ fn foreign(cpu: CpuId, owner: CpuId) -> ! {
     panic!("mailbox: {cpu:?} took mail from the mailbox of {owner:?}");
 }
 
-impl<P: Copy + Send> Mailbox<P> {
+impl<P: Send> Mailbox<P> {
     /// Puts a message into the mailbox; `node` must belong to this CPU.
     ///
     /// After a push the target owns the node and its payload.
@@ -411,7 +411,7 @@ pub struct Batch<'k, P> {
     last: *mut Node<P>,
 }
 
-impl<'k, P: Copy + Send> Batch<'k, P> {
+impl<'k, P: Send> Batch<'k, P> {
     /// Appends a message to the batch. `node` must belong to this CPU.
     pub fn add(&mut self, node: Ref<'k, Node<P>>, payload: P) {
         node.claim(self.pin.cpu().raw());
@@ -489,7 +489,7 @@ impl<'k, P> Inbox<'k, P> {
     }
 }
 
-impl<P: Copy + Send> Inbox<'_, P> {
+impl<P: Send> Inbox<'_, P> {
     /// Takes the message that is alone in the mailbox. Returns `None` if there is none, if there
     /// are more, or if the queue is broken; then use [`Inbox::pop`]. Afterwards the mailbox is
     /// empty, so that the next CPU that pushes interrupts.
@@ -549,15 +549,18 @@ impl<P: Copy + Send> Inbox<'_, P> {
 
     /// Visits the messages, oldest first, and leaves them there: for surveys. Messages after a
     /// producer between exchange and link are not reached.
-    pub fn each_message(self, mut show: impl FnMut(P)) {
+    pub fn each_message(self, mut show: impl FnMut(&P)) {
         let mut at = self.0.first.load(Ordering::Acquire);
         while !at.is_null() {
             // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it
             // out.
             let node = unsafe { &*at };
             // SAFETY: the node was found by a link, before which its producer's `set` came; no code
-            // writes the payload while the node is queued.
-            show(unsafe { node.payload.get().assume_init() });
+            // writes the payload while the node is queued. The copy of its bits is only shown, and
+            // never used or dropped as a message.
+            let payload = unsafe { node.payload.get() };
+            // SAFETY: as above.
+            show(unsafe { payload.assume_init_ref() });
             at = node.next.load(Ordering::Acquire);
         }
     }

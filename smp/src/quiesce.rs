@@ -83,7 +83,7 @@ pub struct GraceMail {
 /// still uses something.
 pub unsafe trait Cpus {
     /// What mailboxes carry.
-    type Mail: Copy + Send + From<GraceMail>;
+    type Mail: Send + From<GraceMail>;
 
     /// Returns how many CPUs came up: 0 to `count - 1`.
     fn count(&self) -> usize;
@@ -239,7 +239,7 @@ pub struct Pair<P> {
     asked: core::sync::atomic::AtomicBool,
 }
 
-impl<P: Copy> Pair<P> {
+impl<P> Pair<P> {
     const_unless_loom! {
         /// Makes a pair for the table of `initiator`.
         pub fn new(initiator: CpuId) -> Pair<P> {

@@ -88,7 +88,7 @@ pub struct ShootPair<P> {
     everything: AtomicU64,
 }
 
-impl<P: Copy> ShootPair<P> {
+impl<P> ShootPair<P> {
     const_unless_loom! {
         /// Makes a pair for the table of `initiator`.
         pub fn new(initiator: CpuId) -> ShootPair<P> {

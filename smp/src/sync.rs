@@ -84,7 +84,7 @@ pub(crate) struct ProtocolCell<T>(
     #[cfg(loom)] loom::cell::UnsafeCell<T>,
 );
 
-impl<T: Copy> ProtocolCell<T> {
+impl<T> ProtocolCell<T> {
     #[cfg(not(loom))]
     pub const fn new(value: T) -> Self {
         Self(core::cell::UnsafeCell::new(value))
@@ -95,16 +95,19 @@ impl<T: Copy> ProtocolCell<T> {
         Self(loom::cell::UnsafeCell::new(value))
     }
 
+    /// Reads the value out.
+    ///
     /// # Safety
-    /// No other code reads or writes the cell at the same time.
+    /// No other code reads or writes the cell at the same time. A value that is not `Copy` is read
+    /// out once, or the copies are not used as such.
     #[inline(always)]
     pub unsafe fn get(&self) -> T {
         #[cfg(not(loom))]
         // SAFETY: the pointer is the cell's own; exclusive by this function's contract.
-        return unsafe { *self.0.get() };
+        return unsafe { self.0.get().read() };
         #[cfg(loom)]
         // SAFETY: as above; loom checks the claim.
-        self.0.with(|at| unsafe { *at })
+        self.0.with(|at| unsafe { at.read() })
     }
 
     /// # Safety

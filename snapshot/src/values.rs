@@ -88,7 +88,7 @@ values! {
         /// On its way back from that.
         AskDone,
         /// Kept until what its request waits for has happened.
-        Waiting,
+        Kept,
     }
 }
 

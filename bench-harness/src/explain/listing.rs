@@ -122,6 +122,8 @@ struct Listing {
     conditions: Vec<bool>,
     /// Depth of `.rept`, whose content is a gap.
     repeats: u32,
+    /// An open `.irp`: its parameter and the lines so far, and the values.
+    each: Option<(Macro, Vec<String>)>,
 }
 
 impl Default for Listing {
@@ -132,6 +134,7 @@ impl Default for Listing {
             section: vec![String::new()],
             conditions: Vec::new(),
             repeats: 0,
+            each: None,
         }
     }
 }
@@ -160,6 +163,15 @@ impl Listing {
     }
 
     fn line(&mut self, source: &Source, line: &str) {
+        if let Some((mut body, values)) = self.each.take() {
+            if line == ".endr" {
+                values.iter().for_each(|value| self.expand(&body, std::slice::from_ref(value)));
+            } else {
+                body.lines.push((source.clone(), line.to_owned()));
+                self.each = Some((body, values));
+            }
+            return;
+        }
         let mut rest = line;
         while let Some((label, after)) = label(rest) {
             // A numeric label is no symbol, and one with `\@` has a number that only the assembler
@@ -174,16 +186,19 @@ impl Listing {
             return;
         }
         if let Some(definition) = self.macros.get(word).cloned() {
-            let values = arguments(operands);
-            for (source, line) in &definition.lines {
-                let line = definition.fill(&values, line);
-                self.line(source, &line);
-            }
+            self.expand(&definition, &arguments(operands));
             return;
         }
         let mnemonic = if matches!(word, "rep" | "lock" | "repe" | "repne") { operands.trim() } else { word };
         let mnemonic = mnemonic.split_whitespace().next().unwrap_or(mnemonic);
         self.push(Item::Instruction(mnemonic.to_owned(), source.clone()));
+    }
+
+    fn expand(&mut self, definition: &Macro, values: &[String]) {
+        for (source, line) in &definition.lines {
+            let line = definition.fill(values, line);
+            self.line(source, &line);
+        }
     }
 
     /// Whether the word was a directive.
@@ -199,6 +214,11 @@ impl Listing {
             ".rept" => {
                 self.push(Item::Gap);
                 self.repeats += 1;
+            }
+            ".irp" => {
+                let mut values = arguments(operands);
+                let parameters = values.drain(..1.min(values.len())).collect();
+                self.each = Some((Macro { parameters, lines: Vec::new() }, values));
             }
             ".endr" => self.repeats = self.repeats.saturating_sub(1),
             ".balign" | ".align" | ".skip" | ".byte" => self.push(Item::Gap),
@@ -297,6 +317,9 @@ mod tests {
 start:
     move rax, 0
     jz 4b
+    .irp register, rax, rbx
+    push \\register               // 18, 18
+    .endr
 other:
 1:  move \"[rbx + 1, 2]\", 1
     rep movsq
@@ -321,8 +344,8 @@ other:
 
     #[test]
     fn macros_are_expanded_to_their_own_lines() {
-        let lines = placed(&["mov", "je", "mov", "inc", "movsq"], &[("start", 100)]);
-        assert_eq!(lines, [(100, 3), (101, 16), (102, 3), (103, 5), (104, 19)]);
+        let lines = placed(&["mov", "je", "push", "push", "mov", "inc", "movsq"], &[("start", 100)]);
+        assert_eq!(lines, [(100, 3), (101, 16), (102, 18), (103, 18), (104, 3), (105, 5), (106, 22)]);
         let cold = &listing().sections[".cold"];
         assert!(
             matches!(&cold[..], [Item::Instruction(a, _), Item::Instruction(b, _)] if a == "nop" && b == "nop")
@@ -333,7 +356,7 @@ other:
     fn where_the_text_differs_lines_are_unknown_up_to_the_next_label() {
         let symbols = [("start", 100), ("other", 103)];
         let lines = placed(&["mov", "nop", "je", "mov", "inc", "movsq"], &symbols);
-        assert_eq!(lines, [(100, 3), (103, 3), (104, 5), (105, 19)]);
+        assert_eq!(lines, [(100, 3), (103, 3), (104, 5), (105, 22)]);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl State<'_> {
         line.value("held", self.name(task.held));
         match task.state {
             Doing::Sending | Doing::AwaitRemote => {}
-            Doing::Restart if matches!(task.stage, Stage::Ask | Stage::AskDone | Stage::Waiting) => {}
+            Doing::Restart if matches!(task.stage, Stage::Ask | Stage::AskDone | Stage::Kept) => {}
             // Of a call that was received, the stage is `Owed` if the call was queued before, and
             // otherwise whatever it was.
             _ => return,
@@ -135,7 +135,7 @@ impl State<'_> {
         match task.stage {
             Stage::Queued | Stage::Out => words(line, call),
             Stage::Back => line.number("error", call.error),
-            Stage::Ask | Stage::AskDone | Stage::Waiting => match task.request {
+            Stage::Ask | Stage::AskDone | Stage::Kept => match task.request {
                 RequestKind::None => {}
                 RequestKind::Shootdown => line.hex("shootdown", task.request_stamp),
                 kind => line.value(&spelled(kind), self.name(task.request_about)),

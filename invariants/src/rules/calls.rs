@@ -26,7 +26,7 @@ pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
             let here = task.message_node == task.home;
             hold!(out, here || task.under_way, "{}: its node is under way", name());
         }
-        let rests = matches!(task.stage, Stage::Queued | Stage::Owed | Stage::Waiting);
+        let rests = matches!(task.stage, Stage::Queued | Stage::Owed | Stage::Kept);
         if rests && !home {
             hold!(
                 out,

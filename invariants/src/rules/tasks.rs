@@ -148,7 +148,7 @@ pub fn waiting(f: &Facts<'_>, out: &mut Findings) {
         let restarts = task.state == State::Restart;
         hold!(out, links.grace == 0 || grace && restarts, "{} waits for a grace period", name_of(task));
         if restarts && !task.ending {
-            let asks = matches!(task.stage, Stage::Ask | Stage::AskDone | Stage::Waiting);
+            let asks = matches!(task.stage, Stage::Ask | Stage::AskDone | Stage::Kept);
             hold!(out, asks != grace, "{}: asks {asks}, waits for a grace period {grace}", name_of(task));
             let nobody = !asks || task.callee == 0;
             hold!(
@@ -159,7 +159,7 @@ pub fn waiting(f: &Facts<'_>, out: &mut Findings) {
             );
         }
         let kept = links.victim != 0 || links.shootdown == task.message_home + 1;
-        let waits = task.stage == Stage::Waiting;
+        let waits = task.stage == Stage::Kept;
         hold!(out, kept == waits, "{} waits for a death or a shootdown, or is listed so", name_of(task));
         hold!(out, links.queues <= 1, "{} is in {} queues", name_of(task), links.queues);
         let queued = (task.queue_place != 0) == (links.queues == 1);

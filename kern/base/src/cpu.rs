@@ -5,7 +5,7 @@ use core::cell::Cell;
 use smp::sync::{AtomicU64, Ordering};
 
 use abi::Counter;
-use sched::{DeadlineQueue, NEVER, PrioList, RunQueue};
+use sched::{DeadlineQueue, NEVER, RunQueue};
 use smp::cpu::CpuId;
 use smp::door::{AtomicLink, Link, Piece, Ptr, Table};
 use smp::percpu::{All, Here, LocalEntry, PerCpu};
@@ -13,17 +13,17 @@ use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 use smp::shootdown::{ShootMail, ShootPair, ShootPort, What};
 
 use crate::audit::Actor;
+use crate::block::{BlockQueue, Parcel};
 use crate::memory::VSpace;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
 use crate::task::{FLAG_NEVER, FLAG_VECTOR, PLAIN, State, Task, state_half};
 
-/// What a mailbox carries. Two words, so that it is copied as such.
-#[derive(Clone, Copy)]
+/// What a mailbox carries: two words. It cannot be copied, since a message block cannot.
 #[repr(u64)]
 pub enum Mail {
     /// A task's message block: a call out or a reply back, as its stage says.
-    Message(Ptr<Task>),
+    Message(Parcel),
     /// Control bits were set on a task.
     Control(Ptr<Task>),
     /// A task that is to run here, with all that is bound to it.
@@ -95,7 +95,7 @@ pub struct CpuSched {
     /// Tasks that wait for the grace epoch, in no order.
     pub grace_waiters: Link<Task>,
     /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
-    pub forgetful: PrioList<Task>,
+    pub forgetful: BlockQueue,
     /// The next shootdown of this entry makes all CPUs forget everything.
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound.
@@ -246,7 +246,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         deadlines: DeadlineQueue::new(),
         grace: GraceState::new(),
         grace_waiters: Link::null(),
-        forgetful: PrioList::new(),
+        forgetful: BlockQueue::new(),
         shoot_wide: Cell::new(false),
         more_mail: Cell::new(false),
         ender: Cell::new(None),

@@ -193,19 +193,6 @@ impl Counts {
     }
 }
 
-/// See [`FrameInfo::exclusive`].
-#[derive(Clone, Copy)]
-pub struct Exclusive(u64);
-
-impl Exclusive {
-    /// Returns this state for a stale page: CPUs may have translations of it, or could until its
-    /// shootdown was over.
-    #[must_use]
-    pub const fn stale(self) -> Exclusive {
-        Exclusive(self.0 | STALE)
-    }
-}
-
 /// Why a page can't be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhyNot {
@@ -255,14 +242,14 @@ impl FrameInfo {
 
     /// Returns the state of a page in a single pool, with no operation under way: `access` is the
     /// entry's access.
-    pub const fn exclusive(access: Access) -> Exclusive {
-        Exclusive(POOLED | ONE[access as usize])
+    pub const fn exclusive(access: Access) -> Counts {
+        Counts(POOLED | ONE[access as usize])
     }
 
     /// Whether a page is in that state. A caller with the lock of the page's space knows that it
     /// stays so.
     #[inline(always)]
-    pub fn is(&self, exclusive: Exclusive) -> bool {
+    pub fn is(&self, exclusive: Counts) -> bool {
         self.state.load(Ordering::Relaxed) == exclusive.0
     }
 

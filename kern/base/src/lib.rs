@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+pub mod block;
 pub mod cpu;
 pub mod events;
 pub mod frames;

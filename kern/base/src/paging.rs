@@ -78,7 +78,12 @@ impl OwnKind {
     }
 
     pub const fn access(self) -> Access {
-        Pte(self.0).access()
+        // A present entry has no bit of an entry in transit, nor the other way round.
+        if self.0 & (WRITE | TRANSIT_WRITE) == 0 { Access::Read } else { Access::Write }
+    }
+
+    pub const fn is_present(self) -> bool {
+        Pte(self.0).is_present()
     }
 }
 
@@ -253,15 +258,6 @@ impl Pte {
         Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | TRANSIT | write)
     }
 
-    /// Whether it has a page in transit of 4 KiB, or of 2 MiB if so asked, that was never shared,
-    /// as `like` has.
-    #[inline(always)]
-    pub const fn is_lent_like(self, like: Pte, large: bool) -> bool {
-        let size = if large { LARGE } else { 0 };
-        let wanted = like.0 & TRANSIT_WRITE | POOL | TRANSIT | size;
-        self.0 & !ADDRESS == wanted
-    }
-
     /// Returns the access of a pool page, or its access before it was in transit.
     pub const fn pool_access(self) -> Access {
         if self.0 & (if self.is_in_transit() { TRANSIT_WRITE } else { WRITE }) != 0 {
@@ -315,17 +311,18 @@ impl Pte {
         self.0 & LENT != 0
     }
 
-    /// Returns the entry without its address and the hardware's bits, if it maps a never shared
-    /// page of the pool, of 4 KiB, or of 2 MiB if so asked.
+    /// Returns the entry without its address and the hardware's bits, if it is the place of a never
+    /// shared page of the pool, of 4 KiB, or of 2 MiB if so asked.
     #[inline(always)]
     pub const fn own_kind(self, large: bool) -> Option<OwnKind> {
         let size = if large { LARGE } else { 0 };
-        let own = self.0 & (PRESENT | POOL | COPY | LENT | LARGE) == PRESENT | POOL | size;
+        let never_shared = self.0 & (POOL | COPY | LENT | LARGE) == POOL | size;
+        let own = never_shared && (self.is_present() || self.is_in_transit());
         if own { Some(OwnKind(self.0 & !(ADDRESS | ACCESSED | DIRTY))) } else { None }
     }
 
-    /// Returns the address of the page if the entry maps one of that kind; its low bits may have
-    /// any value.
+    /// Returns the address of the page if the entry is the place of one of that kind; its low bits
+    /// may have any value.
     #[inline(always)]
     pub const fn own_at(self, kind: OwnKind) -> Option<Phys> {
         let at = kind.at(self);

@@ -6,6 +6,7 @@ use abi::ObjType;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Link};
 
+use crate::block::BlockLink;
 use crate::header::{Header, RootId};
 use crate::task::Task;
 
@@ -13,7 +14,7 @@ use crate::task::Task;
 #[repr(C)]
 pub struct ReplyHot {
     /// The caller it holds; null when empty.
-    pub caller: Link<Task>,
+    pub caller: BlockLink,
     /// The number of that call, among all that Reply objects have held.
     pub number: Cell<u64>,
     /// The task that saved the call, whose death answers the caller.
@@ -37,7 +38,7 @@ impl Reply {
             hot: Homed::new(
                 home,
                 ReplyHot {
-                    caller: Link::null(),
+                    caller: BlockLink::null(),
                     number: Cell::new(0),
                     server: Link::null(),
                     next: Link::null(),

@@ -39,13 +39,14 @@ use smp::sync::{AtomicBool, AtomicU64, Ordering};
 
 use abi::audit::LABELS;
 use abi::{Error, MsgInfo, ObjType, Target, TaskId, Utcb};
-use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
+use sched::{DeadlineLinks, PrioLinks, PrioQueued, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, MAX_CPUS, Pin};
 use smp::door::{AtomicLink, Homed, Link, Piece, Ptr, RawBytes, Ref};
 use smp::mailbox::Node;
 use smp::shootdown::Stamp;
 
+use crate::block::{BlockLink, BlockQueue};
 use crate::cpu::Mail;
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
@@ -234,7 +235,7 @@ pub struct TaskHot {
     /// The CPU time bound to it.
     pub own_sc: Link<SchedContext>,
     /// The caller of the call it is serving, not yet replied to nor saved.
-    pub caller: Link<Task>,
+    pub caller: BlockLink,
     /// The caller whose time the task has, or has lent on. Null for own time, and while it
     /// receives.
     pub lender: Link<Task>,
@@ -243,9 +244,9 @@ pub struct TaskHot {
     pub gs_base: Cell<u64>,
     pub regs: RegFrame,
     /// Callers queued at this task.
-    pub senders: PrioList<Task>,
+    pub senders: BlockQueue,
     /// Senders of events that wait for room in the pool that this task reads.
-    pub posters: PrioList<Task>,
+    pub posters: BlockQueue,
     /// First of the Reply objects that hold callers of this task.
     pub replies: Link<Reply>,
     /// The Notification whose bits Recv returns.
@@ -267,7 +268,7 @@ pub struct TaskHot {
     pub sent: Cell<u32>,
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are
     /// here.
-    pub kill_waiters: PrioList<Task>,
+    pub kill_waiters: BlockQueue,
     /// The CPU that it moves to when it is first resumed.
     pub start_on: Cell<CpuId>,
     /// How many task numbers it has visited while it kills its process.
@@ -347,6 +348,13 @@ pub enum Stage {
     AskDone = 6,
     /// Kept until what its request waits for has happened: a death, the end of a shootdown.
     Kept = 7,
+}
+
+impl Stage {
+    /// Whether the block is in a mailbox, or another CPU serves its request.
+    pub const fn is_under_way(self) -> bool {
+        matches!(self, Stage::Ask | Stage::AskDone | Stage::Kept | Stage::Out | Stage::Back)
+    }
 }
 
 /// How a call, an event or a fault that went to another CPU ended.
@@ -510,7 +518,7 @@ pub struct Task {
     pub owner: AtomicLink<Process>,
     pub hot: Homed<TaskHot>,
     pub space: AtomicLink<VSpace>,
-    pub msg: Homed<Message>,
+    pub(crate) msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     pub to_suspend: AtomicBool,
     /// The handler of its faults: a [`Target`] in its process's CSpace; 0: its process's handler.
@@ -537,6 +545,8 @@ impl Timed for Task {
 }
 
 impl Task {
+    /// The offset of the message block, for assembly.
+    pub const MESSAGE_OFFSET: usize = core::mem::offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET;
     /// The offset of the UTCB's address, for assembly.
     pub const UTCB_OFFSET: usize = core::mem::offset_of!(Task, utcb);
 
@@ -573,13 +583,13 @@ impl Task {
             process: Link::null(),
             borrowed: Link::null(),
             own_sc: Link::null(),
-            caller: Link::null(),
+            caller: BlockLink::null(),
             lender: Link::null(),
             fs_base: Cell::new(0),
             gs_base: Cell::new(0),
             regs: RegFrame::default(),
-            senders: PrioList::new(),
-            posters: PrioList::new(),
+            senders: BlockQueue::new(),
+            posters: BlockQueue::new(),
             replies: Link::null(),
             bound: Link::null(),
             waits_for: Link::null(),
@@ -589,7 +599,7 @@ impl Task {
             look_again: Cell::new(false),
             lends: Cell::new(false),
             sent: Cell::new(0),
-            kill_waiters: PrioList::new(),
+            kill_waiters: BlockQueue::new(),
             start_on: Cell::new(home),
             wait_next: Link::null(),
             wait_epoch: Cell::new(0),

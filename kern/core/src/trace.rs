@@ -132,10 +132,10 @@ impl<'k, M: Machine> Trace<'k, M> {
 
     /// Notes that a message was taken from the mailbox.
     #[inline(always)]
-    pub fn note_mail(self, mail: Mail) {
+    pub fn note_mail(self, mail: &Mail) {
         self.event(|| {
             let (kind, about) = match mail {
-                Mail::Message(task) => (MailKind::Message, task.get(self.pin()).get().id().raw()),
+                Mail::Message(parcel) => (MailKind::Message, parcel.task_id(self.pin()).raw()),
                 Mail::Control(task) => (MailKind::Control, task.get(self.pin()).get().id().raw()),
                 Mail::Arrival(task) => (MailKind::Arrival, task.get(self.pin()).get().id().raw()),
                 Mail::Bits(object) => (MailKind::Bits, object_name(object.addr())),

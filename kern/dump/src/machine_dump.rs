@@ -2,6 +2,7 @@
 //! stand still meanwhile, with interrupts off, for milliseconds.
 
 use abi::{Cap, Counter, MsgInfo, Op, Target, machine_rights};
+use heapless::String;
 use kern_base::machine::Machine;
 use kern_core::answer::write_values;
 use kern_core::rooms::Door;
@@ -60,16 +61,23 @@ pub fn write_snapshot<M: Machine>(cx: Cx<'_, M>, scope: Scope) -> Result<u64> {
     // The CPU that holds the lock waits for this CPU to stand still: it has to be interruptible.
     let mut found = FOUND.try_lock(cx.cpu).ok_or(Refusal::More)?;
     let stopped = STANDSTILL.stop(cx.k, cx.pin()).ok_or(Refusal::More)?;
-    let mut port = Port { machine: &cx.k.machine, bytes: [0; RECORD], used: 0 };
-    let mut writer = Writer::new(|part| port.put(part));
+    let mut text = String::<RECORD>::new();
+    let mut writer = Writer::new(|part| {
+        if text.len() + part.len() > RECORD {
+            cx.k.machine.log(CHANNEL, text.as_bytes());
+            text.clear();
+        }
+        // A part, such as the name of a field, is shorter than a record.
+        let _ = text.push_str(part);
+    });
     survey(&AllStopped { k: cx.k, stopped: &stopped }, scope, &mut found, &mut writer);
     writer.finish();
-    port.flush();
+    cx.k.machine.log(CHANNEL, text.as_bytes());
     if found.is_full() {
         return Err(abi::Error::Full.into());
     }
-    exported(found.len());
-    Ok(found.len() as u64)
+    exported(found.objects().len());
+    Ok(found.objects().len() as u64)
 }
 
 /// Where a debugger stops to see the state that was just exported: all CPUs still stand still.
@@ -104,31 +112,5 @@ impl<'s, M: Machine> Still<'s, M> for AllStopped<'s, M> {
 
     fn guarded<T>(&self, state: &'s Guarded<T>) -> &'s T {
         self.stopped.guarded(state)
-    }
-}
-
-/// Text on its way to the log port.
-struct Port<'m, M: Machine> {
-    machine: &'m M,
-    bytes: [u8; RECORD],
-    used: usize,
-}
-
-impl<M: Machine> Port<'_, M> {
-    fn put(&mut self, text: &str) {
-        for byte in text.bytes() {
-            if self.used == RECORD {
-                self.flush();
-            }
-            self.bytes[self.used] = byte;
-            self.used += 1;
-        }
-    }
-
-    fn flush(&mut self) {
-        if self.used > 0 {
-            self.machine.log(CHANNEL, &self.bytes[..self.used]);
-        }
-        self.used = 0;
     }
 }

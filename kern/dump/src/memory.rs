@@ -1,174 +1,131 @@
 //! The survey's records of memory.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use abi::PAGE_SIZE;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Reset, Untyped, VSpace};
-use kern_base::paging::{ENTRIES, Entry, LEVELS, Links, Pte, TABLE_BYTES, TableNote};
+use kern_base::paging::{ENTRIES, LEVELS, TABLE_BYTES, TableNote};
 use kern_base::phys::Phys;
 use smp::door::Ref;
-use snapshot::{Device, ExtentKind, Info, Seen, Sink, Table};
+use snapshot::{ExtentKind, Sink};
 
-use super::{Still, Survey, object};
+use crate::record::record;
+use crate::{Still, Survey};
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
-    pub fn untyped(&mut self, untyped: Ref<'k, Untyped>) {
+    pub fn untyped(&mut self, at: u64, untyped: Ref<'k, Untyped>) {
         let inside = self.still.guarded(untyped.get().inside());
-        let ((low, high), revoked) = (inside.region.used(), inside.reset.get() != Reset::No);
-        let (base, size) = (self.at(untyped.get().base()), untyped.get().size());
-        let record = object!(
-            self,
-            untyped,
-            Untyped { base, size, low, high, resetting: untyped.get().resetting.load(Relaxed), revoked }
-        );
-        self.sink.untyped(&record);
-        self.extent(record.at, size_of::<Untyped>() as u64, record.at, ExtentKind::Object);
-        self.extent(base, size, record.at, ExtentKind::Untyped);
+        let base = self.at(untyped.base());
+        let (low, high) = inside.region.used();
+        self.sink.untyped(&record!(self, Untyped of untyped {
+            [untyped] resetting, size();
+            [] base, low, high;
+            revoked = inside.reset.get() != Reset::No,
+        }));
+        self.extent(base, untyped.size(), at, ExtentKind::Untyped);
     }
 
-    pub fn frame(&mut self, frame: Ref<'k, Frame>) {
-        let (base, log2, pages) = (frame.get().base(), frame.get().log2(), frame.get().pages());
-        let record = object!(
-            self,
-            frame,
-            Frame {
-                base: base.0,
-                log2: u32::from(log2),
-                pages,
-                device: frame.get().is_device(),
-                pins: frame.get().pins(),
-            }
-        );
-        self.sink.frame(&record);
-        self.extent(record.at, size_of::<Frame>() as u64, record.at, ExtentKind::Object);
-        if !record.device {
-            self.extent(base.0, u64::from(pages) << log2, record.at, ExtentKind::Frame);
+    pub fn frame(&mut self, at: u64, frame: Ref<'k, Frame>) {
+        let (pages, pin) = (u64::from(frame.pages()), self.cx.pin());
+        self.sink.frame(&record!(self, Frame of frame {
+            [frame] base(), log2(), pages(), pins();
+            device = frame.is_device(),
+        }));
+        if !frame.is_device() {
+            self.extent(frame.base().0, pages << frame.log2(), at, ExtentKind::Frame);
             return;
         }
-        if let Some(first) = frame.get().info(self.pin(), base) {
-            let bytes = u64::from(pages) * size_of::<FrameInfo>() as u64;
-            self.extent(self.at(first.addr()), bytes, record.at, ExtentKind::Object);
-        }
-        for at in (0..u64::from(pages)).map(|number| frame.get().page(number)) {
-            if let Some(info) = frame.get().info(self.pin(), at) {
-                self.info(at, info.get(), true);
+        self.table_of(frame.get().info(pin, frame.base()), pages as usize, at);
+        for page in (0..pages).map(|number| frame.page(number)) {
+            if let Some(info) = frame.get().info(pin, page) {
+                self.info(page, info.get(), true);
             }
         }
     }
 
-    /// Records the frame table's contents for all memory.
+    /// Records all memory that the frame table knows, and what it says of each page.
     pub fn infos(&mut self) {
-        for (first, infos) in self.cx.k.frames.ranges(self.pin()) {
+        for (at, infos) in self.cx.k.frames.ranges(self.cx.pin()) {
+            let bytes = infos.len() as u64 * PAGE_SIZE;
+            self.sink.range(&record!(self, Range { [] at, bytes; }));
             for (number, info) in (0..).zip(infos).filter(|(_, info)| !info.is_blank()) {
-                self.info(Phys(first.0 + number * PAGE_SIZE), info, false);
+                self.info(Phys(at.0 + number * PAGE_SIZE), info, false);
             }
         }
-        for frame in self.cx.k.frames.devices(self.pin()) {
-            self.sink.device(&Device { frame: self.at(frame.addr()) });
+        for frame in self.cx.k.frames.devices(self.cx.pin()) {
+            self.sink.device(&record!(self, Device { [] frame; }));
         }
     }
 
     #[inline]
     fn info(&mut self, at: Phys, info: &FrameInfo, device: bool) {
         let (counts, first, note) = info.survey();
-        let owner = info.glance_owner(self.pin());
+        let owner = info.glance_owner(self.cx.pin());
         let locked = counts.is_none();
         let counts = counts.unwrap_or_default();
-        let owned = owner.object_type() != 0;
-        self.sink.info(&Info {
-            at: at.0,
-            device,
-            locked,
-            mapped: counts.mapped() as u32,
-            writable: counts.writable() as u32,
-            executable: counts.executable() as u32,
-            stale: counts.is_stale(),
-            dying: counts.is_dying(),
-            pooled: counts.is_pooled(),
-            unclean: counts.is_unclean(),
-            first: first.0,
-            owner_kind: owner.object_type(),
-            owner: if owned { self.at(owner.addr()) } else { 0 },
-            note,
-        });
+        self.sink.info(&record!(self, Info {
+            [counts] mapped(), writable(), executable();
+            [] at, device, locked, note;
+            stale = counts.is_stale(),
+            dying = counts.is_dying(),
+            pooled = counts.is_pooled(),
+            unclean = counts.is_unclean(),
+            first = first.0,
+            owner_kind = owner.object_type(),
+            owner = self.object_of(owner),
+        }));
     }
 
-    pub fn vspace(&mut self, vspace: Ref<'k, VSpace>) {
-        let space = vspace.get();
-        let tables = (space.entries.len() / ENTRIES) as u32;
-        let used = space.used.load(Relaxed);
-        let record = object!(
-            self,
-            vspace,
-            VSpace {
-                cr3: space.cr3(),
-                base: space.base().0,
-                tables,
-                used,
-                process: self.at(space.process.addr()),
-                leave: space.leave.load(Relaxed),
-                ending: space.is_dying(),
-                locked: space.is_locked(),
-                generation: space.generation.load(Relaxed),
-                homes: space
-                    .homes
-                    .snapshot()
-                    .iter()
-                    .filter(|cpu| cpu.index() < 64)
-                    .fold(0, |homes, cpu| { homes | 1 << cpu.index() }),
-            }
-        );
+    pub fn vspace(&mut self, at: u64, vspace: Ref<'k, VSpace>) {
+        let (seen, pin) = (&vspace.get().seen, self.cx.pin());
+        let tables = vspace.entries.len() / ENTRIES;
+        let homes = vspace.homes.snapshot();
+        let homes = homes.iter().filter(|cpu| cpu.index() < 64);
+        let record = record!(self, VSpace of vspace {
+            [vspace] used, process, leave, generation, cr3(), base();
+            [] tables;
+            ending = vspace.is_dying(),
+            locked = vspace.is_locked(),
+            homes = homes.fold(0u64, |homes, cpu| homes | 1 << cpu.index()),
+        });
         self.sink.vspace(&record);
-        let at = record.at;
-        self.extent(at, size_of::<VSpace>() as u64, at, ExtentKind::Object);
-        self.extent(record.base, u64::from(tables) * TABLE_BYTES, at, ExtentKind::Tables);
-        self.table_of(space.seen.get(self.pin(), 0), space.seen.len(), at);
-        for (cpu, seen) in (0..).zip(space.seen.iter(self.pin())) {
-            self.sink.seen(&Seen { space: at, cpu, generation: seen.get().load(Relaxed) });
+        self.extent(record.base, tables as u64 * TABLE_BYTES, at, ExtentKind::Tables);
+        self.table_of(seen.get(pin, 0), seen.len(), at);
+        for (cpu, seen) in (0u32..).zip(seen.iter(pin)) {
+            self.sink.seen(&record!(self, Seen { [] cpu; space = at, generation = *seen, }));
         }
-        for number in 0..used.min(tables) as usize {
+        for number in 0..tables.min(record.used as usize) {
             self.table(vspace, at, number);
         }
     }
 
     /// Records a page table in use, with its entries. The root's address range is not recorded.
     fn table(&mut self, vspace: Ref<'k, VSpace>, space: u64, number: usize) {
-        let at = vspace.get().place_of(number);
-        let Some(info) = self.cx.k.frames.get_memory(self.pin(), at) else { return };
-        let (_, _, raw) = info.get().survey();
-        let owner = info.get().glance_owner(self.pin());
-        let owned = owner.object_type() != 0;
-        self.sink.table(&Table {
-            at: at.0,
-            space,
-            number: number as u32,
-            owner_kind: owner.object_type(),
-            owner: if owned { self.at(owner.addr()) } else { 0 },
-            note: raw,
-        });
-        let note = if number == 0 { TableNote::new(LEVELS, 0) } else { TableNote::from_raw(raw) };
+        let (pin, at) = (self.cx.pin(), vspace.place_of(number));
+        let Some(info) = self.cx.k.frames.get_memory(pin, at) else { return };
+        let ((_, _, note), owner) = (info.survey(), info.get().glance_owner(pin));
+        self.sink.table(&record!(self, Table {
+            [] at, space, number, note;
+            owner_kind = owner.object_type(),
+            owner = self.object_of(owner),
+        }));
+        let note = if number == 0 { TableNote::new(LEVELS, 0) } else { TableNote::from_raw(note) };
+        let has_level = (1..=LEVELS).contains(&note.level());
         let first = number * ENTRIES;
-        let entries = vspace.get().entries.row(self.pin(), first, ENTRIES).unwrap_or(&[]);
-        let links = vspace.get().links.row(self.pin(), first, ENTRIES).unwrap_or(&[]);
-        let used = |(_, (entry, links)): &(usize, (&Entry, &Links))| !entry.is_blank() || !links.is_blank();
-        for (index, (entry, links)) in entries.iter().zip(links).enumerate().filter(used) {
-            self.entry(vspace.get().name_of(first + index).0, space, note, index, (entry.load(), links));
+        let entries = vspace.get().entries.row(pin, first, ENTRIES).unwrap_or(&[]);
+        let links = vspace.get().links.row(pin, first, ENTRIES).unwrap_or(&[]);
+        for (index, (entry, links)) in entries.iter().zip(links).enumerate() {
+            if !entry.is_blank() || !links.is_blank() {
+                self.sink.entry(&record!(self, Entry {
+                    [] space;
+                    at = vspace.name_of(first + index).0,
+                    level = if has_level { note.level() } else { 0 },
+                    address = if has_level { note.address(index) } else { 0 },
+                    word = entry.load().raw(),
+                    next = links.next().0,
+                    prev = links.prev().0,
+                }));
+            }
         }
-    }
-
-    fn entry(&mut self, at: u64, space: u64, note: TableNote, index: usize, (entry, links): (Pte, &Links)) {
-        let (level, address) =
-            if (1..=LEVELS).contains(&note.level()) { (note.level(), note.address(index)) } else { (0, 0) };
-        self.sink.entry(&snapshot::Entry {
-            at,
-            space,
-            level,
-            address,
-            word: entry.raw(),
-            next: links.next().0,
-            prev: links.prev().0,
-        });
     }
 }

@@ -24,40 +24,20 @@ use crate::trap::WAKE;
 /// The machine. All its state is the hardware's and this crate's.
 pub struct Pc;
 
-/// The reason why a fault had no handler.
-struct Unhandled(Option<Error>);
-
-impl fmt::Display for Unhandled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            None => f.write_str("no handler"),
-            Some(error) => write!(f, "the call to its handler ended with {error:?}"),
-        }
-    }
+/// Returns a task in the log: process and task number.
+fn task_name(task: TaskId) -> Shown<impl fmt::Display> {
+    Shown(fmt::from_fn(move |f| match task {
+        TaskId::NONE => f.write_str("nobody"),
+        task => write!(f, "task {}:{}", task.process().number(), task.task()),
+    }))
 }
 
-/// A task in the log: process and task number.
-struct TaskName(TaskId);
-
-impl fmt::Display for TaskName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == TaskId::NONE {
-            return f.write_str("nobody");
-        }
-        write!(f, "task {}:{}", self.0.process().number(), self.0.task())
-    }
-}
-
-/// The name of an operation, an object's type or an event; or what stands for none.
-struct Name<T>(Option<T>, &'static str);
-
-impl<T: fmt::Debug> fmt::Display for Name<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(name) => write!(f, "{name:?}"),
-            None => f.write_str(self.1),
-        }
-    }
+/// Returns the name of an operation, an object's type or an event; or what stands for none.
+fn name(of: Option<impl fmt::Debug>, none: &'static str) -> Shown<impl fmt::Display> {
+    Shown(fmt::from_fn(move |f| match &of {
+        Some(name) => write!(f, "{name:?}"),
+        None => f.write_str(none),
+    }))
 }
 
 impl Machine for Pc {
@@ -186,7 +166,10 @@ impl Machine for Pc {
             error,
             address,
             rip,
-            Shown(Unhandled(why))
+            Shown(fmt::from_fn(|f| match why {
+                None => f.write_str("no handler"),
+                Some(error) => write!(f, "the call to its handler ended with {error:?}"),
+            }))
         );
     }
 
@@ -204,9 +187,10 @@ impl Machine for Pc {
     #[cold]
     fn tell(&self, record: &Record) {
         let Record { event, op, error, actor, object, identity, to, detail, .. } = *record;
-        let (actor, object) = (Shown(TaskName(actor)), Shown(Name(object, "")));
+        let (actor, object) = (task_name(actor), name(object, ""));
+        let has_op = op.is_some();
         // Of what another CPU refuses, and of a number that is no operation, there is no name.
-        let op = Shown(Name(op, "a system call"));
+        let op = name(op, "a system call");
         match event {
             AuditEvent::Denial => crate::debug!(
                 "{} of {} refused: {} (detail {:#x}, first argument {:#x})",
@@ -216,15 +200,15 @@ impl Machine for Pc {
                 detail,
                 to
             ),
-            AuditEvent::Kill => match op {
-                Shown(Name(None, _)) => {
-                    crate::debug!("{} {:#x} ends: {} faulted, or ended its CNode", object, identity, actor)
-                }
-                op => crate::debug!("{} {:#x} ends: {} by {}", object, identity, op, actor),
-            },
+            AuditEvent::Kill if has_op => {
+                crate::debug!("{} {:#x} ends: {} by {}", object, identity, op, actor)
+            }
+            AuditEvent::Kill => {
+                crate::debug!("{} {:#x} ends: {} faulted, or ended its CNode", object, identity, actor)
+            }
             AuditEvent::Death => crate::debug!("{} is dead", actor),
             _ => {
-                let event = Shown(Name(Some(event), ""));
+                let event = name(Some(event), "");
                 crate::trace!(
                     "{} {} {:#x} by {} of {}, {:#x} {:#x}",
                     event,

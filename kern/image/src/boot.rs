@@ -71,11 +71,13 @@ pub fn boot_context() -> Option<Door<'static, Pc>> {
     Some(Door::of(Cx { k, cpu: block_of(CpuId::BOOT)?.here(boot_pin())? }))
 }
 
-/// Returns the kernel entry that a trap of user code, or a CPU's start, begins. Called once for
-/// each.
+/// Returns the kernel entry that a system call, a trap of user code or a CPU's start begins. Called
+/// once for each.
+#[inline(always)]
 pub fn entry_of(block: &'static CpuBlock) -> CpuEntry {
-    // SAFETY: called by the hooks that the trap code calls, and by a CPU that starts: on the CPU of
-    // `block`, with interrupts off, and as its only kernel entry.
+    // SAFETY: called by the handlers that the entry and trap code call, and by a CPU that starts.
+    // It is called on the CPU of `block`, with interrupts off, as the only entry: the assembly
+    // drops everything of it before it leaves the kernel or calls again.
     unsafe { CpuEntry::new(block) }
 }
 
@@ -157,6 +159,11 @@ fn take(size: u64) -> Option<Region> {
     Some(unsafe { Region::new(DIRECT_MAP + range.start(), range.size()) })
 }
 
+/// Makes a table in a region. `None` where that is too short.
+pub fn make_table<T: 'static>(region: &Region, len: usize, make: impl FnMut(usize) -> T) -> Option<Table<T>> {
+    region.carve((len * size_of::<T>()) as u64, 64)?.emplace_slice(make)
+}
+
 /// Makes the kernel and the first Untypeds. `None` where memory is too short.
 pub fn make(boot: &'static Boot) -> Option<Made> {
     let cpus = boot.cpus;
@@ -167,8 +174,7 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
     // SAFETY: each CPU that boot found has its block there, at its number, and its entries are of
     // it (`entry_of`).
     let blocks = unsafe { CpuBlocks::new(blocks) };
-    let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<ProcessNumber>()) as u64, 64)?;
-    let numbers = numbers.emplace_slice(|_| ProcessNumber::default())?;
+    let numbers = make_table(&own_region, PROCESS_NUMBERS, |_| ProcessNumber::default())?;
     let frames = make_frames()?;
     let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers, frames));
     if log::is_on(Level::Debug) {
@@ -198,8 +204,9 @@ fn make_frames() -> Option<FrameTable> {
     });
     let mut ranges = heapless::Vec::<FrameRange, RANGES_MAX>::new();
     for range in free {
-        let bytes = range.size() / abi::PAGE_SIZE * size_of::<FrameInfo>() as u64;
-        let infos = take(bytes)?.carve(bytes, 64)?.emplace_slice(|_| FrameInfo::default())?;
+        let pages = range.size() / abi::PAGE_SIZE;
+        let infos = take(pages * size_of::<FrameInfo>() as u64)?;
+        let infos = make_table(&infos, pages as usize, |_| FrameInfo::default())?;
         ranges.push(FrameRange::new(Phys(range.start()), infos)).ok()?;
     }
     Some(FrameTable::new(ranges))
@@ -226,9 +233,8 @@ fn make_rings(boot: &Boot) -> Option<()> {
 }
 
 fn make_blocks(region: &Region, cpus: usize, pair_bytes: u64) -> Option<Table<CpuBlock>> {
-    let blocks = region.carve((cpus * size_of::<CpuBlock>()) as u64, 64)?;
     let mut complete = true;
-    let table = blocks.emplace_slice(|n| {
+    let table = make_table(region, cpus, |n| {
         let id = CpuId::new(n).unwrap_or_default();
         let pairs = region.carve(pair_bytes, 64).and_then(|piece| Pairs::make(piece, id, cpus));
         complete &= pairs.is_some();

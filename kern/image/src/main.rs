@@ -13,6 +13,7 @@ mod chaos;
 mod process1;
 
 use abi::{Counter, Op};
+use ipc_fast::entry::Table;
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
@@ -33,8 +34,17 @@ use smp::mailbox::Idle;
 use smp::quiesce;
 use test_abi::trace::Event;
 
-kern_hal::kernel!(Hooks { main, ap_main, on_interrupt, on_fault });
-ipc_fast::handlers!(Handlers);
+kern_hal::kernel!(Hooks { main, ap_main: run, on_interrupt, on_fault });
+ipc_fast::handlers!(Table {
+    ops: ipc_fast::operations!(system_call, bad_system_call),
+    switch,
+    call_elsewhere,
+    reply_elsewhere,
+    answer_fault,
+    map: map_page::<{ Op::Map as u8 }>,
+    unmap: map_page::<{ Op::Unmap as u8 }>,
+    tell_reader,
+});
 
 /// Returns the block of a CPU.
 fn block_of(cpu: CpuId) -> &'static CpuBlock {
@@ -67,74 +77,87 @@ fn try_export(_: &CpuEntry, _: Op) -> bool {
     false
 }
 
-/// The system call entry's way into the portable kernel.
-struct Handlers;
-
-impl ipc_fast::entry::Handlers for Handlers {
-    #[inline(always)]
-    fn system_call(entry: &mut CpuEntry, op: Op) {
-        if !try_export(entry, op) {
-            context(entry).system_call(op);
-        }
+/// Serves an operation.
+extern "C" fn system_call<const OP: u8>(block: &'static CpuBlock) {
+    let op = const { Op::from_raw(OP).expect("an operation") };
+    let entry = boot::entry_of(block);
+    if !try_export(&entry, op) {
+        context(&entry).system_call(op);
     }
+}
 
-    fn bad_system_call(entry: &mut CpuEntry) {
-        context(entry).bad_system_call();
-    }
+/// Refuses a number without an operation.
+extern "C" fn bad_system_call(block: &'static CpuBlock) {
+    context(&boot::entry_of(block)).bad_system_call();
+}
 
-    #[inline(always)]
-    fn call_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, callee: Ptr<Task>, tag: u64, target: u64) -> ! {
-        let cx = context(entry);
-        let action = cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target);
-        exit(entry, action)
-    }
+extern "C" fn call_elsewhere(
+    block: &'static CpuBlock,
+    me: Ptr<Task>,
+    callee: Ptr<Task>,
+    tag: u64,
+    target: u64,
+) -> ! {
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    let action = cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target);
+    exit(&mut entry, action)
+}
 
-    #[inline(always)]
-    fn reply_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
-        let cx = context(entry);
-        let action = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
-        exit(entry, action)
-    }
+extern "C" fn reply_elsewhere(block: &'static CpuBlock, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    let action = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
+    exit(&mut entry, action)
+}
 
-    #[inline(always)]
-    fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> ! {
-        let cx = context(entry);
-        let action = cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin()));
-        exit(entry, action)
-    }
+extern "C" fn answer_fault(block: &'static CpuBlock, me: Ptr<Task>, faulter: Ptr<Task>) -> ! {
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    let action = cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin()));
+    exit(&mut entry, action)
+}
 
-    #[inline(always)]
-    fn map_page(entry: &mut CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> ! {
-        let mem = context(entry).mem();
-        let process = process.get(mem.pin());
-        let done = if op == Op::Map { mem.map_one(process, args) } else { mem.unmap_one(process, args) };
-        if done.is_some() {
-            boot::done(entry);
-        }
-        serve_mapping(entry, op)
+/// Maps or unmaps one page.
+extern "C" fn map_page<const OP: u8>(
+    rdi: u64,
+    rsi: u64,
+    rdx: u64,
+    block: &'static CpuBlock,
+    r8: u64,
+    process: Ptr<Process>,
+) -> ! {
+    let op = const { Op::from_raw(OP).expect("an operation") };
+    let mut entry = boot::entry_of(block);
+    let mem = context(&entry).mem();
+    let (process, args) = (process.get(mem.pin()), [rdi, rsi, rdx, r8]);
+    let done = if op == Op::Map { mem.map_one(process, args) } else { mem.unmap_one(process, args) };
+    if done.is_some() {
+        boot::done(&entry);
     }
+    serve_mapping(&mut entry, op)
+}
 
-    #[inline(always)]
-    fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> ! {
-        let cx = context(entry);
-        let me = me.get(cx.pin());
-        cx.events().tell_of_event(me, pool.get(cx.pin()));
-        if cx.hot.current.is(me) {
-            boot::done(entry);
-        }
-        leave(entry)
+extern "C" fn tell_reader(block: &'static CpuBlock, me: Ptr<Task>, pool: Ptr<EventPool>) -> ! {
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    let me = me.get(cx.pin());
+    cx.events().tell_of_event(me, pool.get(cx.pin()));
+    if cx.hot.current.is(me) {
+        boot::done(&entry);
     }
+    leave(&mut entry)
+}
 
-    #[inline(always)]
-    fn switch(entry: &mut CpuEntry) -> ! {
-        let cpu = entry.here();
-        if !has_to_settle(cpu)
-            && let Some((task, hot)) = context::load(cpu)
-        {
-            boot::resume_loaded(entry, task, hot)
-        }
-        leave_slowly(entry)
+extern "C" fn switch(block: &'static CpuBlock) -> ! {
+    let mut entry = boot::entry_of(block);
+    let cpu = entry.here();
+    if !has_to_settle(cpu)
+        && let Some((task, hot)) = context::load(cpu)
+    {
+        boot::resume_loaded(&entry, task, hot)
     }
+    leave_slowly(&mut entry)
 }
 
 /// Serves Map or Unmap on the general path.
@@ -218,8 +241,8 @@ fn idle_once(entry: &mut CpuEntry) {
         context(entry).count(Counter::Interrupt);
         context(entry).note_interrupt(Interrupt::Mail);
     }
-    if came & idle::NOTED != 0 {
-        take_interrupts(entry);
+    if came & !idle::WOKEN != 0 {
+        take_interrupts(entry, came);
     }
     if let Some(Running { task, hot }) = context(entry).take_mail() {
         context::load_for(entry.here(), task, hot);
@@ -275,13 +298,14 @@ fn wait_for_work(entry: &mut CpuEntry) -> u64 {
     came
 }
 
-/// Handles the interrupts that came while this CPU was idle.
+/// Handles the interrupts besides wake-ups that came while this CPU was idle.
 #[cold]
 #[inline(never)]
-fn take_interrupts(entry: &mut CpuEntry) {
-    let Some(local) = percpu::this() else { panic!("not on a kernel stack") };
-    while let Some(vector) = local.arrived.take() {
-        context(entry).on_idle_interrupt(interrupt_of(vector));
+fn take_interrupts(entry: &mut CpuEntry, came: u64) {
+    for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
+        if came & bit != 0 {
+            context(entry).on_idle_interrupt(what);
+        }
     }
 }
 
@@ -341,8 +365,6 @@ fn main(boot: &'static Boot) -> ! {
         eprintln!("aurora: no memory for the system call entries");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
     }
-    #[cfg(feature = "fastpath")]
-    ipc_fast::fast::set_features(boot.features);
     if let Err(why) = process1::start(boot, &made) {
         eprintln!("aurora: process 1 can't start: {why}");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
@@ -351,10 +373,6 @@ fn main(boot: &'static Boot) -> ! {
     chaos::start(boot);
     release_cpus();
     run(CpuId::BOOT)
-}
-
-fn ap_main(cpu: CpuId) -> ! {
-    run(cpu)
 }
 
 /// Runs the CPU: its tasks, or idling without one.

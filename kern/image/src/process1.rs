@@ -28,11 +28,11 @@ use smp::cpu::{CpuId, Pin};
 use smp::door::masked::FilledTable;
 use smp::door::{Ref, Region};
 
-use crate::boot::{BOOT_ROOT, Made, archive_bytes, archive_pages, boot_context, memory_of};
+use crate::boot::{BOOT_ROOT, Made, archive_bytes, archive_pages, boot_context, make_table, memory_of};
 
 /// Page tables for process 1: enough for its image, stack, scratch windows and a large archive.
 const TABLE_POOL: u64 = 128;
-const TASK_NUMBERS: u64 = 64;
+const TASK_NUMBERS: usize = 64;
 /// Priority of process 1: above what it starts unless it says otherwise.
 const PRIORITY: u8 = 200;
 
@@ -102,7 +102,7 @@ fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
 
 fn make_vspace(cx: Door<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
     let tables = region.carve((1 + TABLE_POOL) * TABLE_BYTES, PAGE_SIZE)?;
-    let seen = region.carve(cx.k.cpu_count() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
+    let seen = make_table(region, cx.k.cpu_count(), |_| AtomicU64::new(0))?;
     carve(region, cx.pin(), cx.make().new_vspace(BOOT_ROOT, tables, seen)?)
 }
 
@@ -177,9 +177,6 @@ impl First<'_> {
     }
 
     fn map_archive(&self, module: Range) -> Result<(), Why> {
-        if !module.start().is_multiple_of(PAGE_SIZE) {
-            return Err(Why::BadElf("the boot archive does not start on a page"));
-        }
         (0..)
             .zip(archive_pages(module))
             .try_for_each(|(number, page)| self.map(abi::ARCHIVE_VA + number * PAGE_SIZE, page, Access::Read))
@@ -210,13 +207,10 @@ impl First<'_> {
 
     fn objects(&self, made: &Made) -> Result<Objects, Why> {
         let (cx, region, pin) = (self.cx, self.region, self.cx.pin());
-        let slots = region.carve((abi::INIT_CNODE_SLOTS * size_of::<Slot>()) as u64, 64);
-        let slots =
-            slots.and_then(|p| FilledTable::new(p.emplace_slice(|_| Slot::new())?)).ok_or(Why::NoMemory)?;
+        let slots = make_table(region, abi::INIT_CNODE_SLOTS, |_| Slot::new());
+        let slots = slots.and_then(FilledTable::new).ok_or(Why::NoMemory)?;
         let cnode = carve(region, pin, CNode::new(BOOT_ROOT, slots)).ok_or(Why::NoMemory)?;
-        let numbers = region.carve(TASK_NUMBERS * size_of::<TaskNumber>() as u64, 64);
-        let numbers =
-            numbers.and_then(|p| p.emplace_slice(|_| TaskNumber::default())).ok_or(Why::NoMemory)?;
+        let numbers = make_table(region, TASK_NUMBERS, |_| TaskNumber::default()).ok_or(Why::NoMemory)?;
         let key = cx.k.processes.allocate(pin)?;
         let process = carve(region, pin, Process::new(BOOT_ROOT, key, numbers)).ok_or(Why::NoMemory)?;
         cx.k.processes.enter(pin, process);
@@ -256,24 +250,8 @@ impl First<'_> {
     }
 }
 
-/// Returns the CPU's features in the form for process 1.
+/// Returns the features of CPU and kernel in the form for process 1.
 fn features(cpu: Features) -> u64 {
-    let mut bits = 0;
-    for (has, bit) in [
-        (Features::PCID, cpu_features::PCID),
-        (Features::INVPCID, cpu_features::INVPCID),
-        (Features::X2APIC, cpu_features::X2APIC),
-        (Features::TSC_DEADLINE, cpu_features::TSC_DEADLINE),
-        (Features::XGETBV1, cpu_features::XGETBV1),
-        (Features::SMEP, cpu_features::SMEP),
-        (Features::SMAP, cpu_features::SMAP),
-        (Features::UMIP, cpu_features::UMIP),
-        (Features::AVX, cpu_features::AVX),
-    ] {
-        if cpu.contains(has) {
-            bits |= bit;
-        }
-    }
     let built = [
         (cfg!(feature = "fastpath"), cpu_features::FASTPATH),
         (cfg!(feature = "dump"), cpu_features::DUMP),
@@ -281,5 +259,6 @@ fn features(cpu: Features) -> u64 {
         (cfg!(feature = "trace"), cpu_features::TRACE),
         (cfg!(feature = "faults"), cpu_features::ATTEMPTS),
     ];
-    built.iter().filter(|(on, _)| *on).fold(bits, |bits, (_, bit)| bits | bit)
+    let told = (cpu & Features::TOLD).bits();
+    built.iter().filter(|(on, _)| *on).fold(told, |bits, (_, bit)| bits | bit)
 }

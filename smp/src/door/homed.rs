@@ -11,8 +11,8 @@ use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 /// State that only its home CPU reads and writes. Any CPU may read which CPU that is.
 ///
 /// # How state gets another home
-/// * With a message block, as CPU time does: the sender stores the new home
-///   ([`Homed::set_home_with`]).
+/// * As a message block, and as CPU time with it: the sender stores the new home
+///   ([`Held::hand_to_with`]).
 /// * Under way, as a task does with all that is bound to it. The old home gives each part up
 ///   ([`Held::leave_for`]) and sends the new home one message; the new home takes each part over
 ///   when it gets that message ([`Homed::arrive`]). In between no CPU can open any of the parts.
@@ -121,6 +121,13 @@ impl<T> Homed<T> {
         self.open(pin).map(|_| Held(self, PhantomData))
     }
 
+    /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
+    #[inline(always)]
+    pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
+        let _ = self.here(pin);
+        Held(self, PhantomData)
+    }
+
     /// Opens the state if the caller knows that this CPU is its home; panics if that is wrong.
     #[inline(always)]
     pub fn here<'a>(&'a self, pin: Pin<'a>) -> &'a T {
@@ -142,21 +149,7 @@ impl<T> Homed<T> {
 
     /// Makes another CPU the home. Panics on any CPU but the present home.
     pub fn set_home(&self, pin: Pin<'_>, to: CpuId) {
-        if self.home.load(Ordering::Relaxed) != pin.cpu().raw() {
-            self.not_here(pin);
-        }
-        self.home.store(to.raw(), Ordering::Release);
-    }
-
-    /// Rehomes `self` before `referred`, to which it refers. So `referred`'s owner can always open
-    /// `self` and take the reference out.
-    #[inline(always)]
-    pub fn set_home_with<U>(&self, pin: Pin<'_>, referred: Option<&Homed<U>>, to: CpuId) {
-        self.set_home(pin, to);
-        chaos::point(Point::HomeSet);
-        if let Some(referred) = referred {
-            referred.set_home(pin, to);
-        }
+        self.hold_here(pin).hand_to(to);
     }
 
     /// Makes this CPU the home of state that is under way to it.
@@ -175,6 +168,47 @@ impl<T> Homed<T> {
     }
 }
 
+/// An object that has state which travels from CPU to CPU on its own.
+pub trait Carries: Sized {
+    type State;
+
+    /// Returns that state.
+    fn carried(&self) -> &Homed<Self::State>;
+}
+
+/// An object whose [carried](Carries) state this CPU holds: one word, as [`Held`] is, that also
+/// names the object.
+pub struct HeldOf<'k, O: Carries>(Ref<'k, O>, PhantomData<*const ()>);
+
+impl<'k, O: Carries> HeldOf<'k, O> {
+    /// Holds an object's state if the caller knows that this CPU is its home; panics if that is
+    /// wrong.
+    #[inline(always)]
+    pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> HeldOf<'k, O> {
+        let _ = object.get().carried().here(pin);
+        HeldOf(object, PhantomData)
+    }
+
+    #[inline(always)]
+    pub fn object(&self) -> Ref<'k, O> {
+        self.0
+    }
+
+    /// Returns what may send the state to another CPU.
+    #[inline(always)]
+    pub fn held(self) -> Held<'k, O::State> {
+        Held(self.0.get().carried(), PhantomData)
+    }
+}
+
+impl<O: Carries> Deref for HeldOf<'_, O> {
+    type Target = O::State;
+    #[inline(always)]
+    fn deref(&self) -> &O::State {
+        &self.0.get().carried().value
+    }
+}
+
 /// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever
 /// else that CPU had opened of it is given up with it (rule 4). It stays on that CPU.
 pub struct Held<'k, T>(&'k Homed<T>, PhantomData<*const ()>);
@@ -188,12 +222,21 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> Held<'_, T> {
-    /// Does [`Homed::set_home_with`], on the present home.
+    /// Makes another CPU the home.
     #[inline(always)]
-    pub fn hand_to_with<U>(self, referred: Held<'_, U>, to: CpuId) {
+    pub fn hand_to(self, to: CpuId) {
         self.0.home.store(to.raw(), Ordering::Release);
+    }
+
+    /// Rehomes `self` before `referred`, to which it refers. So `referred`'s owner can always open
+    /// `self` and take the reference out.
+    #[inline(always)]
+    pub fn hand_to_with<U>(self, referred: Option<Held<'_, U>>, to: CpuId) {
+        self.hand_to(to);
         chaos::point(Point::HomeSet);
-        referred.0.home.store(to.raw(), Ordering::Release);
+        if let Some(referred) = referred {
+            referred.hand_to(to);
+        }
     }
 
     /// Gives the state up: from here on it is under way to another CPU, which [takes it

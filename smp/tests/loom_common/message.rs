@@ -185,7 +185,10 @@ impl Cpu {
     /// Raises control bits, as any CPU may.
     pub fn raise(&self, to: usize, bits: u64) {
         let pin = smp::host_test::pin(self.number);
-        self.woken(to, self.mailboxes[to].raise(pin, self.task.map(|task| &task.ctl), bits, Mail::Control));
+        self.woken(
+            to,
+            self.mailboxes[to].raise(pin, self.task.map(|task| &task.ctl), bits, || Mail::Control),
+        );
     }
 
     /// As the home: calls.

@@ -3,25 +3,24 @@
 //! owns a message block meanwhile: [`crate::outbox::mail`].
 
 use abi::{Counter, Error, FLAG_EVENT, TaskId};
+use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::DRAIN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::task::{Ending, FLAG_IN_FAULT, Message, Outcome, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{Ending, Message, Outcome, Stage, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
 use smp::sync::Ordering::Acquire;
-use test_abi::trace::Event;
 
-use crate::answer::{write_error, write_values};
-use crate::events::broadcast::progress_of;
-use crate::ipc::call::is_broadcast;
+use crate::Refusal;
 use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::ways::{Sent, There};
 use crate::outbox::mail::RecallRequest;
 use crate::rooms::Door;
-use crate::state::{has_flag, is_dying, set_state};
+use crate::state::is_dying;
 use crate::time::schedule::Running;
 
 impl<'k, M: Machine> Door<'k, M> {
@@ -52,9 +51,9 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(always)]
     fn receive_mail(self, mail: Mail) -> Option<Running<'k>> {
         self.count(Counter::MailTaken);
-        self.trace().note_mail(mail);
+        self.trace().note_mail(&mail);
         match mail {
-            Mail::Message(task) => return self.message_arrived(task.get(self.pin())),
+            Mail::Message(parcel) => return self.message_arrived(parcel.open(self.pin())),
             Mail::Control(task) => self.control_arrived(task.get(self.pin())),
             Mail::Arrival(task) => self.life().task_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
@@ -68,142 +67,94 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves a message block that came here. Returns the task that runs now because of it, if the
     /// block's call or reply is one that the fast path serves.
     #[inline(always)]
-    fn message_arrived(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
-        let Some(msg) = task.get().msg.open(self.pin()) else { not_here(task.get().id()) };
-        let runs = match msg.stage.get() {
-            Stage::Out => self.ipc().fast_delivery(task, msg),
-            Stage::Back => self.ipc().fast_return(task, msg),
-            _ => None,
-        };
-        if runs.is_none() {
-            self.serve_message(task);
+    fn message_arrived(self, block: Block<'k>) -> Option<Running<'k>> {
+        let stage = block.stage.get();
+        if stage == Stage::Out
+            && let Some(running) = self.ipc().fast_delivery(&block)
+        {
+            running.hot.caller.put(block);
+            return Some(running);
         }
-        runs
+        if stage == Stage::Back
+            && let Some(running) = self.ipc().fast_return(&block)
+        {
+            block.rest_unlinked();
+            return Some(running);
+        }
+        self.serve_message(block);
+        None
     }
 
     #[inline(never)]
-    fn serve_message(self, task: Ref<'k, Task>) {
-        let msg = task.get().msg.here(self.pin());
-        match msg.stage.get() {
-            Stage::Out => self.call_arrived(task, msg),
-            Stage::Ask => self.request_arrived(task, msg),
-            _ => self.block_is_home(task, msg),
+    fn serve_message(self, block: Block<'k>) {
+        match block.stage.get() {
+            Stage::Out => self.call_arrived(block),
+            Stage::Ask => self.request_arrived(block),
+            _ => self.block_is_home(block),
         }
         self.time().dispatch();
     }
 
     /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU
     /// where its callee is now, or fails it.
-    fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
-        let Some(callee) = msg.callee.get(self.pin()) else {
-            return self.ipc().fail_remote(caller, Error::Gone, TaskId::NONE);
-        };
-        let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-        let from =
-            SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
-        let who = callee.get().id();
-        if callee.get().header.has_flag(FLAG_DEAD) {
-            return self.ipc().fail_remote(caller, Error::Dead, who);
-        }
-        let Some(hot) = self.task_hot(callee) else {
-            return self.ipc().send_call(caller, msg, callee, msg.tag.get(), words, from);
-        };
-        if hot.state.get() >> 32 != msg.tag.get() >> 32 || is_dying(hot) {
-            return self.ipc().fail_remote(caller, Error::Dead, who);
-        }
-        if let Some(caller_hot) = self.task_hot(caller) {
+    fn call_arrived(self, block: Block<'k>) {
+        let Some(callee) = block.callee.get(self.pin()) else { no_callee(block.task().get().id()) };
+        let sent = Sent { callee, words: Words::of(&block), from: SenderInfo::of(&block) };
+        let dead = Refusal::dead(callee.get().id());
+        if let Some(caller_hot) = self.task_hot(block.task()) {
             // A receiver forwarded the call to the caller's own CPU. Here the block is back, so a
             // pending recall takes effect, and the time in the block returns to the caller.
             if caller_hot.ending.get() != Ending::None {
-                return self.ipc().send_back(caller, msg, Outcome::Recalled);
+                return self.ipc().send_back(block, Outcome::Recalled);
             }
-            self.time_is_home(caller, caller_hot, msg);
+            self.time_is_home(&block, caller_hot);
         }
-        if words.info.has(FLAG_EVENT) {
-            return self.events().event_arrived(caller, msg, callee, hot);
+        if callee.get().header.has_flag(FLAG_DEAD) {
+            return self.ipc().refuse(block, dead);
         }
-        if self.time().lacks_time(caller, hot) {
-            return self.ipc().fail_remote(caller, Error::NoTime, TaskId::NONE);
+        let Some(hot) = self.task_hot(callee) else {
+            let tag = block.tag.get();
+            return self.ipc().pass(block, There { tag }, &sent);
+        };
+        if hot.state.get() >> 32 != block.tag.get() >> 32 || is_dying(hot) {
+            return self.ipc().refuse(block, dead);
         }
-        if let Some(caller_hot) = self.task_hot(caller) {
-            set_state(caller_hot, State::Sending);
+        if sent.words.info.has(FLAG_EVENT) {
+            return self.events().event_arrived(block, hot, &sent);
         }
-        self.ipc().pass_on(caller, msg, callee, hot, words, from);
+        if self.time().lacks_time(block.task(), hot) {
+            return self.ipc().refuse(block, Error::NoTime.into());
+        }
+        self.ipc().pass_on(block, hot, &sent);
     }
 
     /// Makes a task of this CPU hold the time in its message block, which is back.
-    fn time_is_home(self, task: Ref<'k, Task>, hot: &TaskHot, msg: &Message) {
-        if let Some(sc) = msg.sc.take(self.pin())
+    fn time_is_home(self, block: &Block<'k>, hot: &TaskHot) {
+        if let Some(sc) = block.sc.take(self.pin())
             && let Some(sc_hot) = self.sc_hot(sc)
         {
-            self.time().hold(task, hot, sc, sc_hot);
+            self.time().hold(block.task(), hot, sc, sc_hot);
         }
     }
 
     /// Ends the call or request of a task whose message block is back: by reply, error or recall,
     /// or because the request was served.
-    fn block_is_home(self, task: Ref<'k, Task>, msg: &Message) {
-        let Some(hot) = self.task_hot(task) else { return };
-        let stage = msg.stage.replace(Stage::Home);
+    fn block_is_home(self, block: Block<'k>) {
+        let task = block.task();
+        let hot = task.get().hot.here(self.pin());
         if hot.deadline.is_queued() {
             self.time().clear_deadline(task);
         }
-        if stage == Stage::AskDone {
-            return self.request_done(task, hot, msg);
+        if block.stage.get() == Stage::AskDone {
+            return self.request_done(block, hot);
         }
-        self.time_is_home(task, hot, msg);
+        self.time_is_home(&block, hot);
         if is_dying(hot) {
+            block.rest();
             return self.life().go_on_dying(task, hot);
         }
-        let failed = match msg.outcome.get() {
-            Outcome::Failed(error) => Some(error),
-            _ => None,
-        };
-        if has_flag(hot, FLAG_IN_FAULT) {
-            self.note_over(task, failed);
-            self.ipc().fault_is_over(task, hot, msg, failed);
-            return self.time().dispatch();
-        }
-        let progress = if is_broadcast(msg) { progress_of(hot) } else { 0 };
-        let failed = match (msg.outcome.get(), hot.ending.take()) {
-            (Outcome::Replied, _) => None,
-            (Outcome::Failed(error), _) => Some((error, msg.regs[0].get(), msg.sender.get())),
-            // This CPU ends the wait, so no task of the other CPU is to blame.
-            (Outcome::Recalled | Outcome::Retry, Ending::Fail(error)) => {
-                Some((error, progress, TaskId::NONE))
-            }
-            (outcome, _) => {
-                self.note_over(task, None);
-                match outcome {
-                    Outcome::Posted => self.events().go_on_behind(hot),
-                    _ => self.rewind(hot),
-                }
-                self.time().make_ready(task, hot);
-                return self.time().dispatch();
-            }
-        };
-        self.note_over(task, failed.map(|(error, ..)| error));
-        match failed {
-            Some((error, detail, who)) => {
-                self.security().audit_refusal(task, None, error, detail, 0);
-                self.payload().take_pages_back(task, hot);
-                write_error(&hot.regs, error, detail, who);
-            }
-            None => {
-                let regs = &hot.regs;
-                write_values(regs, msg.info.get(), [0, 0, msg.regs[0].get(), msg.regs[1].get()]);
-                regs.r9.set(msg.regs[2].get());
-                regs.r10.set(msg.regs[3].get());
-            }
-        }
-        self.time().make_ready(task, hot);
+        self.ipc().came_home(block, hot);
         self.time().dispatch();
-    }
-
-    /// Notes in the trace that a call from this CPU is over.
-    fn note_over(self, task: Ref<'k, Task>, error: Option<Error>) {
-        let error = error.map_or(0, |error| error as u8);
-        self.trace().event(|| Event::CallOver { caller: task.get().id(), error });
     }
 
     #[inline(never)]
@@ -252,10 +203,10 @@ impl<'k, M: Machine> Door<'k, M> {
             // The block is still in this CPU's own mailbox. Look again after it was taken out.
             Stage::Out | Stage::Ask => self.outbox().raise_with_message(task, ctl::RECALL),
             Stage::Queued | Stage::Owed => {
-                self.life().unlink_call(task, wanted.leave);
-                self.ipc().send_back(task, msg, Outcome::Recalled);
+                let block = self.life().unlink_call(task, wanted.leave);
+                self.ipc().send_back(block, Outcome::Recalled);
             }
-            Stage::Kept => self.life().drop_kill_waiter(task, msg),
+            Stage::Kept => self.life().drop_kept(task, msg),
             Stage::Home | Stage::Back | Stage::AskDone => {}
         }
     }
@@ -263,8 +214,8 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Returns a task's message block if it is on this CPU. Otherwise sends the control bits after
     /// the block, unless the block is on its way home.
     fn follow_message(self, task: Ref<'k, Task>, bits: u64) -> Option<&'k Message> {
-        let msg = task.get().msg.open(self.pin());
-        if msg.is_none() && task.get().msg.home() != task.get().hot.home() {
+        let msg = task.get().message(self.pin());
+        if msg.is_none() && task.get().message_state().home() != task.get().hot.home() {
             self.outbox().raise_with_message(task, bits);
         }
         msg
@@ -284,6 +235,6 @@ impl<'k, M: Machine> Door<'k, M> {
 
 #[cold]
 #[inline(never)]
-fn not_here(task: TaskId) -> ! {
-    panic!("the message block of task {task:?} came by mail, and is another CPU's");
+fn no_callee(task: TaskId) -> ! {
+    panic!("the call of task {task:?} came by mail, and has no callee");
 }

@@ -162,7 +162,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[cold]
     #[inline(never)]
     fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> ExitAction {
-        if let Some((hot, msg)) = self.task_hot(me).zip(block.get().msg.open(self.pin())) {
+        if let Some((hot, msg)) = self.task_hot(me).zip(block.get().message(self.pin())) {
             self.ipc().write_registers(hot, msg);
             hot.regs.rax.set(msg.info.get().op(op).0);
             hot.regs.rdi.set(target);

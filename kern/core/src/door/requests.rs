@@ -7,10 +7,11 @@
 //! them until the answer. If an object has moved, the request follows it only while the object is
 //! alive. A [`Request::Seek`] names objects that no task holds: [`crate::time::search`].
 
+use kern_base::block::Block;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, Request, Stage, Task, TaskHot};
+use kern_base::task::{Message, Request, Task, TaskHot};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::shootdown::{ShootMail, What};
@@ -21,19 +22,22 @@ use crate::state::is_dying;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a request that has arrived: answers it, sends it on, or keeps it.
-    pub fn request_arrived(self, task: Ref<'k, Task>, msg: &Message) {
-        let Some(request) = msg.request.get() else { return };
-        match self.serve(task, msg, request) {
-            Next::Done => self.outbox().answer_request(task, msg),
-            Next::Go(to) => self.outbox().send_block(task, msg, to),
-            Next::Stay => msg.stage.set(Stage::Kept),
+    pub fn request_arrived(self, block: Block<'k>) {
+        let next = match block.request.get() {
+            Some(request) => self.serve(block.task(), &block, request),
+            None => Next::Done,
+        };
+        match next {
+            Next::Done => self.outbox().answer_request(block),
+            Next::Go(to) => self.outbox().send_block(block, to),
+            Next::Keep(queue) => self.outbox().keep(block, queue),
         }
         self.time().dispatch();
     }
 
-    fn serve(self, task: Ref<'k, Task>, msg: &Message, request: Request) -> Next {
+    fn serve(self, task: Ref<'k, Task>, msg: &Message, request: Request) -> Next<'k> {
         match request {
-            Request::Kill(victim) => self.life().serve_kill(task, victim.get(self.pin())),
+            Request::Kill(victim) => self.life().serve_kill(victim.get(self.pin())),
             Request::StopTime(sc) => self.serve_stop_time(task, msg, sc.get(self.pin())),
             Request::StopBits(object) => {
                 let object = object.get(self.pin());
@@ -47,7 +51,7 @@ impl<'k, M: Machine> Door<'k, M> {
                     self.life().stop_reply(reply)
                 })
             }
-            Request::Forgotten(stamp) => self.tlb().serve_forgotten(task, stamp),
+            Request::Forgotten(stamp) => self.tlb().serve_forgotten(stamp),
             Request::Disown(sc) => {
                 let sc = sc.get(self.pin());
                 self.at(sc.get().hot.mail_target(self.pin()), &sc.get().header, || self.disown(task, sc))
@@ -58,7 +62,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Serves a request on this CPU, or returns the CPU to which its object has moved.
-    fn at(self, home: CpuId, header: &Header, work: impl FnOnce()) -> Next {
+    fn at(self, home: CpuId, header: &Header, work: impl FnOnce()) -> Next<'k> {
         if home == self.id() {
             work();
         } else if !header.has_flag(FLAG_DEAD) {
@@ -69,13 +73,15 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Ends a request whose answer is back: the task restarts its system call, or continues with
     /// the time that it asked for. If the task is being killed, continues the kill.
-    pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
-        if let Some(sc_hot) = msg.sc.take(self.pin()).and_then(|sc| self.sc_hot(sc)) {
+    pub fn request_done(self, block: Block<'k>, hot: &'k TaskHot) {
+        let task = block.task();
+        if let Some(sc_hot) = block.sc.take(self.pin()).and_then(|sc| self.sc_hot(sc)) {
             // The task's own time, which it asked for. The context has no holder if the task does
             // not own it any more.
             sc_hot.task.set(Some(task).filter(|_| sc_hot.owner.is(task)));
         }
-        let request = msg.request.take();
+        let request = block.request.take();
+        block.rest();
         if is_dying(hot) {
             return self.life().go_on_dying(task, hot);
         }
@@ -88,7 +94,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Makes a context inert. First its holder loses it, here; then its owner, on the owner's CPU,
     /// to which the context travels.
-    fn serve_stop_time(self, asker: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
+    fn serve_stop_time(self, asker: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next<'k> {
         let home = sc.get().hot.mail_target(self.pin());
         if sc.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
@@ -117,7 +123,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Puts a context into the message block of the asking task, which owns it.
-    fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
+    fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next<'k> {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Next::Done;
         }
@@ -142,30 +148,27 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Lets tasks continue that waited for shootdowns of this CPU which are over.
     fn wake_forgotten(self) {
         let waits_no_more = |task: &Ref<'k, Task>| {
-            let request = task.get().msg.open(self.pin()).and_then(|msg| msg.request.get());
+            let request = task.get().message(self.pin()).and_then(|msg| msg.request.get());
             matches!(request, Some(Request::Forgotten(stamp)) if self.tlb().is_over(stamp))
         };
-        let list = &self.sched.forgetful;
-        let mut next = list.first(self.pin());
+        let waiting = &self.sched.forgetful;
+        let mut next = waiting.tasks().first(self.pin());
         while let Some(task) = next {
             // Read before `task` continues, which takes no other task off the list.
-            next = list.after(self.pin(), task);
-            let msg = task.get().msg.open(self.pin());
-            if let Some(msg) = msg.filter(|_| waits_no_more(&task)) {
-                list.remove(self.pin(), task);
-                self.end_stay(task, msg);
+            next = waiting.tasks().after(self.pin(), task);
+            if waits_no_more(&task)
+                && let Some(block) = waiting.take(self.pin(), task)
+            {
+                self.end_stay(block);
             }
         }
     }
 
     /// Ends a request that was kept on this CPU.
-    fn end_stay(self, task: Ref<'k, Task>, msg: &Message) {
-        match self.task_hot(task) {
-            Some(hot) => {
-                msg.stage.set(Stage::Home);
-                self.request_done(task, hot, msg);
-            }
-            None => self.outbox().answer_request(task, msg),
+    fn end_stay(self, block: Block<'k>) {
+        match self.task_hot(block.task()) {
+            Some(hot) => self.request_done(block, hot),
+            None => self.outbox().answer_request(block),
         }
     }
 }

@@ -29,7 +29,6 @@ use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS};
 use kern_base::machine::Machine;
-use kern_base::task::TaskHot;
 use smp::door::Ref;
 use smp::events::Turn;
 use smp::sync::Ordering::Relaxed;
@@ -37,19 +36,11 @@ use smp::sync::Ordering::Relaxed;
 use crate::args::Args;
 use crate::caps::slots::InGroup;
 use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::ends::set_progress;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::payload::pages::Ranges;
 use crate::rooms::Events;
 use crate::{Answer, Me, Refusal, Result};
-
-/// Returns the progress of a task's broadcast, which its errors report.
-pub fn progress_of(hot: &TaskHot) -> u64 {
-    u64::from(Target(hot.regs.rdi.get()).index())
-}
-
-fn set_progress(hot: &TaskHot, progress: Progress) {
-    hot.regs.rdi.set(Target::new(Target(hot.regs.rdi.get()).cap(), progress.raw()).0);
-}
 
 /// Makes an error of the next member report the broadcast's progress. Errors in the pages
 /// themselves keep their own detail.
@@ -74,8 +65,9 @@ enum Part<'k, R> {
 }
 
 impl<'k, M: Machine> Events<'k, M> {
-    /// Carries out [`abi::Op::Broadcast`].
-    #[inline(always)]
+    /// Carries out [`abi::Op::Broadcast`]. Out of line, so that its loop has the registers for
+    /// itself.
+    #[inline(never)]
     pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
@@ -207,6 +199,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Blocks the caller until the next member's pool has room.
     /// Requires: this entry has sent to no member.
     #[cold]
+    #[inline(never)]
     #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn wait_for_member(
         self,
@@ -224,17 +217,9 @@ impl<'k, M: Machine> Events<'k, M> {
             set_progress(me.hot, progress.past(false));
             return Err(Refusal::More);
         }
-        if let Some(msg) = me.task.get().msg.open(self.pin()) {
+        if let Some(msg) = me.task.get().message(self.pin()) {
             msg.group.set(group.get().header.identity());
         }
         self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))
-    }
-
-    /// Makes a broadcast continue behind the member at whose pool it waited. That member has the
-    /// message.
-    pub fn go_on_behind(self, hot: &TaskHot) {
-        let progress = Progress::from_raw(Target(hot.regs.rdi.get()).index());
-        set_progress(hot, progress.past(true));
-        self.rewind(hot);
     }
 }

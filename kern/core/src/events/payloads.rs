@@ -30,7 +30,7 @@ use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of};
 use crate::payload::grants::Prepared;
-use crate::payload::pages::{Ranges, ReceiveWindow, is_early};
+use crate::payload::pages::{Ranges, ReceiveWindow};
 use crate::rooms::Events;
 use crate::{Answer, Me, Result};
 
@@ -63,25 +63,15 @@ impl<'k, M: Machine> Events<'k, M> {
         if pages {
             self.payload().ranges_of(me.task, &mut ranges)?;
         }
-        if pages && !self.payload().space_of(me.task)?.get().is_alone(self.id()) {
-            self.payload().lend_ranges(me, &ranges)?;
-        }
+        let lend = || if pages { self.payload().lend_ranges(me, &ranges) } else { Ok(()) };
         let event = loaded_event(words, from, 0);
         let loaded = Loaded { pool, sender: me.task, event, ranges: &ranges, turn: Turn::Any };
-        let mut put = self.put_loaded(&loaded);
-        if pages && is_early(&put) {
-            // Another space maps one of the pages, too, and other CPUs may still have an older
-            // translation of it. A shootdown ends that, so wait for it.
-            self.payload().lend_ranges(me, &ranges)?;
-            put = self.put_loaded(&loaded);
-        }
-        if put? {
+        let from_space = self.payload().space_of(me.task)?;
+        if self.payload().in_one_or_two(from_space, lend, || self.put_loaded(&loaded))? {
             me.hot.lends.set(false);
             return Ok(Answer::DONE);
         }
-        if pages {
-            self.payload().lend_ranges(me, &ranges)?;
-        }
+        lend()?;
         self.wait_for_room(me, args, pool, words, from)
     }
 

@@ -21,9 +21,10 @@
 
 use abi::events::Event;
 use abi::{
-    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, TaskId,
-    process_rights, task_rights,
+    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, process_rights,
+    task_rights,
 };
+use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::POSTER_STEPS;
@@ -31,25 +32,52 @@ use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::slot::Place;
-use kern_base::task::{Message, Outcome, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::events::{Shown, Turn};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
-use test_abi::trace::{self, How, Path};
+use test_abi::trace::How;
 
 use crate::answer::write_values;
 use crate::args::Args;
-use crate::ipc::across::write_block;
-use crate::ipc::call::{SenderInfo, Words, is_broadcast};
+use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::ends::{End, is_broadcast};
+use crate::ipc::ways::{Sent, There, Way};
 use crate::mem::map::check_user_range;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
-use crate::rooms::Events;
-use crate::state::{is_dying, set_state};
+use crate::rooms::{Events, Ipc};
+use crate::state::is_dying;
 use crate::{Answer, Me, Refusal, Result};
 
 /// How many plain events one event with a payload counts for in [`POSTER_STEPS`].
 const PAYLOAD_WORK: usize = 8;
+
+/// The way of an event to a full pool whose reader is on this CPU: the sender waits in the reader's
+/// queue for room.
+struct Room<'k, M: Machine> {
+    events: Events<'k, M>,
+    hot: &'k TaskHot,
+}
+
+impl<'k, M: Machine> Way<'k, M> for Room<'k, M> {
+    const HOW: How = How::Queued;
+
+    fn state(_: bool) -> State {
+        State::Sending
+    }
+
+    fn begin(self, ipc: Ipc<'k, M>, _: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+        ipc.time().stop_current();
+        sent.words.write_to(&block, sent.from);
+        self.events.queue_poster(block, sent.callee, self.hot);
+        ipc.time().dispatch();
+    }
+
+    fn pass(self, _: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
+        self.events.queue_poster(block, sent.callee, self.hot);
+    }
+}
 
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Send`].
@@ -161,6 +189,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// sends the block to the reader's CPU.
     /// Errors: the sender may not wait, its deadline has passed, or no reader can make room.
     #[cold]
+    #[inline(never)]
     pub fn wait_for_room(
         self,
         me: Me<'k>,
@@ -185,57 +214,29 @@ impl<'k, M: Machine> Events<'k, M> {
         if reader.get().header.has_flag(FLAG_DEAD) {
             return Err(Refusal::dead(id));
         }
-        let words = Words { info: words.info.flag(FLAG_EVENT), ..words };
-        let Some(hot) = self.task_hot(reader) else {
-            return self.ipc().call_remote(
-                me,
-                reader,
-                u64::from(id.generation()) << 32,
-                words,
-                from,
-                deadline,
-            );
-        };
-        if is_dying(hot) {
-            return Err(Refusal::dead(id));
+        let sent = Sent { callee: reader, words: Words { info: words.info.flag(FLAG_EVENT), ..words }, from };
+        match self.task_hot(reader) {
+            Some(hot) if is_dying(hot) => return Err(Refusal::dead(id)),
+            Some(hot) => self.ipc().begin(me, Room { events: self, hot }, &sent, deadline),
+            None => {
+                let tag = u64::from(id.generation()) << 32;
+                self.ipc().begin(me, There { tag }, &sent, deadline);
+            }
         }
-        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
-        if let Some(at) = deadline {
-            self.time().set_deadline(me.task, at);
-        }
-        self.trace().event(|| {
-            let caller = me.task.get().id();
-            trace::Event::Call { caller, callee: id, path: Path::Slow, how: How::Queued }
-        });
-        set_state(me.hot, State::Sending);
-        self.time().stop_current();
-        write_block(msg, words, from);
-        self.queue_poster(me.task, msg, reader, hot);
-        self.time().dispatch();
         Ok(Answer::Settled)
     }
 
     /// Queues a sender whose message block arrived from another CPU.
-    pub fn event_arrived(
-        self,
-        sender: Ref<'k, Task>,
-        msg: &Message,
-        reader: Ref<'k, Task>,
-        hot: &'k TaskHot,
-    ) {
-        if let Some(sender_hot) = self.task_hot(sender) {
-            set_state(sender_hot, State::Sending);
-        }
-        self.queue_poster(sender, msg, reader, hot);
+    pub fn event_arrived(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
+        self.ipc().pass(block, Room { events: self, hot }, sent);
     }
 
     /// Queues a sender at the pool's reader. Lets it in immediately if there is room and no other
     /// sender waits.
-    fn queue_poster(self, sender: Ref<'k, Task>, msg: &Message, reader: Ref<'k, Task>, hot: &'k TaskHot) {
-        let priority = self.time().resting_time(sender).map_or(0, |(_, sc)| sc.state.priority());
-        msg.stage.set(Stage::Queued);
-        msg.callee.set(Some(reader));
-        hot.posters.insert(self.pin(), sender, priority);
+    fn queue_poster(self, block: Block<'k>, reader: Ref<'k, Task>, hot: &'k TaskHot) {
+        let priority = self.ipc().resting_priority(block.task());
+        block.is_at(reader, Stage::Queued);
+        hot.posters.put(self.pin(), block, priority);
         if let Some(pool) = self.pool_read_by(reader, hot) {
             pool.get().reserved.close(&pool.get().shown(self.pin()));
         }
@@ -255,64 +256,49 @@ impl<'k, M: Machine> Events<'k, M> {
         let pool = self.pool_read_by(reader, hot);
         let mut work = 0;
         while work < POSTER_STEPS {
-            let Some(sender) = hot.posters.first(self.pin()) else {
+            let Some(sender) = hot.posters.tasks().first(self.pin()) else {
                 if let Some(pool) = pool {
                     pool.get().reserved.open(&pool.get().shown(self.pin()));
                 }
                 return;
             };
-            let Some(pool) = pool else {
-                work += 1;
-                hot.posters.remove(self.pin(), sender);
-                self.ipc().refuse_caller(reader, hot, sender, Error::Gone.into());
-                continue;
-            };
-            let msg = sender.get().msg.here(self.pin());
-            let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-            let from =
-                SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
-            let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
-            work += if words.info.has(PAYLOAD_FLAGS) { PAYLOAD_WORK } else { 1 };
-            let put = match words.info.has(PAYLOAD_FLAGS) {
-                true => self.put_waiting_load(pool, sender, words, from, group),
-                false => Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting)),
+            let put = match pool {
+                Some(pool) => self.put_waiting(pool, sender, &mut work),
+                None => {
+                    work += 1;
+                    Err(Error::Gone.into())
+                }
             };
             if matches!(put, Ok(false)) {
                 return;
             }
-            hot.posters.remove(self.pin(), sender);
+            let Some(block) = hot.posters.take(self.pin(), sender) else { return };
             match put {
-                Ok(_) => self.has_been_sent(sender, msg),
-                Err(refusal) => self.ipc().refuse_caller(reader, hot, sender, refusal),
+                Ok(_) => self.has_been_sent(block),
+                Err(refusal) => self.ipc().refuse(block, refusal),
             }
         }
         self.outbox().raise_control(reader, ctl::ROOM);
     }
 
+    /// Puts the event of a sender that waits for room into the pool, and adds what that took to
+    /// `work`. Returns whether there was room.
+    fn put_waiting(self, pool: Ref<'k, EventPool>, sender: Ref<'k, Task>, work: &mut usize) -> Result<bool> {
+        let Some(msg) = sender.get().message(self.pin()) else { return Err(Error::Gone.into()) };
+        let (words, from) = (Words::of(msg), SenderInfo::of(msg));
+        let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
+        if words.info.has(PAYLOAD_FLAGS) {
+            *work += PAYLOAD_WORK;
+            return self.put_waiting_load(pool, sender, words, from, group);
+        }
+        *work += 1;
+        Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting))
+    }
+
     /// Lets a sender continue whose event is in the pool now.
-    fn has_been_sent(self, sender: Ref<'k, Task>, msg: &Message) {
-        let broadcasts = is_broadcast(msg);
-        let Some(hot) = self.task_hot(sender) else {
-            if broadcasts {
-                return self.ipc().send_back(sender, msg, Outcome::Posted);
-            }
-            let nothing = Words { info: MsgInfo(0), regs: [0; 4] };
-            write_block(msg, nothing, SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 });
-            self.ipc().send_back(sender, msg, Outcome::Replied);
-            return;
-        };
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(sender);
-        }
-        msg.callee.set(None);
-        msg.stage.set(Stage::Home);
-        self.trace().event(|| trace::Event::CallOver { caller: sender.get().id(), error: 0 });
-        if broadcasts {
-            self.go_on_behind(hot);
-        } else {
-            write_values(&hot.regs, MsgInfo(0), [0; 4]);
-        }
-        self.time().make_ready(sender, hot);
+    fn has_been_sent(self, block: Block<'k>) {
+        let end = if is_broadcast(&block) { End::Posted } else { End::Replied(Words::NONE) };
+        self.ipc().end(block, end);
     }
 
     /// Carries out [`abi::Op::PoolRoom`].

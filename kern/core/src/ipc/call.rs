@@ -10,19 +10,18 @@
 //! time, and in order within one priority. If the callee's home is another CPU, the message block
 //! travels there ([`crate::outbox::mail`]).
 
-use abi::events::BROADCAST;
-use abi::{Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target, TaskId};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target, TaskId};
 use kern_base::machine::Machine;
-use kern_base::task::{FLAG_SUSPENDED, Message, PENDING_SENDERS, Stage, State, Task, TaskHot};
+use kern_base::task::{FLAG_SUSPENDED, Message, Stage, State, Task, TaskHot};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
-use test_abi::trace::{Event, How, Path};
 
 use crate::args::Args;
-
+use crate::ipc::ends::is_broadcast;
+use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::rooms::Ipc;
-use crate::state::{has_flag, is_dying, runnable, set_state};
+use crate::state::{has_flag, is_dying};
 use crate::{Answer, Me, Refusal, Result};
 
 /// A message on its way between register frames.
@@ -43,7 +42,39 @@ pub struct SenderInfo {
     pub custom: u16,
 }
 
+impl SenderInfo {
+    /// The kernel, or nobody in particular.
+    pub const NONE: SenderInfo = SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 };
+
+    /// Reads what a message block says about its sender.
+    #[inline(always)]
+    pub fn of(msg: &Message) -> SenderInfo {
+        SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() }
+    }
+}
+
 impl Words {
+    /// A message without words.
+    pub const NONE: Words = Words { info: MsgInfo(0), regs: [0; 4] };
+
+    /// Reads the message in a message block.
+    #[inline(always)]
+    pub fn of(msg: &Message) -> Words {
+        Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) }
+    }
+
+    /// Writes the message into a message block.
+    #[inline(always)]
+    pub fn write_to(self, msg: &Message, from: SenderInfo) {
+        msg.info.set(self.info);
+        for (cell, value) in msg.regs.iter().zip(self.regs) {
+            cell.set(value);
+        }
+        msg.target.set(from.target);
+        msg.custom.set(from.custom);
+        msg.sender.set(from.sender);
+    }
+
     /// Returns the message in a system call's arguments, without its payload.
     #[inline(always)]
     pub fn new(args: &Args) -> Result<Words> {
@@ -74,11 +105,6 @@ pub fn deadline_of(args: &Args) -> Option<u64> {
     MsgInfo(args.info).has(FLAG_DEADLINE).then_some(args.a1)
 }
 
-/// Whether a message block, which is queued or has come back, belongs to a broadcast.
-pub fn is_broadcast(msg: &Message) -> bool {
-    msg.info.get().has(FLAG_EVENT) && msg.target.get().index() == BROADCAST
-}
-
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::Call`].
     #[inline(always)]
@@ -107,48 +133,26 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return Err(Refusal::new(Error::Timeout, 0));
         }
         let from = SenderInfo { sender: me.task.get().id(), target: Target(args.a0), custom: dest.custom };
+        let sent = Sent { callee: dest.task, words, from };
         let nonblock = MsgInfo(args.info).has(FLAG_NONBLOCK);
-        let Some(callee) = self.task_hot(dest.task) else {
-            if nonblock {
-                return Err(Refusal::new(Error::WouldBlock, 0));
-            }
-            if PAYLOAD {
-                self.payload().send_payload(me, dest.task, words.info, false)?;
-            }
-            return self.call_remote(me, dest.task, dest.tag, words, from, deadline);
-        };
-        if callee.state.get() >> 32 != dest.tag >> 32 {
+        let local = self.task_hot(dest.task);
+        let receiving = local.is_some_and(|callee| self.is_receiving(callee));
+        if local.is_some_and(|callee| callee.state.get() >> 32 != dest.tag >> 32) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
-        let receiving = self.is_receiving(callee);
         if !receiving && nonblock {
             return Err(Refusal::new(Error::WouldBlock, 0));
         }
-        if !receiving && is_dying(callee) {
+        if local.is_some_and(|callee| !receiving && is_dying(callee)) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
         if PAYLOAD {
             self.payload().send_payload(me, dest.task, words.info, receiving)?;
         }
-        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
-        if let Some(at) = deadline {
-            self.time().set_deadline(me.task, at);
-        }
-        msg.callee.set(Some(dest.task));
-        let how = if receiving { How::Delivered } else { How::Queued };
-        self.trace().event(|| {
-            let (caller, callee) = (me.task.get().id(), dest.task.get().id());
-            Event::Call { caller, callee, path: Path::Slow, how }
-        });
-        if receiving {
-            set_state(me.hot, if deadline.is_some() { State::AwaitTimed } else { State::Await });
-            self.deliver(dest.task, callee, me.task, words, from);
-            self.pass_time(me.task, dest.task, callee);
-        } else {
-            set_state(me.hot, State::Sending);
-            self.time().stop_current();
-            self.queue_call(me.task, msg, dest.task, callee, words, from);
-            self.time().dispatch();
+        match local {
+            Some(callee) if receiving => self.begin(me, Direct::<false>(callee), &sent, deadline),
+            Some(callee) => self.begin(me, Queue(callee), &sent, deadline),
+            None => self.begin(me, There { tag: dest.tag }, &sent, deadline),
         }
         Ok(Answer::Settled)
     }
@@ -175,64 +179,6 @@ impl<'k, M: Machine> Ipc<'k, M> {
         (hot.is_in(State::Recv) || hot.is_in(State::RecvTimed)) && !has_flag(hot, FLAG_SUSPENDED)
     }
 
-    /// Gives a call to a receiving task: writes the message, records the caller, and makes the task
-    /// ready.
-    #[inline(always)]
-    pub fn deliver(
-        self,
-        callee: Ref<'k, Task>,
-        hot: &'k TaskHot,
-        caller: Ref<'k, Task>,
-        words: Words,
-        from: SenderInfo,
-    ) {
-        if hot.is_in(State::RecvTimed) {
-            self.time().clear_deadline(callee);
-        }
-        self.copy_utcb(caller, callee, words.info.words());
-        self.write_message(hot, words, from);
-        hot.caller.set(Some(caller));
-        set_state(hot, State::Ready);
-    }
-
-    /// Lends the running context to the callee, which runs immediately. There is no accounting,
-    /// because the time is still charged to the same context.
-    #[inline(always)]
-    pub fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        let (_, sc_hot) = self.running_now();
-        hot.lender.set(Some(me));
-        sc_hot.task.set(Some(callee));
-        self.time().run_task(callee, hot);
-    }
-
-    /// Queues a call at a task that is not receiving. The caller's time rests with the caller; a
-    /// callee without time continues with it.
-    pub fn queue_call(
-        self,
-        caller: Ref<'k, Task>,
-        msg: &Message,
-        callee: Ref<'k, Task>,
-        hot: &'k TaskHot,
-        words: Words,
-        from: SenderInfo,
-    ) {
-        msg.info.set(words.info);
-        for (cell, value) in msg.regs.iter().zip(words.regs) {
-            cell.set(value);
-        }
-        msg.target.set(from.target);
-        msg.custom.set(from.custom);
-        msg.sender.set(from.sender);
-        let priority = self.time().resting_time(caller).map_or(0, |(_, sc)| sc.state.priority());
-        msg.stage.set(Stage::Queued);
-        msg.callee.set(Some(callee));
-        hot.senders.insert(self.pin(), caller, priority);
-        hot.pending.set(hot.pending.get() | PENDING_SENDERS);
-        if !runnable(hot) || self.time().time_of(callee, hot).is_none() {
-            self.time().time_came(callee, hot);
-        }
-    }
-
     /// Writes the registers that a receiver gets.
     #[inline(always)]
     pub fn write_message(self, hot: &TaskHot, words: Words, from: SenderInfo) {
@@ -252,6 +198,6 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// CPU.
     pub fn waits_in_broadcast(self, task: Ref<'k, Task>) -> bool {
         let queued = |msg: &&Message| msg.stage.get() == Stage::Queued && is_broadcast(msg);
-        task.get().msg.open(self.pin()).filter(queued).is_some()
+        task.get().message(self.pin()).filter(queued).is_some()
     }
 }

@@ -3,7 +3,7 @@
 //! message.
 //!
 //! There are four steps, two on each CPU. Each step checks first, and changes nothing unless
-//! everything is as it expects. Otherwise [`crate::ipc::call`], [`crate::ipc::across`] and
+//! everything is as it expects. Otherwise [`crate::ipc::call`], [`crate::ipc::ways`] and
 //! [`crate::door::arrivals`] take over, which handle every case.
 //!
 //! 1. [`Ipc::fast_call`]: the fastpath has resolved a callee of another CPU, and left the
@@ -18,6 +18,7 @@
 //! [`Ipc::fast_answer`] is the fast path for the answer to a fault on the same CPU.
 
 use abi::{FaultAnswer, MsgInfo};
+use kern_base::block::Block;
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
@@ -53,18 +54,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
         task.get().hot.at_home(self.pin(), &self.k.cpus)
     }
 
-    /// Pushes a task's message block, with the time in it, into another CPU's mailbox.
+    /// Pushes a message block, with the time in it, into another CPU's mailbox.
     #[inline(always)]
-    fn fast_send_block(
-        self,
-        task: Ref<'k, Task>,
-        msg: Held<'k, Message>,
-        sc: Held<'k, SchedHot>,
-        there: Ref<'k, CpuBlock>,
-        to: CpuId,
-    ) {
-        msg.hand_to_with(sc, to);
-        self.outbox().push(there, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+    fn fast_send_block(self, block: Block<'k>, sc: Held<'k, SchedHot>, there: Ref<'k, CpuBlock>, to: CpuId) {
+        let node = block.task().map(|t| &t.msg_node);
+        self.outbox().push(there.get(), node, Mail::Message(block.seal(Some(sc), to)));
     }
 
     /// Answers a fault of this CPU: the faulter continues, at the same or another address, and the
@@ -73,7 +67,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     pub fn fast_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
         let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
-        let Some(msg) = faulter.get().msg.open(self.pin()) else { return false };
+        let Some(msg) = faulter.get().message(self.pin()) else { return false };
         let Some((_, sc_hot)) = self.running() else { return false };
         let word = faulter_hot.state.get();
         let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
@@ -86,11 +80,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
             RESUME_AT if rip < abi::USER_TOP => faulter_hot.regs.rip.set(rip),
             _ => return false,
         }
+        let block = hot.caller.take_of(faulter, self.pin());
         self.trace().note_reply(faulter, me, Path::Express, How::Delivered, 0);
-        msg.callee.set(None);
-        msg.stage.set(Stage::Home);
+        block.rest();
         hot.pending.set(0);
-        hot.caller.set(None);
         hot.lender.set(None);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
         sc_hot.task.set(Some(faulter));
@@ -104,56 +97,55 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     pub fn fast_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
         let Some(hot) = self.task_hot(me) else { return false };
-        let Some(msg) = me.get().msg.hold(self.pin()) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(callee) else { return false };
         let to = way.get().id();
         if !sc_hot.state.may_run_on(to) {
             return false;
         }
+        let block = Block::take(me, self.pin());
         self.trace().event(|| {
             let (caller, callee) = (me.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Express, how: How::Sent }
         });
         self.time().stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::AwaitRemote as u64));
-        self.outbox().number_block(hot, &msg);
-        msg.sc.set(Some(sc));
-        msg.sender.set(me.get().id());
-        msg.tag.set(tag);
-        msg.callee.set(Some(callee));
-        msg.stage.set(Stage::Out);
-        self.fast_send_block(me, msg, sc_hot, way, to);
+        self.outbox().number_block(hot, &block);
+        block.sc.set(Some(sc));
+        block.sender.set(me.get().id());
+        block.tag.set(tag);
+        block.is_at(callee, Stage::Out);
+        self.fast_send_block(block, sc_hot, way, to);
         true
     }
 
     /// Does step 2: delivers a call from another CPU, if the callee can run immediately. Returns
-    /// the callee if it did.
+    /// the callee if it did: the caller of this function then links the block to the callee.
     #[inline(always)]
-    pub fn fast_delivery(self, caller: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
-        let callee = msg.callee.get(self.pin())?;
+    pub fn fast_delivery(self, block: &Block<'k>) -> Option<Running<'k>> {
+        let caller = block.task();
+        let callee = block.callee.get(self.pin())?;
         let hot = self.task_hot(callee)?;
-        let sc = msg.sc.get(self.pin())?;
+        let sc = block.sc.get(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.state.get();
-        let receiving = word & !ANY == msg.tag.get() | self.expected(State::Recv);
-        if !receiving || msg.info.get().words() != 0 || self.task_hot(caller).is_some() {
+        let receiving = word & !ANY == block.tag.get() | self.expected(State::Recv);
+        if !receiving || block.info.get().words() != 0 || self.task_hot(caller).is_some() {
             return None;
         }
         let (time, idle) = (self.time(), self.sched.idle.get());
         let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
         self.trace().note_received(caller, callee);
-        msg.stage.set(Stage::Owed);
-        msg.sc.set(None);
-        hot.caller.set(Some(caller));
+        block.stage.set(Stage::Owed);
+        block.sc.set(None);
         hot.lender.set(Some(caller));
         sc_hot.task.set(Some(callee));
         hot.state.set(word ^ (State::Recv as u64 ^ State::Ready as u64));
         self.time().take_over(sc, sc_hot, now, callee, word);
-        self.write_registers(hot, msg);
-        hot.regs.rdi.set(u64::from(msg.target.get().index()));
-        hot.regs.rsi.set(msg.sender.get().raw());
-        hot.regs.r12.set(u64::from(msg.custom.get()));
+        self.write_registers(hot, block);
+        hot.regs.rdi.set(u64::from(block.target.get().index()));
+        hot.regs.rsi.set(block.sender.get().raw());
+        hot.regs.r12.set(u64::from(block.custom.get()));
         Some(Running { task: callee, hot })
     }
 
@@ -163,48 +155,47 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     pub fn fast_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
         let Some(hot) = self.task_hot(me) else { return false };
-        let Some(msg) = caller.get().msg.hold(self.pin()) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(caller) else { return false };
+        let block = hot.caller.take_of(caller, self.pin());
         self.trace().note_reply(caller, me, Path::Express, How::Sent, 0);
         self.time().stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
-        hot.caller.set(None);
         hot.lender.set(None);
         sc_hot.task.set(Some(caller));
-        msg.sc.set(Some(sc));
-        msg.outcome.set(Outcome::Replied);
-        msg.callee.set(None);
-        msg.stage.set(Stage::Back);
-        self.fast_send_block(caller, msg, sc_hot, way, way.get().id());
+        block.sc.set(Some(sc));
+        block.outcome.set(Outcome::Replied);
+        block.callee.set(None);
+        block.stage.set(Stage::Back);
+        self.fast_send_block(block, sc_hot, way, way.get().id());
         true
     }
 
     /// Does step 4: ends a call with a reply from another CPU, if the caller can run immediately.
-    /// Returns the caller if it did.
+    /// Returns the caller if it did: the caller of this function then lets the block rest.
     #[inline(always)]
-    pub fn fast_return(self, task: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
+    pub fn fast_return(self, block: &Block<'k>) -> Option<Running<'k>> {
+        let task = block.task();
         let hot = self.task_hot(task)?;
-        let sc = msg.sc.get(self.pin())?;
+        let sc = block.sc.get(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.state.get();
         let waiting = (word & !ANY) as u32 == self.expected(State::AwaitRemote) as u32;
         if !waiting
             || hot.deadline.is_queued()
             || hot.ending.get() != Ending::None
-            || msg.outcome.get() != Outcome::Replied
+            || block.outcome.get() != Outcome::Replied
         {
             return None;
         }
-        debug_assert!(hot.borrowed.is_null(), "its time went along with its call");
         let (time, idle) = (self.time(), self.sched.idle.get());
         let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
+        debug_assert!(hot.borrowed.is_null(), "its time went along with its call");
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
-        msg.stage.set(Stage::Home);
-        msg.sc.set(None);
+        block.sc.set(None);
         hot.state.set(word ^ (State::AwaitRemote as u64 ^ State::Ready as u64));
         self.time().take_over(sc, sc_hot, now, task, word);
-        self.write_registers(hot, msg);
+        self.write_registers(hot, block);
         hot.regs.rdi.set(0);
         hot.regs.rsi.set(0);
         hot.regs.r12.set(0);

@@ -19,11 +19,11 @@
 
 use abi::{Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
 use abi::{RFLAGS_RESUME, RFLAGS_TRAP};
+use kern_base::block::Block;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::{FaultEnd, Machine};
 use kern_base::task::{
-    Ending, FLAG_IN_FAULT, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, Message, PENDING_FAULT, State, Task,
-    TaskHot, ctl,
+    Ending, FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, Message, PENDING_FAULT, State, Task, TaskHot, ctl,
 };
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -31,6 +31,8 @@ use smp::sync::fence;
 use test_abi::trace::{Event, How, Path};
 
 use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::ends::End;
+use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::registers::{load_registers, read_registers, registers};
 use crate::rooms::Ipc;
@@ -73,13 +75,6 @@ pub fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
         return Err(Refusal::argument(5));
     }
     Ok(())
-}
-
-/// Returns a tag that makes a call take the slow path on the callee's CPU. The slow path compares
-/// only the generation. The fast path, which would deliver an ordinary message, compares the whole
-/// tag, and [`FLAG_NEVER`] never matches.
-pub fn force_slow_path(tag: u64) -> u64 {
-    tag | u64::from(FLAG_NEVER) << 8
 }
 
 /// Copies a faulter's frame into its message block, which is about to leave the frame's CPU.
@@ -181,10 +176,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if has_flag(me.hot, FLAG_VECTOR) {
             self.k.machine.save_vector(me.task.get().vector(self.pin()));
         }
-        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Some(Error::BadState)) };
+        let sent = Sent { callee: dest.task, words, from };
         let Some(handler) = self.task_hot(dest.task) else {
             set_flag(me.hot, FLAG_IN_FAULT, true);
-            self.fault_remote(me, msg, dest.task, dest.tag, words, from);
+            self.begin(me, There { tag: dest.tag }, &sent, None);
             return Ok(());
         };
         let receiving = self.is_receiving(handler);
@@ -192,22 +187,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return Err(Some(Error::Dead));
         }
         set_flag(me.hot, FLAG_IN_FAULT, true);
-        msg.callee.set(Some(dest.task));
-        let how = if receiving { How::Delivered } else { How::Queued };
-        self.trace().event(|| {
-            let (caller, callee) = (me.task.get().id(), dest.task.get().id());
-            Event::Call { caller, callee, path: Path::Slow, how }
-        });
         if receiving {
-            set_state(me.hot, State::Await);
-            self.deliver(dest.task, handler, me.task, words, from);
-            self.show_fault(me.task, dest.task, handler);
-            self.pass_time(me.task, dest.task, handler);
+            self.begin(me, Direct::<true>(handler), &sent, None);
         } else {
-            set_state(me.hot, State::Sending);
-            self.time().stop_current();
-            self.queue_call(me.task, msg, dest.task, handler, words, from);
-            self.time().dispatch();
+            self.begin(me, Queue(handler), &sent, None);
         }
         Ok(())
     }
@@ -222,7 +205,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             for (register, cell) in registers(&hot.regs) {
                 bulk[register as usize].store(cell.get(), Relaxed);
             }
-        } else if let Some(msg) = caller.get().msg.open(self.pin()) {
+        } else if let Some(msg) = caller.get().message(self.pin()) {
             for (word, cell) in bulk.iter().zip(&msg.frame) {
                 word.store(cell.get(), Relaxed);
             }
@@ -281,7 +264,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn is_fault(self, caller: Ref<'k, Task>) -> bool {
         match self.task_hot(caller) {
             Some(hot) => has_flag(hot, FLAG_IN_FAULT),
-            None => caller.get().msg.open(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_FAULT)),
+            None => caller.get().message(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_FAULT)),
         }
     }
 
@@ -309,7 +292,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(never)]
     fn take_register_set(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
         let set = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
-        if let Some(msg) = caller.get().msg.open(self.pin()) {
+        if let Some(msg) = caller.get().message(self.pin()) {
             for (cell, word) in msg.frame.iter().zip(set) {
                 cell.set(word);
             }
@@ -319,35 +302,22 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out a checked answer.
     #[inline(always)]
-    pub fn answer_fault(self, me: Me<'k>, caller: Ref<'k, Task>, answer: FaultAnswer, words: Words) {
-        let Some(hot) = self.task_hot(caller) else {
-            if !goes_on(answer) {
-                self.security().audit_answer(me, caller, answer);
-            }
-            return self.reply_remote(me, caller, words);
-        };
+    pub fn answer_fault(self, me: Me<'k>, block: Block<'k>, answer: FaultAnswer, words: Words) {
+        let caller = block.task();
+        if !goes_on(answer) {
+            self.security().audit_answer(me, caller, answer);
+        }
+        let Some(hot) = self.task_hot(caller) else { return self.answer_elsewhere(me, block, words) };
         self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
         if goes_on(answer) {
             self.apply(caller, hot, answer, words.regs[1]);
-            self.end_call(me, caller, hot);
+            self.end_call(me, block, hot);
         } else {
-            self.security().audit_answer(me, caller, answer);
-            self.stop_faulter(me, caller, hot);
+            // The faulter has its time back, and does not continue.
+            set_flag(hot, FLAG_SUSPENDED, true);
+            self.end_call(me, block, hot);
             self.finish_off(caller, hot, answer);
         }
-    }
-
-    /// Ends the fault of `caller`, which `me` has not answered.
-    pub fn drop_fault(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
-        self.stop_faulter(me, caller, hot);
-        self.fault_failed(caller, hot, why);
-    }
-
-    /// Ends the call of a faulter that does not continue. The faulter has its time back, and is
-    /// suspended.
-    fn stop_faulter(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
-        set_flag(hot, FLAG_SUSPENDED, true);
-        self.end_call(me, caller, hot);
     }
 
     /// Changes a faulter's registers as the answer says, and ends its fault.
@@ -358,7 +328,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             FaultAnswer::ResumeAt => hot.regs.rip.set(rip),
             FaultAnswer::Step => hot.regs.rflags.set(hot.regs.rflags.get() | RFLAGS_TRAP),
             FaultAnswer::Registers => {
-                if let Some(msg) = task.get().msg.open(self.pin()) {
+                if let Some(msg) = task.get().message(self.pin()) {
                     load_registers(hot, |i| msg.frame[i].get());
                 }
             }
@@ -378,18 +348,23 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Ends the fault of a task of this CPU whose message block is back. The task is not dying.
-    pub fn fault_is_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message, error: Option<Error>) {
-        let answer = FaultAnswer::from_label(msg.info.get().label()).unwrap_or(FaultAnswer::TearDown);
-        match error {
-            Some(error) => self.fault_failed(task, hot, error),
-            None if goes_on(answer) => {
-                self.apply(task, hot, answer, msg.regs[1].get());
-                self.time().make_ready(task, hot);
-            }
-            None => {
+    /// Ends the fault of a task of this CPU that waits for nothing any more, and is not dying.
+    pub fn fault_is_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, end: End) {
+        match end {
+            End::Failed { error, .. } => self.fault_failed(task, hot, error),
+            End::Replied(words) => {
+                let answer = FaultAnswer::from_label(words.info.label()).unwrap_or(FaultAnswer::TearDown);
+                if goes_on(answer) {
+                    self.apply(task, hot, answer, words.regs[1]);
+                    return self.time().make_ready(task, hot);
+                }
                 set_flag(hot, FLAG_SUSPENDED, true);
                 self.finish_off(task, hot, answer);
+            }
+            // The instruction faults again.
+            End::Retry | End::Posted => {
+                set_flag(hot, FLAG_IN_FAULT, false);
+                self.time().make_ready(task, hot);
             }
         }
     }

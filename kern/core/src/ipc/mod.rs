@@ -1,8 +1,9 @@
 //! Calls, replies and faults: the room [`Ipc`](crate::rooms::Ipc).
 
-pub mod across;
 pub mod call;
+pub mod ends;
 pub mod fastpath;
 pub mod faults;
 pub mod receive;
 pub mod reply;
+pub mod ways;

@@ -2,20 +2,18 @@
 //! takes bits of its Notification.
 
 use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
+use kern_base::block::Block;
 use kern_base::limits::REFUSED_STEPS;
 use kern_base::machine::Machine;
-use kern_base::task::{
-    FLAG_IN_FAULT, PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task, TaskHot, ctl,
-};
+use kern_base::task::{PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
-use test_abi::trace::Event;
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words, deadline_of};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
-use crate::state::{has_flag, set_state};
+use crate::state::set_state;
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Ipc<'k, M> {
@@ -27,16 +25,19 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Fails the current call of a task that receives again without having answered.
     fn drop_unanswered(self, me: Me<'k>) {
-        if let Some(caller) = self.take_caller(me.hot) {
-            self.fail_call(me, caller, Error::Gone);
+        if let Some(block) = self.take_caller(me.hot) {
+            if me.hot.lender.is(block.task()) {
+                self.time().give_back(me.task, me.hot);
+            }
+            self.refuse(block, Refusal::Error { error: Error::Gone, detail: 0, who: me.task.get().id() });
         }
     }
 
     /// Takes the current call away from a task that serves it.
-    pub fn take_caller(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
-        let caller = hot.caller.take(self.pin())?;
+    pub fn take_caller(self, hot: &TaskHot) -> Option<Block<'k>> {
+        let block = hot.caller.take(self.pin())?;
         hot.pending.set(hot.pending.get() & !PENDING_FAULT);
-        Some(caller)
+        Some(block)
     }
 
     /// Does the receive half: takes bits, else a queued call, else waits. The task may have no time
@@ -157,14 +158,19 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// waits.
     fn accept_next(self, me: Me<'k>) -> bool {
         for _ in 0..REFUSED_STEPS {
-            let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
+            let Some(block) = me.hot.senders.pop(self.pin()) else { return false };
             if me.hot.senders.is_empty() {
                 me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
             }
-            if self.brings_payload(caller, me.task, me.hot) {
-                self.accept(me, caller);
-                return true;
+            let info = block.info.get();
+            if info.has(PAYLOAD_FLAGS)
+                && let Err(why) = self.payload().pass_waiting_load(block.task(), me.task, info)
+            {
+                self.refuse(block, why);
+                continue;
             }
+            self.accept(me, block);
+            return true;
         }
         if !me.hot.senders.is_empty() {
             self.outbox().raise_control(me.task, ctl::RECEIVE);
@@ -172,43 +178,17 @@ impl<'k, M: Machine> Ipc<'k, M> {
         false
     }
 
-    /// Transfers the payload, if there is one, of a call that is about to be received. Returns
-    /// whether the call can be received. Otherwise the call fails, or its caller makes it again.
-    #[inline(always)]
-    fn brings_payload(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        let info = caller.get().msg.open(self.pin()).map_or(MsgInfo(0), |msg| msg.info.get());
-        !info.has(PAYLOAD_FLAGS) || self.take_payload(caller, to, hot, info)
-    }
-
-    /// Transfers the payload of a call that is about to be received. Returns whether that
-    /// succeeded.
-    #[inline(never)]
-    pub fn take_payload(
-        self,
-        caller: Ref<'k, Task>,
-        to: Ref<'k, Task>,
-        hot: &'k TaskHot,
-        info: MsgInfo,
-    ) -> bool {
-        let Err(refusal) = self.payload().pass_waiting_load(caller, to, info) else { return true };
-        self.refuse_caller(to, hot, caller, refusal);
-        false
-    }
-
     /// Receives a queued call. The receiver continues on the caller's time.
-    pub fn accept(self, me: Me<'k>, caller: Ref<'k, Task>) {
-        let msg = caller.get().msg.here(self.pin());
-        let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-        let from =
-            SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
+    fn accept(self, me: Me<'k>, block: Block<'k>) {
+        let (caller, words) = (block.task(), Words::of(&block));
         self.trace().note_received(caller, me.task);
         self.copy_utcb(caller, me.task, words.info.words());
-        self.write_message(me.hot, words, from);
-        me.hot.caller.set(Some(caller));
+        self.write_message(me.hot, words, SenderInfo::of(&block));
+        block.stage.set(Stage::Owed);
+        me.hot.caller.put(block);
         if words.info.has(FLAG_FAULT) {
             self.show_fault(caller, me.task, me.hot);
         }
-        msg.stage.set(Stage::Owed);
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
         }
@@ -231,45 +211,5 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.time().stop_current();
         }
         self.time().lend(sc, sc_hot, caller, me.task, me.hot);
-    }
-
-    /// Ends a call that was taken out of a task's queue and is not received. Its caller wakes with
-    /// the error, or makes the call again.
-    pub fn refuse_caller(
-        self,
-        callee: Ref<'k, Task>,
-        callee_hot: &'k TaskHot,
-        caller: Ref<'k, Task>,
-        why: Refusal,
-    ) {
-        let Some(hot) = self.task_hot(caller) else {
-            self.refuse_remote(caller, why);
-            return;
-        };
-        // A member that has ended does not end a broadcast: the broadcast visits it once more.
-        let why = if self.waits_in_broadcast(caller) { Refusal::More } else { why };
-        let error = if let Refusal::Error { error, .. } = why { error as u8 } else { 0 };
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(caller);
-        }
-        if let Some(msg) = caller.get().msg.open(self.pin()) {
-            msg.callee.set(None);
-            msg.held.set(None);
-            msg.stage.set(Stage::Home);
-        }
-        self.trace().event(|| Event::CallOver { caller: caller.get().id(), error });
-        self.time().recover(caller, callee, callee_hot);
-        match why {
-            Refusal::Error { error, .. } if has_flag(hot, FLAG_IN_FAULT) => {
-                return self.fault_failed(caller, hot, error);
-            }
-            Refusal::Error { error, detail, who } => {
-                self.security().audit_refusal(caller, None, error, detail, 0);
-                self.payload().take_pages_back(caller, hot);
-                write_error(&hot.regs, error, detail, who);
-            }
-            _ => self.rewind(hot),
-        }
-        self.time().make_ready(caller, hot);
     }
 }

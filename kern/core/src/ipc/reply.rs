@@ -1,19 +1,23 @@
 //! Ends calls: a server replies, keeps a call to reply later, or forwards it to another task.
 
 use abi::audit::may;
-use abi::{Cap, Error, FLAG_CAPS, FLAG_FAULT, FLAG_FORWARDED, FLAG_PAGES, MsgInfo, Rights, Target, TaskId};
+use abi::{
+    Cap, Error, FLAG_CAPS, FLAG_FAULT, FLAG_FORWARDED, FLAG_PAGES, FaultAnswer, MsgInfo, Rights, Target,
+};
+use kern_base::block::Block;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_IN_FAULT, FLAG_SUSPENDED, Message, PENDING_FAULT, Stage, State, Task, TaskHot};
+use kern_base::task::{FLAG_SUSPENDED, Outcome, PENDING_FAULT, State, Task, TaskHot};
 use smp::cpu::MAX_CPUS;
 use smp::door::Ref;
 use test_abi::trace::{Event, How, Path};
 
-use crate::answer::{write_error, write_values};
+use crate::answer::write_values;
 use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::ways::{Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
 use crate::state::{has_flag, is_dying, set_state, state_of};
@@ -30,8 +34,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
             return self.reply_recv_payload(me, *args, words);
         }
-        if let Some(caller) = me.hot.caller.take(self.pin()) {
-            self.answer_call(me, caller, words);
+        if let Some(block) = me.hot.caller.take(self.pin()) {
+            self.answer_call(me, block, words);
         }
         self.await_call(me, args)
     }
@@ -42,8 +46,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if let Some(caller) = me.hot.caller.get(self.pin()) {
             let words = words.with_payload(&args);
             self.payload().give_load(me, caller, words.info)?;
-            self.take_caller(me.hot);
-            self.answer_call(me, caller, words);
+            if let Some(block) = self.take_caller(me.hot) {
+                self.answer_call(me, block, words);
+            }
         } else {
             self.payload().take_pages_back(me.task, me.hot);
         }
@@ -60,12 +65,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             if words.info.has(PAYLOAD_FLAGS) {
                 self.payload().give_load(me, caller, words.info)?;
             }
-            if let Some(answer) = answer {
-                self.take_caller(me.hot);
-                self.answer_fault(me, caller, answer, words);
-            } else {
-                self.take_caller(me.hot);
-                self.answer_call(me, caller, words);
+            if let Some(block) = self.take_caller(me.hot) {
+                self.answer(me, block, answer, words);
             }
         } else {
             self.payload().take_pages_back(me.task, me.hot);
@@ -92,14 +93,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
             }
             self.payload().give_load(me, caller, words.info)?;
         }
-        match saved {
-            None => drop(self.take_caller(me.hot)),
-            Some(reply) => self.take_saved(me, reply, caller),
-        }
+        let block = match saved {
+            None => self.take_caller(me.hot),
+            Some(reply) => self.take_saved(me, reply),
+        };
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
-        match answer {
-            Some(answer) => self.answer_fault(me, caller, answer, words),
-            None => self.answer_call(me, caller, words),
+        if let Some(block) = block {
+            self.answer(me, block, answer, words);
         }
         if !self.hot.current.is(me.task) {
             self.time().make_ready(me.task, me.hot);
@@ -108,52 +108,46 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
+    /// Sends the answer to a call, or a checked answer to a fault.
+    #[inline(always)]
+    fn answer(self, me: Me<'k>, block: Block<'k>, answer: Option<FaultAnswer>, words: Words) {
+        match answer {
+            Some(answer) => self.answer_fault(me, block, answer, words),
+            None => self.answer_call(me, block, words),
+        }
+    }
+
     /// Sends the reply. If the replier runs on this caller's time, the caller continues on it
     /// immediately, and the replier is off the CPU.
     #[inline(always)]
-    fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
-        let Some(hot) = self.task_hot(caller) else {
-            self.copy_utcb(me.task, caller, words.info.words());
-            self.reply_remote(me, caller, words);
-            return;
-        };
+    fn answer_call(self, me: Me<'k>, block: Block<'k>, words: Words) {
+        let caller = block.task();
         self.copy_utcb(me.task, caller, words.info.words());
-        let from = SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 };
-        self.write_message(hot, words, from);
+        let Some(hot) = self.task_hot(caller) else { return self.answer_elsewhere(me, block, words) };
+        self.write_message(hot, words, SenderInfo::NONE);
         self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
-        self.end_call(me, caller, hot);
+        self.end_call(me, block, hot);
     }
 
-    /// Ends `caller`'s call, which `me` has not answered, with an error.
-    #[cold]
-    pub fn fail_call(self, me: Me<'k>, caller: Ref<'k, Task>, error: Error) {
-        let Some(hot) = self.task_hot(caller) else {
-            if me.hot.lender.is(caller) {
-                self.time().give_back(me.task, me.hot);
-            }
-            self.fail_remote(caller, error, me.task.get().id());
-            return;
-        };
-        self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, error as u8);
-        if has_flag(hot, FLAG_IN_FAULT) {
-            return self.drop_fault(me, caller, hot, error);
+    /// Sends the reply to a caller of another CPU. Time that came with the call goes back with it.
+    pub fn answer_elsewhere(self, me: Me<'k>, block: Block<'k>, words: Words) {
+        words.write_to(&block, SenderInfo::NONE);
+        self.trace().note_reply(block.task(), me.task, Path::Slow, How::Sent, 0);
+        if me.hot.lender.is(block.task()) {
+            self.time().give_back(me.task, me.hot);
         }
-        write_error(&hot.regs, error, 0, me.task.get().id());
-        self.end_call(me, caller, hot);
+        self.send_back(block, Outcome::Replied);
     }
 
     /// Ends a call whose outcome is in the caller's registers: returns the caller's time, and lets
     /// the caller run.
     #[inline(always)]
-    pub fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
+    pub fn end_call(self, me: Me<'k>, block: Block<'k>, hot: &'k TaskHot) {
+        let caller = block.task();
         if state_of(hot) == State::AwaitTimed {
             self.time().clear_deadline(caller);
         }
-        if let Some(msg) = caller.get().msg.open(self.pin()) {
-            msg.callee.set(None);
-            msg.held.set(None);
-            msg.stage.set(Stage::Home);
-        }
+        block.rest();
         set_state(hot, State::Ready);
         match self.time().return_time(me.task, me.hot, caller, hot) {
             Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, hot, sc),
@@ -189,8 +183,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
         // Any holder of the Reply object can answer. So for the caller the object is like a group.
         self.security().may(&caller.get().header, &found.object.get().header, may::JOIN)?;
-        self.take_caller(me.hot);
-        reply.caller.set(Some(caller));
+        let Some(block) = self.take_caller(me.hot) else { return Err(Error::Gone.into()) };
+        block.held.set(Some(found.object));
+        reply.caller.put(block);
         self.sched.kept.set(self.sched.kept.get() + 1);
         reply.number.set(self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64);
         reply.server.set(Some(me.task));
@@ -201,9 +196,6 @@ impl<'k, M: Machine> Ipc<'k, M> {
             hot.prev.set(Some(found.object));
         }
         me.hot.replies.set(Some(found.object));
-        if let Some(msg) = caller.get().msg.open(self.pin()) {
-            msg.held.set(Some(found.object));
-        }
         Ok(Answer::DONE)
     }
 
@@ -215,22 +207,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Takes `caller`'s call out of a Reply object. If another task saved the call, that task loses
-    /// the caller's time.
-    fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>, caller: Ref<'k, Task>) {
+    /// Takes the call out of a Reply object. If another task saved the call, that task loses the
+    /// caller's time.
+    fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>) -> Option<Block<'k>> {
         let hot = reply.get().hot.here(self.pin());
         let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
-        self.unlink_reply(reply);
-        if let Some(msg) = caller.get().msg.open(self.pin()) {
-            msg.held.set(None);
-        }
+        let block = self.unlink_reply(reply)?;
         if let Some((server, server_hot)) = server.and_then(|t| Some((t, self.task_hot(t)?))) {
-            self.time().recover(caller, server, server_hot);
+            self.time().recover(block.task(), server, server_hot);
         }
+        Some(block)
     }
 
-    /// Empties a Reply object and takes it out of its server's list.
-    pub fn unlink_reply(self, reply: Ref<'k, Reply>) {
+    /// Empties a Reply object, and takes it out of its server's list. Returns the call that it
+    /// kept.
+    pub fn unlink_reply(self, reply: Ref<'k, Reply>) -> Option<Block<'k>> {
         let hot = reply.get().hot.here(self.pin());
         let (next, prev) = (hot.next.take(self.pin()), hot.prev.take(self.pin()));
         if let Some(next_hot) = next.and_then(|r| r.get().hot.open(self.pin())) {
@@ -244,8 +235,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
                 }
             }
         }
-        hot.caller.set(None);
         hot.server.set(None);
+        let block = hot.caller.take(self.pin())?;
+        block.held.set(None);
+        Some(block)
     }
 
     /// Carries out [`abi::Op::Forward`]: sends the current call on in its caller's name, marked as
@@ -276,7 +269,6 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         // The message enters that group in the caller's name.
         self.security().may(&caller.get().header, &found.group.get().header, may::JOIN)?;
-        let Some(msg) = caller.get().msg.open(self.pin()) else { return Err(Error::Gone.into()) };
         let sender = caller.get().id();
         let target = Target::new(Cap::NULL, Target(args.a0).index());
         let from = SenderInfo { sender, target, custom: dest.custom };
@@ -290,61 +282,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
             }
         }
         self.copy_utcb(me.task, caller, words.info.words());
-        self.take_caller(me.hot);
+        let Some(block) = self.take_caller(me.hot) else { return Err(Error::Gone.into()) };
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         if me.hot.lender.is(caller) {
             self.time().give_back(me.task, me.hot);
         }
         self.trace().event(|| Event::Forward { caller: sender, callee: dest.task.get().id() });
+        let sent = Sent { callee: dest.task, words, from };
         match local {
-            Some(callee) => self.pass_on(caller, msg, dest.task, callee, words, from),
-            None => self.forward_remote(caller, dest.task, dest.tag, words, from),
+            Some(callee) => self.pass_on(block, callee, &sent),
+            None => self.pass(block, There { tag: dest.tag }, &sent),
         }
         if !self.hot.current.is(me.task) {
             self.time().make_ready(me.task, me.hot);
         }
         self.time().dispatch();
         Ok(Answer::Settled)
-    }
-
-    /// Delivers or queues a call whose caller already waits. The caller's time rests with the
-    /// caller.
-    pub fn pass_on(
-        self,
-        caller: Ref<'k, Task>,
-        msg: &Message,
-        callee: Ref<'k, Task>,
-        hot: &'k TaskHot,
-        words: Words,
-        from: SenderInfo,
-    ) {
-        msg.callee.set(Some(callee));
-        if !self.is_receiving(hot) {
-            if let Some(caller_hot) = self.task_hot(caller) {
-                set_state(caller_hot, State::Sending);
-            }
-            self.queue_call(caller, msg, callee, hot, words, from);
-            return;
-        }
-        if words.info.has(PAYLOAD_FLAGS) && !self.take_payload(caller, callee, hot, words.info) {
-            return;
-        }
-        self.trace().note_received(caller, callee);
-        msg.stage.set(Stage::Owed);
-        if let Some(caller_hot) = self.task_hot(caller) {
-            let timed = caller_hot.deadline.is_queued();
-            set_state(caller_hot, if timed { State::AwaitTimed } else { State::Await });
-        }
-        self.deliver(callee, hot, caller, words, from);
-        if words.info.has(FLAG_FAULT) {
-            self.show_fault(caller, callee, hot);
-        }
-        match self.time().resting_time(caller) {
-            Some((sc, sc_hot)) => {
-                self.time().lend(sc, sc_hot, caller, callee, hot);
-                self.time().enqueue(sc, sc_hot);
-            }
-            None => self.time().start(callee, hot),
-        }
     }
 }

@@ -6,20 +6,20 @@
 //! continues when the block is back: [`crate::outbox::mail`].
 
 use abi::{Error, FLAG_EVENT, TaskId};
+use kern_base::block::Block;
 use kern_base::header::FLAG_DEAD;
 use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::task::{
-    Ending, FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
+    Ending, FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, State, Task, TaskHot, ctl,
 };
 use smp::door::Ref;
 use smp::sync::Ordering::{Acquire, Relaxed};
 use test_abi::trace::Event;
 
 use crate::Refusal;
-use crate::answer::write_error;
-use crate::events::broadcast::progress_of;
+use crate::ipc::ends::{End, progress_of};
 use crate::rooms::Life;
 use crate::state::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
 
@@ -51,14 +51,9 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         hot.ending.set(Ending::None);
         if matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
-            self.trace().event(|| Event::CallOver { caller: task.get().id(), error: error as u8 });
+            self.ipc().note_over(task, Some(error));
         }
-        if has_flag(hot, FLAG_IN_FAULT) {
-            return self.ipc().fault_failed(task, hot, error);
-        }
-        self.payload().take_pages_back(task, hot);
-        write_error(&hot.regs, error, detail, TaskId::NONE);
-        self.time().make_ready(task, hot);
+        self.ipc().wake_with(task, hot, End::Failed { error, detail, who: TaskId::NONE });
     }
 
     /// Unlinks a task from what it waits for. Its state stays. With `leave`, the time that its call
@@ -68,7 +63,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.time().clear_deadline(task);
         }
         match state_of(hot) {
-            State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave),
+            State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave).rest(),
             State::WaitBits => {
                 if let Some(n) = hot.waits_for.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
                     n.waiter.set(None);
@@ -87,26 +82,27 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Whether a task of this CPU has its message block, and the block is not under way with a call
     /// or a request.
     fn has_block(self, task: Ref<'k, Task>) -> bool {
-        let under_way =
-            |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Kept | Stage::Out | Stage::Back);
-        task.get().msg.open(self.pin()).is_some_and(|msg| !under_way(msg.stage.get()))
+        task.get().message(self.pin()).is_some_and(|msg| !msg.stage.get().is_under_way())
     }
 
-    /// Takes a call whose message block is on this CPU away from its callee. The caller gets the
-    /// time back that it lent; with `leave`, the holder keeps it.
-    pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) {
-        let msg = caller.get().msg.here(self.pin());
-        let callee = msg.callee.take(self.pin()).and_then(|t| Some((t, self.task_hot(t)?)));
-        msg.stage.set(Stage::Home);
-        if let Some(reply) = msg.held.take(self.pin()) {
-            self.ipc().unlink_reply(reply);
-        }
-        let Some((callee, hot)) = callee else { return };
-        if hot.caller.is(caller) {
-            self.ipc().take_caller(hot);
+    /// Takes a call or event whose message block is on this CPU away from its callee. The caller
+    /// gets the time back that it lent; with `leave`, the holder keeps it.
+    pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) -> Block<'k> {
+        let msg = caller.get().message(self.pin());
+        let callee = msg.and_then(|msg| msg.callee.get(self.pin()));
+        let found = callee.and_then(|callee| Some((callee, self.task_hot(callee)?)));
+        let Some((msg, (callee, hot))) = msg.zip(found) else { no_callee(caller.get().id()) };
+        let block = if let Some(reply) = msg.held.get(self.pin()) {
+            self.ipc().unlink_reply(reply)
+        } else if hot.caller.is(caller) {
+            self.ipc().take_caller(hot)
         } else if msg.info.get().has(FLAG_EVENT) {
-            hot.posters.remove(self.pin(), caller);
-        } else if hot.senders.remove(self.pin(), caller) && hot.senders.is_empty() {
+            hot.posters.take(self.pin(), caller)
+        } else {
+            hot.senders.take(self.pin(), caller)
+        };
+        let Some(block) = block else { no_callee(caller.get().id()) };
+        if hot.senders.is_empty() {
             hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
         }
         if leave {
@@ -114,6 +110,7 @@ impl<'k, M: Machine> Life<'k, M> {
         } else {
             self.time().recover(caller, callee, hot);
         }
+        block
     }
 
     /// Carries out control bits at a task of this CPU, or sends them to the task's home CPU.
@@ -294,10 +291,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.time().give_back(task, hot);
         let Some(own) = hot.own_sc.take(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
-            if let Some(msg) = task.get().msg.open(self.pin()) {
-                let to = own.get().hot.mail_target(self.pin());
-                self.outbox().send_request(task, msg, to, Request::Disown(own.ptr()));
-            }
+            let to = own.get().hot.mail_target(self.pin());
+            self.outbox().send_request(task, hot, to, Request::Disown(own.ptr()));
             return true;
         };
         if own_hot.task.is(task) {
@@ -324,23 +319,23 @@ impl<'k, M: Machine> Life<'k, M> {
     /// task's name, and their time back. Returns whether those were all.
     fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let dead = Refusal::dead(task.get().id());
-        if let Some(caller) = self.ipc().take_caller(hot) {
-            self.ipc().refuse_caller(task, hot, caller, dead);
+        if let Some(block) = self.ipc().take_caller(hot) {
+            self.ipc().refuse(block, dead);
         }
         for _ in 0..CLIENT_STEPS {
-            let queued = hot.senders.pop_highest(self.pin()).or_else(|| hot.posters.pop_highest(self.pin()));
-            if let Some(caller) = queued {
-                self.ipc().refuse_caller(task, hot, caller, dead);
-            } else if let Some(reply) = hot.replies.get(self.pin()) {
-                let caller = reply.get().hot.open(self.pin()).and_then(|r| r.caller.get(self.pin()));
-                self.ipc().unlink_reply(reply);
-                if let Some(caller) = caller {
-                    self.ipc().refuse_caller(task, hot, caller, dead);
+            let waiting = hot.senders.pop(self.pin()).or_else(|| hot.posters.pop(self.pin()));
+            let block = match (waiting, hot.replies.get(self.pin())) {
+                (Some(block), _) => block,
+                (None, Some(reply)) => {
+                    let Some(block) = self.ipc().unlink_reply(reply) else { continue };
+                    block
                 }
-            } else {
-                hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-                return true;
-            }
+                (None, None) => {
+                    hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
+                    return true;
+                }
+            };
+            self.ipc().refuse(block, dead);
         }
         false
     }
@@ -353,4 +348,10 @@ impl<'k, M: Machine> Life<'k, M> {
             process.get().free_number.fetch_min(number, Relaxed);
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn no_callee(caller: TaskId) -> ! {
+    panic!("the message block of task {caller:?} is on this CPU, and no callee has it");
 }

@@ -29,7 +29,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Returns the counter for what a task is doing.
     fn found_in(self, task: Ref<'k, Task>, hot: &TaskHot) -> Counter {
-        let msg = task.get().msg.open(self.pin());
+        let msg = task.get().message(self.pin());
         let queued = task.get().msg_node.is_queued();
         match (state_of(hot), msg.map(|msg| msg.stage.get())) {
             (State::Recv | State::RecvTimed, _) => Counter::KillReceiving,

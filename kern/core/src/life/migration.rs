@@ -30,6 +30,7 @@
 //! ([`Cx::elsewhere`](crate::Cx::elsewhere)).
 
 use core::sync::atomic::Ordering::Acquire;
+use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
 use kern_base::task::{HOME_MASK, HOME_SHIFT, PENDING_SENDERS, Task, TaskHot};
@@ -53,15 +54,13 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(object) = hot.bound.get(pin).and_then(|object| object.get().hot.hold(pin)) {
             object.leave_for(to);
         }
-        if let (Some(msg), Some(hot)) = (task.get().msg.hold(pin), task.get().hot.hold(pin)) {
-            msg.leave_for(to);
-            hot.leave_for(to);
-        }
+        Block::take(task, pin).leave_with_task(to);
+        task.get().hot.hold_here(pin).leave_for(to);
         let mut batch = cpu.get().mailbox().batch(pin);
         batch.add(task.map(|t| &t.msg_node), Mail::Arrival(task.ptr()));
         for queue in [callers, posters] {
-            while let Some(caller) = queue.pop_highest(pin) {
-                self.ipc().send_along(caller, to, word, &mut batch);
+            while let Some(block) = queue.pop(pin) {
+                self.ipc().send_along(block, task, to, word, &mut batch);
             }
         }
         self.outbox().interrupt(to, batch.push());
@@ -72,7 +71,7 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline(never)]
     pub fn task_arrived(self, task: Ref<'k, Task>) {
         let pin = self.pin();
-        let whole = task.get().hot.arrive(pin) & task.get().msg.arrive(pin);
+        let whole = task.get().arrive(pin);
         let Some(hot) = self.task_hot(task).filter(|_| whole) else {
             panic!("{:?} got a task that was not sent to it", self.id());
         };

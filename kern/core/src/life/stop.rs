@@ -1,7 +1,7 @@
 //! Ends objects that other tasks use, on the objects' home CPU: a task that waits for the object
 //! wakes with an error, and a task that has the object loses it.
 
-use abi::{Error, TaskId};
+use abi::Error;
 use kern_base::events::EventPool;
 use kern_base::header::FLAG_DEAD;
 use kern_base::machine::Machine;
@@ -21,7 +21,7 @@ use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Serves a request to kill a task. Keeps the request until the task is dead.
-    pub fn serve_kill(self, waiter: Ref<'k, Task>, victim: Ref<'k, Task>) -> Next {
+    pub fn serve_kill(self, victim: Ref<'k, Task>) -> Next<'k> {
         if victim.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
         }
@@ -29,34 +29,26 @@ impl<'k, M: Machine> Life<'k, M> {
             return Next::Go(victim.get().hot.mail_target(self.pin()));
         };
         self.control(victim, ctl::KILL);
-        if state_of(hot) == State::Dead {
-            return Next::Done;
-        }
-        hot.kill_waiters.insert(self.pin(), waiter, 0);
-        Next::Stay
+        if state_of(hot) == State::Dead { Next::Done } else { Next::Keep(&hot.kill_waiters) }
     }
 
     /// Answers the requests of all tasks that wait for a task's death.
     pub fn wake_kill_waiters(self, hot: &TaskHot) {
-        while let Some(waiter) = hot.kill_waiters.pop_highest(self.pin()) {
-            if let Some(msg) = waiter.get().msg.open(self.pin()) {
-                self.outbox().answer_request(waiter, msg);
-            }
+        while let Some(block) = hot.kill_waiters.pop(self.pin()) {
+            self.outbox().answer_request(block);
         }
     }
 
     /// Sends a kept request back before its event, because it was recalled.
-    pub fn drop_kill_waiter(self, waiter: Ref<'k, Task>, msg: &Message) {
-        match msg.request.get() {
-            Some(Request::Kill(victim)) => {
-                if let Some(hot) = self.task_hot(victim.get(self.pin())) {
-                    hot.kill_waiters.remove(self.pin(), waiter);
-                }
-            }
-            Some(Request::Forgotten(_)) => self.tlb().stop_forgotten(waiter),
-            _ => {}
+    pub fn drop_kept(self, waiter: Ref<'k, Task>, msg: &Message) {
+        let victim = match msg.request.get() {
+            Some(Request::Kill(victim)) => self.task_hot(victim.get(self.pin())),
+            _ => None,
+        };
+        let queue = victim.map_or(&self.sched.forgetful, |hot| &hot.kill_waiters);
+        if let Some(block) = queue.take(self.pin(), waiter) {
+            self.outbox().answer_request(block);
         }
-        self.outbox().answer_request(waiter, msg);
     }
 
     /// Ends a SchedContext of this CPU. If its owner is on another CPU, returns that CPU, which
@@ -98,8 +90,9 @@ impl<'k, M: Machine> Life<'k, M> {
             match self.task_hot(caller) {
                 Some(task) => self.fail_wait(caller, task, Error::Gone),
                 None => {
-                    self.ipc().unlink_reply(reply);
-                    self.ipc().fail_remote(caller, Error::Gone, TaskId::NONE);
+                    if let Some(block) = self.ipc().unlink_reply(reply) {
+                        self.ipc().refuse(block, Error::Gone.into());
+                    }
                 }
             }
         }

@@ -1,9 +1,8 @@
 //! Fast paths that map or unmap a frame of one RAM page of 4 KiB in an existing page table, with
-//! nothing in the way. They leave all other cases, unchanged, to the operations in [`super`]. Those
-//! use this module again for a run of one page, at any address and of any size, before they process
-//! rows of entries.
+//! nothing in the way. They leave all other cases, unchanged, to the operations in
+//! [`map`](super::map).
 
-use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
+use abi::{PAGE_SIZE, Rights, Target, USER_TOP};
 use kern_base::frames::FrameInfo;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, VSpace};
@@ -12,9 +11,8 @@ use kern_base::phys::PhysPage;
 use kern_base::process::Process;
 use smp::door::Ref;
 
-use super::map::{Page, Run, SMALL, TO_WRITE, form_of, mapping};
+use super::map::{SMALL, TO_WRITE};
 use crate::rooms::Mem;
-use crate::{Me, Result};
 
 /// The page, and its present or future place.
 #[derive(Clone, Copy)]
@@ -85,43 +83,5 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
         let page = frame.get().memory(0)?;
         Some(One { vspace, info: self.k.frames.get_memory(self.pin(), page.at())?.get(), page, address })
-    }
-
-    // --- a run of one page -----------------------------------------------------------------------
-
-    /// Maps the only page of a run.
-    /// Requires: the VSpace's lock is held.
-    #[inline(never)]
-    pub(super) fn map_single(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
-        let spot = self.spot_on(me, run, run.address, true)?;
-        let page = self.only_page(run)?;
-        let was = spot.load();
-        if !self.tlb().is_free(was) {
-            return Err(self.make_room(me, spot, was, page.address));
-        }
-        let locked = page.info.lock(self.cpu);
-        let counts = locked.counts.get();
-        if !counts.allow(access) {
-            drop(locked);
-            return Err(self.refusal_of(me, page, counts.why_not(access)));
-        }
-        let entry = form_of(run.frame.get(), access).of(page.memory);
-        self.add_mapping(&locked, spot, entry, access);
-        Ok(())
-    }
-
-    /// Unmaps the only page of a run. Returns whether CPUs may still have its translation.
-    /// Requires: the VSpace's lock is held.
-    #[inline(never)]
-    pub(super) fn unmap_single(self, me: Me<'k>, run: Run<'k>) -> Result<bool> {
-        let spot = self.spot_on(me, run, run.address, false)?;
-        let page = self.only_page(run)?;
-        Ok(self.take_away(spot, mapping(spot, page)?, page.info, page.address))
-    }
-
-    #[inline(always)]
-    fn only_page(self, run: Run<'k>) -> Result<Page<'k>> {
-        let memory = run.frame.get().memory(run.first).ok_or(Error::BadState)?;
-        Ok(Page { info: self.info(memory.at())?, memory, address: run.address })
     }
 }

@@ -27,6 +27,7 @@ use kern_base::paging::{FramePte, Pte};
 use kern_base::phys::{Phys, PhysPage};
 use smp::door::Ref;
 use smp::door::masked::mask_index;
+use smp::lock::Guard;
 use smp::shootdown::Stamp;
 use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
@@ -72,10 +73,10 @@ pub const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
 pub const SMALL: u32 = 1;
 pub const LARGE: u32 = 2;
 
-/// Returns the common part of the entries for a frame's pages.
+/// Returns the level of the tables for pages of 4 KiB, or of 2 MiB if so asked.
 #[inline(always)]
-pub fn form_of(frame: &Frame, access: Access) -> FramePte {
-    FramePte::new(frame.log2(), access, frame.is_device())
+pub const fn level_of(large: bool) -> u32 {
+    if large { LARGE } else { SMALL }
 }
 
 impl<'k, M: Machine> Mem<'k, M> {
@@ -87,16 +88,10 @@ impl<'k, M: Machine> Mem<'k, M> {
         if !run.vspace.get().is_plain() {
             self.may_still_map(run, access)?;
         }
-        match (pool, run.count) {
-            (true, _) => self.map_pooled(me, run, access),
-            (false, 1) => self.map_single(me, run, access),
-            (false, _) => self.map_many(me, run, access),
+        if pool {
+            return self.map_pooled(me, run, access);
         }
-    }
-
-    #[inline(always)]
-    fn map_many(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
-        let form = form_of(run.frame.get(), access);
+        let form = FramePte::new(run.frame.get().log2(), access, run.frame.get().is_device());
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
             if !self.tlb().is_free(was) {
@@ -113,18 +108,6 @@ impl<'k, M: Machine> Mem<'k, M> {
         })
     }
 
-    #[inline(never)]
-    fn map_pooled(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
-        self.each_of(me, run, true, |spot, page| {
-            let was = spot.load();
-            if !self.tlb().is_free(was) {
-                return Err(self.make_room(me, spot, was, page.address));
-            }
-            let locked = page.info.lock(self.cpu);
-            self.add_pooled(me, run.frame, locked, spot, page, access)
-        })
-    }
-
     /// Whether the mapping is still allowed, for a space that is dying or has a label.
     #[cold]
     fn may_still_map(self, run: Run<'k>, access: Access) -> Result<()> {
@@ -134,25 +117,24 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.security().may_map(run.vspace.get(), &run.frame.get().header, access)
     }
 
-    /// Maps a page into the pool.
+    /// Maps pages into the pool.
     #[inline(never)]
-    fn add_pooled(
-        self,
-        me: Me<'k>,
-        frame: Ref<'k, Frame>,
-        locked: LockedFrame<'_>,
-        spot: Spot<'k>,
-        page: Page<'k>,
-        access: Access,
-    ) -> Result<()> {
-        let why_not = self.why_not_pool(frame, &locked);
-        if why_not != WhyNot::ItMay {
-            drop(locked);
-            return Err(self.refusal_of(me, page, why_not));
-        }
-        self.note_pooled(frame, &locked);
-        self.add_mapping(&locked, spot, Pte::page(page.memory, access).pooled(), access);
-        Ok(())
+    fn map_pooled(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
+        self.each_of(me, run, true, |spot, page| {
+            let was = spot.load();
+            if !self.tlb().is_free(was) {
+                return Err(self.make_room(me, spot, was, page.address));
+            }
+            let locked = page.info.lock(self.cpu);
+            let why_not = self.why_not_pool(run.frame, &locked);
+            if why_not != WhyNot::ItMay {
+                drop(locked);
+                return Err(self.refusal_of(me, page, why_not));
+            }
+            self.note_pooled(run.frame, &locked);
+            self.add_mapping(&locked, spot, Pte::page(page.memory, access).pooled(), access);
+            Ok(())
+        })
     }
 
     /// Returns why a page of a frame cannot come into a pool. A device may use the pages of a
@@ -183,42 +165,61 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Carries out [`abi::Op::Unmap`].
     pub fn unmap(self, me: Me<'k>) -> Result<()> {
-        if me.hot.regs.rsi.get() == 0 {
-            return self.drop_pages(me);
-        }
         // After all pages are unmapped, the capabilities are not checked again: they may be gone by
         // now.
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
             return self.tlb().wait_marked(me, mark);
         }
+        if me.hot.regs.rsi.get() == 0 {
+            return self.drop_pages(me, mark);
+        }
         let run = self.run_of(me, Rights::MAP)?;
         let guard = run.vspace.get().lock(self.cpu);
-        let (mut stale, mut done) = (false, 0);
+        let mut stale = false;
         let taken = if run.count == 1 {
-            self.unmap_single(me, run).map(|is_stale| stale = is_stale)
+            self.unmap_single(run).map(|is_stale| stale = is_stale)
         } else {
             self.each_of(me, run, false, |spot, page| {
-                let entry = mapping(spot, page)?;
-                stale |= self.take_away(spot, entry, page.info, page.address);
-                done += 1;
+                stale |= self.take_away(spot, mapping(spot, page)?, page.info, page.address);
                 Ok(())
             })
         };
-        let begun = stale.then(|| self.tlb().shoot_space(run.vspace));
+        self.flush_and_wait(me, (run.vspace, guard), mark, stale, taken)
+    }
+
+    /// Unmaps the only page of a run. Returns whether CPUs may still have its translation.
+    #[inline(never)]
+    fn unmap_single(self, run: Run<'k>) -> Result<bool> {
+        let address = run.address;
+        let spot = self.spot_on(None, run, address)?;
+        let memory = run.frame.get().memory(run.first).ok_or(Error::BadState)?;
+        let page = Page { info: self.info(memory.at())?, memory, address };
+        Ok(self.take_away(spot, mapping(spot, page)?, page.info, address))
+    }
+
+    /// Begins the shootdown of an entry of a system call, if CPUs must flush what the entry has
+    /// changed, and releases the VSpace's lock. A call without further work waits. So does one with
+    /// an error about a page, which is reported when the earlier pages are flushed: the call
+    /// restarts with that page.
+    #[inline(always)]
+    pub fn flush_and_wait(
+        self,
+        me: Me<'k>,
+        (vspace, guard): (Ref<'k, VSpace>, Guard<'_, ()>),
+        mark: Mark,
+        stale: bool,
+        outcome: Result<()>,
+    ) -> Result<()> {
+        let begun = stale.then(|| self.tlb().shoot_space(vspace));
         drop(guard);
         let begun = self.tlb().keep_begun(me, mark, begun);
-        match taken {
+        match outcome {
             Ok(()) => self.tlb().note_and_wait(me, begun),
-            // The error is reported when the earlier pages are flushed: the call restarts with that
-            // page.
             Err(Refusal::Error { .. }) => {
-                begun
-                    .map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))
-                    .map_err(|wait| go_on(me, run, run.first + done, wait))?;
-                taken
+                begun.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp)).and(outcome)
             }
-            Err(refusal) => Err(refusal),
+            wait => wait,
         }
     }
 
@@ -247,11 +248,10 @@ impl<'k, M: Machine> Mem<'k, M> {
             // is reported only then.
             (Some(stamp), Ok(()) | Err(Refusal::More | Refusal::Error { .. })) => {
                 go_on(me, run, run.first, Refusal::More);
-                self.tlb().wait_over(me, stamp)?;
-                Err(Refusal::More)
+                self.tlb().wait_over(me, stamp).and(Err(Refusal::More))
             }
             // The call waits already.
-            (Some(_), Err(refusal)) => Err(go_on(me, run, run.first, refusal)),
+            (Some(_), waits) => waits.map_err(|refusal| go_on(me, run, run.first, refusal)),
             (None, changed) => changed,
         }
     }
@@ -291,12 +291,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         let end = run.first + run.count.min(PAGE_STEPS);
         let (mut number, mut address) = (run.first, run.address);
         while number < end {
-            let first =
-                self.spot_on(me, run, address, make).map_err(|refusal| go_on(me, run, number, refusal))?;
+            let first = self.spot_on(make.then_some(me), run, address);
+            let first = first.map_err(|refusal| go_on(me, run, number, refusal))?;
             let entries = self.tables().row_from(first, (end - number) as usize);
-            if entries.is_empty() {
-                return Err(Error::BadState.into());
-            }
             let (before, count) = (number, entries.len() as u64);
             let entries = run.frame.get().memory_beside(before, entries).ok_or(Error::BadState)?;
             for (spot, memory) in first.each_with(entries) {
@@ -312,26 +309,27 @@ impl<'k, M: Machine> Mem<'k, M> {
         if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
     }
 
-    /// Returns the entry for an address of a run. With `make`, missing tables are made.
+    /// Returns the entry for an address of a run. For a task that maps, missing tables are made.
     #[inline(always)]
-    pub fn spot_on(self, me: Me<'k>, run: Run<'k>, address: u64, make: bool) -> Result<Spot<'k>> {
+    fn spot_on(self, maps: Option<Me<'k>>, run: Run<'k>, address: u64) -> Result<Spot<'k>> {
+        let make = maps.map(Some);
         match run.frame.get().log2() {
-            abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make.then_some(Some(me))),
-            _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
+            abi::PAGE_LOG2 => self.spot_for::<SMALL>(make, run.vspace, address),
+            _ => self.spot_for::<LARGE>(make, run.vspace, address),
         }
     }
 
-    /// Returns the entry for an address. With `make`, missing tables are made, if that is allowed.
+    /// Returns the entry for an address. With `make`, missing tables are made.
     #[inline(always)]
     fn spot_for<const LEVEL: u32>(
         self,
+        make: Option<Option<Me<'k>>>,
         vspace: Ref<'k, VSpace>,
         address: u64,
-        make: Option<Option<Me<'k>>>,
     ) -> Result<Spot<'k>> {
         match (self.tables().spot::<LEVEL>(vspace, address), make) {
             (Some(spot), _) => Ok(spot),
-            (None, Some(me)) => self.tables().grow::<LEVEL>(me, vspace, address),
+            (None, Some(me)) => self.tables().grow(me, vspace, address, LEVEL),
             (None, None) => Err(not_mapped(address)),
         }
     }
@@ -480,7 +478,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         page: PhysPage,
         access: Access,
     ) -> Result<()> {
-        let spot = self.spot_for::<SMALL>(vspace, address, Some(me))?;
+        let spot = self.spot_for::<SMALL>(Some(me), vspace, address)?;
         if !self.tlb().is_free(spot.load()) {
             return Err(match spot.load().shootdown() {
                 Some(stamp) => self.tlb().wait_free(me, stamp),
@@ -608,12 +606,10 @@ pub fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
 /// the rest.
 #[cold]
 fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
-    if !matches!(refusal, Refusal::Error { .. }) {
-        let (regs, done) = (&me.hot.regs, number - run.first);
-        regs.rdx.set(run.address + (done << run.frame.get().log2()));
-        regs.r9.set(number);
-        regs.r10.set(run.count - done);
-    }
+    let (regs, done) = (&me.hot.regs, number - run.first);
+    regs.rdx.set(run.address + (done << run.frame.get().log2()));
+    regs.r9.set(number);
+    regs.r10.set(run.count - done);
     refusal
 }
 

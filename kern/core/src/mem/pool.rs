@@ -80,44 +80,26 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Applies a function to each page of a run, up to a bounded number; the rest is a system call
     /// of its own. `work` returns whether CPUs may still have the earlier translation: they must
-    /// flush it. An error about a page is reported when the flush of the earlier pages is over.
-    /// Returns: the last shootdown that the system call has begun.
+    /// flush it.
     fn each_pooled(
         self,
         me: Me<'k>,
         run: PoolRun<'k>,
         mark: Mark,
         mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
-    ) -> Result<Option<Stamp>> {
+    ) -> Result<()> {
         let guard = run.vspace.get().lock(self.cpu);
-        let (mut stale, mut outcome) = (false, Ok(()));
-        for number in 0..run.count.min(PAGE_STEPS) {
+        let mut stale = false;
+        let outcome = (0..run.count.min(PAGE_STEPS)).try_for_each(|number| {
             let address = run.address + number * run.page_size();
-            match self
-                .pooled_at(run, address)
-                .and_then(|(spot, entry, info)| work(spot, entry, info, address))
-            {
-                Ok(went) => stale |= went,
-                Err(refusal) => {
-                    outcome = Err(refusal);
-                    break;
-                }
-            }
+            let (spot, entry, info) = self.pooled_at(run, address)?;
+            stale |= work(spot, entry, info, address)?;
             me.hot.regs.rdx.set(address + run.page_size());
             me.hot.regs.r10.set(run.count - number - 1);
-        }
-        let begun = stale.then(|| self.tlb().shoot_space(run.vspace));
-        drop(guard);
-        let begun = self.tlb().keep_begun(me, mark, begun);
-        match outcome {
-            Ok(()) if run.count > PAGE_STEPS => Err(Refusal::More),
-            Ok(()) => Ok(begun),
-            Err(Refusal::Error { .. }) => {
-                begun.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))?;
-                outcome.map(|()| begun)
-            }
-            Err(refusal) => Err(refusal),
-        }
+            Ok(())
+        });
+        let rest = if run.count > PAGE_STEPS { Err(Refusal::More) } else { Ok(()) };
+        self.flush_and_wait(me, (run.vspace, guard), mark, stale, outcome.and(rest))
     }
 
     fn pooled_at(self, run: PoolRun<'k>, address: u64) -> Result<(Spot<'k>, Pte, &'k FrameInfo)> {
@@ -130,16 +112,11 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Carries out `Unmap` of pages of the pool.
-    pub fn drop_pages(self, me: Me<'k>) -> Result<()> {
-        let mark = Mark::new(me.hot.regs.r8.get());
-        if mark.only_waits() {
-            return self.tlb().wait_marked(me, mark);
-        }
+    pub fn drop_pages(self, me: Me<'k>, mark: Mark) -> Result<()> {
         let run = self.pool_run(me)?;
-        let begun = self.each_pooled(me, run, mark, |spot, entry, info, address| {
+        self.each_pooled(me, run, mark, |spot, entry, info, address| {
             Ok(self.drop_pooled(spot, entry, info, address))
-        })?;
-        self.tlb().note_and_wait(me, begun)
+        })
     }
 
     /// Takes a page out of a space's pool. Returns whether CPUs may still have its translation.
@@ -175,13 +152,12 @@ impl<'k, M: Machine> Mem<'k, M> {
             2 | 3 => return Err(Error::WriteExecute.into()),
             _ => return Err(Refusal::argument(3)),
         };
-        let begun = self.each_pooled(me, run, mark, |spot, entry, info, address| {
+        self.each_pooled(me, run, mark, |spot, entry, info, address| {
             // CPUs may have the translation of a returned page from before it was lent. This call
             // waits for the flush first; the lending call waits for the same one, so both end.
             self.tlb().settle(me, info)?;
             self.protect_pooled(spot, entry, info, address, access)
-        })?;
-        self.tlb().note_and_wait(me, begun)
+        })
     }
 
     /// Changes the access of a page. Returns whether CPUs may still have the earlier access. Only a
@@ -233,8 +209,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             self.security().may_map(vspace.get(), &frame.get().header, Access::Write)?;
         }
         let _guard = vspace.get().lock(self.cpu);
-        let large = log2 != abi::PAGE_LOG2;
-        let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
+        let spot = self.spot_of(vspace, address, log2 != abi::PAGE_LOG2).ok_or(no_page(address))?;
         let entry = spot.load();
         if !entry.is_pooled() || !entry.is_copied_on_write() {
             return Err(no_page(address));
@@ -279,10 +254,8 @@ impl<'k, M: Machine> Mem<'k, M> {
     fn end_copy(self, vspace: Ref<'k, VSpace>, address: u64) -> Result<Option<Pte>> {
         check_user_range(address, abi::PAGE_SIZE, abi::PAGE_SIZE)?;
         let _guard = vspace.get().lock(self.cpu);
-        let Some(spot) = [false, true].into_iter().find_map(|large| self.spot_of(vspace, address, large))
-        else {
-            return Ok(None);
-        };
+        let spot = [false, true].into_iter().find_map(|large| self.spot_of(vspace, address, large));
+        let Some(spot) = spot else { return Ok(None) };
         let entry = spot.load();
         if !entry.is_pooled() || entry.is_copied_on_write() || entry.pool_access() != Access::Write {
             return Ok(None);

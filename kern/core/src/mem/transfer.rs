@@ -3,55 +3,57 @@
 //! # Two halves
 //! A transfer has two halves. The first is in the giving space: it takes pages to be moved out ([in
 //! transit](Pte::in_transit)), and makes pages to be shared read-only. If CPUs may have other
-//! translations, the sender waits for the shootdown ([`Mem::lend_row`]). The second half puts the
-//! pages into the taking space ([`Mem::hand_over`]). Under both locks it first checks all pages,
-//! and changes nothing if one is not right. A page whose shootdown is not over is not sent,
-//! whichever task asks.
+//! translations, the sender waits for the shootdown ([`Mem::lend`]). The second half puts the pages
+//! into the taking space ([`Mem::hand_over`]). Under both locks it first checks all pages, and
+//! changes nothing if one is not right. A page whose shootdown is not over is not sent, whichever
+//! task asks.
 //!
-//! If only this CPU can have the giving space loaded, one step does both halves. No CPU can use the
+//! If only this CPU can have the giving space loaded, the second half does both. No CPU can use the
 //! page between its entry in the one table and its entry in the other, nor afterwards, since this
 //! CPU flushes the page before it leaves the kernel.
 //!
-//! # Cost
-//! A page that only one pool has, and that was never shared, is moved with three stores and without
-//! its own lock: under the locks of both spaces no other CPU changes the page's record.
+//! # Two ways
+//! The common way is for pages that move, that only one pool has, and that were never shared. It
+//! moves such a page, lent or not, with three stores and without its own lock: under the locks of
+//! both spaces no other CPU changes the page's record. The general way is for all other pages, and
+//! for the pages of a message that has one of those. It takes the lock of each page.
 
 use abi::audit::may;
-use abi::{Error, PageMode};
+use abi::{Error, PageMode, PageRange};
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::limits::FORGET_EACH;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::paging::{Entry, OwnKind, Pte};
 use smp::door::Ref;
-use smp::shootdown::Stamp;
 
-use super::map::{LARGE, SMALL};
+use super::map::level_of;
 use super::pool::no_page;
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
-use crate::{Refusal, Result};
+use crate::{Me, Refusal, Result};
 
-/// Pages of one space, and their destination in another. All of one size.
+/// Pages of one space, and their destination in another.
 #[derive(Clone, Copy)]
-pub struct Row<'k> {
-    pub from: Ref<'k, VSpace>,
-    pub to: Ref<'k, VSpace>,
-    pub source: u64,
+pub struct Row {
+    pub range: PageRange,
     pub target: u64,
-    pub count: u64,
-    pub large: bool,
-    pub mode: PageMode,
 }
 
-impl Row<'_> {
-    const fn log2(&self) -> u8 {
-        if self.large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 }
-    }
+/// All rows of a message, between two spaces whose locks are held.
+#[derive(Clone, Copy)]
+struct Transfer<'a, 'k> {
+    from: Ref<'k, VSpace>,
+    to: Ref<'k, VSpace>,
+    rows: &'a [Row],
+    /// Only this CPU can have the giving space loaded.
+    alone: bool,
 }
 
 /// Entries of a row that are in one table on each side.
 struct Part<'k> {
+    /// The number of pages of the row before them.
+    number: u64,
     source: Spot<'k>,
     target: Spot<'k>,
     sources: &'k [Entry],
@@ -66,63 +68,53 @@ impl Part<'_> {
     }
 }
 
-/// The state of all pages of a message that can take the fast path.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Plain {
-    /// Present, in this pool alone, and never shared.
-    There,
-    /// Lent from that state.
-    Lent,
-    No,
-}
-
-/// Result of the first half: whether entries changed, and which shootdown must end.
-struct Lent {
-    changed: bool,
-    stamp: Option<Stamp>,
-}
-
 impl<'k, M: Machine> Mem<'k, M> {
-    /// Does the first half, for pages that are present. Returns the shootdown that must end before
-    /// the second half, if there is one.
-    pub fn lend_row(self, row: Row<'k>) -> Result<Option<Stamp>> {
-        let _guard = row.from.get().lock(self.cpu);
-        let mut lent = Lent { changed: false, stamp: None };
-        let outcome = self.lend_pages_of(&row, &mut lent);
-        if lent.changed {
-            self.forget_rows(&[row]);
-            if !row.from.get().is_alone(self.id()) {
-                lent.stamp = Some(self.tlb().shoot_space(row.from));
+    // --- the first half --------------------------------------------------------------------------
+
+    /// Does the first half for pages of a space, and waits for the shootdown that must end before
+    /// the second half.
+    pub fn lend(self, me: Me<'k>, from: Ref<'k, VSpace>, range: &PageRange) -> Result<()> {
+        let guard = from.get().lock(self.cpu);
+        let alone = from.get().is_alone(self.id());
+        let (mut changed, mut stamp) = (false, None);
+        let outcome = self.each_row(from, range, |first, entries, number| {
+            let moves = range.mode == PageMode::Move;
+            let common = if moves { self.lend_common(range.large, entries, alone) } else { 0 };
+            changed |= common > 0;
+            for (spot, number) in first.each_of(entries).zip(number..).skip(common) {
+                let entry = spot.load();
+                let address = address_in(range.address, range, number);
+                let locked = self.page_to_send(entry, moves, address)?.lock(self.cpu);
+                self.unstamp(&locked);
+                // Another address space's pending shootdown of this page, or an earlier lending's.
+                stamp = stamp.or(locked.stamp());
+                if let Some(lent) = lend_page(entry, range.mode, &locked) {
+                    spot.store(lent);
+                    changed = true;
+                    if !alone {
+                        self.tlb().stamp_frame(&locked);
+                    }
+                }
+            }
+            Ok(())
+        });
+        if changed {
+            self.forget_ranges(from, core::iter::once(range));
+            if !alone {
+                stamp = Some(self.tlb().shoot_space(from));
             }
         }
-        outcome.map(|()| lent.stamp)
+        drop(guard);
+        outcome?;
+        stamp.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))
     }
 
+    /// Lends pages the common way, from the first on, as far as they are of one kind. Returns how
+    /// many.
     #[inline(never)]
-    fn lend_pages_of(self, row: &Row<'k>, lent: &mut Lent) -> Result<()> {
-        let alone = row.from.get().is_alone(self.id());
-        let mut number = 0;
-        while number < row.count {
-            let address = row.source + (number << row.log2());
-            let first = self.spot_of(row.from, address, row.large).ok_or(no_page(address))?;
-            let entries = self.tables().row_from(first, (row.count - number) as usize);
-            let plain =
-                if row.mode == PageMode::Move { self.lend_plain(row.large, entries, alone) } else { 0 };
-            lent.changed |= plain > 0;
-            for at in plain..entries.len() {
-                let spot = self.tables().spot_behind(first, at).ok_or(Error::BadState)?;
-                self.lend_page(spot, row.mode, address + ((at as u64) << row.log2()), alone, lent)?;
-            }
-            number += entries.len().max(1) as u64;
-        }
-        Ok(())
-    }
-
-    /// Takes pages out, from the first on, while they are of one kind and in this pool alone.
-    /// Returns how many.
-    #[inline(never)]
-    fn lend_plain(self, large: bool, entries: &[Entry], alone: bool) -> usize {
-        let Some(kind) = entries.first().and_then(|entry| entry.load().own_kind(large)) else { return 0 };
+    fn lend_common(self, large: bool, entries: &[Entry], alone: bool) -> usize {
+        let kind = entries.first().and_then(|entry| entry.load().own_kind(large));
+        let Some(kind) = kind.filter(|kind| kind.is_present()) else { return 0 };
         let exclusive = FrameInfo::exclusive(kind.access());
         let infos = self.k.frames.main(self.pin());
         let stamp = self.tlb().next_stamp();
@@ -138,414 +130,75 @@ impl<'k, M: Machine> Mem<'k, M> {
         entries.len()
     }
 
-    /// Lends one page. CPUs flush its address afterwards.
-    #[inline(always)]
-    fn lend_page(
-        self,
-        spot: Spot<'k>,
-        mode: PageMode,
-        address: u64,
-        alone: bool,
-        lent: &mut Lent,
-    ) -> Result<()> {
-        let entry = spot.load();
-        if !may_go(entry, mode) {
-            return Err(no_page(address));
-        }
-        let info = self.info(entry.at())?;
-        // Another address space's pending shootdown of this page.
-        let before = info.stamp().filter(|stamp| !self.tlb().is_over(*stamp));
-        lent.stamp = lent.stamp.or(before);
-        if entry.is_in_transit() || mode != PageMode::Move && entry.access() == Access::Read {
-            return Ok(());
-        }
-        let locked = info.lock(self.cpu);
-        if mode == PageMode::Move {
-            spot.store(entry.in_transit());
-        } else {
-            spot.store(entry.shared(mode == PageMode::Copy));
-            locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
-        }
-        lent.changed = true;
-        if !alone {
-            self.tlb().stamp_frame(&locked);
-        }
-        Ok(())
-    }
-
-    /// Does both halves if only this CPU can have the giving space loaded, otherwise the second.
-    /// All rows are between the same two spaces. Answers [`Refusal::More`] if the caller must try
-    /// again with the first half: CPUs may still have a page's translation from a change in another
-    /// space that has it, or a translation of the destination's earlier contents.
-    pub fn hand_over(self, rows: &[Row<'k>]) -> Result<()> {
-        self.hand_over_after(rows, || Ok(()))
-    }
-
-    /// Does the work of [`Mem::hand_over`], and then a last step that may be refused.
-    #[inline(always)]
-    pub fn hand_over_after(self, rows: &[Row<'k>], last: impl FnOnce() -> Result<()>) -> Result<()> {
-        let Some(first) = rows.first() else { return last() };
-        check_disjoint(rows)?;
-        let (from, to) = (first.from, first.to);
-        let (low, high) = if from.addr() <= to.addr() { (from, to) } else { (to, from) };
-        let _low = low.get().lock(self.cpu);
-        let _high = (low != high).then(|| high.get().lock(self.cpu));
-        if !(from.get().is_plain() && to.get().is_plain()) {
-            self.may_hand_over(rows, from.get(), to.get())?;
-        }
-        let alone = from.get().is_alone(self.id());
-        let mut counted = 0;
-        let checked = self.check_rows(rows, alone, &mut counted);
-        let plain = match checked.and_then(|plain| last().map(|()| plain)) {
-            Ok(plain) => plain,
-            Err(refusal) => {
-                self.uncount_views(rows, counted);
-                return Err(refusal);
-            }
-        };
-        for row in rows {
-            self.each_part(row, |part, _| {
-                match plain {
-                    Plain::There => self.pass_plain(row.large, &part),
-                    Plain::Lent => self.pass_lent(&part),
-                    Plain::No => self.pass_rare(row, &part),
-                }
-                Ok(())
-            })?;
-        }
-        if alone {
-            self.forget_rows(rows);
-        }
-        Ok(())
-    }
-
-    /// Checks labels and death, if one of the spaces is dying or has a label.
-    #[cold]
-    fn may_hand_over(self, rows: &[Row<'k>], from: &VSpace, to: &VSpace) -> Result<()> {
-        if from.is_dying() || to.is_dying() {
-            return Err(Error::Dying.into());
-        }
-        if to.header.label() == 0 || !self.k.rules.confine(to.header.label(), may::READ | may::WRITE) {
-            return Ok(());
-        }
-        rows.iter().try_for_each(|row| self.may_take_row(row, to))
-    }
-
-    /// Checks the labels of all pages; pages of one frame are checked once.
-    fn may_take_row(self, row: &Row<'k>, to: &VSpace) -> Result<()> {
-        let (mut number, mut allowed) = (0, None);
-        while number < row.count {
-            let address = |number| row.source + (number << row.log2());
-            let first = self.spot_of(row.from, address(number), row.large).ok_or(no_page(address(number)))?;
-            let entries = self.tables().row_from(first, (row.count - number) as usize);
-            if entries.is_empty() {
-                return Err(Error::BadState.into());
-            }
-            for entry in entries.iter().map(|entry| entry.load()) {
-                if !may_go(entry, row.mode) {
-                    return Err(no_page(address(number)));
-                }
-                let access = if row.mode == PageMode::Move { entry.pool_access() } else { Access::Read };
-                let info = self.info(entry.at())?;
-                let such = Some((info.owner(self.pin()), access));
-                if allowed != such {
-                    self.security().may_see(to, info, access)?;
-                    allowed = such;
-                }
-                number += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies a function to each part of a row that is in one table on each side, with the number
-    /// of pages before it.
-    #[inline(always)]
-    fn each_part(self, row: &Row<'k>, mut work: impl FnMut(Part<'k>, u64) -> Result<()>) -> Result<()> {
-        let mut number = 0;
-        while number < row.count {
-            let (source, target) = self.pair_at(row, number)?;
-            let targets = self.tables().row_from(target, (row.count - number) as usize);
-            let sources = self.tables().row_from(source, targets.len());
-            let targets = &targets[..sources.len().min(targets.len())];
-            work(Part { source, target, sources, targets }, number)?;
-            number += targets.len().max(1) as u64;
-        }
-        Ok(())
-    }
-
-    /// Returns the entries of a page of a row. Missing tables of the taking space are made.
-    #[inline(never)]
-    fn pair_at(self, row: &Row<'k>, number: u64) -> Result<(Spot<'k>, Spot<'k>)> {
-        let offset = number << row.log2();
-        let (source, target) = (row.source + offset, row.target + offset);
-        let spot = self.spot_of(row.from, source, row.large).ok_or(no_page(source))?;
-        let place = match self.spot_of(row.to, target, row.large) {
-            Some(place) => place,
-            None if row.large => {
-                self.tables().grow::<LARGE>(None, row.to, target).map_err(|why| no_table(why, target))?
-            }
-            None => self.tables().grow::<SMALL>(None, row.to, target).map_err(|why| no_table(why, target))?,
-        };
-        Ok((spot, place))
-    }
-
-    /// Checks that all pages of a message may be sent now. Returns whether all of them, and their
-    /// destinations, are `Plain`. Adds to `counted` the views that it has counted
-    /// ([`Mem::count_view`]), also when it refuses.
-    #[inline(always)]
-    fn check_rows(self, rows: &[Row<'k>], alone: bool, counted: &mut u64) -> Result<Plain> {
-        let mut plain = if alone { Plain::There } else { Plain::Lent };
-        for row in rows {
-            plain = self.check_row(row, alone, plain, counted)?;
-        }
-        Ok(plain)
-    }
-
-    #[inline(always)]
-    fn check_row(self, row: &Row<'k>, alone: bool, plain: Plain, counted: &mut u64) -> Result<Plain> {
-        let mut plain = if row.mode == PageMode::Move { plain } else { Plain::No };
-        self.each_part(row, |part, number| {
-            let first = match plain {
-                Plain::There => self.plain_pages(row.large, &part),
-                Plain::Lent => self.lent_pages(row.large, &part),
-                Plain::No => 0,
-            };
-            if first == part.sources.len() {
-                return Ok(());
-            }
-            plain = Plain::No;
-            match row.mode {
-                PageMode::Move => self.check_moved(row, &part, first, number, alone),
-                _ => self.check_shared(row, &part, number, alone, counted),
-            }
-        })?;
-        Ok(plain)
-    }
-
-    /// Checks pages to be moved, from one of the part on.
-    #[inline(never)]
-    fn check_moved(
-        self,
-        row: &Row<'k>,
-        part: &Part<'k>,
-        first: usize,
-        number: u64,
-        alone: bool,
-    ) -> Result<()> {
-        for (at, (source, target)) in part.sources.iter().zip(part.targets).enumerate().skip(first) {
-            let number = number + at as u64;
-            let info = self.check_rare(row, source.load(), target.load(), number, alone)?;
-            if info.glance(self.cpu).is_leaving() {
-                return Err(given_back(row.source + (number << row.log2())));
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks pages to be shared, and counts their views.
-    #[inline(never)]
-    fn check_shared(
-        self,
-        row: &Row<'k>,
-        part: &Part<'k>,
-        number: u64,
-        alone: bool,
-        counted: &mut u64,
-    ) -> Result<()> {
-        let mut at = 0;
-        let checked = part.sources.iter().zip(part.targets).try_for_each(|(source, target)| {
-            let info = self.check_rare(row, source.load(), target.load(), number + at, alone)?;
-            self.count_view(info, row.source + ((number + at) << row.log2()))?;
-            at += 1;
+    /// Restores pages that were lent and not sent.
+    pub fn take_back(self, from: Ref<'k, VSpace>, range: &PageRange) {
+        let _guard = from.get().lock(self.cpu);
+        let mut stale = false;
+        // A page without a table was not lent, nor was any page after it.
+        let _ = self.each_entry(from, range, |spot, address| {
+            stale |= self.take_back_page(spot, address);
             Ok(())
         });
-        *counted += at;
-        checked
+        if stale {
+            self.tlb().shoot_space(from);
+        }
     }
 
-    /// Counts a view that a message is to make of a page. The view is counted when the page is
-    /// checked, not when it is mapped. A message may name one page in many places, and CPUs with
-    /// the locks of other spaces may share the same page at the same time. A count that was only
-    /// checked could pass its limit before it changes. A page with the most possible views is
-    /// refused with the address `from`, at which the giving space has it. So is a page that a sweep
-    /// takes out of all pools: the sweep would never end if other tasks added views faster than it
-    /// removes them.
-    fn count_view(self, info: &FrameInfo, from: u64) -> Result<()> {
-        let locked = info.lock(self.cpu);
-        let counts = locked.counts.get();
-        if !counts.takes_view() {
-            let full = Refusal::new(Error::Full, from);
-            return Err(if counts.is_leaving() { given_back(from) } else { full });
+    /// Applies a function to the entry of each page of a range, with its address.
+    #[inline(always)]
+    fn each_entry(
+        self,
+        space: Ref<'k, VSpace>,
+        range: &PageRange,
+        mut work: impl FnMut(Spot<'k>, u64) -> Result<()>,
+    ) -> Result<()> {
+        self.each_row(space, range, |first, entries, number| {
+            let mut spots = first.each_of(entries).zip(number..);
+            spots.try_for_each(|(spot, number)| work(spot, address_in(range.address, range, number)))
+        })
+    }
+
+    /// Applies a function to the entries of a range that are in one table: the first one, all, and
+    /// the number of pages before them.
+    #[inline(always)]
+    fn each_row(
+        self,
+        space: Ref<'k, VSpace>,
+        range: &PageRange,
+        mut work: impl FnMut(Spot<'k>, &'k [Entry], u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut number = 0;
+        while number < range.count {
+            let address = address_in(range.address, range, number);
+            let first = self.spot_of(space, address, range.large).ok_or(no_page(address))?;
+            let entries = self.tables().row_from(first, (range.count - number) as usize);
+            work(first, entries, number)?;
+            number += entries.len() as u64;
         }
-        locked.counts.set(counts.with(Access::Read));
         Ok(())
     }
 
-    /// Takes back the first `counted` views of a refused message. The locks of both spaces are
-    /// still held, so the entries are those that were counted.
-    #[cold]
-    fn uncount_views(self, rows: &[Row<'k>], mut counted: u64) {
-        for row in rows.iter().filter(|row| row.mode != PageMode::Move) {
-            for number in 0..row.count.min(counted) {
-                let address = row.source + (number << row.log2());
-                let Some(spot) = self.spot_of(row.from, address, row.large) else { return };
-                let Ok(info) = self.info(spot.load().at()) else { return };
-                let locked = info.lock(self.cpu);
-                locked.counts.set(locked.counts.get().without(Access::Read));
-            }
-            counted -= row.count.min(counted);
-        }
-    }
-
-    /// Returns how many pages from the first on are of one kind, in this pool alone, and have empty
-    /// destinations.
-    #[inline(never)]
-    fn plain_pages(self, large: bool, part: &Part<'k>) -> usize {
-        let Some(kind) = part.kind(large) else { return 0 };
-        let exclusive = FrameInfo::exclusive(kind.access());
-        let infos = self.k.frames.main(self.pin());
-        let is_plain = |source: &Entry, target: &Entry| {
-            let info = source.load().own_at(kind).and_then(|at| infos.at(at));
-            info.is_some_and(|info| info.is(exclusive)) && target.load() == Pte::EMPTY
-        };
-        let mut pairs = part.sources.iter().zip(part.targets);
-        pairs.position(|(source, target)| !is_plain(source, target)).unwrap_or(part.sources.len())
-    }
-
-    /// Sends pages that were found plain.
-    #[inline(never)]
-    fn pass_plain(self, large: bool, part: &Part<'k>) {
-        let Some(kind) = part.kind(large) else { return };
-        let infos = self.k.frames.main(self.pin());
-        let mut name = part.target.name();
-        for (source, target) in part.sources.iter().zip(part.targets) {
-            let entry = source.load();
-            let Some(info) = infos.at(kind.at(entry)) else { return };
-            source.store(Pte::EMPTY);
-            target.store(entry);
-            info.move_to(name);
-            name = name.next();
-        }
-    }
-
-    /// Checks that one page of any kind may be sent now, and that its destination is free. Returns
-    /// the page's record.
+    /// Returns the record of a page of the pool that can be moved, or shared. A page in transit can
+    /// only be moved.
     #[inline(always)]
-    fn check_rare(
-        self,
-        row: &Row<'k>,
-        entry: Pte,
-        target: Pte,
-        number: u64,
-        alone: bool,
-    ) -> Result<&'k FrameInfo> {
-        if !may_go(entry, row.mode) {
-            return Err(no_page(row.source + (number << row.log2())));
+    fn page_to_send(self, entry: Pte, moves: bool, address: u64) -> Result<&'k FrameInfo> {
+        if !entry.is_pooled() || !moves && !entry.is_present() {
+            return Err(no_page(address));
         }
-        // The first half should have done this, and has not.
-        let as_it_was = entry.is_present() && (row.mode == PageMode::Move || entry.access() == Access::Write);
-        let info = self.info(entry.at())?;
-        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp));
-        if as_it_was && !alone || stale {
-            return Err(Refusal::More);
-        }
-        if self.tlb().is_free(target) {
-            return Ok(info);
-        }
-        // The destination's earlier page was unmapped, and some CPU may still have its translation.
-        let gone = target.shootdown().is_some();
-        Err(if gone { Refusal::More } else { no_room(row.target + (number << row.log2())) })
+        self.info(entry.at())
     }
 
-    /// Returns how many pages from the first on were lent from the plain state, are flushed on all
-    /// CPUs, and have empty destinations.
-    #[inline(never)]
-    fn lent_pages(self, large: bool, part: &Part<'k>) -> usize {
-        let infos = self.k.frames.main(self.pin());
-        let Some(entry) = part.sources.first().map(|entry| entry.load()) else { return 0 };
-        let stamp =
-            infos.at(entry.at()).and_then(FrameInfo::stamp).filter(|stamp| self.tlb().is_over(*stamp));
-        let Some(stamp) = stamp else { return 0 };
-        let lent = FrameInfo::exclusive(entry.pool_access()).stale();
-        let is_lent = |source: &Entry, target: &Entry| {
-            let other = source.load();
-            other.is_lent_like(entry, large)
-                && infos.at(other.at()).is_some_and(|info| info.is(lent) && info.stamp() == Some(stamp))
-                && target.load() == Pte::EMPTY
-        };
-        let mut pairs = part.sources.iter().zip(part.targets);
-        pairs.position(|(source, target)| !is_lent(source, target)).unwrap_or(part.sources.len())
-    }
-
-    /// Sends pages that were found so.
-    #[inline(never)]
-    fn pass_lent(self, part: &Part<'k>) {
-        let infos = self.k.frames.main(self.pin());
-        let mut name = part.target.name();
-        for (source, target) in part.sources.iter().zip(part.targets) {
-            let entry = source.load();
-            let Some(info) = infos.at(entry.at()) else { return };
-            source.store(Pte::EMPTY);
-            let locked = info.lock(self.cpu);
-            locked.set_stamp(None);
-            locked.set_first(name);
-            target.store(entry.arrived(entry.pool_access()));
-            name = name.next();
-        }
-    }
-
-    /// Sends pages of any kind. They were checked, so this cannot fail.
-    #[inline(never)]
-    fn pass_rare(self, row: &Row<'k>, part: &Part<'k>) {
-        let sources = part.source.each_of(part.sources);
-        for (source, target) in sources.zip(part.target.each_of(part.targets)) {
-            let entry = source.load();
-            if let Some(info) = self.k.frames.get(self.pin(), entry.at()) {
-                self.pass_page(row.mode, source, entry, target, info.get());
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn pass_page(self, mode: PageMode, source: Spot<'k>, entry: Pte, target: Spot<'k>, info: &FrameInfo) {
-        let locked = info.lock(self.cpu);
-        if mode == PageMode::Move {
-            source.store(Pte::EMPTY);
-            self.tables().unlink(&locked, source);
-            // Off all lists for a moment, so that the next link makes it the first again.
-            self.tables().link(&locked, target);
-            // A mark of another message in the giving space stays in that space.
-            target.store(entry.arrived(entry.pool_access()).given());
-            self.unstamp(&locked);
-            return;
-        }
-        // The view is counted already.
-        let copy = mode == PageMode::Copy;
-        if entry.access() == Access::Write {
-            source.store(entry.shared(copy).given());
-            locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
-        } else {
-            source.store(entry.given());
-        }
-        self.tables().link_beside(&locked, target, source);
-        target.store(entry.view(copy));
-        self.unstamp(&locked);
-    }
-
-    /// Removes the stamp of a page if its shootdown is over. A third space may have dropped the
-    /// page since the check.
+    /// Removes the stamp of a page if its shootdown is over.
     fn unstamp(self, locked: &LockedFrame<'_>) {
         if locked.stamp().is_some_and(|stamp| self.tlb().is_over(stamp)) {
             locked.set_stamp(None);
         }
     }
 
-    /// Flushes on this CPU what rows changed in the giving space, and increases its generation for
-    /// other CPUs.
-    fn forget_rows(self, rows: &[Row<'k>]) {
-        let Some(from) = rows.first().map(|row| row.from) else { return };
-        let pages: u64 = rows.iter().map(|row| row.count).sum();
+    /// Flushes on this CPU what changed in the giving space, and increases its generation for other
+    /// CPUs.
+    fn forget_ranges<'a>(self, from: Ref<'k, VSpace>, ranges: impl Iterator<Item = &'a PageRange> + Clone) {
+        let pages: u64 = ranges.clone().map(|range| range.count).sum();
         if pages > FORGET_EACH {
             let here = self.cpu.vspace.is(from);
             if here {
@@ -554,42 +207,319 @@ impl<'k, M: Machine> Mem<'k, M> {
             self.tlb().bump(from.get(), here);
             return;
         }
-        for row in rows {
-            for number in 0..row.count {
-                self.tlb().forget(from.get(), row.source + (number << row.log2()));
+        for &range in ranges {
+            let step = range.page_size();
+            for number in 0..range.count {
+                self.tlb().forget(from.get(), range.address + number * step);
             }
         }
     }
+
+    // --- the second half -------------------------------------------------------------------------
+
+    /// Does both halves if only this CPU can have the giving space loaded, otherwise the second.
+    /// Runs `last` before the transfer, when no other check can fail; `last` may still refuse.
+    /// Answers [`Refusal::More`] if the caller must try again with the first half: CPUs may still
+    /// have a page's translation from a change in another space that has it, or a translation of
+    /// the destination's earlier contents.
+    #[inline(always)]
+    pub fn hand_over(
+        self,
+        (from, to): (Ref<'k, VSpace>, Ref<'k, VSpace>),
+        rows: &[Row],
+        last: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return last();
+        }
+        check_disjoint(rows)?;
+        let (low, high) = if from.addr() <= to.addr() { (from, to) } else { (to, from) };
+        let _low = low.get().lock(self.cpu);
+        let _high = (low != high).then(|| high.get().lock(self.cpu));
+        let all = Transfer { from, to, rows, alone: from.get().is_alone(self.id()) };
+        if !(from.get().is_plain() && to.get().is_plain()) {
+            self.may_hand_over(all)?;
+        }
+        let mut counted = 0;
+        let checked = self.check_rows(all, &mut counted);
+        let common = match checked.and_then(|common| last().map(|()| common)) {
+            Ok(common) => common,
+            Err(refusal) => {
+                self.uncount_views(all, counted);
+                return Err(refusal);
+            }
+        };
+        for row in rows {
+            self.each_part(all, row, |part| {
+                match row.range.mode {
+                    _ if common => self.pass_common(row.range.large, &part),
+                    PageMode::Move => self.pass_general::<true>(PageMode::Move, &part),
+                    mode => self.pass_general::<false>(mode, &part),
+                }
+                Ok(())
+            })?;
+        }
+        if all.alone {
+            self.forget_ranges(from, rows.iter().map(|row| &row.range));
+        }
+        Ok(())
+    }
+
+    /// Checks labels and death, if one of the spaces is dying or has a label. Pages of one frame
+    /// are checked once.
+    #[cold]
+    fn may_hand_over(self, all: Transfer<'_, 'k>) -> Result<()> {
+        let (from, to) = (all.from.get(), all.to.get());
+        if from.is_dying() || to.is_dying() {
+            return Err(Error::Dying.into());
+        }
+        if to.header.label() == 0 || !self.k.rules.confine(to.header.label(), may::READ | may::WRITE) {
+            return Ok(());
+        }
+        let mut allowed = None;
+        let mut may_take = |entry: Pte, moves, address| {
+            let info = self.page_to_send(entry, moves, address)?;
+            let access = if moves { entry.pool_access() } else { Access::Read };
+            let such = Some((info.owner(self.pin()), access));
+            if allowed != such {
+                self.security().may_see(to, info, access)?;
+                allowed = such;
+            }
+            Ok(())
+        };
+        all.rows.iter().try_for_each(|Row { range, .. }| {
+            let moves = range.mode == PageMode::Move;
+            self.each_entry(all.from, range, |spot, address| may_take(spot.load(), moves, address))
+        })
+    }
+
+    /// Applies a function to each part of a row that is in one table on each side.
+    #[inline(always)]
+    fn each_part(
+        self,
+        all: Transfer<'_, 'k>,
+        row: &Row,
+        mut work: impl FnMut(Part<'k>) -> Result<()>,
+    ) -> Result<()> {
+        let mut number = 0;
+        while number < row.range.count {
+            let (source, target) = self.pair_at(all, row, number)?;
+            let targets = self.tables().row_from(target, (row.range.count - number) as usize);
+            let sources = self.tables().row_from(source, targets.len());
+            let targets = &targets[..sources.len().min(targets.len())];
+            work(Part { number, source, target, sources, targets })?;
+            number += targets.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Returns the entries of a page of a row. Missing tables of the taking space are made.
+    #[inline(never)]
+    fn pair_at(self, all: Transfer<'_, 'k>, row: &Row, number: u64) -> Result<(Spot<'k>, Spot<'k>)> {
+        let Row { ref range, target } = *row;
+        let (source, target) = (address_in(range.address, range, number), address_in(target, range, number));
+        let spot = self.spot_of(all.from, source, range.large).ok_or(no_page(source))?;
+        let place = match self.spot_of(all.to, target, range.large) {
+            Some(place) => place,
+            None => self.tables().grow(None, all.to, target, level_of(range.large)).map_err(|why| {
+                // There is no table for now, or none at all.
+                if why == Refusal::More { why } else { no_room(target) }
+            })?,
+        };
+        Ok((spot, place))
+    }
+
+    /// Checks that all pages of a message may be sent now. Returns whether all of them can take the
+    /// common way. Adds to `counted` the views that it has counted, also when it refuses.
+    #[inline(always)]
+    fn check_rows(self, all: Transfer<'_, 'k>, counted: &mut u64) -> Result<bool> {
+        let mut common = true;
+        for row in all.rows {
+            self.each_part(all, row, |part| {
+                if row.range.mode != PageMode::Move {
+                    common = false;
+                    return self.check_general::<false>(all.alone, row, &part, 0, counted);
+                }
+                let first = if common { self.common_pages(row.range.large, &part, all.alone) } else { 0 };
+                if first == part.sources.len() {
+                    return Ok(());
+                }
+                common = false;
+                self.check_general::<true>(all.alone, row, &part, first, counted)
+            })?;
+        }
+        Ok(common)
+    }
+
+    /// Takes back the first `counted` views of a refused message. The locks of both spaces are
+    /// still held, so the entries are those that were counted.
+    #[cold]
+    fn uncount_views(self, all: Transfer<'_, 'k>, mut counted: u64) {
+        for Row { range, .. } in all.rows.iter().filter(|row| row.range.mode != PageMode::Move) {
+            let range = PageRange { count: range.count.min(counted), ..*range };
+            counted -= range.count;
+            let _ = self.each_entry(all.from, &range, |spot, _| {
+                let locked = self.info(spot.load().at())?.lock(self.cpu);
+                locked.counts.set(locked.counts.get().without(Access::Read));
+                Ok(())
+            });
+        }
+    }
+
+    // --- the common way --------------------------------------------------------------------------
+
+    /// Returns how many pages from the first on are of one kind, in this pool alone, are flushed on
+    /// all CPUs or can be in use on this CPU only, and have empty destinations.
+    #[inline(never)]
+    fn common_pages(self, large: bool, part: &Part<'k>, alone: bool) -> usize {
+        let Some(kind) = part.kind(large).filter(|kind| alone || !kind.is_present()) else { return 0 };
+        let exclusive = FrameInfo::exclusive(kind.access());
+        let infos = self.k.frames.main(self.pin());
+        let is_common = |source: &Entry, target: &Entry| {
+            let info = source.load().own_at(kind).and_then(|at| infos.at(at));
+            info.is_some_and(|info| info.is(exclusive)) && target.load() == Pte::EMPTY
+        };
+        let mut pairs = part.sources.iter().zip(part.targets);
+        pairs.position(|(source, target)| !is_common(source, target)).unwrap_or(part.sources.len())
+    }
+
+    /// Sends pages that were found common.
+    #[inline(never)]
+    fn pass_common(self, large: bool, part: &Part<'k>) {
+        let Some(kind) = part.kind(large) else { return };
+        let infos = self.k.frames.main(self.pin());
+        let mut name = part.target.name();
+        for (source, target) in part.sources.iter().zip(part.targets) {
+            let entry = source.load();
+            let Some(info) = infos.at(kind.at(entry)) else { return };
+            source.store(Pte::EMPTY);
+            target.store(if kind.is_present() { entry } else { entry.arrived(kind.access()) });
+            info.move_to(name);
+            name = name.next();
+        }
+    }
+
+    // --- the general way -------------------------------------------------------------------------
+
+    /// Checks pages from one of the part on, and counts the views of pages to be shared.
+    ///
+    /// A view is counted when the page is checked, not when it is mapped. A message may name one
+    /// page in many places, and CPUs with the locks of other spaces may share the same page at the
+    /// same time. A count that was only checked could pass its limit before it changes. A page with
+    /// the most possible views is refused with the address at which the giving space has it. So is
+    /// a page that a sweep takes out of all pools: the sweep would never end if other tasks added
+    /// views faster than it removes them.
+    #[inline(never)]
+    fn check_general<const MOVES: bool>(
+        self,
+        alone: bool,
+        row: &Row,
+        part: &Part<'k>,
+        first: usize,
+        counted: &mut u64,
+    ) -> Result<()> {
+        let Row { range, target: to } = *row;
+        let before = part.number + first as u64;
+        for (at, (source, target)) in part.sources[first..].iter().zip(&part.targets[first..]).enumerate() {
+            let number = before + at as u64;
+            let address = address_in(range.address, &range, number);
+            let info = self.check_page::<MOVES>(source.load(), address, alone)?;
+            let target = target.load();
+            if !self.tlb().is_free(target) {
+                // The destination's earlier page was unmapped, and some CPU may still have its
+                // translation.
+                let gone = target.shootdown().is_some();
+                return Err(if gone { Refusal::More } else { no_room(address_in(to, &range, number)) });
+            }
+            let locked = info.lock(self.cpu);
+            let counts = locked.counts.get();
+            if !counts.takes_view() {
+                if counts.is_leaving() {
+                    return Err(Refusal::new(Error::InUse, address));
+                }
+                if !MOVES {
+                    return Err(Refusal::new(Error::Full, address));
+                }
+            }
+            if !MOVES {
+                locked.counts.set(counts.with(Access::Read));
+                *counted += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the first half is over for a page of any kind. Returns the page's record.
+    #[inline(always)]
+    fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<&'k FrameInfo> {
+        let info = self.page_to_send(entry, MOVES, address)?;
+        // The first half should have done this, and has not.
+        let as_it_was = entry.is_present() && (MOVES || entry.access() == Access::Write);
+        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp));
+        if as_it_was && !alone || stale { Err(Refusal::More) } else { Ok(info) }
+    }
+
+    /// Sends pages of any kind. They were checked, so this cannot fail.
+    #[inline(never)]
+    fn pass_general<const MOVES: bool>(self, mode: PageMode, part: &Part<'k>) {
+        let sources = part.source.each_of(part.sources);
+        for (source, target) in sources.zip(part.target.each_of(part.targets)) {
+            let entry = source.load();
+            let Some(info) = self.k.frames.get(self.pin(), entry.at()) else { return };
+            let locked = info.get().lock(self.cpu);
+            if MOVES {
+                source.store(Pte::EMPTY);
+                self.tables().unlink(&locked, source);
+                // Off all lists for a moment, so that the next link makes it the first again.
+                self.tables().link(&locked, target);
+                // A mark of another message in the giving space stays in that space.
+                target.store(entry.arrived(entry.pool_access()).given());
+            } else {
+                // The view is counted already.
+                match lend_page(entry, mode, &locked) {
+                    Some(lent) => source.store(lent.given()),
+                    None => source.store(entry.given()),
+                }
+                self.tables().link_beside(&locked, target, source);
+                target.store(entry.view(mode == PageMode::Copy));
+            }
+            // A third space may have dropped the page since the check.
+            self.unstamp(&locked);
+        }
+    }
 }
 
-/// Whether an entry is a page of the pool that can be sent in this mode. A page in transit can only
-/// be moved.
-fn may_go(entry: Pte, mode: PageMode) -> bool {
-    entry.is_pooled() && (mode == PageMode::Move || entry.is_present())
+/// Lends a page: makes it read-only if others are to see it, too. Returns its entry in the giving
+/// space, if that changes.
+#[inline(always)]
+fn lend_page(entry: Pte, mode: PageMode, locked: &LockedFrame<'_>) -> Option<Pte> {
+    if mode == PageMode::Move {
+        return entry.is_present().then(|| entry.in_transit());
+    }
+    (entry.access() == Access::Write).then(|| {
+        locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
+        entry.shared(mode == PageMode::Copy)
+    })
+}
+
+/// Returns the address some pages of a range's size after another one.
+#[inline(always)]
+const fn address_in(first: u64, range: &PageRange, number: u64) -> u64 {
+    first + (number << range.log2())
 }
 
 /// Checks that no page is sent twice.
-fn check_disjoint(rows: &[Row<'_>]) -> Result<()> {
-    for (number, row) in rows.iter().enumerate() {
-        let overlaps = |other: &&Row<'_>| {
-            row.source < other.source + (other.count << other.log2())
-                && other.source < row.source + (row.count << row.log2())
+fn check_disjoint(rows: &[Row]) -> Result<()> {
+    for (number, Row { range, .. }) in rows.iter().enumerate() {
+        let overlaps = |other: &&Row| {
+            range.address < other.range.address + other.range.bytes()
+                && other.range.address < range.address + range.bytes()
         };
         if let Some(other) = rows[..number].iter().find(overlaps) {
-            return Err(no_page(row.source.max(other.source)));
+            return Err(no_page(range.address.max(other.range.address)));
         }
     }
     Ok(())
-}
-
-/// Returns the refusal for a page whose memory is being taken back.
-fn given_back(address: u64) -> Refusal {
-    Refusal::new(Error::InUse, address)
-}
-
-/// Returns the refusal for a missing table, for now or for good.
-fn no_table(why: Refusal, address: u64) -> Refusal {
-    if let Refusal::More = why { why } else { no_room(address) }
 }
 
 /// Returns the refusal for a full destination in the taking space.

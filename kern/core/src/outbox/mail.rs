@@ -15,7 +15,8 @@
 //! RECALL that arrives later finds no block of that number. The kill, cancellation or timeout is
 //! carried out when the block is back: [`crate::door::arrivals`].
 
-use abi::{Counter, Error};
+use abi::Counter;
+use kern_base::block::{Block, BlockQueue, Parcel};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
@@ -31,28 +32,22 @@ use crate::state::is_dying;
 use crate::{Me, Refusal};
 
 /// Where a request goes after this CPU has served it.
-pub enum Next {
+pub enum Next<'k> {
     /// Back to the task that asked.
     Done,
     /// To another CPU, or through this CPU's mailbox once more.
     Go(CpuId),
-    /// Nowhere: this CPU keeps it until the event that it waits for.
-    Stay,
+    /// Into a queue of this CPU, until the event that it waits for.
+    Keep(&'k BlockQueue),
 }
 
 impl<'k, M: Machine> Outbox<'k, M> {
-    /// Pushes a node into a CPU's mailbox and interrupts it where its wake rule asks for that.
-    fn post(self, to: CpuId, node: Ref<'k, Node<Mail>>, mail: Mail) {
-        let Some(there) = self.k.cpus.get(self.pin(), to.index()) else { return };
-        self.push(there, node, mail);
-    }
-
     /// Pushes a node into the mailbox of a CPU, and interrupts the CPU where its wake rule asks for
     /// that.
     #[inline(always)]
-    pub fn push(self, there: Ref<'k, CpuBlock>, node: Ref<'k, Node<Mail>>, mail: Mail) {
-        let wake = there.get().mailbox().push(self.pin(), node, mail);
-        self.interrupt(there.get().id(), wake);
+    pub fn push(self, there: &CpuBlock, node: Ref<'k, Node<Mail>>, mail: Mail) {
+        let wake = there.mailbox().push(self.pin(), node, mail);
+        self.interrupt(there.id(), wake);
     }
 
     /// Interrupts a CPU if a push asks for that.
@@ -70,21 +65,29 @@ impl<'k, M: Machine> Outbox<'k, M> {
     }
 
     /// Raises bits. Sends their node to `to` if no bit was up before.
-    fn raise_bits(self, to: CpuId, bits: Ref<'k, CoalescedBits<Mail>>, value: u64, mail: Mail) {
-        let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
-        let wake = cpu.get().mailbox().raise(self.pin(), bits, value, mail);
+    fn raise_bits(
+        self,
+        to: CpuId,
+        bits: Ref<'k, CoalescedBits<Mail>>,
+        value: u64,
+        mail: impl FnOnce() -> Mail,
+    ) {
+        let wake = self.k.block(self.pin(), to).mailbox().raise(self.pin(), bits, value, mail);
         self.interrupt(to, wake);
     }
 
     /// Sends control bits to the CPU that has a task's message block.
     pub fn raise_with_message(self, task: Ref<'k, Task>, bits: u64) {
-        self.raise_bits(task.get().msg.home(), task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
+        self.raise_task_bits(task.get().message_state().home(), task, bits);
     }
 
     /// Sends control bits to a task's home CPU, through the mailbox even if that is this CPU.
     pub fn raise_control(self, task: Ref<'k, Task>, bits: u64) {
-        let to = task.get().hot.mail_target(self.pin());
-        self.raise_bits(to, task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
+        self.raise_task_bits(task.get().hot.mail_target(self.pin()), task, bits);
+    }
+
+    fn raise_task_bits(self, to: CpuId, task: Ref<'k, Task>, bits: u64) {
+        self.raise_bits(to, task.map(|t| &t.ctl), bits, || Mail::Control(task.ptr()));
     }
 
     /// Raises bits of a Notification of another CPU.
@@ -94,22 +97,23 @@ impl<'k, M: Machine> Outbox<'k, M> {
                 object.get().hot.mail_target(self.pin()),
                 object.map(|n| &n.remote),
                 bits,
-                Mail::Bits(object.ptr()),
+                || Mail::Bits(object.ptr()),
             );
         }
     }
 
-    /// Sends a message block, and the time in it, to another CPU.
-    pub fn send_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
-        self.hand_block(task, msg, to);
-        self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+    /// Sends a message block, and the time in it, to a CPU.
+    pub fn send_block(self, block: Block<'k>, to: CpuId) {
+        let node = block.task().map(|t| &t.msg_node);
+        let parcel = self.seal(block, to);
+        self.push(self.k.block(self.pin(), to), node, Mail::Message(parcel));
     }
 
-    /// Makes another CPU the home of a message block and of the time in it. The caller of this
-    /// function then sends the message.
-    pub fn hand_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
-        let sc = msg.sc.get(self.pin());
-        task.get().msg.set_home_with(self.pin(), sc.map(|sc| &sc.get().hot), to);
+    /// Seals a message block for the mailbox of a CPU, which is then the home of the block and of
+    /// the time in it.
+    pub fn seal(self, block: Block<'k>, to: CpuId) -> Parcel {
+        let time = block.sc.get(self.pin()).map(|sc| sc.get().hot.hold_here(self.pin()));
+        block.seal(time, to)
     }
 
     /// Gives a new number to the message block of a task of this CPU, which is about to leave.
@@ -124,33 +128,36 @@ impl<'k, M: Machine> Outbox<'k, M> {
     /// Asks another CPU to do something with an object of its own. The system call restarts when
     /// the answer is back.
     pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
-        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.send_request(me.task, msg, to, request);
+        self.send_request(me.task, me.hot, to, request);
         Refusal::Again
     }
 
-    /// Sends a request in a task's message block, which is at home. No time travels with it.
-    pub fn send_request(self, task: Ref<'k, Task>, msg: &Message, to: CpuId, request: Request) {
-        self.write_request(task, msg, request);
-        self.send_block(task, msg, to);
+    /// Sends a request in the message block of a task of this CPU, which is at home. No time
+    /// travels with it.
+    pub fn send_request(self, task: Ref<'k, Task>, hot: &TaskHot, to: CpuId, request: Request) {
+        self.send_block(self.take_for_request(task, hot, request), to);
     }
 
-    /// Writes a request into a task's message block, and gives the block a new number.
-    pub fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request) {
-        msg.request.set(Some(request));
-        msg.sc.set(None);
-        msg.callee.set(None);
-        msg.stage.set(Stage::Ask);
-        if let Some(hot) = self.task_hot(task) {
-            hot.sent.set(hot.sent.get().wrapping_add(1));
-            msg.number.set(hot.sent.get());
-        }
+    /// Takes the message block of a task of this CPU, and writes a request into it.
+    pub fn take_for_request(self, task: Ref<'k, Task>, hot: &TaskHot, request: Request) -> Block<'k> {
+        let block = Block::take(task, self.pin());
+        block.asks(request);
+        hot.sent.set(hot.sent.get().wrapping_add(1));
+        block.number.set(hot.sent.get());
+        block
+    }
+
+    /// Keeps a request on this CPU until the event that it waits for.
+    pub fn keep(self, block: Block<'k>, queue: &BlockQueue) {
+        block.stage.set(Stage::Kept);
+        queue.put(self.pin(), block, 0);
     }
 
     /// Sends a block back to its task after its request was served.
-    pub fn answer_request(self, task: Ref<'k, Task>, msg: &Message) {
-        msg.stage.set(Stage::AskDone);
-        self.send_block(task, msg, task.get().hot.home());
+    pub fn answer_request(self, block: Block<'k>) {
+        block.stage.set(Stage::AskDone);
+        let home = block.task().get().hot.home();
+        self.send_block(block, home);
     }
 
     /// Asks the CPU that has a task's message block to send it back; `hot.ending` has the reason.

@@ -47,7 +47,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         if info.has(FLAG_CAPS) {
             return self.pass_with_grants(sender, receiver, info);
         }
-        self.pass_pages(sender, receiver)
+        self.pass_pages(sender, receiver, || Ok(()))
     }
 
     #[inline(never)]
@@ -57,7 +57,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         self.prepare_grants(sender, to, Listening::from_word(utcb.listening.load(Relaxed)), &mut prepared)?;
         let marked = &prepared;
         let last = move || self.mark_disposals(sender, marked);
-        let ready = if info.has(FLAG_PAGES) { self.pass_pages_after(sender, receiver, last) } else { last() };
+        let ready = if info.has(FLAG_PAGES) { self.pass_pages(sender, receiver, last) } else { last() };
         if let Err(refusal) = ready {
             self.unprepare_grants(&prepared);
             return Err(refusal);
@@ -123,6 +123,6 @@ impl<'k, M: Machine> Payload<'k, M> {
         if info.has(FLAG_PAGES) {
             return self.give_pages(me, receiver, info);
         }
-        self.pass_payload(me.task, receiver, info)
+        self.pass_with_grants(me.task, receiver, info)
     }
 }

@@ -29,7 +29,7 @@ use crate::{Answer, Me, Refusal, Result};
 /// The ranges that a sender lists, and the rows of pages that they name. They are filled in place,
 /// because they are long.
 pub type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
-type Rows<'k> = heapless::Vec<Row<'k>, RANGES_MAX>;
+type Rows = heapless::Vec<Row, RANGES_MAX>;
 
 /// The addresses at which a message's pages arrive.
 pub struct ReceiveWindow<'k> {
@@ -79,40 +79,28 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Assigns addresses in the receiver's window to the pages of some ranges.
     /// Returns: the end of the last range there.
     #[inline(always)]
-    fn lay_out(
-        self,
-        from: Ref<'k, VSpace>,
-        to: &ReceiveWindow<'k>,
-        ranges: &Ranges,
-        rows: &mut Rows<'k>,
-    ) -> Result<u64> {
-        let ReceiveWindow { space: to, start, bytes, shared } = *to;
+    fn lay_out(self, to: &ReceiveWindow<'k>, ranges: &Ranges, rows: &mut Rows) -> Result<u64> {
+        let ReceiveWindow { start, bytes, shared, .. } = *to;
         let end = start.checked_add(bytes).ok_or(no_room(start))?;
         let mut target = start;
         for range in ranges {
-            let PageRange { address: source, count, large, mode } = *range;
-            if shared && mode == PageMode::Move {
-                return Err(no_page(source));
+            if shared && range.mode == PageMode::Move {
+                return Err(no_page(range.address));
             }
             let at = target.checked_next_multiple_of(range.page_size());
             let at = at.filter(|at| end.checked_sub(*at).is_some_and(|room| room >= range.bytes()));
             target = at.ok_or(Refusal::new(Error::NoRoom, range.bytes()))?;
             check_user_range(target, range.bytes(), range.page_size()).map_err(|_| no_room(target))?;
-            let _ = rows.push(Row { from, to, source, target, count, large, mode });
+            let _ = rows.push(Row { range: *range, target });
             target += range.bytes();
         }
         Ok(target)
     }
 
     /// Transfers all pages of a message to its receiver, or none.
-    pub fn pass_pages(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<()> {
-        self.pass_pages_after(sender, receiver, || Ok(()))
-    }
-
-    /// Transfers all pages of a message to its receiver, or none. Runs `last` before the transfer,
-    /// when no other check can fail; `last` may still refuse.
+    /// Runs `last` before the transfer, when no other check can fail; `last` may still refuse.
     #[inline(always)]
-    pub fn pass_pages_after(
+    pub fn pass_pages(
         self,
         sender: Ref<'k, Task>,
         receiver: Ref<'k, Task>,
@@ -142,13 +130,14 @@ impl<'k, M: Machine> Payload<'k, M> {
         mut tell: impl FnMut(usize, [u64; 2]),
     ) -> Result<(u64, u64)> {
         let mut rows = Rows::new();
-        let end = self.lay_out(self.space_of(sender)?, to, ranges, &mut rows)?;
-        self.mem().hand_over_after(&rows, last)?;
+        let from = self.space_of(sender)?;
+        let end = self.lay_out(to, ranges, &mut rows)?;
+        self.mem().hand_over((from, to.space), &rows, last)?;
         if !to.shared {
             sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
         }
-        for (place, (range, row)) in ranges.iter().zip(&rows).enumerate() {
-            tell(place, PageRange { address: row.target, ..*range }.words());
+        for (place, Row { range, target }) in rows.iter().enumerate() {
+            tell(place, PageRange { address: *target, ..*range }.words());
         }
         Ok((rows.len() as u64, end))
     }
@@ -165,14 +154,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     pub fn lend_ranges(self, me: Me<'k>, ranges: &Ranges) -> Result<()> {
         let from = self.space_of(me.task)?;
         me.hot.lends.set(true);
-        for range in ranges {
-            let PageRange { address: source, count, large, mode } = *range;
-            let row = Row { from, to: from, source, target: source, count, large, mode };
-            if let Some(stamp) = self.mem().lend_row(row)? {
-                self.tlb().wait_over(me, stamp)?;
-            }
-        }
-        Ok(())
+        ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))
     }
 
     /// Restores pages that a task of this CPU has lent and that were not transferred, because its
@@ -191,39 +173,40 @@ impl<'k, M: Machine> Payload<'k, M> {
         // Ranges before the first malformed one were lent.
         let _ = self.ranges_of(task, &mut ranges);
         let Ok(space) = self.space_of(task) else { return };
-        for range in &ranges {
-            self.take_range_back(space, range);
-        }
+        ranges.iter().for_each(|range| self.mem().take_back(space, range));
     }
 
-    fn take_range_back(self, space: Ref<'k, VSpace>, range: &PageRange) {
-        let _guard = space.get().lock(self.cpu);
-        let mut stale = false;
-        for address in (0..range.count).map(|number| range.address + (number << range.log2())) {
-            if let Some(spot) = self.mem().spot_of(space, address, range.large) {
-                stale |= self.mem().take_back_page(spot, address);
-            }
-        }
-        if stale {
-            self.tlb().shoot_space(space);
-        }
-    }
-
-    /// Transfers the message's payload, pages included, now: in one step, or in two halves.
+    /// Transfers the message's payload, pages included, now.
+    #[inline(never)]
     pub fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
-        if !self.space_of(me.task)?.get().is_alone(self.id()) {
-            self.lend_pages(me)?;
-        }
-        let mut passed = self.pass_payload(me.task, receiver, info);
-        if is_early(&passed) {
-            // Another space maps one of the pages, too, and other CPUs may still have an older
-            // translation of it. A shootdown ends that, so wait for it.
-            self.lend_pages(me)?;
-            passed = self.pass_payload(me.task, receiver, info);
-        }
-        passed?;
+        let pass = || self.pass_payload(me.task, receiver, info);
+        self.in_one_or_two(self.space_of(me.task)?, || self.lend_pages(me), pass)?;
         me.hot.lends.set(false);
         Ok(())
+    }
+
+    /// Transfers pages of a space: in one step if only this CPU can have it loaded, otherwise in
+    /// two halves.
+    #[inline(always)]
+    pub fn in_one_or_two<T>(
+        self,
+        from: Ref<'k, VSpace>,
+        lend: impl Fn() -> Result<()>,
+        pass: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        if !from.get().is_alone(self.id()) {
+            lend()?;
+        }
+        let mut again = true;
+        loop {
+            match pass() {
+                // Another space maps one of the pages, too, and other CPUs may still have an older
+                // translation of it. A shootdown ends that, so wait for it.
+                Err(Refusal::More) if again => lend()?,
+                passed => return passed,
+            }
+            again = false;
+        }
     }
 
     // --- between spaces --------------------------------------------------------------------------
@@ -235,33 +218,19 @@ impl<'k, M: Machine> Payload<'k, M> {
         let to = self.caps().find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP).inspect_err(|_| {
             // The capability may have gone while this call waited with the pages lent.
             let lent = range.filter(|range| check_user_range(range.address, range.bytes(), 1).is_ok());
-            lent.iter().for_each(|range| self.take_range_back(from, range));
+            lent.iter().for_each(|range| self.mem().take_back(from, range));
         });
         let to = to?.object;
         let range = range.ok_or(Refusal::argument(2))?;
-        let PageRange { address: source, count, large, mode } = range;
         let target = args.a3;
-        check_user_range(source, range.bytes(), range.page_size())?;
+        check_user_range(range.address, range.bytes(), range.page_size())?;
         check_user_range(target, range.bytes(), range.page_size())?;
-        let row = Row { from, to, source, target, count, large, mode };
-        let in_two = || {
-            let lent = self
-                .mem()
-                .lend_row(row)
-                .and_then(|stamp| stamp.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp)));
-            lent.and_then(|()| self.mem().hand_over(&[row]))
-        };
-        let in_one = if from.get().is_alone(self.id()) { Some(self.mem().hand_over(&[row])) } else { None };
-        // Other CPUs may have older translations. As with a message, wait until they are flushed.
-        let gone = in_one.filter(|gone| !is_early(gone)).unwrap_or_else(in_two);
+        let lend = || self.mem().lend(me, from, &range);
+        let pass = || self.mem().hand_over((from, to), &[Row { range, target }], || Ok(()));
+        let gone = self.in_one_or_two(from, lend, pass);
         if let Err(Refusal::Error { .. }) = gone {
-            self.take_range_back(from, &range);
+            self.mem().take_back(from, &range);
         }
         gone.map(|()| Answer::DONE)
     }
-}
-
-/// Whether a transfer must wait for a shootdown first.
-pub fn is_early<T>(outcome: &Result<T>) -> bool {
-    matches!(outcome, Err(Refusal::More))
 }

@@ -105,31 +105,8 @@ impl<'k, M: Machine> Tables<'k, M> {
     }
 
     fn find_spot<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
-        let table = self.walk::<LEVEL>(vspace, address)?;
-        self.spot_in::<LEVEL>(vspace, table, address)
-    }
-
-    /// Returns the entry for an address in the table of its level that begins with the entry
-    /// `table`.
-    #[inline(always)]
-    fn spot_in<const LEVEL: u32>(
-        self,
-        vspace: Ref<'k, VSpace>,
-        table: usize,
-        address: u64,
-    ) -> Option<Spot<'k>> {
-        if LEVEL == 1 {
-            let region = address >> abi::LARGE_PAGE_LOG2;
-            vspace.get().last_leaf.store(region << LEAF_BITS | (table / ENTRIES) as u64, Relaxed);
-        }
-        self.spot_at(vspace, table + index_of(address, LEVEL), LEVEL)
-    }
-
-    /// Returns the index of the first entry of an address's table of a level.
-    fn walk<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<usize> {
         let space = vspace.get();
-        let mut table = 0;
-        let mut level = LEVELS;
+        let (mut table, mut level) = (0, LEVELS);
         while level > LEVEL {
             let entry = space.entries.get(self.pin(), table + index_of(address, level))?.get().load();
             if !entry.is_present() || entry.is_page(level) {
@@ -138,7 +115,18 @@ impl<'k, M: Machine> Tables<'k, M> {
             table = space.index_at(entry.at().0);
             level -= 1;
         }
-        Some(table)
+        self.spot_in(vspace, table, address, LEVEL)
+    }
+
+    /// Returns the entry for an address in the table of its level that begins with the entry
+    /// `table`.
+    #[inline(always)]
+    fn spot_in(self, vspace: Ref<'k, VSpace>, table: usize, address: u64, level: u32) -> Option<Spot<'k>> {
+        if level == 1 {
+            let region = address >> abi::LARGE_PAGE_LOG2;
+            vspace.get().last_leaf.store(region << LEAF_BITS | (table / ENTRIES) as u64, Relaxed);
+        }
+        self.spot_at(vspace, table + index_of(address, level), level)
     }
 
     #[inline(always)]
@@ -146,45 +134,43 @@ impl<'k, M: Machine> Tables<'k, M> {
         Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?.get(), index, level })
     }
 
-    /// Returns the entry some places after this one, in the same table.
-    #[inline(always)]
-    pub fn spot_behind(self, spot: Spot<'k>, places: usize) -> Option<Spot<'k>> {
-        self.spot_at(spot.vspace, spot.index + places, spot.level)
-    }
-
     /// Returns up to `count` entries from one on, in the same table.
     #[inline(always)]
     pub fn row_from(self, spot: Spot<'k>, count: usize) -> &'k [Entry] {
         let count = count.min(spot.left_in_table());
-        spot.vspace.get().entries.row(self.pin(), spot.index, count).unwrap_or(&[])
+        match spot.vspace.get().entries.row(self.pin(), spot.index, count) {
+            Some(entries) => entries,
+            None => panic!("a page table is not whole"),
+        }
     }
 
     /// Returns the entry as [`Tables::spot`] does, and makes the missing tables.
     #[cold]
-    pub fn grow<const LEVEL: u32>(
+    pub fn grow(
         self,
         me: Option<Me<'k>>,
         vspace: Ref<'k, VSpace>,
         address: u64,
+        level: u32,
     ) -> Result<Spot<'k>> {
         let mut table = 0;
-        for level in (LEVEL + 1..=LEVELS).rev() {
-            let index = table + index_of(address, level);
-            let spot = self.spot_at(vspace, index, level).ok_or(Error::NoTables)?;
+        for above in (level + 1..=LEVELS).rev() {
+            let index = table + index_of(address, above);
+            let spot = self.spot_at(vspace, index, above).ok_or(Error::NoTables)?;
             if let Some(stamp) = spot.load().shootdown().filter(|stamp| !self.tlb().is_over(*stamp)) {
                 return Err(self.tlb().wait_free(me, stamp));
             }
-            if spot.load().has_page(level) {
+            if spot.load().has_page(above) {
                 // A large page is here, or is in transit and may come back.
                 return Err(Refusal::new(Error::Mapped, address));
             }
             if !spot.load().is_present() {
-                let table = self.take_table(vspace, level - 1, address).ok_or(Error::NoTables)?;
+                let table = self.take_table(vspace, above - 1, address).ok_or(Error::NoTables)?;
                 spot.store(Pte::table(table));
             }
             table = vspace.get().index_at(spot.load().at().0);
         }
-        self.spot_in::<LEVEL>(vspace, table, address).ok_or(Error::NoTables.into())
+        self.spot_in(vspace, table, address, level).ok_or(Error::NoTables.into())
     }
 
     /// Takes a free table for a level, for the addresses around one.

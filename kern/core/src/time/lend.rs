@@ -80,7 +80,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
         let sc = match self.task_hot(caller) {
             Some(hot) => self.time_of(caller, hot)?,
-            None => caller.get().msg.open(self.pin())?.sc.get(self.pin())?,
+            None => caller.get().message(self.pin())?.sc.get(self.pin())?,
         };
         Some((sc, self.sc_hot(sc)?))
     }
@@ -121,7 +121,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn rest_with(self, task: Ref<'k, Task>, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         if let Some(hot) = self.task_hot(task) {
             self.hold(task, hot, sc, sc_hot);
-        } else if let Some(msg) = task.get().msg.open(self.pin()) {
+        } else if let Some(msg) = task.get().message(self.pin()) {
             sc_hot.task.set(Some(task));
             msg.sc.set(Some(sc));
         } else {
@@ -134,7 +134,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline]
     pub fn take_resting(self, caller: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
         let Some(hot) = self.task_hot(caller) else {
-            if let Some(msg) = caller.get().msg.open(self.pin()) {
+            if let Some(msg) = caller.get().message(self.pin()) {
                 msg.sc.set(None);
             }
             return;
@@ -276,7 +276,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Takes a context of this CPU from its holder, which continues as it can.
     pub fn seize(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         let Some(holder) = sc_hot.task.take(self.pin()) else { return };
-        if let Some(msg) = holder.get().msg.open(self.pin()).filter(|msg| msg.sc.is(sc)) {
+        if let Some(msg) = holder.get().message(self.pin()).filter(|msg| msg.sc.is(sc)) {
             msg.sc.set(None);
             return;
         }
@@ -354,9 +354,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// no time to spend. Its message block, which carries the request, is on this CPU, since its
     /// call is over.
     fn fetch_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>) {
-        let msg = task.get().msg.here(self.pin());
         set_state(hot, State::Restart);
         let to = own.get().hot.mail_target(self.pin());
-        self.outbox().send_request(task, msg, to, Request::Fetch(own.ptr()));
+        self.outbox().send_request(task, hot, to, Request::Fetch(own.ptr()));
     }
 }

@@ -76,7 +76,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     fn first_queued(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
-        hot.senders.first(self.pin()).or_else(|| self.kept_in(hot.replies.get(self.pin())))
+        hot.senders.tasks().first(self.pin()).or_else(|| self.kept_in(hot.replies.get(self.pin())))
     }
 
     /// Returns the caller whose call a Reply object keeps.
@@ -89,11 +89,11 @@ impl<'k, M: Machine> Time<'k, M> {
         if hot.caller.is(caller) {
             return self.first_queued(hot);
         }
-        let held = caller.get().msg.open(self.pin())?.held.get(self.pin());
+        let held = caller.get().message(self.pin())?.held.get(self.pin());
         match held {
             Some(reply) => self.kept_in(reply.get().hot.open(self.pin())?.next.get(self.pin())),
             None => {
-                let queued = hot.senders.after(self.pin(), caller);
+                let queued = hot.senders.tasks().after(self.pin(), caller);
                 queued.or_else(|| self.kept_in(hot.replies.get(self.pin())))
             }
         }
@@ -101,7 +101,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Returns the task of this CPU that has a caller's call, received or queued.
     fn callee_of(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
-        let msg = caller.get().msg.open(self.pin())?;
+        let msg = caller.get().message(self.pin())?;
         let calls = match self.task_hot(caller) {
             Some(hot) => match state_of(hot) {
                 State::Await | State::AwaitTimed => true,
@@ -118,7 +118,7 @@ impl<'k, M: Machine> Time<'k, M> {
     fn awaits(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
         match state_of(hot) {
             State::Await | State::AwaitTimed | State::AwaitRemote => true,
-            State::Sending => task.get().msg.open(self.pin()).is_some_and(|msg| !is_event(msg)),
+            State::Sending => task.get().message(self.pin()).is_some_and(|msg| !is_event(msg)),
             _ => false,
         }
     }
@@ -191,7 +191,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// from its holder. The time has no holder then. Its owner, or a task that its owner waits for,
     /// gets it from here when it needs the time.
     pub fn unlend_arrived(self, from: Ref<'k, Task>) {
-        let Some(msg) = from.get().msg.open(self.pin()) else {
+        let Some(msg) = from.get().message(self.pin()) else {
             // Follows the block, also on its way back: the time may be in it.
             return self.outbox().raise_with_message(from, ctl::UNLEND);
         };
@@ -239,11 +239,10 @@ impl<'k, M: Machine> Time<'k, M> {
         if !self.starves(task, hot) || self.borrow(task, hot) {
             return;
         }
-        let msg = task.get().msg.here(self.pin());
         let Some(first) = self.first_caller(hot) else { return };
         hot.look_again.set(false);
         set_state(hot, State::Restart);
-        self.outbox().send_request(task, msg, self.id(), Request::Seek(Search::new(first)));
+        self.outbox().send_request(task, hot, self.id(), Request::Seek(Search::new(first)));
     }
 
     /// Lets a task continue whose search is over, with time or without.
@@ -261,7 +260,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Takes some steps of a search. Returns where its block goes then.
-    pub fn serve_search(self, asker: Ref<'k, Task>, msg: &Message, search: Search) -> Next {
+    pub fn serve_search(self, asker: Ref<'k, Task>, msg: &Message, search: Search) -> Next<'k> {
         let mut search = if self.outbox().is_asked_back(asker, msg) { search.lost() } else { search };
         let mut next = Next::Go(self.id());
         for _ in 0..CALL_STEPS {
@@ -314,8 +313,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Returns the task that has a caller's call. Errors: how the search continues if the call is
     /// not here.
     fn follow_call(self, caller: Ref<'k, Task>) -> Result<(Ref<'k, Task>, &'k TaskHot), Found<'k>> {
-        if caller.get().msg.open(self.pin()).is_none() {
-            return Err(Found::Elsewhere(caller.get().msg.mail_target(self.pin())));
+        if caller.get().message(self.pin()).is_none() {
+            return Err(Found::Elsewhere(caller.get().message_state().mail_target(self.pin())));
         }
         self.callee_of(caller).ok_or(Found::Lost)
     }
@@ -344,7 +343,7 @@ impl<'k, M: Machine> Time<'k, M> {
         sc: Ref<'k, SchedContext>,
     ) -> Found<'k> {
         self.take_resting(at, sc);
-        if let Some(block) = at.get().msg.open(self.pin()).filter(|block| block.sc.is(sc)) {
+        if let Some(block) = at.get().message(self.pin()).filter(|block| block.sc.is(sc)) {
             // On its way back, in this CPU's own mailbox.
             block.sc.set(None);
         }

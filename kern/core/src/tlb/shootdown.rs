@@ -5,11 +5,11 @@
 //! task that must wait for a shootdown waits on the CPU that began it: its message block goes
 //! there, as a [`Request::Forgotten`], and stays until the shootdown ends.
 
-use abi::{Counter, Error};
+use abi::Counter;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
-use kern_base::task::{Request, Stage, Task};
+use kern_base::task::Request;
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::planted::miss_this_flush;
@@ -131,24 +131,13 @@ impl<'k, M: Machine> Tlb<'k, M> {
 
     /// Waits until a shootdown of this CPU, which keeps the request, is over.
     fn stay(self, me: Me<'k>, stamp: Stamp) -> Refusal {
-        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.outbox().write_request(me.task, msg, Request::Forgotten(stamp));
-        self.sched.forgetful.insert(self.pin(), me.task, 0);
-        msg.stage.set(Stage::Kept);
+        let block = self.outbox().take_for_request(me.task, me.hot, Request::Forgotten(stamp));
+        self.outbox().keep(block, &self.sched.forgetful);
         Refusal::Again
     }
 
     /// Serves a task's request to wait for one of this CPU's shootdowns.
-    pub fn serve_forgotten(self, task: Ref<'k, Task>, stamp: Stamp) -> Next {
-        if self.is_over(stamp) {
-            return Next::Done;
-        }
-        self.sched.forgetful.insert(self.pin(), task, 0);
-        Next::Stay
-    }
-
-    /// Takes a task off the list of those waits, because its home CPU recalls its message block.
-    pub fn stop_forgotten(self, task: Ref<'k, Task>) {
-        self.sched.forgetful.remove(self.pin(), task);
+    pub fn serve_forgotten(self, stamp: Stamp) -> Next<'k> {
+        if self.is_over(stamp) { Next::Done } else { Next::Keep(&self.cpu.own().sched.forgetful) }
     }
 }

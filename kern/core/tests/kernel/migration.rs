@@ -183,7 +183,11 @@ fn a_task_moves_with_all_that_is_its_own() {
     w.must(SOURCE, Op::Notify, &[m.note.arg(), RAISED]);
     w.begin(SOURCE, Regs::op(Op::TaskResume, &[m.task.cap.arg()]));
     let parts = (w.object::<SchedContext>(m.task.sc).expect("its time"), m.task.object.get());
-    assert!(parts.1.hot.is_under_way() && parts.1.msg.is_under_way() && parts.0.get().hot.is_under_way());
+    assert!(
+        parts.1.hot.is_under_way()
+            && parts.1.message_state().is_under_way()
+            && parts.0.get().hot.is_under_way()
+    );
     w.finish(SOURCE);
     w.run();
     assert!(w.runs(DESTINATION, &m.task));

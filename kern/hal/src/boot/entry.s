@@ -164,6 +164,7 @@ boot_start_high:
 .balign 16384
 boot_stack:     .skip 16384
 boot_stack_top:
+.global boot_pml4
 boot_pml4:      .skip 4096
 boot_pdpt:      .skip 4096
 boot_pd:        .skip 4*4096

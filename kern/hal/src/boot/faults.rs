@@ -48,17 +48,20 @@ pub fn leave_protections_off(boot_info: &BootInfo) {
     }
 }
 
-/// Whether the option asks for `kind`.
-pub fn is(kind: &str) -> bool {
-    super::command_line().and_then(|line| info::option(line, "fault")) == Some(kind)
+/// Returns the kind of fault that the option asks for.
+fn kind() -> Option<&'static str> {
+    info::option(super::command_line()?, "fault")
+}
+
+/// Whether the option asks for a kind.
+pub fn is(wanted: &str) -> bool {
+    kind() == Some(wanted)
 }
 
 /// Faults as the option says, on the boot CPU at the end of the boot.
 pub fn run_on_boot_cpu() {
     let text = run_on_boot_cpu as *const () as u64;
-    let Some(kind) = super::command_line().and_then(|line| info::option(line, "fault")) else {
-        return;
-    };
+    let Some(kind) = kind() else { return };
     println!("aurora: test: fault={kind}");
     match kind {
         "null" => read(0x10),

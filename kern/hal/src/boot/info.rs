@@ -34,25 +34,6 @@ pub trait PhysMem {
     fn bytes(&self, at: u64, len: usize) -> Option<&[u8]>;
 }
 
-/// The loader of the kernel.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Loader {
-    #[default]
-    None,
-    Pvh,
-    Multiboot2,
-}
-
-impl Loader {
-    pub fn name(self) -> &'static str {
-        match self {
-            Loader::None => "nobody",
-            Loader::Pvh => "PVH",
-            Loader::Multiboot2 => "multiboot2",
-        }
-    }
-}
-
 /// What a range of physical addresses holds. The numbers are E820's, in both protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RegionKind {
@@ -77,16 +58,6 @@ impl RegionKind {
     /// Whether it is RAM that the direct map shows.
     pub fn is_ram(self) -> bool {
         matches!(self, RegionKind::Usable | RegionKind::AcpiTables | RegionKind::AcpiNvs)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            RegionKind::Usable => "usable",
-            RegionKind::Reserved => "reserved",
-            RegionKind::AcpiTables => "ACPI tables",
-            RegionKind::AcpiNvs => "ACPI NVS",
-            RegionKind::Bad => "bad",
-        }
     }
 }
 
@@ -133,7 +104,8 @@ impl core::fmt::Display for InfoError {
 
 /// The loader's information, copied.
 pub struct BootInfo {
-    pub loader: Loader,
+    /// Its name; `None` before its information is read.
+    pub loader: Option<&'static str>,
     pub regions: heapless::Vec<Region, MAX_REGIONS>,
     /// Regions that did not fit; memory they describe is not used.
     pub regions_lost: usize,
@@ -169,9 +141,9 @@ impl BootInfo {
             && !controllers.into_iter().flatten().any(|controllers| controllers.overlaps(range))
     }
 
-    pub const fn new() -> BootInfo {
+    pub(crate) const fn new() -> BootInfo {
         BootInfo {
-            loader: Loader::None,
+            loader: None,
             regions: heapless::Vec::new(),
             regions_lost: 0,
             module: None,
@@ -209,7 +181,7 @@ impl BootInfo {
     }
 
     fn read_pvh(&mut self, at: u64, mem: &dyn PhysMem) -> Result<(), InfoError> {
-        self.loader = Loader::Pvh;
+        self.loader = Some("PVH");
         // struct hvm_start_info: magic, version, flags, nr_modules (u32 each); modlist, cmdline,
         // rsdp, memmap (u64 each); memmap_entries, reserved (u32 each).
         let start = Reader::new(at, 56, mem)?;
@@ -237,7 +209,7 @@ impl BootInfo {
     }
 
     fn read_multiboot2(&mut self, at: u64, mem: &dyn PhysMem) -> Result<(), InfoError> {
-        self.loader = Loader::Multiboot2;
+        self.loader = Some("multiboot2");
         let total = u64::from(Reader::new(at, 8, mem)?.u32(0));
         let mut offset = 8;
         while offset + 8 <= total {
@@ -320,12 +292,6 @@ impl BootInfo {
     }
 }
 
-impl Default for BootInfo {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// A loader's structure; offsets are checked by the caller's `len`.
 struct Reader<'m> {
     at: u64,
@@ -339,9 +305,7 @@ impl<'m> Reader<'m> {
     }
 
     fn u32(&self, offset: usize) -> u32 {
-        let mut word = [0; 4];
-        word.copy_from_slice(&self.bytes[offset..offset + 4]);
-        u32::from_le_bytes(word)
+        u32::from_le_bytes(core::array::from_fn(|byte| self.bytes[offset + byte]))
     }
 
     fn u64(&self, offset: usize) -> u64 {

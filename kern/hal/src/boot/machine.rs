@@ -1,6 +1,7 @@
 //! The boot sequence itself; see the module above.
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::Ordering::Relaxed;
 
 use kern_base::cpu::CpuBlock;
 use kern_base::task::VECTOR_AREA;
@@ -145,6 +146,7 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
     let boot_cpu = percpu::make_window(CpuId::BOOT, 0, features)
         .unwrap_or_else(|e| give_up(format_args!("no memory for the boot CPU ({e:?})")));
     percpu::count_in(boot_cpu.id);
+    vector::HAS_XGETBV1.store(features.contains(Features::XGETBV1), Relaxed);
     // SAFETY: CR3 has no low bits; the features are this CPU's; the window is new and its own.
     unsafe {
         enable::control_registers(features);
@@ -252,12 +254,14 @@ fn read_options(boot_info: &BootInfo, features: Features) -> IdleMode {
 }
 
 fn print_info(boot_info: &BootInfo, features: Features) {
-    info!("loaded by {}, command line \"{}\"", boot_info.loader.name(), boot_info.command_line());
+    let loader = boot_info.loader.unwrap_or("nobody");
+    info!("loaded by {}, command line \"{}\"", loader, boot_info.command_line());
     if boot_info.command_line_cut {
         warn!("the command line is longer than {} bytes: cut", info::MAX_COMMAND_LINE);
     }
     for region in &boot_info.regions {
-        info!("memory {:#012x}-{:#012x} {}", region.range.start(), region.range.end(), region.kind.name());
+        let kind = Shown(format_args!("{:?}", region.kind));
+        info!("memory {:#012x}-{:#012x} {}", region.range.start(), region.range.end(), kind);
     }
     if boot_info.regions_lost > 0 {
         warn!("{} memory regions too many: not used", boot_info.regions_lost);

@@ -23,7 +23,7 @@ use kern_base::task::{FLAG_DEBUG, FLAG_VECTOR, FLAGS_ON, LABEL_MASK, SPECIAL, Ta
 use smp::cpu::Pin;
 use smp::door::Ref;
 
-use super::{debug, mitigations, percpu, vector};
+use super::{debug, mitigations, vector};
 use crate::mem::tlb;
 
 /// Makes the CPU's address space, segment registers, vector state and debug registers those of its
@@ -138,11 +138,10 @@ fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, ta
         // SAFETY: TS is clear; the area was initialised when the task was configured and written by
         // `save` since.
         unsafe { vector::restore(task.get().vector(pin).as_ptr()) }
-    } else {
-        let Some(cpu) = percpu::this() else { panic!("not on a kernel stack") };
-        // SAFETY: TS is clear; what is live belongs to a task that has it saved or dead.
-        unsafe { vector::reset(cpu.features) }
+        return;
     }
+    // SAFETY: TS is clear; what is live belongs to a task that has it saved or dead.
+    unsafe { vector::reset() }
     // Only now: XRSTOR faults while TS is set. Some CPUs let code that must fault on a vector
     // register compute with it (LazyFP), and XGETBV(1) needs no vector instruction: both find the
     // initial image.

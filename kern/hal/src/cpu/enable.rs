@@ -49,7 +49,7 @@ pub unsafe fn control_registers(features: Features) {
     unsafe { _xsetbv(0, features.state_components()) };
     // What the loader may have left in vector registers is nobody's.
     // SAFETY: TS was cleared above; XSAVE is a required feature.
-    unsafe { vector::reset(features) };
+    unsafe { vector::reset() };
     vector::set_ts();
 
     // A null selector makes SYSENTER fault: SYSCALL is the only door.

@@ -5,51 +5,55 @@
 
 use core::fmt;
 
+use abi::cpu_features;
 use bitflags::bitflags;
 use raw_cpuid::{CpuId, CpuIdReader};
 
 bitflags! {
-    /// Features that the kernel knows about.
+    /// Features that the kernel knows about. Programs see those that [`cpu_features`] has, by the
+    /// same bits.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Features: u64 {
-        const TSC = 1 << 0;
-        const MSR = 1 << 1;
-        const PAE = 1 << 2;
-        const APIC = 1 << 3;
-        const CX8 = 1 << 4;
-        const PGE = 1 << 5;
-        const FXSR = 1 << 6;
-        const SSE2 = 1 << 7;
-        const CX16 = 1 << 8;
-        const XSAVE = 1 << 9;
-        const NX = 1 << 10;
-        const SYSCALL = 1 << 11;
-        const FSGSBASE = 1 << 12;
-        const MCE = 1 << 13;
+        const TSC = 1 << 32;
+        const MSR = 1 << 33;
+        const PAE = 1 << 34;
+        const APIC = 1 << 35;
+        const CX8 = 1 << 36;
+        const PGE = 1 << 37;
+        const FXSR = 1 << 38;
+        const SSE2 = 1 << 39;
+        const CX16 = 1 << 40;
+        const XSAVE = 1 << 41;
+        const NX = 1 << 42;
+        const SYSCALL = 1 << 43;
+        const FSGSBASE = 1 << 44;
+        const MCE = 1 << 45;
 
-        const SMEP = 1 << 20;
-        const SMAP = 1 << 21;
-        const UMIP = 1 << 22;
-        const PCID = 1 << 23;
-        const INVPCID = 1 << 24;
-        const X2APIC = 1 << 25;
-        const TSC_DEADLINE = 1 << 26;
-        const INVARIANT_TSC = 1 << 27;
-        const HUGE_PAGES = 1 << 28;
-        const MONITOR = 1 << 29;
-        const XSAVEOPT = 1 << 30;
-        const XSAVEC = 1 << 31;
-        const XGETBV1 = 1 << 32;
-        const RDTSCP = 1 << 33;
-        const AVX = 1 << 34;
-        const AVX512 = 1 << 35;
-        const HYPERVISOR = 1 << 36;
+        const SMEP = cpu_features::SMEP;
+        const SMAP = cpu_features::SMAP;
+        const UMIP = cpu_features::UMIP;
+        const PCID = cpu_features::PCID;
+        const INVPCID = cpu_features::INVPCID;
+        const X2APIC = cpu_features::X2APIC;
+        const TSC_DEADLINE = cpu_features::TSC_DEADLINE;
+        const INVARIANT_TSC = 1 << 46;
+        const HUGE_PAGES = 1 << 47;
+        const MONITOR = 1 << 48;
+        const XSAVEOPT = 1 << 49;
+        const XSAVEC = 1 << 50;
+        const XGETBV1 = cpu_features::XGETBV1;
+        const RDTSCP = 1 << 51;
+        const AVX = cpu_features::AVX;
+        const AVX512 = 1 << 52;
+        const HYPERVISOR = 1 << 53;
     }
 }
 
 impl Features {
     /// Without these the kernel does not start.
-    pub const REQUIRED: Features = Features::from_bits_truncate((1 << 14) - 1);
+    pub const REQUIRED: Features = Features::from_bits_truncate(((1 << 14) - 1) << 32);
+    /// What programs are told.
+    pub const TOLD: Features = Features::from_bits_truncate(u32::MAX as u64);
 
     /// Reads what the CPU shows through `cpuid`.
     pub fn detect<R: CpuIdReader>(cpuid: &CpuId<R>) -> Features {
@@ -123,15 +127,9 @@ impl Features {
 }
 
 impl fmt::Display for Features {
-    /// Writes the names, separated by spaces.
+    /// Writes the names, separated by ` | `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (name, _)) in self.iter_names().enumerate() {
-            if i > 0 {
-                f.write_str(" ")?;
-            }
-            f.write_str(name)?;
-        }
-        Ok(())
+        bitflags::parser::to_writer(self, f)
     }
 }
 
@@ -143,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let without = Features::all() - Features::FSGSBASE - Features::NX - Features::PCID;
-        assert_eq!(without.missing().to_string(), "NX FSGSBASE");
+        assert_eq!(without.missing().to_string(), "NX | FSGSBASE");
         assert!(Features::all().missing().is_empty());
     }
 

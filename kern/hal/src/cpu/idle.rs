@@ -1,5 +1,5 @@
-//! Waiting for work. Interrupts are on only here. Arrived interrupts are in `CpuLocal::arrived`
-//! afterwards, and the caller handles them and the mailbox with interrupts off again.
+//! Waiting for work. Interrupts are on only here. Each function returns which interrupts came, and
+//! the caller handles them and the mailbox with interrupts off again.
 
 use core::arch::asm;
 use core::sync::atomic::AtomicU8;
@@ -41,8 +41,10 @@ impl IdleMode {
 
 /// Another CPU woke this one.
 pub const WOKEN: u64 = 1 << 0;
-/// Other interrupts came: they are noted.
-pub const NOTED: u64 = 1 << 1;
+/// The timer fired.
+pub const TIMER: u64 = 1 << 1;
+/// Another interrupt came.
+pub const OTHER: u64 = 1 << 2;
 
 // Each of the following says what interrupts came, by these bits; 0: none. Their handler leaves
 // that in RAX (`trap_kernel` in trap/entry.s), and may change all registers that a C call may.

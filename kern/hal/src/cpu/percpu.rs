@@ -8,15 +8,17 @@
 //! The boot CPU makes the windows. From then on `CpuLocal` is shared read-only; its changing fields
 //! are atomics that only the CPU itself writes.
 
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use kern_base::cpu::CpuBlock;
 use smp::cpu::{CpuId, MAX_CPUS};
+use spin::Mutex;
 use x86_64::VirtAddr;
+use x86_64::structures::gdt::GlobalDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
 
 use super::features::Features;
-use super::tables::DescriptorTable;
+use super::tables;
 use crate::dev::desk::Desk;
 use crate::layout::{self, PAGE, STACK_COUNT, STACK_SIZE};
 use crate::mem::kernel;
@@ -34,7 +36,6 @@ pub enum Ist {
 
 /// How far a CPU got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
 pub enum Life {
     /// It has not reported yet.
     Starting,
@@ -45,51 +46,14 @@ pub enum Life {
     WrongId,
 }
 
-/// Interrupts that arrived while this CPU was idle, one bit per vector.
-#[derive(Default)]
-pub struct Arrived {
-    words: [AtomicU64; 4],
-    any: AtomicBool,
-}
-
-impl Arrived {
-    /// Notes a vector. Only the CPU itself, interrupts off.
-    pub fn note(&self, vector: u8) {
-        let word = &self.words[usize::from(vector >> 6)];
-        word.store(word.load(Ordering::Relaxed) | 1 << (vector & 63), Ordering::Relaxed);
-        self.any.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a vector is noted.
-    #[inline(always)]
-    pub fn any(&self) -> bool {
-        self.any.load(Ordering::Relaxed)
-    }
-
-    /// Takes the lowest vector noted.
-    pub fn take(&self) -> Option<u8> {
-        for (i, word) in self.words.iter().enumerate() {
-            let bits = word.load(Ordering::Relaxed);
-            if bits != 0 {
-                word.store(bits & (bits - 1), Ordering::Relaxed);
-                return Some((i as u32 * 64 + bits.trailing_zeros()) as u8);
-            }
-        }
-        self.any.store(false, Ordering::Relaxed);
-        None
-    }
-}
-
 /// One CPU's own structures.
 #[repr(C, align(64))]
 pub struct CpuLocal {
     pub id: CpuId,
     apic_id: AtomicU32,
-    /// Interrupts taken in the idle loop.
-    pub arrived: Arrived,
     /// Features of the boot CPU: this one must have them, and uses just them.
     pub features: Features,
-    life: AtomicU32,
+    life: Mutex<Life>,
     /// TSC of this CPU less TSC of the boot CPU, as measured at boot, and the error of that.
     pub tsc_skew: AtomicI64,
     pub tsc_skew_error: AtomicU64,
@@ -100,7 +64,7 @@ pub struct CpuLocal {
     /// What stopped writes after sealing; 0: nothing did ([`test_abi::Attempt::WriteSealed`]).
     #[cfg(feature = "faults")]
     pub sealed_by: AtomicU64,
-    pub gdt: DescriptorTable,
+    pub gdt: GlobalDescriptorTable<{ tables::GDT_WORDS }>,
     pub tss: TaskStateSegment,
 }
 
@@ -120,17 +84,12 @@ impl CpuLocal {
     }
 
     pub fn life(&self) -> Life {
-        match self.life.load(Ordering::Acquire) {
-            x if x == Life::Alive as u32 => Life::Alive,
-            x if x == Life::LacksFeatures as u32 => Life::LacksFeatures,
-            x if x == Life::WrongId as u32 => Life::WrongId,
-            _ => Life::Starting,
-        }
+        *self.life.lock()
     }
 
     /// Says so; by the CPU itself.
     pub(crate) fn set_life(&self, life: Life) {
-        self.life.store(life as u32, Ordering::Release);
+        *self.life.lock() = life;
     }
 }
 
@@ -208,16 +167,15 @@ pub(crate) fn make_window(
     let value = CpuLocal {
         id,
         apic_id: AtomicU32::new(apic_id),
-        arrived: Arrived::default(),
         features,
-        life: AtomicU32::new(Life::Starting as u32),
+        life: Mutex::new(Life::Starting),
         tsc_skew: AtomicI64::new(0),
         tsc_skew_error: AtomicU64::new(0),
         nmis: AtomicU32::new(0),
         desk: Desk::default(),
         #[cfg(feature = "faults")]
         sealed_by: AtomicU64::new(u64::MAX),
-        gdt: DescriptorTable::empty(),
+        gdt: GlobalDescriptorTable::empty(),
         tss,
     };
     // SAFETY: mapped above, large enough and page-aligned; the CPU is not running, so nothing else
@@ -227,7 +185,7 @@ pub(crate) fn make_window(
     let local = unsafe { &mut *local };
     let tss = &raw const local.tss;
     // SAFETY: the TSS is valid and is never freed.
-    unsafe { local.gdt.fill(tss) };
+    local.gdt = unsafe { tables::descriptors(tss) };
     Ok(local)
 }
 

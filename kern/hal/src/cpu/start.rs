@@ -6,8 +6,8 @@
 //! CPU. That CPU gets another INIT, so that it cannot wake up later, and its window goes to the
 //! next CPU.
 //!
-//! The start page needs an identity mapping. It is in separate page tables, which share the
-//! kernel's half and are freed afterwards. The kernel's tables never map the lower half.
+//! The start page needs an identity mapping, which the boot page tables have. The kernel's tables,
+//! which the start code loads next, never map the lower half.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -15,7 +15,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use raw_cpuid::CpuId as CpuInfo;
 use smp::cpu::{CpuId, MAX_CPUS};
-use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::features::Features;
 use super::percpu::{self, CpuLocal, Life};
@@ -25,7 +24,7 @@ use crate::dev::lapic;
 use crate::layout::{DIRECT_MAP, PAGE};
 use crate::mem::kernel;
 use crate::mem::ranges::Range;
-use crate::mem::table::{DirectMap, MapError, Space, TableMemory};
+use crate::mem::table::MapError;
 use crate::{info, warn};
 
 /// Between INIT and the first SIPI, in microseconds (Intel's sequence).
@@ -75,6 +74,8 @@ global_asm!(
 );
 
 unsafe extern "C" {
+    /// In the boot segment, which is free memory only once all CPUs are up; below 4 GiB.
+    static boot_pml4: u8;
     static ap_start_code: u8;
     static ap_start_32: u8;
     static ap_start_64: u8;
@@ -85,14 +86,10 @@ unsafe extern "C" {
 /// Set when the kernel is ready for the other CPUs.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
-/// The start page and the tables that map it.
+/// The page where CPUs start.
 struct StartPage {
     page: Range,
-    tables: Range,
 }
-
-/// Frames for the identity mapping: top level and three below.
-const START_TABLES: u64 = 4;
 
 impl StartPage {
     /// Takes a page below 1 MiB and writes code and constant arguments to it.
@@ -100,27 +97,12 @@ impl StartPage {
         let below_1m = Range::new(PAGE, 1 << 20).ok_or(MapError::NoTable)?;
         let page =
             kernel::with_free_memory(|free| free.take(PAGE, PAGE, below_1m)).ok_or(MapError::NoTable)?;
-        let tables = kernel::take_pages(START_TABLES * PAGE, PAGE).ok_or(MapError::NoTable)?;
-        // SAFETY: frames just taken and zeroed, used as tables until `give_back`.
-        let root = unsafe { DirectMap.table(tables.start()) };
-        for (to, from) in root.0[256..].iter().zip(kernel::top_half()) {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        let mut next = tables.start();
-        let mut source = || {
-            next += PAGE;
-            (next < tables.end()).then_some(next)
-        };
-        // SAFETY: our own tables; the lower half holds nothing but the start page.
-        let space = unsafe { Space::open(&DirectMap, tables.start(), Flags::PRESENT | Flags::WRITABLE) };
-        space.map(page.start(), page.start(), 1, Flags::WRITABLE, &mut source)?;
-
         let code = &raw const ap_start_code;
         let len = (&raw const ap_start_end) as usize - code as usize;
         assert!(len <= ARGS, "the start code runs into its arguments");
         // SAFETY: `len` bytes of code from the image to a page that was just taken.
         unsafe { core::ptr::copy_nonoverlapping(code, (DIRECT_MAP + page.start()) as *mut u8, len) };
-        let start = StartPage { page, tables };
+        let start = StartPage { page };
         start.write_args();
         Ok(start)
     }
@@ -136,8 +118,7 @@ impl StartPage {
             gdt_pointer: [31, gdt as u16, (gdt >> 16) as u16],
             far_32: pointer(offset_of_code(&raw const ap_start_32), CODE_32),
             far_64: pointer(offset_of_code(&raw const ap_start_64), CODE_64),
-            // Below 4 GiB, like everything that `take_pages` gives.
-            start_tables: self.tables.start() as u32,
+            start_tables: (&raw const boot_pml4) as u32,
             kernel_tables: kernel::root(),
             stack: 0,
             local: 0,
@@ -168,12 +149,9 @@ impl StartPage {
         (self.page.start() / PAGE) as u8
     }
 
-    /// Gives the page and its tables back, which no CPU uses any more.
+    /// Gives the page back, which no CPU uses any more.
     fn give_back(self) {
-        kernel::with_free_memory(|free| {
-            free.add(self.page);
-            free.add(self.tables);
-        });
+        kernel::with_free_memory(|free| free.add(self.page));
     }
 }
 

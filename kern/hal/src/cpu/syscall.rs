@@ -13,7 +13,8 @@
 
 use kern_base::cpu::CpuBlock;
 use smp::cpu::CpuId;
-use x86_64::registers::model_specific::Msr;
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{LStar, Msr, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 
 use super::{percpu, tables};
@@ -21,10 +22,7 @@ use crate::layout::{DIRECT_MAP, ENTRY_SLOT_SIZE, ENTRY_SLOTS, PAGE};
 use crate::mem::kernel;
 use crate::mem::table::MapError;
 
-const STAR: u32 = 0xc000_0081;
-const LSTAR: u32 = 0xc000_0082;
 const CSTAR: u32 = 0xc000_0083;
-const FMASK: u32 = 0xc000_0084;
 
 const MOV_R15_IMM64: [u8; 2] = [0x49, 0xbf];
 const JMP_REL32: u8 = 0xe9;
@@ -77,9 +75,9 @@ pub unsafe fn enable(cpu: CpuId) {
     // SAFETY: the slot holds entry code (caller); the selectors are those of every CPU's GDT. CSTAR
     // is for 32-bit code, which can't run (no such segment); it gets a valid address all the same.
     unsafe {
-        Msr::new(STAR).write(tables::STAR);
-        Msr::new(LSTAR).write(slot);
+        Star::write_raw(tables::USER_BASE | 3, tables::KERNEL_CODE);
+        LStar::write(VirtAddr::new(slot));
         Msr::new(CSTAR).write(slot);
-        Msr::new(FMASK).write(CLEARED_FLAGS.bits());
+        SFMask::write(CLEARED_FLAGS);
     }
 }

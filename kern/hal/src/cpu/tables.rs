@@ -22,39 +22,32 @@ use crate::trap;
 pub const KERNEL_CODE: u16 = 0x08;
 pub const KERNEL_DATA: u16 = 0x10;
 /// STAR's base for SYSRET: data is this + 8, 64-bit code this + 16. Itself it is empty.
-const USER_BASE: u16 = 0x18;
+pub const USER_BASE: u16 = 0x18;
 pub const USER_DATA: u16 = (USER_BASE + 8) | 3;
 pub const USER_CODE: u16 = (USER_BASE + 16) | 3;
 const TASK_STATE: u16 = 0x30;
 /// What RDTSCP and RDPID give to user code.
 const TSC_AUX: u32 = 0xc000_0103;
 
-/// IA32_STAR: kernel selectors for SYSCALL, user selectors for SYSRET.
-pub const STAR: u64 = (USER_BASE as u64 | 3) << 48 | (KERNEL_CODE as u64) << 32;
+/// Size of a CPU's GDT.
+pub const GDT_WORDS: usize = 8;
 
-/// A CPU's GDT.
-pub struct DescriptorTable(GlobalDescriptorTable<8>);
-
-impl DescriptorTable {
-    pub const fn empty() -> DescriptorTable {
-        DescriptorTable(GlobalDescriptorTable::empty())
-    }
-
-    /// # Safety
-    /// `tss` lives as long as this table is loaded, and is valid by then.
-    pub unsafe fn fill(&mut self, tss: *const TaskStateSegment) {
-        let mut gdt = GlobalDescriptorTable::empty();
-        let code = gdt.append(Descriptor::kernel_code_segment());
-        let data = gdt.append(Descriptor::kernel_data_segment());
-        gdt.append(Descriptor::UserSegment(0));
-        let user_data = gdt.append(Descriptor::user_data_segment());
-        let user_code = gdt.append(Descriptor::user_code_segment());
-        // SAFETY: the caller's promise.
-        let task = gdt.append(unsafe { Descriptor::tss_segment_unchecked(tss) });
-        debug_assert_eq!([code.0, data.0, task.0], [KERNEL_CODE, KERNEL_DATA, TASK_STATE]);
-        debug_assert_eq!([user_data.0, user_code.0], [USER_DATA, USER_CODE]);
-        self.0 = gdt;
-    }
+/// Returns the GDT of the CPU that has this TSS.
+///
+/// # Safety
+/// `tss` lives as long as the table is loaded, and is valid by then.
+pub unsafe fn descriptors(tss: *const TaskStateSegment) -> GlobalDescriptorTable<GDT_WORDS> {
+    let mut gdt = GlobalDescriptorTable::empty();
+    let code = gdt.append(Descriptor::kernel_code_segment());
+    let data = gdt.append(Descriptor::kernel_data_segment());
+    gdt.append(Descriptor::UserSegment(0));
+    let user_data = gdt.append(Descriptor::user_data_segment());
+    let user_code = gdt.append(Descriptor::user_code_segment());
+    // SAFETY: the caller's promise.
+    let task = gdt.append(unsafe { Descriptor::tss_segment_unchecked(tss) });
+    debug_assert_eq!([code.0, data.0, task.0], [KERNEL_CODE, KERNEL_DATA, TASK_STATE]);
+    debug_assert_eq!([user_data.0, user_code.0], [USER_DATA, USER_CODE]);
+    gdt
 }
 
 #[repr(C, align(4096))]
@@ -82,14 +75,13 @@ pub unsafe fn init_interrupts() {
     // SAFETY: no other CPU runs yet (caller).
     let table = unsafe { &mut *INTERRUPTS.0.get() };
     for (vector, entry) in table.iter_mut().enumerate() {
-        // SAFETY: the stub for this vector, which follows the interrupt calling rules.
+        // SAFETY: the stub for this vector, which follows the interrupt calling rules. The code
+        // segment is this one, which is in the boot GDT as in every CPU's.
         let options = unsafe { entry.set_handler_addr(VirtAddr::new(trap::entry::stub(vector as u8))) };
-        // SAFETY: the kernel's 64-bit code segment, in the boot GDT as in every CPU's.
-        unsafe { options.set_code_selector(SegmentSelector(KERNEL_CODE)) };
         // INT n from user mode is a protection fault, except the breakpoint instruction.
-        let user = vector == usize::from(trap::BREAKPOINT);
-        let level = if user { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
-        options.disable_interrupts(true).set_privilege_level(level);
+        if vector == usize::from(trap::BREAKPOINT) {
+            options.set_privilege_level(PrivilegeLevel::Ring3);
+        }
     }
     load_interrupts();
 }
@@ -102,12 +94,10 @@ pub unsafe fn use_own_stacks() {
     // SAFETY: as in `init_interrupts`.
     let table = unsafe { &mut *INTERRUPTS.0.get() };
     for (vector, ist) in OWN_STACK {
-        let entry = &mut table[usize::from(vector)];
-        // SAFETY: the stub, as before.
-        let options = unsafe { entry.set_handler_addr(VirtAddr::new(trap::entry::stub(vector))) };
-        // SAFETY: the code segment as before; the stack is in every CPU's TSS, used by this vector
-        // only.
-        unsafe { options.set_code_selector(SegmentSelector(KERNEL_CODE)).set_stack_index(ist as u16 - 1) };
+        let stub = VirtAddr::new(trap::entry::stub(vector));
+        // SAFETY: stub and code segment as before; the stack is in every CPU's TSS, used by this
+        // vector only.
+        unsafe { table[usize::from(vector)].set_handler_addr(stub).set_stack_index(ist as u16 - 1) };
     }
 }
 
@@ -129,7 +119,7 @@ pub unsafe fn load(local: &'static CpuLocal) {
     // The data selectors are null because 64-bit code needs none; WRFSBASE sets FS and GS bases
     // before user code runs.
     unsafe {
-        local.gdt.0.load_unsafe();
+        local.gdt.load_unsafe();
         CS::set_reg(SegmentSelector(KERNEL_CODE));
         SS::set_reg(SegmentSelector(KERNEL_DATA));
         let null = SegmentSelector::NULL;

@@ -5,7 +5,8 @@
 //! vector state runs, so that its first vector instruction faults.
 
 use core::arch::asm;
-use core::arch::x86_64::_xsave64;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
 
 use kern_base::machine::VectorFormat;
 use raw_cpuid::cpuid;
@@ -22,20 +23,16 @@ const MXCSR_OFFSET: usize = 24;
 const HEAD: usize = 576;
 /// The alignment that XSAVE asks for.
 pub const AREA_ALIGN: usize = 64;
-/// All components that are on.
-const ALL: u64 = u64::MAX;
+
+/// Whether XGETBV with ECX = 1 exists. Boot code writes it, for all CPUs.
+pub static HAS_XGETBV1: AtomicBool = AtomicBool::new(false);
 
 #[repr(C, align(64))]
-pub struct InitialImage([u8; HEAD]);
+pub struct InitialImage([u32; HEAD / 4]);
 
 pub static INITIAL: InitialImage = {
-    let mut image = [0; HEAD];
-    let mxcsr = INITIAL_MXCSR.to_le_bytes();
-    let mut i = 0;
-    while i < mxcsr.len() {
-        image[MXCSR_OFFSET + i] = mxcsr[i];
-        i += 1;
-    }
+    let mut image = [0; HEAD / 4];
+    image[MXCSR_OFFSET / 4] = INITIAL_MXCSR;
     InitialImage(image)
 };
 
@@ -82,17 +79,12 @@ pub unsafe fn save(features: Features, area: *mut u8) {
                  options(nostack, preserves_flags));
         }
     } else {
-        // SAFETY: the caller's promise; XSAVE is a required feature.
-        unsafe { xsave(area) }
+        // SAFETY: as above; XSAVE is a required feature.
+        unsafe {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+                 options(nostack, preserves_flags));
+        }
     }
-}
-
-/// # Safety
-/// As [`save`].
-#[target_feature(enable = "xsave")]
-unsafe fn xsave(area: *mut u8) {
-    // SAFETY: the caller's promise.
-    unsafe { _xsave64(area, ALL) }
 }
 
 /// Loads a saved state.
@@ -115,7 +107,7 @@ pub unsafe fn restore(area: *const u8) {
 /// `area` is [`AREA_ALIGN`]ed, at least [`area_size`] bytes long and exclusively ours.
 pub unsafe fn init_area(area: *mut u8) {
     // SAFETY: the caller's promise; areas are never shorter than their head.
-    unsafe { core::ptr::copy_nonoverlapping(INITIAL.0.as_ptr(), area, HEAD) }
+    unsafe { core::ptr::copy_nonoverlapping(INITIAL.0.as_ptr().cast(), area, HEAD) }
 }
 
 /// Gives this CPU the initial state, where it does not have it already as far as can be seen.
@@ -123,12 +115,12 @@ pub unsafe fn init_area(area: *mut u8) {
 /// # Safety
 /// CR0.TS is clear, and the owner of the live state has saved it or given it up.
 #[inline]
-pub unsafe fn reset(features: Features) {
-    if features.contains(Features::XGETBV1) && is_initial() {
+pub unsafe fn reset() {
+    if HAS_XGETBV1.load(Relaxed) && is_initial() {
         return;
     }
     // SAFETY: a valid image; the rest is the caller's promise.
-    unsafe { restore(INITIAL.0.as_ptr()) }
+    unsafe { restore(INITIAL.0.as_ptr().cast()) }
 }
 
 /// Whether the CPU says that everything is initial. MXCSR is not part of what it tracks.
@@ -136,20 +128,15 @@ fn is_initial() -> bool {
     let mut mxcsr = 0u32;
     // SAFETY: stores MXCSR to a local; SSE is on and CR0.TS clear (callers).
     unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags)) };
-    // SAFETY: XGETBV(1) exists where this is called.
-    mxcsr == INITIAL_MXCSR && unsafe { in_use() } == 0
-}
-
-/// # Safety
-/// CPUID shows XGETBV with ECX = 1.
-#[inline]
-unsafe fn in_use() -> u64 {
+    if mxcsr != INITIAL_MXCSR {
+        return false;
+    }
     let (low, high): (u32, u32);
-    // SAFETY: the caller's promise; OSXSAVE is on.
+    // SAFETY: XGETBV(1) exists where this is called; OSXSAVE is on.
     unsafe {
         asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     }
-    u64::from(high) << 32 | u64::from(low)
+    low | high == 0
 }
 
 /// Makes the next vector instruction fault.

@@ -42,7 +42,7 @@ impl Clock {
 fn by_pm_timer(timer: PmTimer) -> Option<u64> {
     let mask = if timer.wide { u32::MAX } else { 0xff_ffff };
     // SAFETY: reading the timer has no effect.
-    let read = || unsafe { port::read_u32(timer.port) } & mask;
+    let read = || unsafe { port::read::<u32>(timer.port) } & mask;
     let wait_for = |since: u32, ticks: u32| {
         for _ in 0..PATIENCE {
             let passed = read().wrapping_sub(since) & mask;
@@ -70,7 +70,7 @@ fn by_pit() -> Option<u64> {
     let [low, high] = count.to_le_bytes();
     // SAFETY: channel 2 drives the PC speaker only; speaker off, gate on, one-shot count.
     let start = unsafe {
-        port::write_u8(GATE_PORT, (port::read_u8(GATE_PORT) & !2) | 1);
+        port::write_u8(GATE_PORT, (port::read::<u8>(GATE_PORT) & !2) | 1);
         port::write_u8(COMMAND, 0b1011_0000);
         port::write_u8(CHANNEL_2, low);
         port::write_u8(CHANNEL_2, high);
@@ -78,7 +78,7 @@ fn by_pit() -> Option<u64> {
     };
     for _ in 0..PATIENCE {
         // SAFETY: reading the gate port has no effect.
-        if unsafe { port::read_u8(GATE_PORT) } & OUTPUT != 0 {
+        if unsafe { port::read::<u8>(GATE_PORT) } & OUTPUT != 0 {
             return Some((tsc() - start) * PIT_HZ / u64::from(count));
         }
         spin_loop();

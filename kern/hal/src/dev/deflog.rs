@@ -12,17 +12,23 @@ struct KernelLogger;
 // raw encoding has no state between writes.
 unsafe impl defmt::Logger for KernelLogger {
     fn acquire() {
-        logport::begin();
+        if let Some(desk) = logport::desk() {
+            desk.enter();
+        }
     }
 
     unsafe fn flush() {}
 
     unsafe fn release() {
-        logport::end(logport::KERNEL_CHANNEL);
+        if let Some(desk) = logport::desk() {
+            logport::complete(desk, logport::KERNEL_CHANNEL);
+        }
     }
 
     unsafe fn write(bytes: &[u8]) {
-        logport::append(bytes);
+        if let Some(desk) = logport::desk() {
+            desk.append(bytes);
+        }
     }
 }
 

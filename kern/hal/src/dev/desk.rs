@@ -190,14 +190,8 @@ pub struct Turns {
     is_closed: AtomicBool,
 }
 
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns::new()
-    }
-}
-
 impl Turns {
-    pub const fn new() -> Turns {
+    pub(crate) const fn new() -> Turns {
         Turns {
             next: AtomicU32::new(0),
             served: AtomicU32::new(0),

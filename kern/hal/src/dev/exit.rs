@@ -1,4 +1,4 @@
-//! How a run ends: QEMU's isa-debug-exit, Bochs's shutdown port, or a halt; and the reboot.
+//! How a run ends: QEMU's isa-debug-exit, Bochs's shutdown port, or a halt.
 
 use super::{logport, port, serial};
 
@@ -56,16 +56,4 @@ pub fn halt() -> ! {
         x86_64::instructions::interrupts::disable();
         x86_64::instructions::hlt();
     }
-}
-
-/// Resets the machine.
-pub fn reboot() -> ! {
-    serial::drain();
-    // SAFETY: resets: by the chipset's reset control register, then the keyboard controller.
-    unsafe {
-        port::write_u8(0xcf9, 0x02);
-        port::write_u8(0xcf9, 0x06);
-        port::write_u8(0x64, 0xfe);
-    }
-    halt()
 }

@@ -47,68 +47,41 @@ static DEADLINE_MODE: AtomicBool = AtomicBool::new(false);
 /// Timer counts for each TSC tick, 32.32 fixed point.
 static COUNTS_PER_TICK: AtomicU64 = AtomicU64::new(0);
 
-/// How a CPU reaches its APIC's registers.
-#[derive(Clone, Copy)]
-enum Registers {
-    /// As MSRs: x2APIC mode.
-    Msrs,
-    /// As memory at this address: xAPIC mode.
-    Memory(u64),
-}
-
-impl Registers {
-    #[inline(always)]
-    fn get() -> Registers {
-        match REGISTERS.load(Ordering::Relaxed) {
-            0 => Registers::Msrs,
-            base => Registers::Memory(base),
-        }
-    }
-
-    #[inline(always)]
-    fn read(self, register: u32) -> u32 {
-        match self {
-            // SAFETY: x2APIC mode is on; reading APIC registers has no effect on memory.
-            Registers::Msrs => unsafe { msr_of(register).read() as u32 },
-            // SAFETY: mapped as registers by `init`, one 4 KiB page; `register` is inside.
-            Registers::Memory(base) => unsafe {
-                ((base + u64::from(register)) as *const u32).read_volatile()
-            },
-        }
-    }
-
-    /// # Safety
-    /// The effect on this CPU's interrupts is wanted, and `register` exists in the mode that is on.
-    #[inline(always)]
-    unsafe fn write(self, register: u32, value: u32) {
-        match self {
-            // SAFETY: the caller's promise.
-            Registers::Msrs => unsafe { msr_of(register).write(value.into()) },
-            // SAFETY: as above, and the address is in the mapped register page.
-            Registers::Memory(base) => unsafe {
-                ((base + u64::from(register)) as *mut u32).write_volatile(value)
-            },
-        }
-    }
-}
-
 fn x2apic_mode() -> bool {
-    matches!(Registers::get(), Registers::Msrs)
+    REGISTERS.load(Ordering::Relaxed) == 0
 }
 
 fn msr_of(register: u32) -> Msr {
     Msr::new(0x800 + (register >> 4))
 }
 
+/// Returns where a register is in xAPIC mode; `None` in x2APIC mode.
+#[inline(always)]
+fn address_of(register: u32) -> Option<*mut u32> {
+    let base = REGISTERS.load(Ordering::Relaxed);
+    (base != 0).then(|| (base + u64::from(register)) as *mut u32)
+}
+
+#[inline(always)]
 fn read(register: u32) -> u32 {
-    Registers::get().read(register)
+    match address_of(register) {
+        // SAFETY: x2APIC mode is on; reading APIC registers has no effect on memory.
+        None => unsafe { msr_of(register).read() as u32 },
+        // SAFETY: mapped as registers by `init`, one 4 KiB page; `register` is inside.
+        Some(address) => unsafe { address.read_volatile() },
+    }
 }
 
 /// # Safety
-/// See [`Registers::write`].
+/// The effect on this CPU's interrupts is wanted, and `register` exists in the mode that is on.
+#[inline(always)]
 unsafe fn write(register: u32, value: u32) {
-    // SAFETY: the caller's promise.
-    unsafe { Registers::get().write(register, value) }
+    match address_of(register) {
+        // SAFETY: the caller's promise.
+        None => unsafe { msr_of(register).write(value.into()) },
+        // SAFETY: as above, and the address is in the mapped register page.
+        Some(address) => unsafe { address.write_volatile(value) },
+    }
 }
 
 /// Returns the crate's view of this CPU's APIC. Building it touches no register.
@@ -207,8 +180,7 @@ pub fn take_errors() -> u32 {
 pub fn send(apic_id: u32, vector: u8) {
     // Everything written before is visible to the CPU that takes the interrupt: in xAPIC mode the
     // uncached store orders it, in x2APIC mode the MSR write does not, so the fence does.
-    let apic = Registers::get();
-    if matches!(apic, Registers::Msrs) {
+    let (Some(low), Some(high)) = (address_of(COMMAND_LOW), address_of(COMMAND_HIGH)) else {
         // SAFETY: `mfence; lfence` is the ordering that Intel asks for before a WRMSR to the ICR;
         // the vector has a handler on every CPU.
         unsafe {
@@ -216,15 +188,15 @@ pub fn send(apic_id: u32, vector: u8) {
             Msr::new(X2APIC_COMMAND).write(u64::from(apic_id) << 32 | u64::from(vector));
         }
         return;
-    }
-    while apic.read(COMMAND_LOW) & DELIVERY_PENDING != 0 {
-        core::hint::spin_loop();
-    }
-    // SAFETY: a fixed interrupt to a vector that has a handler on every CPU. Interrupts are off, so
-    // nothing comes between the two halves.
+    };
+    // SAFETY: registers in the mapped page. A fixed interrupt to a vector that has a handler on
+    // every CPU. Interrupts are off, so nothing comes between the two halves.
     unsafe {
-        apic.write(COMMAND_HIGH, apic_id << 24);
-        apic.write(COMMAND_LOW, vector.into());
+        while low.read_volatile() & DELIVERY_PENDING != 0 {
+            core::hint::spin_loop();
+        }
+        high.write_volatile(apic_id << 24);
+        low.write_volatile(vector.into());
     }
 }
 

@@ -94,7 +94,7 @@ pub fn record(channel: u8, payload: &[u8]) -> bool {
     match sink() {
         Sink::Off => {}
         Sink::Text if channel == REPORT_CHANNEL => {
-            serial::print(format_args!("{TEXT_MARK}{}\n", Printable(payload)));
+            serial::print(format_args!("{TEXT_MARK}{}\n", printable(payload)));
         }
         Sink::Text => {}
         Sink::DebugConsole | Sink::SecondSerial => send_record(channel, head, payload),
@@ -121,28 +121,8 @@ fn send_record(channel: u8, head: [u8; 4], payload: &[u8]) {
     }
 }
 
-/// Begins a record that is put together on this CPU's desk.
-pub fn begin() {
-    if let Some(desk) = desk() {
-        desk.enter();
-    }
-}
-
-/// Appends to it.
-pub fn append(bytes: &[u8]) {
-    if let Some(desk) = desk() {
-        desk.append(bytes);
-    }
-}
-
-/// Ends it.
-pub fn end(channel: u8) {
-    if let Some(desk) = desk() {
-        complete(desk, channel);
-    }
-}
-
-fn complete(desk: &Desk, channel: u8) {
+/// Completes the record that was begun last on this CPU's desk.
+pub(super) fn complete(desk: &Desk, channel: u8) {
     if !desk.finish(channel) {
         LOST.fetch_add(1, Ordering::Relaxed);
     }
@@ -197,7 +177,7 @@ fn is_closed_by_this_cpu() -> bool {
 
 /// Returns this CPU's desk. Before it has one there are no records: their destination is not known
 /// yet, either.
-fn desk() -> Option<&'static Desk> {
+pub(super) fn desk() -> Option<&'static Desk> {
     percpu::this().map(|cpu| &cpu.desk)
 }
 
@@ -225,14 +205,10 @@ fn send(bytes: &[u8], left: usize) {
     LEFT.store(left, Ordering::Relaxed);
 }
 
-/// Bytes as text of one line: what is no letter of ASCII is a question mark.
-struct Printable<'b>(&'b [u8]);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_letter = |byte: &u8| matches!(byte, b' '..=b'~');
-        self.0.iter().try_for_each(|byte| f.write_char(if is_letter(byte) { char::from(*byte) } else { '?' }))
-    }
+/// Returns bytes as text of one line: what is no letter of ASCII is a question mark.
+fn printable(bytes: &[u8]) -> impl fmt::Display {
+    let letter = |byte: u8| if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' };
+    fmt::from_fn(move |f| bytes.iter().try_for_each(|byte| f.write_char(letter(*byte))))
 }
 
 /// Tells a host that listens to both ports how many lines COM1 has got, so that it shows them where

@@ -1,6 +1,7 @@
 //! Port I/O.
 
 use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
+use x86_64::structures::port::PortRead;
 
 /// # Safety
 /// Writing `value` to `port` must have no effect on memory that Rust code relies on.
@@ -11,14 +12,7 @@ pub unsafe fn write_u8(port: u16, value: u8) {
 
 /// # Safety
 /// Reading `port` must have no effect on memory that Rust code relies on.
-pub unsafe fn read_u8(port: u16) -> u8 {
-    // SAFETY: the caller's promise.
-    unsafe { PortReadOnly::new(port).read() }
-}
-
-/// # Safety
-/// As [`read_u8`].
-pub unsafe fn read_u32(port: u16) -> u32 {
+pub unsafe fn read<T: PortRead>(port: u16) -> T {
     // SAFETY: the caller's promise.
     unsafe { PortReadOnly::new(port).read() }
 }

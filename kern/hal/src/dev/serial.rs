@@ -60,7 +60,7 @@ impl Uart {
 
     fn status(&self) -> u8 {
         // SAFETY: reading the line status clears error bits only.
-        unsafe { port::read_u8(self.base + LINE_STATUS) }
+        unsafe { port::read(self.base + LINE_STATUS) }
     }
 
     fn wait(&mut self, bit: u8) {

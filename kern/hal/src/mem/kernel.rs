@@ -35,6 +35,9 @@ const INNER: Flags = Flags::PRESENT.union(Flags::WRITABLE);
 /// Boot-time tables must lie below this: the boot page tables show no more.
 const BOOT_LIMIT: u64 = 4 << 30;
 
+/// What the direct map does not show.
+const BEYOND: Option<Range> = Range::new(DIRECT_MAP_SIZE, u64::MAX);
+
 unsafe extern "C" {
     static __boot_start: u8;
     static __boot_end: u8;
@@ -80,8 +83,7 @@ pub fn find_free_memory(info: &BootInfo) {
     let image = Range::new(boot_segment().map_or(0, Range::start), image_end);
     // Page 0: the real-mode interrupt table and the BIOS data area.
     let page_0 = Range::new(0, PAGE);
-    let beyond = Range::new(DIRECT_MAP_SIZE, u64::MAX);
-    for range in used.map(|r| r.range).chain(module).chain(image).chain(page_0).chain(beyond) {
+    for range in used.map(|r| r.range).chain(module).chain(image).chain(page_0).chain(BEYOND) {
         free.remove(range);
     }
 }
@@ -108,16 +110,6 @@ pub fn settle_module(module: Range) -> Result<Range, MapError> {
     unsafe { core::ptr::copy_nonoverlapping(from, to, module.size() as usize) };
     with_free_memory(|free| free.add(module));
     Range::sized(copy.start(), module.size()).ok_or(MapError::BadAddress)
-}
-
-/// Empties the list of free memory into `f`: from here on it is the portable kernel's. Nothing of
-/// this crate allocates afterwards.
-pub fn give_away_free_memory(mut f: impl FnMut(Range)) {
-    let mut free = FREE.lock();
-    for &range in free.ranges() {
-        f(range);
-    }
-    *free = FreeMemory::new();
 }
 
 /// Takes `size` bytes of RAM for the rest of the run, zeroed, below 4 GiB and above the first MiB.
@@ -148,23 +140,12 @@ pub fn build(info: &BootInfo, features: Features) -> Result<(), MapError> {
     let space = kernel_space();
     let tables = &mut take_table;
     let max_level = if features.contains(Features::HUGE_PAGES) { 3 } else { 2 };
-    for region in info.regions.iter().filter(|r| r.kind.is_ram()) {
-        let ram = region.range.pages_around();
-        let Some(ram) = Range::new(ram.start(), ram.end().min(DIRECT_MAP_SIZE)) else {
-            continue;
-        };
-        match space.map_range(
-            DIRECT_MAP + ram.start(),
-            ram.start(),
-            ram.size(),
-            max_level,
-            READ_WRITE,
-            tables,
-        ) {
-            // Two regions may share a page that neither fills.
-            Err(MapError::Occupied) => map_page_by_page(&space, ram, tables)?,
-            other => other?,
-        }
+    // Two regions may share a page that neither fills: here they are one range.
+    let mut ram = FreeMemory::new();
+    info.regions.iter().filter(|r| r.kind.is_ram()).for_each(|r| ram.add(r.range.pages_around()));
+    BEYOND.into_iter().for_each(|beyond| ram.remove(beyond));
+    for ram in ram.ranges() {
+        space.map_range(DIRECT_MAP + ram.start(), ram.start(), ram.size(), max_level, READ_WRITE, tables)?;
     }
     if let Some(screen) = info.text_screen() {
         space.map_range(DIRECT_MAP + screen.start(), screen.start(), screen.size(), 1, DEVICE, tables)?;
@@ -179,20 +160,6 @@ pub fn build(info: &BootInfo, features: Features) -> Result<(), MapError> {
     ] {
         if let Some(part) = image_part(start, end) {
             space.map_range(KERNEL_BASE + part.start(), part.start(), part.size(), 1, flags, tables)?;
-        }
-    }
-    Ok(())
-}
-
-fn map_page_by_page(
-    space: &Space<'_, DirectMap>,
-    ram: Range,
-    tables: &mut dyn FnMut() -> Option<u64>,
-) -> Result<(), MapError> {
-    for at in (ram.start()..ram.end()).step_by(PAGE as usize) {
-        match space.map(DIRECT_MAP + at, at, 1, READ_WRITE, tables) {
-            Ok(()) | Err(MapError::Occupied) => (),
-            Err(other) => return Err(other),
         }
     }
     Ok(())

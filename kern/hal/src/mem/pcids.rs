@@ -9,7 +9,7 @@ pub const PCIDS: usize = 4096;
 pub struct Pcids([AtomicU64; PCIDS / 64]);
 
 impl Pcids {
-    pub const fn new() -> Pcids {
+    pub(crate) const fn new() -> Pcids {
         Pcids([const { AtomicU64::new(0) }; PCIDS / 64])
     }
 
@@ -34,12 +34,6 @@ impl Pcids {
         if pcid != 0 && pcid < PCIDS {
             self.0[pcid / 64].fetch_and(!(1 << (pcid % 64)), Relaxed);
         }
-    }
-}
-
-impl Default for Pcids {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -65,7 +65,7 @@ pub struct FreeMemory {
 }
 
 impl FreeMemory {
-    pub const fn new() -> FreeMemory {
+    pub(crate) const fn new() -> FreeMemory {
         FreeMemory { ranges: heapless::Vec::new(), lost: 0 }
     }
 
@@ -146,12 +146,6 @@ impl FreeMemory {
         let at = self.ranges.partition_point(|r| r.start < range.start);
         // Just made room, and `at` is at most the length: this can't fail.
         let _ = self.ranges.insert(at, range);
-    }
-}
-
-impl Default for FreeMemory {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

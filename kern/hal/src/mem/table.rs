@@ -84,10 +84,14 @@ pub const fn page_size(level: u32) -> u64 {
     }
 }
 
-/// Returns the bits of an entry besides the address.
-fn present_bits(flags: Flags) -> u64 {
-    let off = if Protection::NoExecute.is_off() { Flags::NO_EXECUTE } else { Flags::empty() };
-    (flags | Flags::PRESENT).difference(off).bits()
+/// Returns the bits of an entry of `level` that maps a page, besides the address.
+fn leaf_bits(flags: Flags, level: u32) -> u64 {
+    let mut flags = flags | Flags::PRESENT;
+    flags.set(Flags::HUGE_PAGE, level > 1);
+    if Protection::NoExecute.is_off() {
+        flags.remove(Flags::NO_EXECUTE);
+    }
+    flags.bits()
 }
 
 fn present(entry: u64) -> bool {
@@ -131,12 +135,13 @@ impl<'m, M: TableMemory> Space<'m, M> {
         if present(entry.load(Ordering::Relaxed)) {
             return Err(MapError::Occupied);
         }
-        let size = if level > 1 { Flags::HUGE_PAGE } else { Flags::empty() };
-        entry.store(frame | present_bits(flags | size), Ordering::Release);
+        entry.store(frame | leaf_bits(flags, level), Ordering::Release);
         Ok(())
     }
 
-    /// Maps `len` bytes with the largest pages (up to `max_level`) that fit.
+    /// Maps `len` bytes with the largest pages (up to `max_level`) that fit. Never inlined: boot
+    /// code maps in many places.
+    #[inline(never)]
     pub fn map_range(
         &self,
         at: u64,
@@ -158,13 +163,12 @@ impl<'m, M: TableMemory> Space<'m, M> {
         Ok(())
     }
 
-    /// Changes the flags of the page at `at`; gives the old ones.
-    pub fn protect(&self, at: u64, level: u32, flags: Flags) -> Result<Leaf, MapError> {
+    /// Changes the flags of the page at `at`.
+    pub fn protect(&self, at: u64, level: u32, flags: Flags) -> Result<(), MapError> {
         let entry = self.leaf_entry(at, level)?;
-        let size = if level > 1 { Flags::HUGE_PAGE } else { Flags::empty() };
         let frame = Leaf::new(entry.load(Ordering::Relaxed), level).frame;
-        let old = entry.swap(frame | present_bits(flags | size), Ordering::AcqRel);
-        Ok(Leaf::new(old, level))
+        entry.store(frame | leaf_bits(flags, level), Ordering::Release);
+        Ok(())
     }
 
     /// Returns the mapping at `at`.
@@ -194,12 +198,10 @@ impl<'m, M: TableMemory> Space<'m, M> {
             }
             let small = page_size(leaf.level - 1);
             let table = tables().ok_or(MapError::NoTable)?;
-            let size = if leaf.level > 2 { Flags::HUGE_PAGE } else { Flags::empty() };
-            let flags = (leaf.flags - Flags::HUGE_PAGE) | size;
-            for i in 0..512 {
-                // SAFETY: a zeroed frame that we were given to be a table.
-                let slot = &unsafe { self.mem.table(table) }.0[i as usize];
-                slot.store((leaf.frame + i * small) | flags.bits(), Ordering::Relaxed);
+            let bits = leaf_bits(leaf.flags, leaf.level - 1);
+            // SAFETY: a zeroed frame that we were given to be a table.
+            for (i, slot) in (0..).zip(&unsafe { self.mem.table(table) }.0) {
+                slot.store((leaf.frame + i * small) | bits, Ordering::Relaxed);
             }
             let entry = self.leaf_entry(at & !(page_size(leaf.level) - 1), leaf.level)?;
             entry.store(table | self.inner.bits(), Ordering::Release);
@@ -286,7 +288,8 @@ mod tests {
         let leaf = space.lookup(0x20_1000).unwrap();
         assert_eq!((leaf.frame, leaf.level), (0x40_0000, 2));
         assert_eq!(space.map(0x20_1000, 0, 1, FLAGS, &mut take), Err(MapError::Occupied));
-        assert!(space.protect(0x20_0000, 2, Flags::NO_EXECUTE).unwrap().flags.contains(FLAGS));
+        assert!(space.lookup(0x20_0000).unwrap().flags.contains(FLAGS));
+        space.protect(0x20_0000, 2, Flags::NO_EXECUTE).unwrap();
         assert!(!space.lookup(0x20_0000).unwrap().flags.contains(Flags::WRITABLE));
         assert_eq!(space.protect(0x20_0000, 1, FLAGS), Err(MapError::NotMapped));
         assert_eq!(space.map(0x1001, 0, 1, FLAGS, &mut take), Err(MapError::BadAddress));

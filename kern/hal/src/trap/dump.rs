@@ -5,9 +5,9 @@ use core::fmt;
 use x86_64::registers::control::Cr2;
 
 use super::frame::KernelFrame;
-use super::{GENERAL_PROTECTION, MACHINE_CHECK, PAGE_FAULT};
+use super::{FIRST_INTERRUPT, GENERAL_PROTECTION, MACHINE_CHECK, PAGE_FAULT};
 use crate::cpu::machine_check;
-use crate::cpu::percpu::{self, CpuLocal};
+use crate::cpu::percpu;
 use crate::eprintln;
 use crate::layout::{self, DIRECT_MAP, KERNEL_BASE, STACK_SIZE};
 use crate::mem::{kernel, tlb};
@@ -17,7 +17,8 @@ const MAX_FRAMES: usize = 24;
 
 /// Returns the name of an exception.
 pub fn name(vector: u8) -> &'static str {
-    const NAMES: [&str; 32] = [
+    const RESERVED: &str = "reserved exception";
+    const NAMES: [&str; 22] = [
         "divide error",
         "debug",
         "non-maskable interrupt",
@@ -33,81 +34,52 @@ pub fn name(vector: u8) -> &'static str {
         "stack fault",
         "general protection",
         "page fault",
-        "reserved exception 15",
+        RESERVED,
         "x87 floating point",
         "alignment check",
         "machine check",
         "SIMD floating point",
         "virtualization",
         "control protection",
-        "reserved exception 22",
-        "reserved exception 23",
-        "reserved exception 24",
-        "reserved exception 25",
-        "reserved exception 26",
-        "reserved exception 27",
-        "hypervisor injection",
-        "VMM communication",
-        "security",
-        "reserved exception 31",
     ];
-    NAMES.get(usize::from(vector)).copied().unwrap_or("interrupt")
+    match vector {
+        28 => "hypervisor injection",
+        29 => "VMM communication",
+        30 => "security",
+        FIRST_INTERRUPT.. => "interrupt",
+        _ => NAMES.get(usize::from(vector)).copied().unwrap_or(RESERVED),
+    }
 }
 
-/// A CPU in messages; before its window exists it is the one that boots.
-pub struct CpuName(pub Option<&'static CpuLocal>);
+/// Returns the name of the CPU that runs this; before its window exists it is the one that boots.
+pub fn cpu_name() -> impl fmt::Display {
+    fmt::from_fn(|f| match percpu::this() {
+        Some(cpu) => write!(f, "{:?} (APIC {:#x})", cpu.id, cpu.apic_id()),
+        None => f.write_str("the boot CPU, early"),
+    })
+}
 
-impl fmt::Display for CpuName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(cpu) => write!(f, "{:?} (APIC {:#x})", cpu.id, cpu.apic_id()),
-            None => f.write_str("the boot CPU, early"),
+/// Returns what the error code of an exception says.
+fn cause(vector: u8, error: u64) -> impl fmt::Display {
+    // The name of the first bits that are all set.
+    let first = move |names: &[(u64, &'static str)]| {
+        names.iter().find(|(bits, _)| error & bits == *bits).map_or("", |(_, name)| *name)
+    };
+    fmt::from_fn(move |f| match vector {
+        PAGE_FAULT => {
+            let who = first(&[(1 << 2, "user"), (0, "kernel")]);
+            let what = first(&[(1 << 4, "execute"), (1 << 1, "write"), (0, "read")]);
+            let in_table = (1 << 3, "reserved bit set in a page table");
+            let why = first(&[in_table, (1 << 5, "protection key"), (1, "not allowed"), (0, "not mapped")]);
+            write!(f, ": {who} {what}, {why}")
         }
-    }
-}
-
-/// What a page fault's error code says.
-pub struct PageFaultCause(pub u64);
-
-impl fmt::Display for PageFaultCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bit = |n: u32| self.0 >> n & 1 != 0;
-        let who = if bit(2) { "user" } else { "kernel" };
-        let what = if bit(4) {
-            "execute"
-        } else if bit(1) {
-            "write"
-        } else {
-            "read"
-        };
-        let why = if bit(3) {
-            "reserved bit set in a page table"
-        } else if bit(5) {
-            "protection key"
-        } else if bit(0) {
-            "not allowed"
-        } else {
-            "not mapped"
-        };
-        write!(f, "{who} {what}, {why}")
-    }
-}
-
-/// What a selector error code says.
-pub struct SelectorCause(pub u64);
-
-impl fmt::Display for SelectorCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            return f.write_str("no selector");
+        10..=GENERAL_PROTECTION if error == 0 => f.write_str(": no selector"),
+        10..=GENERAL_PROTECTION => {
+            let table = first(&[(1 << 1, "IDT"), (1 << 2, "LDT"), (0, "GDT")]);
+            write!(f, ": {table} entry {:#x}", error >> 3 & 0x1fff)
         }
-        let table = match self.0 >> 1 & 3 {
-            0 => "GDT",
-            2 => "LDT",
-            _ => "IDT",
-        };
-        write!(f, "{table} entry {:#x}", self.0 >> 3 & 0x1fff)
-    }
+        _ => Ok(()),
+    })
 }
 
 /// Returns the part of the address map that an address is in.
@@ -130,16 +102,8 @@ fn place(address: u64) -> &'static str {
 /// Prints everything about an exception in kernel mode.
 pub fn exception(frame: &KernelFrame) {
     let vector = frame.vector as u8;
-    eprintln!(
-        "\naurora: kernel exception on {}: {} (vector {vector})",
-        CpuName(percpu::this()),
-        name(vector)
-    );
-    match vector {
-        PAGE_FAULT => eprintln!("  error {:#x}: {}", frame.error, PageFaultCause(frame.error)),
-        10..=GENERAL_PROTECTION => eprintln!("  error {:#x}: {}", frame.error, SelectorCause(frame.error)),
-        _ => eprintln!("  error {:#x}", frame.error),
-    }
+    eprintln!("\naurora: kernel exception on {}: {} (vector {vector})", cpu_name(), name(vector));
+    eprintln!("  error {:#x}{}", frame.error, cause(vector, frame.error));
     if vector == MACHINE_CHECK {
         machine_check::print();
     }

@@ -25,10 +25,10 @@ const STUB_SIZE: u64 = 16;
 const STUB_CS: usize = offset_of!(KernelFrame, cs) - offset_of!(KernelFrame, vector);
 
 /// From the CPU block to what its CPU owns.
-const HOT: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, hot);
+pub const HOT: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, hot);
 /// From a task to what its home CPU owns, and to its registers.
-const TASK: usize = offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET;
-const REGS: usize = TASK + offset_of!(TaskHot, regs);
+pub const TASK: usize = offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET;
+pub const REGS: usize = TASK + offset_of!(TaskHot, regs);
 
 global_asm!(
     include_str!("entry.s"),

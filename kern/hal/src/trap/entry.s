@@ -69,16 +69,9 @@ trap_common:
     push {kernel_flags}
     popfq
     // Nothing of the user's stays in a register.
-    xor eax, eax
-    xor ebx, ebx
-    xor ebp, ebp
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r11d, r11d
-    xor r12d, r12d
-    xor r13d, r13d
-    xor r14d, r14d
+    .irp register, eax, ebx, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d
+    xor \register, \register
+    .endr
     mov rdi, r15
     mov rcx, cr2
     cmp esi, {first_interrupt}
@@ -134,6 +127,9 @@ trap_resume_syscall:
     wrfsbase rax
     mov rax, [r14 + {gs_base}]
     wrgsbase rax
+// The same for the task that entered, after which no other has run: its bases are loaded.
+.global phase.exit.own
+phase.exit.own:
     mov rax, [r14 + {rax}]
     mov rdi, [r14 + {rdi}]
     mov rsi, [r14 + {rsi}]
@@ -145,11 +141,9 @@ trap_resume_syscall:
     mov rcx, [r14 + {rip}]
     mov r11, [r14 + {rflags}]
     mov rsp, [r14 + {rsp}]
-    xor ebx, ebx
-    xor ebp, ebp
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
+    .irp register, ebx, ebp, r13d, r14d, r15d
+    xor \register, \register
+    .endr
     sysretq
     int3
 
@@ -172,41 +166,17 @@ phase.exit.kernel:
 // A fault of kernel code, and anything interrupted by NMI, #MC or #DF: all registers on this stack.
 .balign 16
 trap_stacked:
-    push rax
-    push rbx
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push rbp
-    push r8
-    push r9
-    push r10
-    push r11
-    push r12
-    push r13
-    push r14
-    push r15
+    .irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15
+    push \register
+    .endr
     push {kernel_flags}
     popfq
     mov rdi, rsp
     call {kernel_trap}
 phase.exit.stacked:
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rbp
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rbx
-    pop rax
+    .irp register, r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax
+    pop \register
+    .endr
     add rsp, 16
     iretq
     int3

@@ -6,7 +6,7 @@ use kern_base::cpu::CpuBlock;
 use x86_64::registers::control::Cr2;
 
 use super::frame::KernelFrame;
-use super::{APIC_ERROR, DEBUG, Fault, Meaning, PAGE_FAULT, SPURIOUS, WAKE, dump, entry, epitaph};
+use super::{APIC_ERROR, DEBUG, Fault, Meaning, PAGE_FAULT, SPURIOUS, TIMER, WAKE, dump, entry, epitaph};
 use crate::boot;
 use crate::cpu::{debug, idle, percpu};
 use crate::dev::log::Shown;
@@ -63,20 +63,19 @@ pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     (boot::kernel().on_interrupt)(block, vector);
 }
 
-/// Handles an interrupt in kernel mode: only the code of [`idle`] has interrupts on. Returns its
-/// vector.
+/// Handles an interrupt in kernel mode: only the code of [`idle`] has interrupts on. Returns what
+/// that is to do about it, as a bit.
 pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
     let vector = vector as u8;
     if vector == WAKE {
         lapic::end_of_interrupt();
         return idle::WOKEN;
     }
-    if !acknowledge(vector)
-        && let Some(cpu) = percpu::this()
-    {
-        cpu.arrived.note(vector);
+    match acknowledge(vector) {
+        true => 0,
+        false if vector == TIMER => idle::TIMER,
+        false => idle::OTHER,
     }
-    idle::NOTED
 }
 
 /// Tells the APIC that the interrupt is being handled; true where that was all there is to do.
@@ -96,7 +95,7 @@ fn acknowledge(vector: u8) -> bool {
 #[inline(never)]
 fn tell_apic_errors() {
     let errors = lapic::take_errors();
-    crate::warn!("APIC of {} reports errors {:#x}", Shown(dump::CpuName(percpu::this())), errors);
+    crate::warn!("APIC of {} reports errors {:#x}", Shown(dump::cpu_name()), errors);
 }
 
 /// Handles an NMI: another CPU stops the machine, or a person pressed a button to see where the
@@ -137,26 +136,29 @@ fn die_of_exception(frame: &KernelFrame) -> ! {
 /// Leaves an epitaph, stops the other CPUs and makes this one the only one that prints. Comes back
 /// at most once: a second CPU that dies at the same time stops here.
 pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
+    stop_others(|| {
+        // SAFETY: `DYING` lets one CPU through, once.
+        unsafe { epitaph::write(percpu::this().map(|cpu| cpu.id.raw()), why) }
+    });
+    logport::close();
+}
+
+/// Stops the other CPUs and makes this one the only one that prints, after it has done `first`. A
+/// second CPU that comes here stops, too.
+fn stop_others(first: impl FnOnce()) {
     x86_64::instructions::interrupts::disable();
     if DYING.swap(true, Ordering::AcqRel) {
         exit::halt();
     }
-    // SAFETY: `DYING` lets one CPU through, once.
-    unsafe { epitaph::write(percpu::this().map(|cpu| cpu.id.raw()), why) };
+    first();
     crate::dev::serial::silence_others();
     lapic::stop_others();
-    logport::close();
 }
 
 /// Stops all CPUs where they are, for a debugger to look at: this one here, the others by NMI, so
 /// that none of them executes another instruction of its own.
 pub fn freeze(why: core::fmt::Arguments<'_>) -> ! {
-    x86_64::instructions::interrupts::disable();
-    if DYING.swap(true, Ordering::AcqRel) {
-        exit::halt();
-    }
-    crate::dev::serial::silence_others();
-    lapic::stop_others();
+    stop_others(|| ());
     eprintln!("aurora: {why}");
     crate::dev::serial::drain();
     exit::halt()
@@ -165,7 +167,7 @@ pub fn freeze(why: core::fmt::Arguments<'_>) -> ! {
 /// Reports a panic and its place, for the kernel's panic handler, and ends the run.
 pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
     begin_to_die(format_args!("{info}"));
-    eprintln!("\naurora: kernel panic on {}: {}", dump::CpuName(percpu::this()), info.message());
+    eprintln!("\naurora: kernel panic on {}: {}", dump::cpu_name(), info.message());
     if let Some(at) = info.location() {
         eprintln!("  at {}:{}:{}", at.file(), at.line(), at.column());
     }

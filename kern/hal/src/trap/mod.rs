@@ -3,9 +3,8 @@
 //! # Where each goes
 //! * From user mode: registers go straight to the current task's frame, then to the kernel's hook
 //!   (`entry.s`).
-//! * From the idle loop: an interrupt is acknowledged, and noted in
-//!   [`CpuLocal::arrived`](crate::cpu::percpu::CpuLocal::arrived) unless it was only to wake the
-//!   CPU.
+//! * From the idle loop: an interrupt is acknowledged, and told to the loop as a bit
+//!   ([`idle`](crate::cpu::idle)).
 //! * NMI, machine check and double fault, from anywhere, are handled on their own stacks and never
 //!   go to a task. The last two end the run.
 //! * Any other exception in kernel mode is a bug: a dump, then the end of the run. [`meaning`]

@@ -345,7 +345,8 @@ impl Pair {
     /// own callers' time: such calls have the lowest priority.
     fn compare_queue(&mut self, id: Id, tcb: &Tcb) -> Outcome {
         let at = |id: &Id| self.model.objects[id.0].at;
-        let found: Vec<u64> = tcb.hot().senders.iter(tcb.pin()).map(|(_, task)| task.addr()).collect();
+        let found: Vec<u64> =
+            tcb.hot().senders.tasks().iter(tcb.pin()).map(|(_, task)| task.addr()).collect();
         let mut senders: Vec<Id> = self.model.task(id).senders.iter().copied().collect();
         let has_time = |id: &Id| {
             let it = self.model.task(*id);

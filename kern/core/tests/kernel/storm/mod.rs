@@ -125,6 +125,21 @@ fn an_object_ends_beside_a_request_to_end_it() {
     run(4, 7_380_369_552_022_961_131, &acts.map(Act));
 }
 
+/// A storm that forwards a call to a dead task of the caller's own CPU.
+#[test]
+fn a_call_comes_back_for_a_dead_task() {
+    let acts = [
+        [0, 0, 190, 128],
+        [0, 0, 36, 153],
+        [0, 0, 0, 0],
+        [96, 0, 0, 0],
+        [142, 0, 57, 8],
+        [8, 0, 0, 0],
+        [112, 0, 181, 128],
+    ];
+    run(4, 6_991_496_900_436_729_469, &acts.map(Act));
+}
+
 /// Storms find planted bugs of which the simulated TLBs know.
 fn is_found(fault: Fault) {
     let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };

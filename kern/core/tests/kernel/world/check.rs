@@ -179,7 +179,7 @@ pub struct View {
 pub fn view(task: Ref<'static, Task>) -> View {
     let home = task.get().hot.destination().index();
     let state = state_of(host_test::inside(task.map(|task| &task.hot)));
-    View { task, home, state, msg: host_test::inside(task.map(|task| &task.msg)) }
+    View { task, home, state, msg: host_test::inside(task.map(Task::message_state)) }
 }
 
 impl View {

@@ -229,7 +229,7 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
     let leave_message = |block: Ref<'_, Task>, info: u64| {
-        let msg = block.get().msg.here(cx.pin());
+        let msg = block.get().message(cx.pin()).unwrap();
         msg.info.set(abi::MsgInfo(info));
         for (word, register) in msg.regs.iter().zip([&regs.rdx, &regs.r8, &regs.r9, &regs.r10]) {
             word.set(register.get());
@@ -244,7 +244,7 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
                 return false;
             }
             leave_message(me.task, regs.rax.get());
-            let msg = me.task.get().msg.here(cx.pin());
+            let msg = me.task.get().message(cx.pin()).unwrap();
             msg.target.set(target);
             msg.custom.set(dest.custom);
             cx.call_elsewhere(me.task, dest.task, dest.tag >> 32 << 32, target.0);
@@ -275,7 +275,7 @@ fn answers_fault(cx: Door<'_, Fake>) -> bool {
     if !fault || me.hot.pending.get() != PENDING_FAULT || !me.hot.lender.is(caller) {
         return false;
     }
-    let msg = caller.get().msg.here(cx.pin());
+    let msg = caller.get().message(cx.pin()).unwrap();
     msg.info.set(abi::MsgInfo(regs.rax.get()));
     for (word, register) in msg.regs.iter().zip([&regs.rdx, &regs.r8, &regs.r9, &regs.r10]) {
         word.set(register.get());

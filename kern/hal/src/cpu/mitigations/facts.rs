@@ -30,19 +30,18 @@ bitflags! {
 bitflags! {
     /// What can be switched on, or asked for, against misused branch predictors.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct Controls: u32 {
-        /// A bit of IA32_SPEC_CTRL.
+    pub struct Controls: u64 {
+        /// This one and the next three: their bits of IA32_SPEC_CTRL.
         const IBRS = 1 << 0;
+        const STIBP = 1 << 1;
+        const RRSBA_DIS_S = 1 << 6;
+        const BHI_DIS_S = 1 << 10;
         /// A command of IA32_PRED_CMD.
-        const IBPB = 1 << 1;
-        /// A bit of IA32_SPEC_CTRL.
-        const STIBP = 1 << 2;
-        /// A bit of IA32_SPEC_CTRL.
-        const BHI_DIS_S = 1 << 3;
-        /// A bit of IA32_SPEC_CTRL.
-        const RRSBA_DIS_S = 1 << 4;
+        const IBPB = 1 << 32;
         /// AMD's automatic IBRS, a bit of EFER.
-        const AUTOMATIC_IBRS = 1 << 5;
+        const AUTOMATIC_IBRS = 1 << 33;
+        /// All that are bits of IA32_SPEC_CTRL.
+        const SPEC_CTRL = Self::IBRS.bits() | Self::STIBP.bits() | Self::RRSBA_DIS_S.bits() | Self::BHI_DIS_S.bits();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The CPU that runs this: its facts, and turning on what helps.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use raw_cpuid::CpuIdReaderNative;
 use x86_64::registers::control::{Efer, EferFlags};
@@ -18,7 +18,7 @@ const ARCH_CAPABILITIES: u32 = 0x10a;
 const EFER_AUTOMATIC_IBRS: u64 = 1 << 21;
 
 /// The controls that all CPUs have which came up so far.
-static COMMON: AtomicU32 = AtomicU32::new(u32::MAX);
+static COMMON: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Asks the CPU that runs this.
 fn facts_here() -> Facts {

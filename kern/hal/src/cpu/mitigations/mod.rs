@@ -65,6 +65,11 @@ pub const COUNT: usize = 16;
 
 /// Judges every weakness from `facts`.
 pub fn assess(facts: &Facts) -> Vec<Assessment, COUNT> {
+    use Capabilities as Caps;
+    let none = Known::empty();
+    let gather = reported(facts, Caps::GDS_NO, Caps::GDS_CTRL, [Known::GDS, none]);
+    let mmio = reported(facts, Caps::MMIO_NO, Caps::empty(), [Known::MMIO, Known::NO_MMIO]);
+    let register_file = reported(facts, Caps::RFDS_NO, Caps::RFDS_CLEAR, [Known::RFDS, none]);
     let all: [(&str, Affected, Option<&str>); COUNT] = [
         ("spectre-v1", Presumed, None),
         ("meltdown", said(facts, Capabilities::RDCL_NO), None),
@@ -75,10 +80,10 @@ pub fn assess(facts: &Facts) -> Vec<Assessment, COUNT> {
         ("l1tf", said(facts, Capabilities::RDCL_NO), None),
         ("mds", said(facts, Capabilities::MDS_NO), None),
         ("taa", if facts.rtm { said(facts, Capabilities::TAA_NO) } else { No }, None),
-        ("gds", gather(facts), None),
+        ("gds", if facts.avx { gather } else { No }, None),
         ("lazyfp", by_model(facts, Known::LAZY_FP, Known::NO_LAZY_FP), Some("vector-reset")),
-        ("mmio-stale-data", mmio(facts), None),
-        ("rfds", register_file(facts), None),
+        ("mmio-stale-data", mmio, None),
+        ("rfds", register_file, None),
         ("retbleed", retbleed(facts), returns(facts)),
         ("srso", return_stack(facts), None),
         ("its", indirect_targets(facts), None),
@@ -138,28 +143,14 @@ fn store_bypass(facts: &Facts) -> Affected {
     if says_no || old_amd { No } else { Presumed }
 }
 
-fn gather(facts: &Facts) -> Affected {
-    if facts.is_immune(Capabilities::GDS_NO) || !facts.avx {
-        No
-    } else if facts.is_immune(Capabilities::GDS_CTRL) {
-        Yes
-    } else {
-        by_model(facts, Known::GDS, Known::empty())
-    }
-}
-
-fn mmio(facts: &Facts) -> Affected {
-    let immune = facts.is_immune(Capabilities::MMIO_NO);
-    if immune { No } else { by_model(facts, Known::MMIO, Known::NO_MMIO) }
-}
-
-fn register_file(facts: &Facts) -> Affected {
-    if facts.is_immune(Capabilities::RFDS_NO) {
-        No
-    } else if facts.is_immune(Capabilities::RFDS_CLEAR) {
-        Yes
-    } else {
-        by_model(facts, Known::RFDS, Known::empty())
+/// Judges a weakness of some of Intel's models. Before the model counts what the CPU says: that it
+/// is immune, or that it has a control against the weakness.
+fn reported(facts: &Facts, immune: Capabilities, control: Capabilities, models: [Known; 2]) -> Affected {
+    let [affected, free] = models;
+    match facts.capabilities {
+        says if says.contains(immune) => No,
+        says if says.intersects(control) => Yes,
+        _ => by_model(facts, affected, free),
     }
 }
 
@@ -248,21 +239,15 @@ pub fn branch_control(facts: &Facts) -> BranchControl {
     }
 }
 
-/// Bits of IA32_SPEC_CTRL.
-pub const IBRS: u64 = 1 << 0;
-pub const STIBP: u64 = 1 << 1;
-pub const RRSBA_DIS_S: u64 = 1 << 6;
-pub const BHI_DIS_S: u64 = 1 << 10;
-
 /// Returns the value for IA32_SPEC_CTRL, which is written once; 0: the register may not exist.
 ///
 /// STIBP keeps the other thread of a core from training this one's indirect branches. The last two
 /// keep the kernel's own indirect branches and returns from histories and predictors that user code
 /// can train although IBRS is on.
 pub fn speculation_control(facts: &Facts) -> u64 {
-    let ibrs = if branch_control(facts) == BranchControl::Enhanced { IBRS } else { 0 };
-    [(Controls::STIBP, STIBP), (Controls::RRSBA_DIS_S, RRSBA_DIS_S), (Controls::BHI_DIS_S, BHI_DIS_S)]
-        .into_iter()
-        .filter(|(control, _)| facts.controls.contains(*control))
-        .fold(ibrs, |all, (_, bit)| all | bit)
+    let mut control = facts.controls & Controls::SPEC_CTRL;
+    if branch_control(facts) != BranchControl::Enhanced {
+        control.remove(Controls::IBRS);
+    }
+    control.bits()
 }

@@ -6,7 +6,12 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::facts::{Facts, Vendor};
-use super::{BHI_DIS_S, COUNT, IBRS, RRSBA_DIS_S, STIBP, assess, speculation_control};
+use super::{COUNT, assess, speculation_control};
+
+const IBRS: u64 = 1 << 0;
+const STIBP: u64 = 1 << 1;
+const RRSBA_DIS_S: u64 = 1 << 6;
+const BHI_DIS_S: u64 = 1 << 10;
 
 /// A CPU to be.
 #[derive(Clone, Copy, Default)]

@@ -1,0 +1,298 @@
+//! The ways of a message from its sender to its receiver. Calls, faults and events are one state
+//! machine; what differs is the way, which is chosen once and known to the compiler.
+//!
+//! | way | receiver | sender waits in |
+//! |---|---|---|
+//! | [`Direct`] | receives, on this CPU: the message goes from registers to registers | `Await` |
+//! | [`Queue`] | does something else, on this CPU: the message waits in its block | `Sending` |
+//! | [`There`] | is on another CPU: the block goes there by mail | `AwaitRemote` |
+//!
+//! Event pools have [a way of their own](crate::events::pools): a queue that no task receives from.
+//! [`Direct`] touches no mailbox, and of the block only the link to the callee.
+//!
+//! A message begins ([`Ipc::begin`]) at a running task, whose CPU time goes along. It passes on
+//! ([`Ipc::pass`]) for a sender that waits already, because its call was forwarded, arrived by
+//! mail, or moves with its receiver. Its time rests, with the sender or in the block. How messages
+//! end: [`crate::ipc::ends`].
+
+use abi::{FLAG_EVENT, FLAG_FAULT, MsgInfo};
+use kern_base::block::Block;
+use kern_base::cpu::Mail;
+use kern_base::machine::Machine;
+use kern_base::sched_context::SchedContext;
+use kern_base::task::{FLAG_NEVER, Message, PENDING_SENDERS, Stage, State, Task, TaskHot};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+use smp::mailbox::Batch;
+use test_abi::trace::{Event, How, Path};
+
+use crate::Me;
+use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::faults::take_registers_along;
+use crate::payload::carry::PAYLOAD_FLAGS;
+use crate::rooms::Ipc;
+use crate::state::{runnable, set_state};
+
+/// Flags of messages that are more than a call's registers and words.
+const SPECIAL: u64 = FLAG_FAULT | PAYLOAD_FLAGS | FLAG_EVENT;
+
+/// A message on its way.
+#[derive(Clone, Copy)]
+pub struct Sent<'k> {
+    pub callee: Ref<'k, Task>,
+    pub words: Words,
+    pub from: SenderInfo,
+}
+
+/// A way for a message.
+pub trait Way<'k, M: Machine>: Sized {
+    const HOW: How;
+
+    /// Returns the state in which the sender waits, with or without a deadline.
+    fn state(timed: bool) -> State;
+
+    /// Sends the message of the running task, and lets another task run.
+    fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>);
+
+    /// Sends the message of a sender that waits; `sender` has its state, if the sender is on this
+    /// CPU.
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, sender: Option<&'k TaskHot>, sent: &Sent<'k>);
+}
+
+/// The callee receives, on this CPU. `FAULT`: the message may be a fault.
+pub struct Direct<'k, const FAULT: bool>(pub &'k TaskHot);
+
+impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
+    const HOW: How = How::Delivered;
+
+    #[inline(always)]
+    fn state(timed: bool) -> State {
+        if timed { State::AwaitTimed } else { State::Await }
+    }
+
+    #[inline(always)]
+    fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+        block.callee.set(Some(sent.callee));
+        ipc.deliver::<FAULT>(block, self.0, sent);
+        ipc.pass_time(me.task, sent.callee, self.0);
+    }
+
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
+        let sender = block.task();
+        ipc.trace().note_received(sender, sent.callee);
+        block.is_at(sent.callee, Stage::Owed);
+        ipc.deliver::<FAULT>(block, self.0, sent);
+        match ipc.time().resting_time(sender) {
+            Some((sc, sc_hot)) => {
+                ipc.time().lend(sc, sc_hot, sender, sent.callee, self.0);
+                ipc.time().enqueue(sc, sc_hot);
+            }
+            None => ipc.time().start(sent.callee, self.0),
+        }
+    }
+}
+
+/// The callee is on this CPU and does not receive.
+pub struct Queue<'k>(pub &'k TaskHot);
+
+impl<'k, M: Machine> Way<'k, M> for Queue<'k> {
+    const HOW: How = How::Queued;
+
+    fn state(_: bool) -> State {
+        State::Sending
+    }
+
+    fn begin(self, ipc: Ipc<'k, M>, _: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+        ipc.time().stop_current();
+        ipc.queue_call(block, self.0, sent);
+        ipc.time().dispatch();
+    }
+
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
+        ipc.queue_call(block, self.0, sent);
+    }
+}
+
+/// The callee is on another CPU. The generation half of its state word is `tag`'s.
+pub struct There {
+    pub tag: u64,
+}
+
+impl<'k, M: Machine> Way<'k, M> for There {
+    const HOW: How = How::Sent;
+
+    fn state(_: bool) -> State {
+        State::AwaitRemote
+    }
+
+    fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+        let to = sent.callee.get().hot.mail_target(ipc.pin());
+        ipc.take_running_along(&block, to);
+        take_registers_along(me.hot, &block);
+        ipc.outbox().number_block(me.hot, &block);
+        ipc.send_out(block, self.tag, sent, to);
+        ipc.time().dispatch();
+    }
+
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, sender: Option<&'k TaskHot>, sent: &Sent<'k>) {
+        let to = sent.callee.get().hot.mail_target(ipc.pin());
+        ipc.leave_sender(&block, sender, to);
+        ipc.send_out(block, self.tag, sent, to);
+    }
+}
+
+impl<'k, M: Machine> Ipc<'k, M> {
+    /// Sends a message of the running task, which waits for its end, with or without a deadline.
+    #[inline(always)]
+    pub fn begin<W: Way<'k, M>>(self, me: Me<'k>, way: W, sent: &Sent<'k>, deadline: Option<u64>) {
+        let block = Block::take(me.task, self.pin());
+        if let Some(at) = deadline {
+            self.time().set_deadline(me.task, at);
+        }
+        self.trace().event(|| {
+            let (caller, callee) = (me.task.get().id(), sent.callee.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how: W::HOW }
+        });
+        set_state(me.hot, W::state(deadline.is_some()));
+        way.begin(self, me, block, sent);
+    }
+
+    /// Sends a message whose sender waits already.
+    pub fn pass<W: Way<'k, M>>(self, block: Block<'k>, way: W, sent: &Sent<'k>) {
+        let sender = self.task_hot(block.task());
+        if let Some(hot) = sender {
+            set_state(hot, W::state(hot.deadline.is_queued()));
+        }
+        way.pass(self, block, sender, sent);
+    }
+
+    /// Delivers or queues a call whose caller already waits, at a callee of this CPU.
+    pub fn pass_on(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
+        block.callee.set(Some(sent.callee));
+        if !self.is_receiving(hot) {
+            return self.pass(block, Queue(hot), sent);
+        }
+        if sent.words.info.has(PAYLOAD_FLAGS)
+            && let Err(why) = self.payload().pass_waiting_load(block.task(), sent.callee, sent.words.info)
+        {
+            return self.refuse(block, why);
+        }
+        self.pass(block, Direct::<true>(hot), sent);
+    }
+
+    /// Gives a call to a receiving task: writes the message, records the caller, and makes the task
+    /// ready.
+    #[inline(always)]
+    fn deliver<const FAULT: bool>(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
+        let (caller, words) = (block.task(), sent.words);
+        if hot.is_in(State::RecvTimed) {
+            self.time().clear_deadline(sent.callee);
+        }
+        self.copy_utcb(caller, sent.callee, words.info.words());
+        self.write_message(hot, words, sent.from);
+        hot.caller.put(block);
+        set_state(hot, State::Ready);
+        if FAULT && words.info.has(FLAG_FAULT) {
+            self.show_fault(caller, sent.callee, hot);
+        }
+    }
+
+    /// Lends the running context to the callee, which runs immediately. There is no accounting,
+    /// because the time is still charged to the same context.
+    #[inline(always)]
+    fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
+        hot.lender.set(Some(me));
+        self.running_now().1.task.set(Some(callee));
+        self.time().run_task(callee, hot);
+    }
+
+    /// Queues a call at a task that is not receiving. The caller's time rests with the caller; a
+    /// callee without time continues with it.
+    fn queue_call(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
+        sent.words.write_to(&block, sent.from);
+        let priority = self.resting_priority(block.task());
+        block.is_at(sent.callee, Stage::Queued);
+        hot.senders.put(self.pin(), block, priority);
+        hot.pending.set(hot.pending.get() | PENDING_SENDERS);
+        if !runnable(hot) || self.time().time_of(sent.callee, hot).is_none() {
+            self.time().time_came(sent.callee, hot);
+        }
+    }
+
+    /// Returns the priority at which a sender waits: its resting time's.
+    pub fn resting_priority(self, sender: Ref<'k, Task>) -> u8 {
+        self.time().resting_time(sender).map_or(0, |(_, sc)| sc.state.priority())
+    }
+
+    // --- to another CPU --------------------------------------------------------------------------
+
+    /// Sends a message in its block to the callee's CPU.
+    fn send_out(self, block: Block<'k>, tag: u64, sent: &Sent<'k>, to: CpuId) {
+        sent.words.write_to(&block, sent.from);
+        block.goes_out(sent.callee, tag_of(tag, sent.words.info));
+        self.outbox().send_block(block, to);
+    }
+
+    /// Adds a queued call or event to the batch in which its receiver moves to another CPU. `word`
+    /// is the receiver's state word.
+    pub fn send_along(
+        self,
+        block: Block<'k>,
+        receiver: Ref<'k, Task>,
+        to: CpuId,
+        word: u64,
+        batch: &mut Batch<'k, Mail>,
+    ) {
+        let sender = self.task_hot(block.task());
+        if let Some(hot) = sender {
+            set_state(hot, State::AwaitRemote);
+        }
+        self.leave_sender(&block, sender, to);
+        block.goes_out(receiver, tag_of(word & !u64::from(u32::MAX), block.info.get()));
+        let node = block.task().map(|t| &t.msg_node);
+        batch.add(node, Mail::Message(self.outbox().seal(block, to)));
+    }
+
+    /// Makes the block of a waiting sender ready to leave this CPU, if that is the sender's CPU:
+    /// the sender's time goes along.
+    fn leave_sender(self, block: &Block<'k>, sender: Option<&'k TaskHot>, to: CpuId) {
+        let Some(hot) = sender else { return };
+        self.take_time_along(block, hot, to);
+        take_registers_along(hot, block);
+        self.outbox().number_block(hot, block);
+    }
+
+    /// Stops the running task. Puts its time into its message block, if the time may run on the
+    /// other CPU.
+    #[inline(always)]
+    fn take_running_along(self, msg: &Message, to: CpuId) {
+        match self.running().filter(|(_, sc_hot)| sc_hot.state.may_run_on(to)) {
+            Some((sc, sc_hot)) => {
+                self.time().stop(sc_hot);
+                msg.sc.set(Some(sc));
+            }
+            None => {
+                self.time().stop_current();
+                msg.sc.set(None);
+            }
+        }
+    }
+
+    /// Puts a caller's resting time into its message block, if the time may run on the other CPU.
+    fn take_time_along(self, block: &Block<'k>, hot: &TaskHot, to: CpuId) {
+        let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
+        let sc = self.time().time_of(block.task(), hot).filter(fits);
+        if sc.is_some_and(|sc| hot.borrowed.is(sc)) {
+            hot.borrowed.set(None);
+        }
+        block.sc.set(sc);
+    }
+}
+
+/// Returns the tag by which a callee's CPU checks a message. A tag with [`FLAG_NEVER`] makes the
+/// message take the slow path there. The slow path compares only the generation. The fast path,
+/// which would deliver an ordinary message, compares the whole tag, and [`FLAG_NEVER`] never
+/// matches.
+fn tag_of(tag: u64, info: MsgInfo) -> u64 {
+    if info.has(SPECIAL) { tag | u64::from(FLAG_NEVER) << 8 } else { tag }
+}
