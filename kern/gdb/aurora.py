@@ -237,8 +237,8 @@ class Kernel:
                 time = read(at(TIME, time), links + ".next")
 
     def waiting(self, queue):
-        """Tasks of a PrioList: (priority, task)."""
-        task = number(queue["first"])
+        """Tasks of a BlockQueue: (priority, task)."""
+        task = number(queue["__0"]["first"])
         for _ in range(LIST_MAX):
             if not task:
                 return
