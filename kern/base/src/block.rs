@@ -4,15 +4,13 @@
 //! Which *code* has it is a value: a [`Block`] can be neither copied nor dropped. Code that takes a
 //! block from where it was must put it somewhere else:
 //!
-//! ```text
-//!              take                     put                      take
-//!  at home   ------->  Block   ----------------------->  BlockLink   ------->  Block
-//!  (its task) <------                 BlockQueue                      (served call, Reply object)
-//!              rest            ----------------------->  BlockQueue  ------->  Block
-//!                                        seal                         (callers, senders, kept requests)
-//!                              ----------------------->  Parcel      ------->  Block
-//!                                                                     (mail to another CPU)
-//! ```
+//! | a block is taken from | and put back by | where it is meanwhile |
+//! |---|---|---|
+//! | its task ([`Block::take`]) | [`Block::rest`] | at home |
+//! | [`BlockLink::take`] | [`BlockLink::put`] | a call that a server serves or a Reply keeps |
+//! | [`BlockQueue::pop`] | [`BlockQueue::put`] | waiting callers and senders, kept requests |
+//! | [`Parcel::open`] | [`Block::seal`] | mail to a CPU |
+//!
 //! So no path of the kernel loses a call, answers it twice, or queues it in two places. Only the
 //! holder of a block can change the CPU that has it.
 //!
@@ -26,7 +24,6 @@ use sched::PrioList;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Carries, Duty, Held, HeldOf, Homed, Link, Ptr, Ref};
 
-use crate::reply::Reply;
 use crate::sched_context::SchedHot;
 use crate::task::{Message, Outcome, Request, Stage, Task};
 
@@ -284,10 +281,5 @@ impl Task {
     /// Returns the message block with the CPU that has it: for surveys, and to find that CPU.
     pub fn message_state(&self) -> &Homed<Message> {
         &self.msg
-    }
-
-    /// Returns the Reply object that keeps the task's call, if the call is on this CPU.
-    pub fn kept_in<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> {
-        self.msg.open(pin)?.held.get(pin)
     }
 }

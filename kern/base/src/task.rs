@@ -351,7 +351,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Whether the block is in a mailbox, or another CPU serves its request.
+    /// Whether the block is in a mailbox, or a CPU keeps its request.
     pub const fn is_under_way(self) -> bool {
         matches!(self, Stage::Ask | Stage::AskDone | Stage::Kept | Stage::Out | Stage::Back)
     }
