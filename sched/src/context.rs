@@ -13,9 +13,6 @@
 
 use core::cell::Cell;
 
-use smp::cpu::CpuId;
-use smp::cpuset::{CpuSet, CpuSetCell};
-
 use crate::run_queue::QueueLinks;
 
 /// A slice that never ends: its owner gives way to higher priorities only.
@@ -38,7 +35,6 @@ pub struct ScState<T> {
     /// All slices begun so far, less what was given away of them.
     granted: Cell<u64>,
     slice: Cell<u64>,
-    cpus: CpuSetCell,
 }
 
 impl<T> ScState<T> {
@@ -53,7 +49,7 @@ impl<T> ScState<T> {
     pub const SLICE_OFFSET: usize = core::mem::offset_of!(ScState<T>, slice);
 
     /// Makes a context that has used no time, with a whole slice (in TSC ticks).
-    pub const fn new(priority: u8, slice: u64, cpus: CpuSet) -> ScState<T> {
+    pub const fn new(priority: u8, slice: u64) -> ScState<T> {
         let slice = if slice > NEVER { NEVER } else { slice };
         ScState {
             remaining: Cell::new(slice),
@@ -61,7 +57,6 @@ impl<T> ScState<T> {
             rank: Cell::new(priority as u32 + 1),
             granted: Cell::new(slice),
             slice: Cell::new(slice),
-            cpus: CpuSetCell::new(cpus),
         }
     }
 
@@ -144,22 +139,6 @@ impl<T> ScState<T> {
         to.set_remaining(self.remaining.get());
         self.refill();
     }
-
-    /// Returns the CPUs on which it may run.
-    pub fn cpus(&self) -> CpuSet {
-        self.cpus.get()
-    }
-
-    /// Changes the CPUs where it may run.
-    pub fn set_cpus(&self, cpus: CpuSet) {
-        self.cpus.set(cpus);
-    }
-
-    /// Whether it may run on `cpu`.
-    #[inline(always)]
-    pub fn may_run_on(&self, cpu: CpuId) -> bool {
-        self.cpus.contains(cpu)
-    }
 }
 
 #[cfg(test)]
@@ -167,7 +146,7 @@ mod tests {
     use super::*;
 
     fn context(slice: u64) -> ScState<()> {
-        ScState::new(7, slice, CpuSet::first(2))
+        ScState::new(7, slice)
     }
 
     /// Runs from `start` to `end`. Returns the rest of the slice.
@@ -232,14 +211,5 @@ mod tests {
         assert_eq!((from.remaining(), to.remaining()), (100, 75));
         assert_eq!(to.start(525), until, "the end of the slice stays what it was");
         assert_eq!((from.consumed(), to.consumed()), (25, 0));
-    }
-
-    #[test]
-    fn affinity_is_a_set() {
-        let sc = context(1);
-        let cpu = |n| smp::host_test::cpu(n);
-        assert!(sc.may_run_on(cpu(1)) && !sc.may_run_on(cpu(2)));
-        sc.set_cpus(CpuSet::only(cpu(2)));
-        assert!(!sc.may_run_on(cpu(1)) && sc.may_run_on(cpu(2)));
     }
 }

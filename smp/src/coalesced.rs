@@ -35,12 +35,6 @@ impl<P: Copy> CoalescedBits<P> {
     }
 }
 
-impl<P: Copy> Default for CoalescedBits<P> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl<P: Copy + Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///

@@ -7,7 +7,6 @@
 use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
-use smp::cpuset::CpuSet;
 use smp::door::{Homed, Link};
 
 use crate::header::{Header, RootId};
@@ -47,11 +46,7 @@ impl SchedContext {
             header: Header::new(ObjType::SchedContext, root),
             hot: Homed::new(
                 home,
-                SchedHot {
-                    task: Link::null(),
-                    owner: Link::null(),
-                    state: ScState::new(0, DEFAULT_SLICE, CpuSet::ALL),
-                },
+                SchedHot { task: Link::null(), owner: Link::null(), state: ScState::new(0, DEFAULT_SLICE) },
             ),
         }
     }

@@ -182,7 +182,7 @@ impl Found {
     fn follow<M: Machine>(&mut self, cx: Cx<'_, M>, object: Object) {
         match object {
             Object::CNode(cnode) => {
-                let slots = cnode.get(cx.pin()).get().slots.iter(cx.pin());
+                let slots = cnode.get(cx.pin()).get().slots.known().iter(cx.pin());
                 for slot in slots.filter(|slot| !slot.get().word.is_empty_below(u64::MAX)) {
                     self.add_slot(cx, slot);
                 }

@@ -112,12 +112,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 ending: space.is_dying(),
                 locked: space.is_locked(),
                 generation: space.generation.load(Relaxed),
-                homes: space
-                    .homes
-                    .snapshot()
-                    .iter()
-                    .filter(|cpu| cpu.index() < 64)
-                    .fold(0, |homes, cpu| { homes | 1 << cpu.index() }),
+                homes: space.homes.snapshot().first_word(),
             }
         );
         self.sink.vspace(&record);

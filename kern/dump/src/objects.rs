@@ -25,7 +25,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             cnode,
             CNode {
                 slots_at: self.at(cnode.get().slots.get_or_first(self.pin(), 0).addr()),
-                slots: cnode.get().slots.len() as u32,
+                slots: cnode.get().slots.known().len() as u32,
                 process: self.at(cnode.get().process.addr()),
                 more: self.at(cnode.get().more.addr()),
                 next_zombie: self.at(cnode.get().next_zombie.addr()),
@@ -33,8 +33,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         );
         self.sink.cnode(&record);
         self.extent(record.at, size_of::<CNode>() as u64, record.at, ExtentKind::Object);
-        let slots = &cnode.get().slots;
-        self.table_of(slots.get_known(self.pin(), 0), slots.len(), record.at);
+        let slots = cnode.get().slots.known();
+        self.table_of(slots.get(self.pin(), 0), slots.len(), record.at);
         let blank = |slot: &Ref<'k, Slot>| slot.get().is_blank(CLAIMED);
         for (number, slot) in (0..).zip(slots.iter(self.pin())).filter(|(_, slot)| !blank(slot)) {
             self.slot(record.at, number, slot);
@@ -116,6 +116,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     pub fn group(&mut self, group: Ref<'k, Group>) {
         let Group { members, exposures, memberships, .. } = group.get();
+        let (members, exposures) = (members.known(), exposures.known());
         let record = object!(
             self,
             group,
@@ -129,8 +130,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         );
         self.sink.group(&record);
         self.extent(record.at, size_of::<Group>() as u64, record.at, ExtentKind::Object);
-        self.table_of(members.get_known(self.pin(), 0), members.len(), record.at);
-        self.table_of(exposures.get_known(self.pin(), 0), exposures.len(), record.at);
+        self.table_of(members.get(self.pin(), 0), members.len(), record.at);
+        self.table_of(exposures.get(self.pin(), 0), exposures.len(), record.at);
         self.table_of(memberships.get(self.pin(), 0), memberships.len(), record.at);
         for number in 0..members.len() {
             self.member(group, record.at, number);

@@ -12,7 +12,7 @@ use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 ///
 /// # How state gets another home
 /// * With a message block, as CPU time does: the sender stores the new home
-///   ([`Homed::set_home_with`]).
+///   ([`Held::hand_to_with`]).
 /// * Under way, as a task does with all that is bound to it. The old home gives each part up
 ///   ([`Held::leave_for`]) and sends the new home one message; the new home takes each part over
 ///   when it gets that message ([`Homed::arrive`]). In between no CPU can open any of the parts.
@@ -109,7 +109,7 @@ impl<T> Homed<T> {
     /// Opens the state, on the home CPU; `None` elsewhere: then send a message.
     ///
     /// `Acquire`, which costs nothing on x86: a new home that opens before the message with the
-    /// state has come sees what the old one wrote before [`Homed::set_home`].
+    /// state has come sees what the old one wrote before [`Held::hand_to_with`].
     #[inline(always)]
     pub fn open<'a>(&'a self, pin: Pin<'a>) -> Option<&'a T> {
         (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
@@ -119,6 +119,13 @@ impl<T> Homed<T> {
     #[inline(always)]
     pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
         self.open(pin).map(|_| Held(self, PhantomData))
+    }
+
+    /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
+    #[inline(always)]
+    pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
+        self.here(pin);
+        Held(self, PhantomData)
     }
 
     /// Opens the state if the caller knows that this CPU is its home; panics if that is wrong.
@@ -138,25 +145,6 @@ impl<T> Homed<T> {
             "{:?} opened or moved state whose home is {home:?}, or which is under way to {to:?}",
             pin.cpu()
         );
-    }
-
-    /// Makes another CPU the home. Panics on any CPU but the present home.
-    pub fn set_home(&self, pin: Pin<'_>, to: CpuId) {
-        if self.home.load(Ordering::Relaxed) != pin.cpu().raw() {
-            self.not_here(pin);
-        }
-        self.home.store(to.raw(), Ordering::Release);
-    }
-
-    /// Rehomes `self` before `referred`, to which it refers. So `referred`'s owner can always open
-    /// `self` and take the reference out.
-    #[inline(always)]
-    pub fn set_home_with<U>(&self, pin: Pin<'_>, referred: Option<&Homed<U>>, to: CpuId) {
-        self.set_home(pin, to);
-        chaos::point(Point::HomeSet);
-        if let Some(referred) = referred {
-            referred.set_home(pin, to);
-        }
     }
 
     /// Makes this CPU the home of state that is under way to it.
@@ -188,12 +176,15 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> Held<'_, T> {
-    /// Does [`Homed::set_home_with`], on the present home.
+    /// Makes another CPU the home of the state, and then of what it refers to. So `referred`'s owner
+    /// can always open the state and take the reference out.
     #[inline(always)]
-    pub fn hand_to_with<U>(self, referred: Held<'_, U>, to: CpuId) {
+    pub fn hand_to_with<U>(self, referred: Option<Held<'_, U>>, to: CpuId) {
         self.0.home.store(to.raw(), Ordering::Release);
         chaos::point(Point::HomeSet);
-        referred.0.home.store(to.raw(), Ordering::Release);
+        if let Some(referred) = referred {
+            referred.0.home.store(to.raw(), Ordering::Release);
+        }
     }
 
     /// Gives the state up: from here on it is under way to another CPU, which [takes it

@@ -6,7 +6,6 @@
 use abi::{Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
-use kern_base::sched_context::SchedContext;
 use kern_base::task::{Message, Outcome, Stage, State, Task, TaskHot};
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -44,7 +43,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
         });
         set_state(me.hot, State::AwaitRemote);
-        self.take_running_along(msg, callee.get().hot.mail_target(self.pin()));
+        self.take_running_along(msg);
         self.outbox().number_block(me.hot, msg);
         self.send_call(me.task, msg, callee, tag, words, from);
         self.time().dispatch();
@@ -68,7 +67,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
         });
         set_state(me.hot, State::AwaitRemote);
-        self.take_running_along(msg, callee.get().hot.mail_target(self.pin()));
+        self.take_running_along(msg);
         take_registers_along(me.hot, msg);
         self.outbox().number_block(me.hot, msg);
         self.send_call(me.task, msg, callee, tag, words, from);
@@ -88,7 +87,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let msg = caller.get().msg.here(self.pin());
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
-            self.take_time_along(caller, hot, msg, callee.get().hot.mail_target(self.pin()));
+            self.take_time_along(caller, hot, msg);
             take_registers_along(hot, msg);
             self.outbox().number_block(hot, msg);
         }
@@ -101,7 +100,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let msg = caller.get().msg.here(self.pin());
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
-            self.take_time_along(caller, hot, msg, to);
+            self.take_time_along(caller, hot, msg);
             take_registers_along(hot, msg);
             self.outbox().number_block(hot, msg);
         }
@@ -130,26 +129,17 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.outbox().send_block(caller, msg, callee.get().hot.mail_target(self.pin()));
     }
 
-    /// Stops the running task. Puts its time into its message block, if the time may run on the
-    /// other CPU.
+    /// Stops the running task, and puts its time into its message block.
     #[inline(always)]
-    fn take_running_along(self, msg: &Message, to: CpuId) {
-        match self.running().filter(|(_, sc_hot)| sc_hot.state.may_run_on(to)) {
-            Some((sc, sc_hot)) => {
-                self.time().stop(sc_hot);
-                msg.sc.set(Some(sc));
-            }
-            None => {
-                self.time().stop_current();
-                msg.sc.set(None);
-            }
-        }
+    fn take_running_along(self, msg: &Message) {
+        let (sc, sc_hot) = self.running_now();
+        self.time().stop(sc_hot);
+        msg.sc.set(Some(sc));
     }
 
-    /// Puts a caller's resting time into its message block, if the time may run on the other CPU.
-    fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message, to: CpuId) {
-        let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
-        let sc = self.time().time_of(caller, hot).filter(fits);
+    /// Puts a caller's resting time into its message block.
+    fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message) {
+        let sc = self.time().time_of(caller, hot).filter(|sc| self.sc_hot(*sc).is_some());
         if sc.is_some_and(|sc| hot.borrowed.is(sc)) {
             hot.borrowed.set(None);
         }

@@ -63,7 +63,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         there: Ref<'k, CpuBlock>,
         to: CpuId,
     ) {
-        msg.hand_to_with(sc, to);
+        msg.hand_to_with(Some(sc), to);
         self.outbox().push(there, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
@@ -108,9 +108,6 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(callee) else { return false };
         let to = way.get().id();
-        if !sc_hot.state.may_run_on(to) {
-            return false;
-        }
         self.trace().event(|| {
             let (caller, callee) = (me.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Express, how: How::Sent }

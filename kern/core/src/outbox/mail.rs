@@ -108,8 +108,8 @@ impl<'k, M: Machine> Outbox<'k, M> {
     /// Makes another CPU the home of a message block and of the time in it. The caller of this
     /// function then sends the message.
     pub fn hand_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
-        let sc = msg.sc.get(self.pin());
-        task.get().msg.set_home_with(self.pin(), sc.map(|sc| &sc.get().hot), to);
+        let sc = msg.sc.get(self.pin()).map(|sc| sc.get().hot.hold_here(self.pin()));
+        task.get().msg.hold_here(self.pin()).hand_to_with(sc, to);
     }
 
     /// Gives a new number to the message block of a task of this CPU, which is about to leave.
