@@ -2,7 +2,7 @@
 //! nothing.
 //!
 //! # The writers
-//! A CPU writes its own ring alone, with interrupts off; the [`Pin`](crate::cpu::Pin) proves both.
+//! A CPU writes its own ring alone, with interrupts off; the [`Pin`] proves both.
 //! The fastpaths write from assembly (`ipc-fast/src/trace.s`), by the same protocol
 //! ([`crate::ring`]): they find the ring at `AURORA_TRACE`.
 //!
