@@ -176,8 +176,8 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> Held<'_, T> {
-    /// Makes another CPU the home of the state, and then of what it refers to. So `referred`'s owner
-    /// can always open the state and take the reference out.
+    /// Makes another CPU the home of the state, and then of what the state refers to. So
+    /// `referred`'s owner can always open the state and take the reference out.
     #[inline(always)]
     pub fn hand_to_with<U>(self, referred: Option<Held<'_, U>>, to: CpuId) {
         self.0.home.store(to.raw(), Ordering::Release);
