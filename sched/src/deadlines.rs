@@ -62,24 +62,12 @@ impl<T> DeadlineLinks<T> {
     }
 }
 
-impl<T> Default for DeadlineLinks<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// The deadlines of one CPU.
 #[repr(C)]
 pub struct DeadlineQueue<T> {
     root: Link<T>,
     /// The root's deadline; `u64::MAX` where there is none.
     soonest: Cell<u64>,
-}
-
-impl<T> Default for DeadlineQueue<T> {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl<T> DeadlineQueue<T> {
@@ -157,36 +145,10 @@ impl<T: Timed> DeadlineQueue<T> {
         true
     }
 
-    /// Returns all objects with a deadline, in no particular order. For tests.
-    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u64, Ref<'k, T>)> + use<'k, T>
-    where
-        T: 'k,
-    {
-        core::iter::successors(self.root.get(pin), move |item| {
-            let links = item.deadline_links(pin);
-            links.left.get(pin).or_else(|| links.right.get(pin)).or_else(|| next_branch(pin, *item))
-        })
-        .map(move |item| (item.deadline_links(pin).deadline.get(), item))
-    }
-
     fn set_root(&self, pin: Pin<'_>, root: Option<Ref<'_, T>>) {
         self.root.set(root);
         self.soonest.set(root.map_or(u64::MAX, |root| root.deadline_links(pin).deadline.get()));
     }
-}
-
-/// Walks up, and returns the right-hand branch next to the first left-hand branch that it leaves.
-fn next_branch<'k, T: Timed>(pin: Pin<'k>, item: Ref<'k, T>) -> Option<Ref<'k, T>> {
-    let mut from = item;
-    while let Some(parent) = from.deadline_links(pin).parent.get(pin) {
-        if parent.deadline_links(pin).left.is(from)
-            && let Some(right) = parent.deadline_links(pin).right.get(pin)
-        {
-            return Some(right);
-        }
-        from = parent;
-    }
-    None
 }
 
 /// Merges two trees whose roots have no parents.

@@ -59,12 +59,6 @@ impl<T> QueueLinks<T> {
     }
 }
 
-impl<T> Default for QueueLinks<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// One priority's queue. Both links are null or neither is.
 struct Class<T> {
     first: Link<T>,
@@ -97,12 +91,6 @@ pub struct QueueShape {
     pub summary: u32,
     /// Which classes are not empty.
     pub words: [u64; 4],
-}
-
-impl<T> Default for RunQueue<T> {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl<T> RunQueue<T> {
@@ -191,12 +179,6 @@ impl<T: Queued> RunQueue<T> {
             Some(front) => front.get().run_links(pin).place.get(),
             None => self.top.get(),
         }
-    }
-
-    /// Returns the priority that [`RunQueue::pop_highest`] would take from.
-    #[inline(always)]
-    pub fn peek_highest_priority(&self, pin: Pin<'_>) -> Option<u8> {
-        self.first_rank(pin).checked_sub(1).map(|p| p as u8)
     }
 
     /// Whether a queued object must run before a task of `priority` continues.
@@ -358,20 +340,6 @@ impl<T: Queued> RunQueue<T> {
             self.push_back(pin, item, priority);
         }
         queued
-    }
-
-    /// Returns all queued objects, in the order in which they would run. For tests.
-    pub fn iter<'a, 'k>(&'a self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'a, 'k, T>
-    where
-        T: 'k,
-    {
-        let front = self.front.get(pin).map(|item| ((self.first_rank(pin) - 1) as u8, item));
-        let classes = (0..=u8::MAX).rev().flat_map(move |priority| {
-            let first = self.class(priority).first.get(pin);
-            core::iter::successors(first, move |item| item.run_links(pin).next.get(pin))
-                .map(move |item| (priority, item))
-        });
-        front.into_iter().chain(classes)
     }
 
     #[inline(always)]

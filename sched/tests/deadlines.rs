@@ -8,6 +8,7 @@ use common::{Thing, things};
 use proptest::prelude::*;
 use sched::deadlines::{DeadlineLinks, DeadlineQueue, Timed};
 use smp::cpu::Pin;
+use smp::door::Ref;
 use smp::host_test::{leak, pin};
 
 const THINGS: usize = 40;
@@ -28,9 +29,16 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn check(queue: &DeadlineQueue<Thing>, model: &[(u64, usize)]) {
+/// Returns the deadlines and numbers of the things in a subtree, by its links.
+fn tree(root: u64, things: &[Ref<'static, Thing>]) -> Vec<(u64, usize)> {
+    let Some(thing) = things.iter().find(|thing| thing.addr() == root) else { return Vec::new() };
+    let ([_, left, right], deadline, _) = thing.deadline_links(pin(0)).survey();
+    [vec![(deadline, thing.number)], tree(left, things), tree(right, things)].concat()
+}
+
+fn check(queue: &DeadlineQueue<Thing>, things: &[Ref<'static, Thing>], model: &[(u64, usize)]) {
     let k = pin(0);
-    let mut all: Vec<_> = queue.iter(k).map(|(at, t)| (at, t.number)).collect();
+    let mut all = tree(queue.root_addr(), things);
     let mut expected = model.to_vec();
     all.sort();
     expected.sort();
@@ -70,7 +78,7 @@ proptest! {
                     prop_assert!(model.iter().all(|(at, _)| *at > now), "some are overdue");
                 }
             }
-            check(&queue, &model);
+            check(&queue, &things, &model);
         }
     }
 }

@@ -19,7 +19,7 @@
 //!    its guard alone ([`crate::lock::Guarded`]).
 //! 3. **Memory is carved once.** A [`Region`] hands out disjoint pieces, and starts again only at
 //!    the end of a quiet period that it began itself. *Types:* all of it.
-//! 4. **The sender lets go.** Once state is on its way to another CPU ([`Homed::set_home`],
+//! 4. **The sender lets go.** Once state is on its way to another CPU ([`Held::hand_to_with`],
 //!    [`Held::leave_for`], a push of the node that carries it), the entry that sent it no longer
 //!    uses what it opened before. *Types:* for a [`Held`], which is used up. *Rules:* for state
 //!    that was opened in addition.

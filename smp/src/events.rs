@@ -17,7 +17,7 @@
 //! The kernel accepts the reader's head only between nothing read and everything read. A reader
 //! that writes a false head loses its own events.
 
-use crate::sync::{AtomicU64, Ordering, const_unless_loom, fence_after_exchange};
+use crate::sync::{AtomicU64, Ordering, fence_after_exchange};
 
 /// In `reserved`: senders wait, and no other sender may reserve. The sign, for assembly.
 pub const CLOSED: u64 = 1 << 63;
@@ -51,39 +51,21 @@ pub enum Turn {
 }
 
 /// How far cells are given to senders.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 #[repr(transparent)]
 pub struct Reserved(AtomicU64);
 
-impl Default for Reserved {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Reserved {
-    const_unless_loom! {
-        pub fn new() -> Reserved {
-            Reserved(AtomicU64::new(0))
-        }
-    }
-
     /// Takes cells: the position of the first.
     #[inline(always)]
     pub fn reserve(&self, shown: &impl Shown, cells: u64, turn: Turn) -> Result<u64, Full> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            if word & CLOSED != 0 && turn == Turn::Any {
-                return Err(Full);
-            }
-            let at = word & !CLOSED;
-            // A head ahead of all that is there makes a huge number.
-            let used = at.wrapping_sub(shown.head());
-            if used > shown.cells() || shown.cells() - used < cells {
+            if !Self::fits(word, shown, cells, turn) {
                 return Err(Full);
             }
             match self.0.compare_exchange(word, word + cells, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Ok(at),
+                Ok(_) => return Ok(word & !CLOSED),
                 Err(now) => word = now,
             }
         }
@@ -91,10 +73,18 @@ impl Reserved {
 
     /// Whether there is room now.
     pub fn has_room(&self, shown: &impl Shown, cells: u64, turn: Turn) -> bool {
-        let word = self.0.load(Ordering::Relaxed);
+        Self::fits(self.0.load(Ordering::Relaxed), shown, cells, turn)
+    }
+
+    /// Whether there is room where so much is given to senders.
+    #[inline(always)]
+    fn fits(word: u64, shown: &impl Shown, cells: u64, turn: Turn) -> bool {
+        if word & CLOSED != 0 && turn == Turn::Any {
+            return false;
+        }
+        // A head ahead of all that is there makes a huge number.
         let used = (word & !CLOSED).wrapping_sub(shown.head());
-        let open = word & CLOSED == 0 || turn == Turn::Waiting;
-        open && used <= shown.cells() && shown.cells() - used >= cells
+        used <= shown.cells() && shown.cells() - used >= cells
     }
 
     /// Publishes the event at a position, which is written. Returns whether the reader must be

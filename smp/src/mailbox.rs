@@ -82,20 +82,22 @@ impl<P> Node<P> {
     const_unless_loom! {
         /// Makes a node that `owner` may push first.
         pub fn new(owner: CpuId) -> Node<P> {
-            Node {
-                next: AtomicPtr::new(ptr::null_mut()),
-                owner: AtomicU32::new(owner.raw()),
-                payload: ProtocolCell::new(MaybeUninit::uninit()),
-            }
+            Self::owned(owner.raw())
         }
     }
 
     const_unless_loom! {
         /// Makes a node without an owner.
         pub(crate) fn free() -> Node<P> {
+            Self::owned(FREE)
+        }
+    }
+
+    const_unless_loom! {
+        fn owned(owner: u32) -> Node<P> {
             Node {
                 next: AtomicPtr::new(ptr::null_mut()),
-                owner: AtomicU32::new(FREE),
+                owner: AtomicU32::new(owner),
                 payload: ProtocolCell::new(MaybeUninit::uninit()),
             }
         }
@@ -103,6 +105,18 @@ impl<P> Node<P> {
 }
 
 impl<P> Node<P> {
+    /// Takes the node from `owner` and puts a message into it. Returns the node as a queue's link.
+    #[inline(always)]
+    fn fill(&self, owner: u32, payload: P) -> *mut Node<P> {
+        self.claim(owner);
+        // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, no other
+        // code by the protocol of `CoalescedBits`); no other code sees it before the exchange that
+        // pushes it.
+        unsafe { self.payload.set(MaybeUninit::new(payload)) };
+        self.next.store(ptr::null_mut(), Ordering::Relaxed);
+        ptr::from_ref(self).cast_mut()
+    }
+
     /// Whether this CPU owns the node: it is not under way, and this CPU may push it.
     #[inline(always)]
     pub fn is_here(&self, pin: Pin<'_>) -> bool {
@@ -315,26 +329,19 @@ impl<P: Send> Mailbox<P> {
     /// After a push the target owns the node and its payload.
     #[inline(always)]
     pub fn push(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
-        node.claim(pin.cpu().raw());
-        self.enqueue(pin, node, payload)
+        self.enqueue(pin, node, pin.cpu().raw(), payload)
     }
 
     /// Pushes a node that has no owner and whose protocol lets the caller take it.
     #[inline]
     pub(crate) fn push_free(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
-        node.claim(FREE);
-        self.enqueue(pin, node, payload)
+        self.enqueue(pin, node, FREE, payload)
     }
 
     #[inline(always)]
-    fn enqueue(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+    fn enqueue(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, owner: u32, payload: P) -> Wake {
         let began = trace::begin();
-        // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, no other
-        // code by the protocol of `CoalescedBits`); the consumer doesn't see it before the
-        // exchange.
-        unsafe { node.payload.set(MaybeUninit::new(payload)) };
-        node.next.store(ptr::null_mut(), Ordering::Relaxed);
-        let this = ptr::from_ref(node.get()).cast_mut();
+        let this = node.fill(owner, payload);
         let (empty, polls) = self.publish(this, this);
         trace::record_since(pin, began, || Event::MailPushed {
             node: object_name(node.addr()),
@@ -414,12 +421,7 @@ pub struct Batch<'k, P> {
 impl<'k, P: Send> Batch<'k, P> {
     /// Appends a message to the batch. `node` must belong to this CPU.
     pub fn add(&mut self, node: Ref<'k, Node<P>>, payload: P) {
-        node.claim(self.pin.cpu().raw());
-        // SAFETY: `claim` took the node from this CPU, its owner; no other code sees it before the
-        // batch is pushed.
-        unsafe { node.payload.set(MaybeUninit::new(payload)) };
-        node.next.store(ptr::null_mut(), Ordering::Relaxed);
-        let this = ptr::from_ref(node.get()).cast_mut();
+        let this = node.fill(self.pin.cpu().raw(), payload);
         if self.last.is_null() {
             self.first = this;
         } else {

@@ -212,12 +212,6 @@ impl Epoch {
     }
 }
 
-impl Default for Epoch {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// What one CPU shows the others of its part in rounds.
 #[repr(C)]
 pub struct GracePort<P> {
@@ -266,7 +260,9 @@ impl<P> GracePort<P> {
 enum Kind {
     /// To end the entries of now.
     Entries,
-    /// To end entries, and to flush mailboxes.
+    /// To end the entries of now, as the first round of a quiet period.
+    BeforeFlush,
+    /// To end entries, and to flush mailboxes: the second round of a quiet period.
     Flush,
 }
 
@@ -274,8 +270,6 @@ enum Kind {
 #[derive(Clone, Copy)]
 struct Round {
     kind: Kind,
-    /// Part of a quiet period: a flush comes next, or was this.
-    for_quiet: bool,
     /// The epoch in which it began.
     epoch: u64,
     /// Nodes that are not back yet.
@@ -283,6 +277,7 @@ struct Round {
 }
 
 /// What one CPU keeps of its own part in rounds. At home on that CPU.
+#[derive(Default)]
 pub struct GraceState {
     /// CPUs whose nodes this CPU has taken out and must return.
     owed: Cell<CpuSet>,
@@ -296,25 +291,7 @@ pub struct GraceState {
     unsettled: Cell<bool>,
 }
 
-impl Default for GraceState {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl GraceState {
-    pub const fn new() -> GraceState {
-        GraceState {
-            owed: Cell::new(CpuSet::EMPTY),
-            round: Cell::new(None),
-            start: Cell::new(None),
-            wanted_epoch: Cell::new(0),
-            wanted_quiet: Cell::new(0),
-            begun_quiet: Cell::new(0),
-            unsettled: Cell::new(false),
-        }
-    }
-
     /// Whether [`settle`] has something to do: look here on the way out of the kernel.
     #[inline(always)]
     pub fn is_unsettled(&self) -> bool {
@@ -432,7 +409,7 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
     if !owed.is_empty() {
         fence_after_message();
     }
-    for by in owed {
+    for by in owed.iter() {
         send(cpus, pin, GraceMail { by, at: pin.cpu() }, by);
     }
     let mut settled = Settled::Same;
@@ -445,9 +422,9 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
             }
             None if state.wanted_quiet.get() > state.begun_quiet.get() => {
                 state.begun_quiet.set(state.wanted_quiet.get());
-                begin(cpus, pin, Kind::Entries, true);
+                begin(cpus, pin, Kind::BeforeFlush);
             }
-            None if state.wanted_epoch.get() > cpus.epoch().now() => begin(cpus, pin, Kind::Entries, false),
+            None if state.wanted_epoch.get() > cpus.epoch().now() => begin(cpus, pin, Kind::Entries),
             None => return settled,
         }
     }
@@ -473,17 +450,6 @@ unsafe impl<O: AsRef<GraceState>, S, P> Resting<P> for LocalEntry<O, S, P> {
     #[inline(always)]
     fn state(&self) -> &GraceState {
         self.here().own().as_ref()
-    }
-}
-
-// SAFETY: asked of the entry's pin.
-unsafe impl<C: Cpus> Resting<C::Mail> for (&C, &mut Entry) {
-    fn inbox(&self) -> Inbox<'_, C::Mail> {
-        self.0.mailbox(self.1.pin(), self.1.cpu()).inbox(self.1.pin())
-    }
-
-    fn state(&self) -> &GraceState {
-        self.0.state(self.1.pin())
     }
 }
 
@@ -548,14 +514,12 @@ fn pairs<'a, C: Cpus>(
 }
 
 /// Begins a round: asks every CPU that has to be asked.
-fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind, for_quiet: bool) {
+fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind) {
     let state = cpus.state(pin);
-    // A flush asks whatever was counted, so what a waiting request has noted stays.
-    let noted = if kind == Kind::Entries { state.start.take() } else { None };
-    let epoch = match (noted, kind) {
-        (Some(epoch), _) => epoch,
-        (None, Kind::Entries) => note_exits(cpus, pin),
-        (None, Kind::Flush) => fenced_epoch(cpus),
+    let epoch = match kind {
+        // A flush asks whatever was counted, so what a waiting request has noted stays.
+        Kind::Flush => fenced_epoch(cpus),
+        _ => state.start.take().unwrap_or_else(|| note_exits(cpus, pin)),
     };
     chaos::point(Point::GraceStarted);
     let mut outstanding = 0;
@@ -566,26 +530,21 @@ fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind, for_quiet: bool) {
             send(cpus, pin, GraceMail { by: pin.cpu(), at }, at);
         }
     }
-    state.round.set(Some(Round { kind, for_quiet, epoch, outstanding }));
+    state.round.set(Some(Round { kind, epoch, outstanding }));
 }
 
 /// Whether `at` may hold references from before the round, or for a flush messages, too.
 fn must_ask<C: Cpus>(cpus: &C, pin: Pin<'_>, at: CpuId, pair: &Pair<C::Mail>, kind: Kind) -> bool {
     let (mailbox, own) = (cpus.mailbox(pin, at), at == pin.cpu());
-    match kind {
-        // Here is a quiescent point of our own.
-        Kind::Entries if own => false,
-        Kind::Entries => {
-            let exits = cpus.port(pin, at).exits.load(Ordering::Acquire);
-            exits == pair.exits.load(Ordering::Relaxed) && !mailbox.is_idle()
-        }
+    if kind == Kind::Flush {
         // First the mailbox, then the idle word: if it is empty, and *then* its CPU is idle, the
         // entry that took the last message out has ended.
-        Kind::Flush => {
-            let mail = mailbox.has_mail() && !planted(Fault::ParkedWithMail);
-            mail || !(own || mailbox.is_idle())
-        }
+        let mail = mailbox.has_mail() && !planted(Fault::ParkedWithMail);
+        return mail || !(own || mailbox.is_idle());
     }
+    // Here is a quiescent point of our own.
+    let exits = || cpus.port(pin, at).exits.load(Ordering::Acquire);
+    !own && exits() == pair.exits.load(Ordering::Relaxed) && !mailbox.is_idle()
 }
 
 /// Ends a round that all CPUs have answered.
@@ -593,13 +552,12 @@ fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
     let state = cpus.state(pin);
     cpus.epoch().0.fetch_max(round.epoch + 1, Ordering::AcqRel);
     state.round.set(None);
-    if !round.for_quiet {
-        return;
-    }
-    if round.kind == Kind::Entries && !planted(Fault::UnflushedMailboxes) {
-        begin(cpus, pin, Kind::Flush, true);
-    } else {
-        cpus.port(pin, pin.cpu()).quiet.store(state.begun_quiet.get(), Ordering::Release);
+    match round.kind {
+        Kind::Entries => {}
+        Kind::BeforeFlush if !planted(Fault::UnflushedMailboxes) => begin(cpus, pin, Kind::Flush),
+        Kind::BeforeFlush | Kind::Flush => {
+            cpus.port(pin, pin.cpu()).quiet.store(state.begun_quiet.get(), Ordering::Release);
+        }
     }
 }
 

@@ -300,14 +300,19 @@ pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
     send(cpus, pin, pair, (mail, What::Space), mail.by);
 }
 
+/// Returns the port of the CPU that began a shootdown, if that CPU exists.
+#[inline(always)]
+fn port_of<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, stamp: Stamp) -> Option<&'a ShootPort<C::Mail>> {
+    let by = stamp.by().filter(|by| by.index() < cpus.count())?;
+    Some(cpus.shoot_port(pin, by))
+}
+
 /// Whether a shootdown is over. One that has not begun is not; nor is one of a CPU that does not
 /// exist, for which no task waits ([`has_begun`]).
 #[inline(always)]
 pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
-    stamp
-        .by()
-        .filter(|by| by.index() < cpus.count())
-        .is_some_and(|by| cpus.shoot_port(pin, by).done.load(Ordering::Acquire) >= stamp.number())
+    let port = port_of(cpus, pin, stamp);
+    port.is_some_and(|port| port.done.load(Ordering::Acquire) >= stamp.number())
 }
 
 /// Returns the last of this CPU's that is over. For traces.
@@ -317,8 +322,6 @@ pub fn last_over<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
 
 /// Whether there is such a shootdown, or was.
 pub fn has_begun<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
-    stamp
-        .by()
-        .filter(|by| by.index() < cpus.count())
-        .is_some_and(|by| cpus.shoot_port(pin, by).begun.load(Ordering::Relaxed) >= stamp.number())
+    let port = port_of(cpus, pin, stamp);
+    port.is_some_and(|port| port.begun.load(Ordering::Relaxed) >= stamp.number())
 }

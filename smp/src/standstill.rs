@@ -27,12 +27,6 @@ pub struct Standstill {
     come: AtomicU64,
 }
 
-impl Default for Standstill {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Proof that all other CPUs stand still. They continue when it is dropped.
 pub struct Stopped<'a>(&'a Standstill);
 

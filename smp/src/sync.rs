@@ -10,7 +10,11 @@
 //! clippy refuses the others above this crate.
 
 #[cfg(not(loom))]
+use core::cell::UnsafeCell;
+#[cfg(not(loom))]
 pub use core::sync::atomic::{Ordering, fence};
+#[cfg(loom)]
+use loom::cell::UnsafeCell;
 #[cfg(loom)]
 pub use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
@@ -38,6 +42,16 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
+/// Fences fully where x86 needs no instruction for it: there it only holds the compiler back.
+#[inline(always)]
+fn fence_unless_x86() {
+    if cfg!(all(target_arch = "x86_64", not(loom))) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// Fences fully between an atomic exchange and the loads that follow it.
 ///
 /// x86: the exchange is a locked instruction and is that fence already, so only the compiler is
@@ -45,11 +59,7 @@ pub(crate) use const_unless_loom;
 /// needed.
 #[inline(always)]
 pub fn fence_after_exchange() {
-    if cfg!(all(target_arch = "x86_64", not(loom))) {
-        core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    } else {
-        fence(Ordering::SeqCst);
-    }
+    fence_unless_x86();
 }
 
 /// Fences fully between the receipt of a message and later loads of what a *third* CPU wrote.
@@ -60,39 +70,24 @@ pub fn fence_after_exchange() {
 /// cannot show a missing fence here: its full fences order more than the language says.)
 #[inline(always)]
 pub fn fence_after_message() {
-    if cfg!(all(target_arch = "x86_64", not(loom))) {
-        core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    } else {
-        fence(Ordering::SeqCst);
-    }
+    fence_unless_x86();
 }
 
 /// Stands for the full fence of an `IRET`: it serialises, so every store before it is visible
 /// before anything after it is done, in user mode or in the next kernel entry. (`SYSRET` is none.)
 #[inline(always)]
 pub fn fence_of_iret() {
-    if cfg!(all(target_arch = "x86_64", not(loom))) {
-        core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    } else {
-        fence(Ordering::SeqCst);
-    }
+    fence_unless_x86();
 }
 
 /// A cell whose exclusive access a protocol ensures. Loom checks that it is exclusive.
-pub(crate) struct ProtocolCell<T>(
-    #[cfg(not(loom))] core::cell::UnsafeCell<T>,
-    #[cfg(loom)] loom::cell::UnsafeCell<T>,
-);
+pub(crate) struct ProtocolCell<T>(UnsafeCell<T>);
 
 impl<T> ProtocolCell<T> {
-    #[cfg(not(loom))]
-    pub const fn new(value: T) -> Self {
-        Self(core::cell::UnsafeCell::new(value))
-    }
-
-    #[cfg(loom)]
-    pub fn new(value: T) -> Self {
-        Self(loom::cell::UnsafeCell::new(value))
+    const_unless_loom! {
+        pub fn new(value: T) -> Self {
+            Self(UnsafeCell::new(value))
+        }
     }
 
     /// Reads the value out.

@@ -2,7 +2,7 @@
 //! nothing.
 //!
 //! # The writers
-//! A CPU writes its own ring alone, with interrupts off; the [`Pin`](crate::cpu::Pin) proves both.
+//! A CPU writes its own ring alone, with interrupts off; the [`Pin`] proves both.
 //! The fastpaths write from assembly (`ipc-fast/src/trace.s`), by the same protocol
 //! ([`crate::ring`]): they find the ring at `AURORA_TRACE`.
 //!
@@ -13,15 +13,19 @@
 /// Whether this build has tracing. What is written only `if ENABLED` costs nothing in others.
 pub const ENABLED: bool = cfg!(feature = "trace");
 
+use test_abi::trace::Event;
+
+use crate::cpu::Pin;
+
+/// Writes an event into this CPU's ring. `make` is called only where there is one.
+#[inline(always)]
+pub fn record(pin: Pin<'_>, make: impl FnOnce() -> Event) {
+    record_since(pin, begin(), make);
+}
+
 #[cfg(not(feature = "trace"))]
 mod off {
-    use test_abi::trace::Event;
-
-    use crate::cpu::Pin;
-
-    /// Writes an event into this CPU's ring. `make` is called only where there is one.
-    #[inline(always)]
-    pub fn record(_: Pin<'_>, _make: impl FnOnce() -> Event) {}
+    use super::{Event, Pin};
 
     /// Returns the begin of something that is recorded only at its end: a mailbox push, so that its
     /// event comes before the events that the message causes. 0: no events are written.
@@ -30,7 +34,7 @@ mod off {
         0
     }
 
-    /// Does [`record`] for something that began at a given time.
+    /// Does [`record`](super::record) for something that began at a given time.
     #[inline(always)]
     pub fn record_since(_: Pin<'_>, _began: u64, _make: impl FnOnce() -> Event) {}
 }
@@ -42,9 +46,10 @@ pub use off::*;
 mod rings {
     use core::mem::offset_of;
 
-    use test_abi::trace::{EVENT_WORDS, Event};
+    use test_abi::trace::EVENT_WORDS;
 
-    use crate::cpu::{CpuId, MAX_CPUS, Pin};
+    use super::{Event, Pin};
+    use crate::cpu::{CpuId, MAX_CPUS};
     use crate::ring::{self, Read, Reader};
     use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
@@ -146,14 +151,6 @@ mod rings {
         reader.read(ring.words()?, &ring.head)
     }
 
-    /// Writes an event into this CPU's ring. `make` is called only where there is one.
-    #[inline]
-    pub fn record(pin: Pin<'_>, make: impl FnOnce() -> Event) {
-        if AURORA_TRACE.on.load(Ordering::Relaxed) {
-            ring(pin.cpu()).write(now(), make());
-        }
-    }
-
     /// Returns the begin of something that is recorded only at its end: a mailbox push, so that its
     /// event comes before the events that the message causes. 0: no events are written.
     #[inline]
@@ -161,7 +158,7 @@ mod rings {
         if AURORA_TRACE.on.load(Ordering::Relaxed) { now() } else { 0 }
     }
 
-    /// Does [`record`] for something that began at a given time.
+    /// Does [`record`](super::record) for something that began at a given time.
     #[inline]
     pub fn record_since(pin: Pin<'_>, began: u64, make: impl FnOnce() -> Event) {
         if began != 0 {

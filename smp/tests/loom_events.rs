@@ -45,7 +45,7 @@ impl Pool {
     fn new(cells: usize) -> Arc<Pool> {
         let words = || (0..cells).map(|_| AtomicU64::new(0)).collect();
         Arc::new(Pool {
-            reserved: Reserved::new(),
+            reserved: Reserved::default(),
             head: AtomicU64::new(0),
             armed: AtomicU64::new(0),
             waiting: AtomicU64::new(0),

@@ -33,19 +33,18 @@ fn explore(hand: fn(Ref<'static, State>, Ref<'static, State>)) {
     });
 }
 
+/// Hands `first` over, and then `second`.
+fn hand(first: &Homed<Cell<u64>>, second: &Homed<Cell<u64>>) {
+    first.hold_here(pin(0)).hand_to_with(Some(second.hold_here(pin(0))), cpu(1));
+}
+
 #[test]
 fn the_referring_one_first() {
-    explore(|from, to| {
-        let (referring, referred) = (from.get().hold_here(pin(0)), to.get().hold_here(pin(0)));
-        referring.hand_to_with(Some(referred), cpu(1));
-    });
+    explore(|from, to| hand(from.get(), to.get()));
 }
 
 #[test]
 #[should_panic(expected = "the reference cannot be taken out")]
 fn caught_the_other_way_round() {
-    explore(|from, to| {
-        to.set_home(pin(0), cpu(1));
-        from.set_home(pin(0), cpu(1));
-    });
+    explore(|from, to| hand(to.get(), from.get()));
 }

@@ -64,8 +64,7 @@ impl Cpu {
         let (pin, to) = (entry.pin(), cpu(1));
         let parts = self.parts.get();
         if self.broken == Broken::OneByOne {
-            parts.note.set_home(pin, to);
-            parts.task.set_home(pin, to);
+            parts.note.hold_here(pin).hand_to_with(Some(parts.task.hold_here(pin)), to);
             return;
         }
         let (Some(task), Some(note)) = (parts.task.hold(pin), parts.note.hold(pin)) else {

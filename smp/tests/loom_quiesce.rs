@@ -64,7 +64,7 @@ impl System {
                 Block {
                     mailbox: Mailbox::new(cpu(n)),
                     port: GracePort::new(table),
-                    state: Homed::new(cpu(n), GraceState::new()),
+                    state: Homed::new(cpu(n), GraceState::default()),
                     line: Line::new(),
                 }
             })

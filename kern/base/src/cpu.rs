@@ -244,7 +244,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         idle: Cell::new(true),
         timer: Cell::new(NEVER),
         deadlines: DeadlineQueue::new(),
-        grace: GraceState::new(),
+        grace: GraceState::default(),
         grace_waiters: Link::null(),
         forgetful: BlockQueue::new(),
         shoot_wide: Cell::new(false),

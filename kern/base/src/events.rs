@@ -84,7 +84,7 @@ impl EventPool {
         Some(EventPool {
             header: Header::new(ObjType::EventPool, root),
             cells_log2,
-            reserved: Reserved::new(),
+            reserved: Reserved::default(),
             binding: Lock::new(()),
             parted: AtomicU64::new(0),
             taking: Lock::new(()),
@@ -152,9 +152,14 @@ impl<'k> ShownPool<'k> {
 
     /// Writes whole cells, from a reserved one on.
     pub fn write_list(self, position: u64, words: &[[u64; 2]]) {
-        for (number, word) in words.iter().flatten().enumerate() {
+        self.write_words(position, words.iter().flatten().copied());
+    }
+
+    #[inline(always)]
+    fn write_words(self, position: u64, words: impl Iterator<Item = u64>) {
+        for (number, word) in words.enumerate() {
             if let Some(cell) = self.cell(position + (number / CELL_WORDS) as u64) {
-                cell[number % CELL_WORDS].store(*word, Relaxed);
+                cell[number % CELL_WORDS].store(word, Relaxed);
             }
         }
     }
@@ -163,11 +168,7 @@ impl<'k> ShownPool<'k> {
     #[inline]
     pub fn write(self, position: u64, event: Event, words: impl Iterator<Item = u64>) {
         self.write_header(position, event);
-        for (number, word) in words.take(event.info.words()).enumerate() {
-            if let Some(cell) = self.cell(position + 1 + (number / CELL_WORDS) as u64) {
-                cell[number % CELL_WORDS].store(word, Relaxed);
-            }
-        }
+        self.write_words(position + 1, words.take(event.info.words()));
     }
 }
 

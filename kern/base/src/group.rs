@@ -103,6 +103,7 @@ pub struct Membership {
 }
 
 /// One exposure: index → Task, one Task per CPU, or Notification.
+#[derive(Default)]
 #[repr(C, align(64))]
 pub struct Exposure {
     /// The object. Its rights are none, so that the word is address and type only.
@@ -121,25 +122,6 @@ pub struct Exposure {
     /// For an entry of an exposure with one task per CPU: that one's index, plus one; else 0.
     /// Nothing else is exposed here.
     pub part_of: AtomicU32,
-}
-
-impl Default for Exposure {
-    fn default() -> Self {
-        Exposure::new()
-    }
-}
-
-impl Exposure {
-    pub const fn new() -> Exposure {
-        Exposure {
-            slot: Slot::new(),
-            tag: AtomicU64::new(0),
-            per_cpu: AtomicU32::new(0),
-            watch: AtomicU32::new(0),
-            owner: AtomicU64::new(0),
-            part_of: AtomicU32::new(0),
-        }
-    }
 }
 
 /// A group: member records and exposures, both tables sized at retype.
@@ -179,7 +161,7 @@ impl Group {
 
     /// Returns the record at an index that the kernel chose, read once.
     pub fn member(&self, pin: Pin<'_>, index: usize) -> Option<Member> {
-        self.members.get_known(pin, index).map(|record| Member::read(record.get()))
+        self.members.known().get(pin, index).map(|record| Member::read(record.get()))
     }
 
     /// Returns the record of the group capability in a slot, read once: the badge's low half is the

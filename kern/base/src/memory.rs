@@ -310,7 +310,7 @@ impl VSpace {
             lock: Lock::new(()),
             generation: AtomicU64::new(0),
             seen,
-            homes: AtomicCpuSet::new(),
+            homes: AtomicCpuSet::default(),
             home: AtomicU32::new(0),
             last_leaf: AtomicU64::new(NO_LEAF),
         })

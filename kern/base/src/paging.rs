@@ -368,7 +368,7 @@ impl Entry {
     /// Changes an entry; what the hardware sets meanwhile stays.
     pub fn update(&self, change: impl Fn(Pte) -> Pte) {
         let mut old = self.0.load(Ordering::Relaxed);
-        while let Err(seen) = self.0.compare_exchange_weak(
+        while let Err(seen) = self.0.compare_exchange(
             old,
             to_hardware(change(from_hardware(old))),
             Ordering::AcqRel,

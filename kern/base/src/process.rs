@@ -16,15 +16,10 @@ use crate::slot::{CNode, Slot};
 use crate::task::Task;
 
 /// One task number of a process: the task that has it, and the generation it is at.
+#[derive(Default)]
 pub struct TaskNumber {
     pub task: AtomicLink<Task>,
     pub generation: AtomicU16,
-}
-
-impl Default for TaskNumber {
-    fn default() -> Self {
-        TaskNumber { task: AtomicLink::null(), generation: AtomicU16::new(0) }
-    }
 }
 
 /// What stands for the slots of a process that has none.
@@ -165,7 +160,7 @@ impl Process {
     /// Publishes the slots of the CSpace to the fastpath.
     pub fn publish_cspace(&self, pin: Pin<'_>, slots: &FilledTable<Slot>) {
         self.cspace_base.store(slots.get_or_first(pin, 0).addr(), Ordering::Relaxed);
-        self.cspace_len.store(slots.len() as u64, Ordering::Release);
+        self.cspace_len.store(slots.known().len() as u64, Ordering::Release);
     }
 
     /// Withdraws them: the fastpath finds an empty slot, whatever the number.

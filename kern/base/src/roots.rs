@@ -55,12 +55,6 @@ struct Line(Lock<Root>);
 /// together.
 pub struct Roots([Line; MAX_ROOTS]);
 
-impl Default for Roots {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Roots {
     pub const fn new() -> Roots {
         Roots([const { Line(Lock::new(Root::new())) }; MAX_ROOTS])

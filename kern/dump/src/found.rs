@@ -137,7 +137,7 @@ impl Found {
     fn follow(&mut self, pin: Pin<'_>, object: Object) {
         match object {
             Object::CNode(cnode) => {
-                let slots = cnode.get(pin).get().slots.iter(pin);
+                let slots = cnode.get(pin).get().slots.known().iter(pin);
                 for slot in slots.filter(|slot| !slot.get().word.is_empty_below(u64::MAX)) {
                     self.add_slot(pin, slot);
                 }

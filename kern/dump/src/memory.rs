@@ -79,14 +79,12 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn vspace(&mut self, at: u64, vspace: Ref<'k, VSpace>) {
         let (seen, pin) = (&vspace.get().seen, self.cx.pin());
         let tables = vspace.entries.len() / ENTRIES;
-        let homes = vspace.homes.snapshot();
-        let homes = homes.iter().filter(|cpu| cpu.index() < 64);
         let record = record!(self, VSpace of vspace {
             [vspace] used, process, leave, generation, cr3(), base();
             [] tables;
             ending = vspace.is_dying(),
             locked = vspace.is_locked(),
-            homes = homes.fold(0u64, |homes, cpu| homes | 1 << cpu.index()),
+            homes = vspace.homes.snapshot().first_word(),
         });
         self.sink.vspace(&record);
         self.extent(record.base, tables as u64 * TABLE_BYTES, at, ExtentKind::Tables);

@@ -20,13 +20,13 @@ use crate::{Still, Survey};
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn cnode(&mut self, at: u64, cnode: Ref<'k, CNode>) {
-        let (slots, pin) = (&cnode.get().slots, self.cx.pin());
+        let (slots, pin) = (cnode.get().slots.known(), self.cx.pin());
         self.sink.cnode(&record!(self, CNode of cnode {
             [cnode] process, more, next_zombie;
-            slots_at = slots.get_or_first(pin, 0),
+            slots_at = cnode.get().slots.get_or_first(pin, 0),
             slots = slots.len(),
         }));
-        self.table_of(slots.get_known(pin, 0), slots.len(), at);
+        self.table_of(slots.get(pin, 0), slots.len(), at);
         for (number, slot) in (0..).zip(slots.iter(pin)) {
             self.slot(at, number, slot);
         }
@@ -82,13 +82,14 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     pub fn group(&mut self, at: u64, group: Ref<'k, Group>) {
         let (Group { members, exposures, memberships, .. }, pin) = (group.get(), self.cx.pin());
+        let (members, exposures) = (members.known(), exposures.known());
         self.sink.group(&record!(self, Group of group {
             [group] count, free, watched;
             members = members.len(),
             exposures = exposures.len(),
         }));
-        self.table_of(members.get_known(pin, 0), members.len(), at);
-        self.table_of(exposures.get_known(pin, 0), exposures.len(), at);
+        self.table_of(members.get(pin, 0), members.len(), at);
+        self.table_of(exposures.get(pin, 0), exposures.len(), at);
         self.table_of(memberships.get(pin, 0), memberships.len(), at);
         for (number, place) in memberships.iter(pin).enumerate() {
             self.member(group, at, number, place);

@@ -7,7 +7,6 @@ use smp::cpu::Pin;
 use smp::door::Ref;
 use smp::host_test::leak;
 
-#[derive(Default)]
 pub struct Thing {
     pub number: usize,
     run: QueueLinks<Thing>,
@@ -35,5 +34,11 @@ impl Timed for Thing {
 
 /// Makes `count` things, numbered from 0.
 pub fn things(count: usize) -> Vec<Ref<'static, Thing>> {
-    (0..count).map(|number| leak(Thing { number, ..Thing::default() })).collect()
+    let thing = |number| Thing {
+        number,
+        run: QueueLinks::new(),
+        wait: PrioLinks::default(),
+        deadline: DeadlineLinks::new(),
+    };
+    (0..count).map(|number| leak(thing(number))).collect()
 }

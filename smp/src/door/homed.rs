@@ -11,7 +11,7 @@ use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 /// State that only its home CPU reads and writes. Any CPU may read which CPU that is.
 ///
 /// # How state gets another home
-/// * As a message block, and as CPU time with it: the sender stores the new home
+/// * With a message block, as CPU time does: the sender stores the new home
 ///   ([`Held::hand_to_with`]).
 /// * Under way, as a task does with all that is bound to it. The old home gives each part up
 ///   ([`Held::leave_for`]) and sends the new home one message; the new home takes each part over
@@ -109,7 +109,7 @@ impl<T> Homed<T> {
     /// Opens the state, on the home CPU; `None` elsewhere: then send a message.
     ///
     /// `Acquire`, which costs nothing on x86: a new home that opens before the message with the
-    /// state has come sees what the old one wrote before [`Homed::set_home`].
+    /// state has come sees what the old one wrote before [`Held::hand_to_with`].
     #[inline(always)]
     pub fn open<'a>(&'a self, pin: Pin<'a>) -> Option<&'a T> {
         (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
@@ -124,7 +124,7 @@ impl<T> Homed<T> {
     /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
     #[inline(always)]
     pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
-        let _ = self.here(pin);
+        self.here(pin);
         Held(self, PhantomData)
     }
 
@@ -145,11 +145,6 @@ impl<T> Homed<T> {
             "{:?} opened or moved state whose home is {home:?}, or which is under way to {to:?}",
             pin.cpu()
         );
-    }
-
-    /// Makes another CPU the home. Panics on any CPU but the present home.
-    pub fn set_home(&self, pin: Pin<'_>, to: CpuId) {
-        self.hold_here(pin).hand_to(to);
     }
 
     /// Makes this CPU the home of state that is under way to it.
@@ -222,20 +217,14 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> Held<'_, T> {
-    /// Makes another CPU the home.
-    #[inline(always)]
-    pub fn hand_to(self, to: CpuId) {
-        self.0.home.store(to.raw(), Ordering::Release);
-    }
-
-    /// Rehomes `self` before `referred`, to which it refers. So `referred`'s owner can always open
-    /// `self` and take the reference out.
+    /// Makes another CPU the home of the state, and then of what the state refers to. So
+    /// `referred`'s owner can always open the state and take the reference out.
     #[inline(always)]
     pub fn hand_to_with<U>(self, referred: Option<Held<'_, U>>, to: CpuId) {
-        self.hand_to(to);
+        self.0.home.store(to.raw(), Ordering::Release);
         chaos::point(Point::HomeSet);
         if let Some(referred) = referred {
-            referred.hand_to(to);
+            referred.0.home.store(to.raw(), Ordering::Release);
         }
     }
 

@@ -68,14 +68,6 @@ impl<T> NamedTable<T> {
         NamedTable(table)
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Finds the element at an index that user level chose.
     #[inline(always)]
     pub fn get<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
@@ -96,20 +88,13 @@ impl<T> NamedTable<T> {
         let start = unsafe { self.0.at(pin, first) }.get();
         // SAFETY: the elements are one array, and no more of them than there are from the first on;
         // what `at` promises of one holds of all.
-        unsafe { core::slice::from_raw_parts(start, most.min(self.len() - first)) }
+        unsafe { core::slice::from_raw_parts(start, most.min(self.0.len - first)) }
     }
 
-    /// Finds the element at an index that the kernel chose.
+    /// Returns the elements for indices that the kernel chose.
     #[inline(always)]
-    pub fn get_known<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
-        self.0.get(pin, index)
-    }
-
-    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, T>> + use<'_, 'k, T>
-    where
-        T: 'k,
-    {
-        self.0.iter(pin)
+    pub const fn known(&self) -> &Table<T> {
+        &self.0
     }
 }
 
@@ -123,11 +108,6 @@ impl<T> FilledTable<T> {
     /// Takes a table; `None` where it is empty.
     pub fn new(table: Table<T>) -> Option<FilledTable<T>> {
         (!table.is_empty()).then_some(FilledTable(table))
-    }
-
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
-    pub fn len(&self) -> usize {
-        self.0.len
     }
 
     /// Finds the element at an index that user level chose; the first one where the table has no
@@ -149,16 +129,9 @@ impl<T> FilledTable<T> {
         }
     }
 
-    /// Finds the element at an index that the kernel chose.
+    /// Returns the elements for indices that the kernel chose.
     #[inline(always)]
-    pub fn get_known<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
-        self.0.get(pin, index)
-    }
-
-    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, T>> + use<'_, 'k, T>
-    where
-        T: 'k,
-    {
-        self.0.iter(pin)
+    pub const fn known(&self) -> &Table<T> {
+        &self.0
     }
 }

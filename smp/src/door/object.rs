@@ -239,7 +239,8 @@ impl<S> ObjWord<S> {
     }
 
     pub fn set<T: KernelObject<Set = S>>(&self, to: Ref<'_, T>, rights: u32) {
-        self.0.store(Self::pack(to, rights), Ordering::Release);
+        let rights = (u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK;
+        self.0.store((to.addr() << ADDR_SHIFT) | rights | u64::from(number_of::<T>()), Ordering::Release);
     }
 
     /// Copies a word that was read in this entry, with the rights given.
@@ -268,11 +269,5 @@ impl<S> ObjWord<S> {
     /// read of the grace epoch.
     pub fn set_empty(&self, value: u64) {
         self.0.store(value << RIGHTS_SHIFT, Ordering::SeqCst);
-    }
-
-    fn pack<T: KernelObject<Set = S>>(to: Ref<'_, T>, rights: u32) -> u64 {
-        (to.addr() << ADDR_SHIFT)
-            | ((u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK)
-            | u64::from(number_of::<T>())
     }
 }

@@ -156,14 +156,19 @@ impl Piece {
         unsafe { Region::new(self.base, self.size) }
     }
 
+    /// Returns the front of the piece as a place for a `T`; `None` if the piece is too small or not
+    /// aligned for it.
+    #[inline(always)]
+    fn room_for<T>(&self) -> Option<*mut T> {
+        let fits = self.size >= size_of::<T>() as u64 && self.base.is_multiple_of(align_of::<T>() as u64);
+        fits.then_some(self.base as *mut T)
+    }
+
     /// Makes an object at the front of the piece; the rest is lost to it (objects know their size).
     ///
     /// `None` if the piece is too small or not aligned for the type.
     pub fn emplace<'k, T: 'static>(self, _pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
-        if self.size < size_of::<T>() as u64 || !self.base.is_multiple_of(align_of::<T>() as u64) {
-            return None;
-        }
-        let at = self.base as *mut T;
+        let at = self.room_for::<T>()?;
         // SAFETY: the piece is exclusive, mapped, large enough and aligned; it is consumed, so the
         // object is its only user from here on.
         unsafe { at.write(value) };
@@ -182,14 +187,12 @@ impl Piece {
         _pin: Pin<'k>,
         fill: impl FnOnce(&mut T),
     ) -> Option<Ref<'k, T>> {
-        if self.size < size_of::<T>() as u64 || !self.base.is_multiple_of(align_of::<T>() as u64) {
-            return None;
-        }
+        let at = self.room_for::<T>()?;
         self.zero();
         // SAFETY: zeroed, which is a valid `T` (`Zeroed`), large enough, aligned and exclusive.
-        fill(unsafe { &mut *(self.base as *mut T) });
+        fill(unsafe { &mut *at });
         // SAFETY: as in `emplace`; the exclusive reference is gone.
-        Some(Ref(unsafe { &*(self.base as *const T) }))
+        Some(Ref(unsafe { &*at }))
     }
 
     /// Makes as many `T` as fit, each from `make(index)`: the tail of a variable-sized object.

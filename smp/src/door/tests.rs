@@ -39,7 +39,6 @@ crate::kernel_objects! {
 }
 
 /// What two objects of one CPU have of each other.
-#[derive(Default)]
 struct Linked {
     number: u64,
     next: Link<Linked>,
@@ -196,7 +195,7 @@ fn homed_opens_at_home_only() {
     let state = leak(Homed::new(CpuId::BOOT, Cell::new(5)));
     assert_eq!(state.open(pin(0)).map(Cell::get), Some(5));
     assert!(state.open(pin(1)).is_none());
-    state.set_home(pin(0), pin(1).cpu());
+    state.get().hold_here(pin(0)).hand_to_with(None::<Held<'_, ()>>, pin(1).cpu());
     assert!(state.open(pin(0)).is_none());
     assert_eq!((state.home(), state.here(pin(1)).get()), (pin(1).cpu(), 5));
 }
@@ -248,5 +247,5 @@ fn homed_says_who_was_wrong() {
 #[test]
 #[should_panic(expected = "cpu1 opened or moved state whose home is cpu0")]
 fn only_its_home_moves_state() {
-    Homed::new(CpuId::BOOT, ()).set_home(pin(1), pin(1).cpu());
+    Homed::new(CpuId::BOOT, ()).hold_here(pin(1)).leave_for(pin(0).cpu());
 }

@@ -6,6 +6,7 @@ use crate::host_test::{cpu, entry, leak, pin};
 use crate::mailbox::{Drained, Wake};
 use std::boxed::Box;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::vec::Vec;
 
 mod world;
@@ -32,7 +33,7 @@ struct Block {
 struct System {
     epoch: Epoch,
     blocks: &'static [Block],
-    interrupts: RefCell<CpuSet>,
+    interrupts: RefCell<BTreeSet<CpuId>>,
 }
 
 // SAFETY: one block for each thread that has entries.
@@ -63,13 +64,13 @@ fn system(count: usize) -> System {
     let block = |n: usize| {
         let pairs: Vec<_> = (0..count).map(|_| Pair::new(cpu(n))).collect();
         let pairs = Table::from_static(Box::leak(pairs.into_boxed_slice()));
-        Block { mailbox: Mailbox::new(cpu(n)), port: GracePort::new(pairs), state: GraceState::new() }
+        Block { mailbox: Mailbox::new(cpu(n)), port: GracePort::new(pairs), state: GraceState::default() }
     };
     let blocks: Vec<_> = (0..count).map(block).collect();
     System {
         epoch: Epoch::new(),
         blocks: Box::leak(blocks.into_boxed_slice()),
-        interrupts: RefCell::new(CpuSet::EMPTY),
+        interrupts: RefCell::new(BTreeSet::new()),
     }
 }
 
@@ -123,7 +124,7 @@ impl System {
     /// Plays an interrupt's kernel entry on CPU `n`: drain, settle, leave.
     fn visit(&self, n: usize) -> Settled {
         let mut entry = entry(n);
-        self.interrupts.borrow_mut().remove(cpu(n));
+        self.interrupts.borrow_mut().remove(&cpu(n));
         let pin = entry.pin();
         let drained = self.blocks[n].mailbox.inbox(pin).drain(100, |mail| match mail {
             Mail::Grace(mail) => receive(self, pin, mail),
@@ -173,9 +174,9 @@ fn running_cpus_are_asked_and_answer_when_they_leave() {
     for _ in 0..2 {
         assert!(!system.epoch.is_reusable(stamp));
         let _ = settle(&system, &mut here);
-        assert_eq!(*system.interrupts.borrow(), CpuSet::only(cpu(1)));
+        assert_eq!(*system.interrupts.borrow(), BTreeSet::from([cpu(1)]));
         assert_eq!(system.visit(1), Settled::Same);
-        assert_eq!(*system.interrupts.borrow(), CpuSet::only(cpu(0)), "the answer");
+        assert_eq!(*system.interrupts.borrow(), BTreeSet::from([cpu(0)]), "the answer");
         assert_eq!(system.visit(0), Settled::Advanced);
     }
     assert!(system.epoch.is_reusable(stamp));
@@ -191,7 +192,7 @@ fn who_left_by_iret_meanwhile_is_not_asked() {
     assert_eq!(settle(&system, &mut here), Settled::Advanced);
     assert_eq!(system.epoch.now(), stamp + 1);
     // The next round began after that exit, so now it is asked.
-    assert_eq!(*system.interrupts.borrow(), CpuSet::only(cpu(1)));
+    assert_eq!(*system.interrupts.borrow(), BTreeSet::from([cpu(1)]));
 }
 
 #[test]

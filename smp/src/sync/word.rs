@@ -35,10 +35,6 @@ macro_rules! word {
                 self.0.as_ptr()
             }
 
-            pub fn get_mut(&mut self) -> &mut $value {
-                self.0.get_mut()
-            }
-
             #[inline(always)]
             #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
@@ -61,18 +57,6 @@ macro_rules! word {
             #[inline(always)]
             #[track_caller]
             pub fn compare_exchange(
-                &self,
-                from: $value,
-                to: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                written(self.as_ptr(), || self.0.compare_exchange(from, to, success, failure))
-            }
-
-            #[inline(always)]
-            #[track_caller]
-            pub fn compare_exchange_weak(
                 &self,
                 from: $value,
                 to: $value,

@@ -53,7 +53,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Returns how many slots they have together.
     pub fn slots_in(self, reach: Reach<'k>) -> usize {
-        self.tables_in(reach).map(|table| table.get().slots.len()).sum()
+        self.tables_in(reach).map(|table| table.get().slots.known().len()).sum()
     }
 
     /// Returns a slot by its number, which user level chose.
@@ -75,7 +75,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Returns the table with a slot, and the slot's number in it, which is not 0.
     pub fn table_with(self, reach: Reach<'k>, mut number: usize) -> Option<(Ref<'k, CNode>, usize)> {
         for table in self.tables_in(reach) {
-            let len = table.get().slots.len();
+            let len = table.get().slots.known().len();
             if number < len {
                 return Some((table, number)).filter(|_| number != 0);
             }
@@ -121,7 +121,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     fn last_table(self, first: Ref<'k, CNode>) -> Result<(Ref<'k, CNode>, usize)> {
         let (mut last, mut count, mut number) = (first, 0, 0);
         for table in CNode::tables(first, self.pin()) {
-            (last, count, number) = (table, count + 1, number + table.get().slots.len());
+            (last, count, number) = (table, count + 1, number + table.get().slots.known().len());
         }
         if count == TABLES_MAX {
             return Err(Refusal::new(Error::Full, TABLES_MAX as u64));

@@ -205,7 +205,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// exposure waits until this kernel entry is over.
     #[inline(always)]
     fn entry_here(self, group: &'k Group, index: u32, first: u32) -> Option<(&'k Exposure, RawWord<'k>)> {
-        let entry = group.exposures.get_known(self.pin(), first as usize + self.id().index())?.get();
+        let entry = group.exposures.known().get(self.pin(), first as usize + self.id().index())?.get();
         let word = entry.slot.word.load(self.pin());
         (entry.part_of.load(Acquire) == index + 1).then_some((entry, word))
     }

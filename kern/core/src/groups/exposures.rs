@@ -120,7 +120,9 @@ impl<'k, M: Machine> Groups<'k, M> {
         let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
         let cpus = self.k.cpu_count() as u64;
         let head = self.entry(group, u64::from(index))?;
-        if first + cpus > group.exposures.len() as u64 || (first..first + cpus).contains(&u64::from(index)) {
+        if first + cpus > group.exposures.known().len() as u64
+            || (first..first + cpus).contains(&u64::from(index))
+        {
             return Err(Refusal::argument(2));
         }
         let present = head.get().per_cpu.load(Acquire);
@@ -297,7 +299,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Returns the entries of a per-CPU exposure that start at an index.
     fn entries(self, group: &'k Group, first: u32) -> impl Iterator<Item = Ref<'k, Exposure>> {
         let first = first as usize;
-        (first..first + self.k.cpu_count()).filter_map(move |at| group.exposures.get_known(self.pin(), at))
+        (first..first + self.k.cpu_count()).filter_map(move |at| group.exposures.known().get(self.pin(), at))
     }
 
     /// Ends an exposure with one task per CPU: of any process (`of_all`), or only of the caller's

@@ -58,7 +58,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     ) -> Result<()> {
         let full = Refusal::from(Error::Full);
         let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
-        let record = group.get().members.get_known(self.pin(), index).ok_or(full)?;
+        let record = group.get().members.known().get(self.pin(), index).ok_or(full)?;
         {
             let list = process.get().memberships.lock(self.cpu, &process.get().header);
             if process.get().header.has_flag(FLAG_DYING) {
@@ -87,7 +87,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// full, so one entry checks a bounded number of records.
     /// Requires: the group's root lock is held.
     fn free_record(self, group: &Group) -> Result<usize> {
-        let (first, len) = (group.free.load(Relaxed) as usize, group.members.len());
+        let (first, len) = (group.free.load(Relaxed) as usize, group.members.known().len());
         let end = len.min(first + MEMBER_LOOKS as usize);
         let is_free = |i: &usize| group.member(self.pin(), *i) == Some(Member::EMPTY);
         let found = (first..end).find(is_free);
@@ -102,7 +102,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Ends a membership. Returns the bits for watchers, if the record was a member's.
     /// Requires: the group's root lock is held.
     pub fn leave_group(self, group: Ref<'k, Group>, index: usize) -> Option<u64> {
-        let record = group.get().members.get_known(self.pin(), index)?;
+        let record = group.get().members.known().get(self.pin(), index)?;
         let member = Member(record.get().swap(Member::EMPTY.0, AcqRel));
         if member == Member::EMPTY {
             return None;
@@ -161,7 +161,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         while watched != 0 {
             let index = watched.trailing_zeros() as usize;
             watched &= watched - 1;
-            let Some(entry) = group.exposures.get_known(self.pin(), index) else { return };
+            let Some(entry) = group.exposures.known().get(self.pin(), index) else { return };
             let note = entry.get().slot.word.load(self.pin()).get::<Notification>();
             let shift = entry.get().watch.load(Acquire).checked_sub(1);
             if let Some((note, shift)) = note.zip(shift) {

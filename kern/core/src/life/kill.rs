@@ -98,9 +98,9 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         let progress = &process.get().left;
         let at = progress.load(Relaxed);
-        let exposures = &group.get().exposures;
+        let exposures = group.get().exposures.known();
         for index in at as u32 as usize..exposures.len() {
-            let Some(entry) = exposures.get_known(self.pin(), index) else { break };
+            let Some(entry) = exposures.get(self.pin(), index) else { break };
             if *looked >= KILL_LOOKS {
                 return Err(Refusal::More);
             }

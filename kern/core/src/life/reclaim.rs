@@ -503,7 +503,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 return Ok(());
             }
             let at = header.swept();
-            let _ = self.groups().leave_group(group, at - group.get().exposures.len());
+            let _ = self.groups().leave_group(group, at - group.get().exposures.known().len());
             header.sweep(at);
         }
         Err(Refusal::More)
@@ -512,7 +512,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Empties a group's exposures, from `at` on.
     fn empty_exposures(self, me: Me<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
         for _ in 0..DELETE_STEPS {
-            let Some(entry) = group.get().exposures.get_known(self.pin(), *at) else { return Ok(()) };
+            let Some(entry) = group.get().exposures.known().get(self.pin(), *at) else { return Ok(()) };
             if is_claimed(entry.get().slot.word.load(self.pin())) {
                 return Err(Refusal::More);
             }
@@ -737,6 +737,6 @@ pub enum Pins {
 /// Whether a dying group is completely empty, and its end was not refused since.
 /// Requires: the root lock is held.
 fn is_emptied(group: &Group) -> bool {
-    let end = group.exposures.len() + group.members.len();
+    let end = group.exposures.known().len() + group.members.known().len();
     group.header.has_flag(FLAG_DYING) && group.header.swept() == end
 }

@@ -89,7 +89,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let header = &cnode.get().header;
         loop {
             let at = header.swept();
-            let Some(slot) = cnode.get().slots.get_known(self.pin(), at) else { return Ok(()) };
+            let Some(slot) = cnode.get().slots.known().get(self.pin(), at) else { return Ok(()) };
             if *work == ZOMBIE_SLOTS || is_claimed(slot.get().word.load(self.pin())) {
                 return Err(Refusal::More);
             }

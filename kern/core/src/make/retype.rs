@@ -387,7 +387,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let mut place_piece = piece.split(place_bytes)?;
         let places = place_piece.split(count * size_of::<Membership>() as u64)?;
         let places = places.emplace_slice(|_| Membership::default())?;
-        let exposures = NamedTable::new(piece.emplace_slice(|_| Exposure::new())?);
+        let exposures = NamedTable::new(piece.emplace_slice(|_| Exposure::default())?);
         self.place(site, head, Group::new(site.root(), members, exposures, places), |o| &o.header)
     }
 

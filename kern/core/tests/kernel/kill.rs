@@ -35,7 +35,7 @@ fn is_member(s: &Scene, process: Proc) -> bool {
     let pin = host_test::pin(0);
     let key = s.w.object::<Process>(process.process).expect("the process").get().key();
     let group = s.w.object::<Group>(s.group).expect("the group");
-    group.get().members.iter(pin).any(|record| Member(record.get().load(Relaxed)).key() == key)
+    group.get().members.known().iter(pin).any(|record| Member(record.get().load(Relaxed)).key() == key)
 }
 
 fn is_exposed(s: &Scene, index: usize) -> bool {
@@ -198,8 +198,8 @@ fn a_kill_takes_its_right_and_many_entries() {
     assert_eq!(task.state(), State::Dead);
     let pin = host_test::pin(0);
     let group = s.w.object::<Group>(group).expect("the group");
-    assert!(group.get().members.iter(pin).all(|record| record.get().load(Relaxed) == 0));
-    assert!(group.get().exposures.iter(pin).all(|e| e.get().slot.word.load(pin).object_type() == 0));
+    assert!(group.get().members.known().iter(pin).all(|record| record.get().load(Relaxed) == 0));
+    assert!(group.get().exposures.known().iter(pin).all(|e| e.get().slot.word.load(pin).object_type() == 0));
 }
 
 /// A program chooses how many capabilities it has, and how many exposures their groups have. Who
@@ -226,7 +226,9 @@ fn a_kill_looks_at_a_group_once_however_many_capabilities_name_it() {
         assert!(killer.is_through() && entries <= product / 4, "{entries} entries");
         let pin = host_test::pin(0);
         let group = s.w.object::<Group>(group).expect("the group");
-        assert!(group.get().exposures.iter(pin).all(|e| e.get().slot.word.load(pin).object_type() == 0));
+        assert!(
+            group.get().exposures.known().iter(pin).all(|e| e.get().slot.word.load(pin).object_type() == 0)
+        );
     }
 }
 

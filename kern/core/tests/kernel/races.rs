@@ -224,7 +224,7 @@ fn a_member_that_was_removed_exposes_nothing() {
     let is_exposed = |w: &World, group: Cap| {
         let group = w.object::<Group>(group).expect("the group").get();
         let pin = host_test::pin(0);
-        let entry = group.exposures.get_known(pin, INDEX as usize).expect("the entry");
+        let entry = group.exposures.known().get(pin, INDEX as usize).expect("the entry");
         entry.get().slot.word.load(pin).object_type() != 0
     };
     let begin = |w: &mut World| {
@@ -262,7 +262,7 @@ fn a_task_that_is_exposed_while_its_exposure_is_taken_back_stays() {
     };
     at_every_point(begin, others, |w, (group, task, exposed), outcome| {
         let object = w.object::<Group>(group).expect("the group").get();
-        let entry = object.exposures.get_known(host_test::pin(1), 11);
+        let entry = object.exposures.known().get(host_test::pin(1), 11);
         let found = entry.and_then(|entry| entry.get().slot.word.load(host_test::pin(1)).get::<Task>());
         assert!(!exposed || found == Some(task.object), "{outcome:?}");
     });
@@ -444,7 +444,7 @@ fn what_was_sent_to_a_process_does_not_come_to_the_next_one_in_its_spaces() {
     type Things = (Proc, Regs, Regs, Option<bool>);
     let is_there = |w: &World, of: Proc| {
         let cnode = w.object::<CNode>(of.cnode).expect("the CNode").get();
-        let slot = cnode.slots.get_known(host_test::pin(0), OFFERED.0 as usize).expect("the slot");
+        let slot = cnode.slots.known().get(host_test::pin(0), OFFERED.0 as usize).expect("the slot");
         slot.get().word.load(host_test::pin(0)).object_type() != 0
     };
     let begin = |w: &mut World| {

@@ -108,7 +108,7 @@ impl World {
     fn step(&mut self, n: usize) {
         match self.players[n].mode {
             Mode::User => {
-                let called = self.system.interrupts.borrow_mut().remove(cpu(n));
+                let called = self.system.interrupts.borrow_mut().remove(&cpu(n));
                 if called || self.dice.one_in(2) {
                     self.players[n].mode = Mode::Kernel;
                     self.players[n].drains = called;
@@ -116,7 +116,7 @@ impl World {
             }
             Mode::Parked(how) => {
                 let polled = how == Idle::Poll && self.system.blocks[n].mailbox.has_mail();
-                let called = self.system.interrupts.borrow_mut().remove(cpu(n));
+                let called = self.system.interrupts.borrow_mut().remove(&cpu(n));
                 if called || polled || self.dice.one_in(20) {
                     unpark(&mut (&self.system, &mut entry(n)));
                     self.players[n].mode = Mode::Kernel;
@@ -251,7 +251,7 @@ impl World {
                             self.players[n].mode = Mode::User;
                         }
                     }
-                    Mode::User if !self.system.interrupts.borrow().contains(cpu(n)) => {}
+                    Mode::User if !self.system.interrupts.borrow().contains(&cpu(n)) => {}
                     _ => self.step(n),
                 }
                 self.check();

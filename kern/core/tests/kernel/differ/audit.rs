@@ -97,7 +97,7 @@ impl Pair {
             Kind::CNode(it) => {
                 let Some(found) = word.get::<CNode>() else { return Err("is none".to_owned()) };
                 let full = |slot: Ref<'_, Slot>| slot.get().word.load(pin).object_type() != 0;
-                let count = found.get().slots.iter(pin).filter(|slot| full(*slot)).count();
+                let count = found.get().slots.known().iter(pin).filter(|slot| full(*slot)).count();
                 let known = (1..it.slots).filter(|n| self.model.slots.contains_key(&Place::Slot(id, *n)));
                 // Process 1 has more than the model knows of.
                 if id != Id(0) && count != known.count() {
@@ -143,7 +143,7 @@ impl Pair {
                 ));
             }
         }
-        for (index, exposure) in group.get().exposures.iter(pin).enumerate() {
+        for (index, exposure) in group.get().exposures.known().iter(pin).enumerate() {
             let first = exposure.get().per_cpu.load(std::sync::atomic::Ordering::Relaxed).checked_sub(1);
             let full = exposure.get().slot.word.load(pin).object_type() != 0;
             let known = self.model.slots.contains_key(&Place::Exposure(id, index as u32));

@@ -449,7 +449,7 @@ impl Pair {
                     places.insert(Place::Reader(it.object), pool.map(|p| &p.reader));
                 }
                 if let Some(group) = word.get::<Group>() {
-                    for (index, entry) in group.get().exposures.iter(pin).enumerate() {
+                    for (index, entry) in group.get().exposures.known().iter(pin).enumerate() {
                         places.insert(Place::Exposure(it.object, index as u32), entry.map(|e| &e.slot));
                     }
                 }
