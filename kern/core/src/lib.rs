@@ -55,6 +55,7 @@ use smp::door::{AtomicLink, Homed, Ref, Table};
 use smp::lock::Lock;
 use smp::quiesce::Epoch;
 use smp::sync::AtomicBool;
+use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Trace;
 
@@ -75,8 +76,8 @@ pub struct Kernel<M: Machine> {
     pub rules: security::labels::Rules,
     /// The audit that records grants, refusals and kills, if there is one.
     pub audit: AtomicLink<Audit>,
-    /// Whether an audit or the log wants these events.
-    pub told: security::records::Told,
+    /// Whether the log wants grants, refusals and kills.
+    logs: AtomicBool,
     /// For each root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes without references that are being emptied.
@@ -104,7 +105,7 @@ impl<M: Machine> Kernel<M> {
             frames,
             rules: security::labels::Rules::new(),
             audit: AtomicLink::null(),
-            told: security::records::Told::default(),
+            logs: AtomicBool::new(false),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             zombies: Lock::new(Zombies::default()),
             binding_lock: Lock::new(()),
@@ -113,7 +114,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Makes the machine's log receive grants, refusals and kills from now on: [`Machine::tell`].
     pub fn log_events(&self) {
-        self.told.add_log();
+        self.logs.store(true, Relaxed);
     }
 
     /// Returns how many CPUs are up.
@@ -193,6 +194,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn running_now(self) -> (Ref<'k, SchedContext>, &'k SchedHot) {
         let Some(running) = self.running() else { nothing_runs() };
         running
+    }
+
+    /// Opens the CPU-local state of an object whose home is this CPU. Otherwise refuses as
+    /// [`Cx::elsewhere`] does.
+    #[inline(always)]
+    pub fn here<T>(self, object: &'k Homed<T>) -> Result<&'k T> {
+        object.open(self.pin()).ok_or_else(|| self.elsewhere(object))
     }
 
     /// Makes the task restart its system call: the arguments are still in the frame.

@@ -1,10 +1,12 @@
 //! Exposures of groups: each names a task or a Notification that the members may send to.
 
-use abi::audit::may;
-use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH};
-use abi::{Cap, Error, ObjType, Rights, Target};
+use abi::audit::{AuditEvent, may};
+use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, SHIFT_MAX, WATCHERS};
+use abi::{Cap, Error, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
+use kern_base::header::Header;
 use kern_base::machine::Machine;
+use kern_base::notification::Notification;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::slot::{Place, Slot};
 use kern_base::task::{State, Task};
@@ -39,6 +41,7 @@ struct What<'k> {
     group: &'k Group,
     source: Ref<'k, Slot>,
     word: RawWord<'k>,
+    header: &'k Header,
 }
 
 impl<'k, M: Machine> Groups<'k, M> {
@@ -47,50 +50,30 @@ impl<'k, M: Machine> Groups<'k, M> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
         let source = self.caps().slot_of(me.process(self.pin()), object)?;
         let word = source.get().word.load(self.pin());
-        let object_type = ObjType::from_raw(word.object_type());
-        match object_type {
-            Some(ObjType::Task | ObjType::Notification) => {}
-            None => return Err(Refusal::new(Error::NoCapability, u64::from(object.0))),
-            Some(other) => return Err(Refusal::new(Error::WrongType, other as u64)),
+        let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
+        if word.get::<Task>().is_none() && word.get::<Notification>().is_none() {
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
         }
         let missing = Rights::LISTEN.minus(Rights(word.rights()));
         if missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
-        let what = What { by: target.cap(), group: group.get(), source, word };
-        let head = self.entry(group.get(), u64::from(target.index()))?;
-        let first = how >> 32;
-        match how as u32 {
-            0 if how == 0 => {
-                self.fill_exposure(me, what, head, Kind::One)?;
-                self.security().audit_expose(group.get(), word, target.index());
-                return Ok(Answer::DONE);
-            }
-            EXPOSE_PER_CPU => {}
-            EXPOSE_WATCH => return self.expose_watcher(me, what, target.index(), first),
+        let what = What { by: target.cap(), group: group.get(), source, word, header };
+        let (index, first) = (target.index(), how >> 32);
+        let head = self.entry(what.group, u64::from(index))?;
+        let (entry, kind) = match how as u32 {
+            0 if how == 0 => (head, Kind::One),
+            EXPOSE_PER_CPU => self.per_cpu_entry(what, head, index, first)?,
+            EXPOSE_WATCH => (head, watcher(word, index, first)?),
             _ => return Err(Refusal::argument(2)),
+        };
+        self.fill_exposure(me, what, entry, kind)?;
+        if let Kind::Watcher(_) = kind {
+            // It learns of all changes from here on.
+            what.group.watched.fetch_or(1 << (index % WATCHERS), SeqCst);
         }
-        let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
-        self.fill_exposure(
-            me,
-            what,
-            entry,
-            Kind::PerCpu { head, index: target.index(), first: first as u32 },
-        )?;
-        self.security().audit_expose(group.get(), word, target.index());
-        Ok(Answer::DONE)
-    }
-
-    fn expose_watcher(self, me: Me<'k>, what: What<'k>, index: u32, shift: u64) -> Result<Answer> {
-        let What { group, word, .. } = what;
-        if word.object_type() != ObjType::Notification as u8 {
-            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
-        }
-        let watch = self.watch_of(index, shift)?;
-        let entry = self.entry(group, u64::from(index))?;
-        self.fill_exposure(me, what, entry, Kind::Watcher(watch))?;
-        self.mark_watcher(group, index);
-        self.security().audit_expose(group, word, index);
+        let detail = u64::from(index);
+        self.security().audit_to(AuditEvent::Expose, Op::Expose, header, &what.group.header, detail);
         Ok(Answer::DONE)
     }
 
@@ -112,14 +95,14 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// `first`.
     fn per_cpu_entry(
         self,
-        group: &Group,
-        word: RawWord<'k>,
+        what: What<'k>,
+        head: Ref<'k, Exposure>,
         index: u32,
         first: u64,
-    ) -> Result<Ref<'k, Exposure>> {
+    ) -> Result<(Ref<'k, Exposure>, Kind<'k>)> {
+        let What { group, word, .. } = what;
         let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
         let cpus = self.k.cpu_count() as u64;
-        let head = self.entry(group, u64::from(index))?;
         if first + cpus > group.exposures.len() as u64 || (first..first + cpus).contains(&u64::from(index)) {
             return Err(Refusal::argument(2));
         }
@@ -129,7 +112,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         {
             return Err(Error::SlotOccupied.into());
         }
-        self.entry(group, first + self.target_home(task) as u64)
+        let entry = self.entry(group, first + self.target_home(task) as u64)?;
+        Ok((entry, Kind::PerCpu { head, index, first: first as u32 }))
     }
 
     /// Returns the CPU on which a task runs, or will run when it is first resumed.
@@ -147,18 +131,14 @@ impl<'k, M: Machine> Groups<'k, M> {
         entry: Ref<'k, Exposure>,
         kind: Kind<'k>,
     ) -> Result<()> {
-        let What { group, source, word, .. } = what;
+        let What { group, source, word, header, .. } = what;
         let exposure = entry.get();
         if exposure.per_cpu.load(Acquire) != 0 {
             return Err(Error::SlotOccupied.into());
         }
         let task = word.get::<Task>();
-        let id = match task {
-            Some(task) => Some(configured(task).ok_or(Refusal::from(Error::BadState))?),
-            None => None,
-        };
+        let id = task.map(|task| configured(task).ok_or(Refusal::from(Error::BadState))).transpose()?;
         let slot = entry.map(|e| &e.slot);
-        let header = header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
         // An exposed object receives words or bits, so exposing it joins the group. A task has the
         // label of its process.
         self.security().may(header, &group.header, may::JOIN)?;
@@ -365,6 +345,17 @@ impl<'k, M: Machine> Groups<'k, M> {
 /// Returns the refusal for an exposure of another process, whose withdrawal needs REMOVE.
 pub fn not_own() -> Refusal {
     Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0))
+}
+
+/// Checks that an exposure may be that of a watcher, which gets its bits with a shift.
+fn watcher<'k>(word: RawWord<'k>, index: u32, shift: u64) -> Result<Kind<'k>> {
+    if word.get::<Notification>().is_none() {
+        return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+    }
+    if index >= WATCHERS {
+        return Err(Refusal::argument(0));
+    }
+    if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(Kind::Watcher(shift as u32 + 1)) }
 }
 
 /// Returns a task's id, if the task is configured.

@@ -45,12 +45,8 @@ impl<'k, M: Machine> Life<'k, M> {
         drop(guard);
         let bits = told?.ok_or(Refusal::new(Error::NotMember, u64::from(target.index())))?;
         self.groups().tell_watchers(group.get(), bits);
-        self.security().audit_object(
-            AuditEvent::Leave,
-            Op::GroupRemove,
-            &group.get().header,
-            u64::from(target.index()),
-        );
+        let (header, index) = (&group.get().header, u64::from(target.index()));
+        self.security().audit_object(AuditEvent::Leave, Op::GroupRemove, header, index);
         Ok(())
     }
 
@@ -84,12 +80,8 @@ impl<'k, M: Machine> Life<'k, M> {
             return Err(Refusal::More);
         }
         self.groups().tell_watchers(group.get(), WITHDRAWN);
-        self.security().audit_object(
-            AuditEvent::Withdraw,
-            Op::Withdraw,
-            &group.get().header,
-            u64::from(index),
-        );
+        let header = &group.get().header;
+        self.security().audit_object(AuditEvent::Withdraw, Op::Withdraw, header, u64::from(index));
         Ok(Answer::DONE)
     }
 }

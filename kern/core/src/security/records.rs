@@ -6,13 +6,12 @@
 //! It records an action once the action cannot fail any more. It records a kill, a revoke and a
 //! reset before it begins them, since they take several entries, and their task may be killed in
 //! the middle. A full ring loses its oldest records, and the reader learns how many. Without an
-//! audit all of this costs one load for each possible record. Fastpaths record nothing: they
+//! audit all of this costs two loads for each possible record. Fastpaths record nothing: they
 //! neither grant nor refuse.
 //!
 //! # The log
 //! All audited events also go to the machine's log ([`Machine::tell`]), if it wants them
-//! ([`Kernel::log_events`](crate::Kernel::log_events)); the log gets all refused system calls. One
-//! load serves both: of [`Told`].
+//! ([`Kernel::log_events`](crate::Kernel::log_events)); the log gets all refused system calls.
 //!
 //! # How it ends
 //! The rings are in an Untyped. A reset of that Untyped, or of one around it, first removes the
@@ -32,51 +31,16 @@ use kern_base::slot::Place;
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::quiesce;
-use smp::sync::AtomicU32;
-use smp::sync::Ordering::{AcqRel, Relaxed};
+use smp::sync::Ordering::Relaxed;
 
 use crate::Me;
 use crate::rooms::Security;
-
-/// The receivers of grants, refusals and kills: one word, so that one load shows whether there are
-/// any. Audits are counted, because another may begin before an ended one is subtracted.
-#[derive(Default)]
-pub struct Told(AtomicU32);
-
-impl Told {
-    const LOG: u32 = 1;
-    /// Count of one audit.
-    const AUDIT: u32 = 2;
-
-    #[inline(always)]
-    fn anybody(&self) -> bool {
-        self.0.load(Relaxed) != 0
-    }
-
-    pub(crate) fn add_log(&self) {
-        self.0.fetch_or(Told::LOG, AcqRel);
-    }
-
-    fn has_log(&self) -> bool {
-        self.0.load(Relaxed) & Told::LOG != 0
-    }
-
-    /// Notes that an audit has begun.
-    pub fn add_audit(&self) {
-        self.0.fetch_add(Told::AUDIT, AcqRel);
-    }
-
-    /// Notes that an audit has ended.
-    pub fn end_audit(&self) {
-        self.0.fetch_sub(Told::AUDIT, AcqRel);
-    }
-}
 
 impl<'k, M: Machine> Security<'k, M> {
     /// Whether the audit or the log receives events.
     #[inline(always)]
     pub fn is_told(self) -> bool {
-        self.k.told.anybody()
+        !self.k.audit.is_null() || self.k.logs.load(Relaxed)
     }
 
     /// Writes a record, if there is a receiver. Fills in the fields that `make` leaves out.
@@ -94,7 +58,7 @@ impl<'k, M: Machine> Security<'k, M> {
         if let Some(audit) = self.k.audit.get(self.pin()) {
             audit.get().write(self.pin(), &record);
         }
-        if self.k.told.has_log() {
+        if self.k.logs.load(Relaxed) {
             self.k.machine.tell(&record);
         }
     }
@@ -172,6 +136,17 @@ impl<'k, M: Machine> Security<'k, M> {
         self.audit(event, |record| Record { op: Some(op), detail, ..about(record, object) });
     }
 
+    /// Records that an operation brought an object to another one: into a process, or a group.
+    #[inline(always)]
+    pub fn audit_to(self, event: AuditEvent, op: Op, object: &Header, to: &Header, detail: u64) {
+        self.audit(event, |record| Record {
+            op: Some(op),
+            to: to.identity(),
+            detail,
+            ..about(record, object)
+        });
+    }
+
     /// Records that a task brought a capability to a slot. Within one CSpace that is no grant.
     #[inline(always)]
     pub fn audit_grant(self, actor: Ref<'k, Task>, op: Option<Op>, to: Place<'k>) {
@@ -218,19 +193,7 @@ impl<'k, M: Machine> Security<'k, M> {
     /// Records that an object becomes part of a process.
     #[inline(always)]
     pub fn audit_bind(self, op: Op, object: &Header, process: &Process) {
-        self.audit(AuditEvent::Bind, |record| {
-            about(Record { op: Some(op), to: process.header.identity(), ..record }, object)
-        });
-    }
-
-    /// Records that an object was exposed in a group.
-    #[inline(always)]
-    pub fn audit_expose(self, group: &Group, word: RawWord<'k>, index: u32) {
-        self.audit(AuditEvent::Expose, |record| {
-            let (to, detail) = (group.header.identity(), u64::from(index));
-            let record = Record { op: Some(Op::Expose), to, detail, ..record };
-            header_of(word).map_or(record, |object| about(record, object))
-        });
+        self.audit_to(AuditEvent::Bind, op, object, &process.header, 0);
     }
 
     /// Records that a system call of a task is refused. The audit gets refusals for lack of
@@ -249,7 +212,7 @@ impl<'k, M: Machine> Security<'k, M> {
             |record| by(Record { op, error: Some(error), to, detail, ..record }, self.actor_of(caller));
         if is_denial(error) {
             self.write_record(AuditEvent::Denial, make);
-        } else if self.k.told.has_log() {
+        } else if self.k.logs.load(Relaxed) {
             self.k.machine.tell(&self.record(AuditEvent::Denial, make));
         }
     }
@@ -259,9 +222,7 @@ impl<'k, M: Machine> Security<'k, M> {
     #[cold]
     #[inline(never)]
     pub fn audit_kill(self, me: Me<'k>, object: &Header) {
-        const TOLD: [ObjType; 3] = [ObjType::Task, ObjType::Process, ObjType::Group];
-        let is_told = object.object_type().is_some_and(|of| TOLD.contains(&of));
-        if is_told && !object.has_flag(FLAG_DEAD) {
+        if ends_told(object) && !object.has_flag(FLAG_DEAD) {
             // An object that ends with a CNode ends because of an earlier system call.
             let op = self.sched.ender.get().map_or_else(|| op_of(me), |_| None);
             self.audit(AuditEvent::Kill, |record| about(Record { op, ..record }, object));
@@ -302,9 +263,9 @@ impl<'k, M: Machine> Security<'k, M> {
     /// Records that a task, process or group has lost its last capability.
     #[inline(always)]
     pub fn audit_end(self, word: RawWord<'k>) {
-        const TOLD: [u8; 3] = [ObjType::Task as u8, ObjType::Process as u8, ObjType::Group as u8];
-        let ends = TOLD.contains(&word.object_type()) && self.is_told();
-        if let Some(object) = header_of(word).filter(|_| ends) {
+        if self.is_told()
+            && let Some(object) = header_of(word).filter(|object| ends_told(object))
+        {
             self.audit(AuditEvent::End, |record| about(record, object));
         }
     }
@@ -312,8 +273,8 @@ impl<'k, M: Machine> Security<'k, M> {
     /// Ends an audit whose records are in memory that is about to be reset.
     pub fn end_audit(self, untyped: &Untyped) {
         let at = self.k.audit.addr();
-        if untyped.contains(at) && self.k.audit.cut(at) {
-            self.k.told.end_audit();
+        if untyped.contains(at) {
+            self.k.audit.cut(at);
         }
     }
 }
@@ -321,6 +282,11 @@ impl<'k, M: Machine> Security<'k, M> {
 /// Returns the operation that a task is in.
 fn op_of(me: Me<'_>) -> Option<Op> {
     Op::from_raw(me.hot.regs.rax.get() as u8)
+}
+
+/// Whether the audit records that such an object ends.
+fn ends_told(object: &Header) -> bool {
+    matches!(object.object_type(), Some(ObjType::Task | ObjType::Process | ObjType::Group))
 }
 
 /// Adds an actor to a record.
