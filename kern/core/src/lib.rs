@@ -103,7 +103,7 @@ impl<M: Machine> Kernel<M> {
             processes: ids::ProcessIds::new(process_numbers),
             roots: Roots::new(),
             frames,
-            rules: security::labels::Rules::new(),
+            rules: security::labels::Rules::default(),
             audit: AtomicLink::null(),
             logs: AtomicBool::new(false),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],

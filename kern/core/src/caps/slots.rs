@@ -68,6 +68,14 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.place_of(process, cap).map(|place| place.slot).ok_or(missing)
     }
 
+    /// Returns the slot of the caller's capability, and its word, which is read once: others may
+    /// empty the slot meanwhile.
+    #[inline(always)]
+    pub fn look(self, me: Me<'k>, cap: Cap) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
+        let slot = self.slot_of(me.process(self.pin()), cap)?;
+        Ok((slot, slot.get().word.load(self.pin())))
+    }
+
     /// Reads a word as a `T` with rights.
     #[inline(always)]
     pub fn typed<T: KernelObject<Set = Objects>>(
@@ -100,19 +108,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         cap: Cap,
         need: impl Into<T::Rights>,
     ) -> Result<Found<'k, T>> {
-        self.find_of(me.process(self.pin()), cap, need)
-    }
-
-    /// Finds the object of a capability in a process's CSpace, and checks its rights.
-    #[inline(always)]
-    fn find_of<T: KernelObject<Set = Objects>>(
-        self,
-        process: Ref<'k, Process>,
-        cap: Cap,
-        need: impl Into<T::Rights>,
-    ) -> Result<Found<'k, T>> {
-        let slot = self.slot_of(process, cap)?;
-        let word = slot.get().word.load(self.pin());
+        let (slot, word) = self.look(me, cap)?;
         let object = self.typed::<T>(word, cap, need)?;
         Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
     }
@@ -141,13 +137,8 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds the slot that a `CNode and slot` argument names.
     #[inline(always)]
-    pub fn find_slot(
-        self,
-        process: Ref<'k, Process>,
-        at: Target,
-        need: impl Into<CNodeRights>,
-    ) -> Result<Place<'k>> {
-        let (reach, index) = self.find_cnode(process, at, need)?;
+    pub fn find_slot(self, me: Me<'k>, at: Target, need: impl Into<CNodeRights>) -> Result<Place<'k>> {
+        let (reach, index) = self.find_cnode(me, at, need)?;
         self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
@@ -156,11 +147,11 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn find_cnode(
         self,
-        process: Ref<'k, Process>,
+        me: Me<'k>,
         at: Target,
         need: impl Into<CNodeRights>,
     ) -> Result<(Reach<'k>, usize)> {
-        let reach = self.reach_of(process, at.cap(), need)?;
+        let reach = self.reach_of(me, at.cap(), need)?;
         match at.index() {
             0 => Err(Refusal::new(Error::NoCapability, 0)),
             index => Ok((reach, index as usize)),
@@ -170,14 +161,9 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Returns the slots that a CNode's capability reaches. The caller's own CNode needs no right,
     /// and stands for its whole CSpace.
     #[inline(always)]
-    pub fn reach_of(
-        self,
-        process: Ref<'k, Process>,
-        cap: Cap,
-        need: impl Into<CNodeRights>,
-    ) -> Result<Reach<'k>> {
-        let own = process.get().cnode.get(self.pin());
-        let cnode = self.find_of::<CNode>(process, cap, Rights::NONE)?;
+    pub fn reach_of(self, me: Me<'k>, cap: Cap, need: impl Into<CNodeRights>) -> Result<Reach<'k>> {
+        let own = me.process(self.pin()).get().cnode.get(self.pin());
+        let cnode = self.find::<CNode>(me, cap, Rights::NONE)?;
         let missing = need.into().rights().minus(cnode.rights);
         let whole = own == Some(cnode.object);
         if !whole && missing != Rights::NONE {
@@ -189,8 +175,8 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Finds a group by capability and member record: both must have the rights.
     #[inline(always)]
     pub fn find_group(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
-        let slot = self.slot_of(me.process(self.pin()), cap)?;
-        self.group_in(me, slot, slot.get().word.load(self.pin()), cap, need)
+        let (slot, word) = self.look(me, cap)?;
+        self.group_in(me, slot, word, cap, need)
     }
 
     /// Finds a group by the word of a slot. The caller reads the word once, because others may fill
@@ -257,8 +243,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Finds the capability of an Untyped that objects are made of, or that is reset.
     #[inline(always)]
     pub fn find_untyped(self, me: Me<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
-        let slot = self.slot_of(me.process(self.pin()), cap)?;
-        let word = slot.get().word.load(self.pin());
+        let (slot, word) = self.look(me, cap)?;
         Ok(UntypedCap { slot, word, untyped: self.typed::<Untyped>(word, cap, Rights::NONE)? })
     }
 
@@ -478,16 +463,14 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Carries out [`abi::Op::CapCopy`].
     pub fn cap_copy(self, me: Me<'k>, source: Cap, to: Target, rights: Rights, badge: u64) -> Result<Answer> {
-        let process = me.process(self.pin());
-        let from = self.slot_of(process, source)?;
-        let at = self.find_slot(process, to, Rights::GRANT)?;
-        let word = from.get().word.load(self.pin());
+        let (from, word) = self.look(me, source)?;
+        let at = self.find_slot(me, to, Rights::GRANT)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.check_copy(word, rights)?;
         if badge >> kern_base::slot::BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
-        self.security().may_grant(process, at, || header.label())?;
+        self.security().may_grant(me.process(self.pin()), at, || header.label())?;
         self.claim_for(at, || {
             linger();
             let root = self.lock_root(header);
@@ -536,12 +519,10 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Carries out [`abi::Op::CapMove`].
     pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
-        let process = me.process(self.pin());
-        let from = self.slot_of(process, source)?;
-        let at = self.find_slot(process, to, Rights::GRANT)?;
-        let word = from.get().word.load(self.pin());
+        let (from, word) = self.look(me, source)?;
+        let at = self.find_slot(me, to, Rights::GRANT)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
-        self.security().may_grant(process, at, || header.label())?;
+        self.security().may_grant(me.process(self.pin()), at, || header.label())?;
         self.claim_for(at, || {
             let root = self.lock_root(header);
             self.settle_tree(&root)?;

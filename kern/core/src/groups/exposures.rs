@@ -48,8 +48,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Carries out [`abi::Op::Expose`].
     pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
-        let source = self.caps().slot_of(me.process(self.pin()), object)?;
-        let word = source.get().word.load(self.pin());
+        let (source, word) = self.caps().look(me, object)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
         if word.get::<Task>().is_none() && word.get::<Notification>().is_none() {
             return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
@@ -159,10 +158,13 @@ impl<'k, M: Machine> Groups<'k, M> {
             // The slot has no derived capability, and its parent is there: the lock was held all
             // the time.
             self.caps().take_out(slot, header);
+            // Others may have claimed the index of a per-CPU exposure that begins here: they see a
+            // per-CPU exposure, or none.
             if let Kind::PerCpu { head, first, .. } = kind
                 && begins
+                && self.is_head_of(head.get(), me, first)
             {
-                self.give_entries_back(me, group, head.get(), first);
+                self.free_entries(group, head.get(), first);
             }
         }
         outcome
@@ -205,8 +207,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         if agrees { Ok(begins) } else { Err(Error::SlotOccupied.into()) }
     }
 
-    /// Gives an exposure entries, one for each CPU. Claims the exposure's slot meanwhile, because
-    /// the CPU with the claim decides the kind of an index.
+    /// Gives an exposure entries, one for each CPU.
     /// Returns: whether this call gave it the entries.
     fn begin_per_cpu(
         self,
@@ -220,22 +221,18 @@ impl<'k, M: Machine> Groups<'k, M> {
         if word.object_type() != 0 {
             return Err(Error::SlotOccupied.into());
         }
-        if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
-            // Another CPU is doing this.
-            return Err(Refusal::More);
-        }
-        let mut outcome = Ok(false);
-        if head.part_of.load(SeqCst) != 0 {
-            outcome = Err(Error::SlotOccupied.into());
-        } else if head.per_cpu.load(Acquire) == 0 {
-            outcome = self.take_entries(group, index, first, claimed).map(|()| true);
-            if outcome.is_ok() {
-                head.owner.store(me.process(self.pin()).get().key_word(), Release);
-                head.per_cpu.store(first + 1, Release);
+        decide(head, word, || {
+            if head.part_of.load(SeqCst) != 0 {
+                return Err(Error::SlotOccupied.into());
             }
-        }
-        head.slot.word.set_empty(word.empty_value());
-        outcome
+            if head.per_cpu.load(Acquire) != 0 {
+                return Ok(false);
+            }
+            self.take_entries(group, index, first, claimed)?;
+            head.owner.store(me.process(self.pin()).get().key_word(), Release);
+            head.per_cpu.store(first + 1, Release);
+            Ok(true)
+        })
     }
 
     /// Marks all entries of a per-CPU exposure, or none. The caller has claimed one of them; the
@@ -254,21 +251,24 @@ impl<'k, M: Machine> Groups<'k, M> {
         };
         let marked = self.entries(group, first).take_while(|entry| mark(*entry)).count();
         fence(SeqCst);
-        let mut outcome = Ok(());
-        if marked < self.k.cpu_count() {
-            outcome = Err(Error::SlotOccupied.into());
-        }
-        for entry in self.entries(group, first).take(marked).filter(|entry| *entry != claimed) {
+        let is_free = |entry: Ref<'k, Exposure>| {
             let word = entry.get().slot.word.load(self.pin());
             if word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0 {
-                outcome = Err(Error::SlotOccupied.into());
-            } else if word.empty_value() >= CLAIMED && outcome.is_ok() {
-                outcome = Err(Refusal::More);
-            } else if !self.k.epoch.is_reusable(word.empty_value()) && outcome.is_ok() {
-                // A call to the earlier contents may just be checking whose entry this is.
-                outcome = Err(Refusal::Restart { epoch: word.empty_value() + 2 });
+                return Err(Error::SlotOccupied.into());
             }
-        }
+            if word.empty_value() >= CLAIMED {
+                return Err(Refusal::More);
+            }
+            if !self.k.epoch.is_reusable(word.empty_value()) {
+                // A call to the earlier contents may just be checking whose entry this is.
+                return Err(Refusal::Restart { epoch: word.empty_value() + 2 });
+            }
+            Ok(())
+        };
+        let outcome = match marked < self.k.cpu_count() {
+            true => Err(Error::SlotOccupied.into()),
+            false => self.entries(group, first).filter(|entry| *entry != claimed).try_for_each(is_free),
+        };
         let part_of = if outcome.is_ok() { index + 1 } else { 0 };
         self.entries(group, first).take(marked).for_each(|entry| entry.get().part_of.store(part_of, Release));
         outcome
@@ -290,28 +290,13 @@ impl<'k, M: Machine> Groups<'k, M> {
         word: RawWord<'k>,
         of_all: bool,
     ) -> Result<bool> {
-        let slot = &head.slot.word;
-        if word.empty_value() >= CLAIMED || !slot.claim(word, CLAIMED) {
-            // Another CPU is doing this.
-            return Err(Refusal::More);
-        }
-        let starts = head.per_cpu.load(Acquire);
-        let mut outcome = Ok(starts != 0);
-        if starts != 0 && !of_all && !self.is_own(head, me) {
-            outcome = Err(not_own());
-        } else if starts != 0 {
-            outcome = Ok(self.free_entries(group, head, starts - 1));
-        }
-        slot.set_empty(word.empty_value());
-        outcome
-    }
-
-    /// Ends a per-CPU exposure that the caller has begun and may not have. Others may have claimed
-    /// its index meanwhile: they see a per-CPU exposure, or none.
-    fn give_entries_back(self, me: Me<'k>, group: &'k Group, head: &Exposure, first: u32) {
-        if self.is_head_of(head, me, first) {
-            self.free_entries(group, head, first);
-        }
+        decide(head, word, || {
+            let starts = head.per_cpu.load(Acquire);
+            if starts != 0 && !of_all && !self.is_own(head, me) {
+                return Err(not_own());
+            }
+            Ok(starts != 0 && self.free_entries(group, head, starts - 1))
+        })
     }
 
     /// Frees the entries of a per-CPU exposure. Returns whether this call ended the exposure. Only
@@ -345,6 +330,18 @@ impl<'k, M: Machine> Groups<'k, M> {
 /// Returns the refusal for an exposure of another process, whose withdrawal needs REMOVE.
 pub fn not_own() -> Refusal {
     Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0))
+}
+
+/// Claims an empty exposure's slot while its kind changes, because the CPU with the claim decides
+/// the kind of an index.
+/// Errors: [`Refusal::More`] if another CPU decides.
+fn decide<T>(head: &Exposure, word: RawWord<'_>, change: impl FnOnce() -> Result<T>) -> Result<T> {
+    if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
+        return Err(Refusal::More);
+    }
+    let outcome = change();
+    head.slot.word.set_empty(word.empty_value());
+    outcome
 }
 
 /// Checks that an exposure may be that of a watcher, which gets its bits with a shift.

@@ -192,8 +192,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         rights: Rights,
         custom: u64,
     ) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), group)?;
-        let word = slot.get().word.load(self.pin());
+        let (slot, word) = self.caps().look(me, group)?;
         let object = self.caps().typed::<Group>(word, group, Rights::ADD)?;
         let addee = self.caps().find::<Process>(me, process, Rights::NONE)?.object;
         let custom = self.check_may_add(me, object, (slot, word), rights, custom)?;

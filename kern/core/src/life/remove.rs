@@ -28,8 +28,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Empties a member record, and informs the watchers of the group.
     fn remove_member(self, me: Me<'k>, target: Target) -> Result<()> {
-        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
-        let word = slot.get().word.load(self.pin());
+        let (slot, word) = self.caps().look(me, target.cap())?;
         let group = self.caps().typed::<Group>(word, target.cap(), Rights::REMOVE)?;
         let may_remove = || match Rights(word.rights()).contains(Rights::DELETE) {
             true => Ok(()),
@@ -52,8 +51,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Carries out [`abi::Op::Withdraw`].
     pub fn withdraw_exposure(self, me: Me<'k>, target: Target) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
-        let word = slot.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, target.cap())?;
         self.caps().typed::<Group>(word, target.cap(), Rights::NONE)?;
         let need =
             if Rights(word.rights()).contains(Rights::REMOVE) { Rights::REMOVE } else { Rights::LISTEN };

@@ -73,7 +73,7 @@ impl<'k, M: Machine> Make<'k, M> {
         self.caps().find_machine(me, machine, machine_rights::DEVICE)?;
         let process = me.process(self.pin());
         let source = self.caps().find_untyped(me, source)?;
-        let place = self.caps().find_slot(process, to, Rights::GRANT)?;
+        let place = self.caps().find_slot(me, to, Rights::GRANT)?;
         let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
         let memory = PhysRange::of_device(&self.k.machine, Phys(at), pages.bytes());
         let Some(memory) = memory.filter(|_| at.is_multiple_of(1 << pages.log2)) else {

@@ -148,7 +148,7 @@ impl<'k, M: Machine> Make<'k, M> {
         if count == 0 || count > RETYPE_MAX {
             return Err(Refusal::argument(3));
         }
-        let dest = self.find_run(process, to, count)?;
+        let dest = self.find_run(me, to, count)?;
         let label = self.security().label_of_new(process.get(), &from.untyped.get().header);
         self.security().may_grant(process, self.place_in(dest, 0)?, || label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
@@ -164,8 +164,8 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Finds that many consecutive slots from a `CNode and slot` argument on, all in one table,
     /// none of them full.
-    fn find_run(self, process: Ref<'k, Process>, to: Target, count: u64) -> Result<Run<'k>> {
-        let (reach, number) = self.caps().find_cnode(process, to, Rights::GRANT)?;
+    fn find_run(self, me: Me<'k>, to: Target, count: u64) -> Result<Run<'k>> {
+        let (reach, number) = self.caps().find_cnode(me, to, Rights::GRANT)?;
         let missing = |i: u64| Refusal::new(Error::NoCapability, number as u64 + i);
         let (table, first) = self.caps().table_with(reach, number).ok_or(missing(0))?;
         let run = Run { table, first };

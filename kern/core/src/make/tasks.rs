@@ -105,7 +105,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Returns the identity of the object that an offer is for: a group, or a process that adds
     /// members to any group.
     fn offered_to(self, me: Me<'k>, cap: Cap) -> Result<u64> {
-        let word = self.caps().slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, cap)?;
         if let Some(process) = word.get::<Process>() {
             return Ok(process.get().header.identity());
         }
@@ -381,8 +381,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
     #[inline(always)]
     pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
-        let word = slot.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, target.cap())?;
         let task = match word.get::<Task>() {
             Some(_) => self.caps().typed::<Task>(word, target.cap(), task_rights::SCHEDULE)?,
             None => self.caps().resolve_task(me, target, Rights::SEND)?.task,
@@ -406,8 +405,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::FaultHandler`].
     pub fn set_fault_handler(self, me: Me<'k>, of: Cap, target: u64) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), of)?;
-        let word = slot.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, of)?;
         if word.get::<Process>().is_some() {
             self.caps().find_configurable(me, of)?.get().fault_handler.store(target, Relaxed);
             return Ok(Answer::DONE);

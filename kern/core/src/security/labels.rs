@@ -64,21 +64,17 @@ pub struct Rules {
 }
 
 impl Default for Rules {
-    fn default() -> Rules {
-        Rules::new()
-    }
-}
-
-impl Rules {
     /// Makes rules that allow everything.
-    pub const fn new() -> Rules {
+    fn default() -> Rules {
         Rules {
             forbidden: [const { AtomicU8::new(0) }; COUNT * COUNT],
             confined: [const { AtomicU8::new(0) }; COUNT],
             changing: Lock::new(()),
         }
     }
+}
 
+impl Rules {
     /// Whether some rule forbids this to subjects of a label.
     pub fn confine(&self, subject: u32, what: u8) -> bool {
         self.confined.get(subject as usize).is_none_or(|confined| confined.load(Acquire) & what != 0)

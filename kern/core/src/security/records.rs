@@ -161,6 +161,7 @@ impl<'k, M: Machine> Security<'k, M> {
         let word = to.slot.get().word.load(self.pin());
         let is_own =
             actor.get().owner.get(self.pin()).is_some_and(|from| from.get().has_table(self.pin(), to.table));
+        // Within the actor's own CSpace it is no grant.
         let Some(object) = header_of(word).filter(|_| !is_own) else { return };
         self.audit(AuditEvent::Grant, |record| {
             let (rights, detail) = (Rights(word.rights()), to.slot.get().badge());
