@@ -68,7 +68,7 @@ macro_rules! headed {
         /// same place, so the comparisons become one.
         pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
             $(if let Some(object) = word.get::<$object>() {
-                return Some(object.get().header());
+                return Some(&object.get().header);
             })*
             None
         }

@@ -55,7 +55,6 @@ use smp::door::{AtomicLink, Homed, Ref, Table};
 use smp::lock::Lock;
 use smp::quiesce::Epoch;
 use smp::sync::AtomicBool;
-use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Trace;
 
@@ -76,8 +75,8 @@ pub struct Kernel<M: Machine> {
     pub rules: security::labels::Rules,
     /// The audit that records grants, refusals and kills, if there is one.
     pub audit: AtomicLink<Audit>,
-    /// Whether the log wants grants, refusals and kills.
-    logs: AtomicBool,
+    /// Whether an audit or the log wants these events.
+    pub told: security::records::Told,
     /// For each root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes without references that are being emptied.
@@ -103,9 +102,9 @@ impl<M: Machine> Kernel<M> {
             processes: ids::ProcessIds::new(process_numbers),
             roots: Roots::new(),
             frames,
-            rules: security::labels::Rules::default(),
+            rules: security::labels::Rules::new(),
             audit: AtomicLink::null(),
-            logs: AtomicBool::new(false),
+            told: security::records::Told::default(),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             zombies: Lock::new(Zombies::default()),
             binding_lock: Lock::new(()),
@@ -114,7 +113,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Makes the machine's log receive grants, refusals and kills from now on: [`Machine::tell`].
     pub fn log_events(&self) {
-        self.logs.store(true, Relaxed);
+        self.told.add_log();
     }
 
     /// Returns how many CPUs are up.

@@ -85,7 +85,6 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Returns the slot of a capability in a process's CSpace, with the process of its table.
-    #[inline(always)]
     pub fn place_of(self, process: Ref<'k, Process>, cap: Cap) -> Option<Place<'k>> {
         self.slot_in(Reach::cspace(process.get().cnode.get(self.pin())?), cap.0 as usize)
     }

@@ -26,7 +26,7 @@ const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0
 impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`abi::Op::CapInspect`].
     pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let slot = self.find_slot(me, at, cnode_rights::OBSERVE)?.slot;
+        let slot = self.find_slot(me.process(self.pin()), at, cnode_rights::OBSERVE)?.slot;
         let Some(entry) = self.entry_of(slot, at.index()) else { return Ok(Answer::DONE) };
         let CapEntry { object, rights, badge, identity, .. } = entry;
         Ok(Answer::Values([object as u64, u64::from(rights.0), badge, identity]))
@@ -128,6 +128,6 @@ impl<'k, M: Machine> Caps<'k, M> {
         if word.object_type() == ObjType::Process as u8 {
             return self.cspace_of(self.find::<Process>(me, cap, process_rights::OBSERVE)?.object);
         }
-        self.reach_of(me, cap, cnode_rights::OBSERVE)
+        self.reach_of(me.process(self.pin()), cap, cnode_rights::OBSERVE)
     }
 }

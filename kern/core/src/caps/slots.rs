@@ -65,7 +65,8 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn slot_of(self, process: Ref<'k, Process>, cap: Cap) -> Result<Ref<'k, Slot>> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
-        self.place_of(process, cap).map(|place| place.slot).ok_or(missing)
+        let cnode = process.get().cnode.get(self.pin()).ok_or(missing)?;
+        self.slot_in(Reach::cspace(cnode), cap.0 as usize).map(|place| place.slot).ok_or(missing)
     }
 
     /// Returns the slot of the caller's capability, and its word, which is read once: others may
@@ -108,12 +109,25 @@ impl<'k, M: Machine> Caps<'k, M> {
         cap: Cap,
         need: impl Into<T::Rights>,
     ) -> Result<Found<'k, T>> {
-        let (slot, word) = self.look(me, cap)?;
+        self.find_of(me.process(self.pin()), cap, need)
+    }
+
+    /// Finds the object of a capability in a process's CSpace, and checks its rights.
+    #[inline(always)]
+    fn find_of<T: KernelObject<Set = Objects>>(
+        self,
+        process: Ref<'k, Process>,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Result<Found<'k, T>> {
+        let slot = self.slot_of(process, cap)?;
+        let word = slot.get().word.load(self.pin());
         let object = self.typed::<T>(word, cap, need)?;
         Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
     }
 
     /// Finds a process that is the caller's own, or that the caller may configure.
+    #[inline(always)]
     pub fn find_configurable(self, me: Me<'k>, cap: Cap) -> Result<Ref<'k, Process>> {
         let process = self.find::<Process>(me, cap, Rights::NONE)?.object;
         if process != me.process(self.pin()) {
@@ -137,8 +151,13 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds the slot that a `CNode and slot` argument names.
     #[inline(always)]
-    pub fn find_slot(self, me: Me<'k>, at: Target, need: impl Into<CNodeRights>) -> Result<Place<'k>> {
-        let (reach, index) = self.find_cnode(me, at, need)?;
+    pub fn find_slot(
+        self,
+        process: Ref<'k, Process>,
+        at: Target,
+        need: impl Into<CNodeRights>,
+    ) -> Result<Place<'k>> {
+        let (reach, index) = self.find_cnode(process, at, need)?;
         self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
@@ -147,11 +166,11 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn find_cnode(
         self,
-        me: Me<'k>,
+        process: Ref<'k, Process>,
         at: Target,
         need: impl Into<CNodeRights>,
     ) -> Result<(Reach<'k>, usize)> {
-        let reach = self.reach_of(me, at.cap(), need)?;
+        let reach = self.reach_of(process, at.cap(), need)?;
         match at.index() {
             0 => Err(Refusal::new(Error::NoCapability, 0)),
             index => Ok((reach, index as usize)),
@@ -161,9 +180,14 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Returns the slots that a CNode's capability reaches. The caller's own CNode needs no right,
     /// and stands for its whole CSpace.
     #[inline(always)]
-    pub fn reach_of(self, me: Me<'k>, cap: Cap, need: impl Into<CNodeRights>) -> Result<Reach<'k>> {
-        let own = me.process(self.pin()).get().cnode.get(self.pin());
-        let cnode = self.find::<CNode>(me, cap, Rights::NONE)?;
+    pub fn reach_of(
+        self,
+        process: Ref<'k, Process>,
+        cap: Cap,
+        need: impl Into<CNodeRights>,
+    ) -> Result<Reach<'k>> {
+        let own = process.get().cnode.get(self.pin());
+        let cnode = self.find_of::<CNode>(process, cap, Rights::NONE)?;
         let missing = need.into().rights().minus(cnode.rights);
         let whole = own == Some(cnode.object);
         if !whole && missing != Rights::NONE {
@@ -249,6 +273,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Opens an Untyped to make an object of it, if the capability is still there, and objects may
     /// be made now.
+    #[inline(always)]
     pub fn open_to_make(self, cap: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
         let guard = self.open_untyped(cap.untyped);
         let untyped = cap.untyped.get();
@@ -463,14 +488,16 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Carries out [`abi::Op::CapCopy`].
     pub fn cap_copy(self, me: Me<'k>, source: Cap, to: Target, rights: Rights, badge: u64) -> Result<Answer> {
-        let (from, word) = self.look(me, source)?;
-        let at = self.find_slot(me, to, Rights::GRANT)?;
+        let process = me.process(self.pin());
+        let from = self.slot_of(process, source)?;
+        let at = self.find_slot(process, to, Rights::GRANT)?;
+        let word = from.get().word.load(self.pin());
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.check_copy(word, rights)?;
         if badge >> kern_base::slot::BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
-        self.security().may_grant(me.process(self.pin()), at, || header.label())?;
+        self.security().may_grant(me, at, header)?;
         self.claim_for(at, || {
             linger();
             let root = self.lock_root(header);
@@ -519,10 +546,12 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Carries out [`abi::Op::CapMove`].
     pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
-        let (from, word) = self.look(me, source)?;
-        let at = self.find_slot(me, to, Rights::GRANT)?;
+        let process = me.process(self.pin());
+        let from = self.slot_of(process, source)?;
+        let at = self.find_slot(process, to, Rights::GRANT)?;
+        let word = from.get().word.load(self.pin());
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
-        self.security().may_grant(me.process(self.pin()), at, || header.label())?;
+        self.security().may_grant(me, at, header)?;
         self.claim_for(at, || {
             let root = self.lock_root(header);
             self.settle_tree(&root)?;

@@ -36,9 +36,12 @@ impl<'k, M: Machine> Caps<'k, M> {
             let piece = region.carve(Audit::bytes(cpus, log2), 64);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
             let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
+            // Counted first: the audit may end as soon as others can find it.
+            self.k.told.add_audit();
             // A CPU may have started an audit of another root sooner; then this memory is unused
             // until it is reset.
             if !self.k.audit.claim(audit) {
+                self.k.told.end_audit();
                 return Err(Error::InUse.into());
             }
         }

@@ -73,14 +73,14 @@ impl<'k, M: Machine> Make<'k, M> {
         self.caps().find_machine(me, machine, machine_rights::DEVICE)?;
         let process = me.process(self.pin());
         let source = self.caps().find_untyped(me, source)?;
-        let place = self.caps().find_slot(me, to, Rights::GRANT)?;
+        let place = self.caps().find_slot(process, to, Rights::GRANT)?;
         let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
         let memory = PhysRange::of_device(&self.k.machine, Phys(at), pages.bytes());
         let Some(memory) = memory.filter(|_| at.is_multiple_of(1 << pages.log2)) else {
             return Err(Refusal::new(Error::BadAddress, at));
         };
         let label = self.security().label_of_new(process.get(), &source.untyped.get().header);
-        self.security().may_grant(process, place, || label)?;
+        self.security().may_grant_new(me, place, label)?;
         self.caps().claim_for(place, || {
             let guard = self.caps().open_to_make(source)?;
             self.caps().check_depth(source.slot)?;

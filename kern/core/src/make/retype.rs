@@ -148,9 +148,9 @@ impl<'k, M: Machine> Make<'k, M> {
         if count == 0 || count > RETYPE_MAX {
             return Err(Refusal::argument(3));
         }
-        let dest = self.find_run(me, to, count)?;
+        let dest = self.find_run(process, to, count)?;
         let label = self.security().label_of_new(process.get(), &from.untyped.get().header);
-        self.security().may_grant(process, self.place_in(dest, 0)?, || label)?;
+        self.security().may_grant_new(me, self.place_in(dest, 0)?, label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
         let free = self.retype_some(me, from, recipe, dest, now, label)?;
         if now < count {
@@ -164,8 +164,8 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Finds that many consecutive slots from a `CNode and slot` argument on, all in one table,
     /// none of them full.
-    fn find_run(self, me: Me<'k>, to: Target, count: u64) -> Result<Run<'k>> {
-        let (reach, number) = self.caps().find_cnode(me, to, Rights::GRANT)?;
+    fn find_run(self, process: Ref<'k, Process>, to: Target, count: u64) -> Result<Run<'k>> {
+        let (reach, number) = self.caps().find_cnode(process, to, Rights::GRANT)?;
         let missing = |i: u64| Refusal::new(Error::NoCapability, number as u64 + i);
         let (table, first) = self.caps().table_with(reach, number).ok_or(missing(0))?;
         let run = Run { table, first };
@@ -195,30 +195,29 @@ impl<'k, M: Machine> Make<'k, M> {
         count: u64,
         label: u32,
     ) -> Result<u64> {
-        // The destination slots that are claimed and not filled yet.
-        let mut claimed = 0..0;
-        let mut make_all = || {
-            while claimed.end < count {
-                self.caps().claim(self.place_in(dest, claimed.end)?)?;
-                claimed.end += 1;
-            }
-            let guard = self.caps().open_to_make(from)?;
-            self.caps().check_depth(from.slot)?;
-            while claimed.start < count {
-                let to = self.place_in(dest, claimed.start)?;
+        for i in 0..count {
+            let claimed = self.place_in(dest, i).and_then(|to| self.caps().claim(to));
+            claimed.inspect_err(|_| self.unclaim_run(dest, 0..i))?;
+        }
+        let opened = self.caps().open_to_make(from);
+        let guard = opened.inspect_err(|_| self.unclaim_run(dest, 0..count))?;
+        self.caps().check_depth(from.slot).inspect_err(|_| self.unclaim_run(dest, 0..count))?;
+        for i in 0..count {
+            let made = self.place_in(dest, i).and_then(|to| {
                 self.make(&guard, recipe, to.slot, from.slot, label)?;
                 self.security().audit_grant(me.task, Some(Op::Retype), to);
-                claimed.start += 1;
-            }
-            Ok(guard.region().free())
-        };
-        let made = make_all();
-        if made.is_err() {
-            for place in claimed.filter_map(|i| self.place_in(dest, i).ok()) {
-                self.caps().unclaim(place.slot);
-            }
+                Ok(())
+            });
+            made.inspect_err(|_| self.unclaim_run(dest, i..count))?;
         }
-        made
+        Ok(guard.region().free())
+    }
+
+    #[cold]
+    fn unclaim_run(self, dest: Run<'k>, slots: core::ops::Range<u64>) {
+        for place in slots.filter_map(|i| self.place_in(dest, i).ok()) {
+            self.caps().unclaim(place.slot);
+        }
     }
 
     /// Makes one object and fills its first slot.
@@ -327,7 +326,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Makes an object of fixed size, with its home on this CPU.
-    fn make_homed<T: Headed>(self, site: &Site<'_, 'k>, new: fn(RootId, CpuId) -> T) -> Option<()> {
+    fn make_homed<T: Headed>(self, site: &Site<'_, 'k>, new: impl Fn(RootId, CpuId) -> T) -> Option<()> {
         let piece = site.region().carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
         self.place(site, piece, new(site.root(), self.id()))
     }

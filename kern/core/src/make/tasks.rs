@@ -407,7 +407,11 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn set_fault_handler(self, me: Me<'k>, of: Cap, target: u64) -> Result<Answer> {
         let (_, word) = self.caps().look(me, of)?;
         if word.get::<Process>().is_some() {
-            self.caps().find_configurable(me, of)?.get().fault_handler.store(target, Relaxed);
+            let process = self.caps().typed::<Process>(word, of, Rights::NONE)?;
+            if process != me.process(self.pin()) {
+                self.caps().typed::<Process>(word, of, process_rights::CONFIGURE)?;
+            }
+            process.get().fault_handler.store(target, Relaxed);
             return Ok(Answer::DONE);
         }
         let task = self.caps().typed::<Task>(word, of, task_rights::REGISTERS)?;

@@ -193,7 +193,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let Some(cap) = offer.take().filter(|cap| *cap != Cap::NULL) else { return Ok(None) };
         let Some(place) = self.caps().slot_in(Reach::cspace(cspace), cap.0 as usize) else { return Ok(None) };
         if let Some(header) = header_of(word) {
-            self.security().may_grant(from, place, || header.label())?;
+            self.security().may_send(from, place, header)?;
         }
         match self.caps().claim(place) {
             Ok(()) => Ok(Some((place, cap.0))),

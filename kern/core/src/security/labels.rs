@@ -49,7 +49,7 @@ use smp::sync::AtomicU8;
 use smp::sync::Ordering::{Acquire, Release};
 
 use crate::rooms::Security;
-use crate::{Refusal, Result};
+use crate::{Me, Refusal, Result};
 
 const COUNT: usize = LABELS as usize;
 
@@ -64,17 +64,21 @@ pub struct Rules {
 }
 
 impl Default for Rules {
-    /// Makes rules that allow everything.
     fn default() -> Rules {
+        Rules::new()
+    }
+}
+
+impl Rules {
+    /// Makes rules that allow everything.
+    pub const fn new() -> Rules {
         Rules {
             forbidden: [const { AtomicU8::new(0) }; COUNT * COUNT],
             confined: [const { AtomicU8::new(0) }; COUNT],
             changing: Lock::new(()),
         }
     }
-}
 
-impl Rules {
     /// Whether some rule forbids this to subjects of a label.
     pub fn confine(&self, subject: u32, what: u8) -> bool {
         self.confined.get(subject as usize).is_none_or(|confined| confined.load(Acquire) & what != 0)
@@ -135,11 +139,23 @@ impl<'k, M: Machine> Security<'k, M> {
         Err(Refusal::new(Error::Forbidden, u64::from(subject) << 32 | u64::from(object)))
     }
 
-    /// Whether a process may bring a capability of an object with a label to a slot. Within one
-    /// CSpace it may.
+    /// Whether a capability of an object may come to a slot. Within one CSpace it may.
     #[inline(always)]
-    pub fn may_grant(self, from: Ref<'k, Process>, to: Place<'k>, label: impl FnOnce() -> u32) -> Result<()> {
-        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(from, to, label()) }
+    pub fn may_grant(self, me: Me<'k>, to: Place<'k>, object: &Header) -> Result<()> {
+        self.may_grant_new(me, to, object.label())
+    }
+
+    /// Whether a process may send a capability of an object to a slot.
+    #[inline(always)]
+    pub fn may_send(self, from: Ref<'k, Process>, to: Place<'k>, object: &Header) -> Result<()> {
+        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(from, to, object.label()) }
+    }
+
+    /// Whether a capability of a new object with a label may come to a slot. The object is not made
+    /// yet.
+    #[inline(always)]
+    pub fn may_grant_new(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
+        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me.process(self.pin()), to, label) }
     }
 
     #[cold]

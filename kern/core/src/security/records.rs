@@ -6,12 +6,13 @@
 //! It records an action once the action cannot fail any more. It records a kill, a revoke and a
 //! reset before it begins them, since they take several entries, and their task may be killed in
 //! the middle. A full ring loses its oldest records, and the reader learns how many. Without an
-//! audit all of this costs two loads for each possible record. Fastpaths record nothing: they
+//! audit all of this costs one load for each possible record. Fastpaths record nothing: they
 //! neither grant nor refuse.
 //!
 //! # The log
 //! All audited events also go to the machine's log ([`Machine::tell`]), if it wants them
-//! ([`Kernel::log_events`](crate::Kernel::log_events)); the log gets all refused system calls.
+//! ([`Kernel::log_events`](crate::Kernel::log_events)); the log gets all refused system calls. One
+//! load serves both: of [`Told`].
 //!
 //! # How it ends
 //! The rings are in an Untyped. A reset of that Untyped, or of one around it, first removes the
@@ -31,16 +32,51 @@ use kern_base::slot::Place;
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::quiesce;
-use smp::sync::Ordering::Relaxed;
+use smp::sync::AtomicU32;
+use smp::sync::Ordering::{AcqRel, Relaxed};
 
 use crate::Me;
 use crate::rooms::Security;
+
+/// The receivers of grants, refusals and kills: one word, so that one load shows whether there are
+/// any. Audits are counted, because another may begin before an ended one is subtracted.
+#[derive(Default)]
+pub struct Told(AtomicU32);
+
+impl Told {
+    const LOG: u32 = 1;
+    /// Count of one audit.
+    const AUDIT: u32 = 2;
+
+    #[inline(always)]
+    fn anybody(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+
+    pub(crate) fn add_log(&self) {
+        self.0.fetch_or(Told::LOG, AcqRel);
+    }
+
+    fn has_log(&self) -> bool {
+        self.0.load(Relaxed) & Told::LOG != 0
+    }
+
+    /// Notes that an audit has begun.
+    pub fn add_audit(&self) {
+        self.0.fetch_add(Told::AUDIT, AcqRel);
+    }
+
+    /// Notes that an audit has ended.
+    pub fn end_audit(&self) {
+        self.0.fetch_sub(Told::AUDIT, AcqRel);
+    }
+}
 
 impl<'k, M: Machine> Security<'k, M> {
     /// Whether the audit or the log receives events.
     #[inline(always)]
     pub fn is_told(self) -> bool {
-        !self.k.audit.is_null() || self.k.logs.load(Relaxed)
+        self.k.told.anybody()
     }
 
     /// Writes a record, if there is a receiver. Fills in the fields that `make` leaves out.
@@ -58,7 +94,7 @@ impl<'k, M: Machine> Security<'k, M> {
         if let Some(audit) = self.k.audit.get(self.pin()) {
             audit.get().write(self.pin(), &record);
         }
-        if self.k.logs.load(Relaxed) {
+        if self.k.told.has_log() {
             self.k.machine.tell(&record);
         }
     }
@@ -213,7 +249,7 @@ impl<'k, M: Machine> Security<'k, M> {
             |record| by(Record { op, error: Some(error), to, detail, ..record }, self.actor_of(caller));
         if is_denial(error) {
             self.write_record(AuditEvent::Denial, make);
-        } else if self.k.logs.load(Relaxed) {
+        } else if self.k.told.has_log() {
             self.k.machine.tell(&self.record(AuditEvent::Denial, make));
         }
     }
@@ -274,8 +310,8 @@ impl<'k, M: Machine> Security<'k, M> {
     /// Ends an audit whose records are in memory that is about to be reset.
     pub fn end_audit(self, untyped: &Untyped) {
         let at = self.k.audit.addr();
-        if untyped.contains(at) {
-            self.k.audit.cut(at);
+        if untyped.contains(at) && self.k.audit.cut(at) {
+            self.k.told.end_audit();
         }
     }
 }

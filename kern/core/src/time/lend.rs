@@ -98,8 +98,8 @@ impl<'k, M: Machine> Time<'k, M> {
         if hot.own_sc.is(sc) {
             return;
         }
-        if let Some(old) = hot.borrowed.get(self.pin()) {
-            self.part_with(old);
+        if !hot.borrowed.is_null() {
+            self.part_with(hot);
         }
         hot.borrowed.set(Some(sc));
     }
@@ -108,9 +108,12 @@ impl<'k, M: Machine> Time<'k, M> {
     /// then.
     #[cold]
     #[inline(never)]
-    fn part_with(self, sc: Ref<'k, SchedContext>) {
+    fn part_with(self, hot: &TaskHot) {
+        let Some(sc) = hot.borrowed.take(self.pin()) else { return };
         self.sched.queue.remove(self.pin(), sc);
-        sc.get().hot.here(self.pin()).task.set(None);
+        if let Some(sc_hot) = self.sc_hot(sc) {
+            sc_hot.task.set(None);
+        }
     }
 
     /// Lets time rest with a task of this CPU, or in the message block that a task of another CPU
@@ -186,9 +189,10 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     fn give_back_borrowed(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
-        let sc_hot = sc.get().hot.here(self.pin());
+        let lender = hot.lender.take(self.pin());
+        let Some(sc_hot) = self.sc_hot(sc) else { return };
         self.put_down(hot, sc, sc_hot);
-        match hot.lender.take(self.pin()) {
+        match lender {
             Some(lender) => self.rest_with(lender, sc, sc_hot),
             None => sc_hot.task.set(None),
         }
@@ -220,12 +224,12 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         hot.lender.set(None);
         if self.hot.current.is(task) {
-            let (sc, sc_hot) = self.running_now();
+            let (sc, sc_hot) = self.running()?;
             sc_hot.task.set(Some(caller));
             return Some(sc);
         }
         let sc = hot.borrowed.get(self.pin())?;
-        let sc_hot = sc.get().hot.here(self.pin());
+        let sc_hot = self.sc_hot(sc)?;
         self.put_down(hot, sc, sc_hot);
         self.hold(caller, caller_hot, sc, sc_hot);
         Some(sc)
@@ -244,9 +248,8 @@ impl<'k, M: Machine> Time<'k, M> {
             Some(sc) => Some((callee, hot, sc)),
             None => self.unlend(callee),
         };
-        // The time is more calls away, or on another CPU: the walk to it goes on by mail.
         let Some((holder, holder_hot, sc)) = found else { return };
-        let sc_hot = sc.get().hot.here(self.pin());
+        let Some(sc_hot) = self.sc_hot(sc) else { return };
         self.take_from(holder_hot, sc, sc_hot);
         self.rest_with(caller, sc, sc_hot);
         if runnable(holder_hot) {
@@ -272,7 +275,6 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Takes a context of this CPU from its holder, which continues as it can.
     pub fn seize(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        // A context without a task, or that was taken from its last holder, has none.
         let Some(holder) = sc_hot.task.take(self.pin()) else { return };
         if let Some(msg) = holder.get().msg.open(self.pin()).filter(|msg| msg.sc.is(sc)) {
             msg.sc.set(None);

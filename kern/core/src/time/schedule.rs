@@ -190,13 +190,14 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Runs a context on a CPU that runs none. The clock is read once: the context starts when the
     /// last one stopped, unless the CPU was idle since.
     #[inline]
-    fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        let Some(task) = sc_hot.task.get(self.pin()) else { nobody_holds() };
-        let task_hot = task.get().hot.here(self.pin());
+    fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) -> bool {
+        let Some(task) = sc_hot.task.get(self.pin()) else { return false };
+        let Some(task_hot) = self.task_hot(task) else { return false };
         let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
         self.charge_to(sc, sc_hot, now);
         task_hot.borrowed.set(None);
         self.run_task(task, task_hot);
+        true
     }
 
     #[inline(always)]
@@ -207,9 +208,11 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Runs the best queued context, or makes the CPU idle if none is queued.
     fn run_best(self) {
-        if let Some(sc) = self.sched.queue.pop_highest(self.pin()) {
-            self.run(sc, sc.get().hot.here(self.pin()));
-            self.arm_timer_for_slice();
+        while let Some(sc) = self.sched.queue.pop_highest(self.pin()) {
+            if self.sc_hot(sc).is_some_and(|hot| self.run(sc, hot)) {
+                self.arm_timer_for_slice();
+                return;
+            }
         }
     }
 
@@ -246,7 +249,6 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Sets the timer if the slice of the running context must be enforced because equals wait.
     #[inline]
     pub fn arm_timer_for_slice(self) {
-        // An idle CPU has no slice to enforce.
         let Some((_, hot)) = self.running() else { return };
         if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
             self.arm_timer(self.sched.until.get());
@@ -304,10 +306,4 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.idle.set(true);
         self.count(Counter::Idle);
     }
-}
-
-#[cold]
-#[inline(never)]
-fn nobody_holds() -> ! {
-    panic!("a SchedContext without a holder is queued");
 }
