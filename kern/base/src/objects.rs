@@ -1,6 +1,7 @@
 //! The types of kernel objects: the only list of their numbers, and of the rights of each.
 
 use abi::ObjType;
+use smp::door::KernelObject;
 
 use crate::events::EventPool;
 use crate::group::Group;
@@ -49,16 +50,28 @@ pub type ObjWord = smp::door::ObjWord<Objects>;
 /// One reading of an [`ObjWord`].
 pub type RawWord<'k> = smp::door::RawWord<'k, Objects>;
 
-/// Returns the header of the object that a word refers to. All types have the header in the same
-/// place, so the comparisons become one.
-pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
-    macro_rules! of {
-        ($($object:ty)*) => {
+/// A kernel object, by its header.
+pub trait Headed: KernelObject<Set = Objects> {
+    fn header(&self) -> &Header;
+}
+
+macro_rules! headed {
+    ($($object:ty)*) => {
+        $(impl Headed for $object {
+            #[inline(always)]
+            fn header(&self) -> &Header {
+                &self.header
+            }
+        })*
+
+        /// Returns the header of the object that a word refers to. All types have the header in the
+        /// same place, so the comparisons become one.
+        pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
             $(if let Some(object) = word.get::<$object>() {
                 return Some(&object.get().header);
             })*
-        };
-    }
-    of!(Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool);
-    None
+            None
+        }
+    };
 }
+headed!(Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool);

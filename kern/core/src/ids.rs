@@ -60,15 +60,21 @@ impl ProcessIds {
     /// Makes a process reachable by its number.
     /// Requires: no CPU can reach the process yet.
     pub fn enter(&self, pin: Pin<'_>, process: Ref<'_, Process>) {
-        if let Some(number) = self.numbers.get(pin, process.get().key().number() as usize) {
-            number.get().process.set(Some(process));
-        }
+        self.given(pin, process.get().key()).process.set(Some(process));
     }
 
     /// Returns the living process with a key; the caller compares the key.
     #[inline(always)]
     pub fn process<'k>(&self, pin: Pin<'k>, key: ProcessKey) -> Option<Ref<'k, Process>> {
         self.numbers.get(pin, key.number() as usize)?.get().process.get(pin)
+    }
+
+    /// Returns the number in a key that was given out.
+    fn given<'k>(&self, pin: Pin<'k>, key: ProcessKey) -> &'k ProcessNumber {
+        match self.numbers.get(pin, key.number() as usize) {
+            Some(number) => number.get(),
+            None => never_given(key),
+        }
     }
 
     /// Returns the numbers of living processes. For surveys.
@@ -80,16 +86,22 @@ impl ProcessIds {
     /// Takes a number back. It will be used again with the next generation, or is retired.
     pub fn release(&self, pin: Pin<'_>, key: ProcessKey) {
         let mut free = self.free.lock(pin, &"the process numbers");
-        let Some(number) = self.numbers.get(pin, key.number() as usize) else { return };
-        number.get().process.set(None);
-        if number.get().given.load(Relaxed) >= PROCESS_GENERATIONS {
+        let number = self.given(pin, key);
+        number.process.set(None);
+        if number.given.load(Relaxed) >= PROCESS_GENERATIONS {
             return;
         }
-        number.get().next.store(0, Relaxed);
+        number.next.store(0, Relaxed);
         match self.numbers.get(pin, free.last as usize).filter(|_| free.first != 0) {
             Some(last) => last.get().next.store(key.number(), Relaxed),
             None => free.first = key.number(),
         }
         free.last = key.number();
     }
+}
+
+#[cold]
+#[inline(never)]
+fn never_given(key: ProcessKey) -> ! {
+    panic!("{key:?} has a number that was never given to a process");
 }

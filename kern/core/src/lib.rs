@@ -195,6 +195,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         running
     }
 
+    /// Opens the CPU-local state of an object whose home is this CPU. Otherwise refuses as
+    /// [`Cx::elsewhere`] does.
+    #[inline(always)]
+    pub fn here<T>(self, object: &'k Homed<T>) -> Result<&'k T> {
+        object.open(self.pin()).ok_or_else(|| self.elsewhere(object))
+    }
+
     /// Makes the task restart its system call: the arguments are still in the frame.
     pub fn rewind(self, hot: &TaskHot) {
         const SYSCALL_INSTRUCTION: u64 = 2;

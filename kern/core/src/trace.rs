@@ -34,42 +34,39 @@ impl<'k, M: Machine> Trace<'k, M> {
     }
 
     /// Notes that the running task is being stopped.
-    #[cfg(not(feature = "trace"))]
     #[inline(always)]
-    pub fn note_stop(self) {}
-
-    /// Notes the reason, if it is not that the task blocks.
-    #[cfg(not(feature = "trace"))]
-    #[inline(always)]
-    pub fn note_why(self, _: Why) {}
-
-    /// Notes that `task` runs from here on.
-    #[cfg(not(feature = "trace"))]
-    #[inline(always)]
-    pub fn note_run(self, _task: Ref<'k, Task>) {}
-
-    /// Notes that nothing runs.
-    #[cfg(not(feature = "trace"))]
-    #[inline(always)]
-    pub fn note_nobody(self) {}
-
-    #[cfg(feature = "trace")]
     pub fn note_stop(self) {
+        #[cfg(feature = "trace")]
         if let Some(task) = self.hot.current.get(self.pin()) {
             self.sched.stopped_task.set(Some(task));
             self.sched.stopped_why.set(Why::Blocked as u8);
         }
     }
 
-    #[cfg(feature = "trace")]
-    pub fn note_why(self, why: Why) {
-        self.sched.stopped_why.set(why as u8);
+    /// Notes the reason, if it is not that the task blocks.
+    #[inline(always)]
+    pub fn note_why(self, _why: Why) {
+        #[cfg(feature = "trace")]
+        self.sched.stopped_why.set(_why as u8);
     }
 
     /// Notes that `task` runs from here on.
     /// Requires: `current` has not been changed yet.
+    #[inline(always)]
+    pub fn note_run(self, _task: Ref<'k, Task>) {
+        #[cfg(feature = "trace")]
+        self.write_run(_task);
+    }
+
+    /// Notes that nothing runs.
+    #[inline(always)]
+    pub fn note_nobody(self) {
+        #[cfg(feature = "trace")]
+        self.write_stop();
+    }
+
     #[cfg(feature = "trace")]
-    pub fn note_run(self, task: Ref<'k, Task>) {
+    fn write_run(self, task: Ref<'k, Task>) {
         if let Some(handed) =
             self.hot.current.get(self.pin()).filter(|old| *old != task && !self.sched.stopped_task.is(*old))
         {
@@ -80,7 +77,7 @@ impl<'k, M: Machine> Trace<'k, M> {
         if stopped == Some(task) {
             self.sched.stopped_task.set(None);
         } else {
-            self.note_nobody();
+            self.write_stop();
         }
         if let Some((sc, hot)) = self.running() {
             let (context, priority) = (object_name(sc.addr()), hot.state.priority());
@@ -89,7 +86,7 @@ impl<'k, M: Machine> Trace<'k, M> {
     }
 
     #[cfg(feature = "trace")]
-    pub fn note_nobody(self) {
+    fn write_stop(self) {
         let Some(task) = self.sched.stopped_task.take(self.pin()) else { return };
         // A task whose home is another CPU by now was under way there when it stopped.
         let state = self.task_hot(task).map_or(State::Restart, crate::state::state_of);

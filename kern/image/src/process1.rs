@@ -219,15 +219,15 @@ impl First<'_> {
         let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let machine = carve(region, pin, MachineObject::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
         let node = cnode.get();
-        cx.make().fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0);
-        cx.make().fill_boot(node, abi::INIT_VSPACE, self.vspace, &self.vspace.get().header, 0);
-        cx.make().fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0);
-        cx.make().fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0);
-        cx.make().fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0);
-        cx.make().fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0);
+        cx.make().fill_boot(node, abi::INIT_CNODE, cnode);
+        cx.make().fill_boot(node, abi::INIT_VSPACE, self.vspace);
+        cx.make().fill_boot(node, abi::INIT_PROCESS, process);
+        cx.make().fill_boot(node, abi::INIT_TASK, task);
+        cx.make().fill_boot(node, abi::INIT_SCHED, sc);
+        cx.make().fill_boot(node, abi::INIT_MACHINE, machine);
         for (i, untyped) in made.untypeds.iter().enumerate() {
             let cap = Cap(abi::INIT_UNTYPED.0 + i as u32);
-            cx.make().fill_boot(node, cap, *untyped, &untyped.get().header, 0);
+            cx.make().fill_boot(node, cap, *untyped);
         }
         cx.make().bind_process(process, cnode, self.vspace, false)?;
         Ok(Objects { process, task, sc })

@@ -19,7 +19,7 @@
 //! slots, whatever table follows ([`Reach`]). Otherwise a lent table would include tables that
 //! others add after it.
 
-use abi::{Cap, Error, Op, Rights, process_rights};
+use abi::{Cap, Error, Op, Rights};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
@@ -86,18 +86,12 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Returns the slot of a capability in a process's CSpace, with the process of its table.
     pub fn place_of(self, process: Ref<'k, Process>, cap: Cap) -> Option<Place<'k>> {
-        if cap == Cap::NULL {
-            return None;
-        }
         self.slot_in(Reach::cspace(process.get().cnode.get(self.pin())?), cap.0 as usize)
     }
 
     /// Carries out [`abi::Op::CSpaceGrow`].
     pub fn cspace_grow(self, me: Me<'k>, process: Cap, table: Cap) -> Result<Answer> {
-        let found = self.find::<Process>(me, process, Rights::NONE)?.object;
-        if found != me.process(self.pin()) {
-            self.find::<Process>(me, process, process_rights::CONFIGURE)?;
-        }
+        let found = self.find_configurable(me, process)?;
         let table = self.find::<CNode>(me, table, Rights::GRANT)?.object;
         let _spaces = self.lock_bindings();
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;

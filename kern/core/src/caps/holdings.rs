@@ -49,7 +49,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`abi::Op::CapVerify`].
     pub fn cap_verify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let process = self.find::<Process>(me, args.cap(), process_rights::OBSERVE)?.object;
-        let wanted = self.slot_of(me.process(self.pin()), args.cap1())?.get().word.load(self.pin());
+        let (_, wanted) = self.look(me, args.cap1())?;
         if wanted.object_type() == 0 {
             return Err(Refusal::new(Error::NoCapability, u64::from(args.cap1().0)));
         }
@@ -124,7 +124,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Returns the slots to list: those of a CNode, or of a process's whole CSpace.
     fn listed(self, me: Me<'k>, cap: Cap) -> Result<Reach<'k>> {
-        let word = self.slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
+        let (_, word) = self.look(me, cap)?;
         if word.object_type() == ObjType::Process as u8 {
             return self.cspace_of(self.find::<Process>(me, cap, process_rights::OBSERVE)?.object);
         }

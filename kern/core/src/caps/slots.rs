@@ -6,17 +6,18 @@
 //! read word 0 once, and the words that belong to it do not change for the rest of the entry,
 //! because an emptied slot is filled again only after a grace period.
 
-use abi::{CNodeRights, Cap, Error, MachineRights, ObjType, Op, Rights, Target};
+use abi::{CNodeRights, Cap, Error, MachineRights, ObjType, Op, Rights, Target, process_rights};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::CHILDREN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
-use kern_base::objects::{Objects, RawWord, header_of};
+use kern_base::objects::{Headed, Objects, RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::slot::{CNode, Found, Place, Slot};
 use kern_base::task::Task;
+use smp::cpu::Pin;
 use smp::door::{KernelObject, Ref};
 use smp::lock::Guard;
 use smp::planted::{Fault, linger, planted};
@@ -43,6 +44,22 @@ pub struct InGroup<'k> {
     pub custom: u16,
 }
 
+/// A capability of an Untyped, as it was found in its slot.
+#[derive(Clone, Copy)]
+pub struct UntypedCap<'k> {
+    pub slot: Ref<'k, Slot>,
+    pub word: RawWord<'k>,
+    pub untyped: Ref<'k, Untyped>,
+}
+
+impl<'k> UntypedCap<'k> {
+    /// Whether the capability is still in its slot.
+    #[inline(always)]
+    pub fn is_there(self, pin: Pin<'k>) -> bool {
+        self.slot.get().word.load(pin) == self.word
+    }
+}
+
 impl<'k, M: Machine> Caps<'k, M> {
     /// Returns the slot of a capability in a process's CSpace.
     #[inline(always)]
@@ -50,6 +67,14 @@ impl<'k, M: Machine> Caps<'k, M> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
         let cnode = process.get().cnode.get(self.pin()).ok_or(missing)?;
         self.slot_in(Reach::cspace(cnode), cap.0 as usize).map(|place| place.slot).ok_or(missing)
+    }
+
+    /// Returns the slot of the caller's capability, and its word, which is read once: others may
+    /// empty the slot meanwhile.
+    #[inline(always)]
+    pub fn look(self, me: Me<'k>, cap: Cap) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
+        let slot = self.slot_of(me.process(self.pin()), cap)?;
+        Ok((slot, slot.get().word.load(self.pin())))
     }
 
     /// Reads a word as a `T` with rights.
@@ -99,6 +124,16 @@ impl<'k, M: Machine> Caps<'k, M> {
         let word = slot.get().word.load(self.pin());
         let object = self.typed::<T>(word, cap, need)?;
         Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
+    }
+
+    /// Finds a process that is the caller's own, or that the caller may configure.
+    #[inline(always)]
+    pub fn find_configurable(self, me: Me<'k>, cap: Cap) -> Result<Ref<'k, Process>> {
+        let process = self.find::<Process>(me, cap, Rights::NONE)?.object;
+        if process != me.process(self.pin()) {
+            self.find::<Process>(me, cap, process_rights::CONFIGURE)?;
+        }
+        Ok(process)
     }
 
     /// Returns the object of a capability in a CSpace's table, if it has the rights. Slot 0 is
@@ -164,8 +199,8 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Finds a group by capability and member record: both must have the rights.
     #[inline(always)]
     pub fn find_group(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
-        let slot = self.slot_of(me.process(self.pin()), cap)?;
-        self.group_in(me, slot, slot.get().word.load(self.pin()), cap, need)
+        let (slot, word) = self.look(me, cap)?;
+        self.group_in(me, slot, word, cap, need)
     }
 
     /// Finds a group by the word of a slot. The caller reads the word once, because others may fill
@@ -229,6 +264,23 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.k.roots.lock(self.cpu, header)
     }
 
+    /// Finds the capability of an Untyped that objects are made of, or that is reset.
+    #[inline(always)]
+    pub fn find_untyped(self, me: Me<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
+        let (slot, word) = self.look(me, cap)?;
+        Ok(UntypedCap { slot, word, untyped: self.typed::<Untyped>(word, cap, Rights::NONE)? })
+    }
+
+    /// Opens an Untyped to make an object of it, if the capability is still there, and objects may
+    /// be made now.
+    #[inline(always)]
+    pub fn open_to_make(self, cap: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
+        let guard = self.open_untyped(cap.untyped);
+        let untyped = cap.untyped.get();
+        let open = !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING);
+        if cap.is_there(self.pin()) && open { Ok(guard) } else { Err(Error::Dying.into()) }
+    }
+
     /// Locks the root of an Untyped, and opens the Untyped.
     pub fn open_untyped(self, untyped: Ref<'k, Untyped>) -> UntypedGuard<'k> {
         self.k.roots.open(self.cpu, untyped.get())
@@ -261,6 +313,13 @@ impl<'k, M: Machine> Caps<'k, M> {
             return Err(Error::Dying.into());
         }
         Ok(())
+    }
+
+    /// Claims an empty slot for what fills it. If that is refused, gives the slot up unused.
+    #[inline(always)]
+    pub fn claim_for<T>(self, at: Place<'k>, fill: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.claim(at)?;
+        fill().inspect_err(|_| self.unclaim(at.slot))
     }
 
     /// Gives up a claimed slot unused.
@@ -298,15 +357,15 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Fills a claimed slot with a new object's first capability. The object gets its number and
     /// label.
-    pub fn fill_first<T: KernelObject<Set = Objects>>(
+    pub fn fill_first<T: Headed>(
         self,
         root: &Root,
         slot: Ref<'k, Slot>,
         object: Ref<'k, T>,
-        header: &Header,
         parent: Ref<'k, Slot>,
         label: u32,
     ) {
+        let header = object.get().header();
         root.number(header);
         if label != 0 {
             header.set_label(label);
@@ -336,20 +395,21 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Requires: the root lock is held.
     #[inline(always)]
     pub fn fill(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>, badge: u64, header: &Header) {
-        self.link_after(slot, parent);
+        self.join(Some(slot), parent.get().next.get(self.pin()));
+        self.join(Some(parent), Some(slot));
         slot.get().set_meta(badge, parent.get().depth() + 1);
         header.add_ref();
     }
 
+    /// Makes two slots neighbours in the tree's list. `None`: the list ends there.
     #[inline(always)]
-    pub fn link_after(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) {
-        let next = parent.get().next.get(self.pin());
-        slot.get().prev.set(Some(parent));
-        slot.get().next.set(next);
-        if let Some(next) = next {
-            next.get().prev.set(Some(slot));
+    fn join(self, prev: Option<Ref<'k, Slot>>, next: Option<Ref<'k, Slot>>) {
+        if let Some(prev) = prev {
+            prev.get().next.set(next);
         }
-        parent.get().next.set(Some(slot));
+        if let Some(next) = next {
+            next.get().prev.set(prev);
+        }
     }
 
     /// Takes a slot out of a settled tree and empties it; its children move up to its parent. With
@@ -375,12 +435,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn take_out(self, slot: Ref<'k, Slot>, object: &Header) {
         let (next, prev) = (slot.get().next.get(self.pin()), slot.get().prev.get(self.pin()));
-        if let Some(prev) = prev {
-            prev.get().next.set(next);
-        }
-        if let Some(next) = next {
-            next.get().prev.set(prev);
-        }
+        self.join(prev, next);
         slot.get().next.set(None);
         slot.get().prev.set(None);
         self.k.epoch.retire(&slot.get().word);
@@ -425,16 +480,9 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Exchanges a slot with its first child, which becomes the slot's elder sibling.
     fn pass_child(self, slot: Ref<'k, Slot>, child: Ref<'k, Slot>) {
         let (prev, next) = (slot.get().prev.get(self.pin()), child.get().next.get(self.pin()));
-        if let Some(prev) = prev {
-            prev.get().next.set(Some(child));
-        }
-        if let Some(next) = next {
-            next.get().prev.set(Some(slot));
-        }
-        child.get().prev.set(prev);
-        child.get().next.set(Some(slot));
-        slot.get().prev.set(Some(child));
-        slot.get().next.set(next);
+        self.join(prev, Some(child));
+        self.join(Some(child), Some(slot));
+        self.join(Some(slot), next);
         child.get().set_meta(child.get().badge(), child.get().depth() - 1);
     }
 
@@ -443,7 +491,6 @@ impl<'k, M: Machine> Caps<'k, M> {
         let process = me.process(self.pin());
         let from = self.slot_of(process, source)?;
         let at = self.find_slot(process, to, Rights::GRANT)?;
-        let slot = at.slot;
         let word = from.get().word.load(self.pin());
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.check_copy(word, rights)?;
@@ -451,19 +498,15 @@ impl<'k, M: Machine> Caps<'k, M> {
             return Err(Refusal::argument(3));
         }
         self.security().may_grant(me, at, header)?;
-        self.claim(at)?;
-        linger();
-        let root = self.lock_root(header);
-        let refused = match planted(Fault::UncheckedCopy) {
-            true => Ok(()),
-            false => self.check_parent(&root, from, word),
-        };
-        if let Err(refusal) = refused {
-            drop(root);
-            self.unclaim(slot);
-            return Err(refusal);
-        }
-        self.fill_copy(slot, from, word, rights, badge);
+        self.claim_for(at, || {
+            linger();
+            let root = self.lock_root(header);
+            if !planted(Fault::UncheckedCopy) {
+                self.check_parent(&root, from, word)?;
+            }
+            self.fill_copy(at.slot, from, word, rights, badge);
+            Ok(())
+        })?;
         self.security().audit_grant(me.task, Some(Op::CapCopy), at);
         Ok(Answer::DONE)
     }
@@ -509,16 +552,16 @@ impl<'k, M: Machine> Caps<'k, M> {
         let word = from.get().word.load(self.pin());
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.security().may_grant(me, at, header)?;
-        self.claim(at)?;
-        let root = self.lock_root(header);
-        let resets = if self.is_being_reset(word) { Err(Error::Dying.into()) } else { Ok(()) };
-        let settled = self.settle_tree(&root).and_then(|()| self.check_there(from, word)).and(resets);
-        if let Err(refusal) = settled {
-            drop(root);
-            self.unclaim(at.slot);
-            return Err(refusal);
-        }
-        self.replace_slot(from, at.slot, word);
+        self.claim_for(at, || {
+            let root = self.lock_root(header);
+            self.settle_tree(&root)?;
+            self.check_there(from, word)?;
+            if self.is_being_reset(word) {
+                return Err(Error::Dying.into());
+            }
+            self.replace_slot(from, at.slot, word);
+            Ok(())
+        })?;
         self.security().audit_grant(me.task, Some(Op::CapMove), at);
         Ok(Answer::DONE)
     }
@@ -528,23 +571,12 @@ impl<'k, M: Machine> Caps<'k, M> {
     pub fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
         let (next, prev) = (from.get().next.get(self.pin()), from.get().prev.get(self.pin()));
         slot.get().set_meta(from.get().badge(), from.get().depth());
-        slot.get().next.set(next);
-        slot.get().prev.set(prev);
-        if let Some(prev) = prev {
-            prev.get().next.set(Some(slot));
-        }
-        if let Some(next) = next {
-            next.get().prev.set(Some(slot));
-        }
+        self.join(prev, Some(slot));
+        self.join(Some(slot), next);
         from.get().next.set(None);
         from.get().prev.set(None);
         self.k.epoch.retire(&from.get().word);
         slot.get().word.set_raw(word, word.rights());
-    }
-
-    /// Whether objects may be made of an Untyped now.
-    pub fn is_open(self, untyped: &Untyped) -> bool {
-        !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING)
     }
 
     /// Whether a capability is one of an Untyped that is being reset.

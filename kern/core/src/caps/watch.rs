@@ -4,10 +4,9 @@
 use abi::audit::{
     AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, LABELS, RECORD_WORDS, Record, may,
 };
-use abi::{Cap, Error, Op, Rights, machine_rights};
+use abi::{Cap, Error, Op, machine_rights};
 use kern_base::audit::Audit;
 use kern_base::machine::Machine;
-use kern_base::memory::Untyped;
 use smp::cpu::CpuId;
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
@@ -23,18 +22,13 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`Op::AuditStart`].
     pub fn audit_start(self, me: Me<'k>, machine: Cap, source: Cap, log2: u64) -> Result<Answer> {
         self.find_machine(me, machine, machine_rights::SECURITY)?;
-        let slot = self.slot_of(me.process(self.pin()), source)?;
-        let word = slot.get().word.load(self.pin());
-        let untyped = self.typed::<Untyped>(word, source, Rights::NONE)?;
+        let source = self.find_untyped(me, source)?;
         let cpus = self.k.cpu_count();
         let log2 = u8::try_from(log2).ok().filter(|log2| AUDIT_LOG2.contains(log2));
         let log2 = log2.filter(|log2| Audit::bytes(cpus, *log2) <= AUDIT_BYTES_MAX);
         let log2 = log2.ok_or(Refusal::argument(2))?;
         {
-            let guard = self.open_untyped(untyped);
-            if slot.get().word.load(self.pin()) != word || !self.is_open(untyped.get()) {
-                return Err(Error::Dying.into());
-            }
+            let guard = self.open_to_make(source)?;
             if !self.k.audit.is_null() {
                 return Err(Error::InUse.into());
             }
@@ -52,7 +46,8 @@ impl<'k, M: Machine> Caps<'k, M> {
             }
         }
         let places = 1 << log2;
-        self.security().audit_object(AuditEvent::Began, Op::AuditStart, &untyped.get().header, places);
+        let memory = &source.untyped.get().header;
+        self.security().audit_object(AuditEvent::Began, Op::AuditStart, memory, places);
         Ok(Answer::one(cpus as u64))
     }
 

@@ -73,16 +73,10 @@ impl<'k, M: Machine> Grace<'k, M> {
         self.ipc().park(me);
     }
 
-    /// Whether a system call has nothing left to do except [`Grace::wait_quiet`]. A task that
-    /// forges this is answered too early.
+    /// Returns the ticket of a system call that has begun to wait, and so has nothing left to do
+    /// except [`Grace::wait_quiet`]; `rsi` holds it. A task that forges it is answered too early.
     #[inline(always)]
-    pub fn awaits_quiet(self, me: Me<'k>) -> bool {
-        self.quiet_ticket(me).is_some()
-    }
-
-    /// Returns the ticket of a system call that has begun to wait; `rsi` holds it.
-    #[inline(always)]
-    fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
+    pub fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
         let kept = me.hot.regs.rsi.get();
         if kept == 0 || !is_again(me.hot) {
             None
@@ -126,21 +120,15 @@ impl<'k, M: Machine> Grace<'k, M> {
         let now = self.k.epoch.now();
         let mut next = self.sched.grace_waiters.take(self.pin());
         while let Some(task) = next {
-            let Some(hot) = self.task_hot(task) else { break };
+            let hot = task.get().hot.here(self.pin());
             next = hot.wait_next.take(self.pin());
             if hot.wait_epoch.get() <= now {
-                self.restart_now(task, hot);
+                self.time().make_ready(task, hot);
             } else {
                 hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
                 self.sched.grace_waiters.set(Some(task));
             }
         }
-        self.time().dispatch();
-    }
-
-    /// Lets the task restart its system call.
-    fn restart_now(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        self.time().make_ready(task, hot);
         self.time().dispatch();
     }
 

@@ -1,10 +1,12 @@
 //! Exposures of groups: each names a task or a Notification that the members may send to.
 
-use abi::audit::may;
-use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH};
-use abi::{Cap, Error, ObjType, Rights, Target};
+use abi::audit::{AuditEvent, may};
+use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, SHIFT_MAX, WATCHERS};
+use abi::{Cap, Error, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
+use kern_base::header::Header;
 use kern_base::machine::Machine;
+use kern_base::notification::Notification;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::slot::{Place, Slot};
 use kern_base::task::{State, Task};
@@ -39,58 +41,38 @@ struct What<'k> {
     group: &'k Group,
     source: Ref<'k, Slot>,
     word: RawWord<'k>,
+    header: &'k Header,
 }
 
 impl<'k, M: Machine> Groups<'k, M> {
     /// Carries out [`abi::Op::Expose`].
     pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
-        let source = self.caps().slot_of(me.process(self.pin()), object)?;
-        let word = source.get().word.load(self.pin());
-        let object_type = ObjType::from_raw(word.object_type());
-        match object_type {
-            Some(ObjType::Task | ObjType::Notification) => {}
-            None => return Err(Refusal::new(Error::NoCapability, u64::from(object.0))),
-            Some(other) => return Err(Refusal::new(Error::WrongType, other as u64)),
+        let (source, word) = self.caps().look(me, object)?;
+        let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
+        if word.get::<Task>().is_none() && word.get::<Notification>().is_none() {
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
         }
         let missing = Rights::LISTEN.minus(Rights(word.rights()));
         if missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
-        let what = What { by: target.cap(), group: group.get(), source, word };
-        let head = self.entry(group.get(), u64::from(target.index()))?;
-        let first = how >> 32;
-        match how as u32 {
-            0 if how == 0 => {
-                self.fill_exposure(me, what, head, Kind::One)?;
-                self.security().audit_expose(group.get(), word, target.index());
-                return Ok(Answer::DONE);
-            }
-            EXPOSE_PER_CPU => {}
-            EXPOSE_WATCH => return self.expose_watcher(me, what, target.index(), first),
+        let what = What { by: target.cap(), group: group.get(), source, word, header };
+        let (index, first) = (target.index(), how >> 32);
+        let head = self.entry(what.group, u64::from(index))?;
+        let (entry, kind) = match how as u32 {
+            0 if how == 0 => (head, Kind::One),
+            EXPOSE_PER_CPU => self.per_cpu_entry(what, head, index, first)?,
+            EXPOSE_WATCH => (head, watcher(word, index, first)?),
             _ => return Err(Refusal::argument(2)),
+        };
+        self.fill_exposure(me, what, entry, kind)?;
+        if let Kind::Watcher(_) = kind {
+            // It learns of all changes from here on.
+            what.group.watched.fetch_or(1 << (index % WATCHERS), SeqCst);
         }
-        let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
-        self.fill_exposure(
-            me,
-            what,
-            entry,
-            Kind::PerCpu { head, index: target.index(), first: first as u32 },
-        )?;
-        self.security().audit_expose(group.get(), word, target.index());
-        Ok(Answer::DONE)
-    }
-
-    fn expose_watcher(self, me: Me<'k>, what: What<'k>, index: u32, shift: u64) -> Result<Answer> {
-        let What { group, word, .. } = what;
-        if word.object_type() != ObjType::Notification as u8 {
-            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
-        }
-        let watch = self.watch_of(index, shift)?;
-        let entry = self.entry(group, u64::from(index))?;
-        self.fill_exposure(me, what, entry, Kind::Watcher(watch))?;
-        self.mark_watcher(group, index);
-        self.security().audit_expose(group, word, index);
+        let detail = u64::from(index);
+        self.security().audit_to(AuditEvent::Expose, Op::Expose, header, &what.group.header, detail);
         Ok(Answer::DONE)
     }
 
@@ -112,17 +94,16 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// `first`.
     fn per_cpu_entry(
         self,
-        group: &Group,
-        word: RawWord<'k>,
+        what: What<'k>,
+        head: Ref<'k, Exposure>,
         index: u32,
         first: u64,
-    ) -> Result<Ref<'k, Exposure>> {
+    ) -> Result<(Ref<'k, Exposure>, Kind<'k>)> {
+        let What { group, word, .. } = what;
         let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
         let cpus = self.k.cpu_count() as u64;
-        let head = self.entry(group, u64::from(index))?;
-        if first + cpus > group.exposures.known().len() as u64
-            || (first..first + cpus).contains(&u64::from(index))
-        {
+        let end = first + cpus;
+        if end > group.exposures.known().len() as u64 || (first..end).contains(&u64::from(index)) {
             return Err(Refusal::argument(2));
         }
         let present = head.get().per_cpu.load(Acquire);
@@ -131,7 +112,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         {
             return Err(Error::SlotOccupied.into());
         }
-        self.entry(group, first + self.target_home(task) as u64)
+        let entry = self.entry(group, first + self.target_home(task) as u64)?;
+        Ok((entry, Kind::PerCpu { head, index, first: first as u32 }))
     }
 
     /// Returns the CPU on which a task runs, or will run when it is first resumed.
@@ -149,18 +131,14 @@ impl<'k, M: Machine> Groups<'k, M> {
         entry: Ref<'k, Exposure>,
         kind: Kind<'k>,
     ) -> Result<()> {
-        let What { group, source, word, .. } = what;
+        let What { group, source, word, header, .. } = what;
         let exposure = entry.get();
         if exposure.per_cpu.load(Acquire) != 0 {
             return Err(Error::SlotOccupied.into());
         }
         let task = word.get::<Task>();
-        let id = match task {
-            Some(task) => Some(configured(task).ok_or(Refusal::from(Error::BadState))?),
-            None => None,
-        };
+        let id = task.map(|task| configured(task).ok_or(Refusal::from(Error::BadState))).transpose()?;
         let slot = entry.map(|e| &e.slot);
-        let header = header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
         // An exposed object receives words or bits, so exposing it joins the group. A task has the
         // label of its process.
         self.security().may(header, &group.header, may::JOIN)?;
@@ -181,10 +159,13 @@ impl<'k, M: Machine> Groups<'k, M> {
             // The slot has no derived capability, and its parent is there: the lock was held all
             // the time.
             self.caps().take_out(slot, header);
+            // Others may have claimed the index of a per-CPU exposure that begins here: they see a
+            // per-CPU exposure, or none.
             if let Kind::PerCpu { head, first, .. } = kind
                 && begins
+                && self.is_head_of(head.get(), me, first)
             {
-                self.give_entries_back(me, group, head.get(), first);
+                self.free_entries(group, head.get(), first);
             }
         }
         outcome
@@ -227,8 +208,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         if agrees { Ok(begins) } else { Err(Error::SlotOccupied.into()) }
     }
 
-    /// Gives an exposure entries, one for each CPU. Claims the exposure's slot meanwhile, because
-    /// the CPU with the claim decides the kind of an index.
+    /// Gives an exposure entries, one for each CPU.
     /// Returns: whether this call gave it the entries.
     fn begin_per_cpu(
         self,
@@ -242,22 +222,18 @@ impl<'k, M: Machine> Groups<'k, M> {
         if word.object_type() != 0 {
             return Err(Error::SlotOccupied.into());
         }
-        if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
-            // Another CPU is doing this.
-            return Err(Refusal::More);
-        }
-        let mut outcome = Ok(false);
-        if head.part_of.load(SeqCst) != 0 {
-            outcome = Err(Error::SlotOccupied.into());
-        } else if head.per_cpu.load(Acquire) == 0 {
-            outcome = self.take_entries(group, index, first, claimed).map(|()| true);
-            if outcome.is_ok() {
-                head.owner.store(me.process(self.pin()).get().key_word(), Release);
-                head.per_cpu.store(first + 1, Release);
+        decide(head, word, || {
+            if head.part_of.load(SeqCst) != 0 {
+                return Err(Error::SlotOccupied.into());
             }
-        }
-        head.slot.word.set_empty(word.empty_value());
-        outcome
+            if head.per_cpu.load(Acquire) != 0 {
+                return Ok(false);
+            }
+            self.take_entries(group, index, first, claimed)?;
+            head.owner.store(me.process(self.pin()).get().key_word(), Release);
+            head.per_cpu.store(first + 1, Release);
+            Ok(true)
+        })
     }
 
     /// Marks all entries of a per-CPU exposure, or none. The caller has claimed one of them; the
@@ -276,21 +252,24 @@ impl<'k, M: Machine> Groups<'k, M> {
         };
         let marked = self.entries(group, first).take_while(|entry| mark(*entry)).count();
         fence(SeqCst);
-        let mut outcome = Ok(());
-        if marked < self.k.cpu_count() {
-            outcome = Err(Error::SlotOccupied.into());
-        }
-        for entry in self.entries(group, first).take(marked).filter(|entry| *entry != claimed) {
+        let is_free = |entry: Ref<'k, Exposure>| {
             let word = entry.get().slot.word.load(self.pin());
             if word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0 {
-                outcome = Err(Error::SlotOccupied.into());
-            } else if word.empty_value() >= CLAIMED && outcome.is_ok() {
-                outcome = Err(Refusal::More);
-            } else if !self.k.epoch.is_reusable(word.empty_value()) && outcome.is_ok() {
-                // A call to the earlier contents may just be checking whose entry this is.
-                outcome = Err(Refusal::Restart { epoch: word.empty_value() + 2 });
+                return Err(Error::SlotOccupied.into());
             }
-        }
+            if word.empty_value() >= CLAIMED {
+                return Err(Refusal::More);
+            }
+            if !self.k.epoch.is_reusable(word.empty_value()) {
+                // A call to the earlier contents may just be checking whose entry this is.
+                return Err(Refusal::Restart { epoch: word.empty_value() + 2 });
+            }
+            Ok(())
+        };
+        let outcome = match marked < self.k.cpu_count() {
+            true => Err(Error::SlotOccupied.into()),
+            false => self.entries(group, first).filter(|entry| *entry != claimed).try_for_each(is_free),
+        };
         let part_of = if outcome.is_ok() { index + 1 } else { 0 };
         self.entries(group, first).take(marked).for_each(|entry| entry.get().part_of.store(part_of, Release));
         outcome
@@ -312,28 +291,13 @@ impl<'k, M: Machine> Groups<'k, M> {
         word: RawWord<'k>,
         of_all: bool,
     ) -> Result<bool> {
-        let slot = &head.slot.word;
-        if word.empty_value() >= CLAIMED || !slot.claim(word, CLAIMED) {
-            // Another CPU is doing this.
-            return Err(Refusal::More);
-        }
-        let starts = head.per_cpu.load(Acquire);
-        let mut outcome = Ok(starts != 0);
-        if starts != 0 && !of_all && !self.is_own(head, me) {
-            outcome = Err(not_own());
-        } else if starts != 0 {
-            outcome = Ok(self.free_entries(group, head, starts - 1));
-        }
-        slot.set_empty(word.empty_value());
-        outcome
-    }
-
-    /// Ends a per-CPU exposure that the caller has begun and may not have. Others may have claimed
-    /// its index meanwhile: they see a per-CPU exposure, or none.
-    fn give_entries_back(self, me: Me<'k>, group: &'k Group, head: &Exposure, first: u32) {
-        if self.is_head_of(head, me, first) {
-            self.free_entries(group, head, first);
-        }
+        decide(head, word, || {
+            let starts = head.per_cpu.load(Acquire);
+            if starts != 0 && !of_all && !self.is_own(head, me) {
+                return Err(not_own());
+            }
+            Ok(starts != 0 && self.free_entries(group, head, starts - 1))
+        })
     }
 
     /// Frees the entries of a per-CPU exposure. Returns whether this call ended the exposure. Only
@@ -367,6 +331,29 @@ impl<'k, M: Machine> Groups<'k, M> {
 /// Returns the refusal for an exposure of another process, whose withdrawal needs REMOVE.
 pub fn not_own() -> Refusal {
     Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0))
+}
+
+/// Claims an empty exposure's slot while its kind changes, because the CPU with the claim decides
+/// the kind of an index.
+/// Errors: [`Refusal::More`] if another CPU decides.
+fn decide<T>(head: &Exposure, word: RawWord<'_>, change: impl FnOnce() -> Result<T>) -> Result<T> {
+    if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
+        return Err(Refusal::More);
+    }
+    let outcome = change();
+    head.slot.word.set_empty(word.empty_value());
+    outcome
+}
+
+/// Checks that an exposure may be that of a watcher, which gets its bits with a shift.
+fn watcher<'k>(word: RawWord<'k>, index: u32, shift: u64) -> Result<Kind<'k>> {
+    if word.get::<Notification>().is_none() {
+        return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+    }
+    if index >= WATCHERS {
+        return Err(Refusal::argument(0));
+    }
+    if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(Kind::Watcher(shift as u32 + 1)) }
 }
 
 /// Returns a task's id, if the task is configured.

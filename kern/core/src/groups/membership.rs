@@ -17,7 +17,7 @@
 //! other.
 
 use abi::audit::may;
-use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER, SHIFT_MAX, WATCHERS};
+use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER};
 use abi::{Cap, Error, MEMBER_RIGHTS, Rights, Target};
 use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
@@ -33,16 +33,7 @@ use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
 
 use crate::rooms::Groups;
-use crate::{Answer, Me, Refusal, Result, Root};
-
-/// A process that joins a group.
-struct Joins<'k> {
-    process: Ref<'k, Process>,
-    member: Member,
-    /// The process's offer, and the offered slot, which is claimed.
-    offered: Offered,
-    to: Ref<'k, Slot>,
-}
+use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Groups<'k, M> {
     /// Makes a process a member at a free index, if its offer is still the one that was accepted.
@@ -170,24 +161,6 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
     }
 
-    /// Returns the `watch` value for a watcher's exposure at an index.
-    pub fn watch_of(self, index: u32, shift: u64) -> Result<u32> {
-        if index >= WATCHERS {
-            return Err(Refusal::argument(0));
-        }
-        if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(shift as u32 + 1) }
-    }
-
-    /// Marks a watcher's exposure: the watcher learns of all changes from here on.
-    pub fn mark_watcher(self, group: &Group, index: u32) {
-        group.watched.fetch_or(1 << (index % WATCHERS), SeqCst);
-    }
-
-    /// Informs watchers that a process has become a member.
-    fn has_joined(self, group: &Group) {
-        self.tell_watchers(group, JOINED);
-    }
-
     /// Carries out [`abi::Op::GroupMember`].
     pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?.get();
@@ -219,8 +192,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         rights: Rights,
         custom: u64,
     ) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), group)?;
-        let word = slot.get().word.load(self.pin());
+        let (slot, word) = self.caps().look(me, group)?;
         let object = self.caps().typed::<Group>(word, group, Rights::ADD)?;
         let addee = self.caps().find::<Process>(me, process, Rights::NONE)?.object;
         let custom = self.check_may_add(me, object, (slot, word), rights, custom)?;
@@ -232,27 +204,23 @@ impl<'k, M: Machine> Groups<'k, M> {
             return Err(no_consent);
         }
         let place = self.caps().place_of(addee, Cap(offered.slot)).ok_or(no_consent)?;
-        let to = place.slot;
-        self.caps().claim(place)?;
-        let guard = self.caps().lock_root(&object.get().header);
-        let member = Member::new(addee.get().key(), rights, custom);
-        let joins = Joins { process: addee, member, offered, to };
-        // Checked again: a member may have been removed.
-        let done = self
-            .check_may_add(me, object, (slot, word), rights, u64::from(custom))
-            .and_then(|_| self.add_member(&guard, slot, word, object, joins));
-        drop(guard);
-        match done {
-            Ok(index) => {
-                self.has_joined(object.get());
-                self.security().audit_join(object.get(), addee.get(), rights, index);
-                Ok(Answer::one(index))
-            }
-            Err(refusal) => {
-                self.caps().unclaim(to);
-                Err(refusal)
-            }
-        }
+        let index = self.caps().claim_for(place, || {
+            let root = self.caps().lock_root(&object.get().header);
+            // Checked again: a member may have been removed.
+            self.check_may_add(me, object, (slot, word), rights, u64::from(custom))?;
+            self.caps().check_parent(&root, slot, word)?;
+            let free = self.free_record(object.get())?;
+            let member = Member::new(addee.get().key(), rights, custom);
+            self.enter_group(object, free, addee, member, offered)?;
+            // The member's capability allows in the group what its record says, and nothing on the
+            // group itself.
+            let cap_rights = rights.and(Rights(word.rights())).minus(Rights::DELETE);
+            self.caps().fill_derived(place.slot, slot, word, cap_rights, free as u64 * 8);
+            Ok(free as u64)
+        })?;
+        self.tell_watchers(object.get(), JOINED);
+        self.security().audit_join(object.get(), addee.get(), rights, index);
+        Ok(Answer::one(index))
     }
 
     /// Checks that the caller may add a member, and returns the custom bits. Any member with ADD
@@ -286,23 +254,5 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
         let own = custom == SEEN_AS_ADDER || custom == u64::from(member.custom());
         if own { Ok(member.custom()) } else { Err(wrong) }
-    }
-
-    fn add_member(
-        self,
-        root: &Root,
-        slot: Ref<'k, Slot>,
-        word: RawWord<'k>,
-        group: Ref<'k, Group>,
-        joins: Joins<'k>,
-    ) -> Result<u64> {
-        self.caps().check_parent(root, slot, word)?;
-        let free = self.free_record(group.get())?;
-        self.enter_group(group, free, joins.process, joins.member, joins.offered)?;
-        // The member's capability allows in the group what its record says, and nothing on the
-        // group itself.
-        let cap_rights = joins.member.rights().and(Rights(word.rights())).minus(Rights::DELETE);
-        self.caps().fill_derived(joins.to, slot, word, cap_rights, free as u64 * 8);
-        Ok(free as u64)
     }
 }

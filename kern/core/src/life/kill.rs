@@ -59,6 +59,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Withdraws a process's tasks from the groups that its CSpace names.
     /// Errors: [`Refusal::More`] after a bounded number of slots and exposures.
     fn withdraw_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
+        // Without a CSpace the process has no group.
         let Some(reach) = process.get().cnode.get(self.pin()).map(Reach::cspace) else { return Ok(()) };
         let progress = &process.get().left;
         let mut looked = 0;
@@ -113,13 +114,8 @@ impl<'k, M: Machine> Life<'k, M> {
                     Err(Refusal::Error { error: Error::InUse, .. }) => {}
                     done => {
                         done?;
-                        let header = &group.get().header;
-                        self.security().audit_object(
-                            AuditEvent::Withdraw,
-                            Op::ProcessKill,
-                            header,
-                            index as u64,
-                        );
+                        let (header, at) = (&group.get().header, index as u64);
+                        self.security().audit_object(AuditEvent::Withdraw, Op::ProcessKill, header, at);
                     }
                 }
             }

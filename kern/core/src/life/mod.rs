@@ -7,5 +7,6 @@ pub(crate) mod migration;
 pub mod reclaim;
 pub(crate) mod relabel;
 mod remove;
+mod reset;
 pub mod stop;
 pub mod zombies;

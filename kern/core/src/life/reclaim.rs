@@ -1,12 +1,10 @@
-//! Delete, revoke, reset: how objects end and their memory is reused.
+//! Delete and revoke: how objects end.
 //!
 //! # Steps
 //! A slot that is not its object's last is emptied immediately. The last capability ends the
 //! object: it is marked dying (no new reference can be made), then made inert on the CPUs that own
 //! parts of it, then its slot is emptied. The memory stays until the Untyped from which it was made
-//! is reset. A reset revokes everything, makes every CPU flush translations and leave dying address
-//! spaces, waits for a quiet period ([`smp::quiesce`]: then no entry and no message refers to the
-//! objects), and starts the region again.
+//! is reset ([`crate::life::reset`]).
 //!
 //! # Long operations
 //! Every step is idempotent, and one entry does a bounded number of them ([`DELETE_STEPS`]). Then
@@ -16,23 +14,22 @@
 use core::cell::Cell;
 
 use abi::audit::{AuditEvent, Record};
-use abi::{Cap, Error, ObjType, Op, Rights, Target, machine_rights};
+use abi::{Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::limits::DELETE_STEPS;
 use kern_base::machine::Machine;
-use kern_base::memory::{Frame, Reset, Untyped, VSpace};
+use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
-use kern_base::objects::{RawWord, header_of};
+use kern_base::objects::{Headed, RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::reply::Reply;
-use kern_base::roots::{RootGuard, UntypedGuard};
+use kern_base::roots::RootGuard;
 use kern_base::sched_context::SchedContext;
-use kern_base::slot::{CNode, Place, Slot};
-use kern_base::sweep::Pass;
+use kern_base::slot::{CNode, Slot};
 use kern_base::task::{Request, Task, ctl};
-use smp::door::{AtomicLink, Ref};
+use smp::door::{AtomicLink, Homed, Ref};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
@@ -43,24 +40,18 @@ use crate::security::records::about;
 use crate::tlb::mark::Mark;
 use crate::{Answer, Me, Refusal, Result};
 
-/// Types of objects that stay usable if their end is refused.
-const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
-const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
-const SERVES_ON_POOL: u8 = ObjType::EventPool as u8;
-
 impl<'k, M: Machine> Life<'k, M> {
-    // --- delete and revoke -----------------------------------------------------------------------
-
     /// Carries out [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let place = self.caps().find_slot(me.process(self.pin()), at, Rights::GRANT)?;
-        let header = header_of(place.slot.get().word.load(self.pin()));
-        if self.goes_on_with(me, header.map(Header::identity)) {
-            if self.security().is_told() {
-                self.delete_audited(me, place)?;
-            } else {
-                self.delete_slot(me, place.slot, Pins::Hold)?;
+        let word = place.slot.get().word.load(self.pin());
+        if self.goes_on_with(me, header_of(word).map(Header::identity)) {
+            let emptied = self.empty_slot(me, place.slot, Pins::Hold)?;
+            // A slot on its way out is recorded now, because other CPUs may complete the removal.
+            if emptied != Emptied::ByOthers && self.security().is_told() {
+                self.audit_take(me, place.table, word);
             }
+            emptied.done()?;
         }
         self.empty_zombies(me)?;
         Ok(Answer::DONE)
@@ -68,7 +59,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Carries out [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        if !self.grace().awaits_quiet(me) {
+        if self.grace().quiet_ticket(me).is_none() {
             self.revoke(me, at)?;
         }
         // A CPU that has looked up a capability before may still do what it allowed.
@@ -125,7 +116,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Deletes everything derived from a slot, leaves of the tree first. Sets `found` if there was
     /// anything.
-    fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins, found: &Cell<bool>) -> Result<()> {
+    pub fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins, found: &Cell<bool>) -> Result<()> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(()) };
         let mut from = None;
@@ -172,29 +163,20 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Empties a slot, and ends its object if the slot is the last ([`Life::empty_slot`]).
     /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
     pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
-        match self.empty_slot(me, slot, pins)? {
-            Emptied::OnItsWay => Err(Refusal::More),
-            Emptied::Now | Emptied::ByOthers => Ok(()),
-        }
+        self.empty_slot(me, slot, pins)?.done()
     }
 
-    /// Deletes a capability, and records this for the audit if the capability was in another
-    /// process's CSpace.
+    /// Records that a capability is deleted from a table, if that is not the caller's own.
     #[cold]
     #[inline(never)]
-    fn delete_audited(self, me: Me<'k>, from: Place<'k>) -> Result<()> {
-        let word = from.slot.get().word.load(self.pin());
-        let emptied = self.empty_slot(me, from.slot, Pins::Hold)?;
-        let tells =
-            emptied != Emptied::ByOthers && !me.process(self.pin()).get().has_table(self.pin(), from.table);
-        if let Some(object) = header_of(word).filter(|_| tells) {
+    fn audit_take(self, me: Me<'k>, table: &Header, word: RawWord<'k>) {
+        let is_own = me.process(self.pin()).get().has_table(self.pin(), table);
+        if let Some(object) = header_of(word).filter(|_| !is_own) {
             self.security().audit(AuditEvent::Take, |record| {
-                let (rights, to) = (Rights(word.rights()), from.table.identity());
+                let (rights, to) = (Rights(word.rights()), table.identity());
                 about(Record { op: Some(Op::CapDelete), rights, to, ..record }, object)
             });
         }
-        // A slot on its way out is recorded now, because other CPUs may complete the removal.
-        if emptied == Emptied::OnItsWay { Err(Refusal::More) } else { Ok(()) }
     }
 
     /// Empties a slot. If it is its object's last, ends the object first. A task cannot end an
@@ -245,9 +227,12 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         self.security().note_actor();
         let destroyed = self.destroy(me, slot, word, pins);
-        let serves_on = matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_POOL);
-        if matches!(destroyed, Err(Refusal::Error { .. })) && serves_on {
-            // An object in that memory cannot end now, or the pool's reader cannot.
+        let object_type = ObjType::from_raw(word.object_type());
+        if matches!(destroyed, Err(Refusal::Error { .. }))
+            && matches!(object_type, Some(ObjType::Untyped | ObjType::EventPool))
+        {
+            // An object in that memory cannot end now, or the pool's reader cannot. The object
+            // stays usable.
             header.clear_flag(FLAG_DYING);
         }
         destroyed?;
@@ -256,7 +241,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if slot.get().word.load(self.pin()) != word {
             return Ok(Emptied::ByOthers);
         }
-        if matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_GROUP | SERVES_ON_POOL) {
+        if matches!(object_type, Some(ObjType::Untyped | ObjType::Group | ObjType::EventPool)) {
             self.check_ended(slot, word)?;
         }
         // Nothing is derived from a last capability.
@@ -361,55 +346,46 @@ impl<'k, M: Machine> Life<'k, M> {
             Some(ObjType::VSpace) => word.get::<VSpace>().map_or(Ok(()), |v| self.end_vspace(me, v)),
             Some(ObjType::Frame) => word.get::<Frame>().map_or(Ok(()), |f| self.mem().end_frame(me, f)),
             Some(ObjType::Group) => word.get::<Group>().map_or(Ok(()), |g| self.end_group(me, g)),
-            Some(ObjType::SchedContext | ObjType::Notification | ObjType::Reply) => self.end_homed(me, word),
+            Some(ObjType::SchedContext) => word.get::<SchedContext>().map_or(Ok(()), |sc| {
+                self.end_homed(me, sc, &sc.get().hot, Request::StopTime(sc.ptr()), || _ = self.stop_time(sc))
+            }),
+            Some(ObjType::Notification) => word.get::<Notification>().map_or(Ok(()), |n| {
+                self.end_homed(me, n, &n.get().hot, Request::StopBits(n.ptr()), || self.stop_bits(n))
+            }),
+            Some(ObjType::Reply) => word.get::<Reply>().map_or(Ok(()), |reply| {
+                let request = Request::StopReply(reply.ptr());
+                self.end_homed(me, reply, &reply.get().hot, request, || self.stop_reply(reply))
+            }),
             Some(ObjType::EventPool) => word.get::<EventPool>().map_or(Ok(()), |p| self.end_pool(me, p)),
             Some(ObjType::Machine) | None => Ok(()),
         }
     }
 
-    /// Makes an object inert that belongs to one CPU as a whole, on that CPU.
-    fn end_homed(self, me: Me<'k>, word: RawWord<'k>) -> Result<()> {
-        if header_of(word).is_none_or(|header| header.has_flag(FLAG_DEAD)) {
-            return Ok(());
+    /// Makes an object inert that belongs to one CPU as a whole, on that CPU. `stop` marks the
+    /// object as dead if this CPU can complete the end. If not, asks the object's home CPU, which
+    /// answers when the object is dead.
+    fn end_homed<T: Headed, H>(
+        self,
+        me: Me<'k>,
+        object: Ref<'k, T>,
+        hot: &Homed<H>,
+        request: Request,
+        stop: impl FnOnce(),
+    ) -> Result<()> {
+        let (header, home) = (object.get().header(), hot.mail_target(self.pin()));
+        if !header.has_flag(FLAG_DEAD) && home == self.id() {
+            stop();
         }
-        let here = self.id();
-        if let Some(sc) = word.get::<SchedContext>() {
-            let home = sc.get().hot.mail_target(self.pin());
-            if home == here && self.stop_time(sc).is_none() {
-                return Ok(());
-            }
-            return Err(self.outbox().ask(me, home, Request::StopTime(sc.ptr())));
-        }
-        if let Some(object) = word.get::<Notification>() {
-            let home = object.get().hot.mail_target(self.pin());
-            if home != here {
-                return Err(self.outbox().ask(me, home, Request::StopBits(object.ptr())));
-            }
-            self.stop_bits(object);
-        }
-        if let Some(reply) = word.get::<Reply>() {
-            let home = reply.get().hot.mail_target(self.pin());
-            if home != here {
-                return Err(self.outbox().ask(me, home, Request::StopReply(reply.ptr())));
-            }
-            self.stop_reply(reply);
-        }
-        Ok(())
+        if header.has_flag(FLAG_DEAD) { Ok(()) } else { Err(self.outbox().ask(me, home, request)) }
     }
 
     /// Kills a task, on its home CPU.
     fn end_task(self, me: Me<'k>, task: Ref<'k, Task>) -> Result<()> {
-        if task.get().id() == abi::TaskId::NONE || task.get().header.has_flag(FLAG_DEAD) {
+        if task.get().id() == abi::TaskId::NONE {
             return Ok(());
         }
-        if self.task_hot(task).is_some() {
-            self.control(task, ctl::KILL);
-            if task.get().header.has_flag(FLAG_DEAD) {
-                return Ok(());
-            }
-        }
-        // The task, or its message block, is on another CPU. Its home CPU answers when it is dead.
-        Err(self.outbox().ask(me, task.get().hot.mail_target(self.pin()), Request::Kill(task.ptr())))
+        let request = Request::Kill(task.ptr());
+        self.end_homed(me, task, &task.get().hot, request, || self.control(task, ctl::KILL))
     }
 
     /// Ends the tasks and memberships of a process, and detaches its spaces.
@@ -522,182 +498,9 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
-    // --- reset -----------------------------------------------------------------------------------
-
-    /// Carries out [`abi::Op::UntypedReset`].
-    pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
-        let (slot, word, untyped) = match self.to_reset(me, cap) {
-            Ok(found) => found,
-            Err(refusal) => {
-                // An earlier entry of this call may have ended a CNode with the last capability of
-                // an ancestor of this memory. Then this capability is gone, but the CNode must
-                // still be emptied.
-                if is_again(me.hot) {
-                    self.empty_zombies(me)?;
-                }
-                return Err(refusal);
-            }
-        };
-        let pins = match pins {
-            0 => Pins::Hold,
-            1 => {
-                self.caps().find_machine(me, machine, machine_rights::DMA)?;
-                Pins::Go
-            }
-            _ => return Err(Refusal::argument(1)),
-        };
-        if self.lives_in(me, untyped.get()) {
-            return Err(Error::InUse.into());
-        }
-        if !untyped.get().resetting.load(SeqCst) {
-            self.begin_reset(slot, word, untyped)?;
-        }
-        let revoked = self
-            .revoke_slot(me, slot, pins, &Cell::new(false))
-            .and_then(|()| self.empty_zombies(me))
-            .and_then(|()| self.no_zombies(untyped.get()));
-        if let Err(Refusal::Error { .. }) = revoked {
-            self.end_reset(&self.caps().open_untyped(untyped));
-        }
-        revoked?;
-        self.security().end_audit(untyped.get());
-        self.finish_reset(me, slot, word, untyped)
-    }
-
-    /// Returns the Untyped to be reset, with its slot.
-    #[inline(always)]
-    fn to_reset(self, me: Me<'k>, cap: Cap) -> Result<(Ref<'k, Slot>, RawWord<'k>, Ref<'k, Untyped>)> {
-        let slot = self.caps().slot_of(me.process(self.pin()), cap)?;
-        let word = slot.get().word.load(self.pin());
-        let untyped = self.caps().typed::<Untyped>(word, cap, Rights::NONE)?;
-        if !self.goes_on_with(me, Some(untyped.get().header.identity())) {
-            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
-        }
-        Ok((slot, word, untyped))
-    }
-
-    /// Closes an Untyped that is to be reset. From then on its capability stays in its slot, so
-    /// that every task that resets it finds it there.
-    #[inline(never)]
-    fn begin_reset(self, slot: Ref<'k, Slot>, word: RawWord<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
-        let _root = self.caps().lock_root(&untyped.get().header);
-        if slot.get().word.load(self.pin()) != word {
-            return Err(Refusal::More);
-        }
-        untyped.get().resetting.store(true, SeqCst);
-        self.security().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
-        Ok(())
-    }
-
-    /// Checks that no CNode in some memory is a zombie.
-    /// Errors: [`Refusal::More`] if the zombies that could not be emptied must be tried once more;
-    /// [`Error::InUse`] if that was in vain.
-    fn no_zombies(self, untyped: &Untyped) -> Result<()> {
-        if !self.has_zombies(untyped) {
-            untyped.retried.store(false, Relaxed);
-            return Ok(());
-        }
-        if untyped.retried.swap(true, Relaxed) {
-            untyped.retried.store(false, Relaxed);
-            return Err(Error::InUse.into());
-        }
-        self.retry_zombies();
-        Err(Refusal::More)
-    }
-
-    /// Opens an Untyped that is being reset and from which nothing is derived. The progress of a
-    /// reset counts only as long as both hold.
-    fn open_revoked(
-        self,
-        slot: Ref<'k, Slot>,
-        word: RawWord<'k>,
-        untyped: Ref<'k, Untyped>,
-    ) -> Result<UntypedGuard<'k>> {
-        let root = self.caps().open_untyped(untyped);
-        self.caps().settle_tree(&root)?;
-        let is_there = slot.get().word.load(self.pin()) == word;
-        if is_there && self.caps().child_of(slot).is_none() && untyped.get().resetting.load(SeqCst) {
-            return Ok(root);
-        }
-        // Another task has deleted the Untyped's capability, or has ended its own reset.
-        self.end_reset(&root);
-        Err(Refusal::More)
-    }
-
-    /// Makes the region usable again. The task that was deleting the Untyped may have been killed
-    /// half-way. If not, it finds that the Untyped is open again.
-    fn complete_reset(self, root: &UntypedGuard<'k>) -> Answer {
-        root.untyped().header.clear_flag(FLAG_DYING);
-        Answer::one(self.end_reset(root))
-    }
-
-    /// Ends a reset, whether it is complete or not.
-    /// Returns: the free bytes.
-    fn end_reset(self, root: &UntypedGuard<'k>) -> u64 {
-        root.reset().set(Reset::No);
-        root.region().give_up_reset();
-        root.untyped().resetting.store(false, SeqCst);
-        root.region().free()
-    }
-
-    /// Completes a reset after everything was revoked: waits until no pool has a page of the
-    /// memory, and nothing refers to objects that were made of it. Then starts the region again.
-    fn finish_reset(
-        self,
-        me: Me<'k>,
-        slot: Ref<'k, Slot>,
-        word: RawWord<'k>,
-        untyped: Ref<'k, Untyped>,
-    ) -> Result<Answer> {
-        let mut root = self.open_revoked(slot, word, untyped)?;
-        if root.region().is_unused() {
-            return Ok(self.complete_reset(&root));
-        }
-        if root.reset().get() == Reset::No {
-            root.reset().set(Reset::Sweep(root.sweep().pass_from_now()));
-        }
-        if let Reset::Sweep(pass) = root.reset().get()
-            && !self.is_swept(&root, pass)
-        {
-            drop(root);
-            self.mem().sweep_until(untyped, pass)?;
-            root = self.open_revoked(slot, word, untyped)?;
-        }
-        match root.reset().get() {
-            Reset::Sweep(pass) if self.is_swept(&root, pass) => {
-                let stamp = self.tlb().shoot_everything(None);
-                root.reset().set(Reset::Forget(stamp));
-                drop(root);
-                self.tlb().wait_over(me, stamp)?;
-                Err(Refusal::More)
-            }
-            // Another task's reset was refused meanwhile, and new objects were made.
-            Reset::No | Reset::Sweep(_) => Err(Refusal::More),
-            Reset::Forget(stamp) if !self.tlb().is_over(stamp) => {
-                drop(root);
-                self.tlb().wait_over(me, stamp)?;
-                Err(Refusal::More)
-            }
-            Reset::Forget(_) => {
-                root.region().begin_reset(self.k, self.pin());
-                root.reset().set(Reset::Quiet);
-                Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
-            }
-            Reset::Quiet if root.region().end_reset(self.k, self.pin()) => Ok(self.complete_reset(&root)),
-            // The period may be another CPU's. A round of this CPU brings the task back here.
-            Reset::Quiet => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
-        }
-    }
-
-    /// Whether no pool has a page of an Untyped's memory, provided that none got one since the pass
-    /// was requested.
-    fn is_swept(self, root: &UntypedGuard<'k>, pass: Pass) -> bool {
-        root.sweep().is_over(pass) || !self.mem().may_be_pooled(root.untyped())
-    }
-
     /// Whether a part of the caller was made of an Untyped. The caller cannot end itself, since it
     /// could not get the answer.
-    fn lives_in(self, me: Me<'k>, untyped: &Untyped) -> bool {
+    pub fn lives_in(self, me: Me<'k>, untyped: &Untyped) -> bool {
         let process = me.process(self.pin()).get();
         let tables =
             process.cnode.get(self.pin()).into_iter().flat_map(|first| CNode::tables(first, self.pin()));
@@ -723,6 +526,13 @@ pub enum Emptied {
     OnItsWay,
     /// The slot was empty, or another CPU emptied it meanwhile.
     ByOthers,
+}
+
+impl Emptied {
+    /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
+    fn done(self) -> Result<()> {
+        if self == Emptied::OnItsWay { Err(Refusal::More) } else { Ok(()) }
+    }
 }
 
 /// The fate of the pins of frames that would end.

@@ -23,7 +23,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::LabelSet`].
     pub fn label_set(self, me: Me<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
         self.caps().find_machine(me, machine, machine_rights::SECURITY)?;
-        let word = self.caps().slot_of(me.process(self.pin()), object)?.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, object)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
         let label = u32::try_from(label).ok().filter(|label| *label < LABELS);
         let label = label.ok_or(Refusal::argument(2))?;
@@ -50,10 +50,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if begins {
             self.put_label(word, header, label);
         }
-        let done = match process {
-            Some(process) => self.tell_label(process),
-            None => Ok(()),
-        };
+        let done = process.map_or(Ok(()), |process| self.tell_label(process));
         drop(guard);
         if begins {
             let detail = u64::from(before) << 32 | u64::from(label);
@@ -94,6 +91,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// them, and from here on the fastpath goes to tasks with the new one.
     #[cold]
     pub fn take_label(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        // The task has left its process since it was informed, or gets the label with its process.
         let Some(process) = hot.process.get(self.pin()) else { return };
         let label = label_part(process.get().header.label());
         let word = hot.state.get();

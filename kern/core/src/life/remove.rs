@@ -28,8 +28,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Empties a member record, and informs the watchers of the group.
     fn remove_member(self, me: Me<'k>, target: Target) -> Result<()> {
-        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
-        let word = slot.get().word.load(self.pin());
+        let (slot, word) = self.caps().look(me, target.cap())?;
         let group = self.caps().typed::<Group>(word, target.cap(), Rights::REMOVE)?;
         let may_remove = || match Rights(word.rights()).contains(Rights::DELETE) {
             true => Ok(()),
@@ -45,19 +44,14 @@ impl<'k, M: Machine> Life<'k, M> {
         drop(guard);
         let bits = told?.ok_or(Refusal::new(Error::NotMember, u64::from(target.index())))?;
         self.groups().tell_watchers(group.get(), bits);
-        self.security().audit_object(
-            AuditEvent::Leave,
-            Op::GroupRemove,
-            &group.get().header,
-            u64::from(target.index()),
-        );
+        let (header, index) = (&group.get().header, u64::from(target.index()));
+        self.security().audit_object(AuditEvent::Leave, Op::GroupRemove, header, index);
         Ok(())
     }
 
     /// Carries out [`abi::Op::Withdraw`].
     pub fn withdraw_exposure(self, me: Me<'k>, target: Target) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
-        let word = slot.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, target.cap())?;
         self.caps().typed::<Group>(word, target.cap(), Rights::NONE)?;
         let need =
             if Rights(word.rights()).contains(Rights::REMOVE) { Rights::REMOVE } else { Rights::LISTEN };
@@ -84,12 +78,8 @@ impl<'k, M: Machine> Life<'k, M> {
             return Err(Refusal::More);
         }
         self.groups().tell_watchers(group.get(), WITHDRAWN);
-        self.security().audit_object(
-            AuditEvent::Withdraw,
-            Op::Withdraw,
-            &group.get().header,
-            u64::from(index),
-        );
+        let header = &group.get().header;
+        self.security().audit_object(AuditEvent::Withdraw, Op::Withdraw, header, u64::from(index));
         Ok(Answer::DONE)
     }
 }

@@ -72,7 +72,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Makes a Notification of this CPU inert. A waiting task wakes with an error.
     pub fn stop_bits(self, object: Ref<'k, Notification>) {
-        let Some(hot) = object.get().hot.open(self.pin()) else { return };
+        let hot = object.get().hot.here(self.pin());
         if let Some((waiter, task)) = hot.waiter.get(self.pin()).and_then(|t| Some((t, self.task_hot(t)?))) {
             self.fail_wait(waiter, task, Error::Gone);
         }
@@ -85,7 +85,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Makes a Reply of this CPU inert. The caller whose call it keeps wakes with an error.
     pub fn stop_reply(self, reply: Ref<'k, Reply>) {
-        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
+        let hot = reply.get().hot.here(self.pin());
         if let Some(caller) = hot.caller.get(self.pin()) {
             match self.task_hot(caller) {
                 Some(task) => self.fail_wait(caller, task, Error::Gone),

@@ -136,14 +136,8 @@ impl<'k, M: Machine> Life<'k, M> {
         let mut settled = false;
         self.payload().grants_of(me.task, &mut grants)?;
         for (place, grant) in grants.into_iter().enumerate() {
-            let (cap, of) = match grant {
-                Grant::Dispose { cap, of } => (cap, of),
-                Grant::Settled { .. } => {
-                    settled = true;
-                    continue;
-                }
-                Grant::Copy { .. } | Grant::Move { .. } => continue,
-            };
+            settled |= matches!(grant, Grant::Settled { .. });
+            let Grant::Dispose { cap, of } = grant else { continue };
             let fate = match self.dispose(me, cap, of) {
                 Ok(fate) => fate,
                 Err(Refusal::Error { .. }) => Fate::Kept,

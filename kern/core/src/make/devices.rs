@@ -18,7 +18,7 @@ use core::mem::size_of;
 use kern_base::frames::{FrameInfo, NoFrame};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
-use kern_base::memory::{Frame, Untyped};
+use kern_base::memory::Frame;
 use kern_base::phys::{Phys, PhysRange};
 use kern_base::roots::UntypedGuard;
 use smp::door::Ref;
@@ -72,34 +72,23 @@ impl<'k, M: Machine> Make<'k, M> {
         let [machine, source] = caps;
         self.caps().find_machine(me, machine, machine_rights::DEVICE)?;
         let process = me.process(self.pin());
-        let slot = self.caps().slot_of(process, source)?;
-        let word = slot.get().word.load(self.pin());
-        let untyped = self.caps().typed::<Untyped>(word, source, Rights::NONE)?;
+        let source = self.caps().find_untyped(me, source)?;
         let place = self.caps().find_slot(process, to, Rights::GRANT)?;
         let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
         let memory = PhysRange::of_device(&self.k.machine, Phys(at), pages.bytes());
         let Some(memory) = memory.filter(|_| at.is_multiple_of(1 << pages.log2)) else {
             return Err(Refusal::new(Error::BadAddress, at));
         };
-        let label = self.security().label_of_new(process.get(), &untyped.get().header);
+        let label = self.security().label_of_new(process.get(), &source.untyped.get().header);
         self.security().may_grant_new(me, place, label)?;
-        self.caps().claim(place)?;
-        let guard = self.caps().open_untyped(untyped);
-        let open = slot.get().word.load(self.pin()) == word && self.caps().is_open(untyped.get());
-        let ready = if open { self.caps().check_depth(slot) } else { Err(Error::Dying.into()) };
-        let made = ready.and_then(|()| self.make_device(&guard, memory, pages));
-        match made {
-            Ok(frame) => {
-                self.caps().fill_first(&guard, place.slot, frame, &frame.get().header, slot, label);
-                self.security().audit_grant(me.task, Some(Op::DeviceFrame), place);
-                Ok(Answer::one(guard.region().free()))
-            }
-            Err(refusal) => {
-                drop(guard);
-                self.caps().unclaim(place.slot);
-                Err(refusal)
-            }
-        }
+        self.caps().claim_for(place, || {
+            let guard = self.caps().open_to_make(source)?;
+            self.caps().check_depth(source.slot)?;
+            let frame = self.make_device(&guard, memory, pages)?;
+            self.caps().fill_first(&guard, place.slot, frame, source.slot, label);
+            self.security().audit_grant(me.task, Some(Op::DeviceFrame), place);
+            Ok(Answer::one(guard.region().free()))
+        })
     }
 
     /// Makes the frame, which no capability refers to yet.

@@ -10,11 +10,11 @@ use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
-use kern_base::header::{Header, RootId};
+use kern_base::header::RootId;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
-use kern_base::objects::{Objects, RawWord};
+use kern_base::objects::Headed;
 use kern_base::paging::TABLE_BYTES;
 use kern_base::phys::PhysRange;
 use kern_base::process::{Process, TaskNumber};
@@ -25,9 +25,10 @@ use kern_base::slot::{CNode, Place, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use smp::cpu::CpuId;
 use smp::door::masked::{FilledTable, NamedTable};
-use smp::door::{KernelObject, Piece, Ref, Region, Table};
+use smp::door::{Piece, Ref, Region, Table};
 use smp::sync::AtomicU64;
 
+use crate::caps::slots::UntypedCap;
 use crate::rooms::Make;
 use crate::{Answer, Me, Refusal, Result};
 
@@ -92,9 +93,7 @@ impl Recipe {
             Err(Refusal::argument(if raw_type == ObjType::Machine as u32 { 0 } else { 1 }))
         }
     }
-}
 
-impl Recipe {
     /// Returns about how many bytes making one object writes.
     fn bytes(self) -> u64 {
         match self.object_type {
@@ -144,18 +143,16 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::Retype`].
     pub fn retype(self, me: Me<'k>, source: Target, size: u64, to: Target, count: u64) -> Result<Answer> {
         let process = me.process(self.pin());
-        let slot = self.caps().slot_of(process, source.cap())?;
-        let word = slot.get().word.load(self.pin());
-        let untyped = self.caps().typed::<Untyped>(word, source.cap(), Rights::NONE)?;
+        let from = self.caps().find_untyped(me, source.cap())?;
         let recipe = Recipe::new(source.index(), size)?;
         if count == 0 || count > RETYPE_MAX {
             return Err(Refusal::argument(3));
         }
         let dest = self.find_run(process, to, count)?;
-        let label = self.security().label_of_new(process.get(), &untyped.get().header);
+        let label = self.security().label_of_new(process.get(), &from.untyped.get().header);
         self.security().may_grant_new(me, self.place_in(dest, 0)?, label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
-        let free = self.retype_some(me, untyped, recipe, slot, word, dest, now, label)?;
+        let free = self.retype_some(me, from, recipe, dest, now, label)?;
         if now < count {
             // The rest is a system call of its own.
             me.hot.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
@@ -189,53 +186,37 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Makes objects in the first `count` of the destination slots. Returns: the bytes that the
     /// Untyped has left.
-    #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn retype_some(
         self,
         me: Me<'k>,
-        untyped: Ref<'k, Untyped>,
+        from: UntypedCap<'k>,
         recipe: Recipe,
-        slot: Ref<'k, Slot>,
-        word: RawWord<'k>,
         dest: Run<'k>,
         count: u64,
         label: u32,
     ) -> Result<u64> {
         for i in 0..count {
-            let claimed = self.place_in(dest, i).and_then(|s| self.caps().claim(s));
-            if let Err(refusal) = claimed {
-                self.unclaim_run(dest, 0, i);
-                return Err(refusal);
-            }
+            let claimed = self.place_in(dest, i).and_then(|to| self.caps().claim(to));
+            claimed.inspect_err(|_| self.unclaim_run(dest, 0..i))?;
         }
-        let guard = self.caps().open_untyped(untyped);
-        let open = slot.get().word.load(self.pin()) == word && self.caps().is_open(untyped.get());
-        let ready = if open { self.caps().check_depth(slot) } else { Err(Error::Dying.into()) };
-        if let Err(refusal) = ready {
-            drop(guard);
-            self.unclaim_run(dest, 0, count);
-            return Err(refusal);
-        }
+        let opened = self.caps().open_to_make(from);
+        let guard = opened.inspect_err(|_| self.unclaim_run(dest, 0..count))?;
+        self.caps().check_depth(from.slot).inspect_err(|_| self.unclaim_run(dest, 0..count))?;
         for i in 0..count {
             let made = self.place_in(dest, i).and_then(|to| {
-                self.make(&guard, recipe, to.slot, slot, label)?;
+                self.make(&guard, recipe, to.slot, from.slot, label)?;
                 self.security().audit_grant(me.task, Some(Op::Retype), to);
                 Ok(())
             });
-            if let Err(refusal) = made {
-                drop(guard);
-                self.unclaim_run(dest, i, count);
-                return Err(refusal);
-            }
+            made.inspect_err(|_| self.unclaim_run(dest, i..count))?;
         }
         Ok(guard.region().free())
     }
 
-    fn unclaim_run(self, dest: Run<'k>, from: u64, to: u64) {
-        for i in from..to {
-            if let Ok(place) = self.place_in(dest, i) {
-                self.caps().unclaim(place.slot);
-            }
+    #[cold]
+    fn unclaim_run(self, dest: Run<'k>, slots: core::ops::Range<u64>) {
+        for place in slots.filter_map(|i| self.place_in(dest, i).ok()) {
+            self.caps().unclaim(place.slot);
         }
     }
 
@@ -258,9 +239,9 @@ impl<'k, M: Machine> Make<'k, M> {
             ObjType::Process => self.make_process(&site, size)?,
             ObjType::Group => self.make_group(&site, size),
             ObjType::Task => self.make_task(&site),
-            ObjType::SchedContext => self.make_homed(&site, SchedContext::new, |o| &o.header),
-            ObjType::Notification => self.make_homed(&site, Notification::new, |o| &o.header),
-            ObjType::Reply => self.make_homed(&site, Reply::new, |o| &o.header),
+            ObjType::SchedContext => self.make_homed(&site, SchedContext::new),
+            ObjType::Notification => self.make_homed(&site, Notification::new),
+            ObjType::Reply => self.make_homed(&site, Reply::new),
             ObjType::EventPool => self.make_pool(&site, size as u8),
             ObjType::Machine => return Err(Refusal::argument(0)),
         };
@@ -268,23 +249,19 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Writes the object and its first capability.
-    fn place<T: KernelObject<Set = Objects>>(
-        self,
-        site: &Site<'_, 'k>,
-        piece: Piece,
-        object: T,
-        header: impl Fn(&T) -> &Header,
-    ) -> Option<()> {
-        let object = piece.emplace(self.pin(), object)?;
-        self.caps().fill_first(site.memory, site.slot, object, header(object.get()), site.parent, site.label);
+    fn place<T: Headed>(self, site: &Site<'_, 'k>, piece: Piece, object: T) -> Option<()> {
+        self.fill_site(site, piece.emplace(self.pin(), object)?);
         Some(())
+    }
+
+    /// Writes the first capability of an object.
+    fn fill_site<T: Headed>(self, site: &Site<'_, 'k>, object: Ref<'k, T>) {
+        self.caps().fill_first(site.memory, site.slot, object, site.parent, site.label);
     }
 
     fn make_untyped(self, site: &Site<'_, 'k>, log2: u8) -> Option<()> {
         let (head, block) = carve_block::<Untyped>(site.region(), 1 << log2, 1 << log2)?;
-        self.place(site, head, Untyped::new(&self.k.roots, site.root(), log2, block.into_region()), |o| {
-            &o.header
-        })
+        self.place(site, head, Untyped::new(&self.k.roots, site.root(), log2, block.into_region()))
     }
 
     fn make_frame(self, site: &Site<'_, 'k>, pages: Pages) -> Option<()> {
@@ -296,7 +273,7 @@ impl<'k, M: Machine> Make<'k, M> {
         for info in (0..u64::from(count)).filter_map(|n| self.k.frames.get(self.pin(), frame.get().page(n))) {
             info.get().give(self.cpu, frame, 0);
         }
-        self.caps().fill_first(site.memory, site.slot, frame, &frame.get().header, site.parent, site.label);
+        self.fill_site(site, frame);
         Some(())
     }
 
@@ -311,7 +288,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let tables = site.region().carve((1 + tables) * TABLE_BYTES, PAGE)?;
         let vspace = self.new_vspace(site.root(), tables, seen)?;
         vspace.set_labelled(site.label != 0);
-        self.place(site, head, vspace, |o| &o.header)
+        self.place(site, head, vspace)
     }
 
     /// Makes a VSpace whose tables and links fill a piece of memory.
@@ -322,7 +299,7 @@ impl<'k, M: Machine> Make<'k, M> {
     fn make_cnode(self, site: &Site<'_, 'k>, slots: u64) -> Option<()> {
         let (head, tail) = carve_pair::<CNode, Slot>(site.region(), slots)?;
         let table = FilledTable::new(tail.emplace_slice(|_| Slot::new())?)?;
-        self.place(site, head, CNode::new(site.root(), table), |o| &o.header)
+        self.place(site, head, CNode::new(site.root(), table))
     }
 
     /// Makes a Process. Returns `None` if the memory is too small; other failures are errors.
@@ -336,14 +313,7 @@ impl<'k, M: Machine> Make<'k, M> {
             let table = tail.emplace_slice(|_| TaskNumber::default())?;
             let process = head.emplace(self.pin(), Process::new(site.root(), key, table))?;
             self.k.processes.enter(self.pin(), process);
-            self.caps().fill_first(
-                site.memory,
-                site.slot,
-                process,
-                &process.get().header,
-                site.parent,
-                site.label,
-            );
+            self.fill_site(site, process);
             Some(())
         };
         Ok(make())
@@ -351,26 +321,20 @@ impl<'k, M: Machine> Make<'k, M> {
 
     fn make_task(self, site: &Site<'_, 'k>) -> Option<()> {
         let piece = site.region().carve(TASK_BYTES, PAGE)?;
-        let task = Task::make(piece, self.pin(), site.root(), self.id())?;
-        self.caps().fill_first(site.memory, site.slot, task, &task.get().header, site.parent, site.label);
+        self.fill_site(site, Task::make(piece, self.pin(), site.root(), self.id())?);
         Some(())
     }
 
     /// Makes an object of fixed size, with its home on this CPU.
-    fn make_homed<T: KernelObject<Set = Objects>>(
-        self,
-        site: &Site<'_, 'k>,
-        new: impl Fn(RootId, CpuId) -> T,
-        header: impl Fn(&T) -> &Header,
-    ) -> Option<()> {
+    fn make_homed<T: Headed>(self, site: &Site<'_, 'k>, new: impl Fn(RootId, CpuId) -> T) -> Option<()> {
         let piece = site.region().carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
-        self.place(site, piece, new(site.root(), self.id()), header)
+        self.place(site, piece, new(site.root(), self.id()))
     }
 
     fn make_pool(self, site: &Site<'_, 'k>, cells_log2: u8) -> Option<()> {
         let (head, block) = carve_block::<EventPool>(site.region(), pool_pages(cells_log2) * PAGE, PAGE)?;
         let pool = EventPool::new(site.root(), &self.k.machine, block, cells_log2, self.pin())?;
-        self.place(site, head, pool, |o| &o.header)
+        self.place(site, head, pool)
     }
 
     fn make_group(self, site: &Site<'_, 'k>, size: u64) -> Option<()> {
@@ -388,20 +352,14 @@ impl<'k, M: Machine> Make<'k, M> {
         let places = place_piece.split(count * size_of::<Membership>() as u64)?;
         let places = places.emplace_slice(|_| Membership::default())?;
         let exposures = NamedTable::new(piece.emplace_slice(|_| Exposure::default())?);
-        self.place(site, head, Group::new(site.root(), members, exposures, places), |o| &o.header)
+        self.place(site, head, Group::new(site.root(), members, exposures, places))
     }
 
     /// Fills the first slot of a boot object, from which nothing is derived yet.
-    pub fn fill_boot<T: KernelObject<Set = Objects>>(
-        self,
-        cnode: &CNode,
-        cap: Cap,
-        object: Ref<'k, T>,
-        header: &Header,
-        badge: u64,
-    ) -> Option<()> {
+    pub fn fill_boot<T: Headed>(self, cnode: &CNode, cap: Cap, object: Ref<'k, T>) -> Option<()> {
+        let header = object.get().header();
         let slot = cnode.slots.get_but_first(self.pin(), cap.0 as usize)?;
-        slot.get().set_meta(badge, 0);
+        slot.get().set_meta(0, 0);
         self.k.roots.lock(self.cpu, header).number(header);
         header.add_ref();
         slot.get().word.set(object, Rights::ALL.0);

@@ -85,17 +85,14 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::ProcessAccept`].
     pub fn process_accept(self, me: Me<'k>, process: Cap, slot: u64, from: Cap) -> Result<Answer> {
-        let found = self.caps().find::<Process>(me, process, Rights::NONE)?;
-        if found.object != me.process(self.pin()) {
-            self.caps().find::<Process>(me, process, process_rights::CONFIGURE)?;
-        }
-        let process = found.object.get();
+        let found = self.caps().find_configurable(me, process)?;
+        let process = found.get();
         let slot = u32::try_from(slot).map_err(|_| Refusal::argument(1))?;
         let offered = match slot {
             0 => Offered::NONE,
             _ => {
                 let from = self.offered_to(me, from)?;
-                self.caps().slot_of(found.object, Cap(slot)).map_err(|_| Refusal::argument(1))?;
+                self.caps().slot_of(found, Cap(slot)).map_err(|_| Refusal::argument(1))?;
                 Offered { slot, from }
             }
         };
@@ -108,7 +105,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Returns the identity of the object that an offer is for: a group, or a process that adds
     /// members to any group.
     fn offered_to(self, me: Me<'k>, cap: Cap) -> Result<u64> {
-        let word = self.caps().slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, cap)?;
         if let Some(process) = word.get::<Process>() {
             return Ok(process.get().header.identity());
         }
@@ -137,9 +134,7 @@ impl<'k, M: Machine> Make<'k, M> {
         utcb: u64,
         cpu: CpuId,
     ) -> Result<TaskId> {
-        let Some(hot) = self.task_hot(task) else {
-            return Err(self.elsewhere(&task.get().hot));
-        };
+        let hot = self.here(&task.get().hot)?;
         if state_of(hot) != State::Fresh || !hot.process.is_null() {
             return Err(Error::BadState.into());
         }
@@ -242,9 +237,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Returns the CPU-local state of a suspended task whose home is this CPU.
     pub fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
-        let Some(hot) = self.task_hot(task) else {
-            return Err(self.elsewhere(&task.get().hot));
-        };
+        let hot = self.here(&task.get().hot)?;
         if hot.process.is_null() || !has_flag(hot, FLAG_SUSPENDED) || is_dying(hot) {
             return Err(Error::BadState.into());
         }
@@ -309,9 +302,7 @@ impl<'k, M: Machine> Make<'k, M> {
         if slice == 0 {
             return Err(Refusal::argument(2));
         }
-        let Some(hot) = self.sc_hot(sc) else {
-            return Err(self.elsewhere(&sc.get().hot));
-        };
+        let hot = self.here(&sc.get().hot)?;
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         let runs = self.sched.current.is(sc);
         let now = if runs { self.time().charge() } else { 0 };
@@ -337,15 +328,14 @@ impl<'k, M: Machine> Make<'k, M> {
         let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
         let task = self.caps().find::<Task>(me, task, task_rights::SCHEDULE)?.object;
         self.bind_time(sc, task)?;
-        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         self.time().dispatch();
         Ok(Answer::Settled)
     }
 
     /// Gives a task its own SchedContext.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
-        let sc_hot = self.sc_hot(sc).ok_or_else(|| self.elsewhere(&sc.get().hot))?;
-        let hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
+        let (sc_hot, hot) = (self.here(&sc.get().hot)?, self.here(&task.get().hot)?);
         if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || !hot.own_sc.is_null() {
             return Err(Error::InUse.into());
         }
@@ -370,9 +360,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::SchedInfo`].
     pub fn sched_info(self, me: Me<'k>, sc: Cap) -> Result<Answer> {
         let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::OBSERVE)?.object;
-        let Some(hot) = self.sc_hot(sc) else {
-            return Err(self.elsewhere(&sc.get().hot));
-        };
+        let hot = self.here(&sc.get().hot)?;
         self.time().charge();
         Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
     }
@@ -393,15 +381,12 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
     #[inline(always)]
     pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
-        let word = slot.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, target.cap())?;
         let task = match word.get::<Task>() {
             Some(_) => self.caps().typed::<Task>(word, target.cap(), task_rights::SCHEDULE)?,
             None => self.caps().resolve_task(me, target, Rights::SEND)?.task,
         };
-        let Some(hot) = self.task_hot(task) else {
-            return Err(self.elsewhere(&task.get().hot));
-        };
+        let hot = self.here(&task.get().hot)?;
         if task == me.task {
             return Err(Error::SelfCall.into());
         }
@@ -420,8 +405,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::FaultHandler`].
     pub fn set_fault_handler(self, me: Me<'k>, of: Cap, target: u64) -> Result<Answer> {
-        let slot = self.caps().slot_of(me.process(self.pin()), of)?;
-        let word = slot.get().word.load(self.pin());
+        let (_, word) = self.caps().look(me, of)?;
         if word.get::<Process>().is_some() {
             let process = self.caps().typed::<Process>(word, of, Rights::NONE)?;
             if process != me.process(self.pin()) {

@@ -172,6 +172,17 @@ impl<'k, M: Machine> Security<'k, M> {
         self.audit(event, |record| Record { op: Some(op), detail, ..about(record, object) });
     }
 
+    /// Records that an operation brought an object to another one: into a process, or a group.
+    #[inline(always)]
+    pub fn audit_to(self, event: AuditEvent, op: Op, object: &Header, to: &Header, detail: u64) {
+        self.audit(event, |record| Record {
+            op: Some(op),
+            to: to.identity(),
+            detail,
+            ..about(record, object)
+        });
+    }
+
     /// Records that a task brought a capability to a slot. Within one CSpace that is no grant.
     #[inline(always)]
     pub fn audit_grant(self, actor: Ref<'k, Task>, op: Option<Op>, to: Place<'k>) {
@@ -186,6 +197,7 @@ impl<'k, M: Machine> Security<'k, M> {
         let word = to.slot.get().word.load(self.pin());
         let is_own =
             actor.get().owner.get(self.pin()).is_some_and(|from| from.get().has_table(self.pin(), to.table));
+        // Within the actor's own CSpace it is no grant.
         let Some(object) = header_of(word).filter(|_| !is_own) else { return };
         self.audit(AuditEvent::Grant, |record| {
             let (rights, detail) = (Rights(word.rights()), to.slot.get().badge());
@@ -218,19 +230,7 @@ impl<'k, M: Machine> Security<'k, M> {
     /// Records that an object becomes part of a process.
     #[inline(always)]
     pub fn audit_bind(self, op: Op, object: &Header, process: &Process) {
-        self.audit(AuditEvent::Bind, |record| {
-            about(Record { op: Some(op), to: process.header.identity(), ..record }, object)
-        });
-    }
-
-    /// Records that an object was exposed in a group.
-    #[inline(always)]
-    pub fn audit_expose(self, group: &Group, word: RawWord<'k>, index: u32) {
-        self.audit(AuditEvent::Expose, |record| {
-            let (to, detail) = (group.header.identity(), u64::from(index));
-            let record = Record { op: Some(Op::Expose), to, detail, ..record };
-            header_of(word).map_or(record, |object| about(record, object))
-        });
+        self.audit_to(AuditEvent::Bind, op, object, &process.header, 0);
     }
 
     /// Records that a system call of a task is refused. The audit gets refusals for lack of
@@ -259,9 +259,7 @@ impl<'k, M: Machine> Security<'k, M> {
     #[cold]
     #[inline(never)]
     pub fn audit_kill(self, me: Me<'k>, object: &Header) {
-        const TOLD: [ObjType; 3] = [ObjType::Task, ObjType::Process, ObjType::Group];
-        let is_told = object.object_type().is_some_and(|of| TOLD.contains(&of));
-        if is_told && !object.has_flag(FLAG_DEAD) {
+        if ends_told(object) && !object.has_flag(FLAG_DEAD) {
             // An object that ends with a CNode ends because of an earlier system call.
             let op = self.sched.ender.get().map_or_else(|| op_of(me), |_| None);
             self.audit(AuditEvent::Kill, |record| about(Record { op, ..record }, object));
@@ -302,9 +300,9 @@ impl<'k, M: Machine> Security<'k, M> {
     /// Records that a task, process or group has lost its last capability.
     #[inline(always)]
     pub fn audit_end(self, word: RawWord<'k>) {
-        const TOLD: [u8; 3] = [ObjType::Task as u8, ObjType::Process as u8, ObjType::Group as u8];
-        let ends = TOLD.contains(&word.object_type()) && self.is_told();
-        if let Some(object) = header_of(word).filter(|_| ends) {
+        if self.is_told()
+            && let Some(object) = header_of(word).filter(|object| ends_told(object))
+        {
             self.audit(AuditEvent::End, |record| about(record, object));
         }
     }
@@ -321,6 +319,11 @@ impl<'k, M: Machine> Security<'k, M> {
 /// Returns the operation that a task is in.
 fn op_of(me: Me<'_>) -> Option<Op> {
     Op::from_raw(me.hot.regs.rax.get() as u8)
+}
+
+/// Whether the audit records that such an object ends.
+fn ends_told(object: &Header) -> bool {
+    matches!(object.object_type(), Some(ObjType::Task | ObjType::Process | ObjType::Group))
 }
 
 /// Adds an actor to a record.

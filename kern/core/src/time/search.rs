@@ -239,6 +239,7 @@ impl<'k, M: Machine> Time<'k, M> {
         if !self.starves(task, hot) || self.borrow(task, hot) {
             return;
         }
+        // The calls of the last callers are over: the task waits for other time.
         let Some(first) = self.first_caller(hot) else { return };
         hot.look_again.set(false);
         set_state(hot, State::Restart);

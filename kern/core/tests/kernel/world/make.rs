@@ -109,13 +109,13 @@ impl World {
         let untyped =
             piece::<Untyped>(region)?.emplace(pin, Untyped::new(&cx.k.roots, RootId(0), log2, memory))?;
         let node = cnode.get();
-        cx.make().fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0)?;
-        cx.make().fill_boot(node, abi::INIT_VSPACE, vspace, &vspace.get().header, 0)?;
-        cx.make().fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0)?;
-        cx.make().fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0)?;
-        cx.make().fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0)?;
-        cx.make().fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0)?;
-        cx.make().fill_boot(node, abi::INIT_UNTYPED, untyped, &untyped.get().header, 0)?;
+        cx.make().fill_boot(node, abi::INIT_CNODE, cnode)?;
+        cx.make().fill_boot(node, abi::INIT_VSPACE, vspace)?;
+        cx.make().fill_boot(node, abi::INIT_PROCESS, process)?;
+        cx.make().fill_boot(node, abi::INIT_TASK, task)?;
+        cx.make().fill_boot(node, abi::INIT_SCHED, sc)?;
+        cx.make().fill_boot(node, abi::INIT_MACHINE, machine)?;
+        cx.make().fill_boot(node, abi::INIT_UNTYPED, untyped)?;
         cx.make().bind_process(process, cnode, vspace, false).ok()?;
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
         cx.sc_hot(sc)?.state.set_priority(AGENT_PRIORITY as u8);

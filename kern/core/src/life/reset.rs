@@ -1,0 +1,182 @@
+//! Reset: how the memory of objects is reused.
+//!
+//! A reset revokes everything, makes every CPU flush translations and leave dying address spaces,
+//! waits for a quiet period ([`smp::quiesce`]: then no entry and no message refers to the objects),
+//! and starts the region again. It is a long operation, as a delete is ([`crate::life::reclaim`]).
+
+use core::cell::Cell;
+
+use abi::audit::AuditEvent;
+use abi::{Cap, Error, Op, machine_rights};
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::memory::{Reset, Untyped};
+use kern_base::roots::UntypedGuard;
+use kern_base::sweep::Pass;
+use smp::sync::Ordering::{Relaxed, SeqCst};
+
+use crate::begun::is_again;
+use crate::caps::slots::UntypedCap;
+use crate::life::reclaim::Pins;
+use crate::rooms::Life;
+use crate::{Answer, Me, Refusal, Result};
+
+impl<'k, M: Machine> Life<'k, M> {
+    /// Carries out [`abi::Op::UntypedReset`].
+    pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
+        let found = match self.to_reset(me, cap) {
+            Ok(found) => found,
+            Err(refusal) => {
+                // An earlier entry of this call may have ended a CNode with the last capability of
+                // an ancestor of this memory. Then this capability is gone, but the CNode must
+                // still be emptied.
+                if is_again(me.hot) {
+                    self.empty_zombies(me)?;
+                }
+                return Err(refusal);
+            }
+        };
+        let pins = match pins {
+            0 => Pins::Hold,
+            1 => {
+                self.caps().find_machine(me, machine, machine_rights::DMA)?;
+                Pins::Go
+            }
+            _ => return Err(Refusal::argument(1)),
+        };
+        let untyped = found.untyped;
+        if self.lives_in(me, untyped.get()) {
+            return Err(Error::InUse.into());
+        }
+        if !untyped.get().resetting.load(SeqCst) {
+            self.begin_reset(found)?;
+        }
+        let revoked = self
+            .revoke_slot(me, found.slot, pins, &Cell::new(false))
+            .and_then(|()| self.empty_zombies(me))
+            .and_then(|()| self.no_zombies(untyped.get()));
+        if let Err(Refusal::Error { .. }) = revoked {
+            self.end_reset(&self.caps().open_untyped(untyped));
+        }
+        revoked?;
+        self.security().end_audit(untyped.get());
+        self.finish_reset(me, found)
+    }
+
+    /// Returns the capability of the Untyped to be reset.
+    #[inline(always)]
+    fn to_reset(self, me: Me<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
+        let found = self.caps().find_untyped(me, cap)?;
+        if !self.goes_on_with(me, Some(found.untyped.get().header.identity())) {
+            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
+        }
+        Ok(found)
+    }
+
+    /// Closes an Untyped that is to be reset. From then on its capability stays in its slot, so
+    /// that every task that resets it finds it there.
+    #[inline(never)]
+    fn begin_reset(self, found: UntypedCap<'k>) -> Result<()> {
+        let untyped = found.untyped.get();
+        let _root = self.caps().lock_root(&untyped.header);
+        if !found.is_there(self.pin()) {
+            return Err(Refusal::More);
+        }
+        untyped.resetting.store(true, SeqCst);
+        self.security().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.header, 0);
+        Ok(())
+    }
+
+    /// Checks that no CNode in some memory is a zombie.
+    /// Errors: [`Refusal::More`] if the zombies that could not be emptied must be tried once more;
+    /// [`Error::InUse`] if that was in vain.
+    fn no_zombies(self, untyped: &Untyped) -> Result<()> {
+        if !self.has_zombies(untyped) {
+            untyped.retried.store(false, Relaxed);
+            return Ok(());
+        }
+        if untyped.retried.swap(true, Relaxed) {
+            untyped.retried.store(false, Relaxed);
+            return Err(Error::InUse.into());
+        }
+        self.retry_zombies();
+        Err(Refusal::More)
+    }
+
+    /// Opens an Untyped that is being reset and from which nothing is derived. The progress of a
+    /// reset counts only as long as both hold.
+    fn open_revoked(self, found: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
+        let root = self.caps().open_untyped(found.untyped);
+        self.caps().settle_tree(&root)?;
+        let is_revoked = found.is_there(self.pin()) && self.caps().child_of(found.slot).is_none();
+        if is_revoked && found.untyped.get().resetting.load(SeqCst) {
+            return Ok(root);
+        }
+        // Another task has deleted the Untyped's capability, or has ended its own reset.
+        self.end_reset(&root);
+        Err(Refusal::More)
+    }
+
+    /// Makes the region usable again. The task that was deleting the Untyped may have been killed
+    /// half-way. If not, it finds that the Untyped is open again.
+    fn complete_reset(self, root: &UntypedGuard<'k>) -> Answer {
+        root.untyped().header.clear_flag(FLAG_DYING);
+        Answer::one(self.end_reset(root))
+    }
+
+    /// Ends a reset, whether it is complete or not.
+    /// Returns: the free bytes.
+    fn end_reset(self, root: &UntypedGuard<'k>) -> u64 {
+        root.reset().set(Reset::No);
+        root.region().give_up_reset();
+        root.untyped().resetting.store(false, SeqCst);
+        root.region().free()
+    }
+
+    /// Completes a reset after everything was revoked: waits until no pool has a page of the
+    /// memory, and nothing refers to objects that were made of it. Then starts the region again.
+    fn finish_reset(self, me: Me<'k>, found: UntypedCap<'k>) -> Result<Answer> {
+        let mut root = self.open_revoked(found)?;
+        if root.region().is_unused() {
+            return Ok(self.complete_reset(&root));
+        }
+        if root.reset().get() == Reset::No {
+            root.reset().set(Reset::Sweep(root.sweep().pass_from_now()));
+        }
+        if let Reset::Sweep(pass) = root.reset().get()
+            && !self.is_swept(&root, pass)
+        {
+            drop(root);
+            self.mem().sweep_until(found.untyped, pass)?;
+            root = self.open_revoked(found)?;
+        }
+        if let Reset::Sweep(pass) = root.reset().get()
+            && self.is_swept(&root, pass)
+        {
+            root.reset().set(Reset::Forget(self.tlb().shoot_everything(None)));
+        }
+        match root.reset().get() {
+            // Another task's reset was refused meanwhile, and new objects were made.
+            Reset::No | Reset::Sweep(_) => Err(Refusal::More),
+            Reset::Forget(stamp) if !self.tlb().is_over(stamp) => {
+                drop(root);
+                self.tlb().wait_over(me, stamp)?;
+                Err(Refusal::More)
+            }
+            Reset::Forget(_) => {
+                root.region().begin_reset(self.k, self.pin());
+                root.reset().set(Reset::Quiet);
+                Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
+            }
+            Reset::Quiet if root.region().end_reset(self.k, self.pin()) => Ok(self.complete_reset(&root)),
+            // The period may be another CPU's. A round of this CPU brings the task back here.
+            Reset::Quiet => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
+        }
+    }
+
+    /// Whether no pool has a page of an Untyped's memory, provided that none got one since the pass
+    /// was requested.
+    fn is_swept(self, root: &UntypedGuard<'k>, pass: Pass) -> bool {
+        root.sweep().is_over(pass) || !self.mem().may_be_pooled(root.untyped())
+    }
+}
