@@ -111,7 +111,8 @@ impl EventPool {
     /// Returns the pool as its process sees it.
     #[inline(always)]
     pub fn shown<'k>(&'k self, pin: Pin<'k>) -> ShownPool<'k> {
-        ShownPool { pool: self, pin, control: self.control.get(pin).get(), cells_log2: self.cells_log2 }
+        let mask = (self.cells.len() as u64).wrapping_sub(1);
+        ShownPool { pool: self, pin, control: self.control.get(pin).get(), mask }
     }
 }
 
@@ -121,12 +122,13 @@ pub struct ShownPool<'k> {
     pool: &'k EventPool,
     pin: Pin<'k>,
     control: &'k EventControl,
-    cells_log2: u8,
+    /// From a position to the place of its cell.
+    mask: u64,
 }
 
 impl<'k> ShownPool<'k> {
     fn cell(self, position: u64) -> Option<&'k Cell> {
-        let at = position & (self.cells() - 1);
+        let at = position & self.mask;
         Some(self.pool.cells.get(self.pin, at as usize)?.get())
     }
 
@@ -175,7 +177,7 @@ impl<'k> ShownPool<'k> {
 impl Shown for ShownPool<'_> {
     #[inline(always)]
     fn cells(&self) -> u64 {
-        1 << self.cells_log2
+        self.pool.cells.len() as u64
     }
 
     #[inline(always)]
@@ -185,9 +187,9 @@ impl Shown for ShownPool<'_> {
 
     #[inline(always)]
     fn stamp(&self, position: u64) {
-        let at = position & (self.cells() - 1);
+        let at = position & self.mask;
         if let Some(word) = self.pool.stamps.get(self.pin, at as usize) {
-            word.get().swap(stamp(position, self.cells_log2), Release);
+            word.get().swap(stamp(position, self.pool.cells_log2), Release);
         }
     }
 

@@ -89,7 +89,11 @@ impl<'k, M: Machine> Events<'k, M> {
             // A member that got the event may already be running. The caller waits for room in an
             // entry of its own.
             Part::Full(_) if progress != begun => Err(Refusal::More),
-            Part::Full(pool) => self.wait_for_member(me, args, group, pool, words, from, progress),
+            Part::Full(pool) => {
+                // Taken anew, so that the loop has their registers.
+                let words = Words::new(args)?;
+                self.wait_for_member(me, args, group, pool, words, from, progress)
+            }
         }
     }
 

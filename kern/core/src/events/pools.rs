@@ -141,9 +141,17 @@ impl<'k, M: Machine> Events<'k, M> {
         let Ok(at) = reserved.reserve(&shown, 1, Turn::Any) else { return false };
         shown.write_header(at, event);
         if reserved.publish(&shown, at) {
-            self.call_reader(pool);
+            self.call_one_reader(pool);
         }
         true
+    }
+
+    /// Does [`Events::call_reader`], out of line: the loop of a broadcast has the registers for
+    /// itself.
+    #[cold]
+    #[inline(never)]
+    fn call_one_reader(self, pool: Ref<'k, EventPool>) {
+        self.call_reader(pool);
     }
 
     /// Completes a send that the fastpath made into an armed pool: informs the reader. Another task
