@@ -1,11 +1,12 @@
-//! Requests: what one CPU asks another to do with an object of the other's own. A request travels
-//! in the message block of the task that asks, which waits in
+//! Requests: what one CPU asks another CPU to do with an object that the other CPU owns. A request
+//! travels in the message block of the requesting task, which waits in
 //! [`State::Restart`](kern_base::task::State::Restart). So a request needs no memory, and it is
-//! served completely even if its task dies.
+//! served completely even if the task dies.
 //!
-//! A request names only live objects: its task, or the reclaim that the task does, holds each of
-//! them until the answer. If an object has moved, the request follows it only while the object is
-//! alive. A [`Request::Seek`] names objects that no task holds: [`crate::time::search`].
+//! A request names only live objects: its task, or the reclaim that the task carries out, keeps
+//! each of them alive until the answer. If an object has moved, the request follows it only while
+//! the object is alive. The exception is [`Request::Seek`], which names objects that nothing keeps
+//! alive: [`crate::time::search`].
 
 use kern_base::block::Block;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
