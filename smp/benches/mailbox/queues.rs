@@ -61,9 +61,9 @@ pub trait Receiver {
     /// The oldest message, or nothing, or nothing that can be reached yet.
     fn pop(&mut self) -> Option<&'static Message>;
 
-    /// Says that the consumer idles, and looks once more; `false`: there is a message, it doesn't
-    /// idle. For queues that can't be looked into otherwise, the caller knows that a message would
-    /// be no loss.
+    /// Announces that the consumer idles, and then looks into the queue once more. Returns whether
+    /// the queue is empty, so that the consumer may idle. By default it looks by taking a message,
+    /// which is lost: callers treat a message here as an error.
     #[inline]
     fn go_idle(&mut self, idle: &AtomicBool) -> bool {
         idle.swap(true, Ordering::SeqCst);

@@ -202,8 +202,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Some(Running { task, hot })
     }
 
-    /// Copies a register message from a message block to the frame of a task in a system call,
-    /// whose `full` is already 0.
+    /// Copies the info word and the four message words of a message block into a frame. The sender
+    /// is not copied.
+    /// Requires: the frame's `full` is 0.
     #[inline(always)]
     pub fn write_registers(self, hot: &TaskHot, msg: &Message) {
         let MsgInfo(info) = msg.info.get();
