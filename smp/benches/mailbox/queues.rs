@@ -1,9 +1,9 @@
-//! The mailbox and the queues that it is compared with, behind one trait: many producers, one
-//! consumer, messages that are pointers to memory that was there before.
+//! The mailbox and the queues with which it is compared, behind one trait: many producers, one
+//! consumer. Messages are pointers to memory that exists before the run.
 //!
-//! Each queue is used by its best interface for one message at a time. Those for a single producer
-//! are one a producer, and the consumer goes round them. Bounded ones have room for all messages
-//! that there are; a mailbox needs no such room, since its nodes are part of the messages.
+//! Each queue is used through its fastest interface for single messages. Of queues for a single
+//! producer there is one per producer, and the consumer looks at them in turn. Bounded queues have
+//! room for all messages; a mailbox needs no such room, since its nodes are part of the messages.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! Parcels: any number of bytes from one process to another, by a call. Few are copied, many go
-//! with their pages.
+//! Parcels: any number of bytes from one process to another, by a call. Few bytes are copied; many
+//! are sent by moving their pages.
 //!
 //! Two processes that want to exchange parcels have a *tray* together, memory that both may write.
 //! What is not worth moving ([`REMAP_FROM`]) is copied there, and the receiver copies it out before
@@ -13,8 +13,8 @@
 //! intake.open()?;                                      // before each receive
 //! let parcel = intake.take(&call.message)?;            // Copied, Moved or Shared
 //! ```
-//! The message's first register says how many bytes there are; label and other registers are the
-//! caller's own.
+//! The message's first register is the number of bytes; the caller chooses label and other
+//! registers.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

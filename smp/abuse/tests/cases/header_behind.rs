@@ -1,4 +1,5 @@
-//! Assembly and the deletion of objects find the header at the start of every object.
+//! An object whose header is not at its start, where assembly and the deletion of objects expect
+//! it.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

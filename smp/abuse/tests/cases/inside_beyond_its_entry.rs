@@ -1,4 +1,5 @@
-//! A `Cell` on two CPUs: the state may have got another home since it was opened.
+//! A `Cell` on two CPUs: state that is used after the entry that opened it, when it may have
+//! another home.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -1,4 +1,5 @@
-//! Type confusion: a word has five bits for the type, and 0 says that there is no object.
+//! Type confusion: a type number that does not fit. A word has five bits for it, and 0 means that
+//! there is no object.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

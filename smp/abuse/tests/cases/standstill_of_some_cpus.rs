@@ -1,4 +1,5 @@
-//! A `Cell` on two CPUs: who has stopped all CPUs gets the pins of all, and some were left out.
+//! A `Cell` on two CPUs: a CPU that stops all others gets the pins of all CPUs, but some CPUs were
+//! not stopped.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;

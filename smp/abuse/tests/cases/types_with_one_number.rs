@@ -1,4 +1,5 @@
-//! Type confusion: a word that was stored as one type would give its object as the other.
+//! Type confusion: two types with one number. A word that was stored as one type would load as the
+//! other.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

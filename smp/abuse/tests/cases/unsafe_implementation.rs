@@ -1,4 +1,5 @@
-//! As zeros that are no value, with the word that vouches for it.
+//! A type whose all-zero value is invalid, with an `unsafe` implementation that claims the
+//! opposite.
 #![forbid(unsafe_code)]
 
 use smp::door::Zeroed;
