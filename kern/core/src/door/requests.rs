@@ -124,8 +124,8 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Takes a SchedContext from the task that has it, and puts it into the message block of its
-    /// owner, which asks. Sends the request on if the context is on another CPU. Does nothing if the
-    /// context is dying or has another owner by now.
+    /// owner, which asks. Sends the request on if the context is on another CPU. Does nothing if
+    /// the context is dying or has another owner by now.
     fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next<'k> {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Next::Done;

@@ -1,7 +1,10 @@
 //! Confinement: processes with few capabilities do arbitrary operations, at random and in pairs,
 //! and the [oracle](confine) judges each operation by pictures of the states before and after it.
 //!
-//! [`cast`]: the initial state of a case. [`pick`]: the choice of the next operation. [`acts`]: its arguments. [`suits`]: objects in a state that suits it. [`play`]: an operation, from the picture before it to the verdict. [`rounds`]: pairs of operations. [`scan`]: the places where marks appear. [`report`]: runs of many cases.
+//! [`cast`]: the initial state of a case. [`pick`]: the choice of the next operation. [`acts`]: its
+//! arguments. [`suits`]: objects in a state that suits it. [`play`]: an operation, from the picture
+//! before it to the verdict. [`rounds`]: pairs of operations. [`scan`]: the places where marks
+//! appear. [`report`]: runs of many cases.
 //!
 //! `./justw confine --help` says how to run it.
 

@@ -39,8 +39,8 @@ pub fn load<'k>(cpu: CpuHere<'k>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
     Some((task, hot))
 }
 
-/// Loads the address space of the task that runs next and, where they differ from what is loaded, its
-/// label, vector state and debug registers.
+/// Loads the address space of the task that runs next and, where they differ from what is loaded,
+/// its label, vector state and debug registers.
 /// Requires: `task_hot` is that task's open state.
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {

@@ -6,7 +6,9 @@
 //! `MODEL_CASES` sets the number of sequences, `MODEL_SEED` selects them. If a sequence diverges,
 //! it is made shorter by leaving steps out, and printed; [`again`] plays it again.
 //!
-//! [`pair`]: both sides and their comparison. [`cast`]: the initial state. [`pick`]: the choice of the next system call. [`audit`]: the comparison of the whole state. [`pools`]: the comparison of event pools.
+//! [`pair`]: both sides and their comparison. [`cast`]: the initial state. [`pick`]: the choice of
+//! the next system call. [`audit`]: the comparison of the whole state. [`pools`]: the comparison of
+//! event pools.
 
 mod audit;
 mod cast;
