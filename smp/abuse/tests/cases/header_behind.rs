@@ -1,5 +1,4 @@
-//! An object whose header is not at its start, where assembly and the deletion of objects expect
-//! it.
+//! An object whose header is not at its start, where assembly and deletion expect it.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

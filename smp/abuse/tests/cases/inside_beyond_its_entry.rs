@@ -1,5 +1,4 @@
-//! A `Cell` on two CPUs: state that is used after the entry that opened it, when it may have
-//! another home.
+//! A `Cell` on two CPUs: opened state is used after its entry, when it may have another home.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

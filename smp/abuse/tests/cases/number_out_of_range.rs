@@ -1,5 +1,4 @@
-//! Type confusion: a type number that does not fit. A word has five bits for it, and 0 means that
-//! there is no object.
+//! Type confusion: a type number that does not fit the five bits of a word, or is 0 (no object).
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

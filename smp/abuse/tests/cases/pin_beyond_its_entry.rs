@@ -1,5 +1,4 @@
-//! Use after free: a pin is used after its entry has passed a quiescent point, so the objects that
-//! it opens may be gone.
+//! Use after free: a pin is used after its entry has passed a quiescent point.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Entry;

@@ -1,5 +1,4 @@
-//! A `Cell` on two CPUs: a CPU that stops all others gets the pins of all CPUs, but some CPUs were
-//! not stopped.
+//! A `Cell` on two CPUs: a standstill gives the pins of all CPUs, but some were not stopped.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;

@@ -1,5 +1,4 @@
-//! Type confusion: two types with one number. A word that was stored as one type would load as the
-//! other.
+//! Type confusion: a word that was stored as one type would load as another with its number.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

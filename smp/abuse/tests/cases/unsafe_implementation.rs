@@ -1,5 +1,4 @@
-//! A type whose all-zero value is invalid, with an `unsafe` implementation that claims the
-//! opposite.
+//! All zeros are no value of a type, and an `unsafe` implementation claims that they are.
 #![forbid(unsafe_code)]
 
 use smp::door::Zeroed;

@@ -1,5 +1,4 @@
-//! A value on two CPUs: a reference outlives the lock's guard, and the next holder changes the
-//! value.
+//! A value on two CPUs: a reference outlives the guard, and the next holder changes the value.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;

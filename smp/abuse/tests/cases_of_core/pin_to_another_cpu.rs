@@ -1,5 +1,4 @@
-//! State of one CPU, opened on another CPU: a pin, which proves on which CPU code runs, is passed
-//! there.
+//! State of one CPU, opened on another CPU: a pin of the first CPU is passed there.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;
