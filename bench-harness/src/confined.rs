@@ -4,7 +4,7 @@
 //! By a report line `confined`, the guest names the processes that must stay confined, by their
 //! identities. The next snapshot is the start. Each later snapshot must stay within the closure of
 //! the start, and so must the capabilities that these processes report in lines `holds`. Snapshots
-//! take long, so there is only one more, at the end.
+//! take long, so most checks use these lines.
 
 use std::collections::BTreeSet;
 

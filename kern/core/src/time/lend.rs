@@ -26,8 +26,8 @@
 //! # Time that ends
 //! A task that has lent its time on does not refer to it. So when a context ends, it is taken from
 //! its holder and its owner, and no chain of calls must be followed, however long it is. The tasks
-//! between them then have no time, and their lender words may be out of date. Time that reaches
-//! them later updates their lenders ([`crate::time::search`]).
+//! between them then have no time. Time that reaches them later also sets their lenders
+//! ([`crate::time::search`]).
 //!
 //! # Time between CPUs
 //! Between CPUs time travels in message blocks: with a call, with the reply, or with the answer to

@@ -14,7 +14,7 @@
 //! | `log-panic`, `log-fault`, `log-double` | a panic, a fault, a double fault in the middle of a record |
 //! | `log-cut` | a panic when half of a record has been sent |
 //! | `log-storm` | all other CPUs log at the same time, and NMIs come in between |
-//! | `silent` | the boot CPU does not start the second CPU, which so does not answer |
+//! | `silent` | the boot CPU does not start the second CPU, which therefore does not answer |
 
 use core::arch::asm;
 use core::hint::black_box;
