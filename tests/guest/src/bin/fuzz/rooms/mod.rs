@@ -9,7 +9,7 @@
 //! | rooms 0 and 1 | each other | a group with SEND, STRING, GRANT and MAP; labels forbid everything except words in messages through it |
 //! | rooms 0 and 1 | room 2 | a Notification, which rooms 0 and 1 may raise and room 2 waits for |
 //! | room 2 | room 1 | a page, which room 1 may read |
-//! | all | all | a group without SEND, in which each room exposes a Notification of its own |
+//! | all | all | a group without SEND, in which each roomer exposes a Notification of its own |
 //!
 //! Roomers operate in the windows of the other workers ([`roomer`]), with arguments as hostile as
 //! theirs. The harness compares their capabilities with the closure of their first capabilities
