@@ -23,7 +23,7 @@ use core::ops::Deref;
 use abi::TaskId;
 use sched::PrioList;
 use smp::cpu::{CpuId, Pin};
-use smp::door::{Carries, Duty, Held, HeldOf, Homed, Link, Ptr, Ref};
+use smp::door::{Duty, HasHomed, Held, HeldOf, Homed, Link, Ptr, Ref};
 
 use crate::sched_context::SchedHot;
 use crate::task::{Message, Outcome, Request, Stage, Task};
@@ -32,15 +32,13 @@ use crate::task::{Message, Outcome, Request, Stage, Task};
 /// this CPU.
 #[must_use = "a message block must be passed on"]
 pub struct Block<'k> {
-    msg: HeldOf<'k, Task>,
+    msg: HeldOf<'k, Task, Message>,
     duty: Duty,
 }
 
-impl Carries for Task {
-    type State = Message;
-
+impl HasHomed<Message> for Task {
     #[inline(always)]
-    fn carried(&self) -> &Homed<Message> {
+    fn homed(&self) -> &Homed<Message> {
         &self.msg
     }
 }

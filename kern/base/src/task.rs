@@ -42,7 +42,7 @@ use abi::{Error, MsgInfo, ObjType, Target, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioQueued, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, MAX_CPUS, Pin};
-use smp::door::{AtomicLink, Homed, Link, Piece, Ptr, RawBytes, Ref};
+use smp::door::{AtomicLink, HasHomed, Homed, Link, Opened, Piece, Ptr, RawBytes, Ref};
 use smp::mailbox::Node;
 use smp::shootdown::Stamp;
 
@@ -541,6 +541,16 @@ impl PrioQueued for Task {
 impl Timed for Task {
     fn deadline_links<'a>(&'a self, pin: Pin<'a>) -> &'a DeadlineLinks<Task> {
         &self.hot.here(pin).deadline
+    }
+}
+
+/// A task whose scheduling and IPC state this CPU has opened.
+pub type OpenTask<'k> = Opened<'k, Task, TaskHot>;
+
+impl HasHomed<TaskHot> for Task {
+    #[inline(always)]
+    fn homed(&self) -> &Homed<TaskHot> {
+        &self.hot
     }
 }
 

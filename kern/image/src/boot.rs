@@ -11,7 +11,7 @@ use kern_base::header::RootId;
 use kern_base::memory::Untyped;
 use kern_base::phys::{Phys, PhysPage};
 use kern_base::roots::Roots;
-use kern_base::task::{Task, TaskHot};
+use kern_base::task::OpenTask;
 use kern_core::ids::ProcessNumber;
 use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
@@ -97,21 +97,21 @@ pub fn resume(entry: &CpuEntry) -> ! {
     unsafe { trap::entry::resume(entry.block()) }
 }
 
-/// Leaves the kernel as the current task `task`, whose state is `hot`.
+/// Leaves the kernel as the current task.
 #[inline(always)]
-pub fn resume_loaded(entry: &CpuEntry, task: Ref<'_, Task>, hot: &TaskHot) -> ! {
-    match hot.regs.full.get() {
+pub fn resume_loaded(entry: &CpuEntry, task: OpenTask<'_>) -> ! {
+    match task.state().regs.full.get() {
         0 => resume_call(entry, task),
         // SAFETY: as in `resume`; the frame has all registers.
-        _ => unsafe { trap::entry::resume_interrupted(task.get()) },
+        _ => unsafe { trap::entry::resume_interrupted(task.object().get()) },
     }
 }
 
-/// Leaves the kernel for good: continues `task`, which is current, at the end of its system call.
+/// Leaves the kernel for good: continues the current task at the end of its system call.
 #[inline(always)]
-pub fn resume_call(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
-    // SAFETY: as in `resume`; kern-core says `Running` of a task in a system call only.
-    unsafe { trap::entry::resume_call(task.get()) }
+pub fn resume_call(_: &CpuEntry, task: OpenTask<'_>) -> ! {
+    // SAFETY: as in `resume`; `Door::take_mail` returns a task in a system call only.
+    unsafe { trap::entry::resume_call(task.object().get()) }
 }
 
 /// Counts that this CPU leaves an interrupt's entry, which ends so: the trap code returns by IRET.

@@ -17,11 +17,10 @@ use ipc_fast::entry::Table;
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
-use kern_base::task::Task;
+use kern_base::task::{OpenTask, Task};
 use kern_core::Cx;
 use kern_core::door::entry::{ExitAction, Interrupt};
 use kern_core::rooms::Door;
-use kern_core::time::schedule::Running;
 use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
 use kern_hal::cpu::idle::{self, IdleMode};
 use kern_hal::cpu::{context, percpu, syscall};
@@ -153,9 +152,9 @@ extern "C" fn switch(block: &'static CpuBlock) -> ! {
     let mut entry = boot::entry_of(block);
     let cpu = entry.here();
     if !has_to_settle(cpu)
-        && let Some((task, hot)) = context::load(cpu)
+        && let Some(task) = context::load(cpu)
     {
-        boot::resume_loaded(&entry, task, hot)
+        boot::resume_loaded(&entry, task)
     }
     leave_slowly(&mut entry)
 }
@@ -165,13 +164,13 @@ extern "C" fn switch(block: &'static CpuBlock) -> ! {
 #[inline(never)]
 fn serve_mapping(entry: &mut CpuEntry, op: Op) -> ! {
     let cx = context(entry);
-    let before = cx.hot.current.get(cx.pin());
-    if let Some(me) = cx.current() {
-        me.hot.regs.rax.set(op as u64);
+    let me = cx.hot.current.get(cx.pin()).and_then(|task| OpenTask::open(task, cx.pin()));
+    if let Some(me) = me {
+        me.state().regs.rax.set(op as u64);
     }
     cx.system_call(op);
-    match before {
-        Some(me) if cx.hot.current.is(me) => boot::resume_call(entry, me),
+    match me {
+        Some(me) if cx.hot.current.is(me.object()) => boot::resume_call(entry, me),
         _ => leave(entry),
     }
 }
@@ -210,8 +209,8 @@ fn go_to_current(entry: &mut CpuEntry) {
     let cpu = entry.here();
     if has_to_settle(cpu) {
         work_off(entry);
-    } else if let Some((task, hot)) = context::load(cpu) {
-        boot::resume_loaded(entry, task, hot);
+    } else if let Some(task) = context::load(cpu) {
+        boot::resume_loaded(entry, task);
     }
 }
 
@@ -244,8 +243,8 @@ fn idle_once(entry: &mut CpuEntry) {
     if came & !idle::WOKEN != 0 {
         take_interrupts(entry, came);
     }
-    if let Some(Running { task, hot }) = context(entry).take_mail() {
-        context::load_for(entry.here(), task, hot);
+    if let Some(task) = context(entry).take_mail() {
+        context::load_for(entry.here(), task);
         boot::resume_call(entry, task);
     }
 }

@@ -163,24 +163,50 @@ impl<T> Homed<T> {
     }
 }
 
-/// An object that has state which travels from CPU to CPU on its own.
-pub trait Carries: Sized {
-    type State;
-
-    /// Returns that state.
-    fn carried(&self) -> &Homed<Self::State>;
+/// An object that has a part with a home.
+pub trait HasHomed<S>: Sized {
+    /// Returns that part: of the same object always the same one.
+    fn homed(&self) -> &Homed<S>;
 }
 
-/// An object whose [carried](Carries) state this CPU holds: one word, as [`Held`] is, that also
-/// names the object.
-pub struct HeldOf<'k, O: Carries>(Ref<'k, O>, PhantomData<*const ()>);
+/// An object whose part of type `S` this CPU has opened: one word for both.
+pub struct Opened<'k, O, S>(Ref<'k, O>, PhantomData<*const S>);
 
-impl<'k, O: Carries> HeldOf<'k, O> {
-    /// Holds an object's state if the caller knows that this CPU is its home; panics if that is
-    /// wrong.
+impl<O, S> Clone for Opened<'_, O, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<O, S> Copy for Opened<'_, O, S> {}
+
+impl<'k, O: HasHomed<S>, S: 'k> Opened<'k, O, S> {
+    /// Opens the part, on its home CPU; `None` elsewhere.
     #[inline(always)]
-    pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> HeldOf<'k, O> {
-        let _ = object.get().carried().here(pin);
+    pub fn open(object: Ref<'k, O>, pin: Pin<'k>) -> Option<Self> {
+        object.get().homed().open(pin).map(|_| Opened(object, PhantomData))
+    }
+
+    #[inline(always)]
+    pub fn object(self) -> Ref<'k, O> {
+        self.0
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> &'k S {
+        &self.0.get().homed().value
+    }
+}
+
+/// An object whose part of type `S` this CPU holds: one word, as [`Held`] is, that also names the
+/// object.
+pub struct HeldOf<'k, O, S>(Ref<'k, O>, PhantomData<*const S>);
+
+impl<'k, O: HasHomed<S>, S> HeldOf<'k, O, S> {
+    /// Holds the part if the caller knows that this CPU is its home; panics if that is wrong.
+    #[inline(always)]
+    pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> Self {
+        let _ = object.get().homed().here(pin);
         HeldOf(object, PhantomData)
     }
 
@@ -189,18 +215,18 @@ impl<'k, O: Carries> HeldOf<'k, O> {
         self.0
     }
 
-    /// Returns what may send the state to another CPU.
+    /// Returns what may send the part to another CPU.
     #[inline(always)]
-    pub fn held(self) -> Held<'k, O::State> {
-        Held(self.0.get().carried(), PhantomData)
+    pub fn held(self) -> Held<'k, S> {
+        Held(self.0.get().homed(), PhantomData)
     }
 }
 
-impl<O: Carries> Deref for HeldOf<'_, O> {
-    type Target = O::State;
+impl<O: HasHomed<S>, S> Deref for HeldOf<'_, O, S> {
+    type Target = S;
     #[inline(always)]
-    fn deref(&self) -> &O::State {
-        &self.0.get().carried().value
+    fn deref(&self) -> &S {
+        &self.0.get().homed().value
     }
 }
 

@@ -9,7 +9,7 @@ use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::DRAIN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::task::{Ending, Message, Outcome, Stage, Task, TaskHot, ctl};
+use kern_base::task::{Ending, Message, OpenTask, Outcome, Stage, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
@@ -21,21 +21,20 @@ use crate::ipc::ways::{Sent, There};
 use crate::outbox::mail::RecallRequest;
 use crate::rooms::Door;
 use crate::state::is_dying;
-use crate::time::schedule::Running;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Takes a bounded number of messages from this CPU's mailbox, and lets the best task run. If
     /// there was only one message, and it let one task run on the fast path, returns that task: the
     /// machine layer then ends the task's system call.
     #[inline(always)]
-    pub fn take_mail(self) -> Option<Running<'k>> {
+    pub fn take_mail(self) -> Option<OpenTask<'k>> {
         let Some(mail) = self.cpu.inbox().pop_only() else { return self.take_several() };
         self.receive_mail(mail)
     }
 
     /// Receives more than one message, or none.
     #[inline(always)]
-    fn take_several(self) -> Option<Running<'k>> {
+    fn take_several(self) -> Option<OpenTask<'k>> {
         self.drain();
         None
     }
@@ -49,7 +48,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     #[inline(always)]
-    fn receive_mail(self, mail: Mail) -> Option<Running<'k>> {
+    fn receive_mail(self, mail: Mail) -> Option<OpenTask<'k>> {
         self.count(Counter::MailTaken);
         self.trace().note_mail(&mail);
         match mail {
@@ -67,19 +66,19 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves a message block that came here. Returns the task that runs now because of it, if the
     /// block's call or reply is one that the fast path serves.
     #[inline(always)]
-    fn message_arrived(self, block: Block<'k>) -> Option<Running<'k>> {
+    fn message_arrived(self, block: Block<'k>) -> Option<OpenTask<'k>> {
         let stage = block.stage.get();
         if stage == Stage::Out
-            && let Some(running) = self.ipc().fast_delivery(&block)
+            && let Some(callee) = self.ipc().fast_delivery(&block)
         {
-            running.hot.caller.put(block);
-            return Some(running);
+            callee.state().caller.put(block);
+            return Some(callee);
         }
         if stage == Stage::Back
-            && let Some(running) = self.ipc().fast_return(&block)
+            && let Some(caller) = self.ipc().fast_return(&block)
         {
             block.rest_unlinked();
-            return Some(running);
+            return Some(caller);
         }
         self.serve_message(block);
         None

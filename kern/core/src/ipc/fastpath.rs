@@ -23,14 +23,14 @@ use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
-    Ending, FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, Outcome, Stage, State, Task, TaskHot, state_half,
+    Ending, FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, OpenTask, Outcome, Stage, State, Task, TaskHot,
+    state_half,
 };
 use smp::cpu::CpuId;
 use smp::door::{Held, Ref};
 use test_abi::trace::{Event, How, Path};
 
 use crate::rooms::Ipc;
-use crate::time::schedule::Running;
 
 /// The answers to a fault that the fast path handles.
 const RESUME: u32 = FaultAnswer::Resume.label();
@@ -122,10 +122,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Does step 2: delivers a call from another CPU, if the callee can run immediately. Returns
     /// the callee if it did: the caller of this function then links the block to the callee.
     #[inline(always)]
-    pub fn fast_delivery(self, block: &Block<'k>) -> Option<Running<'k>> {
+    pub fn fast_delivery(self, block: &Block<'k>) -> Option<OpenTask<'k>> {
         let caller = block.task();
         let callee = block.callee.get(self.pin())?;
-        let hot = self.task_hot(callee)?;
+        let open = OpenTask::open(callee, self.pin())?;
+        let hot = open.state();
         let sc = block.sc.get(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.state.get();
@@ -146,7 +147,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         hot.regs.rdi.set(u64::from(block.target.get().index()));
         hot.regs.rsi.set(block.sender.get().raw());
         hot.regs.r12.set(u64::from(block.custom.get()));
-        Some(Running { task: callee, hot })
+        Some(open)
     }
 
     /// Does step 3: sends the reply of the running task, which then receives. Returns whether it
@@ -174,9 +175,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Does step 4: ends a call with a reply from another CPU, if the caller can run immediately.
     /// Returns the caller if it did: the caller of this function then lets the block rest.
     #[inline(always)]
-    pub fn fast_return(self, block: &Block<'k>) -> Option<Running<'k>> {
+    pub fn fast_return(self, block: &Block<'k>) -> Option<OpenTask<'k>> {
         let task = block.task();
-        let hot = self.task_hot(task)?;
+        let open = OpenTask::open(task, self.pin())?;
+        let hot = open.state();
         let sc = block.sc.get(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.state.get();
@@ -199,7 +201,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         hot.regs.rdi.set(0);
         hot.regs.rsi.set(0);
         hot.regs.r12.set(0);
-        Some(Running { task, hot })
+        Some(open)
     }
 
     /// Copies the info word and the four message words of a message block into a frame. The sender

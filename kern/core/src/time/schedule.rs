@@ -22,13 +22,6 @@ use test_abi::trace::Why;
 use crate::rooms::Time;
 use crate::state::{has_flag, set_state};
 
-/// The task that runs on this CPU, opened.
-#[derive(Clone, Copy)]
-pub struct Running<'k> {
-    pub task: Ref<'k, Task>,
-    pub hot: &'k TaskHot,
-}
-
 impl<'k, M: Machine> Time<'k, M> {
     /// Brings the running context's account up to date. Returns the current time.
     pub fn charge(self) -> u64 {

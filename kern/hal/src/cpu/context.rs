@@ -19,7 +19,7 @@ use core::arch::asm;
 use abi::Counter;
 use kern_base::cpu::CpuHere;
 use kern_base::memory::VSpace;
-use kern_base::task::{FLAG_DEBUG, FLAG_VECTOR, FLAGS_ON, LABEL_MASK, SPECIAL, Task, TaskHot};
+use kern_base::task::{FLAG_DEBUG, FLAG_VECTOR, FLAGS_ON, LABEL_MASK, OpenTask, SPECIAL};
 use smp::cpu::Pin;
 use smp::door::Ref;
 
@@ -27,24 +27,23 @@ use super::{debug, mitigations, vector};
 use crate::mem::tlb;
 
 /// Makes the CPU's address space, segment registers, vector state and debug registers those of its
-/// current task, flushes the branch predictors if tasks with another security label trained them,
-/// and returns the task; `None` where the CPU has none.
+/// current task, and flushes the branch predictors if tasks with another security label trained
+/// them. Returns the task; `None` where the CPU has none.
 ///
 /// Called when the current task is not the one whose context the CPU had on entry.
 #[inline(always)]
-pub fn load<'k>(cpu: CpuHere<'k>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
-    let task = cpu.own().hot.current.get(cpu.pin())?;
-    let hot = task.get().hot.here(cpu.pin());
-    load_for(cpu, task, hot);
-    Some((task, hot))
+pub fn load<'k>(cpu: CpuHere<'k>) -> Option<OpenTask<'k>> {
+    let task = OpenTask::open(cpu.own().hot.current.get(cpu.pin())?, cpu.pin())?;
+    load_for(cpu, task);
+    Some(task)
 }
 
 /// Loads the address space of the task that runs next and, where they differ from what is loaded,
 /// its label, vector state and debug registers.
 /// Requires: `task_hot` is that task's open state.
 #[inline(always)]
-pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    let pin = cpu.pin();
+pub fn load_for(cpu: CpuHere<'_>, task: OpenTask<'_>) {
+    let (task_hot, pin) = (task.state(), cpu.pin());
     if let Some(process) = task_hot.process.get(pin)
         && let Some(vspace) = process.get().vspace.get(pin)
         // SAFETY: each CPU writes its own alone.
@@ -54,7 +53,7 @@ pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
     }
     let wanted = task_hot.state.get() as u32 & SPECIAL;
     if wanted != cpu.own().hot.special_on.get() {
-        enter_special(cpu, wanted, task, task_hot);
+        enter_special(cpu, wanted, task);
     }
 }
 
@@ -110,7 +109,7 @@ fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
 /// Loads label, vector state and debug registers: this task has another label than the last one, or
 /// one of the two has other state.
 #[inline(never)]
-fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &TaskHot) {
+fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: OpenTask<'_>) {
     let flags = wanted & !LABEL_MASK;
     let on = cpu.own().hot.special_on.replace(if flags == 0 { wanted } else { wanted | FLAGS_ON });
     if (wanted ^ on) & LABEL_MASK != 0 {
@@ -119,10 +118,10 @@ fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &
     }
     let (wanted, on) = ((wanted >> 8) as u8, (on >> 8) as u8);
     if (wanted | on) & FLAG_VECTOR != 0 {
-        enter_vector(cpu.pin(), on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task, task_hot);
+        enter_vector(cpu.pin(), on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task);
     }
     if wanted & FLAG_DEBUG != 0 {
-        debug::load(&task_hot.debug);
+        debug::load(&task.state().debug);
     } else if on & FLAG_DEBUG != 0 {
         debug::off();
     }
@@ -132,14 +131,14 @@ fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &
 ///
 /// The registers are reset on the way in, too, though they were on the way out: QEMU executes
 /// XRSTOR whatever CR0.TS says.
-fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, task_hot: &TaskHot) {
+fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: OpenTask<'_>) {
     if !is_on {
         vector::clear_ts();
     }
-    if wanted && task_hot.regs.full.get() != 0 {
+    if wanted && task.state().regs.full.get() != 0 {
         // SAFETY: TS is clear; the area was initialised when the task was configured and written by
         // `save` since.
-        unsafe { vector::restore(task.get().vector(pin).as_ptr()) }
+        unsafe { vector::restore(task.object().get().vector(pin).as_ptr()) }
         return;
     }
     // SAFETY: TS is clear; what is live belongs to a task that has it saved or dead.

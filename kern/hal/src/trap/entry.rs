@@ -1,6 +1,6 @@
 //! The assembly of interrupt entry and exit.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::ffi::c_void;
 use core::mem::offset_of;
 
@@ -106,9 +106,7 @@ pub(super) unsafe fn blame_task(block: &CpuBlock, vector: u64, error: u64) -> ! 
 /// stack holds is needed (nothing is dropped).
 pub unsafe fn resume(block: &CpuBlock) -> ! {
     // SAFETY: the caller's promise; `trap_resume` wants the block in r15 and resets the stack.
-    unsafe {
-        core::arch::asm!("mov r15, {}", "jmp trap_resume", in(reg) core::ptr::from_ref(block), options(noreturn))
-    }
+    unsafe { asm!("mov r15, {}", "jmp trap_resume", in(reg) core::ptr::from_ref(block), options(noreturn)) }
 }
 
 /// Leaves the kernel: `task` continues with all the registers of its frame.
@@ -121,7 +119,7 @@ pub unsafe fn resume_interrupted(task: &Task) -> ! {
     // SAFETY: the caller's promise; `trap_resume_interrupted` wants the task in r14 and uses the
     // stack as it is.
     unsafe {
-        core::arch::asm!("mov r14, {}", "jmp trap_resume_interrupted", in(reg) core::ptr::from_ref(task), options(noreturn))
+        asm!("mov r14, {}", "jmp trap_resume_interrupted", in(reg) core::ptr::from_ref(task), options(noreturn))
     }
 }
 
@@ -134,7 +132,7 @@ pub unsafe fn resume_call(task: &Task) -> ! {
     // SAFETY: the caller's promise; `trap_resume_syscall` wants the task in r14 and leaves the
     // stack.
     unsafe {
-        core::arch::asm!("mov r14, {}", "jmp trap_resume_syscall", in(reg) core::ptr::from_ref(task), options(noreturn))
+        asm!("mov r14, {}", "jmp trap_resume_syscall", in(reg) core::ptr::from_ref(task), options(noreturn))
     }
 }
 
