@@ -40,7 +40,6 @@ pub fn load<'k>(cpu: CpuHere<'k>) -> Option<OpenTask<'k>> {
 
 /// Loads the address space of the task that runs next and, where they differ from what is loaded,
 /// its label, vector state and debug registers.
-/// Requires: `task_hot` is that task's open state.
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: OpenTask<'_>) {
     let (task_hot, pin) = (task.state(), cpu.pin());
