@@ -1,5 +1,5 @@
 //! Accountability: entries of [`Op::CapList`], which show which process holds what; security
-//! labels; records of the audit ring, which show how that came about.
+//! labels; and records of the audit, which show how a process got what it holds.
 
 use crate::{Error, ObjType, Op, Rights, TaskId};
 

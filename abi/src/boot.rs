@@ -1,4 +1,5 @@
-//! What process 1 is given: capabilities at fixed slots and a page of facts.
+//! The initial state of process 1: capabilities in fixed slots, and a boot page that describes the
+//! machine.
 
 use crate::Cap;
 

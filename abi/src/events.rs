@@ -1,32 +1,32 @@
 //! Event pools: the memory that a process sees, and how it reads events.
 //!
-//! The whole memory of a pool is mapped in its process. First comes a page that the process writes
-//! ([`EventControl`]). The kernel's state follows, read-only ([`EventState`] and the stamps after
-//! it), then the *cells*, 64 bytes each, a power of two of them. An event is a header cell,
-//! followed by its words, eight a cell. The cell after the last is the first.
+//! The whole memory of a pool is mapped in its process. The first page is written by the process
+//! ([`EventControl`]). Then follow the kernel's state, read-only ([`EventState`] and the stamps
+//! after it), and the *cells*: 64 bytes each, their number a power of two. An event is a header
+//! cell and the cells of its words, eight words in a cell. The cells form a ring.
 //!
 //! # Reading
-//! Positions count cells from 0 and never wrap. The event at position `p` is there when the stamp
-//! of cell `p % cells` is [`stamp`]`(p)`: load it with `Acquire`. When the event has been read,
-//! [`EventControl::head`] becomes the position after it (`Release`).
+//! Positions count cells from 0 and never wrap. The event at position `p` is complete when the
+//! stamp of cell `p % cells` is [`stamp`]`(p)`; load the stamp with `Acquire`. When the event has
+//! been read, [`EventControl::head`] becomes the position after it (`Release`).
 //!
-//! **To wait**: store 1 to [`EventControl::armed`], a full fence, look at the stamp again; if there
-//! is still none, wait for the Notification that is bound to the pool's reader. The kernel raises
-//! its bits for the next event, and disarms.
+//! **To wait**: store 1 to [`EventControl::armed`], execute a full fence, and look at the stamp
+//! again. If there is still no event, wait for the Notification that is bound to the pool's reader.
+//! The kernel raises its bits for the next event, and disarms.
 //!
 //! **To take capabilities and pages**: [`EventControl::listening`] offers slots
 //! ([`Listening`](crate::Listening)), [`EventControl::window`] addresses ([`Window`]). Capabilities
-//! and pages of an event take the first slots and addresses, and the kernel takes these off the
+//! and pages of an event take the first slots and addresses, and the kernel removes these from the
 //! offer by compare-and-exchange. The process may extend an offer in the same way, or replace it by
-//! one with another beginning, of free slots and pages. After its words such an event has a cell
-//! with the fate of each capability, and two with the page ranges and their addresses: see
-//! [`caps_at`] and [`pages_at`].
+//! an offer of other free slots and addresses with another first one. After its words such an event
+//! has a cell with the fate of each capability, and two with the page ranges and their addresses:
+//! see [`caps_at`] and [`pages_at`].
 //!
-//! **To let waiting senders in**: after `head`, a full fence, then load
-//! [`EventState::waiting`]: if it is not 0, [`Op::PoolRoom`](crate::Op::PoolRoom).
+//! **To let waiting senders continue**: after storing `head`, execute a full fence, then load
+//! [`EventState::waiting`]. If it is not 0, call [`Op::PoolRoom`](crate::Op::PoolRoom).
 //!
-//! The kernel trusts nothing that the process writes: with an impossible head the pool counts as
-//! full.
+//! The kernel trusts nothing that the process writes: if the head has an impossible value, it
+//! treats the pool as full.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -5,7 +5,7 @@
 //! [`Op::FaultHandler`](crate::Op::FaultHandler) named, with [`FLAG_FAULT`](crate::FLAG_FAULT) in
 //! the message word:
 //!
-//! | part | is |
+//! | part of the message | contents |
 //! |---|---|
 //! | label | the [`FaultKind`] |
 //! | message register 0 | for a page fault the address; for [`Step`](FaultKind::Step) and [`Watch`](FaultKind::Watch) DR6: bit 14 a step, bits 0 to 3 which of DR0 to DR3; else 0 |

@@ -4,19 +4,20 @@
 //! the sender's UTCB lists in [`Utcb::grants`](crate::Utcb::grants), as many as
 //! [`Utcb::grant_count`](crate::Utcb::grant_count) says: slots of the sender's CSpace, each copied
 //! or moved ([`Grant`]). They stay in these slots until the message is received. The message
-//! carries what the slots hold at that time, so a revoke in between wins.
+//! carries what the slots hold at that time, so a revoke before then still deletes the
+//! capabilities.
 //!
 //! # Listening
-//! A receiver takes capabilities only in slots of its own CSpace that it has offered, in its UTCB's
-//! [`Utcb::listening`](crate::Utcb::listening) ([`Listening`]). Each arriving capability takes the
-//! next slot, and the kernel takes the slot off the offer. If the offer is used up, or the slot is
-//! not empty, the capability is *disposed of*, and the message goes without it: a copy is not made;
-//! a capability to be moved is treated by the rule of its type ([`ObjType::disposal`]).
+//! A receiver gets capabilities only in slots of its own CSpace that it has offered in its UTCB
+//! ([`Utcb::listening`](crate::Utcb::listening), [`Listening`]). Each arriving capability takes the
+//! next slot, and the kernel removes the slot from the offer. If the offer is used up, or the slot
+//! is not empty, the capability is *disposed of*, and the message arrives without it. A copy is
+//! then not made; for a capability to be moved, its type has a rule ([`ObjType::disposal`]).
 //!
 //! # Results
 //! The receiver's list has the fate and the slot of each capability ([`Received`]). The sender gets
-//! the fates in [`Utcb::grant_fates`](crate::Utcb::grant_fates), and its count is 0 as soon as the
-//! message has gone.
+//! the fates in [`Utcb::grant_fates`](crate::Utcb::grant_fates), and its count becomes 0 as soon as
+//! the message has been delivered.
 
 use crate::{Cap, ObjType, Rights};
 

@@ -1,7 +1,7 @@
-//! How much the kernel and the programs log: the value of the boot option `level`.
+//! The level of the kernel's and the programs' logs: the value of the boot option `level`.
 //!
-//! A value is a list with commas between its words. A word is a level, for all parts, or
-//! `part=level` for one part, which comes before the level for all: `level=info,pager=debug`.
+//! A value is a list of words, separated by commas. A word is a level for all parts, or
+//! `part=level` for one part, which overrides the level for all: `level=info,pager=debug`.
 
 /// How much is logged: a record of a level is written where the level of its part is that one or a
 /// later one.

@@ -1,7 +1,7 @@
 //! Report lines with a checksum: `WORD sum=SUM TEXT`.
 //!
-//! A serial line loses and changes bytes, and a figure that lacks a digit is still a figure. So the
-//! bench's lines have a checksum of their text, which a reader of a capture compares.
+//! A serial line may lose or change bytes, and a number that lacks a digit is still a valid number.
+//! So the bench's lines have a checksum of their text, which `decode` checks in a capture.
 
 /// Returns the sum of a line's text, by Fletcher: it detects a lost or changed byte, and two
 /// neighbours in the wrong order.

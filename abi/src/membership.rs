@@ -1,5 +1,5 @@
 //! The bits of a group's watcher. A Notification that is exposed as a watcher gets these bits,
-//! shifted as requested. A bit says that such a change has happened, once or more often;
+//! shifted as requested. A bit means that this change has happened, once or more often;
 //! [`Op::GroupMember`](crate::Op::GroupMember) reports the present state.
 
 /// Low half of the third argument of [`Op::Expose`](crate::Op::Expose): as a task of its CPU.

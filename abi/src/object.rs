@@ -1,9 +1,10 @@
 //! Object types and the rights of each.
 //!
 //! A capability's rights are 17 bits. The ten lower ones have one meaning for all types; the upper
-//! seven are the type's own control rights. Each type has a set type of its own ([`TaskRights`] and
-//! others), which only its own constants and the shared ones make. Look-ups of an object and copies
-//! of its capability take that set type. So a wrong pairing does not compile:
+//! seven are the type's own control rights. Each object type has its own Rust type for sets of
+//! rights ([`TaskRights`] and others), which is made only from the object type's own constants and
+//! the shared ones. Look-ups of an object and copies of its capability take that Rust type. So a
+//! wrong pairing does not compile:
 //!
 //! ```
 //! let of_task: abi::TaskRights = abi::task_rights::SUSPEND | abi::Rights::LISTEN;

@@ -1,9 +1,9 @@
-//! The words of the boot command line: the reader and the values of each.
+//! The words of the boot command line, each with its reader and its values.
 //!
-//! A word is `key=value`; the last one of a key counts. The host tool before the boot, and process
-//! 1, refuse by name a key without reader and a value that its reader does not take: a run must not
-//! ignore a misspelt word. The host tool also refuses a key that a person gives twice: one of the
-//! two values would be lost silently.
+//! A word is `key=value`; if a key occurs several times, the last one counts. The host tool, before
+//! the boot, and process 1 refuse a key without a reader, and a value that its reader does not
+//! take, and name it: a run must not ignore a misspelt word. The host tool also refuses a key that
+//! a person gives twice, because one of the two values would have no effect.
 
 use crate::level::{self, Level};
 

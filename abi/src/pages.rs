@@ -3,9 +3,9 @@
 //! A call or a reply with [`FLAG_PAGES`](crate::FLAG_PAGES) carries the ranges that the sender's
 //! UTCB lists in [`Utcb::ranges`](crate::Utcb::ranges), as many as
 //! [`Utcb::range_count`](crate::Utcb::range_count) says. They arrive one after another in the
-//! window that the receiver's UTCB names ([`Utcb::window`](crate::Utcb::window)), each on the next
-//! boundary of its pages; the receiver's list then says where. The sender's count is 0 as soon as
-//! they have gone.
+//! window that the receiver's UTCB names ([`Utcb::window`](crate::Utcb::window)), each at the next
+//! boundary of its page size; the receiver's list then has the addresses. The sender's count
+//! becomes 0 as soon as the pages have been delivered.
 //!
 //! Only pages of the sender's pool can be sent: pages that [`Op::Map`](crate::Op::Map) with
 //! [`MAP_POOL`] put there, or that arrived in a message. All arrive or none.

@@ -1,4 +1,4 @@
-//! Choosing by name: patterns with commas between them, in which `*` stands for any text.
+//! Selection by name: patterns separated by commas, in which `*` stands for any text.
 
 /// Whether one of the patterns is for this name. Without patterns every name is meant.
 pub fn is_wanted(patterns: Option<&str>, name: &str) -> bool {

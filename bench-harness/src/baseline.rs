@@ -1,7 +1,7 @@
-//! The committed limits and figures on icount figures: `perf/baseline.json`.
+//! The committed limits and exact values of icount figures: `perf/baseline.json`.
 //!
-//! Limits and ratios hold everywhere. Exact figures hold under a key of compiler, QEMU and guest
-//! CPU model, because another compiler makes other code and another QEMU may count otherwise; an
+//! Limits and ratios apply everywhere. Exact figures apply to one key of compiler, QEMU and guest
+//! CPU model, because another compiler makes other code and another QEMU may count differently. An
 //! unknown key is not a failure, but it is reported (`exact: 0 rows`).
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The bench: boots by plan, collects rows, prints, stores and checks them.
+//! The bench: boots kernels by its plan; collects, prints, stores and checks rows.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

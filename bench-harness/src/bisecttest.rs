@@ -1,7 +1,7 @@
-//! Tests of [`crate::bisect`] on real machines: its criteria work, and it finds the expected event.
+//! Tests of [`crate::bisect`] with real boots: its criteria work, and it finds the expected event.
 //!
-//! A whole search by rules takes some twenty boots. So of a planted bug only the ends of the search
-//! are looked at, and the whole search is for an event that is known, between two that are near.
+//! A whole search by rules takes some twenty boots. So for a planted bug the test examines only the
+//! two ends of the search. It runs a whole search only for a known event, in a small range.
 
 use anyhow::Result;
 

@@ -1,9 +1,9 @@
 //! Bochs: the second, independent machine, with features that QEMU's emulator lacks.
 //!
-//! PCID, INVPCID, x2APIC and TSC-deadline exist there and not under TCG. Bochs's exit status says
-//! nothing and its last serial bytes may be lost, so the verdict is the kernel's last line on
-//! COM1. Debian's Bochs starts in its debugger and wants a terminal: `script` gives it one, and a
-//! command file lets it go.
+//! PCID, INVPCID, x2APIC and TSC-deadline exist there and not under TCG. Bochs's exit status has no
+//! meaning, and its last serial bytes may be lost. So the verdict is the kernel's last line on
+//! COM1. Debian's Bochs starts in its debugger and needs a terminal: `script` provides one, and a
+//! command file continues the run.
 
 use std::fs;
 use std::path::Path;

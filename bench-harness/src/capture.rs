@@ -1,14 +1,14 @@
 //! Captures of a machine's port: `cat /dev/ttyS0 > FILE`.
 //!
-//! There are two kinds of captures, and the bytes themselves say which one it is:
-//! - lines of text (`log=text`): the kernel's own on the serial line, and report lines behind
+//! There are two kinds of captures, which the bytes themselves show:
+//! - lines of text (`log=text`): the kernel's own lines on the serial line, and report lines after
 //!   [`TEXT_MARK`];
 //! - [`crate::records`] (`log=com2`, `log=e9`, `log.bin` of a run).
 //!
 //! Anything may come before, between and after: firmware messages, the end of another boot, noise.
-//! A line without an end was cut off and is skipped, since half a figure is still a figure. Lines
-//! of text without their [sum](abi::line_sum), or with another one, are counted as damaged. Records
-//! have a length; what the harness listens to itself has no sums.
+//! A line without an end is incomplete and is skipped, since a part of a number is still a number.
+//! Lines of text without their [sum](abi::line_sum), or with a wrong one, count as damaged. Records
+//! have a length, and need no sums.
 
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;

@@ -1,10 +1,10 @@
 //! Compares the confinement oracle's bound (the crate [`confine`]) with snapshots of the guest's
 //! kernel.
 //!
-//! The guest says which processes are to stay confined, by a report line `confined` with the
-//! identities of the processes. The next snapshot is the start. Each later one must stay within the
-//! closure of that, and so must the capabilities that these processes report by lines `holds`.
-//! Snapshots take long, and show only the end.
+//! By a report line `confined`, the guest names the processes that must stay confined, by their
+//! identities. The next snapshot is the start. Each later snapshot must stay within the closure of
+//! the start, and so must the capabilities that these processes report in lines `holds`. Snapshots
+//! take long, so most checks use these lines.
 
 use std::collections::BTreeSet;
 

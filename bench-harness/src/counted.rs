@@ -1,4 +1,4 @@
-//! What the TCG plugin counted: its file, and as rows.
+//! The TCG plugin's counts: reads its file, and makes rows of it.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Process 1 dies, in each of the ways in which it can: the machine ends with it, and says so.
+//! Tests that the machine ends, and reports the reason, when process 1 dies in any of the possible
+//! ways.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! The differential test: kernels with and without fastpaths, given the same operations, have the
-//! same state.
+//! The differential test: kernels with and without fastpaths must reach the same state by the same
+//! operations.
 //!
 //! Each seed is a game that the guest plays with `run=diff`: random operations of a dozen tasks,
 //! and before most of them a snapshot of the kernel's state and a report line with the results of
@@ -7,8 +7,8 @@
 //! [texts](crate::state) of their states must be equal; if they are not, the first difference is
 //! printed.
 //!
-//! A game proves something about a fastpath only if that was taken, and about a check only if it
-//! failed. Both are counted over all games together.
+//! A game tests a fastpath only if the fastpath was taken, and a check only if the check failed.
+//! Both are counted over all games together.
 
 use std::collections::BTreeMap;
 use std::mem::take;

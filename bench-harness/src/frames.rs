@@ -1,9 +1,9 @@
-//! Whether a log frame may be given to its decoder.
+//! Checks whether a log frame may be given to the decoder.
 //!
 //! [`defmt_decoder`] trusts each length of a slice, and follows each nested format. A program may
 //! build a frame by hand: 24 bytes with a length of 4 billion would take all memory of the host,
-//! and 1,000 bytes of nested formats a thread's stack. Either would end this process without the
-//! run's verdict.
+//! and 1,000 bytes of nested formats a thread's stack. Either would end the harness without a
+//! verdict on the run.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

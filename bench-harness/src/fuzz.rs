@@ -1,4 +1,4 @@
-//! Fuzz runs: seeds, and the line that sums a run up.
+//! Fuzz runs: seeds, and the summary line of a run.
 
 use std::time::Duration;
 

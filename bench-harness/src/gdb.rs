@@ -1,10 +1,10 @@
 //! `./justw gdb`: a debugger that knows the kernel, on a machine that is stopped at a chosen place.
 //!
-//! Three ways to get there. *From the start*: QEMU waits before its first instruction. *At an
-//! event* of a stress seed: the chaos build runs up to it and stops all CPUs itself, because a
-//! breakpoint would change what several CPUs execute under icount, while attaching does not.
-//! *Recorded*, with one CPU: the run is recorded to its end and then replayed from a snapshot of
-//! its start, so that gdb can go backwards, too.
+//! There are three ways to stop. *From the start*: QEMU waits before its first instruction. *At an
+//! event* of a stress seed: the chaos build runs up to it and stops all CPUs itself, because under
+//! icount a breakpoint would change what several CPUs execute; attaching gdb does not. *Recorded*,
+//! with one CPU: the run is recorded to its end and then replayed from a snapshot of its start, so
+//! that gdb can go backwards, too.
 //!
 //! At the end this process becomes gdb. QEMU is a process group of its own, so that an interrupt
 //! from the terminal goes only to gdb. QEMU ends when gdb does.

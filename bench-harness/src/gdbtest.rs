@@ -1,12 +1,12 @@
-//! Tests with the debugger. Its helpers: each says what the kernel says of itself, and a stop is
-//! the same stop again. And what is injected at [the kernel's exit](exits).
+//! Tests with the debugger: its helpers show what the kernel exports, a stop repeats exactly, and
+//! events that are injected at [the kernel's exit](exits) are handled correctly.
 //!
 //! A scripted session stops where the kernel has just exported its state, lets every helper print
-//! what it sees, and goes on to the end. What a helper says of an object are words that the
-//! [text](state) of the exported state says of it, too; so each of its lines is looked up there.
-//! Capability spaces and run queues are put together from the text; for the latter a game of the
-//! differential test is stopped, in which tasks are queued. The text says of a mailbox only whether
-//! there is something in it: that is compared at a stop with two CPUs.
+//! its output, and continues to the end. Helpers describe objects in the words of the [text](state)
+//! of the exported state, so the test looks up each line of a helper there. It derives capability
+//! spaces and run queues from the text; for run queues it stops a game of the differential test in
+//! which tasks are queued. For a mailbox the text only says whether it is empty, which is compared
+//! at a stop with two CPUs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Tests of images on a machine without this tool: they boot by the command that `iso` prints, the
+//! Tests of images for machines without this tool: they boot by the command that `iso` prints, the
 //! screen shows the bench's table, and `decode` finds equal figures in the capture, in text and in
 //! records.
 

@@ -1,4 +1,4 @@
-//! JUnit XML of a run of tests, for what collects results of tests.
+//! Writes the results of tests as JUnit XML, for tools that collect such results.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Several boots at a time, of the kinds that take one of the host's CPUs each and whose outcome
-//! does not depend on time: QEMU counting instructions, and Bochs.
+//! Runs several boots at the same time: only kinds of boots that take one host CPU each and whose
+//! results do not depend on time, QEMU under icount and Bochs.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;

@@ -1,4 +1,4 @@
-//! defmt frames to text, with the table of the program that sent them.
+//! Decodes defmt frames to text, with the table of the program that sent them.
 //!
 //! A frame decoded with another program's table may give plausible nonsense, so every channel knows
 //! its ELF file. A table is read at the first record of its channel, so `level=off` costs nothing.

@@ -1,6 +1,6 @@
-//! Captured messages as text: with the names that the compiled-in schemas give their fields.
+//! Prints captured messages as text, with the field names of the compiled-in schemas.
 //!
-//! Where they come from:
+//! Messages come from these sources:
 //! - programs of a run with `talk=show` report each message that they send as lines
 //!   `message task=… label=… at=… words=… caps=…` ([`user_rt::talk::show`] there); such lines are
 //!   found in any output of the run;

@@ -1,5 +1,5 @@
-//! Asking a machine through QEMU's monitor: where its CPUs are when it is stuck, and what its
-//! screen shows.
+//! Queries a machine through QEMU's monitor: where its CPUs are when it is stuck, and the contents
+//! of its screen.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,8 +1,8 @@
 //! The boot archive: one ustar file with `init` first, then the other programs, by name.
 //!
-//! Programs go in without debug information (the guest has no use for it and would have to carry
-//! it in memory); a list beside the archive says where the whole files are. The archive has no
-//! times and no owners, so equal programs give an equal archive.
+//! The archive's programs have no debug information, which the guest does not use and which would
+//! take its memory. A list beside the archive names the complete files. The archive has no times
+//! and no owners, so equal programs give an equal archive.
 
 use std::path::Path;
 

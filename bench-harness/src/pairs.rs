@@ -1,4 +1,5 @@
-//! Two operations of the kernel at a time on the simulated machine, and what each changes alone.
+//! Runs pairs of operations of the kernel on the simulated machine, and records what each changes
+//! alone.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Pictures of figures as SVG: panels one below the other, with lines over a number that grows by
 //! doubling (CPUs, producers).
 //!
-//! A picture is so narrow that its words can be read on a telephone. The legend is below the lines
-//! and covers none. Lines differ in colour and in the shape of their marks, and none hides another:
+//! A picture is narrow enough to be readable on a phone. The legend is below the lines and covers
+//! none of them. Lines differ in colour and in the shape of their marks, and no line hides another:
 //! see [`spread`].
 
 mod spread;

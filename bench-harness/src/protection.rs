@@ -1,6 +1,5 @@
-//! The machine's protections: a kernel with all of them on passes its tests. A kernel that leaves
-//! one off fails exactly the tests of that protection. So each test is known to be able to fail,
-//! and why.
+//! Tests of the machine's protections: a kernel with all of them on must pass. A kernel with one of
+//! them off must fail exactly the tests of that protection. This proves what each test detects.
 
 use anyhow::Result;
 

@@ -1,7 +1,7 @@
 //! Report lines: the guest's results, as text on channel 0x80.
 //!
 //! The grammar is in the book's chapter on measuring. Lines that do not follow it are kept as
-//! [`Report::Other`], never an error: the guest may say more than this harness knows.
+//! [`Report::Other`] and are no error: the guest may report more than this harness knows.
 
 use std::collections::BTreeMap;
 

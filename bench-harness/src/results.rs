@@ -1,4 +1,4 @@
-//! What a bench run found: `target/bench/latest.json`.
+//! The results of a bench run: `target/bench/latest.json`.
 
 use std::path::Path;
 

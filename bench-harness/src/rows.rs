@@ -1,7 +1,7 @@
-//! The rows of the bench: what each one measures, and which runs have it.
+//! The rows of the bench: what each row measures, and which runs have it.
 //!
-//! The one list of their names: runs must have them, `bench --list` shows them, README and book
-//! take their words from here.
+//! This is the only list of rows: runs must have these rows, `bench --list` prints them, and README
+//! and book take their descriptions from here.
 
 #[cfg(test)]
 mod covered;

@@ -1,5 +1,5 @@
-//! The book's page of the rules of authority, out of the same table as the rights of the reference
-//! and the rights matrix ([`abi::Op::forms`]), and of `abi/src/authority.rs`.
+//! Makes the book's page of the rules of authority. Its sources are `abi/src/authority.rs` and the
+//! table of [`abi::Op::forms`], from which the rights matrix is made, too.
 
 use std::fmt::Write;
 

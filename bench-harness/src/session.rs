@@ -1,7 +1,7 @@
 //! One boot from its start to its end: all output of the guest, and how it ended.
 //!
 //! The session ends the guest when its time is up, or when it has been silent for long. The report
-//! then has its last words and where its CPUs are.
+//! then has the guest's last output and the positions of its CPUs.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

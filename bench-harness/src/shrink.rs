@@ -1,10 +1,10 @@
-//! `stress --shrink`: searches for a smaller run that fails in the same way, because a smaller one
-//! is read and searched sooner.
+//! `stress --shrink`: searches for a smaller run that fails in the same way, because a smaller run
+//! is easier to read and faster to search.
 //!
 //! It tries runs with fewer messages and with fewer CPUs, of the same seed and then of seeds near
-//! it, and continues from the first that fails in the same way ([`Symptom`]). A smaller run of a
-//! seed is another run. So a try may pass, or fail in another way, and the result is a small run,
-//! not the smallest possible.
+//! it, and continues from the first that fails in the same way ([`Symptom`]). With fewer messages
+//! or CPUs the same seed gives a different run. So a try may pass, or fail in another way, and the
+//! result is a small run, not necessarily the smallest one.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Stress runs: seeds, replays, and the line that sums a run up.
+//! Stress runs: seeds, replays, and the summary line of a run.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `./justw test`: runs all kinds of tests and counts them together.
 //!
 //! Steps continue after a failure, so that one run shows everything that is wrong. The sizes are
-//! those that CI can afford; the book says how to run the campaigns at full size.
+//! chosen for CI; the book says how to run the campaigns at full size.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! The way in which a run has failed, to compare it with other runs.
 //!
-//! A symptom is a set of lines: complaints of the guest's, rules of the kernel's state that do not
-//! hold, or how the guest died. Numbers are taken out of them: seats, times and addresses differ
-//! from run to run. Two runs fail in the same way if their symptoms share a line; one bug rarely
-//! shows in one way only.
+//! A symptom is a set of lines: errors that the guest reports, broken rules of the kernel's state,
+//! or the way in which the guest died. Numbers are removed from the lines, since seats, times and
+//! addresses differ from run to run. Two runs fail in the same way if their symptoms have a line in
+//! common; one line is enough, since one bug can show in several ways.
 
 use std::collections::BTreeSet;
 use std::fmt;

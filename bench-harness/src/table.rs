@@ -1,4 +1,4 @@
-//! Results as a person reads them.
+//! Prints results as tables for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Reading a file while another process still writes it.
+//! Reads a file while another process still writes it.
 
 use std::fs::File;
 use std::io::{self, Read};

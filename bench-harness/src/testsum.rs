@@ -1,4 +1,4 @@
-//! Adding up tests of every kind: what cargo prints, and what guests report.
+//! Adds up the results of tests: those that cargo prints, and those that guests report.
 
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};

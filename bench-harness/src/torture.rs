@@ -1,4 +1,4 @@
-//! Torture runs: seeds, and the line that sums a run up.
+//! Torture runs: seeds, and the summary line of a run.
 
 use anyhow::Result;
 

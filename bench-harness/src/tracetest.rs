@@ -1,5 +1,5 @@
-//! Tests of tracing: the trace of a kernel is complete, its picture is in the format, and it breaks
-//! no rule. If a bug is planted, the check finds that bug.
+//! Tests of tracing: the trace of a kernel must be complete, its picture must follow the schema,
+//! and it must break no rule. If a bug is planted, the check must find it.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

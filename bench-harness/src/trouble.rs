@@ -1,4 +1,4 @@
-//! What can go wrong in a run, and the exit status that says so.
+//! What can go wrong in a run, and the exit status for each case.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
-//! The workspace keeps its shape: who may depend on whom, who may use `unsafe` and assembly.
+//! Checks the structure of the workspace: which crate may depend on which, and which crates may use
+//! `unsafe` and assembly.
 //!
-//! The table is the one in the book. Every kind of dependency counts, dev-dependencies too: a
-//! test that reaches around a layer would hold that layer's shape in place.
+//! The book has the same table. Every kind of dependency counts, dev-dependencies, too: a test that
+//! bypasses a layer would depend on that layer's internals and make them hard to change.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What `./justw trace` writes validates against the schema of the format that is kept in the tree,
-//! and the schema refuses what the viewers would not show.
+//! The output of `./justw trace` must follow the schema in the tree, and the schema must refuse
+//! files that the viewers would not show.
 
 use std::collections::HashMap;
 

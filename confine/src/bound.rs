@@ -1,9 +1,10 @@
-//! The closure of taking and granting: the most that each process may ever come to hold and to see,
-//! whatever all of them do.
+//! The closure of taking and granting: the most that each process may ever hold and see, whatever
+//! all processes do.
 //!
-//! It begins with a picture, and adds what a process may take, and what others may give to it,
-//! until nothing is added any more. It may allow too much, never too little: it assumes that each
-//! process has done everything it can, in every order, and has kept what it gave away.
+//! The computation begins with a picture, and adds what a process may take, and what others may
+//! give to it, until nothing can be added any more. It may allow too much, never too little: it
+//! assumes that each process has done everything it can, in every order, and has kept what it gave
+//! away.
 //!
 //! Later objects are made of existing memory: a holder of an Untyped may hold everything that is
 //! ever made of it.

@@ -1,4 +1,4 @@
-//! Capabilities: where they come from, and who takes them away.
+//! Capabilities: checks where new ones come from, and which process took others away.
 
 use abi::audit::may;
 use abi::{ObjType, Rights, machine_rights, process_rights};

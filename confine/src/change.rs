@@ -1,4 +1,5 @@
-//! One operation: the pictures before and after it, and who may have acted in between.
+//! One operation: the pictures before and after it, and the processes that may have acted in
+//! between.
 
 use abi::audit::may;
 use abi::{ObjType, Rights};

@@ -1,8 +1,8 @@
-//! The confinement oracle: what each process may come to hold, read, write and be told.
+//! The confinement oracle: what each process may come to hold, read, write and learn.
 //!
 //! Its only inputs are [snapshots](snapshot) of the kernel's state, and the playing program's
 //! reports of its own operations. It uses no code of the kernel or of the model: it states which
-//! process *may* cause a change, not how an operation does.
+//! processes *may* cause a change, not how operations work.
 //!
 //! * [`Judge`] compares two pictures, of the moments before and after an operation: for each new
 //!   thing, an acting process must have been able to give it to a process that could take it.

@@ -1,7 +1,7 @@
-//! Marks: words that say who wrote them, and who may see them.
+//! Marks: words that name the process that wrote them and the processes that may see them.
 //!
 //! A process writes no word without its mark, and no process copies another's word. So if a mark
-//! turns up somewhere, the kernel has put it there, and its writer must have sent it.
+//! appears somewhere, the kernel has put it there, and its writer must have sent it.
 
 /// The upper bits of each mark. No number that the kernel makes begins so.
 const TAG: u64 = 0xa5c3 << 48;

@@ -1,4 +1,4 @@
-//! Memory: which pages a process comes to see, pins, labels.
+//! Memory: pages that a process newly sees, pins, labels.
 
 use abi::audit::may;
 use abi::{Rights, frame_rights, machine_rights, process_rights, task_rights};

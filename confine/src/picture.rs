@@ -1,5 +1,5 @@
-//! A snapshot with what the rules ask of it: who holds which slot, which page each address shows,
-//! which record each member has.
+//! A snapshot with indices for the rules: the process of each slot, the page at each address, the
+//! record of each member.
 
 use abi::audit::may;
 use abi::{MEMBER_RIGHTS, ObjType, Rights};

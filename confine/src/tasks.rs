@@ -1,4 +1,4 @@
-//! What happens to tasks, processes and CPU time: each change of them takes a right.
+//! Changes of tasks, processes and CPU time: each takes a right.
 
 use abi::{Rights, process_rights, sched_rights, task_rights};
 use snapshot::{Process, State, Task};

@@ -1,4 +1,4 @@
-//! A snapshot with what finds its records: what rules read.
+//! A snapshot with the indices by which rules find its records.
 
 use snapshot::{
     CNode, Context, Cpu, Entry, Frame, Group, Info, Kernel, Member, Notification, Object, Pool, Process,

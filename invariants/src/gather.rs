@@ -1,4 +1,4 @@
-//! Snapshots: records, and how they are read from text.
+//! Snapshots: collects records, and reads them from text.
 
 use std::collections::HashMap;
 use std::fmt;

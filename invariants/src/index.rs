@@ -1,4 +1,5 @@
-//! What is at an address: tables that find records, and all memory in order.
+//! Finds the record of an address: tables of records, and a list of all memory in order of
+//! addresses.
 
 use snapshot::{ExtentKind, SlotUse};
 

@@ -5,14 +5,14 @@
 //! CPUs were stopped. Each rule ([`RULES`]) is a function that reads the snapshot alone. All
 //! references are judged by one table ([`references`]).
 //!
-//! # When a rule says nothing
+//! # When a rule does not judge
 //! Rules are strict while no kernel entry is under way; mail may be in flight. The survey notes
 //! half-done changes:
 //!
 //! * A CPU is *busy* while an entry is under way there ([`snapshot::Cpu::busy`]). Rules then skip
-//!   what that CPU owns: its tasks, SchedContexts, Notifications, Replies and queues, and message
-//!   blocks that it has. Rules about the contents of mailboxes, and about reference counts, say
-//!   nothing while any CPU is busy.
+//!   what that CPU owns: its tasks, SchedContexts, Notifications, Replies and queues, and the
+//!   message blocks that it has. Rules about the contents of mailboxes, and about reference counts,
+//!   do not judge while any CPU is busy.
 //! * A lock is held. Rules then skip what the lock guards: a root's derivation tree and memory, a
 //!   VSpace's page tables, the counts of a page, a process's lists.
 //!

@@ -1,7 +1,8 @@
-//! Walks all lists of tasks once: whether each is well-formed, and where each task is linked.
+//! Walks all lists of tasks once. Checks that each is well-formed, and records where each task is
+//! linked.
 //!
-//! A list is followed as far as it names tasks, and no further than there are tasks. Lists of a
-//! busy CPU are left alone.
+//! A walk ends where a link does not name a task, and after as many steps as there are tasks. Lists
+//! of a busy CPU are skipped.
 
 use snapshot::{Cpu, Task};
 

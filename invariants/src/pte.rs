@@ -1,6 +1,6 @@
-//! What a page-table entry says: as the processor's manual has it, and in bits that the processor
-//! ignores, as the kernel has it. The kernel reads its own entries by other code
-//! (`kern_base::paging`); a test there compares the two.
+//! Decodes page-table entries: the fields of the processor's manual, and the kernel's fields in
+//! bits that the processor ignores. The kernel decodes its entries by other code
+//! (`kern_base::paging`); a test there compares both.
 
 /// Entries of one table.
 pub const ENTRIES: u64 = 512;

@@ -1,10 +1,10 @@
-//! Every reference of the kernel's that can be judged by itself, in one table.
+//! All references of the kernel that can be judged alone, in one table.
 //!
-//! A row says of a field: which object it names, when it says anything, and what that object's own
-//! record must say back. Fields of which more must hold have rules of their own: links of queues
-//! and lists, derivation trees, page tables, and what SchedContexts and calls need. A reference
-//! must always name a live object of its type: never one whose last capability is gone, never free
-//! memory.
+//! A row describes a field: which object it names, when it is valid, and what that object's own
+//! record must contain in return. Fields with further requirements have rules of their own: links
+//! of queues and lists, derivation trees, page tables, and the fields of SchedContexts and calls. A
+//! reference must always name a live object of its type: never one whose last capability is gone,
+//! never free memory.
 
 use snapshot::{
     CNode, Context, Cpu, Device, Kernel, Notification, Number, Pool, Process, Reply, RequestKind, Stage,

@@ -1,4 +1,4 @@
-//! What rules find.
+//! The findings of rules.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The assembly of the system call entry, with its offsets, and the handlers behind it.
+//! The assembly of the system call entry, with its offsets, and the handlers that it calls.
 
 use core::arch::global_asm;
 use core::mem::offset_of;

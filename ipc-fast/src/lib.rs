@@ -8,16 +8,16 @@
 //! registers that it needs.
 //!
 //! The slow path saves the message registers in the current task's frame, switches to the CPU's
-//! stack and calls the operation's handler through a table. When it comes back to the same task, it
-//! leaves by SYSRET; otherwise the next task's context is loaded, which may mean idling first.
+//! stack and calls the operation's handler through a table. If the same task runs next, the slow
+//! path leaves by SYSRET. Otherwise it idles until a task is ready, if necessary, and loads that
+//! task's context.
 //!
 //! # Fastpaths
-//! They serve the common case of their operation, and leave every other case to Rust with nothing
-//! changed. A kernel without them (feature `fastpath`) does the same work in Rust alone and reaches
-//! an equal exportable state: the differential test compares the two.
+//! Each serves the common case of its operation, and leaves every other case to Rust, without
+//! having changed anything. A kernel without them (without the feature `fastpath`) does all work in
+//! Rust, and must reach an equal state: the differential test compares both kernels.
 //!
-//! The table shows what they cost besides plain instructions. The slow path needs all of these,
-//! too:
+//! The table shows the costly instructions of each fastpath. The slow path needs all of these, too:
 //!
 //! | operation | locked | fences | MSR writes | CR3 writes | other |
 //! |---|---|---|---|---|---|
@@ -28,9 +28,9 @@
 //! | send | 2 | 0 | 0 | 0 | |
 //! | wait that lets another task run, yield_to | 0 | 0 | 0 | the same | WRFSBASE, WRGSBASE, one RDTSC |
 //!
-//! # Why no interrupt can see a half-entered kernel
-//! FMASK switches interrupts off at SYSCALL. NMI, #MC and #DF have stacks of their own, and so has
-//! #DB, which can come only from a MOV SS that shadowed it until here.
+//! # Why no interrupt finds a half-entered kernel
+//! FMASK switches interrupts off at SYSCALL. NMI, #MC, #DF and #DB have stacks of their own. A #DB
+//! can arrive here only if a MOV SS before the SYSCALL delayed it.
 #![no_std]
 
 #[cfg(target_os = "none")]

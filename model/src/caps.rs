@@ -1,4 +1,4 @@
-//! Capabilities: where they are, what they allow, and what was derived from what.
+//! Capabilities: their slots, their rights, and the derivation tree.
 
 use alloc::vec::Vec;
 

@@ -1,9 +1,9 @@
-//! Event pools: their processes, and what is sent into them, to one process or to all that listen
-//! in a group.
+//! Event pools: their processes, and events for one process or for all members of a group that
+//! listen.
 //!
-//! The model does not say when a sender that waits for room continues: see [`State::Posting`]. It
-//! also does not know whether a reader wants a wake-up, or which capabilities and pages events
-//! carry.
+//! The model does not determine when a sender that waits for room continues: see
+//! [`State::Posting`]. It also does not describe wake-ups of readers, or capabilities and pages in
+//! events.
 
 use abi::events::{BROADCAST, Progress, cells, pool_pages};
 use abi::{Error, FLAG_NONBLOCK, ObjType, PAGE_SIZE, Rights, TaskId, process_rights, task_rights};

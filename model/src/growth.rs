@@ -1,5 +1,5 @@
-//! CSpaces that grow: CNodes that follow the one that a process was configured with, whose slots
-//! are numbered on.
+//! CSpaces that grow: CNodes that are added to the CNode with which a process was configured. Their
+//! slot numbers continue that CNode's.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,7 @@
 //! Messages: call, reply, receive, forward, and how calls end.
 //!
-//! A caller whose call is under way is in one place, which its [`Call`] names: in the queue of a
-//! task, served by one, or kept in a Reply object. All links between tasks follow from that.
+//! A call under way is in one place, which its [`Call`] names: in the queue of a task, served by a
+//! task, or kept in a Reply object. All links between tasks follow from that.
 
 use alloc::vec::Vec;
 

@@ -1,11 +1,11 @@
-//! What the kernel does, without how: an executable model of capabilities, groups, messages, memory
+//! An executable model of what the kernel does, but not how: capabilities, groups, messages, memory
 //! accounting and reclaim, as plain data.
 //!
 //! [`Model::step`] is one system call of one task, from its argument registers to the registers of
 //! all tasks that it affects. There are no locks, no concurrent CPUs, no grace periods and no
-//! restarts: a step is indivisible. Of CPUs the model has only what a program sees: an object that
-//! has a home answers [`WrongCpu`](abi::Error::WrongCpu) elsewhere, and an exposure can have a task
-//! on each.
+//! restarts: a step is indivisible. The model describes CPUs only as far as programs see them: an
+//! operation on an object with a home answers [`WrongCpu`](abi::Error::WrongCpu) on other CPUs, and
+//! an exposure can have a task for each CPU.
 //!
 //! # Reading it
 //! [`object`]: the objects. [`caps`]: slots, rights, the derivation tree. [`memory`]: Retype,
@@ -21,7 +21,7 @@
 //! # What it leaves open
 //! It does not say which task runs: any ready task may make the next step. It does not say which
 //! numbers new tasks and processes get, only that no identity is given twice ([`Model::named`]).
-//! Time that was used, counters and the like are free ([`Regs::free`]).
+//! Results such as used time and counters may have any value ([`Regs::free`]).
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,15 +1,15 @@
-//! Whether a history of system calls of several CPUs can have come about: whether there is an order
-//! of their [parts](crate::parts) in which each answers what was found, and in which no call begins
-//! before another has begun that was over by then.
+//! Decides whether a history of system calls of several CPUs is possible. A history is possible if
+//! there is an order of the calls' [parts](crate::parts) in which each call gets its recorded
+//! answer, and in which a call that ended before another one began comes before that one.
 //!
 //! The search goes depth first. It follows the order of the stamps as long as that fits. Otherwise
-//! it first tries the parts on which the next call to end depends. A part that ends a call and
-//! changes nothing is done immediately, without alternatives. The search remembers states that led
-//! nowhere. Most histories fit at the first attempt. For others much depends on the first choices.
-//! So the search begins again with other choices, each time with more patience, and gives up after
-//! a number of steps. At first it leaves out rare cases: a call that has tried a short path in
-//! vain, or has seen a capability that was then gone. Of messages it knows beforehand who received
-//! which ([`letters`]).
+//! it first tries the parts on which the next call to end depends. If a part ends a call and
+//! changes nothing, the search executes it immediately and tries no alternative. The search
+//! remembers states that led nowhere. Most histories fit at the first attempt. For others the first
+//! choices are decisive. So the search begins again with other choices, each time with more steps,
+//! and gives up after a number of steps. The first attempts leave out rare cases: a call that gave
+//! its claimed slot back and looked again, or that saw a capability which was deleted afterwards.
+//! The search knows beforehand which task received which message ([`letters`]).
 
 mod letters;
 

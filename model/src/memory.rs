@@ -1,4 +1,4 @@
-//! Retype: what is carved from which end of an Untyped.
+//! Retype: how objects are carved from the two ends of an Untyped.
 
 use alloc::boxed::Box;
 use alloc::vec;

@@ -1,8 +1,8 @@
 //! How objects end: delete, revoke, reset.
 //!
 //! A capability that is not its object's last is deleted immediately. The last capability ends the
-//! object first. A task can't end what it runs in, and nobody ends a frame that is pinned: then
-//! what was begun stays begun, and the object is *dying*.
+//! object first. A task cannot end the objects that it runs in, and nobody can end a pinned frame.
+//! Then the end stays incomplete, and the object stays *dying*.
 
 use alloc::vec::Vec;
 

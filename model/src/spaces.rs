@@ -1,5 +1,5 @@
-//! Address spaces: which page is mapped where, and to do what. No page is written and executed at a
-//! time.
+//! Address spaces: which page is mapped where, with which access. No page is writable and
+//! executable at the same time.
 //!
 //! Pools, pages in messages and accessed bits are left out.
 

@@ -1,4 +1,4 @@
-//! One system call: the table of operations, and what stands in registers before and after.
+//! One system call: the table of operations, and the registers before and after.
 
 use abi::{Cap, Counter, Error, FLAG_DEADLINE, LOG_MAX, MsgInfo, ObjType, Op};
 use abi::{MachineRights, Target, TaskId, machine_rights};

@@ -1,4 +1,4 @@
-//! Processes, tasks and CPU time: configure, control, look.
+//! Processes, tasks and CPU time: configure, control, inspect.
 
 use abi::{
     Cap, Error, ObjType, Rights, SchedRights, TaskId, TaskRights, process_rights, sched_rights, task_rights,

@@ -1,7 +1,6 @@
-//! Histories that the model's own parts make, by chance, of workers on several CPUs, with the
-//! fuzzer's operations: each can have come about, and the checker has to find out how. As in the
-//! kernel, what has entered it mostly goes on until it is over or waits for another CPU, and
-//! waiting takes long.
+//! Random histories of workers on several CPUs, which the model's own parts make from the fuzzer's
+//! operations. Each is possible, and the checker must find an order for it. As in the kernel, an
+//! operation mostly continues until it ends or waits for another CPU, and waiting takes long.
 
 mod cluster;
 mod dice;

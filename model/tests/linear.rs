@@ -1,4 +1,4 @@
-//! The checker of histories, on histories that can be and on some that cannot.
+//! The checker of histories, on possible and on impossible histories.
 
 use abi::{Cap, FLAG_NONBLOCK, MsgInfo, ObjType, Op, Rights, Target};
 use model::linear::{Call, History, Verdict};

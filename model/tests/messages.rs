@@ -1,5 +1,5 @@
-//! Calls, answers and bits between tasks of several CPUs: histories that the model's own parts make
-//! by chance, and some that cannot be.
+//! Calls, answers and bits between tasks of several CPUs: random histories that the model's own
+//! parts make, and some impossible ones.
 
 mod dice;
 

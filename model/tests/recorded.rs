@@ -1,8 +1,8 @@
-//! Histories that the fuzzer recorded in the booted kernel, on 4 CPUs: some that were hard to find
-//! an order for, one that was thought to have none, and one of a kernel that had a bug.
+//! Histories that the fuzzer recorded in the booted kernel, on 4 CPUs: some for which an order was
+//! hard to find, one that an earlier checker rejected, and one of a kernel with a bug.
 //!
-//! They are as `./justw fuzz` prints them: a call in a line, with its stamps, its arguments and
-//! what it answered. The state before is the fuzzer's: three processes, with CNodes and an Untyped.
+//! They have the format of `./justw fuzz`: one call in a line, with its stamps, its arguments and
+//! its answer. The initial state is the fuzzer's: three processes, with CNodes and an Untyped.
 
 mod cluster;
 

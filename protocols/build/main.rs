@@ -1,8 +1,9 @@
-//! Makes Rust of the schemas: `capnpc` the readers and builders, [`stubs`] clients and servers.
+//! Generates Rust code from the schemas: `capnpc` generates readers and builders, [`stubs`] clients
+//! and servers.
 //!
-//! Both read what the schema compiler made of `schema/*.capnp`, which is in the tree
-//! (`schema.request`, made by `./justw schemas`), so that a build does not take that compiler. What
-//! stands there has to be what the schemas say: a fingerprint of their text is beside it.
+//! Both read the schema compiler's output for `schema/*.capnp`, which is in the tree
+//! (`schema.request`, made by `./justw schemas`), so that a build does not need that compiler. The
+//! output must fit the schemas: a fingerprint of their text is beside it.
 
 mod stubs;
 

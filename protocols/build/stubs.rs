@@ -1,13 +1,13 @@
 //! Clients and servers of protocols, as Rust text.
 //!
-//! A schema file is a protocol when it has the structs `Request` and `Answer` and the enum
+//! A schema file describes a protocol if it has the structs `Request` and `Answer` and the enum
 //! `Refusal`:
 //!
-//! - each member of `Request`'s union is a method: a group of its arguments, or Void where it has
-//!   none. A `Request` without union is one method, named as what answers it;
+//! - each member of `Request`'s union is a method: a group of its arguments, or Void if it has
+//!   none. A `Request` without union is a single method, with the name of its answer;
 //! - `Answer` has a union with a member of the same name for each, a group or Void, and
 //!   `refused :Refusal`;
-//! - `Refusal` has `badRequest`, which is what malformed messages are answered with.
+//! - `Refusal` has `badRequest`, the answer to malformed messages.
 
 use std::error::Error;
 use std::fmt::Write;

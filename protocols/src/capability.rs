@@ -1,14 +1,14 @@
-//! Capabilities in messages: pointers to the capabilities that come along.
+//! Capabilities in messages: pointers to the capabilities that a message carries.
 //!
-//! A field of type `Capability` is such a pointer on the wire, as the format has it: an index into
-//! the *capability table*. The table is the message's list of capabilities, which travels beside it
-//! by the kernel's means; the kernel never looks into messages.
+//! A field of type `Capability` is a capability pointer of the format: an index into the
+//! *capability table*. The table is the message's list of capabilities, which the kernel transfers;
+//! the kernel never looks into messages.
 //!
 //! The crate `capnp` represents such pointers by objects on the heap, with promises of calls. Here
 //! functions that are generated for each such field read and write them as plain words. `grant_…`
 //! puts a capability into the table of a message that is being made ([`Given`]). `granted_…`
-//! returns a place in the table of a received message. The receiver of the table knows what is at
-//! that place, if anything.
+//! returns a place in the table of a received message. The receiver of the table knows which
+//! capability is at that place, if any.
 
 use capnp::raw::{get_list_bytes, get_struct_pointer_section};
 use capnp::traits::IntoInternalStructReader;

@@ -1,19 +1,19 @@
 //! The messages between the system's programs: schemas in [Cap'n Proto](https://capnproto.org)'s
-//! language, and the code that is made of them at build time. The book's page *Messages that
+//! language, and the code that the build generates from them. The book's page *Messages that
 //! describe themselves* explains them.
 //!
 //! Each schema is a module: readers and builders of its structs, a [`Client`](store::Client), a
 //! [`Server`](store::Server) trait, and two labels that identify its messages.
 //!
-//! # What holds
-//! - A message is one segment. Its label names the struct that it begins with, and the compiled-in
+//! # Properties
+//! - A message is one segment. Its label names the struct with which it begins, and the compiled-in
 //!   schemas describe the rest ([`ROOTS`]), so any program can print a message.
-//! - Messages are read where they are, and only what is asked for. The bytes must not change during
-//!   reading: [`open`] takes a slice, and Rust's rules require that. If another process may write
-//!   them, copy them first.
-//! - For all possible bytes reading ends with a value or an error: nesting and the number of
+//! - Messages are read in place, and only the fields that the program asks for. The bytes must not
+//!   change during reading: [`open`] takes a slice, and Rust's rules require that. If another
+//!   process may write them, copy them first.
+//! - Whatever the bytes are, reading ends with a value or an error: nesting and the number of
 //!   visited words have limits.
-//! - Nothing is allocated. A message is built in its maker's buffer.
+//! - Nothing is allocated. The sender provides the buffer in which a message is built.
 //! - A [`Transport`] carries messages, so all of this runs on the host, too.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

@@ -1,7 +1,8 @@
 //! Prints a message without its schema: its structs and lists, and their words.
 //!
-//! The format's pointers say what they point to: a struct of so many words and pointers, a list of
-//! elements of some size, a capability. Names and types of fields they do not say.
+//! The format's pointers describe what they point to: a struct with its numbers of words and
+//! pointers, a list with the size of its elements, or a capability. They do not contain names and
+//! types of fields.
 
 use core::fmt::{self, Formatter};
 

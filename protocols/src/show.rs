@@ -1,5 +1,5 @@
-//! A message as text: by the schema that its label names, field by field; else, or where that does
-//! not work out, by its words and pointers ([`crate::raw`]).
+//! Prints a message as text: field by field, by the schema that its label names. If there is no
+//! such schema, or the message does not fit it, prints its words and pointers ([`crate::raw`]).
 
 use core::fmt::{self, Formatter, Write};
 

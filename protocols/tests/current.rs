@@ -1,5 +1,5 @@
-//! What is in the tree of the schema compiler's is what it makes of the schemas today, where there
-//! is one.
+//! The schema compiler's output in the tree must equal its output for today's schemas. Skipped if
+//! the compiler is not installed.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Messages from end to end, on the host: what is asked arrives, and whatever arrives does no harm.
+//! Messages from end to end, on the host: requests arrive, and malformed messages do no harm.
 
 use std::cell::{Cell, RefCell};
 

@@ -1,15 +1,15 @@
 //! The right to CPU time: what a SchedContext holds.
 //!
-//! Run queues hold SchedContexts, never tasks: a call donates the caller's to the callee, a reply
-//! gives it back, and across CPUs it travels with the message. So time is charged to the client
-//! that asked for the work. [`ScState`] is the state of that kernel object; `kern/base` puts the
-//! object's header before it and its home around it.
+//! Run queues hold SchedContexts, never tasks: a call donates the caller's context to the callee, a
+//! reply gives it back, and across CPUs it travels with the message. So time is charged to the
+//! client that asked for the work. [`ScState`] is the state of that kernel object; `kern/base` adds
+//! the object's header and its home.
 //!
 //! # Accounting
-//! While a context runs, its CPU keeps when its slice will be over ([`ScState::start`]); when it
-//! stops, the rest of the slice comes back here ([`ScState::stop`]). The time used is the slices
-//! that it got minus the rest. So stopping and starting are one subtraction and one addition. A
-//! donation between tasks needs neither.
+//! While a context runs, its CPU keeps the end of its slice ([`ScState::start`]). When the context
+//! stops, the rest of the slice is stored here ([`ScState::stop`]). The used time is the sum of the
+//! slices that the context got, minus the rest. So a stop is one subtraction, and a start is one
+//! addition. A donation between tasks needs neither.
 
 use core::cell::Cell;
 

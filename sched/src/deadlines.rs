@@ -1,10 +1,10 @@
-//! Deadlines of one CPU, soonest first.
+//! The deadlines of one CPU, ordered by time.
 //!
 //! The structure is a leftist heap: a binary tree in which no node is later than its children, and
-//! in which the path down the right-hand side is the shortest way out of every subtree. That path
+//! in which the right-hand path from each node is the shortest path to an empty child. That path
 //! has at most log2(n + 1) steps, and all operations merge two trees along it. So inserting, taking
-//! the soonest and removing *any* deadline take O(log n) steps at worst, not just on average. A
-//! kernel with interrupts off needs that. Nothing recurses.
+//! the earliest and removing *any* deadline take O(log n) steps at worst, not just on average. A
+//! kernel with interrupts off needs that. No function recurses.
 //!
 //! Times are TSC values. The order of equal deadlines depends only on the history of calls.
 

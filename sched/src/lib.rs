@@ -1,19 +1,20 @@
-//! Scheduling mechanism: what each CPU keeps in order, and the right to its time.
+//! Scheduling mechanism: the ordered queues of each CPU, and the state of SchedContexts.
 //!
 //! * [`context`]: `ScState`, the state of a SchedContext: priority, slice, CPU time.
-//! * [`run_queue`]: the SchedContexts that want this CPU, strict priorities, round robin within
+//! * [`run_queue`]: the ready SchedContexts of a CPU, with strict priorities and round robin within
 //!   one.
 //! * [`prio_list`]: waiters by priority and in order within one (queued senders).
-//! * [`deadlines`]: the tasks to wake by deadline, soonest first.
+//! * [`deadlines`]: the tasks that wait with a deadline, ordered by time.
 //!
-//! All queues are intrusive: the links are part of the queued object, so nothing is ever allocated
-//! and an object is taken out in place. A queue is generic over the object through a trait that
-//! shows the object's links; `kern/base` implements it.
+//! All queues are intrusive: the links are part of the queued object, so no queue allocates, and an
+//! object can be removed wherever it is in the queue. A queue is generic over the object, through a
+//! trait that gives access to the object's links; `kern/base` implements it.
 //!
 //! # Ownership
 //! Queues are plain cells that only their own CPU writes (they are not `Sync`). That CPU is the
 //! home of the objects in them. Code that moves an object to another CPU takes it out of the queue
-//! first. Everything here is safe code: a wrong call may lose a turn or panic, never more.
+//! first. All code here is safe: a wrong call may change the order of tasks or panic, but cannot
+//! corrupt memory.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

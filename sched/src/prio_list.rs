@@ -7,9 +7,9 @@
 //!  order   9a <-> 9b <-> 9c <-> 7a <-> 4a <-> 4b
 //!  chain   9a <---------------> 7a <-> 4a
 //! ```
-//! To insert, walk the chain to the end of the item's priority and step into the order there. All
-//! other operations take a constant number of steps, except a change of priority, which inserts
-//! again.
+//! An insertion walks the chain to the end of the item's priority, and links the item into the
+//! order there. All other operations take a constant number of steps, except a change of priority,
+//! which inserts again.
 
 use core::cell::Cell;
 

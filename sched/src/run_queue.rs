@@ -1,10 +1,11 @@
 //! The run queue of one CPU: 256 strict priorities, first come first served within one.
 //!
 //! A context that outranks all others is alone at the front. The others are in a queue for each
-//! priority. A two-level bitmap says which queues are not empty, and the highest is kept beside it.
-//! So two tasks that take turns above all others never touch the queues, and the front answers the
-//! question of every wake-up ("does a context outrank me?"). Every operation takes a constant
-//! number of steps, and inserting or taking touches one neighbour at most.
+//! priority. A two-level bitmap records which queues are not empty, and a field has the highest of
+//! them. So two tasks that take turns and outrank all others never use the queues. Every wake-up
+//! must know whether a queued context outranks the running one; the front answers that. Every
+//! operation takes a constant number of steps, and inserting or taking a context changes at most
+//! one neighbour.
 //!
 //! The *running* context is not in the queue. The dispatcher takes it out and puts it back: at the
 //! front if it was preempted (it keeps its turn), at the back if its slice is over.

@@ -1,14 +1,13 @@
 //! Labelled points between shared accesses, where a chaos build perturbs the run.
 //!
-//! With the feature `chaos` the kernel sets a hook that, driven by a seed, executes PAUSEs or lets
-//! a timer tick interrupt. So instruction-counted runs reach interleavings that they would never
-//! reach by themselves. Without the feature a point compiles to nothing.
+//! With the feature `chaos` the kernel sets a hook that, driven by a seed, executes PAUSEs or makes
+//! the timer fire. So runs under icount reach interleavings that they would never reach by
+//! themselves. Without the feature a point compiles to nothing.
 //!
 //! In host tests a test may let other CPUs act at a point: `crate::host_test::at_points`.
 //!
-//! Points are numbered in the order in which CPUs reach them: that number is an *event* of the
-//! seed. Where QEMU counts instructions the same event is the same point of the same run, every
-//! time.
+//! The hook numbers the points in the order in which CPUs reach them: each is an *event* of the
+//! seed. Under icount an event is the same point of the same run, every time.
 
 /// Where the protocols of this crate can be torn apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

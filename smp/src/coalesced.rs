@@ -1,4 +1,4 @@
-//! Bits that any CPU may raise and one mailbox message announces, however many were raised.
+//! Bits that any CPU may raise, and that one mailbox message announces, however many were raised.
 //!
 //! A task's control bits and a Notification's remote bits are of this kind: the CPU that raises the
 //! first bit pushes the node, later CPUs add bits to the word, and the CPU that pops the node takes
@@ -6,12 +6,13 @@
 //!
 //! # Protocol
 //! The node has no owner while the word is zero. The CPU whose raise finds zero owns the node until
-//! it pushes it. The CPU that pops the node owns it until it takes the bits, and gives it up just
-//! before the word becomes zero again. So the word decides which CPU may touch the node.
+//! it pushes it. The CPU that pops the node owns it until it takes the bits, and gives the node up
+//! just before the word becomes zero again. So the word decides which CPU may touch the node.
 //!
 //! # Memory ordering
-//! Raising and taking are `AcqRel` exchanges of one word. So a CPU that takes a bit sees what its
-//! raiser did before, and a CPU that raises from zero sees that the node was given up.
+//! Raising and taking are `AcqRel` exchanges of one word. So a CPU that takes a bit sees everything
+//! that the raising CPU wrote before, and a CPU that raises from zero sees that the node was given
+//! up.
 
 use crate::chaos::{self, Point};
 use crate::cpu::Pin;

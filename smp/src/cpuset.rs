@@ -1,12 +1,12 @@
 //! Sets of CPUs: a plain one for owned state, and an atomic one to share.
 //!
-//! Both have room for [`MAX_CPUS`] members, whatever the machine has: 128 bytes, so that a set can
-//! be part of an object whose size user level knows before boot has counted the CPUs.
+//! Both have room for [`MAX_CPUS`] members, however many CPUs the machine has: 128 bytes. So a set
+//! can be part of an object whose size is part of the interface.
 //!
 //! # Memory ordering
-//! [`AtomicCpuSet`]'s changes and snapshots are sequentially consistent. It says which CPUs may
-//! hold something (a translation, say), and a CPU that adds itself must be ordered before what it
-//! loads next; on x86 the locked instruction is that fence already.
+//! [`AtomicCpuSet`]'s changes and snapshots are sequentially consistent. Such a set records which
+//! CPUs may hold something, for example a translation. A CPU that adds itself must do so before its
+//! next loads; on x86 the locked instruction is that fence already.
 
 use core::cell::Cell;
 

@@ -3,8 +3,8 @@
 //! # What makes them sound
 //! Kernel objects live in memory that user level donated ([`Region`]), so the borrow checker cannot
 //! know how long they live. Four rules replace it. For each rule, *Types* says what the types
-//! enforce in a crate that forbids unsafe code. *Rules* says what only `kern/core` ensures, and its
-//! tests check.
+//! enforce in a crate that forbids unsafe code. *Rules* says what the types do not enforce:
+//! `kern/core` must ensure it, and its tests check it.
 //!
 //! 1. **An object dies only after its links.** Reclaim first cuts every stored [`Link`], [`Ptr`]
 //!    and [`ObjWord`] to an object, then waits until every CPU has left the kernel entries that may
@@ -14,18 +14,18 @@
 //!    included; and a CPU uses nothing while it shows that it is parked ([`crate::quiesce::park`]).
 //! 2. **Only the home CPU looks inside.** State that one CPU owns is wrapped in [`Homed`], which
 //!    opens only to a [`Pin`] of that CPU. Everything else that CPUs share is an atomic, or behind
-//!    a lock. *Types:* all of it. The target of a stored reference is `Sync`, whichever CPU loads
-//!    it; state that changes under a lock is inside the lock ([`crate::lock::Lock`]), or opens with
-//!    its guard alone ([`crate::lock::Guarded`]).
+//!    a lock. *Types:* enforce all of it. The target of a stored reference is `Sync`, whichever CPU
+//!    loads it; state that changes under a lock is inside the lock ([`crate::lock::Lock`]), or
+//!    opens only with its guard ([`crate::lock::Guarded`]).
 //! 3. **Memory is carved once.** A [`Region`] hands out disjoint pieces, and starts again only at
-//!    the end of a quiet period that it began itself. *Types:* all of it.
+//!    the end of a quiet period that it began itself. *Types:* enforce all of it.
 //! 4. **The sender lets go.** Once state is on its way to another CPU ([`Held::hand_to_with`],
 //!    [`Held::leave_for`], a push of the node that carries it), the entry that sent it no longer
-//!    uses what it opened before. *Types:* for a [`Held`], which is used up. *Rules:* for state
-//!    that was opened in addition.
+//!    uses what it opened before. *Types:* enforce it for a [`Held`], which is consumed. *Rules:*
+//!    for other state that the entry has opened.
 //!
-//! A word gives its object only as the type that it was stored as ([`KernelObject`]). The types
-//! enforce that, too.
+//! In addition, the types enforce that a word gives its object only as the type as which it was
+//! stored ([`KernelObject`]).
 //!
 //! The doors of `crate::host_test`, which only tests have, enforce none of this.
 //!

@@ -1,21 +1,23 @@
 //! The order in which events enter a pool, from any CPU, without a lock.
 //!
 //! # Protocol
-//! Positions count cells and never wrap. A sender **reserves** cells by moving `reserved` on, if
-//! the reader's head leaves room, and writes them. It **publishes** the event by a stamp on its
-//! first cell that names the round, which only the kernel can write. After a full fence it checks
-//! whether the reader wants a wake-up. So readers see only complete events, in the order of
-//! reservation. A reader that arms itself, fences and looks again misses none.
+//! Positions count cells and never wrap. A sender **reserves** cells by advancing `reserved`, if
+//! the reader's head leaves room, and writes the cells. It **publishes** the event by a stamp on
+//! the first cell, which names the round of the ring; only the kernel can write stamps. After a
+//! full fence it checks whether the reader wants a wake-up. So readers see only complete events, in
+//! the order of reservation. A reader that arms the pool, executes a fence and looks again misses
+//! no event.
 //!
 //! **Full.** The home CPU of the pool's reader queues senders that found no room. While senders
 //! wait the ring is *closed*: the bit in `reserved` makes every other reservation fail, so no
-//! sender overtakes them. Closing shows the reader that a sender waits, then fences, and looks at
-//! the head again. The reader moves its head, fences, and checks whether a sender waits. One of the
-//! two sees the other. Only that CPU opens and closes.
+//! sender overtakes them. The CPU that closes the ring shows the reader that a sender waits,
+//! executes a fence, and looks at the head again. The reader moves its head, executes a fence, and
+//! checks whether a sender waits. One of the two sees the other. Only the reader's home CPU opens
+//! and closes the ring.
 //!
 //! # What the reader writes
-//! The kernel accepts the reader's head only between nothing read and everything read. A reader
-//! that writes a false head loses its own events.
+//! The kernel accepts only a head between the position at which nothing is read and the position at
+//! which everything is read. A reader that writes a false head loses its own events.
 
 use crate::sync::{AtomicU64, Ordering, fence_after_exchange};
 

@@ -2,8 +2,8 @@
 //!
 //! Behind the feature `host-test`, which only `dev-dependencies` turn on: the kernel cannot reach
 //! it. The functions are safe to call so that crates which forbid unsafe code can be tested. They
-//! are sound because a test neither shares its objects between threads nor frees them (`leak`), or
-//! gives back their memory only when it is done with all of them (`give_back`).
+//! are sound because a test does not share its objects between threads. It either never frees them
+//! (`leak`), or frees their memory only when it no longer uses any of them (`give_back`).
 
 extern crate std;
 

@@ -7,13 +7,13 @@
 //!   [`ObjWord`](door::ObjWord), [`Region`](door::Region): how safe code holds, stores and makes
 //!   kernel objects.
 //! * [`cpuset`]: sets of CPUs.
-//! * [`percpu`]: blocks of which each CPU has one, and the kernel entry that knows its own.
+//! * [`percpu`]: the CPU blocks, and kernel entries that know their CPU's block.
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
 //! * [`coalesced`]: bits that any CPU may raise and one message announces.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
 //! * [`events`]: how events enter a pool from any CPU.
 //! * [`shootdown`]: how a CPU makes others flush translations.
-//! * [`lock`]: the lock of state that several CPUs change.
+//! * [`lock`]: locks for state that several CPUs change.
 //! * [`standstill`]: how one CPU stops all others, in test builds.
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
 //! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.

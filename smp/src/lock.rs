@@ -1,9 +1,9 @@
-//! The lock of state that several CPUs change. It is held for a few instructions, with interrupts
-//! off, and never while its holder waits for anything else.
+//! Locks for state that several CPUs change. A lock is held for a short time, with interrupts off,
+//! and never while its holder waits for anything except another lock.
 //!
-//! The lock names its holder. A CPU that has spun 2^32 times stops the machine and prints all that
-//! is known of the object: a lock that is never released is a fault of the kernel, and silence
-//! would hide it.
+//! The lock records its holder. A CPU that has spun 2^32 times stops the machine and prints what is
+//! known about the object: a lock that is never released is a fault of the kernel, and endless
+//! spinning would hide it.
 //!
 //! In host tests each lock has a point before it is taken, one after that, and one after its
 //! release. A test that stops a CPU in the middle lets it continue when another CPU needs its lock

@@ -1,4 +1,4 @@
-//! Mailboxes: one queue per CPU, into which any CPU puts messages for it.
+//! Mailboxes: one queue per CPU, into which any CPU puts messages for that CPU.
 //!
 //! # Shape
 //! The mailbox is an intrusive multi-producer, single-consumer queue after Vyukov. A message's node
@@ -7,37 +7,37 @@
 //! ```text
 //!   first ──> oldest ──next──> ... ──next──> newest <── head
 //! ```
-//! A push exchanges `head` for its node, which is its only atomic operation. Then it links the node
-//! that it found there to its own, or makes its own the first if it found null. Between the two
-//! steps the queue is broken: `head` shows mail that cannot be reached yet ([`Popped::Between`]).
-//! `head` is null exactly while the queue is empty, so a push knows whether it made the queue
-//! non-empty.
+//! A push exchanges `head` for its node, which is its only atomic operation. If it found a node
+//! there, it stores the link from that node to its own; if it found null, it makes its own node the
+//! first. Between the two steps the queue is broken: `head` names mail that cannot be reached yet
+//! ([`Popped::Between`]). `head` is null exactly while the queue is empty, so a push knows whether
+//! it made the queue non-empty.
 //!
 //! Nodes that are linked beforehand enter by one exchange ([`Batch`]) and stay together.
 //!
 //! # Owners of nodes
 //! A node names the CPU that owns it, and only that CPU may push it. The CPU that pops a node
-//! becomes its owner, and owns the node's message block, too. So a node is never pushed twice at a
-//! time, and its payload needs no atomics. A push by another CPU breaks the protocol and panics.
+//! becomes its owner, and owns the node's message block, too. So a node is in at most one queue,
+//! once, and its payload needs no atomics. A push by another CPU breaks the protocol and panics.
 //!
 //! # Waking
 //! Every push that makes the queue non-empty asks for an interrupt ([`Wake::Interrupt`]), whatever
-//! the target is doing, also in the kernel. The push leaves it out only if the target has
-//! advertised that it polls. The consumer follows these rules:
+//! the target is doing, even if it is in the kernel. The push omits the interrupt only if the
+//! target has advertised that it polls. The consumer follows these rules:
 //!
 //! * A CPU idles only after [`Inbox::advertise`] has found no mail. While `head` is not null it
 //!   does not idle, even if a producer is between exchange and link.
 //! * After [`Inbox::retract`] it first drains the mailbox, since a producer may have left its
 //!   interrupt out until then.
-//! * A message that was alone leaves the mailbox empty ([`Inbox::pop_only`]): the next push will
-//!   interrupt, and the consumer need not look again.
-//! * While a drain answers [`Drained::More`] the CPU must come back: it interrupts itself, or
+//! * If the consumer took a message that was alone ([`Inbox::pop_only`]), the mailbox is empty. The
+//!   next push will interrupt, and the consumer need not look again.
+//! * If a drain returns [`Drained::More`], the CPU must drain again: it interrupts itself, or
 //!   loops. Later pushes find the queue non-empty and do not interrupt.
 //!
 //! # Memory ordering
 //! * The CPU that pops sees the payload and everything written before the push: the link is stored
-//!   with `Release` and loaded with `Acquire`. The exchange is both, since it passes one producer's
-//!   node to the next producer, which writes the link in it.
+//!   with `Release` and loaded with `Acquire`. The exchange has both orderings, since it passes one
+//!   producer's node to the next producer, which writes the link in that node.
 //! * Producer: exchange `head`, *full fence*, load `idle`. Consumer: store `idle`, *full fence*,
 //!   load `head`. One of the two sees the other's store: either the producer sees that the target
 //!   does not poll, and interrupts, or the consumer sees the mail. The producer's fence is

@@ -2,8 +2,8 @@
 //!
 //! A [`PerCpu`] has three parts: state that only its CPU may touch, its mailbox, and state that all
 //! CPUs see. [`Here`] is one word that represents two proofs: the code runs on the block's CPU (a
-//! [`Pin`]), and it is the mailbox's consumer. [`LocalEntry`] is an [`Entry`] that starts with that
-//! word, so nothing is compared afterwards.
+//! [`Pin`]), and it is the mailbox's consumer. [`LocalEntry`] is an [`Entry`] made together with
+//! that word, so no code has to compare the CPU with the block afterwards.
 
 use core::marker::PhantomData;
 use core::ops::Deref;

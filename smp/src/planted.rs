@@ -1,8 +1,8 @@
 //! Bugs that tests plant, to show that loom, the simulated machine, stress and torture find them.
 //!
-//! On the machine each is a cargo feature that no normal build turns on, so what stands here
-//! compiles to nothing. Under loom, and in host tests, a test plants a bug for as long as it holds
-//! a `Planted`; the normal and the broken protocol run in one process.
+//! In the kernel each bug is a cargo feature that no normal build turns on; without the features
+//! this module compiles to nothing. Under loom, and in host tests, a test plants a bug for as long
+//! as it holds a `Planted`. So the correct and the broken protocol can run in one process.
 
 /// What can be broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

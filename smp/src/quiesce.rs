@@ -1,4 +1,4 @@
-//! Grace periods: how a CPU learns that no CPU still uses an unlinked object.
+//! Grace periods: how a CPU learns that no CPU uses an unlinked object any more.
 //!
 //! # Quiescent points
 //! The kernel never sleeps, and every reference that it loads is bound to its kernel entry. So a
@@ -9,19 +9,20 @@
 //! # Rounds
 //! A **round** begins on one CPU, the initiator, and is over when every CPU has been at a quiescent
 //! point since. The initiator pushes one node (there is one per pair of CPUs) into the mailbox of
-//! each other CPU; the target takes it out, and sends it back at its next quiescent point
-//! ([`settle`]). No CPU waits: the CPU that has the node does the next step. The round skips CPUs
-//! that need not be asked:
+//! each other CPU. The target takes the node out, and sends it back at its next quiescent point
+//! ([`settle`]). No CPU waits: the CPU that has the node does the next step. The round skips these
+//! CPUs:
 //!
-//! * those that are parked ([`park`]): idle is a quiescent point that lasts;
-//! * those that have left the kernel by IRET since the round was asked for ([`left_by_iret`]). That
-//!   count is a plain store, so on x86 it might become visible only after loads of the *next* entry
-//!   were done; IRET serialises and rules that out, SYSRET does not and is not counted.
+//! * CPUs that are parked ([`park`]): an idle CPU is at a quiescent point all the time;
+//! * CPUs that have left the kernel by IRET since the round was requested ([`left_by_iret`]). Exits
+//!   are counted by a plain store. On x86 such a store might become visible only after loads of the
+//!   *next* entry. IRET serialises, which prevents that; SYSRET does not, so exits by SYSRET are
+//!   not counted.
 //!
 //! If no CPU remains, the round is over at the initiator's own next quiescent point.
 //!
 //! # Slots: the epoch
-//! [`Epoch`] counts rounds: one that began when it was `e` raises it to at least `e + 1`. An
+//! [`Epoch`] counts rounds: a round that began at epoch `e` raises it to at least `e + 1`. An
 //! emptied slot is stamped with the epoch read *after* the emptying. It is reusable once the epoch
 //! has reached `stamp + 2`: the round that raised it from `stamp + 1` began after the slot was seen
 //! empty, so every kernel entry that may have read the old contents has ended. (`stamp + 1` is not
@@ -29,13 +30,15 @@
 //! for all CPUs.
 //!
 //! # Memory: two rounds
-//! Messages under way may refer to an object, not only entries. After all stored references to it
-//! were unlinked:
+//! Not only entries but also messages under way may refer to an object. After all stored references
+//! to the object were unlinked:
 //!
-//! 1. a first round ends every entry that may still push a message about it;
-//! 2. a second round's nodes go through every mailbox. Mailboxes are first in, first out, so all
-//!    messages about it have been taken out, and the entries that took them out have ended. This
-//!    round skips no CPU because of its count, and a parked CPU only while its mailbox is empty.
+//! 1. a first round waits for the end of every entry that may still push a message about the
+//!    object;
+//! 2. a second round's nodes go through every mailbox. Mailboxes are first in, first out, so at its
+//!    end all messages about the object have been taken out, and the entries that took them out
+//!    have ended. This round skips no CPU because of its count of exits, and skips a parked CPU
+//!    only if its mailbox is empty.
 //!
 //! Then nothing refers to the object, and its memory can be used again. The memory's region begins
 //! the quiet period itself, and starts again at its end
@@ -43,16 +46,16 @@
 //! message about a dead object sends no further message that refers to it.
 //!
 //! # Memory ordering
-//! Let CPU D unlink an object and read the epoch, I run the round, T use the object.
+//! Let CPU D unlink an object and read the epoch, CPU I run the round, and CPU T use the object.
 //!
-//! * D: store, full fence, load epoch. I: load epoch, full fence, look at T. If D read an older
-//!   epoch than I, D's fence came first.
+//! * D: stores, executes a full fence, loads the epoch. I: loads the epoch, executes a full fence,
+//!   looks at T. If D read an older epoch than I, D's fence came first.
 //! * T is asked by mail: a fence after it took the node out ([`fence_after_message`], free on x86)
 //!   comes after I's, so T's later entries see D's store. T parked: [`unpark`] is an exchange, a
 //!   full fence; either I sees that T runs, or T's next entry sees D's store. T left by IRET: IRET
 //!   is the fence.
-//! * What T did before comes before what I does after: T's node, idle word or count is a `Release`
-//!   that I `Acquire`s. The epoch passes that on to its readers.
+//! * T's earlier accesses come before I's later ones: I reads T's node, idle word or count with
+//!   `Acquire`, and T wrote it with `Release`. The epoch passes this order on to its readers.
 
 use core::cell::Cell;
 

@@ -8,9 +8,9 @@
 //! Event number `n` is at place `n % places`. The writer stores `n`'s words and then publishes
 //! `head = n + 1` with `Release`: a reader that loads it with `Acquire` sees the words. Before the
 //! writer overwrites an old event it executes a `Release` fence; a reader executes an `Acquire`
-//! fence after it has copied. So a reader that copied a word of event `n + places` then sees `head`
-//! at `n + places` or more, and knows that its copy of `n` may be torn. Both fences are free on
-//! x86.
+//! fence after it has copied an event. So if the reader's copy of event `n` contains a word of
+//! event `n + places`, the reader then sees `head` at `n + places` or more, and knows that the copy
+//! may be torn. Both fences are free on x86.
 
 use test_abi::trace::EVENT_WORDS;
 

@@ -1,33 +1,33 @@
 //! TLB shootdowns: how a CPU learns that others have flushed translations.
 //!
 //! # Which CPUs are asked
-//! A CPU shows the others which address space it is in. A CPU that has removed a translation
-//! increments the space's generation, and then asks only the CPUs that show the space at that
-//! moment. All other CPUs compare the generation when they enter the space, and then flush what
-//! they kept under the space's PCID.
+//! Each CPU publishes the address space that it is in. A CPU that has removed a translation
+//! increments the space's generation, and then asks only the CPUs that are in the space at that
+//! moment. All other CPUs compare the generation when they enter the space, and then flush
+//! translations that they kept under the space's PCID.
 //!
-//! The request does not say *which* translation, but *look again*: the target compares the
-//! generation of the space that it is in with the last one it saw, and flushes all of that space if
-//! it moved. So the first request also serves requests that follow in the meantime, and several
-//! requests while a node is under way get one answer. For more than one space, or a space that is
-//! ending, the request is to flush [`Everything`](What::Everything).
+//! The request does not name a translation. The target compares the generation of the space that it
+//! is in with the last one that it saw, and flushes the whole space if the generation has changed.
+//! So if several requests follow while the node is under way, one further request serves all of
+//! them. For more than one space, or a space that is ending, the request is to flush
+//! [`Everything`](What::Everything).
 //!
 //! # Numbers
-//! Each CPU numbers the shootdowns that it begins. One is over when every CPU that it asked has
-//! answered; a [`Stamp`] has the CPU and its number, so that any CPU can check it, or wait on the
-//! CPU that began it. Shootdowns end in order: when one is over, all with lower numbers of that CPU
-//! are over.
+//! Each CPU numbers the shootdowns that it begins. A shootdown is over when every asked CPU has
+//! answered. A [`Stamp`] has the CPU and the number, so that any CPU can check whether the
+//! shootdown is over. A task that must wait does so on the CPU that began the shootdown. Shootdowns
+//! end in order: when one is over, all with lower numbers of that CPU are over.
 //!
-//! One node for each pair of CPUs carries a question there and the answer back. While it is under
-//! way, further shootdowns note that the target is to be asked again ([`Begun::batched`]).
+//! One node for each pair of CPUs carries the request there and the answer back. While it is under
+//! way, further shootdowns record that the target must be asked again ([`Begun::batched`]).
 //!
 //! # Memory ordering
-//! * Initiator: entry changed, generation incremented, *full fence*, look which space the target
-//!   shows. Target: space shown, CR3 written (*a full fence*), generation read. One of the two sees
-//!   the other: the target is asked, or finds the new generation.
-//! * A target that shows the space has the node by its mailbox, which orders the increment before
-//!   its look at the generation; its answer, by mail, comes after it has flushed. `done` is a
-//!   `Release` that its readers `Acquire`.
+//! * Initiator: changes the entry, increments the generation, executes a *full fence*, reads the
+//!   target's published space. Target: publishes the space, writes CR3 (*a full fence*), reads the
+//!   generation. One of the two sees the other: the target is asked, or finds the new generation.
+//! * A target that is in the space gets the node through its mailbox, which orders the increment
+//!   before the target's read of the generation. It sends its answer, by mail, after it has
+//!   flushed. `done` is a `Release` that its readers `Acquire`.
 
 use crate::cpu::{CpuId, MAX_CPUS, Pin};
 use crate::door::{Ref, Table};

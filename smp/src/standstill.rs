@@ -2,7 +2,8 @@
 //!
 //! The initiator makes the round odd, interrupts all other CPUs, and waits until each has stopped.
 //! A CPU stops at the beginning of an interrupt, before it has touched anything, and waits there
-//! until the round is over. So between the two no CPU has a lock or is in the middle of a change.
+//! until the round is over. So while they are stopped, no other CPU holds a lock or is in the
+//! middle of a change.
 //!
 //! Only one CPU can be the initiator at a time. A second one gives up, continues until it is
 //! interrupted, and tries again. Requires: the initiator holds no lock, since a CPU that waits for

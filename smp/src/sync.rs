@@ -1,9 +1,9 @@
-//! Atomics, a race-checked cell and the named fences: the one place that knows loom from the
-//! machine.
+//! Atomics, a race-checked cell and the named fences: the only module that differs under loom.
 //!
 //! Under `--cfg loom` the same protocol code runs on loom's types, which explore every interleaving
 //! and every reordering that the language's memory model allows; on the machine it compiles to the
-//! instructions that x86 needs. Each fence that costs nothing on x86 has a name that says why.
+//! instructions that x86 needs. Each fence that costs nothing on x86 has a named function, whose
+//! comment says why.
 //!
 //! In host tests each word has [points](crate::chaos) around its reads and writes, so that a test
 //! can stop a CPU there and let another one act. All data that CPUs share has one of these types:

@@ -2,9 +2,9 @@
 //! nothing.
 //!
 //! # The writers
-//! A CPU writes its own ring alone, with interrupts off; the [`Pin`] proves both.
-//! The fastpaths write from assembly (`ipc-fast/src/trace.s`), by the same protocol
-//! ([`crate::ring`]): they find the ring at `AURORA_TRACE`.
+//! A CPU writes only its own ring, with interrupts off; the [`Pin`] proves both. The fastpaths
+//! write from assembly (`ipc-fast/src/trace.s`), by the same protocol ([`crate::ring`]): they find
+//! the rings through `AURORA_TRACE`.
 //!
 //! # When it stops
 //! `stop` makes all CPUs stop writing, so that they do not overwrite the last events while these

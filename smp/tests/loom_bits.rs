@@ -1,4 +1,4 @@
-//! Coalesced bits: every raised bit is taken once, whichever CPU raises it and whenever.
+//! Coalesced bits: every raised bit is taken exactly once, whichever CPU raises it, at any time.
 #![cfg(loom)]
 
 mod loom_common;

@@ -1,5 +1,5 @@
-//! Events from several CPUs: all come whole, once, in each sender's order; a reader that waits is
-//! told; senders that wait for room are let in.
+//! Events from several CPUs: all arrive complete, once, in each sender's order; a waiting reader
+//! wakes; senders that wait for room get it.
 #![cfg(loom)]
 
 mod loom_common;

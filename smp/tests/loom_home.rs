@@ -1,6 +1,6 @@
-//! State that changes its home together with state that it refers to: who can open what is referred
-//! to can open what refers to it, and so takes the reference out before it uses the other on its
-//! own.
+//! State that moves to another home together with state that it refers to. A CPU that can open the
+//! referred state can also open the referring state. So it can take the reference out before it
+//! uses the referred state alone.
 #![cfg(loom)]
 
 mod loom_common;

@@ -1,8 +1,8 @@
-//! A task that moves to the CPU where it starts, with the Notification that is bound to it, while a
-//! third CPU raises bits: the new home has both when it gets the message, the bits arrive after it,
-//! and the task gets them.
+//! A task moves to the CPU where it starts, with the Notification that is bound to it, while a
+//! third CPU raises bits. The new home can open both when it gets the message. The bits arrive
+//! after that message, and the task gets them.
 //!
-//! Also what the message travels in: nodes of one batch stay together.
+//! The model also checks batches: the nodes of one batch stay together.
 #![cfg(loom)]
 
 mod loom_common;

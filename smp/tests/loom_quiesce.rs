@@ -1,7 +1,7 @@
 //! Grace periods: no slot is filled again and no memory freed while another CPU uses the old
 //! contents.
 //!
-//! Each broken variant takes one rule away and must be caught.
+//! Each broken variant removes one rule, and loom must find an error in it.
 #![cfg(loom)]
 
 mod loom_common;

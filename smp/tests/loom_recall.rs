@@ -1,6 +1,6 @@
-//! Kill while a call is out: the message comes back to the dead caller's home, once, wherever it
-//! was and whatever crossed it; no control bit is lost. The rules stand in
-//! `loom_common/message.rs`.
+//! A caller is killed while its message is on another CPU: the message comes back to the caller's
+//! home, exactly once, wherever it was and whatever crossed it; no control bit is lost.
+//! `loom_common/message.rs` has the rules.
 #![cfg(loom)]
 
 mod loom_common;

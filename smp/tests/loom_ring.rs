@@ -1,5 +1,5 @@
-//! A ring of events: its writer goes on while another CPU reads. No event is torn, none comes
-//! twice, and what was written over is counted.
+//! A ring of events: its writer continues while another CPU reads. No event is torn, none is read
+//! twice, and overwritten events are counted.
 #![cfg(loom)]
 
 mod loom_common;

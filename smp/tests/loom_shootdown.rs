@@ -1,7 +1,7 @@
 //! Shootdowns: no CPU uses a removed translation after the removing CPU has learnt that all have
 //! flushed it.
 //!
-//! Each broken variant takes one rule away and must be caught.
+//! Each broken variant removes one rule, and loom must find an error in it.
 #![cfg(loom)]
 
 mod loom_common;

@@ -1,4 +1,5 @@
-//! Standstill: who stops all CPUs sees all that they did, and nobody does anything meanwhile.
+//! Standstill: the CPU that stops all others sees everything that they wrote, and no other CPU acts
+//! meanwhile.
 #![cfg(loom)]
 
 mod loom_common;

@@ -1,6 +1,6 @@
-//! A deadline that passes while the reply is on its way: one outcome, on which both sides agree,
-//! and the next call is not hit by the recall of this one. The rules stand in
-//! `loom_common/message.rs`.
+//! A deadline passes while the reply is on its way: there is one outcome, on which both sides
+//! agree, and the recall of this call does not end the next call. `loom_common/message.rs` has the
+//! rules.
 #![cfg(loom)]
 
 mod loom_common;

@@ -1,6 +1,6 @@
-//! Queue, idle word and interrupt: no message is left in a mailbox that nobody will look into.
+//! Queue, idle word and interrupt: no message stays in a mailbox into which no CPU will look.
 //!
-//! Each broken variant takes one rule away and must be caught.
+//! Each broken variant removes one rule, and loom must find an error in it.
 #![cfg(loom)]
 
 mod loom_common;

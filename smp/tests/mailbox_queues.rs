@@ -1,5 +1,5 @@
-//! What `benches/mailbox` measures is right: each queue hands every message to the consumer, once,
-//! and in the order in which its producer sent it. Nothing is timed here.
+//! Tests the queues that `benches/mailbox` measures: each queue delivers every message to the
+//! consumer, once, and in its producer's order. Nothing is timed here.
 #![cfg(not(loom))]
 
 #[path = "../benches/mailbox/job.rs"]

@@ -1,4 +1,4 @@
-//! Records of CPUs: what each runs, what waits there, what its hardware says.
+//! Records of CPUs: the running task, the queues, and the state of the hardware.
 
 use crate::values::MailKind;
 

@@ -1,15 +1,15 @@
-//! Plain records of which a snapshot of the kernel's state consists.
+//! The plain records of which a snapshot of the kernel's state consists.
 //!
 //! The kernel writes these records (`kern_dump::survey`), the crate `invariants` judges them.
-//! Records have no kernel types: a reference is the address of what it names, or 0. So a reference
-//! that names nothing can be recorded, too.
+//! Records have no kernel types: a reference is the address of what it names, or 0. So an invalid
+//! reference can be recorded, too.
 //!
 //! # Addresses
 //! All addresses are physical, whether they name objects, pages or page-table entries.
 //!
 //! # Text
 //! A record can travel as a line of text ([`text`]): its name, then its fields as hexadecimal
-//! numbers, in an order that an earlier line gives. The writer needs no memory.
+//! numbers, in the order that an earlier line gives. The writer needs no memory.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -1,4 +1,4 @@
-//! Records of memory: Untypeds, frames, page tables, and what the frame table says.
+//! Records of memory: Untypeds, frames, page tables, and entries of the frame table.
 
 use crate::values::ExtentKind;
 

@@ -4,8 +4,8 @@
 //! :slot at table number …
 //! slot 3f40 1000 5 …
 //! ```
-//! A text ends with the line [`END`]: without it, it was cut off. Before the first record of a type
-//! stands a line that names its fields, so that a reader that knows more fields, or fewer, still
+//! A text ends with the line [`END`]; without that line it is incomplete. Before the first record
+//! of a type, a line names the type's fields. So a reader that knows more or fewer fields still
 //! understands the others. A field that is 0 is `-`; fields that are 0 at the end of a line are
 //! left out.
 

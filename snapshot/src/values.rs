@@ -1,4 +1,4 @@
-//! What fields say in other ways than by numbers.
+//! Meanings of fields that are not plain numbers.
 
 use crate::record::Word;
 

@@ -1,5 +1,5 @@
 //! Definitions that test and tracing builds of the kernel share with the tools that inspect them.
-//! Programs of a system need none of them.
+//! Ordinary programs need none of them.
 //!
 //! - [`trace`]: the events that a tracing kernel writes;
 //! - [`Attempt`]: an operation that the protections of the kernel forbid, and that a test build

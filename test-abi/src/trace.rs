@@ -1,8 +1,8 @@
 //! The events that a tracing kernel writes, and how each is encoded: the only definition, which
 //! kernel, assembly and host share.
 //!
-//! An event takes 32 bytes, four words: the time (TSC), then what [`Event::encode`] gives: kind and
-//! small fields, two words. The small fields are beside the kind:
+//! An event takes four words, 32 bytes: the time (TSC), and the three words of [`Event::encode`].
+//! The first of these has the kind and small fields:
 //!
 //! ```text
 //!  63            32 31      16 15     8 7      0

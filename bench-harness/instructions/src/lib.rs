@@ -1,5 +1,5 @@
-//! What kinds of costs an instruction has: for the harness, which explains single ones, and for the
-//! TCG plugin, which counts them.
+//! The kinds of costs that an instruction has: for the harness, which explains single instructions,
+//! and for the TCG plugin, which counts them.
 #![forbid(unsafe_code)]
 
 use iced_x86::{

@@ -1,9 +1,9 @@
-//! QEMU TCG plugin: what a marked operation costs on all CPUs together.
+//! QEMU TCG plugin: counts the cost of a marked operation on all CPUs together.
 //!
 //! It counts the instructions that each CPU executes, and the cache lines that CPUs take from each
 //! other, between markers in the guest's code. The book's chapter on measuring has the markers and
 //! the output. On request it records every instruction of a few operations instead. [`marker`],
-//! [`counts`], [`work`] and [`recorder`] are plain logic; [`qemu`] is the only door to QEMU.
+//! [`counts`], [`work`] and [`recorder`] are plain logic; only [`qemu`] uses QEMU's interface.
 //!
 //! # Concurrency
 //! QEMU calls back from one thread per CPU (under icount: from one thread). All state is behind

@@ -1,9 +1,9 @@
 //! The plugin's side of QEMU's interface.
 //!
-//! Declared here by hand: distributions ship no header for it, and two of its functions changed
-//! between the versions that this speaks (1 in QEMU 7.2, up to 5 in QEMU 10). QEMU refuses a
-//! plugin of a version that it does not know, and takes the version from a variable, which is
-//! therefore set when the library is loaded, by what the QEMU that loads it offers.
+//! It is declared here by hand: distributions ship no header for it, and two of its functions
+//! changed between the supported versions (1 in QEMU 7.2, up to 5 in QEMU 10). QEMU reads the
+//! plugin's version from a variable, and refuses a version that it does not know. So the variable
+//! is set when the library is loaded, to a version that the loading QEMU offers.
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;

@@ -1,8 +1,9 @@
 //! The recording: every instruction of a few operations, of all CPUs, in the order of execution.
 //!
-//! Region [`SAMPLE`] is recorded from each *begin* to the *end* on the same CPU, whatever the other
-//! CPUs do meanwhile included. Of any other region it is the stretch between two *op* marks, and
-//! the CPUs that are in the region. Markers and skipped code are never part of it.
+//! In region [`SAMPLE`] the recorder records from each *begin* to the *end* on the same CPU,
+//! including everything that other CPUs execute meanwhile. In any other region it records the
+//! stretch between two *op* marks, on the CPUs that are in the region. It never records markers and
+//! skipped code.
 //!
 //! The file, numbers little-endian:
 //!

@@ -1,5 +1,5 @@
-//! What the samples of each row take besides instructions: those that a processor waits for, and
-//! cache lines that change hands. Of all CPUs, while a sample is open on any of them.
+//! Counts the costly instructions of each row's samples, and the cache lines that change hands. It
+//! counts on all CPUs, while a sample is open on any of them.
 
 use std::collections::HashMap;
 use std::fmt::Write;

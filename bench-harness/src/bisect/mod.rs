@@ -3,11 +3,13 @@
 //!
 //! Under icount a seed of the chaos build is the same run every time, and each of its events can be
 //! named (see [`crate::stress::Stop`]). So a run can be judged after any event, by booting it once
-//! more. [`mod@search`] halves; [`probe`] judges, by one of three [predicates](Predicate).
+//! more. [`mod@search`] halves the range of events; [`probe`] judges the state after an event, by
+//! one of three [predicates](Predicate).
 //!
 //! # Where it searches
-//! From the first event to the one at which the guest complains first, or to the last one. What is
-//! wrong may be gone at the end: stress destroys what it made between its rounds.
+//! It searches from the first event to the event at which the guest first reports an error, or to
+//! the last event. A wrong state may be gone at the end, because stress destroys its objects
+//! between rounds.
 
 pub mod args;
 mod probe;

@@ -2,9 +2,8 @@
 //!
 //! - *By rules*: after the event the chaos build lets all CPUs finish their kernel entries,
 //!   undisturbed, and writes a snapshot of its state, which the host judges as it does every
-//!   [snapshot](crate::judge). So a half-done operation is not taken for a fault.
-//! - *By the end*: from the event on nothing is perturbed any more, and the run continues to its
-//!   end.
+//!   [snapshot](crate::judge). So an operation in the middle does not count as a fault.
+//! - *By the end*: from the event on there are no perturbations, and the run continues to its end.
 //! - *By gdb*: the machine stops at the event, and gdb evaluates an expression.
 
 use anyhow::{Context, Result, bail};

@@ -1,11 +1,11 @@
-//! The search: it halves the range between an event after which all is well and one after which
-//! something is wrong.
+//! The search: it halves the range between an event after which the state is right and an event
+//! after which it is wrong.
 //!
-//! # What it is right for
-//! Halving looks at few events, and assumes that a state that is wrong after one of them is wrong
-//! after all later ones. If this is not so, the search still finds a change: all is well after one
-//! event and something is wrong after the next. A few [looks](LATER) at later events show whether
-//! the change lasts. If all is well after one of them, the search continues from there.
+//! # When its result is right
+//! Halving examines few events, and assumes that a state that is wrong after one event is wrong
+//! after all later events. If this is not so, the search still finds a change: the state is right
+//! after one event and wrong after the next. A few [looks](LATER) at later events show whether the
+//! change lasts. If the state is right after one of them, the search continues from there.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What all shards of a directory found, and several directories made one.
+//! Collects the results of all shards of a directory, and merges several directories.
 
 use std::collections::BTreeMap;
 use std::fs;

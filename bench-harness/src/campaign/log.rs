@@ -1,7 +1,7 @@
-//! A shard's log: one line of JSON for each seed that is done.
+//! A shard's log: one line of JSON for each finished seed.
 //!
 //! Lines are only ever appended, and each is on the disk before the next seed begins. An
-//! interrupted write leaves a last line that is cut off. It is dropped when the log is opened
+//! interrupted write leaves an incomplete last line. That line is dropped when the log is opened
 //! again, and its seed counts as not run. A broken line anywhere else is an error.
 
 use std::fs::{File, OpenOptions, TryLockError};

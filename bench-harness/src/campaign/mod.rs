@@ -7,10 +7,10 @@
 //! DIR/index.html             the summary
 //! ```
 //!
-//! A killed shard continues where it stopped: the seeds in its log are done, a line that was cut
-//! off is dropped, and its seed is run again. Shards may share a directory or have one each;
-//! [`merge`] makes one of several. No shard runs twice at the same time: it holds a lock on its
-//! log.
+//! A killed shard continues where it stopped: it skips the seeds in its log, drops an incomplete
+//! last line, and runs that line's seed again. Shards may share a directory or have one each;
+//! [`merge`] combines several directories. No shard runs twice at the same time: a running shard
+//! holds a lock on its log.
 //!
 //! A seed fails if its guest does not pass. If a seed cannot be run at all (no QEMU, a full disk),
 //! it has no result: the campaign ends and can be started again.

@@ -1,4 +1,4 @@
-//! The summary: one HTML page that needs nothing else.
+//! The summary: one HTML page without other files.
 
 use std::collections::BTreeMap;
 

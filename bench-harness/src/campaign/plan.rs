@@ -1,4 +1,5 @@
-//! What a campaign runs: the plan, which all of its shards share, and who runs which seed.
+//! The plan of a campaign, which all of its shards share: what is run, and which shard runs which
+//! seed.
 
 use std::collections::BTreeMap;
 use std::fmt;

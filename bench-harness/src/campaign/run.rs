@@ -1,4 +1,4 @@
-//! One shard, from where it is to its end.
+//! Runs the remaining seeds of one shard.
 
 use std::collections::BTreeSet;
 use std::fs;

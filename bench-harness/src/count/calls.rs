@@ -1,9 +1,9 @@
-//! Which file calls into which. Each call is looked up by its name and by what is known about the
-//! value that it is made on.
+//! Finds which file calls functions of which other file. A call is resolved by its name and by what
+//! is known about the type of its receiver.
 //!
 //! An ambiguous call, for which several files have a method of that name and the value's type is
-//! not known, is not counted. Calls through a trait lead to the trait's file, not to those that
-//! implement it.
+//! not known, is not counted. Calls through a trait count as calls to the trait's file, not to the
+//! files that implement it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! What the sources define: functions and whose they are, what their types lead to.
+//! The definitions in the sources: functions, the types that they belong to, and the types of
+//! values.
 //!
 //! A type is known by its last name, and a value by all names of types in its declaration:
 //! `Option<(Ref<'k, Task>, &Me)>` is `Option`, `Ref`, `Task` and `Me`. A type parameter stands for

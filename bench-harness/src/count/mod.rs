@@ -1,9 +1,9 @@
-//! How large the kernel is, and how its parts depend on each other: code lines, functions, methods
-//! on one type, files that call each other in a circle, unsafe blocks.
+//! Counts the size of the kernel and the dependencies of its parts: code lines, functions, methods
+//! of one type, cycles of files that call each other, unsafe blocks.
 //!
 //! All figures come from parsing the sources ([`source`]), without code that only tests have,
-//! comments and blank lines. Code that a macro of the kernel makes is not seen; the macro's
-//! definition is.
+//! comments and blank lines. Code that a macro of the kernel expands to does not count; the macro's
+//! definition does.
 
 mod calls;
 mod house;

@@ -1,8 +1,8 @@
 //! The kernel's parsed sources, without code that only tests have.
 //!
-//! A crate is read from its root, module by module, so that a file nobody names is not counted. An
-//! item that is there in tests alone (`test`, `loom` and the feature `host-test` are taken to be
-//! off, all else may be on) is left out with all that is in it.
+//! A crate is read from its root, module by module, so that files that no module declares do not
+//! count. Items that exist only in tests are left out with all their contents: `test`, `loom` and
+//! the feature `host-test` are assumed to be off, all other conditions may be on.
 
 use std::collections::BTreeSet;
 use std::fs;

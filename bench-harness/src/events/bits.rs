@@ -1,12 +1,13 @@
-//! Bits raised at another CPU's Notification: each raise sends the message about them, or finds one
-//! on its way.
+//! Checks bits that are raised at another CPU's Notification: each raise must send a message, or
+//! find one on its way.
 //!
-//! A raise begins with its event and is over before the next event of its CPU, which is the push of
-//! the message if it sends one. A message is on its way from the beginning of such a raise until it
-//! is opened. The CPU that opens it takes the bits before it writes its next event, which may be
-//! long after: a message that is pushed meanwhile was pushed when they had been taken, and is the
-//! next one. A raise that was under way while they were taken may have been right or wrong; if it
-//! was wrong, the bits stay up with no message, and the next raise is too late without doubt.
+//! A raise begins with its event and is over before the next event of its CPU. If the raise sends a
+//! message, that next event is the push. A message is on its way from the beginning of such a raise
+//! until it is opened. The CPU that opens it takes the bits before it writes its next event, which
+//! may be much later. If another message is pushed in between, it was pushed after the bits were
+//! taken, and is the next message. A raise that was under way while the bits were taken may have
+//! been right or wrong. If it was wrong, its bits stay set without a message, and the next raise
+//! certainly breaks the rule.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,22 +1,23 @@
-//! Scheduling invariants, verified from a trace. Each has a name, and says what it saw where.
+//! Scheduling invariants, verified from a trace. Each has a name, and reports a violation with its
+//! place in the trace.
 //!
 //! | rule | what must hold |
 //! |---|---|
-//! | `idle-with-work` | a CPU never idles while a context stands in its run queue |
-//! | `not-the-best` | when a kernel entry is over, no queued context outranks the one that runs |
-//! | `queue` | a context is queued once, and leaves a queue that it stands in |
+//! | `idle-with-work` | a CPU never idles while a context is in its run queue |
+//! | `not-the-best` | when a kernel entry ends, no queued context outranks the running context |
+//! | `queue` | a context is in at most one queue, once, and leaves only a queue that it is in |
 //! | `two-places` | a task runs on one CPU at a time, and not after its death |
-//! | `stop` | who stops has run there |
+//! | `stop` | a task that stops on a CPU has run there |
 //! | `no-interrupt` | a push into the empty mailbox of a CPU that does not poll is followed by an interrupt to it |
 //! | `sleeps-on-mail` | a CPU that idles with mail in its mailbox wakes up soon |
-//! | `mail-order` | every message taken was pushed, once, and those of a producer come in its order |
-//! | `lost-bits` | bits raised at another CPU's Notification come with a message to it, or find one on its way |
-//! | `call` | a task calls once at a time; what is received, answered or over was called before |
-//! | `caller-of-the-dead` | no call stays open whose callee is dead |
+//! | `mail-order` | every message that a CPU takes was pushed exactly once, and messages of one producer arrive in its order |
+//! | `lost-bits` | bits raised at another CPU's Notification send a message to that CPU, or find one on its way |
+//! | `call` | a task makes one call at a time; only calls that were made are received, answered or ended |
+//! | `caller-of-the-dead` | no call to a dead callee stays open |
 //!
-//! Events before a ring's oldest one are not known; nothing that depends on them is judged. A call,
-//! a message or a queued context that is still under way when the trace ends breaks no rule: it is
-//! listed as still waiting.
+//! Events before a ring's oldest one are not known, so the check does not judge what depends on
+//! them. A call, a message or a queued context that is still under way when the trace ends breaks
+//! no rule: it is listed as still waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;

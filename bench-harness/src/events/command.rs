@@ -1,5 +1,5 @@
-//! `./justw trace`: boots the tracing kernel with a workload, keeps its events, draws, checks and
-//! answers.
+//! `./justw trace`: boots the tracing kernel with a workload, stores its events, draws the picture,
+//! checks the rules and answers questions.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

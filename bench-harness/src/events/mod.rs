@@ -1,4 +1,5 @@
-//! `./justw trace`: makes pictures, checks and answers from the rings of a tracing kernel.
+//! `./justw trace`: makes pictures, checks rules and answers questions from the rings of a tracing
+//! kernel.
 //!
 //! ```text
 //!   command ── chrome   JSON for Perfetto and chrome://tracing

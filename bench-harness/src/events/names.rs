@@ -2,7 +2,7 @@
 //!
 //! The kernel knows only numbers. The maker of a process reports more when the kernel traces:
 //! process 1 reports which program it starts as which task, and every program which tasks it makes
-//! in other processes. Those count to the program that made them.
+//! in other processes. Such tasks count as part of the program that made them.
 
 use std::collections::HashMap;
 

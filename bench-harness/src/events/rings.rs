@@ -1,7 +1,7 @@
-//! Records of the log port to events in order.
+//! Converts records of the log port to events in order.
 //!
-//! Each CPU wrote its own ring, so the rings are put together by time. The time of a mailbox push
-//! is that before it began, so whatever a message brought about comes after it.
+//! Each CPU wrote its own ring, so the rings are merged by time. The event of a mailbox push has
+//! the time before the push, so all effects of a message come after that event.
 
 use std::collections::BTreeMap;
 

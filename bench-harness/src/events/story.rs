@@ -1,5 +1,6 @@
-//! The story that the events tell: when each task ran, all calls, the waits for a CPU, and which
-//! mail woke which CPU. Lost events are missing; spans that began before the trace begin with it.
+//! Derives from the events when each task ran, all calls, the waits for a CPU, and which mail woke
+//! which CPU. Overwritten events are missing; spans that began before the trace start at its
+//! beginning.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

@@ -1,5 +1,5 @@
-//! Doctored traces: each rule of the check holds for a good trace and is broken by one that differs
-//! in one place; the story, the picture and the answers are those of the events.
+//! Tests with made traces. Each rule of the check holds for a good trace and is broken by a trace
+//! that differs in one place. Story, picture and answers are as expected.
 
 use abi::{ProcessKey, TaskId};
 use test_abi::trace::{Event, How, IdleHow, Irq, MailKind, Path, RingPart, TRACE_CHANNEL, TaskState, Why};

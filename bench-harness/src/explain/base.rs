@@ -1,8 +1,8 @@
 //! What `--diff` compares with: another build of the kernel, or another revision of the tree.
 //!
 //! A revision is [checked out](checkout) in `target/explain/base` and built there into
-//! `target/explain/target`; both are kept, so that the next revision is built from what changed.
-//! What was built last is noted: it is not built again.
+//! `target/explain/target`; both are kept, so that the build of the next revision compiles only
+//! what changed. The last built revision is recorded and not built again.
 
 use std::ffi::OsStr;
 use std::fs;

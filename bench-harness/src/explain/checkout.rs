@@ -1,8 +1,8 @@
 //! The sources of another revision, in a directory of their own.
 //!
-//! Git keeps an index for that directory beside it, and nothing in the repository: no worktree is
-//! registered that a run which is interrupted could leave behind. The index also says which files
-//! differ, so that only these are written, and only what depends on them is built again.
+//! Git keeps an index for that directory beside it, and nothing in the repository: so an
+//! interrupted run leaves no registered worktree behind. The index also shows which files differ,
+//! so that only these are written, and only what depends on them is built again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

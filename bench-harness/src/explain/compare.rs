@@ -1,8 +1,8 @@
 //! Two explanations side by side: what was added, what was removed, and where.
 //!
-//! Instructions are the same if they have the same mnemonic, operand kinds and registers, and serve
-//! the same phase on the same CPU: displacements and targets move with every change of a structure
-//! or a function.
+//! Two instructions count as equal if they have equal mnemonics, operand kinds and registers, and
+//! are in the same phase on the same CPU. Displacements and targets are not compared, since every
+//! change of a structure or a function moves them.
 
 use serde::Serialize;
 use similar::{Algorithm, DiffOp, capture_diff_slices};

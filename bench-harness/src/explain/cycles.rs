@@ -1,11 +1,11 @@
 //! An estimate in cycles: llvm-mca's figures for ordinary instructions, and a table's costs for the
 //! others.
 //!
-//! The operation is cut at the instructions of [`COSTS`], which the analyser does not know (it
-//! takes defaults for them). Each stretch between two of them is analysed as it was executed, once,
-//! with all loads hitting the first cache, all branches predicted. Cache lines that come from
-//! another CPU, misses and the wake-up of a halted CPU are not in it; the CPUs' work is added up.
-//! It is an estimate, good for comparing two paths.
+//! The operation is split at the instructions of [`COSTS`], for which llvm-mca has only default
+//! costs. Each stretch in between is analysed once, as it was executed. The analysis assumes that
+//! all loads hit the first-level cache and that all branches are predicted. Cache lines that come
+//! from another CPU, misses and the wake-up of a halted CPU are not in it; the CPUs' work is added
+//! up. It is an estimate, good for comparing two paths.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! Instructions as text, and what kinds of costs they are.
+//! Decodes instructions to text and to their kinds of costs.
 
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, Formatter, IntelFormatter, Mnemonic, OpKind};
 use instructions::{Class, class};

@@ -1,4 +1,4 @@
-//! Loops in what was executed: the same few instructions again and again are shown once.
+//! Folds loops: a few instructions that are executed again and again are shown once.
 
 use super::story::Line;
 

@@ -1,11 +1,10 @@
 //! Source lines of the kernel's assembly files, which have no debug information.
 //!
-//! The files are read the way the assembler reads them, as far as lines are concerned: macros are
-//! expanded, conditions on macro arguments decided, sections kept apart. That gives the
-//! instructions in the order in which they lie in the kernel, and labels, whose addresses the
-//! kernel's symbol table has. From each label on the instructions in the file are then laid beside
-//! those in the kernel; where the mnemonics differ, the lines are not known up to the next label,
-//! rather than wrong.
+//! The files are parsed like an assembler does, as far as lines are concerned: macros are expanded,
+//! conditions on macro arguments are evaluated, sections are separated. The result is the
+//! instructions in the order of their addresses, and labels, whose addresses are in the kernel's
+//! symbol table. From each label on, the file's instructions are compared with the kernel's. Where
+//! the mnemonics differ, the lines count as unknown up to the next label.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -13,8 +13,8 @@
 //!                                                      steps: the functions that the book shows
 //! ```
 //!
-//! No instruction is dropped: an instruction in no phase is listed and makes the command fail, and
-//! so does a sum that is not the figure of the row.
+//! No instruction is dropped: the command lists an instruction that is in no phase, and fails. It
+//! also fails if the sum differs from the row's figure.
 
 pub mod args;
 mod base;

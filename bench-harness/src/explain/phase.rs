@@ -1,10 +1,10 @@
 //! The phases of an operation, and which code belongs to which.
 //!
 //! One table is for the assembly, by label: the nearest label at or before an instruction decides.
-//! A phase that begins without a label has a label `phase.…`. One table is for Rust, by the path of
-//! the function. If the function was inlined into others, the innermost function that the table
-//! knows decides, so that helpers of `core` or `smp::door` count for their users. An instruction
-//! that neither table knows is in no phase; that is reported, never hidden.
+//! Where a phase begins at a place without a label, a label `phase.…` was added. The other table is
+//! for Rust, by the path of the function. If functions were inlined into each other, the innermost
+//! function in the table decides, so that helpers of `core` or `smp::door` count for their users.
+//! An instruction that neither table covers is in no phase; that is always reported.
 
 use std::fmt;
 

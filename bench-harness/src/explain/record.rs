@@ -1,4 +1,4 @@
-//! What the plugin recorded: reading its file.
+//! Reads the file that the plugin recorded.
 //!
 //! The layout of the file is in the plugin's `recorder` and in the book's chapter on measuring.
 

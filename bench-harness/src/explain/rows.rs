@@ -1,4 +1,5 @@
-//! Which boot shows an operation of a row, and how its operations are told apart there.
+//! Determines which boot shows an operation of a row, and how to distinguish the row's operations
+//! there.
 
 use crate::explain::sample::Cut;
 use crate::lab::Job;

@@ -1,13 +1,14 @@
-//! One operation out of a recording: what of it the bench row counts.
+//! Selects one operation of a recording, and the instructions of it that the bench row counts.
 //!
-//! Around a sample the recording has both time stamps whole. The row counts from the first RDTSC
-//! (included) to the second (excluded), and subtracts what that is with nothing in between. Those
-//! instructions are found here by what they are: the RDTSC, its fence, the two that put its halves
-//! together and the one that keeps the result; and the fence before the second RDTSC.
+//! The recording contains both time stamps of a sample completely. The row counts from the first
+//! RDTSC (included) to the second (excluded), and subtracts the count of an empty measurement. This
+//! module recognises the instructions of the measurement: the RDTSC, its fence, the two
+//! instructions that combine its halves and the one that stores the result; and the fence before
+//! the second RDTSC.
 //!
 //! An instruction that faults is recorded when it begins, and is not executed: icount does not
-//! count it. It is known by the access to memory that it did not make before its CPU was in the
-//! kernel.
+//! count it. It is recognised by a missing memory access: its CPU entered the kernel before the
+//! access was made.
 
 use std::collections::BTreeMap;
 

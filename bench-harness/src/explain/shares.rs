@@ -1,8 +1,8 @@
 //! The rows whose phases the book shows: `perf/phases.json`, made by `explain --shown --update`.
 //!
-//! The phases of a row sum up to its figure in the baseline. So a row that gets more or fewer
-//! instructions makes this file stale, which a test of the host sees without booting anything;
-//! `explain --shown --check` compares the phases themselves.
+//! The phases of a row sum up to its figure in the baseline. So if a row's figure changes, this
+//! file is out of date, which a host test detects without a boot; `explain --shown --check`
+//! compares the phases themselves.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! The explanation of one operation: every instruction with its phase, and what it sums up to.
+//! The explanation of one operation: every instruction with its phase, and the sums.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! From an instruction in the guest's memory to the function and the source line that it comes
-//! from.
+//! Finds the function and the source line of an instruction in the guest's memory.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

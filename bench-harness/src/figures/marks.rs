@@ -1,6 +1,6 @@
-//! A figure in a sentence or a table: a number with a comment behind it that names where it comes
-//! from, and that readers do not see. `**67,351**<!--=max_interrupts_off-->` is written with the
-//! emphasis inside: `**67,351<!--=max_interrupts_off-->**`.
+//! A figure in a sentence or a table: a number, followed by a comment that names its source and
+//! that readers do not see. `**67,351**<!--=max_interrupts_off-->` is written with the emphasis
+//! inside: `**67,351<!--=max_interrupts_off-->**`.
 
 use anyhow::{Result, bail};
 

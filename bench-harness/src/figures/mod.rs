@@ -1,5 +1,5 @@
-//! Figures in README and book: every one is taken by name from committed data, and a test of the
-//! host compares the two.
+//! Figures in README and book: each is taken by name from committed data, and a host test compares
+//! text and data.
 //!
 //! ```text
 //!   command ── data     the figures by name: perf/baseline.json, perf/scale.json, peers/sel4/results.json
@@ -8,8 +8,8 @@
 //!          └── tables ── versus   whole tables: which row of the other kernel stands beside which of ours
 //! ```
 //!
-//! `bench --check`, `scale --check` and `peers sel4 --check` compare the data with runs. So a page
-//! is true while the run is, and a change of the data without the page fails a test.
+//! `bench --check`, `scale --check` and `peers sel4 --check` compare the data with runs. So the
+//! pages agree with the runs, and a change of the data without a change of the pages fails a test.
 
 pub mod command;
 pub mod data;

@@ -1,8 +1,9 @@
-//! Which row of another kernel is compared with which of Aurora's, and how the two differ.
+//! Pairs of rows: which row of another kernel is compared with which row of Aurora, and how the
+//! operations differ.
 //!
-//! A pair without a note is like for like: the same operation, between the same number of address
-//! spaces, with as many words, in the same state of caches of the kernel, tables and slots.
-//! Everything else says what differs.
+//! A pair without a note compares equal operations: between the same number of address spaces, with
+//! the same number of words, in the same state of the kernel's caches, tables and slots. All other
+//! pairs have a note with the differences.
 
 /// The figures of another kernel for one of our rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

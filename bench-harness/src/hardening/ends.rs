@@ -1,9 +1,9 @@
-//! Checks that `int3` follows the end of each path of the entry code: a CPU that continues straight
-//! before it knows a jump's target stops there.
+//! Checks that `int3` follows the end of each path of the entry code. A CPU that speculatively
+//! continues after a jump whose target it does not know yet stops there.
 //!
 //! A path ends with a return to user level, a jump through a register or memory, and a call that
-//! does not return. The entry's calls through fixed words of `AURORA_HANDLERS` do not; of other
-//! calls those do not behind which no code of the same piece follows.
+//! does not return. The entry's calls through fixed words of `AURORA_HANDLERS` do not return.
+//! Another call counts as one that does not return if no code of the same piece follows it.
 
 use anyhow::{Result, ensure};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};

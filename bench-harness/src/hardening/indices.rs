@@ -1,9 +1,9 @@
-//! Checks that the entry code makes no address from a register of user level, on any path,
+//! Checks that the entry code makes no address from an unbounded user register, on any path,
 //! including paths that only a misprediction takes.
 //!
-//! The check follows all paths from each entry point, both ways at every branch, and tracks what is
-//! known about each register. A value from user level may be stored, compared and passed on. It may
-//! become part of an address only after it was confined without a branch: by a conditional move
+//! The check follows all paths from each entry point, both ways at every branch, and tracks which
+//! values each register can hold. A value from user level may be stored, compared and passed on. It
+//! may become part of an address only after it was bounded without a branch: by a conditional move
 //! after a comparison with the length, by a mask, or by taking one byte of it for a table that has
 //! an entry for every byte.
 

@@ -1,15 +1,15 @@
-//! What the kernel's machine code must never do, however a CPU predicts branches: read from the
-//! built kernels.
+//! Checks the machine code of the built kernels for what it must never do, however a CPU predicts
+//! branches.
 //!
 //! * [`ends`]: no code is executed after the end of a path.
-//! * [`indices`]: the entry code makes no address from a register of user level.
+//! * [`indices`]: the entry code makes no address from an unbounded user register.
 //! * Lookups in Rust by an index that user level chose go through one conditional move, and there
 //!   are many of them.
-//! * Rust jumps through no table, by an index that a misprediction could let through.
+//! * Rust code does not jump through a table.
 //!
-//! And one thing must be absent:
+//! It also checks for absent code:
 //!
-//! * [`points`]: kernels that are released have no points for tests.
+//! * [`points`]: released kernels contain no points of tests.
 
 mod ends;
 mod indices;

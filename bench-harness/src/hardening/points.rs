@@ -1,5 +1,4 @@
-//! The points of tests, at which a run can be stopped or perturbed, are in no kernel that is
-//! released.
+//! Checks that released kernels contain no points, at which tests stop or perturb a run.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The committed figures, `perf/mailbox.json`: tables and picture of the book are made of them.
-//! They are of one processor, which they name, and nothing is checked against them.
+//! The committed figures, `perf/mailbox.json`, from which tables and picture of the book are made.
+//! They are from one processor, which the file names. No check compares them with runs.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
-//! The mailbox against other queues on the cores of this machine: runs `smp`'s criterion bench as
-//! often as wanted, puts the runs together, ranks the queues and draws a picture.
+//! Compares the mailbox with other queues on the cores of this machine: runs `smp`'s criterion
+//! bench several times, combines the runs, ranks the queues and draws a picture.
 //!
-//! A queue is ahead of another where all its runs were faster than all of the other's; those of
-//! which neither is ahead share a place. Jobs of several threads are ranked only where each thread
-//! has a core of its own: beyond that the scheduler is measured as much as the queue.
+//! A queue is ahead of another if all its runs were faster than all runs of the other; if neither
+//! is ahead, they share a place. Jobs of several threads are ranked only if each thread has a core
+//! of its own; otherwise the figures would also measure the scheduler.
 
 mod data;
 mod markdown;

@@ -1,4 +1,4 @@
-//! What criterion has left behind: medians of each run, put together.
+//! Reads criterion's results, and combines the medians of all runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};

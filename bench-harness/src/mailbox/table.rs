@@ -1,4 +1,4 @@
-//! The ranked table, and what it says of the mailbox in a line for each job.
+//! The ranked table, and one line about the mailbox for each job.
 
 use std::fmt::Write;
 

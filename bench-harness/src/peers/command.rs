@@ -1,4 +1,4 @@
-//! `aurora-bench peers`: the command line, and what is done in which order.
+//! `aurora-bench peers`: the command line, and the order of the steps.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Other kernels, measured as Aurora's bench measures Aurora: same machine, same clock, same way to
-//! take samples.
+//! Measures other kernels as Aurora's bench measures Aurora: on the same machine, with the same
+//! clock and the same method of sampling.
 //!
 //! ```text
 //!   command ── source     is the checkout the pinned commit?

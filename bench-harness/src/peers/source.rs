@@ -1,4 +1,4 @@
-//! The checkout of seL4: which commit it is, and whether that is the one that was measured.
+//! The checkout of seL4: its commit, and whether that is the measured commit.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What the build of seL4 needs on this host: programs, and modules of Python.
+//! The programs and Python modules that the build of seL4 needs on this host.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,7 @@
-//! Where the lines of a panel run, in pixels, so that none hides another.
+//! Computes the positions of a panel's lines, in pixels, so that no line hides another.
 //!
-//! Lines with equal figures would lie on top of each other. So marks that would touch stand side by
-//! side, and where lines would run together they take turns: a dash of the first, a dash of the
-//! second, and so on.
+//! Lines with equal figures would lie on top of each other. So marks that would touch are drawn
+//! side by side, and lines that would coincide are drawn as alternating dashes.
 
 /// Right and down from a corner of the picture.
 pub type Pixel = (i32, i32);

@@ -1,4 +1,5 @@
-//! Which row makes which system call: an operation that no row makes could grow without being seen.
+//! Lists which row makes which system call. Without a row, an operation could become slower
+//! unnoticed.
 
 use abi::Op;
 

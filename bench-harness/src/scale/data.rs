@@ -1,5 +1,5 @@
-//! The committed figures, `perf/scale.json`: page and picture are made of them, `scale --check`
-//! holds a run against them.
+//! The committed figures, `perf/scale.json`. Page and picture are made from them, and
+//! `scale --check` compares a run with them.
 
 use std::path::Path;
 

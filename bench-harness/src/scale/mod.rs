@@ -1,10 +1,11 @@
 //! How costs grow with the number of CPUs: boots the `scale` program on each number, under icount
-//! with the TCG plugin, and puts what both counted into a table, a file, a picture and words.
+//! with the TCG plugin, and makes a table, a file, a picture and a text of the counts of plugin and
+//! kernel.
 //!
 //! Under icount CPUs take turns on one clock, so no figure here is a speed. The figures are the
-//! *work* of one operation, summed over all CPUs, and what it shares with others. If the work grows
-//! with the number of CPUs, no real machine can compensate for it. If it does not grow, the cache
-//! lines that change hands limit a real machine.
+//! *work* of one operation, summed over all CPUs, and the cache lines that it shares with other
+//! CPUs. If the work grows with the number of CPUs, it grows on a real machine, too. If it does not
+//! grow, the cache lines that change hands limit a real machine.
 
 mod data;
 mod markdown;

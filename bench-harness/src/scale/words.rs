@@ -1,4 +1,5 @@
-//! Figures into words: is it flat, where does it bend, and what changed with it.
+//! Describes the figures in words: whether a load's cost is flat, where it changes, and what
+//! changes with it.
 
 use super::Point;
 use crate::lab::Job;

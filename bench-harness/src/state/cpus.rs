@@ -1,4 +1,4 @@
-//! What the text says of CPUs, and of what belongs to no object and to no CPU.
+//! The text's lines about CPUs, and about state that belongs to no object and no CPU.
 
 use std::iter::successors;
 

@@ -1,10 +1,10 @@
 //! The kernel's state as text for comparing kernels, made from a [snapshot].
 //!
-//! The text has what a program could come to see: objects, capabilities, queues, which task has
-//! which CPU time. Two kernels that did the same operations have equal texts, whichever way
-//! through the kernel they took. So the text leaves out fields that mean nothing in the state that
-//! an object is in, fields that differ between two ways through the kernel, and durations. Each
-//! such place says why.
+//! The text has everything that a program could ever observe: objects, capabilities, queues, which
+//! task has which CPU time. Two kernels that did the same operations must have equal texts,
+//! whichever paths through the kernel they took. So the text leaves out fields that have no meaning
+//! in an object's present state, fields that differ between two paths, and durations. A comment at
+//! each such place gives the reason.
 //!
 //! Addresses differ between two builds. So an object's name is its type and its place among the
 //! objects of its type. Records come in the order in which the kernel's survey finds the objects:

@@ -1,4 +1,4 @@
-//! What the text says of each object but tasks, and of the derivation trees.
+//! The text's lines about all objects except tasks, and about the derivation trees.
 
 use std::iter::successors;
 

@@ -1,4 +1,4 @@
-//! What the text says of a task, its registers and its message block, state by state.
+//! The text's lines about a task, its registers and its message block, state by state.
 
 use std::iter::successors;
 

@@ -1,4 +1,4 @@
-//! The text of small states.
+//! Tests of the text of small states.
 
 use abi::ObjType;
 use snapshot::{

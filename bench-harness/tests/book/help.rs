@@ -1,5 +1,5 @@
-//! Help texts of the recipes: each recipe has one, they are what the host tool says, and showing
-//! one takes nothing.
+//! Help texts of the recipes: each recipe has one, each equals the host tool's output, and showing
+//! one builds nothing.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The book keeps its promises: what is generated is as the code has it, links lead somewhere, and
-//! every chapter is in the table of contents.
+//! Checks the book: generated parts agree with the code, links have targets, and every chapter is
+//! in the table of contents.
 
 mod english;
 mod help;

@@ -1,4 +1,5 @@
-//! What the book names is there: tests, steps of the suite, builds of the kernel, recipes.
+//! Checks that everything that the book names exists: tests, steps of the suite, builds of the
+//! kernel, recipes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! Takes pages and Rust sources apart: into paragraphs of prose, each with the lines that it is on.
+//! Splits pages and Rust sources into paragraphs of prose, each with its line numbers.
 
 use std::ops::Range;
 use std::sync::LazyLock;

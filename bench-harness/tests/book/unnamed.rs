@@ -1,6 +1,6 @@
-//! No figure of today stands in the book without its name: in a paragraph that names a row of the
-//! bench, a number that is near to that row's figure has a mark behind it, by which it is compared
-//! with the committed data.
+//! Checks that every current figure in the book has its name. If a paragraph names a row of the
+//! bench, and a number in it is near that row's figure, a mark must follow the number, by which the
+//! number is compared with the committed data.
 
 use bench_harness::figures::data::Data;
 use bench_harness::rows;

@@ -1,4 +1,4 @@
-//! Whole commands: what a bench and a stress run make of what guests say.
+//! Whole commands: the results of a bench and of a stress run, with guests whose output is known.
 
 use bench_harness::bench::{self, Wanted};
 use bench_harness::machine::Mode;

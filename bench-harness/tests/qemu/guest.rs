@@ -1,4 +1,4 @@
-//! A guest of a few dozen bytes, assembled by hand: enough to try the harness on a real QEMU.
+//! A guest of a few dozen bytes, assembled by hand: enough to test the harness on a real QEMU.
 
 use std::path::{Path, PathBuf};
 

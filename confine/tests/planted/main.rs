@@ -1,9 +1,9 @@
-//! Each rule reports a change that nobody had the authority for, and accepts the same change by
-//! those who had it.
+//! Each rule reports a change for which no acting process had the authority, and accepts the change
+//! if one had it.
 //!
 //! A [`Plant`] names all authority that its change takes, piece by piece. With all pieces no rule
-//! says anything. Where any one of them is missing, its rule reports the change: so a rule that
-//! asks less than before fails here.
+//! may report anything. If any one piece is missing, the piece's rule must report the change. So
+//! the test fails if a rule checks less than before.
 
 mod capabilities;
 mod groups;

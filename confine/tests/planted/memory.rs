@@ -1,4 +1,4 @@
-//! Pages that come to be seen, and pins.
+//! Pages that a process newly sees, and pins.
 
 use abi::audit::may;
 use abi::{Rights, frame_rights, machine_rights, process_rights, task_rights};

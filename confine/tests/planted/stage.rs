@@ -1,5 +1,5 @@
-//! Small states that are made by hand: three processes with a table, a space and a task each, and
-//! whatever a plant adds.
+//! Small states that are made by hand: three processes with a CNode, an address space and a task
+//! each, and the objects that a plant adds.
 
 use abi::{ObjType, Rights};
 use confine::{Bound, Excess, Judge, Offer, OfferKind, Picture};

@@ -1,4 +1,4 @@
-//! Mailboxes, and what entries cost.
+//! Mailboxes, and the number of steps of kernel entries.
 
 use snapshot::{FREE_NODE, IN_MAILBOX, MailKind, Stage};
 

@@ -1,8 +1,8 @@
 //! Page tables against the frame table.
 //!
-//! An entry that has a page in transit is the page's place, as one that maps it is. While somebody
-//! holds a VSpace's lock, entries, counts and lists change one after the other: rules that compare
-//! them say nothing.
+//! An entry with a page in transit counts as a place of that page, like an entry that maps it.
+//! While a VSpace's lock is held, entries, counts and lists change one after the other, so rules
+//! that compare them do not judge then.
 
 use snapshot::{Entry, Info, VSpace};
 

@@ -1,4 +1,4 @@
-//! Memory: what each page is, and where objects stand.
+//! Memory: the use of each page, and the places of objects.
 
 use snapshot::ExtentKind;
 

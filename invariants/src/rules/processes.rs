@@ -1,4 +1,4 @@
-//! Processes: numbers of tasks, what fastpaths read, event pools.
+//! Processes: numbers of tasks, fields that fastpaths read, event pools.
 
 use snapshot::TaskNumber;
 

@@ -1,4 +1,4 @@
-//! Tasks: each is what its state says.
+//! Tasks: each task's links and fields fit its state.
 
 use snapshot::{MailKind, Stage, State};
 

@@ -1,5 +1,5 @@
-//! CPU time: never lost, never doubled, with whom the rules of donation say; and the right task
-//! runs.
+//! CPU time: no context is lost or has two holders, each has the holder that the rules of donation
+//! demand, and the right task runs.
 
 use snapshot::{Context, Cpu, State, Task};
 

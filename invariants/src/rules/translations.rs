@@ -1,4 +1,4 @@
-//! What CPUs remember of page tables, where that can be looked at: on a simulated machine.
+//! Translations in the TLBs of CPUs. They can be inspected only on a simulated machine.
 
 use std::collections::BTreeMap;
 

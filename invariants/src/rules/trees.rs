@@ -1,4 +1,4 @@
-//! Derivation trees: one list of slots a root, in preorder.
+//! Derivation trees: one list of slots for each root, in preorder.
 
 use snapshot::{Slot, SlotUse};
 

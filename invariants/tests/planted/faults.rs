@@ -1,4 +1,4 @@
-//! States that faults of the kernel led to, each as a planted violation.
+//! States that earlier faults of the kernel led to, each as a planted violation.
 
 use invariants::pte::{Pte, What};
 use invariants::{Snapshot, Violation};

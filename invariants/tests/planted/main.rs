@@ -1,7 +1,9 @@
-//! Each rule fails on a violation that is planted in a valid snapshot, and on none without.
+//! Each rule must report a violation that is planted in a valid snapshot, and report nothing in the
+//! valid snapshot.
 //!
-//! The valid snapshots are of storms on the simulated machine, at moments that show much:
-//! `worlds/`, which a test of `kern-core` writes (`survey::snapshots_for_rules`).
+//! The valid snapshots are in `worlds/`. They show storms on the simulated machine, at moments with
+//! many different objects and states; a test of `kern-core` writes them
+//! (`survey::snapshots_for_rules`).
 
 mod faults;
 mod plants;

@@ -1,7 +1,7 @@
 //! The memory of the audit: one ring of records for each CPU, by the protocol of [`smp::ring`].
 //!
-//! It is carved from an Untyped, like an object. No capability refers to it: the kernel does, until
-//! that Untyped, or one around it, is reset.
+//! The memory is carved from an Untyped, like an object. No capability refers to it. The kernel
+//! refers to it until that Untyped, or an Untyped that contains it, is reset.
 
 use smp::sync::AtomicU64;
 

@@ -1,21 +1,22 @@
 //! Message blocks as values that must be passed on.
 //!
-//! A task's message block ([`Message`]) is part of the task, and the CPU that has it is its home.
-//! Which *code* has it is a value: a [`Block`] can be neither copied nor dropped. Code that takes a
-//! block from where it was must put it somewhere else:
+//! A task's message block ([`Message`]) is part of the task. The CPU that owns the block is the
+//! block's home. The *code* that owns it holds a value, a [`Block`], which can be neither copied
+//! nor dropped. Code that takes a block from one place must put it into another:
 //!
-//! | a block is taken from | and put back by | where it is meanwhile |
+//! | a block is taken by | and put there by | where the block is |
 //! |---|---|---|
-//! | its task ([`Block::take`]) | [`Block::rest`] | at home |
-//! | [`BlockLink::take`] | [`BlockLink::put`] | a call that a server serves or a Reply keeps |
-//! | [`BlockQueue::pop`] | [`BlockQueue::put`] | waiting callers and senders, kept requests |
-//! | [`Parcel::open`] | [`Block::seal`] | mail to a CPU |
+//! | [`Block::take`] | [`Block::rest`] | at its task |
+//! | [`BlockLink::take`] | [`BlockLink::put`] | at the server or the Reply that has the call |
+//! | [`BlockQueue::pop`] | [`BlockQueue::put`] | in a queue of waiting callers or senders, or of kept requests |
+//! | [`Parcel::open`] | [`Block::seal`] | in mail to a CPU |
 //!
-//! So no path of the kernel loses a call, answers it twice, or queues it in two places. Only the
-//! holder of a block can change the CPU that has it.
+//! So no path of the kernel loses a call, answers it twice, or queues it in two places. Only code
+//! that holds the block can change the block's home.
 //!
 //! Between tasks of one CPU the fastpath writes the links itself. A link has the layout of a plain
-//! reference, so the fastpath's stores are those of [`BlockLink::put`] and [`BlockLink::take`].
+//! reference, so the fastpath's stores have the effect of [`BlockLink::put`] and
+//! [`BlockLink::take`].
 
 use core::ops::Deref;
 

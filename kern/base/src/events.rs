@@ -1,5 +1,5 @@
-//! Event pools: the object, and the memory that its process sees. The protocol is
-//! [`smp::events`]'s, the layout [`abi::events`]'s.
+//! Event pools: the object, and the memory that its process sees. [`smp::events`] has the protocol,
+//! [`abi::events`] the layout.
 
 use smp::lock::Lock;
 use smp::sync::Ordering::{Acquire, Relaxed, Release};

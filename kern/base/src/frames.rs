@@ -1,19 +1,19 @@
 //! The frame table: what the kernel knows about every 4 KiB of memory. It is made at boot and has
 //! one [`FrameInfo`] per page, so that a physical address alone leads to it.
 //!
-//! Device memory has no place in the table, because there are far more addresses than are ever
-//! used. The infos of its pages are beside the [`Frame`] that a process made of them, in the
-//! Frame's Untyped. The table has a list of those frames, which it searches last. Each page is in
-//! one of them at most.
+//! Device memory is not in the table, because there are far more device addresses than are ever
+//! used. The infos of its pages are in the Untyped of the [`Frame`] that a process made of them.
+//! The table has a list of those frames, and searches it only for pages that it does not contain
+//! itself. Each page is in at most one of those frames.
 //!
 //! # Memory ordering
 //! A frame's lock is a bit of its `state` word. Its holder may change the list of mappings, and the
 //! counts, which are in the same word and are stored with the unlocking. Lock order: a VSpace's
 //! lock, then a frame's; a root's, then a frame's.
 //!
-//! Memory also changes hands under that lock. A revoke looks at every page of an Untyped, whatever
-//! its use. So it may hold the lock of a page that becomes a frame's at that moment, and stores
-//! back the word that it read.
+//! The kernel also takes that lock when the use of a page changes. A revoke looks at every page of
+//! an Untyped, whatever its use, and stores back the word that it read. Without the lock, that
+//! store could overwrite the word of a page that becomes part of a frame at that moment.
 
 use core::cell::Cell;
 use smp::lock::{self, Holder, Lock};

@@ -1,18 +1,18 @@
 //! The kernel's hot structures, and the traits by which it uses the machine.
 //!
-//! Everything here is `repr(C)` where assembly reads it, and plain safe code: access rules are
-//! those of the doors in [`smp::door`]. This table says which CPU may touch which type:
+//! Types that assembly reads are `repr(C)`. All code here is safe: the doors of [`smp::door`]
+//! enforce the access rules. This table says which CPU may touch which type:
 //!
 //! | object | written by | read by |
 //! |---|---|---|
 //! | [`task::Task`] inside `hot`, [`sched_context::SchedContext`], [`reply::Reply`] | home CPU | home CPU |
-//! | [`notification::Notification`] inside | home CPU; its `remote` word by anyone, atomically | home CPU |
+//! | [`notification::Notification`] inside | home CPU; its `remote` word by any CPU, atomically | home CPU |
 //! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
 //! | [`process::Process`] | the CPU that configures it, once; the CPU that destroys it | any CPU |
-//! | [`memory::Untyped`]: what is carved | holder of the object's root lock | the same |
+//! | [`memory::Untyped`]: what is carved | holder of the object's root lock | holder of the object's root lock |
 //! | [`memory::VSpace`] | holder of its lock | any CPU, hardware |
 //! | [`paging::Entry`] | holder of the VSpace's lock | any CPU, hardware |
-//! | [`frames::FrameInfo`], [`paging::Links`] | holder of the frame's lock | the same |
+//! | [`frames::FrameInfo`], [`paging::Links`] | holder of the frame's lock | holder of the frame's lock |
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -2,8 +2,8 @@
 //! `abi`.
 //!
 //! Test builds make them tiny (feature `small-limits`), so that tests reach every limit, and every
-//! operation takes several kernel entries. `abi` does the same with the pages that a message may
-//! have.
+//! operation takes several kernel entries. `abi` makes the number of pages that a message may have
+//! tiny, too.
 //!
 //! # Bounds that do not change
 //! The hardware defines the 512 entries of a page table. A `TaskId` keeps its layout, and so its 24

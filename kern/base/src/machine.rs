@@ -1,4 +1,4 @@
-//! The machine, as the portable kernel sees it. `kern/hal` implements it for x86_64; host tests
+//! The hardware's interface to the portable kernel. `kern/hal` implements it for x86_64; host tests
 //! implement it with plain memory and a clock that they advance.
 
 use abi::audit::Record;

@@ -1,4 +1,4 @@
-//! Notifications: bits that anybody with the right may raise and one task waits for.
+//! Notifications: bits that any task with the right may raise, and for which one task waits.
 
 use core::cell::Cell;
 

@@ -6,19 +6,20 @@
 //! them under the lock of their [`VSpace`](crate::memory::VSpace).
 //!
 //! # Entries that map nothing
-//! An entry that maps nothing is empty, or *gone*: its page was unmapped, and CPUs may have
-//! translations until the shootdown is over whose stamp the entry has. No page is mapped there
-//! before.
+//! An entry that maps nothing is empty or *gone*. *Gone* means that its page was unmapped, and that
+//! CPUs may have translations until the shootdown whose stamp the entry has is over. Until then the
+//! kernel maps no page there.
 //!
 //! # Pages of the pool
-//! Memory that messages carry ([`Pte::pooled`]) has only mappings of pools. On its way out of a
-//! space an entry is *in transit*: not present, but its place stays reserved.
+//! Pages that messages can carry ([`Pte::pooled`]) are mapped only by pools. While a page is moved
+//! out of a space, its entry is *in transit*: not present, but its place stays reserved.
 //!
-//! # The way back
+//! # The list of a page's mappings
 //! All entries that map one frame are in a list, whose head is in the frame's
-//! [`FrameInfo`](crate::frames::FrameInfo). An entry's neighbours are in its VSpace's [`Links`],
-//! at the same index, and are named by physical address ([`EntryName`]). Links change under the
-//! frame's lock. A frame that is mapped once, as most are, uses no links: both are zero.
+//! [`FrameInfo`](crate::frames::FrameInfo). The names of an entry's two neighbours in the list are
+//! in its VSpace's [`Links`], at the same index; a name is a physical address ([`EntryName`]).
+//! Links change under the frame's lock. Most frames are mapped once and use no links: both are
+//! zero.
 
 use smp::sync::{AtomicU64, Ordering};
 

@@ -1,9 +1,9 @@
 //! Physical memory: its addresses, and the pages that may be mapped, cleared and copied.
 //!
-//! A [`Phys`] is a number, for comparisons, look-ups and addresses. To map,
-//! clear or copy memory, code needs its [`PhysPage`], which cannot be made from a number. A
-//! `PhysPage` comes from a frame, from a piece of carved memory, from an address space's own
-//! tables, from device memory that the machine knows, or from an entry that maps it already.
+//! A [`Phys`] is a number, for comparisons, look-ups and addresses. To map, clear or copy memory,
+//! code needs its [`PhysPage`], which cannot be made from a number. A `PhysPage` comes from a
+//! frame, from a piece of carved memory, from an address space's own tables, from device memory
+//! that the machine knows, or from an entry that already maps the page.
 //!
 //! Other modules of this crate make one only through the public functions here. The exceptions are
 //! the types that contain one: [`Frame`](crate::memory::Frame) and

@@ -1,4 +1,4 @@
-//! Processes: what a task may reach (CSpace) and touch (VSpace), and who it is.
+//! Processes: the CSpace and the VSpace of their tasks, and their identity.
 
 use smp::lock::Lock;
 use smp::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};

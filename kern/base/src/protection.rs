@@ -1,6 +1,6 @@
-//! The machine's protections, which test builds can leave off by name. An attempt that a protection
-//! stops then succeeds, which proves that the test checks that protection and nothing else. In all
-//! other builds every protection is on, and none of this is compiled.
+//! The machine's protections, which test builds can leave off by name. With a protection off, the
+//! attempt that it stops succeeds. So a test can prove that it checks this protection and no other.
+//! In all other builds every protection is on, and this module compiles to nothing.
 
 #[cfg(feature = "faults")]
 use smp::sync::{AtomicU8, Ordering};

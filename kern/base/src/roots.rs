@@ -1,7 +1,7 @@
-//! Roots of derivation, and the locks that guard what descends from each.
+//! Roots of derivation, and their locks.
 //!
-//! A root's lock guards the tree of the capabilities of all objects in the root's memory, and how
-//! far each [`Untyped`] among them is carved. Code reaches the latter only through an
+//! A root's lock guards the derivation tree of all objects in the root's memory, and the record of
+//! how much of each [`Untyped`] there is carved. Code reaches that record only through an
 //! [`UntypedGuard`].
 
 use core::cell::Cell;

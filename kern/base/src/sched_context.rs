@@ -1,8 +1,9 @@
 //! SchedContexts: the right to CPU time.
 //!
-//! Run queues hold SchedContexts, never tasks. `task` is the task that has the time now: a call
-//! donates it to the callee, the reply gives it back. The inside belongs to the CPU that the
-//! context is on. The context travels in message blocks to other CPUs and is charged there.
+//! Run queues hold SchedContexts, never tasks. `task` is the present holder of the time: a call
+//! donates the time to the callee, and the reply gives it back. The inner state belongs to the CPU
+//! on which the context is. The context travels in message blocks to other CPUs and is charged
+//! there.
 
 use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};

@@ -1,8 +1,8 @@
 //! The position of a search for CPU time, between two entries of the kernel.
 //!
-//! A search goes from caller to caller until it finds time, then from call to call down to the task
-//! that spends it. Each step depends only on the present calls. So a search that returns to an
-//! earlier position, by the same step, would never end; a [`Trail`] detects that.
+//! A search goes up from caller to caller until it finds time, and then down from call to call to
+//! the task that will spend the time. Each step depends only on the present calls. So a search that
+//! returned to an earlier position and step would never end; a [`Trail`] detects that.
 
 use abi::TaskId;
 use smp::door::{Ptr, Ref};

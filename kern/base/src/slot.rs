@@ -2,12 +2,14 @@
 //!
 //! A slot is 32 bytes. Any CPU may read word 0 (object, rights, type), once. The other words are
 //! stable while word 0 is full, and are written only under the root lock of the object that the
-//! slot refers to. A slot goes full → empty with a grace stamp → reusable once the epoch has moved
-//! on ([`smp::quiesce`]), so a reader that saw word 0 full reads the words that belong to it.
+//! slot refers to. A slot is full, then empty with a grace stamp, then reusable once the epoch has
+//! advanced far enough ([`smp::quiesce`]). So if a reader saw word 0 full, the other words that it
+//! reads belong to that word 0.
 //!
 //! The derivation tree of one root is a doubly linked list in preorder with a depth per slot (as in
-//! seL4's mapping database, `src/object/cnode.c`). The descendants of a slot are the run of deeper
-//! slots after it, so revoke walks forward and insertion takes constant time.
+//! seL4's mapping database, `src/object/cnode.c`). The descendants of a slot are the slots directly
+//! after it that have a greater depth. So a revoke walks forward, and insertion takes constant
+//! time.
 
 use smp::cpu::Pin;
 use smp::sync::{AtomicU32, AtomicU64, Ordering};

@@ -1,21 +1,21 @@
 //! Sweeps: how a revoke or a reset of an Untyped takes its pages out of pools. A sweep looks at
-//! every page of the Untyped's memory, and takes each out of the pools that have it.
+//! every page of the Untyped's memory, and takes the page out of all pools that have it.
 //!
 //! # Passes
 //! One look at every page is a *pass*. Passes of an Untyped are numbered and follow each other. All
 //! tasks that sweep an Untyped at the same time work on one pass, and each continues where the last
-//! one stopped. So the next sweep can continue the pass of a sweep that was given up.
+//! one stopped. So if a sweep is given up, the next sweep continues its pass.
 //!
-//! A sweep waits for a [`Pass`] that had not begun when the sweep did. A pass that was under
-//! way by then proves nothing: its first pages may have entered pools since they were looked at.
+//! A sweep waits for a [`Pass`] that had not begun when the sweep did. A pass that was already
+//! under way proves nothing: its first pages may have entered pools after the pass looked at them.
 //!
-//! A stretch of pages counts when all of them have been looked at, and only for its own pass. So a
-//! slow task cannot advance a later pass.
+//! A task reports a stretch of pages when it has looked at all of them, and the report counts only
+//! for the pass in which it was made. So a slow task cannot advance a later pass.
 //!
 //! # Shootdowns
 //! CPUs may have translations of a page that has left its pools until a shootdown is over. A sweep
-//! keeps the last shootdown that its stretches have found or begun, which covers all before it. The
-//! task that reports the end of the sweep waits for that shootdown.
+//! records the last shootdown that it found or began at its pages, which covers all earlier ones.
+//! The task that completes the sweep waits for that shootdown.
 
 use core::cell::Cell;
 

@@ -4,10 +4,10 @@
 //! UTCB, which is also mapped in its process.
 //!
 //! # Owners
-//! `hot` belongs to the task's home CPU. `msg` belongs to the CPU that its home word names: the
-//! task's own CPU while the task is not calling, then the callee's CPU, from the moment it dequeues
-//! the message until it sends the reply. So a call across CPUs needs no lock: its data always has
-//! one owner.
+//! `hot` belongs to the task's home CPU. `msg` belongs to the CPU that its home word names. That is
+//! the task's own CPU while the task is not calling, and the callee's CPU from the moment at which
+//! it dequeues the message until it sends the reply. So a call across CPUs needs no lock: its data
+//! always has exactly one owner.
 //!
 //! # The state word
 //! ```text
@@ -16,23 +16,23 @@
 //! | generation of the id   | 0 |  label   | home CPU  |  flags  |  state  |
 //! +------------------------+---+----------+-----------+---------+---------+
 //! ```
-//! One comparison of the whole word with an expected value decides liveness, generation, label,
+//! One comparison of the whole word with an expected value checks liveness, generation, label,
 //! home, flags and state together. The label is the security label of the task's process: a CPU
-//! expects the label of the running task, so the fastpath goes only between tasks of one label.
-//! [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has a timer
-//! to cancel.
+//! expects the label of the running task, so the fastpath switches only between tasks with equal
+//! labels. [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has
+//! a timer to cancel.
 //!
 //! # The plain bit
-//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields,
-//! which then needs few checks and few stores:
+//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields.
+//! Such a task can be made to run with few checks and stores:
 //!
-//! * with [`State::WaitBits`]: the wait has no deadline, and no other task has the task's own time.
-//!   So queueing `own_sc` is enough to let it run;
-//! * with [`State::Ready`]: its own context is queued, unless it is suspended, and the system call
-//!   it is in answers with `rdx` of the frame and zero in all other message registers, whatever the
-//!   frame has there.
+//! * with [`State::WaitBits`]: the wait has no deadline, and the task's own time is not lent. So
+//!   queueing `own_sc` is enough to let the task run;
+//! * with [`State::Ready`]: the task's own context is queued, unless the task is suspended. The
+//!   system call that it is in answers with `rdx` of the frame, and with zero in all other message
+//!   registers, whatever the frame has there.
 //!
-//! A running task never has it, and code that sets another state clears it.
+//! A running task never has this bit, and code that sets another state clears it.
 
 use core::cell::Cell;
 use smp::sync::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Passes over an Untyped's pages, by several that sweep at the same time.
+//! Passes over an Untyped's pages, by several tasks that sweep at the same time.
 
 use kern_base::sweep::Sweep;
 

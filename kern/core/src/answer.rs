@@ -1,5 +1,5 @@
-//! Results of a system call: values, an error with its detail, or "the task is not running any
-//! more".
+//! Results of a system call: values, an error with its detail, or the fact that the task is not
+//! running any more.
 
 use abi::{Error, MsgInfo, TaskId};
 use kern_base::task::RegFrame;

@@ -1,11 +1,11 @@
-//! System calls that take several entries, and that end the object of a capability (delete, revoke,
-//! reset, kill) or answer a kept call.
+//! System calls that take several entries: those that end objects (delete, revoke, reset, kill),
+//! and the reply to a kept call.
 //!
 //! Each entry finds the capability by the number of its slot. Between two entries another task may
-//! empty the slot, by the same call or another, and fill it again. No caller wanted to end the new
-//! contents. So from the second entry on a register holds the identity ([`Header::identity`]) of
-//! the object that the call began with. User level may forge the register, as it may request
-//! anything: then the call ends nothing.
+//! empty the slot and fill it again. The caller did not ask to end the slot's new contents. So from
+//! the second entry on, a register holds the identity ([`Header::identity`]) of the object with
+//! which the call began. If the slot holds another object by then, the call ends nothing. So a
+//! program that forges the register gains nothing.
 //!
 //! [`Header::identity`]: kern_base::header::Header::identity
 

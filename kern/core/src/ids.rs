@@ -1,4 +1,5 @@
-//! Process identities: numbers with generations, none given twice; and the process of each number.
+//! Process identities: a number and a generation, never given twice; and the table of processes by
+//! number.
 
 use abi::{Error, ProcessKey};
 use kern_base::limits::PROCESS_GENERATIONS;

@@ -2,15 +2,16 @@
 //! [`Machine`], so that all of it runs under `cargo test` on the host.
 //!
 //! # Shape
-//! Every entry gets a [`Cx`]: the kernel, the proof that this is one CPU, and that CPU's own state.
-//! A system call is decoded without changing anything, then carried out without failing. It answers
-//! by writing the caller's register frame. Entries never wait. A system call that must wait for
-//! another CPU or a grace period parks its task and restarts later ([`Refusal::Restart`]).
+//! Every entry gets a [`Cx`]: the kernel, a proof of the CPU on which the entry runs, and that
+//! CPU's own state. A system call first decodes and checks everything without changing anything,
+//! and then makes its changes, which cannot fail. Its answer is written to the caller's register
+//! frame. Entries never wait. If a system call must wait for another CPU or a grace period, it
+//! parks its task and restarts later ([`Refusal::Restart`]).
 //!
 //! # Rooms
 //! All code of an entry is in a [room](rooms): a folder of modules with its own context, which
-//! leads only to the rooms below it. This level has what all rooms need: the running task, an
-//! object's CPU-local state, the answer to a system call ([`answer`]), events of tracing builds
+//! leads only to the rooms below it. This crate's root has what all rooms need: the running task,
+//! an object's CPU-local state, the answer to a system call ([`answer`]), events of tracing builds
 //! ([`trace`]), and the check that a restarted call continues with its own object (`begun`).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

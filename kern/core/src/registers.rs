@@ -1,4 +1,4 @@
-//! A task's registers as a set, which user level reads and writes.
+//! A task's register set, as user level reads and writes it.
 
 use core::cell::Cell;
 

@@ -1,29 +1,29 @@
-//! The rooms of the kernel. Each is a context of its own, two words as [`Cx`] is, whose methods are
-//! the room's functions.
+//! The rooms of the kernel. A room is a group of modules with a context type of its own: two words,
+//! like [`Cx`], whose methods are the room's functions.
 //!
-//! A room's context leads only to the rooms below it. So the receiver of a function says which
-//! parts of the kernel the function may touch, and no room calls a room above it. From the lowest
-//! to the highest:
+//! A room's context gives access only to the rooms below it. So the type of a method's receiver
+//! shows which parts of the kernel the method may use, and no room calls a room above it. These are
+//! the rooms, from the lowest to the highest:
 //!
 //! | room | what is done there |
 //! |---|---|
 //! | [`Outbox`] | messages, requests and control bits are sent to other CPUs |
-//! | [`Time`] | who runs, and on whose time |
+//! | [`Time`] | which task runs, and on whose CPU time |
 //! | [`Security`] | security labels, and the records of the audit |
 //! | [`Caps`] | capabilities, their slots and tables |
-//! | [`Tlb`] | TLB shootdowns, and what waits for them |
-//! | [`Tables`] | page tables, and which entries map a page |
+//! | [`Tlb`] | TLB shootdowns, and tasks that wait for them |
+//! | [`Tables`] | page tables, and the lists of entries that map a page |
 //! | [`Mem`] | pages are mapped, unmapped, shared and moved |
 //! | [`Payload`] | what messages carry beside words: pages and capabilities |
 //! | [`Ipc`] | calls, replies and faults |
 //! | [`Events`] | events, broadcasts and notifications |
 //! | [`Grace`] | tasks wait for grace periods |
 //! | [`Groups`] | members of groups, and what is exposed there |
-//! | [`Life`] | objects end: delete, revoke, reset, kill; tasks stop, move and go on |
+//! | [`Life`] | objects end: delete, revoke, reset, kill; tasks stop, move and continue |
 //! | [`Make`] | objects are made and configured: retype, processes, tasks, CPU time, devices |
-//! | [`Door`] | the ways in: system calls, interrupts, mail |
+//! | [`Door`] | entries into the kernel: system calls, interrupts, mail |
 //!
-//! [`Trace`] is beside them: each context leads to it.
+//! [`Trace`] is not part of this order: every context gives access to it.
 
 use core::ops::Deref;
 

@@ -1,10 +1,10 @@
-//! Events of the portable kernel in a tracing build; in others all of this compiles to nothing.
+//! Trace events of the portable kernel. In builds without tracing, this module compiles to nothing.
 //!
-//! # Who runs, why it stopped
+//! # Runs and stops of tasks
 //! Within one entry the running task may change several times, and its state is final only when the
-//! entry is nearly over. So a stop is only noted ([`Trace::note_stop`]). It is written when the
-//! next task runs or the CPU becomes idle, with the stopped task's state at that time. A task that
-//! continues after all never stopped.
+//! entry is nearly over. So a stop is only noted ([`Trace::note_stop`]). Its event is written when
+//! the next task runs or the CPU becomes idle, with the stopped task's state at that time. If the
+//! noted task continues instead, no event is written.
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;

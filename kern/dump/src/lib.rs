@@ -8,7 +8,7 @@
 //!
 //! [`machine_dump`] is the system call that stops all CPUs and writes the records.
 //!
-//! The kernel proper knows nothing of this crate: a kernel for users has none of it.
+//! `kern/core` does not depend on this crate, and ordinary kernels do not contain it.
 #![no_std]
 #![forbid(unsafe_code)]
 

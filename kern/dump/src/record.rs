@@ -1,4 +1,4 @@
-//! How kernel state becomes the fields of records: by its type.
+//! Converts kernel state to the fields of records, by type.
 
 use core::cell::Cell;
 

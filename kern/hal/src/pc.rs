@@ -1,4 +1,4 @@
-//! The PC, as the portable kernel sees it: [`Machine`] by this crate's parts.
+//! Implements [`Machine`] for the PC, with this crate's modules.
 
 use core::fmt;
 use core::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! The layout of the kernel's packed words, for a debugger: debug information has statics, but not
-//! constants.
+//! The layout of the kernel's packed words, for a debugger: debug information contains statics, but
+//! no constants.
 //!
 //! `kern/gdb/aurora.py` reads [`AURORA_WORDS`] by the names.
 

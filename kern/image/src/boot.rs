@@ -1,7 +1,7 @@
-//! The unsafe parts of the image: the beginning of kernel entries, and the boot memory.
+//! The unsafe parts of the image: they make kernel entries, and hand out the boot memory.
 //!
-//! It makes the kernel's own structures and the first objects, once at boot, from memory that no
-//! Untyped covers. The rest of the memory becomes process 1's Untypeds.
+//! Once, at boot, this module makes the kernel's own structures and the first objects, from memory
+//! that no Untyped covers. The rest of the memory becomes process 1's Untypeds.
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
 use abi::{BOOT_UNTYPED_MAX, BootPage, Level};

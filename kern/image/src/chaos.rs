@@ -1,21 +1,22 @@
-//! The chaos build: the kernel perturbs itself, by seed, at labelled points between shared
-//! accesses.
+//! The chaos build: the kernel perturbs its own run, driven by a seed, at labelled points between
+//! shared accesses.
 //!
 //! Under `-icount` QEMU runs one CPU until it pauses, halts or takes a timer tick, so most
-//! interleavings never happen by themselves. Here a point may PAUSE for a while, which lets another
-//! CPU run just there, or let the timer fire soon, which preempts whatever runs next. The seed is
-//! the boot option `chaos=N`; with it a run under icount replays exactly.
+//! interleavings never happen by themselves. In the chaos build a point may execute PAUSEs, which
+//! lets another CPU run at that point, or make the timer fire soon, which preempts the task that
+//! runs next. The seed is the boot option `chaos=N`; with it a run under icount replays exactly.
 //!
-//! `stop_at=N` chooses event N, `stop_time=T` the first event at or after TSC T; 0, the default, is
-//! none. `stop_then` says what happens there:
+//! `stop_at=N` selects event N, `stop_time=T` the first event at or after TSC T; 0, the default,
+//! selects none. `stop_then` says what happens there:
 //!
 //! - 0: all CPUs stop where they are, for a debugger to look at.
 //! - 1: all CPUs finish their kernel entries and stand still, undisturbed; one writes a snapshot of
 //!   the kernel's state, and the run ends. Builds that do not export their state stop as with 0.
 //! - 2: the run continues, and nothing is perturbed any more.
 //!
-//! The run before the event must not depend on these numbers, or the seed would be another run. So
-//! the harness gives each with a fixed number of digits, and no code here branches on them.
+//! The run before the event must not depend on these numbers. Otherwise the same seed would give
+//! different runs. So the harness writes each number with a fixed number of digits, and no code
+//! here branches on them before the event.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! Process 1, built by the kernel: no process exists yet that could retype for it.
+//! Makes process 1. The kernel does that itself, because no process exists yet that could retype
+//! objects for it.
 //!
 //! Its image, stack, boot page and the archive are plain mappings without Frame objects: they are
 //! part of the boot memory and stay as long as the machine runs.

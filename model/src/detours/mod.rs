@@ -1,8 +1,10 @@
-//! Small worlds in which processes look for detours: ways to a right that nobody gave.
+//! Small worlds in which processes look for detours: sequences of operations by which a process
+//! gets a right that no process gave it.
 //!
-//! [`worlds`]: what two processes begin with. [`moves`]: every system call that one of them can
-//! make then, with every argument. The search (`model/tests/detours`) plays all moves on the model;
-//! the kernel's tests play some of them, and all that was found, on the kernel beside it.
+//! [`worlds`]: the initial states of two processes. [`moves`]: every system call that one of them
+//! can make, with all arguments. The search (`model/tests/detours`) plays all moves on the model.
+//! The kernel's tests play some of them, and the moves to all findings, on the kernel and the
+//! model.
 
 pub mod moves;
 pub mod worlds;

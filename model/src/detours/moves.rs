@@ -1,8 +1,8 @@
-//! Every system call that moves authority, with every argument that makes a difference.
+//! Lists every system call that moves authority, with every argument that makes a difference.
 //!
-//! An empty slot is as good as any other empty slot of its CNode, so each CNode has one that
-//! counts; two equal capabilities in a CSpace are as good as three. Rights are all that the mover
-//! has, all that there are, all but GRANT, and none; a member's rights come one by one. Left out:
+//! All empty slots of a CNode are equivalent, so only one of them is used; two equal capabilities
+//! in a CSpace are equivalent to three. As rights, a move uses all rights of the mover, all rights
+//! that exist, all except GRANT, and none; for a member's rights, it uses single rights. Left out:
 //! operations that only pass words (`Call`, `Send` and similar), and moves of a capability within
 //! the CSpace of the mover.
 

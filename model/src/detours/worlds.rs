@@ -1,8 +1,8 @@
-//! What two processes begin with.
+//! The initial states of two processes.
 //!
-//! The first process gets two or three things, each with few rights. The second process gets the
-//! same things with all rights. Process 1 makes everything by system calls, so that a world can be
-//! made on the model and on the kernel.
+//! The first process gets one to three things, each with some rights. The second process gets these
+//! things with all rights. Process 1 makes everything by system calls, so that a world can be made
+//! on the model and on the kernel.
 //!
 //! Both processes have their own CNode in slot [`OWN_CNODE`] and themselves in slot
 //! [`OWN_PROCESS`], with no right.

@@ -1,12 +1,12 @@
-//! Which receive found which call's message.
+//! Determines which receive got which call's message.
 //!
-//! No two messages that a task sends are alike, if those who write histories see to it: then a
-//! history itself says who received what, and in which order a task did. Much need not be tried
-//! then. Messages arrive at a task in the order in which it receives them. A call that somebody
-//! received was not over before. One that nobody received and that ended late may as well have been
-//! late from the first: nothing was sent.
+//! If all messages of a task differ, the history itself shows which task received which message,
+//! and in which order. Then the search has fewer alternatives. Messages arrive at a task in the
+//! order in which it receives them. A call that a task received cannot end before it is received.
+//! If no task received a call, and it ended at its deadline, the search may assume that it was
+//! never sent.
 //!
-//! Of a message that has its like, or can have been forwarded, nothing is said here.
+//! Messages that equal another one, or that can have been forwarded, are left out here.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! States of histories told apart: by numbers, and by the identities that programs found.
+//! Hashes of the states of a search, and the identities that programs found.
 
 use abi::Rights;
 

@@ -1,13 +1,13 @@
-//! Joining, leaving and exposing in parts.
+//! GroupAdd, GroupRemove and Expose in parts.
 //!
 //! GroupAdd looks at everything without a lock, claims the slot that the process offers, and looks
 //! again under the root lock. Then three words change one after the other: it takes the offer back,
 //! writes the record, and fills the slot. Tasks that need no lock see each change. If the offer has
-//! changed by then, or the kernel has looked at as many records as it may in one entry, it gives
-//! the claim back and the operation begins again.
+//! changed by then, or the kernel has looked at as many records as it may in one entry, it releases
+//! the claimed slot, and the operation begins again.
 //!
-//! What has just been exposed is immediately visible to others; then the kernel looks whether who
-//! exposed it still may, and takes it back if not.
+//! A new exposure is immediately visible to others. Then the kernel checks whether the caller still
+//! has the right, and withdraws the exposure if not.
 
 use abi::{Error, Rights};
 

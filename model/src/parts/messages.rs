@@ -1,17 +1,18 @@
 //! Calls in parts.
 //!
-//! A call to a task of the same CPU arrives immediately. To one of another CPU its message leaves,
-//! and arrives behind all that left for that CPU before: it is received, if the callee waits for
-//! one, or queued. Receiving, answering and keeping concern what is on the receiver's CPU, and are
-//! one part each.
+//! A call to a task of the same CPU arrives immediately. The message of a call to a task of another
+//! CPU leaves, and arrives after all messages that left for that CPU before. On arrival it is
+//! received, if the callee waits for a message, or queued. Receiving, answering and keeping use
+//! only state of the receiver's CPU, and are one part each.
 //!
-//! What ends a call on another CPU sends the caller's block home. Nobody can see where it is until
-//! the caller goes on: so an answer arrives immediately. A deadline or a cancel first recalls the
-//! message from where it is, which overtakes nothing. The call ends when it is recalled, if there
-//! was no answer before, and never before the message has arrived.
+//! When a call ends on another CPU, the caller's message block is sent back. No task can observe
+//! where the block is until the caller continues, so in the model an answer arrives immediately. A
+//! deadline or a cancel first recalls the message from where it is; the recall overtakes no other
+//! mail. If there was no answer before, the call ends when its message is recalled, and never
+//! before the message has arrived.
 //!
-//! A task that cancels a task of another CPU continues before that is done; a task that waits for
-//! nothing by then is left alone.
+//! A task that cancels a task of another CPU continues before the cancel takes effect. If the other
+//! task does not wait by then, the cancel has no effect.
 
 use alloc::vec::Vec;
 

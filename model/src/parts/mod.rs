@@ -1,32 +1,32 @@
-//! System calls in the parts that the kernel does them in, for histories of several CPUs.
+//! System calls, divided into the parts in which the kernel carries them out, for histories of
+//! several CPUs.
 //!
 //! [`Model::step`] does an operation in one step. The kernel does many operations in several parts,
 //! and other CPUs act in between. It looks at a capability without a lock, claims the slot that it
 //! is to fill, and fills it under a lock, if the capability is still there. A revoke takes one
-//! capability after the other. Bits for a Notification of another CPU come later than the answer.
-//! [`Running`] is an operation in the middle of it, and [`System::advance`] does one part of it.
-//! [`System`] has the rest of an operation after its answer.
+//! capability after the other. Bits for a Notification of another CPU arrive later than the answer.
+//! [`Running`] is an operation that has done some of its parts, and [`System::advance`] does one
+//! part. [`System`] has the work that remains after an operation's answer.
 //!
-//! A part is what happens at one moment. Where an operation comes to its end without others in
-//! between, it has done what [`Model::step`] does; a host test of the kernel holds it to that.
+//! A part is indivisible. If all parts of an operation are done with nothing in between, they have
+//! the effect of [`Model::step`]; a host test checks that.
 //!
 //! # What the parts are
-//! - *Look*: capability, rights, member record, arguments. Every refusal that they can lead to is
-//!   answered here.
-//! - *Claim*: the slot is empty and nobody else has claimed it, else `SlotOccupied`.
-//! - *Commit*: what was looked at is as it was and not dying, else `Dying`. Or, where the kernel
-//!   tried a copy or a Retype the short way, it gives the slot back and looks again.
-//! - A member joins, and something is exposed, by more than one word that others see one by one
-//!   ([`groups`]).
-//! - Delete: the last capability of an object makes it *dying*, then the object is ended where it
-//!   has its home, then the slot is emptied ([`remove`]). Revoke and reset pick the first
-//!   descendant to go, and delete it; they are over when none remains. After a wait for another CPU
-//!   they begin again and pick again. So one revoke can have made several objects dying.
-//! - A message for another CPU arrives there later, behind those that left before; that its answer
-//!   comes home later, nobody sees ([`messages`]).
-//! - Bits for another CPU arrive in the order in which they were raised; those that have come
-//!   together arrive in one step. When they arrive matters only to the task that takes them, so no
-//!   arrival is tried before.
+//! - *Look*: checks capability, rights, member record and arguments. Every refusal because of these
+//!   is answered here.
+//! - *Claim*: the slot must be empty and not claimed, else `SlotOccupied`.
+//! - *Commit*: what was looked at must be unchanged and not dying, else `Dying`. Or the kernel must
+//!   restart the operation: then it releases the claimed slot, and the operation looks again.
+//! - *Join* and *expose* change several words, which others see one by one ([`groups`]).
+//! - *Delete*: the delete of an object's last capability first marks the object as *dying*, then
+//!   ends it on its home CPU, then empties the slot ([`remove`]). Revoke and reset pick the first
+//!   descendant to delete, and delete it; they are over when none remains. After a wait for another
+//!   CPU they begin again and pick again. So one revoke can have marked several objects as dying.
+//! - A message for another CPU arrives there later, after the messages that left before. No task
+//!   can observe that its answer arrives later, too ([`messages`]).
+//! - Bits for another CPU arrive in the order in which they were raised; bits that travel together
+//!   arrive in one step. The time of arrival matters only to the task that takes the bits, so the
+//!   search tries an arrival only there.
 
 mod digest;
 mod groups;

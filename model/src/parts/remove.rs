@@ -4,11 +4,10 @@
 //! that case the kernel marks the object as dying under the lock, ends it on its home CPU, and then
 //! empties the slot under the lock, if it still has the same capability. If the home is another
 //! CPU, the caller waits for it and makes its system call again. It then looks again at the slot,
-//! or for the first descendant to go, which may have changed.
+//! or for the first descendant to delete, which may have changed.
 //!
-//! A revoke that goes on in the same entry looks for the next one behind what stood before the
-//! last, unless the tree has changed in a way that it cannot tell from others; then from the slot
-//! on.
+//! A revoke that continues in the same entry looks for the next descendant after the slot that
+//! precedes the deleted one. If the tree may have changed there, it looks from its own slot on.
 
 use super::{At, Part, Running, Seen, System};
 use crate::object::{Id, Kind};

@@ -1,5 +1,5 @@
-//! What the fuzzer's clusters are made of: three processes with CNodes, eight workers on four CPUs,
-//! and an Untyped.
+//! The state of the fuzzer's clusters: three processes with CNodes, eight workers on four CPUs, and
+//! an Untyped.
 
 use abi::{Cap, Rights, cnode_rights, process_rights};
 use model::object::{self, State};

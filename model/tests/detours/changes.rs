@@ -1,4 +1,4 @@
-//! What a step has changed, or told its maker.
+//! The changes of a step, and what it reported to its mover.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
-//! Detours: do operations of a process let it do what nobody with the right to it gave it? In many
-//! small worlds of two processes, every operation with every argument is played on the model,
-//! breadth-first over states that are told apart by a hash. Each change of each step must be
-//! allowed by a rule of the book's list.
+//! Searches for detours: sequences of operations by which a process gets a right that no process
+//! gave it. In many small worlds of two processes the search plays every operation with every
+//! argument on the model, breadth-first over states that a hash distinguishes. A rule of the book's
+//! list must allow each change of each step.
 //!
 //! `just detours --help` says how to run it.
 

@@ -1,4 +1,4 @@
-//! The command line, the threads, and what is told in the end.
+//! The command line, the threads, and the report.
 
 use std::panic::resume_unwind;
 use std::process::ExitCode;

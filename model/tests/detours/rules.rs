@@ -1,7 +1,7 @@
-//! What lets whom change what: the book's list (`docs/src/detours.md`), as predicates.
+//! The rules that allow changes: the book's list (`docs/src/detours.md`), as predicates.
 //!
-//! The rules ask for rights only, and look only at the state before a step: not at how the model
-//! decides. A change that no rule allows is a finding.
+//! The rules check only rights, in the state before a step, and do not use the model's decision. A
+//! change that no rule allows is a finding.
 
 use abi::{Op, Rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
 use abi::{audit::may, cnode_rights};

@@ -1,4 +1,4 @@
-//! Breadth-first over the states of one world.
+//! Searches the states of one world, breadth-first.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::AtomicBool;

@@ -1,5 +1,5 @@
-//! A state: the model, and what the rules remember beside it: who exposed what, and who offered a
-//! slot.
+//! A state: the model, and two facts that the rules need: which process made each exposure, and
+//! which processes offered a slot.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A small generator of numbers.
+//! A small generator of random numbers.
 
 pub struct Dice(pub u64);
 

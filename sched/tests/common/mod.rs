@@ -1,4 +1,4 @@
-//! The object that the model tests queue: links of every kind, and a number to know it by.
+//! The object that the model tests queue: links of every kind, and a number that identifies it.
 
 use sched::deadlines::{DeadlineLinks, Timed};
 use sched::prio_list::{PrioLinks, PrioQueued};

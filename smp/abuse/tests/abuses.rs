@@ -1,4 +1,4 @@
-//! Each case is refused, and what the kernel does is not.
+//! The compiler refuses each case, and accepts the operations of the kernel.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};

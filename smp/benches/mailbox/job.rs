@@ -1,15 +1,14 @@
-//! The job that every queue does: producers send messages of their own to one consumer and get them
+//! The job that every queue does: producers send their own messages to one consumer and get them
 //! back.
 //!
 //! A message is a cache line that its producer fills in, sends as a pointer, and may fill in again
-//! once the consumer has read it and has put a mark into it. All messages that will ever be under
-//! way are there before: that is how a kernel has them, whose messages are parts of its tasks. The
-//! consumer checks that from each producer it gets every message, once and in order, in measured
-//! runs too.
+//! once the consumer has read it and has put a mark into it. All messages exist before the run, as
+//! in a kernel whose messages are parts of its tasks. The consumer checks that it gets every
+//! message of each producer, once and in order, in measured runs, too.
 //!
-//! With one message a producer the job is a round trip, and its time per message a latency; with
-//! many it is a stream. A thread that finds nothing to do looks again, with a PAUSE between, and
-//! gives up its CPU each time once it has looked [`LOOKS`] times.
+//! With one message per producer the job measures the latency of a round trip; with many, the
+//! throughput of a stream. A thread that finds nothing to do looks again after a PAUSE. After
+//! [`LOOKS`] looks in vain it also yields its CPU each time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;

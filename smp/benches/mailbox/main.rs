@@ -1,15 +1,16 @@
-//! Mailbox and other queues on the cores of this machine: many producers, one consumer.
+//! Measures the mailbox and other queues on the cores of this machine: many producers, one
+//! consumer.
 //!
 //! | group | one iteration |
 //! |---|---|
-//! | `alone` | one thread sends and receives; as many messages at a time as the parameter says |
+//! | `alone` | one thread sends and receives; the parameter is the number of messages at a time |
 //! | `wake` | one thread: the consumer goes idle, one of the producers sends a message, the consumer wakes and receives it |
 //! | `latency` | each producer sends one message and has it back: a round trip of each |
-//! | `throughput` | one message of a stream, of which so many are under way as there is room for |
+//! | `throughput` | one message of a stream, with as many messages under way as the queue has room for |
 //!
 //! The parameter of the last three is the number of producers. The consumer has a CPU for itself,
-//! and the producers share the others, so up to one less than there are CPUs each thread has its
-//! own. `./justw mailbox` runs this and makes a table and a picture of it.
+//! and the producers share the others. So with up to (CPUs − 1) producers each thread has a CPU of
+//! its own. `./justw mailbox` runs this and makes a table and a picture of it.
 
 mod job;
 mod queues;

@@ -1,9 +1,9 @@
-//! The mailbox and the queues that it is compared with, behind one trait: many producers, one
-//! consumer, messages that are pointers to memory that was there before.
+//! The mailbox and the queues with which it is compared, behind one trait: many producers, one
+//! consumer. Messages are pointers to memory that exists before the run.
 //!
-//! Each queue is used by its best interface for one message at a time. Those for a single producer
-//! are one a producer, and the consumer goes round them. Bounded ones have room for all messages
-//! that there are; a mailbox needs no such room, since its nodes are part of the messages.
+//! Each queue is used through its fastest interface for single messages. Of queues for a single
+//! producer there is one per producer, and the consumer looks at them in turn. Bounded queues have
+//! room for all messages; a mailbox needs no such room, since its nodes are part of the messages.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -61,9 +61,9 @@ pub trait Receiver {
     /// The oldest message, or nothing, or nothing that can be reached yet.
     fn pop(&mut self) -> Option<&'static Message>;
 
-    /// Says that the consumer idles, and looks once more; `false`: there is a message, it doesn't
-    /// idle. For queues that can't be looked into otherwise, the caller knows that a message would
-    /// be no loss.
+    /// Announces that the consumer idles, and then looks into the queue once more. Returns whether
+    /// the queue is empty, so that the consumer may idle. By default it looks by taking a message,
+    /// which is lost: callers treat a message here as an error.
     #[inline]
     fn go_idle(&mut self, idle: &AtomicBool) -> bool {
         idle.swap(true, Ordering::SeqCst);

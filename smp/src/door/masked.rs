@@ -1,10 +1,10 @@
 //! Lookups by an index that user level chose.
 //!
 //! A CPU that mispredicts `index < len` continues for some hundred instructions with any index
-//! (Spectre v1). The caches then reveal what it loaded there, and what it loaded through that. So
-//! after the comparison a conditional move, which no CPU predicts, replaces an index beyond the
-//! table by 0. Look-ups by an index from a user register or from user memory use these functions;
-//! [`Table::get`] is for indices that the kernel chose.
+//! (Spectre v1). The caches then reveal the loaded values, and what the CPU loaded through them. So
+//! after the comparison a conditional move, which no CPU predicts, replaces an index past the
+//! table's end by 0. Look-ups by an index from a user register or from user memory use these
+//! functions; [`Table::get`] is for indices that the kernel chose.
 //!
 //! The fastpaths do the same in assembly (`ipc-fast/src/common.s`).
 

@@ -2,10 +2,11 @@
 //!
 //! # Why a word never gives an object as another type
 //! A word has a type number. Each [`ObjWord`] belongs to one set of types (`S`), and the set has at
-//! most one type for a number: a type is entered by an implementation of [`Holds`] for the set, and
-//! two with one number overlap, which the compiler refuses. [`KernelObject`] requires the reverse
-//! of the type: its number leads back to it. No implementation can break either requirement, so
-//! both are safe traits. [`kernel_objects`](crate::kernel_objects) implements both for a whole set.
+//! most one type for a number: a type is added to a set by an implementation of [`Holds`]. Two
+//! implementations for one number overlap, which the compiler refuses. [`KernelObject`] requires
+//! the reverse: the type's number must lead back to the type. No implementation can break either
+//! requirement, so both are safe traits. [`kernel_objects`](crate::kernel_objects) implements both
+//! for a whole set.
 
 use core::marker::PhantomData;
 use core::mem::align_of;

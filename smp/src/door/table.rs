@@ -1,4 +1,4 @@
-//! Arrays behind objects.
+//! Arrays that follow objects in memory.
 
 use core::ptr::NonNull;
 

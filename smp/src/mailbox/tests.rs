@@ -1,5 +1,5 @@
-//! Host tests of the mailbox: its states one by one, and real threads as CPUs. The interleavings
-//! are loom's business (`tests/loom_*.rs`).
+//! Host tests of the mailbox: its states one by one, and real threads as CPUs. loom tests all
+//! interleavings (`tests/loom_*.rs`).
 
 use super::*;
 use crate::host_test::{cpu, leak, pin};

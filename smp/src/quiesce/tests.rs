@@ -1,5 +1,5 @@
 //! Host tests of grace periods: single cases, then random worlds of several CPUs whose entries are
-//! interleaved step by step. What memory ordering does is loom's business (`tests/loom_*.rs`).
+//! interleaved step by step. loom tests the memory orderings (`tests/loom_*.rs`).
 
 use super::*;
 use crate::host_test::{cpu, entry, leak, pin};

@@ -1,4 +1,4 @@
-//! Rings, with real threads and turn by turn. All orders: `tests/loom_ring.rs`.
+//! Tests of rings, with real threads and step by step. `tests/loom_ring.rs` tests all orders.
 
 extern crate std;
 

@@ -1,9 +1,9 @@
-//! Words that CPUs share: the machine's, with a [point](crate::chaos) before each read, and before
-//! and after each write.
+//! Words that CPUs share: atomics, with a [point](crate::chaos) before each read, and before and
+//! after each write.
 //!
 //! Only host tests have these points, and only code that they run with a hook
-//! (`crate::host_test::at_points`): code that only looks, as an audit does, passes none. In every
-//! other build a point is nothing, and a word is the machine's.
+//! (`crate::host_test::at_points`): code of tests that only inspects the state passes no points. In
+//! every other build a point compiles to nothing, and a word is a plain atomic.
 
 use core::sync::atomic::{self, Ordering};
 

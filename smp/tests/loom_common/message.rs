@@ -1,19 +1,19 @@
-//! One task whose call travels between CPUs, and is recalled: the kernel's rules in small, on the
-//! production mailboxes, nodes and coalesced bits.
+//! One task whose call travels between CPUs and is recalled: a small copy of the kernel's protocol,
+//! with the kernel's mailboxes, nodes and coalesced bits.
 //!
 //! # The rules
 //! * The message block belongs to the CPU that owns the message's node: the caller's home, then
 //!   each CPU that takes it out of its mailbox, until the caller's home has it back. A caller waits
-//!   for its message, whatever else happens to it.
-//! * `at` names the CPU that the message was sent to last. A CPU that sends it on writes `at`
-//!   first. For other CPUs it is a hint.
+//!   until its message is back, whatever else happens to the caller.
+//! * `at` names the CPU that the message was sent to last. A CPU that forwards the message writes
+//!   `at` first. For other CPUs it is a hint.
 //! * To recall, the home writes the number of the call to `recalled`, and raises RECALL in the
 //!   task's control bits towards `at`. Bits may overtake the message, so every CPU that takes a
 //!   message in compares its number with `recalled` before it does anything with it.
 //! * A CPU that takes RECALL and does not hold the message passes RECALL on to `at`, unless that is
 //!   itself (the message will come, and be compared) or the home (it is on its way back).
-//! * There is one node for a task's control bits. Bits for elsewhere may ride along with it; who
-//!   takes them raises them again towards where they belong.
+//! * A task has one node for its control bits. It may also carry bits for another CPU; the CPU that
+//!   takes those raises them again towards that CPU.
 
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU64, Ordering};

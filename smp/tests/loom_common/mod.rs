@@ -1,4 +1,4 @@
-//! What the loom models share: how a model is run, objects that live as long as one execution of
+//! Shared parts of the loom models: running a model, objects that live as long as one execution of
 //! it, and interrupt lines.
 //!
 //! A model's threads are CPUs. A CPU's interrupt line stays up until its CPU takes it (as the local

@@ -1,4 +1,4 @@
-//! Verdicts on tests: programs that run tables of tests judge each test and report it.
+//! Verdicts on tests: programs that run tables of tests report a verdict on each test.
 
 extern crate alloc;
 

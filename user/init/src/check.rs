@@ -1,5 +1,5 @@
-//! Process 1 without a program to run: lists the programs, and checks the mechanisms that start
-//! one.
+//! What process 1 does without a program to run: it lists the programs, and checks the mechanisms
+//! that start one.
 
 use abi::PAGE_SIZE;
 use user_rt::arch::memory;

@@ -1,4 +1,4 @@
-//! Starting a program: its process, its memory, its place in the supervisor's group.
+//! Starts a program: makes its process, gives it memory and a membership in the supervisor's group.
 
 use core::fmt;
 

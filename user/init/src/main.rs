@@ -1,15 +1,15 @@
 //! Process 1. Starts the program that the command line names (`run=bench`), gives it the machine's
 //! memory, and ends the machine with its verdict. Without a name it lists the programs of the boot
-//! archive and checks the few things that starting one takes.
+//! archive, and checks the mechanisms that start a program.
 //!
 //! Words of the command line give the program a security label, or ask for an audit ([`security`]).
 //!
-//! It keeps the views of sensitive memory, and lends them to programs whose description allows it
-//! ([`programs`]).
+//! It keeps the views of sensitive memory, and lends them to programs to which the table of
+//! programs grants them ([`programs`]).
 //!
-//! A run passes only if the program says so. A program that dies without a word fails it: a second
-//! task of process 1 waits in a call to the program's first task, which only the death of that task
-//! ends.
+//! A run passes only if the program reports that it passed. If the program dies without a verdict,
+//! the run fails: a second task of process 1 waits in a call to the program's first task, and only
+//! the death of that task ends the call.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! What each program is given of the machine: a table, until a system's description says it.
+//! Which rights to the machine each program gets. This is a table here, as long as there is no
+//! description of a system.
 
 use abi::{MachineRights, Rights, machine_rights};
 use user_rt::views::{Allows, Grant, Range};

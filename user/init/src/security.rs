@@ -1,11 +1,11 @@
-//! Security labels and the audit, as the command line asks for them. Without a word of it there is
-//! neither.
+//! Security labels and the audit, as the command line asks for them. Without these words there are
+//! neither labels nor an audit.
 //!
 //! | word | what process 1 does |
 //! |---|---|
-//! | `label=N` | the program, its memory, and so all that it makes, has the label N |
-//! | `rules=S:O:MAY,…` | what subjects of label S may do with objects of label O: letters of `gjrw` (grant, join, read, write), or `-` |
-//! | `audit=LOG2` | records every grant and revoke, 2^LOG2 records a CPU, and lists them when the program has ended |
+//! | `label=N` | gives the label N to the program and its memory, and so to everything that it makes |
+//! | `rules=S:O:MAY,…` | sets what subjects of label S may do with objects of label O: letters of `gjrw` (grant, join, read, write), or `-` |
+//! | `audit=LOG2` | starts the audit, with 2^LOG2 records for each CPU, and lists the records when the program has ended |
 
 use core::fmt;
 

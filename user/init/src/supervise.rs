@@ -1,4 +1,4 @@
-//! Serving a program until its end, and judging it.
+//! Serves a program until its end, and judges the run.
 
 use core::fmt;
 

@@ -1,14 +1,15 @@
-//! The rule: the account that uses the largest part of its limit pays, and no account pays because
-//! another is at its own limit.
+//! The rule: a client at its own limit is refused; if memory is used up, the account that holds
+//! most pays.
 //!
-//! Those who hold are whole accounts, with all their parts.
+//! The rule sees whole accounts, with all their parts.
 //!
 //! - An account that is at its limit is refused: the limit is what was agreed.
-//! - Where there is no memory at all, those who hold more than the asker are asked to put pages
-//!   away, the largest first. This is for a pager that goes by other rules; one that tried already
-//!   asks again.
-//! - Then the largest is ended, if it holds more than twice what the asker does. An asker that
-//!   holds that much is refused: it gets an error it can see, and nobody else notices.
+//! - If memory is used up, and the largest account holds more than twice as much as the requesting
+//!   account, the policy first lets the pager evict a page of the largest account, if that has
+//!   pages that are not pinned.
+//! - If the pager asks again for the same frame, the policy ends the largest account's client. In
+//!   all other cases the policy refuses: the requesting client gets an error, and no other client
+//!   is affected.
 
 use user_rt::paging::{Advice, Question, Shortage};
 

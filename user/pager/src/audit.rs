@@ -1,4 +1,4 @@
-//! Checks all invariants of the pager: for tests, and for callers that do not trust a figure.
+//! Checks all invariants of the pager, for tests, and for callers that want to verify its state.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 

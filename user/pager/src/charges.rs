@@ -1,11 +1,11 @@
-//! Charges of frames to clients, and the rings of pages that may be put away.
+//! Charges of frames to clients, and the rings of pages that may be evicted.
 //!
 //! - A page with a frame and without pins is charged to one client or to nobody, and is in the ring
-//!   of that client, or in the common ring, exactly once. Rings are linked through the pages: they
-//!   take no memory of their own.
-//! - Each pin costs its client one frame, also where other clients have pinned the same page. A
-//!   pinned page is charged to nobody and is in no ring. So the end of a pin never makes another
-//!   client pay more.
+//!   of that client, or in the common ring, exactly once. Rings are linked through the pages, so
+//!   they take no memory of their own.
+//! - Each pin costs its client one frame, also if other clients have pinned the same page. A pinned
+//!   page is charged to nobody and is in no ring. So the end of a pin never makes another client
+//!   pay more.
 
 use crate::Client;
 use crate::machine::{FrameId, Machine};

@@ -1,9 +1,9 @@
 //! Finds frames: free ones, or those of pages that were not used lately; otherwise it asks the
 //! policy.
 //!
-//! Each client has its ring of pages, and so have the pages that are charged to nobody. A look at a
-//! page that was used since the last look spares it, for as many looks as [`AGE`]; after these it
-//! goes.
+//! Each client has a ring of pages, and pages that are charged to nobody have a common ring. If a
+//! page was used since the last look, it is spared, for at most [`AGE`] looks; after that it is
+//! evicted.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! Faults: from an address to a mapped page.
+//! Faults: finds the page for an address and maps it.
 
 use user_rt::cap::Access;
 use user_rt::paging::Denial;

@@ -1,14 +1,14 @@
 //! Detects clients that have ended without a report.
 //!
-//! When a process is destroyed, its address space goes, and the pager's capability of that with it.
-//! A missing capability alone proves nothing: the maker of the pager may have taken it away, while
-//! the client still runs. But no other process maps the pager's frames, and the kernel knows of
-//! each whether anything maps it. So if a frame that the pager mapped for a client, and for it
-//! alone, is mapped nowhere any more, then the kernel has taken the address space down, which it
-//! does after all CPUs have left it. One such frame speaks for all others.
+//! When a process is destroyed, its address space ends, and so does the pager's capability of it. A
+//! missing capability alone proves nothing: the maker of the pager may have removed it, while the
+//! client still runs. But no other process maps the pager's frames, and the kernel knows of each
+//! frame whether it is mapped. So if a frame that the pager mapped only for one client is not
+//! mapped any more, the kernel has removed the client's address space, which it does only after all
+//! CPUs have left it. One such frame is enough.
 //!
 //! A client is *suspected* when something could not be mapped, changed or unmapped in its address
-//! space. It is checked once for that, when a frame is wanted next.
+//! space. The pager then checks it once, when a frame is wanted next.
 
 use alloc::vec::Vec;
 

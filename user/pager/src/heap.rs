@@ -1,9 +1,9 @@
 //! Counts the bytes of heap that records take for each client, for [`Pager::audit`]. The bound is
 //! [`HEAP_PER_PAGE`] for each page of the client's regions.
 //!
-//! A region answers for its object, for the object behind that, for the pages of their entries, and
-//! for its own mappings. Several regions may answer for one object: each could be the last that
-//! keeps it.
+//! A region is charged for its object, for the backing object behind that, for the pages of their
+//! entries, and for its own mappings. Several regions may be charged for one object, since each
+//! could be the last one that keeps it.
 
 use core::mem::size_of;
 

@@ -1,6 +1,6 @@
-//! The pager's policy, without a machine: which client has which memory, where its contents are,
-//! and what a fault needs. The process around it is `main.rs`. The book's chapter on the pager
-//! explains the whole.
+//! The pager's policy, independent of the machine: which client has which memory, where its
+//! contents are, and how a fault is served. The process around it is `main.rs`. The book's chapter
+//! on the pager explains the whole.
 //!
 //! # The data
 //! ```text
@@ -8,25 +8,26 @@
 //!                          ▲                   ▲
 //!          a view is another region of it      a clone is another object with the same pages
 //! ```
-//! A *page* is contents. It has a frame, or a copy elsewhere, or both; never neither. An entry
-//! without a page stands for what the object's *backing* has there.
+//! A *page* is contents. It has a frame, or a copy elsewhere, or both, but always at least one of
+//! them. An entry without a page stands for the contents of the object's *backing* at that place.
 //!
-//! # What always holds ([`Pager::audit`])
-//! - A page is mapped writable only if one entry has it and there is no copy of it: so a copy is
-//!   never out of date, and a writer writes only for itself and its views.
-//! - Every mapping is known by its page, as a *place*. A frame is used for something else only
-//!   after the machine has confirmed for each of its places that no CPU sees it there any more.
-//! - A frame in use is *charged* to the client that brought it in and to all accounts that its own
-//!   is a part of ([`tree`]), and no account is charged more than its limit. Frames of clients that
-//!   have gone, and that others still use, are charged to no account and are evicted first.
+//! # Invariants ([`Pager::audit`])
+//! - A page is mapped writable only if one entry has it and there is no copy of it. So a copy is
+//!   never out of date, and a write changes only the writer's region and its views.
+//! - Each page has the list of its mappings, its *places*. A frame is reused only after the machine
+//!   has confirmed for each place that no CPU has a translation any more.
+//! - A frame in use is *charged* to the client that brought it in, and to all accounts of which the
+//!   client's account is a part ([`tree`]), and no account is charged more than its limit. Frames
+//!   of clients that have gone, and that others still use, are charged to no account and are
+//!   evicted first.
 //! - A pinned page has a frame. Each client that has pinned it pays one frame for that
 //!   ([`charges`]).
-//! - A region whose pages cannot be unmapped stays, with all that leads to them.
+//! - A region whose pages cannot be unmapped stays, with all records of these pages.
 //!
-//! # Memory of its own
-//! What a client can make the pager remember is bounded by its limits ([`heap`]), and
-//! [`Pager::register`] refuses limits that would not fit. So the pager cannot be made to run out of
-//! memory itself.
+//! # The pager's own memory
+//! The records that the pager keeps for a client are bounded by the client's limits ([`heap`]), and
+//! [`Pager::register`] refuses limits that would not fit. So clients cannot make the pager run out
+//! of memory.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
-//! The pager process: receives faults and requests, one at a time, and answers each. What is done
-//! is [`pager_core`]'s; [`world`] is how it reaches frames, address spaces, the store and the
-//! policy; [`serve`] reads requests and writes answers.
+//! The pager process: receives faults and requests, one at a time, and answers each. [`pager_core`]
+//! decides; [`world`] gives it access to frames, address spaces, the store and the policy;
+//! [`serve`] reads requests and writes answers.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,9 @@
-//! Seals of pages that are out: the pager accepts from a store only what it gave to the store.
+//! Seals of stored pages: the pager accepts from a store only the contents that it gave to the
+//! store.
 //!
-//! A seal is a message authentication code: SipHash-2-4, with a key that only the pager has, of a
-//! number that no other page gets and of the page's contents. The pager keeps the seal. So a store
-//! can neither forge contents, nor give back another page or an older version of the page.
+//! A seal is a message authentication code: SipHash-2-4, with a key that only the pager has, over a
+//! number that no other page gets and the page's contents. The pager keeps the seal. So a store can
+//! neither forge contents, nor give back another page or an older version of the page.
 
 use core::hash::Hasher;
 

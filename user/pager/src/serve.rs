@@ -1,5 +1,5 @@
-//! Requests and faults, as messages: read, done, answered. Requests are those of
-//! `schema/pager.capnp`; what the kernel says of a fault is its own.
+//! Reads requests and faults from messages, has them served, and answers them. `schema/pager.capnp`
+//! defines the requests; faults have the kernel's own format.
 
 use abi::{FaultKind, PAGE_SIZE, RegIndex};
 use pager_core::{Bytes, Client, Pager as Core};

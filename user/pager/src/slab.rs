@@ -1,4 +1,5 @@
-//! Numbered things: a number is never given to something else while anybody may still remember it.
+//! Numbered records: a number is not given to another record while a reference to the old one may
+//! still exist.
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;

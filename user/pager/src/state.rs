@@ -1,4 +1,4 @@
-//! What the pager knows.
+//! The pager's state.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

@@ -1,14 +1,15 @@
-//! Accounts as a tree: what one holds is charged to all that it is a part of.
+//! Accounts as a tree: what one account holds is charged to all accounts of which it is a part.
 //!
 //! A client can split off a part of its account for another process. The part has limits of its
 //! own, none above those of the whole. A charge to the part is also a charge to every account above
-//! it. So parts may promise more together than the whole allows. The whole's limit still holds, and
-//! its parts' pages are evicted for one another, those of the largest holder first. Pins always
+//! it. The limits of the parts together may exceed the limit of the whole, which still applies. If
+//! it is reached, pages of the parts are evicted, those of the largest holder first. Pins always
 //! leave [`FRAMES_MIN`] frames for each account of a tree, so that each can make progress.
 //!
-//! A part has a number and no process until the manager admits one ([`Pager::admit`]), which names
-//! the account that it is to be a part of: a number that was given to another account meanwhile is
-//! refused. A part ends when who split it off closes it, or with it.
+//! A part has a number, and no process until the manager admits one ([`Pager::admit`]). The manager
+//! also names the account that it expects to own the part. If the number was given to a part of
+//! another account meanwhile, the pager refuses. A part ends when the account that split it off
+//! closes it, or when that account ends.
 
 use alloc::vec::Vec;
 

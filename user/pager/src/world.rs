@@ -1,7 +1,8 @@
 //! The pager's machine: frames made of its Untyped, the address spaces of its clients, the files of
 //! the boot archive, the store and the policy.
 //!
-//! A frame is mapped here only while it is filled or read, so that it can be executed elsewhere.
+//! The pager maps a frame in its own space only while it fills or reads the frame, so that the
+//! frame can be executable in a client.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! Facts that a program was started with.
+//! The boot page: facts that a program gets when it starts.
 
 use abi::{BOOT_MAGIC, BootPage};
 

@@ -1,8 +1,8 @@
-//! Handles: capabilities typed by the object they stand for.
+//! Handles: capabilities with the type of their object.
 //!
-//! A handle is a claim that a slot of this process's CSpace holds a capability of the type; the
-//! kernel checks it at every use. Operations exist only on the right type. Handles cannot be copied
-//! by accident: [`Handle::again`] makes a second one for a slot.
+//! A handle is a claim that a slot of this process's CSpace holds a capability of that type; the
+//! kernel checks the claim at every use. Each operation exists only on handles of its type. Handles
+//! cannot be copied by accident: [`Handle::again`] makes a second handle for a slot.
 
 use abi::{Cap, ObjType, Rights, Target};
 

@@ -1,4 +1,5 @@
-//! The command line: words `key=value` or `key`, the last of a key counts.
+//! The command line: words `key=value` or `key`. If a key occurs several times, the last one
+//! counts.
 
 /// A command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,7 @@
 //! ELF images: their segments, page by page, checked before anything is made.
 //!
-//! Only what this system's programs are is accepted: static x86-64 executables whose loadable
-//! segments lie in the image range, share no page, and are never both writable and executable.
+//! Accepts only programs like those of this system: static x86-64 executables whose loadable
+//! segments are in the image range, share no page, and are never both writable and executable.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! What a refused system call says.
+//! The error of a refused system call.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! Event pools: what others send to this process without waiting for an answer.
+//! Event pools: receives what others send to this process without waiting for an answer.
 //!
 //! ```text
 //! let mut pool = Pool::bind(object, log2, &own_process, &reader, address, bits)?;   // once

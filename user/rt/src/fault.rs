@@ -2,8 +2,8 @@
 //!
 //! A task becomes the handler of a process or of a single task by an exposure in a group of which
 //! the process is a member, with SEND and STRING: [`Process::fault_handler`](crate::cap::Process),
-//! [`Task::fault_handler`](crate::cap::Task). It may be a task of that very process, but not the
-//! one that faults. Then each fault is a call, which it receives like others:
+//! [`Task::fault_handler`](crate::cap::Task). The handler may be a task of that process, but not
+//! the task that faults. Then each fault is a call, which the handler receives like other calls:
 //!
 //! ```text
 //! match recv()? {

@@ -5,9 +5,9 @@
 //! exposure.call(&message.with_caps())?;                    // the receiver has a copy now, if it listens
 //! ```
 //! A receiver offers slots before it receives ([`listen`](crate::utcb::Current::listen)), and finds
-//! in [`received`](crate::utcb::Current::received) what came with a message
-//! ([`Message::caps`](crate::ipc::Message::caps)): [`Caps`] takes capabilities from there, by type,
-//! and deletes the others.
+//! in [`received`](crate::utcb::Current::received) the capabilities of a message
+//! ([`Message::caps`](crate::ipc::Message::caps)): [`Caps`] takes capabilities from there by type,
+//! and deletes those that the receiver did not take.
 
 use abi::{Cap, Fate, GRANTS_MAX, Grant, Listening, Received, Rights};
 

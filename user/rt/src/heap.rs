@@ -1,8 +1,8 @@
-//! The heap: memory that the program maps for it, handed out first fit.
+//! The heap: memory that the program maps and adds; allocation is first fit.
 //!
-//! A program has none until it calls [`add`]; allocation before that fails, which ends the program
-//! with a message. Tasks that share the heap take [turns](crate::turn): allocation belongs to
-//! setting up. One that waits for its turn in vain panics.
+//! A program has no heap until it calls [`add`]; an allocation before that fails, which ends the
+//! program with a message. Tasks that share the heap take [turns](crate::turn), so allocate only
+//! during setup. A task that waits for its turn in vain panics.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;

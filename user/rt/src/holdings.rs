@@ -1,7 +1,7 @@
 //! Holdings: all capabilities of a CSpace, and whether a process holds a certain one.
 //!
 //! Neither is a snapshot. A capability that is moved during the search may be reported twice or not
-//! at all; each report was true when its slot was read.
+//! at all. Each slot is reported as it was when the kernel read it.
 
 use abi::audit::{CAP_ENTRY_WORDS, CAP_LIST_MAX, CapEntry};
 use abi::{Cap, Op, Rights, Target};

@@ -1,4 +1,4 @@
-//! Operations on objects: each system call once, on the handle it belongs to.
+//! Operations on objects: each system call is a method of the handle of its object.
 
 use abi::membership::SEEN_AS_ADDER;
 use abi::{Cap, Counter, Error, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rights, TaskId};

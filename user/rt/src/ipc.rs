@@ -1,7 +1,8 @@
 //! Messages: calls and their replies, receives, forwards.
 //!
 //! The words of a message beyond four are in the UTCB ([`crate::utcb::Current::message`]): write
-//! them, then say how many. [`crate::arch::fast`] has the leanest stubs for register messages.
+//! them there, then pass their number. [`crate::arch::fast`] has the shortest stubs for register
+//! messages.
 
 use abi::{FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MsgInfo, Op, TaskId};
 

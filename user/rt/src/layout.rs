@@ -1,7 +1,7 @@
-//! Where things are in an address space and in a CSpace made by this runtime.
+//! The layout of an address space and of a CSpace made by this runtime.
 //!
 //! Process 1 is made by the kernel, at the addresses of [`abi`]; every other process gets the boot
-//! page and the archive at the same ones, so that all programs start alike.
+//! page and the archive at the same addresses, so that all programs start in the same way.
 //!
 //! ```text
 //! 0x0040_0000  image, as linked

@@ -1,5 +1,5 @@
 //! Runtime of Aurora's user programs: entry, system call stubs, typed capabilities, messages, UTCB,
-//! heap, panic and logging, and the making of tasks and processes.
+//! heap, panic and logging, and creation of tasks and processes.
 //!
 //! ```text
 //!   spawn    processes and tasks out of Untyped         elf       what an image asks for
@@ -16,15 +16,15 @@
 //! ```
 //!
 //! # Where unsafe lives
-//! In `arch`, `utcb` and `heap`, nowhere else. A system call counts as safe, like writing to
-//! `/proc/self/mem` through a file. What a program does to itself with its own capabilities
-//! (unmapping its own text, say) is outside the scope of Rust's types, and the kernel protects all
-//! other programs. The runtime itself hands out references only to memory that it mapped, and
-//! unmaps only what nothing refers to.
+//! Only in `arch`, `utcb` and `heap`. A system call counts as safe, like a write to
+//! `/proc/self/mem` through a file. What a program does to itself with its own capabilities (for
+//! example unmapping its own text) is outside the scope of Rust's types, and the kernel protects
+//! all other programs. The runtime itself hands out references only to memory that it mapped, and
+//! unmaps only memory without references.
 //!
 //! # Tasks of one program
-//! Every task has its UTCB's address as FS base; that is how the runtime knows which task it runs
-//! in. Nothing else is per task, and nothing but the heap takes a lock.
+//! Every task has its UTCB's address as FS base. By this address the runtime knows in which task it
+//! runs. The runtime has no other state per task, and only the heap takes a lock.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 

@@ -1,15 +1,15 @@
 //! A program's output: defmt frames on its log channel, report lines for the harness.
 //!
-//! Both are put together in the UTCB's bulk area and sent as one record by one system call, so a
-//! record is never mixed with another task's and no lock is needed: each task has its own UTCB.
-//! Programs print nothing in a measured region.
+//! The runtime builds both in the UTCB's bulk area, and sends each as one record by one system
+//! call. Each task has its own UTCB, so records of different tasks never mix, and no lock is
+//! needed. Programs print nothing in a measured region.
 //!
 //! # The log
 //! `user_rt::info!("{} clients", count)` logs if the boot option `level` allows it for the program
 //! ([`abi::level`]), by the name of its file; otherwise it costs a load and a branch. Format
 //! strings must be valid for both defmt and `core::fmt`, with arguments after the text. Values that
-//! are only [`fmt::Display`] are passed as [`Shown`]. Message words that stand in the bulk area
-//! stay there. What `DEFMT_LOG` left out when the program was built is gone whatever the option
+//! are only [`fmt::Display`] are passed as [`Shown`]. Message words in the bulk area are preserved.
+//! Records that `DEFMT_LOG` left out when the program was built do not exist, whatever the option
 //! says.
 
 use core::fmt::{self, Write};

@@ -7,7 +7,7 @@
 //! ```
 //! A receiver opens a window before it receives
 //! ([`open_window`](crate::utcb::Current::open_window)), and finds in
-//! [`ranges`](crate::utcb::Current::ranges) where what came with a message is
+//! [`ranges`](crate::utcb::Current::ranges) the addresses of the pages that came with a message
 //! ([`Message::pages`](crate::ipc::Message::pages)).
 
 use abi::{MAP_POOL, Op, PageRange};

@@ -1,11 +1,12 @@
-//! Parcels: any number of bytes from one process to another, by a call. Few are copied, many go
-//! with their pages.
+//! Parcels: any number of bytes from one process to another, by a call. Few bytes are copied; many
+//! are sent by moving their pages.
 //!
-//! Two processes that want to exchange parcels have a *tray* together, memory that both may write.
-//! What is not worth moving ([`REMAP_FROM`]) is copied there, and the receiver copies it out before
-//! it looks at it, since the sender may still write; more is moved ([`PageMode::Move`]) and read
-//! where it came, which nobody else can write. A sender that wants to go on reading
-//! [shares](Post::share) its pages ([`PageMode::Share`]): then neither side writes.
+//! Two processes that exchange parcels share a *tray*, memory that both may write. A parcel with
+//! too few pages to be worth moving ([`REMAP_FROM`]) is copied there. The receiver copies it out
+//! before it reads it, since the sender may still write to the tray. The pages of a longer parcel
+//! are moved ([`PageMode::Move`]) and read in place, since no other process can write them. A
+//! sender that wants to go on reading [shares](Post::share) its pages ([`PageMode::Share`]); then
+//! neither side can write.
 //!
 //! ```text
 //! let sent = Post::new(exposure, tray, Seen::ByThisCpu).send(buffer, bytes, label, [0; 3])?;
@@ -13,8 +14,8 @@
 //! intake.open()?;                                      // before each receive
 //! let parcel = intake.take(&call.message)?;            // Copied, Moved or Shared
 //! ```
-//! The message's first register says how many bytes there are; label and other registers are the
-//! caller's own.
+//! The message's first register is the number of bytes; the caller chooses label and other
+//! registers.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,4 +1,4 @@
-//! Free places in a CSpace: ranges handed out from a range.
+//! Free slots of a CSpace: hands out ranges of slots from one range.
 
 use core::ops::Range;
 

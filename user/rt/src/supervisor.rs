@@ -1,10 +1,10 @@
 //! A program's messages to its parent, by the protocol of `schema/supervisor.capnp`. They report
 //! that the program is done, that one of its tasks panicked, or that a task which it started has
-//! ended. And they ask for views of sensitive memory ([`crate::views`]).
+//! ended. Others ask for views of sensitive memory ([`crate::views`]).
 //!
-//! The parent listens at exposure 0 of a group that it made the program a member of
-//! ([`crate::layout::slot::SUPERVISOR`]); the member's custom bits tell it which child speaks. All
-//! of it travels in registers.
+//! The parent receives at exposure 0 of a group, of which it has made the program a member
+//! ([`crate::layout::slot::SUPERVISOR`]). The member's custom bits tell the parent which child
+//! sends. All these messages fit in registers.
 
 use abi::{Cap, Error, TaskId};
 use protocols::supervisor::{Client, Refusal as No, request};

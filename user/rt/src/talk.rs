@@ -1,5 +1,5 @@
-//! Messages of [`protocols`], by calls: four words in registers, up to 64 behind them in the UTCB;
-//! longer ones in pages, as [parcels](crate::parcel). Capabilities go along in either.
+//! Messages of [`protocols`], by calls: four words in registers, up to 64 more in the UTCB. Longer
+//! messages travel in pages, as [parcels](crate::parcel). Both kinds can carry capabilities.
 //!
 //! ```text
 //! let store = store::Client(Line::to(exposure));
@@ -13,11 +13,11 @@
 //! ```
 //!
 //! # Where messages are read
-//! - Words that came in registers and in the UTCB are copied, as many as came, before they are
-//!   read: they are the receiver's own only until its next system call.
-//! - A parcel whose pages were moved here, or shared read-only, is read where it came
-//!   ([`with_parcel`]): nobody else can write there, so it is plain memory.
-//! - One that was copied to a tray is copied out of it first: its sender may still write there.
+//! - Words that came in registers and in the UTCB are copied before they are read: the receiver's
+//!   next system call may overwrite them.
+//! - A parcel whose pages were moved here, or shared read-only, is read in place ([`with_parcel`]):
+//!   no other process can write there, so it is plain memory.
+//! - A parcel in a tray is copied out of the tray first: its sender may still write there.
 
 use core::fmt;
 use core::sync::atomic::AtomicU8;

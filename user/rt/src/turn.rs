@@ -1,9 +1,9 @@
 //! Turns: work that tasks of one process do one at a time.
 //!
 //! A task that waits for its turn gives up the CPU. So use turns for setup, not for frequent or
-//! urgent work: a task of high priority that waits while a lower one of its CPU has its turn would
-//! wait for ever, so it gives up after [`PATIENCE`] tries. If a task ends in the middle of its
-//! turn, no other task gets one.
+//! urgent work. If a task of high priority waits while a task of lower priority on the same CPU has
+//! the turn, it would wait for ever. So a task gives up after [`PATIENCE`] tries. If a task ends in
+//! the middle of its turn, no other task gets one.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

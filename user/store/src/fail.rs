@@ -1,4 +1,4 @@
-//! How a store for tests fails: at random, by a seed.
+//! Faults of a store for tests: random, by a seed.
 
 use user_rt::paging::Faulty;
 

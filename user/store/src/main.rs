@@ -1,9 +1,9 @@
-//! A paging store: keeps pages for pagers. This one keeps them in memory of its own, and fails as
-//! it is told, for tests.
+//! A paging store: keeps pages for pagers. This one keeps them in its own memory. For tests it can
+//! be told to fail.
 //!
-//! A pager is known by the custom bits of its member record; only it gets back, or frees, what it
-//! put, and it has no more slots than its share. A page travels in the pager's *window*, a frame
-//! that both have mapped.
+//! The custom bits of its member record identify a pager. Only the pager that put a page can get or
+//! free it, and it has no more slots than its share. A page travels in the pager's *window*, a
+//! frame that both have mapped.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

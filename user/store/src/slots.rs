@@ -1,4 +1,5 @@
-//! The owner of each slot, and the share of each pager: so no pager takes what others need.
+//! The owner of each slot, and the share of each pager, so that no pager takes slots that others
+//! need.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,8 @@
 //! The functions of the operations that the book shows, as they are committed: `perf/steps.json`.
 //!
-//! Lines of source files are not in it: they move with every change above them. So the file changes
-//! where a function comes, goes, moves to another file, or executes another number of instructions.
+//! It has no line numbers, since every change above a function moves them. So the file changes only
+//! if a function is added or removed, moves to another file, or executes another number of
+//! instructions.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};

@@ -7,8 +7,8 @@
 //!   show   ── text, JSON, and the lists in the book
 //! ```
 //!
-//! A row that gets more or fewer instructions makes the committed file stale, which a test of the
-//! host sees without booting anything. The suite's step `bench` compares the functions themselves.
+//! If a row's figure changes, the committed file is out of date, which a host test detects without
+//! a boot. The suite's step `bench` compares the functions themselves.
 
 pub mod data;
 mod show;

@@ -1,9 +1,7 @@
-//! Functions of the kernel as their source files have them: where each begins and ends, and what it
-//! says it is for.
+//! Functions of the kernel in their source files: where each begins and ends, and its doc comment.
 //!
-//! Debug information says which line of which file an instruction is of. The function whose text
-//! that line stands in is the one that the reader of the book can open, whatever the compiler calls
-//! it.
+//! Debug information gives the file and line of an instruction. The function whose text contains
+//! that line is the one that a reader of the book can open, whatever the compiler calls it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,17 +1,17 @@
-//! The functions that an operation visits, in the order in which it comes to them.
+//! Finds the functions that an operation visits, in the order of the first visit.
 //!
 //! Three rules say what is shown:
 //!
-//! - A function is *visited* if at least one instruction is its own, or is of a library function
-//!   (the core library, `abi`) that was inlined into it or that it called.
+//! - A function is *visited* if at least one executed instruction belongs to it, or to a library
+//!   function (the core library, `abi`) that was inlined into it or that it called.
 //! - A function that was inlined and whose body has at most three lines is left out: its
 //!   instructions count for the function around it.
 //! - A part of the operation begins where a CPU enters the kernel from a program. Within a part
 //!   each CPU has its own list.
 //!
-//! A function stands within the one that called it, or that it was inlined into: which of
-//! the two is the compiler's choice, and does not matter to a reader. Within one function others
-//! stand in the order of their first visit.
+//! A function is listed below the function that called it, or into which it was inlined; the
+//! compiler's choice between the two does not matter to a reader. Functions below the same function
+//! are in the order of their first visit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Plants about memory: its owner, its mappings, its translations in CPUs.
+//! Planted violations about memory: its owner, its mappings, its translations in CPUs.
 
 use invariants::Snapshot;
 use invariants::pte::{Pte, What};

@@ -1,4 +1,4 @@
-//! Violations, by the rules that have to see them.
+//! Violations, by the rules that must report them.
 
 /// The first record of a list for which something holds.
 macro_rules! first {

@@ -1,5 +1,5 @@
-//! Plants about capabilities and objects: derivation trees, processes, tasks, calls, CPU time,
-//! mail.
+//! Planted violations about capabilities and objects: derivation trees, processes, tasks, calls,
+//! CPU time, mail.
 
 use invariants::Snapshot;
 use snapshot::{MailKind, Root, SlotUse, Stage, State};

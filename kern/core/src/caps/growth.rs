@@ -1,23 +1,22 @@
 //! CSpaces that grow: a CNode is added to a process's CSpace, and its slots continue the numbering.
 //!
-//! The tables form a chain that starts at the table that the process was configured with. Each
-//! table knows the process. The look-up in the first table is unchanged, including that of
-//! fastpaths, which leave the other tables to the slow path. Tables are only added. The chain ends
-//! with the process, and the end of any of its tables ends the process, as the end of the first one
-//! does.
+//! The tables form a chain that starts at the table with which the process was configured. Each
+//! table refers to the process. Fastpaths look only into the first table, and leave all other
+//! tables to the slow path. Tables are only added, never removed. The chain exists as long as the
+//! process, and the end of any of its tables ends the process.
 //!
 //! # Who may touch what
 //! The tables of a process change under the [binding lock](crate::Kernel::binding_lock); every CPU
-//! may read them. The CPU that ends the process, or a table, marks it and then checks under that
-//! lock; the CPU that adds a table checks for marks under it.
+//! may read them. A CPU that ends the process or a table marks it and then looks at the chain under
+//! that lock. A CPU that adds a table checks for marks under the same lock.
 //!
-//! Slot 0 of a table is never filled. So the first number of an added table is a hole.
+//! Slot 0 of a table is never filled. So the first number of an added table is unused.
 //!
 //! # How far numbers reach
-//! A process numbers the slots of all its tables in one sequence, and so does every task that may
-//! read the process. A capability of one CNode reaches only that CNode: its numbers end with its
-//! slots, whatever table follows ([`Reach`]). Otherwise a lent table would include tables that
-//! others add after it.
+//! The slots of all tables of a process are numbered in one sequence, for the process itself and
+//! for holders of OBSERVE for it. Through a capability of one CNode only the slots of that CNode
+//! can be reached, whatever table follows ([`Reach`]). Otherwise a process that lends a table would
+//! also lend tables that are added after it.
 
 use abi::{Cap, Error, Op, Rights};
 use kern_base::header::FLAG_DYING;

@@ -46,7 +46,9 @@ impl<'k, M: Machine> Caps<'k, M> {
         })
     }
 
-    /// Carries out [`abi::Op::CapVerify`].
+    /// Carries out [`abi::Op::CapVerify`]: finds a slot in which a process holds a capability of
+    /// the same object as the caller's, with at least the given rights. Returns: the slot, or 0.
+    /// Errors: [`Refusal::More`], after a bounded number of slots.
     pub fn cap_verify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let process = self.find::<Process>(me, args.cap(), process_rights::OBSERVE)?.object;
         let (_, wanted) = self.look(me, args.cap1())?;

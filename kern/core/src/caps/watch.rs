@@ -1,5 +1,5 @@
-//! Rules for labels, and the audit, as system calls set and read them. The room
-//! [`Security`](crate::rooms::Security) defines them.
+//! System calls that set and read rules for labels and the audit. The room
+//! [`Security`](crate::rooms::Security) implements both.
 
 use abi::audit::{
     AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, LABELS, RECORD_WORDS, Record, may,

@@ -1,6 +1,6 @@
 //! Mail that this CPU receives: serves calls and replies of other CPUs, control bits and
-//! Notification bits, and passes all other mail to the room that handles it. What is sent, and who
-//! owns a message block meanwhile: [`crate::outbox::mail`].
+//! Notification bits, and passes all other mail to the room that handles it.
+//! [`crate::outbox::mail`] explains what is sent, and which CPU owns a message block meanwhile.
 
 use abi::{Counter, Error, FLAG_EVENT, TaskId};
 use kern_base::block::Block;

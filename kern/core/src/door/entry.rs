@@ -1,5 +1,5 @@
-//! The entry points that the machine layer calls: system call, interrupt, and the exit. Faults:
-//! [`crate::ipc::faults`].
+//! The entry points that the machine layer calls: system call, interrupt, and the exit.
+//! [`crate::ipc::faults`] has the entry point for faults.
 
 use abi::{Counter, Error, Op};
 use kern_base::limits::EXPIRE_STEPS;

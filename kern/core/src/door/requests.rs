@@ -1,11 +1,12 @@
-//! Requests: what one CPU asks another to do with an object of the other's own. A request travels
-//! in the message block of the task that asks, which waits in
+//! Requests: what one CPU asks another CPU to do with an object that the other CPU owns. A request
+//! travels in the message block of the requesting task, which waits in
 //! [`State::Restart`](kern_base::task::State::Restart). So a request needs no memory, and it is
-//! served completely even if its task dies.
+//! served completely even if the task dies.
 //!
-//! A request names only live objects: its task, or the reclaim that the task does, holds each of
-//! them until the answer. If an object has moved, the request follows it only while the object is
-//! alive. A [`Request::Seek`] names objects that no task holds: [`crate::time::search`].
+//! A request names only live objects: its task, or the reclaim that the task carries out, keeps
+//! each of them alive until the answer. If an object has moved, the request follows it only while
+//! the object is alive. The exception is [`Request::Seek`], which names objects that nothing keeps
+//! alive: [`crate::time::search`].
 
 use kern_base::block::Block;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
@@ -122,7 +123,9 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Puts a context into the message block of the asking task, which owns it.
+    /// Takes a SchedContext from the task that has it, and puts it into the message block of its
+    /// owner, which asks. Sends the request on if the context is on another CPU. Does nothing if
+    /// the context is dying or has another owner by now.
     fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next<'k> {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Next::Done;

@@ -1,25 +1,25 @@
 //! Broadcast: one message to every process that listens in a group.
 //!
-//! The kernel visits the members in the order of their records, a bounded number in one entry. The
-//! caller's own argument register holds how far the broadcast has come ([`Progress`]). An entry
-//! ends early at its bound, or when the caller must wait for room in a member's pool. Then the
-//! system call only has to restart with these registers.
+//! The kernel visits the members in the order of their records, a bounded number in one entry. One
+//! of the caller's argument registers holds the progress of the broadcast ([`Progress`]). An entry
+//! ends early at its bound, or when the caller must wait for room in a member's pool. To continue,
+//! the system call only has to restart with these registers.
 //!
-//! A record is visited once, so each member gets the message at most once. Every member whose
-//! record exists all the time is visited. If a member cannot get the message, the call stops there
-//! and reports it.
+//! Each record is visited once, so each member gets the message at most once. A member whose record
+//! exists during the whole broadcast is always visited. If a member cannot get the message, the
+//! call stops there and reports the member.
 //!
 //! A caller waits for room as in a [send](crate::events::pools): its message block is queued at the
 //! pool's reader. When the message is in the pool, the caller's CPU advances the register. If the
-//! wait ends otherwise, the register stays.
+//! wait ends in another way, the register keeps its value.
 //!
 //! # Pages
 //! Each member that opened a window shares the pages that the message names, as with an event that
 //! carries pages ([`crate::events::payloads`]). Pages cannot be moved. They are lent once: the
-//! first member's share makes them read-only for all. So only the first share waits for a
-//! shootdown, and no member gets anything before the shootdown is over. One entry shares at most as
-//! many pages as one message may have, but always those of one member. It reads the list of pages
-//! once.
+//! share for the first member makes them read-only for all CPUs. So only the first share waits for
+//! a shootdown, and no member gets anything before the shootdown is over. One entry shares at most
+//! as many pages as one message may have, but always completes one member's share. It reads the
+//! list of pages once.
 
 use abi::events::{BROADCAST, Event, Progress};
 use abi::{Error, FLAG_CAPS, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};

@@ -1,8 +1,9 @@
 //! Events that carry pages and capabilities.
 //!
 //! A process offers slots and addresses in the first page of its pool, as a task does in its UTCB.
-//! Any CPU may put events there. So events with a payload go one after the other, under the pool's
-//! lock `taking`: it is held from the first look at the offers until they are reduced.
+//! Any CPU may put events there. So events with a payload are transferred one after the other,
+//! under the pool's lock `taking`. A CPU holds it from the time at which it reads the offers until
+//! it has removed the used slots and addresses from them.
 //!
 //! # Order
 //! A reservation of cells cannot be undone. So it is the last step that can fail: first the slots
@@ -11,9 +12,9 @@
 //! once there is room for the event.
 //!
 //! # Waiting
-//! An event with a payload waits as any event does, with its capabilities in the sender's slots and
-//! its pages lent. The CPU of the pool's reader tries it again. Permanent failures are reported to
-//! the sender. Transient ones make the sender send again.
+//! An event with a payload waits as any event does. Its capabilities stay in the sender's slots,
+//! and its pages are lent. The CPU of the pool's reader tries again to transfer it. Permanent
+//! failures are reported to the sender. Transient ones make the sender send again.
 
 use abi::events::{BROADCAST, Event, Window, caps_at, cells_of, pages_at};
 use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, PAGE_SIZE, RANGES_MAX};

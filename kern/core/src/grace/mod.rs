@@ -1,15 +1,15 @@
 //! Tasks wait for grace periods and quiet periods: the room [`Grace`].
 //!
-//! [`smp::quiesce`] runs the periods. This module tells it where the parts of a CPU are, and parks
-//! tasks until a period is over.
+//! [`smp::quiesce`] implements the periods. This module gives it access to each CPU's part of the
+//! protocol's state, and parks tasks until a period is over.
 //!
 //! # Two ways to wait
 //! * **For an epoch** ([`Grace::wait_for_grace`]), at which an emptied slot is reusable. A system
 //!   call that answers [`Refusal::Restart`] parks its task, and the CPU requests the missing
 //!   rounds. Then the task restarts its system call, which checks again whether it can continue.
-//! * **For a quiet period** ([`Grace::wait_quiet`]), after which nothing acts any more on a
-//!   capability that was taken away. The system call keeps its ticket in a register, and waits for
-//!   an epoch before each check.
+//! * **For a quiet period** ([`Grace::wait_quiet`]), after which no operation uses a capability
+//!   that was taken away before. The system call keeps the period's ticket in a register, and waits
+//!   for an epoch before each check of the ticket.
 //!
 //! # Invariants
 //! * A task in a CPU's list of grace waiters has its home on that CPU, in [`State::Restart`]. Only
@@ -17,16 +17,17 @@
 //!   ([`Grace::unlink_grace_waiter`]).
 //! * Every waiter wakes: the rounds up to its epoch were requested, and after each
 //!   [`quiesce::settle`] the CPU checks its list ([`Grace::wake_grace_waiters`]).
-//! * User level can write the register with the ticket. Only a ticket that this CPU has given out
-//!   counts, so a task that has moved begins to wait again. A task that forges a ticket is told too
-//!   early that its own call is done. That frees no memory: a reset waits by a ticket that the
+//! * User level can write the register with the ticket. The kernel accepts only a ticket that this
+//!   CPU has given out, so a task that has moved begins to wait again. If a task forges a ticket,
+//!   its own call returns too early. That frees no memory: a reset waits by a ticket that the
 //!   kernel keeps ([`Region::begin_reset`](smp::door::Region::begin_reset)).
 //!
 //! # Memory ordering
-//! This module has no fence: [`smp::quiesce`] explains how a period orders an unlink before it and
-//! its use after it. A CPU that parks a task reads the epoch once more after it has requested
-//! rounds. If another CPU's round had already raised the epoch far enough, nothing was requested,
-//! and the task must not be parked. If not, a round of this CPU will come, and wakes the task.
+//! This module has no fence: [`smp::quiesce`] explains how a period orders an unlink before the
+//! period and the reuse after it. A CPU that parks a task reads the epoch once more after it has
+//! requested rounds. If another CPU's round had already raised the epoch far enough, nothing was
+//! requested, and the task must not be parked. If not, a round of this CPU will come, and wakes the
+//! task.
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;

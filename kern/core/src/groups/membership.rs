@@ -5,16 +5,17 @@
 //! list of its process, so that a process that ends leaves all groups: the CPU that ends the
 //! process removes the records, a bounded number in an entry. Record and membership change
 //! together, under the root lock of the group and the lock of the list, in this order. A CPU that
-//! begins at the list reads where the first record is, and checks it again under the group's lock.
-//! Keys are given once, so a record with the key is the process's.
+//! starts from the list reads the position of the first record, and checks the record again under
+//! the group's lock. The kernel gives no key twice, so a record with the key belongs to the
+//! process.
 //!
 //! # Watchers
-//! A Notification that is exposed in a group as a watcher gets bits when something has changed
-//! ([`abi::membership`]). The bits go by mail, through its coalescing node. That needs no room, so
-//! no bit is lost. To see the changes, a watcher lists the members with [`abi::Op::GroupMember`]. A
-//! CPU that changes a record fences and then checks for watchers. A new watcher marks itself and
-//! fences before its system call ends, and lists the members after that. One of the two sees the
-//! other.
+//! A Notification that is exposed in a group as a watcher gets bits when the group has changed
+//! ([`abi::membership`]). The bits travel by mail, through the Notification's coalescing node. That
+//! needs no memory, so no bit is lost. To see the changes, a watcher lists the members with
+//! [`abi::Op::GroupMember`]. A CPU that changes a record executes a fence and then checks for
+//! watchers. The system call that exposes a watcher marks it and executes a fence; the watcher
+//! lists the members after that. One of the two sees the other.
 
 use abi::audit::may;
 use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER};

@@ -1,14 +1,14 @@
 //! The slow path of calls. [`crate::ipc::receive`] has receive, and [`crate::ipc::reply`] has reply
 //! and forward. The assembly fastpath does the same work in the common case; a differential test
-//! compares the two.
+//! compares both.
 //!
 //! # A call, step by step
 //! The caller names `(group capability, exposure index)`. The kernel reads the capability, the
-//! member record and the exposure once each. If the task exposed there is receiving on this CPU,
-//! the message goes from register frame to register frame, the caller's CPU time goes along, and
-//! the callee runs immediately. Otherwise the caller queues at the callee, by the priority of its
-//! time, and in order within one priority. If the callee's home is another CPU, the message block
-//! travels there ([`crate::outbox::mail`]).
+//! member record and the exposure once each. If the exposed task is receiving on this CPU, the
+//! message is copied from register frame to register frame, the caller donates its CPU time, and
+//! the callee runs immediately. If the callee is busy, the caller queues at the callee, by the
+//! priority of the caller's time, and in order within one priority. If the callee's home is another
+//! CPU, the message block travels there ([`crate::outbox::mail`]).
 
 use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target, TaskId};
 use kern_base::machine::Machine;

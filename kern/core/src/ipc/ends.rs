@@ -1,9 +1,9 @@
-//! How messages end for their senders. A message that was sent ends once, in one of the ways of
-//! [`End`], and its block is back at its task.
+//! How messages end for their senders. Each message that was sent ends once, in one of the ways of
+//! [`End`]. Then its block is at its task again.
 //!
 //! If the sender is on the CPU where the message ends, the sender wakes immediately. Otherwise the
-//! end travels in the block ([`Ipc::send_back`]), and the sender wakes when the block has arrived
-//! ([`Ipc::came_home`]). Both ways meet in [`Ipc::wake_with`].
+//! block carries the end to the sender's CPU ([`Ipc::send_back`]), and the sender wakes when the
+//! block has arrived ([`Ipc::came_home`]). Both cases use [`Ipc::wake_with`].
 
 use abi::events::{BROADCAST, Progress};
 use abi::{Error, FLAG_EVENT, MsgInfo, Target, TaskId};

@@ -1,10 +1,10 @@
-//! The fast path of calls across CPUs, for the common case: a register message, a waiting receiver,
-//! a receiving CPU that is idle or has less urgent work, and the caller's time travelling with the
-//! message.
+//! The fast path of calls across CPUs, for the common case: the message is in registers, the
+//! receiver waits, the receiving CPU is idle or has less urgent work, and the caller's time travels
+//! with the message.
 //!
-//! There are four steps, two on each CPU. Each step checks first, and changes nothing unless
-//! everything is as it expects. Otherwise [`crate::ipc::call`], [`crate::ipc::ways`] and
-//! [`crate::door::arrivals`] take over, which handle every case.
+//! There are four steps, two on each CPU. Each step first makes all checks, and changes nothing if
+//! one fails. Otherwise [`crate::ipc::call`], [`crate::ipc::ways`] and [`crate::door::arrivals`]
+//! take over, which handle every case.
 //!
 //! 1. [`Ipc::fast_call`]: the fastpath has resolved a callee of another CPU, and left the
 //!    message in the caller's message block. The block goes to that CPU with the caller's time.
@@ -204,8 +204,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Some(open)
     }
 
-    /// Copies a register message from a message block to the frame of a task in a system call,
-    /// whose `full` is already 0.
+    /// Copies the info word and the four message words of a message block into a frame. The sender
+    /// is not copied.
+    /// Requires: the frame's `full` is 0.
     #[inline(always)]
     pub fn write_registers(self, hot: &TaskHot, msg: &Message) {
         let MsgInfo(info) = msg.info.get();

@@ -1,21 +1,21 @@
 //! Faults as messages: the kernel makes a call for a task that faults, and the answer says how the
 //! task continues.
 //!
-//! The task waits in the states of a call, with [`FLAG_IN_FAULT`]. So its CPU time is lent; its
-//! handler may forward the message, keep it, or die; and the task may be suspended and killed
-//! meanwhile. The differences from other calls:
+//! The task waits in the states of a caller, with [`FLAG_IN_FAULT`]. So its CPU time is lent. Its
+//! handler may forward the message, keep it, or die. The task may be suspended and killed
+//! meanwhile. These are the differences from other calls:
 //!
 //! * **Registers.** All registers of the task stay in its frame (`full` is 1). Its UTCB is left
 //!   alone, because the task may have been writing a message there. The receiver of the message
 //!   gets the registers in its bulk words. To another CPU they travel in the message block
-//!   ([`kern_base::task::Message::frame`]), which belongs to the CPU that has it. The registers of
-//!   an answer travel in the same way.
-//! * **The answer** is checked first. A handler that gives an invalid answer gets an error, and
-//!   still has the call. [`PENDING_FAULT`] keeps the fastpaths away from this call.
+//!   ([`kern_base::task::Message::frame`]), which belongs to the CPU that holds it. The registers
+//!   of an answer travel in the same way.
+//! * **The answer** is checked before it is used. A handler that gives an invalid answer gets an
+//!   error, and still has the call. [`PENDING_FAULT`] keeps the fastpaths from answering this call.
 //! * **An error** cannot be reported to the task. Its process ends, as if there were no handler.
 //!
-//! A fault has no deadline. Cancelling it does nothing: the right to suspend a task is no right to
-//! end it.
+//! A fault has no deadline. A cancel has no effect on it, because the right to suspend a task does
+//! not include the right to end it.
 
 use abi::{Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
 use abi::{RFLAGS_RESUME, RFLAGS_TRAP};

@@ -1,5 +1,6 @@
 //! The ways of a message from its sender to its receiver. Calls, faults and events are one state
-//! machine; what differs is the way, which is chosen once and known to the compiler.
+//! machine. They differ only in the way, which is chosen once, and which the compiler knows from
+//! then on.
 //!
 //! | way | receiver | sender waits in |
 //! |---|---|---|
@@ -7,13 +8,13 @@
 //! | [`Queue`] | does something else, on this CPU: the message waits in its block | `Sending` |
 //! | [`There`] | is on another CPU: the block goes there by mail | `AwaitRemote` |
 //!
-//! Event pools have [a way of their own](crate::events::pools): a queue that no task receives from.
-//! [`Direct`] touches no mailbox, and of the block only the link to the callee.
+//! A fourth way, [in event pools](crate::events::pools), is a queue from which no task receives.
+//! [`Direct`] uses no mailbox, and writes only the link to the callee in the block.
 //!
-//! A message begins ([`Ipc::begin`]) at a running task, whose CPU time goes along. It passes on
-//! ([`Ipc::pass`]) for a sender that waits already, because its call was forwarded, arrived by
-//! mail, or moves with its receiver. Its time rests, with the sender or in the block. How messages
-//! end: [`crate::ipc::ends`].
+//! [`Ipc::begin`] sends a message of the running task, whose CPU time is donated with it.
+//! [`Ipc::pass`] sends a message whose sender waits already, because its call was forwarded,
+//! arrived by mail, or moves with its receiver. In that case the sender's time is not in use: it is
+//! with the sender or in the block. [`crate::ipc::ends`] has the ends of messages.
 
 use abi::{FLAG_EVENT, FLAG_FAULT, MsgInfo};
 use kern_base::block::Block;

@@ -1,10 +1,10 @@
 //! Kills a process: its tasks, their exposures, then its memberships in groups.
 //!
 //! Tasks end as by TaskKill, each on its home CPU, and the tasks that wait for them wake with an
-//! error. If the process is not the caller's own, it is dead when the system call returns. A kill
-//! of the caller's own process completes asynchronously: the caller sends KILL to the other tasks
-//! and dies last, as when a process faults without a handler ([`crate::life::control`]). Until then
-//! nothing can stop it.
+//! error. If the process is not the caller's own, all its tasks are dead when the system call
+//! returns. A kill of the caller's own process completes asynchronously: the caller sends KILL to
+//! the other tasks and dies last, as when a process faults without a handler
+//! ([`crate::life::control`]). Until then nothing can stop it.
 //!
 //! The audit records a kill when it begins, with the task that begins it. It does not record the
 //! tasks that continue it.

@@ -1,8 +1,9 @@
-//! Moves a task to the CPU where it is to run, when it is resumed for the first time.
+//! Moves a task to the CPU for which it was configured, when the task is resumed for the first
+//! time.
 //!
 //! # What moves
 //! The task's CPU-local state, its message block, and the SchedContext and the Notification that
-//! are bound to it; behind them the calls and events that are queued at the task. A task that has
+//! are bound to it move. The calls and events that are queued at the task follow. A task that has
 //! never run has nothing else: it neither waits nor serves, it holds its own SchedContext, and no
 //! other task waits for its Notification.
 //!
@@ -10,23 +11,24 @@
 //! 1. The source gives each part up ([`Held::leave_for`](smp::door::Held::leave_for)), so that no
 //!    CPU can open it.
 //! 2. The source pushes one [`Batch`](smp::mailbox::Batch): the task ([`Mail::Arrival`], in the
-//!    node of its message block), then its callers and senders in their order. No later call comes
-//!    between them.
+//!    node of its message block), then its callers and senders in their order. No later call can
+//!    get between them.
 //! 3. The destination becomes the home of each part ([`Homed::arrive`](smp::door::Homed::arrive)).
 //!    The state word gets the new home last. Then the task runs, unless it was suspended meanwhile.
 //!
 //! # Mail about a part that is under way
-//! Control bits, bits of a Notification, calls and requests go to the source, which is still the
-//! home, even if the destination itself sends them. The source cannot open the part, and forwards
-//! the mail ([`Homed::mail_target`](smp::door::Homed::mail_target)): the mail arrives behind the
-//! task, since mailboxes are first in, first out. Mail that was sent to the source before the
-//! destination became the home is forwarded in the same way.
+//! While a part is under way, the source is still its home. So control bits, bits of a
+//! Notification, calls and requests are sent to the source, even by the destination itself. The
+//! source cannot open the part, and forwards the mail
+//! ([`Homed::mail_target`](smp::door::Homed::mail_target)). The mail arrives after the task, since
+//! mailboxes are first in, first out. The source also forwards mail that was sent to it before the
+//! destination became the home.
 //!
 //! A task that destroys a part waits for the answer of the part's home, and so for its arrival. So
 //! a part that is under way is alive, and the message refers to nothing else.
 //!
-//! An operation that only the home can do is refused with the number of the destination. On the
-//! destination itself it restarts, since the part is about to arrive
+//! An operation that only the home CPU can do is refused, and the error names the destination. On
+//! the destination itself the operation restarts, since the part is about to arrive
 //! ([`Cx::elsewhere`](crate::Cx::elsewhere)).
 
 use core::sync::atomic::Ordering::Acquire;

@@ -1,10 +1,10 @@
 //! Delete and revoke: how objects end.
 //!
 //! # Steps
-//! A slot that is not its object's last is emptied immediately. The last capability ends the
-//! object: it is marked dying (no new reference can be made), then made inert on the CPUs that own
-//! parts of it, then its slot is emptied. The memory stays until the Untyped from which it was made
-//! is reset ([`crate::life::reset`]).
+//! If a slot does not hold its object's last capability, it is emptied immediately. The delete of
+//! the last capability ends the object. The object is marked as dying, so that no new reference can
+//! be made; then it is stopped on the CPUs that own parts of it; then the slot is emptied. The
+//! memory stays until the Untyped from which it was made is reset ([`crate::life::reset`]).
 //!
 //! # Long operations
 //! Every step is idempotent, and one entry does a bounded number of them ([`DELETE_STEPS`]). Then

@@ -1,8 +1,9 @@
 //! Reset: how the memory of objects is reused.
 //!
-//! A reset revokes everything, makes every CPU flush translations and leave dying address spaces,
-//! waits for a quiet period ([`smp::quiesce`]: then no entry and no message refers to the objects),
-//! and starts the region again. It is a long operation, as a delete is ([`crate::life::reclaim`]).
+//! A reset revokes all capabilities of objects in the memory, and makes every CPU flush
+//! translations and leave dying address spaces. It then waits for a quiet period, after which no
+//! entry and no message refers to the objects ([`smp::quiesce`]). Then it starts the region again.
+//! It is a long operation, as a delete is ([`crate::life::reclaim`]).
 
 use core::cell::Cell;
 

@@ -1,5 +1,5 @@
-//! Ends objects that other tasks use, on the objects' home CPU: a task that waits for the object
-//! wakes with an error, and a task that has the object loses it.
+//! Ends objects that other tasks use, on the objects' home CPU: tasks that wait for such an object
+//! wake with an error, and tasks that hold it lose it.
 
 use abi::Error;
 use kern_base::events::EventPool;

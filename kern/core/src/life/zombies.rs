@@ -1,22 +1,23 @@
 //! Zombies: CNodes without capabilities, which later system calls empty slot by slot.
 //!
-//! A CNode's slots may hold the last capabilities of other CNodes, in any depth and in circles. So
-//! the end of a CNode ends nothing else immediately: its last capability is deleted, and the CNode,
-//! which user level cannot reach any more, joins the kernel's list of zombies. Every delete, revoke
-//! and reset then empties the CNodes in the list, a bounded number of slots in one entry. A CNode's
-//! header holds the progress: if the task that works on the CNode dies, the next one continues. A
-//! reset of memory completes only when none of the CNodes in it is listed any more.
+//! A CNode's slots may hold the last capabilities of other CNodes, to any depth and in cycles. So
+//! when a CNode ends, the objects in its slots do not end immediately: the CNode's last capability
+//! is deleted, and the CNode, which user level cannot reach any more, joins the kernel's list of
+//! zombies. Every delete, revoke and reset then empties the CNodes in the list, a bounded number of
+//! slots in one entry. A CNode's header holds the progress: if the task that works on the CNode
+//! dies, the next one continues. A reset of memory completes only when none of the CNodes in it is
+//! listed any more.
 //!
 //! # The task that ended a CNode
-//! What a CNode holds ends through the task that ended the CNode, not through the task that happens
-//! to empty it. So, if there is an [audit](crate::security::records), the CNode keeps the first
-//! task's name, and so does each CNode that ends with it.
+//! The objects in a CNode end because of the task that ended the CNode, not because of the task
+//! that happens to empty it. So, if there is an [audit](crate::security::records), the CNode keeps
+//! the id of the task that ended it, and so does each CNode that ends with it.
 //!
 //! # What cannot be emptied
 //! A task cannot destroy its own objects. Nobody can destroy a pinned frame. A CNode with such an
-//! object goes to a second list. That list is tried again by a reset, and when a system call begins
-//! or restarts and finds the first list empty. So a system call ends, however many such CNodes
-//! there are.
+//! object goes to a second list. The kernel tries that list again in a reset, and when a system
+//! call begins or restarts and finds the first list empty. So a system call ends, however many such
+//! CNodes there are.
 
 use abi::{Cap, Error, Fate, Grant};
 use kern_base::header::{FLAG_DEAD, Header};

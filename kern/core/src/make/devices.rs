@@ -1,13 +1,13 @@
-//! Frames of device memory, and frames that a device reads and writes itself.
+//! Frames of device memory, and frames that devices read and write (pins).
 //!
 //! # Pins
 //! A pinned frame stays a frame: its last capability is not deleted ([`Pins::Hold`]), so its
 //! Untyped is not reset, and the memory has no other use while a device may write to it. A process
-//! that controls devices (DMA of the Machine) removes pins, one by one or with a reset that says so
-//! ([`Pins::Go`]). It must stop the device first. No other process may remove a pin, whichever
-//! process owns the memory: otherwise kernel objects would be made of it while the device writes. A
-//! pin is set, and the last capability is marked as ending, under one lock, the root's. One of the
-//! two sees the other.
+//! that controls devices (DMA of the Machine) removes pins, one by one or by a reset that takes
+//! back all pins ([`Pins::Go`]). It must stop the device first. No other process may remove a pin,
+//! not even the owner of the memory: otherwise the owner could make kernel objects of it while the
+//! device writes. A pin is set, and the last capability is marked as ending, under one lock, the
+//! root's. One of the two sees the other.
 //!
 //! [`Pins::Hold`]: crate::life::reclaim::Pins::Hold
 //! [`Pins::Go`]: crate::life::reclaim::Pins::Go

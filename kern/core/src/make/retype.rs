@@ -1,8 +1,8 @@
 //! Retype: objects from Untyped memory.
 //!
-//! Retype first checks everything and claims the destination slots, then makes the objects. After a
-//! failure it gives up the remaining claims; the objects made so far stay, as if the caller had
-//! asked only for them.
+//! Retype first checks everything and claims the destination slots, then makes the objects. If it
+//! fails in the middle, it releases the remaining claims; the objects made so far stay, as if the
+//! caller had asked only for them.
 
 use core::mem::size_of;
 

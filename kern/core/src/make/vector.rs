@@ -1,8 +1,9 @@
 //! Reads and writes the vector registers of suspended tasks.
 //!
-//! While the task is not running, they are in its save area, as XSAVE wrote them. In a system call
-//! a task's vector registers are dead and read as the initial image. Each written word is corrected
-//! so that XRSTOR accepts it. So an interrupted list also leaves a valid area.
+//! While the task is not running, its vector registers are in its save area, as XSAVE wrote them.
+//! In a system call a task's vector registers are dead and read as the initial image. The kernel
+//! corrects each written word so that XRSTOR accepts it. So the area is valid even after only some
+//! of the words were written.
 
 use abi::{Cap, Error, VECTOR_WORDS_AT_ONCE, task_rights};
 use kern_base::machine::{Machine, VectorFormat};

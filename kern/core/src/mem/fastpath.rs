@@ -1,5 +1,5 @@
-//! Fast paths that map or unmap a frame of one RAM page of 4 KiB in an existing page table, with
-//! nothing in the way. They leave all other cases, unchanged, to the operations in
+//! Fast paths that map or unmap a frame of one RAM page of 4 KiB, in an existing page table and at
+//! a usable entry. In all other cases they change nothing, and leave the work to the operations in
 //! [`map`](super::map).
 
 use abi::{PAGE_SIZE, Rights, Target, USER_TOP};

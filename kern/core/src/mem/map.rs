@@ -2,17 +2,17 @@
 //!
 //! [`walk`](crate::tables::walk) finds and writes entries. [`rmap`](crate::tables::rmap) keeps for
 //! each frame the list of entries that map it. [`stale`](crate::tlb::stale) knows which
-//! translations CPUs may have. This module has the operations, and the ends of a frame and of a
-//! space. [`mark`](crate::tlb::mark) is the state that they keep while they restart.
-//! [`direct`](super::fastpath) has the fast paths of common ones. [`pool`](super::pool) has pages
+//! translations CPUs may have. This module has the operations, and what happens when a frame or a
+//! space ends. [`mark`](crate::tlb::mark) is the state that the operations keep while they restart.
+//! [`fastpath`](super::fastpath) has fast paths for single pages. [`pool`](super::pool) has pages
 //! that messages carry, and [`transfer`](super::transfer) moves them from one space to another.
 //!
-//! # Order of things
-//! The kernel empties an entry first. Then, under the frame's lock, it takes the entry off the
-//! frame's list and counts. Then it makes CPUs flush the translation. Until they have, the page is
-//! *stale* and the entry *gone*, and neither is used for another mapping. So a frame is never
-//! writable on one CPU while it is executable on another, and no CPU sees an address's earlier
-//! page.
+//! # Order of the steps
+//! The kernel empties an entry first. Then, under the frame's lock, it removes the entry from the
+//! frame's list and adjusts the counts. Then it makes CPUs flush the translation. Until they have
+//! done so, the page is *stale* and the entry *gone*, and neither is used for another mapping. So a
+//! frame is never writable on one CPU while it is executable on another, and no CPU sees an
+//! address's earlier page.
 //!
 //! The CPU that destroys a frame or a VSpace marks it and then visits its mappings under their
 //! locks. The CPU that maps checks for the mark under the same locks. One of the two sees the

@@ -1,11 +1,12 @@
-//! Pages of the pool: the memory of a space that messages carry.
+//! Pages of the pool: the pages of a space that messages can carry.
 //!
-//! A Frame's page comes into a pool by `Map`, if nothing else maps it. From then on it has no
-//! mapping through a capability, only through pools. One pool has it, or, read-only, several. When
-//! the last pool drops the page, it is the Frame's again, and is cleared before it is mapped.
+//! `Map` puts a Frame's page into a pool, if the page is not mapped. From then on no capability can
+//! map the page, only pools. Either one pool has it, or several pools have it read-only. When the
+//! last pool drops the page, the Frame's capability can map it again, and the kernel clears it
+//! before that.
 //!
-//! The Frame's last capability may go meanwhile; its pages stay in pools. The end of the memory
-//! takes them out: a revoke or reset of its Untyped ([`kern_base::sweep`]).
+//! If the Frame's last capability is deleted meanwhile, its pages stay in their pools. A revoke or
+//! reset of the Untyped takes them out ([`kern_base::sweep`]).
 
 use abi::{Error, PAGE_SIZE, Rights, Target};
 use core::ops::Range;

@@ -1,22 +1,22 @@
-//! Pages under way from one pool to another: moved, or shared by both.
+//! Transfers of pages from one pool to another: the pages are moved, or shared by both pools.
 //!
-//! # Two halves
-//! A transfer has two halves. The first is in the giving space: it takes pages to be moved out ([in
-//! transit](Pte::in_transit)), and makes pages to be shared read-only. If CPUs may have other
-//! translations, the sender waits for the shootdown ([`Mem::lend`]). The second half puts the pages
-//! into the taking space ([`Mem::hand_over`]). Under both locks it first checks all pages, and
-//! changes nothing if one is not right. A page whose shootdown is not over is not sent, whichever
-//! task asks.
+//! # Two phases
+//! The first phase works on the giving space: it unmaps pages that are to be moved ([in
+//! transit](Pte::in_transit)), and makes pages that are to be shared read-only. If CPUs may have
+//! older translations, the sender waits for the shootdown ([`Mem::lend`]). The second phase puts
+//! the pages into the taking space ([`Mem::hand_over`]). Under both locks it first checks all
+//! pages, and changes nothing if one check fails. A page whose shootdown is not over is not sent,
+//! whichever task asks.
 //!
-//! If only this CPU can have the giving space loaded, the second half does both. No CPU can use the
-//! page between its entry in the one table and its entry in the other, nor afterwards, since this
-//! CPU flushes the page before it leaves the kernel.
+//! If only this CPU can have the giving space loaded, the second phase does the work of both. Then
+//! no CPU can use an old translation, since this CPU flushes the page before it leaves the kernel.
 //!
-//! # Two ways
-//! The common way is for pages that move, that only one pool has, and that were never shared. It
-//! moves such a page, lent or not, with three stores and without its own lock: under the locks of
-//! both spaces no other CPU changes the page's record. The general way is for all other pages, and
-//! for the pages of a message that has one of those. It takes the lock of each page.
+//! # Two code paths
+//! The common path is for pages that are moved, that only one pool has, and that were never shared.
+//! It moves such a page, lent or not, with three stores and without the page's lock: as long as the
+//! locks of both spaces are held, no other CPU changes the page's record. The general path is for
+//! all other pages, and for all pages of a message that has one of those. It takes the lock of each
+//! page.
 
 use abi::audit::may;
 use abi::{Error, PageMode, PageRange};

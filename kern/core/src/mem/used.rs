@@ -1,9 +1,9 @@
 //! Used pages: the bits that the hardware sets in the entries that map them.
 //!
-//! The bits are cleared without a flush. A CPU that still has the translation does not mark its
-//! next use, and the page seems unused while the CPU keeps the translation. So the answer is a
-//! hint: good enough to choose a page to evict. Nothing that must be exact depends on it, and it
-//! interrupts no CPU.
+//! The kernel clears the bits without a flush. A CPU that still has the translation does not set
+//! the bit at its next use, so the page seems unused as long as the CPU keeps the translation. So
+//! the answer is only a hint, good enough to choose a page to evict. In return, no CPU is
+//! interrupted.
 
 use abi::Rights;
 use kern_base::limits::PAGE_STEPS;

@@ -1,19 +1,19 @@
-//! What one CPU sends to others: message blocks with calls, replies and [requests](Request);
-//! control bits; Notification bits.
+//! Mail from one CPU to others: message blocks with calls, replies and [requests](Request); control
+//! bits; Notification bits.
 //!
 //! # Ownership
 //! A task's message block belongs to the CPU that its home word names. The sender changes the home
-//! word last, before the push that hands the block over. So a CPU that can open a block owns it,
-//! unless the block is still in that CPU's own mailbox: the stages
-//! [`Stage::Out`](kern_base::task::Stage) and `Ask` say so.
+//! word last, before the push that hands the block over. So a CPU that can open a block owns it.
+//! The exception is a block that is still in that CPU's own mailbox, which the stages
+//! [`Stage::Out`](kern_base::task::Stage) and `Ask` indicate.
 //!
 //! # Recall
 //! A task whose block is on another CPU may be killed or cancelled, or its deadline may pass. Then
-//! its home CPU recalls the block: it notes the block's number and the reason ([`Task::recalled`]),
-//! and sends RECALL, among the task's control bits, to the CPU that has the block. The block comes
-//! back as a reply with an error. If it had been replied to before, the reply comes first, and the
-//! RECALL that arrives later finds no block of that number. The kill, cancellation or timeout is
-//! carried out when the block is back: [`crate::door::arrivals`].
+//! the task's home CPU recalls the block: it records the call's number and the reason
+//! ([`Task::recalled`]), and sends RECALL, one of the task's control bits, to the CPU that has the
+//! block. The block comes back as a reply with an error. If it had been replied to before, the
+//! reply comes first, and the RECALL that arrives later finds no block of that number. The kill,
+//! cancellation or timeout is carried out when the block is back: [`crate::door::arrivals`].
 
 use abi::Counter;
 use kern_base::block::{Block, BlockQueue, Parcel};

@@ -2,8 +2,8 @@
 //! [capabilities](crate::payload::grants).
 //!
 //! All checks that can fail come before any transfer: a message arrives with its whole payload, or
-//! not at all. A capability whose receiver does not listen for it is no failure: the message
-//! reports its fate.
+//! not at all. It is not a failure if the receiver does not listen for a capability: the message
+//! arrives and reports the capability's fate.
 
 use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights};
 use kern_base::machine::Machine;

@@ -2,23 +2,23 @@
 //!
 //! # Where they are
 //! A message's capabilities stay in the sender's slots until the message is received. Only the list
-//! in the sender's UTCB names them, and the receiver's CPU reads the list then. So a sender that
-//! dies, is cancelled or times out has lost nothing, a revoke finds the capabilities, and what is
-//! wrong by then is the sender's error.
+//! in the sender's UTCB names them, and the receiver's CPU reads the list when the message is
+//! received. So a sender that dies, is cancelled or times out has lost nothing, and a revoke finds
+//! the capabilities. If a capability cannot be sent any more by then, the sender gets an error.
 //!
-//! # Two halves
+//! # Two phases
 //! [`Payload::prepare_grants`] checks everything and claims the receiver's slots; after that
 //! nothing can fail. [`Payload::pass_grants`] fills the slots, each under the root lock of its
 //! object, after one more check: a capability that was deleted meanwhile does not arrive, and its
 //! slot is released. A CPU never holds two root locks together.
 //!
 //! # A receiver that does not listen
-//! A copy for which no slot is offered is not made. A capability that was to be moved is disposed
-//! of by the sender itself: the kernel marks it in the sender's list ([`Grant::Dispose`]) and
-//! restarts the sender's system call, which begins with deleting what is marked. So the end of an
-//! object, which may take long, is the sender's work, and can wait as any delete can. Marking is
-//! the last step ([`Payload::mark_disposals`]): a message that is refused because of its payload
-//! has no marks. A receiver that is ending is an error, not a receiver that does not listen.
+//! If no slot is offered, a copy is not made. A capability that was to be moved is disposed of in
+//! the sender's system call: the kernel marks it in the sender's list ([`Grant::Dispose`]) and
+//! restarts the call, which first deletes the marked capabilities. So the end of an object, which
+//! may take long, is the sender's work, and can wait as any delete can. Marking is the last step
+//! ([`Payload::mark_disposals`]): if a message is refused because of its payload, nothing is
+//! marked. If the receiver is ending, the sender gets an error and nothing is disposed of.
 
 use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
 use kern_base::machine::Machine;

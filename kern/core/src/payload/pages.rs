@@ -1,4 +1,4 @@
-//! Pages in messages, and pages that a task with both spaces transfers.
+//! Pages in messages, and pages that a task transfers between two spaces that it holds.
 //!
 //! # When pages are transferred
 //! If the receiver waits on this CPU, and only this CPU can have the sender's space loaded, the

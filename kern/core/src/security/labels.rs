@@ -1,35 +1,36 @@
-//! Security labels: the mandatory check.
+//! Security labels: mandatory access control.
 //!
-//! Every object has a label; 0 is none. An object gets the label of the Untyped that it is made of,
-//! or, if that has none, of its maker. A process, its CSpace, its address space and its tasks have
-//! one label. Subjects without a label are not confined: they may do what their capabilities allow.
-//! So all of this is off until a label is set, and then it costs unlabelled subjects one load.
+//! Every object has a label; 0 is none. A new object gets the label of its Untyped or, if that has
+//! none, the label of the process that makes it. A process, its CSpace, its address space and its
+//! tasks have one label. Subjects without a label are not confined: they may do what their
+//! capabilities allow. So nothing is checked until a label is set, and after that a check costs
+//! unlabelled subjects one load.
 //!
-//! # Where it is asked
+//! # Where the kernel checks
 //! [`Security::may`] is the only check. The kernel calls it when a process gains or sees something:
 //! a capability that comes into its CSpace from elsewhere, a group that it joins, a page that comes
 //! into its space by mapping, with a message, or as a task's UTCB. A task or a Notification that is
 //! exposed in a group joins the group, and so does the caller of a call that is forwarded into a
-//! group; a Reply object that keeps a call counts as a group of two. A page's copy belongs to
-//! another object: [`Security::may_copy`] asks for all subjects that may read that object. Using
-//! what a process has needs no check: words of IPC through a group need none, since joining was
-//! checked.
+//! group; a Reply object that keeps a call counts as a group of two. A copy of a page belongs to
+//! another object, so [`Security::may_copy`] checks for every subject that may read that object
+//! whether it may also read the original. Using what a process already has needs no check. For
+//! example, words of IPC through a group need none, since joining the group was checked.
 //!
 //! # Branch predictors
 //! A CPU that switches to a task of another label flushes its branch predictors first. A task's
-//! state word has the label of its process, and [`CpuHot::special_on`](kern_base::cpu::CpuHot) the
-//! label of the tasks that trained the predictors. The fastpath switches only between tasks of one
-//! label; every other switch compares the two. A task reads the label when it is configured.
-//! [`abi::Op::LabelSet`] of a process informs its existing tasks.
+//! state word has the label of its process, and [`CpuHot::special_on`](kern_base::cpu::CpuHot) has
+//! the label of the tasks that trained the CPU's predictors. The fastpath switches only between
+//! tasks with equal labels; every other switch compares the two labels. A task gets the label when
+//! it is configured. [`abi::Op::LabelSet`] of a process informs its existing tasks.
 //!
 //! # Memory ordering
-//! A rule is one byte. Another byte, written after it, holds what all rules of a subject forbid
-//! together. The CPU that changes a rule stores with `Release`, and a check loads with `Acquire`;
-//! no CPU is interrupted, and no other data depends on the order. A check that begins on another
-//! CPU after that CPU has learned of the rule (by a message, for example) applies the new rule. A
-//! check that is under way at that moment may still apply the old one. That ends when every CPU has
-//! left the kernel once, as after any system call that waits for a grace period. Earlier grants
-//! stay; a revoke takes them back.
+//! A rule is one byte. Another byte per subject, written after the rule, holds the union of what
+//! all rules of that subject forbid. The CPU that changes a rule stores with `Release`, and a check
+//! loads with `Acquire`; no CPU is interrupted, and no other data depends on the order. A check
+//! that begins on another CPU after that CPU has learned of the rule (by a message, for example)
+//! applies the new rule. A check that is under way at that moment may still apply the old one. That
+//! ends when every CPU has left the kernel once, as after any system call that waits for a grace
+//! period. Earlier grants stay valid; a revoke takes them back.
 
 use abi::audit::{LABELS, may};
 use abi::{Error, TaskId};

@@ -1,23 +1,23 @@
 //! The audit: a record of every grant, revoke, denial and kill, for readers with the right SECURITY
 //! of the machine.
 //!
-//! # Where it is written
-//! The CPU that does something records it in its own ring: no lock, no atomic instruction, no wait.
-//! It records an action once the action cannot fail any more. It records a kill, a revoke and a
-//! reset before it begins them, since they take several entries, and their task may be killed in
-//! the middle. A full ring loses its oldest records, and the reader learns how many. Without an
-//! audit all of this costs one load for each possible record. Fastpaths record nothing: they
-//! neither grant nor refuse.
+//! # Where records are written
+//! The CPU that carries out an action records it in its own ring, without a lock, an atomic
+//! instruction or a wait. It writes the record once the action cannot fail any more. It records a
+//! kill, a revoke and a reset before it begins them, since they take several entries, and their
+//! task may be killed in the middle. A full ring loses its oldest records, and the reader learns
+//! how many. Without an audit, each place that could write a record costs one load. Fastpaths write
+//! no records, since they neither grant nor refuse anything.
 //!
 //! # The log
-//! All audited events also go to the machine's log ([`Machine::tell`]), if it wants them
-//! ([`Kernel::log_events`](crate::Kernel::log_events)); the log gets all refused system calls. One
-//! load serves both: of [`Told`].
+//! All audited events also go to the machine's log ([`Machine::tell`]), if the log's level selects
+//! them ([`Kernel::log_events`](crate::Kernel::log_events)). The log also gets all other refused
+//! system calls. One load of [`Told`] decides for both audit and log.
 //!
-//! # How it ends
-//! The rings are in an Untyped. A reset of that Untyped, or of one around it, first removes the
-//! kernel's reference ([`Security::end_audit`]). Then it waits, as for every object in that memory,
-//! until no CPU can still write.
+//! # How the audit ends
+//! The rings are in an Untyped. A reset of that Untyped, or of an Untyped that contains it, first
+//! removes the kernel's reference ([`Security::end_audit`]). Then it waits, as for every object in
+//! that memory, until no CPU can still write.
 
 use abi::audit::{AuditEvent, Record};
 use abi::{Counter, Error, FaultAnswer, ObjType, Op, Rights};

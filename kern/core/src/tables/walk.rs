@@ -1,7 +1,7 @@
 //! Finds and writes entries of page tables. All functions need the lock of the VSpace.
 //!
-//! A VSpace's tables are one array, and an entry that leads to a table names the table by its
-//! address. The kernel follows only addresses of the VSpace's own tables.
+//! A VSpace's tables are one array. An entry that points to a table has the table's address. The
+//! kernel follows only addresses of the VSpace's own tables.
 
 use abi::Error;
 use kern_base::frames::{FrameInfo, LockedFrame};

@@ -1,36 +1,37 @@
-//! CPU time: its owner, its holder, and how it comes back.
+//! Donation of CPU time: its owner, its holder, and how it returns.
 //!
-//! A SchedContext belongs to the task it is bound to, its *owner*. A call lends it to the callee,
-//! which lends it on when it calls in turn. So it always has one task as its *holder*, and only its
-//! holder and its owner refer to it. Each task on the way knows whose call brought the time: its
-//! *lender*. A reply returns the time. A callee that blocks otherwise than by calling returns it,
-//! too: it then *rests* with the caller, who waits. A callee that has no other time borrows it
-//! again.
+//! A SchedContext belongs to the task it is bound to, its *owner*. A call lends the time to the
+//! callee, which lends it on when it calls in turn. So the time always has one task as its
+//! *holder*, and only its holder and its owner refer to it. Each task in the chain knows the caller
+//! whose call brought the time: its *lender*. A reply returns the time to the lender. If a callee
+//! blocks in another way than by calling, it returns the time, too. The time then *rests* with the
+//! caller, which still waits. When the callee is ready again and has no other time, it borrows the
+//! time again.
 //!
 //! # Invariants, between entries
 //! For every context `s` that is on this CPU, with holder `t`:
-//! * `t` is of this CPU, and runs on `s`, or `t.borrowed` or `t.own_sc` is `s`; or `t`'s message
-//!   block is on this CPU and `msg.sc` is `s`. Without a holder no task uses `s`.
+//! * Either `t` is on this CPU, and runs on `s`, or `t.borrowed` or `t.own_sc` is `s`. Or `t`'s
+//!   message block is on this CPU, and `msg.sc` is `s`. If `s` has no holder, no task uses it.
 //! * `s` runs or is queued exactly when `t` is runnable and spends `s`.
 //!
 //! For every task `t` of this CPU:
 //! * `t.borrowed` is other tasks' time that `t` holds. It is null while `t` runs (its time is the
 //!   CPU's running context), and while `t` receives.
-//! * `t.own_sc` is the time bound to `t`. `t` has it if its holder is `t`.
-//! * `t.lender` is the caller whose time `t` has, or has lent on. It is null for a task that
-//!   receives, that spends its own time, or that is ready and has none.
-//! * A task that may run, or receives, holds its own time, if it has any and that is not about to
-//!   end.
+//! * `t.own_sc` is the time bound to `t`. `t` holds it if the holder of that context is `t`.
+//! * `t.lender` is the caller whose time `t` holds, or has lent on. It is null for a task that
+//!   receives, that spends its own time, or that is ready and has no time.
+//! * A task that may run or that receives holds its own time, if it has any and that time is not
+//!   about to end.
 //!
 //! # Time that ends
-//! A task that has lent its time on does not refer to it. So a context that ends is taken from its
-//! holder and its owner, and no chain of calls must be followed, however long it is. The lenders on
-//! the way then have nothing. Time that reaches them later brings their lenders along
+//! A task that has lent its time on does not refer to it. So when a context ends, it is taken from
+//! its holder and its owner, and no chain of calls must be followed, however long it is. The tasks
+//! between them then have no time. Time that reaches them later also sets their lenders
 //! ([`crate::time::search`]).
 //!
-//! # Time elsewhere
-//! Between CPUs time travels in message blocks: with a call, with the reply, or with a [`Request`]
-//! of a task for time that it needs and does not have.
+//! # Time between CPUs
+//! Between CPUs time travels in message blocks: with a call, with the reply, or with the answer to
+//! a task's [`Request`] for time.
 
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::CALL_STEPS;

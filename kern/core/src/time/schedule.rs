@@ -1,8 +1,8 @@
 //! The scheduler: run queues of SchedContexts, strict priorities, round robin within one.
 //!
 //! # Invariants, between entries
-//! * The running task is that of the running context (`sched.current`), which is not queued.
-//!   [`crate::time::lend`] says which contexts run or are queued.
+//! * The running task is the task of the running context (`sched.current`). That context is not
+//!   queued. [`crate::time::lend`] says which contexts run or are queued.
 //! * The running context's priority is at least that of every queued one.
 //! * `sched.until` is the end of the running context's slice.
 //! * `sched.idle` is set only while no context runs and none is queued.

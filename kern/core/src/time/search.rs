@@ -1,39 +1,41 @@
-//! Searches for CPU time along calls, however long they are, on all CPUs.
+//! Searches for CPU time along chains of calls of any length, across CPUs.
 //!
-//! A task makes one call at a time. So all tasks that wait for a task, directly or not, form a
-//! tree: the callers of a task are above it, and the task at the end of all calls is the root. The
-//! root may use the time of every task of the tree, since no other task of the tree can run.
+//! A task makes one call at a time. So all tasks that wait for a task, directly or indirectly, form
+//! a tree: the callers of a task are above it, and the task at the end of all calls is the root.
+//! The root may use the time of every task in the tree, since no other task in the tree can run.
 //!
 //! # Up: a search
-//! A root that is ready and has no time sends its message block, which has no other use meanwhile,
+//! A root that is ready and has no time sends its message block, which is not in use at that time,
 //! from caller to caller ([`Search`]). At each task of the tree the search first checks the callers
 //! for time that rests with them, in the order in which they would be received. Then it enters each
-//! caller: it looks for the caller's own time, which it gets from any CPU, and among the caller's
-//! callers. It marks each task that it enters as `wanted`.
+//! caller: it looks for the caller's own time, on whichever CPU that is, and then searches the
+//! caller's callers. It marks each task that it enters as `wanted`.
 //!
 //! # Down: time, news, and taking back
-//! * Time that was found goes down the calls in the same block. Each task on the way learns its
-//!   lender. The task at the end gets the time if it has none, whichever task that is by then.
-//!   Otherwise the time rests.
-//! * A task that is given time sends news of it down the calls, past tasks that are marked, and
-//!   removes the marks. A task without time at the end searches again ([`Time::time_came`]).
+//! * If the search finds time, the same block carries the time down the calls. On the way it sets
+//!   each task's lender. The task that is at the end by then gets the time if it has none.
+//!   Otherwise the time rests with the caller.
+//! * When a task is given time, a control bit travels down the calls, along the marked tasks, and
+//!   removes the marks. If the task at the end has no time, it searches again
+//!   ([`Time::time_came`]).
 //! * When a call ends early, its caller gets back the time that it had lent. The walk down to the
-//!   holder clears each lender, so that the time cannot come up past the walk ([`Time::unlend`]).
+//!   holder clears each task's lender, so that a reply cannot return the time to a task that the
+//!   walk has passed ([`Time::unlend`]).
 //!
 //! # Bounds
 //! One entry takes [`CALL_STEPS`] steps of any of these and then continues by mail. Calls change
-//! meanwhile. A search is lost when the call that it has reached is over, or when it moves in a
-//! circle of calls, into which such a change may have led it. Then it restarts at the root. If no
-//! call changes it is never lost, because no circle is above a task that is in no call itself.
+//! meanwhile. A search is lost when the call that it has reached is over, or when such a change has
+//! led it into a cycle of calls. Then it restarts at the root. If no call changes, a search is
+//! never lost, because no cycle can be above a task that is in no call itself.
 //!
-//! A search that was misled may tell a task a wrong lender, and that task then returns the time to
-//! the wrong caller. The owner takes the time back as soon as it needs it; no time is lost, and no
+//! A search that was misled may set a wrong lender, and that task then returns the time to the
+//! wrong caller. The owner takes the time back as soon as it needs it; no time is lost, and no
 //! reference dangles.
 //!
-//! # What is referred to
-//! A search under way names a caller and perhaps a context. Both were alive, and referred to, in
-//! the entry that sent the search. So it arrives before their memory can be reused
-//! ([`crate::life::reclaim`]).
+//! # References
+//! A search under way names a caller and perhaps a context. In the entry that sent the search, both
+//! were alive and other objects referred to them. So the search arrives before their memory can be
+//! reused ([`crate::life::reclaim`]).
 
 use abi::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};

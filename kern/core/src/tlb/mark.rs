@@ -1,13 +1,13 @@
-//! State of a restarting system call on pages, in its fourth argument: the last shootdown that it
-//! has begun, and whether it has more to do than to wait for that.
+//! State of a restarting system call on pages, in its fourth argument: the last shootdown that the
+//! call has begun, and whether the call must only wait for that shootdown or has more work.
 //!
 //! A long call has several parts, and each may begin a shootdown. The call waits for its own last
-//! one, never for those that others begin on its CPU meanwhile: so it ends however busy they are.
-//! All its shootdowns are of one address space, and for an entry of that space a later shootdown
-//! covers all earlier ones ([`super::stale`]).
+//! one, never for those that other tasks begin on its CPU meanwhile. So the call ends, however many
+//! shootdowns they begin. All its shootdowns are of one address space, and for an entry of that
+//! space a later shootdown covers all earlier ones ([`super::stale`]).
 //!
 //! The argument belongs to the call, so it is saved and restored with the registers. User level can
-//! write it. A task that forges a mark is answered too early, which harms no other task.
+//! write it. If a task forges a mark, its own call returns too early, which harms no other task.
 
 use smp::shootdown::{STAMP_BITS, Stamp};
 

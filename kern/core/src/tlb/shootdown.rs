@@ -1,8 +1,8 @@
-//! The kernel's part in [shootdowns](smp::shootdown), and how tasks wait for their end.
+//! Begins [shootdowns](smp::shootdown) and makes tasks wait for their end.
 //!
-//! A CPU that takes a mapping out of the tables knows the [`Stamp`] of the shootdown that it will
-//! begin before its entry ends ([`Tlb::next_stamp`]), and notes the stamp where the mapping was. A
-//! task that must wait for a shootdown waits on the CPU that began it: its message block goes
+//! A CPU that removes a mapping knows the [`Stamp`] of the shootdown that it will begin before its
+//! entry ends ([`Tlb::next_stamp`]). It stores the stamp in the entry and in the page's record. A
+//! task that must wait for a shootdown waits on the CPU that began it: its message block travels
 //! there, as a [`Request::Forgotten`], and stays until the shootdown ends.
 
 use abi::Counter;

@@ -1,15 +1,16 @@
-//! Stale translations: those that CPUs may still have after a change.
+//! Stale translations: old translations that CPUs may still have after a change of the page tables.
 //!
 //! Only the home CPUs of the tasks of a VSpace's process can have its translations. If this CPU is
-//! the only one, it drops a translation immediately: by an instruction if it has the space loaded,
-//! otherwise by the space's generation, which a CPU compares when it loads the space. Otherwise a
-//! [shootdown](crate::tlb::shootdown) begins before the entry ends. Until it is over, page and
-//! entry have its stamp: the page is *stale*, the entry *gone*.
+//! the only one, no shootdown is needed. It drops the translation by an instruction if it has the
+//! space loaded. If not, it advances the space's generation, which it compares when it loads the
+//! space. In all other cases a [shootdown](crate::tlb::shootdown) begins before the entry ends.
+//! Until it is over, page and entry have its stamp: the page is *stale*, the entry *gone*.
 //!
-//! For an entry, a later shootdown covers all earlier ones, whichever CPU began them, since CPUs
-//! flush all that is older than its space's generation. For pages that several VSpaces share, a
-//! later shootdown does not cover an earlier one. A CPU that finds another CPU's stamp that is not
-//! over makes its own shootdown one of everything, everywhere ([`Tlb::widen`]).
+//! For an entry, a later shootdown covers all earlier ones, whichever CPU began them, since a CPU
+//! flushes all translations that are older than the space's generation. For pages that several
+//! VSpaces share, a later shootdown does not cover an earlier one. If a CPU finds the stamp of
+//! another CPU's unfinished shootdown at a page, it makes its own shootdown flush everything on all
+//! CPUs ([`Tlb::widen`]).
 
 use smp::sync::Ordering::{Relaxed, Release};
 

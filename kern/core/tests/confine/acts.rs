@@ -1,4 +1,4 @@
-//! The arguments of an operation: mostly what the process has, sometimes anything.
+//! The arguments of an operation: mostly capabilities that the process has, sometimes any values.
 
 use abi::membership::watch;
 use abi::{

@@ -1,6 +1,6 @@
-//! What a case begins with: a few processes with tasks, groups in which some of them meet, and
-//! capabilities of all that, sparse, and with few rights. Process 1 makes it, and takes no part
-//! afterwards but to wake who waits.
+//! The initial state of a case: a few processes with tasks, groups in which some of them meet, and
+//! a few capabilities of these objects, with few rights. Process 1 makes all this; afterwards it
+//! only wakes tasks that wait.
 
 use abi::audit::may;
 use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};

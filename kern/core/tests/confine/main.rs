@@ -1,10 +1,10 @@
-//! Confinement: processes with few capabilities do whatever they like, at random and in histories
-//! that others have come upon, and the [oracle](confine) judges each operation by pictures of the
-//! moments before and after it.
+//! Confinement: processes with few capabilities do arbitrary operations, at random and in pairs,
+//! and the [oracle](confine) judges each operation by pictures of the states before and after it.
 //!
-//! [`cast`]: what a case begins with. [`pick`]: which operation is next. [`acts`]: its arguments.
-//! [`suits`]: which objects suit it. [`play`]: an operation, from the picture before to the
-//! verdict. [`rounds`]: pairs of operations. [`scan`]: where marks turn up. [`report`]: many cases.
+//! [`cast`]: the initial state of a case. [`pick`]: the choice of the next operation. [`acts`]: its
+//! arguments. [`suits`]: objects in a state that suits it. [`play`]: an operation, from the picture
+//! before it to the verdict. [`rounds`]: pairs of operations. [`scan`]: the places where marks
+//! appear. [`report`]: runs of many cases.
 //!
 //! `./justw confine --help` says how to run it.
 

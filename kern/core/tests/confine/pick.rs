@@ -1,4 +1,4 @@
-//! Which operation is next.
+//! Chooses the next operation.
 
 use abi::{ObjType, Op, Rights};
 use confine::Picture;

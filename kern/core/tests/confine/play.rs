@@ -1,4 +1,4 @@
-//! One case: operations one after the other, each judged by the pictures before and after it.
+//! Plays one case: operations one after the other, each judged by the pictures before and after it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;

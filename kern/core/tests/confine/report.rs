@@ -1,4 +1,4 @@
-//! Many cases: which, on how many threads, and what has come of them.
+//! Runs many cases on several threads, and reports the results.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,8 @@
 //! Pairs: an operation that moves authority, and another process's operation on the same objects,
-//! behind the first or inside of it.
+//! after the first or inside it.
 //!
-//! A case of pairs plays [`ROUNDS`] of them. Which ones follows from its number alone, so that any
-//! stretch of cases plays each pair about equally often.
+//! A case of pairs plays [`ROUNDS`] pairs. The number of the case decides which, so that any range
+//! of consecutive cases plays each pair about equally often.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Where marks turn up: in registers, UTCBs, event pools and pages of each process.
+//! Finds marks in registers, UTCBs, event pools and pages of each process.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,4 +1,4 @@
-//! What an operation in earnest is best done to: objects that are in the state that it asks for.
+//! Finds objects in the state that an operation needs, so that it is likely to succeed.
 
 use abi::{ObjType, Op, Rights};
 use snapshot::Slot;

@@ -1,4 +1,4 @@
-//! The audit, case by case.
+//! Tests of the audit, case by case.
 
 use abi::audit::{AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record, may};
 use abi::{Cap, Error, FLAG_CAPS, FaultAnswer, Grant, Listening, ObjType, Op, Rights, Target, TaskId};

@@ -1,5 +1,4 @@
-//! What operations let a process do without the right to it, case by case: each is something that
-//! once went.
+//! Operations without the needed right, case by case. Each succeeded in an earlier kernel.
 
 use abi::audit::{AuditEvent, Record, may};
 use abi::{

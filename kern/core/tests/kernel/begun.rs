@@ -1,5 +1,5 @@
-//! System calls that take several entries end what they began with, and nothing that somebody puts
-//! into the slot meanwhile.
+//! System calls that take several entries end the object with which they began, and no object that
+//! another task puts into the slot meanwhile.
 
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::limits::CHILDREN_STEPS;

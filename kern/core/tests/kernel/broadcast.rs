@@ -1,4 +1,4 @@
-//! Broadcasts: who gets them, how often, and what is told where they stop.
+//! Broadcasts: which members get them, how often, and what the answer says when they stop.
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,4 +1,4 @@
-//! Broadcasts that carry pages: who gets which, and when.
+//! Broadcasts that carry pages: which members get which pages, and when.
 
 use abi::events::{Progress, Window};
 use abi::{

@@ -1,4 +1,4 @@
-//! CPU time along chains of calls, as long as programs make them.
+//! CPU time along chains of calls of any length.
 
 use abi::{Cap, Error, ObjType, Op, Target};
 use kern_base::limits::CALL_STEPS;

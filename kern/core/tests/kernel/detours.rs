@@ -1,6 +1,6 @@
 //! The small worlds of the search for [detours](model::detours), on the kernel and the model side
-//! by side: all that was found, and random moves. What the rules say of the model holds for the
-//! kernel in so far as both do the same.
+//! by side: the moves to all findings, and random moves. If kernel and model give the same answers,
+//! the rules hold for the kernel, too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

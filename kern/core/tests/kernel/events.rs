@@ -1,4 +1,4 @@
-//! Event pools: what comes into them, who waits for room, whose they are.
+//! Event pools: their contents, senders that wait for room, and their processes.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;

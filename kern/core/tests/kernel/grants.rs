@@ -1,4 +1,4 @@
-//! Capabilities in messages: which arrive, which do not, and the fate of those.
+//! Capabilities in messages: which arrive, and the fate of those that do not.
 
 use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, Fate, Grant, Listening, ObjType, Op, Received, Rights, Target};
 use abi::{PageMode, PageRange, TaskRights, task_rights};

@@ -1,5 +1,5 @@
-//! Interleavings that broke something once: an operation stands at each of its points, and another
-//! one runs.
+//! Interleavings that once broke something: an operation stops at each of its points, and another
+//! operation runs there.
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, ObjType, Op, Rights, Target};

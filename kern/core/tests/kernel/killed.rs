@@ -1,4 +1,4 @@
-//! What kills find, and that they say so: one case for each stage in which a message can be.
+//! The counters of kills: one case for each stage in which a killed task's message can be.
 
 use abi::{Counter, Error, Op, Target};
 use kern_base::task::{State, ctl};

@@ -1,6 +1,6 @@
-//! Each operation by which a process comes to hold, join or see something asks that process's
-//! label, as the [rules](abi::Op::asks) say: with that one thing forbidden, and with nothing else
-//! allowed that it does not take.
+//! Each operation by which a process gets, joins or sees something checks that process's label, as
+//! the [rules](abi::Op::asks) say. Each is tried with only the needed permission forbidden, and
+//! with only the needed permission allowed.
 
 use abi::audit::may;
 use abi::events::Window;

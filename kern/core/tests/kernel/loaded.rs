@@ -1,4 +1,4 @@
-//! Events that carry capabilities and pages: where they arrive, and their fate while an event
+//! Events that carry capabilities and pages: where these arrive, and their fate while an event
 //! waits.
 
 use abi::events::Window;

@@ -1,5 +1,5 @@
-//! Operations on pages that wait for CPUs to forget: for their own shootdowns, and for nobody
-//! else's.
+//! Operations on pages that wait for shootdowns: they wait for their own shootdowns, and for no
+//! others.
 
 use abi::{Cap, Error, MAP_POOL, ObjType, Op, PageMode, PageRange};
 use kern_base::limits::PAGE_STEPS;

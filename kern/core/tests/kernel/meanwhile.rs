@@ -1,4 +1,4 @@
-//! What a system call has looked up, or began with, and others change meanwhile: it does not serve
+//! Other tasks change what a system call has looked up or begun with. The call must not affect
 //! another object.
 
 use abi::{Cap, FLAG_CAPS, Grant, ObjType, Op, Rights, Target};

@@ -1,4 +1,4 @@
-//! Address spaces, case by case: who may still remember what.
+//! Address spaces, case by case: which CPUs may still have which translations.
 
 use abi::{Cap, ObjType, Op};
 use core::sync::atomic::Ordering::Relaxed;

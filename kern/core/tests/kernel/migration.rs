@@ -1,5 +1,5 @@
-//! The first resume of a task that is to run on another CPU, and what others do in the middle of
-//! it: at each point of the entry in which the task leaves, and of the one in which it arrives.
+//! The first resume of a task that is to run on another CPU, while other CPUs act: at each point of
+//! the entry in which the task leaves its CPU, and of the entry in which it arrives.
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,5 +1,5 @@
-//! Pages of pools at their ends: as many mappings as a page can have, frames that are being
-//! deleted, tables in the way.
+//! Limits and ends of pages in pools: the greatest number of mappings, frames that are being
+//! deleted, page tables at the destination.
 
 use abi::{Cap, Error, ObjType, Op, PageMode, PageRange};
 use kern_base::frames::Counts;

@@ -1,5 +1,5 @@
-//! What a CPU has looked at changes before it acts on it: faults that a reader of the kernel's
-//! sources has found.
+//! State that a CPU has read changes before the CPU acts on it: faults that were found by reading
+//! the kernel's sources.
 
 use abi::events::Window;
 use abi::{Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, Grant, Listening, ObjType, Op, Rights, Target};

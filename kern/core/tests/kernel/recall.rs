@@ -1,4 +1,4 @@
-//! Calls across CPUs that are wanted back, case by case: whatever crosses on the way.
+//! Recalls of calls across CPUs, case by case: whatever other mail crosses them.
 
 use abi::{Error, Op, Target};
 use kern_base::task::State;

@@ -1,5 +1,6 @@
-//! What a revoke has taken away does nothing any more: an operation that stands on another CPU, at
-//! any point, when a revoke of what it uses is over, does not come to pass.
+//! Revoked authority has no effect: if an operation on another CPU is stopped at any point while
+//! the capability that it uses is revoked, the operation must not take effect after the revoke has
+//! ended.
 
 use abi::{Cap, FLAG_AGAIN, ObjType, Op, Rights, Target};
 use kern_base::memory::Frame;

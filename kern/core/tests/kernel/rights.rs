@@ -1,10 +1,11 @@
 //! The rights matrix, made of the table of operands ([`abi::Op::forms`]). It tries every operation
-//! with each right missing that one of its capabilities needs, in the capability and in the member
-//! record. It also tries capabilities of every type that the operation does not take, none at all,
-//! and exactly the rights that the operation needs.
+//! with each needed right missing, in the capability and in the member record. It also tries
+//! capabilities of every type that the operation does not take, no capability, and exactly the
+//! needed rights.
 //!
-//! What is refused must be refused with the documented error and detail. What has the rights may
-//! fail otherwise (nothing is exposed, say), but not for want of rights.
+//! If something is missing, the kernel must refuse with the documented error and detail. With
+//! exactly the needed rights an operation may fail for another reason (for example because nothing
+//! is exposed), but not for a missing right.
 
 use std::collections::BTreeMap;
 

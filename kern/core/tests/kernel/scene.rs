@@ -1,4 +1,4 @@
-//! What directed tests begin with: servers and clients of one process, exposed in one group.
+//! The initial state of directed tests: servers and clients of one process, exposed in one group.
 
 use abi::{Cap, Error, FLAG_CAPS, Grant, ObjType, Op, Rights, Target};
 

@@ -1,5 +1,5 @@
-//! Surveys of the simulated machine: what they cost, and the snapshots that the tests of the crate
-//! `invariants` begin with.
+//! Surveys of the simulated machine: their cost, and the snapshots with which the tests of the
+//! crate `invariants` begin.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

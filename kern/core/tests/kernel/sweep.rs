@@ -1,5 +1,5 @@
-//! Revokes and resets of memory whose pages are in pools: what they find while other tasks do the
-//! same, or have begun to.
+//! Revokes and resets of memory whose pages are in pools, while other tasks also revoke or reset
+//! that memory, or have given up doing so.
 
 use abi::{Cap, Error, MAP_POOL, MESSAGE_PAGES_MAX, ObjType, Op, PageMode, PageRange, Target};
 use kern_base::limits::SWEEP_STEPS;

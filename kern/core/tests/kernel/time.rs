@@ -1,4 +1,4 @@
-//! CPU time, case by case: who goes on with whose.
+//! CPU time, case by case: which task continues on whose time.
 
 use abi::{Cap, Error, ObjType, Op, Target};
 use kern_core::door::entry::Interrupt;

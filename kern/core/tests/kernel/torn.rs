@@ -1,5 +1,5 @@
-//! System calls in the middle of which other CPUs act: at each point in turn, in a world of its
-//! own.
+//! System calls in the middle of which other CPUs act: at each point in turn, each time in a new
+//! world.
 
 use abi::events::Window;
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};

@@ -1,5 +1,5 @@
-//! Vector registers of suspended tasks: who may read and write them, and what is written whatever
-//! was asked.
+//! Vector registers of suspended tasks: which tasks may read and write them, and how written values
+//! are corrected.
 
 use abi::{Error, ObjType, Op, VECTOR_WORDS_AT_ONCE};
 use core::sync::atomic::Ordering::Relaxed;

@@ -1,6 +1,6 @@
-//! What each operation changes that is done alone. The kernel's bounds decide in how many entries
-//! it is done, and nothing else: builds with other bounds write the same, but where a program sees
-//! the bound.
+//! Records what each operation changes when it runs alone. The kernel's bounds may affect only the
+//! number of entries that the operation takes. So builds with other bounds must write the same
+//! file, except for operations whose bounds programs see.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

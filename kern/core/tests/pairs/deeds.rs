@@ -1,4 +1,4 @@
-//! What can be done: each operation of the kernel with arguments that name things of the [`Cast`].
+//! The operations: each operation of the kernel, with arguments that name members of the [`Cast`].
 
 use abi::{Cap, FLAG_CAPS, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS, ObjType, Op};
 use abi::{PageMode, PageRange, Rights, Target};

@@ -1,6 +1,6 @@
-//! The state of a world as a list of facts, by which two worlds can be compared: what programs see
-//! now or will see later. What is only of use to the kernel, such as the order of a list and the
-//! number of a shootdown, is no fact.
+//! The state of a world as a list of facts, by which two worlds can be compared: everything that
+//! programs see now or can see later. State that only the kernel uses, such as the order of a list
+//! or the number of a shootdown, is not a fact.
 
 use std::collections::HashMap;
 

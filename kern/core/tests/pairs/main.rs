@@ -3,7 +3,7 @@
 //! Then the first continues, and then everything is destroyed. A run plays a sample of these cases,
 //! or all of them.
 //!
-//! The order of what CPUs do is sequentially consistent here; the memory model is loom's business.
+//! The accesses of the CPUs are sequentially consistent here; loom tests the memory model.
 //!
 //! `./justw pairs --help` says how to run it.
 

@@ -1,4 +1,4 @@
-//! What members of a group do to it, and tasks of which one of each CPU is exposed at an index.
+//! Operations of members on their group, and on per-CPU exposures.
 
 use abi::membership::{EXPOSE_PER_CPU, SEEN_AS_ADDER};
 use abi::{MEMBER_RIGHTS, Op, Rights, Target};

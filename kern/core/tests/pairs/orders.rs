@@ -1,9 +1,8 @@
 //! The result of two operations at the same time must be the result of one after the other, in
 //! either order. If one is refused because of the other, it must be the result of the other alone.
 //!
-//! It is asked of each answer and of each fact by itself: of two facts, one may be as in one order
-//! and the other as in the other. What [`PARTIAL`] operations have come to when they are refused is
-//! nobody's promise.
+//! Each answer and each fact is compared by itself: one fact may be as in one order, and another
+//! fact as in the other order. If a [`PARTIAL`] operation is refused, its results are not compared.
 
 use abi::Error;
 

@@ -1,4 +1,4 @@
-//! Which cases there are, and which of them a run plays.
+//! Lists all cases, and selects those that a run plays.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! One case: an operation stops at one of its points, others run beside it, it goes on, and
+//! Plays one case: an operation stops at one of its points, others run, the first continues, and
 //! everything is destroyed.
 
 use std::any::Any;

@@ -1,4 +1,4 @@
-//! Plays the cases of a plan, and says what was found.
+//! Plays the cases of a plan, and reports violations.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! The states in which cases begin, and how the cast comes into them.
+//! The states in which cases begin, and how the cast is brought into them.
 
 use std::sync::atomic::Ordering::Relaxed;
 

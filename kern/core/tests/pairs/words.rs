@@ -1,5 +1,6 @@
-//! Which shared words operations use. Where another operation writes a word that this one uses, a
-//! stop before the use shows what no other order of the two does.
+//! Records which shared words operations use. If another operation writes a word that this
+//! operation uses, a stop before that use can show an error that no sequential order of the two
+//! shows.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};

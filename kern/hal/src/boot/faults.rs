@@ -1,6 +1,6 @@
 //! Test builds: the boot option `off=NAMES` leaves protections off ([`kern_base::protection`]), to
-//! prove that they stop the attempts of the tests. `fault=KIND` makes the kernel fault on purpose,
-//! to test its report.
+//! prove that these protections stop the tests' attempts. `fault=KIND` makes the kernel fault on
+//! purpose, to test its report.
 //!
 //! | kind | what happens |
 //! |---|---|
@@ -9,12 +9,12 @@
 //! | `stack` | endless recursion into the guard |
 //! | `panic` | a panic |
 //! | `nmi` | an NMI to this CPU, after which it continues |
-//! | `other` | the last CPU executes an undefined instruction |
-//! | `log-nmi` | an NMI, which logs, in the middle of a record of this CPU's |
+//! | `other` | the CPU with the highest number executes an undefined instruction |
+//! | `log-nmi` | an NMI, whose handler logs, while this CPU writes a record |
 //! | `log-panic`, `log-fault`, `log-double` | a panic, a fault, a double fault in the middle of a record |
-//! | `log-cut` | a panic when half of a record has left the machine |
+//! | `log-cut` | a panic when half of a record has been sent |
 //! | `log-storm` | all other CPUs log at the same time, and NMIs come in between |
-//! | `silent` | the second CPU is not started, so it does not come up |
+//! | `silent` | the boot CPU does not start the second CPU, which therefore does not answer |
 
 use core::arch::asm;
 use core::hint::black_box;

@@ -1,9 +1,9 @@
 //! The boot loader's information: memory map, command line, module, RSDP, text screen.
 //!
-//! The readers of both boot protocols copy it into one [`BootInfo`]: GRUB may have put its
-//! information anywhere, even right after the boot segment, and nothing may be allocated before it
-//! is copied. All reads go through [`PhysMem`], so that broken tables end in an error and the
-//! parsers run under `cargo test`.
+//! The readers of both boot protocols copy the information into one [`BootInfo`]. GRUB may have put
+//! its information anywhere, even right after the boot segment, so the kernel must copy it before
+//! it allocates anything. All reads go through [`PhysMem`], so that broken tables lead to an error,
+//! and so that the parsers run under `cargo test`.
 
 use crate::dev::screen;
 use crate::layout::PAGE;

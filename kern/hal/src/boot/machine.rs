@@ -1,4 +1,4 @@
-//! The boot sequence itself; see the module above.
+//! The boot sequence. [`super`] has its order.
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::Ordering::Relaxed;

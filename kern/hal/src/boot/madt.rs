@@ -1,7 +1,7 @@
 //! Checks the list of processors and interrupt controllers (MADT) before it is walked.
 //!
-//! Its entries carry their own lengths, and a walk does not end where one of them is 0. So the
-//! table is used only where the lengths add up.
+//! Its entries carry their own lengths, and a walk would not end at an entry of length 0. So the
+//! kernel uses the table only if the lengths add up.
 
 /// Bytes of an entry's head: type, length.
 const HEAD: usize = 2;

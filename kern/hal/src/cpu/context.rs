@@ -3,16 +3,16 @@
 //!
 //! # Segment registers
 //! The selectors in DS, ES, FS and GS are not part of a task's state. They stay unchanged within an
-//! address space, and are 0 after a switch to another: no process reads the selectors of another.
-//! The bases of FS and GS, which loading a selector changes, are loaded afterwards by the exit
-//! code.
+//! address space, and are 0 after a switch to another one. So no process can read the selectors of
+//! another process. The bases of FS and GS, which loading a selector changes, are loaded afterwards
+//! by the exit code.
 //!
 //! # Vector state
 //! A task without vector state runs with CR0.TS set: a vector instruction faults. The registers are
-//! reset before, so that they reveal nothing of the last task. After an interrupt a task with
-//! vector state finds its own values. After a system call that let another task run it finds the
-//! initial image: vector state is dead across such calls. The CPU's live state was saved when its
-//! task was preempted, or is dead.
+//! reset before that, so that they reveal nothing about the last task. After an interrupt a task
+//! with vector state finds its own values. After a system call that let another task run it finds
+//! the initial image: vector state is dead across such calls. The CPU's live state was saved when
+//! its task was preempted, or is dead.
 
 use core::arch::asm;
 
@@ -38,7 +38,8 @@ pub fn load<'k>(cpu: CpuHere<'k>) -> Option<OpenTask<'k>> {
     Some(task)
 }
 
-/// Loads the context of the current task, whose state is open.
+/// Loads the address space of the task that runs next and, where they differ from what is loaded,
+/// its label, vector state and debug registers.
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: OpenTask<'_>) {
     let (task_hot, pin) = (task.state(), cpu.pin());

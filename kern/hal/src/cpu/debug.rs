@@ -1,6 +1,6 @@
-//! Debug registers: breakpoints of the running user task. They name user addresses only
-//! (`kern_core::ipc::faults` checks that). The kernel touches no user address, so no breakpoint
-//! hits in the kernel.
+//! Debug registers: breakpoints of the running user task. They contain only user addresses
+//! (`kern_core::ipc::faults` checks that). The kernel accesses no user address, so no breakpoint
+//! can hit in the kernel.
 
 use core::arch::asm;
 use core::cell::Cell;

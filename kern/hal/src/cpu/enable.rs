@@ -1,4 +1,4 @@
-//! Control registers of one CPU, set the same way on each.
+//! Sets the control registers of a CPU, in the same way on each CPU.
 
 use core::arch::asm;
 use core::arch::x86_64::_xsetbv;

@@ -1,7 +1,7 @@
 //! CPU features: what CPUID shows, what the kernel requires, and turning them on.
 //!
 //! CPUID is the only source. The kernel does not probe: some machines accept control register bits
-//! that they do not have, and hang later. Every CPU must have the features of the first one.
+//! that they do not implement, and hang later. Every CPU must have the features of the boot CPU.
 
 use core::fmt;
 

@@ -1,5 +1,5 @@
-//! Machine checks: hardware errors that the CPU reports. Every bank reports everything. A report by
-//! exception ends the run and prints the banks' contents.
+//! Machine checks: hardware errors that the CPU reports. All errors of all banks are enabled. When
+//! the CPU raises the exception, the kernel prints the banks' contents and ends the run.
 
 use raw_cpuid::CpuId;
 use x86_64::registers::model_specific::Msr;

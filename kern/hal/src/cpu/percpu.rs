@@ -1,9 +1,9 @@
-//! The memory of one CPU: its window of stacks and tables, and how code finds out its CPU.
+//! The memory of one CPU: its window of stacks and tables, and how code determines its CPU.
 //!
 //! A CPU's window (see [`crate::layout`]) holds its stacks, each with an unmapped guard below, then
-//! [`CpuLocal`], which only this crate uses. Code on a kernel stack finds out which CPU it is on
-//! from the stack pointer ([`this`]), without a segment register. The entry assembly needs the
-//! portable kernel's block instead: its address is the word at the base of each stack ([`bind`]).
+//! [`CpuLocal`], which only this crate uses. Code on a kernel stack determines its CPU from the
+//! stack pointer ([`this`]), without a segment register. The entry assembly needs the portable
+//! kernel's block instead: its address is the word at the base of each stack ([`bind`]).
 //!
 //! The boot CPU makes the windows. From then on `CpuLocal` is shared read-only; its changing fields
 //! are atomics that only the CPU itself writes.

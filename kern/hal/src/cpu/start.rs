@@ -2,12 +2,14 @@
 //!
 //! The boot CPU starts them one after the other: it prepares the CPU's window, puts the start
 //! code's arguments in place, sends INIT and SIPI, waits for the CPU to report, and measures its
-//! TSC. It names and leaves out a CPU that does not answer in time, or lacks a feature of the boot
-//! CPU. That CPU gets another INIT, so that it cannot wake up later, and its window goes to the
-//! next CPU.
+//! TSC. If a CPU does not answer in time, or lacks a feature of the boot CPU, the boot CPU logs
+//! that and leaves the CPU out. It sends that CPU another INIT, so that it cannot wake up later,
+//! and uses its window for the next CPU.
 //!
-//! The start page needs an identity mapping, which the boot page tables have. The kernel's tables,
-//! which the start code loads next, never map the lower half.
+//! When a CPU turns paging on, it executes code in the start page, at its physical address. So its
+//! first page tables must map that page there. The boot page tables do; the kernel's tables, which
+//! the start code loads next, never map the lower half. Also, the start code loads CR3 in 32-bit
+//! mode, so the first page tables must be below 4 GiB, where the boot page tables are linked.
 
 use core::arch::global_asm;
 use core::mem::offset_of;

@@ -1,15 +1,15 @@
 //! The entry by SYSCALL: one entry slot per CPU.
 //!
-//! SYSCALL changes no stack and no segment base, so the entry code must find out its CPU
-//! immediately. Each CPU's LSTAR points to a slot of its own that loads the address of its block
-//! and jumps to the common entry:
+//! SYSCALL changes neither stack nor segment bases, so the entry code must determine its CPU in its
+//! first instructions. Each CPU's LSTAR points to a slot of its own that loads the address of its
+//! block and jumps to the common entry:
 //!
 //! ```text
 //! mov r15, <address of the CPU block>      49 BF imm64
 //! jmp <common entry>                       E9 rel32
 //! ```
 //! The slots are written once, before any user code runs, and are read-only and executable from
-//! then on; their writable alias in the direct map goes at the same time.
+//! then on. Their writable alias in the direct map becomes read-only at the same time.
 
 use kern_base::cpu::CpuBlock;
 use smp::cpu::CpuId;

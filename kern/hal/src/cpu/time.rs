@@ -1,4 +1,4 @@
-//! Time: the TSC's frequency, waiting, and how far the CPUs' TSCs are apart.
+//! Time: the TSC's frequency, delays, and the differences between the CPUs' TSCs.
 
 use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::hint::spin_loop;

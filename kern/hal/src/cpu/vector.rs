@@ -1,8 +1,8 @@
 //! Vector, x87 and MXCSR state of user tasks. The kernel itself uses none of it.
 //!
-//! Areas are in the standard (not compacted) XSAVE format, so that one zeroed header and MXCSR make
-//! an initial image on every CPU. Switching is eager: CR0.TS is set only while a process without
-//! vector state runs, so that its first vector instruction faults.
+//! Save areas are in the standard (not compacted) XSAVE format, so that a zeroed header and MXCSR
+//! are an initial image on every CPU. Switching is eager: CR0.TS is set only while a process
+//! without vector state runs, so that its first vector instruction faults.
 
 use core::arch::asm;
 use core::sync::atomic::AtomicBool;

@@ -1,7 +1,7 @@
 //! Firmware tables: the CPUs (MADT) and the address of the ACPI timer (FADT).
 //!
-//! Tables only; the kernel runs no ACPI byte code and touches no ACPI register space through the
-//! `acpi` crate.
+//! The kernel uses the `acpi` crate only to read tables: it runs no ACPI byte code and accesses no
+//! ACPI registers through the crate.
 
 use core::ptr::NonNull;
 

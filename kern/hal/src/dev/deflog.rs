@@ -1,5 +1,5 @@
-//! The kernel's defmt logger: it builds a frame on the CPU's desk, and sends it to the log port as
-//! one record. It works in any context: see [`super::desk`].
+//! The kernel's defmt logger: it builds a frame in a buffer of the CPU's desk, and sends it to the
+//! log port as one record. It may be called in any context: see [`super::desk`].
 
 use super::logport;
 use crate::cpu::{percpu, time};

@@ -2,9 +2,9 @@
 //!
 //! # Within one CPU
 //! The kernel runs with interrupts off, but an NMI, a machine check or a fault of the kernel may
-//! interrupt the writing of a record, and log, too. Each CPU has a [`Desk`] with a page for each
+//! interrupt the writing of a record, and log, too. Each CPU has a [`Desk`] with a buffer for each
 //! nesting depth. The outermost code sends its own record and then the records of the code that
-//! interrupted it. So a CPU never waits for itself, and no record tears another of the same CPU.
+//! interrupted it. So a CPU never waits for itself, and records of one CPU never mix.
 //!
 //! # Between CPUs
 //! The outermost code of a CPU waits for its [turn](Turns), in the order of asking, until the CPUs
@@ -14,8 +14,8 @@
 //! A CPU that ends the machine [closes](Turns::close) the port and waits a bounded time for the
 //! CPUs before it. From then on no other CPU gets a turn, and waiting CPUs give up.
 //!
-//! Bytes are atomics that only their CPU touches. So the desk needs no unsafe code, at a cost that
-//! does not matter for a log.
+//! The buffers' bytes are atomics that only their CPU accesses. So the desk needs no unsafe code;
+//! the cost does not matter for a log.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};

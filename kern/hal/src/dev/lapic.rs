@@ -1,7 +1,7 @@
 //! The local APIC of each CPU: timer, interrupts between CPUs, end of interrupt.
 //!
-//! Set-up and rare commands use the `x2apic` crate. The code for every interrupt is a few
-//! instructions here. x2APIC mode is used where CPUID shows it.
+//! Set-up and rare commands use the `x2apic` crate. The operations of each interrupt are a few
+//! instructions, which are written here. The kernel uses x2APIC mode where CPUID shows it.
 //!
 //! Three facts about the crate (0.5.1). In xAPIC mode the caller must shift the destination. The
 //! crate leaves the LINT pins unmasked and the error interrupt masked. It unmasks the timer before

@@ -1,16 +1,16 @@
-//! The kernel's log: `info!("{} CPUs", count)`, if its level is on.
+//! The kernel's log: `info!("{} CPUs", count)` writes a record, if its level is selected.
 //!
-//! A record is written once: as a defmt frame if a host tool decodes frames (`log=e9`, `log=com2`),
-//! otherwise as a line of text on COM1 and the screen. So format strings must be valid for both
-//! defmt and `core::fmt`: `{}`, `{:x}`, `{:#x}` and similar, with arguments after the text. Values
-//! that are only [`fmt::Display`] are passed as [`Shown`].
+//! Each record goes to one place: as a defmt frame if a host tool decodes frames (`log=e9`,
+//! `log=com2`), otherwise as a line of text to COM1 and the screen. So format strings must be valid
+//! for both defmt and `core::fmt`: `{}`, `{:x}`, `{:#x}` and similar, with arguments after the
+//! text. Values that are only [`fmt::Display`] are passed as [`Shown`].
 //!
-//! The boot option `level` selects records ([`abi::level`]). A record whose level is off costs a
-//! load and a branch. Records that `DEFMT_LOG` left out when the kernel was built have no frames,
-//! whatever the option says.
+//! The boot option `level` selects records ([`abi::level`]). A record whose level is not selected
+//! costs a load and a branch. Records that `DEFMT_LOG` left out when the kernel was built have no
+//! frames, whatever the option says.
 //!
-//! Frames may come from any context. Text may not: code that interrupts other code of the kernel
-//! prints with [`eprintln`](crate::eprintln), and then [`frame`](crate::frame)s.
+//! Frames may be written in any context. Text may not: code that interrupts other code of the
+//! kernel prints with [`eprintln`](crate::eprintln), and then [`frame`](crate::frame)s.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};

@@ -1,8 +1,8 @@
 //! The log port: binary records for the host (defmt frames, report lines).
 //!
 //! Record: 0xA5, channel, length (u16, little-endian), payload. Records of different CPUs, and of
-//! code that interrupts other code of one CPU, never mix and are never lost: [`super::desk`].
-//! The port is for logging only; no hot path uses it.
+//! code that interrupts other code of one CPU, never mix and are never lost: [`super::desk`]. The
+//! port is only for logs and reports; no hot path uses it.
 //!
 //! `log=text` is for machines without a host tool: report lines go to COM1 and the screen as lines
 //! of text, each after [`TEXT_MARK`], so that no program can imitate the kernel's lines. The

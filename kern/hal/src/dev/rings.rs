@@ -1,11 +1,11 @@
-//! How the rings of events leave the machine: as records on the log port, when it ends.
+//! Sends the rings of trace events to the log port, as records, when the machine ends.
 //!
-//! The machine ends by itself, by a panic, or because the host lost patience and pressed the NMI
-//! button.
+//! The machine ends by itself, by a panic, or because the host's timeout passed and the host
+//! pressed the NMI button.
 //!
-//! First no CPU begins an event any more, and CPUs that have begun one get the time to finish it.
-//! So the last events are not overwritten during the output. Each record has the beginning that
-//! [`RingPart`] describes; a ring's last record has no events.
+//! First tracing stops: no CPU begins an event any more, and CPUs get time to finish events that
+//! they have begun. So the last events are not overwritten during the output. Each record begins
+//! with a [`RingPart`]; a ring's last record has no events.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::cpu::CpuId;

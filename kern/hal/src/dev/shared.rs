@@ -1,4 +1,5 @@
-//! What CPUs use in turns, until one of them ends the machine and has the last word.
+//! A lock for devices that CPUs use in turns. The CPU that ends the machine can lock all other CPUs
+//! out.
 
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};

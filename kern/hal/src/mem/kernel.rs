@@ -1,16 +1,17 @@
 //! The kernel's own half of the address space.
 //!
-//! Built once by the boot CPU into fresh tables: direct map (RAM, and the page of the text screen),
-//! image with W^X, per-CPU windows, device registers, entry slots. After [`seal`] the upper half of
-//! the top-level table never changes again (its lower levels only by [`map_device`]), so every
-//! VSpace holds a copy of the same 256 entries ([`top_half`]) and sees every later change.
+//! The boot CPU builds it once, in new page tables: direct map (RAM, and the page of the text
+//! screen), image with W^X, per-CPU windows, device registers, entry slots. After [`seal`] the
+//! upper half of the top-level table never changes again (its lower levels only by [`map_device`]),
+//! so every VSpace has a copy of the same 256 entries ([`top_half`]), and later changes at lower
+//! levels apply to all of them.
 //!
-//! Write access goes in two steps, [`seal`] and [`map_entry_slots`], when the other CPUs are up.
-//! Both flush the boot CPU. The other CPUs flush when they are let into the kernel
+//! Write access is removed in two steps, [`seal`] and [`map_entry_slots`], when the other CPUs are
+//! up. Both flush the boot CPU's TLB. The other CPUs flush when they are let into the kernel
 //! ([`start`](crate::cpu::start)), before they run anything that could write there. After that no
-//! translation that a CPU may have ever changes: [`map_device`] only adds.
+//! translation that a CPU may have ever changes: [`map_device`] only adds mappings.
 //!
-//! The direct map shows the kernel's text, constants and sealed data read-only, too.
+//! In the direct map, too, the kernel's text, constants and sealed data are read-only.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! Ranges of physical memory: what is free at boot, and the allocator for boot-time structures.
 //!
-//! [`FreeMemory`] starts as the usable regions of the memory map less everything in use, gives zero
-//! or more pieces to boot code, and the rest becomes Untyped memory. Nothing is freed to it later
-//! except the boot segment and the application processors' start page.
+//! [`FreeMemory`] starts as the usable regions of the memory map, without everything that is in
+//! use. Boot code allocates pieces of it, and the rest becomes Untyped memory. Nothing is freed to
+//! it later except the boot segment and the application processors' start page.
 
 /// Most disjoint free ranges that are tracked; more are dropped, smallest first, and counted.
 pub const MAX_RANGES: usize = 256;

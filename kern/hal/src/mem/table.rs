@@ -1,11 +1,11 @@
-//! Walking and changing page tables, for the kernel's own half. (Those of user address spaces are
-//! kernel objects: `kern_base::paging`.)
+//! Walks and changes the page tables of the kernel's own half. (The page tables of user address
+//! spaces are kernel objects: `kern_base::paging`.)
 //!
 //! A table is 512 atomic words, because the hardware reads them (and sets accessed and dirty bits)
 //! at any time. The caller must have the right to change them: the boot CPU has it while booting.
 //! An entry is always written whole, so the hardware sees the old or the new entry.
 //!
-//! Nothing here flushes a TLB: the callers know who may hold what.
+//! Nothing here flushes a TLB: the callers know which CPUs may have which translations.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

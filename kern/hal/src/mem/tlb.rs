@@ -4,8 +4,8 @@
 //! The kernel's own translations are global: loading CR3 keeps them. They change at boot only
 //! ([`flush_kernel`]).
 //!
-//! A PCID belongs to one VSpace on all CPUs. PCID 0 is the kernel's own tables and every VSpace
-//! that found none free: a CR3 with it always flushes.
+//! A PCID belongs to one VSpace on all CPUs. PCID 0 is for the kernel's own tables, and for every
+//! VSpace that found no free PCID: loading a CR3 with PCID 0 always flushes.
 
 use x86_64::instructions::tlb::{self, InvPcidCommand};
 use x86_64::registers::control::{Cr3, Cr4, Cr4Flags};

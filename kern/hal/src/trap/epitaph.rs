@@ -1,7 +1,7 @@
-//! Why the kernel died, at a place that a debugger finds: the symbol `AURORA_EPITAPH`.
+//! The reason why the kernel died, at a symbol that a debugger finds: `AURORA_EPITAPH`.
 //!
-//! The CPU that dies first writes it, once, before anything is printed. So it is there even without
-//! a serial port. `state` goes from 0 to 1 when the text is complete.
+//! The CPU that dies first writes the text, once, before anything is printed. So the text exists
+//! even without a serial port. `state` goes from 0 to 1 when the text is complete.
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};

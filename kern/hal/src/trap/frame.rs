@@ -1,4 +1,4 @@
-//! What the entry assembly leaves on a kernel stack.
+//! The frame that the entry assembly pushes on a kernel stack.
 
 /// Registers of interrupted kernel code, or of anything that was interrupted on an IST stack.
 /// Pushed by `entry.s`, in this order from the top of memory down.

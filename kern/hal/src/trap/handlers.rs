@@ -1,4 +1,4 @@
-//! What exceptions and interrupts do. The assembly of [`super::entry`] calls these functions.
+//! Handlers of exceptions and interrupts. The assembly of [`super::entry`] calls these functions.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

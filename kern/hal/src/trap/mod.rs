@@ -1,14 +1,14 @@
 //! Exceptions and interrupts.
 //!
-//! # Where each goes
-//! * From user mode: registers go straight to the current task's frame, then to the kernel's hook
-//!   (`entry.s`).
-//! * From the idle loop: an interrupt is acknowledged, and told to the loop as a bit
+//! # Where each is handled
+//! * From user mode: the entry saves the registers directly in the current task's frame, and then
+//!   calls the kernel's hook (`entry.s`).
+//! * From the idle loop: the handler acknowledges an interrupt, and returns it to the loop as a bit
 //!   ([`idle`](crate::cpu::idle)).
 //! * NMI, machine check and double fault, from anywhere, are handled on their own stacks and never
 //!   go to a task. The last two end the run.
-//! * Any other exception in kernel mode is a bug: a dump, then the end of the run. [`meaning`]
-//!   knows the two exceptions to that.
+//! * Any other exception in kernel mode is a bug: the kernel prints a dump and ends the run.
+//!   [`meaning`] has the two cases that are no bugs.
 
 #[cfg(all(target_os = "none", feature = "faults"))]
 pub mod attempt;

@@ -1,4 +1,4 @@
-//! Messages that carry pages or capabilities. For comparison, page copies by the client.
+//! Messages that carry pages or capabilities; and page copies by the client, for comparison.
 
 use abi::{
     Cap, FLAG_CAPS, FLAG_PAGES, Fate, Grant, Listening, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange,

@@ -1,6 +1,6 @@
-//! Everyday states of programs, where other rows measure the shortest path: a deadline, a server
-//! that receives and replies in two system calls, callers that queue, a slot that is used again,
-//! pages of several tables, objects of every type.
+//! Operations in everyday states of programs, whereas other rows measure the shortest paths: a
+//! deadline, a server that receives and replies in two system calls, callers that queue, a slot
+//! that is used again, pages of several tables, objects of every type.
 
 use core::sync::atomic::Ordering::Relaxed;
 

@@ -3,9 +3,9 @@
 //! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1`
 //! (loops without time stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the
 //! kernel). Each row is a [`scenario`]: tasks in processes on CPUs, made for the row and destroyed
-//! after it. The client of a scenario writes its samples to shared memory. This task has a higher
-//! priority; it waits meanwhile and prints afterwards, so that only the operation runs between two
-//! time stamps.
+//! after it. The client of a scenario writes its samples to shared memory. This task, the first
+//! one, has a higher priority. It waits while a row is measured and prints afterwards, so that only
+//! the operation runs between two time stamps.
 //!
 //! This source is compiled three times. The program `tables` is for machines without a harness
 //! ([`CAPTURED`]): it reports its machine, and with `log=text` it ends with a [`table`], each page
@@ -13,8 +13,8 @@
 //! ([`report::ALL_SAMPLES`]).
 //!
 //! They are separate programs because a report line between two rows, or one more option, moves the
-//! point in the next row where a timer ticks. So changes to the other two leave the exact figures
-//! of `bench` alone.
+//! point in the next row at which a timer ticks. So changes to the other two programs do not change
+//! the exact figures of `bench`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;

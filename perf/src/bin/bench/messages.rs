@@ -1,5 +1,5 @@
-//! Compares messages that describe themselves with messages by hand: user code only, no system
-//! call.
+//! Compares messages that describe themselves with messages that are built by hand: user code only,
+//! no system call.
 
 use core::hint::black_box;
 

@@ -1,7 +1,7 @@
-//! System calls that no other row makes, each alone. Each is undone before the next sample, so that
-//! all samples find the same state.
+//! System calls that no other row makes, each measured alone. Its effect is undone before the next
+//! sample, so that all samples begin in the same state.
 //!
-//! These figures are small. They are measured so that none of them grows unnoticed.
+//! These rows exist so that no operation becomes slower unnoticed.
 
 use abi::audit::may;
 use abi::{

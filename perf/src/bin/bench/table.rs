@@ -1,4 +1,4 @@
-//! The rows as a table for a person, for a machine with `log=text` and without a host tool.
+//! Prints the rows as a table for people, on machines with `log=text` and without a host tool.
 //!
 //! The table has pages that fit on a screen of 80 columns and 25 lines. Each page stays for a
 //! while, because the screen cannot scroll back. The kernel puts two characters before each line.

@@ -4,7 +4,8 @@
 //!
 //! Options: `loads=a,b` (only these), `n=` (operations of each client). Each load ([`loads`]) is a
 //! set of tasks in a client's and a server's process ([`stage`]), made for the load and destroyed
-//! after it. Clients ([`roles`]) meet before they begin, so that all CPUs work at the same time.
+//! after it. Clients ([`roles`]) wait at a barrier before they begin, so that all CPUs work at the
+//! same time.
 //!
 //! Prints for each load `scale name=… cpus=… clients=… ops=…` and the kernel's counts on all CPUs
 //! during it.

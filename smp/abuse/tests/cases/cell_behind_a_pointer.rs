@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: a stored reference in what a lock hands from CPU to CPU.
+//! A `Cell` on two CPUs: a stored reference inside a value that a lock passes from CPU to CPU.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: tables are read by all.
+//! A `Cell` on two CPUs: all CPUs read tables.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

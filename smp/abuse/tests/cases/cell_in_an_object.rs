@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: every CPU gets a reference to a kernel object by a word.
+//! A `Cell` on two CPUs: every CPU can load a reference to a kernel object from an `ObjWord`.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -1,4 +1,4 @@
-//! As a pin out of a number: entries make pins.
+//! An entry made from a number. It would make pins of any CPU.
 #![forbid(unsafe_code)]
 
 use smp::cpu::{CpuId, Entry};

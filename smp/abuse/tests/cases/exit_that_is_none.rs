@@ -1,4 +1,4 @@
-//! Use after free: a CPU claims to leave by IRET and goes on. Others no longer wait for it.
+//! Use after free: a CPU claims to leave by IRET and continues. Others no longer wait for it.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Entry;

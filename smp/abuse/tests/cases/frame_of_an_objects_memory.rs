@@ -1,4 +1,4 @@
-//! Kernel memory mapped for user level: a frame of a piece in which an object stands.
+//! Kernel memory mapped for user level: a frame of a piece of memory in which an object is.
 #![forbid(unsafe_code)]
 
 use kern_base::machine::Machine;

@@ -1,4 +1,4 @@
-//! Assembly and the deletion of objects find the header at the start of every object.
+//! An object whose header is not at its start, where assembly and deletion expect it.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: the state may have got another home since it was opened.
+//! A `Cell` on two CPUs: opened state is used after its entry, when it may have another home.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

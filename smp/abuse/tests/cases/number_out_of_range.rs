@@ -1,4 +1,4 @@
-//! Type confusion: a word has five bits for the type, and 0 says that there is no object.
+//! Type confusion: a type number that does not fit the five bits of a word, or is 0 (no object).
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

@@ -1,4 +1,4 @@
-//! Type confusion: a word of the kernel's slots read as a type of another set.
+//! Type confusion: a word of the kernel's slots, read as a type of another set.
 #![forbid(unsafe_code)]
 
 use kern_base::objects::RawWord;

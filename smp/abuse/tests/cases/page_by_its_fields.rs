@@ -1,4 +1,4 @@
-//! Physical memory mapped: a page that nobody has.
+//! Physical memory mapped: a page made from its fields.
 #![forbid(unsafe_code)]
 
 use kern_base::phys::{Phys, PhysPage};

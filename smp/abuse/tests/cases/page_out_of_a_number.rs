@@ -1,4 +1,4 @@
-//! Physical memory written: whatever is at an address, cleared as if it were a frame's page.
+//! Physical memory written: memory at any address, cleared as if it were a frame's page.
 #![forbid(unsafe_code)]
 
 use kern_base::machine::Machine;

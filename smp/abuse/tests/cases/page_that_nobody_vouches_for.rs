@@ -1,4 +1,4 @@
-//! Physical memory mapped: only unsafe code vouches for an address.
+//! Physical memory mapped: a page from an address, which only unsafe code may make.
 #![forbid(unsafe_code)]
 
 use kern_base::phys::PhysPage;

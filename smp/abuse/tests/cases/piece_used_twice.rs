@@ -1,4 +1,4 @@
-//! Two objects in one place.
+//! Two objects in one piece of memory.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;

@@ -1,4 +1,4 @@
-//! Use after free: the entry has reported that it uses nothing, so what the pin opens may be gone.
+//! Use after free: a pin is used after its entry has passed a quiescent point.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Entry;

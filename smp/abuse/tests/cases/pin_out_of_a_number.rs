@@ -1,4 +1,4 @@
-//! All that one CPU owns, opened on another one: a pin made by the wish of its user.
+//! State of one CPU, opened on another CPU: a pin made from a number.
 #![forbid(unsafe_code)]
 
 use smp::cpu::{CpuId, Pin};

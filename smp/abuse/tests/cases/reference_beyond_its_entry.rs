@@ -1,4 +1,4 @@
-//! Use after free: as with a pin, so with what was loaded by one.
+//! Use after free: a reference that was loaded through a pin is used after the pin's entry.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Entry;

@@ -1,4 +1,4 @@
-//! Use after free: a reference kept where the next entry finds it.
+//! Use after free: a reference stored where the next entry finds it.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -1,4 +1,4 @@
-//! Memory handed out twice: a look at the region that outlives the lock.
+//! Memory handed out twice: a reference to the region that outlives the lock.
 #![forbid(unsafe_code)]
 
 use kern_base::roots::UntypedGuard;

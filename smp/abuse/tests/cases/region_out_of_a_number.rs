@@ -1,4 +1,4 @@
-//! Physical memory written: a region of whatever is at an address.
+//! Physical memory written: a region made from an address.
 #![forbid(unsafe_code)]
 
 use smp::door::Region;

@@ -1,4 +1,4 @@
-//! Memory handed out twice: a region that no lock guards, where all CPUs find it.
+//! Memory handed out twice: a region without a lock, shared by all CPUs.
 #![forbid(unsafe_code)]
 
 use smp::door::{Ptr, Region};

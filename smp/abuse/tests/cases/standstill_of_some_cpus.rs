@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: who has stopped all CPUs gets the pins of all, and some were left out.
+//! A `Cell` on two CPUs: a standstill gives the pins of all CPUs, but some were not stopped.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;

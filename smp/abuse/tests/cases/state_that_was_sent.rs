@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: the state is another CPU's.
+//! A `Cell` on two CPUs: state is used after it was sent to another CPU.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

@@ -1,4 +1,4 @@
-//! Physical memory mapped: an entry of a page table that leads anywhere.
+//! Physical memory mapped: a page-table entry made from a number, with any address.
 #![forbid(unsafe_code)]
 
 use kern_base::paging::{Entry, Pte};

@@ -1,4 +1,4 @@
-//! Use after free: a quiet period that is over, since it was never begun.
+//! Use after free: a forged ticket of a quiet period that never began, and so counts as over.
 #![forbid(unsafe_code)]
 
 use smp::cpu::CpuId;

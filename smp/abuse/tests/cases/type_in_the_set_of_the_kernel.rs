@@ -1,4 +1,4 @@
-//! Type confusion: another crate enters its own type into the kernel's set, by the tasks' number.
+//! Type confusion: another crate adds its own type to the kernel's set, with the number of tasks.
 #![forbid(unsafe_code)]
 
 use kern_base::objects::Objects;

@@ -1,4 +1,4 @@
-//! A reference to the wrong place: words have no room for the lowest bits of an object's address.
+//! A reference to the wrong address: words do not store the lowest bits of an object's address.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(32))]

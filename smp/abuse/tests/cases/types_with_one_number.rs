@@ -1,4 +1,4 @@
-//! Type confusion: a word that was stored as one type would give its object as the other.
+//! Type confusion: a word that was stored as one type would load as another with its number.
 #![forbid(unsafe_code)]
 
 #[repr(C, align(64))]

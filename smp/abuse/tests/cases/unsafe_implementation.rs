@@ -1,4 +1,4 @@
-//! As zeros that are no value, with the word that vouches for it.
+//! All zeros are no value of a type, and an `unsafe` implementation claims that they are.
 #![forbid(unsafe_code)]
 
 use smp::door::Zeroed;

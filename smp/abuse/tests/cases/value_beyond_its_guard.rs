@@ -1,4 +1,4 @@
-//! A value on two CPUs: the next holder of the lock changes it.
+//! A value on two CPUs: a reference outlives the guard, and the next holder changes the value.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;

@@ -1,4 +1,4 @@
-//! A null reference: zeros are no value of the type.
+//! A null reference: a type whose all-zero value is invalid.
 #![forbid(unsafe_code)]
 
 use smp::door::Zeroed;

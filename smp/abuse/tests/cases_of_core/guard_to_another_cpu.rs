@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: a lock's guard, and its value, shown to another CPU at the same time.
+//! A `Cell` on two CPUs: a lock's guard, and so its value, shared with another CPU.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

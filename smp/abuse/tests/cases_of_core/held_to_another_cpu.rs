@@ -1,4 +1,4 @@
-//! A `Cell` on two CPUs: state held by its home CPU, passed to a CPU whose number is not checked.
+//! A `Cell` on two CPUs: opened state, passed from its home CPU to code of another CPU.
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;

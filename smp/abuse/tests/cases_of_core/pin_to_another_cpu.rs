@@ -1,4 +1,4 @@
-//! All that one CPU owns, opened on another one: a pin says on which CPU code runs.
+//! State of one CPU, opened on another CPU: a pin of the first CPU is passed there.
 #![forbid(unsafe_code)]
 
 use smp::cpu::Pin;

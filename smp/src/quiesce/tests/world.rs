@@ -1,7 +1,7 @@
-//! Random worlds: CPUs take steps in random order, hold what they load until their entry ends, send
-//! each other messages about objects, retire slots and unlink objects. Whenever the protocol says
-//! that something is unreachable, the world knows whether that is true; and at the end it must say
-//! so.
+//! Random worlds: CPUs take steps in random order, keep loaded references until their entry ends,
+//! send each other messages about objects, empty slots and unlink objects. Whenever the protocol
+//! reports that an object is unreachable, the world checks that. At the end the protocol must have
+//! reported all unlinked objects.
 
 use super::*;
 

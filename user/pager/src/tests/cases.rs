@@ -1,4 +1,4 @@
-//! Case by case: what the random steps would need luck for.
+//! Directed cases that random steps would rarely reach.
 
 use super::*;
 

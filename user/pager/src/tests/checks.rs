@@ -1,5 +1,5 @@
-//! What holds after each step, even if clients, store or policy lie or die, in addition to the
-//! pager's own checks ([`Pager::audit`]).
+//! Checks after each step, in addition to the pager's own ([`Pager::audit`]). They must hold even
+//! if clients, store or policy lie or die.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What hostile clients, viewers and stores tried once, and got: case by case.
+//! Attacks of hostile clients, viewers and stores that once succeeded, case by case.
 
 use user_rt::paging::HEAP_PER_PAGE;
 

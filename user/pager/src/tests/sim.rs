@@ -1,5 +1,5 @@
-//! A machine whose pages hold two words; its store lies, and its clients die in the middle of what
-//! the pager does.
+//! A machine whose pages hold two words; its store lies, and its clients die in the middle of the
+//! pager's operations.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,4 +1,4 @@
-//! Pages that one process has alone, as bytes.
+//! Pages that only one process has, as bytes.
 
 use abi::PAGE_SIZE;
 

@@ -1,8 +1,8 @@
 //! The leanest stubs: messages in registers only, no deadline.
 //!
-//! Between two of these the compiler keeps the message where it is, so that a client's round trip
-//! costs seven instructions of its own (target, operation, four to save rbx and rbp, SYSCALL) and a
-//! server's loop seven (operation, four, SYSCALL, jump).
+//! Between two of these calls the compiler leaves the message in its registers. So a client's round
+//! trip takes seven instructions at user level (target, operation, four to save rbx and rbp,
+//! SYSCALL), and a server's loop seven (operation, four, SYSCALL, jump).
 
 use abi::{FaultAnswer, MsgInfo, Op, Target};
 

@@ -1,5 +1,5 @@
-//! Memory by its address: what a parent mapped before the program began, frames seen through the
-//! window, and memory shared with other processes.
+//! Access to memory by its address: memory that a parent mapped before the program began, frames
+//! that are mapped at the window, and memory shared with other processes.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! Memory that a program shares with the processes it starts: words at the same address in all.
 //!
-//! All words are atomics: any task of any of the processes may write them. What is published to
-//! another CPU by a flag is stored with `Release` and the flag read with `Acquire`; figures that
-//! are read after a Notification need no order of their own (the system calls are full barriers).
+//! All words are atomics: any task of any of the processes may write them. A flag that publishes
+//! data to another CPU is stored with `Release` and read with `Acquire`. Data that is read after a
+//! Notification needs no ordering of its own, since the system calls are full barriers.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

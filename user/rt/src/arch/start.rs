@@ -1,4 +1,4 @@
-//! Where every task of a program begins.
+//! The entry point of every task of a program.
 //!
 //! The maker of a task passes these values, in the order of a C function's arguments: the address
 //! of the UTCB (rdi); what to run (rsi: 0 for the program's main function, else the address of an

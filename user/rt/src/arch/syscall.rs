@@ -1,7 +1,7 @@
-//! The general system call stub: every register the ABI speaks of, in and out.
+//! The general system call stub: passes every register that the ABI defines, in and out.
 //!
 //! A system call clears all registers that it does not define, callee-saved ones included. The stub
-//! declares them as clobbers, except rbx and rbp, which the compiler does not let assembly name.
+//! declares them as clobbers, except rbx and rbp, which inline assembly cannot name as clobbers.
 //! The stub saves these two itself.
 
 use abi::{MsgInfo, Op, TaskId};

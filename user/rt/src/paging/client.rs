@@ -1,4 +1,4 @@
-//! What a client asks of its pager: its part of the protocol of `schema/pager.capnp`.
+//! A client's requests to its pager: the client's part of the protocol of `schema/pager.capnp`.
 
 use core::sync::atomic::AtomicU64;
 

@@ -1,5 +1,5 @@
-//! What the manager of a pager asks, who started it, and admits its clients: its part of the
-//! protocol of `schema/pager.capnp`.
+//! The manager's requests to a pager: the manager's part of the protocol of `schema/pager.capnp`.
+//! The manager is the process that started the pager, and admits its clients.
 
 use abi::PAGE_SIZE;
 use protocols::pager::{self, counts, limits};

@@ -10,8 +10,8 @@
 //!
 //! All of them are calls, answered immediately. The *custom bits* of the caller's member record
 //! identify the caller. The process that added it chose them, and no client can forge them: 0 is
-//! the manager, others are clients. So a member record is the capability of an account: to hold
-//! memory up to that account's limits.
+//! the manager, others are clients. So membership is the right to use an account: to hold memory up
+//! to the account's limits.
 
 mod client;
 mod manager;

@@ -1,4 +1,4 @@
-//! What a pager asks an out-of-memory policy before it refuses memory: the protocol of
+//! A pager's requests to an out-of-memory policy before it refuses memory: the protocol of
 //! `schema/oom.capnp`.
 
 use protocols::capnp;

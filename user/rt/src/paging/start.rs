@@ -1,8 +1,8 @@
-//! Starting a pager, a store, a policy, and giving them to each other and to clients.
+//! Starts a pager, a store and a policy, and gives them access to each other and to clients.
 //!
 //! Each is a process of its own with a group of its own, in which its task is exposed at [`SERVER`]
-//! and its maker is the [manager](super::MANAGER). All of it is made in the nursery that is passed,
-//! so a reset of that ends it.
+//! and its maker is the [manager](super::MANAGER). All objects are made in the nursery that the
+//! caller passes, so a reset of the nursery ends all of them.
 
 use abi::{Cap, Rights, Target, machine_rights};
 

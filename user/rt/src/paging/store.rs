@@ -1,4 +1,4 @@
-//! What a pager asks of a paging store: the protocol of `schema/store.capnp`. Pages travel in the
+//! A pager's requests to a paging store: the protocol of `schema/store.capnp`. Pages travel in the
 //! window, a frame of [`WINDOW_PAGES`] that both have mapped.
 
 use protocols::{Failure, store};

@@ -1,8 +1,8 @@
-//! Making tasks and processes.
+//! Makes tasks and processes.
 //!
-//! Everything is made in a [`Nursery`]: an Untyped and a range of slots. Giving a process or a task
-//! a nursery of its own makes its end simple: [`Nursery::reset`] takes it all back, whatever state
-//! it is in.
+//! Everything is made in a [`Nursery`]: an Untyped and a range of slots. If a process or a task has
+//! a nursery of its own, it is easy to end: [`Nursery::reset`] takes back everything, whatever its
+//! state.
 
 mod nursery;
 mod process;

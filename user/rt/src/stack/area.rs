@@ -1,8 +1,8 @@
-//! Where stacks are in an address space, how far each reaches, and what a fault near one means.
-//! Addresses only: nothing is mapped here.
+//! The places of stacks in an address space, their sizes, and the meaning of a fault near a stack.
+//! This module computes only addresses: it maps nothing.
 //!
-//! A stack's place is its reserve, with a page below that stays empty: its guard. Pages are mapped
-//! from the top down, with no hole between.
+//! A stack's place consists of its reserve and a page below that stays unmapped, the guard. Pages
+//! are mapped from the top down, without holes.
 //!
 //! ```text
 //!        guard   reserve                      guard

@@ -1,5 +1,5 @@
-//! The keeper of an address space's stacks: gives places, maps pages when they are touched, takes
-//! both back.
+//! The keeper of an address space's stacks: hands out places, maps pages when they are touched, and
+//! takes both back.
 
 use core::fmt;
 

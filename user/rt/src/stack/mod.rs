@@ -1,15 +1,15 @@
 //! Stacks that grow, and stacks in pieces.
 //!
-//! A task's stack has as many pages as its maker mapped, and an empty page below: a guard, which
-//! ends its process. A [`Keeper`] does more. It is the fault handler of a process, as a task of
-//! that process or of another one, and
+//! Without a keeper, a task's stack has the pages that its maker mapped, and an unmapped page
+//! below: the guard. An access to the guard ends the process. A [`Keeper`] does more. It is the
+//! fault handler of a process, and a task of that process or of another one. A keeper
 //!
-//! * **lets stacks grow**: a stack has a *reserve* of address space, and gets a page of memory when
-//!   it first touches it. Beyond the reserve the process is killed, with a report that names the
-//!   stack;
-//! * **gives stacklets**: a task that is about to need more than its stack has left runs the next
-//!   call on another piece ([`Segments::call`]), which goes back when the call is over. No reserve
-//!   bounds such a stack, nor has it to be in one piece of address space.
+//! * **lets stacks grow**: a stack has a *reserve* of address space, and gets each page of memory
+//!   when its task first touches the page. If a task touches an address below the reserve, the
+//!   keeper kills the process, with a report that names the stack;
+//! * **gives stacklets**: if a task is about to need more than the rest of its stack, it runs the
+//!   next call on another piece of stack ([`Segments::call`]), which it gives back after the call.
+//!   No reserve bounds such a stack, and it need not be contiguous in the address space.
 //!
 //! ```text
 //! let mut keeper: Keeper<32, 256> = Keeper::new(vspace, nursery);

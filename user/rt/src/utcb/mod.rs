@@ -1,8 +1,8 @@
 //! This task's UTCB.
 //!
-//! Words are atomics that the kernel also writes, during this task's system calls; `Relaxed`
-//! throughout, the system call orders them. No other task touches the page, so what is written here
-//! is there at the next system call.
+//! Words are atomics, since the kernel also writes them, during this task's system calls. All
+//! accesses are `Relaxed`; the system call orders them. No other task touches the page, so the
+//! kernel finds there what this task wrote.
 
 #[cfg(target_os = "none")]
 mod defmt_sink;

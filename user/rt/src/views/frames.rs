@@ -1,5 +1,5 @@
-//! The kernel's frames of device memory: each view has an Untyped of its own, whose reset ends
-//! everything.
+//! Views as the kernel's frames of device memory: each view has an Untyped of its own, whose reset
+//! ends the frame and all copies of its capability.
 
 use abi::{Cap, Error, FrameRights, PAGE_LOG2, Rights, frame_rights};
 

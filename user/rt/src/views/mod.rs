@@ -2,25 +2,25 @@
 //! lends to others.
 //!
 //! The *keeper* of views is a process that may make frames of device memory: process 1, or a parent
-//! that it trusts with that. The keeper never gives such a frame away: a *holder* gets a copy with
-//! the rights that it asked for and may have. A list of [`Grant`]s says what a holder may have. The
-//! list comes from the holder's description and not from the holder.
+//! that process 1 trusts with all devices. The keeper never gives such a frame away: a *holder*
+//! gets a copy of the capability, with the rights that it asked for, if it may have them. A list of
+//! [`Grant`]s says what a holder may have. That list comes from the keeper's table, not from the
+//! holder.
 //!
-//! # What holds
+//! # Rules
 //! - No two views have a page in common.
-//! - A view has one holder at a time, or several that only read and all said that they would share
-//!   it.
+//! - A view has one holder at a time, or several that only read and have all asked to share it.
 //! - When the last holder gives a view back, or ends, the keeper makes the frame again. Every copy
 //!   of the holder's capability is gone, in every process, and so is every mapping, on every CPU.
-//!   Then the keeper has the view again.
-//! - A view with a page that is pinned stays its holder's until the keeper says that the device is
-//!   still.
+//!   Then only the keeper has the view.
+//! - A holder keeps a view with a pinned page until the keeper declares that the device has
+//!   stopped.
 //!
-//! Of several that share a view, a holder that leaves immediately loses its capability and
-//! everything derived from it. If it had mapped the view into an address space other than its own,
-//! that mapping can be read until the last holder has left.
+//! If several holders share a view and one gives it back, that holder immediately loses its
+//! capability and everything derived from it. If it had mapped the view into an address space other
+//! than its own, that mapping can be read until the last holder has left.
 //!
-//! [`Views`] is the table, for any [`Keeper`]; [`Frames`] is the one that asks the kernel.
+//! [`Views`] is the table, for any [`Keeper`]; [`Frames`] is the keeper that uses the kernel.
 
 mod frames;
 #[cfg(test)]

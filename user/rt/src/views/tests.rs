@@ -1,4 +1,4 @@
-//! The table against a keeper that remembers what the kernel would.
+//! Tests of the table, with a keeper that simulates the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! The comparison of everything: each capability with its rights, badge and parent, each member
-//! record and exposure, each Untyped's bytes.
+//! Compares the whole state at the end: each capability with its rights, badge and parent, each
+//! member record and exposure, each Untyped's bytes.
 
 use std::collections::BTreeMap;
 

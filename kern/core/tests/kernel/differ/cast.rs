@@ -1,6 +1,6 @@
-//! What a sequence begins with: two processes with tasks on some CPUs, groups in which they meet,
-//! and capabilities of all that, some with fewer rights. Process 1 makes it by system calls, which
-//! the model makes too.
+//! The initial state of a sequence: two processes with tasks on some CPUs, groups in which they
+//! meet, and capabilities of these objects, some with fewer rights. Process 1 makes it by system
+//! calls, which are also made on the model.
 
 use abi::{Cap, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use model::tasks::ENDLESS;

@@ -1,14 +1,14 @@
-//! The kernel and the [`model`] of it, side by side: random system calls of several tasks in
-//! several processes, each run to its end or to where it waits, on both. After each, every task's
-//! state and every register that it was answered must be the same; in the end every capability,
-//! member, exposure and byte.
+//! The kernel and its [`model`], side by side. Several tasks in several processes make random
+//! system calls on both. Each call runs until it ends or waits. After each call, every task's state
+//! and every answered register must be equal on both sides; at the end, every capability, member,
+//! exposure and byte.
 //!
-//! `MODEL_CASES` says how many sequences there are, `MODEL_SEED` which. A sequence that diverges is
-//! made shorter by leaving steps out, and told; [`again`] plays it once more.
+//! `MODEL_CASES` sets the number of sequences, `MODEL_SEED` selects them. If a sequence diverges,
+//! it is made shorter by leaving steps out, and printed; [`again`] plays it again.
 //!
-//! [`pair`]: both sides and how they are compared. [`cast`]: what a sequence begins with. [`pick`]:
-//! which system call is next. [`audit`]: the comparison of everything. [`pools`]: of what was sent
-//! into event pools.
+//! [`pair`]: both sides and their comparison. [`cast`]: the initial state. [`pick`]: the choice of
+//! the next system call. [`audit`]: the comparison of the whole state. [`pools`]: the comparison of
+//! event pools.
 
 mod audit;
 mod cast;

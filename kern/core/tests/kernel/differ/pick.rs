@@ -1,5 +1,5 @@
-//! Which system call a step is: mostly one that makes sense, with what the task has; sometimes with
-//! any slot, any number.
+//! Chooses a step's system call: mostly a valid one, with capabilities that the task has; sometimes
+//! one with any slot and any numbers.
 
 use abi::audit::LABELS;
 use abi::membership::{SEEN_AS_ADDER, watch};

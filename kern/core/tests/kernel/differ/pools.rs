@@ -1,4 +1,4 @@
-//! What was sent into event pools, as their processes read it.
+//! The contents of event pools, as their processes read them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What may happen in a storm, one step at a time.
+//! The acts of a storm, one step at a time.
 
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIndex, Target, TaskId,

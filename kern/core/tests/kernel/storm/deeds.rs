@@ -1,6 +1,5 @@
-//! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start
-//! tasks of their own. Nothing of it is judged, except that the invariants hold and that it comes
-//! to an end.
+//! Acts of tasks on memory and capabilities: make, copy, move, map, delete, revoke, reset, start
+//! tasks. Their results are not judged; only the invariants must hold, and each act must end.
 
 use abi::events::Window;
 use abi::{

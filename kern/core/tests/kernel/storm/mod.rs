@@ -1,13 +1,14 @@
-//! Storms: random system calls by random tasks on one to four CPUs, while mailboxes are drained
-//! late, clocks run, and tasks are killed, cancelled, suspended, and what they use is deleted.
+//! Storms: random system calls by random tasks on one to four CPUs. Meanwhile mailboxes are drained
+//! late, time passes, tasks are killed, cancelled and suspended, and objects that they use are
+//! deleted.
 //!
 //! After every kernel entry the invariants hold ([`crate::world::check`]). A model ([`model`])
-//! knows of every call who may still answer it, and judges how it ends: each caller is answered
-//! once, by who had its call, or told why not. In the end everything is destroyed and all memory is
-//! back.
+//! records for every call which tasks may still answer it, and judges how the call ends: each
+//! caller must get exactly one answer, from a task that had its call, or an error with a cause. At
+//! the end everything is destroyed, and all memory must be free.
 //!
-//! `STORM_CASES` says how many storms there are, `STORM_SEED` which. A failing storm is made
-//! smaller by `proptest` and printed; [`again`] tells it step by step.
+//! `STORM_CASES` sets the number of storms, `STORM_SEED` selects them. `proptest` makes a failing
+//! storm smaller and prints it; [`again`] prints it step by step.
 
 mod acts;
 mod cast;

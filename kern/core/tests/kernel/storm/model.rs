@@ -1,8 +1,9 @@
-//! What must come of every call.
+//! Judges the end of every call.
 //!
-//! A call is *out* from when it is made until its caller comes back. Meanwhile at most one task
-//! *has* it: it received the call and neither answered, forwarded nor dropped it. The model follows
-//! what the tasks are told; what the kernel does in between it does not need to know.
+//! A call is *out* from the moment at which it is made until its caller continues. Meanwhile at
+//! most one task *has* it: a task that received the call and has neither answered, forwarded nor
+//! dropped it. The model uses only the answers that tasks get. It does not need to know what the
+//! kernel does in between.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Invariants that hold between kernel entries, whatever happened: a survey of the world, which the
-//! crate `invariants` judges.
+//! Checks the invariants between kernel entries: takes a survey of the world, which the crate
+//! `invariants` judges.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,4 @@
-//! Chance.
+//! Random numbers.
 
 /// A small generator.
 #[derive(Clone, Copy)]

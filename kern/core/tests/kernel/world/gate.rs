@@ -1,7 +1,7 @@
-//! The way into the kernel and out of it, on every CPU, as trap code and image go it.
+//! Kernel entry and exit on every CPU, as trap code and image do them.
 //!
-//! It is apart from the [`World`](super::World), so that a kernel entry can stand still half-way
-//! ([`stop`](super::stop)) while the test goes on with the world.
+//! This module is separate from the [`World`](super::World), so that a kernel entry can stop
+//! half-way ([`stop`](super::stop)) while the test continues with the world.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
-//! The machine of the host tests: a clock turned by hand, and one TLB per CPU. Page tables are the
-//! kernel's own, in the test's memory.
+//! The machine of the host tests: a clock that the test advances, and one TLB per CPU. Page tables
+//! are the kernel's own, in the test's memory.
 //!
-//! The TLB is tagged: it keeps translations by PCID, as hardware may, until it is told to drop
-//! them. There are few PCIDs, so that they change hands often and some address spaces have none.
+//! The TLB is tagged: it keeps translations under a PCID, as hardware may, until the kernel drops
+//! them. There are few PCIDs, so that they are reused often and some address spaces have none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,5 +1,5 @@
-//! Making things: process 1 by hand, as the image does it, everything else by system calls of its
-//! agents, of which every CPU has one.
+//! Makes objects: process 1 directly, as the image does, and everything else by system calls of
+//! process 1's agents, one on every CPU.
 
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, RegIndex, Rights, Target};
 use kern_base::header::RootId;

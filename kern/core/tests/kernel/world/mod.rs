@@ -1,13 +1,13 @@
-//! A whole machine in one thread: the kernel under test, simulated CPUs, and programs that are
-//! nothing but the system calls which a test makes for them.
+//! A whole machine in one thread: the kernel under test, simulated CPUs, and programs that consist
+//! only of the system calls that a test makes for them.
 //!
 //! The world does what trap code and image do around the portable kernel: it writes arguments into
-//! the frame of the task that runs, enters the kernel, settles grace rounds on the way out, idles
-//! CPUs, and delivers interrupts. Which CPU moves next, and when an interrupt is taken, the test
-//! decides.
+//! the frame of the running task, enters the kernel, settles grace rounds at the exit, idles CPUs,
+//! and delivers interrupts. The test decides which CPU continues next, and when an interrupt is
+//! taken.
 //!
-//! Each task stands at one `SYSCALL` instruction at [`PC`]. Its frame says [`PC`] while the system
-//! call has to be made again, and [`AFTER`] once it is over.
+//! Each task is always at the same `SYSCALL` instruction, at [`PC`]. The instruction pointer in its
+//! frame is [`PC`] while the system call must be made again, and [`AFTER`] once the call is over.
 
 pub mod check;
 pub mod dice;

@@ -1,9 +1,9 @@
-//! Kernel entries that stand still half-way.
+//! Kernel entries that stop half-way.
 //!
-//! A [`Part`] is one kernel entry of one CPU, on a stack of its own. It stops at every point that
-//! it is asked to stop at, and where it meets a lock that another CPU holds. Meanwhile the test
-//! lets other CPUs act; where one of them meets a lock that the stopped entry holds, the entry goes
-//! on until the lock is free ([`Part::beside`]).
+//! A [`Part`] is one kernel entry of one CPU, on a stack of its own. It stops at the points that
+//! the test selects, and when it needs a lock that another CPU holds. Meanwhile the test lets other
+//! CPUs act. If one of them needs a lock that the stopped entry holds, the entry continues until
+//! the lock is free ([`Part::beside`]).
 
 use std::cell::RefCell;
 use std::panic::Location;

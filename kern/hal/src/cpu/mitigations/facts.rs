@@ -1,4 +1,4 @@
-//! What a CPU says about itself, as far as speculative execution is concerned.
+//! What a CPU reports about its speculative execution.
 
 use bitflags::bitflags;
 use raw_cpuid::{CpuId, CpuIdReader};

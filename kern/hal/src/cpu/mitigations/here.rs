@@ -1,4 +1,4 @@
-//! The CPU that runs this: its facts, and turning on what helps.
+//! Reads the facts of the calling CPU, and turns its mitigations on.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,11 +1,11 @@
 //! Speculative execution: which known weaknesses this CPU has, and what the kernel does about them.
 //!
 //! [`assess`] is a pure function of the values of CPUID and the capability register, so that it
-//! runs under `cargo test`. A CPU that reports nothing counts as affected if its maker's older CPUs
-//! were. `on` means that the kernel really does it: it sets control registers
+//! runs under `cargo test`. If a CPU reports nothing, it counts as affected if its vendor's older
+//! CPUs were. `on` means that the kernel has turned the mitigation on: it sets control registers
 //! ([`speculation_control`], [`branch_control`]), and flushes predictors between processes of
 //! different security labels on a CPU ([`super::context`]). The kernel has no separate page tables
-//! and does not clear buffers on exit (the entry code keeps room for both).
+//! and does not clear buffers at its exit.
 
 pub mod facts;
 #[cfg(target_os = "none")]

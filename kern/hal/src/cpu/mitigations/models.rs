@@ -1,4 +1,4 @@
-//! Intel's models, for weaknesses that not all their CPUs report. The source is the vendor's list
+//! Intel's models, for weaknesses that affected CPUs do not all report. The source is Intel's list
 //! of affected processors.
 
 use bitflags::bitflags;

@@ -1,4 +1,4 @@
-//! CPUs by what their CPUID and capability register show.
+//! Tests with the CPUID and capability register of real CPUs.
 
 use raw_cpuid::CpuIdResult;
 use std::format;

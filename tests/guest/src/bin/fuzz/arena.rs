@@ -1,4 +1,5 @@
-//! What a worker does alone: all operations, with arguments that are right, nearly right, or wild.
+//! What a worker does alone: all operations, with arguments that are valid, nearly valid, or
+//! arbitrary.
 //!
 //! An *arena* is an Untyped, slots, and toys: one object of each type, made of that Untyped.
 //! Nothing in an arena can hurt its worker. It has no capability of the worker's own process, tasks

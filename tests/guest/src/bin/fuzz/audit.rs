@@ -2,10 +2,11 @@
 //! must be one that the rules allow.
 //!
 //! The capabilities that a process was given for the run must all be there, unchanged. The objects
-//! in a worker's arena were made of its own memory: no other process may hold them, and none of
-//! them was given, except the Machine, with its first rights. The clusters have ended by then, and
-//! nothing of them may remain. The audit also asks the kernel, right by right, what each process
-//! may do to the others ([`CapVerify`](abi::Op::CapVerify)). The answers must agree with the list.
+//! in a worker's arena were made of its own memory, so no other process may hold them. The only
+//! exception is the Machine, whose capability must still have its first rights. The clusters have
+//! ended by then, and no capability of their objects may remain. The audit also asks the kernel,
+//! right by right, what each process may do to the others ([`CapVerify`](abi::Op::CapVerify)). The
+//! answers must agree with the list.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

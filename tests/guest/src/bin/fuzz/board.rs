@@ -1,7 +1,7 @@
 //! The shared memory of a run: totals, the state of every worker, and the record of each cluster.
 //!
-//! Words are atomics. The worker that took a place in a record writes it. The cluster's keeper
-//! reads it after the next barrier, whose atomic additions order the two.
+//! Words are atomics. A worker reserves a place in a record and writes it. The cluster's keeper
+//! reads the place after the next barrier, whose atomic additions order the write before the read.
 
 use core::fmt;
 use core::sync::atomic::AtomicU64;

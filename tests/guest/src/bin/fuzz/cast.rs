@@ -1,4 +1,4 @@
-//! The processes and workers of a run, and the capabilities that each is given.
+//! The processes and workers of a run, and the capabilities that each gets.
 
 use alloc::vec::Vec;
 

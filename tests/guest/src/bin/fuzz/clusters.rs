@@ -6,9 +6,9 @@
 //! group with a Notification to expose, and two slots of each process for memberships. Members and
 //! exposures come and go, and workers raise bits through the group.
 //!
-//! In each window a keeper, a worker of the process, renews a cluster. The cluster of *messages*
-//! stays, and has its own workers ([`talk`]). The record has the keeper's operations and all
-//! others.
+//! In each window a keeper, a worker of the cluster's process, makes the cluster again. The cluster
+//! of *messages* stays, and has its own workers ([`talk`]). A cluster's record has the operations
+//! of the keeper and of all other workers.
 
 use abi::membership::SEEN_AS_ADDER;
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target, process_rights};

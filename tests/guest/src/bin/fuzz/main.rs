@@ -8,11 +8,12 @@
 //! # Who does what
 //! A [`worker`] operates in windows between barriers. It has its own [`arena`]. All workers share
 //! [`clusters`]; only the cluster of messages ([`talk`]) has its own workers. Each call there is
-//! stamped before and after, and recorded with its answer on the [`board`]. [`rooms`] are processes
-//! that share almost nothing and must stay confined. After a window the cluster's keeper checks, as
-//! a [`clerk`], that the model allows the history ([`model::linear`]). The director (here) makes
-//! the processes ([`cast`]), audits what they hold ([`audit`]), destroys everything at the end and
-//! counts the memory that comes back. A [`watchdog`] reports a run without progress.
+//! stamped before and after, and recorded with its answer on the [`board`]. [`rooms`] are pairs of
+//! processes that share almost nothing with others and must stay confined. After a window the
+//! cluster's keeper checks, as a [`clerk`], that the model allows the history ([`model::linear`]).
+//! The director (here) makes the processes ([`cast`]), audits what they hold ([`audit`]), destroys
+//! everything at the end and counts the memory that comes back. A [`watchdog`] reports a run
+//! without progress.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;

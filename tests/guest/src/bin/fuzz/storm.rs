@@ -3,14 +3,15 @@
 //!
 //! Every worker has a *lane*: an Untyped, and a slot in each process. In a round it makes an object
 //! there, checks that the object is new, gives each process a capability, lets the others use it,
-//! and resets the Untyped. In between it uses the other lanes. A generation is *open* from before
-//! its capabilities are given, *closing* from before the reset, and *closed* after it. A use reads
-//! these words before and after the call, and so knows which generations it can have met:
+//! and resets the Untyped. In between it uses the objects of other lanes. A generation is *open*
+//! from before its capabilities are given, *closing* from before the reset, and *closed* after it.
+//! A use reads these words before and after the call, and so knows which generations it can have
+//! reached:
 //!
-//! - it acts on an object, or is told the object's type, only if a generation of that type was not
+//! - it may act on an object, or learn the object's type, only if a generation of that type was not
 //!   closed when the use began;
-//! - it finds no capability only if, meanwhile, a generation was closing or its capabilities were
-//!   not given yet.
+//! - it may find no capability only if, during the use, a generation was closing or its
+//!   capabilities were not given yet.
 //!
 //! Everything else is a stale use, and so is a new object that is not empty.
 

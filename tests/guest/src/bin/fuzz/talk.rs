@@ -1,9 +1,9 @@
 //! The cluster of messages: tasks that call each other.
 //!
-//! Its workers, the *speakers*, do nothing else, because messages and ended waits must not reach
-//! them in other work. All speakers are exposed in a group of which the processes are members, and
-//! so is a Notification that is bound to each. Each has a Reply. They call, receive, answer, keep
-//! calls, raise bits, and cancel each other.
+//! Its workers, the *speakers*, do nothing else, so that messages, and events that end their waits,
+//! arrive only in operations on this cluster. All speakers are exposed in a group of which the
+//! processes are members, and so is a Notification that is bound to each. Each has a Reply. They
+//! call, receive, answer, keep calls, raise bits, and cancel each other.
 //!
 //! Calls and receives may have no deadline. When the other workers are done, the window is over,
 //! and the keeper cancels the speakers that are not yet at the barrier.

@@ -2,7 +2,7 @@
 //!
 //! A window has four parts, with a barrier after each: keepers prepare the clusters, all workers
 //! operate, keepers record the last state, and keepers check the history and end everything. If the
-//! director is to audit after a barrier, it releases the tasks.
+//! director audits after a barrier, it releases the tasks when the audit is done.
 
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 

@@ -1,8 +1,8 @@
 //! Every capability argument of every operation: null, outside the CSpace, empty, of each wrong
 //! type, without the rights. The kernel must refuse each with the documented error and detail.
 //!
-//! [`Op::forms`] describes each operation's arguments. A puppet makes the calls. All arguments but
-//! one are right, so no call has an effect.
+//! [`Op::forms`] describes each operation's arguments. A puppet makes the calls. In each call one
+//! argument is wrong and all others are right, so no call has an effect.
 
 use abi::Target;
 use abi::{

@@ -1,5 +1,5 @@
-//! Debugging: single steps by answers and by written flags; breakpoints and watchpoints of one
-//! task, which do not affect others.
+//! Debugging: single steps, requested by a handler's answer or by a flag that is written to the
+//! task's registers; breakpoints and watchpoints of one task, which do not affect others.
 
 use core::sync::atomic::Ordering::Relaxed;
 

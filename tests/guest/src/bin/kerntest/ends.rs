@@ -1,4 +1,4 @@
-//! How waits end without an answer: deadlines, cancel, kill, deletion.
+//! Waits that end without an answer: by deadlines, cancel, kill, deletion.
 
 use abi::{Error, FLAG_DEADLINE, Op, TaskId};
 use user_rt::arch::{self, Args};

@@ -1,4 +1,4 @@
-//! Tasks that do something forbidden, and whether they survive it.
+//! Tasks that do something forbidden: checks whether each survives as expected.
 
 use core::sync::atomic::Ordering::Relaxed;
 

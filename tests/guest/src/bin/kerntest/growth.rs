@@ -1,5 +1,5 @@
-//! CSpaces that grow: capabilities in an added table work as the others, on every CPU, and tables
-//! come and go with the process.
+//! CSpaces that grow: capabilities in an added table work like all others, on every CPU, and added
+//! tables end with the process.
 
 use alloc::vec::Vec;
 

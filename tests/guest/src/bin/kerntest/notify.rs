@@ -1,4 +1,4 @@
-//! Notifications: bits gather, one task waits, a receive can return bits, too; on one CPU and
+//! Notifications: bits coalesce, one task waits, and a receive can return bits, too; on one CPU and
 //! across CPUs.
 
 use abi::{Error, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, Target};

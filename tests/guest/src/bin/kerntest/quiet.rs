@@ -1,4 +1,4 @@
-//! Detection that nothing runs any more.
+//! Detects that all tasks are blocked or done.
 //!
 //! Every CPU has an idler of the lowest priority, which runs when all other tasks of its CPU are
 //! blocked. The director waits for all idlers several times, so that messages between CPUs have

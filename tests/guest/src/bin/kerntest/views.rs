@@ -1,6 +1,6 @@
 //! Views of sensitive memory: a parent keeps them, lends them to its children, and gets them back
-//! when the children have ended. Here the parent is this program, which has all devices. Process 1
-//! is a parent of this program, too, and lends it none.
+//! when the children have ended. Here the parent is this program, which has all devices. Process 1,
+//! this program's own parent, lends it no views.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;

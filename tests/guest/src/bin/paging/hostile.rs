@@ -1,4 +1,4 @@
-//! A client that tries to bring the pager down.
+//! A client that tries to exhaust the pager.
 
 use core::sync::atomic::Ordering::Relaxed;
 

@@ -3,8 +3,8 @@
 //!
 //! Options: `seed=`, `messages=`, `tasks=` (seats), `rounds=`. A *seat* is a place for a task. The
 //! task in it is its *incarnation*; when that is killed, the next one is made of the same memory. A
-//! round makes processes and seats, spends its share of the messages, checks, destroys everything
-//! and counts the memory that came back.
+//! round makes processes and seats, sends its share of the messages, checks the results, destroys
+//! everything and counts the free memory.
 //!
 //! # Who does what
 //! [`worker`]: a seat's task, which sends, serves and checks ([`message`], [`judge`]). [`cast`]:

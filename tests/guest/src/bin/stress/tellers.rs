@@ -1,8 +1,8 @@
-//! Which CPUs are stuck in the kernel, for the report of a run that is stuck.
+//! Finds CPUs that are stuck in the kernel, for the report of a stuck run.
 //!
 //! At its end the run exports the kernel's state, if the kernel can do that. All CPUs must stand
-//! still for it, which never happens while one is stuck in the kernel. So each CPU has a *teller*
-//! that is asked first.
+//! still for it, which never happens while one is stuck in the kernel. So each CPU has a *teller*,
+//! a task that must answer first.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;

@@ -1,4 +1,4 @@
-//! Accesses to addresses where something may be mapped or not, and what they met.
+//! Accesses to addresses that may or may not be mapped, and their results.
 //!
 //! The handler of a probe's fault lets the task continue at its r15, and recognises it by r12; r13
 //! is the address.

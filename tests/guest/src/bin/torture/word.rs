@@ -1,4 +1,5 @@
-//! The mapping of one page of one address space, in one word, and what an access there may meet.
+//! The mapping of one page of one address space, in one word, and the permitted results of an
+//! access there.
 //!
 //! Only the page's *owner* writes its word: before a system call that changes the page ("changing",
 //! from one access to another), and after its answer ("is"). Other workers read the word before and

@@ -1,8 +1,8 @@
 //! What the tasks of a scene do, and which refusals they accept.
 //!
 //! Before each system call that may wait, a task notes what it is about to do. A refusal must have
-//! a cause: a task that is reported dead was doomed by then, and an exposure that is gone belonged
-//! to a doomed task.
+//! a cause: if the kernel reports a task as dead, the task must have been marked as doomed by then;
+//! if an exposure is gone, it must have belonged to a doomed task.
 
 use core::cell::Cell;
 

@@ -1,8 +1,8 @@
 //! What a killer does: it makes scene after scene, and kills the tasks in it.
 //!
-//! It kills servers always and clients mostly, in random order, after random times, some as soon as
-//! they begin a chosen kind of operation. The other clients must then end by themselves, because
-//! every call of a client goes to a server.
+//! It always kills the servers, and most of the clients, in random order, after random times, some
+//! as soon as they begin a chosen kind of operation. The other clients must then end by themselves,
+//! because every call of a client goes to a server.
 
 use guest_tests::failure::Failure;
 use guest_tests::random::Random;

@@ -1,4 +1,4 @@
-//! The storm of kills: it kills tasks, singly and by processes, in the middle of every operation
+//! The storm of kills: it kills single tasks and whole processes, in the middle of every operation
 //! that a task can be in. Every task that waits for a killed task must learn of the death, each
 //! error must name the right task, and all memory must come back.
 //!

@@ -1,10 +1,9 @@
 //! A scene: two processes, A and B, six tasks on any CPUs, and their objects.
 //!
-//! Task 0, of process B, and task 1, of process A, serve. The others are clients, alternately of A
-//! and B. Everything is made of the killer's memory, again for each scene, except the address
-//! spaces: they serve the processes of several scenes in turn. The image is not copied. All
-//! processes map the same pages of it, including the one writable page, in which these tasks store
-//! nothing.
+//! Task 0, of process B, and task 1, of process A, are servers. The others are clients, alternately
+//! of A and B. Each scene makes everything again of the killer's memory, except the address spaces,
+//! which the processes of several scenes use in turn. The image is not copied. All processes map
+//! the same pages of it, including the one writable page, in which these tasks store nothing.
 
 use abi::{Cap, PAGE_SIZE, Rights, machine_rights};
 use guest_tests::failure::Failure;

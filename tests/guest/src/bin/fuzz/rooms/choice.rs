@@ -1,4 +1,5 @@
-//! What a roomer does next: any operation, with capabilities that it has or has not.
+//! Chooses a roomer's next operation: any operation, with capabilities that the roomer may or may
+//! not have.
 
 use abi::{
     Cap, Check, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS, MsgInfo,

@@ -1,8 +1,8 @@
 //! Marks: words that name their writer and their readers.
 //!
 //! A roomer writes marks wherever it can: in registers, in its UTCB, in pages. No roomer copies
-//! another's word. So the kernel has brought every mark that a roomer sees, and its writer must
-//! have sent it there.
+//! another's word. So every mark that a roomer sees was put there by the kernel, and its writer
+//! must have sent it there.
 
 use super::ROOM_PROCESSES;
 

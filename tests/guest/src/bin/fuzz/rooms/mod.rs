@@ -1,18 +1,19 @@
-//! Rooms: processes that share only what the start gives them, so that a test can see confinement.
+//! Rooms: processes that share only what they are given at the start, so that a test of confinement
+//! is possible.
 //!
-//! A room has two processes, the *roomers*, with a task each. Within the room they share
-//! everything: the CNode, the address space, a group. Rooms share only this:
+//! A room has two processes, the *roomers*, with a task each. Within the room they have full access
+//! to each other: CNode, address space, a group. Rooms share only these things:
 //!
 //! | from | to | what |
 //! |---|---|---|
-//! | rooms 0 and 1 | each other | a group with SEND, STRING, GRANT and MAP; labels forbid all that such messages could bring but words |
-//! | rooms 0 and 1 | room 2 | a Notification, which room 2 waits for and the others raise |
+//! | rooms 0 and 1 | each other | a group with SEND, STRING, GRANT and MAP; labels forbid everything except words in messages through it |
+//! | rooms 0 and 1 | room 2 | a Notification, which rooms 0 and 1 may raise and room 2 waits for |
 //! | room 2 | room 1 | a page, which room 1 may read |
-//! | all | all | a group without SEND, in which each exposes a Notification of its own |
+//! | all | all | a group without SEND, in which each roomer exposes a Notification of its own |
 //!
-//! Roomers operate in the windows of the other workers ([`roomer`]), and are as hostile. The
-//! harness compares their capabilities with the closure of their first capabilities (the crate
-//! `confine`). They judge the words that they see themselves ([`marks`]).
+//! Roomers operate in the windows of the other workers ([`roomer`]), with arguments as hostile as
+//! theirs. The harness compares their capabilities with the closure of their first capabilities
+//! (the crate `confine`). They judge the words that they see themselves ([`marks`]).
 
 mod choice;
 mod marks;

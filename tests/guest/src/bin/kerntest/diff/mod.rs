@@ -10,7 +10,8 @@
 //!
 //! When all players are blocked, the *fixer*, of the lowest priority, unblocks some of them.
 //!
-//! Options: `seed=`, `steps=`, and `show=` for the one step before which the state is exported.
+//! Options: `seed=`, `steps=`, and `show=`, which selects the one step before which the state is
+//! exported.
 
 mod board;
 mod choice;

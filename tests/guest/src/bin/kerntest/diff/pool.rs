@@ -1,5 +1,5 @@
 //! The event pools of a game: their owners, and what a player does in memory with its own process's
-//! pool, without the kernel. The comparison covers all that the kernel wrote there.
+//! pool, without the kernel. The comparison covers everything that the kernel wrote into the pools.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
