@@ -363,8 +363,8 @@ syscalls! {
     /// in test builds; all others refuse. All CPUs stand still meanwhile. It takes long, and
     /// interrupts wait.
     ///
-    /// In: rdi = Machine; rsi = 0 for everything, 1 to leave capabilities and memory out.
-    /// Out: rdi = how many objects there are.
+    /// In: rdi = Machine; rsi = how much, as the crate `test-abi` numbers it. Out: rdi = how many
+    /// objects there are.
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument, Full.
     MachineDump = 41;
@@ -720,52 +720,4 @@ counters! {
     /// Times the CPU flushed its branch predictors, if it can: it switched to a task
     /// of another security label, or the running task got another label.
     LabelSwitch = "label_switch";
-    /// Kills, by the state of the task: running or ready.
-    KillReady = "kill_ready";
-    /// … receiving.
-    KillReceiving = "kill_receiving";
-    /// … waiting for the bits of a Notification.
-    KillWaiting = "kill_waiting";
-    /// … waiting for a grace period.
-    KillGrace = "kill_grace";
-    /// … its call queued at a task of this CPU.
-    KillQueued = "kill_queued";
-    /// … its event waiting for room in a pool that a task of this CPU reads.
-    KillPosting = "kill_posting";
-    /// … its call received by a task of this CPU.
-    KillOwed = "kill_owed";
-    /// … its call or event in the mailbox of another CPU.
-    KillOut = "kill_out";
-    /// … its call or event taken by another CPU.
-    KillThere = "kill_there";
-    /// … the answer to its call in this CPU's mailbox.
-    KillBack = "kill_back";
-    /// … its request in the mailbox of another CPU.
-    KillAsk = "kill_ask";
-    /// … its request taken by another CPU.
-    KillAsked = "kill_asked";
-    /// … its request kept by this CPU until its condition holds.
-    KillKept = "kill_kept";
-    /// … the answer to its request in this CPU's mailbox.
-    KillAskDone = "kill_ask_done";
-    /// Kills among these of tasks that waited for the answer to a fault.
-    KillInFault = "kill_in_fault";
-    /// … that had lent pages to a message.
-    KillLending = "kill_lending";
-    /// … that served a call, or kept one in a Reply.
-    KillServing = "kill_serving";
-    /// … at which callers were queued.
-    KillCalled = "kill_called";
-    /// … that were requested on another CPU.
-    KillMailed = "kill_mailed";
-    /// Messages recalled for a kill that were still in the mailbox: the recall had overtaken them.
-    RecallOut = "recall_out";
-    /// … queued at a task.
-    RecallQueued = "recall_queued";
-    /// … received by a task.
-    RecallOwed = "recall_owed";
-    /// … kept until their condition holds.
-    RecallKept = "recall_kept";
-    /// … gone: they were on their way back.
-    RecallGone = "recall_gone";
 }

@@ -1,6 +1,7 @@
 //! The system call table: decode, call, answer.
 
 use abi::{Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Target, machine_rights};
+use kern_base::cpu::COUNTERS;
 use kern_base::machine::Machine;
 use kern_base::task::{State, ctl};
 use smp::door::masked::mask_index;
@@ -246,10 +247,10 @@ impl<'k, M: Machine> Door<'k, M> {
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
         let cpu = self.k.cpus.get_masked(self.pin(), target.index() as usize).ok_or(no_cpu)?;
         let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
-        if number >= Counter::ALL.len() {
+        if number >= COUNTERS {
             return Err(Refusal::argument(1));
         }
-        let counter = &cpu.get().counters[mask_index(number, Counter::ALL.len())];
+        let counter = &cpu.get().counters[mask_index(number, COUNTERS)];
         Ok(Answer::one(counter.racy()))
     }
 

@@ -21,11 +21,11 @@
 
 use abi::events::Event;
 use abi::{
-    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, process_rights,
-    task_rights,
+    Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, process_rights, task_rights,
 };
 use kern_base::block::Block;
 use kern_base::events::EventPool;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::POSTER_STEPS;
 use kern_base::machine::{Access, Machine};

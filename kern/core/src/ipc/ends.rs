@@ -6,8 +6,9 @@
 //! ([`Ipc::came_home`]). Both ways meet in [`Ipc::wake_with`].
 
 use abi::events::{BROADCAST, Progress};
-use abi::{Error, FLAG_EVENT, MsgInfo, Target, TaskId};
+use abi::{Error, MsgInfo, Target, TaskId};
 use kern_base::block::Block;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::task::{Ending, FLAG_IN_FAULT, Message, Outcome, Task, TaskHot};
 use smp::door::Ref;

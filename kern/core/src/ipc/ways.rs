@@ -15,9 +15,10 @@
 //! mail, or moves with its receiver. Its time rests, with the sender or in the block. How messages
 //! end: [`crate::ipc::ends`].
 
-use abi::{FLAG_EVENT, FLAG_FAULT, MsgInfo};
+use abi::{FLAG_FAULT, MsgInfo};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{FLAG_NEVER, Message, PENDING_SENDERS, Stage, State, Task, TaskHot};

@@ -11,7 +11,8 @@
 //! The pages of a reply are transferred before the reply is sent. If that is not possible, the
 //! replier's system call is refused.
 
-use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageMode, PageRange, RANGES_MAX, Rights, Target};
+use abi::{Error, MsgInfo, PageMode, PageRange, RANGES_MAX, Rights, Target};
+use kern_base::limits::MESSAGE_PAGES_MAX;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
 use kern_base::task::{Task, TaskHot};
@@ -214,7 +215,8 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Carries out [`abi::Op::PageTransfer`].
     pub fn page_transfer(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let from = self.caps().find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
-        let range = PageRange::from_words([args.a2, args.a4]);
+        let range =
+            PageRange::from_words([args.a2, args.a4]).filter(|range| range.count <= MESSAGE_PAGES_MAX);
         let to = self.caps().find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP).inspect_err(|_| {
             // The capability may have gone while this call waited with the pages lent.
             let lent = range.filter(|range| check_user_range(range.address, range.bytes(), 1).is_ok());

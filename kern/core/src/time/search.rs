@@ -35,7 +35,7 @@
 //! the entry that sent the search. So it arrives before their memory can be reused
 //! ([`crate::life::reclaim`]).
 
-use abi::FLAG_EVENT;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;

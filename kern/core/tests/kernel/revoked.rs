@@ -1,7 +1,8 @@
 //! What a revoke has taken away does nothing any more: an operation that stands on another CPU, at
 //! any point, when a revoke of what it uses is over, does not come to pass.
 
-use abi::{Cap, FLAG_AGAIN, ObjType, Op, Rights, Target};
+use abi::{Cap, ObjType, Op, Rights, Target};
+use kern_base::flags::FLAG_AGAIN;
 use kern_base::memory::Frame;
 use kern_base::notification::Notification;
 use kern_base::objects::Objects;
