@@ -20,6 +20,7 @@
 pub mod audit;
 mod authority;
 mod boot;
+mod counter;
 mod error;
 pub mod events;
 mod fault;
@@ -39,6 +40,7 @@ mod utcb;
 
 pub use authority::*;
 pub use boot::*;
+pub use counter::*;
 pub use error::*;
 pub use fault::*;
 pub use grants::*;

@@ -166,6 +166,8 @@ macro_rules! rights_of {
         pub struct $set(Rights);
 
         impl $set {
+            pub const NONE: $set = $set(Rights::NONE);
+
             /// Returns the rights in the form of a capability.
             pub const fn rights(self) -> Rights {
                 self.0

@@ -1,5 +1,5 @@
-//! The book's page of the rules of authority, out of the same table as the rights of the reference
-//! and the rights matrix ([`abi::Op::forms`]), and of `abi/src/authority.rs`.
+//! The book's page of the rules of authority, out of the list of operations, from which the rights
+//! that the kernel checks and the rights matrix come, too ([`abi::Op::forms`]).
 
 use std::fmt::Write;
 

@@ -1,12 +1,12 @@
 //! [`Op::MachineDump`]: writes a [survey](crate::survey()) of the kernel's state as text. All CPUs
 //! stand still meanwhile, with interrupts off, for milliseconds.
 
-use abi::{Cap, Counter, MsgInfo, Op, Target, machine_rights};
+use abi::{Cap, Counter, MsgInfo, Op, Target};
 use heapless::String;
 use kern_base::machine::Machine;
 use kern_core::answer::write_values;
 use kern_core::rooms::Door;
-use kern_core::{Cx, Kernel, Me, Refusal, Result};
+use kern_core::{Cx, Kernel, MachineObject, Me, Refusal, Result};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::lock::{Guarded, Lock};
@@ -40,7 +40,7 @@ pub fn on_system_call<M: Machine>(door: Door<'_, M>) {
 }
 
 fn machine_dump<'k, M: Machine>(door: Door<'k, M>, me: Me<'k>, cap: Cap, how: u64) -> Result<u64> {
-    door.caps().find_machine(me, cap, machine_rights::DUMP)?;
+    door.caps().operand::<MachineObject, { Op::MachineDump as u8 }, 0>(me, cap)?;
     write_snapshot(*door, Dump::from_raw(how).ok_or(Refusal::argument(1))?)
 }
 

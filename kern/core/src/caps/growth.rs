@@ -19,7 +19,7 @@
 //! slots, whatever table follows ([`Reach`]). Otherwise a lent table would include tables that
 //! others add after it.
 
-use abi::{Cap, Error, Op, Rights};
+use abi::{Cap, Error, Op};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
@@ -92,7 +92,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`abi::Op::CSpaceGrow`].
     pub fn cspace_grow(self, me: Me<'k>, process: Cap, table: Cap) -> Result<Answer> {
         let found = self.find_configurable(me, process)?;
-        let table = self.find::<CNode>(me, table, Rights::GRANT)?.object;
+        let table = self.operand::<CNode, { Op::CSpaceGrow as u8 }, 1>(me, table)?;
         let _spaces = self.lock_bindings();
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         let headers = [&found.get().header, &first.get().header, &table.get().header];
