@@ -53,7 +53,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         if word.get::<Task>().is_none() && word.get::<Notification>().is_none() {
             return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
         }
-        let missing = Op::Expose.needs(1, ObjType::Task).minus(Rights(word.rights()));
+        let missing = const { Op::Expose.needs(1, ObjType::Task) }.minus(Rights(word.rights()));
         if missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
