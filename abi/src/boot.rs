@@ -81,12 +81,6 @@ pub mod cpu_features {
     pub const AVX: u64 = 1 << 8;
     /// The kernel was built with the assembly fastpath.
     pub const FASTPATH: u64 = 1 << 32;
-    /// The kernel exports its state (test build).
-    pub const DUMP: u64 = 1 << 33;
-    /// The kernel perturbs itself by seed (test build).
-    pub const CHAOS: u64 = 1 << 34;
     /// The kernel writes events into rings (tracing build).
     pub const TRACE: u64 = 1 << 35;
-    /// The kernel tries what its protections forbid (test build).
-    pub const ATTEMPTS: u64 = 1 << 36;
 }

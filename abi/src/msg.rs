@@ -15,6 +15,7 @@ pub const MSG_UTCB_WORDS: usize = 64;
 /// | label, free  |   flags    | UTCB words | op / error |
 /// +--------------+------------+------------+------------+
 /// ```
+/// Flags that [`MSG_FLAGS`] does not list are the kernel's own: a program leaves them 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
 pub struct MsgInfo(pub u64);
@@ -45,16 +46,9 @@ flags! {
     /// Asked of the kernel: the message carries the page ranges that the UTCB lists. Told by the
     /// kernel: such arrived, and the UTCB lists where.
     FLAG_PAGES = 20;
-    /// In the kernel: a [`Send`](Op::Send) that waits for room. User level never sees it.
-    FLAG_EVENT = 21;
     /// Asked of the kernel: the message carries the capabilities that the UTCB lists. Told by the
     /// kernel: such arrived, and the UTCB lists the fate of each.
     FLAG_CAPS = 22;
-    /// In the kernel: a system call that takes several entries and is made again. `rdx` has the
-    /// identity of what it began with ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`],
-    /// [`Op::ProcessKill`]); `rsi` that for which [`Op::CapRevoke`] and [`Op::GroupRemove`] wait,
-    /// or the caller whom [`Op::Reply`] answers by a Reply.
-    FLAG_AGAIN = 23;
     /// Told by the kernel: the call was handed on by [`Forward`](Op::Forward). The sender is the
     /// caller, and the words are those of the forwarder, whose custom bits these are.
     FLAG_FORWARDED = 24;

@@ -167,6 +167,8 @@ macro_rules! rights_of {
         pub struct $set(Rights);
 
         impl $set {
+            pub const NONE: $set = $set(Rights::NONE);
+
             /// Returns the rights in the form of a capability.
             pub const fn rights(self) -> Rights {
                 self.0
@@ -315,7 +317,7 @@ impl MachineRights {
     pub const REPORT: MachineRights = MachineRights(Rights::SEND.union(machine_rights::LOG.rights()));
 }
 
-/// Rights a group's member record can hold (the ten shared ones); SEND is stored inverted.
+/// Rights that a group's member record can hold: the ten shared ones.
 pub const MEMBER_RIGHTS: Rights = Rights(0x3ff);
 
 /// How each type is made: what `size` means to [`Op::Retype`](crate::Op::Retype).

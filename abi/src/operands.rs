@@ -1,8 +1,8 @@
-//! The capabilities that each operation takes, and the rights that each needs. Tests compare the
-//! "Rights" lines of the reference with this table. The rights matrix is made from it, and tries
-//! every operation with each right missing.
+//! What the list of operations says of the capabilities that each takes, and the rights that each
+//! needs. The kernel checks these rights, the rights matrix tries every operation with each of them
+//! missing, and tests compare the "Rights" lines of the reference with them.
 
-use crate::{MachineRights, ObjType, Op, Rights};
+use crate::{FrameRights, MachineRights, ObjType, Op, ProcessRights, Rights, SchedRights, TaskRights};
 use crate::{cnode_rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
 
 /// A capability among the arguments of an operation.
@@ -18,6 +18,18 @@ pub struct Operand {
 }
 
 impl Operand {
+    /// Whether an object of a type can stand there.
+    const fn may_be(&self, of: ObjType) -> bool {
+        let mut at = 0;
+        while at < self.types.len() {
+            if self.types[at] as u8 == of as u8 {
+                return true;
+            }
+            at += 1;
+        }
+        false
+    }
+
     /// Names and bits of all rights that it can have: shared ones, and those of its types.
     fn known(&self) -> impl Iterator<Item = &'static crate::Named<Rights>> {
         Rights::SHARED.iter().chain(self.types.iter().flat_map(|of| of.control_rights()))
@@ -52,75 +64,126 @@ pub struct Form {
     pub operands: &'static [Operand],
 }
 
+impl Op {
+    /// Returns the rights that the operation needs of the object of a type in an argument: those of
+    /// the first form that takes such an object.
+    ///
+    /// Panics: if no form does. The kernel asks at compile time.
+    pub const fn needs(self, position: usize, of: ObjType) -> Rights {
+        let (forms, mut form) = (self.forms(), 0);
+        while form < forms.len() {
+            let (operands, mut at) = (forms[form].operands, 0);
+            while at < operands.len() {
+                if operands[at].position == position && operands[at].may_be(of) {
+                    return operands[at].rights;
+                }
+                at += 1;
+            }
+            form += 1;
+        }
+        panic!("the list of operations has no such argument")
+    }
+
+    /// Returns [`Op::needs`] of the numbers of an operation and a type.
+    ///
+    /// Panics: if there is no such operation, or no such type.
+    pub const fn asked(op: u8, position: usize, of: u8) -> Rights {
+        match (Op::from_raw(op), ObjType::from_raw(of)) {
+            (Some(op), Some(of)) => op.needs(position, of),
+            _ => panic!("no such operation, or no such type"),
+        }
+    }
+}
+
 const fn operand(position: usize, types: &'static [ObjType], rights: Rights, check: Check) -> Operand {
     Operand { position, types, rights, check }
 }
 
-const fn of(position: usize, types: &'static [ObjType], rights: Rights) -> Operand {
+pub(crate) const fn of(position: usize, types: &'static [ObjType], rights: Rights) -> Operand {
     operand(position, types, rights, Check::Capability)
 }
 
-const fn slot(position: usize, rights: Rights) -> Operand {
-    operand(position, &[ObjType::CNode], rights, Check::Slot)
+pub(crate) const fn any(position: usize) -> Operand {
+    of(position, ObjType::ALL, Rights::NONE)
 }
 
-const fn member(rights: Rights) -> Operand {
+/// Takes a CNode, and a slot of it to be filled or emptied.
+pub(crate) const fn store(position: usize) -> Operand {
+    operand(position, &[ObjType::CNode], Rights::GRANT, Check::Slot)
+}
+
+/// Takes a CNode, and a slot of it to be looked at.
+pub(crate) const fn look(position: usize) -> Operand {
+    operand(position, &[ObjType::CNode], cnode_rights::OBSERVE.rights(), Check::Slot)
+}
+
+/// Takes a CNode that a process gets.
+pub(crate) const fn cnode(position: usize) -> Operand {
+    of(position, &[ObjType::CNode], Rights::GRANT)
+}
+
+pub(crate) const fn member(rights: Rights) -> Operand {
     operand(0, &[ObjType::Group], rights, Check::Member)
 }
 
-const fn maker(rights: Rights) -> Operand {
+pub(crate) const fn maker(rights: Rights) -> Operand {
     operand(0, &[ObjType::Group], rights, Check::MemberOrMaker)
 }
 
-const fn process(position: usize, rights: Rights) -> Operand {
-    of(position, &[ObjType::Process], rights)
+pub(crate) const fn process(position: usize, rights: ProcessRights) -> Operand {
+    of(position, &[ObjType::Process], rights.rights())
 }
 
-const fn task(position: usize, rights: Rights) -> Operand {
-    of(position, &[ObjType::Task], rights)
+pub(crate) const fn task(position: usize, rights: TaskRights) -> Operand {
+    of(position, &[ObjType::Task], rights.rights())
 }
 
-const fn time(rights: Rights) -> Operand {
-    of(0, &[ObjType::SchedContext], rights)
+pub(crate) const fn time(rights: SchedRights) -> Operand {
+    of(0, &[ObjType::SchedContext], rights.rights())
 }
 
-const fn bits(rights: Rights) -> Operand {
+pub(crate) const fn bits(rights: Rights) -> Operand {
     of(0, &[ObjType::Notification], rights)
 }
 
-const fn reply(rights: Rights) -> Operand {
+pub(crate) const fn reply(rights: Rights) -> Operand {
     of(0, &[ObjType::Reply], rights)
 }
 
-const fn pool(rights: Rights) -> Operand {
+pub(crate) const fn pool(rights: Rights) -> Operand {
     of(0, &[ObjType::EventPool], rights)
 }
 
-const fn machine(position: usize, rights: Rights) -> Operand {
-    of(position, &[ObjType::Machine], rights)
+pub(crate) const fn machine(position: usize, rights: MachineRights) -> Operand {
+    of(position, &[ObjType::Machine], rights.rights())
 }
 
-const fn untyped(position: usize) -> Operand {
+pub(crate) const fn untyped(position: usize) -> Operand {
     of(position, &[ObjType::Untyped], Rights::NONE)
 }
 
-const fn space(position: usize) -> Operand {
+pub(crate) const fn space(position: usize) -> Operand {
     of(position, &[ObjType::VSpace], Rights::MAP)
 }
 
-const fn frame(position: usize, rights: Rights) -> Operand {
-    of(position, &[ObjType::Frame], rights)
+pub(crate) const fn frame(position: usize, rights: FrameRights) -> Operand {
+    of(position, &[ObjType::Frame], rights.rights())
 }
 
-const OWN_PROCESS: Operand =
+/// A process that needs no right if it is the own one.
+pub const OWN_PROCESS: Operand =
     operand(0, &[ObjType::Process], process_rights::CONFIGURE.rights(), Check::UnlessOwn);
-const WORDS: Rights = Rights::SEND.union(Rights::STRING);
-const PAGES: Rights = Rights::SEND.union(Rights::MAP);
-const CAPS: Rights = Rights::SEND.union(Rights::GRANT);
-const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
+/// What a message with UTCB words needs, in the capability and in the member record.
+pub const SEND_WORDS: Rights = Rights::SEND.union(Rights::STRING);
+/// What a message with page ranges needs, likewise.
+pub const SEND_PAGES: Rights = Rights::SEND.union(Rights::MAP);
+/// What a message with capabilities needs, likewise.
+pub const SEND_CAPS: Rights = Rights::SEND.union(Rights::GRANT);
+pub(crate) const TO_MAP: FrameRights = FrameRights::NONE.with(Rights::MAP);
+pub(crate) const TO_WRITE: FrameRights = frame_rights::WRITE.with(Rights::MAP);
 
 /// All types but Untyped, which has one capability.
-const COPIED: &[ObjType] = &[
+pub(crate) const COPIED: &[ObjType] = &[
     ObjType::CNode,
     ObjType::VSpace,
     ObjType::Frame,
@@ -133,159 +196,6 @@ const COPIED: &[ObjType] = &[
     ObjType::Machine,
     ObjType::EventPool,
 ];
-
-/// `[operands]`, or several with their conditions.
-macro_rules! forms {
-    ($([$($operand:expr),* $(,)?] $(when $when:literal)?),* $(,)?) => {
-        const { &[$(Form { when: concat!($($when)?), operands: const { &[$($operand),*] } }),*] }
-    };
-}
-
-impl Op {
-    /// Returns the forms of the call, and the capabilities that each takes.
-    pub const fn forms(self) -> &'static [Form] {
-        match self {
-            Op::Call | Op::Send => forms!(
-                [member(Rights::SEND)],
-                [member(WORDS)] when "with UTCB words",
-                [member(PAGES)] when "with page ranges",
-                [member(CAPS)] when "with capabilities",
-            ),
-            Op::Forward => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
-            Op::ReplyRecv | Op::Recv | Op::Null | Op::Yield | Op::WhoAmI | Op::SetBases => forms!([]),
-            Op::Reply => forms!([], [reply(Rights::SEND)] when "to a kept call"),
-            Op::SaveReply => forms!([reply(Rights::SEND)]),
-            Op::Notify => forms!(
-                [member(Rights::NOTIFY)] when "through a group",
-                [bits(Rights::NOTIFY)] when "of a Notification",
-            ),
-            Op::Wait => forms!([bits(Rights::LISTEN)]),
-            Op::NotificationBind => forms!([bits(Rights::LISTEN), task(1, task_rights::SCHEDULE.rights())]),
-            Op::YieldTo => forms!(
-                [member(Rights::SEND)] when "through a group",
-                [task(0, task_rights::SCHEDULE.rights())] when "to a Task",
-            ),
-            Op::Retype => forms!([untyped(0), slot(2, Rights::GRANT)]),
-            Op::CapCopy => forms!([of(0, COPIED, Rights::GRANT), slot(1, Rights::GRANT)]),
-            Op::CapMove => forms!([of(0, ObjType::ALL, Rights::NONE), slot(1, Rights::GRANT)]),
-            Op::CapDelete | Op::CapRevoke => forms!([slot(0, Rights::GRANT)]),
-            Op::CapInspect => forms!([slot(0, cnode_rights::OBSERVE.rights())]),
-            Op::UntypedReset => forms!(
-                [untyped(0)],
-                [untyped(0), machine(3, machine_rights::DMA.rights())] when "to take back pins",
-            ),
-            Op::GroupAdd => forms!([maker(Rights::ADD), process(1, Rights::NONE)]),
-            Op::GroupRemove => forms!([maker(Rights::REMOVE)]),
-            Op::GroupMember => forms!([maker(Rights::LISTEN)]),
-            Op::Expose => forms!([
-                maker(Rights::LISTEN),
-                of(1, &[ObjType::Task, ObjType::Notification], Rights::LISTEN)
-            ],),
-            Op::Withdraw => forms!(
-                [maker(Rights::REMOVE)] when "of whatever",
-                [maker(Rights::LISTEN)] when "of what the own process exposed, or its task",
-            ),
-            Op::ProcessConfigure => forms!([
-                process(0, process_rights::CONFIGURE.rights()),
-                of(1, &[ObjType::CNode], Rights::GRANT),
-                space(2),
-            ]),
-            Op::ProcessAccept => {
-                forms!([OWN_PROCESS, of(2, &[ObjType::Group, ObjType::Process], Rights::NONE)])
-            }
-            Op::CSpaceGrow => forms!([OWN_PROCESS, of(1, &[ObjType::CNode], Rights::GRANT)]),
-            Op::FaultHandler => forms!(
-                [OWN_PROCESS] when "of a process",
-                [task(0, task_rights::REGISTERS.rights())] when "of a task",
-            ),
-            _ => self.forms_of_rest(),
-        }
-    }
-
-    const fn forms_of_rest(self) -> &'static [Form] {
-        match self {
-            Op::TaskConfigure => {
-                forms!([
-                    task(0, task_rights::REGISTERS.rights()),
-                    process(1, process_rights::CONFIGURE.rights())
-                ])
-            }
-            Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskReadVector | Op::TaskWriteVector => {
-                forms!([task(0, task_rights::REGISTERS.rights())])
-            }
-            Op::TaskResume | Op::TaskSuspend | Op::TaskCancel => {
-                forms!([task(0, task_rights::SUSPEND.rights())])
-            }
-            Op::TaskKill => forms!([task(0, task_rights::DESTROY.rights())]),
-            Op::TaskDebug => forms!([task(0, task_rights::DEBUG.rights())]),
-            Op::SchedConfigure => forms!([time(sched_rights::CONFIGURE.rights())]),
-            Op::SchedBind => {
-                forms!([time(sched_rights::CONFIGURE.rights()), task(1, task_rights::SCHEDULE.rights())])
-            }
-            Op::SchedInfo => forms!([time(sched_rights::OBSERVE.rights())]),
-            Op::Map => forms!(
-                [space(0), frame(1, Rights::MAP)],
-                [space(0), frame(1, TO_WRITE)] when "to write",
-                [space(0), frame(1, TO_WRITE)] when "into the pool",
-            ),
-            Op::Protect => forms!(
-                [space(0), frame(1, Rights::MAP)],
-                [space(0), frame(1, TO_WRITE)] when "to write",
-                [space(0)] when "in the pool",
-            ),
-            Op::Unmap => forms!([space(0), frame(1, Rights::MAP)], [space(0)] when "in the pool"),
-            Op::Accessed => forms!([space(0), frame(1, Rights::MAP)]),
-            Op::PageCopy => forms!([space(0), frame(1, TO_WRITE)]),
-            Op::PageTransfer => forms!([space(0), space(1)]),
-            Op::FramePin => {
-                forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
-            }
-            Op::Broadcast => forms!(
-                [member(Rights::SEND)],
-                [member(WORDS)] when "with UTCB words",
-                [member(PAGES)] when "with page ranges",
-            ),
-            Op::PoolBind => forms!([
-                pool(Rights::LISTEN),
-                process(1, process_rights::CONFIGURE.rights()),
-                task(2, task_rights::SCHEDULE.rights())
-            ]),
-            Op::PoolRoom => forms!([pool(Rights::LISTEN)]),
-            Op::LabelSet => {
-                forms!([machine(0, machine_rights::SECURITY.rights()), of(1, ObjType::ALL, Rights::NONE)])
-            }
-            Op::AuditStart => {
-                forms!([machine(0, machine_rights::SECURITY.rights()), untyped(1)])
-            }
-            Op::AuditRead => forms!([machine(0, machine_rights::SECURITY.rights())]),
-            Op::LabelRule => forms!([machine(0, machine_rights::SECURITY.rights())]),
-            Op::ProcessKill => forms!([process(0, process_rights::DESTROY.rights())]),
-            Op::CapVerify => {
-                forms!([process(0, process_rights::OBSERVE.rights()), of(1, ObjType::ALL, Rights::NONE),])
-            }
-            Op::CapList => forms!(
-                [slot(0, cnode_rights::OBSERVE.rights())] when "of a CNode",
-                [process(0, process_rights::OBSERVE.rights())] when "of a process",
-            ),
-            Op::FrameUnpin => {
-                forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
-            }
-            Op::DeviceFrame => {
-                forms!([machine(0, machine_rights::DEVICE.rights()), untyped(1), slot(2, Rights::GRANT)])
-            }
-            Op::MachineLog => forms!(
-                [machine(0, machine_rights::LOG.rights())],
-                [machine(0, MachineRights::REPORT.rights())] when "of a report line",
-            ),
-            Op::MachineTrace => forms!([machine(0, machine_rights::LOG.rights())]),
-            Op::MachineExit => forms!([machine(0, machine_rights::EXIT.rights())]),
-            Op::MachineCounter => forms!([machine(0, machine_rights::INFO.rights())]),
-            Op::MachineDump | Op::MachineAttempt => forms!([machine(0, machine_rights::DUMP.rights())]),
-            // Those of `forms`. A new operation needs its arguments here: the tests demand it.
-            _ => forms!(),
-        }
-    }
-}
 
 impl ObjType {
     /// Returns the type's own rights.
@@ -329,13 +239,6 @@ mod tests {
             named(Rights::SHARED) || ObjType::ALL.iter().any(|of| named(of.control_rights()))
         };
         words.filter(is_right).map(String::from).collect()
-    }
-
-    #[test]
-    fn every_operation_says_what_it_takes() {
-        for op in Op::ALL {
-            assert!(!op.forms().is_empty(), "{op:?} is not in the table");
-        }
     }
 
     #[test]

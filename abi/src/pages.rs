@@ -13,7 +13,7 @@
 /// Ranges that a message can have.
 pub const RANGES_MAX: usize = 8;
 /// Pages that a message can have, of whatever size.
-pub const MESSAGE_PAGES_MAX: u64 = if cfg!(feature = "small-limits") { 4 } else { 512 };
+pub const MESSAGE_PAGES_MAX: u64 = 512;
 
 /// In the access of [`Op::Map`](crate::Op::Map): into the pool of the space, of which messages
 /// carry pages.

@@ -6,13 +6,47 @@
 //! [`NoCapability`](crate::Error::NoCapability), [`WrongType`](crate::Error::WrongType) or
 //! [`NoRight`](crate::Error::NoRight); "Errors" lists the other errors.
 
-macro_rules! syscalls {
-    ($($(#[doc = $doc:expr])* $name:ident = $value:literal;)*) => {
+use crate::audit::{AuditEvent, may};
+use crate::authority::{Asks, Behalf, Behalf::*};
+use crate::operands::*;
+use crate::{MachineRights, ObjType, ProcessRights, Rights};
+use crate::{frame_rights, machine_rights, process_rights, sched_rights, task_rights};
+
+/// Defines the operations. An entry says what the operation takes and by which rules of authority
+/// it goes: the number, the documentation, then
+///
+/// - `takes`: the capabilities of each form of the call, by the functions of `operands`;
+/// - `acts_for`: the process that it acts for, if that is not the caller's;
+/// - `labels`: what the rules between labels must allow; `same label`: two labels must be equal;
+/// - `agreed`: what the other side must have agreed to;
+/// - `told`: the events that the audit gets.
+macro_rules! operations {
+    (($dollar:tt) $(
+        $(#[doc = $doc:expr])*
+        $name:ident = $value:literal {
+            takes $([$($operand:expr),* $(,)?] $(when $when:literal)?),+;
+            $(acts_for $behalf:expr;)?
+            $(labels $($label:ident)|+;)?
+            $(same $same:ident;)?
+            $(agreed $agreed:literal;)?
+            $(told $($told:ident),+;)?
+        }
+    )*) => {
         /// Operation number, in the low byte of `rax`. The documentation of each variant is its
         /// reference: arguments by register, results, rights asked.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
         #[repr(u8)]
         pub enum Op { $($(#[doc = $doc])* $name = $value,)* }
+
+        /// Invokes another macro with the numbers of all operations, in order, behind arguments of
+        /// its own: `operations!(table!(a, b))` is `table!(a, b; 0 1 2 …)`. The kernel's table of
+        /// handlers is made so.
+        #[macro_export]
+        macro_rules! operations {
+            ($dollar($dollar table:ident)::+ !($dollar($dollar argument:tt)*)) => {
+                $dollar($dollar table)::+ !($dollar($dollar argument)*; $($value)*)
+            };
+        }
 
         impl Op {
             pub const ALL: &'static [Op] = &[$(Op::$name,)*];
@@ -26,11 +60,58 @@ macro_rules! syscalls {
             pub const fn doc(self) -> &'static str {
                 match self { $(Op::$name => concat!($($doc, "\n",)*),)* }
             }
+
+            /// Returns the forms of the call, and the capabilities that each takes.
+            pub const fn forms(self) -> &'static [Form] {
+                match self {
+                    $(Op::$name => const { &[$(Form {
+                        when: concat!($($when)?),
+                        operands: const { &[$($operand),*] },
+                    }),+] },)*
+                }
+            }
+
+            /// Returns the process that the operation acts for.
+            pub const fn behalf(self) -> Behalf {
+                match self { $(Op::$name => or_else!(Own $(, $behalf)?),)* }
+            }
+
+            /// Returns the checks of labels that it needs. Messages: if they carry capabilities or
+            /// pages.
+            pub const fn asks(self) -> Asks {
+                match self {
+                    $(Op::$name => Asks {
+                        bits: 0 $($(| may::$label)+)?,
+                        same: !concat!($(stringify!($same))?).is_empty(),
+                    },)*
+                }
+            }
+
+            /// Returns what the other side must have agreed to; empty if no agreement is needed.
+            pub const fn agreed(self) -> &'static str {
+                match self { $(Op::$name => concat!($($agreed)?),)* }
+            }
+
+            /// Returns the events that the audit gets when it is done; a refusal for lack of
+            /// authority is always a Denial.
+            pub const fn told(self) -> &'static [AuditEvent] {
+                match self { $(Op::$name => &[$($(AuditEvent::$told),+)?],)* }
+            }
         }
     };
 }
 
-syscalls! {
+/// Chooses the second, where there is one.
+macro_rules! or_else {
+    ($first:expr) => {
+        $first
+    };
+    ($first:expr, $second:expr) => {
+        $second
+    };
+}
+
+operations! { ($)
     /// Sends a message and waits for the reply. The caller donates its CPU time to the callee.
     ///
     /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words, which are
@@ -47,7 +128,17 @@ syscalls! {
     /// NoCapability, WrongType (an Untyped is not copied), NoRight, Amplifies, Full (the derivation
     /// tree is too deep), Forbidden (by the labels of the receiver's CSpace and of an object),
     /// Dying (the receiver's CSpace).
-    Call = 0;
+    Call = 0 {
+        takes
+            [member(Rights::SEND)],
+            [member(SEND_WORDS)] when "with UTCB words",
+            [member(SEND_PAGES)] when "with page ranges",
+            [member(SEND_CAPS)] when "with capabilities";
+        labels GRANT | READ | WRITE;
+        agreed "the task is exposed, by who had LISTEN of it; capabilities come into slots, pages \
+            into windows that the receiver has opened";
+        told Grant;
+    }
     /// Replies to the current call, then receives. Without a current call, or with a caller that is
     /// gone, it only receives.
     ///
@@ -56,31 +147,51 @@ syscalls! {
     /// Errors: TooLong, those about page ranges and capabilities as Call, and, where the current
     /// call is a fault, BadArgument (no such answer; detail: all ones) and BadAddress (detail:
     /// which register), before anything is done. Those of Recv, after the reply has been sent.
-    ReplyRecv = 1;
+    ReplyRecv = 1 {
+        takes [];
+        labels GRANT | READ | WRITE;
+        agreed "the caller waits for it; capabilities and pages as with a call, and none as the \
+            answer to a fault";
+        told Grant, Kill;
+    }
     /// Does nothing: measures the cost of an entry. (The first six operations are numbered in the
     /// order in which the entry compares them.)
-    Null = 2;
+    Null = 2 {
+        takes [];
+    }
     /// ORs bits into a Notification. Never waits. Bits for a Notification of another CPU arrive
     /// with that CPU's mail.
     ///
     /// In: rdi = target, or capability of a Notification; rsi = bits.
     /// Rights: NOTIFY; through a group in the member record too.
     /// Errors: NotMember, NoExposure.
-    Notify = 3;
+    Notify = 3 {
+        takes
+            [member(Rights::NOTIFY)] when "through a group",
+            [bits(Rights::NOTIFY)] when "of a Notification";
+        agreed "through a group: the Notification is exposed, by who had LISTEN of it";
+    }
     /// Waits until a Notification has bits, and takes them.
     ///
     /// In: rdi = capability of the Notification; rsi = deadline where flagged. Out: rdx = bits.
     /// Rights: LISTEN.
     /// Errors: WrongCpu (detail: the Notification's), InUse (another task waits), WouldBlock,
     /// Timeout, Cancelled, Gone (it was deleted).
-    Wait = 4;
+    Wait = 4 {
+        takes [bits(Rights::LISTEN)];
+    }
     /// Gives the rest of the slice to a ready task of this CPU.
     ///
     /// In: rdi = target, or capability of a Task.
     /// Rights: SEND, in capability and member record; or SCHEDULE of the Task.
     /// Errors: NotMember, NoExposure, WrongCpu (detail: the task's), SelfCall, WouldBlock (it is
     /// not ready, or has no CPU time).
-    YieldTo = 5;
+    YieldTo = 5 {
+        takes
+            [member(Rights::SEND)] when "through a group",
+            [task(0, task_rights::SCHEDULE)] when "to a Task";
+        agreed "through a group: the task is exposed";
+    }
     /// Waits for a call, or for bits of the bound Notification. Bits come first, and only to a task
     /// with CPU time of its own. Drops a current call that was neither answered nor kept: its
     /// caller gets Gone.
@@ -88,7 +199,9 @@ syscalls! {
     /// In: rsi = deadline where flagged. Out: the message, rdi = exposure index, rsi = sender,
     /// r12 = custom bits; or FLAG_NOTIFICATION and rdx = bits.
     /// Errors: Timeout, WouldBlock, Cancelled.
-    Recv = 6;
+    Recv = 6 {
+        takes [];
+    }
     /// Replies to a call.
     ///
     /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers;
@@ -96,7 +209,13 @@ syscalls! {
     /// Rights: SEND, in the Reply object's capability.
     /// Errors: TooLong, those about page ranges and capabilities as Call, Gone, WrongCpu (detail:
     /// the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
-    Reply = 7;
+    Reply = 7 {
+        takes [], [reply(Rights::SEND)] when "to a kept call";
+        labels GRANT | READ | WRITE;
+        agreed "the caller waits for it; capabilities and pages as with a call, and none as the \
+            answer to a fault";
+        told Grant, Kill;
+    }
     /// Forwards the current call to another target. The reply will go to the first caller. The
     /// receiver sees the caller as sender, the forwarder's words and custom bits, and
     /// [`FLAG_FORWARDED`](crate::FLAG_FORWARDED).
@@ -109,27 +228,43 @@ syscalls! {
     /// caller), Dead and NoTime (if the target is on another CPU, the caller gets these instead),
     /// NoPage (Forward carries no page ranges: pages that came with the call are the forwarder's),
     /// NoCapability (nor capabilities), Forbidden (the caller may not join the group).
-    Forward = 8;
+    Forward = 8 {
+        takes [member(Rights::SEND)], [member(SEND_WORDS)] when "with UTCB words";
+        acts_for OfCaller;
+        labels JOIN;
+        agreed "the task is exposed, by who had LISTEN of it; no capabilities or pages are carried";
+    }
     /// Keeps the current call in an empty Reply object, to answer it later.
     ///
     /// In: rdi = capability of the Reply.
     /// Rights: SEND.
     /// Errors: WrongCpu (detail: the Reply's), InUse, Gone, Forbidden (the caller may not join the
     /// Reply).
-    SaveReply = 9;
+    SaveReply = 9 {
+        takes [reply(Rights::SEND)];
+        labels JOIN;
+    }
     /// Gives up the CPU to other tasks of the same priority. The next turn has a whole slice.
-    Yield = 10;
+    Yield = 10 {
+        takes [];
+    }
     /// Returns the caller's id and home CPU.
     ///
     /// Out: rdi = own task id; rsi = home CPU.
-    WhoAmI = 11;
+    WhoAmI = 11 {
+        takes [];
+    }
     /// Makes objects of an Untyped. Objects made before an error stay.
     ///
     /// In: rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and
     /// first slot; r8 = count, 1 to 256. Out: rdi = bytes left.
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: BadArgument, SlotOccupied, NoMemory, Retired, Dying (it is being reset), Forbidden.
-    Retype = 12;
+    Retype = 12 {
+        takes [untyped(0), store(2)];
+        labels GRANT;
+        told Grant;
+    }
     /// Copies a capability: the copy is a child of the source, with the same rights or fewer.
     ///
     /// In: rdi = source; rsi = CNode and slot; rdx = rights; r8 = badge, 48 bits, kept where the
@@ -138,14 +273,22 @@ syscalls! {
     /// kept); GRANT of the CNode where it is not the caller's own.
     /// Errors: Amplifies, WrongType (an Untyped has one capability), BadArgument, SlotOccupied,
     /// Dying, Forbidden.
-    CapCopy = 13;
+    CapCopy = 13 {
+        takes [of(0, COPIED, Rights::GRANT), store(1)];
+        labels GRANT;
+        told Grant;
+    }
     /// Moves a capability, with its place in the tree.
     ///
     /// In: rdi = source; rsi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: SlotOccupied, Dying (the object, or the CNode, is about to end; or it is an Untyped
     /// that is being reset), Forbidden.
-    CapMove = 14;
+    CapMove = 14 {
+        takes [any(0), store(1)];
+        labels GRANT;
+        told Grant;
+    }
     /// Empties a slot. Capabilities that were derived from it move up. Deleting the last capability
     /// of an object destroys the object. A capability that another task puts into the slot before
     /// this is finished stays.
@@ -154,7 +297,10 @@ syscalls! {
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: InUse (the object is the calling task, or the task lives in it; or the object is a
     /// pinned frame).
-    CapDelete = 15;
+    CapDelete = 15 {
+        takes [store(0)];
+        told Take, Kill, Leave, End;
+    }
     /// Deletes all capabilities that were derived from a capability, at any depth and in any
     /// CSpace. If it is an Untyped's, also takes its pages out of all pools. If the capability is
     /// moved or deleted in the meantime, some descendants may stay; the next capability in its slot
@@ -164,14 +310,19 @@ syscalls! {
     /// In: rdi = CNode and slot; r8 = 0.
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: InUse, as of CapDelete; some are deleted then.
-    CapRevoke = 16;
+    CapRevoke = 16 {
+        takes [store(0)];
+        told Revoke, Kill, Leave, End;
+    }
     /// Reports the contents of a slot. A capability of a CNode covers that CNode's slots; the first
     /// CNode of the caller's CSpace covers all its tables.
     ///
     /// In: rdi = CNode and slot. Out: rdi = type (0: empty); rsi = rights; rdx = badge; r8 = the
     /// object's identity, which no other object ever has, and which does not reveal its address.
     /// Rights: OBSERVE of the CNode where it is not the caller's own.
-    CapInspect = 17;
+    CapInspect = 17 {
+        takes [look(0)];
+    }
     /// Revokes all objects that were made of an Untyped, waits until nothing refers to them, and
     /// makes all its memory free again.
     ///
@@ -180,7 +331,10 @@ syscalls! {
     /// Rights: to take back pins, DMA of the Machine.
     /// Errors: BadArgument, InUse (the calling task or its process was made of it; or a frame of it
     /// is pinned), NoCapability (it was deleted in the meantime).
-    UntypedReset = 18;
+    UntypedReset = 18 {
+        takes [untyped(0)], [untyped(0), machine(3, machine_rights::DMA)] when "to take back pins";
+        told Reset, Pin, Kill, Leave, End;
+    }
     /// Adds a process to a group: a member record, and a group capability in the slot that the
     /// process offered to this group, or to the caller's process. A member gives others its own
     /// custom bits; only a holder of DELETE (at first the group's maker) chooses them.
@@ -192,7 +346,12 @@ syscalls! {
     /// Rights: ADD, in capability and member record; with DELETE no record is needed.
     /// Errors: NotMember, Amplifies (detail: the rights that are too many), BadArgument (detail: 3:
     /// the custom bits), NoConsent, SlotOccupied, Full, Dying, Forbidden.
-    GroupAdd = 19;
+    GroupAdd = 19 {
+        takes [maker(Rights::ADD), process(1, ProcessRights::NONE)];
+        labels JOIN;
+        agreed "the process has offered a slot, to this group or to the caller's process";
+        told Join;
+    }
     /// Removes a member. Its capability stays, and is inert. A process that ends is removed from
     /// all groups. After success no operation that the member began is under way. A message that
     /// was sent before stays sent.
@@ -200,7 +359,10 @@ syscalls! {
     /// In: rdi = group (index: member).
     /// Rights: REMOVE, as ADD in GroupAdd.
     /// Errors: NotMember, BadArgument.
-    GroupRemove = 20;
+    GroupRemove = 20 {
+        takes [maker(Rights::REMOVE)];
+        told Leave;
+    }
     /// Exposes a Task or Notification at an index of a group. Or let a Notification watch the
     /// group: it gets the bits of [`membership`](crate::membership) when members come and go, and
     /// exposures are taken back.
@@ -215,7 +377,12 @@ syscalls! {
     /// Errors: NotMember, NoExposure, SlotOccupied (the index is in use, or is another exposure's
     /// entry, or is another process's per-CPU exposure), BadState (a task that is not configured),
     /// BadArgument, Dying, Forbidden (the exposed object may not join the group).
-    Expose = 21;
+    Expose = 21 {
+        takes
+            [maker(Rights::LISTEN), of(1, &[ObjType::Task, ObjType::Notification], Rights::LISTEN)];
+        labels JOIN;
+        told Expose;
+    }
     /// Takes an exposure back. For a per-CPU exposure, takes back the index that spreads calls over
     /// its entries; the tasks exposed in the entries stay, as ordinary exposures.
     ///
@@ -223,14 +390,24 @@ syscalls! {
     /// Rights: REMOVE, as ADD in GroupAdd; LISTEN is enough for exposures of the caller's process,
     /// and for its own tasks.
     /// Errors: NotMember, NoExposure.
-    Withdraw = 22;
+    Withdraw = 22 {
+        takes
+            [maker(Rights::REMOVE)] when "of whatever",
+            [maker(Rights::LISTEN)] when "of what the own process exposed, or its task";
+        told Withdraw, Kill, End;
+    }
     /// Gives a process its CSpace and address space, once. Each serves one process only.
     ///
     /// In: rdi = process; rsi = CNode; rdx = VSpace; r8 = 1 for vector state, 0 without.
     /// Rights: CONFIGURE; GRANT of the CNode; MAP of the VSpace.
     /// Errors: BadArgument, BadState (it has spaces), InUse (a space serves another), Dying,
     /// Forbidden.
-    ProcessConfigure = 23;
+    ProcessConfigure = 23 {
+        takes [process(0, process_rights::CONFIGURE), cnode(1), space(2)];
+        acts_for OfProcess(0);
+        same label;
+        told Bind;
+    }
     /// Offers a slot for a group membership, in one group or from one process. A process has one
     /// offer: the next offer replaces it, and the membership uses it up.
     ///
@@ -239,7 +416,10 @@ syscalls! {
     /// none, or it was used up.
     /// Rights: CONFIGURE, or the caller's own process.
     /// Errors: BadArgument (detail: 1: the process has no such slot).
-    ProcessAccept = 24;
+    ProcessAccept = 24 {
+        takes [OWN_PROCESS, of(2, &[ObjType::Group, ObjType::Process], Rights::NONE)];
+        acts_for OfProcess(0);
+    }
     /// Binds a fresh task to a process and a CPU, maps its UTCB, and gives it an id. The task is
     /// then suspended. Works on the CPU on which the task was made. A task without security label
     /// gets the one of the process.
@@ -250,28 +430,43 @@ syscalls! {
     /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped,
     /// NoTables, Forbidden (the task has another label than the process, or may not be written by
     /// processes with that label).
-    TaskConfigure = 25;
+    TaskConfigure = 25 {
+        takes [task(0, task_rights::REGISTERS), process(1, process_rights::CONFIGURE)];
+        acts_for OfProcess(1);
+        labels READ | WRITE;
+        same label;
+        told Bind;
+    }
     /// Writes the registers of a ready, suspended task of this CPU, from the UTCB's bulk words. Of
     /// RFLAGS it takes the flags that a program may set itself, including TF (a step), and RF.
     ///
     /// In: rdi = task.
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState, BadAddress (detail: which register).
-    TaskWriteRegs = 26;
+    TaskWriteRegs = 26 {
+        takes [task(0, task_rights::REGISTERS)];
+        acts_for OfTask(0);
+    }
     /// Reads the registers of a suspended task of this CPU into the UTCB's bulk words, as they will
     /// be when it continues. Registers that the answer to a waiting system call will set are zero.
     ///
     /// In: rdi = task. Out: rdi = number of its state.
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState.
-    TaskReadRegs = 27;
+    TaskReadRegs = 27 {
+        takes [task(0, task_rights::REGISTERS)];
+        acts_for OfTask(0);
+    }
     /// Lets a suspended task run. The first resume moves the task to its CPU, with its CPU time and
     /// its Notification.
     ///
     /// In: rdi = task.
     /// Rights: SUSPEND.
     /// Errors: BadState (not configured, or dead).
-    TaskResume = 28;
+    TaskResume = 28 {
+        takes [task(0, task_rights::SUSPEND)];
+        acts_for OfTask(0);
+    }
     /// Stops a task where it is. The operation that it waits in continues. Suspending, resuming,
     /// killing or cancelling a task of another CPU is a request: it is answered when it is sent,
     /// and carried out when that CPU takes its mail.
@@ -279,19 +474,29 @@ syscalls! {
     /// In: rdi = task.
     /// Rights: SUSPEND.
     /// Errors: BadState (not configured, or dead).
-    TaskSuspend = 29;
+    TaskSuspend = 29 {
+        takes [task(0, task_rights::SUSPEND)];
+        acts_for OfTask(0);
+    }
     /// Ends a task for good. Tasks that wait for its answer wake with Dead.
     ///
     /// In: rdi = task.
     /// Rights: DESTROY.
     /// Errors: BadState (not configured, or dead).
-    TaskKill = 30;
+    TaskKill = 30 {
+        takes [task(0, task_rights::DESTROY)];
+        acts_for OfTask(0);
+        told Kill, Death;
+    }
     /// Ends a task's wait with Cancelled. Does nothing to a task whose fault is being handled.
     ///
     /// In: rdi = task.
     /// Rights: SUSPEND.
     /// Errors: BadState (not configured, or dead).
-    TaskCancel = 31;
+    TaskCancel = 31 {
+        takes [task(0, task_rights::SUSPEND)];
+        acts_for OfTask(0);
+    }
     /// Sets priority and slice of a SchedContext of this CPU. A slice that has begun does not get
     /// longer: the next one has the new length.
     ///
@@ -299,25 +504,35 @@ syscalls! {
     /// endless.
     /// Rights: CONFIGURE.
     /// Errors: BadArgument, WrongCpu (detail: where it is).
-    SchedConfigure = 32;
+    SchedConfigure = 32 {
+        takes [time(sched_rights::CONFIGURE)];
+    }
     /// Gives a task CPU time of its own. Both are of this CPU.
     ///
     /// In: rdi = SchedContext; rsi = task.
     /// Rights: CONFIGURE; SCHEDULE of the task.
     /// Errors: WrongCpu (detail: where it is), InUse (either is bound), BadState.
-    SchedBind = 33;
+    SchedBind = 33 {
+        takes [time(sched_rights::CONFIGURE), task(1, task_rights::SCHEDULE)];
+        acts_for OfTask(1);
+    }
     /// Reads a SchedContext of this CPU.
     ///
     /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority; rdx = slice.
     /// Rights: OBSERVE.
     /// Errors: WrongCpu (detail: where it is).
-    SchedInfo = 34;
+    SchedInfo = 34 {
+        takes [time(sched_rights::OBSERVE)];
+    }
     /// Binds a Notification to a task, so that Recv returns its bits. Both are of this CPU.
     ///
     /// In: rdi = Notification; rsi = task.
     /// Rights: LISTEN; SCHEDULE of the task.
     /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or a task waits), BadState.
-    NotificationBind = 35;
+    NotificationBind = 35 {
+        takes [bits(Rights::LISTEN), task(1, task_rights::SCHEDULE)];
+        acts_for OfTask(1);
+    }
     /// Maps pages of a frame. A page is never writable at one place and executable at another at
     /// the same time. Pages mapped before an error stay. Only pages that nothing else maps can
     /// enter the pool of the space. Then no capability maps them until they have left all pools,
@@ -330,7 +545,13 @@ syscalls! {
     /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped
     /// 32,768 times), InUse (a pool has it, or it is to enter a pool and is mapped or pinned),
     /// Dying, Forbidden. Detail of WriteExecute, Mapped, Full and InUse: the address.
-    Map = 36;
+    Map = 36 {
+        takes
+            [space(0), frame(1, TO_MAP)],
+            [space(0), frame(1, TO_WRITE)] when "to write",
+            [space(0), frame(1, TO_WRITE)] when "into the pool";
+        labels READ | WRITE;
+    }
     /// Unmaps pages of a frame, and waits until no CPU holds the translations. Pages unmapped
     /// before an error stay unmapped.
     ///
@@ -339,47 +560,65 @@ syscalls! {
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), NoPage (the same, of
     /// the pool).
-    Unmap = 37;
+    Unmap = 37 {
+        takes [space(0), frame(1, TO_MAP)], [space(0)] when "in the pool";
+    }
     /// Writes UTCB bulk bytes as one log record.
     ///
     /// In: rdi = Machine; rsi = bytes, 1,024 at most; rdx = 0 for the badge's channel, 0x80 for a
     /// report line.
     /// Rights: LOG; for a report line SEND, too.
     /// Errors: BadArgument.
-    MachineLog = 38;
+    MachineLog = 38 {
+        takes
+            [machine(0, machine_rights::LOG)],
+            [machine(0, MachineRights::REPORT)] when "of a report line";
+    }
     /// Ends the machine.
     ///
     /// In: rdi = Machine; rsi = 0 for pass, 1 for fail.
     /// Rights: EXIT.
     /// Errors: BadArgument.
-    MachineExit = 39;
+    MachineExit = 39 {
+        takes [machine(0, machine_rights::EXIT)];
+        acts_for Machine;
+    }
     /// Reads a counter. Another CPU's counter is read as it is at that moment.
     ///
     /// In: rdi = Machine (index: CPU); rsi = counter number. Out: rdi = value.
     /// Rights: INFO.
     /// Errors: NoCpu, BadArgument.
-    MachineCounter = 40;
+    MachineCounter = 40 {
+        takes [machine(0, machine_rights::INFO)];
+    }
     /// Exports a snapshot of the kernel's state as records of text, to the log's channel 0x83. Only
     /// in test builds; all others refuse. All CPUs stand still meanwhile. It takes long, and
     /// interrupts wait.
     ///
-    /// In: rdi = Machine; rsi = 0 for everything, 1 to leave capabilities and memory out.
-    /// Out: rdi = how many objects there are.
+    /// In: rdi = Machine; rsi = how much, as the crate `test-abi` numbers it. Out: rdi = how many
+    /// objects there are.
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument, Full.
-    MachineDump = 41;
+    MachineDump = 41 {
+        takes [machine(0, machine_rights::DUMP)];
+        acts_for Machine;
+    }
     /// Sets the caller's FS and GS bases.
     ///
     /// In: rdi = FS base; rsi = GS base.
     /// Errors: BadAddress (detail: which, 0 or 1).
-    SetBases = 42;
+    SetBases = 42 {
+        takes [];
+    }
     /// Writes an event of the program into the trace of this CPU. Only in tracing builds; all
     /// others refuse.
     ///
     /// In: rdi = Machine; rsi, rdx = two words, which mean what the program says.
     /// Rights: LOG.
     /// Errors: NotBuilt.
-    MachineTrace = 43;
+    MachineTrace = 43 {
+        takes [machine(0, machine_rights::LOG)];
+    }
     /// Names the handler of a task's faults, or of the faults of all tasks of a process that have
     /// no handler of their own. The kernel looks the handler up at each fault, like the target of a
     /// call, with the process's capabilities. If that fails, the kernel kills the process.
@@ -389,7 +628,11 @@ syscalls! {
     /// Rights: of a process CONFIGURE, or the caller's own; of a task REGISTERS. At the fault: SEND
     /// and STRING, in capability and member record.
     /// Errors: BadState (the task is dead).
-    FaultHandler = 44;
+    FaultHandler = 44 {
+        takes [OWN_PROCESS] when "of a process", [task(0, task_rights::REGISTERS)] when "of a task";
+        acts_for OfTask(0);
+        agreed "at each fault: SEND and STRING of the handler's group, in capability and record";
+    }
     /// Sets the debug registers of a suspended task of this CPU: addresses at which, while it runs
     /// in user mode, it faults with Watch.
     ///
@@ -398,7 +641,10 @@ syscalls! {
     /// Rights: DEBUG.
     /// Errors: WrongCpu (detail: the task's), BadState (not suspended, or dead), BadAddress
     /// (detail: which of the four), BadArgument.
-    TaskDebug = 45;
+    TaskDebug = 45 {
+        takes [task(0, task_rights::DEBUG)];
+        acts_for OfTask(0);
+    }
     /// Changes what mapped pages of a frame allow. It answers when no CPU uses the earlier
     /// translation. Pages changed before an error stay changed. A page goes from writable to
     /// executable, or back, through a state that allows neither. If another task maps a page
@@ -411,7 +657,13 @@ syscalls! {
     /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute
     /// (detail: the address), NoPage (the first, of the pool), InUse (to be written, while other
     /// spaces see it), Forbidden.
-    Protect = 46;
+    Protect = 46 {
+        takes
+            [space(0), frame(1, TO_MAP)],
+            [space(0), frame(1, TO_WRITE)] when "to write",
+            [space(0)] when "in the pool";
+        labels READ | WRITE;
+    }
     /// Makes the kernel try something that its protections forbid. Only in test builds; all others
     /// refuse.
     ///
@@ -420,7 +672,10 @@ syscalls! {
     /// (bits 32 and up) and its error code.
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument.
-    MachineAttempt = 47;
+    MachineAttempt = 47 {
+        takes [machine(0, machine_rights::DUMP)];
+        acts_for Machine;
+    }
     /// Reads and clear the accessed bits of mapped pages of a frame. The result is a hint: no TLB
     /// is flushed, and a CPU that still has a translation does not note the next use. It reads all
     /// pages or none.
@@ -430,7 +685,9 @@ syscalls! {
     /// were mapped, which is not cleared.
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress (detail: where the page is not mapped).
-    Accessed = 48;
+    Accessed = 48 {
+        takes [space(0), frame(1, TO_MAP)];
+    }
     /// Pins a frame, for a device to read or write. While it is pinned, its last capability cannot
     /// be deleted, and its memory is used for nothing else. Pins are counted.
     ///
@@ -438,14 +695,20 @@ syscalls! {
     /// contiguous. rsi = how often it is pinned now.
     /// Rights: DMA of both.
     /// Errors: Dying, Full (it is pinned 2³² − 1 times), InUse (a pool has a page of it).
-    FramePin = 49;
+    FramePin = 49 {
+        takes [frame(0, frame_rights::DMA), machine(1, machine_rights::DMA)];
+        told Pin;
+    }
     /// Takes a pin back, also one that another task set. The caller must know that no device uses
     /// the frame any more.
     ///
     /// In: rdi = frame; rsi = Machine. Out: rsi = how often it is still pinned.
     /// Rights: DMA of both.
     /// Errors: BadState (it is not pinned).
-    FrameUnpin = 50;
+    FrameUnpin = 50 {
+        takes [frame(0, frame_rights::DMA), machine(1, machine_rights::DMA)];
+        told Pin;
+    }
     /// Makes a frame of device memory: of physical pages that are no RAM, nor the interrupt
     /// controllers of the CPUs. It is mapped uncached, not to be executed, and never cleared. The
     /// Untyped provides the kernel's 32 bytes for each page. Resetting the Untyped ends the frame.
@@ -456,7 +719,11 @@ syscalls! {
     /// Errors: BadArgument, BadAddress (not on a page boundary, or not all of it is such memory),
     /// InUse (another frame has a part of it), Full (the kernel has as many frames of device memory
     /// as it can), SlotOccupied, NoMemory (detail: bytes left), Dying, Forbidden.
-    DeviceFrame = 51;
+    DeviceFrame = 51 {
+        takes [machine(0, machine_rights::DEVICE), untyped(1), store(2)];
+        labels GRANT;
+        told Grant;
+    }
     /// Copies a copy-on-write page of a pool: a page of a frame with the same contents replaces it
     /// in the pool, writable. If no other space sees the page any more, the page itself becomes
     /// writable.
@@ -466,7 +733,10 @@ syscalls! {
     /// Rights: MAP of both; WRITE of the frame.
     /// Errors: BadArgument, BadAddress, NoPage (no page of that size there that is to be copied),
     /// InUse (the frame's page is mapped), Dying, Forbidden.
-    PageCopy = 52;
+    PageCopy = 52 {
+        takes [space(0), frame(1, TO_WRITE)];
+        labels READ | WRITE;
+    }
     /// Moves pages of one pool to another, or lets both see them, as a message would.
     ///
     /// In: rdi = VSpace that has them; rsi = VSpace; rdx, r9 = the pages, as the words of a
@@ -475,7 +745,10 @@ syscalls! {
     /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address
     /// that is taken, or has no table), InUse (the memory of a page is being given back), Full (a
     /// page has as many mappings as it can; detail: its address), Dying, Forbidden.
-    PageTransfer = 53;
+    PageTransfer = 53 {
+        takes [space(0), space(1)];
+        labels READ | WRITE;
+    }
     /// Gives a process an event pool: its pages are mapped there, and events sent to any task of
     /// the process come into it. One task is the reader: the kernel raises bits in the Notification
     /// that is bound to it, and senders that find no room wait at its CPU. The pool belongs to the
@@ -486,7 +759,17 @@ syscalls! {
     /// Errors: BadArgument, BadAddress, BadState (the task is not one of the process's; the process
     /// has no address space), InUse (the pool has a process, or the process has a pool), Mapped,
     /// NoTables, Full, Dying, Forbidden.
-    PoolBind = 54;
+    PoolBind = 54 {
+        takes
+            [
+                pool(Rights::LISTEN),
+                process(1, process_rights::CONFIGURE),
+                task(2, task_rights::SCHEDULE),
+            ];
+        acts_for OfProcess(1);
+        labels READ | WRITE;
+        told Bind;
+    }
     /// Puts a message into the event pool of an exposed task's process: registers and UTCB words,
     /// pages and capabilities, which go where the pool's first page says. If the pool is full, it
     /// waits after earlier senders until the reader has made room.
@@ -498,13 +781,25 @@ syscalls! {
     /// Errors: TooLong, NotMember, NoExposure, NoPool, Dead (the exposed task, or, if the pool is
     /// full, its reader), Gone (the pool is full and has no reader; or it ended), Timeout,
     /// WouldBlock, Cancelled; those about page ranges and capabilities as Call.
-    Send = 55;
+    Send = 55 {
+        takes
+            [member(Rights::SEND)],
+            [member(SEND_WORDS)] when "with UTCB words",
+            [member(SEND_PAGES)] when "with page ranges",
+            [member(SEND_CAPS)] when "with capabilities";
+        labels GRANT | READ | WRITE;
+        agreed "as a call; the receiver's process has an event pool, whose first page says where \
+            capabilities and pages may come";
+        told Grant;
+    }
     /// Lets senders that wait for room in. A pool's reader calls this when it has read something
     /// and [`EventState::waiting`](crate::events::EventState::waiting) is not 0.
     ///
     /// In: rdi = EventPool.
     /// Rights: LISTEN.
-    PoolRoom = 56;
+    PoolRoom = 56 {
+        takes [pool(Rights::LISTEN)];
+    }
     /// Returns whether a process holds a capability of the same object as one that the caller
     /// holds, with these rights or more, anywhere in its CSpace. A group's capability counts with
     /// the rights that it has in that process, which the member record also limits; with DELETE,
@@ -516,7 +811,9 @@ syscalls! {
     /// slot in the process's CSpace, 0 where there is none.
     /// Rights: OBSERVE.
     /// Errors: BadArgument, BadState (it has no CSpace).
-    CapVerify = 57;
+    CapVerify = 57 {
+        takes [process(0, process_rights::OBSERVE), any(1)];
+    }
     /// Lists the capabilities of a CSpace: the contents of its full slots, from one slot on, into
     /// the UTCB's bulk words. It reads a bounded number of slots; for the rest, call again from the
     /// slot at which it ended.
@@ -525,7 +822,11 @@ syscalls! {
     /// end; rsi = how many, in bulk words each as [`CapEntry`](crate::audit::CapEntry) has it.
     /// Rights: OBSERVE; the caller's own CNode needs none.
     /// Errors: BadState (the process has no CSpace).
-    CapList = 58;
+    CapList = 58 {
+        takes
+            [look(0)] when "of a CNode",
+            [process(0, process_rights::OBSERVE)] when "of a process";
+    }
     /// Sends a message to every process that listens in a group (a member with LISTEN and an event
     /// pool), except the caller's own. It goes in the order of member records, to each at most
     /// once. At a full pool the call waits, as Send does, and then continues. A process that is a
@@ -543,7 +844,14 @@ syscalls! {
     /// (its reader, which rsi names), NoRoom (its window is too small for the pages, or in use).
     /// Full (a page has as many mappings as it can), InUse (the memory of a page is being given
     /// back), Forbidden, Dying (the member's address space, or the caller's).
-    Broadcast = 59;
+    Broadcast = 59 {
+        takes
+            [member(Rights::SEND)],
+            [member(SEND_WORDS)] when "with UTCB words",
+            [member(SEND_PAGES)] when "with page ranges";
+        labels READ;
+        agreed "the members' records have LISTEN, and their processes event pools, as for an event";
+    }
     /// Ends all tasks of a process, on all CPUs. Tasks that wait for an answer of theirs wake with
     /// Dead. The process leaves all groups, its tasks are not exposed any more in the groups that
     /// its CSpace names, and it gives its CSpace and address space back. A task that kills its own
@@ -553,7 +861,11 @@ syscalls! {
     /// In: rdi = Process.
     /// Rights: DESTROY.
     /// Errors: NoCapability (its slot was emptied in the meantime; the kill is unfinished).
-    ProcessKill = 60;
+    ProcessKill = 60 {
+        takes [process(0, process_rights::DESTROY)];
+        acts_for OfProcess(0);
+        told Kill, Withdraw, Leave, Death;
+    }
     /// Sets the security label of an object. For a process, also sets the label of its CSpace,
     /// address space and tasks. Capabilities and mappings of the process stay. A task of the
     /// process runs with the label as soon as its CPU has taken its mail.
@@ -563,7 +875,12 @@ syscalls! {
     /// Rights: SECURITY.
     /// Errors: BadArgument, Dying, Forbidden (the object is a part of a process with another
     /// label).
-    LabelSet = 61;
+    LabelSet = 61 {
+        takes [machine(0, machine_rights::SECURITY), any(1)];
+        acts_for Machine;
+        same label;
+        told Label;
+    }
     /// Sets the rule for subjects of one label and objects of another. At first every rule allows
     /// everything. Subjects without label are not confined. Checks that are under way on other CPUs
     /// at that moment may use the old rule.
@@ -572,7 +889,11 @@ syscalls! {
     /// rule allows, of [`may`](crate::audit::may). Out: rdi = what the old rule allowed.
     /// Rights: SECURITY.
     /// Errors: BadArgument.
-    LabelRule = 62;
+    LabelRule = 62 {
+        takes [machine(0, machine_rights::SECURITY)];
+        acts_for Machine;
+        told Rule;
+    }
     /// Records every grant, revoke, denial and kill from now on
     /// ([`AuditEvent`](crate::audit::AuditEvent)), in memory of an Untyped: a ring for each CPU,
     /// which loses its oldest records when it is full. The audit ends when the Untyped, or one
@@ -584,7 +905,11 @@ syscalls! {
     /// Rights: SECURITY.
     /// Errors: BadArgument, InUse (there is an audit already), NoMemory (detail: bytes left),
     /// Dying.
-    AuditStart = 63;
+    AuditStart = 63 {
+        takes [machine(0, machine_rights::SECURITY), untyped(1)];
+        acts_for Machine;
+        told Began;
+    }
     /// Reads records of a CPU's ring, in order, 32 at most, into the UTCB's bulk words: eight words
     /// each ([`Record`](crate::audit::Record)).
     ///
@@ -593,7 +918,9 @@ syscalls! {
     /// overwritten.
     /// Rights: SECURITY.
     /// Errors: NoCpu, BadState (there is no audit).
-    AuditRead = 64;
+    AuditRead = 64 {
+        takes [machine(0, machine_rights::SECURITY)];
+    }
     /// Reports a member of a group: the first from an index on. It reads a bounded number of
     /// records at a time; `rdi` says where it continues.
     ///
@@ -601,7 +928,9 @@ syscalls! {
     /// member; rsi = index; rdx = rights; r8 = custom bits.
     /// Rights: LISTEN, as ADD in GroupAdd.
     /// Errors: NotMember.
-    GroupMember = 65;
+    GroupMember = 65 {
+        takes [maker(Rights::LISTEN)];
+    }
     /// Adds a CNode to a process's CSpace, for as long as the process lives. Its slot numbers
     /// continue after the existing ones. Its first slot, slot 0 of the CNode, stays empty.
     ///
@@ -609,7 +938,12 @@ syscalls! {
     /// Rights: CONFIGURE, or the caller's own process; GRANT of the CNode.
     /// Errors: BadState (the process has no CSpace), InUse (the CNode serves a process), Full (the
     /// CSpace has 16), Forbidden (they have different labels), Dying.
-    CSpaceGrow = 66;
+    CSpaceGrow = 66 {
+        takes [OWN_PROCESS, cnode(1)];
+        acts_for OfProcess(0);
+        same label;
+        told Bind;
+    }
     /// Reads the vector registers of a suspended task of this CPU, in XSAVE's standard format, from
     /// a word on: up to [`VECTOR_WORDS_AT_ONCE`](crate::VECTOR_WORDS_AT_ONCE) into the UTCB's bulk
     /// words. They are the registers at its interrupt or fault, or those that were written to it.
@@ -619,7 +953,10 @@ syscalls! {
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, or has no vector
     /// state), BadArgument.
-    TaskReadVector = 67;
+    TaskReadVector = 67 {
+        takes [task(0, task_rights::REGISTERS)];
+        acts_for OfTask(0);
+    }
     /// Writes the vector registers of a suspended task of this CPU, in the same format. The task
     /// must be one that TaskWriteRegs could write: it was interrupted, is fresh, or had its
     /// registers written. The kernel clears what no CPU could have saved: missing components and
@@ -629,143 +966,8 @@ syscalls! {
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, has no vector state,
     /// waits, or is in a system call), BadArgument.
-    TaskWriteVector = 68;
-}
-
-macro_rules! counters {
-    ($($(#[doc = $doc:expr])* $name:ident = $text:literal;)*) => {
-        /// Per-CPU counters, read by [`Op::MachineCounter`].
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[repr(u8)]
-        pub enum Counter { $($(#[doc = $doc])* $name,)* }
-        impl Counter {
-            pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
-            pub const fn name(self) -> &'static str { match self { $(Counter::$name => $text,)* } }
-            /// Returns the counter's documentation, as in the source.
-            pub const fn doc(self) -> &'static str { match self { $(Counter::$name => concat!($($doc, "\n",)*),)* } }
-        }
-    };
-}
-
-counters! {
-    /// Calls taken by the fastpath.
-    FastCall = "fast_call";
-    /// Replies taken by the fastpath.
-    FastReply = "fast_reply";
-    /// Notify, Wait and YieldTo taken by the fastpath.
-    FastNotify = "fast_notify";
-    /// …
-    FastWait = "fast_wait";
-    /// …
-    FastYield = "fast_yield";
-    /// Sends taken by the fastpath.
-    FastSend = "fast_send";
-    /// Calls to tasks of other CPUs, sent by the fastpath and the short path in Rust after it.
-    ExpressCall = "express_call";
-    /// Replies to callers of other CPUs, sent in the same way.
-    ExpressReply = "express_reply";
-    /// Calls that took the slow path because of flags or too many UTCB words.
-    MissCallMessage = "miss_call_message";
-    /// … because the capability was empty, of another type, or without the rights.
-    MissCallCap = "miss_call_cap";
-    /// … because the process is not a member with the rights.
-    MissCallMember = "miss_call_member";
-    /// … because nothing, or no single task, is exposed there.
-    MissCallExposure = "miss_call_exposure";
-    /// … because the receiver was not waiting here (busy, dead, or elsewhere and there are UTCB
-    /// words), or has another security label.
-    MissCallReceiver = "miss_call_receiver";
-    /// … because of vector state on one side.
-    MissCallVector = "miss_call_vector";
-    /// Replies that took the slow path because of flags or too many UTCB words.
-    MissReplyMessage = "miss_reply_message";
-    /// … because there was no caller, it was elsewhere and there are UTCB words, or it has another
-    /// security label.
-    MissReplyCaller = "miss_reply_caller";
-    /// … because senders or Notification bits were waiting.
-    MissReplyPending = "miss_reply_pending";
-    /// … because the CPU time in use was not the caller's.
-    MissReplySched = "miss_reply_sched";
-    /// … because of vector state on one side.
-    MissReplyVector = "miss_reply_vector";
-    /// Notify that took the slow path: no right, a bound Notification, one of another CPU, a waiter
-    /// with a deadline, with vector state, with another security label, without time of its own or
-    /// of higher priority, or more tasks ready than one.
-    MissNotify = "miss_notify";
-    /// Wait that took the slow path: flags, no right, another waiter, borrowed time, vector state,
-    /// or no plain task at the front with the same security label.
-    MissWait = "miss_wait";
-    /// YieldTo that took the slow path: no right, or a task that is not the best ready one, or that
-    /// has vector state or another security label, or was preempted.
-    MissYield = "miss_yield";
-    /// Send that took the slow path: UTCB words, flags, no right, no single task exposed, no pool,
-    /// no room, or two sends at the same moment.
-    MissSend = "miss_send";
-    /// Entries by system call that the Rust path served.
-    SlowEntry = "slow_entry";
-    /// Entries by interrupt.
-    Interrupt = "interrupt";
-    /// Interrupts sent to other CPUs.
-    IpiSent = "ipi_sent";
-    /// Messages taken from the mailbox.
-    MailTaken = "mail_taken";
-    /// CPUs that a shootdown of this one sent its node to.
-    ShootdownSent = "shootdown_sent";
-    /// … that need not be asked, since they were not in the address space.
-    ShootdownAvoided = "shootdown_avoided";
-    /// … that were being asked already, and were then asked again, once for all.
-    ShootdownBatched = "shootdown_batched";
-    /// Times the CPU went idle.
-    Idle = "idle";
-    /// Times the CPU flushed its branch predictors, if it can: it switched to a task
-    /// of another security label, or the running task got another label.
-    LabelSwitch = "label_switch";
-    /// Kills, by the state of the task: running or ready.
-    KillReady = "kill_ready";
-    /// … receiving.
-    KillReceiving = "kill_receiving";
-    /// … waiting for the bits of a Notification.
-    KillWaiting = "kill_waiting";
-    /// … waiting for a grace period.
-    KillGrace = "kill_grace";
-    /// … its call queued at a task of this CPU.
-    KillQueued = "kill_queued";
-    /// … its event waiting for room in a pool that a task of this CPU reads.
-    KillPosting = "kill_posting";
-    /// … its call received by a task of this CPU.
-    KillOwed = "kill_owed";
-    /// … its call or event in the mailbox of another CPU.
-    KillOut = "kill_out";
-    /// … its call or event taken by another CPU.
-    KillThere = "kill_there";
-    /// … the answer to its call in this CPU's mailbox.
-    KillBack = "kill_back";
-    /// … its request in the mailbox of another CPU.
-    KillAsk = "kill_ask";
-    /// … its request taken by another CPU.
-    KillAsked = "kill_asked";
-    /// … its request kept by this CPU until its condition holds.
-    KillKept = "kill_kept";
-    /// … the answer to its request in this CPU's mailbox.
-    KillAskDone = "kill_ask_done";
-    /// Kills among these of tasks that waited for the answer to a fault.
-    KillInFault = "kill_in_fault";
-    /// … that had lent pages to a message.
-    KillLending = "kill_lending";
-    /// … that served a call, or kept one in a Reply.
-    KillServing = "kill_serving";
-    /// … at which callers were queued.
-    KillCalled = "kill_called";
-    /// … that were requested on another CPU.
-    KillMailed = "kill_mailed";
-    /// Messages recalled for a kill that were still in the mailbox: the recall had overtaken them.
-    RecallOut = "recall_out";
-    /// … queued at a task.
-    RecallQueued = "recall_queued";
-    /// … received by a task.
-    RecallOwed = "recall_owed";
-    /// … kept until their condition holds.
-    RecallKept = "recall_kept";
-    /// … gone: they were on their way back.
-    RecallGone = "recall_gone";
+    TaskWriteVector = 68 {
+        takes [task(0, task_rights::REGISTERS)];
+        acts_for OfTask(0);
+    }
 }

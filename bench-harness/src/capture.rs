@@ -7,7 +7,7 @@
 //!
 //! Anything may come before, between and after: firmware messages, the end of another boot, noise.
 //! A line without an end is incomplete and is skipped, since a part of a number is still a number.
-//! Lines of text without their [sum](abi::line_sum), or with a wrong one, count as damaged. Records
+//! Lines of text without their [sum](test_abi::lines::line_sum), or with a wrong one, count as damaged. Records
 //! have a length, and need no sums.
 
 use crate::records::{self, Piece, Splitter};
@@ -169,7 +169,7 @@ impl Boots {
 /// Returns the text behind a sum, if the sum is right.
 fn checked(rest: &str) -> Option<&str> {
     let (sum, text) = rest.strip_prefix("sum=").map(|rest| rest.split_once(' ').unwrap_or((rest, "")))?;
-    (u16::from_str_radix(sum, 16) == Ok(abi::line_sum(text))).then_some(text)
+    (u16::from_str_radix(sum, 16) == Ok(test_abi::lines::line_sum(text))).then_some(text)
 }
 
 fn machine(text: &str) -> Option<Machine> {
@@ -212,7 +212,7 @@ impl Heard {
 /// Returns a report line of the bench, with its sum.
 #[cfg(test)]
 pub fn summed(word: &str, text: &str) -> String {
-    format!("{word} sum={:04x} {text}", abi::line_sum(text))
+    format!("{word} sum={:04x} {text}", test_abi::lines::line_sum(text))
 }
 
 #[cfg(test)]

@@ -237,7 +237,7 @@ impl Known {
 pub fn check(patterns: &str) -> Result<(), Trouble> {
     let all: Vec<String> = (1..=CPUS_MAX).flat_map(|cpus| expected(Mode::Icount, cpus)).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    match abi::select::unknown(Some(patterns), &all) {
+    match test_abi::select::unknown(Some(patterns), &all) {
         Some(nothing) => {
             let wrong = match nothing {
                 "" => format!("--rows '{patterns}' has an empty name"),
@@ -253,7 +253,7 @@ pub fn check(patterns: &str) -> Result<(), Trouble> {
 /// Returns the rows of a run whose names match one of some patterns, in which `*` is any text.
 pub fn chosen(patterns: &str, mode: Mode, cpus: u32) -> Vec<String> {
     let mut rows = expected(mode, cpus);
-    rows.retain(|name| abi::select::is_wanted(Some(patterns), name));
+    rows.retain(|name| test_abi::select::is_wanted(Some(patterns), name));
     rows
 }
 

@@ -1,5 +1,5 @@
-//! Makes the book's page of the rules of authority. Its sources are `abi/src/authority.rs` and the
-//! table of [`abi::Op::forms`], from which the rights matrix is made, too.
+//! Makes the book's page of the rules of authority. Its source is the list of operations, from
+//! which the kernel's checks of rights and the rights matrix are made, too ([`abi::Op::forms`]).
 
 use std::fmt::Write;
 

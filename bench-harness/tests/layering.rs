@@ -68,7 +68,7 @@ const RULES: &[Rule] = &[
         ],
         Safe,
     ),
-    rule("kern/dump", &["abi", "snapshot", "smp", "sched", "kern-base", "kern-core"], Safe),
+    rule("kern/dump", &["abi", "test-abi", "snapshot", "smp", "sched", "kern-base", "kern-core"], Safe),
     rule("ipc-fast", &["abi", "test-abi", "smp", "sched", "kern-base", "kern-hal"], UnsafeAndAsm),
     rule(
         "kern/image",
@@ -79,7 +79,7 @@ const RULES: &[Rule] = &[
     rule("user/*", &["abi", "protocols", "user-rt"], Safe),
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe(&[])),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
-    rule("perf", &["abi", "protocols", "user-rt"], UnsafeAndAsm),
+    rule("perf", &["abi", "test-abi", "protocols", "user-rt"], UnsafeAndAsm),
     rule("tests/guest", &["abi", "test-abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
     rule(
         "bench-harness",

@@ -65,16 +65,13 @@ macro_rules! handlers {
     };
 }
 
-/// Makes the handlers of all operation bytes: each operation has a function of its own, `$serve`
-/// of its number, in which the compiler knows which operation it is; `$bad` refuses each number
-/// without an operation.
+/// Makes the handlers of all operation bytes: each operation of the list in `abi` has a function of
+/// its own, `$serve` of its number, in which the compiler knows which operation it is; `$bad`
+/// refuses each number without an operation.
 #[macro_export]
 macro_rules! operations {
     ($serve:ident, $bad:ident) => {
-        $crate::operations!($serve, $bad;
-            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21
-            22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43
-            44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64 65 66 67 68)
+        abi::operations!(ipc_fast::operations!($serve, $bad))
     };
     ($serve:ident, $bad:ident; $($number:literal)*) => {
         $crate::entry::by_number([$($serve::<$number>),*], $bad)

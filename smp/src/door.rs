@@ -53,6 +53,7 @@ pub use homed::{HasHomed, Held, HeldOf, Homed, Opened};
 pub use links::{AtomicLink, Link, Ptr, Ref};
 pub use object::{
     ADDR_SHIFT, Holds, KernelObject, Numbered, ObjWord, RIGHTS_BITS, RIGHTS_SHIFT, RawWord, TYPE_MASK,
+    number_of,
 };
 pub use raw::{RawBytes, Vouched, Zeroed};
 pub use region::{Piece, Region};

@@ -11,6 +11,7 @@ use smp::door::{AtomicLink, Link, Piece, Ptr, Table};
 use smp::percpu::{All, Here, LocalEntry, PerCpu};
 use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 use smp::shootdown::{ShootMail, ShootPair, ShootPort, What};
+use test_abi::kills::Kill;
 
 use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
@@ -130,13 +131,16 @@ impl AsRef<GraceState> for CpuOwn {
     }
 }
 
+/// Counters of a CPU: those that programs read, and, in test builds, those of kills.
+pub const COUNTERS: usize = Counter::ALL.len() + if cfg!(feature = "kills") { Kill::ALL.len() } else { 0 };
+
 /// What all CPUs see of a CPU.
 #[repr(C)]
 pub struct CpuShared {
     /// The address space that CR3 has, or is about to have. Written by its CPU, before CR3. In a
     /// line with counters that the CPU writes as often.
     pub vspace: AtomicLink<VSpace>,
-    pub counters: [Count; Counter::ALL.len()],
+    pub counters: [Count; COUNTERS],
     pub grace: GracePort<Mail>,
     pub shoot: ShootPort<Mail>,
 }
@@ -259,7 +263,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
     };
     let shared = CpuShared {
         vspace: AtomicLink::null(),
-        counters: [const { Count(AtomicU64::new(0)) }; Counter::ALL.len()],
+        counters: [const { Count(AtomicU64::new(0)) }; COUNTERS],
         grace: GracePort::new(pairs.grace),
         shoot: ShootPort::new(pairs.shoot),
     };

@@ -20,6 +20,7 @@ pub mod audit;
 pub mod block;
 pub mod cpu;
 pub mod events;
+pub mod flags;
 pub mod frames;
 pub mod group;
 pub mod header;

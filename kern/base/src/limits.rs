@@ -2,8 +2,7 @@
 //! `abi`.
 //!
 //! Test builds make them tiny (feature `small-limits`), so that tests reach every limit, and every
-//! operation takes several kernel entries. `abi` makes the number of pages that a message may have
-//! tiny, too.
+//! operation takes several kernel entries.
 //!
 //! # Bounds that do not change
 //! The hardware defines the 512 entries of a page table. A `TaskId` keeps its layout, and so its 24
@@ -14,6 +13,9 @@
 const fn limit<T: Copy>(normal: T, small: T) -> T {
     if cfg!(feature = "small-limits") { small } else { normal }
 }
+
+/// Pages that a message can have: programs see the normal bound.
+pub const MESSAGE_PAGES_MAX: u64 = limit(abi::MESSAGE_PAGES_MAX, 4);
 
 /// Most mappings that a page can have. A power of two: a count that has reached it has its bit set.
 pub const MAPPED_MAX: u64 = limit(0x8000, 8);

@@ -11,7 +11,8 @@
 
 use core::cell::Cell;
 
-use abi::{FLAG_AGAIN, MsgInfo};
+use abi::MsgInfo;
+use kern_base::flags::FLAG_AGAIN;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::task::TaskHot;

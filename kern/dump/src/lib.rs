@@ -32,6 +32,7 @@ use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
 use snapshot::{Extent, ExtentKind, Sink};
+use test_abi::Dump;
 
 use crate::found::{Found, Object};
 use crate::record::record;
@@ -51,18 +52,10 @@ pub trait Still<'k, M: Machine> {
     fn guarded<T>(&self, state: &'k Guarded<T>) -> &'k T;
 }
 
-/// What is recorded.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    All,
-    /// No Untypeds, CNodes, VSpaces and frames, and nothing of memory.
-    WithoutMemory,
-}
-
 /// Records the state. `found` is memory for the survey.
 pub fn survey<'k, M: Machine, S: Sink>(
     still: &impl Still<'k, M>,
-    scope: Scope,
+    scope: Dump,
     found: &mut Found,
     sink: &mut S,
 ) {
@@ -82,7 +75,7 @@ pub fn survey<'k, M: Machine, S: Sink>(
     for cpu in (0..cx.k.cpu_count()).filter_map(CpuId::new) {
         survey.cpu(cpu);
     }
-    let all = scope == Scope::All;
+    let all = scope == Dump::All;
     for object in found.objects().filter(|object| all || !object.is_memory()) {
         survey.object(object);
     }
@@ -99,7 +92,7 @@ struct Survey<'a, 'k, M: Machine, V, S> {
     /// Context for state that any CPU may read.
     cx: Cx<'k, M>,
     still: &'a V,
-    scope: Scope,
+    scope: Dump,
     sink: &'a mut S,
 }
 
@@ -128,7 +121,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     }
 
     fn extent(&mut self, at: u64, bytes: u64, object: u64, kind: ExtentKind) {
-        if bytes != 0 && self.scope == Scope::All {
+        if bytes != 0 && self.scope == Dump::All {
             self.sink.extent(&Extent { at, bytes, object, kind });
         }
     }
@@ -158,7 +151,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             zombies_locked = zombies.is_none(),
             spaces_locked = k.binding_lock.is_locked(),
             now = k.machine.now(),
-            without_memory = self.scope == Scope::WithoutMemory,
+            without_memory = self.scope == Dump::WithoutMemory,
         }));
         for (id, root) in (0u32..).zip(k.roots.iter()) {
             let leaving = root.try_lock(self.cx.cpu).map(|root| root.leaving.addr());

@@ -1,20 +1,21 @@
 //! [`Op::MachineDump`]: writes a [survey](crate::survey()) of the kernel's state as text. All CPUs
 //! stand still meanwhile, with interrupts off, for milliseconds.
 
-use abi::{Cap, Counter, MsgInfo, Op, Target, machine_rights};
+use abi::{Cap, Counter, MsgInfo, Op, Target};
 use heapless::String;
 use kern_base::machine::Machine;
 use kern_core::answer::write_values;
 use kern_core::rooms::Door;
-use kern_core::{Cx, Kernel, Me, Refusal, Result};
+use kern_core::{Cx, Kernel, MachineObject, Me, Refusal, Result};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::lock::{Guarded, Lock};
 use smp::standstill::{Standstill, Stopped};
 use snapshot::text::Writer;
+use test_abi::Dump;
 
 use crate::found::Found;
-use crate::{Scope, Still, survey};
+use crate::{Still, survey};
 
 /// Channel of snapshots on the log port.
 const CHANNEL: u8 = 0x83;
@@ -39,13 +40,8 @@ pub fn on_system_call<M: Machine>(door: Door<'_, M>) {
 }
 
 fn machine_dump<'k, M: Machine>(door: Door<'k, M>, me: Me<'k>, cap: Cap, how: u64) -> Result<u64> {
-    door.caps().find_machine(me, cap, machine_rights::DUMP)?;
-    let scope = match how {
-        0 => Scope::All,
-        1 => Scope::WithoutMemory,
-        _ => return Err(Refusal::argument(1)),
-    };
-    write_snapshot(*door, scope)
+    door.caps().operand::<MachineObject, { Op::MachineDump as u8 }, 0>(me, cap)?;
+    write_snapshot(*door, Dump::from_raw(how).ok_or(Refusal::argument(1))?)
 }
 
 /// Stands still while another CPU reads what all CPUs own.
@@ -57,7 +53,7 @@ pub fn stand_still<M: Machine>(cx: Cx<'_, M>) {
 
 /// Writes a snapshot to the log port.
 /// Returns: how many objects there are.
-pub fn write_snapshot<M: Machine>(cx: Cx<'_, M>, scope: Scope) -> Result<u64> {
+pub fn write_snapshot<M: Machine>(cx: Cx<'_, M>, scope: Dump) -> Result<u64> {
     // The CPU that holds the lock waits for this CPU to stand still: it has to be interruptible.
     let mut found = FOUND.try_lock(cx.cpu).ok_or(Refusal::More)?;
     let stopped = STANDSTILL.stop(cx.k, cx.pin()).ok_or(Refusal::More)?;

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::FLAG_EVENT;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{

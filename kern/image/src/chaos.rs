@@ -115,12 +115,12 @@ mod still {
     use kern_base::machine::Machine;
     use kern_core::Refusal;
     use kern_core::rooms::Door;
-    use kern_dump::Scope;
     use kern_dump::machine_dump::write_snapshot;
     use kern_hal::cpu::percpu;
     use kern_hal::dev::exit::{Exit, exit};
     use kern_hal::pc::Pc;
     use kern_hal::println;
+    use test_abi::Dump;
 
     static IS_ASKED_FOR: AtomicBool = AtomicBool::new(false);
 
@@ -148,7 +148,7 @@ mod still {
         if !IS_ASKED_FOR.swap(false, Ordering::Relaxed) {
             return;
         }
-        match write_snapshot(*cx, Scope::All) {
+        match write_snapshot(*cx, Dump::All) {
             Ok(_) => {
                 println!("aurora: snapshot taken");
                 exit(Exit::Pass)

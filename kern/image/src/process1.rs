@@ -28,6 +28,7 @@ use kern_hal::pc::Pc;
 use smp::cpu::{CpuId, Pin};
 use smp::door::masked::FilledTable;
 use smp::door::{Ref, Region};
+use test_abi::build;
 
 use crate::boot::{BOOT_ROOT, Made, archive_bytes, archive_pages, boot_context, make_table, memory_of};
 
@@ -255,10 +256,10 @@ impl First<'_> {
 fn features(cpu: Features) -> u64 {
     let built = [
         (cfg!(feature = "fastpath"), cpu_features::FASTPATH),
-        (cfg!(feature = "dump"), cpu_features::DUMP),
-        (cfg!(feature = "chaos"), cpu_features::CHAOS),
+        (cfg!(feature = "dump"), build::DUMP),
+        (cfg!(feature = "chaos"), build::CHAOS),
         (cfg!(feature = "trace"), cpu_features::TRACE),
-        (cfg!(feature = "faults"), cpu_features::ATTEMPTS),
+        (cfg!(feature = "faults"), build::ATTEMPTS),
     ];
     let told = (cpu & Features::TOLD).bits();
     built.iter().filter(|(on, _)| *on).fold(told, |bits, (_, bit)| bits | bit)

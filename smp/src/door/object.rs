@@ -45,12 +45,12 @@ pub trait KernelObject: Sized + Sync + 'static {
     /// A [`Numbered`].
     type Number: sealed::TypeNumber;
     /// What a capability of such an object can allow.
-    type Rights: Into<abi::Rights>;
+    type Rights: Into<abi::Rights> + From<abi::Rights>;
 }
 
 /// Returns the number of a type, checked with its alignment: words have no room for the lowest bits
 /// of an address.
-const fn number_of<T: KernelObject>() -> u8 {
+pub const fn number_of<T: KernelObject>() -> u8 {
     const {
         assert!(align_of::<T>() >= OBJECT_ALIGN, "kernel objects start on a cache line");
         <T::Number as sealed::TypeNumber>::NUMBER

@@ -7,11 +7,12 @@
 
 use core::fmt;
 
-use abi::{Error, cpu_features};
-use user_rt::cap::Notification;
-use user_rt::invoke::Dump;
+use abi::{Error, Op};
+use test_abi::{Dump, build};
+use user_rt::arch::{self, Args, syscall};
+use user_rt::cap::{Handle, Notification};
 use user_rt::spawn::own;
-use user_rt::{arch, boot, report, supervisor};
+use user_rt::{boot, report, supervisor};
 
 use crate::board::{Name, Row};
 use crate::failure::Failure;
@@ -22,11 +23,17 @@ const PATIENCE_SECONDS: u64 = 40;
 /// Complaints that are printed; the others are counted.
 const SAID_AT_MOST: u64 = 16;
 
+/// Exports a snapshot of the kernel's state, of all CPUs. Returns how many objects there are.
+pub fn export(what: Dump) -> user_rt::Result<u64> {
+    let export = Args::plain(Op::MachineDump, own::machine().arg(), what as u64, 0, 0);
+    Ok(syscall(export).check()?.rdi)
+}
+
 /// Exports all of the kernel's state to the host, which judges it. Does nothing on kernels without
 /// the export.
 pub fn show_state() {
-    if boot::has(cpu_features::DUMP)
-        && let Err(refusal) = own::machine().dump(Dump::All)
+    if boot::has(build::DUMP)
+        && let Err(refusal) = export(Dump::All)
     {
         report!("error no snapshot of the kernel's state: {refusal:?}");
     }

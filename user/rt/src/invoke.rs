@@ -453,15 +453,6 @@ impl Channel {
     }
 }
 
-/// How much of the kernel's state is exported.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dump {
-    /// Everything.
-    All = 0,
-    /// No capabilities, and nothing of memory.
-    WithoutMemory = 1,
-}
-
 impl Frame {
     /// Keeps it where it is, for a device; its physical address. `machine` is the right to do so.
     pub fn pin(&self, machine: &Machine) -> Result<u64> {
@@ -500,11 +491,6 @@ impl Machine {
     /// it. The program decides what the two words mean.
     pub fn trace(&self, first: u64, second: u64) -> Result<()> {
         invoke(Op::MachineTrace, self.arg(), first, second, 0)
-    }
-
-    /// Exports a snapshot of the kernel's state, of all CPUs: how many objects there are.
-    pub fn dump(&self, what: Dump) -> Result<u64> {
-        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), what as u64, 0, 0)).check()?.rdi)
     }
 }
 

@@ -18,7 +18,7 @@
 //! can be reached, whatever table follows ([`Reach`]). Otherwise a process that lends a table would
 //! also lend tables that are added after it.
 
-use abi::{Cap, Error, Op, Rights};
+use abi::{Cap, Error, Op};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
@@ -91,7 +91,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`abi::Op::CSpaceGrow`].
     pub fn cspace_grow(self, me: Me<'k>, process: Cap, table: Cap) -> Result<Answer> {
         let found = self.find_configurable(me, process)?;
-        let table = self.find::<CNode>(me, table, Rights::GRANT)?.object;
+        let table = self.operand::<CNode, { Op::CSpaceGrow as u8 }, 1>(me, table)?;
         let _spaces = self.lock_bindings();
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         let headers = [&found.get().header, &first.get().header, &table.get().header];

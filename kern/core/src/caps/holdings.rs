@@ -5,7 +5,7 @@
 //! run is no snapshot: a capability that moves during the run may be seen twice or not at all.
 
 use abi::audit::{CAP_LIST_MAX, CapEntry};
-use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
+use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::Group;
 use kern_base::limits::HOLDING_LOOKS;
 use kern_base::machine::Machine;
@@ -26,7 +26,7 @@ const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0
 impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`abi::Op::CapInspect`].
     pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let slot = self.find_slot(me.process(self.pin()), at, cnode_rights::OBSERVE)?.slot;
+        let slot = self.find_slot::<{ Op::CapInspect as u8 }, 0>(me.process(self.pin()), at)?.slot;
         let Some(entry) = self.entry_of(slot, at.index()) else { return Ok(Answer::DONE) };
         let CapEntry { object, rights, badge, identity, .. } = entry;
         Ok(Answer::Values([object as u64, u64::from(rights.0), badge, identity]))
@@ -50,7 +50,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// the same object as the caller's, with at least the given rights. Returns: the slot, or 0.
     /// Errors: [`Refusal::More`], after a bounded number of slots.
     pub fn cap_verify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let process = self.find::<Process>(me, args.cap(), process_rights::OBSERVE)?.object;
+        let process = self.operand::<Process, { Op::CapVerify as u8 }, 0>(me, args.cap())?;
         let (_, wanted) = self.look(me, args.cap1())?;
         if wanted.object_type() == 0 {
             return Err(Refusal::new(Error::NoCapability, u64::from(args.cap1().0)));
@@ -128,8 +128,8 @@ impl<'k, M: Machine> Caps<'k, M> {
     fn listed(self, me: Me<'k>, cap: Cap) -> Result<Reach<'k>> {
         let (_, word) = self.look(me, cap)?;
         if word.object_type() == ObjType::Process as u8 {
-            return self.cspace_of(self.find::<Process>(me, cap, process_rights::OBSERVE)?.object);
+            return self.cspace_of(self.operand::<Process, { Op::CapList as u8 }, 0>(me, cap)?);
         }
-        self.reach_of(me.process(self.pin()), cap, cnode_rights::OBSERVE)
+        self.reach_of(me.process(self.pin()), cap, const { Op::CapList.needs(0, ObjType::CNode) })
     }
 }

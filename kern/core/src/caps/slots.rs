@@ -6,7 +6,7 @@
 //! read word 0 once, and the words that belong to it do not change for the rest of the entry,
 //! because an emptied slot is filled again only after a grace period.
 
-use abi::{CNodeRights, Cap, Error, MachineRights, ObjType, Op, Rights, Target, process_rights};
+use abi::{CNodeRights, Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::CHILDREN_STEPS;
@@ -18,15 +18,16 @@ use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::slot::{CNode, Found, Place, Slot};
 use kern_base::task::Task;
 use smp::cpu::Pin;
-use smp::door::{KernelObject, Ref};
+use smp::door::{KernelObject, Ref, number_of};
 use smp::lock::Guard;
 use smp::planted::{Fault, linger, planted};
 use smp::sync::Ordering::{Acquire, Relaxed, SeqCst};
 use smp::sync::fence_after_exchange;
 
+use crate::args::Args;
 use crate::caps::growth::Reach;
 use crate::rooms::Caps;
-use crate::{Answer, MachineObject, Me, Refusal, Result, Root};
+use crate::{Answer, Me, Refusal, Result, Root};
 
 /// A task that was found through a group.
 pub struct Dest<'k> {
@@ -101,6 +102,28 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
+    /// Finds the object that an operation takes in an argument, and checks the rights that the list
+    /// of operations asks. An argument that the list does not have does not compile.
+    #[inline(always)]
+    pub fn operand<T: KernelObject<Set = Objects>, const OP: u8, const AT: usize>(
+        self,
+        me: Me<'k>,
+        cap: Cap,
+    ) -> Result<Ref<'k, T>> {
+        let word = self.slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
+        self.typed_operand::<T, OP, AT>(word, cap)
+    }
+
+    /// Reads a word as what an operation takes in an argument.
+    #[inline(always)]
+    pub fn typed_operand<T: KernelObject<Set = Objects>, const OP: u8, const AT: usize>(
+        self,
+        word: RawWord<'k>,
+        cap: Cap,
+    ) -> Result<Ref<'k, T>> {
+        self.typed::<T>(word, cap, const { Op::asked(OP, AT, number_of::<T>()) })
+    }
+
     /// Finds the object of a capability, and checks its rights.
     #[inline(always)]
     pub fn find<T: KernelObject<Set = Objects>>(
@@ -131,7 +154,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     pub fn find_configurable(self, me: Me<'k>, cap: Cap) -> Result<Ref<'k, Process>> {
         let process = self.find::<Process>(me, cap, Rights::NONE)?.object;
         if process != me.process(self.pin()) {
-            self.find::<Process>(me, cap, process_rights::CONFIGURE)?;
+            self.find::<Process>(me, cap, abi::OWN_PROCESS.rights)?;
         }
         Ok(process)
     }
@@ -151,25 +174,24 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds the slot that a `CNode and slot` argument names.
     #[inline(always)]
-    pub fn find_slot(
+    pub fn find_slot<const OP: u8, const AT: usize>(
         self,
         process: Ref<'k, Process>,
         at: Target,
-        need: impl Into<CNodeRights>,
     ) -> Result<Place<'k>> {
-        let (reach, index) = self.find_cnode(process, at, need)?;
+        let (reach, index) = self.find_cnode::<OP, AT>(process, at)?;
         self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
     /// Finds the reach of the CNode that such an argument names, and the number of the slot, which
     /// is not 0.
     #[inline(always)]
-    pub fn find_cnode(
+    pub fn find_cnode<const OP: u8, const AT: usize>(
         self,
         process: Ref<'k, Process>,
         at: Target,
-        need: impl Into<CNodeRights>,
     ) -> Result<(Reach<'k>, usize)> {
+        let need = const { Op::asked(OP, AT, ObjType::CNode as u8) };
         let reach = self.reach_of(process, at.cap(), need)?;
         match at.index() {
             0 => Err(Refusal::new(Error::NoCapability, 0)),
@@ -487,10 +509,11 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Carries out [`abi::Op::CapCopy`].
-    pub fn cap_copy(self, me: Me<'k>, source: Cap, to: Target, rights: Rights, badge: u64) -> Result<Answer> {
+    pub fn cap_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let (source, rights, badge) = (args.cap(), Rights(args.a2 as u32), args.a3);
         let process = me.process(self.pin());
         let from = self.slot_of(process, source)?;
-        let at = self.find_slot(process, to, Rights::GRANT)?;
+        let at = self.find_slot::<{ Op::CapCopy as u8 }, 1>(process, Target(args.a1))?;
         let word = from.get().word.load(self.pin());
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.check_copy(word, rights)?;
@@ -548,7 +571,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
         let process = me.process(self.pin());
         let from = self.slot_of(process, source)?;
-        let at = self.find_slot(process, to, Rights::GRANT)?;
+        let at = self.find_slot::<{ Op::CapMove as u8 }, 1>(process, to)?;
         let word = from.get().word.load(self.pin());
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.security().may_grant(me, at, header)?;
@@ -588,10 +611,6 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Locks the spaces of all processes.
     pub fn lock_bindings(self) -> Guard<'k, ()> {
         self.k.binding_lock.lock(self.cpu, &"which process has which spaces")
-    }
-
-    pub fn find_machine(self, me: Me<'k>, cap: Cap, need: MachineRights) -> Result<Found<'k, MachineObject>> {
-        self.find::<MachineObject>(me, cap, need)
     }
 }
 

@@ -4,7 +4,7 @@
 use abi::audit::{
     AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, LABELS, RECORD_WORDS, Record, may,
 };
-use abi::{Cap, Error, Op, machine_rights};
+use abi::{Cap, Error, Op};
 use kern_base::audit::Audit;
 use kern_base::machine::Machine;
 use smp::cpu::CpuId;
@@ -13,7 +13,7 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
 use crate::rooms::Caps;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, MachineObject, Me, Refusal, Result};
 
 /// Records that one entry examines, including lost ones.
 const LOOKS: usize = 2 * AUDIT_READ_MAX;
@@ -21,7 +21,7 @@ const LOOKS: usize = 2 * AUDIT_READ_MAX;
 impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`Op::AuditStart`].
     pub fn audit_start(self, me: Me<'k>, machine: Cap, source: Cap, log2: u64) -> Result<Answer> {
-        self.find_machine(me, machine, machine_rights::SECURITY)?;
+        self.operand::<MachineObject, { Op::AuditStart as u8 }, 0>(me, machine)?;
         let source = self.find_untyped(me, source)?;
         let cpus = self.k.cpu_count();
         let log2 = u8::try_from(log2).ok().filter(|log2| AUDIT_LOG2.contains(log2));
@@ -53,7 +53,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Carries out [`Op::AuditRead`].
     pub fn audit_read(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
+        self.operand::<MachineObject, { Op::AuditRead as u8 }, 0>(me, args.cap())?;
         let number = abi::Target(args.a0).index();
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
         let cpu = self.k.cpus.get_masked(self.pin(), number as usize).ok_or(no_cpu)?.get().id();
@@ -87,7 +87,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Carries out [`abi::Op::LabelRule`].
     pub fn label_rule(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
+        self.operand::<MachineObject, { Op::LabelRule as u8 }, 0>(me, args.cap())?;
         let label = |raw: u64, position| u32::try_from(raw).map_err(|_| Refusal::argument(position));
         let (subject, object) = (label(args.a1, 1)?, label(args.a2, 2)?);
         if subject == 0 {

@@ -2,9 +2,10 @@
 //! Notification bits, and passes all other mail to the room that handles it.
 //! [`crate::outbox::mail`] explains what is sent, and which CPU owns a message block meanwhile.
 
-use abi::{Counter, Error, FLAG_EVENT, TaskId};
+use abi::{Counter, Error, TaskId};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::DRAIN_STEPS;
 use kern_base::machine::Machine;
@@ -160,13 +161,10 @@ impl<'k, M: Machine> Door<'k, M> {
     fn control_arrived(self, task: Ref<'k, Task>) {
         let bits = task.get().ctl.take(self.pin());
         if task.get().header.has_flag(FLAG_DEAD) {
-            if bits & ctl::RECALL != 0 && RecallRequest::from_raw(task.get().recalled.load(Acquire)).dying {
-                self.life().count_recall(None);
+            if bits & ctl::RECALL != 0 {
+                self.life().count_recall(task, None);
             }
             return;
-        }
-        if bits & ctl::KILL != 0 && self.task_hot(task).is_some_and(|hot| !is_dying(hot)) {
-            self.count(Counter::KillMailed);
         }
         if bits & ctl::RECALL != 0 {
             self.recall_arrived(task);
@@ -192,9 +190,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };
         let wanted = RecallRequest::from_raw(task.get().recalled.load(Acquire));
         let stage = Some(msg.stage.get()).filter(|_| msg.number.get() == wanted.number);
-        if wanted.dying {
-            self.life().count_recall(stage);
-        }
+        self.life().count_recall(task, stage);
         if stage.is_none() {
             return;
         }

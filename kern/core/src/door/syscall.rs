@@ -1,6 +1,7 @@
 //! The system call table: decode, call, answer.
 
-use abi::{Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Target, machine_rights};
+use abi::{Cap, Counter, Error, MachineRights, MsgInfo, Op, Target, machine_rights};
+use kern_base::cpu::COUNTERS;
 use kern_base::machine::Machine;
 use kern_base::task::{State, ctl};
 use smp::door::masked::mask_index;
@@ -11,13 +12,13 @@ use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::rooms::Door;
 use crate::state::set_state;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, MachineObject, Me, Refusal, Result};
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a system call of the running task, whose registers are saved in its frame.
     ///
     /// Each operation has a function of its own in the entry's table, where `op` is a constant:
-    /// this match and those below it become one call.
+    /// the match over all operations becomes one call.
     #[inline(always)]
     pub fn system_call(self, op: Op) {
         let Some(me) = self.current() else { return };
@@ -32,27 +33,92 @@ impl<'k, M: Machine> Door<'k, M> {
             a4: r.r9.get(),
             a5: r.r10.get(),
         };
-        let answer = match op {
-            Op::Call => self.ipc().call(me, &args),
-            Op::ReplyRecv => self.ipc().reply_recv(me, &args),
-            Op::Null => Ok(Answer::DONE),
-            Op::Recv => self.ipc().recv(me, &args),
-            Op::Reply => self.ipc().reply(me, &args),
-            Op::Forward => self.ipc().forward(me, &args),
-            Op::SaveReply => self.ipc().save_reply(me, &args),
-            Op::Notify => self.events().notify(me, &args),
-            Op::Wait => self.events().wait(me, &args),
-            Op::Yield => self.yield_now(me),
-            Op::YieldTo => self.make().yield_to(me, args.target()),
-            Op::Map => self.mem().map(me).map(|()| Answer::DONE),
-            Op::Unmap => self.mem().unmap(me).map(|()| Answer::DONE),
-            Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
-            _ => self.on_objects(op, me, &args),
-        };
+        let answer = self.carry_out(op, me, &args);
+        // Another task may be the best to run now.
+        if answer.is_ok() && !chooses(op) {
+            self.time().dispatch();
+        }
         match answer {
             Ok(Answer::Settled) => {}
             Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
             Err(refusal) => self.refuse(me, Some(op), refusal),
+        }
+    }
+
+    /// Carries out an operation of the list in `abi`: each has its handler here.
+    #[inline(always)]
+    #[expect(clippy::too_many_lines, reason = "one line for each operation, in the order of the list")]
+    fn carry_out(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
+            Op::Call => self.ipc().call(me, args),
+            Op::ReplyRecv => self.ipc().reply_recv(me, args),
+            Op::Null => Ok(Answer::DONE),
+            Op::Notify => self.events().notify(me, args),
+            Op::Wait => self.events().wait(me, args),
+            Op::YieldTo => self.make().yield_to(me, args.target()),
+            Op::Recv => self.ipc().recv(me, args),
+            Op::Reply => self.ipc().reply(me, args),
+            Op::Forward => self.ipc().forward(me, args),
+            Op::SaveReply => self.ipc().save_reply(me, args),
+            Op::Yield => self.yield_now(me),
+            Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
+            Op::Retype => self.make().retype(me, args.target(), args.a1, Target(args.a2), args.a3),
+            Op::CapCopy => self.caps().cap_copy(me, args),
+            Op::CapMove => self.caps().cap_move(me, args.cap(), Target(args.a1)),
+            Op::CapDelete => self.life().cap_delete(me, args.target()),
+            Op::CapRevoke => self.life().cap_revoke(me, args.target()),
+            Op::CapInspect => self.caps().cap_inspect(me, args.target()),
+            Op::UntypedReset => self.life().untyped_reset(me, args.cap(), args.a1, Target(args.a3).cap()),
+            Op::GroupAdd => self.groups().group_add(me, args),
+            Op::GroupRemove => self.life().group_remove(me, args.target()),
+            Op::Expose => self.groups().expose(me, args.target(), args.cap1(), args.a2),
+            Op::Withdraw => self.life().withdraw_exposure(me, args.target()),
+            Op::ProcessConfigure => self.make().process_configure(me, args),
+            Op::ProcessAccept => self.make().process_accept(me, args.cap(), args.a1, args.cap2()),
+            Op::TaskConfigure => self.make().task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
+            Op::TaskWriteRegs => self.make().task_write_regs(me, args.cap()),
+            Op::TaskReadRegs => self.make().task_read_regs(me, args.cap()),
+            Op::TaskResume => self.make().task_control(me, args.cap(), ctl::RESUME),
+            Op::TaskSuspend => self.make().task_control(me, args.cap(), ctl::SUSPEND),
+            Op::TaskKill => self.make().task_control(me, args.cap(), ctl::KILL),
+            Op::TaskCancel => self.make().task_control(me, args.cap(), ctl::CANCEL),
+            Op::SchedConfigure => self.make().sched_configure(me, args.cap(), args.a1, args.a2),
+            Op::SchedBind => self.make().sched_bind(me, args.cap(), args.cap1()),
+            Op::SchedInfo => self.make().sched_info(me, args.cap()),
+            Op::NotificationBind => self.events().notification_bind(me, args.cap(), args.cap1()),
+            Op::Map => self.mem().map(me).map(|()| Answer::DONE),
+            Op::Unmap => self.mem().unmap(me).map(|()| Answer::DONE),
+            Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
+            Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
+            Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
+            Op::MachineDump => self.machine_dump(me, args.cap()),
+            Op::SetBases => self.make().set_bases(me, args.a0, args.a1),
+            Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
+            Op::FaultHandler => self.make().set_fault_handler(me, args.cap(), args.a1),
+            Op::TaskDebug => self.make().task_debug(me, args),
+            Op::Protect => self.mem().protect(me).map(|()| Answer::DONE),
+            Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
+            Op::Accessed => self.mem().accessed(me),
+            Op::FramePin => self.make().frame_pin(me, args.cap(), args.cap1()),
+            Op::FrameUnpin => self.make().frame_unpin(me, args.cap(), args.cap1()),
+            Op::DeviceFrame => self.make().device_frame(me, args),
+            Op::PageCopy => self.mem().page_copy(me, args),
+            Op::PageTransfer => self.payload().page_transfer(me, args),
+            Op::PoolBind => self.events().pool_bind(me, args),
+            Op::Send => self.events().send(me, args),
+            Op::PoolRoom => self.events().pool_room(me, args),
+            Op::CapVerify => self.caps().cap_verify(me, args),
+            Op::CapList => self.caps().cap_list(me, args.target()),
+            Op::Broadcast => self.events().broadcast(me, args),
+            Op::ProcessKill => self.life().process_kill(me, args.cap()),
+            Op::LabelSet => self.life().label_set(me, args.cap(), args.cap1(), args.a2),
+            Op::LabelRule => self.caps().label_rule(me, args),
+            Op::AuditStart => self.caps().audit_start(me, args.cap(), args.cap1(), args.a2),
+            Op::AuditRead => self.caps().audit_read(me, args),
+            Op::GroupMember => self.groups().group_member(me, args.target()),
+            Op::CSpaceGrow => self.caps().cspace_grow(me, args.cap(), args.cap1()),
+            Op::TaskReadVector => self.make().task_read_vector(me, args.cap(), args.a1),
+            Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
         }
     }
 
@@ -97,112 +163,6 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Carries out an operation on objects, after which another task may be the best to run.
-    #[inline(always)]
-    fn on_objects(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let answer = self.on_capabilities(op, me, args)?;
-        self.time().dispatch();
-        Ok(answer)
-    }
-
-    /// Carries out an operation on capabilities or memory.
-    #[inline(always)]
-    fn on_capabilities(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        match op {
-            Op::Retype => self.make().retype(me, args.target(), args.a1, Target(args.a2), args.a3),
-            Op::CapCopy => {
-                self.caps().cap_copy(me, args.cap(), Target(args.a1), Rights(args.a2 as u32), args.a3)
-            }
-            Op::CapMove => self.caps().cap_move(me, args.cap(), Target(args.a1)),
-            Op::CapDelete => self.life().cap_delete(me, args.target()),
-            Op::CapRevoke => self.life().cap_revoke(me, args.target()),
-            Op::CapInspect => self.caps().cap_inspect(me, args.target()),
-            Op::CapVerify => self.caps().cap_verify(me, args),
-            Op::CapList => self.caps().cap_list(me, args.target()),
-            Op::CSpaceGrow => self.caps().cspace_grow(me, args.cap(), args.cap1()),
-            Op::UntypedReset => self.life().untyped_reset(me, args.cap(), args.a1, Target(args.a3).cap()),
-            Op::Protect => self.mem().protect(me).map(|()| Answer::DONE),
-            Op::Accessed => self.mem().accessed(me),
-            Op::PageCopy => self.mem().page_copy(me, args),
-            Op::PageTransfer => self.payload().page_transfer(me, args),
-            Op::FramePin => self.make().frame_pin(me, args.cap(), args.cap1()),
-            Op::FrameUnpin => self.make().frame_unpin(me, args.cap(), args.cap1()),
-            _ => self.on_tasks(op, me, args),
-        }
-    }
-
-    /// Carries out an operation on processes, tasks or CPU time.
-    #[inline(always)]
-    fn on_tasks(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        match op {
-            Op::ProcessConfigure => {
-                self.make().process_configure(me, args.cap(), args.cap1(), args.cap2(), args.a3)
-            }
-            Op::ProcessAccept => self.make().process_accept(me, args.cap(), args.a1, args.cap2()),
-            Op::ProcessKill => self.life().process_kill(me, args.cap()),
-            Op::TaskConfigure => self.make().task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
-            Op::TaskWriteRegs => self.make().task_write_regs(me, args.cap()),
-            Op::TaskReadRegs => self.make().task_read_regs(me, args.cap()),
-            Op::TaskReadVector => self.make().task_read_vector(me, args.cap(), args.a1),
-            Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
-            Op::TaskResume => self.make().task_control(me, args.cap(), ctl::RESUME),
-            Op::TaskSuspend => self.make().task_control(me, args.cap(), ctl::SUSPEND),
-            Op::TaskKill => self.make().task_control(me, args.cap(), ctl::KILL),
-            Op::TaskCancel => self.make().task_control(me, args.cap(), ctl::CANCEL),
-            Op::TaskDebug => {
-                self.make().task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5)
-            }
-            Op::SetBases => self.make().set_bases(me, args.a0, args.a1),
-            Op::FaultHandler => self.make().set_fault_handler(me, args.cap(), args.a1),
-            Op::SchedConfigure => self.make().sched_configure(me, args.cap(), args.a1, args.a2),
-            Op::SchedBind => self.make().sched_bind(me, args.cap(), args.cap1()),
-            Op::SchedInfo => self.make().sched_info(me, args.cap()),
-            _ => self.on_groups(op, me, args),
-        }
-    }
-
-    /// Carries out an operation on groups, events or notifications.
-    #[inline(always)]
-    fn on_groups(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        match op {
-            Op::GroupAdd => {
-                self.groups().group_add(me, args.cap(), args.cap1(), Rights(args.a2 as u32), args.a3)
-            }
-            Op::GroupRemove => self.life().group_remove(me, args.target()),
-            Op::GroupMember => self.groups().group_member(me, args.target()),
-            Op::Expose => self.groups().expose(me, args.target(), args.cap1(), args.a2),
-            Op::Withdraw => self.life().withdraw_exposure(me, args.target()),
-            Op::Send => self.events().send(me, args),
-            Op::Broadcast => self.events().broadcast(me, args),
-            Op::PoolBind => self.events().pool_bind(me, args),
-            Op::PoolRoom => self.events().pool_room(me, args),
-            Op::NotificationBind => self.events().notification_bind(me, args.cap(), args.cap1()),
-            _ => self.on_machine(op, me, args),
-        }
-    }
-
-    /// Carries out an operation on the machine, its devices, its security labels or its audit.
-    #[inline(always)]
-    fn on_machine(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        match op {
-            Op::LabelSet => self.life().label_set(me, args.cap(), args.cap1(), args.a2),
-            Op::LabelRule => self.caps().label_rule(me, args),
-            Op::AuditStart => self.caps().audit_start(me, args.cap(), args.cap1(), args.a2),
-            Op::AuditRead => self.caps().audit_read(me, args),
-            Op::DeviceFrame => {
-                self.make().device_frame(me, [args.cap(), args.cap1()], Target(args.a2), args.a3, args.a4)
-            }
-            Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
-            Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
-            Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
-            Op::MachineDump => self.machine_dump(me, args.cap()),
-            Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
-            Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
-            // `system_call` has served all other operations.
-            _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
-        }
-    }
-
     /// Carries out [`Op::Yield`].
     fn yield_now(self, me: Me<'k>) -> Result<Answer> {
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
@@ -213,7 +173,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Carries out [`Op::MachineLog`].
     fn machine_log(self, me: Me<'k>, cap: Cap, len: u64, channel: u64) -> Result<Answer> {
         let need = if channel == REPORT { MachineRights::REPORT } else { machine_rights::LOG };
-        let found = self.caps().find_machine(me, cap, need)?;
+        let found = self.caps().find::<MachineObject>(me, cap, need)?;
         let len = usize::try_from(len).ok().filter(|len| *len <= abi::LOG_MAX).ok_or(Refusal::argument(1))?;
         let channel = match channel {
             // A capability without a badge is process 1's own. Channel 0 is the kernel's.
@@ -233,7 +193,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Carries out [`Op::MachineExit`].
     fn machine_exit(self, me: Me<'k>, cap: Cap, how: u64) -> Result<Answer> {
-        self.caps().find_machine(me, cap, machine_rights::EXIT)?;
+        self.caps().operand::<MachineObject, { Op::MachineExit as u8 }, 0>(me, cap)?;
         if how > 1 {
             return Err(Refusal::argument(1));
         }
@@ -242,20 +202,20 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Carries out [`Op::MachineCounter`]. Another CPU's counters may change while they are read.
     fn machine_counter(self, me: Me<'k>, target: Target, number: u64) -> Result<Answer> {
-        self.caps().find_machine(me, target.cap(), machine_rights::INFO)?;
+        self.caps().operand::<MachineObject, { Op::MachineCounter as u8 }, 0>(me, target.cap())?;
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
         let cpu = self.k.cpus.get_masked(self.pin(), target.index() as usize).ok_or(no_cpu)?;
         let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
-        if number >= Counter::ALL.len() {
+        if number >= COUNTERS {
             return Err(Refusal::argument(1));
         }
-        let counter = &cpu.get().counters[mask_index(number, Counter::ALL.len())];
+        let counter = &cpu.get().counters[mask_index(number, COUNTERS)];
         Ok(Answer::one(counter.racy()))
     }
 
     /// Carries out [`Op::MachineTrace`].
     fn machine_trace(self, me: Me<'k>, cap: Cap, first: u64, second: u64) -> Result<Answer> {
-        self.caps().find_machine(me, cap, machine_rights::LOG)?;
+        self.caps().operand::<MachineObject, { Op::MachineTrace as u8 }, 0>(me, cap)?;
         if !smp::trace::ENABLED {
             return Err(Error::NotBuilt.into());
         }
@@ -265,17 +225,23 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Carries out [`Op::MachineAttempt`].
     fn machine_attempt(self, me: Me<'k>, cap: Cap, what: u64, address: u64) -> Result<Answer> {
-        self.caps().find_machine(me, cap, machine_rights::DUMP)?;
+        self.caps().operand::<MachineObject, { Op::MachineAttempt as u8 }, 0>(me, cap)?;
         let what = Attempt::from_raw(what).ok_or(Refusal::argument(1))?;
         self.k.machine.attempt(what, address).map(Answer::one).ok_or(Error::NotBuilt.into())
     }
 
     /// Refuses [`Op::MachineDump`]. Kernels that export their state serve it before.
     fn machine_dump(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
-        self.caps().find_machine(me, cap, machine_rights::DUMP)?;
+        self.caps().operand::<MachineObject, { Op::MachineDump as u8 }, 0>(me, cap)?;
         Err(Error::NotBuilt.into())
     }
 }
 
 /// The channel of report lines.
 const REPORT: u64 = 0x80;
+
+/// Whether an operation makes no other task ready, or chooses the next task itself: messages, bits
+/// and yields, which the list has first, and mappings.
+const fn chooses(op: Op) -> bool {
+    op as u8 <= Op::WhoAmI as u8 || matches!(op, Op::Map | Op::Unmap)
+}

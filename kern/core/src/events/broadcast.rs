@@ -22,12 +22,12 @@
 //! list of pages once.
 
 use abi::events::{BROADCAST, Event, Progress};
-use abi::{Error, FLAG_CAPS, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};
+use abi::{Error, FLAG_CAPS, MsgInfo, Rights, Target};
 use core::convert::Infallible;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
-use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS};
+use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS, MESSAGE_PAGES_MAX};
 use kern_base::machine::Machine;
 use smp::door::Ref;
 use smp::events::Turn;

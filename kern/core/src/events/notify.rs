@@ -1,9 +1,6 @@
 //! Notifications: raise, wait, bind.
 
-use abi::{
-    Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target,
-    task_rights,
-};
+use abi::{Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Op, Target};
 use kern_base::group::Group;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
@@ -26,9 +23,10 @@ impl<'k, M: Machine> Events<'k, M> {
         let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
         let word = slot.get().word.load(self.pin());
         let object = if word.object_type() == ObjType::Notification as u8 {
-            self.caps().typed::<Notification>(word, target.cap(), Rights::NOTIFY)?
+            self.caps().typed_operand::<Notification, { Op::Notify as u8 }, 0>(word, target.cap())?
         } else {
-            let group = self.caps().group_in(me, slot, word, target.cap(), Rights::NOTIFY)?.group;
+            let need = const { Op::Notify.needs(0, ObjType::Group) };
+            let group = self.caps().group_in(me, slot, word, target.cap(), need)?.group;
             self.exposed_notification(group, target.index())?
         };
         let hot = object.get().hot.open(self.pin());
@@ -121,7 +119,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Wait`].
     #[inline(always)]
     pub fn wait(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let object = self.caps().find::<Notification>(me, Target(args.a0).cap(), Rights::LISTEN)?.object;
+        let object = self.caps().operand::<Notification, { Op::Wait as u8 }, 0>(me, args.cap())?;
         let Some(hot) = object.get().hot.open(self.pin()) else {
             return Err(self.elsewhere(&object.get().hot));
         };
@@ -170,8 +168,8 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Carries out [`abi::Op::NotificationBind`].
     pub fn notification_bind(self, me: Me<'k>, object: Cap, task: Cap) -> Result<Answer> {
-        let object = self.caps().find::<Notification>(me, object, Rights::LISTEN)?.object;
-        let task = self.caps().find::<Task>(me, task, task_rights::SCHEDULE)?.object;
+        let object = self.caps().operand::<Notification, { Op::NotificationBind as u8 }, 0>(me, object)?;
+        let task = self.caps().operand::<Task, { Op::NotificationBind as u8 }, 1>(me, task)?;
         let task_hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
         let Some(hot) = object.get().hot.open(self.pin()) else {
             // Both must be on one CPU. The error names the task's CPU, which is this one.

@@ -20,12 +20,10 @@
 //! is taken before the VSpace's lock.
 
 use abi::events::Event;
-use abi::{
-    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, process_rights,
-    task_rights,
-};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target};
 use kern_base::block::Block;
 use kern_base::events::EventPool;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::POSTER_STEPS;
 use kern_base::machine::{Access, Machine};
@@ -311,7 +309,7 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Carries out [`abi::Op::PoolRoom`].
     pub fn pool_room(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let pool = self.caps().find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
+        let pool = self.caps().operand::<EventPool, { Op::PoolRoom as u8 }, 0>(me, args.cap())?;
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
             match self.task_hot(reader) {
@@ -328,12 +326,12 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Carries out [`abi::Op::PoolBind`].
     pub fn pool_bind(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let pool = self.caps().find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
-        let process = self.caps().find::<Process>(me, args.cap1(), process_rights::CONFIGURE)?.object;
+        let pool = self.caps().operand::<EventPool, { Op::PoolBind as u8 }, 0>(me, args.cap())?;
+        let process = self.caps().operand::<Process, { Op::PoolBind as u8 }, 1>(me, args.cap1())?;
         let cap = args.cap2();
         let source = self.caps().slot_of(me.process(self.pin()), cap)?;
         let word = source.get().word.load(self.pin());
-        let reader = self.caps().typed::<Task>(word, cap, task_rights::SCHEDULE)?;
+        let reader = self.caps().typed_operand::<Task, { Op::PoolBind as u8 }, 2>(word, cap)?;
         let (address, bits) = (args.a3, args.a4);
         if bits == 0 {
             return Err(Refusal::argument(4));

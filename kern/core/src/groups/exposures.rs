@@ -2,7 +2,7 @@
 
 use abi::audit::{AuditEvent, may};
 use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, SHIFT_MAX, WATCHERS};
-use abi::{Cap, Error, Op, Rights, Target};
+use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::Header;
 use kern_base::machine::Machine;
@@ -47,13 +47,13 @@ struct What<'k> {
 impl<'k, M: Machine> Groups<'k, M> {
     /// Carries out [`abi::Op::Expose`].
     pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
-        let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
+        let group = self.group_for(me, target.cap(), const { Op::Expose.needs(0, ObjType::Group) })?;
         let (source, word) = self.caps().look(me, object)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
         if word.get::<Task>().is_none() && word.get::<Notification>().is_none() {
             return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
         }
-        let missing = Rights::LISTEN.minus(Rights(word.rights()));
+        let missing = const { Op::Expose.needs(1, ObjType::Task) }.minus(Rights(word.rights()));
         if missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }

@@ -19,7 +19,7 @@
 
 use abi::audit::may;
 use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER};
-use abi::{Cap, Error, MEMBER_RIGHTS, Rights, Target};
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::{LEAVE_STEPS, MEMBER_LOOKS};
@@ -33,6 +33,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
 
+use crate::args::Args;
 use crate::rooms::Groups;
 use crate::{Answer, Me, Refusal, Result};
 
@@ -164,7 +165,8 @@ impl<'k, M: Machine> Groups<'k, M> {
 
     /// Carries out [`abi::Op::GroupMember`].
     pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
-        let group = self.group_for(me, target.cap(), Rights::LISTEN)?.get();
+        let group =
+            self.group_for(me, target.cap(), const { Op::GroupMember.needs(0, ObjType::Group) })?.get();
         let first = target.index() as usize;
         let records = group.members_from(self.pin(), first, MEMBER_LOOKS as usize);
         for (index, record) in (first..).zip(records) {
@@ -172,7 +174,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             if member != Member::EMPTY {
                 // Checked again: the caller may have been removed meanwhile, and must see no later
                 // change.
-                self.group_for(me, target.cap(), Rights::LISTEN)?;
+                self.group_for(me, target.cap(), const { Op::GroupMember.needs(0, ObjType::Group) })?;
                 let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
                 return Ok(Answer::Values([member.key().raw(), index as u64, rights, custom]));
             }
@@ -185,18 +187,12 @@ impl<'k, M: Machine> Groups<'k, M> {
     }
 
     /// Carries out [`abi::Op::GroupAdd`].
-    pub fn group_add(
-        self,
-        me: Me<'k>,
-        group: Cap,
-        process: Cap,
-        rights: Rights,
-        custom: u64,
-    ) -> Result<Answer> {
+    pub fn group_add(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let (group, rights) = (args.cap(), Rights(args.a2 as u32));
         let (slot, word) = self.caps().look(me, group)?;
-        let object = self.caps().typed::<Group>(word, group, Rights::ADD)?;
-        let addee = self.caps().find::<Process>(me, process, Rights::NONE)?.object;
-        let custom = self.check_may_add(me, object, (slot, word), rights, custom)?;
+        let object = self.caps().typed_operand::<Group, { Op::GroupAdd as u8 }, 0>(word, group)?;
+        let addee = self.caps().operand::<Process, { Op::GroupAdd as u8 }, 1>(me, args.cap1())?;
+        let custom = self.check_may_add(me, object, (slot, word), rights, args.a3)?;
         self.security().may(&addee.get().header, &object.get().header, may::JOIN)?;
         let offered = addee.get().offer.get();
         let agreed = [object.get().header.identity(), me.process(self.pin()).get().header.identity()];

@@ -28,8 +28,8 @@ use crate::{Answer, Me, Refusal, Result};
 #[derive(Clone, Copy)]
 pub struct Words {
     /// Label and number of UTCB words, without an operation. The only flags are
-    /// [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`], [`FLAG_EVENT`] and [those of a
-    /// payload](PAYLOAD_FLAGS).
+    /// [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`], [`kern_base::flags::FLAG_EVENT`] and [those of
+    /// a payload](PAYLOAD_FLAGS).
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }

@@ -6,8 +6,9 @@
 //! block has arrived ([`Ipc::came_home`]). Both cases use [`Ipc::wake_with`].
 
 use abi::events::{BROADCAST, Progress};
-use abi::{Error, FLAG_EVENT, MsgInfo, Target, TaskId};
+use abi::{Error, MsgInfo, Target, TaskId};
 use kern_base::block::Block;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::task::{Ending, FLAG_IN_FAULT, Message, Outcome, Task, TaskHot};
 use smp::door::Ref;

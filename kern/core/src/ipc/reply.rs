@@ -2,7 +2,8 @@
 
 use abi::audit::may;
 use abi::{
-    Cap, Error, FLAG_CAPS, FLAG_FAULT, FLAG_FORWARDED, FLAG_PAGES, FaultAnswer, MsgInfo, Rights, Target,
+    Cap, Error, FLAG_CAPS, FLAG_FAULT, FLAG_FORWARDED, FLAG_PAGES, FaultAnswer, MsgInfo, Op, Rights,
+    SEND_WORDS, Target,
 };
 use kern_base::block::Block;
 use kern_base::header::FLAG_DYING;
@@ -79,7 +80,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let words = Words::new(args)?.with_payload(args);
         let saved = match args.a0 {
             0 => None,
-            cap => Some(self.caps().find::<Reply>(me, Target(cap).cap(), Rights::SEND)?.object),
+            cap => Some(self.caps().operand::<Reply, { Op::Reply as u8 }, 0>(me, Target(cap).cap())?),
         };
         let caller = match saved {
             None => me.hot.caller.get(self.pin()),
@@ -170,21 +171,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out [`abi::Op::SaveReply`].
     pub fn save_reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let found = self.caps().find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
-        let Some(reply) = found.object.get().hot.open(self.pin()) else {
-            return Err(self.elsewhere(&found.object.get().hot));
+        let object = self.caps().operand::<Reply, { Op::SaveReply as u8 }, 0>(me, args.cap())?;
+        let Some(reply) = object.get().hot.open(self.pin()) else {
+            return Err(self.elsewhere(&object.get().hot));
         };
         if !reply.caller.is_null() {
             return Err(Error::InUse.into());
         }
-        if found.object.get().header.has_flag(FLAG_DYING) {
+        if object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
         let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
         // Any holder of the Reply object can answer. So for the caller the object is like a group.
-        self.security().may(&caller.get().header, &found.object.get().header, may::JOIN)?;
+        self.security().may(&caller.get().header, &object.get().header, may::JOIN)?;
         let Some(block) = self.take_caller(me.hot) else { return Err(Error::Gone.into()) };
-        block.held.set(Some(found.object));
+        block.held.set(Some(object));
         reply.caller.put(block);
         self.sched.kept.set(self.sched.kept.get() + 1);
         reply.number.set(self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64);
@@ -193,9 +194,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         reply.prev.set(None);
         reply.next.set(first);
         if let Some(hot) = first.and_then(|r| r.get().hot.open(self.pin())) {
-            hot.prev.set(Some(found.object));
+            hot.prev.set(Some(object));
         }
-        me.hot.replies.set(Some(found.object));
+        me.hot.replies.set(Some(object));
         Ok(Answer::DONE)
     }
 
@@ -260,7 +261,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
         }
         words.info = words.info.flag(FLAG_FORWARDED);
-        let need = if words.info.words() > 0 || fault { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        let need = if words.info.words() > 0 || fault { SEND_WORDS } else { Rights::SEND };
         let found = self.caps().find_group(me, Target(args.a0).cap(), need)?;
         let dest = self.caps().task_in(found, Target(args.a0).index())?;
         let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };

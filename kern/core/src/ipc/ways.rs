@@ -16,9 +16,10 @@
 //! arrived by mail, or moves with its receiver. In that case the sender's time is not in use: it is
 //! with the sender or in the block. [`crate::ipc::ends`] has the ends of messages.
 
-use abi::{FLAG_EVENT, FLAG_FAULT, MsgInfo};
+use abi::{FLAG_FAULT, MsgInfo};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{FLAG_NEVER, Message, PENDING_SENDERS, Stage, State, Task, TaskHot};

@@ -5,8 +5,9 @@
 //! If the task's message block is on another CPU, [`Life::unwait`] recalls it, and the operation
 //! continues when the block is back: [`crate::outbox::mail`].
 
-use abi::{Error, FLAG_EVENT, TaskId};
+use abi::{Error, TaskId};
 use kern_base::block::Block;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::header::FLAG_DEAD;
 use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;

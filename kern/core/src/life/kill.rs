@@ -13,7 +13,7 @@
 //! kill, so the next task that kills it continues there.
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, Op, process_rights};
+use abi::{Cap, Error, Op};
 use kern_base::group::Group;
 use kern_base::limits::KILL_LOOKS;
 use kern_base::machine::Machine;
@@ -31,7 +31,7 @@ use crate::{Answer, Me, Refusal, Result};
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::ProcessKill`].
     pub fn process_kill(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
-        let process = self.caps().find::<Process>(me, cap, process_rights::DESTROY)?.object;
+        let process = self.caps().operand::<Process, { Op::ProcessKill as u8 }, 0>(me, cap)?;
         self.end_with_first(process.get().key());
         if process == me.process(self.pin()) {
             return self.kill_own(me);

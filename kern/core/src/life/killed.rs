@@ -1,66 +1,62 @@
-//! Counts what killed tasks were doing, and in which stage a kill's recall finds the message block.
+//! Counts kills in test builds, by what the killed task was doing, and by the stage in which a
+//! kill's recall finds the message block.
 //!
 //! A CPU cannot look into a message block that another CPU owns. It can only read whether the
 //! block's node is queued in a mailbox, which may change at any time. So the CPU that serves the
 //! recall counts the block's stage.
 
-use abi::{Counter, FLAG_EVENT};
+use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
-use kern_base::task::{FLAG_IN_FAULT, Stage, State, Task, TaskHot};
+use kern_base::task::{FLAG_IN_FAULT, Stage, Task, TaskHot};
 use smp::door::Ref;
+use smp::sync::Ordering::Acquire;
+use test_abi::kills::{self, Found, Kill};
+use test_abi::trace::TaskState;
 
+use crate::outbox::mail::RecallRequest;
 use crate::rooms::Life;
 use crate::state::{has_flag, state_of};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Counts a kill of a task of this CPU that is not dying yet.
+    #[inline(always)]
     pub fn count_kill(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        self.count(self.found_in(task, hot));
-        let besides = [
-            (has_flag(hot, FLAG_IN_FAULT), Counter::KillInFault),
-            (hot.lends.get(), Counter::KillLending),
-            (!hot.caller.is_null() || !hot.replies.is_null(), Counter::KillServing),
-            (!hot.senders.is_empty() || !hot.posters.is_empty(), Counter::KillCalled),
-        ];
-        for (_, counter) in besides.into_iter().filter(|(so, _)| *so) {
-            self.count(counter);
+        if !cfg!(feature = "kills") {
+            return;
         }
-    }
-
-    /// Returns the counter for what a task is doing.
-    fn found_in(self, task: Ref<'k, Task>, hot: &TaskHot) -> Counter {
         let msg = task.get().message(self.pin());
-        let queued = task.get().msg_node.is_queued();
-        match (state_of(hot), msg.map(|msg| msg.stage.get())) {
-            (State::Recv | State::RecvTimed, _) => Counter::KillReceiving,
-            (State::WaitBits, _) => Counter::KillWaiting,
-            (State::Sending, _) => {
-                let event = msg.is_some_and(|msg| msg.info.get().has(FLAG_EVENT));
-                if event { Counter::KillPosting } else { Counter::KillQueued }
-            }
-            (State::Await | State::AwaitTimed, _) => Counter::KillOwed,
-            (State::AwaitRemote, Some(Stage::Back)) => Counter::KillBack,
-            (State::AwaitRemote, _) if queued => Counter::KillOut,
-            (State::AwaitRemote, _) => Counter::KillThere,
-            (State::Restart, Some(Stage::AskDone)) => Counter::KillAskDone,
-            (State::Restart, Some(Stage::Kept)) => Counter::KillKept,
-            (State::Restart, Some(Stage::Ask)) => Counter::KillAsk,
-            (State::Restart, Some(_)) => Counter::KillGrace,
-            (State::Restart, None) if queued => Counter::KillAsk,
-            (State::Restart, None) => Counter::KillAsked,
-            (State::Ready | State::Fresh | State::Faulted | State::Dead, _) => Counter::KillReady,
-        }
+        let found = Found {
+            state: TaskState::from_number(state_of(hot) as u8),
+            stage: msg.and_then(|msg| named(msg.stage.get())),
+            in_mailbox: task.get().msg_node.is_queued(),
+            is_event: msg.is_some_and(|msg| msg.info.get().has(FLAG_EVENT)),
+            in_fault: has_flag(hot, FLAG_IN_FAULT),
+            lending: hot.lends.get(),
+            serving: !hot.caller.is_null() || !hot.replies.is_null(),
+            called: !hot.senders.is_empty() || !hot.posters.is_empty(),
+        };
+        found.kills().for_each(|kill| self.count_test(kill));
     }
 
     /// Counts a kill's recall by the stage of the message block; `None` means that the block has
     /// left this CPU.
-    pub fn count_recall(self, stage: Option<Stage>) {
-        self.count(match stage {
-            Some(Stage::Out | Stage::Ask) => Counter::RecallOut,
-            Some(Stage::Queued) => Counter::RecallQueued,
-            Some(Stage::Owed) => Counter::RecallOwed,
-            Some(Stage::Kept) => Counter::RecallKept,
-            Some(Stage::Home | Stage::Back | Stage::AskDone) | None => Counter::RecallGone,
-        });
+    #[inline(always)]
+    pub fn count_recall(self, task: Ref<'k, Task>, stage: Option<Stage>) {
+        if cfg!(feature = "kills") && RecallRequest::from_raw(task.get().recalled.load(Acquire)).dying {
+            self.count_test(Kill::of_recall(stage.and_then(named)));
+        }
     }
+
+    /// Counts, if this kernel has a counter for it.
+    #[inline(always)]
+    fn count_test(self, kill: Kill) {
+        if let Some(count) = self.cpu.counters.get(kill.number()) {
+            count.bump();
+        }
+    }
+}
+
+/// Returns the stage as test builds name it: they have the kernel's numbers.
+fn named(stage: Stage) -> Option<kills::Stage> {
+    kills::Stage::from_number(stage as u8)
 }

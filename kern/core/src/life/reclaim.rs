@@ -43,7 +43,7 @@ use crate::{Answer, Me, Refusal, Result};
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let place = self.caps().find_slot(me.process(self.pin()), at, Rights::GRANT)?;
+        let place = self.caps().find_slot::<{ Op::CapDelete as u8 }, 0>(me.process(self.pin()), at)?;
         let word = place.slot.get().word.load(self.pin());
         if self.goes_on_with(me, header_of(word).map(Header::identity)) {
             let emptied = self.empty_slot(me, place.slot, Pins::Hold)?;
@@ -75,7 +75,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if !again {
             me.hot.regs.rsi.set(0);
         }
-        let slot = self.caps().find_slot(me.process(self.pin()), at, Rights::GRANT)?.slot;
+        let slot = self.caps().find_slot::<{ Op::CapRevoke as u8 }, 0>(me.process(self.pin()), at)?.slot;
         let header = header_of(slot.get().word.load(self.pin()));
         let goes_on = self.goes_on_with(me, header.map(Header::identity));
         let mark = Mark::new(me.hot.regs.r8.get());

@@ -1,7 +1,7 @@
 //! [`abi::Op::LabelSet`]: gives an object another label. A process's spaces and tasks get it, too.
 
 use abi::audit::{AuditEvent, LABELS};
-use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
+use abi::{Cap, Counter, Error, Op, TaskId};
 use kern_base::header::{FLAG_ADOPTED, FLAG_DYING, Header};
 use kern_base::limits::LABEL_STEPS;
 use kern_base::machine::Machine;
@@ -17,12 +17,12 @@ use smp::sync::fence;
 use crate::begun::{is_again, mark_again};
 use crate::rooms::Life;
 use crate::security::labels::differ;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, MachineObject, Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::LabelSet`].
     pub fn label_set(self, me: Me<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
-        self.caps().find_machine(me, machine, machine_rights::SECURITY)?;
+        self.caps().operand::<MachineObject, { Op::LabelSet as u8 }, 0>(me, machine)?;
         let (_, word) = self.caps().look(me, object)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
         let label = u32::try_from(label).ok().filter(|label| *label < LABELS);

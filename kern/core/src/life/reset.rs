@@ -8,7 +8,7 @@
 use core::cell::Cell;
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, Op, machine_rights};
+use abi::{Cap, Error, Op};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::{Reset, Untyped};
@@ -20,7 +20,7 @@ use crate::begun::is_again;
 use crate::caps::slots::UntypedCap;
 use crate::life::reclaim::Pins;
 use crate::rooms::Life;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, MachineObject, Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::UntypedReset`].
@@ -40,7 +40,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let pins = match pins {
             0 => Pins::Hold,
             1 => {
-                self.caps().find_machine(me, machine, machine_rights::DMA)?;
+                self.caps().operand::<MachineObject, { Op::UntypedReset as u8 }, 3>(me, machine)?;
                 Pins::Go
             }
             _ => return Err(Refusal::argument(1)),

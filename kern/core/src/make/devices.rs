@@ -13,7 +13,7 @@
 //! [`Pins::Go`]: crate::life::reclaim::Pins::Go
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, Op, Rights, Target, frame_rights, machine_rights};
+use abi::{Cap, Error, Op, Target};
 use core::mem::size_of;
 use kern_base::frames::{FrameInfo, NoFrame};
 use kern_base::header::FLAG_DYING;
@@ -23,15 +23,16 @@ use kern_base::phys::{Phys, PhysRange};
 use kern_base::roots::UntypedGuard;
 use smp::door::Ref;
 
+use crate::args::Args;
 use crate::make::retype::{Pages, fits};
 use crate::rooms::Make;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, MachineObject, Me, Refusal, Result};
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::FramePin`].
     pub fn frame_pin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
         let frame = self.frame_to_pin(me, cap)?;
-        self.caps().find_machine(me, machine, machine_rights::DMA)?;
+        self.caps().operand::<MachineObject, { Op::FramePin as u8 }, 1>(me, machine)?;
         let _root = self.caps().lock_root(&frame.header);
         self.frame_to_pin(me, cap)?;
         if frame.header.has_flag(FLAG_DYING) {
@@ -52,7 +53,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::FrameUnpin`].
     pub fn frame_unpin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
         let frame = self.frame_to_pin(me, cap)?;
-        self.caps().find_machine(me, machine, machine_rights::DMA)?;
+        self.caps().operand::<MachineObject, { Op::FrameUnpin as u8 }, 1>(me, machine)?;
         let _root = self.caps().lock_root(&frame.header);
         self.frame_to_pin(me, cap)?;
         let pins = frame.unpin().ok_or(Refusal::from(Error::BadState))?;
@@ -64,16 +65,16 @@ impl<'k, M: Machine> Make<'k, M> {
     /// capability that is gone by then pins nothing. (A slot gets no other capability during this
     /// entry.)
     fn frame_to_pin(self, me: Me<'k>, cap: Cap) -> Result<&'k Frame> {
-        Ok(self.caps().find::<Frame>(me, cap, frame_rights::DMA)?.object.get())
+        Ok(self.caps().operand::<Frame, { Op::FramePin as u8 }, 0>(me, cap)?.get())
     }
 
     /// Carries out [`abi::Op::DeviceFrame`].
-    pub fn device_frame(self, me: Me<'k>, caps: [Cap; 2], to: Target, at: u64, size: u64) -> Result<Answer> {
-        let [machine, source] = caps;
-        self.caps().find_machine(me, machine, machine_rights::DEVICE)?;
+    pub fn device_frame(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let (at, size) = (args.a3, args.a4);
+        self.caps().operand::<MachineObject, { Op::DeviceFrame as u8 }, 0>(me, args.cap())?;
         let process = me.process(self.pin());
-        let source = self.caps().find_untyped(me, source)?;
-        let place = self.caps().find_slot(process, to, Rights::GRANT)?;
+        let source = self.caps().find_untyped(me, args.cap1())?;
+        let place = self.caps().find_slot::<{ Op::DeviceFrame as u8 }, 2>(process, Target(args.a2))?;
         let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
         let memory = PhysRange::of_device(&self.k.machine, Phys(at), pages.bytes());
         let Some(memory) = memory.filter(|_| at.is_multiple_of(1 << pages.log2)) else {

@@ -165,7 +165,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Finds that many consecutive slots from a `CNode and slot` argument on, all in one table,
     /// none of them full.
     fn find_run(self, process: Ref<'k, Process>, to: Target, count: u64) -> Result<Run<'k>> {
-        let (reach, number) = self.caps().find_cnode(process, to, Rights::GRANT)?;
+        let (reach, number) = self.caps().find_cnode::<{ Op::Retype as u8 }, 2>(process, to)?;
         let missing = |i: u64| Refusal::new(Error::NoCapability, number as u64 + i);
         let (table, first) = self.caps().table_with(reach, number).ok_or(missing(0))?;
         let run = Run { table, first };

@@ -1,9 +1,7 @@
 //! Operations on processes, tasks and SchedContexts: configure, registers, start, control.
 
 use abi::audit::AuditEvent;
-use abi::{
-    Cap, Error, MsgInfo, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights,
-};
+use abi::{Cap, Error, MsgInfo, ObjType, Op, RegIndex, Rights, Target, TaskId};
 use core::cell::Cell;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_ADOPTED, FLAG_DEAD, FLAG_DYING};
@@ -23,6 +21,7 @@ use smp::sync::fence;
 use test_abi::trace::{Event, Why};
 
 use crate::answer::write_values;
+use crate::args::Args;
 use crate::ipc::faults::{breakpoint, check_debug};
 use crate::registers::{FIXED_FLAGS, load_registers, read_registers, registers};
 use crate::rooms::Make;
@@ -31,21 +30,14 @@ use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::ProcessConfigure`].
-    pub fn process_configure(
-        self,
-        me: Me<'k>,
-        process: Cap,
-        cnode: Cap,
-        vspace: Cap,
-        vector: u64,
-    ) -> Result<Answer> {
-        let process = self.caps().find::<Process>(me, process, process_rights::CONFIGURE)?.object;
-        let cnode = self.caps().find::<CNode>(me, cnode, Rights::GRANT)?.object;
-        let vspace = self.caps().find::<VSpace>(me, vspace, Rights::MAP)?.object;
-        if vector > 1 {
+    pub fn process_configure(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let process = self.caps().operand::<Process, { Op::ProcessConfigure as u8 }, 0>(me, args.cap())?;
+        let cnode = self.caps().operand::<CNode, { Op::ProcessConfigure as u8 }, 1>(me, args.cap1())?;
+        let vspace = self.caps().operand::<VSpace, { Op::ProcessConfigure as u8 }, 2>(me, args.cap2())?;
+        if args.a3 > 1 {
             return Err(Refusal::argument(3));
         }
-        self.bind_process(process, cnode, vspace, vector != 0)?;
+        self.bind_process(process, cnode, vspace, args.a3 != 0)?;
         self.security().audit_bind(Op::ProcessConfigure, &cnode.get().header, process.get());
         self.security().audit_bind(Op::ProcessConfigure, &vspace.get().header, process.get());
         Ok(Answer::DONE)
@@ -114,8 +106,8 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::TaskConfigure`].
     pub fn task_configure(self, me: Me<'k>, task: Cap, process: Cap, utcb: u64, cpu: u64) -> Result<Answer> {
-        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
-        let process = self.caps().find::<Process>(me, process, process_rights::CONFIGURE)?.object;
+        let task = self.caps().operand::<Task, { Op::TaskConfigure as u8 }, 0>(me, task)?;
+        let process = self.caps().operand::<Process, { Op::TaskConfigure as u8 }, 1>(me, process)?;
         let cpus = self.k.cpu_count();
         let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
         let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
@@ -247,7 +239,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::TaskWriteRegs`]. A task that waits continues to wait; it gets its
     /// registers when the wait ends, so only a ready task can be written.
     pub fn task_write_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
-        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let task = self.caps().operand::<Task, { Op::TaskWriteRegs as u8 }, 0>(me, task)?;
         let hot = self.suspended(task)?;
         if state_of(hot) != State::Ready {
             return Err(Error::BadState.into());
@@ -260,7 +252,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::TaskReadRegs`].
     pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
-        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let task = self.caps().operand::<Task, { Op::TaskReadRegs as u8 }, 0>(me, task)?;
         let hot = self.suspended(task)?;
         hot.materialise_frame();
         let bulk = &me.task.get().utcb(self.pin()).bulk;
@@ -273,8 +265,10 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::TaskResume`], [`abi::Op::TaskSuspend`], [`abi::Op::TaskCancel`] and
     /// [`abi::Op::TaskKill`].
     pub fn task_control(self, me: Me<'k>, task: Cap, bits: u64) -> Result<Answer> {
-        let need = if bits == ctl::KILL { task_rights::DESTROY } else { task_rights::SUSPEND };
-        let task = self.caps().find::<Task>(me, task, need)?.object;
+        let task = match bits {
+            ctl::KILL => self.caps().operand::<Task, { Op::TaskKill as u8 }, 0>(me, task)?,
+            _ => self.caps().operand::<Task, { Op::TaskSuspend as u8 }, 0>(me, task)?,
+        };
         if task.get().id.load(Acquire) == 0 || task.get().header.has_flag(FLAG_DEAD) {
             return Err(Error::BadState.into());
         }
@@ -297,7 +291,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::SchedConfigure`].
     pub fn sched_configure(self, me: Me<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
-        let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
+        let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 0>(me, sc)?;
         let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
         if slice == 0 {
             return Err(Refusal::argument(2));
@@ -325,8 +319,8 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::SchedBind`].
     pub fn sched_bind(self, me: Me<'k>, sc: Cap, task: Cap) -> Result<Answer> {
-        let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
-        let task = self.caps().find::<Task>(me, task, task_rights::SCHEDULE)?.object;
+        let sc = self.caps().operand::<SchedContext, { Op::SchedBind as u8 }, 0>(me, sc)?;
+        let task = self.caps().operand::<Task, { Op::SchedBind as u8 }, 1>(me, task)?;
         self.bind_time(sc, task)?;
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         self.time().dispatch();
@@ -359,7 +353,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Carries out [`abi::Op::SchedInfo`].
     pub fn sched_info(self, me: Me<'k>, sc: Cap) -> Result<Answer> {
-        let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::OBSERVE)?.object;
+        let sc = self.caps().operand::<SchedContext, { Op::SchedInfo as u8 }, 0>(me, sc)?;
         let hot = self.here(&sc.get().hot)?;
         self.time().charge();
         Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
@@ -382,9 +376,10 @@ impl<'k, M: Machine> Make<'k, M> {
     #[inline(always)]
     pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let (_, word) = self.caps().look(me, target.cap())?;
+        let need = const { Op::YieldTo.needs(0, ObjType::Group) };
         let task = match word.get::<Task>() {
-            Some(_) => self.caps().typed::<Task>(word, target.cap(), task_rights::SCHEDULE)?,
-            None => self.caps().resolve_task(me, target, Rights::SEND)?.task,
+            Some(_) => self.caps().typed_operand::<Task, { Op::YieldTo as u8 }, 0>(word, target.cap())?,
+            None => self.caps().resolve_task(me, target, need)?.task,
         };
         let hot = self.here(&task.get().hot)?;
         if task == me.task {
@@ -409,12 +404,12 @@ impl<'k, M: Machine> Make<'k, M> {
         if word.get::<Process>().is_some() {
             let process = self.caps().typed::<Process>(word, of, Rights::NONE)?;
             if process != me.process(self.pin()) {
-                self.caps().typed::<Process>(word, of, process_rights::CONFIGURE)?;
+                self.caps().typed::<Process>(word, of, abi::OWN_PROCESS.rights)?;
             }
             process.get().fault_handler.store(target, Relaxed);
             return Ok(Answer::DONE);
         }
-        let task = self.caps().typed::<Task>(word, of, task_rights::REGISTERS)?;
+        let task = self.caps().typed_operand::<Task, { Op::FaultHandler as u8 }, 0>(word, of)?;
         if task.get().header.has_flag(FLAG_DEAD) {
             return Err(Error::BadState.into());
         }
@@ -423,8 +418,9 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::TaskDebug`].
-    pub fn task_debug(self, me: Me<'k>, task: Cap, addresses: [u64; 4], dr7: u64) -> Result<Answer> {
-        let task = self.caps().find::<Task>(me, task, task_rights::DEBUG)?.object;
+    pub fn task_debug(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let (addresses, dr7) = ([args.a1, args.a2, args.a3, args.a4], args.a5);
+        let task = self.caps().operand::<Task, { Op::TaskDebug as u8 }, 0>(me, args.cap())?;
         let hot = self.suspended(task)?;
         check_debug(&addresses, dr7)?;
         let on = (0..addresses.len()).any(|n| breakpoint(dr7, n).0);

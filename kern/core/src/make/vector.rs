@@ -5,7 +5,7 @@
 //! corrects each written word so that XRSTOR accepts it. So the area is valid even after only some
 //! of the words were written.
 
-use abi::{Cap, Error, VECTOR_WORDS_AT_ONCE, task_rights};
+use abi::{Cap, Error, Op, VECTOR_WORDS_AT_ONCE};
 use kern_base::machine::{Machine, VectorFormat};
 use kern_base::task::{FLAG_VECTOR, INITIAL_MXCSR, State, Task, TaskHot};
 use smp::door::Ref;
@@ -55,7 +55,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Returns a suspended task of this CPU that has vector state.
     fn vector_of(self, me: Me<'k>, task: Cap) -> Result<(Ref<'k, Task>, &'k TaskHot, VectorFormat)> {
-        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let task = self.caps().operand::<Task, { Op::TaskReadVector as u8 }, 0>(me, task)?;
         let hot = self.suspended(task)?;
         if !has_flag(hot, FLAG_VECTOR) {
             return Err(Error::BadState.into());

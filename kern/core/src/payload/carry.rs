@@ -5,7 +5,7 @@
 //! not at all. It is not a failure if the receiver does not listen for a capability: the message
 //! arrives and reports the capability's fate.
 
-use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights};
+use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights, SEND_CAPS, SEND_PAGES, SEND_WORDS};
 use kern_base::machine::Machine;
 use kern_base::task::Task;
 use smp::door::Ref;
@@ -23,7 +23,7 @@ pub const PAYLOAD_FLAGS: u64 = FLAG_PAGES | FLAG_CAPS;
 
 /// Returns the rights that a message needs, in the capability and in the member record.
 pub fn rights_of(info: MsgInfo) -> Rights {
-    let given = [(FLAG_PAGES, Rights::MAP), (FLAG_CAPS, Rights::GRANT)];
+    let given = [(FLAG_PAGES, SEND_PAGES), (FLAG_CAPS, SEND_CAPS)];
     let carried = given.into_iter().filter(|(flag, _)| info.has(*flag));
     carried.fold(rights_of_words(info), |all, (_, right)| all | right)
 }
@@ -31,7 +31,7 @@ pub fn rights_of(info: MsgInfo) -> Rights {
 /// Returns the rights that a message without a payload needs.
 #[inline(always)]
 pub fn rights_of_words(info: MsgInfo) -> Rights {
-    if info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND }
+    if info.words() > 0 { SEND_WORDS } else { Rights::SEND }
 }
 
 /// Writes two words of a list.

@@ -11,7 +11,8 @@
 //! The pages of a reply are transferred before the reply is sent. If that is not possible, the
 //! replier's system call is refused.
 
-use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageMode, PageRange, RANGES_MAX, Rights, Target};
+use abi::{Error, MsgInfo, Op, PageMode, PageRange, RANGES_MAX};
+use kern_base::limits::MESSAGE_PAGES_MAX;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
 use kern_base::task::{Task, TaskHot};
@@ -213,14 +214,15 @@ impl<'k, M: Machine> Payload<'k, M> {
 
     /// Carries out [`abi::Op::PageTransfer`].
     pub fn page_transfer(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let from = self.caps().find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
-        let range = PageRange::from_words([args.a2, args.a4]);
-        let to = self.caps().find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP).inspect_err(|_| {
+        let from = self.caps().operand::<VSpace, { Op::PageTransfer as u8 }, 0>(me, args.cap())?;
+        let range =
+            PageRange::from_words([args.a2, args.a4]).filter(|range| range.count <= MESSAGE_PAGES_MAX);
+        let to = self.caps().operand::<VSpace, { Op::PageTransfer as u8 }, 1>(me, args.cap1());
+        let to = to.inspect_err(|_| {
             // The capability may have gone while this call waited with the pages lent.
             let lent = range.filter(|range| check_user_range(range.address, range.bytes(), 1).is_ok());
             lent.iter().for_each(|range| self.mem().take_back(from, range));
-        });
-        let to = to?.object;
+        })?;
         let range = range.ok_or(Refusal::argument(2))?;
         let target = args.a3;
         check_user_range(range.address, range.bytes(), range.page_size())?;

@@ -37,7 +37,7 @@
 //! were alive and other objects referred to them. So the search arrives before their memory can be
 //! reused ([`crate::life::reclaim`]).
 
-use abi::FLAG_EVENT;
+use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;

@@ -282,7 +282,7 @@ fn a_revoke_that_pretends_to_go_on_is_told() {
     put(&mut s, note, child, 9, Rights::ALL);
     let identity = s.w.must(0, Op::CapInspect, &[at(note)]).r8;
     let (_, _, next) = read(&mut s.w, 0, 0);
-    let revoke = Regs::op(Op::CapRevoke, &[at(note), 0, identity]).flag(abi::FLAG_AGAIN);
+    let revoke = Regs::op(Op::CapRevoke, &[at(note), 0, identity]).flag(kern_base::flags::FLAG_AGAIN);
     assert_eq!(s.w.call(0, revoke).error(), None);
     assert!(!holds(&mut s, child, 9));
     let (told, _, _) = read(&mut s.w, 0, next);

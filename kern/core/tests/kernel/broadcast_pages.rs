@@ -168,7 +168,11 @@ fn what_cannot_go_is_told_and_stays() {
             (vec![copies(1), moved], Error::NoPage, FROM + PAGE_SIZE),
             (vec![copies(3)], Error::NoPage, FROM + 2 * PAGE_SIZE),
             (vec![copies(1), copies(1)], Error::NoPage, FROM),
-            (vec![copies(abi::MESSAGE_PAGES_MAX), copies(1)], Error::TooLong, abi::MESSAGE_PAGES_MAX),
+            (
+                vec![copies(kern_base::limits::MESSAGE_PAGES_MAX), copies(1)],
+                Error::TooLong,
+                kern_base::limits::MESSAGE_PAGES_MAX,
+            ),
         ];
         for (ranges, error, detail) in refusals {
             shows(&mut m, &ranges, say(1));
@@ -252,7 +256,7 @@ fn shares_wait_for_room() {
 /// One entry shares no more pages than one message may have.
 #[test]
 fn an_entry_is_bounded() {
-    let pages = abi::MESSAGE_PAGES_MAX * 2 / 5;
+    let pages = kern_base::limits::MESSAGE_PAGES_MAX * 2 / 5;
     let mut m = meeting(1, 0, 6, pages, 256);
     lists(&m.sender, &[copies(pages)]);
     let sender = m.sender;

@@ -1,7 +1,8 @@
 //! The counters of kills: one case for each stage in which a killed task's message can be.
 
-use abi::{Counter, Error, Op, Target};
+use abi::{Error, Op, Target};
 use kern_base::task::{State, ctl};
+use test_abi::kills::Kill;
 
 use crate::scene::{Scene, call};
 use crate::world::{Regs, Tcb};
@@ -15,15 +16,15 @@ fn remote() -> (Scene, Tcb, Tcb, Target) {
     (s, client, server, target)
 }
 
-fn all(s: &Scene, counter: Counter) -> u64 {
-    (0..s.w.cpus()).map(|n| s.w.block(n).counters[counter as usize].racy()).sum()
+fn all(s: &Scene, kill: Kill) -> u64 {
+    (0..s.w.cpus()).map(|n| s.w.block(n).counters[kill.number()].racy()).sum()
 }
 
-fn found(s: &mut Scene, task: &Tcb, expected: &[Counter]) {
+fn found(s: &mut Scene, task: &Tcb, expected: &[Kill]) {
     s.kill(task);
     assert_eq!(task.state(), State::Dead);
-    for counter in expected {
-        assert_eq!(all(s, *counter), 1, "{}", counter.name());
+    for kill in expected {
+        assert_eq!(all(s, *kill), 1, "{}", kill.name());
     }
 }
 
@@ -31,7 +32,7 @@ fn found(s: &mut Scene, task: &Tcb, expected: &[Counter]) {
 fn a_call_that_nobody_has_taken() {
     let (mut s, client, _, target) = remote();
     s.w.does(&client, call(target));
-    found(&mut s, &client, &[Counter::KillOut, Counter::RecallOwed]);
+    found(&mut s, &client, &[Kill::Out, Kill::RecallOwed]);
 }
 
 #[test]
@@ -40,9 +41,9 @@ fn a_call_that_is_served() {
     s.w.does(&client, call(target));
     s.w.event(1);
     assert!(s.w.runs(1, &server));
-    found(&mut s, &client, &[Counter::KillThere, Counter::RecallOwed]);
-    found(&mut s, &server, &[Counter::KillReady, Counter::KillMailed]);
-    assert_eq!(all(&s, Counter::KillServing), 0, "its caller is gone");
+    found(&mut s, &client, &[Kill::There, Kill::RecallOwed]);
+    found(&mut s, &server, &[Kill::Ready]);
+    assert_eq!(all(&s, Kill::Serving), 0, "its caller is gone");
 }
 
 #[test]
@@ -53,8 +54,8 @@ fn a_call_that_is_queued() {
     assert!(s.w.runs(1, &server));
     s.w.does(&client, call(target));
     s.w.event(1);
-    found(&mut s, &client, &[Counter::KillThere, Counter::RecallQueued]);
-    found(&mut s, &server, &[Counter::KillReady, Counter::KillServing]);
+    found(&mut s, &client, &[Kill::There, Kill::RecallQueued]);
+    found(&mut s, &server, &[Kill::Ready, Kill::Serving]);
     assert_eq!(s.w.result(&first).error(), Some(Error::Dead));
 }
 
@@ -68,8 +69,8 @@ fn an_answer_that_is_back_but_not_taken() {
     // By an entry of its CPU that has not come to the mailbox yet.
     s.w.look(0).life().control(s.w.task(client.cap), ctl::KILL);
     s.w.run();
-    assert_eq!((client.state(), all(&s, Counter::KillBack)), (State::Dead, 1));
-    found(&mut s, &server, &[Counter::KillReceiving]);
+    assert_eq!((client.state(), all(&s, Kill::Back)), (State::Dead, 1));
+    found(&mut s, &server, &[Kill::Receiving]);
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn calls_on_the_own_cpu() {
     s.w.does(&first, call(target));
     let (second, _) = s.running(0, 30);
     s.w.does(&second, call(target));
-    found(&mut s, &first, &[Counter::KillOwed]);
-    found(&mut s, &second, &[Counter::KillQueued]);
-    found(&mut s, &server, &[Counter::KillReady]);
+    found(&mut s, &first, &[Kill::Owed]);
+    found(&mut s, &second, &[Kill::Queued]);
+    found(&mut s, &server, &[Kill::Ready]);
 }

@@ -32,7 +32,7 @@ fn shared_often(s: &mut Scene, room: u64) -> (Cap, Cap) {
     let frame = pooled(s, space, FROM, 1);
     let mut places = 1;
     while places < MAPPED_MAX - room {
-        let count = places.min(abi::MESSAGE_PAGES_MAX).min(MAPPED_MAX - room - places);
+        let count = places.min(kern_base::limits::MESSAGE_PAGES_MAX).min(MAPPED_MAX - room - places);
         share(s, space, FROM, count, FROM + places * PAGE).expect("a share within the limit");
         places += count;
     }

@@ -2,7 +2,8 @@
 //! the capability that it uses is revoked, the operation must not take effect after the revoke has
 //! ended.
 
-use abi::{Cap, FLAG_AGAIN, ObjType, Op, Rights, Target};
+use abi::{Cap, ObjType, Op, Rights, Target};
+use kern_base::flags::FLAG_AGAIN;
 use kern_base::memory::Frame;
 use kern_base::notification::Notification;
 use kern_base::objects::Objects;

@@ -1,8 +1,8 @@
 //! Revokes and resets of memory whose pages are in pools, while other tasks also revoke or reset
 //! that memory, or have given up doing so.
 
-use abi::{Cap, Error, MAP_POOL, MESSAGE_PAGES_MAX, ObjType, Op, PageMode, PageRange, Target};
-use kern_base::limits::SWEEP_STEPS;
+use abi::{Cap, Error, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
+use kern_base::limits::{MESSAGE_PAGES_MAX, SWEEP_STEPS};
 use kern_base::memory::Frame;
 
 use crate::scene::Scene;

@@ -36,7 +36,7 @@ mod table;
 
 use alloc::vec::Vec;
 
-use abi::select;
+use test_abi::select;
 use user_rt::cap::{Handle, Notification};
 use user_rt::elf::Image;
 use user_rt::spawn::{Nursery, own};

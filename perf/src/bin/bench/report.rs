@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-use abi::{Counter, line_sum};
+use abi::Counter;
 use perf::stats::{figure, summarize};
+use test_abi::lines::line_sum;
 use user_rt::report;
 
 use crate::CAPTURED;

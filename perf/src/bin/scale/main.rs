@@ -19,7 +19,7 @@ mod roles;
 mod stage;
 
 use abi::Counter;
-use abi::select;
+use test_abi::select;
 use user_rt::cap::Notification;
 use user_rt::elf::Image;
 use user_rt::spawn::{Nursery, own};

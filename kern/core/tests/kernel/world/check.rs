@@ -11,13 +11,14 @@ use kern_core::Cx;
 use kern_core::state::state_of;
 use kern_core::tables::walk::Spot;
 use kern_dump::found::Found;
-use kern_dump::{Scope, Still, survey};
+use kern_dump::{Still, survey};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::host_test;
 use smp::lock::Guarded;
 use smp::mailbox::Idle;
 use snapshot::{Hardware, Sink, Translation};
+use test_abi::Dump;
 
 use super::machine::{Fake, Page};
 use super::{Mode, World};
@@ -106,7 +107,7 @@ pub fn record(world: &World, snapshot: &mut Snapshot) {
 
 fn take(world: &World, found: &mut Found, snapshot: &mut Snapshot) {
     snapshot.clear();
-    survey(world, Scope::All, found, snapshot);
+    survey(world, Dump::All, found, snapshot);
     assert!(!found.is_full(), "there are more objects than a survey finds");
     hardware(world, snapshot);
 }

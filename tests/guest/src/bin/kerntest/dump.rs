@@ -1,9 +1,10 @@
 //! The export of the kernel's state: builds that have it show every change; all others refuse.
 
-use abi::{Error, Op, cpu_features};
+use abi::{Error, Op};
+use guest_tests::run::export;
+use test_abi::{Dump, build};
 use user_rt::arch::{Args, syscall};
 use user_rt::cap::{Handle, Notification};
-use user_rt::invoke::Dump;
 use user_rt::spawn::own;
 use user_rt::{boot, report};
 
@@ -16,14 +17,14 @@ tests! { state_is_exported snapshots_are_taken bad_arguments_of_dump }
 /// Exports the state, and gives it a name: the harness compares the states. Equal names are of
 /// equal states, and all others differ.
 fn show(what: Dump, name: &str) -> Outcome {
-    own::machine().dump(what)?;
+    export(what)?;
     report!("state {name}");
     Ok(())
 }
 
 fn state_is_exported(lab: &mut Lab<'_>) -> Outcome {
-    if !boot::has(cpu_features::DUMP) {
-        let refused = own::machine().dump(Dump::All).map_err(|refusal| refusal.error);
+    if !boot::has(build::DUMP) {
+        let refused = export(Dump::All).map_err(|refusal| refusal.error);
         expect_eq!(refused, Err(Error::NotBuilt), "dump on a kernel that has none");
         return Err(Failure::Lacks("the kernel does not export its state"));
     }
@@ -55,18 +56,18 @@ fn state_is_exported(lab: &mut Lab<'_>) -> Outcome {
 
 /// Takes snapshots on all CPUs at the same time, while each stops the others.
 fn snapshots_are_taken(lab: &mut Lab<'_>) -> Outcome {
-    if !boot::has(cpu_features::DUMP) {
+    if !boot::has(build::DUMP) {
         return Err(Failure::Lacks("the kernel does not export its state"));
     }
-    let objects = own::machine().dump(Dump::All)?;
+    let objects = export(Dump::All)?;
     expect!(objects > 10, "{objects} objects are found");
     let _: Notification = lab.nursery.make(0)?;
-    expect_eq!(own::machine().dump(Dump::All)?, objects + 1, "objects, of which one is new");
+    expect_eq!(export(Dump::All)?, objects + 1, "objects, of which one is new");
     Ok(())
 }
 
 fn bad_arguments_of_dump(_: &mut Lab<'_>) -> Outcome {
-    let expected = if boot::has(cpu_features::DUMP) { (Error::BadArgument, 1) } else { (Error::NotBuilt, 0) };
+    let expected = if boot::has(build::DUMP) { (Error::BadArgument, 1) } else { (Error::NotBuilt, 0) };
     for how in [2, 4, u64::MAX] {
         let answer = syscall(Args::plain(Op::MachineDump, own::machine().arg(), how, 0, 0));
         let got = answer.info.status().map_err(|error| (error, answer.rdi));

@@ -8,7 +8,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, Op, cpu_features};
-use test_abi::Attempt;
+use test_abi::{Attempt, build};
 use user_rt::arch::{Args, memory, syscall};
 use user_rt::boot;
 use user_rt::cap::{Access, Frame, Handle};
@@ -41,7 +41,7 @@ fn attempt(what: u64, address: u64) -> Args {
 
 /// Returns what stops an attempt of the kernel, on each CPU. Fails with `through` if nothing does.
 fn stopped(lab: &mut Lab<'_>, what: Attempt, address: u64, wanted: u64, through: &str) -> Outcome {
-    if !boot::has(cpu_features::ATTEMPTS) {
+    if !boot::has(build::ATTEMPTS) {
         return Err(Failure::Lacks("the kernel tries nothing that is forbidden"));
     }
     for cpu in 0..lab.cpus {
@@ -250,7 +250,7 @@ fn attempts_are_checked(_: &mut Lab<'_>) -> Outcome {
         let got = answer.info.status().map_err(|error| (error, answer.rdi));
         expect_eq!(got, Err((Error::BadArgument, 1)), "attempt {what:#x}");
     }
-    if !boot::has(cpu_features::ATTEMPTS) {
+    if !boot::has(build::ATTEMPTS) {
         let refused = syscall(attempt(0, HOLE)).info.status();
         expect_eq!(refused, Err(Error::NotBuilt), "a kernel that tries nothing");
         return Ok(());

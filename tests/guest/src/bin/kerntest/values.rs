@@ -315,7 +315,7 @@ fn machine_values(lab: &mut Lab<'_>) -> Outcome {
     for cpu in [lab.cpus, u32::MAX] {
         refused(lab, &puppet, &counter(cpu, 0), Error::NoCpu, cpus)?;
     }
-    for number in [abi::Counter::ALL.len() as u64, 1 << 32, u64::MAX] {
+    for number in [(abi::Counter::ALL.len() + test_abi::kills::Kill::ALL.len()) as u64, 1 << 32, u64::MAX] {
         refused(lab, &puppet, &counter(0, number), Error::BadArgument, 1)?;
     }
     accepted(lab, &puppet, &counter(0, 0))

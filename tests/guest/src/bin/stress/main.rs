@@ -56,7 +56,7 @@ fn plan() -> Plan {
     let seats = number("tasks", (3 * cpus).clamp(8, 64)).clamp(2, SEATS_MAX as u64);
     let rounds = number("rounds", (messages / 20_000).clamp(2, 8)).clamp(1, 1000);
     // Events repeat only where QEMU counts instructions: there the chaos build has its seed.
-    let replays = boot::has(abi::cpu_features::CHAOS) && options.value("chaos").is_some();
+    let replays = boot::has(test_abi::build::CHAOS) && options.value("chaos").is_some();
     Plan { replays, seed: number("seed", 1), cpus: cpus as u32, messages, seats: seats as usize, rounds }
 }
 

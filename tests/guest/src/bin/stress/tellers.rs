@@ -7,8 +7,9 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{Cap, cpu_features};
+use abi::Cap;
 use guest_tests::watchdog::{PRIORITY, STACK_PAGES};
+use test_abi::build;
 use user_rt::cap::{Handle, Notification, Untyped};
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
 use user_rt::{arch, boot, report};
@@ -21,7 +22,7 @@ static TELLERS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 /// Starts a teller on each CPU, in the program's own process. Tellers answer to the watchdog's
 /// alarm.
 pub fn start(nursery: &mut Nursery, alarm: &Notification) -> user_rt::Result<()> {
-    if boot::has(cpu_features::DUMP) {
+    if boot::has(build::DUMP) {
         for cpu in 0..boot::facts().cpus as u32 {
             start_teller(nursery, cpu, alarm)?;
         }
@@ -59,7 +60,7 @@ extern "C" fn tell(packed: u64) -> ! {
 
 /// Asks every CPU's teller. A CPU that does not answer is stuck in the kernel.
 pub fn ask_all(alarm: &Notification) {
-    if !boot::has(cpu_features::DUMP) {
+    if !boot::has(build::DUMP) {
         return;
     }
     for (cpu, note) in TELLERS.iter().enumerate().take(boot::facts().cpus as usize) {

@@ -4,43 +4,21 @@
 use core::fmt;
 use core::sync::atomic::Ordering::SeqCst;
 
-use abi::Counter;
+use abi::{Op, Target};
 use guest_tests::board::{Part as _, Row};
 use guest_tests::run::{Figure, Run};
 use guest_tests::{board, words};
 
 use super::scene::{house_of, plays};
-use user_rt::cap::Notification;
+use test_abi::kills::{self, Kill};
+use user_rt::arch::{Args, syscall};
+use user_rt::cap::{Handle, Notification};
 use user_rt::report;
 use user_rt::spawn::own;
 
 pub const KILLERS_MAX: usize = 16;
 /// Tasks of a scene.
 pub const ACTORS: usize = 6;
-
-/// Stages that kills found, as the kernel counts them. In a long storm on several CPUs none of them
-/// may be zero.
-pub const STAGES: [(&str, Counter); 19] = [
-    ("ready", Counter::KillReady),
-    ("receiving", Counter::KillReceiving),
-    ("waiting", Counter::KillWaiting),
-    ("grace", Counter::KillGrace),
-    ("queued", Counter::KillQueued),
-    ("posting", Counter::KillPosting),
-    ("owed", Counter::KillOwed),
-    ("out", Counter::KillOut),
-    ("there", Counter::KillThere),
-    ("back", Counter::KillBack),
-    ("ask", Counter::KillAsk),
-    ("asked", Counter::KillAsked),
-    ("kept", Counter::KillKept),
-    ("ask_done", Counter::KillAskDone),
-    ("recall_out", Counter::RecallOut),
-    ("recall_queued", Counter::RecallQueued),
-    ("recall_owed", Counter::RecallOwed),
-    ("recall_kept", Counter::RecallKept),
-    ("recall_gone", Counter::RecallGone),
-];
 
 words! {
     /// Words of the whole run.
@@ -170,17 +148,13 @@ const FIGURES: &[Figure<Board>] = &[
     Figure::Total("cpus", Total::Cpus),
     Figure::Total("kills", Total::Kills),
     Figure::Text("callers", |_, f| {
-        write!(
-            f,
-            "{}",
-            counted(&[Counter::KillOut, Counter::KillThere, Counter::KillBack, Counter::KillOwed])
-        )
+        write!(f, "{}", counted(&[Kill::Out, Kill::There, Kill::Back, Kill::Owed]))
     }),
-    Figure::Text("callees", |_, f| write!(f, "{}", counted(&[Counter::KillServing]))),
-    Figure::Text("queued", |_, f| write!(f, "{}", counted(&[Counter::KillQueued, Counter::RecallQueued]))),
-    Figure::Text("faulting", |_, f| write!(f, "{}", counted(&[Counter::KillInFault]))),
-    Figure::Text("sending", |_, f| write!(f, "{}", counted(&[Counter::KillPosting]))),
-    Figure::Text("lending", |_, f| write!(f, "{}", counted(&[Counter::KillLending]))),
+    Figure::Text("callees", |_, f| write!(f, "{}", counted(&[Kill::Serving]))),
+    Figure::Text("queued", |_, f| write!(f, "{}", counted(&[Kill::Queued, Kill::RecallQueued]))),
+    Figure::Text("faulting", |_, f| write!(f, "{}", counted(&[Kill::InFault]))),
+    Figure::Text("sending", |_, f| write!(f, "{}", counted(&[Kill::Posting]))),
+    Figure::Text("lending", |_, f| write!(f, "{}", counted(&[Kill::Lending]))),
     Figure::Total("by_process", Total::ByProcess),
     Figure::Total("by_reset", Total::ByReset),
     Figure::Total("torn", Total::Torn),
@@ -277,16 +251,22 @@ impl Board {
 }
 
 /// Sums kernel counters of all CPUs.
-fn counted(counters: &[Counter]) -> u64 {
+/// Returns how many kills are counted so, on all CPUs; 0 in a kernel that counts none.
+fn counted(kills: &[Kill]) -> u64 {
     let cpus = user_rt::boot::facts().cpus as u32;
-    let of = |counter| (0..cpus).map(move |cpu| own::machine().counter(cpu, counter).unwrap_or(0));
-    counters.iter().flat_map(|counter| of(*counter)).sum()
+    let read = |cpu, kill: Kill| {
+        let rdi = Target::new(own::machine().cap(), cpu).0;
+        let answer = syscall(Args::plain(Op::MachineCounter, rdi, kill.number() as u64, 0, 0));
+        answer.check().map_or(0, |answer| answer.rdi)
+    };
+    kills.iter().flat_map(|kill| (0..cpus).map(move |cpu| read(cpu, *kill))).sum()
 }
 
+/// Writes the stages that kills found. In a long storm on several CPUs none of them may be zero.
 fn write_stages(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (place, (name, counter)) in STAGES.into_iter().enumerate() {
+    for (place, kill) in Kill::ALL[..kills::STAGES].iter().enumerate() {
         let comma = if place > 0 { "," } else { "" };
-        write!(f, "{comma}{name}:{}", counted(&[counter]))?;
+        write!(f, "{comma}{}:{}", kill.name(), counted(&[*kill]))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@
 //! dead, the tasks that were not killed must end by themselves. Then the scene's memory is reset,
 //! and all of it must be free.
 //!
-//! The kernel counts the state in which each kill found its task ([`board::STAGES`]).
+//! The kernel counts the state in which each kill found its task ([`test_abi::kills`]).
 
 mod actor;
 mod board;

@@ -3,9 +3,11 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{FLAG_NOTIFICATION, MEMBER_RIGHTS, MsgInfo, Op, Rights};
+use guest_tests::run::export;
+use test_abi::Dump;
 use user_rt::arch::{self, Answer, Args};
 use user_rt::cap::{Handle, Notification, Task};
-use user_rt::invoke::{Dump, copy_raw, yield_now};
+use user_rt::invoke::{copy_raw, yield_now};
 use user_rt::spawn::own;
 use user_rt::{report, utcb};
 
@@ -144,7 +146,7 @@ fn show_state(board: &'static Board, step: u64) {
     if shown == 0 || shown == step {
         let all = shown == step || step.is_multiple_of(MEMORY_EVERY);
         let what = if all { Dump::All } else { Dump::WithoutMemory };
-        if let Err(refusal) = own::machine().dump(what) {
+        if let Err(refusal) = export(what) {
             report!("error no snapshot before step {step}: {refusal:?}");
         }
     }
