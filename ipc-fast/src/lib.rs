@@ -13,8 +13,8 @@
 //!
 //! # Fastpaths
 //! They serve the common case of their operation, and leave every other case to Rust with nothing
-//! changed. A kernel without them (feature `fastpath`) does the same work in Rust alone and reaches
-//! an equal exportable state: the differential test compares the two.
+//! changed. A kernel without the feature `fastpath` never enters them. It does all work in Rust and
+//! reaches an equal exportable state: the differential test compares the two.
 //!
 //! The table shows what they cost besides plain instructions. The slow path needs all of these,
 //! too:
@@ -35,7 +35,5 @@
 
 #[cfg(target_os = "none")]
 pub mod entry;
-#[cfg(all(target_os = "none", feature = "fastpath"))]
+#[cfg(target_os = "none")]
 pub mod fast;
-
-pub use kern_base::cpu::CpuBlock;
