@@ -7,7 +7,8 @@
 //!
 //! Anything may come before, between and after: firmware messages, the end of another boot, noise.
 //! A line without an end is incomplete and is skipped, since a part of a number is still a number.
-//! Lines of text without their [sum](test_abi::lines::line_sum), or with a wrong one, count as damaged. Records
+//! Lines of text without their [sum](test_abi::lines::line_sum), or with a wrong one, count as
+//! damaged. Records
 //! have a length, and need no sums.
 
 use crate::records::{self, Piece, Splitter};

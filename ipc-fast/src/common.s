@@ -19,6 +19,16 @@
     mov [r14 + {rflags}], r11
 .endm
 
+// Saves the arguments of a system call, but rax.
+.macro save_arguments
+    mov [r14 + {rdi}], rdi
+    mov [r14 + {rsi}], rsi
+    mov [r14 + {rdx}], rdx
+    mov [r14 + {r8}], r8
+    mov [r14 + {r9}], r9
+    mov [r14 + {r10}], r10
+.endm
+
 // Enters the address space of rbp's process where it is not process \old. Clobbers rbx, r13 (and rcx). The other
 // process must not read what the last one put into the data segment registers. Rarely is anything there, and loading
 // them is dear: so they are read, and loaded only if one is not 0. (Loading FS or GS clears its base: load_return
@@ -136,4 +146,9 @@ phase.exit.\@:
     .irp register, eax, edi, esi, r8d, r9d, r10d, r12d
     xor \register, \register
     .endr
+.endm
+
+.macro zero_answer
+    zero_answer_but_rdx
+    xor edx, edx
 .endm

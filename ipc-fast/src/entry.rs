@@ -1,14 +1,12 @@
-//! The assembly of the system call entry, with its offsets, and the handlers that it calls.
+//! The ends of the system call entry in Rust, and the handlers behind it.
 
-use core::arch::global_asm;
 use core::mem::offset_of;
 
 use abi::{MsgInfo, Op};
-use kern_base::cpu::{CpuBlock, CpuEntry, CpuHot};
+use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
-use kern_base::task::{RegFrame, Task};
-use kern_hal::trap::entry::{HOT, REGS};
+use kern_base::task::Task;
 use smp::door::Ptr;
 
 /// A handler as the assembly calls it.
@@ -107,38 +105,16 @@ pub unsafe fn done(entry: &CpuEntry) -> ! {
     }
 }
 
-global_asm!(
-    ".section .text.entry,\"ax\",@progbits",
-    include_str!("entry.s"),
-    switch = const offset_of!(Table, switch),
-    current = const HOT + offset_of!(CpuHot, current),
-    kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
-    rax = const REGS + offset_of!(RegFrame, rax),
-    rdx = const REGS + offset_of!(RegFrame, rdx),
-    rsi = const REGS + offset_of!(RegFrame, rsi),
-    rdi = const REGS + offset_of!(RegFrame, rdi),
-    r8 = const REGS + offset_of!(RegFrame, r8),
-    r9 = const REGS + offset_of!(RegFrame, r9),
-    r10 = const REGS + offset_of!(RegFrame, r10),
-    rip = const REGS + offset_of!(RegFrame, rip),
-    rsp = const REGS + offset_of!(RegFrame, rsp),
-    rflags = const REGS + offset_of!(RegFrame, rflags),
-);
-
 const _: () = assert!(offset_of!(Table, ops) == 0 && OP_NUMBERS == 1 << u8::BITS, "indexed by a byte");
-
-#[cfg(not(feature = "fastpath"))]
-global_asm!(
-    ".section .text.entry,\"ax\",@progbits",
-    include_str!("nofast.s"),
-    op_null = const Op::Null as u8,
-);
 
 unsafe extern "C" {
     static syscall_entry: u8;
+    static syscall_plain: u8;
 }
 
-/// Address of the common entry, for the CPUs' entry slots.
+/// Returns the address of the common entry, for the CPUs' entry slots: with the fastpaths or
+/// without.
 pub fn common_entry() -> u64 {
-    (&raw const syscall_entry) as u64
+    let entry = if cfg!(feature = "fastpath") { &raw const syscall_entry } else { &raw const syscall_plain };
+    entry as u64
 }

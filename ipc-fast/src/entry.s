@@ -1,24 +1,21 @@
 // System call entry and exit (Intel syntax). All offsets are operands.
 //
-// The entry point itself, `syscall_entry`, is in fastpath.s, or in nofast.s for a kernel without.
+// The entry point itself is `syscall_entry` in fastpath.s, or `syscall_plain` for a kernel without.
 // On entry, from the CPU's slot: r15 = CPU block; rax = message word, rdi, rsi, rdx, r8, r9, r10 =
 // arguments; rcx = user rip, r11 = user rflags, rsp = user stack. rbx, rbp, r12, r13, r14 are free.
 
-.section .text.entry,"ax",@progbits
+// The system call entry of a kernel without the fastpath.
 .balign 64
+.global syscall_plain
 .global syscall_slow
+syscall_plain:
+    cmp al, {op_null}
+    je syscall_null
 syscall_slow:
     mov r14, [r15 + {current}]
-    mov [r14 + {rip}], rcx
-    mov [r14 + {rflags}], r11
-    mov [r14 + {rsp}], rsp
+    save_return
     mov [r14 + {rax}], rax
-    mov [r14 + {rdi}], rdi
-    mov [r14 + {rsi}], rsi
-    mov [r14 + {rdx}], rdx
-    mov [r14 + {r8}], r8
-    mov [r14 + {r9}], r9
-    mov [r14 + {r10}], r10
+    save_arguments
     mov rsp, [r15 + {kernel_stack}]
     movzx ebx, al
     mov rdi, r15
@@ -45,8 +42,5 @@ syscall_done:
 
 // Op::Null: an ordinary number of the table that needs none of the above.
 syscall_null:
-    .irp register, eax, edi, esi, edx, r8d, r9d, r10d, r12d, ebx, ebp, r13d, r14d, r15d
-    xor \register, \register
-    .endr
-    sysretq
-    int3
+    zero_answer
+    end_call

@@ -1,7 +1,6 @@
 //! The fastpaths: the offsets of `fastpath.s` (call, reply_recv), `light.s` (notify, wait,
 //! yield_to) and `send.s`, and the values that boot gives them.
 
-use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 
@@ -19,6 +18,7 @@ use kern_base::slot::Slot;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_VECTOR, Message, PENDING_FAULT, PLAIN, RegFrame, State, Task, TaskHot,
 };
+use kern_hal::assembly;
 use kern_hal::cpu::vector;
 use kern_hal::trap::entry::{HOT, REGS, TASK};
 use sched::{QueueLinks, RunQueue, ScState};
@@ -38,14 +38,11 @@ const SC: usize = offset_of!(SchedContext, hot) + Homed::<SchedHot>::VALUE_OFFSE
 const SC_STATE: usize = SC + offset_of!(SchedHot, state);
 /// From a Notification to what its home CPU owns.
 const NOTE: usize = offset_of!(Notification, hot) + Homed::<NotificationHot>::VALUE_OFFSET;
-/// From a task to the callee in its message block.
-const CALLEE: usize = MSG + offset_of!(Message, callee);
 /// From a task to its message block.
 const MSG: usize = Task::MESSAGE_OFFSET;
 
-const fn counter(which: Counter) -> usize {
-    CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, counters) + which as usize * size_of::<Count>()
-}
+/// From the CPU block to its counters.
+const COUNTERS: usize = CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, counters);
 
 /// The offset of a word in an event's first cell.
 const fn cell(word: usize) -> usize {
@@ -79,118 +76,76 @@ static AURORA_FAST: [Place; OP_NUMBERS] = {
 };
 
 /// Assembles the fastpaths: first what they say in traces, if they do, then they themselves.
-/// Operands of the former come last.
+/// Numbers and operands of the former come last.
 macro_rules! fastpaths {
-    ([$($trace:tt)*] [$($operands:tt)*]) => {
-        global_asm!(
-            ".section .text.entry,\"ax\",@progbits",
-            $($trace)*
-            include_str!("common.s"),
-            include_str!("fastpath.s"),
-            include_str!("light.s"),
-            include_str!("send.s"),
-            include_str!("map.s"),
-            op_send = const Op::Send as u8,
+    ([$($trace:tt)*] [$($numbers:tt)*] [$($operands:tt)*]) => {
+        assembly! {
+            (
+                ".section .text.entry,\"ax\",@progbits",
+                $($trace)*
+                include_str!("common.s"),
+                include_str!("entry.s"),
+                include_str!("fastpath.s"),
+                include_str!("light.s"),
+                include_str!("send.s"),
+                include_str!("map.s"),
+            )
+            { 0, entry::Table: switch map unmap tell_reader call_elsewhere reply_elsewhere answer_fault }
+            { HOT, CpuHot: current recv_half await_half plain_half wait_half recv_vector_half }
+            { HOT, CpuHot: await_vector_half zero scratch kernel_stack }
+            { CpuBlock::SHARED_OFFSET, CpuShared: vspace }
+            { SCHED, CpuSched: until timer }
+            { TASK, TaskHot: state pending process lender own_sc caller waits_for fs_base gs_base }
+            { REGS, RegFrame: rax rdi rsi rdx r8 r9 r10 rip rsp rflags }
+            { MSG, Message: callee }
+            { 0, Task: id owner }
+            ( SCHED, CpuSched: running current )
+            ( MSG, Message: msg_info info, msg_regs regs, msg_target target, msg_custom custom )
+            ( SC, SchedHot: sc_task task )
+            ( NOTE, NotificationHot: note_bits bits, note_waiter waiter, note_bound bound )
+            ( 0, EventPool: pool_reserved reserved, pool_cells_log2 cells_log2 )
+            ( 0, EventControl: control_head head, control_armed armed )
+            ( 0, Process: pool_of pool, vspace_of vspace )
+            ( 0, Slot: slot_word word )
+            ( 0, Exposure: exposure_tag tag, exposure_per_cpu per_cpu, exposure_part_of part_of )
+            [ 0, 1, Op: op_send Send, op_reply_recv ReplyRecv, op_null Null, op_wait Wait, op_yield_to YieldTo ]
+            [ 0, 1, State: state_ready Ready, state_recv Recv, state_await Await ]
+            [ 0, 1, ObjType: type_task Task, type_notification Notification ]
+            [ COUNTERS, size_of::<Count>(), Counter:
+                fast_call FastCall, fast_reply FastReply, express_call ExpressCall, express_reply ExpressReply,
+                fast_notify FastNotify, fast_send FastSend, fast_wait FastWait, fast_yield FastYield,
+                miss_call_message MissCallMessage, miss_call_cap MissCallCap, miss_call_member MissCallMember,
+                miss_call_exposure MissCallExposure, miss_call_receiver MissCallReceiver,
+                miss_call_vector MissCallVector, miss_reply_message MissReplyMessage,
+                miss_reply_caller MissReplyCaller, miss_reply_pending MissReplyPending,
+                miss_reply_sched MissReplySched, miss_reply_vector MissReplyVector,
+                miss_notify MissNotify, miss_send MissSend, miss_wait MissWait, miss_yield MissYield ]
+            $($numbers)*
+            < 0, CpuBlock: cpu_id ID_OFFSET >
+            < 0, Task: utcb UTCB_OFFSET >
+            < SC_STATE, ScState<SchedContext>: sc_rank RANK_OFFSET, sc_slice SLICE_OFFSET >
+            < SC_STATE, ScState<SchedContext>: sc_remaining REMAINING_OFFSET, sc_granted GRANTED_OFFSET >
+            < 0, EventPool: pool_control CONTROL_OFFSET, pool_stamps STAMPS_OFFSET, stamp_size STAMP_SIZE >
+            < 0, EventPool: pool_cells CELLS_OFFSET, pool_cells_len CELLS_LEN_OFFSET >
+            < 0, Process: cspace_base CSPACE_BASE_OFFSET, cspace_len CSPACE_LEN_OFFSET, key KEY_OFFSET >
+            < 0, Slot: slot_meta META_OFFSET >
+            < 0, VSpace: cr3 CR3_OFFSET, generation GENERATION_OFFSET, seen SEEN_OFFSET >;
             op_numbers = const OP_NUMBERS,
-            map = const offset_of!(entry::Table, map),
-            unmap = const offset_of!(entry::Table, unmap),
-            tell_reader = const offset_of!(entry::Table, tell_reader),
-            op_reply_recv = const Op::ReplyRecv as u8,
-            op_null = const Op::Null as u8,
-            op_wait = const Op::Wait as u8,
-            op_yield_to = const Op::YieldTo as u8,
             words_end = const MsgInfo::new(0, MSG_UTCB_WORDS as u8 + 1).0,
-            current = const HOT + offset_of!(CpuHot, current),
-            recv_half = const HOT + offset_of!(CpuHot, recv_half),
-            await_half = const HOT + offset_of!(CpuHot, await_half),
-            plain_half = const HOT + offset_of!(CpuHot, plain_half),
-            wait_half = const HOT + offset_of!(CpuHot, wait_half),
-            recv_vector_half = const HOT + offset_of!(CpuHot, recv_vector_half),
-            await_vector_half = const HOT + offset_of!(CpuHot, await_vector_half),
-            zero = const HOT + offset_of!(CpuHot, zero),
-            scratch = const HOT + offset_of!(CpuHot, scratch),
-            vspace = const CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, vspace),
             front = const SCHED + offset_of!(CpuSched, queue) + RunQueue::<SchedContext>::FRONT_OFFSET,
             top = const SCHED + offset_of!(CpuSched, queue) + RunQueue::<SchedContext>::TOP_OFFSET,
-            running = const SCHED + offset_of!(CpuSched, current),
-            until = const SCHED + offset_of!(CpuSched, until),
-            timer = const SCHED + offset_of!(CpuSched, timer),
-            cpu_id = const CpuBlock::ID_OFFSET,
-            fast_call = const counter(Counter::FastCall),
-            fast_reply = const counter(Counter::FastReply),
-            express_call = const counter(Counter::ExpressCall),
-            express_reply = const counter(Counter::ExpressReply),
-            fast_notify = const counter(Counter::FastNotify),
-            fast_send = const counter(Counter::FastSend),
-            fast_wait = const counter(Counter::FastWait),
-            fast_yield = const counter(Counter::FastYield),
-            miss_call_message = const counter(Counter::MissCallMessage),
-            miss_call_cap = const counter(Counter::MissCallCap),
-            miss_call_member = const counter(Counter::MissCallMember),
-            miss_call_exposure = const counter(Counter::MissCallExposure),
-            miss_call_receiver = const counter(Counter::MissCallReceiver),
-            miss_call_vector = const counter(Counter::MissCallVector),
-            miss_reply_message = const counter(Counter::MissReplyMessage),
-            miss_reply_caller = const counter(Counter::MissReplyCaller),
-            miss_reply_pending = const counter(Counter::MissReplyPending),
-            miss_reply_sched = const counter(Counter::MissReplySched),
-            miss_reply_vector = const counter(Counter::MissReplyVector),
-            miss_notify = const counter(Counter::MissNotify),
-            miss_send = const counter(Counter::MissSend),
-            miss_wait = const counter(Counter::MissWait),
-            miss_yield = const counter(Counter::MissYield),
-            state = const TASK + offset_of!(TaskHot, state),
-            state_ready = const State::Ready as u8,
-            state_recv = const State::Recv as u8,
-            state_await = const State::Await as u8,
             state_ready_plain = const State::Ready as u8 | PLAIN,
             state_wait_plain = const State::WaitBits as u8 | PLAIN,
             flag_vector = const FLAG_VECTOR,
             flag_in_fault = const FLAG_IN_FAULT,
             pending_fault = const PENDING_FAULT,
-            pending = const TASK + offset_of!(TaskHot, pending),
-            process = const TASK + offset_of!(TaskHot, process),
-            lender = const TASK + offset_of!(TaskHot, lender),
-            own_sc = const TASK + offset_of!(TaskHot, own_sc),
-            caller = const TASK + offset_of!(TaskHot, caller),
-            callee = const CALLEE,
             task_home = const offset_of!(Task, hot) + Homed::<TaskHot>::HOME_OFFSET,
-            msg_info = const MSG + offset_of!(Message, info),
-            msg_regs = const MSG + offset_of!(Message, regs),
-            msg_target = const MSG + offset_of!(Message, target),
-            msg_custom = const MSG + offset_of!(Message, custom),
-            kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
-            call_elsewhere = const offset_of!(entry::Table, call_elsewhere),
-            reply_elsewhere = const offset_of!(entry::Table, reply_elsewhere),
-            answer_fault = const offset_of!(entry::Table, answer_fault),
-            waits_for = const TASK + offset_of!(TaskHot, waits_for),
-            utcb = const Task::UTCB_OFFSET,
-            sc_task = const SC + offset_of!(SchedHot, task),
-            sc_rank = const SC_STATE + ScState::<SchedContext>::RANK_OFFSET,
-            sc_remaining = const SC_STATE + ScState::<SchedContext>::REMAINING_OFFSET,
-            sc_granted = const SC_STATE + ScState::<SchedContext>::GRANTED_OFFSET,
-            sc_slice = const SC_STATE + ScState::<SchedContext>::SLICE_OFFSET,
             sc_place = const SC_STATE + offset_of!(ScState<SchedContext>, links) + QueueLinks::<SchedContext>::PLACE_OFFSET,
             note_flags = const offset_of!(Notification, header) + Header::FLAGS_OFFSET,
             note_home = const offset_of!(Notification, hot) + Homed::<NotificationHot>::HOME_OFFSET,
-            note_bits = const NOTE + offset_of!(NotificationHot, bits),
-            note_waiter = const NOTE + offset_of!(NotificationHot, waiter),
-            note_bound = const NOTE + offset_of!(NotificationHot, bound),
-            id = const offset_of!(Task, id),
             id_other_bits = const u32::BITS - TaskId::GENERATION_BITS,
-            owner = const offset_of!(Task, owner),
             task_flags = const offset_of!(Task, header) + Header::FLAGS_OFFSET,
             flag_dead = const FLAG_DEAD,
-            pool_of = const offset_of!(Process, pool),
-            pool_reserved = const offset_of!(EventPool, reserved),
-            pool_cells_log2 = const offset_of!(EventPool, cells_log2),
-            pool_control = const EventPool::CONTROL_OFFSET,
-            pool_stamps = const EventPool::STAMPS_OFFSET,
-            pool_cells = const EventPool::CELLS_OFFSET,
-            pool_cells_len = const EventPool::CELLS_LEN_OFFSET,
-            control_head = const offset_of!(EventControl, head),
-            control_armed = const offset_of!(EventControl, armed),
-            stamp_size = const EventPool::STAMP_SIZE,
             cell_shift = const size_of::<Cell>().ilog2(),
             cell_info = const cell(events::INFO),
             cell_sender = const cell(events::SENDER),
@@ -198,14 +153,6 @@ macro_rules! fastpaths {
             cell_custom = const cell(events::WAY) + events::CUSTOM_SHIFT as usize / 8,
             cell_free = const cell(events::GROUP),
             cell_regs = const cell(events::REGS),
-            fs_base = const TASK + offset_of!(TaskHot, fs_base),
-            gs_base = const TASK + offset_of!(TaskHot, gs_base),
-            cspace_base = const Process::CSPACE_BASE_OFFSET,
-            cspace_len = const Process::CSPACE_LEN_OFFSET,
-            key = const Process::KEY_OFFSET,
-            vspace_of = const offset_of!(Process, vspace),
-            slot_word = const offset_of!(Slot, word),
-            slot_meta = const Slot::META_OFFSET,
             slot_shift = const size_of::<Slot>().ilog2(),
             cap_group_send = const word(ObjType::Group, Rights::SEND),
             cap_group_string = const word(ObjType::Group, Rights::SEND.union(Rights::STRING)),
@@ -225,53 +172,31 @@ macro_rules! fastpaths {
             exposures_len = const offset_of!(Group, exposures) + NamedTable::<Exposure>::LEN_OFFSET,
             exposure_shift = const size_of::<Exposure>().ilog2(),
             exposure_word = const offset_of!(Exposure, slot) + offset_of!(Slot, word),
-            exposure_tag = const offset_of!(Exposure, tag),
             exposure_generation = const offset_of!(Exposure, tag) + size_of::<u32>(),
-            exposure_per_cpu = const offset_of!(Exposure, per_cpu),
-            exposure_part_of = const offset_of!(Exposure, part_of),
-            type_task = const ObjType::Task as u8,
-            type_notification = const ObjType::Notification as u8,
-            cr3 = const VSpace::CR3_OFFSET,
-            generation = const VSpace::GENERATION_OFFSET,
-            seen = const VSpace::SEEN_OFFSET,
             has_xgetbv1 = sym vector::HAS_XGETBV1,
             initial_mxcsr = const vector::INITIAL_MXCSR,
             initial_vector = sym vector::INITIAL,
-            rdi = const REGS + offset_of!(RegFrame, rdi),
-            rsi = const REGS + offset_of!(RegFrame, rsi),
-            rdx = const REGS + offset_of!(RegFrame, rdx),
-            r8 = const REGS + offset_of!(RegFrame, r8),
-            r9 = const REGS + offset_of!(RegFrame, r9),
-            r10 = const REGS + offset_of!(RegFrame, r10),
-            rip = const REGS + offset_of!(RegFrame, rip),
-            rsp = const REGS + offset_of!(RegFrame, rsp),
-            rflags = const REGS + offset_of!(RegFrame, rflags),
             $($operands)*
-        );
+        }
     };
 }
 
 #[cfg(not(feature = "trace"))]
-fastpaths! { [include_str!("trace_off.s"),] [] }
+fastpaths! { [include_str!("trace_off.s"),] [] [] }
 
 #[cfg(feature = "trace")]
 fastpaths! {
     [include_str!("trace.s"),]
     [
-        trace_on = const Rings::ON_OFFSET,
-        rings = const Rings::RINGS_OFFSET,
-        ring_shift = const Rings::RING_SHIFT,
-        ring_words = const Rings::WORDS_OFFSET,
-        ring_mask = const Rings::MASK_OFFSET,
-        ring_head = const Rings::HEAD_OFFSET,
+        [ 0, 1, Kind: event_run Run, event_dequeued Dequeued, event_enqueued Enqueued ]
+        [ 0, 1, Kind: event_bits BitsTaken, event_notified Notified ]
+        < 0, Rings: trace_on ON_OFFSET, rings RINGS_OFFSET, ring_shift RING_SHIFT >
+        < 0, Rings: ring_words WORDS_OFFSET, ring_mask MASK_OFFSET, ring_head HEAD_OFFSET >
+    ]
+    [
         event_words_log2 = const EVENT_WORDS.ilog2(),
         spilled = const HOT + offset_of!(CpuHot, spilled),
         field_a = const FIELD_A,
-        event_run = const Kind::Run as u8,
-        event_dequeued = const Kind::Dequeued as u8,
-        event_enqueued = const Kind::Enqueued as u8,
-        event_bits = const Kind::BitsTaken as u8,
-        event_notified = const Kind::Notified as u8,
         event_call = const message_word(Kind::Call, Path::Fast, How::Delivered),
         event_reply = const message_word(Kind::Reply, Path::Fast, How::Delivered),
         event_stop_await = const stop_word(Why::HandedOver, TaskState::Await),

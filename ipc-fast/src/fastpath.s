@@ -63,7 +63,7 @@ phase.commit.\@:
     mov [rbx + {sc_task}], rbp
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_call}]
-    trace_call
+    trace call
     mov rsi, [r14 + {id}]
     enter_space r13
     .if \vector
@@ -92,7 +92,7 @@ phase.commit.\@:
     mov [rbx + {sc_task}], rbp
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_reply}]
-    trace_reply
+    trace reply
     enter_space "[r14 + {process}]"
     .if \vector
     reset_vector

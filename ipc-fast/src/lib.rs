@@ -14,8 +14,8 @@
 //!
 //! # Fastpaths
 //! Each serves the common case of its operation, and leaves every other case to Rust, without
-//! having changed anything. A kernel without them (without the feature `fastpath`) does all work in
-//! Rust, and must reach an equal state: the differential test compares both kernels.
+//! having changed anything. A kernel without the feature `fastpath` never enters them. It does all
+//! work in Rust, and must reach an equal state: the differential test compares both kernels.
 //!
 //! The table shows the costly instructions of each fastpath. The slow path needs all of these, too:
 //!
@@ -35,7 +35,5 @@
 
 #[cfg(target_os = "none")]
 pub mod entry;
-#[cfg(all(target_os = "none", feature = "fastpath"))]
+#[cfg(target_os = "none")]
 pub mod fast;
-
-pub use kern_base::cpu::CpuBlock;

@@ -11,11 +11,6 @@
 //
 // rdx, r8, r9 and r10 are no arguments of these operations, and all zero or written on return: free.
 
-.macro zero_answer
-    zero_answer_but_rdx
-    xor edx, edx
-.endm
-
 // Leaves the kernel as the plain task rbp; r14 = the task that entered.
 .macro leave_plain
     enter_space "[r14 + {process}]"
@@ -49,7 +44,7 @@ phase.commit.notify:
     // ---- COMMIT: nothing below can fail ----
     or [rbp + {note_bits}], rsi
     inc qword ptr [r15 + {fast_notify}]
-    trace_notify
+    trace notify
 phase.exit.notify:
     zero_answer
     end_call
@@ -83,7 +78,7 @@ phase.commit.notify_waiter:
     mov byte ptr [r12 + {state}], {state_ready_plain}
     mov [r12 + {rdx}], rsi
     inc qword ptr [r15 + {fast_notify}]
-    trace_notify_waiter
+    trace notify_waiter
 phase.exit.notify_waiter:
     zero_answer
     end_call
@@ -144,7 +139,7 @@ phase.commit.wait:
     mov [r15 + {running}], rbx
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_wait}]
-    trace_wait
+    trace wait
     read_clock
     mov rdx, [r15 + {until}]
     sub rdx, rax
@@ -166,7 +161,7 @@ phase.commit.wait_bits:
     mov rdx, [r13 + {note_bits}]
     mov qword ptr [r13 + {note_bits}], 0
     inc qword ptr [r15 + {fast_wait}]
-    trace_wait_bits
+    trace wait_bits
 phase.exit.wait_bits:
     zero_answer_but_rdx
     end_call
@@ -203,7 +198,7 @@ phase.commit.yield:
     mov [r15 + {running}], rbx
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_yield}]
-    trace_yield
+    trace yield
     read_clock
     sub r13, rax                             // the rest of the slice
     jb yield_overrun

@@ -13,12 +13,7 @@
     jnz syscall_slow
     mov r14, [r15 + {current}]
     save_return
-    mov [r14 + {rdi}], rdi
-    mov [r14 + {rsi}], rsi
-    mov [r14 + {rdx}], rdx
-    mov [r14 + {r8}], r8
-    mov [r14 + {r9}], r9
-    mov [r14 + {r10}], r10
+    save_arguments
     mov rsp, [r15 + {kernel_stack}]
     mov rcx, r15
     mov r9, [r14 + {process}]

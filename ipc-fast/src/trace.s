@@ -102,6 +102,9 @@
 .endm
 
 // What each fastpath has to say.
+.macro trace what
+    trace_\what
+.endm
 
 // r14 calls rbp, which runs on its context rbx.
 .macro trace_call

@@ -13,16 +13,15 @@ use anyhow::{Context, Result};
 
 /// The pieces of assembly in the kernel: files that are assembled together.
 const PIECES: &[&[&str]] = &[
-    &["ipc-fast/src/entry.s"],
     &[
         "ipc-fast/src/trace_off.s",
         "ipc-fast/src/common.s",
+        "ipc-fast/src/entry.s",
         "ipc-fast/src/fastpath.s",
         "ipc-fast/src/light.s",
         "ipc-fast/src/send.s",
         "ipc-fast/src/map.s",
     ],
-    &["ipc-fast/src/nofast.s"],
     &["kern/hal/src/trap/entry.s"],
 ];
 

@@ -104,6 +104,7 @@ const LABELS: &[(&str, Phase)] = &[
     ("phase.exit.", Exit),
     // ipc-fast
     ("syscall_entry", Entry),
+    ("syscall_plain", Entry),
     ("syscall_slow", Entry),
     ("syscall_null", Exit),
     ("call_elsewhere", Checks),

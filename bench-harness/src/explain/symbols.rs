@@ -15,8 +15,8 @@ use super::record::Code;
 
 /// Kernel addresses have their top bit set.
 const KERNEL: u64 = 1 << 63;
-/// The label that a CPU's entry slot jumps to.
-const COMMON_ENTRY: &str = "syscall_entry";
+/// The labels that a CPU's entry slot jumps to, with the fastpath and without.
+const COMMON_ENTRIES: [&str; 2] = ["syscall_entry", "syscall_plain"];
 /// What the code of an entry slot is called: it is written at boot and in no file.
 const ENTRY_SLOT: &str = "entry slot";
 /// Labels that only mark phases do not name code.
@@ -102,7 +102,10 @@ impl Symbols {
             [0xe9, a, b, c, d] => {
                 let target =
                     code.pc.wrapping_add(5).wrapping_add_signed(i32::from_le_bytes([a, b, c, d]).into());
-                self.kernel.symbols.iter().any(|(address, name)| *address == target && name == COMMON_ENTRY)
+                self.kernel
+                    .symbols
+                    .iter()
+                    .any(|(address, name)| *address == target && COMMON_ENTRIES.contains(&name.as_str()))
             }
             _ => false,
         };

@@ -21,6 +21,7 @@ use super::text::Text;
 /// Where user level gets in, or where a table leads; those that a kernel has.
 const ROOTS: &[&str] = &[
     "syscall_entry",
+    "syscall_plain",
     "syscall_slow",
     "trap_common",
     "fast_send",

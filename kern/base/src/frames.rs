@@ -142,11 +142,6 @@ impl Counts {
         }
     }
 
-    /// Whether the page has as many mappings as it can have.
-    pub const fn is_full(self) -> bool {
-        self.mapped() >= MAPPED_MAX
-    }
-
     pub const fn is_pooled(self) -> bool {
         self.0 & POOLED != 0
     }
@@ -183,7 +178,7 @@ impl Counts {
             WhyNot::Pooled
         } else if self.0 & UNCLEAN != 0 {
             WhyNot::Unclean
-        } else if self.is_full() {
+        } else if self.mapped() >= MAPPED_MAX {
             WhyNot::Full
         } else if !self.allow(access) {
             WhyNot::WriteExecute
@@ -384,7 +379,10 @@ impl FrameRange {
         FrameRange { first: at.0 >> abi::PAGE_LOG2, infos }
     }
 
-    const NONE: FrameRange = FrameRange::new(Phys(0), Table::empty());
+    #[inline(always)]
+    fn get<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
+        self.infos.get(pin, (at.0 >> abi::PAGE_LOG2).wrapping_sub(self.first) as usize)
+    }
 }
 
 /// Ranges of memory that a machine can have.
@@ -418,7 +416,6 @@ impl<'k> MainInfos<'k> {
 }
 
 /// Why there can't be a frame of some device memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoFrame {
     /// Another one has a part of it.
     Taken,
@@ -433,7 +430,7 @@ impl FrameTable {
     /// [`RANGES_MAX`] are left out.
     pub fn new(ranges: impl IntoIterator<Item = FrameRange>) -> FrameTable {
         let devices = Devices { lock: Lock::new(()), frames: [const { AtomicLink::null() }; DEVICES_MAX] };
-        let mut table = FrameTable([const { FrameRange::NONE }; RANGES_MAX], devices);
+        let mut table = FrameTable([const { FrameRange::new(Phys(0), Table::empty()) }; RANGES_MAX], devices);
         table.0.iter_mut().zip(ranges).for_each(|(to, range)| *to = range);
         table
     }
@@ -442,20 +439,9 @@ impl FrameTable {
     /// does not have, and for device memory without a frame.
     #[inline(always)]
     pub fn get<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
-        let page = at.0 >> abi::PAGE_LOG2;
-        match self.0[0].get(pin, page) {
+        match self.0[0].get(pin, at) {
             Some(info) => Some(info),
-            None => self.search(pin, page).or_else(|| self.search_devices(pin, at)),
-        }
-    }
-
-    /// Finds the info of a page of RAM.
-    #[inline(always)]
-    pub fn get_memory<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
-        let page = at.0 >> abi::PAGE_LOG2;
-        match self.0[0].get(pin, page) {
-            Some(info) => Some(info),
-            None => self.search(pin, page),
+            None => self.search(pin, at),
         }
     }
 
@@ -478,11 +464,6 @@ impl FrameTable {
         let range = &self.0[0];
         let infos = range.infos.row(pin, 0, range.infos.len()).unwrap_or(&[]);
         MainInfos { first: range.first, infos }
-    }
-
-    #[cold]
-    fn search_devices<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
-        self.1.frames.iter().find_map(|link| link.get(pin)?.get().info(pin, at))
     }
 
     /// Makes a frame of a range of device memory, if there is none of any part of it, and can be
@@ -513,15 +494,10 @@ impl FrameTable {
     }
 
     #[cold]
-    fn search<'k>(&self, pin: Pin<'k>, page: u64) -> Option<Ref<'k, FrameInfo>> {
-        self.0.iter().find_map(|range| range.get(pin, page))
-    }
-}
-
-impl FrameRange {
-    #[inline(always)]
-    fn get<'k>(&self, pin: Pin<'k>, page: u64) -> Option<Ref<'k, FrameInfo>> {
-        self.infos.get(pin, page.wrapping_sub(self.first) as usize)
+    fn search<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
+        let of_device = |link: &AtomicLink<Frame>| link.get(pin)?.get().info(pin, at);
+        let of_memory = self.0.iter().find_map(|range| range.get(pin, at));
+        of_memory.or_else(|| self.1.frames.iter().find_map(of_device))
     }
 }
 

@@ -14,7 +14,7 @@ use smp::shootdown::Stamp;
 use crate::frames::FrameInfo;
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
-use crate::paging::{ENTRIES, Entry, EntryName, Links, TABLE_BYTES};
+use crate::paging::{Entry, EntryName, Links, TABLE_BYTES};
 use crate::phys::{Phys, PhysPage, PhysRange};
 use crate::process::Process;
 use crate::roots::Roots;
@@ -64,7 +64,7 @@ impl Untyped {
     /// machine.
     pub fn new(roots: &Roots, root: RootId, log2: u8, region: Region) -> Untyped {
         let (base, size) = (region.base(), region.size());
-        let inside = Inside { reset: Cell::new(Reset::No), sweep: Sweep::new(), region };
+        let inside = Inside { reset: Cell::new(Reset::No), sweep: Sweep::default(), region };
         Untyped {
             header: Header::new(ObjType::Untyped, root),
             log2,
@@ -93,18 +93,9 @@ impl Untyped {
 
     /// Returns the changing state, which opens with the lock of the root, or for code that knows
     /// that no CPU changes anything.
-    #[inline(always)]
     pub const fn inside(&self) -> &Guarded<Inside> {
         &self.inside
     }
-}
-
-/// What a frame's memory is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum FrameKind {
-    Normal = 0,
-    Device = 1,
 }
 
 /// Memory that can be mapped: one page of 2 MiB, or a run of pages of 4 KiB. The descriptor is at
@@ -116,7 +107,6 @@ pub struct Frame {
     memory: PhysRange,
     /// The logarithm of one page's size.
     log2: u8,
-    kind: FrameKind,
     pages: u32,
     /// How often it is pinned for DMA. Changed under the root lock.
     pins: AtomicU32,
@@ -130,7 +120,6 @@ impl Frame {
             header: Header::new(ObjType::Frame, root),
             memory,
             log2,
-            kind: FrameKind::Normal,
             pages: (memory.bytes() >> log2) as u32,
             pins: AtomicU32::new(0),
             infos: Table::empty(),
@@ -139,40 +128,37 @@ impl Frame {
 
     /// Makes a frame of device memory; `infos` has an element per page.
     pub fn of_device(root: RootId, memory: PhysRange, log2: u8, infos: Table<FrameInfo>) -> Frame {
-        Frame { kind: FrameKind::Device, infos, ..Frame::new(root, memory, log2) }
+        Frame { infos, ..Frame::new(root, memory, log2) }
     }
 
-    #[inline(always)]
     pub const fn base(&self) -> Phys {
         self.memory.base()
     }
 
     /// Returns the size of a page, as a base-2 logarithm.
-    #[inline(always)]
     pub const fn log2(&self) -> u8 {
         self.log2
     }
 
-    #[inline(always)]
     pub const fn pages(&self) -> u32 {
         self.pages
     }
 
     /// Gives each of some items a page of it, from the page `first` on; `None` where it has fewer
-    /// pages.
+    /// pages. Requires: the items are as many as their iterator says.
     #[inline(always)]
-    pub fn memory_beside<'a, T>(
+    pub fn memory_beside<T>(
         &self,
         first: u64,
-        items: &'a [T],
-    ) -> Option<impl Iterator<Item = (&'a T, PhysPage)> + use<'a, T>> {
+        items: impl ExactSizeIterator<Item = T>,
+    ) -> Option<impl Iterator<Item = (T, PhysPage)>> {
         // `pages` says what the memory's bytes say.
         let rest = u64::from(self.pages).checked_sub(first)?;
         if items.len() as u64 > rest {
             return None;
         }
         let (log2, mut next) = (self.log2, self.base().0 + (first << self.log2));
-        Some(items.iter().map(move |item| {
+        Some(items.map(move |item| {
             let at = Phys(next);
             next += 1 << log2;
             (item, PhysPage::trusted(at, log2))
@@ -187,9 +173,8 @@ impl Frame {
         is_there.then(|| PhysPage::trusted(Phys(self.base().0 + (number << self.log2)), self.log2))
     }
 
-    #[inline(always)]
     pub fn is_device(&self) -> bool {
-        self.kind == FrameKind::Device
+        !self.infos.is_empty()
     }
 
     /// Returns the record of its page at a physical address, if the frame has the record itself.
@@ -317,7 +302,6 @@ impl VSpace {
     }
 
     /// Locks the tables: only a holder of the guard changes them.
-    #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>) -> Guard<'_, ()> {
         self.lock.lock(by, &self.header)
@@ -329,7 +313,6 @@ impl VSpace {
     }
 
     /// Whether a mapping needs no further checks: the space is not dying, and has no label.
-    #[inline(always)]
     pub fn is_plain(&self) -> bool {
         self.state.load(Ordering::Relaxed) == 0
     }
@@ -382,24 +365,18 @@ impl VSpace {
 
     /// Whether the space has changed since the translations that this CPU has kept. The CPU has
     /// just loaded it.
-    #[inline(always)]
     pub fn has_changed(&self, pin: Pin<'_>) -> bool {
         !planted(Fault::MissingPcidFlush) && self.see(pin, self.generation.load(Ordering::Acquire))
     }
 
     /// Returns the address of its first table.
-    #[inline(always)]
     pub const fn base(&self) -> Phys {
         self.tables.base()
     }
 
     /// Returns the memory of a table.
     pub fn table(&self, number: usize) -> Option<PhysPage> {
-        if number < self.entries.len() / ENTRIES {
-            self.tables.page(number as u64, abi::PAGE_LOG2)
-        } else {
-            None
-        }
+        self.tables.page(number as u64, abi::PAGE_LOG2)
     }
 
     /// Returns the address of a table.
@@ -408,13 +385,11 @@ impl VSpace {
     }
 
     /// Returns the index of the entry at a physical address.
-    #[inline(always)]
     pub const fn index_at(&self, at: u64) -> usize {
         at.wrapping_sub(self.base().0) as usize / size_of::<Entry>()
     }
 
     /// Returns the name of an entry.
-    #[inline(always)]
     pub const fn name_of(&self, index: usize) -> EntryName {
         EntryName(self.base().0 + (index * size_of::<Entry>()) as u64)
     }

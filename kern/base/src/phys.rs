@@ -38,13 +38,11 @@ impl PhysPage {
         PhysPage { at, log2 }
     }
 
-    #[inline(always)]
     pub const fn at(self) -> Phys {
         self.at
     }
 
     /// Returns its size, as a base-2 logarithm.
-    #[inline(always)]
     pub const fn log2(self) -> u8 {
         self.log2
     }
@@ -74,12 +72,10 @@ impl PhysRange {
         machine.is_device(base, bytes).then_some(PhysRange { base, bytes })
     }
 
-    #[inline(always)]
     pub const fn base(self) -> Phys {
         self.base
     }
 
-    #[inline(always)]
     pub const fn bytes(self) -> u64 {
         self.bytes
     }

@@ -7,7 +7,6 @@ use smp::sync::{AtomicU8, Ordering};
 
 /// What keeps kernel and programs from doing what they must not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub enum Protection {
     /// SMEP: the kernel executes nothing of the user's.
     KernelExecute,

@@ -61,14 +61,12 @@ impl Roots {
     }
 
     /// Locks the root that an object descends from. Panics where there is no such root.
-    #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>, of: &Header) -> RootGuard<'_> {
         self.0[of.root().index()].0.lock(by, of)
     }
 
     /// Locks the root that an Untyped descends from, and opens the Untyped.
-    #[inline(always)]
     #[track_caller]
     pub fn open<'a>(&'a self, by: impl Into<Holder>, untyped: &'a Untyped) -> UntypedGuard<'a> {
         UntypedGuard { untyped, inside: untyped.inside().open(self.lock(by, &untyped.header)) }
@@ -117,7 +115,6 @@ impl<'a> UntypedGuard<'a> {
     }
 
     /// Returns the memory, and how much of it is in use.
-    #[inline(always)]
     pub const fn region(&self) -> &Region {
         &self.inside.value().region
     }

@@ -30,8 +30,9 @@ pub struct Sweep {
     over: Cell<u64>,
     /// The first page at which the pass under way has not looked.
     next: Cell<u64>,
-    /// The shootdown after which no CPU has a translation of the pages checked so far.
-    shootdown: Cell<Option<Stamp>>,
+    /// The shootdown after which no CPU has a translation of the pages checked so far; `None` if no
+    /// CPU ever had. Each one that is set covers the one before.
+    pub shootdown: Cell<Option<Stamp>>,
 }
 
 /// The number of a pass that a task waits for.
@@ -45,24 +46,14 @@ impl Pass {
 }
 
 /// The place where the current pass continues.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub struct Stretch {
     pass: u64,
-    first: u64,
-}
-
-impl Stretch {
-    /// Returns the first page to check.
-    pub const fn first(self) -> u64 {
-        self.first
-    }
+    /// The first page to check.
+    pub first: u64,
 }
 
 impl Sweep {
-    pub const fn new() -> Sweep {
-        Sweep { begun: Cell::new(0), over: Cell::new(0), next: Cell::new(0), shootdown: Cell::new(None) }
-    }
-
     /// Returns: the first pass that begins after now.
     pub fn pass_from_now(&self) -> Pass {
         Pass(self.begun.get() + 1)
@@ -85,17 +76,6 @@ impl Sweep {
             self.next.set(0);
         }
         Stretch { pass: self.begun.get(), first: self.next.get() }
-    }
-
-    /// Returns: the shootdown after which no CPU has a translation of the pages checked so far;
-    /// `None` if no CPU ever had.
-    pub const fn shootdown(&self) -> Option<Stamp> {
-        self.shootdown.get()
-    }
-
-    /// Notes such a shootdown, which covers the one before.
-    pub fn set_shootdown(&self, stamp: Stamp) {
-        self.shootdown.set(Some(stamp));
     }
 
     /// Notes that the pages of a stretch before `end` were looked at, of `pages` that there are.

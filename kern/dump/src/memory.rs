@@ -100,7 +100,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     /// Records a page table in use, with its entries. The root's address range is not recorded.
     fn table(&mut self, vspace: Ref<'k, VSpace>, space: u64, number: usize) {
         let (pin, at) = (self.cx.pin(), vspace.place_of(number));
-        let Some(info) = self.cx.k.frames.get_memory(pin, at) else { return };
+        let Some(info) = self.cx.k.frames.get(pin, at) else { return };
         let ((_, _, note), owner) = (info.survey(), info.get().glance_owner(pin));
         self.sink.table(&record!(self, Table {
             [] at, space, number, note;

@@ -41,7 +41,6 @@ fn name(of: Option<impl fmt::Debug>, none: &'static str) -> Shown<impl fmt::Disp
 }
 
 impl Machine for Pc {
-    #[inline(always)]
     fn now(&self) -> u64 {
         time::tsc()
     }
@@ -87,7 +86,7 @@ impl Machine for Pc {
     }
 
     fn end_space(&self, cr3: u64) {
-        tlb::give_pcid((cr3 & tlb::PCID_MASK) as u16);
+        tlb::TAKEN.give((cr3 & tlb::PCID_MASK) as u16);
     }
 
     fn forget_page(&self, address: u64) {

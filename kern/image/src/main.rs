@@ -20,13 +20,13 @@ use kern_base::process::Process;
 use kern_base::task::{OpenTask, Task};
 use kern_core::Cx;
 use kern_core::door::entry::{ExitAction, Interrupt};
+use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
-use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
+use kern_hal::boot::{Boot, Kernel as Hooks, give_up};
 use kern_hal::cpu::idle::{self, IdleMode};
-use kern_hal::cpu::{context, percpu, syscall};
-use kern_hal::eprintln;
+use kern_hal::cpu::{context, percpu, start, syscall};
 use kern_hal::pc::Pc;
-use kern_hal::trap::{self, Fault};
+use kern_hal::trap;
 use smp::cpu::CpuId;
 use smp::door::Ptr;
 use smp::mailbox::Idle;
@@ -59,30 +59,16 @@ fn context(entry: &CpuEntry) -> Door<'_, Pc> {
     Door::of(Cx { k: boot::kernel(entry), cpu: entry.here() })
 }
 
-/// Exports the kernel's state, if `op` asks for that. Returns whether it did.
-#[cfg(feature = "dump")]
-#[inline(always)]
-fn try_export(entry: &CpuEntry, op: Op) -> bool {
-    if op == Op::MachineDump {
-        kern_dump::machine_dump::on_system_call(context(entry));
-    }
-    op == Op::MachineDump
-}
-
-/// Exports nothing: this kernel cannot.
-#[cfg(not(feature = "dump"))]
-#[inline(always)]
-fn try_export(_: &CpuEntry, _: Op) -> bool {
-    false
-}
-
 /// Serves an operation.
 extern "C" fn system_call<const OP: u8>(block: &'static CpuBlock) {
     let op = const { Op::from_raw(OP).expect("an operation") };
     let entry = boot::entry_of(block);
-    if !try_export(&entry, op) {
-        context(&entry).system_call(op);
+    // The export of the state is the image's: `kern_core` does not know it.
+    #[cfg(feature = "dump")]
+    if op == Op::MachineDump {
+        return kern_dump::machine_dump::on_system_call(context(&entry));
     }
+    context(&entry).system_call(op);
 }
 
 /// Refuses a number without an operation.
@@ -343,34 +329,27 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
 }
 
 /// Handles a fault of user code: its handler runs next, or its process ends.
-fn on_fault(block: &'static CpuBlock, fault: Fault) {
+fn on_fault(block: &'static CpuBlock, vector: u8, error: u64, address: u64) {
     let mut entry = boot::entry_of(block);
-    let (vector, error, address) = (fault.vector(), fault.error(), fault.address);
-    context(&entry).ipc().on_fault(kern_core::ipc::faults::Fault { vector, error, address });
+    context(&entry).ipc().on_fault(Fault { vector, error, address });
     leave(&mut entry)
 }
 
 fn main(boot: &'static Boot) -> ! {
     idle::set_mode(boot.idle);
     let Some(made) = boot::make(boot) else {
-        eprintln!("aurora: not enough memory for the kernel's own objects");
-        kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
+        give_up(format_args!("not enough memory for the kernel's own objects"));
     };
-    for cpu in percpu::all() {
-        let block = block_of(cpu.id);
-        percpu::bind(cpu.id, block);
-    }
+    percpu::all().for_each(|cpu| percpu::bind(cpu.id, block_of(cpu.id)));
     if syscall::write_slots(block_of, ipc_fast::entry::common_entry()).is_err() {
-        eprintln!("aurora: no memory for the system call entries");
-        kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
+        give_up(format_args!("no memory for the system call entries"));
     }
     if let Err(why) = process1::start(boot, &made) {
-        eprintln!("aurora: process 1 can't start: {why}");
-        kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
+        give_up(format_args!("process 1 can't start: {why}"));
     }
     #[cfg(feature = "chaos")]
     chaos::start(boot);
-    release_cpus();
+    start::release();
     run(CpuId::BOOT)
 }
 

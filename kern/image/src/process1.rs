@@ -4,7 +4,6 @@
 //! Its image, stack, boot page and the archive are plain mappings without Frame objects: they are
 //! part of the boot memory and stay as long as the machine runs.
 
-use core::fmt;
 use smp::sync::AtomicU64;
 
 use abi::{BootPage, Cap, Error, PAGE_SIZE, cpu_features};
@@ -39,24 +38,18 @@ const TASK_NUMBERS: usize = 64;
 const PRIORITY: u8 = 200;
 
 /// Why process 1 can't be started.
+#[derive(Debug, thiserror::Error)]
 pub enum Why {
+    #[error("the loader gave no boot archive (QEMU: -initrd FILE)")]
     NoArchive,
+    #[error("the boot archive has no file named \"init\"")]
     NoInit,
+    #[error("\"init\" is not a program for this machine: {0}")]
     BadElf(&'static str),
+    #[error("its memory does not suffice")]
     NoMemory,
-    Kernel(Error),
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Why::NoArchive => f.write_str("the loader gave no boot archive (QEMU: -initrd FILE)"),
-            Why::NoInit => f.write_str("the boot archive has no file named \"init\""),
-            Why::BadElf(what) => write!(f, "\"init\" is not a program for this machine: {what}"),
-            Why::NoMemory => f.write_str("its memory does not suffice"),
-            Why::Kernel(error) => write!(f, "{error}"),
-        }
-    }
+    #[error(transparent)]
+    Kernel(#[from] Error),
 }
 
 impl From<kern_core::Refusal> for Why {
@@ -65,12 +58,6 @@ impl From<kern_core::Refusal> for Why {
             kern_core::Refusal::Error { error, .. } => Why::Kernel(error),
             _ => Why::Kernel(Error::BadState),
         }
-    }
-}
-
-impl From<Error> for Why {
-    fn from(error: Error) -> Why {
-        Why::Kernel(error)
     }
 }
 
@@ -90,7 +77,10 @@ pub fn start(boot: &'static Boot, made: &Made) -> Result<(), Why> {
     let first = First { cx, region: &made.region, vspace };
     let entry = first.load(find_init(archive)?)?;
     first.map_archive(module)?;
-    first.map_zeroed(abi::INIT_STACK_TOP - abi::INIT_STACK_SIZE, abi::INIT_STACK_SIZE, Access::Write)?;
+    let stack = abi::INIT_STACK_TOP - abi::INIT_STACK_SIZE..abi::INIT_STACK_TOP;
+    for page in stack.step_by(PAGE_SIZE as usize) {
+        first.map_page(page, &[], Access::Write)?;
+    }
     first.map_boot_page(boot, made, archive.len() as u64)?;
     let objects = first.objects(made)?;
     first.start(objects, entry)
@@ -114,12 +104,8 @@ fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Re
         .emplace(pin, object)
 }
 
-/// The objects of process 1.
-struct Objects {
-    process: Ref<'static, Process>,
-    task: Ref<'static, Task>,
-    sc: Ref<'static, SchedContext>,
-}
+/// Process 1, its task and its time.
+type Objects = (Ref<'static, Process>, Ref<'static, Task>, Ref<'static, SchedContext>);
 
 impl First<'_> {
     /// Loads the program's segments; returns its entry point.
@@ -158,24 +144,17 @@ impl First<'_> {
     }
 
     /// Maps one fresh page that starts with `bytes`; returns where it is.
-    fn map_page(&self, at: u64, bytes: &[u8], access: Access) -> Result<u64, Why> {
+    fn map_page(&self, at: u64, bytes: &[u8], access: Access) -> Result<(), Why> {
         let mut page = self.region.carve(PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
         page.zero();
         page.write(bytes);
-        let at_hand = page.base();
         let memory = PhysRange::of_piece(&self.cx.k.machine, page);
-        self.map(at, memory.page(0, abi::PAGE_LOG2).ok_or(Why::NoMemory)?, access)?;
-        Ok(at_hand)
+        self.map(at, memory.page(0, abi::PAGE_LOG2).ok_or(Why::NoMemory)?, access)
     }
 
     fn map(&self, at: u64, page: PhysPage, access: Access) -> Result<(), Why> {
         let _guard = self.vspace.get().lock(self.cx.pin());
         Ok(self.cx.mem().map_plain(None, self.vspace, at, page, access)?)
-    }
-
-    fn map_zeroed(&self, at: u64, size: u64, access: Access) -> Result<(), Why> {
-        (0..size / PAGE_SIZE)
-            .try_for_each(|page| self.map_page(at + page * PAGE_SIZE, &[], access).map(|_| ()))
     }
 
     fn map_archive(&self, module: Range) -> Result<(), Why> {
@@ -185,7 +164,7 @@ impl First<'_> {
     }
 
     fn map_boot_page(&self, boot: &Boot, made: &Made, archive_len: u64) -> Result<(), Why> {
-        let line = boot.command_line().as_bytes();
+        let line = boot.info.command_line().as_bytes();
         let line = &line[..line.len().min(abi::CMDLINE_MAX)];
         let piece = self.region.carve(size_of::<BootPage>() as u64, PAGE_SIZE).ok_or(Why::NoMemory)?;
         let fill = |page: &mut BootPage| {
@@ -232,11 +211,10 @@ impl First<'_> {
             cx.make().fill_boot(node, cap, *untyped);
         }
         cx.make().bind_process(process, cnode, self.vspace, false)?;
-        Ok(Objects { process, task, sc })
+        Ok((process, task, sc))
     }
 
-    fn start(&self, objects: Objects, entry: u64) -> Result<(), Why> {
-        let Objects { process, task, sc } = objects;
+    fn start(&self, (process, task, sc): Objects, entry: u64) -> Result<(), Why> {
         let cx = self.cx;
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
         let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else {

@@ -18,6 +18,7 @@ use crate::rooms::Mem;
 #[derive(Clone, Copy)]
 struct One<'k> {
     vspace: Ref<'k, VSpace>,
+    frame: Ref<'k, Frame>,
     info: &'k FrameInfo,
     page: PhysPage,
     address: u64,
@@ -34,7 +35,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             return None;
         }
         let spot = self.tables().spot::<SMALL>(one.vspace, one.address)?;
-        if spot.load() != Pte::EMPTY {
+        if spot.load() != Pte::EMPTY || one.frame.get().is_device() {
             return None;
         }
         let locked = one.info.lock(self.cpu);
@@ -82,6 +83,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             return None;
         }
         let page = frame.get().memory(0)?;
-        Some(One { vspace, info: self.k.frames.get_memory(self.pin(), page.at())?.get(), page, address })
+        let info = self.k.frames.get(self.pin(), page.at())?.get();
+        Some(One { vspace, frame, info, page, address })
     }
 }

@@ -73,12 +73,6 @@ pub const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
 pub const SMALL: u32 = 1;
 pub const LARGE: u32 = 2;
 
-/// Returns the level of the tables for pages of 4 KiB, or of 2 MiB if so asked.
-#[inline(always)]
-pub const fn level_of(large: bool) -> u32 {
-    if large { LARGE } else { SMALL }
-}
-
 impl<'k, M: Machine> Mem<'k, M> {
     /// Carries out [`abi::Op::Map`].
     pub fn map(self, me: Me<'k>) -> Result<()> {
@@ -295,8 +289,9 @@ impl<'k, M: Machine> Mem<'k, M> {
             let first = first.map_err(|refusal| go_on(me, run, number, refusal))?;
             let entries = self.tables().row_from(first, (end - number) as usize);
             let (before, count) = (number, entries.len() as u64);
-            let entries = run.frame.get().memory_beside(before, entries).ok_or(Error::BadState)?;
-            for (spot, memory) in first.each_with(entries) {
+            let spots =
+                run.frame.get().memory_beside(before, first.each_of(entries)).ok_or(Error::BadState)?;
+            for (spot, memory) in spots {
                 let page = Page { info: self.info(memory.at())?, memory, address };
                 if let Err(refusal) = work(spot, page) {
                     let number = before + (spot.index - first.index) as u64;
@@ -336,10 +331,7 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     #[inline(always)]
     pub fn info(self, at: Phys) -> Result<&'k FrameInfo> {
-        match self.k.frames.get(self.pin(), at) {
-            Some(info) => Ok(info.get()),
-            None => Err(Error::BadState.into()),
-        }
+        self.k.frames.get(self.pin(), at).map(Ref::get).ok_or(Error::BadState.into())
     }
 
     #[cold]

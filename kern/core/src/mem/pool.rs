@@ -8,8 +8,7 @@
 //! If the Frame's last capability is deleted meanwhile, its pages stay in their pools. A revoke or
 //! reset of the Untyped takes them out ([`kern_base::sweep`]).
 
-use abi::{Error, PAGE_SIZE, Rights, Target};
-use core::ops::Range;
+use abi::{Error, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::frames::{FrameInfo, WhyNot};
 use kern_base::limits::{PAGE_STEPS, SWEEP_STEPS};
 use kern_base::machine::{Access, Machine};
@@ -30,21 +29,6 @@ use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
 use crate::{Answer, Me, Refusal, Result};
 
-/// Some pages of a pool.
-#[derive(Clone, Copy)]
-struct PoolRun<'k> {
-    vspace: Ref<'k, VSpace>,
-    address: u64,
-    count: u64,
-    large: bool,
-}
-
-impl PoolRun<'_> {
-    const fn page_size(&self) -> u64 {
-        if self.large { abi::LARGE_PAGE_SIZE } else { PAGE_SIZE }
-    }
-}
-
 /// Returns the refusal for a page that does not exist.
 pub fn no_page(address: u64) -> Refusal {
     Refusal::new(Error::NoPage, address)
@@ -53,7 +37,7 @@ pub fn no_page(address: u64) -> Refusal {
 impl<'k, M: Machine> Mem<'k, M> {
     /// Decodes the arguments: rdi = VSpace, rdx = address, r9 = 1 for pages of 2 MiB, r10 = how
     /// many.
-    fn pool_run(self, me: Me<'k>) -> Result<PoolRun<'k>> {
+    fn pool_run(self, me: Me<'k>) -> Result<(Ref<'k, VSpace>, PageRange)> {
         let regs = &me.hot.regs;
         let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
         let (address, size, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
@@ -65,9 +49,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         if count == 0 || count > abi::USER_TOP / PAGE_SIZE {
             return Err(Refusal::argument(5));
         }
-        let run = PoolRun { vspace, address, count, large };
-        check_user_range(address, count * run.page_size(), run.page_size())?;
-        Ok(run)
+        let range = PageRange { address, count, large, mode: PageMode::Move };
+        check_user_range(address, range.bytes(), range.page_size())?;
+        Ok((vspace, range))
     }
 
     /// Returns the entry for a page of a space.
@@ -85,26 +69,31 @@ impl<'k, M: Machine> Mem<'k, M> {
     fn each_pooled(
         self,
         me: Me<'k>,
-        run: PoolRun<'k>,
+        (vspace, range): (Ref<'k, VSpace>, PageRange),
         mark: Mark,
         mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
     ) -> Result<()> {
-        let guard = run.vspace.get().lock(self.cpu);
+        let guard = vspace.get().lock(self.cpu);
         let mut stale = false;
-        let outcome = (0..run.count.min(PAGE_STEPS)).try_for_each(|number| {
-            let address = run.address + number * run.page_size();
-            let (spot, entry, info) = self.pooled_at(run, address)?;
+        let outcome = (0..range.count.min(PAGE_STEPS)).try_for_each(|number| {
+            let address = range.address + number * range.page_size();
+            let (spot, entry, info) = self.pooled_at(vspace, address, range.large)?;
             stale |= work(spot, entry, info, address)?;
-            me.hot.regs.rdx.set(address + run.page_size());
-            me.hot.regs.r10.set(run.count - number - 1);
+            me.hot.regs.rdx.set(address + range.page_size());
+            me.hot.regs.r10.set(range.count - number - 1);
             Ok(())
         });
-        let rest = if run.count > PAGE_STEPS { Err(Refusal::More) } else { Ok(()) };
-        self.flush_and_wait(me, (run.vspace, guard), mark, stale, outcome.and(rest))
+        let rest = if range.count > PAGE_STEPS { Err(Refusal::More) } else { Ok(()) };
+        self.flush_and_wait(me, (vspace, guard), mark, stale, outcome.and(rest))
     }
 
-    fn pooled_at(self, run: PoolRun<'k>, address: u64) -> Result<(Spot<'k>, Pte, &'k FrameInfo)> {
-        let spot = self.spot_of(run.vspace, address, run.large).ok_or(no_page(address))?;
+    fn pooled_at(
+        self,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+        large: bool,
+    ) -> Result<(Spot<'k>, Pte, &'k FrameInfo)> {
+        let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
         let entry = spot.load();
         if !entry.is_pooled() {
             return Err(no_page(address));
@@ -363,13 +352,14 @@ impl<'k, M: Machine> Mem<'k, M> {
         };
         me.hot.regs.r8.set(pass.raw());
         self.sweep_until(untyped, pass)?;
-        let begun = self.caps().open_untyped(untyped).sweep().shootdown();
+        let begun = self.caps().open_untyped(untyped).sweep().shootdown.get();
         self.tlb().note_and_wait(me, begun)
     }
 
     /// Continues the passes over an Untyped's pages until one is over, a bounded number of pages in
     /// an entry.
     pub fn sweep_until(self, untyped: Ref<'k, Untyped>, pass: Pass) -> Result<()> {
+        let base = self.k.machine.phys(untyped.get().base());
         let pages = untyped.get().size() / PAGE_SIZE;
         let mut left = SWEEP_STEPS;
         let mut guard = self.caps().open_untyped(untyped);
@@ -379,43 +369,28 @@ impl<'k, M: Machine> Mem<'k, M> {
             }
             let stretch = guard.sweep().go_on();
             drop(guard);
-            let mut begun = None;
-            let end = self.sweep_stretch(untyped.get(), stretch.first()..pages, &mut left, &mut begun);
+            let (mut begun, mut number) = (None, stretch.first);
+            while number < pages && left > 0 {
+                left -= 1;
+                if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE), &mut begun) {
+                    number += 1;
+                }
+            }
             guard = self.caps().open_untyped(untyped);
             if let Some(stamp) = begun {
-                let covering = self.covering(guard.sweep().shootdown(), stamp);
-                guard.sweep().set_shootdown(covering);
+                let covering = self.covering(guard.sweep().shootdown.get(), stamp);
+                guard.sweep().shootdown.set(Some(covering));
             }
-            guard.sweep().note(stretch, end, pages);
+            guard.sweep().note(stretch, number, pages);
         }
         Ok(())
     }
 
-    /// Takes the pages with these numbers out of all pools, until none of the `left` checks is
-    /// left. `begun` is the shootdown after which no CPU has a translation of them.
-    /// Returns: the first page that is not done.
-    fn sweep_stretch(
-        self,
-        untyped: &Untyped,
-        pages: Range<u64>,
-        left: &mut u64,
-        begun: &mut Option<Stamp>,
-    ) -> u64 {
-        let base = self.k.machine.phys(untyped.base());
-        let mut number = pages.start;
-        while number < pages.end && *left > 0 {
-            *left -= 1;
-            if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE), begun) {
-                number += 1;
-            }
-        }
-        number
-    }
-
     /// Takes a page out of one pool. Returns whether another pool may have it. No message sends
     /// such a page any further, so each call leaves it in fewer pools, whatever other CPUs do.
+    #[inline(always)]
     fn sweep_page(self, at: Phys, begun: &mut Option<Stamp>) -> bool {
-        let Some(info) = self.k.frames.get_memory(self.pin(), at).map(Ref::get) else { return false };
+        let Some(info) = self.k.frames.get(self.pin(), at).map(Ref::get) else { return false };
         let locked = info.lock(self.cpu);
         let (counts, first) = (locked.counts.get(), locked.first());
         if !counts.is_pooled() {

@@ -27,7 +27,7 @@ use kern_base::memory::VSpace;
 use kern_base::paging::{Entry, OwnKind, Pte};
 use smp::door::Ref;
 
-use super::map::level_of;
+use super::map::{LARGE, SMALL};
 use super::pool::no_page;
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
@@ -318,10 +318,11 @@ impl<'k, M: Machine> Mem<'k, M> {
     fn pair_at(self, all: Transfer<'_, 'k>, row: &Row, number: u64) -> Result<(Spot<'k>, Spot<'k>)> {
         let Row { ref range, target } = *row;
         let (source, target) = (address_in(range.address, range, number), address_in(target, range, number));
+        let level = if range.large { LARGE } else { SMALL };
         let spot = self.spot_of(all.from, source, range.large).ok_or(no_page(source))?;
         let place = match self.spot_of(all.to, target, range.large) {
             Some(place) => place,
-            None => self.tables().grow(None, all.to, target, level_of(range.large)).map_err(|why| {
+            None => self.tables().grow(None, all.to, target, level).map_err(|why| {
                 // There is no table for now, or none at all.
                 if why == Refusal::More { why } else { no_room(target) }
             })?,

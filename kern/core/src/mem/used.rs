@@ -26,7 +26,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.each_of(me, run, false, |spot, page| mapping(spot, page).map(|_| ()))?;
         let (mut bit, mut accessed, mut dirty) = (1, 0, 0);
         self.each_of(me, run, false, |spot, _| {
-            let was = spot.take_accessed();
+            let was = spot.entry.take_accessed();
             accessed |= if was.is_accessed() { bit } else { 0 };
             dirty |= if was.is_dirty() { bit } else { 0 };
             bit <<= 1;

@@ -29,7 +29,6 @@ pub fn rights_of(info: MsgInfo) -> Rights {
 }
 
 /// Returns the rights that a message without a payload needs.
-#[inline(always)]
 pub fn rights_of_words(info: MsgInfo) -> Rights {
     if info.words() > 0 { SEND_WORDS } else { Rights::SEND }
 }

@@ -127,23 +127,10 @@ impl<'k, M: Machine> Payload<'k, M> {
         prepared: &mut Prepared<'k>,
     ) -> Result<()> {
         prepared.offer = offer;
-        let outcome = self.prepare_each(sender, to, prepared);
-        if outcome.is_err() {
-            self.unprepare_grants(prepared);
-        }
-        outcome
-    }
-
-    fn prepare_each(
-        self,
-        sender: Ref<'k, Task>,
-        to: Ref<'k, Process>,
-        prepared: &mut Prepared<'k>,
-    ) -> Result<()> {
         let mut grants = Grants::new();
         self.grants_of(sender, &mut grants)?;
         let process = self.process_of(sender)?;
-        for (place, grant) in grants.into_iter().enumerate() {
+        let outcome = grants.into_iter().enumerate().try_for_each(|(place, grant)| {
             let (from, there, number) = match grant {
                 Grant::Settled { fate, .. } => (None, Err(fate), 0),
                 // An earlier check has marked it. Its sender deletes it first.
@@ -161,8 +148,12 @@ impl<'k, M: Machine> Payload<'k, M> {
                 }
             };
             let _ = prepared.going.push(Going { grant, from, to: there, number });
+            Ok(())
+        });
+        if outcome.is_err() {
+            self.unprepare_grants(prepared);
         }
-        Ok(())
+        outcome
     }
 
     /// Marks what must be disposed of in the sender's list, between the halves, when no other check

@@ -64,12 +64,6 @@ pub struct Rules {
     changing: Lock<()>,
 }
 
-impl Default for Rules {
-    fn default() -> Rules {
-        Rules::new()
-    }
-}
-
 impl Rules {
     /// Makes rules that allow everything.
     pub const fn new() -> Rules {
@@ -123,7 +117,6 @@ impl Rules {
 impl<'k, M: Machine> Security<'k, M> {
     /// Whether a subject may gain an object in a way ([`may`]). Called by every operation that
     /// causes this, before it does.
-    #[inline(always)]
     pub fn may(self, subject: &Header, object: &Header, what: u8) -> Result<()> {
         if subject.label() == 0 { Ok(()) } else { self.may_label(subject.label(), object.label(), what) }
     }
@@ -141,20 +134,17 @@ impl<'k, M: Machine> Security<'k, M> {
     }
 
     /// Whether a capability of an object may come to a slot. Within one CSpace it may.
-    #[inline(always)]
     pub fn may_grant(self, me: Me<'k>, to: Place<'k>, object: &Header) -> Result<()> {
         self.may_grant_new(me, to, object.label())
     }
 
     /// Whether a process may send a capability of an object to a slot.
-    #[inline(always)]
     pub fn may_send(self, from: Ref<'k, Process>, to: Place<'k>, object: &Header) -> Result<()> {
         if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(from, to, object.label()) }
     }
 
     /// Whether a capability of a new object with a label may come to a slot. The object is not made
     /// yet.
-    #[inline(always)]
     pub fn may_grant_new(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
         if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me.process(self.pin()), to, label) }
     }

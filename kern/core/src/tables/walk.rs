@@ -26,7 +26,7 @@ const LEAF_MASK: u64 = (1 << LEAF_BITS) - 1;
 #[derive(Clone, Copy)]
 pub struct Spot<'k> {
     pub vspace: Ref<'k, VSpace>,
-    entry: &'k Entry,
+    pub entry: &'k Entry,
     /// Index among the VSpace's entries.
     pub index: usize,
     pub level: u32,
@@ -48,31 +48,10 @@ impl<'k> Spot<'k> {
         self.entry.update(|entry| entry.allowing(access));
     }
 
-    /// Clears the accessed bit. Returns the entry before that.
-    pub fn take_accessed(self) -> Pte {
-        self.entry.take_accessed()
-    }
-
-    /// Returns the number of entries of its table from this one on.
-    #[inline(always)]
-    fn left_in_table(self) -> usize {
-        ENTRIES - self.index % ENTRIES
-    }
-
     /// Returns each of some entries, which begin with this one ([`Tables::row_from`]).
     #[inline(always)]
-    pub fn each_of(self, entries: &'k [Entry]) -> impl Iterator<Item = Spot<'k>> {
+    pub fn each_of(self, entries: &'k [Entry]) -> impl ExactSizeIterator<Item = Spot<'k>> {
         entries.iter().enumerate().map(move |(at, entry)| Spot { entry, index: self.index + at, ..self })
-    }
-
-    /// Returns each of some entries, which begin with this one, with its companion.
-    #[inline(always)]
-    pub fn each_with<T>(
-        self,
-        entries: impl Iterator<Item = (&'k Entry, T)>,
-    ) -> impl Iterator<Item = (Spot<'k>, T)> {
-        let entries = entries.enumerate();
-        entries.map(move |(at, (entry, with))| (Spot { entry, index: self.index + at, ..self }, with))
     }
 
     #[inline(always)]
@@ -137,7 +116,7 @@ impl<'k, M: Machine> Tables<'k, M> {
     /// Returns up to `count` entries from one on, in the same table.
     #[inline(always)]
     pub fn row_from(self, spot: Spot<'k>, count: usize) -> &'k [Entry] {
-        let count = count.min(spot.left_in_table());
+        let count = count.min(ENTRIES - spot.index % ENTRIES);
         match spot.vspace.get().entries.row(self.pin(), spot.index, count) {
             Some(entries) => entries,
             None => panic!("a page table is not whole"),

@@ -50,7 +50,7 @@ pub fn leave_protections_off(boot_info: &BootInfo) {
 
 /// Returns the kind of fault that the option asks for.
 fn kind() -> Option<&'static str> {
-    info::option(super::command_line()?, "fault")
+    info::option(super::machine::READ_INFO.get()?.command_line(), "fault")
 }
 
 /// Whether the option asks for a kind.

@@ -78,28 +78,17 @@ pub enum RootPointer {
 }
 
 /// Why the loader's information can't be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InfoError {
+    #[error("started neither by PVH nor by multiboot2 (magic {0:#x})")]
     UnknownLoader(u32),
+    #[error("PVH start information has magic {0:#x}")]
     BadMagic(u32),
     /// A table of the loader lies outside memory; holds its address.
+    #[error("the boot loader's information at {0:#x} can't be read")]
     Unreadable(u64),
+    #[error("the boot loader gave no memory map")]
     NoMemoryMap,
-}
-
-impl core::fmt::Display for InfoError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match *self {
-            InfoError::UnknownLoader(magic) => {
-                write!(f, "started neither by PVH nor by multiboot2 (magic {magic:#x})")
-            }
-            InfoError::BadMagic(magic) => write!(f, "PVH start information has magic {magic:#x}"),
-            InfoError::Unreadable(at) => {
-                write!(f, "the boot loader's information at {at:#x} can't be read")
-            }
-            InfoError::NoMemoryMap => write!(f, "the boot loader gave no memory map"),
-        }
-    }
 }
 
 /// The loader's information, copied.

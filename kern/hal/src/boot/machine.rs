@@ -22,7 +22,6 @@ use crate::layout::{self, DIRECT_MAP};
 use crate::mem::kernel;
 use crate::mem::ranges::Range;
 use crate::mem::table::MapError;
-use crate::trap::Fault;
 use crate::{eprintln, info, println, warn};
 
 global_asm!(
@@ -37,15 +36,17 @@ global_asm!(
 
 /// What the image plugs into this crate.
 pub struct Kernel {
-    /// Runs on the boot CPU when the machine is ready; the other CPUs wait for [`release_cpus`].
+    /// Runs on the boot CPU when the machine is ready; the other CPUs wait for
+    /// [`start::release`].
     pub main: fn(&'static Boot) -> !,
     /// Runs on each other CPU after that.
     pub ap_main: fn(CpuId) -> !,
     /// An interrupt came while user code ran, and has been acknowledged. Returns to resume the
     /// current task, which may be another one by then.
     pub on_interrupt: fn(&'static CpuBlock, u8),
-    /// User code faulted. Returns as above.
-    pub on_fault: fn(&'static CpuBlock, Fault),
+    /// User code faulted: the vector, the error code (0 for exceptions without), and CR2 for page
+    /// faults or what DR6 says for debug exceptions. Returns as above.
+    pub on_fault: fn(&'static CpuBlock, u8, u64, u64),
 }
 
 /// Names the image's [`Kernel`] to this crate.
@@ -60,13 +61,7 @@ macro_rules! kernel {
 
 unsafe extern "Rust" {
     /// Defined by [`kernel!`](crate::kernel) in the image; immutable.
-    safe static AURORA_KERNEL: Kernel;
-}
-
-/// Returns the image's [`Kernel`].
-#[inline(always)]
-pub(crate) fn kernel() -> &'static Kernel {
-    &AURORA_KERNEL
+    pub(crate) safe static AURORA_KERNEL: Kernel;
 }
 
 /// What boot found out.
@@ -80,19 +75,15 @@ pub struct Boot {
 }
 
 impl Boot {
-    pub fn command_line(&self) -> &'static str {
-        self.info.command_line()
-    }
-
     /// Returns the value of a boot option.
     pub fn option(&self, key: &str) -> Option<&'static str> {
-        info::option(self.command_line(), key)
+        info::option(self.info.command_line(), key)
     }
 }
 
 static INFO: Mutex<BootInfo> = Mutex::new(BootInfo::new());
 /// [`INFO`], filled; its lock is never released.
-static READ_INFO: Once<&'static BootInfo> = Once::new();
+pub(super) static READ_INFO: Once<&'static BootInfo> = Once::new();
 /// Where firmware says that IOAPICs are; `None` where those are more than there is room for.
 static IO_APICS: Once<Option<heapless::Vec<u64, IO_APICS_MAX>>> = Once::new();
 const IO_APICS_MAX: usize = 32;
@@ -112,7 +103,7 @@ impl PhysMem for EarlyMemory {
 }
 
 /// Ends the boot with a message.
-fn give_up(why: core::fmt::Arguments<'_>) -> ! {
+pub fn give_up(why: core::fmt::Arguments<'_>) -> ! {
     eprintln!("aurora: can't boot: {why}");
     exit::exit(Exit::Panic)
 }
@@ -318,17 +309,6 @@ pub fn is_device_memory(at: u64, bytes: u64) -> bool {
     let others = IO_APICS.get().and_then(Option::as_ref);
     let is_free = |at: &u64| !Range::sized(*at, 0x1000).is_some_and(|other| other.overlaps(range));
     known && !own.is_some_and(|own| own.overlaps(range)) && others.is_some_and(|all| all.iter().all(is_free))
-}
-
-/// Lets the other CPUs into [`Kernel::ap_main`].
-pub fn release_cpus() {
-    start::release();
-}
-
-/// Returns the command line, once it has been read.
-#[cfg(feature = "faults")]
-pub(super) fn command_line() -> Option<&'static str> {
-    Some(READ_INFO.get()?.command_line())
 }
 
 /// Continues another CPU, which has been released.

@@ -2,8 +2,10 @@
 //!
 //! Order, on the boot CPU: serial → required features → early IDT → loader's information copied →
 //! free memory → final page tables → own window and stack. Then control registers and tables → ACPI
-//! → clocks → other CPUs, which wait → sealed memory → `Kernel::main`, which calls [`release_cpus`]
+//! → clocks → other CPUs, which wait → sealed memory → `Kernel::main`, which calls [`release`]
 //! when it is ready for them.
+//!
+//! [`release`]: crate::cpu::start::release
 
 pub mod info;
 pub mod madt;

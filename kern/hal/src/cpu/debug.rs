@@ -5,6 +5,8 @@
 use core::arch::asm;
 use core::cell::Cell;
 
+use x86_64::registers::debug::{DebugAddressRegister, Dr0, Dr1, Dr2, Dr3, Dr6, Dr7};
+
 /// DR6 with nothing to say.
 const DR6_CLEAR: u64 = 0xffff_0ff0;
 /// What it may say of user code: a step; and which breakpoints hit, the first four bits.
@@ -15,33 +17,28 @@ const DR7_FIXED: u64 = 1 << 10;
 /// Loads a task's DR0 to DR3 and DR7.
 pub fn load(registers: &[Cell<u64>; abi::DEBUG_ADDRESSES + 1]) {
     let [dr0, dr1, dr2, dr3, dr7] = registers.each_ref().map(Cell::get);
-    // SAFETY: only debug exceptions in user mode come of it: the addresses are of user memory, and
-    // DR7 enables neither breakpoints on ports nor the protection of these registers.
-    unsafe {
-        asm!(
-            "mov dr7, {off}", "mov dr0, {a}", "mov dr1, {b}", "mov dr2, {c}", "mov dr3, {d}", "mov dr7, {on}",
-            off = in(reg) DR7_FIXED, a = in(reg) dr0, b = in(reg) dr1, c = in(reg) dr2, d = in(reg) dr3,
-            on = in(reg) dr7 | DR7_FIXED, options(nomem, nostack, preserves_flags)
-        );
-    }
+    // Only debug exceptions in user mode come of it: the addresses are of user memory, and DR7
+    // enables neither breakpoints on ports nor the protection of these registers.
+    off();
+    Dr0::write(dr0);
+    Dr1::write(dr1);
+    Dr2::write(dr2);
+    Dr3::write(dr3);
+    Dr7::write_raw(dr7 | DR7_FIXED);
 }
 
 /// Disarms all breakpoints.
 pub fn off() {
-    // SAFETY: fewer debug exceptions.
-    unsafe { asm!("mov dr7, {}", in(reg) DR7_FIXED, options(nomem, nostack, preserves_flags)) };
+    Dr7::write_raw(DR7_FIXED);
 }
 
 /// Takes the reason of a debug exception; the CPU does not clear that itself. Leaves out hits of
 /// breakpoints that are not armed, which it may also report.
 pub fn take_status() -> u64 {
-    let (status, control): (u64, u64);
-    // SAFETY: reads the status and clears it; reads what is armed.
-    unsafe {
-        asm!("mov {0}, dr6", "mov dr6, {1}", out(reg) status, in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags));
-        asm!("mov {}, dr7", out(reg) control, options(nomem, nostack, preserves_flags));
-    }
-    status & (DR6_STEP | armed(control))
+    let status = Dr6::read_raw();
+    // SAFETY: clears what was read.
+    unsafe { asm!("mov dr6, {}", in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags)) };
+    status & (DR6_STEP | armed(Dr7::read_raw()))
 }
 
 /// Returns the bits of DR6 for the breakpoints that DR7 arms, for this task or for all.

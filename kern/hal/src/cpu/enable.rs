@@ -1,6 +1,5 @@
 //! Sets the control registers of a CPU, in the same way on each CPU.
 
-use core::arch::asm;
 use core::arch::x86_64::_xsetbv;
 
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
@@ -9,7 +8,7 @@ use x86_64::registers::model_specific::Msr;
 use kern_base::protection::Protection;
 
 use super::features::Features;
-use super::vector;
+use super::{debug, vector};
 
 const SYSENTER_CS: u32 = 0x174;
 
@@ -57,8 +56,7 @@ pub unsafe fn control_registers(features: Features) {
     unsafe { Msr::new(SYSENTER_CS).write(0) };
 
     // No breakpoint that a loader may have left.
-    // SAFETY: disarms all debug registers.
-    unsafe { asm!("mov dr7, {}", in(reg) 0u64, options(nomem, nostack, preserves_flags)) };
+    debug::off();
 }
 
 /// Returns the value of CR4. All bits that are not named are off, also those that the loader left

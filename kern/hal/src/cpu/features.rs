@@ -9,43 +9,81 @@ use abi::cpu_features;
 use bitflags::bitflags;
 use raw_cpuid::{CpuId, CpuIdReader};
 
-bitflags! {
-    /// Features that the kernel knows about. Programs see those that [`cpu_features`] has, by the
-    /// same bits.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Features: u64 {
-        const TSC = 1 << 32;
-        const MSR = 1 << 33;
-        const PAE = 1 << 34;
-        const APIC = 1 << 35;
-        const CX8 = 1 << 36;
-        const PGE = 1 << 37;
-        const FXSR = 1 << 38;
-        const SSE2 = 1 << 39;
-        const CX16 = 1 << 40;
-        const XSAVE = 1 << 41;
-        const NX = 1 << 42;
-        const SYSCALL = 1 << 43;
-        const FSGSBASE = 1 << 44;
-        const MCE = 1 << 45;
+/// Names features, by the part of CPUID that shows them: each with its bit here, and the method
+/// that says whether the CPU has it.
+macro_rules! features {
+    ($($part:ident { $($name:ident = $bit:expr, $shown:ident;)* })*) => {
+        bitflags! {
+            /// Features that the kernel knows about. Programs see those that [`cpu_features`] has,
+            /// by the same bits.
+            #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+            pub struct Features: u64 {
+                $($(const $name = $bit;)*)*
+                const AVX512 = 1 << 52;
+            }
+        }
 
-        const SMEP = cpu_features::SMEP;
-        const SMAP = cpu_features::SMAP;
-        const UMIP = cpu_features::UMIP;
-        const PCID = cpu_features::PCID;
-        const INVPCID = cpu_features::INVPCID;
-        const X2APIC = cpu_features::X2APIC;
-        const TSC_DEADLINE = cpu_features::TSC_DEADLINE;
-        const INVARIANT_TSC = 1 << 46;
-        const HUGE_PAGES = 1 << 47;
-        const MONITOR = 1 << 48;
-        const XSAVEOPT = 1 << 49;
-        const XSAVEC = 1 << 50;
-        const XGETBV1 = cpu_features::XGETBV1;
-        const RDTSCP = 1 << 51;
-        const AVX = cpu_features::AVX;
-        const AVX512 = 1 << 52;
-        const HYPERVISOR = 1 << 53;
+        impl Features {
+            /// Reads what the CPU shows through `cpuid`.
+            ///
+            /// CPUID does not show SYSCALL on Intel outside 64-bit mode, but the kernel is in it.
+            pub fn detect<R: CpuIdReader>(cpuid: &CpuId<R>) -> Features {
+                let mut found = Features::empty();
+                $(if let Some(part) = cpuid.$part() {
+                    $(found.set(Features::$name, part.$shown());)*
+                })*
+                let avx512 = cpuid.get_extended_state_info().is_some_and(|part| {
+                    part.xcr0_supports_avx512_opmask()
+                        && part.xcr0_supports_avx512_zmm_hi256()
+                        && part.xcr0_supports_avx512_zmm_hi16()
+                });
+                found.set(Features::AVX512, avx512);
+                found
+            }
+        }
+    };
+}
+
+features! {
+    get_feature_info {
+        TSC = 1 << 32, has_tsc;
+        MSR = 1 << 33, has_msr;
+        PAE = 1 << 34, has_pae;
+        APIC = 1 << 35, has_apic;
+        CX8 = 1 << 36, has_cmpxchg8b;
+        PGE = 1 << 37, has_pge;
+        FXSR = 1 << 38, has_fxsave_fxstor;
+        SSE2 = 1 << 39, has_sse2;
+        CX16 = 1 << 40, has_cmpxchg16b;
+        XSAVE = 1 << 41, has_xsave;
+        MCE = 1 << 45, has_mce;
+        PCID = cpu_features::PCID, has_pcid;
+        X2APIC = cpu_features::X2APIC, has_x2apic;
+        TSC_DEADLINE = cpu_features::TSC_DEADLINE, has_tsc_deadline;
+        MONITOR = 1 << 48, has_monitor_mwait;
+        HYPERVISOR = 1 << 53, has_hypervisor;
+    }
+    get_extended_processor_and_feature_identifiers {
+        NX = 1 << 42, has_execute_disable;
+        SYSCALL = 1 << 43, has_syscall_sysret;
+        HUGE_PAGES = 1 << 47, has_1gib_pages;
+        RDTSCP = 1 << 51, has_rdtscp;
+    }
+    get_extended_feature_info {
+        FSGSBASE = 1 << 44, has_fsgsbase;
+        SMEP = cpu_features::SMEP, has_smep;
+        SMAP = cpu_features::SMAP, has_smap;
+        UMIP = cpu_features::UMIP, has_umip;
+        INVPCID = cpu_features::INVPCID, has_invpcid;
+    }
+    get_advanced_power_mgmt_info {
+        INVARIANT_TSC = 1 << 46, has_invariant_tsc;
+    }
+    get_extended_state_info {
+        XSAVEOPT = 1 << 49, has_xsaveopt;
+        XSAVEC = 1 << 50, has_xsavec;
+        XGETBV1 = cpu_features::XGETBV1, has_xgetbv;
+        AVX = cpu_features::AVX, xcr0_supports_avx_256;
     }
 }
 
@@ -54,58 +92,6 @@ impl Features {
     pub const REQUIRED: Features = Features::from_bits_truncate(((1 << 14) - 1) << 32);
     /// What programs are told.
     pub const TOLD: Features = Features::from_bits_truncate(u32::MAX as u64);
-
-    /// Reads what the CPU shows through `cpuid`.
-    pub fn detect<R: CpuIdReader>(cpuid: &CpuId<R>) -> Features {
-        let mut found = Features::empty();
-        let mut put = |flag, present| found.set(flag, present);
-        if let Some(f) = cpuid.get_feature_info() {
-            put(Features::TSC, f.has_tsc());
-            put(Features::MSR, f.has_msr());
-            put(Features::PAE, f.has_pae());
-            put(Features::APIC, f.has_apic());
-            put(Features::CX8, f.has_cmpxchg8b());
-            put(Features::PGE, f.has_pge());
-            put(Features::FXSR, f.has_fxsave_fxstor());
-            put(Features::SSE2, f.has_sse2());
-            put(Features::CX16, f.has_cmpxchg16b());
-            put(Features::XSAVE, f.has_xsave());
-            put(Features::MCE, f.has_mce());
-            put(Features::PCID, f.has_pcid());
-            put(Features::X2APIC, f.has_x2apic());
-            put(Features::TSC_DEADLINE, f.has_tsc_deadline());
-            put(Features::MONITOR, f.has_monitor_mwait());
-            put(Features::HYPERVISOR, f.has_hypervisor());
-        }
-        if let Some(f) = cpuid.get_extended_feature_info() {
-            put(Features::FSGSBASE, f.has_fsgsbase());
-            put(Features::SMEP, f.has_smep());
-            put(Features::SMAP, f.has_smap());
-            put(Features::UMIP, f.has_umip());
-            put(Features::INVPCID, f.has_invpcid());
-        }
-        if let Some(f) = cpuid.get_extended_processor_and_feature_identifiers() {
-            put(Features::NX, f.has_execute_disable());
-            put(Features::SYSCALL, f.has_syscall_sysret());
-            put(Features::HUGE_PAGES, f.has_1gib_pages());
-            put(Features::RDTSCP, f.has_rdtscp());
-        }
-        if let Some(f) = cpuid.get_advanced_power_mgmt_info() {
-            put(Features::INVARIANT_TSC, f.has_invariant_tsc());
-        }
-        if let Some(f) = cpuid.get_extended_state_info() {
-            put(Features::XSAVEOPT, f.has_xsaveopt());
-            put(Features::XSAVEC, f.has_xsavec());
-            put(Features::XGETBV1, f.has_xgetbv());
-            put(Features::AVX, f.xcr0_supports_avx_256());
-            let avx512 = f.xcr0_supports_avx512_opmask()
-                && f.xcr0_supports_avx512_zmm_hi256()
-                && f.xcr0_supports_avx512_zmm_hi16();
-            put(Features::AVX512, avx512);
-        }
-        // SYSCALL is not shown by CPUID on Intel outside 64-bit mode, but we are in it here.
-        found
-    }
 
     /// Returns the missing required features.
     pub fn missing(self) -> Features {

@@ -18,7 +18,6 @@ pub fn set_mode(mode: IdleMode) {
 }
 
 /// Returns how all CPUs wait.
-#[inline(always)]
 pub fn mode() -> IdleMode {
     IdleMode(MODE.load(Relaxed))
 }

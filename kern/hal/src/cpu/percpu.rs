@@ -26,7 +26,6 @@ use crate::mem::table::MapError;
 
 /// The interrupt stack table, by index; the kernel stack is stack 0 of the window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub enum Ist {
     Nmi = 1,
     MachineCheck = 2,
@@ -70,7 +69,6 @@ pub struct CpuLocal {
 
 impl CpuLocal {
     /// Returns the id by which interrupts reach it.
-    #[inline]
     pub fn apic_id(&self) -> u32 {
         self.apic_id.load(Ordering::Relaxed)
     }

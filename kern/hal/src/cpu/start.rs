@@ -11,7 +11,6 @@
 //! the start code loads next, never map the lower half. Also, the start code loads CR3 in 32-bit
 //! mode, so the first page tables must be below 4 GiB, where the boot page tables are linked.
 
-use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,7 +20,7 @@ use smp::cpu::{CpuId, MAX_CPUS};
 use super::features::Features;
 use super::percpu::{self, CpuLocal, Life};
 use super::{enable, idle, tables, time};
-use crate::dev::acpi::{Processor, Tables};
+use crate::dev::acpi::Tables;
 use crate::dev::lapic;
 use crate::layout::{DIRECT_MAP, PAGE};
 use crate::mem::kernel;
@@ -36,8 +35,6 @@ const AFTER_STARTUP: u64 = 1_000;
 /// How long a CPU has to come up.
 const PATIENCE: u64 = 2_000_000;
 
-const CODE_64: u16 = tables::KERNEL_CODE;
-const DATA: u16 = tables::KERNEL_DATA;
 const CODE_32: u16 = 0x18;
 
 /// What the start code reads, at a fixed place in the start page.
@@ -60,20 +57,13 @@ struct StartArgs {
 /// Where the arguments are in the start page.
 const ARGS: usize = 1024;
 
-global_asm!(
-    include_str!("start.s"),
-    gdt_pointer = const ARGS + offset_of!(StartArgs, gdt_pointer),
-    far_32 = const ARGS + offset_of!(StartArgs, far_32),
-    far_64 = const ARGS + offset_of!(StartArgs, far_64),
-    start_tables = const ARGS + offset_of!(StartArgs, start_tables),
-    kernel_tables = const ARGS + offset_of!(StartArgs, kernel_tables),
-    stack = const ARGS + offset_of!(StartArgs, stack),
-    local = const ARGS + offset_of!(StartArgs, local),
-    entry = const ARGS + offset_of!(StartArgs, entry),
-    data_selector = const DATA,
+crate::assembly! {
+    (include_str!("start.s"),)
+    { ARGS, StartArgs: gdt_pointer far_32 far_64 start_tables kernel_tables stack local entry };
+    data_selector = const tables::KERNEL_DATA,
     main = sym ap_main,
     options(att_syntax)
-);
+}
 
 unsafe extern "C" {
     /// In the boot segment, which is free memory only once all CPUs are up; below 4 GiB.
@@ -89,9 +79,7 @@ unsafe extern "C" {
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
 /// The page where CPUs start.
-struct StartPage {
-    page: Range,
-}
+struct StartPage(Range);
 
 impl StartPage {
     /// Takes a page below 1 MiB and writes code and constant arguments to it.
@@ -104,34 +92,29 @@ impl StartPage {
         assert!(len <= ARGS, "the start code runs into its arguments");
         // SAFETY: `len` bytes of code from the image to a page that was just taken.
         unsafe { core::ptr::copy_nonoverlapping(code, (DIRECT_MAP + page.start()) as *mut u8, len) };
-        let start = StartPage { page };
-        start.write_args();
-        Ok(start)
-    }
-
-    fn write_args(&self) {
-        let page = self.page.start() as u32;
-        let offset_of_code =
-            |label: *const u8| page + (label as usize - (&raw const ap_start_code) as usize) as u32;
-        let gdt = page + (ARGS + offset_of!(StartArgs, gdt)) as u32;
+        let base = page.start() as u32;
+        let offset_of_code = |label: *const u8| base + (label as usize - code as usize) as u32;
+        let gdt = base + (ARGS + offset_of!(StartArgs, gdt)) as u32;
         let pointer = |offset: u32, selector: u16| [offset as u16, (offset >> 16) as u16, selector];
         let args = StartArgs {
             gdt: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_9b00_0000_ffff],
             gdt_pointer: [31, gdt as u16, (gdt >> 16) as u16],
             far_32: pointer(offset_of_code(&raw const ap_start_32), CODE_32),
-            far_64: pointer(offset_of_code(&raw const ap_start_64), CODE_64),
+            far_64: pointer(offset_of_code(&raw const ap_start_64), tables::KERNEL_CODE),
             start_tables: (&raw const boot_pml4) as u32,
             kernel_tables: kernel::root(),
             stack: 0,
             local: 0,
             entry: ap_enter_kernel as *const () as u64,
         };
+        let start = StartPage(page);
         // SAFETY: inside the start page, which is ours; no CPU reads it yet.
-        unsafe { self.args().write(args) };
+        unsafe { start.args().write(args) };
+        Ok(start)
     }
 
     fn args(&self) -> *mut StartArgs {
-        (DIRECT_MAP + self.page.start() + ARGS as u64) as *mut StartArgs
+        (DIRECT_MAP + self.0.start() + ARGS as u64) as *mut StartArgs
     }
 
     /// Names the CPU that may start next; a stack of 0 lets none start.
@@ -148,12 +131,7 @@ impl StartPage {
     }
 
     fn sipi_page(&self) -> u8 {
-        (self.page.start() / PAGE) as u8
-    }
-
-    /// Gives the page back, which no CPU uses any more.
-    fn give_back(self) {
-        kernel::with_free_memory(|free| free.add(self.page));
+        (self.0.start() / PAGE) as u8
     }
 }
 
@@ -163,8 +141,7 @@ pub fn start_all(firmware: &Tables, limit: usize, features: Features) -> Result<
     let boot_id = lapic::id();
     let start = StartPage::prepare()?;
     let mut result = Ok(());
-    firmware.for_each_processor(|processor| {
-        let Processor { apic_id, enabled } = processor;
+    firmware.for_each_processor(|apic_id, enabled| {
         // The boot CPU, or a CPU that the table lists twice (as APIC and as x2APIC).
         if apic_id == boot_id || percpu::all().any(|cpu| cpu.apic_id() == apic_id) || result.is_err() {
             return;
@@ -177,7 +154,8 @@ pub fn start_all(firmware: &Tables, limit: usize, features: Features) -> Result<
             result = start_one(&start, apic_id, features);
         }
     });
-    start.give_back();
+    // No CPU uses the page any more.
+    kernel::with_free_memory(|free| free.add(start.0));
     result
 }
 
@@ -214,28 +192,21 @@ fn start_one(start: &StartPage, apic_id: u32, features: Features) -> Result<(), 
 
 /// Sends INIT, SIPI, and a second SIPI if the first had no effect.
 fn wake_up(start: &StartPage, local: &CpuLocal) {
+    let wait = |microseconds| time::wait(microseconds, || local.life() != Life::Starting);
     #[cfg(feature = "faults")]
     if local.id.index() == 1 && local.apic_id() == 1 && crate::boot::faults::is("silent") {
-        return wait_for_life(local, PATIENCE);
+        return wait(PATIENCE);
     }
     // SAFETY: the CPU has not been started.
     unsafe { lapic::send_init(local.apic_id()) };
     time::delay(AFTER_INIT);
     // SAFETY: start code and arguments are in place.
     unsafe { lapic::send_startup(local.apic_id(), start.sipi_page()) };
-    wait_for_life(local, AFTER_STARTUP);
+    wait(AFTER_STARTUP);
     if local.life() == Life::Starting {
         // SAFETY: as above; a CPU that has started ignores it.
         unsafe { lapic::send_startup(local.apic_id(), start.sipi_page()) };
-        wait_for_life(local, PATIENCE);
-    }
-}
-
-fn wait_for_life(local: &CpuLocal, microseconds: u64) {
-    let ticks = time::tsc_hz() / 1_000_000 * microseconds;
-    let begin = time::tsc();
-    while local.life() == Life::Starting && time::tsc().wrapping_sub(begin) < ticks {
-        core::hint::spin_loop();
+        wait(PATIENCE);
     }
 }
 

@@ -9,8 +9,7 @@ use raw_cpuid::CpuId;
 use super::features::Features;
 use super::percpu::CpuLocal;
 use crate::dev::acpi::PmTimer;
-use crate::dev::clock::Clock;
-use crate::dev::lapic;
+use crate::dev::{clock, lapic};
 use crate::{info, warn};
 
 /// Measurements, of which the middle one counts.
@@ -67,9 +66,15 @@ pub fn kernel_loop_ticks() -> u64 {
 
 /// Waits for at least `microseconds`; only after [`calibrate`].
 pub fn delay(microseconds: u64) {
+    wait(microseconds, || false);
+}
+
+/// Waits until something is done, but not much longer than `microseconds`; only after
+/// [`calibrate`].
+pub fn wait(microseconds: u64, is_done: impl Fn() -> bool) {
     let ticks = tsc_hz() / 1_000_000 * microseconds;
     let start = tsc();
-    while tsc().wrapping_sub(start) < ticks {
+    while !is_done() && tsc().wrapping_sub(start) < ticks {
         spin_loop();
     }
 }
@@ -86,8 +91,9 @@ fn tsc_hz_by_cpuid() -> Option<(u64, &'static str)> {
 
 /// Finds the frequencies of TSC and APIC timer, and logs them. `None` where no clock runs.
 pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
-    let mut clocks = pm_timer.map(Clock::PmTimer).into_iter().chain([Clock::Pit]);
-    let measured = clocks.find_map(|clock| Some((measure(clock)?, clock.name())));
+    let by_pm_timer = || pm_timer.and_then(|timer| measure(&|| clock::by_pm_timer(timer)));
+    let by_pit = || Some((measure(&clock::by_pit)?, "the PIT"));
+    let measured = by_pm_timer().map(|hz| (hz, "the ACPI timer")).or_else(by_pit);
     let (hz, source) = match (tsc_hz_by_cpuid(), measured) {
         // CPUID is exact where it is right; emulators copy it from CPUs that they don't run like.
         (Some((said, source)), Some((hz, _))) if said.abs_diff(hz) < hz / 100 => (said, source),
@@ -113,10 +119,10 @@ pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
     Some(())
 }
 
-fn measure(clock: Clock) -> Option<u64> {
+fn measure(clock: &dyn Fn() -> Option<u64>) -> Option<u64> {
     let mut results = [0; MEASUREMENTS];
     for result in &mut results {
-        *result = clock.tsc_hz()?;
+        *result = clock()?;
     }
     results.sort_unstable();
     Some(results[MEASUREMENTS / 2])

@@ -71,18 +71,14 @@ fn mxcsr_mask() -> u32 {
 /// or was written by an earlier save. CR0.TS is clear.
 #[inline]
 pub unsafe fn save(features: Features, area: *mut u8) {
-    if features.contains(Features::XSAVEOPT) {
-        // SAFETY: the caller's promise; the instruction is there. Written as assembly because the
-        // intrinsic needs a target feature that the kernel is not compiled for.
-        unsafe {
-            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
-                 options(nostack, preserves_flags));
-        }
-    } else {
-        // SAFETY: as above; XSAVE is a required feature.
-        unsafe {
-            asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
-                 options(nostack, preserves_flags));
+    let all = u32::MAX;
+    // SAFETY: the caller's promise; the instruction is there: XSAVE is a required feature. Written
+    // as assembly because the intrinsics need target features that the kernel is not compiled for.
+    unsafe {
+        if features.contains(Features::XSAVEOPT) {
+            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") all, in("edx") all, options(nostack, preserves_flags));
+        } else {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") all, in("edx") all, options(nostack, preserves_flags));
         }
     }
 }

@@ -80,14 +80,6 @@ impl Handler for Firmware {
 /// The firmware's tables.
 pub struct Tables(AcpiTables<Firmware>);
 
-/// One processor of the MADT.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Processor {
-    pub apic_id: u32,
-    /// It is there now. Otherwise it may be added while the machine runs.
-    pub enabled: bool,
-}
-
 /// The ACPI power management timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PmTimer {
@@ -127,8 +119,9 @@ impl Tables {
         }
     }
 
-    /// Calls `f` for each processor of the MADT, in its order.
-    pub fn for_each_processor(&self, mut f: impl FnMut(Processor)) {
+    /// Calls `f` for each processor of the MADT, in its order: with its APIC's id, and whether it
+    /// is there now. Otherwise it may be added while the machine runs.
+    pub fn for_each_processor(&self, mut f: impl FnMut(u32, bool)) {
         self.for_each_entry(|entry| {
             let (apic_id, flags) = match entry {
                 MadtEntry::LocalApic(e) => (u32::from(e.apic_id), e.flags),
@@ -137,7 +130,7 @@ impl Tables {
             };
             let (enabled, online_capable) = (flags & 1 != 0, flags & 2 != 0);
             if enabled || online_capable {
-                f(Processor { apic_id, enabled });
+                f(apic_id, enabled);
             }
         });
     }

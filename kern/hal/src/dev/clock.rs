@@ -15,31 +15,8 @@ const PER_SECOND: u64 = 200;
 /// Polls after which a clock that does not move is given up.
 const PATIENCE: u32 = 10_000_000;
 
-/// Where a frequency comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Clock {
-    PmTimer(PmTimer),
-    Pit,
-}
-
-impl Clock {
-    pub fn name(self) -> &'static str {
-        match self {
-            Clock::PmTimer(_) => "the ACPI timer",
-            Clock::Pit => "the PIT",
-        }
-    }
-
-    /// Returns TSC ticks a second by this clock, or `None` if the clock stands still.
-    pub fn tsc_hz(self) -> Option<u64> {
-        match self {
-            Clock::PmTimer(timer) => by_pm_timer(timer),
-            Clock::Pit => by_pit(),
-        }
-    }
-}
-
-fn by_pm_timer(timer: PmTimer) -> Option<u64> {
+/// Returns TSC ticks a second by the ACPI timer, or `None` if it stands still.
+pub fn by_pm_timer(timer: PmTimer) -> Option<u64> {
     let mask = if timer.wide { u32::MAX } else { 0xff_ffff };
     // SAFETY: reading the timer has no effect.
     let read = || unsafe { port::read::<u32>(timer.port) } & mask;
@@ -61,7 +38,8 @@ fn by_pm_timer(timer: PmTimer) -> Option<u64> {
     Some((end - start) * PM_TIMER_HZ / u64::from(passed))
 }
 
-fn by_pit() -> Option<u64> {
+/// Returns TSC ticks a second by the PIT, or `None` if it stands still.
+pub fn by_pit() -> Option<u64> {
     const GATE_PORT: u16 = 0x61;
     const CHANNEL_2: u16 = 0x42;
     const COMMAND: u16 = 0x43;

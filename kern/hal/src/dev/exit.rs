@@ -4,7 +4,6 @@ use super::{logport, port, serial};
 
 /// The verdict of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub enum Exit {
     Pass = 0x10,
     Fail = 0x11,

@@ -30,7 +30,6 @@ pub fn choose(line: &str) {
 }
 
 /// Whether records of a level are logged.
-#[inline(always)]
 pub fn is_on(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as u8
 }

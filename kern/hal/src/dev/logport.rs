@@ -36,16 +36,17 @@ const NOBODY: u32 = u32::MAX;
 
 /// Where records go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Sink {
-    Off,
-    DebugConsole,
-    SecondSerial,
-    Text,
+struct Sink(u8);
+
+impl Sink {
+    const OFF: Sink = Sink(0);
+    const DEBUG_CONSOLE: Sink = Sink(1);
+    const SECOND_SERIAL: Sink = Sink(2);
+    const TEXT: Sink = Sink(3);
 }
 
 /// A [`Sink`]; set once, at boot.
-static SINK: AtomicU8 = AtomicU8::new(Sink::Off as u8);
+static SINK: AtomicU8 = AtomicU8::new(Sink::OFF.0);
 static TURNS: Turns = Turns::new();
 /// Bytes that belong to the record on the wire and were not sent yet.
 static LEFT: AtomicUsize = AtomicUsize::new(0);
@@ -54,35 +55,30 @@ static CLOSED_BY: AtomicU32 = AtomicU32::new(NOBODY);
 static LOST: AtomicU32 = AtomicU32::new(0);
 
 fn sink() -> Sink {
-    match SINK.load(Ordering::Relaxed) {
-        x if x == Sink::DebugConsole as u8 => Sink::DebugConsole,
-        x if x == Sink::SecondSerial as u8 => Sink::SecondSerial,
-        x if x == Sink::Text as u8 => Sink::Text,
-        _ => Sink::Off,
-    }
+    Sink(SINK.load(Ordering::Relaxed))
 }
 
 /// Chooses where records go; `choice` is the value of the boot option `log`.
 /// Gives back whether it knows that choice.
 pub fn choose(choice: Option<&str>) -> bool {
     let sink = match choice {
-        None | Some("off") => Sink::Off,
-        Some("e9") => Sink::DebugConsole,
-        Some("com2") => Sink::SecondSerial,
-        Some("text") => Sink::Text,
+        None | Some("off") => Sink::OFF,
+        Some("e9") => Sink::DEBUG_CONSOLE,
+        Some("com2") => Sink::SECOND_SERIAL,
+        Some("text") => Sink::TEXT,
         Some(_) => return false,
     };
-    if sink == Sink::SecondSerial {
+    if sink == Sink::SECOND_SERIAL {
         serial::init_second();
     }
-    SINK.store(sink as u8, Ordering::Relaxed);
+    SINK.store(sink.0, Ordering::Relaxed);
     count_lines(serial::lines());
     true
 }
 
 /// Whether records leave the machine as they are.
 pub fn takes_records() -> bool {
-    matches!(sink(), Sink::DebugConsole | Sink::SecondSerial)
+    matches!(sink(), Sink::DEBUG_CONSOLE | Sink::SECOND_SERIAL)
 }
 
 /// Writes one record. Returns false where the payload is longer than a record can be.
@@ -92,12 +88,11 @@ pub fn record(channel: u8, payload: &[u8]) -> bool {
         return false;
     };
     match sink() {
-        Sink::Off => {}
-        Sink::Text if channel == REPORT_CHANNEL => {
+        Sink::TEXT if channel == REPORT_CHANNEL => {
             serial::print(format_args!("{TEXT_MARK}{}\n", printable(payload)));
         }
-        Sink::Text => {}
-        Sink::DebugConsole | Sink::SecondSerial => send_record(channel, head, payload),
+        Sink::DEBUG_CONSOLE | Sink::SECOND_SERIAL => send_record(channel, head, payload),
+        _ => {}
     }
     true
 }
@@ -198,9 +193,9 @@ fn send(bytes: &[u8], left: usize) {
     }
     match sink() {
         // SAFETY: the debug console port takes bytes and touches no memory.
-        Sink::DebugConsole => unsafe { port::write_all(DEBUG_CONSOLE, bytes) },
-        Sink::SecondSerial => serial::send_second(bytes),
-        Sink::Off | Sink::Text => {}
+        Sink::DEBUG_CONSOLE => unsafe { port::write_all(DEBUG_CONSOLE, bytes) },
+        Sink::SECOND_SERIAL => serial::send_second(bytes),
+        _ => {}
     }
     LEFT.store(left, Ordering::Relaxed);
 }
@@ -214,7 +209,7 @@ fn printable(bytes: &[u8]) -> impl fmt::Display {
 /// Tells a host that listens to both ports how many lines COM1 has got, so that it shows them where
 /// they stand among the records.
 pub fn count_lines(lines: u32) {
-    if sink() == Sink::DebugConsole {
+    if sink() == Sink::DEBUG_CONSOLE {
         record(LINES_CHANNEL, &lines.to_le_bytes());
     }
 }

@@ -61,12 +61,11 @@ impl Range {
 /// Sorted, disjoint, page-aligned free ranges.
 pub struct FreeMemory {
     ranges: heapless::Vec<Range, MAX_RANGES>,
-    lost: u64,
 }
 
 impl FreeMemory {
     pub(crate) const fn new() -> FreeMemory {
-        FreeMemory { ranges: heapless::Vec::new(), lost: 0 }
+        FreeMemory { ranges: heapless::Vec::new() }
     }
 
     pub fn ranges(&self) -> &[Range] {
@@ -76,11 +75,6 @@ impl FreeMemory {
     /// Bytes free.
     pub fn total(&self) -> u64 {
         self.ranges.iter().map(|r| r.size()).sum()
-    }
-
-    /// Bytes that were given up because the list was full.
-    pub fn lost(&self) -> u64 {
-        self.lost
     }
 
     /// Adds the whole pages inside `range`; what is free already stays so.
@@ -134,13 +128,8 @@ impl FreeMemory {
         if self.ranges.is_full() {
             let smallest = (0..self.ranges.len()).min_by_key(|&i| self.ranges[i].size());
             match smallest {
-                Some(i) if self.ranges[i].size() < range.size() => {
-                    self.lost += self.ranges.remove(i).size();
-                }
-                _ => {
-                    self.lost += range.size();
-                    return;
-                }
+                Some(i) if self.ranges[i].size() < range.size() => drop(self.ranges.remove(i)),
+                _ => return,
             }
         }
         let at = self.ranges.partition_point(|r| r.start < range.start);
@@ -199,7 +188,7 @@ mod tests {
             free.add(Range::sized(0x10_0000 + i * 0x4000, 0x1000 + (i & 1) * 0x1000).unwrap());
         }
         free.add(Range::sized(0x4000_0000, 0x8000).unwrap());
-        assert_eq!(free.lost(), 0x1000);
+        assert_eq!(free.ranges().iter().filter(|range| range.size() == 0x1000).count(), MAX_RANGES / 2 - 1);
         assert_eq!(free.ranges().len(), MAX_RANGES);
     }
 }

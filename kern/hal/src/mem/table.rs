@@ -55,12 +55,9 @@ pub enum MapError {
     NotMapped,
     /// Outside of what may be mapped, or off its page boundary.
     BadAddress,
-    /// Writable and executable together.
-    WriteAndExecute,
 }
 
 /// A mapped page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leaf {
     pub frame: u64,
     /// 1 = 4 KiB, 2 = 2 MiB, 3 = 1 GiB.
@@ -119,26 +116,6 @@ impl<'m, M: TableMemory> Space<'m, M> {
         Space { mem, root, inner }
     }
 
-    /// Maps one page of the size of `level`.
-    pub fn map(
-        &self,
-        at: u64,
-        frame: u64,
-        level: u32,
-        flags: Flags,
-        tables: TableSource<'_>,
-    ) -> Result<(), MapError> {
-        if !at.is_multiple_of(page_size(level)) || !frame.is_multiple_of(page_size(level)) {
-            return Err(MapError::BadAddress);
-        }
-        let entry = self.entry(at, level, Some(tables))?;
-        if present(entry.load(Ordering::Relaxed)) {
-            return Err(MapError::Occupied);
-        }
-        entry.store(frame | leaf_bits(flags, level), Ordering::Release);
-        Ok(())
-    }
-
     /// Maps `len` bytes with the largest pages (up to `max_level`) that fit. Never inlined: boot
     /// code maps in many places.
     #[inline(never)]
@@ -157,7 +134,11 @@ impl<'m, M: TableMemory> Space<'m, M> {
             let fits =
                 |level: u32| (v | p).is_multiple_of(page_size(level)) && len - done >= page_size(level);
             let level = (1..=max_level).rev().find(|&l| fits(l)).ok_or(MapError::BadAddress)?;
-            self.map(v, p, level, flags, tables)?;
+            let entry = self.entry(v, level, Some(tables))?;
+            if present(entry.load(Ordering::Relaxed)) {
+                return Err(MapError::Occupied);
+            }
+            entry.store(p | leaf_bits(flags, level), Ordering::Release);
             done += page_size(level);
         }
         Ok(())
@@ -284,15 +265,15 @@ mod tests {
         // SAFETY: table 0 of the host memory.
         let space = unsafe { Space::open(&host, 0, Flags::PRESENT | Flags::WRITABLE) };
         let mut take = || host.take();
-        space.map(0x20_0000, 0x40_0000, 2, FLAGS, &mut take).unwrap();
+        space.map_range(0x20_0000, 0x40_0000, page_size(2), 2, FLAGS, &mut take).unwrap();
         let leaf = space.lookup(0x20_1000).unwrap();
         assert_eq!((leaf.frame, leaf.level), (0x40_0000, 2));
-        assert_eq!(space.map(0x20_1000, 0, 1, FLAGS, &mut take), Err(MapError::Occupied));
+        assert_eq!(space.map_range(0x20_1000, 0, page_size(1), 1, FLAGS, &mut take), Err(MapError::Occupied));
         assert!(space.lookup(0x20_0000).unwrap().flags.contains(FLAGS));
         space.protect(0x20_0000, 2, Flags::NO_EXECUTE).unwrap();
         assert!(!space.lookup(0x20_0000).unwrap().flags.contains(Flags::WRITABLE));
         assert_eq!(space.protect(0x20_0000, 1, FLAGS), Err(MapError::NotMapped));
-        assert_eq!(space.map(0x1001, 0, 1, FLAGS, &mut take), Err(MapError::BadAddress));
+        assert_eq!(space.map_range(0x1001, 0, page_size(1), 1, FLAGS, &mut take), Err(MapError::BadAddress));
     }
 
     #[test]
@@ -300,7 +281,10 @@ mod tests {
         let host = Host::new(3);
         // SAFETY: table 0 of the host memory.
         let space = unsafe { Space::open(&host, 0, Flags::PRESENT) };
-        assert_eq!(space.map(0x1000, 0, 1, FLAGS, &mut || host.take()), Err(MapError::NoTable));
+        assert_eq!(
+            space.map_range(0x1000, 0, page_size(1), 1, FLAGS, &mut || host.take()),
+            Err(MapError::NoTable)
+        );
     }
 
     #[test]
@@ -310,7 +294,7 @@ mod tests {
         let space = unsafe { Space::open(&host, 0, Flags::PRESENT | Flags::WRITABLE) };
         let mut take = || host.take();
         let flags = Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
-        space.map(0x4000_0000, 0x8000_0000, 3, flags, &mut take).unwrap();
+        space.map_range(0x4000_0000, 0x8000_0000, page_size(3), 3, flags, &mut take).unwrap();
         space.split(0x4020_3000, 1, &mut take).unwrap();
         for (at, level) in [(0x4020_3000, 1), (0x4020_0000, 1), (0x4040_0000, 2), (0x4000_0000, 2)] {
             let leaf = space.lookup(at).unwrap();

@@ -18,16 +18,11 @@ pub const NO_FLUSH: u64 = 1 << 63;
 /// The PCID in a CR3 value.
 pub const PCID_MASK: u64 = PCIDS as u64 - 1;
 
-static TAKEN: Pcids = Pcids::new();
+pub static TAKEN: Pcids = Pcids::new();
 
 /// Takes a free PCID; 0 if the CPU has none or all are taken.
 pub fn take_pcid(features: Features) -> u16 {
     if features.contains(Features::PCID) { TAKEN.take() } else { 0 }
-}
-
-/// Gives a PCID back. No CPU holds a translation of it any more.
-pub fn give_pcid(pcid: u16) {
-    TAKEN.give(pcid);
 }
 
 /// Switches to the address space that `cr3` names. With [`NO_FLUSH`] its PCID's translations stay.

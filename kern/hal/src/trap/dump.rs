@@ -17,37 +17,17 @@ const MAX_FRAMES: usize = 24;
 
 /// Returns the name of an exception.
 pub fn name(vector: u8) -> &'static str {
-    const RESERVED: &str = "reserved exception";
-    const NAMES: [&str; 22] = [
-        "divide error",
-        "debug",
-        "non-maskable interrupt",
-        "breakpoint",
-        "overflow",
-        "bound range exceeded",
-        "invalid opcode",
-        "device not available",
-        "double fault",
-        "coprocessor segment overrun",
-        "invalid TSS",
-        "segment not present",
-        "stack fault",
-        "general protection",
-        "page fault",
-        RESERVED,
-        "x87 floating point",
-        "alignment check",
-        "machine check",
-        "SIMD floating point",
-        "virtualization",
-        "control protection",
-    ];
+    const NAMES: &str = "divide error,debug,non-maskable interrupt,breakpoint,overflow,bound range exceeded,\
+        invalid opcode,device not available,double fault,coprocessor segment overrun,invalid TSS,\
+        segment not present,stack fault,general protection,page fault,reserved exception,\
+        x87 floating point,alignment check,machine check,SIMD floating point,virtualization,\
+        control protection";
     match vector {
         28 => "hypervisor injection",
         29 => "VMM communication",
         30 => "security",
         FIRST_INTERRUPT.. => "interrupt",
-        _ => NAMES.get(usize::from(vector)).copied().unwrap_or(RESERVED),
+        _ => NAMES.split(',').nth(vector.into()).unwrap_or("reserved exception"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The assembly of interrupt entry and exit.
 
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 use core::ffi::c_void;
 use core::mem::offset_of;
 
@@ -30,8 +30,40 @@ pub const HOT: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, hot);
 pub const TASK: usize = offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET;
 pub const REGS: usize = TASK + offset_of!(TaskHot, regs);
 
-global_asm!(
-    include_str!("entry.s"),
+/// Assembles code that gets offsets and numbers as operands, by rows:
+///
+/// - `{ base, Type: field … }`: the offset of each field, under the field's name;
+/// - `( base, Type: name field, … )`: under another name;
+/// - `[ base, size, Enum: name Variant, … ]`: the place of a variant's entry in a table;
+/// - `< base, Type: name CONSTANT, … >`: a constant of a type, such as an offset in it.
+///
+/// A semicolon ends the rows. Further operands follow in `global_asm!`'s own way.
+#[macro_export]
+macro_rules! assembly {
+    (
+        ($($code:tt)*)
+        $({ $base:expr, $of:ty: $($field:ident)* })*
+        $(( $other_base:expr, $other:ty: $($name:ident $other_field:ident),* ))*
+        $([ $table:expr, $size:expr, $enum:ty: $($entry:ident $variant:ident),* ])*
+        $(< $last_base:expr, $last:ty: $($constant:ident $value:ident),* >)*;
+        $($operands:tt)*
+    ) => {
+        ::core::arch::global_asm!(
+            $($code)*
+            $($($field = const $base + ::core::mem::offset_of!($of, $field),)*)*
+            $($($name = const $other_base + ::core::mem::offset_of!($other, $other_field),)*)*
+            $($($entry = const $table + <$enum>::$variant as usize * $size,)*)*
+            $($($constant = const $last_base + <$last>::$value,)*)*
+            $($operands)*
+        );
+    };
+}
+
+assembly! {
+    (include_str!("entry.s"),)
+    { HOT, CpuHot: current kernel_stack }
+    { TASK, TaskHot: fs_base gs_base }
+    { REGS, RegFrame: rax rbx rcx rdx rsi rdi rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rsp rflags fs gs full };
     error_code_vectors = const ERROR_CODE_VECTORS,
     stacked_vectors = const STACKED_VECTORS,
     first_interrupt = const FIRST_INTERRUPT,
@@ -40,36 +72,11 @@ global_asm!(
     stack_size = const STACK_SIZE,
     user_code = const tables::USER_CODE,
     user_data = const tables::USER_DATA,
-    current = const HOT + offset_of!(CpuHot, current),
-    kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
-    fs_base = const TASK + offset_of!(TaskHot, fs_base),
-    gs_base = const TASK + offset_of!(TaskHot, gs_base),
-    rax = const REGS + offset_of!(RegFrame, rax),
-    rbx = const REGS + offset_of!(RegFrame, rbx),
-    rcx = const REGS + offset_of!(RegFrame, rcx),
-    rdx = const REGS + offset_of!(RegFrame, rdx),
-    rsi = const REGS + offset_of!(RegFrame, rsi),
-    rdi = const REGS + offset_of!(RegFrame, rdi),
-    rbp = const REGS + offset_of!(RegFrame, rbp),
-    r8 = const REGS + offset_of!(RegFrame, r8),
-    r9 = const REGS + offset_of!(RegFrame, r9),
-    r10 = const REGS + offset_of!(RegFrame, r10),
-    r11 = const REGS + offset_of!(RegFrame, r11),
-    r12 = const REGS + offset_of!(RegFrame, r12),
-    r13 = const REGS + offset_of!(RegFrame, r13),
-    r14 = const REGS + offset_of!(RegFrame, r14),
-    r15 = const REGS + offset_of!(RegFrame, r15),
-    rip = const REGS + offset_of!(RegFrame, rip),
-    rsp = const REGS + offset_of!(RegFrame, rsp),
-    rflags = const REGS + offset_of!(RegFrame, rflags),
-    fs = const REGS + offset_of!(RegFrame, fs),
-    gs = const REGS + offset_of!(RegFrame, gs),
-    full = const REGS + offset_of!(RegFrame, full),
     kernel_trap = sym handlers::kernel_trap,
     idle_interrupt = sym handlers::idle_interrupt,
     user_fault = sym handlers::user_fault,
     user_interrupt = sym handlers::user_interrupt,
-);
+}
 
 unsafe extern "C" {
     static trap_stubs: u8;

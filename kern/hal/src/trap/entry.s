@@ -63,6 +63,8 @@ trap_common:
     mov [r14 + {fs}], rax
     rdgsbase rax
     mov [r14 + {gs}], rax
+.global trap_saved
+trap_saved:
     mov qword ptr [r14 + {full}], 1
     mov rsp, [r15 + {kernel_stack}]          // we may be on the #DB stack
     // Known flags: no AC (user memory), DF, NT, TF left over from the interrupted code.
@@ -182,14 +184,10 @@ phase.exit.stacked:
     int3
 
 // The `iretq` of trap_resume refused the frame: the task's frame still has its registers; only the way
-// out was impossible. rdi = CPU block, rsi = vector, rdx = error code.
+// out was impossible. rdi = CPU block, rsi = vector, rdx = error code. Nothing on the stack is needed: so
+// many refusals, one after the other, take no more of it than one.
 .global trap_bad_frame
 trap_bad_frame:
     mov r15, rdi
-    mov rsp, [r15 + {kernel_stack}]
     mov r14, [r15 + {current}]
-    mov qword ptr [r14 + {full}], 1
-    xor ebp, ebp
-    xor ecx, ecx
-    call {user_fault}
-    jmp trap_resume
+    jmp trap_saved

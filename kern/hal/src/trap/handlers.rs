@@ -6,8 +6,8 @@ use kern_base::cpu::CpuBlock;
 use x86_64::registers::control::Cr2;
 
 use super::frame::KernelFrame;
-use super::{APIC_ERROR, DEBUG, Fault, Meaning, PAGE_FAULT, SPURIOUS, TIMER, WAKE, dump, entry, epitaph};
-use crate::boot;
+use super::{APIC_ERROR, DEBUG, Meaning, PAGE_FAULT, SPURIOUS, TIMER, WAKE, dump, entry, epitaph};
+use crate::boot::AURORA_KERNEL;
 use crate::cpu::{debug, idle, percpu};
 use crate::dev::log::Shown;
 use crate::dev::{exit, lapic, logport};
@@ -51,7 +51,7 @@ pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error
     } else {
         0
     };
-    (boot::kernel().on_fault)(block, Fault::new(vector, error, address));
+    (AURORA_KERNEL.on_fault)(block, vector as u8, error, address);
 }
 
 /// Handles an interrupt in user mode. The registers are in the current task's frame.
@@ -60,7 +60,7 @@ pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     if acknowledge(vector) {
         return;
     }
-    (boot::kernel().on_interrupt)(block, vector);
+    (AURORA_KERNEL.on_interrupt)(block, vector);
 }
 
 /// Handles an interrupt in kernel mode: only the code of [`idle`] has interrupts on. Returns what

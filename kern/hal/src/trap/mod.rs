@@ -45,32 +45,6 @@ pub const APIC_ERROR: u8 = 0x22;
 /// The local APIC took an interrupt back.
 pub const SPURIOUS: u8 = 0xff;
 
-/// An exception in user mode. Two words: so it is passed in registers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fault {
-    /// CR2: the address that faulted, for page faults; what DR6 says, for debug exceptions.
-    pub address: u64,
-    /// The vector above the error code.
-    what: u64,
-}
-
-impl Fault {
-    /// Puts together what the CPU says of an exception: its vector has 8 bits, its error code 32.
-    pub fn new(vector: u64, error: u64, address: u64) -> Fault {
-        Fault { address, what: vector << 32 | error }
-    }
-
-    /// Returns the exception's vector.
-    pub fn vector(self) -> u8 {
-        (self.what >> 32) as u8
-    }
-
-    /// Returns the CPU's error code, 0 for exceptions without.
-    pub fn error(self) -> u64 {
-        self.what & u64::from(u32::MAX)
-    }
-}
-
 /// What an exception means whose registers the entry left on a kernel stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {

@@ -28,7 +28,8 @@ bitflags! {
 }
 
 bitflags! {
-    /// What can be switched on, or asked for, against misused branch predictors.
+    /// What can be switched on, or asked for, against misused branch predictors; and which
+    /// attacks CPUs are immune to without.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct Controls: u64 {
         /// This one and the next three: their bits of IA32_SPEC_CTRL.
@@ -40,19 +41,13 @@ bitflags! {
         const IBPB = 1 << 32;
         /// AMD's automatic IBRS, a bit of EFER.
         const AUTOMATIC_IBRS = 1 << 33;
+        /// AMD's CPUs say that they are not affected. Intel's say so in [`Capabilities`].
+        const SSB_NO = 1 << 40;
+        /// Branch type confusion: Retbleed.
+        const BTC_NO = 1 << 41;
+        const SRSO_NO = 1 << 42;
         /// All that are bits of IA32_SPEC_CTRL.
         const SPEC_CTRL = Self::IBRS.bits() | Self::STIBP.bits() | Self::RRSBA_DIS_S.bits() | Self::BHI_DIS_S.bits();
-    }
-}
-
-bitflags! {
-    /// What AMD's CPUs say they are not affected by. Intel's say so in [`Capabilities`].
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct Immunities: u32 {
-        const SSB_NO = 1 << 0;
-        /// Branch type confusion: Retbleed.
-        const BTC_NO = 1 << 1;
-        const SRSO_NO = 1 << 2;
     }
 }
 
@@ -74,7 +69,6 @@ pub struct Facts {
     pub stepping: u8,
     pub capabilities: Capabilities,
     pub controls: Controls,
-    pub immunities: Immunities,
     /// A hypervisor may hide what the CPU has.
     pub hypervisor: bool,
     /// Transactional memory.
@@ -127,29 +121,23 @@ impl Facts {
             } else {
                 Capabilities::empty()
             },
-            controls: choose([
+            controls: [
                 (Controls::IBRS, bit(leaf_7, 26) || bit(amd_8, 14)),
                 (Controls::IBPB, bit(leaf_7, 26) || bit(amd_8, 12)),
                 (Controls::STIBP, bit(leaf_7, 27) || bit(amd_8, 15)),
                 (Controls::BHI_DIS_S, bit(leaf_7_2, 4)),
                 (Controls::RRSBA_DIS_S, bit(leaf_7_2, 2)),
                 (Controls::AUTOMATIC_IBRS, automatic),
-            ]),
-            immunities: choose([
-                (Immunities::SSB_NO, bit(amd_8, 26)),
-                (Immunities::BTC_NO, bit(amd_8, 29)),
-                (Immunities::SRSO_NO, bit(amd_21, 29)),
-            ]),
+                (Controls::SSB_NO, bit(amd_8, 26)),
+                (Controls::BTC_NO, bit(amd_8, 29)),
+                (Controls::SRSO_NO, bit(amd_21, 29)),
+            ]
+            .into_iter()
+            .filter_map(|(control, is_there)| is_there.then_some(control))
+            .collect(),
             hypervisor: basic.is_some_and(|f| f.has_hypervisor()),
             rtm: structured.is_some_and(|f| f.has_rtm()),
             avx: basic.is_some_and(|f| f.has_avx()),
         }
     }
-}
-
-/// Returns those flags that are present.
-fn choose<F: bitflags::Flags, const N: usize>(flags: [(F, bool); N]) -> F {
-    let mut all = F::empty();
-    flags.into_iter().for_each(|(flag, there)| all.set(flag, there));
-    all
 }

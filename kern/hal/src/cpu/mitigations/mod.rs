@@ -15,7 +15,7 @@ pub mod models;
 mod tests;
 
 use Affected::{No, Presumed, Yes};
-use facts::{Capabilities, Controls, Facts, Immunities, Vendor};
+use facts::{Capabilities, Controls, Facts, Vendor};
 use heapless::Vec;
 use models::Known;
 
@@ -34,24 +34,15 @@ pub enum Affected {
 impl Affected {
     /// Returns one word, for results.
     pub fn key(self) -> &'static str {
-        match self {
-            Affected::No => "no",
-            Affected::Yes => "yes",
-            Affected::Presumed => "presumed",
-        }
+        ["no", "yes", "presumed"][self as usize]
     }
 
     pub fn text(self) -> &'static str {
-        match self {
-            Affected::No => "not affected",
-            Affected::Yes => "affected",
-            Affected::Presumed => "presumed affected",
-        }
+        ["not affected", "affected", "presumed affected"][self as usize]
     }
 }
 
 /// One weakness, and what is done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Assessment {
     /// Short name without spaces, for results.
     pub name: &'static str,
@@ -70,6 +61,8 @@ pub fn assess(facts: &Facts) -> Vec<Assessment, COUNT> {
     let gather = reported(facts, Caps::GDS_NO, Caps::GDS_CTRL, [Known::GDS, none]);
     let mmio = reported(facts, Caps::MMIO_NO, Caps::empty(), [Known::MMIO, Known::NO_MMIO]);
     let register_file = reported(facts, Caps::RFDS_NO, Caps::RFDS_CLEAR, [Known::RFDS, none]);
+    // It keeps user code from choosing the targets of the kernel's returns.
+    let is_enhanced = branch_control(facts) == BranchControl::Enhanced;
     let all: [(&str, Affected, Option<&str>); COUNT] = [
         ("spectre-v1", Presumed, None),
         ("meltdown", said(facts, Capabilities::RDCL_NO), None),
@@ -84,7 +77,7 @@ pub fn assess(facts: &Facts) -> Vec<Assessment, COUNT> {
         ("lazyfp", by_model(facts, Known::LAZY_FP, Known::NO_LAZY_FP), Some("vector-reset")),
         ("mmio-stale-data", mmio, None),
         ("rfds", register_file, None),
-        ("retbleed", retbleed(facts), returns(facts)),
+        ("retbleed", retbleed(facts), is_enhanced.then_some("enhanced-ibrs")),
         ("srso", return_stack(facts), None),
         ("its", indirect_targets(facts), None),
     ];
@@ -116,6 +109,7 @@ fn said(facts: &Facts, immune: Capabilities) -> Affected {
 
 /// Judges a weakness of some of Intel's models. Free are the `free` ones, or, if there are none,
 /// those that are known and not affected.
+#[inline(never)]
 fn by_model(facts: &Facts, affected: Known, free: Known) -> Affected {
     if facts.vendor == Vendor::Amd {
         return No;
@@ -139,7 +133,7 @@ fn history_injection(facts: &Facts) -> Affected {
 
 fn store_bypass(facts: &Facts) -> Affected {
     let old_amd = facts.vendor == Vendor::Amd && facts.family < 0x17;
-    let says_no = facts.is_immune(Capabilities::SSB_NO) || facts.immunities.contains(Immunities::SSB_NO);
+    let says_no = facts.is_immune(Capabilities::SSB_NO) || facts.controls.contains(Controls::SSB_NO);
     if says_no || old_amd { No } else { Presumed }
 }
 
@@ -156,7 +150,7 @@ fn reported(facts: &Facts, immune: Capabilities, control: Capabilities, models: 
 
 fn retbleed(facts: &Facts) -> Affected {
     match facts.vendor {
-        Vendor::Amd if facts.immunities.contains(Immunities::BTC_NO) => No,
+        Vendor::Amd if facts.controls.contains(Controls::BTC_NO) => No,
         // Bulldozer to Zen 2; 0x18 is Hygon's Zen.
         Vendor::Amd if (0x15..=0x18).contains(&facts.family) => Yes,
         // The CPU says that returns may be predicted by what indirect branches trained.
@@ -165,18 +159,10 @@ fn retbleed(facts: &Facts) -> Affected {
     }
 }
 
-/// Returns what keeps user code from choosing the targets of the kernel's returns.
-fn returns(facts: &Facts) -> Option<&'static str> {
-    match branch_control(facts) {
-        BranchControl::Enhanced => Some("enhanced-ibrs"),
-        _ => None,
-    }
-}
-
 fn return_stack(facts: &Facts) -> Affected {
     match facts.vendor {
         Vendor::Intel => No,
-        _ if facts.immunities.contains(Immunities::SRSO_NO) => No,
+        _ if facts.controls.contains(Controls::SRSO_NO) => No,
         Vendor::Amd if facts.family < 0x17 => No,
         // Zen to Zen 5.
         Vendor::Amd if facts.family <= 0x1a => Yes,
