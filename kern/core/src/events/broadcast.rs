@@ -90,7 +90,7 @@ impl<'k, M: Machine> Events<'k, M> {
             // entry of its own.
             Part::Full(_) if progress != begun => Err(Refusal::More),
             Part::Full(pool) => {
-                // Taken anew, so that the loop has their registers.
+                // Taken again, so that the loop has their registers.
                 let words = Words::new(args)?;
                 self.wait_for_member(me, args, group, pool, words, from, progress)
             }
