@@ -39,7 +39,7 @@ const SC_STATE: usize = SC + offset_of!(SchedHot, state);
 /// From a Notification to what its home CPU owns.
 const NOTE: usize = offset_of!(Notification, hot) + Homed::<NotificationHot>::VALUE_OFFSET;
 /// From a task to the callee in its message block.
-const CALLEE: usize = MSG + offset_of!(Message, callee);
+const CALLEE: usize = MSG + Message::CALLEE_OFFSET;
 /// From a task to its message block.
 const MSG: usize = Task::MESSAGE_OFFSET;
 
@@ -139,7 +139,7 @@ macro_rules! fastpaths {
             miss_send = const counter(Counter::MissSend),
             miss_wait = const counter(Counter::MissWait),
             miss_yield = const counter(Counter::MissYield),
-            state = const TASK + offset_of!(TaskHot, state),
+            state = const TASK + TaskHot::WORD_OFFSET,
             state_ready = const State::Ready as u8,
             state_recv = const State::Recv as u8,
             state_await = const State::Await as u8,
@@ -148,22 +148,22 @@ macro_rules! fastpaths {
             flag_vector = const FLAG_VECTOR,
             flag_in_fault = const FLAG_IN_FAULT,
             pending_fault = const PENDING_FAULT,
-            pending = const TASK + offset_of!(TaskHot, pending),
-            process = const TASK + offset_of!(TaskHot, process),
-            lender = const TASK + offset_of!(TaskHot, lender),
-            own_sc = const TASK + offset_of!(TaskHot, own_sc),
-            caller = const TASK + offset_of!(TaskHot, caller),
+            pending = const TASK + TaskHot::PENDING_OFFSET,
+            process = const TASK + TaskHot::PROCESS_OFFSET,
+            lender = const TASK + TaskHot::LENDER_OFFSET,
+            own_sc = const TASK + TaskHot::OWN_TIME_OFFSET,
+            caller = const TASK + TaskHot::CALLER_OFFSET,
             callee = const CALLEE,
             task_home = const offset_of!(Task, hot) + Homed::<TaskHot>::HOME_OFFSET,
-            msg_info = const MSG + offset_of!(Message, info),
-            msg_regs = const MSG + offset_of!(Message, regs),
-            msg_target = const MSG + offset_of!(Message, target),
-            msg_custom = const MSG + offset_of!(Message, custom),
+            msg_info = const MSG + Message::INFO_OFFSET,
+            msg_regs = const MSG + Message::REGS_OFFSET,
+            msg_target = const MSG + Message::TARGET_OFFSET,
+            msg_custom = const MSG + Message::CUSTOM_OFFSET,
             kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
             call_elsewhere = const offset_of!(entry::Table, call_elsewhere),
             reply_elsewhere = const offset_of!(entry::Table, reply_elsewhere),
             answer_fault = const offset_of!(entry::Table, answer_fault),
-            waits_for = const TASK + offset_of!(TaskHot, waits_for),
+            waits_for = const TASK + TaskHot::WAITS_FOR_OFFSET,
             utcb = const Task::UTCB_OFFSET,
             sc_task = const SC + offset_of!(SchedHot, task),
             sc_rank = const SC_STATE + ScState::<SchedContext>::RANK_OFFSET,
@@ -176,9 +176,9 @@ macro_rules! fastpaths {
             note_bits = const NOTE + offset_of!(NotificationHot, bits),
             note_waiter = const NOTE + offset_of!(NotificationHot, waiter),
             note_bound = const NOTE + offset_of!(NotificationHot, bound),
-            id = const offset_of!(Task, id),
+            id = const Task::ID_OFFSET,
             id_other_bits = const u32::BITS - TaskId::GENERATION_BITS,
-            owner = const offset_of!(Task, owner),
+            owner = const Task::OWNER_OFFSET,
             task_flags = const offset_of!(Task, header) + Header::FLAGS_OFFSET,
             flag_dead = const FLAG_DEAD,
             pool_of = const offset_of!(Process, pool),

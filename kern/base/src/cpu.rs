@@ -14,6 +14,7 @@ use smp::shootdown::{ShootMail, ShootPair, ShootPort, What};
 
 use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
+use crate::grace::GraceWaiters;
 use crate::memory::VSpace;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
@@ -92,8 +93,7 @@ pub struct CpuSched {
     pub timer: Cell<u64>,
     pub deadlines: DeadlineQueue<Task>,
     pub grace: GraceState,
-    /// Tasks that wait for the grace epoch, in no order.
-    pub grace_waiters: Link<Task>,
+    pub grace_waiters: GraceWaiters,
     /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
     pub forgetful: BlockQueue,
     /// The next shootdown of this entry makes all CPUs forget everything.
@@ -245,7 +245,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         timer: Cell::new(NEVER),
         deadlines: DeadlineQueue::new(),
         grace: GraceState::default(),
-        grace_waiters: Link::null(),
+        grace_waiters: GraceWaiters::default(),
         forgetful: BlockQueue::new(),
         shoot_wide: Cell::new(false),
         more_mail: Cell::new(false),

@@ -17,15 +17,16 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
-pub mod block;
 pub mod cpu;
 pub mod events;
 pub mod frames;
+pub mod grace;
 pub mod group;
 pub mod header;
 pub mod limits;
 pub mod machine;
 pub mod memory;
+pub mod message;
 pub mod notification;
 pub mod objects;
 pub mod paging;
@@ -39,3 +40,5 @@ pub mod search;
 pub mod slot;
 pub mod sweep;
 pub mod task;
+
+pub use message::block;

@@ -8,7 +8,7 @@ use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::CpuSet;
-use smp::door::{Homed, Link};
+use smp::door::{Homed, Link, Sendable};
 
 use crate::header::{Header, RootId};
 use crate::task::Task;
@@ -26,6 +26,8 @@ pub struct SchedHot {
     /// The task it is bound to.
     pub owner: Link<Task>,
 }
+
+impl Sendable for SchedHot {}
 
 /// A SchedContext.
 #[repr(C, align(64))]

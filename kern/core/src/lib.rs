@@ -33,7 +33,6 @@ pub mod payload;
 pub mod registers;
 pub mod rooms;
 pub mod security;
-pub mod state;
 pub mod tables;
 pub mod time;
 pub mod tlb;
@@ -266,7 +265,7 @@ impl<'k> Me<'k> {
     /// Requires: the task is configured, as is every task that runs or receives.
     #[inline(always)]
     pub fn process(self, pin: Pin<'k>) -> Ref<'k, Process> {
-        self.hot.process.get(pin).unwrap_or_else(|| no_process())
+        self.hot.process(pin).unwrap_or_else(|| no_process())
     }
 }
 

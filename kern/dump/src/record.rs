@@ -76,6 +76,12 @@ macro_rules! references {
     };
 }
 
+impl<T> Shown for Option<Ref<'_, T>> {
+    fn shown(&self, machine: &impl Machine) -> u64 {
+        address(machine, self.map_or(0, Ref::addr))
+    }
+}
+
 references!(Ref<'_, T>, Link<T>, AtomicLink<T>);
 
 /// Makes a record. After `[state]` come the fields that have the names of that structure's fields

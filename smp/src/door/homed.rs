@@ -1,5 +1,6 @@
 //! State that has a home CPU, and how it moves to another CPU.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;
 
@@ -115,19 +116,6 @@ impl<T> Homed<T> {
         (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
     }
 
-    /// Opens the inside for a caller that may send it to another CPU.
-    #[inline(always)]
-    pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
-        self.open(pin).map(|_| Held(self, PhantomData))
-    }
-
-    /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
-    #[inline(always)]
-    pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
-        self.here(pin);
-        Held(self, PhantomData)
-    }
-
     /// Opens the state if the caller knows that this CPU is its home; panics if that is wrong.
     #[inline(always)]
     pub fn here<'a>(&'a self, pin: Pin<'a>) -> &'a T {
@@ -163,9 +151,33 @@ impl<T> Homed<T> {
     }
 }
 
+/// State that the CPU which owns it may send to another CPU whenever it likes. [Carried](Carries)
+/// state is not: only its holder sends it.
+pub trait Sendable {}
+
+impl<T> Sendable for Cell<T> {}
+impl Sendable for () {}
+
+impl<T: Sendable> Homed<T> {
+    /// Opens the inside for a caller that may send it to another CPU.
+    #[inline(always)]
+    pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
+        self.open(pin).map(|_| Held(self, PhantomData))
+    }
+
+    /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
+    #[inline(always)]
+    pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
+        self.here(pin);
+        Held(self, PhantomData)
+    }
+}
+
 /// An object that has state which travels from CPU to CPU on its own.
 pub trait Carries: Sized {
     type State;
+    /// What only the code has that says who holds the state.
+    type Key;
 
     /// Returns that state.
     fn carried(&self) -> &Homed<Self::State>;
@@ -179,7 +191,7 @@ impl<'k, O: Carries> HeldOf<'k, O> {
     /// Holds an object's state if the caller knows that this CPU is its home; panics if that is
     /// wrong.
     #[inline(always)]
-    pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> HeldOf<'k, O> {
+    pub fn here(object: Ref<'k, O>, pin: Pin<'k>, _: O::Key) -> HeldOf<'k, O> {
         let _ = object.get().carried().here(pin);
         HeldOf(object, PhantomData)
     }

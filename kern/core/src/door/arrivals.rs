@@ -2,7 +2,7 @@
 //! Notification bits, and passes all other mail to the room that handles it. What is sent, and who
 //! owns a message block meanwhile: [`crate::outbox::mail`].
 
-use abi::{Counter, Error, FLAG_EVENT, TaskId};
+use abi::{Counter, Error, FLAG_EVENT};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -13,14 +13,12 @@ use kern_base::task::{Ending, Message, Outcome, Stage, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
-use smp::sync::Ordering::Acquire;
 
 use crate::Refusal;
 use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::ends::no_callee;
 use crate::ipc::ways::{Sent, There};
-use crate::outbox::mail::RecallRequest;
 use crate::rooms::Door;
-use crate::state::is_dying;
 use crate::time::schedule::Running;
 
 impl<'k, M: Machine> Door<'k, M> {
@@ -68,11 +66,11 @@ impl<'k, M: Machine> Door<'k, M> {
     /// block's call or reply is one that the fast path serves.
     #[inline(always)]
     fn message_arrived(self, block: Block<'k>) -> Option<Running<'k>> {
-        let stage = block.stage.get();
+        let stage = block.stage();
         if stage == Stage::Out
             && let Some(running) = self.ipc().fast_delivery(&block)
         {
-            running.hot.caller.put(block);
+            running.hot.serve(block);
             return Some(running);
         }
         if stage == Stage::Back
@@ -87,7 +85,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn serve_message(self, block: Block<'k>) {
-        match block.stage.get() {
+        match block.stage() {
             Stage::Out => self.call_arrived(block),
             Stage::Ask => self.request_arrived(block),
             _ => self.block_is_home(block),
@@ -98,13 +96,13 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU
     /// where its callee is now, or fails it.
     fn call_arrived(self, block: Block<'k>) {
-        let Some(callee) = block.callee.get(self.pin()) else { no_callee(block.task().get().id()) };
+        let Some(callee) = block.callee(self.pin()) else { no_callee(block.task().get().id()) };
         let sent = Sent { callee, words: Words::of(&block), from: SenderInfo::of(&block) };
         let dead = Refusal::dead(callee.get().id());
         if let Some(caller_hot) = self.task_hot(block.task()) {
             // A receiver forwarded the call to the caller's own CPU. Here the block is back, so a
             // pending recall takes effect, and the time in the block returns to the caller.
-            if caller_hot.ending.get() != Ending::None {
+            if caller_hot.ending() != Ending::None {
                 return self.ipc().send_back(block, Outcome::Recalled);
             }
             self.time_is_home(&block, caller_hot);
@@ -113,10 +111,10 @@ impl<'k, M: Machine> Door<'k, M> {
             return self.ipc().refuse(block, dead);
         }
         let Some(hot) = self.task_hot(callee) else {
-            let tag = block.tag.get();
+            let tag = block.tag();
             return self.ipc().pass(block, There { tag }, &sent);
         };
-        if hot.state.get() >> 32 != block.tag.get() >> 32 || is_dying(hot) {
+        if !hot.is_meant_by(block.tag()) || hot.is_dying() {
             return self.ipc().refuse(block, dead);
         }
         if sent.words.info.has(FLAG_EVENT) {
@@ -130,7 +128,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Makes a task of this CPU hold the time in its message block, which is back.
     fn time_is_home(self, block: &Block<'k>, hot: &TaskHot) {
-        if let Some(sc) = block.sc.take(self.pin())
+        if let Some(sc) = block.take_time(self.pin())
             && let Some(sc_hot) = self.sc_hot(sc)
         {
             self.time().hold(block.task(), hot, sc, sc_hot);
@@ -145,11 +143,11 @@ impl<'k, M: Machine> Door<'k, M> {
         if hot.deadline.is_queued() {
             self.time().clear_deadline(task);
         }
-        if block.stage.get() == Stage::AskDone {
+        if block.stage() == Stage::AskDone {
             return self.request_done(block, hot);
         }
         self.time_is_home(&block, hot);
-        if is_dying(hot) {
+        if hot.is_dying() {
             block.rest();
             return self.life().go_on_dying(task, hot);
         }
@@ -161,12 +159,12 @@ impl<'k, M: Machine> Door<'k, M> {
     fn control_arrived(self, task: Ref<'k, Task>) {
         let bits = task.get().ctl.take(self.pin());
         if task.get().header.has_flag(FLAG_DEAD) {
-            if bits & ctl::RECALL != 0 && RecallRequest::from_raw(task.get().recalled.load(Acquire)).dying {
+            if bits & ctl::RECALL != 0 && task.get().recalled().dying {
                 self.life().count_recall(None);
             }
             return;
         }
-        if bits & ctl::KILL != 0 && self.task_hot(task).is_some_and(|hot| !is_dying(hot)) {
+        if bits & ctl::KILL != 0 && self.task_hot(task).is_some_and(|hot| !hot.is_dying()) {
             self.count(Counter::KillMailed);
         }
         if bits & ctl::RECALL != 0 {
@@ -187,19 +185,19 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Sends a task's message block back, if it is here and its number is the recalled one.
     fn recall_arrived(self, task: Ref<'k, Task>) {
-        if self.task_hot(task).is_some_and(|hot| hot.ending.get() == Ending::None) {
+        if self.task_hot(task).is_some_and(|hot| hot.ending() == Ending::None) {
             return;
         }
         let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };
-        let wanted = RecallRequest::from_raw(task.get().recalled.load(Acquire));
-        let stage = Some(msg.stage.get()).filter(|_| msg.number.get() == wanted.number);
+        let wanted = task.get().recalled();
+        let stage = Some(msg.stage()).filter(|_| msg.number() == wanted.number);
         if wanted.dying {
             self.life().count_recall(stage);
         }
         if stage.is_none() {
             return;
         }
-        match msg.stage.get() {
+        match msg.stage() {
             // The block is still in this CPU's own mailbox. Look again after it was taken out.
             Stage::Out | Stage::Ask => self.outbox().raise_with_message(task, ctl::RECALL),
             Stage::Queued | Stage::Owed => {
@@ -231,10 +229,4 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         self.time().dispatch();
     }
-}
-
-#[cold]
-#[inline(never)]
-fn no_callee(task: TaskId) -> ! {
-    panic!("the call of task {task:?} came by mail, and has no callee");
 }

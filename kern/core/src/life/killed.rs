@@ -10,17 +10,17 @@ use kern_base::task::{FLAG_IN_FAULT, Stage, State, Task, TaskHot};
 use smp::door::Ref;
 
 use crate::rooms::Life;
-use crate::state::{has_flag, state_of};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Counts a kill of a task of this CPU that is not dying yet.
     pub fn count_kill(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        let pin = self.pin();
         self.count(self.found_in(task, hot));
         let besides = [
-            (has_flag(hot, FLAG_IN_FAULT), Counter::KillInFault),
-            (hot.lends.get(), Counter::KillLending),
-            (!hot.caller.is_null() || !hot.replies.is_null(), Counter::KillServing),
-            (!hot.senders.is_empty() || !hot.posters.is_empty(), Counter::KillCalled),
+            (hot.has_flag(FLAG_IN_FAULT), Counter::KillInFault),
+            (hot.lends_pages(), Counter::KillLending),
+            (hot.caller(pin).is_some() || hot.first_reply(pin).is_some(), Counter::KillServing),
+            (!hot.callers().is_empty() || !hot.posters.is_empty(), Counter::KillCalled),
         ];
         for (_, counter) in besides.into_iter().filter(|(so, _)| *so) {
             self.count(counter);
@@ -31,11 +31,11 @@ impl<'k, M: Machine> Life<'k, M> {
     fn found_in(self, task: Ref<'k, Task>, hot: &TaskHot) -> Counter {
         let msg = task.get().message(self.pin());
         let queued = task.get().msg_node.is_queued();
-        match (state_of(hot), msg.map(|msg| msg.stage.get())) {
+        match (hot.state(), msg.map(|msg| msg.stage())) {
             (State::Recv | State::RecvTimed, _) => Counter::KillReceiving,
             (State::WaitBits, _) => Counter::KillWaiting,
             (State::Sending, _) => {
-                let event = msg.is_some_and(|msg| msg.info.get().has(FLAG_EVENT));
+                let event = msg.is_some_and(|msg| msg.info().has(FLAG_EVENT));
                 if event { Counter::KillPosting } else { Counter::KillQueued }
             }
             (State::Await | State::AwaitTimed, _) => Counter::KillOwed,

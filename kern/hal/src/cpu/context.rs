@@ -43,14 +43,14 @@ pub fn load<'k>(cpu: CpuHere<'k>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
     let pin = cpu.pin();
-    if let Some(process) = task_hot.process.get(pin)
+    if let Some(process) = task_hot.process(pin)
         && let Some(vspace) = process.get().vspace.get(pin)
         // SAFETY: each CPU writes its own alone.
         && !unsafe { cpu.vspace.is_own(vspace) }
     {
         enter_space(cpu, vspace);
     }
-    let wanted = task_hot.state.get() as u32 & SPECIAL;
+    let wanted = task_hot.word() as u32 & SPECIAL;
     if wanted != cpu.own().hot.special_on.get() {
         enter_special(cpu, wanted, task, task_hot);
     }
@@ -120,7 +120,7 @@ fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &
         enter_vector(cpu.pin(), on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task, task_hot);
     }
     if wanted & FLAG_DEBUG != 0 {
-        debug::load(&task_hot.debug);
+        debug::load(task_hot.debug());
     } else if on & FLAG_DEBUG != 0 {
         debug::off();
     }

@@ -24,8 +24,10 @@ use sched::PrioList;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Carries, Duty, Held, HeldOf, Homed, Link, Ptr, Ref};
 
+use super::{Message, Outcome, Request, SenderInfo, Stage, Words};
+use crate::reply::Reply;
 use crate::sched_context::SchedHot;
-use crate::task::{Message, Outcome, Request, Stage, Task};
+use crate::task::{Ending, Task, TaskHot};
 
 /// A task's message block, in the hands of the code that is about to pass it on. The block is on
 /// this CPU.
@@ -35,8 +37,12 @@ pub struct Block<'k> {
     duty: Duty,
 }
 
+/// What only this module has: a [`Block`] is the only way to send a message block.
+pub struct HolderKey(());
+
 impl Carries for Task {
     type State = Message;
+    type Key = HolderKey;
 
     #[inline(always)]
     fn carried(&self) -> &Homed<Message> {
@@ -55,7 +61,7 @@ impl Deref for Block<'_> {
 impl<'k> Block<'k> {
     #[inline(always)]
     fn of(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
-        Block { msg: HeldOf::here(task, pin), duty: Duty::new() }
+        Block { msg: HeldOf::here(task, pin, HolderKey(())), duty: Duty::new() }
     }
 
     /// Takes the block of a task of this CPU that does not wait for a message of its own: the task
@@ -63,7 +69,7 @@ impl<'k> Block<'k> {
     #[inline(always)]
     pub fn take(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         let block = Block::of(task, pin);
-        debug_assert!(!block.stage.get().is_under_way(), "the block rests with its task");
+        debug_assert!(!block.stage().is_under_way(), "a block in {:?} is not its task's", block.stage());
         block
     }
 
@@ -77,49 +83,121 @@ impl<'k> Block<'k> {
     #[inline(always)]
     pub fn rest(self) {
         self.callee.set(None);
-        self.held.set(None);
         self.rest_unlinked();
     }
 
-    /// Does [`Block::rest`] for a block that names neither a callee nor a Reply object.
+    /// Does [`Block::rest`] for a block that names no callee.
     #[inline(always)]
     pub fn rest_unlinked(self) {
+        debug_assert!(self.held.is_null(), "a block in {:?} rests, and a Reply has it", self.stage());
         self.stage.set(Stage::Home);
         self.duty.done();
     }
 
-    /// Notes that the callee has received the message, or has it in its queue.
+    // --- what it says ----------------------------------------------------------------------------
+
+    /// Writes a message into the block.
     #[inline(always)]
-    pub fn is_at(&self, callee: Ref<'_, Task>, stage: Stage) {
+    pub fn write(&self, words: Words, from: SenderInfo) {
+        self.info.set(words.info);
+        for (cell, value) in self.regs.iter().zip(words.regs) {
+            cell.set(value);
+        }
+        self.target.set(from.target);
+        self.custom.set(from.custom);
+        self.sender.set(from.sender);
+    }
+
+    /// Names the sender of a message that the fastpath has written.
+    #[inline(always)]
+    pub fn is_from(&self, sender: TaskId) {
+        self.sender.set(sender);
+    }
+
+    /// Names the group of a broadcast.
+    pub fn is_to_group(&self, identity: u64) {
+        self.group.set(identity);
+    }
+
+    // --- where it stands -------------------------------------------------------------------------
+
+    /// Names the callee that will get the message.
+    #[inline(always)]
+    pub fn is_for(&self, callee: Ref<'_, Task>) {
         self.callee.set(Some(callee));
-        self.stage.set(stage);
+    }
+
+    /// Notes that the message waits in the callee's queue.
+    pub fn is_queued_at(&self, callee: Ref<'_, Task>) {
+        self.is_for(callee);
+        self.stage.set(Stage::Queued);
+    }
+
+    /// Notes that its callee has received the message.
+    #[inline(always)]
+    pub fn is_received(&self) {
+        self.stage.set(Stage::Owed);
+    }
+
+    /// Notes which Reply object has the block, or none.
+    pub(crate) fn is_held_by(&self, reply: Option<Ref<'_, Reply>>) {
+        self.held.set(reply);
     }
 
     /// Makes the block ready to travel to `callee`'s CPU. `tag` has the generation half of the
     /// callee's state word.
     #[inline(always)]
     pub fn goes_out(&self, callee: Ref<'_, Task>, tag: u64) {
+        debug_assert!(self.held.is_null(), "a block in {:?} leaves, and a Reply has it", self.stage());
         self.tag.set(tag);
-        self.held.set(None);
-        self.is_at(callee, Stage::Out);
+        self.is_for(callee);
+        self.stage.set(Stage::Out);
     }
 
     /// Makes the block ready to travel home.
     #[inline(always)]
     pub fn goes_back(&self, outcome: Outcome) {
+        debug_assert!(self.held.is_null(), "a block in {:?} goes back, and a Reply has it", self.stage());
         self.outcome.set(outcome);
         self.callee.set(None);
-        self.held.set(None);
         self.stage.set(Stage::Back);
     }
+
+    /// Gives the block its number among those that leave the CPU of its task, whose state is `hot`.
+    #[inline(always)]
+    pub fn leaves(&self, hot: &TaskHot) {
+        let recalled = hot.ending() != Ending::None && self.stage() != Stage::Ask;
+        debug_assert!(!recalled, "{:?} is over before the next message leaves", hot.ending());
+        hot.sent.set(hot.sent.get().wrapping_add(1));
+        self.number.set(hot.sent.get());
+    }
+
+    // --- requests --------------------------------------------------------------------------------
 
     /// Makes the block carry a request. No time travels with it.
     pub fn asks(&self, request: Request) {
         self.request.set(Some(request));
-        self.sc.set(None);
+        self.time.set(None);
         self.callee.set(None);
         self.stage.set(Stage::Ask);
     }
+
+    /// Notes that this CPU keeps the request.
+    pub fn is_kept(&self) {
+        self.stage.set(Stage::Kept);
+    }
+
+    /// Notes that the request was served.
+    pub fn is_served(&self) {
+        self.stage.set(Stage::AskDone);
+    }
+
+    /// Takes the request out.
+    pub fn take_request(&self) -> Option<Request> {
+        self.request.take()
+    }
+
+    // --- to another CPU --------------------------------------------------------------------------
 
     /// Seals the block for a mailbox: makes `to` the home of the block, and then of `time`, which
     /// is the time in the block.
@@ -158,12 +236,13 @@ impl Parcel {
     /// Takes the block out, on the CPU to which it was sent.
     #[inline(always)]
     pub fn open<'k>(self, pin: Pin<'k>) -> Block<'k> {
-        Block { msg: HeldOf::here(self.task.get(pin), pin), duty: self.duty }
+        Block { msg: HeldOf::here(self.task.get(pin), pin, HolderKey(())), duty: self.duty }
     }
 }
 
 /// A link that can have a message block. It names the block's task.
 #[repr(transparent)]
+#[derive(Default)]
 pub struct BlockLink(Link<Task>);
 
 impl BlockLink {
@@ -278,7 +357,7 @@ impl Task {
         self.hot.arrive(pin) & self.msg.arrive(pin)
     }
 
-    /// Returns the message block with the CPU that has it: for surveys, and to find that CPU.
+    /// Returns the message block with the CPU that has it: to find that CPU, and for surveys.
     pub fn message_state(&self) -> &Homed<Message> {
         &self.msg
     }
