@@ -8,7 +8,7 @@ use smp::door::{Homed, Link, Ref};
 
 use crate::block::{Block, BlockLink};
 use crate::header::{Header, RootId};
-use crate::task::Task;
+use crate::task::{Task, TaskHot};
 
 /// What the home CPU (the server's) owns.
 #[repr(C)]
@@ -26,6 +26,29 @@ pub struct ReplyHot {
 }
 
 impl ReplyHot {
+    /// Keeps a call, with a number of its own, for the task that serves it, whose state is `hot`.
+    /// `this` is the object.
+    pub fn keep<'k>(
+        &self,
+        this: Ref<'k, Reply>,
+        pin: Pin<'k>,
+        call: Block<'k>,
+        number: u64,
+        (server, hot): (Ref<'k, Task>, &TaskHot),
+    ) {
+        let first = hot.replies.get(pin);
+        call.is_held_by(Some(this));
+        self.caller.put(call);
+        self.number.set(number);
+        self.server.set(Some(server));
+        self.prev.set(None);
+        self.next.set(first);
+        if let Some(first) = first {
+            first.get().hot.here(pin).prev.set(Some(this));
+        }
+        hot.replies.set(Some(this));
+    }
+
     /// Returns the caller whose call it keeps.
     pub fn caller<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
         self.caller.get(pin)
@@ -62,28 +85,6 @@ pub struct Reply {
 impl Reply {
     pub fn new(root: RootId, home: CpuId) -> Reply {
         Reply { header: Header::new(ObjType::Reply, root), hot: Homed::new(home, ReplyHot::default()) }
-    }
-
-    /// Keeps a call, with a number of its own, for the task that serves it, which is of this CPU.
-    pub fn keep<'k>(
-        reply: Ref<'k, Reply>,
-        pin: Pin<'k>,
-        call: Block<'k>,
-        number: u64,
-        server: Ref<'k, Task>,
-    ) {
-        let (hot, replies) = (reply.get().hot.here(pin), &server.get().hot.here(pin).replies);
-        let first = replies.get(pin);
-        call.is_held_by(Some(reply));
-        hot.caller.put(call);
-        hot.number.set(number);
-        hot.server.set(Some(server));
-        hot.prev.set(None);
-        hot.next.set(first);
-        if let Some(first) = first {
-            first.get().hot.here(pin).prev.set(Some(reply));
-        }
-        replies.set(Some(reply));
     }
 
     /// Takes the call out, and the object out of its server's list.

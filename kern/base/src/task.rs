@@ -218,23 +218,32 @@ impl TaskHot {
     }
 
     /// Queues a call.
+    #[inline(always)]
     pub fn queue_call(&self, pin: Pin<'_>, block: Block<'_>, priority: u8) {
         self.callers.put(pin, block, priority);
         self.set_pending(PENDING_CALLERS, true);
     }
 
     /// Takes the next call out of the queue.
+    #[inline(always)]
     pub fn next_call<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         let block = self.callers.pop(pin);
-        self.set_pending(PENDING_CALLERS, !self.callers.is_empty());
+        self.note_callers();
         block
     }
 
     /// Takes the call of `caller` out of the queue, if it is there.
     pub fn take_call<'k>(&self, pin: Pin<'k>, caller: Ref<'k, Task>) -> Option<Block<'k>> {
         let block = self.callers.take(pin, caller);
-        self.set_pending(PENDING_CALLERS, !self.callers.is_empty());
+        self.note_callers();
         block
+    }
+
+    #[inline(always)]
+    fn note_callers(&self) {
+        if self.callers.is_empty() {
+            self.set_pending(PENDING_CALLERS, false);
+        }
     }
 
     /// Takes all calls out of the queue.
@@ -267,6 +276,7 @@ impl TaskHot {
     }
 
     /// Takes the call that it serves.
+    #[inline]
     pub fn take_caller<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         let block = self.caller.take(pin)?;
         self.set_pending(PENDING_FAULT, false);

@@ -72,7 +72,7 @@ impl<'k, M: Machine> Events<'k, M> {
     pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
-            return self.broadcast_loaded(me, args, args.loaded_words()?);
+            return self.broadcast_loaded(me, args, args.with_payload(words));
         }
         let (group, from) = self.group_to_tell(me, args, rights_of_words(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());

@@ -83,7 +83,7 @@ impl<'k, M: Machine> Events<'k, M> {
     pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
-            return self.send_with_payload(me, args, args.loaded_words()?);
+            return self.send_with_payload(me, args, args.with_payload(words));
         }
         let (pool, from) = self.pool_of_target(me, args, rights_of_words(words.info))?;
         if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {

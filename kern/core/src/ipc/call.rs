@@ -36,11 +36,10 @@ impl Args {
         fits.then_some(Words { info, regs: self.message() }).ok_or(TOO_LONG)
     }
 
-    /// Returns the message, with its payload's flags.
+    /// Adds the flags of the payload to the message.
     #[inline(always)]
-    pub fn loaded_words(&self) -> Result<Words> {
-        let words = self.words()?;
-        Ok(Words { info: words.info.flag(self.info & PAYLOAD_FLAGS), ..words })
+    pub fn with_payload(&self, words: Words) -> Words {
+        Words { info: words.info.flag(self.info & PAYLOAD_FLAGS), ..words }
     }
 
     /// Returns the deadline of the operation, if it has one.
@@ -66,7 +65,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Makes a call. `LOAD`: its message has a payload.
     #[inline(always)]
     fn make_call<const PAYLOAD: bool>(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = if PAYLOAD { args.loaded_words()? } else { args.words()? };
+        let words = if PAYLOAD { args.with_payload(args.words()?) } else { args.words()? };
         let need = if PAYLOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
         if dest.task == me.task {

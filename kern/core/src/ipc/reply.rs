@@ -43,7 +43,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(never)]
     fn reply_recv_payload(self, me: Me<'k>, args: Args) -> Result<Answer> {
         if let Some(caller) = me.hot.caller(self.pin()) {
-            let words = args.loaded_words()?;
+            let words = args.with_payload(args.words()?);
             self.payload().give_load(me, caller, words.info)?;
             if let Some(block) = me.hot.take_caller(self.pin()) {
                 self.answer_call(me, block, words);
@@ -57,7 +57,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out a ReplyRecv if bits or calls are pending, or the current call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
-        let words = args.loaded_words()?;
+        let words = args.with_payload(args.words()?);
         if let Some(caller) = me.hot.caller(self.pin()) {
             let fault = me.hot.serves_fault();
             let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
@@ -75,7 +75,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out [`abi::Op::Reply`].
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = args.loaded_words()?;
+        let words = args.with_payload(args.words()?);
         let saved = match args.a0 {
             0 => None,
             cap => Some(self.caps().find::<Reply>(me, Target(cap).cap(), Rights::SEND)?.object),
@@ -185,7 +185,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(block) = me.hot.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
         self.sched.kept.set(self.sched.kept.get() + 1);
         let number = self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64;
-        Reply::keep(found.object, self.pin(), block, number, me.task);
+        reply.keep(found.object, self.pin(), block, number, (me.task, me.hot));
         Ok(Answer::DONE)
     }
 
