@@ -16,6 +16,7 @@ use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
 use crate::grace::GraceWaiters;
 use crate::memory::VSpace;
+use crate::methods::methods;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
 use crate::task::{FLAG_NEVER, FLAG_VECTOR, PLAIN, State, Task, state_half};
@@ -158,22 +159,14 @@ pub type CpuHere<'k> = Here<'k, CpuOwn, CpuShared, Mail>;
 #[derive(Default)]
 pub struct Count(AtomicU64);
 
-impl Count {
+methods! { Count:
     /// Adds one, on the CPU that owns the counter: a plain load and store.
-    #[inline(always)]
-    pub fn bump(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
+    fn bump(self) = self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     /// Adds `more`.
-    pub fn add(&self, more: u64) {
+    fn add(self, more: u64) =
         self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-    }
-
     /// Returns its value, which the owner may be changing.
-    pub fn racy(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    fn racy(self) -> u64 = self.0.load(Ordering::Relaxed);
 }
 
 impl From<GraceMail> for Mail {
@@ -246,7 +239,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         deadlines: DeadlineQueue::new(),
         grace: GraceState::default(),
         grace_waiters: GraceWaiters::default(),
-        forgetful: BlockQueue::new(),
+        forgetful: BlockQueue::default(),
         shoot_wide: Cell::new(false),
         more_mail: Cell::new(false),
         ender: Cell::new(None),

@@ -5,6 +5,7 @@ use core::cell::Cell;
 use smp::cpu::Pin;
 use smp::door::{Link, Ref};
 
+use crate::methods::methods;
 use crate::task::{Task, TaskHot};
 
 /// A task's place in [`GraceWaiters`].
@@ -14,28 +15,23 @@ pub struct GraceLinks {
     epoch: Cell<u64>,
 }
 
-impl GraceLinks {
+methods! { GraceLinks:
     /// Returns the next task of the list.
-    pub fn next<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.next.get(pin)
-    }
-
+    fn next<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.next.get(pin);
     /// Returns the epoch for which the task waits, or waited last.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.get()
-    }
+    fn epoch(self) -> u64 = self.epoch.get();
 }
 
 /// Tasks of one CPU that wait for the grace epoch, in no order.
 #[derive(Default)]
 pub struct GraceWaiters(Link<Task>);
 
-impl GraceWaiters {
+methods! { GraceWaiters:
     /// Returns the first task.
-    pub fn first<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.0.get(pin)
-    }
+    fn first<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.0.get(pin);
+}
 
+impl GraceWaiters {
     /// Lets a task wait for an epoch.
     pub fn put(&self, pin: Pin<'_>, task: Ref<'_, Task>, hot: &TaskHot, epoch: u64) {
         hot.grace.epoch.set(epoch);

@@ -27,6 +27,7 @@ pub mod limits;
 pub mod machine;
 pub mod memory;
 pub mod message;
+mod methods;
 pub mod notification;
 pub mod objects;
 pub mod paging;

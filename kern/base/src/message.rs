@@ -12,6 +12,7 @@ use smp::cpu::Pin;
 use smp::door::{Link, Ptr, Ref};
 use smp::shootdown::Stamp;
 
+use crate::methods::methods;
 use crate::notification::Notification;
 use crate::reply::Reply;
 use crate::sched_context::SchedContext;
@@ -21,10 +22,11 @@ use crate::task::Task;
 pub mod block;
 
 /// Where a call stands, seen from its message block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(u8)]
 pub enum Stage {
     /// At home, not in use.
+    #[default]
     Home = 0,
     /// Queued at the callee.
     Queued = 1,
@@ -50,9 +52,10 @@ impl Stage {
 }
 
 /// How a call, an event or a fault that went to another CPU ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Outcome {
     /// The callee replied.
+    #[default]
     Replied,
     Failed(Error),
     /// The home CPU recalled the block.
@@ -129,14 +132,7 @@ impl Words {
     /// A message without words.
     pub const NONE: Words = Words { info: MsgInfo(0), regs: [0; 4] };
 
-    /// Reads the message in a message block.
-    #[inline(always)]
-    pub fn of(msg: &Message) -> Words {
-        Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) }
-    }
-
     /// Makes an event of the message. `group` is the group's identity for a broadcast, and else 0.
-    #[inline(always)]
     pub fn as_event(self, from: SenderInfo, group: u64) -> abi::events::Event {
         let SenderInfo { sender, target, custom } = from;
         let info = MsgInfo::new(self.info.label(), self.info.words() as u8);
@@ -157,12 +153,6 @@ pub struct SenderInfo {
 impl SenderInfo {
     /// The kernel, or nobody in particular.
     pub const NONE: SenderInfo = SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 };
-
-    /// Reads what a message block says about its sender.
-    #[inline(always)]
-    pub fn of(msg: &Message) -> SenderInfo {
-        SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() }
-    }
 }
 
 /// The message block of a task: its call, then its reply.
@@ -170,6 +160,7 @@ impl SenderInfo {
 /// What a call and its reply across CPUs need comes first, in two cache lines, of which each moves
 /// to the other CPU and back.
 #[repr(C)]
+#[derive(Default)]
 pub struct Message {
     /// The task that has the message, or will get it.
     callee: Link<Task>,
@@ -198,112 +189,59 @@ pub struct Message {
     queue: PrioLinks<Task>,
 }
 
+methods! { Message:
+    fn callee<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.callee.get(pin);
+    fn stage(self) -> Stage = self.stage.get();
+    /// Returns how the call ended, for a block on its way back.
+    fn outcome(self) -> Outcome = self.outcome.get();
+    fn number(self) -> u32 = self.number.get();
+    fn info(self) -> MsgInfo = self.info.get();
+    /// Returns the message, as its sender or replier wrote it.
+    fn words(self) -> Words =
+        Words { info: self.info.get(), regs: core::array::from_fn(|i| self.regs[i].get()) };
+    /// Returns what the message says about its sender.
+    fn sender(self) -> SenderInfo =
+        SenderInfo { sender: self.sender.get(), target: self.target.get(), custom: self.custom.get() };
+    /// Returns the generation half of the callee's state word.
+    fn tag(self) -> u64 = self.tag.get();
+    /// Returns the Reply object that holds the block.
+    fn held<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.held.get(pin);
+    /// Returns the identity of a waiting broadcast's group.
+    fn group(self) -> u64 = self.group.get();
+    fn request(self) -> Option<Request> = self.request.get();
+    /// Returns its place among waiting blocks.
+    fn queue(self) -> &PrioLinks<Task> = &self.queue;
+
+    // --- CPU time, which rests in a block wherever the block waits -------------------------------
+
+    /// Returns the CPU time in the block.
+    fn time<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.time.get(pin);
+    /// Whether the block has this CPU time.
+    fn has_time(self, sc: Ref<'_, SchedContext>) -> bool = self.time.is(sc);
+    /// Puts CPU time into the block, or none.
+    fn set_time(self, sc: Option<Ref<'_, SchedContext>>) = self.time.set(sc);
+    /// Takes the CPU time out of the block.
+    fn take_time<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.time.take(pin);
+}
+
 impl Message {
     pub const CALLEE_OFFSET: usize = offset_of!(Message, callee);
+
     pub const INFO_OFFSET: usize = offset_of!(Message, info);
+
     pub const REGS_OFFSET: usize = offset_of!(Message, regs);
+
     pub const TARGET_OFFSET: usize = offset_of!(Message, target);
+
     pub const CUSTOM_OFFSET: usize = offset_of!(Message, custom);
+
     /// Where what crosses CPUs ends.
     pub const CROSSES: usize = offset_of!(Message, held);
 
-    pub(crate) fn new() -> Message {
-        Message {
-            callee: Link::null(),
-            stage: Cell::new(Stage::Home),
-            outcome: Cell::new(Outcome::Replied),
-            custom: Cell::new(0),
-            number: Cell::new(0),
-            info: Cell::new(MsgInfo(0)),
-            regs: Default::default(),
-            target: Cell::new(Target(0)),
-            sender: Cell::new(TaskId::NONE),
-            time: Link::null(),
-            tag: Cell::new(0),
-            held: Link::null(),
-            group: Cell::new(0),
-            request: Cell::new(None),
-            frame: [const { Cell::new(0) }; abi::REG_COUNT],
-            queue: PrioLinks::new(),
-        }
-    }
-
-    #[inline(always)]
-    pub fn callee<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.callee.get(pin)
-    }
-
-    #[inline(always)]
-    pub fn stage(&self) -> Stage {
-        self.stage.get()
-    }
-
-    /// Returns how the call ended, for a block on its way back.
-    #[inline(always)]
-    pub fn outcome(&self) -> Outcome {
-        self.outcome.get()
-    }
-
-    pub fn number(&self) -> u32 {
-        self.number.get()
-    }
-
-    #[inline(always)]
-    pub fn info(&self) -> MsgInfo {
-        self.info.get()
-    }
-
-    /// Returns the generation half of the callee's state word.
-    #[inline(always)]
-    pub fn tag(&self) -> u64 {
-        self.tag.get()
-    }
-
-    /// Returns the Reply object that holds the block.
-    pub fn held<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> {
-        self.held.get(pin)
-    }
-
-    /// Returns the identity of a waiting broadcast's group.
-    pub fn group(&self) -> u64 {
-        self.group.get()
-    }
-
-    pub fn request(&self) -> Option<Request> {
-        self.request.get()
-    }
-
-    /// Returns its place among waiting blocks.
-    pub fn queue(&self) -> &PrioLinks<Task> {
-        &self.queue
-    }
-
-    // --- CPU time, which rests in a block wherever the block waits --------------------------------
-
-    /// Returns the CPU time in the block.
-    #[inline(always)]
-    pub fn time<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> {
-        self.time.get(pin)
-    }
-
-    /// Whether the block has this CPU time.
-    pub fn has_time(&self, sc: Ref<'_, SchedContext>) -> bool {
-        self.time.is(sc)
-    }
-
-    /// Puts CPU time into the block, or none.
-    #[inline(always)]
-    pub fn set_time(&self, sc: Option<Ref<'_, SchedContext>>) {
-        self.time.set(sc);
-    }
-
-    /// Takes the CPU time out of the block.
-    pub fn take_time<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> {
-        self.time.take(pin)
-    }
+    // --- CPU time, which rests in a block wherever the block waits -------------------------------
 
     /// Notes the position of a search, whose block this is.
-    pub fn search_is_at(&self, search: Search) {
+    pub fn note_search(&self, search: Search) {
         debug_assert!(self.stage.get() == Stage::Ask, "a block in {:?} does not search", self.stage.get());
         self.request.set(Some(Request::Seek(search)));
     }

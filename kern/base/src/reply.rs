@@ -8,6 +8,7 @@ use smp::door::{Homed, Link, Ref};
 
 use crate::block::{Block, BlockLink};
 use crate::header::{Header, RootId};
+use crate::methods::methods;
 use crate::task::{Task, TaskHot};
 
 /// What the home CPU (the server's) owns.
@@ -25,6 +26,19 @@ pub struct ReplyHot {
     prev: Link<Reply>,
 }
 
+methods! { ReplyHot:
+    /// Returns the caller whose call it keeps.
+    fn caller<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.caller.get(pin);
+    /// Returns the number of the call that it keeps, or has kept last.
+    fn number(self) -> u64 = self.number.get();
+    /// Returns the task that saved the call.
+    fn server<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.server.get(pin);
+    /// Returns the next Reply object of the server.
+    fn next<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.next.get(pin);
+    /// Returns the Reply object before it in the server's list.
+    fn prev<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.prev.get(pin);
+}
+
 impl ReplyHot {
     /// Keeps a call, with a number of its own, for the task that serves it, whose state is `hot`.
     /// `this` is the object.
@@ -37,7 +51,7 @@ impl ReplyHot {
         (server, hot): (Ref<'k, Task>, &TaskHot),
     ) {
         let first = hot.replies.get(pin);
-        call.is_held_by(Some(this));
+        call.set_held(Some(this));
         self.caller.put(call);
         self.number.set(number);
         self.server.set(Some(server));
@@ -47,31 +61,6 @@ impl ReplyHot {
             first.get().hot.here(pin).prev.set(Some(this));
         }
         hot.replies.set(Some(this));
-    }
-
-    /// Returns the caller whose call it keeps.
-    pub fn caller<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.caller.get(pin)
-    }
-
-    /// Returns the number of the call that it keeps, or has kept last.
-    pub fn number(&self) -> u64 {
-        self.number.get()
-    }
-
-    /// Returns the task that saved the call.
-    pub fn server<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.server.get(pin)
-    }
-
-    /// Returns the next Reply object of the server.
-    pub fn next<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> {
-        self.next.get(pin)
-    }
-
-    /// Returns the Reply object before it in the server's list.
-    pub fn prev<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> {
-        self.prev.get(pin)
     }
 }
 
@@ -100,7 +89,7 @@ impl Reply {
             None => server.get().hot.here(pin).replies.set(next),
         }
         let call = hot.caller.take(pin)?;
-        call.is_held_by(None);
+        call.set_held(None);
         Some(call)
     }
 }

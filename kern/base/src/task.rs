@@ -27,6 +27,7 @@ use crate::grace::GraceLinks;
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
 use crate::memory::VSpace;
+use crate::methods::methods;
 use crate::notification::{Notification, NotificationHot};
 use crate::phys::PhysPage;
 use crate::process::Process;
@@ -76,6 +77,7 @@ pub struct RegFrame {
 /// and in [`mod@state`]. Registers, bases and fault words are plain data: nothing else of the task
 /// depends on them.
 #[repr(C)]
+#[derive(Default)]
 pub struct TaskHot {
     word: Cell<u64>,
     /// Non-zero where a receive has something to do besides waiting.
@@ -129,103 +131,91 @@ const PENDING_BITS: u64 = 1 << 1;
 /// Here, because the fastpaths of a reply look for nothing else.
 pub const PENDING_FAULT: u64 = 1 << 2;
 
-impl TaskHot {
-    pub const WORD_OFFSET: usize = offset_of!(TaskHot, word);
-    pub const PENDING_OFFSET: usize = offset_of!(TaskHot, pending);
-    pub const PROCESS_OFFSET: usize = offset_of!(TaskHot, process);
-    pub const CALLER_OFFSET: usize = offset_of!(TaskHot, caller);
-    pub const WAITS_FOR_OFFSET: usize = offset_of!(TaskHot, waits_for);
-    pub const OWN_TIME_OFFSET: usize = offset_of!(TaskHot, time) + TaskTime::OWN_OFFSET;
-    pub const LENDER_OFFSET: usize = offset_of!(TaskHot, time) + TaskTime::LENDER_OFFSET;
-
-    fn new(home: CpuId) -> TaskHot {
-        TaskHot {
-            word: Cell::new(u64::from(state_half(State::Fresh, 0, home))),
-            pending: Cell::new(0),
-            process: Link::null(),
-            time: TaskTime::default(),
-            caller: BlockLink::null(),
-            fs_base: Cell::new(0),
-            gs_base: Cell::new(0),
-            regs: RegFrame::default(),
-            callers: BlockQueue::new(),
-            posters: BlockQueue::new(),
-            replies: Link::null(),
-            bound: Link::null(),
-            waits_for: Link::null(),
-            deadline: DeadlineLinks::new(),
-            ending: Cell::new(Ending::None),
-            search: SearchMarks::default(),
-            lends: Cell::new(false),
-            sent: Cell::new(0),
-            kill_waiters: BlockQueue::new(),
-            start_on: Cell::new(home),
-            numbers_visited: Cell::new(0),
-            grace: GraceLinks::default(),
-            fault: Default::default(),
-            debug: Default::default(),
-        }
-    }
-
+methods! { TaskHot:
     // --- what it is part of ----------------------------------------------------------------------
 
-    #[inline(always)]
-    pub fn process<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Process>> {
-        self.process.get(pin)
-    }
-
+    fn process<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.process.get(pin);
     /// Returns the CPU that it moves to when it is first resumed.
-    pub fn start_on(&self) -> CpuId {
-        self.start_on.get()
-    }
-
+    fn start_on(self) -> CpuId = self.start_on.get();
     /// Returns the debug registers: DR0 to DR3, DR7.
-    pub fn debug(&self) -> &[Cell<u64>; abi::DEBUG_ADDRESSES + 1] {
-        &self.debug
-    }
+    fn debug(self) -> &[Cell<u64>; abi::DEBUG_ADDRESSES + 1] = &self.debug;
 
     // --- calls to it -----------------------------------------------------------------------------
 
     /// Whether calls or bits wait to be received, or the call that it serves is a fault.
-    #[inline(always)]
-    pub fn has_pending(&self) -> bool {
-        self.pending.get() != 0
-    }
-
+    fn has_pending(self) -> bool = self.pending.get() != 0;
     /// Returns what is pending, as bits: for surveys.
-    pub fn pending(&self) -> u64 {
-        self.pending.get()
-    }
-
+    fn pending(self) -> u64 = self.pending.get();
     /// Whether the bound Notification has bits.
-    pub fn has_pending_bits(&self) -> bool {
-        self.pending.get() & PENDING_BITS != 0
-    }
-
+    fn has_pending_bits(self) -> bool = self.pending.get() & PENDING_BITS != 0;
     /// Whether the call that it serves is a fault.
-    pub fn serves_fault(&self) -> bool {
-        self.pending.get() & PENDING_FAULT != 0
+    fn serves_fault(self) -> bool = self.pending.get() & PENDING_FAULT != 0;
+    /// Returns the callers that wait: only to look.
+    fn callers(self) -> &BlockQueue = &self.callers;
+    /// Returns the caller whose call it serves.
+    fn caller<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.caller.get(pin);
+    /// Whether it serves the call of this caller.
+    fn serves(self, caller: Ref<'_, Task>) -> bool = self.caller.is(caller);
+    /// Lets it serve a call.
+    fn serve(self, block: Block<'_>) = self.caller.put(block);
+    /// Marks the call that it serves as a fault: the fastpaths must not answer it.
+    fn serve_fault(self) = self.set_pending(PENDING_FAULT, true);
+    /// Returns the first of the Reply objects that hold callers of this task.
+    fn first_reply<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.replies.get(pin);
+
+    // --- bits ------------------------------------------------------------------------------------
+
+    /// Returns the Notification whose bits Recv returns.
+    fn bound<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> = self.bound.get(pin);
+    /// Notes whether the bound Notification has bits.
+    fn set_bits_pending(self, on: bool) = self.set_pending(PENDING_BITS, on);
+    /// Returns the Notification for whose bits it waits.
+    fn waits_for<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> = self.waits_for.get(pin);
+    /// Returns the Notification whose bits wake the task, which is its waiter no more.
+    fn end_wait_for_bits<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> =
+        self.waits_for.take(pin);
+
+    // --- pages -----------------------------------------------------------------------------------
+
+    /// Whether it has lent pages to a message, which may not have gone.
+    fn lends_pages(self) -> bool = self.lends.get();
+    /// Notes that it lends pages, or that they have gone or are back.
+    fn set_lends_pages(self, on: bool) = self.lends.set(on);
+}
+
+impl TaskHot {
+    pub const WORD_OFFSET: usize = offset_of!(TaskHot, word);
+
+    pub const PENDING_OFFSET: usize = offset_of!(TaskHot, pending);
+
+    pub const PROCESS_OFFSET: usize = offset_of!(TaskHot, process);
+
+    pub const CALLER_OFFSET: usize = offset_of!(TaskHot, caller);
+
+    pub const WAITS_FOR_OFFSET: usize = offset_of!(TaskHot, waits_for);
+
+    pub const OWN_TIME_OFFSET: usize = offset_of!(TaskHot, time) + TaskTime::OWN_OFFSET;
+
+    pub const LENDER_OFFSET: usize = offset_of!(TaskHot, time) + TaskTime::LENDER_OFFSET;
+
+    fn new(home: CpuId) -> TaskHot {
+        let word = Cell::new(u64::from(state_half(State::Fresh, 0, home)));
+        TaskHot { word, start_on: Cell::new(home), ..TaskHot::default() }
     }
 
-    #[inline(always)]
+    // --- calls to it -----------------------------------------------------------------------------
+
     fn set_pending(&self, bit: u64, on: bool) {
         self.pending.set(if on { self.pending.get() | bit } else { self.pending.get() & !bit });
     }
 
-    /// Returns the callers that wait: only to look.
-    pub fn callers(&self) -> &BlockQueue {
-        &self.callers
-    }
-
     /// Queues a call.
-    #[inline(always)]
     pub fn queue_call(&self, pin: Pin<'_>, block: Block<'_>, priority: u8) {
         self.callers.put(pin, block, priority);
         self.set_pending(PENDING_CALLERS, true);
     }
 
     /// Takes the next call out of the queue.
-    #[inline(always)]
     pub fn next_call<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         let block = self.callers.pop(pin);
         self.note_callers();
@@ -239,7 +229,6 @@ impl TaskHot {
         block
     }
 
-    #[inline(always)]
     fn note_callers(&self) {
         if self.callers.is_empty() {
             self.set_pending(PENDING_CALLERS, false);
@@ -252,31 +241,7 @@ impl TaskHot {
         self.callers.take_all(pin)
     }
 
-    /// Returns the caller whose call it serves.
-    #[inline(always)]
-    pub fn caller<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.caller.get(pin)
-    }
-
-    /// Whether it serves the call of this caller.
-    pub fn serves(&self, caller: Ref<'_, Task>) -> bool {
-        self.caller.is(caller)
-    }
-
-    /// Lets it serve a call.
-    #[inline(always)]
-    pub fn serve(&self, block: Block<'_>) {
-        self.caller.put(block);
-    }
-
-    /// Marks the call that it serves as a fault: the fastpaths must not answer it.
-    #[inline(always)]
-    pub fn serve_fault(&self) {
-        self.set_pending(PENDING_FAULT, true);
-    }
-
     /// Takes the call that it serves.
-    #[inline]
     pub fn take_caller<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         let block = self.caller.take(pin)?;
         self.set_pending(PENDING_FAULT, false);
@@ -284,43 +249,25 @@ impl TaskHot {
     }
 
     /// Takes the call that it serves, while nothing is pending.
-    #[inline(always)]
     pub fn take_only_caller<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
         self.caller.take(pin)
     }
 
     /// Takes the call of `caller`, which it serves, while nothing is pending.
-    #[inline(always)]
     pub fn take_call_of<'k>(&self, caller: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
         self.caller.take_of(caller, pin)
     }
 
     /// Takes the fault of `faulter`, which it serves, while nothing else is pending.
-    #[inline(always)]
     pub fn take_fault_of<'k>(&self, faulter: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(self.pending.get() == PENDING_FAULT, "not a fault alone: {}", self.pending.get());
         self.pending.set(0);
         self.caller.take_of(faulter, pin)
     }
 
-    /// Returns the first of the Reply objects that hold callers of this task.
-    pub fn first_reply<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> {
-        self.replies.get(pin)
-    }
-
     // --- bits ------------------------------------------------------------------------------------
-
-    /// Returns the Notification whose bits Recv returns.
-    pub fn bound<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> {
-        self.bound.get(pin)
-    }
-
-    /// Notes whether the bound Notification has bits.
-    pub fn set_bits_pending(&self, on: bool) {
-        self.set_pending(PENDING_BITS, on);
-    }
 
     /// Binds a Notification to `task`, whose state this is.
     pub fn bind(&self, task: Ref<'_, Task>, object: Ref<'_, Notification>, note: &NotificationHot) {
@@ -336,45 +283,22 @@ impl TaskHot {
     }
 
     /// Ends the binding, because the Notification dies.
-    pub fn is_unbound(&self) {
+    pub fn lose_notification(&self) {
         self.bound.set(None);
         self.set_bits_pending(false);
     }
 
     /// Lets `task`, whose state this is, wait for the bits of a Notification.
-    #[inline(always)]
     pub fn wait_for(&self, task: Ref<'_, Task>, object: Ref<'_, Notification>, note: &NotificationHot) {
         note.waiter.set(Some(task));
         self.waits_for.set(Some(object));
     }
 
-    /// Returns the Notification for whose bits it waits.
-    pub fn waits_for<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> {
-        self.waits_for.get(pin)
-    }
-
-    /// Returns the Notification whose bits wake the task, which is its waiter no more.
-    pub fn gets_bits<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> {
-        self.waits_for.take(pin)
-    }
-
     /// Ends the wait for bits before there are any.
-    pub fn stop_waiting(&self, pin: Pin<'_>) {
+    pub fn cancel_wait_for_bits(&self, pin: Pin<'_>) {
         if let Some(object) = self.waits_for.take(pin) {
             object.get().hot.here(pin).waiter.set(None);
         }
-    }
-
-    // --- pages -----------------------------------------------------------------------------------
-
-    /// Whether it has lent pages to a message, which may not have gone.
-    pub fn lends_pages(&self) -> bool {
-        self.lends.get()
-    }
-
-    /// Notes that it lends pages, or that they have gone or are back.
-    pub fn set_lends_pages(&self, on: bool) {
-        self.lends.set(on);
     }
 }
 
@@ -432,40 +356,41 @@ impl Timed for Task {
     }
 }
 
+methods! { Task:
+    /// Returns its id; [`TaskId::NONE`] if it has none yet.
+    fn id(self) -> TaskId = TaskId::from_raw(self.id.load(Acquire));
+    /// Gives the task its id, or takes the id back. The CPU that does so then looks for marks that
+    /// another CPU makes before it looks for the id.
+    fn set_id(self, id: TaskId) = self.id.store(id.raw(), SeqCst);
+    /// Returns its process, while it is of one.
+    fn owner<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.owner.get(pin);
+    /// Returns the address space of its process, while it is of one.
+    fn space<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, VSpace>> = self.space.get(pin);
+    /// Returns where its UTCB is mapped in its process.
+    fn utcb_address(self) -> u64 = self.utcb_address.load(Relaxed);
+    /// Notes that the task was asked to suspend, or to resume.
+    fn set_to_suspend(self, suspend: bool) = self.to_suspend.store(suspend, Release);
+    /// Whether the task was last asked to suspend.
+    fn is_to_suspend(self) -> bool = self.to_suspend.load(Acquire);
+    /// Returns which message is recalled, and how.
+    fn recalled(self) -> RecallRequest = RecallRequest::from_raw(self.recalled.load(Acquire));
+    fn utcb<'k>(self, pin: Pin<'k>) -> &'k Utcb = self.utcb.get(pin).get();
+    /// Returns the page of its UTCB, which its process sees.
+    fn utcb_page(self, machine: &impl Machine) -> PhysPage =
+        PhysPage::trusted(machine.phys(self.utcb.addr()), abi::PAGE_LOG2);
+    fn vector<'k>(self, pin: Pin<'k>) -> &'k VectorArea = self.vector.get(pin).get();
+}
+
 impl Task {
     /// The offset of the message block, for assembly.
     pub const MESSAGE_OFFSET: usize = offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET;
+
     /// The offset of the UTCB's address, for assembly.
     pub const UTCB_OFFSET: usize = offset_of!(Task, utcb);
+
     pub const ID_OFFSET: usize = offset_of!(Task, id);
+
     pub const OWNER_OFFSET: usize = offset_of!(Task, owner);
-
-    /// Returns its id; [`TaskId::NONE`] if it has none yet.
-    pub fn id(&self) -> TaskId {
-        TaskId::from_raw(self.id.load(Acquire))
-    }
-
-    /// Gives the task its id, or takes the id back. The CPU that does so then looks for marks that
-    /// another CPU makes before it looks for the id.
-    pub fn set_id(&self, id: TaskId) {
-        self.id.store(id.raw(), SeqCst);
-    }
-
-    /// Returns its process, while it is of one.
-    #[inline(always)]
-    pub fn owner<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Process>> {
-        self.owner.get(pin)
-    }
-
-    /// Returns the address space of its process, while it is of one.
-    pub fn space<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, VSpace>> {
-        self.space.get(pin)
-    }
-
-    /// Returns where its UTCB is mapped in its process.
-    pub fn utcb_address(&self) -> u64 {
-        self.utcb_address.load(Relaxed)
-    }
 
     /// Makes the task one of a process, with its UTCB at an address of the process's space. `cpu`
     /// is where it is to run.
@@ -486,20 +411,11 @@ impl Task {
 
     /// Takes a dead task, whose state is `hot`, out of its process.
     pub fn leave<'k>(&self, pin: Pin<'k>, hot: &TaskHot) -> Option<Ref<'k, Process>> {
-        let process = hot.leaves_process(pin)?;
+        debug_assert!(hot.is_in(State::Dead), "a task in {:?} leaves its process", hot.state());
+        let process = hot.process.take(pin)?;
         self.owner.set(None);
         self.space.set(None);
         Some(process)
-    }
-
-    /// Notes that the task was asked to suspend, or to resume.
-    pub fn set_to_suspend(&self, suspend: bool) {
-        self.to_suspend.store(suspend, Release);
-    }
-
-    /// Whether the task was last asked to suspend.
-    pub fn is_to_suspend(&self) -> bool {
-        self.to_suspend.load(Acquire)
     }
 
     /// Recalls the last message of the task, whose state is `hot`, from another CPU. With `leave`,
@@ -507,24 +423,6 @@ impl Task {
     pub fn recall(&self, hot: &TaskHot, leave: bool) {
         let recall = RecallRequest { number: hot.sent.get(), leave, dying: hot.is_dying() };
         self.recalled.store(recall.raw(), Release);
-    }
-
-    /// Returns which message is recalled, and how.
-    pub fn recalled(&self) -> RecallRequest {
-        RecallRequest::from_raw(self.recalled.load(Acquire))
-    }
-
-    pub fn utcb<'k>(&self, pin: Pin<'k>) -> &'k Utcb {
-        self.utcb.get(pin).get()
-    }
-
-    /// Returns the page of its UTCB, which its process sees.
-    pub fn utcb_page(&self, machine: &impl Machine) -> PhysPage {
-        PhysPage::trusted(machine.phys(self.utcb.addr()), abi::PAGE_LOG2)
-    }
-
-    pub fn vector<'k>(&self, pin: Pin<'k>) -> &'k VectorArea {
-        self.vector.get(pin).get()
     }
 
     /// Makes a task that is not configured yet in a page-aligned piece of [`TASK_BYTES`].
@@ -545,7 +443,7 @@ impl Task {
             owner: AtomicLink::null(),
             hot: Homed::new(home, TaskHot::new(home)),
             space: AtomicLink::null(),
-            msg: Homed::new(home, Message::new()),
+            msg: Homed::new(home, Message::default()),
             to_suspend: AtomicBool::new(false),
             fault_handler: AtomicU64::new(0),
             msg_node: Node::new(home),

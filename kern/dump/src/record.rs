@@ -3,7 +3,6 @@
 use core::cell::Cell;
 
 use abi::{MsgInfo, TaskId};
-use kern_base::block::BlockLink;
 use kern_base::machine::Machine;
 use kern_base::phys::Phys;
 use kern_base::task::{Ending, Outcome, Stage, State};
@@ -55,12 +54,6 @@ shown! {
 impl<T: Copy + Shown> Shown for Cell<T> {
     fn shown(&self, machine: &impl Machine) -> u64 {
         self.get().shown(machine)
-    }
-}
-
-impl Shown for BlockLink {
-    fn shown(&self, machine: &impl Machine) -> u64 {
-        address(machine, self.addr())
     }
 }
 

@@ -6,7 +6,6 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::FLAG_EVENT;
 use kern_base::machine::Machine;
-use kern_base::message::{SenderInfo, Words};
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, HOME_MASK, HOME_SHIFT, LABEL_MASK, LABEL_SHIFT, Message,
@@ -84,7 +83,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             ..self.message(msg)
         }));
         self.registers(at, hot);
-        let ([mr0, mr1, mr2, mr3], from) = (Words::of(msg).regs, SenderInfo::of(msg));
+        let ([mr0, mr1, mr2, mr3], from) = (msg.words().regs, msg.sender());
         self.sink.call(&record!(self, Call {
             [msg] number(), info();
             [from] custom, sender;

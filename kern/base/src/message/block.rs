@@ -25,6 +25,7 @@ use smp::cpu::{CpuId, Pin};
 use smp::door::{Carries, Duty, Held, HeldOf, Homed, Link, Ptr, Ref};
 
 use super::{Message, Outcome, Request, SenderInfo, Stage, Words};
+use crate::methods::methods;
 use crate::reply::Reply;
 use crate::sched_context::SchedHot;
 use crate::task::{Ending, Task, TaskHot};
@@ -44,7 +45,6 @@ impl Carries for Task {
     type State = Message;
     type Key = HolderKey;
 
-    #[inline(always)]
     fn carried(&self) -> &Homed<Message> {
         &self.msg
     }
@@ -52,21 +52,43 @@ impl Carries for Task {
 
 impl Deref for Block<'_> {
     type Target = Message;
-    #[inline(always)]
     fn deref(&self) -> &Message {
         &self.msg
     }
 }
 
+methods! { Block<'_>:
+    // --- what it says ----------------------------------------------------------------------------
+
+    /// Names the sender of a message that the fastpath has written.
+    fn set_sender(self, sender: TaskId) = self.sender.set(sender);
+    /// Names the group of a broadcast.
+    fn set_group(self, identity: u64) = self.group.set(identity);
+
+    // --- where it stands -------------------------------------------------------------------------
+
+    /// Names the callee that will get the message.
+    fn address_to(self, callee: Ref<'_, Task>) = self.callee.set(Some(callee));
+    /// Notes that its callee has received the message.
+    fn mark_received(self) = self.stage.set(Stage::Owed);
+
+    // --- requests --------------------------------------------------------------------------------
+
+    /// Notes that this CPU keeps the request.
+    fn mark_kept(self) = self.stage.set(Stage::Kept);
+    /// Notes that the request was served.
+    fn mark_served(self) = self.stage.set(Stage::AskDone);
+    /// Takes the request out.
+    fn take_request(self) -> Option<Request> = self.request.take();
+}
+
 impl<'k> Block<'k> {
-    #[inline(always)]
     fn of(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         Block { msg: HeldOf::here(task, pin, HolderKey(())), duty: Duty::new() }
     }
 
     /// Takes the block of a task of this CPU that does not wait for a message of its own: the task
     /// runs, is ready, or waits for a shootdown or for CPU time.
-    #[inline(always)]
     pub fn take(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         let block = Block::of(task, pin);
         debug_assert!(!block.stage().is_under_way(), "a block in {:?} is not its task's", block.stage());
@@ -74,20 +96,17 @@ impl<'k> Block<'k> {
     }
 
     /// Returns the task whose block it is.
-    #[inline(always)]
     pub fn task(&self) -> Ref<'k, Task> {
         self.msg.object()
     }
 
     /// Puts the block back to its task: the call, event or request is over.
-    #[inline(always)]
     pub fn rest(self) {
         self.callee.set(None);
         self.rest_unlinked();
     }
 
     /// Does [`Block::rest`] for a block that names no callee.
-    #[inline(always)]
     pub fn rest_unlinked(self) {
         debug_assert!(self.held.is_null(), "a block in {:?} rests, and a Reply has it", self.stage());
         self.stage.set(Stage::Home);
@@ -97,7 +116,6 @@ impl<'k> Block<'k> {
     // --- what it says ----------------------------------------------------------------------------
 
     /// Writes a message into the block.
-    #[inline(always)]
     pub fn write(&self, words: Words, from: SenderInfo) {
         self.info.set(words.info);
         for (cell, value) in self.regs.iter().zip(words.regs) {
@@ -108,54 +126,29 @@ impl<'k> Block<'k> {
         self.sender.set(from.sender);
     }
 
-    /// Names the sender of a message that the fastpath has written.
-    #[inline(always)]
-    pub fn is_from(&self, sender: TaskId) {
-        self.sender.set(sender);
-    }
-
-    /// Names the group of a broadcast.
-    pub fn is_to_group(&self, identity: u64) {
-        self.group.set(identity);
-    }
-
     // --- where it stands -------------------------------------------------------------------------
 
-    /// Names the callee that will get the message.
-    #[inline(always)]
-    pub fn is_for(&self, callee: Ref<'_, Task>) {
-        self.callee.set(Some(callee));
-    }
-
     /// Notes that the message waits in the callee's queue.
-    pub fn is_queued_at(&self, callee: Ref<'_, Task>) {
-        self.is_for(callee);
+    pub fn queue_at(&self, callee: Ref<'_, Task>) {
+        self.address_to(callee);
         self.stage.set(Stage::Queued);
     }
 
-    /// Notes that its callee has received the message.
-    #[inline(always)]
-    pub fn is_received(&self) {
-        self.stage.set(Stage::Owed);
-    }
-
     /// Notes which Reply object has the block, or none.
-    pub(crate) fn is_held_by(&self, reply: Option<Ref<'_, Reply>>) {
+    pub(crate) fn set_held(&self, reply: Option<Ref<'_, Reply>>) {
         self.held.set(reply);
     }
 
     /// Makes the block ready to travel to `callee`'s CPU. `tag` has the generation half of the
     /// callee's state word.
-    #[inline(always)]
     pub fn goes_out(&self, callee: Ref<'_, Task>, tag: u64) {
         debug_assert!(self.held.is_null(), "a block in {:?} leaves, and a Reply has it", self.stage());
         self.tag.set(tag);
-        self.is_for(callee);
+        self.address_to(callee);
         self.stage.set(Stage::Out);
     }
 
     /// Makes the block ready to travel home.
-    #[inline(always)]
     pub fn goes_back(&self, outcome: Outcome) {
         debug_assert!(self.held.is_null(), "a block in {:?} goes back, and a Reply has it", self.stage());
         self.outcome.set(outcome);
@@ -164,8 +157,7 @@ impl<'k> Block<'k> {
     }
 
     /// Gives the block its number among those that leave the CPU of its task, whose state is `hot`.
-    #[inline(always)]
-    pub fn leaves(&self, hot: &TaskHot) {
+    pub fn take_number_of(&self, hot: &TaskHot) {
         let recalled = hot.ending() != Ending::None && self.stage() != Stage::Ask;
         debug_assert!(!recalled, "{:?} is over before the next message leaves", hot.ending());
         hot.sent.set(hot.sent.get().wrapping_add(1));
@@ -182,26 +174,10 @@ impl<'k> Block<'k> {
         self.stage.set(Stage::Ask);
     }
 
-    /// Notes that this CPU keeps the request.
-    pub fn is_kept(&self) {
-        self.stage.set(Stage::Kept);
-    }
-
-    /// Notes that the request was served.
-    pub fn is_served(&self) {
-        self.stage.set(Stage::AskDone);
-    }
-
-    /// Takes the request out.
-    pub fn take_request(&self) -> Option<Request> {
-        self.request.take()
-    }
-
     // --- to another CPU --------------------------------------------------------------------------
 
     /// Seals the block for a mailbox: makes `to` the home of the block, and then of `time`, which
     /// is the time in the block.
-    #[inline(always)]
     pub fn seal(self, time: Option<Held<'_, SchedHot>>, to: CpuId) -> Parcel {
         let task = self.task().ptr();
         self.msg.held().hand_to_with(time, to);
@@ -222,19 +198,15 @@ pub struct Parcel {
     duty: Duty,
 }
 
-impl Parcel {
+methods! { Parcel:
     /// Returns the address of the task whose block it is.
-    pub fn addr(&self) -> u64 {
-        self.task.addr()
-    }
-
+    fn addr(self) -> u64 = self.task.addr();
     /// Returns the id of the task whose block it is.
-    pub fn task_id(&self, pin: Pin<'_>) -> TaskId {
-        self.task.get(pin).get().id()
-    }
+    fn task_id(self, pin: Pin<'_>) -> TaskId = self.task.get(pin).get().id();
+}
 
+impl Parcel {
     /// Takes the block out, on the CPU to which it was sent.
-    #[inline(always)]
     pub fn open<'k>(self, pin: Pin<'k>) -> Block<'k> {
         Block { msg: HeldOf::here(self.task.get(pin), pin, HolderKey(())), duty: self.duty }
     }
@@ -245,19 +217,18 @@ impl Parcel {
 #[derive(Default)]
 pub struct BlockLink(Link<Task>);
 
-impl BlockLink {
-    pub const fn null() -> BlockLink {
-        BlockLink(Link::null())
-    }
-
+methods! { BlockLink:
     /// Takes the block out.
-    #[inline(always)]
-    pub fn take<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
-        self.0.take(pin).map(|task| Block::of(task, pin))
-    }
+    fn take<'k>(self, pin: Pin<'k>) -> Option<Block<'k>> =
+        self.0.take(pin).map(|task| Block::of(task, pin));
+    /// Returns the task whose block it has.
+    fn get<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.0.get(pin);
+    /// Whether it has the block of `task`.
+    fn is(self, task: Ref<'_, Task>) -> bool = self.0.is(task);
+}
 
+impl BlockLink {
     /// Takes out the block of `task`, which the link has.
-    #[inline(always)]
     pub fn take_of<'k>(&self, task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(self.is(task), "the link has this task's block");
         self.0.set(None);
@@ -267,98 +238,51 @@ impl BlockLink {
     /// Puts a block in.
     ///
     /// Requires: the link is empty.
-    #[inline(always)]
     pub fn put(&self, block: Block<'_>) {
         debug_assert!(self.0.is_null(), "a link has one block");
         self.0.set(Some(block.task()));
         block.duty.done();
     }
-
-    /// Returns the task whose block it has.
-    #[inline(always)]
-    pub fn get<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.0.get(pin)
-    }
-
-    pub fn is_null(&self) -> bool {
-        self.0.is_null()
-    }
-
-    /// Whether it has the block of `task`.
-    pub fn is(&self, task: Ref<'_, Task>) -> bool {
-        self.0.is(task)
-    }
-
-    /// Returns the address of the task, or 0: for dumps.
-    pub fn addr(&self) -> u64 {
-        self.0.addr()
-    }
 }
 
 /// A queue of message blocks, by priority, and in order of arrival within one priority.
 #[repr(transparent)]
+#[derive(Default)]
 pub struct BlockQueue(PrioList<Task>);
 
-impl Default for BlockQueue {
-    fn default() -> Self {
-        Self::new()
-    }
+methods! { BlockQueue:
+    /// Takes the next block.
+    fn pop<'k>(self, pin: Pin<'k>) -> Option<Block<'k>> =
+        self.0.pop_highest(pin).map(|task| Block::of(task, pin));
+    /// Takes the block of `task` out, if the queue has it.
+    fn take<'k>(self, pin: Pin<'k>, task: Ref<'k, Task>) -> Option<Block<'k>> =
+        self.0.remove(pin, task).then(|| Block::of(task, pin));
+    /// Moves all blocks into a queue of their own.
+    fn take_all(self, pin: Pin<'_>) -> BlockQueue = BlockQueue(self.0.take_all(pin));
+    /// Returns the queue as a list of the tasks whose blocks wait: only to look.
+    fn tasks(self) -> &PrioList<Task> = &self.0;
+    fn is_empty(self) -> bool = self.0.is_empty();
 }
 
 impl BlockQueue {
-    pub const fn new() -> BlockQueue {
-        BlockQueue(PrioList::new())
-    }
-
     /// Queues a block.
     pub fn put(&self, pin: Pin<'_>, block: Block<'_>, priority: u8) {
         self.0.insert(pin, block.task(), priority);
         block.duty.done();
     }
+}
 
-    /// Takes the next block.
-    #[inline]
-    pub fn pop<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
-        self.0.pop_highest(pin).map(|task| Block::of(task, pin))
-    }
-
-    /// Takes the block of `task` out, if the queue has it.
-    pub fn take<'k>(&self, pin: Pin<'k>, task: Ref<'k, Task>) -> Option<Block<'k>> {
-        self.0.remove(pin, task).then(|| Block::of(task, pin))
-    }
-
-    /// Moves all blocks into a queue of their own.
-    pub fn take_all(&self, pin: Pin<'_>) -> BlockQueue {
-        BlockQueue(self.0.take_all(pin))
-    }
-
-    /// Returns the queue as a list of the tasks whose blocks wait: only to look.
-    #[inline(always)]
-    pub fn tasks(&self) -> &PrioList<Task> {
-        &self.0
-    }
-
-    #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+methods! { Task:
+    /// Makes this CPU the home of a task, and of its message block, that are under way to it.
+    /// Returns: whether they were.
+    fn arrive(self, pin: Pin<'_>) -> bool = self.hot.arrive(pin) & self.msg.arrive(pin);
+    /// Returns the message block with the CPU that has it: to find that CPU, and for surveys.
+    fn message_state(self) -> &Homed<Message> = &self.msg;
 }
 
 impl Task {
     /// Returns the task's message block to look at, if the block is on this CPU.
-    #[inline(always)]
     pub fn message<'k>(&'k self, pin: Pin<'k>) -> Option<&'k Message> {
         self.msg.open(pin)
-    }
-
-    /// Makes this CPU the home of a task, and of its message block, that are under way to it.
-    /// Returns: whether they were.
-    pub fn arrive(&self, pin: Pin<'_>) -> bool {
-        self.hot.arrive(pin) & self.msg.arrive(pin)
-    }
-
-    /// Returns the message block with the CPU that has it: to find that CPU, and for surveys.
-    pub fn message_state(&self) -> &Homed<Message> {
-        &self.msg
     }
 }

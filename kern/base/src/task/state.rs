@@ -27,11 +27,12 @@
 
 use abi::audit::LABELS;
 use abi::{DEBUG_ADDRESSES, Error, TaskId};
-use smp::cpu::{CpuId, MAX_CPUS, Pin};
+use smp::cpu::{CpuId, MAX_CPUS};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use super::TaskHot;
+use crate::methods::methods;
 use crate::process::Process;
 
 /// What a task is doing. `Recv` to `WaitBits` block it.
@@ -86,7 +87,6 @@ impl State {
     ];
 
     /// Returns the state in a state word.
-    #[inline(always)]
     pub const fn of_word(word: u64) -> State {
         match word as u8 & !PLAIN {
             0 => State::Fresh,
@@ -191,92 +191,84 @@ impl Ending {
 
 const _: () = assert!(size_of::<Ending>() == 1);
 
-impl TaskHot {
+methods! { TaskHot:
     // --- the word as it is -----------------------------------------------------------------------
 
     /// Returns the state word.
-    #[inline(always)]
-    pub fn word(&self) -> u64 {
-        self.word.get()
-    }
-
+    fn word(self) -> u64 = self.word.get();
     /// Returns the state in the state word.
-    #[inline(always)]
-    pub fn state(&self) -> State {
-        State::of_word(self.word.get())
-    }
-
+    fn state(self) -> State = State::of_word(self.word.get());
     /// Whether its state is this one.
-    #[inline(always)]
-    pub fn is_in(&self, state: State) -> bool {
-        self.word.get() as u8 & !PLAIN == state as u8
-    }
-
+    fn is_in(self, state: State) -> bool = self.word.get() as u8 & !PLAIN == state as u8;
     /// Whether it has the plain bit.
-    #[inline(always)]
-    pub fn is_plain(&self) -> bool {
-        self.word.get() & u64::from(PLAIN) != 0
-    }
+    fn is_plain(self) -> bool = self.word.get() & u64::from(PLAIN) != 0;
+    fn has_flag(self, flag: u8) -> bool = self.word.get() & (u64::from(flag) << 8) != 0;
+    /// Whether `tag` names this task, and not an earlier task in the same memory.
+    fn is_meant_by(self, tag: u64) -> bool = self.word.get() >> 32 == tag >> 32;
+    /// Whether it is being killed and still waits for something, or is dead.
+    fn is_dying(self) -> bool = self.ending.get() == Ending::Kill || self.state() == State::Dead;
+    /// Returns what ends its wait from outside.
+    fn ending(self) -> Ending = self.ending.get();
 
-    pub fn has_flag(&self, flag: u8) -> bool {
-        self.word.get() & (u64::from(flag) << 8) != 0
-    }
+    // --- waits, and their ends -------------------------------------------------------------------
+
+    /// Changes the state, and sets the plain bit.
+    fn enter_plain(self, state: State) =
+        self.word.set((self.word.get() & !0xff) | u64::from(state as u8 | PLAIN));
+    /// Notes that the wait is over. Returns what has ended it from outside.
+    fn end_wait(self) -> Ending = self.ending.take();
+
+    // --- flags -----------------------------------------------------------------------------------
+
+    /// Keeps the task from running, whatever else happens.
+    fn suspend(self) = self.set_flag(FLAG_SUSPENDED, true);
+    /// Ends what [`TaskHot::suspend`] began.
+    fn resume(self) = self.set_flag(FLAG_SUSPENDED, false);
+    fn begin_fault(self) = self.set_flag(FLAG_IN_FAULT, true);
+    fn end_fault(self) = self.set_flag(FLAG_IN_FAULT, false);
+
+    // --- a task's life ---------------------------------------------------------------------------
+
+    /// Sets the home in the state word of a task that has moved.
+    fn set_home(self, home: CpuId) =
+        self.word.set(self.word.get() & !u64::from(HOME_MASK) | u64::from(home.raw()) << HOME_SHIFT);
+    /// Returns how many task numbers it has visited while it kills its process.
+    fn numbers_visited(self) -> usize = self.numbers_visited.get() as usize;
+    /// Notes that one more task number was visited by a task that kills its process.
+    fn visit_number(self) = self.numbers_visited.set(self.numbers_visited.get() + 1);
+}
+
+impl TaskHot {
+    // --- the word as it is -----------------------------------------------------------------------
 
     /// Whether it is ready and not suspended.
-    #[inline(always)]
     pub fn is_runnable(&self) -> bool {
         let word = self.word.get();
         word as u8 & !PLAIN == State::Ready as u8 && word & (u64::from(FLAG_SUSPENDED) << 8) == 0
     }
 
-    /// Whether `tag` names this task, and not an earlier task in the same memory.
-    #[inline(always)]
-    pub fn is_meant_by(&self, tag: u64) -> bool {
-        self.word.get() >> 32 == tag >> 32
-    }
-
-    /// Whether it is being killed and still waits for something, or is dead.
-    pub fn is_dying(&self) -> bool {
-        self.ending.get() == Ending::Kill || self.state() == State::Dead
-    }
-
-    /// Returns what ends its wait from outside.
-    pub fn ending(&self) -> Ending {
-        self.ending.get()
-    }
-
     // --- waits, and their ends -------------------------------------------------------------------
 
     /// Changes the state, and clears the plain bit.
-    #[inline(always)]
-    pub fn becomes(&self, state: State) {
+    pub fn enter(&self, state: State) {
         debug_assert!(!self.is_in(State::Dead), "a task that is Dead cannot become {state:?}");
         self.word.set((self.word.get() & !0xff) | state as u64);
     }
 
-    /// Changes the state, and sets the plain bit.
-    #[inline(always)]
-    pub fn becomes_plain(&self, state: State) {
-        self.word.set((self.word.get() & !0xff) | u64::from(state as u8 | PLAIN));
-    }
-
     /// Changes the state from `from`, without the plain bit, to `to`. `word` is the state word.
-    #[inline(always)]
-    pub fn turns(&self, word: u64, from: State, to: State) {
+    pub fn change(&self, word: u64, from: State, to: State) {
         debug_assert!(word == self.word.get() && word as u8 == from as u8, "{from:?} is not in {word:#x}");
         self.word.set(word ^ (from as u64 ^ to as u64));
     }
 
     /// Ends the fault of a task that awaits the answer, and makes the task ready. `word` is the
     /// state word.
-    #[inline(always)]
-    pub fn goes_on_after_fault(&self, word: u64) {
+    pub fn end_awaited_fault(&self, word: u64) {
         debug_assert!(word == self.word.get() && word as u8 == State::Await as u8, "no answer: {word:#x}");
         self.word.set(word ^ (u64::from(FLAG_IN_FAULT) << 8 | (State::Await as u64 ^ State::Ready as u64)));
     }
 
     /// Writes the zeros that the plain bit stands for into the frame, and clears the bit.
-    #[inline(always)]
     pub fn materialise_frame(&self) {
         if self.is_plain() {
             self.write_plain_frame();
@@ -293,14 +285,9 @@ impl TaskHot {
     }
 
     /// Notes that the wait is to fail with this error.
-    pub fn wait_fails(&self, error: Error) {
+    pub fn fail_wait_with(&self, error: Error) {
         debug_assert!(!self.is_dying(), "a kill ends the wait, and {error:?} cannot");
         self.ending.set(Ending::Fail(error));
-    }
-
-    /// Notes that the wait is over. Returns what has ended it from outside.
-    pub fn wait_is_over(&self) -> Ending {
-        self.ending.take()
     }
 
     // --- flags -----------------------------------------------------------------------------------
@@ -309,24 +296,6 @@ impl TaskHot {
         let bit = u64::from(flag) << 8;
         let word = self.word.get();
         self.word.set(if on { word | bit } else { word & !bit });
-    }
-
-    /// Keeps the task from running, whatever else happens.
-    pub fn suspend(&self) {
-        self.set_flag(FLAG_SUSPENDED, true);
-    }
-
-    /// Ends what [`TaskHot::suspend`] began.
-    pub fn resume(&self) {
-        self.set_flag(FLAG_SUSPENDED, false);
-    }
-
-    pub fn fault_begins(&self) {
-        self.set_flag(FLAG_IN_FAULT, true);
-    }
-
-    pub fn fault_is_over(&self) {
-        self.set_flag(FLAG_IN_FAULT, false);
     }
 
     /// Sets the debug registers. If none is `on`, all are zero.
@@ -343,7 +312,7 @@ impl TaskHot {
 
     /// Makes a fresh task a part of its process: ready, and suspended until its first resume, which
     /// moves it to the CPU `start_on`.
-    pub fn begins(&self, process: Ref<'_, Process>, id: TaskId, home: CpuId, start_on: CpuId) {
+    pub fn join_process(&self, process: Ref<'_, Process>, id: TaskId, home: CpuId, start_on: CpuId) {
         assert!(self.is_in(State::Fresh), "a task in {:?} cannot join a process", self.state());
         self.process.set(Some(process));
         self.start_on.set(start_on);
@@ -361,49 +330,28 @@ impl TaskHot {
         (word != old).then_some(word)
     }
 
-    /// Sets the home in the state word of a task that has moved.
-    pub fn arrives_at(&self, home: CpuId) {
-        self.word.set(self.word.get() & !u64::from(HOME_MASK) | u64::from(home.raw()) << HOME_SHIFT);
-    }
-
     /// Marks a task as being killed. It never runs again.
-    pub fn is_killed(&self) {
+    pub fn mark_killed(&self) {
         self.suspend();
         self.ending.set(Ending::Kill);
     }
 
     /// Marks a task as being killed last, after the rest of its process.
-    pub fn is_killed_last(&self) {
-        self.becomes(State::Faulted);
-        self.is_killed();
+    pub fn mark_killed_last(&self) {
+        self.enter(State::Faulted);
+        self.mark_killed();
         self.numbers_visited.set(0);
     }
 
-    /// Returns how many task numbers it has visited while it kills its process.
-    pub fn numbers_visited(&self) -> usize {
-        self.numbers_visited.get() as usize
-    }
-
-    /// Notes that one more task number was visited by a task that kills its process.
-    pub fn visits_number(&self) {
-        self.numbers_visited.set(self.numbers_visited.get() + 1);
-    }
-
     /// Ends the visits: the task dies now itself.
-    pub fn has_visited_all(&self) {
+    pub fn end_visits(&self) {
         debug_assert!(self.is_in(State::Faulted), "a task in {:?} visits no numbers", self.state());
-        self.becomes(State::Ready);
-    }
-
-    /// Takes a dead task out of its process. Returns the process, if the task was of one.
-    pub fn leaves_process<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Process>> {
-        debug_assert!(self.is_in(State::Dead), "a task in {:?} leaves its process", self.state());
-        self.process.take(pin)
+        self.enter(State::Ready);
     }
 
     /// Ends the life of a task that was killed.
-    pub fn dies(&self) {
+    pub fn die(&self) {
         assert!(self.ending.take() == Ending::Kill, "a task in {:?} died and was not killed", self.state());
-        self.becomes(State::Dead);
+        self.enter(State::Dead);
     }
 }

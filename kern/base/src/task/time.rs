@@ -8,6 +8,7 @@ use smp::cpu::Pin;
 use smp::door::{Link, Ref};
 
 use super::Task;
+use crate::methods::methods;
 use crate::sched_context::SchedContext;
 
 /// The CPU time of a task.
@@ -24,54 +25,41 @@ pub struct TaskTime {
     lender: Link<Task>,
 }
 
+methods! { TaskTime:
+    /// Returns the time bound to the task.
+    fn own<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.own.get(pin);
+    /// Whether time is bound to the task.
+    fn has_own(self) -> bool = !self.own.is_null();
+    /// Whether this time is bound to the task.
+    fn owns(self, sc: Ref<'_, SchedContext>) -> bool = self.own.is(sc);
+    /// Returns the time of others that the task has while it does not run.
+    fn borrowed<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.borrowed.get(pin);
+    /// Whether the task has this time of others while it does not run.
+    fn borrows(self, sc: Ref<'_, SchedContext>) -> bool = self.borrowed.is(sc);
+    /// Whether the task has no time of others, or runs on it.
+    fn borrows_none(self) -> bool = self.borrowed.is_null();
+    /// Returns the caller whose time the task has, or has lent on.
+    fn lender<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.lender.get(pin);
+    /// Whether the task has, or has lent on, the time of this caller.
+    fn is_lent_by(self, caller: Ref<'_, Task>) -> bool = self.lender.is(caller);
+    /// Takes the task's own time away.
+    fn unbind<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.own.take(pin);
+    /// Gives time of others to the task, which does not run.
+    fn borrow(self, sc: Ref<'_, SchedContext>) = self.borrowed.set(Some(sc));
+    /// Takes the time of others from the task, which begins to run on it, or loses it.
+    fn put_down(self) = self.borrowed.set(None);
+    /// Notes whose call has brought time to the task.
+    fn owe(self, lender: Ref<'_, Task>) = self.lender.set(Some(lender));
+    /// Forgets the lender: the task has no time of others any more, or has to return none.
+    fn owe_none(self) = self.lender.set(None);
+    /// Forgets the lender. The caller of this function returns the time to it.
+    fn take_lender<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.lender.take(pin);
+}
+
 impl TaskTime {
     pub const OWN_OFFSET: usize = offset_of!(TaskTime, own);
+
     pub const LENDER_OFFSET: usize = offset_of!(TaskTime, lender);
-
-    /// Returns the time bound to the task.
-    #[inline(always)]
-    pub fn own<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> {
-        self.own.get(pin)
-    }
-
-    /// Whether time is bound to the task.
-    pub fn has_own(&self) -> bool {
-        !self.own.is_null()
-    }
-
-    /// Whether this time is bound to the task.
-    #[inline(always)]
-    pub fn owns(&self, sc: Ref<'_, SchedContext>) -> bool {
-        self.own.is(sc)
-    }
-
-    /// Returns the time of others that the task has while it does not run.
-    #[inline(always)]
-    pub fn borrowed<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> {
-        self.borrowed.get(pin)
-    }
-
-    /// Whether the task has this time of others while it does not run.
-    pub fn borrows(&self, sc: Ref<'_, SchedContext>) -> bool {
-        self.borrowed.is(sc)
-    }
-
-    /// Whether the task has no time of others, or runs on it.
-    #[inline(always)]
-    pub fn borrows_none(&self) -> bool {
-        self.borrowed.is_null()
-    }
-
-    /// Returns the caller whose time the task has, or has lent on.
-    pub fn lender<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.lender.get(pin)
-    }
-
-    /// Whether the task has, or has lent on, the time of this caller.
-    #[inline(always)]
-    pub fn is_lent_by(&self, caller: Ref<'_, Task>) -> bool {
-        self.lender.is(caller)
-    }
 
     /// Binds time to the task.
     pub fn bind(&self, sc: Ref<'_, SchedContext>) {
@@ -79,26 +67,8 @@ impl TaskTime {
         self.own.set(Some(sc));
     }
 
-    /// Takes the task's own time away.
-    pub fn unbind<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> {
-        self.own.take(pin)
-    }
-
-    /// Gives time of others to the task, which does not run.
-    #[inline(always)]
-    pub fn borrow(&self, sc: Ref<'_, SchedContext>) {
-        self.borrowed.set(Some(sc));
-    }
-
-    /// Takes the time of others from the task, which begins to run on it, or loses it.
-    #[inline(always)]
-    pub fn put_down(&self) {
-        self.borrowed.set(None);
-    }
-
     /// Takes time from the task, which passes it on and waits. If that is its own, its lender gets
     /// no time back.
-    #[inline(always)]
     pub fn pass_on(&self, sc: Ref<'_, SchedContext>) {
         if self.borrowed.is(sc) {
             self.put_down();
@@ -107,25 +77,7 @@ impl TaskTime {
         }
     }
 
-    /// Notes whose call has brought time to the task.
-    #[inline(always)]
-    pub fn is_from(&self, lender: Ref<'_, Task>) {
-        self.lender.set(Some(lender));
-    }
-
-    /// Forgets the lender: the task has no time of others any more, or has to return none.
-    #[inline(always)]
-    pub fn owes_none(&self) {
-        self.lender.set(None);
-    }
-
-    /// Forgets the lender, to whom the caller of this function returns the time.
-    pub fn take_lender<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.lender.take(pin)
-    }
-
     /// Forgets the lender if that is `caller`. Returns whether it was.
-    #[inline(always)]
     pub fn end_loan_of(&self, caller: Ref<'_, Task>) -> bool {
         let ends = self.lender.is(caller);
         if ends {
@@ -136,7 +88,6 @@ impl TaskTime {
 
     /// Returns the time on which a task that is ready continues: what it has borrowed, or else its
     /// own, for which it owes nothing.
-    #[inline(always)]
     pub fn to_spend<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> {
         match self.borrowed.get(pin) {
             None => {
@@ -158,29 +109,15 @@ pub struct SearchMarks {
     look_again: Cell<bool>,
 }
 
-impl SearchMarks {
+methods! { SearchMarks:
     /// Notes that a search of the task at the end of the calls has come here.
-    pub fn enter(&self) {
-        self.wanted.set(true);
-    }
-
+    fn enter(self) = self.wanted.set(true);
     /// Removes the mark, because time has come. Returns whether a search had found none here.
-    pub fn leave(&self) -> bool {
-        self.wanted.take()
-    }
-
+    fn leave(self) -> bool = self.wanted.take();
     /// Begins the task's own search.
-    pub fn begin(&self) {
-        self.look_again.set(false);
-    }
-
+    fn begin(self) = self.look_again.set(false);
     /// Notes that time may have come to a caller that the task's search has passed.
-    pub fn time_came(&self) {
-        self.look_again.set(true);
-    }
-
+    fn time_came(self) = self.look_again.set(true);
     /// Ends the task's own search. Returns whether time may have come behind it.
-    pub fn end(&self) -> bool {
-        self.look_again.take()
-    }
+    fn end(self) -> bool = self.look_again.take();
 }

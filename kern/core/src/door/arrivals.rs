@@ -15,7 +15,6 @@ use smp::mailbox::Drained;
 use smp::shootdown::What;
 
 use crate::Refusal;
-use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ends::no_callee;
 use crate::ipc::ways::{Sent, There};
 use crate::rooms::Door;
@@ -97,7 +96,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// where its callee is now, or fails it.
     fn call_arrived(self, block: Block<'k>) {
         let Some(callee) = block.callee(self.pin()) else { no_callee(block.task().get().id()) };
-        let sent = Sent { callee, words: Words::of(&block), from: SenderInfo::of(&block) };
+        let sent = Sent { callee, words: block.words(), from: block.sender() };
         let dead = Refusal::dead(callee.get().id());
         if let Some(caller_hot) = self.task_hot(block.task()) {
             // A receiver forwarded the call to the caller's own CPU. Here the block is back, so a
@@ -140,9 +139,7 @@ impl<'k, M: Machine> Door<'k, M> {
     fn block_is_home(self, block: Block<'k>) {
         let task = block.task();
         let hot = task.get().hot.here(self.pin());
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
-        }
+        self.time().clear_deadline(task, hot);
         if block.stage() == Stage::AskDone {
             return self.request_done(block, hot);
         }

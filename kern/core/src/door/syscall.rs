@@ -90,7 +90,7 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             Refusal::Again => {
                 self.rewind(me.hot);
-                me.hot.becomes(State::Restart);
+                me.hot.enter(State::Restart);
                 self.ipc().park(me);
             }
         }

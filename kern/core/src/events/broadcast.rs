@@ -219,7 +219,7 @@ impl<'k, M: Machine> Events<'k, M> {
             return Err(Refusal::More);
         }
         let block = Block::take(me.task, self.pin());
-        block.is_to_group(group.get().header.identity());
+        block.set_group(group.get().header.identity());
         block.rest();
         self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))
     }

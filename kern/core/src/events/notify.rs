@@ -66,16 +66,14 @@ impl<'k, M: Machine> Events<'k, M> {
 
     fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
         let Some(task) = self.task_hot(waiter) else { return };
-        if let Some(object) = task.gets_bits(self.pin()) {
+        if let Some(object) = task.end_wait_for_bits(self.pin()) {
             self.trace().note_bits(waiter, object);
         }
         if task.is_plain() {
             self.wake_plain(task, hot.bits.take());
             return;
         }
-        if task.deadline.is_queued() {
-            self.time().clear_deadline(waiter);
-        }
+        self.time().clear_deadline(waiter, task);
         write_values(&task.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
         self.time().make_ready(waiter, task);
         self.time().dispatch();
@@ -84,7 +82,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Wakes a task with the plain bit, the common case: no other task has the waiter's own time.
     fn wake_plain(self, task: &TaskHot, bits: u64) {
         task.regs.rdx.set(bits);
-        task.becomes_plain(State::Ready);
+        task.enter_plain(State::Ready);
         if task.has_flag(FLAG_SUSPENDED) {
             return;
         }
@@ -104,9 +102,7 @@ impl<'k, M: Machine> Events<'k, M> {
         if !receiving || task.has_flag(FLAG_SUSPENDED) || self.time().own_at_rest(bound, task).is_none() {
             return;
         }
-        if task.deadline.is_queued() {
-            self.time().clear_deadline(bound);
-        }
+        self.time().clear_deadline(bound, task);
         task.set_bits_pending(false);
         if let Some(object) = task.bound(self.pin()) {
             self.trace().note_bits(bound, object);
@@ -148,11 +144,11 @@ impl<'k, M: Machine> Events<'k, M> {
         me.hot.wait_for(me.task, object, hot);
         let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.hot.time.owns(*sc));
         if let Some((_, own)) = own {
-            me.hot.becomes_plain(State::WaitBits);
+            me.hot.enter_plain(State::WaitBits);
             self.time().stop(own);
             self.time().dispatch();
         } else {
-            me.hot.becomes(State::WaitBits);
+            me.hot.enter(State::WaitBits);
             self.ipc().rest(me);
         }
         Ok(Answer::Settled)

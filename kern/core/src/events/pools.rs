@@ -234,7 +234,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// sender waits.
     fn queue_poster(self, block: Block<'k>, reader: Ref<'k, Task>, hot: &'k TaskHot) {
         let priority = self.ipc().resting_priority(block.task());
-        block.is_queued_at(reader);
+        block.queue_at(reader);
         hot.posters.put(self.pin(), block, priority);
         if let Some(pool) = self.pool_read_by(reader, hot) {
             pool.get().reserved.close(&pool.get().shown(self.pin()));
@@ -284,7 +284,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// `work`. Returns whether there was room.
     fn put_waiting(self, pool: Ref<'k, EventPool>, sender: Ref<'k, Task>, work: &mut usize) -> Result<bool> {
         let Some(msg) = sender.get().message(self.pin()) else { return Err(Error::Gone.into()) };
-        let (words, from) = (Words::of(msg), SenderInfo::of(msg));
+        let (words, from) = (msg.words(), msg.sender());
         let group = if is_broadcast(msg) { msg.group() } else { 0 };
         if words.info.has(PAYLOAD_FLAGS) {
             *work += PAYLOAD_WORK;

@@ -64,7 +64,7 @@ impl<'k, M: Machine> Grace<'k, M> {
             self.time().dispatch();
             return;
         }
-        me.hot.becomes(State::Restart);
+        me.hot.enter(State::Restart);
         self.sched.grace_waiters.put(self.pin(), me.task, me.hot, epoch);
         self.ipc().park(me);
     }

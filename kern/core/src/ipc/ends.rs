@@ -55,7 +55,7 @@ impl End {
 
 /// Whether a message block, which is queued or has come back, belongs to a broadcast.
 pub fn is_broadcast(msg: &Message) -> bool {
-    msg.info().has(FLAG_EVENT) && SenderInfo::of(msg).target.index() == BROADCAST
+    msg.info().has(FLAG_EVENT) && msg.sender().target.index() == BROADCAST
 }
 
 /// Returns the progress of a task's broadcast, which its errors report.
@@ -89,13 +89,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
             let (outcome, words, who) = end.parts();
             // The sender's CPU must still see whether a message that failed was a broadcast.
             let kind = if outcome == Outcome::Replied { 0 } else { block.info().flags() & FLAG_EVENT };
-            let from = SenderInfo { sender: who, target: SenderInfo::of(&block).target, custom: 0 };
+            let from = SenderInfo { sender: who, target: block.sender().target, custom: 0 };
             block.write(Words { info: MsgInfo(words.info.0 | kind), ..words }, from);
             return self.send_back(block, outcome);
         };
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
-        }
+        self.time().clear_deadline(task, hot);
         self.note_over(task, end.error());
         self.recover_time(&block);
         block.rest();
@@ -120,10 +118,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn came_home(self, block: Block<'k>, hot: &'k TaskHot) {
         let task = block.task();
         let progress = if is_broadcast(&block) { progress_of(hot) } else { 0 };
-        let end = match (block.outcome(), hot.wait_is_over()) {
-            (Outcome::Replied, _) => End::Replied(Words::of(&block)),
+        let end = match (block.outcome(), hot.end_wait()) {
+            (Outcome::Replied, _) => End::Replied(block.words()),
             (Outcome::Failed(error), _) => {
-                End::Failed { error, detail: Words::of(&block).regs[0], who: SenderInfo::of(&block).sender }
+                End::Failed { error, detail: block.words().regs[0], who: block.sender().sender }
             }
             // This CPU ends the wait, so no task of the other CPU is to blame.
             (Outcome::Recalled | Outcome::Retry, Ending::Fail(error)) => {

@@ -21,7 +21,7 @@ use abi::{FaultAnswer, MsgInfo};
 use kern_base::block::Block;
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
-use kern_base::message::{SenderInfo, Words};
+use kern_base::message::Words;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
     Ending, FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, Outcome, State, Task, TaskHot, state_half,
@@ -75,7 +75,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if (word & !ANY) as u32 != waits as u32 {
             return false;
         }
-        let rip = Words::of(msg).regs[1];
+        let rip = msg.words().regs[1];
         match msg.info().label() {
             RESUME => {}
             RESUME_AT if rip < abi::USER_TOP => faulter_hot.regs.rip.set(rip),
@@ -84,10 +84,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let block = hot.take_fault_of(faulter, self.pin());
         self.trace().note_reply(faulter, me, Path::Express, How::Delivered, 0);
         block.rest();
-        hot.time.owes_none();
-        hot.turns(hot.word(), State::Ready, State::Recv);
+        hot.time.owe_none();
+        hot.change(hot.word(), State::Ready, State::Recv);
         sc_hot.task.set(Some(faulter));
-        faulter_hot.goes_on_after_fault(word);
+        faulter_hot.end_awaited_fault(word);
         self.time().run_task(faulter, faulter_hot);
         true
     }
@@ -108,10 +108,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
             Event::Call { caller, callee, path: Path::Express, how: How::Sent }
         });
         self.time().stop(&sc_hot);
-        hot.turns(hot.word(), State::Ready, State::AwaitRemote);
-        block.leaves(hot);
+        hot.change(hot.word(), State::Ready, State::AwaitRemote);
+        block.take_number_of(hot);
         block.set_time(Some(sc));
-        block.is_from(me.get().id());
+        block.set_sender(me.get().id());
         block.goes_out(callee, tag);
         self.fast_send_block(block, sc_hot, way, to);
         true
@@ -134,14 +134,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let (time, idle) = (self.time(), self.sched.idle.get());
         let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
         self.trace().note_received(caller, callee);
-        block.is_received();
+        block.mark_received();
         block.set_time(None);
-        hot.time.is_from(caller);
+        hot.time.owe(caller);
         sc_hot.task.set(Some(callee));
-        hot.turns(word, State::Recv, State::Ready);
+        hot.change(word, State::Recv, State::Ready);
         self.time().take_over(sc, sc_hot, now, callee, word);
         self.write_registers(hot, block);
-        let from = SenderInfo::of(block);
+        let from = block.sender();
         hot.regs.rdi.set(u64::from(from.target.index()));
         hot.regs.rsi.set(from.sender.raw());
         hot.regs.r12.set(u64::from(from.custom));
@@ -159,8 +159,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let block = hot.take_call_of(caller, self.pin());
         self.trace().note_reply(caller, me, Path::Express, How::Sent, 0);
         self.time().stop(&sc_hot);
-        hot.turns(hot.word(), State::Ready, State::Recv);
-        hot.time.owes_none();
+        hot.change(hot.word(), State::Ready, State::Recv);
+        hot.time.owe_none();
         sc_hot.task.set(Some(caller));
         block.set_time(Some(sc));
         block.goes_back(Outcome::Replied);
@@ -190,7 +190,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         debug_assert!(hot.time.borrows_none(), "its time went along with its call");
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         block.set_time(None);
-        hot.turns(word, State::AwaitRemote, State::Ready);
+        hot.change(word, State::AwaitRemote, State::Ready);
         self.time().take_over(sc, sc_hot, now, task, word);
         self.write_registers(hot, block);
         hot.regs.rdi.set(0);
@@ -203,7 +203,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// whose `full` is already 0.
     #[inline(always)]
     pub fn write_registers(self, hot: &TaskHot, msg: &Message) {
-        let Words { info: MsgInfo(info), regs: [mr0, mr1, mr2, mr3] } = Words::of(msg);
+        let Words { info: MsgInfo(info), regs: [mr0, mr1, mr2, mr3] } = msg.words();
         let regs = &hot.regs;
         regs.rax.set(info);
         regs.rdx.set(mr0);

@@ -175,7 +175,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         let sent = Sent { callee: dest.task, words, from };
         let Some(handler) = self.task_hot(dest.task) else {
-            me.hot.fault_begins();
+            me.hot.begin_fault();
             self.begin(me, There { tag: dest.tag }, &sent, None);
             return Ok(());
         };
@@ -183,7 +183,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if !handler.is_meant_by(dest.tag) || !receiving && handler.is_dying() {
             return Err(Some(Error::Dead));
         }
-        me.hot.fault_begins();
+        me.hot.begin_fault();
         if receiving {
             self.begin(me, Direct::<true>(handler), &sent, None);
         } else {
@@ -213,7 +213,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[cold]
     fn end_of_fault(self, me: Me<'k>, why: Option<Error>) {
         self.report_fault(me.task, me.hot, why);
-        me.hot.becomes(State::Faulted);
+        me.hot.enter(State::Faulted);
         // The task keeps its time until the kill returns it.
         self.time().stop_current();
         self.tear_down_later(me.task, me.hot);
@@ -244,7 +244,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Marks a task and its process as dying, before the process ends.
     pub fn prepare_teardown(self, hot: &TaskHot) {
-        hot.is_killed_last();
+        hot.mark_killed_last();
         if let Some(process) = hot.process(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
             // The CPU that binds a task takes the task's number and then looks for the mark.
@@ -317,7 +317,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Changes a faulter's registers as the answer says, and ends its fault.
     #[inline(always)]
     fn apply(self, task: Ref<'k, Task>, hot: &TaskHot, answer: FaultAnswer, rip: u64) {
-        hot.fault_is_over();
+        hot.end_fault();
         match answer {
             FaultAnswer::ResumeAt => hot.regs.rip.set(rip),
             FaultAnswer::Step => hot.regs.rflags.set(hot.regs.rflags.get() | RFLAGS_TRAP),
@@ -333,8 +333,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Kills a faulter, or its process, as the answer says. The audit already has the answer.
     /// Requires: the faulter waits for nothing any more, and is suspended.
     fn finish_off(self, task: Ref<'k, Task>, hot: &'k TaskHot, answer: FaultAnswer) {
-        hot.fault_is_over();
-        hot.becomes(State::Ready);
+        hot.end_fault();
+        hot.enter(State::Ready);
         if answer == FaultAnswer::TearDown {
             self.tear_down_later(task, hot);
         } else {
@@ -357,7 +357,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             }
             // The instruction faults again.
             End::Retry | End::Posted => {
-                hot.fault_is_over();
+                hot.end_fault();
                 self.time().make_ready(task, hot);
             }
         }
@@ -367,7 +367,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Requires: the task waits for nothing any more.
     #[cold]
     pub fn fault_failed(self, task: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
-        hot.fault_is_over();
+        hot.end_fault();
         self.report_fault(task, hot, Some(why));
         self.tear_down_later(task, hot);
     }

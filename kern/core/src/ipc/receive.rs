@@ -10,7 +10,6 @@ use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
-use crate::ipc::call::{SenderInfo, Words};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
 use crate::{Answer, Me, Refusal, Result};
@@ -47,7 +46,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if MsgInfo(args.info).flags() != 0 {
             return self.receive_bounded(me, args);
         }
-        me.hot.becomes(State::Recv);
+        me.hot.enter(State::Recv);
         self.rest(me);
         Ok(Answer::Settled)
     }
@@ -76,7 +75,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.time().dispatch();
             return Ok(Answer::Settled);
         }
-        me.hot.becomes(if deadline.is_some() { State::RecvTimed } else { State::Recv });
+        me.hot.enter(if deadline.is_some() { State::RecvTimed } else { State::Recv });
         if let Some(at) = deadline {
             self.time().set_deadline(me.task, at);
         }
@@ -103,8 +102,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.accept_next(me)
         };
         // If none of the calls could be received, the task continues to wait until its deadline.
-        if received && hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
+        if received {
+            self.time().clear_deadline(task, hot);
         }
     }
 
@@ -165,19 +164,19 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Receives a queued call. The receiver continues on the caller's time.
     fn accept(self, me: Me<'k>, block: Block<'k>) {
-        let (caller, words) = (block.task(), Words::of(&block));
+        let (caller, words) = (block.task(), block.words());
         self.trace().note_received(caller, me.task);
         self.copy_utcb(caller, me.task, words.info.words());
-        self.write_message(me.hot, words, SenderInfo::of(&block));
-        block.is_received();
+        self.write_message(me.hot, words, block.sender());
+        block.mark_received();
         me.hot.serve(block);
         if words.info.has(FLAG_FAULT) {
             self.show_fault(caller, me.task, me.hot);
         }
         if let Some(hot) = self.task_hot(caller) {
-            hot.becomes(if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
+            hot.enter(if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
         }
-        me.hot.becomes(State::Ready);
+        me.hot.enter(State::Ready);
         if !me.hot.time.is_lent_by(caller) {
             self.take_up(me, caller);
         }

@@ -144,10 +144,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn end_call(self, me: Me<'k>, block: Block<'k>, hot: &'k TaskHot) {
         let caller = block.task();
         if hot.state() == State::AwaitTimed {
-            self.time().clear_deadline(caller);
+            self.time().clear_deadline(caller, hot);
         }
         block.rest();
-        hot.becomes(State::Ready);
+        hot.enter(State::Ready);
         match self.time().return_time(me.task, me.hot, caller, hot) {
             Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, hot, sc),
             _ => self.time().make_ready(caller, hot),

@@ -71,7 +71,7 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
 
     #[inline(always)]
     fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
-        block.is_for(sent.callee);
+        block.address_to(sent.callee);
         ipc.deliver::<FAULT>(block, self.0, sent);
         ipc.pass_time(me.task, sent.callee, self.0);
     }
@@ -79,8 +79,8 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
     fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
         let sender = block.task();
         ipc.trace().note_received(sender, sent.callee);
-        block.is_for(sent.callee);
-        block.is_received();
+        block.address_to(sent.callee);
+        block.mark_received();
         ipc.deliver::<FAULT>(block, self.0, sent);
         match ipc.time().resting_time(sender) {
             Some((sc, sc_hot)) => {
@@ -129,7 +129,7 @@ impl<'k, M: Machine> Way<'k, M> for There {
         let to = sent.callee.get().hot.mail_target(ipc.pin());
         ipc.take_running_along(&block, to);
         take_registers_along(me.hot, &block);
-        block.leaves(me.hot);
+        block.take_number_of(me.hot);
         ipc.send_out(block, self.tag, sent, to);
         ipc.time().dispatch();
     }
@@ -153,7 +153,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             let (caller, callee) = (me.task.get().id(), sent.callee.get().id());
             Event::Call { caller, callee, path: Path::Slow, how: W::HOW }
         });
-        me.hot.becomes(W::state(deadline.is_some()));
+        me.hot.enter(W::state(deadline.is_some()));
         way.begin(self, me, block, sent);
     }
 
@@ -161,14 +161,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn pass<W: Way<'k, M>>(self, block: Block<'k>, way: W, sent: &Sent<'k>) {
         let sender = self.task_hot(block.task());
         if let Some(hot) = sender {
-            hot.becomes(W::state(hot.deadline.is_queued()));
+            hot.enter(W::state(hot.deadline.is_queued()));
         }
         way.pass(self, block, sender, sent);
     }
 
     /// Delivers or queues a call whose caller already waits, at a callee of this CPU.
     pub fn pass_on(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
-        block.is_for(sent.callee);
+        block.address_to(sent.callee);
         if !self.is_receiving(hot) {
             return self.pass(block, Queue(hot), sent);
         }
@@ -186,12 +186,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn deliver<const FAULT: bool>(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
         let (caller, words) = (block.task(), sent.words);
         if hot.is_in(State::RecvTimed) {
-            self.time().clear_deadline(sent.callee);
+            self.time().clear_deadline(sent.callee, hot);
         }
         self.copy_utcb(caller, sent.callee, words.info.words());
         self.write_message(hot, words, sent.from);
         hot.serve(block);
-        hot.becomes(State::Ready);
+        hot.enter(State::Ready);
         if FAULT && words.info.has(FLAG_FAULT) {
             self.show_fault(caller, sent.callee, hot);
         }
@@ -201,7 +201,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// because the time is still charged to the same context.
     #[inline(always)]
     fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        hot.time.is_from(me);
+        hot.time.owe(me);
         self.running_now().1.task.set(Some(callee));
         self.time().run_task(callee, hot);
     }
@@ -211,7 +211,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn queue_call(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
         block.write(sent.words, sent.from);
         let priority = self.resting_priority(block.task());
-        block.is_queued_at(sent.callee);
+        block.queue_at(sent.callee);
         hot.queue_call(self.pin(), block, priority);
         if !hot.is_runnable() || self.time().time_of(sent.callee, hot).is_none() {
             self.time().time_came(sent.callee, hot);
@@ -244,7 +244,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     ) {
         let sender = self.task_hot(block.task());
         if let Some(hot) = sender {
-            hot.becomes(State::AwaitRemote);
+            hot.enter(State::AwaitRemote);
         }
         self.leave_sender(&block, sender, to);
         block.goes_out(receiver, tag_of(word & !u64::from(u32::MAX), block.info()));
@@ -258,7 +258,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(hot) = sender else { return };
         self.take_time_along(block, hot, to);
         take_registers_along(hot, block);
-        block.leaves(hot);
+        block.take_number_of(hot);
     }
 
     /// Stops the running task. Puts its time into its message block, if the time may run on the

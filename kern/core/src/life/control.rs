@@ -43,11 +43,11 @@ impl<'k, M: Machine> Life<'k, M> {
             return;
         }
         let detail = if self.ipc().waits_in_broadcast(task) { progress_of(hot) } else { 0 };
-        hot.wait_fails(error);
+        hot.fail_wait_with(error);
         if self.unwait(task, hot, false) == Unwait::Recalled {
             return;
         }
-        hot.wait_is_over();
+        hot.end_wait();
         if matches!(hot.state(), State::Sending | State::Await | State::AwaitTimed) {
             self.ipc().note_over(task, Some(error));
         }
@@ -57,12 +57,10 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Unlinks a task from what it waits for. Its state stays. With `leave`, the time that its call
     /// lent stays with its holder.
     fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
-        }
+        self.time().clear_deadline(task, hot);
         match hot.state() {
             State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave).rest(),
-            State::WaitBits => hot.stop_waiting(self.pin()),
+            State::WaitBits => hot.cancel_wait_for_bits(self.pin()),
             State::Restart if self.has_block(task) => self.sched.grace_waiters.remove(self.pin(), task, hot),
             State::AwaitRemote | State::Restart => {
                 self.outbox().recall(task, hot, leave);
@@ -205,7 +203,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if !hot.is_dying() {
             self.count_kill(task, hot);
             self.stop_running(task, hot);
-            hot.is_killed();
+            hot.mark_killed();
             // The task's own time stays with the callee that holds it. A lender's time goes back.
             let leave = hot.time.lender(self.pin()).is_none();
             let _ = self.unwait(task, hot, leave);
@@ -228,7 +226,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         hot.unbind(self.pin());
         self.payload().take_pages_back(task, hot);
-        hot.dies();
+        hot.die();
         self.trace().event(|| Event::TaskDead { task: task.get().id() });
         self.security().audit_death(task);
         self.leave_process(task, hot);
@@ -255,7 +253,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 if self.groups().leave_groups(process, Some(task)).is_err() {
                     break;
                 }
-                hot.has_visited_all();
+                hot.end_visits();
                 return self.go_on_dying(task, hot);
             };
             if let Some(other) = number.get().task.get(self.pin()).filter(|other| *other != task) {
@@ -266,7 +264,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 }
                 self.send_control(other, ctl::KILL);
             }
-            hot.visits_number();
+            hot.visit_number();
         }
         self.outbox().raise_control(task, ctl::TEAR_DOWN);
     }

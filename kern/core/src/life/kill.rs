@@ -49,7 +49,7 @@ impl<'k, M: Machine> Life<'k, M> {
     fn kill_own(self, me: Me<'k>) -> Result<Answer> {
         self.withdraw_tasks(me, me.process(self.pin()))?;
         self.mark_dying(me, &me.process(self.pin()).get().header);
-        me.hot.becomes(State::Faulted);
+        me.hot.enter(State::Faulted);
         self.time().stop_current();
         self.begin_teardown(me.task, me.hot);
         Ok(Answer::Settled)

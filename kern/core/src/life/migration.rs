@@ -79,7 +79,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(object) = hot.bound(pin) {
             object.get().hot.arrive(pin);
         }
-        hot.arrives_at(self.id());
+        hot.set_home(self.id());
         if !task.get().is_to_suspend() {
             self.resume(task, hot);
         }

@@ -76,7 +76,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.fail_wait(waiter, task, Error::Gone);
         }
         if let Some(task) = hot.bound.take(self.pin()).and_then(|t| self.task_hot(t)) {
-            task.is_unbound();
+            task.lose_notification();
         }
         object.get().header.set_flag(FLAG_DEAD);
     }

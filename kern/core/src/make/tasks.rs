@@ -154,7 +154,7 @@ impl<'k, M: Machine> Make<'k, M> {
         task.get().join(self.pin(), process, vspace, utcb, cpu);
         // The number was taken before the label is read, so a later change of the label finds the
         // task and informs it.
-        hot.begins(process, id, self.id(), cpu);
+        hot.join_process(process, id, self.id(), cpu);
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
         self.k.machine.init_vector(task.get().vector(self.pin()));
@@ -242,7 +242,7 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         let words = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
         load_registers(hot, |i| words[i]);
-        hot.becomes(State::Ready);
+        hot.enter(State::Ready);
         Ok(Answer::DONE)
     }
 
@@ -383,7 +383,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let Some((sc, sc_hot)) = sc.and_then(queued) else { return Err(Error::WouldBlock.into()) };
         if self.time().borrowed_by(me.task, me.hot).is_none() {
             me.hot.regs.rdx.set(0);
-            me.hot.becomes_plain(State::Ready);
+            me.hot.enter_plain(State::Ready);
         } else {
             write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         }

@@ -131,19 +131,19 @@ impl<'k, M: Machine> Outbox<'k, M> {
     pub fn take_for_request(self, task: Ref<'k, Task>, hot: &TaskHot, request: Request) -> Block<'k> {
         let block = Block::take(task, self.pin());
         block.asks(request);
-        block.leaves(hot);
+        block.take_number_of(hot);
         block
     }
 
     /// Keeps a request on this CPU until the event that it waits for.
     pub fn keep(self, block: Block<'k>, queue: &BlockQueue) {
-        block.is_kept();
+        block.mark_kept();
         queue.put(self.pin(), block, 0);
     }
 
     /// Sends a block back to its task after its request was served.
     pub fn answer_request(self, block: Block<'k>) {
-        block.is_served();
+        block.mark_served();
         let home = block.task().get().hot.home();
         self.send_block(block, home);
     }

@@ -153,7 +153,7 @@ impl<'k, M: Machine> Time<'k, M> {
     ) {
         self.take_resting(lender, sc);
         self.hold(callee, hot, sc, sc_hot);
-        hot.time.is_from(lender);
+        hot.time.owe(lender);
     }
 
     /// Whether a context of this CPU runs or is queued.
@@ -254,7 +254,7 @@ impl<'k, M: Machine> Time<'k, M> {
     fn take_from(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         self.put_down(hot, sc, sc_hot);
         hot.materialise_frame();
-        hot.time.owes_none();
+        hot.time.owe_none();
     }
 
     /// Takes a context of this CPU from its holder, which continues as it can.
@@ -331,7 +331,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// no time to spend. Its message block, which carries the request, is on this CPU, since its
     /// call is over.
     fn fetch_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>) {
-        hot.becomes(State::Restart);
+        hot.enter(State::Restart);
         let to = own.get().hot.mail_target(self.pin());
         self.outbox().send_request(task, hot, to, Request::Fetch(own.ptr()));
     }

@@ -238,7 +238,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Makes `task` ready. It runs as soon as it is the best, unless it is suspended.
     #[inline]
     pub fn make_ready(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        hot.becomes(State::Ready);
+        hot.enter(State::Ready);
         if hot.has_flag(FLAG_SUSPENDED) {
             return;
         }
@@ -269,9 +269,12 @@ impl<'k, M: Machine> Time<'k, M> {
         self.arm_timer(at);
     }
 
-    /// Takes a task off this CPU's deadline queue.
-    pub fn clear_deadline(self, task: Ref<'k, Task>) {
-        self.sched.deadlines.remove(self.pin(), task);
+    /// Takes a task off this CPU's deadline queue, if it is there.
+    #[inline(always)]
+    pub fn clear_deadline(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        if hot.deadline.is_queued() {
+            self.sched.deadlines.remove(self.pin(), task);
+        }
     }
 
     /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice. The

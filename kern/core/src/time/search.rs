@@ -174,7 +174,7 @@ impl<'k, M: Machine> Time<'k, M> {
                 // The time that it had borrowed is gone, and the callee continues with its own.
                 return None;
             }
-            hot.time.owes_none();
+            hot.time.owe_none();
             if let Some(sc) = held {
                 return Some((callee, hot, sc));
             }
@@ -241,13 +241,13 @@ impl<'k, M: Machine> Time<'k, M> {
         // The calls of the last callers are over: the task waits for other time.
         let Some(first) = self.first_caller(hot) else { return };
         hot.search.begin();
-        hot.becomes(State::Restart);
+        hot.enter(State::Restart);
         self.outbox().send_request(task, hot, self.id(), Request::Seek(Search::new(first)));
     }
 
     /// Lets a task continue whose search is over, with time or without.
     pub fn search_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, search: Search) {
-        hot.becomes(State::Ready);
+        hot.enter(State::Ready);
         if hot.has_flag(FLAG_SUSPENDED) {
             return;
         }
@@ -279,7 +279,7 @@ impl<'k, M: Machine> Time<'k, M> {
                 break;
             }
         }
-        msg.search_is_at(search);
+        msg.note_search(search);
         next
     }
 
@@ -366,7 +366,7 @@ impl<'k, M: Machine> Time<'k, M> {
             return self.take_along(asker, msg, at, sc);
         }
         if let Some(own) = self.own_time(hot) {
-            hot.time.owes_none();
+            hot.time.owe_none();
             return Found::Way(at, Step::Fetch(own.ptr()));
         }
         match self.first_caller(hot) {
@@ -421,7 +421,7 @@ impl<'k, M: Machine> Time<'k, M> {
             Err(found) => return found,
         };
         if self.awaits(callee, hot) {
-            hot.time.is_from(at);
+            hot.time.owe(at);
             return Found::Way(callee, Step::Carry);
         }
         if callee != asker && !self.starves(callee, hot) || hot.is_dying() {
@@ -433,7 +433,7 @@ impl<'k, M: Machine> Time<'k, M> {
         msg.set_time(None);
         if let Some(sc_hot) = self.sc_hot(sc) {
             self.hold(callee, hot, sc, sc_hot);
-            hot.time.is_from(at);
+            hot.time.owe(at);
         }
         if callee == asker {
             return Found::End;

@@ -255,7 +255,7 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
             }
             let block = me.hot.take_only_caller(cx.pin()).unwrap();
             let info = MsgInfo(regs.rax.get() & !0xff);
-            block.write(Words { info, ..words_in(regs) }, SenderInfo::of(&block));
+            block.write(Words { info, ..words_in(regs) }, block.sender());
             me.hot.serve(block);
             cx.reply_elsewhere(me.task, caller);
         }
@@ -284,7 +284,7 @@ fn answers_fault(cx: Door<'_, Fake>) -> bool {
         return false;
     }
     let block = me.hot.take_caller(cx.pin()).unwrap();
-    block.write(words_in(regs), SenderInfo::of(&block));
+    block.write(words_in(regs), block.sender());
     me.hot.serve(block);
     me.hot.serve_fault();
     cx.answer_fault_here(me.task, caller);
