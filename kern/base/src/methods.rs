@@ -9,7 +9,6 @@ macro_rules! methods {
         impl $of {
             $(
                 $(#[$doc])*
-                #[inline(always)]
                 pub fn $name $(<$life>)? (&$self $(, $argument: $type)*) $(-> $result)? {
                     $body
                 }

@@ -83,12 +83,14 @@ methods! { Block<'_>:
 }
 
 impl<'k> Block<'k> {
+    #[inline(always)]
     fn of(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         Block { msg: HeldOf::here(task, pin, HolderKey(())), duty: Duty::new() }
     }
 
     /// Takes the block of a task of this CPU that does not wait for a message of its own: the task
     /// runs, is ready, or waits for a shootdown or for CPU time.
+    #[inline(always)]
     pub fn take(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         let block = Block::of(task, pin);
         debug_assert!(!block.stage().is_under_way(), "a block in {:?} is not its task's", block.stage());
@@ -101,6 +103,7 @@ impl<'k> Block<'k> {
     }
 
     /// Puts the block back to its task: the call, event or request is over.
+    #[inline(always)]
     pub fn rest(self) {
         self.callee.set(None);
         self.rest_unlinked();
@@ -116,6 +119,7 @@ impl<'k> Block<'k> {
     // --- what it says ----------------------------------------------------------------------------
 
     /// Writes a message into the block.
+    #[inline(always)]
     pub fn write(&self, words: Words, from: SenderInfo) {
         self.info.set(words.info);
         for (cell, value) in self.regs.iter().zip(words.regs) {
@@ -141,6 +145,7 @@ impl<'k> Block<'k> {
 
     /// Makes the block ready to travel to `callee`'s CPU. `tag` has the generation half of the
     /// callee's state word.
+    #[inline(always)]
     pub fn goes_out(&self, callee: Ref<'_, Task>, tag: u64) {
         debug_assert!(self.held.is_null(), "a block in {:?} leaves, and a Reply has it", self.stage());
         self.tag.set(tag);
@@ -149,6 +154,7 @@ impl<'k> Block<'k> {
     }
 
     /// Makes the block ready to travel home.
+    #[inline(always)]
     pub fn goes_back(&self, outcome: Outcome) {
         debug_assert!(self.held.is_null(), "a block in {:?} goes back, and a Reply has it", self.stage());
         self.outcome.set(outcome);
@@ -157,6 +163,7 @@ impl<'k> Block<'k> {
     }
 
     /// Gives the block its number among those that leave the CPU of its task, whose state is `hot`.
+    #[inline(always)]
     pub fn take_number_of(&self, hot: &TaskHot) {
         let recalled = hot.ending() != Ending::None && self.stage() != Stage::Ask;
         debug_assert!(!recalled, "{:?} is over before the next message leaves", hot.ending());
@@ -178,6 +185,7 @@ impl<'k> Block<'k> {
 
     /// Seals the block for a mailbox: makes `to` the home of the block, and then of `time`, which
     /// is the time in the block.
+    #[inline(always)]
     pub fn seal(self, time: Option<Held<'_, SchedHot>>, to: CpuId) -> Parcel {
         let task = self.task().ptr();
         self.msg.held().hand_to_with(time, to);
@@ -207,6 +215,7 @@ methods! { Parcel:
 
 impl Parcel {
     /// Takes the block out, on the CPU to which it was sent.
+    #[inline(always)]
     pub fn open<'k>(self, pin: Pin<'k>) -> Block<'k> {
         Block { msg: HeldOf::here(self.task.get(pin), pin, HolderKey(())), duty: self.duty }
     }

@@ -132,7 +132,7 @@ impl<'k, M: Machine> Make<'k, M> {
         cpu: CpuId,
     ) -> Result<TaskId> {
         let hot = self.here(&task.get().hot)?;
-        if hot.state() != State::Fresh || !hot.process(self.pin()).is_none() {
+        if hot.state() != State::Fresh || hot.process(self.pin()).is_some() {
             return Err(Error::BadState.into());
         }
         let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
