@@ -101,7 +101,7 @@ impl MsgInfo {
 
 /// Where a message goes: a group capability and the index of an exposure in that group.
 /// Where a call wants just a capability, the index is its second parameter, or 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
 pub struct Target(pub u64);
 

@@ -95,12 +95,9 @@ macro_rules! fastpaths {
             { HOT, CpuHot: await_vector_half zero scratch kernel_stack }
             { CpuBlock::SHARED_OFFSET, CpuShared: vspace }
             { SCHED, CpuSched: until timer }
-            { TASK, TaskHot: state pending process lender own_sc caller waits_for fs_base gs_base }
+            { TASK, TaskHot: fs_base gs_base }
             { REGS, RegFrame: rax rdi rsi rdx r8 r9 r10 rip rsp rflags }
-            { MSG, Message: callee }
-            { 0, Task: id owner }
             ( SCHED, CpuSched: running current )
-            ( MSG, Message: msg_info info, msg_regs regs, msg_target target, msg_custom custom )
             ( SC, SchedHot: sc_task task )
             ( NOTE, NotificationHot: note_bits bits, note_waiter waiter, note_bound bound )
             ( 0, EventPool: pool_reserved reserved, pool_cells_log2 cells_log2 )
@@ -122,7 +119,12 @@ macro_rules! fastpaths {
                 miss_notify MissNotify, miss_send MissSend, miss_wait MissWait, miss_yield MissYield ]
             $($numbers)*
             < 0, CpuBlock: cpu_id ID_OFFSET >
-            < 0, Task: utcb UTCB_OFFSET >
+            < TASK, TaskHot: state WORD_OFFSET, pending PENDING_OFFSET, process PROCESS_OFFSET >
+            < TASK, TaskHot: lender LENDER_OFFSET, own_sc OWN_TIME_OFFSET, caller CALLER_OFFSET >
+            < TASK, TaskHot: waits_for WAITS_FOR_OFFSET >
+            < MSG, Message: callee CALLEE_OFFSET, msg_info INFO_OFFSET, msg_regs REGS_OFFSET >
+            < MSG, Message: msg_target TARGET_OFFSET, msg_custom CUSTOM_OFFSET >
+            < 0, Task: utcb UTCB_OFFSET, id ID_OFFSET, owner OWNER_OFFSET >
             < SC_STATE, ScState<SchedContext>: sc_rank RANK_OFFSET, sc_slice SLICE_OFFSET >
             < SC_STATE, ScState<SchedContext>: sc_remaining REMAINING_OFFSET, sc_granted GRANTED_OFFSET >
             < 0, EventPool: pool_control CONTROL_OFFSET, pool_stamps STAMPS_OFFSET, stamp_size STAMP_SIZE >

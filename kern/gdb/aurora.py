@@ -311,20 +311,20 @@ def cpu_line(k, cpu):
 
 def task_line(k, name, task):
     w, hot = k.words, follow(task, "hot.value")
-    word = number(hot["state"])
+    word = number(hot["word"])
     state = word & 0xff & ~w.state_plain
     words = [name] + header_words(task)
     words += ["id=%x" % number(task["id"]), "home=%d" % read(task, "hot.home")]
-    state_name = variant("kern_base::task::State", state)
+    state_name = variant("kern_base::task::state::State", state)
     words.append("state=%s#%d" % (state_name, word >> w.state_generation_shift))
     words.append("on=%d" % ((word & w.state_home_mask) >> w.state_home_shift))
     flags = word >> w.state_flags_shift & 0xff
     words += ["vector"] if flags & w.flag_vector else []
     words += ["suspended"] if flags & w.flag_suspended else []
     words.append("pending=%d" % number(hot["pending"]))
-    for key, field in [("process", "process"), ("own-time", "own_sc"), ("caller", "caller")]:
-        words.append("%s=%s" % (key, k.name(number(hot[field]))))
-    senders = ["%x:%s" % (priority, k.name(other)) for priority, other in k.waiting(hot["senders"])]
+    for key, field in [("process", "process"), ("own-time", "time.own"), ("caller", "caller")]:
+        words.append("%s=%s" % (key, k.name(read(hot, field))))
+    senders = ["%x:%s" % (priority, k.name(other)) for priority, other in k.waiting(hot["callers"])]
     words.append("senders=" + listed(senders))
     posters = ["%x:%s" % (priority, k.name(other)) for priority, other in k.waiting(hot["posters"])]
     words.append("posters=" + listed(posters))

@@ -31,9 +31,9 @@ pub struct DeadlineLinks<T> {
     rank: Cell<u32>,
 }
 
-impl<T> DeadlineLinks<T> {
-    /// Links of an object without a deadline.
-    pub const fn new() -> DeadlineLinks<T> {
+impl<T> Default for DeadlineLinks<T> {
+    /// Returns links of an object without a deadline.
+    fn default() -> DeadlineLinks<T> {
         DeadlineLinks {
             parent: Link::null(),
             left: Link::null(),
@@ -42,7 +42,9 @@ impl<T> DeadlineLinks<T> {
             rank: Cell::new(0),
         }
     }
+}
 
+impl<T> DeadlineLinks<T> {
     /// Whether a deadline is set.
     #[inline(always)]
     pub fn is_queued(&self) -> bool {

@@ -112,7 +112,7 @@ fn every_single_operation_is_bounded() {
     let orders: [Order; 4] = [|n| n, |n| u64::MAX - n, |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15), |n| n % 3];
     for order in orders {
         let (k, queue) = (pin(0), DeadlineQueue::new());
-        let items: Vec<_> = (0..4096).map(|_| leak(Counted { links: DeadlineLinks::new() })).collect();
+        let items: Vec<_> = (0..4096).map(|_| leak(Counted { links: DeadlineLinks::default() })).collect();
         for (n, item) in items.iter().enumerate() {
             looks("insert", || queue.insert(k, *item, order(n as u64)));
         }

@@ -49,7 +49,7 @@ mod table;
 mod tests;
 
 pub use duty::Duty;
-pub use homed::{HasHomed, Held, HeldOf, Homed, Opened};
+pub use homed::{HasHomed, Held, HeldOf, Homed, Opened, Sendable};
 pub use links::{AtomicLink, Link, Ptr, Ref};
 pub use object::{
     ADDR_SHIFT, Holds, KernelObject, Numbered, ObjWord, RIGHTS_BITS, RIGHTS_SHIFT, RawWord, TYPE_MASK,

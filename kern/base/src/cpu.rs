@@ -15,7 +15,9 @@ use test_abi::kills::Kill;
 
 use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
+use crate::grace::GraceWaiters;
 use crate::memory::VSpace;
+use crate::methods::methods;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
 use crate::task::{FLAG_NEVER, FLAG_VECTOR, PLAIN, State, Task, state_half};
@@ -93,8 +95,7 @@ pub struct CpuSched {
     pub timer: Cell<u64>,
     pub deadlines: DeadlineQueue<Task>,
     pub grace: GraceState,
-    /// Tasks that wait for the grace epoch, in no order.
-    pub grace_waiters: Link<Task>,
+    pub grace_waiters: GraceWaiters,
     /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
     pub forgetful: BlockQueue,
     /// The next shootdown of this entry makes all CPUs forget everything.
@@ -162,22 +163,14 @@ pub type CpuHere<'k> = Here<'k, CpuOwn, CpuShared, Mail>;
 #[derive(Default)]
 pub struct Count(AtomicU64);
 
-impl Count {
+methods! { Count:
     /// Adds one, on the CPU that owns the counter: a plain load and store.
-    #[inline(always)]
-    pub fn bump(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
+    fn bump(self) = self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     /// Adds `more`.
-    pub fn add(&self, more: u64) {
+    fn add(self, more: u64) =
         self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-    }
-
     /// Returns its value, which the owner may be changing.
-    pub fn racy(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    fn racy(self) -> u64 = self.0.load(Ordering::Relaxed);
 }
 
 impl From<GraceMail> for Mail {
@@ -249,8 +242,8 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         timer: Cell::new(NEVER),
         deadlines: DeadlineQueue::new(),
         grace: GraceState::default(),
-        grace_waiters: Link::null(),
-        forgetful: BlockQueue::new(),
+        grace_waiters: GraceWaiters::default(),
+        forgetful: BlockQueue::default(),
         shoot_wide: Cell::new(false),
         more_mail: Cell::new(false),
         ender: Cell::new(None),

@@ -6,6 +6,8 @@ use core::fmt;
 
 use abi::ObjType;
 
+use crate::methods::methods;
+
 /// Which boot Untyped an object descends from: the index of its derivation lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -43,6 +45,32 @@ pub struct Header {
     swept: AtomicU32,
 }
 
+methods! { Header:
+    fn object_type(self) -> Option<ObjType> = ObjType::from_raw(self.object_type as u8);
+    fn root(self) -> RootId = self.root;
+    fn label(self) -> u32 = self.label.load(Ordering::Relaxed);
+    fn set_label(self, label: u32) = self.label.store(label, Ordering::Release);
+    fn refs(self) -> u32 = self.refs.load(Ordering::Relaxed);
+    /// Counts one more slot that refers to it.
+    /// Requires: the root lock is held.
+    fn add_ref(self) = { self.refs.fetch_add(1, Ordering::Relaxed); };
+    /// Counts one slot less.
+    /// Requires: the root lock is held.
+    fn drop_ref(self) = { self.refs.fetch_sub(1, Ordering::Relaxed); };
+    fn has_flag(self, flag: u16) -> bool = self.flags.load(Ordering::Acquire) & flag != 0;
+    /// Sets the flag; whether it was clear before.
+    fn set_flag(self, flag: u16) -> bool = self.flags.fetch_or(flag, Ordering::AcqRel) & flag == 0;
+    /// Clears the flag.
+    fn clear_flag(self, flag: u16) = { self.flags.fetch_and(!flag, Ordering::AcqRel); };
+    fn swept(self) -> usize = self.swept.load(Ordering::Relaxed) as usize;
+    /// Notes that entry `at` is empty for good, and so are those before it.
+    fn sweep(self, at: usize) = self.sweep_below(at + 1);
+    /// Entries before `end` are empty for good.
+    fn sweep_below(self, end: usize) = { self.swept.fetch_max(end as u32, Ordering::Relaxed); };
+    /// Notes that the object continues: any entry may be full again.
+    fn unsweep(self) = self.swept.store(0, Ordering::Relaxed);
+}
+
 impl Header {
     /// The offset of the flags, for assembly.
     pub const FLAGS_OFFSET: usize = core::mem::offset_of!(Header, flags);
@@ -60,22 +88,6 @@ impl Header {
         }
     }
 
-    pub fn object_type(&self) -> Option<ObjType> {
-        ObjType::from_raw(self.object_type as u8)
-    }
-
-    pub fn root(&self) -> RootId {
-        self.root
-    }
-
-    pub fn label(&self) -> u32 {
-        self.label.load(Ordering::Relaxed)
-    }
-
-    pub fn set_label(&self, label: u32) {
-        self.label.store(label, Ordering::Release);
-    }
-
     /// Returns a number that distinguishes the object from every earlier and later one: its root,
     /// and its number among the root's objects (48 bits, from 1). It does not reveal the object's
     /// address.
@@ -89,55 +101,6 @@ impl Header {
     pub fn number(&self, serial: u64) {
         self.serial_low.store(serial as u32, Ordering::Relaxed);
         self.serial_high.store((serial >> 32) as u16, Ordering::Relaxed);
-    }
-
-    pub fn refs(&self) -> u32 {
-        self.refs.load(Ordering::Relaxed)
-    }
-
-    /// Counts one more slot that refers to it.
-    /// Requires: the root lock is held.
-    pub fn add_ref(&self) {
-        self.refs.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts one slot less.
-    /// Requires: the root lock is held.
-    pub fn drop_ref(&self) {
-        self.refs.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub fn has_flag(&self, flag: u16) -> bool {
-        self.flags.load(Ordering::Acquire) & flag != 0
-    }
-
-    /// Sets the flag; whether it was clear before.
-    pub fn set_flag(&self, flag: u16) -> bool {
-        self.flags.fetch_or(flag, Ordering::AcqRel) & flag == 0
-    }
-
-    /// Clears the flag.
-    pub fn clear_flag(&self, flag: u16) {
-        self.flags.fetch_and(!flag, Ordering::AcqRel);
-    }
-
-    pub fn swept(&self) -> usize {
-        self.swept.load(Ordering::Relaxed) as usize
-    }
-
-    /// Notes that entry `at` is empty for good, and so are those before it.
-    pub fn sweep(&self, at: usize) {
-        self.sweep_below(at + 1);
-    }
-
-    /// Entries before `end` are empty for good.
-    pub fn sweep_below(&self, end: usize) {
-        self.swept.fetch_max(end as u32, Ordering::Relaxed);
-    }
-
-    /// Notes that the object continues: any entry may be full again.
-    pub fn unsweep(&self) {
-        self.swept.store(0, Ordering::Relaxed);
     }
 }
 

@@ -17,16 +17,18 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
-pub mod block;
 pub mod cpu;
 pub mod events;
 pub mod flags;
 pub mod frames;
+pub mod grace;
 pub mod group;
 pub mod header;
 pub mod limits;
 pub mod machine;
 pub mod memory;
+pub mod message;
+mod methods;
 pub mod notification;
 pub mod objects;
 pub mod paging;
@@ -40,3 +42,5 @@ pub mod search;
 pub mod slot;
 pub mod sweep;
 pub mod task;
+
+pub use message::block;

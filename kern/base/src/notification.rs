@@ -5,7 +5,7 @@ use core::cell::Cell;
 use abi::ObjType;
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
-use smp::door::{Homed, Link};
+use smp::door::{Homed, Link, Sendable};
 
 use crate::cpu::Mail;
 use crate::header::{Header, RootId};
@@ -20,6 +20,8 @@ pub struct NotificationHot {
     /// The task whose Recv returns its bits.
     pub bound: Link<Task>,
 }
+
+impl Sendable for NotificationHot {}
 
 /// A Notification. Its home is the CPU on which it was made, and only tasks of that CPU wait for
 /// it. It moves only with the task that it is bound to, when that task first starts.

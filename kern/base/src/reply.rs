@@ -3,25 +3,65 @@
 use core::cell::Cell;
 
 use abi::ObjType;
-use smp::cpu::CpuId;
-use smp::door::{Homed, Link};
+use smp::cpu::{CpuId, Pin};
+use smp::door::{Homed, Link, Ref};
 
-use crate::block::BlockLink;
+use crate::block::{Block, BlockLink};
 use crate::header::{Header, RootId};
-use crate::task::Task;
+use crate::methods::methods;
+use crate::task::{Task, TaskHot};
 
 /// What the home CPU (the server's) owns.
 #[repr(C)]
+#[derive(Default)]
 pub struct ReplyHot {
     /// The caller it holds; null when empty.
-    pub caller: BlockLink,
+    caller: BlockLink,
     /// The number of that call, among all that Reply objects have held.
-    pub number: Cell<u64>,
+    number: Cell<u64>,
     /// The task that saved the call, whose death answers the caller.
-    pub server: Link<Task>,
+    server: Link<Task>,
     /// Neighbours in the server's list.
-    pub next: Link<Reply>,
-    pub prev: Link<Reply>,
+    next: Link<Reply>,
+    prev: Link<Reply>,
+}
+
+methods! { ReplyHot:
+    /// Returns the caller whose call it keeps.
+    fn caller<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.caller.get(pin);
+    /// Returns the number of the call that it keeps, or has kept last.
+    fn number(self) -> u64 = self.number.get();
+    /// Returns the task that saved the call.
+    fn server<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.server.get(pin);
+    /// Returns the next Reply object of the server.
+    fn next<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.next.get(pin);
+    /// Returns the Reply object before it in the server's list.
+    fn prev<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.prev.get(pin);
+}
+
+impl ReplyHot {
+    /// Keeps a call, with a number of its own, for the task that serves it, whose state is `hot`.
+    /// `this` is the object.
+    pub fn keep<'k>(
+        &self,
+        this: Ref<'k, Reply>,
+        pin: Pin<'k>,
+        call: Block<'k>,
+        number: u64,
+        (server, hot): (Ref<'k, Task>, &TaskHot),
+    ) {
+        let first = hot.replies.get(pin);
+        call.set_held(Some(this));
+        self.caller.put(call);
+        self.number.set(number);
+        self.server.set(Some(server));
+        self.prev.set(None);
+        self.next.set(first);
+        if let Some(first) = first {
+            first.get().hot.here(pin).prev.set(Some(this));
+        }
+        hot.replies.set(Some(this));
+    }
 }
 
 /// A Reply: made empty, filled by [`abi::Op::SaveReply`], emptied by the reply.
@@ -33,18 +73,23 @@ pub struct Reply {
 
 impl Reply {
     pub fn new(root: RootId, home: CpuId) -> Reply {
-        Reply {
-            header: Header::new(ObjType::Reply, root),
-            hot: Homed::new(
-                home,
-                ReplyHot {
-                    caller: BlockLink::null(),
-                    number: Cell::new(0),
-                    server: Link::null(),
-                    next: Link::null(),
-                    prev: Link::null(),
-                },
-            ),
+        Reply { header: Header::new(ObjType::Reply, root), hot: Homed::new(home, ReplyHot::default()) }
+    }
+
+    /// Takes the call out, and the object out of its server's list.
+    pub fn release<'k>(reply: Ref<'k, Reply>, pin: Pin<'k>) -> Option<Block<'k>> {
+        let hot = reply.get().hot.here(pin);
+        let server = hot.server.take(pin)?;
+        let (next, prev) = (hot.next.take(pin), hot.prev.take(pin));
+        if let Some(next) = next {
+            next.get().hot.here(pin).prev.set(prev);
         }
+        match prev {
+            Some(prev) => prev.get().hot.here(pin).next.set(next),
+            None => server.get().hot.here(pin).replies.set(next),
+        }
+        let call = hot.caller.take(pin)?;
+        call.set_held(None);
+        Some(call)
     }
 }

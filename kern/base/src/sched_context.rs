@@ -9,7 +9,7 @@ use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::CpuSet;
-use smp::door::{Homed, Link};
+use smp::door::{Homed, Link, Sendable};
 
 use crate::header::{Header, RootId};
 use crate::task::Task;
@@ -27,6 +27,8 @@ pub struct SchedHot {
     /// The task it is bound to.
     pub owner: Link<Task>,
 }
+
+impl Sendable for SchedHot {}
 
 /// A SchedContext.
 #[repr(C, align(64))]

@@ -20,6 +20,7 @@ use smp::door::{AtomicLink, Ref};
 
 use crate::audit::Actor;
 use crate::header::{Header, RootId};
+use crate::methods::methods;
 use crate::objects::ObjWord;
 
 /// The rest of a badge's word is the slot's depth in the tree.
@@ -42,6 +43,19 @@ impl Default for Slot {
     }
 }
 
+methods! { Slot:
+    /// Whether the slot is empty and part of no tree, and its note is below `limit`. For surveys,
+    /// which look at many.
+    fn is_blank(self, limit: u64) -> bool =
+        self.word.is_empty_below(limit) && self.next.is_null() && self.prev.is_null();
+    fn badge(self) -> u64 = self.meta.load(Ordering::Relaxed) & BADGE_MASK;
+    fn depth(self) -> u16 = (self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u16;
+    /// Sets badge and depth before word 0 is filled, so `Relaxed` suffices: word 0's `Release`
+    /// publishes them.
+    fn set_meta(self, badge: u64, depth: u16) =
+        self.meta.store((badge & BADGE_MASK) | (u64::from(depth) << BADGE_BITS), Ordering::Relaxed);
+}
+
 impl Slot {
     pub const fn new() -> Slot {
         Slot {
@@ -52,30 +66,9 @@ impl Slot {
         }
     }
 
-    /// Whether the slot is empty and part of no tree, and its note is below `limit`. For surveys,
-    /// which look at many.
-    #[inline(always)]
-    pub fn is_blank(&self, limit: u64) -> bool {
-        self.word.is_empty_below(limit) && self.next.is_null() && self.prev.is_null()
-    }
-
     /// Offset of badge and depth, for assembly: the low 32 bits of a group capability's badge are
     /// the byte offset of its member record.
     pub const META_OFFSET: usize = core::mem::offset_of!(Slot, meta);
-
-    pub fn badge(&self) -> u64 {
-        self.meta.load(Ordering::Relaxed) & BADGE_MASK
-    }
-
-    pub fn depth(&self) -> u16 {
-        (self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u16
-    }
-
-    /// Sets badge and depth before word 0 is filled, so `Relaxed` suffices: word 0's `Release`
-    /// publishes them.
-    pub fn set_meta(&self, badge: u64, depth: u16) {
-        self.meta.store((badge & BADGE_MASK) | (u64::from(depth) << BADGE_BITS), Ordering::Relaxed);
-    }
 }
 
 const _: () = assert!(core::mem::size_of::<Slot>() == 32);

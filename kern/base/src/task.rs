@@ -35,160 +35,36 @@
 //! A running task never has this bit, and code that sets another state clears it.
 
 use core::cell::Cell;
-use smp::sync::{AtomicBool, AtomicU64, Ordering};
+use core::convert::Infallible;
+use core::mem::offset_of;
 
-use abi::audit::LABELS;
-use abi::{Error, MsgInfo, ObjType, Target, TaskId, Utcb};
-use sched::{DeadlineLinks, PrioLinks, PrioQueued, Timed};
+use abi::{ObjType, TaskId, Utcb};
+use sched::{DeadlineLinks, Timed};
 use smp::coalesced::CoalescedBits;
-use smp::cpu::{CpuId, MAX_CPUS, Pin};
-use smp::door::{AtomicLink, HasHomed, Homed, Link, Opened, Piece, Ptr, RawBytes, Ref};
+use smp::cpu::{CpuId, Pin};
+use smp::door::{AtomicLink, HasHomed, Homed, Link, Opened, Piece, Ptr, RawBytes, Ref, Sendable};
 use smp::mailbox::Node;
-use smp::shootdown::Stamp;
+use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use smp::sync::{AtomicBool, AtomicU64};
 
-use crate::block::{BlockLink, BlockQueue};
+use crate::block::{Block, BlockLink, BlockQueue};
 use crate::cpu::Mail;
+use crate::grace::GraceLinks;
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
 use crate::memory::VSpace;
-use crate::notification::Notification;
+use crate::methods::methods;
+use crate::notification::{Notification, NotificationHot};
 use crate::phys::PhysPage;
 use crate::process::Process;
 use crate::reply::Reply;
-use crate::sched_context::SchedContext;
-use crate::search::Search;
 
-/// What a task is doing. `Recv` to `WaitBits` block it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum State {
-    /// Made, not yet configured.
-    Fresh = 0,
-    /// Has all it needs but CPU time; or has it and is queued or running.
-    Ready = 1,
-    /// Receiving, no deadline, no message yet.
-    Recv = 2,
-    /// Receiving with a deadline.
-    RecvTimed = 3,
-    /// Its call waits in the callee's sender queue.
-    Sending = 4,
-    /// Its call was received here; waiting for the reply, no deadline.
-    Await = 5,
-    /// Waiting for a reply, with a deadline.
-    AwaitTimed = 6,
-    /// Its call went to another CPU; `msg` is there or on the way.
-    AwaitRemote = 7,
-    /// Waiting for Notification bits.
-    WaitBits = 8,
-    /// Waits for a grace period or another CPU's answer. Then the task continues at its instruction
-    /// pointer, which was set back to the system call that it must restart, unless it waits for CPU
-    /// time.
-    Restart = 9,
-    /// Stopped by a fault that no handler has received yet.
-    Faulted = 10,
-    /// Ended. Never leaves this state.
-    Dead = 11,
-}
+mod state;
+mod time;
 
-/// Bit of the state byte: see the module's documentation.
-pub const PLAIN: u8 = 1 << 7;
-
-impl State {
-    pub const ALL: [State; 12] = [
-        State::Fresh,
-        State::Ready,
-        State::Recv,
-        State::RecvTimed,
-        State::Sending,
-        State::Await,
-        State::AwaitTimed,
-        State::AwaitRemote,
-        State::WaitBits,
-        State::Restart,
-        State::Faulted,
-        State::Dead,
-    ];
-
-    /// Returns the state in a state word.
-    #[inline(always)]
-    pub const fn of_word(word: u64) -> State {
-        match word as u8 & !PLAIN {
-            0 => State::Fresh,
-            1 => State::Ready,
-            2 => State::Recv,
-            3 => State::RecvTimed,
-            4 => State::Sending,
-            5 => State::Await,
-            6 => State::AwaitTimed,
-            7 => State::AwaitRemote,
-            8 => State::WaitBits,
-            9 => State::Restart,
-            10 => State::Faulted,
-            _ => State::Dead,
-        }
-    }
-}
-
-const _: () = {
-    let mut i = 0;
-    while i < State::ALL.len() {
-        assert!(State::of_word(i as u64) as usize == i && State::ALL[i] as usize == i);
-        i += 1;
-    }
-};
-
-/// Flag in the state word: the process has vector state.
-pub const FLAG_VECTOR: u8 = 1 << 0;
-/// Flag in the state word: suspended; not run until resumed, whatever else happens.
-pub const FLAG_SUSPENDED: u8 = 1 << 1;
-/// Flag in the state word: debug registers are to be loaded when it runs.
-pub const FLAG_DEBUG: u8 = 1 << 3;
-/// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its
-/// frame has all its registers meanwhile.
-pub const FLAG_IN_FAULT: u8 = 1 << 5;
-/// First bit of the home CPU in a state word.
-pub const HOME_SHIFT: u32 = 16;
-/// First bit of the security label in a state word.
-pub const LABEL_SHIFT: u32 = 26;
-/// The home CPU in a state word.
-pub const HOME_MASK: u32 = (1 << LABEL_SHIFT) - (1 << HOME_SHIFT);
-/// The security label in a state word.
-pub const LABEL_MASK: u32 = (LABELS - 1) << LABEL_SHIFT;
-/// The parts of a state word that a CPU has to compare when it switches to another task:
-/// [`FLAGS_SPECIAL`] and label.
-pub const SPECIAL: u32 = (FLAGS_SPECIAL as u32) << 8 | LABEL_MASK;
-/// In no state word. In [`CpuHot::special_on`](crate::cpu::CpuHot) it says that some of
-/// [`FLAGS_SPECIAL`] are on, so that every switch has work to do.
-pub const FLAGS_ON: u32 = 1 << 31;
-
-const _: () = {
-    assert!(LABELS.is_power_of_two() && LABEL_MASK & FLAGS_ON == 0);
-    assert!(MAX_CPUS as u32 - 1 <= HOME_MASK >> HOME_SHIFT);
-};
-
-/// The flags of a task that needs care before it runs, and for which the fastpath leaves all work
-/// to the slow path.
-pub const FLAGS_SPECIAL: u8 = FLAG_VECTOR | FLAG_DEBUG;
-/// From such a flag to one that no task has: in what a CPU expects of others while a task with the
-/// flag runs.
-pub const POISON_SHIFT: u32 = 4;
-/// Flag in expected values only, for the first of them: never matches.
-pub const FLAG_NEVER: u8 = FLAG_VECTOR << POISON_SHIFT;
-
-const _: () = {
-    let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_IN_FAULT;
-    assert!(real & FLAGS_SPECIAL << POISON_SHIFT == 0 && FLAGS_SPECIAL >> (8 - POISON_SHIFT) == 0);
-};
-
-/// Returns the low half of the state word of a task without a label.
-pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
-    (state as u32) | ((flags as u32) << 8) | (home.raw() << HOME_SHIFT)
-}
-
-/// Returns a security label at its place in a state word.
-pub const fn label_part(label: u32) -> u32 {
-    label << LABEL_SHIFT & LABEL_MASK
-}
+pub use crate::message::{Message, Outcome, RecallRequest, Request, Stage};
+pub use state::*;
+pub use time::{SearchMarks, TaskTime};
 
 /// A task's stored registers. After a system call only those that a syscall exit defines matter
 /// (`full` is 0). After an interrupt or fault, and when another task wrote them, all do (`full` is
@@ -222,267 +98,232 @@ pub struct RegFrame {
 }
 
 /// The part of a task that its home CPU owns. Order by use on the fastpath.
+///
+/// Fields of which one constrains another are private: they change only by the transitions below
+/// and in [`mod@state`]. Registers, bases and fault words are plain data: nothing else of the task
+/// depends on them.
 #[repr(C)]
+#[derive(Default)]
 pub struct TaskHot {
-    pub state: Cell<u64>,
-    /// Non-zero where a receive has something to do besides waiting: queued senders (bit 0), bits
-    /// of the bound Notification (bit 1).
-    pub pending: Cell<u64>,
-    pub process: Link<Process>,
-    /// CPU time of others that the task has while it does not run. Null while it runs, receives or
-    /// has lent the time on: the fastpaths rely on it.
-    pub borrowed: Link<SchedContext>,
-    /// The CPU time bound to it.
-    pub own_sc: Link<SchedContext>,
+    word: Cell<u64>,
+    /// Non-zero where a receive has something to do besides waiting.
+    pending: Cell<u64>,
+    process: Link<Process>,
+    pub time: TaskTime,
     /// The caller of the call it is serving, not yet replied to nor saved.
-    pub caller: BlockLink,
-    /// The caller whose time the task has, or has lent on. Null for own time, and while it
-    /// receives.
-    pub lender: Link<Task>,
+    caller: BlockLink,
     /// FS and GS bases that every syscall exit sets.
     pub fs_base: Cell<u64>,
     pub gs_base: Cell<u64>,
     pub regs: RegFrame,
     /// Callers queued at this task.
-    pub senders: BlockQueue,
+    callers: BlockQueue,
     /// Senders of events that wait for room in the pool that this task reads.
     pub posters: BlockQueue,
     /// First of the Reply objects that hold callers of this task.
-    pub replies: Link<Reply>,
+    pub(crate) replies: Link<Reply>,
     /// The Notification whose bits Recv returns.
-    pub bound: Link<Notification>,
+    bound: Link<Notification>,
     /// The Notification it waits for in `WaitBits`.
-    pub waits_for: Link<Notification>,
+    waits_for: Link<Notification>,
     pub deadline: DeadlineLinks<Task>,
     /// What ends its wait from outside.
-    pub ending: Cell<Ending>,
-    /// While it waits in a call: the task at the end of its calls looked for CPU time here, and
-    /// found none.
-    pub wanted: Cell<bool>,
-    /// Set during its own search for CPU time: time may have come to a caller that the search has
-    /// passed.
-    pub look_again: Cell<bool>,
+    ending: Cell<Ending>,
+    pub search: SearchMarks,
     /// It has lent pages to a message, which may not have gone.
-    pub lends: Cell<bool>,
+    lends: Cell<bool>,
     /// How many messages it has sent to other CPUs.
-    pub sent: Cell<u32>,
+    pub(crate) sent: Cell<u32>,
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are
     /// here.
     pub kill_waiters: BlockQueue,
     /// The CPU that it moves to when it is first resumed.
-    pub start_on: Cell<CpuId>,
+    start_on: Cell<CpuId>,
     /// How many task numbers it has visited while it kills its process.
-    pub numbers_visited: Cell<u32>,
-    /// Next in the home CPU's list of grace waiters.
-    pub wait_next: Link<Task>,
-    /// The grace epoch it waits for.
-    pub wait_epoch: Cell<u64>,
+    numbers_visited: Cell<u32>,
+    /// Its place among the home CPU's grace waiters.
+    pub grace: GraceLinks,
     /// Its last fault: address, and what the third message register says of it.
     pub fault: [Cell<u64>; 2],
     /// Its debug registers: DR0 to DR3, DR7. All zero without [`FLAG_DEBUG`].
-    pub debug: [Cell<u64>; abi::DEBUG_ADDRESSES + 1],
+    debug: [Cell<u64>; abi::DEBUG_ADDRESSES + 1],
 }
 
-impl TaskHot {
-    /// Whether it has the plain bit.
-    #[inline(always)]
-    pub fn is_plain(&self) -> bool {
-        self.state.get() & u64::from(PLAIN) != 0
-    }
-
-    /// Gives it a state with the plain bit.
-    #[inline(always)]
-    pub fn set_plain(&self, state: State) {
-        self.state.set((self.state.get() & !0xff) | u64::from(state as u8 | PLAIN));
-    }
-
-    /// Whether its state is this one.
-    #[inline(always)]
-    pub fn is_in(&self, state: State) -> bool {
-        self.state.get() as u8 & !PLAIN == state as u8
-    }
-
-    /// Writes the zeros that the plain bit stands for into the frame, and clears the bit.
-    #[inline(always)]
-    pub fn materialise_frame(&self) {
-        if self.is_plain() {
-            self.write_plain_frame();
-        }
-    }
-
-    #[inline(never)]
-    fn write_plain_frame(&self) {
-        self.state.set(self.state.get() & !u64::from(PLAIN));
-        let regs = &self.regs;
-        for register in [&regs.rax, &regs.rdi, &regs.rsi, &regs.r8, &regs.r9, &regs.r10, &regs.r12] {
-            register.set(0);
-        }
-    }
-}
-
-/// `pending` bit: senders are queued.
-pub const PENDING_SENDERS: u64 = 1 << 0;
+/// `pending` bit: callers are queued.
+const PENDING_CALLERS: u64 = 1 << 0;
 /// `pending` bit: the bound Notification has bits.
-pub const PENDING_BITS: u64 = 1 << 1;
+const PENDING_BITS: u64 = 1 << 1;
 /// `pending` bit: the caller that is being served has faulted, so a reply is more than a message.
 /// Here, because the fastpaths of a reply look for nothing else.
 pub const PENDING_FAULT: u64 = 1 << 2;
 
-/// Where a call stands, seen from its message block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Stage {
-    /// At home, not in use.
-    Home = 0,
-    /// Queued at the callee.
-    Queued = 1,
-    /// Received; the callee, or a Reply object, owes the reply.
-    Owed = 2,
-    /// In a mailbox, as a call.
-    Out = 3,
-    /// In a mailbox, on its way back.
-    Back = 4,
-    /// On its way to have a [`Request`] served.
-    Ask = 5,
-    /// On its way back from that.
-    AskDone = 6,
-    /// Kept until what its request waits for has happened: a death, the end of a shootdown.
-    Kept = 7,
+methods! { TaskHot:
+    // --- what it is part of ----------------------------------------------------------------------
+
+    fn process<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.process.get(pin);
+    /// Returns the CPU that it moves to when it is first resumed.
+    fn start_on(self) -> CpuId = self.start_on.get();
+    /// Returns the debug registers: DR0 to DR3, DR7.
+    fn debug(self) -> &[Cell<u64>; abi::DEBUG_ADDRESSES + 1] = &self.debug;
+
+    // --- calls to it -----------------------------------------------------------------------------
+
+    /// Whether calls or bits wait to be received, or the call that it serves is a fault.
+    fn has_pending(self) -> bool = self.pending.get() != 0;
+    /// Returns what is pending, as bits: for surveys.
+    fn pending(self) -> u64 = self.pending.get();
+    /// Whether the bound Notification has bits.
+    fn has_pending_bits(self) -> bool = self.pending.get() & PENDING_BITS != 0;
+    /// Whether the call that it serves is a fault.
+    fn serves_fault(self) -> bool = self.pending.get() & PENDING_FAULT != 0;
+    /// Returns the callers that wait: only to look.
+    fn callers(self) -> &BlockQueue = &self.callers;
+    /// Returns the caller whose call it serves.
+    fn caller<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.caller.get(pin);
+    /// Whether it serves the call of this caller.
+    fn serves(self, caller: Ref<'_, Task>) -> bool = self.caller.is(caller);
+    /// Lets it serve a call.
+    fn serve(self, block: Block<'_>) = self.caller.put(block);
+    /// Marks the call that it serves as a fault: the fastpaths must not answer it.
+    fn serve_fault(self) = self.set_pending(PENDING_FAULT, true);
+    /// Returns the first of the Reply objects that hold callers of this task.
+    fn first_reply<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.replies.get(pin);
+
+    // --- bits ------------------------------------------------------------------------------------
+
+    /// Returns the Notification whose bits Recv returns.
+    fn bound<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> = self.bound.get(pin);
+    /// Notes whether the bound Notification has bits.
+    fn set_bits_pending(self, on: bool) = self.set_pending(PENDING_BITS, on);
+    /// Returns the Notification for whose bits it waits.
+    fn waits_for<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> = self.waits_for.get(pin);
+    /// Returns the Notification whose bits wake the task, which is its waiter no more.
+    fn end_wait_for_bits<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> =
+        self.waits_for.take(pin);
+
+    // --- pages -----------------------------------------------------------------------------------
+
+    /// Whether it has lent pages to a message, which may not have gone.
+    fn lends_pages(self) -> bool = self.lends.get();
+    /// Notes that it lends pages, or that they have gone or are back.
+    fn set_lends_pages(self, on: bool) = self.lends.set(on);
 }
 
-impl Stage {
-    /// Whether the block is in a mailbox, or a CPU keeps its request.
-    pub const fn is_under_way(self) -> bool {
-        matches!(self, Stage::Ask | Stage::AskDone | Stage::Kept | Stage::Out | Stage::Back)
+impl TaskHot {
+    pub const WORD_OFFSET: usize = offset_of!(TaskHot, word);
+
+    pub const PENDING_OFFSET: usize = offset_of!(TaskHot, pending);
+
+    pub const PROCESS_OFFSET: usize = offset_of!(TaskHot, process);
+
+    pub const CALLER_OFFSET: usize = offset_of!(TaskHot, caller);
+
+    pub const WAITS_FOR_OFFSET: usize = offset_of!(TaskHot, waits_for);
+
+    pub const OWN_TIME_OFFSET: usize = offset_of!(TaskHot, time) + TaskTime::OWN_OFFSET;
+
+    pub const LENDER_OFFSET: usize = offset_of!(TaskHot, time) + TaskTime::LENDER_OFFSET;
+
+    fn new(home: CpuId) -> TaskHot {
+        let word = Cell::new(u64::from(state_half(State::Fresh, 0, home)));
+        TaskHot { word, start_on: Cell::new(home), ..TaskHot::default() }
     }
-}
 
-/// How a call, an event or a fault that went to another CPU ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// The callee replied.
-    Replied,
-    Failed(Error),
-    /// The home CPU recalled the block.
-    Recalled,
-    /// The callee could not receive it at that moment. Its caller makes it again.
-    Retry,
-    /// One member of a broadcast's group, for which the broadcast waited, has the event now.
-    Posted,
-}
+    // --- calls to it -----------------------------------------------------------------------------
 
-/// What ends a task's wait from outside. If the task's message block is on another CPU, the block
-/// is recalled, and the task is ended when the block is back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Ending {
-    #[default]
-    None,
-    /// The wait fails with this error, and the task continues.
-    Fail(Error),
-    /// The task is being killed.
-    Kill,
-}
+    fn set_pending(&self, bit: u64, on: bool) {
+        self.pending.set(if on { self.pending.get() | bit } else { self.pending.get() & !bit });
+    }
 
-impl Ending {
-    /// Returns a number for it: an [`Error`]'s, or 0.
-    pub const fn number(self) -> u32 {
-        match self {
-            Ending::None => 0,
-            Ending::Fail(error) => error as u32,
-            Ending::Kill => Error::Dying as u32,
+    /// Queues a call.
+    pub fn queue_call(&self, pin: Pin<'_>, block: Block<'_>, priority: u8) {
+        self.callers.put(pin, block, priority);
+        self.set_pending(PENDING_CALLERS, true);
+    }
+
+    /// Takes the next call out of the queue.
+    pub fn next_call<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
+        let block = self.callers.pop(pin);
+        self.note_callers();
+        block
+    }
+
+    /// Takes the call of `caller` out of the queue, if it is there.
+    pub fn take_call<'k>(&self, pin: Pin<'k>, caller: Ref<'k, Task>) -> Option<Block<'k>> {
+        let block = self.callers.take(pin, caller);
+        self.note_callers();
+        block
+    }
+
+    fn note_callers(&self) {
+        if self.callers.is_empty() {
+            self.set_pending(PENDING_CALLERS, false);
         }
     }
-}
 
-impl Outcome {
-    /// Returns a number for it: an [`Error`]'s, 0 for a reply, or 256 and more.
-    pub const fn number(self) -> u32 {
-        match self {
-            Outcome::Replied => 0,
-            Outcome::Failed(error) => error as u32,
-            Outcome::Recalled => 256,
-            Outcome::Retry => 257,
-            Outcome::Posted => 258,
+    /// Takes all calls out of the queue.
+    pub fn take_calls(&self, pin: Pin<'_>) -> BlockQueue {
+        self.set_pending(PENDING_CALLERS, false);
+        self.callers.take_all(pin)
+    }
+
+    /// Takes the call that it serves.
+    pub fn take_caller<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
+        let block = self.caller.take(pin)?;
+        self.set_pending(PENDING_FAULT, false);
+        Some(block)
+    }
+
+    /// Takes the call that it serves, while nothing is pending.
+    pub fn take_only_caller<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
+        debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
+        self.caller.take(pin)
+    }
+
+    /// Takes the call of `caller`, which it serves, while nothing is pending.
+    pub fn take_call_of<'k>(&self, caller: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
+        debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
+        self.caller.take_of(caller, pin)
+    }
+
+    /// Takes the fault of `faulter`, which it serves, while nothing else is pending.
+    pub fn take_fault_of<'k>(&self, faulter: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
+        debug_assert!(self.pending.get() == PENDING_FAULT, "not a fault alone: {}", self.pending.get());
+        self.pending.set(0);
+        self.caller.take_of(faulter, pin)
+    }
+
+    // --- bits ------------------------------------------------------------------------------------
+
+    /// Binds a Notification to `task`, whose state this is.
+    pub fn bind(&self, task: Ref<'_, Task>, object: Ref<'_, Notification>, note: &NotificationHot) {
+        note.bound.set(Some(task));
+        self.bound.set(Some(object));
+    }
+
+    /// Ends the binding, because the task dies.
+    pub fn unbind(&self, pin: Pin<'_>) {
+        if let Some(object) = self.bound.take(pin) {
+            object.get().hot.here(pin).bound.set(None);
         }
     }
-}
 
-const _: () = assert!(size_of::<Outcome>() == 1 && size_of::<Ending>() == 1);
+    /// Ends the binding, because the Notification dies.
+    pub fn lose_notification(&self) {
+        self.bound.set(None);
+        self.set_bits_pending(false);
+    }
 
-/// What one CPU asks another to do with an object of the other's own.
-#[derive(Clone, Copy)]
-pub enum Request {
-    Kill(Ptr<Task>),
-    StopTime(Ptr<SchedContext>),
-    StopBits(Ptr<Notification>),
-    StopReply(Ptr<Reply>),
-    /// Keep this until a shootdown of the other's is over.
-    Forgotten(Stamp),
-    /// The owner of this time is dying.
-    Disown(Ptr<SchedContext>),
-    /// The asking task wants its own time back.
-    Fetch(Ptr<SchedContext>),
-    /// The asking task looks for CPU time at those that wait for it.
-    Seek(Search),
-}
+    /// Lets `task`, whose state this is, wait for the bits of a Notification.
+    pub fn wait_for(&self, task: Ref<'_, Task>, object: Ref<'_, Notification>, note: &NotificationHot) {
+        note.waiter.set(Some(task));
+        self.waits_for.set(Some(object));
+    }
 
-/// The message block of a task: its call, then its reply.
-///
-/// What a call and its reply across CPUs need comes first, in two cache lines, of which each moves
-/// to the other CPU and back.
-#[repr(C)]
-pub struct Message {
-    /// The task that has the message, or will get it.
-    pub callee: Link<Task>,
-    pub stage: Cell<Stage>,
-    /// How the call ended, for a block on its way back.
-    pub outcome: Cell<Outcome>,
-    /// As the receiver sees them: sender, custom bits.
-    pub custom: Cell<u16>,
-    /// Which of the caller's messages to other CPUs this is.
-    pub number: Cell<u32>,
-    pub info: Cell<MsgInfo>,
-    pub regs: [Cell<u64>; 4],
-    /// The target of the message: the receiver sees the exposure's index. Its capability is the
-    /// caller's, or null if a receiver of the call forwarded it.
-    pub target: Cell<Target>,
-    pub sender: Cell<TaskId>,
-    /// The CPU time that travels along, while the callee does not have it.
-    pub sc: Link<SchedContext>,
-    /// The generation half of the callee's state word, for the callee's CPU to check.
-    pub tag: Cell<u64>,
-    pub priority: Cell<u8>,
-    /// The Reply object that holds it, if it was saved.
-    pub held: Link<Reply>,
-    /// The identity of a waiting broadcast's group.
-    pub group: Cell<u64>,
-    pub request: Cell<Option<Request>>,
-    /// A faulter's registers, while its message is on another CPU than its frame; by
-    /// [`abi::RegIndex`].
-    pub frame: [Cell<u64>; abi::REG_COUNT],
-    pub queue: PrioLinks<Task>,
-}
-
-impl Message {
-    fn new() -> Message {
-        Message {
-            callee: Link::null(),
-            stage: Cell::new(Stage::Home),
-            outcome: Cell::new(Outcome::Replied),
-            custom: Cell::new(0),
-            number: Cell::new(0),
-            info: Cell::new(MsgInfo(0)),
-            regs: Default::default(),
-            target: Cell::new(Target(0)),
-            sender: Cell::new(TaskId::NONE),
-            sc: Link::null(),
-            tag: Cell::new(0),
-            priority: Cell::new(0),
-            held: Link::null(),
-            group: Cell::new(0),
-            request: Cell::new(None),
-            frame: [const { Cell::new(0) }; abi::REG_COUNT],
-            queue: PrioLinks::new(),
+    /// Ends the wait for bits before there are any.
+    pub fn cancel_wait_for_bits(&self, pin: Pin<'_>) {
+        if let Some(object) = self.waits_for.take(pin) {
+            object.get().hot.here(pin).waiter.set(None);
         }
     }
 }
@@ -507,21 +348,22 @@ pub const TASK_BYTES: u64 = 2 * abi::PAGE_SIZE;
 pub struct Task {
     pub header: Header,
     /// Its [`TaskId`]; 0 until it is configured. Any CPU reads it.
-    pub id: AtomicU64,
+    id: AtomicU64,
     /// Where its UTCB is mapped in its process.
-    pub utcb_address: AtomicU64,
-    /// Which message to another CPU is recalled, and how. The home CPU writes it; the CPU that has
-    /// the message reads it.
-    pub recalled: AtomicU64,
+    utcb_address: AtomicU64,
+    /// Which message to another CPU is recalled, and how: a [`RecallRequest`]. The home CPU writes
+    /// it; the CPU that has the message reads it.
+    recalled: AtomicU64,
     /// Its process, while it is of one, and further down that one's address space: any CPU may want
     /// to know.
-    pub owner: AtomicLink<Process>,
+    owner: AtomicLink<Process>,
     pub hot: Homed<TaskHot>,
-    pub space: AtomicLink<VSpace>,
+    space: AtomicLink<VSpace>,
     pub(crate) msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
-    pub to_suspend: AtomicBool,
-    /// The handler of its faults: a [`Target`] in its process's CSpace; 0: its process's handler.
+    to_suspend: AtomicBool,
+    /// The handler of its faults: a [`Target`](abi::Target) in its process's CSpace; 0: its
+    /// process's handler. Plain data, which any CPU reads and writes.
     pub fault_handler: AtomicU64,
     /// Carries `msg` through mailboxes.
     pub msg_node: Node<Mail>,
@@ -532,11 +374,7 @@ pub struct Task {
     utcb: Ptr<Utcb>,
 }
 
-impl PrioQueued for Task {
-    fn prio_links<'a>(&'a self, pin: Pin<'a>) -> &'a PrioLinks<Task> {
-        &self.msg.here(pin).queue
-    }
-}
+impl Sendable for TaskHot {}
 
 impl Timed for Task {
     fn deadline_links<'a>(&'a self, pin: Pin<'a>) -> &'a DeadlineLinks<Task> {
@@ -548,33 +386,81 @@ impl Timed for Task {
 pub type OpenTask<'k> = Opened<'k, Task, TaskHot>;
 
 impl HasHomed<TaskHot> for Task {
+    type Key = Infallible;
+
     #[inline(always)]
     fn homed(&self) -> &Homed<TaskHot> {
         &self.hot
     }
 }
 
+methods! { Task:
+    /// Returns its id; [`TaskId::NONE`] if it has none yet.
+    fn id(self) -> TaskId = TaskId::from_raw(self.id.load(Acquire));
+    /// Gives the task its id, or takes the id back. The CPU that does so then looks for marks that
+    /// another CPU makes before it looks for the id.
+    fn set_id(self, id: TaskId) = self.id.store(id.raw(), SeqCst);
+    /// Returns its process, while it is of one.
+    fn owner<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.owner.get(pin);
+    /// Returns the address space of its process, while it is of one.
+    fn space<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, VSpace>> = self.space.get(pin);
+    /// Returns where its UTCB is mapped in its process.
+    fn utcb_address(self) -> u64 = self.utcb_address.load(Relaxed);
+    /// Notes that the task was asked to suspend, or to resume.
+    fn set_to_suspend(self, suspend: bool) = self.to_suspend.store(suspend, Release);
+    /// Whether the task was last asked to suspend.
+    fn is_to_suspend(self) -> bool = self.to_suspend.load(Acquire);
+    /// Returns which message is recalled, and how.
+    fn recalled(self) -> RecallRequest = RecallRequest::from_raw(self.recalled.load(Acquire));
+    fn utcb<'k>(self, pin: Pin<'k>) -> &'k Utcb = self.utcb.get(pin).get();
+    /// Returns the page of its UTCB, which its process sees.
+    fn utcb_page(self, machine: &impl Machine) -> PhysPage =
+        PhysPage::trusted(machine.phys(self.utcb.addr()), abi::PAGE_LOG2);
+    fn vector<'k>(self, pin: Pin<'k>) -> &'k VectorArea = self.vector.get(pin).get();
+}
+
 impl Task {
     /// The offset of the message block, for assembly.
-    pub const MESSAGE_OFFSET: usize = core::mem::offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET;
+    pub const MESSAGE_OFFSET: usize = offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET;
+
     /// The offset of the UTCB's address, for assembly.
-    pub const UTCB_OFFSET: usize = core::mem::offset_of!(Task, utcb);
+    pub const UTCB_OFFSET: usize = offset_of!(Task, utcb);
 
-    pub fn id(&self) -> TaskId {
-        TaskId::from_raw(self.id.load(Ordering::Acquire))
+    pub const ID_OFFSET: usize = offset_of!(Task, id);
+
+    pub const OWNER_OFFSET: usize = offset_of!(Task, owner);
+
+    /// Makes the task one of a process, with its UTCB at an address of the process's space. `cpu`
+    /// is where it is to run.
+    pub fn join(
+        &self,
+        pin: Pin<'_>,
+        process: Ref<'_, Process>,
+        space: Ref<'_, VSpace>,
+        utcb: u64,
+        cpu: CpuId,
+    ) {
+        self.utcb_address.store(utcb, Relaxed);
+        self.owner.set(Some(process));
+        self.space.set(Some(space));
+        self.utcb(pin).task_id.store(self.id().raw(), Relaxed);
+        self.utcb(pin).home_cpu.store(cpu.index() as u64, Relaxed);
     }
 
-    pub fn utcb<'k>(&self, pin: Pin<'k>) -> &'k Utcb {
-        self.utcb.get(pin).get()
+    /// Takes a dead task, whose state is `hot`, out of its process.
+    pub fn leave<'k>(&self, pin: Pin<'k>, hot: &TaskHot) -> Option<Ref<'k, Process>> {
+        debug_assert!(hot.is_in(State::Dead), "a task in {:?} leaves its process", hot.state());
+        let process = hot.process.take(pin)?;
+        self.owner.set(None);
+        self.space.set(None);
+        Some(process)
     }
 
-    /// Returns the page of its UTCB, which its process sees.
-    pub fn utcb_page(&self, machine: &impl Machine) -> PhysPage {
-        PhysPage::trusted(machine.phys(self.utcb.addr()), abi::PAGE_LOG2)
-    }
-
-    pub fn vector<'k>(&self, pin: Pin<'k>) -> &'k VectorArea {
-        self.vector.get(pin).get()
+    /// Recalls the last message of the task, whose state is `hot`, from another CPU. With `leave`,
+    /// the time that came with it stays with its holder.
+    pub fn recall(&self, hot: &TaskHot, leave: bool) {
+        let recall = RecallRequest { number: hot.sent.get(), leave, dying: hot.is_dying() };
+        self.recalled.store(recall.raw(), Release);
     }
 
     /// Makes a task that is not configured yet in a page-aligned piece of [`TASK_BYTES`].
@@ -587,45 +473,15 @@ impl Task {
     }
 
     fn new(root: RootId, home: CpuId, vector: Ref<'_, VectorArea>, utcb: Ref<'_, Utcb>) -> Task {
-        let hot = TaskHot {
-            state: Cell::new(u64::from(state_half(State::Fresh, 0, home))),
-            pending: Cell::new(0),
-            process: Link::null(),
-            borrowed: Link::null(),
-            own_sc: Link::null(),
-            caller: BlockLink::null(),
-            lender: Link::null(),
-            fs_base: Cell::new(0),
-            gs_base: Cell::new(0),
-            regs: RegFrame::default(),
-            senders: BlockQueue::new(),
-            posters: BlockQueue::new(),
-            replies: Link::null(),
-            bound: Link::null(),
-            waits_for: Link::null(),
-            deadline: DeadlineLinks::new(),
-            ending: Cell::new(Ending::None),
-            wanted: Cell::new(false),
-            look_again: Cell::new(false),
-            lends: Cell::new(false),
-            sent: Cell::new(0),
-            kill_waiters: BlockQueue::new(),
-            start_on: Cell::new(home),
-            wait_next: Link::null(),
-            wait_epoch: Cell::new(0),
-            numbers_visited: Cell::new(0),
-            fault: Default::default(),
-            debug: Default::default(),
-        };
         Task {
             header: Header::new(ObjType::Task, root),
             id: AtomicU64::new(0),
             utcb_address: AtomicU64::new(0),
             recalled: AtomicU64::new(0),
             owner: AtomicLink::null(),
-            hot: Homed::new(home, hot),
+            hot: Homed::new(home, TaskHot::new(home)),
             space: AtomicLink::null(),
-            msg: Homed::new(home, Message::new()),
+            msg: Homed::new(home, Message::default()),
             to_suspend: AtomicBool::new(false),
             fault_handler: AtomicU64::new(0),
             msg_node: Node::new(home),
@@ -644,12 +500,12 @@ const _: () = assert!(
 /// Bytes of a cache line.
 const LINE: usize = 64;
 const _: () = assert!(
-    core::mem::offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET == LINE,
+    offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET == LINE,
     "what the home CPU writes begins with the second line"
 );
 const _: () = assert!(
-    core::mem::offset_of!(Task, msg).is_multiple_of(LINE)
-        && Homed::<Message>::VALUE_OFFSET + core::mem::offset_of!(Message, priority) < 2 * LINE,
+    offset_of!(Task, msg).is_multiple_of(LINE)
+        && Homed::<Message>::VALUE_OFFSET + Message::CROSSES <= 2 * LINE,
     "what crosses CPUs of a message is in two lines"
 );
 

@@ -60,7 +60,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// began, or the system call begins now. A kept call may have ended meanwhile, and its Reply
     /// may hold another one, even of the same caller.
     pub fn still_answers(self, me: Me<'k>, reply: Ref<'k, Reply>) -> bool {
-        let number = reply.get().hot.open(self.pin()).map_or(0, |hot| hot.number.get());
+        let number = reply.get().hot.open(self.pin()).map_or(0, |hot| hot.number());
         began_with(me.hot, &me.hot.regs.rsi, number)
     }
 }

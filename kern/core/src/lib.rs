@@ -34,7 +34,6 @@ pub mod payload;
 pub mod registers;
 pub mod rooms;
 pub mod security;
-pub mod state;
 pub mod tables;
 pub mod time;
 pub mod tlb;
@@ -192,8 +191,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Returns the running SchedContext, for an entry by the task that runs on it.
     #[inline(always)]
     pub fn running_now(self) -> (Ref<'k, SchedContext>, &'k SchedHot) {
-        let Some(running) = self.running() else { nothing_runs() };
-        running
+        self.running().expect("a task entered the kernel, and no SchedContext runs")
     }
 
     /// Opens the CPU-local state of an object whose home is this CPU. Otherwise refuses as
@@ -240,8 +238,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Returns the task that entered the kernel, opened.
     #[inline(always)]
     pub fn entrant(self) -> Me<'k> {
-        let Some(me) = self.current() else { nothing_runs() };
-        me
+        self.current().expect("a task entered the kernel, and no SchedContext runs")
     }
 
     /// Returns the running task, opened.
@@ -267,18 +264,6 @@ impl<'k> Me<'k> {
     /// Requires: the task is configured, as is every task that runs or receives.
     #[inline(always)]
     pub fn process(self, pin: Pin<'k>) -> Ref<'k, Process> {
-        self.hot.process.get(pin).unwrap_or_else(|| no_process())
+        self.hot.process(pin).expect("a task that makes a system call or receives has a process")
     }
-}
-
-#[cold]
-#[inline(never)]
-fn nothing_runs() -> ! {
-    panic!("a task entered the kernel, and no SchedContext runs");
-}
-
-#[cold]
-#[inline(never)]
-fn no_process() -> ! {
-    panic!("a task that makes a system call or receives has no process");
 }

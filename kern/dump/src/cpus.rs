@@ -24,13 +24,14 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.sink.cpu(&record!(self, Cpu {
             [hot] current;
             [cpu] vspace;
-            [sched] idle, until, timer, grace_waiters, more_mail;
+            [sched] idle, until, timer, more_mail;
             [queue] top, summary;
             [] word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
             [] shootdowns_over, shootdowns_begun;
             id = id,
             busy = self.still.is_busy(id),
             context = sched.current,
+            grace_waiters = sched.grace_waiters.first(cx.pin()),
             expects_labels = halves.fold(0, |labels, half| labels | 1u32 << label_of(half)),
             expects_receiver = hot.recv_half,
             expects_caller = hot.await_half,

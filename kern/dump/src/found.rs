@@ -143,7 +143,7 @@ impl Found {
                 }
             }
             Object::Task(task) => {
-                let owner = task.get(pin).get().owner.get(pin);
+                let owner = task.get(pin).get().owner(pin);
                 self.add(owner.map(|process| Object::Process(process.ptr())));
             }
             Object::Process(process) => {

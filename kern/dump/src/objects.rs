@@ -143,9 +143,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     }
 
     pub fn reply(&mut self, reply: Ref<'k, Reply>) {
-        let hot = self.still.inside(reply.map(|reply| &reply.hot));
+        let (hot, pin) = (self.still.inside(reply.map(|reply| &reply.hot)), self.cx.pin());
         self.sink.reply(&record!(self, Reply of reply {
-            [hot] caller, server, next, prev;
+            [hot] caller(pin), server(pin), next(pin), prev(pin);
             home = self.home(&reply.hot),
         }));
     }

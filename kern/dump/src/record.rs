@@ -3,7 +3,6 @@
 use core::cell::Cell;
 
 use abi::{MsgInfo, TaskId};
-use kern_base::block::BlockLink;
 use kern_base::machine::Machine;
 use kern_base::phys::Phys;
 use kern_base::task::{Ending, Outcome, Stage, State};
@@ -58,12 +57,6 @@ impl<T: Copy + Shown> Shown for Cell<T> {
     }
 }
 
-impl Shown for BlockLink {
-    fn shown(&self, machine: &impl Machine) -> u64 {
-        address(machine, self.addr())
-    }
-}
-
 macro_rules! references {
     ($($reference:ty),*) => {
         $(
@@ -74,6 +67,12 @@ macro_rules! references {
             }
         )*
     };
+}
+
+impl<T> Shown for Option<Ref<'_, T>> {
+    fn shown(&self, machine: &impl Machine) -> u64 {
+        address(machine, self.map_or(0, Ref::addr))
+    }
 }
 
 references!(Ref<'_, T>, Link<T>, AtomicLink<T>);

@@ -11,7 +11,6 @@ use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, HOME_MASK, HOME_SHIFT, LABEL_MASK, LABEL_SHIFT, Message,
     Request, Task, TaskHot, ctl,
 };
-use kern_core::state::{has_flag, is_dying, state_of};
 use smp::door::Ref;
 use snapshot::{RequestKind, Sink};
 
@@ -37,16 +36,18 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     pub fn task(&mut self, at: u64, task: Ref<'k, Task>) {
         let hot = self.still.inside(task.map(|task| &task.hot));
+        let (time, pin) = (&hot.time, self.cx.pin());
         let msg = self.still.inside(task.map(Task::message_state));
-        let (id, control, word) = (task.id(), task.ctl.glance(), hot.state.get());
-        let [senders, senders_last] = self.ends(&hot.senders);
+        let (id, control, word) = (task.id(), task.ctl.glance(), hot.word());
+        let [senders, senders_last] = self.ends(hot.callers());
         let [posters, posters_last] = self.ends(&hot.posters);
         let [death_waiters, death_waiters_last] = self.ends(&hot.kill_waiters);
         let (links, deadline, deadline_rank) = hot.deadline.survey();
         let [deadline_parent, deadline_left, deadline_right] = links.map(|at| self.at(at));
         self.sink.task(&record!(self, Task of task {
-            [task] owner, space, fault_handler, utcb_address, to_suspend;
-            [hot] pending, process, borrowed, caller, lender, bound, waits_for, wait_epoch, wait_next, replies;
+            [task] owner(pin), space(pin), fault_handler, utcb_address();
+            [hot] pending(), process(pin), caller(pin), bound(pin), waits_for(pin);
+            [time] borrowed(pin), lender(pin);
             [id] generation();
             [] id, control, senders, senders_last, posters, posters_last, death_waiters, death_waiters_last;
             [] deadline, deadline_rank, deadline_parent, deadline_left, deadline_right;
@@ -54,49 +55,54 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             process_number = id.process().number(),
             home = self.home(&task.hot),
             under_way = task.hot.is_under_way(),
-            state = state_of(hot),
+            state = hot.state(),
             plain = hot.is_plain(),
-            suspended = has_flag(hot, FLAG_SUSPENDED),
-            in_fault = has_flag(hot, FLAG_IN_FAULT),
-            vector = has_flag(hot, FLAG_VECTOR),
+            suspended = hot.has_flag(FLAG_SUSPENDED),
+            in_fault = hot.has_flag(FLAG_IN_FAULT),
+            vector = hot.has_flag(FLAG_VECTOR),
             state_home = (word as u32 & HOME_MASK) >> HOME_SHIFT,
             state_generation = word >> 32,
             state_label = (word as u32 & LABEL_MASK) >> LABEL_SHIFT,
-            own_context = hot.own_sc,
-            recall = hot.ending,
-            ending = is_dying(hot),
+            own_context = time.own(pin),
+            recall = hot.ending(),
+            replies = hot.first_reply(pin),
+            to_suspend = task.is_to_suspend(),
+            wait_epoch = hot.grace.epoch(),
+            wait_next = hot.grace.next(pin),
+            ending = hot.is_dying(),
             full_frame = hot.regs.full,
-            starts_on = hot.start_on,
-            utcb = self.at(core::ptr::from_ref(task.utcb(self.cx.pin())).addr() as u64),
+            starts_on = hot.start_on(),
+            utcb = self.at(core::ptr::from_ref(task.utcb(pin)).addr() as u64),
             receives_on = control & ctl::RECEIVE != 0,
             label_comes = control & ctl::LABEL != 0,
             control_node = task.ctl.node_owner(),
-            utcb_hash = hash(&task.utcb(self.cx.pin()).msg),
+            utcb_hash = hash(&task.utcb(pin).msg),
             message_home = self.home(task.message_state()),
             message_under_way = task.message_state().is_under_way(),
             message_node = task.msg_node.owner(),
             ..self.message(msg)
         }));
         self.registers(at, hot);
-        let [mr0, mr1, mr2, mr3] = msg.regs.each_ref().map(Cell::get);
+        let ([mr0, mr1, mr2, mr3], from) = (msg.words().regs, msg.sender());
         self.sink.call(&record!(self, Call {
-            [msg] number, info, custom, sender;
+            [msg] number(), info();
+            [from] custom, sender;
             [] mr0, mr1, mr2, mr3;
             task = at,
-            exposure = msg.target.get().index(),
-            error = msg.outcome,
+            exposure = from.target.index(),
+            error = msg.outcome(),
         }));
     }
 
     /// Returns the fields of a task's record that its message block gives.
     fn message(&self, msg: &Message) -> snapshot::Task {
-        let (request, about, request_stamp) = request(msg.request.get());
-        let queue = msg.queue.survey();
+        let (request, about, request_stamp) = request(msg.request());
+        let (queue, pin) = (msg.queue().survey(), self.cx.pin());
         record!(self, Task {
-            [msg] stage, callee, held;
+            [msg] stage(), callee(pin), held(pin);
             [] request, request_stamp;
-            is_event = msg.info.get().has(FLAG_EVENT),
-            message_context = msg.sc,
+            is_event = msg.info().has(FLAG_EVENT),
+            message_context = msg.time(pin),
             request_about = self.at(about),
             queue_place = queue.place,
             queue_priority = queue.priority,
@@ -110,7 +116,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     fn registers(&mut self, task: u64, hot: &TaskHot) {
         let regs = &hot.regs;
-        let [dr0, dr1, dr2, dr3, dr7] = hot.debug.each_ref().map(Cell::get);
+        let [dr0, dr1, dr2, dr3, dr7] = hot.debug().each_ref().map(Cell::get);
         self.sink.registers(&record!(self, Registers {
             [regs] rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15;
             [regs] rip, rflags, fs, gs;

@@ -38,7 +38,7 @@ pub fn things(count: usize) -> Vec<Ref<'static, Thing>> {
         number,
         run: QueueLinks::new(),
         wait: PrioLinks::default(),
-        deadline: DeadlineLinks::new(),
+        deadline: DeadlineLinks::default(),
     };
     (0..count).map(|number| leak(thing(number))).collect()
 }

@@ -1,5 +1,6 @@
 //! State that has a home CPU, and how it moves to another CPU.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;
 
@@ -115,19 +116,6 @@ impl<T> Homed<T> {
         (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
     }
 
-    /// Opens the inside for a caller that may send it to another CPU.
-    #[inline(always)]
-    pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
-        self.open(pin).map(|_| Held(self, PhantomData))
-    }
-
-    /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
-    #[inline(always)]
-    pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
-        self.here(pin);
-        Held(self, PhantomData)
-    }
-
     /// Opens the state if the caller knows that this CPU is its home; panics if that is wrong.
     #[inline(always)]
     pub fn here<'a>(&'a self, pin: Pin<'a>) -> &'a T {
@@ -163,8 +151,33 @@ impl<T> Homed<T> {
     }
 }
 
+/// State that the CPU which owns it may send to another CPU whenever it likes. A part that travels
+/// on its own is not: only its [holder](HeldOf) sends it.
+pub trait Sendable {}
+
+impl<T> Sendable for Cell<T> {}
+impl Sendable for () {}
+
+impl<T: Sendable> Homed<T> {
+    /// Opens the inside for a caller that may send it to another CPU.
+    #[inline(always)]
+    pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
+        self.open(pin).map(|_| Held(self, PhantomData))
+    }
+
+    /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
+    #[inline(always)]
+    pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
+        self.here(pin);
+        Held(self, PhantomData)
+    }
+}
+
 /// An object that has a part with a home.
 pub trait HasHomed<S>: Sized {
+    /// What only the code has that may [hold](HeldOf) the part.
+    type Key;
+
     /// Returns that part: of the same object always the same one.
     fn homed(&self) -> &Homed<S>;
 }
@@ -205,7 +218,7 @@ pub struct HeldOf<'k, O, S>(Ref<'k, O>, PhantomData<*const S>);
 impl<'k, O: HasHomed<S>, S> HeldOf<'k, O, S> {
     /// Holds the part if the caller knows that this CPU is its home; panics if that is wrong.
     #[inline(always)]
-    pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> Self {
+    pub fn here(object: Ref<'k, O>, pin: Pin<'k>, _: O::Key) -> Self {
         let _ = object.get().homed().here(pin);
         HeldOf(object, PhantomData)
     }

@@ -103,6 +103,12 @@ impl<T> Ptr<T> {
 #[repr(transparent)]
 pub struct Link<T>(Cell<Option<Ptr<T>>>);
 
+impl<T> Default for Link<T> {
+    fn default() -> Self {
+        Self::null()
+    }
+}
+
 impl<T> Link<T> {
     pub const fn null() -> Link<T> {
         Link(Cell::new(None))

@@ -2,7 +2,7 @@
 //! Notification bits, and passes all other mail to the room that handles it.
 //! [`crate::outbox::mail`] explains what is sent, and which CPU owns a message block meanwhile.
 
-use abi::{Counter, Error, TaskId};
+use abi::{Counter, Error};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::flags::FLAG_EVENT;
@@ -14,14 +14,11 @@ use kern_base::task::{Ending, Message, OpenTask, Outcome, Stage, Task, TaskHot, 
 use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
-use smp::sync::Ordering::Acquire;
 
 use crate::Refusal;
-use crate::ipc::call::{SenderInfo, Words};
+use crate::ipc::ends::no_callee;
 use crate::ipc::ways::{Sent, There};
-use crate::outbox::mail::RecallRequest;
 use crate::rooms::Door;
-use crate::state::is_dying;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Takes a bounded number of messages from this CPU's mailbox, and lets the best task run. If
@@ -68,11 +65,11 @@ impl<'k, M: Machine> Door<'k, M> {
     /// block's call or reply is one that the fast path serves.
     #[inline(always)]
     fn message_arrived(self, block: Block<'k>) -> Option<OpenTask<'k>> {
-        let stage = block.stage.get();
+        let stage = block.stage();
         if stage == Stage::Out
             && let Some(callee) = self.ipc().fast_delivery(&block)
         {
-            callee.state().caller.put(block);
+            callee.state().serve(block);
             return Some(callee);
         }
         if stage == Stage::Back
@@ -87,7 +84,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn serve_message(self, block: Block<'k>) {
-        match block.stage.get() {
+        match block.stage() {
             Stage::Out => self.call_arrived(block),
             Stage::Ask => self.request_arrived(block),
             _ => self.block_is_home(block),
@@ -98,13 +95,13 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU
     /// where its callee is now, or fails it.
     fn call_arrived(self, block: Block<'k>) {
-        let Some(callee) = block.callee.get(self.pin()) else { no_callee(block.task().get().id()) };
-        let sent = Sent { callee, words: Words::of(&block), from: SenderInfo::of(&block) };
+        let Some(callee) = block.callee(self.pin()) else { no_callee(block.task().get().id()) };
+        let sent = Sent { callee, words: block.words(), from: block.sender() };
         let dead = Refusal::dead(callee.get().id());
         if let Some(caller_hot) = self.task_hot(block.task()) {
             // A receiver forwarded the call to the caller's own CPU. Here the block is back, so a
             // pending recall takes effect, and the time in the block returns to the caller.
-            if caller_hot.ending.get() != Ending::None {
+            if caller_hot.ending() != Ending::None {
                 return self.ipc().send_back(block, Outcome::Recalled);
             }
             self.time_is_home(&block, caller_hot);
@@ -113,10 +110,10 @@ impl<'k, M: Machine> Door<'k, M> {
             return self.ipc().refuse(block, dead);
         }
         let Some(hot) = self.task_hot(callee) else {
-            let tag = block.tag.get();
+            let tag = block.tag();
             return self.ipc().pass(block, There { tag }, &sent);
         };
-        if hot.state.get() >> 32 != block.tag.get() >> 32 || is_dying(hot) {
+        if !hot.is_meant_by(block.tag()) || hot.is_dying() {
             return self.ipc().refuse(block, dead);
         }
         if sent.words.info.has(FLAG_EVENT) {
@@ -130,7 +127,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Makes a task of this CPU hold the time in its message block, which is back.
     fn time_is_home(self, block: &Block<'k>, hot: &TaskHot) {
-        if let Some(sc) = block.sc.take(self.pin())
+        if let Some(sc) = block.take_time(self.pin())
             && let Some(sc_hot) = self.sc_hot(sc)
         {
             self.time().hold(block.task(), hot, sc, sc_hot);
@@ -142,14 +139,12 @@ impl<'k, M: Machine> Door<'k, M> {
     fn block_is_home(self, block: Block<'k>) {
         let task = block.task();
         let hot = task.get().hot.here(self.pin());
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
-        }
-        if block.stage.get() == Stage::AskDone {
+        self.time().clear_deadline(task, hot);
+        if block.stage() == Stage::AskDone {
             return self.request_done(block, hot);
         }
         self.time_is_home(&block, hot);
-        if is_dying(hot) {
+        if hot.is_dying() {
             block.rest();
             return self.life().go_on_dying(task, hot);
         }
@@ -184,17 +179,17 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Sends a task's message block back, if it is here and its number is the recalled one.
     fn recall_arrived(self, task: Ref<'k, Task>) {
-        if self.task_hot(task).is_some_and(|hot| hot.ending.get() == Ending::None) {
+        if self.task_hot(task).is_some_and(|hot| hot.ending() == Ending::None) {
             return;
         }
         let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };
-        let wanted = RecallRequest::from_raw(task.get().recalled.load(Acquire));
-        let stage = Some(msg.stage.get()).filter(|_| msg.number.get() == wanted.number);
+        let wanted = task.get().recalled();
+        let stage = Some(msg.stage()).filter(|_| msg.number() == wanted.number);
         self.life().count_recall(task, stage);
         if stage.is_none() {
             return;
         }
-        match msg.stage.get() {
+        match msg.stage() {
             // The block is still in this CPU's own mailbox. Look again after it was taken out.
             Stage::Out | Stage::Ask => self.outbox().raise_with_message(task, ctl::RECALL),
             Stage::Queued | Stage::Owed => {
@@ -226,10 +221,4 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         self.time().dispatch();
     }
-}
-
-#[cold]
-#[inline(never)]
-fn no_callee(task: TaskId) -> ! {
-    panic!("the call of task {task:?} came by mail, and has no callee");
 }

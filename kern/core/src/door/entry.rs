@@ -10,7 +10,6 @@ use smp::door::Ref;
 use test_abi::trace::{Event, Irq, Why};
 
 use crate::rooms::Door;
-use crate::state::has_flag;
 
 /// What a CPU does at the end of a kernel entry whose message went to another CPU.
 pub enum ExitAction {
@@ -104,7 +103,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if self.hot.current.is(task) {
             return;
         }
-        if self.task_hot(task).is_some_and(|hot| has_flag(hot, FLAG_VECTOR)) {
+        if self.task_hot(task).is_some_and(|hot| hot.has_flag(FLAG_VECTOR)) {
             self.k.machine.save_vector(task.get().vector(self.pin()));
         }
     }
@@ -164,7 +163,7 @@ impl<'k, M: Machine> Door<'k, M> {
     fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> ExitAction {
         if let Some((hot, msg)) = self.task_hot(me).zip(block.get().message(self.pin())) {
             self.ipc().write_registers(hot, msg);
-            hot.regs.rax.set(msg.info.get().op(op).0);
+            hot.regs.rax.set(msg.info().op(op).0);
             hot.regs.rdi.set(target);
             hot.regs.rsi.set(0);
             match op {

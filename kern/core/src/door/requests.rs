@@ -19,12 +19,11 @@ use smp::shootdown::{ShootMail, What};
 
 use crate::outbox::mail::Next;
 use crate::rooms::Door;
-use crate::state::is_dying;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a request that has arrived: answers it, sends it on, or keeps it.
     pub fn request_arrived(self, block: Block<'k>) {
-        let next = match block.request.get() {
+        let next = match block.request() {
             Some(request) => self.serve(block.task(), &block, request),
             None => Next::Done,
         };
@@ -76,14 +75,14 @@ impl<'k, M: Machine> Door<'k, M> {
     /// the time that it asked for. If the task is being killed, continues the kill.
     pub fn request_done(self, block: Block<'k>, hot: &'k TaskHot) {
         let task = block.task();
-        if let Some(sc_hot) = block.sc.take(self.pin()).and_then(|sc| self.sc_hot(sc)) {
+        if let Some(sc_hot) = block.take_time(self.pin()).and_then(|sc| self.sc_hot(sc)) {
             // The task's own time, which it asked for. The context has no holder if the task does
             // not own it any more.
             sc_hot.task.set(Some(task).filter(|_| sc_hot.owner.is(task)));
         }
-        let request = block.request.take();
+        let request = block.take_request();
         block.rest();
-        if is_dying(hot) {
+        if hot.is_dying() {
             return self.life().go_on_dying(task, hot);
         }
         match request {
@@ -103,14 +102,14 @@ impl<'k, M: Machine> Door<'k, M> {
         if home != self.id() {
             return Next::Go(home);
         }
-        msg.sc.set(None);
+        msg.set_time(None);
         match self.life().stop_time(sc) {
             None => Next::Done,
             Some(owner) => {
                 if let Some(hot) = self.sc_hot(sc) {
                     hot.task.set(Some(asker));
                 }
-                msg.sc.set(Some(sc));
+                msg.set_time(Some(sc));
                 Next::Go(owner)
             }
         }
@@ -136,7 +135,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         self.time().seize(sc, hot);
         hot.task.set(Some(task));
-        msg.sc.set(Some(sc));
+        msg.set_time(Some(sc));
         Next::Done
     }
 
@@ -151,7 +150,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Lets tasks continue that waited for shootdowns of this CPU which are over.
     fn wake_forgotten(self) {
         let waits_no_more = |task: &Ref<'k, Task>| {
-            let request = task.get().message(self.pin()).and_then(|msg| msg.request.get());
+            let request = task.get().message(self.pin()).and_then(|msg| msg.request());
             matches!(request, Some(Request::Forgotten(stamp)) if self.tlb().is_over(stamp))
         };
         let waiting = &self.sched.forgetful;

@@ -11,7 +11,6 @@ use test_abi::trace::{Event, Why};
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::rooms::Door;
-use crate::state::set_state;
 use crate::{Answer, MachineObject, Me, Refusal, Result};
 
 impl<'k, M: Machine> Door<'k, M> {
@@ -157,7 +156,7 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             Refusal::Again => {
                 self.rewind(me.hot);
-                set_state(me.hot, State::Restart);
+                me.hot.enter(State::Restart);
                 self.ipc().park(me);
             }
         }

@@ -24,6 +24,7 @@
 use abi::events::{BROADCAST, Event, Progress};
 use abi::{Error, FLAG_CAPS, MsgInfo, Rights, Target};
 use core::convert::Infallible;
+use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
@@ -69,9 +70,9 @@ impl<'k, M: Machine> Events<'k, M> {
     /// itself.
     #[inline(never)]
     pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?;
+        let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
-            return self.broadcast_loaded(me, args, words.with_payload(args));
+            return self.broadcast_loaded(me, args, args.with_payload(words));
         }
         let (group, from) = self.group_to_tell(me, args, rights_of_words(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());
@@ -91,7 +92,7 @@ impl<'k, M: Machine> Events<'k, M> {
             Part::Full(_) if progress != begun => Err(Refusal::More),
             Part::Full(pool) => {
                 // Taken again, so that the loop has their registers.
-                let words = Words::new(args)?;
+                let words = args.words()?;
                 self.wait_for_member(me, args, group, pool, words, from, progress)
             }
         }
@@ -127,7 +128,7 @@ impl<'k, M: Machine> Events<'k, M> {
         set_progress(me.hot, progress);
         let went_on = progress != begun;
         match part {
-            Part::Over if went_on && me.hot.lends.get() => Err(Refusal::More),
+            Part::Over if went_on && me.hot.lends_pages() => Err(Refusal::More),
             Part::Over => {
                 // Some of the lent pages may have gone to no member.
                 self.payload().take_pages_back(me.task, me.hot);
@@ -221,9 +222,9 @@ impl<'k, M: Machine> Events<'k, M> {
             set_progress(me.hot, progress.past(false));
             return Err(Refusal::More);
         }
-        if let Some(msg) = me.task.get().message(self.pin()) {
-            msg.group.set(group.get().header.identity());
-        }
+        let block = Block::take(me.task, self.pin());
+        block.set_group(group.get().header.identity());
+        block.rest();
         self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))
     }
 }

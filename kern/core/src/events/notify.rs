@@ -5,14 +5,13 @@ use kern_base::group::Group;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};
-use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task, TaskHot};
+use kern_base::task::{FLAG_SUSPENDED, State, Task, TaskHot};
 use smp::door::Ref;
 use test_abi::trace::{Event, object_name};
 
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::rooms::Events;
-use crate::state::{has_flag, is_dying, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Events<'k, M> {
@@ -65,16 +64,14 @@ impl<'k, M: Machine> Events<'k, M> {
 
     fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
         let Some(task) = self.task_hot(waiter) else { return };
-        if let Some(object) = task.waits_for.take(self.pin()) {
+        if let Some(object) = task.end_wait_for_bits(self.pin()) {
             self.trace().note_bits(waiter, object);
         }
         if task.is_plain() {
             self.wake_plain(task, hot.bits.take());
             return;
         }
-        if task.deadline.is_queued() {
-            self.time().clear_deadline(waiter);
-        }
+        self.time().clear_deadline(waiter, task);
         write_values(&task.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
         self.time().make_ready(waiter, task);
         self.time().dispatch();
@@ -83,12 +80,11 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Wakes a task with the plain bit, the common case: no other task has the waiter's own time.
     fn wake_plain(self, task: &TaskHot, bits: u64) {
         task.regs.rdx.set(bits);
-        task.set_plain(State::Ready);
-        if has_flag(task, FLAG_SUSPENDED) {
+        task.enter_plain(State::Ready);
+        if task.has_flag(FLAG_SUSPENDED) {
             return;
         }
-        if let Some((own, own_hot)) =
-            task.own_sc.get(self.pin()).and_then(|own| Some((own, self.sc_hot(own)?)))
+        if let Some((own, own_hot)) = task.time.own(self.pin()).and_then(|own| Some((own, self.sc_hot(own)?)))
         {
             self.time().enqueue(own, own_hot);
             self.time().dispatch();
@@ -99,16 +95,14 @@ impl<'k, M: Machine> Events<'k, M> {
     /// has its own time.
     fn wake_bound(self, bound: Ref<'k, Task>, hot: &NotificationHot) {
         let Some(task) = self.task_hot(bound) else { return };
-        task.pending.set(task.pending.get() | PENDING_BITS);
-        let receiving = matches!(state_of(task), State::Recv | State::RecvTimed);
-        if !receiving || has_flag(task, FLAG_SUSPENDED) || self.time().own_at_rest(bound, task).is_none() {
+        task.set_bits_pending(true);
+        let receiving = matches!(task.state(), State::Recv | State::RecvTimed);
+        if !receiving || task.has_flag(FLAG_SUSPENDED) || self.time().own_at_rest(bound, task).is_none() {
             return;
         }
-        if task.deadline.is_queued() {
-            self.time().clear_deadline(bound);
-        }
-        task.pending.set(task.pending.get() & !PENDING_BITS);
-        if let Some(object) = task.bound.get(self.pin()) {
+        self.time().clear_deadline(bound, task);
+        task.set_bits_pending(false);
+        if let Some(object) = task.bound(self.pin()) {
             self.trace().note_bits(bound, object);
         }
         write_values(&task.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, hot.bits.take(), 0]);
@@ -145,15 +139,14 @@ impl<'k, M: Machine> Events<'k, M> {
             }
             self.time().set_deadline(me.task, args.a1);
         }
-        hot.waiter.set(Some(me.task));
-        me.hot.waits_for.set(Some(object));
-        let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.hot.own_sc.is(*sc));
+        me.hot.wait_for(me.task, object, hot);
+        let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.hot.time.owns(*sc));
         if let Some((_, own)) = own {
-            me.hot.set_plain(State::WaitBits);
+            me.hot.enter_plain(State::WaitBits);
             self.time().stop(own);
             self.time().dispatch();
         } else {
-            set_state(me.hot, State::WaitBits);
+            me.hot.enter(State::WaitBits);
             self.ipc().rest(me);
         }
         Ok(Answer::Settled)
@@ -162,7 +155,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Clears the mark of pending bits at the task that the Notification is bound to.
     fn clear_bound_pending(self, hot: &NotificationHot) {
         if let Some(bound) = hot.bound.get(self.pin()).and_then(|t| self.task_hot(t)) {
-            bound.pending.set(bound.pending.get() & !PENDING_BITS);
+            bound.set_bits_pending(false);
         }
     }
 
@@ -178,17 +171,16 @@ impl<'k, M: Machine> Events<'k, M> {
                 _ => Refusal::new(Error::WrongCpu, self.id().index() as u64),
             });
         };
-        if !hot.bound.is_null() || !task_hot.bound.is_null() || !hot.waiter.is_null() {
+        if !hot.bound.is_null() || task_hot.bound(self.pin()).is_some() || !hot.waiter.is_null() {
             return Err(Error::InUse.into());
         }
-        if state_of(task_hot) == State::Fresh || is_dying(task_hot) {
+        if task_hot.state() == State::Fresh || task_hot.is_dying() {
             return Err(Error::BadState.into());
         }
         if object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        hot.bound.set(Some(task));
-        task_hot.bound.set(Some(object));
+        task_hot.bind(task, object, hot);
         if hot.bits.get() != 0 {
             self.raise(hot, 0);
         }

@@ -69,7 +69,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let loaded = Loaded { pool, sender: me.task, event, ranges: &ranges, turn: Turn::Any };
         let from_space = self.payload().space_of(me.task)?;
         if self.payload().in_one_or_two(from_space, lend, || self.put_loaded(&loaded))? {
-            me.hot.lends.set(false);
+            me.hot.set_lends_pages(false);
             return Ok(Answer::DONE);
         }
         lend()?;

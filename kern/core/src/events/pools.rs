@@ -30,7 +30,7 @@ use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::slot::Place;
-use kern_base::task::{Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::events::{Shown, Turn};
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -45,7 +45,6 @@ use crate::ipc::ways::{Sent, There, Way};
 use crate::mem::map::check_user_range;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
 use crate::rooms::{Events, Ipc};
-use crate::state::is_dying;
 use crate::{Answer, Me, Refusal, Result};
 
 /// How many plain events one event with a payload counts for in [`POSTER_STEPS`].
@@ -67,7 +66,7 @@ impl<'k, M: Machine> Way<'k, M> for Room<'k, M> {
 
     fn begin(self, ipc: Ipc<'k, M>, _: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
         ipc.time().stop_current();
-        sent.words.write_to(&block, sent.from);
+        block.write(sent.words, sent.from);
         self.events.queue_poster(block, sent.callee, self.hot);
         ipc.time().dispatch();
     }
@@ -80,9 +79,9 @@ impl<'k, M: Machine> Way<'k, M> for Room<'k, M> {
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Send`].
     pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?;
+        let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
-            return self.send_with_payload(me, args, words.with_payload(args));
+            return self.send_with_payload(me, args, args.with_payload(words));
         }
         let (pool, from) = self.pool_of_target(me, args, rights_of_words(words.info))?;
         if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
@@ -103,7 +102,7 @@ impl<'k, M: Machine> Events<'k, M> {
         if dest.task.get().header.has_flag(FLAG_DEAD) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
-        let pool = dest.task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let pool = dest.task.get().owner(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         let target = Target(args.a0);
         let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(target.index())))?;
         Ok((pool, SenderInfo { sender: me.task.get().id(), target, custom: dest.custom }))
@@ -182,8 +181,8 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Raises a pool's bits in the Notification of its reader, a task of this CPU.
     pub fn tell_reader(self, hot: &TaskHot) {
-        let pool = hot.process.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
-        let object = hot.bound.get(self.pin()).and_then(|n| n.get().hot.open(self.pin()));
+        let pool = hot.process(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let object = hot.bound(self.pin()).and_then(|n| n.get().hot.open(self.pin()));
         if let Some((pool, object)) = pool.zip(object) {
             self.raise(object, pool.get().bits.load(Relaxed));
         }
@@ -222,7 +221,7 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         let sent = Sent { callee: reader, words: Words { info: words.info.flag(FLAG_EVENT), ..words }, from };
         match self.task_hot(reader) {
-            Some(hot) if is_dying(hot) => return Err(Refusal::dead(id)),
+            Some(hot) if hot.is_dying() => return Err(Refusal::dead(id)),
             Some(hot) => self.ipc().begin(me, Room { events: self, hot }, &sent, deadline),
             None => {
                 let tag = u64::from(id.generation()) << 32;
@@ -241,7 +240,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// sender waits.
     fn queue_poster(self, block: Block<'k>, reader: Ref<'k, Task>, hot: &'k TaskHot) {
         let priority = self.ipc().resting_priority(block.task());
-        block.is_at(reader, Stage::Queued);
+        block.queue_at(reader);
         hot.posters.put(self.pin(), block, priority);
         if let Some(pool) = self.pool_read_by(reader, hot) {
             pool.get().reserved.close(&pool.get().shown(self.pin()));
@@ -251,7 +250,7 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Returns the pool that a task of this CPU reads.
     fn pool_read_by(self, reader: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, EventPool>> {
-        let pool = hot.process.get(self.pin())?.get().pool.get(self.pin())?;
+        let pool = hot.process(self.pin())?.get().pool.get(self.pin())?;
         (self.reader_of(pool) == Some(reader)).then_some(pool)
     }
 
@@ -291,8 +290,8 @@ impl<'k, M: Machine> Events<'k, M> {
     /// `work`. Returns whether there was room.
     fn put_waiting(self, pool: Ref<'k, EventPool>, sender: Ref<'k, Task>, work: &mut usize) -> Result<bool> {
         let Some(msg) = sender.get().message(self.pin()) else { return Err(Error::Gone.into()) };
-        let (words, from) = (Words::of(msg), SenderInfo::of(msg));
-        let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
+        let (words, from) = (msg.words(), msg.sender());
+        let group = if is_broadcast(msg) { msg.group() } else { 0 };
         if words.info.has(PAYLOAD_FLAGS) {
             *work += PAYLOAD_WORK;
             return self.put_waiting_load(pool, sender, words, from, group);
@@ -313,7 +312,7 @@ impl<'k, M: Machine> Events<'k, M> {
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
             match self.task_hot(reader) {
-                Some(hot) if is_dying(hot) => {}
+                Some(hot) if hot.is_dying() => {}
                 Some(hot) => self.let_posters_in(reader, hot),
                 None => self.outbox().raise_control(reader, ctl::ROOM),
             }
@@ -338,7 +337,7 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         let bytes = abi::events::pool_pages(pool.get().cells_log2) * PAGE_SIZE;
         check_user_range(address, bytes, PAGE_SIZE)?;
-        if !reader.get().owner.is(process) {
+        if reader.get().owner(self.pin()) != Some(process) {
             return Err(Error::BadState.into());
         }
         let slot = pool.map(|p| &p.reader);
@@ -449,7 +448,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// pool any more. Called after a task's capabilities were revoked, perhaps among them the
     /// reader capability of the pool: then no CPU would find the task through the pool.
     pub fn may_read_no_more(self, task: Ref<'k, Task>) {
-        let pool = task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let pool = task.get().owner(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         if pool.is_some_and(|pool| self.reader_of(pool).is_none()) {
             self.outbox().raise_control(task, ctl::ROOM);
         }

@@ -14,7 +14,7 @@
 //! # Invariants
 //! * A task in a CPU's list of grace waiters has its home on that CPU, in [`State::Restart`]. Only
 //!   that CPU changes the list. A task that is killed while it waits leaves the list first
-//!   ([`Grace::unlink_grace_waiter`]).
+//!   ([`GraceWaiters::remove`](kern_base::grace::GraceWaiters::remove)).
 //! * Every waiter wakes: the rounds up to its epoch were requested, and after each
 //!   [`quiesce::settle`] the CPU checks its list ([`Grace::wake_grace_waiters`]).
 //! * User level can write the register with the ticket. The kernel accepts only a ticket that this
@@ -31,13 +31,11 @@
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
-use kern_base::task::{State, Task, TaskHot};
-use smp::door::Ref;
+use kern_base::task::State;
 use smp::quiesce::{self, GraceMail, Ticket};
 
 use crate::begun::{is_again, mark_again};
 use crate::rooms::Grace;
-use crate::state::set_state;
 use crate::{Kernel, Me, Refusal, Result};
 
 /// Least rounds of a quiet period.
@@ -67,10 +65,8 @@ impl<'k, M: Machine> Grace<'k, M> {
             self.time().dispatch();
             return;
         }
-        set_state(me.hot, State::Restart);
-        me.hot.wait_epoch.set(epoch);
-        me.hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
-        self.sched.grace_waiters.set(Some(me.task));
+        me.hot.enter(State::Restart);
+        self.sched.grace_waiters.put(self.pin(), me.task, me.hot, epoch);
         self.ipc().park(me);
     }
 
@@ -119,34 +115,7 @@ impl<'k, M: Machine> Grace<'k, M> {
     /// Requires: [`quiesce::settle`] has just run.
     pub fn wake_grace_waiters(self) {
         let now = self.k.epoch.now();
-        let mut next = self.sched.grace_waiters.take(self.pin());
-        while let Some(task) = next {
-            let hot = task.get().hot.here(self.pin());
-            next = hot.wait_next.take(self.pin());
-            if hot.wait_epoch.get() <= now {
-                self.time().make_ready(task, hot);
-            } else {
-                hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
-                self.sched.grace_waiters.set(Some(task));
-            }
-        }
+        self.sched.grace_waiters.wake(self.pin(), now, |task, hot| self.time().make_ready(task, hot));
         self.time().dispatch();
-    }
-
-    /// Takes a task off the list of grace waiters.
-    pub fn unlink_grace_waiter(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let next = hot.wait_next.take(self.pin());
-        if self.sched.grace_waiters.is(task) {
-            self.sched.grace_waiters.set(next);
-            return;
-        }
-        let mut at = self.sched.grace_waiters.get(self.pin());
-        while let Some(other) = at.and_then(|t| self.task_hot(t)) {
-            if other.wait_next.is(task) {
-                other.wait_next.set(next);
-                return;
-            }
-            at = other.wait_next.get(self.pin());
-        }
     }
 }

@@ -16,7 +16,6 @@ use smp::sync::fence;
 
 use crate::caps::slots::CLAIMED;
 use crate::rooms::Groups;
-use crate::state::state_of;
 use crate::{Answer, Me, Refusal, Result};
 
 /// In [`Exposure::part_of`]: a per-CPU exposure begins, and this exposure may become an entry of
@@ -119,7 +118,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Returns the CPU on which a task runs, or will run when it is first resumed.
     fn target_home(self, task: Ref<'k, Task>) -> usize {
         match self.task_hot(task) {
-            Some(hot) if matches!(state_of(hot), State::Fresh | State::Ready) => hot.start_on.get().index(),
+            Some(hot) if matches!(hot.state(), State::Fresh | State::Ready) => hot.start_on().index(),
             _ => task.get().hot.destination().index(),
         }
     }

@@ -10,8 +10,9 @@
 //! priority of the caller's time, and in order within one priority. If the callee's home is another
 //! CPU, the message block travels there ([`crate::outbox::mail`]).
 
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target, TaskId};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target};
 use kern_base::machine::Machine;
+pub use kern_base::message::{SenderInfo, Words};
 use kern_base::task::{FLAG_SUSPENDED, Message, Stage, State, Task, TaskHot};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
@@ -21,88 +22,30 @@ use crate::ipc::ends::is_broadcast;
 use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::rooms::Ipc;
-use crate::state::{has_flag, is_dying};
 use crate::{Answer, Me, Refusal, Result};
-
-/// A message on its way between register frames.
-#[derive(Clone, Copy)]
-pub struct Words {
-    /// Label and number of UTCB words, without an operation. The only flags are
-    /// [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`], [`kern_base::flags::FLAG_EVENT`] and [those of
-    /// a payload](PAYLOAD_FLAGS).
-    pub info: MsgInfo,
-    pub regs: [u64; 4],
-}
-
-/// What the receiver learns about the sender.
-#[derive(Clone, Copy)]
-pub struct SenderInfo {
-    pub sender: TaskId,
-    pub target: Target,
-    pub custom: u16,
-}
-
-impl SenderInfo {
-    /// The kernel, or nobody in particular.
-    pub const NONE: SenderInfo = SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 };
-
-    /// Reads what a message block says about its sender.
-    #[inline(always)]
-    pub fn of(msg: &Message) -> SenderInfo {
-        SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() }
-    }
-}
-
-impl Words {
-    /// A message without words.
-    pub const NONE: Words = Words { info: MsgInfo(0), regs: [0; 4] };
-
-    /// Reads the message in a message block.
-    #[inline(always)]
-    pub fn of(msg: &Message) -> Words {
-        Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) }
-    }
-
-    /// Writes the message into a message block.
-    #[inline(always)]
-    pub fn write_to(self, msg: &Message, from: SenderInfo) {
-        msg.info.set(self.info);
-        for (cell, value) in msg.regs.iter().zip(self.regs) {
-            cell.set(value);
-        }
-        msg.target.set(from.target);
-        msg.custom.set(from.custom);
-        msg.sender.set(from.sender);
-    }
-
-    /// Returns the message in a system call's arguments, without its payload.
-    #[inline(always)]
-    pub fn new(args: &Args) -> Result<Words> {
-        let info = MsgInfo::new(MsgInfo(args.info).label(), MsgInfo(args.info).words() as u8);
-        let fits = info.words() <= MSG_UTCB_WORDS;
-        fits.then_some(Words { info, regs: args.message() }).ok_or(TOO_LONG)
-    }
-
-    /// Makes an event of the message. `group` is the group's identity for a broadcast, and else 0.
-    #[inline(always)]
-    pub fn as_event(self, from: SenderInfo, group: u64) -> abi::events::Event {
-        let SenderInfo { sender, target, custom } = from;
-        let info = MsgInfo::new(self.info.label(), self.info.words() as u8);
-        abi::events::Event { info, sender, exposure: target.index(), custom, group, regs: self.regs }
-    }
-
-    /// Adds the payload flags of the arguments.
-    pub fn with_payload(self, args: &Args) -> Words {
-        Words { info: self.info.flag(args.info & PAYLOAD_FLAGS), ..self }
-    }
-}
 
 /// Refuses a message of more UTCB words than fit.
 const TOO_LONG: Refusal = Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64);
 
-/// Returns the deadline of an operation, if it has one.
-pub fn deadline_of(args: &Args) -> Option<u64> {
-    MsgInfo(args.info).has(FLAG_DEADLINE).then_some(args.a1)
+impl Args {
+    /// Returns the message, without its payload.
+    #[inline(always)]
+    pub fn words(&self) -> Result<Words> {
+        let info = MsgInfo::new(MsgInfo(self.info).label(), MsgInfo(self.info).words() as u8);
+        let fits = info.words() <= MSG_UTCB_WORDS;
+        fits.then_some(Words { info, regs: self.message() }).ok_or(TOO_LONG)
+    }
+
+    /// Adds the flags of the payload to the message.
+    #[inline(always)]
+    pub fn with_payload(&self, words: Words) -> Words {
+        Words { info: words.info.flag(self.info & PAYLOAD_FLAGS), ..words }
+    }
+
+    /// Returns the deadline of the operation, if it has one.
+    pub fn deadline(&self) -> Option<u64> {
+        MsgInfo(self.info).has(FLAG_DEADLINE).then_some(self.a1)
+    }
 }
 
 impl<'k, M: Machine> Ipc<'k, M> {
@@ -122,13 +65,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Makes a call. `LOAD`: its message has a payload.
     #[inline(always)]
     fn make_call<const PAYLOAD: bool>(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = if PAYLOAD { Words::new(args)?.with_payload(args) } else { Words::new(args)? };
+        let words = if PAYLOAD { args.with_payload(args.words()?) } else { args.words()? };
         let need = if PAYLOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
         if dest.task == me.task {
             return Err(Refusal::new(Error::SelfCall, 0));
         }
-        let deadline = deadline_of(args);
+        let deadline = args.deadline();
         if deadline.is_some_and(|at| at <= self.k.machine.now()) {
             return Err(Refusal::new(Error::Timeout, 0));
         }
@@ -137,13 +80,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let nonblock = MsgInfo(args.info).has(FLAG_NONBLOCK);
         let local = self.task_hot(dest.task);
         let receiving = local.is_some_and(|callee| self.is_receiving(callee));
-        if local.is_some_and(|callee| callee.state.get() >> 32 != dest.tag >> 32) {
+        if local.is_some_and(|callee| !callee.is_meant_by(dest.tag)) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
         if !receiving && nonblock {
             return Err(Refusal::new(Error::WouldBlock, 0));
         }
-        if local.is_some_and(|callee| !receiving && is_dying(callee)) {
+        if local.is_some_and(|callee| !receiving && callee.is_dying()) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
         if PAYLOAD {
@@ -176,7 +119,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Whether a task waits for a message and is not suspended.
     pub fn is_receiving(self, hot: &TaskHot) -> bool {
-        (hot.is_in(State::Recv) || hot.is_in(State::RecvTimed)) && !has_flag(hot, FLAG_SUSPENDED)
+        (hot.is_in(State::Recv) || hot.is_in(State::RecvTimed)) && !hot.has_flag(FLAG_SUSPENDED)
     }
 
     /// Writes the registers that a receiver gets.
@@ -197,7 +140,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Whether a task of this CPU waits, in a broadcast, for room in a pool whose reader is on this
     /// CPU.
     pub fn waits_in_broadcast(self, task: Ref<'k, Task>) -> bool {
-        let queued = |msg: &&Message| msg.stage.get() == Stage::Queued && is_broadcast(msg);
+        let queued = |msg: &&Message| msg.stage() == Stage::Queued && is_broadcast(msg);
         task.get().message(self.pin()).filter(queued).is_some()
     }
 }

@@ -18,7 +18,6 @@ use crate::Refusal;
 use crate::answer::{write_error, write_values};
 use crate::ipc::call::{SenderInfo, Words};
 use crate::rooms::Ipc;
-use crate::state::has_flag;
 
 /// How a message ends for its sender.
 #[derive(Clone, Copy)]
@@ -57,7 +56,7 @@ impl End {
 
 /// Whether a message block, which is queued or has come back, belongs to a broadcast.
 pub fn is_broadcast(msg: &Message) -> bool {
-    msg.info.get().has(FLAG_EVENT) && msg.target.get().index() == BROADCAST
+    msg.info().has(FLAG_EVENT) && msg.sender().target.index() == BROADCAST
 }
 
 /// Returns the progress of a task's broadcast, which its errors report.
@@ -90,14 +89,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.recover_time(&block);
             let (outcome, words, who) = end.parts();
             // The sender's CPU must still see whether a message that failed was a broadcast.
-            let kind = if outcome == Outcome::Replied { 0 } else { block.info.get().flags() & FLAG_EVENT };
-            let from = SenderInfo { sender: who, target: block.target.get(), custom: 0 };
-            Words { info: MsgInfo(words.info.0 | kind), ..words }.write_to(&block, from);
+            let kind = if outcome == Outcome::Replied { 0 } else { block.info().flags() & FLAG_EVENT };
+            let from = SenderInfo { sender: who, target: block.sender().target, custom: 0 };
+            block.write(Words { info: MsgInfo(words.info.0 | kind), ..words }, from);
             return self.send_back(block, outcome);
         };
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
-        }
+        self.time().clear_deadline(task, hot);
         self.note_over(task, end.error());
         self.recover_time(&block);
         block.rest();
@@ -106,7 +103,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Takes the sender's time back from the callee.
     fn recover_time(self, block: &Block<'k>) {
-        if let Some((callee, hot)) = block.callee.get(self.pin()).and_then(|t| Some((t, self.task_hot(t)?))) {
+        if let Some((callee, hot)) = block.callee(self.pin()).and_then(|t| Some((t, self.task_hot(t)?))) {
             self.time().recover(block.task(), callee, hot);
         }
     }
@@ -122,10 +119,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn came_home(self, block: Block<'k>, hot: &'k TaskHot) {
         let task = block.task();
         let progress = if is_broadcast(&block) { progress_of(hot) } else { 0 };
-        let end = match (block.outcome.get(), hot.ending.take()) {
-            (Outcome::Replied, _) => End::Replied(Words::of(&block)),
+        let end = match (block.outcome(), hot.end_wait()) {
+            (Outcome::Replied, _) => End::Replied(block.words()),
             (Outcome::Failed(error), _) => {
-                End::Failed { error, detail: block.regs[0].get(), who: block.sender.get() }
+                End::Failed { error, detail: block.words().regs[0], who: block.sender().sender }
             }
             // This CPU ends the wait, so no task of the other CPU is to blame.
             (Outcome::Recalled | Outcome::Retry, Ending::Fail(error)) => {
@@ -143,7 +140,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     ///
     /// Requires: the sender waits for nothing any more, has its time, and its block is at home.
     pub fn wake_with(self, task: Ref<'k, Task>, hot: &'k TaskHot, end: End) {
-        if has_flag(hot, FLAG_IN_FAULT) {
+        if hot.has_flag(FLAG_IN_FAULT) {
             return self.fault_is_over(task, hot, end);
         }
         match end {
@@ -173,4 +170,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let error = error.map_or(0, |error| error as u8);
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error });
     }
+}
+
+/// Ends the kernel: a message block that is with a call on this CPU is lost to its callee.
+#[cold]
+#[inline(never)]
+pub fn no_callee(caller: TaskId) -> ! {
+    panic!("the message block of task {caller:?} is here with a call, and no callee has it");
 }

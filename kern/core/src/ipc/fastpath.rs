@@ -21,9 +21,10 @@ use abi::{FaultAnswer, MsgInfo};
 use kern_base::block::Block;
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
+use kern_base::message::Words;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
-    Ending, FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, OpenTask, Outcome, Stage, State, Task, TaskHot,
+    Ending, FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, OpenTask, Outcome, State, Task, TaskHot,
     state_half,
 };
 use smp::cpu::CpuId;
@@ -69,26 +70,24 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
         let Some(msg) = faulter.get().message(self.pin()) else { return false };
         let Some((_, sc_hot)) = self.running() else { return false };
-        let word = faulter_hot.state.get();
+        let word = faulter_hot.word();
         let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
         if (word & !ANY) as u32 != waits as u32 {
             return false;
         }
-        let rip = msg.regs[1].get();
-        match msg.info.get().label() {
+        let rip = msg.words().regs[1];
+        match msg.info().label() {
             RESUME => {}
             RESUME_AT if rip < abi::USER_TOP => faulter_hot.regs.rip.set(rip),
             _ => return false,
         }
-        let block = hot.caller.take_of(faulter, self.pin());
+        let block = hot.take_fault_of(faulter, self.pin());
         self.trace().note_reply(faulter, me, Path::Express, How::Delivered, 0);
         block.rest();
-        hot.pending.set(0);
-        hot.lender.set(None);
-        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
+        hot.time.owe_none();
+        hot.change(hot.word(), State::Ready, State::Recv);
         sc_hot.task.set(Some(faulter));
-        let word = word ^ (u64::from(FLAG_IN_FAULT) << 8 | (State::Await as u64 ^ State::Ready as u64));
-        faulter_hot.state.set(word);
+        faulter_hot.end_awaited_fault(word);
         self.time().run_task(faulter, faulter_hot);
         true
     }
@@ -109,12 +108,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
             Event::Call { caller, callee, path: Path::Express, how: How::Sent }
         });
         self.time().stop(&sc_hot);
-        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::AwaitRemote as u64));
-        self.outbox().number_block(hot, &block);
-        block.sc.set(Some(sc));
-        block.sender.set(me.get().id());
-        block.tag.set(tag);
-        block.is_at(callee, Stage::Out);
+        hot.change(hot.word(), State::Ready, State::AwaitRemote);
+        block.take_number_of(hot);
+        block.set_time(Some(sc));
+        block.set_sender(me.get().id());
+        block.goes_out(callee, tag);
         self.fast_send_block(block, sc_hot, way, to);
         true
     }
@@ -124,29 +122,30 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     pub fn fast_delivery(self, block: &Block<'k>) -> Option<OpenTask<'k>> {
         let caller = block.task();
-        let callee = block.callee.get(self.pin())?;
+        let callee = block.callee(self.pin())?;
         let open = OpenTask::open(callee, self.pin())?;
         let hot = open.state();
-        let sc = block.sc.get(self.pin())?;
+        let sc = block.time(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
-        let word = hot.state.get();
-        let receiving = word & !ANY == block.tag.get() | self.expected(State::Recv);
-        if !receiving || block.info.get().words() != 0 || self.task_hot(caller).is_some() {
+        let word = hot.word();
+        let receiving = word & !ANY == block.tag() | self.expected(State::Recv);
+        if !receiving || block.info().words() != 0 || self.task_hot(caller).is_some() {
             return None;
         }
         let (time, idle) = (self.time(), self.sched.idle.get());
         let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
         self.trace().note_received(caller, callee);
-        block.stage.set(Stage::Owed);
-        block.sc.set(None);
-        hot.lender.set(Some(caller));
+        block.mark_received();
+        block.set_time(None);
+        hot.time.owe(caller);
         sc_hot.task.set(Some(callee));
-        hot.state.set(word ^ (State::Recv as u64 ^ State::Ready as u64));
+        hot.change(word, State::Recv, State::Ready);
         self.time().take_over(sc, sc_hot, now, callee, word);
         self.write_registers(hot, block);
-        hot.regs.rdi.set(u64::from(block.target.get().index()));
-        hot.regs.rsi.set(block.sender.get().raw());
-        hot.regs.r12.set(u64::from(block.custom.get()));
+        let from = block.sender();
+        hot.regs.rdi.set(u64::from(from.target.index()));
+        hot.regs.rsi.set(from.sender.raw());
+        hot.regs.r12.set(u64::from(from.custom));
         Some(open)
     }
 
@@ -158,16 +157,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(hot) = self.task_hot(me) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(caller) else { return false };
-        let block = hot.caller.take_of(caller, self.pin());
+        let block = hot.take_call_of(caller, self.pin());
         self.trace().note_reply(caller, me, Path::Express, How::Sent, 0);
         self.time().stop(&sc_hot);
-        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
-        hot.lender.set(None);
+        hot.change(hot.word(), State::Ready, State::Recv);
+        hot.time.owe_none();
         sc_hot.task.set(Some(caller));
-        block.sc.set(Some(sc));
-        block.outcome.set(Outcome::Replied);
-        block.callee.set(None);
-        block.stage.set(Stage::Back);
+        block.set_time(Some(sc));
+        block.goes_back(Outcome::Replied);
         self.fast_send_block(block, sc_hot, way, way.get().id());
         true
     }
@@ -179,23 +176,23 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let task = block.task();
         let open = OpenTask::open(task, self.pin())?;
         let hot = open.state();
-        let sc = block.sc.get(self.pin())?;
+        let sc = block.time(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
-        let word = hot.state.get();
+        let word = hot.word();
         let waiting = (word & !ANY) as u32 == self.expected(State::AwaitRemote) as u32;
         if !waiting
             || hot.deadline.is_queued()
-            || hot.ending.get() != Ending::None
-            || block.outcome.get() != Outcome::Replied
+            || hot.ending() != Ending::None
+            || block.outcome() != Outcome::Replied
         {
             return None;
         }
         let (time, idle) = (self.time(), self.sched.idle.get());
         let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
-        debug_assert!(hot.borrowed.is_null(), "its time went along with its call");
+        debug_assert!(hot.time.borrows_none(), "its time went along with its call");
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
-        block.sc.set(None);
-        hot.state.set(word ^ (State::AwaitRemote as u64 ^ State::Ready as u64));
+        block.set_time(None);
+        hot.change(word, State::AwaitRemote, State::Ready);
         self.time().take_over(sc, sc_hot, now, task, word);
         self.write_registers(hot, block);
         hot.regs.rdi.set(0);
@@ -209,13 +206,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Requires: the frame's `full` is 0.
     #[inline(always)]
     pub fn write_registers(self, hot: &TaskHot, msg: &Message) {
-        let MsgInfo(info) = msg.info.get();
+        let Words { info: MsgInfo(info), regs: [mr0, mr1, mr2, mr3] } = msg.words();
         let regs = &hot.regs;
         regs.rax.set(info);
-        regs.rdx.set(msg.regs[0].get());
-        regs.r8.set(msg.regs[1].get());
-        regs.r9.set(msg.regs[2].get());
-        regs.r10.set(msg.regs[3].get());
+        regs.rdx.set(mr0);
+        regs.r8.set(mr1);
+        regs.r9.set(mr2);
+        regs.r10.set(mr3);
     }
 
     /// Returns the running context, opened so that it can be sent to another CPU.

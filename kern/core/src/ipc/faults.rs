@@ -22,9 +22,7 @@ use abi::{RFLAGS_RESUME, RFLAGS_TRAP};
 use kern_base::block::Block;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::{FaultEnd, Machine};
-use kern_base::task::{
-    Ending, FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, Message, PENDING_FAULT, State, Task, TaskHot, ctl,
-};
+use kern_base::task::{FLAG_IN_FAULT, FLAG_VECTOR, Message, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
@@ -36,7 +34,6 @@ use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::registers::{load_registers, read_registers, registers};
 use crate::rooms::Ipc;
-use crate::state::{has_flag, is_dying, set_flag, set_state};
 use crate::{Me, Refusal, Result};
 
 /// Exceptions that have more detail than their number.
@@ -79,7 +76,7 @@ pub fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
 
 /// Copies a faulter's frame into its message block, which is about to leave the frame's CPU.
 pub fn take_registers_along(hot: &TaskHot, msg: &Message) {
-    if has_flag(hot, FLAG_IN_FAULT) {
+    if hot.has_flag(FLAG_IN_FAULT) {
         for (register, cell) in registers(&hot.regs) {
             msg.frame[register as usize].set(cell.get());
         }
@@ -173,20 +170,20 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return Err(Some(Error::SelfCall));
         }
         let from = SenderInfo { sender: me.task.get().id(), target: Target(target), custom: dest.custom };
-        if has_flag(me.hot, FLAG_VECTOR) {
+        if me.hot.has_flag(FLAG_VECTOR) {
             self.k.machine.save_vector(me.task.get().vector(self.pin()));
         }
         let sent = Sent { callee: dest.task, words, from };
         let Some(handler) = self.task_hot(dest.task) else {
-            set_flag(me.hot, FLAG_IN_FAULT, true);
+            me.hot.begin_fault();
             self.begin(me, There { tag: dest.tag }, &sent, None);
             return Ok(());
         };
         let receiving = self.is_receiving(handler);
-        if handler.state.get() >> 32 != dest.tag >> 32 || !receiving && is_dying(handler) {
+        if !handler.is_meant_by(dest.tag) || !receiving && handler.is_dying() {
             return Err(Some(Error::Dead));
         }
-        set_flag(me.hot, FLAG_IN_FAULT, true);
+        me.hot.begin_fault();
         if receiving {
             self.begin(me, Direct::<true>(handler), &sent, None);
         } else {
@@ -199,7 +196,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// UTCB. Marks that the fastpaths must not answer this call.
     #[inline(always)]
     pub fn show_fault(self, caller: Ref<'k, Task>, handler: Ref<'k, Task>, handler_hot: &TaskHot) {
-        handler_hot.pending.set(handler_hot.pending.get() | PENDING_FAULT);
+        handler_hot.serve_fault();
         let bulk = &handler.get().utcb(self.pin()).bulk;
         if let Some(hot) = self.task_hot(caller) {
             for (register, cell) in registers(&hot.regs) {
@@ -216,7 +213,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[cold]
     fn end_of_fault(self, me: Me<'k>, why: Option<Error>) {
         self.report_fault(me.task, me.hot, why);
-        set_state(me.hot, State::Faulted);
+        me.hot.enter(State::Faulted);
         // The task keeps its time until the kill returns it.
         self.time().stop_current();
         self.tear_down_later(me.task, me.hot);
@@ -247,11 +244,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Marks a task and its process as dying, before the process ends.
     pub fn prepare_teardown(self, hot: &TaskHot) {
-        set_state(hot, State::Faulted);
-        set_flag(hot, FLAG_SUSPENDED, true);
-        hot.ending.set(Ending::Kill);
-        hot.numbers_visited.set(0);
-        if let Some(process) = hot.process.get(self.pin()) {
+        hot.mark_killed_last();
+        if let Some(process) = hot.process(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
             // The CPU that binds a task takes the task's number and then looks for the mark.
             fence(SeqCst);
@@ -263,8 +257,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Whether a call that this CPU has is a fault of its caller.
     pub fn is_fault(self, caller: Ref<'k, Task>) -> bool {
         match self.task_hot(caller) {
-            Some(hot) => has_flag(hot, FLAG_IN_FAULT),
-            None => caller.get().message(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_FAULT)),
+            Some(hot) => hot.has_flag(FLAG_IN_FAULT),
+            None => caller.get().message(self.pin()).is_some_and(|msg| msg.info().has(FLAG_FAULT)),
         }
     }
 
@@ -314,7 +308,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.end_call(me, block, hot);
         } else {
             // The faulter has its time back, and does not continue.
-            set_flag(hot, FLAG_SUSPENDED, true);
+            hot.suspend();
             self.end_call(me, block, hot);
             self.finish_off(caller, hot, answer);
         }
@@ -323,7 +317,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Changes a faulter's registers as the answer says, and ends its fault.
     #[inline(always)]
     fn apply(self, task: Ref<'k, Task>, hot: &TaskHot, answer: FaultAnswer, rip: u64) {
-        set_flag(hot, FLAG_IN_FAULT, false);
+        hot.end_fault();
         match answer {
             FaultAnswer::ResumeAt => hot.regs.rip.set(rip),
             FaultAnswer::Step => hot.regs.rflags.set(hot.regs.rflags.get() | RFLAGS_TRAP),
@@ -339,8 +333,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Kills a faulter, or its process, as the answer says. The audit already has the answer.
     /// Requires: the faulter waits for nothing any more, and is suspended.
     fn finish_off(self, task: Ref<'k, Task>, hot: &'k TaskHot, answer: FaultAnswer) {
-        set_flag(hot, FLAG_IN_FAULT, false);
-        set_state(hot, State::Ready);
+        hot.end_fault();
+        hot.enter(State::Ready);
         if answer == FaultAnswer::TearDown {
             self.tear_down_later(task, hot);
         } else {
@@ -358,12 +352,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
                     self.apply(task, hot, answer, words.regs[1]);
                     return self.time().make_ready(task, hot);
                 }
-                set_flag(hot, FLAG_SUSPENDED, true);
+                hot.suspend();
                 self.finish_off(task, hot, answer);
             }
             // The instruction faults again.
             End::Retry | End::Posted => {
-                set_flag(hot, FLAG_IN_FAULT, false);
+                hot.end_fault();
                 self.time().make_ready(task, hot);
             }
         }
@@ -373,7 +367,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Requires: the task waits for nothing any more.
     #[cold]
     pub fn fault_failed(self, task: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
-        set_flag(hot, FLAG_IN_FAULT, false);
+        hot.end_fault();
         self.report_fault(task, hot, Some(why));
         self.tear_down_later(task, hot);
     }
@@ -387,7 +381,7 @@ fn settle_debug(hot: &TaskHot, dr6: u64) {
     if dr6 & DR6_STEP != 0 {
         flags.set(flags.get() & !RFLAGS_TRAP);
     }
-    let dr7 = hot.debug[abi::DEBUG_ADDRESSES].get();
+    let dr7 = hot.debug()[abi::DEBUG_ADDRESSES].get();
     let hit = |n: usize| {
         let (on, condition, _) = breakpoint(dr7, n);
         on && condition == ON_EXECUTE && dr6 >> n & 1 != 0

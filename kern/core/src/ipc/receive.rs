@@ -5,15 +5,13 @@ use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
 use kern_base::block::Block;
 use kern_base::limits::REFUSED_STEPS;
 use kern_base::machine::Machine;
-use kern_base::task::{PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{State, Task, TaskHot, ctl};
 use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
-use crate::ipc::call::{SenderInfo, Words, deadline_of};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
-use crate::state::set_state;
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Ipc<'k, M> {
@@ -25,25 +23,18 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Fails the current call of a task that receives again without having answered.
     fn drop_unanswered(self, me: Me<'k>) {
-        if let Some(block) = self.take_caller(me.hot) {
-            if me.hot.lender.is(block.task()) {
+        if let Some(block) = me.hot.take_caller(self.pin()) {
+            if me.hot.time.is_lent_by(block.task()) {
                 self.time().give_back(me.task, me.hot);
             }
             self.refuse(block, Refusal::Error { error: Error::Gone, detail: 0, who: me.task.get().id() });
         }
     }
 
-    /// Takes the current call away from a task that serves it.
-    pub fn take_caller(self, hot: &TaskHot) -> Option<Block<'k>> {
-        let block = hot.caller.take(self.pin())?;
-        hot.pending.set(hot.pending.get() & !PENDING_FAULT);
-        Some(block)
-    }
-
     /// Does the receive half: takes bits, else a queued call, else waits. The task may have no time
     /// any more.
     pub fn receive(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        if me.hot.pending.get() != 0 && self.take_pending(me) {
+        if me.hot.has_pending() && self.take_pending(me) {
             return Ok(Answer::Settled);
         }
         self.await_call(me, args)
@@ -55,7 +46,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if MsgInfo(args.info).flags() != 0 {
             return self.receive_bounded(me, args);
         }
-        set_state(me.hot, State::Recv);
+        me.hot.enter(State::Recv);
         self.rest(me);
         Ok(Answer::Settled)
     }
@@ -64,7 +55,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn take_pending(self, me: Me<'k>) -> bool {
         // On a waiting caller's time the task takes that call, and no bits.
         let own_time = self.time().own_at_rest(me.task, me.hot).is_some();
-        if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
+        if me.hot.has_pending_bits() && own_time {
             self.take_bound_bits(me);
             self.time().make_ready(me.task, me.hot);
             self.time().dispatch();
@@ -76,7 +67,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Waits for a message until a deadline, or answers an error immediately, as the flags say.
     #[cold]
     fn receive_bounded(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let deadline = deadline_of(args);
+        let deadline = args.deadline();
         if MsgInfo(args.info).has(FLAG_NONBLOCK) || deadline.is_some_and(|at| at <= self.k.machine.now()) {
             let error = if deadline.is_some() { Error::Timeout } else { Error::WouldBlock };
             write_error(&me.hot.regs, error, 0, TaskId::NONE);
@@ -84,7 +75,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.time().dispatch();
             return Ok(Answer::Settled);
         }
-        set_state(me.hot, if deadline.is_some() { State::RecvTimed } else { State::Recv });
+        me.hot.enter(if deadline.is_some() { State::RecvTimed } else { State::Recv });
         if let Some(at) = deadline {
             self.time().set_deadline(me.task, at);
         }
@@ -99,8 +90,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return;
         }
         let me = Me { task, hot };
-        let bits = hot.pending.get() & PENDING_BITS != 0 && self.time().own_at_rest(task, hot).is_some();
-        if !bits && hot.senders.is_empty() {
+        let bits = hot.has_pending_bits() && self.time().own_at_rest(task, hot).is_some();
+        if !bits && hot.callers().is_empty() {
             return;
         }
         let received = if bits {
@@ -111,8 +102,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.accept_next(me)
         };
         // If none of the calls could be received, the task continues to wait until its deadline.
-        if received && hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
+        if received {
+            self.time().clear_deadline(task, hot);
         }
     }
 
@@ -140,16 +131,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Takes the bits of the bound Notification, and answers the receive with them.
     fn take_bound_bits(self, me: Me<'k>) {
-        let bits = me
-            .hot
-            .bound
-            .get(self.pin())
-            .and_then(|n| n.get().hot.open(self.pin()))
-            .map_or(0, |n| n.bits.take());
-        if let Some(object) = me.hot.bound.get(self.pin()) {
+        let object = me.hot.bound(self.pin());
+        let bits = object.and_then(|n| n.get().hot.open(self.pin())).map_or(0, |n| n.bits.take());
+        if let Some(object) = object {
             self.trace().note_bits(me.task, object);
         }
-        me.hot.pending.set(me.hot.pending.get() & !PENDING_BITS);
+        me.hot.set_bits_pending(false);
         write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
 
@@ -158,11 +145,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// waits.
     fn accept_next(self, me: Me<'k>) -> bool {
         for _ in 0..REFUSED_STEPS {
-            let Some(block) = me.hot.senders.pop(self.pin()) else { return false };
-            if me.hot.senders.is_empty() {
-                me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
-            }
-            let info = block.info.get();
+            let Some(block) = me.hot.next_call(self.pin()) else { return false };
+            let info = block.info();
             if info.has(PAYLOAD_FLAGS)
                 && let Err(why) = self.payload().pass_waiting_load(block.task(), me.task, info)
             {
@@ -172,7 +156,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.accept(me, block);
             return true;
         }
-        if !me.hot.senders.is_empty() {
+        if !me.hot.callers().is_empty() {
             self.outbox().raise_control(me.task, ctl::RECEIVE);
         }
         false
@@ -180,20 +164,20 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Receives a queued call. The receiver continues on the caller's time.
     fn accept(self, me: Me<'k>, block: Block<'k>) {
-        let (caller, words) = (block.task(), Words::of(&block));
+        let (caller, words) = (block.task(), block.words());
         self.trace().note_received(caller, me.task);
         self.copy_utcb(caller, me.task, words.info.words());
-        self.write_message(me.hot, words, SenderInfo::of(&block));
-        block.stage.set(Stage::Owed);
-        me.hot.caller.put(block);
+        self.write_message(me.hot, words, block.sender());
+        block.mark_received();
+        me.hot.serve(block);
         if words.info.has(FLAG_FAULT) {
             self.show_fault(caller, me.task, me.hot);
         }
         if let Some(hot) = self.task_hot(caller) {
-            set_state(hot, if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
+            hot.enter(if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
         }
-        set_state(me.hot, State::Ready);
-        if !me.hot.lender.is(caller) {
+        me.hot.enter(State::Ready);
+        if !me.hot.time.is_lent_by(caller) {
             self.take_up(me, caller);
         }
         if !self.hot.current.is(me.task) {

@@ -10,7 +10,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_SUSPENDED, Outcome, PENDING_FAULT, State, Task, TaskHot};
+use kern_base::task::{FLAG_SUSPENDED, Outcome, State, Task, TaskHot};
 use smp::cpu::MAX_CPUS;
 use smp::door::Ref;
 use test_abi::trace::{Event, How, Path};
@@ -21,21 +21,20 @@ use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ways::{Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
-use crate::state::{has_flag, is_dying, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::ReplyRecv`].
     #[inline(always)]
     pub fn reply_recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        if me.hot.pending.get() != 0 {
+        if me.hot.has_pending() {
             return self.reply_recv_pending(me, *args);
         }
-        let words = Words::new(args)?;
+        let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
-            return self.reply_recv_payload(me, *args, words);
+            return self.reply_recv_payload(me, *args);
         }
-        if let Some(block) = me.hot.caller.take(self.pin()) {
+        if let Some(block) = me.hot.take_only_caller(self.pin()) {
             self.answer_call(me, block, words);
         }
         self.await_call(me, args)
@@ -43,11 +42,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out a ReplyRecv whose reply has a payload.
     #[inline(never)]
-    fn reply_recv_payload(self, me: Me<'k>, args: Args, words: Words) -> Result<Answer> {
-        if let Some(caller) = me.hot.caller.get(self.pin()) {
-            let words = words.with_payload(&args);
+    fn reply_recv_payload(self, me: Me<'k>, args: Args) -> Result<Answer> {
+        if let Some(caller) = me.hot.caller(self.pin()) {
+            let words = args.with_payload(args.words()?);
             self.payload().give_load(me, caller, words.info)?;
-            if let Some(block) = self.take_caller(me.hot) {
+            if let Some(block) = me.hot.take_caller(self.pin()) {
                 self.answer_call(me, block, words);
             }
         } else {
@@ -59,14 +58,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out a ReplyRecv if bits or calls are pending, or the current call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
-        let words = Words::new(&args)?.with_payload(&args);
-        if let Some(caller) = me.hot.caller.get(self.pin()) {
-            let fault = me.hot.pending.get() & PENDING_FAULT != 0;
+        let words = args.with_payload(args.words()?);
+        if let Some(caller) = me.hot.caller(self.pin()) {
+            let fault = me.hot.serves_fault();
             let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
             if words.info.has(PAYLOAD_FLAGS) {
                 self.payload().give_load(me, caller, words.info)?;
             }
-            if let Some(block) = self.take_caller(me.hot) {
+            if let Some(block) = me.hot.take_caller(self.pin()) {
                 self.answer(me, block, answer, words);
             }
         } else {
@@ -77,13 +76,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out [`abi::Op::Reply`].
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?.with_payload(args);
+        let words = args.with_payload(args.words()?);
         let saved = match args.a0 {
             0 => None,
             cap => Some(self.caps().operand::<Reply, { Op::Reply as u8 }, 0>(me, Target(cap).cap())?),
         };
         let caller = match saved {
-            None => me.hot.caller.get(self.pin()),
+            None => me.hot.caller(self.pin()),
             Some(reply) => self.saved_caller(reply)?,
         };
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
@@ -95,7 +94,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.payload().give_load(me, caller, words.info)?;
         }
         let block = match saved {
-            None => self.take_caller(me.hot),
+            None => me.hot.take_caller(self.pin()),
             Some(reply) => self.take_saved(me, reply),
         };
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
@@ -132,9 +131,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Sends the reply to a caller of another CPU. Time that came with the call goes back with it.
     pub fn answer_elsewhere(self, me: Me<'k>, block: Block<'k>, words: Words) {
-        words.write_to(&block, SenderInfo::NONE);
+        block.write(words, SenderInfo::NONE);
         self.trace().note_reply(block.task(), me.task, Path::Slow, How::Sent, 0);
-        if me.hot.lender.is(block.task()) {
+        if me.hot.time.is_lent_by(block.task()) {
             self.time().give_back(me.task, me.hot);
         }
         self.send_back(block, Outcome::Replied);
@@ -145,11 +144,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     pub fn end_call(self, me: Me<'k>, block: Block<'k>, hot: &'k TaskHot) {
         let caller = block.task();
-        if state_of(hot) == State::AwaitTimed {
-            self.time().clear_deadline(caller);
+        if hot.state() == State::AwaitTimed {
+            self.time().clear_deadline(caller, hot);
         }
         block.rest();
-        set_state(hot, State::Ready);
+        hot.enter(State::Ready);
         match self.time().return_time(me.task, me.hot, caller, hot) {
             Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, hot, sc),
             _ => self.time().make_ready(caller, hot),
@@ -160,7 +159,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// suspended, the time stops and stays with the caller.
     #[inline(always)]
     pub fn goes_on(self, caller: Ref<'k, Task>, hot: &'k TaskHot, sc: Ref<'k, SchedContext>) {
-        if !has_flag(hot, FLAG_SUSPENDED) {
+        if !hot.has_flag(FLAG_SUSPENDED) {
             return self.time().run_task(caller, hot);
         }
         if let Some(sc_hot) = self.sc_hot(sc) {
@@ -175,35 +174,26 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(reply) = object.get().hot.open(self.pin()) else {
             return Err(self.elsewhere(&object.get().hot));
         };
-        if !reply.caller.is_null() {
+        if reply.caller(self.pin()).is_some() {
             return Err(Error::InUse.into());
         }
         if object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
+        let Some(caller) = me.hot.caller(self.pin()) else { return Err(Error::Gone.into()) };
         // Any holder of the Reply object can answer. So for the caller the object is like a group.
         self.security().may(&caller.get().header, &object.get().header, may::JOIN)?;
-        let Some(block) = self.take_caller(me.hot) else { return Err(Error::Gone.into()) };
-        block.held.set(Some(object));
-        reply.caller.put(block);
+        let Some(block) = me.hot.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
         self.sched.kept.set(self.sched.kept.get() + 1);
-        reply.number.set(self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64);
-        reply.server.set(Some(me.task));
-        let first = me.hot.replies.get(self.pin());
-        reply.prev.set(None);
-        reply.next.set(first);
-        if let Some(hot) = first.and_then(|r| r.get().hot.open(self.pin())) {
-            hot.prev.set(Some(object));
-        }
-        me.hot.replies.set(Some(object));
+        let number = self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64;
+        reply.keep(object, self.pin(), block, number, (me.task, me.hot));
         Ok(Answer::DONE)
     }
 
     /// Returns the caller whose call a Reply object keeps, or `None` if it is empty.
     fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
         match reply.get().hot.open(self.pin()) {
-            Some(hot) => Ok(hot.caller.get(self.pin())),
+            Some(hot) => Ok(hot.caller(self.pin())),
             None => Err(self.elsewhere(&reply.get().hot)),
         }
     }
@@ -212,33 +202,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// caller's time.
     fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>) -> Option<Block<'k>> {
         let hot = reply.get().hot.here(self.pin());
-        let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
-        let block = self.unlink_reply(reply)?;
+        let server = hot.server(self.pin()).filter(|server| *server != me.task);
+        let block = Reply::release(reply, self.pin())?;
         if let Some((server, server_hot)) = server.and_then(|t| Some((t, self.task_hot(t)?))) {
             self.time().recover(block.task(), server, server_hot);
         }
-        Some(block)
-    }
-
-    /// Empties a Reply object, and takes it out of its server's list. Returns the call that it
-    /// kept.
-    pub fn unlink_reply(self, reply: Ref<'k, Reply>) -> Option<Block<'k>> {
-        let hot = reply.get().hot.here(self.pin());
-        let (next, prev) = (hot.next.take(self.pin()), hot.prev.take(self.pin()));
-        if let Some(next_hot) = next.and_then(|r| r.get().hot.open(self.pin())) {
-            next_hot.prev.set(prev);
-        }
-        match prev.and_then(|r| r.get().hot.open(self.pin())) {
-            Some(prev_hot) => prev_hot.next.set(next),
-            None => {
-                if let Some(server) = hot.server.get(self.pin()).and_then(|t| self.task_hot(t)) {
-                    server.replies.set(next);
-                }
-            }
-        }
-        hot.server.set(None);
-        let block = hot.caller.take(self.pin())?;
-        block.held.set(None);
         Some(block)
     }
 
@@ -249,14 +217,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// The UTCB words of a message stay in its caller's UTCB until the message is received. So the
     /// forwarder's words are copied there. The caller can read them; a reply could tell it as much.
     pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let mut words = Words::new(args)?;
+        let mut words = args.words()?;
         if MsgInfo(args.info).has(FLAG_PAGES) {
             return Err(Refusal::new(Error::NoPage, 0));
         }
         if MsgInfo(args.info).has(FLAG_CAPS) {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
-        let fault = me.hot.pending.get() & PENDING_FAULT != 0;
+        let fault = me.hot.serves_fault();
         if fault {
             words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
         }
@@ -264,7 +232,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let need = if words.info.words() > 0 || fault { SEND_WORDS } else { Rights::SEND };
         let found = self.caps().find_group(me, Target(args.a0).cap(), need)?;
         let dest = self.caps().task_in(found, Target(args.a0).index())?;
-        let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
+        let Some(caller) = me.hot.caller(self.pin()) else { return Err(Error::Gone.into()) };
         if dest.task == me.task || dest.task == caller {
             return Err(Error::SelfCall.into());
         }
@@ -275,17 +243,17 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let from = SenderInfo { sender, target, custom: dest.custom };
         let local = self.task_hot(dest.task);
         if let Some(callee) = local {
-            if callee.state.get() >> 32 != dest.tag >> 32 || is_dying(callee) {
+            if !callee.is_meant_by(dest.tag) || callee.is_dying() {
                 return Err(Refusal::dead(dest.task.get().id()));
             }
-            if !me.hot.lender.is(caller) && self.time().lacks_time(caller, callee) {
+            if !me.hot.time.is_lent_by(caller) && self.time().lacks_time(caller, callee) {
                 return Err(Error::NoTime.into());
             }
         }
         self.copy_utcb(me.task, caller, words.info.words());
-        let Some(block) = self.take_caller(me.hot) else { return Err(Error::Gone.into()) };
+        let Some(block) = me.hot.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
-        if me.hot.lender.is(caller) {
+        if me.hot.time.is_lent_by(caller) {
             self.time().give_back(me.task, me.hot);
         }
         self.trace().event(|| Event::Forward { caller: sender, callee: dest.task.get().id() });

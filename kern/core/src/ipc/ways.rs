@@ -22,7 +22,7 @@ use kern_base::cpu::Mail;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_NEVER, Message, PENDING_SENDERS, Stage, State, Task, TaskHot};
+use kern_base::task::{FLAG_NEVER, Message, State, Task, TaskHot};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::Batch;
@@ -33,7 +33,6 @@ use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::faults::take_registers_along;
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
-use crate::state::{runnable, set_state};
 
 /// Flags of messages that are more than a call's registers and words.
 const SPECIAL: u64 = FLAG_FAULT | PAYLOAD_FLAGS | FLAG_EVENT;
@@ -74,7 +73,7 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
 
     #[inline(always)]
     fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
-        block.callee.set(Some(sent.callee));
+        block.address_to(sent.callee);
         ipc.deliver::<FAULT>(block, self.0, sent);
         ipc.pass_time(me.task, sent.callee, self.0);
     }
@@ -82,7 +81,8 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
     fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
         let sender = block.task();
         ipc.trace().note_received(sender, sent.callee);
-        block.is_at(sent.callee, Stage::Owed);
+        block.address_to(sent.callee);
+        block.mark_received();
         ipc.deliver::<FAULT>(block, self.0, sent);
         match ipc.time().resting_time(sender) {
             Some((sc, sc_hot)) => {
@@ -131,7 +131,7 @@ impl<'k, M: Machine> Way<'k, M> for There {
         let to = sent.callee.get().hot.mail_target(ipc.pin());
         ipc.take_running_along(&block, to);
         take_registers_along(me.hot, &block);
-        ipc.outbox().number_block(me.hot, &block);
+        block.take_number_of(me.hot);
         ipc.send_out(block, self.tag, sent, to);
         ipc.time().dispatch();
     }
@@ -155,7 +155,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             let (caller, callee) = (me.task.get().id(), sent.callee.get().id());
             Event::Call { caller, callee, path: Path::Slow, how: W::HOW }
         });
-        set_state(me.hot, W::state(deadline.is_some()));
+        me.hot.enter(W::state(deadline.is_some()));
         way.begin(self, me, block, sent);
     }
 
@@ -163,14 +163,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn pass<W: Way<'k, M>>(self, block: Block<'k>, way: W, sent: &Sent<'k>) {
         let sender = self.task_hot(block.task());
         if let Some(hot) = sender {
-            set_state(hot, W::state(hot.deadline.is_queued()));
+            hot.enter(W::state(hot.deadline.is_queued()));
         }
         way.pass(self, block, sender, sent);
     }
 
     /// Delivers or queues a call whose caller already waits, at a callee of this CPU.
     pub fn pass_on(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
-        block.callee.set(Some(sent.callee));
+        block.address_to(sent.callee);
         if !self.is_receiving(hot) {
             return self.pass(block, Queue(hot), sent);
         }
@@ -188,12 +188,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn deliver<const FAULT: bool>(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
         let (caller, words) = (block.task(), sent.words);
         if hot.is_in(State::RecvTimed) {
-            self.time().clear_deadline(sent.callee);
+            self.time().clear_deadline(sent.callee, hot);
         }
         self.copy_utcb(caller, sent.callee, words.info.words());
         self.write_message(hot, words, sent.from);
-        hot.caller.put(block);
-        set_state(hot, State::Ready);
+        hot.serve(block);
+        hot.enter(State::Ready);
         if FAULT && words.info.has(FLAG_FAULT) {
             self.show_fault(caller, sent.callee, hot);
         }
@@ -203,7 +203,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// because the time is still charged to the same context.
     #[inline(always)]
     fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        hot.lender.set(Some(me));
+        hot.time.owe(me);
         self.running_now().1.task.set(Some(callee));
         self.time().run_task(callee, hot);
     }
@@ -211,12 +211,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Queues a call at a task that is not receiving. The caller's time rests with the caller; a
     /// callee without time continues with it.
     fn queue_call(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
-        sent.words.write_to(&block, sent.from);
+        block.write(sent.words, sent.from);
         let priority = self.resting_priority(block.task());
-        block.is_at(sent.callee, Stage::Queued);
-        hot.senders.put(self.pin(), block, priority);
-        hot.pending.set(hot.pending.get() | PENDING_SENDERS);
-        if !runnable(hot) || self.time().time_of(sent.callee, hot).is_none() {
+        block.queue_at(sent.callee);
+        hot.queue_call(self.pin(), block, priority);
+        if !hot.is_runnable() || self.time().time_of(sent.callee, hot).is_none() {
             self.time().time_came(sent.callee, hot);
         }
     }
@@ -230,7 +229,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Sends a message in its block to the callee's CPU.
     fn send_out(self, block: Block<'k>, tag: u64, sent: &Sent<'k>, to: CpuId) {
-        sent.words.write_to(&block, sent.from);
+        block.write(sent.words, sent.from);
         block.goes_out(sent.callee, tag_of(tag, sent.words.info));
         self.outbox().send_block(block, to);
     }
@@ -247,10 +246,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     ) {
         let sender = self.task_hot(block.task());
         if let Some(hot) = sender {
-            set_state(hot, State::AwaitRemote);
+            hot.enter(State::AwaitRemote);
         }
         self.leave_sender(&block, sender, to);
-        block.goes_out(receiver, tag_of(word & !u64::from(u32::MAX), block.info.get()));
+        block.goes_out(receiver, tag_of(word & !u64::from(u32::MAX), block.info()));
         let node = block.task().map(|t| &t.msg_node);
         batch.add(node, Mail::Message(self.outbox().seal(block, to)));
     }
@@ -261,7 +260,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(hot) = sender else { return };
         self.take_time_along(block, hot, to);
         take_registers_along(hot, block);
-        self.outbox().number_block(hot, block);
+        block.take_number_of(hot);
     }
 
     /// Stops the running task. Puts its time into its message block, if the time may run on the
@@ -271,11 +270,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
         match self.running().filter(|(_, sc_hot)| sc_hot.state.may_run_on(to)) {
             Some((sc, sc_hot)) => {
                 self.time().stop(sc_hot);
-                msg.sc.set(Some(sc));
+                msg.set_time(Some(sc));
             }
             None => {
                 self.time().stop_current();
-                msg.sc.set(None);
+                msg.set_time(None);
             }
         }
     }
@@ -284,10 +283,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn take_time_along(self, block: &Block<'k>, hot: &TaskHot, to: CpuId) {
         let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
         let sc = self.time().time_of(block.task(), hot).filter(fits);
-        if sc.is_some_and(|sc| hot.borrowed.is(sc)) {
-            hot.borrowed.set(None);
+        if sc.is_some_and(|sc| hot.time.borrows(sc)) {
+            hot.time.put_down();
         }
-        block.sc.set(sc);
+        block.set_time(sc);
     }
 }
 

@@ -12,17 +12,15 @@ use kern_base::header::FLAG_DEAD;
 use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
-use kern_base::task::{
-    Ending, FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, State, Task, TaskHot, ctl,
-};
+use kern_base::reply::Reply;
+use kern_base::task::{FLAG_IN_FAULT, FLAG_SUSPENDED, Request, State, Task, TaskHot, ctl};
 use smp::door::Ref;
-use smp::sync::Ordering::{Acquire, Relaxed};
+use smp::sync::Ordering::Relaxed;
 use test_abi::trace::Event;
 
 use crate::Refusal;
-use crate::ipc::ends::{End, progress_of};
+use crate::ipc::ends::{End, no_callee, progress_of};
 use crate::rooms::Life;
-use crate::state::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
 
 /// Whether a task was unlinked from what it waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,19 +37,19 @@ impl<'k, M: Machine> Life<'k, M> {
     /// handler.
     pub fn fail_wait(self, task: Ref<'k, Task>, hot: &'k TaskHot, error: Error) {
         let waits = !matches!(
-            state_of(hot),
+            hot.state(),
             State::Fresh | State::Ready | State::Faulted | State::Dead | State::Restart
         );
-        if !waits || is_dying(hot) || error == Error::Cancelled && has_flag(hot, FLAG_IN_FAULT) {
+        if !waits || hot.is_dying() || error == Error::Cancelled && hot.has_flag(FLAG_IN_FAULT) {
             return;
         }
         let detail = if self.ipc().waits_in_broadcast(task) { progress_of(hot) } else { 0 };
-        hot.ending.set(Ending::Fail(error));
+        hot.fail_wait_with(error);
         if self.unwait(task, hot, false) == Unwait::Recalled {
             return;
         }
-        hot.ending.set(Ending::None);
-        if matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
+        hot.end_wait();
+        if matches!(hot.state(), State::Sending | State::Await | State::AwaitTimed) {
             self.ipc().note_over(task, Some(error));
         }
         self.ipc().wake_with(task, hot, End::Failed { error, detail, who: TaskId::NONE });
@@ -60,17 +58,11 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Unlinks a task from what it waits for. Its state stays. With `leave`, the time that its call
     /// lent stays with its holder.
     fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
-        if hot.deadline.is_queued() {
-            self.time().clear_deadline(task);
-        }
-        match state_of(hot) {
+        self.time().clear_deadline(task, hot);
+        match hot.state() {
             State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave).rest(),
-            State::WaitBits => {
-                if let Some(n) = hot.waits_for.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
-                    n.waiter.set(None);
-                }
-            }
-            State::Restart if self.has_block(task) => self.grace().unlink_grace_waiter(task, hot),
+            State::WaitBits => hot.cancel_wait_for_bits(self.pin()),
+            State::Restart if self.has_block(task) => self.sched.grace_waiters.remove(self.pin(), task, hot),
             State::AwaitRemote | State::Restart => {
                 self.outbox().recall(task, hot, leave);
                 return Unwait::Recalled;
@@ -83,31 +75,28 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Whether a task of this CPU has its message block, and the block is not under way with a call
     /// or a request.
     fn has_block(self, task: Ref<'k, Task>) -> bool {
-        task.get().message(self.pin()).is_some_and(|msg| !msg.stage.get().is_under_way())
+        task.get().message(self.pin()).is_some_and(|msg| !msg.stage().is_under_way())
     }
 
     /// Takes a call or event whose message block is on this CPU away from its callee. The caller
     /// gets the time back that it lent; with `leave`, the holder keeps it.
     pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) -> Block<'k> {
         let msg = caller.get().message(self.pin());
-        let callee = msg.and_then(|msg| msg.callee.get(self.pin()));
+        let callee = msg.and_then(|msg| msg.callee(self.pin()));
         let found = callee.and_then(|callee| Some((callee, self.task_hot(callee)?)));
         let Some((msg, (callee, hot))) = msg.zip(found) else { no_callee(caller.get().id()) };
-        let block = if let Some(reply) = msg.held.get(self.pin()) {
-            self.ipc().unlink_reply(reply)
-        } else if hot.caller.is(caller) {
-            self.ipc().take_caller(hot)
-        } else if msg.info.get().has(FLAG_EVENT) {
+        let block = if let Some(reply) = msg.held(self.pin()) {
+            Reply::release(reply, self.pin())
+        } else if hot.serves(caller) {
+            hot.take_caller(self.pin())
+        } else if msg.info().has(FLAG_EVENT) {
             hot.posters.take(self.pin(), caller)
         } else {
-            hot.senders.take(self.pin(), caller)
+            hot.take_call(self.pin(), caller)
         };
         let Some(block) = block else { no_callee(caller.get().id()) };
-        if hot.senders.is_empty() {
-            hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-        }
         if leave {
-            self.time().bequeath(caller, hot);
+            hot.time.end_loan_of(caller);
         } else {
             self.time().recover(caller, callee, hot);
         }
@@ -133,14 +122,14 @@ impl<'k, M: Machine> Life<'k, M> {
             self.kill(task, hot);
             return;
         }
-        if is_dying(hot) {
+        if hot.is_dying() {
             return;
         }
         if bits & ctl::LABEL != 0 {
             self.take_label(task, hot);
         }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
-            if task.get().to_suspend.load(Acquire) {
+            if task.get().is_to_suspend() {
                 self.suspend(task, hot)
             } else {
                 self.resume(task, hot)
@@ -178,22 +167,22 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Suspends a task. What it waits for continues, and its time stays with it.
     pub fn suspend(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if has_flag(hot, FLAG_SUSPENDED) {
+        if hot.has_flag(FLAG_SUSPENDED) {
             return;
         }
         self.stop_running(task, hot);
-        set_flag(hot, FLAG_SUSPENDED, true);
+        hot.suspend();
     }
 
     /// Lets a suspended task continue. Its first resume moves it to the CPU where it is to run.
     pub fn resume(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !has_flag(hot, FLAG_SUSPENDED) || self.move_to_start(task, hot) {
+        if !hot.has_flag(FLAG_SUSPENDED) || self.move_to_start(task, hot) {
             return;
         }
-        set_flag(hot, FLAG_SUSPENDED, false);
-        match state_of(hot) {
+        hot.resume();
+        match hot.state() {
             State::Ready => self.time().start(task, hot),
-            _ if hot.pending.get() != 0 => self.ipc().receive_pending(task, hot),
+            _ if hot.has_pending() => self.ipc().receive_pending(task, hot),
             _ => {}
         }
     }
@@ -201,7 +190,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Takes a runnable task's context off the CPU or out of the run queue. The task keeps the
     /// context.
     fn stop_running(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if !runnable(hot) {
+        if !hot.is_runnable() {
             return;
         }
         if let Some(sc) = self.time().time_of(task, hot) {
@@ -212,13 +201,12 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Kills a task: unlinks it from what it waits for, and fails the calls of its clients. It
     /// never runs again. The end may come later, in another entry.
     pub fn kill(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !is_dying(hot) {
+        if !hot.is_dying() {
             self.count_kill(task, hot);
             self.stop_running(task, hot);
-            set_flag(hot, FLAG_SUSPENDED, true);
-            hot.ending.set(Ending::Kill);
+            hot.mark_killed();
             // The task's own time stays with the callee that holds it. A lender's time goes back.
-            let leave = hot.lender.is_null();
+            let leave = hot.time.lender(self.pin()).is_none();
             let _ = self.unwait(task, hot, leave);
         }
         self.go_on_dying(task, hot);
@@ -227,7 +215,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Continues the end of a killed task as far as possible now. The task may have to wait for its
     /// message block or for its own time. A bounded number of clients is served in one entry.
     pub fn go_on_dying(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if matches!(state_of(hot), State::Dead | State::Faulted) {
+        if matches!(hot.state(), State::Dead | State::Faulted) {
             return;
         }
         if !self.fail_clients(task, hot) {
@@ -237,12 +225,9 @@ impl<'k, M: Machine> Life<'k, M> {
         if !self.has_block(task) || self.disowns(task, hot) {
             return;
         }
-        if let Some(n) = hot.bound.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
-            n.bound.set(None);
-        }
+        hot.unbind(self.pin());
         self.payload().take_pages_back(task, hot);
-        hot.ending.set(Ending::None);
-        set_state(hot, State::Dead);
+        hot.die();
         self.trace().event(|| Event::TaskDead { task: task.get().id() });
         self.security().audit_death(task);
         self.leave_process(task, hot);
@@ -261,27 +246,26 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Does the next part of the end of a task's process. `numbers_visited`
     /// counts the task numbers so far.
     fn tear_down(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some(process) = hot.process.get(self.pin()).filter(|_| state_of(hot) == State::Faulted) else {
+        let Some(process) = hot.process(self.pin()).filter(|_| hot.state() == State::Faulted) else {
             return;
         };
         for _ in 0..TEARDOWN_STEPS {
-            let at = hot.numbers_visited.get();
-            let Some(number) = process.get().tasks.get(self.pin(), at as usize) else {
+            let Some(number) = process.get().tasks.get(self.pin(), hot.numbers_visited()) else {
                 if self.groups().leave_groups(process, Some(task)).is_err() {
                     break;
                 }
-                set_state(hot, State::Ready);
+                hot.end_visits();
                 return self.go_on_dying(task, hot);
             };
             if let Some(other) = number.get().task.get(self.pin()).filter(|other| *other != task) {
-                if !other.get().owner.is(process) {
+                if other.get().owner(self.pin()) != Some(process) {
                     // Another CPU is just binding this task, and may see that the process is dying.
                     // Then the task belongs to no process.
                     break;
                 }
                 self.send_control(other, ctl::KILL);
             }
-            hot.numbers_visited.set(at + 1);
+            hot.visit_number();
         }
         self.outbox().raise_control(task, ctl::TEAR_DOWN);
     }
@@ -290,7 +274,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// time is on another CPU.
     fn disowns(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         self.time().give_back(task, hot);
-        let Some(own) = hot.own_sc.take(self.pin()) else { return false };
+        let Some(own) = hot.time.unbind(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
             let to = own.get().hot.mail_target(self.pin());
             self.outbox().send_request(task, hot, to, Request::Disown(own.ptr()));
@@ -306,12 +290,10 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Unmaps a dead task's UTCB, and frees its number for the next generation.
     fn leave_process(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let Some(process) = hot.process.take(self.pin()) else { return };
-        task.get().owner.set(None);
-        task.get().space.set(None);
+        let Some(process) = task.get().leave(self.pin(), hot) else { return };
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let _guard = vspace.get().lock(self.cpu);
-            self.mem().unmap_plain(vspace, task.get().utcb_address.load(Relaxed), 1);
+            self.mem().unmap_plain(vspace, task.get().utcb_address(), 1);
         }
         self.drop_number(process, task.get().id().task());
     }
@@ -320,21 +302,18 @@ impl<'k, M: Machine> Life<'k, M> {
     /// task's name, and their time back. Returns whether those were all.
     fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let dead = Refusal::dead(task.get().id());
-        if let Some(block) = self.ipc().take_caller(hot) {
+        if let Some(block) = hot.take_caller(self.pin()) {
             self.ipc().refuse(block, dead);
         }
         for _ in 0..CLIENT_STEPS {
-            let waiting = hot.senders.pop(self.pin()).or_else(|| hot.posters.pop(self.pin()));
-            let block = match (waiting, hot.replies.get(self.pin())) {
+            let waiting = hot.next_call(self.pin()).or_else(|| hot.posters.pop(self.pin()));
+            let block = match (waiting, hot.first_reply(self.pin())) {
                 (Some(block), _) => block,
                 (None, Some(reply)) => {
-                    let Some(block) = self.ipc().unlink_reply(reply) else { continue };
+                    let Some(block) = Reply::release(reply, self.pin()) else { continue };
                     block
                 }
-                (None, None) => {
-                    hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-                    return true;
-                }
+                (None, None) => return true,
             };
             self.ipc().refuse(block, dead);
         }
@@ -349,10 +328,4 @@ impl<'k, M: Machine> Life<'k, M> {
             process.get().free_number.fetch_min(number, Relaxed);
         }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn no_callee(caller: TaskId) -> ! {
-    panic!("the message block of task {caller:?} is on this CPU, and no callee has it");
 }

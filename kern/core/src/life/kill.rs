@@ -25,7 +25,6 @@ use smp::sync::Ordering::Relaxed;
 use crate::caps::growth::Reach;
 use crate::life::reclaim::Pins;
 use crate::rooms::Life;
-use crate::state::set_state;
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
@@ -50,7 +49,7 @@ impl<'k, M: Machine> Life<'k, M> {
     fn kill_own(self, me: Me<'k>) -> Result<Answer> {
         self.withdraw_tasks(me, me.process(self.pin()))?;
         self.mark_dying(me, &me.process(self.pin()).get().header);
-        set_state(me.hot, State::Faulted);
+        me.hot.enter(State::Faulted);
         self.time().stop_current();
         self.begin_teardown(me.task, me.hot);
         Ok(Answer::Settled)

@@ -9,13 +9,10 @@ use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::task::{FLAG_IN_FAULT, Stage, Task, TaskHot};
 use smp::door::Ref;
-use smp::sync::Ordering::Acquire;
 use test_abi::kills::{self, Found, Kill};
 use test_abi::trace::TaskState;
 
-use crate::outbox::mail::RecallRequest;
 use crate::rooms::Life;
-use crate::state::{has_flag, state_of};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Counts a kill of a task of this CPU that is not dying yet.
@@ -24,16 +21,17 @@ impl<'k, M: Machine> Life<'k, M> {
         if !cfg!(feature = "kills") {
             return;
         }
-        let msg = task.get().message(self.pin());
+        let pin = self.pin();
+        let msg = task.get().message(pin);
         let found = Found {
-            state: TaskState::from_number(state_of(hot) as u8),
-            stage: msg.and_then(|msg| named(msg.stage.get())),
+            state: TaskState::from_number(hot.state() as u8),
+            stage: msg.and_then(|msg| named(msg.stage())),
             in_mailbox: task.get().msg_node.is_queued(),
-            is_event: msg.is_some_and(|msg| msg.info.get().has(FLAG_EVENT)),
-            in_fault: has_flag(hot, FLAG_IN_FAULT),
-            lending: hot.lends.get(),
-            serving: !hot.caller.is_null() || !hot.replies.is_null(),
-            called: !hot.senders.is_empty() || !hot.posters.is_empty(),
+            is_event: msg.is_some_and(|msg| msg.info().has(FLAG_EVENT)),
+            in_fault: hot.has_flag(FLAG_IN_FAULT),
+            lending: hot.lends_pages(),
+            serving: hot.caller(pin).is_some() || hot.first_reply(pin).is_some(),
+            called: !hot.callers().is_empty() || !hot.posters.is_empty(),
         };
         found.kills().for_each(|kill| self.count_test(kill));
     }
@@ -42,7 +40,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// left this CPU.
     #[inline(always)]
     pub fn count_recall(self, task: Ref<'k, Task>, stage: Option<Stage>) {
-        if cfg!(feature = "kills") && RecallRequest::from_raw(task.get().recalled.load(Acquire)).dying {
+        if cfg!(feature = "kills") && task.get().recalled().dying {
             self.count_test(Kill::of_recall(stage.and_then(named)));
         }
     }

@@ -31,11 +31,10 @@
 //! the destination itself the operation restarts, since the part is about to arrive
 //! ([`Cx::elsewhere`](crate::Cx::elsewhere)).
 
-use core::sync::atomic::Ordering::Acquire;
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
-use kern_base::task::{HOME_MASK, HOME_SHIFT, PENDING_SENDERS, Task, TaskHot};
+use kern_base::task::{Task, TaskHot};
 use smp::door::Ref;
 
 use crate::rooms::Life;
@@ -45,15 +44,14 @@ impl<'k, M: Machine> Life<'k, M> {
     /// queued callers: nothing would send the others later.
     /// Returns: whether the task has left.
     pub fn move_to_start(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        let (pin, to) = (self.pin(), hot.start_on.get());
+        let (pin, to) = (self.pin(), hot.start_on());
         let Some(cpu) = self.k.cpus.get(pin, to.index()).filter(|_| to != self.id()) else { return false };
-        let word = hot.state.get();
-        let (callers, posters) = (hot.senders.take_all(pin), hot.posters.take_all(pin));
-        hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-        if let Some(sc) = hot.own_sc.get(pin).and_then(|sc| sc.get().hot.hold(pin)) {
+        let word = hot.word();
+        let (callers, posters) = (hot.take_calls(pin), hot.posters.take_all(pin));
+        if let Some(sc) = hot.time.own(pin).and_then(|sc| sc.get().hot.hold(pin)) {
             sc.leave_for(to);
         }
-        if let Some(object) = hot.bound.get(pin).and_then(|object| object.get().hot.hold(pin)) {
+        if let Some(object) = hot.bound(pin).and_then(|object| object.get().hot.hold(pin)) {
             object.leave_for(to);
         }
         Block::take(task, pin).leave_with_task(to);
@@ -77,14 +75,14 @@ impl<'k, M: Machine> Life<'k, M> {
         let Some(hot) = self.task_hot(task).filter(|_| whole) else {
             panic!("{:?} got a task that was not sent to it", self.id());
         };
-        if let Some(sc) = hot.own_sc.get(pin) {
+        if let Some(sc) = hot.time.own(pin) {
             sc.get().hot.arrive(pin);
         }
-        if let Some(object) = hot.bound.get(pin) {
+        if let Some(object) = hot.bound(pin) {
             object.get().hot.arrive(pin);
         }
-        hot.state.set(hot.state.get() & !u64::from(HOME_MASK) | u64::from(self.id().raw()) << HOME_SHIFT);
-        if !task.get().to_suspend.load(Acquire) {
+        hot.set_home(self.id());
+        if !task.get().is_to_suspend() {
             self.resume(task, hot);
         }
         self.time().dispatch();

@@ -408,7 +408,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let at = header.swept();
             let Some(number) = process.get().tasks.get(self.pin(), at) else { return Ok(()) };
             if let Some(task) = number.get().task.get(self.pin()) {
-                if !task.get().owner.is(process) {
+                if task.get().owner(self.pin()) != Some(process) {
                     // Another CPU is just binding this task, and may see that the process is dying.
                     // Then the task belongs to no process.
                     return Err(Refusal::More);

@@ -9,7 +9,7 @@ use kern_base::memory::VSpace;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::slot::CNode;
-use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl, label_part};
+use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
@@ -92,17 +92,11 @@ impl<'k, M: Machine> Life<'k, M> {
     #[cold]
     pub fn take_label(self, task: Ref<'k, Task>, hot: &TaskHot) {
         // The task has left its process since it was informed, or gets the label with its process.
-        let Some(process) = hot.process.get(self.pin()) else { return };
-        let label = label_part(process.get().header.label());
-        let word = hot.state.get();
-        if word as u32 & LABEL_MASK == label {
-            return;
-        }
-        let word = word & !u64::from(LABEL_MASK) | u64::from(label);
-        hot.state.set(word);
+        let Some(process) = hot.process(self.pin()) else { return };
+        let Some(word) = hot.take_label(process.get().header.label()) else { return };
         if self.hot.current.is(task) {
             self.time().expect(word);
-            self.hot.special_on.set(self.hot.special_on.get() & !LABEL_MASK | label);
+            self.hot.special_on.set(self.hot.special_on.get() & !LABEL_MASK | word as u32 & LABEL_MASK);
             self.k.machine.flush_predictors();
             self.count(Counter::LabelSwitch);
         }

@@ -8,7 +8,7 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, PENDING_BITS, Request, State, Task, TaskHot, ctl};
+use kern_base::task::{Message, Request, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
@@ -16,7 +16,6 @@ use crate::caps::slots::is_claimed;
 use crate::life::reclaim::Pins;
 use crate::outbox::mail::Next;
 use crate::rooms::Life;
-use crate::state::state_of;
 use crate::{Me, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
@@ -29,7 +28,7 @@ impl<'k, M: Machine> Life<'k, M> {
             return Next::Go(victim.get().hot.mail_target(self.pin()));
         };
         self.control(victim, ctl::KILL);
-        if state_of(hot) == State::Dead { Next::Done } else { Next::Keep(&hot.kill_waiters) }
+        if hot.state() == State::Dead { Next::Done } else { Next::Keep(&hot.kill_waiters) }
     }
 
     /// Answers the requests of all tasks that wait for a task's death.
@@ -41,7 +40,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Sends a kept request back before its event, because it was recalled.
     pub fn drop_kept(self, waiter: Ref<'k, Task>, msg: &Message) {
-        let victim = match msg.request.get() {
+        let victim = match msg.request() {
             Some(Request::Kill(victim)) => self.task_hot(victim.get(self.pin())),
             _ => None,
         };
@@ -59,7 +58,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(owner_hot) = owner.and_then(|t| self.task_hot(t)) {
             // Before the context is taken from its holder, so that the owner does not fetch it
             // back.
-            owner_hot.own_sc.set(None);
+            owner_hot.time.unbind(self.pin());
             hot.owner.set(None);
         }
         self.time().seize(sc, hot);
@@ -77,8 +76,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.fail_wait(waiter, task, Error::Gone);
         }
         if let Some(task) = hot.bound.take(self.pin()).and_then(|t| self.task_hot(t)) {
-            task.bound.set(None);
-            task.pending.set(task.pending.get() & !PENDING_BITS);
+            task.lose_notification();
         }
         object.get().header.set_flag(FLAG_DEAD);
     }
@@ -86,11 +84,11 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Makes a Reply of this CPU inert. The caller whose call it keeps wakes with an error.
     pub fn stop_reply(self, reply: Ref<'k, Reply>) {
         let hot = reply.get().hot.here(self.pin());
-        if let Some(caller) = hot.caller.get(self.pin()) {
+        if let Some(caller) = hot.caller(self.pin()) {
             match self.task_hot(caller) {
                 Some(task) => self.fail_wait(caller, task, Error::Gone),
                 None => {
-                    if let Some(block) = self.ipc().unlink_reply(reply) {
+                    if let Some(block) = Reply::release(reply, self.pin()) {
                         self.ipc().refuse(block, Error::Gone.into());
                     }
                 }

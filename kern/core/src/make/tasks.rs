@@ -11,12 +11,10 @@ use kern_base::memory::VSpace;
 use kern_base::process::{Offered, Process};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::CNode;
-use kern_base::task::{
-    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, State, Task, TaskHot, ctl, label_part, state_half,
-};
+use kern_base::task::{FLAG_SUSPENDED, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
-use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use smp::sync::Ordering::{AcqRel, Relaxed, SeqCst};
 use smp::sync::fence;
 use test_abi::trace::{Event, Why};
 
@@ -25,7 +23,6 @@ use crate::args::Args;
 use crate::ipc::faults::{breakpoint, check_debug};
 use crate::registers::{FIXED_FLAGS, load_registers, read_registers, registers};
 use crate::rooms::Make;
-use crate::state::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
 impl<'k, M: Machine> Make<'k, M> {
@@ -127,7 +124,7 @@ impl<'k, M: Machine> Make<'k, M> {
         cpu: CpuId,
     ) -> Result<TaskId> {
         let hot = self.here(&task.get().hot)?;
-        if state_of(hot) != State::Fresh || !hot.process.is_null() {
+        if hot.state() != State::Fresh || hot.process(self.pin()).is_some() {
             return Err(Error::BadState.into());
         }
         let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
@@ -146,19 +143,10 @@ impl<'k, M: Machine> Make<'k, M> {
             self.life().drop_number(process, number);
             return Err(refusal);
         }
-        task.get().utcb_address.store(utcb, Relaxed);
-        task.get().owner.set(Some(process));
-        task.get().space.set(Some(vspace));
-        task.get().utcb(self.pin()).task_id.store(id.raw(), Relaxed);
-        task.get().utcb(self.pin()).home_cpu.store(cpu.index() as u64, Relaxed);
-        let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
-        hot.process.set(Some(process));
-        hot.start_on.set(cpu);
+        task.get().join(self.pin(), process, vspace, utcb, cpu);
         // The number was taken before the label is read, so a later change of the label finds the
         // task and informs it.
-        let label = label_part(process.get().header.label());
-        let half = state_half(State::Ready, flags, self.id()) | label;
-        hot.state.set(u64::from(half) | u64::from(id.generation()) << 32);
+        hot.join_process(process, id, self.id(), cpu);
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
         self.k.machine.init_vector(task.get().vector(self.pin()));
@@ -174,7 +162,7 @@ impl<'k, M: Machine> Make<'k, M> {
     fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<()> {
         let _spaces = self.caps().lock_bindings();
         self.security().adopt_label(&process.header, &task.header)?;
-        task.id.store(id.raw(), SeqCst);
+        task.set_id(id);
         Ok(())
     }
 
@@ -182,7 +170,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// meanwhile.
     fn unname_task(self, task: &Task) {
         let _spaces = self.caps().lock_bindings();
-        task.id.store(0, SeqCst);
+        task.set_id(TaskId::NONE);
         if task.header.has_flag(FLAG_ADOPTED) {
             task.header.set_label(0);
             task.header.clear_flag(FLAG_ADOPTED);
@@ -230,7 +218,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Returns the CPU-local state of a suspended task whose home is this CPU.
     pub fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
         let hot = self.here(&task.get().hot)?;
-        if hot.process.is_null() || !has_flag(hot, FLAG_SUSPENDED) || is_dying(hot) {
+        if hot.process(self.pin()).is_none() || !hot.has_flag(FLAG_SUSPENDED) || hot.is_dying() {
             return Err(Error::BadState.into());
         }
         Ok(hot)
@@ -241,12 +229,12 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn task_write_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
         let task = self.caps().operand::<Task, { Op::TaskWriteRegs as u8 }, 0>(me, task)?;
         let hot = self.suspended(task)?;
-        if state_of(hot) != State::Ready {
+        if hot.state() != State::Ready {
             return Err(Error::BadState.into());
         }
         let words = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
         load_registers(hot, |i| words[i]);
-        set_state(hot, State::Ready);
+        hot.enter(State::Ready);
         Ok(Answer::DONE)
     }
 
@@ -259,7 +247,7 @@ impl<'k, M: Machine> Make<'k, M> {
         for (register, cell) in registers(&hot.regs) {
             bulk[register as usize].store(shown(hot, register, cell), Relaxed);
         }
-        Ok(Answer::one(state_of(hot) as u64))
+        Ok(Answer::one(hot.state() as u64))
     }
 
     /// Carries out [`abi::Op::TaskResume`], [`abi::Op::TaskSuspend`], [`abi::Op::TaskCancel`] and
@@ -269,11 +257,11 @@ impl<'k, M: Machine> Make<'k, M> {
             ctl::KILL => self.caps().operand::<Task, { Op::TaskKill as u8 }, 0>(me, task)?,
             _ => self.caps().operand::<Task, { Op::TaskSuspend as u8 }, 0>(me, task)?,
         };
-        if task.get().id.load(Acquire) == 0 || task.get().header.has_flag(FLAG_DEAD) {
+        if task.get().id() == TaskId::NONE || task.get().header.has_flag(FLAG_DEAD) {
             return Err(Error::BadState.into());
         }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
-            task.get().to_suspend.store(bits == ctl::SUSPEND, Release);
+            task.get().set_to_suspend(bits == ctl::SUSPEND);
         }
         if bits == ctl::KILL {
             self.security().audit_object(AuditEvent::Kill, Op::TaskKill, &task.get().header, 0);
@@ -330,10 +318,10 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Gives a task its own SchedContext.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
         let (sc_hot, hot) = (self.here(&sc.get().hot)?, self.here(&task.get().hot)?);
-        if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || !hot.own_sc.is_null() {
+        if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || hot.time.has_own() {
             return Err(Error::InUse.into());
         }
-        if state_of(hot) == State::Fresh || is_dying(hot) {
+        if hot.state() == State::Fresh || hot.is_dying() {
             return Err(Error::BadState.into());
         }
         if sc.get().header.has_flag(FLAG_DYING) {
@@ -341,10 +329,10 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         sc_hot.owner.set(Some(task));
         sc_hot.task.set(Some(task));
-        hot.own_sc.set(Some(sc));
-        if runnable(hot) {
+        hot.time.bind(sc);
+        if hot.is_runnable() {
             self.time().start(task, hot);
-        } else if hot.pending.get() != 0 {
+        } else if hot.has_pending() {
             self.ipc().receive_pending(task, hot);
         }
         self.time().time_came(task, hot);
@@ -385,12 +373,12 @@ impl<'k, M: Machine> Make<'k, M> {
         if task == me.task {
             return Err(Error::SelfCall.into());
         }
-        let sc = if runnable(hot) { self.time().time_of(task, hot) } else { None };
+        let sc = if hot.is_runnable() { self.time().time_of(task, hot) } else { None };
         let queued = |sc| Some((sc, self.sc_hot(sc).filter(|sc_hot| sc_hot.state.links.is_queued())?));
         let Some((sc, sc_hot)) = sc.and_then(queued) else { return Err(Error::WouldBlock.into()) };
         if self.time().borrowed_by(me.task, me.hot).is_none() {
             me.hot.regs.rdx.set(0);
-            me.hot.set_plain(State::Ready);
+            me.hot.enter_plain(State::Ready);
         } else {
             write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         }
@@ -424,12 +412,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let hot = self.suspended(task)?;
         check_debug(&addresses, dr7)?;
         let on = (0..addresses.len()).any(|n| breakpoint(dr7, n).0);
-        for (cell, value) in hot.debug.iter().zip(addresses.into_iter().chain([dr7])) {
-            cell.set(if on { value } else { 0 });
-        }
-        // The fastpath may run a plain task as it is.
-        hot.materialise_frame();
-        set_flag(hot, FLAG_DEBUG, on);
+        hot.set_debug(addresses, dr7, on);
         Ok(Answer::DONE)
     }
 }
@@ -439,7 +422,7 @@ impl<'k, M: Machine> Make<'k, M> {
 /// no answer yet. The other registers are zero when the wait is over, whatever the frame holds.
 fn shown(hot: &TaskHot, register: RegIndex, cell: &Cell<u64>) -> u64 {
     use RegIndex::{FsBase, GsBase, R8, R9, R10, R12, Rax, Rdi, Rdx, Rflags, Rip, Rsi, Rsp};
-    match (register, state_of(hot)) {
+    match (register, hot.state()) {
         (Rip | Rsp | Rflags, _) => cell.get(),
         _ if hot.regs.full.get() != 0 => cell.get(),
         (FsBase, _) => hot.fs_base.get(),

@@ -13,7 +13,6 @@ use smp::door::masked::mask_index;
 use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Make;
-use crate::state::{has_flag, state_of};
 use crate::{Answer, Me, Refusal, Result};
 
 /// Words of the XSAVE area that are no registers: MXCSR, with its mask in the upper half; the
@@ -43,7 +42,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let first = check_first(first, format)?;
         let fits = |count: &usize| *count <= VECTOR_WORDS_AT_ONCE.min(format.words - first);
         let count = usize::try_from(count).ok().filter(fits).ok_or(Refusal::argument(2))?;
-        if state_of(hot) != State::Ready || hot.regs.full.get() == 0 {
+        if hot.state() != State::Ready || hot.regs.full.get() == 0 {
             return Err(Error::BadState.into());
         }
         let area = task.get().vector(self.pin()).words();
@@ -57,7 +56,7 @@ impl<'k, M: Machine> Make<'k, M> {
     fn vector_of(self, me: Me<'k>, task: Cap) -> Result<(Ref<'k, Task>, &'k TaskHot, VectorFormat)> {
         let task = self.caps().operand::<Task, { Op::TaskReadVector as u8 }, 0>(me, task)?;
         let hot = self.suspended(task)?;
-        if !has_flag(hot, FLAG_VECTOR) {
+        if !hot.has_flag(FLAG_VECTOR) {
             return Err(Error::BadState.into());
         }
         Ok((task, hot, self.k.machine.vector_format()))

@@ -20,15 +20,13 @@ use kern_base::block::{Block, BlockQueue, Parcel};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::task::{Ending, Message, Request, Stage, Task, TaskHot, ctl};
+use kern_base::task::{Message, Request, Task, TaskHot, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::{Node, Wake};
-use smp::sync::Ordering::{Acquire, Release};
 
 use crate::rooms::Outbox;
-use crate::state::is_dying;
 use crate::{Me, Refusal};
 
 /// Where a request goes after this CPU has served it.
@@ -112,17 +110,8 @@ impl<'k, M: Machine> Outbox<'k, M> {
     /// Seals a message block for the mailbox of a CPU, which is then the home of the block and of
     /// the time in it.
     pub fn seal(self, block: Block<'k>, to: CpuId) -> Parcel {
-        let time = block.sc.get(self.pin()).map(|sc| sc.get().hot.hold_here(self.pin()));
+        let time = block.time(self.pin()).map(|sc| sc.get().hot.hold_here(self.pin()));
         block.seal(time, to)
-    }
-
-    /// Gives a new number to the message block of a task of this CPU, which is about to leave.
-    /// Requires: no recall is pending.
-    #[inline(always)]
-    pub fn number_block(self, hot: &TaskHot, msg: &Message) {
-        debug_assert_eq!(hot.ending.get(), Ending::None, "a recall is over before the next message leaves");
-        hot.sent.set(hot.sent.get().wrapping_add(1));
-        msg.number.set(hot.sent.get());
     }
 
     /// Asks another CPU to do something with an object of its own. The system call restarts when
@@ -142,20 +131,19 @@ impl<'k, M: Machine> Outbox<'k, M> {
     pub fn take_for_request(self, task: Ref<'k, Task>, hot: &TaskHot, request: Request) -> Block<'k> {
         let block = Block::take(task, self.pin());
         block.asks(request);
-        hot.sent.set(hot.sent.get().wrapping_add(1));
-        block.number.set(hot.sent.get());
+        block.take_number_of(hot);
         block
     }
 
     /// Keeps a request on this CPU until the event that it waits for.
     pub fn keep(self, block: Block<'k>, queue: &BlockQueue) {
-        block.stage.set(Stage::Kept);
+        block.mark_kept();
         queue.put(self.pin(), block, 0);
     }
 
     /// Sends a block back to its task after its request was served.
     pub fn answer_request(self, block: Block<'k>) {
-        block.stage.set(Stage::AskDone);
+        block.mark_served();
         let home = block.task().get().hot.home();
         self.send_block(block, home);
     }
@@ -163,34 +151,12 @@ impl<'k, M: Machine> Outbox<'k, M> {
     /// Asks the CPU that has a task's message block to send it back; `hot.ending` has the reason.
     /// With `leave`, the time stays with the task there that holds it.
     pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
-        let wanted = RecallRequest { number: hot.sent.get(), leave, dying: is_dying(hot) };
-        task.get().recalled.store(wanted.raw(), Release);
+        task.get().recall(hot, leave);
         self.raise_with_message(task, ctl::RECALL);
     }
 
     /// Whether a block with a request was recalled after it left.
     pub fn is_asked_back(self, task: Ref<'k, Task>, msg: &Message) -> bool {
-        RecallRequest::from_raw(task.get().recalled.load(Acquire)).number == msg.number.get()
-    }
-}
-
-/// The contents of [`Task::recalled`].
-#[derive(Clone, Copy)]
-pub struct RecallRequest {
-    /// The number of the block: a task's messages to other CPUs are numbered.
-    pub number: u32,
-    /// The time that came with the block stays with its holder.
-    pub leave: bool,
-    /// The task is being killed.
-    pub dying: bool,
-}
-
-impl RecallRequest {
-    const fn raw(self) -> u64 {
-        (self.number as u64) << 2 | (self.dying as u64) << 1 | self.leave as u64
-    }
-
-    pub const fn from_raw(raw: u64) -> RecallRequest {
-        RecallRequest { number: (raw >> 2) as u32, leave: raw & 1 != 0, dying: raw & 2 != 0 }
+        task.get().recalled().number == msg.number()
     }
 }

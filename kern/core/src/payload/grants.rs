@@ -81,7 +81,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     pub fn process_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, Process>> {
-        task.get().owner.get(self.pin()).ok_or(Error::Dying.into())
+        task.get().owner(self.pin()).ok_or(Error::Dying.into())
     }
 
     /// Returns the sender's slot of a capability, and its word, if the capability may be copied or

@@ -74,7 +74,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     pub fn space_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, VSpace>> {
-        task.get().space.get(self.pin()).ok_or(Error::Dying.into())
+        task.get().space(self.pin()).ok_or(Error::Dying.into())
     }
 
     /// Assigns addresses in the receiver's window to the pages of some ranges.
@@ -154,7 +154,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Lends ranges that were read from the running task's UTCB.
     pub fn lend_ranges(self, me: Me<'k>, ranges: &Ranges) -> Result<()> {
         let from = self.space_of(me.task)?;
-        me.hot.lends.set(true);
+        me.hot.set_lends_pages(true);
         ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))
     }
 
@@ -162,14 +162,14 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// system call was refused, its call ended otherwise, or the caller to reply to is gone.
     #[inline(always)]
     pub fn take_pages_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if hot.lends.get() {
+        if hot.lends_pages() {
             self.take_lent_back(task, hot);
         }
     }
 
     #[cold]
     fn take_lent_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        hot.lends.set(false);
+        hot.set_lends_pages(false);
         let mut ranges = Ranges::new();
         // Ranges before the first malformed one were lent.
         let _ = self.ranges_of(task, &mut ranges);
@@ -182,7 +182,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     pub fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         let pass = || self.pass_payload(me.task, receiver, info);
         self.in_one_or_two(self.space_of(me.task)?, || self.lend_pages(me), pass)?;
-        me.hot.lends.set(false);
+        me.hot.set_lends_pages(false);
         Ok(())
     }
 

@@ -162,7 +162,7 @@ impl<'k, M: Machine> Security<'k, M> {
 
     /// Returns a task as an actor, with the label of its process.
     fn actor_of(self, task: Ref<'k, Task>) -> Actor {
-        let label = task.get().owner.get(self.pin()).map_or(0, |process| process.get().header.label());
+        let label = task.get().owner(self.pin()).map_or(0, |process| process.get().header.label());
         Actor { task: task.get().id(), label }
     }
 
@@ -196,7 +196,7 @@ impl<'k, M: Machine> Security<'k, M> {
     fn write_grant(self, actor: Ref<'k, Task>, op: Option<Op>, to: Place<'k>) {
         let word = to.slot.get().word.load(self.pin());
         let is_own =
-            actor.get().owner.get(self.pin()).is_some_and(|from| from.get().has_table(self.pin(), to.table));
+            actor.get().owner(self.pin()).is_some_and(|from| from.get().has_table(self.pin(), to.table));
         // Within the actor's own CSpace it is no grant.
         let Some(object) = header_of(word).filter(|_| !is_own) else { return };
         self.audit(AuditEvent::Grant, |record| {
@@ -270,7 +270,7 @@ impl<'k, M: Machine> Security<'k, M> {
     #[inline(always)]
     pub fn audit_teardown(self, task: Ref<'k, Task>) {
         self.audit(AuditEvent::Kill, |record| {
-            let process = task.get().owner.get(self.pin());
+            let process = task.get().owner(self.pin());
             let record = by(record, self.actor_of(task));
             process.map_or(record, |process| about(record, &process.get().header))
         });
@@ -283,7 +283,7 @@ impl<'k, M: Machine> Security<'k, M> {
     pub fn audit_answer(self, me: Me<'k>, task: Ref<'k, Task>, answer: FaultAnswer) {
         self.audit(AuditEvent::Kill, |record| {
             let record = Record { op: op_of(me), ..record };
-            match task.get().owner.get(self.pin()) {
+            match task.get().owner(self.pin()) {
                 Some(process) if answer == FaultAnswer::TearDown => about(record, &process.get().header),
                 _ => about(record, &task.get().header),
             }

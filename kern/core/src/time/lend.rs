@@ -41,7 +41,6 @@ use kern_base::task::{Request, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 
 use crate::rooms::Time;
-use crate::state::{runnable, set_state};
 
 impl<'k, M: Machine> Time<'k, M> {
     // --- who has what ----------------------------------------------------------------------------
@@ -50,9 +49,9 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     pub fn borrowed_by(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
         if self.hot.current.is(task) {
-            return self.sched.current.get(self.pin()).filter(|sc| !hot.own_sc.is(*sc));
+            return self.sched.current.get(self.pin()).filter(|sc| !hot.time.owns(*sc));
         }
-        hot.borrowed.get(self.pin())
+        hot.time.borrowed(self.pin())
     }
 
     /// Returns the time that a task of this CPU spends, or would: what it has borrowed, or else its
@@ -62,18 +61,18 @@ impl<'k, M: Machine> Time<'k, M> {
         if self.hot.current.is(task) {
             return self.sched.current.get(self.pin());
         }
-        hot.borrowed.get(self.pin()).or_else(|| self.own_at_rest(task, hot))
+        hot.time.borrowed(self.pin()).or_else(|| self.own_at_rest(task, hot))
     }
 
     /// Returns a task's own time, if it is on this CPU and its holder is that task.
     pub fn own_at_rest(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
         let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(task));
-        hot.own_sc.get(self.pin()).filter(rests)
+        hot.time.own(self.pin()).filter(rests)
     }
 
     /// Returns a task's own time, on any CPU, unless it is about to end.
     pub fn own_time(self, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
-        hot.own_sc.get(self.pin()).filter(|own| !own.get().header.has_flag(FLAG_DYING))
+        hot.time.own(self.pin()).filter(|own| !own.get().header.has_flag(FLAG_DYING))
     }
 
     /// Returns the time that rests with a caller whose call is on this CPU.
@@ -81,7 +80,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
         let sc = match self.task_hot(caller) {
             Some(hot) => self.time_of(caller, hot)?,
-            None => caller.get().message(self.pin())?.sc.get(self.pin())?,
+            None => caller.get().message(self.pin())?.time(self.pin())?,
         };
         Some((sc, self.sc_hot(sc)?))
     }
@@ -89,20 +88,20 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Whether a call would leave its callee without CPU time: the caller brings none, and the
     /// callee has none of its own.
     pub fn lacks_time(self, caller: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        hot.own_sc.is_null() && self.resting_time(caller).is_none()
+        !hot.time.has_own() && self.resting_time(caller).is_none()
     }
 
     /// Makes a task of this CPU, which does not run, the holder of time.
     #[inline]
     pub fn hold(self, task: Ref<'k, Task>, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         sc_hot.task.set(Some(task));
-        if hot.own_sc.is(sc) {
+        if hot.time.owns(sc) {
             return;
         }
-        if !hot.borrowed.is_null() {
+        if !hot.time.borrows_none() {
             self.part_with(hot);
         }
-        hot.borrowed.set(Some(sc));
+        hot.time.borrow(sc);
     }
 
     /// Takes borrowed time from a task that is given other time. The borrowed time has no holder
@@ -110,7 +109,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     fn part_with(self, hot: &TaskHot) {
-        let Some(sc) = hot.borrowed.take(self.pin()) else { return };
+        let Some(sc) = hot.time.borrowed(self.pin()) else { return };
         self.sched.queue.remove(self.pin(), sc);
         if let Some(sc_hot) = self.sc_hot(sc) {
             sc_hot.task.set(None);
@@ -124,7 +123,7 @@ impl<'k, M: Machine> Time<'k, M> {
             self.hold(task, hot, sc, sc_hot);
         } else if let Some(msg) = task.get().message(self.pin()) {
             sc_hot.task.set(Some(task));
-            msg.sc.set(Some(sc));
+            msg.set_time(Some(sc));
         } else {
             sc_hot.task.set(None);
         }
@@ -136,16 +135,11 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn take_resting(self, caller: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
         let Some(hot) = self.task_hot(caller) else {
             if let Some(msg) = caller.get().message(self.pin()) {
-                msg.sc.set(None);
+                msg.set_time(None);
             }
             return;
         };
-        if hot.borrowed.is(sc) {
-            hot.borrowed.set(None);
-        } else {
-            // The caller's own. Time that its lender lent is lost, if there was any.
-            hot.lender.set(None);
-        }
+        hot.time.pass_on(sc);
     }
 
     /// Lends time that rests with `lender`, whose call is here, to `callee`, which does not run.
@@ -160,7 +154,7 @@ impl<'k, M: Machine> Time<'k, M> {
     ) {
         self.take_resting(lender, sc);
         self.hold(callee, hot, sc, sc_hot);
-        hot.lender.set(Some(lender));
+        hot.time.owe(lender);
     }
 
     /// Whether a context of this CPU runs or is queued.
@@ -190,7 +184,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     fn give_back_borrowed(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
-        let lender = hot.lender.take(self.pin());
+        let lender = hot.time.take_lender(self.pin());
         let Some(sc_hot) = self.sc_hot(sc) else { return };
         self.put_down(hot, sc, sc_hot);
         match lender {
@@ -205,7 +199,7 @@ impl<'k, M: Machine> Time<'k, M> {
             self.stop(sc_hot);
         } else {
             self.sched.queue.remove(self.pin(), sc);
-            hot.borrowed.set(None);
+            hot.time.put_down();
         }
     }
 
@@ -220,16 +214,15 @@ impl<'k, M: Machine> Time<'k, M> {
         caller: Ref<'k, Task>,
         caller_hot: &TaskHot,
     ) -> Option<Ref<'k, SchedContext>> {
-        if !hot.lender.is(caller) {
+        if !hot.time.end_loan_of(caller) {
             return None;
         }
-        hot.lender.set(None);
         if self.hot.current.is(task) {
             let (sc, sc_hot) = self.running()?;
             sc_hot.task.set(Some(caller));
             return Some(sc);
         }
-        let sc = hot.borrowed.get(self.pin())?;
+        let sc = hot.time.borrowed(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         self.put_down(hot, sc, sc_hot);
         self.hold(caller, caller_hot, sc, sc_hot);
@@ -241,10 +234,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// CPU, or more than [`CALL_STEPS`] calls away, loses the time by mail; meanwhile `caller`
     /// continues with the time that it finds.
     pub fn recover(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !hot.lender.is(caller) {
+        if !hot.time.end_loan_of(caller) {
             return;
         }
-        hot.lender.set(None);
         let found = match self.borrowed_by(callee, hot) {
             Some(sc) => Some((callee, hot, sc)),
             None => self.unlend(callee),
@@ -253,16 +245,8 @@ impl<'k, M: Machine> Time<'k, M> {
         let Some(sc_hot) = self.sc_hot(sc) else { return };
         self.take_from(holder_hot, sc, sc_hot);
         self.rest_with(caller, sc, sc_hot);
-        if runnable(holder_hot) {
+        if holder_hot.is_runnable() {
             self.start(holder, holder_hot);
-        }
-    }
-
-    /// Leaves the time of `caller`, which dies, with its holder among the callees of its call to
-    /// `callee`.
-    pub fn bequeath(self, caller: Ref<'k, Task>, hot: &TaskHot) {
-        if hot.lender.is(caller) {
-            hot.lender.set(None);
         }
     }
 
@@ -271,24 +255,24 @@ impl<'k, M: Machine> Time<'k, M> {
     fn take_from(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         self.put_down(hot, sc, sc_hot);
         hot.materialise_frame();
-        hot.lender.set(None);
+        hot.time.owe_none();
     }
 
     /// Takes a context of this CPU from its holder, which continues as it can.
     pub fn seize(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         let Some(holder) = sc_hot.task.take(self.pin()) else { return };
-        if let Some(msg) = holder.get().message(self.pin()).filter(|msg| msg.sc.is(sc)) {
-            msg.sc.set(None);
+        if let Some(msg) = holder.get().message(self.pin()).filter(|msg| msg.has_time(sc)) {
+            msg.set_time(None);
             return;
         }
         let Some(hot) = self.task_hot(holder) else { return };
-        if self.sched.current.is(sc) || hot.borrowed.is(sc) {
+        if self.sched.current.is(sc) || hot.time.borrows(sc) {
             self.take_from(hot, sc, sc_hot);
         } else {
             self.sched.queue.remove(self.pin(), sc);
             hot.materialise_frame();
         }
-        if runnable(hot) {
+        if hot.is_runnable() {
             self.start(holder, hot);
         }
     }
@@ -301,14 +285,7 @@ impl<'k, M: Machine> Time<'k, M> {
         if self.hot.current.is(task) {
             return;
         }
-        let sc = match hot.borrowed.get(self.pin()) {
-            None => {
-                hot.lender.set(None);
-                hot.own_sc.get(self.pin())
-            }
-            borrowed => borrowed,
-        };
-        match sc.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+        match hot.time.to_spend(self.pin()).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
             Some((sc, sc_hot)) if sc_hot.task.is(task) => {
                 if !sc_hot.state.links.is_queued() {
                     self.enqueue(sc, sc_hot);
@@ -355,7 +332,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// no time to spend. Its message block, which carries the request, is on this CPU, since its
     /// call is over.
     fn fetch_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>) {
-        set_state(hot, State::Restart);
+        hot.enter(State::Restart);
         let to = own.get().hot.mail_target(self.pin());
         self.outbox().send_request(task, hot, to, Request::Fetch(own.ptr()));
     }

@@ -20,7 +20,6 @@ use smp::door::Ref;
 use test_abi::trace::Why;
 
 use crate::rooms::Time;
-use crate::state::{has_flag, set_state};
 
 impl<'k, M: Machine> Time<'k, M> {
     /// Brings the running context's account up to date. Returns the current time.
@@ -37,8 +36,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// is charged to that context as before.
     #[inline(always)]
     pub fn run_task(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        debug_assert!(hot.borrowed.is_null(), "the running context is the time of the task that runs");
-        self.switch_task(task, hot.state.get());
+        debug_assert!(hot.time.borrows_none(), "the running context is the time of the task that runs");
+        self.switch_task(task, hot.word());
         hot.materialise_frame();
     }
 
@@ -96,7 +95,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(never)]
     fn keep_borrowed(self, sc: Ref<'k, SchedContext>) {
         if let Some(hot) = self.hot.current.get(self.pin()).and_then(|task| self.task_hot(task)) {
-            hot.borrowed.set(Some(sc));
+            hot.time.borrow(sc);
         }
     }
 
@@ -188,7 +187,7 @@ impl<'k, M: Machine> Time<'k, M> {
         let Some(task_hot) = self.task_hot(task) else { return false };
         let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
         self.charge_to(sc, sc_hot, now);
-        task_hot.borrowed.set(None);
+        task_hot.time.put_down();
         self.run_task(task, task_hot);
         true
     }
@@ -232,8 +231,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Makes `task` ready. It runs as soon as it is the best, unless it is suspended.
     #[inline]
     pub fn make_ready(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        set_state(hot, State::Ready);
-        if has_flag(hot, FLAG_SUSPENDED) {
+        hot.enter(State::Ready);
+        if hot.has_flag(FLAG_SUSPENDED) {
             return;
         }
         self.start(task, hot);
@@ -263,9 +262,12 @@ impl<'k, M: Machine> Time<'k, M> {
         self.arm_timer(at);
     }
 
-    /// Takes a task off this CPU's deadline queue.
-    pub fn clear_deadline(self, task: Ref<'k, Task>) {
-        self.sched.deadlines.remove(self.pin(), task);
+    /// Takes a task off this CPU's deadline queue, if it is there.
+    #[inline(always)]
+    pub fn clear_deadline(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        if hot.deadline.is_queued() {
+            self.sched.deadlines.remove(self.pin(), task);
+        }
     }
 
     /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice. The
@@ -287,7 +289,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.current.set(Some(sc));
         self.trace().note_stop();
         self.trace().note_why(Why::Yielded);
-        hot.borrowed.set(None);
+        hot.time.put_down();
         self.run_task(task, hot);
         self.arm_timer_for_slice();
         self.dispatch();

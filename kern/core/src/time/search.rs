@@ -50,7 +50,6 @@ use smp::door::Ref;
 
 use crate::outbox::mail::Next;
 use crate::rooms::Time;
-use crate::state::{has_flag, is_dying, runnable, set_state, state_of};
 
 /// The outcome of one step of a search.
 enum Found<'k> {
@@ -74,29 +73,29 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     fn first_caller(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
-        hot.caller.get(self.pin()).or_else(|| self.first_queued(hot))
+        hot.caller(self.pin()).or_else(|| self.first_queued(hot))
     }
 
     fn first_queued(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
-        hot.senders.tasks().first(self.pin()).or_else(|| self.kept_in(hot.replies.get(self.pin())))
+        hot.callers().tasks().first(self.pin()).or_else(|| self.kept_in(hot.first_reply(self.pin())))
     }
 
     /// Returns the caller whose call a Reply object keeps.
     fn kept_in(self, reply: Option<Ref<'k, Reply>>) -> Option<Ref<'k, Task>> {
-        reply?.get().hot.open(self.pin())?.caller.get(self.pin())
+        reply?.get().hot.open(self.pin())?.caller(self.pin())
     }
 
     /// Returns the next caller after another whose call this task has.
     fn caller_after(self, hot: &TaskHot, caller: Ref<'k, Task>) -> Option<Ref<'k, Task>> {
-        if hot.caller.is(caller) {
+        if hot.serves(caller) {
             return self.first_queued(hot);
         }
-        let held = caller.get().message(self.pin())?.held.get(self.pin());
+        let held = caller.get().message(self.pin())?.held(self.pin());
         match held {
-            Some(reply) => self.kept_in(reply.get().hot.open(self.pin())?.next.get(self.pin())),
+            Some(reply) => self.kept_in(reply.get().hot.open(self.pin())?.next(self.pin())),
             None => {
-                let queued = hot.senders.tasks().after(self.pin(), caller);
-                queued.or_else(|| self.kept_in(hot.replies.get(self.pin())))
+                let queued = hot.callers().tasks().after(self.pin(), caller);
+                queued.or_else(|| self.kept_in(hot.first_reply(self.pin())))
             }
         }
     }
@@ -105,20 +104,20 @@ impl<'k, M: Machine> Time<'k, M> {
     fn callee_of(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
         let msg = caller.get().message(self.pin())?;
         let calls = match self.task_hot(caller) {
-            Some(hot) => match state_of(hot) {
+            Some(hot) => match hot.state() {
                 State::Await | State::AwaitTimed => true,
                 State::Sending => !is_event(msg),
                 _ => false,
             },
-            None => matches!(msg.stage.get(), Stage::Queued | Stage::Owed) && !is_event(msg),
+            None => matches!(msg.stage(), Stage::Queued | Stage::Owed) && !is_event(msg),
         };
-        let callee = msg.callee.get(self.pin()).filter(|_| calls)?;
+        let callee = msg.callee(self.pin()).filter(|_| calls)?;
         Some((callee, self.task_hot(callee)?))
     }
 
     /// Whether a task of this CPU waits in a call. (Or for room in an event pool of another CPU.)
     fn awaits(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        match state_of(hot) {
+        match hot.state() {
             State::Await | State::AwaitTimed | State::AwaitRemote => true,
             State::Sending => task.get().message(self.pin()).is_some_and(|msg| !is_event(msg)),
             _ => false,
@@ -133,17 +132,17 @@ impl<'k, M: Machine> Time<'k, M> {
         let mut at = (task, hot);
         for step in 0.. {
             let (task, hot) = at;
-            if runnable(hot) {
+            if hot.is_runnable() {
                 if self.time_of(task, hot).is_none() {
                     self.start(task, hot);
                 }
                 return;
             }
-            if state_of(hot) == State::Restart {
-                hot.look_again.set(true);
+            if hot.state() == State::Restart {
+                hot.search.time_came();
                 return;
             }
-            if !self.awaits(task, hot) || !hot.wanted.take() {
+            if !self.awaits(task, hot) || !hot.search.leave() {
                 return;
             }
             match self.callee_of(task) {
@@ -169,7 +168,7 @@ impl<'k, M: Machine> Time<'k, M> {
         let mut at = from;
         for _ in 0..CALL_STEPS {
             let Some((callee, hot)) = self.callee_of(at) else { break };
-            if !hot.lender.is(at) {
+            if !hot.time.is_lent_by(at) {
                 return None;
             }
             let held = self.borrowed_by(callee, hot);
@@ -177,7 +176,7 @@ impl<'k, M: Machine> Time<'k, M> {
                 // The time that it had borrowed is gone, and the callee continues with its own.
                 return None;
             }
-            hot.lender.set(None);
+            hot.time.owe_none();
             if let Some(sc) = held {
                 return Some((callee, hot, sc));
             }
@@ -197,16 +196,16 @@ impl<'k, M: Machine> Time<'k, M> {
             // Follows the block, also on its way back: the time may be in it.
             return self.outbox().raise_with_message(from, ctl::UNLEND);
         };
-        let (home, stage) = (self.task_hot(from), msg.stage.get());
+        let (home, stage) = (self.task_hot(from), msg.stage());
         if matches!(stage, Stage::Out | Stage::Back) {
             // Still in this CPU's own mailbox: checks again after that mail.
             return self.outbox().raise_with_message(from, ctl::UNLEND);
         }
         let held = match home {
             // It has been lent other time meanwhile, or has lent its own.
-            Some(hot) if !hot.lender.is_null() || self.lacks_own(from, hot) => return,
+            Some(hot) if hot.time.lender(self.pin()).is_some() || self.lacks_own(from, hot) => return,
             Some(hot) => self.borrowed_by(from, hot),
-            None if matches!(stage, Stage::Queued | Stage::Owed) => msg.sc.get(self.pin()),
+            None if matches!(stage, Stage::Queued | Stage::Owed) => msg.time(self.pin()),
             None => return,
         };
         let found = held.or_else(|| {
@@ -226,12 +225,12 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Whether a task's own time has another holder.
     fn lacks_own(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        !hot.own_sc.is_null() && self.own_at_rest(task, hot).is_none()
+        hot.time.has_own() && self.own_at_rest(task, hot).is_none()
     }
 
     /// Whether a task is ready, and has neither time nor own time to request.
     fn starves(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        runnable(hot) && self.own_time(hot).is_none() && self.time_of(task, hot).is_none()
+        hot.is_runnable() && self.own_time(hot).is_none() && self.time_of(task, hot).is_none()
     }
 
     // --- searches --------------------------------------------------------------------------------
@@ -243,21 +242,21 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         // The calls of the last callers are over: the task waits for other time.
         let Some(first) = self.first_caller(hot) else { return };
-        hot.look_again.set(false);
-        set_state(hot, State::Restart);
+        hot.search.begin();
+        hot.enter(State::Restart);
         self.outbox().send_request(task, hot, self.id(), Request::Seek(Search::new(first)));
     }
 
     /// Lets a task continue whose search is over, with time or without.
     pub fn search_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, search: Search) {
-        set_state(hot, State::Ready);
-        if has_flag(hot, FLAG_SUSPENDED) {
+        hot.enter(State::Ready);
+        if hot.has_flag(FLAG_SUSPENDED) {
             return;
         }
         // A search without success has left the last caller. Time that a search has brought may be
         // gone again by now.
         let in_vain = matches!(search.step, Step::Leave);
-        if hot.look_again.take() || !in_vain || !self.starves(task, hot) {
+        if hot.search.end() || !in_vain || !self.starves(task, hot) {
             self.start(task, hot);
         }
     }
@@ -282,14 +281,14 @@ impl<'k, M: Machine> Time<'k, M> {
                 break;
             }
         }
-        msg.request.set(Some(Request::Seek(search)));
+        msg.note_search(search);
         next
     }
 
     /// Lets the time that a search carries, if it has any, rest with a caller whose call is here.
     /// Otherwise the time has no holder.
     fn put_back(self, msg: &Message, at: Ref<'k, Task>) {
-        let Some(sc) = msg.sc.take(self.pin()) else { return };
+        let Some(sc) = msg.take_time(self.pin()) else { return };
         let Some(sc_hot) = self.sc_hot(sc) else { return };
         if self.callee_of(at).is_some() {
             self.rest_with(at, sc, sc_hot);
@@ -346,13 +345,13 @@ impl<'k, M: Machine> Time<'k, M> {
         sc: Ref<'k, SchedContext>,
     ) -> Found<'k> {
         self.take_resting(at, sc);
-        if let Some(block) = at.get().message(self.pin()).filter(|block| block.sc.is(sc)) {
+        if let Some(block) = at.get().message(self.pin()).filter(|block| block.has_time(sc)) {
             // On its way back, in this CPU's own mailbox.
-            block.sc.set(None);
+            block.set_time(None);
         }
         if let Some(sc_hot) = self.sc_hot(sc) {
             sc_hot.task.set(Some(asker));
-            msg.sc.set(Some(sc));
+            msg.set_time(Some(sc));
         }
         Found::Way(at, Step::Carry)
     }
@@ -364,12 +363,12 @@ impl<'k, M: Machine> Time<'k, M> {
         if !self.awaits(at, hot) {
             return Found::Lost;
         }
-        hot.wanted.set(true);
+        hot.search.enter();
         if let Some((sc, _)) = self.resting_time(at) {
             return self.take_along(asker, msg, at, sc);
         }
         if let Some(own) = self.own_time(hot) {
-            hot.lender.set(None);
+            hot.time.owe_none();
             return Found::Way(at, Step::Fetch(own.ptr()));
         }
         match self.first_caller(hot) {
@@ -412,31 +411,31 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         self.seize(sc, sc_hot);
         sc_hot.task.set(Some(asker));
-        msg.sc.set(Some(sc));
+        msg.set_time(Some(sc));
         Found::Way(at, Step::Carry)
     }
 
     fn carry(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
         // The time may have ended on the way.
-        let Some(sc) = msg.sc.get(self.pin()) else { return Found::Lost };
+        let Some(sc) = msg.time(self.pin()) else { return Found::Lost };
         let (callee, hot) = match self.follow_call(at) {
             Ok(callee) => callee,
             Err(found) => return found,
         };
         if self.awaits(callee, hot) {
-            hot.lender.set(Some(at));
+            hot.time.owe(at);
             return Found::Way(callee, Step::Carry);
         }
-        if callee != asker && !self.starves(callee, hot) || is_dying(hot) {
-            if state_of(hot) == State::Restart {
-                hot.look_again.set(true);
+        if callee != asker && !self.starves(callee, hot) || hot.is_dying() {
+            if hot.state() == State::Restart {
+                hot.search.time_came();
             }
             return Found::Lost;
         }
-        msg.sc.set(None);
+        msg.set_time(None);
         if let Some(sc_hot) = self.sc_hot(sc) {
             self.hold(callee, hot, sc, sc_hot);
-            hot.lender.set(Some(at));
+            hot.time.owe(at);
         }
         if callee == asker {
             return Found::End;
@@ -448,5 +447,5 @@ impl<'k, M: Machine> Time<'k, M> {
 
 /// Whether a block at a callee is an event's, which waits for room there.
 fn is_event(msg: &Message) -> bool {
-    msg.info.get().has(FLAG_EVENT)
+    msg.info().has(FLAG_EVENT)
 }

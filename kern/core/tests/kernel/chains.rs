@@ -121,7 +121,7 @@ impl Chain {
 
     /// The address of a task's own context.
     fn own(&self, n: usize) -> u64 {
-        self.tasks[n].hot().own_sc.addr()
+        self.tasks[n].own_time()
     }
 
     /// Tasks that refer to a context, by whatever field.
@@ -153,7 +153,7 @@ impl Chain {
             assert_eq!(self.w.result(&self.tasks[n - 1]).msg(), ANSWER, "{n} has answered");
         }
         for task in &self.tasks {
-            let Some(own) = task.hot().own_sc.get(task.pin()) else { continue };
+            let Some(own) = task.hot().time.own(task.pin()) else { continue };
             let with = own.get().hot.here(task.pin()).task.get(task.pin());
             assert!(with == Some(task.object), "the time of {task:?} is with it");
         }
@@ -253,7 +253,8 @@ fn a_loan_that_is_newer_is_not_taken_back() {
         chain.w.must(0, Op::TaskKill, &[chain.tasks[1].cap.arg()]);
         chain.w.run();
         assert_eq!(chain.w.time_of(&chain.tasks[last]), chain.own(last - 1), "length {length}");
-        let lender = chain.tasks[last].hot().lender.addr();
+        let task = &chain.tasks[last];
+        let lender = task.hot().time.lender(task.pin()).map_or(0, smp::door::Ref::addr);
         assert_eq!(lender, chain.tasks[last - 1].object.addr(), "length {length}: whose it is");
         chain.kill_behind(1);
         chain.unwinds(0);

@@ -442,7 +442,7 @@ fn debug_registers_are_checked_and_keep_the_fastpath_away() {
     s.w.resume(&other);
     assert_eq!(halves(&s), plain, "and all as before when another runs");
     s.w.must(0, Op::TaskDebug, &[cap, 0x1008, 0, 0, 0, 0]);
-    assert!(task.hot().debug.iter().all(|register| register.get() == 0));
+    assert!(task.hot().debug().iter().all(|register| register.get() == 0));
     s.w.must(0, Op::TaskSuspend, &[other.cap.arg()]);
     s.w.resume(&task);
     assert_eq!(halves(&s), plain, "a task without breakpoints is as any other");

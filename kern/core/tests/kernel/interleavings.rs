@@ -238,7 +238,7 @@ fn a_label_that_is_given_to_a_task_stays() {
     for point in 0..POINTS {
         let mut s = Scene::new(2);
         let child = confined(&mut s.w);
-        let there = s.w.start(child, 0, 5).object.get().utcb_address.load(Relaxed);
+        let there = s.w.start(child, 0, 5).object.get().utcb_address();
         let task = s.w.make(0, ObjType::Task, 0);
         // It is refused: something is mapped there.
         let args = [task.arg(), child.process.arg(), there, 0];

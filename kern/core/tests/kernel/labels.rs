@@ -418,7 +418,7 @@ fn labels_and_rules_are_in_range_and_take_a_right() {
 
 /// The label in a task's state word.
 fn in_word(task: &Tcb) -> u64 {
-    u64::from((task.hot().state.get() as u32 & LABEL_MASK) >> LABEL_SHIFT)
+    u64::from((task.hot().word() as u32 & LABEL_MASK) >> LABEL_SHIFT)
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn reset(w: &mut World, memory: Cap) {
 /// A task that runs sees its space.
 fn is_in_its_space(w: &World, task: &Tcb) {
     if w.runs(LAST, task) {
-        let utcb = task.object.get().utcb_address.load(std::sync::atomic::Ordering::Relaxed);
+        let utcb = task.object.get().utcb_address();
         assert!(w.touch(LAST, utcb), "a live task runs outside its space");
     }
 }

@@ -1,7 +1,6 @@
 //! Address spaces, case by case: which CPUs may still have which translations.
 
 use abi::{Cap, ObjType, Op};
-use core::sync::atomic::Ordering::Relaxed;
 use smp::planted::{Fault, Planted};
 
 use crate::scene::Scene;
@@ -11,7 +10,7 @@ use crate::world::{Regs, Tcb};
 const PAGE: u64 = 0x6000_0000;
 
 fn utcb(task: &Tcb) -> u64 {
-    task.object.get().utcb_address.load(Relaxed)
+    task.object.get().utcb_address()
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The first resume of a task that is to run on another CPU, while other CPUs act: at each point of
 //! the entry in which the task leaves its CPU, and of the entry in which it arrives.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use abi::{Cap, Error, FLAG_NONBLOCK, FLAG_NOTIFICATION, ObjType, Op, Target};
 use kern_base::header::FLAG_DEAD;
 use kern_base::sched_context::SchedContext;
@@ -216,7 +214,7 @@ fn a_notification_that_ends_while_its_task_moves_is_bound_to_nobody() {
         |m, cpu| Act::Agent(cpu, Regs::op(Op::CapDelete, &[at(m.note)])),
         |w, m, _, outcome| {
             assert_eq!(outcome.error(), None);
-            assert!(m.task.hot().bound.is_null(), "it refers to a Notification that is dead");
+            assert!(m.task.hot().bound(m.task.pin()).is_none(), "it refers to a Notification that is dead");
             serves(w, m, None);
         },
     );
@@ -229,7 +227,11 @@ fn time_that_ends_while_its_task_moves_is_nobodys() {
         |w, m, _, outcome| {
             assert_eq!(outcome.error(), None);
             let hot = m.task.hot();
-            assert!(hot.own_sc.is_null() && hot.borrowed.addr() != m.sc, "it refers to time that is dead");
+            assert!(
+                !hot.time.has_own()
+                    && hot.time.borrowed(m.task.pin()).map_or(0, smp::door::Ref::addr) != m.sc,
+                "it refers to time that is dead"
+            );
             // It goes on with its callers' time.
             serves(w, m, None);
         },
@@ -258,7 +260,7 @@ fn a_task_that_is_suspended_while_it_moves_stays_so() {
         |w, m, cpu, outcome| {
             assert_eq!(outcome.error(), None);
             // The one who asked last.
-            let suspended = m.task.object.get().to_suspend.load(Relaxed);
+            let suspended = m.task.object.get().is_to_suspend();
             assert_eq!(
                 w.runs(DESTINATION, &m.task),
                 !suspended,

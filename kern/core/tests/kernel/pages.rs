@@ -686,7 +686,7 @@ fn a_view_outlives_its_source_and_not_its_memory() {
     let source = s.w.process();
     let (_, server, _) = receiver(&mut s, 1);
     let there =
-        s.w.object::<kern_base::task::Task>(server.cap).and_then(|task| task.get().space.get(server.pin()));
+        s.w.object::<kern_base::task::Task>(server.cap).and_then(|task| task.get().space(server.pin()));
     assert!(there.is_some());
     s.w.must(0, Op::Map, &[source.vspace.arg(), frame.arg(), FROM, POOL]);
     let (reader, target) = s.running(1, 10);

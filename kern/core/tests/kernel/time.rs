@@ -90,7 +90,7 @@ fn time_is_destroyed_while_it_is_away() {
     assert!(s.w.runs(1, &server) && s.w.time_of(&client) == 0, "the client's time went along");
     s.w.must(2, Op::CapDelete, &[crate::world::make::at(client.sc)]);
     s.w.run();
-    assert!(client.hot().own_sc.is_null(), "its owner knows that it is gone");
+    assert!(!client.hot().time.has_own(), "its owner knows that it is gone");
     assert!(s.w.runs(1, &server), "the server goes on with its own");
     s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
     assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
@@ -161,7 +161,7 @@ fn a_timed_out_lender_gets_its_time_back_from_its_own_cpu() {
     s.w.wait_until(deadline + 1);
     assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
     assert!(s.w.runs(0, &last), "on the time of its caller, who outranks the client");
-    assert!(near.hot().own_sc.addr() == s.w.time_of(&last), "its own, which had rested");
+    assert!(near.own_time() == s.w.time_of(&last), "its own, which had rested");
 }
 
 #[test]
@@ -177,10 +177,7 @@ fn time_given_to_a_task_whose_call_is_far_away_rests_till_that_is_over() {
     let sc = s.time(10);
     s.w.must(0, Op::SchedBind, &[sc.arg(), near.cap.arg()]);
     s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
-    assert!(
-        s.w.runs(0, &near) && s.w.time_of(&near) == client.hot().own_sc.addr(),
-        "on the client's time again"
-    );
+    assert!(s.w.runs(0, &near) && s.w.time_of(&near) == client.own_time(), "on the client's time again");
     s.w.does_and_run(&near, Regs::message(Op::ReplyRecv, Target(0), [9, 9, 9, 9]));
     assert!(s.w.runs(0, &client), "which it gave back");
     assert_eq!(s.w.result(&client).msg(), [9, 9, 9, 9]);
@@ -199,7 +196,7 @@ fn a_forwarded_call_without_time_brings_nobody_elses() {
     s.w.does_and_run(&client, call(relay_target));
     s.delete(client.sc);
     s.w.does_and_run(&relay, Regs::message(Op::Forward, server_target, [1, 2, 3, 4]));
-    assert!(server.hot().lender.is_null(), "it goes on with its own");
+    assert!(server.hot().time.lender(server.pin()).is_none(), "it goes on with its own");
 }
 
 /// The time of a caller up the chain is fetched back from its far end; the time of one in the
@@ -226,7 +223,7 @@ fn time_from_the_middle_of_a_chain_comes_back_to_its_owner() {
     s.w.does_and_run(&end, answer);
     assert!(s.w.runs(1, &far), "it has found time");
     s.w.does_and_run(&far, answer);
-    let own = middle.hot().own_sc.addr();
+    let own = middle.own_time();
     assert!(s.w.runs(0, &near) && s.w.time_of(&near) == own, "on the time of its caller");
     assert_eq!(s.w.time_of(&middle), 0, "who has lent it, and does not refer to it");
     s.w.does_and_run(&near, answer);
@@ -249,7 +246,7 @@ fn who_loses_lent_time_far_away_finds_its_callers_own() {
     s.w.wait_until(deadline + 1);
     assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
     assert!(s.w.runs(0, &client), "with its own time");
-    let own = near.hot().own_sc.addr();
+    let own = near.own_time();
     assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on the time of its caller");
     s.w.does_and_run(&client, Regs::op(Op::Recv, &[]));
     s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
@@ -270,7 +267,7 @@ fn time_of_the_middle_serves_the_end_when_that_of_the_beginning_is_gone() {
     s.w.does_and_run(&near, call(far_target));
     s.w.must(2, Op::CapDelete, &[crate::world::make::at(client.sc)]);
     s.w.run();
-    let own = near.hot().own_sc.addr();
+    let own = near.own_time();
     assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on the time of its caller");
     let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
     s.w.does_and_run(&far, answer);
@@ -299,7 +296,7 @@ fn time_given_at_the_beginning_of_a_chain_is_found_at_its_end() {
     let sc = s.time(10);
     s.w.must(0, Op::SchedBind, &[sc.arg(), client.cap.arg()]);
     s.w.run();
-    let own = client.hot().own_sc.addr();
+    let own = client.own_time();
     assert!(s.w.runs(2, &end) && s.w.time_of(&end) == own, "on the client's time");
     let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
     for (n, task) in [(2, end), (1, far), (0, near)] {
@@ -324,7 +321,7 @@ fn a_callers_time_serves_those_its_callee_waits_for() {
     assert!(s.w.current(1).is_none());
     let (second, _) = s.running(0, 10);
     s.w.does_and_run(&second, call(near_target));
-    let own = second.hot().own_sc.addr();
+    let own = second.own_time();
     assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on the time of who waits for its caller");
     let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
     s.w.does_and_run(&far, answer);
@@ -402,7 +399,7 @@ fn time_given_meanwhile_is_there_when_a_call_is_forwarded_home() {
     s.w.resume(&server);
     s.w.run();
     s.delete(server.sc);
-    let own = client.hot().own_sc.addr();
+    let own = client.own_time();
     assert!(s.w.runs(0, &server) && s.w.time_of(&server) == own, "on the time of who waits for it");
 }
 
@@ -419,7 +416,7 @@ fn time_is_found_further_up_while_that_of_a_caller_is_destroyed() {
     assert!(s.w.runs(0, &far), "on the time of its caller");
     s.w.does_and_run(&client, call(near_target));
     s.delete(near.sc);
-    let own = client.hot().own_sc.addr();
+    let own = client.own_time();
     assert!(s.w.runs(0, &far) && s.w.time_of(&far) == own, "on the time of who waits for its caller");
 }
 
@@ -451,7 +448,7 @@ fn time_given_before_several_calls_of_one_cpu_is_found_at_their_far_end() {
             s.w.run();
             client
         };
-        let own = owner.hot().own_sc.addr();
+        let own = owner.own_time();
         assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on that time; queues {queues}");
         let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
         for (n, task) in [(1, far), (0, near), (0, middle)] {

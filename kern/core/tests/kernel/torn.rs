@@ -456,7 +456,7 @@ fn a_task_has_the_label_of_its_process_also_when_both_come_just_then() {
 /// The label in the state word of a task that is at home on CPU `n`.
 fn label_in_word(w: &World, task: Cap, n: usize) -> u32 {
     let hot = w.object::<Task>(task).expect("the task").get().hot.here(smp::host_test::pin(n));
-    (hot.state.get() as u32 & LABEL_MASK) >> LABEL_SHIFT
+    (hot.word() as u32 & LABEL_MASK) >> LABEL_SHIFT
 }
 
 #[test]

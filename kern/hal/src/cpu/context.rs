@@ -43,14 +43,14 @@ pub fn load<'k>(cpu: CpuHere<'k>) -> Option<OpenTask<'k>> {
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: OpenTask<'_>) {
     let (task_hot, pin) = (task.state(), cpu.pin());
-    if let Some(process) = task_hot.process.get(pin)
+    if let Some(process) = task_hot.process(pin)
         && let Some(vspace) = process.get().vspace.get(pin)
         // SAFETY: each CPU writes its own alone.
         && !unsafe { cpu.vspace.is_own(vspace) }
     {
         enter_space(cpu, vspace);
     }
-    let wanted = task_hot.state.get() as u32 & SPECIAL;
+    let wanted = task_hot.word() as u32 & SPECIAL;
     if wanted != cpu.own().hot.special_on.get() {
         enter_special(cpu, wanted, task);
     }
@@ -120,7 +120,7 @@ fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: OpenTask<'_>) {
         enter_vector(cpu.pin(), on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task);
     }
     if wanted & FLAG_DEBUG != 0 {
-        debug::load(&task.state().debug);
+        debug::load(task.state().debug());
     } else if on & FLAG_DEBUG != 0 {
         debug::off();
     }

@@ -13,7 +13,6 @@ use kern_base::reply::Reply;
 use kern_base::sched_context::{DEFAULT_SLICE, SchedContext};
 use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
-use kern_core::state::has_flag;
 use model::object::{self, State as ModelState};
 use model::{Args, Id, Kind, Limits, Model, Place, Sizes};
 use smp::door::Ref;
@@ -346,7 +345,7 @@ impl Pair {
     fn compare_queue(&mut self, id: Id, tcb: &Tcb) -> Outcome {
         let at = |id: &Id| self.model.objects[id.0].at;
         let found: Vec<u64> =
-            tcb.hot().senders.tasks().iter(tcb.pin()).map(|(_, task)| task.addr()).collect();
+            tcb.hot().callers().tasks().iter(tcb.pin()).map(|(_, task)| task.addr()).collect();
         let mut senders: Vec<Id> = self.model.task(id).senders.iter().copied().collect();
         let has_time = |id: &Id| {
             let it = self.model.task(*id);
@@ -384,10 +383,10 @@ impl Pair {
         if tcb.home() != it.home {
             return Err(format!("is on cpu{} in the kernel, on cpu{} in the model", tcb.home(), it.home));
         }
-        if has_flag(hot, kern_base::task::FLAG_SUSPENDED) != it.suspended {
+        if hot.has_flag(kern_base::task::FLAG_SUSPENDED) != it.suspended {
             return Err(format!("suspended in the model: {}, in the kernel not so", it.suspended));
         }
-        let caller = hot.caller.get(tcb.pin()).map(Ref::addr);
+        let caller = hot.caller(tcb.pin()).map(Ref::addr);
         if caller != it.caller.map(|caller| self.model.objects[caller.0].at) {
             return Err(format!("serves {caller:x?} in the kernel, {:?} in the model", it.caller));
         }
@@ -418,7 +417,7 @@ impl Pair {
         let mut left = vec![(Id(0), first)];
         for (id, tcb) in &self.tasks {
             let process = self.model.task(*id).process.map(|process| self.model.process(process));
-            let found = tcb.hot().process.get(tcb.pin()).and_then(|process| process.get().cnode.get(pin));
+            let found = tcb.hot().process(tcb.pin()).and_then(|process| process.get().cnode.get(pin));
             left.extend(process.and_then(|process| process.cnode).zip(found));
         }
         let mut seen: Vec<Id> = left.iter().map(|(id, _)| *id).collect();

@@ -249,7 +249,7 @@ impl Cast {
         for task in &self.tasks {
             let task = view(task.object);
             let lost = match task.state {
-                State::AwaitRemote => !matches!(task.msg.stage.get(), Stage::Queued | Stage::Owed),
+                State::AwaitRemote => !matches!(task.msg.stage(), Stage::Queued | Stage::Owed),
                 State::Restart | State::Faulted => true,
                 _ => false,
             };

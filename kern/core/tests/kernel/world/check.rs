@@ -8,7 +8,6 @@ use kern_base::machine::Access;
 use kern_base::paging::log2_of;
 use kern_base::task::{Message, State, Task};
 use kern_core::Cx;
-use kern_core::state::state_of;
 use kern_core::tables::walk::Spot;
 use kern_dump::found::Found;
 use kern_dump::{Still, survey};
@@ -179,7 +178,7 @@ pub struct View {
 
 pub fn view(task: Ref<'static, Task>) -> View {
     let home = task.get().hot.destination().index();
-    let state = state_of(host_test::inside(task.map(|task| &task.hot)));
+    let state = host_test::inside(task.map(|task| &task.hot)).state();
     View { task, home, state, msg: host_test::inside(task.map(Task::message_state)) }
 }
 
@@ -191,7 +190,7 @@ impl View {
             id.process().number(),
             id.task(),
             self.state,
-            self.msg.stage.get(),
+            self.msg.stage(),
             self.home
         )
     }

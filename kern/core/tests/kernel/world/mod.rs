@@ -17,20 +17,21 @@ pub mod make;
 pub mod stop;
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
+use kern_base::block::Block;
 use kern_base::cpu::{CpuBlock, Pairs};
 use kern_base::phys::Phys;
 use std::ops::Range;
 
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
-use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, RegFrame, State, Task, TaskHot};
+use kern_base::message::{SenderInfo, Words};
+use kern_base::task::{FLAG_IN_FAULT, RegFrame, State, Task, TaskHot};
 use kern_core::Kernel;
 use kern_core::answer::write_values;
 use kern_core::door::entry::Interrupt;
 use kern_core::ids::ProcessNumber;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
-use kern_core::state::{has_flag, state_of};
 use smp::chaos::Point;
 use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
@@ -169,7 +170,12 @@ impl Tcb {
     }
 
     pub fn state(&self) -> State {
-        state_of(self.hot())
+        self.hot().state()
+    }
+
+    /// The address of its own time, or 0.
+    pub fn own_time(&self) -> u64 {
+        self.hot().time.own(self.pin()).map_or(0, Ref::addr)
     }
 
     /// What its last system call answered, or what it asks for if that is not over.
@@ -228,13 +234,6 @@ pub struct World {
 fn elsewhere(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
-    let leave_message = |block: Ref<'_, Task>, info: u64| {
-        let msg = block.get().message(cx.pin()).unwrap();
-        msg.info.set(abi::MsgInfo(info));
-        for (word, register) in msg.regs.iter().zip([&regs.rdx, &regs.r8, &regs.r9, &regs.r10]) {
-            word.set(register.get());
-        }
-    };
     let is_elsewhere = |task: Ref<'_, Task>| cx.task_hot(task).is_none();
     match Op::from_raw(regs.rax.get() as u8) {
         Some(Op::Call) if regs.rax.get() as u32 == Op::Call as u32 => {
@@ -243,19 +242,21 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
             if !is_elsewhere(dest.task) {
                 return false;
             }
-            leave_message(me.task, regs.rax.get());
-            let msg = me.task.get().message(cx.pin()).unwrap();
-            msg.target.set(target);
-            msg.custom.set(dest.custom);
+            let block = Block::take(me.task, cx.pin());
+            block.write(words_in(regs), SenderInfo { sender: TaskId::NONE, target, custom: dest.custom });
+            block.rest();
             cx.call_elsewhere(me.task, dest.task, dest.tag >> 32 << 32, target.0);
         }
         Some(Op::ReplyRecv) if regs.rax.get() as u32 == Op::ReplyRecv as u32 => {
-            let caller = me.hot.caller.get(cx.pin()).filter(|caller| is_elsewhere(*caller));
-            let Some(caller) = caller.filter(|_| me.hot.pending.get() == 0) else { return false };
-            if !me.hot.lender.is(caller) {
+            let caller = me.hot.caller(cx.pin()).filter(|caller| is_elsewhere(*caller));
+            let Some(caller) = caller.filter(|_| !me.hot.has_pending()) else { return false };
+            if !me.hot.time.is_lent_by(caller) {
                 return false;
             }
-            leave_message(caller, regs.rax.get() & !0xff);
+            let block = me.hot.take_only_caller(cx.pin()).unwrap();
+            let info = MsgInfo(regs.rax.get() & !0xff);
+            block.write(Words { info, ..words_in(regs) }, block.sender());
+            me.hot.serve(block);
             cx.reply_elsewhere(me.task, caller);
         }
         _ => return false,
@@ -263,23 +264,29 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
     true
 }
 
+/// The message in a system call's registers, as the fastpath leaves it in a message block.
+fn words_in(regs: &RegFrame) -> Words {
+    let info = MsgInfo(regs.rax.get());
+    Words { info, regs: [&regs.rdx, &regs.r8, &regs.r9, &regs.r10].map(std::cell::Cell::get) }
+}
+
 /// What the fastpath does with the answer to a fault of the own CPU: whether this was one.
 fn answers_fault(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
-    let Some(caller) = me.hot.caller.get(cx.pin()).filter(|_| regs.rax.get() as u32 == Op::ReplyRecv as u32)
+    let Some(caller) = me.hot.caller(cx.pin()).filter(|_| regs.rax.get() as u32 == Op::ReplyRecv as u32)
     else {
         return false;
     };
-    let fault = cx.task_hot(caller).is_some_and(|hot| has_flag(hot, FLAG_IN_FAULT));
-    if !fault || me.hot.pending.get() != PENDING_FAULT || !me.hot.lender.is(caller) {
+    let fault = cx.task_hot(caller).is_some_and(|hot| hot.has_flag(FLAG_IN_FAULT));
+    if !fault || me.hot.has_pending_bits() || !me.hot.callers().is_empty() || !me.hot.time.is_lent_by(caller)
+    {
         return false;
     }
-    let msg = caller.get().message(cx.pin()).unwrap();
-    msg.info.set(abi::MsgInfo(regs.rax.get()));
-    for (word, register) in msg.regs.iter().zip([&regs.rdx, &regs.r8, &regs.r9, &regs.r10]) {
-        word.set(register.get());
-    }
+    let block = me.hot.take_caller(cx.pin()).unwrap();
+    block.write(words_in(regs), block.sender());
+    me.hot.serve(block);
+    me.hot.serve_fault();
     cx.answer_fault_here(me.task, caller);
     true
 }

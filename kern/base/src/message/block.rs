@@ -25,8 +25,11 @@ use sched::PrioList;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Duty, HasHomed, Held, HeldOf, Homed, Link, Ptr, Ref};
 
+use super::{Message, Outcome, Request, SenderInfo, Stage, Words};
+use crate::methods::methods;
+use crate::reply::Reply;
 use crate::sched_context::SchedHot;
-use crate::task::{Message, Outcome, Request, Stage, Task};
+use crate::task::{Ending, Task, TaskHot};
 
 /// A task's message block, in the hands of the code that is about to pass it on. The block is on
 /// this CPU.
@@ -36,7 +39,12 @@ pub struct Block<'k> {
     duty: Duty,
 }
 
+/// What only this module has: a [`Block`] is the only way to send a message block.
+pub struct HolderKey(());
+
 impl HasHomed<Message> for Task {
+    type Key = HolderKey;
+
     #[inline(always)]
     fn homed(&self) -> &Homed<Message> {
         &self.msg
@@ -45,16 +53,40 @@ impl HasHomed<Message> for Task {
 
 impl Deref for Block<'_> {
     type Target = Message;
-    #[inline(always)]
     fn deref(&self) -> &Message {
         &self.msg
     }
 }
 
+methods! { Block<'_>:
+    // --- what it says ----------------------------------------------------------------------------
+
+    /// Names the sender of a message that the fastpath has written.
+    fn set_sender(self, sender: TaskId) = self.sender.set(sender);
+    /// Names the group of a broadcast.
+    fn set_group(self, identity: u64) = self.group.set(identity);
+
+    // --- where it stands -------------------------------------------------------------------------
+
+    /// Names the callee that will get the message.
+    fn address_to(self, callee: Ref<'_, Task>) = self.callee.set(Some(callee));
+    /// Notes that its callee has received the message.
+    fn mark_received(self) = self.stage.set(Stage::Owed);
+
+    // --- requests --------------------------------------------------------------------------------
+
+    /// Notes that this CPU keeps the request.
+    fn mark_kept(self) = self.stage.set(Stage::Kept);
+    /// Notes that the request was served.
+    fn mark_served(self) = self.stage.set(Stage::AskDone);
+    /// Takes the request out.
+    fn take_request(self) -> Option<Request> = self.request.take();
+}
+
 impl<'k> Block<'k> {
     #[inline(always)]
     fn of(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
-        Block { msg: HeldOf::here(task, pin), duty: Duty::new() }
+        Block { msg: HeldOf::here(task, pin, HolderKey(())), duty: Duty::new() }
     }
 
     /// Takes the block of a task of this CPU that does not wait for a message of its own: the task
@@ -62,12 +94,11 @@ impl<'k> Block<'k> {
     #[inline(always)]
     pub fn take(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         let block = Block::of(task, pin);
-        debug_assert!(!block.stage.get().is_under_way(), "the block rests with its task");
+        debug_assert!(!block.stage().is_under_way(), "a block in {:?} is not its task's", block.stage());
         block
     }
 
     /// Returns the task whose block it is.
-    #[inline(always)]
     pub fn task(&self) -> Ref<'k, Task> {
         self.msg.object()
     }
@@ -76,49 +107,82 @@ impl<'k> Block<'k> {
     #[inline(always)]
     pub fn rest(self) {
         self.callee.set(None);
-        self.held.set(None);
         self.rest_unlinked();
     }
 
-    /// Does [`Block::rest`] for a block that names neither a callee nor a Reply object.
-    #[inline(always)]
+    /// Does [`Block::rest`] for a block that names no callee.
     pub fn rest_unlinked(self) {
+        debug_assert!(self.held.is_null(), "a block in {:?} rests, and a Reply has it", self.stage());
         self.stage.set(Stage::Home);
         self.duty.done();
     }
 
-    /// Notes that the callee has received the message, or has it in its queue.
+    // --- what it says ----------------------------------------------------------------------------
+
+    /// Writes a message into the block.
     #[inline(always)]
-    pub fn is_at(&self, callee: Ref<'_, Task>, stage: Stage) {
-        self.callee.set(Some(callee));
-        self.stage.set(stage);
+    pub fn write(&self, words: Words, from: SenderInfo) {
+        self.info.set(words.info);
+        for (cell, value) in self.regs.iter().zip(words.regs) {
+            cell.set(value);
+        }
+        self.target.set(from.target);
+        self.custom.set(from.custom);
+        self.sender.set(from.sender);
+    }
+
+    // --- where it stands -------------------------------------------------------------------------
+
+    /// Notes that the message waits in the callee's queue.
+    pub fn queue_at(&self, callee: Ref<'_, Task>) {
+        self.address_to(callee);
+        self.stage.set(Stage::Queued);
+    }
+
+    /// Notes which Reply object has the block, or none.
+    pub(crate) fn set_held(&self, reply: Option<Ref<'_, Reply>>) {
+        self.held.set(reply);
     }
 
     /// Makes the block ready to travel to `callee`'s CPU. `tag` has the generation half of the
     /// callee's state word.
     #[inline(always)]
     pub fn goes_out(&self, callee: Ref<'_, Task>, tag: u64) {
+        debug_assert!(self.held.is_null(), "a block in {:?} leaves, and a Reply has it", self.stage());
         self.tag.set(tag);
-        self.held.set(None);
-        self.is_at(callee, Stage::Out);
+        self.address_to(callee);
+        self.stage.set(Stage::Out);
     }
 
     /// Makes the block ready to travel home.
     #[inline(always)]
     pub fn goes_back(&self, outcome: Outcome) {
+        debug_assert!(self.held.is_null(), "a block in {:?} goes back, and a Reply has it", self.stage());
         self.outcome.set(outcome);
         self.callee.set(None);
-        self.held.set(None);
         self.stage.set(Stage::Back);
     }
+
+    /// Gives the block its number among those that leave the CPU of its task, whose state is `hot`.
+    #[inline(always)]
+    pub fn take_number_of(&self, hot: &TaskHot) {
+        let recalled = hot.ending() != Ending::None && self.stage() != Stage::Ask;
+        debug_assert!(!recalled, "{:?} is over before the next message leaves", hot.ending());
+        hot.sent.set(hot.sent.get().wrapping_add(1));
+        self.number.set(hot.sent.get());
+    }
+
+    // --- requests --------------------------------------------------------------------------------
 
     /// Makes the block carry a request. No time travels with it.
     pub fn asks(&self, request: Request) {
         self.request.set(Some(request));
-        self.sc.set(None);
+        self.time.set(None);
         self.callee.set(None);
         self.stage.set(Stage::Ask);
     }
+
+    // --- to another CPU --------------------------------------------------------------------------
 
     /// Seals the block for a mailbox: makes `to` the home of the block, and then of `time`, which
     /// is the time in the block.
@@ -143,41 +207,38 @@ pub struct Parcel {
     duty: Duty,
 }
 
-impl Parcel {
+methods! { Parcel:
     /// Returns the address of the task whose block it is.
-    pub fn addr(&self) -> u64 {
-        self.task.addr()
-    }
-
+    fn addr(self) -> u64 = self.task.addr();
     /// Returns the id of the task whose block it is.
-    pub fn task_id(&self, pin: Pin<'_>) -> TaskId {
-        self.task.get(pin).get().id()
-    }
+    fn task_id(self, pin: Pin<'_>) -> TaskId = self.task.get(pin).get().id();
+}
 
+impl Parcel {
     /// Takes the block out, on the CPU to which it was sent.
     #[inline(always)]
     pub fn open<'k>(self, pin: Pin<'k>) -> Block<'k> {
-        Block { msg: HeldOf::here(self.task.get(pin), pin), duty: self.duty }
+        Block { msg: HeldOf::here(self.task.get(pin), pin, HolderKey(())), duty: self.duty }
     }
 }
 
 /// A link that can have a message block. It names the block's task.
 #[repr(transparent)]
+#[derive(Default)]
 pub struct BlockLink(Link<Task>);
 
-impl BlockLink {
-    pub const fn null() -> BlockLink {
-        BlockLink(Link::null())
-    }
-
+methods! { BlockLink:
     /// Takes the block out.
-    #[inline(always)]
-    pub fn take<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
-        self.0.take(pin).map(|task| Block::of(task, pin))
-    }
+    fn take<'k>(self, pin: Pin<'k>) -> Option<Block<'k>> =
+        self.0.take(pin).map(|task| Block::of(task, pin));
+    /// Returns the task whose block it has.
+    fn get<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.0.get(pin);
+    /// Whether it has the block of `task`.
+    fn is(self, task: Ref<'_, Task>) -> bool = self.0.is(task);
+}
 
+impl BlockLink {
     /// Takes out the block of `task`, which the link has.
-    #[inline(always)]
     pub fn take_of<'k>(&self, task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(self.is(task), "the link has this task's block");
         self.0.set(None);
@@ -187,98 +248,51 @@ impl BlockLink {
     /// Puts a block in.
     ///
     /// Requires: the link is empty.
-    #[inline(always)]
     pub fn put(&self, block: Block<'_>) {
         debug_assert!(self.0.is_null(), "a link has one block");
         self.0.set(Some(block.task()));
         block.duty.done();
     }
-
-    /// Returns the task whose block it has.
-    #[inline(always)]
-    pub fn get<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
-        self.0.get(pin)
-    }
-
-    pub fn is_null(&self) -> bool {
-        self.0.is_null()
-    }
-
-    /// Whether it has the block of `task`.
-    pub fn is(&self, task: Ref<'_, Task>) -> bool {
-        self.0.is(task)
-    }
-
-    /// Returns the address of the task, or 0: for dumps.
-    pub fn addr(&self) -> u64 {
-        self.0.addr()
-    }
 }
 
 /// A queue of message blocks, by priority, and in order of arrival within one priority.
 #[repr(transparent)]
+#[derive(Default)]
 pub struct BlockQueue(PrioList<Task>);
 
-impl Default for BlockQueue {
-    fn default() -> Self {
-        Self::new()
-    }
+methods! { BlockQueue:
+    /// Takes the next block.
+    fn pop<'k>(self, pin: Pin<'k>) -> Option<Block<'k>> =
+        self.0.pop_highest(pin).map(|task| Block::of(task, pin));
+    /// Takes the block of `task` out, if the queue has it.
+    fn take<'k>(self, pin: Pin<'k>, task: Ref<'k, Task>) -> Option<Block<'k>> =
+        self.0.remove(pin, task).then(|| Block::of(task, pin));
+    /// Moves all blocks into a queue of their own.
+    fn take_all(self, pin: Pin<'_>) -> BlockQueue = BlockQueue(self.0.take_all(pin));
+    /// Returns the queue as a list of the tasks whose blocks wait: only to look.
+    fn tasks(self) -> &PrioList<Task> = &self.0;
+    fn is_empty(self) -> bool = self.0.is_empty();
 }
 
 impl BlockQueue {
-    pub const fn new() -> BlockQueue {
-        BlockQueue(PrioList::new())
-    }
-
     /// Queues a block.
     pub fn put(&self, pin: Pin<'_>, block: Block<'_>, priority: u8) {
         self.0.insert(pin, block.task(), priority);
         block.duty.done();
     }
+}
 
-    /// Takes the next block.
-    #[inline]
-    pub fn pop<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
-        self.0.pop_highest(pin).map(|task| Block::of(task, pin))
-    }
-
-    /// Takes the block of `task` out, if the queue has it.
-    pub fn take<'k>(&self, pin: Pin<'k>, task: Ref<'k, Task>) -> Option<Block<'k>> {
-        self.0.remove(pin, task).then(|| Block::of(task, pin))
-    }
-
-    /// Moves all blocks into a queue of their own.
-    pub fn take_all(&self, pin: Pin<'_>) -> BlockQueue {
-        BlockQueue(self.0.take_all(pin))
-    }
-
-    /// Returns the queue as a list of the tasks whose blocks wait: only to look.
-    #[inline(always)]
-    pub fn tasks(&self) -> &PrioList<Task> {
-        &self.0
-    }
-
-    #[inline(always)]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+methods! { Task:
+    /// Makes this CPU the home of a task, and of its message block, that are under way to it.
+    /// Returns: whether they were.
+    fn arrive(self, pin: Pin<'_>) -> bool = self.hot.arrive(pin) & self.msg.arrive(pin);
+    /// Returns the message block with the CPU that has it: to find that CPU, and for surveys.
+    fn message_state(self) -> &Homed<Message> = &self.msg;
 }
 
 impl Task {
     /// Returns the task's message block to look at, if the block is on this CPU.
-    #[inline(always)]
     pub fn message<'k>(&'k self, pin: Pin<'k>) -> Option<&'k Message> {
         self.msg.open(pin)
-    }
-
-    /// Makes this CPU the home of a task, and of its message block, that are under way to it.
-    /// Returns: whether they were.
-    pub fn arrive(&self, pin: Pin<'_>) -> bool {
-        self.hot.arrive(pin) & self.msg.arrive(pin)
-    }
-
-    /// Returns the message block with the CPU that has it: for surveys, and to find that CPU.
-    pub fn message_state(&self) -> &Homed<Message> {
-        &self.msg
     }
 }

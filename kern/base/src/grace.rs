@@ -1,0 +1,67 @@
+//! The tasks of a CPU that wait for the grace epoch.
+
+use core::cell::Cell;
+
+use smp::cpu::Pin;
+use smp::door::{Link, Ref};
+
+use crate::methods::methods;
+use crate::task::{Task, TaskHot};
+
+/// A task's place in [`GraceWaiters`].
+#[derive(Default)]
+pub struct GraceLinks {
+    next: Link<Task>,
+    epoch: Cell<u64>,
+}
+
+methods! { GraceLinks:
+    /// Returns the next task of the list.
+    fn next<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.next.get(pin);
+    /// Returns the epoch for which the task waits, or waited last.
+    fn epoch(self) -> u64 = self.epoch.get();
+}
+
+/// Tasks of one CPU that wait for the grace epoch, in no order.
+#[derive(Default)]
+pub struct GraceWaiters(Link<Task>);
+
+methods! { GraceWaiters:
+    /// Returns the first task.
+    fn first<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.0.get(pin);
+}
+
+impl GraceWaiters {
+    /// Lets a task wait for an epoch.
+    pub fn put(&self, pin: Pin<'_>, task: Ref<'_, Task>, hot: &TaskHot, epoch: u64) {
+        hot.grace.epoch.set(epoch);
+        hot.grace.next.set(self.0.get(pin));
+        self.0.set(Some(task));
+    }
+
+    /// Takes out the tasks whose epoch has come, and passes each to `wake`.
+    pub fn wake<'k>(&self, pin: Pin<'k>, now: u64, wake: impl Fn(Ref<'k, Task>, &'k TaskHot)) {
+        let mut next = self.0.take(pin);
+        while let Some(task) = next {
+            let hot = task.get().hot.here(pin);
+            next = hot.grace.next.take(pin);
+            if hot.grace.epoch() <= now {
+                wake(task, hot);
+            } else {
+                self.put(pin, task, hot, hot.grace.epoch());
+            }
+        }
+    }
+
+    /// Takes a task out, if it is in the list.
+    pub fn remove<'k>(&self, pin: Pin<'k>, task: Ref<'k, Task>, hot: &TaskHot) {
+        let next = hot.grace.next.take(pin);
+        let mut link = &self.0;
+        while let Some(other) = link.get(pin) {
+            if other == task {
+                return link.set(next);
+            }
+            link = &other.get().hot.here(pin).grace.next;
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What a task is doing: its state word, and what ends a wait from outside.
+//!
+//! # The word
+//! ```text
+//!  63                    32 31  30      26 25       16 15      8 7       0
+//! +------------------------+---+----------+-----------+---------+---------+
+//! | generation of the id   | 0 |  label   | home CPU  |  flags  |  state  |
+//! +------------------------+---+----------+-----------+---------+---------+
+//! ```
+//! One comparison of the whole word with an expected value decides liveness, generation, label,
+//! home, flags and state together. The label is the security label of the task's process: a CPU
+//! expects the label of the running task, so the fastpath goes only between tasks of one label.
+//! [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has a timer
+//! to cancel.
+//!
+//! # The plain bit
+//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields,
+//! which then needs few checks and few stores:
+//!
+//! * with [`State::WaitBits`]: the wait has no deadline, and no other task has the task's own time.
+//!   So queueing that time is enough to let it run;
+//! * with [`State::Ready`]: its own context is queued, unless it is suspended, and the system call
+//!   it is in answers with `rdx` of the frame and zero in all other message registers, whatever the
+//!   frame has there.
+//!
+//! A running task never has it, and code that sets another state clears it.
+
+use abi::audit::LABELS;
+use abi::{DEBUG_ADDRESSES, Error, TaskId};
+use smp::cpu::{CpuId, MAX_CPUS};
+use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
+
+use super::TaskHot;
+use crate::methods::methods;
+use crate::process::Process;
+
+/// What a task is doing. `Recv` to `WaitBits` block it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// Made, not yet configured.
+    Fresh = 0,
+    /// Has all it needs but CPU time; or has it and is queued or running.
+    Ready = 1,
+    /// Receiving, no deadline, no message yet.
+    Recv = 2,
+    /// Receiving with a deadline.
+    RecvTimed = 3,
+    /// Its call waits in the callee's sender queue.
+    Sending = 4,
+    /// Its call was received here; waiting for the reply, no deadline.
+    Await = 5,
+    /// Waiting for a reply, with a deadline.
+    AwaitTimed = 6,
+    /// Its call went to another CPU; `msg` is there or on the way.
+    AwaitRemote = 7,
+    /// Waiting for Notification bits.
+    WaitBits = 8,
+    /// Waits for a grace period or another CPU's answer. Then the task continues at its instruction
+    /// pointer, which was set back to the system call that it must restart, unless it waits for CPU
+    /// time.
+    Restart = 9,
+    /// Stopped by a fault that no handler has received yet.
+    Faulted = 10,
+    /// Ended. Never leaves this state.
+    Dead = 11,
+}
+
+/// Bit of the state byte: see the module's documentation.
+pub const PLAIN: u8 = 1 << 7;
+
+impl State {
+    pub const ALL: [State; 12] = [
+        State::Fresh,
+        State::Ready,
+        State::Recv,
+        State::RecvTimed,
+        State::Sending,
+        State::Await,
+        State::AwaitTimed,
+        State::AwaitRemote,
+        State::WaitBits,
+        State::Restart,
+        State::Faulted,
+        State::Dead,
+    ];
+
+    /// Returns the state in a state word.
+    pub const fn of_word(word: u64) -> State {
+        match word as u8 & !PLAIN {
+            0 => State::Fresh,
+            1 => State::Ready,
+            2 => State::Recv,
+            3 => State::RecvTimed,
+            4 => State::Sending,
+            5 => State::Await,
+            6 => State::AwaitTimed,
+            7 => State::AwaitRemote,
+            8 => State::WaitBits,
+            9 => State::Restart,
+            10 => State::Faulted,
+            _ => State::Dead,
+        }
+    }
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < State::ALL.len() {
+        assert!(State::of_word(i as u64) as usize == i && State::ALL[i] as usize == i);
+        i += 1;
+    }
+};
+
+/// Flag in the state word: the process has vector state.
+pub const FLAG_VECTOR: u8 = 1 << 0;
+/// Flag in the state word: suspended; not run until resumed, whatever else happens.
+pub const FLAG_SUSPENDED: u8 = 1 << 1;
+/// Flag in the state word: debug registers are to be loaded when it runs.
+pub const FLAG_DEBUG: u8 = 1 << 3;
+/// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its
+/// frame has all its registers meanwhile.
+pub const FLAG_IN_FAULT: u8 = 1 << 5;
+/// First bit of the home CPU in a state word.
+pub const HOME_SHIFT: u32 = 16;
+/// First bit of the security label in a state word.
+pub const LABEL_SHIFT: u32 = 26;
+/// The home CPU in a state word.
+pub const HOME_MASK: u32 = (1 << LABEL_SHIFT) - (1 << HOME_SHIFT);
+/// The security label in a state word.
+pub const LABEL_MASK: u32 = (LABELS - 1) << LABEL_SHIFT;
+/// The parts of a state word that a CPU has to compare when it switches to another task:
+/// [`FLAGS_SPECIAL`] and label.
+pub const SPECIAL: u32 = (FLAGS_SPECIAL as u32) << 8 | LABEL_MASK;
+/// In no state word. In [`CpuHot::special_on`](crate::cpu::CpuHot) it says that some of
+/// [`FLAGS_SPECIAL`] are on, so that every switch has work to do.
+pub const FLAGS_ON: u32 = 1 << 31;
+
+const _: () = {
+    assert!(LABELS.is_power_of_two() && LABEL_MASK & FLAGS_ON == 0);
+    assert!(MAX_CPUS as u32 - 1 <= HOME_MASK >> HOME_SHIFT);
+};
+
+/// The flags of a task that needs care before it runs, and for which the fastpath leaves all work
+/// to the slow path.
+pub const FLAGS_SPECIAL: u8 = FLAG_VECTOR | FLAG_DEBUG;
+/// From such a flag to one that no task has: in what a CPU expects of others while a task with the
+/// flag runs.
+pub const POISON_SHIFT: u32 = 4;
+/// Flag in expected values only, for the first of them: never matches.
+pub const FLAG_NEVER: u8 = FLAG_VECTOR << POISON_SHIFT;
+
+const _: () = {
+    let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_IN_FAULT;
+    assert!(real & FLAGS_SPECIAL << POISON_SHIFT == 0 && FLAGS_SPECIAL >> (8 - POISON_SHIFT) == 0);
+};
+
+/// Returns the low half of the state word of a task without a label.
+pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
+    (state as u32) | ((flags as u32) << 8) | (home.raw() << HOME_SHIFT)
+}
+
+/// Returns a security label at its place in a state word.
+pub const fn label_part(label: u32) -> u32 {
+    label << LABEL_SHIFT & LABEL_MASK
+}
+
+/// What ends a task's wait from outside. If the task's message block is on another CPU, the block
+/// is recalled, and the task is ended when the block is back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ending {
+    #[default]
+    None,
+    /// The wait fails with this error, and the task continues.
+    Fail(Error),
+    /// The task is being killed.
+    Kill,
+}
+
+impl Ending {
+    /// Returns a number for it: an [`Error`]'s, or 0.
+    pub const fn number(self) -> u32 {
+        match self {
+            Ending::None => 0,
+            Ending::Fail(error) => error as u32,
+            Ending::Kill => Error::Dying as u32,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Ending>() == 1);
+
+methods! { TaskHot:
+    // --- the word as it is -----------------------------------------------------------------------
+
+    /// Returns the state word.
+    fn word(self) -> u64 = self.word.get();
+    /// Returns the state in the state word.
+    fn state(self) -> State = State::of_word(self.word.get());
+    /// Whether its state is this one.
+    fn is_in(self, state: State) -> bool = self.word.get() as u8 & !PLAIN == state as u8;
+    /// Whether it has the plain bit.
+    fn is_plain(self) -> bool = self.word.get() & u64::from(PLAIN) != 0;
+    fn has_flag(self, flag: u8) -> bool = self.word.get() & (u64::from(flag) << 8) != 0;
+    /// Whether `tag` names this task, and not an earlier task in the same memory.
+    fn is_meant_by(self, tag: u64) -> bool = self.word.get() >> 32 == tag >> 32;
+    /// Whether it is being killed and still waits for something, or is dead.
+    fn is_dying(self) -> bool = self.ending.get() == Ending::Kill || self.state() == State::Dead;
+    /// Returns what ends its wait from outside.
+    fn ending(self) -> Ending = self.ending.get();
+
+    // --- waits, and their ends -------------------------------------------------------------------
+
+    /// Changes the state, and sets the plain bit.
+    fn enter_plain(self, state: State) =
+        self.word.set((self.word.get() & !0xff) | u64::from(state as u8 | PLAIN));
+    /// Notes that the wait is over. Returns what has ended it from outside.
+    fn end_wait(self) -> Ending = self.ending.take();
+
+    // --- flags -----------------------------------------------------------------------------------
+
+    /// Keeps the task from running, whatever else happens.
+    fn suspend(self) = self.set_flag(FLAG_SUSPENDED, true);
+    /// Ends what [`TaskHot::suspend`] began.
+    fn resume(self) = self.set_flag(FLAG_SUSPENDED, false);
+    fn begin_fault(self) = self.set_flag(FLAG_IN_FAULT, true);
+    fn end_fault(self) = self.set_flag(FLAG_IN_FAULT, false);
+
+    // --- a task's life ---------------------------------------------------------------------------
+
+    /// Sets the home in the state word of a task that has moved.
+    fn set_home(self, home: CpuId) =
+        self.word.set(self.word.get() & !u64::from(HOME_MASK) | u64::from(home.raw()) << HOME_SHIFT);
+    /// Returns how many task numbers it has visited while it kills its process.
+    fn numbers_visited(self) -> usize = self.numbers_visited.get() as usize;
+    /// Notes that one more task number was visited by a task that kills its process.
+    fn visit_number(self) = self.numbers_visited.set(self.numbers_visited.get() + 1);
+}
+
+impl TaskHot {
+    // --- the word as it is -----------------------------------------------------------------------
+
+    /// Whether it is ready and not suspended.
+    pub fn is_runnable(&self) -> bool {
+        let word = self.word.get();
+        word as u8 & !PLAIN == State::Ready as u8 && word & (u64::from(FLAG_SUSPENDED) << 8) == 0
+    }
+
+    // --- waits, and their ends -------------------------------------------------------------------
+
+    /// Changes the state, and clears the plain bit.
+    pub fn enter(&self, state: State) {
+        debug_assert!(!self.is_in(State::Dead), "a task that is Dead cannot become {state:?}");
+        self.word.set((self.word.get() & !0xff) | state as u64);
+    }
+
+    /// Changes the state from `from`, without the plain bit, to `to`. `word` is the state word.
+    pub fn change(&self, word: u64, from: State, to: State) {
+        debug_assert!(word == self.word.get() && word as u8 == from as u8, "{from:?} is not in {word:#x}");
+        self.word.set(word ^ (from as u64 ^ to as u64));
+    }
+
+    /// Ends the fault of a task that awaits the answer, and makes the task ready. `word` is the
+    /// state word.
+    pub fn end_awaited_fault(&self, word: u64) {
+        debug_assert!(word == self.word.get() && word as u8 == State::Await as u8, "no answer: {word:#x}");
+        self.word.set(word ^ (u64::from(FLAG_IN_FAULT) << 8 | (State::Await as u64 ^ State::Ready as u64)));
+    }
+
+    /// Writes the zeros that the plain bit stands for into the frame, and clears the bit.
+    pub fn materialise_frame(&self) {
+        if self.is_plain() {
+            self.write_plain_frame();
+        }
+    }
+
+    #[inline(never)]
+    fn write_plain_frame(&self) {
+        self.word.set(self.word.get() & !u64::from(PLAIN));
+        let regs = &self.regs;
+        for register in [&regs.rax, &regs.rdi, &regs.rsi, &regs.r8, &regs.r9, &regs.r10, &regs.r12] {
+            register.set(0);
+        }
+    }
+
+    /// Notes that the wait is to fail with this error.
+    pub fn fail_wait_with(&self, error: Error) {
+        debug_assert!(!self.is_dying(), "a kill ends the wait, and {error:?} cannot");
+        self.ending.set(Ending::Fail(error));
+    }
+
+    // --- flags -----------------------------------------------------------------------------------
+
+    fn set_flag(&self, flag: u8, on: bool) {
+        let bit = u64::from(flag) << 8;
+        let word = self.word.get();
+        self.word.set(if on { word | bit } else { word & !bit });
+    }
+
+    /// Sets the debug registers. If none is `on`, all are zero.
+    pub fn set_debug(&self, addresses: [u64; DEBUG_ADDRESSES], dr7: u64, on: bool) {
+        for (cell, value) in self.debug.iter().zip(addresses.into_iter().chain([dr7])) {
+            cell.set(if on { value } else { 0 });
+        }
+        // The fastpath may run a plain task as it is.
+        self.materialise_frame();
+        self.set_flag(FLAG_DEBUG, on);
+    }
+
+    // --- a task's life ---------------------------------------------------------------------------
+
+    /// Makes a fresh task a part of its process: ready, and suspended until its first resume, which
+    /// moves it to the CPU `start_on`.
+    pub fn join_process(&self, process: Ref<'_, Process>, id: TaskId, home: CpuId, start_on: CpuId) {
+        assert!(self.is_in(State::Fresh), "a task in {:?} cannot join a process", self.state());
+        self.process.set(Some(process));
+        self.start_on.set(start_on);
+        let (vector, label) = (process.get().vector.load(Relaxed), process.get().header.label());
+        let flags = FLAG_SUSPENDED | if vector { FLAG_VECTOR } else { 0 };
+        let half = state_half(State::Ready, flags, home) | label_part(label);
+        self.word.set(u64::from(half) | u64::from(id.generation()) << 32);
+    }
+
+    /// Gives the task another label. Returns the new state word, or `None` if it had that label.
+    pub fn take_label(&self, label: u32) -> Option<u64> {
+        let old = self.word.get();
+        let word = old & !u64::from(LABEL_MASK) | u64::from(label_part(label));
+        self.word.set(word);
+        (word != old).then_some(word)
+    }
+
+    /// Marks a task as being killed. It never runs again.
+    pub fn mark_killed(&self) {
+        self.suspend();
+        self.ending.set(Ending::Kill);
+    }
+
+    /// Marks a task as being killed last, after the rest of its process.
+    pub fn mark_killed_last(&self) {
+        self.enter(State::Faulted);
+        self.mark_killed();
+        self.numbers_visited.set(0);
+    }
+
+    /// Ends the visits: the task dies now itself.
+    pub fn end_visits(&self) {
+        debug_assert!(self.is_in(State::Faulted), "a task in {:?} visits no numbers", self.state());
+        self.enter(State::Ready);
+    }
+
+    /// Ends the life of a task that was killed.
+    pub fn die(&self) {
+        assert!(self.ending.take() == Ending::Kill, "a task in {:?} died and was not killed", self.state());
+        self.enter(State::Dead);
+    }
+}
