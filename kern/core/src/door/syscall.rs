@@ -19,6 +19,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Each operation has a function of its own in the entry's table, where `op` is a constant:
     /// the match over all operations becomes one call.
     #[inline(always)]
+    #[expect(clippy::too_many_lines, reason = "one line for each operation, in the order of the list")]
     pub fn system_call(self, op: Op) {
         let Some(me) = self.current() else { return };
         self.count(Counter::SlowEntry);
@@ -32,47 +33,31 @@ impl<'k, M: Machine> Door<'k, M> {
             a4: r.r9.get(),
             a5: r.r10.get(),
         };
-        let answer = self.carry_out(op, me, &args);
-        // Another task may be the best to run now.
-        if answer.is_ok() && !chooses(op) {
-            self.time().dispatch();
-        }
-        match answer {
-            Ok(Answer::Settled) => {}
-            Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
-            Err(refusal) => self.refuse(me, Some(op), refusal),
-        }
-    }
-
-    /// Carries out an operation of the list in `abi`: each has its handler here.
-    #[inline(always)]
-    #[expect(clippy::too_many_lines, reason = "one line for each operation, in the order of the list")]
-    fn carry_out(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        match op {
-            Op::Call => self.ipc().call(me, args),
-            Op::ReplyRecv => self.ipc().reply_recv(me, args),
+        let answer = match op {
+            Op::Call => self.ipc().call(me, &args),
+            Op::ReplyRecv => self.ipc().reply_recv(me, &args),
             Op::Null => Ok(Answer::DONE),
-            Op::Notify => self.events().notify(me, args),
-            Op::Wait => self.events().wait(me, args),
+            Op::Notify => self.events().notify(me, &args),
+            Op::Wait => self.events().wait(me, &args),
             Op::YieldTo => self.make().yield_to(me, args.target()),
-            Op::Recv => self.ipc().recv(me, args),
-            Op::Reply => self.ipc().reply(me, args),
-            Op::Forward => self.ipc().forward(me, args),
-            Op::SaveReply => self.ipc().save_reply(me, args),
+            Op::Recv => self.ipc().recv(me, &args),
+            Op::Reply => self.ipc().reply(me, &args),
+            Op::Forward => self.ipc().forward(me, &args),
+            Op::SaveReply => self.ipc().save_reply(me, &args),
             Op::Yield => self.yield_now(me),
             Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
             Op::Retype => self.make().retype(me, args.target(), args.a1, Target(args.a2), args.a3),
-            Op::CapCopy => self.caps().cap_copy(me, args),
+            Op::CapCopy => self.caps().cap_copy(me, &args),
             Op::CapMove => self.caps().cap_move(me, args.cap(), Target(args.a1)),
             Op::CapDelete => self.life().cap_delete(me, args.target()),
             Op::CapRevoke => self.life().cap_revoke(me, args.target()),
             Op::CapInspect => self.caps().cap_inspect(me, args.target()),
             Op::UntypedReset => self.life().untyped_reset(me, args.cap(), args.a1, Target(args.a3).cap()),
-            Op::GroupAdd => self.groups().group_add(me, args),
+            Op::GroupAdd => self.groups().group_add(me, &args),
             Op::GroupRemove => self.life().group_remove(me, args.target()),
             Op::Expose => self.groups().expose(me, args.target(), args.cap1(), args.a2),
             Op::Withdraw => self.life().withdraw_exposure(me, args.target()),
-            Op::ProcessConfigure => self.make().process_configure(me, args),
+            Op::ProcessConfigure => self.make().process_configure(me, &args),
             Op::ProcessAccept => self.make().process_accept(me, args.cap(), args.a1, args.cap2()),
             Op::TaskConfigure => self.make().task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
             Op::TaskWriteRegs => self.make().task_write_regs(me, args.cap()),
@@ -94,30 +79,39 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::SetBases => self.make().set_bases(me, args.a0, args.a1),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::FaultHandler => self.make().set_fault_handler(me, args.cap(), args.a1),
-            Op::TaskDebug => self.make().task_debug(me, args),
+            Op::TaskDebug => self.make().task_debug(me, &args),
             Op::Protect => self.mem().protect(me).map(|()| Answer::DONE),
             Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
             Op::Accessed => self.mem().accessed(me),
             Op::FramePin => self.make().frame_pin(me, args.cap(), args.cap1()),
             Op::FrameUnpin => self.make().frame_unpin(me, args.cap(), args.cap1()),
-            Op::DeviceFrame => self.make().device_frame(me, args),
-            Op::PageCopy => self.mem().page_copy(me, args),
-            Op::PageTransfer => self.payload().page_transfer(me, args),
-            Op::PoolBind => self.events().pool_bind(me, args),
-            Op::Send => self.events().send(me, args),
-            Op::PoolRoom => self.events().pool_room(me, args),
-            Op::CapVerify => self.caps().cap_verify(me, args),
+            Op::DeviceFrame => self.make().device_frame(me, &args),
+            Op::PageCopy => self.mem().page_copy(me, &args),
+            Op::PageTransfer => self.payload().page_transfer(me, &args),
+            Op::PoolBind => self.events().pool_bind(me, &args),
+            Op::Send => self.events().send(me, &args),
+            Op::PoolRoom => self.events().pool_room(me, &args),
+            Op::CapVerify => self.caps().cap_verify(me, &args),
             Op::CapList => self.caps().cap_list(me, args.target()),
-            Op::Broadcast => self.events().broadcast(me, args),
+            Op::Broadcast => self.events().broadcast(me, &args),
             Op::ProcessKill => self.life().process_kill(me, args.cap()),
             Op::LabelSet => self.life().label_set(me, args.cap(), args.cap1(), args.a2),
-            Op::LabelRule => self.caps().label_rule(me, args),
+            Op::LabelRule => self.caps().label_rule(me, &args),
             Op::AuditStart => self.caps().audit_start(me, args.cap(), args.cap1(), args.a2),
-            Op::AuditRead => self.caps().audit_read(me, args),
+            Op::AuditRead => self.caps().audit_read(me, &args),
             Op::GroupMember => self.groups().group_member(me, args.target()),
             Op::CSpaceGrow => self.caps().cspace_grow(me, args.cap(), args.cap1()),
             Op::TaskReadVector => self.make().task_read_vector(me, args.cap(), args.a1),
             Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
+        };
+        // Another task may be the best to run now.
+        if answer.is_ok() && !chooses(op) {
+            self.time().dispatch();
+        }
+        match answer {
+            Ok(Answer::Settled) => {}
+            Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
+            Err(refusal) => self.refuse(me, Some(op), refusal),
         }
     }
 
