@@ -365,11 +365,11 @@ pub struct Task {
     /// The handler of its faults: a [`Target`](abi::Target) in its process's CSpace; 0: its
     /// process's handler. Plain data, which any CPU reads and writes.
     pub fault_handler: AtomicU64,
+    vector: Ptr<VectorArea>,
     /// Carries `msg` through mailboxes.
     pub msg_node: Node<Mail>,
     /// The bits of [`ctl`], and the node that carries them.
     pub ctl: CoalescedBits<Mail>,
-    vector: Ptr<VectorArea>,
     /// Through the direct map.
     utcb: Ptr<Utcb>,
 }
@@ -505,7 +505,8 @@ const _: () = assert!(
 );
 const _: () = assert!(
     offset_of!(Task, msg).is_multiple_of(LINE)
-        && Homed::<Message>::VALUE_OFFSET + Message::CROSSES <= 2 * LINE,
+        && Homed::<Message>::VALUE_OFFSET + Message::CROSSES <= 2 * LINE
+        && offset_of!(Task, msg_node) % LINE + size_of::<Node<Mail>>() <= LINE,
     "what crosses CPUs of a message is in two lines"
 );
 
