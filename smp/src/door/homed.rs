@@ -156,6 +156,8 @@ impl<T> Homed<T> {
 pub trait Sendable {}
 
 impl<T> Sendable for Cell<T> {}
+#[cfg(loom)]
+impl<T> Sendable for loom::cell::Cell<T> {}
 impl Sendable for () {}
 
 impl<T: Sendable> Homed<T> {
