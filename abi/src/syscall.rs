@@ -886,7 +886,7 @@ operations! { ($)
     /// at that moment may use the old rule.
     ///
     /// In: rdi = Machine; rsi = label of subjects, not 0; rdx = label of objects; r8 = what the
-    /// rule allows, of [`may`](crate::audit::may). Out: rdi = what the old rule allowed.
+    /// rule allows, of [`may`]. Out: rdi = what the old rule allowed.
     /// Rights: SECURITY.
     /// Errors: BadArgument.
     LabelRule = 62 {
@@ -894,10 +894,9 @@ operations! { ($)
         acts_for Machine;
         told Rule;
     }
-    /// Records every grant, revoke, denial and kill from now on
-    /// ([`AuditEvent`](crate::audit::AuditEvent)), in memory of an Untyped: a ring for each CPU,
-    /// which loses its oldest records when it is full. The audit ends when the Untyped, or one
-    /// around it, is reset.
+    /// Records every grant, revoke, denial and kill from now on ([`AuditEvent`]), in memory of an
+    /// Untyped: a ring for each CPU, which loses its oldest records when it is full. The audit ends
+    /// when the Untyped, or one around it, is reset.
     ///
     /// In: rdi = Machine; rsi = Untyped; rdx = base-2 logarithm of the records that each ring has
     /// room for, 4 to 12, of 64 bytes; all rings together have 2 MiB at most. Out: rdi = how many

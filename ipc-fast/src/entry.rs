@@ -53,7 +53,7 @@ pub struct Table {
 /// frame has them, too, without the operation.
 type DirectHandler = extern "C" fn(u64, u64, u64, &'static CpuBlock, u64, Ptr<Process>) -> !;
 
-/// Names the image's [`Table`](crate::entry::Table) to the entry code.
+/// Names the image's [`Table`] to the entry code.
 #[macro_export]
 macro_rules! handlers {
     ($table:expr) => {

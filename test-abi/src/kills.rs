@@ -7,7 +7,7 @@
 
 use abi::Counter;
 
-use crate::trace::TaskState;
+use crate::trace::{Stage, TaskState};
 
 macro_rules! kills {
     ($($(#[doc = $doc:expr])* $name:ident = $text:literal;)*) => {
@@ -78,38 +78,6 @@ kills! {
 
 /// The stages that a storm reports: those before the properties that a killed task has besides.
 pub const STAGES: usize = Kill::InFault as usize;
-
-/// The stage of a message block: the kernel's own numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Stage {
-    Home = 0,
-    Queued = 1,
-    Owed = 2,
-    Out = 3,
-    Back = 4,
-    Ask = 5,
-    AskDone = 6,
-    Kept = 7,
-}
-
-impl Stage {
-    const ALL: [Stage; 8] = [
-        Stage::Home,
-        Stage::Queued,
-        Stage::Owed,
-        Stage::Out,
-        Stage::Back,
-        Stage::Ask,
-        Stage::AskDone,
-        Stage::Kept,
-    ];
-
-    /// Returns the stage of a number of the kernel.
-    pub fn from_number(number: u8) -> Option<Stage> {
-        Stage::ALL.get(usize::from(number)).copied()
-    }
-}
 
 /// What a kill finds of a task.
 #[derive(Clone, Copy, Debug)]

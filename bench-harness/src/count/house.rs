@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{
-    Block, FnArg, GenericParam, Generics, ImplItem, Item, ReturnType, Signature, TraitItem, Type,
-    TypeParamBound,
+    Block, FnArg, GenericParam, Generics, ImplItem, Item, ReturnType, Signature, Token, TraitItem, Type,
+    TypeParamBound, parse_quote,
 };
 
 use super::source::Source;
@@ -125,6 +126,29 @@ fn head(of: &Type) -> Option<String> {
     }
 }
 
+/// What `methods!` defines: `Type: fn name(self) -> Result = body; …`.
+struct Rows {
+    of: Type,
+    methods: Vec<(Signature, Block, proc_macro2::Span)>,
+}
+
+impl Parse for Rows {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Rows> {
+        let of = input.parse()?;
+        input.parse::<Token![:]>()?;
+        let mut methods = Vec::new();
+        while !input.is_empty() {
+            input.call(syn::Attribute::parse_outer)?;
+            let signature = input.parse()?;
+            input.parse::<Token![=]>()?;
+            let body: syn::Expr = input.parse()?;
+            methods.push((signature, parse_quote!({ #body }), body.span()));
+            input.parse::<Token![;]>()?;
+        }
+        Ok(Rows { of, methods })
+    }
+}
+
 impl House {
     pub fn of(sources: &[Source]) -> House {
         let mut house = House::default();
@@ -193,6 +217,16 @@ impl House {
         }
     }
 
+    /// Reads the rows of `kern/base/src/methods.rs`.
+    fn take_methods(&mut self, file: usize, of: &syn::Macro) {
+        let rows: Rows = of.parse_body().expect("rows as `kern/base/src/methods.rs` takes them");
+        let Some(owner) = head(&rows.of) else { return };
+        let scope = Scope::default().with_self(&owner);
+        for (signature, body, whole) in &rows.methods {
+            self.take_function(file, Some(&owner), &scope, signature, Some(body), *whole);
+        }
+    }
+
     fn take_items(&mut self, file: usize, items: &[Item]) {
         items.iter().for_each(|item| self.take(file, item));
     }
@@ -220,6 +254,7 @@ impl House {
                 self.aliases.entry(alias.ident.to_string()).or_default().extend(names);
             }
             Item::Macro(of) if of.mac.path.is_ident("room") => self.take_room(file, &of.mac.tokens),
+            Item::Macro(of) if of.mac.path.is_ident("methods") => self.take_methods(file, &of.mac),
             _ => {}
         }
     }

@@ -271,6 +271,15 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_methods_are_methods() {
+        let text = "struct Hot; impl Hot { fn a(&self) {} }
+                    methods! { Hot: /// One.\n fn b<'k>(self, pin: Pin<'k>) -> Option<u8> = self.x.get(pin);
+                    fn c(self) = { self.b(); }; }";
+        let count = Count::of(&project("count-methods", &[("lib.rs", text)]));
+        assert_eq!(count.type_methods, ("Hot".to_owned(), 3), "a, b and c");
+    }
+
+    #[test]
     fn the_kernel_is_read_whole() {
         let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         let count = Count::of(&source::read(&root).expect("it parses"));

@@ -123,7 +123,8 @@ impl RecallRequest {
 #[derive(Clone, Copy)]
 pub struct Words {
     /// Label and number of UTCB words, without an operation. The only flags are
-    /// [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`], [`abi::FLAG_EVENT`] and those of a payload.
+    /// [`abi::FLAG_FAULT`], [`abi::FLAG_FORWARDED`], [`FLAG_EVENT`](crate::flags::FLAG_EVENT) and
+    /// those of a payload.
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }

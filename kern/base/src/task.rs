@@ -8,31 +8,6 @@
 //! the task's own CPU while the task is not calling, and the callee's CPU from the moment at which
 //! it dequeues the message until it sends the reply. So a call across CPUs needs no lock: its data
 //! always has exactly one owner.
-//!
-//! # The state word
-//! ```text
-//!  63                    32 31  30      26 25       16 15      8 7       0
-//! +------------------------+---+----------+-----------+---------+---------+
-//! | generation of the id   | 0 |  label   | home CPU  |  flags  |  state  |
-//! +------------------------+---+----------+-----------+---------+---------+
-//! ```
-//! One comparison of the whole word with an expected value checks liveness, generation, label,
-//! home, flags and state together. The label is the security label of the task's process: a CPU
-//! expects the label of the running task, so the fastpath switches only between tasks with equal
-//! labels. [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has
-//! a timer to cancel.
-//!
-//! # The plain bit
-//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields.
-//! Such a task can be made to run with few checks and stores:
-//!
-//! * with [`State::WaitBits`]: the wait has no deadline, and the task's own time is not lent. So
-//!   queueing `own_sc` is enough to let the task run;
-//! * with [`State::Ready`]: the task's own context is queued, unless the task is suspended. The
-//!   system call that it is in answers with `rdx` of the frame, and with zero in all other message
-//!   registers, whatever the frame has there.
-//!
-//! A running task never has this bit, and code that sets another state clears it.
 
 use core::cell::Cell;
 use core::convert::Infallible;

@@ -172,5 +172,7 @@ mod tests {
         ];
         assert!((0..).zip(stages).all(|(number, stage)| stage as u8 == number));
         assert_eq!(format!("{stages:?}"), format!("{:?}", snapshot::Stage::ALL));
+        let told = stages.map(|stage| test_abi::trace::Stage::from_number(stage as u8).unwrap());
+        assert_eq!(format!("{stages:?}"), format!("{told:?}"));
     }
 }

@@ -7,23 +7,23 @@
 //! | generation of the id   | 0 |  label   | home CPU  |  flags  |  state  |
 //! +------------------------+---+----------+-----------+---------+---------+
 //! ```
-//! One comparison of the whole word with an expected value decides liveness, generation, label,
+//! One comparison of the whole word with an expected value checks liveness, generation, label,
 //! home, flags and state together. The label is the security label of the task's process: a CPU
-//! expects the label of the running task, so the fastpath goes only between tasks of one label.
-//! [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has a timer
-//! to cancel.
+//! expects the label of the running task, so the fastpath switches only between tasks with equal
+//! labels. [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has
+//! a timer to cancel.
 //!
 //! # The plain bit
-//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields,
-//! which then needs few checks and few stores:
+//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields.
+//! Such a task can be made to run with few checks and stores:
 //!
-//! * with [`State::WaitBits`]: the wait has no deadline, and no other task has the task's own time.
-//!   So queueing that time is enough to let it run;
-//! * with [`State::Ready`]: its own context is queued, unless it is suspended, and the system call
-//!   it is in answers with `rdx` of the frame and zero in all other message registers, whatever the
-//!   frame has there.
+//! * with [`State::WaitBits`]: the wait has no deadline, and the task's own time is not lent. So
+//!   queueing that time is enough to let the task run;
+//! * with [`State::Ready`]: the task's own context is queued, unless the task is suspended. The
+//!   system call that it is in answers with `rdx` of the frame, and with zero in all other message
+//!   registers, whatever the frame has there.
 //!
-//! A running task never has it, and code that sets another state clears it.
+//! A running task never has this bit, and code that sets another state clears it.
 
 use abi::audit::LABELS;
 use abi::{DEBUG_ADDRESSES, Error, TaskId};

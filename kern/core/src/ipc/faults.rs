@@ -11,7 +11,8 @@
 //!   ([`kern_base::task::Message::frame`]), which belongs to the CPU that holds it. The registers
 //!   of an answer travel in the same way.
 //! * **The answer** is checked before it is used. A handler that gives an invalid answer gets an
-//!   error, and still has the call. [`PENDING_FAULT`] keeps the fastpaths from answering this call.
+//!   error, and still has the call. [`PENDING_FAULT`](kern_base::task::PENDING_FAULT) keeps the
+//!   fastpaths from answering this call.
 //! * **An error** cannot be reported to the task. Its process ends, as if there were no handler.
 //!
 //! A fault has no deadline. A cancel has no effect on it, because the right to suspend a task does

@@ -9,8 +9,8 @@ use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::task::{FLAG_IN_FAULT, Stage, Task, TaskHot};
 use smp::door::Ref;
-use test_abi::kills::{self, Found, Kill};
-use test_abi::trace::TaskState;
+use test_abi::kills::{Found, Kill};
+use test_abi::trace::{self, TaskState};
 
 use crate::rooms::Life;
 
@@ -55,6 +55,6 @@ impl<'k, M: Machine> Life<'k, M> {
 }
 
 /// Returns the stage as test builds name it: they have the kernel's numbers.
-fn named(stage: Stage) -> Option<kills::Stage> {
-    kills::Stage::from_number(stage as u8)
+fn named(stage: Stage) -> Option<trace::Stage> {
+    trace::Stage::from_number(stage as u8)
 }

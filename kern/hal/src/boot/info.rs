@@ -130,7 +130,7 @@ impl BootInfo {
             && !controllers.into_iter().flatten().any(|controllers| controllers.overlaps(range))
     }
 
-    pub(crate) const fn new() -> BootInfo {
+    pub const fn new() -> BootInfo {
         BootInfo {
             loader: None,
             regions: heapless::Vec::new(),

@@ -191,7 +191,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    pub(crate) const fn new() -> Turns {
+    pub const fn new() -> Turns {
         Turns {
             next: AtomicU32::new(0),
             served: AtomicU32::new(0),

@@ -9,7 +9,7 @@ pub const PCIDS: usize = 4096;
 pub struct Pcids([AtomicU64; PCIDS / 64]);
 
 impl Pcids {
-    pub(crate) const fn new() -> Pcids {
+    pub const fn new() -> Pcids {
         Pcids([const { AtomicU64::new(0) }; PCIDS / 64])
     }
 

@@ -64,7 +64,7 @@ pub struct FreeMemory {
 }
 
 impl FreeMemory {
-    pub(crate) const fn new() -> FreeMemory {
+    pub const fn new() -> FreeMemory {
         FreeMemory { ranges: heapless::Vec::new() }
     }
 
