@@ -6,7 +6,7 @@ use smp::cpu::Pin;
 use smp::door::{Link, Ref};
 
 use crate::methods::methods;
-use crate::task::{Task, TaskHot};
+use crate::task::{OpenTask, Task};
 
 /// A task's place in [`GraceWaiters`].
 #[derive(Default)]
@@ -33,32 +33,32 @@ methods! { GraceWaiters:
 
 impl GraceWaiters {
     /// Lets a task wait for an epoch.
-    pub fn put(&self, pin: Pin<'_>, task: Ref<'_, Task>, hot: &TaskHot, epoch: u64) {
-        hot.grace.epoch.set(epoch);
-        hot.grace.next.set(self.0.get(pin));
-        self.0.set(Some(task));
+    pub fn put(&self, pin: Pin<'_>, task: OpenTask<'_>, epoch: u64) {
+        task.grace.epoch.set(epoch);
+        task.grace.next.set(self.0.get(pin));
+        self.0.set(Some(task.object()));
     }
 
     /// Takes out the tasks whose epoch has come, and passes each to `wake`.
-    pub fn wake<'k>(&self, pin: Pin<'k>, now: u64, wake: impl Fn(Ref<'k, Task>, &'k TaskHot)) {
+    pub fn wake<'k>(&self, pin: Pin<'k>, now: u64, wake: impl Fn(OpenTask<'k>)) {
         let mut next = self.0.take(pin);
         while let Some(task) = next {
-            let hot = task.get().hot.here(pin);
-            next = hot.grace.next.take(pin);
-            if hot.grace.epoch() <= now {
-                wake(task, hot);
+            let task = OpenTask::here(task, pin);
+            next = task.grace.next.take(pin);
+            if task.grace.epoch() <= now {
+                wake(task);
             } else {
-                self.put(pin, task, hot, hot.grace.epoch());
+                self.put(pin, task, task.grace.epoch());
             }
         }
     }
 
     /// Takes a task out, if it is in the list.
-    pub fn remove<'k>(&self, pin: Pin<'k>, task: Ref<'k, Task>, hot: &TaskHot) {
-        let next = hot.grace.next.take(pin);
+    pub fn remove<'k>(&self, pin: Pin<'k>, task: OpenTask<'k>) {
+        let next = task.grace.next.take(pin);
         let mut link = &self.0;
         while let Some(other) = link.get(pin) {
-            if other == task {
+            if other == task.object() {
                 return link.set(next);
             }
             link = &other.get().hot.here(pin).grace.next;

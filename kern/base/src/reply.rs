@@ -9,7 +9,7 @@ use smp::door::{Homed, Link, Ref};
 use crate::block::{Block, BlockLink};
 use crate::header::{Header, RootId};
 use crate::methods::methods;
-use crate::task::{Task, TaskHot};
+use crate::task::{OpenTask, Task};
 
 /// What the home CPU (the server's) owns.
 #[repr(C)]
@@ -40,27 +40,26 @@ methods! { ReplyHot:
 }
 
 impl ReplyHot {
-    /// Keeps a call, with a number of its own, for the task that serves it, whose state is `hot`.
-    /// `this` is the object.
+    /// Keeps a call, with a number of its own, for the task that serves it. `this` is the object.
     pub fn keep<'k>(
         &self,
         this: Ref<'k, Reply>,
         pin: Pin<'k>,
         call: Block<'k>,
         number: u64,
-        (server, hot): (Ref<'k, Task>, &TaskHot),
+        server: OpenTask<'k>,
     ) {
-        let first = hot.replies.get(pin);
+        let first = server.replies.get(pin);
         call.set_held(Some(this));
         self.caller.put(call);
         self.number.set(number);
-        self.server.set(Some(server));
+        self.server.set(Some(server.object()));
         self.prev.set(None);
         self.next.set(first);
         if let Some(first) = first {
             first.get().hot.here(pin).prev.set(Some(this));
         }
-        hot.replies.set(Some(this));
+        server.replies.set(Some(this));
     }
 }
 

@@ -135,7 +135,10 @@ pub const PENDING_FAULT: u64 = 1 << 2;
 methods! { TaskHot:
     // --- what it is part of ----------------------------------------------------------------------
 
-    fn process<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.process.get(pin);
+    fn process_if_any<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.process.get(pin);
+    /// Returns its process. Requires: it is configured, as is every task that runs or receives.
+    fn process<'k>(self, pin: Pin<'k>) -> Ref<'k, Process> =
+        self.process_if_any(pin).expect("a task that makes a system call or receives has a process");
     /// Returns the CPU that it moves to when it is first resumed.
     fn start_on(self) -> CpuId = self.start_on.get();
     /// Returns the debug registers: DR0 to DR3, DR7.

@@ -18,7 +18,7 @@ use kern_base::reply::Reply;
 use kern_base::task::TaskHot;
 use smp::door::Ref;
 
-use crate::{Cx, Me};
+use crate::{Cx, OpenTask};
 
 /// Stands for an identity if the slot was empty.
 const NOTHING: u64 = 0;
@@ -52,15 +52,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether the running task's system call began with the current contents of its slot, or
     /// begins with them now. With the flag set the call does not take the fast path, which would
     /// not check this.
-    pub fn goes_on_with(self, me: Me<'k>, identity: Option<u64>) -> bool {
-        began_with(me.hot, &me.hot.regs.rdx, identity.unwrap_or(NOTHING))
+    pub fn goes_on_with(self, me: OpenTask<'k>, identity: Option<u64>) -> bool {
+        began_with(me.part(), &me.regs.rdx, identity.unwrap_or(NOTHING))
     }
 
     /// Whether the running task's answer is for the call that it was for when the system call
     /// began, or the system call begins now. A kept call may have ended meanwhile, and its Reply
     /// may hold another one, even of the same caller.
-    pub fn still_answers(self, me: Me<'k>, reply: Ref<'k, Reply>) -> bool {
+    pub fn still_answers(self, me: OpenTask<'k>, reply: Ref<'k, Reply>) -> bool {
         let number = reply.get().hot.open(self.pin()).map_or(0, |hot| hot.number());
-        began_with(me.hot, &me.hot.regs.rsi, number)
+        began_with(me.part(), &me.regs.rsi, number)
     }
 }

@@ -46,7 +46,6 @@ use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
 use kern_base::machine::Machine;
-use kern_base::process::Process;
 use kern_base::roots::Roots;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{Task, TaskHot};
@@ -61,6 +60,7 @@ use crate::rooms::Trace;
 pub use answer::{Answer, Refusal, Result};
 pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
+pub use kern_base::task::OpenTask;
 pub use life::zombies::Zombies;
 
 /// The kernel: the state that all CPUs share.
@@ -175,10 +175,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         sc.get().hot.open(self.pin())
     }
 
-    /// Returns the CPU-local state of a task, if its home is this CPU.
+    /// Opens the CPU-local state of a task, if its home is this CPU.
     #[inline(always)]
-    pub fn task_hot(self, task: Ref<'k, Task>) -> Option<&'k TaskHot> {
-        task.get().hot.open(self.pin())
+    pub fn open(self, task: Ref<'k, Task>) -> Option<OpenTask<'k>> {
+        OpenTask::open(task, self.pin())
     }
 
     /// Returns the running SchedContext.
@@ -199,6 +199,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn here<T>(self, object: &'k Homed<T>) -> Result<&'k T> {
         object.open(self.pin()).ok_or_else(|| self.elsewhere(object))
+    }
+
+    /// Opens the CPU-local state of a task, or refuses as [`Cx::elsewhere`] does.
+    #[inline(always)]
+    pub fn open_here(self, task: Ref<'k, Task>) -> Result<OpenTask<'k>> {
+        self.open(task).ok_or_else(|| self.elsewhere(&task.get().hot))
     }
 
     /// Makes the task restart its system call: the arguments are still in the frame.
@@ -237,33 +243,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Returns the task that entered the kernel, opened.
     #[inline(always)]
-    pub fn entrant(self) -> Me<'k> {
+    pub fn entrant(self) -> OpenTask<'k> {
         self.current().expect("a task entered the kernel, and no SchedContext runs")
     }
 
     /// Returns the running task, opened.
     #[inline(always)]
-    pub fn current(self) -> Option<Me<'k>> {
-        let task = self.hot.current.get(self.pin())?;
-        let hot = task.get().hot.open(self.pin())?;
-        Some(Me { task, hot })
-    }
-}
-
-/// The task that made the system call. It has two words, which are passed in registers; a third
-/// would send all of it through memory.
-#[derive(Clone, Copy)]
-pub struct Me<'k> {
-    pub task: Ref<'k, Task>,
-    pub hot: &'k TaskHot,
-}
-
-impl<'k> Me<'k> {
-    /// Returns the process of the task.
-    ///
-    /// Requires: the task is configured, as is every task that runs or receives.
-    #[inline(always)]
-    pub fn process(self, pin: Pin<'k>) -> Ref<'k, Process> {
-        self.hot.process(pin).expect("a task that makes a system call or receives has a process")
+    pub fn current(self) -> Option<OpenTask<'k>> {
+        self.open(self.hot.current.get(self.pin())?)
     }
 }

@@ -89,7 +89,7 @@ impl<'k, M: Machine> Trace<'k, M> {
     fn write_stop(self) {
         let Some(task) = self.sched.stopped_task.take(self.pin()) else { return };
         // A task whose home is another CPU by now was under way there when it stopped.
-        let state = self.task_hot(task).map_or(State::Restart, |hot| hot.state());
+        let state = self.open(task).map_or(State::Restart, |hot| hot.state());
         let why = Why::from_number(self.sched.stopped_why.get()).unwrap_or(Why::Blocked);
         let why = match (why, state) {
             (Why::Blocked, State::Ready) => Why::Withdrawn,

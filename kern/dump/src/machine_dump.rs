@@ -6,7 +6,7 @@ use heapless::String;
 use kern_base::machine::Machine;
 use kern_core::answer::write_values;
 use kern_core::rooms::Door;
-use kern_core::{Cx, Kernel, MachineObject, Me, Refusal, Result};
+use kern_core::{Cx, Kernel, MachineObject, OpenTask, Refusal, Result};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::lock::{Guarded, Lock};
@@ -32,14 +32,14 @@ static STANDSTILL: Standstill = Standstill::new();
 pub fn on_system_call<M: Machine>(door: Door<'_, M>) {
     let Some(me) = door.current() else { return };
     door.count(Counter::SlowEntry);
-    let r = &me.hot.regs;
+    let r = &me.regs;
     match machine_dump(door, me, Target(r.rdi.get()).cap(), r.rsi.get()) {
         Ok(objects) => write_values(r, MsgInfo(0), [objects, 0, 0, 0]),
         Err(refusal) => door.refuse(me, Some(Op::MachineDump), refusal),
     }
 }
 
-fn machine_dump<'k, M: Machine>(door: Door<'k, M>, me: Me<'k>, cap: Cap, how: u64) -> Result<u64> {
+fn machine_dump<'k, M: Machine>(door: Door<'k, M>, me: OpenTask<'k>, cap: Cap, how: u64) -> Result<u64> {
     door.caps().operand::<MachineObject, { Op::MachineDump as u8 }, 0>(me, cap)?;
     write_snapshot(*door, Dump::from_raw(how).ok_or(Refusal::argument(1))?)
 }

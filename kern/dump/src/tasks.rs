@@ -46,12 +46,13 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let [deadline_parent, deadline_left, deadline_right] = links.map(|at| self.at(at));
         self.sink.task(&record!(self, Task of task {
             [task] owner(pin), space(pin), fault_handler, utcb_address();
-            [hot] pending(), process(pin), caller(pin), bound(pin), waits_for(pin);
+            [hot] pending(), caller(pin), bound(pin), waits_for(pin);
             [time] borrowed(pin), lender(pin);
             [id] generation();
             [] id, control, senders, senders_last, posters, posters_last, death_waiters, death_waiters_last;
             [] deadline, deadline_rank, deadline_parent, deadline_left, deadline_right;
             number = id.task(),
+            process = hot.process_if_any(pin),
             process_number = id.process().number(),
             home = self.home(&task.hot),
             under_way = task.hot.is_under_way(),

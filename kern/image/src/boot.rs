@@ -100,10 +100,10 @@ pub fn resume(entry: &CpuEntry) -> ! {
 /// Leaves the kernel as the current task.
 #[inline(always)]
 pub fn resume_loaded(entry: &CpuEntry, task: OpenTask<'_>) -> ! {
-    match task.state().regs.full.get() {
+    match task.regs.full.get() {
         0 => resume_call(entry, task),
         // SAFETY: as in `resume`; the frame has all registers.
-        _ => unsafe { trap::entry::resume_interrupted(task.object().get()) },
+        _ => unsafe { trap::entry::resume_interrupted(task.get()) },
     }
 }
 
@@ -111,7 +111,7 @@ pub fn resume_loaded(entry: &CpuEntry, task: OpenTask<'_>) -> ! {
 #[inline(always)]
 pub fn resume_call(_: &CpuEntry, task: OpenTask<'_>) -> ! {
     // SAFETY: as in `resume`; `Door::take_mail` returns a task in a system call only.
-    unsafe { trap::entry::resume_call(task.object().get()) }
+    unsafe { trap::entry::resume_call(task.get()) }
 }
 
 /// Counts that this CPU leaves an interrupt's entry, which ends so: the trap code returns by IRET.

@@ -17,7 +17,7 @@ use ipc_fast::entry::Table;
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
-use kern_base::task::{OpenTask, Task};
+use kern_base::task::Task;
 use kern_core::Cx;
 use kern_core::door::entry::{ExitAction, Interrupt};
 use kern_core::ipc::faults::Fault;
@@ -150,9 +150,9 @@ extern "C" fn switch(block: &'static CpuBlock) -> ! {
 #[inline(never)]
 fn serve_mapping(entry: &mut CpuEntry, op: Op) -> ! {
     let cx = context(entry);
-    let me = cx.hot.current.get(cx.pin()).and_then(|task| OpenTask::open(task, cx.pin()));
+    let me = cx.current();
     if let Some(me) = me {
-        me.state().regs.rax.set(op as u64);
+        me.regs.rax.set(op as u64);
     }
     cx.system_call(op);
     match me {

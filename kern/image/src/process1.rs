@@ -217,15 +217,13 @@ impl First<'_> {
     fn start(&self, (process, task, sc): Objects, entry: u64) -> Result<(), Why> {
         let cx = self.cx;
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
-        let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else {
-            return Err(Why::Kernel(Error::WrongCpu));
-        };
-        sc_hot.state.set_priority(PRIORITY);
+        cx.here(&sc.get().hot)?.state.set_priority(PRIORITY);
         cx.make().bind_time(sc, task)?;
-        hot.regs.rip.set(entry);
-        hot.regs.rsp.set(abi::INIT_STACK_TOP);
-        hot.regs.rdi.set(abi::INIT_UTCB_VA);
-        cx.life().resume(task, hot);
+        let task = cx.open_here(task)?;
+        task.regs.rip.set(entry);
+        task.regs.rsp.set(abi::INIT_STACK_TOP);
+        task.regs.rdi.set(abi::INIT_UTCB_VA);
+        cx.life().resume(task);
         Ok(())
     }
 }

@@ -202,14 +202,36 @@ impl<'k, O: HasHomed<S>, S: 'k> Opened<'k, O, S> {
         object.get().homed().open(pin).map(|_| Opened(object, PhantomData))
     }
 
+    /// Does [`Opened::open`] if the caller knows that this CPU is the home; panics if that is wrong.
+    #[inline(always)]
+    pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> Self {
+        let _ = object.get().homed().here(pin);
+        Opened(object, PhantomData)
+    }
+
     #[inline(always)]
     pub fn object(self) -> Ref<'k, O> {
         self.0
     }
 
+    /// Returns the object as all CPUs may see it.
     #[inline(always)]
-    pub fn state(self) -> &'k S {
+    pub fn get(self) -> &'k O {
+        self.0.get()
+    }
+
+    /// Returns the part that is open.
+    #[inline(always)]
+    pub fn part(self) -> &'k S {
         &self.0.get().homed().value
+    }
+}
+
+impl<'k, O: HasHomed<S>, S: 'k> Deref for Opened<'k, O, S> {
+    type Target = S;
+    #[inline(always)]
+    fn deref(&self) -> &S {
+        self.part()
     }
 }
 

@@ -26,7 +26,7 @@ use kern_base::slot::{CNode, Place, TABLES_MAX};
 use smp::door::Ref;
 
 use crate::rooms::Caps;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// The slots that numbers of user level reach: those of a CNode and, for a whole CSpace, of the
 /// tables that follow it.
@@ -89,7 +89,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Carries out [`abi::Op::CSpaceGrow`].
-    pub fn cspace_grow(self, me: Me<'k>, process: Cap, table: Cap) -> Result<Answer> {
+    pub fn cspace_grow(self, me: OpenTask<'k>, process: Cap, table: Cap) -> Result<Answer> {
         let found = self.find_configurable(me, process)?;
         let table = self.operand::<CNode, { Op::CSpaceGrow as u8 }, 1>(me, table)?;
         let _spaces = self.lock_bindings();

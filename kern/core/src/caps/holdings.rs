@@ -18,14 +18,14 @@ use smp::sync::Ordering::Relaxed;
 use crate::args::Args;
 use crate::caps::growth::Reach;
 use crate::rooms::Caps;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// Rights of a group's capability with DELETE in a process without a member record.
 const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0 | Rights::LISTEN.0);
 
 impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`abi::Op::CapInspect`].
-    pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
+    pub fn cap_inspect(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot::<{ Op::CapInspect as u8 }, 0>(me.process(self.pin()), at)?.slot;
         let Some(entry) = self.entry_of(slot, at.index()) else { return Ok(Answer::DONE) };
         let CapEntry { object, rights, badge, identity, .. } = entry;
@@ -49,7 +49,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`abi::Op::CapVerify`]: finds a slot in which a process holds a capability of
     /// the same object as the caller's, with at least the given rights. Returns: the slot, or 0.
     /// Errors: [`Refusal::More`], after a bounded number of slots.
-    pub fn cap_verify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn cap_verify(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let process = self.operand::<Process, { Op::CapVerify as u8 }, 0>(me, args.cap())?;
         let (_, wanted) = self.look(me, args.cap1())?;
         if wanted.object_type() == 0 {
@@ -67,7 +67,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             }
         }
         if end < slots {
-            me.hot.regs.r8.set(end as u64);
+            me.regs.r8.set(end as u64);
             return Err(Refusal::More);
         }
         Ok(Answer::DONE)
@@ -102,10 +102,10 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Carries out [`abi::Op::CapList`].
-    pub fn cap_list(self, me: Me<'k>, from: Target) -> Result<Answer> {
+    pub fn cap_list(self, me: OpenTask<'k>, from: Target) -> Result<Answer> {
         let reach = self.listed(me, from.cap())?;
         let slots = self.slots_in(reach);
-        let bulk = &me.task.get().utcb(self.pin()).bulk;
+        let bulk = &me.get().utcb(self.pin()).bulk;
         let first = (from.index() as usize).max(1);
         let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         let (mut at, mut count) = (first, 0);
@@ -125,7 +125,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Returns the slots to list: those of a CNode, or of a process's whole CSpace.
-    fn listed(self, me: Me<'k>, cap: Cap) -> Result<Reach<'k>> {
+    fn listed(self, me: OpenTask<'k>, cap: Cap) -> Result<Reach<'k>> {
         let (_, word) = self.look(me, cap)?;
         if word.object_type() == ObjType::Process as u8 {
             return self.cspace_of(self.operand::<Process, { Op::CapList as u8 }, 0>(me, cap)?);

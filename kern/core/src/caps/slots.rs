@@ -27,7 +27,7 @@ use smp::sync::fence_after_exchange;
 use crate::args::Args;
 use crate::caps::growth::Reach;
 use crate::rooms::Caps;
-use crate::{Answer, Me, Refusal, Result, Root};
+use crate::{Answer, OpenTask, Refusal, Result, Root};
 
 /// A task that was found through a group.
 pub struct Dest<'k> {
@@ -73,7 +73,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Returns the slot of the caller's capability, and its word, which is read once: others may
     /// empty the slot meanwhile.
     #[inline(always)]
-    pub fn look(self, me: Me<'k>, cap: Cap) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
+    pub fn look(self, me: OpenTask<'k>, cap: Cap) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
         let slot = self.slot_of(me.process(self.pin()), cap)?;
         Ok((slot, slot.get().word.load(self.pin())))
     }
@@ -107,7 +107,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn operand<T: KernelObject<Set = Objects>, const OP: u8, const AT: usize>(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         cap: Cap,
     ) -> Result<Ref<'k, T>> {
         let word = self.slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
@@ -128,7 +128,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn find<T: KernelObject<Set = Objects>>(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         cap: Cap,
         need: impl Into<T::Rights>,
     ) -> Result<Found<'k, T>> {
@@ -151,7 +151,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds a process that is the caller's own, or that the caller may configure.
     #[inline(always)]
-    pub fn find_configurable(self, me: Me<'k>, cap: Cap) -> Result<Ref<'k, Process>> {
+    pub fn find_configurable(self, me: OpenTask<'k>, cap: Cap) -> Result<Ref<'k, Process>> {
         let process = self.find::<Process>(me, cap, Rights::NONE)?.object;
         if process != me.process(self.pin()) {
             self.find::<Process>(me, cap, abi::OWN_PROCESS.rights)?;
@@ -220,7 +220,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds a group by capability and member record: both must have the rights.
     #[inline(always)]
-    pub fn find_group(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
+    pub fn find_group(self, me: OpenTask<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
         let (slot, word) = self.look(me, cap)?;
         self.group_in(me, slot, word, cap, need)
     }
@@ -230,7 +230,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn group_in(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         slot: Ref<'k, Slot>,
         word: RawWord<'k>,
         cap: Cap,
@@ -269,7 +269,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds the task that a target names, for a member with the rights.
     #[inline(always)]
-    pub fn resolve_task(self, me: Me<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
+    pub fn resolve_task(self, me: OpenTask<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
         self.task_in(self.find_group(me, target.cap(), need)?, target.index())
     }
 
@@ -288,7 +288,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds the capability of an Untyped that objects are made of, or that is reset.
     #[inline(always)]
-    pub fn find_untyped(self, me: Me<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
+    pub fn find_untyped(self, me: OpenTask<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
         let (slot, word) = self.look(me, cap)?;
         Ok(UntypedCap { slot, word, untyped: self.typed::<Untyped>(word, cap, Rights::NONE)? })
     }
@@ -509,7 +509,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Carries out [`abi::Op::CapCopy`].
-    pub fn cap_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn cap_copy(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let (source, rights, badge) = (args.cap(), Rights(args.a2 as u32), args.a3);
         let process = me.process(self.pin());
         let from = self.slot_of(process, source)?;
@@ -530,7 +530,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             self.fill_copy(at.slot, from, word, rights, badge);
             Ok(())
         })?;
-        self.security().audit_grant(me.task, Some(Op::CapCopy), at);
+        self.security().audit_grant(me.object(), Some(Op::CapCopy), at);
         Ok(Answer::DONE)
     }
 
@@ -568,7 +568,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Carries out [`abi::Op::CapMove`].
-    pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
+    pub fn cap_move(self, me: OpenTask<'k>, source: Cap, to: Target) -> Result<Answer> {
         let process = me.process(self.pin());
         let from = self.slot_of(process, source)?;
         let at = self.find_slot::<{ Op::CapMove as u8 }, 1>(process, to)?;
@@ -585,7 +585,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             self.replace_slot(from, at.slot, word);
             Ok(())
         })?;
-        self.security().audit_grant(me.task, Some(Op::CapMove), at);
+        self.security().audit_grant(me.object(), Some(Op::CapMove), at);
         Ok(Answer::DONE)
     }
 

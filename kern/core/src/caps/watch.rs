@@ -13,14 +13,14 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
 use crate::rooms::Caps;
-use crate::{Answer, MachineObject, Me, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
 
 /// Records that one entry examines, including lost ones.
 const LOOKS: usize = 2 * AUDIT_READ_MAX;
 
 impl<'k, M: Machine> Caps<'k, M> {
     /// Carries out [`Op::AuditStart`].
-    pub fn audit_start(self, me: Me<'k>, machine: Cap, source: Cap, log2: u64) -> Result<Answer> {
+    pub fn audit_start(self, me: OpenTask<'k>, machine: Cap, source: Cap, log2: u64) -> Result<Answer> {
         self.operand::<MachineObject, { Op::AuditStart as u8 }, 0>(me, machine)?;
         let source = self.find_untyped(me, source)?;
         let cpus = self.k.cpu_count();
@@ -52,7 +52,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Carries out [`Op::AuditRead`].
-    pub fn audit_read(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn audit_read(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         self.operand::<MachineObject, { Op::AuditRead as u8 }, 0>(me, args.cap())?;
         let number = abi::Target(args.a0).index();
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
@@ -64,10 +64,10 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Copies records of a CPU's ring to the caller's bulk words. Returns how many it copied, how
     /// many were overwritten, and the next position.
-    fn copy_records(self, me: Me<'k>, audit: &Audit, cpu: CpuId, first: u64) -> (u64, u64, u64) {
+    fn copy_records(self, me: OpenTask<'k>, audit: &Audit, cpu: CpuId, first: u64) -> (u64, u64, u64) {
         let mut reader = Reader::at(first);
         let (mut count, mut lost) = (0, 0);
-        let mut places = me.task.get().utcb(self.pin()).bulk.chunks_exact(RECORD_WORDS).take(AUDIT_READ_MAX);
+        let mut places = me.get().utcb(self.pin()).bulk.chunks_exact(RECORD_WORDS).take(AUDIT_READ_MAX);
         for _ in 0..LOOKS {
             if count == AUDIT_READ_MAX as u64 {
                 break;
@@ -86,7 +86,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Carries out [`abi::Op::LabelRule`].
-    pub fn label_rule(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn label_rule(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         self.operand::<MachineObject, { Op::LabelRule as u8 }, 0>(me, args.cap())?;
         let label = |raw: u64, position| u32::try_from(raw).map_err(|_| Refusal::argument(position));
         let (subject, object) = (label(args.a1, 1)?, label(args.a2, 2)?);

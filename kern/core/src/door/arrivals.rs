@@ -10,7 +10,7 @@ use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::DRAIN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::task::{Ending, Message, OpenTask, Outcome, Stage, Task, TaskHot, ctl};
+use kern_base::task::{Ending, Message, OpenTask, Outcome, Stage, Task, ctl};
 use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
@@ -69,7 +69,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if stage == Stage::Out
             && let Some(callee) = self.ipc().fast_delivery(&block)
         {
-            callee.state().serve(block);
+            callee.serve(block);
             return Some(callee);
         }
         if stage == Stage::Back
@@ -98,57 +98,56 @@ impl<'k, M: Machine> Door<'k, M> {
         let Some(callee) = block.callee(self.pin()) else { no_callee(block.task().get().id()) };
         let sent = Sent { callee, words: block.words(), from: block.sender() };
         let dead = Refusal::dead(callee.get().id());
-        if let Some(caller_hot) = self.task_hot(block.task()) {
+        if let Some(caller) = self.open(block.task()) {
             // A receiver forwarded the call to the caller's own CPU. Here the block is back, so a
             // pending recall takes effect, and the time in the block returns to the caller.
-            if caller_hot.ending() != Ending::None {
+            if caller.ending() != Ending::None {
                 return self.ipc().send_back(block, Outcome::Recalled);
             }
-            self.time_is_home(&block, caller_hot);
+            self.time_is_home(&block, caller);
         }
         if callee.get().header.has_flag(FLAG_DEAD) {
             return self.ipc().refuse(block, dead);
         }
-        let Some(hot) = self.task_hot(callee) else {
+        let Some(callee) = self.open(callee) else {
             let tag = block.tag();
             return self.ipc().pass(block, There { tag }, &sent);
         };
-        if !hot.is_meant_by(block.tag()) || hot.is_dying() {
+        if !callee.is_meant_by(block.tag()) || callee.is_dying() {
             return self.ipc().refuse(block, dead);
         }
         if sent.words.info.has(FLAG_EVENT) {
-            return self.events().event_arrived(block, hot, &sent);
+            return self.events().event_arrived(block, callee, &sent);
         }
-        if self.time().lacks_time(block.task(), hot) {
+        if self.time().lacks_time(block.task(), callee) {
             return self.ipc().refuse(block, Error::NoTime.into());
         }
-        self.ipc().pass_on(block, hot, &sent);
+        self.ipc().pass_on(block, callee, &sent);
     }
 
     /// Makes a task of this CPU hold the time in its message block, which is back.
-    fn time_is_home(self, block: &Block<'k>, hot: &TaskHot) {
+    fn time_is_home(self, block: &Block<'k>, task: OpenTask<'k>) {
         if let Some(sc) = block.take_time(self.pin())
             && let Some(sc_hot) = self.sc_hot(sc)
         {
-            self.time().hold(block.task(), hot, sc, sc_hot);
+            self.time().hold(task, sc, sc_hot);
         }
     }
 
     /// Ends the call or request of a task whose message block is back: by reply, error or recall,
     /// or because the request was served.
     fn block_is_home(self, block: Block<'k>) {
-        let task = block.task();
-        let hot = task.get().hot.here(self.pin());
-        self.time().clear_deadline(task, hot);
+        let task = OpenTask::here(block.task(), self.pin());
+        self.time().clear_deadline(task);
         if block.stage() == Stage::AskDone {
-            return self.request_done(block, hot);
+            return self.request_done(block, task);
         }
-        self.time_is_home(&block, hot);
-        if hot.is_dying() {
+        self.time_is_home(&block, task);
+        if task.is_dying() {
             block.rest();
-            return self.life().go_on_dying(task, hot);
+            return self.life().go_on_dying(task);
         }
-        self.ipc().came_home(block, hot);
+        self.ipc().came_home(block, task);
         self.time().dispatch();
     }
 
@@ -179,7 +178,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Sends a task's message block back, if it is here and its number is the recalled one.
     fn recall_arrived(self, task: Ref<'k, Task>) {
-        if self.task_hot(task).is_some_and(|hot| hot.ending() == Ending::None) {
+        if self.open(task).is_some_and(|task| task.ending() == Ending::None) {
             return;
         }
         let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };

@@ -80,8 +80,8 @@ impl<'k, M: Machine> Door<'k, M> {
     fn expire_deadlines(self, now: u64) {
         for _ in 0..EXPIRE_STEPS {
             let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
-            if let Some(hot) = self.task_hot(task) {
-                self.life().fail_wait(task, hot, Error::Timeout);
+            if let Some(task) = self.open(task) {
+                self.life().fail_wait(task, Error::Timeout);
             }
         }
     }
@@ -103,7 +103,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if self.hot.current.is(task) {
             return;
         }
-        if self.task_hot(task).is_some_and(|hot| hot.has_flag(FLAG_VECTOR)) {
+        if self.open(task).is_some_and(|hot| hot.has_flag(FLAG_VECTOR)) {
             self.k.machine.save_vector(task.get().vector(self.pin()));
         }
     }
@@ -161,8 +161,8 @@ impl<'k, M: Machine> Door<'k, M> {
     #[cold]
     #[inline(never)]
     fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> ExitAction {
-        if let Some((hot, msg)) = self.task_hot(me).zip(block.get().message(self.pin())) {
-            self.ipc().write_registers(hot, msg);
+        if let Some((hot, msg)) = self.open(me).zip(block.get().message(self.pin())) {
+            self.ipc().write_registers(hot.part(), msg);
             hot.regs.rax.set(msg.info().op(op).0);
             hot.regs.rdi.set(target);
             hot.regs.rsi.set(0);

@@ -12,7 +12,7 @@ use kern_base::block::Block;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, Request, Task, TaskHot};
+use kern_base::task::{Message, OpenTask, Request, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::shootdown::{ShootMail, What};
@@ -73,21 +73,20 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Ends a request whose answer is back: the task restarts its system call, or continues with
     /// the time that it asked for. If the task is being killed, continues the kill.
-    pub fn request_done(self, block: Block<'k>, hot: &'k TaskHot) {
-        let task = block.task();
+    pub fn request_done(self, block: Block<'k>, task: OpenTask<'k>) {
         if let Some(sc_hot) = block.take_time(self.pin()).and_then(|sc| self.sc_hot(sc)) {
             // The task's own time, which it asked for. The context has no holder if the task does
             // not own it any more.
-            sc_hot.task.set(Some(task).filter(|_| sc_hot.owner.is(task)));
+            sc_hot.task.set(Some(task.object()).filter(|task| sc_hot.owner.is(*task)));
         }
         let request = block.take_request();
         block.rest();
-        if hot.is_dying() {
-            return self.life().go_on_dying(task, hot);
+        if task.is_dying() {
+            return self.life().go_on_dying(task);
         }
         match request {
-            Some(Request::Seek(search)) => self.time().search_over(task, hot, search),
-            _ => self.time().make_ready(task, hot),
+            Some(Request::Seek(search)) => self.time().search_over(task, search),
+            _ => self.time().make_ready(task),
         }
         self.time().dispatch();
     }
@@ -168,8 +167,8 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Ends a request that was kept on this CPU.
     fn end_stay(self, block: Block<'k>) {
-        match self.task_hot(block.task()) {
-            Some(hot) => self.request_done(block, hot),
+        match self.open(block.task()) {
+            Some(task) => self.request_done(block, task),
             None => self.outbox().answer_request(block),
         }
     }

@@ -11,7 +11,7 @@ use test_abi::trace::{Event, Why};
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::rooms::Door;
-use crate::{Answer, MachineObject, Me, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a system call of the running task, whose registers are saved in its frame.
@@ -23,7 +23,7 @@ impl<'k, M: Machine> Door<'k, M> {
     pub fn system_call(self, op: Op) {
         let Some(me) = self.current() else { return };
         self.count(Counter::SlowEntry);
-        let r = &me.hot.regs;
+        let r = &me.regs;
         let args = Args {
             info: r.rax.get(),
             a0: r.rdi.get(),
@@ -45,7 +45,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::Forward => self.ipc().forward(me, &args),
             Op::SaveReply => self.ipc().save_reply(me, &args),
             Op::Yield => self.yield_now(me),
-            Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
+            Op::WhoAmI => Ok(Answer::Values([me.get().id().raw(), self.id().index() as u64, 0, 0])),
             Op::Retype => self.make().retype(me, args.target(), args.a1, Target(args.a2), args.a3),
             Op::CapCopy => self.caps().cap_copy(me, &args),
             Op::CapMove => self.caps().cap_move(me, args.cap(), Target(args.a1)),
@@ -126,7 +126,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Answers a refused system call with an error, or makes its task wait or restart the call.
     #[cold]
     #[inline(never)]
-    pub fn refuse(self, me: Me<'k>, op: Option<Op>, refusal: Refusal) {
+    pub fn refuse(self, me: OpenTask<'k>, op: Option<Op>, refusal: Refusal) {
         let refusal = match refusal {
             Refusal::Dispose => self.life().dispose_grants(me),
             other => other,
@@ -134,37 +134,37 @@ impl<'k, M: Machine> Door<'k, M> {
         match refusal {
             // Before the error, the call may have ended other tasks, or its own.
             Refusal::Error { error, detail, who } => {
-                self.security().audit_refusal(me.task, op, error, detail, me.hot.regs.rdi.get());
+                self.security().audit_refusal(me.object(), op, error, detail, me.regs.rdi.get());
                 // The pages of a refused message stay with the sender.
-                self.payload().take_pages_back(me.task, me.hot);
-                write_error(&me.hot.regs, error, detail, who);
+                self.payload().take_pages_back(me);
+                write_error(&me.regs, error, detail, who);
                 self.time().dispatch();
             }
             Refusal::Restart { epoch } => {
-                self.rewind(me.hot);
+                self.rewind(me.part());
                 self.grace().wait_for_grace(me, epoch);
             }
             Refusal::More | Refusal::Dispose => {
-                self.rewind(me.hot);
+                self.rewind(me.part());
                 self.time().dispatch();
             }
             Refusal::Again => {
-                self.rewind(me.hot);
-                me.hot.enter(State::Restart);
+                self.rewind(me.part());
+                me.enter(State::Restart);
                 self.ipc().park(me);
             }
         }
     }
 
     /// Carries out [`Op::Yield`].
-    fn yield_now(self, me: Me<'k>) -> Result<Answer> {
-        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+    fn yield_now(self, me: OpenTask<'k>) -> Result<Answer> {
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
         self.time().rotate(Why::Yielded);
         Ok(Answer::Settled)
     }
 
     /// Carries out [`Op::MachineLog`].
-    fn machine_log(self, me: Me<'k>, cap: Cap, len: u64, channel: u64) -> Result<Answer> {
+    fn machine_log(self, me: OpenTask<'k>, cap: Cap, len: u64, channel: u64) -> Result<Answer> {
         let need = if channel == REPORT { MachineRights::REPORT } else { machine_rights::LOG };
         let found = self.caps().find::<MachineObject>(me, cap, need)?;
         let len = usize::try_from(len).ok().filter(|len| *len <= abi::LOG_MAX).ok_or(Refusal::argument(1))?;
@@ -176,7 +176,7 @@ impl<'k, M: Machine> Door<'k, M> {
         };
         let mut bytes = [0u8; abi::LOG_MAX];
         for (chunk, word) in
-            bytes.chunks_exact_mut(8).zip(&me.task.get().utcb(self.pin()).bulk).take(len.div_ceil(8))
+            bytes.chunks_exact_mut(8).zip(&me.get().utcb(self.pin()).bulk).take(len.div_ceil(8))
         {
             chunk.copy_from_slice(&word.load(smp::sync::Ordering::Relaxed).to_le_bytes());
         }
@@ -185,7 +185,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Carries out [`Op::MachineExit`].
-    fn machine_exit(self, me: Me<'k>, cap: Cap, how: u64) -> Result<Answer> {
+    fn machine_exit(self, me: OpenTask<'k>, cap: Cap, how: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineExit as u8 }, 0>(me, cap)?;
         if how > 1 {
             return Err(Refusal::argument(1));
@@ -194,7 +194,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Carries out [`Op::MachineCounter`]. Another CPU's counters may change while they are read.
-    fn machine_counter(self, me: Me<'k>, target: Target, number: u64) -> Result<Answer> {
+    fn machine_counter(self, me: OpenTask<'k>, target: Target, number: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineCounter as u8 }, 0>(me, target.cap())?;
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
         let cpu = self.k.cpus.get_masked(self.pin(), target.index() as usize).ok_or(no_cpu)?;
@@ -207,7 +207,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Carries out [`Op::MachineTrace`].
-    fn machine_trace(self, me: Me<'k>, cap: Cap, first: u64, second: u64) -> Result<Answer> {
+    fn machine_trace(self, me: OpenTask<'k>, cap: Cap, first: u64, second: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineTrace as u8 }, 0>(me, cap)?;
         if !smp::trace::ENABLED {
             return Err(Error::NotBuilt.into());
@@ -217,14 +217,14 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Carries out [`Op::MachineAttempt`].
-    fn machine_attempt(self, me: Me<'k>, cap: Cap, what: u64, address: u64) -> Result<Answer> {
+    fn machine_attempt(self, me: OpenTask<'k>, cap: Cap, what: u64, address: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineAttempt as u8 }, 0>(me, cap)?;
         let what = Attempt::from_raw(what).ok_or(Refusal::argument(1))?;
         self.k.machine.attempt(what, address).map(Answer::one).ok_or(Error::NotBuilt.into())
     }
 
     /// Refuses [`Op::MachineDump`]. Kernels that export their state serve it before.
-    fn machine_dump(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+    fn machine_dump(self, me: OpenTask<'k>, cap: Cap) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineDump as u8 }, 0>(me, cap)?;
         Err(Error::NotBuilt.into())
     }

@@ -41,7 +41,7 @@ use crate::ipc::ends::set_progress;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::payload::pages::Ranges;
 use crate::rooms::Events;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// Makes an error of the next member report the broadcast's progress. Errors in the pages
 /// themselves keep their own detail.
@@ -69,7 +69,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Broadcast`]. Out of line, so that its loop has the registers for
     /// itself.
     #[inline(never)]
-    pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn broadcast(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
             return self.broadcast_loaded(me, args, args.with_payload(words));
@@ -83,7 +83,7 @@ impl<'k, M: Machine> Events<'k, M> {
         } else {
             self.send_words_to_some(me, group, begun, event)
         };
-        set_progress(me.hot, progress);
+        set_progress(me.part(), progress);
         match part {
             Part::Over => Ok(Answer::one(u64::from(progress.sent))),
             Part::More => Err(Refusal::More),
@@ -102,37 +102,37 @@ impl<'k, M: Machine> Events<'k, M> {
     #[inline(never)]
     fn send_words_to_some(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         group: Ref<'k, Group>,
         begun: Progress,
         event: Event,
     ) -> (Part<'k, Infallible>, Progress) {
-        let put = |pool| Ok(self.put_event(pool, me.task, event, Turn::Any));
+        let put = |pool| Ok(self.put_event(pool, me.object(), event, Turn::Any));
         self.send_to_some(me, group, begun, BROADCAST_STEPS, put)
     }
 
     /// Broadcasts a message that carries pages.
     #[inline(never)]
-    fn broadcast_loaded(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+    fn broadcast_loaded(self, me: OpenTask<'k>, args: &Args, words: Words) -> Result<Answer> {
         if words.info.has(FLAG_CAPS) {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
         let (group, from) = self.group_to_tell(me, args, rights_of(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());
         let mut ranges = Ranges::new();
-        let pages = self.payload().ranges_to_share(me.task, &mut ranges)?.max(1);
+        let pages = self.payload().ranges_to_share(me.object(), &mut ranges)?.max(1);
         let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(BROADCAST_STEPS)) as u16;
         let identity = group.get().header.identity();
-        let put = |pool| self.put_shares(pool, me.task, (words, &ranges), from, identity);
+        let put = |pool| self.put_shares(pool, me.object(), (words, &ranges), from, identity);
         let (part, progress) = self.send_to_some(me, group, begun, bound, put);
-        set_progress(me.hot, progress);
+        set_progress(me.part(), progress);
         let went_on = progress != begun;
         match part {
-            Part::Over if went_on && me.hot.lends_pages() => Err(Refusal::More),
+            Part::Over if went_on && me.lends_pages() => Err(Refusal::More),
             Part::Over => {
                 // Some of the lent pages may have gone to no member.
-                self.payload().take_pages_back(me.task, me.hot);
-                me.task.get().utcb(self.pin()).range_count.store(0, Relaxed);
+                self.payload().take_pages_back(me);
+                me.get().utcb(self.pin()).range_count.store(0, Relaxed);
                 Ok(Answer::one(u64::from(progress.sent)))
             }
             Part::More => Err(Refusal::More),
@@ -151,17 +151,22 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Returns the group to send to, and what its members learn about the sender.
     #[inline(always)]
-    fn group_to_tell(self, me: Me<'k>, args: &Args, need: Rights) -> Result<(Ref<'k, Group>, SenderInfo)> {
+    fn group_to_tell(
+        self,
+        me: OpenTask<'k>,
+        args: &Args,
+        need: Rights,
+    ) -> Result<(Ref<'k, Group>, SenderInfo)> {
         let InGroup { group, custom } = self.caps().find_group(me, args.cap(), need)?;
         let target = Target::new(args.cap(), BROADCAST);
-        Ok((group, SenderInfo { sender: me.task.get().id(), target, custom }))
+        Ok((group, SenderInfo { sender: me.get().id(), target, custom }))
     }
 
     /// Sends to the next members, at most `bound` of them. `put` returns whether a pool had room.
     #[inline(always)]
     fn send_to_some<R>(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         group: Ref<'k, Group>,
         begun: Progress,
         bound: u16,
@@ -208,7 +213,7 @@ impl<'k, M: Machine> Events<'k, M> {
     #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn wait_for_member(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         args: &Args,
         group: Ref<'k, Group>,
         pool: Ref<'k, EventPool>,
@@ -219,10 +224,10 @@ impl<'k, M: Machine> Events<'k, M> {
         let process = pool.get().process.get(self.pin());
         if process.is_none_or(|process| process.get().header.has_flag(FLAG_DYING)) {
             // The process is no member any more, though its record is still there.
-            set_progress(me.hot, progress.past(false));
+            set_progress(me.part(), progress.past(false));
             return Err(Refusal::More);
         }
-        let block = Block::take(me.task, self.pin());
+        let block = Block::take(me.object(), self.pin());
         block.set_group(group.get().header.identity());
         block.rest();
         self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))

@@ -12,12 +12,12 @@ use test_abi::trace::{Event, object_name};
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::rooms::Events;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Notify`].
     #[inline(always)]
-    pub fn notify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn notify(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let target = Target(args.a0);
         let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
         let word = slot.get().word.load(self.pin());
@@ -63,17 +63,17 @@ impl<'k, M: Machine> Events<'k, M> {
     }
 
     fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
-        let Some(task) = self.task_hot(waiter) else { return };
-        if let Some(object) = task.end_wait_for_bits(self.pin()) {
-            self.trace().note_bits(waiter, object);
+        let Some(waiter) = self.open(waiter) else { return };
+        if let Some(object) = waiter.end_wait_for_bits(self.pin()) {
+            self.trace().note_bits(waiter.object(), object);
         }
-        if task.is_plain() {
-            self.wake_plain(task, hot.bits.take());
+        if waiter.is_plain() {
+            self.wake_plain(waiter.part(), hot.bits.take());
             return;
         }
-        self.time().clear_deadline(waiter, task);
-        write_values(&task.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
-        self.time().make_ready(waiter, task);
+        self.time().clear_deadline(waiter);
+        write_values(&waiter.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
+        self.time().make_ready(waiter);
         self.time().dispatch();
     }
 
@@ -94,36 +94,36 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Marks a bound Notification's bits as pending for its task. Wakes the task if it receives and
     /// has its own time.
     fn wake_bound(self, bound: Ref<'k, Task>, hot: &NotificationHot) {
-        let Some(task) = self.task_hot(bound) else { return };
-        task.set_bits_pending(true);
-        let receiving = matches!(task.state(), State::Recv | State::RecvTimed);
-        if !receiving || task.has_flag(FLAG_SUSPENDED) || self.time().own_at_rest(bound, task).is_none() {
+        let Some(bound) = self.open(bound) else { return };
+        bound.set_bits_pending(true);
+        let receiving = matches!(bound.state(), State::Recv | State::RecvTimed);
+        if !receiving || bound.has_flag(FLAG_SUSPENDED) || self.time().own_at_rest(bound).is_none() {
             return;
         }
-        self.time().clear_deadline(bound, task);
-        task.set_bits_pending(false);
-        if let Some(object) = task.bound(self.pin()) {
-            self.trace().note_bits(bound, object);
+        self.time().clear_deadline(bound);
+        bound.set_bits_pending(false);
+        if let Some(object) = bound.bound(self.pin()) {
+            self.trace().note_bits(bound.object(), object);
         }
-        write_values(&task.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, hot.bits.take(), 0]);
-        self.time().make_ready(bound, task);
+        write_values(&bound.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, hot.bits.take(), 0]);
+        self.time().make_ready(bound);
         self.time().dispatch();
     }
 
     /// Carries out [`abi::Op::Wait`].
     #[inline(always)]
-    pub fn wait(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn wait(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let object = self.caps().operand::<Notification, { Op::Wait as u8 }, 0>(me, args.cap())?;
         let Some(hot) = object.get().hot.open(self.pin()) else {
             return Err(self.elsewhere(&object.get().hot));
         };
         let bits = hot.bits.take();
         if bits != 0 {
-            self.trace().note_bits(me.task, object);
+            self.trace().note_bits(me.object(), object);
             self.clear_bound_pending(hot);
             return Ok(Answer::Values([0, 0, bits, 0]));
         }
-        if !hot.waiter.is_null() || !hot.bound.is_null() && !hot.bound.is(me.task) {
+        if !hot.waiter.is_null() || !hot.bound.is_null() && !hot.bound.is(me.object()) {
             return Err(Error::InUse.into());
         }
         if object.get().header.has_flag(FLAG_DYING) {
@@ -137,16 +137,16 @@ impl<'k, M: Machine> Events<'k, M> {
             if args.a1 <= self.k.machine.now() {
                 return Err(Error::Timeout.into());
             }
-            self.time().set_deadline(me.task, args.a1);
+            self.time().set_deadline(me.object(), args.a1);
         }
-        me.hot.wait_for(me.task, object, hot);
-        let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.hot.time.owns(*sc));
+        me.wait_for(me.object(), object, hot);
+        let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.time.owns(*sc));
         if let Some((_, own)) = own {
-            me.hot.enter_plain(State::WaitBits);
+            me.enter_plain(State::WaitBits);
             self.time().stop(own);
             self.time().dispatch();
         } else {
-            me.hot.enter(State::WaitBits);
+            me.enter(State::WaitBits);
             self.ipc().rest(me);
         }
         Ok(Answer::Settled)
@@ -154,16 +154,16 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Clears the mark of pending bits at the task that the Notification is bound to.
     fn clear_bound_pending(self, hot: &NotificationHot) {
-        if let Some(bound) = hot.bound.get(self.pin()).and_then(|t| self.task_hot(t)) {
+        if let Some(bound) = hot.bound.get(self.pin()).and_then(|t| self.open(t)) {
             bound.set_bits_pending(false);
         }
     }
 
     /// Carries out [`abi::Op::NotificationBind`].
-    pub fn notification_bind(self, me: Me<'k>, object: Cap, task: Cap) -> Result<Answer> {
+    pub fn notification_bind(self, me: OpenTask<'k>, object: Cap, task: Cap) -> Result<Answer> {
         let object = self.caps().operand::<Notification, { Op::NotificationBind as u8 }, 0>(me, object)?;
         let task = self.caps().operand::<Task, { Op::NotificationBind as u8 }, 1>(me, task)?;
-        let task_hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
+        let task = self.open_here(task)?;
         let Some(hot) = object.get().hot.open(self.pin()) else {
             // Both must be on one CPU. The error names the task's CPU, which is this one.
             return Err(match self.elsewhere(&object.get().hot) {
@@ -171,16 +171,16 @@ impl<'k, M: Machine> Events<'k, M> {
                 _ => Refusal::new(Error::WrongCpu, self.id().index() as u64),
             });
         };
-        if !hot.bound.is_null() || task_hot.bound(self.pin()).is_some() || !hot.waiter.is_null() {
+        if !hot.bound.is_null() || task.bound(self.pin()).is_some() || !hot.waiter.is_null() {
             return Err(Error::InUse.into());
         }
-        if task_hot.state() == State::Fresh || task_hot.is_dying() {
+        if task.state() == State::Fresh || task.is_dying() {
             return Err(Error::BadState.into());
         }
         if object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        task_hot.bind(task, object, hot);
+        task.bind(task.object(), object, hot);
         if hot.bits.get() != 0 {
             self.raise(hot, 0);
         }

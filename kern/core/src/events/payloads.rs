@@ -33,7 +33,7 @@ use crate::payload::carry::{PAYLOAD_FLAGS, rights_of};
 use crate::payload::grants::Prepared;
 use crate::payload::pages::{Ranges, ReceiveWindow};
 use crate::rooms::Events;
-use crate::{Answer, Me, Result};
+use crate::{Answer, OpenTask, Result};
 
 /// How often the kernel tries to reduce an offer that its process changes meanwhile.
 const TRIES: usize = 4;
@@ -54,7 +54,7 @@ type Arrived = [[u64; 2]; RANGES_MAX];
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Send`] of a message with a payload.
     #[inline(never)]
-    pub fn send_with_payload(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+    pub fn send_with_payload(self, me: OpenTask<'k>, args: &Args, words: Words) -> Result<Answer> {
         if words.info.has(FLAG_CAPS) {
             self.payload().look_for_disposals(me)?;
         }
@@ -62,14 +62,14 @@ impl<'k, M: Machine> Events<'k, M> {
         let pages = words.info.has(FLAG_PAGES);
         let mut ranges = Ranges::new();
         if pages {
-            self.payload().ranges_of(me.task, &mut ranges)?;
+            self.payload().ranges_of(me.object(), &mut ranges)?;
         }
         let lend = || if pages { self.payload().lend_ranges(me, &ranges) } else { Ok(()) };
         let event = loaded_event(words, from, 0);
-        let loaded = Loaded { pool, sender: me.task, event, ranges: &ranges, turn: Turn::Any };
-        let from_space = self.payload().space_of(me.task)?;
+        let loaded = Loaded { pool, sender: me.object(), event, ranges: &ranges, turn: Turn::Any };
+        let from_space = self.payload().space_of(me.object())?;
         if self.payload().in_one_or_two(from_space, lend, || self.put_loaded(&loaded))? {
-            me.hot.set_lends_pages(false);
+            me.set_lends_pages(false);
             return Ok(Answer::DONE);
         }
         lend()?;

@@ -45,7 +45,7 @@ use crate::ipc::ways::{Sent, There, Way};
 use crate::mem::map::check_user_range;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
 use crate::rooms::{Events, Ipc};
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// How many plain events one event with a payload counts for in [`POSTER_STEPS`].
 const PAYLOAD_WORK: usize = 8;
@@ -54,7 +54,7 @@ const PAYLOAD_WORK: usize = 8;
 /// queue for room.
 struct Room<'k, M: Machine> {
     events: Events<'k, M>,
-    hot: &'k TaskHot,
+    reader: OpenTask<'k>,
 }
 
 impl<'k, M: Machine> Way<'k, M> for Room<'k, M> {
@@ -64,27 +64,27 @@ impl<'k, M: Machine> Way<'k, M> for Room<'k, M> {
         State::Sending
     }
 
-    fn begin(self, ipc: Ipc<'k, M>, _: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+    fn begin(self, ipc: Ipc<'k, M>, _: OpenTask<'k>, block: Block<'k>, sent: &Sent<'k>) {
         ipc.time().stop_current();
         block.write(sent.words, sent.from);
-        self.events.queue_poster(block, sent.callee, self.hot);
+        self.events.queue_poster(block, self.reader);
         ipc.time().dispatch();
     }
 
-    fn pass(self, _: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
-        self.events.queue_poster(block, sent.callee, self.hot);
+    fn pass(self, _: Ipc<'k, M>, block: Block<'k>, _: Option<OpenTask<'k>>, _: &Sent<'k>) {
+        self.events.queue_poster(block, self.reader);
     }
 }
 
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Send`].
-    pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn send(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
             return self.send_with_payload(me, args, args.with_payload(words));
         }
         let (pool, from) = self.pool_of_target(me, args, rights_of_words(words.info))?;
-        if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
+        if self.put_event(pool, me.object(), words.as_event(from, 0), Turn::Any) {
             return Ok(Answer::DONE);
         }
         self.wait_for_room(me, args, pool, words, from)
@@ -94,7 +94,7 @@ impl<'k, M: Machine> Events<'k, M> {
     #[inline(always)]
     pub fn pool_of_target(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         args: &Args,
         need: Rights,
     ) -> Result<(Ref<'k, EventPool>, SenderInfo)> {
@@ -105,7 +105,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let pool = dest.task.get().owner(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         let target = Target(args.a0);
         let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(target.index())))?;
-        Ok((pool, SenderInfo { sender: me.task.get().id(), target, custom: dest.custom }))
+        Ok((pool, SenderInfo { sender: me.get().id(), target, custom: dest.custom }))
     }
 
     /// Puts an event into a pool, and informs the reader if it has armed the pool. Returns whether
@@ -155,8 +155,8 @@ impl<'k, M: Machine> Events<'k, M> {
     /// may run afterwards.
     #[inline(always)]
     pub fn tell_of_event(self, me: Ref<'k, Task>, pool: Ref<'k, EventPool>) {
-        if let Some(hot) = self.task_hot(me) {
-            write_values(&hot.regs, MsgInfo(0), [0; 4]);
+        if let Some(me) = self.open(me) {
+            write_values(&me.regs, MsgInfo(0), [0; 4]);
         }
         if pool.get().shown(self.pin()).disarm() {
             self.call_reader(pool);
@@ -173,15 +173,15 @@ impl<'k, M: Machine> Events<'k, M> {
     #[inline]
     pub fn call_reader(self, pool: Ref<'k, EventPool>) {
         let Some(reader) = self.reader_of(pool) else { return };
-        match self.task_hot(reader) {
-            Some(hot) => self.tell_reader(hot),
+        match self.open(reader) {
+            Some(reader) => self.tell_reader(reader.part()),
             None => self.outbox().raise_control(reader, ctl::EVENT),
         }
     }
 
     /// Raises a pool's bits in the Notification of its reader, a task of this CPU.
     pub fn tell_reader(self, hot: &TaskHot) {
-        let pool = hot.process(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let pool = hot.process_if_any(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         let object = hot.bound(self.pin()).and_then(|n| n.get().hot.open(self.pin()));
         if let Some((pool, object)) = pool.zip(object) {
             self.raise(object, pool.get().bits.load(Relaxed));
@@ -197,7 +197,7 @@ impl<'k, M: Machine> Events<'k, M> {
     #[inline(never)]
     pub fn wait_for_room(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         args: &Args,
         pool: Ref<'k, EventPool>,
         words: Words,
@@ -213,16 +213,16 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         let reader = self.reader_of(pool).ok_or(Refusal::from(Error::Gone))?;
         let id = reader.get().id();
-        if reader == me.task {
+        if reader == me.object() {
             return Err(Error::SelfCall.into());
         }
         if reader.get().header.has_flag(FLAG_DEAD) {
             return Err(Refusal::dead(id));
         }
         let sent = Sent { callee: reader, words: Words { info: words.info.flag(FLAG_EVENT), ..words }, from };
-        match self.task_hot(reader) {
-            Some(hot) if hot.is_dying() => return Err(Refusal::dead(id)),
-            Some(hot) => self.ipc().begin(me, Room { events: self, hot }, &sent, deadline),
+        match self.open(reader) {
+            Some(reader) if reader.is_dying() => return Err(Refusal::dead(id)),
+            Some(reader) => self.ipc().begin(me, Room { events: self, reader }, &sent, deadline),
             None => {
                 let tag = u64::from(id.generation()) << 32;
                 self.ipc().begin(me, There { tag }, &sent, deadline);
@@ -232,36 +232,36 @@ impl<'k, M: Machine> Events<'k, M> {
     }
 
     /// Queues a sender whose message block arrived from another CPU.
-    pub fn event_arrived(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
-        self.ipc().pass(block, Room { events: self, hot }, sent);
+    pub fn event_arrived(self, block: Block<'k>, reader: OpenTask<'k>, sent: &Sent<'k>) {
+        self.ipc().pass(block, Room { events: self, reader }, sent);
     }
 
     /// Queues a sender at the pool's reader. Lets it in immediately if there is room and no other
     /// sender waits.
-    fn queue_poster(self, block: Block<'k>, reader: Ref<'k, Task>, hot: &'k TaskHot) {
+    fn queue_poster(self, block: Block<'k>, reader: OpenTask<'k>) {
         let priority = self.ipc().resting_priority(block.task());
-        block.queue_at(reader);
-        hot.posters.put(self.pin(), block, priority);
-        if let Some(pool) = self.pool_read_by(reader, hot) {
+        block.queue_at(reader.object());
+        reader.posters.put(self.pin(), block, priority);
+        if let Some(pool) = self.pool_read_by(reader) {
             pool.get().reserved.close(&pool.get().shown(self.pin()));
         }
-        self.let_posters_in(reader, hot);
+        self.let_posters_in(reader);
     }
 
     /// Returns the pool that a task of this CPU reads.
-    fn pool_read_by(self, reader: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, EventPool>> {
-        let pool = hot.process(self.pin())?.get().pool.get(self.pin())?;
-        (self.reader_of(pool) == Some(reader)).then_some(pool)
+    fn pool_read_by(self, reader: OpenTask<'k>) -> Option<Ref<'k, EventPool>> {
+        let pool = reader.process_if_any(self.pin())?.get().pool.get(self.pin())?;
+        (self.reader_of(pool) == Some(reader.object())).then_some(pool)
     }
 
     /// Puts the events of waiting senders into the pool of a reader of this CPU, while there is
     /// room. Refuses all waiting senders if there is no pool any more. Does a bounded amount of
     /// work, then sends the reader ROOM again.
-    pub fn let_posters_in(self, reader: Ref<'k, Task>, hot: &'k TaskHot) {
-        let pool = self.pool_read_by(reader, hot);
+    pub fn let_posters_in(self, reader: OpenTask<'k>) {
+        let pool = self.pool_read_by(reader);
         let mut work = 0;
         while work < POSTER_STEPS {
-            let Some(sender) = hot.posters.tasks().first(self.pin()) else {
+            let Some(sender) = reader.posters.tasks().first(self.pin()) else {
                 if let Some(pool) = pool {
                     pool.get().reserved.open(&pool.get().shown(self.pin()));
                 }
@@ -277,13 +277,13 @@ impl<'k, M: Machine> Events<'k, M> {
             if matches!(put, Ok(false)) {
                 return;
             }
-            let Some(block) = hot.posters.take(self.pin(), sender) else { return };
+            let Some(block) = reader.posters.take(self.pin(), sender) else { return };
             match put {
                 Ok(_) => self.has_been_sent(block),
                 Err(refusal) => self.ipc().refuse(block, refusal),
             }
         }
-        self.outbox().raise_control(reader, ctl::ROOM);
+        self.outbox().raise_control(reader.object(), ctl::ROOM);
     }
 
     /// Puts the event of a sender that waits for room into the pool, and adds what that took to
@@ -307,13 +307,13 @@ impl<'k, M: Machine> Events<'k, M> {
     }
 
     /// Carries out [`abi::Op::PoolRoom`].
-    pub fn pool_room(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn pool_room(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let pool = self.caps().operand::<EventPool, { Op::PoolRoom as u8 }, 0>(me, args.cap())?;
-        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
         if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
-            match self.task_hot(reader) {
-                Some(hot) if hot.is_dying() => {}
-                Some(hot) => self.let_posters_in(reader, hot),
+            match self.open(reader) {
+                Some(reader) if reader.is_dying() => {}
+                Some(reader) => self.let_posters_in(reader),
                 None => self.outbox().raise_control(reader, ctl::ROOM),
             }
         }
@@ -324,7 +324,7 @@ impl<'k, M: Machine> Events<'k, M> {
     // --- the process of a pool -------------------------------------------------------------------
 
     /// Carries out [`abi::Op::PoolBind`].
-    pub fn pool_bind(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn pool_bind(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let pool = self.caps().operand::<EventPool, { Op::PoolBind as u8 }, 0>(me, args.cap())?;
         let process = self.caps().operand::<Process, { Op::PoolBind as u8 }, 1>(me, args.cap1())?;
         let cap = args.cap2();
@@ -365,7 +365,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Gives a pool to a process, and maps it there.
     fn give_pool(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         pool: Ref<'k, EventPool>,
         process: Ref<'k, Process>,
         address: u64,
@@ -406,7 +406,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Maps all pages of a pool at an address, or none.
     fn map_pool_pages(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         pool: &EventPool,
         vspace: Ref<'k, VSpace>,
         address: u64,

@@ -36,7 +36,7 @@ use smp::quiesce::{self, GraceMail, Ticket};
 
 use crate::begun::{is_again, mark_again};
 use crate::rooms::Grace;
-use crate::{Kernel, Me, Refusal, Result};
+use crate::{Kernel, OpenTask, Refusal, Result};
 
 /// Least rounds of a quiet period.
 const QUIET_ROUNDS: u64 = 2;
@@ -57,7 +57,7 @@ smp::cpus! {
 
 impl<'k, M: Machine> Grace<'k, M> {
     /// Parks the running task until the epoch reaches this value, unless it already has.
-    pub fn wait_for_grace(self, me: Me<'k>, epoch: u64) {
+    pub fn wait_for_grace(self, me: OpenTask<'k>, epoch: u64) {
         quiesce::request_epoch(self.k, self.pin(), epoch);
         // Read after the request. If another CPU's round has reached the epoch, there is no
         // request, and nothing would wake the task.
@@ -65,17 +65,17 @@ impl<'k, M: Machine> Grace<'k, M> {
             self.time().dispatch();
             return;
         }
-        me.hot.enter(State::Restart);
-        self.sched.grace_waiters.put(self.pin(), me.task, me.hot, epoch);
+        me.enter(State::Restart);
+        self.sched.grace_waiters.put(self.pin(), me, epoch);
         self.ipc().park(me);
     }
 
     /// Returns the ticket of a system call that has begun to wait, and so has nothing left to do
     /// except [`Grace::wait_quiet`]; `rsi` holds it. A task that forges it is answered too early.
     #[inline(always)]
-    pub fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
-        let kept = me.hot.regs.rsi.get();
-        if kept == 0 || !is_again(me.hot) {
+    pub fn quiet_ticket(self, me: OpenTask<'k>) -> Option<Ticket> {
+        let kept = me.regs.rsi.get();
+        if kept == 0 || !is_again(me.part()) {
             None
         } else {
             quiesce::ticket(self.k, self.pin(), kept & !SECOND_PERIOD)
@@ -85,14 +85,14 @@ impl<'k, M: Machine> Grace<'k, M> {
     /// Waits until everything has ended that was under way when the system call began to wait:
     /// entries of other CPUs, and mail. A CPU may forward a piece of mail once, to the new home of
     /// a task. So there are two quiet periods.
-    pub fn wait_quiet(self, me: Me<'k>) -> Result<()> {
+    pub fn wait_quiet(self, me: OpenTask<'k>) -> Result<()> {
         if self.k.cpus.len() == 1 {
             return Ok(());
         }
         let now = self.k.epoch.now();
-        let regs = &me.hot.regs;
+        let regs = &me.regs;
         let begin = |mark: u64| {
-            mark_again(me.hot);
+            mark_again(me.part());
             regs.rsi.set(quiesce::request_quiet(self.k, self.pin()).raw() | mark);
             Err(Refusal::Restart { epoch: now + QUIET_ROUNDS })
         };
@@ -115,7 +115,7 @@ impl<'k, M: Machine> Grace<'k, M> {
     /// Requires: [`quiesce::settle`] has just run.
     pub fn wake_grace_waiters(self) {
         let now = self.k.epoch.now();
-        self.sched.grace_waiters.wake(self.pin(), now, |task, hot| self.time().make_ready(task, hot));
+        self.sched.grace_waiters.wake(self.pin(), now, |task| self.time().make_ready(task));
         self.time().dispatch();
     }
 }

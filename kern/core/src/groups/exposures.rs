@@ -16,7 +16,7 @@ use smp::sync::fence;
 
 use crate::caps::slots::CLAIMED;
 use crate::rooms::Groups;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// In [`Exposure::part_of`]: a per-CPU exposure begins, and this exposure may become an entry of
 /// it. No index has that bit.
@@ -45,7 +45,7 @@ struct What<'k> {
 
 impl<'k, M: Machine> Groups<'k, M> {
     /// Carries out [`abi::Op::Expose`].
-    pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
+    pub fn expose(self, me: OpenTask<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), const { Op::Expose.needs(0, ObjType::Group) })?;
         let (source, word) = self.caps().look(me, object)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
@@ -81,7 +81,7 @@ impl<'k, M: Machine> Groups<'k, M> {
 
     /// Finds a group to act in. The creator of a group acts in it with its DELETE right, all other
     /// processes with their member record.
-    pub fn group_for(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
+    pub fn group_for(self, me: OpenTask<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
         let found = self.caps().find::<Group>(me, cap, need)?;
         if found.rights.contains(Rights::DELETE) {
             return Ok(found.object);
@@ -117,7 +117,7 @@ impl<'k, M: Machine> Groups<'k, M> {
 
     /// Returns the CPU on which a task runs, or will run when it is first resumed.
     fn target_home(self, task: Ref<'k, Task>) -> usize {
-        match self.task_hot(task) {
+        match self.open(task) {
             Some(hot) if matches!(hot.state(), State::Fresh | State::Ready) => hot.start_on().index(),
             _ => task.get().hot.destination().index(),
         }
@@ -125,7 +125,7 @@ impl<'k, M: Machine> Groups<'k, M> {
 
     fn fill_exposure(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         what: What<'k>,
         entry: Ref<'k, Exposure>,
         kind: Kind<'k>,
@@ -173,7 +173,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Checks that a new exposure stays: the caller still may expose, and a per-CPU exposure has
     /// not ended meanwhile. A member that is removed after this check leaves its exposure behind,
     /// as it leaves older ones.
-    fn still_exposes(self, me: Me<'k>, what: What<'k>, kind: Kind<'k>) -> Result<()> {
+    fn still_exposes(self, me: OpenTask<'k>, what: What<'k>, kind: Kind<'k>) -> Result<()> {
         fence(SeqCst);
         self.group_for(me, what.by, Rights::LISTEN)?;
         match kind {
@@ -189,7 +189,13 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// The CPU that fills an exposure claims its slot and then checks whether it is an entry. The
     /// CPU that makes entries marks them and then checks whether they are full or claimed. One of
     /// the two sees the other.
-    fn agree(self, me: Me<'k>, group: &'k Group, entry: Ref<'k, Exposure>, kind: Kind<'k>) -> Result<bool> {
+    fn agree(
+        self,
+        me: OpenTask<'k>,
+        group: &'k Group,
+        entry: Ref<'k, Exposure>,
+        kind: Kind<'k>,
+    ) -> Result<bool> {
         let exposure = entry.get();
         let mut begins = false;
         if exposure.per_cpu.load(Acquire) != 0 {
@@ -211,7 +217,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Returns: whether this call gave it the entries.
     fn begin_per_cpu(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         group: &'k Group,
         head: &Exposure,
         (index, first): (u32, u32),
@@ -284,7 +290,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// own. What is exposed in its entries stays there. Returns whether this call ended it.
     pub fn end_per_cpu(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         group: &'k Group,
         head: &Exposure,
         word: RawWord<'k>,
@@ -311,18 +317,18 @@ impl<'k, M: Machine> Groups<'k, M> {
 
     /// Whether the caller may withdraw an exposure: its process made the exposure, or the task in
     /// it is of its process.
-    pub fn owns(self, me: Me<'k>, exposure: &Exposure, word: RawWord<'k>) -> bool {
+    pub fn owns(self, me: OpenTask<'k>, exposure: &Exposure, word: RawWord<'k>) -> bool {
         let task = word.get::<Task>().and_then(configured);
         self.is_own(exposure, me) || task.is_some_and(|id| id.process() == me.process(self.pin()).get().key())
     }
 
     /// Whether the caller's process made an exposure.
-    fn is_own(self, exposure: &Exposure, me: Me<'k>) -> bool {
+    fn is_own(self, exposure: &Exposure, me: OpenTask<'k>) -> bool {
         exposure.owner.load(Acquire) == me.process(self.pin()).get().key_word()
     }
 
     /// Whether the caller's process made the per-CPU exposure whose entries start at an index.
-    fn is_head_of(self, head: &Exposure, me: Me<'k>, first: u32) -> bool {
+    fn is_head_of(self, head: &Exposure, me: OpenTask<'k>, first: u32) -> bool {
         head.per_cpu.load(Acquire) == first + 1 && self.is_own(head, me)
     }
 }

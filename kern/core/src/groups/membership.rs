@@ -35,7 +35,7 @@ use smp::sync::fence;
 
 use crate::args::Args;
 use crate::rooms::Groups;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Groups<'k, M> {
     /// Makes a process a member at a free index, if its offer is still the one that was accepted.
@@ -164,7 +164,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     }
 
     /// Carries out [`abi::Op::GroupMember`].
-    pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
+    pub fn group_member(self, me: OpenTask<'k>, target: Target) -> Result<Answer> {
         let group =
             self.group_for(me, target.cap(), const { Op::GroupMember.needs(0, ObjType::Group) })?.get();
         let first = target.index() as usize;
@@ -182,12 +182,12 @@ impl<'k, M: Machine> Groups<'k, M> {
         if records.len() < MEMBER_LOOKS as usize {
             return Ok(Answer::DONE);
         }
-        me.hot.regs.rdi.set(Target::new(target.cap(), target.index() + MEMBER_LOOKS).0);
+        me.regs.rdi.set(Target::new(target.cap(), target.index() + MEMBER_LOOKS).0);
         Err(Refusal::More)
     }
 
     /// Carries out [`abi::Op::GroupAdd`].
-    pub fn group_add(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn group_add(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let (group, rights) = (args.cap(), Rights(args.a2 as u32));
         let (slot, word) = self.caps().look(me, group)?;
         let object = self.caps().typed_operand::<Group, { Op::GroupAdd as u8 }, 0>(word, group)?;
@@ -226,7 +226,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// is the slot's word: the slot may be empty by now, and its rights meaningless.
     fn check_may_add(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         group: Ref<'k, Group>,
         (slot, word): (Ref<'k, Slot>, RawWord<'k>),
         rights: Rights,

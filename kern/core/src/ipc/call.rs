@@ -22,7 +22,7 @@ use crate::ipc::ends::is_broadcast;
 use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::rooms::Ipc;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// Refuses a message of more UTCB words than fit.
 const TOO_LONG: Refusal = Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64);
@@ -51,35 +51,35 @@ impl Args {
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::Call`].
     #[inline(always)]
-    pub fn call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn call(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let carries = MsgInfo(args.info).has(PAYLOAD_FLAGS);
         if carries { self.call_with_payload(me, *args) } else { self.make_call::<false>(me, args) }
     }
 
     /// Makes a call whose message has a payload.
     #[inline(never)]
-    fn call_with_payload(self, me: Me<'k>, args: Args) -> Result<Answer> {
+    fn call_with_payload(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
         self.make_call::<true>(me, &args)
     }
 
     /// Makes a call. `LOAD`: its message has a payload.
     #[inline(always)]
-    fn make_call<const PAYLOAD: bool>(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    fn make_call<const PAYLOAD: bool>(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let words = if PAYLOAD { args.with_payload(args.words()?) } else { args.words()? };
         let need = if PAYLOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
-        if dest.task == me.task {
+        if dest.task == me.object() {
             return Err(Refusal::new(Error::SelfCall, 0));
         }
         let deadline = args.deadline();
         if deadline.is_some_and(|at| at <= self.k.machine.now()) {
             return Err(Refusal::new(Error::Timeout, 0));
         }
-        let from = SenderInfo { sender: me.task.get().id(), target: Target(args.a0), custom: dest.custom };
+        let from = SenderInfo { sender: me.get().id(), target: Target(args.a0), custom: dest.custom };
         let sent = Sent { callee: dest.task, words, from };
         let nonblock = MsgInfo(args.info).has(FLAG_NONBLOCK);
-        let local = self.task_hot(dest.task);
-        let receiving = local.is_some_and(|callee| self.is_receiving(callee));
+        let local = self.open(dest.task);
+        let receiving = local.is_some_and(|callee| self.is_receiving(callee.part()));
         if local.is_some_and(|callee| !callee.is_meant_by(dest.tag)) {
             return Err(Refusal::dead(dest.task.get().id()));
         }

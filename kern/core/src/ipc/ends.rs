@@ -10,7 +10,7 @@ use abi::{Error, MsgInfo, Target, TaskId};
 use kern_base::block::Block;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
-use kern_base::task::{Ending, FLAG_IN_FAULT, Message, Outcome, Task, TaskHot};
+use kern_base::task::{Ending, FLAG_IN_FAULT, Message, OpenTask, Outcome, Task, TaskHot};
 use smp::door::Ref;
 use test_abi::trace::Event;
 
@@ -84,8 +84,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Ends a message. The sender gets its time back from the callee.
     pub fn end(self, block: Block<'k>, end: End) {
-        let task = block.task();
-        let Some(hot) = self.task_hot(task) else {
+        let Some(task) = self.open(block.task()) else {
             self.recover_time(&block);
             let (outcome, words, who) = end.parts();
             // The sender's CPU must still see whether a message that failed was a broadcast.
@@ -94,17 +93,17 @@ impl<'k, M: Machine> Ipc<'k, M> {
             block.write(Words { info: MsgInfo(words.info.0 | kind), ..words }, from);
             return self.send_back(block, outcome);
         };
-        self.time().clear_deadline(task, hot);
-        self.note_over(task, end.error());
+        self.time().clear_deadline(task);
+        self.note_over(task.object(), end.error());
         self.recover_time(&block);
         block.rest();
-        self.wake_with(task, hot, end);
+        self.wake_with(task, end);
     }
 
     /// Takes the sender's time back from the callee.
     fn recover_time(self, block: &Block<'k>) {
-        if let Some((callee, hot)) = block.callee(self.pin()).and_then(|t| Some((t, self.task_hot(t)?))) {
-            self.time().recover(block.task(), callee, hot);
+        if let Some(callee) = block.callee(self.pin()).and_then(|callee| self.open(callee)) {
+            self.time().recover(block.task(), callee);
         }
     }
 
@@ -116,10 +115,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Wakes the sender of a message whose block is back with an end, or because it was recalled.
-    pub fn came_home(self, block: Block<'k>, hot: &'k TaskHot) {
-        let task = block.task();
-        let progress = if is_broadcast(&block) { progress_of(hot) } else { 0 };
-        let end = match (block.outcome(), hot.end_wait()) {
+    pub fn came_home(self, block: Block<'k>, task: OpenTask<'k>) {
+        let progress = if is_broadcast(&block) { progress_of(task.part()) } else { 0 };
+        let end = match (block.outcome(), task.end_wait()) {
             (Outcome::Replied, _) => End::Replied(block.words()),
             (Outcome::Failed(error), _) => {
                 End::Failed { error, detail: block.words().regs[0], who: block.sender().sender }
@@ -132,37 +130,37 @@ impl<'k, M: Machine> Ipc<'k, M> {
             (Outcome::Recalled | Outcome::Retry, _) => End::Retry,
         };
         block.rest();
-        self.note_over(task, end.error());
-        self.wake_with(task, hot, end);
+        self.note_over(task.object(), end.error());
+        self.wake_with(task, end);
     }
 
     /// Wakes a sender of this CPU whose message is over.
     ///
     /// Requires: the sender waits for nothing any more, has its time, and its block is at home.
-    pub fn wake_with(self, task: Ref<'k, Task>, hot: &'k TaskHot, end: End) {
-        if hot.has_flag(FLAG_IN_FAULT) {
-            return self.fault_is_over(task, hot, end);
+    pub fn wake_with(self, task: OpenTask<'k>, end: End) {
+        if task.has_flag(FLAG_IN_FAULT) {
+            return self.fault_is_over(task, end);
         }
         match end {
             End::Replied(words) => {
                 let [mr0, mr1, mr2, mr3] = words.regs;
-                write_values(&hot.regs, words.info, [0, 0, mr0, mr1]);
-                hot.regs.r9.set(mr2);
-                hot.regs.r10.set(mr3);
+                write_values(&task.regs, words.info, [0, 0, mr0, mr1]);
+                task.regs.r9.set(mr2);
+                task.regs.r10.set(mr3);
             }
             End::Failed { error, detail, who } => {
-                self.security().audit_refusal(task, None, error, detail, 0);
-                self.payload().take_pages_back(task, hot);
-                write_error(&hot.regs, error, detail, who);
+                self.security().audit_refusal(task.object(), None, error, detail, 0);
+                self.payload().take_pages_back(task);
+                write_error(&task.regs, error, detail, who);
             }
-            End::Retry => self.rewind(hot),
+            End::Retry => self.rewind(task.part()),
             End::Posted => {
-                let progress = Progress::from_raw(Target(hot.regs.rdi.get()).index());
-                set_progress(hot, progress.past(true));
-                self.rewind(hot);
+                let progress = Progress::from_raw(Target(task.regs.rdi.get()).index());
+                set_progress(task.part(), progress.past(true));
+                self.rewind(task.part());
             }
         }
-        self.time().make_ready(task, hot);
+        self.time().make_ready(task);
     }
 
     /// Notes in the trace that a message of a task of this CPU is over.

@@ -67,10 +67,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Requires: the running task has the faulter's time, and nothing waits to be received.
     #[inline(always)]
     pub fn fast_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
-        let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
+        let Some((me, faulter)) = self.open(me).zip(self.open(faulter)) else { return false };
         let Some(msg) = faulter.get().message(self.pin()) else { return false };
         let Some((_, sc_hot)) = self.running() else { return false };
-        let word = faulter_hot.word();
+        let word = faulter.word();
         let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
         if (word & !ANY) as u32 != waits as u32 {
             return false;
@@ -78,38 +78,38 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let rip = msg.words().regs[1];
         match msg.info().label() {
             RESUME => {}
-            RESUME_AT if rip < abi::USER_TOP => faulter_hot.regs.rip.set(rip),
+            RESUME_AT if rip < abi::USER_TOP => faulter.regs.rip.set(rip),
             _ => return false,
         }
-        let block = hot.take_fault_of(faulter, self.pin());
-        self.trace().note_reply(faulter, me, Path::Express, How::Delivered, 0);
+        let block = me.take_fault_of(faulter.object(), self.pin());
+        self.trace().note_reply(faulter.object(), me.object(), Path::Express, How::Delivered, 0);
         block.rest();
-        hot.time.owe_none();
-        hot.change(hot.word(), State::Ready, State::Recv);
-        sc_hot.task.set(Some(faulter));
-        faulter_hot.end_awaited_fault(word);
-        self.time().run_task(faulter, faulter_hot);
+        me.time.owe_none();
+        me.change(me.word(), State::Ready, State::Recv);
+        sc_hot.task.set(Some(faulter.object()));
+        faulter.end_awaited_fault(word);
+        self.time().run_task(faulter);
         true
     }
 
     /// Does step 1: sends the call of the running task. Returns whether it did.
     #[inline(always)]
     pub fn fast_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
-        let Some(hot) = self.task_hot(me) else { return false };
+        let Some(me) = self.open(me) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(callee) else { return false };
         let to = way.get().id();
         if !sc_hot.state.may_run_on(to) {
             return false;
         }
-        let block = Block::take(me, self.pin());
+        let block = Block::take(me.object(), self.pin());
         self.trace().event(|| {
             let (caller, callee) = (me.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Express, how: How::Sent }
         });
         self.time().stop(&sc_hot);
-        hot.change(hot.word(), State::Ready, State::AwaitRemote);
-        block.take_number_of(hot);
+        me.change(me.word(), State::Ready, State::AwaitRemote);
+        block.take_number_of(me.part());
         block.set_time(Some(sc));
         block.set_sender(me.get().id());
         block.goes_out(callee, tag);
@@ -124,12 +124,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let caller = block.task();
         let callee = block.callee(self.pin())?;
         let open = OpenTask::open(callee, self.pin())?;
-        let hot = open.state();
+        let hot = open.part();
         let sc = block.time(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.word();
         let receiving = word & !ANY == block.tag() | self.expected(State::Recv);
-        if !receiving || block.info().words() != 0 || self.task_hot(caller).is_some() {
+        if !receiving || block.info().words() != 0 || self.open(caller).is_some() {
             return None;
         }
         let (time, idle) = (self.time(), self.sched.idle.get());
@@ -154,14 +154,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Requires: the running task has its caller's time, and nothing waits to be received.
     #[inline(always)]
     pub fn fast_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
-        let Some(hot) = self.task_hot(me) else { return false };
+        let Some(me) = self.open(me) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(caller) else { return false };
-        let block = hot.take_call_of(caller, self.pin());
-        self.trace().note_reply(caller, me, Path::Express, How::Sent, 0);
+        let block = me.take_call_of(caller, self.pin());
+        self.trace().note_reply(caller, me.object(), Path::Express, How::Sent, 0);
         self.time().stop(&sc_hot);
-        hot.change(hot.word(), State::Ready, State::Recv);
-        hot.time.owe_none();
+        me.change(me.word(), State::Ready, State::Recv);
+        me.time.owe_none();
         sc_hot.task.set(Some(caller));
         block.set_time(Some(sc));
         block.goes_back(Outcome::Replied);
@@ -175,7 +175,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn fast_return(self, block: &Block<'k>) -> Option<OpenTask<'k>> {
         let task = block.task();
         let open = OpenTask::open(task, self.pin())?;
-        let hot = open.state();
+        let hot = open.part();
         let sc = block.time(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.word();

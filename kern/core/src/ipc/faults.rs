@@ -35,7 +35,7 @@ use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::registers::{load_registers, read_registers, registers};
 use crate::rooms::Ipc;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 /// Exceptions that have more detail than their number.
 const DEBUG: u8 = 1;
@@ -134,16 +134,16 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn on_fault(self, fault: Fault) {
         let me = self.entrant();
         self.trace().event(|| Event::Fault {
-            task: me.task.get().id(),
+            task: me.get().id(),
             address: fault.address,
             vector: fault.vector,
         });
         let details = u64::from(fault.vector) << 32 | fault.error & u64::from(u32::MAX);
-        let [address, about] = &me.hot.fault;
+        let [address, about] = &me.fault;
         address.set(fault.address);
         about.set(details);
-        let info = MsgInfo::new(kind_of(&fault, me.hot).label(), 0).flag(FLAG_FAULT);
-        let regs = &me.hot.regs;
+        let info = MsgInfo::new(kind_of(&fault, me.part()).label(), 0).flag(FLAG_FAULT);
+        let regs = &me.regs;
         let words = Words { info, regs: [fault.address, regs.rip.get(), details, regs.rsp.get()] };
         if let Err(why) = self.tell_handler(me, words) {
             self.end_of_fault(me, why);
@@ -154,8 +154,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Errors: the reason why the handler cannot be called, or `None` if there is no handler.
     /// Nothing was changed then.
     #[inline(always)]
-    fn tell_handler(self, me: Me<'k>, words: Words) -> core::result::Result<(), Option<Error>> {
-        let target = match me.task.get().fault_handler.load(Relaxed) {
+    fn tell_handler(self, me: OpenTask<'k>, words: Words) -> core::result::Result<(), Option<Error>> {
+        let target = match me.get().fault_handler.load(Relaxed) {
             0 => me.process(self.pin()).get().fault_handler.load(Relaxed),
             own => own,
         };
@@ -167,24 +167,24 @@ impl<'k, M: Machine> Ipc<'k, M> {
             Err(Refusal::Error { error, .. }) => return Err(Some(error)),
             Err(_) => return Err(Some(Error::BadState)),
         };
-        if dest.task == me.task {
+        if dest.task == me.object() {
             return Err(Some(Error::SelfCall));
         }
-        let from = SenderInfo { sender: me.task.get().id(), target: Target(target), custom: dest.custom };
-        if me.hot.has_flag(FLAG_VECTOR) {
-            self.k.machine.save_vector(me.task.get().vector(self.pin()));
+        let from = SenderInfo { sender: me.get().id(), target: Target(target), custom: dest.custom };
+        if me.has_flag(FLAG_VECTOR) {
+            self.k.machine.save_vector(me.get().vector(self.pin()));
         }
         let sent = Sent { callee: dest.task, words, from };
-        let Some(handler) = self.task_hot(dest.task) else {
-            me.hot.begin_fault();
+        let Some(handler) = self.open(dest.task) else {
+            me.begin_fault();
             self.begin(me, There { tag: dest.tag }, &sent, None);
             return Ok(());
         };
-        let receiving = self.is_receiving(handler);
+        let receiving = self.is_receiving(handler.part());
         if !handler.is_meant_by(dest.tag) || !receiving && handler.is_dying() {
             return Err(Some(Error::Dead));
         }
-        me.hot.begin_fault();
+        me.begin_fault();
         if receiving {
             self.begin(me, Direct::<true>(handler), &sent, None);
         } else {
@@ -196,11 +196,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Shows all registers of `caller`, whose fault `handler` has just received, in the handler's
     /// UTCB. Marks that the fastpaths must not answer this call.
     #[inline(always)]
-    pub fn show_fault(self, caller: Ref<'k, Task>, handler: Ref<'k, Task>, handler_hot: &TaskHot) {
-        handler_hot.serve_fault();
+    pub fn show_fault(self, caller: Ref<'k, Task>, handler: OpenTask<'k>) {
+        handler.serve_fault();
         let bulk = &handler.get().utcb(self.pin()).bulk;
-        if let Some(hot) = self.task_hot(caller) {
-            for (register, cell) in registers(&hot.regs) {
+        if let Some(caller) = self.open(caller) {
+            for (register, cell) in registers(&caller.regs) {
                 bulk[register as usize].store(cell.get(), Relaxed);
             }
         } else if let Some(msg) = caller.get().message(self.pin()) {
@@ -212,25 +212,25 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Ends the process of the running task, whose fault no handler can receive.
     #[cold]
-    fn end_of_fault(self, me: Me<'k>, why: Option<Error>) {
-        self.report_fault(me.task, me.hot, why);
-        me.hot.enter(State::Faulted);
+    fn end_of_fault(self, me: OpenTask<'k>, why: Option<Error>) {
+        self.report_fault(me, why);
+        me.enter(State::Faulted);
         // The task keeps its time until the kill returns it.
         self.time().stop_current();
-        self.tear_down_later(me.task, me.hot);
+        self.tear_down_later(me);
         self.time().dispatch();
     }
 
     /// Reports a fault that ends a process, to the audit and to the machine layer.
-    fn report_fault(self, task: Ref<'k, Task>, hot: &TaskHot, why: Option<Error>) {
-        self.security().audit_teardown(task);
-        let [address, about] = &hot.fault;
+    fn report_fault(self, task: OpenTask<'k>, why: Option<Error>) {
+        self.security().audit_teardown(task.object());
+        let [address, about] = &task.fault;
         self.k.machine.report_fault(&FaultEnd {
             task: task.get().id(),
             vector: (about.get() >> 32) as u8,
             error: about.get() as u32,
             address: address.get(),
-            rip: hot.regs.rip.get(),
+            rip: task.regs.rip.get(),
             why,
         });
         self.end_with_first(task.get().id().process());
@@ -238,15 +238,15 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Begins by mail to end a faulter's process, because the end may kill a task that is in the
     /// middle of a system call.
-    fn tear_down_later(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        self.prepare_teardown(hot);
-        self.outbox().raise_control(task, ctl::TEAR_DOWN);
+    fn tear_down_later(self, task: OpenTask<'k>) {
+        self.prepare_teardown(task.part());
+        self.outbox().raise_control(task.object(), ctl::TEAR_DOWN);
     }
 
     /// Marks a task and its process as dying, before the process ends.
     pub fn prepare_teardown(self, hot: &TaskHot) {
         hot.mark_killed_last();
-        if let Some(process) = hot.process(self.pin()) {
+        if let Some(process) = hot.process_if_any(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
             // The CPU that binds a task takes the task's number and then looks for the mark.
             fence(SeqCst);
@@ -257,8 +257,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Whether a call that this CPU has is a fault of its caller.
     pub fn is_fault(self, caller: Ref<'k, Task>) -> bool {
-        match self.task_hot(caller) {
-            Some(hot) => hot.has_flag(FLAG_IN_FAULT),
+        match self.open(caller) {
+            Some(caller) => caller.has_flag(FLAG_IN_FAULT),
             None => caller.get().message(self.pin()).is_some_and(|msg| msg.info().has(FLAG_FAULT)),
         }
     }
@@ -266,7 +266,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Checks an answer to `caller`'s fault. Copies a register set that comes with it into the
     /// message block.
     #[inline(always)]
-    pub fn check_answer(self, me: Me<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
+    pub fn check_answer(self, me: OpenTask<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
         let no_such = Refusal::new(Error::BadArgument, NO_SUCH_ANSWER);
         let answer = FaultAnswer::from_label(words.info.label()).ok_or(no_such)?;
         if words.info.has(PAYLOAD_FLAGS) {
@@ -285,8 +285,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Copies the register set in the handler's UTCB into the faulter's message block.
     #[inline(never)]
-    fn take_register_set(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
-        let set = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
+    fn take_register_set(self, me: OpenTask<'k>, caller: Ref<'k, Task>) -> Result<()> {
+        let set = read_registers(&me.get().utcb(self.pin()).bulk)?;
         if let Some(msg) = caller.get().message(self.pin()) {
             for (cell, word) in msg.frame.iter().zip(set) {
                 cell.set(word);
@@ -297,34 +297,34 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out a checked answer.
     #[inline(always)]
-    pub fn answer_fault(self, me: Me<'k>, block: Block<'k>, answer: FaultAnswer, words: Words) {
+    pub fn answer_fault(self, me: OpenTask<'k>, block: Block<'k>, answer: FaultAnswer, words: Words) {
         let caller = block.task();
         if !goes_on(answer) {
             self.security().audit_answer(me, caller, answer);
         }
-        let Some(hot) = self.task_hot(caller) else { return self.answer_elsewhere(me, block, words) };
-        self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
+        let Some(caller) = self.open(caller) else { return self.answer_elsewhere(me, block, words) };
+        self.trace().note_reply(caller.object(), me.object(), Path::Slow, How::Delivered, 0);
         if goes_on(answer) {
-            self.apply(caller, hot, answer, words.regs[1]);
-            self.end_call(me, block, hot);
+            self.apply(caller, answer, words.regs[1]);
+            self.end_call(me, block, caller);
         } else {
             // The faulter has its time back, and does not continue.
-            hot.suspend();
-            self.end_call(me, block, hot);
-            self.finish_off(caller, hot, answer);
+            caller.suspend();
+            self.end_call(me, block, caller);
+            self.finish_off(caller, answer);
         }
     }
 
     /// Changes a faulter's registers as the answer says, and ends its fault.
     #[inline(always)]
-    fn apply(self, task: Ref<'k, Task>, hot: &TaskHot, answer: FaultAnswer, rip: u64) {
-        hot.end_fault();
+    fn apply(self, task: OpenTask<'k>, answer: FaultAnswer, rip: u64) {
+        task.end_fault();
         match answer {
-            FaultAnswer::ResumeAt => hot.regs.rip.set(rip),
-            FaultAnswer::Step => hot.regs.rflags.set(hot.regs.rflags.get() | RFLAGS_TRAP),
+            FaultAnswer::ResumeAt => task.regs.rip.set(rip),
+            FaultAnswer::Step => task.regs.rflags.set(task.regs.rflags.get() | RFLAGS_TRAP),
             FaultAnswer::Registers => {
                 if let Some(msg) = task.get().message(self.pin()) {
-                    load_registers(hot, |i| msg.frame[i].get());
+                    load_registers(task.part(), |i| msg.frame[i].get());
                 }
             }
             _ => {}
@@ -333,33 +333,33 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Kills a faulter, or its process, as the answer says. The audit already has the answer.
     /// Requires: the faulter waits for nothing any more, and is suspended.
-    fn finish_off(self, task: Ref<'k, Task>, hot: &'k TaskHot, answer: FaultAnswer) {
-        hot.end_fault();
-        hot.enter(State::Ready);
+    fn finish_off(self, task: OpenTask<'k>, answer: FaultAnswer) {
+        task.end_fault();
+        task.enter(State::Ready);
         if answer == FaultAnswer::TearDown {
-            self.tear_down_later(task, hot);
+            self.tear_down_later(task);
         } else {
-            self.outbox().raise_control(task, ctl::KILL);
+            self.outbox().raise_control(task.object(), ctl::KILL);
         }
     }
 
     /// Ends the fault of a task of this CPU that waits for nothing any more, and is not dying.
-    pub fn fault_is_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, end: End) {
+    pub fn fault_is_over(self, task: OpenTask<'k>, end: End) {
         match end {
-            End::Failed { error, .. } => self.fault_failed(task, hot, error),
+            End::Failed { error, .. } => self.fault_failed(task, error),
             End::Replied(words) => {
                 let answer = FaultAnswer::from_label(words.info.label()).unwrap_or(FaultAnswer::TearDown);
                 if goes_on(answer) {
-                    self.apply(task, hot, answer, words.regs[1]);
-                    return self.time().make_ready(task, hot);
+                    self.apply(task, answer, words.regs[1]);
+                    return self.time().make_ready(task);
                 }
-                hot.suspend();
-                self.finish_off(task, hot, answer);
+                task.suspend();
+                self.finish_off(task, answer);
             }
             // The instruction faults again.
             End::Retry | End::Posted => {
-                hot.end_fault();
-                self.time().make_ready(task, hot);
+                task.end_fault();
+                self.time().make_ready(task);
             }
         }
     }
@@ -367,10 +367,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Ends the process of a task whose fault no handler will answer.
     /// Requires: the task waits for nothing any more.
     #[cold]
-    pub fn fault_failed(self, task: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
-        hot.end_fault();
-        self.report_fault(task, hot, Some(why));
-        self.tear_down_later(task, hot);
+    pub fn fault_failed(self, task: OpenTask<'k>, why: Error) {
+        task.end_fault();
+        self.report_fault(task, Some(why));
+        self.tear_down_later(task);
     }
 }
 

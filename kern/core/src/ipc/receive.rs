@@ -5,36 +5,36 @@ use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
 use kern_base::block::Block;
 use kern_base::limits::REFUSED_STEPS;
 use kern_base::machine::Machine;
-use kern_base::task::{State, Task, TaskHot, ctl};
+use kern_base::task::{State, Task, ctl};
 use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::Recv`].
-    pub fn recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn recv(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         self.drop_unanswered(me);
         self.receive(me, args)
     }
 
     /// Fails the current call of a task that receives again without having answered.
-    fn drop_unanswered(self, me: Me<'k>) {
-        if let Some(block) = me.hot.take_caller(self.pin()) {
-            if me.hot.time.is_lent_by(block.task()) {
-                self.time().give_back(me.task, me.hot);
+    fn drop_unanswered(self, me: OpenTask<'k>) {
+        if let Some(block) = me.take_caller(self.pin()) {
+            if me.time.is_lent_by(block.task()) {
+                self.time().give_back(me);
             }
-            self.refuse(block, Refusal::Error { error: Error::Gone, detail: 0, who: me.task.get().id() });
+            self.refuse(block, Refusal::Error { error: Error::Gone, detail: 0, who: me.get().id() });
         }
     }
 
     /// Does the receive half: takes bits, else a queued call, else waits. The task may have no time
     /// any more.
-    pub fn receive(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        if me.hot.has_pending() && self.take_pending(me) {
+    pub fn receive(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        if me.has_pending() && self.take_pending(me) {
             return Ok(Answer::Settled);
         }
         self.await_call(me, args)
@@ -42,22 +42,22 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Waits for a message, because nothing is pending.
     #[inline(always)]
-    pub fn await_call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn await_call(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         if MsgInfo(args.info).flags() != 0 {
             return self.receive_bounded(me, args);
         }
-        me.hot.enter(State::Recv);
+        me.enter(State::Recv);
         self.rest(me);
         Ok(Answer::Settled)
     }
 
     /// Takes bits or a queued call, if the task may have them now. Returns whether it did.
-    fn take_pending(self, me: Me<'k>) -> bool {
+    fn take_pending(self, me: OpenTask<'k>) -> bool {
         // On a waiting caller's time the task takes that call, and no bits.
-        let own_time = self.time().own_at_rest(me.task, me.hot).is_some();
-        if me.hot.has_pending_bits() && own_time {
+        let own_time = self.time().own_at_rest(me).is_some();
+        if me.has_pending_bits() && own_time {
             self.take_bound_bits(me);
-            self.time().make_ready(me.task, me.hot);
+            self.time().make_ready(me);
             self.time().dispatch();
             return true;
         }
@@ -66,18 +66,18 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Waits for a message until a deadline, or answers an error immediately, as the flags say.
     #[cold]
-    fn receive_bounded(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    fn receive_bounded(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let deadline = args.deadline();
         if MsgInfo(args.info).has(FLAG_NONBLOCK) || deadline.is_some_and(|at| at <= self.k.machine.now()) {
             let error = if deadline.is_some() { Error::Timeout } else { Error::WouldBlock };
-            write_error(&me.hot.regs, error, 0, TaskId::NONE);
-            self.time().make_ready(me.task, me.hot);
+            write_error(&me.regs, error, 0, TaskId::NONE);
+            self.time().make_ready(me);
             self.time().dispatch();
             return Ok(Answer::Settled);
         }
-        me.hot.enter(if deadline.is_some() { State::RecvTimed } else { State::Recv });
+        me.enter(if deadline.is_some() { State::RecvTimed } else { State::Recv });
         if let Some(at) = deadline {
-            self.time().set_deadline(me.task, at);
+            self.time().set_deadline(me.object(), at);
         }
         self.rest(me);
         Ok(Answer::Settled)
@@ -85,43 +85,43 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Lets a receiving task take bits or calls that could not be received before, for example
     /// while it was suspended.
-    pub fn receive_pending(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !self.is_receiving(hot) {
+    pub fn receive_pending(self, task: OpenTask<'k>) {
+        if !self.is_receiving(task.part()) {
             return;
         }
-        let me = Me { task, hot };
-        let bits = hot.has_pending_bits() && self.time().own_at_rest(task, hot).is_some();
-        if !bits && hot.callers().is_empty() {
+        let me = task;
+        let bits = task.has_pending_bits() && self.time().own_at_rest(task).is_some();
+        if !bits && task.callers().is_empty() {
             return;
         }
         let received = if bits {
             self.take_bound_bits(me);
-            self.time().make_ready(task, hot);
+            self.time().make_ready(task);
             true
         } else {
             self.accept_next(me)
         };
         // If none of the calls could be received, the task continues to wait until its deadline.
         if received {
-            self.time().clear_deadline(task, hot);
+            self.time().clear_deadline(task);
         }
     }
 
     /// Blocks a task that does not call: time that is not its own goes back.
     #[inline(always)]
-    pub fn rest(self, me: Me<'k>) {
-        self.time().give_back(me.task, me.hot);
+    pub fn rest(self, me: OpenTask<'k>) {
+        self.time().give_back(me);
         self.park(me);
     }
 
     /// Stops a task, whether it is running or not.
     #[inline(always)]
-    pub fn park(self, me: Me<'k>) {
-        if self.hot.current.is(me.task) {
+    pub fn park(self, me: OpenTask<'k>) {
+        if self.hot.current.is(me.object()) {
             self.time().block_current();
             return;
         }
-        if let Some(sc) = self.time().time_of(me.task, me.hot)
+        if let Some(sc) = self.time().time_of(me)
             && self.time().is_active(sc)
         {
             self.time().withdraw(sc);
@@ -130,25 +130,25 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Takes the bits of the bound Notification, and answers the receive with them.
-    fn take_bound_bits(self, me: Me<'k>) {
-        let object = me.hot.bound(self.pin());
+    fn take_bound_bits(self, me: OpenTask<'k>) {
+        let object = me.bound(self.pin());
         let bits = object.and_then(|n| n.get().hot.open(self.pin())).map_or(0, |n| n.bits.take());
         if let Some(object) = object {
-            self.trace().note_bits(me.task, object);
+            self.trace().note_bits(me.object(), object);
         }
-        me.hot.set_bits_pending(false);
-        write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
+        me.set_bits_pending(false);
+        write_values(&me.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
 
     /// Takes the best queued call that can be received. Returns whether there was one. After a
     /// bounded number of calls that cannot be received, continues by mail; until then the task
     /// waits.
-    fn accept_next(self, me: Me<'k>) -> bool {
+    fn accept_next(self, me: OpenTask<'k>) -> bool {
         for _ in 0..REFUSED_STEPS {
-            let Some(block) = me.hot.next_call(self.pin()) else { return false };
+            let Some(block) = me.next_call(self.pin()) else { return false };
             let info = block.info();
             if info.has(PAYLOAD_FLAGS)
-                && let Err(why) = self.payload().pass_waiting_load(block.task(), me.task, info)
+                && let Err(why) = self.payload().pass_waiting_load(block.task(), me.object(), info)
             {
                 self.refuse(block, why);
                 continue;
@@ -156,44 +156,44 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.accept(me, block);
             return true;
         }
-        if !me.hot.callers().is_empty() {
-            self.outbox().raise_control(me.task, ctl::RECEIVE);
+        if !me.callers().is_empty() {
+            self.outbox().raise_control(me.object(), ctl::RECEIVE);
         }
         false
     }
 
     /// Receives a queued call. The receiver continues on the caller's time.
-    fn accept(self, me: Me<'k>, block: Block<'k>) {
+    fn accept(self, me: OpenTask<'k>, block: Block<'k>) {
         let (caller, words) = (block.task(), block.words());
-        self.trace().note_received(caller, me.task);
-        self.copy_utcb(caller, me.task, words.info.words());
-        self.write_message(me.hot, words, block.sender());
+        self.trace().note_received(caller, me.object());
+        self.copy_utcb(caller, me.object(), words.info.words());
+        self.write_message(me.part(), words, block.sender());
         block.mark_received();
-        me.hot.serve(block);
+        me.serve(block);
         if words.info.has(FLAG_FAULT) {
-            self.show_fault(caller, me.task, me.hot);
+            self.show_fault(caller, me);
         }
-        if let Some(hot) = self.task_hot(caller) {
-            hot.enter(if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
+        if let Some(caller) = self.open(caller) {
+            caller.enter(if caller.deadline.is_queued() { State::AwaitTimed } else { State::Await });
         }
-        me.hot.enter(State::Ready);
-        if !me.hot.time.is_lent_by(caller) {
+        me.enter(State::Ready);
+        if !me.time.is_lent_by(caller) {
             self.take_up(me, caller);
         }
-        if !self.hot.current.is(me.task) {
-            self.time().start(me.task, me.hot);
+        if !self.hot.current.is(me.object()) {
+            self.time().start(me);
         }
         self.time().dispatch();
     }
 
     /// Lends a caller's time to the receiver of its call. Time that the receiver had borrowed
     /// before goes back, and its own time stops.
-    fn take_up(self, me: Me<'k>, caller: Ref<'k, Task>) {
-        self.time().give_back(me.task, me.hot);
+    fn take_up(self, me: OpenTask<'k>, caller: Ref<'k, Task>) {
+        self.time().give_back(me);
         let Some((sc, sc_hot)) = self.time().resting_time(caller) else { return };
-        if self.hot.current.is(me.task) {
+        if self.hot.current.is(me.object()) {
             self.time().stop_current();
         }
-        self.time().lend(sc, sc_hot, caller, me.task, me.hot);
+        self.time().lend(sc, sc_hot, caller, me);
     }
 }

@@ -10,7 +10,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_SUSPENDED, Outcome, State, Task, TaskHot};
+use kern_base::task::{FLAG_SUSPENDED, Outcome, State, Task};
 use smp::cpu::MAX_CPUS;
 use smp::door::Ref;
 use test_abi::trace::{Event, How, Path};
@@ -21,20 +21,20 @@ use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ways::{Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::ReplyRecv`].
     #[inline(always)]
-    pub fn reply_recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        if me.hot.has_pending() {
+    pub fn reply_recv(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        if me.has_pending() {
             return self.reply_recv_pending(me, *args);
         }
         let words = args.words()?;
         if MsgInfo(args.info).has(PAYLOAD_FLAGS) {
             return self.reply_recv_payload(me, *args);
         }
-        if let Some(block) = me.hot.take_only_caller(self.pin()) {
+        if let Some(block) = me.take_only_caller(self.pin()) {
             self.answer_call(me, block, words);
         }
         self.await_call(me, args)
@@ -42,47 +42,47 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out a ReplyRecv whose reply has a payload.
     #[inline(never)]
-    fn reply_recv_payload(self, me: Me<'k>, args: Args) -> Result<Answer> {
-        if let Some(caller) = me.hot.caller(self.pin()) {
+    fn reply_recv_payload(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
+        if let Some(caller) = me.caller(self.pin()) {
             let words = args.with_payload(args.words()?);
             self.payload().give_load(me, caller, words.info)?;
-            if let Some(block) = me.hot.take_caller(self.pin()) {
+            if let Some(block) = me.take_caller(self.pin()) {
                 self.answer_call(me, block, words);
             }
         } else {
-            self.payload().take_pages_back(me.task, me.hot);
+            self.payload().take_pages_back(me);
         }
         self.receive(me, &args)
     }
 
     /// Carries out a ReplyRecv if bits or calls are pending, or the current call is a fault.
     #[inline(never)]
-    fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
+    fn reply_recv_pending(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
         let words = args.with_payload(args.words()?);
-        if let Some(caller) = me.hot.caller(self.pin()) {
-            let fault = me.hot.serves_fault();
+        if let Some(caller) = me.caller(self.pin()) {
+            let fault = me.serves_fault();
             let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
             if words.info.has(PAYLOAD_FLAGS) {
                 self.payload().give_load(me, caller, words.info)?;
             }
-            if let Some(block) = me.hot.take_caller(self.pin()) {
+            if let Some(block) = me.take_caller(self.pin()) {
                 self.answer(me, block, answer, words);
             }
         } else {
-            self.payload().take_pages_back(me.task, me.hot);
+            self.payload().take_pages_back(me);
         }
         self.receive(me, &args)
     }
 
     /// Carries out [`abi::Op::Reply`].
-    pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn reply(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let words = args.with_payload(args.words()?);
         let saved = match args.a0 {
             0 => None,
             cap => Some(self.caps().operand::<Reply, { Op::Reply as u8 }, 0>(me, Target(cap).cap())?),
         };
         let caller = match saved {
-            None => me.hot.caller(self.pin()),
+            None => me.caller(self.pin()),
             Some(reply) => self.saved_caller(reply)?,
         };
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
@@ -94,15 +94,15 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.payload().give_load(me, caller, words.info)?;
         }
         let block = match saved {
-            None => me.hot.take_caller(self.pin()),
+            None => me.take_caller(self.pin()),
             Some(reply) => self.take_saved(me, reply),
         };
-        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
         if let Some(block) = block {
             self.answer(me, block, answer, words);
         }
-        if !self.hot.current.is(me.task) {
-            self.time().make_ready(me.task, me.hot);
+        if !self.hot.current.is(me.object()) {
+            self.time().make_ready(me);
         }
         self.time().dispatch();
         Ok(Answer::Settled)
@@ -110,7 +110,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Sends the answer to a call, or a checked answer to a fault.
     #[inline(always)]
-    fn answer(self, me: Me<'k>, block: Block<'k>, answer: Option<FaultAnswer>, words: Words) {
+    fn answer(self, me: OpenTask<'k>, block: Block<'k>, answer: Option<FaultAnswer>, words: Words) {
         match answer {
             Some(answer) => self.answer_fault(me, block, answer, words),
             None => self.answer_call(me, block, words),
@@ -120,21 +120,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Sends the reply. If the replier runs on this caller's time, the caller continues on it
     /// immediately, and the replier is off the CPU.
     #[inline(always)]
-    fn answer_call(self, me: Me<'k>, block: Block<'k>, words: Words) {
+    fn answer_call(self, me: OpenTask<'k>, block: Block<'k>, words: Words) {
         let caller = block.task();
-        self.copy_utcb(me.task, caller, words.info.words());
-        let Some(hot) = self.task_hot(caller) else { return self.answer_elsewhere(me, block, words) };
-        self.write_message(hot, words, SenderInfo::NONE);
-        self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
-        self.end_call(me, block, hot);
+        self.copy_utcb(me.object(), caller, words.info.words());
+        let Some(caller) = self.open(caller) else { return self.answer_elsewhere(me, block, words) };
+        self.write_message(caller.part(), words, SenderInfo::NONE);
+        self.trace().note_reply(caller.object(), me.object(), Path::Slow, How::Delivered, 0);
+        self.end_call(me, block, caller);
     }
 
     /// Sends the reply to a caller of another CPU. Time that came with the call goes back with it.
-    pub fn answer_elsewhere(self, me: Me<'k>, block: Block<'k>, words: Words) {
+    pub fn answer_elsewhere(self, me: OpenTask<'k>, block: Block<'k>, words: Words) {
         block.write(words, SenderInfo::NONE);
-        self.trace().note_reply(block.task(), me.task, Path::Slow, How::Sent, 0);
-        if me.hot.time.is_lent_by(block.task()) {
-            self.time().give_back(me.task, me.hot);
+        self.trace().note_reply(block.task(), me.object(), Path::Slow, How::Sent, 0);
+        if me.time.is_lent_by(block.task()) {
+            self.time().give_back(me);
         }
         self.send_back(block, Outcome::Replied);
     }
@@ -142,34 +142,33 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Ends a call whose outcome is in the caller's registers: returns the caller's time, and lets
     /// the caller run.
     #[inline(always)]
-    pub fn end_call(self, me: Me<'k>, block: Block<'k>, hot: &'k TaskHot) {
-        let caller = block.task();
-        if hot.state() == State::AwaitTimed {
-            self.time().clear_deadline(caller, hot);
+    pub fn end_call(self, me: OpenTask<'k>, block: Block<'k>, caller: OpenTask<'k>) {
+        if caller.state() == State::AwaitTimed {
+            self.time().clear_deadline(caller);
         }
         block.rest();
-        hot.enter(State::Ready);
-        match self.time().return_time(me.task, me.hot, caller, hot) {
-            Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, hot, sc),
-            _ => self.time().make_ready(caller, hot),
+        caller.enter(State::Ready);
+        match self.time().return_time(me, caller) {
+            Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, sc),
+            _ => self.time().make_ready(caller),
         }
     }
 
     /// Runs `caller`, which is ready, on the running context, which is its time. If the caller is
     /// suspended, the time stops and stays with the caller.
     #[inline(always)]
-    pub fn goes_on(self, caller: Ref<'k, Task>, hot: &'k TaskHot, sc: Ref<'k, SchedContext>) {
-        if !hot.has_flag(FLAG_SUSPENDED) {
-            return self.time().run_task(caller, hot);
+    pub fn goes_on(self, caller: OpenTask<'k>, sc: Ref<'k, SchedContext>) {
+        if !caller.has_flag(FLAG_SUSPENDED) {
+            return self.time().run_task(caller);
         }
         if let Some(sc_hot) = self.sc_hot(sc) {
             self.time().stop(sc_hot);
-            self.time().hold(caller, hot, sc, sc_hot);
+            self.time().hold(caller, sc, sc_hot);
         }
     }
 
     /// Carries out [`abi::Op::SaveReply`].
-    pub fn save_reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn save_reply(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let object = self.caps().operand::<Reply, { Op::SaveReply as u8 }, 0>(me, args.cap())?;
         let Some(reply) = object.get().hot.open(self.pin()) else {
             return Err(self.elsewhere(&object.get().hot));
@@ -180,13 +179,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let Some(caller) = me.hot.caller(self.pin()) else { return Err(Error::Gone.into()) };
+        let Some(caller) = me.caller(self.pin()) else { return Err(Error::Gone.into()) };
         // Any holder of the Reply object can answer. So for the caller the object is like a group.
         self.security().may(&caller.get().header, &object.get().header, may::JOIN)?;
-        let Some(block) = me.hot.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
+        let Some(block) = me.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
         self.sched.kept.set(self.sched.kept.get() + 1);
         let number = self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64;
-        reply.keep(object, self.pin(), block, number, (me.task, me.hot));
+        reply.keep(object, self.pin(), block, number, me);
         Ok(Answer::DONE)
     }
 
@@ -200,12 +199,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Takes the call out of a Reply object. If another task saved the call, that task loses the
     /// caller's time.
-    fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>) -> Option<Block<'k>> {
+    fn take_saved(self, me: OpenTask<'k>, reply: Ref<'k, Reply>) -> Option<Block<'k>> {
         let hot = reply.get().hot.here(self.pin());
-        let server = hot.server(self.pin()).filter(|server| *server != me.task);
+        let server = hot.server(self.pin()).filter(|server| *server != me.object());
         let block = Reply::release(reply, self.pin())?;
-        if let Some((server, server_hot)) = server.and_then(|t| Some((t, self.task_hot(t)?))) {
-            self.time().recover(block.task(), server, server_hot);
+        if let Some(server) = server.and_then(|server| self.open(server)) {
+            self.time().recover(block.task(), server);
         }
         Some(block)
     }
@@ -216,7 +215,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     ///
     /// The UTCB words of a message stay in its caller's UTCB until the message is received. So the
     /// forwarder's words are copied there. The caller can read them; a reply could tell it as much.
-    pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn forward(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let mut words = args.words()?;
         if MsgInfo(args.info).has(FLAG_PAGES) {
             return Err(Refusal::new(Error::NoPage, 0));
@@ -224,7 +223,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if MsgInfo(args.info).has(FLAG_CAPS) {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
-        let fault = me.hot.serves_fault();
+        let fault = me.serves_fault();
         if fault {
             words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
         }
@@ -232,8 +231,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let need = if words.info.words() > 0 || fault { SEND_WORDS } else { Rights::SEND };
         let found = self.caps().find_group(me, Target(args.a0).cap(), need)?;
         let dest = self.caps().task_in(found, Target(args.a0).index())?;
-        let Some(caller) = me.hot.caller(self.pin()) else { return Err(Error::Gone.into()) };
-        if dest.task == me.task || dest.task == caller {
+        let Some(caller) = me.caller(self.pin()) else { return Err(Error::Gone.into()) };
+        if dest.task == me.object() || dest.task == caller {
             return Err(Error::SelfCall.into());
         }
         // The message enters that group in the caller's name.
@@ -241,20 +240,20 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let sender = caller.get().id();
         let target = Target::new(Cap::NULL, Target(args.a0).index());
         let from = SenderInfo { sender, target, custom: dest.custom };
-        let local = self.task_hot(dest.task);
+        let local = self.open(dest.task);
         if let Some(callee) = local {
             if !callee.is_meant_by(dest.tag) || callee.is_dying() {
                 return Err(Refusal::dead(dest.task.get().id()));
             }
-            if !me.hot.time.is_lent_by(caller) && self.time().lacks_time(caller, callee) {
+            if !me.time.is_lent_by(caller) && self.time().lacks_time(caller, callee) {
                 return Err(Error::NoTime.into());
             }
         }
-        self.copy_utcb(me.task, caller, words.info.words());
-        let Some(block) = me.hot.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
-        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
-        if me.hot.time.is_lent_by(caller) {
-            self.time().give_back(me.task, me.hot);
+        self.copy_utcb(me.object(), caller, words.info.words());
+        let Some(block) = me.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
+        if me.time.is_lent_by(caller) {
+            self.time().give_back(me);
         }
         self.trace().event(|| Event::Forward { caller: sender, callee: dest.task.get().id() });
         let sent = Sent { callee: dest.task, words, from };
@@ -262,8 +261,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
             Some(callee) => self.pass_on(block, callee, &sent),
             None => self.pass(block, There { tag: dest.tag }, &sent),
         }
-        if !self.hot.current.is(me.task) {
-            self.time().make_ready(me.task, me.hot);
+        if !self.hot.current.is(me.object()) {
+            self.time().make_ready(me);
         }
         self.time().dispatch();
         Ok(Answer::Settled)

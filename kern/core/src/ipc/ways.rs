@@ -22,17 +22,17 @@ use kern_base::cpu::Mail;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_NEVER, Message, State, Task, TaskHot};
+use kern_base::task::{FLAG_NEVER, Message, State, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::Batch;
 use test_abi::trace::{Event, How, Path};
 
-use crate::Me;
 use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::faults::take_registers_along;
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
+use kern_base::task::OpenTask;
 
 /// Flags of messages that are more than a call's registers and words.
 const SPECIAL: u64 = FLAG_FAULT | PAYLOAD_FLAGS | FLAG_EVENT;
@@ -53,15 +53,15 @@ pub trait Way<'k, M: Machine>: Sized {
     fn state(timed: bool) -> State;
 
     /// Sends the message of the running task, and lets another task run.
-    fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>);
+    fn begin(self, ipc: Ipc<'k, M>, me: OpenTask<'k>, block: Block<'k>, sent: &Sent<'k>);
 
     /// Sends the message of a sender that waits; `sender` has its state, if the sender is on this
     /// CPU.
-    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, sender: Option<&'k TaskHot>, sent: &Sent<'k>);
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, sender: Option<OpenTask<'k>>, sent: &Sent<'k>);
 }
 
 /// The callee receives, on this CPU. `FAULT`: the message may be a fault.
-pub struct Direct<'k, const FAULT: bool>(pub &'k TaskHot);
+pub struct Direct<'k, const FAULT: bool>(pub OpenTask<'k>);
 
 impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
     const HOW: How = How::Delivered;
@@ -72,13 +72,13 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
     }
 
     #[inline(always)]
-    fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+    fn begin(self, ipc: Ipc<'k, M>, me: OpenTask<'k>, block: Block<'k>, sent: &Sent<'k>) {
         block.address_to(sent.callee);
         ipc.deliver::<FAULT>(block, self.0, sent);
-        ipc.pass_time(me.task, sent.callee, self.0);
+        ipc.pass_time(me.object(), self.0);
     }
 
-    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<OpenTask<'k>>, sent: &Sent<'k>) {
         let sender = block.task();
         ipc.trace().note_received(sender, sent.callee);
         block.address_to(sent.callee);
@@ -86,16 +86,16 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
         ipc.deliver::<FAULT>(block, self.0, sent);
         match ipc.time().resting_time(sender) {
             Some((sc, sc_hot)) => {
-                ipc.time().lend(sc, sc_hot, sender, sent.callee, self.0);
+                ipc.time().lend(sc, sc_hot, sender, self.0);
                 ipc.time().enqueue(sc, sc_hot);
             }
-            None => ipc.time().start(sent.callee, self.0),
+            None => ipc.time().start(self.0),
         }
     }
 }
 
 /// The callee is on this CPU and does not receive.
-pub struct Queue<'k>(pub &'k TaskHot);
+pub struct Queue<'k>(pub OpenTask<'k>);
 
 impl<'k, M: Machine> Way<'k, M> for Queue<'k> {
     const HOW: How = How::Queued;
@@ -104,13 +104,13 @@ impl<'k, M: Machine> Way<'k, M> for Queue<'k> {
         State::Sending
     }
 
-    fn begin(self, ipc: Ipc<'k, M>, _: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+    fn begin(self, ipc: Ipc<'k, M>, _: OpenTask<'k>, block: Block<'k>, sent: &Sent<'k>) {
         ipc.time().stop_current();
         ipc.queue_call(block, self.0, sent);
         ipc.time().dispatch();
     }
 
-    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<&'k TaskHot>, sent: &Sent<'k>) {
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<OpenTask<'k>>, sent: &Sent<'k>) {
         ipc.queue_call(block, self.0, sent);
     }
 }
@@ -127,16 +127,16 @@ impl<'k, M: Machine> Way<'k, M> for There {
         State::AwaitRemote
     }
 
-    fn begin(self, ipc: Ipc<'k, M>, me: Me<'k>, block: Block<'k>, sent: &Sent<'k>) {
+    fn begin(self, ipc: Ipc<'k, M>, me: OpenTask<'k>, block: Block<'k>, sent: &Sent<'k>) {
         let to = sent.callee.get().hot.mail_target(ipc.pin());
         ipc.take_running_along(&block, to);
-        take_registers_along(me.hot, &block);
-        block.take_number_of(me.hot);
+        take_registers_along(me.part(), &block);
+        block.take_number_of(me.part());
         ipc.send_out(block, self.tag, sent, to);
         ipc.time().dispatch();
     }
 
-    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, sender: Option<&'k TaskHot>, sent: &Sent<'k>) {
+    fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, sender: Option<OpenTask<'k>>, sent: &Sent<'k>) {
         let to = sent.callee.get().hot.mail_target(ipc.pin());
         ipc.leave_sender(&block, sender, to);
         ipc.send_out(block, self.tag, sent, to);
@@ -146,77 +146,77 @@ impl<'k, M: Machine> Way<'k, M> for There {
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Sends a message of the running task, which waits for its end, with or without a deadline.
     #[inline(always)]
-    pub fn begin<W: Way<'k, M>>(self, me: Me<'k>, way: W, sent: &Sent<'k>, deadline: Option<u64>) {
-        let block = Block::take(me.task, self.pin());
+    pub fn begin<W: Way<'k, M>>(self, me: OpenTask<'k>, way: W, sent: &Sent<'k>, deadline: Option<u64>) {
+        let block = Block::take(me.object(), self.pin());
         if let Some(at) = deadline {
-            self.time().set_deadline(me.task, at);
+            self.time().set_deadline(me.object(), at);
         }
         self.trace().event(|| {
-            let (caller, callee) = (me.task.get().id(), sent.callee.get().id());
+            let (caller, callee) = (me.get().id(), sent.callee.get().id());
             Event::Call { caller, callee, path: Path::Slow, how: W::HOW }
         });
-        me.hot.enter(W::state(deadline.is_some()));
+        me.enter(W::state(deadline.is_some()));
         way.begin(self, me, block, sent);
     }
 
     /// Sends a message whose sender waits already.
     pub fn pass<W: Way<'k, M>>(self, block: Block<'k>, way: W, sent: &Sent<'k>) {
-        let sender = self.task_hot(block.task());
-        if let Some(hot) = sender {
-            hot.enter(W::state(hot.deadline.is_queued()));
+        let sender = self.open(block.task());
+        if let Some(sender) = sender {
+            sender.enter(W::state(sender.deadline.is_queued()));
         }
         way.pass(self, block, sender, sent);
     }
 
     /// Delivers or queues a call whose caller already waits, at a callee of this CPU.
-    pub fn pass_on(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
+    pub fn pass_on(self, block: Block<'k>, callee: OpenTask<'k>, sent: &Sent<'k>) {
         block.address_to(sent.callee);
-        if !self.is_receiving(hot) {
-            return self.pass(block, Queue(hot), sent);
+        if !self.is_receiving(callee.part()) {
+            return self.pass(block, Queue(callee), sent);
         }
         if sent.words.info.has(PAYLOAD_FLAGS)
             && let Err(why) = self.payload().pass_waiting_load(block.task(), sent.callee, sent.words.info)
         {
             return self.refuse(block, why);
         }
-        self.pass(block, Direct::<true>(hot), sent);
+        self.pass(block, Direct::<true>(callee), sent);
     }
 
     /// Gives a call to a receiving task: writes the message, records the caller, and makes the task
     /// ready.
     #[inline(always)]
-    fn deliver<const FAULT: bool>(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
+    fn deliver<const FAULT: bool>(self, block: Block<'k>, callee: OpenTask<'k>, sent: &Sent<'k>) {
         let (caller, words) = (block.task(), sent.words);
-        if hot.is_in(State::RecvTimed) {
-            self.time().clear_deadline(sent.callee, hot);
+        if callee.is_in(State::RecvTimed) {
+            self.time().clear_deadline(callee);
         }
         self.copy_utcb(caller, sent.callee, words.info.words());
-        self.write_message(hot, words, sent.from);
-        hot.serve(block);
-        hot.enter(State::Ready);
+        self.write_message(callee.part(), words, sent.from);
+        callee.serve(block);
+        callee.enter(State::Ready);
         if FAULT && words.info.has(FLAG_FAULT) {
-            self.show_fault(caller, sent.callee, hot);
+            self.show_fault(caller, callee);
         }
     }
 
     /// Lends the running context to the callee, which runs immediately. There is no accounting,
     /// because the time is still charged to the same context.
     #[inline(always)]
-    fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        hot.time.owe(me);
-        self.running_now().1.task.set(Some(callee));
-        self.time().run_task(callee, hot);
+    fn pass_time(self, me: Ref<'k, Task>, callee: OpenTask<'k>) {
+        callee.time.owe(me);
+        self.running_now().1.task.set(Some(callee.object()));
+        self.time().run_task(callee);
     }
 
     /// Queues a call at a task that is not receiving. The caller's time rests with the caller; a
     /// callee without time continues with it.
-    fn queue_call(self, block: Block<'k>, hot: &'k TaskHot, sent: &Sent<'k>) {
+    fn queue_call(self, block: Block<'k>, callee: OpenTask<'k>, sent: &Sent<'k>) {
         block.write(sent.words, sent.from);
         let priority = self.resting_priority(block.task());
         block.queue_at(sent.callee);
-        hot.queue_call(self.pin(), block, priority);
-        if !hot.is_runnable() || self.time().time_of(sent.callee, hot).is_none() {
-            self.time().time_came(sent.callee, hot);
+        callee.queue_call(self.pin(), block, priority);
+        if !callee.is_runnable() || self.time().time_of(callee).is_none() {
+            self.time().time_came(callee);
         }
     }
 
@@ -244,9 +244,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         word: u64,
         batch: &mut Batch<'k, Mail>,
     ) {
-        let sender = self.task_hot(block.task());
-        if let Some(hot) = sender {
-            hot.enter(State::AwaitRemote);
+        let sender = self.open(block.task());
+        if let Some(sender) = sender {
+            sender.enter(State::AwaitRemote);
         }
         self.leave_sender(&block, sender, to);
         block.goes_out(receiver, tag_of(word & !u64::from(u32::MAX), block.info()));
@@ -256,11 +256,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Makes the block of a waiting sender ready to leave this CPU, if that is the sender's CPU:
     /// the sender's time goes along.
-    fn leave_sender(self, block: &Block<'k>, sender: Option<&'k TaskHot>, to: CpuId) {
-        let Some(hot) = sender else { return };
-        self.take_time_along(block, hot, to);
-        take_registers_along(hot, block);
-        block.take_number_of(hot);
+    fn leave_sender(self, block: &Block<'k>, sender: Option<OpenTask<'k>>, to: CpuId) {
+        let Some(sender) = sender else { return };
+        self.take_time_along(block, sender, to);
+        take_registers_along(sender.part(), block);
+        block.take_number_of(sender.part());
     }
 
     /// Stops the running task. Puts its time into its message block, if the time may run on the
@@ -280,11 +280,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Puts a caller's resting time into its message block, if the time may run on the other CPU.
-    fn take_time_along(self, block: &Block<'k>, hot: &TaskHot, to: CpuId) {
+    fn take_time_along(self, block: &Block<'k>, caller: OpenTask<'k>, to: CpuId) {
         let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
-        let sc = self.time().time_of(block.task(), hot).filter(fits);
-        if sc.is_some_and(|sc| hot.time.borrows(sc)) {
-            hot.time.put_down();
+        let sc = self.time().time_of(caller).filter(fits);
+        if sc.is_some_and(|sc| caller.time.borrows(sc)) {
+            caller.time.put_down();
         }
         block.set_time(sc);
     }

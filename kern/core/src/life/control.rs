@@ -13,7 +13,7 @@ use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
-use kern_base::task::{FLAG_IN_FAULT, FLAG_SUSPENDED, Request, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_IN_FAULT, FLAG_SUSPENDED, OpenTask, Request, State, Task, ctl};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 use test_abi::trace::Event;
@@ -35,36 +35,40 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Ends a wait with an error: the task continues, with its time back. Does nothing to a task
     /// that does not wait or is being killed. Does not cancel a task that waits for its fault
     /// handler.
-    pub fn fail_wait(self, task: Ref<'k, Task>, hot: &'k TaskHot, error: Error) {
+    pub fn fail_wait(self, task: OpenTask<'k>, error: Error) {
         let waits = !matches!(
-            hot.state(),
+            task.state(),
             State::Fresh | State::Ready | State::Faulted | State::Dead | State::Restart
         );
-        if !waits || hot.is_dying() || error == Error::Cancelled && hot.has_flag(FLAG_IN_FAULT) {
+        if !waits || task.is_dying() || error == Error::Cancelled && task.has_flag(FLAG_IN_FAULT) {
             return;
         }
-        let detail = if self.ipc().waits_in_broadcast(task) { progress_of(hot) } else { 0 };
-        hot.fail_wait_with(error);
-        if self.unwait(task, hot, false) == Unwait::Recalled {
+        let detail = if self.ipc().waits_in_broadcast(task.object()) { progress_of(task.part()) } else { 0 };
+        task.fail_wait_with(error);
+        if self.unwait(task, false) == Unwait::Recalled {
             return;
         }
-        hot.end_wait();
-        if matches!(hot.state(), State::Sending | State::Await | State::AwaitTimed) {
-            self.ipc().note_over(task, Some(error));
+        task.end_wait();
+        if matches!(task.state(), State::Sending | State::Await | State::AwaitTimed) {
+            self.ipc().note_over(task.object(), Some(error));
         }
-        self.ipc().wake_with(task, hot, End::Failed { error, detail, who: TaskId::NONE });
+        self.ipc().wake_with(task, End::Failed { error, detail, who: TaskId::NONE });
     }
 
     /// Unlinks a task from what it waits for. Its state stays. With `leave`, the time that its call
     /// lent stays with its holder.
-    fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
-        self.time().clear_deadline(task, hot);
-        match hot.state() {
-            State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave).rest(),
-            State::WaitBits => hot.cancel_wait_for_bits(self.pin()),
-            State::Restart if self.has_block(task) => self.sched.grace_waiters.remove(self.pin(), task, hot),
+    fn unwait(self, task: OpenTask<'k>, leave: bool) -> Unwait {
+        self.time().clear_deadline(task);
+        match task.state() {
+            State::Sending | State::Await | State::AwaitTimed => {
+                self.unlink_call(task.object(), leave).rest()
+            }
+            State::WaitBits => task.cancel_wait_for_bits(self.pin()),
+            State::Restart if self.has_block(task.object()) => {
+                self.sched.grace_waiters.remove(self.pin(), task)
+            }
             State::AwaitRemote | State::Restart => {
-                self.outbox().recall(task, hot, leave);
+                self.outbox().recall(task, leave);
                 return Unwait::Recalled;
             }
             _ => {}
@@ -83,29 +87,29 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) -> Block<'k> {
         let msg = caller.get().message(self.pin());
         let callee = msg.and_then(|msg| msg.callee(self.pin()));
-        let found = callee.and_then(|callee| Some((callee, self.task_hot(callee)?)));
-        let Some((msg, (callee, hot))) = msg.zip(found) else { no_callee(caller.get().id()) };
+        let callee = callee.and_then(|callee| self.open(callee));
+        let Some((msg, callee)) = msg.zip(callee) else { no_callee(caller.get().id()) };
         let block = if let Some(reply) = msg.held(self.pin()) {
             Reply::release(reply, self.pin())
-        } else if hot.serves(caller) {
-            hot.take_caller(self.pin())
+        } else if callee.serves(caller) {
+            callee.take_caller(self.pin())
         } else if msg.info().has(FLAG_EVENT) {
-            hot.posters.take(self.pin(), caller)
+            callee.posters.take(self.pin(), caller)
         } else {
-            hot.take_call(self.pin(), caller)
+            callee.take_call(self.pin(), caller)
         };
         let Some(block) = block else { no_callee(caller.get().id()) };
         if leave {
-            hot.time.end_loan_of(caller);
+            callee.time.end_loan_of(caller);
         } else {
-            self.time().recover(caller, callee, hot);
+            self.time().recover(caller, callee);
         }
         block
     }
 
     /// Carries out control bits at a task of this CPU, or sends them to the task's home CPU.
     pub fn send_control(self, task: Ref<'k, Task>, bits: u64) {
-        if self.task_hot(task).is_some() {
+        if self.open(task).is_some() {
             self.control(task, bits);
             return;
         }
@@ -114,44 +118,44 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Carries out the bits of a task's control word, on the task's home CPU.
     pub fn control(self, task: Ref<'k, Task>, bits: u64) {
-        let Some(hot) = self.task_hot(task) else { return };
+        let Some(task) = self.open(task) else { return };
         if bits & ctl::TEAR_DOWN != 0 {
-            self.tear_down(task, hot);
+            self.tear_down(task);
         }
         if bits & ctl::KILL != 0 {
-            self.kill(task, hot);
+            self.kill(task);
             return;
         }
-        if hot.is_dying() {
+        if task.is_dying() {
             return;
         }
         if bits & ctl::LABEL != 0 {
-            self.take_label(task, hot);
+            self.take_label(task);
         }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
             if task.get().is_to_suspend() {
-                self.suspend(task, hot)
+                self.suspend(task)
             } else {
-                self.resume(task, hot)
+                self.resume(task)
             }
-            if self.task_hot(task).is_none() {
-                return self.send_bits_after(task, bits);
+            if self.open(task.object()).is_none() {
+                return self.send_bits_after(task.object(), bits);
             }
         }
         if bits & ctl::CANCEL != 0 {
-            self.fail_wait(task, hot, Error::Cancelled);
+            self.fail_wait(task, Error::Cancelled);
         }
         if bits & ctl::SEEK != 0 {
-            self.time().look_for_time(task, hot);
+            self.time().look_for_time(task);
         }
         if bits & ctl::EVENT != 0 {
-            self.events().tell_reader(hot);
+            self.events().tell_reader(task.part());
         }
         if bits & ctl::ROOM != 0 {
-            self.events().let_posters_in(task, hot);
+            self.events().let_posters_in(task);
         }
         if bits & ctl::RECEIVE != 0 {
-            self.ipc().receive_pending(task, hot);
+            self.ipc().receive_pending(task);
         }
     }
 
@@ -166,98 +170,98 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Suspends a task. What it waits for continues, and its time stays with it.
-    pub fn suspend(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if hot.has_flag(FLAG_SUSPENDED) {
+    pub fn suspend(self, task: OpenTask<'k>) {
+        if task.has_flag(FLAG_SUSPENDED) {
             return;
         }
-        self.stop_running(task, hot);
-        hot.suspend();
+        self.stop_running(task);
+        task.suspend();
     }
 
     /// Lets a suspended task continue. Its first resume moves it to the CPU where it is to run.
-    pub fn resume(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !hot.has_flag(FLAG_SUSPENDED) || self.move_to_start(task, hot) {
+    pub fn resume(self, task: OpenTask<'k>) {
+        if !task.has_flag(FLAG_SUSPENDED) || self.move_to_start(task) {
             return;
         }
-        hot.resume();
-        match hot.state() {
-            State::Ready => self.time().start(task, hot),
-            _ if hot.has_pending() => self.ipc().receive_pending(task, hot),
+        task.resume();
+        match task.state() {
+            State::Ready => self.time().start(task),
+            _ if task.has_pending() => self.ipc().receive_pending(task),
             _ => {}
         }
     }
 
     /// Takes a runnable task's context off the CPU or out of the run queue. The task keeps the
     /// context.
-    fn stop_running(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if !hot.is_runnable() {
+    fn stop_running(self, task: OpenTask<'k>) {
+        if !task.is_runnable() {
             return;
         }
-        if let Some(sc) = self.time().time_of(task, hot) {
+        if let Some(sc) = self.time().time_of(task) {
             self.time().withdraw(sc);
         }
     }
 
     /// Kills a task: unlinks it from what it waits for, and fails the calls of its clients. It
     /// never runs again. The end may come later, in another entry.
-    pub fn kill(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !hot.is_dying() {
-            self.count_kill(task, hot);
-            self.stop_running(task, hot);
-            hot.mark_killed();
+    pub fn kill(self, task: OpenTask<'k>) {
+        if !task.is_dying() {
+            self.count_kill(task);
+            self.stop_running(task);
+            task.mark_killed();
             // The task's own time stays with the callee that holds it. A lender's time goes back.
-            let leave = hot.time.lender(self.pin()).is_none();
-            let _ = self.unwait(task, hot, leave);
+            let leave = task.time.lender(self.pin()).is_none();
+            let _ = self.unwait(task, leave);
         }
-        self.go_on_dying(task, hot);
+        self.go_on_dying(task);
     }
 
     /// Continues the end of a killed task as far as possible now. The task may have to wait for its
     /// message block or for its own time. A bounded number of clients is served in one entry.
-    pub fn go_on_dying(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if matches!(hot.state(), State::Dead | State::Faulted) {
+    pub fn go_on_dying(self, task: OpenTask<'k>) {
+        if matches!(task.state(), State::Dead | State::Faulted) {
             return;
         }
-        if !self.fail_clients(task, hot) {
-            self.outbox().raise_control(task, ctl::KILL);
+        if !self.fail_clients(task) {
+            self.outbox().raise_control(task.object(), ctl::KILL);
             return;
         }
-        if !self.has_block(task) || self.disowns(task, hot) {
+        if !self.has_block(task.object()) || self.disowns(task) {
             return;
         }
-        hot.unbind(self.pin());
-        self.payload().take_pages_back(task, hot);
-        hot.die();
+        task.unbind(self.pin());
+        self.payload().take_pages_back(task);
+        task.die();
         self.trace().event(|| Event::TaskDead { task: task.get().id() });
-        self.security().audit_death(task);
-        self.leave_process(task, hot);
+        self.security().audit_death(task.object());
+        self.leave_process(task);
         task.get().header.set_flag(FLAG_DEAD);
-        self.wake_kill_waiters(hot);
+        self.wake_kill_waiters(task.part());
     }
 
     /// Begins to end the process of a task that faulted without a handler, or that kills its own
     /// process. The task itself dies last. Until then it does the work, a bounded part in each
     /// entry, by sending itself control bits.
-    pub fn begin_teardown(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        self.ipc().prepare_teardown(hot);
-        self.tear_down(task, hot);
+    pub fn begin_teardown(self, task: OpenTask<'k>) {
+        self.ipc().prepare_teardown(task.part());
+        self.tear_down(task);
     }
 
     /// Does the next part of the end of a task's process. `numbers_visited`
     /// counts the task numbers so far.
-    fn tear_down(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some(process) = hot.process(self.pin()).filter(|_| hot.state() == State::Faulted) else {
+    fn tear_down(self, task: OpenTask<'k>) {
+        let Some(process) = task.process_if_any(self.pin()).filter(|_| task.state() == State::Faulted) else {
             return;
         };
         for _ in 0..TEARDOWN_STEPS {
-            let Some(number) = process.get().tasks.get(self.pin(), hot.numbers_visited()) else {
-                if self.groups().leave_groups(process, Some(task)).is_err() {
+            let Some(number) = process.get().tasks.get(self.pin(), task.numbers_visited()) else {
+                if self.groups().leave_groups(process, Some(task.object())).is_err() {
                     break;
                 }
-                hot.end_visits();
-                return self.go_on_dying(task, hot);
+                task.end_visits();
+                return self.go_on_dying(task);
             };
-            if let Some(other) = number.get().task.get(self.pin()).filter(|other| *other != task) {
+            if let Some(other) = number.get().task.get(self.pin()).filter(|other| *other != task.object()) {
                 if other.get().owner(self.pin()) != Some(process) {
                     // Another CPU is just binding this task, and may see that the process is dying.
                     // Then the task belongs to no process.
@@ -265,22 +269,22 @@ impl<'k, M: Machine> Life<'k, M> {
                 }
                 self.send_control(other, ctl::KILL);
             }
-            hot.visit_number();
+            task.visit_number();
         }
-        self.outbox().raise_control(task, ctl::TEAR_DOWN);
+        self.outbox().raise_control(task.object(), ctl::TEAR_DOWN);
     }
 
     /// Takes CPU time away from a dying task. Returns whether the task must wait, because its own
     /// time is on another CPU.
-    fn disowns(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        self.time().give_back(task, hot);
-        let Some(own) = hot.time.unbind(self.pin()) else { return false };
+    fn disowns(self, task: OpenTask<'k>) -> bool {
+        self.time().give_back(task);
+        let Some(own) = task.time.unbind(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
             let to = own.get().hot.mail_target(self.pin());
-            self.outbox().send_request(task, hot, to, Request::Disown(own.ptr()));
+            self.outbox().send_request(task, to, Request::Disown(own.ptr()));
             return true;
         };
-        if own_hot.task.is(task) {
+        if own_hot.task.is(task.object()) {
             self.time().withdraw(own);
             own_hot.task.set(None);
         }
@@ -289,8 +293,8 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Unmaps a dead task's UTCB, and frees its number for the next generation.
-    fn leave_process(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let Some(process) = task.get().leave(self.pin(), hot) else { return };
+    fn leave_process(self, task: OpenTask<'k>) {
+        let Some(process) = task.get().leave(self.pin(), task.part()) else { return };
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let _guard = vspace.get().lock(self.cpu);
             self.mem().unmap_plain(vspace, task.get().utcb_address(), 1);
@@ -300,14 +304,14 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Wakes the clients of a dying task, at most a bounded number, with [`Error::Dead`], the
     /// task's name, and their time back. Returns whether those were all.
-    fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+    fn fail_clients(self, task: OpenTask<'k>) -> bool {
         let dead = Refusal::dead(task.get().id());
-        if let Some(block) = hot.take_caller(self.pin()) {
+        if let Some(block) = task.take_caller(self.pin()) {
             self.ipc().refuse(block, dead);
         }
         for _ in 0..CLIENT_STEPS {
-            let waiting = hot.next_call(self.pin()).or_else(|| hot.posters.pop(self.pin()));
-            let block = match (waiting, hot.first_reply(self.pin())) {
+            let waiting = task.next_call(self.pin()).or_else(|| task.posters.pop(self.pin()));
+            let block = match (waiting, task.first_reply(self.pin())) {
                 (Some(block), _) => block,
                 (None, Some(reply)) => {
                     let Some(block) = Reply::release(reply, self.pin()) else { continue };

@@ -25,11 +25,11 @@ use smp::sync::Ordering::Relaxed;
 use crate::caps::growth::Reach;
 use crate::life::reclaim::Pins;
 use crate::rooms::Life;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::ProcessKill`].
-    pub fn process_kill(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+    pub fn process_kill(self, me: OpenTask<'k>, cap: Cap) -> Result<Answer> {
         let process = self.caps().operand::<Process, { Op::ProcessKill as u8 }, 0>(me, cap)?;
         self.end_with_first(process.get().key());
         if process == me.process(self.pin()) {
@@ -46,18 +46,18 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Kills the caller's own process. The caller dies last.
-    fn kill_own(self, me: Me<'k>) -> Result<Answer> {
+    fn kill_own(self, me: OpenTask<'k>) -> Result<Answer> {
         self.withdraw_tasks(me, me.process(self.pin()))?;
         self.mark_dying(me, &me.process(self.pin()).get().header);
-        me.hot.enter(State::Faulted);
+        me.enter(State::Faulted);
         self.time().stop_current();
-        self.begin_teardown(me.task, me.hot);
+        self.begin_teardown(me);
         Ok(Answer::Settled)
     }
 
     /// Withdraws a process's tasks from the groups that its CSpace names.
     /// Errors: [`Refusal::More`] after a bounded number of slots and exposures.
-    fn withdraw_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
+    fn withdraw_tasks(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         // Without a CSpace the process has no group.
         let Some(reach) = process.get().cnode.get(self.pin()).map(Reach::cspace) else { return Ok(()) };
         let progress = &process.get().left;
@@ -87,7 +87,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// group with 65,535 exposures, so each kill looks at a group's exposures once.
     fn withdraw_from(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         process: Ref<'k, Process>,
         group: Ref<'k, Group>,
         looked: &mut u32,

@@ -7,7 +7,7 @@
 
 use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
-use kern_base::task::{FLAG_IN_FAULT, Stage, Task, TaskHot};
+use kern_base::task::{FLAG_IN_FAULT, OpenTask, Stage, Task};
 use smp::door::Ref;
 use test_abi::kills::{Found, Kill};
 use test_abi::trace::{self, TaskState};
@@ -17,21 +17,21 @@ use crate::rooms::Life;
 impl<'k, M: Machine> Life<'k, M> {
     /// Counts a kill of a task of this CPU that is not dying yet.
     #[inline(always)]
-    pub fn count_kill(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    pub fn count_kill(self, task: OpenTask<'k>) {
         if !cfg!(feature = "kills") {
             return;
         }
         let pin = self.pin();
         let msg = task.get().message(pin);
         let found = Found {
-            state: TaskState::from_number(hot.state() as u8),
+            state: TaskState::from_number(task.state() as u8),
             stage: msg.and_then(|msg| named(msg.stage())),
             in_mailbox: task.get().msg_node.is_queued(),
             is_event: msg.is_some_and(|msg| msg.info().has(FLAG_EVENT)),
-            in_fault: hot.has_flag(FLAG_IN_FAULT),
-            lending: hot.lends_pages(),
-            serving: hot.caller(pin).is_some() || hot.first_reply(pin).is_some(),
-            called: !hot.callers().is_empty() || !hot.posters.is_empty(),
+            in_fault: task.has_flag(FLAG_IN_FAULT),
+            lending: task.lends_pages(),
+            serving: task.caller(pin).is_some() || task.first_reply(pin).is_some(),
+            called: !task.callers().is_empty() || !task.posters.is_empty(),
         };
         found.kills().for_each(|kill| self.count_test(kill));
     }

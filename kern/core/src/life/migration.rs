@@ -34,7 +34,7 @@
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
-use kern_base::task::{Task, TaskHot};
+use kern_base::task::{OpenTask, Task};
 use smp::door::Ref;
 
 use crate::rooms::Life;
@@ -43,24 +43,24 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Sends a task that is resumed for the first time to the CPU where it is to run, with all its
     /// queued callers: nothing would send the others later.
     /// Returns: whether the task has left.
-    pub fn move_to_start(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        let (pin, to) = (self.pin(), hot.start_on());
+    pub fn move_to_start(self, task: OpenTask<'k>) -> bool {
+        let (pin, to) = (self.pin(), task.start_on());
         let Some(cpu) = self.k.cpus.get(pin, to.index()).filter(|_| to != self.id()) else { return false };
-        let word = hot.word();
-        let (callers, posters) = (hot.take_calls(pin), hot.posters.take_all(pin));
-        if let Some(sc) = hot.time.own(pin).and_then(|sc| sc.get().hot.hold(pin)) {
+        let word = task.word();
+        let (callers, posters) = (task.take_calls(pin), task.posters.take_all(pin));
+        if let Some(sc) = task.time.own(pin).and_then(|sc| sc.get().hot.hold(pin)) {
             sc.leave_for(to);
         }
-        if let Some(object) = hot.bound(pin).and_then(|object| object.get().hot.hold(pin)) {
+        if let Some(object) = task.bound(pin).and_then(|object| object.get().hot.hold(pin)) {
             object.leave_for(to);
         }
-        Block::take(task, pin).leave_with_task(to);
+        Block::take(task.object(), pin).leave_with_task(to);
         task.get().hot.hold_here(pin).leave_for(to);
         let mut batch = cpu.get().mailbox().batch(pin);
-        batch.add(task.map(|t| &t.msg_node), Mail::Arrival(task.ptr()));
+        batch.add(task.object().map(|t| &t.msg_node), Mail::Arrival(task.object().ptr()));
         for queue in [callers, posters] {
             while let Some(block) = queue.pop(pin) {
-                self.ipc().send_along(block, task, to, word, &mut batch);
+                self.ipc().send_along(block, task.object(), to, word, &mut batch);
             }
         }
         self.outbox().interrupt(to, batch.push());
@@ -72,18 +72,18 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn task_arrived(self, task: Ref<'k, Task>) {
         let pin = self.pin();
         let whole = task.get().arrive(pin);
-        let Some(hot) = self.task_hot(task).filter(|_| whole) else {
+        let Some(task) = self.open(task).filter(|_| whole) else {
             panic!("{:?} got a task that was not sent to it", self.id());
         };
-        if let Some(sc) = hot.time.own(pin) {
+        if let Some(sc) = task.time.own(pin) {
             sc.get().hot.arrive(pin);
         }
-        if let Some(object) = hot.bound(pin) {
+        if let Some(object) = task.bound(pin) {
             object.get().hot.arrive(pin);
         }
-        hot.set_home(self.id());
+        task.set_home(self.id());
         if !task.get().is_to_suspend() {
-            self.resume(task, hot);
+            self.resume(task);
         }
         self.time().dispatch();
     }

@@ -38,11 +38,11 @@ use crate::caps::slots::is_claimed;
 use crate::rooms::Life;
 use crate::security::records::about;
 use crate::tlb::mark::Mark;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].
-    pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
+    pub fn cap_delete(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
         let place = self.caps().find_slot::<{ Op::CapDelete as u8 }, 0>(me.process(self.pin()), at)?;
         let word = place.slot.get().word.load(self.pin());
         if self.goes_on_with(me, header_of(word).map(Header::identity)) {
@@ -58,7 +58,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Carries out [`abi::Op::CapRevoke`].
-    pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
+    pub fn cap_revoke(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
         if self.grace().quiet_ticket(me).is_none() {
             self.revoke(me, at)?;
         }
@@ -70,15 +70,15 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Deletes everything derived from a slot, and waits until no CPU has a translation of its
     /// pages.
     #[inline(always)]
-    fn revoke(self, me: Me<'k>, at: Target) -> Result<()> {
-        let again = is_again(me.hot);
+    fn revoke(self, me: OpenTask<'k>, at: Target) -> Result<()> {
+        let again = is_again(me.part());
         if !again {
-            me.hot.regs.rsi.set(0);
+            me.regs.rsi.set(0);
         }
         let slot = self.caps().find_slot::<{ Op::CapRevoke as u8 }, 0>(me.process(self.pin()), at)?.slot;
         let header = header_of(slot.get().word.load(self.pin()));
         let goes_on = self.goes_on_with(me, header.map(Header::identity));
-        let mark = Mark::new(me.hot.regs.r8.get());
+        let mark = Mark::new(me.regs.r8.get());
         if mark.only_waits() {
             self.tlb().wait_marked(me, mark)?;
         } else if let Some(object) = header.filter(|_| goes_on) {
@@ -93,7 +93,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Does all work of a revoke except the final wait. An entry that claims not to be the first
     /// may be forged. So it records the revoke of its object, `untold`, for the audit only if it
     /// has deleted something.
-    fn revoke_all(self, me: Me<'k>, slot: Ref<'k, Slot>, untold: Option<&Header>) -> Result<()> {
+    fn revoke_all(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, untold: Option<&Header>) -> Result<()> {
         let found = Cell::new(false);
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
         if let Some(task) = slot.get().word.load(self.pin()).get::<Task>() {
@@ -104,7 +104,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.security().audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
             }
             // More objects end now, so the search for their pages must start again.
-            me.hot.regs.r8.set(0);
+            me.regs.r8.set(0);
         }
         revoked?;
         self.empty_zombies(me)?;
@@ -116,7 +116,13 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Deletes everything derived from a slot, leaves of the tree first. Sets `found` if there was
     /// anything.
-    pub fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins, found: &Cell<bool>) -> Result<()> {
+    pub fn revoke_slot(
+        self,
+        me: OpenTask<'k>,
+        slot: Ref<'k, Slot>,
+        pins: Pins,
+        found: &Cell<bool>,
+    ) -> Result<()> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(()) };
         let mut from = None;
@@ -162,14 +168,14 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Empties a slot, and ends its object if the slot is the last ([`Life::empty_slot`]).
     /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
-    pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
+    pub fn delete_slot(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
         self.empty_slot(me, slot, pins)?.done()
     }
 
     /// Records that a capability is deleted from a table, if that is not the caller's own.
     #[cold]
     #[inline(never)]
-    fn audit_take(self, me: Me<'k>, table: &Header, word: RawWord<'k>) {
+    fn audit_take(self, me: OpenTask<'k>, table: &Header, word: RawWord<'k>) {
         let is_own = me.process(self.pin()).get().has_table(self.pin(), table);
         if let Some(object) = header_of(word).filter(|_| !is_own) {
             self.security().audit(AuditEvent::Take, |record| {
@@ -183,7 +189,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// object that it is part of, since it could not get the answer. A pinned frame does not end,
     /// unless its pins go with it. A CPU that has seen the slot full may find it empty later in the
     /// same entry, but never with other contents, since it is filled again only after that entry.
-    pub fn empty_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<Emptied> {
+    pub fn empty_slot(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<Emptied> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(Emptied::ByOthers) };
         let root = self.caps().lock_root(header);
@@ -206,7 +212,7 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline(never)]
     fn end_object(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         slot: Ref<'k, Slot>,
         word: RawWord<'k>,
         header: &Header,
@@ -255,7 +261,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Marks an object as dying. The first mark is recorded for the audit, before anything ends.
     /// Ordering: later reads of this CPU come after the mark.
     #[inline(always)]
-    pub fn mark_dying(self, me: Me<'k>, header: &Header) {
+    pub fn mark_dying(self, me: OpenTask<'k>, header: &Header) {
         if header.set_flag(FLAG_DYING) && self.security().is_told() {
             self.security().audit_kill(me, header);
         }
@@ -303,9 +309,9 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Whether the caller runs in the object: its task, its process, one of its spaces, or memory
     /// of which one of these was made.
-    fn is_part_of(self, me: Me<'k>, word: RawWord<'k>) -> bool {
+    fn is_part_of(self, me: OpenTask<'k>, word: RawWord<'k>) -> bool {
         let process = me.process(self.pin()).get();
-        word.get::<Task>() == Some(me.task)
+        word.get::<Task>() == Some(me.object())
             || word.get::<Process>() == Some(me.process(self.pin()))
             || word.get::<CNode>().is_some_and(|c| c.get().process.is(me.process(self.pin())))
             || word.get::<VSpace>().is_some_and(|v| process.vspace.is(v))
@@ -334,7 +340,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Makes a dying object inert. Idempotent; may have to wait.
-    fn destroy(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>, pins: Pins) -> Result<()> {
+    fn destroy(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>, pins: Pins) -> Result<()> {
         match ObjType::from_raw(word.object_type()) {
             Some(ObjType::Untyped) => self.revoke_slot(me, slot, pins, &Cell::new(false)),
             Some(ObjType::Task) => word.get::<Task>().map_or(Ok(()), |t| self.end_task(me, t)),
@@ -366,7 +372,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// answers when the object is dead.
     fn end_homed<T: Headed, H>(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         object: Ref<'k, T>,
         hot: &Homed<H>,
         request: Request,
@@ -380,7 +386,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Kills a task, on its home CPU.
-    fn end_task(self, me: Me<'k>, task: Ref<'k, Task>) -> Result<()> {
+    fn end_task(self, me: OpenTask<'k>, task: Ref<'k, Task>) -> Result<()> {
         if task.get().id() == abi::TaskId::NONE {
             return Ok(());
         }
@@ -389,7 +395,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Ends the tasks and memberships of a process, and detaches its spaces.
-    fn end_process(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
+    fn end_process(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         if process == me.process(self.pin()) {
             return Err(Error::InUse.into());
         }
@@ -401,7 +407,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Ends the tasks of a process, which is not the caller's, and marks it so that it gets no
     /// others.
-    pub fn end_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
+    pub fn end_tasks(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         let header = &process.get().header;
         self.mark_dying(me, header);
         for _ in 0..DELETE_STEPS {
@@ -435,7 +441,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Ends the process of an address space, then its mappings.
-    fn end_vspace(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
+    fn end_vspace(self, me: OpenTask<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
         if let Some(process) = self.lives_there(&vspace.get().process) {
             self.end_process(me, process)?;
         }
@@ -452,7 +458,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// caller's last capability, its end is refused and the group stays usable. Then other tasks
     /// that are ending the group start again, too, because exposures that they have seen empty may
     /// be full again. Progress counts only while the group stays dying.
-    fn end_group(self, me: Me<'k>, group: Ref<'k, Group>) -> Result<()> {
+    fn end_group(self, me: OpenTask<'k>, group: Ref<'k, Group>) -> Result<()> {
         let header = &group.get().header;
         let (mut at, refused) = {
             let _root = self.caps().lock_root(header);
@@ -486,7 +492,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Empties a group's exposures, from `at` on.
-    fn empty_exposures(self, me: Me<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
+    fn empty_exposures(self, me: OpenTask<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
         for _ in 0..DELETE_STEPS {
             let Some(entry) = group.get().exposures.known().get(self.pin(), *at) else { return Ok(()) };
             if is_claimed(entry.get().slot.word.load(self.pin())) {
@@ -500,11 +506,11 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Whether a part of the caller was made of an Untyped. The caller cannot end itself, since it
     /// could not get the answer.
-    pub fn lives_in(self, me: Me<'k>, untyped: &Untyped) -> bool {
+    pub fn lives_in(self, me: OpenTask<'k>, untyped: &Untyped) -> bool {
         let process = me.process(self.pin()).get();
         let tables =
             process.cnode.get(self.pin()).into_iter().flat_map(|first| CNode::tables(first, self.pin()));
-        let parts = [me.task.addr(), me.process(self.pin()).addr(), process.vspace.addr()];
+        let parts = [me.object().addr(), me.process(self.pin()).addr(), process.vspace.addr()];
         parts.into_iter().chain(tables.map(Ref::addr)).any(|at| untyped.contains(at))
     }
 }

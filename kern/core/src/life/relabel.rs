@@ -9,7 +9,7 @@ use kern_base::memory::VSpace;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::slot::CNode;
-use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl};
+use kern_base::task::{LABEL_MASK, ctl};
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
@@ -17,11 +17,11 @@ use smp::sync::fence;
 use crate::begun::{is_again, mark_again};
 use crate::rooms::Life;
 use crate::security::labels::differ;
-use crate::{Answer, MachineObject, Me, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::LabelSet`].
-    pub fn label_set(self, me: Me<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
+    pub fn label_set(self, me: OpenTask<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::LabelSet as u8 }, 0>(me, machine)?;
         let (_, word) = self.caps().look(me, object)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
@@ -42,7 +42,7 @@ impl<'k, M: Machine> Life<'k, M> {
         // through an earlier entry of this call, or through another caller, whose work continues
         // here.
         let begins = before != label || process.is_none_or(knows_label);
-        if begins && is_again(me.hot) {
+        if begins && is_again(me.part()) {
             // An earlier entry of this call has set the label. Other callers have set another one
             // since, or have completed this call's work.
             return Ok(Answer::DONE);
@@ -56,7 +56,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let detail = u64::from(before) << 32 | u64::from(label);
             self.security().audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
         }
-        done.inspect_err(|_| mark_again(me.hot)).map(|()| Answer::DONE)
+        done.inspect_err(|_| mark_again(me.part())).map(|()| Answer::DONE)
     }
 
     /// Labels the tasks of a process that has another label, and informs their CPUs; a bounded
@@ -90,11 +90,11 @@ impl<'k, M: Machine> Life<'k, M> {
     /// running, also flushes the CPU's branch predictors: tasks with the old label have trained
     /// them, and from here on the fastpath goes to tasks with the new one.
     #[cold]
-    pub fn take_label(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    pub fn take_label(self, task: OpenTask<'k>) {
         // The task has left its process since it was informed, or gets the label with its process.
-        let Some(process) = hot.process(self.pin()) else { return };
-        let Some(word) = hot.take_label(process.get().header.label()) else { return };
-        if self.hot.current.is(task) {
+        let Some(process) = task.process_if_any(self.pin()) else { return };
+        let Some(word) = task.take_label(process.get().header.label()) else { return };
+        if self.hot.current.is(task.object()) {
             self.time().expect(word);
             self.hot.special_on.set(self.hot.special_on.get() & !LABEL_MASK | word as u32 & LABEL_MASK);
             self.k.machine.flush_predictors();

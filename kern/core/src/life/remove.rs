@@ -11,14 +11,14 @@ use crate::begun::is_again;
 use crate::groups::exposures::not_own;
 use crate::life::reclaim::{Emptied, Pins};
 use crate::rooms::Life;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::GroupRemove`].
-    pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
+    pub fn group_remove(self, me: OpenTask<'k>, target: Target) -> Result<Answer> {
         // The first entry removes the member. The later ones, on any CPU, only wait: by then the
         // record may belong to another process.
-        if !is_again(me.hot) {
+        if !is_again(me.part()) {
             self.remove_member(me, target)?;
         }
         // A CPU that has read the record before may still do what it allowed.
@@ -27,7 +27,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Empties a member record, and informs the watchers of the group.
-    fn remove_member(self, me: Me<'k>, target: Target) -> Result<()> {
+    fn remove_member(self, me: OpenTask<'k>, target: Target) -> Result<()> {
         let (slot, word) = self.caps().look(me, target.cap())?;
         let group = self.caps().typed::<Group>(word, target.cap(), Rights::REMOVE)?;
         let may_remove = || match Rights(word.rights()).contains(Rights::DELETE) {
@@ -50,7 +50,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Carries out [`abi::Op::Withdraw`].
-    pub fn withdraw_exposure(self, me: Me<'k>, target: Target) -> Result<Answer> {
+    pub fn withdraw_exposure(self, me: OpenTask<'k>, target: Target) -> Result<Answer> {
         let (_, word) = self.caps().look(me, target.cap())?;
         self.caps().typed::<Group>(word, target.cap(), Rights::NONE)?;
         let need =

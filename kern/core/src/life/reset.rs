@@ -20,18 +20,18 @@ use crate::begun::is_again;
 use crate::caps::slots::UntypedCap;
 use crate::life::reclaim::Pins;
 use crate::rooms::Life;
-use crate::{Answer, MachineObject, Me, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::UntypedReset`].
-    pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
+    pub fn untyped_reset(self, me: OpenTask<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
         let found = match self.to_reset(me, cap) {
             Ok(found) => found,
             Err(refusal) => {
                 // An earlier entry of this call may have ended a CNode with the last capability of
                 // an ancestor of this memory. Then this capability is gone, but the CNode must
                 // still be emptied.
-                if is_again(me.hot) {
+                if is_again(me.part()) {
                     self.empty_zombies(me)?;
                 }
                 return Err(refusal);
@@ -66,7 +66,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Returns the capability of the Untyped to be reset.
     #[inline(always)]
-    fn to_reset(self, me: Me<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
+    fn to_reset(self, me: OpenTask<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
         let found = self.caps().find_untyped(me, cap)?;
         if !self.goes_on_with(me, Some(found.untyped.get().header.identity())) {
             return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
@@ -136,7 +136,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Completes a reset after everything was revoked: waits until no pool has a page of the
     /// memory, and nothing refers to objects that were made of it. Then starts the region again.
-    fn finish_reset(self, me: Me<'k>, found: UntypedCap<'k>) -> Result<Answer> {
+    fn finish_reset(self, me: OpenTask<'k>, found: UntypedCap<'k>) -> Result<Answer> {
         let mut root = self.open_revoked(found)?;
         if root.region().is_unused() {
             return Ok(self.complete_reset(&root));

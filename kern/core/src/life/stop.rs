@@ -16,7 +16,7 @@ use crate::caps::slots::is_claimed;
 use crate::life::reclaim::Pins;
 use crate::outbox::mail::Next;
 use crate::rooms::Life;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Serves a request to kill a task. Keeps the request until the task is dead.
@@ -24,11 +24,11 @@ impl<'k, M: Machine> Life<'k, M> {
         if victim.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
         }
-        let Some(hot) = self.task_hot(victim) else {
+        let Some(victim) = self.open(victim) else {
             return Next::Go(victim.get().hot.mail_target(self.pin()));
         };
-        self.control(victim, ctl::KILL);
-        if hot.state() == State::Dead { Next::Done } else { Next::Keep(&hot.kill_waiters) }
+        self.control(victim.object(), ctl::KILL);
+        if victim.state() == State::Dead { Next::Done } else { Next::Keep(&victim.part().kill_waiters) }
     }
 
     /// Answers the requests of all tasks that wait for a task's death.
@@ -41,10 +41,10 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Sends a kept request back before its event, because it was recalled.
     pub fn drop_kept(self, waiter: Ref<'k, Task>, msg: &Message) {
         let victim = match msg.request() {
-            Some(Request::Kill(victim)) => self.task_hot(victim.get(self.pin())),
+            Some(Request::Kill(victim)) => self.open(victim.get(self.pin())),
             _ => None,
         };
-        let queue = victim.map_or(&self.sched.forgetful, |hot| &hot.kill_waiters);
+        let queue = victim.map_or(&self.sched.forgetful, |victim| &victim.part().kill_waiters);
         if let Some(block) = queue.take(self.pin(), waiter) {
             self.outbox().answer_request(block);
         }
@@ -55,10 +55,10 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn stop_time(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
         let hot = self.sc_hot(sc)?;
         let owner = hot.owner.get(self.pin());
-        if let Some(owner_hot) = owner.and_then(|t| self.task_hot(t)) {
+        if let Some(owner) = owner.and_then(|owner| self.open(owner)) {
             // Before the context is taken from its holder, so that the owner does not fetch it
             // back.
-            owner_hot.time.unbind(self.pin());
+            owner.time.unbind(self.pin());
             hot.owner.set(None);
         }
         self.time().seize(sc, hot);
@@ -72,10 +72,10 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Makes a Notification of this CPU inert. A waiting task wakes with an error.
     pub fn stop_bits(self, object: Ref<'k, Notification>) {
         let hot = object.get().hot.here(self.pin());
-        if let Some((waiter, task)) = hot.waiter.get(self.pin()).and_then(|t| Some((t, self.task_hot(t)?))) {
-            self.fail_wait(waiter, task, Error::Gone);
+        if let Some(waiter) = hot.waiter.get(self.pin()).and_then(|waiter| self.open(waiter)) {
+            self.fail_wait(waiter, Error::Gone);
         }
-        if let Some(task) = hot.bound.take(self.pin()).and_then(|t| self.task_hot(t)) {
+        if let Some(task) = hot.bound.take(self.pin()).and_then(|t| self.open(t)) {
             task.lose_notification();
         }
         object.get().header.set_flag(FLAG_DEAD);
@@ -85,8 +85,8 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn stop_reply(self, reply: Ref<'k, Reply>) {
         let hot = reply.get().hot.here(self.pin());
         if let Some(caller) = hot.caller(self.pin()) {
-            match self.task_hot(caller) {
-                Some(task) => self.fail_wait(caller, task, Error::Gone),
+            match self.open(caller) {
+                Some(caller) => self.fail_wait(caller, Error::Gone),
                 None => {
                     if let Some(block) = Reply::release(reply, self.pin()) {
                         self.ipc().refuse(block, Error::Gone.into());
@@ -100,7 +100,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Ends a dying pool: its waiting senders wake with an error. First deletes the reader's
     /// capability. If that is the last capability of the caller itself, refuses, and the pool stays
     /// usable.
-    pub fn end_pool(self, me: Me<'k>, pool: Ref<'k, EventPool>) -> Result<()> {
+    pub fn end_pool(self, me: OpenTask<'k>, pool: Ref<'k, EventPool>) -> Result<()> {
         if is_claimed(pool.get().reader.word.load(self.pin())) {
             return Err(Refusal::More);
         }

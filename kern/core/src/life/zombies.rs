@@ -32,7 +32,7 @@ use crate::caps::slots::is_claimed;
 use crate::life::reclaim::Pins;
 use crate::payload::grants::Grants;
 use crate::rooms::Life;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Adds a CNode without capabilities to the zombies, so that it will be emptied.
@@ -50,7 +50,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Empties all zombies, except those with objects that the running task cannot end.
-    pub fn empty_zombies(self, me: Me<'k>) -> Result<()> {
+    pub fn empty_zombies(self, me: OpenTask<'k>) -> Result<()> {
         self.retry_zombies();
         let mut work = 0;
         loop {
@@ -77,7 +77,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Empties a CNode. The audit records each object that ends with it under the task that ended
     /// the CNode.
-    fn empty_for_ender(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
+    fn empty_for_ender(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
         self.sched.ender.set(self.security().is_told().then(|| cnode.get().ender()));
         let emptied = self.empty(me, cnode, work);
         self.sched.ender.set(None);
@@ -86,7 +86,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Empties the remaining slots of a CNode.
     /// Errors: [`Refusal::More`] after a bounded number of slots, which `work` counts.
-    fn empty(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
+    fn empty(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
         let header = &cnode.get().header;
         loop {
             let at = header.swept();
@@ -128,14 +128,14 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Deletes the capabilities that an earlier check has marked in the sender's list. Then the
     /// sender's system call restarts, because an object that it has looked up may have ended.
     #[inline(never)]
-    pub fn dispose_grants(self, me: Me<'k>) -> Refusal {
+    pub fn dispose_grants(self, me: OpenTask<'k>) -> Refusal {
         self.dispose_all(me).err().unwrap_or(Refusal::More)
     }
 
-    fn dispose_all(self, me: Me<'k>) -> Result<()> {
+    fn dispose_all(self, me: OpenTask<'k>) -> Result<()> {
         let mut grants = Grants::new();
         let mut settled = false;
-        self.payload().grants_of(me.task, &mut grants)?;
+        self.payload().grants_of(me.object(), &mut grants)?;
         for (place, grant) in grants.into_iter().enumerate() {
             settled |= matches!(grant, Grant::Settled { .. });
             let Grant::Dispose { cap, of } = grant else { continue };
@@ -144,7 +144,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 Err(Refusal::Error { .. }) => Fate::Kept,
                 Err(later) => return Err(later),
             };
-            self.payload().mark(me.task, place, Grant::Settled { cap, fate });
+            self.payload().mark(me.object(), place, Grant::Settled { cap, fate });
         }
         // A CNode that an earlier entry has deleted may not be empty yet.
         if settled { self.empty_zombies(me) } else { Ok(()) }
@@ -152,7 +152,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Deletes a capability of the object with the identity `of`. If the slot holds another object
     /// by now, leaves it.
-    fn dispose(self, me: Me<'k>, cap: Cap, of: u64) -> Result<Fate> {
+    fn dispose(self, me: OpenTask<'k>, cap: Cap, of: u64) -> Result<Fate> {
         let slot = self.caps().slot_of(me.process(self.pin()), cap)?;
         let object = header_of(slot.get().word.load(self.pin()));
         if object.map(Header::identity) != Some(of) {

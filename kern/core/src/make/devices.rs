@@ -26,11 +26,11 @@ use smp::door::Ref;
 use crate::args::Args;
 use crate::make::retype::{Pages, fits};
 use crate::rooms::Make;
-use crate::{Answer, MachineObject, Me, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::FramePin`].
-    pub fn frame_pin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
+    pub fn frame_pin(self, me: OpenTask<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
         let frame = self.frame_to_pin(me, cap)?;
         self.caps().operand::<MachineObject, { Op::FramePin as u8 }, 1>(me, machine)?;
         let _root = self.caps().lock_root(&frame.header);
@@ -51,7 +51,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::FrameUnpin`].
-    pub fn frame_unpin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
+    pub fn frame_unpin(self, me: OpenTask<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
         let frame = self.frame_to_pin(me, cap)?;
         self.caps().operand::<MachineObject, { Op::FrameUnpin as u8 }, 1>(me, machine)?;
         let _root = self.caps().lock_root(&frame.header);
@@ -64,12 +64,12 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Finds the frame that a capability allows to pin. Called again under the root's lock: a
     /// capability that is gone by then pins nothing. (A slot gets no other capability during this
     /// entry.)
-    fn frame_to_pin(self, me: Me<'k>, cap: Cap) -> Result<&'k Frame> {
+    fn frame_to_pin(self, me: OpenTask<'k>, cap: Cap) -> Result<&'k Frame> {
         Ok(self.caps().operand::<Frame, { Op::FramePin as u8 }, 0>(me, cap)?.get())
     }
 
     /// Carries out [`abi::Op::DeviceFrame`].
-    pub fn device_frame(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn device_frame(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let (at, size) = (args.a3, args.a4);
         self.caps().operand::<MachineObject, { Op::DeviceFrame as u8 }, 0>(me, args.cap())?;
         let process = me.process(self.pin());
@@ -87,7 +87,7 @@ impl<'k, M: Machine> Make<'k, M> {
             self.caps().check_depth(source.slot)?;
             let frame = self.make_device(&guard, memory, pages)?;
             self.caps().fill_first(&guard, place.slot, frame, source.slot, label);
-            self.security().audit_grant(me.task, Some(Op::DeviceFrame), place);
+            self.security().audit_grant(me.object(), Some(Op::DeviceFrame), place);
             Ok(Answer::one(guard.region().free()))
         })
     }

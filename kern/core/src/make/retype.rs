@@ -30,7 +30,7 @@ use smp::sync::AtomicU64;
 
 use crate::caps::slots::UntypedCap;
 use crate::rooms::Make;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// Most objects that one system call makes.
 pub const RETYPE_MAX: u64 = 256;
@@ -141,7 +141,14 @@ impl<'a> Site<'a, '_> {
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::Retype`].
-    pub fn retype(self, me: Me<'k>, source: Target, size: u64, to: Target, count: u64) -> Result<Answer> {
+    pub fn retype(
+        self,
+        me: OpenTask<'k>,
+        source: Target,
+        size: u64,
+        to: Target,
+        count: u64,
+    ) -> Result<Answer> {
         let process = me.process(self.pin());
         let from = self.caps().find_untyped(me, source.cap())?;
         let recipe = Recipe::new(source.index(), size)?;
@@ -155,8 +162,8 @@ impl<'k, M: Machine> Make<'k, M> {
         let free = self.retype_some(me, from, recipe, dest, now, label)?;
         if now < count {
             // The rest is a system call of its own.
-            me.hot.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
-            me.hot.regs.r8.set(count - now);
+            me.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
+            me.regs.r8.set(count - now);
             return Err(Refusal::More);
         }
         Ok(Answer::one(free))
@@ -188,7 +195,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Untyped has left.
     fn retype_some(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         from: UntypedCap<'k>,
         recipe: Recipe,
         dest: Run<'k>,
@@ -205,7 +212,7 @@ impl<'k, M: Machine> Make<'k, M> {
         for i in 0..count {
             let made = self.place_in(dest, i).and_then(|to| {
                 self.make(&guard, recipe, to.slot, from.slot, label)?;
-                self.security().audit_grant(me.task, Some(Op::Retype), to);
+                self.security().audit_grant(me.object(), Some(Op::Retype), to);
                 Ok(())
             });
             made.inspect_err(|_| self.unclaim_run(dest, i..count))?;

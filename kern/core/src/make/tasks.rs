@@ -23,11 +23,11 @@ use crate::args::Args;
 use crate::ipc::faults::{breakpoint, check_debug};
 use crate::registers::{FIXED_FLAGS, load_registers, read_registers, registers};
 use crate::rooms::Make;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::ProcessConfigure`].
-    pub fn process_configure(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn process_configure(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let process = self.caps().operand::<Process, { Op::ProcessConfigure as u8 }, 0>(me, args.cap())?;
         let cnode = self.caps().operand::<CNode, { Op::ProcessConfigure as u8 }, 1>(me, args.cap1())?;
         let vspace = self.caps().operand::<VSpace, { Op::ProcessConfigure as u8 }, 2>(me, args.cap2())?;
@@ -73,7 +73,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::ProcessAccept`].
-    pub fn process_accept(self, me: Me<'k>, process: Cap, slot: u64, from: Cap) -> Result<Answer> {
+    pub fn process_accept(self, me: OpenTask<'k>, process: Cap, slot: u64, from: Cap) -> Result<Answer> {
         let found = self.caps().find_configurable(me, process)?;
         let process = found.get();
         let slot = u32::try_from(slot).map_err(|_| Refusal::argument(1))?;
@@ -93,7 +93,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Returns the identity of the object that an offer is for: a group, or a process that adds
     /// members to any group.
-    fn offered_to(self, me: Me<'k>, cap: Cap) -> Result<u64> {
+    fn offered_to(self, me: OpenTask<'k>, cap: Cap) -> Result<u64> {
         let (_, word) = self.caps().look(me, cap)?;
         if let Some(process) = word.get::<Process>() {
             return Ok(process.get().header.identity());
@@ -102,7 +102,14 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::TaskConfigure`].
-    pub fn task_configure(self, me: Me<'k>, task: Cap, process: Cap, utcb: u64, cpu: u64) -> Result<Answer> {
+    pub fn task_configure(
+        self,
+        me: OpenTask<'k>,
+        task: Cap,
+        process: Cap,
+        utcb: u64,
+        cpu: u64,
+    ) -> Result<Answer> {
         let task = self.caps().operand::<Task, { Op::TaskConfigure as u8 }, 0>(me, task)?;
         let process = self.caps().operand::<Process, { Op::TaskConfigure as u8 }, 1>(me, process)?;
         let cpus = self.k.cpu_count();
@@ -117,14 +124,14 @@ impl<'k, M: Machine> Make<'k, M> {
     /// that could wait.
     pub fn bind_task(
         self,
-        me: Option<Me<'k>>,
+        me: Option<OpenTask<'k>>,
         task: Ref<'k, Task>,
         process: Ref<'k, Process>,
         utcb: u64,
         cpu: CpuId,
     ) -> Result<TaskId> {
         let hot = self.here(&task.get().hot)?;
-        if hot.state() != State::Fresh || hot.process(self.pin()).is_some() {
+        if hot.state() != State::Fresh || hot.process_if_any(self.pin()).is_some() {
             return Err(Error::BadState.into());
         }
         let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
@@ -179,7 +186,7 @@ impl<'k, M: Machine> Make<'k, M> {
 
     fn map_utcb(
         self,
-        me: Option<Me<'k>>,
+        me: Option<OpenTask<'k>>,
         task: Ref<'k, Task>,
         vspace: Ref<'k, VSpace>,
         at: u64,
@@ -216,43 +223,43 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Returns the CPU-local state of a suspended task whose home is this CPU.
-    pub fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
-        let hot = self.here(&task.get().hot)?;
-        if hot.process(self.pin()).is_none() || !hot.has_flag(FLAG_SUSPENDED) || hot.is_dying() {
+    pub fn suspended(self, task: Ref<'k, Task>) -> Result<OpenTask<'k>> {
+        let task = self.open_here(task)?;
+        if task.process_if_any(self.pin()).is_none() || !task.has_flag(FLAG_SUSPENDED) || task.is_dying() {
             return Err(Error::BadState.into());
         }
-        Ok(hot)
+        Ok(task)
     }
 
     /// Carries out [`abi::Op::TaskWriteRegs`]. A task that waits continues to wait; it gets its
     /// registers when the wait ends, so only a ready task can be written.
-    pub fn task_write_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
+    pub fn task_write_regs(self, me: OpenTask<'k>, task: Cap) -> Result<Answer> {
         let task = self.caps().operand::<Task, { Op::TaskWriteRegs as u8 }, 0>(me, task)?;
-        let hot = self.suspended(task)?;
-        if hot.state() != State::Ready {
+        let task = self.suspended(task)?;
+        if task.state() != State::Ready {
             return Err(Error::BadState.into());
         }
-        let words = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
-        load_registers(hot, |i| words[i]);
-        hot.enter(State::Ready);
+        let words = read_registers(&me.get().utcb(self.pin()).bulk)?;
+        load_registers(task.part(), |i| words[i]);
+        task.enter(State::Ready);
         Ok(Answer::DONE)
     }
 
     /// Carries out [`abi::Op::TaskReadRegs`].
-    pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
+    pub fn task_read_regs(self, me: OpenTask<'k>, task: Cap) -> Result<Answer> {
         let task = self.caps().operand::<Task, { Op::TaskReadRegs as u8 }, 0>(me, task)?;
-        let hot = self.suspended(task)?;
-        hot.materialise_frame();
-        let bulk = &me.task.get().utcb(self.pin()).bulk;
-        for (register, cell) in registers(&hot.regs) {
-            bulk[register as usize].store(shown(hot, register, cell), Relaxed);
+        let task = self.suspended(task)?;
+        task.materialise_frame();
+        let bulk = &me.get().utcb(self.pin()).bulk;
+        for (register, cell) in registers(&task.regs) {
+            bulk[register as usize].store(shown(task.part(), register, cell), Relaxed);
         }
-        Ok(Answer::one(hot.state() as u64))
+        Ok(Answer::one(task.state() as u64))
     }
 
     /// Carries out [`abi::Op::TaskResume`], [`abi::Op::TaskSuspend`], [`abi::Op::TaskCancel`] and
     /// [`abi::Op::TaskKill`].
-    pub fn task_control(self, me: Me<'k>, task: Cap, bits: u64) -> Result<Answer> {
+    pub fn task_control(self, me: OpenTask<'k>, task: Cap, bits: u64) -> Result<Answer> {
         let task = match bits {
             ctl::KILL => self.caps().operand::<Task, { Op::TaskKill as u8 }, 0>(me, task)?,
             _ => self.caps().operand::<Task, { Op::TaskSuspend as u8 }, 0>(me, task)?,
@@ -271,21 +278,21 @@ impl<'k, M: Machine> Make<'k, M> {
                 self.end_with_first(id.process());
             }
         }
-        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
         self.life().send_control(task, bits);
         self.time().dispatch();
         Ok(Answer::Settled)
     }
 
     /// Carries out [`abi::Op::SchedConfigure`].
-    pub fn sched_configure(self, me: Me<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
+    pub fn sched_configure(self, me: OpenTask<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 0>(me, sc)?;
         let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
         if slice == 0 {
             return Err(Refusal::argument(2));
         }
         let hot = self.here(&sc.get().hot)?;
-        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
         let runs = self.sched.current.is(sc);
         let now = if runs { self.time().charge() } else { 0 };
         hot.state.set_slice(slice);
@@ -306,41 +313,41 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::SchedBind`].
-    pub fn sched_bind(self, me: Me<'k>, sc: Cap, task: Cap) -> Result<Answer> {
+    pub fn sched_bind(self, me: OpenTask<'k>, sc: Cap, task: Cap) -> Result<Answer> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedBind as u8 }, 0>(me, sc)?;
         let task = self.caps().operand::<Task, { Op::SchedBind as u8 }, 1>(me, task)?;
         self.bind_time(sc, task)?;
-        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
         self.time().dispatch();
         Ok(Answer::Settled)
     }
 
     /// Gives a task its own SchedContext.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
-        let (sc_hot, hot) = (self.here(&sc.get().hot)?, self.here(&task.get().hot)?);
-        if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || hot.time.has_own() {
+        let (sc_hot, task) = (self.here(&sc.get().hot)?, self.open_here(task)?);
+        if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || task.time.has_own() {
             return Err(Error::InUse.into());
         }
-        if hot.state() == State::Fresh || hot.is_dying() {
+        if task.state() == State::Fresh || task.is_dying() {
             return Err(Error::BadState.into());
         }
         if sc.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        sc_hot.owner.set(Some(task));
-        sc_hot.task.set(Some(task));
-        hot.time.bind(sc);
-        if hot.is_runnable() {
-            self.time().start(task, hot);
-        } else if hot.has_pending() {
-            self.ipc().receive_pending(task, hot);
+        sc_hot.owner.set(Some(task.object()));
+        sc_hot.task.set(Some(task.object()));
+        task.time.bind(sc);
+        if task.is_runnable() {
+            self.time().start(task);
+        } else if task.has_pending() {
+            self.ipc().receive_pending(task);
         }
-        self.time().time_came(task, hot);
+        self.time().time_came(task);
         Ok(())
     }
 
     /// Carries out [`abi::Op::SchedInfo`].
-    pub fn sched_info(self, me: Me<'k>, sc: Cap) -> Result<Answer> {
+    pub fn sched_info(self, me: OpenTask<'k>, sc: Cap) -> Result<Answer> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedInfo as u8 }, 0>(me, sc)?;
         let hot = self.here(&sc.get().hot)?;
         self.time().charge();
@@ -348,46 +355,46 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::SetBases`].
-    pub fn set_bases(self, me: Me<'k>, fs: u64, gs: u64) -> Result<Answer> {
+    pub fn set_bases(self, me: OpenTask<'k>, fs: u64, gs: u64) -> Result<Answer> {
         for (position, base) in [(0, fs), (1, gs)] {
             if base >= abi::USER_TOP {
                 return Err(Refusal::new(Error::BadAddress, position));
             }
         }
-        me.hot.fs_base.set(fs);
-        me.hot.gs_base.set(gs);
+        me.fs_base.set(fs);
+        me.gs_base.set(gs);
         self.k.machine.set_bases(fs, gs);
         Ok(Answer::DONE)
     }
 
     /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
     #[inline(always)]
-    pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
+    pub fn yield_to(self, me: OpenTask<'k>, target: Target) -> Result<Answer> {
         let (_, word) = self.caps().look(me, target.cap())?;
         let need = const { Op::YieldTo.needs(0, ObjType::Group) };
         let task = match word.get::<Task>() {
             Some(_) => self.caps().typed_operand::<Task, { Op::YieldTo as u8 }, 0>(word, target.cap())?,
             None => self.caps().resolve_task(me, target, need)?.task,
         };
-        let hot = self.here(&task.get().hot)?;
-        if task == me.task {
+        let task = self.open_here(task)?;
+        if task.object() == me.object() {
             return Err(Error::SelfCall.into());
         }
-        let sc = if hot.is_runnable() { self.time().time_of(task, hot) } else { None };
+        let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
         let queued = |sc| Some((sc, self.sc_hot(sc).filter(|sc_hot| sc_hot.state.links.is_queued())?));
         let Some((sc, sc_hot)) = sc.and_then(queued) else { return Err(Error::WouldBlock.into()) };
-        if self.time().borrowed_by(me.task, me.hot).is_none() {
-            me.hot.regs.rdx.set(0);
-            me.hot.enter_plain(State::Ready);
+        if self.time().borrowed_by(me).is_none() {
+            me.regs.rdx.set(0);
+            me.enter_plain(State::Ready);
         } else {
-            write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+            write_values(&me.regs, MsgInfo(0), [0; 4]);
         }
-        self.time().switch_to((sc, sc_hot), task, hot);
+        self.time().switch_to((sc, sc_hot), task);
         Ok(Answer::Settled)
     }
 
     /// Carries out [`abi::Op::FaultHandler`].
-    pub fn set_fault_handler(self, me: Me<'k>, of: Cap, target: u64) -> Result<Answer> {
+    pub fn set_fault_handler(self, me: OpenTask<'k>, of: Cap, target: u64) -> Result<Answer> {
         let (_, word) = self.caps().look(me, of)?;
         if word.get::<Process>().is_some() {
             let process = self.caps().typed::<Process>(word, of, Rights::NONE)?;
@@ -406,13 +413,13 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::TaskDebug`].
-    pub fn task_debug(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn task_debug(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let (addresses, dr7) = ([args.a1, args.a2, args.a3, args.a4], args.a5);
         let task = self.caps().operand::<Task, { Op::TaskDebug as u8 }, 0>(me, args.cap())?;
-        let hot = self.suspended(task)?;
+        let task = self.suspended(task)?;
         check_debug(&addresses, dr7)?;
         let on = (0..addresses.len()).any(|n| breakpoint(dr7, n).0);
-        hot.set_debug(addresses, dr7, on);
+        task.set_debug(addresses, dr7, on);
         Ok(Answer::DONE)
     }
 }

@@ -7,13 +7,12 @@
 
 use abi::{Cap, Error, Op, VECTOR_WORDS_AT_ONCE};
 use kern_base::machine::{Machine, VectorFormat};
-use kern_base::task::{FLAG_VECTOR, INITIAL_MXCSR, State, Task, TaskHot};
-use smp::door::Ref;
+use kern_base::task::{FLAG_VECTOR, INITIAL_MXCSR, State, Task};
 use smp::door::masked::mask_index;
 use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Make;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// Words of the XSAVE area that are no registers: MXCSR, with its mask in the upper half; the
 /// present components; and reserved words, which must be zero.
@@ -24,42 +23,42 @@ const ZERO_END: usize = 72;
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::TaskReadVector`].
-    pub fn task_read_vector(self, me: Me<'k>, task: Cap, first: u64) -> Result<Answer> {
-        let (task, hot, format) = self.vector_of(me, task)?;
+    pub fn task_read_vector(self, me: OpenTask<'k>, task: Cap, first: u64) -> Result<Answer> {
+        let (task, format) = self.vector_of(me, task)?;
         let first = check_first(first, format)?;
         let count = (format.words - first).min(VECTOR_WORDS_AT_ONCE);
         let area = task.get().vector(self.pin()).words();
-        let is_live = hot.regs.full.get() != 0;
-        for (number, to) in (first..first + count).zip(&me.task.get().utcb(self.pin()).bulk) {
+        let is_live = task.regs.full.get() != 0;
+        for (number, to) in (first..first + count).zip(&me.get().utcb(self.pin()).bulk) {
             to.store(if is_live { area[number].load(Relaxed) } else { initial(number) }, Relaxed);
         }
         Ok(Answer::Values([count as u64, format.words as u64, 0, 0]))
     }
 
     /// Carries out [`abi::Op::TaskWriteVector`].
-    pub fn task_write_vector(self, me: Me<'k>, task: Cap, first: u64, count: u64) -> Result<Answer> {
-        let (task, hot, format) = self.vector_of(me, task)?;
+    pub fn task_write_vector(self, me: OpenTask<'k>, task: Cap, first: u64, count: u64) -> Result<Answer> {
+        let (task, format) = self.vector_of(me, task)?;
         let first = check_first(first, format)?;
         let fits = |count: &usize| *count <= VECTOR_WORDS_AT_ONCE.min(format.words - first);
         let count = usize::try_from(count).ok().filter(fits).ok_or(Refusal::argument(2))?;
-        if hot.state() != State::Ready || hot.regs.full.get() == 0 {
+        if task.state() != State::Ready || task.regs.full.get() == 0 {
             return Err(Error::BadState.into());
         }
         let area = task.get().vector(self.pin()).words();
-        for (number, from) in (first..first + count).zip(&me.task.get().utcb(self.pin()).bulk) {
+        for (number, from) in (first..first + count).zip(&me.get().utcb(self.pin()).bulk) {
             area[number].store(sane(number, from.load(Relaxed), format), Relaxed);
         }
         Ok(Answer::DONE)
     }
 
     /// Returns a suspended task of this CPU that has vector state.
-    fn vector_of(self, me: Me<'k>, task: Cap) -> Result<(Ref<'k, Task>, &'k TaskHot, VectorFormat)> {
+    fn vector_of(self, me: OpenTask<'k>, task: Cap) -> Result<(OpenTask<'k>, VectorFormat)> {
         let task = self.caps().operand::<Task, { Op::TaskReadVector as u8 }, 0>(me, task)?;
-        let hot = self.suspended(task)?;
-        if !hot.has_flag(FLAG_VECTOR) {
+        let task = self.suspended(task)?;
+        if !task.has_flag(FLAG_VECTOR) {
             return Err(Error::BadState.into());
         }
-        Ok((task, hot, self.k.machine.vector_format()))
+        Ok((task, self.k.machine.vector_format()))
     }
 }
 

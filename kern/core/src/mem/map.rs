@@ -34,7 +34,7 @@ use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 /// Checks that user level may map a page-aligned range: without page 0 and the last page of the
 /// lower half.
@@ -75,7 +75,7 @@ pub const LARGE: u32 = 2;
 
 impl<'k, M: Machine> Mem<'k, M> {
     /// Carries out [`abi::Op::Map`].
-    pub fn map(self, me: Me<'k>) -> Result<()> {
+    pub fn map(self, me: OpenTask<'k>) -> Result<()> {
         let run = self.run_of(me, rights_for(me))?;
         let (access, pool) = kind_of(me, run.frame.get())?;
         let _guard = run.vspace.get().lock(self.cpu);
@@ -113,7 +113,7 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Maps pages into the pool.
     #[inline(never)]
-    fn map_pooled(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
+    fn map_pooled(self, me: OpenTask<'k>, run: Run<'k>, access: Access) -> Result<()> {
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
             if !self.tlb().is_free(was) {
@@ -158,14 +158,14 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Carries out [`abi::Op::Unmap`].
-    pub fn unmap(self, me: Me<'k>) -> Result<()> {
+    pub fn unmap(self, me: OpenTask<'k>) -> Result<()> {
         // After all pages are unmapped, the capabilities are not checked again: they may be gone by
         // now.
-        let mark = Mark::new(me.hot.regs.r8.get());
+        let mark = Mark::new(me.regs.r8.get());
         if mark.only_waits() {
             return self.tlb().wait_marked(me, mark);
         }
-        if me.hot.regs.rsi.get() == 0 {
+        if me.regs.rsi.get() == 0 {
             return self.drop_pages(me, mark);
         }
         let run = self.run_of(me, Rights::MAP)?;
@@ -199,7 +199,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     #[inline(always)]
     pub fn flush_and_wait(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         (vspace, guard): (Ref<'k, VSpace>, Guard<'_, ()>),
         mark: Mark,
         stale: bool,
@@ -219,8 +219,8 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Carries out [`abi::Op::Protect`]. When the call restarts, it skips the pages that are
     /// already right.
-    pub fn protect(self, me: Me<'k>) -> Result<()> {
-        if me.hot.regs.rsi.get() == 0 {
+    pub fn protect(self, me: OpenTask<'k>) -> Result<()> {
+        if me.regs.rsi.get() == 0 {
             return self.protect_pages(me);
         }
         let run = self.run_of(me, rights_for(me))?;
@@ -252,8 +252,8 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Finds the objects that the arguments name: rdi = VSpace, rsi = frame, rdx = address, r9 =
     /// first page, r10 = how many. The frame's capability must have the rights.
-    pub fn run_of(self, me: Me<'k>, of_frame: Rights) -> Result<Run<'k>> {
-        let regs = &me.hot.regs;
+    pub fn run_of(self, me: OpenTask<'k>, of_frame: Rights) -> Result<Run<'k>> {
+        let regs = &me.regs;
         let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
         let frame = self.caps().find::<Frame>(me, Target(regs.rsi.get()).cap(), of_frame)?.object;
         let (address, first, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
@@ -275,7 +275,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     #[inline(always)]
     pub fn each_of(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         run: Run<'k>,
         make: bool,
         mut work: impl FnMut(Spot<'k>, Page<'k>) -> Result<()>,
@@ -306,7 +306,7 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Returns the entry for an address of a run. For a task that maps, missing tables are made.
     #[inline(always)]
-    fn spot_on(self, maps: Option<Me<'k>>, run: Run<'k>, address: u64) -> Result<Spot<'k>> {
+    fn spot_on(self, maps: Option<OpenTask<'k>>, run: Run<'k>, address: u64) -> Result<Spot<'k>> {
         let make = maps.map(Some);
         match run.frame.get().log2() {
             abi::PAGE_LOG2 => self.spot_for::<SMALL>(make, run.vspace, address),
@@ -318,7 +318,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     #[inline(always)]
     fn spot_for<const LEVEL: u32>(
         self,
-        make: Option<Option<Me<'k>>>,
+        make: Option<Option<OpenTask<'k>>>,
         vspace: Ref<'k, VSpace>,
         address: u64,
     ) -> Result<Spot<'k>> {
@@ -335,7 +335,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     #[cold]
-    pub fn refusal_of(self, me: Me<'k>, page: Page<'k>, why_not: WhyNot) -> Refusal {
+    pub fn refusal_of(self, me: OpenTask<'k>, page: Page<'k>, why_not: WhyNot) -> Refusal {
         match why_not {
             WhyNot::ItMay => Refusal::More,
             WhyNot::Pooled => Refusal::new(Error::InUse, page.address),
@@ -361,7 +361,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Handles an entry that is not free where a page is to be mapped. An empty table gives way to
     /// a large page.
     #[cold]
-    pub fn make_room(self, me: Me<'k>, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
+    pub fn make_room(self, me: OpenTask<'k>, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
         if let Some(stamp) = was.shootdown() {
             return self.tlb().wait_free(Some(me), stamp);
         }
@@ -425,7 +425,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// only loses access, and gains none before its turn.
     fn protect_page(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         spot: Spot<'k>,
         page: Page<'k>,
         access: Access,
@@ -464,7 +464,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Requires: the lock is held.
     pub fn map_plain(
         self,
-        me: Option<Me<'k>>,
+        me: Option<OpenTask<'k>>,
         vspace: Ref<'k, VSpace>,
         address: u64,
         page: PhysPage,
@@ -501,7 +501,7 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Ends a dying frame: removes all its mappings, then waits until no CPU has a translation. Its
     /// header counts the pages without mappings, and after those the pages that CPUs have flushed.
-    pub fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
+    pub fn end_frame(self, me: OpenTask<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let (header, pages) = (&frame.get().header, frame.get().pages());
         for _ in 0..PAGE_STEPS {
             let number = header.swept();
@@ -532,7 +532,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Each page is checked, since the stamp of one page says nothing about a page that another CPU
     /// unmapped. No CPU maps these pages any more, so a stamp stays until the page has another
     /// owner.
-    fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
+    fn forget_frame(self, me: OpenTask<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let (header, pages) = (&frame.get().header, frame.get().pages());
         for _ in 0..FORGOTTEN_STEPS {
             let number = header.swept();
@@ -548,7 +548,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Frees a page of a dying frame once no CPU has a translation. Pages in pools stay the
     /// frame's, so that they keep its label, until the last pool drops them
     /// ([`Tables::leave_pool`](crate::rooms::Tables::leave_pool)).
-    fn forget_last_page(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
+    fn forget_last_page(self, me: OpenTask<'k>, info: &FrameInfo) -> Result<()> {
         let locked = info.lock(self.cpu);
         if locked.counts.get().is_pooled() {
             return Ok(());
@@ -567,7 +567,7 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Ends the mappings of a dying VSpace, in which no CPU maps any more: all CPUs leave it, then
     /// its frames are released.
-    pub fn end_mappings(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
+    pub fn end_mappings(self, me: OpenTask<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
         let VSpace { ref header, ref leave, ref used, .. } = *vspace.get();
         {
             let _guard = vspace.get().lock(self.cpu);
@@ -597,8 +597,8 @@ pub fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
 /// Notes that the pages of a run before `number` are done, so that a restarted call continues with
 /// the rest.
 #[cold]
-fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
-    let (regs, done) = (&me.hot.regs, number - run.first);
+fn go_on(me: OpenTask<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
+    let (regs, done) = (&me.regs, number - run.first);
     regs.rdx.set(run.address + (done << run.frame.get().log2()));
     regs.r9.set(number);
     regs.r10.set(run.count - done);
@@ -612,14 +612,14 @@ fn not_mapped(address: u64) -> Refusal {
 
 /// Returns the rights that a frame's capability needs for the fourth argument. A page in a pool may
 /// become writable.
-fn rights_for(me: Me<'_>) -> Rights {
-    if me.hot.regs.r8.get() & (1 | abi::MAP_POOL) == 0 { Rights::MAP } else { TO_WRITE }
+fn rights_for(me: OpenTask<'_>) -> Rights {
+    if me.regs.r8.get() & (1 | abi::MAP_POOL) == 0 { Rights::MAP } else { TO_WRITE }
 }
 
 /// Decodes the fourth argument of `Map`: the access, and whether the page goes into the pool, where
 /// device memory cannot go.
-fn kind_of(me: Me<'_>, frame: &Frame) -> Result<(Access, bool)> {
-    let raw = me.hot.regs.r8.get();
+fn kind_of(me: OpenTask<'_>, frame: &Frame) -> Result<(Access, bool)> {
+    let raw = me.regs.r8.get();
     if raw & !1 == abi::MAP_POOL && !frame.is_device() {
         return Ok((if raw & 1 == 0 { Access::Read } else { Access::Write }, true));
     }
@@ -627,8 +627,8 @@ fn kind_of(me: Me<'_>, frame: &Frame) -> Result<(Access, bool)> {
 }
 
 /// Decodes the access in the fourth argument. Device memory cannot be executed.
-fn access_of(me: Me<'_>, frame: &Frame) -> Result<Access> {
-    let raw = me.hot.regs.r8.get();
+fn access_of(me: OpenTask<'_>, frame: &Frame) -> Result<Access> {
+    let raw = me.regs.r8.get();
     let refusal = if raw == 3 { Error::WriteExecute.into() } else { Refusal::argument(3) };
     let executes = |access: &Access| *access == Access::Execute && frame.is_device();
     Access::from_raw(raw).filter(|access| !executes(access)).ok_or(refusal)

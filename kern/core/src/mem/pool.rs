@@ -27,7 +27,7 @@ use crate::args::Args;
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// Returns the refusal for a page that does not exist.
 pub fn no_page(address: u64) -> Refusal {
@@ -37,8 +37,8 @@ pub fn no_page(address: u64) -> Refusal {
 impl<'k, M: Machine> Mem<'k, M> {
     /// Decodes the arguments: rdi = VSpace, rdx = address, r9 = 1 for pages of 2 MiB, r10 = how
     /// many.
-    fn pool_run(self, me: Me<'k>) -> Result<(Ref<'k, VSpace>, PageRange)> {
-        let regs = &me.hot.regs;
+    fn pool_run(self, me: OpenTask<'k>) -> Result<(Ref<'k, VSpace>, PageRange)> {
+        let regs = &me.regs;
         let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
         let (address, size, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
         let large = match size {
@@ -68,7 +68,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// flush it.
     fn each_pooled(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         (vspace, range): (Ref<'k, VSpace>, PageRange),
         mark: Mark,
         mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
@@ -79,8 +79,8 @@ impl<'k, M: Machine> Mem<'k, M> {
             let address = range.address + number * range.page_size();
             let (spot, entry, info) = self.pooled_at(vspace, address, range.large)?;
             stale |= work(spot, entry, info, address)?;
-            me.hot.regs.rdx.set(address + range.page_size());
-            me.hot.regs.r10.set(range.count - number - 1);
+            me.regs.rdx.set(address + range.page_size());
+            me.regs.r10.set(range.count - number - 1);
             Ok(())
         });
         let rest = if range.count > PAGE_STEPS { Err(Refusal::More) } else { Ok(()) };
@@ -102,7 +102,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Carries out `Unmap` of pages of the pool.
-    pub fn drop_pages(self, me: Me<'k>, mark: Mark) -> Result<()> {
+    pub fn drop_pages(self, me: OpenTask<'k>, mark: Mark) -> Result<()> {
         let run = self.pool_run(me)?;
         self.each_pooled(me, run, mark, |spot, entry, info, address| {
             Ok(self.drop_pooled(spot, entry, info, address))
@@ -130,8 +130,8 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Carries out `Protect` of pages of the pool. Pages in transit come back.
-    pub fn protect_pages(self, me: Me<'k>) -> Result<()> {
-        let mark = Mark::new(me.hot.regs.r8.get());
+    pub fn protect_pages(self, me: OpenTask<'k>) -> Result<()> {
+        let mark = Mark::new(me.regs.r8.get());
         if mark.only_waits() {
             return self.tlb().wait_marked(me, mark);
         }
@@ -181,7 +181,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Carries out [`abi::Op::PageCopy`].
-    pub fn page_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn page_copy(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let vspace = self.caps().find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
         let address = args.a2;
         let mark = Mark::new(args.a3);
@@ -227,7 +227,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Finds the frame whose page is to be a copy, and that page.
-    fn page_for_copy(self, me: Me<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
+    fn page_for_copy(self, me: OpenTask<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
         let frame = self.caps().find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
         let (number, pages) = (args.a4, u64::from(frame.get().pages()));
         if number >= pages {
@@ -260,7 +260,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Requires: the VSpace's lock is held.
     fn replace_page(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         frame: Ref<'k, Frame>,
         page: PhysPage,
         spot: Spot<'k>,
@@ -342,15 +342,15 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// The fourth argument of the system call is the pass that it waits for, then a [`Mark`]; 0 at
     /// first, and when it has found something to revoke. A wrong value ends this revoke too early,
     /// and has no other effect: a reset keeps its own state.
-    pub fn revoke_pages(self, me: Me<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
+    pub fn revoke_pages(self, me: OpenTask<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
         if !self.may_be_pooled(untyped.get()) {
             return Ok(());
         }
         let pass = {
             let guard = self.caps().open_untyped(untyped);
-            guard.sweep().pass(me.hot.regs.r8.get()).unwrap_or_else(|| guard.sweep().pass_from_now())
+            guard.sweep().pass(me.regs.r8.get()).unwrap_or_else(|| guard.sweep().pass_from_now())
         };
-        me.hot.regs.r8.set(pass.raw());
+        me.regs.r8.set(pass.raw());
         self.sweep_until(untyped, pass)?;
         let begun = self.caps().open_untyped(untyped).sweep().shootdown.get();
         self.tlb().note_and_wait(me, begun)

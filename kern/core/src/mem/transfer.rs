@@ -31,7 +31,7 @@ use super::map::{LARGE, SMALL};
 use super::pool::no_page;
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 /// Pages of one space, and their destination in another.
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Does the first half for pages of a space, and waits for the shootdown that must end before
     /// the second half.
-    pub fn lend(self, me: Me<'k>, from: Ref<'k, VSpace>, range: &PageRange) -> Result<()> {
+    pub fn lend(self, me: OpenTask<'k>, from: Ref<'k, VSpace>, range: &PageRange) -> Result<()> {
         let guard = from.get().lock(self.cpu);
         let alone = from.get().is_alone(self.id());
         let (mut changed, mut stamp) = (false, None);

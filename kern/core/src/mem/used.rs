@@ -12,11 +12,11 @@ use kern_base::machine::Machine;
 use super::map::mapping;
 use crate::answer::Answer;
 use crate::rooms::Mem;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Mem<'k, M> {
     /// Carries out [`abi::Op::Accessed`], in one entry.
-    pub fn accessed(self, me: Me<'k>) -> Result<Answer> {
+    pub fn accessed(self, me: OpenTask<'k>) -> Result<Answer> {
         let run = self.run_of(me, Rights::MAP)?;
         if run.count > PAGE_STEPS {
             return Err(Refusal::argument(5));

@@ -20,14 +20,14 @@ use kern_base::block::{Block, BlockQueue, Parcel};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::task::{Message, Request, Task, TaskHot, ctl};
+use kern_base::task::{Message, Request, Task, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::{Node, Wake};
 
 use crate::rooms::Outbox;
-use crate::{Me, Refusal};
+use crate::{OpenTask, Refusal};
 
 /// Where a request goes after this CPU has served it.
 pub enum Next<'k> {
@@ -116,22 +116,22 @@ impl<'k, M: Machine> Outbox<'k, M> {
 
     /// Asks another CPU to do something with an object of its own. The system call restarts when
     /// the answer is back.
-    pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
-        self.send_request(me.task, me.hot, to, request);
+    pub fn ask(self, me: OpenTask<'k>, to: CpuId, request: Request) -> Refusal {
+        self.send_request(me, to, request);
         Refusal::Again
     }
 
     /// Sends a request in the message block of a task of this CPU, which is at home. No time
     /// travels with it.
-    pub fn send_request(self, task: Ref<'k, Task>, hot: &TaskHot, to: CpuId, request: Request) {
-        self.send_block(self.take_for_request(task, hot, request), to);
+    pub fn send_request(self, task: OpenTask<'k>, to: CpuId, request: Request) {
+        self.send_block(self.take_for_request(task, request), to);
     }
 
     /// Takes the message block of a task of this CPU, and writes a request into it.
-    pub fn take_for_request(self, task: Ref<'k, Task>, hot: &TaskHot, request: Request) -> Block<'k> {
-        let block = Block::take(task, self.pin());
+    pub fn take_for_request(self, task: OpenTask<'k>, request: Request) -> Block<'k> {
+        let block = Block::take(task.object(), self.pin());
         block.asks(request);
-        block.take_number_of(hot);
+        block.take_number_of(task.part());
         block
     }
 
@@ -150,9 +150,9 @@ impl<'k, M: Machine> Outbox<'k, M> {
 
     /// Asks the CPU that has a task's message block to send it back; `hot.ending` has the reason.
     /// With `leave`, the time stays with the task there that holds it.
-    pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
-        task.get().recall(hot, leave);
-        self.raise_with_message(task, ctl::RECALL);
+    pub fn recall(self, task: OpenTask<'k>, leave: bool) {
+        task.get().recall(task.part(), leave);
+        self.raise_with_message(task.object(), ctl::RECALL);
     }
 
     /// Whether a block with a request was recalled after it left.

@@ -16,7 +16,7 @@ use smp::sync::UserWord;
 
 use crate::payload::grants::Prepared;
 use crate::rooms::Payload;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 /// Flags of a message with a payload.
 pub const PAYLOAD_FLAGS: u64 = FLAG_PAGES | FLAG_CAPS;
@@ -97,7 +97,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     #[inline(always)]
     pub fn send_payload(
         self,
-        me: Me<'k>,
+        me: OpenTask<'k>,
         callee: Ref<'k, Task>,
         info: MsgInfo,
         receives: bool,
@@ -107,7 +107,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
         if info.has(FLAG_CAPS) {
             self.look_for_disposals(me)?;
-            self.check_grants(me.task)?;
+            self.check_grants(me.object())?;
         }
         if info.has(FLAG_PAGES) { self.lend_pages(me) } else { Ok(()) }
     }
@@ -115,13 +115,13 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Transfers the payload of the running task's message now. A reply does so before it is sent:
     /// the replier learns what is wrong.
     #[inline(always)]
-    pub fn give_load(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+    pub fn give_load(self, me: OpenTask<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if info.has(FLAG_CAPS) {
             self.look_for_disposals(me)?;
         }
         if info.has(FLAG_PAGES) {
             return self.give_pages(me, receiver, info);
         }
-        self.pass_with_grants(me.task, receiver, info)
+        self.pass_with_grants(me.object(), receiver, info)
     }
 }

@@ -31,7 +31,7 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::caps::growth::Reach;
 use crate::rooms::Payload;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 /// The list in a sender's UTCB.
 pub type Grants = heapless::Vec<Grant, GRANTS_MAX>;
@@ -279,9 +279,9 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Checks whether the sender must first delete what an earlier check has marked in its list.
     /// Errors: [`Refusal::Dispose`] if it must.
     #[inline(never)]
-    pub fn look_for_disposals(self, me: Me<'k>) -> Result<()> {
+    pub fn look_for_disposals(self, me: OpenTask<'k>) -> Result<()> {
         let mut grants = Grants::new();
-        self.grants_of(me.task, &mut grants)?;
+        self.grants_of(me.object(), &mut grants)?;
         let is_due = |grant: &Grant| match grant {
             Grant::Dispose { .. } => true,
             // A CNode that an earlier entry has deleted may not be empty yet.

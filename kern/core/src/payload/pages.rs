@@ -15,7 +15,7 @@ use abi::{Error, MsgInfo, Op, PageMode, PageRange, RANGES_MAX};
 use kern_base::limits::MESSAGE_PAGES_MAX;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
-use kern_base::task::{Task, TaskHot};
+use kern_base::task::Task;
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
@@ -25,7 +25,7 @@ use crate::mem::pool::no_page;
 use crate::mem::transfer::{Row, no_room};
 use crate::payload::carry::store;
 use crate::rooms::Payload;
-use crate::{Answer, Me, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// The ranges that a sender lists, and the rows of pages that they name. They are filled in place,
 /// because they are long.
@@ -145,44 +145,44 @@ impl<'k, M: Machine> Payload<'k, M> {
 
     /// Does the first half of a transfer that takes two: takes the pages of the running task's
     /// message from all CPUs. The running task may have to wait.
-    pub fn lend_pages(self, me: Me<'k>) -> Result<()> {
+    pub fn lend_pages(self, me: OpenTask<'k>) -> Result<()> {
         let mut ranges = Ranges::new();
-        self.ranges_of(me.task, &mut ranges)?;
+        self.ranges_of(me.object(), &mut ranges)?;
         self.lend_ranges(me, &ranges)
     }
 
     /// Lends ranges that were read from the running task's UTCB.
-    pub fn lend_ranges(self, me: Me<'k>, ranges: &Ranges) -> Result<()> {
-        let from = self.space_of(me.task)?;
-        me.hot.set_lends_pages(true);
+    pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges) -> Result<()> {
+        let from = self.space_of(me.object())?;
+        me.set_lends_pages(true);
         ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))
     }
 
     /// Restores pages that a task of this CPU has lent and that were not transferred, because its
     /// system call was refused, its call ended otherwise, or the caller to reply to is gone.
     #[inline(always)]
-    pub fn take_pages_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if hot.lends_pages() {
-            self.take_lent_back(task, hot);
+    pub fn take_pages_back(self, task: OpenTask<'k>) {
+        if task.lends_pages() {
+            self.take_lent_back(task);
         }
     }
 
     #[cold]
-    fn take_lent_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        hot.set_lends_pages(false);
+    fn take_lent_back(self, task: OpenTask<'k>) {
+        task.set_lends_pages(false);
         let mut ranges = Ranges::new();
         // Ranges before the first malformed one were lent.
-        let _ = self.ranges_of(task, &mut ranges);
-        let Ok(space) = self.space_of(task) else { return };
+        let _ = self.ranges_of(task.object(), &mut ranges);
+        let Ok(space) = self.space_of(task.object()) else { return };
         ranges.iter().for_each(|range| self.mem().take_back(space, range));
     }
 
     /// Transfers the message's payload, pages included, now.
     #[inline(never)]
-    pub fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
-        let pass = || self.pass_payload(me.task, receiver, info);
-        self.in_one_or_two(self.space_of(me.task)?, || self.lend_pages(me), pass)?;
-        me.hot.set_lends_pages(false);
+    pub fn give_pages(self, me: OpenTask<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        let pass = || self.pass_payload(me.object(), receiver, info);
+        self.in_one_or_two(self.space_of(me.object())?, || self.lend_pages(me), pass)?;
+        me.set_lends_pages(false);
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     // --- between spaces --------------------------------------------------------------------------
 
     /// Carries out [`abi::Op::PageTransfer`].
-    pub fn page_transfer(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+    pub fn page_transfer(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let from = self.caps().operand::<VSpace, { Op::PageTransfer as u8 }, 0>(me, args.cap())?;
         let range =
             PageRange::from_words([args.a2, args.a4]).filter(|range| range.count <= MESSAGE_PAGES_MAX);

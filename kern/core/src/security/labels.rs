@@ -50,7 +50,7 @@ use smp::sync::AtomicU8;
 use smp::sync::Ordering::{Acquire, Release};
 
 use crate::rooms::Security;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 const COUNT: usize = LABELS as usize;
 
@@ -134,7 +134,7 @@ impl<'k, M: Machine> Security<'k, M> {
     }
 
     /// Whether a capability of an object may come to a slot. Within one CSpace it may.
-    pub fn may_grant(self, me: Me<'k>, to: Place<'k>, object: &Header) -> Result<()> {
+    pub fn may_grant(self, me: OpenTask<'k>, to: Place<'k>, object: &Header) -> Result<()> {
         self.may_grant_new(me, to, object.label())
     }
 
@@ -145,7 +145,7 @@ impl<'k, M: Machine> Security<'k, M> {
 
     /// Whether a capability of a new object with a label may come to a slot. The object is not made
     /// yet.
-    pub fn may_grant_new(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
+    pub fn may_grant_new(self, me: OpenTask<'k>, to: Place<'k>, label: u32) -> Result<()> {
         if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me.process(self.pin()), to, label) }
     }
 

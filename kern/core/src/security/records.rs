@@ -35,8 +35,8 @@ use smp::quiesce;
 use smp::sync::AtomicU32;
 use smp::sync::Ordering::{AcqRel, Relaxed};
 
-use crate::Me;
 use crate::rooms::Security;
+use kern_base::task::OpenTask;
 
 /// The receivers of grants, refusals and kills: one word, so that one load shows whether there are
 /// any. Audits are counted, because another may begin before an ended one is subtracted.
@@ -258,7 +258,7 @@ impl<'k, M: Machine> Security<'k, M> {
     /// a group.
     #[cold]
     #[inline(never)]
-    pub fn audit_kill(self, me: Me<'k>, object: &Header) {
+    pub fn audit_kill(self, me: OpenTask<'k>, object: &Header) {
         if ends_told(object) && !object.has_flag(FLAG_DEAD) {
             // An object that ends with a CNode ends because of an earlier system call.
             let op = self.sched.ender.get().map_or_else(|| op_of(me), |_| None);
@@ -280,7 +280,7 @@ impl<'k, M: Machine> Security<'k, M> {
     /// process.
     #[cold]
     #[inline(never)]
-    pub fn audit_answer(self, me: Me<'k>, task: Ref<'k, Task>, answer: FaultAnswer) {
+    pub fn audit_answer(self, me: OpenTask<'k>, task: Ref<'k, Task>, answer: FaultAnswer) {
         self.audit(AuditEvent::Kill, |record| {
             let record = Record { op: op_of(me), ..record };
             match task.get().owner(self.pin()) {
@@ -317,8 +317,8 @@ impl<'k, M: Machine> Security<'k, M> {
 }
 
 /// Returns the operation that a task is in.
-fn op_of(me: Me<'_>) -> Option<Op> {
-    Op::from_raw(me.hot.regs.rax.get() as u8)
+fn op_of(me: OpenTask<'_>) -> Option<Op> {
+    Op::from_raw(me.regs.rax.get() as u8)
 }
 
 /// Whether the audit records that such an object ends.

@@ -15,7 +15,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Tables;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 /// The last page table that was used: its number in the low bits, and above these the 2 MiB that it
 /// maps.
@@ -127,7 +127,7 @@ impl<'k, M: Machine> Tables<'k, M> {
     #[cold]
     pub fn grow(
         self,
-        me: Option<Me<'k>>,
+        me: Option<OpenTask<'k>>,
         vspace: Ref<'k, VSpace>,
         address: u64,
         level: u32,

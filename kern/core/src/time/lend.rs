@@ -37,7 +37,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
-use kern_base::task::{Request, State, Task, TaskHot, ctl};
+use kern_base::task::{OpenTask, Request, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 
 use crate::rooms::Time;
@@ -47,27 +47,28 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Returns the time of others that a task of this CPU holds.
     #[inline(always)]
-    pub fn borrowed_by(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
-        if self.hot.current.is(task) {
-            return self.sched.current.get(self.pin()).filter(|sc| !hot.time.owns(*sc));
+    pub fn borrowed_by(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
+        if self.hot.current.is(task.object()) {
+            return self.sched.current.get(self.pin()).filter(|sc| !task.time.owns(*sc));
         }
-        hot.time.borrowed(self.pin())
+        task.time.borrowed(self.pin())
     }
 
     /// Returns the time that a task of this CPU spends, or would: what it has borrowed, or else its
     /// own.
     #[inline]
-    pub fn time_of(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
-        if self.hot.current.is(task) {
+    pub fn time_of(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
+        if self.hot.current.is(task.object()) {
             return self.sched.current.get(self.pin());
         }
-        hot.time.borrowed(self.pin()).or_else(|| self.own_at_rest(task, hot))
+        task.time.borrowed(self.pin()).or_else(|| self.own_at_rest(task))
     }
 
     /// Returns a task's own time, if it is on this CPU and its holder is that task.
-    pub fn own_at_rest(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
-        let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(task));
-        hot.time.own(self.pin()).filter(rests)
+    pub fn own_at_rest(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
+        let rests =
+            |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(task.object()));
+        task.time.own(self.pin()).filter(rests)
     }
 
     /// Returns a task's own time, on any CPU, unless it is about to end.
@@ -78,8 +79,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Returns the time that rests with a caller whose call is on this CPU.
     #[inline]
     pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
-        let sc = match self.task_hot(caller) {
-            Some(hot) => self.time_of(caller, hot)?,
+        let sc = match self.open(caller) {
+            Some(caller) => self.time_of(caller)?,
             None => caller.get().message(self.pin())?.time(self.pin())?,
         };
         Some((sc, self.sc_hot(sc)?))
@@ -87,21 +88,21 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Whether a call would leave its callee without CPU time: the caller brings none, and the
     /// callee has none of its own.
-    pub fn lacks_time(self, caller: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        !hot.time.has_own() && self.resting_time(caller).is_none()
+    pub fn lacks_time(self, caller: Ref<'k, Task>, callee: OpenTask<'k>) -> bool {
+        !callee.time.has_own() && self.resting_time(caller).is_none()
     }
 
     /// Makes a task of this CPU, which does not run, the holder of time.
     #[inline]
-    pub fn hold(self, task: Ref<'k, Task>, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        sc_hot.task.set(Some(task));
-        if hot.time.owns(sc) {
+    pub fn hold(self, task: OpenTask<'k>, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
+        sc_hot.task.set(Some(task.object()));
+        if task.time.owns(sc) {
             return;
         }
-        if !hot.time.borrows_none() {
-            self.part_with(hot);
+        if !task.time.borrows_none() {
+            self.part_with(task.part());
         }
-        hot.time.borrow(sc);
+        task.time.borrow(sc);
     }
 
     /// Takes borrowed time from a task that is given other time. The borrowed time has no holder
@@ -119,8 +120,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Lets time rest with a task of this CPU, or in the message block that a task of another CPU
     /// has here.
     pub fn rest_with(self, task: Ref<'k, Task>, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        if let Some(hot) = self.task_hot(task) {
-            self.hold(task, hot, sc, sc_hot);
+        if let Some(task) = self.open(task) {
+            self.hold(task, sc, sc_hot);
         } else if let Some(msg) = task.get().message(self.pin()) {
             sc_hot.task.set(Some(task));
             msg.set_time(Some(sc));
@@ -133,13 +134,13 @@ impl<'k, M: Machine> Time<'k, M> {
     /// direct or indirect.
     #[inline]
     pub fn take_resting(self, caller: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
-        let Some(hot) = self.task_hot(caller) else {
+        let Some(caller) = self.open(caller) else {
             if let Some(msg) = caller.get().message(self.pin()) {
                 msg.set_time(None);
             }
             return;
         };
-        hot.time.pass_on(sc);
+        caller.time.pass_on(sc);
     }
 
     /// Lends time that rests with `lender`, whose call is here, to `callee`, which does not run.
@@ -149,12 +150,11 @@ impl<'k, M: Machine> Time<'k, M> {
         sc: Ref<'k, SchedContext>,
         sc_hot: &SchedHot,
         lender: Ref<'k, Task>,
-        callee: Ref<'k, Task>,
-        hot: &TaskHot,
+        callee: OpenTask<'k>,
     ) {
         self.take_resting(lender, sc);
-        self.hold(callee, hot, sc, sc_hot);
-        hot.time.owe(lender);
+        self.hold(callee, sc, sc_hot);
+        callee.time.owe(lender);
     }
 
     /// Whether a context of this CPU runs or is queued.
@@ -177,9 +177,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Returns time that is not the task's own to its lender, when `task` blocks otherwise than by
     /// calling.
     #[inline(always)]
-    pub fn give_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if let Some(sc) = self.borrowed_by(task, hot) {
-            self.give_back_borrowed(hot, sc);
+    pub fn give_back(self, task: OpenTask<'k>) {
+        if let Some(sc) = self.borrowed_by(task) {
+            self.give_back_borrowed(task.part(), sc);
         }
     }
 
@@ -207,25 +207,19 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Returns which time, if there was any. If `task` runs on it, the context continues to run:
     /// the caller of this function must put the right task on it.
     #[inline(always)]
-    pub fn return_time(
-        self,
-        task: Ref<'k, Task>,
-        hot: &TaskHot,
-        caller: Ref<'k, Task>,
-        caller_hot: &TaskHot,
-    ) -> Option<Ref<'k, SchedContext>> {
-        if !hot.time.end_loan_of(caller) {
+    pub fn return_time(self, task: OpenTask<'k>, caller: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
+        if !task.time.end_loan_of(caller.object()) {
             return None;
         }
-        if self.hot.current.is(task) {
+        if self.hot.current.is(task.object()) {
             let (sc, sc_hot) = self.running()?;
-            sc_hot.task.set(Some(caller));
+            sc_hot.task.set(Some(caller.object()));
             return Some(sc);
         }
-        let sc = hot.time.borrowed(self.pin())?;
+        let sc = task.time.borrowed(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
-        self.put_down(hot, sc, sc_hot);
-        self.hold(caller, caller_hot, sc, sc_hot);
+        self.put_down(task.part(), sc, sc_hot);
+        self.hold(caller, sc, sc_hot);
         Some(sc)
     }
 
@@ -233,20 +227,20 @@ impl<'k, M: Machine> Time<'k, M> {
     /// `callee`. The holder continues with its own time or its next caller's. A holder on another
     /// CPU, or more than [`CALL_STEPS`] calls away, loses the time by mail; meanwhile `caller`
     /// continues with the time that it finds.
-    pub fn recover(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !hot.time.end_loan_of(caller) {
+    pub fn recover(self, caller: Ref<'k, Task>, callee: OpenTask<'k>) {
+        if !callee.time.end_loan_of(caller) {
             return;
         }
-        let found = match self.borrowed_by(callee, hot) {
-            Some(sc) => Some((callee, hot, sc)),
-            None => self.unlend(callee),
+        let found = match self.borrowed_by(callee) {
+            Some(sc) => Some((callee, sc)),
+            None => self.unlend(callee.object()),
         };
-        let Some((holder, holder_hot, sc)) = found else { return };
+        let Some((holder, sc)) = found else { return };
         let Some(sc_hot) = self.sc_hot(sc) else { return };
-        self.take_from(holder_hot, sc, sc_hot);
+        self.take_from(holder.part(), sc, sc_hot);
         self.rest_with(caller, sc, sc_hot);
-        if holder_hot.is_runnable() {
-            self.start(holder, holder_hot);
+        if holder.is_runnable() {
+            self.start(holder);
         }
     }
 
@@ -265,15 +259,15 @@ impl<'k, M: Machine> Time<'k, M> {
             msg.set_time(None);
             return;
         }
-        let Some(hot) = self.task_hot(holder) else { return };
-        if self.sched.current.is(sc) || hot.time.borrows(sc) {
-            self.take_from(hot, sc, sc_hot);
+        let Some(holder) = self.open(holder) else { return };
+        if self.sched.current.is(sc) || holder.time.borrows(sc) {
+            self.take_from(holder.part(), sc, sc_hot);
         } else {
             self.sched.queue.remove(self.pin(), sc);
-            hot.materialise_frame();
+            holder.materialise_frame();
         }
-        if hot.is_runnable() {
-            self.start(holder, hot);
+        if holder.is_runnable() {
+            self.start(holder);
         }
     }
 
@@ -281,17 +275,17 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Queues the time of `task`, which became runnable, or finds it some.
     #[inline]
-    pub fn start(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if self.hot.current.is(task) {
+    pub fn start(self, task: OpenTask<'k>) {
+        if self.hot.current.is(task.object()) {
             return;
         }
-        match hot.time.to_spend(self.pin()).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
-            Some((sc, sc_hot)) if sc_hot.task.is(task) => {
+        match task.time.to_spend(self.pin()).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+            Some((sc, sc_hot)) if sc_hot.task.is(task.object()) => {
                 if !sc_hot.state.links.is_queued() {
                     self.enqueue(sc, sc_hot);
                 }
             }
-            _ => self.find_time(task, hot),
+            _ => self.find_time(task),
         }
     }
 
@@ -299,31 +293,31 @@ impl<'k, M: Machine> Time<'k, M> {
     /// caller's. Without either the task stays ready until it is called or is given time.
     #[cold]
     #[inline(never)]
-    fn find_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if let Some(own) = self.own_time(hot) {
+    fn find_time(self, task: OpenTask<'k>) {
+        if let Some(own) = self.own_time(task.part()) {
             match self.sc_hot(own) {
                 Some(own_hot) => {
                     self.seize(own, own_hot);
-                    own_hot.task.set(Some(task));
+                    own_hot.task.set(Some(task.object()));
                     self.enqueue(own, own_hot);
                 }
-                None => self.fetch_own(task, hot, own),
+                None => self.fetch_own(task, own),
             }
-        } else if !self.borrow(task, hot) && self.callers(hot).next().is_some() {
+        } else if !self.borrow(task) && self.callers(task.part()).next().is_some() {
             // By mail, because the caller may be in the middle of a system call.
-            self.outbox().raise_control(task, ctl::SEEK);
+            self.outbox().raise_control(task.object(), ctl::SEEK);
         }
     }
 
     /// Lends a task the time that rests with a waiting caller: the one it serves, the best in the
     /// queue, or one whose call it keeps. Returns whether one of the first [`CALL_STEPS`] callers
     /// has any; a search checks all.
-    pub fn borrow(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+    pub fn borrow(self, task: OpenTask<'k>) -> bool {
         let resting = |caller| self.resting_time(caller).map(|(sc, sc_hot)| (caller, sc, sc_hot));
-        let Some((lender, sc, sc_hot)) = self.callers(hot).take(CALL_STEPS).find_map(resting) else {
+        let Some((lender, sc, sc_hot)) = self.callers(task.part()).take(CALL_STEPS).find_map(resting) else {
             return false;
         };
-        self.lend(sc, sc_hot, lender, task, hot);
+        self.lend(sc, sc_hot, lender, task);
         self.enqueue(sc, sc_hot);
         true
     }
@@ -331,9 +325,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Requests a task's own time, which is on another CPU. The task is ready to continue and has
     /// no time to spend. Its message block, which carries the request, is on this CPU, since its
     /// call is over.
-    fn fetch_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>) {
-        hot.enter(State::Restart);
+    fn fetch_own(self, task: OpenTask<'k>, own: Ref<'k, SchedContext>) {
+        task.enter(State::Restart);
         let to = own.get().hot.mail_target(self.pin());
-        self.outbox().send_request(task, hot, to, Request::Fetch(own.ptr()));
+        self.outbox().send_request(task, to, Request::Fetch(own.ptr()));
     }
 }

@@ -13,8 +13,8 @@ use abi::Counter;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
-    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, PLAIN, POISON_SHIFT, SPECIAL, State,
-    Task, TaskHot, state_half,
+    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN, POISON_SHIFT,
+    SPECIAL, State, Task, state_half,
 };
 use smp::door::Ref;
 use test_abi::trace::Why;
@@ -35,10 +35,10 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Makes `task`, which holds only its own time, the running one, on the running context. Time
     /// is charged to that context as before.
     #[inline(always)]
-    pub fn run_task(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        debug_assert!(hot.time.borrows_none(), "the running context is the time of the task that runs");
-        self.switch_task(task, hot.word());
-        hot.materialise_frame();
+    pub fn run_task(self, task: OpenTask<'k>) {
+        debug_assert!(task.time.borrows_none(), "the running context is the time of the task that runs");
+        self.switch_task(task.object(), task.word());
+        task.materialise_frame();
     }
 
     #[inline(always)]
@@ -94,8 +94,8 @@ impl<'k, M: Machine> Time<'k, M> {
 
     #[inline(never)]
     fn keep_borrowed(self, sc: Ref<'k, SchedContext>) {
-        if let Some(hot) = self.hot.current.get(self.pin()).and_then(|task| self.task_hot(task)) {
-            hot.time.borrow(sc);
+        if let Some(task) = self.hot.current.get(self.pin()).and_then(|task| self.open(task)) {
+            task.time.borrow(sc);
         }
     }
 
@@ -184,11 +184,11 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline]
     fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) -> bool {
         let Some(task) = sc_hot.task.get(self.pin()) else { return false };
-        let Some(task_hot) = self.task_hot(task) else { return false };
+        let Some(task) = self.open(task) else { return false };
         let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
         self.charge_to(sc, sc_hot, now);
-        task_hot.time.put_down();
-        self.run_task(task, task_hot);
+        task.time.put_down();
+        self.run_task(task);
         true
     }
 
@@ -230,12 +230,12 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Makes `task` ready. It runs as soon as it is the best, unless it is suspended.
     #[inline]
-    pub fn make_ready(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        hot.enter(State::Ready);
-        if hot.has_flag(FLAG_SUSPENDED) {
+    pub fn make_ready(self, task: OpenTask<'k>) {
+        task.enter(State::Ready);
+        if task.has_flag(FLAG_SUSPENDED) {
             return;
         }
-        self.start(task, hot);
+        self.start(task);
     }
 
     /// Sets the timer if the slice of the running context must be enforced because equals wait.
@@ -264,20 +264,15 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Takes a task off this CPU's deadline queue, if it is there.
     #[inline(always)]
-    pub fn clear_deadline(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if hot.deadline.is_queued() {
-            self.sched.deadlines.remove(self.pin(), task);
+    pub fn clear_deadline(self, task: OpenTask<'k>) {
+        if task.deadline.is_queued() {
+            self.sched.deadlines.remove(self.pin(), task.object());
         }
     }
 
     /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice. The
     /// running context goes to the end of its priority. A better queued context still goes first.
-    pub fn switch_to(
-        self,
-        (sc, new_hot): (Ref<'k, SchedContext>, &SchedHot),
-        task: Ref<'k, Task>,
-        hot: &TaskHot,
-    ) {
+    pub fn switch_to(self, (sc, new_hot): (Ref<'k, SchedContext>, &SchedHot), task: OpenTask<'k>) {
         let (old, old_hot) = self.running_now();
         let now = self.k.machine.now();
         old_hot.state.stop(self.sched.until.get(), now);
@@ -289,8 +284,8 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.current.set(Some(sc));
         self.trace().note_stop();
         self.trace().note_why(Why::Yielded);
-        hot.time.put_down();
-        self.run_task(task, hot);
+        task.time.put_down();
+        self.run_task(task);
         self.arm_timer_for_slice();
         self.dispatch();
     }

@@ -44,7 +44,7 @@ use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::search::{Search, Step};
-use kern_base::task::{FLAG_SUSPENDED, Message, Request, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_SUSPENDED, Message, OpenTask, Request, Stage, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
@@ -101,10 +101,10 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Returns the task of this CPU that has a caller's call, received or queued.
-    fn callee_of(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
+    fn callee_of(self, caller: Ref<'k, Task>) -> Option<OpenTask<'k>> {
         let msg = caller.get().message(self.pin())?;
-        let calls = match self.task_hot(caller) {
-            Some(hot) => match hot.state() {
+        let calls = match self.open(caller) {
+            Some(caller) => match caller.state() {
                 State::Await | State::AwaitTimed => true,
                 State::Sending => !is_event(msg),
                 _ => false,
@@ -112,12 +112,12 @@ impl<'k, M: Machine> Time<'k, M> {
             None => matches!(msg.stage(), Stage::Queued | Stage::Owed) && !is_event(msg),
         };
         let callee = msg.callee(self.pin()).filter(|_| calls)?;
-        Some((callee, self.task_hot(callee)?))
+        self.open(callee)
     }
 
     /// Whether a task of this CPU waits in a call. (Or for room in an event pool of another CPU.)
-    fn awaits(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        match hot.state() {
+    fn awaits(self, task: OpenTask<'k>) -> bool {
+        match task.state() {
             State::Await | State::AwaitTimed | State::AwaitRemote => true,
             State::Sending => task.get().message(self.pin()).is_some_and(|msg| !is_event(msg)),
             _ => false,
@@ -128,34 +128,34 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Informs the task at the end of `task`'s calls that time has come to `task`, or to a caller
     /// of it. That task searches for the time if it has none.
-    pub fn time_came(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let mut at = (task, hot);
+    pub fn time_came(self, task: OpenTask<'k>) {
+        let mut at = task;
         for step in 0.. {
-            let (task, hot) = at;
-            if hot.is_runnable() {
-                if self.time_of(task, hot).is_none() {
-                    self.start(task, hot);
+            let task = at;
+            if task.is_runnable() {
+                if self.time_of(task).is_none() {
+                    self.start(task);
                 }
                 return;
             }
-            if hot.state() == State::Restart {
-                hot.search.time_came();
+            if task.state() == State::Restart {
+                task.search.time_came();
                 return;
             }
-            if !self.awaits(task, hot) || !hot.search.leave() {
+            if !self.awaits(task) || !task.search.leave() {
                 return;
             }
-            match self.callee_of(task) {
+            match self.callee_of(task.object()) {
                 Some(callee) if step < CALL_STEPS => at = callee,
-                _ => return self.outbox().raise_with_message(task, ctl::TIME),
+                _ => return self.outbox().raise_with_message(task.object(), ctl::TIME),
             }
         }
     }
 
     /// Continues [`Time::time_came`] by mail, where the message block of `caller` is.
     pub fn time_arrived(self, caller: Ref<'k, Task>) {
-        if let Some((callee, hot)) = self.callee_of(caller) {
-            self.time_came(callee, hot);
+        if let Some(callee) = self.callee_of(caller) {
+            self.time_came(callee);
         }
     }
 
@@ -164,25 +164,25 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Ends what `from`, whose call is here, has lent on: clears the lenders down its calls.
     /// Returns the holder of the time and the time. If they are still to be found, the walk
     /// continues by mail, and the holder loses the time.
-    pub fn unlend(self, from: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot, Ref<'k, SchedContext>)> {
+    pub fn unlend(self, from: Ref<'k, Task>) -> Option<(OpenTask<'k>, Ref<'k, SchedContext>)> {
         let mut at = from;
         for _ in 0..CALL_STEPS {
-            let Some((callee, hot)) = self.callee_of(at) else { break };
-            if !hot.time.is_lent_by(at) {
+            let Some(callee) = self.callee_of(at) else { break };
+            if !callee.time.is_lent_by(at) {
                 return None;
             }
-            let held = self.borrowed_by(callee, hot);
+            let held = self.borrowed_by(callee);
             if held.is_some_and(|sc| self.is_owned_by(sc, at)) {
                 // The time that it had borrowed is gone, and the callee continues with its own.
                 return None;
             }
-            hot.time.owe_none();
+            callee.time.owe_none();
             if let Some(sc) = held {
-                return Some((callee, hot, sc));
+                return Some((callee, sc));
             }
-            at = callee;
+            at = callee.object();
         }
-        if self.task_hot(at).is_none_or(|hot| self.awaits(at, hot)) {
+        if self.open(at).is_none_or(|task| self.awaits(task)) {
             self.outbox().raise_with_message(at, ctl::UNLEND);
         }
         None
@@ -196,21 +196,21 @@ impl<'k, M: Machine> Time<'k, M> {
             // Follows the block, also on its way back: the time may be in it.
             return self.outbox().raise_with_message(from, ctl::UNLEND);
         };
-        let (home, stage) = (self.task_hot(from), msg.stage());
+        let (home, stage) = (self.open(from), msg.stage());
         if matches!(stage, Stage::Out | Stage::Back) {
             // Still in this CPU's own mailbox: checks again after that mail.
             return self.outbox().raise_with_message(from, ctl::UNLEND);
         }
         let held = match home {
             // It has been lent other time meanwhile, or has lent its own.
-            Some(hot) if hot.time.lender(self.pin()).is_some() || self.lacks_own(from, hot) => return,
-            Some(hot) => self.borrowed_by(from, hot),
+            Some(from) if from.time.lender(self.pin()).is_some() || self.lacks_own(from) => return,
+            Some(from) => self.borrowed_by(from),
             None if matches!(stage, Stage::Queued | Stage::Owed) => msg.time(self.pin()),
             None => return,
         };
         let found = held.or_else(|| {
             let _ = self.callee_of(from)?;
-            self.unlend(from).map(|(_, _, sc)| sc)
+            self.unlend(from).map(|(_, sc)| sc)
         });
         if let Some((sc, sc_hot)) = found.and_then(|sc| Some((sc, self.sc_hot(sc)?)))
             && !sc_hot.owner.is(from)
@@ -224,40 +224,40 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Whether a task's own time has another holder.
-    fn lacks_own(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        hot.time.has_own() && self.own_at_rest(task, hot).is_none()
+    fn lacks_own(self, task: OpenTask<'k>) -> bool {
+        task.time.has_own() && self.own_at_rest(task).is_none()
     }
 
     /// Whether a task is ready, and has neither time nor own time to request.
-    fn starves(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        hot.is_runnable() && self.own_time(hot).is_none() && self.time_of(task, hot).is_none()
+    fn starves(self, task: OpenTask<'k>) -> bool {
+        task.is_runnable() && self.own_time(task.part()).is_none() && self.time_of(task).is_none()
     }
 
     // --- searches --------------------------------------------------------------------------------
 
     /// Begins a search for a task that was ready and had no time, if it still has none.
-    pub fn look_for_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !self.starves(task, hot) || self.borrow(task, hot) {
+    pub fn look_for_time(self, task: OpenTask<'k>) {
+        if !self.starves(task) || self.borrow(task) {
             return;
         }
         // The calls of the last callers are over: the task waits for other time.
-        let Some(first) = self.first_caller(hot) else { return };
-        hot.search.begin();
-        hot.enter(State::Restart);
-        self.outbox().send_request(task, hot, self.id(), Request::Seek(Search::new(first)));
+        let Some(first) = self.first_caller(task.part()) else { return };
+        task.search.begin();
+        task.enter(State::Restart);
+        self.outbox().send_request(task, self.id(), Request::Seek(Search::new(first)));
     }
 
     /// Lets a task continue whose search is over, with time or without.
-    pub fn search_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, search: Search) {
-        hot.enter(State::Ready);
-        if hot.has_flag(FLAG_SUSPENDED) {
+    pub fn search_over(self, task: OpenTask<'k>, search: Search) {
+        task.enter(State::Ready);
+        if task.has_flag(FLAG_SUSPENDED) {
             return;
         }
         // A search without success has left the last caller. Time that a search has brought may be
         // gone again by now.
         let in_vain = matches!(search.step, Step::Leave);
-        if hot.search.end() || !in_vain || !self.starves(task, hot) {
-            self.start(task, hot);
+        if task.search.end() || !in_vain || !self.starves(task) {
+            self.start(task);
         }
     }
 
@@ -314,7 +314,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Returns the task that has a caller's call. Errors: how the search continues if the call is
     /// not here.
-    fn follow_call(self, caller: Ref<'k, Task>) -> Result<(Ref<'k, Task>, &'k TaskHot), Found<'k>> {
+    fn follow_call(self, caller: Ref<'k, Task>) -> Result<OpenTask<'k>, Found<'k>> {
         if caller.get().message(self.pin()).is_none() {
             return Err(Found::Elsewhere(caller.get().message_state().mail_target(self.pin())));
         }
@@ -322,14 +322,14 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     fn scan(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
-        let hot = match self.follow_call(at) {
-            Ok((_, hot)) => hot,
+        let callee = match self.follow_call(at) {
+            Ok(callee) => callee,
             Err(found) => return found,
         };
         if let Some((sc, _)) = self.resting_time(at) {
             return self.take_along(asker, msg, at, sc);
         }
-        match (self.caller_after(hot, at), self.first_caller(hot)) {
+        match (self.caller_after(callee.part(), at), self.first_caller(callee.part())) {
             (Some(next), _) => Found::Way(next, Step::Scan),
             (None, Some(first)) => Found::Way(first, Step::Enter),
             (None, None) => Found::Lost,
@@ -357,35 +357,35 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     fn enter_caller(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
-        let Some(hot) = self.task_hot(at) else {
+        let Some(at) = self.open(at) else {
             return Found::Elsewhere(at.get().hot.mail_target(self.pin()));
         };
-        if !self.awaits(at, hot) {
+        if !self.awaits(at) {
             return Found::Lost;
         }
-        hot.search.enter();
-        if let Some((sc, _)) = self.resting_time(at) {
-            return self.take_along(asker, msg, at, sc);
+        at.search.enter();
+        if let Some((sc, _)) = self.resting_time(at.object()) {
+            return self.take_along(asker, msg, at.object(), sc);
         }
-        if let Some(own) = self.own_time(hot) {
-            hot.time.owe_none();
-            return Found::Way(at, Step::Fetch(own.ptr()));
+        if let Some(own) = self.own_time(at.part()) {
+            at.time.owe_none();
+            return Found::Way(at.object(), Step::Fetch(own.ptr()));
         }
-        match self.first_caller(hot) {
+        match self.first_caller(at.part()) {
             Some(first) => Found::Way(first, Step::Scan),
-            None => Found::Way(at, Step::Leave),
+            None => Found::Way(at.object(), Step::Leave),
         }
     }
 
     fn leave_caller(self, asker: Ref<'k, Task>, at: Ref<'k, Task>) -> Found<'k> {
-        let (callee, hot) = match self.follow_call(at) {
+        let callee = match self.follow_call(at) {
             Ok(callee) => callee,
             Err(found) => return found,
         };
-        match self.caller_after(hot, at) {
+        match self.caller_after(callee.part(), at) {
             Some(next) => Found::Way(next, Step::Enter),
-            None if callee == asker => Found::End,
-            None if self.awaits(callee, hot) => Found::Way(callee, Step::Leave),
+            None if callee.object() == asker => Found::End,
+            None if self.awaits(callee) => Found::Way(callee.object(), Step::Leave),
             // The way down has ended at a task that made no search.
             None => Found::Lost,
         }
@@ -405,7 +405,7 @@ impl<'k, M: Machine> Time<'k, M> {
         let Some(sc_hot) = self.sc_hot(sc) else {
             return Found::Elsewhere(sc.get().hot.mail_target(self.pin()));
         };
-        let waits = self.task_hot(at).is_none_or(|hot| self.awaits(at, hot));
+        let waits = self.open(at).is_none_or(|task| self.awaits(task));
         if !sc_hot.owner.is(at) || !waits {
             return Found::Lost;
         }
@@ -418,29 +418,29 @@ impl<'k, M: Machine> Time<'k, M> {
     fn carry(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
         // The time may have ended on the way.
         let Some(sc) = msg.time(self.pin()) else { return Found::Lost };
-        let (callee, hot) = match self.follow_call(at) {
+        let callee = match self.follow_call(at) {
             Ok(callee) => callee,
             Err(found) => return found,
         };
-        if self.awaits(callee, hot) {
-            hot.time.owe(at);
-            return Found::Way(callee, Step::Carry);
+        if self.awaits(callee) {
+            callee.time.owe(at);
+            return Found::Way(callee.object(), Step::Carry);
         }
-        if callee != asker && !self.starves(callee, hot) || hot.is_dying() {
-            if hot.state() == State::Restart {
-                hot.search.time_came();
+        if callee.object() != asker && !self.starves(callee) || callee.is_dying() {
+            if callee.state() == State::Restart {
+                callee.search.time_came();
             }
             return Found::Lost;
         }
         msg.set_time(None);
         if let Some(sc_hot) = self.sc_hot(sc) {
-            self.hold(callee, hot, sc, sc_hot);
-            hot.time.owe(at);
+            self.hold(callee, sc, sc_hot);
+            callee.time.owe(at);
         }
-        if callee == asker {
+        if callee.object() == asker {
             return Found::End;
         }
-        self.start(callee, hot);
+        self.start(callee);
         Found::Lost
     }
 }

@@ -18,7 +18,7 @@ use test_abi::trace::Event;
 
 use crate::outbox::mail::Next;
 use crate::rooms::Tlb;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Tlb<'k, M> {
     // --- beginning -------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
     }
 
     /// Waits until a shootdown is over.
-    pub fn wait_over(self, me: Me<'k>, stamp: Stamp) -> Result<()> {
+    pub fn wait_over(self, me: OpenTask<'k>, stamp: Stamp) -> Result<()> {
         if self.is_over(stamp) {
             return Ok(());
         }
@@ -130,8 +130,8 @@ impl<'k, M: Machine> Tlb<'k, M> {
     }
 
     /// Waits until a shootdown of this CPU, which keeps the request, is over.
-    fn stay(self, me: Me<'k>, stamp: Stamp) -> Refusal {
-        let block = self.outbox().take_for_request(me.task, me.hot, Request::Forgotten(stamp));
+    fn stay(self, me: OpenTask<'k>, stamp: Stamp) -> Refusal {
+        let block = self.outbox().take_for_request(me, Request::Forgotten(stamp));
         self.outbox().keep(block, &self.sched.forgetful);
         Refusal::Again
     }

@@ -22,7 +22,7 @@ use smp::shootdown::{self, Stamp};
 
 use crate::rooms::Tlb;
 use crate::tlb::mark::Mark;
-use crate::{Me, Refusal, Result};
+use crate::{OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Tlb<'k, M> {
     /// Drops an entry's old translation on this CPU after the entry has changed. Returns whether
@@ -73,18 +73,18 @@ impl<'k, M: Machine> Tlb<'k, M> {
 
     /// Waits until such a gone entry is free. Without a task it cannot wait.
     #[cold]
-    pub fn wait_free(self, me: Option<Me<'k>>, stamp: Stamp) -> Refusal {
+    pub fn wait_free(self, me: Option<OpenTask<'k>>, stamp: Stamp) -> Refusal {
         me.and_then(|me| self.wait_over(me, stamp).err()).unwrap_or(Refusal::More)
     }
 
     /// Waits until no CPU has a translation of a page that differs from its present mappings.
     #[inline(always)]
-    pub fn settle(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
+    pub fn settle(self, me: OpenTask<'k>, info: &FrameInfo) -> Result<()> {
         info.stamp().map_or(Ok(()), |stamp| self.settle_stale(me, info, stamp))
     }
 
     #[inline(never)]
-    fn settle_stale(self, me: Me<'k>, info: &FrameInfo, stamp: Stamp) -> Result<()> {
+    fn settle_stale(self, me: OpenTask<'k>, info: &FrameInfo, stamp: Stamp) -> Result<()> {
         self.wait_over(me, stamp)?;
         let locked = info.lock(self.cpu);
         if info.stamp() == Some(stamp) {
@@ -100,23 +100,23 @@ impl<'k, M: Machine> Tlb<'k, M> {
     }
 
     /// Waits for the shootdown that a system call began before it restarted.
-    pub fn wait_marked(self, me: Me<'k>, mark: Mark) -> Result<()> {
+    pub fn wait_marked(self, me: OpenTask<'k>, mark: Mark) -> Result<()> {
         self.begun_by(mark).map_or(Ok(()), |stamp| self.wait_over(me, stamp))
     }
 
     /// Waits for the last shootdown that a system call has begun, if there is one. When the call
     /// restarts, only that wait is left.
-    pub fn note_and_wait(self, me: Me<'k>, begun: Option<Stamp>) -> Result<()> {
+    pub fn note_and_wait(self, me: OpenTask<'k>, begun: Option<Stamp>) -> Result<()> {
         let Some(stamp) = begun else { return Ok(()) };
-        me.hot.regs.r8.set(Mark::waiting(stamp).raw());
+        me.regs.r8.set(Mark::waiting(stamp).raw());
         self.wait_over(me, stamp)
     }
 
     /// Notes the shootdown that this entry of a system call has begun, if there is one.
     /// Returns: the last one that the call has begun, in this entry or before.
-    pub fn keep_begun(self, me: Me<'k>, mark: Mark, begun: Option<Stamp>) -> Option<Stamp> {
+    pub fn keep_begun(self, me: OpenTask<'k>, mark: Mark, begun: Option<Stamp>) -> Option<Stamp> {
         if let Some(stamp) = begun {
-            me.hot.regs.r8.set(mark.with_rest(stamp).raw());
+            me.regs.r8.set(mark.with_rest(stamp).raw());
         }
         begun.or_else(|| self.begun_by(mark))
     }

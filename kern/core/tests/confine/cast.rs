@@ -323,7 +323,7 @@ impl Cast {
 
     fn is_of(&self, task: &Tcb, player: usize) -> bool {
         let process = self.w.object::<kern_base::process::Process>(self.players[player].proc.process);
-        task.hot().process(task.pin()) == process
+        task.hot().process_if_any(task.pin()) == process
     }
 
     /// Pages of the process's pool, and some that its frames are mapped at.

@@ -42,15 +42,15 @@ pub fn load<'k>(cpu: CpuHere<'k>) -> Option<OpenTask<'k>> {
 /// its label, vector state and debug registers.
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: OpenTask<'_>) {
-    let (task_hot, pin) = (task.state(), cpu.pin());
-    if let Some(process) = task_hot.process(pin)
+    let pin = cpu.pin();
+    if let Some(process) = task.process_if_any(pin)
         && let Some(vspace) = process.get().vspace.get(pin)
         // SAFETY: each CPU writes its own alone.
         && !unsafe { cpu.vspace.is_own(vspace) }
     {
         enter_space(cpu, vspace);
     }
-    let wanted = task_hot.word() as u32 & SPECIAL;
+    let wanted = task.word() as u32 & SPECIAL;
     if wanted != cpu.own().hot.special_on.get() {
         enter_special(cpu, wanted, task);
     }
@@ -120,7 +120,7 @@ fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: OpenTask<'_>) {
         enter_vector(cpu.pin(), on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task);
     }
     if wanted & FLAG_DEBUG != 0 {
-        debug::load(task.state().debug());
+        debug::load(task.debug());
     } else if on & FLAG_DEBUG != 0 {
         debug::off();
     }
@@ -134,10 +134,10 @@ fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: OpenTask<'_>) {
     if !is_on {
         vector::clear_ts();
     }
-    if wanted && task.state().regs.full.get() != 0 {
+    if wanted && task.regs.full.get() != 0 {
         // SAFETY: TS is clear; the area was initialised when the task was configured and written by
         // `save` since.
-        unsafe { vector::restore(task.object().get().vector(pin).as_ptr()) }
+        unsafe { vector::restore(task.get().vector(pin).as_ptr()) }
         return;
     }
     // SAFETY: TS is clear; what is live belongs to a task that has it saved or dead.

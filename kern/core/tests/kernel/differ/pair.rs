@@ -417,7 +417,7 @@ impl Pair {
         let mut left = vec![(Id(0), first)];
         for (id, tcb) in &self.tasks {
             let process = self.model.task(*id).process.map(|process| self.model.process(process));
-            let found = tcb.hot().process(tcb.pin()).and_then(|process| process.get().cnode.get(pin));
+            let found = tcb.hot().process_if_any(tcb.pin()).and_then(|process| process.get().cnode.get(pin));
             left.extend(process.and_then(|process| process.cnode).zip(found));
         }
         let mut seen: Vec<Id> = left.iter().map(|(id, _)| *id).collect();

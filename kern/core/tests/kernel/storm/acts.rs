@@ -154,7 +154,7 @@ impl Cast {
     fn fault(&mut self, n: usize, task: Tcb) {
         let number = self.model.number();
         let own = task.object.get().fault_handler.load(Relaxed);
-        let of = task.hot().process(task.pin());
+        let of = task.hot().process_if_any(task.pin());
         let handler = if own != 0 { own } else { of.map_or(0, |p| p.get().fault_handler.load(Relaxed)) };
         let to = self.tasks.get(Target(handler).index() as usize).filter(|_| handler != 0).map(|t| t.id);
         self.model.faults(task, number, to);

@@ -79,7 +79,7 @@ impl Cast {
     /// CSpace of the process that runs on a CPU.
     fn one_with(&self, n: usize, x: u8, kind: Option<ObjType>) -> Cap {
         let pin = smp::host_test::pin(n);
-        let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process(pin));
+        let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process_if_any(pin));
         let cnode = process.and_then(|p| p.get().cnode.get(pin));
         let holds = |slot: &u32| {
             let slot = cnode.and_then(|c| c.get().slots.get_but_first(pin, *slot as usize));
@@ -247,7 +247,7 @@ impl Cast {
     /// or two.
     pub fn read_events(&mut self, n: usize, b: u8) {
         let pin = smp::host_test::pin(n);
-        let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process(pin));
+        let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process_if_any(pin));
         let Some(pool) = process.and_then(|process| process.get().pool.get(pin)) else { return };
         let Some((first, _)) = pool.get().pages().next() else { return };
         let [head, armed, slots, window] = smp::host_test::words(first.at().0, 4) else { return };

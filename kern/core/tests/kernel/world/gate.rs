@@ -224,7 +224,7 @@ impl Gate {
         let hot = task.get().hot.here(host_test::pin(n));
         hot.regs.full.set(0);
         let pin = host_test::pin(n);
-        let vspace = hot.process(pin).and_then(|p| p.get().vspace.get(pin));
+        let vspace = hot.process_if_any(pin).and_then(|p| p.get().vspace.get(pin));
         let Some(vspace) = vspace else { panic!("cpu{n} runs a task without address space") };
         let look = self.look(n);
         if look.cpu.vspace.is(vspace) {

@@ -120,9 +120,9 @@ impl World {
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
         cx.sc_hot(sc)?.state.set_priority(AGENT_PRIORITY as u8);
         cx.make().bind_time(sc, task).ok()?;
-        let hot = cx.task_hot(task)?;
-        hot.regs.rip.set(AFTER);
-        cx.life().resume(task, hot);
+        let open = cx.open(task)?;
+        open.regs.rip.set(AFTER);
+        cx.life().resume(open);
         cx.time().dispatch();
         Some(task)
     }

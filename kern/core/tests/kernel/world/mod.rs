@@ -233,8 +233,8 @@ pub struct World {
 /// one.
 fn elsewhere(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
-    let regs = &me.hot.regs;
-    let is_elsewhere = |task: Ref<'_, Task>| cx.task_hot(task).is_none();
+    let regs = &me.regs;
+    let is_elsewhere = |task: Ref<'_, Task>| cx.open(task).is_none();
     match Op::from_raw(regs.rax.get() as u8) {
         Some(Op::Call) if regs.rax.get() as u32 == Op::Call as u32 => {
             let target = abi::Target(regs.rdi.get());
@@ -242,22 +242,22 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
             if !is_elsewhere(dest.task) {
                 return false;
             }
-            let block = Block::take(me.task, cx.pin());
+            let block = Block::take(me.object(), cx.pin());
             block.write(words_in(regs), SenderInfo { sender: TaskId::NONE, target, custom: dest.custom });
             block.rest();
-            cx.call_elsewhere(me.task, dest.task, dest.tag >> 32 << 32, target.0);
+            cx.call_elsewhere(me.object(), dest.task, dest.tag >> 32 << 32, target.0);
         }
         Some(Op::ReplyRecv) if regs.rax.get() as u32 == Op::ReplyRecv as u32 => {
-            let caller = me.hot.caller(cx.pin()).filter(|caller| is_elsewhere(*caller));
-            let Some(caller) = caller.filter(|_| !me.hot.has_pending()) else { return false };
-            if !me.hot.time.is_lent_by(caller) {
+            let caller = me.caller(cx.pin()).filter(|caller| is_elsewhere(*caller));
+            let Some(caller) = caller.filter(|_| !me.has_pending()) else { return false };
+            if !me.time.is_lent_by(caller) {
                 return false;
             }
-            let block = me.hot.take_only_caller(cx.pin()).unwrap();
+            let block = me.take_only_caller(cx.pin()).unwrap();
             let info = MsgInfo(regs.rax.get() & !0xff);
             block.write(Words { info, ..words_in(regs) }, block.sender());
-            me.hot.serve(block);
-            cx.reply_elsewhere(me.task, caller);
+            me.serve(block);
+            cx.reply_elsewhere(me.object(), caller);
         }
         _ => return false,
     }
@@ -273,28 +273,26 @@ fn words_in(regs: &RegFrame) -> Words {
 /// What the fastpath does with the answer to a fault of the own CPU: whether this was one.
 fn answers_fault(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
-    let regs = &me.hot.regs;
-    let Some(caller) = me.hot.caller(cx.pin()).filter(|_| regs.rax.get() as u32 == Op::ReplyRecv as u32)
-    else {
+    let regs = &me.regs;
+    let Some(caller) = me.caller(cx.pin()).filter(|_| regs.rax.get() as u32 == Op::ReplyRecv as u32) else {
         return false;
     };
-    let fault = cx.task_hot(caller).is_some_and(|hot| hot.has_flag(FLAG_IN_FAULT));
-    if !fault || me.hot.has_pending_bits() || !me.hot.callers().is_empty() || !me.hot.time.is_lent_by(caller)
-    {
+    let fault = cx.open(caller).is_some_and(|hot| hot.has_flag(FLAG_IN_FAULT));
+    if !fault || me.has_pending_bits() || !me.callers().is_empty() || !me.time.is_lent_by(caller) {
         return false;
     }
-    let block = me.hot.take_caller(cx.pin()).unwrap();
+    let block = me.take_caller(cx.pin()).unwrap();
     block.write(words_in(regs), block.sender());
-    me.hot.serve(block);
-    me.hot.serve_fault();
-    cx.answer_fault_here(me.task, caller);
+    me.serve(block);
+    me.serve_fault();
+    cx.answer_fault_here(me.object(), caller);
     true
 }
 
 /// Maps or unmaps one page on the fast path, if possible. Returns whether it was.
 fn maps_page(cx: Door<'_, Fake>, op: Op) -> bool {
     let Some(me) = cx.current() else { return false };
-    let regs = &me.hot.regs;
+    let regs = &me.regs;
     if regs.rax.get() != op as u64 || regs.r9.get() != 0 || regs.r10.get() > 1 {
         return false;
     }
@@ -314,7 +312,7 @@ fn maps_page(cx: Door<'_, Fake>, op: Op) -> bool {
 /// The system call that is in the frame of the running task.
 fn serve(cx: Door<'_, Fake>, fast: bool) {
     let Some(me) = cx.current() else { return };
-    match Op::from_raw(me.hot.regs.rax.get() as u8) {
+    match Op::from_raw(me.regs.rax.get() as u8) {
         Some(op) if fast && (elsewhere(cx) || answers_fault(cx) || maps_page(cx, op)) => {}
         Some(op) => cx.system_call(op),
         None => cx.bad_system_call(),
@@ -431,7 +429,8 @@ impl World {
 
     /// The address of the context that a task spends, or would; 0: of none.
     pub fn time_of(&self, task: &Tcb) -> u64 {
-        self.look(task.home()).time().time_of(task.object, task.hot()).map_or(0, Ref::addr)
+        let time = self.look(task.home()).time();
+        time.open(task.object).and_then(|task| time.time_of(task)).map_or(0, Ref::addr)
     }
 
     /// Whether the task that runs on a CPU has to make its system call again.
