@@ -65,6 +65,12 @@ impl From<Error> for Refusal {
     }
 }
 
+/// Refuses an operation if it breaks a rule.
+#[inline(always)]
+pub fn refuse_if(breaks_rule: bool, why: impl Into<Refusal>) -> Result<()> {
+    if breaks_rule { Err(why.into()) } else { Ok(()) }
+}
+
 /// Writes the registers that a system call's exit defines: results, and zero in all other message
 /// registers.
 #[inline(always)]

@@ -57,7 +57,7 @@ use smp::sync::AtomicBool;
 
 use crate::rooms::Trace;
 
-pub use answer::{Answer, Refusal, Result};
+pub use answer::{Answer, Refusal, Result, refuse_if};
 pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
 pub use kern_base::task::OpenTask;

@@ -8,7 +8,7 @@ use smp::sync::Ordering::Relaxed;
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 use smp::sync::UserWord;
 
-use crate::{Refusal, Result};
+use crate::{Refusal, Result, refuse_if};
 
 /// RFLAGS bits that user level may write: those that a program can set itself (the arithmetic
 /// flags, DF, TF, AC, ID; NT is not among them), and RF, which lets it pass a breakpoint.
@@ -51,9 +51,7 @@ pub fn registers(regs: &RegFrame) -> [(RegIndex, &Cell<u64>); abi::REG_COUNT] {
 pub fn read_registers(bulk: &[UserWord; 256]) -> Result<[u64; abi::REG_COUNT]> {
     let words: [u64; abi::REG_COUNT] = core::array::from_fn(|i| bulk[i].load(Relaxed));
     for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
-        if words[address as usize] >= abi::USER_TOP {
-            return Err(Refusal::new(Error::BadAddress, address as u64));
-        }
+        refuse_if(words[address as usize] >= abi::USER_TOP, Refusal::new(Error::BadAddress, address as u64))?;
     }
     Ok(words)
 }

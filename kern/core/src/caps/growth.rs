@@ -26,7 +26,7 @@ use kern_base::slot::{CNode, Place, TABLES_MAX};
 use smp::door::Ref;
 
 use crate::rooms::Caps;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// The slots that numbers of user level reach: those of a CNode and, for a whole CSpace, of the
 /// tables that follow it.
@@ -96,13 +96,9 @@ impl<'k, M: Machine> Caps<'k, M> {
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         let headers = [&found.get().header, &first.get().header, &table.get().header];
         self.security().same_label(headers)?;
-        if !table.get().process.is_null() {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(!table.get().process.is_null(), Error::InUse)?;
         let (last, number) = self.last_table(first)?;
-        if headers.iter().any(|header| header.has_flag(FLAG_DYING)) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(headers.iter().any(|header| header.has_flag(FLAG_DYING)), Error::Dying)?;
         table.get().process.set(Some(found));
         last.get().more.set(Some(table));
         self.security().audit_bind(Op::CSpaceGrow, &table.get().header, found.get());
@@ -116,9 +112,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         for table in CNode::tables(first, self.pin()) {
             (last, count, number) = (table, count + 1, number + table.get().slots.known().len());
         }
-        if count == TABLES_MAX {
-            return Err(Refusal::new(Error::Full, TABLES_MAX as u64));
-        }
+        refuse_if(count == TABLES_MAX, Refusal::new(Error::Full, TABLES_MAX as u64))?;
         Ok((last, number))
     }
 

@@ -18,7 +18,7 @@ use smp::sync::Ordering::Relaxed;
 use crate::args::Args;
 use crate::caps::growth::Reach;
 use crate::rooms::Caps;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Rights of a group's capability with DELETE in a process without a member record.
 const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0 | Rights::LISTEN.0);
@@ -52,9 +52,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     pub fn cap_verify(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let process = self.operand::<Process, { Op::CapVerify as u8 }, 0>(me, args.cap())?;
         let (_, wanted) = self.look(me, args.cap1())?;
-        if wanted.object_type() == 0 {
-            return Err(Refusal::new(Error::NoCapability, u64::from(args.cap1().0)));
-        }
+        refuse_if(wanted.object_type() == 0, Refusal::new(Error::NoCapability, u64::from(args.cap1().0)))?;
         let rights = u32::try_from(args.a2).map(Rights).map_err(|_| Refusal::argument(2))?;
         let first = u32::try_from(args.a3).map_err(|_| Refusal::argument(3))? as usize;
         let reach = self.cspace_of(process)?;

@@ -27,7 +27,7 @@ use smp::sync::fence_after_exchange;
 use crate::args::Args;
 use crate::caps::growth::Reach;
 use crate::rooms::Caps;
-use crate::{Answer, OpenTask, Refusal, Result, Root};
+use crate::{Answer, OpenTask, Refusal, Result, Root, refuse_if};
 
 /// A task that was found through a group.
 pub struct Dest<'k> {
@@ -212,9 +212,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         let cnode = self.find_of::<CNode>(process, cap, Rights::NONE)?;
         let missing = need.into().rights().minus(cnode.rights);
         let whole = own == Some(cnode.object);
-        if !whole && missing != Rights::NONE {
-            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
-        }
+        refuse_if(!whole && missing != Rights::NONE, Refusal::new(Error::NoRight, u64::from(missing.0)))?;
         Ok(Reach { first: cnode.object, whole })
     }
 
@@ -239,9 +237,10 @@ impl<'k, M: Machine> Caps<'k, M> {
         let group = self.typed::<Group>(word, cap, need)?;
         let member = group.get().member_of(self.pin(), slot.get()).ok_or(Refusal::from(Error::NotMember))?;
         let missing = need.minus(member.rights());
-        if member.key() != me.process(self.pin()).get().key() || missing != Rights::NONE {
-            return Err(Refusal::new(Error::NotMember, u64::from(missing.0)));
-        }
+        refuse_if(
+            member.key() != me.process(self.pin()).get().key() || missing != Rights::NONE,
+            Refusal::new(Error::NotMember, u64::from(missing.0)),
+        )?;
         Ok(InGroup { group, custom: member.custom() })
     }
 
@@ -316,9 +315,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     pub fn claim(self, at: Place<'k>) -> Result<()> {
         let word = at.slot.get().word.load(self.pin());
         let stamp = word.empty_value();
-        if word.object_type() != 0 || stamp == CLAIMED {
-            return Err(Error::SlotOccupied.into());
-        }
+        refuse_if(word.object_type() != 0 || stamp == CLAIMED, Error::SlotOccupied)?;
         if stamp > CLAIMED {
             // Another CPU is emptying it.
             return Err(Refusal::More);
@@ -326,9 +323,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         if !self.k.epoch.is_reusable(stamp) {
             return Err(Refusal::Restart { epoch: stamp + 2 });
         }
-        if !at.slot.get().word.claim(word, CLAIMED) {
-            return Err(Error::SlotOccupied.into());
-        }
+        refuse_if(!at.slot.get().word.claim(word, CLAIMED), Error::SlotOccupied)?;
         fence_after_exchange();
         if at.table.has_flag(FLAG_DYING) {
             self.unclaim(at.slot);
@@ -517,9 +512,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         let word = from.get().word.load(self.pin());
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.check_copy(word, rights)?;
-        if badge >> kern_base::slot::BADGE_BITS != 0 {
-            return Err(Refusal::argument(3));
-        }
+        refuse_if(badge >> kern_base::slot::BADGE_BITS != 0, Refusal::argument(3))?;
         self.security().may_grant(me, at, header)?;
         self.claim_for(at, || {
             linger();
@@ -537,9 +530,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Checks that a slot's capability can be copied so.
     pub fn check_copy(self, word: RawWord<'k>, rights: Rights) -> Result<()> {
         let excess = rights.minus(Rights(word.rights()));
-        if excess != Rights::NONE {
-            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
-        }
+        refuse_if(excess != Rights::NONE, Refusal::new(Error::Amplifies, u64::from(excess.0)))?;
         if word.object_type() == ObjType::Untyped as u8 {
             // With two capabilities of one Untyped, the kernel could not tell whose objects a reset
             // would end.
@@ -579,9 +570,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             let root = self.lock_root(header);
             self.settle_tree(&root)?;
             self.check_there(from, word)?;
-            if self.is_being_reset(word) {
-                return Err(Error::Dying.into());
-            }
+            refuse_if(self.is_being_reset(word), Error::Dying)?;
             self.replace_slot(from, at.slot, word);
             Ok(())
         })?;

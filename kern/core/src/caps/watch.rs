@@ -13,7 +13,7 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
 use crate::rooms::Caps;
-use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
 /// Records that one entry examines, including lost ones.
 const LOOKS: usize = 2 * AUDIT_READ_MAX;
@@ -29,9 +29,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         let log2 = log2.ok_or(Refusal::argument(2))?;
         {
             let guard = self.open_to_make(source)?;
-            if !self.k.audit.is_null() {
-                return Err(Error::InUse.into());
-            }
+            refuse_if(!self.k.audit.is_null(), Error::InUse)?;
             let region = guard.region();
             let piece = region.carve(Audit::bytes(cpus, log2), 64);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
@@ -90,9 +88,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.operand::<MachineObject, { Op::LabelRule as u8 }, 0>(me, args.cap())?;
         let label = |raw: u64, position| u32::try_from(raw).map_err(|_| Refusal::argument(position));
         let (subject, object) = (label(args.a1, 1)?, label(args.a2, 2)?);
-        if subject == 0 {
-            return Err(Refusal::argument(1));
-        }
+        refuse_if(subject == 0, Refusal::argument(1))?;
         let allowed = u8::try_from(args.a3).ok().filter(|allowed| allowed & !may::ALL == 0);
         let forbidden = may::ALL & !allowed.ok_or(Refusal::argument(3))?;
         let position = if subject >= LABELS { 1 } else { 2 };

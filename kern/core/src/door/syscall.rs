@@ -11,7 +11,7 @@ use test_abi::trace::{Event, Why};
 use crate::answer::{write_error, write_values};
 use crate::args::Args;
 use crate::rooms::Door;
-use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a system call of the running task, whose registers are saved in its frame.
@@ -187,9 +187,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Carries out [`Op::MachineExit`].
     fn machine_exit(self, me: OpenTask<'k>, cap: Cap, how: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineExit as u8 }, 0>(me, cap)?;
-        if how > 1 {
-            return Err(Refusal::argument(1));
-        }
+        refuse_if(how > 1, Refusal::argument(1))?;
         self.k.machine.exit(how == 0)
     }
 
@@ -199,9 +197,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
         let cpu = self.k.cpus.get_masked(self.pin(), target.index() as usize).ok_or(no_cpu)?;
         let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
-        if number >= COUNTERS {
-            return Err(Refusal::argument(1));
-        }
+        refuse_if(number >= COUNTERS, Refusal::argument(1))?;
         let counter = &cpu.get().counters[mask_index(number, COUNTERS)];
         Ok(Answer::one(counter.racy()))
     }
@@ -209,9 +205,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Carries out [`Op::MachineTrace`].
     fn machine_trace(self, me: OpenTask<'k>, cap: Cap, first: u64, second: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineTrace as u8 }, 0>(me, cap)?;
-        if !smp::trace::ENABLED {
-            return Err(Error::NotBuilt.into());
-        }
+        refuse_if(!smp::trace::ENABLED, Error::NotBuilt)?;
         self.trace().event(|| Event::User { first, second });
         Ok(Answer::DONE)
     }

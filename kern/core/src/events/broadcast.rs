@@ -41,7 +41,7 @@ use crate::ipc::ends::set_progress;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::payload::pages::Ranges;
 use crate::rooms::Events;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Makes an error of the next member report the broadcast's progress. Errors in the pages
 /// themselves keep their own detail.
@@ -114,9 +114,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Broadcasts a message that carries pages.
     #[inline(never)]
     fn broadcast_loaded(self, me: OpenTask<'k>, args: &Args, words: Words) -> Result<Answer> {
-        if words.info.has(FLAG_CAPS) {
-            return Err(Refusal::new(Error::NoCapability, 0));
-        }
+        refuse_if(words.info.has(FLAG_CAPS), Refusal::new(Error::NoCapability, 0))?;
         let (group, from) = self.group_to_tell(me, args, rights_of(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());
         let mut ranges = Ranges::new();

@@ -12,7 +12,7 @@ use test_abi::trace::{Event, object_name};
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::rooms::Events;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Events<'k, M> {
     /// Carries out [`abi::Op::Notify`].
@@ -123,20 +123,14 @@ impl<'k, M: Machine> Events<'k, M> {
             self.clear_bound_pending(hot);
             return Ok(Answer::Values([0, 0, bits, 0]));
         }
-        if !hot.waiter.is_null() || !hot.bound.is_null() && !hot.bound.is(me.object()) {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(!hot.waiter.is_null() || !hot.bound.is_null() && !hot.bound.is(me.object()), Error::InUse)?;
         if object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
         let info = MsgInfo(args.info);
-        if info.has(FLAG_NONBLOCK) {
-            return Err(Error::WouldBlock.into());
-        }
+        refuse_if(info.has(FLAG_NONBLOCK), Error::WouldBlock)?;
         if info.has(FLAG_DEADLINE) {
-            if args.a1 <= self.k.machine.now() {
-                return Err(Error::Timeout.into());
-            }
+            refuse_if(args.a1 <= self.k.machine.now(), Error::Timeout)?;
             self.time().set_deadline(me.object(), args.a1);
         }
         me.wait_for(me.object(), object, hot);
@@ -171,15 +165,14 @@ impl<'k, M: Machine> Events<'k, M> {
                 _ => Refusal::new(Error::WrongCpu, self.id().index() as u64),
             });
         };
-        if !hot.bound.is_null() || task.bound(self.pin()).is_some() || !hot.waiter.is_null() {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(
+            !hot.bound.is_null() || task.bound(self.pin()).is_some() || !hot.waiter.is_null(),
+            Error::InUse,
+        )?;
         if task.state() == State::Fresh || task.is_dying() {
             return Err(Error::BadState.into());
         }
-        if object.get().header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(object.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         task.bind(task.object(), object, hot);
         if hot.bits.get() != 0 {
             self.raise(hot, 0);

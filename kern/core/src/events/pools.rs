@@ -45,7 +45,7 @@ use crate::ipc::ways::{Sent, There, Way};
 use crate::mem::map::check_user_range;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
 use crate::rooms::{Events, Ipc};
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// How many plain events one event with a payload counts for in [`POSTER_STEPS`].
 const PAYLOAD_WORK: usize = 8;
@@ -204,18 +204,12 @@ impl<'k, M: Machine> Events<'k, M> {
         from: SenderInfo,
     ) -> Result<Answer> {
         let info = MsgInfo(args.info);
-        if info.has(FLAG_NONBLOCK) {
-            return Err(Error::WouldBlock.into());
-        }
+        refuse_if(info.has(FLAG_NONBLOCK), Error::WouldBlock)?;
         let deadline = info.has(FLAG_DEADLINE).then_some(args.a1);
-        if deadline.is_some_and(|at| at <= self.k.machine.now()) {
-            return Err(Error::Timeout.into());
-        }
+        refuse_if(deadline.is_some_and(|at| at <= self.k.machine.now()), Error::Timeout)?;
         let reader = self.reader_of(pool).ok_or(Refusal::from(Error::Gone))?;
         let id = reader.get().id();
-        if reader == me.object() {
-            return Err(Error::SelfCall.into());
-        }
+        refuse_if(reader == me.object(), Error::SelfCall)?;
         if reader.get().header.has_flag(FLAG_DEAD) {
             return Err(Refusal::dead(id));
         }
@@ -332,14 +326,10 @@ impl<'k, M: Machine> Events<'k, M> {
         let word = source.get().word.load(self.pin());
         let reader = self.caps().typed_operand::<Task, { Op::PoolBind as u8 }, 2>(word, cap)?;
         let (address, bits) = (args.a3, args.a4);
-        if bits == 0 {
-            return Err(Refusal::argument(4));
-        }
+        refuse_if(bits == 0, Refusal::argument(4))?;
         let bytes = abi::events::pool_pages(pool.get().cells_log2) * PAGE_SIZE;
         check_user_range(address, bytes, PAGE_SIZE)?;
-        if reader.get().owner(self.pin()) != Some(process) {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(reader.get().owner(self.pin()) != Some(process), Error::BadState)?;
         let slot = pool.map(|p| &p.reader);
         self.caps().claim(Place { slot, table: &pool.get().header }).map_err(|refusal| match refusal {
             Refusal::Error { error: Error::SlotOccupied, .. } => Error::InUse.into(),
@@ -378,9 +368,7 @@ impl<'k, M: Machine> Events<'k, M> {
             // there, or part the pool from its process.
             return Err(Refusal::Restart { epoch: parted + 2 });
         }
-        if !pool.get().process.is_null() || !process.get().pool.claim(pool) {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(!pool.get().process.is_null() || !process.get().pool.claim(pool), Error::InUse)?;
         pool.get().process.set(Some(process));
         pool.get().bits.store(bits, Relaxed);
         // The CPU that ends the process or the pool marks it first, and then looks for the other

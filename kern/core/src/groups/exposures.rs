@@ -16,7 +16,7 @@ use smp::sync::fence;
 
 use crate::caps::slots::CLAIMED;
 use crate::rooms::Groups;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// In [`Exposure::part_of`]: a per-CPU exposure begins, and this exposure may become an entry of
 /// it. No index has that bit.
@@ -49,13 +49,12 @@ impl<'k, M: Machine> Groups<'k, M> {
         let group = self.group_for(me, target.cap(), const { Op::Expose.needs(0, ObjType::Group) })?;
         let (source, word) = self.caps().look(me, object)?;
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
-        if word.get::<Task>().is_none() && word.get::<Notification>().is_none() {
-            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
-        }
+        refuse_if(
+            word.get::<Task>().is_none() && word.get::<Notification>().is_none(),
+            Refusal::new(Error::WrongType, u64::from(word.object_type())),
+        )?;
         let missing = const { Op::Expose.needs(1, ObjType::Task) }.minus(Rights(word.rights()));
-        if missing != Rights::NONE {
-            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
-        }
+        refuse_if(missing != Rights::NONE, Refusal::new(Error::NoRight, u64::from(missing.0)))?;
         let what = What { by: target.cap(), group: group.get(), source, word, header };
         let (index, first) = (target.index(), how >> 32);
         let head = self.entry(what.group, u64::from(index))?;
@@ -102,15 +101,16 @@ impl<'k, M: Machine> Groups<'k, M> {
         let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
         let cpus = self.k.cpu_count() as u64;
         let end = first + cpus;
-        if end > group.exposures.known().len() as u64 || (first..end).contains(&u64::from(index)) {
-            return Err(Refusal::argument(2));
-        }
+        refuse_if(
+            end > group.exposures.known().len() as u64 || (first..end).contains(&u64::from(index)),
+            Refusal::argument(2),
+        )?;
         let present = head.get().per_cpu.load(Acquire);
-        if head.get().slot.word.load(self.pin()).object_type() != 0
-            || (present != 0 && u64::from(present) != first + 1)
-        {
-            return Err(Error::SlotOccupied.into());
-        }
+        refuse_if(
+            head.get().slot.word.load(self.pin()).object_type() != 0
+                || (present != 0 && u64::from(present) != first + 1),
+            Error::SlotOccupied,
+        )?;
         let entry = self.entry(group, first + self.target_home(task) as u64)?;
         Ok((entry, Kind::PerCpu { head, index, first: first as u32 }))
     }
@@ -132,9 +132,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     ) -> Result<()> {
         let What { group, source, word, header, .. } = what;
         let exposure = entry.get();
-        if exposure.per_cpu.load(Acquire) != 0 {
-            return Err(Error::SlotOccupied.into());
-        }
+        refuse_if(exposure.per_cpu.load(Acquire) != 0, Error::SlotOccupied)?;
         let task = word.get::<Task>();
         let id = task.map(|task| configured(task).ok_or(Refusal::from(Error::BadState))).transpose()?;
         let slot = entry.map(|e| &e.slot);
@@ -198,9 +196,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     ) -> Result<bool> {
         let exposure = entry.get();
         let mut begins = false;
-        if exposure.per_cpu.load(Acquire) != 0 {
-            return Err(Error::SlotOccupied.into());
-        }
+        refuse_if(exposure.per_cpu.load(Acquire) != 0, Error::SlotOccupied)?;
         let agrees = match kind {
             Kind::One | Kind::Watcher(_) => exposure.part_of.load(SeqCst) == 0,
             Kind::PerCpu { head, index, first } => {
@@ -224,13 +220,9 @@ impl<'k, M: Machine> Groups<'k, M> {
         claimed: Ref<'k, Exposure>,
     ) -> Result<bool> {
         let word = head.slot.word.load(self.pin());
-        if word.object_type() != 0 {
-            return Err(Error::SlotOccupied.into());
-        }
+        refuse_if(word.object_type() != 0, Error::SlotOccupied)?;
         decide(head, word, || {
-            if head.part_of.load(SeqCst) != 0 {
-                return Err(Error::SlotOccupied.into());
-            }
+            refuse_if(head.part_of.load(SeqCst) != 0, Error::SlotOccupied)?;
             if head.per_cpu.load(Acquire) != 0 {
                 return Ok(false);
             }
@@ -259,9 +251,10 @@ impl<'k, M: Machine> Groups<'k, M> {
         fence(SeqCst);
         let is_free = |entry: Ref<'k, Exposure>| {
             let word = entry.get().slot.word.load(self.pin());
-            if word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0 {
-                return Err(Error::SlotOccupied.into());
-            }
+            refuse_if(
+                word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0,
+                Error::SlotOccupied,
+            )?;
             if word.empty_value() >= CLAIMED {
                 return Err(Refusal::More);
             }
@@ -298,9 +291,7 @@ impl<'k, M: Machine> Groups<'k, M> {
     ) -> Result<bool> {
         decide(head, word, || {
             let starts = head.per_cpu.load(Acquire);
-            if starts != 0 && !of_all && !self.is_own(head, me) {
-                return Err(not_own());
-            }
+            refuse_if(starts != 0 && !of_all && !self.is_own(head, me), not_own())?;
             Ok(starts != 0 && self.free_entries(group, head, starts - 1))
         })
     }
@@ -342,9 +333,7 @@ pub fn not_own() -> Refusal {
 /// the kind of an index.
 /// Errors: [`Refusal::More`] if another CPU decides.
 fn decide<T>(head: &Exposure, word: RawWord<'_>, change: impl FnOnce() -> Result<T>) -> Result<T> {
-    if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
-        return Err(Refusal::More);
-    }
+    refuse_if(word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED), Refusal::More)?;
     let outcome = change();
     head.slot.word.set_empty(word.empty_value());
     outcome
@@ -352,9 +341,10 @@ fn decide<T>(head: &Exposure, word: RawWord<'_>, change: impl FnOnce() -> Result
 
 /// Checks that an exposure may be that of a watcher, which gets its bits with a shift.
 fn watcher<'k>(word: RawWord<'k>, index: u32, shift: u64) -> Result<Kind<'k>> {
-    if word.get::<Notification>().is_none() {
-        return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
-    }
+    refuse_if(
+        word.get::<Notification>().is_none(),
+        Refusal::new(Error::WrongType, u64::from(word.object_type())),
+    )?;
     if index >= WATCHERS {
         return Err(Refusal::argument(0));
     }

@@ -35,7 +35,7 @@ use smp::sync::fence;
 
 use crate::args::Args;
 use crate::rooms::Groups;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Groups<'k, M> {
     /// Makes a process a member at a free index, if its offer is still the one that was accepted.
@@ -54,9 +54,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         let record = group.get().members.known().get(self.pin(), index).ok_or(full)?;
         {
             let list = process.get().memberships.lock(self.cpu, &process.get().header);
-            if process.get().header.has_flag(FLAG_DYING) {
-                return Err(Error::Dying.into());
-            }
+            refuse_if(process.get().header.has_flag(FLAG_DYING), Error::Dying)?;
             if process.get().offer.get() != offered {
                 return Err(Refusal::More);
             }
@@ -197,9 +195,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         let offered = addee.get().offer.get();
         let agreed = [object.get().header.identity(), me.process(self.pin()).get().header.identity()];
         let no_consent = Refusal::from(Error::NoConsent);
-        if offered.slot == 0 || !agreed.contains(&offered.from) {
-            return Err(no_consent);
-        }
+        refuse_if(offered.slot == 0 || !agreed.contains(&offered.from), no_consent)?;
         let place = self.caps().place_of(addee, Cap(offered.slot)).ok_or(no_consent)?;
         let index = self.caps().claim_for(place, || {
             let root = self.caps().lock_root(&object.get().header);
@@ -234,21 +230,18 @@ impl<'k, M: Machine> Groups<'k, M> {
     ) -> Result<u16> {
         let held = Rights(word.rights());
         let excess = rights.minus(MEMBER_RIGHTS.and(held));
-        if excess != Rights::NONE {
-            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
-        }
+        refuse_if(excess != Rights::NONE, Refusal::new(Error::Amplifies, u64::from(excess.0)))?;
         let wrong = Refusal::argument(3);
         if held.contains(Rights::DELETE) {
             return u16::try_from(custom).map_err(|_| wrong);
         }
         let member = group.get().member_of(self.pin(), slot.get()).ok_or(Refusal::from(Error::NotMember))?;
-        if member.key() != me.process(self.pin()).get().key() || !member.rights().contains(Rights::ADD) {
-            return Err(Refusal::new(Error::NotMember, u64::from(Rights::ADD.0)));
-        }
+        refuse_if(
+            member.key() != me.process(self.pin()).get().key() || !member.rights().contains(Rights::ADD),
+            Refusal::new(Error::NotMember, u64::from(Rights::ADD.0)),
+        )?;
         let excess = rights.minus(member.rights());
-        if excess != Rights::NONE {
-            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
-        }
+        refuse_if(excess != Rights::NONE, Refusal::new(Error::Amplifies, u64::from(excess.0)))?;
         let own = custom == SEEN_AS_ADDER || custom == u64::from(member.custom());
         if own { Ok(member.custom()) } else { Err(wrong) }
     }

@@ -22,7 +22,7 @@ use crate::ipc::ends::is_broadcast;
 use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
 use crate::rooms::Ipc;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Refuses a message of more UTCB words than fit.
 const TOO_LONG: Refusal = Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64);
@@ -68,13 +68,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let words = if PAYLOAD { args.with_payload(args.words()?) } else { args.words()? };
         let need = if PAYLOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
-        if dest.task == me.object() {
-            return Err(Refusal::new(Error::SelfCall, 0));
-        }
+        refuse_if(dest.task == me.object(), Refusal::new(Error::SelfCall, 0))?;
         let deadline = args.deadline();
-        if deadline.is_some_and(|at| at <= self.k.machine.now()) {
-            return Err(Refusal::new(Error::Timeout, 0));
-        }
+        refuse_if(deadline.is_some_and(|at| at <= self.k.machine.now()), Refusal::new(Error::Timeout, 0))?;
         let from = SenderInfo { sender: me.get().id(), target: Target(args.a0), custom: dest.custom };
         let sent = Sent { callee: dest.task, words, from };
         let nonblock = MsgInfo(args.info).has(FLAG_NONBLOCK);

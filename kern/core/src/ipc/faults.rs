@@ -35,7 +35,7 @@ use crate::ipc::ways::{Direct, Queue, Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::registers::{load_registers, read_registers, registers};
 use crate::rooms::Ipc;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 /// Exceptions that have more detail than their number.
 const DEBUG: u8 = 1;
@@ -69,9 +69,10 @@ pub fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
         let (on, condition, length) = breakpoint(dr7, n);
         !on || condition != ON_PORT && at % length == 0 && (condition != ON_EXECUTE || length == 1)
     };
-    if dr7 & !abi::DEBUG_CONTROL != 0 || !addresses.iter().enumerate().all(legal) {
-        return Err(Refusal::argument(5));
-    }
+    refuse_if(
+        dr7 & !abi::DEBUG_CONTROL != 0 || !addresses.iter().enumerate().all(legal),
+        Refusal::argument(5),
+    )?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ways::{Sent, There};
 use crate::payload::carry::PAYLOAD_FLAGS;
 use crate::rooms::Ipc;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::ReplyRecv`].
@@ -88,9 +88,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
         let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
         if words.info.has(PAYLOAD_FLAGS) {
-            if saved.is_some_and(|reply| !self.still_answers(me, reply)) {
-                return Err(Error::Gone.into());
-            }
+            refuse_if(saved.is_some_and(|reply| !self.still_answers(me, reply)), Error::Gone)?;
             self.payload().give_load(me, caller, words.info)?;
         }
         let block = match saved {
@@ -173,9 +171,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(reply) = object.get().hot.open(self.pin()) else {
             return Err(self.elsewhere(&object.get().hot));
         };
-        if reply.caller(self.pin()).is_some() {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(reply.caller(self.pin()).is_some(), Error::InUse)?;
         if object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
@@ -217,9 +213,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// forwarder's words are copied there. The caller can read them; a reply could tell it as much.
     pub fn forward(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let mut words = args.words()?;
-        if MsgInfo(args.info).has(FLAG_PAGES) {
-            return Err(Refusal::new(Error::NoPage, 0));
-        }
+        refuse_if(MsgInfo(args.info).has(FLAG_PAGES), Refusal::new(Error::NoPage, 0))?;
         if MsgInfo(args.info).has(FLAG_CAPS) {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
@@ -232,9 +226,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let found = self.caps().find_group(me, Target(args.a0).cap(), need)?;
         let dest = self.caps().task_in(found, Target(args.a0).index())?;
         let Some(caller) = me.caller(self.pin()) else { return Err(Error::Gone.into()) };
-        if dest.task == me.object() || dest.task == caller {
-            return Err(Error::SelfCall.into());
-        }
+        refuse_if(dest.task == me.object() || dest.task == caller, Error::SelfCall)?;
         // The message enters that group in the caller's name.
         self.security().may(&caller.get().header, &found.group.get().header, may::JOIN)?;
         let sender = caller.get().id();

@@ -25,7 +25,7 @@ use smp::sync::Ordering::Relaxed;
 use crate::caps::growth::Reach;
 use crate::life::reclaim::Pins;
 use crate::rooms::Life;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::ProcessKill`].
@@ -35,9 +35,10 @@ impl<'k, M: Machine> Life<'k, M> {
         if process == me.process(self.pin()) {
             return self.kill_own(me);
         }
-        if !self.goes_on_with(me, Some(process.get().header.identity())) {
-            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
-        }
+        refuse_if(
+            !self.goes_on_with(me, Some(process.get().header.identity())),
+            Refusal::new(Error::NoCapability, u64::from(cap.0)),
+        )?;
         self.end_tasks(me, process)?;
         self.withdraw_tasks(me, process)?;
         self.groups().leave_groups(process, None)?;
@@ -101,9 +102,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let exposures = group.get().exposures.known();
         for index in at as u32 as usize..exposures.len() {
             let Some(entry) = exposures.get(self.pin(), index) else { break };
-            if *looked >= KILL_LOOKS {
-                return Err(Refusal::More);
-            }
+            refuse_if(*looked >= KILL_LOOKS, Refusal::More)?;
             *looked += 1;
             let task = entry.get().slot.word.load(self.pin()).get::<Task>();
             if task.is_some_and(|task| task.get().id().process() == process.get().key()) {

@@ -38,7 +38,7 @@ use crate::caps::slots::is_claimed;
 use crate::rooms::Life;
 use crate::security::records::about;
 use crate::tlb::mark::Mark;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].
@@ -223,9 +223,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let _root = root;
             // No CPU may add a table to the caller's CSpace between the check and the mark.
             let _spaces = word.get::<CNode>().map(|_| self.caps().lock_bindings());
-            if self.is_part_of(me, word) {
-                return Err(Error::InUse.into());
-            }
+            refuse_if(self.is_part_of(me, word), Error::InUse)?;
             if let Some(frame) = word.get::<Frame>() {
                 self.release(frame.get(), pins)?;
             }
@@ -272,9 +270,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Requires: the root lock is held.
     fn release(self, frame: &Frame, pins: Pins) -> Result<()> {
         if frame.pins() != 0 {
-            if pins == Pins::Hold {
-                return Err(Error::InUse.into());
-            }
+            refuse_if(pins == Pins::Hold, Error::InUse)?;
             self.security().audit_object(AuditEvent::Pin, Op::UntypedReset, &frame.header, 0);
             frame.unpin_all();
         }
@@ -287,9 +283,7 @@ impl<'k, M: Machine> Life<'k, M> {
     #[cold]
     fn check_ended(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         if let Some(untyped) = word.get::<Untyped>() {
-            if self.caps().child_of(slot).is_some() {
-                return Err(Refusal::More);
-            }
+            refuse_if(self.caps().child_of(slot).is_some(), Refusal::More)?;
             untyped.get().header.set_flag(FLAG_DYING);
         }
         if let Some(pool) = word.get::<EventPool>() {
@@ -297,9 +291,10 @@ impl<'k, M: Machine> Life<'k, M> {
             // The CPU that binds the pool claims the reader's slot and then looks for the mark.
             fence(SeqCst);
             let reader = pool.get().reader.word.load(self.pin());
-            if reader.object_type() != 0 || is_claimed(reader) || !pool.get().process.is_null() {
-                return Err(Refusal::More);
-            }
+            refuse_if(
+                reader.object_type() != 0 || is_claimed(reader) || !pool.get().process.is_null(),
+                Refusal::More,
+            )?;
         }
         match word.get::<Group>() {
             Some(group) if !is_emptied(group.get()) => Err(Refusal::More),
@@ -396,9 +391,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Ends the tasks and memberships of a process, and detaches its spaces.
     fn end_process(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
-        if process == me.process(self.pin()) {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(process == me.process(self.pin()), Error::InUse)?;
         self.end_tasks(me, process)?;
         self.groups().leave_groups(process, None)?;
         self.take_spaces(process);
@@ -462,9 +455,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let header = &group.get().header;
         let (mut at, refused) = {
             let _root = self.caps().lock_root(header);
-            if !header.has_flag(FLAG_DYING) {
-                return Err(Refusal::More);
-            }
+            refuse_if(!header.has_flag(FLAG_DYING), Refusal::More)?;
             (header.swept(), group.get().refused.load(Relaxed))
         };
         let done = self.empty_exposures(me, group, &mut at);
@@ -495,9 +486,7 @@ impl<'k, M: Machine> Life<'k, M> {
     fn empty_exposures(self, me: OpenTask<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
         for _ in 0..DELETE_STEPS {
             let Some(entry) = group.get().exposures.known().get(self.pin(), *at) else { return Ok(()) };
-            if is_claimed(entry.get().slot.word.load(self.pin())) {
-                return Err(Refusal::More);
-            }
+            refuse_if(is_claimed(entry.get().slot.word.load(self.pin())), Refusal::More)?;
             self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
             *at += 1;
         }

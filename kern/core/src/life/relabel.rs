@@ -17,7 +17,7 @@ use smp::sync::fence;
 use crate::begun::{is_again, mark_again};
 use crate::rooms::Life;
 use crate::security::labels::differ;
-use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::LabelSet`].
@@ -27,9 +27,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
         let label = u32::try_from(label).ok().filter(|label| *label < LABELS);
         let label = label.ok_or(Refusal::argument(2))?;
-        if header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(header.has_flag(FLAG_DYING), Error::Dying)?;
         let guard = self.caps().lock_bindings();
         if let Some(whole) = self.security().process_with(word).map(|process| process.get().header.label())
             && whole != label

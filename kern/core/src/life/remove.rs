@@ -11,7 +11,7 @@ use crate::begun::is_again;
 use crate::groups::exposures::not_own;
 use crate::life::reclaim::{Emptied, Pins};
 use crate::rooms::Life;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::GroupRemove`].
@@ -61,9 +61,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let entry = self.groups().entry(group.get(), u64::from(index))?;
         let word = entry.get().slot.word.load(self.pin());
         let per_cpu = entry.get().per_cpu.load(Acquire);
-        if word.object_type() == 0 && per_cpu == 0 {
-            return Err(missing);
-        }
+        refuse_if(word.object_type() == 0 && per_cpu == 0, missing)?;
         let of_all = need == Rights::REMOVE;
         let taken = match word.object_type() {
             0 => self.groups().end_per_cpu(me, group.get(), entry.get(), word, of_all)?,

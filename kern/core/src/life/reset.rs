@@ -20,7 +20,7 @@ use crate::begun::is_again;
 use crate::caps::slots::UntypedCap;
 use crate::life::reclaim::Pins;
 use crate::rooms::Life;
-use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::UntypedReset`].
@@ -46,9 +46,7 @@ impl<'k, M: Machine> Life<'k, M> {
             _ => return Err(Refusal::argument(1)),
         };
         let untyped = found.untyped;
-        if self.lives_in(me, untyped.get()) {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(self.lives_in(me, untyped.get()), Error::InUse)?;
         if !untyped.get().resetting.load(SeqCst) {
             self.begin_reset(found)?;
         }
@@ -68,9 +66,10 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline(always)]
     fn to_reset(self, me: OpenTask<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
         let found = self.caps().find_untyped(me, cap)?;
-        if !self.goes_on_with(me, Some(found.untyped.get().header.identity())) {
-            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
-        }
+        refuse_if(
+            !self.goes_on_with(me, Some(found.untyped.get().header.identity())),
+            Refusal::new(Error::NoCapability, u64::from(cap.0)),
+        )?;
         Ok(found)
     }
 
@@ -80,9 +79,7 @@ impl<'k, M: Machine> Life<'k, M> {
     fn begin_reset(self, found: UntypedCap<'k>) -> Result<()> {
         let untyped = found.untyped.get();
         let _root = self.caps().lock_root(&untyped.header);
-        if !found.is_there(self.pin()) {
-            return Err(Refusal::More);
-        }
+        refuse_if(!found.is_there(self.pin()), Refusal::More)?;
         untyped.resetting.store(true, SeqCst);
         self.security().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.header, 0);
         Ok(())

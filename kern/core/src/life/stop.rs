@@ -16,7 +16,7 @@ use crate::caps::slots::is_claimed;
 use crate::life::reclaim::Pins;
 use crate::outbox::mail::Next;
 use crate::rooms::Life;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Serves a request to kill a task. Keeps the request until the task is dead.
@@ -101,9 +101,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// capability. If that is the last capability of the caller itself, refuses, and the pool stays
     /// usable.
     pub fn end_pool(self, me: OpenTask<'k>, pool: Ref<'k, EventPool>) -> Result<()> {
-        if is_claimed(pool.get().reader.word.load(self.pin())) {
-            return Err(Refusal::More);
-        }
+        refuse_if(is_claimed(pool.get().reader.word.load(self.pin())), Refusal::More)?;
         let reader = self.events().reader_of(pool);
         self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold)?;
         self.events().part_pool(pool);

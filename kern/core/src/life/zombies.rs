@@ -32,7 +32,7 @@ use crate::caps::slots::is_claimed;
 use crate::life::reclaim::Pins;
 use crate::payload::grants::Grants;
 use crate::rooms::Life;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Adds a CNode without capabilities to the zombies, so that it will be emptied.
@@ -91,9 +91,7 @@ impl<'k, M: Machine> Life<'k, M> {
         loop {
             let at = header.swept();
             let Some(slot) = cnode.get().slots.known().get(self.pin(), at) else { return Ok(()) };
-            if *work == ZOMBIE_SLOTS || is_claimed(slot.get().word.load(self.pin())) {
-                return Err(Refusal::More);
-            }
+            refuse_if(*work == ZOMBIE_SLOTS || is_claimed(slot.get().word.load(self.pin())), Refusal::More)?;
             *work += 1;
             self.delete_slot(me, slot, Pins::Hold)?;
             header.sweep(at);

@@ -26,7 +26,7 @@ use smp::door::Ref;
 use crate::args::Args;
 use crate::make::retype::{Pages, fits};
 use crate::rooms::Make;
-use crate::{Answer, MachineObject, OpenTask, Refusal, Result};
+use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::FramePin`].
@@ -35,9 +35,7 @@ impl<'k, M: Machine> Make<'k, M> {
         self.caps().operand::<MachineObject, { Op::FramePin as u8 }, 1>(me, machine)?;
         let _root = self.caps().lock_root(&frame.header);
         self.frame_to_pin(me, cap)?;
-        if frame.header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(frame.header.has_flag(FLAG_DYING), Error::Dying)?;
         let pins = frame.pin().ok_or(Refusal::new(Error::Full, u64::from(u32::MAX)))?;
         // Counted before they are checked: `Cx::why_not_pool`.
         let mut infos =

@@ -30,7 +30,7 @@ use smp::sync::AtomicU64;
 
 use crate::caps::slots::UntypedCap;
 use crate::rooms::Make;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Most objects that one system call makes.
 pub const RETYPE_MAX: u64 = 256;
@@ -152,9 +152,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let process = me.process(self.pin());
         let from = self.caps().find_untyped(me, source.cap())?;
         let recipe = Recipe::new(source.index(), size)?;
-        if count == 0 || count > RETYPE_MAX {
-            return Err(Refusal::argument(3));
-        }
+        refuse_if(count == 0 || count > RETYPE_MAX, Refusal::argument(3))?;
         let dest = self.find_run(process, to, count)?;
         let label = self.security().label_of_new(process.get(), &from.untyped.get().header);
         self.security().may_grant_new(me, self.place_in(dest, 0)?, label)?;
@@ -178,9 +176,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let run = Run { table, first };
         for i in 0..count {
             let place = self.place_in(run, i).map_err(|_| missing(i))?;
-            if place.slot.get().word.load(self.pin()).object_type() != 0 {
-                return Err(Error::SlotOccupied.into());
-            }
+            refuse_if(place.slot.get().word.load(self.pin()).object_type() != 0, Error::SlotOccupied)?;
         }
         Ok(run)
     }

@@ -23,7 +23,7 @@ use crate::args::Args;
 use crate::ipc::faults::{breakpoint, check_debug};
 use crate::registers::{FIXED_FLAGS, load_registers, read_registers, registers};
 use crate::rooms::Make;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::ProcessConfigure`].
@@ -31,9 +31,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let process = self.caps().operand::<Process, { Op::ProcessConfigure as u8 }, 0>(me, args.cap())?;
         let cnode = self.caps().operand::<CNode, { Op::ProcessConfigure as u8 }, 1>(me, args.cap1())?;
         let vspace = self.caps().operand::<VSpace, { Op::ProcessConfigure as u8 }, 2>(me, args.cap2())?;
-        if args.a3 > 1 {
-            return Err(Refusal::argument(3));
-        }
+        refuse_if(args.a3 > 1, Refusal::argument(3))?;
         self.bind_process(process, cnode, vspace, args.a3 != 0)?;
         self.security().audit_bind(Op::ProcessConfigure, &cnode.get().header, process.get());
         self.security().audit_bind(Op::ProcessConfigure, &vspace.get().header, process.get());
@@ -54,15 +52,11 @@ impl<'k, M: Machine> Make<'k, M> {
         let _spaces = self.caps().lock_bindings();
         let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
         self.security().same_label(headers)?;
-        if !process.get().cnode.is_null() {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(!process.get().cnode.is_null(), Error::BadState)?;
         if !cnode.get().process.is_null() || !vspace.get().process.is_null() {
             return Err(Error::InUse.into());
         }
-        if headers.iter().any(|header| header.has_flag(FLAG_DYING)) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(headers.iter().any(|header| header.has_flag(FLAG_DYING)), Error::Dying)?;
         cnode.get().process.set(Some(process));
         vspace.get().process.set(Some(process));
         process.get().vector.store(vector, Relaxed);
@@ -131,9 +125,7 @@ impl<'k, M: Machine> Make<'k, M> {
         cpu: CpuId,
     ) -> Result<TaskId> {
         let hot = self.here(&task.get().hot)?;
-        if hot.state() != State::Fresh || hot.process_if_any(self.pin()).is_some() {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(hot.state() != State::Fresh || hot.process_if_any(self.pin()).is_some(), Error::BadState)?;
         let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         crate::mem::map::check_user_range(utcb, abi::UTCB_SIZE as u64, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
@@ -216,18 +208,17 @@ impl<'k, M: Machine> Make<'k, M> {
             }
         }
         look_from(end);
-        if end < numbers.len() {
-            return Err(Refusal::More);
-        }
+        refuse_if(end < numbers.len(), Refusal::More)?;
         Err(Refusal::new(Error::Full, numbers.len() as u64))
     }
 
     /// Returns the CPU-local state of a suspended task whose home is this CPU.
     pub fn suspended(self, task: Ref<'k, Task>) -> Result<OpenTask<'k>> {
         let task = self.open_here(task)?;
-        if task.process_if_any(self.pin()).is_none() || !task.has_flag(FLAG_SUSPENDED) || task.is_dying() {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(
+            task.process_if_any(self.pin()).is_none() || !task.has_flag(FLAG_SUSPENDED) || task.is_dying(),
+            Error::BadState,
+        )?;
         Ok(task)
     }
 
@@ -236,9 +227,7 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn task_write_regs(self, me: OpenTask<'k>, task: Cap) -> Result<Answer> {
         let task = self.caps().operand::<Task, { Op::TaskWriteRegs as u8 }, 0>(me, task)?;
         let task = self.suspended(task)?;
-        if task.state() != State::Ready {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(task.state() != State::Ready, Error::BadState)?;
         let words = read_registers(&me.get().utcb(self.pin()).bulk)?;
         load_registers(task.part(), |i| words[i]);
         task.enter(State::Ready);
@@ -264,9 +253,7 @@ impl<'k, M: Machine> Make<'k, M> {
             ctl::KILL => self.caps().operand::<Task, { Op::TaskKill as u8 }, 0>(me, task)?,
             _ => self.caps().operand::<Task, { Op::TaskSuspend as u8 }, 0>(me, task)?,
         };
-        if task.get().id() == TaskId::NONE || task.get().header.has_flag(FLAG_DEAD) {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(task.get().id() == TaskId::NONE || task.get().header.has_flag(FLAG_DEAD), Error::BadState)?;
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
             task.get().set_to_suspend(bits == ctl::SUSPEND);
         }
@@ -288,9 +275,7 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn sched_configure(self, me: OpenTask<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 0>(me, sc)?;
         let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
-        if slice == 0 {
-            return Err(Refusal::argument(2));
-        }
+        refuse_if(slice == 0, Refusal::argument(2))?;
         let hot = self.here(&sc.get().hot)?;
         write_values(&me.regs, MsgInfo(0), [0; 4]);
         let runs = self.sched.current.is(sc);
@@ -325,15 +310,11 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Gives a task its own SchedContext.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
         let (sc_hot, task) = (self.here(&sc.get().hot)?, self.open_here(task)?);
-        if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || task.time.has_own() {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(!sc_hot.owner.is_null() || !sc_hot.task.is_null() || task.time.has_own(), Error::InUse)?;
         if task.state() == State::Fresh || task.is_dying() {
             return Err(Error::BadState.into());
         }
-        if sc.get().header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(sc.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         sc_hot.owner.set(Some(task.object()));
         sc_hot.task.set(Some(task.object()));
         task.time.bind(sc);
@@ -357,9 +338,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::SetBases`].
     pub fn set_bases(self, me: OpenTask<'k>, fs: u64, gs: u64) -> Result<Answer> {
         for (position, base) in [(0, fs), (1, gs)] {
-            if base >= abi::USER_TOP {
-                return Err(Refusal::new(Error::BadAddress, position));
-            }
+            refuse_if(base >= abi::USER_TOP, Refusal::new(Error::BadAddress, position))?;
         }
         me.fs_base.set(fs);
         me.gs_base.set(gs);
@@ -377,9 +356,7 @@ impl<'k, M: Machine> Make<'k, M> {
             None => self.caps().resolve_task(me, target, need)?.task,
         };
         let task = self.open_here(task)?;
-        if task.object() == me.object() {
-            return Err(Error::SelfCall.into());
-        }
+        refuse_if(task.object() == me.object(), Error::SelfCall)?;
         let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
         let queued = |sc| Some((sc, self.sc_hot(sc).filter(|sc_hot| sc_hot.state.links.is_queued())?));
         let Some((sc, sc_hot)) = sc.and_then(queued) else { return Err(Error::WouldBlock.into()) };
@@ -405,9 +382,7 @@ impl<'k, M: Machine> Make<'k, M> {
             return Ok(Answer::DONE);
         }
         let task = self.caps().typed_operand::<Task, { Op::FaultHandler as u8 }, 0>(word, of)?;
-        if task.get().header.has_flag(FLAG_DEAD) {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(task.get().header.has_flag(FLAG_DEAD), Error::BadState)?;
         task.get().fault_handler.store(target, Relaxed);
         Ok(Answer::DONE)
     }

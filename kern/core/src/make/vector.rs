@@ -12,7 +12,7 @@ use smp::door::masked::mask_index;
 use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Make;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Words of the XSAVE area that are no registers: MXCSR, with its mask in the upper half; the
 /// present components; and reserved words, which must be zero.
@@ -41,9 +41,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let first = check_first(first, format)?;
         let fits = |count: &usize| *count <= VECTOR_WORDS_AT_ONCE.min(format.words - first);
         let count = usize::try_from(count).ok().filter(fits).ok_or(Refusal::argument(2))?;
-        if task.state() != State::Ready || task.regs.full.get() == 0 {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(task.state() != State::Ready || task.regs.full.get() == 0, Error::BadState)?;
         let area = task.get().vector(self.pin()).words();
         for (number, from) in (first..first + count).zip(&me.get().utcb(self.pin()).bulk) {
             area[number].store(sane(number, from.load(Relaxed), format), Relaxed);
@@ -55,9 +53,7 @@ impl<'k, M: Machine> Make<'k, M> {
     fn vector_of(self, me: OpenTask<'k>, task: Cap) -> Result<(OpenTask<'k>, VectorFormat)> {
         let task = self.caps().operand::<Task, { Op::TaskReadVector as u8 }, 0>(me, task)?;
         let task = self.suspended(task)?;
-        if !task.has_flag(FLAG_VECTOR) {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(!task.has_flag(FLAG_VECTOR), Error::BadState)?;
         Ok((task, self.k.machine.vector_format()))
     }
 }

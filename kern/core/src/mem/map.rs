@@ -34,7 +34,7 @@ use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 /// Checks that user level may map a page-aligned range: without page 0 and the last page of the
 /// lower half.
@@ -105,9 +105,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Whether the mapping is still allowed, for a space that is dying or has a label.
     #[cold]
     fn may_still_map(self, run: Run<'k>, access: Access) -> Result<()> {
-        if run.vspace.get().is_dying() {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(run.vspace.get().is_dying(), Error::Dying)?;
         self.security().may_map(run.vspace.get(), &run.frame.get().header, access)
     }
 
@@ -262,9 +260,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             u64::from(pages).checked_sub(first).filter(|rest| *rest > 0).ok_or(Refusal::argument(4))?;
         let first = mask_index(first as usize, pages as usize) as u64;
         let count = if count == 0 { rest } else { count };
-        if count > rest {
-            return Err(Refusal::argument(5));
-        }
+        refuse_if(count > rest, Refusal::argument(5))?;
         check_user_range(address, count << log2, 1 << log2)?;
         Ok(Run { vspace, frame, address, first, count })
     }

@@ -27,7 +27,7 @@ use crate::args::Args;
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Returns the refusal for a page that does not exist.
 pub fn no_page(address: u64) -> Refusal {
@@ -46,9 +46,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             1 => true,
             _ => return Err(Refusal::argument(4)),
         };
-        if count == 0 || count > abi::USER_TOP / PAGE_SIZE {
-            return Err(Refusal::argument(5));
-        }
+        refuse_if(count == 0 || count > abi::USER_TOP / PAGE_SIZE, Refusal::argument(5))?;
         let range = PageRange { address, count, large, mode: PageMode::Move };
         check_user_range(address, range.bytes(), range.page_size())?;
         Ok((vspace, range))
@@ -95,9 +93,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     ) -> Result<(Spot<'k>, Pte, &'k FrameInfo)> {
         let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
         let entry = spot.load();
-        if !entry.is_pooled() {
-            return Err(no_page(address));
-        }
+        refuse_if(!entry.is_pooled(), no_page(address))?;
         Ok((spot, entry, self.info(entry.at())?))
     }
 
@@ -165,9 +161,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
         let locked = info.lock(self.cpu);
         let counts = locked.counts.get();
-        if access == Access::Write && counts.mapped() > 1 {
-            return Err(Refusal::new(Error::InUse, address));
-        }
+        refuse_if(access == Access::Write && counts.mapped() > 1, Refusal::new(Error::InUse, address))?;
         locked.counts.set(counts.without(entry.pool_access()).with(access));
         let entry = entry.arrived(access).given();
         let old = spot.load();
@@ -201,9 +195,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         let _guard = vspace.get().lock(self.cpu);
         let spot = self.spot_of(vspace, address, log2 != abi::PAGE_LOG2).ok_or(no_page(address))?;
         let entry = spot.load();
-        if !entry.is_pooled() || !entry.is_copied_on_write() {
-            return Err(no_page(address));
-        }
+        refuse_if(!entry.is_pooled() || !entry.is_copied_on_write(), no_page(address))?;
         let info = self.info(entry.at())?;
         if entry.at() == page.at() {
             // A page cannot be copied to itself.
@@ -230,9 +222,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     fn page_for_copy(self, me: OpenTask<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
         let frame = self.caps().find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
         let (number, pages) = (args.a4, u64::from(frame.get().pages()));
-        if number >= pages {
-            return Err(Refusal::argument(4));
-        }
+        refuse_if(number >= pages, Refusal::argument(4))?;
         let number = mask_index(number as usize, pages as usize) as u64;
         let page = frame.get().memory(number).ok_or(Refusal::argument(4))?;
         Ok((frame, page))
@@ -364,9 +354,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         let mut left = SWEEP_STEPS;
         let mut guard = self.caps().open_untyped(untyped);
         while !guard.sweep().is_over(pass) {
-            if left == 0 {
-                return Err(Refusal::More);
-            }
+            refuse_if(left == 0, Refusal::More)?;
             let stretch = guard.sweep().go_on();
             drop(guard);
             let (mut begun, mut number) = (None, stretch.first);

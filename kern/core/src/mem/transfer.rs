@@ -31,7 +31,7 @@ use super::map::{LARGE, SMALL};
 use super::pool::no_page;
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 /// Pages of one space, and their destination in another.
 #[derive(Clone, Copy)]
@@ -182,9 +182,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// only be moved.
     #[inline(always)]
     fn page_to_send(self, entry: Pte, moves: bool, address: u64) -> Result<&'k FrameInfo> {
-        if !entry.is_pooled() || !moves && !entry.is_present() {
-            return Err(no_page(address));
-        }
+        refuse_if(!entry.is_pooled() || !moves && !entry.is_present(), no_page(address))?;
         self.info(entry.at())
     }
 
@@ -270,9 +268,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     #[cold]
     fn may_hand_over(self, all: Transfer<'_, 'k>) -> Result<()> {
         let (from, to) = (all.from.get(), all.to.get());
-        if from.is_dying() || to.is_dying() {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(from.is_dying() || to.is_dying(), Error::Dying)?;
         if to.header.label() == 0 || !self.k.rules.confine(to.header.label(), may::READ | may::WRITE) {
             return Ok(());
         }
@@ -435,9 +431,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             let locked = info.lock(self.cpu);
             let counts = locked.counts.get();
             if !counts.takes_view() {
-                if counts.is_leaving() {
-                    return Err(Refusal::new(Error::InUse, address));
-                }
+                refuse_if(counts.is_leaving(), Refusal::new(Error::InUse, address))?;
                 if !MOVES {
                     return Err(Refusal::new(Error::Full, address));
                 }

@@ -12,15 +12,13 @@ use kern_base::machine::Machine;
 use super::map::mapping;
 use crate::answer::Answer;
 use crate::rooms::Mem;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Mem<'k, M> {
     /// Carries out [`abi::Op::Accessed`], in one entry.
     pub fn accessed(self, me: OpenTask<'k>) -> Result<Answer> {
         let run = self.run_of(me, Rights::MAP)?;
-        if run.count > PAGE_STEPS {
-            return Err(Refusal::argument(5));
-        }
+        refuse_if(run.count > PAGE_STEPS, Refusal::argument(5))?;
         let _guard = run.vspace.get().lock(self.cpu);
         // All of them are mapped, or nothing changes.
         self.each_of(me, run, false, |spot, page| mapping(spot, page).map(|_| ()))?;

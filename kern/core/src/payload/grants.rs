@@ -31,7 +31,7 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::caps::growth::Reach;
 use crate::rooms::Payload;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 /// The list in a sender's UTCB.
 pub type Grants = heapless::Vec<Grant, GRANTS_MAX>;
@@ -93,9 +93,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         | Grant::Settled { cap, .. }) = grant;
         let slot = self.caps().slot_of(process, cap)?;
         let word = slot.get().word.load(self.pin());
-        if word.object_type() == 0 {
-            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
-        }
+        refuse_if(word.object_type() == 0, Refusal::new(Error::NoCapability, u64::from(cap.0)))?;
         let Grant::Copy { rights, .. } = grant else { return Ok((slot, word)) };
         self.caps().check_copy(word, rights)?;
         self.caps().check_depth(slot)?;

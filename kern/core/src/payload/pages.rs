@@ -25,7 +25,7 @@ use crate::mem::pool::no_page;
 use crate::mem::transfer::{Row, no_room};
 use crate::payload::carry::store;
 use crate::rooms::Payload;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// The ranges that a sender lists, and the rows of pages that they name. They are filled in place,
 /// because they are long.
@@ -57,9 +57,7 @@ impl<'k, M: Machine> Payload<'k, M> {
             pages += range.count;
             let _ = ranges.push(range);
         }
-        if pages > MESSAGE_PAGES_MAX {
-            return Err(Refusal::new(Error::TooLong, MESSAGE_PAGES_MAX));
-        }
+        refuse_if(pages > MESSAGE_PAGES_MAX, Refusal::new(Error::TooLong, MESSAGE_PAGES_MAX))?;
         Ok(())
     }
 
@@ -85,9 +83,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let end = start.checked_add(bytes).ok_or(no_room(start))?;
         let mut target = start;
         for range in ranges {
-            if shared && range.mode == PageMode::Move {
-                return Err(no_page(range.address));
-            }
+            refuse_if(shared && range.mode == PageMode::Move, no_page(range.address))?;
             let at = target.checked_next_multiple_of(range.page_size());
             let at = at.filter(|at| end.checked_sub(*at).is_some_and(|room| room >= range.bytes()));
             target = at.ok_or(Refusal::new(Error::NoRoom, range.bytes()))?;
