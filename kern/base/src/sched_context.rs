@@ -5,11 +5,13 @@
 //! on which the context is. The context travels in message blocks to other CPUs and is charged
 //! there.
 
+use core::convert::Infallible;
+
 use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::CpuSet;
-use smp::door::{Homed, Link, Sendable};
+use smp::door::{HasHomed, Homed, Link, Opened, Sendable};
 
 use crate::header::{Header, RootId};
 use crate::task::Task;
@@ -35,6 +37,18 @@ impl Sendable for SchedHot {}
 pub struct SchedContext {
     pub header: Header,
     pub hot: Homed<SchedHot>,
+}
+
+/// A SchedContext that is on this CPU.
+pub type OpenTime<'k> = Opened<'k, SchedContext, SchedHot>;
+
+impl HasHomed<SchedHot> for SchedContext {
+    type Key = Infallible;
+
+    #[inline(always)]
+    fn homed(&self) -> &Homed<SchedHot> {
+        &self.hot
+    }
 }
 
 impl Queued for SchedContext {

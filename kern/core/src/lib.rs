@@ -47,7 +47,7 @@ use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
 use kern_base::machine::Machine;
 use kern_base::roots::Roots;
-use kern_base::sched_context::{SchedContext, SchedHot};
+use kern_base::sched_context::SchedContext;
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, Homed, Ref, Table};
@@ -60,6 +60,7 @@ use crate::rooms::Trace;
 pub use answer::{Answer, Refusal, Result, refuse_if};
 pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
+pub use kern_base::sched_context::OpenTime;
 pub use kern_base::task::OpenTask;
 pub use life::zombies::Zombies;
 
@@ -169,10 +170,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.cpu.counters[counter as usize].add(more);
     }
 
-    /// Returns the CPU-local state of a SchedContext, if it is on this CPU.
+    /// Opens a SchedContext, if it is on this CPU.
     #[inline(always)]
-    pub fn sc_hot(self, sc: Ref<'k, SchedContext>) -> Option<&'k SchedHot> {
-        sc.get().hot.open(self.pin())
+    pub fn open_time(self, sc: Ref<'k, SchedContext>) -> Option<OpenTime<'k>> {
+        OpenTime::open(sc, self.pin())
     }
 
     /// Opens the CPU-local state of a task, if its home is this CPU.
@@ -183,14 +184,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Returns the running SchedContext.
     #[inline(always)]
-    pub fn running(self) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
-        let sc = self.sched.current.get(self.pin())?;
-        Some((sc, self.sc_hot(sc)?))
+    pub fn running(self) -> Option<OpenTime<'k>> {
+        self.open_time(self.sched.current.get(self.pin())?)
     }
 
     /// Returns the running SchedContext, for an entry by the task that runs on it.
     #[inline(always)]
-    pub fn running_now(self) -> (Ref<'k, SchedContext>, &'k SchedHot) {
+    pub fn running_now(self) -> OpenTime<'k> {
         self.running().expect("a task entered the kernel, and no SchedContext runs")
     }
 

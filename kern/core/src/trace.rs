@@ -79,8 +79,8 @@ impl<'k, M: Machine> Trace<'k, M> {
         } else {
             self.write_stop();
         }
-        if let Some((sc, hot)) = self.running() {
-            let (context, priority) = (object_name(sc.addr()), hot.state.priority());
+        if let Some(sc) = self.running() {
+            let (context, priority) = (object_name(sc.object().addr()), sc.state.priority());
             self.event(|| Event::Run { task: task.get().id(), context, priority });
         }
     }

@@ -127,10 +127,8 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Makes a task of this CPU hold the time in its message block, which is back.
     fn time_is_home(self, block: &Block<'k>, task: OpenTask<'k>) {
-        if let Some(sc) = block.take_time(self.pin())
-            && let Some(sc_hot) = self.sc_hot(sc)
-        {
-            self.time().hold(task, sc, sc_hot);
+        if let Some(sc) = block.take_time(self.pin()).and_then(|sc| self.open_time(sc)) {
+            self.time().hold(task, sc);
         }
     }
 

@@ -4,6 +4,7 @@
 use abi::{Counter, Error, Op};
 use kern_base::limits::EXPIRE_STEPS;
 use kern_base::machine::Machine;
+use kern_base::sched_context::OpenTime;
 use kern_base::task::{FLAG_VECTOR, Task};
 use sched::NEVER;
 use smp::door::Ref;
@@ -60,14 +61,13 @@ impl<'k, M: Machine> Door<'k, M> {
         let now = self.k.machine.now();
         self.expire_deadlines(now);
         let now = self.time().charge();
-        if let Some((_, hot)) =
-            self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos"))
-        {
-            if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
+        let is_over = |sc: &OpenTime<'k>| sc.state.remaining() == 0 || cfg!(feature = "chaos");
+        if let Some(sc) = self.running().filter(is_over) {
+            if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
                 self.time().rotate(Why::SliceOver);
             } else {
-                hot.state.refill();
-                self.sched.until.set(hot.state.start(now));
+                sc.state.refill();
+                self.sched.until.set(sc.state.start(now));
             }
         }
         self.time().dispatch();

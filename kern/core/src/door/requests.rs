@@ -74,10 +74,10 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Ends a request whose answer is back: the task restarts its system call, or continues with
     /// the time that it asked for. If the task is being killed, continues the kill.
     pub fn request_done(self, block: Block<'k>, task: OpenTask<'k>) {
-        if let Some(sc_hot) = block.take_time(self.pin()).and_then(|sc| self.sc_hot(sc)) {
+        if let Some(sc) = block.take_time(self.pin()).and_then(|sc| self.open_time(sc)) {
             // The task's own time, which it asked for. The context has no holder if the task does
             // not own it any more.
-            sc_hot.task.set(Some(task.object()).filter(|task| sc_hot.owner.is(*task)));
+            sc.task.set(Some(task.object()).filter(|task| sc.owner.is(*task)));
         }
         let request = block.take_request();
         block.rest();
@@ -105,8 +105,8 @@ impl<'k, M: Machine> Door<'k, M> {
         match self.life().stop_time(sc) {
             None => Next::Done,
             Some(owner) => {
-                if let Some(hot) = self.sc_hot(sc) {
-                    hot.task.set(Some(asker));
+                if let Some(sc) = self.open_time(sc) {
+                    sc.task.set(Some(asker));
                 }
                 msg.set_time(Some(sc));
                 Next::Go(owner)
@@ -116,8 +116,8 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Takes a context away from its dying owner.
     fn disown(self, owner: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
-        if let Some(hot) = self.sc_hot(sc).filter(|hot| hot.owner.is(owner)) {
-            hot.owner.set(None);
+        if let Some(sc) = self.open_time(sc).filter(|sc| sc.owner.is(owner)) {
+            sc.owner.set(None);
         }
     }
 
@@ -128,13 +128,13 @@ impl<'k, M: Machine> Door<'k, M> {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Next::Done;
         }
-        let Some(hot) = self.sc_hot(sc) else { return Next::Go(sc.get().hot.mail_target(self.pin())) };
-        if !hot.owner.is(task) {
+        let Some(sc) = self.open_time(sc) else { return Next::Go(sc.get().hot.mail_target(self.pin())) };
+        if !sc.owner.is(task) {
             return Next::Done;
         }
-        self.time().seize(sc, hot);
-        hot.task.set(Some(task));
-        msg.set_time(Some(sc));
+        self.time().seize(sc);
+        sc.task.set(Some(task));
+        msg.set_time(Some(sc.object()));
         Next::Done
     }
 

@@ -84,9 +84,8 @@ impl<'k, M: Machine> Events<'k, M> {
         if task.has_flag(FLAG_SUSPENDED) {
             return;
         }
-        if let Some((own, own_hot)) = task.time.own(self.pin()).and_then(|own| Some((own, self.sc_hot(own)?)))
-        {
-            self.time().enqueue(own, own_hot);
+        if let Some(own) = task.time.own(self.pin()).and_then(|own| self.open_time(own)) {
+            self.time().enqueue(own);
             self.time().dispatch();
         }
     }
@@ -134,10 +133,10 @@ impl<'k, M: Machine> Events<'k, M> {
             self.time().set_deadline(me.object(), args.a1);
         }
         me.wait_for(me.object(), object, hot);
-        let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.time.owns(*sc));
-        if let Some((_, own)) = own {
+        let own = self.running().filter(|sc| !info.has(FLAG_DEADLINE) && me.time.owns(sc.object()));
+        if let Some(own) = own {
             me.enter_plain(State::WaitBits);
-            self.time().stop(own);
+            self.time().stop(&own);
             self.time().dispatch();
         } else {
             me.enter(State::WaitBits);

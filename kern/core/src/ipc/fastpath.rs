@@ -69,7 +69,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn fast_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
         let Some((me, faulter)) = self.open(me).zip(self.open(faulter)) else { return false };
         let Some(msg) = faulter.get().message(self.pin()) else { return false };
-        let Some((_, sc_hot)) = self.running() else { return false };
+        let Some(sc) = self.running() else { return false };
         let word = faulter.word();
         let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
         if (word & !ANY) as u32 != waits as u32 {
@@ -86,7 +86,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         block.rest();
         me.time.owe_none();
         me.change(me.word(), State::Ready, State::Recv);
-        sc_hot.task.set(Some(faulter.object()));
+        sc.task.set(Some(faulter.object()));
         faulter.end_awaited_fault(word);
         self.time().run_task(faulter);
         true
@@ -125,22 +125,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let callee = block.callee(self.pin())?;
         let open = OpenTask::open(callee, self.pin())?;
         let hot = open.part();
-        let sc = block.time(self.pin())?;
-        let sc_hot = self.sc_hot(sc)?;
+        let sc = self.open_time(block.time(self.pin())?)?;
         let word = hot.word();
         let receiving = word & !ANY == block.tag() | self.expected(State::Recv);
         if !receiving || block.info().words() != 0 || self.open(caller).is_some() {
             return None;
         }
         let (time, idle) = (self.time(), self.sched.idle.get());
-        let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
+        let now = if idle { time.end_idling() } else { time.preempt_for(sc)? };
         self.trace().note_received(caller, callee);
         block.mark_received();
         block.set_time(None);
         hot.time.owe(caller);
-        sc_hot.task.set(Some(callee));
+        sc.task.set(Some(callee));
         hot.change(word, State::Recv, State::Ready);
-        self.time().take_over(sc, sc_hot, now, callee, word);
+        self.time().take_over(sc, now, callee, word);
         self.write_registers(hot, block);
         let from = block.sender();
         hot.regs.rdi.set(u64::from(from.target.index()));
@@ -176,8 +175,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let task = block.task();
         let open = OpenTask::open(task, self.pin())?;
         let hot = open.part();
-        let sc = block.time(self.pin())?;
-        let sc_hot = self.sc_hot(sc)?;
+        let sc = self.open_time(block.time(self.pin())?)?;
         let word = hot.word();
         let waiting = (word & !ANY) as u32 == self.expected(State::AwaitRemote) as u32;
         if !waiting
@@ -188,12 +186,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return None;
         }
         let (time, idle) = (self.time(), self.sched.idle.get());
-        let now = if idle { time.end_idling() } else { time.preempt_for(sc_hot)? };
+        let now = if idle { time.end_idling() } else { time.preempt_for(sc)? };
         debug_assert!(hot.time.borrows_none(), "its time went along with its call");
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         block.set_time(None);
         hot.change(word, State::AwaitRemote, State::Ready);
-        self.time().take_over(sc, sc_hot, now, task, word);
+        self.time().take_over(sc, now, task, word);
         self.write_registers(hot, block);
         hot.regs.rdi.set(0);
         hot.regs.rsi.set(0);

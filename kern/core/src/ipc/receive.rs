@@ -190,10 +190,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// before goes back, and its own time stops.
     fn take_up(self, me: OpenTask<'k>, caller: Ref<'k, Task>) {
         self.time().give_back(me);
-        let Some((sc, sc_hot)) = self.time().resting_time(caller) else { return };
+        let Some(sc) = self.time().resting_time(caller) else { return };
         if self.hot.current.is(me.object()) {
             self.time().stop_current();
         }
-        self.time().lend(sc, sc_hot, caller, me);
+        self.time().lend(sc, caller, me);
     }
 }

@@ -9,7 +9,7 @@ use kern_base::block::Block;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
-use kern_base::sched_context::SchedContext;
+use kern_base::sched_context::OpenTime;
 use kern_base::task::{FLAG_SUSPENDED, Outcome, State, Task};
 use smp::cpu::MAX_CPUS;
 use smp::door::Ref;
@@ -147,7 +147,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         block.rest();
         caller.enter(State::Ready);
         match self.time().return_time(me, caller) {
-            Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, sc),
+            Some(sc) if self.sched.current.is(sc.object()) => self.goes_on(caller, sc),
             _ => self.time().make_ready(caller),
         }
     }
@@ -155,14 +155,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Runs `caller`, which is ready, on the running context, which is its time. If the caller is
     /// suspended, the time stops and stays with the caller.
     #[inline(always)]
-    pub fn goes_on(self, caller: OpenTask<'k>, sc: Ref<'k, SchedContext>) {
+    pub fn goes_on(self, caller: OpenTask<'k>, sc: OpenTime<'k>) {
         if !caller.has_flag(FLAG_SUSPENDED) {
             return self.time().run_task(caller);
         }
-        if let Some(sc_hot) = self.sc_hot(sc) {
-            self.time().stop(sc_hot);
-            self.time().hold(caller, sc, sc_hot);
-        }
+        self.time().stop(&sc);
+        self.time().hold(caller, sc);
     }
 
     /// Carries out [`abi::Op::SaveReply`].

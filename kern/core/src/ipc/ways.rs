@@ -85,9 +85,9 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
         block.mark_received();
         ipc.deliver::<FAULT>(block, self.0, sent);
         match ipc.time().resting_time(sender) {
-            Some((sc, sc_hot)) => {
-                ipc.time().lend(sc, sc_hot, sender, self.0);
-                ipc.time().enqueue(sc, sc_hot);
+            Some(sc) => {
+                ipc.time().lend(sc, sender, self.0);
+                ipc.time().enqueue(sc);
             }
             None => ipc.time().start(self.0),
         }
@@ -204,7 +204,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     fn pass_time(self, me: Ref<'k, Task>, callee: OpenTask<'k>) {
         callee.time.owe(me);
-        self.running_now().1.task.set(Some(callee.object()));
+        self.running_now().task.set(Some(callee.object()));
         self.time().run_task(callee);
     }
 
@@ -222,7 +222,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Returns the priority at which a sender waits: its resting time's.
     pub fn resting_priority(self, sender: Ref<'k, Task>) -> u8 {
-        self.time().resting_time(sender).map_or(0, |(_, sc)| sc.state.priority())
+        self.time().resting_time(sender).map_or(0, |sc| sc.state.priority())
     }
 
     // --- to another CPU --------------------------------------------------------------------------
@@ -267,10 +267,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// other CPU.
     #[inline(always)]
     fn take_running_along(self, msg: &Message, to: CpuId) {
-        match self.running().filter(|(_, sc_hot)| sc_hot.state.may_run_on(to)) {
-            Some((sc, sc_hot)) => {
-                self.time().stop(sc_hot);
-                msg.set_time(Some(sc));
+        match self.running().filter(|sc| sc.state.may_run_on(to)) {
+            Some(sc) => {
+                self.time().stop(&sc);
+                msg.set_time(Some(sc.object()));
             }
             None => {
                 self.time().stop_current();
@@ -281,7 +281,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Puts a caller's resting time into its message block, if the time may run on the other CPU.
     fn take_time_along(self, block: &Block<'k>, caller: OpenTask<'k>, to: CpuId) {
-        let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
+        let fits = |sc: &Ref<'k, SchedContext>| self.open_time(*sc).is_some_and(|h| h.state.may_run_on(to));
         let sc = self.time().time_of(caller).filter(fits);
         if sc.is_some_and(|sc| caller.time.borrows(sc)) {
             caller.time.put_down();

@@ -279,16 +279,16 @@ impl<'k, M: Machine> Life<'k, M> {
     fn disowns(self, task: OpenTask<'k>) -> bool {
         self.time().give_back(task);
         let Some(own) = task.time.unbind(self.pin()) else { return false };
-        let Some(own_hot) = self.sc_hot(own) else {
+        let Some(own) = self.open_time(own) else {
             let to = own.get().hot.mail_target(self.pin());
             self.outbox().send_request(task, to, Request::Disown(own.ptr()));
             return true;
         };
-        if own_hot.task.is(task.object()) {
-            self.time().withdraw(own);
-            own_hot.task.set(None);
+        if own.task.is(task.object()) {
+            self.time().withdraw(own.object());
+            own.task.set(None);
         }
-        own_hot.owner.set(None);
+        own.owner.set(None);
         false
     }
 

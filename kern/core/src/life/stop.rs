@@ -53,16 +53,16 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Ends a SchedContext of this CPU. If its owner is on another CPU, returns that CPU, which
     /// must continue.
     pub fn stop_time(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
-        let hot = self.sc_hot(sc)?;
-        let owner = hot.owner.get(self.pin());
+        let sc = self.open_time(sc)?;
+        let owner = sc.owner.get(self.pin());
         if let Some(owner) = owner.and_then(|owner| self.open(owner)) {
             // Before the context is taken from its holder, so that the owner does not fetch it
             // back.
             owner.time.unbind(self.pin());
-            hot.owner.set(None);
+            sc.owner.set(None);
         }
-        self.time().seize(sc, hot);
-        if let Some(owner) = hot.owner.get(self.pin()) {
+        self.time().seize(sc);
+        if let Some(owner) = sc.owner.get(self.pin()) {
             return Some(owner.get().hot.mail_target(self.pin()));
         }
         sc.get().header.set_flag(FLAG_DEAD);

@@ -358,15 +358,15 @@ impl<'k, M: Machine> Make<'k, M> {
         let task = self.open_here(task)?;
         refuse_if(task.object() == me.object(), Error::SelfCall)?;
         let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
-        let queued = |sc| Some((sc, self.sc_hot(sc).filter(|sc_hot| sc_hot.state.links.is_queued())?));
-        let Some((sc, sc_hot)) = sc.and_then(queued) else { return Err(Error::WouldBlock.into()) };
+        let sc = sc.and_then(|sc| self.open_time(sc)).filter(|sc| sc.state.links.is_queued());
+        let Some(sc) = sc else { return Err(Error::WouldBlock.into()) };
         if self.time().borrowed_by(me).is_none() {
             me.regs.rdx.set(0);
             me.enter_plain(State::Ready);
         } else {
             write_values(&me.regs, MsgInfo(0), [0; 4]);
         }
-        self.time().switch_to((sc, sc_hot), task);
+        self.time().switch_to(sc, task);
         Ok(Answer::Settled)
     }
 

@@ -36,7 +36,7 @@
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;
-use kern_base::sched_context::{SchedContext, SchedHot};
+use kern_base::sched_context::{OpenTime, SchedContext};
 use kern_base::task::{OpenTask, Request, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 
@@ -67,7 +67,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Returns a task's own time, if it is on this CPU and its holder is that task.
     pub fn own_at_rest(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
         let rests =
-            |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(task.object()));
+            |own: &Ref<'k, SchedContext>| self.open_time(*own).is_some_and(|sc| sc.task.is(task.object()));
         task.time.own(self.pin()).filter(rests)
     }
 
@@ -78,12 +78,12 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Returns the time that rests with a caller whose call is on this CPU.
     #[inline]
-    pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
+    pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<OpenTime<'k>> {
         let sc = match self.open(caller) {
             Some(caller) => self.time_of(caller)?,
             None => caller.get().message(self.pin())?.time(self.pin())?,
         };
-        Some((sc, self.sc_hot(sc)?))
+        self.open_time(sc)
     }
 
     /// Whether a call would leave its callee without CPU time: the caller brings none, and the
@@ -94,15 +94,15 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Makes a task of this CPU, which does not run, the holder of time.
     #[inline]
-    pub fn hold(self, task: OpenTask<'k>, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        sc_hot.task.set(Some(task.object()));
-        if task.time.owns(sc) {
+    pub fn hold(self, task: OpenTask<'k>, sc: OpenTime<'k>) {
+        sc.task.set(Some(task.object()));
+        if task.time.owns(sc.object()) {
             return;
         }
         if !task.time.borrows_none() {
             self.part_with(task.part());
         }
-        task.time.borrow(sc);
+        task.time.borrow(sc.object());
     }
 
     /// Takes borrowed time from a task that is given other time. The borrowed time has no holder
@@ -112,21 +112,21 @@ impl<'k, M: Machine> Time<'k, M> {
     fn part_with(self, hot: &TaskHot) {
         let Some(sc) = hot.time.borrowed(self.pin()) else { return };
         self.sched.queue.remove(self.pin(), sc);
-        if let Some(sc_hot) = self.sc_hot(sc) {
-            sc_hot.task.set(None);
+        if let Some(sc) = self.open_time(sc) {
+            sc.task.set(None);
         }
     }
 
     /// Lets time rest with a task of this CPU, or in the message block that a task of another CPU
     /// has here.
-    pub fn rest_with(self, task: Ref<'k, Task>, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
+    pub fn rest_with(self, task: Ref<'k, Task>, sc: OpenTime<'k>) {
         if let Some(task) = self.open(task) {
-            self.hold(task, sc, sc_hot);
+            self.hold(task, sc);
         } else if let Some(msg) = task.get().message(self.pin()) {
-            sc_hot.task.set(Some(task));
-            msg.set_time(Some(sc));
+            sc.task.set(Some(task));
+            msg.set_time(Some(sc.object()));
         } else {
-            sc_hot.task.set(None);
+            sc.task.set(None);
         }
     }
 
@@ -145,15 +145,9 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Lends time that rests with `lender`, whose call is here, to `callee`, which does not run.
     #[inline]
-    pub fn lend(
-        self,
-        sc: Ref<'k, SchedContext>,
-        sc_hot: &SchedHot,
-        lender: Ref<'k, Task>,
-        callee: OpenTask<'k>,
-    ) {
-        self.take_resting(lender, sc);
-        self.hold(callee, sc, sc_hot);
+    pub fn lend(self, sc: OpenTime<'k>, lender: Ref<'k, Task>, callee: OpenTask<'k>) {
+        self.take_resting(lender, sc.object());
+        self.hold(callee, sc);
         callee.time.owe(lender);
     }
 
@@ -185,20 +179,20 @@ impl<'k, M: Machine> Time<'k, M> {
 
     fn give_back_borrowed(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
         let lender = hot.time.take_lender(self.pin());
-        let Some(sc_hot) = self.sc_hot(sc) else { return };
-        self.put_down(hot, sc, sc_hot);
+        let Some(sc) = self.open_time(sc) else { return };
+        self.put_down(hot, sc);
         match lender {
-            Some(lender) => self.rest_with(lender, sc, sc_hot),
-            None => sc_hot.task.set(None),
+            Some(lender) => self.rest_with(lender, sc),
+            None => sc.task.set(None),
         }
     }
 
     /// Takes borrowed time off the CPU or out of the queue, and from its holder.
-    fn put_down(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        if self.sched.current.is(sc) {
-            self.stop(sc_hot);
+    fn put_down(self, hot: &TaskHot, sc: OpenTime<'k>) {
+        if self.sched.current.is(sc.object()) {
+            self.stop(&sc);
         } else {
-            self.sched.queue.remove(self.pin(), sc);
+            self.sched.queue.remove(self.pin(), sc.object());
             hot.time.put_down();
         }
     }
@@ -207,19 +201,18 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Returns which time, if there was any. If `task` runs on it, the context continues to run:
     /// the caller of this function must put the right task on it.
     #[inline(always)]
-    pub fn return_time(self, task: OpenTask<'k>, caller: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
+    pub fn return_time(self, task: OpenTask<'k>, caller: OpenTask<'k>) -> Option<OpenTime<'k>> {
         if !task.time.end_loan_of(caller.object()) {
             return None;
         }
         if self.hot.current.is(task.object()) {
-            let (sc, sc_hot) = self.running()?;
-            sc_hot.task.set(Some(caller.object()));
+            let sc = self.running()?;
+            sc.task.set(Some(caller.object()));
             return Some(sc);
         }
-        let sc = task.time.borrowed(self.pin())?;
-        let sc_hot = self.sc_hot(sc)?;
-        self.put_down(task.part(), sc, sc_hot);
-        self.hold(caller, sc, sc_hot);
+        let sc = self.open_time(task.time.borrowed(self.pin())?)?;
+        self.put_down(task.part(), sc);
+        self.hold(caller, sc);
         Some(sc)
     }
 
@@ -236,9 +229,9 @@ impl<'k, M: Machine> Time<'k, M> {
             None => self.unlend(callee.object()),
         };
         let Some((holder, sc)) = found else { return };
-        let Some(sc_hot) = self.sc_hot(sc) else { return };
-        self.take_from(holder.part(), sc, sc_hot);
-        self.rest_with(caller, sc, sc_hot);
+        let Some(sc) = self.open_time(sc) else { return };
+        self.take_from(holder.part(), sc);
+        self.rest_with(caller, sc);
         if holder.is_runnable() {
             self.start(holder);
         }
@@ -246,24 +239,24 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Takes the time that a task of this CPU runs on, or has borrowed. The caller of this function
     /// starts the task again.
-    fn take_from(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        self.put_down(hot, sc, sc_hot);
+    fn take_from(self, hot: &TaskHot, sc: OpenTime<'k>) {
+        self.put_down(hot, sc);
         hot.materialise_frame();
         hot.time.owe_none();
     }
 
     /// Takes a context of this CPU from its holder, which continues as it can.
-    pub fn seize(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
-        let Some(holder) = sc_hot.task.take(self.pin()) else { return };
-        if let Some(msg) = holder.get().message(self.pin()).filter(|msg| msg.has_time(sc)) {
+    pub fn seize(self, sc: OpenTime<'k>) {
+        let Some(holder) = sc.task.take(self.pin()) else { return };
+        if let Some(msg) = holder.get().message(self.pin()).filter(|msg| msg.has_time(sc.object())) {
             msg.set_time(None);
             return;
         }
         let Some(holder) = self.open(holder) else { return };
-        if self.sched.current.is(sc) || holder.time.borrows(sc) {
-            self.take_from(holder.part(), sc, sc_hot);
+        if self.sched.current.is(sc.object()) || holder.time.borrows(sc.object()) {
+            self.take_from(holder.part(), sc);
         } else {
-            self.sched.queue.remove(self.pin(), sc);
+            self.sched.queue.remove(self.pin(), sc.object());
             holder.materialise_frame();
         }
         if holder.is_runnable() {
@@ -279,10 +272,10 @@ impl<'k, M: Machine> Time<'k, M> {
         if self.hot.current.is(task.object()) {
             return;
         }
-        match task.time.to_spend(self.pin()).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
-            Some((sc, sc_hot)) if sc_hot.task.is(task.object()) => {
-                if !sc_hot.state.links.is_queued() {
-                    self.enqueue(sc, sc_hot);
+        match task.time.to_spend(self.pin()).and_then(|sc| self.open_time(sc)) {
+            Some(sc) if sc.task.is(task.object()) => {
+                if !sc.state.links.is_queued() {
+                    self.enqueue(sc);
                 }
             }
             _ => self.find_time(task),
@@ -295,11 +288,11 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(never)]
     fn find_time(self, task: OpenTask<'k>) {
         if let Some(own) = self.own_time(task.part()) {
-            match self.sc_hot(own) {
-                Some(own_hot) => {
-                    self.seize(own, own_hot);
-                    own_hot.task.set(Some(task.object()));
-                    self.enqueue(own, own_hot);
+            match self.open_time(own) {
+                Some(own) => {
+                    self.seize(own);
+                    own.task.set(Some(task.object()));
+                    self.enqueue(own);
                 }
                 None => self.fetch_own(task, own),
             }
@@ -313,12 +306,12 @@ impl<'k, M: Machine> Time<'k, M> {
     /// queue, or one whose call it keeps. Returns whether one of the first [`CALL_STEPS`] callers
     /// has any; a search checks all.
     pub fn borrow(self, task: OpenTask<'k>) -> bool {
-        let resting = |caller| self.resting_time(caller).map(|(sc, sc_hot)| (caller, sc, sc_hot));
-        let Some((lender, sc, sc_hot)) = self.callers(task.part()).take(CALL_STEPS).find_map(resting) else {
+        let resting = |caller| self.resting_time(caller).map(|sc| (caller, sc));
+        let Some((lender, sc)) = self.callers(task.part()).take(CALL_STEPS).find_map(resting) else {
             return false;
         };
-        self.lend(sc, sc_hot, lender, task);
-        self.enqueue(sc, sc_hot);
+        self.lend(sc, lender, task);
+        self.enqueue(sc);
         true
     }
 

@@ -11,7 +11,7 @@
 
 use abi::Counter;
 use kern_base::machine::Machine;
-use kern_base::sched_context::{SchedContext, SchedHot};
+use kern_base::sched_context::{OpenTime, SchedContext, SchedHot};
 use kern_base::task::{
     FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN, POISON_SHIFT,
     SPECIAL, State, Task, state_half,
@@ -25,9 +25,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Brings the running context's account up to date. Returns the current time.
     pub fn charge(self) -> u64 {
         let now = self.k.machine.now();
-        if let Some((_, hot)) = self.running() {
-            hot.state.stop(self.sched.until.get(), now);
-            self.sched.until.set(hot.state.start(now));
+        if let Some(sc) = self.running() {
+            sc.state.stop(self.sched.until.get(), now);
+            self.sched.until.set(sc.state.start(now));
         }
         now
     }
@@ -78,17 +78,17 @@ impl<'k, M: Machine> Time<'k, M> {
     /// context. The caller dispatches afterwards.
     #[inline]
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
-        let (sc, hot) = self.running()?;
-        self.keep_time(sc, hot);
-        self.stop(hot);
-        Some(sc)
+        let sc = self.running()?;
+        self.keep_time(sc);
+        self.stop(&sc);
+        Some(sc.object())
     }
 
     /// Leaves the running context with the running task, which is about to stop.
     #[inline(always)]
-    fn keep_time(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
-        if hot.owner.addr() != self.hot.current.addr() {
-            self.keep_borrowed(sc);
+    fn keep_time(self, sc: OpenTime<'k>) {
+        if sc.owner.addr() != self.hot.current.addr() {
+            self.keep_borrowed(sc.object());
         }
     }
 
@@ -122,47 +122,40 @@ impl<'k, M: Machine> Time<'k, M> {
     /// outranks it. Returns the current time, or `None` if the context must wait.
     #[cold]
     #[inline(never)]
-    pub fn preempt_for(self, hot: &SchedHot) -> Option<u64> {
-        let (old, running) = self.running()?;
-        if running.state.priority() >= hot.state.priority() {
+    pub fn preempt_for(self, sc: OpenTime<'k>) -> Option<u64> {
+        let old = self.running()?;
+        if old.state.priority() >= sc.state.priority() {
             return None;
         }
-        self.set_aside(old, running);
+        self.set_aside(old);
         Some(self.sched.stopped.get())
     }
 
     /// Takes the running context off the CPU. It keeps its turn.
     #[inline(always)]
-    fn set_aside(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
-        self.keep_time(sc, hot);
-        self.stop(hot);
+    fn set_aside(self, sc: OpenTime<'k>) {
+        self.keep_time(sc);
+        self.stop(&sc);
         self.trace().note_why(Why::Preempted);
-        self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
+        self.sched.queue.push_front(self.pin(), sc.object(), sc.state.priority());
     }
 
     /// Runs `task`, with the flags in `word`, on a context on a CPU that runs none.
     #[inline(always)]
-    pub fn take_over(
-        self,
-        sc: Ref<'k, SchedContext>,
-        hot: &SchedHot,
-        now: u64,
-        task: Ref<'k, Task>,
-        word: u64,
-    ) {
-        self.charge_to(sc, hot, now);
+    pub fn take_over(self, sc: OpenTime<'k>, now: u64, task: Ref<'k, Task>, word: u64) {
+        self.charge_to(sc, now);
         self.switch_task(task, word);
     }
 
     /// Queues a context whose task is runnable, after others of its priority. Runs it if the CPU
     /// has no other.
     #[inline]
-    pub fn enqueue(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
+    pub fn enqueue(self, sc: OpenTime<'k>) {
         if self.sched.current.is_null() && self.sched.queue.is_empty() {
-            self.run(sc, hot);
+            self.run(sc);
             return;
         }
-        self.sched.queue.push_back(self.pin(), sc, hot.state.priority());
+        self.sched.queue.push_back(self.pin(), sc.object(), sc.state.priority());
         self.arm_timer_for_slice();
     }
 
@@ -170,9 +163,9 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     pub fn dispatch(self) {
         match self.running() {
-            Some((_, hot)) if !self.sched.queue.outranks(self.pin(), hot.state.priority()) => {}
-            Some((sc, hot)) => {
-                self.set_aside(sc, hot);
+            Some(sc) if !self.sched.queue.outranks(self.pin(), sc.state.priority()) => {}
+            Some(sc) => {
+                self.set_aside(sc);
                 self.run_best();
             }
             None => self.run_best(),
@@ -182,26 +175,26 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Runs a context on a CPU that runs none. The clock is read once: the context starts when the
     /// last one stopped, unless the CPU was idle since.
     #[inline]
-    fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) -> bool {
-        let Some(task) = sc_hot.task.get(self.pin()) else { return false };
+    fn run(self, sc: OpenTime<'k>) -> bool {
+        let Some(task) = sc.task.get(self.pin()) else { return false };
         let Some(task) = self.open(task) else { return false };
         let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
-        self.charge_to(sc, sc_hot, now);
+        self.charge_to(sc, now);
         task.time.put_down();
         self.run_task(task);
         true
     }
 
     #[inline(always)]
-    fn charge_to(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot, now: u64) {
-        self.sched.until.set(sc_hot.state.start(now));
-        self.sched.current.set(Some(sc));
+    fn charge_to(self, sc: OpenTime<'k>, now: u64) {
+        self.sched.until.set(sc.state.start(now));
+        self.sched.current.set(Some(sc.object()));
     }
 
     /// Runs the best queued context, or makes the CPU idle if none is queued.
     fn run_best(self) {
         while let Some(sc) = self.sched.queue.pop_highest(self.pin()) {
-            if self.sc_hot(sc).is_some_and(|hot| self.run(sc, hot)) {
+            if self.open_time(sc).is_some_and(|sc| self.run(sc)) {
                 self.arm_timer_for_slice();
                 return;
             }
@@ -218,12 +211,12 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Moves the running context after its equals, with a fresh slice.
     pub fn rotate(self, why: Why) {
-        if let Some((sc, hot)) = self.running() {
-            self.keep_time(sc, hot);
-            self.stop(hot);
+        if let Some(sc) = self.running() {
+            self.keep_time(sc);
+            self.stop(&sc);
             self.trace().note_why(why);
-            hot.state.refill();
-            self.enqueue(sc, hot);
+            sc.state.refill();
+            self.enqueue(sc);
         }
         self.dispatch();
     }
@@ -241,8 +234,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Sets the timer if the slice of the running context must be enforced because equals wait.
     #[inline]
     pub fn arm_timer_for_slice(self) {
-        let Some((_, hot)) = self.running() else { return };
-        if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
+        let Some(sc) = self.running() else { return };
+        if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
             self.arm_timer(self.sched.until.get());
         }
     }
@@ -272,16 +265,16 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice. The
     /// running context goes to the end of its priority. A better queued context still goes first.
-    pub fn switch_to(self, (sc, new_hot): (Ref<'k, SchedContext>, &SchedHot), task: OpenTask<'k>) {
-        let (old, old_hot) = self.running_now();
+    pub fn switch_to(self, sc: OpenTime<'k>, task: OpenTask<'k>) {
+        let old = self.running_now();
         let now = self.k.machine.now();
-        old_hot.state.stop(self.sched.until.get(), now);
-        self.keep_time(old, old_hot);
-        old_hot.state.donate_rest(&new_hot.state);
-        self.sched.until.set(new_hot.state.start(now));
-        self.sched.queue.remove(self.pin(), sc);
-        self.sched.queue.push_back(self.pin(), old, old_hot.state.priority());
-        self.sched.current.set(Some(sc));
+        old.state.stop(self.sched.until.get(), now);
+        self.keep_time(old);
+        old.state.donate_rest(&sc.state);
+        self.sched.until.set(sc.state.start(now));
+        self.sched.queue.remove(self.pin(), sc.object());
+        self.sched.queue.push_back(self.pin(), old.object(), old.state.priority());
+        self.sched.current.set(Some(sc.object()));
         self.trace().note_stop();
         self.trace().note_why(Why::Yielded);
         task.time.put_down();

@@ -42,7 +42,7 @@ use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
-use kern_base::sched_context::SchedContext;
+use kern_base::sched_context::{OpenTime, SchedContext};
 use kern_base::search::{Search, Step};
 use kern_base::task::{FLAG_SUSPENDED, Message, OpenTask, Request, Stage, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
@@ -212,15 +212,13 @@ impl<'k, M: Machine> Time<'k, M> {
             let _ = self.callee_of(from)?;
             self.unlend(from).map(|(_, sc)| sc)
         });
-        if let Some((sc, sc_hot)) = found.and_then(|sc| Some((sc, self.sc_hot(sc)?)))
-            && !sc_hot.owner.is(from)
-        {
-            self.seize(sc, sc_hot);
+        if let Some(sc) = found.and_then(|sc| self.open_time(sc)).filter(|sc| !sc.owner.is(from)) {
+            self.seize(sc);
         }
     }
 
     fn is_owned_by(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> bool {
-        self.sc_hot(sc).is_some_and(|sc_hot| sc_hot.owner.is(task))
+        self.open_time(sc).is_some_and(|sc| sc.owner.is(task))
     }
 
     /// Whether a task's own time has another holder.
@@ -289,11 +287,11 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Otherwise the time has no holder.
     fn put_back(self, msg: &Message, at: Ref<'k, Task>) {
         let Some(sc) = msg.take_time(self.pin()) else { return };
-        let Some(sc_hot) = self.sc_hot(sc) else { return };
+        let Some(sc) = self.open_time(sc) else { return };
         if self.callee_of(at).is_some() {
-            self.rest_with(at, sc, sc_hot);
+            self.rest_with(at, sc);
         } else {
-            sc_hot.task.set(None);
+            sc.task.set(None);
         }
     }
 
@@ -326,7 +324,7 @@ impl<'k, M: Machine> Time<'k, M> {
             Ok(callee) => callee,
             Err(found) => return found,
         };
-        if let Some((sc, _)) = self.resting_time(at) {
+        if let Some(sc) = self.resting_time(at) {
             return self.take_along(asker, msg, at, sc);
         }
         match (self.caller_after(callee.part(), at), self.first_caller(callee.part())) {
@@ -342,17 +340,15 @@ impl<'k, M: Machine> Time<'k, M> {
         asker: Ref<'k, Task>,
         msg: &Message,
         at: Ref<'k, Task>,
-        sc: Ref<'k, SchedContext>,
+        sc: OpenTime<'k>,
     ) -> Found<'k> {
-        self.take_resting(at, sc);
-        if let Some(block) = at.get().message(self.pin()).filter(|block| block.has_time(sc)) {
+        self.take_resting(at, sc.object());
+        if let Some(block) = at.get().message(self.pin()).filter(|block| block.has_time(sc.object())) {
             // On its way back, in this CPU's own mailbox.
             block.set_time(None);
         }
-        if let Some(sc_hot) = self.sc_hot(sc) {
-            sc_hot.task.set(Some(asker));
-            msg.set_time(Some(sc));
-        }
+        sc.task.set(Some(asker));
+        msg.set_time(Some(sc.object()));
         Found::Way(at, Step::Carry)
     }
 
@@ -364,7 +360,7 @@ impl<'k, M: Machine> Time<'k, M> {
             return Found::Lost;
         }
         at.search.enter();
-        if let Some((sc, _)) = self.resting_time(at.object()) {
+        if let Some(sc) = self.resting_time(at.object()) {
             return self.take_along(asker, msg, at.object(), sc);
         }
         if let Some(own) = self.own_time(at.part()) {
@@ -402,16 +398,16 @@ impl<'k, M: Machine> Time<'k, M> {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Found::Lost;
         }
-        let Some(sc_hot) = self.sc_hot(sc) else {
+        let Some(sc) = self.open_time(sc) else {
             return Found::Elsewhere(sc.get().hot.mail_target(self.pin()));
         };
         let waits = self.open(at).is_none_or(|task| self.awaits(task));
-        if !sc_hot.owner.is(at) || !waits {
+        if !sc.owner.is(at) || !waits {
             return Found::Lost;
         }
-        self.seize(sc, sc_hot);
-        sc_hot.task.set(Some(asker));
-        msg.set_time(Some(sc));
+        self.seize(sc);
+        sc.task.set(Some(asker));
+        msg.set_time(Some(sc.object()));
         Found::Way(at, Step::Carry)
     }
 
@@ -433,8 +429,8 @@ impl<'k, M: Machine> Time<'k, M> {
             return Found::Lost;
         }
         msg.set_time(None);
-        if let Some(sc_hot) = self.sc_hot(sc) {
-            self.hold(callee, sc, sc_hot);
+        if let Some(sc) = self.open_time(sc) {
+            self.hold(callee, sc);
             callee.time.owe(at);
         }
         if callee.object() == asker {

@@ -74,7 +74,7 @@ pub fn violations(world: &World) -> Vec<String> {
 /// began, and no less than none. The rest of its slice is part of what it was given.
 fn wrong_time(world: &World, n: usize) -> Option<String> {
     let cx = world.look(n);
-    let hot = cx.sc_hot(cx.sched.current.get(host_test::pin(n))?)?;
+    let hot = cx.open_time(cx.sched.current.get(host_test::pin(n))?)?;
     let left = cx.sched.until.get().saturating_sub(world.now());
     let consumed = hot.state.consumed().wrapping_add(hot.state.remaining()).wrapping_sub(left);
     let now = world.now();

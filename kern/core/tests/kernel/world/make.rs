@@ -118,7 +118,7 @@ impl World {
         cx.make().fill_boot(node, abi::INIT_UNTYPED, untyped)?;
         cx.make().bind_process(process, cnode, vspace, false).ok()?;
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
-        cx.sc_hot(sc)?.state.set_priority(AGENT_PRIORITY as u8);
+        cx.open_time(sc)?.state.set_priority(AGENT_PRIORITY as u8);
         cx.make().bind_time(sc, task).ok()?;
         let open = cx.open(task)?;
         open.regs.rip.set(AFTER);
