@@ -21,7 +21,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(always)]
     #[expect(clippy::too_many_lines, reason = "one line for each operation, in the order of the list")]
     pub fn system_call(self, op: Op) {
-        let Some(me) = self.current() else { return };
+        let me = self.entrant();
         self.count(Counter::SlowEntry);
         let r = &me.regs;
         let args = Args {
@@ -117,10 +117,8 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Refuses an operation number that the table does not have.
     pub fn bad_system_call(self) {
-        if let Some(me) = self.current() {
-            self.count(Counter::SlowEntry);
-            self.refuse(me, None, Refusal::new(Error::BadSyscall, Op::COUNT as u64));
-        }
+        self.count(Counter::SlowEntry);
+        self.refuse(self.entrant(), None, Refusal::new(Error::BadSyscall, Op::COUNT as u64));
     }
 
     /// Answers a refused system call with an error, or makes its task wait or restart the call.

@@ -63,7 +63,7 @@ impl<'k, M: Machine> Events<'k, M> {
     }
 
     fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
-        let Some(waiter) = self.open(waiter) else { return };
+        let waiter = OpenTask::here(waiter, self.pin());
         if let Some(object) = waiter.end_wait_for_bits(self.pin()) {
             self.trace().note_bits(waiter.object(), object);
         }
@@ -93,7 +93,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Marks a bound Notification's bits as pending for its task. Wakes the task if it receives and
     /// has its own time.
     fn wake_bound(self, bound: Ref<'k, Task>, hot: &NotificationHot) {
-        let Some(bound) = self.open(bound) else { return };
+        let bound = OpenTask::here(bound, self.pin());
         bound.set_bits_pending(true);
         let receiving = matches!(bound.state(), State::Recv | State::RecvTimed);
         if !receiving || bound.has_flag(FLAG_SUSPENDED) || self.time().own_at_rest(bound).is_none() {

@@ -40,7 +40,7 @@ use test_abi::trace::How;
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
-use crate::ipc::ends::{End, is_broadcast};
+use crate::ipc::ends::{End, is_broadcast, no_callee};
 use crate::ipc::ways::{Sent, There, Way};
 use crate::mem::map::check_user_range;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
@@ -271,7 +271,7 @@ impl<'k, M: Machine> Events<'k, M> {
             if matches!(put, Ok(false)) {
                 return;
             }
-            let Some(block) = reader.posters.take(self.pin(), sender) else { return };
+            let Some(block) = reader.posters.take(self.pin(), sender) else { no_callee(sender.get().id()) };
             match put {
                 Ok(_) => self.has_been_sent(block),
                 Err(refusal) => self.ipc().refuse(block, refusal),

@@ -109,16 +109,14 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Carries out control bits at a task of this CPU, or sends them to the task's home CPU.
     pub fn send_control(self, task: Ref<'k, Task>, bits: u64) {
-        if self.open(task).is_some() {
-            self.control(task, bits);
-            return;
+        match self.open(task) {
+            Some(task) => self.control(task, bits),
+            None => self.outbox().raise_control(task, bits),
         }
-        self.outbox().raise_control(task, bits);
     }
 
     /// Carries out the bits of a task's control word, on the task's home CPU.
-    pub fn control(self, task: Ref<'k, Task>, bits: u64) {
-        let Some(task) = self.open(task) else { return };
+    pub fn control(self, task: OpenTask<'k>, bits: u64) {
         if bits & ctl::TEAR_DOWN != 0 {
             self.tear_down(task);
         }

@@ -386,7 +386,9 @@ impl<'k, M: Machine> Life<'k, M> {
             return Ok(());
         }
         let request = Request::Kill(task.ptr());
-        self.end_homed(me, task, &task.get().hot, request, || self.control(task, ctl::KILL))
+        self.end_homed(me, task, &task.get().hot, request, || {
+            self.control(OpenTask::here(task, self.pin()), ctl::KILL);
+        })
     }
 
     /// Ends the tasks and memberships of a process, and detaches its spaces.

@@ -27,7 +27,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let Some(victim) = self.open(victim) else {
             return Next::Go(victim.get().hot.mail_target(self.pin()));
         };
-        self.control(victim.object(), ctl::KILL);
+        self.control(victim, ctl::KILL);
         if victim.state() == State::Dead { Next::Done } else { Next::Keep(&victim.part().kill_waiters) }
     }
 

@@ -383,12 +383,13 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Sends pages that were found common.
     #[inline(never)]
     fn pass_common(self, large: bool, part: &Part<'k>) {
+        // A part may be empty.
         let Some(kind) = part.kind(large) else { return };
         let infos = self.k.frames.main(self.pin());
         let mut name = part.target.name();
         for (source, target) in part.sources.iter().zip(part.targets) {
             let entry = source.load();
-            let Some(info) = infos.at(kind.at(entry)) else { return };
+            let Some(info) = infos.at(kind.at(entry)) else { no_record() };
             source.store(Pte::EMPTY);
             target.store(if kind.is_present() { entry } else { entry.arrived(kind.access()) });
             info.move_to(name);
@@ -460,7 +461,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         let sources = part.source.each_of(part.sources);
         for (source, target) in sources.zip(part.target.each_of(part.targets)) {
             let entry = source.load();
-            let Some(info) = self.k.frames.get(self.pin(), entry.at()) else { return };
+            let Some(info) = self.k.frames.get(self.pin(), entry.at()) else { no_record() };
             let locked = info.get().lock(self.cpu);
             if MOVES {
                 source.store(Pte::EMPTY);
@@ -482,6 +483,13 @@ impl<'k, M: Machine> Mem<'k, M> {
             self.unstamp(&locked);
         }
     }
+}
+
+/// Ends the kernel. It takes no argument, so that the loops over pages keep none for it.
+#[cold]
+#[inline(never)]
+fn no_record() -> ! {
+    panic!("a page that was checked, and is being sent, has no record");
 }
 
 /// Lends a page: makes it read-only if others are to see it, too. Returns its entry in the giving

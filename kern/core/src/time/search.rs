@@ -287,7 +287,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Otherwise the time has no holder.
     fn put_back(self, msg: &Message, at: Ref<'k, Task>) {
         let Some(sc) = msg.take_time(self.pin()) else { return };
-        let Some(sc) = self.open_time(sc) else { return };
+        let sc = OpenTime::here(sc, self.pin());
         if self.callee_of(at).is_some() {
             self.rest_with(at, sc);
         } else {

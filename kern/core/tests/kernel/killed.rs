@@ -67,7 +67,7 @@ fn an_answer_that_is_back_but_not_taken() {
     s.w.event(1);
     s.w.does(&server, Regs::message(Op::ReplyRecv, Target(0), [1, 2, 3, 4]));
     // By an entry of its CPU that has not come to the mailbox yet.
-    s.w.look(0).life().control(s.w.task(client.cap), ctl::KILL);
+    s.w.look(0).life().send_control(s.w.task(client.cap), ctl::KILL);
     s.w.run();
     assert_eq!((client.state(), all(&s, Kill::Back)), (State::Dead, 1));
     found(&mut s, &server, &[Kill::Receiving]);
