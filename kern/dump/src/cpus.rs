@@ -16,7 +16,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let queue = sched.queue.survey();
         let [word0, word1, word2, word3] = queue.words;
         let [shootdown_waiters, shootdown_waiters_last] = self.ends(&sched.forgetful);
-        let (shootdowns_over, shootdowns_begun) = cpu.shoot.numbers();
+        let block = self.cx.k.block(self.cx.pin(), id);
+        let (shootdowns_over, shootdowns_begun) = block.shootdowns();
         let halves = [&hot.recv_half, &hot.await_half, &hot.plain_half, &hot.wait_half];
         let vector_halves = [&hot.recv_vector_half, &hot.await_vector_half];
         let halves = halves.into_iter().chain(vector_halves).map(|half| half.get() as u32);
@@ -39,8 +40,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             front = self.at(queue.front),
             deadlines = self.at(sched.deadlines.root_addr()),
             soonest = sched.deadlines.soonest(),
-            grace_busy = sched.grace.is_busy(),
-            has_mail = self.cx.k.block(self.cx.pin(), id).mailbox().has_mail(),
+            grace_busy = cpu.grace().is_busy(),
+            has_mail = block.mailbox().has_mail(),
             steps = 0u64,
         }));
         for priority in 0..=u8::MAX {
