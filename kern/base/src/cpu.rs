@@ -43,6 +43,7 @@ pub enum Mail {
 
 /// What assembly reads. One CPU's own.
 #[repr(C)]
+#[derive(Default)]
 pub struct CpuHot {
     /// The running task; null while idle.
     pub current: Link<Task>,
@@ -81,6 +82,7 @@ pub struct CpuHot {
 }
 
 /// Scheduler state of one CPU.
+#[derive(Default)]
 pub struct CpuSched {
     pub queue: RunQueue<SchedContext>,
     /// The context that the running task spends; null while idle.
@@ -185,41 +187,16 @@ impl From<(ShootMail, What)> for Mail {
 /// CPU.
 pub fn new_block(id: CpuId, pairs: Table<CpuPair>) -> CpuBlock {
     let hot = CpuHot {
-        current: Link::null(),
         recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
         await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
         plain_half: Cell::new(u64::from(state_half(State::Ready, FLAG_NEVER, id) | u32::from(PLAIN))),
         wait_half: Cell::new(u64::from(state_half(State::WaitBits, 0, id) | u32::from(PLAIN))),
         recv_vector_half: Cell::new(u64::from(state_half(State::Recv, FLAG_VECTOR, id))),
         await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
-        zero: 0,
-        kernel_stack: Cell::new(0),
-        scratch: Cell::new(0),
-        special_on: Cell::new(0),
         expects: Cell::new(u32::from(FLAG_VECTOR) << 8),
-        #[cfg(feature = "trace")]
-        spilled: Default::default(),
+        ..CpuHot::default()
     };
-    let sched = CpuSched {
-        queue: RunQueue::new(),
-        current: Link::null(),
-        until: Cell::new(0),
-        stopped: Cell::new(0),
-        idle: Cell::new(true),
-        timer: Cell::new(NEVER),
-        deadlines: DeadlineQueue::new(),
-        grace_waiters: GraceWaiters::default(),
-        forgetful: BlockQueue::default(),
-        shoot_wide: Cell::new(false),
-        more_mail: Cell::new(false),
-        ender: Cell::new(None),
-        kept: Cell::new(0),
-        acts: Cell::new(None),
-        #[cfg(feature = "trace")]
-        stopped_task: Link::null(),
-        #[cfg(feature = "trace")]
-        stopped_why: Cell::new(0),
-    };
+    let sched = CpuSched { idle: Cell::new(true), timer: Cell::new(NEVER), ..CpuSched::default() };
     let shared =
         CpuShared { vspace: AtomicLink::null(), counters: [const { Count(AtomicU64::new(0)) }; COUNTERS] };
     PerCpu::new(id, CpuOwn { hot, sched }, shared, pairs)

@@ -13,8 +13,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn cpu(&mut self, id: CpuId) {
         let cx = self.still.cx(id);
         let (cpu, sched, hot) = (&cx.cpu, &cx.sched, &cx.hot);
-        let queue = sched.queue.survey();
-        let [word0, word1, word2, word3] = queue.words;
+        let (front, top, summary, [word0, word1, word2, word3]) = sched.queue.survey();
         let [shootdown_waiters, shootdown_waiters_last] = self.ends(&sched.forgetful);
         let block = self.cx.k.block(self.cx.pin(), id);
         let (shootdowns_over, shootdowns_begun) = block.shootdowns();
@@ -26,8 +25,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [hot] current;
             [cpu] vspace;
             [sched] idle, until, timer, more_mail;
-            [queue] top, summary;
-            [] word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
+            [] top, summary, word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
             [] shootdowns_over, shootdowns_begun;
             id = id,
             busy = self.still.is_busy(id),
@@ -37,7 +35,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             expects_receiver = hot.recv_half,
             expects_caller = hot.await_half,
             expects_plain = hot.plain_half,
-            front = self.at(queue.front),
+            front = self.at(front),
             deadlines = self.at(sched.deadlines.root_addr()),
             soonest = sched.deadlines.soonest(),
             grace_busy = cpu.grace().is_busy(),
