@@ -14,7 +14,7 @@
 use core::cell::Cell;
 
 use smp::cpu::CpuId;
-use smp::cpuset::{CpuSet, CpuSetCell};
+use smp::cpuset::CpuSet;
 
 use crate::run_queue::QueueLinks;
 
@@ -38,7 +38,8 @@ pub struct ScState<T> {
     /// All slices begun so far, less what was given away of them.
     granted: Cell<u64>,
     slice: Cell<u64>,
-    cpus: CpuSetCell,
+    /// Where it may run.
+    cpus: CpuSet,
 }
 
 impl<T> ScState<T> {
@@ -61,7 +62,7 @@ impl<T> ScState<T> {
             rank: Cell::new(priority as u32 + 1),
             granted: Cell::new(slice),
             slice: Cell::new(slice),
-            cpus: CpuSetCell::new(cpus),
+            cpus,
         }
     }
 
@@ -145,11 +146,6 @@ impl<T> ScState<T> {
         self.refill();
     }
 
-    /// Changes the CPUs where it may run.
-    pub fn set_cpus(&self, cpus: CpuSet) {
-        self.cpus.set(cpus);
-    }
-
     /// Whether it may run on `cpu`.
     #[inline(always)]
     pub fn may_run_on(&self, cpu: CpuId) -> bool {
@@ -231,12 +227,11 @@ mod tests {
 
     #[test]
     fn affinity_is_a_set() {
-        let sc = context(1);
         let cpu = |n| smp::host_test::cpu(n);
-        assert!(sc.may_run_on(cpu(1)) && sc.may_run_on(cpu(70)));
+        assert!(context(1).may_run_on(cpu(1)) && context(1).may_run_on(cpu(70)));
         let mut only = CpuSet::default();
         only.insert(cpu(70));
-        sc.set_cpus(only);
+        let sc = ScState::<()>::new(7, 1, only);
         assert!(!sc.may_run_on(cpu(1)) && sc.may_run_on(cpu(70)));
     }
 }

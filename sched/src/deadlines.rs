@@ -72,12 +72,14 @@ pub struct DeadlineQueue<T> {
     soonest: Cell<u64>,
 }
 
-impl<T> DeadlineQueue<T> {
-    /// Makes an empty queue.
-    pub const fn new() -> DeadlineQueue<T> {
+impl<T> Default for DeadlineQueue<T> {
+    /// Returns an empty queue.
+    fn default() -> Self {
         DeadlineQueue { root: Link::null(), soonest: Cell::new(u64::MAX) }
     }
+}
 
+impl<T> DeadlineQueue<T> {
     /// Whether no object has a deadline.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {

@@ -47,9 +47,9 @@ pub struct PrioLinks<T> {
     priority: Cell<u8>,
 }
 
-impl<T> PrioLinks<T> {
-    /// Links of an object that does not wait.
-    pub const fn new() -> PrioLinks<T> {
+impl<T> Default for PrioLinks<T> {
+    /// Returns links of an object that does not wait.
+    fn default() -> Self {
         PrioLinks {
             next: Link::null(),
             prev: Link::null(),
@@ -59,53 +59,26 @@ impl<T> PrioLinks<T> {
             priority: Cell::new(0),
         }
     }
+}
 
+impl<T> PrioLinks<T> {
     /// Whether the object waits.
     pub fn is_waiting(&self) -> bool {
         self.place.get() != Place::Out
     }
 
+    /// Returns the links, the priority and the place, for surveys. The links are the addresses of
+    /// the next and the previous waiter in the order, and of the lower and the higher one in the
+    /// chain. The place is 0 if the object does not wait, 1 if it is the first of its priority, and
+    /// 2 after another of its priority.
+    pub fn survey(&self) -> ([u64; 4], u8, u32) {
+        let links = [&self.next, &self.prev, &self.lower, &self.higher].map(Link::addr);
+        (links, self.priority.get(), self.place.get() as u32)
+    }
+
     /// Returns the priority under which it waits.
     pub fn priority(&self) -> Option<u8> {
         self.is_waiting().then(|| self.priority.get())
-    }
-}
-
-/// What [`PrioLinks`] say, with addresses instead of links: for surveys, which follow no link
-/// themselves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PrioPlace {
-    /// 0: it does not wait. 1: first of its priority. 2: after another of its priority.
-    pub place: u32,
-    /// The priority under which it waits.
-    pub priority: u8,
-    /// The next in the order.
-    pub next: u64,
-    /// The previous in the order.
-    pub prev: u64,
-    /// The first of the next lower priority.
-    pub lower: u64,
-    /// The first of the next higher priority.
-    pub higher: u64,
-}
-
-impl<T> PrioLinks<T> {
-    /// Says what the links are.
-    pub fn survey(&self) -> PrioPlace {
-        PrioPlace {
-            place: self.place.get() as u32,
-            priority: self.priority.get(),
-            next: self.next.addr(),
-            prev: self.prev.addr(),
-            lower: self.lower.addr(),
-            higher: self.higher.addr(),
-        }
-    }
-}
-
-impl<T> Default for PrioLinks<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -117,17 +90,13 @@ pub struct PrioList<T> {
 }
 
 impl<T> Default for PrioList<T> {
+    /// Returns an empty list.
     fn default() -> Self {
-        Self::new()
+        PrioList { first: Link::null(), last: Link::null() }
     }
 }
 
 impl<T> PrioList<T> {
-    /// Makes an empty list.
-    pub const fn new() -> PrioList<T> {
-        PrioList { first: Link::null(), last: Link::null() }
-    }
-
     /// Returns the addresses of the first and of the last waiter. For surveys.
     pub fn ends(&self) -> [u64; 2] {
         [self.first.addr(), self.last.addr()]
@@ -150,12 +119,6 @@ impl<T: PrioQueued> PrioList<T> {
     /// Returns the waiter after `item`, which waits here.
     pub fn after<'k>(&self, pin: Pin<'k>, item: Ref<'_, T>) -> Option<Ref<'k, T>> {
         item.prio_links(pin).next.get(pin)
-    }
-
-    /// Returns the priority of the next waiter.
-    #[inline]
-    pub fn highest_priority(&self, pin: Pin<'_>) -> Option<u8> {
-        self.first(pin).map(|first| first.prio_links(pin).priority.get())
     }
 
     /// Lets `item` wait after all others of `priority`. Panics if it waits already.
@@ -188,7 +151,7 @@ impl<T: PrioQueued> PrioList<T> {
 
     /// Moves all waiters into a list of their own.
     pub fn take_all(&self, pin: Pin<'_>) -> PrioList<T> {
-        let all = PrioList::new();
+        let all = PrioList::default();
         all.first.set(self.first.take(pin));
         all.last.set(self.last.take(pin));
         all
@@ -218,24 +181,12 @@ impl<T: PrioQueued> PrioList<T> {
     /// Moves a waiting `item` to the end of another priority (to its own: nothing changes); says
     /// whether it was waiting.
     pub fn change_priority(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
-        match item.prio_links(pin).priority() {
-            None => false,
-            Some(same) if same == priority => true,
-            Some(_) => {
-                self.remove(pin, item);
-                self.insert(pin, item, priority);
-                true
-            }
+        let old = item.prio_links(pin).priority();
+        if old.is_some_and(|old| old != priority) {
+            self.remove(pin, item);
+            self.insert(pin, item, priority);
         }
-    }
-
-    /// Returns all waiters, the next one first. For tests.
-    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'k, T>
-    where
-        T: 'k,
-    {
-        core::iter::successors(self.first.get(pin), move |item| item.prio_links(pin).next.get(pin))
-            .map(move |item| (item.prio_links(pin).priority.get(), item))
+        old.is_some()
     }
 
     /// Returns, from the chain, the last waiter whose priority is at least `priority`, and the one
@@ -273,18 +224,9 @@ impl<T: PrioQueued> PrioList<T> {
     /// Puts `item` into the order before `next`, or at the end.
     fn enter_order(&self, pin: Pin<'_>, item: Ref<'_, T>, next: Option<Ref<'_, T>>) {
         let links = item.prio_links(pin);
-        let prev = match next {
-            Some(next) => {
-                let prev = next.prio_links(pin).prev.get(pin);
-                next.prio_links(pin).prev.set(Some(item));
-                prev
-            }
-            None => {
-                let prev = self.last.get(pin);
-                self.last.set(Some(item));
-                prev
-            }
-        };
+        let before = next.map_or(&self.last, |next| &next.get().prio_links(pin).prev);
+        let prev = before.get(pin);
+        before.set(Some(item));
         match prev {
             Some(prev) => prev.prio_links(pin).next.set(Some(item)),
             None => self.first.set(Some(item)),

@@ -81,17 +81,17 @@ pub struct RunQueue<T> {
     classes: [Class<T>; 256],
 }
 
-/// What a [`RunQueue`] says of itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct QueueShape {
-    /// The object at the front.
-    pub front: u64,
-    /// The rank of the highest class that is not empty.
-    pub top: u32,
-    /// Which words are not zero.
-    pub summary: u32,
-    /// Which classes are not empty.
-    pub words: [u64; 4],
+impl<T> Default for RunQueue<T> {
+    /// Returns an empty queue.
+    fn default() -> Self {
+        RunQueue {
+            front: Link::null(),
+            top: Cell::new(0),
+            summary: Cell::new(0),
+            words: [const { Cell::new(0) }; 4],
+            classes: [const { Class { first: Link::null(), last: Link::null() } }; 256],
+        }
+    }
 }
 
 impl<T> RunQueue<T> {
@@ -101,25 +101,10 @@ impl<T> RunQueue<T> {
     /// See [`RunQueue::FRONT_OFFSET`].
     pub const TOP_OFFSET: usize = core::mem::offset_of!(RunQueue<T>, top);
 
-    /// Makes an empty queue.
-    pub const fn new() -> RunQueue<T> {
-        RunQueue {
-            front: Link::null(),
-            top: Cell::new(0),
-            summary: Cell::new(0),
-            words: [const { Cell::new(0) }; 4],
-            classes: [const { Class { first: Link::null(), last: Link::null() } }; 256],
-        }
-    }
-
-    /// Says what the queue is, with addresses instead of links: for surveys.
-    pub fn survey(&self) -> QueueShape {
-        QueueShape {
-            front: self.front.addr(),
-            top: self.top.get(),
-            summary: self.summary.get(),
-            words: core::array::from_fn(|n| self.words[n].get()),
-        }
+    /// Returns the address of the object at the front, the rank of the highest class that is not
+    /// empty, and the two levels of the bitmap: for surveys.
+    pub fn survey(&self) -> (u64, u32, u32, [u64; 4]) {
+        (self.front.addr(), self.top.get(), self.summary.get(), self.words.each_ref().map(Cell::get))
     }
 
     /// Returns the addresses of the first and the last object of a priority.

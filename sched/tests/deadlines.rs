@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn behaves_as_the_model(ops in prop::collection::vec(op(), 0..300)) {
         let (k, things) = (pin(0), things(THINGS));
-        let queue: DeadlineQueue<Thing> = DeadlineQueue::new();
+        let queue: DeadlineQueue<Thing> = DeadlineQueue::default();
         let mut model: Vec<(u64, usize)> = Vec::new();
         for op in ops {
             match op {
@@ -111,7 +111,7 @@ fn every_single_operation_is_bounded() {
     type Order = fn(u64) -> u64;
     let orders: [Order; 4] = [|n| n, |n| u64::MAX - n, |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15), |n| n % 3];
     for order in orders {
-        let (k, queue) = (pin(0), DeadlineQueue::new());
+        let (k, queue) = (pin(0), DeadlineQueue::default());
         let items: Vec<_> = (0..4096).map(|_| leak(Counted { links: DeadlineLinks::default() })).collect();
         for (n, item) in items.iter().enumerate() {
             looks("insert", || queue.insert(k, *item, order(n as u64)));
@@ -134,7 +134,7 @@ fn every_single_operation_is_bounded() {
 #[should_panic(expected = "deadline 8 set while deadline 4 stands")]
 fn two_deadlines_are_refused() {
     let (k, thing) = (pin(0), things(1)[0]);
-    let queue = DeadlineQueue::new();
+    let queue = DeadlineQueue::default();
     queue.insert(k, thing, 4);
     queue.insert(k, thing, 8);
 }

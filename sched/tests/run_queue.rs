@@ -82,7 +82,7 @@ impl Model {
 fn order(queue: &RunQueue<Thing>, things: &[Ref<'static, Thing>]) -> Vec<(u8, usize)> {
     let at = |addr| things.iter().find(|thing| thing.addr() == addr);
     let next = |thing: &&Ref<'static, Thing>| at(thing.run_links(pin(0)).survey().0);
-    let front = at(queue.survey().front).map(|thing| (thing.run_links(pin(0)).priority(), thing));
+    let front = at(queue.survey().0).map(|thing| (thing.run_links(pin(0)).priority(), thing));
     let classes = (0..=u8::MAX).rev().flat_map(|priority| {
         std::iter::successors(at(queue.ends(priority)[0]), next).map(move |thing| (Some(priority), thing))
     });
@@ -105,7 +105,7 @@ proptest! {
     #[test]
     fn behaves_as_the_model(ops in prop::collection::vec(op(), 0..200)) {
         let (k, things) = (pin(0), things(THINGS));
-        let (queue, mut model) = (RunQueue::new(), Model::default());
+        let (queue, mut model) = (RunQueue::default(), Model::default());
         for op in ops {
             match op {
                 Op::PushBack(t, p) if !model.holds(t) => {
@@ -140,7 +140,7 @@ proptest! {
 #[test]
 fn every_priority_is_found() {
     let (k, things) = (pin(0), things(256));
-    let queue = RunQueue::new();
+    let queue = RunQueue::default();
     for thing in &things {
         queue.push_back(k, *thing, thing.number as u8);
     }
@@ -154,7 +154,7 @@ fn every_priority_is_found() {
 #[should_panic(expected = "queued for priority 9 while it waits at priority 3")]
 fn queueing_twice_is_refused() {
     let (k, thing) = (pin(0), things(1)[0]);
-    let queue = RunQueue::new();
+    let queue = RunQueue::default();
     queue.push_back(k, thing, 3);
     queue.push_front(k, thing, 9);
 }

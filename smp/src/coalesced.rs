@@ -19,7 +19,7 @@ use crate::cpu::Pin;
 use crate::door::Ref;
 use crate::mailbox::{Mailbox, Node, Wake};
 use crate::planted::{Fault, planted};
-use crate::sync::{AtomicU64, Ordering, const_unless_loom};
+use crate::sync::{AtomicU64, Ordering};
 
 /// An OR-able word and the node that announces it.
 #[repr(C)]
@@ -29,16 +29,8 @@ pub struct CoalescedBits<P> {
 }
 
 impl<P> CoalescedBits<P> {
-    const_unless_loom! {
-        pub fn new() -> CoalescedBits<P> {
-            CoalescedBits { bits: AtomicU64::new(0), node: Node::free() }
-        }
-    }
-}
-
-impl<P> Default for CoalescedBits<P> {
-    fn default() -> Self {
-        Self::new()
+    pub fn new() -> CoalescedBits<P> {
+        CoalescedBits { bits: AtomicU64::new(0), node: Node::free() }
     }
 }
 

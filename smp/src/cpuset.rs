@@ -8,8 +8,6 @@
 //! CPUs may hold something, for example a translation. A CPU that adds itself must do so before its
 //! next loads; on x86 the locked instruction is that fence already.
 
-use core::cell::Cell;
-
 use crate::cpu::{CpuId, MAX_CPUS};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -39,6 +37,11 @@ impl CpuSet {
         self.0[word_of(cpu)] |= bit_of(cpu);
     }
 
+    #[inline(always)]
+    pub const fn contains(&self, cpu: CpuId) -> bool {
+        self.0[word_of(cpu) % WORDS] & bit_of(cpu) != 0
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|w| *w == 0)
     }
@@ -51,24 +54,6 @@ impl CpuSet {
             *bits &= *bits - 1;
             CpuId::new(word * 64 + bit)
         })
-    }
-}
-
-/// A set that its owner changes in place.
-pub struct CpuSetCell(Cell<[u64; WORDS]>);
-
-impl CpuSetCell {
-    pub const fn new(set: CpuSet) -> CpuSetCell {
-        CpuSetCell(Cell::new(set.0))
-    }
-
-    pub fn set(&self, set: CpuSet) {
-        self.0.set(set.0);
-    }
-
-    #[inline(always)]
-    pub fn contains(&self, cpu: CpuId) -> bool {
-        self.0.as_array_of_cells()[word_of(cpu) % WORDS].get() & bit_of(cpu) != 0
     }
 }
 

@@ -16,9 +16,7 @@ use std::vec::Vec;
 use crate::chaos::Point;
 use crate::cpu::{CpuId, Entry, Pin};
 use crate::door::{Ref, Region};
-use crate::mailbox::Inbox;
 use crate::percpu::{LocalEntry, PerCpu};
-use crate::quiesce::{Cpus, GraceState, Resting};
 
 /// Returns the CPU numbered `n`; panics if the number is out of range.
 pub fn cpu(n: usize) -> CpuId {
@@ -59,20 +57,9 @@ pub fn vouched<T: Copy>(value: T) -> crate::door::Vouched<T> {
 }
 
 /// Does [`left_by_iret`](crate::quiesce::left_by_iret), for a CPU that a test plays.
-pub fn left_by_iret(cpus: &impl Cpus, entry: &mut Entry) {
+pub fn left_by_iret<O, S, P>(entry: &mut LocalEntry<O, S, P>) {
     // SAFETY: as for `pin`: the CPU does nothing else in this entry.
-    unsafe { crate::quiesce::left_by_iret(cpus, entry) }
-}
-
-// SAFETY: asked of the entry's pin.
-unsafe impl<C: Cpus> Resting<C::Mail> for (&C, &mut Entry) {
-    fn inbox(&self) -> Inbox<'_, C::Mail> {
-        self.0.mailbox(self.1.pin(), self.1.cpu()).inbox(self.1.pin())
-    }
-
-    fn state(&self) -> &GraceState {
-        self.0.state(self.1.pin())
-    }
+    unsafe { crate::quiesce::left_by_iret(entry) }
 }
 
 /// Returns the contents of state on any CPU, also while it is under way.

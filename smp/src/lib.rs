@@ -7,7 +7,8 @@
 //!   [`ObjWord`](door::ObjWord), [`Region`](door::Region): how safe code holds, stores and makes
 //!   kernel objects.
 //! * [`cpuset`]: sets of CPUs.
-//! * [`percpu`]: the CPU blocks, and kernel entries that know their CPU's block.
+//! * [`percpu`]: the CPU blocks, kernel entries that know their CPU's block, and what the protocols
+//!   need to know of a kernel.
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
 //! * [`coalesced`]: bits that any CPU may raise and one message announces.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.

@@ -266,7 +266,9 @@ pub fn never_free(who: Holder, held_by: u64, of: &dyn Debug) -> ! {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::door::Table;
     use crate::host_test::pin;
+    use crate::percpu::PerCpu;
 
     #[test]
     fn one_at_a_time_has_the_value() {
@@ -304,10 +306,8 @@ mod tests {
     /// Makes a block for each of three CPUs.
     fn blocks() -> crate::percpu::All<(), u64, u64> {
         let blocks: std::vec::Vec<_> =
-            (0..3).map(|n| crate::percpu::PerCpu::new(crate::host_test::cpu(n), (), 0)).collect();
-        crate::host_test::all_cpus(crate::door::Table::from_static(std::boxed::Box::leak(
-            blocks.into_boxed_slice(),
-        )))
+            (0..3).map(|n| PerCpu::new(crate::host_test::cpu(n), (), 0, Table::empty())).collect();
+        crate::host_test::all_cpus(Table::from_static(std::boxed::Box::leak(blocks.into_boxed_slice())))
     }
 
     #[test]

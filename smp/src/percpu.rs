@@ -1,9 +1,12 @@
 //! Per-CPU blocks, and the kernel entry that knows its CPU's block.
 //!
-//! A [`PerCpu`] has three parts: state that only its CPU may touch, its mailbox, and state that all
-//! CPUs see. [`Here`] is one word that represents two proofs: the code runs on the block's CPU (a
-//! [`Pin`]), and it is the mailbox's consumer. [`LocalEntry`] is an [`Entry`] made together with
-//! that word, so no code has to compare the CPU with the block afterwards.
+//! A [`PerCpu`] has state that only its CPU may touch, its mailbox, state that all CPUs see, and
+//! the CPU's part in the protocols of [`quiesce`] and [`shootdown`]. These protocols reach the
+//! blocks through [`Cpus`].
+//!
+//! [`Here`] is one word that represents two proofs: the code runs on the block's CPU (a [`Pin`]),
+//! and it is the mailbox's consumer. [`LocalEntry`] is an [`Entry`] made together with that word,
+//! so no code has to compare the CPU with the block afterwards.
 
 use core::marker::PhantomData;
 use core::ops::Deref;
@@ -12,22 +15,42 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::cpu::{CpuId, Entry, Pin};
-use crate::door::Table;
+use crate::door::{Ref, Table};
 use crate::lock::Holder;
-use crate::mailbox::{Inbox, Mailbox};
-use crate::sync::const_unless_loom;
+use crate::mailbox::{Inbox, Mailbox, Node};
+use crate::quiesce::{self, Epoch, GraceMail, GracePort, GraceState};
+use crate::shootdown::{self, ShootMail, ShootPort, What};
 
 /// What each CPU has one of: `own` for that CPU alone, its mailbox, and `shared` for all.
 #[repr(C)]
 pub struct PerCpu<O, S, P> {
     own: O,
     id: CpuId,
+    /// For that CPU alone, as `own`.
+    grace: GraceState,
     mailbox: Mailbox<P>,
     shared: S,
+    pub(crate) grace_port: GracePort,
+    pub(crate) shoot_port: ShootPort,
+    /// For each CPU, what this one needs to ask it.
+    pub(crate) pairs: Table<Pair<P>>,
 }
 
-// SAFETY: `own` is reached only through a `Pin` of the CPU `id`, which never changes; so one CPU at
-// a time has access. It moves to that CPU after it was made, hence `Send`.
+/// What one CPU, as initiator, needs to ask another.
+pub struct Pair<P> {
+    pub(crate) grace: quiesce::GracePair<P>,
+    pub(crate) shoot: shootdown::ShootPair<P>,
+}
+
+impl<P> Pair<P> {
+    /// Makes a pair for the table of `initiator`.
+    pub fn new(initiator: CpuId) -> Pair<P> {
+        Pair { grace: quiesce::GracePair::new(initiator), shoot: shootdown::ShootPair::new(initiator) }
+    }
+}
+
+// SAFETY: `own` and `grace` are reached only through a `Pin` of the CPU `id`, which never changes;
+// so one CPU at a time has access. They move to that CPU after they were made, hence `Send`.
 unsafe impl<O: Send, S: Sync, P: Send> Sync for PerCpu<O, S, P> {}
 
 impl<O, S, P> PerCpu<O, S, P> {
@@ -38,9 +61,17 @@ impl<O, S, P> PerCpu<O, S, P> {
     /// Offset of `shared`, for assembly.
     pub const SHARED_OFFSET: usize = core::mem::offset_of!(PerCpu<O, S, P>, shared);
 
-    const_unless_loom! {
-        pub fn new(id: CpuId, own: O, shared: S) -> PerCpu<O, S, P> {
-            PerCpu { own, id, mailbox: Mailbox::new(id), shared }
+    /// Makes the block of a CPU. `pairs` has an element for each CPU.
+    pub fn new(id: CpuId, own: O, shared: S, pairs: Table<Pair<P>>) -> PerCpu<O, S, P> {
+        PerCpu {
+            own,
+            id,
+            grace: GraceState::default(),
+            mailbox: Mailbox::new(id),
+            shared,
+            grace_port: GracePort::default(),
+            shoot_port: ShootPort::default(),
+            pairs,
         }
     }
 
@@ -62,6 +93,23 @@ impl<O, S, P> PerCpu<O, S, P> {
     pub fn here<'k>(&'k self, pin: Pin<'k>) -> Option<Here<'k, O, S, P>> {
         (self.id == pin.cpu()).then_some(Here { this: self, _here: PhantomData })
     }
+
+    /// Returns the number up to which all shootdowns that the CPU began are over, and the highest
+    /// that has begun. For surveys.
+    pub fn shootdowns(&self) -> (u64, u64) {
+        self.shoot_port.numbers()
+    }
+
+    /// Returns what this block's CPU needs to ask `at`.
+    pub(crate) fn pair<'a>(&self, pin: Pin<'a>, at: CpuId) -> Ref<'a, Pair<P>> {
+        self.pairs.get(pin, at.index()).unwrap_or_else(|| no_pair(self.id, at))
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn no_pair(by: CpuId, at: CpuId) -> ! {
+    panic!("{by:?} has no pair for {at:?}");
 }
 
 impl<O, S, P> Deref for PerCpu<O, S, P> {
@@ -85,9 +133,11 @@ pub(crate) fn cpu_at(address: u64) -> Option<CpuId> {
     if number < count { CpuId::new(number as usize) } else { None }
 }
 
-/// The blocks of all CPUs of a machine, each at its number.
-#[repr(transparent)]
-pub struct All<O, S, P>(Table<PerCpu<O, S, P>>);
+/// The blocks of all CPUs of a machine, each at its number, and their count of grace rounds.
+pub struct All<O, S, P> {
+    blocks: Table<PerCpu<O, S, P>>,
+    pub epoch: Epoch,
+}
 
 impl<O, S, P> All<O, S, P> {
     /// # Safety
@@ -98,7 +148,7 @@ impl<O, S, P> All<O, S, P> {
         for (word, value) in NUMBERS.iter().zip([first, Self::STRIDE, blocks.len() as u64]) {
             word.store(value, Relaxed);
         }
-        All(blocks)
+        All { blocks, epoch: Epoch::new() }
     }
 
     const ID_OFFSET: usize = PerCpu::<O, S, P>::ID_OFFSET;
@@ -106,10 +156,15 @@ impl<O, S, P> All<O, S, P> {
 
     /// Returns the block of a CPU; panics if that CPU does not exist.
     pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a PerCpu<O, S, P> {
-        match self.0.get(pin, cpu.index()) {
+        match self.blocks.get(pin, cpu.index()) {
             Some(block) => block.get(),
             None => panic!("no block for {cpu:?}"),
         }
+    }
+
+    /// Returns the grace state of the pin's CPU.
+    pub(crate) fn grace<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
+        &self.block(pin, pin.cpu()).grace
     }
 }
 
@@ -117,7 +172,32 @@ impl<O, S, P> Deref for All<O, S, P> {
     type Target = Table<PerCpu<O, S, P>>;
     #[inline(always)]
     fn deref(&self) -> &Table<PerCpu<O, S, P>> {
-        &self.0
+        &self.blocks
+    }
+}
+
+/// A kernel, as far as the protocols between its CPUs need it.
+///
+/// Code that implements this cannot show a protocol only some of the CPUs: [`All::new`] promises
+/// that none is missing, and that there are no other blocks of the same CPUs.
+pub trait Cpus {
+    type Own;
+    type Shared;
+    /// What mailboxes carry.
+    type Mail: Send + From<GraceMail> + From<(ShootMail, What)>;
+
+    fn all(&self) -> &All<Self::Own, Self::Shared, Self::Mail>;
+    /// Interrupts a CPU, so that it looks into its mailbox.
+    fn interrupt(&self, cpu: CpuId);
+}
+
+/// The block of one CPU of a kernel.
+pub(crate) type BlockOf<C> = PerCpu<<C as Cpus>::Own, <C as Cpus>::Shared, <C as Cpus>::Mail>;
+
+/// Pushes a node of this CPU into the mailbox of `to`, and interrupts that CPU if necessary.
+pub(crate) fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, node: Ref<'_, Node<C::Mail>>, mail: C::Mail, to: CpuId) {
+    if cpus.all().block(pin, to).mailbox().push(pin, node, mail).is_needed() {
+        cpus.interrupt(to);
     }
 }
 
@@ -162,6 +242,11 @@ impl<'k, O, S, P> Here<'k, O, S, P> {
     #[inline(always)]
     pub fn shared(self) -> &'k S {
         &self.this.shared
+    }
+
+    #[inline(always)]
+    pub fn grace(self) -> &'k GraceState {
+        &self.this.grace
     }
 }
 

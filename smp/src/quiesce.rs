@@ -62,113 +62,17 @@ use core::cell::Cell;
 use crate::chaos::{self, Point};
 use crate::cpu::{CpuId, Entry, MAX_CPUS, Pin};
 use crate::cpuset::CpuSet;
-use crate::door::{ObjWord, RIGHTS_SHIFT, Ref, Table};
-use crate::mailbox::{Idle, Inbox, Mailbox, Node};
-use crate::percpu::LocalEntry;
+use crate::door::{ObjWord, RIGHTS_SHIFT};
+use crate::mailbox::{Idle, Node};
+use crate::percpu::{self, BlockOf, Cpus, LocalEntry};
 use crate::planted::{Fault, planted};
-use crate::sync::{
-    AtomicU64, Ordering, const_unless_loom, fence, fence_after_exchange, fence_after_message, fence_of_iret,
-};
+use crate::sync::{AtomicU64, Ordering, fence, fence_after_exchange, fence_after_message, fence_of_iret};
 
 /// What a grace node says: `by` began a round and asks `at`. On its way back it says the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GraceMail {
     by: CpuId,
     at: CpuId,
-}
-
-/// How this module reaches the CPUs. Implemented once, by the kernel that owns the parts
-/// ([`cpus`](crate::cpus)).
-///
-/// # Safety
-/// `count` is the number of all CPUs that have kernel entries. The other methods give the part that
-/// belongs to the CPU, or to all, and always the same one: else a grace period ends while a CPU
-/// still uses something.
-pub unsafe trait Cpus {
-    /// What mailboxes carry.
-    type Mail: Send + From<GraceMail>;
-
-    /// Returns how many CPUs came up: 0 to `count - 1`.
-    fn count(&self) -> usize;
-    fn epoch(&self) -> &Epoch;
-    fn mailbox<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Self::Mail>;
-    fn port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Self::Mail>;
-    /// Returns the state of the pin's CPU.
-    fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState;
-    /// Interrupts a CPU, so that it looks into its mailbox.
-    fn interrupt(&self, cpu: CpuId);
-}
-
-/// Implements [`Cpus`] and [`shootdown::Cpus`](crate::shootdown::Cpus) for a kernel, by the names
-/// of its fields: `all` (an [`All`](crate::percpu::All)) and `epoch` of the kernel, `state` of what
-/// a CPU has for itself, `grace` and `shoot` of what it shows the others.
-#[macro_export]
-macro_rules! cpus {
-    (
-        impl<$param:ident: $bound:path> for $kernel:ty {
-            mail: $mail:ty,
-            all: $all:ident,
-            epoch: $epoch:ident,
-            state: $($state:ident).+,
-            grace: $grace:ident,
-            shoot: $shoot:ident,
-            interrupt: $interrupt:expr,
-        }
-    ) => {
-        // SAFETY: `All` has all CPUs that have kernel entries, and all parts are fields of the
-        // kernel's and of a CPU's block.
-        unsafe impl<$param: $bound> $crate::quiesce::Cpus for $kernel {
-            type Mail = $mail;
-
-            fn count(&self) -> usize {
-                let all: &$crate::percpu::All<_, _, $mail> = &self.$all;
-                all.len()
-            }
-
-            fn epoch(&self) -> &$crate::quiesce::Epoch {
-                &self.$epoch
-            }
-
-            fn mailbox<'a>(
-                &'a self,
-                pin: $crate::cpu::Pin<'a>,
-                cpu: $crate::cpu::CpuId,
-            ) -> &'a $crate::mailbox::Mailbox<$mail> {
-                self.$all.block(pin, cpu).mailbox()
-            }
-
-            fn port<'a>(
-                &'a self,
-                pin: $crate::cpu::Pin<'a>,
-                cpu: $crate::cpu::CpuId,
-            ) -> &'a $crate::quiesce::GracePort<$mail> {
-                &self.$all.block(pin, cpu).$grace
-            }
-
-            fn state<'a>(&'a self, pin: $crate::cpu::Pin<'a>) -> &'a $crate::quiesce::GraceState {
-                match self.$all.block(pin, pin.cpu()).here(pin) {
-                    Some(here) => &here.own().$($state).+,
-                    None => panic!("no state of {:?}", pin.cpu()),
-                }
-            }
-
-            fn interrupt(&self, cpu: $crate::cpu::CpuId) {
-                let interrupt: fn(&$kernel, $crate::cpu::CpuId) = $interrupt;
-                interrupt(self, cpu);
-            }
-        }
-
-        // SAFETY: as above.
-        unsafe impl<$param: $bound> $crate::shootdown::Cpus for $kernel {
-            fn shoot_port<'a>(
-                &'a self,
-                pin: $crate::cpu::Pin<'a>,
-                cpu: $crate::cpu::CpuId,
-            ) -> &'a $crate::shootdown::ShootPort<$mail> {
-                &self.$all.block(pin, cpu).$shoot
-            }
-        }
-    };
 }
 
 /// The count of rounds that all CPUs share.
@@ -178,11 +82,9 @@ pub struct Epoch(AtomicU64);
 const UNSTAMPED: u64 = u64::MAX >> RIGHTS_SHIFT;
 
 impl Epoch {
-    const_unless_loom! {
-        /// Makes an epoch in which a stamp of 0 (a slot never used) is old enough.
-        pub fn new() -> Epoch {
-            Epoch(AtomicU64::new(2))
-        }
+    /// Makes an epoch in which a stamp of 0 (a slot never used) is old enough.
+    pub(crate) fn new() -> Epoch {
+        Epoch(AtomicU64::new(2))
     }
 
     pub fn now(&self) -> u64 {
@@ -216,19 +118,16 @@ impl Epoch {
 }
 
 /// What one CPU shows the others of its part in rounds.
-#[repr(C)]
-pub struct GracePort<P> {
+#[derive(Default)]
+pub(crate) struct GracePort {
     /// How often it left the kernel by IRET. Written by its CPU.
     exits: AtomicU64,
     /// Quiet periods it has completed. Written by its CPU.
     quiet: AtomicU64,
-    /// For each CPU, what it sends there as initiator.
-    pairs: Table<Pair<P>>,
 }
 
 /// What one CPU, as initiator, has for another.
-#[repr(C)]
-pub struct Pair<P> {
+pub(crate) struct GracePair<P> {
     node: Node<P>,
     /// The other's `exits` when the next round was asked for. The initiator's own.
     exits: AtomicU64,
@@ -236,25 +135,10 @@ pub struct Pair<P> {
     asked: core::sync::atomic::AtomicBool,
 }
 
-impl<P> Pair<P> {
-    const_unless_loom! {
-        /// Makes a pair for the table of `initiator`.
-        pub fn new(initiator: CpuId) -> Pair<P> {
-            Pair {
-                node: Node::new(initiator),
-                exits: AtomicU64::new(0),
-                asked: core::sync::atomic::AtomicBool::new(false),
-            }
-        }
-    }
-}
-
-impl<P> GracePort<P> {
-    const_unless_loom! {
-        /// Makes a port. `pairs` has one element for each CPU.
-        pub fn new(pairs: Table<Pair<P>>) -> GracePort<P> {
-            GracePort { exits: AtomicU64::new(0), quiet: AtomicU64::new(0), pairs }
-        }
+impl<P> GracePair<P> {
+    pub(crate) fn new(initiator: CpuId) -> GracePair<P> {
+        let asked = core::sync::atomic::AtomicBool::new(false);
+        GracePair { node: Node::new(initiator), exits: AtomicU64::new(0), asked }
     }
 }
 
@@ -325,23 +209,23 @@ impl Ticket {
 /// Returns the ticket for a number; `None` if this CPU has given out no such ticket.
 pub fn ticket<C: Cpus>(cpus: &C, pin: Pin<'_>, raw: u64) -> Option<Ticket> {
     let ticket = Ticket { cpu: pin.cpu(), number: raw / MAX_CPUS as u64 };
-    let given_out = 1..=cpus.state(pin).wanted_quiet.get();
+    let given_out = 1..=cpus.all().grace(pin).wanted_quiet.get();
     (ticket.raw() == raw && given_out.contains(&ticket.number)).then_some(ticket)
 }
 
 /// Returns how often this CPU has returned to user mode by IRET.
 pub fn exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
-    cpus.port(pin, pin.cpu()).exits.load(Ordering::Relaxed)
+    port(cpus, pin, pin.cpu()).exits.load(Ordering::Relaxed)
 }
 
 /// Asks for the epoch to reach `target` (a stamp + 2). Then [`settle`] before the entry ends.
 pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
     chaos::point(Point::EpochWanted);
-    let now = cpus.epoch().now();
+    let now = cpus.all().epoch.now();
     if now >= target {
         return;
     }
-    let state = cpus.state(pin);
+    let state = cpus.all().grace(pin);
     // Stamps are never from the future, so no caller needs more.
     state.wanted_epoch.set(state.wanted_epoch.get().max(target.min(now + 2)));
     if state.start.get().is_none() {
@@ -353,7 +237,7 @@ pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
 /// Asks for a quiet period, after which nothing refers to what was unlinked before this call. Then
 /// [`settle`] before the entry ends; [`is_quiet`] says when it is over.
 pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
-    let state = cpus.state(pin);
+    let state = cpus.all().grace(pin);
     let number = state.begun_quiet.get() + 1;
     state.wanted_quiet.set(number);
     // Noted again even if it was noted before: this caller's unlinking came after that.
@@ -364,7 +248,7 @@ pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
 
 /// Whether a quiet period is over. On any CPU.
 pub fn is_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>, ticket: Ticket) -> bool {
-    cpus.port(pin, ticket.cpu).quiet.load(Ordering::Acquire) >= ticket.number
+    port(cpus, pin, ticket.cpu).quiet.load(Ordering::Acquire) >= ticket.number
 }
 
 /// Takes in a [`GraceMail`] that this CPU's mailbox delivered. Then [`settle`] before the entry
@@ -373,9 +257,9 @@ pub fn is_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>, ticket: Ticket) -> bool {
 /// Panics where the mail is an answer that was taken in before, or has not come: it is a copy of
 /// one.
 pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
-    let state = cpus.state(pin);
+    let state = cpus.all().grace(pin);
     if mail.by == pin.cpu() {
-        let pair = pair_of(cpus, pin, mail);
+        let pair = &cpus.all().block(pin, mail.by).pair(pin, mail.at).get().grace;
         let is_answer = pair.node.is_here(pin) && pair.asked.load(Ordering::Relaxed);
         assert!(is_answer, "grace: {:?} has not answered, or answers twice", mail.at);
         pair.asked.store(false, Ordering::Relaxed);
@@ -406,7 +290,7 @@ pub enum Settled {
 /// what else the entry does afterwards starts with fresh pins.
 pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
     let pin = entry.pin();
-    let state = cpus.state(pin);
+    let state = cpus.all().grace(pin);
     state.unsettled.set(false);
     let owed = state.owed.take();
     if !owed.is_empty() {
@@ -427,47 +311,26 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
                 state.begun_quiet.set(state.wanted_quiet.get());
                 begin(cpus, pin, Kind::BeforeFlush);
             }
-            None if state.wanted_epoch.get() > cpus.epoch().now() => begin(cpus, pin, Kind::Entries),
+            None if state.wanted_epoch.get() > cpus.all().epoch.now() => begin(cpus, pin, Kind::Entries),
             None => return settled,
         }
     }
 }
 
-/// A kernel entry, with what its CPU needs to go idle. To borrow it exclusively proves that nothing
-/// loaded so far is in use.
-///
-/// # Safety
-/// The inbox is that of the entry's CPU.
-pub unsafe trait Resting<P> {
-    fn inbox(&self) -> Inbox<'_, P>;
-    fn state(&self) -> &GraceState;
-}
-
-// SAFETY: the entry is of the block's CPU.
-unsafe impl<O: AsRef<GraceState>, S, P> Resting<P> for LocalEntry<O, S, P> {
-    #[inline(always)]
-    fn inbox(&self) -> Inbox<'_, P> {
-        self.here().inbox()
-    }
-
-    #[inline(always)]
-    fn state(&self) -> &GraceState {
-        self.here().own().as_ref()
-    }
-}
-
 /// Puts a CPU that has nothing to do at a quiescent point that lasts. `false`: there is something
 /// to do after all (drain, settle). See [`Inbox::advertise`].
+///
+/// [`Inbox::advertise`]: crate::mailbox::Inbox::advertise
 #[inline(always)]
-pub fn park<P>(entry: &mut impl Resting<P>, how: Idle) -> bool {
-    !entry.state().is_unsettled() && entry.inbox().advertise(how)
+pub fn park<O, S, P>(entry: &mut LocalEntry<O, S, P>, how: Idle) -> bool {
+    !entry.here().grace().is_unsettled() && entry.here().inbox().advertise(how)
 }
 
 /// Unparks the CPU. This is the first action of a parked CPU that wakes; then it drains. See
-/// [`Inbox::retract`].
+/// [`Inbox::retract`](crate::mailbox::Inbox::retract).
 #[inline(always)]
-pub fn unpark<P>(entry: &mut impl Resting<P>) {
-    entry.inbox().retract();
+pub fn unpark<O, S, P>(entry: &mut LocalEntry<O, S, P>) {
+    entry.here().inbox().retract();
 }
 
 /// Counts a return to user mode **by IRET**.
@@ -475,9 +338,8 @@ pub fn unpark<P>(entry: &mut impl Resting<P>) {
 /// # Safety
 /// The return is what the CPU does next.
 #[inline(always)]
-pub unsafe fn left_by_iret<C: Cpus>(cpus: &C, entry: &mut Entry) {
-    let pin = entry.pin();
-    let exits = &cpus.port(pin, pin.cpu()).exits;
+pub unsafe fn left_by_iret<O, S, P>(entry: &mut LocalEntry<O, S, P>) {
+    let exits = &entry.block().grace_port.exits;
     exits.store(exits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     if !planted(Fault::UnfencedExit) {
         fence_of_iret();
@@ -486,7 +348,7 @@ pub unsafe fn left_by_iret<C: Cpus>(cpus: &C, entry: &mut Entry) {
 
 /// Returns the epoch, with a full fence before the next reads.
 fn fenced_epoch<C: Cpus>(cpus: &C) -> u64 {
-    let epoch = cpus.epoch().now();
+    let epoch = cpus.all().epoch.now();
     if !planted(Fault::UnfencedRound) {
         fence(Ordering::SeqCst);
     }
@@ -497,28 +359,31 @@ fn fenced_epoch<C: Cpus>(cpus: &C) -> u64 {
 /// epoch.
 fn note_exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
     let epoch = fenced_epoch(cpus);
-    for (at, pair) in pairs(cpus, pin) {
+    for (at, block, pair) in every(cpus, pin) {
         if at != pin.cpu() {
-            let exits = cpus.port(pin, at).exits.load(Ordering::Acquire);
-            pair.exits.store(exits, Ordering::Relaxed);
+            pair.exits.store(block.grace_port.exits.load(Ordering::Acquire), Ordering::Relaxed);
         }
     }
     epoch
 }
 
-/// Returns this CPU's pairs, by the CPU they are for.
-fn pairs<'a, C: Cpus>(
+/// Returns every CPU with its block, and what this CPU has for it.
+fn every<'a, C: Cpus>(
     cpus: &'a C,
     pin: Pin<'a>,
-) -> impl Iterator<Item = (CpuId, Ref<'a, Pair<C::Mail>>)> + use<'a, C> {
-    let own = &cpus.port(pin, pin.cpu()).pairs;
-    let all = (0..cpus.count()).filter_map(CpuId::new);
-    all.map(move |at| (at, own.get(pin, at.index()).unwrap_or_else(|| no_pair(pin.cpu(), at))))
+) -> impl Iterator<Item = (CpuId, &'a BlockOf<C>, &'a GracePair<C::Mail>)> + use<'a, C> {
+    let own = cpus.all().block(pin, pin.cpu());
+    let blocks = (0..).map_while(CpuId::new).zip(cpus.all().iter(pin));
+    blocks.map(move |(at, block)| (at, block.get(), &own.pair(pin, at).get().grace))
+}
+
+fn port<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, cpu: CpuId) -> &'a GracePort {
+    &cpus.all().block(pin, cpu).grace_port
 }
 
 /// Begins a round: asks every CPU that has to be asked.
 fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind) {
-    let state = cpus.state(pin);
+    let state = cpus.all().grace(pin);
     let epoch = match kind {
         // A flush asks whatever was counted, so what a waiting request has noted stays.
         Kind::Flush => fenced_epoch(cpus),
@@ -526,8 +391,8 @@ fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind) {
     };
     chaos::point(Point::GraceStarted);
     let mut outstanding = 0;
-    for (at, pair) in pairs(cpus, pin) {
-        if must_ask(cpus, pin, at, &pair, kind) {
+    for (at, block, pair) in every(cpus, pin) {
+        if must_ask::<C>(block, at == pin.cpu(), pair, kind) {
             outstanding += 1;
             pair.asked.store(true, Ordering::Relaxed);
             send(cpus, pin, GraceMail { by: pin.cpu(), at }, at);
@@ -536,9 +401,10 @@ fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind) {
     state.round.set(Some(Round { kind, epoch, outstanding }));
 }
 
-/// Whether `at` may hold references from before the round, or for a flush messages, too.
-fn must_ask<C: Cpus>(cpus: &C, pin: Pin<'_>, at: CpuId, pair: &Pair<C::Mail>, kind: Kind) -> bool {
-    let (mailbox, own) = (cpus.mailbox(pin, at), at == pin.cpu());
+/// Whether a CPU may hold references from before the round, or for a flush messages, too. `own`: it
+/// is this CPU.
+fn must_ask<C: Cpus>(block: &BlockOf<C>, own: bool, pair: &GracePair<C::Mail>, kind: Kind) -> bool {
+    let mailbox = block.mailbox();
     if kind == Kind::Flush {
         // First the mailbox, then the idle word: if it is empty, and *then* its CPU is idle, the
         // entry that took the last message out has ended.
@@ -546,44 +412,28 @@ fn must_ask<C: Cpus>(cpus: &C, pin: Pin<'_>, at: CpuId, pair: &Pair<C::Mail>, ki
         return mail || !(own || mailbox.is_idle());
     }
     // Here is a quiescent point of our own.
-    let exits = || cpus.port(pin, at).exits.load(Ordering::Acquire);
+    let exits = || block.grace_port.exits.load(Ordering::Acquire);
     !own && exits() == pair.exits.load(Ordering::Relaxed) && !mailbox.is_idle()
 }
 
 /// Ends a round that all CPUs have answered.
 fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
-    let state = cpus.state(pin);
-    cpus.epoch().0.fetch_max(round.epoch + 1, Ordering::AcqRel);
+    let state = cpus.all().grace(pin);
+    cpus.all().epoch.0.fetch_max(round.epoch + 1, Ordering::AcqRel);
     state.round.set(None);
     match round.kind {
         Kind::Entries => {}
         Kind::BeforeFlush if !planted(Fault::UnflushedMailboxes) => begin(cpus, pin, Kind::Flush),
         Kind::BeforeFlush | Kind::Flush => {
-            cpus.port(pin, pin.cpu()).quiet.store(state.begun_quiet.get(), Ordering::Release);
+            port(cpus, pin, pin.cpu()).quiet.store(state.begun_quiet.get(), Ordering::Release);
         }
     }
 }
 
-/// Returns the pair of a mail.
-fn pair_of<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, mail: GraceMail) -> Ref<'a, Pair<C::Mail>> {
-    match cpus.port(pin, mail.by).pairs.get(pin, mail.at.index()) {
-        Some(pair) => pair,
-        None => no_pair(mail.by, mail.at),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn no_pair(by: CpuId, at: CpuId) -> ! {
-    panic!("grace: {by:?} has no pair for {at:?}");
-}
-
 /// Pushes the node of a pair into a mailbox: to the asked, or back.
 fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail, to: CpuId) {
-    let node = pair_of(cpus, pin, mail).map(|pair| &pair.node);
-    if cpus.mailbox(pin, to).push(pin, node, mail.into()).is_needed() {
-        cpus.interrupt(to);
-    }
+    let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
+    percpu::send(cpus, pin, pair.map(|pair| &pair.grace.node), mail.into(), to);
 }
 
 #[cfg(all(test, not(loom)))]

@@ -30,11 +30,11 @@
 //!   flushed. `done` is a `Release` that its readers `Acquire`.
 
 use crate::cpu::{CpuId, MAX_CPUS, Pin};
-use crate::door::{Ref, Table};
+use crate::door::Ref;
 use crate::mailbox::Node;
+use crate::percpu::{BlockOf, Cpus, PerCpu, send};
 use crate::planted::{Fault, planted};
-use crate::quiesce;
-use crate::sync::{AtomicU64, Ordering, const_unless_loom, fence};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// What a shootdown node says: `by` asks `at`. On its way back it says the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,32 +52,25 @@ pub enum What {
     Everything,
 }
 
-/// How this module reaches what it needs of each CPU. Implemented once, by the kernel that owns the
-/// parts ([`cpus`](crate::cpus)).
-///
-/// # Safety
-/// The port is that CPU's, and always the same one: else a shootdown is over while a CPU still
-/// remembers something.
-pub unsafe trait Cpus: quiesce::Cpus<Mail: From<(ShootMail, What)>> {
-    fn shoot_port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Self::Mail>;
-}
-
 /// What one CPU shows the others of the shootdowns that it began.
-#[repr(C)]
-pub struct ShootPort<P> {
+#[derive(Default)]
+pub(crate) struct ShootPort {
     /// All up to this number are over. Written by its CPU.
     done: AtomicU64,
     /// The highest number that has begun. Written by its CPU.
     begun: AtomicU64,
     /// Pairs whose node is under way. The CPU's own.
     busy: AtomicU64,
-    /// For each CPU, what it sends there as initiator.
-    pairs: Table<ShootPair<P>>,
+}
+
+impl ShootPort {
+    pub(crate) fn numbers(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Acquire), self.begun.load(Ordering::Relaxed))
+    }
 }
 
 /// What one CPU, as initiator, has for another. All but the node is the initiator's own.
-#[repr(C)]
-pub struct ShootPair<P> {
+pub(crate) struct ShootPair<P> {
     node: Node<P>,
     /// The lowest number that the node under way is about; 0 = it is here.
     asked: AtomicU64,
@@ -89,33 +82,13 @@ pub struct ShootPair<P> {
 }
 
 impl<P> ShootPair<P> {
-    const_unless_loom! {
-        /// Makes a pair for the table of `initiator`.
-        pub fn new(initiator: CpuId) -> ShootPair<P> {
-            ShootPair {
-                node: Node::new(initiator),
-                asked: AtomicU64::new(0),
-                again: AtomicU64::new(0),
-                everything: AtomicU64::new(0),
-            }
+    pub(crate) fn new(initiator: CpuId) -> ShootPair<P> {
+        ShootPair {
+            node: Node::new(initiator),
+            asked: AtomicU64::new(0),
+            again: AtomicU64::new(0),
+            everything: AtomicU64::new(0),
         }
-    }
-}
-
-impl<P> ShootPort<P> {
-    const_unless_loom! {
-        /// Makes a port. `pairs` has one element for each CPU.
-        pub fn new(pairs: Table<ShootPair<P>>) -> ShootPort<P> {
-            ShootPort { done: AtomicU64::new(0), begun: AtomicU64::new(0), busy: AtomicU64::new(0), pairs }
-        }
-    }
-}
-
-impl<P> ShootPort<P> {
-    /// Returns the number up to which all shootdowns of the CPU are over, and the highest that has
-    /// begun. For surveys.
-    pub fn numbers(&self) -> (u64, u64) {
-        (self.done.load(Ordering::Acquire), self.begun.load(Ordering::Relaxed))
     }
 }
 
@@ -171,7 +144,7 @@ pub struct Begun {
 
 /// Returns the stamp that the next shootdown of this CPU will have.
 pub fn next_stamp<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
-    let begun = cpus.shoot_port(pin, pin.cpu()).begun.load(Ordering::Relaxed);
+    let begun = own(cpus, pin).shoot_port.begun.load(Ordering::Relaxed);
     Stamp::new(pin.cpu(), begun + 1)
 }
 
@@ -184,7 +157,8 @@ pub fn begin<C: Cpus>(
     among: impl Iterator<Item = CpuId>,
     must: impl Fn(CpuId) -> bool,
 ) -> Begun {
-    let port = cpus.shoot_port(pin, pin.cpu());
+    let own = own(cpus, pin);
+    let port = &own.shoot_port;
     let number = port.begun.load(Ordering::Relaxed) + 1;
     port.begun.store(number, Ordering::Relaxed);
     let mut begun = Begun { stamp: Stamp::new(pin.cpu(), number), sent: 0, batched: 0, avoided: 0 };
@@ -192,19 +166,19 @@ pub fn begin<C: Cpus>(
         fence(Ordering::SeqCst);
     }
     for at in among.filter(|at| *at != pin.cpu()) {
-        let Some(pair) = port.pairs.get(pin, at.index()) else { continue };
+        let pair = own.pair(pin, at).map(|pair| &pair.shoot);
         if !must(at) {
             begun.avoided += 1;
-        } else if pair.get().asked.load(Ordering::Relaxed) == 0 {
+        } else if pair.asked.load(Ordering::Relaxed) == 0 {
             begun.sent += 1;
             port.busy.store(port.busy.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             ask(cpus, pin, pair, at, number, what);
         } else {
             begun.batched += 1;
-            pair.get().ask_again(number, what);
+            pair.ask_again(number, what);
         }
     }
-    advance(port, pin);
+    advance(own, pin);
     begun
 }
 
@@ -220,6 +194,11 @@ impl<P> ShootPair<P> {
     }
 }
 
+/// Returns the block of this CPU.
+fn own<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>) -> &'a BlockOf<C> {
+    cpus.all().block(pin, pin.cpu())
+}
+
 /// Sends a node that is here.
 fn ask<C: Cpus>(
     cpus: &C,
@@ -229,28 +208,17 @@ fn ask<C: Cpus>(
     number: u64,
     what: What,
 ) {
-    pair.get().asked.store(number, Ordering::Relaxed);
-    send(cpus, pin, pair, (ShootMail { by: pin.cpu(), at }, what), at);
-}
-
-fn send<C: Cpus>(
-    cpus: &C,
-    pin: Pin<'_>,
-    pair: Ref<'_, ShootPair<C::Mail>>,
-    mail: (ShootMail, What),
-    to: CpuId,
-) {
-    if cpus.mailbox(pin, to).push(pin, pair.map(|pair| &pair.node), mail.into()).is_needed() {
-        cpus.interrupt(to);
-    }
+    pair.asked.store(number, Ordering::Relaxed);
+    send(cpus, pin, pair.map(|pair| &pair.node), (ShootMail { by: pin.cpu(), at }, what).into(), at);
 }
 
 /// Says which numbers are over: whether that are more than before.
-fn advance<P>(port: &ShootPort<P>, pin: Pin<'_>) -> bool {
+fn advance<O, S, P>(own: &PerCpu<O, S, P>, pin: Pin<'_>) -> bool {
+    let port = &own.shoot_port;
     let done = if port.busy.load(Ordering::Relaxed) == 0 {
         port.begun.load(Ordering::Relaxed)
     } else {
-        let asked = port.pairs.iter(pin).map(|pair| pair.get().asked.load(Ordering::Relaxed));
+        let asked = own.pairs.iter(pin).map(|pair| pair.get().shoot.asked.load(Ordering::Relaxed));
         asked.filter(|number| *number != 0).min().unwrap_or(1) - 1
     };
     let more = done > port.done.load(Ordering::Relaxed);
@@ -275,12 +243,12 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
     if mail.by != pin.cpu() {
         return Received::Question;
     }
-    let port = cpus.shoot_port(pin, pin.cpu());
-    let Some(pair) = port.pairs.get(pin, mail.at.index()) else { return Received::Same };
-    let (again, everything) = (&pair.get().again, pair.get().everything.load(Ordering::Relaxed) != 0);
+    let own = own(cpus, pin);
+    let (port, pair) = (&own.shoot_port, own.pair(pin, mail.at).map(|pair| &pair.shoot));
+    let (again, everything) = (&pair.again, pair.everything.load(Ordering::Relaxed) != 0);
     match again.load(Ordering::Relaxed) {
         0 => {
-            pair.get().asked.store(0, Ordering::Relaxed);
+            pair.asked.store(0, Ordering::Relaxed);
             port.busy.store(port.busy.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         }
         number => {
@@ -289,22 +257,19 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
             ask(cpus, pin, pair, mail.at, number, what);
         }
     }
-    if advance(port, pin) { Received::Advanced } else { Received::Same }
+    if advance(own, pin) { Received::Advanced } else { Received::Same }
 }
 
 /// Sends back the node of a question, when this CPU has forgotten what it asks for.
 pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
-    let Some(pair) = cpus.shoot_port(pin, mail.by).pairs.get(pin, mail.at.index()) else {
-        panic!("shootdown: {:?} has no pair for {:?}", mail.by, mail.at);
-    };
-    send(cpus, pin, pair, (mail, What::Space), mail.by);
+    let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
+    send(cpus, pin, pair.map(|pair| &pair.shoot.node), (mail, What::Space).into(), mail.by);
 }
 
 /// Returns the port of the CPU that began a shootdown, if that CPU exists.
 #[inline(always)]
-fn port_of<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, stamp: Stamp) -> Option<&'a ShootPort<C::Mail>> {
-    let by = stamp.by().filter(|by| by.index() < cpus.count())?;
-    Some(cpus.shoot_port(pin, by))
+fn port_of<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, stamp: Stamp) -> Option<&'a ShootPort> {
+    Some(&cpus.all().get(pin, stamp.by()?.index())?.get().shoot_port)
 }
 
 /// Whether a shootdown is over. One that has not begun is not; nor is one of a CPU that does not
@@ -317,7 +282,7 @@ pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
 
 /// Returns the last of this CPU's that is over. For traces.
 pub fn last_over<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
-    Stamp::new(pin.cpu(), cpus.shoot_port(pin, pin.cpu()).done.load(Ordering::Relaxed))
+    Stamp::new(pin.cpu(), own(cpus, pin).shoot_port.done.load(Ordering::Relaxed))
 }
 
 /// Whether there is such a shootdown, or was.

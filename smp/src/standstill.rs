@@ -17,7 +17,7 @@
 use crate::cpu::{CpuId, Pin};
 use crate::door::{Homed, Ref};
 use crate::lock::Guarded;
-use crate::quiesce::Cpus;
+use crate::percpu::Cpus;
 use crate::sync::{AtomicU64, Ordering, const_unless_loom};
 
 /// What all CPUs share of it.
@@ -55,22 +55,6 @@ impl Standstill {
     /// Stops all other CPUs. `None`: another CPU is just about it, and this one has to be
     /// interruptible before it tries again. The caller holds no lock.
     pub fn stop(&self, cpus: &impl Cpus, pin: Pin<'_>) -> Option<Stopped<'_>> {
-        // SAFETY: that is what `Cpus` promises.
-        unsafe { self.stop_all_of(cpus.count(), pin, |cpu| cpus.interrupt(cpu)) }
-    }
-
-    /// As [`Standstill::stop`], of `count` CPUs; `interrupt` makes one look whether it is to
-    /// [stand](Standstill::stand).
-    ///
-    /// # Safety
-    /// There are no more CPUs that have kernel entries.
-    pub unsafe fn stop_all_of(
-        &self,
-        count: usize,
-        pin: Pin<'_>,
-        interrupt: impl Fn(CpuId),
-    ) -> Option<Stopped<'_>> {
-        let others = || (0..count).filter_map(CpuId::new).filter(|cpu| *cpu != pin.cpu());
         let come = self.come.load(Ordering::Acquire);
         let round = self.round.load(Ordering::Acquire);
         let is_free = round & 1 == 0;
@@ -80,8 +64,11 @@ impl Standstill {
             return None;
         }
         // Nobody has come since, or the round would be another.
-        others().for_each(interrupt);
-        let all = come + others().count() as u64;
+        let mut all = come;
+        for cpu in cpus.all().iter(pin).map(|block| block.id()).filter(|cpu| *cpu != pin.cpu()) {
+            cpus.interrupt(cpu);
+            all += 1;
+        }
         while self.come.load(Ordering::Acquire) != all {
             wait();
         }

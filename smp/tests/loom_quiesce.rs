@@ -12,13 +12,15 @@ use std::sync::atomic::AtomicUsize as Counter;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
-use loom_common::{Line, Object, model};
-use smp::cpu::{CpuId, Entry, Pin};
-use smp::door::{Homed, ObjWord, Ref, Table};
-use smp::host_test::{cpu, entry};
-use smp::mailbox::{Drained, Idle, Mailbox, Node};
+use loom_common::{Blocks, Line, Object, model};
+use smp::cpu::CpuId;
+use smp::door::{ObjWord, Ref};
+use smp::host_test::{cpu, left_by_iret, local_entry};
+use smp::mailbox::{Drained, Idle, Node};
+use smp::percpu::{All, Cpus, LocalEntry};
 use smp::planted::{Fault, Planted};
-use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState, Pair};
+use smp::quiesce::{self, Epoch, GraceMail};
+use smp::shootdown::{ShootMail, What};
 
 #[derive(Clone, Copy)]
 enum Mail {
@@ -33,99 +35,63 @@ impl From<GraceMail> for Mail {
     }
 }
 
-struct Block {
-    mailbox: Mailbox<Mail>,
-    port: GracePort<Mail>,
-    state: Homed<GraceState>,
-    line: Line,
+impl From<(ShootMail, What)> for Mail {
+    fn from(_: (ShootMail, What)) -> Mail {
+        unreachable!("there are no shootdowns here")
+    }
 }
 
-struct System {
-    epoch: Epoch,
-    blocks: Vec<Block>,
-    /// What the ports' tables point to.
-    pairs: Vec<*mut [Pair<Mail>]>,
-}
+type OwnEntry = LocalEntry<(), Line, Mail>;
 
-// SAFETY: the raw pointers are used in `drop` only, when all threads are joined.
-unsafe impl Sync for System {}
+struct System(Blocks<Line, Mail>);
 
 impl System {
     fn new(count: usize) -> System {
-        let mut pairs = Vec::new();
-        let blocks = (0..count)
-            .map(|n| {
-                let own: Box<[Pair<Mail>]> = (0..count).map(|_| Pair::new(cpu(n))).collect();
-                let own = Box::into_raw(own);
-                pairs.push(own);
-                // SAFETY: allocated just now; freed by `drop`, which comes when all threads are
-                // joined.
-                let table = Table::from_static(unsafe { &*own });
-                Block {
-                    mailbox: Mailbox::new(cpu(n)),
-                    port: GracePort::new(table),
-                    state: Homed::new(cpu(n), GraceState::default()),
-                    line: Line::new(),
-                }
-            })
-            .collect();
-        System { epoch: Epoch::new(), blocks, pairs }
+        System(Blocks::new(count, Line::new))
+    }
+
+    fn epoch(&self) -> &Epoch {
+        &self.0.all.epoch
+    }
+
+    /// Begins a kernel entry of a CPU.
+    fn entry(&self, n: usize) -> OwnEntry {
+        local_entry(self.0.block(n))
     }
 }
 
-impl Drop for System {
-    fn drop(&mut self) {
-        for pairs in &self.pairs {
-            // SAFETY: from `Box::into_raw` in `new`; nobody uses the tables any more.
-            drop(unsafe { Box::from_raw(*pairs) });
-        }
-    }
-}
-
-// SAFETY: one block for each thread that has entries.
-unsafe impl Cpus for System {
+impl Cpus for System {
+    type Own = ();
+    type Shared = Line;
     type Mail = Mail;
 
-    fn count(&self) -> usize {
-        self.blocks.len()
-    }
-    fn epoch(&self) -> &Epoch {
-        &self.epoch
-    }
-    fn mailbox<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Mail> {
-        &self.blocks[cpu.index()].mailbox
-    }
-    fn port<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Mail> {
-        &self.blocks[cpu.index()].port
-    }
-    fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
-        self.blocks[pin.cpu().index()].state.here(pin)
+    fn all(&self) -> &All<(), Line, Mail> {
+        &self.0.all
     }
     fn interrupt(&self, cpu: CpuId) {
-        self.blocks[cpu.index()].line.raise();
+        self.0.block(cpu.index()).raise();
     }
 }
 
 /// The start of a kernel entry by interrupt, if the line is up: drains.
-fn drain(system: &System, entry: &mut Entry, about: impl Fn()) {
-    let block = &system.blocks[entry.cpu().index()];
-    if !block.line.take() {
+fn drain(system: &System, entry: &mut OwnEntry, about: impl Fn()) {
+    let here = entry.here();
+    if !here.take() {
         return;
     }
-    let pin = entry.pin();
-    let drained = block.mailbox.inbox(pin).drain(8, |mail| match mail {
-        Mail::Grace(mail) => quiesce::receive(system, pin, mail),
+    let drained = here.inbox().drain(8, |mail| match mail {
+        Mail::Grace(mail) => quiesce::receive(system, here.pin(), mail),
         Mail::About => about(),
     });
     if drained == Drained::More {
-        block.line.raise();
+        here.raise();
     }
 }
 
 /// The end of a kernel entry: settles if it must.
-fn leave(system: &System, entry: &mut Entry) {
-    if system.state(entry.pin()).is_unsettled() {
-        let _ = quiesce::settle(system, entry);
+fn leave(system: &System, entry: &mut OwnEntry) {
+    if entry.here().grace().is_unsettled() {
+        let _ = quiesce::settle(system, entry.quiescent());
     }
 }
 
@@ -158,8 +124,8 @@ enum Reader {
 }
 
 /// Reads word 0 once, then the word that belongs to it.
-fn read(slot: Ref<'static, Slot>, entry: &Entry) {
-    let word = slot.word.load(entry.pin());
+fn read(slot: Ref<'static, Slot>, entry: &OwnEntry) {
+    let word = slot.word.load(entry.here().pin());
     if word.object_type() != 0 {
         let badge = slot.badge.load(Ordering::Relaxed);
         assert_eq!(u64::from(word.rights()), badge, "halves of two capabilities");
@@ -177,7 +143,7 @@ fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
         let slot = Object::new(Slot { word: ObjWord::empty(), badge: AtomicU64::new(1) });
         slot.get().word.set(thing.get(), 1);
         if reader == Reader::Parked {
-            assert!(quiesce::park(&mut (system.get().get(), &mut entry(1)), Idle::Halt));
+            assert!(quiesce::park(&mut system.get().entry(1), Idle::Halt));
         }
         let (shared, there) = (system.get(), slot.get());
         let other = thread::spawn(move || reads(shared.get(), there, reader));
@@ -190,14 +156,14 @@ fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
 }
 
 fn reads(system: &System, slot: Ref<'static, Slot>, reader: Reader) {
-    let mut entry = entry(1);
+    let mut entry = system.entry(1);
     match reader {
         Reader::Parked => {
-            quiesce::unpark(&mut (system, &mut entry));
+            quiesce::unpark(&mut entry);
         }
         Reader::Interrupted => {
-            smp::host_test::left_by_iret(system, &mut entry);
-            smp::host_test::left_by_iret(system, &mut entry);
+            left_by_iret(&mut entry);
+            left_by_iret(&mut entry);
         }
         Reader::Calls => {}
     }
@@ -211,17 +177,17 @@ fn reads(system: &System, slot: Ref<'static, Slot>, reader: Reader) {
 
 /// Whether it came to fill the slot again.
 fn refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'static, Thing>, early: bool) -> bool {
-    let mut entry = entry(0);
+    let mut entry = system.entry(0);
     if early {
-        quiesce::request_epoch(system, entry.pin(), system.epoch.now() + 1);
+        quiesce::request_epoch(system, entry.here().pin(), system.epoch().now() + 1);
         leave(system, &mut entry);
     }
-    system.epoch.retire(&slot.word);
-    let stamp = slot.word.load(entry.pin()).empty_value();
-    quiesce::request_epoch(system, entry.pin(), stamp + 2);
+    system.epoch().retire(&slot.word);
+    let stamp = slot.word.load(entry.here().pin()).empty_value();
+    quiesce::request_epoch(system, entry.here().pin(), stamp + 2);
     for _ in 0..4 {
         leave(system, &mut entry);
-        if system.epoch.is_reusable(stamp) {
+        if system.epoch().is_reusable(stamp) {
             slot.badge.store(2, Ordering::Relaxed);
             slot.word.set(thing, 2);
             return true;
@@ -244,23 +210,23 @@ fn slot_reuse_by_a_third(preemptions: usize) {
         slot.get().word.set(thing.get(), 1);
         let (shared, there) = (system.get(), slot.get());
         // A first round has been answered by both, but its initiator hasn't seen that yet.
-        let mut initiator = entry(0);
-        quiesce::request_epoch(shared.get(), initiator.pin(), shared.epoch.now() + 2);
+        let mut initiator = shared.entry(0);
+        quiesce::request_epoch(shared.get(), initiator.here().pin(), shared.epoch().now() + 2);
         leave(shared.get(), &mut initiator);
         for n in 1..3 {
-            drain(shared.get(), &mut entry(n), || ());
-            leave(shared.get(), &mut entry(n));
+            drain(shared.get(), &mut shared.entry(n), || ());
+            leave(shared.get(), &mut shared.entry(n));
         }
         let rounds = thread::spawn(move || {
             for _ in 0..2 {
-                drain(shared.get(), &mut entry(0), || ());
-                leave(shared.get(), &mut entry(0));
+                drain(shared.get(), &mut shared.entry(0), || ());
+                leave(shared.get(), &mut shared.entry(0));
             }
         });
         let reader = thread::spawn(move || {
-            drain(shared.get(), &mut entry(1), || ());
-            leave(shared.get(), &mut entry(1));
-            read(there, &entry(1));
+            drain(shared.get(), &mut shared.entry(1), || ());
+            leave(shared.get(), &mut shared.entry(1));
+            read(there, &shared.entry(1));
         });
         if empties_idles_refills(shared.get(), there, thing.get()) {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -273,13 +239,13 @@ fn slot_reuse_by_a_third(preemptions: usize) {
 
 /// Whether it came to fill the slot again.
 fn empties_idles_refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'static, Thing>) -> bool {
-    let mut entry = entry(2);
-    system.epoch.retire(&slot.word);
-    let stamp = slot.word.load(entry.pin()).empty_value();
-    if quiesce::park(&mut (system, &mut entry), Idle::Halt) {
-        quiesce::unpark(&mut (system, &mut entry));
+    let mut entry = system.entry(2);
+    system.epoch().retire(&slot.word);
+    let stamp = slot.word.load(entry.here().pin()).empty_value();
+    if quiesce::park(&mut entry, Idle::Halt) {
+        quiesce::unpark(&mut entry);
     }
-    let reusable = system.epoch.is_reusable(stamp);
+    let reusable = system.epoch().is_reusable(stamp);
     if reusable {
         slot.badge.store(2, Ordering::Relaxed);
         slot.word.set(thing, 2);
@@ -376,12 +342,12 @@ struct User {
 impl User {
     fn take_interrupt(&mut self) {
         let (system, victim) = (self.system.get(), self.victim);
-        if !system.blocks[self.number].line.is_up() {
+        if !system.0.block(self.number).is_up() {
             return;
         }
-        let mut entry = entry(self.number);
+        let mut entry = system.entry(self.number);
         if core::mem::take(&mut self.parked) {
-            quiesce::unpark(&mut (system, &mut entry));
+            quiesce::unpark(&mut entry);
         }
         drain(system, &mut entry, || victim.touch());
         leave(system, &mut entry);
@@ -389,15 +355,15 @@ impl User {
 
     /// Goes idle, unless there is something to do.
     fn park(&mut self) {
-        self.parked = quiesce::park(&mut (self.system.get(), &mut entry(self.number)), Idle::Halt);
+        self.parked = quiesce::park(&mut self.system.entry(self.number), Idle::Halt);
     }
 
     /// A system call that finds the victim and sends CPU 2 a message about it.
     fn tell(&self, node: Ref<'static, Node<Mail>>) {
         let system = self.system.get();
-        let mut entry = entry(self.number);
+        let mut entry = system.entry(self.number);
         if self.victim.linked.load(Ordering::Acquire) {
-            if system.blocks[2].mailbox.push(entry.pin(), node, Mail::About).is_needed() {
+            if system.0.block(2).mailbox().push(entry.here().pin(), node, Mail::About).is_needed() {
                 system.interrupt(cpu(2));
             }
             self.victim.touch();
@@ -415,7 +381,7 @@ fn destroy(parked: bool, preemptions: usize) {
         let victim = Object::new(Victim { linked: AtomicBool::new(true), memory: UnsafeCell::new(1) });
         let node = Object::new(Node::new(cpu(1)));
         if parked {
-            assert!(quiesce::park(&mut (system.get().get(), &mut entry(2)), Idle::Halt));
+            assert!(quiesce::park(&mut system.get().entry(2), Idle::Halt));
         }
         let user = |number, parked| User { number, parked, system: system.get(), victim: victim.get() };
         let (mut first, mut second, letter) = (user(1, false), user(2, parked), node.get());
@@ -432,14 +398,14 @@ fn destroy(parked: bool, preemptions: usize) {
         });
 
         let (shared, object) = (system.get().get(), victim.get());
-        let mut entry = entry(0);
+        let mut entry = shared.entry(0);
         object.linked.store(false, Ordering::Relaxed);
-        let ticket = quiesce::request_quiet(shared, entry.pin());
+        let ticket = quiesce::request_quiet(shared, entry.here().pin());
         let mut freed = false;
-        let mut free_if_quiet = |entry: &mut Entry| {
+        let mut free_if_quiet = |entry: &mut OwnEntry| {
             drain(shared, entry, || ());
             leave(shared, entry);
-            if !freed && quiesce::is_quiet(shared, entry.pin(), ticket) {
+            if !freed && quiesce::is_quiet(shared, entry.here().pin(), ticket) {
                 object.free();
                 freed = true;
             }
@@ -464,22 +430,22 @@ fn destroy_before_a_waking_cpu(preemptions: usize) {
     model(preemptions, move || {
         let system = Object::new(System::new(2));
         let victim = Object::new(Victim { linked: AtomicBool::new(true), memory: UnsafeCell::new(1) });
-        assert!(quiesce::park(&mut (system.get().get(), &mut entry(1)), Idle::Halt));
+        assert!(quiesce::park(&mut system.get().entry(1), Idle::Halt));
         let (shared, object) = (system.get().get(), victim.get());
         let finder = thread::spawn(move || {
-            let mut entry = entry(1);
-            quiesce::unpark(&mut (shared, &mut entry));
+            let mut entry = shared.entry(1);
+            quiesce::unpark(&mut entry);
             if object.linked.load(Ordering::Acquire) {
                 object.touch();
             }
             drain(shared, &mut entry, || ());
             leave(shared, &mut entry);
         });
-        let mut entry = entry(0);
+        let mut entry = shared.entry(0);
         object.linked.store(false, Ordering::Release);
-        let ticket = quiesce::request_quiet(shared, entry.pin());
+        let ticket = quiesce::request_quiet(shared, entry.here().pin());
         leave(shared, &mut entry);
-        if quiesce::is_quiet(shared, entry.pin(), ticket) {
+        if quiesce::is_quiet(shared, entry.here().pin(), ticket) {
             object.free();
         }
         finder.join().unwrap();

@@ -11,14 +11,14 @@ use std::sync::atomic::AtomicUsize as Counter;
 
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use loom::thread;
-use loom_common::{Line, Object, model};
-use smp::cpu::{CpuId, Entry, Pin};
-use smp::door::Table;
+use loom_common::{Blocks, Line, Object, model};
+use smp::cpu::{CpuId, Entry};
 use smp::host_test::{cpu, entry};
-use smp::mailbox::{Drained, Mailbox};
+use smp::mailbox::Drained;
+use smp::percpu::{All, Cpus};
 use smp::planted::{Fault, Planted};
-use smp::quiesce::{self, Epoch, GraceMail, GracePort, GraceState};
-use smp::shootdown::{self, Cpus, Received, ShootMail, ShootPair, ShootPort, What};
+use smp::quiesce::GraceMail;
+use smp::shootdown::{self, Received, ShootMail, What};
 
 #[derive(Clone, Copy)]
 struct Mail(ShootMail);
@@ -35,9 +35,8 @@ impl From<(ShootMail, What)> for Mail {
     }
 }
 
-struct Block {
-    mailbox: Mailbox<Mail>,
-    port: ShootPort<Mail>,
+/// What all see of a CPU.
+struct Seen {
     /// Which space the CPU shows: 1 is the one of the model.
     shown: AtomicU64,
     line: Line,
@@ -45,8 +44,7 @@ struct Block {
 
 /// Two CPUs, and an address space with one page.
 struct System {
-    blocks: Vec<Block>,
-    pairs: Vec<*mut [ShootPair<Mail>]>,
+    blocks: Blocks<Seen, Mail>,
     /// The only entry: whether it maps the frame.
     mapped: AtomicBool,
     generation: AtomicU64,
@@ -54,30 +52,10 @@ struct System {
     reused: AtomicBool,
 }
 
-// SAFETY: the raw pointers are used in `drop` only, when all threads are joined.
-unsafe impl Sync for System {}
-
 impl System {
     fn new() -> System {
-        let mut pairs = Vec::new();
-        let blocks = (0..2)
-            .map(|n| {
-                let own: Box<[ShootPair<Mail>]> = (0..2).map(|_| ShootPair::new(cpu(n))).collect();
-                let own = Box::into_raw(own);
-                pairs.push(own);
-                Block {
-                    mailbox: Mailbox::new(cpu(n)),
-                    // SAFETY: allocated just now; freed by `drop`, which comes when all threads are
-                    // joined.
-                    port: ShootPort::new(Table::from_static(unsafe { &*own })),
-                    shown: AtomicU64::new(0),
-                    line: Line::new(),
-                }
-            })
-            .collect();
         System {
-            blocks,
-            pairs,
+            blocks: Blocks::new(2, || Seen { shown: AtomicU64::new(0), line: Line::new() }),
             mapped: AtomicBool::new(true),
             generation: AtomicU64::new(0),
             reused: AtomicBool::new(false),
@@ -85,43 +63,16 @@ impl System {
     }
 }
 
-impl Drop for System {
-    fn drop(&mut self) {
-        for pairs in &self.pairs {
-            // SAFETY: from `Box::into_raw` in `new`; nobody uses the tables any more.
-            drop(unsafe { Box::from_raw(*pairs) });
-        }
-    }
-}
-
-// SAFETY: one block for each thread that has entries.
-unsafe impl quiesce::Cpus for System {
+impl Cpus for System {
+    type Own = ();
+    type Shared = Seen;
     type Mail = Mail;
 
-    fn count(&self) -> usize {
-        self.blocks.len()
-    }
-    fn epoch(&self) -> &Epoch {
-        unreachable!("there are no grace periods here")
-    }
-    fn mailbox<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Mail> {
-        &self.blocks[cpu.index()].mailbox
-    }
-    fn port<'a>(&'a self, _pin: Pin<'a>, _cpu: CpuId) -> &'a GracePort<Mail> {
-        unreachable!("there are no grace periods here")
-    }
-    fn state<'a>(&'a self, _pin: Pin<'a>) -> &'a GraceState {
-        unreachable!("there are no grace periods here")
+    fn all(&self) -> &All<(), Seen, Mail> {
+        &self.blocks.all
     }
     fn interrupt(&self, cpu: CpuId) {
-        self.blocks[cpu.index()].line.raise();
-    }
-}
-
-// SAFETY: one block for each thread that has entries.
-unsafe impl Cpus for System {
-    fn shoot_port<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Mail> {
-        &self.blocks[cpu.index()].port
+        self.blocks.block(cpu.index()).line.raise();
     }
 }
 
@@ -150,11 +101,11 @@ impl Tlb {
 /// Takes the mail of a CPU that is interrupted: questions by `forget`. Whether its own shootdowns
 /// are over.
 fn drain(system: &System, entry: &Entry, mut forget: impl FnMut()) -> bool {
-    let (pin, block) = (entry.pin(), &system.blocks[entry.cpu().index()]);
+    let (pin, block) = (entry.pin(), system.blocks.block(entry.cpu().index()));
     let mut advanced = false;
     if block.line.take() {
         let drained =
-            block.mailbox.inbox(pin).drain(8, |Mail(mail)| match shootdown::receive(system, pin, mail) {
+            block.mailbox().inbox(pin).drain(8, |Mail(mail)| match shootdown::receive(system, pin, mail) {
                 Received::Question => {
                     forget();
                     shootdown::answer(system, pin, mail);
@@ -174,7 +125,7 @@ fn drain(system: &System, entry: &Entry, mut forget: impl FnMut()) -> bool {
 fn uses(system: &System, tlb: &mut Tlb, inside: bool) {
     let entry = entry(1);
     if !inside {
-        system.blocks[1].shown.store(1, Ordering::Release);
+        system.blocks.block(1).shown.store(1, Ordering::Release);
         // CR3 is written.
         fence(Ordering::SeqCst);
         tlb.look(system);
@@ -194,7 +145,7 @@ fn page_taken_away(inside: bool, preemptions: usize) {
     model(preemptions, move || {
         let system = Object::new(System::new());
         if inside {
-            system.get().blocks[1].shown.store(1, Ordering::Relaxed);
+            system.get().blocks.block(1).shown.store(1, Ordering::Relaxed);
         }
         let shared = system.get();
         let other = thread::spawn(move || {
@@ -205,7 +156,7 @@ fn page_taken_away(inside: bool, preemptions: usize) {
         let (system, entry) = (shared.get(), entry(0));
         system.mapped.store(false, Ordering::Relaxed);
         system.generation.store(1, Ordering::Release);
-        let is_there = |cpu: CpuId| system.blocks[cpu.index()].shown.load(Ordering::Relaxed) == 1;
+        let is_there = |cpu: CpuId| system.blocks.block(cpu.index()).shown.load(Ordering::Relaxed) == 1;
         let begun = shootdown::begin(system, entry.pin(), What::Space, (0..2).map(cpu), is_there);
         let counter = if begun.sent == 1 { &counters.0 } else { &counters.1 };
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -9,17 +9,49 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use loom_common::{Line, model};
+use loom_common::{Blocks, Line, model};
+use smp::cpu::CpuId;
 use smp::host_test::pin;
+use smp::percpu::{All, Cpus};
+use smp::quiesce::GraceMail;
+use smp::shootdown::{ShootMail, What};
 use smp::standstill::Standstill;
+
+/// No mail is sent here.
+struct Mail;
+
+impl From<GraceMail> for Mail {
+    fn from(_: GraceMail) -> Mail {
+        Mail
+    }
+}
+
+impl From<(ShootMail, What)> for Mail {
+    fn from(_: (ShootMail, What)) -> Mail {
+        Mail
+    }
+}
 
 struct System {
     standstill: Standstill,
-    lines: Vec<Line>,
+    blocks: Blocks<Line, Mail>,
     /// What each CPU owns: two words that are equal between entries.
     own: Vec<[UnsafeCell<u64>; 2]>,
     /// How many have stopped the others so far.
     stopped: AtomicUsize,
+}
+
+impl Cpus for System {
+    type Own = ();
+    type Shared = Line;
+    type Mail = Mail;
+
+    fn all(&self) -> &All<(), Line, Mail> {
+        &self.blocks.all
+    }
+    fn interrupt(&self, cpu: CpuId) {
+        self.blocks.block(cpu.index()).raise();
+    }
 }
 
 // SAFETY: a CPU writes what it owns; others read it while it stands still; loom checks.
@@ -29,14 +61,14 @@ impl System {
     fn new(cpus: usize) -> System {
         System {
             standstill: Standstill::new(),
-            lines: (0..cpus).map(|_| Line::new()).collect(),
+            blocks: Blocks::new(cpus, Line::new),
             own: (0..cpus).map(|_| [UnsafeCell::new(0), UnsafeCell::new(0)]).collect(),
             stopped: AtomicUsize::new(0),
         }
     }
 
     fn take_interrupt(&self, n: usize) {
-        if self.lines[n].take() {
+        if self.blocks.block(n).take() {
             self.standstill.stand(pin(n));
         }
     }
@@ -51,13 +83,7 @@ impl System {
 
     fn stop(&self, n: usize) {
         loop {
-            if let Some(_stopped) =
-                // SAFETY: each has a line.
-                unsafe {
-                    self.standstill
-                        .stop_all_of(self.lines.len(), pin(n), |cpu| self.lines[cpu.index()].raise())
-                }
-            {
+            if let Some(_stopped) = self.standstill.stop(self, pin(n)) {
                 for own in &self.own {
                     // SAFETY: all others stand still.
                     let [first, second] = [&own[0], &own[1]].map(|word| word.with(|at| unsafe { *at }));

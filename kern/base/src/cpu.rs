@@ -7,10 +7,10 @@ use smp::sync::{AtomicU64, Ordering};
 use abi::Counter;
 use sched::{DeadlineQueue, NEVER, RunQueue};
 use smp::cpu::CpuId;
-use smp::door::{AtomicLink, Link, Piece, Ptr, Table};
-use smp::percpu::{All, Here, LocalEntry, PerCpu};
-use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
-use smp::shootdown::{ShootMail, ShootPair, ShootPort, What};
+use smp::door::{AtomicLink, Link, Ptr, Table};
+use smp::percpu::{self, All, Here, LocalEntry, PerCpu};
+use smp::quiesce::GraceMail;
+use smp::shootdown::{ShootMail, What};
 use test_abi::kills::Kill;
 
 use crate::audit::Actor;
@@ -43,6 +43,7 @@ pub enum Mail {
 
 /// What assembly reads. One CPU's own.
 #[repr(C)]
+#[derive(Default)]
 pub struct CpuHot {
     /// The running task; null while idle.
     pub current: Link<Task>,
@@ -81,6 +82,7 @@ pub struct CpuHot {
 }
 
 /// Scheduler state of one CPU.
+#[derive(Default)]
 pub struct CpuSched {
     pub queue: RunQueue<SchedContext>,
     /// The context that the running task spends; null while idle.
@@ -94,7 +96,6 @@ pub struct CpuSched {
     /// When the timer will fire; [`NEVER`] = off.
     pub timer: Cell<u64>,
     pub deadlines: DeadlineQueue<Task>,
-    pub grace: GraceState,
     pub grace_waiters: GraceWaiters,
     /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
     pub forgetful: BlockQueue,
@@ -125,13 +126,6 @@ pub struct CpuOwn {
     pub sched: CpuSched,
 }
 
-impl AsRef<GraceState> for CpuOwn {
-    #[inline(always)]
-    fn as_ref(&self) -> &GraceState {
-        &self.sched.grace
-    }
-}
-
 /// Counters of a CPU: those that programs read, and, in test builds, those of kills.
 pub const COUNTERS: usize = Counter::ALL.len() + if cfg!(feature = "kills") { Kill::ALL.len() } else { 0 };
 
@@ -142,12 +136,13 @@ pub struct CpuShared {
     /// line with counters that the CPU writes as often.
     pub vspace: AtomicLink<VSpace>,
     pub counters: [Count; COUNTERS],
-    pub grace: GracePort<Mail>,
-    pub shoot: ShootPort<Mail>,
 }
 
 /// The per-CPU block.
 pub type CpuBlock = PerCpu<CpuOwn, CpuShared, Mail>;
+
+/// What one CPU needs to ask another.
+pub type CpuPair = percpu::Pair<Mail>;
 
 /// The blocks of all CPUs.
 pub type CpuBlocks = All<CpuOwn, CpuShared, Mail>;
@@ -188,77 +183,21 @@ impl From<(ShootMail, What)> for Mail {
     }
 }
 
-/// What one CPU has for each other, as initiator: nodes of grace periods and of shootdowns.
-pub struct Pairs {
-    pub grace: Table<Pair<Mail>>,
-    pub shoot: Table<ShootPair<Mail>>,
-}
-
-impl Pairs {
-    /// None at all.
-    pub const NONE: Pairs = Pairs { grace: Table::empty(), shoot: Table::empty() };
-
-    /// Bytes for those of one CPU, in a machine of `cpus`.
-    pub const fn bytes(cpus: usize) -> usize {
-        (cpus * (size_of::<Pair<Mail>>() + size_of::<ShootPair<Mail>>())).next_multiple_of(64)
-    }
-
-    /// Makes the pairs of `id` in a piece of [`Pairs::bytes`]. Returns `None` if the piece is
-    /// smaller.
-    pub fn make(mut piece: Piece, id: CpuId, cpus: usize) -> Option<Pairs> {
-        let grace = piece.split((cpus * size_of::<Pair<Mail>>()) as u64)?.emplace_slice(|_| Pair::new(id))?;
-        let shoot = piece
-            .split((cpus * size_of::<ShootPair<Mail>>()) as u64)?
-            .emplace_slice(|_| ShootPair::new(id))?;
-        Some(Pairs { grace, shoot })
-    }
-}
-
-/// Makes the block of a CPU that has come up and runs nothing yet. Its pairs have an element per
+/// Makes the block of a CPU that has come up and runs nothing yet. `pairs` has an element for each
 /// CPU.
-pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
+pub fn new_block(id: CpuId, pairs: Table<CpuPair>) -> CpuBlock {
     let hot = CpuHot {
-        current: Link::null(),
         recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
         await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
         plain_half: Cell::new(u64::from(state_half(State::Ready, FLAG_NEVER, id) | u32::from(PLAIN))),
         wait_half: Cell::new(u64::from(state_half(State::WaitBits, 0, id) | u32::from(PLAIN))),
         recv_vector_half: Cell::new(u64::from(state_half(State::Recv, FLAG_VECTOR, id))),
         await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
-        zero: 0,
-        kernel_stack: Cell::new(0),
-        scratch: Cell::new(0),
-        special_on: Cell::new(0),
         expects: Cell::new(u32::from(FLAG_VECTOR) << 8),
-        #[cfg(feature = "trace")]
-        spilled: Default::default(),
+        ..CpuHot::default()
     };
-    let sched = CpuSched {
-        queue: RunQueue::new(),
-        current: Link::null(),
-        until: Cell::new(0),
-        stopped: Cell::new(0),
-        idle: Cell::new(true),
-        timer: Cell::new(NEVER),
-        deadlines: DeadlineQueue::new(),
-        grace: GraceState::default(),
-        grace_waiters: GraceWaiters::default(),
-        forgetful: BlockQueue::default(),
-        shoot_wide: Cell::new(false),
-        more_mail: Cell::new(false),
-        ender: Cell::new(None),
-        kept: Cell::new(0),
-        acts: Cell::new(None),
-        #[cfg(feature = "trace")]
-        stopped_task: Link::null(),
-        #[cfg(feature = "trace")]
-        stopped_why: Cell::new(0),
-    };
-    let shared = CpuShared {
-        vspace: AtomicLink::null(),
-        counters: [const { Count(AtomicU64::new(0)) }; COUNTERS],
-        grace: GracePort::new(pairs.grace),
-        shoot: ShootPort::new(pairs.shoot),
-    };
-    PerCpu::new(id, CpuOwn { hot, sched }, shared)
+    let sched = CpuSched { idle: Cell::new(true), timer: Cell::new(NEVER), ..CpuSched::default() };
+    let shared =
+        CpuShared { vspace: AtomicLink::null(), counters: [const { Count(AtomicU64::new(0)) }; COUNTERS] };
+    PerCpu::new(id, CpuOwn { hot, sched }, shared, pairs)
 }

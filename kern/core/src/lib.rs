@@ -52,7 +52,6 @@ use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, Homed, Ref, Table};
 use smp::lock::Lock;
-use smp::quiesce::Epoch;
 use smp::sync::AtomicBool;
 
 use crate::rooms::Trace;
@@ -68,7 +67,6 @@ pub use life::zombies::Zombies;
 pub struct Kernel<M: Machine> {
     pub machine: M,
     pub cpus: CpuBlocks,
-    pub epoch: Epoch,
     pub processes: ids::ProcessIds,
     /// For each root its derivation tree's lock.
     pub roots: Roots,
@@ -99,7 +97,6 @@ impl<M: Machine> Kernel<M> {
         Kernel {
             machine,
             cpus,
-            epoch: Epoch::new(),
             processes: ids::ProcessIds::new(process_numbers),
             roots: Roots::new(),
             frames,

@@ -13,10 +13,10 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn cpu(&mut self, id: CpuId) {
         let cx = self.still.cx(id);
         let (cpu, sched, hot) = (&cx.cpu, &cx.sched, &cx.hot);
-        let queue = sched.queue.survey();
-        let [word0, word1, word2, word3] = queue.words;
+        let (front, top, summary, [word0, word1, word2, word3]) = sched.queue.survey();
         let [shootdown_waiters, shootdown_waiters_last] = self.ends(&sched.forgetful);
-        let (shootdowns_over, shootdowns_begun) = cpu.shoot.numbers();
+        let block = self.cx.k.block(self.cx.pin(), id);
+        let (shootdowns_over, shootdowns_begun) = block.shootdowns();
         let halves = [&hot.recv_half, &hot.await_half, &hot.plain_half, &hot.wait_half];
         let vector_halves = [&hot.recv_vector_half, &hot.await_vector_half];
         let halves = halves.into_iter().chain(vector_halves).map(|half| half.get() as u32);
@@ -25,8 +25,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [hot] current;
             [cpu] vspace;
             [sched] idle, until, timer, more_mail;
-            [queue] top, summary;
-            [] word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
+            [] top, summary, word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
             [] shootdowns_over, shootdowns_begun;
             id = id,
             busy = self.still.is_busy(id),
@@ -36,11 +35,11 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             expects_receiver = hot.recv_half,
             expects_caller = hot.await_half,
             expects_plain = hot.plain_half,
-            front = self.at(queue.front),
+            front = self.at(front),
             deadlines = self.at(sched.deadlines.root_addr()),
             soonest = sched.deadlines.soonest(),
-            grace_busy = sched.grace.is_busy(),
-            has_mail = self.cx.k.block(self.cx.pin(), id).mailbox().has_mail(),
+            grace_busy = cpu.grace().is_busy(),
+            has_mail = block.mailbox().has_mail(),
             steps = 0u64,
         }));
         for priority in 0..=u8::MAX {

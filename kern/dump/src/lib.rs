@@ -145,7 +145,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             tables_max = TABLES_MAX,
             generations_max = TASK_GENERATIONS,
             steps_max = 0u64,
-            epoch = k.epoch.now(),
+            epoch = k.cpus.epoch.now(),
             zombies = open,
             refused_zombies = refused,
             zombies_locked = zombies.is_none(),

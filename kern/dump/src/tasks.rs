@@ -98,19 +98,16 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     /// Returns the fields of a task's record that its message block gives.
     fn message(&self, msg: &Message) -> snapshot::Task {
         let (request, about, request_stamp) = request(msg.request());
-        let (queue, pin) = (msg.queue().survey(), self.cx.pin());
+        let (links, queue_priority, queue_place) = msg.queue().survey();
+        let ([queue_next, queue_prev, queue_lower, queue_higher], pin) =
+            (links.map(|at| self.at(at)), self.cx.pin());
         record!(self, Task {
             [msg] stage(), callee(pin), held(pin);
-            [] request, request_stamp;
+            [] request, request_stamp, queue_place, queue_priority;
+            [] queue_next, queue_prev, queue_lower, queue_higher;
             is_event = msg.info().has(FLAG_EVENT),
             message_context = msg.time(pin),
             request_about = self.at(about),
-            queue_place = queue.place,
-            queue_priority = queue.priority,
-            queue_next = self.at(queue.next),
-            queue_prev = self.at(queue.prev),
-            queue_lower = self.at(queue.lower),
-            queue_higher = self.at(queue.higher),
             ..snapshot::Task::default()
         })
     }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
 use abi::{BOOT_UNTYPED_MAX, BootPage, Level};
-use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, Pairs};
+use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, CpuPair};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::Untyped;
@@ -117,9 +117,8 @@ pub fn resume_call(_: &CpuEntry, task: OpenTask<'_>) -> ! {
 /// Counts that this CPU leaves an interrupt's entry, which ends so: the trap code returns by IRET.
 #[inline(always)]
 pub fn left_by_iret(entry: &mut CpuEntry) {
-    let kernel = kernel(entry);
     // SAFETY: the last thing that the handler of an interrupt of user code does.
-    unsafe { quiesce::left_by_iret(kernel, entry.quiescent()) }
+    unsafe { quiesce::left_by_iret(entry) }
 }
 
 /// Leaves the kernel as the current task, whose system call answers only its success, if no other
@@ -167,10 +166,10 @@ pub fn make_table<T: 'static>(region: &Region, len: usize, make: impl FnMut(usiz
 /// Makes the kernel and the first Untypeds. `None` where memory is too short.
 pub fn make(boot: &'static Boot) -> Option<Made> {
     let cpus = boot.cpus;
-    let pair_bytes = Pairs::bytes(cpus);
+    let pair_bytes = (cpus * size_of::<CpuPair>()).next_multiple_of(64);
     let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<ProcessNumber>();
     let own_region = take(own as u64 + 4096)?;
-    let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
+    let blocks = make_blocks(&own_region, cpus)?;
     // SAFETY: each CPU that boot found has its block there, at its number, and its entries are of
     // it (`entry_of`).
     let blocks = unsafe { CpuBlocks::new(blocks) };
@@ -232,13 +231,13 @@ fn make_rings(boot: &Boot) -> Option<()> {
     Some(())
 }
 
-fn make_blocks(region: &Region, cpus: usize, pair_bytes: u64) -> Option<Table<CpuBlock>> {
+fn make_blocks(region: &Region, cpus: usize) -> Option<Table<CpuBlock>> {
     let mut complete = true;
     let table = make_table(region, cpus, |n| {
         let id = CpuId::new(n).unwrap_or_default();
-        let pairs = region.carve(pair_bytes, 64).and_then(|piece| Pairs::make(piece, id, cpus));
+        let pairs = make_table(region, cpus, |_| CpuPair::new(id));
         complete &= pairs.is_some();
-        cpu::new_block(id, pairs.unwrap_or(Pairs::NONE))
+        cpu::new_block(id, pairs.unwrap_or(Table::empty()))
     });
     table.filter(|_| complete)
 }

@@ -171,8 +171,7 @@ fn leave_slowly(entry: &mut CpuEntry) -> ! {
 /// Whether this CPU has something to do before user code runs.
 #[inline(always)]
 fn has_to_settle(cpu: CpuHere<'_>) -> bool {
-    let sched = &cpu.own().sched;
-    sched.grace.is_unsettled() || sched.more_mail.get()
+    cpu.grace().is_unsettled() || cpu.own().sched.more_mail.get()
 }
 
 /// Ends a kernel entry whose message went to another CPU.
@@ -241,7 +240,7 @@ fn idle_once(entry: &mut CpuEntry) {
 fn work_off(entry: &mut CpuEntry) {
     loop {
         let cx = context(entry);
-        if cx.sched.grace.is_unsettled() {
+        if cx.cpu.grace().is_unsettled() {
             settle(entry);
         } else if context::load(cx.cpu).is_some() {
             cx.announce_left_mail();
@@ -320,7 +319,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let before = cx.hot.current.addr();
     stop_if_asked(cx);
     cx.on_interrupt(interrupt_of(vector));
-    if cx.hot.current.addr() != before || cx.sched.grace.is_unsettled() {
+    if cx.hot.current.addr() != before || cx.cpu.grace().is_unsettled() {
         leave(&mut entry);
     }
     cx.announce_left_mail();

@@ -23,12 +23,6 @@ impl Duty {
     }
 }
 
-impl Default for Duty {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(target_os = "none")]
 impl Drop for Duty {
     #[inline(always)]

@@ -130,6 +130,12 @@ const RIGHTS_MASK: u64 = ((1 << RIGHTS_BITS) - 1) << RIGHTS_SHIFT;
 /// How far the address is shifted up; an arithmetic shift back restores the canonical upper half.
 pub const ADDR_SHIFT: u32 = 16;
 
+/// Returns rights at their place in a word.
+#[inline(always)]
+const fn rights_part(rights: u32) -> u64 {
+    (rights as u64) << RIGHTS_SHIFT & RIGHTS_MASK
+}
+
 /// One reading of an [`ObjWord`]. All decisions of one kernel entry use one reading.
 pub struct RawWord<'k, S> {
     word: u64,
@@ -189,7 +195,7 @@ impl<'k, S> RawWord<'k, S> {
     /// Returns the object if the word has its type and these rights: one comparison for both.
     #[inline(always)]
     pub fn get_with<T: KernelObject<Set = S>>(self, rights: u32) -> Option<Ref<'k, T>> {
-        let wanted = (u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK | u64::from(number_of::<T>());
+        let wanted = rights_part(rights) | u64::from(number_of::<T>());
         if self.word & (wanted | TYPE_MASK) != wanted {
             return None;
         }
@@ -240,14 +246,13 @@ impl<S> ObjWord<S> {
     }
 
     pub fn set<T: KernelObject<Set = S>>(&self, to: Ref<'_, T>, rights: u32) {
-        let rights = (u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK;
-        self.0.store((to.addr() << ADDR_SHIFT) | rights | u64::from(number_of::<T>()), Ordering::Release);
+        let word = to.addr() << ADDR_SHIFT | rights_part(rights) | u64::from(number_of::<T>());
+        self.0.store(word, Ordering::Release);
     }
 
     /// Copies a word that was read in this entry, with the rights given.
     pub fn set_raw(&self, from: RawWord<'_, S>, rights: u32) {
-        let bits = (u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK;
-        self.0.store((from.word & !RIGHTS_MASK) | bits, Ordering::Release);
+        self.0.store(from.word & !RIGHTS_MASK | rights_part(rights), Ordering::Release);
     }
 
     /// Claims an empty word for filling: `from` (read in this entry) becomes the empty `value`.

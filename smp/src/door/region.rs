@@ -5,7 +5,8 @@ use core::mem::{align_of, size_of};
 
 use super::{OBJECT_ALIGN, Ref, Table, Zeroed};
 use crate::cpu::Pin;
-use crate::quiesce::{self, Cpus, Ticket};
+use crate::percpu::Cpus;
+use crate::quiesce::{self, Ticket};
 
 /// An exclusive claim on a range of raw memory, carved from both ends: aligned blocks from the
 /// bottom, small descriptors from the top. Owned by an Untyped object and used under its root lock.

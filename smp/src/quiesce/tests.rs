@@ -2,8 +2,11 @@
 //! interleaved step by step. loom tests the memory orderings (`tests/loom_*.rs`).
 
 use super::*;
-use crate::host_test::{cpu, entry, leak, pin};
-use crate::mailbox::{Drained, Wake};
+use crate::door::Table;
+use crate::host_test::{all_cpus, cpu, entry, leak, left_by_iret, local_entry, pin};
+use crate::mailbox::{Drained, Mailbox, Wake};
+use crate::percpu::{All, Pair, PerCpu};
+use crate::shootdown::{ShootMail, What};
 use std::boxed::Box;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -24,54 +27,40 @@ impl From<GraceMail> for Mail {
     }
 }
 
-struct Block {
-    mailbox: Mailbox<Mail>,
-    port: GracePort<Mail>,
-    state: GraceState,
+impl From<(ShootMail, What)> for Mail {
+    fn from(_: (ShootMail, What)) -> Mail {
+        unreachable!("there are no shootdowns here")
+    }
 }
 
+type Blocks = All<(), (), Mail>;
+
 struct System {
-    epoch: Epoch,
-    blocks: &'static [Block],
+    all: Blocks,
     interrupts: RefCell<BTreeSet<CpuId>>,
 }
 
-// SAFETY: one block for each thread that has entries.
-unsafe impl Cpus for System {
+impl Cpus for System {
+    type Own = ();
+    type Shared = ();
     type Mail = Mail;
 
-    fn count(&self) -> usize {
-        self.blocks.len()
-    }
-    fn epoch(&self) -> &Epoch {
-        &self.epoch
-    }
-    fn mailbox<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Mail> {
-        &self.blocks[cpu.index()].mailbox
-    }
-    fn port<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Mail> {
-        &self.blocks[cpu.index()].port
-    }
-    fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
-        &self.blocks[pin.cpu().index()].state
+    fn all(&self) -> &Blocks {
+        &self.all
     }
     fn interrupt(&self, cpu: CpuId) {
         self.interrupts.borrow_mut().insert(cpu);
     }
 }
 
+fn table<T: 'static>(of: impl Iterator<Item = T>) -> Table<T> {
+    Table::from_static(Box::leak(of.collect()))
+}
+
 fn system(count: usize) -> System {
-    let block = |n: usize| {
-        let pairs: Vec<_> = (0..count).map(|_| Pair::new(cpu(n))).collect();
-        let pairs = Table::from_static(Box::leak(pairs.into_boxed_slice()));
-        Block { mailbox: Mailbox::new(cpu(n)), port: GracePort::new(pairs), state: GraceState::default() }
-    };
-    let blocks: Vec<_> = (0..count).map(block).collect();
-    System {
-        epoch: Epoch::new(),
-        blocks: Box::leak(blocks.into_boxed_slice()),
-        interrupts: RefCell::new(BTreeSet::new()),
-    }
+    let pairs = |n| table((0..count).map(|_| Pair::new(cpu(n))));
+    let blocks = table((0..count).map(|n| PerCpu::new(cpu(n), (), (), pairs(n))));
+    System { all: all_cpus(blocks), interrupts: RefCell::new(BTreeSet::new()) }
 }
 
 #[test]
@@ -106,7 +95,7 @@ fn an_answer_counts_once() {
     let _ = system.visit(1);
     let mail = GraceMail { by: cpu(0), at: cpu(1) };
     let pin = here.pin();
-    let _ = system.blocks[0].mailbox.inbox(pin).drain(1, |_| receive(&system, pin, mail));
+    let _ = system.mailbox(0).inbox(pin).drain(1, |_| receive(&system, pin, mail));
     receive(&system, pin, mail);
 }
 
@@ -126,7 +115,7 @@ impl System {
         let mut entry = entry(n);
         self.interrupts.borrow_mut().remove(&cpu(n));
         let pin = entry.pin();
-        let drained = self.blocks[n].mailbox.inbox(pin).drain(100, |mail| match mail {
+        let drained = self.mailbox(n).inbox(pin).drain(100, |mail| match mail {
             Mail::Grace(mail) => receive(self, pin, mail),
             Mail::About(_) => {}
         });
@@ -134,8 +123,19 @@ impl System {
         settle(self, &mut entry)
     }
 
+    fn block(&self, n: usize) -> &'static PerCpu<(), (), Mail> {
+        match self.all.get(pin(n), n) {
+            Some(block) => block.get(),
+            None => panic!("there is no CPU {n}"),
+        }
+    }
+
+    fn mailbox(&self, n: usize) -> &'static Mailbox<Mail> {
+        self.block(n).mailbox()
+    }
+
     fn park(&self, n: usize) {
-        assert!(park(&mut (self, &mut entry(n)), Idle::Halt));
+        assert!(park(&mut local_entry(self.block(n)), Idle::Halt));
     }
 }
 
@@ -143,13 +143,13 @@ impl System {
 fn alone_a_round_is_over_at_the_next_quiescent_point() {
     let system = system(1);
     let mut entry = entry(0);
-    let stamp = system.epoch.stamp();
-    assert!(system.epoch.is_reusable(0) && !system.epoch.is_reusable(stamp));
+    let stamp = system.all.epoch.stamp();
+    assert!(system.all.epoch.is_reusable(0) && !system.all.epoch.is_reusable(stamp));
     request_epoch(&system, entry.pin(), stamp + 2);
     let ticket = request_quiet(&system, entry.pin());
     assert!(!is_quiet(&system, entry.pin(), ticket), "this entry may still use it");
     assert_eq!(settle(&system, &mut entry), Settled::Advanced);
-    assert!(is_quiet(&system, entry.pin(), ticket) && system.epoch.is_reusable(stamp));
+    assert!(is_quiet(&system, entry.pin(), ticket) && system.all.epoch.is_reusable(stamp));
     assert_eq!(settle(&system, &mut entry), Settled::Same);
 }
 
@@ -169,28 +169,28 @@ fn running_cpus_are_asked_and_answer_when_they_leave() {
     let system = system(3);
     system.park(2);
     let mut here = entry(0);
-    let stamp = system.epoch.stamp();
+    let stamp = system.all.epoch.stamp();
     request_epoch(&system, here.pin(), stamp + 2);
     for _ in 0..2 {
-        assert!(!system.epoch.is_reusable(stamp));
+        assert!(!system.all.epoch.is_reusable(stamp));
         let _ = settle(&system, &mut here);
         assert_eq!(*system.interrupts.borrow(), BTreeSet::from([cpu(1)]));
         assert_eq!(system.visit(1), Settled::Same);
         assert_eq!(*system.interrupts.borrow(), BTreeSet::from([cpu(0)]), "the answer");
         assert_eq!(system.visit(0), Settled::Advanced);
     }
-    assert!(system.epoch.is_reusable(stamp));
+    assert!(system.all.epoch.is_reusable(stamp));
 }
 
 #[test]
 fn who_left_by_iret_meanwhile_is_not_asked() {
     let system = system(2);
     let mut here = entry(0);
-    let stamp = system.epoch.stamp();
+    let stamp = system.all.epoch.stamp();
     request_epoch(&system, here.pin(), stamp + 2);
-    crate::host_test::left_by_iret(&system, &mut entry(1));
+    left_by_iret(&mut local_entry(system.block(1)));
     assert_eq!(settle(&system, &mut here), Settled::Advanced);
-    assert_eq!(system.epoch.now(), stamp + 1);
+    assert_eq!(system.all.epoch.now(), stamp + 1);
     // The next round began after that exit, so now it is asked.
     assert_eq!(*system.interrupts.borrow(), BTreeSet::from([cpu(1)]));
 }
@@ -198,15 +198,15 @@ fn who_left_by_iret_meanwhile_is_not_asked() {
 #[test]
 fn anybodys_round_serves_everybody() {
     let system = system(2);
-    let stamp = system.epoch.stamp();
+    let stamp = system.all.epoch.stamp();
     system.park(1);
     let mut here = entry(0);
     request_epoch(&system, here.pin(), stamp + 2);
     let _ = settle(&system, &mut here);
-    assert!(system.epoch.is_reusable(stamp));
-    unpark(&mut (&system, &mut entry(1)));
+    assert!(system.all.epoch.is_reusable(stamp));
+    unpark(&mut local_entry(system.block(1)));
     request_epoch(&system, pin(1), stamp + 2);
-    assert!(!system.blocks[1].state.is_unsettled(), "there already");
+    assert!(!system.all.grace(pin(1)).is_unsettled(), "there already");
 }
 
 #[test]
@@ -214,12 +214,12 @@ fn a_flush_waits_for_the_mail_of_a_parked_cpu() {
     let system = system(2);
     system.park(1);
     let mut here = entry(0);
-    let wake = system.blocks[1].mailbox.push(here.pin(), leak(Node::new(cpu(0))), Mail::About(0));
+    let wake = system.mailbox(1).push(here.pin(), leak(Node::new(cpu(0))), Mail::About(0));
     assert_eq!(wake, Wake::Interrupt);
     let ticket = request_quiet(&system, here.pin());
     assert_eq!(settle(&system, &mut here), Settled::Advanced, "the round that ends entries");
     assert!(!is_quiet(&system, here.pin(), ticket));
-    unpark(&mut (&system, &mut entry(1)));
+    unpark(&mut local_entry(system.block(1)));
     assert_eq!(system.visit(1), Settled::Same);
     assert_eq!(system.visit(0), Settled::Advanced);
     assert!(is_quiet(&system, pin(0), ticket) && is_quiet(&system, pin(1), ticket));
@@ -238,13 +238,13 @@ fn a_later_request_waits_for_a_period_that_begins_later() {
         let (_, _) = (system.visit(1), system.visit(0));
         assert_eq!((done(first), done(second)), (first_done, second_done));
     }
-    assert!(!system.blocks[0].state.is_busy());
+    assert!(!system.all.grace(pin(0)).is_busy());
 }
 
 #[test]
 fn who_has_something_to_settle_does_not_park() {
     let system = system(2);
     request_quiet(&system, pin(0));
-    assert!(!park(&mut (&system, &mut entry(0)), Idle::Halt));
-    assert!(!system.blocks[0].mailbox.is_idle());
+    assert!(!park(&mut local_entry(system.block(0)), Idle::Halt));
+    assert!(!system.mailbox(0).is_idle());
 }

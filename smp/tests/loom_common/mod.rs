@@ -11,7 +11,9 @@
 pub mod message;
 
 use loom::sync::atomic::{AtomicBool, Ordering};
-use smp::door::Ref;
+use smp::door::{Ref, Table};
+use smp::host_test::{all_cpus, cpu, pin};
+use smp::percpu::{All, Pair, PerCpu};
 
 /// Explores `f`. `preemptions` bounds how often a thread is stopped where it could go on.
 pub fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
@@ -41,6 +43,53 @@ impl<T> Drop for Object<T> {
         // SAFETY: from `Box::into_raw`; the model's threads, which copied the reference, are
         // joined.
         drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+/// Elements of a [`Table`], freed with this handle at the end of an execution.
+struct Elements<T: 'static>(*mut [T]);
+
+impl<T: 'static> Elements<T> {
+    fn new(elements: impl Iterator<Item = T>) -> Elements<T> {
+        Elements(Box::into_raw(elements.collect()))
+    }
+
+    fn table(&self) -> Table<T> {
+        // SAFETY: allocated by `new` and freed by `drop`, which comes when all threads are joined.
+        Table::from_static(unsafe { &*self.0 })
+    }
+}
+
+impl<T: 'static> Drop for Elements<T> {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::into_raw`; the model's threads, which copied the table, are joined.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+/// The blocks of a model's CPUs, freed with this handle at the end of an execution.
+pub struct Blocks<S: 'static, P: 'static> {
+    pub all: All<(), S, P>,
+    blocks: Elements<PerCpu<(), S, P>>,
+    pairs: Vec<Elements<Pair<P>>>,
+}
+
+// SAFETY: the handles of the memory are used in `drop` only, when all threads are joined.
+unsafe impl<S: Sync, P: Send> Sync for Blocks<S, P> {}
+
+impl<S, P> Blocks<S, P> {
+    /// Makes the blocks of `count` CPUs.
+    pub fn new(count: usize, mut shared: impl FnMut() -> S) -> Blocks<S, P> {
+        let pairs = |n| Elements::new((0..count).map(move |_| Pair::new(cpu(n))));
+        let pairs: Vec<_> = (0..count).map(pairs).collect();
+        let block = |n: usize| PerCpu::new(cpu(n), (), shared(), pairs[n].table());
+        let blocks = Elements::new((0..count).map(block));
+        Blocks { all: all_cpus(blocks.table()), blocks, pairs }
+    }
+
+    /// Returns the block of a CPU.
+    pub fn block(&self, n: usize) -> &'static PerCpu<(), S, P> {
+        self.all.get(pin(n), n).unwrap().get()
     }
 }
 

@@ -35,10 +35,36 @@ use super::TaskHot;
 use crate::methods::methods;
 use crate::process::Process;
 
-/// What a task is doing. `Recv` to `WaitBits` block it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum State {
+/// Declares the states with their numbers. The one that stands first is the state of every other
+/// number, too.
+macro_rules! states {
+    ($(#[$last_doc:meta])* else $last:ident = $last_number:literal;
+     $($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// What a task is doing. `Recv` to `WaitBits` block it.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub enum State {
+            $($(#[$doc])* $name = $number,)*
+            $(#[$last_doc])* $last = $last_number,
+        }
+
+        impl State {
+            pub const ALL: &[State] = &[$(State::$name,)* State::$last];
+
+            /// Returns the state in a state word.
+            pub const fn of_word(word: u64) -> State {
+                match word as u8 & !PLAIN {
+                    $($number => State::$name,)*
+                    _ => State::$last,
+                }
+            }
+        }
+    };
+}
+
+states! {
+    /// Ended. Never leaves this state.
+    else Dead = 11;
     /// Made, not yet configured.
     Fresh = 0,
     /// Has all it needs but CPU time; or has it and is queued or running.
@@ -63,55 +89,10 @@ pub enum State {
     Restart = 9,
     /// Stopped by a fault that no handler has received yet.
     Faulted = 10,
-    /// Ended. Never leaves this state.
-    Dead = 11,
 }
 
 /// Bit of the state byte: see the module's documentation.
 pub const PLAIN: u8 = 1 << 7;
-
-impl State {
-    pub const ALL: [State; 12] = [
-        State::Fresh,
-        State::Ready,
-        State::Recv,
-        State::RecvTimed,
-        State::Sending,
-        State::Await,
-        State::AwaitTimed,
-        State::AwaitRemote,
-        State::WaitBits,
-        State::Restart,
-        State::Faulted,
-        State::Dead,
-    ];
-
-    /// Returns the state in a state word.
-    pub const fn of_word(word: u64) -> State {
-        match word as u8 & !PLAIN {
-            0 => State::Fresh,
-            1 => State::Ready,
-            2 => State::Recv,
-            3 => State::RecvTimed,
-            4 => State::Sending,
-            5 => State::Await,
-            6 => State::AwaitTimed,
-            7 => State::AwaitRemote,
-            8 => State::WaitBits,
-            9 => State::Restart,
-            10 => State::Faulted,
-            _ => State::Dead,
-        }
-    }
-}
-
-const _: () = {
-    let mut i = 0;
-    while i < State::ALL.len() {
-        assert!(State::of_word(i as u64) as usize == i && State::ALL[i] as usize == i);
-        i += 1;
-    }
-};
 
 /// Flag in the state word: the process has vector state.
 pub const FLAG_VECTOR: u8 = 1 << 0;

@@ -320,7 +320,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             // Another CPU is emptying it.
             return Err(Refusal::More);
         }
-        if !self.k.epoch.is_reusable(stamp) {
+        if !self.k.cpus.epoch.is_reusable(stamp) {
             return Err(Refusal::Restart { epoch: stamp + 2 });
         }
         refuse_if(!at.slot.get().word.claim(word, CLAIMED), Error::SlotOccupied)?;
@@ -455,7 +455,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.join(prev, next);
         slot.get().next.set(None);
         slot.get().prev.set(None);
-        self.k.epoch.retire(&slot.get().word);
+        self.k.cpus.epoch.retire(&slot.get().word);
         object.drop_ref();
     }
 
@@ -587,7 +587,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.join(Some(slot), next);
         from.get().next.set(None);
         from.get().prev.set(None);
-        self.k.epoch.retire(&from.get().word);
+        self.k.cpus.epoch.retire(&from.get().word);
         slot.get().word.set_raw(word, word.rights());
     }
 

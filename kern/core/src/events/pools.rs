@@ -363,7 +363,7 @@ impl<'k, M: Machine> Events<'k, M> {
     ) -> Result<()> {
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         let parted = pool.get().parted.load(Relaxed);
-        if !self.k.epoch.is_reusable(parted) {
+        if !self.k.cpus.epoch.is_reusable(parted) {
             // A CPU that has found the pool through its former process may still put an event
             // there, or part the pool from its process.
             return Err(Refusal::Restart { epoch: parted + 2 });
@@ -429,7 +429,7 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         process.get().pool.set(None);
         pool.get().process.set(None);
-        pool.get().parted.store(self.k.epoch.stamp(), Relaxed);
+        pool.get().parted.store(self.k.cpus.epoch.stamp(), Relaxed);
     }
 
     /// Refuses the senders that wait at a task for room, if the task does not read its process's

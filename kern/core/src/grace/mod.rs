@@ -29,9 +29,11 @@
 //! requested, and the task must not be parked. If not, a round of this CPU will come, and wakes the
 //! task.
 
-use kern_base::cpu::Mail;
+use kern_base::cpu::{CpuBlocks, CpuOwn, CpuShared, Mail};
 use kern_base::machine::Machine;
 use kern_base::task::State;
+use smp::cpu::CpuId;
+use smp::percpu::Cpus;
 use smp::quiesce::{self, GraceMail, Ticket};
 
 use crate::begun::{is_again, mark_again};
@@ -43,15 +45,17 @@ const QUIET_ROUNDS: u64 = 2;
 /// Flag beside the ticket in a register: the ticket is that of the second quiet period.
 const SECOND_PERIOD: u64 = 1 << 63;
 
-smp::cpus! {
-    impl<M: Machine> for Kernel<M> {
-        mail: Mail,
-        all: cpus,
-        epoch: epoch,
-        state: sched.grace,
-        grace: grace,
-        shoot: shoot,
-        interrupt: |kernel, cpu| kernel.machine.wake(cpu),
+impl<M: Machine> Cpus for Kernel<M> {
+    type Own = CpuOwn;
+    type Shared = CpuShared;
+    type Mail = Mail;
+
+    fn all(&self) -> &CpuBlocks {
+        &self.cpus
+    }
+
+    fn interrupt(&self, cpu: CpuId) {
+        self.machine.wake(cpu);
     }
 }
 
@@ -61,7 +65,7 @@ impl<'k, M: Machine> Grace<'k, M> {
         quiesce::request_epoch(self.k, self.pin(), epoch);
         // Read after the request. If another CPU's round has reached the epoch, there is no
         // request, and nothing would wake the task.
-        if self.k.epoch.now() >= epoch {
+        if self.k.cpus.epoch.now() >= epoch {
             self.time().dispatch();
             return;
         }
@@ -89,7 +93,7 @@ impl<'k, M: Machine> Grace<'k, M> {
         if self.k.cpus.len() == 1 {
             return Ok(());
         }
-        let now = self.k.epoch.now();
+        let now = self.k.cpus.epoch.now();
         let regs = &me.regs;
         let begin = |mark: u64| {
             mark_again(me.part());
@@ -114,7 +118,7 @@ impl<'k, M: Machine> Grace<'k, M> {
     /// Wakes the tasks whose grace period is over.
     /// Requires: [`quiesce::settle`] has just run.
     pub fn wake_grace_waiters(self) {
-        let now = self.k.epoch.now();
+        let now = self.k.cpus.epoch.now();
         self.sched.grace_waiters.wake(self.pin(), now, |task| self.time().make_ready(task));
         self.time().dispatch();
     }

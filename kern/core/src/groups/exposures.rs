@@ -258,7 +258,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             if word.empty_value() >= CLAIMED {
                 return Err(Refusal::More);
             }
-            if !self.k.epoch.is_reusable(word.empty_value()) {
+            if !self.k.cpus.epoch.is_reusable(word.empty_value()) {
                 // A call to the earlier contents may just be checking whose entry this is.
                 return Err(Refusal::Restart { epoch: word.empty_value() + 2 });
             }

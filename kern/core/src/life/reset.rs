@@ -164,11 +164,11 @@ impl<'k, M: Machine> Life<'k, M> {
             Reset::Forget(_) => {
                 root.region().begin_reset(self.k, self.pin());
                 root.reset().set(Reset::Quiet);
-                Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
+                Err(Refusal::Restart { epoch: self.k.cpus.epoch.now() + 1 })
             }
             Reset::Quiet if root.region().end_reset(self.k, self.pin()) => Ok(self.complete_reset(&root)),
             // The period may be another CPU's. A round of this CPU brings the task back here.
-            Reset::Quiet => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
+            Reset::Quiet => Err(Refusal::Restart { epoch: self.k.cpus.epoch.now() + 1 }),
         }
     }
 

@@ -232,15 +232,15 @@ fn who_waits_for_an_epoch_that_another_cpus_round_has_just_brought_goes_on() {
         let _ = emptied.map(|slot| w.must(0, Op::CapDelete, &[at(slot)]));
         let [own, others] = emptied.map(|to| Regs::op(Op::CapCopy, &[note.arg(), at(to), 0, 0]));
         // The second round of CPU 1 is answered, which CPU 1 has not seen yet.
-        let before = w.k.epoch.now();
+        let before = w.k.cpus.epoch.now();
         // It runs, so it has to be asked.
         w.begin(0, Regs::op(Op::Null, &[]));
         w.begin(1, others);
-        while w.k.epoch.now() == before {
+        while w.k.cpus.epoch.now() == before {
             let _ = (w.step(0), w.step(1));
         }
         while w.step(0) {}
-        assert_eq!(w.k.epoch.now(), before + 1);
+        assert_eq!(w.k.cpus.epoch.now(), before + 1);
         let torn = w.torn(0, own, at_point, |w| while w.step(1) {});
         assert_eq!(w.finish(0).error(), None);
         if !torn {

@@ -5,7 +5,8 @@ use core::cell::Cell;
 
 use smp::cpu::Entry;
 use smp::door::Homed;
-use smp::quiesce::{self, Cpus};
+use smp::percpu::Cpus;
+use smp::quiesce;
 
 fn go_on(cpus: &impl Cpus, entry: &mut Entry, state: &'static Homed<Cell<u64>>) {
     let Some(inside) = state.open(entry.pin()) else { return };

@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use smp::cpu::Entry;
-use smp::quiesce::{self, Cpus};
+use smp::percpu::Cpus;
+use smp::quiesce;
 
 fn go_on(cpus: &impl Cpus, entry: &mut Entry) {
     let pin = entry.pin();
     let _ = quiesce::settle(cpus, entry);
-    cpus.epoch().now();
+    let _ = cpus.all().len();
     let _ = pin.cpu();
 }
 

@@ -3,7 +3,8 @@
 
 use smp::cpu::Entry;
 use smp::door::AtomicLink;
-use smp::quiesce::{self, Cpus};
+use smp::percpu::Cpus;
+use smp::quiesce;
 
 fn go_on(cpus: &impl Cpus, entry: &mut Entry, link: &AtomicLink<u64>) -> u64 {
     let Some(object) = link.get(entry.pin()) else { return 0 };

@@ -7,7 +7,8 @@ use core::cell::Cell;
 use smp::cpu::{CpuId, Entry, Pin};
 use smp::door::{AtomicLink, Homed, Link, ObjWord, Piece, Ref, Region};
 use smp::lock::{Guarded, Lock};
-use smp::quiesce::{self, Cpus};
+use smp::percpu::Cpus;
+use smp::quiesce;
 
 #[repr(C, align(64))]
 pub struct Cup {

@@ -115,10 +115,10 @@ impl World {
                 }
             }
             Mode::Parked(how) => {
-                let polled = how == Idle::Poll && self.system.blocks[n].mailbox.has_mail();
+                let polled = how == Idle::Poll && self.system.mailbox(n).has_mail();
                 let called = self.system.interrupts.borrow_mut().remove(&cpu(n));
                 if called || polled || self.dice.one_in(20) {
-                    unpark(&mut (&self.system, &mut entry(n)));
+                    unpark(&mut local_entry(self.system.block(n)));
                     self.players[n].mode = Mode::Kernel;
                     self.players[n].drains = true;
                 }
@@ -141,7 +141,7 @@ impl World {
         let player = &mut self.players[n];
         let entry = entry(n);
         let pin = entry.pin();
-        let left = system.blocks[n].mailbox.inbox(pin).drain(2, |mail| match mail {
+        let left = system.mailbox(n).inbox(pin).drain(2, |mail| match mail {
             Mail::Grace(mail) => receive(system, pin, mail),
             Mail::About(object) => {
                 under_way[object] -= 1;
@@ -171,7 +171,7 @@ impl World {
         };
         self.under_way[object] += 1;
         let node = leak(Node::new(cpu(n)));
-        if self.system.blocks[to].mailbox.push(pin(n), node, Mail::About(object)).is_needed() {
+        if self.system.mailbox(to).push(pin(n), node, Mail::About(object)).is_needed() {
             self.system.interrupt(cpu(to));
         }
     }
@@ -191,8 +191,8 @@ impl World {
     fn retire_or_reuse(&mut self, n: usize) {
         let word = self.slot.load(pin(n));
         if word.object_type() != 0 {
-            self.system.epoch.retire(&self.slot);
-        } else if self.system.epoch.is_reusable(word.empty_value()) {
+            self.system.all.epoch.retire(&self.slot);
+        } else if self.system.all.epoch.is_reusable(word.empty_value()) {
             let old = self.filling;
             assert!(
                 self.players.iter().all(|p| !p.readings.contains(&old)),
@@ -206,21 +206,21 @@ impl World {
     }
 
     fn leave(&mut self, n: usize) {
-        let mut entry = entry(n);
+        let mut entry = local_entry(self.system.block(n));
         self.players[n].end_entry();
-        if self.system.blocks[n].state.is_unsettled() {
-            let _ = settle(&self.system, &mut entry);
+        if self.system.all.grace(pin(n)).is_unsettled() {
+            let _ = settle(&self.system, entry.quiescent());
         }
         if self.dice.one_in(4) {
             let how = if self.dice.one_in(2) { Idle::Halt } else { Idle::Poll };
-            match park(&mut (&self.system, &mut entry), how) {
+            match park(&mut entry, how) {
                 true => self.players[n].mode = Mode::Parked(how),
                 false => self.players[n].drains = true,
             }
             return;
         }
         if self.dice.one_in(2) {
-            crate::host_test::left_by_iret(&self.system, &mut entry);
+            left_by_iret(&mut entry);
         }
         self.players[n].mode = Mode::User;
     }

@@ -344,8 +344,9 @@ impl Pair {
     /// own callers' time: such calls have the lowest priority.
     fn compare_queue(&mut self, id: Id, tcb: &Tcb) -> Outcome {
         let at = |id: &Id| self.model.objects[id.0].at;
-        let found: Vec<u64> =
-            tcb.hot().callers().tasks().iter(tcb.pin()).map(|(_, task)| task.addr()).collect();
+        let (callers, pin) = (tcb.hot().callers().tasks(), tcb.pin());
+        let all = std::iter::successors(callers.first(pin), |task| callers.after(pin, *task));
+        let found: Vec<u64> = all.map(|task| task.addr()).collect();
         let mut senders: Vec<Id> = self.model.task(id).senders.iter().copied().collect();
         let has_time = |id: &Id| {
             let it = self.model.task(*id);

@@ -160,10 +160,10 @@ impl Gate {
         self.context(entry).on_interrupt(what);
         self.ring(entry, bell);
         let same = self.look(n).hot.current.get(host_test::pin(n)) == before;
-        if same && !self.context(entry).sched.grace.is_unsettled() {
+        if same && !self.context(entry).cpu.grace().is_unsettled() {
             frame_full(0);
             self.context(entry).announce_left_mail();
-            host_test::left_by_iret(self.k, entry.quiescent());
+            host_test::left_by_iret(entry);
         } else {
             self.leave(entry);
         }
@@ -196,7 +196,7 @@ impl Gate {
                 self.turn(n);
             }
             let cx = self.context(entry);
-            if cx.sched.grace.is_unsettled() {
+            if cx.cpu.grace().is_unsettled() {
                 let _ = quiesce::settle(self.k, entry.quiescent());
                 self.context(entry).grace().wake_grace_waiters();
                 continue;

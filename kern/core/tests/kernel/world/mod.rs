@@ -18,7 +18,7 @@ pub mod stop;
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
 use kern_base::block::Block;
-use kern_base::cpu::{CpuBlock, Pairs};
+use kern_base::cpu::{CpuBlock, CpuPair};
 use kern_base::phys::Phys;
 use std::ops::Range;
 
@@ -333,9 +333,9 @@ fn table<T: 'static>(region: &Region, count: usize, make: impl FnMut(usize) -> T
 
 /// The kernel and what it keeps of each CPU, in a region's memory.
 fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static Kernel<Fake>> {
-    let pairs = |n| Pairs::make(region.carve(Pairs::bytes(cpus) as u64, 64)?, host_test::cpu(n), cpus);
-    let mut pairs: Vec<Pairs> = (0..cpus).map(pairs).collect::<Option<_>>()?;
-    let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Pairs::NONE);
+    let pairs = |n| table(region, cpus, |_| CpuPair::new(host_test::cpu(n)));
+    let mut pairs: Vec<Table<CpuPair>> = (0..cpus).map(pairs).collect::<Option<_>>()?;
+    let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Table::empty());
     let blocks = table(region, cpus, |n| kern_base::cpu::new_block(host_test::cpu(n), pairs_of(n)))?;
     let blocks = host_test::all_cpus(blocks);
     let numbers = table(region, PROCESSES, |_| ProcessNumber::default())?;
