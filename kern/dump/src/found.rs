@@ -5,7 +5,7 @@
 //! which the walk finds the objects, so two kernels with equal trees record their objects alike.
 
 use abi::ObjType;
-use heapless::Vec;
+use heapless::index_map::FnvIndexMap;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::Header;
@@ -74,60 +74,43 @@ struct Entry {
     in_tree: bool,
 }
 
-/// The objects of a walk, in the order in which the walk found them.
-pub struct Found {
-    objects: Vec<Entry, OBJECTS_MAX>,
-    /// Places in `objects`, in the order of the objects' addresses.
-    by_address: Vec<u16, OBJECTS_MAX>,
-}
+/// The objects of a walk by their addresses, in the order in which the walk found them.
+pub struct Found(FnvIndexMap<u64, Entry, OBJECTS_MAX>);
 
 impl Found {
     #[allow(clippy::new_without_default, reason = "too large for a stack")]
     pub const fn new() -> Found {
-        Found { objects: Vec::new(), by_address: Vec::new() }
+        Found(FnvIndexMap::new())
     }
 
     /// Whether there may be more objects than the walk can hold.
     pub fn is_full(&self) -> bool {
-        self.objects.is_full()
+        self.0.is_full()
     }
 
-    pub fn objects(&self) -> impl ExactSizeIterator<Item = Object> {
-        self.objects.iter().map(|entry| entry.object)
+    pub fn objects(&self) -> impl Iterator<Item = Object> {
+        self.0.values().map(|entry| entry.object)
     }
 
-    /// Returns the place of an address in `by_address`, or the place where it would be.
-    fn place(&self, addr: u64) -> Result<usize, usize> {
-        self.by_address.binary_search_by_key(&addr, |at| self.objects[usize::from(*at)].object.addr())
-    }
-
-    fn entry(&mut self, addr: u64) -> Option<&mut Entry> {
-        let at = self.by_address[self.place(addr).ok()?];
-        self.objects.get_mut(usize::from(at))
+    /// Returns the entry of an object, which it makes for one that the walk has not found before.
+    /// `None` where that has no room.
+    fn entry(&mut self, object: Object) -> Option<&mut Entry> {
+        self.0.entry(object.addr()).or_insert(Entry { object, in_tree: false }).ok()
     }
 
     /// Adds the objects that the walk has not found before.
     pub fn add(&mut self, objects: impl IntoIterator<Item = Object>) {
-        for object in objects {
-            let at = self.objects.len() as u16;
-            if let Err(place) = self.place(object.addr())
-                && self.objects.push(Entry { object, in_tree: false }).is_ok()
-            {
-                // It has as much room as `objects`.
-                let _ = self.by_address.insert(place, at);
-            }
-        }
+        objects.into_iter().for_each(|object| _ = self.entry(object));
     }
 
     pub fn clear(&mut self) {
-        self.objects.clear();
-        self.by_address.clear();
+        self.0.clear();
     }
 
     /// Finds all objects that the objects found so far lead to.
     pub fn discover(&mut self, pin: Pin<'_>) {
         let mut at = 0;
-        while let Some(entry) = self.objects.get(at) {
+        while let Some((_, entry)) = self.0.get_index(at) {
             self.follow(pin, entry.object);
             at += 1;
         }
@@ -162,15 +145,14 @@ impl Found {
     fn add_slot<'k>(&mut self, pin: Pin<'k>, slot: Ref<'k, Slot>) {
         let there = |slot: Ref<'k, Slot>| Object::of(slot.get().word.glance(pin), pin);
         let Some(object) = there(slot) else { return };
-        if self.entry(object.addr()).is_some_and(|entry| entry.in_tree) {
+        if self.0.get(&object.addr()).is_some_and(|entry| entry.in_tree) {
             return;
         }
         let before = core::iter::successors(Some(slot), |slot| slot.get().prev.get(pin));
         let first = before.take(TREE_MAX).last();
         let tree = core::iter::successors(first, |slot| slot.get().next.get(pin));
         for object in tree.take(TREE_MAX).filter_map(there) {
-            self.add([object]);
-            if let Some(entry) = self.entry(object.addr()) {
+            if let Some(entry) = self.entry(object) {
                 entry.in_tree = true;
             }
         }

@@ -20,7 +20,7 @@ use crate::{Still, survey};
 /// Channel of snapshots on the log port.
 const CHANNEL: u8 = 0x83;
 /// Bytes that one record of the log port carries at most. Records are cut anywhere.
-const RECORD: usize = 2048;
+const RECORD: usize = 1024;
 
 /// The objects of a survey: too large for a kernel stack. One survey at a time.
 static FOUND: Lock<Found> = Lock::new(Found::new());
@@ -72,8 +72,9 @@ pub fn write_snapshot<M: Machine>(cx: Cx<'_, M>, scope: Dump) -> Result<u64> {
     if found.is_full() {
         return Err(abi::Error::Full.into());
     }
-    exported(found.objects().len());
-    Ok(found.objects().len() as u64)
+    let objects = found.objects().count();
+    exported(objects);
+    Ok(objects as u64)
 }
 
 /// Where a debugger stops to see the state that was just exported: all CPUs still stand still.

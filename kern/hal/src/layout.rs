@@ -47,8 +47,6 @@ pub const STACK_COUNT: usize = 5;
 /// Last address that a user program may have mapped, exclusive: the page below the hole in the
 /// address space stays free, so no SYSCALL can return to a non-canonical address.
 pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
-/// First address that a user program may have mapped.
-pub const USER_START: u64 = 0x1000;
 
 /// Page sizes.
 pub const PAGE: u64 = 4 << 10;

@@ -59,7 +59,7 @@ impl Machine for Pc {
             smp::trace::record(pin, || Event::IpiSent { to: cpu.raw() });
         }
         if let Some(target) = percpu::of(cpu) {
-            lapic::send(target.apic_id(), WAKE);
+            lapic::send(target.apic_id, WAKE);
         }
     }
 

@@ -4,19 +4,19 @@
 //! that no Untyped covers. The rest of the memory becomes process 1's Untypeds.
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
+use core::cmp::Reverse;
+
 use abi::{BOOT_UNTYPED_MAX, BootPage, Level};
 use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, CpuPair};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::Untyped;
 use kern_base::phys::{Phys, PhysPage};
-use kern_base::roots::Roots;
 use kern_base::task::OpenTask;
 use kern_core::ids::ProcessNumber;
 use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
-use kern_hal::boot::Boot;
-use kern_hal::cpu::syscall;
+use kern_hal::cpu::{percpu, syscall};
 use kern_hal::dev::log;
 use kern_hal::layout::DIRECT_MAP;
 use kern_hal::mem::kernel;
@@ -53,9 +53,10 @@ pub fn kernel(_: &CpuEntry) -> &'static Kernel<Pc> {
     unsafe { KERNEL.get_unchecked() }
 }
 
-/// Returns the block of a CPU; `None` before the kernel is made.
-pub fn block_of(cpu: CpuId) -> Option<&'static CpuBlock> {
-    KERNEL.get().map(|kernel| kernel.block(boot_pin(), cpu))
+/// Returns the block of a CPU, once the kernel is made.
+pub fn block_of(cpu: CpuId) -> &'static CpuBlock {
+    let Some(kernel) = KERNEL.get() else { panic!("the kernel was entered before it was made") };
+    kernel.block(boot_pin(), cpu)
 }
 
 /// Returns a pin for boot code: the boot CPU runs alone, and nothing made here ever dies.
@@ -68,7 +69,7 @@ pub fn boot_pin() -> Pin<'static> {
 /// Returns the context of boot code; `None` before the kernel is made.
 pub fn boot_context() -> Option<Door<'static, Pc>> {
     let k = KERNEL.get()?;
-    Some(Door::of(Cx { k, cpu: block_of(CpuId::BOOT)?.here(boot_pin())? }))
+    Some(Door::of(Cx { k, cpu: block_of(CpuId::BOOT).here(boot_pin())? }))
 }
 
 /// Returns the kernel entry that a system call, a trap of user code or a CPU's start begins. Called
@@ -164,8 +165,8 @@ pub fn make_table<T: 'static>(region: &Region, len: usize, make: impl FnMut(usiz
 }
 
 /// Makes the kernel and the first Untypeds. `None` where memory is too short.
-pub fn make(boot: &'static Boot) -> Option<Made> {
-    let cpus = boot.cpus;
+pub fn make() -> Option<Made> {
+    let cpus = percpu::count();
     let pair_bytes = (cpus * size_of::<CpuPair>()).next_multiple_of(64);
     let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<ProcessNumber>();
     let own_region = take(own as u64 + 4096)?;
@@ -180,25 +181,23 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
         kernel.log_events();
     }
     #[cfg(feature = "trace")]
-    make_rings(boot)?;
+    make_rings()?;
     let region = take(PROCESS_1_ROOM)?;
     let descriptors = take((BOOT_UNTYPED_MAX * size_of::<Untyped>()) as u64)?;
-    Some(Made { region, untypeds: make_untypeds(&kernel.roots, &descriptors) })
+    Some(Made { region, untypeds: make_untypeds(kernel, &descriptors) })
 }
 
 /// Makes the frame table of the memory that is free now, the largest range first.
 #[inline(never)]
 fn make_frames() -> Option<FrameTable> {
-    let mut free = heapless::Vec::<Range, RANGES_MAX>::new();
+    let mut free = heapless::Vec::<Range, { RANGES_MAX + 1 }>::new();
     kernel::with_free_memory(|memory| {
         for range in memory.ranges() {
-            let smaller = free.iter().position(|other| other.size() < range.size()).unwrap_or(free.len());
-            if free.is_full() {
-                free.pop();
-            }
+            let _ = free.push(*range);
+            free.sort_unstable_by_key(|range| (Reverse(range.size()), range.start()));
             // Of more ranges than there is room for, the smallest are left out, and become no
             // Untypeds.
-            let _ = free.insert(smaller, *range);
+            free.truncate(RANGES_MAX);
         }
     });
     let mut ranges = heapless::Vec::<FrameRange, RANGES_MAX>::new();
@@ -213,13 +212,14 @@ fn make_frames() -> Option<FrameTable> {
 
 /// Gives every CPU its ring of events: as many as the boot option `trace_events` says.
 #[cfg(feature = "trace")]
-fn make_rings(boot: &Boot) -> Option<()> {
+fn make_rings() -> Option<()> {
+    use kern_hal::boot::option;
     use smp::sync::AtomicU64;
     use test_abi::trace::{EVENT_WORDS, RING_EVENTS, RING_EVENTS_MAX};
 
-    let wanted = boot.option("trace_events").and_then(|events| events.parse().ok()).unwrap_or(RING_EVENTS);
+    let wanted = option("trace_events").and_then(|events| events.parse().ok()).unwrap_or(RING_EVENTS);
     let words = wanted.clamp(2, RING_EVENTS_MAX).next_power_of_two() as usize * EVENT_WORDS;
-    for cpu in (0..boot.cpus).filter_map(CpuId::new) {
+    for cpu in percpu::all().map(|cpu| cpu.id) {
         let range = kernel::take_pages((words * size_of::<u64>()) as u64, 4096)?;
         // SAFETY: just taken from the free memory, which the direct map shows, for the rest of the
         // run; any bytes are atomics.
@@ -247,7 +247,7 @@ type Blocks = heapless::Vec<(u32, u64), { 4 * BOOT_UNTYPED_MAX }>;
 
 /// Cuts the free memory into aligned powers of two, the largest first.
 fn make_untypeds(
-    roots: &Roots,
+    kernel: &Kernel<Pc>,
     descriptors: &Region,
 ) -> heapless::Vec<Ref<'static, Untyped>, BOOT_UNTYPED_MAX> {
     let mut blocks = Blocks::new();
@@ -256,16 +256,16 @@ fn make_untypeds(
             cut(*range, &mut blocks);
         }
     });
-    blocks.sort_unstable_by_key(|(log2, at)| (core::cmp::Reverse(*log2), *at));
+    blocks.sort_unstable_by_key(|(log2, at)| (Reverse(*log2), *at));
     let mut untypeds = heapless::Vec::new();
-    let known = |at| boot_context().is_some_and(|cx| cx.k.frames.get(cx.pin(), Phys(at)).is_some());
-    for &(log2, at) in blocks.iter().filter(|(_, at)| known(*at)) {
+    let is_known = |at| kernel.frames.get(boot_pin(), Phys(at)).is_some();
+    for &(log2, at) in blocks.iter().filter(|(_, at)| is_known(*at)) {
         let root = RootId(untypeds.len() as u16);
         // SAFETY: free memory after boot, each block once, shown by the direct map; nothing else
         // takes from the free list any more.
         let region = unsafe { Region::new(DIRECT_MAP + at, 1 << log2) };
         let Some(piece) = descriptors.carve(size_of::<Untyped>() as u64, 64) else { break };
-        let untyped = Untyped::new(roots, root, log2 as u8, region);
+        let untyped = Untyped::new(&kernel.roots, root, log2 as u8, region);
         let Some(object) = piece.emplace(boot_pin(), untyped) else { break };
         if untypeds.push(object).is_err() {
             break;

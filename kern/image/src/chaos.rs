@@ -22,7 +22,7 @@ use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kern_base::machine::Machine;
-use kern_hal::boot::Boot;
+use kern_hal::boot::option;
 use kern_hal::cpu::time;
 use kern_hal::pc::Pc;
 use kern_hal::println;
@@ -51,13 +51,13 @@ const THEN_CALM: u64 = 2;
 static CALM: AtomicBool = AtomicBool::new(false);
 
 /// Reads the seed; no seed, no chaos.
-pub fn start(boot: &Boot) {
-    let Some(seed) = boot.option("chaos").and_then(|seed| seed.parse::<u64>().ok()) else { return };
+pub fn start() {
+    let number = |key| option(key).and_then(|value| value.parse::<u64>().ok());
+    let Some(seed) = number("chaos") else { return };
     STATE.store(seed.wrapping_mul(2).wrapping_add(1), Ordering::Relaxed);
-    let number = |key| boot.option(key).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
-    STOP_AT.store(number("stop_at"), Ordering::Relaxed);
-    GO_UNTIL.store(number("stop_time").wrapping_sub(1), Ordering::Relaxed);
-    THEN.store(number("stop_then"), Ordering::Relaxed);
+    STOP_AT.store(number("stop_at").unwrap_or(0), Ordering::Relaxed);
+    GO_UNTIL.store(number("stop_time").unwrap_or(0).wrapping_sub(1), Ordering::Relaxed);
+    THEN.store(number("stop_then").unwrap_or(0), Ordering::Relaxed);
     set_hook(perturb);
     println!("aurora: chaos by seed {seed}");
 }

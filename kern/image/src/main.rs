@@ -13,6 +13,7 @@ mod chaos;
 mod process1;
 
 use abi::{Counter, Op};
+use boot::block_of;
 use ipc_fast::entry::Table;
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
@@ -25,6 +26,7 @@ use kern_core::rooms::Door;
 use kern_hal::boot::{Boot, Kernel as Hooks, give_up};
 use kern_hal::cpu::idle::{self, IdleMode};
 use kern_hal::cpu::{context, percpu, start, syscall};
+use kern_hal::mem::kernel;
 use kern_hal::pc::Pc;
 use kern_hal::trap;
 use smp::cpu::CpuId;
@@ -44,14 +46,6 @@ ipc_fast::handlers!(Table {
     unmap: map_page::<{ Op::Unmap as u8 }>,
     tell_reader,
 });
-
-/// Returns the block of a CPU.
-fn block_of(cpu: CpuId) -> &'static CpuBlock {
-    match boot::block_of(cpu) {
-        Some(block) => block,
-        None => panic!("the kernel was entered before it was made"),
-    }
-}
 
 /// Returns the context of one step of an entry.
 #[inline(always)]
@@ -83,24 +77,25 @@ extern "C" fn call_elsewhere(
     tag: u64,
     target: u64,
 ) -> ! {
-    let mut entry = boot::entry_of(block);
-    let cx = context(&entry);
-    let action = cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target);
-    exit(&mut entry, action)
+    send(block, |cx| cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target))
 }
 
 extern "C" fn reply_elsewhere(block: &'static CpuBlock, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
-    let mut entry = boot::entry_of(block);
-    let cx = context(&entry);
-    let action = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
-    exit(&mut entry, action)
+    send(block, |cx| cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin())))
 }
 
 extern "C" fn answer_fault(block: &'static CpuBlock, me: Ptr<Task>, faulter: Ptr<Task>) -> ! {
+    send(block, |cx| cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin())))
+}
+
+/// Serves an entry that sends a message, mostly to another CPU.
+#[inline(always)]
+fn send(block: &'static CpuBlock, work: impl FnOnce(Door<'_, Pc>) -> ExitAction) -> ! {
     let mut entry = boot::entry_of(block);
-    let cx = context(&entry);
-    let action = cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin()));
-    exit(&mut entry, action)
+    match work(context(&entry)) {
+        ExitAction::Idle => idle(&mut entry),
+        _ => leave(&mut entry),
+    }
 }
 
 /// Maps or unmaps one page.
@@ -172,12 +167,6 @@ fn leave_slowly(entry: &mut CpuEntry) -> ! {
 #[inline(always)]
 fn has_to_settle(cpu: CpuHere<'_>) -> bool {
     cpu.grace().is_unsettled() || cpu.own().sched.more_mail.get()
-}
-
-/// Ends a kernel entry whose message went to another CPU.
-#[inline(always)]
-fn exit(entry: &mut CpuEntry, action: ExitAction) -> ! {
-    if matches!(action, ExitAction::Idle) { idle(entry) } else { leave(entry) }
 }
 
 /// Continues the current task of this CPU, whose context is not loaded, or idles until there is
@@ -335,19 +324,19 @@ fn on_fault(block: &'static CpuBlock, vector: u8, error: u64, address: u64) {
 }
 
 fn main(boot: &'static Boot) -> ! {
-    idle::set_mode(boot.idle);
-    let Some(made) = boot::make(boot) else {
+    let Some(made) = boot::make() else {
         give_up(format_args!("not enough memory for the kernel's own objects"));
     };
     percpu::all().for_each(|cpu| percpu::bind(cpu.id, block_of(cpu.id)));
-    if syscall::write_slots(block_of, ipc_fast::entry::common_entry()).is_err() {
+    syscall::write_slots(block_of, ipc_fast::entry::common_entry());
+    if kernel::seal().is_err() {
         give_up(format_args!("no memory for the system call entries"));
     }
     if let Err(why) = process1::start(boot, &made) {
         give_up(format_args!("process 1 can't start: {why}"));
     }
     #[cfg(feature = "chaos")]
-    chaos::start(boot);
+    chaos::start();
     start::release();
     run(CpuId::BOOT)
 }

@@ -21,7 +21,7 @@ use kern_core::MachineObject;
 use kern_core::rooms::Door;
 use kern_hal::boot::Boot;
 use kern_hal::cpu::features::Features;
-use kern_hal::cpu::{time, vector};
+use kern_hal::cpu::{percpu, time, vector};
 use kern_hal::mem::ranges::Range;
 use kern_hal::pc::Pc;
 use smp::cpu::{CpuId, Pin};
@@ -82,8 +82,7 @@ pub fn start(boot: &'static Boot, made: &Made) -> Result<(), Why> {
         first.map_page(page, &[], Access::Write)?;
     }
     first.map_boot_page(boot, made, archive.len() as u64)?;
-    let objects = first.objects(made)?;
-    first.start(objects, entry)
+    first.start(made, entry)
 }
 
 fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
@@ -103,9 +102,6 @@ fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Re
         .carve((size_of::<T>() as u64).next_multiple_of(64), align_of::<T>().max(64) as u64)?
         .emplace(pin, object)
 }
-
-/// Process 1, its task and its time.
-type Objects = (Ref<'static, Process>, Ref<'static, Task>, Ref<'static, SchedContext>);
 
 impl First<'_> {
     /// Loads the program's segments; returns its entry point.
@@ -169,7 +165,7 @@ impl First<'_> {
         let piece = self.region.carve(size_of::<BootPage>() as u64, PAGE_SIZE).ok_or(Why::NoMemory)?;
         let fill = |page: &mut BootPage| {
             page.magic = abi::BOOT_MAGIC;
-            page.cpus = boot.cpus as u64;
+            page.cpus = percpu::count() as u64;
             page.tsc_hz = time::tsc_hz();
             page.archive_len = archive_len;
             page.untyped_count = made.untypeds.len() as u64;
@@ -186,7 +182,8 @@ impl First<'_> {
         self.map(abi::BOOT_PAGE_VA, memory_of(page), Access::Read)
     }
 
-    fn objects(&self, made: &Made) -> Result<Objects, Why> {
+    /// Makes the process with its objects, and lets its task run at `entry`.
+    fn start(&self, made: &Made, entry: u64) -> Result<(), Why> {
         let (cx, region, pin) = (self.cx, self.region, self.cx.pin());
         let slots = make_table(region, abi::INIT_CNODE_SLOTS, |_| Slot::new());
         let slots = slots.and_then(FilledTable::new).ok_or(Why::NoMemory)?;
@@ -211,11 +208,6 @@ impl First<'_> {
             cx.make().fill_boot(node, cap, *untyped);
         }
         cx.make().bind_process(process, cnode, self.vspace, false)?;
-        Ok((process, task, sc))
-    }
-
-    fn start(&self, (process, task, sc): Objects, entry: u64) -> Result<(), Why> {
-        let cx = self.cx;
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
         cx.here(&sc.get().hot)?.state.set_priority(PRIORITY);
         cx.make().bind_time(sc, task)?;

@@ -1,9 +1,8 @@
 // First instructions of the kernel, for both boot protocols (AT&T syntax).
 //
 // PVH enters at boot_pvh_entry, multiboot2 at boot_multiboot2_entry, both in 32-bit protected mode
-// without paging, interrupts off, %ebx = address of the loader's information. The code builds page
-// tables for the low 4 GiB (2 MiB pages, reachable three times: identity, direct map, kernel base),
-// enters 64-bit mode and calls {main}(magic, info).
+// without paging, interrupts off, %ebx = address of the loader's information. The code loads the boot
+// page tables, enters 64-bit mode and calls {main}(magic, info).
 //
 // Runs at its load address: every symbol here is below 4 GiB. EFER.NXE stays off until Rust has seen
 // that the CPU has it.
@@ -54,35 +53,7 @@ boot_multiboot2_entry:
     testl $(1 << 29), %edx
     jz boot_no_long_mode
 
-    // Page directories: 2048 entries of 2 MiB, present | writable | large.
-    movl $boot_pd, %edx
-    xorl %ecx, %ecx
-1:  movl %ecx, %eax
-    shll $21, %eax
-    orl  $0x83, %eax
-    movl %eax, (%edx,%ecx,8)
-    movl $0, 4(%edx,%ecx,8)
-    incl %ecx
-    cmpl $2048, %ecx
-    jne 1b
-
-    // One PDPT serves all three views: entries 0..3 = 4 GiB, entry 510 = -2 GiB.
-    movl $boot_pdpt, %edx
-    movl $(boot_pd + 0x0003), %eax
-    movl %eax, (%edx)
-    movl %eax, 510*8(%edx)
-    addl $0x1000, %eax
-    movl %eax, 8(%edx)
-    addl $0x1000, %eax
-    movl %eax, 16(%edx)
-    addl $0x1000, %eax
-    movl %eax, 24(%edx)
     movl $boot_pml4, %edx
-    movl $(boot_pdpt + 3), %eax
-    movl %eax, (%edx)
-    movl %eax, {direct_map_slot}*8(%edx)
-    movl %eax, 511*8(%edx)
-
     movl %edx, %cr3
     movl %cr4, %eax
     orl  $0x20, %eax                         // PAE
@@ -129,6 +100,7 @@ boot_start64:
     xorl %eax, %eax
     movw %ax, %fs
     movw %ax, %gs
+    lgdt boot_gdtr
     movabsq $boot_start_high, %rax
     jmp *%rax
     int3
@@ -139,21 +111,16 @@ boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff                 // 0x08: 64-bit code
     .quad 0x00cf93000000ffff                 // 0x10: data
+// The GDT in the direct map. Code in 32-bit mode loads the lower half of the address: the GDT itself.
 boot_gdtr:
     .word . - boot_gdt - 1
-    .quad boot_gdt
+    .quad boot_gdt + {fast_map}
 
 .section .text.entry,"ax",@progbits
 .code64
 boot_start_high:
     movabsq ${fast_map}, %rax
     leaq boot_stack_top(%rax), %rsp
-    leaq boot_gdt(%rax), %rcx                // the GDT, too, through the direct map from now on
-    subq $16, %rsp
-    movw $23, 6(%rsp)
-    movq %rcx, 8(%rsp)
-    lgdt 6(%rsp)
-    addq $16, %rsp
     movl %edi, %edi
     movl %esi, %esi
     xorl %ebp, %ebp
@@ -164,7 +131,25 @@ boot_start_high:
 .balign 16384
 boot_stack:     .skip 16384
 boot_stack_top:
+
+// The low 4 GiB, reachable three times: identity, direct map, kernel base. One PDPT serves all three:
+// entries 0..3 = 4 GiB, entry 510 = -2 GiB. Entries: present | writable, for pages of 2 MiB | large.
+.section .boot.tables,"aw",@progbits
+.balign 4096
 .global boot_pml4
-boot_pml4:      .skip 4096
-boot_pdpt:      .skip 4096
-boot_pd:        .skip 4*4096
+boot_pml4:
+    .quad boot_pdpt + 3
+    .org boot_pml4 + {direct_map_slot}*8
+    .quad boot_pdpt + 3
+    .org boot_pml4 + 511*8
+    .quad boot_pdpt + 3
+boot_pdpt:
+    .quad boot_pd + 0x0003, boot_pd + 0x1003, boot_pd + 0x2003, boot_pd + 0x3003
+    .org boot_pdpt + 510*8
+    .quad boot_pd + 0x0003, 0
+boot_pd:
+.set entry, 0x83
+.rept 2048
+    .quad entry
+    .set entry, entry + (2 << 20)
+.endr

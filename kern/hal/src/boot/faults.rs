@@ -23,7 +23,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use kern_base::protection::Protection;
 use smp::cpu::CpuId;
 
-use super::info::{self, BootInfo};
+use super::option;
 use crate::cpu::percpu;
 use crate::dev::{lapic, logport};
 use crate::layout::DIRECT_MAP;
@@ -40,28 +40,23 @@ const LONG: &str = "012345678901234567890123456789012345678901234567890123456789
 
 /// Leaves protections off that the command line names, before page tables are built and control
 /// registers are written.
-pub fn leave_protections_off(boot_info: &BootInfo) {
-    let Some(names) = info::option(boot_info.command_line(), "off") else { return };
+pub fn leave_protections_off() {
+    let Some(names) = option("off") else { return };
     println!("aurora: test: off={names}");
     if !Protection::leave_off(names) {
         println!("aurora: test: off= names something that is no protection");
     }
 }
 
-/// Returns the kind of fault that the option asks for.
-fn kind() -> Option<&'static str> {
-    info::option(super::machine::READ_INFO.get()?.command_line(), "fault")
-}
-
 /// Whether the option asks for a kind.
 pub fn is(wanted: &str) -> bool {
-    kind() == Some(wanted)
+    option("fault") == Some(wanted)
 }
 
 /// Faults as the option says, on the boot CPU at the end of the boot.
 pub fn run_on_boot_cpu() {
     let text = run_on_boot_cpu as *const () as u64;
-    let Some(kind) = kind() else { return };
+    let Some(kind) = option("fault") else { return };
     println!("aurora: test: fault={kind}");
     match kind {
         "null" => read(0x10),
@@ -125,7 +120,7 @@ impl defmt::Format for Midway {
 fn interrupt(cpu: CpuId) {
     let Some(cpu) = percpu::of(cpu) else { return };
     let before = cpu.nmis.load(Relaxed);
-    lapic::send_nmi(cpu.apic_id());
+    lapic::send_nmi(cpu.apic_id);
     while cpu.nmis.load(Relaxed) == before {
         core::hint::spin_loop();
     }

@@ -28,11 +28,9 @@ const EGA_TEXT: u8 = 2;
 /// Size of an RSDP of ACPI 2 and later.
 const RSDP_SIZE: usize = 36;
 
-/// Physical memory as the parsers see it.
-pub trait PhysMem {
-    /// Returns the `len` bytes at physical address `at`, if they are readable.
-    fn bytes(&self, at: u64, len: usize) -> Option<&[u8]>;
-}
+/// Physical memory as the parsers see it: gives the bytes at an address, so many, if they are
+/// readable.
+pub type PhysMem<'m> = &'m dyn Fn(u64, usize) -> Option<&'m [u8]>;
 
 /// What a range of physical addresses holds. The numbers are E820's, in both protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,7 +98,6 @@ pub struct BootInfo {
     pub regions_lost: usize,
     /// The first module: the boot archive.
     pub module: Option<Range>,
-    pub modules: usize,
     pub root_pointer: RootPointer,
     /// The loader left a PC's text screen on.
     text_screen: bool,
@@ -136,7 +133,6 @@ impl BootInfo {
             regions: heapless::Vec::new(),
             regions_lost: 0,
             module: None,
-            modules: 0,
             root_pointer: RootPointer::Unknown,
             text_screen: false,
             command_line: heapless::Vec::new(),
@@ -160,7 +156,7 @@ impl BootInfo {
     }
 
     /// Reads what `magic` and `info` (the registers at entry) lead to.
-    pub fn read(&mut self, magic: u32, info: u32, mem: &dyn PhysMem) -> Result<(), InfoError> {
+    pub fn read(&mut self, magic: u32, info: u32, mem: PhysMem<'_>) -> Result<(), InfoError> {
         match magic {
             PVH_BOOT => self.read_pvh(info.into(), mem)?,
             MULTIBOOT2_BOOT => self.read_multiboot2(info.into(), mem)?,
@@ -169,7 +165,7 @@ impl BootInfo {
         if self.regions.is_empty() { Err(InfoError::NoMemoryMap) } else { Ok(()) }
     }
 
-    fn read_pvh(&mut self, at: u64, mem: &dyn PhysMem) -> Result<(), InfoError> {
+    fn read_pvh(&mut self, at: u64, mem: PhysMem<'_>) -> Result<(), InfoError> {
         self.loader = Some("PVH");
         // struct hvm_start_info: magic, version, flags, nr_modules (u32 each); modlist, cmdline,
         // rsdp, memmap (u64 each); memmap_entries, reserved (u32 each).
@@ -178,8 +174,7 @@ impl BootInfo {
             PVH_INFO => (),
             other => return Err(InfoError::BadMagic(other)),
         }
-        self.modules = start.u32(12) as usize;
-        if self.modules > 0 {
+        if start.u32(12) > 0 {
             // struct hvm_modlist_entry: paddr, size, cmdline, reserved (u64 each)
             let module = Reader::new(start.u64(16), 32, mem)?;
             self.module = Range::sized(module.u64(0), module.u64(8));
@@ -197,7 +192,7 @@ impl BootInfo {
         Ok(())
     }
 
-    fn read_multiboot2(&mut self, at: u64, mem: &dyn PhysMem) -> Result<(), InfoError> {
+    fn read_multiboot2(&mut self, at: u64, mem: PhysMem<'_>) -> Result<(), InfoError> {
         self.loader = Some("multiboot2");
         let total = u64::from(Reader::new(at, 8, mem)?.u32(0));
         let mut offset = 8;
@@ -214,14 +209,11 @@ impl BootInfo {
         Ok(())
     }
 
-    fn read_tag(&mut self, kind: u32, tag: &Reader<'_>, mem: &dyn PhysMem) {
+    fn read_tag(&mut self, kind: u32, tag: &Reader<'_>, mem: PhysMem<'_>) {
         match kind {
             1 => self.copy_command_line(tag.at + 8, mem),
             3 if tag.bytes.len() >= 16 => {
-                if self.modules == 0 {
-                    self.module = Range::new(tag.u32(8).into(), tag.u32(12).into());
-                }
-                self.modules += 1;
+                self.module = self.module.or(Range::new(tag.u32(8).into(), tag.u32(12).into()));
             }
             6 if tag.bytes.len() >= 16 => {
                 let entry_size = (tag.u32(8) as usize).max(24);
@@ -252,13 +244,13 @@ impl BootInfo {
         self.root_pointer = RootPointer::Copy(copy);
     }
 
-    fn copy_command_line(&mut self, at: u64, mem: &dyn PhysMem) {
+    fn copy_command_line(&mut self, at: u64, mem: PhysMem<'_>) {
         if at == 0 {
             return;
         }
         self.command_line.clear();
         let mut next = at;
-        while let Some(&[byte]) = mem.bytes(next, 1) {
+        while let Some(&[byte]) = mem(next, 1) {
             if byte == 0 {
                 return;
             }
@@ -288,8 +280,8 @@ struct Reader<'m> {
 }
 
 impl<'m> Reader<'m> {
-    fn new(at: u64, len: usize, mem: &'m dyn PhysMem) -> Result<Reader<'m>, InfoError> {
-        let bytes = mem.bytes(at, len).ok_or(InfoError::Unreadable(at))?;
+    fn new(at: u64, len: usize, mem: PhysMem<'m>) -> Result<Reader<'m>, InfoError> {
+        let bytes = mem(at, len).ok_or(InfoError::Unreadable(at))?;
         Ok(Reader { at, bytes })
     }
 
@@ -317,16 +309,14 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    struct Fake {
-        base: u64,
-        bytes: Vec<u8>,
-    }
-
-    impl PhysMem for Fake {
-        fn bytes(&self, at: u64, len: usize) -> Option<&[u8]> {
-            let start = at.checked_sub(self.base)? as usize;
-            self.bytes.get(start..start.checked_add(len)?)
-        }
+    /// Reads what a loader left at `at`, in memory that has `bytes` from `base` on.
+    fn read(magic: u32, at: u64, base: u64, bytes: &[u8]) -> Result<BootInfo, InfoError> {
+        let mut info = BootInfo::new();
+        info.read(magic, at as u32, &|at, len| {
+            let start = at.checked_sub(base)? as usize;
+            bytes.get(start..start.checked_add(len)?)
+        })?;
+        Ok(info)
     }
 
     fn put32(to: &mut Vec<u8>, words: &[u32]) {
@@ -384,8 +374,7 @@ mod tests {
         put64(&mut b, &[0xf_0000, 0x1_0000]);
         put32(&mut b, &[2, 0]);
         b.extend_from_slice(b"log=e9 run=bench log=off\0");
-        let mut info = BootInfo::new();
-        info.read(PVH_BOOT, base as u32, &Fake { base, bytes: b }).unwrap();
+        let info = read(PVH_BOOT, base, base, &b).unwrap();
         assert_eq!(info.module, Range::new(0x20_0000, 0x20_3000));
         assert_eq!(info.root_pointer, RootPointer::At(0xf5a0));
         assert_eq!(info.regions.len(), 2);
@@ -412,11 +401,9 @@ mod tests {
         put32(&mut b, &[0, 8]);
         let total = b.len() as u32;
         b[..4].copy_from_slice(&total.to_le_bytes());
-        let mut info = BootInfo::new();
-        info.read(MULTIBOOT2_BOOT, base as u32, &Fake { base, bytes: b }).unwrap();
+        let info = read(MULTIBOOT2_BOOT, base, base, &b).unwrap();
         assert_eq!(info.command_line(), "a=b c");
         assert_eq!(info.module, Range::new(0x40_0000, 0x40_1800));
-        assert_eq!(info.modules, 1);
         assert_eq!(info.regions[0].range, Range::new(0x10_0000, 0x710_0000).unwrap());
         assert!(matches!(info.root_pointer, RootPointer::Copy(c) if c.starts_with(b"RSD PTR ")));
     }
@@ -433,9 +420,7 @@ mod tests {
         put32(&mut b, &[16 | kind << 8, 0, 0, 8]);
         let total = b.len() as u32;
         b[..4].copy_from_slice(&total.to_le_bytes());
-        let mut info = BootInfo::new();
-        info.read(MULTIBOOT2_BOOT, base as u32, &Fake { base, bytes: b }).unwrap();
-        info
+        read(MULTIBOOT2_BOOT, base, base, &b).unwrap()
     }
 
     #[test]
@@ -460,10 +445,10 @@ mod tests {
 
     #[test]
     fn broken_tables_are_errors() {
-        let fake = Fake { base: 0x1000, bytes: std::vec![0; 64] };
-        assert_eq!(BootInfo::new().read(1, 0, &fake), Err(InfoError::UnknownLoader(1)));
-        assert_eq!(BootInfo::new().read(PVH_BOOT, 0x1000, &fake), Err(InfoError::BadMagic(0)));
-        assert_eq!(BootInfo::new().read(PVH_BOOT, 0x9000, &fake), Err(InfoError::Unreadable(0x9000)));
-        assert_eq!(BootInfo::new().read(MULTIBOOT2_BOOT, 0x1000, &fake), Err(InfoError::NoMemoryMap));
+        let error = |magic, at| read(magic, at, 0x1000, &[0; 64]).err();
+        assert_eq!(error(1, 0), Some(InfoError::UnknownLoader(1)));
+        assert_eq!(error(PVH_BOOT, 0x1000), Some(InfoError::BadMagic(0)));
+        assert_eq!(error(PVH_BOOT, 0x9000), Some(InfoError::Unreadable(0x9000)));
+        assert_eq!(error(MULTIBOOT2_BOOT, 0x1000), Some(InfoError::NoMemoryMap));
     }
 }

@@ -9,19 +9,19 @@ use raw_cpuid::CpuId as CpuInfo;
 use smp::cpu::{CpuId, MAX_CPUS};
 use spin::{Mutex, MutexGuard, Once};
 
-use super::info::{self, BootInfo, InfoError, PhysMem};
+use super::info::{self, BootInfo, InfoError};
 use crate::cpu::features::Features;
-use crate::cpu::idle::IdleMode;
+use crate::cpu::idle::{self, IdleMode};
 use crate::cpu::{enable, machine_check, mitigations, percpu, start, tables, time, vector};
 use crate::dev::acpi::Tables;
 use crate::dev::exit::{self, Exit};
 use crate::dev::log::{self, Shown};
-use crate::dev::screen::TextMemory;
 use crate::dev::{clock, lapic, logport, serial};
 use crate::layout::{self, DIRECT_MAP};
 use crate::mem::kernel;
 use crate::mem::ranges::Range;
 use crate::mem::table::MapError;
+use crate::mem::tlb;
 use crate::{eprintln, info, println, warn};
 
 global_asm!(
@@ -70,36 +70,28 @@ pub struct Boot {
     /// The boot archive, in whole pages of its own.
     pub module: Option<Range>,
     pub features: Features,
-    pub cpus: usize,
-    pub idle: IdleMode,
 }
 
-impl Boot {
-    /// Returns the value of a boot option.
-    pub fn option(&self, key: &str) -> Option<&'static str> {
-        info::option(self.info.command_line(), key)
-    }
+/// Returns the value of a boot option, once the loader's information is read.
+pub fn option(key: &str) -> Option<&'static str> {
+    info::option(READ_INFO.get()?.command_line(), key)
 }
 
 static INFO: Mutex<BootInfo> = Mutex::new(BootInfo::new());
 /// [`INFO`], filled; its lock is never released.
-pub(super) static READ_INFO: Once<&'static BootInfo> = Once::new();
+static READ_INFO: Once<&'static BootInfo> = Once::new();
 /// Where firmware says that IOAPICs are; `None` where those are more than there is room for.
 static IO_APICS: Once<Option<heapless::Vec<u64, IO_APICS_MAX>>> = Once::new();
 const IO_APICS_MAX: usize = 32;
 static BOOT: Once<Boot> = Once::new();
 
-/// RAM as the boot page tables show it.
-struct EarlyMemory;
-
-impl PhysMem for EarlyMemory {
-    fn bytes(&self, at: u64, len: usize) -> Option<&[u8]> {
-        if at == 0 || at.checked_add(len as u64)? > 4 << 30 {
-            return None;
-        }
-        // SAFETY: the boot tables map the first 4 GiB; nothing writes the loader's information.
-        Some(unsafe { core::slice::from_raw_parts((DIRECT_MAP + at) as *const u8, len) })
+/// Returns RAM as the boot page tables show it.
+fn early_bytes(at: u64, len: usize) -> Option<&'static [u8]> {
+    if at == 0 || at.checked_add(len as u64)? > 4 << 30 {
+        return None;
     }
+    // SAFETY: the boot tables map the first 4 GiB; nothing writes the loader's information.
+    Some(unsafe { core::slice::from_raw_parts((DIRECT_MAP + at) as *const u8, len) })
 }
 
 /// Ends the boot with a message.
@@ -127,14 +119,15 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
     }
     let boot_info = read_info(magic, loader_info).unwrap_or_else(|e| give_up(format_args!("{e}")));
     #[cfg(feature = "faults")]
-    super::faults::leave_protections_off(boot_info);
+    super::faults::leave_protections_off();
     kernel::find_free_memory(boot_info);
     if let Err(e) = kernel::build(boot_info, features) {
         give_up(format_args!("no memory for page tables ({e:?})"));
     }
     // SAFETY: NX is on; image and boot stack (in the direct map) are mapped by the new tables.
-    unsafe { kernel::activate() };
-    let boot_cpu = percpu::make_window(CpuId::BOOT, 0, features)
+    unsafe { tlb::switch_to(kernel::root()) };
+    let boot_cpu = lapic::init(features)
+        .and_then(|()| percpu::make_window(CpuId::BOOT, lapic::id(), features))
         .unwrap_or_else(|e| give_up(format_args!("no memory for the boot CPU ({e:?})")));
     percpu::count_in(boot_cpu.id);
     vector::HAS_XGETBV1.store(features.contains(Features::XGETBV1), Relaxed);
@@ -152,11 +145,11 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
 
 fn read_info(magic: u32, loader_info: u32) -> Result<&'static BootInfo, InfoError> {
     let mut boot_info = INFO.lock();
-    boot_info.read(magic, loader_info, &EarlyMemory)?;
+    boot_info.read(magic, loader_info, &early_bytes)?;
     if boot_info.text_screen().is_some() {
         // SAFETY: the loader says so; the boot tables show the first 4 GiB, and `kernel::build`
         // maps the screen again.
-        serial::add_screen(unsafe { TextMemory::new() });
+        unsafe { serial::add_screen() };
     }
     // Never written again.
     Ok(READ_INFO.call_once(|| MutexGuard::leak(boot_info)))
@@ -188,7 +181,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     let Some(&boot_info) = READ_INFO.get() else {
         give_up(format_args!("the loader's information was not read"));
     };
-    let idle = read_options(boot_info, features);
+    idle::set_mode(read_options(boot_info.command_line(), features));
     print_info(boot_info, features);
     clock::mask_pic();
     if let Err(e) = bring_up(boot_info, features) {
@@ -199,39 +192,28 @@ extern "C" fn boot_on_own_stack() -> ! {
     if let Some(segment) = kernel::boot_segment() {
         kernel::with_free_memory(|free| free.add(segment));
     }
-    #[cfg(feature = "faults")]
-    crate::trap::attempt::write_before_sealing();
-    // SAFETY: hooks and IDT were written above; nothing sealed is written again. The other CPUs
-    // wait.
-    if let Err(e) = unsafe { kernel::seal() } {
-        give_up(format_args!("no memory to seal the kernel ({e:?})"));
-    }
     let module = boot_info.module.map(|m| {
         kernel::settle_module(m)
             .unwrap_or_else(|e| give_up(format_args!("no memory for the archive ({e:?})")))
     });
-    let cpus = percpu::count();
     let free = kernel::with_free_memory(|free| free.total());
-    info!("{} CPUs, {} MiB free", cpus, free >> 20);
-    #[cfg(feature = "faults")]
-    super::faults::run_on_boot_cpu();
-    (AURORA_KERNEL.main)(BOOT.call_once(|| Boot { info: boot_info, module, features, cpus, idle }))
+    info!("{} CPUs, {} MiB free", percpu::count(), free >> 20);
+    (AURORA_KERNEL.main)(BOOT.call_once(|| Boot { info: boot_info, module, features }))
 }
 
-/// Applies the boot options that this crate knows.
-fn read_options(boot_info: &BootInfo, features: Features) -> IdleMode {
-    let line = boot_info.command_line();
-    let knows_log = logport::choose(info::option(line, "log"));
+/// Applies the boot options that this crate knows. Returns how CPUs wait.
+fn read_options(line: &str, features: Features) -> IdleMode {
+    let knows_log = logport::choose(option("log"));
     log::choose(line);
     if !knows_log {
         warn!("boot option log= takes e9, com2, text or off: taken as off");
     }
-    if !info::option(line, "level").is_none_or(abi::level::is_value) {
+    if !option("level").is_none_or(abi::level::is_value) {
         warn!(
             "boot option level= takes off, error, warn, info, debug or trace, and part=level: the rest is ignored"
         );
     }
-    match IdleMode::from_option(info::option(line, "idle")) {
+    match IdleMode::from_option(option("idle")) {
         Some(IdleMode::MWAIT) if !features.contains(Features::MONITOR) => {
             warn!("boot option idle=mwait: this CPU has no MONITOR: taken as halt");
             IdleMode::HALT
@@ -265,9 +247,6 @@ fn print_info(boot_info: &BootInfo, features: Features) {
 
 /// Brings up ACPI, clocks and the other CPUs.
 fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
-    lapic::init(features)?;
-    lapic::init_cpu();
-    percpu::set_boot_apic_id(lapic::id());
     info!("{}", lapic::mode_name());
     mitigations::enable_here();
     machine_check::init();
@@ -276,8 +255,7 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     if time::calibrate(features, pm_timer).is_none() {
         give_up(format_args!("no clock runs against which to measure the TSC"));
     }
-    let line = boot_info.command_line();
-    let limit = match info::option(line, "cpus").map(str::parse) {
+    let limit = match option("cpus").map(str::parse) {
         Some(Ok(n)) => n,
         Some(Err(_)) => {
             warn!("boot option cpus= takes a number: ignored");

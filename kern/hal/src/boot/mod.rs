@@ -2,10 +2,8 @@
 //!
 //! Order, on the boot CPU: serial → required features → early IDT → loader's information copied →
 //! free memory → final page tables → own window and stack. Then control registers and tables → ACPI
-//! → clocks → other CPUs, which wait → sealed memory → `Kernel::main`, which calls [`release`]
-//! when it is ready for them.
-//!
-//! [`release`]: crate::cpu::start::release
+//! → clocks → other CPUs, which wait → `Kernel::main`, which [seals](crate::mem::kernel::seal) the
+//! kernel and [releases](crate::cpu::start::release) the other CPUs.
 
 pub mod info;
 pub mod madt;

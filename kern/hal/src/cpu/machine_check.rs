@@ -18,28 +18,24 @@ const STATUS_VALID: u64 = 1 << 63;
 const STATUS_HAS_ADDRESS: u64 = 1 << 58;
 const STATUS_HAS_MORE: u64 = 1 << 59;
 
-fn supported() -> bool {
-    CpuId::new().get_feature_info().is_some_and(|f| f.has_mca())
+/// Returns what the machine check registers of this CPU are, from MCG_CAP: 0 where it has none.
+fn capabilities() -> u64 {
+    let has_any = CpuId::new().get_feature_info().is_some_and(|f| f.has_mca());
+    // SAFETY: the register comes with the feature.
+    if has_any { unsafe { read(MCG_CAP) } } else { 0 }
 }
 
 /// # Safety
-/// `register` is a machine check register that exists, by [`supported`].
+/// `register` is a machine check register that exists, by [`capabilities`].
 unsafe fn read(register: u32) -> u64 {
     // SAFETY: the caller's promise; reading has no effect.
     unsafe { Msr::new(register).read() }
 }
 
-fn banks() -> u32 {
-    // SAFETY: called only where machine check registers are supported.
-    (unsafe { read(MCG_CAP) } & BANK_COUNT) as u32
-}
-
 /// Lets this CPU's banks report, after reporting and clearing the errors from before the boot.
 pub fn init() {
-    if !supported() {
-        return;
-    }
-    for bank in 0..banks() {
+    let capabilities = capabilities();
+    for bank in 0..(capabilities & BANK_COUNT) as u32 {
         let control = MC0_CTL + 4 * bank;
         // SAFETY: the registers of a bank that MCG_CAP counts.
         let status = unsafe { read(control + 1) };
@@ -52,22 +48,21 @@ pub fn init() {
             Msr::new(control).write(u64::MAX);
         }
     }
-    // SAFETY: MCG_CTL exists where MCG_CAP says so.
-    unsafe {
-        if read(MCG_CAP) & HAS_MCG_CTL != 0 {
-            Msr::new(MCG_CTL).write(u64::MAX);
-        }
+    if capabilities & HAS_MCG_CTL != 0 {
+        // SAFETY: MCG_CTL exists where MCG_CAP says so.
+        unsafe { Msr::new(MCG_CTL).write(u64::MAX) };
     }
 }
 
 /// Prints what the banks of this CPU report.
 pub fn print() {
-    if !supported() {
+    let capabilities = capabilities();
+    if capabilities == 0 {
         return;
     }
     // SAFETY: exists with MCG_CAP.
     eprintln!("  machine check, global status {:#x}", unsafe { read(MCG_STATUS) });
-    for bank in 0..banks() {
+    for bank in 0..(capabilities & BANK_COUNT) as u32 {
         let status_register = MC0_CTL + 4 * bank + 1;
         // SAFETY: the registers of a bank that MCG_CAP counts; address and more only where valid.
         unsafe {

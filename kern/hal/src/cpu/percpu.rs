@@ -8,11 +8,11 @@
 //! The boot CPU makes the windows. From then on `CpuLocal` is shared read-only; its changing fields
 //! are atomics that only the CPU itself writes.
 
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use kern_base::cpu::CpuBlock;
 use smp::cpu::{CpuId, MAX_CPUS};
-use spin::Mutex;
+use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::structures::gdt::GlobalDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
@@ -24,70 +24,36 @@ use crate::layout::{self, PAGE, STACK_COUNT, STACK_SIZE};
 use crate::mem::kernel;
 use crate::mem::table::MapError;
 
-/// The interrupt stack table, by index; the kernel stack is stack 0 of the window.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ist {
-    Nmi = 1,
-    MachineCheck = 2,
-    Debug = 3,
-    DoubleFault = 4,
-}
-
-/// How far a CPU got.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Life {
-    /// It has not reported yet.
-    Starting,
-    Alive,
-    /// Stopped: it lacks features that the boot CPU has.
-    LacksFeatures,
-    /// Stopped: its APIC id is not the one that was started.
-    WrongId,
-}
-
 /// One CPU's own structures.
 #[repr(C, align(64))]
 pub struct CpuLocal {
     pub id: CpuId,
-    apic_id: AtomicU32,
+    /// The id by which interrupts reach it.
+    pub apic_id: u32,
     /// Features of the boot CPU: this one must have them, and uses just them.
     pub features: Features,
-    life: Mutex<Life>,
+    /// What it reported when it was started: that it is up, or why it stopped.
+    pub report: Once<Result<(), &'static str>>,
     /// TSC of this CPU less TSC of the boot CPU, as measured at boot, and the error of that.
-    pub tsc_skew: AtomicI64,
-    pub tsc_skew_error: AtomicU64,
+    pub tsc_skew: Once<(i64, u64)>,
     /// NMIs without a requester.
     pub nmis: AtomicU32,
     /// Log records in the making.
     pub desk: Desk,
     /// What stopped writes after sealing; 0: nothing did ([`test_abi::Attempt::WriteSealed`]).
     #[cfg(feature = "faults")]
-    pub sealed_by: AtomicU64,
+    pub sealed_by: core::sync::atomic::AtomicU64,
     pub gdt: GlobalDescriptorTable<{ tables::GDT_WORDS }>,
     pub tss: TaskStateSegment,
 }
 
 impl CpuLocal {
-    /// Returns the id by which interrupts reach it.
-    pub fn apic_id(&self) -> u32 {
-        self.apic_id.load(Ordering::Relaxed)
-    }
-
     /// Returns the portable kernel's block of this CPU, once it is bound.
     pub fn block(&self) -> Option<&'static CpuBlock> {
         let base = layout::stack_base(self.id.index(), 0) as *const *const CpuBlock;
         // SAFETY: the lowest word of a mapped stack: zero, or what `bind` wrote from a static
         // reference.
         unsafe { base.read_volatile().as_ref() }
-    }
-
-    pub fn life(&self) -> Life {
-        *self.life.lock()
-    }
-
-    /// Says so; by the CPU itself.
-    pub(crate) fn set_life(&self, life: Life) {
-        *self.life.lock() = life;
     }
 }
 
@@ -105,13 +71,6 @@ pub fn count() -> usize {
 /// Counts CPU `id` in; ids are counted in order.
 pub(crate) fn count_in(id: CpuId) {
     COUNT.store(id.raw() + 1, Ordering::Release);
-}
-
-/// Notes the boot CPU's APIC id, known only once its APIC works.
-pub(crate) fn set_boot_apic_id(apic_id: u32) {
-    if let Some(boot) = of(CpuId::BOOT) {
-        boot.apic_id.store(apic_id, Ordering::Relaxed);
-    }
 }
 
 /// Returns the structures of CPU `id`, if it runs.
@@ -159,20 +118,19 @@ pub(crate) fn make_window(
     let local = data as *mut CpuLocal;
     let mut tss = TaskStateSegment::new();
     tss.privilege_stack_table[0] = VirtAddr::new(stack_top(id, 0));
-    for ist in [Ist::Nmi, Ist::MachineCheck, Ist::Debug, Ist::DoubleFault] {
-        tss.interrupt_stack_table[ist as usize - 1] = VirtAddr::new(stack_top(id, ist as usize));
+    for which in 1..STACK_COUNT {
+        tss.interrupt_stack_table[which - 1] = VirtAddr::new(stack_top(id, which));
     }
     let value = CpuLocal {
         id,
-        apic_id: AtomicU32::new(apic_id),
+        apic_id,
         features,
-        life: Mutex::new(Life::Starting),
-        tsc_skew: AtomicI64::new(0),
-        tsc_skew_error: AtomicU64::new(0),
+        report: Once::new(),
+        tsc_skew: Once::new(),
         nmis: AtomicU32::new(0),
         desk: Desk::default(),
         #[cfg(feature = "faults")]
-        sealed_by: AtomicU64::new(u64::MAX),
+        sealed_by: core::sync::atomic::AtomicU64::new(u64::MAX),
         gdt: GlobalDescriptorTable::empty(),
         tss,
     };

@@ -8,8 +8,8 @@
 //!
 //! When a CPU turns paging on, it executes code in the start page, at its physical address. So its
 //! first page tables must map that page there. The boot page tables do; the kernel's tables, which
-//! the start code loads next, never map the lower half. Also, the start code loads CR3 in 32-bit
-//! mode, so the first page tables must be below 4 GiB, where the boot page tables are linked.
+//! the start code loads next, never map the lower half. Also, the start code loads 32 bits of
+//! CR3, so the first page tables must be below 4 GiB, where the boot page tables are linked.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use raw_cpuid::CpuId as CpuInfo;
 use smp::cpu::{CpuId, MAX_CPUS};
 
 use super::features::Features;
-use super::percpu::{self, CpuLocal, Life};
+use super::percpu::{self, CpuLocal};
 use super::{enable, idle, tables, time};
 use crate::dev::acpi::Tables;
 use crate::dev::lapic;
@@ -35,17 +35,14 @@ const AFTER_STARTUP: u64 = 1_000;
 /// How long a CPU has to come up.
 const PATIENCE: u64 = 2_000_000;
 
-const CODE_32: u16 = 0x18;
-
 /// What the start code reads, at a fixed place in the start page.
 #[repr(C, align(16))]
 struct StartArgs {
-    /// Null, 64-bit code, data, 32-bit code.
-    gdt: [u64; 4],
+    /// Null, 64-bit code.
+    gdt: [u64; 2],
     /// Operand of LGDT: limit, address.
     gdt_pointer: [u16; 3],
-    /// Operands of the far jumps: offset, selector.
-    far_32: [u16; 3],
+    /// Operand of the far jump: offset, selector.
     far_64: [u16; 3],
     start_tables: u32,
     kernel_tables: u64,
@@ -59,8 +56,7 @@ const ARGS: usize = 1024;
 
 crate::assembly! {
     (include_str!("start.s"),)
-    { ARGS, StartArgs: gdt_pointer far_32 far_64 start_tables kernel_tables stack local entry };
-    data_selector = const tables::KERNEL_DATA,
+    { ARGS, StartArgs: gdt_pointer far_64 start_tables kernel_tables stack local entry };
     main = sym ap_main,
     options(att_syntax)
 }
@@ -69,7 +65,6 @@ unsafe extern "C" {
     /// In the boot segment, which is free memory only once all CPUs are up; below 4 GiB.
     static boot_pml4: u8;
     static ap_start_code: u8;
-    static ap_start_32: u8;
     static ap_start_64: u8;
     static ap_start_end: u8;
     fn ap_enter_kernel();
@@ -93,14 +88,12 @@ impl StartPage {
         // SAFETY: `len` bytes of code from the image to a page that was just taken.
         unsafe { core::ptr::copy_nonoverlapping(code, (DIRECT_MAP + page.start()) as *mut u8, len) };
         let base = page.start() as u32;
-        let offset_of_code = |label: *const u8| base + (label as usize - code as usize) as u32;
         let gdt = base + (ARGS + offset_of!(StartArgs, gdt)) as u32;
-        let pointer = |offset: u32, selector: u16| [offset as u16, (offset >> 16) as u16, selector];
+        let code_64 = base + (&raw const ap_start_64 as usize - code as usize) as u32;
         let args = StartArgs {
-            gdt: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_9b00_0000_ffff],
-            gdt_pointer: [31, gdt as u16, (gdt >> 16) as u16],
-            far_32: pointer(offset_of_code(&raw const ap_start_32), CODE_32),
-            far_64: pointer(offset_of_code(&raw const ap_start_64), tables::KERNEL_CODE),
+            gdt: [0, 0x00af_9b00_0000_ffff],
+            gdt_pointer: [15, gdt as u16, (gdt >> 16) as u16],
+            far_64: [code_64 as u16, (code_64 >> 16) as u16, tables::KERNEL_CODE],
             start_tables: (&raw const boot_pml4) as u32,
             kernel_tables: kernel::root(),
             stack: 0,
@@ -143,7 +136,7 @@ pub fn start_all(firmware: &Tables, limit: usize, features: Features) -> Result<
     let mut result = Ok(());
     firmware.for_each_processor(|apic_id, enabled| {
         // The boot CPU, or a CPU that the table lists twice (as APIC and as x2APIC).
-        if apic_id == boot_id || percpu::all().any(|cpu| cpu.apic_id() == apic_id) || result.is_err() {
+        if apic_id == boot_id || percpu::all().any(|cpu| cpu.apic_id == apic_id) || result.is_err() {
             return;
         }
         if !enabled {
@@ -167,45 +160,37 @@ fn start_one(start: &StartPage, apic_id: u32, features: Features) -> Result<(), 
     time::reset_exchange();
     start.set_cpu(Some(local));
     wake_up(start, local);
-    let life = local.life();
+    let report = *local.report.get().unwrap_or(&Err("it did not come up in time"));
     start.set_cpu(None);
-    match life {
-        Life::Alive => {
-            percpu::count_in(id);
-            time::measure_skew(local);
-            info!("cpu{} is up, APIC id {:#x}", id.raw(), apic_id);
-        }
-        other => {
-            let reason = match other {
-                Life::LacksFeatures => "it lacks features that the boot CPU has",
-                Life::WrongId => "another CPU answered in its place",
-                _ => "it did not come up in time",
-            };
-            warn!("CPU with APIC id {:#x} left out: {}", apic_id, reason);
-            // SAFETY: it never got to kernel code beyond `ap_main`'s halt, or not even there.
-            unsafe { lapic::send_init(apic_id) };
-            time::delay(AFTER_INIT);
-        }
+    if let Err(reason) = report {
+        warn!("CPU with APIC id {:#x} left out: {}", apic_id, reason);
+        // SAFETY: it never got to kernel code beyond `ap_main`'s halt, or not even there.
+        unsafe { lapic::send_init(apic_id) };
+        time::delay(AFTER_INIT);
+        return Ok(());
     }
+    percpu::count_in(id);
+    time::measure_skew(local);
+    info!("cpu{} is up, APIC id {:#x}", id.raw(), apic_id);
     Ok(())
 }
 
 /// Sends INIT, SIPI, and a second SIPI if the first had no effect.
 fn wake_up(start: &StartPage, local: &CpuLocal) {
-    let wait = |microseconds| time::wait(microseconds, || local.life() != Life::Starting);
+    let wait = |microseconds| time::wait(microseconds, || local.report.is_completed());
     #[cfg(feature = "faults")]
-    if local.id.index() == 1 && local.apic_id() == 1 && crate::boot::faults::is("silent") {
+    if local.id.index() == 1 && local.apic_id == 1 && crate::boot::faults::is("silent") {
         return wait(PATIENCE);
     }
     // SAFETY: the CPU has not been started.
-    unsafe { lapic::send_init(local.apic_id()) };
+    unsafe { lapic::send_init(local.apic_id) };
     time::delay(AFTER_INIT);
     // SAFETY: start code and arguments are in place.
-    unsafe { lapic::send_startup(local.apic_id(), start.sipi_page()) };
+    unsafe { lapic::send_startup(local.apic_id, start.sipi_page()) };
     wait(AFTER_STARTUP);
-    if local.life() == Life::Starting {
+    if !local.report.is_completed() {
         // SAFETY: as above; a CPU that has started ignores it.
-        unsafe { lapic::send_startup(local.apic_id(), start.sipi_page()) };
+        unsafe { lapic::send_startup(local.apic_id, start.sipi_page()) };
         wait(PATIENCE);
     }
 }
@@ -214,7 +199,7 @@ fn wake_up(start: &StartPage, local: &CpuLocal) {
 extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
     let features = Features::detect(&CpuInfo::new());
     if !features.contains(local.features) {
-        local.set_life(Life::LacksFeatures);
+        local.report.call_once(|| Err("it lacks features that the boot CPU has"));
         crate::dev::exit::halt();
     }
     // SAFETY: it has all features of the boot CPU; CR3 was loaded without low bits; the kernel's
@@ -223,15 +208,15 @@ extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
     // SAFETY: `local` was made for this CPU, which has loaded no TSS yet.
     unsafe { tables::load(local) };
     lapic::init_cpu();
-    if lapic::id() != local.apic_id() {
-        local.set_life(Life::WrongId);
+    if lapic::id() != local.apic_id {
+        local.report.call_once(|| Err("another CPU answered in its place"));
         crate::dev::exit::halt();
     }
     super::mitigations::enable_here();
     super::machine_check::init();
     #[cfg(feature = "faults")]
     crate::trap::attempt::write_before_sealing();
-    local.set_life(Life::Alive);
+    local.report.call_once(|| Ok(()));
     time::answer_skew();
     while !RELEASED.load(Ordering::Acquire) {
         // Only the wake-up comes: nothing else is on yet.
@@ -244,23 +229,23 @@ extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
 
 /// Lets the other CPUs into the kernel, whose own half of the address space is final.
 pub fn release() {
+    #[cfg(feature = "faults")]
+    crate::boot::faults::run_on_boot_cpu();
     RELEASED.store(true, Ordering::SeqCst);
     for cpu in percpu::all().filter(|cpu| cpu.id != CpuId::BOOT) {
-        lapic::send(cpu.apic_id(), crate::trap::WAKE);
+        lapic::send(cpu.apic_id, crate::trap::WAKE);
     }
 }
 
 /// Logs how far the TSCs are apart.
 pub fn print_skew() {
-    let others = || percpu::all().filter(|cpu| cpu.id != CpuId::BOOT);
-    let widest = others().max_by_key(|cpu| cpu.tsc_skew.load(Ordering::Relaxed).unsigned_abs());
-    if let Some(cpu) = widest {
-        let error = others().map(|cpu| cpu.tsc_skew_error.load(Ordering::Relaxed)).max().unwrap_or(0);
-        let skew = cpu.tsc_skew.load(Ordering::Relaxed);
+    let measured = || percpu::all().filter_map(|cpu| Some((cpu.id, *cpu.tsc_skew.get()?)));
+    if let Some((cpu, (skew, _))) = measured().max_by_key(|(_, (skew, _))| skew.unsigned_abs()) {
+        let error = measured().map(|(_, (_, error))| error).max().unwrap_or(0);
         info!(
             "TSC skew to the boot CPU at most {} ticks (cpu{}), known to within {}",
             skew,
-            cpu.id.raw(),
+            cpu.raw(),
             error
         );
     }

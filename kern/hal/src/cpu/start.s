@@ -15,32 +15,20 @@ ap_start_code:
     movw %ax, %bx
     shll $4, %ebx
     lgdtl {gdt_pointer}
-    movl %cr0, %eax
-    andl $0x9fffffff, %eax                   // not CD, not NW
-    orl  $1, %eax                            // PE
-    movl %eax, %cr0
-    ljmpl *{far_32}
-    int3
-.global ap_start_32
-ap_start_32:
-.code32
-    movw ${data_selector}, %ax
-    movw %ax, %ds
-    movw %ax, %es
-    movw %ax, %ss
     movl %cr4, %eax
     orl  $0x20, %eax                         // PAE
     movl %eax, %cr4
-    movl {start_tables}(%ebx), %eax
+    movl {start_tables}, %eax
     movl %eax, %cr3
     movl $0xc0000080, %ecx                   // EFER
     rdmsr
     orl  $0x901, %eax                        // NXE | LME | SCE: the boot CPU has checked NX
     wrmsr
     movl %cr0, %eax
-    orl  $0x80010001, %eax                   // PG | WP | PE
+    andl $0x9fffffff, %eax                   // not CD, not NW
+    orl  $0x80010001, %eax                   // PG | WP | PE: from real mode to long mode at once
     movl %eax, %cr0
-    ljmpl *{far_64}(%ebx)
+    ljmpl *{far_64}
     int3
 .global ap_start_64
 ap_start_64:

@@ -8,26 +8,36 @@
 //! mov r15, <address of the CPU block>      49 BF imm64
 //! jmp <common entry>                       E9 rel32
 //! ```
-//! The slots are written once, before any user code runs, and are read-only and executable from
-//! then on. Their writable alias in the direct map becomes read-only at the same time.
+//! The slots are written once, before any user code runs, as a part of the kernel's sealed data.
+//! [`kernel::seal`] then maps them once more, executable.
+//!
+//! [`kernel::seal`]: crate::mem::kernel::seal
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use kern_base::cpu::CpuBlock;
-use smp::cpu::CpuId;
+use smp::cpu::{CpuId, MAX_CPUS};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, Msr, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 
 use super::{percpu, tables};
-use crate::layout::{DIRECT_MAP, ENTRY_SLOT_SIZE, ENTRY_SLOTS, PAGE};
-use crate::mem::kernel;
-use crate::mem::table::MapError;
+use crate::layout::{ENTRY_SLOT_SIZE, ENTRY_SLOTS};
 
 const CSTAR: u32 = 0xc000_0083;
 
-const MOV_R15_IMM64: [u8; 2] = [0x49, 0xbf];
-const JMP_REL32: u8 = 0xe9;
-const SLOT_CODE: usize = MOV_R15_IMM64.len() + 8 + 1 + 4;
-const _: () = assert!(SLOT_CODE as u64 <= ENTRY_SLOT_SIZE);
+const MOV_R15_IMM64: u128 = 0xbf49;
+const JMP_REL32: u128 = 0xe9;
+/// Bytes of a slot's code.
+const SLOT_CODE: u64 = 15;
+
+/// The slots of all CPUs that there may be, as words, in whole pages of their own.
+#[repr(C, align(4096))]
+pub struct Slots(pub [[AtomicU64; 4]; MAX_CPUS]);
+const _: () = assert!(size_of::<Slots>() as u64 == MAX_CPUS as u64 * ENTRY_SLOT_SIZE);
+
+#[unsafe(link_section = ".sealed")]
+pub static SLOTS: Slots = Slots([const { [const { AtomicU64::new(0) }; 4] }; MAX_CPUS]);
 
 /// Flags that SYSCALL clears: everything that changes how kernel code runs.
 const CLEARED_FLAGS: RFlags = RFlags::TRAP_FLAG
@@ -39,39 +49,33 @@ const CLEARED_FLAGS: RFlags = RFlags::TRAP_FLAG
     .union(RFlags::IOPL_LOW)
     .union(RFlags::IOPL_HIGH);
 
-/// Writes the slots of all CPUs and makes them read-only. `block` names the block of each CPU,
-/// `entry` is the address of the common entry in the kernel's text. Once, by the boot CPU.
-pub fn write_slots(block: impl Fn(CpuId) -> &'static CpuBlock, entry: u64) -> Result<(), MapError> {
-    let size = (percpu::count() as u64 * ENTRY_SLOT_SIZE).next_multiple_of(PAGE);
-    let frames = kernel::take_pages(size, PAGE).ok_or(MapError::NoTable)?;
-    for cpu in percpu::all() {
-        let offset = cpu.id.index() as u64 * ENTRY_SLOT_SIZE;
-        let code = slot_code(ENTRY_SLOTS + offset, core::ptr::from_ref(block(cpu.id)) as u64, entry);
-        let to = (DIRECT_MAP + frames.start() + offset) as *mut u8;
-        // SAFETY: inside frames that were just taken; no CPU executes them yet.
-        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), to, code.len()) };
+/// Writes the slots of all CPUs, before the kernel is sealed. `block` names the block of each
+/// CPU, `entry` is the address of the common entry in the kernel's text. Once, by the boot CPU.
+pub fn write_slots(block: impl Fn(CpuId) -> &'static CpuBlock, entry: u64) {
+    for (cpu, slot) in percpu::all().zip(&SLOTS.0) {
+        let code = slot_code(slot_address(cpu.id), core::ptr::from_ref(block(cpu.id)) as u64, entry);
+        slot[0].store(code as u64, Ordering::Relaxed);
+        slot[1].store((code >> u64::BITS) as u64, Ordering::Relaxed);
     }
-    kernel::map_entry_slots(frames)
+}
+
+fn slot_address(cpu: CpuId) -> u64 {
+    ENTRY_SLOTS + cpu.index() as u64 * ENTRY_SLOT_SIZE
 }
 
 /// Returns the code of the slot at `at`.
-fn slot_code(at: u64, block: u64, entry: u64) -> [u8; SLOT_CODE] {
-    let mut code = [0; SLOT_CODE];
-    code[..2].copy_from_slice(&MOV_R15_IMM64);
-    code[2..10].copy_from_slice(&block.to_le_bytes());
-    code[10] = JMP_REL32;
+fn slot_code(at: u64, block: u64, entry: u64) -> u128 {
     // Both lie in the last 2 GiB, so the distance fits.
-    let distance = entry.wrapping_sub(at + SLOT_CODE as u64) as u32;
-    code[11..].copy_from_slice(&distance.to_le_bytes());
-    code
+    let distance = entry.wrapping_sub(at + SLOT_CODE) as u32;
+    MOV_R15_IMM64 | u128::from(block) << 16 | JMP_REL32 << 80 | u128::from(distance) << 88
 }
 
 /// Points SYSCALL of the CPU that runs this to its slot.
 ///
 /// # Safety
-/// [`write_slots`] has succeeded, `cpu` is the CPU that runs this, and user code may enter.
+/// [`write_slots`] has run and the kernel is sealed, `cpu` is the CPU that runs this, and user code may enter.
 pub unsafe fn enable(cpu: CpuId) {
-    let slot = ENTRY_SLOTS + cpu.index() as u64 * ENTRY_SLOT_SIZE;
+    let slot = slot_address(cpu);
     // SAFETY: the slot holds entry code (caller); the selectors are those of every CPU's GDT. CSTAR
     // is for 32-bit code, which can't run (no such segment); it gets a valid address all the same.
     unsafe {

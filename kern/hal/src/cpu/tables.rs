@@ -16,7 +16,8 @@ use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
 use super::features::Features;
-use super::percpu::{CpuLocal, Ist};
+use super::percpu::CpuLocal;
+use crate::layout::STACK_COUNT;
 use crate::trap;
 
 pub const KERNEL_CODE: u16 = 0x08;
@@ -59,13 +60,9 @@ unsafe impl Sync for InterruptTable {}
 #[unsafe(link_section = ".sealed")]
 static INTERRUPTS: InterruptTable = InterruptTable(UnsafeCell::new([Entry::missing(); 256]));
 
-/// Vectors with a stack of their own.
-const OWN_STACK: [(u8, Ist); 4] = [
-    (trap::NMI, Ist::Nmi),
-    (trap::MACHINE_CHECK, Ist::MachineCheck),
-    (trap::DEBUG, Ist::Debug),
-    (trap::DOUBLE_FAULT, Ist::DoubleFault),
-];
+/// Vectors with a stack of their own, in the order of these stacks: in the interrupt stack table, and
+/// in a CPU's window after the kernel's stack.
+const OWN_STACK: [u8; STACK_COUNT - 1] = [trap::NMI, trap::MACHINE_CHECK, trap::DEBUG, trap::DOUBLE_FAULT];
 
 /// Fills the IDT for the time before the first TSS is loaded, and loads it.
 ///
@@ -93,11 +90,11 @@ pub unsafe fn init_interrupts() {
 pub unsafe fn use_own_stacks() {
     // SAFETY: as in `init_interrupts`.
     let table = unsafe { &mut *INTERRUPTS.0.get() };
-    for (vector, ist) in OWN_STACK {
+    for (index, vector) in (0..).zip(OWN_STACK) {
         let stub = VirtAddr::new(trap::entry::stub(vector));
         // SAFETY: stub and code segment as before; the stack is in every CPU's TSS, used by this
         // vector only.
-        unsafe { table[usize::from(vector)].set_handler_addr(stub).set_stack_index(ist as u16 - 1) };
+        unsafe { table[usize::from(vector)].set_handler_addr(stub).set_stack_index(index) };
     }
 }
 

@@ -168,8 +168,7 @@ pub fn measure_skew(other: &CpuLocal) {
         }
     }
     EXCHANGE.call.store(OVER, Ordering::Release);
-    other.tsc_skew.store(skew, Ordering::Relaxed);
-    other.tsc_skew_error.store(error, Ordering::Relaxed);
+    other.tsc_skew.call_once(|| (skew, error));
 }
 
 /// Prepares for the next pair.

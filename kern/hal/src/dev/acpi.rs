@@ -14,7 +14,7 @@ use crate::boot::info::RootPointer;
 use crate::boot::madt::is_well_formed;
 use crate::dev::log::Shown;
 use crate::layout::DIRECT_MAP;
-use crate::mem::kernel::{self, Access};
+use crate::mem::kernel;
 use crate::mem::ranges::Range;
 use crate::warn;
 
@@ -35,7 +35,7 @@ impl Handler for Firmware {
     unsafe fn map_physical_region<T>(&self, at: usize, size: usize) -> RawPhysicalMapping<T> {
         let address = match Range::sized(at as u64, size as u64) {
             Some(range) if kernel::in_direct_map(range) => DIRECT_MAP + at as u64,
-            _ => match kernel::map_device(at as u64, size as u64, Access::Tables) {
+            _ => match kernel::map_device(at as u64, size as u64, kernel::READ_ONLY) {
                 Ok(address) => address,
                 Err(e) => panic!("can't map the ACPI table at {at:#x}, {size:#x} bytes: {e:?}"),
             },

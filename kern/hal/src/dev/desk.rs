@@ -7,36 +7,32 @@
 //! interrupted it. So a CPU never waits for itself, and records of one CPU never mix.
 //!
 //! # Between CPUs
-//! The outermost code of a CPU waits for its [turn](Turns), in the order of asking, until the CPUs
+//! The outermost code of a CPU waits for the port's lock, in the order of asking, until the CPUs
 //! before it have sent their records. No other code of a CPU waits.
 //!
 //! # At the end
-//! A CPU that ends the machine [closes](Turns::close) the port and waits a bounded time for the
-//! CPUs before it. From then on no other CPU gets a turn, and waiting CPUs give up.
+//! A CPU that ends the machine closes the port and waits a bounded time for the CPU that sends. From
+//! then on no other CPU sends.
 //!
 //! The buffers' bytes are atomics that only their CPU accesses. So the desk needs no unsafe code;
 //! the cost does not matter for a log.
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU8, AtomicUsize};
 
 /// Bytes in front of a record's payload.
-pub const HEAD: usize = 4;
+const HEAD: usize = 4;
 /// The first of them.
 const MARK: u8 = 0xa5;
-/// Bytes of a page: room for the longest record that is put together.
-const PAGE: usize = 1024;
+/// Bytes of the longest payload.
+pub const PAYLOAD: usize = 1024;
+/// Bytes of a page: room for the longest record.
+const PAGE: usize = HEAD + PAYLOAD;
 /// Depths at which a CPU logs: ordinary code; an NMI or a fault in the middle of that; a machine
 /// check or a double fault in the middle of that.
 const PAGES: usize = 3;
 /// Most bytes that are sent with one call.
-pub const CHUNK: usize = 64;
-
-/// Returns the head of a record; `None` if the payload is too long for a record.
-pub fn head(channel: u8, bytes: usize) -> Option<[u8; HEAD]> {
-    let [low, high] = u16::try_from(bytes).ok()?.to_le_bytes();
-    Some([MARK, channel, low, high])
-}
+const CHUNK: usize = 64;
 
 /// Consecutive records of one depth.
 struct Page {
@@ -76,10 +72,13 @@ impl Page {
     /// Adds the record in the making to the finished ones. Returns whether it had room.
     fn finish(&self, channel: u8) -> bool {
         let (done, end) = (self.done.load(Relaxed), self.end.load(Relaxed));
-        let Some(head) = head(channel, end - done - HEAD).filter(|_| end <= PAGE) else { return false };
-        self.write(done, &head);
-        self.done.store(end, Relaxed);
-        true
+        let has_room = end <= PAGE;
+        if has_room {
+            let [low, high] = ((end - done - HEAD) as u16).to_le_bytes();
+            self.write(done, &[MARK, channel, low, high]);
+            self.done.store(end, Relaxed);
+        }
+        has_room
     }
 
     /// Sends the finished records and forgets them; also those that an interruption adds meanwhile.
@@ -124,13 +123,12 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// Begins a record, which [`Desk::leave`] ends. Returns whether it is the outermost.
-    pub fn enter(&self) -> bool {
+    /// Begins a record, which [`Desk::leave`] ends.
+    pub fn enter(&self) {
         let depth = self.depth.fetch_add(1, Relaxed);
         if let Some(page) = self.pages.get(depth) {
             page.begin();
         }
-        depth == 0
     }
 
     /// Appends to the record that was begun last.
@@ -178,67 +176,6 @@ impl Desk {
 
     fn page(&self) -> Option<&Page> {
         self.pages.get(self.depth.load(Relaxed).checked_sub(1)?)
-    }
-}
-
-/// Whose turn it is to send.
-pub struct Turns {
-    next: AtomicU32,
-    served: AtomicU32,
-    /// Somebody sends.
-    is_busy: AtomicBool,
-    is_closed: AtomicBool,
-}
-
-impl Turns {
-    pub const fn new() -> Turns {
-        Turns {
-            next: AtomicU32::new(0),
-            served: AtomicU32::new(0),
-            is_busy: AtomicBool::new(false),
-            is_closed: AtomicBool::new(false),
-        }
-    }
-
-    /// Waits for a turn, which [`Turns::give`] ends. Returns false where the port is closed.
-    #[must_use]
-    pub fn take(&self) -> bool {
-        let number = self.next.fetch_add(1, Relaxed);
-        while self.served.load(Acquire) != number {
-            if self.is_closed.load(Relaxed) {
-                return false;
-            }
-            core::hint::spin_loop();
-        }
-        // This CPU says that it sends, then looks; the one that closes does the two in the other
-        // order.
-        self.is_busy.store(true, SeqCst);
-        let is_open = !self.is_closed.load(SeqCst);
-        if !is_open {
-            self.is_busy.store(false, Relaxed);
-        }
-        is_open
-    }
-
-    pub fn give(&self) {
-        self.is_busy.store(false, Release);
-        self.served.fetch_add(1, Release);
-    }
-
-    /// Ends all turns, and checks at most `patience` times whether the sending CPU is done. Returns
-    /// false if the port was closed before.
-    #[must_use]
-    pub fn close(&self, patience: u32) -> bool {
-        if self.is_closed.swap(true, SeqCst) {
-            return false;
-        }
-        for _ in 0..patience {
-            if !self.is_busy.load(SeqCst) {
-                break;
-            }
-            core::hint::spin_loop();
-        }
-        true
     }
 }
 

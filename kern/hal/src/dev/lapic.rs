@@ -14,7 +14,7 @@ use x86_64::registers::model_specific::Msr;
 
 use crate::cpu::features::Features;
 use crate::cpu::time;
-use crate::mem::kernel::{self, Access};
+use crate::mem::kernel;
 use crate::mem::table::MapError;
 use crate::trap;
 
@@ -110,13 +110,14 @@ pub fn physical_base() -> u64 {
     unsafe { xapic_base() }
 }
 
-/// Finds the APIC's registers; once, on the boot CPU, before [`init_cpu`].
+/// Finds the APIC's registers, and turns the boot CPU's APIC on.
 pub fn init(features: Features) -> Result<(), MapError> {
     if !features.contains(Features::X2APIC) {
         let base = physical_base();
-        REGISTERS.store(kernel::map_device(base, 0x1000, Access::Registers)?, Ordering::Relaxed);
+        REGISTERS.store(kernel::map_device(base, 0x1000, kernel::DEVICE)?, Ordering::Relaxed);
     }
     DEADLINE_MODE.store(features.contains(Features::TSC_DEADLINE), Ordering::Relaxed);
+    init_cpu();
     Ok(())
 }
 

@@ -84,13 +84,6 @@ macro_rules! frame {
     };
 }
 
-/// Something does not work.
-#[collapse_debuginfo(yes)]
-#[macro_export]
-macro_rules! error {
-    ($($record:tt)*) => { $crate::tell!(Error, error, $($record)*) };
-}
-
 /// Logs a problem after which the machine continues.
 #[collapse_debuginfo(yes)]
 #[macro_export]

@@ -10,9 +10,11 @@
 //! out.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use super::desk::{CHUNK, Desk, Turns, head};
+use spin::mutex::TicketMutex;
+
+use super::desk::Desk;
 use super::{port, serial};
 use crate::cpu::percpu;
 
@@ -31,7 +33,7 @@ const DEBUG_CONSOLE: u16 = 0xe9;
 /// How often a CPU that ends the machine looks whether the one that sends is done: longer than the
 /// longest record takes on a serial line.
 const PATIENCE: u32 = 10_000_000;
-/// [`CLOSED_BY`] of a port that is open.
+/// [`CLOSED_BY`] of a port that no CPU has closed yet.
 const NOBODY: u32 = u32::MAX;
 
 /// Where records go.
@@ -47,10 +49,13 @@ impl Sink {
 
 /// A [`Sink`]; set once, at boot.
 static SINK: AtomicU8 = AtomicU8::new(Sink::OFF.0);
-static TURNS: Turns = Turns::new();
+/// Held by the CPU that sends.
+static PORT: TicketMutex<()> = TicketMutex::new(());
+/// A CPU ends the machine: no other begins to send.
+static IS_CLOSED: AtomicBool = AtomicBool::new(false);
 /// Bytes that belong to the record on the wire and were not sent yet.
 static LEFT: AtomicUsize = AtomicUsize::new(0);
-/// The CPU that ends the machine: it sends without a turn, and is the only one.
+/// The CPU that ends the machine: it sends without the lock, and is the only one.
 static CLOSED_BY: AtomicU32 = AtomicU32::new(NOBODY);
 static LOST: AtomicU32 = AtomicU32::new(0);
 
@@ -81,64 +86,37 @@ pub fn takes_records() -> bool {
     matches!(sink(), Sink::DEBUG_CONSOLE | Sink::SECOND_SERIAL)
 }
 
-/// Writes one record. Returns false where the payload is longer than a record can be.
-pub fn record(channel: u8, payload: &[u8]) -> bool {
-    let Some(head) = head(channel, payload.len()) else {
-        LOST.fetch_add(1, Ordering::Relaxed);
-        return false;
-    };
-    match sink() {
-        Sink::TEXT if channel == REPORT_CHANNEL => {
+/// Writes one record.
+pub fn record(channel: u8, payload: &[u8]) {
+    match (sink(), desk()) {
+        (Sink::TEXT, _) if channel == REPORT_CHANNEL => {
             serial::print(format_args!("{TEXT_MARK}{}\n", printable(payload)));
         }
-        Sink::DEBUG_CONSOLE | Sink::SECOND_SERIAL => send_record(channel, head, payload),
+        (Sink::DEBUG_CONSOLE | Sink::SECOND_SERIAL, Some(desk)) => {
+            desk.enter();
+            desk.append(payload);
+            complete(desk, channel);
+        }
         _ => {}
     }
-    true
 }
 
-fn send_record(channel: u8, head: [u8; 4], payload: &[u8]) {
-    let Some(desk) = desk() else { return };
-    if desk.enter() || is_closed_by_this_cpu() {
-        // It need not be copied.
-        let all = head.len() + payload.len();
-        let chunks = [&head[..]].into_iter().chain(payload.chunks(CHUNK)).scan(all, |left, chunk| {
-            *left -= chunk.len();
-            Some((chunk, *left))
-        });
-        leave(desk, |desk| {
-            chunks.for_each(|(chunk, left)| send(chunk, left));
-            desk.send(send);
-        });
-    } else {
-        desk.append(payload);
-        complete(desk, channel);
-    }
-}
-
-/// Completes the record that was begun last on this CPU's desk.
+/// Completes and ends the record that was begun last on this CPU's desk. If it is the outermost one,
+/// sends all finished records.
 pub(super) fn complete(desk: &Desk, channel: u8) {
     if !desk.finish(channel) {
         LOST.fetch_add(1, Ordering::Relaxed);
     }
-    leave(desk, |desk| desk.send(send));
-}
-
-/// Ends a record: if it is the outermost one of its CPU, sends all finished records.
-fn leave(desk: &Desk, sends: impl FnOnce(&Desk)) {
-    let mut sends = Some(sends);
     loop {
-        let mut send_all = |desk: &Desk| match sends.take() {
-            Some(sends) => sends(desk),
-            None => desk.send(send),
-        };
         if is_closed_by_this_cpu() {
-            send_all(desk);
-        } else if desk.is_outermost() && TURNS.take() {
-            send_all(desk);
-            TURNS.give();
+            desk.send(send);
+        } else if desk.is_outermost() {
+            let _turn = PORT.lock();
+            if !IS_CLOSED.load(Ordering::Relaxed) {
+                desk.send(send);
+            }
         }
-        if !desk.leave() || is_closed() {
+        if !desk.leave() || IS_CLOSED.load(Ordering::Relaxed) {
             return;
         }
     }
@@ -149,8 +127,15 @@ fn leave(desk: &Desk, sends: impl FnOnce(&Desk)) {
 /// can be read.
 pub fn close() {
     let (Some(desk), Some(this)) = (desk(), percpu::this()) else { return };
-    if !TURNS.close(PATIENCE) {
+    if IS_CLOSED.swap(true, Ordering::Relaxed) {
         return;
+    }
+    // For ever in vain, if the CPU that sends is this one, or a CPU was stopped while it waited.
+    for _ in 0..PATIENCE {
+        if PORT.try_lock().is_some() {
+            break;
+        }
+        core::hint::spin_loop();
     }
     CLOSED_BY.store(this.id.raw(), Ordering::Relaxed);
     if desk.is_cut() {
@@ -162,12 +147,8 @@ pub fn close() {
     desk.send(send);
 }
 
-fn is_closed() -> bool {
-    CLOSED_BY.load(Ordering::Relaxed) != NOBODY
-}
-
 fn is_closed_by_this_cpu() -> bool {
-    is_closed() && percpu::this().is_some_and(|cpu| cpu.id.raw() == CLOSED_BY.load(Ordering::Relaxed))
+    percpu::this().is_some_and(|cpu| cpu.id.raw() == CLOSED_BY.load(Ordering::Relaxed))
 }
 
 /// Returns this CPU's desk. Before it has one there are no records: their destination is not known

@@ -13,12 +13,11 @@ use smp::ring::{Read, Reader};
 use smp::trace;
 use test_abi::trace::{EVENT_BYTES, RingPart, TRACE_CHANNEL};
 
+use super::desk::PAYLOAD;
 use super::logport;
 use crate::cpu::{percpu, time};
 
-/// Events in one record: four KiB are the longest that the host believes.
-const EVENTS: usize = 126;
-const RECORD: usize = RingPart::BYTES + EVENTS * EVENT_BYTES;
+const RECORD: usize = RingPart::BYTES + (PAYLOAD - RingPart::BYTES) / EVENT_BYTES * EVENT_BYTES;
 /// Turns of a loop that a CPU has to finish its event in.
 const PATIENCE: u32 = 100_000;
 

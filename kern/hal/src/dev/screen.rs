@@ -15,30 +15,24 @@ pub const SHAPE: [u32; 3] = [2 * COLUMNS as u32, COLUMNS as u32, ROWS as u32];
 
 const BLANK: u8 = b' ';
 
-/// What shows letters.
-pub trait Cells {
-    /// Shows a letter of ASCII in a cell, counted from the top left, below [`COLUMNS`] times
-    /// [`ROWS`].
-    fn show(&mut self, cell: usize, letter: u8);
-}
-
 /// Lines of text that scroll.
-pub struct Screen<C> {
-    cells: C,
+pub struct Screen<S> {
+    /// Shows a letter of ASCII in a cell, counted from the top left.
+    show: S,
     text: [[u8; COLUMNS]; ROWS],
     row: usize,
     column: usize,
 }
 
-impl<C: Cells> Screen<C> {
-    pub const fn new(cells: C) -> Screen<C> {
-        Screen { cells, text: [[BLANK; COLUMNS]; ROWS], row: 0, column: 0 }
+impl<S: FnMut(usize, u8)> Screen<S> {
+    pub const fn new(show: S) -> Screen<S> {
+        Screen { show, text: [[BLANK; COLUMNS]; ROWS], row: 0, column: 0 }
     }
 
     /// Redraws everything, whatever was on the screen before.
     pub fn redraw(&mut self) {
         for (cell, &letter) in self.text.as_flattened().iter().enumerate() {
-            self.cells.show(cell, letter);
+            (self.show)(cell, letter);
         }
     }
 
@@ -48,7 +42,7 @@ impl<C: Cells> Screen<C> {
             self.end_line();
         }
         self.text[self.row][self.column] = letter;
-        self.cells.show(self.row * COLUMNS + self.column, letter);
+        (self.show)(self.row * COLUMNS + self.column, letter);
         self.column += 1;
     }
 
@@ -64,7 +58,7 @@ impl<C: Cells> Screen<C> {
     }
 }
 
-impl<C: Cells> fmt::Write for Screen<C> {
+impl<S: FnMut(usize, u8)> fmt::Write for Screen<S> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for letter in text.chars() {
             match letter {
@@ -77,33 +71,6 @@ impl<C: Cells> fmt::Write for Screen<C> {
     }
 }
 
-/// The memory of a PC's text screen, as the direct map shows it.
-#[cfg(target_os = "none")]
-pub struct TextMemory(());
-
-#[cfg(target_os = "none")]
-impl TextMemory {
-    /// # Safety
-    /// From now on there is a text screen at [`TEXT_SCREEN`](crate::boot::info::TEXT_SCREEN), which
-    /// the direct map shows.
-    pub const unsafe fn new() -> TextMemory {
-        TextMemory(())
-    }
-}
-
-#[cfg(target_os = "none")]
-impl Cells for TextMemory {
-    fn show(&mut self, cell: usize, letter: u8) {
-        /// Light grey on black.
-        const LOOK: u16 = 0x0700;
-        assert!(cell < COLUMNS * ROWS, "cell {cell} is not on the screen");
-        let first = (crate::layout::DIRECT_MAP + crate::boot::info::TEXT_SCREEN) as *mut u16;
-        // SAFETY: the cells are in the page that the direct map shows (`new`), which nothing refers
-        // to.
-        unsafe { first.add(cell).write_volatile(LOOK | u16::from(letter)) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,53 +78,34 @@ mod tests {
     use std::string::{String, ToString};
     use std::vec::Vec;
 
-    /// A screen on which something was before.
-    struct Seen([u8; COLUMNS * ROWS]);
-
-    impl Cells for Seen {
-        fn show(&mut self, cell: usize, letter: u8) {
-            self.0[cell] = letter;
-        }
-    }
-
-    fn screen() -> Screen<Seen> {
-        let mut screen = Screen::new(Seen([b'#'; COLUMNS * ROWS]));
+    /// Returns the lines that a person sees on a screen on which something was before.
+    fn lines(print: impl FnOnce(&mut dyn Write)) -> Vec<String> {
+        let mut seen = [b'#'; COLUMNS * ROWS];
+        let mut screen = Screen::new(|cell, letter| seen[cell] = letter);
         screen.redraw();
-        screen
-    }
-
-    fn lines(screen: &Screen<Seen>) -> Vec<String> {
+        print(&mut screen);
         let line = |cells: &[u8]| String::from_utf8_lossy(cells).trim_end().to_string();
-        screen.cells.0.chunks(COLUMNS).map(line).collect()
+        seen.chunks(COLUMNS).map(line).collect()
     }
 
     #[test]
     fn what_was_there_before_is_gone() {
-        let mut screen = screen();
-        write!(screen, "a\nb\tü").unwrap();
-        let seen = lines(&screen);
+        let seen = lines(|screen| write!(screen, "a\nb\tü").unwrap());
         assert_eq!(seen[..2], ["a", "b??"]);
         assert!(seen[2..].iter().all(String::is_empty), "{seen:?}");
     }
 
     #[test]
     fn the_last_lines_stay() {
-        let mut screen = screen();
-        for line in 0..60 {
-            writeln!(screen, "line {line}").unwrap();
-        }
-        let seen = lines(&screen);
+        let seen = lines(|screen| (0..60).for_each(|line| writeln!(screen, "line {line}").unwrap()));
         assert_eq!((seen[0].as_str(), seen[ROWS - 2].as_str()), ("line 36", "line 59"));
         assert_eq!(seen[ROWS - 1], "", "the next line");
     }
 
     #[test]
     fn long_lines_go_on_below_and_full_ones_do_not() {
-        let mut screen = screen();
-        writeln!(screen, "{}", "x".repeat(COLUMNS)).unwrap();
-        writeln!(screen, "{}!", "y".repeat(COLUMNS)).unwrap();
-        write!(screen, "end").unwrap();
-        let seen = lines(&screen);
+        let (full, long) = ("x".repeat(COLUMNS), "y".repeat(COLUMNS));
+        let seen = lines(|screen| write!(screen, "{full}\n{long}!\nend").unwrap());
         assert_eq!((seen[0].len(), seen[1].len()), (COLUMNS, COLUMNS));
         assert_eq!(seen[2..4], ["!", "end"]);
     }

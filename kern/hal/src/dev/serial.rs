@@ -8,9 +8,11 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::screen::{Screen, TextMemory};
+use super::screen::Screen;
 use super::shared::Shared;
 use super::{logport, port};
+use crate::boot::info::TEXT_SCREEN;
+use crate::layout::DIRECT_MAP;
 
 const COM1: u16 = 0x3f8;
 const COM2: u16 = 0x2f8;
@@ -105,7 +107,7 @@ impl Write for Uart {
 /// COM1, and the screen if there is one.
 struct Console {
     uart: Uart,
-    screen: Option<Screen<TextMemory>>,
+    screen: Option<Screen<fn(usize, u8)>>,
     /// Lines that were ended.
     lines: u32,
 }
@@ -128,8 +130,18 @@ pub fn init() {
 }
 
 /// Shows on the screen what is printed from now on.
-pub fn add_screen(memory: TextMemory) {
-    let mut screen = Screen::new(memory);
+///
+/// # Safety
+/// From now on there is a text screen at [`TEXT_SCREEN`], which the direct map shows.
+pub unsafe fn add_screen() {
+    let mut screen: Screen<fn(usize, u8)> = Screen::new(|cell, letter| {
+        /// Light grey on black.
+        const LOOK: u16 = 0x0700;
+        let first = (DIRECT_MAP + TEXT_SCREEN) as *mut u16;
+        // SAFETY: one of the screen's cells, which are in the page that the direct map shows
+        // (caller). Nothing refers to them.
+        unsafe { first.add(cell).write_volatile(LOOK | u16::from(letter)) }
+    });
     screen.redraw();
     CONSOLE.lock().screen = Some(screen);
 }
@@ -141,8 +153,8 @@ pub fn init_second() {
     HAS_SECOND.store(uart.present, Ordering::Relaxed);
 }
 
-/// Sends bytes of binary log records on COM2. The caller has its [turn](super::desk::Turns). There
-/// is no lock, because a CPU that ends the machine might find it taken.
+/// Sends bytes of binary log records on COM2. The caller holds the log port's lock.
+/// There is none here, because a CPU that ends the machine might find it taken.
 pub fn send_second(bytes: &[u8]) {
     let mut uart = Uart { base: COM2, present: HAS_SECOND.load(Ordering::Relaxed) };
     bytes.iter().for_each(|byte| uart.send(*byte));

@@ -6,12 +6,13 @@
 //! so every VSpace has a copy of the same 256 entries ([`top_half`]), and later changes at lower
 //! levels apply to all of them.
 //!
-//! Write access is removed in two steps, [`seal`] and [`map_entry_slots`], when the other CPUs are
-//! up. Both flush the boot CPU's TLB. The other CPUs flush when they are let into the kernel
-//! ([`start`](crate::cpu::start)), before they run anything that could write there. After that no
-//! translation that a CPU may have ever changes: [`map_device`] only adds mappings.
+//! [`seal`] removes write access when the other CPUs are up, and flushes the boot CPU's TLB. The
+//! other CPUs flush when they are let into the kernel ([`start`](crate::cpu::start)), before they
+//! run anything that could write there. After that no translation that a CPU may have ever changes:
+//! [`map_device`] only adds mappings.
 //!
-//! In the direct map, too, the kernel's text, constants and sealed data are read-only.
+//! In the direct map, too, the kernel's text, constants and sealed data are read-only. So the direct
+//! map shows them in pages of 4 KiB from the start.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,19 +20,21 @@ use spin::Mutex;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::ranges::{FreeMemory, Range};
-use super::table::{DirectMap, MapError, Space, Table, TableMemory};
+use super::table::{MapError, Space, Table};
 use super::tlb;
 use crate::boot::info::BootInfo;
 use crate::cpu::features::Features;
+use crate::cpu::syscall::{SLOTS, Slots};
 use crate::layout::{
     self, DEVICE_WINDOW, DEVICE_WINDOW_SIZE, DIRECT_MAP, DIRECT_MAP_SIZE, ENTRY_SLOTS, KERNEL_BASE, PAGE,
 };
 
-const READ_ONLY: Flags = Flags::PRESENT.union(Flags::GLOBAL).union(Flags::NO_EXECUTE);
+/// Constants, and firmware tables.
+pub const READ_ONLY: Flags = Flags::PRESENT.union(Flags::GLOBAL).union(Flags::NO_EXECUTE);
 const READ_WRITE: Flags = READ_ONLY.union(Flags::WRITABLE);
 const EXECUTE: Flags = Flags::PRESENT.union(Flags::GLOBAL);
-const DEVICE: Flags = READ_WRITE.union(Flags::NO_CACHE).union(Flags::WRITE_THROUGH);
-const INNER: Flags = Flags::PRESENT.union(Flags::WRITABLE);
+/// Device registers: uncached, readable and writable.
+pub const DEVICE: Flags = READ_WRITE.union(Flags::NO_CACHE).union(Flags::WRITE_THROUGH);
 
 /// Boot-time tables must lie below this: the boot page tables show no more.
 const BOOT_LIMIT: u64 = 4 << 30;
@@ -128,10 +131,16 @@ fn take_table() -> Option<u64> {
 }
 
 /// Returns the kernel's tables, for changes by the boot CPU (or under a lock of this module).
-fn kernel_space() -> Space<'static, DirectMap> {
+fn kernel_space() -> Space<'static> {
     // SAFETY: the root and its tables were made by `build` and are never freed. Callers are the
-    // boot CPU while booting, or hold `DEVICE_NEXT` and touch only the device window.
-    unsafe { Space::open(&DirectMap, ROOT.load(Ordering::Acquire), INNER) }
+    // boot CPU while booting, or hold `DEVICE_NEXT` and touch only the device window. The direct map
+    // shows all RAM.
+    unsafe { Space::open(DIRECT_MAP, root(), &take_table) }
+}
+
+/// Returns what [`seal`] makes read-only: text, constants and sealed data.
+fn fixed_part() -> Option<Range> {
+    image_part(&raw const __text_start, &raw const __sealed_end)
 }
 
 /// Builds the kernel's half in fresh tables. They are not active yet.
@@ -139,18 +148,17 @@ pub fn build(info: &BootInfo, features: Features) -> Result<(), MapError> {
     let root = take_table().ok_or(MapError::NoTable)?;
     ROOT.store(root, Ordering::Release);
     let space = kernel_space();
-    let tables = &mut take_table;
-    let max_level = if features.contains(Features::HUGE_PAGES) { 3 } else { 2 };
+    let show = |range: Range, max_level, flags| {
+        space.map_range(DIRECT_MAP + range.start(), range.start(), range.size(), max_level, flags)
+    };
     // Two regions may share a page that neither fills: here they are one range.
     let mut ram = FreeMemory::new();
     info.regions.iter().filter(|r| r.kind.is_ram()).for_each(|r| ram.add(r.range.pages_around()));
-    BEYOND.into_iter().for_each(|beyond| ram.remove(beyond));
-    for ram in ram.ranges() {
-        space.map_range(DIRECT_MAP + ram.start(), ram.start(), ram.size(), max_level, READ_WRITE, tables)?;
-    }
-    if let Some(screen) = info.text_screen() {
-        space.map_range(DIRECT_MAP + screen.start(), screen.start(), screen.size(), 1, DEVICE, tables)?;
-    }
+    fixed_part().into_iter().chain(BEYOND).for_each(|apart| ram.remove(apart));
+    fixed_part().map_or(Ok(()), |fixed| show(fixed, 1, READ_WRITE))?;
+    let max_level = if features.contains(Features::HUGE_PAGES) { 3 } else { 2 };
+    ram.ranges().iter().try_for_each(|range| show(*range, max_level, READ_WRITE))?;
+    info.text_screen().map_or(Ok(()), |screen| show(screen, 1, DEVICE))?;
     // The image, piece by piece; constants lie between text and sealed data.
     let (text_start, text_end) = (&raw const __text_start, &raw const __text_end);
     let (sealed_start, image_end) = (&raw const __sealed_start, &raw const __image_end);
@@ -160,27 +168,28 @@ pub fn build(info: &BootInfo, features: Features) -> Result<(), MapError> {
         (sealed_start, image_end, READ_WRITE),
     ] {
         if let Some(part) = image_part(start, end) {
-            space.map_range(KERNEL_BASE + part.start(), part.start(), part.size(), 1, flags, tables)?;
+            space.map_range(KERNEL_BASE + part.start(), part.start(), part.size(), 1, flags)?;
         }
     }
     Ok(())
 }
 
 /// Makes text, constants and sealed data read-only in all their mappings, for this CPU immediately,
-/// for the others from their release on.
+/// for the others from their release on. Maps the SYSCALL entry slots, which are sealed data, once
+/// more, executable.
 ///
-/// # Safety
-/// Nothing writes sealed data any more, on any CPU. The others have not been released.
-pub unsafe fn seal() -> Result<(), MapError> {
+/// Requires: nothing writes sealed data any more, on any CPU. The others have not been released.
+pub fn seal() -> Result<(), MapError> {
+    #[cfg(feature = "faults")]
+    crate::trap::attempt::write_before_sealing();
     let space = kernel_space();
-    if let Some(sealed) = image_part(&raw const __sealed_start, &raw const __sealed_end) {
-        for at in (sealed.start()..sealed.end()).step_by(PAGE as usize) {
-            space.protect(KERNEL_BASE + at, 1, READ_ONLY)?;
-        }
-    }
-    if let Some(fixed) = image_part(&raw const __text_start, &raw const __sealed_end) {
-        protect_direct_map(fixed)?;
-    }
+    space.map_range(ENTRY_SLOTS, image_address(&raw const SLOTS), size_of::<Slots>() as u64, 1, EXECUTE)?;
+    let pages = |range: Option<Range>| {
+        range.into_iter().flat_map(|range| (range.start()..range.end()).step_by(PAGE as usize))
+    };
+    let sealed = image_part(&raw const __sealed_start, &raw const __sealed_end);
+    pages(sealed).try_for_each(|at| space.protect(KERNEL_BASE + at, READ_ONLY))?;
+    pages(fixed_part()).try_for_each(|at| space.protect(DIRECT_MAP + at, READ_ONLY))?;
     forget_write_access();
     Ok(())
 }
@@ -194,26 +203,6 @@ pub(crate) fn forget_write_access() {
     crate::trap::attempt::write_after_sealing();
 }
 
-/// Takes write access away from `range` in the direct map. The caller flushes.
-fn protect_direct_map(range: Range) -> Result<(), MapError> {
-    let space = kernel_space();
-    for at in (range.start()..range.end()).step_by(PAGE as usize) {
-        space.split(DIRECT_MAP + at, 1, &mut take_table)?;
-        space.protect(DIRECT_MAP + at, 1, READ_ONLY)?;
-    }
-    Ok(())
-}
-
-/// Loads the kernel's tables on this CPU.
-///
-/// # Safety
-/// [`build`] has succeeded, the code that runs and its stack are mapped by it at the same
-/// addresses, and EFER.NXE is on.
-pub unsafe fn activate() {
-    // SAFETY: the caller's promise.
-    unsafe { core::arch::asm!("mov cr3, {}", in(reg) root(), options(nostack, preserves_flags)) }
-}
-
 /// Returns the physical address of the kernel's top-level table. Its lower half is empty.
 pub fn root() -> u64 {
     ROOT.load(Ordering::Acquire)
@@ -221,38 +210,18 @@ pub fn root() -> u64 {
 
 /// Maps `len` bytes of RAM at `at` in a per-CPU window, readable and writable.
 pub fn map_window(at: u64, frame: u64, len: u64) -> Result<(), MapError> {
-    kernel_space().map_range(at, frame, len, 1, READ_WRITE, &mut take_table)
+    kernel_space().map_range(at, frame, len, 1, READ_WRITE)
 }
 
-/// Maps the SYSCALL entry slots read-only and executable, and makes them read-only in the direct
-/// map: for this CPU immediately, for the others from their release on.
-pub fn map_entry_slots(slots: Range) -> Result<(), MapError> {
-    kernel_space().map_range(ENTRY_SLOTS, slots.start(), slots.size(), 1, EXECUTE, &mut take_table)?;
-    #[cfg(feature = "faults")]
-    crate::trap::attempt::write_slot_before_sealing();
-    protect_direct_map(slots)?;
-    forget_write_access();
-    Ok(())
-}
-
-/// How device memory is to be seen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Registers: uncached, readable and writable.
-    Registers,
-    /// Firmware tables: cached, read-only.
-    Tables,
-}
-
-/// Maps physical memory outside the direct map; gives its address. Never unmapped.
-pub fn map_device(at: u64, len: u64, access: Access) -> Result<u64, MapError> {
+/// Maps physical memory outside the direct map, as [`DEVICE`] or [`READ_ONLY`]; gives its address.
+/// Never unmapped.
+pub fn map_device(at: u64, len: u64, flags: Flags) -> Result<u64, MapError> {
     let pages = Range::sized(at, len).ok_or(MapError::BadAddress)?.pages_around();
     let mut next = DEVICE_NEXT.lock();
     if *next + pages.size() > DEVICE_WINDOW + DEVICE_WINDOW_SIZE {
         return Err(MapError::NoTable);
     }
-    let flags = if access == Access::Registers { DEVICE } else { READ_ONLY };
-    kernel_space().map_range(*next, pages.start(), pages.size(), 1, flags, &mut take_table)?;
+    kernel_space().map_range(*next, pages.start(), pages.size(), 1, flags)?;
     let address = *next + (at - pages.start());
     *next += pages.size();
     Ok(address)
@@ -263,21 +232,12 @@ pub fn in_direct_map(range: Range) -> bool {
     let space = kernel_space();
     let pages = range.pages_around();
     pages.end() <= DIRECT_MAP_SIZE
-        && (pages.start()..pages.end())
-            .step_by(PAGE as usize)
-            .all(|at| space.lookup(DIRECT_MAP + at).is_some())
+        && (pages.start()..pages.end()).step_by(PAGE as usize).all(|at| space.is_mapped(DIRECT_MAP + at))
 }
 
 /// Whether anything is mapped at `address` in the kernel's half.
 pub fn is_mapped(address: u64) -> bool {
-    root() != 0 && kernel_space().lookup(address).is_some()
-}
-
-/// Returns the physical address of the page at `address` in the kernel's half.
-#[cfg(feature = "faults")]
-pub fn physical(address: u64) -> Option<u64> {
-    let leaf = kernel_space().lookup(address)?;
-    Some(leaf.frame + address % super::table::page_size(leaf.level))
+    root() != 0 && kernel_space().is_mapped(address)
 }
 
 /// Returns the physical address of something in the kernel image.
@@ -287,8 +247,8 @@ pub fn image_address<T>(at: *const T) -> u64 {
 
 /// Returns the upper 256 entries of the top-level table, which every VSpace shares.
 pub fn top_half() -> &'static [AtomicU64] {
-    // SAFETY: the kernel's root table is never freed.
-    let root: &'static Table = unsafe { DirectMap.table(root()) };
+    // SAFETY: the kernel's root table, which is never freed, in the direct map.
+    let root = unsafe { &*((DIRECT_MAP + root()) as *const Table) };
     &root.0[256..]
 }
 

@@ -38,10 +38,6 @@ impl Range {
         self.end - self.start
     }
 
-    pub fn contains(self, other: Range) -> bool {
-        self.start <= other.start && other.end <= self.end
-    }
-
     pub fn overlaps(self, other: Range) -> bool {
         self.start < other.end && other.start < self.end
     }

@@ -15,7 +15,8 @@ use test_abi::Attempt;
 use super::frame::KernelFrame;
 use super::{DEBUG, DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI};
 use crate::cpu::percpu;
-use crate::layout::{DIRECT_MAP, ENTRY_SLOT_SIZE, ENTRY_SLOTS};
+use crate::cpu::syscall::SLOTS;
+use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
 
 /// The address where a stopped attempt continues. Written by the CPU that tries.
@@ -77,37 +78,26 @@ fn alias(at: *const u8) -> u64 {
     DIRECT_MAP + kernel::image_address(at)
 }
 
-/// Returns the places that the CPU may write until the kernel is sealed: its text and a constant,
-/// in the direct map, and sealed data.
-fn sealed_places() -> [u64; 3] {
+/// Returns the places that the CPU may write until the kernel is sealed: its text, a constant and a
+/// word after the code of an entry slot, in the direct map, and sealed data.
+fn sealed_places() -> [u64; 4] {
     let text = text as *const () as *const u8;
-    [alias(text), alias(CONSTANT.as_ptr()), SEALED.as_ptr() as u64]
-}
-
-/// Returns a byte after the code of an entry slot, in the direct map, if there are slots.
-fn slot_place() -> Option<u64> {
-    kernel::physical(ENTRY_SLOTS + ENTRY_SLOT_SIZE - 1).map(|at| DIRECT_MAP + at)
+    let slot = SLOTS.0[0][3].as_ptr().cast_const().cast();
+    [alias(text), alias(CONSTANT.as_ptr()), alias(slot), SEALED.as_ptr() as u64]
 }
 
 /// Writes to what [`kernel::seal`] will make read-only, so that this CPU remembers that it may.
 pub fn write_before_sealing() {
-    sealed_places().into_iter().for_each(must_write);
+    for address in sealed_places() {
+        let stopped = run(Attempt::Write, address);
+        assert!(stopped == 0, "nothing is sealed, and {stopped:#x} stops a write to {address:#x}");
+    }
 }
 
-/// Writes to what [`kernel::map_entry_slots`] will make read-only.
-pub fn write_slot_before_sealing() {
-    slot_place().into_iter().for_each(must_write);
-}
-
-fn must_write(address: u64) {
-    let stopped = run(Attempt::Write, address);
-    assert!(stopped == 0, "nothing is sealed, and {stopped:#x} stops a write to {address:#x}");
-}
-
-/// Writes to all of it again, whenever something was sealed, and notes the result.
+/// Writes to all of it again, once it is sealed, and notes the result.
 pub fn write_after_sealing() {
     let Some(cpu) = percpu::this() else { return };
-    for address in sealed_places().into_iter().chain(slot_place()) {
+    for address in sealed_places() {
         let stopped = run(Attempt::Write, address);
         let before = cpu.sealed_by.load(Ordering::Relaxed);
         // One that went through counts.

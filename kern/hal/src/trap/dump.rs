@@ -34,7 +34,7 @@ pub fn name(vector: u8) -> &'static str {
 /// Returns the name of the CPU that runs this; before its window exists it is the one that boots.
 pub fn cpu_name() -> impl fmt::Display {
     fmt::from_fn(|f| match percpu::this() {
-        Some(cpu) => write!(f, "{:?} (APIC {:#x})", cpu.id, cpu.apic_id()),
+        Some(cpu) => write!(f, "{:?} (APIC {:#x})", cpu.id, cpu.apic_id),
         None => f.write_str("the boot CPU, early"),
     })
 }

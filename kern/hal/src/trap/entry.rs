@@ -32,7 +32,8 @@ pub const REGS: usize = TASK + offset_of!(TaskHot, regs);
 
 /// Assembles code that gets offsets and numbers as operands, by rows:
 ///
-/// - `{ base, Type: field … }`: the offset of each field, under the field's name;
+/// - `{ base, Type: field … }`: the offset of each field, as an operand with the field's name and as
+///   the symbol `.Lfield`, which `.irp` can make of a register's name;
 /// - `( base, Type: name field, … )`: under another name;
 /// - `[ base, size, Enum: name Variant, … ]`: the place of a variant's entry in a table;
 /// - `< base, Type: name CONSTANT, … >`: a constant of a type, such as an offset in it.
@@ -49,6 +50,7 @@ macro_rules! assembly {
         $($operands:tt)*
     ) => {
         ::core::arch::global_asm!(
+            $($(concat!(".set .L", stringify!($field), ", {", stringify!($field), "}"),)*)*
             $($code)*
             $($($field = const $base + ::core::mem::offset_of!($of, $field),)*)*
             $($($name = const $other_base + ::core::mem::offset_of!($other, $other_field),)*)*

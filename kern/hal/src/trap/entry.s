@@ -38,19 +38,9 @@ trap_common:
     and r15, -{stack_size}
     mov r15, [r15]                           // the CPU block
     mov r14, [r15 + {current}]
-    mov [r14 + {rax}], rax
-    mov [r14 + {rbx}], rbx
-    mov [r14 + {rcx}], rcx
-    mov [r14 + {rdx}], rdx
-    mov [r14 + {rsi}], rsi
-    mov [r14 + {rdi}], rdi
-    mov [r14 + {rbp}], rbp
-    mov [r14 + {r8}], r8
-    mov [r14 + {r9}], r9
-    mov [r14 + {r10}], r10
-    mov [r14 + {r11}], r11
-    mov [r14 + {r12}], r12
-    mov [r14 + {r13}], r13
+    .irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13
+    mov [r14 + .L\register], \register
+    .endr
     pop qword ptr [r14 + {r14}]
     pop qword ptr [r14 + {r15}]
     pop rsi                                  // vector
@@ -102,21 +92,9 @@ trap_resume_interrupted:
     push qword ptr [r14 + {rflags}]
     push {user_code}
     push qword ptr [r14 + {rip}]
-    mov rax, [r14 + {rax}]
-    mov rbx, [r14 + {rbx}]
-    mov rcx, [r14 + {rcx}]
-    mov rdx, [r14 + {rdx}]
-    mov rsi, [r14 + {rsi}]
-    mov rdi, [r14 + {rdi}]
-    mov rbp, [r14 + {rbp}]
-    mov r8, [r14 + {r8}]
-    mov r9, [r14 + {r9}]
-    mov r10, [r14 + {r10}]
-    mov r11, [r14 + {r11}]
-    mov r12, [r14 + {r12}]
-    mov r13, [r14 + {r13}]
-    mov r15, [r14 + {r15}]
-    mov r14, [r14 + {r14}]
+    .irp register, rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r15, r14
+    mov \register, [r14 + .L\register]
+    .endr
 .global trap_iret
 trap_iret:
     iretq                                    // may refuse the frame: see trap::meaning
@@ -132,14 +110,9 @@ trap_resume_syscall:
 // The same for the task that entered, after which no other has run: its bases are loaded.
 .global phase.exit.own
 phase.exit.own:
-    mov rax, [r14 + {rax}]
-    mov rdi, [r14 + {rdi}]
-    mov rsi, [r14 + {rsi}]
-    mov rdx, [r14 + {rdx}]
-    mov r8, [r14 + {r8}]
-    mov r9, [r14 + {r9}]
-    mov r10, [r14 + {r10}]
-    mov r12, [r14 + {r12}]
+    .irp register, rax, rdi, rsi, rdx, r8, r9, r10, r12
+    mov \register, [r14 + .L\register]
+    .endr
     mov rcx, [r14 + {rip}]
     mov r11, [r14 + {rflags}]
     mov rsp, [r14 + {rsp}]

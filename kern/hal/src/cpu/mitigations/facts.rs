@@ -94,40 +94,30 @@ impl Facts {
             Some(v) if matches!(v.as_str(), "AuthenticAMD" | "HygonGenuine") => Vendor::Amd,
             _ => Vendor::Other,
         };
-        let basic = named.get_feature_info();
-        let basic = basic.as_ref();
+        let Some(basic) = named.get_feature_info() else { return Facts::default() };
         let structured = named.get_extended_feature_info();
-        let (leaf_7, leaf_7_2) = match structured {
-            Some(_) => {
-                let first = reader.cpuid2(FEATURES, 0);
-                let has_2 = first.eax >= SPECULATION_SUBLEAF;
-                (first.edx, if has_2 { reader.cpuid2(FEATURES, SPECULATION_SUBLEAF).edx } else { 0 })
-            }
-            None => (0, 0),
-        };
+        // A subleaf that the CPU does not have is zero.
+        let leaf_7 = |subleaf| structured.as_ref().map_or(0, |_| reader.cpuid2(FEATURES, subleaf).edx);
+        let (leaf_7, leaf_7_2) = (leaf_7(0), leaf_7(SPECULATION_SUBLEAF));
         let extended_max = reader.cpuid1(EXTENDED_MAX).eax;
         let extended = |leaf| (extended_max >= leaf).then(|| reader.cpuid1(leaf));
         let amd_8 = extended(AMD_SPECULATION).map_or(0, |leaf| leaf.ebx);
         let amd_21 = extended(AMD_FEATURES_2).map_or(0, |leaf| leaf.eax);
-        let automatic = named.get_extended_feature_identification_2().is_some_and(|f| f.has_automatic_ibrs());
         let bit = |word: u32, n: u32| word >> n & 1 != 0;
+        let capabilities = if bit(leaf_7, 29) { capabilities() } else { 0 };
         Facts {
             vendor,
-            family: basic.map_or(0, |f| f.family_id()),
-            model: basic.map_or(0, |f| f.model_id()),
-            stepping: basic.map_or(0, |f| f.stepping_id()),
-            capabilities: if bit(leaf_7, 29) {
-                Capabilities::from_bits_truncate(capabilities())
-            } else {
-                Capabilities::empty()
-            },
+            family: basic.family_id(),
+            model: basic.model_id(),
+            stepping: basic.stepping_id(),
+            capabilities: Capabilities::from_bits_truncate(capabilities),
             controls: [
                 (Controls::IBRS, bit(leaf_7, 26) || bit(amd_8, 14)),
                 (Controls::IBPB, bit(leaf_7, 26) || bit(amd_8, 12)),
                 (Controls::STIBP, bit(leaf_7, 27) || bit(amd_8, 15)),
                 (Controls::BHI_DIS_S, bit(leaf_7_2, 4)),
                 (Controls::RRSBA_DIS_S, bit(leaf_7_2, 2)),
-                (Controls::AUTOMATIC_IBRS, automatic),
+                (Controls::AUTOMATIC_IBRS, bit(amd_21, 8)),
                 (Controls::SSB_NO, bit(amd_8, 26)),
                 (Controls::BTC_NO, bit(amd_8, 29)),
                 (Controls::SRSO_NO, bit(amd_21, 29)),
@@ -135,9 +125,9 @@ impl Facts {
             .into_iter()
             .filter_map(|(control, is_there)| is_there.then_some(control))
             .collect(),
-            hypervisor: basic.is_some_and(|f| f.has_hypervisor()),
+            hypervisor: basic.has_hypervisor(),
             rtm: structured.is_some_and(|f| f.has_rtm()),
-            avx: basic.is_some_and(|f| f.has_avx()),
+            avx: basic.has_avx(),
         }
     }
 }

@@ -57,53 +57,67 @@ pub const COUNT: usize = 16;
 /// Judges every weakness from `facts`.
 pub fn assess(facts: &Facts) -> Vec<Assessment, COUNT> {
     use Capabilities as Caps;
+    let (amd, intel) = (facts.vendor == Vendor::Amd, facts.vendor == Vendor::Intel);
+    let says = |capability| facts.capabilities.contains(capability);
+    let has = |control| facts.controls.contains(control);
+    let model = |affected, free| by_model(facts, affected, free);
     let none = Known::empty();
-    let gather = reported(facts, Caps::GDS_NO, Caps::GDS_CTRL, [Known::GDS, none]);
-    let mmio = reported(facts, Caps::MMIO_NO, Caps::empty(), [Known::MMIO, Known::NO_MMIO]);
-    let register_file = reported(facts, Caps::RFDS_NO, Caps::RFDS_CLEAR, [Known::RFDS, none]);
+    // A weakness of Intel's CPUs only: those that report so are free of it.
+    let of_intel = |immune| judge(amd || says(immune), intel && !facts.capabilities.is_empty(), Presumed);
+    // A weakness of some models. A control against it says that it is there.
+    let reported =
+        |immune, control, by_model| judge(says(immune), facts.capabilities.intersects(control), by_model);
+    let gather = reported(Caps::GDS_NO, Caps::GDS_CTRL, model(Known::GDS, none));
+    // It remains where enhanced IBRS keeps user code from choosing the kernel's targets.
+    let history = judge(amd || says(Caps::BHI_NO), intel && says(Caps::IBRS_ALL), Presumed);
+    let says_ssb_no = says(Caps::SSB_NO) || has(Controls::SSB_NO);
+    // Bulldozer to Zen 2; 0x18 is Hygon's Zen. RSBA: returns may be predicted by what indirect
+    // branches trained.
+    let confused = amd && (0x15..=0x18).contains(&facts.family) || says(Caps::RSBA);
+    let before_zen = amd && facts.family < 0x17;
+    let to_zen_5 = amd && facts.family <= 0x1a;
+    let its = match model(Known::ITS, none) {
+        // A guest may be moved to an affected CPU.
+        No if facts.hypervisor && intel => Presumed,
+        other => other,
+    };
+    // No affected CPU can disable the use of branch histories.
+    let no_its = says(Caps::ITS_NO) || has(Controls::BHI_DIS_S);
     // It keeps user code from choosing the targets of the kernel's returns.
     let is_enhanced = branch_control(facts) == BranchControl::Enhanced;
     let all: [(&str, Affected, Option<&str>); COUNT] = [
         ("spectre-v1", Presumed, None),
-        ("meltdown", said(facts, Capabilities::RDCL_NO), None),
+        ("meltdown", of_intel(Caps::RDCL_NO), None),
         ("spectre-v2-kernel", Presumed, against_kernel_targets(facts)),
         ("spectre-v2-process", Presumed, between_processes(facts)),
-        ("bhi", history_injection(facts), facts.has(Controls::BHI_DIS_S, "bhi-dis-s")),
-        ("ssb", store_bypass(facts), None),
-        ("l1tf", said(facts, Capabilities::RDCL_NO), None),
-        ("mds", said(facts, Capabilities::MDS_NO), None),
-        ("taa", if facts.rtm { said(facts, Capabilities::TAA_NO) } else { No }, None),
-        ("gds", if facts.avx { gather } else { No }, None),
-        ("lazyfp", by_model(facts, Known::LAZY_FP, Known::NO_LAZY_FP), Some("vector-reset")),
-        ("mmio-stale-data", mmio, None),
-        ("rfds", register_file, None),
-        ("retbleed", retbleed(facts), is_enhanced.then_some("enhanced-ibrs")),
-        ("srso", return_stack(facts), None),
-        ("its", indirect_targets(facts), None),
+        ("bhi", history, has(Controls::BHI_DIS_S).then_some("bhi-dis-s")),
+        ("ssb", judge(says_ssb_no || before_zen, false, Presumed), None),
+        ("l1tf", of_intel(Caps::RDCL_NO), None),
+        ("mds", of_intel(Caps::MDS_NO), None),
+        ("taa", judge(!facts.rtm, false, of_intel(Caps::TAA_NO)), None),
+        ("gds", judge(!facts.avx, false, gather), None),
+        ("lazyfp", model(Known::LAZY_FP, Known::NO_LAZY_FP), Some("vector-reset")),
+        ("mmio-stale-data", reported(Caps::MMIO_NO, Caps::empty(), model(Known::MMIO, Known::NO_MMIO)), None),
+        ("rfds", reported(Caps::RFDS_NO, Caps::RFDS_CLEAR, model(Known::RFDS, none)), None),
+        (
+            "retbleed",
+            judge(amd && has(Controls::BTC_NO), confused, model(Known::RETBLEED, none)),
+            is_enhanced.then_some("enhanced-ibrs"),
+        ),
+        ("srso", judge(intel || has(Controls::SRSO_NO) || before_zen, to_zen_5, Presumed), None),
+        ("its", judge(no_its, false, its), None),
     ];
     let judged =
         all.map(|(name, affected, on)| Assessment { name, affected, on: on.filter(|_| affected != No) });
     judged.into_iter().collect()
 }
 
-impl Facts {
-    fn is_immune(&self, capability: Capabilities) -> bool {
-        self.capabilities.contains(capability)
-    }
-
-    /// Returns the text if the CPU has the control.
-    fn has(&self, control: Controls, text: &'static str) -> Option<&'static str> {
-        self.controls.contains(control).then_some(text)
-    }
-}
-
-/// Judges a weakness of Intel's CPUs only: those that report so are free of it.
-fn said(facts: &Facts, immune: Capabilities) -> Affected {
-    match facts.vendor {
-        _ if facts.is_immune(immune) => No,
-        Vendor::Amd => No,
-        Vendor::Intel if !facts.capabilities.is_empty() => Yes,
-        _ => Presumed,
+/// Judges by what is known for certain, else by `otherwise`.
+fn judge(is_free: bool, is_affected: bool, otherwise: Affected) -> Affected {
+    match (is_free, is_affected) {
+        (true, _) => No,
+        (false, true) => Yes,
+        (false, false) => otherwise,
     }
 }
 
@@ -118,67 +132,6 @@ fn by_model(facts: &Facts, affected: Known, free: Known) -> Affected {
         Some(known) if known.contains(affected) => Yes,
         Some(known) if free.is_empty() || known.contains(free) => No,
         _ => Presumed,
-    }
-}
-
-fn history_injection(facts: &Facts) -> Affected {
-    match facts.vendor {
-        Vendor::Amd => No,
-        _ if facts.is_immune(Capabilities::BHI_NO) => No,
-        // It remains where enhanced IBRS keeps user code from choosing the kernel's targets.
-        Vendor::Intel if facts.is_immune(Capabilities::IBRS_ALL) => Yes,
-        _ => Presumed,
-    }
-}
-
-fn store_bypass(facts: &Facts) -> Affected {
-    let old_amd = facts.vendor == Vendor::Amd && facts.family < 0x17;
-    let says_no = facts.is_immune(Capabilities::SSB_NO) || facts.controls.contains(Controls::SSB_NO);
-    if says_no || old_amd { No } else { Presumed }
-}
-
-/// Judges a weakness of some of Intel's models. Before the model counts what the CPU says: that it
-/// is immune, or that it has a control against the weakness.
-fn reported(facts: &Facts, immune: Capabilities, control: Capabilities, models: [Known; 2]) -> Affected {
-    let [affected, free] = models;
-    match facts.capabilities {
-        says if says.contains(immune) => No,
-        says if says.intersects(control) => Yes,
-        _ => by_model(facts, affected, free),
-    }
-}
-
-fn retbleed(facts: &Facts) -> Affected {
-    match facts.vendor {
-        Vendor::Amd if facts.controls.contains(Controls::BTC_NO) => No,
-        // Bulldozer to Zen 2; 0x18 is Hygon's Zen.
-        Vendor::Amd if (0x15..=0x18).contains(&facts.family) => Yes,
-        // The CPU says that returns may be predicted by what indirect branches trained.
-        _ if facts.is_immune(Capabilities::RSBA) => Yes,
-        _ => by_model(facts, Known::RETBLEED, Known::empty()),
-    }
-}
-
-fn return_stack(facts: &Facts) -> Affected {
-    match facts.vendor {
-        Vendor::Intel => No,
-        _ if facts.controls.contains(Controls::SRSO_NO) => No,
-        Vendor::Amd if facts.family < 0x17 => No,
-        // Zen to Zen 5.
-        Vendor::Amd if facts.family <= 0x1a => Yes,
-        _ => Presumed,
-    }
-}
-
-fn indirect_targets(facts: &Facts) -> Affected {
-    // No affected CPU can disable the use of branch histories.
-    if facts.is_immune(Capabilities::ITS_NO) || facts.controls.contains(Controls::BHI_DIS_S) {
-        return No;
-    }
-    match by_model(facts, Known::ITS, Known::empty()) {
-        // A guest may be moved to an affected CPU.
-        No if facts.hypervisor && facts.vendor == Vendor::Intel => Presumed,
-        other => other,
     }
 }
 
@@ -218,7 +171,7 @@ pub enum BranchControl {
 pub fn branch_control(facts: &Facts) -> BranchControl {
     if facts.controls.contains(Controls::AUTOMATIC_IBRS) {
         BranchControl::Automatic
-    } else if facts.controls.contains(Controls::IBRS) && facts.is_immune(Capabilities::IBRS_ALL) {
+    } else if facts.controls.contains(Controls::IBRS) && facts.capabilities.contains(Capabilities::IBRS_ALL) {
         BranchControl::Enhanced
     } else {
         BranchControl::None
