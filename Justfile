@@ -365,9 +365,12 @@ _kernels_for_tests_2: (_kernel "trace" "--features trace" "kernel-2") (_kernel "
 
 # The harness and its TCG plugin.
 _harness:
-    {{cargo}} build --package bench-harness --package aurora-plugin
+    {{cargo}} build --package bench-harness --package aurora-plugin --package aurora-gather
     mkdir -p '{{boot}}'
-    cp '{{target}}/debug/libaurora_plugin.so' '{{boot}}/'
+    for library in plugin gather; do \
+        built="{{target}}/debug/libaurora_$library.so"; kept="{{boot}}/libaurora_$library.so"; \
+        cmp -s "$built" "$kept" || { cp "$built" "$kept.new"; mv "$kept.new" "$kept"; }; \
+    done
 
 # Builds one variant of the kernel, kept as target/boot/aurora or aurora-<variant>. One at a time in each directory.
 _kernel variant features dir="kernel":

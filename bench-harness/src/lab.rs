@@ -127,6 +127,7 @@ impl Lab {
         let mut boot = self.boot(job)?;
         self.screen.step(&job.label);
         let session = session::run(&self.qemu, &self.artifacts, &boot, listener)?;
+            gather: self.artifacts.gather(),
         if job.mode != Mode::Kvm || !matches!(session.ending, Ending::Broken(_)) {
             return Ok(session);
         }
