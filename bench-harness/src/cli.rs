@@ -10,9 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::artifacts::Artifacts;
 use crate::lab::{Job, Lab, words_stand_once};
 use crate::machine::{CPUS_MAX, Mode, Qemu};
-use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
-use crate::testsum::Cases;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts, iso,
@@ -422,12 +420,9 @@ impl Common {
 
     fn lab(&self) -> Result<Lab> {
         Ok(Lab {
-            qemu: Qemu::find()?,
-            artifacts: self.artifacts(),
-            screen: Screen::new(),
             verbose: self.verbose,
             limit: self.timeout.map(Duration::from_secs),
-            cases: Cases::default(),
+            ..Lab::new(Qemu::find()?, self.artifacts())
         })
     }
 }

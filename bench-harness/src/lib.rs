@@ -82,3 +82,4 @@ pub mod testsum;
 pub mod torture;
 mod tracetest;
 pub mod trouble;
+pub mod turns;
