@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -309,6 +310,9 @@ struct TestArgs {
     /// Write the result of each test to this file, as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Runs recipes
+    #[arg(long, default_value = "just", value_name = "PROGRAM", hide = true)]
+    just: OsString,
     #[command(flatten)]
     figures: FigureArgs,
 }
@@ -487,6 +491,7 @@ impl TestArgs {
             only: self.only.clone(),
             quick: self.quick,
             junit: self.junit.clone(),
+            just: self.just.clone(),
             bench: self.figures.wanted(),
         }
     }

@@ -45,6 +45,7 @@ pub mod judge;
 pub mod junit;
 pub mod lab;
 mod lanes;
+mod lint;
 pub mod logs;
 pub mod logtest;
 pub mod machine;

@@ -4,6 +4,7 @@
 //! chosen for CI; the book says how to run the campaigns at full size.
 
 use std::cmp::Reverse;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -27,6 +28,7 @@ use crate::isotest;
 use crate::junit::Junit;
 use crate::lab::{Job, Lab};
 use crate::lanes;
+use crate::lint;
 use crate::logtest;
 use crate::machine::Mode;
 use crate::pairs;
@@ -47,6 +49,8 @@ use crate::trouble::Trouble;
 pub enum Step {
     /// Unit, property and layering tests on the host
     Host,
+    /// Clippy and rustdoc over all crates, without a warning
+    Lint,
     /// The concurrent data structures under loom
     Loom,
     /// Operations stopped at their points, and others run beside them: a sample, with normal and
@@ -126,6 +130,8 @@ pub struct Wanted {
     pub quick: bool,
     /// Where JUnit XML goes.
     pub junit: Option<PathBuf>,
+    /// The program that runs recipes.
+    pub just: OsString,
     pub bench: bench::Wanted,
 }
 
@@ -153,8 +159,9 @@ struct Outcome {
 /// Steps that keep few CPUs busy, and that no load disturbs: they boot under icount, or one CPU, or
 /// wait for their turn. They run beside each other, and begin in this order: those that take
 /// longest with one boot after the other come first.
-const BESIDE: [Step; 10] = [
+const BESIDE: [Step; 11] = [
     Step::Gdb,
+    Step::Lint,
     Step::Bench,
     Step::Stress,
     Step::Bochs,
@@ -261,6 +268,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
         Step::Host => host_tests(lab),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
+        Step::Lint => lint::run(lab, &wanted.just),
         Step::Pairs => pairs::run(lab),
         Step::Confine => pairs::confine(lab),
         Step::Hardening => hardening::run(lab),
