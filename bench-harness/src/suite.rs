@@ -327,12 +327,16 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
     Ok(tally)
 }
 
-/// Runs all tests of the host, and those of the simulated machine once more on a kernel with small
-/// limits.
+/// Runs all tests of the host, and beside them those of the simulated machine once more on a kernel
+/// with small limits. The longest test of the simulated machine has one thread, so one after the
+/// other they would leave a CPU idle for minutes.
 fn host_tests(lab: &Lab) -> Result<Tally> {
-    let small = ["--package", "kern-core", "--features", "small-limits", "--test", "kernel"];
-    let mut sum = cargo_test(lab, "host", &[], None)?;
-    sum += cargo_test(lab, "host, small limits", &small, None)?;
+    let small: &[&str] = &["--package", "kern-core", "--features", "small-limits", "--test", "kernel"];
+    let calls = [("host, small limits", small), ("host", &[])];
+    let mut sum = Tally::default();
+    for tally in lanes::in_lanes(calls.len(), &calls, |(label, words)| cargo_test(lab, label, words, None)) {
+        sum += tally?;
+    }
     Ok(sum)
 }
 
