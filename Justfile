@@ -200,7 +200,7 @@ test *args:
     {{or_help}} test "$@"
 
 _test *args: (_kernels_for args)
-    '{{harness}}' test "$@"
+    '{{harness}}' test --just '{{just_executable()}}' "$@"
 
 # Run the kernel tests on Bochs's processor models, from the bootable image
 test-bochs *args:
@@ -241,12 +241,20 @@ _fmt *args:
 lint *args:
     {{or_help}} lint "$@"
 
-_lint: && _api
+_lint: _lint_host _lint_image _lint_test_image _lint_user && _api
+
+# The second call checks tests with a command line of their own, which `cargo test` leaves out and so does the first.
+_lint_host:
     {{cargo}} clippy --all-targets -- -D warnings
+    {{cargo}} clippy --test pairs --test confine -- -D warnings
+
+_lint_image *features:
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
-        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast -- -D warnings
-    {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
-        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast --features kern-image/trace,kern-image/faults,kern-image/dump -- -D warnings
+        --target-dir '{{target}}/kernel' {{prepend("--package ", bare_crates)}} {{features}} -- -D warnings
+
+_lint_test_image: (_lint_image "--features" "kern-image/trace,kern-image/faults,kern-image/dump")
+
+_lint_user:
     {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 
@@ -363,11 +371,14 @@ _kernels_for_tests_2: (_kernel "trace" "--features trace" "kernel-2") (_kernel "
     (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush" "kernel-2") \
     (_kernel "planted-unchecked-copy" "--features chaos,dump,planted-unchecked-copy" "kernel-2")
 
-# The harness and its TCG plugin.
+# The harness, its TCG plugin, and the library that it preloads into QEMU.
 _harness:
-    {{cargo}} build --package bench-harness --package aurora-plugin
+    {{cargo}} build --package bench-harness --package aurora-plugin --package aurora-gather
     mkdir -p '{{boot}}'
-    cp '{{target}}/debug/libaurora_plugin.so' '{{boot}}/'
+    for library in plugin gather; do \
+        built="{{target}}/debug/libaurora_$library.so"; kept="{{boot}}/libaurora_$library.so"; \
+        cmp -s "$built" "$kept" || { cp "$built" "$kept.new"; mv "$kept.new" "$kept"; }; \
+    done
 
 # Builds one variant of the kernel, kept as target/boot/aurora or aurora-<variant>. One at a time in each directory.
 _kernel variant features dir="kernel":

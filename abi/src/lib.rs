@@ -21,6 +21,8 @@ pub mod audit;
 mod authority;
 mod boot;
 mod counter;
+#[macro_use]
+mod define_op;
 mod error;
 pub mod events;
 mod fault;

@@ -4,7 +4,7 @@
 //! target/boot/aurora            kernel with symbols; aurora-<variant> for each other build of it
 //! target/boot/boot.tar          boot archive (init first)
 //! target/boot/boot.json         its programs in order, and where their symbols are
-//! target/boot/libaurora_plugin.so
+//! target/boot/libaurora_plugin.so, libaurora_gather.so
 //! target/run/<label>/           serial.txt, log.bin, qemu.txt of the last run of that label
 //! target/run/<label>.lock       held by the process that runs it, until that ends: two processes would read each other's guests
 //! target/bench/latest.json      the last bench
@@ -90,6 +90,12 @@ impl Artifacts {
 
     pub fn plugin(&self) -> Result<PathBuf> {
         self.built("libaurora_plugin.so")
+    }
+
+    /// Returns the library that gathers the guest's log, if it has been built.
+    pub fn gather(&self) -> Option<PathBuf> {
+        let path = self.boot.join("libaurora_gather.so");
+        path.is_file().then_some(path)
     }
 
     pub fn manifest_path(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,9 +11,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::artifacts::Artifacts;
 use crate::lab::{Job, Lab, words_stand_once};
 use crate::machine::{CPUS_MAX, Mode, Qemu};
-use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
-use crate::testsum::Cases;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts, iso,
@@ -311,6 +310,9 @@ struct TestArgs {
     /// Write the result of each test to this file, as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Runs recipes
+    #[arg(long, default_value = "just", value_name = "PROGRAM", hide = true)]
+    just: OsString,
     #[command(flatten)]
     figures: FigureArgs,
 }
@@ -422,12 +424,9 @@ impl Common {
 
     fn lab(&self) -> Result<Lab> {
         Ok(Lab {
-            qemu: Qemu::find()?,
-            artifacts: self.artifacts(),
-            screen: Screen::new(),
             verbose: self.verbose,
             limit: self.timeout.map(Duration::from_secs),
-            cases: Cases::default(),
+            ..Lab::new(Qemu::find()?, self.artifacts())
         })
     }
 }
@@ -492,6 +491,7 @@ impl TestArgs {
             only: self.only.clone(),
             quick: self.quick,
             junit: self.junit.clone(),
+            just: self.just.clone(),
             bench: self.figures.wanted(),
         }
     }

@@ -88,6 +88,7 @@ pub struct Answer {
 /// Lets a stress run come to its stop, and gdb execute one command there.
 pub fn ask(lab: &Lab, run: &stress::Wanted, seed: u32, script: &Path, command: &str) -> Result<Answer> {
     let program = find_gdb(script)?;
+    let _turn = lab.turns.one();
     lab.screen.step(&format!("seed {seed} runs up to the stop"));
     let held = Held::start(lab, &stress::job(run, seed), run.stop, false)?;
     let wanted = Wanted {

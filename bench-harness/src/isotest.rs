@@ -59,6 +59,7 @@ fn boot(lab: &Lab, words: &str, captured: &str) -> Result<(Vec<u8>, Vec<String>)
     iso::make(&lab.artifacts, "", &line, &image)?;
     let dir = absolute(lab.artifacts.run_dir(LABEL)?)?;
     let outputs = Outputs::within(&dir);
+    let _turn = lab.turns.one();
     let mut child = ending_with_us("timeout")
         .args(["--foreground", &(2 * LIMIT).as_secs().to_string()])
         .arg(&lab.qemu.program)

@@ -1,6 +1,7 @@
 //! What every command that boots the kernel shares: the machine, the build, the screen.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::screen::Screen;
 use crate::session::{self, Ending, Event, Session};
 use crate::testsum::{Cases, Tally};
 use crate::trouble::Trouble;
+use crate::turns::{Turn, Turns};
 
 pub struct Lab {
     pub qemu: Qemu,
@@ -26,6 +28,8 @@ pub struct Lab {
     pub limit: Option<Duration>,
     /// The tests that have said their names.
     pub cases: Cases,
+    /// The host's CPUs, which all labs share that work beside each other.
+    pub turns: Arc<Turns>,
 }
 
 /// What to boot; the rest is the same every time.
@@ -71,6 +75,35 @@ pub fn words_stand_once(given: &str) -> Result<(), Trouble> {
 }
 
 impl Lab {
+    pub fn new(qemu: Qemu, artifacts: Artifacts) -> Lab {
+        Lab {
+            qemu,
+            artifacts,
+            screen: Screen::new(),
+            verbose: false,
+            limit: None,
+            cases: Cases::default(),
+            turns: Arc::new(Turns::of_host()),
+        }
+    }
+
+    /// Returns a lab for work beside this one's: it keeps its own lines and tests.
+    pub fn beside(&self) -> Lab {
+        Lab {
+            qemu: self.qemu.clone(),
+            artifacts: self.artifacts.clone(),
+            screen: self.screen.beside(),
+            cases: Cases::default(),
+            turns: Arc::clone(&self.turns),
+            ..*self
+        }
+    }
+
+    /// Waits for the host CPUs that a job keeps busy.
+    fn turn(&self, job: &Job) -> Turn<'_> {
+        if job.mode == Mode::Icount || job.cpus == 1 { self.turns.one() } else { self.turns.all() }
+    }
+
     /// Counts a check that is one test, and says why it failed.
     pub fn judged(&self, group: &str, name: &str, wrong: Option<String>) -> Tally {
         if let Some(why) = &wrong {
@@ -94,6 +127,7 @@ impl Lab {
             cpus: job.cpus,
             cpu_model: GUEST_CPU,
             plugin,
+            gather: self.artifacts.gather(),
             debug: None,
             limit: self.limit.unwrap_or(job.limit),
         })
@@ -125,6 +159,7 @@ impl Lab {
     /// Does the same as [`Lab::run`], and shows events in the caller's way.
     pub fn run_with(&self, job: &Job, listener: &mut dyn FnMut(&Event)) -> Result<Session> {
         let mut boot = self.boot(job)?;
+        let _turn = self.turn(job);
         self.screen.step(&job.label);
         let session = session::run(&self.qemu, &self.artifacts, &boot, listener)?;
         if job.mode != Mode::Kvm || !matches!(session.ending, Ending::Broken(_)) {
@@ -143,11 +178,10 @@ impl Lab {
         output: &Path,
         arguments: Vec<String>,
     ) -> Result<Session> {
-        let (screen, cases) = (Screen::new(), Cases::default());
-        let lab = Lab { qemu: self.qemu.clone(), artifacts: build.clone(), screen, cases, ..*self };
-        let mut boot = lab.boot(job)?;
+        let mut boot = Lab { artifacts: build.clone(), ..self.beside() }.boot(job)?;
         let plugin = Plugin { library: self.artifacts.plugin()?, output: output.to_owned(), arguments };
         boot.plugin = Some(plugin);
+        let _turn = self.turn(job);
         self.screen.step(&job.label);
         session::run(&self.qemu, build, &boot, &mut |event| self.show(event))
     }

@@ -1,5 +1,5 @@
-//! Runs several boots at the same time: only kinds of boots that take one host CPU each and whose
-//! results do not depend on time, QEMU under icount and Bochs.
+//! Does several things at the same time. Those that keep CPUs busy take their
+//! [turns](crate::turns) besides.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -9,7 +9,13 @@ use std::thread;
 ///
 /// It begins with the last: those on more CPUs, which take longest, stand there.
 pub fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let lanes = thread::available_parallelism().map_or(1, |count| count.get()).min(items.len());
+    let lanes = thread::available_parallelism().map_or(1, |count| count.get());
+    in_lanes(lanes, items, work)
+}
+
+/// Does the same as [`side_by_side`], in so many lanes.
+pub fn in_lanes<T: Sync, R: Send>(lanes: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let lanes = lanes.min(items.len());
     let left = Mutex::new((0..items.len()).collect::<Vec<_>>());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let lane = || {

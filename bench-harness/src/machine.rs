@@ -184,6 +184,9 @@ pub struct Boot {
     pub cpus: u32,
     pub cpu_model: &'static str,
     pub plugin: Option<Plugin>,
+    /// The library that QEMU is to gather the guest's log with; without it each byte takes a system
+    /// call.
+    pub gather: Option<PathBuf>,
     pub debug: Option<Debug>,
     /// Ends the run whatever the guest says.
     pub limit: Duration,
@@ -283,6 +286,10 @@ impl Boot {
             // An interrupt from the terminal is the debugger's.
             command.process_group(0);
         }
+        if let Some(library) = &self.gather {
+            let log = std::path::absolute(&outputs.log)?;
+            command.env("LD_PRELOAD", std::path::absolute(library)?).env("AURORA_GATHERED", log);
+        }
         let child = command
             .args(["--foreground", "-k", KILL_AFTER, &backstop.to_string()])
             .arg(&qemu.program)
@@ -327,6 +334,7 @@ mod tests {
                 output: "/o".into(),
                 arguments: vec!["record=on".into()],
             }),
+            gather: None,
             debug: None,
             limit: Duration::from_secs(1),
         }

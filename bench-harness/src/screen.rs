@@ -2,19 +2,22 @@
 //!
 //! Everything here goes to standard error; standard output carries results only.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The one line that moves, and the lines that stay.
 pub struct Screen {
-    bar: ProgressBar,
+    bar: Arc<Bar>,
     /// Stands before each step.
     headline: Mutex<String>,
     /// The lines that have stayed since somebody took them.
     said: Mutex<Vec<String>>,
 }
+
+/// The line that moves; it is cleared when its last screen goes.
+struct Bar(ProgressBar);
 
 impl Screen {
     pub fn new() -> Screen {
@@ -23,12 +26,19 @@ impl Screen {
         let look = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim} {elapsed}");
         bar.set_style(look.expect("the template is constant"));
         bar.enable_steady_tick(Duration::from_millis(120));
-        Screen { bar, headline: Mutex::default(), said: Mutex::default() }
+        Screen { bar: Arc::new(Bar(bar)), headline: Mutex::default(), said: Mutex::default() }
+    }
+
+    /// Returns another screen in the same place, for work beside this one's: it keeps its own
+    /// lines.
+    pub fn beside(&self) -> Screen {
+        let headline = Mutex::new(lock(&self.headline).clone());
+        Screen { bar: Arc::clone(&self.bar), headline, said: Mutex::default() }
     }
 
     /// Whether anybody sees what moves.
     pub fn is_drawn(&self) -> bool {
-        !self.bar.is_hidden()
+        !self.bar.0.is_hidden()
     }
 
     /// Sets the text before all further steps.
@@ -38,7 +48,7 @@ impl Screen {
 
     /// Prints a line that stays.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.0.suspend(|| eprintln!("{line}"));
         lock(&self.said).push(line.to_owned());
     }
 
@@ -49,14 +59,14 @@ impl Screen {
 
     /// Shows the present step.
     pub fn step(&self, what: &str) {
-        self.bar.set_prefix(format!("{}{what}", lock(&self.headline)));
-        self.bar.set_message("");
-        self.bar.reset_elapsed();
+        self.bar.0.set_prefix(format!("{}{what}", lock(&self.headline)));
+        self.bar.0.set_message("");
+        self.bar.0.reset_elapsed();
     }
 
     /// Shows how far the step has come.
     pub fn progress(&self, text: &str) {
-        self.bar.set_message(text.to_owned());
+        self.bar.0.set_message(text.to_owned());
     }
 }
 
@@ -70,8 +80,8 @@ impl Default for Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for Bar {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.0.finish_and_clear();
     }
 }

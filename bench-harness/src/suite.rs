@@ -3,6 +3,8 @@
 //! Steps continue after a failure, so that one run shows everything that is wrong. The sizes are
 //! chosen for CI; the book says how to run the campaigns at full size.
 
+use std::cmp::Reverse;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,6 +28,7 @@ use crate::isotest;
 use crate::junit::Junit;
 use crate::lab::{Job, Lab};
 use crate::lanes;
+use crate::lint;
 use crate::logtest;
 use crate::machine::Mode;
 use crate::pairs;
@@ -41,11 +44,13 @@ use crate::torture;
 use crate::tracetest;
 use crate::trouble::Trouble;
 
-/// Kinds of tests, in the order in which they run.
+/// Kinds of tests, in the order of their results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Step {
     /// Unit, property and layering tests on the host
     Host,
+    /// Clippy and rustdoc over all crates, without a warning
+    Lint,
     /// The concurrent data structures under loom
     Loom,
     /// Operations stopped at their points, and others run beside them: a sample, with normal and
@@ -125,32 +130,59 @@ pub struct Wanted {
     pub quick: bool,
     /// Where JUnit XML goes.
     pub junit: Option<PathBuf>,
+    /// The program that runs recipes.
+    pub just: OsString,
     pub bench: bench::Wanted,
 }
 
-/// A step's name, and what it does.
-type Part<'a> = (String, Box<dyn Fn() -> Result<Tally> + 'a>);
+/// What a step does in its lab.
+type Work<'a> = Box<dyn Fn(&Lab) -> Result<Tally> + Sync + 'a>;
+
+/// A step that is to run.
+struct Part<'a> {
+    name: String,
+    work: Work<'a>,
+    /// Its place among the steps that run beside each other, if it is one of them.
+    beside: Option<usize>,
+}
+
+/// The results of a step.
+struct Outcome {
+    name: String,
+    tally: Tally,
+    cases: Vec<Case>,
+    elapsed: Duration,
+    /// What it said where tests failed.
+    said: Vec<String>,
+}
+
+/// Steps that keep few CPUs busy, and that no load disturbs: they boot under icount, or one CPU, or
+/// wait for their turn. They run beside each other, and begin in this order: those that take
+/// longest with one boot after the other come first.
+const BESIDE: [Step; 11] = [
+    Step::Gdb,
+    Step::Lint,
+    Step::Bench,
+    Step::Stress,
+    Step::Bochs,
+    Step::Diff,
+    Step::Policy,
+    Step::Protection,
+    Step::Iso,
+    Step::Hardening,
+    Step::Trace,
+];
+/// How many of them run at a time: one more than two CPUs, since each also waits and writes.
+const LANES: usize = 3;
 
 /// Runs the suite; its last line is `N passed, N failed`.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
     wanted.junit.as_deref().map_or(Ok(()), files::demand_room_for)?;
+    let outcomes = run_parts(lab, &parts(wanted));
     let (mut sum, mut failures, mut junit) = (Tally::default(), Vec::new(), Junit::new());
-    for (name, step) in parts(lab, wanted) {
-        let started = Instant::now();
-        lab.screen.take_said();
-        let tally = step().unwrap_or_else(|error| {
-            lab.screen.say(&format!("{name}: {error:#}"));
-            lab.cases.one(&format!("{name} runs to its end"), Some(format!("{error:#}")))
-        });
-        lab.screen.say(&format!("{name}: {} ({:.0} s)", describe(tally), started.elapsed().as_secs_f32()));
+    for Outcome { name, tally, cases, elapsed, said } in outcomes {
         sum += tally;
-        let said = if tally.failed > 0 { reasons(lab.screen.take_said()) } else { Vec::new() };
-        junit.step(
-            &name.to_lowercase(),
-            &testsum::complete(lab.cases.take(), tally),
-            started.elapsed(),
-            &said,
-        );
+        junit.step(&name.to_lowercase(), &testsum::complete(cases, tally), elapsed, &said);
         failures.extend(said);
     }
     if let Some(path) = &wanted.junit {
@@ -168,18 +200,52 @@ pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// Returns what is to be run, in that order.
-fn parts<'a>(lab: &'a Lab, wanted: &'a Wanted) -> Vec<Part<'a>> {
+/// Runs steps one after the other, and then those that may run beside each other. Returns their
+/// results, in the order of `parts`.
+fn run_parts(lab: &Lab, parts: &[Part<'_>]) -> Vec<Outcome> {
+    let numbered: Vec<(usize, &Part<'_>)> = parts.iter().enumerate().collect();
+    let (alone, mut beside): (Vec<_>, Vec<_>) =
+        numbered.into_iter().partition(|(_, part)| part.beside.is_none());
+    // Lanes begin with the last.
+    beside.sort_by_key(|(_, part)| Reverse(part.beside));
+    let run = |&(number, part): &(usize, &Part<'_>)| (number, run_part(&lab.beside(), part));
+    let mut outcomes: Vec<(usize, Outcome)> = alone.iter().map(run).collect();
+    outcomes.extend(lanes::in_lanes(LANES, &beside, run));
+    outcomes.sort_by_key(|(number, _)| *number);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// Runs a step in a lab of its own.
+fn run_part(lab: &Lab, part: &Part<'_>) -> Outcome {
+    let (started, name) = (Instant::now(), part.name.clone());
+    let tally = (part.work)(lab).unwrap_or_else(|error| {
+        lab.screen.say(&format!("{name}: {error:#}"));
+        lab.cases.one(&format!("{name} runs to its end"), Some(format!("{error:#}")))
+    });
+    let elapsed = started.elapsed();
+    lab.screen.say(&format!("{name}: {} ({:.0} s)", describe(tally), elapsed.as_secs_f32()));
+    let said = if tally.failed > 0 { reasons(lab.screen.take_said()) } else { Vec::new() };
+    Outcome { name, tally, cases: lab.cases.take(), elapsed, said }
+}
+
+/// Returns what is to be run, in the order of the results.
+fn parts(wanted: &Wanted) -> Vec<Part<'_>> {
     if wanted.quick {
         return vec![
-            ("Host".to_owned(), Box::new(|| unit_tests(lab))),
-            ("Guest".to_owned(), Box::new(|| quick_guest(lab))),
-            ("Bench".to_owned(), Box::new(|| quick_figures(lab, &wanted.bench))),
+            Part { name: "Host".to_owned(), work: Box::new(unit_tests), beside: None },
+            Part { name: "Guest".to_owned(), work: Box::new(quick_guest), beside: None },
+            Part {
+                name: "Bench".to_owned(),
+                work: Box::new(|lab| quick_figures(lab, &wanted.bench)),
+                beside: None,
+            },
         ];
     }
     let chosen = |step: &&Step| wanted.only.is_empty() || wanted.only.contains(step);
-    let part = |&step: &'a Step| -> Part<'a> {
-        (format!("{step:?}"), Box::new(move || run_step(lab, wanted, step)))
+    let part = |&step: &Step| Part {
+        name: format!("{step:?}"),
+        work: Box::new(move |lab| run_step(lab, wanted, step)),
+        beside: BESIDE.iter().position(|other| *other == step),
     };
     Step::value_variants().iter().filter(chosen).map(part).collect()
 }
@@ -202,6 +268,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
         Step::Host => host_tests(lab),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
+        Step::Lint => lint::run(lab, &wanted.just),
         Step::Pairs => pairs::run(lab),
         Step::Confine => pairs::confine(lab),
         Step::Hardening => hardening::run(lab),
@@ -260,12 +327,16 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
     Ok(tally)
 }
 
-/// Runs all tests of the host, and those of the simulated machine once more on a kernel with small
-/// limits.
+/// Runs all tests of the host, and beside them those of the simulated machine once more on a kernel
+/// with small limits. The longest test of the simulated machine has one thread, so one after the
+/// other they would leave a CPU idle for minutes.
 fn host_tests(lab: &Lab) -> Result<Tally> {
-    let small = ["--package", "kern-core", "--features", "small-limits", "--test", "kernel"];
-    let mut sum = cargo_test(lab, "host", &[], None)?;
-    sum += cargo_test(lab, "host, small limits", &small, None)?;
+    let small: &[&str] = &["--package", "kern-core", "--features", "small-limits", "--test", "kernel"];
+    let calls = [("host, small limits", small), ("host", &[])];
+    let mut sum = Tally::default();
+    for tally in lanes::in_lanes(calls.len(), &calls, |(label, words)| cargo_test(lab, label, words, None)) {
+        sum += tally?;
+    }
     Ok(sum)
 }
 
@@ -565,7 +636,10 @@ pub fn bochs_tests(lab: &Lab) -> Result<Tally> {
     iso::make(&lab.artifacts, "", "log=com2 screen=off run=test turns=1", &image)?;
     lab.screen.step("bochs");
     let limit = lab.limit.unwrap_or(BOCHS_LIMIT);
-    let run = |model: &&str| bochs::run(&lab.artifacts, model, &image, limit);
+    let run = |model: &&str| {
+        let _turn = lab.turns.one();
+        bochs::run(&lab.artifacts, model, &image, limit)
+    };
     let mut sum = Tally::default();
     for session in lanes::side_by_side(bochs::MODELS, run) {
         sum += judge(lab, &session?);

@@ -88,6 +88,7 @@ const RULES: &[Rule] = &[
     ),
     rule("bench-harness/instructions", &[], Safe),
     rule("bench-harness/plugin", &["instructions"], Modules(&["qemu"])),
+    rule("bench-harness/gather", &[], Modules(&["preload"])),
 ];
 
 struct Member<'a> {

@@ -88,7 +88,7 @@ struct Active {
 struct Attempt<'a> {
     /// Which choices go first.
     number: u64,
-    /// Calls may have tried a short way in vain.
+    /// A call may claim a slot or look at a capability in vain, and then begin again.
     lenient: bool,
     steps: u64,
     letters: &'a Letters,

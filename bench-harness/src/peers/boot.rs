@@ -25,6 +25,7 @@ pub fn boot(qemu: &Qemu, images: &Images, dir: &Path, cpus: u32, limit: Option<u
         cpus,
         cpu_model: GUEST_CPU,
         plugin: None,
+        gather: None,
         debug: None,
         limit: limit.map_or(LIMIT, Duration::from_secs),
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::guest::{Guest, job, lab};
+use crate::plugin;
 use bench_harness::machine::Mode;
 use bench_harness::records;
 use bench_harness::report::Report;
@@ -99,4 +100,25 @@ fn noise_between_records_costs_nothing_else() {
     let Some(lab) = lab("noise", &guest.exit(0x10)) else { return };
     let session = lab.run(&job("noise", Mode::Tcg)).expect("boots");
     assert_eq!(session.reports, [Report::Progress("still here".to_owned())]);
+}
+
+#[test]
+fn a_gathered_log_is_whole() {
+    // More than a block, with lines of COM1 between records, and bytes that only the end writes.
+    let mut guest = Guest::default();
+    for number in 0..60 {
+        guest = guest.report(&format!("progress {number} {}", "x".repeat(1500))).serial("line\n");
+    }
+    let Some(lab) = lab("gathered", &guest.report("done passed=1 failed=0").exit(0x10)) else { return };
+    let heard = || {
+        let mut heard = Vec::new();
+        lab.run_with(&job("gathered", Mode::Icount), &mut |event| heard.push(event.text())).expect("boots");
+        let log = std::fs::read(lab.artifacts.run_path("gathered").join("log.bin")).expect("a log");
+        (log, heard)
+    };
+    let (bare, _) = heard();
+    plugin::install_library(&lab, "gather");
+    let (gathered, heard) = heard();
+    assert!(bare.len() > 1 << 16 && bare == gathered, "{} bytes and {}", bare.len(), gathered.len());
+    assert!(heard.iter().any(|line| line.starts_with("done ")));
 }

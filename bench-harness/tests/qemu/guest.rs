@@ -6,8 +6,6 @@ use bench_harness::artifacts::Artifacts;
 use bench_harness::lab::{Job, Lab};
 use bench_harness::machine::{Mode, Qemu};
 use bench_harness::records;
-use bench_harness::screen::Screen;
-use bench_harness::testsum::Cases;
 
 const LOAD_ADDRESS: u32 = 0x10_0000;
 const COM1: u16 = 0x3f8;
@@ -126,8 +124,7 @@ pub fn lab(name: &str, guest: &Guest) -> Option<Lab> {
     let program = |name: &str| format!(r#"{{"name":"{name}","elf":"/nowhere"}}"#);
     let programs = ["init", "bench", "samples", "stress", "kerntest"].map(program).join(",");
     write("boot.json", format!("[{programs}]").as_bytes());
-    let (artifacts, screen, cases) = (Artifacts::new(&boot), Screen::new(), Cases::default());
-    Some(Lab { qemu, artifacts, screen, verbose: false, limit: None, cases })
+    Some(Lab::new(qemu, Artifacts::new(&boot)))
 }
 
 pub fn scratch(name: &str) -> PathBuf {

@@ -17,20 +17,26 @@ const SAMPLE: u8 = 2;
 
 /// Builds the plugin and puts it where a lab looks for it.
 pub fn install(lab: &Lab) {
-    let to = lab.artifacts.boot_dir().join("libaurora_plugin.so");
-    std::fs::copy(build(), to).expect("the plugin is copied");
+    install_library(lab, "plugin");
 }
 
-fn build() -> PathBuf {
+/// Builds a library that goes into QEMU, and puts it where a lab looks for it.
+pub fn install_library(lab: &Lab, name: &str) {
+    let file = format!("libaurora_{name}.so");
+    let built = build(name).join("debug").join(&file);
+    std::fs::copy(built, lab.artifacts.boot_dir().join(file)).expect("the library is copied");
+}
+
+fn build(name: &str) -> PathBuf {
     let dir = scratch("plugin-target");
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "aurora-plugin", "--target-dir"])
+        .args(["build", "--quiet", "--package", &format!("aurora-{name}"), "--target-dir"])
         .arg(&dir)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .status()
         .expect("cargo starts");
-    assert!(status.success(), "the plugin does not build");
-    dir.join("debug/libaurora_plugin.so")
+    assert!(status.success(), "the library does not build");
+    dir
 }
 
 /// Three operations of 10 instructions and one store each, a skipped stretch in each of them.

@@ -175,7 +175,7 @@ pub enum Part {
     Cancelled,
     /// It looks at the capability of a group, and goes on when that is gone.
     Look,
-    /// It begins again: it tried a short path in vain, or waited for others.
+    /// It begins again: it claimed a slot in vain, or waited for others.
     Again,
 }
 
@@ -198,7 +198,8 @@ impl Running {
     }
 
     /// Whether it can still be answered so: what a look refuses, no later part does.
-    /// Unless it is to be `lenient`: an operation that tried the short way looks again.
+    /// If the search is `lenient`, an operation that claimed a slot in vain looks again, and its
+    /// second look may refuse it.
     pub fn can_answer(&self, status: Option<Error>, lenient: bool) -> bool {
         use Error::{
             Amplifies, BadArgument, NoCapability, NoConsent, NoRight, SlotOccupied, WouldBlock, WrongCpu,
