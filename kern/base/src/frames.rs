@@ -33,6 +33,7 @@ use crate::protection::Protection;
 
 /// What is known of 4 KiB of memory; for a large frame, its first page's stands for all.
 #[repr(C, align(32))]
+#[derive(Default)]
 pub struct FrameInfo {
     /// The lock, and how often it is mapped.
     state: AtomicU64,
@@ -43,17 +44,6 @@ pub struct FrameInfo {
     /// For a page table, what it is for. For a frame, the stamp of the last shootdown of a
     /// translation of it; 0 = none that matters. Changed under the lock.
     note: AtomicU64,
-}
-
-impl Default for FrameInfo {
-    fn default() -> Self {
-        FrameInfo {
-            state: AtomicU64::new(0),
-            first: AtomicU64::new(0),
-            owner: ObjWord::empty(),
-            note: AtomicU64::new(0),
-        }
-    }
 }
 
 /// A CPU holds the lock, and the counts. The word then holds only the holder ([`Holder`]).

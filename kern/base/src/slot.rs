@@ -30,17 +30,12 @@ const BADGE_MASK: u64 = (1 << BADGE_BITS) - 1;
 
 /// One capability.
 #[repr(C, align(32))]
+#[derive(Default)]
 pub struct Slot {
     pub word: ObjWord,
     meta: AtomicU64,
     pub next: AtomicLink<Slot>,
     pub prev: AtomicLink<Slot>,
-}
-
-impl Default for Slot {
-    fn default() -> Self {
-        Slot::new()
-    }
 }
 
 methods! { Slot:

@@ -253,8 +253,15 @@ fn settle(entry: &mut CpuEntry) {
 /// Stops this CPU until something has happened. Returns the interrupts that came.
 #[inline(always)]
 fn wait_for_work(entry: &mut CpuEntry) -> u64 {
-    let (mode, mailbox) = (idle::mode(), entry.block().mailbox());
-    let how = if mode == IdleMode::HALT { Idle::Halt } else { Idle::Poll };
+    let mode = idle::mode();
+    // Two calls, so that each has the constant, and no test of it.
+    if mode == IdleMode::HALT { wait(entry, mode, Idle::Halt) } else { wait(entry, mode, Idle::Poll) }
+}
+
+/// Waits at a quiescent point that lasts, unless there is something to do.
+#[inline(always)]
+fn wait(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> u64 {
+    let mailbox = entry.block().mailbox();
     if !quiesce::park(entry, how) {
         return 0;
     }

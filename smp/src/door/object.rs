@@ -216,6 +216,12 @@ impl<'k, S> RawWord<'k, S> {
     }
 }
 
+impl<S> Default for ObjWord<S> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl<S> ObjWord<S> {
     const_unless_loom! {
         pub fn empty() -> ObjWord<S> {

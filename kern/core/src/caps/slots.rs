@@ -12,13 +12,13 @@ use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::CHILDREN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
-use kern_base::objects::{Headed, Objects, RawWord, header_of};
+use kern_base::objects::{Headed, RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::slot::{CNode, Found, Place, Slot};
 use kern_base::task::Task;
 use smp::cpu::Pin;
-use smp::door::{KernelObject, Ref, number_of};
+use smp::door::{Ref, number_of};
 use smp::lock::Guard;
 use smp::planted::{Fault, linger, planted};
 use smp::sync::Ordering::{Acquire, Relaxed, SeqCst};
@@ -80,7 +80,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Reads a word as a `T` with rights.
     #[inline(always)]
-    pub fn typed<T: KernelObject<Set = Objects>>(
+    pub fn typed<T: Headed>(
         self,
         word: RawWord<'k>,
         cap: Cap,
@@ -92,7 +92,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Says why a word is not a `T` with these rights.
     #[cold]
-    fn why_not<T: KernelObject<Set = Objects>>(word: RawWord<'k>, cap: Cap, need: Rights) -> Refusal {
+    fn why_not<T: Headed>(word: RawWord<'k>, cap: Cap, need: Rights) -> Refusal {
         match word.object_type() {
             0 => Refusal::new(Error::NoCapability, u64::from(cap.0)),
             _ if word.get::<T>().is_some() => {
@@ -105,7 +105,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Finds the object that an operation takes in an argument, and checks the rights that the list
     /// of operations asks. An argument that the list does not have does not compile.
     #[inline(always)]
-    pub fn operand<T: KernelObject<Set = Objects>, const OP: u8, const AT: usize>(
+    pub fn operand<T: Headed, const OP: u8, const AT: usize>(
         self,
         me: OpenTask<'k>,
         cap: Cap,
@@ -116,7 +116,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Reads a word as what an operation takes in an argument.
     #[inline(always)]
-    pub fn typed_operand<T: KernelObject<Set = Objects>, const OP: u8, const AT: usize>(
+    pub fn typed_operand<T: Headed, const OP: u8, const AT: usize>(
         self,
         word: RawWord<'k>,
         cap: Cap,
@@ -126,7 +126,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds the object of a capability, and checks its rights.
     #[inline(always)]
-    pub fn find<T: KernelObject<Set = Objects>>(
+    pub fn find<T: Headed>(
         self,
         me: OpenTask<'k>,
         cap: Cap,
@@ -137,7 +137,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Finds the object of a capability in a process's CSpace, and checks its rights.
     #[inline(always)]
-    fn find_of<T: KernelObject<Set = Objects>>(
+    fn find_of<T: Headed>(
         self,
         process: Ref<'k, Process>,
         cap: Cap,
@@ -162,7 +162,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Returns the object of a capability in a CSpace's table, if it has the rights. Slot 0 is
     /// empty.
     #[inline(always)]
-    pub fn object<T: KernelObject<Set = Objects>>(
+    pub fn object<T: Headed>(
         self,
         table: &CNode,
         cap: Cap,

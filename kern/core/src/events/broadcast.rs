@@ -36,6 +36,7 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
 use crate::caps::slots::InGroup;
+use crate::events::payloads::{Loaded, loaded_event};
 use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ends::set_progress;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
@@ -120,8 +121,8 @@ impl<'k, M: Machine> Events<'k, M> {
         let mut ranges = Ranges::new();
         let pages = self.payload().ranges_to_share(me.object(), &mut ranges)?.max(1);
         let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(BROADCAST_STEPS)) as u16;
-        let identity = group.get().header.identity();
-        let put = |pool| self.put_shares(pool, me.object(), (words, &ranges), from, identity);
+        let (sender, event) = (me.object(), loaded_event(words, from, group.get().header.identity()));
+        let put = |pool| self.put_loaded(&Loaded { pool, sender, event, ranges: &ranges, turn: Turn::Any });
         let (part, progress) = self.send_to_some(me, group, begun, bound, put);
         set_progress(me.part(), progress);
         let went_on = progress != begun;

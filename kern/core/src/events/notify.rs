@@ -113,9 +113,7 @@ impl<'k, M: Machine> Events<'k, M> {
     #[inline(always)]
     pub fn wait(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let object = self.caps().operand::<Notification, { Op::Wait as u8 }, 0>(me, args.cap())?;
-        let Some(hot) = object.get().hot.open(self.pin()) else {
-            return Err(self.elsewhere(&object.get().hot));
-        };
+        let hot = self.here(&object.get().hot)?;
         let bits = hot.bits.take();
         if bits != 0 {
             self.trace().note_bits(me.object(), object);
@@ -123,9 +121,7 @@ impl<'k, M: Machine> Events<'k, M> {
             return Ok(Answer::Values([0, 0, bits, 0]));
         }
         refuse_if(!hot.waiter.is_null() || !hot.bound.is_null() && !hot.bound.is(me.object()), Error::InUse)?;
-        if object.get().header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(object.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         let info = MsgInfo(args.info);
         refuse_if(info.has(FLAG_NONBLOCK), Error::WouldBlock)?;
         if info.has(FLAG_DEADLINE) {
@@ -168,9 +164,7 @@ impl<'k, M: Machine> Events<'k, M> {
             !hot.bound.is_null() || task.bound(self.pin()).is_some() || !hot.waiter.is_null(),
             Error::InUse,
         )?;
-        if task.state() == State::Fresh || task.is_dying() {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(task.state() == State::Fresh || task.is_dying(), Error::BadState)?;
         refuse_if(object.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         task.bind(task.object(), object, hot);
         if hot.bits.get() != 0 {

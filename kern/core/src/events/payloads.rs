@@ -39,13 +39,13 @@ use crate::{Answer, OpenTask, Result};
 const TRIES: usize = 4;
 
 /// An event with its payload and its destination.
-struct Loaded<'a, 'k> {
-    pool: Ref<'k, EventPool>,
-    sender: Ref<'k, Task>,
-    event: Event,
+pub struct Loaded<'a, 'k> {
+    pub pool: Ref<'k, EventPool>,
+    pub sender: Ref<'k, Task>,
+    pub event: Event,
     /// The pages that the event carries.
-    ranges: &'a Ranges,
-    turn: Turn,
+    pub ranges: &'a Ranges,
+    pub turn: Turn,
 }
 
 /// Page ranges at the reader's addresses.
@@ -83,11 +83,8 @@ impl<'k, M: Machine> Events<'k, M> {
         self,
         pool: Ref<'k, EventPool>,
         sender: Ref<'k, Task>,
-        words: Words,
-        from: SenderInfo,
-        group: u64,
+        event: Event,
     ) -> Result<bool> {
-        let event = loaded_event(words, from, group);
         let mut ranges = Ranges::new();
         if event.info.has(FLAG_PAGES) {
             self.payload().ranges_of(sender, &mut ranges)?;
@@ -96,23 +93,9 @@ impl<'k, M: Machine> Events<'k, M> {
         self.put_loaded(&loaded).map_err(|refusal| self.payload().later(refusal))
     }
 
-    /// Gives one member its share of a broadcast. The page ranges were read once for all members.
-    /// Returns whether there was room.
-    pub fn put_shares(
-        self,
-        pool: Ref<'k, EventPool>,
-        sender: Ref<'k, Task>,
-        (words, ranges): (Words, &Ranges),
-        from: SenderInfo,
-        group: u64,
-    ) -> Result<bool> {
-        let event = loaded_event(words, from, group);
-        self.put_loaded(&Loaded { pool, sender, event, ranges, turn: Turn::Any })
-    }
-
     /// Puts an event into a pool with its whole payload, or does nothing. Returns whether there was
     /// room.
-    fn put_loaded(self, loaded: &Loaded<'_, 'k>) -> Result<bool> {
+    pub fn put_loaded(self, loaded: &Loaded<'_, 'k>) -> Result<bool> {
         let Loaded { pool, sender, event, turn, .. } = *loaded;
         let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
         let shown = pool.get().shown(self.pin());
@@ -193,7 +176,7 @@ impl<'k, M: Machine> Events<'k, M> {
 }
 
 /// Makes an event of a message, with the flags of its payload.
-fn loaded_event(words: Words, from: SenderInfo, group: u64) -> Event {
+pub fn loaded_event(words: Words, from: SenderInfo, group: u64) -> Event {
     let event = words.as_event(from, group);
     Event { info: event.info.flag(words.info.0 & PAYLOAD_FLAGS), ..event }
 }

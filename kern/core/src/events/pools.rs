@@ -39,6 +39,7 @@ use test_abi::trace::How;
 
 use crate::answer::write_values;
 use crate::args::Args;
+use crate::events::payloads::loaded_event;
 use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ends::{End, is_broadcast, no_callee};
 use crate::ipc::ways::{Sent, There, Way};
@@ -99,9 +100,7 @@ impl<'k, M: Machine> Events<'k, M> {
         need: Rights,
     ) -> Result<(Ref<'k, EventPool>, SenderInfo)> {
         let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
-        if dest.task.get().header.has_flag(FLAG_DEAD) {
-            return Err(Refusal::dead(dest.task.get().id()));
-        }
+        refuse_if(dest.task.get().header.has_flag(FLAG_DEAD), Refusal::dead(dest.task.get().id()))?;
         let pool = dest.task.get().owner(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         let target = Target(args.a0);
         let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(target.index())))?;
@@ -210,9 +209,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let reader = self.reader_of(pool).ok_or(Refusal::from(Error::Gone))?;
         let id = reader.get().id();
         refuse_if(reader == me.object(), Error::SelfCall)?;
-        if reader.get().header.has_flag(FLAG_DEAD) {
-            return Err(Refusal::dead(id));
-        }
+        refuse_if(reader.get().header.has_flag(FLAG_DEAD), Refusal::dead(id))?;
         let sent = Sent { callee: reader, words: Words { info: words.info.flag(FLAG_EVENT), ..words }, from };
         match self.open(reader) {
             Some(reader) if reader.is_dying() => return Err(Refusal::dead(id)),
@@ -284,14 +281,13 @@ impl<'k, M: Machine> Events<'k, M> {
     /// `work`. Returns whether there was room.
     fn put_waiting(self, pool: Ref<'k, EventPool>, sender: Ref<'k, Task>, work: &mut usize) -> Result<bool> {
         let Some(msg) = sender.get().message(self.pin()) else { return Err(Error::Gone.into()) };
-        let (words, from) = (msg.words(), msg.sender());
-        let group = if is_broadcast(msg) { msg.group() } else { 0 };
-        if words.info.has(PAYLOAD_FLAGS) {
+        let event = loaded_event(msg.words(), msg.sender(), if is_broadcast(msg) { msg.group() } else { 0 });
+        if event.info.has(PAYLOAD_FLAGS) {
             *work += PAYLOAD_WORK;
-            return self.put_waiting_load(pool, sender, words, from, group);
+            return self.put_waiting_load(pool, sender, event);
         }
         *work += 1;
-        Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting))
+        Ok(self.put_event(pool, sender, event, Turn::Waiting))
     }
 
     /// Lets a sender continue whose event is in the pool now.

@@ -255,9 +255,7 @@ impl<'k, M: Machine> Groups<'k, M> {
                 word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0,
                 Error::SlotOccupied,
             )?;
-            if word.empty_value() >= CLAIMED {
-                return Err(Refusal::More);
-            }
+            refuse_if(word.empty_value() >= CLAIMED, Refusal::More)?;
             if !self.k.cpus.epoch.is_reusable(word.empty_value()) {
                 // A call to the earlier contents may just be checking whose entry this is.
                 return Err(Refusal::Restart { epoch: word.empty_value() + 2 });

@@ -55,9 +55,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         {
             let list = process.get().memberships.lock(self.cpu, &process.get().header);
             refuse_if(process.get().header.has_flag(FLAG_DYING), Error::Dying)?;
-            if process.get().offer.get() != offered {
-                return Err(Refusal::More);
-            }
+            refuse_if(process.get().offer.get() != offered, Refusal::More)?;
             process.get().offer.set(Offered::NONE);
             let next = list.get(self.pin());
             place.get().group.set(Some(group));

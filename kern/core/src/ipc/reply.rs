@@ -166,13 +166,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::SaveReply`].
     pub fn save_reply(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let object = self.caps().operand::<Reply, { Op::SaveReply as u8 }, 0>(me, args.cap())?;
-        let Some(reply) = object.get().hot.open(self.pin()) else {
-            return Err(self.elsewhere(&object.get().hot));
-        };
+        let reply = self.here(&object.get().hot)?;
         refuse_if(reply.caller(self.pin()).is_some(), Error::InUse)?;
-        if object.get().header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
+        refuse_if(object.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         let Some(caller) = me.caller(self.pin()) else { return Err(Error::Gone.into()) };
         // Any holder of the Reply object can answer. So for the caller the object is like a group.
         self.security().may(&caller.get().header, &object.get().header, may::JOIN)?;
@@ -185,10 +181,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Returns the caller whose call a Reply object keeps, or `None` if it is empty.
     fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
-        match reply.get().hot.open(self.pin()) {
-            Some(hot) => Ok(hot.caller(self.pin())),
-            None => Err(self.elsewhere(&reply.get().hot)),
-        }
+        Ok(self.here(&reply.get().hot)?.caller(self.pin()))
     }
 
     /// Takes the call out of a Reply object. If another task saved the call, that task loses the
@@ -212,9 +205,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn forward(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let mut words = args.words()?;
         refuse_if(MsgInfo(args.info).has(FLAG_PAGES), Refusal::new(Error::NoPage, 0))?;
-        if MsgInfo(args.info).has(FLAG_CAPS) {
-            return Err(Refusal::new(Error::NoCapability, 0));
-        }
+        refuse_if(MsgInfo(args.info).has(FLAG_CAPS), Refusal::new(Error::NoCapability, 0))?;
         let fault = me.serves_fault();
         if fault {
             words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);

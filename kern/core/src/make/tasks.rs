@@ -53,9 +53,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
         self.security().same_label(headers)?;
         refuse_if(!process.get().cnode.is_null(), Error::BadState)?;
-        if !cnode.get().process.is_null() || !vspace.get().process.is_null() {
-            return Err(Error::InUse.into());
-        }
+        refuse_if(!cnode.get().process.is_null() || !vspace.get().process.is_null(), Error::InUse)?;
         refuse_if(headers.iter().any(|header| header.has_flag(FLAG_DYING)), Error::Dying)?;
         cnode.get().process.set(Some(process));
         vspace.get().process.set(Some(process));
@@ -311,9 +309,7 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
         let (sc_hot, task) = (self.here(&sc.get().hot)?, self.open_here(task)?);
         refuse_if(!sc_hot.owner.is_null() || !sc_hot.task.is_null() || task.time.has_own(), Error::InUse)?;
-        if task.state() == State::Fresh || task.is_dying() {
-            return Err(Error::BadState.into());
-        }
+        refuse_if(task.state() == State::Fresh || task.is_dying(), Error::BadState)?;
         refuse_if(sc.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         sc_hot.owner.set(Some(task.object()));
         sc_hot.task.set(Some(task.object()));
