@@ -172,20 +172,20 @@ impl<'k, M: Machine> Events<'k, M> {
         put: impl Fn(Ref<'k, EventPool>) -> core::result::Result<bool, R>,
     ) -> (Part<'k, R>, Progress) {
         let own = me.process(self.pin()).get().key_word();
-        let (first, mut sent) = (usize::from(begun.next), 0);
         let at = |next: usize, sent: u16| Progress { next: next as u16, sent: begun.sent.wrapping_add(sent) };
+        let (members, first) = (&group.get().members, usize::from(begun.next));
         // User level chooses the first index, so it is masked. The later ones it does not choose.
-        let Some(first) = group.get().members.masked(first) else {
-            return (Part::Over, at(first, sent));
-        };
-        for next in first..first + BROADCAST_LOOKS {
-            let Some(member) = group.get().member(self.pin(), next) else {
-                return (Part::Over, at(next, sent));
-            };
+        let last = members.known().len().min(first + BROADCAST_LOOKS);
+        let row =
+            members.masked(first).and_then(|first| members.known().row(self.pin(), first, last - first));
+        let (mut rest, mut sent) = (row.unwrap_or_default().iter(), 0);
+        while let Some(record) = rest.next() {
+            let member = Member::read(record);
             if !member.listens_besides(own) {
                 continue;
             }
             let Some(pool) = self.pool_of_member(member) else { continue };
+            let next = last - rest.len() - 1;
             if sent == bound {
                 return (Part::More, at(next, sent));
             }
@@ -195,7 +195,7 @@ impl<'k, M: Machine> Events<'k, M> {
                 Err(refusal) => return (Part::Refused(refusal), at(next, sent)),
             }
         }
-        (Part::More, at(first + BROADCAST_LOOKS, sent))
+        (if last < first + BROADCAST_LOOKS { Part::Over } else { Part::More }, at(last, sent))
     }
 
     /// Returns the pool of a member's process, if the process lives and has a pool.
