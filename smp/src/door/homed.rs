@@ -202,7 +202,7 @@ impl<'k, O: HasHomed<S>, S: 'k> Opened<'k, O, S> {
         object.get().homed().open(pin).map(|_| Opened(object, PhantomData))
     }
 
-    /// Does [`Opened::open`] if the caller knows that this CPU is the home; panics if that is wrong.
+    /// Opens the object for a caller that knows that this CPU is its home. Panics if it is not.
     #[inline(always)]
     pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> Self {
         let _ = object.get().homed().here(pin);

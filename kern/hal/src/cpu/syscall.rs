@@ -73,7 +73,8 @@ fn slot_code(at: u64, block: u64, entry: u64) -> u128 {
 /// Points SYSCALL of the CPU that runs this to its slot.
 ///
 /// # Safety
-/// [`write_slots`] has run and the kernel is sealed, `cpu` is the CPU that runs this, and user code may enter.
+/// [`write_slots`] has run and the kernel is sealed, `cpu` is the CPU that runs this, and user code
+/// may enter.
 pub unsafe fn enable(cpu: CpuId) {
     let slot = slot_address(cpu);
     // SAFETY: the slot holds entry code (caller); the selectors are those of every CPU's GDT. CSTAR

@@ -60,8 +60,8 @@ unsafe impl Sync for InterruptTable {}
 #[unsafe(link_section = ".sealed")]
 static INTERRUPTS: InterruptTable = InterruptTable(UnsafeCell::new([Entry::missing(); 256]));
 
-/// Vectors with a stack of their own, in the order of these stacks: in the interrupt stack table, and
-/// in a CPU's window after the kernel's stack.
+/// Vectors with a stack of their own, in the order of these stacks: in the interrupt stack table,
+/// and in a CPU's window after the kernel's stack.
 const OWN_STACK: [u8; STACK_COUNT - 1] = [trap::NMI, trap::MACHINE_CHECK, trap::DEBUG, trap::DOUBLE_FAULT];
 
 /// Fills the IDT for the time before the first TSS is loaded, and loads it.

@@ -11,8 +11,8 @@
 //! before it have sent their records. No other code of a CPU waits.
 //!
 //! # At the end
-//! A CPU that ends the machine closes the port and waits a bounded time for the CPU that sends. From
-//! then on no other CPU sends.
+//! A CPU that ends the machine closes the port and waits a bounded time for the CPU that sends.
+//! From then on no other CPU sends.
 //!
 //! The buffers' bytes are atomics that only their CPU accesses. So the desk needs no unsafe code;
 //! the cost does not matter for a log.

@@ -101,8 +101,8 @@ pub fn record(channel: u8, payload: &[u8]) {
     }
 }
 
-/// Completes and ends the record that was begun last on this CPU's desk. If it is the outermost one,
-/// sends all finished records.
+/// Completes and ends the record that was begun last on this CPU's desk. If it is the outermost
+/// one, sends all finished records.
 pub(super) fn complete(desk: &Desk, channel: u8) {
     if !desk.finish(channel) {
         LOST.fetch_add(1, Ordering::Relaxed);

@@ -11,8 +11,8 @@
 //! run anything that could write there. After that no translation that a CPU may have ever changes:
 //! [`map_device`] only adds mappings.
 //!
-//! In the direct map, too, the kernel's text, constants and sealed data are read-only. So the direct
-//! map shows them in pages of 4 KiB from the start.
+//! In the direct map, too, the kernel's text, constants and sealed data are read-only. So the
+//! direct map shows them in pages of 4 KiB from the start.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -133,8 +133,8 @@ fn take_table() -> Option<u64> {
 /// Returns the kernel's tables, for changes by the boot CPU (or under a lock of this module).
 fn kernel_space() -> Space<'static> {
     // SAFETY: the root and its tables were made by `build` and are never freed. Callers are the
-    // boot CPU while booting, or hold `DEVICE_NEXT` and touch only the device window. The direct map
-    // shows all RAM.
+    // boot CPU while booting, or hold `DEVICE_NEXT` and touch only the device window. The direct
+    // map shows all RAM.
     unsafe { Space::open(DIRECT_MAP, root(), &take_table) }
 }
 

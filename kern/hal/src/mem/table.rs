@@ -71,8 +71,8 @@ pub struct Space<'t> {
 impl<'t> Space<'t> {
     /// # Safety
     /// `root` is the physical address of a PML4. It, its tables, and frames for new ones are mapped
-    /// from `memory` on; nobody else changes them, or frees them, while the `Space` is used. Mapping
-    /// through it is subject to the caller's own promises about the memory that appears.
+    /// from `memory` on; nobody else changes them, or frees them, while the `Space` is used.
+    /// Mapping through it is subject to the caller's own promises about the memory that appears.
     pub unsafe fn open(memory: u64, root: u64, new_table: &'t dyn Fn() -> Option<u64>) -> Space<'t> {
         Space { memory, root, new_table }
     }

@@ -32,8 +32,8 @@ pub const REGS: usize = TASK + offset_of!(TaskHot, regs);
 
 /// Assembles code that gets offsets and numbers as operands, by rows:
 ///
-/// - `{ base, Type: field … }`: the offset of each field, as an operand with the field's name and as
-///   the symbol `.Lfield`, which `.irp` can make of a register's name;
+/// - `{ base, Type: field … }`: the offset of each field, as an operand with the field's name and
+///   as the symbol `.Lfield`, which `.irp` can make of a register's name;
 /// - `( base, Type: name field, … )`: under another name;
 /// - `[ base, size, Enum: name Variant, … ]`: the place of a variant's entry in a table;
 /// - `< base, Type: name CONSTANT, … >`: a constant of a type, such as an offset in it.
