@@ -635,7 +635,7 @@ impl Play {
         let found = self.judge.judge(&self.before, &self.after, acts, &self.offers);
         self.outcome.exceeded.extend_from_slice(found);
         self.woken(acts);
-        if self.outcome.operations % 4 == 0 {
+        if self.outcome.operations.is_multiple_of(4) {
             self.bound.judge(&self.after, &mut self.outcome.exceeded);
         }
         self.relabelled |= self.sets_labels();

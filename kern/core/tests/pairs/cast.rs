@@ -358,7 +358,7 @@ impl Cast {
             Proc { process, cnode, vspace }
         };
         let (client, server) = (process(w, 1), process(w, 0));
-        let group = w.make_of(0, memory, ObjType::Group, 4 + MORE_MEMBERS as u64 | 16 << 16);
+        let group = w.make_of(0, memory, ObjType::Group, (4 + MORE_MEMBERS as u64) | 16 << 16);
         let members = [client, server].map(|who| w.join(group, who, GROUP, abi::MEMBER_RIGHTS, 7));
         let task = |w: &mut World, of, n, own| w.task_of(memory, of, n, 10, own);
         let helper = task(w, server, 0, true);

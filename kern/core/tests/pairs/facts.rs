@@ -271,7 +271,7 @@ pub fn half_dead(world: &World) -> Option<&'static str> {
 /// A word, with addresses as places in the world's memory, which stands elsewhere in another world.
 fn plain(world: &World, word: u64) -> u64 {
     match world.regions.iter().position(|region| region.contains(&word)) {
-        Some(n) => (n as u64 + 1) << 44 | word - world.regions[n].start,
+        Some(n) => (n as u64 + 1) << 44 | (word - world.regions[n].start),
         None => word,
     }
 }

@@ -214,7 +214,7 @@ pub fn missing() -> Vec<Op> {
 pub fn effects(state: State, deed: &Deed) -> Result<(Said, Facts), String> {
     let none = Words::new();
     let case = Case::alone(state, deed, &none);
-    caught(|| Play::new(&case).to_the_end()).map(|outcome| (outcome.said[0], outcome.facts))
+    caught(|| Play::new(&case).play_first()).map(|outcome| (outcome.said[0], outcome.facts))
 }
 
 /// A system call that changes nothing.
@@ -474,7 +474,7 @@ impl<'a> Play<'a> {
     }
 
     /// Plays the first operation, and nothing else.
-    fn to_the_end(mut self) -> Outcome {
+    fn play_first(mut self) -> Outcome {
         let cpu = self.case.first.by.cpu().unwrap_or(0);
         let first = self.actor(self.case.first, cpu);
         match self.case.first.what {

@@ -104,10 +104,13 @@ impl Write for Uart {
     }
 }
 
+/// The screen of a PC, which shows a letter by a cell's number.
+type TextScreen = Screen<fn(usize, u8)>;
+
 /// COM1, and the screen if there is one.
 struct Console {
     uart: Uart,
-    screen: Option<Screen<fn(usize, u8)>>,
+    screen: Option<TextScreen>,
     /// Lines that were ended.
     lines: u32,
 }
@@ -134,7 +137,7 @@ pub fn init() {
 /// # Safety
 /// From now on there is a text screen at [`TEXT_SCREEN`], which the direct map shows.
 pub unsafe fn add_screen() {
-    let mut screen: Screen<fn(usize, u8)> = Screen::new(|cell, letter| {
+    let mut screen: TextScreen = Screen::new(|cell, letter| {
         /// Light grey on black.
         const LOOK: u16 = 0x0700;
         let first = (DIRECT_MAP + TEXT_SCREEN) as *mut u16;

@@ -95,7 +95,7 @@ fn what_has_no_room_is_refused_and_costs_only_itself() {
     assert!(!desk.leave());
     write(&desk, 2, PAGE - HEAD, |_| ());
     // No page is left at the fourth depth.
-    (0..PAGES).for_each(|_| _ = desk.enter());
+    (0..PAGES).for_each(|_| desk.enter());
     desk.enter();
     desk.append(b"too deep");
     assert!(!desk.finish(3));
