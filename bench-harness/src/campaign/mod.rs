@@ -26,10 +26,13 @@ pub use gather::merge;
 pub use plan::{Kind, Plan, Shard};
 pub use run::run;
 
-/// Makes an empty directory for a test.
+/// Makes an empty directory for a test. No two have the same one, even if their names are the same.
 #[cfg(test)]
 pub(crate) fn scratch(name: &str) -> std::path::PathBuf {
-    let dir = std::env::temp_dir().join(format!("aurora-campaign-{}-{name}", std::process::id()));
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("aurora-test-{}-{number}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("a directory for temporary files");
     dir

@@ -275,7 +275,7 @@ mod tests {
         let text = "struct Hot; impl Hot { fn a(&self) {} }
                     methods! { Hot: /// One.\n fn b<'k>(self, pin: Pin<'k>) -> Option<u8> = self.x.get(pin);
                     fn c(self) = { self.b(); }; }";
-        let count = Count::of(&project("count-methods", &[("lib.rs", text)]));
+        let count = Count::of(&project("count-rows", &[("lib.rs", text)]));
         assert_eq!(count.type_methods, ("Hot".to_owned(), 3), "a, b and c");
     }
 

@@ -77,25 +77,24 @@ extern "C" fn call_elsewhere(
     tag: u64,
     target: u64,
 ) -> ! {
-    send(block, |cx| cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target))
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    let action = cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target);
+    exit(&mut entry, action)
 }
 
 extern "C" fn reply_elsewhere(block: &'static CpuBlock, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
-    send(block, |cx| cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin())))
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    let action = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
+    exit(&mut entry, action)
 }
 
 extern "C" fn answer_fault(block: &'static CpuBlock, me: Ptr<Task>, faulter: Ptr<Task>) -> ! {
-    send(block, |cx| cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin())))
-}
-
-/// Serves an entry that sends a message, mostly to another CPU.
-#[inline(always)]
-fn send(block: &'static CpuBlock, work: impl FnOnce(Door<'_, Pc>) -> ExitAction) -> ! {
     let mut entry = boot::entry_of(block);
-    match work(context(&entry)) {
-        ExitAction::Idle => idle(&mut entry),
-        _ => leave(&mut entry),
-    }
+    let cx = context(&entry);
+    let action = cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin()));
+    exit(&mut entry, action)
 }
 
 /// Maps or unmaps one page.
@@ -169,6 +168,12 @@ fn has_to_settle(cpu: CpuHere<'_>) -> bool {
     cpu.grace().is_unsettled() || cpu.own().sched.more_mail.get()
 }
 
+/// Ends a kernel entry whose message went to another CPU.
+#[inline(always)]
+fn exit(entry: &mut CpuEntry, action: ExitAction) -> ! {
+    if matches!(action, ExitAction::Idle) { idle(entry) } else { leave(entry) }
+}
+
 /// Continues the current task of this CPU, whose context is not loaded, or idles until there is
 /// one.
 #[inline(always)]
@@ -208,14 +213,24 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
 #[inline(always)]
 fn idle_once(entry: &mut CpuEntry) {
     context(entry).time().note_idle();
-    let came = wait_for_work(entry);
-    if came & idle::WOKEN != 0 {
-        stop_if_asked(context(entry));
-        context(entry).count(Counter::Interrupt);
-        context(entry).note_interrupt(Interrupt::Mail);
-    }
-    if came & !idle::WOKEN != 0 {
-        take_interrupts(entry, came);
+    let mode = idle::mode();
+    // Two calls, so that each has the constant, and no test of it.
+    let came = if mode == IdleMode::HALT {
+        wait_for_work(entry, mode, Idle::Halt)
+    } else {
+        wait_for_work(entry, mode, Idle::Poll)
+    };
+    if let Some(came) = came {
+        context(entry).trace().event(|| Event::Woken {});
+        quiesce::unpark(entry);
+        if came & idle::WOKEN != 0 {
+            stop_if_asked(context(entry));
+            context(entry).count(Counter::Interrupt);
+            context(entry).note_interrupt(Interrupt::Mail);
+        }
+        if came & !idle::WOKEN != 0 {
+            take_interrupts(entry, came);
+        }
     }
     if let Some(task) = context(entry).take_mail() {
         context::load_for(entry.here(), task);
@@ -250,32 +265,22 @@ fn settle(entry: &mut CpuEntry) {
     context(entry).grace().wake_grace_waiters();
 }
 
-/// Stops this CPU until something has happened. Returns the interrupts that came.
+/// Parks this CPU until something has happened. Returns the interrupts that came, or `None` if
+/// there was something to do already.
 #[inline(always)]
-fn wait_for_work(entry: &mut CpuEntry) -> u64 {
-    let mode = idle::mode();
-    // Two calls, so that each has the constant, and no test of it.
-    if mode == IdleMode::HALT { wait(entry, mode, Idle::Halt) } else { wait(entry, mode, Idle::Poll) }
-}
-
-/// Waits at a quiescent point that lasts, unless there is something to do.
-#[inline(always)]
-fn wait(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> u64 {
+fn wait_for_work(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> Option<u64> {
     let mailbox = entry.block().mailbox();
     if !quiesce::park(entry, how) {
-        return 0;
+        return None;
     }
     context(entry).trace().note_waiting(how);
-    let came = if mode == IdleMode::POLL {
+    Some(if mode == IdleMode::POLL {
         idle::poll_until(|| mailbox.has_mail())
     } else if mode == IdleMode::HALT {
         idle::halt()
     } else {
         idle::mwait_until(mailbox.line(), || mailbox.has_mail())
-    };
-    context(entry).trace().event(|| Event::Woken {});
-    quiesce::unpark(entry);
-    came
+    })
 }
 
 /// Handles the interrupts besides wake-ups that came while this CPU was idle.

@@ -247,13 +247,17 @@ impl Names<'_> {
     /// Returns the functions around an instruction by its frames. Frames outside the kernel's
     /// crates are library functions.
     fn inlined(&mut self, line: &Line) -> Vec<usize> {
-        let mut chain = Vec::new();
+        let (mut chain, mut around) = (Vec::new(), None);
         for (depth, frame) in line.frames.iter().rev().enumerate() {
-            let Some(source) = &frame.source else { continue };
-            let Some(function) = self.sources.at(&source.file, source.line) else { continue };
-            if depth > 0 && function.body <= TRIVIAL {
+            let found = match &frame.source {
+                Some(source) => self.sources.at(&source.file, source.line),
+                // The compiler made one instruction of several lines, and gives it none.
+                None => around.and_then(|file| self.sources.named(file, last_name(&frame.function))),
+            };
+            around = frame.source.as_ref().map_or(around, |source| Some(&source.file));
+            let Some(function) = found.filter(|function| depth == 0 || function.body > TRIVIAL) else {
                 continue;
-            }
+            };
             let function = function.clone();
             let number = self.number(function);
             // A closure stands in the text of the function that it is passed on by.
@@ -283,6 +287,11 @@ impl Names<'_> {
             self.functions.len() - 1
         })
     }
+}
+
+/// Returns a function's name without the path of its module.
+fn last_name(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -400,6 +409,14 @@ fn leave() {
         ]);
         // `serve` has no instruction of its own.
         assert_eq!(parts, [["CPU 0:", "0 check 5", "1 id 1"]]);
+    }
+
+    #[test]
+    fn an_instruction_without_a_line_is_found_by_the_functions_name() {
+        let named = Frame { function: "kern::check".to_owned(), source: None };
+        let around = kernel(0, 10, NOP, &[(FILE, 3)]);
+        let frames = std::iter::once(named).chain(around.frames.iter().cloned()).collect();
+        assert_eq!(walked(&[Line { frames, ..around }]).0, [["CPU 0:", "0 check 1"]]);
     }
 
     #[test]

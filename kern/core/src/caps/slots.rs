@@ -316,13 +316,9 @@ impl<'k, M: Machine> Caps<'k, M> {
         let word = at.slot.get().word.load(self.pin());
         let stamp = word.empty_value();
         refuse_if(word.object_type() != 0 || stamp == CLAIMED, Error::SlotOccupied)?;
-        if stamp > CLAIMED {
-            // Another CPU is emptying it.
-            return Err(Refusal::More);
-        }
-        if !self.k.cpus.epoch.is_reusable(stamp) {
-            return Err(Refusal::Restart { epoch: stamp + 2 });
-        }
+        // Another CPU is emptying it.
+        refuse_if(stamp > CLAIMED, Refusal::More)?;
+        refuse_if(!self.k.cpus.epoch.is_reusable(stamp), Refusal::Restart { epoch: stamp + 2 })?;
         refuse_if(!at.slot.get().word.claim(word, CLAIMED), Error::SlotOccupied)?;
         fence_after_exchange();
         if at.table.has_flag(FLAG_DYING) {

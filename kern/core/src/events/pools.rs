@@ -359,11 +359,9 @@ impl<'k, M: Machine> Events<'k, M> {
     ) -> Result<()> {
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         let parted = pool.get().parted.load(Relaxed);
-        if !self.k.cpus.epoch.is_reusable(parted) {
-            // A CPU that has found the pool through its former process may still put an event
-            // there, or part the pool from its process.
-            return Err(Refusal::Restart { epoch: parted + 2 });
-        }
+        // A CPU that has found the pool through its former process may still put an event there, or
+        // part the pool from its process.
+        refuse_if(!self.k.cpus.epoch.is_reusable(parted), Refusal::Restart { epoch: parted + 2 })?;
         refuse_if(!pool.get().process.is_null() || !process.get().pool.claim(pool), Error::InUse)?;
         pool.get().process.set(Some(process));
         pool.get().bits.store(bits, Relaxed);

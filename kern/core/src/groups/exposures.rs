@@ -255,12 +255,10 @@ impl<'k, M: Machine> Groups<'k, M> {
                 word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0,
                 Error::SlotOccupied,
             )?;
-            refuse_if(word.empty_value() >= CLAIMED, Refusal::More)?;
-            if !self.k.cpus.epoch.is_reusable(word.empty_value()) {
-                // A call to the earlier contents may just be checking whose entry this is.
-                return Err(Refusal::Restart { epoch: word.empty_value() + 2 });
-            }
-            Ok(())
+            let stamp = word.empty_value();
+            refuse_if(stamp >= CLAIMED, Refusal::More)?;
+            // A call to the earlier contents may just be checking whose entry this is.
+            refuse_if(!self.k.cpus.epoch.is_reusable(stamp), Refusal::Restart { epoch: stamp + 2 })
         };
         let outcome = match marked < self.k.cpu_count() {
             true => Err(Error::SlotOccupied.into()),
@@ -343,9 +341,7 @@ fn watcher<'k>(word: RawWord<'k>, index: u32, shift: u64) -> Result<Kind<'k>> {
         word.get::<Notification>().is_none(),
         Refusal::new(Error::WrongType, u64::from(word.object_type())),
     )?;
-    if index >= WATCHERS {
-        return Err(Refusal::argument(0));
-    }
+    refuse_if(index >= WATCHERS, Refusal::argument(0))?;
     if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(Kind::Watcher(shift as u32 + 1)) }
 }
 
