@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
 use crate::lab::Lab;
-use crate::suite::target_dir;
+use crate::suite::{cargo, target_dir, yielding};
 use crate::testsum::Tally;
 
 /// Bounds of the kernel, and what builds one that has them.
 const LIMITS: [(&str, &[&str]); 2] = [("normal", &[]), ("small", &["--features", "small-limits"])];
+
+/// Cases of pairs, with each.
+const CASES: &str = "50000";
 
 /// Cases of confinement, with normal limits and with small ones.
 const CONFINE_CASES: [&str; 2] = ["1200", "500"];
@@ -22,7 +25,7 @@ const CONFINE_CASES: [&str; 2] = ["1200", "500"];
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for (name, limits) in LIMITS {
-        sum += one(lab, &format!("pairs, {name} limits"), play(lab, limits, &[])?);
+        sum += one(lab, &format!("pairs, {name} limits"), play(lab, limits, &["--cases", CASES])?);
     }
     let mut texts = Vec::new();
     for (name, limits) in LIMITS {
@@ -69,8 +72,7 @@ fn play(lab: &Lab, limits: &[&str], options: &[&str]) -> Result<bool> {
 /// and its own, and shows what it says. Returns whether it passed.
 fn played_on_host(lab: &Lab, test: &str, cargo_arguments: &[&str], options: &[&str]) -> Result<bool> {
     lab.screen.step(test);
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut command = Command::new(cargo);
+    let mut command = yielding(&cargo());
     command.args(["test", "--quiet", "--package", "kern-core", "--test", test]).args(cargo_arguments);
     command.arg("--").args(options);
     let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("starting {test}"))?;

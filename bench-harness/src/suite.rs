@@ -156,24 +156,28 @@ struct Outcome {
     said: Vec<String>,
 }
 
-/// Steps that keep few CPUs busy, and that no load disturbs: they boot under icount, or one CPU, or
-/// wait for their turn. They run beside each other, and begin in this order: those that take
-/// longest with one boot after the other come first.
-const BESIDE: [Step; 11] = [
+/// Steps that no load disturbs: they boot under icount, or one CPU, or wait for their turn, or they
+/// are tests on the host that only take the CPU time that is left ([`yielding`]). They run beside
+/// each other, and begin in this order: those that take longest with one thing after the other come
+/// first.
+const BESIDE: [Step; 14] = [
+    Step::Pairs,
     Step::Gdb,
-    Step::Lint,
     Step::Bench,
     Step::Stress,
+    Step::Loom,
+    Step::Lint,
     Step::Bochs,
     Step::Diff,
+    Step::Confine,
     Step::Policy,
     Step::Protection,
     Step::Iso,
     Step::Hardening,
     Step::Trace,
 ];
-/// How many of them run at a time: one more than two CPUs, since each also waits and writes.
-const LANES: usize = 3;
+/// How many of them run at a time: two for each of two CPUs, since each also waits and writes.
+const LANES: usize = 4;
 
 /// Runs the suite; its last line is `N passed, N failed`.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
@@ -241,7 +245,10 @@ fn parts(wanted: &Wanted) -> Vec<Part<'_>> {
             },
         ];
     }
-    let chosen = |step: &&Step| wanted.only.is_empty() || wanted.only.contains(step);
+    let chosen = |step: &&Step| match wanted.only.as_slice() {
+        [] => **step != Step::Lint,
+        only => only.contains(step),
+    };
     let part = |&step: &Step| Part {
         name: format!("{step:?}"),
         work: Box::new(move |lab| run_step(lab, wanted, step)),
@@ -267,7 +274,10 @@ fn describe(tally: Tally) -> String {
 fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
         Step::Host => host_tests(lab),
-        Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
+        Step::Loom => {
+            let words = &["--package", "smp", "--profile", "loom"];
+            cargo_test(lab, yielding(&cargo()), "loom", words, Some("loom"))
+        }
         Step::Lint => lint::run(lab, &wanted.just),
         Step::Pairs => pairs::run(lab),
         Step::Confine => pairs::confine(lab),
@@ -293,11 +303,27 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     }
 }
 
+pub fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// Returns a command that gets the CPU time that nothing else wants: a boot beside it must not
+/// become late.
+pub fn yielding(program: &str) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "19", program]);
+    command
+}
+
 /// Runs `cargo test`, with a configuration flag and a target directory of its own if there is one.
-fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> Result<Tally> {
+fn cargo_test(
+    lab: &Lab,
+    mut command: Command,
+    label: &str,
+    arguments: &[&str],
+    cfg: Option<&str>,
+) -> Result<Tally> {
     lab.screen.step(label);
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut command = Command::new(cargo);
     command.args(["test", "--no-fail-fast"]).args(arguments);
     if std::env::var_os("MODEL_CASES").is_none() {
         command.env("MODEL_CASES", MODEL_CASES.to_string());
@@ -334,7 +360,9 @@ fn host_tests(lab: &Lab) -> Result<Tally> {
     let small: &[&str] = &["--package", "kern-core", "--features", "small-limits", "--test", "kernel"];
     let calls = [("host, small limits", small), ("host", &[])];
     let mut sum = Tally::default();
-    for tally in lanes::in_lanes(calls.len(), &calls, |(label, words)| cargo_test(lab, label, words, None)) {
+    for tally in lanes::in_lanes(calls.len(), &calls, |(label, words)| {
+        cargo_test(lab, Command::new(cargo()), label, words, None)
+    }) {
         sum += tally?;
     }
     Ok(sum)
@@ -346,7 +374,7 @@ pub fn target_dir(lab: &Lab) -> PathBuf {
 
 /// Runs unit tests, without those that boot something or explore states for minutes.
 fn unit_tests(lab: &Lab) -> Result<Tally> {
-    cargo_test(lab, "units", &["--lib", "--bins"], None)
+    cargo_test(lab, Command::new(cargo()), "units", &["--lib", "--bins"], None)
 }
 
 fn guest_job(mode: Mode, cpus: u32) -> Job {
