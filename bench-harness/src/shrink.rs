@@ -95,7 +95,8 @@ fn command(wanted: &Wanted, size: Size) -> String {
     stress::command(&sized(wanted, size), size.seed)
 }
 
-/// Runs it: in which way it fails, if it does, and in which words.
+/// Runs the stress test at a size. Returns how it failed and the words that say so, or `None` if it
+/// passed.
 fn run(lab: &Lab, wanted: &Wanted, size: Size) -> Result<Option<(Symptom, String)>> {
     let run = stress::run_once(lab, &sized(wanted, size), size.seed, PURPOSE)?;
     Ok(run.symptom.zip(run.trouble).map(|(symptom, trouble)| (symptom, in_short(&trouble.to_string()))))

@@ -265,7 +265,8 @@ pub fn others_wait() -> bool {
     HOOKS.get().locks.is_some()
 }
 
-/// Handles a CPU that meets a held lock. Panics if no other actor could release it.
+/// Waits, for a simulated CPU that meets a held lock, until `is_free`: lets the stopped actors
+/// continue. Panics if there is none, since nobody could release the lock.
 pub fn contended(is_free: &dyn Fn() -> bool) {
     let hooks = HOOKS.get();
     let Some(waiter) = hooks.locks else { panic!("a CPU waits for a lock that nobody lets go of") };

@@ -105,7 +105,8 @@ impl Pool {
         Some(Came { event, pages: &self.pages, at: self.head, mask })
     }
 
-    /// Gives the cells of the last event back; those who wait for room are let in.
+    /// Gives the cells of the event that was taken last back to the pool. If senders wait for room,
+    /// asks the kernel to let them in.
     #[inline]
     fn release(&mut self) {
         if self.held == 0 {

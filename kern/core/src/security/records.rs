@@ -38,8 +38,9 @@ use smp::sync::Ordering::{AcqRel, Relaxed};
 use crate::rooms::Security;
 use kern_base::task::OpenTask;
 
-/// The receivers of grants, refusals and kills: one word, so that one load shows whether there are
-/// any. Audits are counted, because another may begin before an ended one is subtracted.
+/// The receivers of records of grants, refusals and kills: the log, and a number of audits. It is
+/// one word, so that one load shows whether there are any. Audits are counted, because another may
+/// begin before an ended one is subtracted.
 #[derive(Default)]
 pub struct Told(AtomicU32);
 

@@ -226,7 +226,8 @@ impl<'k, M: Machine> Time<'k, M> {
         task.time.has_own() && self.own_at_rest(task).is_none()
     }
 
-    /// Whether a task is ready, and has neither time nor own time to request.
+    /// Whether a task is ready and can get no time: it has none, and no SchedContext of its own
+    /// that a search could request.
     fn starves(self, task: OpenTask<'k>) -> bool {
         task.is_runnable() && self.own_time(task.part()).is_none() && self.time_of(task).is_none()
     }

@@ -45,7 +45,8 @@ pub const APIC_ERROR: u8 = 0x22;
 /// The local APIC took an interrupt back.
 pub const SPURIOUS: u8 = 0xff;
 
-/// What an exception means whose registers the entry left on a kernel stack.
+/// What an exception means that interrupted the kernel, or user code at a place where the entry
+/// could not save its registers in the task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
     /// A non-maskable interrupt. The interrupted code continues, wherever it was.
