@@ -54,8 +54,6 @@ use smp::door::{AtomicLink, Homed, Ref, Table};
 use smp::lock::Lock;
 use smp::sync::AtomicBool;
 
-use crate::rooms::Trace;
-
 pub use answer::{Answer, Refusal, Result, refuse_if};
 pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
@@ -230,12 +228,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         if process == ProcessKey::FIRST {
             self.k.machine.first_process_dies();
         }
-    }
-
-    /// Returns the context of the trace.
-    #[inline(always)]
-    pub fn trace(self) -> Trace<'k, M> {
-        Trace::of(self)
     }
 
     /// Returns the task that entered the kernel, opened.

@@ -53,11 +53,6 @@ macro_rules! room {
         }
 
         impl<'k, M: Machine> $room<'k, M> {
-            /// Enters the room.
-            #[inline(always)]
-            pub fn of(cx: Cx<'k, M>) -> Self {
-                $room(cx)
-            }
             $(
                 #[inline(always)]
                 pub fn $name(self) -> $below<'k, M> {
@@ -66,6 +61,23 @@ macro_rules! room {
             )*
         }
     };
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Returns the context of the trace.
+    #[inline(always)]
+    pub fn trace(self) -> Trace<'k, M> {
+        Trace(self)
+    }
+}
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Enters the kernel. The other rooms have no such function: a context of each comes only from
+    /// one above it.
+    #[inline(always)]
+    pub fn of(cx: Cx<'k, M>) -> Self {
+        Door(cx)
+    }
 }
 
 room! {

@@ -171,6 +171,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Informs a pool's reader of an event, on the reader's home CPU.
     #[inline]
     pub fn call_reader(self, pool: Ref<'k, EventPool>) {
+        // No task waits at the pool: its process reads it without being woken.
         let Some(reader) = self.reader_of(pool) else { return };
         match self.open(reader) {
             Some(reader) => self.tell_reader(reader.part()),
@@ -415,6 +416,7 @@ impl<'k, M: Machine> Events<'k, M> {
     pub fn part_pool(self, pool: Ref<'k, EventPool>) {
         let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
+        // Another CPU has separated it.
         let Some(process) = pool.get().process.get(self.pin()) else { return };
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let pages = abi::events::pool_pages(pool.get().cells_log2);

@@ -150,6 +150,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         while watched != 0 {
             let index = watched.trailing_zeros() as usize;
             watched &= watched - 1;
+            // Impossible: a watched exposure has an entry. An assertion would cost each change.
             let Some(entry) = group.exposures.known().get(self.pin(), index) else { return };
             let note = entry.get().slot.word.load(self.pin()).get::<Notification>();
             let shift = entry.get().watch.load(Acquire).checked_sub(1);

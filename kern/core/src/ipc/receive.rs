@@ -190,6 +190,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// before goes back, and its own time stops.
     fn take_up(self, me: OpenTask<'k>, caller: Ref<'k, Task>) {
         self.time().give_back(me);
+        // The caller had no time, or it was taken away since: the receiver goes on with its own.
         let Some(sc) = self.time().resting_time(caller) else { return };
         if self.hot.current.is(me.object()) {
             self.time().stop_current();

@@ -257,6 +257,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Makes the block of a waiting sender ready to leave this CPU, if that is the sender's CPU:
     /// the sender's time goes along.
     fn leave_sender(self, block: &Block<'k>, sender: Option<OpenTask<'k>>, to: CpuId) {
+        // Its own CPU saw to both when the block left there.
         let Some(sender) = sender else { return };
         self.take_time_along(block, sender, to);
         take_registers_along(sender.part(), block);

@@ -292,6 +292,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Unmaps a dead task's UTCB, and frees its number for the next generation.
     fn leave_process(self, task: OpenTask<'k>) {
+        // A task that was never configured has no process.
         let Some(process) = task.get().leave(self.pin(), task.part()) else { return };
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let _guard = vspace.get().lock(self.cpu);

@@ -104,6 +104,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
         let mut link: &AtomicLink<CNode> = &zombies.open;
         for _ in 0..ZOMBIE_SLOTS {
+            // The end of the list: another CPU has removed the CNode.
             let Some(at) = link.get(self.pin()) else { return };
             if at == cnode {
                 link.set(cnode.get().next_zombie.get(self.pin()));

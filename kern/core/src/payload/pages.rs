@@ -169,6 +169,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let mut ranges = Ranges::new();
         // Ranges before the first malformed one were lent.
         let _ = self.ranges_of(task.object(), &mut ranges);
+        // A process whose address space has ended has no pages to take back.
         let Ok(space) = self.space_of(task.object()) else { return };
         ranges.iter().for_each(|range| self.mem().take_back(space, range));
     }

@@ -201,6 +201,7 @@ impl<'k, M: Machine> Tables<'k, M> {
 
     /// Visits every page that one of a VSpace's tables maps.
     pub fn pages_of(self, vspace: Ref<'k, VSpace>, number: usize, mut show: impl FnMut(u64, Spot<'k>)) {
+        // There is no such table, or no longer.
         let Some((_, note)) = self.table_at(vspace.get().place_of(number)) else { return };
         let first = number * ENTRIES;
         for spot in (first..first + ENTRIES).filter_map(|index| self.spot_at(vspace, index, note.level())) {

@@ -110,6 +110,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     fn part_with(self, hot: &TaskHot) {
+        // The task runs on its own time, or on none.
         let Some(sc) = hot.time.borrowed(self.pin()) else { return };
         self.sched.queue.remove(self.pin(), sc);
         if let Some(sc) = self.open_time(sc) {
@@ -179,6 +180,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     fn give_back_borrowed(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
         let lender = hot.time.take_lender(self.pin());
+        // Impossible: a task borrows only its CPU's time. An assertion would cost each hand-over.
         let Some(sc) = self.open_time(sc) else { return };
         self.put_down(hot, sc);
         match lender {
@@ -229,6 +231,7 @@ impl<'k, M: Machine> Time<'k, M> {
             None => self.unlend(callee.object()),
         };
         let Some((holder, sc)) = found else { return };
+        // Impossible: a task borrows only its CPU's time. An assertion would cost each call.
         let Some(sc) = self.open_time(sc) else { return };
         self.take_from(holder.part(), sc);
         self.rest_with(caller, sc);
@@ -247,11 +250,13 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Takes a context of this CPU from its holder, which continues as it can.
     pub fn seize(self, sc: OpenTime<'k>) {
+        // Nobody holds it.
         let Some(holder) = sc.task.take(self.pin()) else { return };
         if let Some(msg) = holder.get().message(self.pin()).filter(|msg| msg.has_time(sc.object())) {
             msg.set_time(None);
             return;
         }
+        // A holder of another CPU runs on nothing of this one.
         let Some(holder) = self.open(holder) else { return };
         if self.sched.current.is(sc.object()) || holder.time.borrows(sc.object()) {
             self.take_from(holder.part(), sc);

@@ -176,6 +176,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// last one stopped, unless the CPU was idle since.
     #[inline]
     fn run(self, sc: OpenTime<'k>) -> bool {
+        // Both impossible: queued time has a holder, on its CPU. Assertions would cost each switch.
         let Some(task) = sc.task.get(self.pin()) else { return false };
         let Some(task) = self.open(task) else { return false };
         let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
@@ -234,6 +235,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Sets the timer if the slice of the running context must be enforced because equals wait.
     #[inline]
     pub fn arm_timer_for_slice(self) {
+        // An idle CPU has no slice to enforce.
         let Some(sc) = self.running() else { return };
         if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
             self.arm_timer(self.sched.until.get());

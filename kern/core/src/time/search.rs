@@ -287,6 +287,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Lets the time that a search carries, if it has any, rest with a caller whose call is here.
     /// Otherwise the time has no holder.
     fn put_back(self, msg: &Message, at: Ref<'k, Task>) {
+        // The search had found none.
         let Some(sc) = msg.take_time(self.pin()) else { return };
         let sc = OpenTime::here(sc, self.pin());
         if self.callee_of(at).is_some() {

@@ -91,6 +91,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
 
     /// Flushes the loaded space, if it has changed.
     fn look_again(self) {
+        // The kernel's own tables are loaded, of which no user page is remembered.
         let Some(vspace) = self.cpu.vspace.get(self.pin()) else { return };
         let generation = vspace.get().generation.load(smp::sync::Ordering::Acquire);
         if vspace.get().see(self.pin(), generation) {

@@ -1,8 +1,10 @@
-//! Checks the structure of the workspace: which crate may depend on which, and which crates may use
-//! `unsafe` and assembly.
+//! Checks the structure of the workspace: which crate may depend on which, which crates may use
+//! `unsafe` and assembly, and which room of the kernel may name which.
 //!
 //! The book has the same table. Every kind of dependency counts, dev-dependencies, too: a test that
 //! bypasses a layer would depend on that layer's internals and make them hard to change.
+
+mod rooms;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -268,7 +270,7 @@ fn assembly_is_where_the_table_allows_it() {
 
 #[test]
 fn the_top_page_of_the_documentation_has_every_crate() {
-    let page = include_str!("../../docs/api/index.md");
+    let page = include_str!("../../../docs/api/index.md");
     let metadata = metadata();
     let mut targets = Vec::new();
     for member in members(&metadata) {
@@ -288,119 +290,4 @@ fn the_top_page_of_the_documentation_has_every_crate() {
             link.0
         );
     }
-}
-
-/// The rooms of the portable kernel, from the lowest to the highest. Each is a folder of
-/// `kern/core/src` and a context in `rooms.rs`.
-const ROOMS: [(&str, &str); 15] = [
-    ("outbox", "Outbox"),
-    ("time", "Time"),
-    ("security", "Security"),
-    ("caps", "Caps"),
-    ("tlb", "Tlb"),
-    ("tables", "Tables"),
-    ("mem", "Mem"),
-    ("payload", "Payload"),
-    ("ipc", "Ipc"),
-    ("events", "Events"),
-    ("grace", "Grace"),
-    ("groups", "Groups"),
-    ("life", "Life"),
-    ("make", "Make"),
-    ("door", "Door"),
-];
-/// What stands beside the rooms, and may look into all.
-const BESIDE: [&str; 1] = ["rooms.rs"];
-/// The data of a room that the kernel's own structure has.
-const DATA: [&str; 3] = ["security::labels::Rules", "security::records::Told", "life::zombies::Zombies"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Returns the rooms that a line of a file names and that are not below its own. `own` is `None`
-/// for the files that all rooms use.
-fn upward(line: &str, own: Option<usize>) -> Vec<&'static str> {
-    let code = code_of(line);
-    let is_named = |folder: &str, context: &str| {
-        let path = code.match_indices(&format!("{folder}::")).any(|(at, _)| {
-            let before = &code[..at];
-            let is_of_crate = before.ends_with("crate::") || own.is_none() && before.ends_with([' ', '(']);
-            is_of_crate && !DATA.iter().any(|data| code[at..].starts_with(data))
-        });
-        path || code.contains(&format!("{context}::of("))
-    };
-    let above = ROOMS.iter().enumerate().filter(|(rank, _)| own.is_none_or(|own| *rank > own));
-    above.filter(|(_, (folder, context))| is_named(folder, context)).map(|(_, (folder, _))| *folder).collect()
-}
-
-#[test]
-fn no_room_reaches_into_one_above() {
-    let core = root().join("kern/core/src");
-    let (mut wrong, mut files) = (Vec::new(), Vec::new());
-    sources(&core, &mut files);
-    assert!(files.len() > 50, "{files:?}");
-    for file in files {
-        let inside = file.strip_prefix(&core).expect("a file of the crate");
-        let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
-        if BESIDE.contains(&first.as_str()) {
-            continue;
-        }
-        let own = ROOMS.iter().position(|(folder, _)| *folder == first);
-        let text = fs::read_to_string(&file).expect("readable");
-        for (number, line) in (1..).zip(text.lines()) {
-            for above in upward(line, own) {
-                wrong.push(format!("{}:{number} reaches into {above}: {}", inside.display(), line.trim()));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn a_room_leads_to_those_below_it() {
-    let text = fs::read_to_string(root().join("kern/core/src/rooms.rs")).expect("readable");
-    let mut seen: Vec<&str> = Vec::new();
-    for (folder, context) in ROOMS {
-        let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("{context}:")));
-        let line = line.unwrap_or_else(|| panic!("{folder} has no context"));
-        let leads: Vec<&str> = line.split_whitespace().collect();
-        let below: Vec<&str> = leads.chunks(2).map(|pair| pair[0]).collect();
-        assert!(below.iter().all(|room| seen.contains(room)), "{context} leads to {below:?}");
-        seen.push(folder);
-    }
-}
-
-#[test]
-fn a_reach_into_a_room_above_is_seen() {
-    let time = Some(1);
-    assert_eq!(upward("use crate::life::control::Unwait;", time), ["life"]);
-    assert_eq!(upward("    Life::of(*self).kill(task, hot);", time), ["life"]);
-    assert_eq!(upward("use crate::outbox::mail::Next; // not crate::life::x", time), [""; 0]);
-    assert_eq!(upward("use crate::time::search::Search;", None), ["time"]);
-    assert_eq!(upward("pub use life::zombies::Zombies;", None), [""; 0]);
-    assert_eq!(upward("let x = self.time().start(task, hot);", Some(4)), [""; 0]);
-}
-
-/// Returns the rooms as the book shows them, from the highest to the lowest: the work of each, from
-/// its `mod.rs`, and its modules.
-fn map_of_rooms() -> String {
-    let core = root().join("kern/core/src");
-    let row = |(folder, context): &(&str, &str)| {
-        let text = fs::read_to_string(core.join(folder).join("mod.rs")).expect("readable");
-        let what = text.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("a description");
-        let what = what.split_once(": the room").map_or(what, |(what, _)| what);
-        let names = text.lines().filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';'));
-        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-        format!("| `{context}` | {what} | {} |\n", names.join(", "))
-    };
-    let rows: String = ROOMS.iter().rev().map(row).collect();
-    format!("| room | work | modules |\n|---|---|---|\n{rows}")
-}
-
-#[test]
-fn the_book_has_the_map_of_the_rooms() {
-    let page = fs::read_to_string(root().join("docs/src/architecture.md")).expect("readable");
-    let map = map_of_rooms();
-    assert!(page.contains(&map), "docs/src/architecture.md should have:\n{map}");
 }
