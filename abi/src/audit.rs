@@ -124,9 +124,9 @@ events! {
     /// without a handler, and the object is its process; or the object ends with a CNode that the
     /// actor ended before.
     Kill = 11;
-    /// The last capability of the object, a task, process or group, has gone, and so has it; a
-    /// group with all that was exposed there and who were members. The actor is who deleted that
-    /// capability, or ended the CNode that it was in: none, if that was before the audit began.
+    /// The last capability of the object, a task, process or group, is gone, and the object has
+    /// ended; a group with its exposures and memberships. The actor deleted that capability, or the
+    /// CNode that it was in: none, if that was before the audit began.
     End = 12;
     /// The actor, a task, is dead.
     Death = 13;

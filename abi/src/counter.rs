@@ -20,15 +20,16 @@ counters! {
     FastCall = "fast_call";
     /// Replies taken by the fastpath.
     FastReply = "fast_reply";
-    /// Notify, Wait and YieldTo taken by the fastpath.
+    /// Notifies taken by the fastpath.
     FastNotify = "fast_notify";
-    /// …
+    /// Waits taken by the fastpath.
     FastWait = "fast_wait";
-    /// …
+    /// YieldTos taken by the fastpath.
     FastYield = "fast_yield";
     /// Sends taken by the fastpath.
     FastSend = "fast_send";
-    /// Calls to tasks of other CPUs, sent by the fastpath and the short path in Rust after it.
+    /// Calls to tasks of other CPUs that the fastpath gave to the short path in Rust. Of these, the
+    /// ones that had to start over count as `slow_entry`, too.
     ExpressCall = "express_call";
     /// Replies to callers of other CPUs, sent in the same way.
     ExpressReply = "express_reply";

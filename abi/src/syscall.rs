@@ -36,7 +36,7 @@ operations! { ($)
             [member(SEND_PAGES)] when "with page ranges",
             [member(SEND_CAPS)] when "with capabilities";
         labels GRANT | READ | WRITE;
-        agreed "the task is exposed, by who had LISTEN of it; capabilities come into slots, pages \
+        agreed "the task is exposed by a holder of LISTEN; capabilities come into slots, pages \
             into windows that the receiver has opened";
         told Grant;
     }
@@ -70,7 +70,7 @@ operations! { ($)
         takes
             [member(Rights::NOTIFY)] when "through a group",
             [bits(Rights::NOTIFY)] when "of a Notification";
-        agreed "through a group: the Notification is exposed, by who had LISTEN of it";
+        agreed "through a group: the Notification is exposed by a holder of LISTEN";
     }
     /// Waits until a Notification has bits, and takes them.
     ///
@@ -133,7 +133,7 @@ operations! { ($)
         takes [member(Rights::SEND)], [member(SEND_WORDS)] when "with UTCB words";
         acts_for OfCaller;
         labels JOIN;
-        agreed "the task is exposed, by who had LISTEN of it; no capabilities or pages are carried";
+        agreed "the task is exposed by a holder of LISTEN; no capabilities or pages are carried";
     }
     /// Keeps the current call in an empty Reply object, to answer it later.
     ///
@@ -264,7 +264,7 @@ operations! { ($)
         takes [maker(Rights::REMOVE)];
         told Leave;
     }
-    /// Exposes a Task or Notification at an index of a group. Or let a Notification watch the
+    /// Exposes a Task or Notification at an index of a group. Or lets a Notification watch the
     /// group: it gets the bits of [`membership`](crate::membership) when members come and go, and
     /// exposures are taken back.
     ///
@@ -293,7 +293,7 @@ operations! { ($)
     /// Errors: NotMember, NoExposure.
     Withdraw = 22 {
         takes
-            [maker(Rights::REMOVE)] when "of whatever",
+            [maker(Rights::REMOVE)] when "any exposure",
             [maker(Rights::LISTEN)] when "of what the own process exposed, or its task";
         told Withdraw, Kill, End;
     }
@@ -577,7 +577,7 @@ operations! { ($)
         takes [machine(0, machine_rights::DUMP)];
         acts_for Machine;
     }
-    /// Reads and clear the accessed bits of mapped pages of a frame. The result is a hint: no TLB
+    /// Reads and clears the accessed bits of mapped pages of a frame. The result is a hint: no TLB
     /// is flushed, and a CPU that still has a translation does not note the next use. It reads all
     /// pages or none.
     ///

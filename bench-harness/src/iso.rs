@@ -110,7 +110,7 @@ fn how_to_boot(image: &Path, command_line: &str) -> String {
     format!(
         "In QEMU, with COM1 in this terminal (add -display none where no window opens, -accel kvm for true cycles):\n  \
            qemu-system-x86_64 {}\n\
-         On a machine that boots by BIOS, from a stick, of which everything is lost:\n  \
+         On a machine that boots by BIOS, from a USB stick; this erases the stick:\n  \
            sudo dd if={image} of=/dev/sdX bs=4M conv=fsync\n\
          What it says on {line}, captured at the other end (115200 baud), and the bench's tables of that:\n  \
            stty -F /dev/ttyS0 115200 raw -echo; cat /dev/ttyS0 > {file}\n  \

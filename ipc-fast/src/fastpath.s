@@ -301,7 +301,7 @@ phase.commit.reply_fault:
     leave_to_rust {answer_fault}
 
 .pushsection .text.entry.cold,"ax",@progbits
-// Either side's vector state, or the receiver. rbp = callee.
+// A call whose receiver does not wait here for it, or in which one side has vector state. rbp = callee.
 miss_call_other:
     mov ebx, [rbp + {state}]
     shr ebx, 8
@@ -309,7 +309,8 @@ miss_call_other:
     test bl, {flag_vector}
     jz miss_call_receiver
 miss miss_call_vector, {miss_call_vector}
-// The same, or the caller, or it waits for more than a message. ebx = low half of its state.
+// A reply whose caller does not wait here for a plain answer: it is elsewhere, or has faulted, or has
+// vector state. ebx = low half of the caller's state.
 miss_reply_other:
     test bh, {flag_in_fault}
     jnz reply_fault

@@ -3,7 +3,7 @@
 //!
 //! # Entry
 //! Each CPU's LSTAR points to a slot of its own that loads r15 with the CPU's block and jumps to
-//! `syscall_entry` (`entry.s`): no `swapgs`, no scratch register, no memory access. All
+//! `syscall_entry` (`fastpath.s`): no `swapgs`, no scratch register, no memory access. All
 //! callee-saved registers are free: the ABI makes them zero on return, so a stub saves the
 //! registers that it needs.
 //!

@@ -1,5 +1,5 @@
 // Map and Unmap of one page (Intel syntax): the arguments stay in registers, all the way into a function that does not
-// come back. What that function cannot do, the general path does: crate::entry::Handlers::map_page.
+// come back. What that function cannot do, the general path does: crate::entry::Table, fields `map` and `unmap`.
 //
 // The entry comes here through the table AURORA_FAST, by operation number, where there are neither UTCB words nor flags
 // nor a label; most operations have `syscall_slow` in it.

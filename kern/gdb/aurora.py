@@ -703,7 +703,7 @@ class Aurora(gdb.Command):
         name, _, rest = argument.strip().partition(" ")
         command = COMMANDS.get(name or "help")
         if command is None:
-            raise gdb.GdbError("no such helper: aurora help")
+            raise gdb.GdbError(f"no helper {name}; aurora help lists them")
         # Names are Rust's wherever the processor stands just now.
         language = gdb.parameter("language")
         gdb.execute("set language rust", to_string=True)

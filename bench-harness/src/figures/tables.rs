@@ -27,7 +27,7 @@ pub fn readme(data: &Data) -> String {
         text.push('\n');
     }
     text.push('\n');
-    text += &notes.text();
+    text += &notes.text(data);
     let _ = writeln!(
         text,
         "\nAurora: {}. seL4 {}: {}.",
@@ -64,7 +64,7 @@ pub fn results(data: &Data) -> String {
         }
     }
     text.push('\n');
-    text + &notes.text()
+    text + &notes.text(data)
 }
 
 fn headings() -> String {
@@ -110,9 +110,23 @@ impl Notes {
         format!(" ({})", at + 1)
     }
 
-    fn text(&self) -> String {
-        self.0.iter().enumerate().map(|(at, note)| format!("{}. {note}\n", at + 1)).collect()
+    fn text(&self, data: &Data) -> String {
+        let numbered = |(at, note): (usize, &&str)| format!("{}. {}\n", at + 1, filled(data, note));
+        self.0.iter().enumerate().map(numbered).collect()
     }
+}
+
+/// Returns a note with the committed figures in place of their names in braces.
+fn filled(data: &Data, note: &str) -> String {
+    let mut parts = note.split('{');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
+        let figure = data.figure(name).unwrap_or_else(|error| panic!("a note of versus.rs: {error}"));
+        text += &grouped(figure);
+        text += rest;
+    }
+    text
 }
 
 #[cfg(test)]
@@ -142,7 +156,7 @@ mod tests {
             [Some("a"), Some("b"), None, Some("a")].map(|note| notes.mark(note)),
             [" (1)", " (2)", "", " (1)"]
         );
-        assert_eq!(notes.text(), "1. a\n2. b\n");
+        assert_eq!(notes.text(&committed()), "1. a\n2. b\n");
     }
 
     #[test]

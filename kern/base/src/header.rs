@@ -24,9 +24,6 @@ impl RootId {
 pub const FLAG_DYING: u16 = 1 << 0;
 /// Destroyed: an inert shell until its Untyped is reset.
 pub const FLAG_DEAD: u16 = 1 << 1;
-/// A task has its label from the process that it is configured for, and would have none if that
-/// failed.
-pub const FLAG_ADOPTED: u16 = 1 << 15;
 
 /// Type, flags, reference count, security label; then the root of its memory.
 #[repr(C)]

@@ -98,10 +98,10 @@ pub trait Machine: Sized + Sync + 'static {
     /// address space for the kernel's own.
     fn forget_translations(&self, leave: bool);
 
-    /// Clears `1 << log2` bytes of unused memory.
+    /// Clears a page of unused memory.
     fn clear(&self, page: PhysPage);
 
-    /// Copies that many from one page to another. No CPU writes either.
+    /// Copies a page to another of its size. No CPU writes either.
     fn copy(&self, from: PhysPage, to: PhysPage);
 
     /// Makes the branch predictors forget what they learned, where the CPU can do that.

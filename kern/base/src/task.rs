@@ -5,8 +5,8 @@
 //!
 //! # Owners
 //! `hot` belongs to the task's home CPU. `msg` belongs to the CPU that its home word names. That is
-//! the task's own CPU while the task is not calling, and the callee's CPU from the moment at which
-//! it dequeues the message until it sends the reply. So a call across CPUs needs no lock: its data
+//! the task's own CPU while the task is not calling. The sender of a message sets the home word to
+//! the callee's CPU just before it pushes the message; the callee's CPU sets it back likewise. So a call across CPUs needs no lock: its data
 //! always has exactly one owner.
 
 use core::cell::Cell;

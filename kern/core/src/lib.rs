@@ -3,8 +3,9 @@
 //!
 //! # Shape
 //! Every entry gets a [`Cx`]: the kernel, a proof of the CPU on which the entry runs, and that
-//! CPU's own state. A system call first decodes and checks everything without changing anything,
-//! and then makes its changes, which cannot fail. Its answer is written to the caller's register
+//! CPU's own state. Most system calls check everything first, without changing anything, and
+//! then make changes that cannot fail. Operations on many items may stop in the middle; the
+//! reference says which. The answer is written to the caller's register
 //! frame. Entries never wait. If a system call must wait for another CPU or a grace period, it
 //! parks its task and restarts later ([`Refusal::Restart`]).
 //!

@@ -6,7 +6,7 @@
 //! 0-255  0000_0000_0000_1000 ...       user; page 0 and the last page are never mapped
 //! 256-   ffff_8000_0000_0000 + 64 TiB  direct map: all RAM, NX; kernel text and constants read-only; text screen
 //! 511    ffff_ffff_8000_0000 + 1 GiB   kernel image, loaded at 1 MiB
-//! 511    ffff_ffff_c000_0000 + 256 KiB per CPU: stacks with guards, CPU block, tables
+//! 511    ffff_ffff_c000_0000 + 256 KiB per CPU: stacks with guards, tables of the CPU
 //! 511    ffff_ffff_e000_0000 + 256 MiB device registers and firmware tables
 //! 511    ffff_ffff_f000_0000 + 64 KiB  one SYSCALL entry slot per CPU, RX
 //! ```
@@ -26,7 +26,7 @@ pub const DIRECT_MAP_SIZE: u64 = 1 << 46;
 pub const CPU_WINDOWS: u64 = 0xffff_ffff_c000_0000;
 /// Address space per CPU.
 pub const CPU_WINDOW_SIZE: u64 = 256 << 10;
-/// Where in a CPU's window its block and tables start (after the stacks and their guards).
+/// Where in a CPU's window its tables start (after the stacks and their guards).
 pub const CPU_DATA_OFFSET: u64 = 2 * STACK_SIZE * STACK_COUNT as u64;
 
 /// Device registers and firmware tables.

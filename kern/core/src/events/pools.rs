@@ -358,32 +358,35 @@ impl<'k, M: Machine> Events<'k, M> {
         address: u64,
         bits: u64,
     ) -> Result<()> {
-        let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
+        let binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         let parted = pool.get().parted.load(Relaxed);
         // A CPU that has found the pool through its former process may still put an event there, or
         // part the pool from its process.
         refuse_if(!self.k.cpus.epoch.is_reusable(parted), Refusal::Restart { epoch: parted + 2 })?;
-        refuse_if(!pool.get().process.is_null() || !process.get().pool.claim(pool), Error::InUse)?;
-        pool.get().process.set(Some(process));
+        refuse_if(!pool.get().process.is_null() || !process.get().pool.is_null(), Error::InUse)?;
+        let headers = [&process.get().header, &pool.get().header];
+        let is_dying = || headers.iter().any(|header| header.has_flag(FLAG_DYING));
+        refuse_if(is_dying(), Error::Dying)?;
+        let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
+        self.map_pool_pages(me, pool.get(), vspace, address)?;
         pool.get().bits.store(bits, Relaxed);
+        // Senders that waited for room when the pool was another process's wait no more.
+        pool.get().reserved.open(&pool.get().shown(self.pin()));
+        // From here on other CPUs put events into the pool.
+        if !process.get().pool.claim(pool) {
+            self.unmap_pool_pages(pool.get(), vspace);
+            return Err(Error::InUse.into());
+        }
+        pool.get().process.set(Some(process));
         // The CPU that ends the process or the pool marks it first, and then looks for the other
         // one.
         fence(SeqCst);
-        let headers = [&process.get().header, &pool.get().header];
-        let dying = headers.iter().any(|header| header.has_flag(FLAG_DYING));
-        let mapped = match process.get().vspace.get(self.pin()) {
-            _ if dying => Err(Error::Dying.into()),
-            None => Err(Error::BadState.into()),
-            Some(vspace) => self.map_pool_pages(me, pool.get(), vspace, address),
-        };
-        if mapped.is_err() {
-            process.get().pool.set(None);
-            pool.get().process.set(None);
-        } else {
-            // Senders that waited for room when the pool was another process's wait no more.
-            pool.get().reserved.open(&pool.get().shown(self.pin()));
+        if is_dying() {
+            drop(binding);
+            self.part_pool(pool);
+            return Err(Error::Dying.into());
         }
-        mapped
+        Ok(())
     }
 
     /// Maps all pages of a pool at an address, or none.
@@ -410,6 +413,13 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(())
     }
 
+    /// Unmaps all pages of a pool.
+    fn unmap_pool_pages(self, pool: &EventPool, vspace: Ref<'k, VSpace>) {
+        let _guard = vspace.get().lock(self.cpu);
+        let pages = abi::events::pool_pages(pool.cells_log2);
+        self.mem().unmap_plain(vspace, pool.address.load(Relaxed), pages);
+    }
+
     /// Separates a pool from its process, and unmaps its pages. Afterwards no event transfers
     /// anything to that process, whose spaces may belong to another process by then. Another
     /// process can get the pool after a grace period.
@@ -419,9 +429,7 @@ impl<'k, M: Machine> Events<'k, M> {
         // Another CPU has separated it.
         let Some(process) = pool.get().process.get(self.pin()) else { return };
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
-            let pages = abi::events::pool_pages(pool.get().cells_log2);
-            let _guard = vspace.get().lock(self.cpu);
-            self.mem().unmap_plain(vspace, pool.get().address.load(Relaxed), pages);
+            self.unmap_pool_pages(pool.get(), vspace);
         }
         process.get().pool.set(None);
         pool.get().process.set(None);

@@ -123,6 +123,12 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
     }
 
+    /// Returns the id of a task that its process has: of one that is just being configured, it may be
+    /// taken back.
+    fn id_of(self, task: Ref<'k, Task>) -> Option<abi::TaskId> {
+        task.get().owner(self.pin()).map(|_| task.get().id())
+    }
+
     fn fill_exposure(
         self,
         me: OpenTask<'k>,
@@ -134,7 +140,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         let exposure = entry.get();
         refuse_if(exposure.per_cpu.load(Acquire) != 0, Error::SlotOccupied)?;
         let task = word.get::<Task>();
-        let id = task.map(|task| configured(task).ok_or(Refusal::from(Error::BadState))).transpose()?;
+        let id = task.map(|task| self.id_of(task).ok_or(Refusal::from(Error::BadState))).transpose()?;
         let slot = entry.map(|e| &e.slot);
         // An exposed object receives words or bits, so exposing it joins the group. A task has the
         // label of its process.
@@ -305,8 +311,9 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Whether the caller may withdraw an exposure: its process made the exposure, or the task in
     /// it is of its process.
     pub fn owns(self, me: OpenTask<'k>, exposure: &Exposure, word: RawWord<'k>) -> bool {
-        let task = word.get::<Task>().and_then(configured);
-        self.is_own(exposure, me) || task.is_some_and(|id| id.process() == me.process(self.pin()).get().key())
+        let own = me.process(self.pin()).get().key();
+        let is_of_own = |task: Ref<'k, Task>| task.get().id().process() == own;
+        self.is_own(exposure, me) || word.get::<Task>().is_some_and(is_of_own)
     }
 
     /// Whether the caller's process made an exposure.
@@ -343,10 +350,4 @@ fn watcher<'k>(word: RawWord<'k>, index: u32, shift: u64) -> Result<Kind<'k>> {
     )?;
     refuse_if(index >= WATCHERS, Refusal::argument(0))?;
     if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(Kind::Watcher(shift as u32 + 1)) }
-}
-
-/// Returns a task's id, if the task is configured.
-fn configured(task: Ref<'_, Task>) -> Option<abi::TaskId> {
-    let id = task.get().id();
-    (id != abi::TaskId::NONE).then_some(id)
 }

@@ -62,7 +62,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.make_call::<true>(me, &args)
     }
 
-    /// Makes a call. `LOAD`: its message has a payload.
+    /// Makes a call, whose message has pages or capabilities if `PAYLOAD`.
     #[inline(always)]
     fn make_call<const PAYLOAD: bool>(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let words = if PAYLOAD { args.with_payload(args.words()?) } else { args.words()? };

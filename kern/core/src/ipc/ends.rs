@@ -10,6 +10,7 @@ use abi::{Error, MsgInfo, Target, TaskId};
 use kern_base::block::Block;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
+use kern_base::message::Stage;
 use kern_base::task::{Ending, FLAG_IN_FAULT, Message, OpenTask, Outcome, Task, TaskHot};
 use smp::door::Ref;
 use test_abi::trace::Event;
@@ -73,8 +74,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// the error, or sends the message again. A broadcast is never ended by one of its members: it
     /// visits that member once more.
     pub fn refuse(self, block: Block<'k>, why: Refusal) {
+        // In other stages the block says what its last message was that waited.
+        let is_written = matches!(block.stage(), Stage::Queued | Stage::Out);
         let end = match why {
-            Refusal::Error { error, detail, who } if !is_broadcast(&block) => {
+            Refusal::Error { error, detail, who } if !(is_written && is_broadcast(&block)) => {
                 End::Failed { error, detail, who }
             }
             _ => End::Retry,

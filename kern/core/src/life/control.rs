@@ -245,8 +245,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.tear_down(task);
     }
 
-    /// Does the next part of the end of a task's process. `numbers_visited`
-    /// counts the task numbers so far.
+    /// Does the next part of the end of a task's process. `numbers_visited` counts the task numbers
+    /// so far.
     fn tear_down(self, task: OpenTask<'k>) {
         let Some(process) = task.process_if_any(self.pin()).filter(|_| task.state() == State::Faulted) else {
             return;

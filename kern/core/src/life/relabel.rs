@@ -1,8 +1,8 @@
 //! [`abi::Op::LabelSet`]: gives an object another label. A process's spaces and tasks get it, too.
 
 use abi::audit::{AuditEvent, LABELS};
-use abi::{Cap, Counter, Error, Op, TaskId};
-use kern_base::header::{FLAG_ADOPTED, FLAG_DYING, Header};
+use abi::{Cap, Counter, Error, Op};
+use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::LABEL_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
@@ -62,7 +62,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Requires: the lock of spaces is held, so that no CPU sets another label while the count of
     /// informed tasks is used.
     /// Ordering: the label is set before the task numbers are read, and a task takes its number
-    /// before it reads the label ([`Make::bind_task`](crate::rooms::Make::bind_task)). So each task
+    /// before it reads the label (`Make::join_process`). So each task
     /// of the process reads the new label, or is informed.
     fn tell_label(self, process: Ref<'k, Process>) -> Result<()> {
         fence(SeqCst);
@@ -73,8 +73,8 @@ impl<'k, M: Machine> Life<'k, M> {
         for number in first..end {
             let entry = numbers.get(self.pin(), number);
             if let Some(task) = entry.and_then(|entry| entry.get().task.get(self.pin())) {
-                // A task without identity takes the label when it gets one.
-                if task.get().id() != TaskId::NONE {
+                // A task that is just being configured takes the label with its process.
+                if task.get().owner(self.pin()).is_some() {
                     task.get().header.set_label(label);
                 }
                 self.send_control(task, ctl::LABEL);
@@ -105,7 +105,6 @@ impl<'k, M: Machine> Life<'k, M> {
     /// before, and they are labelled here, or it finds that the labels differ.
     fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) {
         header.set_label(label);
-        header.clear_flag(FLAG_ADOPTED);
         if let Some(space) = word.get::<VSpace>() {
             space.get().set_labelled(label != 0);
         }

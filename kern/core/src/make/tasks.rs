@@ -4,7 +4,7 @@ use abi::audit::AuditEvent;
 use abi::{Cap, Error, MsgInfo, ObjType, Op, RegIndex, Rights, Target, TaskId};
 use core::cell::Cell;
 use kern_base::group::Group;
-use kern_base::header::{FLAG_ADOPTED, FLAG_DEAD, FLAG_DYING};
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
@@ -124,25 +124,16 @@ impl<'k, M: Machine> Make<'k, M> {
     ) -> Result<TaskId> {
         let hot = self.here(&task.get().hot)?;
         refuse_if(hot.state() != State::Fresh || hot.process_if_any(self.pin()).is_some(), Error::BadState)?;
-        let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
+        refuse_if(process.get().vspace.is_null(), Error::BadState)?;
         crate::mem::map::check_user_range(utcb, abi::UTCB_SIZE as u64, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
         let id = TaskId::new(process.get().key(), number, generation);
-        self.name_task(task.get(), process.get(), id)
-            .inspect_err(|_| self.life().drop_number(process, number))?;
-        // The CPU that destroys one of the two marks it and then checks for the other.
-        fence(SeqCst);
-        let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
-        let mapped =
-            if dying { Err(Error::Dying.into()) } else { self.map_utcb(me, task, vspace, utcb, cpu) };
-        if let Err(refusal) = mapped {
-            self.unname_task(task.get());
+        self.name_task(task, id);
+        let joined = self.join_process(me, task, process, utcb, cpu);
+        joined.inspect_err(|_| {
+            self.name_task(task, TaskId::NONE);
             self.life().drop_number(process, number);
-            return Err(refusal);
-        }
-        task.get().join(self.pin(), process, vspace, utcb, cpu);
-        // The number was taken before the label is read, so a later change of the label finds the
-        // task and informs it.
+        })?;
         hot.join_process(process, id, self.id(), cpu);
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
@@ -151,43 +142,48 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(id)
     }
 
-    /// Gives a task its identity and the label of its process, under one lock.
+    /// Gives a task its identity, or takes it back.
+    fn name_task(self, task: Ref<'k, Task>, id: TaskId) {
+        let _spaces = self.caps().lock_bindings();
+        task.get().set_id(id);
+    }
+
+    /// Makes a task with an identity one of a process: maps its UTCB, and gives it the process's
+    /// label. Other CPUs see the task as one of the process only when nothing can fail any more.
     ///
     /// Requires: the task has its number. So a later change of the process's label finds the task.
-    ///
-    /// Errors: Forbidden, if the task has another label than the process.
-    fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<()> {
-        let _spaces = self.caps().lock_bindings();
-        self.security().adopt_label(&process.header, &task.header)?;
-        task.set_id(id);
-        Ok(())
-    }
-
-    /// Takes the identity back, and the label, unless a caller has labelled the task itself
-    /// meanwhile.
-    fn unname_task(self, task: &Task) {
-        let _spaces = self.caps().lock_bindings();
-        task.set_id(TaskId::NONE);
-        if task.header.has_flag(FLAG_ADOPTED) {
-            task.header.set_label(0);
-            task.header.clear_flag(FLAG_ADOPTED);
-        }
-    }
-
-    fn map_utcb(
+    fn join_process(
         self,
         me: Option<OpenTask<'k>>,
         task: Ref<'k, Task>,
-        vspace: Ref<'k, VSpace>,
-        at: u64,
-        home: CpuId,
+        process: Ref<'k, Process>,
+        utcb: u64,
+        cpu: CpuId,
     ) -> Result<()> {
-        // The UTCB belongs to the task object, so mapping it shows that object.
-        self.security().may_map(vspace.get(), &task.get().header, Access::Write)?;
+        let (whole, part) = (&process.get().header, &task.get().header);
+        self.security().may_adopt(whole, part)?;
+        // The CPU that destroys one of the two marks it and then checks for the other.
+        fence(SeqCst);
+        refuse_if(whole.has_flag(FLAG_DYING) || part.has_flag(FLAG_DYING), Error::Dying)?;
+        let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
+        // The UTCB belongs to the task object, which has the process's label then.
+        self.security().may_map(vspace.get(), whole, Access::Write)?;
         let page = task.get().utcb_page(&self.k.machine);
-        let _guard = vspace.get().lock(self.cpu);
-        vspace.get().add_home(home);
-        self.mem().map_plain(me, vspace, at, page, Access::Write)
+        let lock = vspace.get().lock(self.cpu);
+        vspace.get().add_home(cpu);
+        self.mem().map_plain(me, vspace, utcb, page, Access::Write)?;
+        drop(lock);
+        let spaces = self.caps().lock_bindings();
+        let adopted = self.security().may_adopt(whole, part);
+        if adopted.is_ok() {
+            part.set_label(whole.label());
+            task.get().join(self.pin(), process, vspace, utcb, cpu);
+        }
+        drop(spaces);
+        adopted.inspect_err(|_| {
+            let _lock = vspace.get().lock(self.cpu);
+            self.mem().unmap_plain(vspace, utcb, 1);
+        })
     }
 
     /// Takes a free task number, with its next generation. Later entries do not check again what

@@ -477,7 +477,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Unmaps such pages. No task waits until CPUs have flushed them.
+    /// Unmaps pages that the kernel maps for a process: a UTCB, an event pool. No task waits until CPUs
+    /// have flushed them.
     /// Requires: the lock is held.
     pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) {
         let mut stale = false;

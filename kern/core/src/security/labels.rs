@@ -35,7 +35,7 @@
 use abi::audit::{LABELS, may};
 use abi::{Error, TaskId};
 use kern_base::frames::FrameInfo;
-use kern_base::header::{FLAG_ADOPTED, Header};
+use kern_base::header::Header;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::objects::{RawWord, header_of};
@@ -211,21 +211,10 @@ impl<'k, M: Machine> Security<'k, M> {
         Err(differ(process, if process == cnode { space } else { cnode }))
     }
 
-    /// Gives a part without a label the label of its process, and marks the part so.
-    /// Requires: the lock of spaces is held.
-    ///
-    /// Errors: Forbidden, if the part has another label.
-    pub fn adopt_label(self, process: &Header, part: &Header) -> Result<()> {
+    /// Whether a part of a process may get the process's label: it has that one, or none.
+    pub fn may_adopt(self, process: &Header, part: &Header) -> Result<()> {
         let (label, before) = (process.label(), part.label());
-        if before == label {
-            return Ok(());
-        }
-        if before != 0 {
-            return Err(differ(label, before));
-        }
-        part.set_label(label);
-        part.set_flag(FLAG_ADOPTED);
-        Ok(())
+        if before == label || before == 0 { Ok(()) } else { Err(differ(label, before)) }
     }
 
     /// Returns the process that an object is a part of.

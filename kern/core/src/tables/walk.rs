@@ -1,4 +1,5 @@
-//! Finds and writes entries of page tables. All functions need the lock of the VSpace.
+//! Finds and writes entries of page tables. All functions need the lock of the VSpace, except those
+//! for the list of entries that map a page: they need the page's lock.
 //!
 //! A VSpace's tables are one array. An entry that points to a table has the table's address. The
 //! kernel follows only addresses of the VSpace's own tables.

@@ -341,3 +341,27 @@ fn armed_readers_are_told_while_it_goes_on() {
         assert!(m.heard().iter().all(|heard| *heard == [3]));
     }
 }
+
+/// A call that its server drops fails, whatever its sender did before: here, a broadcast that
+/// waited, of which the message block still has the kind.
+#[test]
+fn a_dropped_call_after_a_broadcast_that_waited_is_gone() {
+    let mut m = Meeting::ears(1, 0, 1);
+    m.fill(0);
+    m.says(say(1));
+    assert_eq!(m.sender.state(), State::Sending, "it waits for room");
+    m.room(0);
+    assert_eq!(m.answer(), Ok(1));
+    let w = &mut m.w;
+    let q = w.process();
+    let server = w.start(q, 0, 20);
+    let group = w.group(4, 4);
+    w.join_all(group, m.process, Cap(7));
+    w.expose(group, 1, server.cap);
+    w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    w.does_and_run(&m.sender, Regs::message(Op::Call, Target::new(Cap(7), 1), [1, 2, 3, 4]));
+    assert_eq!(w.result(&server).msg(), [1, 2, 3, 4]);
+    w.does(&server, Regs::op(Op::Recv, &[]));
+    w.run();
+    assert_eq!(w.result(&m.sender).error(), Some(Error::Gone));
+}

@@ -41,6 +41,7 @@ mod survey;
 mod sweep;
 mod time;
 mod torn;
+mod vain;
 mod vector;
 #[allow(dead_code, reason = "the pairs use more of it")]
 mod world;

@@ -202,6 +202,8 @@ pub const REFUSED: &[&str] = &[
     "Protect shared",
     "FramePin pooled",
     "DeviceFrame again",
+    "TaskConfigure bare where something is",
+    "Expose bare",
     "YieldTo helper",
 ];
 
@@ -509,6 +511,14 @@ const PROCESSES: &[Deed] = &[
     hand("TaskConfigure bare", &[Role::Bare, Role::ClientProcess, Role::ClientSpace], |c, _| {
         op(Op::TaskConfigure, &[c.bare.arg(), c.client.process.arg(), BARE_UTCB, 1])
     }),
+    hand(
+        "TaskConfigure bare where something is",
+        &[Role::Bare, Role::ClientProcess, Role::ClientSpace, Role::Client],
+        |c, _| {
+            let used = c.tasks.client.object.get().utcb_address();
+            op(Op::TaskConfigure, &[c.bare.arg(), c.client.process.arg(), used, 1])
+        },
+    ),
     hand("SchedBind time to idle", &[Role::Time, Role::Idle], |c, _| {
         op(Op::SchedBind, &[c.time.arg(), c.tasks.idle.cap.arg()])
     }),
@@ -578,6 +588,9 @@ const GROUPS: &[Deed] = &[
     }),
     hand("Expose client", &[Role::Group, Role::Client], |c, _| {
         op(Op::Expose, &[Target::new(c.group, NOWHERE).0, c.tasks.client.cap.arg(), 0])
+    }),
+    hand("Expose bare", &[Role::Group, Role::Bare], |c, _| {
+        op(Op::Expose, &[Target::new(c.group, NOWHERE).0, c.bare.arg(), 0])
     }),
     hand("Expose watcher", &[Role::Group, Role::Bell], |c, _| {
         op(Op::Expose, &[Target::new(c.group, WATCHER).0, c.bell.arg(), 2])

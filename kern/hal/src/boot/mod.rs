@@ -1,7 +1,7 @@
 //! From the boot loader to the kernel's main function.
 //!
 //! Order, on the boot CPU: serial → required features → early IDT → loader's information copied →
-//! free memory → final page tables → own window and stack. Then control registers and tables → ACPI
+//! free memory → final page tables. Then control registers and tables → own window and stack → ACPI
 //! → clocks → other CPUs, which wait → `Kernel::main`, which [seals](crate::mem::kernel::seal) the
 //! kernel and [releases](crate::cpu::start::release) the other CPUs.
 

@@ -79,7 +79,7 @@ trap_resume:
     mov rsp, [r15 + {kernel_stack}]
     cmp qword ptr [r14 + {full}], 0
     je trap_resume_syscall
-// The same where the frame has all registers: r14 = the current task.
+// Leaves the kernel with all registers from the frame: r14 = the current task.
 .global trap_resume_interrupted
 trap_resume_interrupted:
     mov qword ptr [r14 + {full}], 0          // a running task's frame is one of a system call
@@ -107,7 +107,7 @@ trap_resume_syscall:
     wrfsbase rax
     mov rax, [r14 + {gs_base}]
     wrgsbase rax
-// The same for the task that entered, after which no other has run: its bases are loaded.
+// Leaves the kernel for the task that entered, after which no other has run: its bases are loaded.
 .global phase.exit.own
 phase.exit.own:
     .irp register, rax, rdi, rsi, rdx, r8, r9, r10, r12

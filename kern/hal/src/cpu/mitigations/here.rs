@@ -68,7 +68,7 @@ pub fn print() {
     let all = assess(&facts);
     let affected = all.iter().filter(|a| a.affected != Affected::No).count();
     let on = all.iter().filter(|a| a.on.is_some()).count();
-    crate::info!("{} attacks concern this CPU, against {} something is on", affected, on);
+    crate::info!("{} known weaknesses of this CPU; mitigations on for {}", affected, on);
     for a in all {
         let on = a.on.unwrap_or(if a.affected == Affected::No { "nothing needed" } else { "off" });
         println!("aurora: mitigation {}: {}, {on}", a.name, a.affected.text());

@@ -18,6 +18,7 @@ use crate::{expect, expect_eq, tests};
 tests! {
     events_arrive_in_order a_full_pool_makes_senders_wait a_pool_is_read_only_to_its_process
     broadcasts_reach_all_that_listen a_broadcast_outlives_listeners broadcasts_are_refused
+    a_dropped_call_after_a_broadcast_is_gone
 }
 
 const READER: u32 = PUPPETS_MAX + 8;
@@ -276,5 +277,48 @@ fn broadcasts_are_refused(lab: &mut Lab<'_>) -> Outcome {
     // The own process was the first member, the weak one the second.
     lab.group()?.remove(2)?;
     expect_eq!(ask(lab, &puppet, puppet.group, 0)?, (Some(Error::NotMember), 0), "removed");
+    Ok(())
+}
+
+/// A server that receives again without an answer: its client's call is gone, whatever the client
+/// did before. (The client's last broadcast had to wait for room.)
+fn a_dropped_call_after_a_broadcast_is_gone(lab: &mut Lab<'_>) -> Outcome {
+    for waits in [false, true] {
+        let server = lab.puppet(&Wanted::default())?;
+        let client = lab.puppet(&Wanted::default())?;
+        let note = start_reader(lab, 0, 0)?;
+        let mut number = 0;
+        while waits {
+            let (mut args, words) = broadcast(&client, 0, number);
+            args.info = args.info.flag(FLAG_NONBLOCK);
+            lab.ask_with_words(&client, &args, &words[..number as usize % 20])?;
+            if lab.answer(&client)?.error().is_some() {
+                break;
+            }
+            number += 1;
+        }
+        if waits {
+            let (args, words) = broadcast(&client, 0, number);
+            lab.ask_with_words(&client, &args, &words[..number as usize % 20])?;
+            lab.stays_blocked(&client)?;
+            note.notify(GO)?;
+            let shown = lab.answer(&client)?;
+            expect_eq!((shown.error(), shown.answer.rdi), (None, 1), "who got it");
+        }
+        lab.ask(&server, &Args::new(Op::Recv))?;
+        lab.stays_blocked(&server)?;
+        let target = lab.target(&client, &server);
+        lab.ask(&client, &Args { rdi: target.0, rdx: 11, r8: 22, r9: 33, r10: 44, ..Args::new(Op::Call) })?;
+        let got = lab.answer(&server)?;
+        expect_eq!((got.error(), got.answer.rdx), (None, 11), "the call");
+        lab.ask(&server, &Args::new(Op::Recv))?;
+        let shown = lab.answer(&client)?;
+        expect_eq!(
+            (shown.error(), shown.answer.rdi, shown.answer.rdx),
+            (Some(Error::Gone), 0, 0),
+            "the client's call, after a broadcast that waited: {waits}"
+        );
+        lab.reset()?;
+    }
     Ok(())
 }
