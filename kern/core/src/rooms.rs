@@ -53,7 +53,7 @@ macro_rules! room {
         }
 
         impl<'k, M: Machine> $room<'k, M> {
-            /// Enters the room.
+            /// Makes this group of the kernel's functions available on a context.
             #[inline(always)]
             pub fn of(cx: Cx<'k, M>) -> Self {
                 $room(cx)
