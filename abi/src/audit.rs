@@ -75,7 +75,7 @@ macro_rules! events {
         impl AuditEvent {
             pub const ALL: &'static [AuditEvent] = &[$(AuditEvent::$name),*];
 
-            /// Returns its documentation, as in the source.
+            /// Returns the event's documentation, as in the source.
             pub const fn doc(self) -> &'static str {
                 match self { $(AuditEvent::$name => concat!($($doc, "\n",)*),)* }
             }

@@ -20,7 +20,7 @@ pub enum Behalf {
 }
 
 impl Behalf {
-    /// Describes the subject in words.
+    /// Describes in words the process for which an operation acts.
     pub const fn text(self) -> &'static str {
         match self {
             Behalf::Own => "its own",

@@ -64,8 +64,8 @@ macro_rules! operations {
                 match self { $(Op::$name => or_else!(Own $(, $behalf)?),)* }
             }
 
-            /// Returns the checks of labels that it needs. Messages: if they carry capabilities or
-            /// pages.
+            /// Returns the checks of labels that the operation needs. Messages need theirs if they
+            /// carry capabilities or pages.
             pub const fn asks(self) -> Asks {
                 match self {
                     $(Op::$name => Asks {
@@ -80,8 +80,8 @@ macro_rules! operations {
                 match self { $(Op::$name => concat!($($agreed)?),)* }
             }
 
-            /// Returns the events that the audit gets when it is done; a refusal for lack of
-            /// authority is always a Denial.
+            /// Returns the events that the audit gets when the operation is done. A refusal for
+            /// lack of authority is always a Denial.
             pub const fn told(self) -> &'static [AuditEvent] {
                 match self { $(Op::$name => &[$($(AuditEvent::$told),+)?],)* }
             }

@@ -20,12 +20,12 @@ macro_rules! errors {
                 match raw { $($value => Some(Error::$name),)* _ => None }
             }
 
-            /// Returns its name, as in the source.
+            /// Returns the error's name, as in the source.
             pub const fn name(self) -> &'static str {
                 match self { $(Error::$name => stringify!($name),)* }
             }
 
-            /// Returns the side that must change something.
+            /// Returns the side that must change something after this error.
             pub const fn blame(self) -> Blame {
                 match self { $(Error::$name => Blame::$blame,)* }
             }

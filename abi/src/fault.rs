@@ -35,7 +35,7 @@ macro_rules! numbered {
                 self as u32
             }
 
-            /// Returns its documentation, as in the source.
+            /// Returns the kind's documentation, as in the source.
             pub const fn doc(self) -> &'static str {
                 match self { $($name::$value => concat!($($doc, "\n",)*),)* }
             }

@@ -34,7 +34,7 @@ impl Level {
     /// The level without the boot option.
     pub const DEFAULT: Level = Level::Info;
 
-    /// Returns its name on the command line.
+    /// Returns the level's name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Off => "off",

@@ -18,7 +18,7 @@ pub struct Operand {
 }
 
 impl Operand {
-    /// Whether an object of a type can stand there.
+    /// Returns whether the operand can be an object of this type.
     const fn may_be(&self, of: ObjType) -> bool {
         let mut at = 0;
         while at < self.types.len() {
@@ -30,12 +30,13 @@ impl Operand {
         false
     }
 
-    /// Names and bits of all rights that it can have: shared ones, and those of its types.
+    /// Returns names and bits of all rights that the operand can have: shared ones, and those of
+    /// its types.
     fn known(&self) -> impl Iterator<Item = &'static crate::Named<Rights>> {
         Rights::SHARED.iter().chain(self.types.iter().flat_map(|of| of.control_rights()))
     }
 
-    /// Returns the names of the rights that it needs.
+    /// Returns the names of the rights that the operation needs of this operand.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.known().filter(|right| self.rights.contains(right.value)).map(|right| right.name)
     }
@@ -84,7 +85,7 @@ impl Op {
         panic!("the list of operations has no such argument")
     }
 
-    /// Returns [`Op::needs`] of the numbers of an operation and a type.
+    /// Returns [`Op::needs`] for the numbers of an operation and of a type.
     ///
     /// Panics: if there is no such operation, or no such type.
     pub const fn asked(op: u8, position: usize, of: u8) -> Rights {
@@ -107,17 +108,17 @@ pub(crate) const fn any(position: usize) -> Operand {
     of(position, ObjType::ALL, Rights::NONE)
 }
 
-/// Takes a CNode, and a slot of it to be filled or emptied.
+/// Makes the operand for a CNode, and a slot of it to be filled or emptied.
 pub(crate) const fn store(position: usize) -> Operand {
     operand(position, &[ObjType::CNode], Rights::GRANT, Check::Slot)
 }
 
-/// Takes a CNode, and a slot of it to be looked at.
+/// Makes the operand for a CNode, and a slot of it to be looked at.
 pub(crate) const fn look(position: usize) -> Operand {
     operand(position, &[ObjType::CNode], cnode_rights::OBSERVE.rights(), Check::Slot)
 }
 
-/// Takes a CNode that a process gets.
+/// Makes the operand for a CNode that a process gets.
 pub(crate) const fn cnode(position: usize) -> Operand {
     of(position, &[ObjType::CNode], Rights::GRANT)
 }

@@ -79,7 +79,7 @@ const WORK_MAX_ABOVE: u64 = 4;
 const FEW_SAMPLES: u64 = 200;
 
 impl Figures {
-    /// Whether what was measured is as demanded.
+    /// Returns whether measured figures meet these, the demanded ones.
     fn holds(self, measured: Figures) -> bool {
         let has_few = self.n < FEW_SAMPLES && measured.p99 <= self.max + MAX_ABOVE;
         let p99 = if has_few { self.p99 } else { measured.p99 };
@@ -91,7 +91,7 @@ impl Figures {
             && Figures { min: self.min, p99, max: self.max, work, ..measured } == self
     }
 
-    /// Returns a figure by its name: one of the samples, or the median of what is taken besides
+    /// Returns a figure of the row by its name: of the samples, or a median of the work besides
     /// instructions.
     pub fn field(&self, name: &str) -> Option<u64> {
         let samples = [("min", self.min), ("p50", self.p50), ("p99", self.p99), ("max", self.max)];
@@ -122,7 +122,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Counts each demand as a test.
+    /// Counts each demand that was checked as a test.
     pub fn tally(&self, cases: &Cases) -> Tally {
         let good = self.good.iter().map(|name| (name.as_str(), None));
         let bad =
@@ -186,18 +186,19 @@ impl Baseline {
         self.exact.get(&with_options(&self.shown, options))?.get(&cpus)
     }
 
-    /// Whether it demands anything of runs on so many CPUs.
+    /// Returns whether the baseline has demands on runs with this number of CPUs.
     pub fn demands_of(&self, cpus: u32) -> bool {
         self.limits.iter().any(|limit| limit.cpus.contains(&cpus))
             || self.exact.values().any(|exact| exact.contains_key(&cpus))
     }
 
-    /// Returns the key of the machine with which they were measured.
+    /// Returns the key of the machine with which the shown figures were measured.
     pub fn shown_key(&self) -> &str {
         &self.shown
     }
 
-    /// Takes the figures of every number of CPUs measured as the exact ones of this key.
+    /// Makes the measured figures the exact ones of their machine's key, for every number of CPUs
+    /// that was measured.
     pub fn update(&mut self, results: &Results) {
         let of_key = self.exact.entry(key(&results.host)).or_default();
         for run in icount(results) {
@@ -205,7 +206,7 @@ impl Baseline {
         }
     }
 
-    /// Compares what was measured with what is demanded.
+    /// Compares measured figures with the demanded ones.
     pub fn check(&self, results: &Results) -> Findings {
         let mut findings = Findings::default();
         for run in icount(results) {
@@ -341,7 +342,8 @@ fn layout(value: &Value, depth: usize) -> String {
     format!("{open}\n{inner}{}\n{outer}{close}", lines.join(&format!(",\n{inner}")))
 }
 
-/// Numbers, text, and what holds nothing deeper than a list of them.
+/// Returns whether a JSON value goes on one line: a number, a text, or a list or object that
+/// contains nothing deeper than lists of those.
 fn is_leaf(value: &Value) -> bool {
     let flat = |value: &Value| !value.is_object() && !value.is_array();
     let shallow = |value: &Value| flat(value) || value.as_array().is_some_and(|items| items.iter().all(flat));

@@ -83,8 +83,8 @@ const OWN_WORDS: [(&str, &str); 5] = [
     ("trace", "the bench decides by itself which boot has it"),
 ];
 
-/// Refuses what could only fail after everything is measured, or would make figures pass for what
-/// they are not.
+/// Refuses options that could only fail after everything is measured, or would present figures as
+/// something else.
 fn check_wanted(wanted: &Wanted) -> Result<()> {
     let asked = [(wanted.check, "--check"), (wanted.update_baseline, "--update-baseline")];
     if let Some(mode) = wanted.mode.filter(|mode| *mode != Mode::Icount)
@@ -104,8 +104,8 @@ fn check_wanted(wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// Finds before the measuring what would be an error behind it: where the results go, and what they
-/// are compared with.
+/// Checks, before the measuring, the places where the results go, and the baseline with which they
+/// are compared.
 fn check_places(wanted: &Wanted) -> Result<()> {
     files::demand_room_for(&wanted.output)?;
     if wanted.check || wanted.update_baseline {
@@ -118,7 +118,8 @@ fn check_places(wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// Measures, writes the result file, prints, and checks if asked to.
+/// Runs the bench: measures, writes the result file, prints the figures, and checks them if asked
+/// to.
 pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
     check_wanted(wanted)?;
     check_places(wanted)?;
@@ -169,7 +170,7 @@ pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
     Ok(Results::new(host, runs))
 }
 
-/// Compares with the baseline and says what it finds.
+/// Compares results with the baseline, and reports what differs.
 pub fn check(lab: &Lab, wanted: &Wanted, results: &Results) -> Result<Findings> {
     let findings = Baseline::read(&wanted.baseline)?.check(results);
     for line in findings.remarks.iter().map(|r| format!("note: {r}")) {
@@ -238,7 +239,7 @@ fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Vec<(Planned, Job)
     boots.into_iter().map(with_job).collect()
 }
 
-/// Takes over what a boot found.
+/// Adds the figures that a boot found to a run.
 fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Session) -> Result<()> {
     judge(&session)?;
     if host.mitigations.is_empty() {
@@ -256,7 +257,7 @@ fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Se
     Ok(())
 }
 
-/// Adds to rows that another boot has measured what they take besides instructions.
+/// Adds, to rows that another boot has measured, the work that they take besides instructions.
 fn add_work(run: &mut Run, planned: &Planned, counted: &Counted, reports: &[Report]) {
     for report in reports {
         let Report::Row(reported) = report else { continue };
@@ -284,7 +285,7 @@ fn judge(session: &Session) -> Result<()> {
     }
 }
 
-/// Takes over the rows and counters that a boot reported and is kept for.
+/// Adds the rows and counters that a boot reported, and for which it is kept, to a run.
 pub fn collect(run: &mut Run, keep: &Keep, reports: Vec<Report>) {
     let mut rows = Vec::new();
     let mut counters = Vec::new();

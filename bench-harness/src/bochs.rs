@@ -33,7 +33,7 @@ const VGA_BIOS: &[&str] = &[
     "/usr/local/share/bochs/VGABIOS-lgpl-latest",
 ];
 
-/// Checks that everything is there that a run needs.
+/// Checks that Bochs and its files are installed.
 pub fn find() -> Result<(), Trouble> {
     let missing =
         |what: &str| Trouble::NoMachine(format!("{what} is missing: `./justw test-bochs` installs it"));

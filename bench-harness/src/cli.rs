@@ -448,7 +448,7 @@ impl BenchArgs {
 }
 
 impl FigureArgs {
-    /// Asks for icount figures, and prints nothing.
+    /// Returns the options of a bench run that measures icount figures, and prints nothing.
     fn wanted(&self) -> bench::Wanted {
         let mut cpus = self.cpus.clone();
         cpus.sort_unstable();

@@ -39,7 +39,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes in a report line: it may say who is to stay confined from now on.
+    /// Reads a report line, which may name the processes that are to stay confined from now on.
     pub fn hear(&mut self, line: &str) {
         let mut words = line.split_whitespace();
         match words.next() {
@@ -68,7 +68,7 @@ impl Watch {
         }
     }
 
-    /// Takes in a snapshot.
+    /// Judges a snapshot by the confinement of the processes.
     pub fn look(&mut self, snapshot: &mut Snapshot) {
         if self.identities.is_empty() {
             return;

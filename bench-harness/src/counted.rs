@@ -85,7 +85,7 @@ impl Counted {
         serde_json::from_str(&text).with_context(|| format!("what the plugin wrote to {}", path.display()))
     }
 
-    /// Returns the rows of a boot that it watched on `cpus` CPUs.
+    /// Returns the rows of a boot on `cpus` CPUs that the plugin watched.
     pub fn rows(&self, cpus: u32) -> Vec<Row> {
         self.regions.iter().filter_map(|region| region.row(cpus)).collect()
     }

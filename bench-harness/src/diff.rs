@@ -61,7 +61,7 @@ impl Wanted {
     pub const USUAL: Wanted = Wanted { seed: 1, seeds: ENOUGH, steps: 1000 };
 }
 
-/// Plays all games. Every seed is a test, and so is that they took the fastpaths.
+/// Plays all games. Each seed is a test, and one more is that the games took the fast paths.
 pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
     let mut tally = Tally::default();
     let (mut steps, mut taken) = (0, BTreeMap::new());
@@ -93,7 +93,7 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Plays one game on both kernels; says what was different, if anything was.
+/// Plays one game on both kernels. Returns what was different, if anything was.
 pub fn game(lab: &Lab, seed: u32, steps: u32) -> Result<Option<String>> {
     let (with, without) = play_both(lab, seed, steps)?;
     Ok(explain(seed, &with, &without))

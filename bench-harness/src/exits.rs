@@ -47,7 +47,7 @@ const ARRIVALS: [Arrival; 3] = [
 /// How many tests there are.
 pub const COUNT: u64 = ARRIVALS.len() as u64;
 
-/// Runs all of them: each with what is wrong.
+/// Runs the tests of all arrivals. Returns their names, each with what is wrong.
 pub fn run(lab: &Lab) -> Result<Vec<(&'static str, Option<String>)>> {
     ARRIVALS.iter().map(|arrival| Ok((arrival.name, judge(lab, arrival)?))).collect()
 }

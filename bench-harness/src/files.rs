@@ -29,8 +29,8 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     written().with_context(|| format!("writing {}", path.display()))
 }
 
-/// Makes sure, before long work whose result goes there, that a file can be written. What is there
-/// stays.
+/// Checks, before long work whose result goes there, that a file can be written. An existing file
+/// stays as it is.
 pub fn demand_room_for(path: &Path) -> Result<()> {
     if path.is_dir() {
         let text = format!("{} is a directory: name a file in it", path.display());
@@ -43,7 +43,8 @@ pub fn demand_room_for(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether something is there that has to stay what it is.
+/// Returns whether a path leads to something other than a plain file, such as a pipe, device or
+/// directory, which must not be replaced.
 fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| !file.is_file())
 }
@@ -62,8 +63,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
-/// Brings a whole file to its place, from another disk too. What goes to a special file, as a
-/// stick, is written into it.
+/// Moves a whole file to its place, also from another disk. If that place is a special file, such
+/// as a device, writes the bytes into it.
 pub fn bring(from: &Path, to: &Path) -> Result<()> {
     if is_special(to) {
         let written = || io::copy(&mut File::open(from)?, &mut OpenOptions::new().write(true).open(to)?);
@@ -102,8 +103,8 @@ impl Part {
         &self.part
     }
 
-    /// Renames it, with the permissions of the file that it replaces. Some disks say that they are
-    /// full only at the end.
+    /// Renames the partial file to its final name, with the permissions of the file that it
+    /// replaces. Some disks report only at the end that they are full.
     fn settle(self) -> io::Result<()> {
         File::open(&self.part)?.sync_data()?;
         if let Ok(old) = fs::metadata(&self.place) {

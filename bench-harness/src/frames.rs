@@ -47,8 +47,8 @@ impl Formats {
         Ok(formats)
     }
 
-    /// Whether the frame at the beginning of a record is deeper, or has more elements, than is
-    /// believed.
+    /// Returns whether the frame at the beginning of a record is nested deeper, or has more
+    /// elements, than any that a guest sends.
     pub fn is_excessive(&self, frame: &[u8]) -> bool {
         let mut walk = Walk { formats: self, rest: frame, elements: ELEMENTS_MAX };
         walk.frame() == Err(Stop::Excess)

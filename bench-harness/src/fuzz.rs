@@ -54,7 +54,8 @@ pub enum Storm {
     Kill,
 }
 
-/// Whether a run of a kernel with a planted bug sees it: in histories, or in who holds what.
+/// Returns whether a run of a kernel with a planted bug finds the bug: in histories, or in who
+/// holds what.
 pub fn sees_a_bug(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<bool> {
     let session = lab.run(&wanted.seeded.job("fuzz", "", seed))?;
     let said = Outcome::of(&session, wanted, seed).said;
@@ -143,8 +144,7 @@ impl Outcome {
         }
     }
 
-    /// Returns what is not as it must be: counts that are missing or not zero, and too little
-    /// contention.
+    /// Returns the counts of a run that are wrong: missing or not zero, or too little contention.
     fn wrong(&self) -> Vec<String> {
         match self.storm {
             Some(Storm::Revoke) => return self.said.not_zero(WRONG_IN_STORM),

@@ -58,7 +58,7 @@ pub enum What {
     Stress { wanted: stress::Wanted, seed: u32 },
 }
 
-/// Becomes gdb. Comes back only if something is wrong.
+/// Replaces this process by gdb. Returns only on an error.
 pub fn gdb(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let program = find_gdb(&wanted.script)?;
     let (job, stop) = match &wanted.what {
@@ -85,7 +85,7 @@ pub struct Answer {
     pub said: Vec<String>,
 }
 
-/// Lets a stress run come to its stop, and gdb execute one command there.
+/// Runs a stress run to its stop, and lets gdb execute one command there.
 pub fn ask(lab: &Lab, run: &stress::Wanted, seed: u32, script: &Path, command: &str) -> Result<Answer> {
     let program = find_gdb(script)?;
     let _turn = lab.turns.one();
@@ -173,7 +173,7 @@ fn arguments(wanted: &Wanted, kernel: &Path, socket: &Path) -> Vec<OsString> {
     all
 }
 
-/// Runs it to its end, so that it can be replayed.
+/// Runs the guest to its end and records it, so that it can be replayed.
 fn record(lab: &Lab, boot: &Boot, dir: &Path) -> Result<Replay> {
     if boot.cpus != 1 || boot.mode != Mode::Icount {
         let text =

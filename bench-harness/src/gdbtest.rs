@@ -118,7 +118,7 @@ fn stopped(lab: &Lab, stop: [&str; 2]) -> Result<String> {
     session(lab, &words, &commands)
 }
 
-/// Runs this program's own gdb command; what it prints.
+/// Runs the gdb command of this program. Returns what it prints.
 pub fn session(lab: &Lab, words: &[&str], commands: &[String]) -> Result<String> {
     let _turn = lab.turns.one();
     lab.screen.step("gdb");

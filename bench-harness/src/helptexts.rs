@@ -40,7 +40,7 @@ const MORE: &str = " (see more with '--help')";
 const PROGRAM: &str = "aurora-bench";
 const WRAPPER: &str = "./justw";
 
-/// Returns name and text of each file that is made of this command line.
+/// Returns name and text of each help file that is made of this command line.
 pub fn render(cli: Command) -> Vec<(String, String)> {
     let mut cli = cli.term_width(WIDTH);
     cli.build();
@@ -66,7 +66,7 @@ fn text(command: &mut Command) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Writes them.
+/// Writes the help files into a directory.
 pub fn write(cli: Command, dir: &Path) -> Result<()> {
     for (name, text) in render(cli) {
         let path = dir.join(name);

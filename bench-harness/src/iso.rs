@@ -119,7 +119,7 @@ fn how_to_boot(image: &Path, command_line: &str) -> String {
     )
 }
 
-/// Whether what writes images is there.
+/// Returns whether the program that writes images is installed.
 pub fn can_be_made() -> bool {
     find_program(RESCUE).is_some()
 }
@@ -149,8 +149,8 @@ fn menu(command_line: &str) -> String {
     )
 }
 
-/// Has a program write the image of `dir/tree`: the whole of it, or nothing. An image that was
-/// there stays until then.
+/// Runs a program that writes the image of `dir/tree`: the whole of it, or nothing. An earlier
+/// image stays until then.
 ///
 /// The image grows in `dir`: where all this is killed in the middle, no half of one is where
 /// somebody looks for it.
@@ -184,7 +184,7 @@ fn check(output: &Output, image: &Path, dir: &Path) -> Result<()> {
     bail!("{RESCUE} wrote no whole image ({}): {}", output.status, said.trim())
 }
 
-/// Whether a file is an image of ISO 9660, and as long as it says.
+/// Returns whether a file is an image of ISO 9660, and as long as its header says.
 fn is_whole(file: &Path) -> bool {
     let sectors = || -> Result<u64> {
         let mut file = fs::File::open(file)?;

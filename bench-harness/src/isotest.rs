@@ -51,8 +51,8 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Boots an image: what was captured in a file of the run's directory, and the lines that the
-/// screen shows at the end.
+/// Boots an image. Returns what was captured in a file of the run's directory, and the lines that
+/// the screen shows at the end.
 fn boot(lab: &Lab, words: &str, captured: &str) -> Result<(Vec<u8>, Vec<String>)> {
     let line = iso::command_line(&[words.to_owned()]);
     let image = absolute(lab.artifacts.boot_dir().join("bench.iso"))?;

@@ -30,7 +30,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Takes in the payload of a record, and shows each snapshot that it completes.
+    /// Reads the payload of a record, and shows each snapshot that it completes.
     pub fn push(&mut self, payload: &[u8], mut show: impl FnMut(&Snapshot)) {
         for line in self.lines.push(payload) {
             self.text.push_str(&line);

@@ -18,7 +18,7 @@ impl Junit {
         Junit(Report::new("aurora"))
     }
 
-    /// Adds a step: its tests, how long it took, and what it said where tests failed.
+    /// Adds a step: its tests, how long it took, and its output if tests failed.
     pub fn step(&mut self, name: &str, cases: &[Case], elapsed: Duration, said: &[String]) {
         let mut suite = TestSuite::new(name);
         suite.set_time(elapsed);

@@ -55,8 +55,8 @@ impl Job {
     }
 }
 
-/// Refuses a command line of which nobody would read a word, or not take its value, or whose
-/// program is not there.
+/// Refuses a command line with a word that no program reads, with a value that the word does not
+/// take, or with a program that does not exist.
 pub fn words_are_known(artifacts: &Artifacts, command_line: &str) -> Result<()> {
     options::check(command_line).map_err(|wrong| Trouble::Usage(wrong.to_string()))?;
     let Some(wanted) = options::value(command_line, "run") else { return Ok(()) };
@@ -69,7 +69,7 @@ pub fn words_are_known(artifacts: &Artifacts, command_line: &str) -> Result<()> 
     Err(Trouble::Usage(text).into())
 }
 
-/// Refuses two words of one key in what a person gives.
+/// Refuses two words with one key in a command line that a person wrote.
 pub fn words_stand_once(given: &str) -> Result<(), Trouble> {
     options::once(given).map_err(|wrong| Trouble::Usage(wrong.to_string()))
 }
@@ -133,13 +133,13 @@ impl Lab {
         })
     }
 
-    /// Boots, shows what goes on, and returns what was said; judging it is the caller's part.
+    /// Boots, shows the guest's events, and returns its output. The caller judges the output.
     pub fn run(&self, job: &Job) -> Result<Session> {
         self.run_with(job, &mut |event| self.show(event))
     }
 
-    /// Boots several, those that count instructions side by side and the others one after the
-    /// other; in their order.
+    /// Boots several jobs: those that count instructions side by side, the others one after the
+    /// other. Returns the results in the order of the jobs.
     pub fn run_all(&self, jobs: &[Job]) -> Vec<Result<Session>> {
         let counts = |job: &&Job| job.mode == Mode::Icount;
         let counted: Vec<&Job> = jobs.iter().filter(counts).collect();
@@ -156,7 +156,7 @@ impl Lab {
         jobs.iter().filter_map(run).collect()
     }
 
-    /// Does the same as [`Lab::run`], and shows events in the caller's way.
+    /// Boots a job as [`Lab::run`] does, and passes the guest's events to the caller's `listener`.
     pub fn run_with(&self, job: &Job, listener: &mut dyn FnMut(&Event)) -> Result<Session> {
         let mut boot = self.boot(job)?;
         let _turn = self.turn(job);
@@ -169,8 +169,7 @@ impl Lab {
         session::run(&self.qemu, &self.artifacts, &boot, listener)
     }
 
-    /// Boots another build with this one's plugin, which is told `arguments` and writes to
-    /// `output`.
+    /// Boots another build with this build's plugin, which gets `arguments` and writes to `output`.
     pub fn record(
         &self,
         job: &Job,

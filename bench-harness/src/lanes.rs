@@ -4,8 +4,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Does something with each of `items`, as many at a time as the host has CPUs. Returns the results
-/// in the order of the items.
+/// Calls `work` for each of `items`, as many at a time as the host has CPUs. Returns the results in
+/// the order of the items.
 ///
 /// It begins with the last: those on more CPUs, which take longest, stand there.
 pub fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
@@ -13,7 +13,7 @@ pub fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
     in_lanes(lanes, items, work)
 }
 
-/// Does the same as [`side_by_side`], in so many lanes.
+/// Calls `work` for each of `items` as [`side_by_side`] does, at most `lanes` at a time.
 pub fn in_lanes<T: Sync, R: Send>(lanes: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let lanes = lanes.min(items.len());
     let left = Mutex::new((0..items.len()).collect::<Vec<_>>());

@@ -108,12 +108,12 @@ fn hear(lab: &Lab, variant: &str, command_line: &str, cpus: u32) -> Result<Heard
     Ok(Heard { session, log, serial, skipped })
 }
 
-/// Returns how a run ended that should have passed.
+/// Returns what is wrong with a run that should have passed.
 fn is_wrong(heard: &Heard) -> Option<String> {
     heard.session.check_passed().err().map(|trouble| trouble.to_string())
 }
 
-/// Returns what the log lacks at a level, or has too much.
+/// Returns what the log lacks at a level, or has in excess.
 fn differs(heard: &Heard, level: Level) -> Option<String> {
     if let Some(line) = heard.log.iter().find(|line| level_of(line) > level) {
         return Some(format!("it has \"{line}\""));
@@ -137,7 +137,7 @@ fn lacks(heard: &Heard, text: &str) -> Option<String> {
         .then(|| format!("no \"{text}\", the last is \"{last}\""))
 }
 
-/// Returns the part of the log that could not be read.
+/// Returns the part of the log that could not be read, if there is one.
 fn torn(heard: &Heard) -> Option<String> {
     let unsound = heard.log.iter().find(|line| !line.is_sound).map(ToString::to_string);
     let skipped = (heard.skipped > 0).then(|| format!("{} bytes are no record", heard.skipped));

@@ -224,7 +224,8 @@ impl Outputs {
 }
 
 impl Boot {
-    /// Whether the guest was asked for its events: then it gets the time to let them out.
+    /// Returns whether the guest was asked for its trace of events: then it gets the time to write
+    /// them.
     pub fn is_traced(&self) -> bool {
         self.command_line.split_ascii_whitespace().any(|word| word.starts_with("trace_events="))
     }

@@ -54,7 +54,7 @@ pub struct Message {
     pub caps: Vec<String>,
 }
 
-/// Prints all messages in what it is given.
+/// Prints all messages in the given input.
 pub fn command(wanted: &Wanted) -> Result<()> {
     if wanted.list {
         for root in ROOTS {
@@ -151,7 +151,7 @@ fn reported(text: &str) -> Result<Vec<Message>> {
     Ok(messages)
 }
 
-/// Puts a capability of a reported line into words.
+/// Describes a capability of a reported line.
 fn given(text: &str) -> Result<String> {
     let parts: Vec<&str> = text.split(':').collect();
     match parts.as_slice() {

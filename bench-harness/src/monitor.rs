@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest that it may take to write the guest's memory.
 const DUMP_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Stops the machine, since QEMU does not know the registers of a CPU that runs. One line for each
-/// CPU: where it executes and whether it is halted. Empty if QEMU does not answer.
+/// Stops the machine, since QEMU does not know the registers of a CPU that runs. Returns one line
+/// for each CPU: where it executes and whether it is halted; no line if QEMU does not answer.
 pub fn where_are_the_cpus(socket: &Path, kernel: &Path) -> Vec<String> {
     let Some(text) = ask(socket, &["stop", "info registers -a"], PATIENCE) else { return Vec::new() };
     let elf = std::fs::read(kernel).unwrap_or_default();
@@ -23,15 +23,15 @@ pub fn where_are_the_cpus(socket: &Path, kernel: &Path) -> Vec<String> {
     cpus(&text).map(|cpu| cpu.describe(file.as_ref())).collect()
 }
 
-/// Writes the memory of a machine that was stopped, and its registers, as an ELF core file. A line
-/// that says where it is.
+/// Writes the memory and the registers of a stopped machine as an ELF core file. Returns a line
+/// that says where the file is.
 pub fn keep_memory(socket: &Path, file: &Path) -> Option<String> {
     ask(socket, &[&format!("dump-guest-memory {}", file.display())], DUMP_PATIENCE)?;
     file.is_file().then(|| format!("its memory, for gdb: {}", file.display()))
 }
 
-/// Lets a stopped machine go on, with the NMI button of every CPU pressed: a tracing kernel then
-/// lets its events out and ends.
+/// Lets a stopped machine continue, with the NMI button of every CPU pressed: a tracing kernel then
+/// writes its events and ends.
 pub fn press_nmi(socket: &Path) {
     let _ = ask(socket, &["nmi", "cont"], PATIENCE);
 }

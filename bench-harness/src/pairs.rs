@@ -20,8 +20,8 @@ const CASES: &str = "50000";
 /// Cases of confinement, with normal limits and with small ones.
 const CONFINE_CASES: [&str; 2] = ["1200", "500"];
 
-/// Plays a sample of the pairs on a kernel with normal limits and on one with small ones. What an
-/// operation that is done alone changes must be the same on both.
+/// Plays a sample of the pairs of operations on a kernel with normal limits and on one with small
+/// ones. An operation that is done alone must change the same things on both.
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for (name, limits) in LIMITS {
@@ -48,8 +48,8 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Plays random histories and pairs of operations, and judges them by who may do what: on a kernel
-/// with normal limits, and fewer on one with small limits.
+/// Plays random histories and pairs of operations, and checks them by the rules of authority: on a
+/// kernel with normal limits, and fewer on one with small limits.
 pub fn confine(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for ((name, limits), cases) in LIMITS.into_iter().zip(CONFINE_CASES) {
@@ -59,7 +59,7 @@ pub fn confine(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Counts one test, which has reported itself what is wrong.
+/// Counts one test, which has itself reported what is wrong.
 fn one(lab: &Lab, name: &str, passed: bool) -> Tally {
     lab.cases.one(name, (!passed).then(String::new))
 }

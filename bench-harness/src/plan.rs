@@ -29,12 +29,12 @@ pub enum Keep {
 }
 
 impl Keep {
-    /// Whether the plugin watches.
+    /// Returns whether the plugin counts in a boot that is kept for this.
     pub const fn is_counted(&self) -> bool {
         matches!(self, Keep::Counted | Keep::Work { .. })
     }
 
-    /// Whether this row is taken of what the plugin counted.
+    /// Returns whether a row's figure is what the plugin counted.
     pub fn counts(&self, row: &str) -> bool {
         match self {
             // Its boot has the samples of all rows.
@@ -44,7 +44,7 @@ impl Keep {
         }
     }
 
-    /// Whether the figures of rows that the guest reports are taken.
+    /// Returns whether the figures that the guest reports are kept.
     pub const fn measures(&self) -> bool {
         !self.is_counted()
     }
@@ -90,7 +90,7 @@ fn counted_or_other(mode: Mode, row: &str) -> bool {
     OTHERS.contains(&row) || mode == Mode::Icount && row == BUSY
 }
 
-/// Makes a boot measure these rows; whether there are any.
+/// Makes a boot measure these rows only. Returns whether there are any.
 fn only<'a>(boot: &mut Planned, rows: impl Iterator<Item = &'a String>) -> bool {
     let guests: Vec<&str> = rows.map(|row| if row == HALTED { CROSS_CPU } else { row }).collect();
     boot.command_line += &format!(" rows={}", guests.join(","));

@@ -31,7 +31,7 @@ pub fn judge(variant: &str, verdict: Result<()>) -> Result<()> {
     }
 }
 
-/// Whether a run failed, and not what it takes to run.
+/// Returns whether an error says that the run failed, and not that it could not be run.
 fn found_something(error: &anyhow::Error) -> bool {
     [status::CHECK_FAILED, status::GUEST_DIED, status::TIMED_OUT].contains(&status_of(error))
 }

@@ -46,8 +46,8 @@ fn break_even(copied: &Points, other: &Points) -> Option<u32> {
     })
 }
 
-/// Draws every run that has such rows, into `directory`; says what was drawn, and where copying
-/// ends.
+/// Draws the rows with pages of every run into `directory`. Returns what was drawn, and from how
+/// many pages on copying is dearer.
 pub fn draw(results: &Results, directory: &Path) -> Result<Vec<String>> {
     let mut said = Vec::new();
     for run in &results.runs {

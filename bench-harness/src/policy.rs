@@ -58,7 +58,7 @@ fn limits_hold(lab: &Lab, baseline: &Baseline) -> Result<Tally> {
     Ok(findings.tally(&lab.cases))
 }
 
-/// Whether a boot ended as it should and said all of this.
+/// Counts a test: a boot ended as it should, and its reports contain all these texts.
 fn told(lab: &Lab, session: &Session, ended: bool, wanted: &[&str]) -> Tally {
     let said = |text: &str| {
         session.reports.iter().any(|report| matches!(report, Report::Other(line) if line.contains(text)))

@@ -39,7 +39,7 @@ pub fn choose(lab: &Lab) -> Result<Choice> {
     Ok(judge(tcg, calibrate(lab, Mode::Kvm)?))
 }
 
-/// Refuses KVM for a run where it would only emulate.
+/// Refuses KVM for a run if it would only emulate the guest's kernel code.
 pub fn check_mode(lab: &Lab, mode: Mode) -> Result<()> {
     if mode == Mode::Kvm { demand_kvm(lab) } else { Ok(()) }
 }

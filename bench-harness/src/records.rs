@@ -52,8 +52,8 @@ impl Splitter {
         self.bytes.len() - self.start
     }
 
-    /// Skips the beginning of a record that never ends, when no more bytes come. Returns whether
-    /// there was one.
+    /// Skips the beginning of a record that never ends, because no more bytes come. Returns whether
+    /// there was such a beginning.
     pub fn give_up(&mut self) -> bool {
         let is_waiting = self.pending() > 0;
         if is_waiting {

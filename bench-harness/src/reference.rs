@@ -25,7 +25,7 @@ const REGISTERS: &str = include_str!("../../abi/src/lib.rs");
 const OPERATIONS: &str = include_str!("../../abi/src/syscall.rs");
 const FAULTS: &str = include_str!("../../abi/src/fault.rs");
 
-/// Makes the whole page.
+/// Makes the book's page of system calls.
 pub fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str("\n## Registers\n\n");

@@ -48,8 +48,8 @@ pub struct Work {
 }
 
 impl Work {
-    /// Whether the medians are another's, and what is most lies above the other's by so much at
-    /// most.
+    /// Returns whether the medians equal those of `other`, and each maximum exceeds that of `other`
+    /// by `above` at most.
     pub fn is_like(&self, other: &Work, above: u64) -> bool {
         let mut pairs = self.kinds().into_iter().zip(other.kinds());
         pairs.all(|((_, its), (_, others))| its[0] == others[0] && its[1] <= others[1] + above)

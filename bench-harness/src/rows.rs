@@ -216,12 +216,12 @@ pub const ROWS: &[Known] = &[
 ];
 
 impl Known {
-    /// Returns its name in a run on `cpus` CPUs.
+    /// Returns the row's name in a run on `cpus` CPUs.
     pub fn name_on(&self, cpus: u32) -> String {
         self.name.replace('N', &cpus.to_string())
     }
 
-    /// Whether such a run has it.
+    /// Returns whether a run in this mode, with this number of CPUs, has the row.
     fn is_on(&self, mode: Mode, cpus: u32) -> bool {
         match self.on {
             On::Always => true,
@@ -233,7 +233,7 @@ impl Known {
     }
 }
 
-/// Refuses a pattern that is for no row of any run. `N` in a row's name stands for any number.
+/// Refuses a pattern that matches no row of any run. `N` in a row's name stands for any number.
 pub fn check(patterns: &str) -> Result<(), Trouble> {
     let all: Vec<String> = (1..=CPUS_MAX).flat_map(|cpus| expected(Mode::Icount, cpus)).collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();

@@ -46,7 +46,7 @@ operation with each right missing. The [holes that were found](holes.md#authorit
     revoked authority is under way on any CPU. Messages that were sent before arrive.
 ";
 
-/// Makes the whole page.
+/// Makes the book's page of the rules of authority.
 pub fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str(
@@ -79,7 +79,7 @@ pub fn render() -> String {
     page
 }
 
-/// Writes what the labels must allow.
+/// Describes what the rules of labels must allow for an operation.
 fn labels(asks: Asks) -> String {
     let names = [(may::GRANT, "GRANT"), (may::JOIN, "JOIN"), (may::READ, "READ"), (may::WRITE, "WRITE")];
     let bits = names.into_iter().filter(|(bit, _)| asks.bits & bit != 0).map(|(_, name)| name);

@@ -36,7 +36,7 @@ impl Screen {
         Screen { bar: Arc::clone(&self.bar), headline, said: Mutex::default() }
     }
 
-    /// Whether anybody sees what moves.
+    /// Returns whether a person can see lines that move: the output is a terminal.
     pub fn is_drawn(&self) -> bool {
         !self.bar.0.is_hidden()
     }
@@ -52,7 +52,7 @@ impl Screen {
         lock(&self.said).push(line.to_owned());
     }
 
-    /// Takes the lines that have stayed since the last time.
+    /// Takes the lines that were printed to stay since the last call.
     pub fn take_said(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.said))
     }

@@ -67,7 +67,7 @@ impl Limits {
     }
 }
 
-/// Whether a build has small limits.
+/// Returns whether a build has the small limits of tests.
 fn is_small(variant: &str) -> bool {
     variant.ends_with(SMALL)
 }
@@ -108,8 +108,8 @@ impl Wanted {
     }
 }
 
-/// Returns the build of the kernel that runs if none is named. In a mode that replays, it is the
-/// one that perturbs itself. Both builds export the kernel's state.
+/// Returns the build of the kernel to run if the options name none. In a mode that replays, it is
+/// the build that perturbs itself. Both builds export the kernel's state.
 pub(crate) fn usual_variant(mode: Mode) -> &'static str {
     if mode == Mode::Icount { "chaos" } else { "dump" }
 }

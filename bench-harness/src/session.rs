@@ -127,7 +127,7 @@ fn silence(cpus: u32) -> Duration {
     SILENCE * cpus.div_ceil(FEW_CPUS)
 }
 
-/// Boots once, telling `listener` what the guest says as it says it.
+/// Boots once, and passes the guest's output to `listener` as it comes.
 pub fn run(
     qemu: &Qemu,
     artifacts: &Artifacts,
@@ -190,7 +190,7 @@ fn check_plugin(said: &str) -> Result<(), Trouble> {
     }
 }
 
-/// Whether more can be written in a directory: QEMU does not say when its files stop growing.
+/// Returns whether files in a directory can still grow: QEMU does not report when its own cannot.
 pub fn has_room(dir: &Path) -> bool {
     let probe = dir.join("room");
     let written = std::fs::write(&probe, [1; PROBE]);
@@ -257,7 +257,7 @@ impl Ear {
         }
     }
 
-    /// Reads the available output.
+    /// Reads the output that is available now.
     fn listen(&mut self, listener: &mut dyn FnMut(&Event)) -> Result<()> {
         // First the records: the lines that they count have been written by then.
         let log = self.log.read().context("reading the log port")?;
@@ -288,7 +288,7 @@ impl Ear {
         }
     }
 
-    /// Reads the rest after QEMU has ended.
+    /// Reads the rest of the output after QEMU has ended.
     fn finish(&mut self, listener: &mut dyn FnMut(&Event)) {
         self.show_lines(self.held.len(), listener);
         if let Some(line) = self.lines.finish() {
@@ -299,7 +299,7 @@ impl Ear {
         }
     }
 
-    /// Keeps the exported state, if there is any.
+    /// Writes the exported state to a file, if there is one.
     fn keep_state(&self, path: &Path) -> Result<()> {
         if self.state.is_empty() {
             return Ok(());
@@ -450,8 +450,8 @@ impl Session {
         Ok(())
     }
 
-    /// Checks that the run ended with `Pass`, and that it did something: its tests may all have
-    /// been left out, or none chosen.
+    /// Checks that the run ended with `Pass`, and that it did something: it may have skipped all
+    /// its tests, or had none to run.
     pub fn check_did_something(&self) -> Result<(), Trouble> {
         self.check_passed()?;
         if self.reports.contains(&Report::Done { passed: 0, failed: 0 }) {

@@ -52,8 +52,9 @@ enum End {
     Otherwise(String),
 }
 
-/// Looks for a smaller run that fails as that of the seed does, and prints the command that runs
-/// it. An error if the seed does not fail.
+/// Searches for a smaller run that fails as that of the seed does, and prints the command that runs
+/// it.
+/// Errors: the seed does not fail.
 pub fn shrink(lab: &Lab, wanted: &Wanted, seed: u32, tries: u32) -> Result<()> {
     if wanted.mode != Mode::Icount {
         let text = format!("--shrink takes --mode icount: a run in mode {} does not replay", wanted.mode);
@@ -102,7 +103,7 @@ fn run(lab: &Lab, wanted: &Wanted, size: Size) -> Result<Option<(Symptom, String
     Ok(run.symptom.zip(run.trouble).map(|(symptom, trouble)| (symptom, in_short(&trouble.to_string()))))
 }
 
-/// Returns the first line of why a run failed, without the run's label; of a list its first item.
+/// Returns the first line of a failure's text, without the run's label; of a list, its first item.
 fn in_short(trouble: &str) -> String {
     let line = first_line(trouble);
     let item = trouble.lines().nth(1).and_then(|item| item.trim_start().strip_prefix("| "));
@@ -147,8 +148,8 @@ fn smaller(
     Ok((best, done))
 }
 
-/// Returns what to try below a size, in this order: fewer messages, fewer CPUs; first with its
-/// seed, then with others.
+/// Returns the sizes to try after `size` has failed, in this order: fewer messages, fewer CPUs;
+/// first with its seed, then with others.
 fn candidates(size: Size) -> Vec<Size> {
     let Size { cpus, messages, seed } = size;
     let sizes = [

@@ -144,8 +144,7 @@ pub fn job(wanted: &Wanted, seed: u32) -> Job {
     }
 }
 
-/// Runs a seed once. What is kept of the run is kept under its usual label, with `purpose` before
-/// it.
+/// Runs a seed once. Its files are kept under the usual label, with `purpose` before it.
 pub fn run_once(lab: &Lab, wanted: &Wanted, seed: u32, purpose: &str) -> Result<Run> {
     let job = job(wanted, seed);
     let session = lab.run(&Job { label: format!("{purpose}{}", job.label), ..job.clone() })?;
@@ -231,7 +230,7 @@ impl fmt::Display for Idle {
 }
 
 impl Wanted {
-    /// Whether it can be done.
+    /// Checks that the options can be used together.
     pub fn check(&self) -> Result<(), Trouble> {
         if self.replay && self.mode != Mode::Icount {
             let text = "only --mode icount replays: leave --replay out, or choose that";

@@ -257,8 +257,7 @@ fn parts(wanted: &Wanted) -> Vec<Part<'_>> {
     Step::value_variants().iter().filter(chosen).map(part).collect()
 }
 
-/// Returns what a step has said about its failures, as far as it can be told from the rest: its
-/// last lines.
+/// Returns a step's last lines, which say why it failed.
 fn reasons(said: Vec<String>) -> Vec<String> {
     let of_skipped = |line: &String| line.contains(" left out: ");
     let all: Vec<String> = said.into_iter().filter(|line| !of_skipped(line)).collect();
@@ -307,8 +306,8 @@ pub fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }
 
-/// Returns a command that gets the CPU time that nothing else wants: a boot beside it must not
-/// become late.
+/// Returns a command that gets only the CPU time that no other process wants: a boot that runs
+/// beside it must not be late.
 pub fn yielding(program: &str) -> Command {
     let mut command = Command::new("nice");
     command.args(["-n", "19", program]);
@@ -410,7 +409,7 @@ fn guest_tests(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Counts the tests that a guest reported. The guest's own death is one more failure.
+/// Counts the tests that a guest reported. If the guest died, that is one more failure.
 pub fn judge(lab: &Lab, session: &Session) -> Tally {
     let mut tally = Tally::of_reports(&session.reports);
     for report in &session.reports {
@@ -438,7 +437,7 @@ pub fn judge(lab: &Lab, session: &Session) -> Tally {
     tally
 }
 
-/// Returns what is wrong with how a run of tests ended.
+/// Returns what is wrong with how a run of tests ended, if anything is.
 fn bad_end(session: &Session, tally: Tally) -> Option<String> {
     let finished = session.reports.iter().any(|report| matches!(report, Report::Done { .. }));
     let verdict = if tally.failed > 0 { session.check_ended() } else { session.check_passed() };
@@ -564,7 +563,7 @@ fn run_name(program: &str, wanted: &seeded::Wanted) -> String {
     format!("{program}, {} on {} CPUs{limits}", wanted.mode, wanted.cpus)
 }
 
-/// Counts a run as one test.
+/// Counts the outcome of a run as one test.
 fn ran(lab: &Lab, name: &str, outcome: Result<()>) -> Tally {
     let wrong = outcome.err().map(|error| format!("{error:#}"));
     wrong.iter().for_each(|wrong| lab.screen.say(wrong));
@@ -575,7 +574,8 @@ fn caught(lab: &Lab, bug: &str, caught: bool) -> Tally {
     lab.cases.one(&format!("{bug} is caught"), (!caught).then(|| "no run saw it".to_owned()))
 }
 
-/// Whether fuzz sees that a kernel sometimes copies what is not there any more.
+/// Returns whether fuzz finds the bug of a kernel that sometimes copies a capability that was
+/// deleted meanwhile.
 fn catches_unchecked_copy(lab: &Lab) -> Result<bool> {
     let seeded = seeded_wanted(Mode::Tcg, 4, FUZZ_OPS, Some("planted-unchecked-copy"));
     let planted = fuzz::Wanted { seeded, storm: None };
@@ -589,7 +589,7 @@ fn catches_unchecked_copy(lab: &Lab) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether torture sees what a kernel does that sometimes forgets to make other CPUs forget.
+/// Returns whether torture finds the bug of a kernel that sometimes omits a shootdown.
 fn catches_missing_flush(lab: &Lab) -> Result<bool> {
     let planted = seeded_wanted(Mode::Tcg, 2, PLANTED_OPS, Some("planted-missing-flush"));
     for seed in 1..=TORTURE_SEEDS {
@@ -637,7 +637,7 @@ fn functions(lab: &Lab) -> Result<Tally> {
     Ok(held(lab, "functions", steps::held(lab)?))
 }
 
-/// Counts committed data that was compared with a run.
+/// Counts the comparison of committed data with a run as a test.
 fn held(lab: &Lab, label: &str, verdict: scale::Verdict) -> Tally {
     match verdict {
         scale::Verdict::Held(points) => Tally { passed: points as u64, ..Tally::default() },

@@ -47,7 +47,7 @@ impl Symptom {
         Symptom(lines)
     }
 
-    /// Whether both runs have failed in the same way.
+    /// Returns whether two runs have failed in the same way: their symptoms have a line in common.
     pub fn is_like(&self, other: &Symptom) -> bool {
         !self.0.is_disjoint(&other.0)
     }

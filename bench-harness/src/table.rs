@@ -10,7 +10,7 @@ use crate::lab::Job;
 use crate::report::{Counter, Row, Work};
 use crate::results::{Results, Run};
 
-/// Writes all runs, one table for each, with the counters of the fastpath below.
+/// Writes all runs, one table for each, with the counters of the fast path below.
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     let host = &results.host;
@@ -71,8 +71,8 @@ fn render_row(row: &Row, counters: &[Counter]) -> String {
     line.trim_end().to_owned()
 }
 
-/// Returns what a row takes besides instructions: the medians, by the letters of the line below the
-/// tables.
+/// Returns the work of a row besides instructions: the medians, by the letters of the line below
+/// the tables.
 pub fn besides(work: &Work) -> String {
     let counted = work.kinds().into_iter().zip(LETTERS).filter(|((_, [p50, _]), _)| *p50 > 0);
     counted.map(|((_, [p50, _]), letter)| format!("{letter}{p50}")).collect::<Vec<_>>().join(" ")
@@ -120,7 +120,7 @@ fn is_fastpath(name: &str) -> bool {
     HITS.iter().any(|hit| name == hit.name()) || name.starts_with(MISS)
 }
 
-/// Hits, and misses by reason; nothing where there was no IPC.
+/// Returns the hits of the fast path, and its misses by reason; `None` if there was no IPC.
 fn fastpath(totals: &Totals) -> Option<String> {
     let hits: u64 = HITS.iter().filter_map(|hit| totals.get(hit.name())).sum();
     let misses = totals.iter().filter(|(name, value)| name.starts_with(MISS) && **value > 0);

@@ -61,7 +61,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Makes text that a program chose a part of one line. Escapes its control characters, so that it
-/// neither looks like a line of the kernel or of this tool, nor commands the terminal.
+/// can neither look like a line of the kernel or of this tool, nor control the terminal.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {

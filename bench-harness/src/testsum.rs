@@ -40,8 +40,8 @@ impl Tally {
         }
     }
 
-    /// Returns what a line of `cargo test` adds: `test result: ok. 3 passed; 0 failed; 1 ignored;
-    /// …`.
+    /// Returns the tests that a line of `cargo test` counts:
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
     pub fn of_cargo_line(line: &str) -> Tally {
         let Some(counts) = line.trim().strip_prefix("test result: ") else { return Tally::default() };
         let count = |what: &str| {
@@ -100,7 +100,7 @@ impl Cases {
         self.lock().push(case);
     }
 
-    /// Notes a check that is one test, and counts it.
+    /// Records a check that is one test, and counts it.
     pub fn one(&self, name: &str, wrong: Option<String>) -> Tally {
         let verdict = wrong.map_or(Verdict::Ok, Verdict::Failed);
         let case = Case { group: String::new(), name: name.to_owned(), verdict };

@@ -44,7 +44,8 @@ pub struct Outcome {
     pub trouble: Option<Trouble>,
 }
 
-/// Runs a seed. Gives an error only where it could not be run.
+/// Runs a seed.
+/// Errors: it could not be run.
 pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
     let session = lab.run(&wanted.job("torture", "", seed))?;
     let mut outcome = Outcome::of(&session, wanted.cpus, seed);
@@ -67,7 +68,8 @@ impl Outcome {
         Outcome { seed, cpus, panicked, said, trouble }
     }
 
-    /// Whether an access saw what it should not have: what a planted missing flush leads to.
+    /// Returns whether an access saw memory that was unmapped: the effect of a planted missing
+    /// flush.
     pub fn saw_stale(&self) -> bool {
         STALE.iter().any(|key| self.said.get(key).parse::<u64>().is_ok_and(|count| count > 0))
     }

@@ -53,7 +53,7 @@ impl Trouble {
         }
     }
 
-    /// Whether the host could not run the guest, which so has no result at all.
+    /// Returns whether the host could not run the guest, so that there is no result at all.
     pub fn is_of_the_host(&self) -> bool {
         matches!(self, Trouble::NoMachine(_) | Trouble::NoRoom(_))
     }
@@ -62,7 +62,7 @@ impl Trouble {
 /// Announces, at the end of an error's first line, what a guest said last.
 pub const ANNOUNCEMENT: &str = "; its last words:";
 
-/// Returns the first line of an error, without what announces the further lines.
+/// Returns the first line of an error, without the words that announce further lines.
 pub fn first_line(text: &str) -> &str {
     let line = text.lines().next().unwrap_or_default();
     line.strip_suffix(ANNOUNCEMENT).unwrap_or(line)

@@ -41,12 +41,12 @@ impl Turns {
         Turns { queue: Mutex::new(queue), changed: Condvar::new(), cpus }
     }
 
-    /// Waits for one CPU.
+    /// Waits for one of the host's CPUs.
     pub fn one(&self) -> Turn<'_> {
         self.take(1)
     }
 
-    /// Waits for all CPUs.
+    /// Waits for all CPUs of the host.
     pub fn all(&self) -> Turn<'_> {
         self.take(self.cpus)
     }

@@ -70,7 +70,8 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Computes the bound of a picture. Some processes take no part.
+    /// Computes the bound of what processes may come to hold after a picture. The processes `idle`
+    /// take no part.
     pub fn of(picture: &Picture, idle: &[u64]) -> Bound {
         let mut bound = Bound { items: items(picture), ..Bound::default() };
         bound.sort_items(picture);
@@ -79,7 +80,7 @@ impl Bound {
         bound
     }
 
-    /// Remembers which items are what.
+    /// Finds the items that are groups, memory, and objects, and indexes them.
     fn sort_items(&mut self, picture: &Picture) {
         let untypeds: Vec<(u64, u64)> =
             picture.s.untypeds.iter().map(|untyped| (untyped.base, untyped.size)).collect();
@@ -186,8 +187,8 @@ impl Bound {
         self.holders.iter().position(|holder| holder.at == at && at != 0)
     }
 
-    /// Returns the item that sees what a space shows: the process that lives there, or the space
-    /// itself.
+    /// Returns the holder that sees the pages of a space: the process that lives in it, or the
+    /// space itself.
     fn resident(&self, picture: &Picture, space: u64) -> Option<usize> {
         match picture.resident(space) {
             0 => self.holder(space),
@@ -224,7 +225,7 @@ impl Bound {
         *has = Some(all);
     }
 
-    /// Whether a holder may do something with an object.
+    /// Returns whether a holder may come to hold an item with these rights.
     fn may(&self, holder: usize, item: usize, need: Rights) -> bool {
         self.holders[holder].rights[item].is_some_and(|has| has.contains(need))
     }
@@ -255,7 +256,7 @@ impl Bound {
         }
     }
 
-    /// Adds what may go from one holder to another.
+    /// Adds the rights and the views that one holder may pass to another.
     fn give(&mut self, picture: &Picture, from: usize, to: usize) {
         let stores = self.tables[to].iter().any(|table| self.may(from, *table, Rights::GRANT));
         // A table that is made later can become part of the other's CSpace.
@@ -288,7 +289,8 @@ impl Bound {
         }
     }
 
-    /// Whether somebody may make a table, or a space, a process's.
+    /// Returns whether any holder may make a table part of a process's CSpace, or a space its
+    /// address space.
     fn serves(&self, item: usize, process: usize) -> bool {
         let right = if self.items[item].kind == ObjType::VSpace { Rights::MAP } else { Rights::GRANT };
         let object = self.object(self.holders[process].at);
@@ -298,8 +300,8 @@ impl Bound {
         })
     }
 
-    /// Whether labels let an item come to one by another, in a way ([`may`]). What is made of
-    /// memory without label has its maker's.
+    /// Returns whether labels let `by` bring an item to `to`, in a way ([`may`]). An object that is
+    /// made of memory without label gets its maker's label.
     fn may_come(&self, picture: &Picture, by: usize, to: usize, item: usize, way: u8) -> bool {
         let Item { size, label, .. } = self.items[item];
         let (subject, maker) = (self.holders[to].label, self.holders[by].label);
@@ -308,7 +310,7 @@ impl Bound {
             || size != 0 && label == 0 && picture.allows(subject, maker, way)
     }
 
-    /// Whether one may call the other, or send it something.
+    /// Returns whether the holder `from` may call the process `to`, or send it an event.
     fn calls(&self, from: usize, to: usize, need: Rights) -> bool {
         let groups = self.groups.iter().copied();
         let mut groups = groups.filter(|group| self.may_in(from, *group, Rights::SEND.union(need)));
@@ -316,7 +318,8 @@ impl Bound {
             && (self.may_meet(from, to) || groups.any(|group| self.receives(to, group)))
     }
 
-    /// Whether somebody who has memory may make a group in which both are members, and are exposed.
+    /// Returns whether any holder of memory may make a group in which `one` and `other` are
+    /// members, and are exposed.
     fn may_meet(&self, one: usize, other: usize) -> bool {
         (0..self.holders.len()).any(|by| {
             self.memories.iter().any(|item| self.may(by, *item, Rights::NONE))
@@ -325,8 +328,8 @@ impl Bound {
         })
     }
 
-    /// Whether one has a capability of another's process, or is it; or both have some memory, of
-    /// which another process can be made that stands between them.
+    /// Returns whether `by` is the process `of`, or may hold a capability of it; or whether both
+    /// may hold some memory, of which a process can be made that connects them.
     fn names(&self, by: usize, of: usize) -> bool {
         let named =
             self.object(self.holders[of].at).is_some_and(|process| self.may(by, process, Rights::NONE));
@@ -342,8 +345,8 @@ impl Bound {
         self.memories.iter().any(|item| has(one, *item) && has(other, *item))
     }
 
-    /// Adds memberships: an owner of memory may add every process that it can name to groups that
-    /// it makes there.
+    /// Adds memberships for the process `to`: if `by` holds memory and can name `to`, it may add
+    /// `to` to groups that it makes of that memory.
     fn join_new(&mut self, by: usize, to: usize) {
         for number in 0..self.memories.len() {
             let memory = self.memories[number];
@@ -359,8 +362,8 @@ impl Bound {
         }
     }
 
-    /// Whether messages in a group may come to a process: it listens, or somebody may expose one of
-    /// its tasks.
+    /// Returns whether messages in a group may reach a process: it listens, or some holder may
+    /// expose one of its tasks.
     fn receives(&self, process: usize, group: usize) -> bool {
         let exposes = |by: usize| self.may_to(by, group, Rights::LISTEN) && self.has_task_of(by, process);
         self.shown[group].contains(&process)
@@ -381,8 +384,8 @@ impl Bound {
             || (0..self.holders.len()).filter(|maker| makes(*maker)).any(|maker| gives(&maker))
     }
 
-    /// Adds views: what one holder sees, it may show another. A process that gets a page as a copy
-    /// can write it once no other process sees it, because the page is its own then.
+    /// Adds the views of `from` to `to`, to which it may show them. A process that gets a page as a
+    /// copy can write it once no other process sees it, because the page is its own then.
     fn show_pages(&mut self, picture: &Picture, from: usize, to: usize) {
         for item in 0..self.items.len() {
             if self.holders[from].sees[item].is_none() {
@@ -423,7 +426,7 @@ impl Bound {
         }
     }
 
-    /// Adds the processes that may become members.
+    /// Adds memberships of a group for the processes that may become its members.
     fn join(&mut self, picture: &Picture, group: usize) {
         for by in 0..self.holders.len() {
             if !self.may_to(by, group, Rights::ADD) {
@@ -500,8 +503,9 @@ impl Bound {
         })
     }
 
-    /// Whether a process may come to hold an object with some rights, both by their identities. One
-    /// that was not there at first was made of memory that has its label.
+    /// Returns whether the bound lets a process hold an object with these rights, both by their
+    /// identities. An object that the first picture does not show was made of memory that has its
+    /// label.
     pub fn lets_hold(&self, process: u64, object: u64, label: u32, rights: Rights) -> bool {
         let Some(holder) = self.holders.iter().position(|holder| holder.identity == process) else {
             return false;
@@ -515,12 +519,12 @@ impl Bound {
         }
     }
 
-    /// Whether anybody may ever say what devices do.
+    /// Returns whether any process may ever set pins, and so may let devices access memory.
     pub fn has_dma(&self) -> bool {
         self.has_machine(machine_rights::DMA.rights())
     }
 
-    /// Whether anybody has a capability of the Machine with these rights.
+    /// Returns whether any process may hold a capability of the Machine with these rights.
     fn has_machine(&self, need: Rights) -> bool {
         let machine = |item: &usize| self.items[*item].kind == ObjType::Machine;
         let has = |item: usize| (0..self.holders.len()).any(|by| self.may(by, item, need));

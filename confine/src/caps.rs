@@ -26,19 +26,21 @@ impl Change<'_> {
         self.tables();
     }
 
-    /// Whether a slot is one of a CNode. Those of groups and pools are other rules' business.
+    /// Returns whether a slot is a full one of a CNode. Other rules check the slots of groups and
+    /// pools.
     fn is_in_cspace(&self, slot: &Slot) -> bool {
         let thing = self.after.thing(slot.table).or_else(|| self.before.thing(slot.table));
         slot.used == SlotUse::Full && thing.is_some_and(|thing| thing.kind == ObjType::CNode)
     }
 
-    /// Whether the slot's own table has ended, or is about to: what it holds goes with it.
+    /// Returns whether the slot's table has ended, or is ending: its capabilities go with it.
     fn is_disposed(&self, slot: &Slot) -> bool {
         let table = self.before.thing(slot.table).and_then(|thing| self.after.again(thing));
         table.is_none_or(|thing| thing.ends) || self.before.thing(slot.table).is_some_and(|thing| thing.ends)
     }
 
-    /// Whether the slot held the same capability with these rights and more. Nobody does that.
+    /// Returns whether the slot held the same capability before, with these rights or more. That
+    /// change needs no authority.
     fn is_weaker(&self, slot: &Slot) -> bool {
         let was =
             self.before.slot(slot.at).filter(|was| was.object == slot.object && was.badge == slot.badge);
@@ -70,7 +72,8 @@ impl Change<'_> {
         self.label_of(slot);
     }
 
-    /// Whether this is the first capability of an object that was made of memory that they held.
+    /// Returns whether the slot has the first capability of an object that was made of memory that
+    /// the acting processes held.
     fn is_made(&self, slot: &Slot) -> bool {
         let untypeds = self.before.s.untypeds.iter();
         let of = |at: u64, base: u64, size: u64| {
@@ -81,8 +84,9 @@ impl Change<'_> {
         memory && self.may_change(slot.table) && (!device || self.may_machine(machine_rights::DEVICE))
     }
 
-    /// Whether this is the capability of a member that has just joined: as strong as the record,
-    /// and as what it was derived from. Whether the member may have joined is asked of the record.
+    /// Returns whether the slot has the capability of a member that has just joined: as strong as
+    /// the record, and as the capability that it was derived from. Another rule checks whether the
+    /// member may have joined.
     fn joins(&self, slot: &Slot) -> bool {
         let (group, number) = (slot.object, slot.badge / 8);
         let Some(says) = self.after.member(group, number) else { return self.joined_and_left(slot) };
@@ -96,8 +100,8 @@ impl Change<'_> {
             && self.reach.iter().any(|source| by(&source))
     }
 
-    /// Whether this can be the capability of a member that joined, and was removed again, or ended,
-    /// before the second picture: its capability stays, without record.
+    /// Returns whether the slot can have the capability of a member that joined and, before the
+    /// second picture, was removed or ended: the capability stays, without record.
     fn joined_and_left(&self, slot: &Slot) -> bool {
         let (group, rights) = (slot.object, Rights(slot.rights));
         let by = |source: &&Slot| source.object == group && Rights(source.rights).contains(rights);
@@ -111,7 +115,8 @@ impl Change<'_> {
             && !rights.contains(Rights::DELETE)
     }
 
-    /// Whether a capability that they held may have come to a slot, as it is there or as a copy.
+    /// Returns whether the capability in `source`, which the acting processes held, may have come
+    /// to `slot`, moved or as a copy.
     fn comes_from(&self, source: &Slot, slot: &Slot) -> bool {
         if source.object != slot.object || !Rights(source.rights).contains(Rights(slot.rights)) {
             return false;
@@ -132,7 +137,7 @@ impl Change<'_> {
         self.may_change(slot.table) || offered && self.may_tell(to, Rights::GRANT)
     }
 
-    /// Whether the label of the table allows what has come from elsewhere.
+    /// Checks that the label of the slot's table allows a capability that came from another CSpace.
     fn label_of(&mut self, slot: &Slot) {
         let (table, object) = (self.after.label(slot.table), self.after.label(slot.object));
         let own = |source: &&&Slot| {

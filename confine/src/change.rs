@@ -48,7 +48,8 @@ pub struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// Looks up what the acting processes held.
+    /// Makes a change of two pictures, and looks up the capabilities that the acting processes held
+    /// before.
     pub fn new(
         before: &'a Picture,
         after: &'a Picture,
@@ -60,61 +61,65 @@ impl<'a> Change<'a> {
         Change { before, after, acts, offers, reach, out }
     }
 
-    /// Says what is wrong.
+    /// Reports a violation of a rule.
     pub fn excess(&mut self, rule: &'static str, what: String) {
         self.out.push(Excess { rule, what });
     }
 
     // --- what the acting processes may do --------------------------------------------------------
 
-    /// Whether they held a capability of an object with all of these rights.
+    /// Returns whether the acting processes held a capability of an object with all of these
+    /// rights.
     pub fn may(&self, object: u64, rights: impl Into<Rights>) -> bool {
         let need = rights.into();
         self.reach.iter().any(|slot| slot.object == object && Rights(slot.rights).contains(need))
     }
 
-    /// Whether they held a capability of the Machine with all of these rights.
+    /// Returns whether the acting processes held a capability of the Machine with all of these
+    /// rights.
     pub fn may_machine(&self, rights: impl Into<Rights>) -> bool {
         let need = rights.into();
         let machine = |slot: &&&Slot| slot.kind == ObjType::Machine as u8;
         self.reach.iter().filter(machine).any(|slot| Rights(slot.rights).contains(need))
     }
 
-    /// Whether one of them is this process, or holds a capability of it with these rights.
+    /// Returns whether a process is one of the acting processes, or they held a capability of it
+    /// with these rights.
     pub fn may_or_is(&self, process: u64, rights: impl Into<Rights>) -> bool {
         self.acts.contains(&process) || self.may(process, rights)
     }
 
-    /// Returns the member record by which a capability acts in its group, if it is one of its
-    /// holder's.
+    /// Returns the member record by which a group capability acts, if the record is one of the
+    /// capability's holder.
     pub fn record(&self, slot: &Slot) -> Option<Says> {
         let record = self.before.member(slot.object, slot.badge / 8)?;
         let holder = self.before.process(self.before.holder(slot.table))?;
         (record.key == holder.key).then_some(record)
     }
 
-    /// Whether they may do something in a group, by a capability and its member record.
+    /// Returns whether the acting processes had these rights in a group, by a capability and its
+    /// member record.
     pub fn may_in(&self, group: u64, need: Rights) -> bool {
         let with = |slot: &&&Slot| slot.object == group && Rights(slot.rights).contains(need);
         let by_record = |slot: &Slot| self.record(slot).is_some_and(|says| says.rights.contains(need));
         self.reach.iter().filter(with).any(|slot| by_record(slot))
     }
 
-    /// Whether they may do something to a group: as a member, or as its maker, whose capability has
-    /// DELETE.
+    /// Returns whether the acting processes may change a group: as a member with these rights, or
+    /// as its maker, whose capability has DELETE.
     pub fn may_to(&self, group: u64, need: Rights) -> bool {
         self.may(group, need.union(Rights::DELETE)) || self.may_in(group, need)
     }
 
-    /// Whether they may change the slots of a table: it is one of their own, or they hold its CNode
-    /// with GRANT. A CNode stands for its own slots, never for those of a CNode that the process
-    /// has added behind it.
+    /// Returns whether the acting processes may change the slots of a table: the table is in a
+    /// CSpace of theirs, or they hold its CNode with GRANT. A CNode stands for its own slots, never
+    /// for those of tables behind it.
     pub fn may_change(&self, table: u64) -> bool {
         self.acts.contains(&self.before.holder(table)) || self.may(table, Rights::GRANT)
     }
 
-    /// Whether they may take a capability away: they may change its slot, or one that it was
-    /// derived from.
+    /// Returns whether the acting processes may take a capability away: they may change its slot,
+    /// or a slot that it was derived from.
     pub fn may_take(&self, slot: &Slot) -> bool {
         let mut at = Some(slot);
         while let Some(one) = at {
@@ -126,16 +131,17 @@ impl<'a> Change<'a> {
         false
     }
 
-    /// Whether they may send something to a process: by a call or an event to one of its tasks, as
-    /// the answer to a call of one of its tasks, or to all that listen in a group.
+    /// Returns whether the acting processes may send a message to a process: by a call or an event
+    /// to one of its tasks, as the answer to a call of one of its tasks, or to all listeners in a
+    /// group.
     pub fn may_tell(&self, process: u64, need: Rights) -> bool {
         self.may_answer(process)
             || self.is_on_its_way(process)
             || self.may_send(process, Rights::SEND.union(need))
     }
 
-    /// Whether a message of one of theirs is on its way to a task of the process. It was sent by
-    /// right, and nobody calls it back by taking that right away.
+    /// Returns whether a message of the acting processes is on its way to a task of a process. They
+    /// had the right to send it, and taking that right away does not recall it.
     fn is_on_its_way(&self, process: u64) -> bool {
         let receives = |callee: u64| self.before.task(callee).is_some_and(|task| task.owner == process);
         let sent = |task: &snapshot::Task| self.acts.contains(&task.owner) && waits(task.state);
@@ -176,7 +182,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Whether a process may join a group in which a task is exposed.
+    /// Returns whether labels let a process join a group in which a task is exposed.
     fn may_meet(&self, process: u64, task: u64) -> bool {
         let label = self.before.label(process);
         let shows = |it: &&snapshot::Exposure| self.before.exposed(it) == task;
@@ -184,7 +190,8 @@ impl<'a> Change<'a> {
         shows.any(|it| self.before.allows(label, self.before.label(it.group), may::JOIN))
     }
 
-    /// Whether a task of the process waits for their answer, or they keep its call.
+    /// Returns whether a task of a process waits for the acting processes' answer, or they hold a
+    /// Reply that keeps its call.
     pub fn may_answer(&self, process: u64) -> bool {
         let awaits = |state| matches!(state, State::Await | State::AwaitTimed | State::AwaitRemote);
         let owed = |callee: u64| self.before.task(callee).is_some_and(|task| self.acts.contains(&task.owner));
@@ -193,7 +200,8 @@ impl<'a> Change<'a> {
         calls.any(|task| owed(task.callee) || task.held != 0 && self.may(task.held, Rights::SEND))
     }
 
-    /// Whether the process is exposed in a group in which they may send so, or listens there.
+    /// Returns whether a process is exposed in a group in which the acting processes have these
+    /// rights, or listens in such a group.
     pub fn may_send(&self, process: u64, need: Rights) -> bool {
         let Some(key) = self.before.process(process).map(|process| process.key) else { return false };
         let groups = self.reach.iter().filter(|slot| slot.kind == ObjType::Group as u8);
@@ -206,7 +214,7 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// Whether a process offered a slot, or an address, for messages.
+    /// Returns whether a process offered the slot, or the address, `at` for messages.
     pub fn is_offered(&self, process: u64, at: u64, kind: OfferKind) -> bool {
         let fits = |offer: &&Offer| offer.process == process && offer.kind == kind;
         let within = |offer: &Offer| at >= offer.first && at - offer.first < offer.count;

@@ -61,7 +61,8 @@ impl Change<'_> {
         }
     }
 
-    /// Whether a process offered a membership of this group, or one to who has added it.
+    /// Returns whether a process offered a slot for a membership of this group, or of any group to
+    /// an acting process.
     pub fn agreed(&self, process: u64, group: u64) -> bool {
         let Some(process) = self.before.process(process) else { return false };
         let is = |at: u64| self.before.thing(at).is_some_and(|thing| thing.identity == process.offer_from);
@@ -100,12 +101,12 @@ impl Change<'_> {
         }
     }
 
-    /// Returns the process that made an exposure; 0: none.
+    /// Returns the process that made an exposure; 0 if there is none.
     fn owner_of(&self, exposure: &Exposure) -> u64 {
         self.before.process_with(exposure.owner).map_or(0, |process| process.at)
     }
 
-    /// Whether an exposure shows the same as before, and is of the same kind.
+    /// Returns whether an exposure shows the same object as before, and is of the same kind.
     fn is_same(&self, was: &Exposure, now: &Exposure) -> bool {
         let (old, new) = (self.before.exposed(was), self.after.exposed(now));
         let identity = |picture: &Picture, at| picture.thing(at).map(|thing| thing.identity);
@@ -138,8 +139,8 @@ impl Change<'_> {
         }
     }
 
-    /// Checks that an entry of an exposure with one task for each CPU was changed by its owner,
-    /// even if the entry was free.
+    /// Checks that an entry of an exposure with one task for each CPU was changed by the owner of
+    /// that exposure, even if the entry was free.
     fn within_anothers(&mut self, exposure: &Exposure, what: &str) {
         let Exposure { group, number, .. } = *exposure;
         let cpus = self.before.s.cpus.len() as u32;
@@ -186,7 +187,7 @@ impl Change<'_> {
 
     // --- bits ------------------------------------------------------------------------------------
 
-    /// Whether they may raise bits of a Notification.
+    /// Returns whether the acting processes may raise bits of a Notification.
     pub fn may_notify(&self, notification: u64) -> bool {
         let shows = |it: &&Exposure| self.before.exposed(it) == notification;
         let groups = self.before.s.exposures.iter().filter(shows).map(|it| it.group);
@@ -205,8 +206,8 @@ impl Change<'_> {
         })
     }
 
-    /// Checks that every new bit of a Notification was raised by right. `pool_bits` are those that
-    /// pools raise.
+    /// Checks that every new bit of a Notification was raised by right. `pool_bits` are the bits
+    /// that pools raise.
     pub fn bits(&mut self, pool_bits: u64) {
         for now in &self.after.s.notifications {
             let thing = self.after.thing(now.at).and_then(|thing| self.before.again(thing));

@@ -50,8 +50,8 @@ impl Judge {
         Judge { pool_bits, ..Judge::default() }
     }
 
-    /// Judges an operation: what is wrong. `acts` are the processes that may have acted, first the
-    /// one that made the system call.
+    /// Judges an operation, and returns its violations of the rules. `acts` are the processes that
+    /// may have acted, first the one that made the system call.
     pub fn judge(&mut self, before: &Picture, after: &Picture, acts: &[u64], offers: &[Offer]) -> &[Excess] {
         self.found.clear();
         let mut change = Change::new(before, after, acts, offers, &mut self.found);
@@ -70,7 +70,7 @@ impl Judge {
     }
 
     /// Judges the bits that a task got from a Notification, and returns violations. Bits that the
-    /// Notification had before are right.
+    /// Notification had before are no violation.
     pub fn raised(
         &self,
         before: &Picture,

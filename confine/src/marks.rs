@@ -18,12 +18,12 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Returns the word.
+    /// Returns the word that carries the mark.
     pub const fn word(self) -> u64 {
         TAG | (self.act as u64) << PLACE_BITS | self.place as u64
     }
 
-    /// Reads a word, if it has a mark.
+    /// Decodes a word, if it carries a mark.
     pub const fn of(word: u64) -> Option<Mark> {
         if word & TAG_MASK != TAG || word >> PLACE_BITS & 0xff_0000_0000 != 0 {
             return None;
@@ -54,19 +54,20 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Forgets everything.
+    /// Removes all acts from the ledger.
     pub fn clear(&mut self) {
         self.acts.clear();
     }
 
     /// Records that a process writes words, which no other process may see. Returns the number of
-    /// the act.
+    /// this act of writing.
     pub fn write(&mut self, writer: u32, label: Option<u32>) -> u32 {
         self.acts.push(Act { writer, label, ..Act::default() });
         self.acts.len() as u32 - 1
     }
 
-    /// Records that the first words of an act are sent to some processes.
+    /// Records that the first `words` words of an act are sent to the processes in the bit set
+    /// `readers`.
     pub fn send(&mut self, act: u32, words: u32, readers: u64) {
         if let Some(act) = self.acts.get_mut(act as usize) {
             act.sent = act.sent.max(words);
@@ -74,7 +75,7 @@ impl Ledger {
         }
     }
 
-    /// Records that some processes may see a word, by right.
+    /// Records that the processes in the bit set `readers` may see a word.
     pub fn show(&mut self, mark: Mark, readers: u64) {
         let Some(act) = self.acts.get_mut(mark.act as usize) else { return };
         match act.others.iter_mut().find(|(place, _)| *place == mark.place) {
@@ -93,7 +94,7 @@ impl Ledger {
         self.acts.get(mark.act as usize)?.label
     }
 
-    /// Whether a process may see a word. A word that nobody wrote is none that anybody may see.
+    /// Returns whether a process may see a word. No process may see a word that no process wrote.
     pub fn may_see(&self, mark: Mark, process: u32) -> bool {
         let Some(act) = self.acts.get(mark.act as usize) else { return false };
         let bit = 1u64 << (process & 63);

@@ -44,7 +44,8 @@ impl Change<'_> {
         }
     }
 
-    /// Whether a holder of the space and of a frame of the page could map it.
+    /// Returns whether the acting processes held the space and a frame of the page, and so could
+    /// map it.
     fn by_frame(&self, view: &View) -> bool {
         let write = if view.writable || view.pooled { frame_rights::WRITE.rights() } else { Rights::NONE };
         let need = Rights::MAP.union(write);
@@ -53,8 +54,8 @@ impl Change<'_> {
         self.may(view.space, Rights::MAP) && frames.any(|frame| self.may(frame.at, need))
     }
 
-    /// Whether a page of a pool came from another pool, through a holder of both spaces or in a
-    /// message. A page that can be written must be in no other space.
+    /// Returns whether a page of a pool came from another pool, through a holder of both spaces or
+    /// in a message. A page that can be written must be in no other space.
     fn by_pool(&self, view: &View) -> bool {
         if !view.pooled || view.writable && self.after.views_of(view.page).count() > 1 {
             return false;
@@ -69,8 +70,8 @@ impl Change<'_> {
         self.before.views_of(view.page).filter(|from| from.pooled).any(|from| taken(from) || sent(from))
     }
 
-    /// Whether a page is a UTCB or of an event pool, mapped by a process that may configure the
-    /// task or bind the pool.
+    /// Returns whether a page is a UTCB or of an event pool, mapped by a process that may configure
+    /// the task or bind the pool.
     fn is_mapped_by_kernel(&self, view: &View) -> bool {
         let resident = self.after.resident(view.space);
         let configures = self.may(resident, process_rights::CONFIGURE);
@@ -101,7 +102,8 @@ impl Change<'_> {
         }
     }
 
-    /// Checks that pins were made and removed with the rights to the frame and to what devices do.
+    /// Checks that pins were made and removed with the rights to the frame and to devices' access
+    /// to memory.
     pub fn pins(&mut self) {
         let (before, after) = (self.before, self.after);
         for was in &before.s.frames {
@@ -144,7 +146,8 @@ impl Change<'_> {
         }
     }
 
-    /// Whether an object without label has become a task of a process, whose label it has.
+    /// Returns whether an object that had no label has become a task of a process with the object's
+    /// present label.
     fn has_joined(&self, was: &Thing, now: &Thing) -> bool {
         let is_new = self.before.task(was.at).is_some_and(|task| task.id == 0);
         let process = self.after.task(now.at).map_or(0, |task| task.owner);

@@ -57,7 +57,7 @@ pub struct Says {
 }
 
 impl Says {
-    /// Reads a record's word: key in the upper 36 bits, then SEND inverted, the nine other shared
+    /// Decodes a member record: key in the upper 36 bits, then SEND inverted, the nine other shared
     /// rights, 16 custom bits.
     pub fn of(member: &Member) -> Option<Says> {
         let word = member.word;
@@ -82,13 +82,14 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Forgets everything, and shows where the records go. [`Picture::index`] is for afterwards.
+    /// Empties the picture, and returns the place for new records. The caller fills it, and then
+    /// calls [`Picture::index`].
     pub fn begin(&mut self) -> &mut Snapshot {
         self.s.clear();
         &mut self.s
     }
 
-    /// Makes the tables.
+    /// Makes the tables by which objects, slots and views are found.
     pub fn index(&mut self) {
         self.things.clear();
         let things = &mut self.things;
@@ -157,7 +158,8 @@ impl Picture {
         self.things.get(found)
     }
 
-    /// Returns the object that another picture also shows.
+    /// Returns the object that is `of` in another picture: at the same address, with the same
+    /// identity.
     pub fn again(&self, of: &Thing) -> Option<&Thing> {
         self.thing(of.at).filter(|thing| thing.identity == of.identity && thing.kind == of.kind)
     }
@@ -243,8 +245,8 @@ impl Picture {
         None
     }
 
-    /// Whether two pictures show the same capability in a slot. Its rights count, its place in the
-    /// tree does not.
+    /// Returns whether this picture and `of` show the same capability in a slot. Its rights count,
+    /// its place in the tree does not.
     pub fn has_still(&self, slot: &Slot, of: &Picture) -> bool {
         self.slot(slot.at).is_some_and(|now| {
             let same = (now.object, now.kind, now.rights, now.badge);
@@ -255,13 +257,13 @@ impl Picture {
 
     // --- groups ----------------------------------------------------------------------------------
 
-    /// Returns the record of a member.
+    /// Returns the member record of a group at an index.
     pub fn member(&self, group: u64, number: u64) -> Option<Says> {
         let found = |member: &&Member| member.group == group && u64::from(member.number) == number;
         self.s.members.iter().find(found).and_then(Says::of)
     }
 
-    /// Returns the records of a group.
+    /// Returns all member records of a group.
     pub fn members(&self, group: u64) -> impl Iterator<Item = Says> {
         self.s.members.iter().filter(move |member| member.group == group).filter_map(Says::of)
     }
@@ -313,7 +315,8 @@ impl Picture {
 
     // --- labels ----------------------------------------------------------------------------------
 
-    /// Whether subjects of a label may do something with objects of another.
+    /// Returns whether the rules of labels let subjects of one label do `what` with objects of
+    /// another.
     pub fn allows(&self, subject: u32, object: u32, what: u8) -> bool {
         let rule = |rule: &&snapshot::LabelRule| rule.subject == subject && rule.object == object;
         let forbidden = self.s.label_rules.iter().find(rule).map_or(0, |rule| rule.forbidden);

@@ -64,16 +64,16 @@ impl Change<'_> {
         }
     }
 
-    /// Whether they may end a task: by its capability, by its process, or by all that there is of
-    /// it. A task may always end itself, by a fault.
+    /// Returns whether the acting processes may end a task: by its capability, by its process, or
+    /// by taking away all its capabilities. A task may always end itself, by a fault.
     fn may_end_task(&self, task: &Task) -> bool {
         self.may(task.at, task_rights::DESTROY)
             || self.may_end_process(task.owner)
             || self.may_take_all(task.at)
     }
 
-    /// Whether they may end a process: by its capability; since they handle its fault; or since
-    /// they have ended who does.
+    /// Returns whether the acting processes may end a process: by its capability; because they
+    /// handle its fault; or because they have ended its fault's handler.
     fn may_end_process(&self, process: u64) -> bool {
         let faults = |task: &Task| {
             let callee = self.before.task(task.callee);
@@ -91,8 +91,8 @@ impl Change<'_> {
             || self.may_take_spaces(process)
     }
 
-    /// Whether they may take away all capabilities of a process's address space, or of a table of
-    /// its CSpace: it ends with any.
+    /// Returns whether the acting processes may take away all capabilities of a process's address
+    /// space, or of a table of its CSpace: the process ends with any of these.
     fn may_take_spaces(&self, process: u64) -> bool {
         let tables = self.before.s.cnodes.iter().filter(|table| table.process == process);
         let space = self.before.process(process).map_or(0, |process| process.vspace);
@@ -100,7 +100,7 @@ impl Change<'_> {
         spaces.into_iter().any(|space| space != 0 && self.may_take_all(space))
     }
 
-    /// Whether they may take away all capabilities of an object.
+    /// Returns whether the acting processes may take away all capabilities of an object.
     fn may_take_all(&self, object: u64) -> bool {
         let mut its = self.before.slots().filter(|slot| slot.object == object).peekable();
         its.peek().is_some() && its.all(|slot| self.may_take(slot))
@@ -151,7 +151,7 @@ impl Change<'_> {
         }
     }
 
-    /// Checks CPU time and kept calls.
+    /// Checks that every change of CPU time and of kept calls was made by right.
     pub fn others(&mut self) {
         let (before, after) = (self.before, self.after);
         for now in &after.s.contexts {

@@ -76,7 +76,7 @@ impl<'a> Facts<'a> {
         member: Member = members Member, "place of a member";
     }
 
-    /// The derivation root of an object's memory.
+    /// Returns the derivation root of the object at an address.
     pub fn root_of(&self, at: u64) -> Option<u32> {
         fn root(object: Option<&impl Object>) -> Option<u32> {
             object.map(Object::root)
@@ -99,33 +99,33 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether there is an object of a type at an address.
+    /// Returns whether an object of type `kind` is at an address.
     pub fn is_object(&self, kind: u8, at: u64) -> bool {
         self.index.at(at).is_some_and(|(found, _)| found == kind)
     }
 
-    /// What the frame table says of a page.
+    /// Returns the frame table's record of a page, by the page's address.
     pub fn info(&self, page: u64) -> Option<&'a Info> {
         self.s.infos.get(self.index.infos.get(page)?)
     }
 
-    /// The page-table entry that is at an address.
+    /// Returns the page-table entry that is stored at an address.
     pub fn entry(&self, at: u64) -> Option<&'a Entry> {
         self.s.entries.get(self.index.entries.get(at)?)
     }
 
-    /// The page table in use that is at an address.
+    /// Returns the page table in use that is at an address.
     pub fn table(&self, at: u64) -> Option<&'a Table> {
         self.s.tables.get(self.index.tables.get(at)?)
     }
 
-    /// A CPU by its number.
+    /// Returns a CPU by its number.
     pub fn cpu(&self, id: u32) -> Option<&'a Cpu> {
         let at = self.s.cpus.get(id as usize).filter(|cpu| cpu.id == id);
         at.or_else(|| self.s.cpus.iter().find(|cpu| cpu.id == id))
     }
 
-    /// Returns the record of a derivation root.
+    /// Returns the record of a derivation root, by its number.
     pub fn root(&self, id: u32) -> Option<&'a Root> {
         self.s.roots.iter().find(|root| root.id == id)
     }
@@ -136,39 +136,42 @@ impl<'a> Facts<'a> {
         self.busy & 1 << cpu.min(63) != 0
     }
 
-    /// Whether one is under way on any CPU.
+    /// Returns whether a kernel entry is under way on any CPU.
     pub fn any_busy(&self) -> bool {
         self.busy != 0
     }
 
-    /// Whether somebody holds the lock of a derivation root, and may be changing its tree.
+    /// Returns whether a CPU holds the lock of a derivation root, and may be changing its tree.
     pub fn is_root_locked(&self, root: u32) -> bool {
         self.locked_roots & 1 << root.min(63) != 0
     }
 
-    /// Whether any root's lock is held.
+    /// Returns whether a CPU holds the lock of any derivation root.
     pub fn any_root_locked(&self) -> bool {
         self.locked_roots != 0
     }
 
-    /// Whether neither a task nor its message block is with a busy CPU.
+    /// Returns whether a task is steady: neither the task nor its message block is on a CPU with a
+    /// kernel entry under way.
     #[inline]
     pub fn is_steady(&self, task: &Task) -> bool {
         self.busy == 0 || !self.is_busy(task.home) && !self.is_busy(task.message_home)
     }
 
-    /// The tasks of which that holds.
+    /// Returns the tasks whose home CPU, and the CPU of whose message block, have no kernel entry
+    /// under way.
     pub fn steady_tasks(&self) -> impl Iterator<Item = &'a Task> + use<'a, '_> {
         self.s.tasks.iter().filter(|task| self.is_steady(task))
     }
 
-    /// The task that has another one's call, or will receive it, where that call is there.
+    /// Returns the task that has received a caller's call, or will receive it, if the call is at
+    /// that task.
     pub fn callee(&self, task: &Task) -> Option<&'a Task> {
         if is_at_callee(task) { self.task(task.callee) } else { None }
     }
 
-    /// The SchedContext of others that a task has: the one that it runs on, or that it keeps for
-    /// later.
+    /// Returns the borrowed SchedContext that a task has: the one that it runs on, or that it keeps
+    /// for later.
     pub fn borrowed(&self, task: &Task) -> Option<&'a Context> {
         match self.cpu(task.home) {
             Some(cpu) if cpu.current == task.at => {
@@ -178,7 +181,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The SchedContext that a task spends, or would: what it has borrowed, or else its own.
+    /// Returns the SchedContext that a task spends, or would spend: the borrowed one, or else its
+    /// own.
     pub fn time(&self, task: &Task) -> Option<&'a Context> {
         self.borrowed(task).or_else(|| {
             let own = self.context(task.own_context)?;
@@ -186,24 +190,24 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// A task's own SchedContext, wherever it is, unless that is being destroyed.
+    /// Returns a task's own SchedContext, on any CPU, unless it is being destroyed.
     pub fn own_time(&self, task: &Task) -> Option<&'a Context> {
         self.context(task.own_context).filter(|own| !own.dying)
     }
 
-    /// Whether a shootdown is over.
+    /// Returns whether the shootdown with the stamp `raw` is over.
     pub fn is_over(&self, raw: u64) -> bool {
         let (by, number) = crate::pte::stamp(raw);
         self.cpu(by as u32).is_some_and(|cpu| cpu.shootdowns_over >= number)
     }
 
-    /// Whether a shootdown has begun.
+    /// Returns whether the shootdown with the stamp `raw` has begun.
     pub fn has_begun(&self, raw: u64) -> bool {
         let (by, number) = crate::pte::stamp(raw);
         self.cpu(by as u32).is_some_and(|cpu| cpu.shootdowns_begun >= number)
     }
 
-    /// What is at an address, for people.
+    /// Describes the object at an address, for messages to people.
     pub fn name(&self, at: u64) -> String {
         if at == 0 {
             return "nothing".to_owned();
@@ -216,7 +220,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// A task, for people.
+/// Describes a task, for messages to people.
 pub fn name_of(task: &Task) -> String {
     let Task { process_number, number, state, stage, home, .. } = task;
     format!("task {process_number}.{number} ({state:?}, {stage:?}, cpu{home})")
@@ -251,7 +255,7 @@ pub fn is_at_callee(task: &Task) -> bool {
     }
 }
 
-/// Whether a task's message block is in a mailbox, or will be.
+/// Returns whether a task's message block is in a mailbox, or will be put into one.
 pub fn is_under_way(task: &Task) -> bool {
     matches!(task.stage, Stage::Out | Stage::Back | Stage::Ask | Stage::AskDone)
 }

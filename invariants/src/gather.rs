@@ -47,14 +47,14 @@ macro_rules! snapshot {
         }
 
         impl Snapshot {
-            /// Forgets all records, and keeps their memory.
+            /// Removes all records from the snapshot, and keeps their memory.
             pub fn clear(&mut self) {
                 $(self.$list.clear();)*
             }
 
-            /// The pages of some memory that pools have. After a revoke or a reset of an Untyped
-            /// there are none in its memory, but a snapshot does not show whether one was made: the
-            /// maker of the system call must check.
+            /// Returns the pages in a range of memory that pools have. After a revoke or a reset of
+            /// an Untyped, none are in its memory; but a snapshot does not show whether one was
+            /// made: the maker of the system call must check.
             pub fn pages_in_pools(&self, memory: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
                 let pooled = self.infos.iter().filter(|info| info.pooled).map(|info| info.at);
                 pooled.filter(move |page| memory.contains(page))

@@ -22,7 +22,7 @@ struct Place {
 }
 
 impl AddressTable {
-    /// Empties the table, and makes room.
+    /// Empties the table, and makes room for `count` addresses.
     fn begin(&mut self, count: usize) {
         let size = (2 * count).next_power_of_two().max(64);
         if size > self.places.len() || self.round == u32::MAX {
@@ -48,7 +48,7 @@ impl AddressTable {
         }
     }
 
-    /// Enters an address, unless it is there.
+    /// Adds an address with its value, unless the table has the address.
     #[inline]
     fn enter(&mut self, address: u64, value: usize) {
         let at = self.place(address);
@@ -58,7 +58,7 @@ impl AddressTable {
         }
     }
 
-    /// The number of an address.
+    /// Returns the value that was entered for an address.
     #[inline]
     pub fn get(&self, address: u64) -> Option<usize> {
         let place = self.places.get(self.place_if_any(address)?)?;
@@ -122,7 +122,7 @@ impl Kind {
         Kind::Member,
     ];
 
-    /// From an object type's number.
+    /// Returns the kind with the number of an object type.
     pub fn from_raw(raw: u8) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| *kind as u8 == raw)
     }
@@ -182,7 +182,7 @@ impl Default for Index {
 }
 
 impl Index {
-    /// Takes in a snapshot.
+    /// Fills the index from a snapshot.
     pub fn build(&mut self, s: &Snapshot) {
         let counts = [s.untypeds.len(), s.cnodes.len(), s.vspaces.len(), s.frames.len(), s.processes.len()];
         let more = [s.tasks.len(), s.contexts.len(), s.groups.len(), s.notifications.len(), s.replies.len()];
@@ -227,20 +227,21 @@ impl Index {
         self.sort(s);
     }
 
-    /// What is at an address: its kind, and its number in the list of that kind.
+    /// Returns the kind of the object at an address, and its number in the snapshot's list of that
+    /// kind.
     #[inline]
     pub fn at(&self, address: u64) -> Option<(u8, usize)> {
         let value = self.objects.get(address)?;
         Some(((value >> KIND_SHIFT) as u8, value & ((1 << KIND_SHIFT) - 1)))
     }
 
-    /// The place of an object in the row of all.
+    /// Returns the number of the object at an address among the objects of all kinds.
     pub fn place(&self, address: u64) -> Option<usize> {
         let (kind, number) = self.at(address)?;
         Some(self.before.get(kind as usize)? + number)
     }
 
-    /// Puts all memory in order, and finds the Untyped of each piece.
+    /// Sorts the pieces of memory by address, and finds the Untyped that each piece is in.
     fn sort(&mut self, s: &Snapshot) {
         self.pieces.clear();
         self.pieces.extend((0..).zip(&s.extents).map(|(number, extent)| Piece {
@@ -270,8 +271,8 @@ impl Index {
         }
     }
 
-    /// The last piece that is no Untyped's memory and begins at an address or before, if the
-    /// address is in it; and the Untyped in whose memory the address is, by number.
+    /// Returns the piece of memory around an address that is no Untyped's memory, and the number of
+    /// the Untyped in whose memory the address is.
     pub fn memory(&self, address: u64) -> (Option<&Piece>, Option<usize>) {
         let behind = self.pieces.partition_point(|piece| piece.start <= address);
         let (mut piece, mut untyped) = (None, None);

@@ -56,7 +56,7 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Applies all rules to a snapshot: what they find wrong.
+    /// Applies all rules to a snapshot, and returns the violations that they find.
     pub fn check(&mut self, snapshot: &Snapshot) -> &[Violation] {
         self.findings.clear();
         self.index.build(snapshot);
@@ -70,8 +70,8 @@ impl Checker {
         self.findings.all()
     }
 
-    /// Shows each row of the table of references, with the number of the first record whose field
-    /// says something. For tests.
+    /// Returns each row of the table of references, with the number of the first record whose field
+    /// the row requires to name an object. For tests.
     pub fn references(&mut self, snapshot: &Snapshot) -> Vec<(&'static Reference, Option<usize>)> {
         self.index.build(snapshot);
         let facts = Facts::new(snapshot, &self.index);

@@ -45,7 +45,7 @@ pub struct Linked {
 }
 
 impl Linked {
-    /// Where a task is linked, by its number in the snapshot.
+    /// Returns the lists in which a task and its message block are linked.
     pub fn of(&self, f: &Facts<'_>, task: &Task) -> Links {
         let number = f.index.at(task.at).map_or(usize::MAX, |(_, number)| number);
         self.tasks.get(number).copied().unwrap_or_default()
@@ -58,7 +58,7 @@ impl Linked {
         }
     }
 
-    /// Walks all lists of a snapshot.
+    /// Walks all lists of a snapshot, checks them, and notes where each task is linked.
     pub(crate) fn walk(&mut self, f: &Facts<'_>, out: &mut Findings) {
         self.tasks.clear();
         self.tasks.resize(f.s.tasks.len(), Links::default());
@@ -119,7 +119,8 @@ impl Linked {
         self.deadlines(f, cpu, out);
     }
 
-    /// Walks a queue by priority. `owner` is the CPU that owns it, and the task, if it is one's.
+    /// Walks a queue of waiting calls, by priority. `owner` is the CPU that owns it, and the task
+    /// if the queue is a task's.
     fn queue(
         &mut self,
         f: &Facts<'_>,

@@ -46,7 +46,7 @@ pub enum What {
 pub struct Pte(pub u64);
 
 impl Pte {
-    /// What an entry of a table of this level is.
+    /// Returns the meaning of a page-table entry in a table of `level`.
     pub const fn what(self, level: u32) -> What {
         let word = self.0;
         if word & PRESENT != 0 {
@@ -63,73 +63,74 @@ impl Pte {
         }
     }
 
-    /// Where it leads.
+    /// Returns the address of the page or table to which the page-table entry leads.
     pub const fn at(self) -> u64 {
         self.0 & ADDRESS
     }
 
-    /// Whether user level may use it.
+    /// Returns whether the page-table entry lets user level use the page.
     pub const fn is_user(self) -> bool {
         self.0 & USER != 0
     }
 
-    /// Whether it maps a page of 2 MiB.
+    /// Returns whether the page-table entry maps a page of 2 MiB.
     pub const fn is_large(self) -> bool {
         self.0 & LARGE != 0
     }
 
-    /// Whether it allows to write, or did before the page was in transit.
+    /// Returns whether the page-table entry allows to write, or did before its page was in transit.
     pub const fn is_writable(self) -> bool {
         self.0 & (if self.0 & PRESENT != 0 { WRITE } else { TRANSIT_WRITE }) != 0
     }
 
-    /// Whether it allows to execute.
+    /// Returns whether the page-table entry allows to execute.
     pub const fn is_executable(self) -> bool {
         self.0 & (PRESENT | NO_EXECUTE) == PRESENT
     }
 
-    /// Whether the processor does not cache the page.
+    /// Returns whether the page-table entry forbids the processor to cache the page.
     pub const fn is_uncached(self) -> bool {
         self.0 & UNCACHED == UNCACHED
     }
 
-    /// Whether it maps memory that no Frame stands for.
+    /// Returns whether the page-table entry maps memory that no Frame stands for.
     pub const fn is_plain(self) -> bool {
         self.0 & PLAIN != 0
     }
 
-    /// Whether the page is one of the space's pool.
+    /// Returns whether the page-table entry is that of a page of the space's pool.
     pub const fn is_pooled(self) -> bool {
         self.0 & POOL != 0
     }
 
-    /// Whether the page is copied when somebody writes it.
+    /// Returns whether the page-table entry says that a write copies the page.
     pub const fn is_copied(self) -> bool {
         self.0 & COPY != 0
     }
 
-    /// Whether the page could be written before a message was to share it, which has not gone yet.
+    /// Returns whether a message that has not gone yet is to share the page, which could be written
+    /// before.
     pub const fn is_lent(self) -> bool {
         self.0 & LENT != 0
     }
 }
 
-/// The number of an address's entry in a table of a level.
+/// Returns the number of an address's entry in a page table of `level`.
 pub const fn index_of(address: u64, level: u32) -> u64 {
     address >> (12 + 9 * (level - 1)) & (ENTRIES - 1)
 }
 
-/// The bytes that an entry of a table of a level is for.
+/// Returns how many bytes an entry of a page table of `level` maps.
 pub const fn span(level: u32) -> u64 {
     1 << (12 + 9 * (level - 1))
 }
 
-/// The CPU and the number in the stamp of a shootdown.
+/// Returns the CPU and the number in the stamp of a shootdown.
 pub const fn stamp(raw: u64) -> (u64, u64) {
     (raw >> 48, raw & ((1 << 48) - 1))
 }
 
-/// The level and the first address in the note of a page table.
+/// Returns the level and the first address in the note of a page table.
 pub const fn table_note(raw: u64) -> (u32, u64) {
     ((raw & 7) as u32, raw & !7)
 }

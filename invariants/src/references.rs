@@ -32,10 +32,10 @@ pub struct Reference {
 
 /// A record that has references.
 trait Refers {
-    /// The record, for people.
+    /// Describes the record, for messages to people.
     fn name(&self) -> String;
 
-    /// Whether nobody is changing the record.
+    /// Returns whether no kernel entry can be changing the record.
     fn is_steady(&self, _f: &Facts<'_>) -> bool {
         true
     }
@@ -253,7 +253,7 @@ impl Facts<'_> {
     }
 }
 
-/// Whether the object of a task's request is held by the task that asks.
+/// Returns whether the task's request holds its object: the object stays while the task asks.
 fn is_held(task: &Task) -> bool {
     let held = matches!(
         task.request,
@@ -262,7 +262,7 @@ fn is_held(task: &Task) -> bool {
     held && !task.ending && matches!(task.stage, Stage::Ask | Stage::Kept)
 }
 
-/// Whether a request can be about an object of that type.
+/// Returns whether a request can be about an object of type `kind`.
 fn is_asked(request: RequestKind, kind: u8) -> bool {
     let wanted = match request {
         RequestKind::None | RequestKind::Shootdown => return false,
@@ -285,7 +285,8 @@ fn has_number(f: &Facts<'_>, process: u64, task: &Task) -> bool {
     f.s.task_numbers.iter().find(its).is_some_and(|number| number.task == task.at)
 }
 
-/// Whether a task waits in a call to another one, whose account of it may be older than its own.
+/// Returns whether `caller` waits in a call to `callee`. If the caller's CPU may be changing its
+/// record, returns true.
 fn is_caller(f: &Facts<'_>, caller: &Task, callee: &Task) -> bool {
     if !f.is_steady(caller) {
         return true;
@@ -294,7 +295,8 @@ fn is_caller(f: &Facts<'_>, caller: &Task, callee: &Task) -> bool {
     caller.callee == callee.at && !ended && (is_at_callee(caller) || caller.ending)
 }
 
-/// Whether the callee of a call has it in exactly the place that the caller's state names.
+/// Returns whether the callee of a task's call has it in exactly the place that the caller's state
+/// names.
 fn is_known_once(f: &Facts<'_>, task: &Task, callee: &Task) -> bool {
     let Some(linked) = f.linked.map(|linked| linked.of(f, task)) else { return true };
     let served = linked.servers == 1 && linked.server == callee.at;
@@ -309,7 +311,7 @@ fn is_known_once(f: &Facts<'_>, task: &Task, callee: &Task) -> bool {
     places == 1 && callee.home == task.message_home && if is_queued { queued } else { served || kept }
 }
 
-/// Every reference names a live object of its type, whose own record agrees.
+/// Checks that every reference names a live object of its type, whose own record agrees.
 pub(crate) fn check(f: &Facts<'_>, out: &mut Findings) {
     for reference in REFERENCES {
         (reference.check)(f, out);

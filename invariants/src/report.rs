@@ -33,7 +33,7 @@ impl Findings {
         self.all.clear();
     }
 
-    /// Says which rule is applied from here on.
+    /// Notes the name of the rule that is applied from here on.
     pub(crate) fn begin(&mut self, rule: &'static str) {
         (self.rule, self.of_rule) = (rule, 0);
     }

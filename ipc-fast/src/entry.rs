@@ -76,7 +76,8 @@ macro_rules! operations {
     };
 }
 
-/// Returns these handlers, followed by `bad` for each number without an operation.
+/// Returns a table of handlers by operation number: `served`, followed by `bad` for each number
+/// without an operation.
 pub const fn by_number(served: [Handler; Op::COUNT], bad: Handler) -> [Handler; OP_NUMBERS] {
     let mut ops = [bad; OP_NUMBERS];
     let mut number = 0;
@@ -112,8 +113,8 @@ unsafe extern "C" {
     static syscall_plain: u8;
 }
 
-/// Returns the address of the common entry, for the CPUs' entry slots: with the fastpaths or
-/// without.
+/// Returns the address of the common system call entry, for the CPUs' entry slots: the entry with
+/// the fast paths, or the one without.
 pub fn common_entry() -> u64 {
     let entry = if cfg!(feature = "fastpath") { &raw const syscall_entry } else { &raw const syscall_plain };
     entry as u64

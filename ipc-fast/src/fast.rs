@@ -44,12 +44,12 @@ const MSG: usize = Task::MESSAGE_OFFSET;
 /// From the CPU block to its counters.
 const COUNTERS: usize = CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, counters);
 
-/// The offset of a word in an event's first cell.
+/// Returns the byte offset of word number `word` in an event's first cell.
 const fn cell(word: usize) -> usize {
     word * size_of::<u64>()
 }
 
-/// The type and these rights in the word of a capability.
+/// Returns the part of a capability's word that has the type and the rights.
 const fn word(object_type: ObjType, rights: Rights) -> u32 {
     object_type as u32 | (rights.0 << RIGHTS_SHIFT)
 }

@@ -104,7 +104,7 @@ impl Model {
 
     // --- the tree --------------------------------------------------------------------------------
 
-    /// Whether a slot can be filled.
+    /// Checks that a slot can be filled: it is empty.
     pub fn check_empty(&self, place: Place) -> Result<()> {
         if self.slots.contains_key(&place) {
             return Err(Error::SlotOccupied.into());
@@ -129,7 +129,7 @@ impl Model {
         self.slots.get_mut(&place).expect("a full slot")
     }
 
-    /// Returns a capability's siblings, and its index among them.
+    /// Returns the list of capabilities that have the same parent as this one, and its index there.
     fn siblings(&mut self, place: Place) -> Option<(&mut Vec<Place>, usize)> {
         let parent = self.slots[&place].parent?;
         let children = &mut self.cap_mut(parent).children;
@@ -137,8 +137,8 @@ impl Model {
         Some((children, at))
     }
 
-    /// Empties a slot: its children take its place among its siblings. Whether it was the object's
-    /// last.
+    /// Empties a slot: its children take its place among its siblings. Returns whether it was its
+    /// object's last.
     pub fn unlink(&mut self, place: Place) -> bool {
         let children = self.slots[&place].children.clone();
         if let Some((siblings, at)) = self.siblings(place) {
@@ -242,8 +242,8 @@ impl Model {
         Ok(Answer::one(found.map_or(0, |(n, _)| u64::from(n))))
     }
 
-    /// Returns the rights that a capability gives a process that has it. A group's capability gives
-    /// rights only to the group's maker or a member.
+    /// Returns the rights that a capability has for a process that holds it. A group's capability
+    /// has rights only for the group's maker or a member.
     fn in_effect(&self, process: Id, it: &Capability) -> Option<Rights> {
         if self.object_type(it.object) != ObjType::Group {
             return Some(it.rights);
@@ -259,7 +259,8 @@ impl Model {
         }
     }
 
-    /// Returns how many capabilities it lists, and where it ends; the entries are the kernel's.
+    /// Carries out CapList as far as the model can: how many capabilities it lists, and where it
+    /// ends. The model does not have the entries.
     pub fn cap_list(&mut self, me: Id, args: &Args) -> Result {
         let found = self.find_any(me, args.cap(0))?;
         let reach = if let Kind::Process(process) = &self.objects[found.object.0].kind {
@@ -278,7 +279,7 @@ impl Model {
     }
 }
 
-/// Whether rights are enough.
+/// Checks that rights include those that are needed.
 pub fn has(rights: Rights, need: Rights) -> Result<()> {
     let missing = need.minus(rights);
     if missing == Rights::NONE { Ok(()) } else { Err(Refusal::new(Error::NoRight, u64::from(missing.0))) }

@@ -119,7 +119,7 @@ impl Model {
         Ok(Answer::one(u64::from(progress.sent)))
     }
 
-    /// Whether there was room.
+    /// Puts an event into a pool. Returns whether there was room.
     fn put_event(
         &mut self,
         me: Id,

@@ -307,7 +307,8 @@ impl Model {
         heads.find(|(_, first)| (*first..first + self.cpus as u32).contains(&index)).map(|(head, _)| head)
     }
 
-    /// Whether a process adds to an exposure that has one task per CPU, or makes it one.
+    /// Returns whether a process adds to its own exposure with one task per CPU, or may make the
+    /// exposure one.
     fn may_be_head(&self, me: Id, group: Id, head: u32, first: u32) -> bool {
         let exposures = &self.group(group).exposures;
         if exposures[head as usize].per_cpu.is_some() {
@@ -363,8 +364,8 @@ impl Model {
         Ok(place)
     }
 
-    /// Whether what is exposed is the caller's to take back: its process has exposed it, or it is a
-    /// task of that process.
+    /// Returns whether the caller may withdraw an exposure: its process has made it, or the exposed
+    /// object is a task of that process.
     fn owns(&self, me: Id, group: Id, index: u32, object: Id) -> bool {
         let own_task = || self.task(object).id.process() == self.task(me).id.process();
         self.group(group).exposures[index as usize].owner == Some(self.process_of(me))

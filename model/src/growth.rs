@@ -20,14 +20,15 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Returns the reach of a whole CSpace, by its first table.
+    /// Returns the reach of a whole CSpace, whose first table is `first`.
     pub fn cspace(first: Id) -> Reach {
         Reach { first, whole: true }
     }
 }
 
 impl Model {
-    /// Returns the tables of a CSpace from one on. A table that serves no process stands alone.
+    /// Returns the tables of a CSpace from `first` on. A table that serves no process is the only
+    /// one.
     pub fn tables_from(&self, first: Id) -> Vec<Id> {
         let Some(process) = self.cnode(first).process else { return [first].into() };
         self.tables_of(process).into_iter().skip_while(|table| *table != first).collect()

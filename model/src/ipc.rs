@@ -53,8 +53,8 @@ impl Model {
         Ok(Answer::Settled)
     }
 
-    /// Checks a call: finds message and receiver, if the caller may send, and need not wait against
-    /// its will.
+    /// Checks a call. Returns message and receiver, if the caller may send, and has to wait only if
+    /// its flags allow that.
     pub(crate) fn look_call(&self, me: Id, args: &Args) -> Result<Sent> {
         let words = Words::new(args)?;
         let (callee, custom) = self.resolve_task(me, args.target(0), words.need())?;
@@ -230,7 +230,7 @@ impl Model {
 
     // --- receiving -------------------------------------------------------------------------------
 
-    /// Bits, else the first caller, else the task waits.
+    /// Receives for a task: returns bits, else the first queued call, else lets the task wait.
     fn receive(&mut self, me: Id, args: &Args) -> Result {
         if self.take_something(me) {
             return Ok(Answer::Settled);
@@ -266,7 +266,7 @@ impl Model {
         (bits != 0).then_some(bits)
     }
 
-    /// Lets a task that can receive again take what arrived meanwhile.
+    /// Lets a task that can receive again take the bits or calls that arrived meanwhile.
     pub fn receive_what_came(&mut self, task: Id) {
         if self.is_receiving(task) {
             self.take_something(task);
@@ -275,7 +275,7 @@ impl Model {
 
     // --- how waiting ends ------------------------------------------------------------------------
 
-    /// Ends what a task waits for with an error.
+    /// Ends a task's wait with an error.
     pub fn fail(&mut self, task: Id, why: Refusal) {
         self.unwait(task);
         let it = self.task_mut(task);
@@ -283,7 +283,7 @@ impl Model {
         it.state = State::Ready;
     }
 
-    /// Ends whatever a task waits for.
+    /// Ends a task's wait, whatever it waits for, without an answer.
     pub fn unwait(&mut self, task: Id) {
         self.task_mut(task).deadline = None;
         match self.task(task).state {

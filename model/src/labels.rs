@@ -11,7 +11,7 @@ use abi::{Error, ObjType, machine_rights};
 use crate::object::{Access, Id, Kind};
 use crate::{Answer, Args, Model, Place, Refusal, Result};
 
-/// Returns what a mapping needs to be allowed.
+/// Returns what the rules must allow for a mapping with this access.
 fn to_map(access: Access) -> u8 {
     match access {
         Access::Write => may::READ | may::WRITE,
@@ -45,7 +45,7 @@ impl Model {
         self.may_label(self.label(vspace), label, to_map(access))
     }
 
-    /// Whether a capability of what has a label may come to a slot.
+    /// Checks that the rules let a capability of an object with this label come to a slot.
     pub(crate) fn may_grant(&self, me: Id, to: Place, label: u32) -> Result<()> {
         let Place::Slot(table, _) = to else { return Ok(()) };
         if self.tables_of(self.process_of(me)).contains(&table) {

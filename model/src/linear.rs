@@ -122,10 +122,10 @@ impl Move {
 }
 
 impl Attempt<'_> {
-    /// Whether a call that has begun goes on before others do anything. What removes many is an
-    /// entry to the kernel soon after its stamp; others do what they do once, at any time before
-    /// they end. After the first attempts it is by chance: for each call how likely it is that a
-    /// wait of its is over soon, and, of others, whether they hurry.
+    /// Returns whether a call that has begun continues before other calls do anything. A call that
+    /// removes many capabilities enters the kernel soon after its stamp; others do their one part
+    /// at any time before they end. After the first attempts chance decides: for each call, how
+    /// soon its waits are over, and whether other calls hurry.
     fn is_eager(&self, call: usize, op: Op, parts: u64, done: u64, midway: bool) -> bool {
         let removes = matches!(op, Op::CapDelete | Op::CapRevoke | Op::UntypedReset);
         if self.number < 4 {
@@ -140,13 +140,13 @@ impl Attempt<'_> {
     }
 }
 
-/// Whether an operation may change what is in a slot.
+/// Returns whether an operation may change the contents of a slot.
 fn may_fill(op: Op) -> bool {
     use Op::{Call, CapInspect, Notify, Recv, Reply, ReplyRecv, SaveReply, TaskCancel, Wait};
     !matches!(op, Call | CapInspect | Notify | Recv | Reply | ReplyRecv | SaveReply | TaskCancel | Wait)
 }
 
-/// Returns an arbitrary number for a number.
+/// Returns an arbitrary number that depends on `number` alone.
 fn shuffle(number: u64) -> u64 {
     (number ^ number >> 29)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -233,7 +233,7 @@ impl History<'_> {
         }
     }
 
-    /// Returns what can happen next, the most likely last.
+    /// Returns the moves that can be made next, the most likely last.
     fn moves(&self, state: &State, by_end: &[usize], attempt: Attempt<'_>) -> Vec<Move> {
         let mut moves = Vec::new();
         let left = || by_end.iter().copied().filter(|call| state.done >> call & 1 == 0);
@@ -412,13 +412,13 @@ impl History<'_> {
         })
     }
 
-    /// Whether a call can be over: who received its message has done so.
+    /// Returns whether a call may end: the task that received its message has already received it.
     fn can_end(&self, state: &State, call: usize, letters: &Letters) -> bool {
         letters.of(call).received.is_none() || state.system.is_taken(self.calls[call].me)
     }
 
-    /// Whether a call may begin: a task receives messages in the order in which they come. And bits
-    /// before them.
+    /// Returns whether a call may begin, so that the receiver gets messages and bits in the order
+    /// in which it found them.
     fn can_leave(&self, state: &State, call: usize, letters: &Letters) -> bool {
         if self.calls[call].op == Op::Notify {
             let raised = self.with(state, call, System::raises_for);
@@ -432,13 +432,15 @@ impl History<'_> {
         letter.follows.is_none_or(|earlier| state.has_begun(earlier))
     }
 
-    /// Whether the bits that come to a task now are found by its next receive.
+    /// Returns whether the next receive of a task has found these bits, so that they may arrive
+    /// now.
     fn can_raise(&self, state: &State, task: Id, bits: u64, letters: &Letters) -> bool {
         let next = letters.receives(task).iter().find(|it| !state.has_found(**it));
         next.is_none_or(|it| self.calls[*it].bits().is_some_and(|found| bits & !found == 0))
     }
 
-    /// Whether a call's message can come to its task now: who found nothing there has done so.
+    /// Returns whether a call's message may arrive at its receiver now: earlier messages have
+    /// arrived, and earlier receives that found nothing are done.
     fn is_next(&self, state: &State, call: usize, letters: &Letters) -> bool {
         let letter = letters.of(call);
         let Some(receive) = letter.received else { return true };
@@ -458,12 +460,12 @@ impl History<'_> {
             && (state.done >> call & 1 != 0 || state.system.sent_to(self.calls[call].me).is_none())
     }
 
-    /// Whether a call's message is with the one whose call is the next to end.
+    /// Returns whether a call's message is at the task `ends`, whose call is the next to end.
     fn is_with(&self, state: &State, call: usize, ends: Option<Id>) -> bool {
         ends.is_some_and(|ends| state.system.is_with(self.calls[call].me, ends))
     }
 
-    /// Asks about a call, be it under way or not.
+    /// Calls `ask` with the state of a call, whether it has begun or not.
     fn with<T>(&self, state: &State, call: usize, ask: impl FnOnce(&System, &Running) -> T) -> T {
         match state.under_way(call) {
             Some(it) => ask(&state.system, &it.running),
@@ -474,8 +476,8 @@ impl History<'_> {
         }
     }
 
-    /// Whether a call can end now as it was found to, and change nothing by that. Then it can end
-    /// immediately: whatever could have come before it can come behind it.
+    /// Returns whether a call can end now with the answer that it found, and change nothing. Then
+    /// it can end immediately: everything that could have come before it can come after it.
     fn is_harmless(&self, state: &State, call: usize, lenient: bool) -> bool {
         let it = &self.calls[call];
         let Some(answer) = self.with(state, call, |system, running| system.harmless(running, lenient)) else {
@@ -489,7 +491,7 @@ impl History<'_> {
         answer.allow(it.found) && place.is_none_or(is_known)
     }
 
-    /// Makes a move; whether what was found agrees with it.
+    /// Makes a move. Returns whether all answers agree with those that the calls found.
     fn make(&self, state: &mut State, next: Move, lenient: bool) -> bool {
         self.advance(state, next, lenient) && {
             let fits = |it: &Active| {
@@ -557,18 +559,18 @@ impl Call {
 }
 
 impl State {
-    /// Has it begun? It may be over.
+    /// Returns whether a call has begun. It may be over.
     fn has_begun(&self, call: usize) -> bool {
         self.done >> call & 1 != 0 || self.under_way(call).is_some()
     }
 
-    /// Whether a call is over, or needs only to go on.
+    /// Returns whether a call is over, or has its answer.
     fn has_found(&self, call: usize) -> bool {
         self.done >> call & 1 != 0
             || self.under_way(call).is_some_and(|it| self.system.answered(&it.running).is_some())
     }
 
-    /// Returns the call in which a task is.
+    /// Returns the call that a task is making, if it makes one.
     fn calling(&self, caller: Id) -> Option<usize> {
         self.active.iter().find(|it| it.running.me == caller).map(|it| it.call)
     }

@@ -33,8 +33,8 @@ impl Untyped {
         self.high - self.low
     }
 
-    /// Pieces from the top, each on a cache line, then a block from the bottom; all or nothing.
-    /// Where they are.
+    /// Takes pieces from the top of the memory, each on a cache line, then a block from the bottom.
+    /// Returns their addresses, or `None` if they do not all fit.
     fn carve(&mut self, tops: &[u64], size: u64, align: u64) -> Option<(Vec<u64>, u64)> {
         let mut high = self.high;
         let mut at_top = Vec::new();
@@ -226,7 +226,8 @@ impl Model {
         self.ids().filter(is_live).count()
     }
 
-    /// Whether an object is in the memory of an Untyped, at whatever depth.
+    /// Returns whether an object is in the memory of an Untyped, directly or in that of an Untyped
+    /// made of it.
     pub fn is_inside(&self, object: Id, untyped: Id) -> bool {
         let made_of = |id: &Id| self.objects[id.0].made_of;
         core::iter::successors(made_of(&object), made_of).any(|of| of == untyped)

@@ -108,7 +108,8 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a task is, or runs in, an object.
+    /// Returns whether an object is a task, its process, a space of that, or memory that has one of
+    /// these.
     fn is_part_of(&self, me: Id, object: Id) -> bool {
         self.home(me).contains(&object)
             || self.object_type(object) == ObjType::Untyped && self.lives_in(me, object)
@@ -239,7 +240,7 @@ impl Model {
         }
     }
 
-    /// Empties the CNodes that nobody refers to any more, as far as that goes.
+    /// Empties the CNodes without capabilities, except those with objects that the task cannot end.
     fn empty_zombies(&mut self, me: Id) {
         let mut at = 0;
         while let Some(cnode) = self.zombies.get(at).copied() {

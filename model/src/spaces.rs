@@ -115,8 +115,8 @@ impl Model {
         }
     }
 
-    /// Maps a page where nothing is. Page tables that were made for it stay, also where it is
-    /// refused.
+    /// Maps a page at an address where nothing is mapped. Page tables that were made for it stay,
+    /// also if the mapping is refused.
     pub fn map_page(&mut self, vspace: Id, address: u64, page: Mapping, access: Access) -> Result<()> {
         self.make_tables(vspace, address)?;
         if self.vspace(vspace).pages.contains_key(&address) {
@@ -141,7 +141,8 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a page may be mapped so, for what it is mapped to do elsewhere.
+    /// Checks that a page may be mapped with this access: it must not be writable and executable by
+    /// different mappings.
     fn check_access(&self, frame: Id, number: u64, access: Access, address: u64) -> Result<()> {
         let excluded = match access {
             Access::Read => return Ok(()),

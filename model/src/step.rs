@@ -56,14 +56,16 @@ impl Regs {
         Regs { values: [info.0, rdi, sender.raw(), rdx, r8, r9, r10, r12], free: 0 }
     }
 
-    /// Whether these can be what a task found.
+    /// Returns whether these registers, some of which the model does not know, can be the values
+    /// that a task found.
     pub fn allow(&self, found: [u64; 8]) -> bool {
         (0..8).all(|n| self.free & 1 << n != 0 || self.values[n] == found[n])
     }
 }
 
 impl Model {
-    /// Whether the model has an operation. It leaves out what it says nothing about.
+    /// Returns whether the model has an operation. It leaves out operations about which it says
+    /// nothing.
     pub fn knows(op: Op) -> bool {
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let audit = matches!(op, Op::AuditStart | Op::AuditRead);

@@ -20,14 +20,15 @@ impl Model {
         self.task(task).process.expect("a task with a process")
     }
 
-    /// Whether a task can make a step: nothing keeps it but others of its CPU. One without CPU time
-    /// of its own may run on that of its callers, living or dead; the model does not say when.
+    /// Returns whether a task can make a system call: only other tasks of its CPU keep it from
+    /// running. A task without CPU time of its own may run on that of its callers, living or dead;
+    /// the model does not say when.
     pub fn acts(&self, task: Id) -> bool {
         let it = self.task(task);
         it.state == State::Ready && !it.suspended && it.time.is_some()
     }
 
-    /// Records the identity of a new task, which no task ever had before.
+    /// Records the identity that the kernel gave a new task. No task had it before.
     pub fn named(&mut self, task: Id, id: TaskId) {
         assert!(!self.ids_given.contains(&id), "{id:?} is given twice");
         let process = self.process_of(task);
@@ -72,7 +73,8 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// Returns a process. A process may act on itself with any capability of itself.
+    /// Returns the process of a capability that lets the caller configure it. A process may act on
+    /// itself with any capability of itself.
     pub(crate) fn find_process(&self, me: Id, cap: Cap) -> Result<Id> {
         let found = self.find(me, cap, ObjType::Process, Rights::NONE)?.object;
         if found != self.process_of(me) {
@@ -94,7 +96,7 @@ impl Model {
         Ok(Answer::one(before.map_or(0, |it| u64::from(it.slot.0))))
     }
 
-    /// Finds the group, or the adding process, to which an offer is made.
+    /// Returns the group, or the adding process, to which an offer is made.
     fn offered_to(&self, me: Id, cap: Cap) -> Result<Id> {
         let found = self.find_any(me, cap)?;
         match self.object_type(found.object) {

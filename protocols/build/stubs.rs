@@ -186,7 +186,7 @@ fn is_capability(of: type_::Reader<'_>) -> Result<bool> {
     Ok(matches!(any.which()?, type_::any_pointer::unconstrained::Capability(())))
 }
 
-/// Whether such a struct can have capabilities, itself or by what it points to.
+/// Returns whether a struct can have capabilities, itself or in the structs to which it points.
 fn carries(nodes: Nodes<'_>, of: Structure<'_>, seen: &mut Vec<u64>) -> Result<bool> {
     for field in of.get_fields()? {
         let carries = match field.which()? {
@@ -268,7 +268,7 @@ impl CapField {
     }
 }
 
-/// The group that a union's member is; `None` where it is Void.
+/// Returns the group that a union's member is; `None` if the member is Void.
 fn group<'a>(nodes: Nodes<'a>, field: field::Reader<'a>) -> Result<Option<Structure<'a>>> {
     match field.which()? {
         field::Group(group) => structure(by_id(nodes, group.get_type_id())?).map(Some),
@@ -438,7 +438,7 @@ impl Protocol {
         Ok(())
     }
 
-    /// Whether any answer gives capabilities.
+    /// Returns whether any answer of the method gives capabilities.
     fn returns(&self) -> bool {
         self.methods.iter().any(|method| method.returns)
     }
@@ -494,7 +494,7 @@ impl Protocol {
         Ok(())
     }
 
-    /// What is done for one method.
+    /// Returns the server's code for one method.
     fn arm(&self, text: &mut String, method: &Method) -> Result<()> {
         let Method { snake, camel, answer, .. } = method;
         let (bound, passed) = match (method.asks, self.has_union) {

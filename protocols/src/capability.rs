@@ -87,7 +87,7 @@ impl<G> Given<G> {
         }
     }
 
-    /// What the kernel is told.
+    /// Returns the capabilities that the message gives, for the system call.
     pub fn grants(&self) -> &[G] {
         &self.grants
     }

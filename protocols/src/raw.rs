@@ -20,7 +20,8 @@ pub fn show(message: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
     walk.pointer("root", 0, 1, f)
 }
 
-/// Whether it begins as a message does: with a pointer to a struct in it. Few other bytes do.
+/// Returns whether bytes begin as a message does: with a pointer to a struct in the message. Few
+/// other bytes do.
 pub fn is_message(message: &[u8]) -> bool {
     let walk = Walk { message, left: 0 };
     walk.word(0).is_some_and(|root| {
@@ -42,7 +43,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// As the upper half of a pointer says it.
+    /// Decodes the shape of a struct from the upper half of its pointer.
     const fn of(word: u64) -> Shape {
         Shape { data: (word >> 32) as u16 as usize, pointers: (word >> 48) as usize }
     }

@@ -72,19 +72,20 @@ impl<T> ScState<T> {
         (self.rank.get() - 1) as u8
     }
 
-    /// Changes the priority. Where it is queued, [`RunQueue::change_priority`] moves it.
+    /// Changes the priority. If the context is queued, [`RunQueue::change_priority`] moves it.
     ///
     /// [`RunQueue::change_priority`]: crate::run_queue::RunQueue::change_priority
     pub fn set_priority(&self, priority: u8) {
         self.rank.set(u32::from(priority) + 1);
     }
 
-    /// Returns the TSC ticks that it may run before others of its priority run.
+    /// Returns the TSC ticks that the context may run before others of its priority run.
     pub fn slice(&self) -> u64 {
         if self.slice.get() == NEVER { ENDLESS } else { self.slice.get() }
     }
 
-    /// Changes the slice: the present one ends no later than a new one would. Not while it runs.
+    /// Changes the slice, and shortens the present one to the new length if it is longer. Requires:
+    /// the context does not run.
     pub fn set_slice(&self, slice: u64) {
         self.slice.set(slice.min(NEVER));
         if self.remaining.get() > slice {
@@ -92,13 +93,13 @@ impl<T> ScState<T> {
         }
     }
 
-    /// Returns the rest of the present slice, in TSC ticks, since it last stopped.
+    /// Returns the TSC ticks that were left of the present slice when the context last stopped.
     #[inline(always)]
     pub fn remaining(&self) -> u64 {
         self.remaining.get()
     }
 
-    /// Gives or takes time that is not used.
+    /// Sets the rest of the slice to `ticks`, without counting the change as consumed time.
     #[inline(always)]
     fn set_remaining(&self, ticks: u64) {
         let change = ticks.wrapping_sub(self.remaining.get());
@@ -106,47 +107,49 @@ impl<T> ScState<T> {
         self.remaining.set(ticks);
     }
 
-    /// Starts it. Returns the end of its slice.
+    /// Starts the context at the time `now`. Returns the end of its slice.
     #[inline(always)]
     #[must_use = "it has to be told when it stops"]
     pub fn start(&self, now: u64) -> u64 {
         now.wrapping_add(self.remaining.get())
     }
 
-    /// Updates its slice at `now`, when it stops or while it runs on; `until` is the result of
-    /// [`ScState::start`].
+    /// Updates the rest of the slice at `now`, when the context stops or while it runs on; `until`
+    /// is the result of [`ScState::start`].
     #[inline(always)]
     pub fn stop(&self, until: u64, now: u64) {
         self.remaining.set(until.checked_sub(now).unwrap_or_else(|| self.overrun(now - until)));
     }
 
-    /// Notes that it ran past the end of its slice. Returns the rest of the slice: nothing.
+    /// Counts that the context ran `ticks` past the end of its slice. Returns the rest of the
+    /// slice: 0.
     #[cold]
     fn overrun(&self, ticks: u64) -> u64 {
         self.granted.set(self.granted.get().wrapping_add(ticks));
         0
     }
 
-    /// Returns all CPU time used before it last stopped, in TSC ticks.
+    /// Returns all CPU time that the context had used when it last stopped, in TSC ticks.
     pub fn consumed(&self) -> u64 {
         self.granted.get().wrapping_sub(self.remaining.get())
     }
 
-    /// Starts a new slice.
+    /// Gives the context a new, whole slice.
     #[inline(always)]
     pub fn refill(&self) {
         self.set_remaining(self.slice.get());
     }
 
-    /// Gives up the rest of the slice to `to`, which runs on it now (`yield_to`). Neither is
-    /// running.
+    /// Gives the rest of this context's slice to `to`, which runs on it now (`yield_to`), and
+    /// starts a new slice here.
+    /// Requires: neither context runs.
     #[inline(always)]
     pub fn donate_rest(&self, to: &ScState<T>) {
         to.set_remaining(self.remaining.get());
         self.refill();
     }
 
-    /// Whether it may run on `cpu`.
+    /// Returns whether the context may run on `cpu`.
     #[inline(always)]
     pub fn may_run_on(&self, cpu: CpuId) -> bool {
         self.cpus.contains(cpu)
@@ -161,7 +164,7 @@ mod tests {
         ScState::new(7, slice, CpuSet::ALL)
     }
 
-    /// Runs from `start` to `end`. Returns the rest of the slice.
+    /// Runs a context from time `start` to time `end`. Returns the rest of its slice.
     fn run(sc: &ScState<()>, start: u64, end: u64) -> u64 {
         sc.stop(sc.start(start), end);
         sc.remaining()

@@ -15,8 +15,8 @@ use smp::door::{Link, Ref};
 
 /// An object that can have a deadline.
 pub trait Timed: Sized {
-    /// Returns its links. The caller runs on the CPU that owns the queue, so the object's home is
-    /// this CPU.
+    /// Returns the object's links in a deadline queue. The caller runs on the CPU that owns the
+    /// queue, so the object's home is this CPU.
     fn deadline_links<'a>(&'a self, pin: Pin<'a>) -> &'a DeadlineLinks<Self>;
 }
 
@@ -51,7 +51,7 @@ impl<T> DeadlineLinks<T> {
         self.rank.get() != 0
     }
 
-    /// Returns the addresses of parent, left and right child, the deadline, and the rank: for
+    /// Returns the addresses of parent, left child and right child, the deadline, and the rank: for
     /// surveys.
     pub fn survey(&self) -> ([u64; 3], u64, u32) {
         let links = [self.parent.addr(), self.left.addr(), self.right.addr()];
@@ -86,12 +86,13 @@ impl<T> DeadlineQueue<T> {
         self.root.is_null()
     }
 
-    /// Returns the address of the root. For surveys.
+    /// Returns the address of the object with the soonest deadline, the root of the heap. For
+    /// surveys.
     pub fn root_addr(&self) -> u64 {
         self.root.addr()
     }
 
-    /// Returns the soonest deadline, `u64::MAX` without one: the value for the timer.
+    /// Returns the soonest deadline, or `u64::MAX` if there is none: the value for the timer.
     #[inline(always)]
     pub fn soonest(&self) -> u64 {
         self.soonest.get()
@@ -99,7 +100,7 @@ impl<T> DeadlineQueue<T> {
 }
 
 impl<T: Timed> DeadlineQueue<T> {
-    /// Sets a deadline for `item`. Panics where it has one already.
+    /// Sets a deadline for `item`. Panics if `item` has one already.
     pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, deadline: u64) {
         let links = item.deadline_links(pin);
         if links.is_queued() {
@@ -115,14 +116,15 @@ impl<T: Timed> DeadlineQueue<T> {
         self.root.get(pin)
     }
 
-    /// Takes an object whose deadline is not after `now`, soonest first.
+    /// Takes the object with the soonest deadline out of the queue, if that deadline is not after
+    /// `now`.
     pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64) -> Option<Ref<'k, T>> {
         let first = self.root.get(pin).filter(|_| self.soonest.get() <= now)?;
         self.remove(pin, first);
         Some(first)
     }
 
-    /// Takes back `item`'s deadline; says whether it had one.
+    /// Takes `item` out of the queue. Returns whether it had a deadline.
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
         let links = item.deadline_links(pin);
         if !links.is_queued() {
@@ -155,7 +157,7 @@ impl<T: Timed> DeadlineQueue<T> {
     }
 }
 
-/// Merges two trees whose roots have no parents.
+/// Merges two heaps whose roots have no parents. Returns the root of the merged heap.
 fn merge<'k, T: Timed>(pin: Pin<'k>, a: Option<Ref<'k, T>>, b: Option<Ref<'k, T>>) -> Option<Ref<'k, T>> {
     let (Some(a), Some(b)) = (a, b) else {
         return a.or(b);
@@ -194,7 +196,8 @@ enum Ancestors {
     UntilUnchanged,
 }
 
-/// Walks up from `from`: moves the child with the shorter way out to the right, and corrects ranks.
+/// Walks up from `from`: makes the child with the smaller rank the right child, and corrects the
+/// ranks.
 fn restore_ranks<'k, T: Timed>(pin: Pin<'k>, from: Ref<'k, T>, which: Ancestors) {
     let mut at = Some(from);
     while let Some(node) = at {

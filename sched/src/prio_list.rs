@@ -18,8 +18,8 @@ use smp::door::{Link, Ref};
 
 /// An object that can wait in a [`PrioList`].
 pub trait PrioQueued: Sized {
-    /// Returns its links. The caller runs on the CPU that owns the list, so the object's home is
-    /// this CPU.
+    /// Returns the object's links in a list of waiters. The caller runs on the CPU that owns the
+    /// list, so the object's home is this CPU.
     fn prio_links<'a>(&'a self, pin: Pin<'a>) -> &'a PrioLinks<Self>;
 }
 
@@ -76,7 +76,7 @@ impl<T> PrioLinks<T> {
         (links, self.priority.get(), self.place.get() as u32)
     }
 
-    /// Returns the priority under which it waits.
+    /// Returns the priority under which the object waits, if it waits.
     pub fn priority(&self) -> Option<u8> {
         self.is_waiting().then(|| self.priority.get())
     }
@@ -121,7 +121,7 @@ impl<T: PrioQueued> PrioList<T> {
         item.prio_links(pin).next.get(pin)
     }
 
-    /// Lets `item` wait after all others of `priority`. Panics if it waits already.
+    /// Adds `item` to the list, after all other waiters of `priority`. Panics if it waits already.
     pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
         let links = item.prio_links(pin);
         if links.is_waiting() {
@@ -141,7 +141,7 @@ impl<T: PrioQueued> PrioList<T> {
         self.enter_order(pin, item, lower);
     }
 
-    /// Takes the next waiter.
+    /// Takes the first waiter of the highest priority out of the list.
     #[inline]
     pub fn pop_highest<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
         let first = self.first.get(pin)?;
@@ -157,8 +157,8 @@ impl<T: PrioQueued> PrioList<T> {
         all
     }
 
-    /// Takes `item` out, wherever it stands; says whether it was waiting. It must not wait in
-    /// another list.
+    /// Takes `item` out of the list, at any position. Returns whether it was waiting.
+    /// Requires: it does not wait in another list.
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
         let links = item.prio_links(pin);
         match links.place.replace(Place::Out) {
@@ -178,8 +178,8 @@ impl<T: PrioQueued> PrioList<T> {
         true
     }
 
-    /// Moves a waiting `item` to the end of another priority (to its own: nothing changes); says
-    /// whether it was waiting.
+    /// Moves a waiting `item` to the end of another priority; with its own priority, changes
+    /// nothing. Returns whether it was waiting.
     pub fn change_priority(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
         let old = item.prio_links(pin).priority();
         if old.is_some_and(|old| old != priority) {
@@ -189,8 +189,8 @@ impl<T: PrioQueued> PrioList<T> {
         old.is_some()
     }
 
-    /// Returns, from the chain, the last waiter whose priority is at least `priority`, and the one
-    /// after it.
+    /// Returns the last waiter in the chain whose priority is at least `priority`, and the waiter
+    /// after it in the chain. The chain has the first waiter of each priority.
     fn neighbours<'k>(&self, pin: Pin<'k>, priority: u8) -> (Option<Ref<'k, T>>, Option<Ref<'k, T>>) {
         let (mut higher, mut lower) = (None, self.first.get(pin));
         while let Some(class) = lower {
@@ -221,7 +221,7 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// Puts `item` into the order before `next`, or at the end.
+    /// Puts `item` into the order of all waiters before `next`, or at the end.
     fn enter_order(&self, pin: Pin<'_>, item: Ref<'_, T>, next: Option<Ref<'_, T>>) {
         let links = item.prio_links(pin);
         let before = next.map_or(&self.last, |next| &next.get().prio_links(pin).prev);
@@ -235,8 +235,8 @@ impl<T: PrioQueued> PrioList<T> {
         links.next.set(next);
     }
 
-    /// Takes the first of a priority out of the chain: the next of that priority takes its place
-    /// there, or the chain closes. The order still stands.
+    /// Takes the first waiter of a priority out of the chain: the next waiter of that priority
+    /// takes its place in the chain, or the chain closes. The order of all waiters stays.
     fn leave_chain(pin: Pin<'_>, item: Ref<'_, T>) {
         let links = item.prio_links(pin);
         let (higher, lower) = (links.higher.take(pin), links.lower.take(pin));

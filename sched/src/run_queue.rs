@@ -19,8 +19,8 @@ use test_abi::trace::{Event, object_name};
 
 /// An object that can stand in a [`RunQueue`].
 pub trait Queued: Sized {
-    /// Returns its links. The caller runs on the CPU that owns the queue, so the object's home is
-    /// this CPU.
+    /// Returns the object's links in a run queue. The caller runs on the CPU that owns the queue,
+    /// so the object's home is this CPU.
     fn run_links<'a>(&'a self, pin: Pin<'a>) -> &'a QueueLinks<Self>;
 }
 
@@ -38,7 +38,7 @@ impl<T> QueueLinks<T> {
     /// For assembly.
     pub const PLACE_OFFSET: usize = core::mem::offset_of!(QueueLinks<T>, place);
 
-    /// Links of an object that is not queued.
+    /// Makes links of an object that is not queued.
     pub const fn new() -> QueueLinks<T> {
         QueueLinks { next: Link::null(), prev: Link::null(), place: Cell::new(0) }
     }
@@ -54,7 +54,7 @@ impl<T> QueueLinks<T> {
         (self.next.addr(), self.prev.addr(), self.place.get())
     }
 
-    /// Returns the priority under which it is queued.
+    /// Returns the priority under which the object is queued, if it is queued.
     pub fn priority(&self) -> Option<u8> {
         self.place.get().checked_sub(1).map(|p| p as u8)
     }
@@ -107,7 +107,7 @@ impl<T> RunQueue<T> {
         (self.front.addr(), self.top.get(), self.summary.get(), self.words.each_ref().map(Cell::get))
     }
 
-    /// Returns the addresses of the first and the last object of a priority.
+    /// Returns the addresses of the first and the last object of a priority. For surveys.
     pub fn ends(&self, priority: u8) -> [u64; 2] {
         let class = self.class(priority);
         [class.first.addr(), class.last.addr()]
@@ -158,7 +158,8 @@ impl<T> RunQueue<T> {
 }
 
 impl<T: Queued> RunQueue<T> {
-    /// Returns the rank of the first context; 0 if the queue is empty.
+    /// Returns the rank of the first object in the queue: its priority + 1; 0 if the queue is
+    /// empty.
     #[inline(always)]
     fn first_rank(&self, pin: Pin<'_>) -> u32 {
         match self.front.get(pin) {
@@ -201,8 +202,8 @@ impl<T: Queued> RunQueue<T> {
         class.last.set(Some(item));
     }
 
-    /// Queues `item` before all others of `priority`: it was preempted and keeps its turn. Panics
-    /// where it is queued already.
+    /// Queues `item` before all others of `priority`, because it was preempted and keeps its turn.
+    /// Panics if it is queued already.
     #[inline]
     pub fn push_front(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
         Self::claim(pin, item, priority);
@@ -212,8 +213,9 @@ impl<T: Queued> RunQueue<T> {
         }
     }
 
-    /// Puts a claimed `item` alone to the front if it outranks all others. If it equals the one at
-    /// the front, that one steps back into its class, so that the two are in order there.
+    /// Puts a claimed `item` at the front of the queue, outside its class, if it outranks all
+    /// others. Returns whether it did. An equal object at the front goes back into its class first,
+    /// so that the two are in order there.
     #[inline(always)]
     fn enters_front(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
         let (rank, first) = (u32::from(priority) + 1, self.first_rank(pin));
@@ -229,7 +231,7 @@ impl<T: Queued> RunQueue<T> {
         rank > first
     }
 
-    /// Puts a claimed `item` into its class, before all others.
+    /// Puts a claimed `item` into the class of its priority, before all others.
     #[inline(never)]
     fn enter_class_first(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
         let class = self.class(priority);
@@ -246,7 +248,7 @@ impl<T: Queued> RunQueue<T> {
         class.first.set(Some(item));
     }
 
-    /// Takes the first of the highest priority.
+    /// Takes the first object of the highest priority out of the queue.
     #[inline]
     pub fn pop_highest<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
         if let Some(front) = self.front.take(pin) {
@@ -279,7 +281,7 @@ impl<T: Queued> RunQueue<T> {
         Some(item)
     }
 
-    /// Takes `item` out, wherever it stands; says whether it was queued.
+    /// Takes `item` out of the queue, at any position. Returns whether it was queued.
     #[inline]
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
         let links = item.get().run_links(pin);
@@ -319,7 +321,7 @@ impl<T: Queued> RunQueue<T> {
         item.get().run_links(pin).is_queued()
     }
 
-    /// Moves a queued `item` to the end of another priority; says whether it was queued.
+    /// Moves a queued `item` to the end of another priority. Returns whether it was queued.
     pub fn change_priority(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
         let queued = self.remove(pin, item);
         if queued {
@@ -339,13 +341,13 @@ impl<T: Queued> RunQueue<T> {
     }
 }
 
-/// Notes a queued object for the trace.
+/// Records in the trace that an object was queued; `before`: at the front of its priority.
 #[inline(always)]
 fn note_queued<T>(pin: Pin<'_>, item: Ref<'_, T>, priority: u8, before: bool) {
     record(pin, || Event::Enqueued { context: object_name(item.addr()), priority, before });
 }
 
-/// Notes a taken object for the trace.
+/// Records in the trace that an object was taken out of the queue.
 #[inline(always)]
 fn note_taken<T>(pin: Pin<'_>, item: Ref<'_, T>) {
     record(pin, || Event::Dequeued { context: object_name(item.addr()) });

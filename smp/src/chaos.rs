@@ -58,8 +58,8 @@ pub enum Point {
 }
 
 impl Point {
-    /// Whether it stands in the source by name; the others come with each shared word and each
-    /// lock.
+    /// Returns whether the source names the point itself. The other points come with each shared
+    /// word and each lock.
     pub const fn is_named(self) -> bool {
         (self as u32) < Point::BeforeRead as u32
     }
@@ -78,7 +78,7 @@ mod hook {
     static EVENTS: AtomicU64 = AtomicU64::new(0);
     static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-    /// Sets what happens at the points from now on.
+    /// Sets the function that is called at each named point from now on.
     pub fn set_hook(hook: Hook) {
         HOOK.store(hook as *mut (), Ordering::Release);
     }
@@ -99,7 +99,7 @@ mod hook {
         }
     }
 
-    /// Returns how many events there were.
+    /// Returns how many times a named point was passed since a hook was set.
     pub fn events() -> u64 {
         EVENTS.load(Ordering::Relaxed)
     }
@@ -117,7 +117,7 @@ pub(crate) use crate::host_test::{point, point_at};
 #[inline(always)]
 pub(crate) fn point(_point: Point) {}
 
-/// Marks a point at a shared word or a lock: host tests learn which one.
+/// Marks a point at a shared word or a lock. Host tests learn the address `_at`.
 #[cfg(not(all(not(feature = "chaos"), feature = "host-test", not(loom))))]
 #[inline(always)]
 pub(crate) fn point_at<T>(_at: *const T, at_point: Point) {

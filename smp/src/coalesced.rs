@@ -55,7 +55,8 @@ impl<P: Send> Mailbox<P> {
         self.push_free(pin, at.map(|at| &at.node), payload())
     }
 
-    /// Sends a popped node on with its bits up: they are for an object that has moved.
+    /// Pushes a popped node into this mailbox, with its bits still raised, because their object has
+    /// moved to this mailbox's CPU.
     pub fn pass_on(&self, pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, payload: P) -> Wake {
         self.push(pin, at.map(|at| &at.node), payload)
     }
@@ -79,8 +80,8 @@ impl<P: Send> CoalescedBits<P> {
         self.bits.swap(0, Ordering::AcqRel)
     }
 
-    /// Checks too early, as a planted bug: a CPU that takes the bits between this check and the
-    /// raise has popped the node that the raiser counts on.
+    /// Returns whether a bit is raised, as a planted bug too early: a CPU that takes the bits
+    /// between this check and the raise has popped the node that the raiser counts on.
     fn look_too_early(&self) -> bool {
         let was_up = self.bits.load(Ordering::Acquire) != 0;
         chaos::point(Point::BitsRaised);

@@ -58,8 +58,8 @@ impl Entry {
         Entry { cpu, _here: PhantomData }
     }
 
-    /// Makes a pin for one step of the entry: what is loaded through it is given up before the next
-    /// quiescent point.
+    /// Makes a pin for one step of the entry. What is loaded through it is given up before the
+    /// entry's next quiescent point.
     #[inline(always)]
     pub const fn pin(&self) -> Pin<'_> {
         Pin { cpu: self.cpu, _entry: PhantomData }

@@ -26,16 +26,16 @@ pub const CLOSED: u64 = 1 << 63;
 
 /// The pages that the pool's process sees.
 pub trait Shown {
-    /// Returns the number of cells.
+    /// Returns the number of cells in the pool.
     fn cells(&self) -> u64;
-    /// Returns the reader's head (`Acquire`).
+    /// Returns the position up to which the reader has read (`Acquire`).
     fn head(&self) -> u64;
     /// Puts the stamp on the first cell of the event at `position`, by an atomic exchange:
     /// a CPU that sees it sees everything written before.
     fn stamp(&self, position: u64);
-    /// Whether the reader wants to be told; it is not armed any more then.
+    /// Returns whether the reader waits to be notified, and clears that wish.
     fn disarm(&self) -> bool;
-    /// Says whether senders wait, by an atomic exchange.
+    /// Says in the pool's memory whether senders wait, by an atomic exchange.
     fn show_waiting(&self, waiting: bool);
 }
 
@@ -58,7 +58,7 @@ pub enum Turn {
 pub struct Reserved(AtomicU64);
 
 impl Reserved {
-    /// Takes cells: the position of the first.
+    /// Takes cells for an event. Returns the position of the first one.
     #[inline(always)]
     pub fn reserve(&self, shown: &impl Shown, cells: u64, turn: Turn) -> Result<u64, Full> {
         let mut word = self.0.load(Ordering::Relaxed);
@@ -73,12 +73,13 @@ impl Reserved {
         }
     }
 
-    /// Whether there is room now.
+    /// Returns whether the pool has room for `cells` more cells now.
     pub fn has_room(&self, shown: &impl Shown, cells: u64, turn: Turn) -> bool {
         Self::fits(self.0.load(Ordering::Relaxed), shown, cells, turn)
     }
 
-    /// Whether there is room where so much is given to senders.
+    /// Returns whether the pool has room for `cells` more cells; `word` says how many were given to
+    /// senders.
     #[inline(always)]
     fn fits(word: u64, shown: &impl Shown, cells: u64, turn: Turn) -> bool {
         if word & CLOSED != 0 && turn == Turn::Any {
@@ -89,8 +90,8 @@ impl Reserved {
         used <= shown.cells() && shown.cells() - used >= cells
     }
 
-    /// Publishes the event at a position, which is written. Returns whether the reader must be
-    /// notified.
+    /// Publishes the event at a position, whose cells are written. Returns whether the reader must
+    /// be notified.
     #[inline(always)]
     pub fn publish(&self, shown: &impl Shown, position: u64) -> bool {
         shown.stamp(position);
@@ -106,13 +107,13 @@ impl Reserved {
         fence_after_exchange();
     }
 
-    /// Opens the pool: no sender waits.
+    /// Opens the pool, because no sender waits.
     pub fn open(&self, shown: &impl Shown) {
         shown.show_waiting(false);
         self.0.fetch_and(!CLOSED, Ordering::AcqRel);
     }
 
-    /// Returns the position up to which cells are given out.
+    /// Returns the position up to which cells are given to senders.
     pub fn position(&self) -> u64 {
         self.0.load(Ordering::Relaxed) & !CLOSED
     }

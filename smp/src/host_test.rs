@@ -56,7 +56,8 @@ pub fn vouched<T: Copy>(value: T) -> crate::door::Vouched<T> {
     unsafe { crate::door::Vouched::new(value) }
 }
 
-/// Does [`left_by_iret`](crate::quiesce::left_by_iret), for a CPU that a test plays.
+/// Counts a return to user mode, as [`left_by_iret`](crate::quiesce::left_by_iret) does, for a CPU
+/// that a test plays.
 pub fn left_by_iret<O, S, P>(entry: &mut LocalEntry<O, S, P>) {
     // SAFETY: as for `pin`: the CPU does nothing else in this entry.
     unsafe { crate::quiesce::left_by_iret(entry) }
@@ -72,31 +73,32 @@ pub fn guarded<T>(state: &crate::lock::Guarded<T>) -> &T {
     state.value()
 }
 
-/// Clears memory of a [`region`].
+/// Clears `bytes` bytes of a [`region`], from the address `at` on.
 pub fn clear(at: u64, bytes: usize) {
     // SAFETY: as the module says: the test's own memory, in which nothing that it uses is just now.
     unsafe { core::ptr::write_bytes(at as *mut u8, 0, bytes) }
 }
 
-/// Fills it.
+/// Fills `bytes` bytes of a [`region`] with `value`, from the address `at` on.
 pub fn fill(at: u64, value: u8, bytes: usize) {
     // SAFETY: as for `clear`.
     unsafe { core::ptr::write_bytes(at as *mut u8, value, bytes) }
 }
 
-/// Returns its current contents.
+/// Returns a copy of `bytes` bytes of a [`region`], from the address `at` on.
 pub fn bytes(at: u64, bytes: usize) -> Vec<u8> {
     // SAFETY: as for `clear`.
     unsafe { core::slice::from_raw_parts(at as *const u8, bytes) }.to_vec()
 }
 
-/// Returns its contents, as words that others may also write.
+/// Returns `count` words of a [`region`], from the address `at` on. Other threads may also write
+/// them.
 pub fn words(at: u64, count: usize) -> &'static [core::sync::atomic::AtomicU64] {
     // SAFETY: as for `clear`; all concurrent users of this memory use atomics.
     unsafe { core::slice::from_raw_parts(at as *const core::sync::atomic::AtomicU64, count) }
 }
 
-/// Copies from one place of a [`region`] to another.
+/// Copies bytes from one address of a [`region`] to another.
 pub fn copy(from: u64, to: u64, bytes: usize) {
     // SAFETY: as for `clear`.
     unsafe { core::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) }
@@ -148,8 +150,8 @@ pub fn region(size: u64, align: u64) -> Region {
     })
 }
 
-/// Takes back the memory of a [`region`] of this thread, by its first address. Nothing that stood
-/// in it is used any more.
+/// Takes back the memory of a [`region`] of this thread, by its first address.
+/// Requires: nothing in that memory is used any more.
 pub fn give_back(base: u64) {
     MEMORY.with_borrow_mut(|all| match all.iter_mut().find(|memory| memory.base == base && !memory.free) {
         Some(memory) => memory.free = true,
@@ -178,7 +180,7 @@ std::thread_local! {
 }
 
 impl Hooks {
-    /// Exchanges these hooks for those of the code that ran until now.
+    /// Exchanges these hooks with those of the code that ran until now.
     pub fn exchange(&mut self) {
         *self = HOOKS.replace(*self);
     }
@@ -226,7 +228,7 @@ pub fn at_locks<R>(waiter: &mut dyn FnMut(&dyn Fn() -> bool), run: impl FnOnce()
     run()
 }
 
-/// Passes a point: also for machines that tests simulate.
+/// Passes a point, at which a hook of the test runs. Machines that tests simulate call it, too.
 #[track_caller]
 pub fn point(point: Point) {
     let hooks = HOOKS.get();
@@ -239,7 +241,7 @@ pub fn point(point: Point) {
     HOOKS.set(hooks);
 }
 
-/// Passes a point at a shared word or a lock.
+/// Passes a point at a shared word or a lock, whose address is `at`.
 #[track_caller]
 pub fn point_at<T>(at: *const T, at_point: Point) {
     if HOOKS.get().points.is_some() {
@@ -249,24 +251,24 @@ pub fn point_at<T>(at: *const T, at_point: Point) {
     }
 }
 
-/// Returns, in a hook, the address of the word or lock of the point; 0 for points in the source by
-/// name.
+/// Returns, in a hook, the address of the word or the lock at which the point is; 0 for points that
+/// the source names.
 pub fn word() -> u64 {
     WORD.get()
 }
 
-/// Returns the place in the source of the last point.
+/// Returns the place in the source of the point that was passed last.
 pub fn place() -> Option<&'static Location<'static>> {
     PLACE.get()
 }
 
-/// Whether a stopped actor could continue while a CPU waits ([`contended`]).
+/// Returns whether other simulated CPUs could continue while this one waits in [`contended`].
 pub fn others_wait() -> bool {
     HOOKS.get().locks.is_some()
 }
 
-/// Waits, for a simulated CPU that meets a held lock, until `is_free`: lets the stopped actors
-/// continue. Panics if there is none, since nobody could release the lock.
+/// Waits, for a simulated CPU that meets a held lock, until `is_free`: lets the stopped CPUs
+/// continue. Panics if there is none, since no CPU could release the lock.
 pub fn contended(is_free: &dyn Fn() -> bool) {
     let hooks = HOOKS.get();
     let Some(waiter) = hooks.locks else { panic!("a CPU waits for a lock that nobody lets go of") };

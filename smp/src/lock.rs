@@ -42,7 +42,7 @@ pub const HELD: u64 = 1;
 const NUMBERS_END: u64 = (crate::cpu::MAX_CPUS as u64) << 1;
 
 impl Holder {
-    /// Returns the holder for the CPU whose number is in its block.
+    /// Returns the holder for the CPU whose number, in the CPU's block, is `id`.
     #[inline(always)]
     pub(crate) fn in_block(id: &CpuId) -> Holder {
         // The lowest bit is clear: a CPU's number is aligned. As a step of the address, it is one
@@ -55,8 +55,8 @@ impl Holder {
         self.0
     }
 
-    /// Returns the CPU, if it is known: the word may have any value, and nothing is read at its
-    /// address.
+    /// Returns the CPU that the holder names, if there is one. The word may have any value: nothing
+    /// is read at its address.
     fn cpu(self) -> Option<CpuId> {
         if self.0 < NUMBERS_END { CpuId::new((self.0 >> 1) as usize) } else { percpu::cpu_at(self.0 & !HELD) }
     }
@@ -105,8 +105,8 @@ impl<T> Lock<T> {
         Lock { word: AtomicU64::new(0), value: UnsafeCell::new(value) }
     }
 
-    /// Waits until the lock is free, and takes it. `of` is what the lock belongs to, for the report
-    /// of one that is never free.
+    /// Waits until the lock is free, and takes it. `of` is the object that the lock belongs to, for
+    /// the report about a lock that is never free.
     #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>, of: &impl Debug) -> Guard<'_, T> {
@@ -134,13 +134,13 @@ impl<T> Lock<T> {
         self.take(by.into()).then(|| Guard(self, PhantomData))
     }
 
-    /// Whether a CPU holds it now.
+    /// Returns whether a CPU holds the lock now.
     pub fn is_locked(&self) -> bool {
         self.word.load(Relaxed) != 0
     }
 
-    /// Returns what distinguishes the lock from all others: the address of its word. The address of
-    /// the lock itself would not do, since the value may be a lock, too, and be first.
+    /// Returns the address of the lock's word, which distinguishes the lock from all others. The
+    /// lock's own address would not: the value in it may be a lock, too, and be first.
     fn place(&self) -> usize {
         core::ptr::from_ref(&self.word).addr()
     }
@@ -196,7 +196,7 @@ impl<T> Guarded<T> {
         Guarded { lock: lock.place(), value: UnsafeCell::new(value) }
     }
 
-    /// Opens the state. Panics where `guard` is of another lock.
+    /// Opens the state. Panics if `guard` is of another lock than the state's.
     #[inline(always)]
     pub fn open<'a, L>(&'a self, guard: Guard<'a, L>) -> Opened<'a, T, L> {
         if guard.0.place() != self.lock {

@@ -115,7 +115,7 @@ impl<P> Node<P> {
         self.owner.load(Ordering::Relaxed) == pin.cpu().raw()
     }
 
-    /// Whether it is in a mailbox. A glance: it may be taken out immediately.
+    /// Returns whether the node is in a mailbox. A glance: it may be taken out immediately.
     pub fn is_queued(&self) -> bool {
         self.owner.load(Ordering::Relaxed) == QUEUED
     }
@@ -139,7 +139,7 @@ impl<P> Node<P> {
         self.owner.store(FREE, Ordering::Relaxed);
     }
 
-    /// Checks the owner and takes the node away from it.
+    /// Takes the node from its owner. Panics if `owner` does not own it.
     #[inline(always)]
     fn claim(&self, owner: u32) {
         let present = self.owner.load(Ordering::Relaxed);
@@ -246,30 +246,32 @@ impl<P> Mailbox<P> {
         }
     }
 
-    /// Returns its owner.
+    /// Returns the CPU that takes messages out of the mailbox.
     #[inline(always)]
     pub const fn owner(&self) -> CpuId {
         self.owner
     }
 
-    /// Whether there is mail, reachable or not. What a polling CPU looks at; any CPU may.
+    /// Returns whether the mailbox has a message, reachable or not. A polling CPU looks at this;
+    /// any CPU may.
     #[inline(always)]
     pub fn has_mail(&self) -> bool {
         !self.head.load(Ordering::Acquire).is_null()
     }
 
-    /// Returns the address of a push's write, which a waiting CPU monitors.
+    /// Returns the address to which a push writes, and which a waiting CPU monitors.
     pub fn line(&self) -> u64 {
         ptr::from_ref(self).addr() as u64
     }
 
-    /// Whether the owner is idle. `Acquire`: what it did before it idled is seen.
+    /// Returns whether the mailbox's owner is idle. `Acquire`: the caller sees everything that the
+    /// owner did before it idled.
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.idle.load(Ordering::Acquire) != RUNNING
     }
 
-    /// Returns the owner's end.
+    /// Returns the mailbox's receiving end, for its owner.
     #[inline(always)]
     pub fn inbox<'k>(&'k self, pin: Pin<'k>) -> Inbox<'k, P> {
         let (cpu, owner) = (pin.cpu(), self.owner);
@@ -348,8 +350,8 @@ impl<P: Send> Mailbox<P> {
         Popped::Empty
     }
 
-    /// Takes the node that seems to be the last: empties the queue, unless a producer has come
-    /// since.
+    /// Takes out the node that seems to be the last: empties the queue, unless a producer has
+    /// pushed since. Returns whether the queue is empty.
     #[inline(always)]
     fn close(&self, last: *mut Node<P>) -> bool {
         // `first` must be null before `head` is: then a producer may write it at any time. While
@@ -413,15 +415,16 @@ impl<P> Clone for Inbox<'_, P> {
 impl<P> Copy for Inbox<'_, P> {}
 
 impl<'k, P> Inbox<'k, P> {
-    /// Returns the inbox. The caller knows that this CPU is the owner.
+    /// Returns the receiving end of `mailbox`.
+    /// Requires: this CPU owns the mailbox.
     #[inline(always)]
     pub(crate) fn new(mailbox: &'k Mailbox<P>) -> Inbox<'k, P> {
         Inbox(mailbox, PhantomData)
     }
 
-    /// Says that this CPU is going idle, and looks once more. `false`: there is mail, and it isn't
-    /// idle; drain. `true`: it may idle until [`Inbox::retract`]; to halt, it lets interrupts in
-    /// and halts in one step, since they have been off until now.
+    /// Says that this CPU goes idle, and looks for mail once more. Returns `false` if there is
+    /// mail: then the CPU is not idle and must drain. `true`: it may idle until [`Inbox::retract`];
+    /// to halt, it enables interrupts and halts in one step, since they have been off until now.
     #[inline(always)]
     pub fn advertise(self, how: Idle) -> bool {
         self.0.idle.swap(how as u32, Ordering::SeqCst);
@@ -483,7 +486,7 @@ impl<P: Send> Inbox<'_, P> {
         payload
     }
 
-    /// Takes the oldest message.
+    /// Takes the oldest message out of the mailbox.
     #[inline]
     pub fn pop(self) -> Popped<P> {
         match self.pop_only() {
@@ -492,7 +495,7 @@ impl<P: Send> Inbox<'_, P> {
         }
     }
 
-    /// Takes a message of a mailbox that may have several.
+    /// Takes the oldest message out of a mailbox that may have several.
     #[inline]
     fn pop_first(self) -> Popped<P> {
         let first = self.0.first.load(Ordering::Acquire);
@@ -509,8 +512,8 @@ impl<P: Send> Inbox<'_, P> {
         Popped::Mail(self.open(node))
     }
 
-    /// Visits the messages, oldest first, and leaves them there: for surveys. Messages after a
-    /// producer between exchange and link are not reached.
+    /// Visits the messages, oldest first, and leaves them in the mailbox: for surveys. Messages
+    /// after a producer between exchange and link are not reached.
     pub fn each_message(self, mut show: impl FnMut(&P)) {
         let mut at = self.0.first.load(Ordering::Acquire);
         while !at.is_null() {
@@ -527,7 +530,7 @@ impl<P: Send> Inbox<'_, P> {
         }
     }
 
-    /// Hands at most `bound` messages to `sort`.
+    /// Takes at most `bound` messages out of the mailbox, and hands each to `sort`.
     #[inline]
     pub fn drain(self, bound: usize, mut sort: impl FnMut(P)) -> Drained {
         for _ in 0..bound {
@@ -540,7 +543,8 @@ impl<P: Send> Inbox<'_, P> {
         if self.0.has_mail() { Drained::More } else { Drained::Empty }
     }
 
-    /// Pops, and gives a producer between exchange and link a moment to continue.
+    /// Takes the oldest message, and gives a producer between exchange and link a moment to
+    /// continue.
     fn pop_patiently(self) -> Popped<P> {
         for _ in 0..PATIENCE {
             match self.pop() {

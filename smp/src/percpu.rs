@@ -43,7 +43,7 @@ pub struct Pair<P> {
 }
 
 impl<P> Pair<P> {
-    /// Makes a pair for the table of `initiator`.
+    /// Makes the CPU `initiator`'s nodes for one other CPU, for the table in the initiator's block.
     pub fn new(initiator: CpuId) -> Pair<P> {
         Pair { grace: quiesce::GracePair::new(initiator), shoot: shootdown::ShootPair::new(initiator) }
     }
@@ -75,32 +75,32 @@ impl<O, S, P> PerCpu<O, S, P> {
         }
     }
 
-    /// Returns the mailbox, for senders.
+    /// Returns the CPU's mailbox, for senders.
     #[inline(always)]
     pub fn mailbox(&self) -> &Mailbox<P> {
         &self.mailbox
     }
 
-    /// Reads it from the mailbox's cache line, which a CPU that asks about another CPU will write
-    /// next. The CPU's own line stays with that CPU.
+    /// Returns the CPU's number. Reads it from the mailbox's cache line, which a CPU that asks
+    /// about another CPU will write next. The CPU's own line stays with that CPU.
     #[inline(always)]
     pub const fn id(&self) -> CpuId {
         self.mailbox.owner()
     }
 
-    /// Returns the CPU's own view, on that CPU.
+    /// Returns this block's view for its own CPU; `None` on another CPU.
     #[inline(always)]
     pub fn here<'k>(&'k self, pin: Pin<'k>) -> Option<Here<'k, O, S, P>> {
         (self.id == pin.cpu()).then_some(Here { this: self, _here: PhantomData })
     }
 
-    /// Returns the number up to which all shootdowns that the CPU began are over, and the highest
-    /// that has begun. For surveys.
+    /// Returns two numbers of this CPU's shootdowns: up to the first all are over, and the second
+    /// has begun last. For surveys.
     pub fn shootdowns(&self) -> (u64, u64) {
         self.shoot_port.numbers()
     }
 
-    /// Returns what this block's CPU needs to ask `at`.
+    /// Returns the nodes with which this block's CPU asks the CPU `at`.
     pub(crate) fn pair<'a>(&self, pin: Pin<'a>, at: CpuId) -> Ref<'a, Pair<P>> {
         self.pairs.get(pin, at.index()).unwrap_or_else(|| no_pair(self.id, at))
     }
@@ -125,7 +125,7 @@ impl<O, S, P> Deref for PerCpu<O, S, P> {
 /// them.
 static NUMBERS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
-/// Returns the CPU whose number is at an address.
+/// Returns the CPU whose number is stored at an address, if one is.
 pub(crate) fn cpu_at(address: u64) -> Option<CpuId> {
     let [first, stride, count] = [0, 1, 2].map(|index: usize| NUMBERS[index].load(Relaxed));
     let offset = address.checked_sub(first).filter(|offset| offset.checked_rem(stride) == Some(0))?;
@@ -162,7 +162,7 @@ impl<O, S, P> All<O, S, P> {
         }
     }
 
-    /// Returns the grace state of the pin's CPU.
+    /// Returns the grace state of the CPU on which the caller runs.
     pub(crate) fn grace<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
         &self.block(pin, pin.cpu()).grace
     }
@@ -284,7 +284,7 @@ impl<O, S, P> LocalEntry<O, S, P> {
         self.block
     }
 
-    /// Gives up everything loaded so far: for a quiescent point.
+    /// Gives up everything that was loaded in this entry so far: for a quiescent point.
     #[inline(always)]
     pub fn quiescent(&mut self) -> &mut Entry {
         &mut self.entry

@@ -63,8 +63,8 @@ pub const fn planted(fault: Fault) -> bool {
     }
 }
 
-/// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 61st once
-/// there were so many that programs have been started.
+/// Returns whether the planted bug `planted-dropped-interrupt` drops this interrupt: every 61st,
+/// after the first 8192, so that programs have been started.
 #[inline(always)]
 pub(crate) fn drop_this_interrupt() -> bool {
     const STARTED: u32 = 8192;
@@ -72,7 +72,8 @@ pub(crate) fn drop_this_interrupt() -> bool {
     planted(Fault::DroppedInterrupt) && SENT.is_this_one()
 }
 
-/// With `planted-unchecked-copy`: takes a while, in which others can take away what is copied.
+/// Waits, as the planted bug `planted-unchecked-copy`, so that other CPUs can take away the
+/// capability that is being copied.
 #[inline(always)]
 pub fn linger() {
     const TURNS: u32 = 3000;
@@ -81,8 +82,8 @@ pub fn linger() {
     }
 }
 
-/// With `planted-missing-flush`: whether this change of a space omits the shootdown. Every fourth
-/// does.
+/// Returns whether the planted bug `planted-missing-flush` omits the shootdown of this change of a
+/// space: of every fourth.
 #[inline(always)]
 pub fn miss_this_flush() -> bool {
     static MISSED: Sometimes = Sometimes::new(0, 4);

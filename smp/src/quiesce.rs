@@ -91,7 +91,7 @@ impl Epoch {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Empties a slot and notes in it when that was.
+    /// Empties a slot, and notes in it the epoch in which that was.
     pub fn retire<S>(&self, word: &ObjWord<S>) {
         word.set_empty(UNSTAMPED);
         chaos::point(Point::SlotEmptied);
@@ -99,13 +99,13 @@ impl Epoch {
         word.set_note(self.now());
     }
 
-    /// Returns the stamp for something just emptied with a plain store.
+    /// Returns the stamp for an object that was just emptied with a plain store.
     pub fn stamp(&self) -> u64 {
         fence(Ordering::SeqCst);
         self.now()
     }
 
-    /// Whether what was emptied at `stamp` may be used again.
+    /// Returns whether memory or a slot that was emptied at `stamp` may be used again.
     #[inline(always)]
     pub fn is_reusable(&self, stamp: u64) -> bool {
         if planted(Fault::TornSlotRead) {
@@ -179,13 +179,14 @@ pub struct GraceState {
 }
 
 impl GraceState {
-    /// Whether [`settle`] has something to do: look here on the way out of the kernel.
+    /// Returns whether [`settle`] has something to do on this CPU. Checked on the way out of the
+    /// kernel.
     #[inline(always)]
     pub fn is_unsettled(&self) -> bool {
         self.unsettled.get()
     }
 
-    /// Whether a round of this CPU's is under way or asked for. For dumps.
+    /// Returns whether this CPU has a round under way or asked for. For dumps.
     pub fn is_busy(&self) -> bool {
         self.round.get().is_some() || self.unsettled.get()
     }
@@ -218,7 +219,8 @@ pub fn exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
     port(cpus, pin, pin.cpu()).exits.load(Ordering::Relaxed)
 }
 
-/// Asks for the epoch to reach `target` (a stamp + 2). Then [`settle`] before the entry ends.
+/// Asks for the epoch to reach `target` (a stamp + 2). The caller runs [`settle`] before the entry
+/// ends.
 pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
     chaos::point(Point::EpochWanted);
     let now = cpus.all().epoch.now();
@@ -234,8 +236,9 @@ pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
     state.unsettled.set(true);
 }
 
-/// Asks for a quiet period, after which nothing refers to what was unlinked before this call. Then
-/// [`settle`] before the entry ends; [`is_quiet`] says when it is over.
+/// Asks for a quiet period, after which nothing refers to objects that were unlinked before this
+/// call. The caller runs [`settle`] before the entry ends; [`is_quiet`] says when the period is
+/// over.
 pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
     let state = cpus.all().grace(pin);
     let number = state.begun_quiet.get() + 1;
@@ -246,13 +249,13 @@ pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
     Ticket { cpu: pin.cpu(), number }
 }
 
-/// Whether a quiet period is over. On any CPU.
+/// Returns whether the quiet period of a ticket is over. Any CPU may call this.
 pub fn is_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>, ticket: Ticket) -> bool {
     port(cpus, pin, ticket.cpu).quiet.load(Ordering::Acquire) >= ticket.number
 }
 
-/// Takes in a [`GraceMail`] that this CPU's mailbox delivered. Then [`settle`] before the entry
-/// ends.
+/// Takes in a [`GraceMail`] that this CPU's mailbox delivered. The caller runs [`settle`] before
+/// the entry ends.
 ///
 /// Panics where the mail is an answer that was taken in before, or has not come: it is a copy of
 /// one.
@@ -283,8 +286,8 @@ pub enum Settled {
     Advanced,
 }
 
-/// Settles at a quiescent point: returns the nodes that this CPU has taken out, and advances its
-/// own rounds as far as possible.
+/// Settles at a quiescent point: answers the questions of other CPUs that this CPU has taken in,
+/// and advances this CPU's own rounds as far as possible.
 ///
 /// To be called before the end of every entry in which [`GraceState::is_unsettled`] became true;
 /// what else the entry does afterwards starts with fresh pins.
@@ -317,8 +320,8 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
     }
 }
 
-/// Puts a CPU that has nothing to do at a quiescent point that lasts. `false`: there is something
-/// to do after all (drain, settle). See [`Inbox::advertise`].
+/// Puts a CPU that has nothing to do at a quiescent point that lasts. Returns `false` if there is
+/// something to do after all (drain, settle). See [`Inbox::advertise`].
 ///
 /// [`Inbox::advertise`]: crate::mailbox::Inbox::advertise
 #[inline(always)]
@@ -326,7 +329,7 @@ pub fn park<O, S, P>(entry: &mut LocalEntry<O, S, P>, how: Idle) -> bool {
     !entry.here().grace().is_unsettled() && entry.here().inbox().advertise(how)
 }
 
-/// Unparks the CPU. This is the first action of a parked CPU that wakes; then it drains. See
+/// Ends the idle state of a parked CPU: its first action when it wakes. Then it drains. See
 /// [`Inbox::retract`](crate::mailbox::Inbox::retract).
 #[inline(always)]
 pub fn unpark<O, S, P>(entry: &mut LocalEntry<O, S, P>) {
@@ -355,8 +358,8 @@ fn fenced_epoch<C: Cpus>(cpus: &C) -> u64 {
     epoch
 }
 
-/// Notes the moment from which a round counts: the epoch, and the others' counts. Returns the
-/// epoch.
+/// Notes the moment from which a round counts: the epoch, and how often each other CPU has returned
+/// to user mode. Returns the epoch.
 fn note_exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
     let epoch = fenced_epoch(cpus);
     for (at, block, pair) in every(cpus, pin) {
@@ -367,7 +370,7 @@ fn note_exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
     epoch
 }
 
-/// Returns every CPU with its block, and what this CPU has for it.
+/// Returns every CPU, its block, and this CPU's node for asking it.
 fn every<'a, C: Cpus>(
     cpus: &'a C,
     pin: Pin<'a>,
@@ -401,8 +404,8 @@ fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind) {
     state.round.set(Some(Round { kind, epoch, outstanding }));
 }
 
-/// Whether a CPU may hold references from before the round, or for a flush messages, too. `own`: it
-/// is this CPU.
+/// Returns whether a round must ask a CPU: the CPU may hold references from before the round, or,
+/// in a flush, messages. `own` says that it is this CPU.
 fn must_ask<C: Cpus>(block: &BlockOf<C>, own: bool, pair: &GracePair<C::Mail>, kind: Kind) -> bool {
     let mailbox = block.mailbox();
     if kind == Kind::Flush {
@@ -430,7 +433,8 @@ fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
     }
 }
 
-/// Pushes the node of a pair into a mailbox: to the asked, or back.
+/// Pushes the node of a pair of CPUs into a mailbox: of the CPU that is asked, or of the asking
+/// one.
 fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail, to: CpuId) {
     let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
     percpu::send(cpus, pin, pair.map(|pair| &pair.grace.node), mail.into(), to);

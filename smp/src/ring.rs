@@ -19,8 +19,9 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// An event, the time first: a power of two of words.
 pub type Entry<const WORDS: usize = EVENT_WORDS> = [u64; WORDS];
 
-/// Writes an event. `words` hold a power of two of events; `head` counts those written. Only their
-/// one writer calls this.
+/// Writes an event into a ring. `words` has room for a power of two of events; `head` counts those
+/// written.
+/// Requires: only one CPU writes this ring.
 #[inline(always)]
 pub fn write<const WORDS: usize>(words: &[AtomicU64], head: &AtomicU64, event: Entry<WORDS>) {
     let number = head.load(Ordering::Relaxed);
@@ -48,7 +49,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Makes a reader that begins with event number `next`, up to which others have read.
+    /// Makes a reader that begins with event number `next`: earlier events were read before.
     pub const fn at(next: u64) -> Reader {
         Reader { next }
     }
@@ -58,7 +59,7 @@ impl Reader {
         self.next
     }
 
-    /// Reads on; `None` at the newest event.
+    /// Reads the next event of the ring; `None` after the newest event.
     pub fn read<const WORDS: usize>(&mut self, words: &[AtomicU64], head: &AtomicU64) -> Option<Read<WORDS>> {
         let places = (words.len() / WORDS) as u64;
         let published = head.load(Ordering::Acquire);

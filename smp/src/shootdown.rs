@@ -114,7 +114,7 @@ impl Stamp {
         self.0
     }
 
-    /// Returns the CPU that began it; `None` if the CPU does not exist.
+    /// Returns the CPU that began the shootdown; `None` if that CPU does not exist.
     pub fn by(self) -> Option<CpuId> {
         CpuId::new((self.0 >> NUMBER_BITS) as usize)
     }
@@ -123,7 +123,7 @@ impl Stamp {
         self.0 & ((1 << NUMBER_BITS) - 1)
     }
 
-    /// Returns the later one of two that the same CPU has begun.
+    /// Returns the later one of two stamps of shootdowns that the same CPU began.
     #[must_use]
     pub const fn later(self, other: Stamp) -> Stamp {
         if self.number() >= other.number() { self } else { other }
@@ -148,8 +148,8 @@ pub fn next_stamp<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
     Stamp::new(pin.cpu(), begun + 1)
 }
 
-/// Begins a shootdown: asks those of `among` (but not this CPU) that `must` be asked, which is
-/// found out after a full fence.
+/// Begins a shootdown: asks the CPUs in `among`, except this one, for which `must` returns true
+/// after a full fence.
 pub fn begin<C: Cpus>(
     cpus: &C,
     pin: Pin<'_>,
@@ -199,7 +199,8 @@ fn own<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>) -> &'a BlockOf<C> {
     cpus.all().block(pin, pin.cpu())
 }
 
-/// Sends a node that is here.
+/// Sends the node for asking CPU `at`, which is not under way, with the question for shootdown
+/// `number`.
 fn ask<C: Cpus>(
     cpus: &C,
     pin: Pin<'_>,
@@ -212,7 +213,8 @@ fn ask<C: Cpus>(
     send(cpus, pin, pair.map(|pair| &pair.node), (ShootMail { by: pin.cpu(), at }, what).into(), at);
 }
 
-/// Says which numbers are over: whether that are more than before.
+/// Publishes up to which number this CPU's shootdowns are over. Returns whether that is more than
+/// before.
 fn advance<O, S, P>(own: &PerCpu<O, S, P>, pin: Pin<'_>) -> bool {
     let port = &own.shoot_port;
     let done = if port.busy.load(Ordering::Relaxed) == 0 {
@@ -238,7 +240,7 @@ pub enum Received {
     Advanced,
 }
 
-/// Takes in a [`ShootMail`].
+/// Takes in a [`ShootMail`] that this CPU's mailbox delivered.
 pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
     if mail.by != pin.cpu() {
         return Received::Question;
@@ -260,7 +262,8 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
     if advance(own, pin) { Received::Advanced } else { Received::Same }
 }
 
-/// Sends back the node of a question, when this CPU has forgotten what it asks for.
+/// Answers a question of another CPU's shootdown: sends its node back.
+/// Requires: this CPU has dropped the translations that the question names.
 pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
     let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
     send(cpus, pin, pair.map(|pair| &pair.shoot.node), (mail, What::Space).into(), mail.by);
@@ -272,20 +275,20 @@ fn port_of<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, stamp: Stamp) -> Option<&'a S
     Some(&cpus.all().get(pin, stamp.by()?.index())?.get().shoot_port)
 }
 
-/// Whether a shootdown is over. One that has not begun is not; nor is one of a CPU that does not
-/// exist, for which no task waits ([`has_begun`]).
+/// Returns whether a shootdown is over. A shootdown that has not begun is not over, nor is one of a
+/// CPU that does not exist: no task waits for such a shootdown ([`has_begun`]).
 #[inline(always)]
 pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
     let port = port_of(cpus, pin, stamp);
     port.is_some_and(|port| port.done.load(Ordering::Acquire) >= stamp.number())
 }
 
-/// Returns the last of this CPU's that is over. For traces.
+/// Returns the last of this CPU's shootdowns that is over. For traces.
 pub fn last_over<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
     Stamp::new(pin.cpu(), own(cpus, pin).shoot_port.done.load(Ordering::Relaxed))
 }
 
-/// Whether there is such a shootdown, or was.
+/// Returns whether the shootdown with this stamp has begun.
 pub fn has_begun<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
     let port = port_of(cpus, pin, stamp);
     port.is_some_and(|port| port.begun.load(Ordering::Relaxed) >= stamp.number())

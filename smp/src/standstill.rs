@@ -39,8 +39,8 @@ impl Standstill {
         }
     }
 
-    /// Stands still, if that is wanted: at the beginning of an interrupt, with nothing half done.
-    /// The CPU that wants it does not come here.
+    /// Stops this CPU while another CPU wants a standstill. Called at the beginning of an
+    /// interrupt, when nothing is half done. The CPU that wants the standstill does not call this.
     pub fn stand(&self, _pin: Pin<'_>) {
         let round = self.round.load(Ordering::Acquire);
         if round & 1 == 0 {
@@ -52,8 +52,9 @@ impl Standstill {
         }
     }
 
-    /// Stops all other CPUs. `None`: another CPU is just about it, and this one has to be
-    /// interruptible before it tries again. The caller holds no lock.
+    /// Stops all other CPUs. `None`: another CPU is stopping the others, and this one has to be
+    /// interruptible before it tries again.
+    /// Requires: the caller holds no lock.
     pub fn stop(&self, cpus: &impl Cpus, pin: Pin<'_>) -> Option<Stopped<'_>> {
         let come = self.come.load(Ordering::Acquire);
         let round = self.round.load(Ordering::Acquire);
@@ -87,7 +88,7 @@ fn wait() {
 }
 
 impl Stopped<'_> {
-    /// Looks with the eyes of any CPU.
+    /// Returns a pin of any CPU, to look at the state that this CPU owns.
     pub fn pin(&self, cpu: CpuId) -> Pin<'_> {
         // SAFETY: all CPUs but the caller's spin in `Standstill::stand` for as long as this proof
         // lives, to which the pin is bound: none of them uses what it owns, and what it did before

@@ -42,7 +42,8 @@ macro_rules! const_unless_loom {
 }
 pub(crate) use const_unless_loom;
 
-/// Fences fully where x86 needs no instruction for it: there it only holds the compiler back.
+/// Fences fully where the target is not x86; on x86, no instruction is needed, and only the
+/// compiler is held back.
 #[inline(always)]
 fn fence_unless_x86() {
     if cfg!(all(target_arch = "x86_64", not(loom))) {
@@ -73,8 +74,8 @@ pub fn fence_after_message() {
     fence_unless_x86();
 }
 
-/// Stands for the full fence of an `IRET`: it serialises, so every store before it is visible
-/// before anything after it is done, in user mode or in the next kernel entry. (`SYSRET` is none.)
+/// Stands for the full fence of an `IRET`, which serialises: every store before it is visible
+/// before any later access, in user mode or in the next kernel entry. (`SYSRET` is no fence.)
 #[inline(always)]
 pub fn fence_of_iret() {
     fence_unless_x86();

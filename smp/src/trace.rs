@@ -17,7 +17,7 @@ use test_abi::trace::Event;
 
 use crate::cpu::Pin;
 
-/// Writes an event into this CPU's ring. `make` is called only where there is one.
+/// Writes an event into this CPU's ring. Calls `make` only if the ring takes events now.
 #[inline(always)]
 pub fn record(pin: Pin<'_>, make: impl FnOnce() -> Event) {
     record_since(pin, begin(), make);
@@ -27,14 +27,15 @@ pub fn record(pin: Pin<'_>, make: impl FnOnce() -> Event) {
 mod off {
     use super::{Event, Pin};
 
-    /// Returns the begin of something that is recorded only at its end: a mailbox push, so that its
-    /// event comes before the events that the message causes. 0: no events are written.
+    /// Returns the time at which an action begins that is recorded at its end, as a mailbox push
+    /// is: so its event comes before the events that the message causes. Returns 0 if no events are
+    /// written.
     #[inline(always)]
     pub fn begin() -> u64 {
         0
     }
 
-    /// Does [`record`](super::record) for something that began at a given time.
+    /// Writes an event as [`record`](super::record) does, for an action that began at a given time.
     #[inline(always)]
     pub fn record_since(_: Pin<'_>, _began: u64, _make: impl FnOnce() -> Event) {}
 }
@@ -94,7 +95,7 @@ mod rings {
     const _: () = assert!(size_of::<Ring>().is_power_of_two() && EVENT_WORDS.is_power_of_two());
 
     impl Ring {
-        /// Returns the ring's memory; none before [`provide`].
+        /// Returns the ring's memory; empty before [`provide`].
         #[inline(always)]
         fn words(&self) -> Option<&'static [AtomicU64]> {
             let at = self.words.load(Ordering::Acquire);
@@ -121,8 +122,8 @@ mod rings {
         unsafe { core::arch::x86_64::_rdtsc() }
     }
 
-    /// Gives a CPU the memory of its ring: a power of two of words, four at least. At boot, once
-    /// each.
+    /// Gives a CPU the memory of its ring: a power of two of words, four at least. Called once for
+    /// each CPU, at boot.
     pub fn provide(cpu: CpuId, words: &'static [AtomicU64]) {
         assert!(
             words.len().is_power_of_two() && words.len() >= EVENT_WORDS,
@@ -145,20 +146,21 @@ mod rings {
         now()
     }
 
-    /// Reads on in the ring of a CPU.
+    /// Reads the next event in the ring of a CPU, after those that `reader` has read.
     pub fn read(cpu: CpuId, reader: &mut Reader) -> Option<Read> {
         let ring = ring(cpu);
         reader.read(ring.words()?, &ring.head)
     }
 
-    /// Returns the begin of something that is recorded only at its end: a mailbox push, so that its
-    /// event comes before the events that the message causes. 0: no events are written.
+    /// Returns the time at which an action begins that is recorded at its end, as a mailbox push
+    /// is: so its event comes before the events that the message causes. Returns 0 if no events are
+    /// written.
     #[inline]
     pub fn begin() -> u64 {
         if AURORA_TRACE.on.load(Ordering::Relaxed) { now() } else { 0 }
     }
 
-    /// Does [`record`](super::record) for something that began at a given time.
+    /// Writes an event as [`record`](super::record) does, for an action that began at a given time.
     #[inline]
     pub fn record_since(pin: Pin<'_>, began: u64, make: impl FnOnce() -> Event) {
         if began != 0 {

@@ -2,9 +2,9 @@
 
 /// A value of a record's field, as a word.
 pub trait Word: Copy {
-    /// The value as a word.
+    /// Returns the value as a word.
     fn to_word(self) -> u64;
-    /// The value that a word stands for. A word that stands for none gives some value.
+    /// Returns the value that a word stands for. Any other word gives some value.
     fn from_word(word: u64) -> Self;
 }
 
@@ -55,28 +55,29 @@ pub trait Record: Copy + Default {
     /// The names of the fields.
     const FIELDS: &'static [&'static str];
 
-    /// Shows each field, in the order of [`Record::FIELDS`].
+    /// Passes the value of each field to `show`, in the order of [`Record::FIELDS`].
     fn each_word(&self, show: impl FnMut(u64));
 
-    /// Makes a record; `word` gives the field with a number, in the order of [`Record::FIELDS`].
+    /// Makes a record; `word` returns the value of the field with a number, which counts
+    /// [`Record::FIELDS`] from 0.
     fn from_words(word: impl FnMut(usize) -> u64) -> Self;
 }
 
 /// A record of a kernel object.
 pub trait Object: Record {
-    /// Where the object is.
+    /// Returns the object's address.
     fn at(&self) -> u64;
-    /// The reference count in the object's header.
+    /// Returns the reference count in the object's header.
     fn refs(&self) -> u32;
-    /// Whether the object is being destroyed.
+    /// Returns whether the object is being destroyed.
     fn is_dying(&self) -> bool;
-    /// Whether the object is destroyed.
+    /// Returns whether the object is destroyed.
     fn is_dead(&self) -> bool;
-    /// The derivation root of the object's memory.
+    /// Returns the derivation root of the object's memory.
     fn root(&self) -> u32;
-    /// The number that no other object ever has.
+    /// Returns the object's identity, a number that no other object ever has.
     fn identity(&self) -> u64;
-    /// The object's security label.
+    /// Returns the object's security label.
     fn label(&self) -> u32;
 }
 

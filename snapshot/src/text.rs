@@ -22,12 +22,12 @@ pub struct Writer<W: FnMut(&str)> {
 }
 
 impl<W: FnMut(&str)> Writer<W> {
-    /// A writer that has written nothing.
+    /// Makes a writer that has written nothing, and passes each piece of text to `write`.
     pub const fn new(write: W) -> Writer<W> {
         Writer { write, named: 0 }
     }
 
-    /// Writes the last line.
+    /// Writes the last line, which marks the text as complete.
     pub fn finish(mut self) {
         (self.write)(END);
         (self.write)("\n");

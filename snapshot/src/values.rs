@@ -22,7 +22,7 @@ macro_rules! values {
         }
 
         impl Default for $name {
-            /// The first value.
+            /// Returns the first value of the type.
             fn default() -> $name {
                 $name::ALL[0]
             }

@@ -19,7 +19,7 @@ macro_rules! kills {
         impl Kill {
             pub const ALL: &'static [Kill] = &[$(Kill::$name,)*];
 
-            /// Returns its name in reports.
+            /// Returns the counter's name in reports.
             pub const fn name(self) -> &'static str {
                 match self { $(Kill::$name => $text,)* }
             }
@@ -96,7 +96,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Returns what the kill is counted by.
+    /// Returns the counters that count the kill.
     pub fn kills(self) -> impl Iterator<Item = Kill> {
         let besides = [
             (self.in_fault, Kill::InFault),
@@ -108,7 +108,7 @@ impl Found {
         core::iter::once(self.doing()).chain(besides)
     }
 
-    /// Returns the counter for what the task was doing.
+    /// Returns the counter for the task's activity when it was killed.
     fn doing(self) -> Kill {
         use TaskState as S;
         match (self.state, self.stage) {

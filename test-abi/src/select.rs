@@ -1,6 +1,6 @@
 //! Selection by name: patterns separated by commas, in which `*` stands for any text.
 
-/// Whether one of the patterns is for this name. Without patterns every name is meant.
+/// Returns whether one of the patterns matches a name. Without patterns, every name is wanted.
 pub fn is_wanted(patterns: Option<&str>, name: &str) -> bool {
     patterns.is_none_or(|patterns| patterns.split(',').any(|pattern| matches(pattern, name)))
 }

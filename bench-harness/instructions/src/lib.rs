@@ -27,7 +27,7 @@ pub struct Class {
     pub serialising: bool,
 }
 
-/// The kinds of the instruction that these bytes begin with.
+/// Returns the kinds of the instruction with which these bytes begin.
 pub fn class_of(bytes: &[u8]) -> Class {
     class(&Decoder::new(64, bytes, DecoderOptions::NONE).decode())
 }
@@ -45,7 +45,8 @@ fn is_serialising(instruction: &Instruction) -> bool {
             || instruction.op0_register().is_dr())
 }
 
-/// Those that serialise less, or nothing, and take as long.
+/// Returns whether an instruction takes as long as a serialising one, but serialises less or
+/// nothing.
 fn is_as_slow(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
     let fence = matches!(mnemonic, M::Lfence | M::Mfence | M::Sfence);
@@ -57,7 +58,7 @@ fn is_as_slow(mnemonic: Mnemonic) -> bool {
     fence || flush || port || save || load
 }
 
-/// The kinds of a decoded instruction.
+/// Returns the kinds of a decoded instruction.
 pub fn class(instruction: &Instruction) -> Class {
     let mut info = InstructionInfoFactory::new();
     let memory = info.info(instruction).used_memory().to_vec();

@@ -113,7 +113,7 @@ impl Counts {
         }
     }
 
-    /// A CPU executed an instruction that is no marker.
+    /// Counts an instruction, which is no marker, that a CPU executed.
     pub fn instruction(&mut self, cpu: usize, place: Where, class: Class) {
         self.work.instruction(class);
         if let Some(region) = *self.working_for(cpu) {
@@ -121,12 +121,12 @@ impl Counts {
         }
     }
 
-    /// Does anything that this CPU does count?
+    /// Returns whether the counts take anything that this CPU executes.
     pub fn is_watched(&mut self, cpu: usize) -> bool {
         self.work.is_open() || self.working_for(cpu).is_some()
     }
 
-    /// A CPU touched `bytes` of memory at a physical address.
+    /// Counts an access of a CPU to `bytes` bytes of memory at a physical address.
     pub fn access(&mut self, cpu: usize, address: u64, bytes: u64, write: bool) {
         if self.work.is_open() {
             self.work.access(cpu, address, bytes, write);
@@ -138,7 +138,7 @@ impl Counts {
         }
     }
 
-    /// The output file's text.
+    /// Returns the text of the output file.
     pub fn json(&mut self) -> String {
         let regions: Vec<String> = self.regions.iter().map(Region::json).collect();
         format!("{{\"regions\":[{}],\"work\":{}}}\n", regions.join(","), self.work.json())

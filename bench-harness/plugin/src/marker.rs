@@ -23,7 +23,7 @@ pub enum Marker {
 }
 
 impl Marker {
-    /// The marker that this instruction is, if it is one.
+    /// Decodes an instruction that is a marker; `None` for other instructions.
     pub fn decode(instruction: &[u8]) -> Option<Marker> {
         let bytes: [u8; LENGTH] = instruction.try_into().ok()?;
         let [a, b, c, d, argument, kind, low, high] = bytes;
@@ -33,7 +33,7 @@ impl Marker {
         Marker::from_parts(kind, argument)
     }
 
-    /// Kind and argument, as they stand in the displacement.
+    /// Returns the marker's kind and argument, as they are in the instruction's displacement.
     pub fn parts(self) -> (u8, u8) {
         match self {
             Marker::Begin(id) => (1, id),

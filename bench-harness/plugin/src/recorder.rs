@@ -104,7 +104,7 @@ impl Recorder {
         }
     }
 
-    /// The number of an instruction, which is described the first time.
+    /// Returns the number of an instruction, and describes it in the recording the first time.
     pub fn number(&mut self, code: Code) -> u32 {
         let next = self.numbers.len() as u32;
         let number = *self.numbers.entry(code.clone()).or_insert(next);
@@ -151,7 +151,7 @@ impl Recorder {
         }
     }
 
-    /// An operation that is not `complete` is left without its end.
+    /// Ends the operation of a CPU. Without `complete`, the recording has no end for it.
     fn end(&mut self, cpu: u8, complete: bool) {
         if self.owner != Some(cpu) {
             return;
@@ -163,12 +163,12 @@ impl Recorder {
         }
     }
 
-    /// Whether what this CPU does is recorded.
+    /// Returns whether the recorder takes what this CPU executes.
     pub fn is_watched(&self, cpu: u8) -> bool {
         self.owner.is_some() && (self.wanted.region == SAMPLE || self.working & bit(cpu) != 0)
     }
 
-    /// A CPU executes an instruction.
+    /// Records that a CPU executes the instruction with this number.
     pub fn instruction(&mut self, cpu: u8, number: u32) {
         if self.is_watched(cpu) {
             self.file.extend([b'I', cpu]);
@@ -176,7 +176,7 @@ impl Recorder {
         }
     }
 
-    /// The instruction that the CPU executes accesses memory.
+    /// Records an access to memory by the instruction that the CPU executes.
     pub fn access(&mut self, cpu: u8, access: Access) {
         if self.is_watched(cpu) {
             let kind = u8::from(access.write) | u8::from(access.device) << 1;
@@ -185,7 +185,7 @@ impl Recorder {
         }
     }
 
-    /// The file's content.
+    /// Returns the bytes of the recording's file.
     pub fn file(&self) -> &[u8] {
         &self.file
     }

@@ -35,7 +35,7 @@ struct Line {
 }
 
 impl Work {
-    /// Another row begins.
+    /// Begins another row.
     pub fn next_row(&mut self) {
         self.keep();
         self.row += 1;
@@ -50,12 +50,13 @@ impl Work {
         self.now = Sample::default();
     }
 
-    /// A sample is open on one more CPU.
+    /// Notes that a sample is open on one more CPU.
     pub fn begin(&mut self) {
         self.open += 1;
     }
 
-    /// … on one less. With the last, what was done is a sample.
+    /// Notes that a sample is open on one CPU less. With the last CPU, the work since
+    /// [`Work::begin`] becomes a sample.
     pub fn end(&mut self) {
         self.open = self.open.saturating_sub(1);
         if self.open == 0 {
@@ -63,12 +64,12 @@ impl Work {
         }
     }
 
-    /// Whether anything counts now.
+    /// Returns whether a sample is open on any CPU, so that instructions count.
     pub fn is_open(&self) -> bool {
         self.open > 0
     }
 
-    /// A CPU executed an instruction of these kinds.
+    /// Counts an instruction of these kinds that a CPU executed.
     pub fn instruction(&mut self, class: Class) {
         if self.is_open() {
             let kinds = [class.atomic, class.cr_write, class.msr_write, class.serialising];
@@ -76,7 +77,7 @@ impl Work {
         }
     }
 
-    /// A CPU touched memory at a physical address.
+    /// Counts an access of a CPU to memory at a physical address.
     pub fn access(&mut self, cpu: usize, address: u64, bytes: u64, write: bool) {
         let me = 1_u64 << (cpu % CPUS);
         for at in address >> LINE_SHIFT..=(address + bytes.max(1) - 1) >> LINE_SHIFT {
@@ -91,7 +92,7 @@ impl Work {
         }
     }
 
-    /// The rows, as a JSON list: of each kind the median, and the most that a sample took.
+    /// Returns the rows as a JSON list: of each kind the median, and the most that a sample took.
     pub fn json(&mut self) -> String {
         self.keep();
         let rows: Vec<String> = self.done.iter().map(|(row, samples)| row_json(*row, samples)).collect();

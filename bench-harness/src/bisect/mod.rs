@@ -56,14 +56,14 @@ pub enum Predicate {
     Until(String),
 }
 
-/// Searches, and prints what was found.
+/// Runs the search as a command, and prints what was found.
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let found = find(lab, wanted)?;
     print!("{}", report(wanted, &found));
     Ok(())
 }
 
-/// Searches.
+/// Searches a run for the first event after which something is wrong.
 pub fn find(lab: &Lab, wanted: &Wanted) -> Result<Found> {
     let (mut probe, to) = begin(lab, wanted)?;
     let from = wanted.from.unwrap_or(1);
@@ -71,7 +71,7 @@ pub fn find(lab: &Lab, wanted: &Wanted) -> Result<Found> {
     search(&mut probe, wanted.predicate.words(), from, to, &mut |line| lab.screen.say(line))
 }
 
-/// Runs the seed to its end, and looks where the search is to end.
+/// Runs the seed to its end, and looks at the event at which the search is to end.
 pub(crate) fn begin<'a>(lab: &'a Lab, wanted: &'a Wanted) -> Result<(Probe<'a>, Look)> {
     wanted.check()?;
     lab.screen.say(&format!("seed {}: runs it to its end", wanted.seed));
@@ -150,7 +150,7 @@ fn report(wanted: &Wanted, found: &Found) -> String {
 }
 
 impl Wanted {
-    /// Whether it can be done.
+    /// Checks that the search can be done: the run can be replayed, and its rules exist.
     fn check(&self) -> Result<(), Trouble> {
         if self.run.mode != Mode::Icount {
             let text =
@@ -173,7 +173,8 @@ impl Wanted {
         }
     }
 
-    /// Whether there may be something to find in the run.
+    /// Checks that there may be something to find in the run: it fails, and has the events that the
+    /// options name.
     fn check_run(&self, whole: &Run) -> Result<(), Trouble> {
         if whole.trouble.is_none() && !matches!(self.predicate, Predicate::Until(_)) {
             let text = format!(
@@ -196,7 +197,7 @@ impl Wanted {
         format!("{} --stop-at {event}", stress::gdb_command(&self.run, self.seed, "--stress"))
     }
 
-    /// Returns the run with a stop.
+    /// Returns the run with a stop at an event, and what is to happen there.
     fn stopping(&self, stop: Stop, then: Then) -> stress::Wanted {
         stress::Wanted { stop: Stop { then, ..stop }, ..self.run.clone() }
     }

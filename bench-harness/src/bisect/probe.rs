@@ -40,7 +40,7 @@ impl<'a> Probe<'a> {
         Probe { lab, wanted, symptom: whole.symptom.clone() }
     }
 
-    /// Looks after the event of a stop.
+    /// Runs the seed up to a stop, and looks at the state after that event.
     pub fn look_at(&self, stop: Stop) -> Result<Look> {
         let (place, is_wrong, said) = match &self.wanted.predicate {
             Predicate::Rules(rules) => self.by_rules(stop, rules)?,

@@ -109,7 +109,7 @@ impl<M: Machine> Search<'_, M> {
         Ok(found)
     }
 
-    /// Halves what is between two events.
+    /// Halves the range between two events until they are neighbours.
     fn halve(&mut self, mut well: Look, to: &Look) -> Result<Found> {
         let mut wrong = to.clone();
         while well.event + 1 < wrong.event {
@@ -134,7 +134,8 @@ impl<M: Machine> Search<'_, M> {
         )
     }
 
-    /// Returns a later event, before `end`, after which all is well.
+    /// Returns a look at a later event, before `end`, after which nothing is wrong, if there is
+    /// one.
     fn is_well_later(&mut self, wrong: &Look, end: u64) -> Result<Option<Look>> {
         for event in LATER.map(|later| wrong.event + later).into_iter().filter(|event| *event < end) {
             let look = self.look(event)?;
@@ -145,7 +146,8 @@ impl<M: Machine> Search<'_, M> {
         Ok(None)
     }
 
-    /// Looks at both once more: a run that is not the same every time has no first event.
+    /// Looks at both events of a finding once more: a run that is not the same every time has no
+    /// first event.
     fn confirm(&mut self, found: &Found) -> Result<()> {
         for before in [&found.well, &found.wrong] {
             let again = self.look(before.event)?;

@@ -50,12 +50,12 @@ impl Findings {
         self.records.values().filter(|record| !record.passed())
     }
 
-    /// Seeds of the plan that nobody has run.
+    /// Returns how many seeds of the plan were not run.
     pub fn missing(&self) -> usize {
         self.charter.plan.all().filter(|seed| !self.records.contains_key(seed)).count()
     }
 
-    /// Takes in another directory of the same campaign.
+    /// Adds the findings of another directory of this campaign.
     fn take(&mut self, other: Findings, dir: &Path) -> Result<()> {
         if other.charter.plan != self.charter.plan {
             bail!(
@@ -85,14 +85,15 @@ impl Findings {
     }
 }
 
-/// Writes the summary of a directory; returns where.
+/// Writes the summary page of a directory. Returns its path.
 pub fn write_page(dir: &Path) -> Result<PathBuf> {
     let path = dir.join(PAGE);
     files::write(&path, page::render(&Findings::of(dir)?))?;
     Ok(path)
 }
 
-/// Makes one directory of several, or sums one up. An error if a seed failed or has not been run.
+/// Merges directories into one, or makes the summary of a single one.
+/// Errors: a seed failed, or was not run.
 pub fn merge(dirs: &[PathBuf], out: Option<&Path>) -> Result<()> {
     let (first, rest) = dirs.split_first().context("nothing to merge: name the directories")?;
     let mut findings = Findings::of(first)?;
@@ -119,7 +120,7 @@ pub fn merge(dirs: &[PathBuf], out: Option<&Path>) -> Result<()> {
     findings.verdict().map_err(Into::into)
 }
 
-/// Writes the directory that several were merged into.
+/// Writes the directory into which several were merged.
 fn unite(findings: &Findings, dirs: &[PathBuf], out: &Path) -> Result<PathBuf> {
     if Charter::is_in(out) {
         bail!("{} is a campaign's directory: merge into a new one", out.display());

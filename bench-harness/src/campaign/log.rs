@@ -84,7 +84,7 @@ impl Log {
         Ok(Log { file, records, dropped: bytes.len() - whole })
     }
 
-    /// Adds a result; once this is back, it stays.
+    /// Adds a result to the log. When this returns, the result survives a crash.
     pub fn append(&mut self, record: Record) -> Result<()> {
         let line = serde_json::to_string(&record)? + "\n";
         self.file.write_all(line.as_bytes()).context("writing a result")?;

@@ -47,7 +47,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Returns the option with which gdb stops there, and the option's description.
+    /// Returns the option with which gdb stops at this place, and the option's description.
     fn stop(self) -> (String, &'static str) {
         match (self.complained_at, self.events) {
             (Some(time), _) => (format!(" --stop-time {time}"), "stopped where the guest complained first"),
@@ -135,7 +135,7 @@ impl Plan {
         }
     }
 
-    /// Returns what `stress` is to do, if the plan is about that.
+    /// Returns the `stress` run that the plan needs, if the plan is about that.
     pub fn stress(&self, seeds: u32) -> Option<stress::Wanted> {
         let Kind::Stress { mode, cpus, messages, idle, replay, variant } = &self.kind else { return None };
         Some(stress::Wanted {
@@ -151,7 +151,7 @@ impl Plan {
         })
     }
 
-    /// Returns the builds of the kernel that it needs.
+    /// Returns the builds of the kernel that the plan needs.
     pub fn variants(&self) -> Vec<String> {
         match self.stress(1) {
             Some(wanted) => vec![wanted.variant().to_owned()],
@@ -210,7 +210,8 @@ pub struct Shard {
 impl Shard {
     pub const WHOLE: Shard = Shard { index: 1, count: 1 };
 
-    /// Returns its seeds. Neighbours go to different shards, because long ones often come in a row.
+    /// Returns the seeds of the shard. Neighbouring seeds go to different shards, because long ones
+    /// often come in a row.
     pub fn seeds(self, plan: &Plan) -> impl Iterator<Item = u32> {
         plan.all().skip(self.index as usize - 1).step_by(self.count as usize)
     }
@@ -304,7 +305,7 @@ impl Charter {
         Charter { schema: SCHEMA, plan, builds }
     }
 
-    /// Whether a directory has one.
+    /// Returns whether a directory has a charter.
     pub fn is_in(dir: &Path) -> bool {
         dir.join(FILE).is_file()
     }
@@ -319,7 +320,8 @@ impl Charter {
         Ok(charter)
     }
 
-    /// Makes it the directory's, or finds that it is: shards may begin at the same time.
+    /// Writes the charter into a directory, or checks that the directory has this charter: shards
+    /// may begin at the same time.
     pub fn settle(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
         let draft = dir.join(format!("{FILE}.{}", std::process::id()));

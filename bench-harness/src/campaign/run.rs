@@ -97,7 +97,7 @@ struct Outcome {
 }
 
 impl Runner<'_> {
-    /// Runs a seed. What guests said is kept if it fails.
+    /// Runs a seed. Keeps the guests' output if it fails.
     fn seed(&mut self, seed: u32) -> Result<Record> {
         let kept = format!("runs/{seed}");
         let dir = self.out.join(&kept);

@@ -41,7 +41,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Binds the names of a pattern to what is known of the value.
+    /// Gives the names in a pattern the types that its value may have.
     fn bind(&mut self, pattern: &Pat, names: &Names) {
         match pattern {
             Pat::Ident(name) => {
@@ -116,7 +116,7 @@ impl Walk<'_> {
         given
     }
 
-    /// Walks through an expression; what is known of its value.
+    /// Walks through an expression. Returns the types that its value may have.
     fn expression(&mut self, of: &Expr) -> Names {
         match of {
             Expr::Path(path) => self.path(path),
@@ -188,7 +188,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Returns the names of all parts of an expression.
+    /// Walks through all parts of an expression. Returns the types that they may have.
     fn parts(&mut self, of: &Expr) -> Names {
         struct Parts<'b, 'a>(&'b mut Walk<'a>, Names);
         impl<'c> Visit<'c> for Parts<'_, '_> {
@@ -211,7 +211,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Returns the names of a value, a constant or a function, by its path.
+    /// Returns the types that a value, a constant or a function may have, by its path.
     fn path(&mut self, of: &ExprPath) -> Names {
         let names: Vec<String> = of.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         match names.as_slice() {
@@ -229,7 +229,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Returns the names that a function returns: a function of a type, of a module, or of this
+    /// Returns the types that a function may return: a function of a type, of a module, or of this
     /// file and its imports.
     fn function(&mut self, of: Option<&str>, name: &str) -> Names {
         let here = self.of.file;
@@ -264,7 +264,8 @@ impl Walk<'_> {
         self.called(&its, receiver)
     }
 
-    /// Counts the call if all these are in one file; what it gives.
+    /// Counts a call, if all functions that it may call are in one other file. Returns the types
+    /// that it may return.
     fn called(&mut self, found: &[usize], receiver: Names) -> Names {
         let functions = || found.iter().map(|at| &self.house.functions[*at]);
         let files: BTreeSet<usize> = functions().map(|function| function.file).collect();

@@ -161,7 +161,7 @@ impl House {
         house
     }
 
-    /// Places of the functions of a name.
+    /// Returns the functions with this name, each with its index.
     pub fn named(&self, name: &str) -> impl Iterator<Item = (usize, &Function)> {
         let places = self.by_name.get(name).into_iter().flatten();
         places.map(|at| (*at, &self.functions[*at]))

@@ -59,7 +59,7 @@ struct Count {
     unsafe_blocks: usize,
 }
 
-/// Counts and prints.
+/// Counts the kernel's code, and prints the counts.
 pub fn command(wanted: &Wanted) -> Result<()> {
     let sources = source::read(&wanted.root)?;
     sources

@@ -34,7 +34,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Returns the name of its module: `b` for `a/b.rs` and for `a/b/mod.rs`.
+    /// Returns the name of the file's module: `b` for `a/b.rs` and for `a/b/mod.rs`.
     pub fn module(&self) -> String {
         let stem = self.path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
         if stem != "mod" {
@@ -224,14 +224,14 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Whether something is there in tests alone.
+/// Returns whether an item with these attributes is compiled in tests only.
 fn is_of_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| {
         attribute.parse_args::<Meta>().is_ok_and(|condition| holds(&condition) == Some(false))
     })
 }
 
-/// Whether a condition holds outside tests; nothing where that is open.
+/// Returns whether a `cfg` condition holds outside tests; `None` if that depends on the build.
 fn holds(condition: &Meta) -> Option<bool> {
     match condition {
         Meta::Path(path) => TESTS.iter().any(|test| path.is_ident(test)).then_some(false),

@@ -54,7 +54,7 @@ impl Base {
         }
     }
 
-    /// Returns its name in the rest of the output.
+    /// Returns the name of the base in the rest of the output.
     pub fn name(&self) -> String {
         match self {
             Base::Kernel(variant) if variant.is_empty() => "the ordinary kernel".to_owned(),

@@ -52,14 +52,14 @@ impl Difference {
     }
 }
 
-/// Sorts lines by CPU: a change of turns between CPUs is no difference.
+/// Sorts lines by CPU: if CPUs only take turns otherwise, that is no difference.
 fn by_cpu(lines: &[Line]) -> Vec<Line> {
     let mut lines = lines.to_vec();
     lines.sort_by_key(|line| line.cpu);
     lines
 }
 
-/// Instructions with how often each comes in a row, without those that do not count.
+/// Returns the instructions that count, each with how often it comes in a row.
 fn elements(lines: &[Line]) -> Vec<(usize, &Line)> {
     let of_block = |block: Block| {
         lines[block.start..block.start + block.period].iter().map(move |line| (block.turns, line))

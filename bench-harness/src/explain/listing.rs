@@ -68,7 +68,8 @@ pub fn lines(root: &Path, symbols: &HashMap<String, u64>, text: Text<'_>) -> Res
     Ok(found)
 }
 
-/// Lays the items of a section beside the text.
+/// Matches the items of an assembly section with the code in the text, and notes the source of each
+/// instruction.
 fn place(items: &[Item], symbols: &HashMap<String, u64>, text: Text<'_>, found: &mut HashMap<u64, Source>) {
     let mut at: Option<u64> = None;
     for item in items {
@@ -89,7 +90,7 @@ fn place(items: &[Item], symbols: &HashMap<String, u64>, text: Text<'_>, found: 
     }
 }
 
-/// Whether the source's mnemonic is the decoder's.
+/// Returns whether a mnemonic of the source is the one that the decoder shows.
 fn same(source: &str, decoded: &str) -> bool {
     let canonical = match source {
         "jz" => "je",
@@ -199,7 +200,7 @@ impl Listing {
         }
     }
 
-    /// Whether the word was a directive.
+    /// Reads a directive. Returns false if the word is no directive.
     fn directive(&mut self, word: &str, operands: &str) -> bool {
         match word {
             ".if" => self.conditions.push(operands != "0"),

@@ -85,12 +85,12 @@ pub struct Explained {
 }
 
 impl Explained {
-    /// Returns the instructions that count.
+    /// Returns the instructions that count for the figure.
     pub fn counted(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(|line| line.counts())
     }
 
-    /// Returns their number, for one operation.
+    /// Returns the number of instructions that count for the figure, for one operation.
     pub fn total(&self) -> u64 {
         (self.counted().count() as u64 + self.operations / 2) / self.operations
     }
@@ -104,8 +104,8 @@ impl Explained {
         self.counted().filter(|line| line.phase.is_none())
     }
 
-    /// Checks that this explains the figure: every instruction has a phase, and together they are
-    /// the figure.
+    /// Checks that the instructions explain the figure: each has a phase, and together they are the
+    /// figure.
     pub fn check(&self) -> Result<(), Trouble> {
         let lost = self.without_phase().count();
         if lost > 0 {
@@ -145,7 +145,7 @@ pub struct Answer {
     pub base: Option<(String, Explained, Difference)>,
 }
 
-/// Records, explains, prints.
+/// Runs the command: records an operation, explains it, and prints the explanation.
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let target = rows::find(&wanted.row, wanted.cpus)?;
     let root = std::env::current_dir().context("finding the tree")?;
@@ -221,7 +221,7 @@ fn explain(lab: &Lab, tree: &Tree, target: &Target) -> Result<Explained> {
     })
 }
 
-/// Finds the origins of executed code only: the rest is not needed, and there is much of it.
+/// Finds the origins of the executed code. Other code is not needed, and there is much of it.
 fn origins(symbols: &Symbols, recording: &Recording) -> Vec<symbols::Origin> {
     let mut needed = vec![false; recording.codes.len()];
     for step in recording.operations.iter().flat_map(|operation| &operation.steps) {
@@ -233,7 +233,8 @@ fn origins(symbols: &Symbols, recording: &Recording) -> Vec<symbols::Origin> {
         .collect()
 }
 
-/// Boots with the plugin recording; the row's figures, where the guest takes them itself.
+/// Boots with the plugin that records. Returns the row's figures, if the guest measures them
+/// itself.
 fn boot(lab: &Lab, tree: &Tree, target: &Target, output: &Path) -> Result<Option<Row>> {
     let job = Job {
         label: format!("explain-{}", target.row),

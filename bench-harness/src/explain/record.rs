@@ -63,7 +63,7 @@ impl Recording {
         Recording::parse(&bytes).with_context(|| format!("what the plugin wrote to {}", path.display()))
     }
 
-    /// Operations without an end were cut off and are left out.
+    /// Reads a recording. Leaves out operations without an end, which were cut off.
     pub fn parse(bytes: &[u8]) -> Result<Recording> {
         let mut input = Input(bytes.strip_prefix(MAGIC).context("this is no recording")?);
         let mut recording = Recording::default();

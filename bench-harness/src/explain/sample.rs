@@ -62,7 +62,7 @@ pub enum Cut {
     Marks,
 }
 
-/// Cuts what counts out of `operation`.
+/// Cuts the instructions that count out of `operation`.
 pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cut: Cut) -> Result<Sample> {
     if cut == Cut::Marks {
         let steps = operation.steps.clone();
@@ -91,7 +91,7 @@ pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cu
     Ok(Sample { faulted: faulted(recording, decoded, &steps), steps, measuring })
 }
 
-/// Programs' accesses to memory that were not made, with the kernel behind them.
+/// Returns the steps of programs whose access to memory faulted, so that the kernel follows.
 fn faulted(recording: &Recording, decoded: &[Decoded], steps: &[Step]) -> Vec<usize> {
     let in_kernel = |step: &Step| recording.code(step).pc & KERNEL != 0;
     let mut next: BTreeMap<u8, bool> = BTreeMap::new();
@@ -108,7 +108,7 @@ fn faulted(recording: &Recording, decoded: &[Decoded], steps: &[Step]) -> Vec<us
     found
 }
 
-/// Whether this copies the time stamp from RAX.
+/// Returns whether an instruction copies the time stamp from RAX.
 fn is_kept(decoded: &Decoded) -> bool {
     decoded.mnemonic == Mnemonic::Mov && decoded.shape.ends_with(" RAX")
 }

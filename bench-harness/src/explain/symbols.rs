@@ -199,7 +199,7 @@ impl Image {
         Ok(Image { name: name.to_owned(), symbols, loader, code, assembly: HashMap::new() })
     }
 
-    /// Whether these bytes stand there in the file.
+    /// Returns whether the file has these bytes at this address.
     fn has(&self, code: &Code) -> bool {
         self.code.iter().any(|(start, bytes)| {
             let at = code.pc.checked_sub(*start).and_then(|at| usize::try_from(at).ok());

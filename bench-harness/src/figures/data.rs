@@ -107,7 +107,8 @@ impl Data {
         measured.rows.iter().find(|other| other.name == row).map(|row| row.p50)
     }
 
-    /// Returns what each of `count` more takes, rounded.
+    /// Returns the cost of each of `count` additional items, rounded: the difference of two rows,
+    /// divided.
     fn each(&self, count: u64, many: &str, few: &str) -> Option<u64> {
         let more = self.find(many)?.checked_sub(self.find(few)?)?;
         Some((more + count / 2) / count)
@@ -118,7 +119,7 @@ impl Data {
         self.find(row)?.checked_sub(self.find(page)?)
     }
 
-    /// Returns the number of pages from which on this is cheaper than copying.
+    /// Returns the number of pages from which on a row is cheaper than copying.
     fn pays(&self, fixed: &str, page: &str) -> Option<u64> {
         let more = self.find(fixed)?.checked_sub(self.find("copied_fixed")?)?;
         let less = self.find("copied_page")?.checked_sub(self.find(page)?)?;

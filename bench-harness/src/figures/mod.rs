@@ -28,7 +28,7 @@ pub const RECIPE: &str = "./justw figures";
 /// Where a table ends in a page.
 const END: &str = "<!-- end of figures -->";
 
-/// Digits in groups of three.
+/// Writes a number with its digits in groups of three.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -80,7 +80,7 @@ fn result(data: &Data, name: &str, what: &str, figures: &Figures, notes: &mut No
     format!("| `{name}` | {what}{mark} | {median} | {max} | {besides} |{others}\n")
 }
 
-/// Returns the cells of the other kernel.
+/// Returns the cells of a row that show the other kernel.
 fn others(data: &Data, pair: &Pair) -> String {
     let cell = |(configuration, _): &(&str, &str)| {
         let of = |row: &str| data.of_peer(configuration, row);

@@ -151,7 +151,7 @@ pub const PAIRS: &[Pair] = &[
     book("retype_group", Nothing, None),
 ];
 
-/// Returns what stands beside a row, if anything does.
+/// Returns the pair that compares a row with one of the other kernel, if there is one.
 pub fn of(row: &str) -> Option<&'static Pair> {
     PAIRS.iter().find(|pair| pair.row == row)
 }

@@ -15,7 +15,8 @@ const INNER_LABEL: &str = "phase.";
 /// A piece that the one before it falls into, behind a call that returns.
 const FALLEN_INTO: &str = "trap_resume";
 
-/// Looks at all ends of paths; an error names those without.
+/// Checks that all ends of paths in a kernel's code have a stop.
+/// Errors: names those without.
 pub fn check(text: &Text) -> Result<()> {
     let places = offences(text, &text.entry()?);
     ensure!(places.is_empty(), "{}", places.join(", "));
@@ -47,8 +48,8 @@ fn is_fixed_word(instruction: &Instruction) -> bool {
         && instruction.memory_index() == Register::None
 }
 
-/// Whether another piece of code begins behind an instruction, or only filling follows, whether or
-/// not a stop is there.
+/// Returns whether an instruction ends its code: another piece of code or only filling follows,
+/// whether or not a stop is there.
 fn nothing_follows(text: &Text, instruction: &Instruction) -> bool {
     let next = instruction.next_ip();
     let begins = text.symbols_at(next).any(|name| !name.starts_with(INNER_LABEL) && name != FALLEN_INTO);

@@ -81,7 +81,7 @@ impl State {
         }
     }
 
-    /// Whether user level has no say in where this access goes.
+    /// Returns whether user level cannot influence the address of this access.
     fn allows(&self, memory: &UsedMemory) -> bool {
         let (base, index) = (self.get(memory.base()), self.get(memory.index()));
         let is_table = memory.base() == Register::None && memory.scale() == 8;
@@ -170,7 +170,8 @@ impl State {
     }
 }
 
-/// Whether an operand is read. A value that is only perhaps written perhaps stays.
+/// Returns whether an operand is read. An operand that is written only under a condition may keep
+/// its value, so it counts as read.
 fn reads(access: OpAccess) -> bool {
     !matches!(access, OpAccess::Write | OpAccess::NoMemAccess | OpAccess::None)
 }
@@ -189,7 +190,7 @@ fn nexts(instruction: &Instruction) -> Vec<u64> {
     }
 }
 
-/// Whether an instruction accesses memory at an address that user level has a say in.
+/// Returns whether an instruction accesses memory at an address that user level can influence.
 fn offends(state: &State, instruction: &Instruction, info: &InstructionInfo) -> bool {
     // How often a string instruction goes on, too, user level may choose in a byte only.
     let count = instruction.has_rep_prefix() && state.get(Register::RCX) > Byte;
@@ -197,7 +198,8 @@ fn offends(state: &State, instruction: &Instruction, info: &InstructionInfo) -> 
     count || used.into_iter().any(|memory| !state.allows(memory))
 }
 
-/// Follows all paths of the entry code; an error names the places where it goes wrong.
+/// Follows all paths of the entry code.
+/// Errors: names the instructions that access memory at an address that user level can influence.
 pub fn check(text: &Text) -> Result<()> {
     text.address_of(FIRST_ROOT).with_context(|| format!("no symbol {FIRST_ROOT}"))?;
     let places = offences(text, &text.entry()?);

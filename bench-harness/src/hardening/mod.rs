@@ -34,7 +34,7 @@ const WITH_POINTS: &str = "chaos";
 /// compiler makes nowhere by itself.
 const MASKED_PLACES: usize = 100;
 
-/// Looks at the kernels that are built; one test for each kernel and rule.
+/// Checks the kernels that are built: one test for each kernel and rule.
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut tally = Tally::default();
     for variant in VARIANTS {
@@ -71,8 +71,8 @@ const RULES: [(&str, Check); 4] = [
 /// Compiled before this kernel was: it formats what the kernel says at boot and when it dies.
 const PRECOMPILED: [&str; 3] = ["core::", "<core::", "<char>"];
 
-/// Checks that enough instructions take the zero. The zero has no name once the kernel is linked,
-/// so it is the place that most of these instructions take.
+/// Checks that enough instructions use the zero that masks indices. The zero has no name once the
+/// kernel is linked, so it is the address that most of these instructions use.
 fn check_masks(text: &Text) -> Result<()> {
     let mut places: HashMap<u64, usize> = HashMap::new();
     for instruction in text.instructions(text.all()) {

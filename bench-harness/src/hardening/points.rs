@@ -56,7 +56,7 @@ fn find(kernel: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// Whether a path in Rust goes through one of the modules.
+/// Returns whether a symbol's path in Rust goes through one of the modules of tests.
 fn is_of_tests(symbol: &str) -> bool {
     symbol.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|part| MODULES.contains(&part))
 }

@@ -55,7 +55,7 @@ pub struct Wanted {
     output: PathBuf,
 }
 
-/// Measures, prints, and writes the results.
+/// Runs the mailbox bench: measures, prints, and writes the results.
 pub fn command(wanted: &Wanted) -> Result<()> {
     if !wanted.again {
         measure(wanted)?;
@@ -91,7 +91,7 @@ fn run_dir(output: &Path, run: u32) -> PathBuf {
     output.join(format!("run-{run}"))
 }
 
-/// Runs the bench; what earlier runs have left goes.
+/// Runs the bench, and removes the files of earlier runs before.
 fn measure(wanted: &Wanted) -> Result<()> {
     for old in runs(&wanted.output).unwrap_or_default() {
         fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()))?;
@@ -154,7 +154,7 @@ fn load() -> f64 {
     text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
 }
 
-/// Whether each thread of a job has a core of its own.
+/// Returns whether a job is ranked: each of its threads has a core of its own.
 fn is_ranked(group: Group, parameter: u32, cores: u32) -> bool {
     match group {
         Group::Latency | Group::Throughput => parameter < cores,

@@ -20,7 +20,8 @@ pub struct Images {
     pub root: PathBuf,
 }
 
-/// Builds everything again in `dir`. Requires: `source` is absolute.
+/// Builds the other kernel and its programs again in `dir`.
+/// Requires: `source` is absolute.
 pub fn build(tools: &Tools, source: &Path, dir: &Path, settings: &Settings) -> Result<Images> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -63,7 +64,7 @@ fn build_root(tools: &Tools, source: &Path, dir: &Path) -> Result<PathBuf> {
     Ok(output.join("root.elf"))
 }
 
-/// Checks that CMake knows the settings and has taken them: another commit may have renamed one.
+/// Checks that CMake knows the settings and has used them: another commit may have renamed one.
 fn check_cache(cache: &str, settings: &Settings) -> Result<()> {
     for (name, wanted) in settings {
         let line = cache.lines().find_map(|line| line.strip_prefix(name.as_str())?.strip_prefix(':'));

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use super::results::Row;
 use crate::trouble::Trouble;
 
-/// Reads everything that the serial port said.
+/// Reads the rows from the output of the serial port.
 ///
 /// Errors: the root task reported a failure, stopped before its last line, or counts other rows
 /// than came.

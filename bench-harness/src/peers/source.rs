@@ -21,7 +21,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Looks at the checkout in `dir`.
+    /// Inspects the checkout of the other kernel's sources in `dir`.
     ///
     /// Errors: there is no checkout; or it is not the pinned commit, and `any_commit` is not set.
     pub fn look(dir: &Path, any_commit: bool) -> Result<Source> {

@@ -42,7 +42,7 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Checks everything.
+    /// Finds all tools that the comparison needs.
     ///
     /// Errors: names all that is missing and the command that installs it.
     pub fn find() -> Result<Tools> {
@@ -63,7 +63,8 @@ impl Tools {
         Ok(Tools { path, compiler: text.lines().next().unwrap_or("unknown").to_owned() })
     }
 
-    /// Returns a command that finds its programs as they were checked.
+    /// Returns a command whose program, and the programs that it starts, are those that were
+    /// checked.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("PATH", &self.path);

@@ -44,7 +44,7 @@ pub fn tracks(lines: &[Vec<Pixel>], apart: bool) -> Vec<Track> {
     tracks
 }
 
-/// Whether any lines run together.
+/// Returns whether any lines of a panel run together, so that they are dashed.
 pub fn has_dashes(tracks: &[Track]) -> bool {
     tracks.iter().any(|track| track.strokes.len() >= track.marks.len().max(1))
 }

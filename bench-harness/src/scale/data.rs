@@ -77,7 +77,7 @@ impl Results {
         format!("icount, idle={idle}, {operations} operations a client; per operation, all CPUs together")
     }
 
-    /// Instructions, lines or interrupts of one operation of a load, rounded.
+    /// Returns the instructions, lines or interrupts of one operation of a load, rounded.
     pub fn figure(&self, load: &str, cpus: u32, field: &str) -> Option<u64> {
         let point = self.find(load, cpus)?;
         let figure = match field {
@@ -93,7 +93,7 @@ impl Results {
         self.points.iter().find(|point| point.load == load && point.cpus == cpus)
     }
 
-    /// Holds this run against the committed figures of the same numbers of CPUs.
+    /// Compares this run with the committed figures of the same numbers of CPUs.
     pub fn compare(&self, committed: &Results) -> Verdict {
         if self.key != committed.key {
             return Verdict::Skipped(format!("no figures are committed for: {}", self.key));

@@ -107,7 +107,7 @@ pub struct Series {
     pub words: String,
 }
 
-/// Runs, prints, and writes `scale.json` and `scale.svg`.
+/// Runs the loads, prints the figures, and writes `scale.json` and `scale.svg`.
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     std::fs::create_dir_all(&wanted.output).with_context(|| format!("making {}", wanted.output.display()))?;
     // Read first: a file that is not there should not be noticed after the run.
@@ -134,7 +134,7 @@ fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
     Ok(Results::new(&Host::look(&lab.qemu.version, GUEST_CPU), wanted, points))
 }
 
-/// Measures what is committed of these numbers of CPUs once more, and compares.
+/// Measures these numbers of CPUs once more, and compares with the committed figures.
 pub fn held(lab: &Lab, cpus: &[u32]) -> Result<Verdict> {
     let committed = Results::read(Path::new(COMMITTED))?;
     let wanted = Wanted {
@@ -148,7 +148,7 @@ pub fn held(lab: &Lab, cpus: &[u32]) -> Result<Verdict> {
     Ok(measure(lab, &wanted)?.compare(&committed))
 }
 
-/// Says what moved.
+/// Compares results with the committed ones, and reports the figures that moved.
 fn check(lab: &Lab, results: &Results, committed: &Results) -> Result<()> {
     match results.compare(committed) {
         Verdict::Held(points) => lab.screen.say(&format!("check: {points} points as committed")),

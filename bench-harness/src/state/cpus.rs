@@ -55,7 +55,7 @@ impl State<'_> {
         all.map(|(priority, context)| format!("{priority:x}:{}", self.name(context.at))).collect()
     }
 
-    /// Adds what belongs to no object and to no CPU.
+    /// Adds the kernel's state that belongs to no object and to no CPU.
     pub fn kernel(&self, lines: &mut Vec<Line>) {
         let Some(kernel) = self.s.kernels.first() else { return };
         let mut line = Line::new("kernel");

@@ -43,8 +43,7 @@ impl Line {
         self.word(format_args!("{key}={:x}", value.into()));
     }
 
-    /// Adds a list. A list that is left out where it is empty would look like one that nobody
-    /// looked at, so an empty list is there, too.
+    /// Adds a list, also if it is empty: a missing list would look like one that was not read.
     pub fn list(&mut self, key: &str, items: impl IntoIterator<Item = String>) {
         let items: Vec<String> = items.into_iter().collect();
         self.word(format_args!("{key}=[{}]", items.join(" ")));

@@ -13,7 +13,7 @@ use super::{State, line_of, rounded};
 const TREE_MAX: usize = 1 << 16;
 
 impl State<'_> {
-    /// Adds all objects but tasks.
+    /// Adds the lines of all objects except tasks.
     pub fn objects(&self, lines: &mut Vec<Line>) {
         let s = self.s;
         lines.extend(s.processes.iter().map(|process| self.process(process)));

@@ -8,7 +8,7 @@ use super::line::Line;
 use super::{LIST_MAX, State, line_of, rounded};
 
 impl State<'_> {
-    /// Adds all tasks.
+    /// Adds the lines of all tasks.
     pub fn tasks(&self, lines: &mut Vec<Line>) {
         lines.extend(self.s.tasks.iter().map(|task| self.task(task)));
     }
@@ -56,7 +56,8 @@ impl State<'_> {
         line
     }
 
-    /// Adds whose CPU time the task has. Which field says so depends on the way through the kernel.
+    /// Adds the task whose CPU time the task has. The field that says so depends on the path
+    /// through the kernel.
     fn time(&self, line: &mut Line, task: &Task) {
         line.value("own-time", self.name(task.own_context));
         let own = self.contexts.get(&task.own_context).filter(|own| own.task == task.at);

@@ -66,8 +66,8 @@ pub fn pending(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Those whose calls a task has wait for it: the one that it serves, those in its queues, those
-/// that Replies keep.
+/// Each caller whose call a task has waits for that task: the caller that it serves, those in its
+/// queues, those that Replies keep.
 pub fn clients(f: &Facts<'_>, out: &mut Findings) {
     for caller in f.steady_tasks() {
         let Some(links) = f.linked.map(|linked| linked.of(f, caller)) else { return };

@@ -9,13 +9,14 @@ use crate::report::Findings;
 /// Watchers are among so many exposures.
 const WATCHERS: u32 = abi::membership::WATCHERS;
 
-/// Whether somebody may be changing what groups and processes say of memberships.
+/// Returns whether a kernel entry may be changing the records of groups and processes about
+/// memberships.
 fn changes(f: &Facts<'_>) -> bool {
     f.any_busy() || f.any_root_locked()
 }
 
-/// Each member record that is in use has its place in its process's list, and no other has one. The
-/// group counts them, and all records before its mark are in use.
+/// Each member record in use has its place in the list of its process, and no other record has one.
+/// The group counts the records in use, and all records before its mark are in use.
 pub fn members(f: &Facts<'_>, out: &mut Findings) {
     if changes(f) {
         return;
@@ -55,7 +56,7 @@ pub fn members(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// The living process that a member record names.
+/// Returns the living process that a member record names.
 fn process_of<'a>(f: &Facts<'a>, member: &Member) -> Option<&'a snapshot::Process> {
     let number = f.s.numbers.iter().find(|number| number.number == member.process_number)?;
     f.process(number.process).filter(|process| process.key == member.process_key)

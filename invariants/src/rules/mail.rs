@@ -56,14 +56,14 @@ pub fn mailboxes(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Whether an object may have been at an address that was not used again since.
+/// Returns whether an object may have been at an address whose memory was not used again since.
 pub fn is_shell(f: &Facts<'_>, at: u64) -> bool {
     let (piece, untyped) = f.index.memory(at);
     piece.is_none() && untyped.is_some() && !is_free(f, at)
 }
 
-/// A mailbox node that says that it is in a mailbox is in one, once. One that carries bits is in a
-/// mailbox exactly while bits are up.
+/// A mailbox node whose record says that it is in a mailbox is in one, once. A node that carries
+/// bits is in a mailbox exactly while bits are raised.
 pub fn nodes(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
@@ -120,7 +120,7 @@ pub fn wake_ups(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// No kernel entry takes more steps than the bound, where somebody counts them.
+/// No kernel entry takes more steps than the bound, if the build counts steps.
 pub fn steps(f: &Facts<'_>, out: &mut Findings) {
     let max = f.kernel.steps_max;
     for cpu in f.s.cpus.iter().filter(|_| max != 0) {

@@ -18,7 +18,7 @@ const KERNEL_HALF: u64 = pte::ENTRIES / 2;
 /// Bits of an address above those of the lower half.
 const HALF_SHIFT: u32 = 47;
 
-/// The entry as its table's level has it, if it is the place of a page.
+/// Returns the entry, decoded by its table's level, if it maps a page or has one in transit.
 fn place(entry: &Entry) -> Option<Pte> {
     let word = Pte(entry.word);
     matches!(word.what(entry.level), What::Page | What::Transit).then_some(word)
@@ -81,7 +81,7 @@ pub fn page_tables(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// The entry of a VSpace's table of a level for an address, found as the hardware finds it.
+/// Returns the entry for an address in a VSpace's table of `level`, found as the hardware finds it.
 fn entry_for<'a>(f: &Facts<'a>, space: u64, level: u32, address: u64) -> Option<&'a Entry> {
     let mut table = f.vspace(space)?.base;
     let mut at = pte::ROOT_LEVEL;
@@ -98,13 +98,13 @@ fn entry_for<'a>(f: &Facts<'a>, space: u64, level: u32, address: u64) -> Option<
     }
 }
 
-/// Whether the destruction of a VSpace is through with a table.
+/// Returns whether the destruction of a VSpace has already released its table `number`.
 fn is_let_go(space: &VSpace, number: u32) -> bool {
     space.dying && number < space.swept
 }
 
-/// The frame table notes of each page table in use whose it is, its level and the address that it
-/// is for.
+/// The frame table notes, for each page table in use, whose table it is, its level, and the address
+/// that it is for.
 pub fn table_notes(f: &Facts<'_>, out: &mut Findings) {
     for table in f.s.tables.iter().filter(|table| table.number != 0) {
         let Some(space) = f.vspace(table.space).filter(|space| !space.locked) else { continue };
@@ -271,8 +271,8 @@ fn uses<'a>(f: &Facts<'a>) -> impl Iterator<Item = (&'a Info, Uses)> + use<'a> {
     f.s.infos.iter().zip(uses).filter(move |(info, _)| judged && !info.locked)
 }
 
-/// The entries that have a page are in a list, from the page's info on, each once. One that is
-/// alone has no neighbours.
+/// The entries that map a page are in a list that starts at the page's record, each once. A single
+/// entry has no neighbours.
 pub fn reverse_map(f: &Facts<'_>, out: &mut Findings) {
     if f.spaces_change {
         return;

@@ -115,7 +115,7 @@ pub fn page_owners(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A page whose Frame has ended.
+/// Checks a page whose Frame has ended.
 fn ended(f: &Facts<'_>, page: u64, owner: u64, pooled: bool, out: &mut Findings) {
     if f.any_busy() || f.any_root_locked() {
         return;
@@ -131,7 +131,7 @@ fn ended(f: &Facts<'_>, page: u64, owner: u64, pooled: bool, out: &mut Findings)
     );
 }
 
-/// Whether an address is in memory of an Untyped that is not carved.
+/// Returns whether an address is in memory of an Untyped that is not carved.
 pub fn is_free(f: &Facts<'_>, at: u64) -> bool {
     let (_, untyped) = f.index.memory(at);
     untyped.and_then(|number| f.s.untypeds.get(number)).is_some_and(|untyped| {

@@ -43,7 +43,7 @@ pub fn task_numbers(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// What the fastpath reads of a CSpace is what the first table is.
+/// The slots that the fast path reads of a CSpace are those of its first table.
 pub fn cspaces(f: &Facts<'_>, out: &mut Findings) {
     if f.kernel.spaces_locked {
         return;

@@ -50,7 +50,8 @@ pub fn holders(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task that may run, or receives, has its own time, if it has any that is not being destroyed.
+/// A task that may run, or receives, holds its own CPU time, if it has any that is not being
+/// destroyed.
 pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| !task.ending) {
         let Some(own) = f.own_time(task).filter(|own| !f.is_busy(own.home)) else { continue };
@@ -113,7 +114,7 @@ pub fn starvation(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// The callers of a task: those that it serves, that are queued, and that Replies keep.
+/// Returns the callers of a task: those that it serves, that are queued, and that Replies keep.
 fn callers<'a>(f: &Facts<'a>, task: &Task) -> impl Iterator<Item = &'a Task> + use<'a> {
     let (f, at) = (*f, task.at);
     f.s.tasks.iter().filter(move |caller| {
@@ -206,7 +207,7 @@ pub fn running(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// The highest priority that is queued on a CPU, as the queues of priorities have it.
+/// Returns the highest priority that is queued on a CPU, by the queues of priorities.
 fn best_queued(f: &Facts<'_>, cpu: &Cpu) -> Option<u32> {
     let front = f.context(cpu.front).map(|context| context.priority);
     let classes = f.s.classes.iter().filter(|class| class.cpu == cpu.id).map(|class| class.priority);
@@ -253,7 +254,7 @@ pub fn run_queues(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Walks the queue of a priority: how many stand in it.
+/// Walks the run queue of a priority. Returns how many SchedContexts are in it.
 fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings) -> usize {
     let (mut prev, mut next, mut count) = (0, class.first, 0);
     while count <= f.s.contexts.len() {

@@ -42,7 +42,7 @@ fn hardware<'a>(f: &Facts<'a>, cpu: u32) -> Option<&'a Hardware> {
     f.s.hardwares.iter().find(|hardware| hardware.cpu == cpu)
 }
 
-/// Whether the entry maps what a CPU remembers.
+/// Returns whether a page-table entry maps the page as a CPU's translation `seen` says.
 fn is_so(entry: &Entry, seen: &Translation) -> bool {
     let word = Pte(entry.word);
     let kind = (word.is_writable(), word.is_executable());
@@ -53,8 +53,8 @@ fn is_so(entry: &Entry, seen: &Translation) -> bool {
         && kind == (seen.write, seen.execute)
 }
 
-/// What CPUs remember of a space is true, or about to be forgotten: the CPU is asked to, or forgets
-/// it when it enters the space.
+/// The translations that CPUs have of a space agree with its page tables, or are about to be
+/// dropped: the CPU is asked to, or drops them when it enters the space.
 pub fn remembered(f: &Facts<'_>, out: &mut Findings) {
     for (seen, space) in in_use(f) {
         let entries = entries_for(f, space, seen.address);
@@ -101,7 +101,8 @@ pub fn stale_pages(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// What CPUs remember of the spaces that they are in, or will find again when they enter.
+/// Returns the translations that CPUs have of the spaces that they have loaded, or will use again
+/// when they enter.
 fn in_use<'a>(f: &Facts<'a>) -> impl Iterator<Item = (&'a Translation, &'a VSpace)> + use<'a> {
     let f = *f;
     let judged = f.s.translations.iter().filter(move |seen| !f.spaces_change && !f.is_busy(seen.cpu));
@@ -112,7 +113,7 @@ fn in_use<'a>(f: &Facts<'a>) -> impl Iterator<Item = (&'a Translation, &'a VSpac
     })
 }
 
-/// The entries of a space for an address, of either size.
+/// Returns the entries of a space for an address: of a page of 4 KiB, and of 2 MiB.
 fn entries_for<'a>(
     f: &Facts<'a>,
     space: &VSpace,
@@ -124,24 +125,24 @@ fn entries_for<'a>(
         .filter(move |entry| entry.space == at && matches!(entry.level, 1 | 2) && is_for(entry, address))
 }
 
-/// Whether the tables say what a CPU remembers.
+/// Returns whether the page tables of a space say what a CPU's translation `seen` says.
 fn is_true(f: &Facts<'_>, space: &VSpace, seen: &Translation) -> bool {
     entries_for(f, space, seen.address).any(|entry| entry.address == seen.address && is_so(entry, seen))
 }
 
-/// Whether an entry is for an address, among others.
+/// Returns whether an entry maps a range that contains an address.
 fn is_for(entry: &Entry, address: u64) -> bool {
     address.wrapping_sub(entry.address) < crate::pte::span(entry.level)
 }
 
-/// Whether a CPU keeps what it remembers of a space when it enters that.
+/// Returns whether a CPU still has its translations of a space when it enters the space.
 fn keeps(f: &Facts<'_>, space: &VSpace, cpu: u32) -> bool {
     let its = |seen: &&snapshot::Seen| seen.space == space.at && seen.cpu == cpu;
     let seen = f.s.seens.iter().find(its).map(|seen| seen.generation);
     space.cr3 & KEEPS != 0 && seen == Some(space.generation)
 }
 
-/// Whether what CPUs remember of an entry is being shot down: what it mapped, or what that allowed.
+/// Returns whether a shootdown is under way of what an entry mapped, or of what it allowed.
 fn is_going(f: &Facts<'_>, entry: &Entry, page: u64) -> bool {
     match Pte(entry.word).what(entry.level) {
         What::Gone(stamp) => !f.is_over(stamp),

@@ -10,7 +10,7 @@ fn full<'a>(f: &Facts<'a>) -> impl Iterator<Item = &'a Slot> + use<'a> {
     f.s.slots.iter().filter(|slot| slot.used == SlotUse::Full)
 }
 
-/// The root of the tree that a slot is part of: that of its object.
+/// Returns the derivation root of a slot's tree, which is that of its object.
 fn root_of(f: &Facts<'_>, slot: &Slot) -> Option<u32> {
     if f.is_object(slot.kind, slot.object) { f.root_of(slot.object) } else { None }
 }
@@ -157,7 +157,8 @@ pub fn made_of(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// For each object, by its place in the row of all, the Untyped in whose memory it stands.
+/// Returns, for each object by its number among all, the address of the Untyped in whose memory it
+/// is.
 fn homes(f: &Facts<'_>) -> Vec<u64> {
     let mut homes = vec![0; f.index.count];
     for piece in f.index.pieces.iter().filter(|piece| piece.start == piece.object) {
@@ -169,7 +170,7 @@ fn homes(f: &Facts<'_>) -> Vec<u64> {
     homes
 }
 
-/// What waits to start its memory again has nothing that was made of it.
+/// An Untyped that waits to start its memory again has no object that was made of it.
 pub fn revoked(f: &Facts<'_>, out: &mut Findings) {
     for slot in full(f).filter(|slot| slot.kind == Kind::Untyped as u8) {
         let Some(untyped) = f.untyped(slot.object).filter(|untyped| untyped.revoked) else { continue };

@@ -40,13 +40,15 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Bytes for the rings of so many CPUs, with room for `1 << log2` records each.
+    /// Returns the bytes of a piece for the audit rings of `cpus` CPUs, with room for `1 << log2`
+    /// records in each ring.
     pub const fn bytes(cpus: usize, log2: u8) -> u64 {
         let ring = ((RECORD_WORDS as u64) << log2) * 8;
         size_of::<Audit>() as u64 + cpus as u64 * (size_of::<Ring>() as u64 + ring)
     }
 
-    /// Makes an audit in a piece of that many bytes.
+    /// Makes an audit with a ring of `1 << log2` records for each CPU, in a piece of
+    /// [`Audit::bytes`].
     pub fn make<'k>(mut piece: Piece, pin: Pin<'k>, cpus: usize, log2: u8) -> Option<Ref<'k, Audit>> {
         let head = piece.split(size_of::<Audit>() as u64)?;
         let rings = piece.split(cpus as u64 * size_of::<Ring>() as u64)?;
@@ -54,7 +56,7 @@ impl Audit {
         head.emplace(pin, Audit { rings, words: piece.emplace_slice(|_| AtomicU64::new(0))?, log2 })
     }
 
-    /// Records that a ring has room for.
+    /// Returns the number of records that one ring has room for.
     pub fn places(&self) -> u64 {
         1 << self.log2
     }
@@ -65,14 +67,14 @@ impl Audit {
         Some((ring, self.words.row(pin, cpu.index() * words, words)?))
     }
 
-    /// Writes a record into this CPU's ring; over the oldest, if it is full.
+    /// Writes a record into this CPU's ring, over the oldest record if the ring is full.
     pub fn write(&self, pin: Pin<'_>, record: &Record) {
         if let Some((ring, words)) = self.ring(pin, pin.cpu()) {
             write(words, &ring.head, record.words());
         }
     }
 
-    /// Reads on in the ring of a CPU.
+    /// Reads the next record of a CPU's ring, after those that `reader` has read.
     pub fn read(&self, pin: Pin<'_>, cpu: CpuId, reader: &mut Reader) -> Option<Read<RECORD_WORDS>> {
         let (ring, words) = self.ring(pin, cpu)?;
         reader.read(words, &ring.head)

@@ -159,12 +159,14 @@ pub type CpuHere<'k> = Here<'k, CpuOwn, CpuShared, Mail>;
 pub struct Count(AtomicU64);
 
 methods! { Count:
-    /// Adds one, on the CPU that owns the counter: a plain load and store.
+    /// Adds one to the counter, by a plain load and store.
+    /// Requires: this CPU owns the counter.
     fn bump(self) = self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    /// Adds `more`.
+    /// Adds `more` to the counter.
+    /// Requires: this CPU owns the counter.
     fn add(self, more: u64) =
         self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-    /// Returns its value, which the owner may be changing.
+    /// Returns the counter's value, which the owning CPU may be changing.
     fn racy(self) -> u64 = self.0.load(Ordering::Relaxed);
 }
 

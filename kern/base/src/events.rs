@@ -100,15 +100,15 @@ impl EventPool {
         })
     }
 
-    /// Returns its pages, in order: the place in memory, and whether the process may write the
-    /// page.
+    /// Returns the pool's pages, in order: each page's memory, and whether the process may write
+    /// the page.
     pub fn pages(&self) -> impl Iterator<Item = (PhysPage, bool)> + use<> {
         let memory = self.memory;
         let pages = (0..pool_pages(self.cells_log2)).map(move |n| (memory.page(n, abi::PAGE_LOG2), n));
         pages.filter_map(|(page, n)| Some((page?, n < EventControl::PAGES)))
     }
 
-    /// Returns the pool as its process sees it.
+    /// Returns the pool's memory that its process sees and may change.
     #[inline(always)]
     pub fn shown<'k>(&'k self, pin: Pin<'k>) -> ShownPool<'k> {
         let mask = (self.cells.len() as u64).wrapping_sub(1);
@@ -146,13 +146,14 @@ impl<'k> ShownPool<'k> {
         self.control.armed.load(Relaxed) != 0
     }
 
-    /// Returns the process's offers: slots, and addresses.
+    /// Returns two words that the process writes: the slots, and the addresses, that it offers to
+    /// received events.
     #[expect(clippy::disallowed_types, reason = "user level shares it")]
     pub fn offers(self) -> [&'k UserWord; 2] {
         [&self.control.listening, &self.control.window]
     }
 
-    /// Writes whole cells, from a reserved one on.
+    /// Writes whole cells in a row, from the reserved cell at `position` on.
     pub fn write_list(self, position: u64, words: &[[u64; 2]]) {
         self.write_words(position, words.iter().flatten().copied());
     }
@@ -166,7 +167,7 @@ impl<'k> ShownPool<'k> {
         }
     }
 
-    /// Writes an event to reserved cells, with its words.
+    /// Writes an event and its words to reserved cells, from `position` on.
     #[inline]
     pub fn write(self, position: u64, event: Event, words: impl Iterator<Item = u64>) {
         self.write_header(position, event);

@@ -109,14 +109,16 @@ impl Counts {
         Counts(self.0 - ONE[access as usize])
     }
 
-    /// Takes one mapping away, with the access that an entry allows, on the fast path.
+    /// Returns the counts without one mapping, whose access is that of the page-table entry
+    /// `entry`.
     #[must_use]
     #[inline(always)]
     pub const fn without_entry(self, entry: Pte) -> Counts {
         Counts(self.0 - ONE_BY_BITS[entry.access_bits()])
     }
 
-    /// Whether there may be one more such mapping now. Of writable and executable ones, never both.
+    /// Returns whether the page may get one more mapping with this access now. A page never has
+    /// writable and executable mappings together.
     #[inline(always)]
     pub fn allow(self, access: Access) -> bool {
         let in_the_way =
@@ -124,7 +126,7 @@ impl Counts {
         self.0 & in_the_way == 0
     }
 
-    /// Returns why it cannot become a page of the pool, which no other space may have mapped.
+    /// Returns why the page cannot become a page of a pool: there only the pool's space may map it.
     pub fn why_not_pool(self) -> WhyNot {
         match self.why_not(Access::Read) {
             WhyNot::ItMay if self.mapped() != 0 => WhyNot::Pooled,
@@ -152,13 +154,13 @@ impl Counts {
         self.0 & LEAVING != 0
     }
 
-    /// Whether a message may make one more view of a page of pools: one test for both of what may
-    /// be in the way.
+    /// Returns whether a message may map the page, which is in pools, in one more space. One test
+    /// covers both obstacles: the page leaves its pools, or has the maximum number of mappings.
     pub const fn takes_view(self) -> bool {
         self.0 & (LEAVING | MAPPED_MAX << MAPPED_SHIFT) == 0
     }
 
-    /// Returns why another mapping with this access is not allowed.
+    /// Returns why the page may not get another mapping with this access.
     pub fn why_not(self, access: Access) -> WhyNot {
         if self.0 & DYING != 0 {
             WhyNot::Dying
@@ -200,8 +202,8 @@ pub struct LockedFrame<'a> {
 }
 
 impl FrameInfo {
-    /// Waits until the frame is free: its holders do little, and wait for nothing. The holder of
-    /// the lock has the counts, which come back with it.
+    /// Locks the page's record, and waits until no other CPU holds it. A holder does little, and
+    /// waits for nothing. The guard keeps the counts, and writes them back when it is dropped.
     #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>) -> LockedFrame<'_> {
@@ -225,14 +227,14 @@ impl FrameInfo {
         LockedFrame { info: self, counts: Cell::new(Counts(state)) }
     }
 
-    /// Returns the state of a page in a single pool, with no operation under way: `access` is the
-    /// entry's access.
+    /// Returns the counts of a page that is in a single pool, with no operation under way; `access`
+    /// is that of the only entry.
     pub const fn exclusive(access: Access) -> Counts {
         Counts(POOLED | ONE[access as usize])
     }
 
-    /// Whether a page is in that state. A caller with the lock of the page's space knows that it
-    /// stays so.
+    /// Returns whether the page's counts are these, from [`FrameInfo::exclusive`]. While the caller
+    /// holds the lock of the page's space, they stay so.
     #[inline(always)]
     pub fn is(&self, exclusive: Counts) -> bool {
         self.state.load(Ordering::Relaxed) == exclusive.0
@@ -245,15 +247,16 @@ impl FrameInfo {
         self.first.store(to.0, Ordering::Relaxed);
     }
 
-    /// Whether there is nothing to say of the page. For surveys, which look at many.
+    /// Returns whether the record says nothing about the page: no count, entry, note or owner. For
+    /// surveys, which look at many records.
     #[inline(always)]
     pub fn is_blank(&self) -> bool {
         let (state, first) = (self.state.load(Ordering::Relaxed), self.first.load(Ordering::Relaxed));
         state | first | self.note.load(Ordering::Relaxed) == 0 && self.owner.is_empty_below(u64::MAX)
     }
 
-    /// Returns the words, without the lock: for surveys, while nothing changes. The counts are
-    /// `None` if a CPU holds the lock.
+    /// Returns the page's counts, its first page-table entry, and its note, without the lock: for
+    /// surveys, while nothing changes. The counts are `None` if a CPU holds the lock.
     pub fn survey(&self) -> (Option<Counts>, EntryName, u64) {
         let state = self.state.load(Ordering::Relaxed);
         let counts = if state & LOCKED == 0 { Some(Counts(state)) } else { None };
@@ -261,12 +264,13 @@ impl FrameInfo {
         (counts, first, self.note.load(Ordering::Relaxed))
     }
 
-    /// Reads the counts at that moment.
+    /// Returns the page's present counts, for which it takes the lock once.
     pub fn glance(&self, by: impl Into<Holder>) -> Counts {
         self.lock(by).counts.get()
     }
 
-    /// Makes the memory a frame's, or a page table: it is mapped nowhere.
+    /// Makes `owner`, a frame or the VSpace of a page table, the owner of the page, which is mapped
+    /// nowhere.
     pub fn give<T: KernelObject<Set = Objects>>(&self, by: impl Into<Holder>, owner: Ref<'_, T>, note: u64) {
         let locked = self.lock(by);
         self.note.store(note, Ordering::Relaxed);
@@ -275,24 +279,25 @@ impl FrameInfo {
         self.owner.set(owner, 0);
     }
 
-    /// Reads the owner for surveys, without a point.
+    /// Returns the page's owner, for surveys: the read is no point at which a test switches CPUs.
     pub fn glance_owner<'k>(&self, pin: Pin<'k>) -> RawWord<'k> {
         self.owner.glance(pin)
     }
 
-    /// Reads what the memory is.
+    /// Returns the page's owner: the frame that it belongs to, or the VSpace whose page table it
+    /// is.
     #[inline(always)]
     pub fn owner<'k>(&self, pin: Pin<'k>) -> RawWord<'k> {
         self.owner.load(pin)
     }
 
-    /// Reads what a page table is for.
+    /// Returns the page's note: what a page table is for, or the stamp of a frame's last shootdown.
     #[inline(always)]
     pub fn note(&self) -> u64 {
         self.note.load(Ordering::Relaxed)
     }
 
-    /// Returns the stamp of the last shootdown of one of its translations.
+    /// Returns the stamp of the last shootdown of a translation of this page.
     pub fn stamp(&self) -> Option<Stamp> {
         Stamp::from_raw(self.note.load(Ordering::Relaxed))
     }
@@ -309,16 +314,16 @@ impl LockedFrame<'_> {
         self.info.first.store(to.0, Ordering::Relaxed);
     }
 
-    /// Sets the stamp of a shootdown: until its end CPUs may have translations of other mappings
-    /// than the present ones. `None`: no CPU has.
+    /// Sets the stamp of a shootdown of the page. Until that ends, CPUs may have translations of
+    /// earlier mappings. `None`: no CPU has one.
     pub fn set_stamp(&self, stamp: Option<Stamp>) {
         self.info.note.store(stamp.map_or(0, Stamp::raw), Ordering::Relaxed);
         let counts = self.counts.get().0 & !STALE;
         self.counts.set(Counts(if stamp.is_some() { counts | STALE } else { counts }));
     }
 
-    /// Marks that it is in pools, or in none any more: then it is cleared before it is mapped
-    /// again.
+    /// Marks that the page is in pools, or in none any more. In the second case the kernel clears
+    /// the page before it maps it again.
     pub fn set_pooled(&self, pooled: bool) {
         let counts = self.counts.get().0 & !(POOLED | UNCLEAN | LEAVING);
         self.counts.set(Counts(counts | if pooled { POOLED } else { UNCLEAN }));
@@ -333,7 +338,7 @@ impl LockedFrame<'_> {
         self.counts.set(Counts(self.counts.get().0 & !UNCLEAN));
     }
 
-    /// Returns the stamp: see [`FrameInfo::stamp`].
+    /// Returns the stamp of the page's last shootdown: see [`FrameInfo::stamp`].
     pub fn stamp(&self) -> Option<Stamp> {
         self.info.stamp()
     }
@@ -456,8 +461,9 @@ impl FrameTable {
         MainInfos { first: range.first, infos }
     }
 
-    /// Makes a frame of a range of device memory, if there is none of any part of it, and can be
-    /// another one.
+    /// Makes a frame of a range of device memory with `make`.
+    /// Errors: a part of the range has a frame, the list of such frames is full, or `make` made
+    /// none.
     pub fn add_device<'k>(
         &self,
         pin: Pin<'k>,
@@ -475,7 +481,8 @@ impl FrameTable {
         Ok(())
     }
 
-    /// Removes a frame of device memory: it has no mapping, and no CPU has a translation of it.
+    /// Removes a frame of device memory.
+    /// Requires: it has no mapping, and no CPU has a translation of it.
     pub fn remove_device(&self, pin: Pin<'_>, frame: Ref<'_, Frame>) {
         let _guard = self.1.lock.lock(pin, &"the frames of device memory");
         if let Some(link) = self.1.frames.iter().find(|link| link.is(frame)) {

@@ -32,14 +32,14 @@ methods! { GraceWaiters:
 }
 
 impl GraceWaiters {
-    /// Lets a task wait for an epoch.
+    /// Queues a task until `epoch` has come.
     pub fn put(&self, pin: Pin<'_>, task: OpenTask<'_>, epoch: u64) {
         task.grace.epoch.set(epoch);
         task.grace.next.set(self.0.get(pin));
         self.0.set(Some(task.object()));
     }
 
-    /// Takes out the tasks whose epoch has come, and passes each to `wake`.
+    /// Takes out the tasks whose epoch is at most `now`, and passes each to `wake`.
     pub fn wake<'k>(&self, pin: Pin<'k>, now: u64, wake: impl Fn(OpenTask<'k>)) {
         let mut next = self.0.take(pin);
         while let Some(task) = next {

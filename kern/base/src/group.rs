@@ -47,7 +47,7 @@ impl Member {
         Member((key.raw() << MEMBER_KEY_SHIFT) | no_send | others | u64::from(custom))
     }
 
-    /// Decodes a record, which it reads once.
+    /// Decodes a member record, and reads it exactly once.
     #[inline(always)]
     pub fn read(record: &AtomicU64) -> Member {
         Member(record.load(Ordering::Acquire))
@@ -57,19 +57,22 @@ impl Member {
         ProcessKey::from_raw(self.0 >> MEMBER_KEY_SHIFT)
     }
 
-    /// Whether it is of the process with this key, shifted to its place, and has SEND.
+    /// Returns whether the record is of the process with this key, and has SEND. `key_word` has the
+    /// key at its place in a record.
     #[inline(always)]
     pub const fn may_send(self, key_word: u64) -> bool {
         self.0 ^ key_word <= MEMBER_SEND_LIMIT
     }
 
-    /// Whether it is of the process with this key, shifted to its place.
+    /// Returns whether the record is of the process with this key. `key_word` has the key at its
+    /// place in a record.
     #[inline(always)]
     pub const fn is_of(self, key_word: u64) -> bool {
         (self.0 ^ key_word) >> MEMBER_KEY_SHIFT == 0
     }
 
-    /// Whether the member listens, and is another than the process with this key.
+    /// Returns whether the record has LISTEN, and is not of the process with this key. `key_word`
+    /// has the key at its place in a record.
     #[inline(always)]
     pub const fn listens_besides(self, key_word: u64) -> bool {
         self.0 as u32 & Member::right_bit(Rights::LISTEN) != 0 && !self.is_of(key_word)
@@ -80,7 +83,7 @@ impl Member {
         Rights(send | (((self.0 >> MEMBER_RIGHTS_SHIFT) as u32 & 0x1ff) << 1))
     }
 
-    /// Returns the bit of one right other than SEND in a record.
+    /// Returns the bit of a record that stands for a right, which is not SEND.
     pub const fn right_bit(right: Rights) -> u32 {
         (right.0 >> 1) << MEMBER_RIGHTS_SHIFT
     }
@@ -159,20 +162,20 @@ impl Group {
         Group { header, members, exposures, memberships, count, free, watched, refused, withdrawn }
     }
 
-    /// Returns the record at an index that the kernel chose, read once.
+    /// Returns the member record at an index that the kernel chose, read once.
     pub fn member(&self, pin: Pin<'_>, index: usize) -> Option<Member> {
         self.members.known().get(pin, index).map(|record| Member::read(record.get()))
     }
 
-    /// Returns the record of the group capability in a slot, read once: the badge's low half is the
-    /// record's byte offset.
+    /// Returns the member record of the group capability in a slot, read once: the low half of the
+    /// badge is the record's byte offset.
     #[inline(always)]
     pub fn member_of(&self, pin: Pin<'_>, slot: &Slot) -> Option<Member> {
         let index = (slot.badge() as u32 / 8) as usize;
         self.members.get(pin, index).map(|record| Member::read(record.get()))
     }
 
-    /// Returns at most that many records from an index on that user level chose.
+    /// Returns at most `most` member records from index `first` on, which user level chose.
     #[inline(always)]
     pub fn members_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> &'k [AtomicU64] {
         self.members.get_from(pin, first, most)

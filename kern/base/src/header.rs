@@ -14,7 +14,7 @@ use crate::methods::methods;
 pub struct RootId(pub u16);
 
 impl RootId {
-    /// Returns its index in tables with one element per root.
+    /// Returns the root's index in tables that have one element per root.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -48,23 +48,23 @@ methods! { Header:
     fn label(self) -> u32 = self.label.load(Ordering::Relaxed);
     fn set_label(self, label: u32) = self.label.store(label, Ordering::Release);
     fn refs(self) -> u32 = self.refs.load(Ordering::Relaxed);
-    /// Counts one more slot that refers to it.
+    /// Counts one more slot that refers to the object.
     /// Requires: the root lock is held.
     fn add_ref(self) = { self.refs.fetch_add(1, Ordering::Relaxed); };
-    /// Counts one slot less.
+    /// Counts one less slot that refers to the object.
     /// Requires: the root lock is held.
     fn drop_ref(self) = { self.refs.fetch_sub(1, Ordering::Relaxed); };
     fn has_flag(self, flag: u16) -> bool = self.flags.load(Ordering::Acquire) & flag != 0;
-    /// Sets the flag; whether it was clear before.
+    /// Sets a flag of the object. Returns whether the flag was clear before.
     fn set_flag(self, flag: u16) -> bool = self.flags.fetch_or(flag, Ordering::AcqRel) & flag == 0;
-    /// Clears the flag.
+    /// Clears a flag of the object.
     fn clear_flag(self, flag: u16) = { self.flags.fetch_and(!flag, Ordering::AcqRel); };
     fn swept(self) -> usize = self.swept.load(Ordering::Relaxed) as usize;
-    /// Notes that entry `at` is empty for good, and so are those before it.
+    /// Notes that entry `at` of the object's table, and all entries before it, are empty for good.
     fn sweep(self, at: usize) = self.sweep_below(at + 1);
-    /// Entries before `end` are empty for good.
+    /// Notes that all entries of the object's table before `end` are empty for good.
     fn sweep_below(self, end: usize) = { self.swept.fetch_max(end as u32, Ordering::Relaxed); };
-    /// Notes that the object continues: any entry may be full again.
+    /// Notes that the object continues to live: any entry of its table may be full again.
     fn unsweep(self) = self.swept.store(0, Ordering::Relaxed);
 }
 
@@ -94,7 +94,8 @@ impl Header {
         u64::from(self.root.0) << 48 | serial
     }
 
-    /// Gives it its number, before its first capability is there.
+    /// Gives the object its number among the objects of its root, before its first capability
+    /// exists.
     pub fn number(&self, serial: u64) {
         self.serial_low.store(serial as u32, Ordering::Relaxed);
         self.serial_high.store((serial >> 32) as u16, Ordering::Relaxed);
@@ -102,7 +103,7 @@ impl Header {
 }
 
 impl fmt::Debug for Header {
-    /// Prints the object and its state, for reports of faults of the kernel.
+    /// Prints the object and its state, for reports about errors of the kernel.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let object_type = self.object_type;
         let flags = self.flags.load(Ordering::Relaxed);

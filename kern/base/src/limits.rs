@@ -9,7 +9,7 @@
 //! bits of generation, of which fewer are used. Programs see the depth of a derivation tree, the
 //! tables of a CSpace and the size of a Retype, and tests reach them.
 
-/// Returns a bound: the second value in test builds with small limits.
+/// Returns a bound: `small` in test builds with small limits, and else `normal`.
 const fn limit<T: Copy>(normal: T, small: T) -> T {
     if cfg!(feature = "small-limits") { small } else { normal }
 }

@@ -33,7 +33,7 @@ impl Access {
         }
     }
 
-    /// Returns the access that both allow.
+    /// Returns the access that both `self` and `other` allow.
     pub const fn and(self, other: Access) -> Access {
         if self as u8 == other as u8 { self } else { Access::Read }
     }
@@ -77,21 +77,22 @@ pub trait Machine: Sized + Sync + 'static {
     /// Returns the address at which the kernel reaches a physical address.
     fn virt(&self, at: Phys) -> u64;
 
-    /// Whether there is nothing but device memory in a range, none of it the kernel's own.
+    /// Returns whether a range has only device memory, none of which the kernel uses itself.
     fn is_device(&self, at: Phys, bytes: u64) -> bool;
 
     /// Prepares an empty table, which is at `at`, as the root of an address space: lets `set` set
     /// the entries of the kernel's half. Returns what CR3 gets.
     fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64;
 
-    /// Ends an address space that no CPU has loaded, and of which no CPU has translations.
+    /// Ends the address space with this value of CR3.
+    /// Requires: no CPU has loaded it, or has translations of it.
     fn end_space(&self, cr3: u64);
 
-    /// Drops the translation of an address, and of tables on the way to it, in the address space
-    /// that this CPU is in.
+    /// Drops the translations of an address and of the tables on the way to it, in the address
+    /// space that this CPU has loaded.
     fn forget_page(&self, address: u64);
 
-    /// Drops every translation of the address space that this CPU is in.
+    /// Drops every translation of the address space that this CPU has loaded.
     fn forget_space(&self);
 
     /// Drops every user translation this CPU may hold; with `leave`, also leaves the present
@@ -101,22 +102,23 @@ pub trait Machine: Sized + Sync + 'static {
     /// Clears a page of unused memory.
     fn clear(&self, page: PhysPage);
 
-    /// Copies a page to another of its size. No CPU writes either.
+    /// Copies the contents of one page to another of equal size.
+    /// Requires: no CPU writes either page.
     fn copy(&self, from: PhysPage, to: PhysPage);
 
-    /// Makes the branch predictors forget what they learned, where the CPU can do that.
+    /// Makes this CPU's branch predictors forget what they learned, if the CPU can do that.
     fn flush_predictors(&self);
 
     /// Sets the FS and GS bases of the running program.
     fn set_bases(&self, fs: u64, gs: u64);
 
-    /// Saves the vector state that is live on this CPU to its task's save area.
+    /// Saves the vector registers of the running task, which this CPU has, to the task's save area.
     fn save_vector(&self, area: &VectorArea);
 
-    /// Returns the format of a save area on this machine.
+    /// Returns the format of vector save areas on this machine.
     fn vector_format(&self) -> VectorFormat;
 
-    /// Writes the initial vector image to a save area.
+    /// Writes the initial contents of the vector registers to a save area.
     fn init_vector(&self, area: &VectorArea);
 
     /// Reports on the console that a fault without handler ends a process.
@@ -133,12 +135,13 @@ pub trait Machine: Sized + Sync + 'static {
         None
     }
 
-    /// Logs a grant, a refusal or a kill, if the kernel was asked to. Refusals have any error.
+    /// Logs a grant, a refusal or a kill if the boot options ask for that. A refusal is an
+    /// operation that returned any error.
     fn tell(&self, _record: &Record) {}
 
-    /// Writes one record to the log port.
+    /// Writes one record of a log channel to the log port.
     fn log(&self, channel: u8, bytes: &[u8]);
 
-    /// Ends the machine.
+    /// Ends the machine, and reports success (`pass`) or failure.
     fn exit(&self, pass: bool) -> !;
 }

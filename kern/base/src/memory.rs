@@ -60,8 +60,7 @@ pub struct Inside {
 }
 
 impl Untyped {
-    /// Makes an Untyped of the memory of `region`, which descends from one of the `roots` of its
-    /// machine.
+    /// Makes an Untyped of the memory of `region`, which descends from the root `root` of `roots`.
     pub fn new(roots: &Roots, root: RootId, log2: u8, region: Region) -> Untyped {
         let (base, size) = (region.base(), region.size());
         let inside = Inside { reset: Cell::new(Reset::No), sweep: Sweep::default(), region };
@@ -81,7 +80,7 @@ impl Untyped {
         self.base
     }
 
-    /// Returns the bytes of the memory. They never change, either.
+    /// Returns the number of bytes of the memory. It never changes, so no lock is needed.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -91,8 +90,8 @@ impl Untyped {
         at >= self.base() && at - self.base() < self.size()
     }
 
-    /// Returns the changing state, which opens with the lock of the root, or for code that knows
-    /// that no CPU changes anything.
+    /// Returns the Untyped's changing state. It opens with the lock of the root, or for code that
+    /// knows that no CPU changes anything.
     pub const fn inside(&self) -> &Guarded<Inside> {
         &self.inside
     }
@@ -126,7 +125,8 @@ impl Frame {
         }
     }
 
-    /// Makes a frame of device memory; `infos` has an element per page.
+    /// Makes a frame of device memory whose pages have `1 << log2` bytes; `infos` has an element
+    /// per page.
     pub fn of_device(root: RootId, memory: PhysRange, log2: u8, infos: Table<FrameInfo>) -> Frame {
         Frame { infos, ..Frame::new(root, memory, log2) }
     }
@@ -144,8 +144,9 @@ impl Frame {
         self.pages
     }
 
-    /// Gives each of some items a page of it, from the page `first` on; `None` where it has fewer
-    /// pages. Requires: the items are as many as their iterator says.
+    /// Pairs each item with a page of the frame, from the page `first` on. Returns `None` if the
+    /// frame has fewer pages.
+    /// Requires: the iterator has as many items as its length says.
     #[inline(always)]
     pub fn memory_beside<T>(
         &self,
@@ -165,7 +166,7 @@ impl Frame {
         }))
     }
 
-    /// Returns one of its pages.
+    /// Returns the memory of the frame's page `number`, if the frame has that many pages.
     #[inline(always)]
     pub fn memory(&self, number: u64) -> Option<PhysPage> {
         // `pages` says what the memory's bytes say.
@@ -177,12 +178,13 @@ impl Frame {
         !self.infos.is_empty()
     }
 
-    /// Returns the record of its page at a physical address, if the frame has the record itself.
+    /// Returns the record of the frame's page at a physical address. Only frames of device memory
+    /// have the records of their pages themselves.
     pub fn info<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
         self.infos.get(pin, (at.0.checked_sub(self.base().0)? >> self.log2) as usize)
     }
 
-    /// Whether some of its memory is in a range.
+    /// Returns whether a part of the frame's memory is in the range of `bytes` at `at`.
     pub fn meets(&self, at: Phys, bytes: u64) -> bool {
         let end = self.base().0 + self.memory.bytes();
         at.0 < end && self.base().0 < at.0.saturating_add(bytes)
@@ -192,14 +194,16 @@ impl Frame {
         self.pins.load(Ordering::Relaxed)
     }
 
-    /// Pins it. Returns how often it is pinned now. The caller holds the root lock, here and below.
+    /// Pins the frame. Returns how often the frame is pinned now.
+    /// Requires: the root lock is held.
     pub fn pin(&self) -> Option<u32> {
         let pins = self.pins().checked_add(1)?;
         self.pins.store(pins, Ordering::Relaxed);
         Some(pins)
     }
 
-    /// Unpins it. Returns how often it is still pinned; `None` if it was not pinned.
+    /// Unpins the frame once. Returns how often it is still pinned; `None` if it was not pinned.
+    /// Requires: the root lock is held.
     pub fn unpin(&self) -> Option<u32> {
         let pins = self.pins().checked_sub(1)?;
         self.pins.store(pins, Ordering::Relaxed);
@@ -210,7 +214,7 @@ impl Frame {
         self.pins.store(0, Ordering::Relaxed);
     }
 
-    /// Returns the address of one of its pages.
+    /// Returns the address of the frame's page `number`.
     pub const fn page(&self, number: u64) -> Phys {
         Phys(self.base().0 + (number << self.log2))
     }
@@ -301,13 +305,13 @@ impl VSpace {
         })
     }
 
-    /// Locks the tables: only a holder of the guard changes them.
+    /// Locks the page tables: only a holder of the guard changes them.
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>) -> Guard<'_, ()> {
         self.lock.lock(by, &self.header)
     }
 
-    /// Whether a CPU holds the lock now: for surveys.
+    /// Returns whether a CPU holds the lock of the page tables now: for surveys.
     pub fn is_locked(&self) -> bool {
         self.lock.is_locked()
     }
@@ -321,13 +325,13 @@ impl VSpace {
         self.state.load(Ordering::Relaxed) & SPACE_DYING != 0
     }
 
-    /// Marks that it is being destroyed.
-    /// Requires: the lock is held.
+    /// Marks that the space is being destroyed.
+    /// Requires: the lock of its page tables is held.
     pub fn begin_dying(&self) {
         self.state.fetch_or(SPACE_DYING, Ordering::Release);
     }
 
-    /// Notes whether its header has a label.
+    /// Notes whether the space's header has a security label.
     pub fn set_labelled(&self, labelled: bool) {
         if labelled {
             self.state.fetch_or(SPACE_LABELLED, Ordering::Release);
@@ -344,15 +348,15 @@ impl VSpace {
         self.home.store(if old == 0 || old == new { new } else { MANY }, Ordering::Relaxed);
     }
 
-    /// Whether no CPU but `cpu` can remember translations of it.
+    /// Returns whether no CPU except `cpu` can have translations of this space.
     #[inline(always)]
     pub fn is_alone(&self, cpu: CpuId) -> bool {
         let home = self.home.load(Ordering::Relaxed);
         home == cpu.index() as u32 + 1 || home == 0
     }
 
-    /// Notes that this CPU has no translations older than `generation` any more. Returns whether it
-    /// had some.
+    /// Notes that this CPU has no translations of the space older than `generation` any more.
+    /// Returns whether it may have had some.
     #[inline(always)]
     pub fn see(&self, pin: Pin<'_>, generation: u64) -> bool {
         let Some(seen) = self.seen.get(pin, pin.cpu().index()) else { return true };
@@ -363,39 +367,39 @@ impl VSpace {
         moved
     }
 
-    /// Whether the space has changed since the translations that this CPU has kept. The CPU has
-    /// just loaded it.
+    /// Returns whether the space has changed since this CPU loaded it last, so that the
+    /// translations that the CPU has kept may be stale. The CPU has just loaded the space.
     pub fn has_changed(&self, pin: Pin<'_>) -> bool {
         !planted(Fault::MissingPcidFlush) && self.see(pin, self.generation.load(Ordering::Acquire))
     }
 
-    /// Returns the address of its first table.
+    /// Returns the address of the space's first page table, the root table.
     pub const fn base(&self) -> Phys {
         self.tables.base()
     }
 
-    /// Returns the memory of a table.
+    /// Returns the memory of the space's page table `number`, if there is one.
     pub fn table(&self, number: usize) -> Option<PhysPage> {
         self.tables.page(number as u64, abi::PAGE_LOG2)
     }
 
-    /// Returns the address of a table.
+    /// Returns the address of the space's page table `number`.
     pub const fn place_of(&self, number: usize) -> Phys {
         Phys(self.base().0 + ((number as u64) << abi::PAGE_LOG2))
     }
 
-    /// Returns the index of the entry at a physical address.
+    /// Returns the index in the space of the page-table entry that is stored at a physical address.
     pub const fn index_at(&self, at: u64) -> usize {
         at.wrapping_sub(self.base().0) as usize / size_of::<Entry>()
     }
 
-    /// Returns the name of an entry.
+    /// Returns the name of the space's page-table entry at an index.
     pub const fn name_of(&self, index: usize) -> EntryName {
         EntryName(self.base().0 + (index * size_of::<Entry>()) as u64)
     }
 
-    /// Returns the value of CR3 for a switch: root table, PCID, and with a PCID bit 63, which keeps
-    /// translations.
+    /// Returns the value that loads the space into CR3: root table, PCID, and with a PCID bit 63,
+    /// which keeps translations.
     pub fn cr3(&self) -> u64 {
         self.cr3.load(Ordering::Relaxed)
     }

@@ -45,7 +45,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Whether the block is in a mailbox, or a CPU keeps its request.
+    /// Returns whether a block in this stage is in a mailbox, or a CPU keeps its request.
     pub const fn is_under_way(self) -> bool {
         matches!(self, Stage::Ask | Stage::AskDone | Stage::Kept | Stage::Out | Stage::Back)
     }
@@ -67,7 +67,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Returns a number for it: an [`Error`]'s, 0 for a reply, or 256 and more.
+    /// Returns a number for the outcome: an [`Error`]'s, 0 for a reply, or 256 and more.
     pub const fn number(self) -> u32 {
         match self {
             Outcome::Replied => 0,
@@ -133,7 +133,8 @@ impl Words {
     /// A message without words.
     pub const NONE: Words = Words { info: MsgInfo(0), regs: [0; 4] };
 
-    /// Makes an event of the message. `group` is the group's identity for a broadcast, and else 0.
+    /// Makes an event of the message's words, which `from` sent. `group` is the group's identity
+    /// for a broadcast, and else 0.
     pub fn as_event(self, from: SenderInfo, group: u64) -> abi::events::Event {
         let SenderInfo { sender, target, custom } = from;
         let info = MsgInfo::new(self.info.label(), self.info.words() as u8);
@@ -193,7 +194,7 @@ pub struct Message {
 methods! { Message:
     fn callee<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.callee.get(pin);
     fn stage(self) -> Stage = self.stage.get();
-    /// Returns how the call ended, for a block on its way back.
+    /// Returns how the call ended, for a block that goes back to its task.
     fn outcome(self) -> Outcome = self.outcome.get();
     fn number(self) -> u32 = self.number.get();
     fn info(self) -> MsgInfo = self.info.get();
@@ -203,14 +204,15 @@ methods! { Message:
     /// Returns what the message says about its sender.
     fn sender(self) -> SenderInfo =
         SenderInfo { sender: self.sender.get(), target: self.target.get(), custom: self.custom.get() };
-    /// Returns the generation half of the callee's state word.
+    /// Returns the generation of the callee's task, in the position that it has in the callee's
+    /// state word.
     fn tag(self) -> u64 = self.tag.get();
     /// Returns the Reply object that holds the block.
     fn held<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.held.get(pin);
-    /// Returns the identity of a waiting broadcast's group.
+    /// Returns the identity of the group of a broadcast that waits for time.
     fn group(self) -> u64 = self.group.get();
     fn request(self) -> Option<Request> = self.request.get();
-    /// Returns its place among waiting blocks.
+    /// Returns the block's links in a queue of waiting blocks.
     fn queue(self) -> &PrioLinks<Task> = &self.queue;
 
     // --- CPU time, which rests in a block wherever the block waits -------------------------------
@@ -219,7 +221,7 @@ methods! { Message:
     fn time<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.time.get(pin);
     /// Whether the block has this CPU time.
     fn has_time(self, sc: Ref<'_, SchedContext>) -> bool = self.time.is(sc);
-    /// Puts CPU time into the block, or none.
+    /// Puts CPU time into the block, or empties the block of time (`None`).
     fn set_time(self, sc: Option<Ref<'_, SchedContext>>) = self.time.set(sc);
     /// Takes the CPU time out of the block.
     fn take_time<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.time.take(pin);
@@ -241,7 +243,7 @@ impl Message {
 
     // --- CPU time, which rests in a block wherever the block waits -------------------------------
 
-    /// Notes the position of a search, whose block this is.
+    /// Notes where a search for CPU time has come. The block is that of the searching task.
     pub fn note_search(&self, search: Search) {
         debug_assert!(self.stage.get() == Stage::Ask, "a block in {:?} does not search", self.stage.get());
         self.request.set(Some(Request::Seek(search)));

@@ -65,7 +65,7 @@ macro_rules! headed {
         })*
 
         /// Returns the header of the object that a word refers to. All types have the header in the
-        /// same place, so the comparisons become one.
+        /// same place, so the compiler merges the cases.
         pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
             $(if let Some(object) = word.get::<$object>() {
                 return Some(&object.get().header);

@@ -72,7 +72,8 @@ const ALLOW: [u64; 3] = [PRESENT | USER | NO_EXECUTE, PRESENT | USER | NO_EXECUT
 pub struct OwnKind(u64);
 
 impl OwnKind {
-    /// Returns the address of the page of an entry of that kind; its low bits may have any value.
+    /// Returns the address of the page of a page-table entry of this kind. For an entry of another
+    /// kind the result has no meaning.
     #[inline(always)]
     pub const fn at(self, entry: Pte) -> Phys {
         Phys(entry.0 ^ self.0)
@@ -88,7 +89,7 @@ impl OwnKind {
     }
 }
 
-/// Returns the bit of an entry for a page of 2^`log2` bytes.
+/// Returns the bit that a page-table entry for a page of 2^`log2` bytes has set: none for 4 KiB.
 #[inline(always)]
 const fn size_bit(log2: u8) -> u64 {
     if log2 == abi::PAGE_LOG2 { 0 } else { LARGE }
@@ -99,14 +100,15 @@ const fn size_bit(log2: u8) -> u64 {
 pub struct FramePte(u64);
 
 impl FramePte {
-    /// Maps pages of 2^`log2` bytes for user level, of device memory if so asked.
+    /// Makes the common part of entries that map pages of 2^`log2` bytes for user level; uncached
+    /// if they are of a `device`.
     #[inline(always)]
     pub const fn new(log2: u8, access: Access, device: bool) -> FramePte {
         let uncached = if device { UNCACHED } else { 0 };
         FramePte(size_bit(log2) | ALLOW[access as usize] | uncached)
     }
 
-    /// Returns the entry for one page of the frame.
+    /// Returns the page-table entry for one page of the frame.
     #[inline(always)]
     pub const fn of(self, page: PhysPage) -> Pte {
         Pte(page.at().0 | self.0)
@@ -121,12 +123,13 @@ pub struct Pte(u64);
 impl Pte {
     pub const EMPTY: Pte = Pte(0);
 
-    /// Leads to a table. What it allows is left to the entries there.
+    /// Makes an entry that leads to a page table. It restricts nothing: the entries of that table
+    /// say what is allowed.
     pub const fn table(table: PhysPage) -> Pte {
         Pte(table.at().0 | PRESENT | WRITE | USER)
     }
 
-    /// Makes an entry that unsafe code vouches for: its page may be mapped so.
+    /// Makes an entry of a word for which unsafe code vouches: its page may be mapped in this way.
     pub const fn vouched(entry: Vouched<u64>) -> Pte {
         Pte(entry.get())
     }
@@ -141,7 +144,8 @@ impl Pte {
         Pte(page.at().0 | size_bit(page.log2()) | ALLOW[access as usize])
     }
 
-    /// Returns the access bits of an entry without a page: for tables of entries' meanings.
+    /// Returns an entry with the bits of an access, and without a page: for tables indexed by such
+    /// bits.
     pub(crate) const fn of_access(access: Access) -> Pte {
         Pte(ALLOW[access as usize])
     }
@@ -155,18 +159,19 @@ impl Pte {
         self.0 & UNCACHED == UNCACHED
     }
 
-    /// Makes the entry one of memory without a Frame.
+    /// Returns the entry marked as mapping memory without a Frame.
     pub const fn plain(self) -> Pte {
         Pte(self.0 | PLAIN)
     }
 
-    /// Makes the entry of a page that was unmapped: CPUs may have its translation until that
-    /// shootdown is over.
+    /// Makes the entry of a page that was unmapped: until the shootdown with this stamp is over,
+    /// CPUs may have translations of that page.
     pub const fn gone(stamp: Stamp) -> Pte {
         Pte(stamp.raw() << STAMP_SHIFT | GONE)
     }
 
-    /// Returns the shootdown of an entry's earlier page, if CPUs may have its translation.
+    /// Returns the stamp of the shootdown of the page that the entry mapped earlier, if CPUs may
+    /// have its translation.
     pub const fn shootdown(self) -> Option<Stamp> {
         if self.0 & (PRESENT | GONE) == GONE { Stamp::from_raw(self.0 >> STAMP_SHIFT) } else { None }
     }
@@ -183,7 +188,8 @@ impl Pte {
         self.0 & DIRTY != 0
     }
 
-    /// Returns the entry as the hardware leaves it after a use: for machines of tests.
+    /// Returns the entry as the hardware leaves it after a read, or a write (`written`): for
+    /// machines of tests.
     #[must_use]
     pub const fn used(self, written: bool) -> Pte {
         Pte(self.0 | ACCESSED | if written { DIRTY } else { 0 })
@@ -198,14 +204,14 @@ impl Pte {
         level == 1 || self.0 & LARGE != 0
     }
 
-    /// Whether an entry of a table of this level maps the page of a Frame at `at`.
+    /// Returns whether this entry, in a table of `level`, maps the page at `at` for a Frame.
     #[inline(always)]
     pub const fn maps(self, at: Phys, level: u32) -> bool {
         let size = if level == 1 { 0 } else { LARGE };
         self.0 & (ADDRESS | PRESENT | PLAIN | POOL | size) == at.0 | PRESENT | size
     }
 
-    /// Whether an entry of a table of this level is the place of a page: maps it, or has it in
+    /// Returns whether this entry, in a table of `level`, maps a page, or has a page of a pool in
     /// transit.
     pub const fn has_page(self, level: u32) -> bool {
         self.is_present() && self.is_page(level) || self.is_in_transit()
@@ -229,21 +235,21 @@ impl Pte {
     /// More than any [`Pte::access_bits`].
     pub const ACCESS_BITS: usize = 6;
 
-    /// Returns the access bits, next to each other: for tables.
+    /// Returns the access bits of the entry as an index of tables, below [`Pte::ACCESS_BITS`].
     #[inline(always)]
     pub const fn access_bits(self) -> usize {
         const BITS: u64 = (NO_EXECUTE | WRITE).rotate_left(1);
         (self.0.rotate_left(1) & BITS) as usize
     }
 
-    /// Makes the entry one of a page of the pool.
+    /// Returns the entry marked as that of a page of a pool.
     #[must_use]
     pub const fn pooled(self) -> Pte {
         Pte(self.0 | POOL)
     }
 
-    /// Whether it is the place of a page of the pool, there or in transit. No entry of a table is
-    /// one.
+    /// Returns whether the entry is the place of a page of a pool: maps it, or has it in transit.
+    /// An entry that leads to a table is no such place.
     pub const fn is_pooled(self) -> bool {
         self.0 & POOL != 0 && (self.is_present() || self.is_in_transit())
     }
@@ -252,14 +258,14 @@ impl Pte {
         self.0 & (PRESENT | GONE | TRANSIT) == TRANSIT
     }
 
-    /// Returns the entry of a pool page in transit.
+    /// Returns this entry of a pool page, changed to have the page in transit: mapped for no task.
     #[must_use]
     pub const fn in_transit(self) -> Pte {
         let write = if self.0 & WRITE != 0 { TRANSIT_WRITE } else { 0 };
         Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | TRANSIT | write)
     }
 
-    /// Returns the access of a pool page, or its access before it was in transit.
+    /// Returns the access of a pool page; for a page in transit, its access before that.
     pub const fn pool_access(self) -> Access {
         if self.0 & (if self.is_in_transit() { TRANSIT_WRITE } else { WRITE }) != 0 {
             Access::Write
@@ -268,14 +274,15 @@ impl Pte {
         }
     }
 
-    /// Returns the entry of a pool page, present or in transit, as present with an access.
+    /// Returns the entry of a pool page, mapped with this access. Before, the page may be mapped or
+    /// in transit.
     #[must_use]
     pub const fn arrived(self, access: Access) -> Pte {
         Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | ALLOW[access as usize])
     }
 
-    /// Returns the entry of a pool page that others see, too: read-only, and copied on a write if
-    /// so asked.
+    /// Returns the entry of a pool page that other spaces map, too: read-only. With `copy`, a write
+    /// copies the page.
     #[must_use]
     pub const fn shared(self, copy: bool) -> Pte {
         let lent = if self.0 & WRITE != 0 { LENT } else { 0 };
@@ -283,21 +290,23 @@ impl Pte {
         Pte(self.0 & !WRITE | lent | copy)
     }
 
-    /// Returns the read-only page-table entry for the receiver.
+    /// Returns a read-only entry of this pool page for the receiver's space. With `copy`, a write
+    /// copies the page.
     #[must_use]
     pub const fn view(self, copy: bool) -> Pte {
         let copy = if copy { COPY } else { 0 };
         Pte(self.0 & (ADDRESS | POOL | LARGE) | ALLOW[Access::Read as usize] | copy)
     }
 
-    /// Returns the entry of a page that no message shares any more: the message has gone, or a
-    /// system call has set its access.
+    /// Returns the entry without the mark that a message borrows the page: the message has gone, or
+    /// a system call has set the access.
     #[must_use]
     pub const fn given(self) -> Pte {
         Pte(self.0 & !LENT)
     }
 
-    /// Returns the entry of a page that no other space sees.
+    /// Returns the entry of a pool page that no other space maps: a write does not copy it, and no
+    /// message borrows it.
     #[must_use]
     pub const fn unshared(self) -> Pte {
         Pte(self.0 & !(COPY | LENT))
@@ -307,13 +316,15 @@ impl Pte {
         self.0 & COPY != 0
     }
 
-    /// Whether it could be written before a message was to share it that has not gone yet.
+    /// Returns whether a message that has not gone yet borrows the page, and the page was writable
+    /// before.
     pub const fn is_lent(self) -> bool {
         self.0 & LENT != 0
     }
 
-    /// Returns the entry without its address and the hardware's bits, if it is the place of a never
-    /// shared page of the pool, of 4 KiB, or of 2 MiB if so asked.
+    /// Returns the kind of the entry: its bits without address, accessed bit and dirty bit. `None`
+    /// unless it is the place of a never shared page of the pool, of 2 MiB if `large`, else of 4
+    /// KiB.
     #[inline(always)]
     pub const fn own_kind(self, large: bool) -> Option<OwnKind> {
         let size = if large { LARGE } else { 0 };
@@ -322,15 +333,15 @@ impl Pte {
         if own { Some(OwnKind(self.0 & !(ADDRESS | ACCESSED | DIRTY))) } else { None }
     }
 
-    /// Returns the address of the page if the entry is the place of one of that kind; its low bits
-    /// may have any value.
+    /// Returns the address of the page if the entry is of this kind; `None` if not. The low bits of
+    /// the address may have any value.
     #[inline(always)]
     pub const fn own_at(self, kind: OwnKind) -> Option<Phys> {
         let at = kind.at(self);
         if at.0 & !(ADDRESS | ACCESSED | DIRTY) == 0 { Some(at) } else { None }
     }
 
-    /// Returns the entry with other access.
+    /// Returns the entry of a page with its access replaced by this one.
     #[must_use]
     pub const fn allowing(self, access: Access) -> Pte {
         Pte(self.0 & !(WRITE | NO_EXECUTE) | ALLOW[access as usize])
@@ -348,25 +359,25 @@ impl Entry {
         from_hardware(self.0.load(Ordering::Acquire))
     }
 
-    /// Whether there is nothing. For surveys, which look at many.
+    /// Returns whether the page-table entry is zero. For surveys, which look at many entries.
     #[inline(always)]
     pub fn is_blank(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// Writes an entry whose present contents are not needed: a bit that the hardware sets at that
-    /// moment is lost.
+    /// Overwrites the entry without reading it: a bit that the hardware sets at that moment is
+    /// lost.
     #[inline(always)]
     pub fn store(&self, entry: Pte) {
         self.0.store(to_hardware(entry), Ordering::Release);
     }
 
-    /// Clears the accessed bit; the entry as it was.
+    /// Clears the accessed bit. Returns the entry as it was before.
     pub fn take_accessed(&self) -> Pte {
         from_hardware(self.0.fetch_and(!ACCESSED, Ordering::AcqRel))
     }
 
-    /// Changes an entry; what the hardware sets meanwhile stays.
+    /// Replaces the entry by what `change` makes of it. Bits that the hardware sets meanwhile stay.
     pub fn update(&self, change: impl Fn(Pte) -> Pte) {
         let mut old = self.0.load(Ordering::Relaxed);
         while let Err(seen) = self.0.compare_exchange(
@@ -384,7 +395,7 @@ impl Entry {
 /// the bit.
 const MEANT_NO_EXECUTE: u64 = 1 << 10;
 
-/// Returns the hardware's form of an entry: the entry.
+/// Returns the number that the hardware reads in a page table for this entry.
 #[inline(always)]
 fn to_hardware(entry: Pte) -> u64 {
     if Protection::NoExecute.is_off() && entry.0 & NO_EXECUTE != 0 {
@@ -402,13 +413,14 @@ fn from_hardware(entry: u64) -> Pte {
     Pte(entry)
 }
 
-/// Returns the index of an address in a table of `level`.
+/// Returns the index of a virtual address's entry in a page table of `level`.
 #[inline(always)]
 pub const fn index_of(address: u64, level: u32) -> usize {
     (address >> (abi::PAGE_LOG2 as u32 + 9 * (level - 1))) as usize % ENTRIES
 }
 
-/// Bytes that an entry of a table of `level` maps, as a base-2 logarithm.
+/// Returns the number of bytes that an entry of a page table of `level` maps, as a base-2
+/// logarithm.
 pub const fn log2_of(level: u32) -> u8 {
     abi::PAGE_LOG2 + 9 * (level as u8 - 1)
 }
@@ -422,7 +434,7 @@ pub struct TableNote(u64);
 pub const LEVEL_MASK: u64 = 7;
 
 impl TableNote {
-    /// Makes the note of a page table of a level that is for an address.
+    /// Makes the note of a page table of `level` that is for the virtual address `address`.
     pub const fn new(level: u32, address: u64) -> TableNote {
         let base = address & !((1 << log2_of(level + 1)) - 1);
         TableNote(base | level as u64)
@@ -440,7 +452,8 @@ impl TableNote {
         (self.0 & LEVEL_MASK) as u32
     }
 
-    /// Returns the address of one of the VSpace's entries, which is in this table.
+    /// Returns the virtual address that a page-table entry of this table maps; `index` is the
+    /// entry's index among all entries of its VSpace.
     pub const fn address(self, index: usize) -> u64 {
         (self.0 & !LEVEL_MASK) + (((index % ENTRIES) as u64) << log2_of(self.level()))
     }
@@ -462,7 +475,7 @@ impl EntryName {
         Phys(self.0 & ADDRESS)
     }
 
-    /// Returns the entry after it.
+    /// Returns the name of the entry that follows in the same page table.
     #[must_use]
     pub const fn next(self) -> EntryName {
         EntryName(self.0 + size_of::<Entry>() as u64)
@@ -486,7 +499,8 @@ impl Links {
         EntryName(self.prev.load(Ordering::Relaxed))
     }
 
-    /// Whether there are no neighbours. For surveys, which look at many.
+    /// Returns whether the entry has no neighbours in a list of mappings. For surveys, which look
+    /// at many entries.
     #[inline(always)]
     pub fn is_blank(&self) -> bool {
         self.next.load(Ordering::Relaxed) | self.prev.load(Ordering::Relaxed) == 0

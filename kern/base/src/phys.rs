@@ -27,13 +27,13 @@ pub struct PhysPage {
 }
 
 impl PhysPage {
-    /// Makes a page of 4 KiB for which unsafe code vouches.
+    /// Makes a page of 4 KiB at an address for which unsafe code vouches.
     pub const fn vouched(at: Vouched<u64>) -> PhysPage {
         PhysPage { at: Phys(at.get()), log2: abi::PAGE_LOG2 }
     }
 
-    /// Makes a page of another type of this crate: an entry that maps the page, a task whose UTCB
-    /// it is.
+    /// Makes a page of 2^`log2` bytes. The caller, a type of this crate, knows that its memory
+    /// exists: by an entry that maps it, or as a task's UTCB.
     pub(crate) const fn trusted(at: Phys, log2: u8) -> PhysPage {
         PhysPage { at, log2 }
     }
@@ -42,7 +42,7 @@ impl PhysPage {
         self.at
     }
 
-    /// Returns its size, as a base-2 logarithm.
+    /// Returns the page's size in bytes, as a base-2 logarithm.
     pub const fn log2(self) -> u8 {
         self.log2
     }
@@ -56,18 +56,18 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
-    /// Returns the memory of a piece, of which nothing else is made any more.
+    /// Returns the memory of a piece. The piece is used up, so nothing else can be made of it.
     #[expect(clippy::needless_pass_by_value, reason = "the piece is used up")]
     pub fn of_piece(machine: &impl Machine, piece: Piece) -> PhysRange {
         PhysRange { base: machine.phys(piece.base()), bytes: piece.size() }
     }
 
-    /// Makes a range of another type of this crate.
+    /// Makes a range of memory. The caller, a type of this crate, knows that the memory exists.
     pub(crate) const fn trusted(base: Phys, bytes: u64) -> PhysRange {
         PhysRange { base, bytes }
     }
 
-    /// Returns device memory without memory of the kernel; `None` if a part is anything else.
+    /// Makes a range of device memory; `None` if a part of it is RAM or is used by the kernel.
     pub fn of_device(machine: &impl Machine, base: Phys, bytes: u64) -> Option<PhysRange> {
         machine.is_device(base, bytes).then_some(PhysRange { base, bytes })
     }
@@ -80,7 +80,7 @@ impl PhysRange {
         self.bytes
     }
 
-    /// Returns a page of `1 << log2` bytes, if it exists.
+    /// Returns the range's page `number`, of `1 << log2` bytes, if the range has that many pages.
     #[inline(always)]
     pub const fn page(self, number: u64, log2: u8) -> Option<PhysPage> {
         if number >= self.bytes >> log2 {

@@ -52,8 +52,8 @@ impl Offered {
 }
 
 impl Offer {
-    /// Reads the offer. The slot is written last and read first, so its receiver is that of this
-    /// offer or a later one.
+    /// Reads the offer without a lock. The slot is written last and read first, so its receiver is
+    /// that of this offer or a later one.
     pub fn get(&self) -> Offered {
         let slot = self.slot.load(Ordering::Acquire);
         Offered { slot, from: self.from.load(Ordering::Relaxed) }
@@ -102,7 +102,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Returns whether a table is one of the process's own CSpace.
+    /// Returns whether a capability table is one of the process's own CSpace; `table` is its
+    /// header.
     pub fn has_table<'k>(&self, pin: Pin<'k>, table: &Header) -> bool {
         let tables = self.cnode.get(pin).into_iter().flat_map(|first| CNode::tables(first, pin));
         tables.into_iter().any(|own| core::ptr::eq(&raw const own.get().header, table))
@@ -137,19 +138,19 @@ impl Process {
         ProcessKey::from_raw(self.key_word() >> MEMBER_KEY_SHIFT)
     }
 
-    /// Returns the key, shifted to its position in a member record.
+    /// Returns the process's key, shifted to its position in a group's member record.
     pub fn key_word(&self) -> u64 {
         self.key_word.load(Ordering::Relaxed)
     }
 
-    /// Names the kill of this process that is under way, or comes next. Never 0.
+    /// Returns a name of the process's kill that is under way, or comes next. It is never 0.
     pub fn kill_word(&self) -> u64 {
         let number = u64::from(self.kills.load(Ordering::Relaxed));
         self.key_word() | number & ((1 << MEMBER_KEY_SHIFT) - 1)
     }
 
-    /// Returns where the fastpath finds the CSpace's slots, and how many; zeros if it finds none.
-    /// For surveys.
+    /// Returns the address and the number of the CSpace's slots, as the fast path finds them; zeros
+    /// if it finds none. For surveys.
     pub fn published_cspace(&self) -> (u64, u64) {
         match self.cspace_len.load(Ordering::Relaxed) {
             0 => (0, 0),
@@ -157,13 +158,14 @@ impl Process {
         }
     }
 
-    /// Publishes the slots of the CSpace to the fastpath.
+    /// Publishes the slots of the process's CSpace to the fast path.
     pub fn publish_cspace(&self, pin: Pin<'_>, slots: &FilledTable<Slot>) {
         self.cspace_base.store(slots.get_or_first(pin, 0).addr(), Ordering::Relaxed);
         self.cspace_len.store(slots.known().len() as u64, Ordering::Release);
     }
 
-    /// Withdraws them: the fastpath finds an empty slot, whatever the number.
+    /// Withdraws the CSpace's slots from the fast path, which then finds an empty slot for every
+    /// slot number.
     pub fn withdraw_cspace(&self) {
         self.cspace_len.store(0, Ordering::Relaxed);
         self.cspace_base.store(no_slot(), Ordering::Release);

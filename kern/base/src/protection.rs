@@ -38,7 +38,7 @@ const NAMES: [(&str, Protection); 6] = [
 static OFF: AtomicU8 = AtomicU8::new(0);
 
 impl Protection {
-    /// Whether it is left off.
+    /// Returns whether the boot option `off=` has switched this protection off.
     #[inline(always)]
     pub fn is_off(self) -> bool {
         #[cfg(feature = "faults")]
@@ -47,8 +47,8 @@ impl Protection {
         false
     }
 
-    /// Leaves off what the option names (names with commas between); false where it has a name that
-    /// nothing has.
+    /// Switches off the protections that the boot option `off=` names, with commas between the
+    /// names. Returns false, and stops, at an unknown name.
     #[cfg(feature = "faults")]
     pub fn leave_off(names: &str) -> bool {
         names.split(',').all(|wanted| {

@@ -27,20 +27,21 @@ pub struct ReplyHot {
 }
 
 methods! { ReplyHot:
-    /// Returns the caller whose call it keeps.
+    /// Returns the caller whose call the Reply object keeps.
     fn caller<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.caller.get(pin);
-    /// Returns the number of the call that it keeps, or has kept last.
+    /// Returns the number of the call that the Reply object keeps, or kept last.
     fn number(self) -> u64 = self.number.get();
-    /// Returns the task that saved the call.
+    /// Returns the task that saved its caller's call in this Reply object.
     fn server<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.server.get(pin);
-    /// Returns the next Reply object of the server.
+    /// Returns the next Reply object in the list of its server.
     fn next<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.next.get(pin);
-    /// Returns the Reply object before it in the server's list.
+    /// Returns the Reply object before this one in the list of its server.
     fn prev<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.prev.get(pin);
 }
 
 impl ReplyHot {
-    /// Keeps a call, with a number of its own, for the task that serves it. `this` is the object.
+    /// Keeps a call, with a number, for the task `server` that serves it. `this` is the Reply
+    /// object itself.
     pub fn keep<'k>(
         &self,
         this: Ref<'k, Reply>,
@@ -75,7 +76,7 @@ impl Reply {
         Reply { header: Header::new(ObjType::Reply, root), hot: Homed::new(home, ReplyHot::default()) }
     }
 
-    /// Takes the call out, and the object out of its server's list.
+    /// Takes the call out of a Reply object, and the object out of its server's list.
     pub fn release<'k>(reply: Ref<'k, Reply>, pin: Pin<'k>) -> Option<Block<'k>> {
         let hot = reply.get().hot.here(pin);
         let server = hot.server.take(pin)?;

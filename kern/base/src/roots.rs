@@ -34,7 +34,7 @@ impl Root {
         Root { leaving: AtomicLink::null(), passed: Cell::new(0), made: Cell::new(0) }
     }
 
-    /// Gives a new object of its memory its number, before its first capability is there.
+    /// Gives a new object of this root's memory its number, before its first capability exists.
     #[inline(always)]
     pub fn number(&self, object: &Header) {
         let serial = self.made.get() + 1;
@@ -60,7 +60,7 @@ impl Roots {
         Roots([const { Line(Lock::new(Root::new())) }; MAX_ROOTS])
     }
 
-    /// Locks the root that an object descends from. Panics where there is no such root.
+    /// Locks the root from which an object descends. Panics where there is no such root.
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>, of: &Header) -> RootGuard<'_> {
         self.0[of.root().index()].0.lock(by, of)
@@ -77,7 +77,7 @@ impl Roots {
         Guarded::new(&self.0[root.index()].0, state)
     }
 
-    /// Returns all of them.
+    /// Returns all roots, each in its lock.
     pub fn iter(&self) -> impl Iterator<Item = &Lock<Root>> {
         self.0.iter().map(|line| &line.0)
     }
@@ -109,22 +109,22 @@ pub struct UntypedGuard<'a> {
 }
 
 impl<'a> UntypedGuard<'a> {
-    /// Returns the Untyped itself, which is also reachable without the lock.
+    /// Returns the Untyped, which is also reachable without the lock.
     pub const fn untyped(&self) -> &'a Untyped {
         self.untyped
     }
 
-    /// Returns the memory, and how much of it is in use.
+    /// Returns the Untyped's memory, and how much of it is in use.
     pub const fn region(&self) -> &Region {
         &self.inside.value().region
     }
 
-    /// Returns the state of the sweep that takes its pages out of pools.
+    /// Returns the state of the sweep that takes the Untyped's pages out of pools.
     pub const fn sweep(&self) -> &Sweep {
         &self.inside.value().sweep
     }
 
-    /// Returns how far the current reset has come.
+    /// Returns how far the current reset of the Untyped has come.
     pub const fn reset(&self) -> &Cell<Reset> {
         &self.inside.value().reset
     }

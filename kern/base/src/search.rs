@@ -38,7 +38,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Tells steps at the same task apart.
+    /// Returns a number that tells steps at one task apart.
     const fn number(self) -> u8 {
         match self {
             Step::Scan => 0,
@@ -63,7 +63,8 @@ struct Trail {
 impl Trail {
     const NEW: Trail = Trail { seen: (TaskId::NONE, 0), steps: 0, until: 1 };
 
-    /// Notes a step. Returns whether it is the remembered one.
+    /// Notes a step of the walk. Returns whether it is the remembered one: then the walk goes in a
+    /// circle.
     fn note(&mut self, step: (TaskId, u8)) -> bool {
         if step == self.seen {
             return true;
@@ -82,7 +83,8 @@ impl Search {
         Search { at: first.ptr(), step: Step::Scan, trail: Trail::NEW }
     }
 
-    /// Returns the search one step further. A search that has gone in a circle is lost.
+    /// Returns the search moved on to task `at`, with `step` as the next step there. A search that
+    /// has gone in a circle is marked to begin again.
     pub fn moved(mut self, at: Ref<'_, Task>, step: Step) -> Search {
         let goes_round = self.trail.note((at.get().id(), step.number()));
         Search { at: at.ptr(), step: if goes_round { Step::Lost } else { step }, trail: self.trail }
@@ -98,7 +100,7 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// Steps until a walk over `next` is noticed to go round.
+    /// Returns how many steps a walk over `next` takes until the trail notices a circle.
     fn walk(next: impl Fn(u64) -> u64, patience: usize) -> Option<usize> {
         let (mut at, mut trail) = (1, Trail::NEW);
         (0..patience).find(|_| {

@@ -45,8 +45,8 @@ methods! { Slot:
         self.word.is_empty_below(limit) && self.next.is_null() && self.prev.is_null();
     fn badge(self) -> u64 = self.meta.load(Ordering::Relaxed) & BADGE_MASK;
     fn depth(self) -> u16 = (self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u16;
-    /// Sets badge and depth before word 0 is filled, so `Relaxed` suffices: word 0's `Release`
-    /// publishes them.
+    /// Sets the badge and the depth in the derivation tree, before word 0 is filled. `Relaxed`
+    /// suffices: word 0's `Release` publishes both.
     fn set_meta(self, badge: u64, depth: u16) =
         self.meta.store((badge & BADGE_MASK) | (u64::from(depth) << BADGE_BITS), Ordering::Relaxed);
 }
@@ -96,7 +96,7 @@ pub struct Place<'k> {
 }
 
 impl CNode {
-    /// Returns the tables of a CSpace from one of them on, in the order of their slots' numbers.
+    /// Returns the tables of a CSpace from `first` on, in the order of their slots' numbers.
     pub fn tables<'k>(first: Ref<'k, CNode>, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, CNode>> {
         core::iter::successors(Some(first), move |table| table.get().more.get(pin)).take(TABLES_MAX)
     }
@@ -113,14 +113,14 @@ impl CNode {
         }
     }
 
-    /// Notes the task that ended it.
-    /// Requires: the lock of the list that it will join is held.
+    /// Notes the task that ended this object.
+    /// Requires: the lock of the list of zombies, which the object will join, is held.
     pub fn set_ender(&self, actor: Actor) {
         self.ended_by.store(actor.task.raw(), Ordering::Relaxed);
         self.ended_label.store(actor.label, Ordering::Relaxed);
     }
 
-    /// Returns the task that ended it, as far as that was noted.
+    /// Returns the task that ended this object, if it was noted.
     pub fn ender(&self) -> Actor {
         let task = TaskId::from_raw(self.ended_by.load(Ordering::Relaxed));
         Actor { task, label: self.ended_label.load(Ordering::Relaxed) }

@@ -54,22 +54,23 @@ pub struct Stretch {
 }
 
 impl Sweep {
-    /// Returns: the first pass that begins after now.
+    /// Returns the first pass that begins after this call.
     pub fn pass_from_now(&self) -> Pass {
         Pass(self.begun.get() + 1)
     }
 
-    /// Returns: the pass with a number; `None` if no task was told to wait for it yet.
+    /// Returns the pass with a number; `None` for a number that no task was given to wait for.
     pub fn pass(&self, raw: u64) -> Option<Pass> {
         (1..=self.begun.get() + 1).contains(&raw).then_some(Pass(raw))
     }
 
-    /// Whether a pass has ended, or a later one.
+    /// Returns whether this pass has ended.
     pub fn is_over(&self, pass: Pass) -> bool {
         self.over.get() >= pass.0
     }
 
-    /// Goes on with the pass under way; where there is none, begins one.
+    /// Continues the pass under way, or begins one if none is. Returns the pages that have to be
+    /// checked next.
     pub fn go_on(&self) -> Stretch {
         if self.begun.get() == self.over.get() {
             self.begun.set(self.begun.get() + 1);
@@ -78,7 +79,8 @@ impl Sweep {
         Stretch { pass: self.begun.get(), first: self.next.get() }
     }
 
-    /// Notes that the pages of a stretch before `end` were looked at, of `pages` that there are.
+    /// Notes that all pages of a stretch before the page `end` were checked. The Untyped has
+    /// `pages` pages.
     pub fn note(&self, stretch: Stretch, end: u64, pages: u64) {
         if stretch.pass <= self.over.get() {
             // Others have ended that pass, and may have begun another one.

@@ -136,54 +136,58 @@ methods! { TaskHot:
     // --- what it is part of ----------------------------------------------------------------------
 
     fn process_if_any<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.process.get(pin);
-    /// Returns its process. Requires: it is configured, as is every task that runs or receives.
+    /// Returns the task's process.
+    /// Requires: the task is configured, as is every task that runs or receives.
     fn process<'k>(self, pin: Pin<'k>) -> Ref<'k, Process> =
         self.process_if_any(pin).expect("a task that makes a system call or receives has a process");
-    /// Returns the CPU that it moves to when it is first resumed.
+    /// Returns the CPU to which the task moves when it is first resumed.
     fn start_on(self) -> CpuId = self.start_on.get();
-    /// Returns the debug registers: DR0 to DR3, DR7.
+    /// Returns the task's debug registers: DR0 to DR3, DR7.
     fn debug(self) -> &[Cell<u64>; abi::DEBUG_ADDRESSES + 1] = &self.debug;
 
     // --- calls to it -----------------------------------------------------------------------------
 
-    /// Whether calls or bits wait to be received, or the call that it serves is a fault.
+    /// Returns whether calls or bits wait to be received, or the call that the task serves is a
+    /// fault.
     fn has_pending(self) -> bool = self.pending.get() != 0;
-    /// Returns what is pending, as bits: for surveys.
+    /// Returns the bits that say what is pending at the task: callers, bits, a fault. For surveys.
     fn pending(self) -> u64 = self.pending.get();
-    /// Whether the bound Notification has bits.
+    /// Returns whether the Notification bound to the task has bits.
     fn has_pending_bits(self) -> bool = self.pending.get() & PENDING_BITS != 0;
-    /// Whether the call that it serves is a fault.
+    /// Returns whether the call that the task serves is a fault.
     fn serves_fault(self) -> bool = self.pending.get() & PENDING_FAULT != 0;
-    /// Returns the callers that wait: only to look.
+    /// Returns the queue of calls that wait for the task. Callers of this function only look at it.
     fn callers(self) -> &BlockQueue = &self.callers;
-    /// Returns the caller whose call it serves.
+    /// Returns the caller whose call the task serves.
     fn caller<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.caller.get(pin);
-    /// Whether it serves the call of this caller.
+    /// Returns whether the task serves the call of `caller`.
     fn serves(self, caller: Ref<'_, Task>) -> bool = self.caller.is(caller);
-    /// Lets it serve a call.
+    /// Makes the task the server of the call in `block`.
     fn serve(self, block: Block<'_>) = self.caller.put(block);
-    /// Marks the call that it serves as a fault: the fastpaths must not answer it.
+    /// Marks the call that the task serves as a fault: the fast path must not answer it.
     fn serve_fault(self) = self.set_pending(PENDING_FAULT, true);
     /// Returns the first of the Reply objects that hold callers of this task.
     fn first_reply<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Reply>> = self.replies.get(pin);
 
     // --- bits ------------------------------------------------------------------------------------
 
-    /// Returns the Notification whose bits Recv returns.
+    /// Returns the Notification that is bound to the task; the task's receive operations return its
+    /// bits.
     fn bound<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> = self.bound.get(pin);
-    /// Notes whether the bound Notification has bits.
+    /// Notes whether the Notification bound to the task has bits.
     fn set_bits_pending(self, on: bool) = self.set_pending(PENDING_BITS, on);
-    /// Returns the Notification for whose bits it waits.
+    /// Returns the Notification for whose bits the task waits.
     fn waits_for<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> = self.waits_for.get(pin);
-    /// Returns the Notification whose bits wake the task, which is its waiter no more.
+    /// Ends the task's wait for the bits of a Notification, because they have come. Returns the
+    /// Notification.
     fn end_wait_for_bits<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Notification>> =
         self.waits_for.take(pin);
 
     // --- pages -----------------------------------------------------------------------------------
 
-    /// Whether it has lent pages to a message, which may not have gone.
+    /// Returns whether the task lends pages to a message that may not have gone yet.
     fn lends_pages(self) -> bool = self.lends.get();
-    /// Notes that it lends pages, or that they have gone or are back.
+    /// Notes whether the task lends pages to a message; false once they have gone or are back.
     fn set_lends_pages(self, on: bool) = self.lends.set(on);
 }
 
@@ -213,20 +217,20 @@ impl TaskHot {
         self.pending.set(if on { self.pending.get() | bit } else { self.pending.get() & !bit });
     }
 
-    /// Queues a call.
+    /// Queues a call that waits for this task to receive, with the caller's priority.
     pub fn queue_call(&self, pin: Pin<'_>, block: Block<'_>, priority: u8) {
         self.callers.put(pin, block, priority);
         self.set_pending(PENDING_CALLERS, true);
     }
 
-    /// Takes the next call out of the queue.
+    /// Takes the waiting call of the highest priority out of the task's queue.
     pub fn next_call<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         let block = self.callers.pop(pin);
         self.note_callers();
         block
     }
 
-    /// Takes the call of `caller` out of the queue, if it is there.
+    /// Takes the waiting call of `caller` out of the task's queue, if it is there.
     pub fn take_call<'k>(&self, pin: Pin<'k>, caller: Ref<'k, Task>) -> Option<Block<'k>> {
         let block = self.callers.take(pin, caller);
         self.note_callers();
@@ -239,32 +243,35 @@ impl TaskHot {
         }
     }
 
-    /// Takes all calls out of the queue.
+    /// Takes all waiting calls out of the task's queue.
     pub fn take_calls(&self, pin: Pin<'_>) -> BlockQueue {
         self.set_pending(PENDING_CALLERS, false);
         self.callers.take_all(pin)
     }
 
-    /// Takes the call that it serves.
+    /// Takes the call that the task serves, so that it serves none. The call may be a fault.
     pub fn take_caller<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         let block = self.caller.take(pin)?;
         self.set_pending(PENDING_FAULT, false);
         Some(block)
     }
 
-    /// Takes the call that it serves, while nothing is pending.
+    /// Takes the call that the task serves.
+    /// Requires: the call is no fault, and no call or bit waits for the task.
     pub fn take_only_caller<'k>(&self, pin: Pin<'k>) -> Option<Block<'k>> {
         debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
         self.caller.take(pin)
     }
 
-    /// Takes the call of `caller`, which it serves, while nothing is pending.
+    /// Takes the call of `caller`, which the task serves.
+    /// Requires: the call is no fault, and no call or bit waits for the task.
     pub fn take_call_of<'k>(&self, caller: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
         self.caller.take_of(caller, pin)
     }
 
-    /// Takes the fault of `faulter`, which it serves, while nothing else is pending.
+    /// Takes the fault of `faulter`, which the task serves.
+    /// Requires: no call or bit waits for the task.
     pub fn take_fault_of<'k>(&self, faulter: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(self.pending.get() == PENDING_FAULT, "not a fault alone: {}", self.pending.get());
         self.pending.set(0);
@@ -273,32 +280,33 @@ impl TaskHot {
 
     // --- bits ------------------------------------------------------------------------------------
 
-    /// Binds a Notification to `task`, whose state this is.
+    /// Binds the Notification `object`, whose state is `note`, to `task`, whose state is `self`.
     pub fn bind(&self, task: Ref<'_, Task>, object: Ref<'_, Notification>, note: &NotificationHot) {
         note.bound.set(Some(task));
         self.bound.set(Some(object));
     }
 
-    /// Ends the binding, because the task dies.
+    /// Ends the binding of the task to its Notification, because the task dies.
     pub fn unbind(&self, pin: Pin<'_>) {
         if let Some(object) = self.bound.take(pin) {
             object.get().hot.here(pin).bound.set(None);
         }
     }
 
-    /// Ends the binding, because the Notification dies.
+    /// Ends the binding of the task to its Notification, because the Notification dies.
     pub fn lose_notification(&self) {
         self.bound.set(None);
         self.set_bits_pending(false);
     }
 
-    /// Lets `task`, whose state this is, wait for the bits of a Notification.
+    /// Makes `task`, whose state is `self`, wait for the bits of the Notification `object`, whose
+    /// state is `note`.
     pub fn wait_for(&self, task: Ref<'_, Task>, object: Ref<'_, Notification>, note: &NotificationHot) {
         note.waiter.set(Some(task));
         self.waits_for.set(Some(object));
     }
 
-    /// Ends the wait for bits before there are any.
+    /// Ends the task's wait for the bits of a Notification, which have not come.
     pub fn cancel_wait_for_bits(&self, pin: Pin<'_>) {
         if let Some(object) = self.waits_for.take(pin) {
             object.get().hot.here(pin).waiter.set(None);
@@ -373,25 +381,25 @@ impl HasHomed<TaskHot> for Task {
 }
 
 methods! { Task:
-    /// Returns its id; [`TaskId::NONE`] if it has none yet.
+    /// Returns the task's id; [`TaskId::NONE`] if it has none yet.
     fn id(self) -> TaskId = TaskId::from_raw(self.id.load(Acquire));
-    /// Gives the task its id, or takes the id back. The CPU that does so then looks for marks that
-    /// another CPU makes before it looks for the id.
+    /// Sets the task's id, or clears it. The CPU that does so then looks for marks that another CPU
+    /// makes before it looks for the id.
     fn set_id(self, id: TaskId) = self.id.store(id.raw(), SeqCst);
-    /// Returns its process, while it is of one.
+    /// Returns the process that the task belongs to, if there is one.
     fn owner<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.owner.get(pin);
-    /// Returns the address space of its process, while it is of one.
+    /// Returns the address space of the process that the task belongs to, if there is one.
     fn space<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, VSpace>> = self.space.get(pin);
-    /// Returns where its UTCB is mapped in its process.
+    /// Returns the address at which the task's process has the task's UTCB mapped.
     fn utcb_address(self) -> u64 = self.utcb_address.load(Relaxed);
-    /// Notes that the task was asked to suspend, or to resume.
+    /// Notes whether the task was last asked to suspend (`true`) or to resume.
     fn set_to_suspend(self, suspend: bool) = self.to_suspend.store(suspend, Release);
     /// Whether the task was last asked to suspend.
     fn is_to_suspend(self) -> bool = self.to_suspend.load(Acquire);
-    /// Returns which message is recalled, and how.
+    /// Returns which message of the task is recalled, and how.
     fn recalled(self) -> RecallRequest = RecallRequest::from_raw(self.recalled.load(Acquire));
     fn utcb<'k>(self, pin: Pin<'k>) -> &'k Utcb = self.utcb.get(pin).get();
-    /// Returns the page of its UTCB, which its process sees.
+    /// Returns the page that holds the task's UTCB, and that the task's process maps.
     fn utcb_page(self, machine: &impl Machine) -> PhysPage =
         PhysPage::trusted(machine.phys(self.utcb.addr()), abi::PAGE_LOG2);
     fn vector<'k>(self, pin: Pin<'k>) -> &'k VectorArea = self.vector.get(pin).get();
@@ -408,8 +416,8 @@ impl Task {
 
     pub const OWNER_OFFSET: usize = offset_of!(Task, owner);
 
-    /// Makes the task one of a process, with its UTCB at an address of the process's space. `cpu`
-    /// is where it is to run.
+    /// Makes the task one of a process, with its UTCB at address `utcb` of the process's space.
+    /// `cpu` is where it is to run.
     pub fn join(
         &self,
         pin: Pin<'_>,
@@ -441,7 +449,7 @@ impl Task {
         self.recalled.store(recall.raw(), Release);
     }
 
-    /// Makes a task that is not configured yet in a page-aligned piece of [`TASK_BYTES`].
+    /// Makes a task that is not configured yet, in a page-aligned piece of [`TASK_BYTES`].
     pub fn make<'k>(mut piece: Piece, pin: Pin<'k>, root: RootId, home: CpuId) -> Option<Ref<'k, Task>> {
         let head = piece.split(core::mem::size_of::<Task>() as u64)?;
         let area = piece.split(abi::PAGE_SIZE - head.size())?;

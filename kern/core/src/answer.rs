@@ -54,7 +54,8 @@ impl Refusal {
         Refusal::Error { error: Error::Dead, detail: 0, who }
     }
 
-    /// Returns the refusal for an argument out of range, by its position (0 = rdi).
+    /// Returns the refusal for a system call's argument that is out of range; `position` is its
+    /// place among the arguments (0 = rdi).
     pub const fn argument(position: u64) -> Refusal {
         Refusal::new(Error::BadArgument, position)
     }
@@ -66,7 +67,7 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Refuses an operation if it breaks a rule.
+/// Returns the refusal `why` if a system call breaks a rule.
 #[inline(always)]
 pub fn refuse_if(breaks_rule: bool, why: impl Into<Refusal>) -> Result<()> {
     if breaks_rule { Err(why.into()) } else { Ok(()) }
@@ -87,7 +88,7 @@ pub fn write_values(regs: &RegFrame, info: MsgInfo, values: [u64; 4]) {
     regs.full.set(0);
 }
 
-/// Writes an error answer.
+/// Writes an error as a system call's answer: the error, its detail, and the task that it names.
 pub fn write_error(regs: &RegFrame, error: Error, detail: u64, who: TaskId) {
     write_values(regs, MsgInfo::error(error), [detail, who.raw(), 0, 0]);
 }

@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Returns the message registers.
+    /// Returns the system call's four message registers.
     #[inline(always)]
     pub fn message(&self) -> [u64; 4] {
         [self.a2, self.a3, self.a4, self.a5]

@@ -23,8 +23,9 @@ use crate::{Cx, OpenTask};
 /// Stands for an identity if the slot was empty.
 const NOTHING: u64 = 0;
 
-/// Whether this is not the first entry of a task's system call. User level may forge the flag: the
-/// forger's own call may then do less than it reports, and nothing else.
+/// Returns whether a task's system call was restarted, so that this is not its first entry. User
+/// level may forge the flag: the forger's own call may then do less than it reports, and nothing
+/// else.
 #[inline(always)]
 pub fn is_again(hot: &TaskHot) -> bool {
     MsgInfo(hot.regs.rax.get()).has(FLAG_AGAIN)
@@ -36,8 +37,8 @@ pub fn mark_again(hot: &TaskHot) {
     hot.regs.rax.set(hot.regs.rax.get() | FLAG_AGAIN);
 }
 
-/// Whether the system call began with this value, which the register `kept` holds, or begins with
-/// it now.
+/// Returns whether the system call began with `value`, which its first entry stored in the register
+/// `kept`. The first entry stores it and returns true.
 #[inline(always)]
 fn began_with(hot: &TaskHot, kept: &Cell<u64>, value: u64) -> bool {
     if is_again(hot) {
@@ -49,16 +50,16 @@ fn began_with(hot: &TaskHot, kept: &Cell<u64>, value: u64) -> bool {
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// Whether the running task's system call began with the current contents of its slot, or
-    /// begins with them now. With the flag set the call does not take the fast path, which would
-    /// not check this.
+    /// Returns whether the running task's system call began with the object `identity` in its slot.
+    /// The first entry notes the identity and returns true. With the flag of a restart set, the
+    /// call does not take the fast path, which would not check this.
     pub fn goes_on_with(self, me: OpenTask<'k>, identity: Option<u64>) -> bool {
         began_with(me.part(), &me.regs.rdx, identity.unwrap_or(NOTHING))
     }
 
-    /// Whether the running task's answer is for the call that it was for when the system call
-    /// began, or the system call begins now. A kept call may have ended meanwhile, and its Reply
-    /// may hold another one, even of the same caller.
+    /// Returns whether the call that `reply` keeps is the one that the running task's system call
+    /// began to answer. The first entry notes that call and returns true. The call may have ended
+    /// meanwhile, and the Reply may keep another one, even of the same caller.
     pub fn still_answers(self, me: OpenTask<'k>, reply: Ref<'k, Reply>) -> bool {
         let number = reply.get().hot.open(self.pin()).map_or(0, |hot| hot.number());
         began_with(me.part(), &me.regs.rsi, number)

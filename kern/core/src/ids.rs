@@ -70,7 +70,7 @@ impl ProcessIds {
         self.numbers.get(pin, key.number() as usize)?.get().process.get(pin)
     }
 
-    /// Returns the number in a key that was given out.
+    /// Returns the record of the process number in a key that was given out.
     fn given<'k>(&self, pin: Pin<'k>, key: ProcessKey) -> &'k ProcessNumber {
         match self.numbers.get(pin, key.number() as usize) {
             Some(number) => number.get(),
@@ -84,7 +84,8 @@ impl ProcessIds {
         numbers.filter_map(move |(at, number)| Some((at as u32, number.get().process.get(pin)?)))
     }
 
-    /// Takes a number back. It will be used again with the next generation, or is retired.
+    /// Takes back the number of a key. The number is given out again with the next generation, or
+    /// is retired.
     pub fn release(&self, pin: Pin<'_>, key: ProcessKey) {
         let mut free = self.free.lock(pin, &"the process numbers");
         let number = self.given(pin, key);

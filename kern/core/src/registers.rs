@@ -17,8 +17,8 @@ pub const USER_FLAGS: u64 = 0x0024_0dd5 | abi::RFLAGS_RESUME;
 /// The bit that is always one, and interrupts on.
 pub const FIXED_FLAGS: u64 = 0x202;
 
-/// Returns the registers of a set, by their place in the UTCB. A written RFLAGS is checked
-/// separately, and the declared bases follow FS and GS as interrupted.
+/// Returns the registers of a register set, each with its index in the UTCB. RFLAGS is not among
+/// them, because it is checked separately; the declared bases follow FS and GS as interrupted.
 #[inline(always)]
 pub fn registers(regs: &RegFrame) -> [(RegIndex, &Cell<u64>); abi::REG_COUNT] {
     [
@@ -56,7 +56,7 @@ pub fn read_registers(bulk: &[UserWord; 256]) -> Result<[u64; abi::REG_COUNT]> {
     Ok(words)
 }
 
-/// Writes such a set to a task.
+/// Writes a register set to a task; `word` returns the set's value at an index.
 pub fn load_registers(hot: &TaskHot, word: impl Fn(usize) -> u64) {
     for (register, cell) in registers(&hot.regs) {
         cell.set(word(register as usize));

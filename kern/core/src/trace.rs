@@ -43,7 +43,7 @@ impl<'k, M: Machine> Trace<'k, M> {
         }
     }
 
-    /// Notes the reason, if it is not that the task blocks.
+    /// Notes why the running task stops, if it is not because the task blocks.
     #[inline(always)]
     pub fn note_why(self, _why: Why) {
         #[cfg(feature = "trace")]

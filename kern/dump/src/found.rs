@@ -44,7 +44,7 @@ macro_rules! objects {
                 match self { $(Object::$type(object) => object.addr(),)* }
             }
 
-            /// Returns how many bytes of memory it has, without its tables.
+            /// Returns how many bytes of memory the object itself takes, without its tables.
             pub const fn bytes(self) -> u64 {
                 let size = match self { $(Object::$type(_) => size_of::<$type>() as u64,)* };
                 if matches!(self, Object::Task(_)) { TASK_BYTES } else { size }
@@ -62,7 +62,8 @@ objects! {
 }
 
 impl Object {
-    /// Whether it is only about capabilities and memory.
+    /// Returns whether the object belongs to capabilities and memory: an Untyped, CNode, VSpace or
+    /// Frame.
     pub const fn is_memory(self) -> bool {
         matches!(self, Object::Untyped(_) | Object::CNode(_) | Object::VSpace(_) | Object::Frame(_))
     }
@@ -92,8 +93,8 @@ impl Found {
         self.0.values().map(|entry| entry.object)
     }
 
-    /// Returns the entry of an object, which it makes for one that the walk has not found before.
-    /// `None` where that has no room.
+    /// Returns the entry of an object in the walk's table. Makes one for a new object; `None` if
+    /// the table has no room.
     fn entry(&mut self, object: Object) -> Option<&mut Entry> {
         self.0.entry(object.addr()).or_insert(Entry { object, in_tree: false }).ok()
     }

@@ -52,7 +52,8 @@ pub trait Still<'k, M: Machine> {
     fn guarded<T>(&self, state: &'k Guarded<T>) -> &'k T;
 }
 
-/// Records the state. `found` is memory for the survey.
+/// Passes records of the kernel's whole state to `sink`. `found` is memory for the walk over the
+/// objects.
 pub fn survey<'k, M: Machine, S: Sink>(
     still: &impl Still<'k, M>,
     scope: Dump,
@@ -105,12 +106,13 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         home.index() as u32
     }
 
-    /// Returns an object's address in the form of records: 0 for none.
+    /// Returns an object's physical address, as records have it: 0 for none.
     fn at(&self, addr: u64) -> u64 {
         record::address(&self.cx.k.machine, addr)
     }
 
-    /// Returns the object that a word names, in the form of records.
+    /// Returns the physical address of the object that a capability's word names, as records have
+    /// it.
     fn object_of(&self, word: RawWord<'_>) -> u64 {
         if word.object_type() == 0 { 0 } else { self.at(word.addr()) }
     }

@@ -28,7 +28,7 @@ static FOUND: Lock<Found> = Lock::new(Found::new());
 /// A standstill, in which one CPU reads what all CPUs own.
 static STANDSTILL: Standstill = Standstill::new();
 
-/// Serves the operation in place of the kernel's own handler, which refuses it.
+/// Serves the operation [`Op::MachineDump`] in place of the kernel's own handler, which refuses it.
 pub fn on_system_call<M: Machine>(door: Door<'_, M>) {
     let Some(me) = door.current() else { return };
     door.count(Counter::SlowEntry);
@@ -77,7 +77,8 @@ pub fn write_snapshot<M: Machine>(cx: Cx<'_, M>, scope: Dump) -> Result<u64> {
     Ok(objects as u64)
 }
 
-/// Where a debugger stops to see the state that was just exported: all CPUs still stand still.
+/// Does nothing: a debugger stops at this function to see the state that was just exported, while
+/// all CPUs still stand still.
 #[inline(never)]
 fn exported(objects: usize) {
     core::hint::black_box(objects);
@@ -98,7 +99,8 @@ impl<'s, M: Machine> Still<'s, M> for AllStopped<'s, M> {
         }
     }
 
-    /// The CPU that takes the snapshot is in a system call, which has changed nothing.
+    /// Returns false: the CPU that takes the snapshot is in a system call that has changed nothing,
+    /// and all other CPUs stand still with nothing half done.
     fn is_busy(&self, _cpu: CpuId) -> bool {
         false
     }

@@ -13,7 +13,7 @@ use snapshot::{MailKind, RequestKind, SlotUse, Word};
 
 /// Kernel state that a field of a record can show.
 pub trait Shown {
-    /// Returns the state as a word. References become physical addresses, or 0.
+    /// Returns the state as a word of a record. References become physical addresses, or 0.
     fn shown(&self, machine: &impl Machine) -> u64;
 }
 
@@ -22,7 +22,7 @@ pub fn field<W: Word>(state: &impl Shown, machine: &impl Machine) -> W {
     W::from_word(state.shown(machine))
 }
 
-/// Returns an object's address in the form of records: 0 for none.
+/// Returns an object's physical address, as records have it: 0 for none.
 pub fn address(machine: &impl Machine, addr: u64) -> u64 {
     if addr == 0 { 0 } else { machine.phys(addr).0 }
 }

@@ -98,7 +98,7 @@ pub fn resume(entry: &CpuEntry) -> ! {
     unsafe { trap::entry::resume(entry.block()) }
 }
 
-/// Leaves the kernel as the current task.
+/// Leaves the kernel for good: continues `task`, the current task, whose context is loaded.
 #[inline(always)]
 pub fn resume_loaded(entry: &CpuEntry, task: OpenTask<'_>) -> ! {
     match task.regs.full.get() {
@@ -115,15 +115,15 @@ pub fn resume_call(_: &CpuEntry, task: OpenTask<'_>) -> ! {
     unsafe { trap::entry::resume_call(task.get()) }
 }
 
-/// Counts that this CPU leaves an interrupt's entry, which ends so: the trap code returns by IRET.
+/// Counts that this CPU leaves a kernel entry by IRET: the trap code does so right after this call.
 #[inline(always)]
 pub fn left_by_iret(entry: &mut CpuEntry) {
     // SAFETY: the last thing that the handler of an interrupt of user code does.
     unsafe { quiesce::left_by_iret(entry) }
 }
 
-/// Leaves the kernel as the current task, whose system call answers only its success, if no other
-/// task has run since.
+/// Leaves the kernel for good: continues the current task, whose system call answers only its
+/// success, if no other task has run since.
 #[inline(always)]
 pub fn done(entry: &CpuEntry) -> ! {
     // SAFETY: as in `resume`; called for the task that entered, whose context is the CPU's.
@@ -152,19 +152,19 @@ pub fn memory_of(page: Ref<'static, BootPage>) -> PhysPage {
     PhysPage::vouched(unsafe { Vouched::new(page.addr() - DIRECT_MAP) })
 }
 
-/// Takes memory for the rest of the run.
+/// Takes memory that is never given back.
 fn take(size: u64) -> Option<Region> {
     let range = kernel::take_pages(size.next_multiple_of(4096), 4096)?;
     // SAFETY: just taken from the free memory, which the direct map shows; nothing else uses it.
     Some(unsafe { Region::new(DIRECT_MAP + range.start(), range.size()) })
 }
 
-/// Makes a table in a region. `None` where that is too short.
+/// Makes a table of `len` elements in a region. `None` if the region is too small.
 pub fn make_table<T: 'static>(region: &Region, len: usize, make: impl FnMut(usize) -> T) -> Option<Table<T>> {
     region.carve((len * size_of::<T>()) as u64, 64)?.emplace_slice(make)
 }
 
-/// Makes the kernel and the first Untypeds. `None` where memory is too short.
+/// Makes the kernel and the first Untypeds. `None` if there is too little memory.
 pub fn make() -> Option<Made> {
     let cpus = percpu::count();
     let pair_bytes = (cpus * size_of::<CpuPair>()).next_multiple_of(64);

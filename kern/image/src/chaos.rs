@@ -50,7 +50,7 @@ const THEN_CALM: u64 = 2;
 /// Nothing is perturbed any more.
 static CALM: AtomicBool = AtomicBool::new(false);
 
-/// Reads the seed; no seed, no chaos.
+/// Reads the seed from the boot options. Without a seed nothing is disturbed.
 pub fn start() {
     let number = |key| option(key).and_then(|value| value.parse::<u64>().ok());
     let Some(seed) = number("chaos") else { return };
@@ -87,7 +87,7 @@ fn perturb(point: Point, event: u64) {
     }
 }
 
-/// Handles the chosen event.
+/// Does what the boot options ask for at the chosen event.
 #[cold]
 #[inline(never)]
 fn reached(point: Point, event: u64, now: u64) {
@@ -124,7 +124,8 @@ mod still {
 
     static IS_ASKED_FOR: AtomicBool = AtomicBool::new(false);
 
-    /// Asks for it. This CPU interrupts itself: what it does now may lead to a long sleep.
+    /// Requests a snapshot, with which the run then ends. Interrupts this CPU itself, because its
+    /// present work may lead to a long sleep.
     pub fn ask() {
         IS_ASKED_FOR.store(true, Ordering::Relaxed);
         if let Some(local) = percpu::this() {

@@ -53,7 +53,7 @@ fn context(entry: &CpuEntry) -> Door<'_, Pc> {
     Door::of(Cx { k: boot::kernel(entry), cpu: entry.here() })
 }
 
-/// Serves an operation.
+/// Serves the system call with the operation number `OP`.
 extern "C" fn system_call<const OP: u8>(block: &'static CpuBlock) {
     let op = const { Op::from_raw(OP).expect("an operation") };
     let entry = boot::entry_of(block);
@@ -65,7 +65,7 @@ extern "C" fn system_call<const OP: u8>(block: &'static CpuBlock) {
     context(&entry).system_call(op);
 }
 
-/// Refuses a number without an operation.
+/// Refuses a system call whose number has no operation.
 extern "C" fn bad_system_call(block: &'static CpuBlock) {
     context(&boot::entry_of(block)).bad_system_call();
 }
@@ -97,7 +97,7 @@ extern "C" fn answer_fault(block: &'static CpuBlock, me: Ptr<Task>, faulter: Ptr
     exit(&mut entry, action)
 }
 
-/// Maps or unmaps one page.
+/// Serves Map or Unmap (`OP`) of one page on the fast path, or else on the general one.
 extern "C" fn map_page<const OP: u8>(
     rdi: u64,
     rsi: u64,
@@ -155,20 +155,22 @@ fn serve_mapping(entry: &mut CpuEntry, op: Op) -> ! {
     }
 }
 
-/// Does [`leave`], out of line: the code without it needs no registers that a call keeps.
+/// Leaves the kernel as [`leave`] does, out of line: the code without this call needs no registers
+/// that a call preserves.
 #[cold]
 #[inline(never)]
 fn leave_slowly(entry: &mut CpuEntry) -> ! {
     leave(entry)
 }
 
-/// Whether this CPU has something to do before user code runs.
+/// Returns whether this CPU has grace rounds or mail to handle before user code runs.
 #[inline(always)]
 fn has_to_settle(cpu: CpuHere<'_>) -> bool {
     cpu.grace().is_unsettled() || cpu.own().sched.more_mail.get()
 }
 
-/// Ends a kernel entry whose message went to another CPU.
+/// Ends a kernel entry in which a message went to another CPU: idles, or continues the current
+/// task.
 #[inline(always)]
 fn exit(entry: &mut CpuEntry, action: ExitAction) -> ! {
     if matches!(action, ExitAction::Idle) { idle(entry) } else { leave(entry) }
@@ -182,7 +184,8 @@ fn leave(entry: &mut CpuEntry) -> ! {
     idle(entry)
 }
 
-/// Continues the current task of this CPU, whose context is not loaded, if it has one.
+/// Continues the current task of this CPU, whose context is not loaded, if there is one. Otherwise
+/// returns, with all mail and grace rounds handled.
 #[inline(always)]
 fn go_to_current(entry: &mut CpuEntry) {
     let cpu = entry.here();
@@ -193,7 +196,8 @@ fn go_to_current(entry: &mut CpuEntry) {
     }
 }
 
-/// Idles until there is a task to run. Nothing is left to be done now.
+/// Idles until there is a task to run.
+/// Requires: no mail and no grace round has to be handled.
 #[inline(always)]
 fn idle(entry: &mut CpuEntry) -> ! {
     idle_once(entry);
@@ -209,7 +213,8 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
     }
 }
 
-/// Waits once. Does not come back where a message came that let one task run.
+/// Waits for one interrupt or message, and handles it. Does not return if it was a message that let
+/// one task run.
 #[inline(always)]
 fn idle_once(entry: &mut CpuEntry) {
     context(entry).time().note_idle();
@@ -238,7 +243,8 @@ fn idle_once(entry: &mut CpuEntry) {
     }
 }
 
-/// Does what has to be done before user code runs, and lets that run, if there is any.
+/// Handles grace rounds and mail until none is left, and then continues the current task. Returns
+/// if there is none.
 #[cold]
 #[inline(never)]
 fn work_off(entry: &mut CpuEntry) {
@@ -265,8 +271,8 @@ fn settle(entry: &mut CpuEntry) {
     context(entry).grace().wake_grace_waiters();
 }
 
-/// Parks this CPU until something has happened. Returns the interrupts that came, or `None` if
-/// there was something to do already.
+/// Parks this CPU until an interrupt or mail comes. Returns the interrupts, or `None` if there was
+/// mail or a grace round to handle already.
 #[inline(always)]
 fn wait_for_work(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> Option<u64> {
     let mailbox = entry.block().mailbox();
@@ -353,7 +359,7 @@ fn main(boot: &'static Boot) -> ! {
     run(CpuId::BOOT)
 }
 
-/// Runs the CPU: its tasks, or idling without one.
+/// Runs the tasks of this CPU for ever, and idles when there is none.
 fn run(cpu: CpuId) -> ! {
     boot::accept_system_calls(cpu);
     let mut entry = boot::entry_of(block_of(cpu));

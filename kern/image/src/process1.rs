@@ -139,7 +139,7 @@ impl First<'_> {
         Ok(())
     }
 
-    /// Maps one fresh page that starts with `bytes`; returns where it is.
+    /// Maps one fresh page that starts with `bytes`. Returns its physical address.
     fn map_page(&self, at: u64, bytes: &[u8], access: Access) -> Result<(), Why> {
         let mut page = self.region.carve(PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
         page.zero();

@@ -273,11 +273,11 @@ impl World {
 /// Where a world is made: the model alone, or the kernel beside it.
 pub trait Stage {
     fn model(&self) -> &Model;
-    /// Returns an empty slot of process 1.
+    /// Returns an empty slot of process 1, for the next capability.
     fn slot(&mut self) -> Cap;
-    /// Returns the memory from which process 1 makes things.
+    /// Returns the memory of which process 1 makes objects.
     fn memory(&self) -> Cap;
-    /// Makes a system call for a task, or for that of process 1. The call must succeed.
+    /// Makes a system call of a task, or of process 1's task. The call must succeed.
     fn does(&mut self, me: Option<Id>, op: Op, args: [u64; 6]);
 }
 
@@ -564,7 +564,7 @@ impl Stage for Bare {
     }
 }
 
-/// Does a step on the model alone, and gives a new task its identity.
+/// Makes a system call on the model alone, and gives a new task an identity, as the kernel would.
 pub fn play(model: &mut Model, me: Id, op: Op, args: &Args) -> crate::Result {
     let task = model.find_any(me, args.cap(0)).ok().filter(|_| op == Op::TaskConfigure);
     let answer = model.step(me, op, args);

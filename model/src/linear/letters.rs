@@ -112,13 +112,13 @@ impl Letters {
         if it.known { it } else { Letter::default() }
     }
 
-    /// Whether nobody received a call's message.
+    /// Returns whether a call's message was received by no task.
     pub fn is_nobodys(&self, call: usize) -> bool {
         self.of[call].known && self.of[call].received.is_none()
     }
 }
 
-/// Whether this is a receive that found a message.
+/// Returns whether a call is a receive that found a message.
 fn receives(call: &Call) -> bool {
     matches!(call.op, Op::Recv | Op::ReplyRecv)
         && call.status().is_none()

@@ -7,8 +7,8 @@ use crate::object::{CallAt, Member, State, Task};
 use crate::{Id, Kind, Place};
 
 impl System {
-    /// Whether what a slot was found to hold is known by that identity, and nothing else that lives
-    /// is. Remembers it.
+    /// Returns whether the object in a slot may have this identity: it is known by it, or neither
+    /// the object nor the identity of any living object was known. Remembers the identity.
     pub fn is_called(&mut self, place: Place, identity: u64) -> bool {
         let Some(object) = self.model.slots.get(&place).map(|it| it.object) else { return identity == 0 };
         if let Some((_, known)) = self.names.iter().find(|(it, _)| *it == object) {
@@ -22,7 +22,8 @@ impl System {
         true
     }
 
-    /// Whether a slot's object is known by this identity already, or there is none.
+    /// Returns whether the object in a slot is known by this identity, or, for identity 0, the slot
+    /// is empty.
     pub fn is_known_as(&self, place: Place, identity: u64) -> bool {
         match self.model.slots.get(&place) {
             Some(it) => self.names.contains(&(it.object, identity)),

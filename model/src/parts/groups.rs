@@ -30,8 +30,8 @@ pub(super) struct Joins {
 }
 
 impl System {
-    /// Whether another one is between two parts, and has the lock of the root meanwhile. What a
-    /// cluster has is of one root.
+    /// Returns whether another task's operation holds the lock of the root between two of its
+    /// parts. All objects of a history have one root.
     pub(super) fn is_locked(&self, me: Id) -> bool {
         self.locked.is_some_and(|by| by != me)
     }
@@ -67,7 +67,7 @@ impl System {
         Ok(filled(Fill::Member { found, member, offer }, found, to))
     }
 
-    /// Checks everything again under the lock, and takes the offer back. If the process has made
+    /// Checks everything again under the lock, and withdraws the offer. If the process has made
     /// another offer meanwhile, the operation begins again.
     pub(super) fn begin_joining(&mut self, me: Id, joins: (Found, Member, Offer), to: Place) -> Result<At> {
         let (found, member, offer) = joins;
@@ -102,7 +102,7 @@ impl System {
         true
     }
 
-    /// Whether what was just exposed stays so.
+    /// Checks that an exposure which was just made stays.
     pub(super) fn look_again_at_exposed(&mut self, running: &Running, place: Place) -> Result<()> {
         self.locked = None;
         let may = self.model.group_for(running.me, running.cap(0), Rights::LISTEN);
@@ -112,7 +112,7 @@ impl System {
         may.map(drop)
     }
 
-    /// Removes the record under the lock, if the caller still has the right.
+    /// Empties a member record under the lock, if the caller still has the right.
     pub(super) fn remove_member(&mut self, running: &Running, seen: Seen, from: Place) -> Result<()> {
         if !self.sees(from, seen) {
             return Err(Error::Dying.into());

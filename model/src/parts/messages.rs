@@ -89,7 +89,7 @@ impl System {
         self.sent.iter().any(|(it, _)| *it == caller)
     }
 
-    /// Whether the message of one who calls is not on its own CPU.
+    /// Returns whether the message of a caller is not on the caller's CPU.
     fn is_away(&self, caller: Id) -> bool {
         let home = match self.model.task(caller).call.map(|call| call.at) {
             Some(CallAt::Queued(callee) | CallAt::Served(callee)) => self.model.task(callee).home,
@@ -109,7 +109,8 @@ impl System {
         }
     }
 
-    /// Ends what a task waits for; or its call, whose deadline had passed before anything was done.
+    /// Ends a task's wait with an error; or its call, whose deadline had passed before its first
+    /// part.
     pub(super) fn end_waiting(&mut self, running: &Running, error: Error) -> Result<Regs> {
         let me = running.me;
         if running.at == At::Begun {
@@ -152,7 +153,7 @@ impl System {
         self.sent.iter().find(|(it, _)| *it == caller).map(|(_, it)| it.callee)
     }
 
-    /// Lets a message arrive.
+    /// Lets the message of a caller arrive at its receiver.
     pub fn deliver(&mut self, caller: Id) {
         let Some(at) = self.sent.iter().position(|(it, _)| *it == caller) else { return };
         let (_, sent) = self.sent.remove(at);
@@ -171,7 +172,8 @@ impl System {
         self.cancel(task);
     }
 
-    /// Whether a caller's message is at a task, or kept by it.
+    /// Returns whether a caller's message is queued at the task `server`, served by it, or kept by
+    /// a Reply of it.
     pub fn is_with(&self, caller: Id, server: Id) -> bool {
         match self.model.task(caller).call.map(|call| call.at) {
             Some(CallAt::Queued(it) | CallAt::Served(it)) => it == server,
@@ -180,13 +182,14 @@ impl System {
         }
     }
 
-    /// Whether somebody has received a caller's message.
+    /// Returns whether a task has received a caller's message.
     pub fn is_taken(&self, caller: Id) -> bool {
         let at = self.model.task(caller).call.map(|call| call.at);
         matches!(at, Some(CallAt::Served(_) | CallAt::Kept(_)))
     }
 
-    /// Whether an operation waits for what is cancelled by others.
+    /// Returns whether an operation waits for a message, bits or room, so that others can cancel
+    /// it.
     pub fn waits(&self, running: &Running) -> bool {
         running.at == At::Waits && self.model.task(running.me).state != State::Ready
     }

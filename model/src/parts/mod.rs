@@ -192,14 +192,14 @@ impl Running {
         Running { me, op, args, at: At::Begun }
     }
 
-    /// Whether nothing has been done of it yet.
+    /// Returns whether no part of the operation has been done yet.
     pub fn is_new(&self) -> bool {
         self.at == At::Begun
     }
 
-    /// Whether it can still be answered so: what a look refuses, no later part does.
-    /// If the search is `lenient`, an operation that claimed a slot in vain looks again, and its
-    /// second look may refuse it.
+    /// Returns whether the operation can still be answered with this status: an error that only a
+    /// look can find is found by no later part. If the search is `lenient`, an operation that
+    /// claimed a slot in vain looks again, and its second look may refuse it.
     pub fn can_answer(&self, status: Option<Error>, lenient: bool) -> bool {
         use Error::{
             Amplifies, BadArgument, NoCapability, NoConsent, NoRight, SlotOccupied, WouldBlock, WrongCpu,
@@ -303,7 +303,7 @@ impl System {
         }
     }
 
-    /// Whether an operation is in the middle of an entry to the kernel, and does not wait.
+    /// Returns whether an operation is in the middle of a kernel entry, and does not wait.
     pub fn is_midway(&self, running: &Running) -> bool {
         match &running.at {
             At::Begun | At::Waits => false,
@@ -334,7 +334,7 @@ impl System {
         }
     }
 
-    /// Whether this part of an operation does something to one of these places.
+    /// Returns whether this part of an operation changes one of these places.
     pub fn concerns(&self, running: &Running, part: Part, places: &[Option<Place>]) -> bool {
         let has = |place: &Place| places.contains(&Some(*place));
         match (&running.at, part) {
@@ -349,7 +349,7 @@ impl System {
         }
     }
 
-    /// Does one part of an operation.
+    /// Does one part of an operation. Returns its answer if the operation is over.
     pub fn advance(&mut self, running: &mut Running, part: Part) -> Progress {
         match self.go_on(running, part) {
             Ok(Some(answer)) => Progress::Done(answer),
@@ -369,8 +369,8 @@ impl System {
         (self.model.object_type(it.object) == ObjType::Group).then_some((place, it))
     }
 
-    /// Does an operation's look with a capability that it has seen before, which may be gone by
-    /// now.
+    /// Does the look of an operation with a capability that it has read before, and that may have
+    /// left its slot by now.
     fn look_behind(&mut self, running: &Running, place: Place, capability: Capability) -> Result<At> {
         let now = self.model.slots.insert(place, capability);
         let at = self.look(running);
@@ -381,8 +381,8 @@ impl System {
         at
     }
 
-    /// Whether an operation has seen a capability that is still there: it may as well check
-    /// everything together later.
+    /// Returns whether an operation has read a capability that is still in its slot: it may as well
+    /// check everything together later.
     pub fn looks_too_early(&self, running: &Running) -> bool {
         matches!(running.at, At::Looked { place, .. } if self.now(place).is_some())
     }
@@ -473,7 +473,7 @@ impl System {
         Ok(Some(regs(Ok(answer))))
     }
 
-    /// Does the first part: the checks before the operation changes something.
+    /// Does the first part of an operation: the checks before it changes something.
     fn begin(&mut self, running: &mut Running) -> Result<Option<Regs>> {
         match running.op {
             Op::Notify => return self.begin_notify(running),
@@ -493,7 +493,8 @@ impl System {
         Ok(None)
     }
 
-    /// Does the checks of an operation in parts. Returns the place that it has reached then.
+    /// Does the checks of an operation that has several parts. Returns the place that the operation
+    /// has reached then.
     fn look(&self, running: &Running) -> Result<At> {
         let me = running.me;
         Ok(match running.op {
@@ -532,7 +533,7 @@ impl System {
         })
     }
 
-    /// Does an operation that has only one part, or that waits afterwards.
+    /// Does an operation that has only one part, or only waits after it.
     fn at_once(&mut self, running: &mut Running) -> Option<Regs> {
         let answer = self.model.step(running.me, running.op, &running.args);
         let task = self.model.task(running.me);
@@ -572,8 +573,8 @@ impl System {
         Ok(Some(regs(Ok(answer))))
     }
 
-    /// Returns the Notification to be raised, or the group through which, and whether it is a
-    /// group.
+    /// Returns the Notification whose bits are to be raised, or the group through which they are,
+    /// and whether it is a group.
     fn look_notify(&self, running: &Running) -> Result<(Id, bool)> {
         let (me, target) = (running.me, running.target(0));
         let found = self.model.find_any(me, target.cap())?;
@@ -587,7 +588,7 @@ impl System {
 
     /// Returns an operation's answer if its next part ends it and changes nothing. Such a part can
     /// be done immediately without harm. There are two exceptions: a delete of an empty slot, which
-    /// could find something later; and, if the search is `lenient`, an operation that may have
+    /// could find a capability later; and, if the search is `lenient`, an operation that may have
     /// claimed a slot in vain before it is refused.
     pub fn harmless(&self, running: &Running, lenient: bool) -> Option<Regs> {
         let me = running.me;
@@ -633,7 +634,8 @@ impl System {
         Ok(())
     }
 
-    /// Whether what was checked has changed since.
+    /// Returns whether the capability or object that an operation has checked has changed since, so
+    /// that the operation is refused.
     fn is_in_vain(&self, what: Fill, from: Place, seen: Seen) -> bool {
         let closed = matches!(what, Fill::Make { .. }) && self.resetting.contains(&seen.object);
         closed || !self.sees(from, seen) || self.model.is_dying(seen.object)
@@ -698,7 +700,8 @@ impl System {
         self.model.raise(object, bits);
     }
 
-    /// Returns the Notification whose bits an operation takes next, or for which it waits.
+    /// Returns the Notification from which an operation takes bits next, or for whose bits it
+    /// waits.
     pub fn takes_from(&self, running: &Running) -> Option<Id> {
         match (running.op, &running.at) {
             (Op::Wait, At::Begun) => {
@@ -717,18 +720,18 @@ impl System {
     }
 }
 
-/// Whether only the look at a capability answers this error.
+/// Returns whether only the look at a capability can find this error.
 pub(crate) fn is_of_capability(error: Error) -> bool {
     matches!(error, Error::NoCapability | Error::WrongType | Error::NoRight)
 }
 
-/// Returns the place after a look: the slot is to be claimed.
+/// Returns the place of an operation that has looked, and is to claim the slot `to` next.
 fn filled(what: Fill, found: Found, to: Place) -> At {
     let seen = Seen { object: found.object, rights: found.rights };
     At::Fill { what, from: found.place, seen, to, claimed: false }
 }
 
-/// Whether an operation is done in parts; others are done immediately, or wait.
+/// Returns whether an operation has several parts. Others are done in one part, or wait.
 fn is_in_parts(op: Op, args: &Args) -> bool {
     match op {
         Op::Expose => args.0[2] == 0,

@@ -39,7 +39,8 @@ impl Removal {
 }
 
 impl System {
-    /// Does a part of an operation that removes. Returns its answer if it is over.
+    /// Does the next part of an operation that removes capabilities. Returns its answer if it is
+    /// over.
     pub(super) fn go_on_removing(&mut self, running: &mut Running, part: Part) -> Option<Answer> {
         if part == Part::Again {
             running.at = At::Begun;
@@ -121,8 +122,8 @@ impl System {
         last
     }
 
-    /// Whether an Untyped can be started again: it is there, nothing was made of it, and nothing
-    /// can be.
+    /// Returns whether an Untyped can be started again: its capability is in its slot, nothing was
+    /// made of it, and it is being reset.
     pub(super) fn is_empty(&self, place: Place, seen: Option<Seen>, untyped: Id) -> bool {
         let has_none = self.model.slots.get(&place).is_some_and(|it| it.children.is_empty());
         self.now(place) == seen && has_none && self.resetting.contains(&untyped)
@@ -132,13 +133,14 @@ impl System {
         self.inert.contains(&object) || self.model.objects[object.0].ended
     }
 
-    /// Whether somebody may have waited for another CPU although the object was ended in between.
+    /// Returns whether an operation may have waited for another CPU although the object was ended
+    /// in between.
     pub(super) fn waited_in_vain(&self, me: Id, removal: &Removal) -> bool {
         let is_inert = removal.marked.is_some_and(|seen| self.is_inert(seen.object));
         is_inert && self.waits_elsewhere(me, removal)
     }
 
-    /// Whether the object is to be ended by another CPU.
+    /// Returns whether another CPU has to end the object that is being removed.
     pub(super) fn waits_elsewhere(&self, me: Id, removal: &Removal) -> bool {
         removal.marked.is_some_and(|seen| self.is_elsewhere(me, seen.object))
     }
@@ -150,7 +152,7 @@ impl System {
         }
     }
 
-    /// Does a part of emptying a slot.
+    /// Does the next part of emptying a slot.
     fn remove(&mut self, running: &Running, removal: &mut Removal) -> Removed {
         let (me, place) = (running.me, removal.place);
         let Some(seen) = removal.marked else {

@@ -10,7 +10,7 @@ use core::mem;
 pub struct Duty(());
 
 impl Duty {
-    /// Takes on the duty for a value.
+    /// Takes on the duty to pass a value on.
     #[inline(always)]
     pub const fn new() -> Duty {
         Duty(())
@@ -28,7 +28,8 @@ impl Drop for Duty {
     #[inline(always)]
     fn drop(&mut self) {
         unsafe extern "C" {
-            /// Not defined anywhere.
+            /// Makes the build fail at the link if a value can be dropped while its duty lasts: the
+            /// function is defined nowhere.
             fn a_value_that_must_be_passed_on_can_be_dropped_here() -> !;
         }
         // SAFETY: this code is in no kernel, since the symbol does not exist.

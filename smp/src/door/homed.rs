@@ -32,7 +32,7 @@ const TO_SHIFT: u32 = 16;
 const CPU_MASK: u32 = MAX_CPUS as u32 - 1;
 const _: () = assert!(MAX_CPUS.is_power_of_two() && MAX_CPUS < 1 << TO_SHIFT);
 
-/// Returns the CPU whose number is in the low bits.
+/// Returns the CPU whose number is in the low bits of `word`.
 fn cpu_of(word: u32) -> CpuId {
     match CpuId::new((word & CPU_MASK) as usize) {
         Some(cpu) => cpu,
@@ -77,7 +77,7 @@ impl<T> Homed<T> {
         if home == pin.cpu() { Self::end_of_way(word) } else { home }
     }
 
-    /// Returns the home, or the new home of state that is under way.
+    /// Returns the state's home, or the next home of state that is under way.
     pub fn destination(&self) -> CpuId {
         Self::end_of_way(self.home.load(Ordering::Relaxed))
     }
@@ -94,14 +94,14 @@ impl<T> Homed<T> {
         self.home.load(Ordering::Relaxed) >> TO_SHIFT != 0
     }
 
-    /// Returns the inside, whichever CPU owns it. Requires: the owner does nothing, as
-    /// `crate::host_test` and [`crate::standstill`] ensure.
+    /// Returns the state, whichever CPU owns it.
+    /// Requires: the owner does nothing, as `crate::host_test` and [`crate::standstill`] ensure.
     pub(crate) const fn value(&self) -> &T {
         &self.value
     }
 
-    /// Returns the element of the home CPU in a table that has one for each; `None` for state that
-    /// is under way.
+    /// Returns the element of the state's home CPU in a table that has one for each CPU; `None` for
+    /// state that is under way.
     #[inline(always)]
     pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
         table.get(pin, self.home.load(Ordering::Relaxed) as usize)
@@ -161,13 +161,15 @@ impl<T> Sendable for loom::cell::Cell<T> {}
 impl Sendable for () {}
 
 impl<T: Sendable> Homed<T> {
-    /// Opens the inside for a caller that may send it to another CPU.
+    /// Opens the state, on its home CPU, for a caller that may send it to another CPU; `None`
+    /// elsewhere.
     #[inline(always)]
     pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
         self.open(pin).map(|_| Held(self, PhantomData))
     }
 
-    /// Does [`Homed::hold`] if the caller knows that this CPU is the home; panics if that is wrong.
+    /// Opens the state as [`Homed::hold`] does, for a caller that knows that this CPU is its home.
+    /// Panics if that is wrong.
     #[inline(always)]
     pub fn hold_here<'a>(&'a self, pin: Pin<'a>) -> Held<'a, T> {
         self.here(pin);
@@ -180,7 +182,7 @@ pub trait HasHomed<S>: Sized {
     /// What only the code has that may [hold](HeldOf) the part.
     type Key;
 
-    /// Returns that part: of the same object always the same one.
+    /// Returns the object's part that has a home: for one object always the same part.
     fn homed(&self) -> &Homed<S>;
 }
 
@@ -196,13 +198,14 @@ impl<O, S> Clone for Opened<'_, O, S> {
 impl<O, S> Copy for Opened<'_, O, S> {}
 
 impl<'k, O: HasHomed<S>, S: 'k> Opened<'k, O, S> {
-    /// Opens the part, on its home CPU; `None` elsewhere.
+    /// Opens the object's part, on the part's home CPU; `None` elsewhere.
     #[inline(always)]
     pub fn open(object: Ref<'k, O>, pin: Pin<'k>) -> Option<Self> {
         object.get().homed().open(pin).map(|_| Opened(object, PhantomData))
     }
 
-    /// Opens the object for a caller that knows that this CPU is its home. Panics if it is not.
+    /// Opens the object's part for a caller that knows that this CPU is its home. Panics if that is
+    /// wrong.
     #[inline(always)]
     pub fn here(object: Ref<'k, O>, pin: Pin<'k>) -> Self {
         let _ = object.get().homed().here(pin);
@@ -214,13 +217,13 @@ impl<'k, O: HasHomed<S>, S: 'k> Opened<'k, O, S> {
         self.0
     }
 
-    /// Returns the object as all CPUs may see it.
+    /// Returns the object, of which all CPUs may see the other parts.
     #[inline(always)]
     pub fn get(self) -> &'k O {
         self.0.get()
     }
 
-    /// Returns the part that is open.
+    /// Returns the object's part that this CPU has opened.
     #[inline(always)]
     pub fn part(self) -> &'k S {
         &self.0.get().homed().value
@@ -240,7 +243,8 @@ impl<'k, O: HasHomed<S>, S: 'k> Deref for Opened<'k, O, S> {
 pub struct HeldOf<'k, O, S>(Ref<'k, O>, PhantomData<*const S>);
 
 impl<'k, O: HasHomed<S>, S> HeldOf<'k, O, S> {
-    /// Holds the part if the caller knows that this CPU is its home; panics if that is wrong.
+    /// Holds the object's part for a caller that knows that this CPU is its home. Panics if that is
+    /// wrong.
     #[inline(always)]
     pub fn here(object: Ref<'k, O>, pin: Pin<'k>, _: O::Key) -> Self {
         let _ = object.get().homed().here(pin);
@@ -252,7 +256,7 @@ impl<'k, O: HasHomed<S>, S> HeldOf<'k, O, S> {
         self.0
     }
 
-    /// Returns what may send the part to another CPU.
+    /// Returns the guard that can send the part to another CPU.
     #[inline(always)]
     pub fn held(self) -> Held<'k, S> {
         Held(self.0.get().homed(), PhantomData)
@@ -280,8 +284,8 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> Held<'_, T> {
-    /// Makes another CPU the home of the state, and then of what the state refers to. So
-    /// `referred`'s owner can always open the state and take the reference out.
+    /// Makes `to` the home of this state, and then of `referred`, to which the state refers. So
+    /// `referred`'s owner can always open this state and take the reference out.
     #[inline(always)]
     pub fn hand_to_with<U>(self, referred: Option<Held<'_, U>>, to: CpuId) {
         self.0.home.store(to.raw(), Ordering::Release);

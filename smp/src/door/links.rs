@@ -55,8 +55,8 @@ impl<'k, T> Ref<'k, T> {
         Ptr(NonNull::from(self.0))
     }
 
-    /// Returns a part of the object (`field` captures nothing, so its result can only come from
-    /// there).
+    /// Returns a reference to a part of the object. `field` captures nothing, so its result can
+    /// only be in the object.
     #[inline(always)]
     pub fn map<U>(self, field: for<'a> fn(&'a T) -> &'a U) -> Ref<'k, U> {
         Ref(field(self.0))
@@ -133,12 +133,12 @@ impl<T> Link<T> {
         self.0.get().is_none()
     }
 
-    /// Whether it refers to `to`.
+    /// Returns whether the link refers to `to`.
     pub fn is(&self, to: Ref<'_, T>) -> bool {
         self.0.get() == Some(to.ptr())
     }
 
-    /// Address or 0, for dumps.
+    /// Returns the object's address, or 0 for a null link: for dumps.
     pub fn addr(&self) -> u64 {
         self.0.get().map_or(0, Ptr::addr)
     }
@@ -174,14 +174,14 @@ impl<T> AtomicLink<T> {
         self.0.store(to.map_or(0, Ref::addr), Ordering::Release);
     }
 
-    /// Stores `to` where it was null; whether it did.
+    /// Sets the link to `to` if it is null. Returns whether it was.
     pub fn claim(&self, to: Ref<'_, T>) -> bool {
         let claimed = self.0.compare_exchange(0, to.addr(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
         chaos::point(Point::LinkClaimed);
         claimed
     }
 
-    /// Makes it null where it refers to what is `at` an address; whether it did.
+    /// Sets the link to null if it refers to the object at address `at`. Returns whether it did.
     pub fn cut(&self, at: u64) -> bool {
         self.0.compare_exchange(at, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
@@ -199,7 +199,7 @@ impl<T> AtomicLink<T> {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Does [`AtomicLink::is`] with a plain load.
+    /// Returns whether the link refers to `to`, by a plain load.
     ///
     /// # Safety
     /// Only the calling CPU ever writes the link.

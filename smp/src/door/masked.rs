@@ -11,7 +11,7 @@
 use super::{Ref, Table};
 use crate::cpu::Pin;
 
-/// Returns `index` where it is less than `len`, else 0, without a branch.
+/// Returns `index` if it is less than `len`, else 0, without a branch that a CPU could predict.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
 pub fn mask_index(index: usize, len: usize) -> usize {
@@ -40,7 +40,7 @@ pub fn mask_index(index: usize, len: usize) -> usize {
 }
 
 impl<T> Table<T> {
-    /// Returns an index that user level chose, if the table has such an element.
+    /// Returns an index that user level chose, if the table has an element with that index.
     #[inline(always)]
     pub fn masked(&self, index: usize) -> Option<usize> {
         if index >= self.len { None } else { Some(mask_index(index, self.len)) }
@@ -74,13 +74,13 @@ impl<T> NamedTable<T> {
         self.0.get_masked(pin, index)
     }
 
-    /// Returns an index that user level chose, if the table has such an element.
+    /// Returns an index that user level chose, if the table has an element with that index.
     #[inline(always)]
     pub fn masked(&self, index: usize) -> Option<usize> {
         self.0.masked(index)
     }
 
-    /// Finds the elements from an index on that user level chose, at most so many.
+    /// Finds at most `most` elements, from the index `first` on, which user level chose.
     #[inline(always)]
     pub fn get_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> &'k [T] {
         let Some(first) = self.masked(first) else { return &[] };
@@ -91,7 +91,7 @@ impl<T> NamedTable<T> {
         unsafe { core::slice::from_raw_parts(start, most.min(self.0.len - first)) }
     }
 
-    /// Returns the elements for indices that the kernel chose.
+    /// Returns the table, for indices that the kernel chose.
     #[inline(always)]
     pub const fn known(&self) -> &Table<T> {
         &self.0
@@ -105,7 +105,7 @@ impl<T> NamedTable<T> {
 pub struct FilledTable<T>(Table<T>);
 
 impl<T> FilledTable<T> {
-    /// Takes a table; `None` where it is empty.
+    /// Makes a filled table of a table; `None` if that is empty.
     pub fn new(table: Table<T>) -> Option<FilledTable<T>> {
         (!table.is_empty()).then_some(FilledTable(table))
     }
@@ -129,7 +129,7 @@ impl<T> FilledTable<T> {
         }
     }
 
-    /// Returns the elements for indices that the kernel chose.
+    /// Returns the table, for indices that the kernel chose.
     #[inline(always)]
     pub const fn known(&self) -> &Table<T> {
         &self.0

@@ -130,7 +130,7 @@ const RIGHTS_MASK: u64 = ((1 << RIGHTS_BITS) - 1) << RIGHTS_SHIFT;
 /// How far the address is shifted up; an arithmetic shift back restores the canonical upper half.
 pub const ADDR_SHIFT: u32 = 16;
 
-/// Returns rights at their place in a word.
+/// Returns rights, shifted to their place in an object word.
 #[inline(always)]
 const fn rights_part(rights: u32) -> u64 {
     (rights as u64) << RIGHTS_SHIFT & RIGHTS_MASK
@@ -192,7 +192,7 @@ impl<'k, S> RawWord<'k, S> {
         Some(Ref(unsafe { &*(self.addr() as *const T) }))
     }
 
-    /// Returns the object if the word has its type and these rights: one comparison for both.
+    /// Returns the object if the word has its type and these rights: one comparison checks both.
     #[inline(always)]
     pub fn get_with<T: KernelObject<Set = S>>(self, rights: u32) -> Option<Ref<'k, T>> {
         let wanted = rights_part(rights) | u64::from(number_of::<T>());
@@ -206,7 +206,7 @@ impl<'k, S> RawWord<'k, S> {
         }
     }
 
-    /// Returns, for type 0, the value that [`ObjWord::set_empty`] stored.
+    /// Returns the value that [`ObjWord::set_empty`] stored, for a word without an object.
     pub fn empty_value(self) -> u64 {
         self.word >> RIGHTS_SHIFT
     }
@@ -236,15 +236,15 @@ impl<S> ObjWord<S> {
         RawWord::new(word)
     }
 
-    /// Reads the word as [`ObjWord::load`] does, without a labelled point, for callers that only
-    /// look while nothing changes.
+    /// Reads the word as [`ObjWord::load`] does, but without a labelled point: for callers that
+    /// only look while nothing changes.
     #[inline(always)]
     pub fn glance<'k>(&self, _pin: Pin<'k>) -> RawWord<'k, S> {
         RawWord::new(self.0.load(Ordering::Acquire))
     }
 
-    /// Whether the word has no object, and its owner's note is below `limit`. For surveys, which
-    /// look at many.
+    /// Returns whether the word has no object, and its owner's note is below `limit`. For surveys,
+    /// which look at many words.
     #[inline(always)]
     pub fn is_empty_below(&self, limit: u64) -> bool {
         let word = self.0.load(Ordering::Relaxed);
@@ -256,12 +256,12 @@ impl<S> ObjWord<S> {
         self.0.store(word, Ordering::Release);
     }
 
-    /// Copies a word that was read in this entry, with the rights given.
+    /// Stores a copy of the word `from`, which was read in this entry, with these rights.
     pub fn set_raw(&self, from: RawWord<'_, S>, rights: u32) {
         self.0.store(from.word & !RIGHTS_MASK | rights_part(rights), Ordering::Release);
     }
 
-    /// Claims an empty word for filling: `from` (read in this entry) becomes the empty `value`.
+    /// Claims an empty word for filling: replaces `from` (read in this entry) by the empty `value`.
     /// Returns `false` if another CPU was first.
     pub fn claim(&self, from: RawWord<'_, S>, value: u64) -> bool {
         from.object_type() == 0
@@ -271,7 +271,8 @@ impl<S> ObjWord<S> {
                 .is_ok()
     }
 
-    /// Changes the note of an empty word, by the CPU that emptied it: no fence.
+    /// Changes the note of an empty word, without a fence.
+    /// Requires: this CPU emptied the word.
     pub fn set_note(&self, value: u64) {
         self.0.store(value << RIGHTS_SHIFT, Ordering::Release);
     }

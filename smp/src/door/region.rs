@@ -50,7 +50,7 @@ impl Region {
         self.free() == self.size
     }
 
-    /// Bytes carved so far from the bottom and from the top.
+    /// Returns how many bytes are carved so far from the bottom, and from the top.
     pub fn used(&self) -> (u64, u64) {
         match self.reset.get() {
             Some((_, low, high)) => (low, self.size - high),
@@ -90,7 +90,7 @@ impl Region {
         self.high.set(self.size);
     }
 
-    /// Takes every piece back, if the quiet period is over for which this region's reset waits.
+    /// Takes every piece back into the region, if the quiet period of its reset is over.
     ///
     /// Returns: whether it is.
     pub fn end_reset<C: Cpus>(&self, cpus: &C, pin: Pin<'_>) -> bool {
@@ -101,7 +101,7 @@ impl Region {
         is_over
     }
 
-    /// Gives a reset up: the pieces stay.
+    /// Gives up the region's reset: its pieces stay in use.
     pub fn give_up_reset(&self) {
         if let Some((_, low, high)) = self.reset.take() {
             self.low.set(low);
@@ -125,7 +125,8 @@ impl Piece {
         self.size
     }
 
-    /// Cuts `size` bytes off the front.
+    /// Cuts `size` bytes off the front of the piece, and returns them as a piece; `None` if there
+    /// are fewer.
     pub fn split(&mut self, size: u64) -> Option<Piece> {
         if size > self.size {
             return None;
@@ -165,7 +166,7 @@ impl Piece {
         fits.then_some(self.base as *mut T)
     }
 
-    /// Makes an object at the front of the piece; the rest is lost to it (objects know their size).
+    /// Makes an object at the front of the piece. The rest of the piece is unused from then on.
     ///
     /// `None` if the piece is too small or not aligned for the type.
     pub fn emplace<'k, T: 'static>(self, _pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
@@ -177,12 +178,13 @@ impl Piece {
         Some(Ref(unsafe { &*at }))
     }
 
-    /// Makes an object of zeros at the front of the piece, in place.
+    /// Makes an object whose bytes are all zero at the front of the piece, in place.
     pub fn emplace_zeroed<'k, T: Zeroed>(self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
         self.emplace_filled(pin, |_| {})
     }
 
-    /// Makes an object of a piece, and fills it in before any other CPU sees it.
+    /// Makes an object at the front of the piece, and lets `fill` write it before any other CPU
+    /// sees it.
     pub fn emplace_filled<'k, T: Zeroed>(
         mut self,
         _pin: Pin<'k>,
@@ -196,7 +198,8 @@ impl Piece {
         Some(Ref(unsafe { &*at }))
     }
 
-    /// Makes as many `T` as fit, each from `make(index)`: the tail of a variable-sized object.
+    /// Makes as many `T` as fit into the piece, each from `make(index)`: the tail of a
+    /// variable-sized object.
     pub fn emplace_slice<T: 'static>(self, mut make: impl FnMut(usize) -> T) -> Option<Table<T>> {
         if !self.base.is_multiple_of(align_of::<T>() as u64) || size_of::<T>() == 0 {
             return None;

@@ -48,7 +48,7 @@ impl<T> Table<T> {
         self.len == 0
     }
 
-    /// Elements `first` to `first + count - 1`.
+    /// Returns the elements `first` to `first + count - 1`, if the table has them all.
     #[inline(always)]
     pub fn row<'k>(&self, pin: Pin<'k>, first: usize, count: usize) -> Option<&'k [T]> {
         if count == 0 || first.checked_add(count)? > self.len {

@@ -200,8 +200,8 @@ fn homed_opens_at_home_only() {
     assert_eq!((state.home(), state.here(pin(1)).get()), (pin(1).cpu(), 5));
 }
 
-/// Returns what each of three CPUs sees of some state: whether it can open it, and where it sends
-/// mail about it.
+/// Returns what each of three CPUs sees of some state: whether the CPU can open it, and where the
+/// CPU sends mail about it.
 fn seen_by_each(state: Ref<'_, Homed<Cell<u64>>>) -> [(bool, usize); 3] {
     [0, 1, 2].map(|n| (state.open(pin(n)).is_some(), state.mail_target(pin(n)).index()))
 }

@@ -9,7 +9,7 @@ use core::sync::atomic::{self, Ordering};
 
 use crate::chaos::{Point, point_at};
 
-/// Writes a shared word, with a point before it and one after it.
+/// Runs `write`, which writes a shared word, with a point before it and one after it.
 #[inline(always)]
 #[track_caller]
 fn written<T, R>(word: *const T, write: impl FnOnce() -> R) -> R {

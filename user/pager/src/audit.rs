@@ -20,7 +20,7 @@ macro_rules! hold {
 }
 
 impl<M: Machine> Pager<M> {
-    /// Checks the whole state. Returns what does not hold.
+    /// Checks the pager's whole state. Returns a text that says what is wrong.
     pub fn audit(&self) -> Result<(), &'static str> {
         let mut users: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
         for (_, object) in self.objects.iter() {

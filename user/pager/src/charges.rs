@@ -103,7 +103,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Moves a page to the back of its ring: it was looked at and stays.
+    /// Moves a page to the back of its ring, because it was looked at and stays in memory.
     pub(crate) fn pass(&mut self, page: PageId) {
         let of = self.pages[page].charged;
         self.unlink(page, of);
@@ -119,13 +119,14 @@ impl<M: Machine> Pager<M> {
         self.pay(page, Some(client));
     }
 
-    /// Takes a page's frame and its charge away. Returns: the frame.
+    /// Takes a page's frame away, and the charge for it. Returns: the frame.
     pub(crate) fn uncharge(&mut self, page: PageId) -> Option<FrameId> {
         self.stop_paying(page);
         self.pages[page].frame.take()
     }
 
-    /// Charges a page to a client, or to nobody. Requires: a frame, no pins, no charge.
+    /// Charges a page to a client, or to nobody.
+    /// Requires: the page has a frame, no pins, and no charge.
     pub(crate) fn pay(&mut self, page: PageId, client: Option<Client>) {
         let client = client.filter(|client| self.clients.contains_key(client));
         self.pages[page].charged = client;
@@ -135,7 +136,7 @@ impl<M: Machine> Pager<M> {
         self.link(page, client);
     }
 
-    /// Takes a page's charge away. Returns: the client that paid.
+    /// Takes a page's charge away, and the page off its ring. Returns: the client that paid.
     pub(crate) fn stop_paying(&mut self, page: PageId) -> Option<Client> {
         let client = self.pages[page].charged.take();
         self.unlink(page, client);
@@ -147,7 +148,7 @@ impl<M: Machine> Pager<M> {
 
     // --- pins ------------------------------------------------------------------------------------
 
-    /// Counts the pins of an entry.
+    /// Returns how many pins the page of an object's entry has through this entry.
     fn pins_of(&self, object: ObjectId, index: usize) -> u32 {
         let index = index as u32;
         self.objects[object].pins.range((index, 0)..=(index, Client::MAX)).count() as u32
@@ -167,8 +168,8 @@ impl<M: Machine> Pager<M> {
         });
     }
 
-    /// Takes a client's pin away, if there is one. The client of a page's last pin is charged with
-    /// the page.
+    /// Takes a client's pin of an entry away, if there is one. The client of a page's last pin is
+    /// charged with the page.
     pub(crate) fn drop_pin(&mut self, object: ObjectId, index: usize, client: Client) {
         if !self.objects[object].pins.remove(&(index as u32, client)) {
             return;

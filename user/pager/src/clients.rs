@@ -11,7 +11,7 @@ use crate::state::{Account, Pager, Usage};
 use crate::tree::are_sound;
 
 impl<M: Machine> Pager<M> {
-    /// Admits a client.
+    /// Admits a client with these limits.
     pub fn register(&mut self, client: Client, limits: Limits) -> Result<(), Denial> {
         if client == MANAGER || client > CLIENTS_MAX {
             return Err(Denial::BadRequest);
@@ -31,8 +31,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Takes a client's memory back, and that of all its parts. They stay known, and get nothing
-    /// any more. Whether there was something to take.
+    /// Ends a client and all its parts, and takes their memory back. They stay known, and get
+    /// nothing any more. Returns whether there was memory to take, or a client to end.
     pub fn end(&mut self, client: Client, why: Denial) -> bool {
         let mut something = false;
         for part in self.tree_of(client) {
@@ -64,9 +64,9 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Takes a client's shares and regions away; pages of it that others still use are charged to
-    /// nobody from now on. A region whose pages cannot be unmapped stays, and so do the charges,
-    /// until the client is forgotten.
+    /// Takes a client's shares and regions away. Pages that others still use are charged to nobody
+    /// from now on. A region whose pages cannot be unmapped stays, and so do the charges, until the
+    /// client is forgotten.
     fn let_all_go(&mut self, client: Client) {
         self.forget_shares(client);
         if !self.take_regions(client) {
@@ -78,7 +78,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Ends all sharing with a client and by it. Views that other clients have stay.
+    /// Ends all sharing of regions with a client and by it. Views that other clients have stay.
     fn forget_shares(&mut self, client: Client) {
         let mut gone = Vec::new();
         for object in self.objects.values_mut() {
@@ -91,7 +91,7 @@ impl<M: Machine> Pager<M> {
         gone.into_iter().for_each(|by| self.unshare(by));
     }
 
-    /// Whether all of them could be taken.
+    /// Takes a client's regions away. Returns whether all of them could be taken.
     fn take_regions(&mut self, client: Client) -> bool {
         let first =
             |pager: &Self| pager.clients.get(&client)?.regions.first_key_value().map(|(start, _)| *start);
@@ -109,8 +109,8 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Denies a fault. Returns the address at which the client is to continue, or `None` if it must
-    /// end; the reason is kept then.
+    /// Denies a client's fault. Returns the address at which the client is to continue, or `None`
+    /// if it must end; then `why` is kept as the reason.
     pub fn deny(&mut self, client: Client, why: Denial, address: u64) -> Option<u64> {
         let account = self.clients.get_mut(&client).filter(|account| account.admitted)?;
         if let Some(place) = account.on_error.take().filter(|_| account.fate.is_none()) {

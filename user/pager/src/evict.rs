@@ -24,8 +24,8 @@ const LOOKED_AT: usize = 16;
 const QUESTIONS_MAX: u32 = 16;
 
 impl<M: Machine> Pager<M> {
-    /// Takes a free frame, or evicts a page, for a client that may then have one frame more. Does
-    /// not evict `keep`, which is about to be read and would have to come back immediately.
+    /// Returns a free frame, or evicts a page, for a client that may have one more frame. Does not
+    /// evict `keep`, which is about to be read and would have to come back immediately.
     pub(crate) fn take_frame(&mut self, client: Client, keep: Option<PageId>) -> Result<FrameId, Denial> {
         let mut asked = 0;
         loop {
@@ -52,7 +52,8 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Puts one page away: of nobody's first, then of those who hold most, with all their parts.
+    /// Evicts one page: first of those charged to nobody, then of the accounts with the most
+    /// frames, with all their parts. Returns whether a page was evicted.
     pub(crate) fn evict_anywhere(&mut self, keep: Option<PageId>) -> bool {
         if self.evict(None, keep) {
             return true;
@@ -61,7 +62,8 @@ impl<M: Machine> Pager<M> {
         largest.into_iter().any(|whole| self.evict_within(whole, keep))
     }
 
-    /// Evicts a page among an account and its parts.
+    /// Evicts a page that is charged to an account or its parts. Returns whether a page was
+    /// evicted.
     pub(crate) fn evict_within(&mut self, whole: Client, keep: Option<PageId>) -> bool {
         if self.clients.get(&whole).is_some_and(|account| account.accounts == 1) {
             return self.evict(Some(whole), keep);
@@ -75,7 +77,7 @@ impl<M: Machine> Pager<M> {
         tree.into_iter().any(|client| self.evict(Some(client), keep))
     }
 
-    /// Puts a page away that is charged to `of`; whether there was one that could be.
+    /// Evicts a page that is charged to `of`. Returns whether a page was evicted.
     pub(crate) fn evict(&mut self, of: Option<Client>, keep: Option<PageId>) -> bool {
         // Whom a policy names need not be anybody.
         if of.is_some_and(|client| !self.clients.contains_key(&client)) {
@@ -99,7 +101,7 @@ impl<M: Machine> Pager<M> {
         false
     }
 
-    /// Whether a page was used lately.
+    /// Returns whether a page was used lately, and ages it.
     fn is_spared(&mut self, page: PageId) -> bool {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return false };
@@ -111,7 +113,8 @@ impl<M: Machine> Pager<M> {
         it.age > 0
     }
 
-    /// Takes a page's frame away, its contents being kept elsewhere.
+    /// Evicts a page: unmaps it and takes its frame away, if its contents are, or can be, kept
+    /// elsewhere. Returns whether the page was evicted.
     fn put_away(&mut self, page: PageId, of: Option<Client>, keep: Option<PageId>) -> bool {
         if !self.unmap(page, |_| true) {
             return false;
@@ -127,9 +130,9 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// Puts the first page of a ring into the store, which nobody sees any more, and with it some
-    /// that would go next: they stay in memory, but will need no store if they go as they are.
-    /// Whether the page is kept.
+    /// Writes an unmapped page, the first of its ring, to the store, together with some that would
+    /// be evicted next: those stay in memory, but need no store if they do not change. Returns
+    /// whether the store kept the page.
     fn store(&mut self, page: PageId, of: Option<Client>, keep: Option<PageId>) -> bool {
         let mut pages = vec![page];
         let others: Vec<PageId> = self.pages_in(of).skip(1).take(LOOKED_AT).collect();
@@ -151,7 +154,7 @@ impl<M: Machine> Pager<M> {
         !stored.is_empty()
     }
 
-    /// Whether a page that has no copy would go if it were looked at now.
+    /// Returns whether a page has no copy, and would be evicted if it were looked at now.
     fn is_idle(&mut self, page: PageId) -> bool {
         let it = &self.pages[page];
         it.copy.is_none() && it.age <= 1 && !self.is_spared(page)
@@ -174,8 +177,8 @@ impl<M: Machine> Pager<M> {
         holders
     }
 
-    /// Asks the policy, and does what it says; whether it is worth another try. The policy is told
-    /// how often it was asked before: what it said may have been of no use.
+    /// Asks the policy, and does what it says. Returns whether it is worth trying again. The policy
+    /// learns how often it was asked before, because its advice may have been of no use.
     fn ask(&mut self, shortage: Shortage, asker: Client, before: u32, keep: Option<PageId>) -> bool {
         let mut holders = self.holders();
         holders.truncate(HOLDERS_MAX);

@@ -12,7 +12,8 @@ const AROUND: usize = 8;
 const PAGE: usize = abi::PAGE_SIZE as usize;
 
 impl<M: Machine> Pager<M> {
-    /// Makes an address of a client allow what it wants, if it may have that.
+    /// Serves a fault: maps the page at a client's address with the access that it needs, if the
+    /// client may have that.
     pub fn fault(&mut self, client: Client, address: u64, need: Access) -> Result<(), Denial> {
         self.counts.faults += 1;
         if let Some(account) = self.clients.get_mut(&client) {
@@ -44,7 +45,7 @@ impl<M: Machine> Pager<M> {
     }
 
     /// Maps pages of the same file around a page, which are in memory anyway, so that they need no
-    /// faults. Nobody pays for that.
+    /// faults. No client is charged for that.
     fn show_beside(&mut self, spot: Spot) {
         let Backing::Object(below) = self.objects[spot.object].backing else { return };
         let first = spot.index - spot.index % AROUND;
@@ -69,7 +70,8 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Returns the page that a region has at a spot. To write, the client gets a page of its own.
+    /// Returns the page that a region shows at a spot. For a write, the client gets a page of its
+    /// own.
     fn contents(&mut self, spot: Spot, need: Access) -> Result<PageId, Denial> {
         let page = match self.objects[spot.object].entries[spot.index].page {
             Some(page) => page,
@@ -81,7 +83,7 @@ impl<M: Machine> Pager<M> {
         Ok(page)
     }
 
-    /// Fills an entry that had no page with the contents of its backing.
+    /// Returns a page for an entry that had none, filled with the contents of the object's backing.
     fn first_touch(&mut self, spot: Spot) -> Result<PageId, Denial> {
         let client = spot.at.client;
         let page = match self.objects[spot.object].backing {
@@ -103,8 +105,8 @@ impl<M: Machine> Pager<M> {
         Ok(page)
     }
 
-    /// Loads a page of a file, which its object keeps from now on. Behind the file's bytes, returns
-    /// a page of zeroes that belongs to the region alone.
+    /// Loads a page of a file, which its object keeps from now on. For a page behind the file's
+    /// end, returns a page of zeroes that belongs to the region alone.
     fn load(&mut self, object: ObjectId, index: usize, client: Client) -> Result<PageId, Denial> {
         let Backing::File(bytes) = self.objects[object].backing else { return Err(Denial::NoRegion) };
         let frame = self.take_frame(client, None)?;
@@ -147,7 +149,7 @@ impl<M: Machine> Pager<M> {
         Ok(own)
     }
 
-    /// Gives a page a frame, if it has none.
+    /// Gives a page a frame with its contents, if it has no frame.
     fn bring_in(&mut self, page: PageId, client: Client) -> Result<(), Denial> {
         if self.pages[page].frame.is_some() {
             return Ok(());
@@ -161,7 +163,7 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Fills a frame from a copy.
+    /// Fills a frame from a page's copy in the store or in a file.
     fn fill(&mut self, copy: Option<Copy>, frame: crate::FrameId) -> Result<(), Denial> {
         match copy {
             Some(Copy::Stored(stored)) => {
@@ -188,7 +190,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Maps a page with a frame for a client, or makes the mapping that there is allow more.
+    /// Maps a page with a frame for a client, or raises the access of its mapping at the spot.
     fn show(&mut self, spot: Spot, page: PageId) -> Result<(), Denial> {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return Err(Denial::Lost) };
@@ -216,7 +218,7 @@ impl<M: Machine> Pager<M> {
     }
 }
 
-/// Returns the bytes of one page of a file's region; none behind the region's end.
+/// Returns the bytes of page `index` of a file's region; none behind the region's end.
 pub fn page_bytes(region: Bytes, index: usize) -> Bytes {
     let skip = (index as u64 * abi::PAGE_SIZE).min(region.count);
     let count = (region.count - skip).min(abi::PAGE_SIZE);

@@ -19,7 +19,8 @@ use crate::machine::Machine;
 use crate::state::{Page, PageId, Pager};
 
 impl<M: Machine> Pager<M> {
-    /// Forgets those of the suspected that are no more; whether there were any.
+    /// Forgets the suspected clients whose address space is destroyed. Returns whether there were
+    /// any.
     pub(crate) fn reap(&mut self) -> bool {
         let mut some = false;
         while let Some(client) = self.suspects.pop_first() {
@@ -28,20 +29,22 @@ impl<M: Machine> Pager<M> {
         some
     }
 
-    /// Reaps ended clients. Returns whether there were any, and `clients` did not end with them.
+    /// Forgets the suspected clients that have ended. Returns whether there were any, and all of
+    /// `clients` still live.
     pub(crate) fn reap_for(&mut self, clients: &[Client]) -> bool {
         self.reap() && clients.iter().all(|client| self.living(*client).is_ok())
     }
 
-    /// Reaps all clients that cannot be reached and have ended.
+    /// Forgets all clients that cannot be reached and whose address space is destroyed. Returns
+    /// whether there were any.
     pub(crate) fn reap_all(&mut self) -> bool {
         let admitted = self.clients.iter().filter(|(_, account)| account.admitted);
         self.suspects = admitted.map(|(client, _)| *client).collect();
         self.reap()
     }
 
-    /// Forgets a client if its address space is no more. The manager may ask for its fate, until it
-    /// forgets it, too.
+    /// Forgets a client if its address space is destroyed. Keeps its fate for the manager, until
+    /// the manager forgets the client. Returns whether it was forgotten.
     fn bury(&mut self, client: Client) -> bool {
         let Ok(fate) = self.fate(client) else { return false };
         if !self.is_out_of_reach(client) || !self.is_destroyed(client) || self.forget(client).is_err() {
@@ -52,13 +55,14 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// Whether nothing can be done in a client's address space, and nobody has said that it is no
-    /// more.
+    /// Returns whether the pager cannot map or unmap in a client's address space, and the manager
+    /// has not reported its end.
     pub(crate) fn is_out_of_reach(&mut self, client: Client) -> bool {
         self.clients.get(&client).is_some_and(|account| account.admitted) && self.machine.is_lost(client)
     }
 
-    /// Whether nobody sees anything in a client's address space, which is out of reach.
+    /// Returns whether the address space of a client, which is out of reach, is destroyed: no task
+    /// sees a page there.
     fn is_destroyed(&mut self, client: Client) -> bool {
         let mapped = |page: &Page| page.places.iter().any(|place| place.at.client == client);
         let pages = || self.pages.iter().filter(|(_, page)| mapped(page)).map(|(page, _)| page);
@@ -79,7 +83,8 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// Whether a page is mapped for a client alone, and nobody else needs what is in its frame.
+    /// Returns whether a page is mapped for a client alone, and no other client needs the contents
+    /// of its frame.
     fn speaks_for(&self, client: Client, page: PageId) -> bool {
         let it = &self.pages[page];
         let alone = |object| it.users == 1 && self.objects[object].users == 1;

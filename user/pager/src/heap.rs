@@ -16,8 +16,8 @@ use crate::state::{
     Backing, Entry, Object, ObjectId, Page, Pager, Place, ROOM_FACTOR, ROOM_MIN, Region, Usage,
 };
 
-/// Returns the bytes of a tree of the standard library: a node has room for eleven elements, and at
-/// least five in use.
+/// Returns the most bytes that a standard-library tree of `count` elements takes: a node has room
+/// for eleven elements, and at least five in use.
 const fn in_tree<T>(count: usize) -> usize {
     const NODE: usize = 11;
     const NODE_HEAD: usize = 16;
@@ -29,7 +29,8 @@ const fn in_tree<T>(count: usize) -> usize {
 const SOME: usize = in_tree::<(u64, Region)>(1) + in_tree::<(Bytes, ObjectId)>(1);
 
 impl<M: Machine> Pager<M> {
-    /// Checks that each client's records are within what was promised for its pages.
+    /// Checks that the pager's records of each client take no more memory than was promised for its
+    /// pages.
     pub(crate) fn audit_heap(&self) -> Result<(), &'static str> {
         for (client, account) in &self.clients {
             let Usage { pages, .. } = account.own;
@@ -67,7 +68,7 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Returns the bytes for all regions of a client.
+    /// Returns the bytes of the pager's heap that a client's regions take.
     pub(crate) fn heap_of(&self, client: Client) -> usize {
         let Some(account) = self.clients.get(&client) else { return 0 };
         let objects = account.regions.iter().map(|(start, region)| {

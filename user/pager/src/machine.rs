@@ -36,35 +36,37 @@ pub struct Stored {
 }
 
 pub trait Machine {
-    /// Maps a frame where nothing is mapped.
+    /// Maps a frame in a client's address space, where nothing is mapped.
     fn map(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial>;
-    /// Changes what a mapping allows.
+    /// Changes the access that a mapping allows.
     fn protect(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial>;
-    /// Unmaps it: whether it is certain that nobody sees it there any more.
+    /// Unmaps a frame. Returns whether it is certain that no task sees the frame there any more.
     fn unmap(&mut self, at: At, frame: FrameId) -> bool;
-    /// Notes that no task uses a client's address space any more: pages that cannot be unmapped
-    /// need not be.
+    /// Notes that no task uses a client's address space any more, so that pages that cannot be
+    /// unmapped need not be.
     fn gone(&mut self, client: Client);
-    /// Whether there is no way to a client's address space any more. It may still be there.
+    /// Returns whether the pager has no capability of a client's address space any more. The space
+    /// may still exist.
     fn is_lost(&mut self, client: Client) -> bool;
-    /// Whether it is certain that nobody at all sees a frame. Its contents may be lost then.
+    /// Returns whether it is certain that no task sees a frame. The frame's contents may be lost
+    /// then.
     fn is_unseen(&mut self, frame: FrameId) -> bool;
-    /// Whether it was used through this mapping since this was asked last.
+    /// Returns whether a frame was used through this mapping since the last call.
     fn accessed(&mut self, at: At, frame: FrameId) -> bool;
 
-    /// Fills a frame, of which nobody has a mapping: with zeroes, with what another one has, with
-    /// bytes of a file and zeroes behind them.
+    /// Fills a frame with zeroes. Requires, here and for the next two: the frame is mapped nowhere.
     fn clear(&mut self, frame: FrameId);
     fn copy(&mut self, from: FrameId, to: FrameId);
     fn load(&mut self, bytes: Bytes, frame: FrameId);
 
-    /// Puts the contents of up to [`WINDOW_PAGES`](user_rt::paging::WINDOW_PAGES) frames into the
-    /// store, or of some of them from the first on.
+    /// Writes the contents of up to [`WINDOW_PAGES`](user_rt::paging::WINDOW_PAGES) frames to the
+    /// store. Returns what was stored: all, or some from the first on.
     fn put(&mut self, frames: &[FrameId]) -> Result<Vec<Stored>, StoreError>;
-    /// Gets them back. What does not fit the seal fails.
+    /// Reads stored contents back into a frame.
+    /// Errors: they do not fit their seal.
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError>;
     fn free(&mut self, stored: Stored);
 
-    /// Asks the out-of-memory policy.
+    /// Asks the out-of-memory policy what to do.
     fn advise(&mut self, question: &Question<'_>) -> Advice;
 }

@@ -14,8 +14,9 @@ use crate::slab::Id;
 use crate::state::{Account, Backing, Entry, Object, ObjectId, Pager, Place, Region, covers};
 
 impl Account {
-    /// Returns the first place for so many bytes, so that used page tables are used again. The page
-    /// between two regions belongs to neither, so that an overrun of a region's end is noticed.
+    /// Returns the first free address for a region of so many bytes, so that used page tables are
+    /// used again. The page between two regions belongs to neither, so that an overrun of a
+    /// region's end is noticed.
     fn hole(&self, bytes: u64) -> Option<u64> {
         let with_gap = bytes.checked_add(PAGE_SIZE)?;
         let mut start = REGIONS_VA;
@@ -101,8 +102,8 @@ impl<M: Machine> Pager<M> {
         self.add_region(client, start, twin, access)
     }
 
-    /// Makes all mappings of a page read-only. Removes those for which that fails. Returns whether
-    /// that is done for all.
+    /// Makes all mappings of a page read-only, and removes those for which that fails. Returns
+    /// whether no mapping allows writing any more.
     pub(crate) fn write_protect(&mut self, page: crate::state::PageId) -> bool {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return true };
@@ -115,7 +116,7 @@ impl<M: Machine> Pager<M> {
         self.unmap(page, |place| place.access == Access::Write)
     }
 
-    /// Lets another client attach a region; the key.
+    /// Lets the client `with` attach a region. Returns the key that it needs.
     pub fn share(
         &mut self,
         client: Client,
@@ -138,7 +139,8 @@ impl<M: Machine> Pager<M> {
         Ok(region.object.raw())
     }
 
-    /// Makes a view of what another client shares. Returns its address and number of pages.
+    /// Makes a view of a region that another client shares by this key. Returns its address and
+    /// number of pages.
     pub fn attach(&mut self, client: Client, key: u64) -> Result<(u64, u32), Denial> {
         let id: ObjectId = Id::from_raw(key);
         let object = self.objects.get(id).ok_or(Denial::NotShared)?;
@@ -159,8 +161,8 @@ impl<M: Machine> Pager<M> {
         if self.remove_region(client, address) { Ok(()) } else { Err(Denial::Gone) }
     }
 
-    /// Brings pages in and keeps them, so that no access that the region allows faults. All of them
-    /// or none.
+    /// Brings pages in and keeps them in memory, so that no access that the region allows faults.
+    /// Pins all of them or none.
     pub fn pin(&mut self, client: Client, address: u64, pages: u32) -> Result<(), Denial> {
         let mut new = Vec::new();
         for page in 0..u64::from(pages) {
@@ -204,7 +206,7 @@ impl<M: Machine> Pager<M> {
         Ok(true)
     }
 
-    /// Lets pinned pages go again.
+    /// Removes a client's pins of pages, so that they may be evicted again.
     pub fn unpin(&mut self, client: Client, address: u64, pages: u32) -> Result<(), Denial> {
         for page in 0..u64::from(pages) {
             let at = address.checked_add(page * PAGE_SIZE).ok_or(Denial::NoRegion)?;
@@ -220,7 +222,8 @@ impl<M: Machine> Pager<M> {
         self.living(client)?.regions.get(&address).copied().ok_or(Denial::NoRegion)
     }
 
-    /// Returns where a region of so many pages may be. Changes nothing.
+    /// Returns the address for a region of so many pages, at `at` or where there is room. Changes
+    /// nothing.
     fn room(&mut self, client: Client, pages: u32, at: Option<u64>) -> Result<u64, Denial> {
         self.living(client)?;
         if pages == 0 {
@@ -272,8 +275,8 @@ impl<M: Machine> Pager<M> {
         Ok(start)
     }
 
-    /// Takes a region away, and what only it had. Where a page cannot be unmapped there, the region
-    /// stays with all that leads to its pages. Returns: whether the region is gone.
+    /// Removes a region, and the objects that only it used. If a page cannot be unmapped there, the
+    /// region stays, with all that leads to its pages. Returns: whether the region is gone.
     pub(crate) fn remove_region(&mut self, client: Client, start: u64) -> bool {
         let Some(account) = self.clients.get(&client) else { return true };
         let Some(&Region { object, pages, .. }) = account.regions.get(&start) else { return true };

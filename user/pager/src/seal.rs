@@ -24,19 +24,20 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Requires: a key that nobody else knows or can guess.
+    /// Makes a sealer.
+    /// Requires: no other process knows or can guess the key.
     pub fn new(key: [u64; 2]) -> Sealer {
         Sealer { key, next: 0 }
     }
 
-    /// Seals contents as they are now.
+    /// Makes a seal of contents as they are now.
     pub fn seal(&mut self, contents: &[u8]) -> Seal {
         let version = self.next;
         self.next += 1;
         Seal { version, tag: self.tag(version, contents) }
     }
 
-    /// Tells whether these are the contents that the seal was made of.
+    /// Returns whether these are the contents of which the seal was made.
     pub fn holds(&self, seal: Seal, contents: &[u8]) -> bool {
         self.tag(seal.version, contents) == seal.tag
     }

@@ -30,7 +30,7 @@ impl Server {
         Server { core }
     }
 
-    /// Answers a call and receives the next one.
+    /// Answers a call of a client or of the manager, and receives the next one.
     pub fn serve(&mut self, call: &Received) -> user_rt::Result<Event> {
         if call.fault {
             return self.fault(call).reply_recv();
@@ -77,7 +77,7 @@ impl Server {
 
     // --- requests --------------------------------------------------------------------------------
 
-    /// Returns bytes of a file, if the file has them.
+    /// Returns the bytes of a file that a request names, if the file has them.
     fn bytes(&self, of: bytes::Reader<'_>) -> Result<Bytes, Denial> {
         let (file, first, count) = (of.get_file(), of.get_first(), of.get_count());
         let length = self.core.machine.contents(file).ok_or(Denial::NoFile)?.len() as u64;
@@ -86,7 +86,7 @@ impl Server {
     }
 }
 
-/// Returns the client that asks, if it is not the manager.
+/// Returns the client that sent a request; an error for the manager.
 fn client(from: &Received) -> Result<Client, Denial> {
     if from.custom == MANAGER { Err(Denial::BadRequest) } else { Ok(from.custom) }
 }
@@ -265,7 +265,7 @@ impl pager::Server<Received> for Server {
     }
 }
 
-/// Returns the access that a page fault's error code asks for.
+/// Returns the access for which a page fault's error code asks.
 fn need(error: u32) -> Access {
     match (error & FETCH != 0, error & WRITE != 0) {
         (true, _) => Access::Execute,

@@ -38,7 +38,7 @@ impl<T> Id<T> {
         u64::from(self.generation) << 32 | u64::from(self.place)
     }
 
-    /// Returns its place, without the generation.
+    /// Returns the number of the place in the slab, without the generation.
     pub fn place(self) -> u32 {
         self.place
     }
@@ -62,7 +62,8 @@ impl<T> Slab<T> {
     /// Bytes for each thing: its place, and the number of that when it is free.
     pub const PLACE: usize = size_of::<Place<T>>() + size_of::<u32>();
 
-    /// Makes a slab with room for `count` values, so that it does not move while it has no more.
+    /// Makes a slab with room for `count` values: its memory does not move as long as it has no
+    /// more.
     pub fn with_room(count: u32) -> Slab<T> {
         Slab { places: Vec::with_capacity(count as usize), free: Vec::with_capacity(count as usize) }
     }
@@ -91,7 +92,8 @@ impl<T> Slab<T> {
         self.places.get_mut(id.place as usize).filter(|at| at.generation == id.generation)?.value.as_mut()
     }
 
-    /// Takes it away. A place whose generations have run out is not used again.
+    /// Removes the value with this id, and returns it. A place whose generations are used up is not
+    /// used again.
     pub fn remove(&mut self, id: Id<T>) -> Option<T> {
         let at = self.places.get_mut(id.place as usize).filter(|at| at.generation == id.generation)?;
         let value = at.value.take()?;

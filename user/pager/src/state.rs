@@ -83,7 +83,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Makes an empty account: a whole one, or a part.
+    /// Makes an empty account: a part of `parent`'s, or a whole one.
     pub fn new(limits: Limits, parent: Option<Client>) -> Account {
         Account {
             limits,
@@ -178,15 +178,15 @@ pub(crate) struct Spot {
     pub access: Access,
 }
 
-/// Lets a list keep no more room than [`ROOM_FACTOR`] times what is in it: nobody is charged with
-/// what was there once.
+/// Shrinks a list's memory to [`ROOM_FACTOR`] times its contents, so that no client is charged for
+/// contents that are gone.
 pub(crate) fn trim<T>(list: &mut Vec<T>) {
     if list.capacity() > ROOM_MIN.max(ROOM_FACTOR * list.len()) {
         list.shrink_to(2 * list.len());
     }
 }
 
-/// Whether a mapping that allows the one allows the other.
+/// Returns whether a mapping with the access `have` also allows the access `need`.
 pub(crate) fn covers(have: Access, need: Access) -> bool {
     need == Access::Read || have == need
 }
@@ -218,7 +218,7 @@ impl<M: Machine> Pager<M> {
         Counts { free: self.free.len() as u64, ..self.counts }
     }
 
-    /// Returns a client that was not ended.
+    /// Returns the account of an admitted client that was not ended.
     pub(crate) fn living(&mut self, client: Client) -> Result<&mut Account, Denial> {
         let account =
             self.clients.get_mut(&client).filter(|account| account.admitted).ok_or(Denial::NotYou)?;
@@ -229,7 +229,8 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Returns the page of a region that contains an address.
+    /// Returns the place of an address in a client's region: the region's object, and the page's
+    /// index in it.
     pub(crate) fn spot(&mut self, client: Client, address: u64) -> Result<Spot, Denial> {
         let account = self.living(client)?;
         let (&start, region) = account.regions.range(..=address).next_back().ok_or(Denial::NoRegion)?;
@@ -243,7 +244,8 @@ impl<M: Machine> Pager<M> {
 
     // --- places ----------------------------------------------------------------------------------
 
-    /// Unmaps a page wherever `which` says; whether that was possible everywhere.
+    /// Unmaps a page from the places for which `which` is true. Returns whether that was possible
+    /// at all of them.
     pub(crate) fn unmap(&mut self, page: PageId, mut which: impl FnMut(&Place) -> bool) -> bool {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return true };
@@ -263,7 +265,7 @@ impl<M: Machine> Pager<M> {
 
     // --- entries and pages -----------------------------------------------------------------------
 
-    /// Makes a page for a frame that was filled.
+    /// Makes a page of a frame that was filled, and charges it to a client.
     pub(crate) fn new_page(&mut self, frame: FrameId, copy: Option<Copy>, client: Client) -> PageId {
         let page = self.pages.add(Page {
             frame: None,
@@ -279,8 +281,8 @@ impl<M: Machine> Pager<M> {
         page
     }
 
-    /// Puts a page into an entry, and lets go of what was there, which no view of the object has
-    /// mapped any more. Pins stay with the entry.
+    /// Puts a page into an object's entry. Drops the entry's earlier page, which no view of the
+    /// object maps any more. Pins stay with the entry.
     pub(crate) fn enter(&mut self, object: ObjectId, index: usize, page: PageId) {
         self.pages[page].users += 1;
         if let Some(old) = self.objects[object].entries[index].page.replace(page) {
@@ -289,8 +291,9 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Drops an entry's reference to a page, and frees the page with the last one. Requires: the
-    /// page is unmapped wherever the entry was shown. So nobody sees a page without entries.
+    /// Drops an entry's reference to a page, and frees the page with the last one.
+    /// Requires: the page is unmapped wherever a view showed the entry. So a page without entries
+    /// is mapped nowhere.
     pub(crate) fn let_go(&mut self, page: PageId) {
         self.pages[page].users -= 1;
         if self.pages[page].users > 0 {

@@ -24,7 +24,8 @@ pub const ACCOUNTS_MAX: u32 = 9;
 /// Accounts from the whole to the smallest part: what has to be looked at for each frame.
 pub const DEPTH_MAX: usize = 4;
 
-/// Limits under which a client can go on: frames for an instruction are never pinned.
+/// Returns whether a client can run with these limits: the frames that one instruction needs are
+/// never pinned.
 pub(crate) fn are_sound(limits: Limits) -> bool {
     limits.frames.checked_sub(FRAMES_MIN).is_some_and(|most| limits.pinned <= most)
 }
@@ -36,7 +37,8 @@ impl Account {
         self.limits.pinned.min(self.limits.frames.saturating_sub(FRAMES_MIN * accounts))
     }
 
-    /// Whether a tree with one account more leaves enough for each.
+    /// Returns whether a tree of accounts could have one account more, and each would have enough
+    /// frames.
     fn bears_another(&self) -> bool {
         let accounts = self.accounts + 1;
         accounts * FRAMES_MIN <= self.limits.frames
@@ -44,14 +46,14 @@ impl Account {
             && (self.parent.is_some() || accounts <= ACCOUNTS_MAX)
     }
 
-    /// Whether it is a part that nobody was admitted to yet.
+    /// Returns whether the account is a part to which no client was admitted yet.
     fn is_empty_part(&self) -> bool {
         self.parent.is_some() && !self.admitted
     }
 }
 
 impl<M: Machine> Pager<M> {
-    /// Splits off a part of a client's account; the part's number.
+    /// Splits off a part of a client's account, with these limits. Returns the part's number.
     pub fn split(&mut self, client: Client, limits: Limits) -> Result<Client, Denial> {
         let whole = self.living(client)?.limits;
         if !are_sound(limits) {
@@ -82,7 +84,7 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Ends a part that a client split off, and all parts of it.
+    /// Ends a part that a client split off, and all parts of that part.
     pub fn close(&mut self, client: Client, part: Client) -> Result<(), Denial> {
         self.living(client)?;
         if self.clients.get(&part).is_none_or(|part| part.parent != Some(client)) {
@@ -93,7 +95,7 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Cuts the parts of an account that ends off. They are trees of their own until the manager
+    /// Cuts off the parts of an account that ends. They are trees of their own until the manager
     /// forgets them; parts without an admitted client are removed. Returns the remaining parts.
     pub(crate) fn cut_off(&mut self, whole: Client) -> Vec<Client> {
         let mut left = Vec::new();
@@ -114,7 +116,7 @@ impl<M: Machine> Pager<M> {
         left
     }
 
-    /// Promises a tree that was cut off what it has, since that cannot be taken from it.
+    /// Promises a tree that was cut off the pages that it has, since they cannot be taken from it.
     pub(crate) fn promise(&mut self, whole: Client) {
         if let Some(account) = self.clients.get_mut(&whole) {
             account.promised = account.all.pages.min(self.capacity);
@@ -128,7 +130,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Takes an account that has nothing, and no parts, off its tree.
+    /// Removes an account that has no memory and no parts from its tree.
     pub(crate) fn remove(&mut self, client: Client) {
         let Some(account) = self.clients.remove(&client) else { return };
         self.capacity += account.promised;
@@ -137,19 +139,20 @@ impl<M: Machine> Pager<M> {
 
     // --- up and down the tree --------------------------------------------------------------------
 
-    /// Returns a client's account and those above it.
+    /// Returns a client's account, then the account that it is a part of, and so on up to a whole
+    /// one.
     pub(crate) fn line(&self, client: Client) -> impl Iterator<Item = &Account> {
         let first = self.clients.get(&client);
         core::iter::successors(first, |account| self.clients.get(&account.parent?))
     }
 
-    /// Returns the account that a client's account is a part of, and that is itself no part.
+    /// Returns the whole account that a client's account is a part of, directly or not.
     pub(crate) fn whole_of(&self, client: Client) -> Client {
         let above = |client: &Client| self.clients.get(client)?.parent;
         core::iter::successors(Some(client), above).last().unwrap_or(client)
     }
 
-    /// Whether an account is a part of another, or that one.
+    /// Returns whether an account is `whole`, or a part of it.
     pub(crate) fn is_within(&self, client: Client, whole: Client) -> bool {
         client == whole || self.line(client).any(|account| account.parent == Some(whole))
     }
@@ -176,7 +179,7 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Changes what a client has, and with it all that it is a part of.
+    /// Changes the usage of a client's account, and of all accounts that it is a part of.
     pub(crate) fn count(&mut self, client: Client, change: impl Fn(&mut Usage)) {
         if let Some(account) = self.clients.get_mut(&client) {
             change(&mut account.own);
@@ -184,8 +187,9 @@ impl<M: Machine> Pager<M> {
         self.each_above(Some(client), |account| change(&mut account.all));
     }
 
-    /// Returns the smallest account, among a client's and those above it, that may have no more
-    /// frames. A page that is charged to `payer` is already charged to all accounts above `payer`.
+    /// Returns the smallest account, among a client's and those that it is a part of, that may have
+    /// no more frames. A page that is charged to `payer` is already charged to all accounts above
+    /// `payer`.
     pub(crate) fn full(&self, client: Client, payer: Option<Client>) -> Option<Client> {
         let mut at = Some(client);
         while let Some(client) = at {
@@ -206,8 +210,8 @@ impl<M: Machine> Pager<M> {
         self.line(client).all(|account| account.all.pinned < account.pins_max(account.accounts))
     }
 
-    /// Whether a client's regions may have so many pages more, and whether it may let one more
-    /// attach something.
+    /// Returns whether a client's regions may have `pages` pages more, by the limits of its account
+    /// and of all accounts that it is a part of.
     pub(crate) fn may_have(&self, client: Client, pages: u32) -> bool {
         let fits = |have: u32, more: u32, most| have.checked_add(more).is_some_and(|all| all <= most);
         self.line(client).all(|account| fits(account.all.pages, pages, account.limits.pages))

@@ -70,25 +70,26 @@ impl World {
         Some((found.channel.into(), found.file.len() as u64))
     }
 
-    /// Returns the contents of a file by its number.
+    /// Returns the contents of a file of the boot archive, by its number.
     pub fn contents(&self, file: u64) -> Option<&'static [u8]> {
         Some(self.archive.as_ref()?.programs().find(|found| u64::from(found.channel) == file)?.file)
     }
 
-    /// Returns the frame object and the pages in it that a frame stands for.
+    /// Returns the frame object that contains a frame, and the frame's page in it.
     fn place(&self, frame: FrameId) -> (Frame, Pages) {
         let run = Frame::at(self.runs.nth(frame.0 / FRAMES_TOGETHER));
         (run, Pages { first: (frame.0 % FRAMES_TOGETHER).into(), count: 1 })
     }
 
-    /// Shows a frame's bytes to be written. That can be done: the window's page table is there, and
-    /// nobody has a frame mapped that is being filled.
+    /// Maps a frame in the pager's window, and lets `work` write its bytes.
+    /// Requires: the frame is mapped nowhere else. So this cannot fail, since the window's page
+    /// table exists.
     fn fill<R>(&self, frame: FrameId, work: impl FnOnce(&mut [u8]) -> R) -> R {
         let (run, page) = self.place(frame);
         memory::with_page(&own::vspace(), &run, page.first, work).expect("a frame that nobody has mapped")
     }
 
-    /// Opens a frame for reading.
+    /// Maps a frame in the pager's window, and lets `work` read its bytes.
     fn read<R>(&self, frame: FrameId, work: impl FnOnce(&[u8]) -> R) -> R {
         let (run, page) = self.place(frame);
         show(&run, page.first, work)
@@ -98,13 +99,14 @@ impl World {
         self.gone >> (client % 128) & 1 != 0
     }
 
-    /// Notes that the address space of a client is to be served.
+    /// Notes that a client's address space is now to be served.
     pub fn comes(&mut self, client: Client) {
         self.gone &= !(1 << (client % 128));
     }
 }
 
-/// Shows bytes of a frame to be read: others may have it mapped to read or execute.
+/// Maps a page of a frame in the pager's window, and lets `work` read its bytes. Others may have it
+/// mapped to read or execute.
 fn show<R>(run: &Frame, page: u64, work: impl FnOnce(&[u8]) -> R) -> R {
     memory::read_page(&own::vspace(), run, page, work).expect("a frame that can be read")
 }

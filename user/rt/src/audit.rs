@@ -22,7 +22,7 @@ impl Records {
         self.records.iter().flatten()
     }
 
-    /// Whether there was nothing new.
+    /// Returns whether the ring had no records that were not read yet.
     pub fn is_empty(&self) -> bool {
         self.records[0].is_none()
     }

@@ -12,10 +12,11 @@ pub trait Handle: Sized + private::Sealed {
     /// What a capability of such an object can allow.
     type Rights: Into<Rights> + From<Rights>;
 
-    /// Claims that the slot holds a capability of this type.
+    /// Makes a handle of the slot `cap`. The caller claims that the slot holds a capability of this
+    /// type.
     fn at(cap: Cap) -> Self;
 
-    /// Returns the slot.
+    /// Returns the slot that the handle names.
     fn cap(&self) -> Cap;
 
     /// Makes another handle for the same slot, for another task of the process.
@@ -23,7 +24,7 @@ pub trait Handle: Sized + private::Sealed {
         Self::at(self.cap())
     }
 
-    /// Returns the slot as a system call's argument.
+    /// Returns the handle's slot as a system call's argument.
     fn arg(&self) -> u64 {
         self.cap().arg()
     }
@@ -88,7 +89,7 @@ handles! {
 pub struct Place(pub Target);
 
 impl CNode {
-    /// Returns a slot of it.
+    /// Returns the place of slot `number` of this CNode.
     pub fn slot(&self, number: Cap) -> Place {
         Place(Target::new(self.0, number.0))
     }
@@ -99,7 +100,7 @@ impl CNode {
 pub struct Exposure(pub Target);
 
 impl Group {
-    /// Returns the exposure at an index.
+    /// Returns the exposure at an index of this group.
     pub fn exposure(&self, index: u32) -> Exposure {
         Exposure(Target::new(self.0, index))
     }

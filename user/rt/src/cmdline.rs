@@ -26,7 +26,7 @@ impl<'a> Options<'a> {
         Options { text }
     }
 
-    /// Returns the value of `key`; the empty string for a key without one.
+    /// Returns the value of the option `key`; the empty string for an option without one.
     pub fn value(&self, key: &str) -> Option<&'a str> {
         self.text.split_ascii_whitespace().rev().find_map(|word| {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));

@@ -72,7 +72,7 @@ pub struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// Returns the address of its first page.
+    /// Returns the address of the segment's first page.
     pub fn first_page(&self) -> u64 {
         self.address & !(PAGE_SIZE - 1)
     }

@@ -17,7 +17,7 @@ pub struct Refusal {
 pub type Result<T> = core::result::Result<T, Refusal>;
 
 impl Refusal {
-    /// Makes a refusal of the runtime itself, before any system call.
+    /// Makes a refusal that comes from the runtime, not from a system call.
     pub const fn local(error: Error, detail: u64) -> Refusal {
         Refusal { error, detail, who: TaskId::NONE }
     }

@@ -45,19 +45,19 @@ pub struct Came<'a> {
 }
 
 impl Came<'_> {
-    /// Returns the words besides the registers.
+    /// Returns the words of the event beside those in its registers.
     pub fn words(&self) -> impl Iterator<Item = u64> {
         let count = self.event.info.words().min(MSG_UTCB_WORDS);
         (0..count).map(|n| self.word(1, n))
     }
 
-    /// Returns the fates of the capabilities that it carries.
+    /// Returns the fates of the capabilities that the event carries.
     pub fn received(&self) -> impl Iterator<Item = Received> {
         let count = if self.event.info.has(FLAG_CAPS) { GRANTS_MAX } else { 0 };
         (0..count).map_while(|n| Received::from_words(self.pair(caps_at(self.event.info), n)))
     }
 
-    /// Returns the ranges of the pages that it carries.
+    /// Returns the ranges of the pages that the event carries.
     pub fn ranges(&self) -> impl Iterator<Item = PageRange> {
         let count = if self.event.info.has(FLAG_PAGES) { RANGES_MAX } else { 0 };
         (0..count).map_while(|n| PageRange::from_words(self.pair(pages_at(self.event.info), n)))
@@ -67,7 +67,7 @@ impl Came<'_> {
         [2 * n, 2 * n + 1].map(|word| self.word(first, word))
     }
 
-    /// Returns a word, counted from one of its cells on.
+    /// Returns word `n` of the event, counted from its cell `first` on.
     fn word(&self, first: u64, n: usize) -> u64 {
         let cell = (self.at + first + (n / CELL_WORDS) as u64) & self.mask;
         self.pages.cells[cell as usize][n % CELL_WORDS].load(Relaxed)
@@ -75,8 +75,8 @@ impl Came<'_> {
 }
 
 impl Pool {
-    /// Makes a pool that is nobody's yet this process's own: `reader` is one of its tasks, and
-    /// `bits` are raised in the Notification that is bound to that one. The pool's pages appear at
+    /// Makes a pool without a process this process's own: `reader` is the task that reads it, and
+    /// `bits` are raised in the Notification bound to that task. The pool's pages are mapped at
     /// `address`.
     pub fn bind(
         object: EventPool,
@@ -105,8 +105,8 @@ impl Pool {
         Some(Came { event, pages: &self.pages, at: self.head, mask })
     }
 
-    /// Gives the cells of the event that was taken last back to the pool. If senders wait for room,
-    /// asks the kernel to let them in.
+    /// Returns the cells of the last read event to the pool. If senders wait for room, asks the
+    /// kernel to let them in.
     #[inline]
     fn release(&mut self) {
         if self.held == 0 {
@@ -162,8 +162,9 @@ impl Exposure {
 }
 
 impl Group {
-    /// Sends an event to every other process that listens in the group: how many got it. `from` is
-    /// where to begin. What is refused half-way says as its detail how far it came: [`Progress`].
+    /// Sends an event to every other process that listens in the group, from member `from` on.
+    /// Returns how many got it. A refusal after the first member has the progress as its detail:
+    /// [`Progress`].
     pub fn broadcast(&self, message: &Message, from: Progress, patience: Patience) -> Result<u64> {
         let mut args = message.args(Op::Broadcast, self.exposure(from.raw()).0.0);
         patience.apply(&mut args);

@@ -69,7 +69,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Makes a message of the verdict. Puts its registers into the UTCB.
+    /// Makes the answer to a fault of the verdict, and puts its registers into the UTCB.
     fn message(&self) -> Message {
         let answer = match self {
             Verdict::Resume => FaultAnswer::Resume,
@@ -100,7 +100,7 @@ impl Verdict {
         reply_recv(&self.message())
     }
 
-    /// Answers a fault that was kept.
+    /// Answers a fault that a Reply object keeps.
     pub fn reply_to(&self, kept: &Reply) -> Result<()> {
         kept.reply(&self.message())
     }

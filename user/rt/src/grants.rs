@@ -26,7 +26,7 @@ pub fn moved<T: Handle>(handle: T) -> Grant {
     Grant::Move { cap: handle.cap() }
 }
 
-/// Offers `count` slots from this one on.
+/// Makes an offer of `count` slots, from the slot `next` on.
 pub const fn offer(next: Cap, count: u32) -> Listening {
     Listening { next, count }
 }
@@ -49,8 +49,8 @@ impl Caps {
         Caps(core::array::from_fn(|_| list.next()))
     }
 
-    /// Takes the capability at this place, if it arrived, has this type, and allows so much. It
-    /// belongs to the caller then.
+    /// Takes the capability at this place, if it arrived, has this type, and has these rights. It
+    /// belongs to the caller from then on.
     pub fn take<T: Handle>(&mut self, place: u32, rights: impl Into<T::Rights>) -> Option<T> {
         let wanted: Rights = rights.into().into();
         let slot = self.0.get_mut(place as usize)?;
@@ -60,7 +60,7 @@ impl Caps {
         Some(T::at(slot.take_if(|came| fits(came))?.cap))
     }
 
-    /// Deletes what came and was not taken.
+    /// Deletes the capabilities that arrived and were not taken.
     pub fn discard(self) {
         for came in self.0.into_iter().flatten().filter(|came| came.fate == Fate::Arrived) {
             // Where that is refused, it is gone already: a revoke came first.

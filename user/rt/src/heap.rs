@@ -75,8 +75,8 @@ pub fn add(own: &VSpace, nursery: &mut Nursery, pages: u32) -> Result<()> {
     Ok(())
 }
 
-/// Makes a region that a pager serves the heap of a program that has none yet. It is never given
-/// back.
+/// Makes a region that a pager serves the heap of a program that has none yet. The heap never gives
+/// the region back.
 pub fn adopt(region: Region) -> Result<()> {
     let bytes = region.pages() * PAGE_SIZE;
     HEAP.with(|heap| {

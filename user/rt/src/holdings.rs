@@ -38,25 +38,26 @@ fn list(of: Cap, first: Cap) -> Result<Piece> {
 }
 
 impl CNode {
-    /// Lists its capabilities from a slot on, a bounded number.
+    /// Lists the CNode's capabilities from slot `first` on: a bounded number.
     pub fn list(&self, first: Cap) -> Result<Piece> {
         list(self.cap(), first)
     }
 }
 
 impl Process {
-    /// Lists the capabilities in its CSpace from a slot on, a bounded number.
+    /// Lists the capabilities in the process's CSpace from slot `first` on: a bounded number.
     pub fn list(&self, first: Cap) -> Result<Piece> {
         list(self.cap(), first)
     }
 
-    /// Returns the slot of its CSpace that holds a capability of the same object with these rights
-    /// or more, if there is one.
+    /// Returns the slot of the process's CSpace that holds a capability of the same object as
+    /// `what`, with these rights or more, if there is one.
     pub fn holds<T: Handle>(&self, what: &T, rights: impl Into<T::Rights>) -> Result<Option<Cap>> {
         self.holds_raw(what.cap(), rights.into().into())
     }
 
-    /// Returns the slot in which the process holds a capability of any type.
+    /// Returns the slot of the process's CSpace that holds a capability of the same object as
+    /// `what`, of any type, with these rights or more, if there is one.
     pub fn holds_raw(&self, what: Cap, rights: Rights) -> Result<Option<Cap>> {
         let args = Args::plain(Op::CapVerify, self.arg(), what.arg(), u64::from(rights.0), 0);
         let slot = syscall(args).check()?.rdi;

@@ -16,29 +16,30 @@ fn invoke(op: Op, rdi: u64, rsi: u64, rdx: u64, r8: u64) -> Result<()> {
     syscall(Args::plain(op, rdi, rsi, rdx, r8)).done()
 }
 
-/// Sets the own FS and GS bases. The runtime's FS base is the UTCB.
+/// Sets this task's FS and GS bases. The runtime uses the UTCB's address as the FS base.
 #[cfg(target_os = "none")]
 pub(crate) fn set_bases(fs: u64, gs: u64) -> Result<()> {
     invoke(Op::SetBases, fs, gs, 0, 0)
 }
 
 impl Untyped {
-    /// Makes `count` objects of type `T` in consecutive slots from `first`; bytes left.
+    /// Makes `count` objects of type `T` in consecutive slots from `first` on. Returns the bytes
+    /// that are still free.
     pub fn retype<T: Handle>(&self, size: u64, first: Place, count: u64) -> Result<u64> {
         let rdi = abi::Target::new(self.cap(), T::TYPE as u32).0;
         Ok(syscall(Args::plain(Op::Retype, rdi, size, first.0.0, count)).check()?.rdi)
     }
 
-    /// Destroys all that was made of it; the bytes that are free then. Refused where something
-    /// cannot be destroyed yet.
+    /// Destroys all objects that were made of the memory. Returns the bytes that are free then.
+    /// Errors: an object cannot be destroyed yet.
     #[inline]
     pub fn reset(&self, pins: Pins) -> Result<u64> {
         let machine = Machine::at(slot::MACHINE).arg();
         Ok(syscall(Args::plain(Op::UntypedReset, self.arg(), pins as u64, 0, machine)).check()?.rdi)
     }
 
-    /// Resets the memory, again and again while the refusal is transient: a part is in use, or
-    /// being ended.
+    /// Resets the memory, and tries again while the refusal is transient: an object is in use, or
+    /// is being ended. Returns the bytes that are free then.
     #[inline]
     pub fn take_back(&self, pins: Pins) -> Result<u64> {
         match self.reset(pins) {
@@ -78,7 +79,7 @@ pub enum Pins {
     Ignore,
 }
 
-/// Copies a capability with fewer rights.
+/// Copies a capability to another slot, with these rights, which must be among those of the source.
 pub fn copy<T: Handle>(source: &T, to: Place, rights: impl Into<T::Rights>, badge: u64) -> Result<()> {
     copy_raw(source.cap(), to, rights.into().into(), badge)
 }
@@ -88,7 +89,7 @@ pub fn copy_raw(source: Cap, to: Place, rights: Rights, badge: u64) -> Result<()
     invoke(Op::CapCopy, source.arg(), to.0.0, u64::from(rights.0), badge)
 }
 
-/// Moves a capability; the handle is no more.
+/// Moves a capability to another slot. The handle is used up.
 pub fn transfer<T: Handle>(source: T, to: Place) -> Result<()> {
     invoke(Op::CapMove, source.arg(), to.0.0, 0, 0)
 }
@@ -124,13 +125,14 @@ pub struct Member {
 }
 
 impl Group {
-    /// Adds a process that offered a slot; its member index. The custom bits are for who made the
-    /// group to choose.
+    /// Adds a process that offered a slot to the group. Returns its member index. Only the maker of
+    /// the group may choose the custom bits.
     pub fn add(&self, process: &Process, rights: Rights, custom: u16) -> Result<u32> {
         self.add_seen(process, rights, u64::from(custom))
     }
 
-    /// Adds a process as a member does: receivers see the new member as this process.
+    /// Adds a process to the group as any member may: receivers see the new member as this process.
+    /// Returns its member index.
     pub fn add_as_self(&self, process: &Process, rights: Rights) -> Result<u32> {
         self.add_seen(process, rights, SEEN_AS_ADDER)
     }
@@ -148,7 +150,7 @@ impl Group {
         invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 0, 0)
     }
 
-    /// Puts the task as that of its home CPU into a per-CPU exposure, whose entries (one for each
+    /// Exposes the task as that of its home CPU in a per-CPU exposure, whose entries (one for each
     /// CPU) start at `first`.
     pub fn expose_per_cpu(&self, index: u32, first: u32, task: &Task) -> Result<()> {
         invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 1 | u64::from(first) << 32, 0)
@@ -158,14 +160,14 @@ impl Group {
         invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), 0, 0)
     }
 
-    /// Lets a Notification watch the group: it gets the bits of [`abi::membership`], shifted.
-    /// `index` is below 64.
+    /// Lets a Notification watch the group: the kernel raises the bits of [`abi::membership`] in
+    /// it, shifted by `shift`. `index` is below 64.
     pub fn watch(&self, index: u32, notification: &Notification, shift: u32) -> Result<()> {
         let how = abi::membership::watch(shift);
         invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), how, 0)
     }
 
-    /// Returns the first member from an index on.
+    /// Returns the first member of the group at an index of at least `from`.
     pub fn member(&self, from: u32) -> Result<Option<Member>> {
         let a = syscall(Args::plain(Op::GroupMember, self.exposure(from).0.0, 0, 0, 0)).check()?;
         let process = ProcessKey::from_raw(a.rdi);
@@ -174,7 +176,7 @@ impl Group {
         Ok((a.rdi != 0).then_some(member))
     }
 
-    /// Returns all members, in the order of their records.
+    /// Returns all members of the group, in the order of their records.
     pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
         let mut from = 0;
         core::iter::from_fn(move || {
@@ -190,12 +192,12 @@ impl Group {
 }
 
 impl Exposure {
-    /// Raises bits of the Notification exposed there.
+    /// Raises bits of the Notification that is exposed here.
     pub fn notify(self, bits: u64) -> Result<()> {
         invoke(Op::Notify, self.0.0, bits, 0, 0)
     }
 
-    /// Gives the rest of the slice to the task exposed there.
+    /// Gives the rest of this task's slice to the task that is exposed here.
     pub fn yield_to(self) -> Result<()> {
         invoke(Op::YieldTo, self.0.0, 0, 0, 0)
     }
@@ -206,43 +208,45 @@ impl Process {
         invoke(Op::ProcessConfigure, self.arg(), cnode.arg(), vspace.arg(), u64::from(vector))
     }
 
-    /// Adds a table to its CSpace, for as long as it lives: the number that slot 1 of the table has
-    /// there. Slots behind it are numbered on.
+    /// Adds a table to the process's CSpace, for as long as the process lives. Returns the number
+    /// that slot 1 of the table has there; the numbers of later slots follow.
     pub fn grow(&self, table: &CNode) -> Result<Cap> {
         let first = syscall(Args::plain(Op::CSpaceGrow, self.arg(), table.arg(), 0, 0)).check()?.rdi;
         Ok(Cap(first as u32))
     }
 
-    /// Offers a slot of its CSpace for a membership of a group.
+    /// Offers a slot of the process's CSpace for a membership of a group.
     pub fn accept(&self, slot: Cap, group: &Group) -> Result<()> {
         invoke(Op::ProcessAccept, self.arg(), u64::from(slot.0), group.arg(), 0)
     }
 
-    /// Takes an offer back.
+    /// Withdraws the process's offer of a slot for a membership.
     pub fn accept_none(&self) -> Result<()> {
         invoke(Op::ProcessAccept, self.arg(), 0, 0, 0)
     }
 
-    /// Ends all of its tasks. Of another process they are dead then; from the own one this does not
-    /// come back.
+    /// Ends all tasks of the process. When this returns, the tasks of another process are dead; for
+    /// the caller's own process, this does not return.
     pub fn kill(&self) -> Result<()> {
         invoke(Op::ProcessKill, self.arg(), 0, 0, 0)
     }
 
-    /// Says who handles the faults of its tasks: a target in *its* CSpace; `None`: nobody.
+    /// Sets the handler of the faults of the process's tasks: a target in the CSpace of *that*
+    /// process; `None`: no handler.
     pub fn fault_handler(&self, handler: Option<abi::Target>) -> Result<()> {
         invoke(Op::FaultHandler, self.arg(), handler.map_or(0, |target| target.0), 0, 0)
     }
 }
 
 impl Task {
-    /// Binds it to a process and a CPU, its UTCB mapped at `utcb`; its id.
+    /// Binds the task to a process and a CPU, with its UTCB mapped at `utcb`. Returns the task's
+    /// id.
     pub fn configure(&self, process: &Process, utcb: u64, cpu: u32) -> Result<TaskId> {
         let args = Args::plain(Op::TaskConfigure, self.arg(), process.arg(), utcb, u64::from(cpu));
         Ok(TaskId::from_raw(syscall(args).check()?.rdi))
     }
 
-    /// Writes its registers, in the order of [`RegIndex`].
+    /// Writes the task's registers, in the order of [`RegIndex`].
     pub fn write_regs(&self, regs: &[u64; REG_COUNT]) -> Result<()> {
         utcb::current().write_bulk(regs);
         invoke(Op::TaskWriteRegs, self.arg(), 0, 0, 0)
@@ -255,8 +259,8 @@ impl Task {
         Ok(regs)
     }
 
-    /// Reads its vector registers from a word on: how many were read into `words`, and how many
-    /// there are.
+    /// Reads the task's vector registers from word `first` on. Returns how many words were read
+    /// into `words`, and how many the task has.
     pub fn read_vector(&self, first: usize, words: &mut [u64]) -> Result<(usize, usize)> {
         let answer = syscall(Args::plain(Op::TaskReadVector, self.arg(), first as u64, 0, 0)).check()?;
         let count = words.len().min(answer.rdi as usize);
@@ -264,14 +268,15 @@ impl Task {
         Ok((count, answer.rsi as usize))
     }
 
-    /// Writes some of them, [`abi::VECTOR_WORDS_AT_ONCE`] at most.
+    /// Writes some of the task's vector registers, from word `first` on:
+    /// [`abi::VECTOR_WORDS_AT_ONCE`] words at most.
     pub fn write_vector(&self, first: usize, words: &[u64]) -> Result<()> {
         utcb::current().write_bulk(words);
         invoke(Op::TaskWriteVector, self.arg(), first as u64, words.len() as u64, 0)
     }
 
-    /// Gives a fresh task of a process with vector state, on the same CPU, all registers that this
-    /// one, suspended, has. This task should wait for nothing: its wait is not copied.
+    /// Copies all registers of this task, which is suspended, to a fresh task on the same CPU, of a
+    /// process with vector state. This task should wait for nothing: its wait is not copied.
     pub fn registers_to(&self, fresh: &Task) -> Result<()> {
         fresh.write_regs(&self.read_regs()?)?;
         let mut words = [0; abi::VECTOR_WORDS_AT_ONCE];
@@ -298,26 +303,26 @@ impl Task {
         invoke(Op::TaskKill, self.arg(), 0, 0, 0)
     }
 
-    /// Ends what it waits for.
+    /// Ends the task's wait with an error.
     pub fn cancel(&self) -> Result<()> {
         invoke(Op::TaskCancel, self.arg(), 0, 0, 0)
     }
 
-    /// Says who handles its faults: a target in the CSpace of its process; `None`: who handles the
-    /// process's.
+    /// Sets the handler of the task's faults: a target in the CSpace of its process; `None`: the
+    /// handler of the process's faults.
     pub fn fault_handler(&self, handler: Option<abi::Target>) -> Result<()> {
         invoke(Op::FaultHandler, self.arg(), handler.map_or(0, |target| target.0), 0, 0)
     }
 
-    /// Sets its debug registers while it is suspended: DR0 to DR3, and DR7, which says what they
-    /// are for.
+    /// Sets the task's debug registers, while it is suspended: DR0 to DR3, and DR7, which enables
+    /// them.
     pub fn debug(&self, addresses: [u64; abi::DEBUG_ADDRESSES], control: u64) -> Result<()> {
         let [rsi, rdx, r8, r9] = addresses;
         let args = Args { rdi: self.arg(), rsi, rdx, r8, r9, r10: control, ..Args::new(Op::TaskDebug) };
         syscall(args).done()
     }
 
-    /// Gives it the rest of the slice.
+    /// Gives the rest of the calling task's slice to this task.
     pub fn yield_to(&self) -> Result<()> {
         invoke(Op::YieldTo, self.arg(), 0, 0, 0)
     }
@@ -351,33 +356,33 @@ impl Notification {
         invoke(Op::Notify, self.arg(), bits, 0, 0)
     }
 
-    /// Waits for bits and takes them.
+    /// Waits for bits of the Notification, and takes them.
     pub fn wait(&self) -> Result<u64> {
         Ok(syscall(Args::plain(Op::Wait, self.arg(), 0, 0, 0)).check()?.rdx)
     }
 
-    /// Waits until a deadline in TSC ticks.
+    /// Waits for bits of the Notification until a deadline in TSC ticks, and takes them.
     pub fn wait_until(&self, deadline: u64) -> Result<u64> {
         let mut args = Args::plain(Op::Wait, self.arg(), deadline, 0, 0);
         args.info = args.info.flag(abi::FLAG_DEADLINE);
         Ok(syscall(args).check()?.rdx)
     }
 
-    /// Takes the bits that are set, without waiting.
+    /// Takes the bits of the Notification that are set, without waiting.
     pub fn poll(&self) -> Result<u64> {
         let mut args = Args::plain(Op::Wait, self.arg(), 0, 0, 0);
         args.info = args.info.flag(abi::FLAG_NONBLOCK);
         Ok(syscall(args).check()?.rdx)
     }
 
-    /// Makes a task's Recv return its bits.
+    /// Binds the Notification to a task, whose receive operations then return its bits.
     pub fn bind(&self, task: &Task) -> Result<()> {
         invoke(Op::NotificationBind, self.arg(), task.arg(), 0, 0)
     }
 }
 
 impl VSpace {
-    /// Maps all pages of a frame.
+    /// Maps all pages of a frame, from `address` on.
     pub fn map(&self, frame: &Frame, address: u64, access: Access) -> Result<()> {
         self.map_pages(frame, address, access, Pages::ALL)
     }
@@ -386,7 +391,7 @@ impl VSpace {
         self.on_pages(Op::Map, frame.arg(), address, access.bits(), pages)
     }
 
-    /// Unmaps all pages of a frame. Afterwards no CPU sees them there.
+    /// Unmaps all pages of a frame, from `address` on. Afterwards no CPU has translations of them.
     pub fn unmap(&self, frame: &Frame, address: u64) -> Result<()> {
         self.unmap_pages(frame, address, Pages::ALL)
     }
@@ -395,7 +400,7 @@ impl VSpace {
         self.on_pages(Op::Unmap, frame.arg(), address, 0, pages)
     }
 
-    /// Changes what all pages of a frame allow.
+    /// Changes the access of all pages of a frame that are mapped from `address` on.
     pub fn protect(&self, frame: &Frame, address: u64, access: Access) -> Result<()> {
         self.protect_pages(frame, address, access, Pages::ALL)
     }
@@ -404,8 +409,8 @@ impl VSpace {
         self.on_pages(Op::Protect, frame.arg(), address, access.bits(), pages)
     }
 
-    /// Returns which of these pages, 64 at most, were used since the last such call, as far as is
-    /// known, and which were written since they were mapped.
+    /// Returns two bit sets for these pages, 64 at most: which were used since the last call, as
+    /// far as is known, and which were written since they were mapped.
     pub fn accessed(&self, frame: &Frame, address: u64, pages: Pages) -> Result<(u64, u64)> {
         let answer = self.ask_pages(Op::Accessed, frame.arg(), address, 0, pages)?;
         Ok((answer.rdi, answer.rsi))
@@ -454,30 +459,32 @@ impl Channel {
 }
 
 impl Frame {
-    /// Keeps it where it is, for a device; its physical address. `machine` is the right to do so.
+    /// Pins the frame for a device, so that its memory stays the frame's. Returns its physical
+    /// address. `machine` needs the right DMA.
     pub fn pin(&self, machine: &Machine) -> Result<u64> {
         Ok(syscall(Args::plain(Op::FramePin, self.arg(), machine.arg(), 0, 0)).check()?.rdi)
     }
 
-    /// Takes one pin back; how many are left. `machine` is the right to do so, too.
+    /// Removes one pin of the frame. Returns how many pins are left. `machine` needs the right DMA.
     pub fn unpin(&self, machine: &Machine) -> Result<u64> {
         Ok(syscall(Args::plain(Op::FrameUnpin, self.arg(), machine.arg(), 0, 0)).check()?.rsi)
     }
 }
 
 impl Machine {
-    /// Makes a frame of device memory; `size` as [`Untyped::retype`] has it for frames.
+    /// Makes a frame of device memory at the physical address `at`, with its capability in `to`.
+    /// `size` is as in [`Untyped::retype`] for frames.
     pub fn device_frame(&self, memory: &Untyped, at: u64, size: u64, to: Place) -> Result<()> {
         let args = Args::plain(Op::DeviceFrame, self.arg(), memory.arg(), to.0.0, at);
         syscall(Args { r9: size, ..args }).done()
     }
 
-    /// Sends the first `bytes` of the UTCB's bulk area as one record.
+    /// Sends the first `bytes` of the UTCB's bulk area to a channel, as one record.
     pub fn log(&self, bytes: usize, channel: Channel) -> Result<()> {
         invoke(Op::MachineLog, self.arg(), bytes as u64, channel.number(), 0)
     }
 
-    /// Ends the machine; comes back only where that is refused.
+    /// Ends the machine. Returns only if that is refused.
     pub fn exit(&self, pass: bool) -> Result<()> {
         invoke(Op::MachineExit, self.arg(), u64::from(!pass), 0, 0)
     }
@@ -487,8 +494,8 @@ impl Machine {
         Ok(syscall(Args::plain(Op::MachineCounter, rdi, counter as u64, 0, 0)).check()?.rdi)
     }
 
-    /// Writes an event of the program into the trace of this CPU. Kernels that do not trace refuse
-    /// it. The program decides what the two words mean.
+    /// Writes an event into the trace of this CPU. The program decides what the two words mean.
+    /// Kernels without a trace refuse it.
     pub fn trace(&self, first: u64, second: u64) -> Result<()> {
         invoke(Op::MachineTrace, self.arg(), first, second, 0)
     }
@@ -500,7 +507,7 @@ pub fn who_am_i() -> Result<(TaskId, u32)> {
     Ok((TaskId::from_raw(a.rdi), a.rsi as u32))
 }
 
-/// Lets others of the same priority run.
+/// Lets other tasks of the same priority run.
 pub fn yield_now() -> Result<()> {
     syscall(Args::new(Op::Yield)).done()
 }

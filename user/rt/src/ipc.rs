@@ -33,12 +33,12 @@ impl Message {
         Message { label, words, regs, pages: false, caps: false }
     }
 
-    /// Adds the pages that the UTCB lists.
+    /// Returns the message with the pages that the UTCB lists.
     pub const fn with_pages(self) -> Message {
         Message { pages: true, ..self }
     }
 
-    /// Adds the capabilities that the UTCB lists.
+    /// Returns the message with the capabilities that the UTCB lists.
     pub const fn with_caps(self) -> Message {
         Message { caps: true, ..self }
     }
@@ -86,7 +86,7 @@ impl Patience {
 }
 
 impl Exposure {
-    /// Sends a message and waits for the reply.
+    /// Calls the task that is exposed here: sends a message and waits for the reply.
     pub fn call(self, message: &Message) -> Result<Message> {
         self.call_within(message, Patience::Forever)
     }
@@ -97,8 +97,8 @@ impl Exposure {
         Ok(Message::of(&syscall(args).check()?))
     }
 
-    /// Forwards the call that this task serves to another task, with this task's words. The
-    /// receiver sees that it was [forwarded](Received::forwarded).
+    /// Forwards the call that the calling task serves to the task that is exposed here, with the
+    /// caller's words. The receiver sees that it was [forwarded](Received::forwarded).
     pub fn forward(self, message: &Message) -> Result<()> {
         syscall(message.args(Op::Forward, self.0.0)).done()
     }
@@ -144,7 +144,7 @@ impl Event {
     }
 }
 
-/// Waits for a call or for bits of the bound Notification.
+/// Waits for a call, or for bits of the Notification bound to this task.
 pub fn recv() -> Result<Event> {
     recv_within(Patience::Forever)
 }
@@ -155,23 +155,23 @@ pub fn recv_within(patience: Patience) -> Result<Event> {
     Ok(Event::of(&syscall(args).check()?))
 }
 
-/// Answers the current call, then waits for the next.
+/// Answers the call that this task serves, then waits for the next.
 pub fn reply_recv(message: &Message) -> Result<Event> {
     Ok(Event::of(&syscall(message.args(Op::ReplyRecv, 0)).check()?))
 }
 
-/// Answers the current call.
+/// Answers the call that this task serves.
 pub fn reply(message: &Message) -> Result<()> {
     syscall(message.args(Op::Reply, 0)).done()
 }
 
 impl Reply {
-    /// Keeps the current call here.
+    /// Saves the call that this task serves in the Reply object.
     pub fn save(&self) -> Result<()> {
         syscall(Args::plain(Op::SaveReply, self.arg(), 0, 0, 0)).done()
     }
 
-    /// Answers the call kept here.
+    /// Answers the call that the Reply object keeps.
     pub fn reply(&self, message: &Message) -> Result<()> {
         syscall(message.args(Op::Reply, self.arg())).done()
     }

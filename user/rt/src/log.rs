@@ -72,7 +72,8 @@ fn find_level() -> u8 {
     level
 }
 
-/// Logs, and leaves the bulk area as it was: a message may stand there, or a fault's registers.
+/// Calls `log`, and restores the UTCB's bulk area, which may contain a message or a fault's
+/// registers.
 #[cfg(target_os = "none")]
 #[doc(hidden)]
 #[cold]
@@ -158,7 +159,7 @@ macro_rules! trace {
     ($($record:tt)*) => { $crate::tell!(Trace, trace, $($record)*) };
 }
 
-/// Sends one report line. A program that may log and not report writes the line into its log; a
+/// Sends one report line. A program that may log and not report writes the line to its log; a
 /// program without the right to log is silent.
 pub fn report_line(text: fmt::Arguments<'_>) {
     let mut line = Line { length: 0 };

@@ -29,7 +29,7 @@ pub struct Pooled {
 }
 
 impl Pooled {
-    /// Returns pages of 4 KiB.
+    /// Makes a range of pages of 4 KiB.
     pub const fn new(address: u64, count: u64) -> Pooled {
         Pooled { address, count, large: false }
     }
@@ -39,7 +39,8 @@ impl Pooled {
     }
 }
 
-/// Releases all pages that came with a message whose receiver wanted none, or not these.
+/// Releases from the pool all pages that came with a message, because the receiver wanted none, or
+/// not these.
 pub fn drop_all(own: &VSpace, message: &Message) {
     let ranges = message.pages.then(|| utcb::current().ranges()).into_iter().flatten();
     for range in ranges {
@@ -49,7 +50,7 @@ pub fn drop_all(own: &VSpace, message: &Message) {
 }
 
 impl VSpace {
-    /// Maps all pages of a frame into the pool, to be written.
+    /// Maps all pages of a frame into the pool of this space, writable.
     pub fn map_pool(&self, frame: &Frame, address: u64) -> Result<()> {
         self.map_pool_pages(frame, address, Pages::ALL)
     }
@@ -58,13 +59,14 @@ impl VSpace {
         self.on_pages(Op::Map, frame.arg(), address, MAP_POOL | Access::Write.bits(), pages)
     }
 
-    /// Lets go of pages. Their frame can be mapped again when no pool has them; they are cleared
-    /// then.
+    /// Releases pages from the pool of this space. Their frame can be mapped again when no pool has
+    /// them; they are cleared then.
     pub fn drop_pages(&self, pages: Pooled) -> Result<()> {
         self.on_pooled(Op::Unmap, 0, pages)
     }
 
-    /// Changes what pages allow: to be written, only those that nobody else sees.
+    /// Changes the access of pages of this space's pool. Only pages that no other space sees can be
+    /// made writable.
     pub fn protect_pooled(&self, pages: Pooled, access: Access) -> Result<()> {
         self.on_pooled(Op::Protect, access.bits(), pages)
     }
@@ -74,14 +76,16 @@ impl VSpace {
         self.on_pages(op, 0, pages.address, how, sizes)
     }
 
-    /// Gives a copy-on-write page a copy: page `number` of a frame. Whether that was used.
+    /// Replaces a copy-on-write page by a copy, in page `number` of a frame, or makes it writable
+    /// if no other space sees it. Returns whether the frame's page was used.
     pub fn copy_page(&self, frame: &Frame, address: u64, number: u64) -> Result<bool> {
         let mut args = Args::plain(Op::PageCopy, self.arg(), frame.arg(), address, 0);
         args.r9 = number;
         Ok(syscall(args).check()?.rdi == 1)
     }
 
-    /// Takes pages from this pool to another, or lets both see them.
+    /// Moves pages from this space's pool to the pool of another space, or lets both spaces see
+    /// them.
     pub fn transfer(&self, range: PageRange, to: &VSpace, address: u64) -> Result<()> {
         let [words, count] = range.words();
         let mut args = Args::plain(Op::PageTransfer, self.arg(), to.arg(), words, address);

@@ -81,7 +81,8 @@ pub struct Unshared {
 }
 
 impl Post {
-    /// Makes a sender of parcels. The fewer pages the tray has, the more parcels are moved.
+    /// Makes a sender of parcels to `to`. Parcels that fit into `tray` are copied, larger ones are
+    /// moved.
     pub fn new(to: Exposure, tray: &'static [AtomicU64], seen: Seen) -> Post {
         let worth = match seen {
             Seen::ByThisCpu => REMAP_FROM,
@@ -90,7 +91,7 @@ impl Post {
         Post { to, tray, remap_from: worth.min(1 + tray.len() as u64 * 8 / PAGE_SIZE), caps: false }
     }
 
-    /// Adds the capabilities that the UTCB lists.
+    /// Adds the capabilities that the UTCB lists to each parcel.
     pub const fn with_caps(self) -> Post {
         Post { caps: true, ..self }
     }
@@ -99,13 +100,13 @@ impl Post {
         Message { caps: self.caps, ..Message::new(label, [bytes, regs[0], regs[1], regs[2]]) }
     }
 
-    /// Whether so many bytes are moved.
+    /// Returns whether a parcel of so many bytes is moved, and not copied.
     pub const fn moves(&self, bytes: u64) -> bool {
         bytes.div_ceil(PAGE_SIZE) >= self.remap_from
     }
 
-    /// Sends the first `bytes` of a buffer, and waits for the reply. Of a buffer that is moved,
-    /// pages behind those are the receiver's, too.
+    /// Sends the first `bytes` of a buffer, and waits for the reply. If the buffer is moved, its
+    /// pages behind those bytes are the receiver's, too.
     pub fn send(&self, buffer: Buffer, bytes: u64, label: u32, regs: [u64; 3]) -> Result<Sent, Unsent> {
         self.send_within(buffer, bytes, label, regs, Patience::Forever)
     }
@@ -139,8 +140,8 @@ impl Post {
         }
     }
 
-    /// Lets the receiver read the first `bytes` of a buffer where they are, and waits for the
-    /// reply. Until it has let go of them, nobody can write there.
+    /// Lets the receiver read the first `bytes` of a buffer in place, and waits for the reply.
+    /// Until the receiver has released the pages, nobody can write them.
     pub fn share(
         &self,
         buffer: Buffer,
@@ -163,7 +164,7 @@ impl Post {
     }
 }
 
-/// Copies bytes to words. Behind the last one the last word has zeroes.
+/// Copies bytes to words, and fills the last word with zeroes.
 fn put(tray: &[AtomicU64], bytes: &[u8]) {
     for (to, from) in tray.iter().zip(bytes.chunks(8)) {
         let mut word = [0; 8];
@@ -209,7 +210,7 @@ impl Tray<'_> {
         self.bytes
     }
 
-    /// Copies them to the front of `to`; how many there were room for.
+    /// Copies the tray's bytes to the front of `to`. Returns how many were copied: as many as fit.
     pub fn copy_to(&self, to: &mut [u8]) -> usize {
         let length = (self.bytes as usize).min(to.len());
         for (part, word) in to[..length].chunks_mut(8).zip(self.words) {
@@ -238,7 +239,8 @@ impl Intake {
         (0..self.places).find(|number| self.taken >> number & 1 == 0)
     }
 
-    /// Opens the task's window for what comes next. [`Error::NoRoom`] where all places are taken.
+    /// Opens the task's window for the next message's pages.
+    /// Errors: [`Error::NoRoom`] if all places are taken.
     pub fn open(&self) -> crate::Result<()> {
         let number = self.free_place().ok_or(Refusal::local(Error::NoRoom, self.places as u64))?;
         utcb::current().open_window(self.place(number), BYTES_MAX);
@@ -285,7 +287,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Frees the place of a received buffer that was sent on.
+    /// Frees the place of a received buffer that was sent on; `address` is the buffer's.
     pub fn vacate(&mut self, address: u64) {
         if let Some(offset) = address.checked_sub(self.first)
             && let number @ 0..64 = offset / BYTES_MAX

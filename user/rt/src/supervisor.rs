@@ -27,12 +27,12 @@ fn parent() -> Client<Line> {
     to(Group::at(slot::SUPERVISOR).exposure(PARENT))
 }
 
-/// Returns a client of a parent that listens at an exposure.
+/// Returns a client of a parent, which is called at an exposure.
 pub fn to(exposure: Exposure) -> Client<Line> {
     Client(Line::to(exposure))
 }
 
-/// Returns the outcome of a message that has no answer but success.
+/// Returns the outcome of a message to the parent that has no answer except success.
 fn told(answer: core::result::Result<(), Failure<No, Refusal>>) -> Result<()> {
     answer.map_err(|failure| match failure {
         Failure::Transport(refusal) => refusal,
@@ -69,7 +69,8 @@ pub fn say_died(to: Exposure, end: Option<Refusal>) -> Result<()> {
     }))
 }
 
-/// Asks the parent for a view, which then is in an empty slot of this process.
+/// Asks the parent for a view of physical memory. Its frame's capability is then in `slot` of this
+/// process, which was empty.
 pub fn view(wanted: Wanted, slot: Cap) -> core::result::Result<Frame, ViewDenial> {
     parent().view(|mut view| {
         view.set_first(wanted.range.first);
@@ -82,8 +83,8 @@ pub fn view(wanted: Wanted, slot: Cap) -> core::result::Result<Frame, ViewDenial
     Ok(Frame::at(slot))
 }
 
-/// Gives it back. Every mapping of it is gone then, and every copy, the one that was given
-/// included.
+/// Gives a view back to the parent. When this returns, every mapping and every copy of it is gone,
+/// also the one that was given.
 pub fn give_back(range: Range) -> core::result::Result<(), ViewDenial> {
     Ok(parent().view_back(|mut view| {
         view.set_first(range.first);
@@ -106,7 +107,7 @@ pub fn lend<K: Keeper>(
     Ok(views.lend(holder, &wanted, granted, slot_of(Cap(asked.get_slot())))?)
 }
 
-/// Serves [`give_back`] in the parent.
+/// Serves [`give_back`] in the parent: takes back a holder's view.
 pub fn take_back<K: Keeper>(
     views: &mut Views<K>,
     holder: u16,

@@ -105,7 +105,7 @@ fn is_shown() -> bool {
     }
 }
 
-/// Reports a message, and what it gives.
+/// Reports a message, and the capabilities that it gives, as report lines.
 pub fn show(label: u32, message: &[u8], grants: &[Grant]) {
     let utcb = utcb::current();
     // A fault's registers may be where records are put together.
@@ -149,13 +149,13 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// Puts a message where the next system call finds it: all of [`WORDS_MAX`] words at most, the rest
-/// is left out.
+/// Puts a message into the registers and the UTCB for the next system call. It has at most
+/// [`WORDS_MAX`] words; further words are left out.
 pub fn put(label: u32, message: &[u8]) -> Message {
     put_giving(label, message, &[])
 }
 
-/// Puts a message with capabilities.
+/// Puts a message with capabilities into the registers and the UTCB for the next system call.
 pub fn put_giving(label: u32, message: &[u8], grants: &[Grant]) -> Message {
     if is_shown() {
         show(label, message, grants);
@@ -176,10 +176,9 @@ pub fn put_giving(label: u32, message: &[u8], grants: &[Grant]) -> Message {
     put.with_caps()
 }
 
-/// Builds a message of any length in pages, from which it can be [sent](crate::parcel::Post): how
-/// many bytes it has. The capabilities that it gives are put where the next system call finds them;
-/// whether there are any is the other result. The label is the one that it is going to be sent
-/// with.
+/// Builds a message of any length in a buffer, from which it can be [sent](crate::parcel::Post)
+/// with this label. Puts the capabilities that it gives into the UTCB for the next system call.
+/// Returns how many bytes the message has, and whether it gives capabilities.
 ///
 /// # Panics
 /// Where it gets longer than the buffer.

@@ -27,7 +27,7 @@ impl Turns {
         Turns { taken: AtomicBool::new(false) }
     }
 
-    /// Waits until it is the caller's turn. Returns none if the holder of the turn does not run.
+    /// Waits until it is the caller's turn. Returns `None` if the holder of the turn does not run.
     pub fn wait(&self) -> Option<Turn<'_>> {
         for _ in 0..PATIENCE {
             if !self.taken.swap(true, Ordering::Acquire) {

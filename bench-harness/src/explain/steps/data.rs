@@ -180,7 +180,8 @@ impl Steps {
         u64::try_from(self.rows.get(row)?.part(part)?.visited).ok()
     }
 
-    /// Says what of `self`, as it is now, is not as it was committed; one line for each row.
+    /// Returns how these steps, which are those of today, differ from the committed ones: one line
+    /// for each row.
     pub fn moved(&self, committed: &Steps) -> Vec<String> {
         let of_row = |(row, now): (&String, &Row)| match committed.rows.get(row) {
             None => Some(format!("{row} is not committed")),
@@ -192,7 +193,7 @@ impl Steps {
         lines
     }
 
-    /// Says which parts visit more functions than they may.
+    /// Returns the parts that visit more functions than the limits allow.
     pub fn beyond(&self, limits: &Limits) -> Vec<String> {
         let mut lines = Vec::new();
         for (row, of_row) in limits {
@@ -209,7 +210,7 @@ impl Steps {
         lines
     }
 
-    /// Lowers limits to what is visited now.
+    /// Returns the limits, lowered to how many functions are visited now.
     pub fn lowered(&self, limits: &Limits) -> Limits {
         let mut lowered = limits.clone();
         for (row, of_row) in &mut lowered {

@@ -57,8 +57,9 @@ pub struct Visited {
 }
 
 impl Visited {
-    /// Errors: the operation enters the kernel more or less often than its parts have names, or
-    /// instructions are missing.
+    /// Reads the functions that an explained operation visits.
+    /// Errors: it enters the kernel more or less often than its parts have names, or instructions
+    /// are missing.
     fn new(explained: &Explained, root: &Path) -> Result<Visited> {
         explained.check()?;
         let walk = walk::walk(&explained.lines, &mut Sources::new(root));
@@ -116,8 +117,8 @@ pub fn shown(lab: &Lab, what: shares::What) -> Result<()> {
     Ok(())
 }
 
-/// Limits stay as they are or fall; one has to be raised by hand, where a reader of the change sees
-/// it.
+/// Commits the functions that rows visit. Limits stay or fall; a limit has to be raised by hand,
+/// where a reader of the change sees it.
 fn update(lab: &Lab) -> Result<()> {
     let path = Path::new(COMMITTED);
     let limits = if path.exists() { Steps::read(path)?.limits } else { Limits::new() };
@@ -134,7 +135,7 @@ fn update(lab: &Lab) -> Result<()> {
     files::write(path, now.json()?)
 }
 
-/// Compares what is committed with boots of today.
+/// Compares the committed lists of functions with boots of today.
 pub fn held(lab: &Lab) -> Result<Verdict> {
     let committed = Steps::read(Path::new(COMMITTED))?;
     let key = key(lab);
@@ -147,7 +148,7 @@ pub fn held(lab: &Lab) -> Result<Verdict> {
     Ok(if lines.is_empty() { Verdict::Held(now.rows.len()) } else { Verdict::Moved(lines) })
 }
 
-/// Boots for each row that the book shows.
+/// Boots for each row that the book shows, and returns the functions that it visits.
 fn measure(lab: &Lab) -> Result<Steps> {
     let tree = tree(lab)?;
     let of_row = |(row, _): &(&str, &[&str])| -> Result<(String, Row)> {

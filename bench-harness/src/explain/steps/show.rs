@@ -13,7 +13,7 @@ use super::source::Sources;
 use super::walk::{Stretch, Visit};
 use crate::lab::Job;
 
-/// Prints all parts; the last line counts.
+/// Writes all parts of a row as text. The last line has the number of functions.
 pub fn text(visited: &Visited) -> String {
     let mut out = String::new();
     let (walk, each) = (&visited.walk, if visited.operations > 1 { " in several operations" } else { "" });
@@ -48,7 +48,7 @@ fn line(out: &mut String, visit: &Visit) {
     let _ = writeln!(out, "{:>5}  {name:<52} {file}:{first}", visit.instructions);
 }
 
-/// Says the same for programs.
+/// Writes all parts of a row as JSON, for programs.
 pub fn json(visited: &Visited) -> Result<String> {
     let of_visit = |visit: &Visit| {
         let function = &visit.function;

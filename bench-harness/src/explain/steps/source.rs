@@ -32,7 +32,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// Tells it from others.
+    /// Returns file and name, which distinguish the function from all others.
     pub fn key(&self) -> (&str, &str) {
         (&self.file, &self.name)
     }

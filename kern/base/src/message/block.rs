@@ -61,25 +61,25 @@ impl Deref for Block<'_> {
 methods! { Block<'_>:
     // --- what it says ----------------------------------------------------------------------------
 
-    /// Names the sender of a message that the fastpath has written.
+    /// Names the sender of a message that the fast path has written.
     fn set_sender(self, sender: TaskId) = self.sender.set(sender);
-    /// Names the group of a broadcast.
+    /// Names the group to which the message is broadcast.
     fn set_group(self, identity: u64) = self.group.set(identity);
 
     // --- where it stands -------------------------------------------------------------------------
 
     /// Names the callee that will get the message.
     fn address_to(self, callee: Ref<'_, Task>) = self.callee.set(Some(callee));
-    /// Notes that its callee has received the message.
+    /// Notes that the callee has received the message.
     fn mark_received(self) = self.stage.set(Stage::Owed);
 
     // --- requests --------------------------------------------------------------------------------
 
-    /// Notes that this CPU keeps the request.
+    /// Notes that this CPU keeps the request that the block carries.
     fn mark_kept(self) = self.stage.set(Stage::Kept);
-    /// Notes that the request was served.
+    /// Notes that the request that the block carries was served.
     fn mark_served(self) = self.stage.set(Stage::AskDone);
-    /// Takes the request out.
+    /// Takes the request out of the block.
     fn take_request(self) -> Option<Request> = self.request.take();
 }
 
@@ -103,14 +103,15 @@ impl<'k> Block<'k> {
         self.msg.object()
     }
 
-    /// Puts the block back to its task: the call, event or request is over.
+    /// Puts the block back to its task, and unlinks the callee: the call, event or request is over.
     #[inline(always)]
     pub fn rest(self) {
         self.callee.set(None);
         self.rest_unlinked();
     }
 
-    /// Does [`Block::rest`] for a block that names no callee.
+    /// Puts the block back to its task, as [`Block::rest`] does.
+    /// Requires: the block names no callee.
     pub fn rest_unlinked(self) {
         debug_assert!(self.held.is_null(), "a block in {:?} rests, and a Reply has it", self.stage());
         self.stage.set(Stage::Home);
@@ -139,7 +140,7 @@ impl<'k> Block<'k> {
         self.stage.set(Stage::Queued);
     }
 
-    /// Notes which Reply object has the block, or none.
+    /// Notes which Reply object holds the block, or that none does.
     pub(crate) fn set_held(&self, reply: Option<Ref<'_, Reply>>) {
         self.held.set(reply);
     }
@@ -154,7 +155,7 @@ impl<'k> Block<'k> {
         self.stage.set(Stage::Out);
     }
 
-    /// Makes the block ready to travel home.
+    /// Makes the block ready to travel back to its task's CPU, with the outcome of the call.
     #[inline(always)]
     pub fn goes_back(&self, outcome: Outcome) {
         debug_assert!(self.held.is_null(), "a block in {:?} goes back, and a Reply has it", self.stage());
@@ -163,7 +164,8 @@ impl<'k> Block<'k> {
         self.stage.set(Stage::Back);
     }
 
-    /// Gives the block its number among those that leave the CPU of its task, whose state is `hot`.
+    /// Gives the block a number: it is the next block that leaves the CPU of its task, whose state
+    /// is `hot`.
     #[inline(always)]
     pub fn take_number_of(&self, hot: &TaskHot) {
         debug_assert!(hot.ending() == Ending::None || self.stage() == Stage::Ask, "a recall is not over");
@@ -173,7 +175,7 @@ impl<'k> Block<'k> {
 
     // --- requests --------------------------------------------------------------------------------
 
-    /// Makes the block carry a request. No time travels with it.
+    /// Makes the block carry a request to another CPU. No CPU time travels with the block.
     pub fn asks(&self, request: Request) {
         self.request.set(Some(request));
         self.time.set(None);
@@ -192,7 +194,7 @@ impl<'k> Block<'k> {
         Parcel { task, duty: self.duty }
     }
 
-    /// Lets the block of a task that moves to another CPU be under way with the task.
+    /// Makes the block of a task that moves to CPU `to` travel with the task.
     pub fn leave_with_task(self, to: CpuId) {
         self.msg.held().leave_for(to);
         self.duty.done();
@@ -214,7 +216,7 @@ methods! { Parcel:
 }
 
 impl Parcel {
-    /// Takes the block out, on the CPU to which it was sent.
+    /// Opens the parcel, on the CPU to which it was sent. Returns its message block.
     #[inline(always)]
     pub fn open<'k>(self, pin: Pin<'k>) -> Block<'k> {
         Block { msg: HeldOf::here(self.task.get(pin), pin, HolderKey(())), duty: self.duty }
@@ -227,24 +229,25 @@ impl Parcel {
 pub struct BlockLink(Link<Task>);
 
 methods! { BlockLink:
-    /// Takes the block out.
+    /// Empties the link. Returns its message block, if it had one.
     fn take<'k>(self, pin: Pin<'k>) -> Option<Block<'k>> =
         self.0.take(pin).map(|task| Block::of(task, pin));
-    /// Returns the task whose block it has.
+    /// Returns the task whose message block the link has.
     fn get<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.0.get(pin);
-    /// Whether it has the block of `task`.
+    /// Returns whether the link has the message block of `task`.
     fn is(self, task: Ref<'_, Task>) -> bool = self.0.is(task);
 }
 
 impl BlockLink {
-    /// Takes out the block of `task`, which the link has.
+    /// Empties the link. Returns its message block.
+    /// Requires: that is the block of `task`.
     pub fn take_of<'k>(&self, task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(self.is(task), "the link has this task's block");
         self.0.set(None);
         Block::of(task, pin)
     }
 
-    /// Puts a block in.
+    /// Puts a message block into the link.
     ///
     /// Requires: the link is empty.
     pub fn put(&self, block: Block<'_>) {
@@ -260,7 +263,7 @@ impl BlockLink {
 pub struct BlockQueue(PrioList<Task>);
 
 methods! { BlockQueue:
-    /// Takes the next block.
+    /// Takes the block of the highest priority out of the queue.
     fn pop<'k>(self, pin: Pin<'k>) -> Option<Block<'k>> =
         self.0.pop_highest(pin).map(|task| Block::of(task, pin));
     /// Takes the block of `task` out, if the queue has it.
@@ -282,10 +285,11 @@ impl BlockQueue {
 }
 
 methods! { Task:
-    /// Makes this CPU the home of a task, and of its message block, that are under way to it.
-    /// Returns: whether they were.
+    /// Makes this CPU the home of a task and of its message block, both of which are on the way to
+    /// this CPU. Returns whether both were.
     fn arrive(self, pin: Pin<'_>) -> bool = self.hot.arrive(pin) & self.msg.arrive(pin);
-    /// Returns the message block with the CPU that has it: to find that CPU, and for surveys.
+    /// Returns the task's message block, with the CPU that has the block: to find that CPU, and for
+    /// surveys.
     fn message_state(self) -> &Homed<Message> = &self.msg;
 }
 

@@ -51,7 +51,7 @@ macro_rules! states {
         impl State {
             pub const ALL: &[State] = &[$(State::$name,)* State::$last];
 
-            /// Returns the state in a state word.
+            /// Returns the task state that a state word has.
             pub const fn of_word(word: u64) -> State {
                 match word as u8 & !PLAIN {
                     $($number => State::$name,)*
@@ -142,7 +142,7 @@ pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
     (state as u32) | ((flags as u32) << 8) | (home.raw() << HOME_SHIFT)
 }
 
-/// Returns a security label at its place in a state word.
+/// Returns a security label, shifted to its place in a state word.
 pub const fn label_part(label: u32) -> u32 {
     label << LABEL_SHIFT & LABEL_MASK
 }
@@ -160,7 +160,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Returns a number for it: an [`Error`]'s, or 0.
+    /// Returns a number for the ending of a wait: an [`Error`]'s, or 0.
     pub const fn number(self) -> u32 {
         match self {
             Ending::None => 0,
@@ -175,28 +175,28 @@ const _: () = assert!(size_of::<Ending>() == 1);
 methods! { TaskHot:
     // --- the word as it is -----------------------------------------------------------------------
 
-    /// Returns the state word.
+    /// Returns the task's state word.
     fn word(self) -> u64 = self.word.get();
-    /// Returns the state in the state word.
+    /// Returns the task's state, from its state word.
     fn state(self) -> State = State::of_word(self.word.get());
-    /// Whether its state is this one.
+    /// Returns whether the task is in this state.
     fn is_in(self, state: State) -> bool = self.word.get() as u8 & !PLAIN == state as u8;
-    /// Whether it has the plain bit.
+    /// Returns whether the task's state word has the plain bit.
     fn is_plain(self) -> bool = self.word.get() & u64::from(PLAIN) != 0;
     fn has_flag(self, flag: u8) -> bool = self.word.get() & (u64::from(flag) << 8) != 0;
     /// Whether `tag` names this task, and not an earlier task in the same memory.
     fn is_meant_by(self, tag: u64) -> bool = self.word.get() >> 32 == tag >> 32;
-    /// Whether it is being killed and still waits for something, or is dead.
+    /// Returns whether the task is dead, or is being killed and still waits for something.
     fn is_dying(self) -> bool = self.ending.get() == Ending::Kill || self.state() == State::Dead;
-    /// Returns what ends its wait from outside.
+    /// Returns what ends the task's wait from outside.
     fn ending(self) -> Ending = self.ending.get();
 
     // --- waits, and their ends -------------------------------------------------------------------
 
-    /// Changes the state, and sets the plain bit.
+    /// Changes the task's state, and sets the plain bit.
     fn enter_plain(self, state: State) =
         self.word.set((self.word.get() & !0xff) | u64::from(state as u8 | PLAIN));
-    /// Notes that the wait is over. Returns what has ended it from outside.
+    /// Notes that the task's wait is over. Returns what has ended it from outside.
     fn end_wait(self) -> Ending = self.ending.take();
 
     // --- flags -----------------------------------------------------------------------------------
@@ -210,19 +210,19 @@ methods! { TaskHot:
 
     // --- a task's life ---------------------------------------------------------------------------
 
-    /// Sets the home in the state word of a task that has moved.
+    /// Sets the home CPU in the state word of a task that has moved.
     fn set_home(self, home: CpuId) =
         self.word.set(self.word.get() & !u64::from(HOME_MASK) | u64::from(home.raw()) << HOME_SHIFT);
-    /// Returns how many task numbers it has visited while it kills its process.
+    /// Returns how many task numbers this task has visited while it kills its process.
     fn numbers_visited(self) -> usize = self.numbers_visited.get() as usize;
-    /// Notes that one more task number was visited by a task that kills its process.
+    /// Counts one more task number that this task has visited while it kills its process.
     fn visit_number(self) = self.numbers_visited.set(self.numbers_visited.get() + 1);
 }
 
 impl TaskHot {
     // --- the word as it is -----------------------------------------------------------------------
 
-    /// Whether it is ready and not suspended.
+    /// Returns whether the task is ready and not suspended.
     pub fn is_runnable(&self) -> bool {
         let word = self.word.get();
         word as u8 & !PLAIN == State::Ready as u8 && word & (u64::from(FLAG_SUSPENDED) << 8) == 0
@@ -230,26 +230,28 @@ impl TaskHot {
 
     // --- waits, and their ends -------------------------------------------------------------------
 
-    /// Changes the state, and clears the plain bit.
+    /// Changes the task's state, and clears the plain bit.
     pub fn enter(&self, state: State) {
         debug_assert!(!self.is_in(State::Dead), "a task that is Dead cannot become {state:?}");
         self.word.set((self.word.get() & !0xff) | state as u64);
     }
 
-    /// Changes the state from `from`, without the plain bit, to `to`. `word` is the state word.
+    /// Changes the task's state from `from`, without the plain bit, to `to`. `word` is the present
+    /// state word.
     pub fn change(&self, word: u64, from: State, to: State) {
         debug_assert!(word == self.word.get() && word as u8 == from as u8, "{from:?} is not in {word:#x}");
         self.word.set(word ^ (from as u64 ^ to as u64));
     }
 
-    /// Ends the fault of a task that awaits the answer, and makes the task ready. `word` is the
-    /// state word.
+    /// Ends the fault of a task that awaits the answer to it, and makes the task ready. `word` is
+    /// the present state word.
     pub fn end_awaited_fault(&self, word: u64) {
         debug_assert!(word == self.word.get() && word as u8 == State::Await as u8, "no answer: {word:#x}");
         self.word.set(word ^ (u64::from(FLAG_IN_FAULT) << 8 | (State::Await as u64 ^ State::Ready as u64)));
     }
 
-    /// Writes the zeros that the plain bit stands for into the frame, and clears the bit.
+    /// Writes the zeros for which the plain bit stands into the task's register frame, and clears
+    /// the bit.
     pub fn materialise_frame(&self) {
         if self.is_plain() {
             self.write_plain_frame();
@@ -265,7 +267,7 @@ impl TaskHot {
         }
     }
 
-    /// Notes that the wait is to fail with this error.
+    /// Notes that the task's wait has to fail with this error.
     pub fn fail_wait_with(&self, error: Error) {
         debug_assert!(!self.is_dying(), "a kill ends the wait, and {error:?} cannot");
         self.ending.set(Ending::Fail(error));
@@ -279,7 +281,7 @@ impl TaskHot {
         self.word.set(if on { word | bit } else { word & !bit });
     }
 
-    /// Sets the debug registers. If none is `on`, all are zero.
+    /// Sets the task's debug registers: the addresses, and DR7. If `on` is false, all are zero.
     pub fn set_debug(&self, addresses: [u64; DEBUG_ADDRESSES], dr7: u64, on: bool) {
         for (cell, value) in self.debug.iter().zip(addresses.into_iter().chain([dr7])) {
             cell.set(if on { value } else { 0 });
@@ -324,13 +326,13 @@ impl TaskHot {
         self.numbers_visited.set(0);
     }
 
-    /// Ends the visits: the task dies now itself.
+    /// Ends the task's visits of task numbers while it kills its process: now the task dies itself.
     pub fn end_visits(&self) {
         debug_assert!(self.is_in(State::Faulted), "a task in {:?} visits no numbers", self.state());
         self.enter(State::Ready);
     }
 
-    /// Ends the life of a task that was killed.
+    /// Makes a task that was killed dead.
     pub fn die(&self) {
         assert!(self.ending.take() == Ending::Kill, "a task in {:?} died and was not killed", self.state());
         self.enter(State::Dead);

@@ -26,33 +26,34 @@ pub struct TaskTime {
 }
 
 methods! { TaskTime:
-    /// Returns the time bound to the task.
+    /// Returns the CPU time bound to the task.
     fn own<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.own.get(pin);
-    /// Whether time is bound to the task.
+    /// Returns whether CPU time is bound to the task.
     fn has_own(self) -> bool = !self.own.is_null();
-    /// Whether this time is bound to the task.
+    /// Returns whether this CPU time is bound to the task.
     fn owns(self, sc: Ref<'_, SchedContext>) -> bool = self.own.is(sc);
-    /// Returns the time of others that the task has while it does not run.
+    /// Returns the borrowed CPU time that the task has while it does not run.
     fn borrowed<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.borrowed.get(pin);
-    /// Whether the task has this time of others while it does not run.
+    /// Returns whether the task has this CPU time as borrowed while it does not run.
     fn borrows(self, sc: Ref<'_, SchedContext>) -> bool = self.borrowed.is(sc);
-    /// Whether the task has no time of others, or runs on it.
+    /// Returns whether the task has no borrowed CPU time, or runs on it.
     fn borrows_none(self) -> bool = self.borrowed.is_null();
-    /// Returns the caller whose time the task has, or has lent on.
+    /// Returns the caller whose CPU time the task has, or has lent on.
     fn lender<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.lender.get(pin);
-    /// Whether the task has, or has lent on, the time of this caller.
+    /// Returns whether the task has, or has lent on, the CPU time of this caller.
     fn is_lent_by(self, caller: Ref<'_, Task>) -> bool = self.lender.is(caller);
-    /// Takes the task's own time away.
+    /// Unbinds the task's own CPU time, and returns it.
     fn unbind<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> = self.own.take(pin);
-    /// Gives time of others to the task, which does not run.
+    /// Gives borrowed CPU time to the task, which does not run.
     fn borrow(self, sc: Ref<'_, SchedContext>) = self.borrowed.set(Some(sc));
-    /// Takes the time of others from the task, which begins to run on it, or loses it.
+    /// Takes the borrowed CPU time from the task, which begins to run on it, or loses it.
     fn put_down(self) = self.borrowed.set(None);
-    /// Notes whose call has brought time to the task.
+    /// Notes the caller whose CPU time the task has and has to return.
     fn owe(self, lender: Ref<'_, Task>) = self.lender.set(Some(lender));
-    /// Forgets the lender: the task has no time of others any more, or has to return none.
+    /// Forgets the lender: the task has no borrowed CPU time any more, or has to return none.
     fn owe_none(self) = self.lender.set(None);
-    /// Forgets the lender. The caller of this function returns the time to it.
+    /// Forgets the lender, and returns it. The caller of this function gives the time back to the
+    /// lender.
     fn take_lender<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.lender.take(pin);
 }
 
@@ -61,14 +62,14 @@ impl TaskTime {
 
     pub const LENDER_OFFSET: usize = offset_of!(TaskTime, lender);
 
-    /// Binds time to the task.
+    /// Binds CPU time to the task, which has none of its own.
     pub fn bind(&self, sc: Ref<'_, SchedContext>) {
         debug_assert!(self.own.is_null(), "a task has one time of its own");
         self.own.set(Some(sc));
     }
 
-    /// Takes time from the task, which passes it on and waits. If that is its own, its lender gets
-    /// no time back.
+    /// Notes that the task passes CPU time on and waits. If the time is the task's own, its lender
+    /// gets no time back.
     pub fn pass_on(&self, sc: Ref<'_, SchedContext>) {
         if self.borrowed.is(sc) {
             self.put_down();
@@ -86,8 +87,8 @@ impl TaskTime {
         ends
     }
 
-    /// Returns the time on which a task that is ready continues: what it has borrowed, or else its
-    /// own, for which it owes nothing.
+    /// Returns the CPU time on which a ready task continues: the borrowed time, or else its own,
+    /// for which it owes nothing to a lender.
     pub fn to_spend<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, SchedContext>> {
         match self.borrowed.get(pin) {
             None => {
@@ -110,14 +111,16 @@ pub struct SearchMarks {
 }
 
 methods! { SearchMarks:
-    /// Notes that a search of the task at the end of the calls has come here.
+    /// Marks the task as one where the task at the end of its calls has looked for CPU time.
     fn enter(self) = self.wanted.set(true);
-    /// Removes the mark, because time has come. Returns whether a search had found none here.
+    /// Removes the mark of [`SearchMarks::enter`], because CPU time has come. Returns whether it
+    /// was set.
     fn leave(self) -> bool = self.wanted.take();
-    /// Begins the task's own search.
+    /// Notes that the task's own search for CPU time begins.
     fn begin(self) = self.look_again.set(false);
-    /// Notes that time may have come to a caller that the task's search has passed.
+    /// Notes that CPU time may have come to a caller that the task's search has already passed.
     fn time_came(self) = self.look_again.set(true);
-    /// Ends the task's own search. Returns whether time may have come behind it.
+    /// Ends the task's own search. Returns whether time may have come to a caller that it had
+    /// already passed.
     fn end(self) -> bool = self.look_again.take();
 }

@@ -38,7 +38,7 @@ pub struct Reach<'k> {
 }
 
 impl<'k> Reach<'k> {
-    /// Returns the reach of a whole CSpace, by its first table.
+    /// Returns the reach of a whole CSpace, whose first table is `first`.
     pub fn cspace(first: Ref<'k, CNode>) -> Reach<'k> {
         Reach { first, whole: true }
     }
@@ -50,7 +50,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         CNode::tables(reach.first, self.pin()).take(if reach.whole { TABLES_MAX } else { 1 })
     }
 
-    /// Returns how many slots they have together.
+    /// Returns how many slots the tables within reach have together.
     pub fn slots_in(self, reach: Reach<'k>) -> usize {
         self.tables_in(reach).map(|table| table.get().slots.known().len()).sum()
     }
@@ -105,7 +105,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::one(number as u64 + 1))
     }
 
-    /// Returns the last table, and the number of the next table's slot 0.
+    /// Returns the last table of a CSpace, and the number of the slot that would follow its slots.
     /// Requires: the lock of spaces is held, here and below.
     fn last_table(self, first: Ref<'k, CNode>) -> Result<(Ref<'k, CNode>, usize)> {
         let (mut last, mut count, mut number) = (first, 0, 0);
@@ -116,7 +116,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok((last, number))
     }
 
-    /// Separates the tables of a process that ends: no process has them, and none follows another.
+    /// Separates the tables of the CSpace of a process that ends: they belong to no process any
+    /// more, and none follows another.
     pub fn part_tables(self, process: Ref<'k, Process>) {
         let mut at = process.get().cnode.get(self.pin());
         process.get().cnode.set(None);
@@ -127,7 +128,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// Whether a CNode is being emptied.
+    /// Returns whether there are CNodes without capabilities whose slots must still be emptied.
     pub fn has_open_zombies(self) -> bool {
         !self.k.zombies.lock(self.cpu, &"the lists of zombies").open.is_null()
     }

@@ -54,7 +54,7 @@ pub struct UntypedCap<'k> {
 }
 
 impl<'k> UntypedCap<'k> {
-    /// Whether the capability is still in its slot.
+    /// Returns whether the capability of the Untyped is still in its slot.
     #[inline(always)]
     pub fn is_there(self, pin: Pin<'k>) -> bool {
         self.slot.get().word.load(pin) == self.word
@@ -78,7 +78,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok((slot, slot.get().word.load(self.pin())))
     }
 
-    /// Reads a word as a `T` with rights.
+    /// Returns the object of a capability's word, if the object is a `T` and the word has the
+    /// rights. The error names `cap`.
     #[inline(always)]
     pub fn typed<T: Headed>(
         self,
@@ -90,7 +91,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         word.get_with::<T>(need.0).ok_or_else(|| Self::why_not::<T>(word, cap, need))
     }
 
-    /// Says why a word is not a `T` with these rights.
+    /// Returns the refusal for a capability whose word is not a `T` with these rights.
     #[cold]
     fn why_not<T: Headed>(word: RawWord<'k>, cap: Cap, need: Rights) -> Refusal {
         match word.object_type() {
@@ -114,7 +115,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.typed_operand::<T, OP, AT>(word, cap)
     }
 
-    /// Reads a word as what an operation takes in an argument.
+    /// Returns the object of a capability's word, checked as argument `AT` of operation `OP` by
+    /// type and rights.
     #[inline(always)]
     pub fn typed_operand<T: Headed, const OP: u8, const AT: usize>(
         self,
@@ -183,8 +185,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
-    /// Finds the reach of the CNode that such an argument names, and the number of the slot, which
-    /// is not 0.
+    /// Finds the reach of the CNode that a `CNode and slot` argument names, and the number of the
+    /// slot, which is not 0.
     #[inline(always)]
     pub fn find_cnode<const OP: u8, const AT: usize>(
         self,
@@ -523,7 +525,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Checks that a slot's capability can be copied so.
+    /// Checks that a slot's capability can be copied with these rights.
     pub fn check_copy(self, word: RawWord<'k>, rights: Rights) -> Result<()> {
         let excess = rights.minus(Rights(word.rights()));
         refuse_if(excess != Rights::NONE, Refusal::new(Error::Amplifies, u64::from(excess.0)))?;
@@ -540,7 +542,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// Fills a claimed slot with a copy, as [`Caps::fill_derived`] does, with the copy's badge.
+    /// Fills a claimed slot with a copy of the capability in `from`, as [`Caps::fill_derived`]
+    /// does, with the badge that a copy gets.
     pub fn fill_copy(
         self,
         slot: Ref<'k, Slot>,
@@ -587,21 +590,21 @@ impl<'k, M: Machine> Caps<'k, M> {
         slot.get().word.set_raw(word, word.rights());
     }
 
-    /// Whether a capability is one of an Untyped that is being reset.
-    /// Requires: its root's lock is held.
+    /// Returns whether a capability's object is an Untyped that is being reset.
+    /// Requires: the lock of the Untyped's root is held.
     pub fn is_being_reset(self, word: RawWord<'k>) -> bool {
         word.get::<Untyped>().is_some_and(|untyped| untyped.get().resetting.load(SeqCst))
     }
 
-    /// Locks the spaces of all processes.
+    /// Takes the lock that guards which process has which spaces.
     pub fn lock_bindings(self) -> Guard<'k, ()> {
         self.k.binding_lock.lock(self.cpu, &"which process has which spaces")
     }
 }
 
-/// Whether a copy of a capability keeps the badge of its parent, whatever the caller asks for. A
-/// group capability's badge is its member record, which no copy may choose; the fastpath relies on
-/// this.
+/// Returns whether a copy of a capability keeps the badge of its parent, whatever the caller asks
+/// for. The badge of a group capability is its member record, which no copy may choose; the fast
+/// path relies on this.
 pub fn keeps_badge(object_type: u8, badge: u64) -> bool {
     object_type == ObjType::Group as u8 || badge != 0
 }
@@ -610,7 +613,7 @@ pub fn keeps_badge(object_type: u8, badge: u64) -> bool {
 pub const CLAIMED: u64 = (1 << 59) - 2;
 /// Greatest depth of derivations.
 pub const DEPTH_MAX: u16 = 4095;
-/// Whether a CPU is filling an empty word.
+/// Returns whether a CPU has claimed an empty word to fill it.
 pub fn is_claimed(word: RawWord<'_>) -> bool {
     word.object_type() == 0 && word.empty_value() == CLAIMED
 }

@@ -125,7 +125,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.ipc().pass_on(block, callee, &sent);
     }
 
-    /// Makes a task of this CPU hold the time in its message block, which is back.
+    /// Makes a task of this CPU the holder of the CPU time in its message block, which is back on
+    /// this CPU.
     fn time_is_home(self, block: &Block<'k>, task: OpenTask<'k>) {
         if let Some(sc) = block.take_time(self.pin()).and_then(|sc| self.open_time(sc)) {
             self.time().hold(task, sc);
@@ -174,7 +175,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    /// Sends a task's message block back, if it is here and its number is the recalled one.
+    /// Sends a task's message block back to the task's CPU, if this CPU has the block and its
+    /// number is the recalled one.
     fn recall_arrived(self, task: Ref<'k, Task>) {
         if self.open(task).is_some_and(|task| task.ending() == Ending::None) {
             return;

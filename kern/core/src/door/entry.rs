@@ -117,8 +117,8 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Continues the fastpath of call if the callee is on another CPU. `target` is the caller's
-    /// target word.
+    /// Continues a call for which the fast path found its callee on another CPU. `target` is the
+    /// caller's target word.
     #[inline(always)]
     pub fn call_elsewhere(
         self,
@@ -131,14 +131,15 @@ impl<'k, M: Machine> Door<'k, M> {
         if sent { self.after_send() } else { self.start_over(Op::Call, me, me, target) }
     }
 
-    /// Continues the fastpath of reply_recv if the caller is on another CPU.
+    /// Continues a reply_recv for which the fast path found the caller on another CPU.
     #[inline(always)]
     pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> ExitAction {
         let sent = self.ipc().fast_reply(me, caller);
         if sent { self.after_send() } else { self.start_over(Op::ReplyRecv, me, caller, 0) }
     }
 
-    /// Continues the fastpath of reply_recv if the reply answers a fault on this CPU.
+    /// Continues a reply_recv whose reply, as the fast path found, answers a fault of a task on
+    /// this CPU.
     #[inline(always)]
     pub fn answer_fault_here(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> ExitAction {
         let answered = self.ipc().fast_answer(me, faulter);

@@ -61,7 +61,8 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Serves a request on this CPU, or returns the CPU to which its object has moved.
+    /// Runs `work` for a request if this CPU is its object's home. Otherwise returns the CPU to
+    /// which the object has moved.
     fn at(self, home: CpuId, header: &Header, work: impl FnOnce()) -> Next<'k> {
         if home == self.id() {
             work();
@@ -91,8 +92,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    /// Makes a context inert. First its holder loses it, here; then its owner, on the owner's CPU,
-    /// to which the context travels.
+    /// Serves a request to make a SchedContext inert. First its holder loses it, on the holder's
+    /// CPU; then its owner, on the owner's CPU, to which the context travels.
     fn serve_stop_time(self, asker: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next<'k> {
         let home = sc.get().hot.mail_target(self.pin());
         if sc.get().header.has_flag(FLAG_DEAD) {
@@ -114,7 +115,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Takes a context away from its dying owner.
+    /// Takes a SchedContext away from its dying owner.
     fn disown(self, owner: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
         if let Some(sc) = self.open_time(sc).filter(|sc| sc.owner.is(owner)) {
             sc.owner.set(None);
@@ -138,7 +139,8 @@ impl<'k, M: Machine> Door<'k, M> {
         Next::Done
     }
 
-    /// Serves a shootdown node.
+    /// Serves a shootdown mail: flushes and answers, or wakes the tasks that waited for a shootdown
+    /// that is over.
     #[inline(never)]
     pub fn shoot_arrived(self, mail: ShootMail, what: What) {
         if self.tlb().shoot_arrived(mail, what) {
@@ -146,7 +148,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Lets tasks continue that waited for shootdowns of this CPU which are over.
+    /// Wakes tasks that waited for shootdowns of this CPU which are over.
     fn wake_forgotten(self) {
         let waits_no_more = |task: &Ref<'k, Task>| {
             let request = task.get().message(self.pin()).and_then(|msg| msg.request());
@@ -165,7 +167,7 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Ends a request that was kept on this CPU.
+    /// Ends a request that was kept on this CPU: its task waited for a shootdown that is over.
     fn end_stay(self, block: Block<'k>) {
         match self.open(block.task()) {
             Some(task) => self.request_done(block, task),

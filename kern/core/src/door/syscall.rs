@@ -225,8 +225,8 @@ impl<'k, M: Machine> Door<'k, M> {
 /// The channel of report lines.
 const REPORT: u64 = 0x80;
 
-/// Whether an operation makes no other task ready, or chooses the next task itself: messages, bits
-/// and yields, which the list has first, and mappings.
+/// Returns whether an operation makes no other task ready, or chooses the next task itself:
+/// messages, bits and yields, which come first in the list of operations, and mappings.
 const fn chooses(op: Op) -> bool {
     op as u8 <= Op::WhoAmI as u8 || matches!(op, Op::Map | Op::Unmap)
 }

@@ -44,7 +44,7 @@ use crate::payload::pages::Ranges;
 use crate::rooms::Events;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
-/// Makes an error of the next member report the broadcast's progress. Errors in the pages
+/// Makes a member's refusal report the broadcast's progress as its detail. Errors in the pages
 /// themselves keep their own detail.
 fn of_member(refusal: Refusal, progress: Progress) -> Refusal {
     match refusal {

@@ -181,8 +181,8 @@ pub fn loaded_event(words: Words, from: SenderInfo, group: u64) -> Event {
     Event { info: event.info.flag(words.info.0 & PAYLOAD_FLAGS), ..event }
 }
 
-/// Reduces an offer by what was used, if it still begins at the same place. Its process may have
-/// made it longer meanwhile.
+/// Replaces the word of an offer by what `behind` makes of it; `None` leaves it. The process may
+/// write the word at the same time, so this tries a bounded number of times.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 fn take_off(offer: &UserWord, behind: impl Fn(u64) -> Option<u64>) {
     for _ in 0..TRIES {
@@ -194,7 +194,8 @@ fn take_off(offer: &UserWord, behind: impl Fn(u64) -> Option<u64>) {
     }
 }
 
-/// Takes used slots off an offer.
+/// Takes slots that an event has used off the offer of a process, if the offer still begins at the
+/// same slot.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 fn take_slots(offer: &UserWord, was: Listening, left: Listening) {
     let taken = left.next.0.wrapping_sub(was.next.0);
@@ -205,7 +206,8 @@ fn take_slots(offer: &UserWord, was: Listening, left: Listening) {
     });
 }
 
-/// Takes used addresses off an offer.
+/// Takes addresses that an event has used, up to `end`, off the offer of a process, if the offer
+/// still begins at the same address.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 fn take_pages(offer: &UserWord, was: Window, end: u64) {
     take_off(offer, |word| {

@@ -142,16 +142,16 @@ impl<'k, M: Machine> Events<'k, M> {
         true
     }
 
-    /// Does [`Events::call_reader`], out of line: the loop of a broadcast has the registers for
-    /// itself.
+    /// Informs a pool's reader as [`Events::call_reader`] does, out of line: the loop of a
+    /// broadcast has the registers for itself.
     #[cold]
     #[inline(never)]
     fn call_one_reader(self, pool: Ref<'k, EventPool>) {
         self.call_reader(pool);
     }
 
-    /// Completes a send that the fastpath made into an armed pool: informs the reader. Another task
-    /// may run afterwards.
+    /// Completes a send that the fast path made into an armed pool: informs the reader. Another
+    /// task may run afterwards.
     #[inline(always)]
     pub fn tell_of_event(self, me: Ref<'k, Task>, pool: Ref<'k, EventPool>) {
         if let Some(me) = self.open(me) {
@@ -168,7 +168,7 @@ impl<'k, M: Machine> Events<'k, M> {
         pool.get().reader.word.load(self.pin()).get::<Task>()
     }
 
-    /// Informs a pool's reader of an event, on the reader's home CPU.
+    /// Informs a pool's reader that events arrived, on the reader's home CPU.
     #[inline]
     pub fn call_reader(self, pool: Ref<'k, EventPool>) {
         // No task waits at the pool: its process reads it without being woken.
@@ -291,7 +291,8 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(self.put_event(pool, sender, event, Turn::Waiting))
     }
 
-    /// Lets a sender continue whose event is in the pool now.
+    /// Ends the system call of a sender whose event is in the pool now, and lets the sender
+    /// continue.
     fn has_been_sent(self, block: Block<'k>) {
         let end = if is_broadcast(&block) { End::Posted } else { End::Replied(Words::NONE) };
         self.ipc().end(block, end);
@@ -421,8 +422,8 @@ impl<'k, M: Machine> Events<'k, M> {
     }
 
     /// Separates a pool from its process, and unmaps its pages. Afterwards no event transfers
-    /// anything to that process, whose spaces may belong to another process by then. Another
-    /// process can get the pool after a grace period.
+    /// capabilities or pages to that process, whose spaces may belong to another process by then.
+    /// Another process can get the pool after a grace period.
     pub fn part_pool(self, pool: Ref<'k, EventPool>) {
         let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
@@ -436,9 +437,9 @@ impl<'k, M: Machine> Events<'k, M> {
         pool.get().parted.store(self.k.cpus.epoch.stamp(), Relaxed);
     }
 
-    /// Refuses the senders that wait at a task for room, if the task does not read its process's
-    /// pool any more. Called after a task's capabilities were revoked, perhaps among them the
-    /// reader capability of the pool: then no CPU would find the task through the pool.
+    /// Refuses the senders that wait at `task` for room, if it does not read its process's pool any
+    /// more. Called after a revoke of the task's capabilities, perhaps including the pool's reader
+    /// capability: then no CPU would find the task through the pool.
     pub fn may_read_no_more(self, task: Ref<'k, Task>) {
         let pool = task.get().owner(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         if pool.is_some_and(|pool| self.reader_of(pool).is_none()) {

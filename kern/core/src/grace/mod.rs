@@ -74,8 +74,9 @@ impl<'k, M: Machine> Grace<'k, M> {
         self.ipc().park(me);
     }
 
-    /// Returns the ticket of a system call that has begun to wait, and so has nothing left to do
-    /// except [`Grace::wait_quiet`]; `rsi` holds it. A task that forges it is answered too early.
+    /// Returns the ticket of a system call that only has to wait for quiet periods
+    /// ([`Grace::wait_quiet`]); `rsi` holds the ticket. A task that forges it is answered too
+    /// early.
     #[inline(always)]
     pub fn quiet_ticket(self, me: OpenTask<'k>) -> Option<Ticket> {
         let kept = me.regs.rsi.get();
@@ -110,7 +111,7 @@ impl<'k, M: Machine> Grace<'k, M> {
         }
     }
 
-    /// Handles a grace node that arrived.
+    /// Handles a grace message that arrived in this CPU's mailbox.
     pub fn grace_arrived(self, mail: GraceMail) {
         quiesce::receive(self.k, self.pin(), mail);
     }

@@ -321,7 +321,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         exposure.owner.load(Acquire) == me.process(self.pin()).get().key_word()
     }
 
-    /// Whether the caller's process made the per-CPU exposure whose entries start at an index.
+    /// Returns whether the caller's process made the per-CPU exposure `head`, whose entries start
+    /// at index `first`.
     fn is_head_of(self, head: &Exposure, me: OpenTask<'k>, first: u32) -> bool {
         head.per_cpu.load(Acquire) == first + 1 && self.is_own(head, me)
     }
@@ -342,7 +343,8 @@ fn decide<T>(head: &Exposure, word: RawWord<'_>, change: impl FnOnce() -> Result
     outcome
 }
 
-/// Checks that an exposure may be that of a watcher, which gets its bits with a shift.
+/// Checks that an exposure may become a watcher's: a Notification, whose bits are shifted by
+/// `shift`.
 fn watcher<'k>(word: RawWord<'k>, index: u32, shift: u64) -> Result<Kind<'k>> {
     refuse_if(
         word.get::<Notification>().is_none(),

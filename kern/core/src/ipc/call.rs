@@ -28,7 +28,7 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 const TOO_LONG: Refusal = Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64);
 
 impl Args {
-    /// Returns the message, without its payload.
+    /// Returns the words of the system call's message, without the flags of its payload.
     #[inline(always)]
     pub fn words(&self) -> Result<Words> {
         let info = MsgInfo::new(MsgInfo(self.info).label(), MsgInfo(self.info).words() as u8);
@@ -36,7 +36,8 @@ impl Args {
         fits.then_some(Words { info, regs: self.message() }).ok_or(TOO_LONG)
     }
 
-    /// Adds the flags of the payload to the message.
+    /// Returns the message's words, with the flags of the payload that the system call's arguments
+    /// name.
     #[inline(always)]
     pub fn with_payload(&self, words: Words) -> Words {
         Words { info: words.info.flag(self.info & PAYLOAD_FLAGS), ..words }

@@ -37,7 +37,8 @@ pub enum End {
 }
 
 impl End {
-    /// Returns what travels in the block: outcome, words, and whom the words are from.
+    /// Returns what the message block carries back: the outcome, the words, and the task that wrote
+    /// the words.
     fn parts(self) -> (Outcome, Words, TaskId) {
         let nothing = Words::NONE;
         match self {
@@ -55,7 +56,7 @@ impl End {
     }
 }
 
-/// Whether a message block, which is queued or has come back, belongs to a broadcast.
+/// Returns whether a message block, which is queued or has come back, belongs to a broadcast.
 pub fn is_broadcast(msg: &Message) -> bool {
     msg.info().has(FLAG_EVENT) && msg.sender().target.index() == BROADCAST
 }
@@ -110,7 +111,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Sends a message block back to its task's home CPU.
+    /// Sends a message block, with this outcome, back to its task's home CPU.
     pub fn send_back(self, block: Block<'k>, outcome: Outcome) {
         block.goes_back(outcome);
         let home = block.task().get().hot.home();
@@ -173,7 +174,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 }
 
-/// Ends the kernel: a message block that is with a call on this CPU is lost to its callee.
+/// Stops the kernel, because the call of `caller` is on this CPU and no callee on this CPU has its
+/// message block.
 #[cold]
 #[inline(never)]
 pub fn no_callee(caller: TaskId) -> ! {

@@ -41,14 +41,14 @@ const RESUME_AT: u32 = FaultAnswer::ResumeAt.label();
 const ANY: u64 = (FLAG_VECTOR as u64) << 8 | LABEL_MASK as u64;
 
 impl<'k, M: Machine> Ipc<'k, M> {
-    /// Returns the state word, less generation, label and vector flag, of a task of this CPU that
-    /// is in `state` and not suspended.
+    /// Returns the low half of the state word that a task of this CPU has in `state` if it is not
+    /// suspended; without the label and the vector flag.
     #[inline(always)]
     fn expected(self, state: State) -> u64 {
         u64::from(state_half(state, 0, self.id()))
     }
 
-    /// Returns the CPU block of `task`'s home. The fastpath saw that this is another CPU. If the
+    /// Returns the CPU block of `task`'s home, which the fast path found to be another CPU. If the
     /// home is this CPU by now, the message goes through this CPU's own mailbox.
     #[inline(always)]
     fn way_to(self, task: Ref<'k, Task>) -> Option<Ref<'k, CpuBlock>> {
@@ -62,8 +62,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.outbox().push(there.get(), node, Mail::Message(block.seal(Some(sc), to)));
     }
 
-    /// Answers a fault of this CPU: the faulter continues, at the same or another address, and the
-    /// running task receives. Returns whether it did.
+    /// Answers a fault of a task on this CPU, on the fast path: the faulter continues, at the same
+    /// or another address, and the running task receives. Returns whether the fault was answered.
     /// Requires: the running task has the faulter's time, and nothing waits to be received.
     #[inline(always)]
     pub fn fast_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
@@ -92,7 +92,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         true
     }
 
-    /// Does step 1: sends the call of the running task. Returns whether it did.
+    /// Sends the call of the running task to another CPU, on the fast path. Returns whether the
+    /// call was sent.
     #[inline(always)]
     pub fn fast_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
         let Some(me) = self.open(me) else { return false };
@@ -117,8 +118,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         true
     }
 
-    /// Does step 2: delivers a call from another CPU, if the callee can run immediately. Returns
-    /// the callee if it did: the caller of this function then links the block to the callee.
+    /// Delivers a call from another CPU on the fast path, if the callee can run immediately.
+    /// Returns the callee if so: the caller of this function then links the block to the callee.
     #[inline(always)]
     pub fn fast_delivery(self, block: &Block<'k>) -> Option<OpenTask<'k>> {
         let caller = block.task();
@@ -148,8 +149,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Some(open)
     }
 
-    /// Does step 3: sends the reply of the running task, which then receives. Returns whether it
-    /// did.
+    /// Sends the reply of the running task to another CPU, on the fast path; the task then
+    /// receives. Returns whether the reply was sent.
     /// Requires: the running task has its caller's time, and nothing waits to be received.
     #[inline(always)]
     pub fn fast_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
@@ -168,8 +169,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         true
     }
 
-    /// Does step 4: ends a call with a reply from another CPU, if the caller can run immediately.
-    /// Returns the caller if it did: the caller of this function then lets the block rest.
+    /// Ends a call with a reply from another CPU, on the fast path, if the caller can run
+    /// immediately. Returns the caller if so: the caller of this function then puts the block back
+    /// ([`Block::rest`]).
     #[inline(always)]
     pub fn fast_return(self, block: &Block<'k>) -> Option<OpenTask<'k>> {
         let task = block.task();
@@ -213,7 +215,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         regs.r10.set(mr3);
     }
 
-    /// Returns the running context, opened so that it can be sent to another CPU.
+    /// Returns the running SchedContext, opened so that it can be sent to another CPU.
     #[inline(always)]
     fn running_held(self) -> Option<(Ref<'k, SchedContext>, Held<'k, SchedHot>)> {
         let sc = self.sched.current.get(self.pin())?;

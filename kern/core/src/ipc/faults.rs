@@ -296,7 +296,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(())
     }
 
-    /// Carries out a checked answer.
+    /// Carries out the checked answer to a fault whose message block is `block`.
     #[inline(always)]
     pub fn answer_fault(self, me: OpenTask<'k>, block: Block<'k>, answer: FaultAnswer, words: Words) {
         let caller = block.task();
@@ -393,7 +393,7 @@ fn settle_debug(hot: &TaskHot, dr6: u64) {
     }
 }
 
-/// Whether the faulter continues after this answer.
+/// Returns whether the faulter continues to live after this answer.
 fn goes_on(answer: FaultAnswer) -> bool {
     !matches!(answer, FaultAnswer::Kill | FaultAnswer::TearDown)
 }

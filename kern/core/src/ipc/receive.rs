@@ -31,8 +31,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Does the receive half: takes bits, else a queued call, else waits. The task may have no time
-    /// any more.
+    /// Receives for the running task: takes bits, else a queued call, else waits. The task may have
+    /// no CPU time any more.
     pub fn receive(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         if me.has_pending() && self.take_pending(me) {
             return Ok(Answer::Settled);
@@ -51,7 +51,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Takes bits or a queued call, if the task may have them now. Returns whether it did.
+    /// Takes pending bits or a queued call, if the task may have them now. Returns whether it took
+    /// any.
     fn take_pending(self, me: OpenTask<'k>) -> bool {
         // On a waiting caller's time the task takes that call, and no bits.
         let own_time = self.time().own_at_rest(me).is_some();
@@ -107,14 +108,15 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Blocks a task that does not call: time that is not its own goes back.
+    /// Stops a task that waits without having made a call. Borrowed CPU time goes back to its
+    /// lender.
     #[inline(always)]
     pub fn rest(self, me: OpenTask<'k>) {
         self.time().give_back(me);
         self.park(me);
     }
 
-    /// Stops a task, whether it is running or not.
+    /// Stops a task, running or not, without giving CPU time back.
     #[inline(always)]
     pub fn park(self, me: OpenTask<'k>) {
         if self.hot.current.is(me.object()) {

@@ -115,8 +115,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
     }
 
-    /// Sends the reply. If the replier runs on this caller's time, the caller continues on it
-    /// immediately, and the replier is off the CPU.
+    /// Sends the reply to a caller. If the replier runs on that caller's time, the caller continues
+    /// on it immediately, and the replier is off the CPU.
     #[inline(always)]
     fn answer_call(self, me: OpenTask<'k>, block: Block<'k>, words: Words) {
         let caller = block.task();
@@ -127,7 +127,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.end_call(me, block, caller);
     }
 
-    /// Sends the reply to a caller of another CPU. Time that came with the call goes back with it.
+    /// Sends the reply to a caller on another CPU. Time that came with the call goes back with it.
     pub fn answer_elsewhere(self, me: OpenTask<'k>, block: Block<'k>, words: Words) {
         block.write(words, SenderInfo::NONE);
         self.trace().note_reply(block.task(), me.object(), Path::Slow, How::Sent, 0);

@@ -55,8 +55,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.ipc().wake_with(task, End::Failed { error, detail, who: TaskId::NONE });
     }
 
-    /// Unlinks a task from what it waits for. Its state stays. With `leave`, the time that its call
-    /// lent stays with its holder.
+    /// Unlinks a task from what it waits for, without changing its state. With `leave`, the CPU
+    /// time that its call lent stays with the holder of that time.
     fn unwait(self, task: OpenTask<'k>, leave: bool) -> Unwait {
         self.time().clear_deadline(task);
         match task.state() {
@@ -167,7 +167,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Suspends a task. What it waits for continues, and its time stays with it.
+    /// Suspends a task. A wait of the task continues, and the task keeps its CPU time.
     pub fn suspend(self, task: OpenTask<'k>) {
         if task.has_flag(FLAG_SUSPENDED) {
             return;
@@ -200,8 +200,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Kills a task: unlinks it from what it waits for, and fails the calls of its clients. It
-    /// never runs again. The end may come later, in another entry.
+    /// Kills a task, which never runs again: unlinks it from what it waits for, and fails the calls
+    /// of its clients. The end may come later, in another entry.
     pub fn kill(self, task: OpenTask<'k>) {
         if !task.is_dying() {
             self.count_kill(task);
@@ -245,8 +245,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.tear_down(task);
     }
 
-    /// Does the next part of the end of a task's process. `numbers_visited` counts the task numbers
-    /// so far.
+    /// Does the next part of the end of a task's process ([`Life::begin_teardown`]). The task's
+    /// `numbers_visited` counts the task numbers that were visited so far.
     fn tear_down(self, task: OpenTask<'k>) {
         let Some(process) = task.process_if_any(self.pin()).filter(|_| task.state() == State::Faulted) else {
             return;
@@ -272,8 +272,8 @@ impl<'k, M: Machine> Life<'k, M> {
         self.outbox().raise_control(task.object(), ctl::TEAR_DOWN);
     }
 
-    /// Takes CPU time away from a dying task. Returns whether the task must wait, because its own
-    /// time is on another CPU.
+    /// Takes CPU time away from a dying task. Returns whether the task must wait for its own time,
+    /// which is on another CPU.
     fn disowns(self, task: OpenTask<'k>) -> bool {
         self.time().give_back(task);
         let Some(own) = task.time.unbind(self.pin()) else { return false };
@@ -323,7 +323,7 @@ impl<'k, M: Machine> Life<'k, M> {
         false
     }
 
-    /// Frees a task number.
+    /// Frees a task number of a process for another task.
     pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
         if let Some(entry) = process.get().tasks.get(self.pin(), usize::from(number)) {
             let _lock = process.get().memberships.lock(self.cpu, &process.get().header);

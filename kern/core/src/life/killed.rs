@@ -45,7 +45,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Counts, if this kernel has a counter for it.
+    /// Adds one to the counter of this kind of kill, in kernels that have such counters.
     #[inline(always)]
     fn count_test(self, kill: Kill) {
         if let Some(count) = self.cpu.counters.get(kill.number()) {
@@ -54,7 +54,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 }
 
-/// Returns the stage as test builds name it: they have the kernel's numbers.
+/// Returns the stage of a message block as test builds name it.
 fn named(stage: Stage) -> Option<trace::Stage> {
     trace::Stage::from_number(stage as u8)
 }

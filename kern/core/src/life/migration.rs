@@ -40,9 +40,8 @@ use smp::door::Ref;
 use crate::rooms::Life;
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// Sends a task that is resumed for the first time to the CPU where it is to run, with all its
-    /// queued callers: nothing would send the others later.
-    /// Returns: whether the task has left.
+    /// Sends a task that is resumed for the first time to the CPU where it is to run, with all
+    /// callers that are queued at it. Returns: whether the task has left.
     pub fn move_to_start(self, task: OpenTask<'k>) -> bool {
         let (pin, to) = (self.pin(), task.start_on());
         let Some(cpu) = self.k.cpus.get(pin, to.index()).filter(|_| to != self.id()) else { return false };

@@ -90,9 +90,9 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// Does all work of a revoke except the final wait. An entry that claims not to be the first
-    /// may be forged. So it records the revoke of its object, `untold`, for the audit only if it
-    /// has deleted something.
+    /// Does all work of a revoke except the final wait. `untold` is the revoked object if the audit
+    /// may have no record of the revoke, because the entry claims to be a restart, which can be
+    /// forged. Then the revoke is recorded only if something is deleted.
     fn revoke_all(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, untold: Option<&Header>) -> Result<()> {
         let found = Cell::new(false);
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
@@ -114,8 +114,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Deletes everything derived from a slot, leaves of the tree first. Sets `found` if there was
-    /// anything.
+    /// Deletes all capabilities derived from a slot, leaves of the tree first. Sets `found` if
+    /// there were any.
     pub fn revoke_slot(
         self,
         me: OpenTask<'k>,
@@ -266,7 +266,7 @@ impl<'k, M: Machine> Life<'k, M> {
         fence(SeqCst);
     }
 
-    /// Lets a frame end, if its pins allow that.
+    /// Lets a frame end, if it is not pinned, or if `pins` says to remove its pins.
     /// Requires: the root lock is held.
     fn release(self, frame: &Frame, pins: Pins) -> Result<()> {
         if frame.pins() != 0 {
@@ -302,8 +302,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Whether the caller runs in the object: its task, its process, one of its spaces, or memory
-    /// of which one of these was made.
+    /// Returns whether an object is a part of the caller: its task, its process, one of its spaces,
+    /// or memory of which one of these was made.
     fn is_part_of(self, me: OpenTask<'k>, word: RawWord<'k>) -> bool {
         let process = me.process(self.pin()).get();
         word.get::<Task>() == Some(me.object())
@@ -443,7 +443,7 @@ impl<'k, M: Machine> Life<'k, M> {
         self.mem().end_mappings(me, vspace)
     }
 
-    /// Returns the process of a dying space, which gets no other process.
+    /// Returns the process of a space that is dying, and so will get no other process.
     fn lives_there(self, process: &AtomicLink<Process>) -> Option<Ref<'k, Process>> {
         let _spaces = self.caps().lock_bindings();
         process.get(self.pin())
@@ -526,6 +526,7 @@ pub enum Emptied {
 }
 
 impl Emptied {
+    /// Checks that the slot is empty.
     /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
     fn done(self) -> Result<()> {
         if self == Emptied::OnItsWay { Err(Refusal::More) } else { Ok(()) }
@@ -541,7 +542,8 @@ pub enum Pins {
     Go,
 }
 
-/// Whether a dying group is completely empty, and its end was not refused since.
+/// Returns whether a dying group is completely empty, and its end was not refused since it was
+/// marked as dying.
 /// Requires: the root lock is held.
 fn is_emptied(group: &Group) -> bool {
     let end = group.exposures.known().len() + group.members.known().len();

@@ -100,9 +100,10 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Labels an object. A process's spaces get the label, too.
-    /// Requires: the lock of spaces is held. A process that gets spaces at the same time gets them
-    /// before, and they are labelled here, or it finds that the labels differ.
+    /// Sets the label of an object, and for a process also the labels of its spaces. A process that
+    /// gets spaces at the same time gets them before, so that they are labelled here, or finds that
+    /// the labels differ.
+    /// Requires: the lock of spaces is held.
     fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) {
         header.set_label(label);
         if let Some(space) = word.get::<VSpace>() {

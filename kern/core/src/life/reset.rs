@@ -85,7 +85,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(())
     }
 
-    /// Checks that no CNode in some memory is a zombie.
+    /// Checks that no CNode in an Untyped's memory is a zombie.
     /// Errors: [`Refusal::More`] if the zombies that could not be emptied must be tried once more;
     /// [`Error::InUse`] if that was in vain.
     fn no_zombies(self, untyped: &Untyped) -> Result<()> {
@@ -101,8 +101,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Opens an Untyped that is being reset and from which nothing is derived. The progress of a
-    /// reset counts only as long as both hold.
+    /// Opens an Untyped that is being reset, and checks that nothing is derived from it. The
+    /// progress of a reset counts only as long as both hold.
     fn open_revoked(self, found: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
         let root = self.caps().open_untyped(found.untyped);
         self.caps().settle_tree(&root)?;
@@ -115,15 +115,14 @@ impl<'k, M: Machine> Life<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Makes the region usable again. The task that was deleting the Untyped may have been killed
-    /// half-way. If not, it finds that the Untyped is open again.
+    /// Makes an Untyped usable again after its reset. If a task was deleting the Untyped, it may
+    /// have been killed before the end. If not, it finds that the Untyped is open again.
     fn complete_reset(self, root: &UntypedGuard<'k>) -> Answer {
         root.untyped().header.clear_flag(FLAG_DYING);
         Answer::one(self.end_reset(root))
     }
 
-    /// Ends a reset, whether it is complete or not.
-    /// Returns: the free bytes.
+    /// Ends an Untyped's reset, whether it is complete or not. Returns: the free bytes.
     fn end_reset(self, root: &UntypedGuard<'k>) -> u64 {
         root.reset().set(Reset::No);
         root.region().give_up_reset();

@@ -38,7 +38,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Sends a kept request back before its event, because it was recalled.
+    /// Sends back a request that this CPU keeps for `waiter`, although its event has not come,
+    /// because the request was recalled.
     pub fn drop_kept(self, waiter: Ref<'k, Task>, msg: &Message) {
         let victim = match msg.request() {
             Some(Request::Kill(victim)) => self.open(victim.get(self.pin())),
@@ -51,7 +52,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Ends a SchedContext of this CPU. If its owner is on another CPU, returns that CPU, which
-    /// must continue.
+    /// must complete the end.
     pub fn stop_time(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
         let sc = self.open_time(sc)?;
         let owner = sc.owner.get(self.pin());

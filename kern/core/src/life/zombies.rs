@@ -98,8 +98,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Removes a CNode from the first list and then calls `then`, unless another CPU has removed
-    /// it. Only CNodes that other CPUs have added since are before it.
+    /// Removes a CNode from the first list of zombies and then calls `then`, unless another CPU has
+    /// removed it. Only CNodes that other CPUs have added since are before it in the list.
     fn take_zombie(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Zombies)) {
         let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
         let mut link: &AtomicLink<CNode> = &zombies.open;
@@ -124,8 +124,9 @@ impl<'k, M: Machine> Life<'k, M> {
             .any(|cnode| untyped.contains(cnode.addr()))
     }
 
-    /// Deletes the capabilities that an earlier check has marked in the sender's list. Then the
-    /// sender's system call restarts, because an object that it has looked up may have ended.
+    /// Deletes the capabilities that an earlier check has marked in the list of the running task's
+    /// message. Then the system call restarts, because an object that it has looked up may have
+    /// ended.
     #[inline(never)]
     pub fn dispose_grants(self, me: OpenTask<'k>) -> Refusal {
         self.dispose_all(me).err().unwrap_or(Refusal::More)

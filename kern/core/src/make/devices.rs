@@ -90,7 +90,7 @@ impl<'k, M: Machine> Make<'k, M> {
         })
     }
 
-    /// Makes the frame, which no capability refers to yet.
+    /// Makes the frame of a range of device memory. No capability refers to the frame yet.
     fn make_device(
         self,
         untyped: &UntypedGuard<'_>,

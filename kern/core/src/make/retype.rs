@@ -48,8 +48,8 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Decodes a size: the base-2 logarithm of a page in the low byte, above it how many pages, 0
-    /// for one.
+    /// Decodes the size of a frame to be made: in the low byte the base-2 logarithm of a page's
+    /// size, above it the number of pages, where 0 means one.
     pub fn of(size: u64) -> Option<Pages> {
         let (log2, count) = (size as u8, u32::try_from(size >> 8).ok()?.max(1));
         let most = match log2 {
@@ -73,7 +73,8 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Checks type and size. The error's detail is the argument's position.
+    /// Checks the type and the size of objects to be made. The error's detail is the argument's
+    /// position.
     pub fn new(raw_type: u32, size: u64) -> Result<Recipe> {
         let object_type =
             u8::try_from(raw_type).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
@@ -167,8 +168,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::one(free))
     }
 
-    /// Finds that many consecutive slots from a `CNode and slot` argument on, all in one table,
-    /// none of them full.
+    /// Finds `count` consecutive slots, from the one that a `CNode and slot` argument names on. All
+    /// are in one table, and none of them is full.
     fn find_run(self, process: Ref<'k, Process>, to: Target, count: u64) -> Result<Run<'k>> {
         let (reach, number) = self.caps().find_cnode::<{ Op::Retype as u8 }, 2>(process, to)?;
         let missing = |i: u64| Refusal::new(Error::NoCapability, number as u64 + i);
@@ -251,13 +252,14 @@ impl<'k, M: Machine> Make<'k, M> {
         made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region().free()))
     }
 
-    /// Writes the object and its first capability.
+    /// Writes a new object into a piece, and its first capability into the slot. Returns `None` if
+    /// the piece is too small.
     fn place<T: Headed>(self, site: &Site<'_, 'k>, piece: Piece, object: T) -> Option<()> {
         self.fill_site(site, piece.emplace(self.pin(), object)?);
         Some(())
     }
 
-    /// Writes the first capability of an object.
+    /// Writes the first capability of a new object into its slot.
     fn fill_site<T: Headed>(self, site: &Site<'_, 'k>, object: Ref<'k, T>) {
         self.caps().fill_first(site.memory, site.slot, object, site.parent, site.label);
     }
@@ -328,7 +330,8 @@ impl<'k, M: Machine> Make<'k, M> {
         Some(())
     }
 
-    /// Makes an object of fixed size, with its home on this CPU.
+    /// Makes an object of fixed size with `new`, and with its home on this CPU. Returns `None` if
+    /// the memory is too small.
     fn make_homed<T: Headed>(self, site: &Site<'_, 'k>, new: impl Fn(RootId, CpuId) -> T) -> Option<()> {
         let piece = site.region().carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
         self.place(site, piece, new(site.root(), self.id()))
@@ -370,7 +373,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 }
 
-/// Takes room for a `T`, and the block of memory that it stands for.
+/// Takes memory of a region: room for a `T` at its top, and `bytes` bytes at its bottom.
 fn carve_block<T>(region: &Region, bytes: u64, align: u64) -> Option<(Piece, Piece)> {
     let head = size_of::<T>() as u64;
     if !fits(region, &[head], bytes, align) {
@@ -379,7 +382,7 @@ fn carve_block<T>(region: &Region, bytes: u64, align: u64) -> Option<(Piece, Pie
     Some((region.carve_top(head)?, region.carve(bytes, align)?))
 }
 
-/// Takes room for a `T` and, after it, a table of `entries` `E`.
+/// Takes memory of a region for a `T`, and for a table of `entries` elements `E`.
 fn carve_pair<T, E>(region: &Region, entries: u64) -> Option<(Piece, Piece)> {
     let mut piece = region.carve(pair_size::<T, E>(entries), 64)?;
     let head = piece.split(size_of::<T>() as u64)?;
@@ -390,8 +393,8 @@ fn pair_size<T, E>(entries: u64) -> u64 {
     size_of::<T>() as u64 + entries * size_of::<E>() as u64
 }
 
-/// Whether a region has room for these pieces at its top and a block at its bottom. Callers that
-/// take more than one piece ask first, so that a failure loses no memory.
+/// Returns whether a region has room for pieces of the sizes `tops` at its top and for a block at
+/// its bottom. Callers that take more than one piece ask first, so that a failure loses no memory.
 pub fn fits(region: &Region, tops: &[u64], size: u64, align: u64) -> bool {
     let (low, used) = region.used();
     let high = tops.iter().try_fold(region.size() - used, |high, top| Some(high.checked_sub(*top)? & !63));

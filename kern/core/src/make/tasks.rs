@@ -301,7 +301,7 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Gives a task its own SchedContext.
+    /// Gives a task a SchedContext as its own.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
         let (sc_hot, task) = (self.here(&sc.get().hot)?, self.open_here(task)?);
         refuse_if(!sc_hot.owner.is_null() || !sc_hot.task.is_null() || task.time.has_own(), Error::InUse)?;
@@ -391,9 +391,10 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 }
 
-/// Returns a suspended task's register as it will be when the task continues. In a system call the
-/// frame holds only the call's answer, or the arguments of a restart. While the task waits there is
-/// no answer yet. The other registers are zero when the wait is over, whatever the frame holds.
+/// Returns the value that a register of a suspended task, in its frame's `cell`, will have when the
+/// task continues. In a system call the frame holds only the answer, or the arguments of a restart;
+/// while the task waits there is no answer yet. The other registers are zero when the wait is over,
+/// whatever the frame holds.
 fn shown(hot: &TaskHot, register: RegIndex, cell: &Cell<u64>) -> u64 {
     use RegIndex::{FsBase, GsBase, R8, R9, R10, R12, Rax, Rdi, Rdx, Rflags, Rip, Rsi, Rsp};
     match (register, hot.state()) {

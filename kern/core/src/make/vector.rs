@@ -64,12 +64,12 @@ fn check_first(first: u64, format: VectorFormat) -> Result<usize> {
     Ok(mask_index(first, format.words + 1))
 }
 
-/// Returns a word of the initial image.
+/// Returns word `number` of the initial contents of a vector save area.
 const fn initial(number: usize) -> u64 {
     if number == MXCSR { INITIAL_MXCSR as u64 } else { 0 }
 }
 
-/// Returns a word that XRSTOR accepts.
+/// Returns `word`, which is word `number` of a vector save area, changed so that XRSTOR accepts it.
 const fn sane(number: usize, word: u64, format: VectorFormat) -> u64 {
     match number {
         MXCSR => word & format.mxcsr as u64,

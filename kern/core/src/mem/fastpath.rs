@@ -25,7 +25,8 @@ struct One<'k> {
 }
 
 impl<'k, M: Machine> Mem<'k, M> {
-    /// Carries out [`abi::Op::Map`].
+    /// Carries out [`abi::Op::Map`] of one page on the fast path, or does nothing and returns
+    /// `None`.
     #[inline(always)]
     pub fn map_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
@@ -46,14 +47,16 @@ impl<'k, M: Machine> Mem<'k, M> {
         Some(())
     }
 
-    /// Whether the mapping is still allowed, for a space that is dying or has a label.
+    /// Returns whether a mapping is still allowed in its space, after the lock was taken: the space
+    /// may be dying or have a label.
     #[cold]
     fn may_still_see(self, one: One<'k>, access: Access) -> bool {
         let space = one.vspace.get();
         !space.is_dying() && self.security().may_see(space, one.info, access).is_ok()
     }
 
-    /// Carries out [`abi::Op::Unmap`].
+    /// Carries out [`abi::Op::Unmap`] of one page on the fast path, or does nothing and returns
+    /// `None`.
     #[inline(always)]
     pub fn unmap_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
@@ -68,7 +71,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Some(())
     }
 
-    /// Finds the objects that the arguments name.
+    /// Finds the VSpace and the frame that the system call's arguments name.
     #[inline(always)]
     fn one_of(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<One<'k>> {
         let [rdi, rsi, address, _] = args;

@@ -36,8 +36,8 @@ use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
 use crate::{OpenTask, Refusal, Result, refuse_if};
 
-/// Checks that user level may map a page-aligned range: without page 0 and the last page of the
-/// lower half.
+/// Checks that user level may map a page-aligned range: one that has neither page 0 nor the last
+/// page of the lower half.
 pub fn check_user_range(address: u64, size: u64, align: u64) -> Result<()> {
     let end = address.checked_add(size);
     let inside = address >= PAGE_SIZE && end.is_some_and(|end| end <= USER_TOP);
@@ -102,14 +102,15 @@ impl<'k, M: Machine> Mem<'k, M> {
         })
     }
 
-    /// Whether the mapping is still allowed, for a space that is dying or has a label.
+    /// Checks that mapping a run of pages is still allowed, after the lock of their space was
+    /// taken: the space may be dying or have a label.
     #[cold]
     fn may_still_map(self, run: Run<'k>, access: Access) -> Result<()> {
         refuse_if(run.vspace.get().is_dying(), Error::Dying)?;
         self.security().may_map(run.vspace.get(), &run.frame.get().header, access)
     }
 
-    /// Maps pages into the pool.
+    /// Maps a frame's pages, and makes them pages of the pool of the space.
     #[inline(never)]
     fn map_pooled(self, me: OpenTask<'k>, run: Run<'k>, access: Access) -> Result<()> {
         self.each_of(me, run, true, |spot, page| {
@@ -343,8 +344,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// Clears a page that was in a pool, because no process may see its contents. Then the system
-    /// call continues.
+    /// Clears a page that was in a pool, because no other process may see its contents. Returns the
+    /// refusal that restarts the system call.
     fn clean(self, page: Page<'k>) -> Refusal {
         let locked = page.info.lock(self.cpu);
         if locked.counts.get().why_not(Access::Read) == WhyNot::Unclean {
@@ -354,8 +355,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Refusal::More
     }
 
-    /// Handles an entry that is not free where a page is to be mapped. An empty table gives way to
-    /// a large page.
+    /// Handles an entry that is not free where a page is to be mapped: waits for a shootdown of its
+    /// earlier page, or unlinks an empty table to make room for a large page. Returns the refusal.
     #[cold]
     pub fn make_room(self, me: OpenTask<'k>, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
         if let Some(stamp) = was.shootdown() {
@@ -379,8 +380,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// Empties an entry. Returns whether CPUs may still have its translation; then they must flush
-    /// it.
+    /// Empties a page-table entry. Returns whether CPUs may still have its translation; then the
+    /// caller must make them flush it.
     #[inline(always)]
     pub fn clear(self, spot: Spot<'k>, address: u64) -> bool {
         spot.store(Pte::EMPTY);
@@ -477,9 +478,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Unmaps pages that the kernel maps for a process: a UTCB, an event pool. No task waits until CPUs
-    /// have flushed them.
-    /// Requires: the lock is held.
+    /// Unmaps `pages` pages of a UTCB or an event pool, which the kernel maps for a process, from
+    /// `address` on. No task waits until CPUs have flushed them.
+    /// Requires: the lock of the space is held.
     pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) {
         let mut stale = false;
         for address in (0..pages).map(|number| address + number * PAGE_SIZE) {
@@ -542,8 +543,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Frees a page of a dying frame once no CPU has a translation. Pages in pools stay the
-    /// frame's, so that they keep its label, until the last pool drops them
+    /// Frees a page of a dying frame, once no CPU has a translation of the page. Pages in pools
+    /// stay the frame's, so that they keep its label, until the last pool drops them
     /// ([`Tables::leave_pool`](crate::rooms::Tables::leave_pool)).
     fn forget_last_page(self, me: OpenTask<'k>, info: &FrameInfo) -> Result<()> {
         let locked = info.lock(self.cpu);
@@ -585,7 +586,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 }
 
-/// Returns the entry that maps a page, as it is now.
+/// Returns the page-table entry at `spot`, if it maps `page`.
 pub fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
     let entry = spot.load();
     if entry.maps(page.memory.at(), spot.level) { Ok(entry) } else { Err(not_mapped(page.address)) }
@@ -607,8 +608,8 @@ fn not_mapped(address: u64) -> Refusal {
     Refusal::new(Error::BadAddress, address)
 }
 
-/// Returns the rights that a frame's capability needs for the fourth argument. A page in a pool may
-/// become writable.
+/// Returns the rights that `Map` and `Protect` need in a frame's capability, which the running
+/// call's fourth argument says. A page in a pool may become writable.
 fn rights_for(me: OpenTask<'_>) -> Rights {
     if me.regs.r8.get() & (1 | abi::MAP_POOL) == 0 { Rights::MAP } else { TO_WRITE }
 }
@@ -623,7 +624,7 @@ fn kind_of(me: OpenTask<'_>, frame: &Frame) -> Result<(Access, bool)> {
     access_of(me, frame).map(|access| (access, false))
 }
 
-/// Decodes the access in the fourth argument. Device memory cannot be executed.
+/// Decodes the access in the running call's fourth argument. Device memory cannot be executed.
 fn access_of(me: OpenTask<'_>, frame: &Frame) -> Result<Access> {
     let raw = me.regs.r8.get();
     let refusal = if raw == 3 { Error::WriteExecute.into() } else { Refusal::argument(3) };

@@ -35,8 +35,8 @@ pub fn no_page(address: u64) -> Refusal {
 }
 
 impl<'k, M: Machine> Mem<'k, M> {
-    /// Decodes the arguments: rdi = VSpace, rdx = address, r9 = 1 for pages of 2 MiB, r10 = how
-    /// many.
+    /// Decodes a system call's arguments that name pages of a pool: rdi = VSpace, rdx = address, r9
+    /// = 1 for pages of 2 MiB, r10 = how many.
     fn pool_run(self, me: OpenTask<'k>) -> Result<(Ref<'k, VSpace>, PageRange)> {
         let regs = &me.regs;
         let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
@@ -218,7 +218,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(Answer::one(1))
     }
 
-    /// Finds the frame whose page is to be a copy, and that page.
+    /// Returns the frame that the arguments of a page copy name, and its page that is to become the
+    /// copy.
     fn page_for_copy(self, me: OpenTask<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
         let frame = self.caps().find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
         let (number, pages) = (args.a4, u64::from(frame.get().pages()));
@@ -228,9 +229,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok((frame, page))
     }
 
-    /// Does the second half of a copy: makes the page usable. The frame's capability may be gone by
-    /// now, and is not checked: no other task would do this half. Returns the entry as it was, or
-    /// `None` if the first half has not been done.
+    /// Ends a copy that waited for a shootdown: makes the page usable. Does not check the
+    /// capability of the frame, which may be gone, because no other task would end this copy.
+    /// Returns the entry as it was, or `None` if no copy waits there.
     fn end_copy(self, vspace: Ref<'k, VSpace>, address: u64) -> Result<Option<Pte>> {
         check_user_range(address, abi::PAGE_SIZE, abi::PAGE_SIZE)?;
         let _guard = vspace.get().lock(self.cpu);
@@ -246,7 +247,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(Some(entry))
     }
 
-    /// Replaces a page that others see by a page of a frame, with equal contents.
+    /// Replaces a page that other spaces map, too, by a page of a frame with equal contents.
     /// Requires: the VSpace's lock is held.
     fn replace_page(
         self,
@@ -299,8 +300,8 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Restores a page that is in transit, or was made read-only to be shared, and was not sent.
-    /// Returns whether CPUs may have the translation that forbids writing: they are asked to flush
-    /// it, and no task waits for that.
+    /// Returns whether CPUs may have the translation that forbids writing. The caller makes them
+    /// flush it, and no task waits for that.
     /// Requires: the VSpace's lock is held.
     pub fn take_back_page(self, spot: Spot<'k>, address: u64) -> bool {
         let entry = spot.load();

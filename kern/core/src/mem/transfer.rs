@@ -61,7 +61,8 @@ struct Part<'k> {
 }
 
 impl Part<'_> {
-    /// Returns the kind of the first page, if it is a page of this pool that was never shared.
+    /// Returns the kind of the part's first page, if it is a page of the giving space's pool that
+    /// was never shared.
     #[inline(always)]
     fn kind(&self, large: bool) -> Option<OwnKind> {
         self.sources.first()?.load().own_kind(large)
@@ -71,8 +72,8 @@ impl Part<'_> {
 impl<'k, M: Machine> Mem<'k, M> {
     // --- the first half --------------------------------------------------------------------------
 
-    /// Does the first half for pages of a space, and waits for the shootdown that must end before
-    /// the second half.
+    /// Prepares pages of a space for a transfer: unmaps those to be moved, and makes those to be
+    /// shared read-only. Waits for the shootdown that must end before [`Mem::hand_over`].
     pub fn lend(self, me: OpenTask<'k>, from: Ref<'k, VSpace>, range: &PageRange) -> Result<()> {
         let guard = from.get().lock(self.cpu);
         let alone = from.get().is_alone(self.id());
@@ -109,8 +110,9 @@ impl<'k, M: Machine> Mem<'k, M> {
         stamp.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))
     }
 
-    /// Lends pages the common way, from the first on, as far as they are of one kind. Returns how
-    /// many.
+    /// Lends pages on the common path (moved, in this pool alone, never shared), from the first on,
+    /// as far as they are of one kind. Returns how many were lent. `alone`: only this CPU can have
+    /// the space loaded.
     #[inline(never)]
     fn lend_common(self, large: bool, entries: &[Entry], alone: bool) -> usize {
         let kind = entries.first().and_then(|entry| entry.load().own_kind(large));
@@ -158,8 +160,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         })
     }
 
-    /// Applies a function to the entries of a range that are in one table: the first one, all, and
-    /// the number of pages before them.
+    /// Applies a function to the entries of a range, table by table. It gets the first entry of a
+    /// table, all entries of the range in that table, and the number of pages before them.
     #[inline(always)]
     fn each_row(
         self,
@@ -215,11 +217,10 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     // --- the second half -------------------------------------------------------------------------
 
-    /// Does both halves if only this CPU can have the giving space loaded, otherwise the second.
-    /// Runs `last` before the transfer, when no other check can fail; `last` may still refuse.
-    /// Answers [`Refusal::More`] if the caller must try again with the first half: CPUs may still
-    /// have a page's translation from a change in another space that has it, or a translation of
-    /// the destination's earlier contents.
+    /// Transfers lent pages; if only this CPU can have the giving space loaded, they need not be
+    /// lent. Runs `last` when no other check can fail; `last` may still refuse. Errors:
+    /// [`Refusal::More`] if CPUs may have an old translation of a page or of a destination: the
+    /// caller lends the pages again.
     #[inline(always)]
     pub fn hand_over(
         self,
@@ -309,7 +310,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Returns the entries of a page of a row. Missing tables of the taking space are made.
+    /// Returns the entries of page `number` of a row, in the giving and in the taking space. Makes
+    /// missing tables of the taking space.
     #[inline(never)]
     fn pair_at(self, all: Transfer<'_, 'k>, row: &Row, number: u64) -> Result<(Spot<'k>, Spot<'k>)> {
         let Row { ref range, target } = *row;
@@ -380,7 +382,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         pairs.position(|(source, target)| !is_common(source, target)).unwrap_or(part.sources.len())
     }
 
-    /// Sends pages that were found common.
+    /// Sends the pages of a part on the common path, for which they were checked.
     #[inline(never)]
     fn pass_common(self, large: bool, part: &Part<'k>) {
         // A part may be empty.
@@ -399,7 +401,8 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     // --- the general way -------------------------------------------------------------------------
 
-    /// Checks pages from one of the part on, and counts the views of pages to be shared.
+    /// Checks pages of a part on the general path, from number `first` on, and counts the views of
+    /// pages to be shared.
     ///
     /// A view is counted when the page is checked, not when it is mapped. A message may name one
     /// page in many places, and CPUs with the locks of other spaces may share the same page at the
@@ -445,7 +448,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Checks that the first half is over for a page of any kind. Returns the page's record.
+    /// Checks that a page of any kind can be sent: it was lent, and its shootdown is over. Returns
+    /// the page's record.
     #[inline(always)]
     fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<&'k FrameInfo> {
         let info = self.page_to_send(entry, MOVES, address)?;
@@ -455,7 +459,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         if as_it_was && !alone || stale { Err(Refusal::More) } else { Ok(info) }
     }
 
-    /// Sends pages of any kind. They were checked, so this cannot fail.
+    /// Sends the pages of a part on the general path. They were checked, so this cannot fail.
     #[inline(never)]
     fn pass_general<const MOVES: bool>(self, mode: PageMode, part: &Part<'k>) {
         let sources = part.source.each_of(part.sources);
@@ -485,7 +489,8 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 }
 
-/// Ends the kernel. It takes no argument, so that the loops over pages keep none for it.
+/// Stops the kernel, because a page of a pool has no record. It takes no argument, so that the
+/// loops over pages keep none for it.
 #[cold]
 #[inline(never)]
 fn no_record() -> ! {
@@ -505,13 +510,13 @@ fn lend_page(entry: Pte, mode: PageMode, locked: &LockedFrame<'_>) -> Option<Pte
     })
 }
 
-/// Returns the address some pages of a range's size after another one.
+/// Returns the address that is `number` pages, of the size in `range`, after `first`.
 #[inline(always)]
 const fn address_in(first: u64, range: &PageRange, number: u64) -> u64 {
     first + (number << range.log2())
 }
 
-/// Checks that no page is sent twice.
+/// Checks that no page is in two of the rows.
 fn check_disjoint(rows: &[Row]) -> Result<()> {
     for (number, Row { range, .. }) in rows.iter().enumerate() {
         let overlaps = |other: &&Row| {

@@ -100,7 +100,7 @@ impl<'k, M: Machine> Outbox<'k, M> {
         }
     }
 
-    /// Sends a message block, and the time in it, to a CPU.
+    /// Sends a message block, and the CPU time in it, to a CPU.
     pub fn send_block(self, block: Block<'k>, to: CpuId) {
         let node = block.task().map(|t| &t.msg_node);
         let parcel = self.seal(block, to);
@@ -114,8 +114,8 @@ impl<'k, M: Machine> Outbox<'k, M> {
         block.seal(time, to)
     }
 
-    /// Asks another CPU to do something with an object of its own. The system call restarts when
-    /// the answer is back.
+    /// Sends the running task's request to another CPU, which does it to an object of its own.
+    /// Returns the refusal that restarts the system call when the answer is back.
     pub fn ask(self, me: OpenTask<'k>, to: CpuId, request: Request) -> Refusal {
         self.send_request(me, to, request);
         Refusal::Again

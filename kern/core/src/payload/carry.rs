@@ -21,7 +21,7 @@ use crate::{OpenTask, Refusal, Result};
 /// Flags of a message with a payload.
 pub const PAYLOAD_FLAGS: u64 = FLAG_PAGES | FLAG_CAPS;
 
-/// Returns the rights that a message needs, in the capability and in the member record.
+/// Returns the rights that a message needs, in the group capability and in the member record.
 pub fn rights_of(info: MsgInfo) -> Rights {
     let given = [(FLAG_PAGES, SEND_PAGES), (FLAG_CAPS, SEND_CAPS)];
     let carried = given.into_iter().filter(|(flag, _)| info.has(*flag));
@@ -80,8 +80,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         self.pass_payload(sender, receiver, info).map_err(|refusal| self.later(refusal))
     }
 
-    /// Requests the grace period that a refused transfer must wait for, and lets the sender, which
-    /// is not running, try again.
+    /// Requests the grace period that a refused transfer must wait for. Returns the refusal with
+    /// which the sender, which is not running, tries again.
     pub fn later(self, refusal: Refusal) -> Refusal {
         match refusal {
             Refusal::Restart { epoch } => {

@@ -115,7 +115,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// Does the first half for a receiving process that offers these slots.
+    /// Prepares a transfer of the sender's capabilities to process `to`, which offers slots: checks
+    /// all, and claims the slots.
     /// Errors: a refusal leaves everything unchanged.
     pub fn prepare_grants(
         self,
@@ -154,8 +155,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         outcome
     }
 
-    /// Marks what must be disposed of in the sender's list, between the halves, when no other check
-    /// can fail.
+    /// Marks what must be disposed of in the sender's list, after [`Payload::prepare_grants`], when
+    /// no other check can fail.
     /// Errors: [`Refusal::More`] if there are marks, so that the sender's system call restarts.
     pub fn mark_disposals(self, sender: Ref<'k, Task>, prepared: &Prepared<'k>) -> Result<()> {
         let marked = |place: &usize| prepared.disposals & 1 << place != 0;
@@ -192,16 +193,17 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
     }
 
-    /// Releases the receiver's slots, because nothing is transferred.
+    /// Releases the receiver's slots that [`Payload::prepare_grants`] claimed, because nothing is
+    /// transferred.
     pub fn unprepare_grants(self, prepared: &Prepared<'k>) {
         for place in prepared.going.iter().filter_map(|going| going.to.as_ref().ok()) {
             self.caps().unclaim(place.slot);
         }
     }
 
-    /// Does the second half: fills the receiver's slots, and writes the fates for the sender.
-    /// `tell` gets what the receiver is to learn about each capability.
-    /// Returns: how many capabilities the message had, and the rest of the receiver's offer.
+    /// Ends a prepared transfer: fills the receiver's slots, and writes the fates for the sender.
+    /// `tell` gets what the receiver is to learn about each capability. Returns: how many
+    /// capabilities the message had, and the rest of the receiver's offer.
     #[inline(always)]
     pub fn pass_grants(
         self,
@@ -289,7 +291,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         if grants.iter().any(is_due) { Err(Refusal::Dispose) } else { Ok(()) }
     }
 
-    /// Overwrites an element of a sender's list.
+    /// Overwrites the element at `place` of the list in a sender's UTCB.
     pub fn mark(self, sender: Ref<'k, Task>, place: usize, grant: Grant) {
         let words = &sender.get().utcb(self.pin()).grants[place];
         words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));

@@ -75,8 +75,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         task.get().space(self.pin()).ok_or(Error::Dying.into())
     }
 
-    /// Assigns addresses in the receiver's window to the pages of some ranges.
-    /// Returns: the end of the last range there.
+    /// Assigns addresses in the receiver's window to the pages of the ranges, and puts them into
+    /// `rows`. Returns: the end of the last range in the window.
     #[inline(always)]
     fn lay_out(self, to: &ReceiveWindow<'k>, ranges: &Ranges, rows: &mut Rows) -> Result<u64> {
         let ReceiveWindow { start, bytes, shared, .. } = *to;
@@ -139,15 +139,15 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok((rows.len() as u64, end))
     }
 
-    /// Does the first half of a transfer that takes two: takes the pages of the running task's
-    /// message from all CPUs. The running task may have to wait.
+    /// Lends the pages of the running task's message, as a transfer needs whose giving space other
+    /// CPUs may have loaded. The task may have to wait.
     pub fn lend_pages(self, me: OpenTask<'k>) -> Result<()> {
         let mut ranges = Ranges::new();
         self.ranges_of(me.object(), &mut ranges)?;
         self.lend_ranges(me, &ranges)
     }
 
-    /// Lends ranges that were read from the running task's UTCB.
+    /// Lends the pages of ranges that were read from the running task's UTCB.
     pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges) -> Result<()> {
         let from = self.space_of(me.object())?;
         me.set_lends_pages(true);
@@ -174,7 +174,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         ranges.iter().for_each(|range| self.mem().take_back(space, range));
     }
 
-    /// Transfers the message's payload, pages included, now.
+    /// Transfers the payload of the running task's message, pages included, to the receiver now.
     #[inline(never)]
     pub fn give_pages(self, me: OpenTask<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         let pass = || self.pass_payload(me.object(), receiver, info);
@@ -183,8 +183,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// Transfers pages of a space: in one step if only this CPU can have it loaded, otherwise in
-    /// two halves.
+    /// Transfers pages of space `from` by `pass`. If other CPUs can have the space loaded, calls
+    /// `lend` before.
     #[inline(always)]
     pub fn in_one_or_two<T>(
         self,

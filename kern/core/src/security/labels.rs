@@ -74,7 +74,7 @@ impl Rules {
         }
     }
 
-    /// Whether some rule forbids this to subjects of a label.
+    /// Returns whether some rule forbids `what` to subjects of a label.
     pub fn confine(&self, subject: u32, what: u8) -> bool {
         self.confined.get(subject as usize).is_none_or(|confined| confined.load(Acquire) & what != 0)
     }
@@ -115,8 +115,8 @@ impl Rules {
 }
 
 impl<'k, M: Machine> Security<'k, M> {
-    /// Whether a subject may gain an object in a way ([`may`]). Called by every operation that
-    /// causes this, before it does.
+    /// Checks that the rules let a subject gain an object in a way ([`may`]). Each operation that
+    /// has this effect calls it before.
     pub fn may(self, subject: &Header, object: &Header, what: u8) -> Result<()> {
         if subject.label() == 0 { Ok(()) } else { self.may_label(subject.label(), object.label(), what) }
     }
@@ -133,18 +133,19 @@ impl<'k, M: Machine> Security<'k, M> {
         Err(Refusal::new(Error::Forbidden, u64::from(subject) << 32 | u64::from(object)))
     }
 
-    /// Whether a capability of an object may come to a slot. Within one CSpace it may.
+    /// Checks that the rules let a capability of an object come to a slot. Within one CSpace they
+    /// always do.
     pub fn may_grant(self, me: OpenTask<'k>, to: Place<'k>, object: &Header) -> Result<()> {
         self.may_grant_new(me, to, object.label())
     }
 
-    /// Whether a process may send a capability of an object to a slot.
+    /// Checks that the rules let a process send a capability of an object to a slot.
     pub fn may_send(self, from: Ref<'k, Process>, to: Place<'k>, object: &Header) -> Result<()> {
         if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(from, to, object.label()) }
     }
 
-    /// Whether a capability of a new object with a label may come to a slot. The object is not made
-    /// yet.
+    /// Checks that the rules let a capability of a new object with a label come to a slot. The
+    /// object is not made yet.
     pub fn may_grant_new(self, me: OpenTask<'k>, to: Place<'k>, label: u32) -> Result<()> {
         if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me.process(self.pin()), to, label) }
     }
@@ -157,13 +158,13 @@ impl<'k, M: Machine> Security<'k, M> {
         self.may_label(to.table.label(), label, may::GRANT)
     }
 
-    /// Whether a space with a label may map the pages of an object.
+    /// Checks that the rules let a space with a label map the pages of an object.
     #[cold]
     pub fn may_map(self, space: &VSpace, object: &Header, access: Access) -> Result<()> {
         self.may(&space.header, object, to_map(access))
     }
 
-    /// Whether a space with a label may map a page, of whichever object.
+    /// Checks that the rules let a space with a label map a page, whichever object the page is of.
     #[inline(always)]
     pub fn may_see(self, space: &VSpace, page: &FrameInfo, access: Access) -> Result<()> {
         if !self.k.rules.confine(space.header.label(), to_map(access)) {
@@ -175,8 +176,8 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
-    /// Whether the contents of one object may be copied into another: no subject that may read the
-    /// copy may be forbidden to read the original.
+    /// Checks that the rules let the contents of one object be copied into another: each subject
+    /// that may read the copy must be allowed to read the original.
     pub fn may_copy(self, from: &Header, to: &Header) -> Result<()> {
         let (from, to) = (from.label(), to.label());
         if from == to {
@@ -242,7 +243,7 @@ pub fn differ(process: u32, part: u32) -> Refusal {
     Refusal::new(Error::Forbidden, u64::from(process) << 32 | u64::from(part))
 }
 
-/// Returns what a mapping requires of the rules.
+/// Returns what the rules must allow for a mapping with this access.
 const fn to_map(access: Access) -> u8 {
     match access {
         Access::Write => may::READ | may::WRITE,

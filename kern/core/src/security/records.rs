@@ -74,7 +74,7 @@ impl Told {
 }
 
 impl<'k, M: Machine> Security<'k, M> {
-    /// Whether the audit or the log receives events.
+    /// Returns whether an audit or the log receives events.
     #[inline(always)]
     pub fn is_told(self) -> bool {
         self.k.told.anybody()
@@ -130,13 +130,13 @@ impl<'k, M: Machine> Security<'k, M> {
         self.hot.current.get(self.pin()).map(|task| self.actor_of(task))
     }
 
-    /// Returns the actor that was noted in the entry with that number, if one was.
+    /// Returns the actor that was noted in the kernel entry with that number, if one was.
     fn noted_actor(self, entry: u64) -> Option<Actor> {
         self.sched.acts.get().filter(|(noted, _)| *noted == entry).map(|(_, actor)| actor)
     }
 
-    /// Returns a number that no other entry of this CPU with an actor has, from the counters that
-    /// each such entry increments.
+    /// Returns the number of this kernel entry: no other entry of this CPU with an actor has it. It
+    /// is made of counters that each such entry increments.
     fn entry_number(self) -> u64 {
         let counted = [Counter::Idle, Counter::SlowEntry, Counter::Interrupt];
         let entered = counted.map(|counter| self.cpu.counters[counter as usize].racy());
@@ -322,7 +322,7 @@ fn op_of(me: OpenTask<'_>) -> Option<Op> {
     Op::from_raw(me.regs.rax.get() as u8)
 }
 
-/// Whether the audit records that such an object ends.
+/// Returns whether the audit records the end of such an object.
 fn ends_told(object: &Header) -> bool {
     matches!(object.object_type(), Some(ObjType::Task | ObjType::Process | ObjType::Group))
 }

@@ -9,7 +9,7 @@ use super::walk::Spot;
 use crate::rooms::Tables;
 
 impl<'k, M: Machine> Tables<'k, M> {
-    /// Adds an entry to a frame's list.
+    /// Adds a page-table entry to a frame's list of mappings.
     #[inline(always)]
     pub fn link(self, frame: &LockedFrame<'_>, spot: Spot<'k>) {
         let first = frame.first();
@@ -20,8 +20,8 @@ impl<'k, M: Machine> Tables<'k, M> {
         frame.set_first(spot.name());
     }
 
-    /// Adds an entry to a frame's list, beside another one. That entry is mostly the first, and
-    /// then need not be searched for by its name.
+    /// Adds a page-table entry to a frame's list of mappings, beside `other`. That entry is mostly
+    /// the first, and then need not be searched for by its name.
     #[inline(always)]
     pub fn link_beside(self, frame: &LockedFrame<'_>, spot: Spot<'k>, other: Spot<'k>) {
         if frame.first() != other.name() {
@@ -32,7 +32,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         frame.set_first(spot.name());
     }
 
-    /// Takes an entry off the list that it is in. A single entry has no neighbours.
+    /// Takes a page-table entry off its frame's list of mappings. A single entry has no neighbours.
     #[inline(always)]
     pub fn unlink(self, frame: &LockedFrame<'_>, spot: Spot<'k>) {
         if frame.counts.get().mapped() == 1 {

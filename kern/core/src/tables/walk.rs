@@ -44,12 +44,12 @@ impl<'k> Spot<'k> {
         self.entry.store(entry);
     }
 
-    /// Changes the access of a page; the hardware's bits stay.
+    /// Changes the access that this page-table entry allows; the hardware's bits stay.
     pub fn allow(self, access: Access) {
         self.entry.update(|entry| entry.allowing(access));
     }
 
-    /// Returns each of some entries, which begin with this one ([`Tables::row_from`]).
+    /// Returns a spot for each of `entries`, which begin with this one ([`Tables::row_from`]).
     #[inline(always)]
     pub fn each_of(self, entries: &'k [Entry]) -> impl ExactSizeIterator<Item = Spot<'k>> {
         entries.iter().enumerate().map(move |(at, entry)| Spot { entry, index: self.index + at, ..self })
@@ -98,8 +98,8 @@ impl<'k, M: Machine> Tables<'k, M> {
         self.spot_in(vspace, table, address, LEVEL)
     }
 
-    /// Returns the entry for an address in the table of its level that begins with the entry
-    /// `table`.
+    /// Returns the entry for an address in one table; `table` is the index of the table's first
+    /// entry.
     #[inline(always)]
     fn spot_in(self, vspace: Ref<'k, VSpace>, table: usize, address: u64, level: u32) -> Option<Spot<'k>> {
         if level == 1 {
@@ -114,7 +114,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?.get(), index, level })
     }
 
-    /// Returns up to `count` entries from one on, in the same table.
+    /// Returns up to `count` entries of one table, from `spot` on.
     #[inline(always)]
     pub fn row_from(self, spot: Spot<'k>, count: usize) -> &'k [Entry] {
         let count = count.min(ENTRIES - spot.index % ENTRIES);
@@ -124,7 +124,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         }
     }
 
-    /// Returns the entry as [`Tables::spot`] does, and makes the missing tables.
+    /// Returns the entry for an address as [`Tables::spot`] does, and makes the missing tables.
     #[cold]
     pub fn grow(
         self,
@@ -153,7 +153,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         self.spot_in(vspace, table, address, level).ok_or(Error::NoTables.into())
     }
 
-    /// Takes a free table for a level, for the addresses around one.
+    /// Takes a free table for page-table level `level`, to map the addresses around `address`.
     fn take_table(self, vspace: Ref<'k, VSpace>, level: u32, address: u64) -> Option<PhysPage> {
         let number = vspace.get().used.load(Relaxed);
         let table = vspace.get().table(number as usize)?;
@@ -173,7 +173,8 @@ impl<'k, M: Machine> Tables<'k, M> {
         Some((info.owner(self.pin()).get::<VSpace>()?, TableNote::from_raw(info.note())))
     }
 
-    /// Returns the entry with a name from a list of mappings. The list keeps its table in use.
+    /// Returns the entry with a name that a list of mappings has. The list keeps the entry's table
+    /// in use.
     pub fn named(self, name: EntryName) -> Option<Spot<'k>> {
         let (vspace, note) = self.table_at(name.table())?;
         self.spot_at(vspace, vspace.get().index_at(name.0), note.level())
@@ -187,7 +188,7 @@ impl<'k, M: Machine> Tables<'k, M> {
         }
     }
 
-    /// Returns the first entry that is not free of the table that an entry leads to.
+    /// Returns the first entry that is not free, in the table to which `entry` leads.
     pub fn first_taken(self, vspace: Ref<'k, VSpace>, entry: Pte) -> Option<Pte> {
         let first = vspace.get().index_at(entry.at().0);
         let entries =

@@ -45,7 +45,7 @@ use crate::rooms::Time;
 impl<'k, M: Machine> Time<'k, M> {
     // --- who has what ----------------------------------------------------------------------------
 
-    /// Returns the time of others that a task of this CPU holds.
+    /// Returns the borrowed CPU time that a task of this CPU holds.
     #[inline(always)]
     pub fn borrowed_by(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
         if self.hot.current.is(task.object()) {
@@ -54,8 +54,8 @@ impl<'k, M: Machine> Time<'k, M> {
         task.time.borrowed(self.pin())
     }
 
-    /// Returns the time that a task of this CPU spends, or would: what it has borrowed, or else its
-    /// own.
+    /// Returns the CPU time that a task of this CPU spends, or would spend: the borrowed time, or
+    /// else its own.
     #[inline]
     pub fn time_of(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
         if self.hot.current.is(task.object()) {
@@ -64,19 +64,19 @@ impl<'k, M: Machine> Time<'k, M> {
         task.time.borrowed(self.pin()).or_else(|| self.own_at_rest(task))
     }
 
-    /// Returns a task's own time, if it is on this CPU and its holder is that task.
+    /// Returns a task's own CPU time, if it is on this CPU and the task itself holds it.
     pub fn own_at_rest(self, task: OpenTask<'k>) -> Option<Ref<'k, SchedContext>> {
         let rests =
             |own: &Ref<'k, SchedContext>| self.open_time(*own).is_some_and(|sc| sc.task.is(task.object()));
         task.time.own(self.pin()).filter(rests)
     }
 
-    /// Returns a task's own time, on any CPU, unless it is about to end.
+    /// Returns a task's own CPU time, on any CPU, unless that time is about to end.
     pub fn own_time(self, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
         hot.time.own(self.pin()).filter(|own| !own.get().header.has_flag(FLAG_DYING))
     }
 
-    /// Returns the time that rests with a caller whose call is on this CPU.
+    /// Returns the CPU time that a caller, whose call is on this CPU, has kept while it waits.
     #[inline]
     pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<OpenTime<'k>> {
         let sc = match self.open(caller) {
@@ -92,7 +92,7 @@ impl<'k, M: Machine> Time<'k, M> {
         !callee.time.has_own() && self.resting_time(caller).is_none()
     }
 
-    /// Makes a task of this CPU, which does not run, the holder of time.
+    /// Makes a task of this CPU, which does not run, the holder of CPU time.
     #[inline]
     pub fn hold(self, task: OpenTask<'k>, sc: OpenTime<'k>) {
         sc.task.set(Some(task.object()));
@@ -118,8 +118,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Lets time rest with a task of this CPU, or in the message block that a task of another CPU
-    /// has here.
+    /// Leaves CPU time with a task of this CPU that waits, or in the message block that a task of
+    /// another CPU has on this CPU.
     pub fn rest_with(self, task: Ref<'k, Task>, sc: OpenTime<'k>) {
         if let Some(task) = self.open(task) {
             self.hold(task, sc);
@@ -131,8 +131,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes time that rests with a caller whose call is on this CPU, for a callee of that call,
-    /// direct or indirect.
+    /// Takes the CPU time that a caller, whose call is on this CPU, has kept, for a callee of that
+    /// call, direct or indirect.
     #[inline]
     pub fn take_resting(self, caller: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
         let Some(caller) = self.open(caller) else {
@@ -144,7 +144,8 @@ impl<'k, M: Machine> Time<'k, M> {
         caller.time.pass_on(sc);
     }
 
-    /// Lends time that rests with `lender`, whose call is here, to `callee`, which does not run.
+    /// Lends the CPU time that `lender`, whose call is on this CPU, has kept to `callee`, which
+    /// does not run.
     #[inline]
     pub fn lend(self, sc: OpenTime<'k>, lender: Ref<'k, Task>, callee: OpenTask<'k>) {
         self.take_resting(lender, sc.object());
@@ -152,13 +153,13 @@ impl<'k, M: Machine> Time<'k, M> {
         callee.time.owe(lender);
     }
 
-    /// Whether a context of this CPU runs or is queued.
+    /// Returns whether a SchedContext of this CPU runs or is queued.
     #[inline(always)]
     pub fn is_active(self, sc: Ref<'k, SchedContext>) -> bool {
         self.sched.current.is(sc) || self.sched.queue.contains(self.pin(), sc)
     }
 
-    /// Takes a context off the CPU or out of the queue of this CPU. Its holder keeps it.
+    /// Takes a SchedContext off the CPU or out of the run queue. Its holder keeps it.
     pub fn withdraw(self, sc: Ref<'k, SchedContext>) {
         if self.sched.current.is(sc) {
             self.stop_current();
@@ -189,7 +190,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes borrowed time off the CPU or out of the queue, and from its holder.
+    /// Takes borrowed CPU time off the CPU or out of the run queue, and from its holder.
     fn put_down(self, hot: &TaskHot, sc: OpenTime<'k>) {
         if self.sched.current.is(sc.object()) {
             self.stop(&sc);
@@ -240,15 +241,16 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes the time that a task of this CPU runs on, or has borrowed. The caller of this function
-    /// starts the task again.
+    /// Takes from a task of this CPU the time on which it runs, or which it has borrowed. The
+    /// caller of this function starts the task again.
     fn take_from(self, hot: &TaskHot, sc: OpenTime<'k>) {
         self.put_down(hot, sc);
         hot.materialise_frame();
         hot.time.owe_none();
     }
 
-    /// Takes a context of this CPU from its holder, which continues as it can.
+    /// Takes a SchedContext of this CPU from its holder, which continues on other time, if it can
+    /// find some.
     pub fn seize(self, sc: OpenTime<'k>) {
         // Nobody holds it.
         let Some(holder) = sc.task.take(self.pin()) else { return };
@@ -271,7 +273,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     // --- finding some ----------------------------------------------------------------------------
 
-    /// Queues the time of `task`, which became runnable, or finds it some.
+    /// Queues the CPU time of `task`, which became runnable. If the task has none, finds it some.
     #[inline]
     pub fn start(self, task: OpenTask<'k>) {
         if self.hot.current.is(task.object()) {
@@ -287,8 +289,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Finds time for a task that is runnable and has none: it gets its own back, or a waiting
-    /// caller's. Without either the task stays ready until it is called or is given time.
+    /// Finds CPU time for a runnable task that has none: fetches its own, or borrows a waiting
+    /// caller's. Without either, the task stays ready until it is called or is given time.
     #[cold]
     #[inline(never)]
     fn find_time(self, task: OpenTask<'k>) {
@@ -307,9 +309,9 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Lends a task the time that rests with a waiting caller: the one it serves, the best in the
-    /// queue, or one whose call it keeps. Returns whether one of the first [`CALL_STEPS`] callers
-    /// has any; a search checks all.
+    /// Lends a task the CPU time that a waiting caller has kept: the caller that the task serves,
+    /// the best in the queue, or one whose call it keeps. Returns whether one of the first
+    /// [`CALL_STEPS`] callers has any; a search checks all.
     pub fn borrow(self, task: OpenTask<'k>) -> bool {
         let resting = |caller| self.resting_time(caller).map(|sc| (caller, sc));
         let Some((lender, sc)) = self.callers(task.part()).take(CALL_STEPS).find_map(resting) else {

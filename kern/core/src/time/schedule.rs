@@ -48,7 +48,8 @@ impl<'k, M: Machine> Time<'k, M> {
         self.expect_for(word);
     }
 
-    /// Makes the fastpath accept what suits the task with this state word, which runs now.
+    /// Makes the fast path accept the tasks that may follow the task with this state word, which
+    /// runs now: see [`Time::expect`].
     #[inline(always)]
     fn expect_for(self, word: u64) {
         if (self.hot.expects.get() ^ word as u32) & SPECIAL != 0 {
@@ -56,9 +57,10 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Sets which state words of other tasks the fastpath accepts while a task with this state word
-    /// runs: those with the task's label. It accepts no task without vector state while the running
-    /// task is special, and none with vector state while the running task has debug registers.
+    /// Sets which state words of other tasks the fast path accepts while a task with this state
+    /// word runs: those with the task's label. It accepts no task without vector state while the
+    /// running task is special, and none with vector state while the running task has debug
+    /// registers.
     #[inline(always)]
     pub fn expect(self, word: u64) {
         self.hot.expects.set(word as u32);
@@ -131,7 +133,7 @@ impl<'k, M: Machine> Time<'k, M> {
         Some(self.sched.stopped.get())
     }
 
-    /// Takes the running context off the CPU. It keeps its turn.
+    /// Takes the running SchedContext off the CPU, and queues it before others of its priority.
     #[inline(always)]
     fn set_aside(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
@@ -147,8 +149,8 @@ impl<'k, M: Machine> Time<'k, M> {
         self.switch_task(task, word);
     }
 
-    /// Queues a context whose task is runnable, after others of its priority. Runs it if the CPU
-    /// has no other.
+    /// Queues a SchedContext whose task is runnable, after others of its priority. Runs it
+    /// immediately if none runs on the CPU.
     #[inline]
     pub fn enqueue(self, sc: OpenTime<'k>) {
         if self.sched.current.is_null() && self.sched.queue.is_empty() {
@@ -210,7 +212,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.dispatch();
     }
 
-    /// Moves the running context after its equals, with a fresh slice.
+    /// Queues the running SchedContext after others of its priority, with a fresh slice.
     pub fn rotate(self, why: Why) {
         if let Some(sc) = self.running() {
             self.keep_time(sc);

@@ -100,7 +100,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Returns the task of this CPU that has a caller's call, received or queued.
+    /// Returns the task of this CPU at which a caller's call is queued, or that has received it.
     fn callee_of(self, caller: Ref<'k, Task>) -> Option<OpenTask<'k>> {
         let msg = caller.get().message(self.pin())?;
         let calls = match self.open(caller) {
@@ -221,20 +221,20 @@ impl<'k, M: Machine> Time<'k, M> {
         self.open_time(sc).is_some_and(|sc| sc.owner.is(task))
     }
 
-    /// Whether a task's own time has another holder.
+    /// Returns whether another task holds a task's own CPU time.
     fn lacks_own(self, task: OpenTask<'k>) -> bool {
         task.time.has_own() && self.own_at_rest(task).is_none()
     }
 
-    /// Whether a task is ready and can get no time: it has none, and no SchedContext of its own
-    /// that a search could request.
+    /// Returns whether a ready task can get no CPU time: it has none, and has no SchedContext of
+    /// its own that a search could request.
     fn starves(self, task: OpenTask<'k>) -> bool {
         task.is_runnable() && self.own_time(task.part()).is_none() && self.time_of(task).is_none()
     }
 
     // --- searches --------------------------------------------------------------------------------
 
-    /// Begins a search for a task that was ready and had no time, if it still has none.
+    /// Begins a search for CPU time for a task that was ready and had none, if it still has none.
     pub fn look_for_time(self, task: OpenTask<'k>) {
         if !self.starves(task) || self.borrow(task) {
             return;
@@ -246,7 +246,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.outbox().send_request(task, self.id(), Request::Seek(Search::new(first)));
     }
 
-    /// Lets a task continue whose search is over, with time or without.
+    /// Lets a task continue whose search for CPU time is over, successful or not.
     pub fn search_over(self, task: OpenTask<'k>, search: Search) {
         task.enter(State::Ready);
         if task.has_flag(FLAG_SUSPENDED) {
@@ -260,7 +260,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes some steps of a search. Returns where its block goes then.
+    /// Takes a bounded number of steps of a task's search for CPU time. Returns where the message
+    /// block that carries the search goes then.
     pub fn serve_search(self, asker: Ref<'k, Task>, msg: &Message, search: Search) -> Next<'k> {
         let mut search = if self.outbox().is_asked_back(asker, msg) { search.lost() } else { search };
         let mut next = Next::Go(self.id());
@@ -284,8 +285,8 @@ impl<'k, M: Machine> Time<'k, M> {
         next
     }
 
-    /// Lets the time that a search carries, if it has any, rest with a caller whose call is here.
-    /// Otherwise the time has no holder.
+    /// Leaves the CPU time that a search carries, if any, with the caller `at`, if that caller's
+    /// call is on this CPU. Otherwise the time has no holder.
     fn put_back(self, msg: &Message, at: Ref<'k, Task>) {
         // The search had found none.
         let Some(sc) = msg.take_time(self.pin()) else { return };
@@ -312,8 +313,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Returns the task that has a caller's call. Errors: how the search continues if the call is
-    /// not here.
+    /// Returns the task that has a caller's call on this CPU.
+    /// Errors: how the search continues if the call is not on this CPU.
     fn follow_call(self, caller: Ref<'k, Task>) -> Result<OpenTask<'k>, Found<'k>> {
         if caller.get().message(self.pin()).is_none() {
             return Err(Found::Elsewhere(caller.get().message_state().mail_target(self.pin())));
@@ -336,7 +337,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes time that rests with a caller, to bring it down the caller's call.
+    /// Takes CPU time that the caller `at` has kept, to carry it on to the callee of that caller's
+    /// call.
     fn take_along(
         self,
         asker: Ref<'k, Task>,
@@ -389,7 +391,8 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes the own time of a waiting caller from its holder, to bring it down the caller's call.
+    /// Takes the own CPU time of the waiting caller `at` from its holder, to carry it on to the
+    /// callee of that caller's call.
     fn fetch_for(
         self,
         asker: Ref<'k, Task>,
@@ -443,7 +446,8 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 }
 
-/// Whether a block at a callee is an event's, which waits for room there.
+/// Returns whether a message block that is queued at a task is that of an event, which waits for
+/// room in a pool.
 fn is_event(msg: &Message) -> bool {
     msg.info().has(FLAG_EVENT)
 }

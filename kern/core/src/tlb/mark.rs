@@ -32,33 +32,35 @@ impl Mark {
         self.0
     }
 
-    /// Whether the call has begun a shootdown, and is a restart.
+    /// Returns whether the argument is a mark: the system call was restarted after it began a
+    /// shootdown.
     pub const fn is_set(self) -> bool {
         self.0 & MARK != 0
     }
 
-    /// Whether the call only has to wait.
+    /// Returns whether the restarted system call only has to wait for its shootdown.
     pub const fn only_waits(self) -> bool {
         self.0 & (MARK | REST) == MARK
     }
 
-    /// Returns the caller's value; for a mark, its bit 0.
+    /// Returns the value that the caller gave for the argument; for a mark, only bit 0 of that
+    /// value.
     pub const fn given(self) -> u64 {
         if self.is_set() { self.0 >> GIVEN_SHIFT & 1 } else { self.0 }
     }
 
-    /// Returns the last shootdown that the call has begun.
+    /// Returns the last shootdown that the restarted system call has begun.
     pub fn stamp(self) -> Option<Stamp> {
         if self.is_set() { Stamp::from_raw(self.0 & !FLAGS) } else { None }
     }
 
-    /// Makes the mark of a call that has begun a shootdown, and has more to do.
+    /// Returns the mark of a system call that has begun a shootdown, and has more to do.
     #[must_use]
     pub const fn with_rest(self, stamp: Stamp) -> Mark {
         Mark(MARK | REST | (self.given() & 1) << GIVEN_SHIFT | stamp.raw())
     }
 
-    /// Makes the mark of a call that only waits for a shootdown.
+    /// Returns the mark of a system call that only waits for a shootdown.
     pub const fn waiting(stamp: Stamp) -> Mark {
         Mark(MARK | stamp.raw())
     }

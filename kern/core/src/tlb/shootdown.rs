@@ -28,9 +28,9 @@ impl<'k, M: Machine> Tlb<'k, M> {
         shootdown::next_stamp(self.k, self.pin())
     }
 
-    /// Makes the CPUs that have a space loaded check its generation again, which was increased
-    /// before. If this entry must wait for other CPUs' shootdowns ([`Tlb::widen`]), makes all CPUs
-    /// flush everything.
+    /// Makes the CPUs that have a space loaded check its generation, which the caller has
+    /// increased. If this entry must wait for other CPUs' shootdowns ([`Tlb::widen`]), makes all
+    /// CPUs flush everything.
     pub fn shoot_space(self, vspace: Ref<'k, VSpace>) -> Stamp {
         if self.sched.shoot_wide.take() {
             return self.shoot_everything(None);
@@ -67,7 +67,8 @@ impl<'k, M: Machine> Tlb<'k, M> {
 
     // --- being asked -----------------------------------------------------------------------------
 
-    /// Handles a shootdown node that arrived. Returns whether that ended shootdowns of this CPU.
+    /// Handles a shootdown mail: flushes and answers, or takes in the answer. Returns whether that
+    /// ended shootdowns of this CPU.
     pub fn shoot_arrived(self, mail: ShootMail, what: What) -> bool {
         match shootdown::receive(self.k, self.pin(), mail) {
             Received::Question => {
@@ -89,7 +90,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
     }
 
-    /// Flushes the loaded space, if it has changed.
+    /// Flushes the translations of the space that this CPU has loaded, if the space has changed.
     fn look_again(self) {
         // The kernel's own tables are loaded, of which no user page is remembered.
         let Some(vspace) = self.cpu.vspace.get(self.pin()) else { return };
@@ -99,9 +100,9 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
     }
 
-    /// Flushes everything, and leaves a dying space once its process is detached from it. Until
-    /// then the CPU may still run tasks of that process, also one that was just preempted and
-    /// continues when this entry ends.
+    /// Flushes all translations of this CPU, and leaves a dying space once its process is detached
+    /// from it. Until then the CPU may still run tasks of that process, also one that was just
+    /// preempted and continues when this entry ends.
     fn forget_here(self) {
         let is_left = |v: Ref<'k, VSpace>| v.get().header.has_flag(FLAG_DYING) && v.get().process.is_null();
         let leaves = self.cpu.vspace.get(self.pin()).is_some_and(is_left);
@@ -130,7 +131,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
     }
 
-    /// Waits until a shootdown of this CPU, which keeps the request, is over.
+    /// Makes the running task wait until a shootdown of this CPU, which keeps the request, is over.
     fn stay(self, me: OpenTask<'k>, stamp: Stamp) -> Refusal {
         let block = self.outbox().take_for_request(me, Request::Forgotten(stamp));
         self.outbox().keep(block, &self.sched.forgetful);

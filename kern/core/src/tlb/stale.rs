@@ -25,9 +25,10 @@ use crate::tlb::mark::Mark;
 use crate::{OpenTask, Refusal, Result};
 
 impl<'k, M: Machine> Tlb<'k, M> {
-    /// Drops an entry's old translation on this CPU after the entry has changed. Returns whether
-    /// other CPUs may still have it. The VSpace's lock is held, so a CPU that becomes a home of it
-    /// later finds the new entry.
+    /// Drops this CPU's translation of an address whose entry has changed. Returns whether other
+    /// CPUs may still have it.
+    /// Requires: the VSpace's lock is held, so that a CPU that becomes a home of the space later
+    /// finds the new entry.
     #[inline(always)]
     pub fn forget(self, vspace: &VSpace, address: u64) -> bool {
         let here = self.cpu.vspace.get(self.pin()).is_some_and(|at| core::ptr::eq(at.get(), vspace));
@@ -64,14 +65,15 @@ impl<'k, M: Machine> Tlb<'k, M> {
         frame.set_stamp(Some(stamp));
     }
 
-    /// Whether something may be mapped at an entry: no CPU has a translation of its earlier
-    /// contents.
+    /// Returns whether a page may be mapped at an entry: the entry is empty, and no CPU has a
+    /// translation of its earlier page.
     #[inline(always)]
     pub fn is_free(self, entry: Pte) -> bool {
         entry == Pte::EMPTY || entry.shootdown().is_some_and(|stamp| self.is_over(stamp))
     }
 
-    /// Waits until such a gone entry is free. Without a task it cannot wait.
+    /// Waits until the shootdown of an entry's earlier page is over. Without a task, no wait is
+    /// possible: returns the refusal that means a restart.
     #[cold]
     pub fn wait_free(self, me: Option<OpenTask<'k>>, stamp: Stamp) -> Refusal {
         me.and_then(|me| self.wait_over(me, stamp).err()).unwrap_or(Refusal::More)

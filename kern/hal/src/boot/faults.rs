@@ -38,8 +38,8 @@ const STORM_NMIS: u32 = 20;
 const LONG: &str = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
     0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 
-/// Leaves protections off that the command line names, before page tables are built and control
-/// registers are written.
+/// Switches off the protections that the command line names. Called before page tables are built
+/// and control registers are written.
 pub fn leave_protections_off() {
     let Some(names) = option("off") else { return };
     println!("aurora: test: off={names}");
@@ -48,12 +48,12 @@ pub fn leave_protections_off() {
     }
 }
 
-/// Whether the option asks for a kind.
+/// Returns whether the boot option for faults asks for this kind of fault.
 pub fn is(wanted: &str) -> bool {
     option("fault") == Some(wanted)
 }
 
-/// Faults as the option says, on the boot CPU at the end of the boot.
+/// Causes the fault that the boot option names, on the boot CPU at the end of the boot.
 pub fn run_on_boot_cpu() {
     let text = run_on_boot_cpu as *const () as u64;
     let Some(kind) = option("fault") else { return };
@@ -91,7 +91,7 @@ pub fn run_on_boot_cpu() {
     }
 }
 
-/// Does the last CPU's part, once it has been released.
+/// Causes the fault that the boot option names for the last CPU, once that CPU has been released.
 pub fn run_on_other_cpu(cpu: CpuId) {
     if is("other") && cpu.index() + 1 == percpu::count() {
         undefined_instruction();
@@ -101,7 +101,7 @@ pub fn run_on_other_cpu(cpu: CpuId) {
     }
 }
 
-/// Logs, and calls `happens` when the record is half made.
+/// Logs a record, and calls `happens` when the record is half made.
 fn log_midway(happens: fn()) {
     defmt::info!("a record {} of two halves", Midway(happens));
     println!("aurora: test: still here");
@@ -116,7 +116,7 @@ impl defmt::Format for Midway {
     }
 }
 
-/// Lets a CPU have an NMI, and waits until it has come.
+/// Sends an NMI to a CPU, and waits until the CPU has taken it.
 fn interrupt(cpu: CpuId) {
     let Some(cpu) = percpu::of(cpu) else { return };
     let before = cpu.nmis.load(Relaxed);

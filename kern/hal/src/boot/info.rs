@@ -53,7 +53,7 @@ impl RegionKind {
         }
     }
 
-    /// Whether it is RAM that the direct map shows.
+    /// Returns whether a region of this kind is RAM that the direct map shows.
     pub fn is_ram(self) -> bool {
         matches!(self, RegionKind::Usable | RegionKind::AcpiTables | RegionKind::AcpiNvs)
     }
@@ -113,9 +113,9 @@ const INTERRUPTS: [u64; 2] = [0xfec0_0000, 0xfee0_0000];
 const INTERRUPTS_SIZE: u64 = 1 << 20;
 
 impl BootInfo {
-    /// Whether nothing in a range is memory, as far as the loader knows, nor where interrupt
-    /// controllers are. Reserved ranges may be a device's, too. A map that was cut short proves
-    /// that for no range.
+    /// Returns whether a range has no memory, as far as the loader knows, and no interrupt
+    /// controller. Reserved ranges may be a device's, too. If the memory map was cut short, returns
+    /// false for every range.
     pub fn is_device(&self, range: Range) -> bool {
         let is_memory = |region: &Region| {
             (region.kind.is_ram() || region.kind == RegionKind::Bad)
@@ -155,7 +155,7 @@ impl BootInfo {
         }
     }
 
-    /// Reads what `magic` and `info` (the registers at entry) lead to.
+    /// Reads the loader's information, to which `magic` and `info` (the registers at entry) lead.
     pub fn read(&mut self, magic: u32, info: u32, mem: PhysMem<'_>) -> Result<(), InfoError> {
         match magic {
             PVH_BOOT => self.read_pvh(info.into(), mem)?,

@@ -172,7 +172,7 @@ fn switch_stack(top: u64) -> ! {
     }
 }
 
-/// Does the rest of the boot, on the boot CPU's kernel stack.
+/// Continues the boot, on the boot CPU's kernel stack, up to the first user task.
 extern "C" fn boot_on_own_stack() -> ! {
     let Some(cpu) = percpu::this() else {
         give_up(format_args!("the kernel stack is not a CPU's own"));

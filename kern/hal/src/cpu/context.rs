@@ -72,8 +72,8 @@ fn enter_space(cpu: CpuHere<'_>, vspace: Ref<'_, VSpace>) {
     }
 }
 
-/// Makes DS, ES, FS and GS null, where they are not. Reading them costs a fraction of loading one,
-/// so that is done elsewhere.
+/// Makes DS, ES, FS and GS null, if they are not. Reading them costs a fraction of loading one, so
+/// another function loads them.
 #[inline(always)]
 fn clear_selectors() {
     // SAFETY: 64-bit code needs no data segment, and the kernel uses neither FS nor GS; the exit
@@ -96,8 +96,9 @@ fn clear_selectors() {
     }
 }
 
-/// Translations of the space just entered were kept: if it changed since it last ran here, they are
-/// flushed. Checked after CR3 is loaded, so a CPU that changes it later finds it shown here.
+/// Flushes the translations that this CPU has kept of the space that it just entered, if the space
+/// has changed since. Called after CR3 is loaded, so a CPU that changes the space later finds it
+/// loaded here.
 #[cold]
 fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
     if vspace.has_changed(pin) {

@@ -32,8 +32,8 @@ pub fn off() {
     Dr7::write_raw(DR7_FIXED);
 }
 
-/// Takes the reason of a debug exception; the CPU does not clear that itself. Leaves out hits of
-/// breakpoints that are not armed, which it may also report.
+/// Takes the reason of a debug exception from DR6, which the CPU does not clear itself. Leaves out
+/// hits of breakpoints that are not armed, which it may also report.
 pub fn take_status() -> u64 {
     let status = Dr6::read_raw();
     // SAFETY: clears what was read.

@@ -59,8 +59,8 @@ pub unsafe fn control_registers(features: Features) {
     debug::off();
 }
 
-/// Returns the value of CR4. All bits that are not named are off, also those that the loader left
-/// on.
+/// Returns the value for CR4. All bits that this function does not name are off, also those that
+/// the loader left on.
 fn control_register_4(features: Features) -> Cr4Flags {
     let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
         | Cr4Flags::PAGE_GLOBAL

@@ -27,7 +27,8 @@ impl IdleMode {
     pub const POLL: IdleMode = IdleMode(1);
     pub const MWAIT: IdleMode = IdleMode(2);
 
-    /// Reads the boot option; `None` for a value that it doesn't have.
+    /// Decodes the value of the boot option for idling; `None` for a value that the option does not
+    /// have.
     pub fn from_option(value: Option<&str>) -> Option<IdleMode> {
         match value {
             None | Some("halt") => Some(IdleMode::HALT),
@@ -59,7 +60,7 @@ pub fn halt() -> u64 {
     came
 }
 
-/// Lets interrupts in for a moment. The instruction after STI is an ordinary one: QEMU takes no
+/// Enables interrupts for a moment. The instruction after STI is an ordinary one: QEMU takes no
 /// interrupt between a PAUSE or MWAIT there and the CLI.
 #[inline(always)]
 fn pause() -> u64 {
@@ -69,7 +70,7 @@ fn pause() -> u64 {
     came
 }
 
-/// Waits for an interrupt, or for `done`, which it asks all the time.
+/// Waits for an interrupt, or until `done` returns true, which it calls all the time.
 #[inline(always)]
 pub fn poll_until(done: impl Fn() -> bool) -> u64 {
     loop {
@@ -80,7 +81,8 @@ pub fn poll_until(done: impl Fn() -> bool) -> u64 {
     }
 }
 
-/// Waits until `done`, without spinning: it checks when the cache line at `line` is written.
+/// Waits for an interrupt, or until `done` returns true, which it calls when the cache line at
+/// `line` is written.
 /// Requires: the CPU has MONITOR.
 pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
     while !done() {

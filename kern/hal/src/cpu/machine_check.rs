@@ -18,7 +18,7 @@ const STATUS_VALID: u64 = 1 << 63;
 const STATUS_HAS_ADDRESS: u64 = 1 << 58;
 const STATUS_HAS_MORE: u64 = 1 << 59;
 
-/// Returns what the machine check registers of this CPU are, from MCG_CAP: 0 where it has none.
+/// Returns MCG_CAP, which describes this CPU's machine check registers; 0 if it has none.
 fn capabilities() -> u64 {
     let has_any = CpuId::new().get_feature_info().is_some_and(|f| f.has_mca());
     // SAFETY: the register comes with the feature.
@@ -32,7 +32,8 @@ unsafe fn read(register: u32) -> u64 {
     unsafe { Msr::new(register).read() }
 }
 
-/// Lets this CPU's banks report, after reporting and clearing the errors from before the boot.
+/// Makes this CPU's machine check banks report errors, after it has reported and cleared the errors
+/// from before the boot.
 pub fn init() {
     let capabilities = capabilities();
     for bank in 0..(capabilities & BANK_COUNT) as u32 {
@@ -54,7 +55,7 @@ pub fn init() {
     }
 }
 
-/// Prints what the banks of this CPU report.
+/// Prints the errors that the machine check banks of this CPU report.
 pub fn print() {
     let capabilities = capabilities();
     if capabilities == 0 {

@@ -146,7 +146,7 @@ pub(crate) fn make_window(
 }
 
 /// Writes the address of a CPU's block to the base of each of its stacks, where the entry assembly
-/// looks for it. Before the CPU's first trap from user mode.
+/// looks for it. Called before the CPU's first trap from user mode.
 pub fn bind(id: CpuId, block: &'static CpuBlock) {
     assert!(of(id).is_some(), "a block for a CPU that does not run");
     for which in 0..STACK_COUNT {

@@ -227,7 +227,7 @@ extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
     crate::boot::ap_ready(local.id)
 }
 
-/// Lets the other CPUs into the kernel, whose own half of the address space is final.
+/// Releases the other CPUs into the kernel, whose own half of the address space is final.
 pub fn release() {
     #[cfg(feature = "faults")]
     crate::boot::faults::run_on_boot_cpu();

@@ -49,8 +49,9 @@ const CLEARED_FLAGS: RFlags = RFlags::TRAP_FLAG
     .union(RFlags::IOPL_LOW)
     .union(RFlags::IOPL_HIGH);
 
-/// Writes the slots of all CPUs, before the kernel is sealed. `block` names the block of each
-/// CPU, `entry` is the address of the common entry in the kernel's text. Once, by the boot CPU.
+/// Writes the SYSCALL entry slots of all CPUs, before the kernel is sealed. `block` returns the
+/// block of each CPU, `entry` is the address of the common entry in the kernel's text. Called once,
+/// by the boot CPU.
 pub fn write_slots(block: impl Fn(CpuId) -> &'static CpuBlock, entry: u64) {
     for (cpu, slot) in percpu::all().zip(&SLOTS.0) {
         let code = slot_code(slot_address(cpu.id), core::ptr::from_ref(block(cpu.id)) as u64, entry);
@@ -63,7 +64,7 @@ fn slot_address(cpu: CpuId) -> u64 {
     ENTRY_SLOTS + cpu.index() as u64 * ENTRY_SLOT_SIZE
 }
 
-/// Returns the code of the slot at `at`.
+/// Returns the code of the SYSCALL entry slot at the address `at`.
 fn slot_code(at: u64, block: u64, entry: u64) -> u128 {
     // Both lie in the last 2 GiB, so the distance fits.
     let distance = entry.wrapping_sub(at + SLOT_CODE) as u32;

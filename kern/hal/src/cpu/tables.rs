@@ -83,7 +83,7 @@ pub unsafe fn init_interrupts() {
     load_interrupts();
 }
 
-/// Gives NMI, #MC, #DB and #DF their own stacks.
+/// Gives NMI, #MC, #DB and #DF stacks of their own.
 ///
 /// # Safety
 /// Called once, by the boot CPU, after it has loaded its TSS and before other CPUs run.
@@ -107,7 +107,7 @@ fn load_interrupts() {
     unsafe { lidt(&pointer) };
 }
 
-/// Loads the tables of this CPU.
+/// Loads the GDT, TSS and IDT of this CPU.
 ///
 /// # Safety
 /// `local` belongs to the CPU that runs this, which loads its TSS for the first time.

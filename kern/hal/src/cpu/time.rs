@@ -29,7 +29,7 @@ const LONG_ENOUGH: u64 = 20;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
-/// Reads the time stamp counter.
+/// Reads the time stamp counter, without ordering.
 #[inline(always)]
 pub fn tsc() -> u64 {
     // SAFETY: the TSC is a required feature.
@@ -43,12 +43,12 @@ pub fn tsc_ordered() -> u64 {
     tsc()
 }
 
-/// Returns TSC ticks a second.
+/// Returns the frequency of the TSC: ticks in a second.
 pub fn tsc_hz() -> u64 {
     TSC_HZ.load(Ordering::Relaxed)
 }
 
-/// Microseconds on this CPU's TSC; 0 before its frequency is known.
+/// Returns the time in microseconds, by this CPU's TSC; 0 before its frequency is known.
 pub fn microseconds() -> u64 {
     abi::time::microseconds(tsc(), tsc_hz())
 }
@@ -171,7 +171,7 @@ pub fn measure_skew(other: &CpuLocal) {
     other.tsc_skew.call_once(|| (skew, error));
 }
 
-/// Prepares for the next pair.
+/// Prepares the exchange of time stamps for the next pair of CPUs.
 pub fn reset_exchange() {
     EXCHANGE.answer.store(0, Ordering::Relaxed);
     EXCHANGE.call.store(0, Ordering::Release);

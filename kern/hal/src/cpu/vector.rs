@@ -36,12 +36,12 @@ pub static INITIAL: InitialImage = {
     InitialImage(image)
 };
 
-/// Bytes that an area needs with the components that are on.
+/// Returns the number of bytes that a vector save area needs with the components that are on.
 pub fn area_size() -> usize {
     cpuid!(0xd, 0).ebx as usize
 }
 
-/// Returns the format of areas on this machine.
+/// Returns the format of vector save areas on this machine.
 pub fn format() -> VectorFormat {
     VectorFormat { words: area_size() / size_of::<u64>(), components: XCr0::read_raw(), mxcsr: mxcsr_mask() }
 }
@@ -64,7 +64,7 @@ fn mxcsr_mask() -> u32 {
     if saved.0[MASK] == 0 { DEFAULT } else { saved.0[MASK] }
 }
 
-/// Saves the live state.
+/// Saves this CPU's vector registers to a save area.
 ///
 /// # Safety
 /// `area` is [`AREA_ALIGN`]ed, [`area_size`] bytes long and exclusively ours; its header is zeroed
@@ -83,7 +83,7 @@ pub unsafe fn save(features: Features, area: *mut u8) {
     }
 }
 
-/// Loads a saved state.
+/// Loads this CPU's vector registers from a save area.
 ///
 /// # Safety
 /// `area` was filled by [`save`] or [`init_area`] on this machine. CR0.TS is clear.
@@ -97,7 +97,7 @@ pub unsafe fn restore(area: *const u8) {
     }
 }
 
-/// Writes the initial image to an area.
+/// Writes the initial contents of the vector registers to a save area.
 ///
 /// # Safety
 /// `area` is [`AREA_ALIGN`]ed, at least [`area_size`] bytes long and exclusively ours.
@@ -106,7 +106,8 @@ pub unsafe fn init_area(area: *mut u8) {
     unsafe { core::ptr::copy_nonoverlapping(INITIAL.0.as_ptr().cast(), area, HEAD) }
 }
 
-/// Gives this CPU the initial state, where it does not have it already as far as can be seen.
+/// Resets this CPU's vector registers to their initial contents, unless they have these already as
+/// far as the CPU shows.
 ///
 /// # Safety
 /// CR0.TS is clear, and the owner of the live state has saved it or given it up.
@@ -119,7 +120,7 @@ pub unsafe fn reset() {
     unsafe { restore(INITIAL.0.as_ptr().cast()) }
 }
 
-/// Whether the CPU says that everything is initial. MXCSR is not part of what it tracks.
+/// Returns whether the CPU reports that all state components are initial. It does not track MXCSR.
 fn is_initial() -> bool {
     let mut mxcsr = 0u32;
     // SAFETY: stores MXCSR to a local; SSE is on and CR0.TS clear (callers).

@@ -81,7 +81,8 @@ impl Page {
         has_room
     }
 
-    /// Sends the finished records and forgets them; also those that an interruption adds meanwhile.
+    /// Sends the finished records of the page, and removes them; also those that an interruption
+    /// adds meanwhile.
     fn send(&self, send: &mut impl FnMut(&[u8], usize)) {
         loop {
             let (sent, done) = (self.sent.load(Relaxed), self.done.load(Relaxed));
@@ -149,7 +150,8 @@ impl Desk {
         self.pages.iter().for_each(|page| page.send(&mut send));
     }
 
-    /// Whether this is the outermost record.
+    /// Returns whether the record that was begun last is the outermost: no other record was
+    /// interrupted by it.
     pub fn is_outermost(&self) -> bool {
         self.depth.load(Relaxed) == 1
     }
@@ -169,7 +171,7 @@ impl Desk {
         goes_on
     }
 
-    /// Whether some of a completed record was sent, and not all.
+    /// Returns whether a part of a completed record was sent, and not all of it.
     pub fn is_cut(&self) -> bool {
         self.pages.iter().any(|page| page.sent.load(Relaxed) > 0)
     }

@@ -55,7 +55,7 @@ fn msr_of(register: u32) -> Msr {
     Msr::new(0x800 + (register >> 4))
 }
 
-/// Returns where a register is in xAPIC mode; `None` in x2APIC mode.
+/// Returns the address of an APIC register in xAPIC mode; `None` in x2APIC mode.
 #[inline(always)]
 fn address_of(register: u32) -> Option<*mut u32> {
     let base = REGISTERS.load(Ordering::Relaxed);
@@ -84,7 +84,7 @@ unsafe fn write(register: u32, value: u32) {
     }
 }
 
-/// Returns the crate's view of this CPU's APIC. Building it touches no register.
+/// Returns the `x2apic` crate's view of this CPU's APIC. Making it touches no register.
 fn local_apic() -> LocalApic {
     let mode =
         if DEADLINE_MODE.load(Ordering::Relaxed) { TimerMode::TscDeadline } else { TimerMode::OneShot };
@@ -147,7 +147,7 @@ pub fn id() -> u32 {
     if x2apic_mode() { raw } else { raw >> 24 }
 }
 
-/// Returns how the APIC and its timer are used, for the boot lines.
+/// Returns the names of the modes in which the APIC and its timer are used, for the boot lines.
 pub fn mode_name() -> &'static str {
     match (x2apic_mode(), DEADLINE_MODE.load(Ordering::Relaxed)) {
         (false, false) => "xAPIC, one-shot timer",

@@ -63,8 +63,8 @@ fn sink() -> Sink {
     Sink(SINK.load(Ordering::Relaxed))
 }
 
-/// Chooses where records go; `choice` is the value of the boot option `log`.
-/// Gives back whether it knows that choice.
+/// Chooses where records go; `choice` is the value of the boot option `log`. Returns whether the
+/// option has that value.
 pub fn choose(choice: Option<&str>) -> bool {
     let sink = match choice {
         None | Some("off") => Sink::OFF,
@@ -81,7 +81,7 @@ pub fn choose(choice: Option<&str>) -> bool {
     true
 }
 
-/// Whether records leave the machine as they are.
+/// Returns whether records leave the machine in binary form.
 pub fn takes_records() -> bool {
     matches!(sink(), Sink::DEBUG_CONSOLE | Sink::SECOND_SERIAL)
 }
@@ -122,9 +122,9 @@ pub(super) fn complete(desk: &Desk, channel: u8) {
     }
 }
 
-/// Lets no other CPU send records from now on, by one that ends the machine. A record that is cut
-/// is completed: with its own bytes where this CPU has them, else with zeros, so that what follows
-/// can be read.
+/// Keeps other CPUs from sending records from now on, because this CPU ends the machine. Completes
+/// a record that was cut: with its own bytes if this CPU has them, else with zeros, so that later
+/// records can be read.
 pub fn close() {
     let (Some(desk), Some(this)) = (desk(), percpu::this()) else { return };
     if IS_CLOSED.swap(true, Ordering::Relaxed) {
@@ -151,8 +151,7 @@ fn is_closed_by_this_cpu() -> bool {
     percpu::this().is_some_and(|cpu| cpu.id.raw() == CLOSED_BY.load(Ordering::Relaxed))
 }
 
-/// Returns this CPU's desk. Before it has one there are no records: their destination is not known
-/// yet, either.
+/// Returns this CPU's desk for records; `None` before the CPU has one.
 pub(super) fn desk() -> Option<&'static Desk> {
     percpu::this().map(|cpu| &cpu.desk)
 }
@@ -166,7 +165,7 @@ pub fn cut_next() {
     CUTS.store(true, Ordering::Relaxed);
 }
 
-/// Sends bytes of a record of which `left` follow.
+/// Sends bytes of a record, of which `left` bytes follow.
 fn send(bytes: &[u8], left: usize) {
     #[cfg(feature = "faults")]
     if left > 0 && LEFT.load(Ordering::Relaxed) > 0 && CUTS.swap(false, Ordering::Relaxed) {
@@ -203,7 +202,8 @@ pub fn report(line: fmt::Arguments<'_>) {
     record(REPORT_CHANNEL, text.as_bytes());
 }
 
-/// Records that were too long, or that came at a depth for which there is no page.
+/// Returns how many records were lost, because they were too long, or came at a depth for which
+/// there is no page.
 pub fn lost() -> u32 {
     LOST.load(Ordering::Relaxed)
 }

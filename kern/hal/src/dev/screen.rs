@@ -29,7 +29,7 @@ impl<S: FnMut(usize, u8)> Screen<S> {
         Screen { show, text: [[BLANK; COLUMNS]; ROWS], row: 0, column: 0 }
     }
 
-    /// Redraws everything, whatever was on the screen before.
+    /// Draws the whole screen again, whatever was on it before.
     pub fn redraw(&mut self) {
         for (cell, &letter) in self.text.as_flattened().iter().enumerate() {
             (self.show)(cell, letter);

@@ -193,12 +193,12 @@ pub fn emergency(args: fmt::Arguments<'_>) {
     };
 }
 
-/// Keeps every other CPU from printing; used once it is known that this machine ends.
+/// Keeps every other CPU from printing, because the machine is about to end.
 pub fn silence_others() {
     CONSOLE.silence_others();
 }
 
-/// Waits until everything printed has left.
+/// Waits until all printed bytes have left COM1.
 pub fn drain() {
     Uart { base: COM1, present: true }.drain();
 }

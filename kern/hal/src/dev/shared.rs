@@ -28,9 +28,9 @@ impl<T> Shared<T> {
         self.device.lock()
     }
 
-    /// Looks at most `patience` times whether the lock is free, and calls `pause` in between. Where
-    /// that was in vain once ordinary code is silenced, it looks only once from then on: a line of
-    /// a dump is not worth a second each.
+    /// Tries to lock the device: looks at most `patience` times whether it is free, and calls
+    /// `pause` in between. After one failure while ordinary code is silenced, looks only once: a
+    /// line of a dump is not worth a second each.
     pub fn try_lock(&self, patience: u32, mut pause: impl FnMut()) -> Option<MutexGuard<'_, T>> {
         let looks = if self.is_stuck.load(Relaxed) { 1 } else { patience };
         for _ in 0..looks {
@@ -43,8 +43,8 @@ impl<T> Shared<T> {
         None
     }
 
-    /// Locks the device for ordinary code. `None` once that is silenced: also where it was while
-    /// this CPU waited for the lock.
+    /// Locks the device for ordinary code. `None` if ordinary code is silenced, also while this CPU
+    /// waits for the lock.
     pub fn lock_unless_silenced(&self) -> Option<MutexGuard<'_, T>> {
         let may_speak = || !self.is_silenced.load(Acquire);
         may_speak().then(|| self.lock()).filter(|_| may_speak())

@@ -92,7 +92,7 @@ pub fn find_free_memory(info: &BootInfo) {
     }
 }
 
-/// Access to the list of free memory.
+/// Calls `f` with the list of free memory.
 pub fn with_free_memory<R>(f: impl FnOnce(&mut FreeMemory) -> R) -> R {
     f(&mut FREE.lock())
 }
@@ -194,9 +194,9 @@ pub fn seal() -> Result<(), MapError> {
     Ok(())
 }
 
-/// Makes this CPU forget that it could write to what is read-only now. It must not have left the
-/// kernel's own tables yet: test builds try whether it has forgotten, and some machines forget with
-/// every new CR3.
+/// Drops this CPU's translations that allow writing to memory that is read-only now.
+/// Requires: the CPU has not left the kernel's own tables yet. Test builds try whether the
+/// translations are gone, and some machines drop them with every new CR3.
 pub(crate) fn forget_write_access() {
     tlb::flush_kernel();
     #[cfg(feature = "faults")]
@@ -227,7 +227,7 @@ pub fn map_device(at: u64, len: u64, flags: Flags) -> Result<u64, MapError> {
     Ok(address)
 }
 
-/// Whether the direct map shows all of `range`.
+/// Returns whether the direct map shows all of `range`.
 pub fn in_direct_map(range: Range) -> bool {
     let space = kernel_space();
     let pages = range.pages_around();
@@ -235,7 +235,7 @@ pub fn in_direct_map(range: Range) -> bool {
         && (pages.start()..pages.end()).step_by(PAGE as usize).all(|at| space.is_mapped(DIRECT_MAP + at))
 }
 
-/// Whether anything is mapped at `address` in the kernel's half.
+/// Returns whether the kernel's page tables map `address`, which is in the kernel's half.
 pub fn is_mapped(address: u64) -> bool {
     root() != 0 && kernel_space().is_mapped(address)
 }
@@ -252,7 +252,7 @@ pub fn top_half() -> &'static [AtomicU64] {
     &root.0[256..]
 }
 
-/// Whether `address` is in an unmapped guard below a kernel stack.
+/// Returns whether `address` is in an unmapped guard page below a kernel stack.
 pub fn is_stack_guard(address: u64) -> bool {
     let end = layout::CPU_WINDOWS + smp::cpu::MAX_CPUS as u64 * layout::CPU_WINDOW_SIZE;
     if !(layout::CPU_WINDOWS..end).contains(&address) {

@@ -13,7 +13,7 @@ impl Pcids {
         Pcids([const { AtomicU64::new(0) }; PCIDS / 64])
     }
 
-    /// Takes the lowest free one; 0 if all are taken.
+    /// Takes the lowest free PCID; 0 if all are taken.
     pub fn take(&self) -> u16 {
         for (i, word) in self.0.iter().enumerate() {
             let reserved = u64::from(i == 0);
@@ -28,7 +28,8 @@ impl Pcids {
         0
     }
 
-    /// Gives one back. No CPU holds a translation of it.
+    /// Gives a PCID back.
+    /// Requires: no CPU has a translation with it.
     pub fn give(&self, pcid: u16) {
         let pcid = usize::from(pcid);
         if pcid != 0 && pcid < PCIDS {

@@ -42,12 +42,12 @@ impl Range {
         self.start < other.end && other.start < self.end
     }
 
-    /// Returns the whole pages inside it.
+    /// Returns the whole pages inside the range.
     pub fn pages_inside(self) -> Option<Range> {
         Range::new(self.start.checked_next_multiple_of(PAGE)?, self.end / PAGE * PAGE)
     }
 
-    /// Returns the whole pages that it touches.
+    /// Returns the whole pages that the range touches.
     pub fn pages_around(self) -> Range {
         let end = self.end.checked_next_multiple_of(PAGE).unwrap_or(self.end / PAGE * PAGE);
         Range { start: self.start / PAGE * PAGE, end }
@@ -68,7 +68,7 @@ impl FreeMemory {
         &self.ranges
     }
 
-    /// Bytes free.
+    /// Returns the number of free bytes.
     pub fn total(&self) -> u64 {
         self.ranges.iter().map(|r| r.size()).sum()
     }
@@ -91,7 +91,7 @@ impl FreeMemory {
         self.insert(Range { start, end });
     }
 
-    /// Takes away every page that `range` touches.
+    /// Removes every page that `range` touches from the free memory.
     pub fn remove(&mut self, range: Range) {
         let gone = range.pages_around();
         // Looked up again each time: an insertion into a full list may drop any element.
@@ -106,8 +106,8 @@ impl FreeMemory {
         }
     }
 
-    /// Takes `size` bytes (rounded up to pages), aligned to `align`, lowest address first, inside
-    /// `within`.
+    /// Takes `size` bytes (rounded up to pages) of free memory, aligned to `align`, at the lowest
+    /// address inside `within`.
     pub fn take(&mut self, size: u64, align: u64, within: Range) -> Option<Range> {
         let size = size.checked_next_multiple_of(PAGE)?;
         let align = align.max(PAGE);

@@ -36,7 +36,7 @@ pub enum MapError {
     BadAddress,
 }
 
-/// Bytes that one entry of a table of `level` maps.
+/// Returns the number of bytes that one entry of a page table of `level` maps.
 const fn page_size(level: u32) -> u64 {
     match level {
         1 => PAGE,
@@ -116,7 +116,7 @@ impl<'t> Space<'t> {
         }
     }
 
-    /// Changes the flags of the page of 4 KiB at `at`.
+    /// Replaces the flags of the entry that maps the page of 4 KiB at the address `at`.
     pub fn protect(&self, at: u64, flags: Flags) -> Result<(), MapError> {
         let (slot, level) = self.walk(at, 1);
         let entry = slot.load(Ordering::Relaxed);
@@ -127,7 +127,7 @@ impl<'t> Space<'t> {
         Ok(())
     }
 
-    /// Whether something is mapped at `at`.
+    /// Returns whether the page tables map the address `at`.
     pub fn is_mapped(&self, at: u64) -> bool {
         has(self.walk(at, 1).0.load(Ordering::Acquire), Flags::PRESENT)
     }

@@ -58,7 +58,7 @@ fn this_cpu() -> u64 {
     percpu::this().map_or(0, |cpu| cpu.id.index() as u64 + 1)
 }
 
-/// Whether an exception ended an attempt, which then continues.
+/// Returns whether an exception ended an attempt of [`run`], which then continues.
 pub(super) fn stopped(frame: &mut KernelFrame) -> bool {
     let vector = frame.vector as u8;
     let rip = REFUGE.rip.load(Ordering::Relaxed);
@@ -86,7 +86,8 @@ fn sealed_places() -> [u64; 4] {
     [alias(text), alias(CONSTANT.as_ptr()), alias(slot), SEALED.as_ptr() as u64]
 }
 
-/// Writes to what [`kernel::seal`] will make read-only, so that this CPU remembers that it may.
+/// Writes to each place that [`kernel::seal`] will make read-only, so that this CPU has
+/// translations that allow writing.
 pub fn write_before_sealing() {
     for address in sealed_places() {
         let stopped = run(Attempt::Write, address);
@@ -94,7 +95,8 @@ pub fn write_before_sealing() {
     }
 }
 
-/// Writes to all of it again, once it is sealed, and notes the result.
+/// Writes to each place that [`kernel::seal`] has made read-only, and notes what stopped the
+/// writes.
 pub fn write_after_sealing() {
     let Some(cpu) = percpu::this() else { return };
     for address in sealed_places() {
@@ -105,7 +107,7 @@ pub fn write_after_sealing() {
     }
 }
 
-/// Makes an attempt. Returns 0, or what stopped it.
+/// Tries what a protection forbids. Returns 0 if that succeeded, or else what stopped it.
 pub fn run(what: Attempt, address: u64) -> u64 {
     let _alone = TRIES.lock();
     let (text, data) = (text as *const () as *const u8, DATA.as_ptr().cast_const().cast::<u8>());

@@ -39,7 +39,7 @@ pub fn cpu_name() -> impl fmt::Display {
     })
 }
 
-/// Returns what the error code of an exception says.
+/// Describes the meaning of an exception's error code.
 fn cause(vector: u8, error: u64) -> impl fmt::Display {
     // The name of the first bits that are all set.
     let first = move |names: &[(u64, &'static str)]| {
@@ -62,7 +62,7 @@ fn cause(vector: u8, error: u64) -> impl fmt::Display {
     })
 }
 
-/// Returns the part of the address map that an address is in.
+/// Names the part of the kernel's address map that an address is in.
 fn place(address: u64) -> &'static str {
     match address {
         0..layout::PAGE => "null page",

@@ -86,12 +86,12 @@ unsafe extern "C" {
     fn trap_bad_frame(block: *const c_void, vector: u64, error: u64) -> !;
 }
 
-/// Address of the entry for `vector`.
+/// Returns the address of the entry code for `vector`.
 pub fn stub(vector: u8) -> u64 {
     (&raw const trap_stubs) as u64 + u64::from(vector) * STUB_SIZE
 }
 
-/// Address of the exit's IRET.
+/// Returns the address of the IRET with which the kernel leaves.
 pub(super) fn exit_iret() -> u64 {
     (&raw const trap_iret) as u64
 }

@@ -44,7 +44,7 @@ impl Write for Writer<'_> {
     }
 }
 
-/// Writes the epitaph.
+/// Writes why the kernel dies to `AURORA_EPITAPH`, where a debugger finds it.
 ///
 /// # Safety
 /// Called once, by the CPU that [`super::begin_to_die`] let through.

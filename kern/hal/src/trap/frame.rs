@@ -30,7 +30,7 @@ pub struct KernelFrame {
 }
 
 impl KernelFrame {
-    /// Whether user code was interrupted.
+    /// Returns whether the trap interrupted user code.
     pub fn from_user(&self) -> bool {
         self.cs & 3 != 0
     }

@@ -63,8 +63,8 @@ pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     (AURORA_KERNEL.on_interrupt)(block, vector);
 }
 
-/// Handles an interrupt in kernel mode: only the code of [`idle`] has interrupts on. Returns what
-/// that is to do about it, as a bit.
+/// Handles an interrupt in kernel mode: only the code of [`idle`] has interrupts enabled. Returns a
+/// bit that says which interrupt that code has to handle.
 pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
     let vector = vector as u8;
     if vector == WAKE {
@@ -78,7 +78,7 @@ pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
     }
 }
 
-/// Tells the APIC that the interrupt is being handled; true where that was all there is to do.
+/// Acknowledges an interrupt at the APIC. Returns true if nothing else has to be done about it.
 fn acknowledge(vector: u8) -> bool {
     match vector {
         // The APIC changed its mind, and expects no acknowledgement.
@@ -90,7 +90,8 @@ fn acknowledge(vector: u8) -> bool {
     vector == APIC_ERROR
 }
 
-/// Never inlined: it would lengthen the entries of all interrupts.
+/// Reports the errors of this CPU's APIC. Never inlined: it would lengthen the entries of all
+/// interrupts.
 #[cold]
 #[inline(never)]
 fn tell_apic_errors() {

@@ -59,7 +59,8 @@ pub enum Meaning {
     KernelFault,
 }
 
-/// Classifies such an exception. `exit_iret` is the address of the exit's IRET.
+/// Classifies an exception that may be the refusal of a task's frame by IRET. `exit_iret` is the
+/// address of the IRET with which the kernel leaves.
 ///
 /// The address alone says nothing: any exception may arrive at that instruction, and a program may
 /// have jumped there just before a machine check. IRET refuses a frame in one way only, by a

@@ -91,7 +91,7 @@ impl Block {
         self.words[word as usize].store(value, Relaxed);
     }
 
-    /// Returns the word itself, for words that several tasks change.
+    /// Returns the atomic that holds a word of the block, for words that several tasks change.
     pub fn word(self, word: Word) -> &'static AtomicU64 {
         &self.words[word as usize]
     }

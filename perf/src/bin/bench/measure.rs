@@ -113,7 +113,7 @@ pub fn trace<R: Verdict>(
     finish(block)
 }
 
-/// Measures nothing, and stores the smallest cost of that.
+/// Measures an empty operation, and stores its smallest cost as the overhead.
 fn set_overhead(block: Block) {
     let empty = || {
         let start = timestamp();
@@ -131,7 +131,7 @@ fn check<R: Verdict>(block: Block, number: u64, answer: &R) {
     }
 }
 
-/// Keeps the first wrong answer.
+/// Notes an answer that is wrong, if none was noted before.
 #[cold]
 fn wrong(block: Block, number: u64, info: MsgInfo) {
     if block.get(Word::Wrong) == 0 {

@@ -89,7 +89,8 @@ pub extern "C" fn notify_wait_server(index: u64) -> ! {
     }
 }
 
-/// Makes its own Notification first: a Notification belongs to the CPU of the task that made it.
+/// Answers notifications of a client on another CPU by a Notification that it makes first, because
+/// a Notification belongs to the CPU of the task that made it.
 pub extern "C" fn notify_wait_far_server(index: u64) -> ! {
     let block = Block::at(index);
     let memory = Untyped::at(Cap(block.get(Word::Untyped) as u32));

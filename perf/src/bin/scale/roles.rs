@@ -53,7 +53,8 @@ pub extern "C" fn hearer<const REGION: u8>(argument: u64) -> ! {
     }
 }
 
-/// Warms up, meets the others, does its share of operations between marks.
+/// Warms up, meets the other clients, and makes its share of operations between the marks of a
+/// region.
 ///
 /// `ENDS`: after its share, nothing of this region happens on this CPU. Otherwise its CPU continues
 /// to serve other clients and the region stays open, so the rest of the function is short.

@@ -42,7 +42,7 @@ impl Buffer {
         unsafe { core::slice::from_raw_parts_mut(self.address as *mut u8, (self.pages * PAGE_SIZE) as usize) }
     }
 
-    /// Lets go of the pages. Their frame can be mapped again.
+    /// Releases the buffer's pages from the pool of this process. Their frame can be mapped again.
     pub fn give_back(self, own: &VSpace) -> Result<()> {
         own.drop_pages(self.pooled())
     }
@@ -79,7 +79,7 @@ impl View {
         unsafe { core::slice::from_raw_parts(self.address as *const u8, (self.pages * PAGE_SIZE) as usize) }
     }
 
-    /// Makes the pages writable again, if no other process sees them any more.
+    /// Returns the view as a writable buffer, if no other process sees its pages any more.
     pub fn into_buffer(self, own: &VSpace) -> core::result::Result<Buffer, View> {
         match own.protect_pooled(Pooled::new(self.address, self.pages), Access::Write) {
             Ok(()) => Ok(Buffer { address: self.address, pages: self.pages }),
@@ -87,7 +87,7 @@ impl View {
         }
     }
 
-    /// Lets go of the pages.
+    /// Releases the view's pages from the pool of this process.
     pub fn give_back(self, own: &VSpace) -> Result<()> {
         own.drop_pages(Pooled::new(self.address, self.pages))
     }

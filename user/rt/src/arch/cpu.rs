@@ -56,7 +56,7 @@ pub fn random() -> Option<u64> {
     })
 }
 
-/// Tells the CPU, and an emulator that runs CPUs in turn, that this one only waits.
+/// Tells the CPU, and an emulator that runs CPUs in turn, that this CPU only waits.
 #[inline(always)]
 pub fn pause() {
     core::hint::spin_loop();

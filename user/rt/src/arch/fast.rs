@@ -19,7 +19,7 @@ impl Short {
     pub const EMPTY: Short = Short { info: MsgInfo(0), regs: [0; 4] };
 }
 
-/// Does [`Op::Call`] with an empty label.
+/// Makes the system call [`Op::Call`] with an empty label. Returns the reply.
 #[inline(always)]
 pub fn call(target: Target, regs: [u64; 4]) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
@@ -39,20 +39,21 @@ pub fn call(target: Target, regs: [u64; 4]) -> Short {
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
 
-/// Does [`Op::Send`] with an empty label.
+/// Makes the system call [`Op::Send`] with an empty label. Returns the message word of the answer.
 #[inline(always)]
 pub fn send(target: Target, regs: [u64; 4]) -> MsgInfo {
     message(Op::Send, target, regs).0
 }
 
-/// Does [`Op::Broadcast`] with an empty label. Returns the message word, and how many members got
-/// the message.
+/// Makes the system call [`Op::Broadcast`] with an empty label. Returns the message word of the
+/// answer, and how many members got the message.
 #[inline(always)]
 pub fn broadcast(group: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
     message(Op::Broadcast, group, regs)
 }
 
-/// Sends a message that has no reply. Returns the message word and rdi of the answer.
+/// Makes the system call `op`, which sends a message without reply. Returns the message word and
+/// rdi of the answer.
 #[inline(always)]
 fn message(op: Op, target: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
     let (info, rdi): (u64, u64);
@@ -72,7 +73,8 @@ fn message(op: Op, target: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
     (MsgInfo(info), rdi)
 }
 
-/// Does [`Op::ReplyRecv`] with an empty label.
+/// Makes the system call [`Op::ReplyRecv`] with an empty label. Returns the call that is received
+/// next.
 #[inline(always)]
 pub fn reply_recv(regs: [u64; 4]) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
@@ -92,7 +94,8 @@ pub fn reply_recv(regs: [u64; 4]) -> Short {
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
 
-/// Does [`Op::ReplyRecv`], and answers a fault by [`FaultAnswer::ResumeAt`].
+/// Makes the system call [`Op::ReplyRecv`], and answers a fault by [`FaultAnswer::ResumeAt`].
+/// Returns the call that is received next.
 #[inline(always)]
 pub fn resume_at(rip: u64) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
@@ -113,7 +116,8 @@ pub fn resume_at(rip: u64) -> Short {
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
 
-/// Does an operation on up to two plain arguments. Returns the message word and rdx of the answer.
+/// Makes the system call `op`, which has up to two plain arguments. Returns the message word and
+/// rdx of the answer.
 #[inline(always)]
 pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     let (info, rdx): (u64, u64);
@@ -133,7 +137,8 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     (MsgInfo(info), rdx)
 }
 
-/// Does an operation on four plain arguments that answers nothing. Returns the message word.
+/// Makes the system call `op`, which has four plain arguments and no results. Returns the message
+/// word of the answer.
 #[inline(always)]
 pub fn order(op: Op, [rdi, rsi, rdx, r8]: [u64; 4]) -> MsgInfo {
     let info: u64;
@@ -154,7 +159,8 @@ pub fn order(op: Op, [rdi, rsi, rdx, r8]: [u64; 4]) -> MsgInfo {
     MsgInfo(info)
 }
 
-/// Does an operation on one plain argument. Returns the message word and rdx of the answer.
+/// Makes the system call `op`, which has one plain argument. Returns the message word and rdx of
+/// the answer.
 #[inline(always)]
 pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
     let (info, rdx): (u64, u64);
@@ -175,7 +181,7 @@ pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
     (MsgInfo(info), rdx)
 }
 
-/// Does an operation without arguments. Returns the message word.
+/// Makes the system call `op`, which has no arguments. Returns the message word of the answer.
 #[inline(always)]
 pub fn bare(op: Op) -> MsgInfo {
     let info: u64;

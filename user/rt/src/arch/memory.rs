@@ -26,7 +26,7 @@ pub fn archive() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(abi::ARCHIVE_VA as *const u8, boot_page().archive_len as usize) }
 }
 
-/// Returns the fields of a boot page as the bytes that a process will find. Padding follows them.
+/// Returns the bytes of a boot page's fields, as a process finds them. Padding follows these bytes.
 pub fn page_bytes(page: &BootPage) -> &[u8] {
     const FIELDS: usize = core::mem::offset_of!(BootPage, cmdline) + abi::CMDLINE_MAX;
     const { assert!(core::mem::offset_of!(BootPage, untyped_log2) == 9 * size_of::<u64>()) };
@@ -39,14 +39,15 @@ pub fn page_bytes(page: &BootPage) -> &[u8] {
 /// Set while a frame is seen through the window.
 static WINDOW_OPEN: AtomicBool = AtomicBool::new(false);
 
-/// Shows a 4 KiB frame to `fill` through the process's window, and takes it out again.
+/// Maps a 4 KiB frame in the process's window, lets `fill` write it, and unmaps it.
 ///
 /// [`Error::InUse`] where the window is open already (another task of this process uses it).
 pub fn with_frame<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
     with_page(own, frame, 0, fill)
 }
 
-/// Maps one page of a frame that has several, and runs `fill` on it.
+/// Maps page `page` of a frame that has several pages in the process's window, and lets `fill`
+/// write it.
 pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
     in_window(|| {
         show(own, frame, Pages { first: page, count: 1 }, Access::Write, || {
@@ -60,7 +61,8 @@ pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&m
     })
 }
 
-/// Shows a page only to be read: it may be executable elsewhere.
+/// Maps page `page` of a frame in the process's window for reading alone, because the page may be
+/// executable elsewhere; and lets `read` read it.
 pub fn read_page<R>(own: &VSpace, frame: &Frame, page: u64, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
     in_window(|| {
         show(own, frame, Pages { first: page, count: 1 }, Access::Read, || {
@@ -87,7 +89,8 @@ fn show<R>(own: &VSpace, frame: &Frame, page: Pages, access: Access, work: impl 
     Ok(result)
 }
 
-/// Maps frames one behind the other at `address`, for good, as words that anybody may change.
+/// Maps frames of one page each, one after the other, at `address`, for ever. Returns their words,
+/// which other tasks may write at any time.
 pub fn map_words(
     own: &VSpace,
     frames: impl Iterator<Item = Frame>,
@@ -96,7 +99,8 @@ pub fn map_words(
     map_runs(own, frames, 1, address)
 }
 
-/// Maps memory made of frames of this many pages each.
+/// Maps frames of `pages_each` pages each, one after the other, at `address`, for ever. Returns
+/// their words, which other tasks may write at any time.
 pub fn map_runs(
     own: &VSpace,
     frames: impl Iterator<Item = Frame>,
@@ -133,8 +137,8 @@ pub struct EventPages {
     pub cells: &'static [Cell],
 }
 
-/// Returns the pages of a pool that the kernel has just mapped at `address`. For the runtime they
-/// stay for ever.
+/// Returns the pages of an event pool that the kernel has just mapped at `address`. The runtime
+/// never unmaps them.
 pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
     let (told, cells) = (address + EventControl::PAGES * PAGE_SIZE, 1 << cells_log2);
     let stamps = told + size_of::<EventState>() as u64;

@@ -20,19 +20,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Makes it and maps it in this process. Once per program.
+    /// Makes a program's shared pages, and maps them in this process; a program calls it once.
     pub fn new(nursery: &mut Nursery, pages: u32) -> Result<Shared> {
         let frames = nursery.make_pages(pages)?;
         let words = memory::map_words(&own::vspace(), frames.iter::<Frame>(), SHARED_VA)?;
         Ok(Shared { frames, words })
     }
 
-    /// Returns the capability of its first page's frame. Those of the other pages follow.
+    /// Returns the capability of the frame of the first shared page. The capabilities of the other
+    /// pages follow it.
     pub fn first(&self) -> Cap {
         self.frames.nth(0)
     }
 
-    /// Maps it in another process, at the same address.
+    /// Maps the shared pages in another process, at the same address.
     pub fn map_into(&self, vspace: &VSpace) -> Result<()> {
         for (page, frame) in (0u64..).zip(self.frames.iter::<Frame>()) {
             vspace.map(&frame, SHARED_VA + page * PAGE_SIZE, Access::Write)?;
@@ -56,7 +57,8 @@ pub unsafe fn words(first: usize, count: usize) -> &'static [AtomicU64] {
     unsafe { memory::mapped_words(SHARED_VA + first as u64 * 8, count) }
 }
 
-/// Waits, awake, until `parties` tasks have arrived at `barrier`: each of a CPU of its own.
+/// Waits until `parties` tasks have arrived at `barrier`, without sleeping: each task has a CPU of
+/// its own.
 pub fn meet(barrier: &AtomicU64, parties: u64) {
     barrier.fetch_add(1, Ordering::AcqRel);
     while barrier.load(Ordering::Acquire) < parties {

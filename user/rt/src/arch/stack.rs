@@ -12,8 +12,8 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// Requires: `low` and `top` are the answer of a keeper of this address space to the caller's
-    /// request.
+    /// Makes a piece of stack of the addresses from `low` to `top`.
+    /// Requires: a keeper of this address space has given them to the caller.
     pub(crate) fn new(low: u64, top: u64) -> Piece {
         Piece { low, top }
     }

@@ -14,7 +14,7 @@ use crate::layout::slot;
 use crate::{invoke, utcb};
 
 unsafe extern "C" {
-    /// Runs the program. [`program!`](crate::program) makes this function.
+    /// Runs the program's main function. [`program!`](crate::program) defines this symbol.
     fn aurora_main(argument: u64) -> !;
 }
 

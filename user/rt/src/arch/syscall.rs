@@ -25,7 +25,7 @@ impl Args {
         Args { info: MsgInfo(op as u64), rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }
     }
 
-    /// Puts plain arguments in the order of the ABI.
+    /// Makes the arguments of a system call with up to four plain ones, in the order of the ABI.
     pub const fn plain(op: Op, rdi: u64, rsi: u64, rdx: u64, r8: u64) -> Args {
         Args { info: MsgInfo(op as u64), rdi, rsi, rdx, r8, r9: 0, r10: 0 }
     }
@@ -63,7 +63,8 @@ impl Answer {
     }
 }
 
-/// Does SYSCALL with the operands given. All other registers are clobbered, or saved here.
+/// Executes SYSCALL with the given operands. All other registers are clobbered, or saved by this
+/// code.
 macro_rules! enter_kernel {
     ($($operand:tt)*) => {
         core::arch::asm!(
@@ -83,7 +84,7 @@ macro_rules! enter_kernel {
 }
 pub(super) use enter_kernel;
 
-/// Enters the kernel.
+/// Makes a system call, and returns its answer.
 #[inline(always)]
 pub fn syscall(args: Args) -> Answer {
     let (info, rdi, rsi, rdx, r8, r9, r10, r12): (u64, u64, u64, u64, u64, u64, u64, u64);

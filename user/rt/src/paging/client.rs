@@ -43,14 +43,14 @@ impl Region {
         self.pages
     }
 
-    /// Returns its words. An access may take long. If a word cannot be provided, the process ends,
-    /// or its error handler runs ([`Pager::on_error`]).
+    /// Returns the region's words. An access may take long. If a word cannot be provided, the
+    /// process ends, or its error handler runs ([`Pager::on_error`]).
     pub fn words(&self) -> &[AtomicU64] {
         memory::region_words(self)
     }
 }
 
-/// Returns a number of pages as requests have it.
+/// Returns a number of pages as a request has it; an error if there are too many.
 pub(super) fn count(pages: u64) -> Result<u32, Denial> {
     u32::try_from(pages).map_err(|_| Denial::Limit)
 }
@@ -87,7 +87,7 @@ impl Pager {
         Pager(pager::Client(Line::to(group.exposure(SERVER))))
     }
 
-    /// Zeroes.
+    /// Makes a region of zeroes.
     pub fn anonymous(self, pages: u64, access: Access) -> Result<Region, Denial> {
         let wanted = count(pages)?;
         let address = self.0.anonymous(
@@ -128,7 +128,7 @@ impl Pager {
         Ok(Region { address, pages: region.pages })
     }
 
-    /// Lets another client attach it by the key.
+    /// Lets another client attach a region. Returns the key that it needs.
     pub fn share(self, region: &Region, with: u16, access: Access) -> Result<u64, Denial> {
         let key = self.0.share(
             |mut ask| {
@@ -141,7 +141,7 @@ impl Pager {
         Ok(key)
     }
 
-    /// Makes a view of what another client shares.
+    /// Makes a view of a region that another client shares by this key.
     pub fn attach(self, key: u64) -> Result<Region, Denial> {
         let region = self.0.attach(
             |mut ask| ask.set_key(key),
@@ -150,12 +150,12 @@ impl Pager {
         Ok(region)
     }
 
-    /// Gives it back.
+    /// Gives a region back to the pager.
     pub fn give_back(self, region: Region) -> Result<(), Denial> {
         Ok(self.0.give_back(|mut ask| ask.set_address(region.address))?)
     }
 
-    /// Brings pages in and keeps them.
+    /// Brings pages of a region in, and keeps them in memory.
     pub fn pin(self, region: &Region, first: u64, pages: u64) -> Result<(), Denial> {
         let wanted = count(pages)?;
         Ok(self.0.pin(|mut ask| {
@@ -178,13 +178,13 @@ impl Pager {
         Ok(self.0.on_error(|mut ask| ask.set_handler(handler as *const () as u64))?)
     }
 
-    /// Splits off a part of the account: its number, by which the manager admits a process
-    /// ([`super::entrust_part`]).
+    /// Splits off a part of this client's account. Returns its number, by which the manager admits
+    /// a process ([`super::entrust_part`]).
     pub fn split(self, part: Limits) -> Result<u16, Denial> {
         Ok(self.0.split(|ask| part.put(ask.init_limits()), |answer| Ok(answer.get_part()))?)
     }
 
-    /// Ends a part. The process that uses it loses all its memory.
+    /// Ends a part of this client's account. The process that uses it loses all its memory.
     pub fn close(self, part: u16) -> Result<(), Denial> {
         Ok(self.0.close(|mut ask| ask.set_part(part))?)
     }

@@ -147,12 +147,12 @@ impl Manager {
         Ok(self.0.counts(|answer| Ok(Counts::read(answer.get_counts()?)))?)
     }
 
-    /// Opens a file of the boot archive. Returns its number.
+    /// Opens a file of the pager's boot archive. Returns its number.
     pub fn open(self, name: &str) -> Result<u64, Denial> {
         Ok(open(&self.0, name)?.0)
     }
 
-    /// Puts an image, which is the file of that name, at its addresses in a client.
+    /// Maps an image, which is the file with this name, at its addresses in a client.
     pub fn place_image(self, client: u16, name: &str, image: &Image<'_>) -> Result<(), Denial> {
         let file = self.open(name)?;
         for segment in image.segments() {
@@ -163,14 +163,14 @@ impl Manager {
         Ok(())
     }
 
-    /// Puts a stack at an address of a client.
+    /// Provides a stack at an address of a client.
     pub fn place_stack(self, client: u16, stack: Span) -> Result<(), Denial> {
         let pages = (stack.top - stack.low) / PAGE_SIZE;
         self.place(client, stack.low, (0, 0, 0), pages, Access::Write)
     }
 
-    /// Puts a file's bytes, and zeroes behind them, at an address of a client; of file 0, only
-    /// zeroes.
+    /// Makes a region of a file's bytes, and zeroes behind them, at an address of a client; for
+    /// file 0, only zeroes. `bytes` are the file's number, the first byte, and their count.
     pub fn place(
         self,
         client: u16,

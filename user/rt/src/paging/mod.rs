@@ -58,7 +58,7 @@ pub mod pager_slot {
     /// The page that it shares with the store.
     pub const WINDOW: Cap = Cap(slot::GROUPS.0 + 2);
 
-    /// Returns the slot for the address space of a client.
+    /// Returns the slot of a pager's CSpace for the address space of a client.
     pub const fn vspace(client: u16) -> Cap {
         Cap(FREE_SLOTS + client as u32)
     }
@@ -100,7 +100,7 @@ impl PagerSetup {
         PagerSetup { frames: argument as u32, heap_pages, paged: argument >> 48 & 1 != 0 }
     }
 
-    /// Returns how many pages of regions its heap is enough for.
+    /// Returns for how many pages of regions the pager's heap has enough memory.
     pub const fn capacity(self) -> u32 {
         let frames = (self.frames as u64).next_multiple_of(FRAMES_TOGETHER as u64);
         let before = HEAP_FIXED + frames * HEAP_PER_FRAME;

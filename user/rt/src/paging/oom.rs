@@ -58,7 +58,7 @@ impl Policy {
         Policy(oom::Client(Line::to(exposure)))
     }
 
-    /// Asks it. A policy that is no more, or says what nobody understands, refuses.
+    /// Asks the policy. A policy that has ended, or whose answer cannot be read, refuses.
     pub fn ask(self, question: &Question<'_>) -> Advice {
         self.0.advice(|request| put(question, request), read).unwrap_or(Advice::Refuse)
     }
@@ -110,7 +110,7 @@ pub fn question<'a>(
     })
 }
 
-/// Puts the answer to a question.
+/// Writes the policy's answer to a question.
 pub fn advise(advice: Advice, mut answer: answer::advice::Builder<'_>) {
     match advice {
         Advice::Refuse => answer.set_refuse(()),

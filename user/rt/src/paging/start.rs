@@ -80,13 +80,14 @@ fn service(
 }
 
 impl Service {
-    /// Makes a process a client, by these custom bits; its number as a member.
+    /// Makes a process a client of the service, which sees it by these custom bits. Returns its
+    /// number as a member of the service's group.
     fn admit(&self, client: &Child, place: Cap, custom: u16) -> Result<u32, SpawnError> {
         client.join(&self.group, place, CLIENT_RIGHTS, custom).step("making a client")
     }
 }
 
-/// Makes a store that keeps so many pages, with a window for each of pagers 1, 2, ….
+/// Starts a store that keeps `slots` pages, with a window for each of the pagers 1, 2, ….
 pub fn store(
     nursery: &mut Nursery,
     spec: &ServiceSpec<'_>,
@@ -102,12 +103,12 @@ pub fn store(
     Ok(store)
 }
 
-/// Makes a policy.
+/// Starts an out-of-memory policy.
 pub fn policy(nursery: &mut Nursery, spec: &ServiceSpec<'_>) -> Result<Service, SpawnError> {
     service(nursery, spec, false, 0)
 }
 
-/// Makes a pager. Its image has the boot archive as its file, whose contents it can then serve.
+/// Starts a pager. Its image has the boot archive as its file, whose contents it can then serve.
 pub fn pager(
     nursery: &mut Nursery,
     spec: &ServiceSpec<'_>,
@@ -116,8 +117,8 @@ pub fn pager(
     service(nursery, spec, true, setup.argument())
 }
 
-/// Gives a pager, before it runs, a store, which knows it by a number from 1, and the window for
-/// that.
+/// Gives a pager, before it runs, a store and the window to it. The store knows the pager by
+/// `number`, which is at least 1.
 pub fn connect_store(
     pager: &Service,
     store: &Service,
@@ -129,7 +130,7 @@ pub fn connect_store(
     store.admit(&pager.child, pager_slot::STORE, number).map(|_| ())
 }
 
-/// Gives a pager, before it runs, a policy.
+/// Gives a pager, before it runs, an out-of-memory policy, which knows the pager by `number`.
 pub fn connect_policy(pager: &Service, policy: &Service, number: u16) -> Result<(), SpawnError> {
     policy.admit(&pager.child, pager_slot::POLICY, number).map(|_| ())
 }

@@ -68,7 +68,8 @@ impl Store {
         Store(store::Client(Line::to(exposure)))
     }
 
-    /// Keeps so many pages of the window, or some of them from the first on; where.
+    /// Stores up to `pages` pages of the window, or some of them from the first on. Returns the
+    /// slots that have them.
     pub fn put(self, pages: usize) -> Result<impl Iterator<Item = u64>, StoreError> {
         let wanted = pages.min(WINDOW_PAGES);
         let kept = self.0.put(
@@ -83,7 +84,7 @@ impl Store {
         Ok(kept)
     }
 
-    /// Puts it into the window.
+    /// Reads the page in a slot back into the window.
     pub fn get(self, slot: u64) -> Result<(), StoreError> {
         Ok(self.0.get(|mut get| get.set_slot(slot))?)
     }
@@ -92,7 +93,7 @@ impl Store {
         Ok(self.0.free(|mut free| free.set_slot(slot))?)
     }
 
-    /// Frees all that the caller has there.
+    /// Frees all slots that the caller has in the store.
     pub fn clear(self) -> Result<(), StoreError> {
         Ok(self.0.clear()?)
     }

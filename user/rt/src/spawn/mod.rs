@@ -32,7 +32,7 @@ pub mod own {
         Process::at(slot::PROCESS)
     }
 
-    /// Returns the first task.
+    /// Returns the capability of this process's first task.
     pub fn task() -> Task {
         Task::at(slot::TASK)
     }

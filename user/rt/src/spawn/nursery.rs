@@ -55,19 +55,19 @@ impl Nursery {
     }
 
     /// Returns a nursery of the program's Untyped number `index` and all slots that the program may
-    /// fill. To be called once.
+    /// fill. A program calls it once.
     pub fn of_program(index: u32) -> Nursery {
         let untyped = Untyped::at(Cap(slot::UNTYPED.0 + index));
         Nursery::new(untyped, Slots::new(FREE_SLOTS..PROGRAM_SLOTS))
     }
 
-    /// Makes one object; `size` as its type defines it.
+    /// Makes one object of type `T`. The type defines the meaning of `size`.
     pub fn make<T: Handle>(&mut self, size: u64) -> Result<T> {
         Ok(T::at(self.make_many::<T>(size, 1)?.first))
     }
 
-    /// Makes several in consecutive slots. If the memory gives out half-way, those that were made
-    /// keep their slots until the nursery is reset.
+    /// Makes `count` objects of type `T` in consecutive slots. If the memory runs out half-way, the
+    /// objects that were made keep their slots until the nursery is reset.
     pub fn make_many<T: Handle>(&mut self, size: u64, count: u32) -> Result<Many> {
         let first = self.slots.take(count)?;
         let mut made = 0;
@@ -83,9 +83,9 @@ impl Nursery {
         Ok(Many { first, count })
     }
 
-    /// Makes a group of which this process is the first member, with all rights, so that it may use
-    /// the capability it has as its maker for calls too. A process has one offer for its tasks,
-    /// which take turns at it.
+    /// Makes a group of which this process is the first member, with all rights, so that its
+    /// maker's capability also serves for calls. A process has one offer of a slot, which its tasks
+    /// use in turn.
     pub fn make_group(&mut self, members: u16, exposures: u16) -> Result<Group> {
         let group: Group = self.make(u64::from(members) | u64::from(exposures) << 16)?;
         let spare = self.slots.take(1)?;
@@ -98,7 +98,7 @@ impl Nursery {
         added.map(|_| group)
     }
 
-    /// Makes pages of memory.
+    /// Makes `count` frames of one 4 KiB page each.
     pub fn make_pages(&mut self, count: u32) -> Result<Many> {
         self.make_many::<Frame>(u64::from(PAGE_SIZE.trailing_zeros()), count)
     }
@@ -119,7 +119,7 @@ impl Nursery {
         Ok(Nursery::new(untyped, self.slots.split(slots)?))
     }
 
-    /// Destroys all that was made here; the bytes that are free then.
+    /// Destroys all objects that were made from the nursery. Returns the bytes that are free then.
     pub fn reset(&mut self) -> Result<u64> {
         self.reset_with(Pins::Hold)
     }

@@ -85,13 +85,13 @@ pub struct Child {
 const NO_CLIENT: u16 = u16::MAX;
 
 impl Child {
-    /// Returns the home of its tasks.
+    /// Returns the child as the home of tasks to be made in it.
     pub fn home(&self) -> Home<'_> {
         Home { process: &self.process, vspace: &self.vspace, cnode: Some(&self.cnode), start: self.start }
     }
 
-    /// Makes it a member of the groups of this process. It speaks for the child until that has a
-    /// task: it offers the slots.
+    /// Makes the child a member of the groups of this process. It speaks for the child until that
+    /// has a task: it offers the slots.
     fn join_own_groups(&self) -> crate::Result<()> {
         for slot in GROUP_SLOTS.map(Cap) {
             let Some(held) = own::cnode().inspect(slot)? else { continue };
@@ -108,13 +108,14 @@ impl Child {
         Ok(())
     }
 
-    /// Makes it a member of a group, which it will find in `slot`.
+    /// Makes the child a member of a group, with its group capability in `slot` of the child.
+    /// Returns its member index.
     pub fn join(&self, group: &Group, slot: Cap, rights: Rights, custom: u16) -> crate::Result<u32> {
         self.process.accept(slot, group)?;
         group.add(&self.process, rights, custom)
     }
 
-    /// Lets it log, on this channel.
+    /// Gives the child a capability of the Machine, with which it can log on this channel.
     pub fn give_machine(&self, rights: MachineRights, channel: u8) -> crate::Result<()> {
         copy(&own::machine(), self.cnode.slot(slot::MACHINE), rights, u64::from(channel))
     }
@@ -153,7 +154,7 @@ fn give_own(child: &Child) -> crate::Result<()> {
     copy(&child.process, child.cnode.slot(slot::PROCESS), Rights::ALL, 0)
 }
 
-/// Makes the pages of a segment, fills them, and maps them where they belong.
+/// Makes the pages of an image's segment, fills them, and maps them in the child's address space.
 fn load(nursery: &mut Nursery, vspace: &VSpace, segment: &Segment<'_>) -> crate::Result<()> {
     let frames = nursery.make_pages(segment.pages())?;
     for (index, frame) in (0..).zip(frames.iter::<Frame>()) {

@@ -61,13 +61,13 @@ pub struct Spawned {
     pub id: TaskId,
 }
 
-/// Returns the slice of a task: a hundredth of a second.
+/// Returns the slice that every new task gets: a hundredth of a second.
 fn slice() -> u64 {
     (boot::facts().tsc_hz / 100).max(1)
 }
 
-/// Makes a task with CPU time of its own, and its stack in its place: of so many pages, and no
-/// more.
+/// Makes a task with CPU time of its own, and a stack of `stack_pages` pages, which does not grow,
+/// at the place of its index.
 pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<Spawned> {
     let bytes = u64::from(spec.stack_pages) * PAGE_SIZE;
     let Span { low, top } = stack_span(spec.index);
@@ -78,7 +78,7 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
 }
 
 /// Makes a task with a stack that a [keeper](crate::stack::Keeper) of the process serves. Maps the
-/// uppermost `stack_pages` pages of it: none, if the keeper gave the stack.
+/// uppermost `stack_pages` pages of the stack: none, if the keeper gave it.
 pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: Span) -> Result<Spawned> {
     if spec.index >= TASKS_MAX || u64::from(spec.stack_pages) * PAGE_SIZE > stack.top - stack.low {
         return Err(Refusal::local(Error::BadArgument, u64::from(spec.index)));
@@ -118,7 +118,7 @@ pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: S
     Ok(Spawned { task, sched, id })
 }
 
-/// Ends a task and takes its capabilities away; once this is done, it runs no more.
+/// Ends a task and deletes its capabilities. When this returns, the task runs no more.
 ///
 /// Taking memory back that a task of the own process stands on, while it may still run, would end
 /// the whole process by a fault: end such tasks first.
@@ -139,7 +139,8 @@ fn map_stack(nursery: &mut Nursery, vspace: &VSpace, pages: u32, top: u64) -> Re
     Ok(())
 }
 
-/// Lets a task of another process end itself: a copy of its capability; where.
+/// Gives a task of another process a capability of itself, so that it can end itself. Returns its
+/// slot there.
 fn give_own(task: &Task, sched: &SchedContext, cnode: &CNode, index: u32) -> Result<abi::Cap> {
     if index > 0 {
         let slot = task_slot(index);

@@ -34,7 +34,7 @@ impl Stack {
         self.top - self.bottom
     }
 
-    /// Returns its range, guard page included.
+    /// Returns the stack's addresses, guard page included.
     const fn range(&self) -> Range<u64> {
         self.low - PAGE_SIZE..self.top
     }
@@ -64,7 +64,7 @@ pub struct Area<const N: usize> {
 }
 
 impl<const N: usize> Area<N> {
-    /// Gives places in that range, whose ends are on page boundaries.
+    /// Makes an area that gives places for stacks in a range, whose ends are on page boundaries.
     pub const fn new(range: Range<u64>) -> Area<N> {
         Area { range, stacks: [None; N] }
     }
@@ -82,8 +82,8 @@ impl<const N: usize> Area<N> {
         self.stacks.iter().position(|stack| stack.is_some_and(|stack| stack.low == low))
     }
 
-    /// Finds a place for a stack of so many pages, none of which is mapped. `None` if there is no
-    /// room for it, or there are `N` stacks already.
+    /// Finds a place for a stack of so many pages, none of which is mapped yet. Returns its number,
+    /// or `None` if there is no room for it, or there are `N` stacks already.
     pub fn place(&mut self, pages: u64) -> Option<usize> {
         let bytes = pages.checked_mul(PAGE_SIZE).filter(|bytes| *bytes > 0)?;
         let with_guard = bytes.checked_add(PAGE_SIZE)?;
@@ -100,8 +100,8 @@ impl<const N: usize> Area<N> {
         self.put(Stack { low, top, bottom: top })
     }
 
-    /// Takes in a stack that is somewhere else; `None` where it overlaps with another, or there are
-    /// `N` already.
+    /// Adds a stack at a given place to the area. Returns its number, or `None` if it overlaps with
+    /// another stack, or there are `N` already.
     pub fn adopt(&mut self, stack: Stack) -> Option<usize> {
         let Range { start, end } = stack.range();
         let apart = |other: &Stack| end <= other.range().start || other.range().end <= start;

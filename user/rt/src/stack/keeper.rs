@@ -34,7 +34,7 @@ impl<const N: usize> Pages<N> {
         Pages { frames: [Cap::NULL; N], next: [NONE; N], free: NONE, made: 0 }
     }
 
-    /// Returns a page that is in no list.
+    /// Returns an unused page, which is in no stack's list; makes one if there is none.
     fn take(&mut self, nursery: &mut Nursery) -> Result<u16> {
         if self.free != NONE {
             let page = self.free;
@@ -143,7 +143,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         }
     }
 
-    /// Takes a stack of at least so many bytes. Its first page is mapped.
+    /// Makes a stack of at least so many bytes, with its first page mapped.
     pub fn take(&mut self, bytes: u64) -> Result<Span> {
         let full = Refusal::local(Error::Full, STACKS as u64);
         let number = self.area.place(bytes.div_ceil(PAGE_SIZE).max(1)).ok_or(full)?;
@@ -155,8 +155,8 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(Span { low: stack.low, top: stack.top })
     }
 
-    /// Looks after a stack that another party made, of which `mapped` bytes are mapped: it grows up
-    /// to the whole span.
+    /// Takes charge of a stack that another party made, of which `mapped` bytes are mapped. It
+    /// grows up to the whole span.
     pub fn adopt(&mut self, span: Span, mapped: u64) -> Result<()> {
         let stack = Stack { low: span.low, top: span.top, bottom: span.top.saturating_sub(mapped) };
         let number = self.area.adopt(stack).ok_or(Refusal::local(Error::BadAddress, span.low))?;
@@ -164,7 +164,8 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(())
     }
 
-    /// Takes a stack back on which nobody runs any more; of one that was adopted, what it grew by.
+    /// Takes back a stack on which no task runs any more. Of an adopted stack, unmaps the pages by
+    /// which it has grown.
     pub fn give(&mut self, low: u64) -> Result<()> {
         let bad = Refusal::local(Error::BadAddress, low);
         let number = self.area.at(low).ok_or(bad)?;
@@ -179,7 +180,8 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Ok(())
     }
 
-    /// Decides about a task that faulted, if the fault is about its stack; `None` otherwise.
+    /// Decides about a task that faulted, if its stack must grow or has overflowed; `None` for
+    /// another fault.
     pub fn judge(&mut self, fault: &Fault, task: TaskId) -> Option<Verdict> {
         if fault.kind != FaultKind::StackOverflow {
             return None;
@@ -204,7 +206,8 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         Some(Verdict::TearDown)
     }
 
-    /// Answers a message of [`super`]'s protocol; `None` if the message is none.
+    /// Answers a message of the protocol in [`super`]; `None` if the message is of another
+    /// protocol.
     pub fn serve(&mut self, received: &Received) -> Option<Message> {
         let answer = |done: Result<[u64; 2]>| match done {
             Ok([a, b]) => Message::new(0, [a, b, 0, 0]),

@@ -85,8 +85,8 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Makes segments from the keeper of this address space. `keeper` is where a [`Keeper`] serves
-    /// messages.
+    /// Makes segments, whose stacklets a [`Keeper`] of this address space gives; `keeper` is where
+    /// it is called.
     pub const fn new(keeper: Exposure) -> Segments {
         Segments { keeper }
     }
@@ -125,7 +125,7 @@ impl Segments {
         Ok(arch::stack::Piece::new(low, top))
     }
 
-    /// Keeps it as the spare one, or lets it go.
+    /// Keeps a stacklet as the spare one; if there is one already, gives it back to the keeper.
     fn give(&self, stacklet: arch::stack::Piece) {
         let utcb = utcb::current();
         if utcb.local(Local::SpareTop) == 0 {
@@ -137,7 +137,7 @@ impl Segments {
         let _ = self.ask(Label::Give, stacklet.low);
     }
 
-    /// Gives the spare stacklet back.
+    /// Gives the spare stacklet back to the keeper.
     pub fn trim(&self) -> Result<()> {
         let utcb = utcb::current();
         if utcb.local(Local::SpareTop) == 0 {

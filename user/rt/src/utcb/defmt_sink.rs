@@ -48,7 +48,7 @@ fn append(bytes: &[u8]) {
 
 defmt::timestamp!("{=u64:us} {=u32}", microseconds(), current().home_cpu());
 
-/// Microseconds on this CPU's TSC.
+/// Returns the time in microseconds, by this CPU's TSC.
 fn microseconds() -> u64 {
     abi::time::microseconds(arch::now(), crate::boot::facts().tsc_hz)
 }

@@ -50,7 +50,7 @@ pub fn current() -> Current {
 }
 
 impl Current {
-    /// Returns the words of the message beyond the registers.
+    /// Returns the UTCB's message words, which follow those in the registers.
     pub fn message(self) -> &'static [core::sync::atomic::AtomicU64; MSG_UTCB_WORDS] {
         &self.page.msg
     }
@@ -71,7 +71,7 @@ impl Current {
         self.page.user[word as usize].store(value, Relaxed);
     }
 
-    /// Lets pages of messages arrive in these bytes.
+    /// Opens a window: the pages of received messages are mapped in these bytes.
     pub fn open_window(self, address: u64, bytes: u64) {
         let [start, length] = &self.page.window;
         start.store(address, Relaxed);
@@ -88,19 +88,19 @@ impl Current {
         self.page.range_count.store(ranges.len().min(RANGES_MAX) as u64, Relaxed);
     }
 
-    /// Returns the ranges that arrived with the last message with pages.
+    /// Returns the ranges of pages that arrived with the last message that had pages.
     pub fn ranges(self) -> impl Iterator<Item = PageRange> {
         let count = self.page.range_count.load(Relaxed).min(RANGES_MAX as u64) as usize;
         let words = |n: usize| [0, 1].map(|word: usize| self.page.ranges[n][word].load(Relaxed));
         (0..count).filter_map(move |n| PageRange::from_words(words(n)))
     }
 
-    /// Whether the ranges of the last message are still to be sent.
+    /// Returns whether the ranges that were set for the next message are still to be sent.
     pub fn has_ranges(self) -> bool {
         self.page.range_count.load(Relaxed) != 0
     }
 
-    /// Sets the capabilities of the next message with capabilities: at most [`abi::GRANTS_MAX`].
+    /// Sets the capabilities that the next message gives: at most [`abi::GRANTS_MAX`].
     pub fn send_grants(self, grants: &[Grant]) {
         for (grant, words) in grants.iter().zip(&self.page.grants) {
             words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
@@ -108,24 +108,25 @@ impl Current {
         self.page.grant_count.store(grants.len().min(GRANTS_MAX) as u64, Relaxed);
     }
 
-    /// Offers slots for capabilities. The kernel takes used slots off the offer.
+    /// Offers slots for the capabilities of received messages. The kernel takes used slots off the
+    /// offer.
     pub fn listen(self, offer: Listening) {
         self.page.listening.store(offer.word(), Relaxed);
     }
 
-    /// Returns the rest of the offer.
+    /// Returns the rest of the offer of slots.
     pub fn listening(self) -> Listening {
         Listening::from_word(self.page.listening.load(Relaxed))
     }
 
-    /// Returns the fates of the capabilities of the last message that had some.
+    /// Returns the fate of each capability of the last received message that had some.
     pub fn received(self) -> impl Iterator<Item = Received> {
         let count = self.page.grant_count.load(Relaxed).min(GRANTS_MAX as u64) as usize;
         let words = |n: usize| [0, 1].map(|word: usize| self.page.grants[n][word].load(Relaxed));
         (0..count).filter_map(move |n| Received::from_words(words(n)))
     }
 
-    /// Returns the fate of the capability at a place of the list that was sent last.
+    /// Returns the fate of the capability at a place in the list that was sent last.
     pub fn fate(self, place: usize) -> Option<Fate> {
         Fate::in_word(self.page.grant_fates.load(Relaxed), place)
     }
@@ -142,7 +143,8 @@ impl Current {
         }
     }
 
-    /// Copies bytes to the bulk area at `offset`; whether they fit a log record.
+    /// Copies bytes to the bulk area at `offset`. Returns false, and copies nothing, if they do not
+    /// fit a log record.
     pub fn write_bytes(self, offset: usize, bytes: &[u8]) -> bool {
         if offset > LOG_MAX || bytes.len() > LOG_MAX - offset {
             return false;

@@ -31,7 +31,8 @@ impl Frames {
         Frames { nursery, views: [None; VIEWS_MAX] }
     }
 
-    /// Returns the memory and slots of a view's place, which later views at that place use again.
+    /// Returns the memory and the first slot of a view's place, which later views at that place use
+    /// again.
     fn prepared(&mut self, view: usize) -> Result<(Untyped, Cap)> {
         let (memory, frame) = match self.views[view] {
             Some(known) => known,

@@ -81,7 +81,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// Returns pages from a physical address on.
+    /// Makes a range of pages from a physical address on.
     pub const fn at(address: u64, pages: u32) -> Range {
         Range { first: address / abi::PAGE_SIZE, pages }
     }
@@ -90,7 +90,8 @@ impl Range {
         self.first * abi::PAGE_SIZE
     }
 
-    /// Returns the first page behind it. The range must be a valid one.
+    /// Returns the number of the first page behind the range.
+    /// Requires: the range is valid.
     const fn end(self) -> u64 {
         self.first + self.pages as u64
     }
@@ -147,12 +148,12 @@ impl Wanted {
         Wanted { range, allows, shared: false }
     }
 
-    /// Asks to read a range that others may read, too.
+    /// Makes a request to read a range that other holders may read, too.
     pub const fn shared(range: Range) -> Wanted {
         Wanted { range, allows: Allows::READ, shared: true }
     }
 
-    /// Returns the request, if it is valid at all.
+    /// Returns the request, if its range and access can be served at all.
     pub fn sound(self) -> Result<Wanted, ViewDenial> {
         if self.is_sound() { Ok(self) } else { Err(ViewDenial::BadRequest) }
     }
@@ -167,13 +168,15 @@ pub trait Keeper {
     /// Where a holder wants its capability.
     type Place: Copy;
 
-    /// Makes a view's frame.
+    /// Makes the frame of the view with this number, of a physical range.
     fn make(&mut self, view: usize, range: Range) -> Result<(), ViewDenial>;
-    /// Ends it: no copy and no mapping of it is left. Pins stop that, unless all devices are still.
+    /// Ends a view's frame: no copy and no mapping of it is left. Pins prevent that, unless no
+    /// device is active (`devices_are_still`).
     fn unmake(&mut self, view: usize, devices_are_still: bool) -> Result<(), ViewDenial>;
-    /// Gives a copy to a holder; on an error nothing is left of it.
+    /// Gives a holder a capability of a view's frame, in `to`. If that fails, no capability is
+    /// left.
     fn lend(&mut self, view: usize, lease: usize, allows: Allows, to: Self::Place) -> Result<(), ViewDenial>;
-    /// Takes that copy, and all that came of it.
+    /// Takes back the capability that [`Keeper::lend`] gave, and all that were derived from it.
     fn recall(&mut self, view: usize, lease: usize) -> Result<(), ViewDenial>;
 }
 
@@ -206,7 +209,7 @@ impl<K: Keeper> Views<K> {
         Views { keeper, table: [None; VIEWS_MAX] }
     }
 
-    /// Lends a view to a holder that may have what it was granted.
+    /// Lends a view to a holder, if `granted` allows what it wants.
     pub fn lend(
         &mut self,
         holder: u16,
@@ -230,7 +233,7 @@ impl<K: Keeper> Views<K> {
         Ok(())
     }
 
-    /// Takes a view back that its holder does not want any more.
+    /// Takes back a view that its holder does not want any more.
     pub fn give_back(&mut self, holder: u16, range: Range) -> Result<(), ViewDenial> {
         let held = |view: &View| view.range == range && view.lease_of(holder).is_some();
         let view = self.position(held).ok_or(ViewDenial::NotHeld)?;
@@ -253,7 +256,8 @@ impl<K: Keeper> Views<K> {
         failed.map_or(Ok(taken), Err)
     }
 
-    /// Gives up the frames that nobody has, so that others who may can make theirs.
+    /// Ends the frames of views without holders, so that other processes can make frames of their
+    /// memory.
     pub fn drop_idle(&mut self) -> Result<(), ViewDenial> {
         for view in 0..VIEWS_MAX {
             self.drop_if_idle(view)?;
@@ -261,13 +265,13 @@ impl<K: Keeper> Views<K> {
         Ok(())
     }
 
-    /// Returns the holder of a view of exactly these pages.
+    /// Returns the holders of views of exactly these pages.
     pub fn holders(&self, range: Range) -> impl Iterator<Item = u16> {
         let views = self.table.iter().flatten().filter(move |view| view.range == range);
         views.flat_map(|view| view.holders.iter().flatten().copied())
     }
 
-    /// Whether the keeper has the frame of a view that nobody else has.
+    /// Returns whether the table has a view of exactly these pages without holders.
     pub fn is_idle(&self, range: Range) -> bool {
         self.table.iter().flatten().any(|view| view.range == range && !view.is_held())
     }
@@ -278,7 +282,8 @@ impl<K: Keeper> Views<K> {
         self.table.iter().position(|view| view.as_ref().is_some_and(&so))
     }
 
-    /// Returns the view that is wanted, which is made if necessary, and a free lease of it.
+    /// Returns the number of the wanted view, which is made if necessary, and that of a free lease
+    /// of it.
     fn room_for(&mut self, holder: u16, wanted: &Wanted) -> Result<(usize, usize), ViewDenial> {
         for view in self.table.iter().flatten().filter(|view| view.is_held()) {
             let together = view.range == wanted.range && view.shared && wanted.shared;

@@ -85,8 +85,8 @@ const AMD_SPECULATION: u32 = 0x8000_0008;
 const AMD_FEATURES_2: u32 = 0x8000_0021;
 
 impl Facts {
-    /// Reads what the CPU shows through `reader`, and IA32_ARCH_CAPABILITIES where there is such a
-    /// register.
+    /// Reads the facts that the CPU shows through `reader`, and IA32_ARCH_CAPABILITIES if that
+    /// register exists.
     pub fn read<R: CpuIdReader>(reader: &R, capabilities: impl FnOnce() -> u64) -> Facts {
         let named = CpuId::with_cpuid_reader(reader.clone());
         let vendor = match named.get_vendor_info() {

@@ -20,13 +20,13 @@ const EFER_AUTOMATIC_IBRS: u64 = 1 << 21;
 /// The controls that all CPUs have which came up so far.
 static COMMON: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Asks the CPU that runs this.
+/// Reads the facts of the CPU that runs this function.
 fn facts_here() -> Facts {
     // SAFETY: `read` asks only where CPUID says that the register exists.
     Facts::read(&CpuIdReaderNative, || unsafe { Msr::new(ARCH_CAPABILITIES).read() })
 }
 
-/// Turns on what [`assess`] says is on; on every CPU.
+/// Turns on the mitigations that [`assess`] says are on. Every CPU calls it.
 pub fn enable_here() {
     let facts = facts_here();
     COMMON.fetch_and(facts.controls.bits(), Ordering::Relaxed);
@@ -50,8 +50,8 @@ fn common() -> Controls {
     Controls::from_bits_truncate(COMMON.load(Ordering::Relaxed))
 }
 
-/// Makes this CPU forget where indirect branches went, where it can: what ran before does not steer
-/// what runs next.
+/// Makes this CPU forget where indirect branches went, if it can: tasks that ran before do not
+/// steer those that run next.
 #[cold]
 pub fn flush_predictors() {
     if common().contains(Controls::IBPB) {
@@ -61,7 +61,7 @@ pub fn flush_predictors() {
 }
 
 /// Prints one line for each weakness, since captures of COM1 are decoded, too, and reports it for
-/// the results. When all CPUs are up.
+/// the results. Called when all CPUs are up.
 pub fn print() {
     let mut facts = facts_here();
     facts.controls &= common();

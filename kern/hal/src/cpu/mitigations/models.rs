@@ -68,7 +68,7 @@ const MODELS: [Row; 22] = [
     (&[0x86, 0x96, 0x9c], ANY, TREMONT),
 ];
 
-/// Returns what is known of the model of `facts`, which is Intel's; `None`: nothing.
+/// Returns what Intel has published about the CPU model of `facts`; `None` if nothing is known.
 pub fn known(facts: &Facts) -> Option<Known> {
     let row = MODELS.iter().find(|(models, steppings, _)| {
         facts.family == 6 && models.contains(&facts.model) && steppings.contains(&facts.stepping)
