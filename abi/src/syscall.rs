@@ -632,8 +632,8 @@ operations! { ($)
     /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = which page of the frame. Out:
     /// rdi = 1 where the frame's page was used, else 0.
     /// Rights: MAP of both; WRITE of the frame.
-    /// Errors: BadArgument, BadAddress, NoPage (no page of that size there that is to be copied),
-    /// InUse (the frame's page is mapped), Dying, Forbidden.
+    /// Errors: BadArgument (detail: 1: the frame is device memory), BadAddress, NoPage (no page of
+    /// that size there that is to be copied), InUse (the frame's page is mapped), Dying, Forbidden.
     PageCopy = 52 {
         takes [space(0), frame(1, TO_WRITE)];
         labels READ | WRITE;

@@ -470,7 +470,8 @@ fn paging_runs(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Runs the kernel tests of the export itself, then the games.
+/// Runs the kernel tests of the snapshot that a kernel writes of its state. Then runs the games of
+/// the differential test: the same random operations on kernels with and without fastpath.
 fn diff_games(lab: &Lab) -> Result<Tally> {
     let job = Job {
         label: "test-dump".to_owned(),

@@ -532,8 +532,9 @@ impl Bound {
     }
 }
 
-/// Returns all objects, all memory of Untypeds, the pages of all Frames as memory, and the groups
-/// that can be made of each memory.
+/// Returns a list of what capabilities may be of, now or later: all objects, the memory of each
+/// Untyped, the pages of each Frame, and for the memory of each Untyped the Group objects that can
+/// be made of it.
 fn items(picture: &Picture) -> Vec<Item> {
     let objects = picture.things().iter().map(|thing| Item {
         kind: thing.kind,

@@ -155,21 +155,21 @@ impl<'k> ShownPool<'k> {
 
     /// Writes whole cells in a row, from the reserved cell at `position` on.
     pub fn write_list(self, position: u64, words: &[[u64; 2]]) {
-        self.write_words(position, words.iter().flatten().copied());
+        self.write_words(position, words.as_flattened().iter().copied());
     }
 
-    #[inline(always)]
-    fn write_words(self, position: u64, words: impl Iterator<Item = u64>) {
-        for (number, word) in words.enumerate() {
-            if let Some(cell) = self.cell(position + (number / CELL_WORDS) as u64) {
-                cell[number % CELL_WORDS].store(word, Relaxed);
-            }
+    /// Out of line: inlined into a loop over pools, it would take the loop's registers.
+    #[inline(never)]
+    fn write_words(self, from: u64, mut words: impl ExactSizeIterator<Item = u64>) {
+        for position in from..from + words.len().div_ceil(CELL_WORDS) as u64 {
+            let Some(cell) = self.cell(position) else { return };
+            cell.iter().zip(&mut words).for_each(|(place, word)| place.store(word, Relaxed));
         }
     }
 
     /// Writes an event and its words to reserved cells, from `position` on.
     #[inline]
-    pub fn write(self, position: u64, event: Event, words: impl Iterator<Item = u64>) {
+    pub fn write(self, position: u64, event: Event, words: impl ExactSizeIterator<Item = u64>) {
         self.write_header(position, event);
         self.write_words(position + 1, words.take(event.info.words()));
     }

@@ -263,14 +263,16 @@ impl TaskHot {
         self.caller.take(pin)
     }
 
-    /// Takes the call of `caller`, which the task serves.
+    /// Takes the message block of `caller`, whose call this task is serving, so that the call can be
+    /// answered.
     /// Requires: the call is no fault, and no call or bit waits for the task.
     pub fn take_call_of<'k>(&self, caller: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
         self.caller.take_of(caller, pin)
     }
 
-    /// Takes the fault of `faulter`, which the task serves.
+    /// Takes the message block of `faulter`, whose fault this task is handling, so that the fault can
+    /// be answered.
     /// Requires: no call or bit waits for the task.
     pub fn take_fault_of<'k>(&self, faulter: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(self.pending.get() == PENDING_FAULT, "not a fault alone: {}", self.pending.get());

@@ -89,7 +89,8 @@ impl<'k> Block<'k> {
         Block { msg: HeldOf::here(task, pin, HolderKey(())), duty: Duty::new() }
     }
 
-    /// Takes the block of a task of this CPU that does not wait for a message of its own: the task
+    /// Takes the message block of a task into this CPU's hands, to send a message with it.
+    /// Requires: the task is of this CPU, and no earlier message of it is still on its way: the task
     /// runs, is ready, or waits for a shootdown or for CPU time.
     #[inline(always)]
     pub fn take(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
@@ -110,7 +111,7 @@ impl<'k> Block<'k> {
         self.rest_unlinked();
     }
 
-    /// Puts the block back to its task, as [`Block::rest`] does.
+    /// Gives the message block back to its task, whose call, event or request is over.
     /// Requires: the block names no callee.
     pub fn rest_unlinked(self) {
         debug_assert!(self.held.is_null(), "a block in {:?} rests, and a Reply has it", self.stage());

@@ -61,7 +61,8 @@ pub fn is_broadcast(msg: &Message) -> bool {
     msg.info().has(FLAG_EVENT) && msg.sender().target.index() == BROADCAST
 }
 
-/// Returns the progress of a task's broadcast, which its errors report.
+/// Returns how far a task's broadcast has come, in the form in which the broadcast's error reports
+/// it to the sender ([`Progress`]).
 pub fn progress_of(hot: &TaskHot) -> u64 {
     u64::from(Target(hot.regs.rdi.get()).index())
 }

@@ -222,6 +222,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// copy.
     fn page_for_copy(self, me: OpenTask<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
         let frame = self.caps().find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
+        refuse_if(frame.get().is_device(), Refusal::argument(1))?;
         let (number, pages) = (args.a4, u64::from(frame.get().pages()));
         refuse_if(number >= pages, Refusal::argument(4))?;
         let number = mask_index(number as usize, pages as usize) as u64;

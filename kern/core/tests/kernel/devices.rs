@@ -1,6 +1,6 @@
 //! Device memory and pins, case by case.
 
-use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, Rights, Target, frame_rights};
+use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, PageMode, PageRange, Rights, Target, frame_rights};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::DEVICES_MAX;
 use kern_base::memory::Frame;
@@ -8,6 +8,7 @@ use kern_base::phys::Phys;
 
 use smp::chaos::Point;
 
+use crate::pages::{FROM, WINDOW, pooled, transfer};
 use crate::scene::Scene;
 use crate::world::machine::{DEVICES, DEVICES_END};
 use crate::world::make::{INIT, at};
@@ -356,4 +357,19 @@ fn pinning_takes_two_rights() {
     let refused = s.w.ask(0, Op::DeviceFrame, &[machine.arg(), from.arg(), at(place), DEVICES, 12]);
     assert_eq!(refused, Err((Error::NoRight, u64::from(abi::machine_rights::DEVICE.rights().0))));
     assert_eq!(s.w.object::<Frame>(frame).map(|frame| frame.get().pins()), Some(0));
+}
+
+/// Device memory is in no pool. A copy would write to a device's registers, and the pool would map
+/// them cached, without a record once the frame has ended.
+#[test]
+fn no_page_is_copied_to_device_memory() {
+    let mut s = Scene::new(2);
+    let (a, b) = (INIT.vspace, s.w.process().vspace);
+    pooled(&mut s, a, FROM, 1);
+    assert_eq!(transfer(&mut s, a, b, PageRange::new(PageMode::Copy, FROM, 1), WINDOW), Ok(()));
+    let (from, place) = (s.w.make(0, ObjType::Untyped, 20), s.w.slot());
+    s.w.must(0, Op::DeviceFrame, &[INIT_MACHINE.arg(), from.arg(), at(place), DEVICES, 12]);
+    let copy = Regs::op(Op::PageCopy, &[a.arg(), place.arg(), FROM]);
+    s.w.torn_where(0, copy, |point| point == Point::PageCopying, |_| panic!("it copies to a device"));
+    assert_eq!(s.w.finish(0).result().err(), Some((Error::BadArgument, 1)));
 }

@@ -10,7 +10,7 @@ use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb};
 
 pub const FROM: u64 = 0x6000_0000;
-const WINDOW: u64 = 0x7000_0000;
+pub const WINDOW: u64 = 0x7000_0000;
 pub const PAGE: u64 = abi::PAGE_SIZE;
 /// Where large pages are.
 pub const LARGE: u64 = 0x8000_0000;
