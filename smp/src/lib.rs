@@ -19,7 +19,8 @@
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
 //! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.
 //!
-//! `sched`, `kern/base` and `kern/core`, which stand on this crate, are safe code. Each door documents why that is sound.
+//! `sched`, `kern/base` and `kern/core`, which stand on this crate, are safe code. Each door
+//! documents why that is sound.
 #![no_std]
 #![cfg_attr(test, allow(clippy::undocumented_unsafe_blocks))]
 

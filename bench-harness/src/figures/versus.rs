@@ -47,14 +47,14 @@ const fn book(row: &'static str, other: Of, note: Option<&'static str>) -> Pair 
 
 use Of::{Half, Nothing, Row, Sum};
 
-const FRESH: &str = "A state that only a bench reaches: a slot that was never used, and memory that is \
-     cleared already. The row `cap_copy_delete_again` uses a slot again.";
+const FRESH: &str = "A slot that was never used, or was emptied long ago. The row `cap_copy_delete_again` uses \
+     a slot again immediately.";
 const ONE_PLACE: &str = "A state that only a bench reaches: always one frame at one place. `map_unmap_two_tables` \
-     is the general case.";
+     is the general case, of frames of one page with a capability to write.";
 const VECTORS: &str = "The promises differ. Aurora's vector registers are dead across a call, as across a \
      function call, and the next task finds them reset. seL4 keeps the values of both sides.";
 const QUEUED: &str = "Half of a sample in which two callers are answered in turn. The server yields before \
-     each answer.";
+     each answer. Aurora's two callers are of one process, seL4's of two.";
 const ENTRY: &str = "The entry code answers it in a branch of its own. `who_am_i` takes the way of all other \
      system calls.";
 const DIRECTED: &str = "A directed yield, which names the next task; half of there and back. seL4 has none: \
@@ -68,8 +68,9 @@ const FAULT: &str = "A page fault that is answered with the next instruction. se
 const FAULT_MAP: &str = "Page after page under one page table. With two page tables in turns \
      (`fault_roundtrip_two_tables`) it takes {fault_roundtrip_two_tables}.";
 const TURNS: &str = "Aurora's figure needs two tasks of one priority that only wait for bits. With two \
-     priorities, a deadline, vector state, or bits taken by Recv, Aurora takes about three to \
-     four times as much. seL4's takes {seL4/signal_wait_round_trip_higher} with a server of higher priority \
+     priorities, a deadline, vector state, or bits taken by Recv, Aurora takes 2.6 to 3.5 times \
+     as much. With a third task of that priority that is ready it takes five times as much, \
+     that task's turns included. seL4's takes {seL4/signal_wait_round_trip_higher} with a server of higher priority \
      (`signal_wait_round_trip_higher`).";
 const ONE_SPACE: &str = "The two tasks are in one address space. Compare seL4's with `notify_wait_cross_as`.";
 const TURNS_ACROSS: &str = "The work of both CPUs summed, because both advance one clock. Aurora's two tasks are in \
@@ -83,13 +84,14 @@ const AGAIN: &str = "Aurora asks each CPU before a slot is used again, so its fi
      CPUs: the README has the figure of one CPU, the results have those of two and four. \
      seL4's SMP kernel ran on two.";
 const MANY_CALLS: &str = "Aurora takes two system calls for all pages of one frame, with one capability. seL4 \
-     takes a frame, a capability and two system calls for each page.";
+     takes a frame, a capability and two system calls for each page. With another CPU that may \
+     have the translations, Aurora takes {map_unmap_512p_2cpu@2}.";
 const PAGES: &str = "seL4's messages carry no pages. Unmapping and mapping one by hand takes \
      `map_unmap_two_tables` and a call.";
 const MOVED: &str = "seL4's messages carry no pages. Unmapping and mapping 512 by hand takes `map_unmap_512p` \
      and a call.";
-const ONE_NOTE: &str = "A state that only a bench reaches: a slot that was never used, and memory that is cleared \
-     already. Aurora gives memory back by a system call of its own, `untyped_reset`. seL4's \
+const ONE_NOTE: &str = "The memory is cleared already, and the slot was never used, or was emptied long ago. \
+     Aurora gives memory back by a system call of its own, `untyped_reset`. seL4's \
      endpoint takes {seL4/retype_delete_endpoint} with its deletion and with clearing the memory (`retype_delete_endpoint`).";
 const MADE: &str = "Compared with an endpoint, the smallest object of seL4.";
 const FRAMES: &str = "Aurora clears the frame in this call: 512 turns of a REP instruction. In seL4's row the \

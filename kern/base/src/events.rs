@@ -158,7 +158,8 @@ impl<'k> ShownPool<'k> {
         self.write_words(position, words.as_flattened().iter().copied());
     }
 
-    /// Out of line: inlined into a loop over pools, it would take the loop's registers.
+    /// Writes words to cells in a row, from `from` on. Out of line, because inlined into a loop
+    /// over pools it would take the loop's registers.
     #[inline(never)]
     fn write_words(self, from: u64, mut words: impl ExactSizeIterator<Item = u64>) {
         for position in from..from + words.len().div_ceil(CELL_WORDS) as u64 {

@@ -6,8 +6,7 @@
 //! # Owners
 //! `hot` belongs to the task's home CPU. `msg` belongs to the CPU that its home word names. That is
 //! the task's own CPU while the task is not calling. The sender of a message sets the home word to
-//! the callee's CPU just before it pushes the message; the callee's CPU sets it back likewise. So a call across CPUs needs no lock: its data
-//! always has exactly one owner.
+//! the callee's CPU just before it pushes the message; the callee's CPU sets it back likewise. So a call across CPUs needs no lock: its data always has exactly one owner.
 
 use core::cell::Cell;
 use core::convert::Infallible;
@@ -263,16 +262,16 @@ impl TaskHot {
         self.caller.take(pin)
     }
 
-    /// Takes the message block of `caller`, whose call this task is serving, so that the call can be
-    /// answered.
+    /// Takes the message block of `caller`, whose call this task is serving, so that the call can
+    /// be answered.
     /// Requires: the call is no fault, and no call or bit waits for the task.
     pub fn take_call_of<'k>(&self, caller: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(!self.has_pending(), "a fault, or what waits, is pending: {}", self.pending.get());
         self.caller.take_of(caller, pin)
     }
 
-    /// Takes the message block of `faulter`, whose fault this task is handling, so that the fault can
-    /// be answered.
+    /// Takes the message block of `faulter`, whose fault this task is handling, so that the fault
+    /// can be answered.
     /// Requires: no call or bit waits for the task.
     pub fn take_fault_of<'k>(&self, faulter: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         debug_assert!(self.pending.get() == PENDING_FAULT, "not a fault alone: {}", self.pending.get());

@@ -21,8 +21,8 @@ impl Answer {
     }
 }
 
-/// The reason why a system call has not done all its work. With `Error`, nothing was changed, except
-/// where the reference says so.
+/// The reason why a system call has not done all its work. With `Error`, nothing was changed,
+/// except where the reference says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     Error {

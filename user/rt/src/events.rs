@@ -138,8 +138,8 @@ impl Pool {
         Listening::from_word(self.pages.control.listening.swap(offer.word(), Relaxed))
     }
 
-    /// Offers a range of addresses, in which the kernel maps the pages that come with events from now
-    /// on. Returns what was left of the range that was offered before.
+    /// Offers a range of addresses, in which the kernel maps the pages that come with events from
+    /// now on. Returns the rest of the range that was offered before.
     pub fn open_window(&self, window: Window) -> Window {
         Window::from_word(self.pages.control.window.swap(window.word(), Relaxed))
     }

@@ -90,8 +90,8 @@ impl<'k> Block<'k> {
     }
 
     /// Takes the message block of a task into this CPU's hands, to send a message with it.
-    /// Requires: the task is of this CPU, and no earlier message of it is still on its way: the task
-    /// runs, is ready, or waits for a shootdown or for CPU time.
+    /// Requires: the task is of this CPU, and no earlier message of it is still on its way: the
+    /// task runs, is ready, or waits for a shootdown or for CPU time.
     #[inline(always)]
     pub fn take(task: Ref<'k, Task>, pin: Pin<'k>) -> Block<'k> {
         let block = Block::of(task, pin);

@@ -4,7 +4,7 @@ use abi::audit::{AuditEvent, may};
 use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, SHIFT_MAX, WATCHERS};
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
-use kern_base::header::Header;
+use kern_base::header::{FLAG_DEAD, Header};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::objects::{RawWord, header_of};
@@ -123,10 +123,12 @@ impl<'k, M: Machine> Groups<'k, M> {
         }
     }
 
-    /// Returns the id of a task that its process has: of one that is just being configured, it may be
-    /// taken back.
+    /// Returns the id of a task that its process has, or had until the task's death. The id of one
+    /// that is just being configured may be taken back.
     fn id_of(self, task: Ref<'k, Task>) -> Option<abi::TaskId> {
-        task.get().owner(self.pin()).map(|_| task.get().id())
+        let task = task.get();
+        let is_known = task.owner(self.pin()).is_some() || task.header.has_flag(FLAG_DEAD);
+        Some(task.id()).filter(|id| is_known && *id != abi::TaskId::NONE)
     }
 
     fn fill_exposure(

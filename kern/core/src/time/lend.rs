@@ -11,12 +11,13 @@
 //! # Invariants, between entries
 //! For every context `s` that is on this CPU, with holder `t`:
 //! * Either `t` is on this CPU, and runs on `s`, or `t.time.borrowed` or `t.time.own` is `s`. Or
-//!   `t`'s message block is on this CPU, and `msg.time` is `s`. If `s` has no holder, no task uses it.
+//!   `t`'s message block is on this CPU, and `msg.time` is `s`. If `s` has no holder, no task uses
+//!   it.
 //! * `s` runs or is queued exactly when `t` is runnable and spends `s`.
 //!
 //! For every task `t` of this CPU:
-//! * `t.time.borrowed` is other tasks' time that `t` holds. It is null while `t` runs (its time is the
-//!   CPU's running context), and while `t` receives.
+//! * `t.time.borrowed` is other tasks' time that `t` holds. It is null while `t` runs (its time is
+//!   the CPU's running context), and while `t` receives.
 //! * `t.time.own` is the time bound to `t`. `t` holds it if the holder of that context is `t`.
 //! * `t.time.lender` is the caller whose time `t` holds, or has lent on. It is null for a task that
 //!   receives, that spends its own time, or that is ready and has no time.

@@ -90,7 +90,7 @@ fn a_pool_that_is_bound_in_vain_takes_no_event() {
             w.does_and_run(&client, Regs::message(Op::Send, Target::new(Cap(5), 1), [42, 2, 3, 4]));
             client.is_through() && client.regs().error().is_none()
         });
-        // In vain, the pool was nobody's: it can be bound at once.
+        // In vain, the pool was nobody's: it can be bound immediately.
         let args = [pool.arg(), victim.process.arg(), reader.cap.arg(), POOL_VA, BITS];
         w.must(0, Op::PoolBind, &args);
         found

@@ -1,8 +1,8 @@
 //! Sending events, with and without a waiting reader, and receiving them.
 
-use abi::{Cap, MsgInfo};
+use abi::{Cap, MsgInfo, Op};
 use perf::echo::{WORDS, same_words};
-use user_rt::arch::fast;
+use user_rt::arch::{fast, syscall};
 use user_rt::cap::{EventPool, Exposure, Group, Handle, Notification, Task, Untyped};
 use user_rt::events::Pool;
 use user_rt::invoke::yield_now;
@@ -13,7 +13,7 @@ use user_rt::utcb::{self, Local};
 
 use crate::block::{Block, Word};
 use crate::measure::{Verdict, measure, measure_undone, park};
-use crate::roles::{MAP_VA, say_ready, server};
+use crate::roles::{MAP_VA, long_message, say_ready, server};
 
 const CELLS_LOG2: u8 = 6;
 /// Cells of the pool of a process that only listens. No task reads them, so the pool has room for
@@ -21,7 +21,10 @@ const CELLS_LOG2: u8 = 6;
 pub const LISTENER_CELLS_LOG2: u8 = 10;
 /// Broadcasts that are measured; the warm-up has at most as many.
 pub const BROADCAST_SAMPLES: u64 = 400;
+/// Broadcasts of nine cells each that are measured.
+pub const LONG_BROADCAST_SAMPLES: u64 = 50;
 const _: () = assert!(2 * BROADCAST_SAMPLES < 1 << LISTENER_CELLS_LOG2);
+const _: () = assert!(2 * 9 * LONG_BROADCAST_SAMPLES < 1 << LISTENER_CELLS_LOG2);
 /// After the slots that tasks of a process may find occupied.
 const POOL: Cap = Cap(FREE_SLOTS + 66);
 const NOTE: Cap = Cap(FREE_SLOTS + 67);
@@ -65,6 +68,15 @@ pub extern "C" fn send_client(index: u64) -> ! {
     measure_undone(block, || fast::send(to, WORDS), read)
 }
 
+/// Sends 64 words besides into a pool that no task waits for.
+pub extern "C" fn send_words_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let to = server(block);
+    let args = long_message(Op::Send, to);
+    let read = || Exposure(to).call(&Message::default()).is_ok_and(|reply| reply.regs[0] == 1);
+    measure_undone(block, || syscall(args).info, read)
+}
+
 /// A reply that is right if the broadcast reached all listeners.
 struct Heard((MsgInfo, u64), u64);
 
@@ -84,6 +96,18 @@ pub extern "C" fn broadcast_client(index: u64) -> ! {
     let group = Group::at(Cap(block.get(Word::Group) as u32)).exposure(0).0;
     let listeners = block.get(Word::Listeners);
     measure(block, || Heard(fast::broadcast(group, WORDS), listeners))
+}
+
+/// Sends 64 words besides to all listeners.
+pub extern "C" fn broadcast_words_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let group = Group::at(Cap(block.get(Word::Group) as u32)).exposure(0).0;
+    let (args, listeners) = (long_message(Op::Broadcast, group), block.get(Word::Listeners));
+    let broadcast = || {
+        let answer = syscall(args);
+        Heard((answer.info, answer.rdi), listeners)
+    };
+    measure(block, broadcast)
 }
 
 /// Waits for single events.

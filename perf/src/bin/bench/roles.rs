@@ -270,14 +270,18 @@ const LONG: u8 = MSG_UTCB_WORDS as u8;
 /// Calls with 64 words in the UTCB.
 pub extern "C" fn long_client(index: u64) -> ! {
     let block = Block::at(index);
-    let server = server(block);
+    let args = long_message(Op::Call, server(block));
+    measure(block, || LongEcho(syscall(args)))
+}
+
+/// Returns the arguments of a message of four words and 64 in the UTCB, and writes the latter
+/// there.
+pub fn long_message(op: Op, to: Target) -> Args {
     for (number, word) in (0u64..).zip(utcb::current().message()) {
         word.store(number ^ 0x5555, core::sync::atomic::Ordering::Relaxed);
     }
     let [rdx, r8, r9, r10] = WORDS;
-    let info = MsgInfo::new(0, LONG).op(Op::Call);
-    let args = Args { info, rdi: server.0, rsi: 0, rdx, r8, r9, r10 };
-    measure(block, || LongEcho(syscall(args)))
+    Args { info: MsgInfo::new(0, LONG).op(op), rdi: to.0, rsi: 0, rdx, r8, r9, r10 }
 }
 
 /// A long reply that is right if it returns the words of the call: the first and last are compared.

@@ -225,6 +225,17 @@ fn local() -> Vec<Row> {
             samples_max: BROADCAST_SAMPLES,
             ..Row::new("broadcast_64", operation, broadcast_client, None)
         },
+        Row {
+            listeners: 8,
+            samples_max: LONG_BROADCAST_SAMPLES,
+            ..Row::new("broadcast_8_64w", operation, broadcast_words_client, None)
+        },
+        Row {
+            scope: operation,
+            maps: true,
+            server_reports: true,
+            ..Row::call("send_event_64w", send_words_client, pool_server)
+        },
         Row::call("grant_cap_in_call", grant_client, grant_server),
         Row { pages: 1, ..Row::new("clear_page", operation, clear_client, None) },
         Row { pages: 1, ..Row::new("map_unmap_1p", operation, map_client, None) },
