@@ -6,7 +6,8 @@
 //! # Owners
 //! `hot` belongs to the task's home CPU. `msg` belongs to the CPU that its home word names. That is
 //! the task's own CPU while the task is not calling. The sender of a message sets the home word to
-//! the callee's CPU just before it pushes the message; the callee's CPU sets it back likewise. So a call across CPUs needs no lock: its data always has exactly one owner.
+//! the callee's CPU just before it pushes the message; the callee's CPU sets it back likewise. So a
+//! call across CPUs needs no lock: its data always has exactly one owner.
 
 use core::cell::Cell;
 use core::convert::Infallible;

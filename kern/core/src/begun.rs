@@ -50,9 +50,10 @@ fn began_with(hot: &TaskHot, kept: &Cell<u64>, value: u64) -> bool {
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// Returns whether the running task's system call began with the object `identity` in its slot.
-    /// The first entry notes the identity and returns true. With the flag of a restart set, the
-    /// call does not take the fast path, which would not check this.
+    /// Returns whether a restarted system call of the running task still finds the object in the
+    /// slot that it began with; `identity` is that of the object there now, `None` if the slot is
+    /// empty. The first entry notes the identity and returns true. With the flag of a restart set,
+    /// the call does not take the fast path, which would not check this.
     pub fn goes_on_with(self, me: OpenTask<'k>, identity: Option<u64>) -> bool {
         began_with(me.part(), &me.regs.rdx, identity.unwrap_or(NOTHING))
     }

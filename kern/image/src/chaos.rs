@@ -50,7 +50,8 @@ const THEN_CALM: u64 = 2;
 /// Nothing is perturbed any more.
 static CALM: AtomicBool = AtomicBool::new(false);
 
-/// Reads the seed from the boot options. Without a seed nothing is disturbed.
+/// Starts the random pauses and timer ticks of this build, with the seed of the boot option
+/// `chaos`. Without that option there are none.
 pub fn start() {
     let number = |key| option(key).and_then(|value| value.parse::<u64>().ok());
     let Some(seed) = number("chaos") else { return };

@@ -85,7 +85,8 @@ impl<'a> Policy<'a> {
         own::machine().set_label(memory, self.label)
     }
 
-    /// Reports the audit after the program has ended.
+    /// Reports the records of the kernel's audit, of the first `cpus` CPUs, after the program has
+    /// ended. Does nothing if the options started no audit.
     pub fn tell(&self, cpus: u64) {
         if self.audit.is_none() {
             return;

@@ -43,8 +43,9 @@ impl Mark {
         self.0 & (MARK | REST) == MARK
     }
 
-    /// Returns the value that the caller gave for the argument; for a mark, only bit 0 of that
-    /// value.
+    /// Returns the value that the program passed as the system call's fourth argument. When the
+    /// call was restarted after a shootdown, the kernel's mark stands in the argument's place, and
+    /// only bit 0 of the program's value is kept.
     pub const fn given(self) -> u64 {
         if self.is_set() { self.0 >> GIVEN_SHIFT & 1 } else { self.0 }
     }
