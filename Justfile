@@ -94,7 +94,8 @@ pairs *args:
 
 _pairs *args:
     case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
-    {{cargo}} test --quiet --package kern-core $small --test pairs -- "$@"
+    case " $* " in *" --whole "*) profile='--profile pairs';; *) profile=;; esac; \
+    {{cargo}} test --quiet $profile --package kern-core $small --test pairs -- "$@"
 
 # Search for rights that nobody gave: try every operation with every argument, in every state of small worlds of the model: `./justw detours --depth 4 --minutes 60`
 detours *args:

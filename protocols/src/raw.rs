@@ -138,7 +138,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A list whose first word says how many structs there are, and what each has.
+    /// Writes a list of structs, with all that they point to. The list's first word says how many
+    /// structs there are, and the size of each.
     fn structs(&mut self, at: usize, words: usize, depth: usize, f: &mut Formatter<'_>) -> fmt::Result {
         let tag = self.word(at).unwrap_or(0);
         let (count, shape) = ((tag as u32 >> 2) as usize, Shape::of(tag));

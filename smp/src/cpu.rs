@@ -51,6 +51,8 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Makes the proof that a kernel entry has begun on `cpu`.
+    ///
     /// # Safety
     /// The caller runs on `cpu` in kernel mode with interrupts off for as long as the entry lives,
     /// and no other `Entry`, nor a [`Pin`] made by [`Pin::new`], lives on this CPU meanwhile.
@@ -81,6 +83,8 @@ pub struct Pin<'k> {
 }
 
 impl<'k> Pin<'k> {
+    /// Makes a proof that the code runs on `cpu`, within one kernel entry.
+    ///
     /// # Safety
     /// The caller runs on `cpu` in kernel mode with interrupts off until the end of `'k`, no other
     /// live `Pin` of another entry exists on this CPU, and the CPU passes a quiescent point

@@ -106,8 +106,9 @@ fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
     }
 }
 
-/// Loads label, vector state and debug registers: this task has another label than the last one, or
-/// one of the two has other state.
+/// Loads vector state and debug registers of a task that is about to run, and flushes the branch
+/// predictors if its security label is not the last task's. `wanted` are the label and the flags of
+/// what it has. Called only if the two tasks differ in these.
 #[inline(never)]
 fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: OpenTask<'_>) {
     let flags = wanted & !LABEL_MASK;
