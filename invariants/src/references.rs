@@ -168,10 +168,10 @@ references! {
         agrees |to| to.number == r.number && to.generation + 1 == r.generation && to.owner == r.process;
     /// A task's process has that task under its number.
     tasks.process: Task -> process, when |f, r| true, agrees |to| has_number(f, to.at, r);
-    /// What other CPUs take for a task's process is its process.
+    /// The copy of the link to a task's process that other CPUs read is equal to that link.
     tasks.owner: Task -> process, when |f, r| true, agrees |to| r.process == to.at;
-    /// What other CPUs take for a task's address space is its process's, unless that one has none
-    /// any more.
+    /// The copy of the link to a task's address space that other CPUs read names its process's,
+    /// unless the process has none any more.
     tasks.space: Task -> vspace, when |f, r| true, agrees |to| to.process == r.owner || to.process == 0;
     /// A SchedContext that a task has borrowed is with that task, and not its own. The lender
     /// does not refer to it.
@@ -202,8 +202,7 @@ references! {
         agrees |to| to.home == r.message_home && to.task == r.at;
     /// What a request is about is held by the task that reclaims it, until the answer. Where two
     /// reclaim it at the same time, one may have ended it while the request of the other is under
-    /// way. Then nothing else stands there: the quiet period before its memory is free flushes all
-    /// mailboxes.
+    /// way. Its memory is not reused meanwhile: the grace period before that flushes all mailboxes.
     tasks.request_about: Task -> of_request, when |f, r| is_held(r),
         agrees |to| to.kind.is_none_or(|kind| is_asked(r.request, kind));
     /// The task that has a SchedContext is alive. Rules about CPU time say who it is.

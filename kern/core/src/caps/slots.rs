@@ -268,8 +268,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         (entry.part_of.load(Acquire) == index + 1).then_some((entry, word))
     }
 
-    /// Finds the task that a target names: an index of a group. The running task's process must be a
-    /// member of that group, and have the rights in its capability and in its member record.
+    /// Finds the task that a target names: an index of a group. The running task's process must be
+    /// a member of that group, and have the rights in its capability and in its member record.
     #[inline(always)]
     pub fn resolve_task(self, me: OpenTask<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
         self.task_in(self.find_group(me, target.cap(), need)?, target.index())
