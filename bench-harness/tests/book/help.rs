@@ -81,3 +81,17 @@ fn without_a_recipe_they_are_listed() {
         assert_eq!(missing, None, "{text}");
     }
 }
+
+#[test]
+fn what_no_recipe_has_is_refused_before_anything_is_installed() {
+    let refused = |arguments: &[&str], why: &str| {
+        let shown = run("justw", arguments);
+        let text = String::from_utf8_lossy(&shown.stderr).into_owned();
+        assert!(!shown.status.success() && text.contains(why), "{arguments:?}: {shown:?}");
+    };
+    refused(&["stress", "--sed", "7"], "no recipe has the option --sed; ./justw stress --help");
+    refused(&["bench", "--bogus=1"], "no recipe has the option --bogus");
+    refused(&["bogus"], "there is no recipe 'bogus'");
+    // Where nothing can be installed, a right option comes so far.
+    refused(&["stress", "--seed=7"], "/dev/null/justw");
+}

@@ -280,24 +280,28 @@ fn broadcasts_are_refused(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
+/// Broadcasts until there is no room. Returns the number of the broadcast that had none.
+fn fill_by_broadcasts(lab: &mut Lab<'_>, client: &Puppet) -> Result<u64, Failure> {
+    for number in 0.. {
+        let (mut args, words) = broadcast(client, 0, number);
+        args.info = args.info.flag(FLAG_NONBLOCK);
+        lab.ask_with_words(client, &args, &words[..number as usize % 20])?;
+        if lab.answer(client)?.error().is_some() {
+            return Ok(number);
+        }
+    }
+    unreachable!("a pool has room for everything")
+}
+
 /// A server that receives again without an answer: its client's call is gone, whatever the client
-/// did before. (The client's last broadcast had to wait for room.)
+/// did before: here, a broadcast that had to wait for room.
 fn a_dropped_call_after_a_broadcast_is_gone(lab: &mut Lab<'_>) -> Outcome {
     for waits in [false, true] {
         let server = lab.puppet(&Wanted::default())?;
         let client = lab.puppet(&Wanted::default())?;
         let note = start_reader(lab, 0, 0)?;
-        let mut number = 0;
-        while waits {
-            let (mut args, words) = broadcast(&client, 0, number);
-            args.info = args.info.flag(FLAG_NONBLOCK);
-            lab.ask_with_words(&client, &args, &words[..number as usize % 20])?;
-            if lab.answer(&client)?.error().is_some() {
-                break;
-            }
-            number += 1;
-        }
         if waits {
+            let number = fill_by_broadcasts(lab, &client)?;
             let (args, words) = broadcast(&client, 0, number);
             lab.ask_with_words(&client, &args, &words[..number as usize % 20])?;
             lab.stays_blocked(&client)?;
