@@ -70,7 +70,8 @@ const FAULT_MAP: &str = "Page after page under one page table. With two page tab
 const TURNS: &str = "Aurora's figure needs two tasks of one priority that only wait for bits. With two \
      priorities, a deadline, vector state, or bits taken by Recv, Aurora takes 2.6 to 3.5 times \
      as much. With a third task of that priority that is ready it takes five times as much, \
-     that task's turns included. seL4's takes {seL4/signal_wait_round_trip_higher} with a server of higher priority \
+     that task's turns included. seL4's takes {seL4/signal_wait_round_trip_higher} with a \
+     server of higher priority \
      (`signal_wait_round_trip_higher`).";
 const ONE_SPACE: &str = "The two tasks are in one address space. Compare seL4's with `notify_wait_cross_as`.";
 const TURNS_ACROSS: &str = "The work of both CPUs summed, because both advance one clock. Aurora's two tasks are in \
@@ -92,7 +93,8 @@ const MOVED: &str = "seL4's messages carry no pages. Unmapping and mapping 512 b
      and a call.";
 const ONE_NOTE: &str = "The memory is cleared already, and the slot was never used, or was emptied long ago. \
      Aurora gives memory back by a system call of its own, `untyped_reset`. seL4's \
-     endpoint takes {seL4/retype_delete_endpoint} with its deletion and with clearing the memory (`retype_delete_endpoint`).";
+     endpoint takes {seL4/retype_delete_endpoint} with its deletion and with clearing the \
+     memory (`retype_delete_endpoint`).";
 const MADE: &str = "Compared with an endpoint, the smallest object of seL4.";
 const FRAMES: &str = "Aurora clears the frame in this call: 512 turns of a REP instruction. In seL4's row the \
      memory is clear already. If seL4 clears it, and deletes the frame, it takes \
