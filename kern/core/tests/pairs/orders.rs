@@ -33,7 +33,7 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 12] = [
+const MORE: [(&str, &str, &str); 13] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
@@ -55,6 +55,11 @@ const MORE: [(&str, &str, &str); 12] = [
     ),
     ("ProcessKill", "Expose watcher", "a watcher is told of each member that leaves from then on"),
     ("answer the fault: TearDown", "Expose watcher", "the same"),
+    (
+        "CapDelete server process",
+        "Expose watcher",
+        "the same: the process of a fault that it handled leaves after it",
+    ),
     ("PageCopy", "PageCopy", "both find that the other space sees the page, and neither keeps it"),
     (
         "PageCopy",
