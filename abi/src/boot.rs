@@ -12,8 +12,10 @@ pub const INIT_SCHED: Cap = Cap(5);
 /// The Machine, all rights. It has no badge, so that copies can be given channels of their own; its
 /// own log channel is 1.
 pub const INIT_MACHINE: Cap = Cap(6);
+/// Authority over CPU time that allows every priority on every CPU.
+pub const INIT_SCHED_CONTROL: Cap = Cap(7);
 /// First of [`BootPage::untyped_count`] Untypeds, largest first.
-pub const INIT_UNTYPED: Cap = Cap(16);
+pub const INIT_UNTYPED: Cap = Cap(17);
 /// Slots in process 1's CSpace.
 pub const INIT_CNODE_SLOTS: usize = 4096;
 

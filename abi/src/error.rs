@@ -127,6 +127,9 @@ errors! {
     /// The security labels do not allow it; detail: the subject's label in the upper half, the
     /// object's in the lower.
     Forbidden = 35, blame Caller;
+    /// The SchedControl does not allow it; detail: the highest priority that it allows, or all ones
+    /// if it does not cover the CPU.
+    OverLimit = 36, blame Caller;
 }
 
 impl core::fmt::Display for Error {

@@ -57,7 +57,8 @@ object_types! {
     Process = 5;
     /// A unit of execution: registers, UTCB, IPC state. Two pages; `size` is 0.
     Task = 6;
-    /// The right to CPU time: priority, slice, time used. `size` is 0.
+    /// CPU time: priority, slice, time used. No task can have it before SchedConfigure has set it.
+    /// `size` is 0.
     SchedContext = 7;
     /// Member records and exposures: what IPC is addressed to. `size` is members (low 16 bits) and
     /// exposures (next 16 bits), neither 0.
@@ -72,6 +73,9 @@ object_types! {
     /// A process's ring of received events. `size` is the base-2 logarithm of its cells of 64
     /// bytes, 6 to 14; two to five pages more.
     EventPool = 12;
+    /// Authority over CPU time: a ceiling of priority, and CPUs. A new one allows nothing until
+    /// SchedAllow extends it. `size` is 0.
+    SchedControl = 13;
 }
 
 impl ObjType {
@@ -285,6 +289,13 @@ control_rights! {
         CONFIGURE = 10;
         /// Read the time it used.
         OBSERVE = 14;
+    }
+    /// Control rights of a SchedControl.
+    sched_control_rights, SchedControlRights {
+        /// Extend what it allows.
+        CONFIGURE = 10;
+        /// By its authority, set priorities, give tasks their CPU, and extend other SchedControls.
+        SCHEDULE = 12;
     }
     /// Control rights of a Frame.
     frame_rights, FrameRights {

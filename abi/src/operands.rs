@@ -2,8 +2,10 @@
 //! needs. The kernel checks these rights, the rights matrix tries every operation with each of them
 //! missing, and tests compare the "Rights" lines of the reference with them.
 
-use crate::{FrameRights, MachineRights, ObjType, Op, ProcessRights, Rights, SchedRights, TaskRights};
-use crate::{cnode_rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
+use crate::{FrameRights, MachineRights, ObjType, Op, ProcessRights, Rights, SchedControlRights};
+use crate::{SchedRights, TaskRights};
+use crate::{cnode_rights, frame_rights, machine_rights, process_rights};
+use crate::{sched_control_rights, sched_rights, task_rights};
 
 /// A capability among the arguments of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,8 +141,12 @@ pub(crate) const fn task(position: usize, rights: TaskRights) -> Operand {
     of(position, &[ObjType::Task], rights.rights())
 }
 
-pub(crate) const fn time(rights: SchedRights) -> Operand {
-    of(0, &[ObjType::SchedContext], rights.rights())
+pub(crate) const fn time(position: usize, rights: SchedRights) -> Operand {
+    of(position, &[ObjType::SchedContext], rights.rights())
+}
+
+pub(crate) const fn control(position: usize, rights: SchedControlRights) -> Operand {
+    of(position, &[ObjType::SchedControl], rights.rights())
 }
 
 pub(crate) const fn bits(rights: Rights) -> Operand {
@@ -196,6 +202,7 @@ pub(crate) const COPIED: &[ObjType] = &[
     ObjType::Reply,
     ObjType::Machine,
     ObjType::EventPool,
+    ObjType::SchedControl,
 ];
 
 impl ObjType {
@@ -206,6 +213,7 @@ impl ObjType {
             ObjType::Task => task_rights::ALL,
             ObjType::Process => process_rights::ALL,
             ObjType::SchedContext => sched_rights::ALL,
+            ObjType::SchedControl => sched_control_rights::ALL,
             ObjType::Frame => frame_rights::ALL,
             ObjType::Machine => machine_rights::ALL,
             _ => &[],

@@ -10,7 +10,8 @@ use crate::audit::{AuditEvent, may};
 use crate::authority::{Asks, Behalf, Behalf::*};
 use crate::operands::*;
 use crate::{MachineRights, ObjType, ProcessRights, Rights};
-use crate::{frame_rights, machine_rights, process_rights, sched_rights, task_rights};
+use crate::{frame_rights, machine_rights, process_rights};
+use crate::{sched_control_rights, sched_rights, task_rights};
 
 operations! { ($)
     /// Sends a message and waits for the reply. The caller donates its CPU time to the callee.
@@ -325,15 +326,19 @@ operations! { ($)
     /// then suspended. Works on the CPU on which the task was made. A task without security label
     /// gets the one of the process.
     ///
-    /// In: rdi = task; rsi = process; rdx = UTCB address; r8 = CPU, to which the first resume moves
-    /// it. Out: rdi = the task's id.
-    /// Rights: REGISTERS; CONFIGURE of the process.
-    /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped,
-    /// NoTables, Forbidden (the task has another label than the process, or may not be written by
-    /// processes with that label).
+    /// In: rdi = SchedControl that covers the CPU; rsi = task; rdx = process; r8 = UTCB address;
+    /// r9 = CPU, to which the first resume moves it. Out: rdi = the task's id.
+    /// Rights: SCHEDULE; REGISTERS of the task; CONFIGURE of the process.
+    /// Errors: NoCpu, OverLimit, WrongCpu, BadState, Dying, BadAddress, Full (no task number),
+    /// Mapped, NoTables, Forbidden (the task has another label than the process, or may not be
+    /// written by processes with that label).
     TaskConfigure = 25 {
-        takes [task(0, task_rights::REGISTERS), process(1, process_rights::CONFIGURE)];
-        acts_for OfProcess(1);
+        takes [
+            control(0, sched_control_rights::SCHEDULE),
+            task(1, task_rights::REGISTERS),
+            process(2, process_rights::CONFIGURE),
+        ];
+        acts_for OfProcess(2);
         labels READ | WRITE;
         same label;
         told Bind;
@@ -398,23 +403,30 @@ operations! { ($)
         takes [task(0, task_rights::SUSPEND)];
         acts_for OfTask(0);
     }
-    /// Sets priority and slice of a SchedContext of this CPU. A slice that has begun does not get
+    /// Sets priority and slice of a SchedContext of this CPU. It may then run on the CPUs that the
+    /// SchedControl covers; a call to another CPU does not take it along. While a task has it, its
+    /// CPUs stay, and the SchedControl must cover them all. A slice that has begun does not get
     /// longer: the next one has the new length.
     ///
-    /// In: rdi = SchedContext; rsi = priority, 0 to 255; rdx = slice in TSC ticks, not 0; all ones:
-    /// endless.
-    /// Rights: CONFIGURE.
-    /// Errors: BadArgument, WrongCpu (detail: where it is).
+    /// In: rdi = SchedControl that allows the priority; rsi = SchedContext; rdx = priority, 0 to
+    /// 255; r8 = slice in TSC ticks, not 0; all ones: endless.
+    /// Rights: SCHEDULE; CONFIGURE of the SchedContext.
+    /// Errors: BadArgument, OverLimit, WrongCpu (detail: where it is).
     SchedConfigure = 32 {
-        takes [time(sched_rights::CONFIGURE)];
+        takes [
+            control(0, sched_control_rights::SCHEDULE),
+            time(1, sched_rights::CONFIGURE),
+        ];
     }
-    /// Gives a task CPU time of its own. Both are of this CPU.
+    /// Gives a task CPU time of its own. Both are of this CPU. The task starts, or has started, on
+    /// a CPU of the SchedContext.
     ///
     /// In: rdi = SchedContext; rsi = task.
     /// Rights: CONFIGURE; SCHEDULE of the task.
-    /// Errors: WrongCpu (detail: where it is), InUse (either is bound), BadState.
+    /// Errors: WrongCpu (detail: where it is), InUse (either is bound), BadState (the SchedContext
+    /// was never set, or the task is not configured or ends), OverLimit.
     SchedBind = 33 {
-        takes [time(sched_rights::CONFIGURE), task(1, task_rights::SCHEDULE)];
+        takes [time(0, sched_rights::CONFIGURE), task(1, task_rights::SCHEDULE)];
         acts_for OfTask(1);
     }
     /// Reads a SchedContext of this CPU.
@@ -423,7 +435,7 @@ operations! { ($)
     /// Rights: OBSERVE.
     /// Errors: WrongCpu (detail: where it is).
     SchedInfo = 34 {
-        takes [time(sched_rights::OBSERVE)];
+        takes [time(0, sched_rights::OBSERVE)];
     }
     /// Binds a Notification to a task, so that Recv returns its bits. Both are of this CPU.
     ///
@@ -869,5 +881,21 @@ operations! { ($)
     TaskWriteVector = 68 {
         takes [task(0, task_rights::REGISTERS)];
         acts_for OfTask(0);
+    }
+    /// Extends what a SchedControl allows, never beyond what another one does. Its ceiling is set
+    /// when it is extended for the first time, and stays. Nothing is taken back later: what was
+    /// set and started by a SchedControl stays when its capabilities are revoked, and so do the
+    /// SchedControls that it extended.
+    ///
+    /// In: rdi = SchedControl by whose authority; rsi = SchedControl to be extended; rdx = its
+    /// ceiling, 0 to 255; r8 = a CPU, multiple of 64; r9 = the CPUs to cover, bit 0 is that one.
+    /// Rights: SCHEDULE; CONFIGURE of the one to be extended.
+    /// Errors: BadArgument, OverLimit (detail: the ceiling of the first, or all ones if that does
+    /// not cover all of these CPUs), BadState (it has another ceiling; detail: which).
+    SchedAllow = 69 {
+        takes [
+            control(0, sched_control_rights::SCHEDULE),
+            control(1, sched_control_rights::CONFIGURE),
+        ];
     }
 }

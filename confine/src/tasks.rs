@@ -1,6 +1,6 @@
 //! Changes of tasks, processes and CPU time: each takes a right.
 
-use abi::{Rights, process_rights, sched_rights, task_rights};
+use abi::{Rights, process_rights, sched_control_rights, sched_rights, task_rights};
 use snapshot::{Process, State, Task};
 
 use crate::change::Change;
@@ -151,6 +151,12 @@ impl Change<'_> {
         }
     }
 
+    /// Returns whether the acting processes may allow a priority.
+    fn may_allow(&self, priority: u32) -> bool {
+        let mut controls = self.before.s.controls.iter().filter(|control| control.bound > priority);
+        controls.any(|control| self.may(control.at, sched_control_rights::SCHEDULE))
+    }
+
     /// Checks that every change of CPU time and of kept calls was made by right.
     pub fn others(&mut self) {
         let (before, after) = (self.before, self.after);
@@ -158,9 +164,20 @@ impl Change<'_> {
             let again = after.thing(now.at).and_then(|thing| before.again(thing));
             let Some(was) = again.and_then(|thing| before.s.contexts.get(thing.number)) else { continue };
             let changed = (was.priority, was.endless) != (now.priority, now.endless);
-            if changed && !self.may(now.at, sched_rights::CONFIGURE) {
+            if changed && !(self.may(now.at, sched_rights::CONFIGURE) && self.may_allow(now.priority)) {
                 let (who, what) = (self.actors(), self.object(now.at));
                 self.excess("time", format!("{who} could not configure {what}"));
+            }
+        }
+        for now in &after.s.controls {
+            let again = after.thing(now.at).and_then(|thing| before.again(thing));
+            let was = again.and_then(|thing| before.s.controls.get(thing.number));
+            let (bound, cpus) = was.map_or((0, 0), |was| (was.bound, was.cpus));
+            let by = sched_control_rights::CONFIGURE;
+            let may = || self.may(now.at, by) && self.may_allow(now.bound.saturating_sub(1));
+            if (bound, cpus) != (now.bound, now.cpus) && !may() {
+                let (who, what) = (self.actors(), self.object(now.at));
+                self.excess("time", format!("{who} could not extend {what}"));
             }
         }
         for now in after.s.replies.iter().filter(|now| now.caller != 0) {

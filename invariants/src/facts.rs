@@ -95,6 +95,7 @@ impl<'a> Facts<'a> {
             Kind::Reply => root(s.replies.get(number)),
             Kind::Machine => root(s.machines.get(number)),
             Kind::Pool => root(s.pools.get(number)),
+            Kind::Control => root(s.controls.get(number)),
             Kind::Slot | Kind::Member => None,
         }
     }

@@ -98,6 +98,8 @@ pub enum Kind {
     Machine = abi::ObjType::Machine as u8,
     /// An event pool.
     Pool = abi::ObjType::EventPool as u8,
+    /// A SchedControl.
+    Control = abi::ObjType::SchedControl as u8,
     /// A capability slot that is full.
     Slot = 32,
     /// A place in a process's list of memberships.
@@ -105,7 +107,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Untyped,
         Kind::CNode,
         Kind::VSpace,
@@ -118,6 +120,7 @@ impl Kind {
         Kind::Reply,
         Kind::Machine,
         Kind::Pool,
+        Kind::Control,
         Kind::Slot,
         Kind::Member,
     ];
@@ -186,7 +189,7 @@ impl Index {
     pub fn build(&mut self, s: &Snapshot) {
         let counts = [s.untypeds.len(), s.cnodes.len(), s.vspaces.len(), s.frames.len(), s.processes.len()];
         let more = [s.tasks.len(), s.contexts.len(), s.groups.len(), s.notifications.len(), s.replies.len()];
-        let rest = [s.machines.len(), s.pools.len(), s.slots.len(), s.members.len()];
+        let rest = [s.controls.len(), s.machines.len(), s.pools.len(), s.slots.len(), s.members.len()];
         self.objects.begin(counts.iter().chain(&more).chain(&rest).sum());
         self.count = 0;
         macro_rules! enter {
@@ -213,6 +216,7 @@ impl Index {
             replies = Reply;
             machines = Machine;
             pools = Pool;
+            controls = Control;
             members = Member;
         }
         for (number, slot) in s.slots.iter().enumerate().filter(|(_, slot)| slot.used == SlotUse::Full) {

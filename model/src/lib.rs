@@ -101,7 +101,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub fn new(error: Error, detail: u64) -> Refusal {
+    pub const fn new(error: Error, detail: u64) -> Refusal {
         Refusal { error, detail: Some(detail), who: TaskId::NONE }
     }
 

@@ -9,8 +9,8 @@ use abi::{Error, ObjType, Rights};
 
 use crate::caps::Found;
 use crate::object::{
-    CNode, EventPool, Exposure, Frame, Group, Notification, Process, Reply, SchedContext, Task, Untyped,
-    VSpace,
+    CNode, CpuBits, EventPool, Exposure, Frame, Group, Notification, Process, Reply, SchedContext,
+    SchedControl, Task, Untyped, VSpace,
 };
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
@@ -73,7 +73,11 @@ fn recipe(raw: u32, size: u64) -> Result<ObjType> {
         ObjType::VSpace => (1..=4096).contains(&size),
         ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
         ObjType::EventPool => (CELLS_LOG2_MIN.into()..=CELLS_LOG2_MAX.into()).contains(&size),
-        ObjType::Task | ObjType::SchedContext | ObjType::Notification | ObjType::Reply => size == 0,
+        ObjType::Task
+        | ObjType::SchedContext
+        | ObjType::SchedControl
+        | ObjType::Notification
+        | ObjType::Reply => size == 0,
     };
     if fits { Ok(what) } else { Err(Refusal::argument(1)) }
 }
@@ -175,9 +179,17 @@ impl Model {
                 Kind::Task(Box::new(Task { home, start_on: home, utcb, ..Task::default() }))
             }
             ObjType::SchedContext => {
-                let slice = self.sizes.slice;
-                Kind::SchedContext(SchedContext { home, priority: 0, slice, owner: None, left: false })
+                let cpus = CpuBits::default();
+                Kind::SchedContext(SchedContext {
+                    home,
+                    priority: 0,
+                    slice: 0,
+                    cpus,
+                    owner: None,
+                    left: false,
+                })
             }
+            ObjType::SchedControl => Kind::SchedControl(SchedControl::default()),
             ObjType::Notification => {
                 Kind::Notification(Notification { home, bits: 0, waiter: None, bound: None })
             }
@@ -213,6 +225,7 @@ impl Model {
             }
             ObjType::Task => (vec![], TASK, PAGE),
             ObjType::SchedContext => whole(sizes.sched_context),
+            ObjType::SchedControl => whole(sizes.sched_control),
             ObjType::Notification => whole(sizes.notification),
             ObjType::Reply => whole(sizes.reply),
             ObjType::EventPool => (vec![sizes.event_pool], pool_pages(size as u8) * PAGE, PAGE),

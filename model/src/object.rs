@@ -22,12 +22,11 @@ pub struct Sizes {
     pub frame: u64,
     pub process: u64,
     pub sched_context: u64,
+    pub sched_control: u64,
     pub group: u64,
     pub notification: u64,
     pub reply: u64,
     pub event_pool: u64,
-    /// Not bytes: the slice of new CPU time.
-    pub slice: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +54,7 @@ pub enum Kind {
     Process(Process),
     Task(Box<Task>),
     SchedContext(SchedContext),
+    SchedControl(SchedControl),
     Group(Group),
     Notification(Notification),
     Reply(Reply),
@@ -211,11 +211,45 @@ pub enum CallAt {
     Kept(Id),
 }
 
+/// CPUs that a machine can have.
+pub const CPUS_MAX: usize = 1024;
+
+/// A set of CPUs, 64 in a word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CpuBits(pub [u64; CPUS_MAX / 64]);
+
+impl CpuBits {
+    pub fn contains(&self, cpu: usize) -> bool {
+        self.0[cpu / 64] >> (cpu % 64) & 1 != 0
+    }
+
+    /// Returns whether every member is one of `all`.
+    pub fn is_within(&self, all: &CpuBits) -> bool {
+        self.0.iter().zip(all.0).all(|(own, all)| own & !all == 0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SchedControl {
+    /// Nothing is allowed without one.
+    pub ceiling: Option<u8>,
+    pub cpus: CpuBits,
+}
+
+impl SchedControl {
+    /// What process 1 starts with.
+    pub const WHOLE: SchedControl =
+        SchedControl { ceiling: Some(u8::MAX), cpus: CpuBits([u64::MAX; CPUS_MAX / 64]) };
+}
+
 #[derive(Clone, Debug)]
 pub struct SchedContext {
     pub home: usize,
     pub priority: u8,
+    /// 0: it was never set.
     pub slice: u64,
+    /// Where it may run.
+    pub cpus: CpuBits,
     pub owner: Option<Id>,
     /// Its owner died in a call: who had the call keeps the time, for how long the model does not
     /// say.
@@ -295,6 +329,7 @@ impl Kind {
             Kind::Process(_) => ObjType::Process,
             Kind::Task(_) => ObjType::Task,
             Kind::SchedContext(_) => ObjType::SchedContext,
+            Kind::SchedControl(_) => ObjType::SchedControl,
             Kind::Group(_) => ObjType::Group,
             Kind::Notification(_) => ObjType::Notification,
             Kind::Reply(_) => ObjType::Reply,
@@ -335,6 +370,7 @@ views! {
     Process: process, process_mut;
     Task: task, task_mut;
     SchedContext: sched_context, sched_context_mut;
+    SchedControl: sched_control, sched_control_mut;
     Group: group, group_mut;
     Notification: notification, notification_mut;
     Reply: reply_object, reply_object_mut;

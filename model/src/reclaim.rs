@@ -155,7 +155,7 @@ impl Model {
                 self.delete(me, Place::Reader(object), Pins::Hold)?;
                 self.part_pool(object);
             }
-            ObjType::Machine => {}
+            ObjType::SchedControl | ObjType::Machine => {}
         }
         Ok(())
     }

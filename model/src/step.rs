@@ -133,6 +133,7 @@ impl Model {
             Op::ProcessKill => self.process_kill(me, args),
             Op::SchedConfigure => self.sched_configure(me, args),
             Op::SchedBind => self.sched_bind(me, args),
+            Op::SchedAllow => self.sched_allow(me, args),
             Op::SchedInfo => self.sched_info(me, args),
             Op::NotificationBind => self.notification_bind(me, args),
             Op::Map => self.map(me, args),

@@ -1,14 +1,16 @@
 //! Processes, tasks and CPU time: configure, control, inspect.
 
-use abi::{
-    Cap, Error, ObjType, Rights, SchedRights, TaskId, TaskRights, process_rights, sched_rights, task_rights,
-};
+use abi::{Cap, Error, ObjType, Rights, SchedRights, TaskId, TaskRights, process_rights};
+use abi::{sched_control_rights, sched_rights, task_rights};
 
-use crate::object::{Access, Mapping, Offer, State};
+use crate::object::{Access, CPUS_MAX, Mapping, Offer, State};
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
 
 /// A slice that never ends, and so no timer.
 pub const ENDLESS: u64 = u64::MAX;
+
+/// The refusal where a SchedControl does not cover a CPU.
+const NOT_COVERED: Refusal = Refusal::new(Error::OverLimit, u64::MAX);
 
 fn elsewhere(home: usize) -> Refusal {
     Refusal::new(Error::WrongCpu, home as u64)
@@ -119,11 +121,15 @@ impl Model {
 
     /// Configures a task. The kernel chooses its identity: see [`Model::named`].
     pub fn task_configure(&mut self, me: Id, args: &Args) -> Result {
-        let [_, _, utcb, cpu, ..] = args.0;
-        let task = self.find(me, args.cap(0), ObjType::Task, task_rights::REGISTERS)?.object;
-        let process = self.find(me, args.cap(1), ObjType::Process, process_rights::CONFIGURE)?.object;
+        let [_, _, _, utcb, cpu, _] = args.0;
+        let control = self.find_control(me, args.cap(0))?;
+        let task = self.find(me, args.cap(1), ObjType::Task, task_rights::REGISTERS)?.object;
+        let process = self.find(me, args.cap(2), ObjType::Process, process_rights::CONFIGURE)?.object;
         if cpu >= self.cpus as u64 {
             return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
+        }
+        if !self.sched_control(control).cpus.contains(cpu as usize) {
+            return Err(NOT_COVERED);
         }
         self.is_here(me, task)?;
         let vspace = self.process(process).vspace.filter(|_| self.task(task).state == State::Fresh);
@@ -274,15 +280,60 @@ impl Model {
         if home == self.task(me).home { Ok(()) } else { Err(elsewhere(home)) }
     }
 
-    pub fn sched_configure(&mut self, me: Id, args: &Args) -> Result {
-        let [_, priority, slice, ..] = args.0;
-        let time = self.find(me, args.cap(0), ObjType::SchedContext, sched_rights::CONFIGURE)?.object;
-        let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
-        if slice == 0 {
-            return Err(Refusal::argument(2));
+    /// Returns the SchedControl by whose authority a system call is made.
+    fn find_control(&self, me: Id, cap: Cap) -> Result<Id> {
+        Ok(self.find(me, cap, ObjType::SchedControl, sched_control_rights::SCHEDULE)?.object)
+    }
+
+    fn check_ceiling(&self, control: Id, priority: u8) -> Result<()> {
+        let ceiling = self.sched_control(control).ceiling.ok_or(NOT_COVERED)?;
+        if priority > ceiling {
+            return Err(Refusal::new(Error::OverLimit, ceiling.into()));
         }
+        Ok(())
+    }
+
+    pub fn sched_allow(&mut self, me: Id, args: &Args) -> Result {
+        let by = self.find_control(me, args.cap(0))?;
+        let to = self.find(me, args.cap(1), ObjType::SchedControl, sched_control_rights::CONFIGURE)?.object;
+        let [_, _, ceiling, first, bits, _] = args.0;
+        let ceiling = u8::try_from(ceiling).map_err(|_| Refusal::argument(2))?;
+        if first % 64 != 0 || first >= CPUS_MAX as u64 {
+            return Err(Refusal::argument(3));
+        }
+        self.check_ceiling(by, ceiling)?;
+        let word = first as usize / 64;
+        if bits & !self.sched_control(by).cpus.0[word] != 0 {
+            return Err(NOT_COVERED);
+        }
+        let it = self.sched_control_mut(to);
+        match it.ceiling {
+            Some(has) if has != ceiling => return Err(Refusal::new(Error::BadState, has.into())),
+            _ => it.ceiling = Some(ceiling),
+        }
+        it.cpus.0[word] |= bits;
+        Ok(Answer::DONE)
+    }
+
+    pub fn sched_configure(&mut self, me: Id, args: &Args) -> Result {
+        let [_, _, priority, slice, ..] = args.0;
+        let control = self.find_control(me, args.cap(0))?;
+        let time = self.find(me, args.cap(1), ObjType::SchedContext, sched_rights::CONFIGURE)?.object;
+        let priority = u8::try_from(priority).map_err(|_| Refusal::argument(2))?;
+        if slice == 0 {
+            return Err(Refusal::argument(3));
+        }
+        self.check_ceiling(control, priority)?;
         self.time_is_here(me, time)?;
+        let cpus = self.sched_control(control).cpus;
         let it = self.sched_context_mut(time);
+        let is_had = it.owner.is_some() || it.left;
+        if is_had && !it.cpus.is_within(&cpus) {
+            return Err(NOT_COVERED);
+        }
+        if !is_had {
+            it.cpus = cpus;
+        }
         (it.priority, it.slice) = (priority, slice);
         Ok(Answer::DONE)
     }
@@ -297,6 +348,13 @@ impl Model {
         }
         if matches!(self.task(task).state, State::Fresh | State::Dead) {
             return Err(Error::BadState.into());
+        }
+        let it = self.sched_context(time);
+        if it.slice == 0 {
+            return Err(Error::BadState.into());
+        }
+        if !it.cpus.contains(self.task(task).start_on) {
+            return Err(NOT_COVERED);
         }
         if self.is_dying(time) {
             return Err(Error::Dying.into());

@@ -14,7 +14,7 @@
 use core::cell::Cell;
 
 use smp::cpu::CpuId;
-use smp::cpuset::CpuSet;
+use smp::cpuset::{AtomicCpuSet, CpuSetCell};
 
 use crate::run_queue::QueueLinks;
 
@@ -39,7 +39,7 @@ pub struct ScState<T> {
     granted: Cell<u64>,
     slice: Cell<u64>,
     /// Where it may run.
-    cpus: CpuSet,
+    cpus: CpuSetCell,
 }
 
 impl<T> ScState<T> {
@@ -53,17 +53,22 @@ impl<T> ScState<T> {
     /// See [`ScState::RANK_OFFSET`].
     pub const SLICE_OFFSET: usize = core::mem::offset_of!(ScState<T>, slice);
 
-    /// Makes a context that has used no time, with a whole slice (in TSC ticks).
-    pub const fn new(priority: u8, slice: u64, cpus: CpuSet) -> ScState<T> {
-        let slice = if slice > NEVER { NEVER } else { slice };
+    /// Makes a context that has used no time and is not set yet: without a slice, and for no CPU.
+    #[inline(always)]
+    pub fn inert() -> ScState<T> {
         ScState {
-            remaining: Cell::new(slice),
+            remaining: Cell::new(0),
             links: QueueLinks::new(),
-            rank: Cell::new(priority as u32 + 1),
-            granted: Cell::new(slice),
-            slice: Cell::new(slice),
-            cpus,
+            rank: Cell::new(1),
+            granted: Cell::new(0),
+            slice: Cell::new(0),
+            cpus: CpuSetCell::default(),
         }
+    }
+
+    /// Returns whether the context was never set.
+    pub fn is_inert(&self) -> bool {
+        self.slice.get() == 0
     }
 
     /// Returns the priority: 0 lowest, 255 highest.
@@ -84,10 +89,14 @@ impl<T> ScState<T> {
         if self.slice.get() == NEVER { ENDLESS } else { self.slice.get() }
     }
 
-    /// Changes the slice, and shortens the present one to the new length if it is longer. Requires:
-    /// the context does not run.
+    /// Changes the slice (in TSC ticks, not 0), and shortens the present one to the new length if
+    /// it is longer. The first slice that is set begins whole. Requires: the context does not run.
     pub fn set_slice(&self, slice: u64) {
+        let is_first = self.is_inert();
         self.slice.set(slice.min(NEVER));
+        if is_first {
+            self.refill();
+        }
         if self.remaining.get() > slice {
             self.set_remaining(slice);
         }
@@ -154,6 +163,27 @@ impl<T> ScState<T> {
     pub fn may_run_on(&self, cpu: CpuId) -> bool {
         self.cpus.contains(cpu)
     }
+
+    /// Returns whether the context may run on all CPUs of a machine that has `count`.
+    pub fn roams(&self, count: usize) -> bool {
+        self.cpus.is_full(count)
+    }
+
+    /// Makes the CPUs of a set those where the context may run, on a machine that has `count` CPUs.
+    /// Requires: the context has neither owner nor holder.
+    pub fn set_cpus(&self, cpus: &AtomicCpuSet, count: usize) {
+        self.cpus.become_as(cpus, count);
+    }
+
+    /// Returns whether `cpus` has all CPUs where the context may run.
+    pub fn runs_within(&self, cpus: &AtomicCpuSet, count: usize) -> bool {
+        self.cpus.is_within(cpus, count)
+    }
+
+    /// Returns CPUs 0 to 63 of those where the context may run, as bits. For surveys.
+    pub fn cpu_bits(&self) -> u64 {
+        self.cpus.first_word()
+    }
 }
 
 #[cfg(test)]
@@ -161,7 +191,9 @@ mod tests {
     use super::*;
 
     fn context(slice: u64) -> ScState<()> {
-        ScState::new(7, slice, CpuSet::ALL)
+        let sc = ScState::inert();
+        sc.set_slice(slice);
+        sc
     }
 
     /// Runs a context from time `start` to time `end`. Returns the rest of its slice.
@@ -231,10 +263,20 @@ mod tests {
     #[test]
     fn affinity_is_a_set() {
         let cpu = |n| smp::host_test::cpu(n);
-        assert!(context(1).may_run_on(cpu(1)) && context(1).may_run_on(cpu(70)));
-        let mut only = CpuSet::default();
+        let (sc, only) = (context(1), AtomicCpuSet::default());
         only.insert(cpu(70));
-        let sc = ScState::<()>::new(7, 1, only);
+        sc.set_cpus(&only, 100);
         assert!(!sc.may_run_on(cpu(1)) && sc.may_run_on(cpu(70)));
+        assert!(sc.runs_within(&only, 100) && !sc.roams(100));
+        assert!(!sc.runs_within(&AtomicCpuSet::default(), 100));
+    }
+
+    #[test]
+    fn a_new_context_is_inert_until_it_is_set() {
+        let sc = ScState::<()>::inert();
+        assert_eq!((sc.is_inert(), sc.consumed(), sc.remaining(), sc.priority()), (true, 0, 0, 0));
+        assert!(sc.runs_within(&AtomicCpuSet::default(), 100));
+        sc.set_slice(30);
+        assert_eq!((sc.is_inert(), sc.consumed(), sc.remaining()), (false, 0, 30));
     }
 }

@@ -299,6 +299,16 @@ record! {
 }
 
 record! {
+    /// A SchedControl.
+    object Control = "control" {
+        /// One more than the highest priority that it allows; 0: none.
+        bound: u32,
+        /// Which of the CPUs 0 to 63 it covers, as bits.
+        cpus: u64,
+    }
+}
+
+record! {
     /// The object that stands for the machine.
     object Machine = "machine" {
     }

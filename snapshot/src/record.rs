@@ -205,6 +205,7 @@ macro_rules! for_each_record {
             Notification notification notifications;
             Reply reply replies;
             Pool pool pools;
+            Control control controls;
             Machine machine machines;
         }
     };

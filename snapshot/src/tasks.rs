@@ -247,9 +247,11 @@ record! {
         owner: u64,
         /// Its priority.
         priority: u32,
+        /// On which of the CPUs 0 to 63 it may run, as bits.
+        cpus: u64,
         /// Its slice never ends.
         endless: bool,
-        /// The ticks of a slice.
+        /// The ticks of a slice; 0: it was never set.
         slice: u64,
         /// How many of them were left when its time was last counted.
         remaining: u64,

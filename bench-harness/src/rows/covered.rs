@@ -71,6 +71,7 @@ const LEFT_OUT: &[(Op, &str)] = &[
     (Op::PoolBind, "done once for a pool and a process"),
     (Op::CSpaceGrow, "done once for a CNode and a process"),
     (Op::DeviceFrame, "done once for a device"),
+    (Op::SchedAllow, "done once for a program that may start tasks"),
     (Op::AuditStart, "done once for a machine"),
     (Op::AuditRead, "copies as many records as are asked for; nobody waits for it"),
     (Op::TaskReadVector, "copies as many words as are asked for, of a task that a debugger has stopped"),

@@ -145,6 +145,7 @@ fn names(s: &Snapshot) -> HashMap<u64, (&'static str, usize)> {
         groups "group";
         notifications "note";
         replies "reply";
+        controls "control";
         machines "machine";
         pools "pool";
     }

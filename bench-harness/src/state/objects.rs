@@ -32,6 +32,12 @@ impl State<'_> {
             line
         }));
         lines.extend(s.pools.iter().map(|pool| self.pool(pool)));
+        lines.extend(s.controls.iter().map(|control| {
+            let mut line = line_of(self, control, control.swept);
+            line.number("bound", control.bound);
+            line.hex("cpus", control.cpus);
+            line
+        }));
         lines.extend(s.machines.iter().map(|machine| line_of(self, machine, machine.swept)));
         if self.memory {
             self.memory(lines);
@@ -61,6 +67,7 @@ impl State<'_> {
         line.number("home", context.home);
         line.number("priority", context.priority);
         line.number("slice", rounded(context.slice));
+        line.hex("cpus", context.cpus);
         line.number("left", rounded(context.remaining));
         line.number("used", rounded(context.consumed));
         line.value("with", self.name(context.task));

@@ -2,7 +2,7 @@
 
 use abi::ObjType;
 use snapshot::{
-    CNode, Call, Class, Context, Cpu, Entry, Exposure, Frame, Group, Info, Kernel, Machine, Member,
+    CNode, Call, Class, Context, Control, Cpu, Entry, Exposure, Frame, Group, Info, Kernel, Machine, Member,
     Notification, Pool, Process, Registers, Reply, RequestKind, Slot, SlotUse, Stage, State as Doing, Task,
     TaskNumber, Untyped, VSpace,
 };
@@ -105,6 +105,7 @@ fn world(base: u64) -> Snapshot {
         notifications: vec![Notification { at: note, bits: 4, ..Notification::default() }],
         replies: vec![Reply { at: reply, server, ..Reply::default() }],
         pools: vec![Pool { at: pool, process, log2: 3, reserved: 2, bits: 1, ..Pool::default() }],
+        controls: vec![Control { at: at(18), bound: 256, cpus: 3, ..Control::default() }],
         machines: vec![Machine { at: at(14), ..Machine::default() }],
         untypeds: vec![Untyped { at: at(15), size: 0x1000, low: 0x80, ..Untyped::default() }],
         cnodes: vec![CNode { at: cnode, process, ..CNode::default() }],
@@ -169,7 +170,7 @@ fn objects_have_names_and_no_addresses() {
     let slots =
         ["depth=0 note1 rights=7 badge=0 in=cnode1 at=1", "depth=1 note1 rights=7 badge=6 in=cnode1 at=2"];
     assert_eq!(here[tree + 1..tree + 3], slots);
-    assert_eq!(here.last().map(String::as_str), Some("kernel epoch=5 objects=15 zombies=[]"));
+    assert_eq!(here.last().map(String::as_str), Some("kernel epoch=5 objects=16 zombies=[]"));
 }
 
 #[test]
@@ -222,6 +223,9 @@ fn what_programs_see_is_in_the_text() {
         ("reply", |s| s.replies[0].caller = s.tasks[0].at),
         ("holder of time", |s| s.contexts[0].task = 0),
         ("priority", |s| s.contexts[0].priority += 1),
+        ("where time may run", |s| s.contexts[0].cpus += 1),
+        ("a ceiling", |s| s.controls[0].bound += 1),
+        ("CPUs that are covered", |s| s.controls[0].cpus += 1),
         ("a slice handed over", |s| s.contexts[0].consumed += 16 * MINUTE),
         ("member", |s| s.members[0].word = 0),
         ("exposure", |s| s.exposures[0].generation += 1),

@@ -5,8 +5,8 @@ use abi::{ObjType, Rights};
 use confine::{Bound, Excess, Judge, Offer, OfferKind, Picture};
 use invariants::Snapshot;
 use snapshot::{
-    CNode, Context, Cpu, Entry, Exposure, Frame, Group, LabelRule, Machine, Member, Notification, Pool,
-    Process, Reply, Slot, SlotUse, State, Task, Untyped, VSpace,
+    CNode, Context, Control, Cpu, Entry, Exposure, Frame, Group, LabelRule, Machine, Member, Notification,
+    Pool, Process, Reply, Slot, SlotUse, State, Task, Untyped, VSpace,
 };
 
 /// The process that acts, another one, and a third.
@@ -24,6 +24,7 @@ pub const UNTYPED: u64 = 0x14_0000;
 pub const MEMORY: u64 = 0x80_0000;
 pub const REPLY: u64 = 0x15_0000;
 pub const CONTEXT: u64 = 0x16_0000;
+pub const CONTROL: u64 = 0x1f_0000;
 pub const POOL: u64 = 0x17_0000;
 pub const POOL_PAGE: u64 = 0x30_0000;
 /// A table that is part of no CSpace, a space in which nobody lives, a task that is not configured,
@@ -96,6 +97,7 @@ impl Stage {
             untypeds: Untyped { at: UNTYPED, identity: UNTYPED, base: MEMORY, size: 0x1_0000 };
             replies: Reply { at: REPLY, identity: REPLY };
             contexts: Context { at: CONTEXT, identity: CONTEXT, priority: 5 };
+            controls: Control { at: CONTROL, identity: CONTROL, bound: 10, cpus: 1 };
             pools: Pool { at: POOL, identity: POOL, base: POOL_PAGE, pages: 2, writable_pages: 1 };
             cnodes: CNode { at: TABLE, identity: TABLE, slots_at: TABLE + 0x100, slots: 16 };
             vspaces: VSpace { at: SPACE, identity: SPACE };

@@ -1,6 +1,6 @@
 //! Tasks, processes, CPU time.
 
-use abi::{Rights, process_rights, sched_rights, task_rights};
+use abi::{Rights, process_rights, sched_control_rights, sched_rights, task_rights};
 use snapshot::State;
 
 use crate::Plant;
@@ -152,13 +152,32 @@ pub const PLANTS: &[Plant] = &[
     },
     Plant {
         rule: "time",
-        what: "a SchedContext is configured with CONFIGURE",
+        what: "a SchedContext is configured with CONFIGURE, and SCHEDULE of a SchedControl",
         set: |s| {
             s.hold(CONTEXT, sched_rights::OBSERVE);
         },
-        needs: &[|s| {
-            s.hold(CONTEXT, sched_rights::CONFIGURE);
-        }],
+        needs: &[
+            |s| {
+                s.hold(CONTEXT, sched_rights::CONFIGURE);
+            },
+            |s| {
+                s.hold(CONTROL, sched_control_rights::SCHEDULE);
+            },
+        ],
         change: |s| s.s.contexts[0].priority = 9,
+    },
+    Plant {
+        rule: "time",
+        what: "a SchedControl is extended with CONFIGURE, and SCHEDULE of one that allows as much",
+        set: nothing,
+        needs: &[
+            |s| {
+                s.hold(CONTROL, sched_control_rights::CONFIGURE);
+            },
+            |s| {
+                s.hold(CONTROL, sched_control_rights::SCHEDULE);
+            },
+        ],
+        change: |s| s.s.controls[0].cpus = 3,
     },
 ];

@@ -78,6 +78,7 @@ rules! {
     "pending" = calls::pending;
     "clients" = calls::clients;
     "holders" = time::holders;
+    "allowed-time" = time::allowed_time;
     "own-time" = time::own_time;
     "lent-time" = time::lent_time;
     "starvation" = time::starvation;

@@ -14,6 +14,16 @@ fn runs(f: &Facts<'_>, context: &Context) -> bool {
     f.cpu(context.home).is_some_and(|cpu| cpu.context == context.at)
 }
 
+/// Whether an address is that of a SchedContext that may run on every CPU.
+fn roams(f: &Facts<'_>, at: u64) -> bool {
+    f.context(at).is_some_and(|context| f.s.cpus.iter().all(|cpu| may_run_on(context, cpu.id)))
+}
+
+fn may_run_on(context: &Context, cpu: u32) -> bool {
+    // A record has only the first CPUs.
+    cpu >= u64::BITS || context.cpus >> cpu & 1 != 0
+}
+
 /// A SchedContext's holder has it: as the time that it spends, as its own time that rests while it
 /// goes on with a caller's, or in its message block. The SchedContext runs or is queued exactly
 /// while its holder may run on it.
@@ -50,6 +60,19 @@ pub fn holders(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
+/// A SchedContext runs or is queued only on a CPU where it may run. One that was never set has
+/// neither owner nor holder.
+pub fn allowed_time(f: &Facts<'_>, out: &mut Findings) {
+    for context in f.s.contexts.iter().filter(|context| !f.is_busy(context.home)) {
+        let (at, home) = (context.at, context.home);
+        let active = runs(f, context) || is_queued(context);
+        let may_run = may_run_on(context, home);
+        hold!(out, !active || may_run, "SchedContext {at:#x} is active on cpu{home}, where it may not run");
+        let is_had = context.owner != 0 || context.task != 0;
+        hold!(out, context.slice != 0 || !is_had, "SchedContext {at:#x} was never set, and a task has it");
+    }
+}
+
 /// A task that may run, or receives, holds its own CPU time, if it has any that is not being
 /// destroyed.
 pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
@@ -62,16 +85,16 @@ pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task has borrowed time only where it may need it: ready and off the CPU, or waiting in a call
-/// that is there. A task that has a caller's time spends that time, and not its own. A task that
-/// receives has nobody's.
+/// A task has borrowed time only where it may need it: ready and off the CPU, or waiting in a call.
+/// Time waits with a call to another CPU only if it may not go there. A task that has a caller's
+/// time spends that time, and not its own. A task that receives has nobody's.
 pub fn lent_time(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let name = || name_of(task);
         if task.borrowed != 0 {
             let runs = f.cpu(task.home).is_some_and(|cpu| cpu.current == task.at);
             hold!(out, !runs, "{} runs, and keeps other time", name());
-            let waits = awaits(task) && task.state != State::AwaitRemote;
+            let waits = awaits(task) && (task.state != State::AwaitRemote || !roams(f, task.borrowed));
             let may = waits || matches!(task.state, State::Ready | State::Restart | State::Faulted);
             hold!(out, may, "{} has borrowed time, and needs none", name());
         }
@@ -85,9 +108,9 @@ pub fn lent_time(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A ready task without time can get none: its own is in use, its first callers on this CPU have
-/// none to give, and, while no mail is under way, neither has any task that waits for it, directly
-/// or not, on any CPU.
+/// A ready task without time can get none: its own is in use, and its first callers on this CPU
+/// have none to give. While no mail is under way, no task that waits for it, directly or not, on
+/// any CPU, has time that may run everywhere.
 pub fn starvation(f: &Facts<'_>, out: &mut Findings) {
     let starves = |task: &&Task| is_runnable(task) && f.time(task).is_none() && !task.ending;
     let mail = f.s.cpus.iter().any(|cpu| cpu.has_mail);
@@ -129,7 +152,8 @@ fn neglected(f: &Facts<'_>, task: &Task, out: &mut Findings) {
     while let Some(next) = found.get(at).and_then(|at| f.task(*at)) {
         at += 1;
         for caller in callers(f, next) {
-            let has = f.own_time(caller).is_some() || caller.borrowed | caller.message_context != 0;
+            let own = f.own_time(caller).map_or(0, |own| own.at);
+            let has = [own, caller.borrowed, caller.message_context].iter().any(|at| roams(f, *at));
             let rests = has && !caller.ending;
             hold!(
                 out,

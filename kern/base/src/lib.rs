@@ -8,6 +8,7 @@
 //! | [`task::Task`] inside `hot`, [`sched_context::SchedContext`], [`reply::Reply`] | home CPU | home CPU |
 //! | [`notification::Notification`] inside | home CPU; its `remote` word by any CPU, atomically | home CPU |
 //! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
+//! | [`sched_control::SchedControl`] | any CPU, atomically | any CPU |
 //! | [`process::Process`] | the CPU that configures it, once; the CPU that destroys it | any CPU |
 //! | [`memory::Untyped`]: what is carved | holder of the object's root lock | holder of the object's root lock |
 //! | [`memory::VSpace`] | holder of its lock | any CPU, hardware |
@@ -38,6 +39,7 @@ pub mod protection;
 pub mod reply;
 pub mod roots;
 pub mod sched_context;
+pub mod sched_control;
 pub mod search;
 pub mod slot;
 pub mod sweep;

@@ -11,6 +11,7 @@ use crate::notification::Notification;
 use crate::process::Process;
 use crate::reply::Reply;
 use crate::sched_context::SchedContext;
+use crate::sched_control::SchedControl;
 use crate::slot::CNode;
 use crate::task::Task;
 
@@ -41,6 +42,7 @@ smp::kernel_objects! {
         Reply = ObjType::Reply as u8, abi::SharedRights;
         MachineObject = ObjType::Machine as u8, abi::MachineRights;
         EventPool = ObjType::EventPool as u8, abi::SharedRights;
+        SchedControl = ObjType::SchedControl as u8, abi::SchedControlRights;
     }
 }
 
@@ -74,4 +76,7 @@ macro_rules! headed {
         }
     };
 }
-headed!(Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool);
+headed!(
+    Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool
+    SchedControl
+);

@@ -1,4 +1,5 @@
-//! SchedContexts: the right to CPU time.
+//! SchedContexts: the right to CPU time. No task can have a new one, until a
+//! [`SchedControl`](crate::sched_control::SchedControl) has set it.
 //!
 //! Run queues hold SchedContexts, never tasks. `task` is the present holder of the time: a call
 //! donates the time to the callee, and the reply gives it back. The inner state belongs to the CPU
@@ -10,14 +11,10 @@ use core::convert::Infallible;
 use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
-use smp::cpuset::CpuSet;
 use smp::door::{HasHomed, Homed, Link, Opened, Sendable};
 
 use crate::header::{Header, RootId};
 use crate::task::Task;
-
-/// Slice that a fresh context has: 10 ms at 1 GHz, in TSC ticks.
-pub const DEFAULT_SLICE: u64 = 10_000_000;
 
 /// What the home CPU owns.
 #[repr(C)]
@@ -64,11 +61,7 @@ impl SchedContext {
             header: Header::new(ObjType::SchedContext, root),
             hot: Homed::new(
                 home,
-                SchedHot {
-                    task: Link::null(),
-                    owner: Link::null(),
-                    state: ScState::new(0, DEFAULT_SLICE, CpuSet::ALL),
-                },
+                SchedHot { task: Link::null(), owner: Link::null(), state: ScState::inert() },
             ),
         }
     }

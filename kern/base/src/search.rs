@@ -27,6 +27,8 @@ pub enum Step {
     Scan,
     /// Looks for the caller's time at the caller's home, then at the caller's own callers.
     Enter,
+    /// Goes on to the caller's own callers: its time may not run everywhere.
+    Beyond,
     /// Returns from a caller without time to the next callers.
     Leave,
     /// Gets the caller's own time from wherever it is.
@@ -47,6 +49,7 @@ impl Step {
             Step::Fetch(_) => 3,
             Step::Carry => 4,
             Step::Lost => 5,
+            Step::Beyond => 6,
         }
     }
 }

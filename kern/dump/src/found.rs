@@ -15,6 +15,7 @@ use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use kern_core::MachineObject as Machine;
@@ -58,7 +59,8 @@ macro_rules! objects {
 }
 
 objects! {
-    Untyped, CNode, VSpace, Frame, Process, Task, SchedContext, Group, Notification, Reply, Machine, EventPool
+    Untyped, CNode, VSpace, Frame, Process, Task, SchedContext, Group, Notification, Reply, Machine, EventPool,
+    SchedControl
 }
 
 impl Object {

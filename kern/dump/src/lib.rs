@@ -189,6 +189,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             Object::Group(object) => self.group(at, object.get(pin)),
             Object::Notification(object) => self.notification(object.get(pin)),
             Object::Reply(object) => self.reply(object.get(pin)),
+            Object::SchedControl(object) => self.control(object.get(pin)),
             Object::Machine(object) => {
                 let object = object.get(pin);
                 self.sink.machine(&record!(self, Machine of object {}));

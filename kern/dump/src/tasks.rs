@@ -7,10 +7,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, HOME_MASK, HOME_SHIFT, LABEL_MASK, LABEL_SHIFT, Message,
     Request, Task, TaskHot, ctl,
 };
+use smp::cpu::CpuId;
 use smp::door::Ref;
 use snapshot::{RequestKind, Sink};
 
@@ -26,11 +28,19 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [hot] task, owner;
             [state] priority(), slice(), remaining(), consumed();
             [] queue_rank;
+            cpus = state.cpu_bits(),
             home = self.home(&context.hot),
             under_way = context.hot.is_under_way(),
             endless = state.slice() == sched::ENDLESS,
             queue_next = self.at(next),
             queue_prev = self.at(prev),
+        }));
+    }
+
+    pub fn control(&mut self, control: Ref<'k, SchedControl>) {
+        self.sink.control(&record!(self, Control of control {
+            bound = control.ceiling().map_or(0, |ceiling| u32::from(ceiling) + 1),
+            cpus = control.word(CpuId::BOOT),
         }));
     }
 

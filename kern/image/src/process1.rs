@@ -15,6 +15,7 @@ use kern_base::paging::TABLE_BYTES;
 use kern_base::phys::{PhysPage, PhysRange};
 use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use kern_core::MachineObject;
@@ -36,6 +37,8 @@ const TABLE_POOL: u64 = 128;
 const TASK_NUMBERS: usize = 64;
 /// Priority of process 1: above what it starts unless it says otherwise.
 const PRIORITY: u8 = 200;
+/// Slice of process 1, in TSC ticks, until it sets its own.
+const SLICE: u64 = 10_000_000;
 
 /// Why process 1 can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -195,6 +198,11 @@ impl First<'_> {
         let task = region.carve(TASK_BYTES, PAGE_SIZE);
         let task = task.and_then(|p| Task::make(p, pin, BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
+        let control = carve(region, pin, SchedControl::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
+        for cpu in (0..cx.k.cpu_count()).step_by(64).filter_map(CpuId::new) {
+            // A fresh one has no other ceiling.
+            _ = control.get().extend(u8::MAX, cpu, u64::MAX);
+        }
         let machine = carve(region, pin, MachineObject::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
         let node = cnode.get();
         cx.make().fill_boot(node, abi::INIT_CNODE, cnode);
@@ -203,13 +211,17 @@ impl First<'_> {
         cx.make().fill_boot(node, abi::INIT_TASK, task);
         cx.make().fill_boot(node, abi::INIT_SCHED, sc);
         cx.make().fill_boot(node, abi::INIT_MACHINE, machine);
+        cx.make().fill_boot(node, abi::INIT_SCHED_CONTROL, control);
         for (i, untyped) in made.untypeds.iter().enumerate() {
             let cap = Cap(abi::INIT_UNTYPED.0 + i as u32);
             cx.make().fill_boot(node, cap, *untyped);
         }
         cx.make().bind_process(process, cnode, self.vspace, false)?;
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
-        cx.here(&sc.get().hot)?.state.set_priority(PRIORITY);
+        let time = &cx.here(&sc.get().hot)?.state;
+        time.set_priority(PRIORITY);
+        time.set_slice(SLICE);
+        time.set_cpus(control.get().cpus(), cx.k.cpu_count());
         cx.make().bind_time(sc, task)?;
         let task = cx.open_here(task)?;
         task.regs.rip.set(entry);

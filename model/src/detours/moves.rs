@@ -305,9 +305,12 @@ impl Named<'_> {
     fn of_tasks(&mut self) {
         let processes = self.args_of(ObjType::Process);
         let (times, pools) = (self.args_of(ObjType::SchedContext), self.args_of(ObjType::EventPool));
+        let controls = self.args_of(ObjType::SchedControl);
         for task in self.args_of(ObjType::Task) {
             for process in &processes {
-                self.add(Op::TaskConfigure, &[task, *process, UTCB, 0]);
+                for control in &controls {
+                    self.add(Op::TaskConfigure, &[*control, task, *process, UTCB, 0]);
+                }
                 for pool in &pools {
                     self.add(Op::PoolBind, &[*pool, *process, task, POOL, 1]);
                 }
@@ -330,9 +333,17 @@ impl Named<'_> {
     }
 
     fn of_time(&mut self) {
-        for time in self.args_of(ObjType::SchedContext) {
-            self.add(Op::SchedConfigure, &[time, 9, ENDLESS]);
-            self.add(Op::SchedInfo, &[time]);
+        let (times, controls) = (self.args_of(ObjType::SchedContext), self.args_of(ObjType::SchedControl));
+        for time in &times {
+            self.add(Op::SchedInfo, &[*time]);
+        }
+        for control in &controls {
+            for time in &times {
+                self.add(Op::SchedConfigure, &[*control, *time, 9, ENDLESS]);
+            }
+            for other in &controls {
+                self.add(Op::SchedAllow, &[*control, *other, 9, 0, 1]);
+            }
         }
     }
 

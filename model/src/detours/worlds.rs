@@ -15,7 +15,8 @@ use alloc::vec::Vec;
 
 use abi::membership::EXPOSE_PER_CPU;
 use abi::{Cap, MEMBER_RIGHTS, MsgInfo, ObjType, Op, ProcessKey, Rights, Target, TaskId};
-use abi::{cnode_rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
+use abi::{cnode_rights, frame_rights, machine_rights, process_rights};
+use abi::{sched_control_rights, sched_rights, task_rights};
 
 use crate::object::{self, State};
 use crate::tasks::ENDLESS;
@@ -74,6 +75,10 @@ pub enum Thing {
     /// A task that is not configured.
     NewTask,
     Time,
+    /// Authority over all CPU time.
+    Authority,
+    /// A SchedControl that allows nothing yet.
+    Control,
     /// The Untyped of which the frame and the Notification are made.
     Memory,
     Pool,
@@ -89,7 +94,7 @@ const ALL_BUT_GRANT: Rights = Rights::ALL.minus(Rights::GRANT);
 const ALL_BUT_DELETE: Rights = Rights::ALL.minus(Rights::DELETE);
 
 impl Thing {
-    const ALL: [(Thing, &'static str, &'static [Rights]); 18] = [
+    const ALL: [(Thing, &'static str, &'static [Rights]); 20] = [
         (
             Member,
             "member",
@@ -146,6 +151,8 @@ impl Thing {
         (OwnProcess, "own-process", &[process_rights::CONFIGURE.rights(), Rights::ALL]),
         (NewTask, "new-task", &[Rights::NONE, task_rights::REGISTERS.rights(), Rights::ALL]),
         (Time, "time", &[Rights::NONE, sched_rights::CONFIGURE.rights(), sched_rights::OBSERVE.rights()]),
+        (Authority, "authority", &[Rights::NONE, sched_control_rights::SCHEDULE.rights()]),
+        (Control, "control", &[Rights::NONE, sched_control_rights::CONFIGURE.rights(), Rights::ALL]),
         (Memory, "memory", &[Rights::ALL]),
         (Pool, "pool", &[Rights::NONE, Rights::LISTEN]),
     ];
@@ -195,7 +202,12 @@ const SETS: &[&[Thing]] = &[
     &[Link, Table],
     &[Table, OwnProcess],
     &[NewTask, OwnProcess],
+    &[NewTask, OwnProcess, Authority],
+    &[Victim, NewTask, Authority],
     &[OwnProcess, NewTask, Time],
+    &[VictimTask, Time, Authority],
+    &[OwnTask, Time, Authority],
+    &[Time, Authority, Control],
     &[OwnTask, Time],
     &[OwnTask, Pool],
     &[OwnProcess, OwnTask, Pool],
@@ -338,6 +350,11 @@ fn make<S: Stage>(stage: &mut S, what: ObjType, size: u64) -> Cap {
     make_of(stage, memory, what, size)
 }
 
+fn set_time<S: Stage>(stage: &mut S, time: Cap, priority: u64) {
+    let authority = abi::INIT_SCHED_CONTROL.arg();
+    stage.does(None, Op::SchedConfigure, [authority, time.arg(), priority, ENDLESS, 0, 0]);
+}
+
 /// Makes a process with a task that is ready.
 fn process<S: Stage>(stage: &mut S) -> Made {
     let cnode = make(stage, ObjType::CNode, SLOTS);
@@ -346,8 +363,9 @@ fn process<S: Stage>(stage: &mut S) -> Made {
     let task = make(stage, ObjType::Task, 0);
     let time = make(stage, ObjType::SchedContext, 0);
     stage.does(None, Op::ProcessConfigure, [process.arg(), cnode.arg(), vspace.arg(), 0, 0, 0]);
-    stage.does(None, Op::TaskConfigure, [task.arg(), process.arg(), UTCB, 0, 0, 0]);
-    stage.does(None, Op::SchedConfigure, [time.arg(), PRIORITY, ENDLESS, 0, 0, 0]);
+    let authority = abi::INIT_SCHED_CONTROL.arg();
+    stage.does(None, Op::TaskConfigure, [authority, task.arg(), process.arg(), UTCB, 0, 0]);
+    set_time(stage, time, PRIORITY);
     stage.does(None, Op::SchedBind, [time.arg(), task.arg(), 0, 0, 0, 0]);
     stage.does(None, Op::TaskResume, [task.arg(), 0, 0, 0, 0, 0]);
     copy(stage, cnode, (cnode, OWN_CNODE), Rights::NONE);
@@ -431,6 +449,7 @@ impl<S: Stage> Builder<'_, S> {
             Memory => return None,
             Maker => self.group?,
             Machine => return Some((abi::INIT_MACHINE, false)),
+            Authority => return Some((abi::INIT_SCHED_CONTROL, false)),
             Victim => return Some((victim.process, false)),
             VictimSlots => return Some((victim.cnode, false)),
             VictimSpace => return Some((victim.vspace, false)),
@@ -455,11 +474,19 @@ impl<S: Stage> Builder<'_, S> {
             }
             Table => self.make_table(),
             NewTask => make(self.stage, ObjType::Task, 0),
-            Time => make(self.stage, ObjType::SchedContext, 0),
+            Time => self.make_time(),
+            Control => make(self.stage, ObjType::SchedControl, 0),
             Pool => make(self.stage, ObjType::EventPool, abi::events::CELLS_LOG2_MIN.into()),
         };
         self.labelled.push(made);
         Some((made, false))
+    }
+
+    /// Makes CPU time that can be bound.
+    fn make_time(&mut self) -> Cap {
+        let time = make(self.stage, ObjType::SchedContext, 0);
+        set_time(self.stage, time, 0);
+        time
     }
 
     fn make_table(&mut self) -> Cap {
@@ -502,7 +529,7 @@ const INIT_MEMORY: Cap = Cap(31);
 
 impl Default for Bare {
     fn default() -> Bare {
-        let sizes = Sizes { slice: 1, ..Sizes::default() };
+        let sizes = Sizes::default();
         let mut model = Model { sizes, cpus: CPUS, process_numbers: 63, ..Model::default() };
         let space = object::VSpace {
             process: Some(Id(2)),
@@ -522,6 +549,7 @@ impl Default for Bare {
             (abi::INIT_VSPACE, Kind::VSpace(space)),
             (abi::INIT_PROCESS, Kind::Process(process)),
             (abi::INIT_MACHINE, Kind::Machine),
+            (abi::INIT_SCHED_CONTROL, Kind::SchedControl(object::SchedControl::WHOLE)),
             (INIT_MEMORY, Kind::Untyped(object::Untyped { base: 1 << 30, size, low: 0, high: size })),
         ];
         for (cap, kind) in boot {
@@ -566,7 +594,7 @@ impl Stage for Bare {
 
 /// Makes a system call on the model alone, and gives a new task an identity, as the kernel would.
 pub fn play(model: &mut Model, me: Id, op: Op, args: &Args) -> crate::Result {
-    let task = model.find_any(me, args.cap(0)).ok().filter(|_| op == Op::TaskConfigure);
+    let task = model.find_any(me, args.cap(1)).ok().filter(|_| op == Op::TaskConfigure);
     let answer = model.step(me, op, args);
     if let Some(task) = task.filter(|_| answer.is_ok()) {
         let process = model.process_of(task.object);

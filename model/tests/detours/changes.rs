@@ -129,6 +129,9 @@ pub enum Change {
     TimeSet {
         time: Id,
     },
+    Allowed {
+        control: Id,
+    },
     NoteBound {
         note: Id,
         task: Id,
@@ -267,6 +270,11 @@ fn of_object(step: &Step, id: Id, all: &mut Vec<Change>) {
             if (was.priority, was.slice) != (now.priority, now.slice) =>
         {
             all.push(Change::TimeSet { time: id });
+        }
+        (Kind::SchedControl(was), Kind::SchedControl(now))
+            if (was.ceiling, was.cpus) != (now.ceiling, now.cpus) =>
+        {
+            all.push(Change::Allowed { control: id });
         }
         (Kind::Notification(was), Kind::Notification(now)) => {
             if now.bits & !was.bits != 0 {

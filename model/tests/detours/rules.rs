@@ -3,8 +3,8 @@
 //! The rules check only rights, in the state before a step, and do not use the model's decision. A
 //! change that no rule allows is a finding.
 
-use abi::{Op, Rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
-use abi::{audit::may, cnode_rights};
+use abi::{Op, Rights, audit::may, cnode_rights, frame_rights, machine_rights, process_rights};
+use abi::{sched_control_rights, sched_rights, task_rights};
 use model::detours::moves::Move;
 use model::object::{Access, Mapping, Member};
 use model::{Id, Kind, Model, Place};
@@ -228,7 +228,12 @@ rules! {
         _ => false,
     };
     "debug": |s, it| matches!(it, Change::Debugged { task } if s.holds(*task, task_rights::DEBUG.into()));
-    "set time": |s, it| matches!(it, Change::TimeSet { time } if s.holds(*time, sched_rights::CONFIGURE.into()));
+    "set time": |s, it| matches!(it, Change::TimeSet { time } if s.holds(*time, sched_rights::CONFIGURE.into()))
+        && s.has_authority();
+    "extend authority": |s, it| match it {
+        Change::Allowed { control } => s.holds(*control, sched_control_rights::CONFIGURE.into()) && s.has_authority(),
+        _ => false,
+    };
     "bind time": |s, it| match it {
         Change::TimeBound { time, task } => {
             s.holds(*time, sched_rights::CONFIGURE.into()) && s.holds(*task, task_rights::SCHEDULE.into())
@@ -289,6 +294,15 @@ impl Step<'_> {
     fn holds_machine(&self, rights: Rights) -> bool {
         let is_it = |it: &model::Capability| matches!(self.model().objects[it.object.0].kind, Kind::Machine);
         self.own_caps().any(|it| is_it(it) && it.rights.contains(rights))
+    }
+
+    /// Whether it has authority over CPU time.
+    fn has_authority(&self) -> bool {
+        let mut caps = self.own_caps().filter(|it| it.rights.contains(sched_control_rights::SCHEDULE.into()));
+        caps.any(|it| match &self.before.model.objects[it.object.0].kind {
+            Kind::SchedControl(control) => control.ceiling.is_some(),
+            _ => false,
+        })
     }
 
     fn is_own(&self, place: Place) -> bool {

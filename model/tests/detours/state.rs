@@ -172,6 +172,9 @@ impl Digest {
                 self.words(&[number(it.time), number(it.bound)]);
             }
             Kind::SchedContext(it) => self.words(&[u64::from(it.priority), it.slice, number(it.owner)]),
+            Kind::SchedControl(it) => {
+                self.words(&[it.ceiling.map_or(0, |ceiling| u64::from(ceiling) + 1), it.cpus.0[0]]);
+            }
             Kind::Group(it) => {
                 for member in &it.members {
                     let Some(it) = member else {

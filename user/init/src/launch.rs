@@ -4,7 +4,7 @@ use core::fmt;
 
 use abi::{Cap, Rights, cpu_features};
 use user_rt::arch::memory;
-use user_rt::cap::{Group, Handle, Untyped};
+use user_rt::cap::{Group, Handle, SchedControl, Untyped};
 use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::transfer;
 use user_rt::layout::{PROGRAM_SLOTS, slot};
@@ -24,8 +24,9 @@ use crate::security::Policy;
 /// program's first task.
 const CHILD: u32 = 1;
 
-/// Priorities: process 1 above the programs, whose tasks choose theirs below their first one's.
+/// Priorities: process 1 above everything that a program may start, so that it can end the program.
 const INIT_PRIORITY: u8 = 250;
+const PROGRAM_CEILING: u8 = INIT_PRIORITY - 1;
 const PROGRAM_PRIORITY: u8 = 200;
 
 /// What a program gets.
@@ -112,10 +113,20 @@ pub fn launch(program: &Program<'_>, policy: &Policy<'_>) -> Result<Launched, La
     let child = process(&mut nursery, &spec).map_err(LaunchError::Spawn)?;
     at("setting its label", policy.confine(&child.process, &share))?;
     at("giving it the machine", child.give_machine(description.machine, program.channel))?;
+    at("giving it authority over CPU time", give_authority(&mut nursery, &child))?;
     at("giving it memory", transfer(share, child.cnode.slot(slot::UNTYPED)))?;
     let frames = at("memory for views", nursery.split(NURSERY_LOG2, NURSERY_SLOTS))?;
     start(&mut nursery, &child, program)?;
     Ok(Launched { child, views: Views::new(Frames::new(frames)) })
+}
+
+/// Lets a program use all CPUs, below process 1.
+fn give_authority(nursery: &mut Nursery, child: &Child) -> user_rt::Result<()> {
+    let control: SchedControl = nursery.make(0)?;
+    for first in (0..boot::facts().cpus as u32).step_by(64) {
+        own::sched_control().allow(&control, PROGRAM_CEILING, first, u64::MAX)?;
+    }
+    child.give_sched_control(&control)
 }
 
 fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<(), LaunchError> {

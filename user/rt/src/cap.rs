@@ -82,6 +82,8 @@ handles! {
     Machine: MachineRights
     /// A process's ring of events.
     EventPool: SharedRights
+    /// Authority over CPU time.
+    SchedControl: SchedControlRights
 }
 
 /// One slot of a CNode.

@@ -7,9 +7,10 @@ use crate::Result;
 use crate::arch::{Answer, Args, syscall};
 use crate::cap::{
     Access, CNode, Exposure, Frame, Group, Handle, Inspection, Machine, Notification, Place, Process,
-    SchedContext, Task, Untyped, VSpace,
+    SchedContext, SchedControl, Task, Untyped, VSpace,
 };
 use crate::layout::slot;
+use crate::spawn::own;
 use crate::utcb;
 
 fn invoke(op: Op, rdi: u64, rsi: u64, rdx: u64, r8: u64) -> Result<()> {
@@ -239,10 +240,22 @@ impl Process {
 }
 
 impl Task {
-    /// Binds the task to a process and a CPU, with its UTCB mapped at `utcb`. Returns the task's
-    /// id.
+    /// Binds the task to a process and a CPU, by the authority of the own SchedControl, with its
+    /// UTCB mapped at `utcb`. Returns the task's id.
     pub fn configure(&self, process: &Process, utcb: u64, cpu: u32) -> Result<TaskId> {
-        let args = Args::plain(Op::TaskConfigure, self.arg(), process.arg(), utcb, u64::from(cpu));
+        self.configure_by(&own::sched_control(), process, utcb, cpu)
+    }
+
+    /// Does what [`Task::configure`] does, by the authority of another SchedControl.
+    pub fn configure_by(
+        &self,
+        control: &SchedControl,
+        process: &Process,
+        utcb: u64,
+        cpu: u32,
+    ) -> Result<TaskId> {
+        let (rsi, rdx, r8, r9) = (self.arg(), process.arg(), utcb, u64::from(cpu));
+        let args = Args { rdi: control.arg(), rsi, rdx, r8, r9, ..Args::new(Op::TaskConfigure) };
         Ok(TaskId::from_raw(syscall(args).check()?.rdi))
     }
 
@@ -336,9 +349,25 @@ pub struct SchedInfo {
     pub slice: u64,
 }
 
+impl SchedControl {
+    /// Lets another SchedControl allow priorities up to `ceiling` on CPUs that this one covers: the
+    /// bits of `cpus`, of which bit 0 is the CPU `first`, a multiple of 64.
+    pub fn allow(&self, other: &SchedControl, ceiling: u8, first: u32, cpus: u64) -> Result<()> {
+        let (rdx, r8) = (u64::from(ceiling), u64::from(first));
+        let args = Args { rdi: self.arg(), rsi: other.arg(), rdx, r8, r9: cpus, ..Args::new(Op::SchedAllow) };
+        syscall(args).done()
+    }
+}
+
 impl SchedContext {
+    /// Sets priority and slice (in TSC ticks) by the authority of the own SchedControl.
     pub fn configure(&self, priority: u8, slice: u64) -> Result<()> {
-        invoke(Op::SchedConfigure, self.arg(), u64::from(priority), slice, 0)
+        self.configure_by(&own::sched_control(), priority, slice)
+    }
+
+    /// Does what [`SchedContext::configure`] does, by the authority of another SchedControl.
+    pub fn configure_by(&self, control: &SchedControl, priority: u8, slice: u64) -> Result<()> {
+        invoke(Op::SchedConfigure, control.arg(), self.arg(), u64::from(priority), slice)
     }
 
     pub fn bind(&self, task: &Task) -> Result<()> {

@@ -30,13 +30,16 @@ pub mod slot {
     pub const TASK: Cap = abi::INIT_TASK;
     pub const SCHED: Cap = abi::INIT_SCHED;
     pub const MACHINE: Cap = abi::INIT_MACHINE;
+    /// The SchedControl by which the process may set CPU time and start tasks. Empty if its parent
+    /// gave it none.
+    pub const SCHED_CONTROL: Cap = abi::INIT_SCHED_CONTROL;
     /// The group in which the parent listens at exposure 0 ([`crate::supervisor`]).
-    pub const SUPERVISOR: Cap = Cap(7);
+    pub const SUPERVISOR: Cap = Cap(8);
     /// Groups that the parent makes the process a member of, and those it starts in
     /// ([`crate::spawn::StartIn`]): up to [`PAGER`].
-    pub const GROUPS: Cap = Cap(8);
+    pub const GROUPS: Cap = Cap(9);
     /// The group in which the process's pager listens ([`crate::paging`]), where it has one.
-    pub const PAGER: Cap = Cap(15);
+    pub const PAGER: Cap = Cap(16);
     /// First Untyped.
     pub const UNTYPED: Cap = abi::INIT_UNTYPED;
 }

@@ -256,6 +256,15 @@ pub const PLANTS: &[Planted] = &[
         }
         Some(())
     }),
+    ("allowed-time", "time that runs where it may not", |s| {
+        let runs = s.cpus.iter().find(|cpu| cpu.context != 0)?.context;
+        first!(s.contexts, |context| context.at == runs)?.cpus = 0;
+        Some(())
+    }),
+    ("allowed-time", "time that a task has and nobody has set", |s| {
+        first!(s.contexts, |context| context.owner != 0)?.slice = 0;
+        Some(())
+    }),
     ("holders", "time that runs for a task that waits", |s| {
         let current = s.cpus.iter().find(|cpu| cpu.current != 0)?.current;
         first!(s.tasks, |task| task.at == current)?.suspended = true;

@@ -59,14 +59,14 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::Withdraw => self.life().withdraw_exposure(me, args.target()),
             Op::ProcessConfigure => self.make().process_configure(me, &args),
             Op::ProcessAccept => self.make().process_accept(me, args.cap(), args.a1, args.cap2()),
-            Op::TaskConfigure => self.make().task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
+            Op::TaskConfigure => self.make().task_configure(me, &args),
             Op::TaskWriteRegs => self.make().task_write_regs(me, args.cap()),
             Op::TaskReadRegs => self.make().task_read_regs(me, args.cap()),
             Op::TaskResume => self.make().task_control(me, args.cap(), ctl::RESUME),
             Op::TaskSuspend => self.make().task_control(me, args.cap(), ctl::SUSPEND),
             Op::TaskKill => self.make().task_control(me, args.cap(), ctl::KILL),
             Op::TaskCancel => self.make().task_control(me, args.cap(), ctl::CANCEL),
-            Op::SchedConfigure => self.make().sched_configure(me, args.cap(), args.a1, args.a2),
+            Op::SchedConfigure => self.make().sched_configure(me, &args),
             Op::SchedBind => self.make().sched_bind(me, args.cap(), args.cap1()),
             Op::SchedInfo => self.make().sched_info(me, args.cap()),
             Op::NotificationBind => self.events().notification_bind(me, args.cap(), args.cap1()),
@@ -103,6 +103,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::CSpaceGrow => self.caps().cspace_grow(me, args.cap(), args.cap1()),
             Op::TaskReadVector => self.make().task_read_vector(me, args.cap(), args.a1),
             Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
+            Op::SchedAllow => self.make().sched_allow(me, &args),
         };
         // Another task may be the best to run now.
         if answer.is_ok() && !chooses(op) {

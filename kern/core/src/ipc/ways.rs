@@ -21,7 +21,7 @@ use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::machine::Machine;
-use kern_base::sched_context::SchedContext;
+use kern_base::sched_context::{OpenTime, SchedContext};
 use kern_base::task::{FLAG_NEVER, Message, State, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -254,11 +254,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
         batch.add(node, Mail::Message(self.outbox().seal(block, to)));
     }
 
-    /// Makes the block of a waiting sender ready to leave this CPU, if that is the sender's CPU:
-    /// the sender's time goes along.
+    /// Makes the block of a waiting sender ready to leave this CPU. The sender's time goes along,
+    /// if it may run on the other CPU.
     fn leave_sender(self, block: &Block<'k>, sender: Option<OpenTask<'k>>, to: CpuId) {
-        // Its own CPU saw to both when the block left there.
-        let Some(sender) = sender else { return };
+        // Its own CPU saw to registers and number when the block left there.
+        let Some(sender) = sender else { return self.keep_time_from(block, to) };
         self.take_time_along(block, sender, to);
         take_registers_along(sender.part(), block);
         block.take_number_of(sender.part());
@@ -277,6 +277,16 @@ impl<'k, M: Machine> Ipc<'k, M> {
                 self.time().stop_current();
                 msg.set_time(None);
             }
+        }
+    }
+
+    /// Takes the time out of a block that goes on to another CPU, if it may not run there. Then it
+    /// has no holder, and stays here until its owner needs it.
+    fn keep_time_from(self, block: &Block<'k>, to: CpuId) {
+        let sc = block.time(self.pin()).map(|sc| OpenTime::here(sc, self.pin()));
+        if let Some(sc) = sc.filter(|sc| !sc.state.may_run_on(to)) {
+            sc.task.set(None);
+            block.set_time(None);
         }
     }
 

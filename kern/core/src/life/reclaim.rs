@@ -358,7 +358,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.end_homed(me, reply, &reply.get().hot, request, || self.stop_reply(reply))
             }),
             Some(ObjType::EventPool) => word.get::<EventPool>().map_or(Ok(()), |p| self.end_pool(me, p)),
-            Some(ObjType::Machine) | None => Ok(()),
+            Some(ObjType::SchedControl | ObjType::Machine) | None => Ok(()),
         }
     }
 

@@ -3,4 +3,5 @@
 pub mod devices;
 pub mod retype;
 pub mod tasks;
+pub mod time;
 pub mod vector;

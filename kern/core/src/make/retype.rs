@@ -21,6 +21,7 @@ use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::roots::UntypedGuard;
 use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Place, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use smp::cpu::CpuId;
@@ -86,7 +87,11 @@ impl Recipe {
             ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
             ObjType::EventPool => (u64::from(CELLS_LOG2_MIN)..=u64::from(CELLS_LOG2_MAX)).contains(&size),
             ObjType::Machine => false,
-            ObjType::Task | ObjType::SchedContext | ObjType::Notification | ObjType::Reply => size == 0,
+            ObjType::Task
+            | ObjType::SchedContext
+            | ObjType::SchedControl
+            | ObjType::Notification
+            | ObjType::Reply => size == 0,
         };
         if fits {
             Ok(Recipe { object_type, size })
@@ -244,6 +249,7 @@ impl<'k, M: Machine> Make<'k, M> {
             ObjType::Group => self.make_group(&site, size),
             ObjType::Task => self.make_task(&site),
             ObjType::SchedContext => self.make_homed(&site, SchedContext::new),
+            ObjType::SchedControl => self.make_plain(&site, SchedControl::new),
             ObjType::Notification => self.make_homed(&site, Notification::new),
             ObjType::Reply => self.make_homed(&site, Reply::new),
             ObjType::EventPool => self.make_pool(&site, size as u8),
@@ -333,8 +339,14 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Makes an object of fixed size with `new`, and with its home on this CPU. Returns `None` if
     /// the memory is too small.
     fn make_homed<T: Headed>(self, site: &Site<'_, 'k>, new: impl Fn(RootId, CpuId) -> T) -> Option<()> {
+        self.make_plain(site, |root| new(root, self.id()))
+    }
+
+    /// Makes an object of fixed size with `new`. Returns `None` if the memory is too small.
+    #[inline(always)]
+    fn make_plain<T: Headed>(self, site: &Site<'_, 'k>, new: impl Fn(RootId) -> T) -> Option<()> {
         let piece = site.region().carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
-        self.place(site, piece, new(site.root(), self.id()))
+        self.place(site, piece, new(site.root()))
     }
 
     fn make_pool(self, site: &Site<'_, 'k>, cells_log2: u8) -> Option<()> {

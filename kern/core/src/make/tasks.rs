@@ -1,7 +1,7 @@
-//! Operations on processes, tasks and SchedContexts: configure, registers, start, control.
+//! Operations on processes and tasks: configure, registers, start, control.
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, MsgInfo, ObjType, Op, RegIndex, Rights, Target, TaskId};
+use abi::{Cap, Error, MsgInfo, Op, RegIndex, Rights, TaskId};
 use core::cell::Cell;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -9,18 +9,19 @@ use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::{Offered, Process};
-use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::slot::CNode;
 use kern_base::task::{FLAG_SUSPENDED, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Relaxed, SeqCst};
 use smp::sync::fence;
-use test_abi::trace::{Event, Why};
+use test_abi::trace::Event;
 
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::ipc::faults::{breakpoint, check_debug};
+use crate::make::time::NOT_COVERED;
 use crate::registers::{FIXED_FLAGS, load_registers, read_registers, registers};
 use crate::rooms::Make;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
@@ -94,20 +95,15 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     /// Carries out [`abi::Op::TaskConfigure`].
-    pub fn task_configure(
-        self,
-        me: OpenTask<'k>,
-        task: Cap,
-        process: Cap,
-        utcb: u64,
-        cpu: u64,
-    ) -> Result<Answer> {
-        let task = self.caps().operand::<Task, { Op::TaskConfigure as u8 }, 0>(me, task)?;
-        let process = self.caps().operand::<Process, { Op::TaskConfigure as u8 }, 1>(me, process)?;
+    pub fn task_configure(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        let control = self.caps().operand::<SchedControl, { Op::TaskConfigure as u8 }, 0>(me, args.cap())?;
+        let task = self.caps().operand::<Task, { Op::TaskConfigure as u8 }, 1>(me, args.cap1())?;
+        let process = self.caps().operand::<Process, { Op::TaskConfigure as u8 }, 2>(me, args.cap2())?;
         let cpus = self.k.cpu_count();
         let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
-        let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
-        let id = self.bind_task(Some(me), task, process, utcb, cpu)?;
+        let cpu = usize::try_from(args.a4).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
+        refuse_if(!control.get().covers(cpu), NOT_COVERED)?;
+        let id = self.bind_task(Some(me), task, process, args.a3, cpu)?;
         self.security().audit_bind(Op::TaskConfigure, &task.get().header, process.get());
         Ok(Answer::one(id.raw()))
     }
@@ -265,68 +261,6 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Carries out [`abi::Op::SchedConfigure`].
-    pub fn sched_configure(self, me: OpenTask<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
-        let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 0>(me, sc)?;
-        let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
-        refuse_if(slice == 0, Refusal::argument(2))?;
-        let hot = self.here(&sc.get().hot)?;
-        write_values(&me.regs, MsgInfo(0), [0; 4]);
-        let runs = self.sched.current.is(sc);
-        let now = if runs { self.time().charge() } else { 0 };
-        hot.state.set_slice(slice);
-        if runs {
-            self.sched.until.set(hot.state.start(now));
-        }
-        hot.state.set_priority(priority);
-        if let Some(task) = self.hot.current.get(self.pin()).filter(|_| runs) {
-            self.trace().note_run(task);
-        }
-        self.sched.queue.change_priority(self.pin(), sc, priority);
-        if runs && self.sched.queue.outranks(self.pin(), priority) {
-            self.time().rotate(Why::Preempted);
-        }
-        self.time().dispatch();
-        self.time().arm_timer_for_slice();
-        Ok(Answer::Settled)
-    }
-
-    /// Carries out [`abi::Op::SchedBind`].
-    pub fn sched_bind(self, me: OpenTask<'k>, sc: Cap, task: Cap) -> Result<Answer> {
-        let sc = self.caps().operand::<SchedContext, { Op::SchedBind as u8 }, 0>(me, sc)?;
-        let task = self.caps().operand::<Task, { Op::SchedBind as u8 }, 1>(me, task)?;
-        self.bind_time(sc, task)?;
-        write_values(&me.regs, MsgInfo(0), [0; 4]);
-        self.time().dispatch();
-        Ok(Answer::Settled)
-    }
-
-    /// Gives a task a SchedContext as its own.
-    pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
-        let (sc_hot, task) = (self.here(&sc.get().hot)?, self.open_here(task)?);
-        refuse_if(!sc_hot.owner.is_null() || !sc_hot.task.is_null() || task.time.has_own(), Error::InUse)?;
-        refuse_if(task.state() == State::Fresh || task.is_dying(), Error::BadState)?;
-        refuse_if(sc.get().header.has_flag(FLAG_DYING), Error::Dying)?;
-        sc_hot.owner.set(Some(task.object()));
-        sc_hot.task.set(Some(task.object()));
-        task.time.bind(sc);
-        if task.is_runnable() {
-            self.time().start(task);
-        } else if task.has_pending() {
-            self.ipc().receive_pending(task);
-        }
-        self.time().time_came(task);
-        Ok(())
-    }
-
-    /// Carries out [`abi::Op::SchedInfo`].
-    pub fn sched_info(self, me: OpenTask<'k>, sc: Cap) -> Result<Answer> {
-        let sc = self.caps().operand::<SchedContext, { Op::SchedInfo as u8 }, 0>(me, sc)?;
-        let hot = self.here(&sc.get().hot)?;
-        self.time().charge();
-        Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
-    }
-
     /// Carries out [`abi::Op::SetBases`].
     pub fn set_bases(self, me: OpenTask<'k>, fs: u64, gs: u64) -> Result<Answer> {
         for (position, base) in [(0, fs), (1, gs)] {
@@ -336,30 +270,6 @@ impl<'k, M: Machine> Make<'k, M> {
         me.gs_base.set(gs);
         self.k.machine.set_bases(fs, gs);
         Ok(Answer::DONE)
-    }
-
-    /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
-    #[inline(always)]
-    pub fn yield_to(self, me: OpenTask<'k>, target: Target) -> Result<Answer> {
-        let (_, word) = self.caps().look(me, target.cap())?;
-        let need = const { Op::YieldTo.needs(0, ObjType::Group) };
-        let task = match word.get::<Task>() {
-            Some(_) => self.caps().typed_operand::<Task, { Op::YieldTo as u8 }, 0>(word, target.cap())?,
-            None => self.caps().resolve_task(me, target, need)?.task,
-        };
-        let task = self.open_here(task)?;
-        refuse_if(task.object() == me.object(), Error::SelfCall)?;
-        let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
-        let sc = sc.and_then(|sc| self.open_time(sc)).filter(|sc| sc.state.links.is_queued());
-        let Some(sc) = sc else { return Err(Error::WouldBlock.into()) };
-        if self.time().borrowed_by(me).is_none() {
-            me.regs.rdx.set(0);
-            me.enter_plain(State::Ready);
-        } else {
-            write_values(&me.regs, MsgInfo(0), [0; 4]);
-        }
-        self.time().switch_to(sc, task);
-        Ok(Answer::Settled)
     }
 
     /// Carries out [`abi::Op::FaultHandler`].

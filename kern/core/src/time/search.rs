@@ -11,6 +11,10 @@
 //! caller: it looks for the caller's own time, on whichever CPU that is, and then searches the
 //! caller's callers. It marks each task that it enters as `wanted`.
 //!
+//! A search takes only time that may run on every CPU of the machine, since the chain of calls, on
+//! which the time comes down and goes back, may visit any. A callee on the same CPU borrows other
+//! time, too ([`Time::borrow`]).
+//!
 //! # Down: time, news, and taking back
 //! * If the search finds time, the same block carries the time down the calls. On the way it sets
 //!   each task's lender. The task that is at the end by then gets the time if it has none.
@@ -226,6 +230,11 @@ impl<'k, M: Machine> Time<'k, M> {
         task.time.has_own() && self.own_at_rest(task).is_none()
     }
 
+    /// Returns whether CPU time may run on every CPU of the machine.
+    fn roams(self, sc: &OpenTime<'k>) -> bool {
+        sc.state.roams(self.k.cpu_count())
+    }
+
     /// Returns whether a ready task can get no CPU time: it has none, and has no SchedContext of
     /// its own that a search could request.
     fn starves(self, task: OpenTask<'k>) -> bool {
@@ -306,6 +315,7 @@ impl<'k, M: Machine> Time<'k, M> {
         match search.step {
             Step::Scan => self.scan(asker, msg, at),
             Step::Enter => self.enter_caller(asker, msg, at),
+            Step::Beyond => self.pass_caller(at),
             Step::Leave => self.leave_caller(asker, at),
             Step::Fetch(sc) => self.fetch_for(asker, msg, at, sc.get(self.pin())),
             Step::Carry => self.carry(asker, msg, at),
@@ -327,7 +337,7 @@ impl<'k, M: Machine> Time<'k, M> {
             Ok(callee) => callee,
             Err(found) => return found,
         };
-        if let Some(sc) = self.resting_time(at) {
+        if let Some(sc) = self.resting_time(at).filter(|sc| self.roams(sc)) {
             return self.take_along(asker, msg, at, sc);
         }
         match (self.caller_after(callee.part(), at), self.first_caller(callee.part())) {
@@ -364,13 +374,27 @@ impl<'k, M: Machine> Time<'k, M> {
             return Found::Lost;
         }
         at.search.enter();
-        if let Some(sc) = self.resting_time(at.object()) {
+        let resting = self.resting_time(at.object());
+        if let Some(sc) = resting.filter(|sc| self.roams(sc)) {
             return self.take_along(asker, msg, at.object(), sc);
         }
-        if let Some(own) = self.own_time(at.part()) {
+        if let Some(own) = self.own_time(at.part()).filter(|own| resting.is_none_or(|sc| sc.object() != *own))
+        {
             at.time.owe_none();
             return Found::Way(at.object(), Step::Fetch(own.ptr()));
         }
+        self.go_beyond(at)
+    }
+
+    fn pass_caller(self, at: Ref<'k, Task>) -> Found<'k> {
+        let Some(at) = self.open(at) else {
+            return Found::Elsewhere(at.get().hot.mail_target(self.pin()));
+        };
+        if self.awaits(at) { self.go_beyond(at) } else { Found::Lost }
+    }
+
+    /// Goes on from a waiting caller, whose own time is of no use, to its callers.
+    fn go_beyond(self, at: OpenTask<'k>) -> Found<'k> {
         match self.first_caller(at.part()) {
             Some(first) => Found::Way(first, Step::Scan),
             None => Found::Way(at.object(), Step::Leave),
@@ -409,6 +433,9 @@ impl<'k, M: Machine> Time<'k, M> {
         let waits = self.open(at).is_none_or(|task| self.awaits(task));
         if !sc.owner.is(at) || !waits {
             return Found::Lost;
+        }
+        if !self.roams(&sc) {
+            return Found::Way(at, Step::Beyond);
         }
         self.seize(sc);
         sc.task.set(Some(asker));

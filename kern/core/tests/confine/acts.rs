@@ -41,6 +41,7 @@ const KINDS: &[(ObjType, u64)] = &[
     (ObjType::Notification, 0),
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
+    (ObjType::SchedControl, 0),
     (ObjType::Frame, 12),
     (ObjType::Frame, 12),
     (ObjType::CNode, 8),
@@ -203,10 +204,22 @@ impl Chooser<'_> {
         match op {
             Op::TaskConfigure => {
                 let cpu = self.dice.below(self.cpus as usize) as u64;
-                [task, self.cap(ObjType::Process).arg(), 0x5e00_0000, cpu, 0, 0]
+                [
+                    self.cap(ObjType::SchedControl).arg(),
+                    task,
+                    self.cap(ObjType::Process).arg(),
+                    0x5e00_0000,
+                    cpu,
+                    0,
+                ]
             }
             Op::SchedConfigure => {
-                [self.cap(ObjType::SchedContext).arg(), self.dice.of(&[10, 9]), u64::MAX, 0, 0, 0]
+                let (by, time) = (self.cap(ObjType::SchedControl), self.cap(ObjType::SchedContext));
+                [by.arg(), time.arg(), self.dice.of(&[10, 9]), u64::MAX, 0, 0]
+            }
+            Op::SchedAllow => {
+                let (by, to) = (self.cap(ObjType::SchedControl), self.cap(ObjType::SchedControl));
+                [by.arg(), to.arg(), self.dice.of(&[10, 9]), 0, self.dice.of(&[1, 3]), 0]
             }
             Op::SchedBind => [self.cap(ObjType::SchedContext).arg(), task, 0, 0, 0, 0],
             Op::NotificationBind => [self.cap(ObjType::Notification).arg(), task, 0, 0, 0, 0],

@@ -6,9 +6,11 @@ use abi::audit::may;
 use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
 
 use crate::world::dice::Dice;
-use crate::world::make::Proc;
+use crate::world::make::{CONTROL, Proc};
 use crate::world::{Tcb, World};
 
+/// What process 1 has from boot on, and shares.
+const BOOT_OBJECTS: [Cap; 2] = [abi::INIT_MACHINE, abi::INIT_SCHED_CONTROL];
 /// Slots of a process's CSpace.
 pub const SLOTS: u32 = 32;
 /// The slot in which a process has its own CNode.
@@ -125,7 +127,7 @@ impl Cast {
         let n = dice.below(self.w.cpus());
         let of = self.players[player].proc;
         let task = self.w.task_with(of, n, PRIORITY, true);
-        self.must(Op::SchedConfigure, &[task.sc.arg(), PRIORITY, ENDLESS]);
+        self.must(Op::SchedConfigure, &[CONTROL, task.sc.arg(), PRIORITY, ENDLESS]);
         self.tasks.push(task);
     }
 
@@ -153,6 +155,7 @@ impl Cast {
             (ObjType::Process, 2),
             (ObjType::Task, 0),
             (ObjType::SchedContext, 0),
+            (ObjType::SchedControl, 0),
             (ObjType::EventPool, u64::from(abi::events::CELLS_LOG2_MIN)),
         ];
         for (kind, size) in rare {
@@ -161,14 +164,15 @@ impl Cast {
                 self.shared.push(cap);
             }
         }
-        self.shared.push(abi::INIT_MACHINE);
+        self.shared.extend(BOOT_OBJECTS);
     }
 
     /// Labels on some objects, and what they forbid.
     fn label(&mut self, dice: &mut Dice) {
         let machine = abi::INIT_MACHINE.arg();
         let processes: Vec<Cap> = self.players.iter().map(|player| player.proc.process).collect();
-        let objects: Vec<Cap> = self.shared.iter().copied().filter(|cap| *cap != abi::INIT_MACHINE).collect();
+        let objects: Vec<Cap> =
+            self.shared.iter().copied().filter(|cap| !BOOT_OBJECTS.contains(cap)).collect();
         for object in processes.into_iter().chain(objects) {
             if dice.once_in(2) {
                 let label = 1 + dice.below(2) as u64;

@@ -45,6 +45,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::ProcessKill),
     (1, Op::TaskCancel),
     (2, Op::SchedConfigure),
+    (1, Op::SchedAllow),
     (1, Op::SchedBind),
     (1, Op::NotificationBind),
     (7, Op::Map),

@@ -53,6 +53,7 @@ pub const MOVERS: &[Op] = &[
     Op::ProcessKill,
     Op::TaskCancel,
     Op::SchedConfigure,
+    Op::SchedAllow,
     Op::SchedBind,
     Op::NotificationBind,
     Op::Map,

@@ -13,7 +13,7 @@ use abi::membership::SEEN_AS_ADDER;
 use crate::audit::read;
 use crate::grants::lists;
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::{Proc, at};
+use crate::world::make::{CONTROL, Proc, at};
 use crate::world::{Regs, Tcb};
 
 type Answer = Result<Regs, (Error, u64)>;
@@ -369,7 +369,7 @@ fn a_utcb_is_mapped_where_its_label_may_be_seen() {
     for (of, label) in [(other.process, 3), (task, 5)] {
         s.w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), of.arg(), label]);
     }
-    let configure = [task.arg(), other.process.arg(), 0x5000_0000, 0];
+    let configure = [CONTROL, task.arg(), other.process.arg(), 0x5000_0000, 0];
     assert_eq!(s.w.ask(0, Op::TaskConfigure, &configure).map(drop), Err((Error::Forbidden, 3 << 32 | 5)));
     s.w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), task.arg(), 3]);
     for allowed in [0, may::READ, may::READ | may::WRITE] {
@@ -460,7 +460,7 @@ fn each_operation_is_told_of_as_the_rules_say() {
     does(&mut s, Op::Expose, &[Target::new(group, 1).0, note.arg(), 0]);
     does(&mut s, Op::Withdraw, &[Target::new(group, 1).0]);
     does(&mut s, Op::GroupRemove, &[group.arg()]);
-    does(&mut s, Op::TaskConfigure, &[task.arg(), process.arg(), 0x5000_0000, 0]);
+    does(&mut s, Op::TaskConfigure, &[CONTROL, task.arg(), process.arg(), 0x5000_0000, 0]);
     does(&mut s, Op::PoolBind, &[pool.arg(), process.arg(), task.arg(), 0x6000_0000, 1]);
     does(&mut s, Op::FramePin, &[frame.arg(), machine]);
     does(&mut s, Op::FrameUnpin, &[frame.arg(), machine]);

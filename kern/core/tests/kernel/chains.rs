@@ -5,7 +5,7 @@ use kern_base::limits::CALL_STEPS;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::State;
 
-use crate::world::make::{Proc, at};
+use crate::world::make::{CONTROL, Proc, at};
 use crate::world::{Regs, Tcb, World, check};
 
 /// The group, in the process's CSpace.
@@ -22,6 +22,9 @@ struct Chain {
     tasks: Vec<Tcb>,
     /// Contexts are made of this, so that it can be reset without the tasks.
     memory: Cap,
+    /// SchedControls for each CPU alone. With them, every second context may run only on the CPU of
+    /// its task.
+    narrow: Vec<Cap>,
 }
 
 impl Chain {
@@ -51,7 +54,7 @@ impl Chain {
         let group = w.group(4, room + 1);
         w.join_all(group, process, GROUP);
         let memory = w.make(0, ObjType::Untyped, 18);
-        Chain { w, process, group, tasks: Vec::new(), memory }
+        Chain { w, process, group, tasks: Vec::new(), memory, narrow: Vec::new() }
     }
 
     /// One more task, which runs.
@@ -69,7 +72,7 @@ impl Chain {
     /// One more task.
     fn suspended_task(&mut self, n: usize, priority: u64) -> Tcb {
         let mut task = self.w.task_with(self.process, n, priority, false);
-        task.sc = self.time(priority);
+        task.sc = self.time_for(0, n, priority);
         self.w.must(0, Op::SchedBind, &[task.sc.arg(), task.cap.arg()]);
         self.w.expose(self.group, 1 + self.tasks.len() as u32, task.cap);
         self.tasks.push(task);
@@ -82,9 +85,25 @@ impl Chain {
     }
 
     fn time_on(&mut self, n: usize, priority: u64) -> Cap {
+        self.time_for(n, n, priority)
+    }
+
+    /// New time, made on CPU `n` for a task of CPU `place`.
+    fn time_for(&mut self, n: usize, place: usize, priority: u64) -> Cap {
         let sc = self.w.make_of(n, self.memory, ObjType::SchedContext, 0);
-        self.w.must(n, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
+        let only = self.narrow.get(place).filter(|_| sc.0.is_multiple_of(2));
+        let control = only.map_or(CONTROL, |control| control.arg());
+        self.w.must(n, Op::SchedConfigure, &[control, sc.arg(), priority, 1000]);
         sc
+    }
+
+    /// From now on some time does not travel.
+    fn keep_time_at_home(&mut self) {
+        for n in 0..self.w.cpus() {
+            let only = self.w.make(0, ObjType::SchedControl, 0);
+            self.w.must(0, Op::SchedAllow, &[CONTROL, only.arg(), 255, 0, 1 << n]);
+            self.narrow.push(only);
+        }
     }
 
     fn end_time(&mut self, n: usize) {
@@ -435,6 +454,9 @@ impl Crowd {
         let mut chain = Chain::of(cpus, tasks as u64 + 4);
         chain.w.gate.fast = dice.below(4) != 0;
         chain.w.checked = false;
+        if dice.below(2) == 0 {
+            chain.keep_time_at_home();
+        }
         let mut replies = Vec::new();
         for n in 0..tasks {
             let place = dice.below(cpus);
@@ -497,8 +519,7 @@ impl Crowd {
             5..8 if task.sc == Cap::NULL => {
                 let home = task.home();
                 let priority = [10, 10, 20][self.dice.below(3)];
-                let sc = self.chain.w.make_of(home, self.chain.memory, ObjType::SchedContext, 0);
-                let _ = self.chain.w.ask(home, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
+                let sc = self.chain.time_on(home, priority);
                 match self.chain.w.ask(home, Op::SchedBind, &[sc.arg(), task.cap.arg()]) {
                     Ok(_) => self.chain.tasks[on].sc = sc,
                     Err(_) => drop(self.chain.w.ask(home, Op::CapDelete, &[at(sc)])),

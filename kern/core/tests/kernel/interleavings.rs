@@ -14,7 +14,7 @@ use crate::audit::read;
 use crate::labels::{SUBJECT, confined};
 use crate::scene::{GROUP, LateAnswer, Scene, call};
 use crate::world::gate::Why;
-use crate::world::make::at;
+use crate::world::make::{CONTROL, at};
 use crate::world::stop::Part;
 use crate::world::{Regs, World};
 
@@ -241,7 +241,7 @@ fn a_label_that_is_given_to_a_task_stays() {
         let there = s.w.start(child, 0, 5).object.get().utcb_address();
         let task = s.w.make(0, ObjType::Task, 0);
         // It is refused: something is mapped there.
-        let args = [task.arg(), child.process.arg(), there, 0];
+        let args = [CONTROL, task.arg(), child.process.arg(), there, 0];
         let mut points = 0..;
         let mut told = None;
         let torn = s.w.torn_where(

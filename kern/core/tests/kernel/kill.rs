@@ -9,7 +9,7 @@ use smp::host_test;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::{INIT, Proc, at};
+use crate::world::make::{CONTROL, INIT, Proc, at};
 use crate::world::{Regs, Tcb};
 
 /// Makes a process beside the scene's. The scene's group watches its tasks.
@@ -85,7 +85,7 @@ fn a_killed_process_is_good_for_nothing_and_its_spaces_are_free() {
     kill(&mut s, victim);
     kill(&mut s, victim);
     let fresh = s.w.make(0, ObjType::Task, 0);
-    let args = [fresh.arg(), victim.process.arg(), 0x5800_0000, 0];
+    let args = [CONTROL, fresh.arg(), victim.process.arg(), 0x5800_0000, 0];
     assert_eq!(s.w.ask(0, Op::TaskConfigure, &args).map_err(|e| e.0), Err(Error::BadState));
     let spaces = |process: Cap| [process.arg(), victim.cnode.arg(), victim.vspace.arg(), 0];
     let again = s.w.ask(0, Op::ProcessConfigure, &spaces(victim.process));

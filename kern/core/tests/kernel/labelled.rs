@@ -17,7 +17,7 @@ use crate::labels::{SECRET, SUBJECT, confined, rule, set};
 use crate::pages::{FROM, POOL, lists as lists_pages};
 use crate::scene::{GROUP, Scene, call};
 use crate::world::machine::DEVICES;
-use crate::world::make::{INIT, Proc};
+use crate::world::make::{CONTROL, INIT, Proc};
 use crate::world::{Regs, Tcb, World};
 
 type Outcome = Result<(), (Error, u64)>;
@@ -168,7 +168,7 @@ fn does(op: Op, what: u8, allowed: u8) -> Outcome {
             vec![child.vspace.arg(), secret(w, ObjType::Frame, 12).arg(), FROM]
         }
         Op::TaskConfigure => {
-            vec![w.make(0, ObjType::Task, 0).arg(), child.process.arg(), WINDOW, 0]
+            vec![CONTROL, w.make(0, ObjType::Task, 0).arg(), child.process.arg(), WINDOW, 0]
         }
         Op::Expose => {
             set(w, group, SECRET);
@@ -229,7 +229,7 @@ fn binds(op: Op, label: u64) -> Outcome {
     if op == Op::TaskConfigure {
         let (child, task) = (confined(&mut s.w), s.w.make(0, ObjType::Task, 0));
         set(&mut s.w, task, label);
-        return s.w.ask(0, op, &[task.arg(), child.process.arg(), WINDOW, 0]).map(drop);
+        return s.w.ask(0, op, &[CONTROL, task.arg(), child.process.arg(), WINDOW, 0]).map(drop);
     }
     let (process, space) = (s.w.make(0, ObjType::Process, 1), s.w.make(0, ObjType::VSpace, 4));
     set(&mut s.w, process, SUBJECT);

@@ -7,7 +7,7 @@ use kern_base::task::{LABEL_MASK, LABEL_SHIFT, State, label_part};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::{INIT, Proc, at};
+use crate::world::make::{CONTROL, INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
 pub const SUBJECT: u64 = 3;
@@ -360,7 +360,7 @@ fn a_task_has_the_label_of_its_process() {
         }
         // Of memory without label, by a maker without one.
         let task = s.w.make(0, ObjType::Task, 0);
-        s.w.must(0, Op::TaskConfigure, &[task.arg(), process.process.arg(), SPACE, 0]);
+        s.w.must(0, Op::TaskConfigure, &[CONTROL, task.arg(), process.process.arg(), SPACE, 0]);
         if !label_first {
             set(&mut s.w, process.process, SECRET);
         }
@@ -380,7 +380,7 @@ fn a_task_with_another_label_does_not_become_a_part_of_a_process() {
     let (child, plain) = (confined(&mut s.w), s.w.process());
     let task = s.w.make(0, ObjType::Task, 0);
     let made = |s: &mut Scene, of: Proc, at: u64| {
-        ask(&mut s.w, Op::TaskConfigure, &[task.arg(), of.process.arg(), at, 0])
+        ask(&mut s.w, Op::TaskConfigure, &[CONTROL, task.arg(), of.process.arg(), at, 0])
     };
     set(&mut s.w, task, SECRET);
     assert_eq!(made(&mut s, child, SPACE), forbidden(SUBJECT, SECRET));

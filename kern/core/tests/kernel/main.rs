@@ -36,6 +36,7 @@ mod reclaim;
 mod revoked;
 mod rights;
 mod scene;
+mod sched_control;
 mod storm;
 mod survey;
 mod sweep;

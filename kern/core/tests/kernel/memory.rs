@@ -4,7 +4,7 @@ use abi::{Cap, ObjType, Op};
 use smp::planted::{Fault, Planted};
 
 use crate::scene::Scene;
-use crate::world::make::{INIT, at};
+use crate::world::make::{CONTROL, INIT, at};
 use crate::world::{Regs, Tcb};
 
 const PAGE: u64 = 0x6000_0000;
@@ -22,7 +22,7 @@ fn the_utcb_of_the_dead_is_forgotten_before_anything_takes_its_place() {
     assert!(s.w.runs(1, &witness) && s.w.touch(1, place), "they are of one process");
     s.kill(&dead);
     let next = s.w.make(0, ObjType::Task, 0);
-    s.w.must(0, Op::TaskConfigure, &[next.arg(), s.process.process.arg(), place, 0]);
+    s.w.must(0, Op::TaskConfigure, &[CONTROL, next.arg(), s.process.process.arg(), place, 0]);
     assert!(s.w.touch(1, place));
     let page = core::ptr::from_ref(s.w.task(next).get().utcb(witness.pin())).addr() as u64;
     let seen = s.w.remembered(1, place);

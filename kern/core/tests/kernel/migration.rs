@@ -9,7 +9,7 @@ use smp::chaos::Point;
 
 use crate::events::{BITS, Reader, fill, send};
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::{Proc, at};
+use crate::world::make::{CONTROL, Proc, at};
 use crate::world::{Regs, Tcb, World, check};
 
 /// Steps that the others take in the middle, at most.
@@ -293,7 +293,7 @@ fn who_asks_on_the_wrong_cpu_is_told_the_right_one() {
     for which in 0..5 {
         let ask = |m: &Mover| match which {
             0 => Regs::op(Op::SchedInfo, &[m.task.sc.arg()]),
-            1 => Regs::op(Op::SchedConfigure, &[m.task.sc.arg(), 10, 1000]),
+            1 => Regs::op(Op::SchedConfigure, &[CONTROL, m.task.sc.arg(), 10, 1000]),
             2 => Regs::op(Op::Wait, &[m.note.arg()]).flag(FLAG_NONBLOCK),
             3 => Regs::op(Op::SchedBind, &[m.task.sc.arg(), m.task.cap.arg()]),
             _ => Regs::op(Op::NotificationBind, &[m.note.arg(), m.task.cap.arg()]),

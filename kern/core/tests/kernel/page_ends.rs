@@ -10,7 +10,7 @@ use smp::chaos::Point;
 use crate::pages::{FROM, LARGE, PAGE, POOL, call, can_map, lists, pooled, receiver, transfer};
 use crate::scene::Scene;
 use crate::world::Regs;
-use crate::world::make::{INIT, at};
+use crate::world::make::{CONTROL, INIT, at};
 
 /// Shares a page of a space in so many other places of that space: the error where that is refused.
 fn share(s: &mut Scene, space: Cap, from: u64, count: u64, target: u64) -> Result<(), Error> {
@@ -91,7 +91,7 @@ fn a_large_page_in_transit_keeps_its_place() {
     assert_eq!(share(&mut s, space, FROM, 1, LARGE + PAGE), Err(Error::NoRoom));
     let task = s.w.make(0, ObjType::Task, 0);
     assert_eq!(
-        s.w.ask(0, Op::TaskConfigure, &[task.arg(), s.process.process.arg(), LARGE + PAGE, 0])
+        s.w.ask(0, Op::TaskConfigure, &[CONTROL, task.arg(), s.process.process.arg(), LARGE + PAGE, 0])
             .map_err(|(error, _)| error)
             .err(),
         Some(Error::Mapped)

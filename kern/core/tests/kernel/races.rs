@@ -18,7 +18,7 @@ use smp::host_test;
 use crate::events::{BITS, LOG2, POOL_VA, Reader, receiver, send};
 use crate::grants::lists;
 use crate::scene::{GROUP, Scene};
-use crate::world::make::{INIT, Proc, at};
+use crate::world::make::{CONTROL, INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
 /// Steps that another CPU takes in the middle, at most.
@@ -117,7 +117,7 @@ fn a_task_that_a_dying_process_does_not_get_lives() {
         let (process, other) = (w.process(), w.process());
         let task = w.make(0, ObjType::Task, 0);
         let configure =
-            |of: Proc| Regs::op(Op::TaskConfigure, &[task.arg(), of.process.arg(), 0x6000_0000, 0]);
+            |of: Proc| Regs::op(Op::TaskConfigure, &[CONTROL, task.arg(), of.process.arg(), 0x6000_0000, 0]);
         (configure(process), (task, process, configure(other)))
     };
     let others = |w: &mut World, (_, process, _): &mut (Cap, Proc, Regs)| {
@@ -140,7 +140,7 @@ fn a_task_that_a_torn_down_process_does_not_get_lives() {
         w.start(process, 1, 10);
         let task = w.make(0, ObjType::Task, 0);
         let configure =
-            |of: Proc| Regs::op(Op::TaskConfigure, &[task.arg(), of.process.arg(), 0x6000_0000, 0]);
+            |of: Proc| Regs::op(Op::TaskConfigure, &[CONTROL, task.arg(), of.process.arg(), 0x6000_0000, 0]);
         (configure(process), (task, process, configure(other)))
     };
     let others = |w: &mut World, _: &mut (Cap, Proc, Regs)| {

@@ -3,7 +3,7 @@
 use abi::{Cap, Error, FLAG_CAPS, Grant, ObjType, Op, Rights, Target};
 
 use crate::grants::{OFFER, holds, listens, lists};
-use crate::world::make::{Proc, at};
+use crate::world::make::{CONTROL, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
 /// The group, in the process's CSpace.
@@ -78,7 +78,7 @@ impl Scene {
     /// New time, which nobody has.
     pub fn time(&mut self, priority: u64) -> Cap {
         let sc = self.w.make(0, ObjType::SchedContext, 0);
-        self.w.must(0, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
+        self.w.must(0, Op::SchedConfigure, &[CONTROL, sc.arg(), priority, 1000]);
         sc
     }
 }

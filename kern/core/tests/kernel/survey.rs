@@ -134,6 +134,12 @@ fn sights(checker: &mut Checker, s: &Snapshot) -> BTreeSet<String> {
         let lists = [cpu.grace_waiters, cpu.shootdown_waiters, cpu.front, cpu.deadlines, u64::from(cpu.top)];
         seen.insert(format!("cpu {:?}", lists.map(|at| at != 0)));
     }
+    for pool in &s.pools {
+        let reader = s.slots.iter().find(|slot| slot.at == pool.reader).map(|slot| slot.object);
+        let waits = s.tasks.iter().any(|task| Some(task.at) == reader && task.posters != 0);
+        seen.insert(format!("pool {} {waits}", pool.closed));
+    }
+    seen.extend(s.contexts.iter().map(|it| format!("context {} {}", it.cpus == u64::MAX, it.slice != 0)));
     seen.extend(s.contexts.iter().filter(|context| context.queue_next != 0).map(|_| "queue".to_owned()));
     seen.extend(s.members.iter().filter(|member| member.next != 0).map(|_| "memberships".to_owned()));
     seen.extend(s.untypeds.iter().filter(|untyped| untyped.revoked).map(|_| "revoked".to_owned()));

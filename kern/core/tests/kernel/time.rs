@@ -25,8 +25,9 @@ fn a_running_task_can_cut_its_own_slice() {
     let (first, _) = s.running(0, 10);
     let (second, _) = s.running(0, 10);
     s.w.give(first.sc, process, Cap(20));
+    s.w.give(abi::INIT_SCHED_CONTROL, process, Cap(21));
     assert!(s.w.runs(0, &first));
-    s.w.does_and_run(&first, Regs::op(Op::SchedConfigure, &[Cap(20).arg(), 10, 200]));
+    s.w.does_and_run(&first, Regs::op(Op::SchedConfigure, &[Cap(21).arg(), Cap(20).arg(), 10, 200]));
     assert!(s.w.runs(0, &first), "its slice has only begun");
     s.w.does_and_run(&first, Regs::op(Op::SchedInfo, &[Cap(20).arg()]));
     let used = first.regs().rdi;

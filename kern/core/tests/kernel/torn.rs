@@ -15,7 +15,7 @@ use smp::chaos::Point;
 use crate::events::Reader;
 use crate::grants::lists;
 use crate::scene::Scene;
-use crate::world::make::{INIT, Proc, at};
+use crate::world::make::{CONTROL, INIT, Proc, at};
 use crate::world::{Regs, World};
 
 /// Steps that the other CPU takes in the middle, at most.
@@ -441,7 +441,7 @@ fn tasks_of_two_cpus_are_exposed_at_once() {
 fn a_task_has_the_label_of_its_process_also_when_both_come_just_then() {
     let begin = |w: &mut World| {
         let (process, task) = (w.process(), w.make(0, ObjType::Task, 0));
-        let own = Regs::op(Op::TaskConfigure, &[task.arg(), process.process.arg(), 0x7000_0000, 0]);
+        let own = Regs::op(Op::TaskConfigure, &[CONTROL, task.arg(), process.process.arg(), 0x7000_0000, 0]);
         let label = [abi::INIT_MACHINE.arg(), process.process.arg(), u64::from(LABEL)];
         (own, Regs::op(Op::LabelSet, &label), task)
     };

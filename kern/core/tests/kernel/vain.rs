@@ -5,7 +5,7 @@ use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, Rights, Target};
 use smp::chaos::Point;
 
 use crate::events::{BITS, LOG2, POOL_VA};
-use crate::world::make::INIT;
+use crate::world::make::{CONTROL, INIT};
 use crate::world::{Regs, World};
 
 /// Runs `then` while a system call of the first CPU stands at the point with this number, and
@@ -46,7 +46,7 @@ fn a_task_that_is_configured_in_vain_is_not_exposed() {
         w.join_all(group, p, Cap(5));
         let t = w.make(0, ObjType::Task, 0);
         let used = w.agent(0).object.get().utcb_address();
-        let args = Regs::op(Op::TaskConfigure, &[t.arg(), INIT.process.arg(), used, 0]);
+        let args = Regs::op(Op::TaskConfigure, &[CONTROL, t.arg(), INIT.process.arg(), used, 0]);
         let expose = [Target::new(group, 1).0, t.arg(), 0];
         beside(&mut w, args, point, |w| w.ask(1, Op::Expose, &expose).is_ok())
     };
@@ -66,7 +66,7 @@ fn a_task_that_is_configured_in_vain_has_no_label() {
         let used = w.start(lender, 0, 10).object.get().utcb_address();
         let t = w.make(0, ObjType::Task, 0);
         let copy = [t.arg(), Target::new(subject.cnode, 9).0, u64::from(Rights::ALL.0), 0];
-        let args = Regs::op(Op::TaskConfigure, &[t.arg(), lender.process.arg(), used, 0]);
+        let args = Regs::op(Op::TaskConfigure, &[CONTROL, t.arg(), lender.process.arg(), used, 0]);
         beside(&mut w, args, point, |w| w.ask(1, Op::CapCopy, &copy).is_ok())
     };
     at_each_point(play, Error::Mapped);

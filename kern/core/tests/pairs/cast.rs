@@ -13,7 +13,7 @@ use smp::host_test;
 
 use crate::states::{MORE_MEMBERS, State, memory_log2};
 use crate::world::machine::DEVICES;
-use crate::world::make::{INIT, Proc, at};
+use crate::world::make::{CONTROL, INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
 /// The group, in the CSpace of each process of the cast.
@@ -166,6 +166,8 @@ pub enum Role {
     FreshTime,
     ClientTime,
     Time,
+    /// A SchedControl for one CPU.
+    Control,
     Reply,
     Pool,
     /// An event pool of nobody.
@@ -279,12 +281,16 @@ fn same(role: Role) -> &'static str {
         Role::Poster => "same task",
         Role::Fault => "same fault",
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
+        Role::Control => "same SchedControl",
         Role::Reply => "same Reply",
         Role::Pool | Role::OtherPool => "same event pool",
         Role::Parcel | Role::Branch => "same capability",
         Role::FirstHand => "whoever does it",
     }
 }
+
+/// The ceiling of the SchedControl.
+pub const CEILING: u64 = 20;
 
 /// The capabilities and tasks of one case.
 #[derive(Clone)]
@@ -313,6 +319,7 @@ pub struct Cast {
     pub bell: Cap,
     pub hum: Cap,
     pub time: Cap,
+    pub control: Cap,
     pub reply: Cap,
     pub pool: Cap,
     pub table: Cap,
@@ -409,6 +416,7 @@ impl Cast {
             bell,
             hum: w.make_of(1, memory, ObjType::Notification, 0),
             time: w.make_of(0, memory, ObjType::SchedContext, 0),
+            control: w.make_of(0, memory, ObjType::SchedControl, 0),
             reply: w.make_of(1, memory, ObjType::Reply, 0),
             pool: w.make_of(0, memory, ObjType::EventPool, 6),
             table: w.make_of(0, memory, ObjType::CNode, 8),
@@ -449,7 +457,8 @@ impl Cast {
         if state.has_large() {
             w.must(0, Op::Map, &[space, self.large.arg(), LARGE, MAP_POOL | 1]);
         }
-        w.must(0, Op::SchedConfigure, &[self.time.arg(), 10, 1000]);
+        w.must(0, Op::SchedConfigure, &[CONTROL, self.time.arg(), 10, 1000]);
+        w.must(0, Op::SchedAllow, &[CONTROL, self.control.arg(), CEILING, 0, 1]);
         let accepted = w.slot();
         w.must(0, Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(accepted.0), self.group.arg()]);
         if state == State::Kept {

@@ -21,6 +21,7 @@ mod members;
 mod orders;
 mod plan;
 mod play;
+mod processes;
 mod report;
 mod states;
 mod waits;

@@ -290,7 +290,8 @@ pub extern "C" fn process_kill_client(index: u64) -> ! {
 pub extern "C" fn sched_configure_client(index: u64) -> ! {
     let block = Block::at(index);
     let sched: SchedContext = Maker::new(block).make(0);
-    again(block, Args::plain(Op::SchedConfigure, sched.arg(), 10, u64::MAX, 0))
+    let by = own::sched_control().arg();
+    again(block, Args::plain(Op::SchedConfigure, by, sched.arg(), 10, u64::MAX))
 }
 
 pub extern "C" fn sched_info_client(index: u64) -> ! {

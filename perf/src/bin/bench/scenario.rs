@@ -15,7 +15,8 @@ use user_rt::events::Pool;
 use user_rt::invoke::{copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot, utcb_va};
 use user_rt::spawn::{
-    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, end, process, task,
+    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, end, own, process,
+    task,
 };
 
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
@@ -454,6 +455,7 @@ fn two_processes(
         let rights = Rights::SEND | Rights::NOTIFY | Rights::STRING | Rights::MAP | Rights::GRANT;
         at("joining the group", child.join(group, placement.slot, rights, 0))?;
         at("letting it count", child.give_machine(machine_rights::INFO, 0))?;
+        at("giving it authority", child.give_sched_control(&own::sched_control()))?;
         Ok(child)
     };
     let both = [make(vector[0])?, make(vector[1])?];

@@ -13,7 +13,7 @@ pub(crate) use process::Step;
 pub use process::{Child, GROUP_SLOTS, ProcessSpec, SpawnError, StartIn, process, unloaded};
 pub use task::{Entry, Home, Run, Spawned, TaskSpec, end, task, task_on};
 
-use crate::cap::{CNode, Handle, Machine, Process, Task, VSpace};
+use crate::cap::{CNode, Handle, Machine, Process, SchedControl, Task, VSpace};
 use crate::layout::slot;
 
 /// The process's own capabilities, at their well-known slots.
@@ -35,6 +35,10 @@ pub mod own {
     /// Returns the capability of this process's first task.
     pub fn task() -> Task {
         Task::at(slot::TASK)
+    }
+
+    pub fn sched_control() -> SchedControl {
+        SchedControl::at(slot::SCHED_CONTROL)
     }
 
     pub fn machine() -> Machine {

@@ -6,7 +6,7 @@ use abi::{BootPage, Cap, MEMBER_RIGHTS, MachineRights, ObjType, PAGE_SIZE, Right
 
 use super::{Home, Nursery, own};
 use crate::arch::memory;
-use crate::cap::{Access, CNode, Frame, Group, Handle, Process, VSpace};
+use crate::cap::{Access, CNode, Frame, Group, Handle, Process, SchedControl, VSpace};
 use crate::elf::{Image, Segment};
 use crate::invoke::copy;
 use crate::layout::slot;
@@ -118,6 +118,11 @@ impl Child {
     /// Gives the child a capability of the Machine, with which it can log on this channel.
     pub fn give_machine(&self, rights: MachineRights, channel: u8) -> crate::Result<()> {
         copy(&own::machine(), self.cnode.slot(slot::MACHINE), rights, u64::from(channel))
+    }
+
+    /// Gives the child a SchedControl, with which it can set CPU time and start tasks.
+    pub fn give_sched_control(&self, control: &SchedControl) -> crate::Result<()> {
+        copy(control, self.cnode.slot(slot::SCHED_CONTROL), Rights::ALL, 0)
     }
 }
 

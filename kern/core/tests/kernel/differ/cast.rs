@@ -8,7 +8,7 @@ use model::{Id, Place};
 
 use super::pair::{Outcome, Pair};
 use crate::world::dice::Dice;
-use crate::world::make::at;
+use crate::world::make::{CONTROL, at};
 
 /// Slots that every process begins with.
 pub const OWN: Cap = Cap(1);
@@ -58,7 +58,7 @@ impl Pair {
             processes.push(self.make_process()?);
         }
         let groups = [self.make_group()?, self.make_group()?];
-        let mut shared = vec![abi::INIT_MACHINE, groups[0]];
+        let mut shared = vec![abi::INIT_MACHINE, abi::INIT_SCHED_CONTROL, groups[0]];
         let mut tasks = Vec::new();
         for index in 0..3 + dice.below(3) as u64 {
             let of = processes[if index < 2 { index as usize } else { dice.below(2) }];
@@ -72,9 +72,14 @@ impl Pair {
             shared.push(self.make(n, ObjType::Notification, 0)?);
         }
         let spare = self.make(0, ObjType::SchedContext, 0)?;
-        self.must(0, Op::SchedConfigure, [spare.arg(), PRIORITY, ENDLESS, 0, 0, 0])?;
+        self.must(0, Op::SchedConfigure, [CONTROL, spare.arg(), PRIORITY, ENDLESS, 0, 0])?;
         let frame = self.make(0, ObjType::Frame, 12 | 2 << 8)?;
-        shared.extend([spare, frame]);
+        let control = self.make(0, ObjType::SchedControl, 0)?;
+        if dice.once_in(2) {
+            let args = [CONTROL, control.arg(), dice.of(&[PRIORITY, 255]), 0, dice.of(&[1, 2, 3]), 0];
+            self.must(0, Op::SchedAllow, args)?;
+        }
+        shared.extend([spare, frame, control]);
         // What one of them can make a process of.
         for (what, size) in
             [(ObjType::CNode, 9), (ObjType::VSpace, 4), (ObjType::Process, 2), (ObjType::Task, 0)]
@@ -220,8 +225,8 @@ impl Pair {
         let task = self.make(0, ObjType::Task, 0)?;
         let time = self.make(0, ObjType::SchedContext, 0)?;
         let utcb = UTCBS + index * abi::PAGE_SIZE;
-        self.must(0, Op::TaskConfigure, [task.arg(), of.process.arg(), utcb, n, 0, 0])?;
-        self.must(0, Op::SchedConfigure, [time.arg(), PRIORITY, ENDLESS, 0, 0, 0])?;
+        self.must(0, Op::TaskConfigure, [CONTROL, task.arg(), of.process.arg(), utcb, n, 0])?;
+        self.must(0, Op::SchedConfigure, [CONTROL, time.arg(), PRIORITY, ENDLESS, 0, 0])?;
         self.must(0, Op::SchedBind, [time.arg(), task.arg(), 0, 0, 0, 0])?;
         Ok(task)
     }

@@ -10,7 +10,8 @@ use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
-use kern_base::sched_context::{DEFAULT_SLICE, SchedContext};
+use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
 use model::object::{self, State as ModelState};
@@ -72,11 +73,11 @@ fn sizes() -> Sizes {
         frame: size_of::<Frame>() as u64,
         process: size_of::<Process>() as u64,
         sched_context: line(size_of::<SchedContext>()),
+        sched_control: line(size_of::<SchedControl>()),
         group: size_of::<Group>() as u64,
         notification: line(size_of::<Notification>()),
         reply: line(size_of::<Reply>()),
         event_pool: size_of::<EventPool>() as u64,
-        slice: DEFAULT_SLICE,
     }
 }
 
@@ -157,12 +158,15 @@ impl Pair {
         let untyped = world.object::<Untyped>(self.playground).expect("the playground").get();
         let (base, size) = (untyped.base(), untyped.size());
         let memory = object::Untyped { base, size, low: 0, high: size };
+        let mut control = object::SchedControl::WHOLE;
+        control.cpus.0[1..].fill(0);
         let boot = [
             (abi::INIT_CNODE, Kind::CNode(cnode)),
             (abi::INIT_VSPACE, Kind::VSpace(vspace)),
             (abi::INIT_PROCESS, Kind::Process(process)),
             (abi::INIT_MACHINE, Kind::Machine),
             (self.playground, Kind::Untyped(memory)),
+            (abi::INIT_SCHED_CONTROL, Kind::SchedControl(control)),
         ];
         for (cap, kind) in boot {
             let object = model.add(at(cap), None, kind);
@@ -307,7 +311,7 @@ impl Pair {
 
     /// The task that a TaskConfigure is about.
     fn task_named_by(&self, me: Id, op: Op, args: &Args) -> Option<(Id, Place)> {
-        let found = self.model.find_any(me, args.cap(0)).ok().filter(|_| op == Op::TaskConfigure)?;
+        let found = self.model.find_any(me, args.cap(1)).ok().filter(|_| op == Op::TaskConfigure)?;
         (self.model.object_type(found.object) == ObjType::Task).then_some((found.object, found.place))
     }
 

@@ -46,7 +46,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (2, Op::ProcessConfigure),
     (4, Op::ProcessAccept),
     (3, Op::CSpaceGrow),
-    (6, Op::TaskConfigure),
+    (5, Op::TaskConfigure),
     (1, Op::TaskWriteRegs),
     (1, Op::TaskReadRegs),
     (4, Op::TaskResume),
@@ -55,6 +55,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::ProcessKill),
     (2, Op::TaskCancel),
     (2, Op::SchedConfigure),
+    (1, Op::SchedAllow),
     (2, Op::SchedBind),
     (1, Op::SchedInfo),
     (2, Op::NotificationBind),
@@ -87,6 +88,7 @@ const KINDS: &[(ObjType, u64)] = &[
     (ObjType::Notification, 0),
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
+    (ObjType::SchedControl, 0),
     (ObjType::Frame, 12),
     (ObjType::Frame, 12 | 2 << 8),
     (ObjType::CNode, 4),
@@ -172,7 +174,8 @@ impl Pair {
             })
         };
         match op {
-            Op::SchedConfigure | Op::SchedInfo | Op::SchedBind => !is_used(0),
+            Op::SchedInfo | Op::SchedBind => !is_used(0),
+            Op::SchedConfigure => !is_used(1),
             // A call that brings no time is refused by a callee without that moves to its CPU.
             Op::TaskResume => {
                 let named = self.model.find_any(me, args.cap(0)).map(|found| found.object);
@@ -473,6 +476,11 @@ impl Pick<'_> {
         }
     }
 
+    /// A SchedControl that allows something, mostly.
+    fn control(&mut self) -> u64 {
+        self.cap_where(ObjType::SchedControl, |model, it| model.sched_control(it).ceiling.is_some())
+    }
+
     fn arguments_of_tasks(&mut self, op: Op) -> [u64; 6] {
         let task = self.cap(ObjType::Task);
         match op {
@@ -481,7 +489,7 @@ impl Pick<'_> {
                 let task = self.cap_where(ObjType::Task, |model, it| model.task(it).state == State::Fresh);
                 let process =
                     self.cap_where(ObjType::Process, |model, it| model.process(it).vspace.is_some());
-                [task, process, self.dice.of(PAGES), cpu, 0, 0]
+                [self.control(), task, process, self.dice.of(PAGES), cpu, 0]
             }
             Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskResume | Op::TaskSuspend => [task, 0, 0, 0, 0, 0],
             Op::TaskKill | Op::TaskCancel | Op::TaskDebug => [task, 0, 0, 0, 0, 0],
@@ -491,7 +499,14 @@ impl Pick<'_> {
             Op::SchedConfigure => {
                 let (priority, slice) =
                     (self.dice.of(&[PRIORITY, 300]), self.dice.of(&[ENDLESS, ENDLESS, 0]));
-                [self.cap(ObjType::SchedContext), priority, slice, 0, 0, 0]
+                let control = self.control();
+                [control, self.cap(ObjType::SchedContext), priority, slice, 0, 0]
+            }
+            Op::SchedAllow => {
+                let (by, to) = (self.control(), self.cap(ObjType::SchedControl));
+                let ceiling = self.dice.of(&[PRIORITY, PRIORITY, PRIORITY + 1, 255, 256]);
+                let first = self.dice.of(&[0, 0, 0, 0, 64, 960, 63, 1024]);
+                [by, to, ceiling, first, self.dice.of(&[0, 1, 2, 3, u64::MAX]), 0]
             }
             Op::SchedBind => {
                 let time = |model: &Model, it| model.sched_context(it).owner.is_none();

@@ -8,7 +8,7 @@ use kern_base::sched_context::SchedContext;
 
 use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, GROUP, POOL, REPLIES, SPARES};
 use crate::world::check::view;
-use crate::world::make::at;
+use crate::world::make::{CONTROL, at};
 use crate::world::{AFTER, Regs, Tcb};
 
 /// Four numbers that say what happens: what, where, and two choices. Whatever they are, they mean
@@ -405,7 +405,7 @@ impl Cast {
         let (op, args) = match what {
             3..10 if self.poor => return self.time(n, any, what, b),
             0..10 => (control(b), vec![task.cap.arg()]),
-            10 => (Op::SchedConfigure, vec![task.sc.arg(), u64::from(b % 40), 500]),
+            10 => (Op::SchedConfigure, vec![CONTROL, task.sc.arg(), u64::from(b % 40), 500]),
             11 if b < 60 => return self.delete(n, task.sc),
             12 if b < 60 => return self.delete(n, self.replies[usize::from(a) % self.replies.len()]),
             13 if b < 60 => return self.delete(n, self.notes[usize::from(a) % self.notes.len()]),

@@ -9,7 +9,7 @@ use kern_base::events::EventPool;
 use super::deeds::{FIRST, PAGES};
 use super::model::Model;
 use crate::world::check::view;
-use crate::world::make::Proc;
+use crate::world::make::{CONTROL, Proc};
 use crate::world::{Regs, Tcb, World};
 
 /// Slots of every process of the cast.
@@ -26,6 +26,8 @@ pub const SPACE: Cap = Cap(3);
 pub const SELF: Cap = Cap(4);
 /// The machine: to pin frames, and to make them of device memory.
 pub const MACHINE: Cap = Cap(6);
+/// Authority over CPU time.
+pub const AUTHORITY: Cap = Cap(9);
 /// The space of another process, where there is one.
 pub const OTHER: Cap = Cap(7);
 /// Replies per CPU.
@@ -142,6 +144,7 @@ impl Cast {
             self.world.give(process.vspace, process, SPACE);
             self.world.give(process.process, process, SELF);
             self.world.give(abi::INIT_MACHINE, process, MACHINE);
+            self.world.give(abi::INIT_SCHED_CONTROL, process, AUTHORITY);
             for (i, reply) in self.replies.clone().into_iter().enumerate() {
                 self.world.give(reply, process, Cap(FIRST_REPLY + i as u32));
             }
@@ -184,9 +187,16 @@ impl Cast {
         }
     }
 
+    /// CPU time that nobody has; some of it runs only on CPU `n`.
     fn spare(&mut self, n: usize) -> Cap {
         let sc = self.world.make_of(n, self.memory, ObjType::SchedContext, 0);
-        self.world.must(n, Op::SchedConfigure, &[sc.arg(), 15, 1000]);
+        let mut control = CONTROL;
+        if sc.0.is_multiple_of(3) {
+            let only = self.world.make_of(n, self.memory, ObjType::SchedControl, 0);
+            self.world.must(n, Op::SchedAllow, &[CONTROL, only.arg(), 255, 0, 1 << n]);
+            control = only.arg();
+        }
+        self.world.must(n, Op::SchedConfigure, &[control, sc.arg(), 15, 1000]);
         sc
     }
 

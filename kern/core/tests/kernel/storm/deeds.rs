@@ -8,17 +8,18 @@ use abi::{
 };
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::cast::{Cast, GROUP, MACHINE, MEMORY, OTHER, OWN, SELF, SPACE};
+use super::cast::{AUTHORITY, Cast, GROUP, MACHINE, MEMORY, OTHER, OWN, SELF, SPACE};
 use crate::world::machine::DEVICES;
 use crate::world::{Regs, Tcb};
 
 /// Slots to play with, and what may be made in them.
 pub const FIRST: u32 = 42;
 const COUNT: u32 = 12;
-const KINDS: [(ObjType, u64); 13] = [
+const KINDS: [(ObjType, u64); 14] = [
     (ObjType::Notification, 0),
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
+    (ObjType::SchedControl, 0),
     (ObjType::Frame, 12),
     (ObjType::Frame, 12 | 3 << 8),
     (ObjType::CNode, 8),
@@ -136,7 +137,7 @@ impl Cast {
             }
             11 => {
                 let (at, cpu) = (UTCBS + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
-                Regs::op(Op::TaskConfigure, &[of(ObjType::Task).arg(), SELF.arg(), at, cpu])
+                Regs::op(Op::TaskConfigure, &[AUTHORITY.arg(), of(ObjType::Task).arg(), SELF.arg(), at, cpu])
             }
             12 if b < 48 => {
                 let (base, pages) = (DEVICES + u64::from(a % 4) * 4096, 1 + u64::from(a / 4 % 3));
@@ -145,6 +146,14 @@ impl Cast {
             }
             12 if b < 72 => Regs::op(Op::FramePin, &[of(ObjType::Frame).arg(), MACHINE.arg()]),
             12 if b < 128 => Regs::op(Op::FrameUnpin, &[of(ObjType::Frame).arg(), MACHINE.arg()]),
+            12 if b < 160 => {
+                let by = if a.is_multiple_of(2) { AUTHORITY } else { of(ObjType::SchedControl) };
+                Regs::op(Op::SchedConfigure, &[by.arg(), of(ObjType::SchedContext).arg(), 5, 1000])
+            }
+            12 if b < 176 => {
+                let to = of(ObjType::SchedControl);
+                Regs::op(Op::SchedAllow, &[AUTHORITY.arg(), to.arg(), 5, 0, u64::from(a % 4)])
+            }
             12 => Regs::op(
                 Op::SchedBind,
                 &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()],

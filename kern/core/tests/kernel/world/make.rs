@@ -9,9 +9,11 @@ use kern_base::objects::Objects;
 use kern_base::paging::TABLE_BYTES;
 use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
+use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use kern_core::{MAX_ROOTS, MachineObject};
+use smp::cpu::CpuId;
 use smp::door::masked::FilledTable;
 use smp::door::{KernelObject, Ref, Region};
 use smp::host_test;
@@ -25,6 +27,8 @@ pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
 pub const SLOTS: usize = 2048;
 /// Priority of agents: above everything else.
 const AGENT_PRIORITY: u64 = 255;
+/// Slice of CPU time that nobody gave another one.
+const SLICE: u64 = 10_000_000;
 
 /// What process 1 has made.
 #[derive(Default)]
@@ -60,6 +64,9 @@ pub const INIT: Proc = Proc { process: abi::INIT_PROCESS, cnode: abi::INIT_CNODE
 pub fn at(slot: Cap) -> u64 {
     Target::new(abi::INIT_CNODE, slot.0).0
 }
+
+/// Process 1's SchedControl, as an argument. It allows everything.
+pub const CONTROL: u64 = (abi::INIT_SCHED_CONTROL.0 as u64) << 32;
 
 fn piece<T>(region: &Region) -> Option<smp::door::Piece> {
     region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)
@@ -115,10 +122,16 @@ impl World {
         cx.make().fill_boot(node, abi::INIT_TASK, task)?;
         cx.make().fill_boot(node, abi::INIT_SCHED, sc)?;
         cx.make().fill_boot(node, abi::INIT_MACHINE, machine)?;
+        let control = piece::<SchedControl>(region)?.emplace(pin, SchedControl::new(BOOT_ROOT))?;
+        control.get().extend(u8::MAX, CpuId::BOOT, u64::MAX).ok()?;
+        cx.make().fill_boot(node, abi::INIT_SCHED_CONTROL, control)?;
         cx.make().fill_boot(node, abi::INIT_UNTYPED, untyped)?;
         cx.make().bind_process(process, cnode, vspace, false).ok()?;
         cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
-        cx.open_time(sc)?.state.set_priority(AGENT_PRIORITY as u8);
+        let time = &cx.open_time(sc)?.state;
+        time.set_priority(AGENT_PRIORITY as u8);
+        time.set_slice(SLICE);
+        time.set_cpus(control.get().cpus(), cx.k.cpu_count());
         cx.make().bind_time(sc, task).ok()?;
         let open = cx.open(task)?;
         open.regs.rip.set(AFTER);
@@ -225,10 +238,14 @@ impl World {
         Cap(first)
     }
 
-    /// Makes an object on CPU `n` out of `untyped`.
+    /// Makes an object on CPU `n` out of `untyped`. CPU time is then set, so that a task can have
+    /// it.
     pub fn make_of(&mut self, n: usize, untyped: Cap, what: ObjType, size: u64) -> Cap {
         let slot = self.slot();
         self.must(n, Op::Retype, &[Target::new(untyped, what as u32).0, size, at(slot), 1]);
+        if what == ObjType::SchedContext {
+            self.must(n, Op::SchedConfigure, &[CONTROL, slot.arg(), 0, SLICE]);
+        }
         slot
     }
 
@@ -280,12 +297,12 @@ impl World {
         let cap = self.make_of(0, untyped, ObjType::Task, 0);
         let utcb = self.made.next_utcb;
         self.made.next_utcb += 0x1000;
-        self.must(0, Op::TaskConfigure, &[cap.arg(), of.process.arg(), utcb, n as u64]);
+        self.must(0, Op::TaskConfigure, &[CONTROL, cap.arg(), of.process.arg(), utcb, n as u64]);
         let object = self.task(cap);
         let mut sc = Cap::NULL;
         if own_time {
             sc = self.make_of(0, untyped, ObjType::SchedContext, 0);
-            self.must(0, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
+            self.must(0, Op::SchedConfigure, &[CONTROL, sc.arg(), priority, 1000]);
             self.must(0, Op::SchedBind, &[sc.arg(), cap.arg()]);
         }
         self.bulk(0, RegIndex::Rip as usize, AFTER);

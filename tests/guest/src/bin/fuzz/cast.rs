@@ -65,6 +65,7 @@ impl Cast {
             let child = process(nursery, &spec)?;
             shared.map_into(&child.vspace)?;
             child.give_machine(MachineRights::REPORT | machine_rights::INFO, 0)?;
+            child.give_sched_control(&own::sched_control())?;
             let rights = Rights::NOTIFY | Rights::LISTEN;
             child.join(wakers, WAKERS, rights, number as u16)?;
             talk::join(&child, talk, number)?;

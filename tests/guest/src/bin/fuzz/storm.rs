@@ -218,7 +218,8 @@ impl Storm<'_> {
             ObjType::CNode => syscall(Args::plain(Op::CapInspect, target, 0, 0, 0)),
             ObjType::Reply => syscall(Args::plain(Op::SaveReply, cap.arg(), 0, 0, 0)),
             ObjType::SchedContext => {
-                syscall(Args::plain(Op::SchedConfigure, cap.arg(), bits & 0xff, 1000, 0))
+                let by = slot::SCHED_CONTROL.arg();
+                syscall(Args::plain(Op::SchedConfigure, by, cap.arg(), bits & 0xff, 1000))
             }
             _ => syscall(Args::plain(Op::ProcessAccept, cap.arg(), 0, 0, 0)),
         }

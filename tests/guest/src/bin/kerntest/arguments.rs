@@ -11,7 +11,8 @@ use abi::{
 };
 use user_rt::arch::Args;
 use user_rt::cap::{
-    CNode, EventPool, Frame, Group, Handle, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
+    CNode, EventPool, Frame, Group, Handle, Notification, Process, Reply, SchedContext, SchedControl, Task,
+    Untyped, VSpace,
 };
 use user_rt::invoke::copy_raw;
 use user_rt::layout::{PROGRAM_SLOTS, slot};
@@ -62,6 +63,7 @@ impl Fixture {
             (ObjType::Process, n.make::<Process>(4)?.cap()),
             (ObjType::Task, n.make::<Task>(0)?.cap()),
             (ObjType::SchedContext, n.make::<SchedContext>(0)?.cap()),
+            (ObjType::SchedControl, n.make::<SchedControl>(0)?.cap()),
             (ObjType::Group, n.make::<Group>(4 | 4 << 16)?.cap()),
             (ObjType::Notification, n.make::<Notification>(0)?.cap()),
             (ObjType::Reply, n.make::<Reply>(0)?.cap()),

@@ -214,6 +214,7 @@ impl<'a> Lab<'a> {
         let child = process(&mut self.nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
         child.give_machine(MachineRights::REPORT | machine_rights::INFO | machine_rights::DUMP, 0)?;
+        child.give_sched_control(&own::sched_control())?;
         self.children.push(child);
         Ok(self.children.len() - 1)
     }

@@ -8,7 +8,8 @@ use abi::{Error, Op};
 use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args};
 use user_rt::boot;
-use user_rt::cap::{Handle, SchedContext, Task};
+use user_rt::cap::{Handle, SchedContext, SchedControl, Task};
+use user_rt::spawn::own;
 
 use crate::block::Block;
 use crate::ipc::{answered, call, is_call_of, message, regs};
@@ -20,7 +21,7 @@ tests! {
     higher_priorities_preempt equals_take_turns slices_are_kept changed_priorities_count_at_once
     yield_goes_to_equals yield_to_goes_where_it_says yield_to_refuses a_call_takes_the_callers_priority_along
     a_task_without_time_serves_on_its_callers suspended_tasks_do_not_run time_is_accounted
-    waking_a_higher_priority_preempts
+    waking_a_higher_priority_preempts authority_ends_at_its_ceiling_and_cpus
 }
 
 /// Counts forever, into its block.
@@ -308,5 +309,27 @@ fn waking_a_higher_priority_preempts(lab: &mut Lab<'_>) -> Outcome {
         low.task.kill()?;
         lab.reset()?;
     }
+    Ok(())
+}
+
+/// Checks that a program starts no task and sets no priority beyond what its SchedControl allows.
+fn authority_ends_at_its_ceiling_and_cpus(lab: &mut Lab<'_>) -> Outcome {
+    let told = |result: user_rt::Result<()>| result.map_err(|refusal| (refusal.error, refusal.detail));
+    let beyond = |detail| Err((Error::OverLimit, detail));
+    let low: SchedControl = lab.nursery.make(0)?;
+    let (time, task): (SchedContext, Task) = (lab.nursery.make(0)?, lab.nursery.make(0)?);
+    let (own, place) = (own::process(), user_rt::layout::utcb_va(4000));
+    expect_eq!(told(time.configure_by(&low, 0, 1000)), beyond(u64::MAX), "a new one allows nothing");
+    own::sched_control().allow(&low, 20, 0, 1)?;
+    expect_eq!(told(time.configure_by(&low, 21, 1000)), beyond(20), "above its ceiling");
+    expect_eq!(told(low.allow(&low, 21, 0, 1)), beyond(20), "raising itself");
+    expect_eq!(told(low.allow(&low, 20, 0, 2)), beyond(u64::MAX), "covering another CPU");
+    if lab.cpus > 1 {
+        expect_eq!(told(task.configure_by(&low, &own, place, 1).map(drop)), beyond(u64::MAX), "on cpu1");
+    }
+    time.configure_by(&low, 20, 1000)?;
+    task.configure_by(&low, &own, place, 0)?;
+    time.bind(&task)?;
+    expect_eq!(told(time.configure_by(&low, 21, 1000)), beyond(20), "once it is bound");
     Ok(())
 }

@@ -88,6 +88,7 @@ fn mixed_objects_come_back(lab: &mut Lab<'_>) -> Outcome {
         let task: Task = nursery.make(0)?;
         task.configure(&process, 0x4000_f000, 0)?;
         let sched: SchedContext = nursery.make(0)?;
+        sched.configure(crate::lab::PRIORITY, 1_000_000)?;
         sched.bind(&task)?;
         let frames = nursery.make_pages(round + 1)?;
         for (page, frame) in (0..).zip(frames.iter::<Frame>()) {

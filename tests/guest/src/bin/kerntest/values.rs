@@ -47,7 +47,7 @@ fn retype_sizes(lab: &mut Lab<'_>) -> Outcome {
     let puppet = lab.puppet(&Wanted::default())?;
     let memory = lab.nursery.make::<user_rt::cap::Untyped>(20)?.cap();
     let to = lab.nursery.take_slot()?;
-    for object in [0, ObjType::Machine as u32, 13, 0xff, 0x1_0001, u32::MAX] {
+    for object in [0, ObjType::Machine as u32, 14, 0xff, 0x1_0001, u32::MAX] {
         refused(lab, &puppet, &retype(memory, object, 0, to, 1), Error::BadArgument, 0)?;
     }
     let bad: &[(ObjType, &[u64])] = &[
@@ -59,6 +59,7 @@ fn retype_sizes(lab: &mut Lab<'_>) -> Outcome {
         (ObjType::Group, &[0, 1, 0xffff, 0x1_0000, 1 << 32, u64::MAX]),
         (ObjType::Task, &[1, u64::MAX]),
         (ObjType::SchedContext, &[1, u64::MAX]),
+        (ObjType::SchedControl, &[1, u64::MAX]),
         (ObjType::Notification, &[1, u64::MAX]),
         (ObjType::Reply, &[1, u64::MAX]),
         (ObjType::EventPool, &[0, 5, 15, u64::MAX]),
@@ -218,8 +219,11 @@ fn task_states(lab: &mut Lab<'_>) -> Outcome {
     let task: Task = lab.nursery.make(0)?;
     let bare: Process = lab.nursery.make(1)?;
     let process = own::process();
-    let configure =
-        |process: &Process, utcb, cpu| Args::plain(Op::TaskConfigure, task.arg(), process.arg(), utcb, cpu);
+    let configure_as = |task: &Task, process: &Process, utcb, cpu| {
+        let (rdi, rsi, rdx) = (slot::SCHED_CONTROL.arg(), task.arg(), process.arg());
+        Args { rdi, rsi, rdx, r8: utcb, r9: cpu, ..Args::new(Op::TaskConfigure) }
+    };
+    let configure = |process: &Process, utcb, cpu| configure_as(&task, process, utcb, cpu);
     let place = utcb_va(TASKS_MAX - 1);
     let cpus = u64::from(lab.cpus);
     for op in
@@ -237,7 +241,7 @@ fn task_states(lab: &mut Lab<'_>) -> Outcome {
     accepted(lab, &puppet, &configure(&process, place, 0))?;
     refused(lab, &puppet, &configure(&process, place, 0), Error::BadState, 0)?;
     let second: Task = lab.nursery.make(0)?;
-    let on_top = Args::plain(Op::TaskConfigure, second.arg(), process.arg(), place, 0);
+    let on_top = configure_as(&second, &process, place, 0);
     let shown = lab.run(&puppet, &on_top)?;
     expect_eq!(shown.error(), Some(Error::Mapped), "a UTCB over another");
     // The registers of a task that was never suspended can be neither read nor written.
@@ -286,15 +290,19 @@ fn sched_values(lab: &mut Lab<'_>) -> Outcome {
     let puppet = lab.puppet(&Wanted::default())?;
     let sched: SchedContext = lab.nursery.make(0)?;
     let fresh: Task = lab.nursery.make(0)?;
-    let configure = |priority, slice| Args::plain(Op::SchedConfigure, sched.arg(), priority, slice, 0);
+    let bind = |sched: &SchedContext, task: &Task| Args::plain(Op::SchedBind, sched.arg(), task.arg(), 0, 0);
+    let idle: Task = lab.nursery.make(0)?;
+    idle.configure(&own::process(), utcb_va(TASKS_MAX - 1), 0)?;
+    refused(lab, &puppet, &bind(&sched, &idle), Error::BadState, 0)?;
+    let by = slot::SCHED_CONTROL.arg();
+    let configure = |priority, slice| Args::plain(Op::SchedConfigure, by, sched.arg(), priority, slice);
     for priority in [256, 1 << 32, u64::MAX] {
-        refused(lab, &puppet, &configure(priority, 1000), Error::BadArgument, 1)?;
+        refused(lab, &puppet, &configure(priority, 1000), Error::BadArgument, 2)?;
     }
-    refused(lab, &puppet, &configure(3, 0), Error::BadArgument, 2)?;
+    refused(lab, &puppet, &configure(3, 0), Error::BadArgument, 3)?;
     accepted(lab, &puppet, &configure(17, 12345))?;
     let info = sched.info()?;
     expect_eq!((info.used, info.priority, info.slice), (0, 17, 12345), "what it says of itself");
-    let bind = |sched: &SchedContext, task: &Task| Args::plain(Op::SchedBind, sched.arg(), task.arg(), 0, 0);
     refused(lab, &puppet, &bind(&sched, &fresh), Error::BadState, 0)?;
     refused(lab, &puppet, &bind(&sched, &puppet.task), Error::InUse, 0)?;
     refused(lab, &puppet, &bind(&puppet.sched, &fresh), Error::InUse, 0)

@@ -9,7 +9,7 @@ use user_rt::cap::{Group, Notification, SchedContext, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::{copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot};
-use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, end, process, task};
+use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, end, own, process, task};
 
 use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, SEATS_MAX, Total};
 use crate::director::Plan;
@@ -112,6 +112,7 @@ impl Cast {
             let child = process(nursery, &spec)?;
             shared.map_into(&child.vspace)?;
             child.give_machine(MachineRights::REPORT | machine_rights::INFO, 0)?;
+            child.give_sched_control(&own::sched_control())?;
             children.push(child);
         }
         // In reverse order in the second group, so that member records differ.

@@ -187,6 +187,7 @@ impl<'a> Cast<'a> {
         let child = process(nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
         child.give_machine(MachineRights::REPORT | machine_rights::INFO | machine_rights::DMA, 0)?;
+        child.give_sched_control(&own::sched_control())?;
         self.handlers.admit(&child, space, era)?;
         for (which, frame) in self.globals.iter().enumerate() {
             copy::<Frame>(frame, child.cnode.slot(global_slot(which)), Rights::ALL, 0)?;

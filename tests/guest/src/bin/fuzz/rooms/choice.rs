@@ -14,12 +14,13 @@ use super::marks::{self, For};
 use super::{LETTERS, MATE_CNODE, PAGE, PLAYED, ROOM, ROOMERS, SHOW, TALKING, TOYS, mate, seeds};
 
 /// The toys, in the order of their slots.
-pub const KINDS: [(ObjType, u64); 14] = [
+pub const KINDS: [(ObjType, u64); 15] = [
     (ObjType::CNode, 8),
     (ObjType::VSpace, 4),
     (ObjType::Process, 2),
     (ObjType::Task, 0),
     (ObjType::SchedContext, 0),
+    (ObjType::SchedControl, 0),
     (ObjType::Group, 3 | 4 << 16),
     (ObjType::Notification, 0),
     (ObjType::Notification, 0),
@@ -280,7 +281,8 @@ impl Chooser<'_> {
     fn cap(&mut self, types: &[ObjType]) -> Cap {
         let which = self.random.below(10);
         let seeds = || seeds(marks::room_of(self.number)).filter(|(_, what, _)| types.contains(what));
-        let given = [(slot::VSPACE, ObjType::VSpace)].into_iter().filter(|(_, what)| types.contains(what));
+        let own = [(slot::VSPACE, ObjType::VSpace), (slot::SCHED_CONTROL, ObjType::SchedControl)];
+        let given = own.into_iter().filter(|(_, what)| types.contains(what));
         let count = seeds().count() + given.clone().count();
         if which < 5 && count > 0 {
             let chosen = self.random.below(count as u64) as usize;

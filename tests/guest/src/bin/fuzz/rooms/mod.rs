@@ -28,7 +28,7 @@ use guest_tests::failure::Failure;
 use guest_tests::run::{Run as _, show_state};
 use user_rt::arch::memory;
 use user_rt::arch::shared::Shared;
-use user_rt::cap::{Access, Frame, Group, Handle, Notification, Untyped};
+use user_rt::cap::{Access, Frame, Group, Handle, Notification, SchedControl, Untyped};
 use user_rt::elf::{Image, Segment};
 use user_rt::invoke::{copy, transfer};
 use user_rt::spawn::{
@@ -51,6 +51,8 @@ const VIEWING: usize = 1;
 const SLOTS: u32 = 512;
 const TABLES: u32 = 40;
 const STACK_PAGES: u32 = 13;
+/// Highest priority that roomers can give CPU time.
+const TOY_CEILING: u8 = PRIORITY - 1;
 const MEMORY_LOG2: u8 = 18;
 
 /// A roomer's own objects: memory, its waker, its exposed task, its event pool.
@@ -173,6 +175,9 @@ impl Rooms {
             let frames = if segment.access == Access::Write { None } else { Some(fill(nursery, segment)?) };
             pages.push((segment, frames));
         }
+        // Toys can have CPU time, and no task of one gets in the way of the judges.
+        let authority: SchedControl = nursery.make(0)?;
+        own::sched_control().allow(&authority, TOY_CEILING, 0, u64::MAX)?;
         for number in 0..board.get(Total::Roomers) as usize {
             let spec = ProcessSpec {
                 image: &image,
@@ -190,6 +195,7 @@ impl Rooms {
             }
             shared.map_into(&child.vspace)?;
             child.give_machine(MachineRights::REPORT, 0)?;
+            child.give_sched_control(&authority)?;
             child.join(wakers, WAKERS, Rights::NOTIFY | Rights::LISTEN, (PROCESSES + number) as u16)?;
             own::machine().set_label(&child.process, label(marks::room_of(number)))?;
             rooms.children.push(child);

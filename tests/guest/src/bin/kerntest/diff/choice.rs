@@ -2,6 +2,7 @@
 
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, Rights, Target};
 use user_rt::arch::Args;
+use user_rt::layout::slot;
 
 use super::board::{Board, PLAYERS, Where, Word};
 use super::props::{BOUND, CNODE, GROUPS, NOTES, OUTSIDE, POOLS, REPLIES, SPARE, Set, TASKS, TIMES};
@@ -313,7 +314,8 @@ impl Choice {
             Op::SchedConfigure => {
                 let slice = if board.chance(30) { u64::MAX } else { AGE * (1 + board.below(15)) };
                 let priority = if board.chance(4) { 256 } else { 20 + 10 * board.below(3) };
-                Args { rsi: priority, rdx: slice, ..self.on(self.one_of(TIMES)) }
+                let time = self.one_of(TIMES).arg();
+                Args { rsi: time, rdx: priority, r8: slice, ..self.on(slot::SCHED_CONTROL) }
             }
             Op::PoolRoom => self.on(self.one_of(POOLS)),
             Op::SchedInfo => self.on(self.one_of(TIMES)),
