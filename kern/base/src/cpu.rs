@@ -103,6 +103,8 @@ pub struct CpuSched {
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound.
     pub more_mail: Cell<bool>,
+    /// Reports of faults on this CPU wait to be printed.
+    pub has_reports: Cell<bool>,
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.
     /// `None`: the CPU empties no CNode, or there is no audit.
     pub ender: Cell<Option<Actor>>,

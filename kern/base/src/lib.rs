@@ -20,6 +20,7 @@
 pub mod audit;
 pub mod cpu;
 pub mod events;
+pub mod fault_ring;
 pub mod flags;
 pub mod frames;
 pub mod grace;

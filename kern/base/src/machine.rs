@@ -121,7 +121,8 @@ pub trait Machine: Sized + Sync + 'static {
     /// Writes the initial contents of the vector registers to a save area.
     fn init_vector(&self, area: &VectorArea);
 
-    /// Reports on the console that a fault without handler ends a process.
+    /// Keeps a report that a fault without handler ends a process, until this CPU has nothing else
+    /// to do.
     fn report_fault(&self, end: &FaultEnd);
 
     /// Ends the machine because process 1 dies: no other program could end it. On a real machine

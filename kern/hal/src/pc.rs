@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use abi::audit::{AuditEvent, Record};
 use abi::{Error, TaskId};
+use kern_base::fault_ring::Report;
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::paging::Pte;
 use kern_base::phys::{Phys, PhysPage};
@@ -15,7 +16,7 @@ use test_abi::trace::Event;
 
 use crate::cpu::{mitigations, percpu, time, vector};
 use crate::dev::log::Shown;
-use crate::dev::{exit, lapic, logport};
+use crate::dev::{exit, faults, lapic, logport};
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
 use crate::mem::tlb;
@@ -156,24 +157,15 @@ impl Machine for Pc {
 
     #[cold]
     fn report_fault(&self, end: &FaultEnd) {
-        let FaultEnd { task, vector, error, address, rip, why } = *end;
-        crate::warn!(
-            "process {} (task {}) ended: exception {} error {:#x} address {:#x} at {:#x}, {}",
-            task.process().number(),
-            task.task(),
-            vector,
-            error,
-            address,
-            rip,
-            Shown(fmt::from_fn(|f| match why {
-                None => f.write_str("no handler"),
-                Some(error) => write!(f, "the call to its handler ended with {error:?}"),
-            }))
-        );
+        match percpu::this() {
+            Some(cpu) => cpu.faults.put(end),
+            None => faults::print(Report::Fault(*end)),
+        }
     }
 
     #[cold]
     fn first_process_dies(&self) {
+        faults::print_all();
         crate::println!("aurora: process 1 is dead: no program can judge the run");
         exit::exit(exit::Exit::Orphaned)
     }

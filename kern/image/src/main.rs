@@ -26,6 +26,7 @@ use kern_core::rooms::Door;
 use kern_hal::boot::{Boot, Kernel as Hooks, give_up};
 use kern_hal::cpu::idle::{self, IdleMode};
 use kern_hal::cpu::{context, percpu, start, syscall};
+use kern_hal::dev::faults;
 use kern_hal::mem::kernel;
 use kern_hal::pc::Pc;
 use kern_hal::trap;
@@ -218,6 +219,9 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
 #[inline(always)]
 fn idle_once(entry: &mut CpuEntry) {
     context(entry).time().note_idle();
+    if entry.here().own().sched.has_reports.get() {
+        print_reports(entry);
+    }
     let mode = idle::mode();
     // Two calls, so that each has the constant, and no test of it.
     let came = if mode == IdleMode::HALT {
@@ -240,6 +244,18 @@ fn idle_once(entry: &mut CpuEntry) {
     if let Some(task) = context(entry).take_mail() {
         context::load_for(entry.here(), task);
         boot::resume_call(entry, task);
+    }
+}
+
+/// Prints reports of faults until none is left or mail comes.
+#[cold]
+#[inline(never)]
+fn print_reports(entry: &mut CpuEntry) {
+    while !entry.block().mailbox().has_mail() {
+        if !faults::print_next() {
+            entry.here().own().sched.has_reports.set(false);
+            return;
+        }
     }
 }
 

@@ -222,10 +222,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.time().dispatch();
     }
 
-    /// Reports a fault that ends a process, to the audit and to the machine layer.
+    /// Reports a fault that ends a process, to the audit and to the machine layer, which prints it
+    /// when this CPU has nothing else to do.
     fn report_fault(self, task: OpenTask<'k>, why: Option<Error>) {
         self.security().audit_teardown(task.object());
         let [address, about] = &task.fault;
+        self.sched.has_reports.set(true);
         self.k.machine.report_fault(&FaultEnd {
             task: task.get().id(),
             vector: (about.get() >> 32) as u8,

@@ -11,6 +11,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use kern_base::cpu::CpuBlock;
+use kern_base::fault_ring::FaultRing;
 use smp::cpu::{CpuId, MAX_CPUS};
 use spin::Once;
 use x86_64::VirtAddr;
@@ -38,6 +39,8 @@ pub struct CpuLocal {
     pub tsc_skew: Once<(i64, u64)>,
     /// NMIs without a requester.
     pub nmis: AtomicU32,
+    /// Faults that were not printed yet.
+    pub faults: FaultRing,
     /// Log records in the making.
     pub desk: Desk,
     /// What stopped writes after sealing; 0: nothing did ([`test_abi::Attempt::WriteSealed`]).
@@ -128,6 +131,7 @@ pub(crate) fn make_window(
         report: Once::new(),
         tsc_skew: Once::new(),
         nmis: AtomicU32::new(0),
+        faults: FaultRing::default(),
         desk: Desk::default(),
         #[cfg(feature = "faults")]
         sealed_by: core::sync::atomic::AtomicU64::new(u64::MAX),

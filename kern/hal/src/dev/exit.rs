@@ -1,6 +1,6 @@
 //! How a run ends: QEMU's isa-debug-exit, Bochs's shutdown port, or a halt.
 
-use super::{logport, port, serial};
+use super::{faults, logport, port, serial};
 
 /// The verdict of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +31,7 @@ const BOCHS_SHUTDOWN: u16 = 0x8900;
 /// Ends the run. The last line on COM1 names the verdict, for machines without an exit status.
 pub fn exit(verdict: Exit) -> ! {
     serial::silence_others();
+    faults::print_all();
     logport::close();
     #[cfg(feature = "trace")]
     super::rings::export();

@@ -14,6 +14,8 @@ pub mod deflog;
 #[cfg(target_os = "none")]
 pub mod exit;
 #[cfg(target_os = "none")]
+pub mod faults;
+#[cfg(target_os = "none")]
 pub mod lapic;
 #[cfg(target_os = "none")]
 pub mod log;
