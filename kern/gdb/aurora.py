@@ -101,6 +101,7 @@ KINDS = {  # By ObjType: the type, and what it is called.
     "Reply": ("kern_base::reply::Reply", "reply"),
     "Machine": ("kern_base::objects::MachineObject", "machine"),
     "EventPool": ("kern_base::events::EventPool", "pool"),
+    "SchedControl": ("kern_base::sched_control::SchedControl", "control"),
 }
 SLOT = "kern_base::slot::Slot"
 INFO = "kern_base::frames::FrameInfo"
@@ -341,6 +342,10 @@ def time_line(k, name, time):
     return words + (["queued=%d" % (place - 1)] if place else [])
 
 
+def control_line(k, name, control):
+    return [name] + header_words(control) + ["bound=%d" % number(control["bound"])]
+
+
 def note_line(k, name, note):
     hot = follow(note, "hot.value")
     words = [name] + header_words(note) + ["remote=%x" % read(note, "remote.bits")]
@@ -450,7 +455,8 @@ def plain_line(_, name, value):
 
 
 LINES = {
-    "Task": task_line, "SchedContext": time_line, "Notification": note_line, "Reply": reply_line,
+    "Task": task_line, "SchedContext": time_line, "SchedControl": control_line,
+    "Notification": note_line, "Reply": reply_line,
     "Group": group_line, "EventPool": pool_line, "Process": process_line, "VSpace": vspace_line,
 }
 
