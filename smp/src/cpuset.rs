@@ -28,8 +28,6 @@ const fn bit_of(cpu: CpuId) -> u64 {
 pub struct CpuSet([u64; WORDS]);
 
 impl CpuSet {
-    pub const ALL: CpuSet = CpuSet([u64::MAX; WORDS]);
-
     /// Returns CPUs 0 to 63 as bits. For surveys.
     pub const fn first_word(self) -> u64 {
         self.0[0]

@@ -16,6 +16,10 @@ fn schedules(s: &mut Stage) {
     s.hold(task(B), task_rights::SCHEDULE);
 }
 
+fn allows(s: &mut Stage) {
+    s.hold(CONTROL, sched_control_rights::SCHEDULE);
+}
+
 fn configures(s: &mut Stage) {
     s.hold(process(B), process_rights::CONFIGURE);
 }
@@ -156,28 +160,18 @@ pub const PLANTS: &[Plant] = &[
         set: |s| {
             s.hold(CONTEXT, sched_rights::OBSERVE);
         },
-        needs: &[
-            |s| {
-                s.hold(CONTEXT, sched_rights::CONFIGURE);
-            },
-            |s| {
-                s.hold(CONTROL, sched_control_rights::SCHEDULE);
-            },
-        ],
+        needs: &[allows, |s| {
+            s.hold(CONTEXT, sched_rights::CONFIGURE);
+        }],
         change: |s| s.s.contexts[0].priority = 9,
     },
     Plant {
         rule: "time",
         what: "a SchedControl is extended with CONFIGURE, and SCHEDULE of one that allows as much",
         set: nothing,
-        needs: &[
-            |s| {
-                s.hold(CONTROL, sched_control_rights::CONFIGURE);
-            },
-            |s| {
-                s.hold(CONTROL, sched_control_rights::SCHEDULE);
-            },
-        ],
+        needs: &[allows, |s| {
+            s.hold(CONTROL, sched_control_rights::CONFIGURE);
+        }],
         change: |s| s.s.controls[0].cpus = 3,
     },
 ];

@@ -67,9 +67,11 @@ impl SchedControl {
     /// another one; then nothing has changed.
     pub fn extend(&self, ceiling: u8, first: CpuId, cpus: u64) -> Result<(), u8> {
         let bound = u32::from(ceiling) + 1;
-        match self.bound.compare_exchange(0, bound, Release, Relaxed) {
-            Err(has) if has != bound => return Err((has - 1) as u8),
-            _ => {}
+        let before = self.bound.compare_exchange(0, bound, Release, Relaxed);
+        if let Err(has) = before
+            && has != bound
+        {
+            return Err((has - 1) as u8);
         }
         self.cpus.insert_word(first, cpus);
         Ok(())

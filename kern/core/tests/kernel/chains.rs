@@ -100,9 +100,7 @@ impl Chain {
     /// From now on some time does not travel.
     fn keep_time_at_home(&mut self) {
         for n in 0..self.w.cpus() {
-            let only = self.w.make(0, ObjType::SchedControl, 0);
-            self.w.must(0, Op::SchedAllow, &[CONTROL, only.arg(), 255, 0, 1 << n]);
-            self.narrow.push(only);
+            self.narrow.push(self.w.control_of(0, abi::INIT_UNTYPED, 255, 1 << n));
         }
     }
 

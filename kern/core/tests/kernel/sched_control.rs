@@ -4,24 +4,18 @@
 use abi::{Cap, Error, ObjType, Op, Target, sched_control_rights};
 
 use crate::scene::{Scene, call};
-use crate::world::make::{CONTROL, at};
 use crate::world::{Regs, Tcb};
 
 const NOT_COVERED: (Error, u64) = (Error::OverLimit, u64::MAX);
 
 /// A SchedControl with a ceiling, on CPUs.
 fn control(s: &mut Scene, ceiling: u64, cpus: u64) -> Cap {
-    let control = s.w.make(0, ObjType::SchedControl, 0);
-    s.w.must(0, Op::SchedAllow, &[CONTROL, control.arg(), ceiling, 0, cpus]);
-    control
+    s.w.control_of(0, abi::INIT_UNTYPED, ceiling, cpus)
 }
 
 /// CPU time as it is made: nobody has set it.
 fn inert(s: &mut Scene) -> Cap {
-    let slot = s.w.slot();
-    let from = Target::new(abi::INIT_UNTYPED, ObjType::SchedContext as u32).0;
-    s.w.must(0, Op::Retype, &[from, 0, at(slot), 1]);
-    slot
+    s.w.retype_of(0, abi::INIT_UNTYPED, ObjType::SchedContext, 0)
 }
 
 fn configure(s: &mut Scene, control: Cap, time: Cap, priority: u64) -> Result<(), (Error, u64)> {
@@ -30,6 +24,15 @@ fn configure(s: &mut Scene, control: Cap, time: Cap, priority: u64) -> Result<()
 
 fn bind(s: &mut Scene, time: Cap, task: &Tcb) -> Result<(), (Error, u64)> {
     s.w.ask(0, Op::SchedBind, &[time.arg(), task.cap.arg()]).map(drop)
+}
+
+/// Starts a task on time of its own that may run on a control's CPUs only.
+fn start_on(s: &mut Scene, control: Cap, task: &Tcb) {
+    let time = inert(s);
+    configure(s, control, time, 9).expect("it is nobody's");
+    bind(s, time, task).expect("it may run there");
+    s.w.resume(task);
+    s.w.run();
 }
 
 #[test]
@@ -168,11 +171,7 @@ fn time_stays_where_it_may_run() {
     let mut s = Scene::new(2);
     let first = control(&mut s, 9, 1);
     let ((client, _), (server, target)) = (s.task(0, 10, false), s.server(1, 10));
-    let time = inert(&mut s);
-    configure(&mut s, first, time, 9).expect("it is nobody's");
-    bind(&mut s, time, &client).expect("it may run there");
-    s.w.resume(&client);
-    s.w.run();
+    start_on(&mut s, first, &client);
     for _ in 0..3 {
         s.w.does_and_run(&client, call(target));
         assert!(s.w.runs(1, &server), "it serves on its own time");
@@ -195,12 +194,8 @@ fn borrowed_time_stays_where_it_may_run() {
     let (client, _) = s.task(0, 10, false);
     let (middle, to_middle) = s.server(0, 10);
     let (far, to_far) = s.server(1, 10);
-    let time = inert(&mut s);
-    configure(&mut s, first, time, 9).expect("it is nobody's");
-    bind(&mut s, time, &client).expect("it may run there");
     s.delete(middle.sc);
-    s.w.resume(&client);
-    s.w.run();
+    start_on(&mut s, first, &client);
     for _ in 0..2 {
         s.w.does_and_run(&client, call(to_middle));
         assert!(s.w.runs(0, &middle), "on the client's time");
@@ -229,11 +224,7 @@ fn forwarded_time_stays_where_it_may_run() {
     let (client, _) = s.task(0, 10, false);
     let (server, target) = s.server(1, 10);
     let (far, to_far) = s.server(2, 10);
-    let time = inert(&mut s);
-    configure(&mut s, near, time, 9).expect("it is nobody's");
-    bind(&mut s, time, &client).expect("it may run there");
-    s.w.resume(&client);
-    s.w.run();
+    start_on(&mut s, near, &client);
     for _ in 0..2 {
         s.w.does_and_run(&client, call(target));
         assert_ne!(s.w.time_of(&server), server.own_time(), "on the client's time");
@@ -257,11 +248,7 @@ fn a_search_takes_only_time_that_may_run_everywhere() {
     let first = control(&mut s, 9, 1);
     let (inner, to_inner) = s.task(0, 10, false);
     let (server, target) = s.server(1, 10);
-    let narrow = inert(&mut s);
-    configure(&mut s, first, narrow, 9).expect("it is nobody's");
-    bind(&mut s, narrow, &inner).expect("it may run there");
-    s.w.resume(&inner);
-    s.w.run();
+    start_on(&mut s, first, &inner);
     s.w.does_and_run(&inner, call(target));
     let (outer, _) = s.running(0, 10);
     s.w.does_and_run(&outer, call(to_inner));

@@ -416,7 +416,7 @@ impl Cast {
             bell,
             hum: w.make_of(1, memory, ObjType::Notification, 0),
             time: w.make_of(0, memory, ObjType::SchedContext, 0),
-            control: w.make_of(0, memory, ObjType::SchedControl, 0),
+            control: w.control_of(0, memory, CEILING, 1),
             reply: w.make_of(1, memory, ObjType::Reply, 0),
             pool: w.make_of(0, memory, ObjType::EventPool, 6),
             table: w.make_of(0, memory, ObjType::CNode, 8),
@@ -458,7 +458,6 @@ impl Cast {
             w.must(0, Op::Map, &[space, self.large.arg(), LARGE, MAP_POOL | 1]);
         }
         w.must(0, Op::SchedConfigure, &[CONTROL, self.time.arg(), 10, 1000]);
-        w.must(0, Op::SchedAllow, &[CONTROL, self.control.arg(), CEILING, 0, 1]);
         let accepted = w.slot();
         w.must(0, Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(accepted.0), self.group.arg()]);
         if state == State::Kept {

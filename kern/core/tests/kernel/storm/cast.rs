@@ -192,9 +192,7 @@ impl Cast {
         let sc = self.world.make_of(n, self.memory, ObjType::SchedContext, 0);
         let mut control = CONTROL;
         if sc.0.is_multiple_of(3) {
-            let only = self.world.make_of(n, self.memory, ObjType::SchedControl, 0);
-            self.world.must(n, Op::SchedAllow, &[CONTROL, only.arg(), 255, 0, 1 << n]);
-            control = only.arg();
+            control = self.world.control_of(n, self.memory, 255, 1 << n).arg();
         }
         self.world.must(n, Op::SchedConfigure, &[control, sc.arg(), 15, 1000]);
         sc

@@ -241,12 +241,26 @@ impl World {
     /// Makes an object on CPU `n` out of `untyped`. CPU time is then set, so that a task can have
     /// it.
     pub fn make_of(&mut self, n: usize, untyped: Cap, what: ObjType, size: u64) -> Cap {
-        let slot = self.slot();
-        self.must(n, Op::Retype, &[Target::new(untyped, what as u32).0, size, at(slot), 1]);
+        let slot = self.retype_of(n, untyped, what, size);
         if what == ObjType::SchedContext {
             self.must(n, Op::SchedConfigure, &[CONTROL, slot.arg(), 0, SLICE]);
         }
         slot
+    }
+
+    /// Makes an object on CPU `n` out of `untyped`, and does nothing else with it.
+    pub fn retype_of(&mut self, n: usize, untyped: Cap, what: ObjType, size: u64) -> Cap {
+        let slot = self.slot();
+        self.must(n, Op::Retype, &[Target::new(untyped, what as u32).0, size, at(slot), 1]);
+        slot
+    }
+
+    /// Makes a SchedControl on CPU `n` out of `untyped`: with a ceiling, for some of the first
+    /// CPUs.
+    pub fn control_of(&mut self, n: usize, untyped: Cap, ceiling: u64, cpus: u64) -> Cap {
+        let control = self.make_of(n, untyped, ObjType::SchedControl, 0);
+        self.must(n, Op::SchedAllow, &[CONTROL, control.arg(), ceiling, 0, cpus]);
+        control
     }
 
     /// Makes an object of the boot memory.
