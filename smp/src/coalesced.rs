@@ -38,12 +38,14 @@ impl<P: Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///
     /// The payload names the owner of the bits for the target, so it is the same for every raise.
+    /// The rank is that of the raise that finds no bit up.
     #[inline]
     pub fn raise(
         &self,
         pin: Pin<'_>,
         at: Ref<'_, CoalescedBits<P>>,
         bits: u64,
+        rank: u32,
         payload: impl FnOnce() -> P,
     ) -> Wake {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
@@ -52,6 +54,7 @@ impl<P: Send> Mailbox<P> {
             return Wake::NotNeeded;
         }
         chaos::point(Point::BitsRaised);
+        at.get().node.set_rank(rank);
         self.push_free(pin, at.map(|at| &at.node), payload())
     }
 
@@ -86,6 +89,12 @@ impl<P: Send> CoalescedBits<P> {
         let was_up = self.bits.load(Ordering::Acquire) != 0;
         chaos::point(Point::BitsRaised);
         was_up
+    }
+
+    /// Returns the rank of the node's message.
+    /// Requires: this CPU has popped the node, and has not taken the bits.
+    pub fn rank(&self) -> u32 {
+        self.node.rank()
     }
 
     /// Returns the node's owner, as [`Node::owner`] does.

@@ -31,8 +31,19 @@
 //!   interrupt out until then.
 //! * If the consumer took a message that was alone ([`Inbox::pop_only`]), the mailbox is empty. The
 //!   next push will interrupt, and the consumer need not look again.
-//! * If a drain returns [`Drained::More`], the CPU must drain again: it interrupts itself, or
-//!   loops. Later pushes find the queue non-empty and do not interrupt.
+//! * If a drain returns [`Drained::More`], the CPU must drain again: it interrupts itself, loops,
+//!   or defers. Later pushes find the queue non-empty and do not interrupt.
+//!
+//! # Deferring
+//! Without a bound, CPUs that push all the time would interrupt the target before each of its
+//! instructions. So a CPU that runs a program may *defer* its mail ([`Inbox::defer`]): no push
+//! interrupts it, and it sets a timer at which it looks. The sender sees the same advertisement as
+//! for a CPU that polls. The rules:
+//!
+//! * A CPU that defers always has a time at which it looks.
+//! * It ends that only by [`Inbox::end_deferral`], which withdraws the advertisement, executes a
+//!   full fence, and looks once more. While there is mail, the CPU continues to defer.
+//! * To begin, a plain store is enough. A producer that does not see it yet interrupts once more.
 //!
 //! # Memory ordering
 //! * The CPU that pops sees the payload and everything written before the push: the link is stored
@@ -70,12 +81,15 @@ pub struct Node<P> {
     /// A CPU, [`QUEUED`] or [`FREE`]. Written by the CPU that gets the node, read by a CPU that is
     /// about to push it; the queue orders these, so `Relaxed` will do.
     owner: AtomicU32,
+    /// How urgent the message is, for the kernel that uses the mailbox. Written by the CPU that
+    /// owns the node, before its push.
+    rank: AtomicU32,
     payload: ProtocolCell<MaybeUninit<P>>,
 }
 
-// SAFETY: `next` and `owner` are atomics. `payload` is written by the one CPU that owns the node,
-// and read by the one that pops it; the queue orders the two (`Release` link, `Acquire` load). The
-// payload moves from CPU to CPU, hence `Send`.
+// SAFETY: `next`, `owner` and `rank` are atomics. `payload` is written by the one CPU that owns the
+// node, and read by the one that pops it; the queue orders the two (`Release` link, `Acquire`
+// load). The payload moves from CPU to CPU, hence `Send`.
 unsafe impl<P: Send> Sync for Node<P> {}
 
 impl<P> Node<P> {
@@ -93,6 +107,7 @@ impl<P> Node<P> {
         Node {
             next: AtomicPtr::new(ptr::null_mut()),
             owner: AtomicU32::new(owner),
+            rank: AtomicU32::new(0),
             payload: ProtocolCell::new(MaybeUninit::uninit()),
         }
     }
@@ -124,6 +139,19 @@ impl<P> Node<P> {
     /// an owner. A glance.
     pub fn owner(&self) -> u32 {
         self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Returns the rank of the node's message.
+    #[inline(always)]
+    pub fn rank(&self) -> u32 {
+        self.rank.load(Ordering::Relaxed)
+    }
+
+    /// Sets the rank of the node's next message.
+    /// Requires: this CPU owns the node.
+    #[inline(always)]
+    pub fn set_rank(&self, rank: u32) {
+        self.rank.store(rank, Ordering::Relaxed);
     }
 
     /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells
@@ -217,6 +245,8 @@ pub enum Idle {
 /// `Mailbox::idle`: not idle.
 const RUNNING: u32 = 0;
 const POLLING: u32 = Idle::Poll as u32;
+/// Not idle, and looks by itself, later. From [`POLLING`] on, no push interrupts.
+const DEFERRING: u32 = 3;
 /// Looks that a drain takes at a broken queue before it gives up for now. (Under loom, which tries
 /// every moment to give up at, one is enough.)
 const PATIENCE: usize = if cfg!(loom) { 1 } else { 64 };
@@ -230,7 +260,7 @@ pub struct Mailbox<P> {
     /// producer that found `head` null; never by both at a time, since the consumer doesn't write
     /// it while it is null and `head` is not.
     first: AtomicPtr<Node<P>>,
-    /// [`RUNNING`] or an [`Idle`]. Written by the owner.
+    /// [`RUNNING`], [`DEFERRING`] or an [`Idle`]. Written by the owner.
     idle: AtomicU32,
     owner: CpuId,
 }
@@ -268,7 +298,7 @@ impl<P> Mailbox<P> {
     /// owner did before it idled.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.idle.load(Ordering::Acquire) != RUNNING
+        !matches!(self.idle.load(Ordering::Acquire), RUNNING | DEFERRING)
     }
 
     /// Returns the mailbox's receiving end, for its owner.
@@ -311,7 +341,7 @@ impl<P: Send> Mailbox<P> {
 
     /// Appends nodes that are linked with each other, from the first to the last.
     ///
-    /// Returns: whether the mailbox was empty, and if so whether its owner polls.
+    /// Returns: whether the mailbox was empty, and if so whether its owner polls or defers.
     #[inline(always)]
     fn publish(&self, first: *mut Node<P>, last: *mut Node<P>) -> (bool, bool) {
         let previous = self.head.swap(last, Ordering::SeqCst);
@@ -327,7 +357,7 @@ impl<P: Send> Mailbox<P> {
         fence_after_exchange();
         chaos::point(Point::PushLinked);
         // Read once: the trace reports the value that decides.
-        (previous.is_null(), previous.is_null() && self.idle.load(Ordering::Relaxed) == POLLING)
+        (previous.is_null(), previous.is_null() && self.idle.load(Ordering::Relaxed) >= POLLING)
     }
 
     #[inline(always)]
@@ -451,6 +481,28 @@ impl<'k, P> Inbox<'k, P> {
         chaos::point(Point::IdleRetracting);
         self.0.idle.swap(RUNNING, Ordering::SeqCst);
         fence_after_exchange();
+    }
+
+    /// Returns whether this CPU defers its mail.
+    #[inline(always)]
+    pub fn is_deferring(self) -> bool {
+        self.0.idle.load(Ordering::Relaxed) == DEFERRING
+    }
+
+    /// Lets pushes interrupt this CPU no more. The CPU has set a time at which it looks.
+    pub fn defer(self) {
+        self.0.idle.store(DEFERRING, Ordering::Release);
+    }
+
+    /// Lets pushes interrupt this CPU again, if the mailbox is empty. Returns `false` if it is not:
+    /// then the CPU defers still, and sets the next time at which it looks.
+    pub fn end_deferral(self) -> bool {
+        self.retract();
+        let is_over = !self.0.has_mail();
+        if !is_over {
+            self.defer();
+        }
+        is_over
     }
 }
 

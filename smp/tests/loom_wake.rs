@@ -26,6 +26,12 @@ enum Script {
     PollThenUser,
     /// Polls; then saves power and halts.
     PollThenHalt,
+    /// Runs in user mode, and defers its mail after an interrupt.
+    Defer,
+    /// Defers its mail, and ends that with no look after the advertisement is withdrawn.
+    DeferThenTrust,
+    /// Defers its mail; before the timer fires its program stops, and it halts.
+    DeferThenHalt,
 }
 
 struct World {
@@ -42,7 +48,40 @@ struct Consumer {
     got: Vec<u32>,
 }
 
+/// Looks of a deferring consumer beside the producers. Later looks find no producer.
+const LOOKS: usize = 2;
+
 impl Consumer {
+    /// What a CPU that defers does when its timer fires, or when it is interrupted.
+    fn look(&mut self) {
+        let inbox_entry = entry(0);
+        let inbox = self.mailbox.inbox(inbox_entry.pin());
+        let got = &mut self.got;
+        let was = got.len();
+        let drained = inbox.drain(1, |n| got.push(n));
+        if drained == Drained::More || got.len() > was {
+            inbox.defer();
+        } else if self.script == Script::DeferThenTrust {
+            inbox.retract();
+        } else {
+            let _ = inbox.end_deferral();
+        }
+    }
+
+    fn defers(&self) -> bool {
+        self.mailbox.inbox(entry(0).pin()).is_deferring()
+    }
+
+    /// In user mode: interrupts come, and the timer of a CPU that defers.
+    fn run_deferring(&mut self) {
+        for _ in 0..LOOKS {
+            let up = self.line.take();
+            if up || self.defers() {
+                self.look();
+            }
+        }
+    }
+
     fn drain(&mut self, entry: &mut Entry) {
         let got = &mut self.got;
         let drained = self.mailbox.inbox(entry.pin()).drain(8, |n| got.push(n));
@@ -88,7 +127,25 @@ impl Consumer {
                     self.idle(Idle::Halt);
                 }
             }
+            Script::Defer | Script::DeferThenTrust => self.run_deferring(),
+            Script::DeferThenHalt => {
+                self.mailbox.inbox(entry(0).pin()).defer();
+                self.idle(Idle::Halt);
+            }
         }
+    }
+
+    /// Whether the consumer acts although nothing is pushed any more: it is interrupted, or its
+    /// timer fires.
+    fn acts(&mut self) -> bool {
+        if !matches!(self.script, Script::Defer | Script::DeferThenTrust) {
+            return self.take_interrupt();
+        }
+        let acts = self.line.take() || self.defers();
+        if acts {
+            self.look();
+        }
+        acts
     }
 }
 
@@ -116,8 +173,8 @@ fn explore(script: Script, producers: usize, preemptions: usize) {
         for thread in threads {
             thread.join().unwrap();
         }
-        // From here on the consumer acts only if it is interrupted.
-        while consumer.take_interrupt() {}
+        // From here on the consumer acts only if it is interrupted, or if its timer fires.
+        while consumer.acts() {}
         let mut got = consumer.got;
         got.sort();
         assert_eq!(got, (1..=producers as u32).collect::<Vec<_>>(), "a message nobody will look for");
@@ -142,6 +199,30 @@ fn polling_then_user_mode() {
 #[test]
 fn polling_then_halted() {
     explore(Script::PollThenHalt, 2, 3);
+}
+
+#[test]
+fn deferring() {
+    explore(Script::Defer, 2, 5);
+}
+
+#[test]
+fn deferring_then_halted() {
+    explore(Script::DeferThenHalt, 2, 4);
+}
+
+/// A push before the advertisement was withdrawn has left its interrupt out.
+#[test]
+#[should_panic(expected = "a message nobody will look for")]
+fn caught_no_look_after_deferral() {
+    explore(Script::DeferThenTrust, 2, 6);
+}
+
+#[test]
+#[should_panic(expected = "a message nobody will look for")]
+fn caught_missing_fence_after_deferral() {
+    let _planted = Planted::new(Fault::MissingFence);
+    explore(Script::Defer, 2, 6);
 }
 
 #[test]

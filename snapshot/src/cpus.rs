@@ -57,6 +57,8 @@ record! {
         shootdown_waiters_last: u64,
         /// A drain has left mail behind, which nobody announces.
         more_mail: bool,
+        /// When the CPU looks into its mailbox, if it defers its mail; otherwise all ones.
+        look_at: u64,
         /// The mailbox is not empty.
         has_mail: bool,
         /// All shootdowns of this CPU up to this number are over.

@@ -35,6 +35,9 @@ impl State<'_> {
         }
         line.flag("grace", cpu.grace_busy);
         line.flag("more-mail", cpu.more_mail);
+        if cpu.look_at != NEVER {
+            line.number("looks", rounded(cpu.look_at.saturating_sub(self.now)));
+        }
         let task = |at: u64| self.tasks.get(&at);
         let waiters = successors(task(cpu.grace_waiters), |last| task(last.wait_next)).take(LIST_MAX);
         line.list("for-grace", waiters.map(|task| self.name(task.at)));

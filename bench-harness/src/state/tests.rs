@@ -201,6 +201,7 @@ fn what_programs_see_is_in_the_text() {
         ("timer", |s| s.cpus[0].timer = 9 * MINUTE),
         ("expected receiver", |s| s.cpus[0].expects_receiver += 1),
         ("mail", |s| s.cpus[0].more_mail = true),
+        ("look", |s| s.cpus[0].look_at = 9 * MINUTE),
         ("queue", |s| s.classes.clear()),
         ("state", |s| s.tasks[0].state = Doing::AwaitTimed),
         ("generation", |s| s.tasks[0].state_generation += 1),

@@ -6,6 +6,9 @@ use super::memory::is_free;
 use crate::facts::{Facts, is_under_way, name_of};
 use crate::report::Findings;
 
+/// A time that never comes.
+const NEVER: u64 = u64::MAX;
+
 /// What a mailbox has is about a live task or Notification, or about one that has ended and whose
 /// memory nobody uses yet. A message block there belongs to that CPU, and is on its way.
 pub fn mailboxes(f: &Facts<'_>, out: &mut Findings) {
@@ -99,8 +102,9 @@ pub fn nodes(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A CPU that has mail will look into its mailbox: it is interrupted, or looks all the time. A
-/// mailbox says that it has mail exactly while it has.
+/// A CPU that has mail will look into its mailbox: it is interrupted, looks all the time, or defers
+/// its mail. If it defers, its timer fires when it looks, or earlier. A mailbox says that it has
+/// mail exactly while it has.
 pub fn wake_ups(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
@@ -115,8 +119,11 @@ pub fn wake_ups(f: &Facts<'_>, out: &mut Findings) {
             cpu.has_mail
         );
         let Some(hardware) = f.s.hardwares.iter().find(|hardware| hardware.cpu == cpu.id) else { continue };
-        let comes = hardware.interrupted || hardware.polls;
+        let defers = cpu.look_at != NEVER;
+        let comes = hardware.interrupted || hardware.polls || defers;
         hold!(out, comes || !cpu.has_mail, "cpu{} has mail, and nothing makes it look", cpu.id);
+        let fires = !defers || hardware.interrupted || hardware.timer <= cpu.look_at;
+        hold!(out, fires, "cpu{} defers its mail until {}, and has no timer for it", cpu.id, cpu.look_at);
     }
 }
 

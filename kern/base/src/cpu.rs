@@ -101,8 +101,17 @@ pub struct CpuSched {
     pub forgetful: BlockQueue,
     /// The next shootdown of this entry makes all CPUs forget everything.
     pub shoot_wide: Cell<bool>,
-    /// The mailbox may still hold messages: the drain stopped at its bound.
+    /// The mailbox may still hold messages: the drain stopped at its bound, or this CPU defers its
+    /// mail.
     pub more_mail: Cell<bool>,
+    /// When this CPU looks into its mailbox, while it defers its mail.
+    pub look_at: Cell<u64>,
+    /// The rank of the program for which this CPU defers its mail.
+    pub deferred_for: Cell<u32>,
+    /// The rank of the mail that this entry serves; 0: the entry works for the running task.
+    pub works_for: Cell<u32>,
+    /// The highest rank of the mail that this look has served.
+    pub best_rank: Cell<u32>,
     /// Reports of faults on this CPU wait to be printed.
     pub has_reports: Cell<bool>,
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.

@@ -32,8 +32,11 @@ pub const HOLDING_LOOKS: usize = limit(256, 3);
 /// Slots of dead CNodes that one kernel entry empties.
 pub const ZOMBIE_SLOTS: usize = limit(256, 2);
 
-/// Messages that one kernel entry takes from its mailbox.
+/// Messages that one kernel entry of an idle CPU takes from its mailbox.
 pub const DRAIN_STEPS: usize = limit(32, 2);
+
+/// Messages that an interrupt of a program takes from its CPU's mailbox.
+pub const PROGRAM_MAIL: usize = limit(2, 2);
 
 /// Calls that one kernel entry follows, up or down, and callers of a task that it checks. Longer
 /// walks continue by mail, so a chain of calls may have any length.

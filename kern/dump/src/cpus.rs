@@ -39,6 +39,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             deadlines = self.at(sched.deadlines.root_addr()),
             soonest = sched.deadlines.soonest(),
             grace_busy = cpu.grace().is_busy(),
+            look_at = if cx.cpu.inbox().is_deferring() { sched.look_at.get() } else { u64::MAX },
             has_mail = block.mailbox().has_mail(),
             steps = 0u64,
         }));

@@ -20,7 +20,7 @@ use kern_base::events::EventPool;
 use kern_base::process::Process;
 use kern_base::task::Task;
 use kern_core::Cx;
-use kern_core::door::entry::{ExitAction, Interrupt};
+use kern_core::door::entry::{ExitAction, Interrupt, Interrupted};
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use kern_hal::boot::{Boot, Kernel as Hooks, give_up};
@@ -232,14 +232,7 @@ fn idle_once(entry: &mut CpuEntry) {
     if let Some(came) = came {
         context(entry).trace().event(|| Event::Woken {});
         quiesce::unpark(entry);
-        if came & idle::WOKEN != 0 {
-            stop_if_asked(context(entry));
-            context(entry).count(Counter::Interrupt);
-            context(entry).note_interrupt(Interrupt::Mail);
-        }
-        if came & !idle::WOKEN != 0 {
-            take_interrupts(entry, came);
-        }
+        take_idle_interrupts(entry, came);
     }
     if let Some(task) = context(entry).take_mail() {
         context::load_for(entry.here(), task);
@@ -260,7 +253,7 @@ fn print_reports(entry: &mut CpuEntry) {
 }
 
 /// Handles grace rounds and mail until none is left, and then continues the current task. Returns
-/// if there is none.
+/// if there is none. Interrupts are on for a moment between two drains.
 #[cold]
 #[inline(never)]
 fn work_off(entry: &mut CpuEntry) {
@@ -268,14 +261,30 @@ fn work_off(entry: &mut CpuEntry) {
         let cx = context(entry);
         if cx.cpu.grace().is_unsettled() {
             settle(entry);
-        } else if context::load(cx.cpu).is_some() {
-            cx.announce_left_mail();
-            boot::resume(entry);
+        } else if cx.current().is_some() {
+            if !cx.attends_to_mail() && context::load(cx.cpu).is_some() {
+                boot::resume(entry);
+            }
         } else if cx.sched.more_mail.get() {
-            let _ = cx.take_mail();
+            let came = idle::pause();
+            take_idle_interrupts(entry, came);
+            let _ = context(entry).take_mail();
         } else {
             return;
         }
+    }
+}
+
+/// Handles the interrupts that came while this CPU ran no program, except for the mail.
+#[inline(always)]
+fn take_idle_interrupts(entry: &mut CpuEntry, came: u64) {
+    if came & idle::WOKEN != 0 {
+        stop_if_asked(context(entry));
+        context(entry).count(Counter::Interrupt);
+        context(entry).note_interrupt(Interrupt::Mail);
+    }
+    if came & !idle::WOKEN != 0 {
+        take_interrupts(entry, came);
     }
 }
 
@@ -305,7 +314,7 @@ fn wait_for_work(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> Option<u64>
     })
 }
 
-/// Handles the interrupts besides wake-ups that came while this CPU was idle.
+/// Handles the interrupts besides wake-ups that came while this CPU ran no program.
 #[cold]
 #[inline(never)]
 fn take_interrupts(entry: &mut CpuEntry, came: u64) {
@@ -339,13 +348,20 @@ fn stop_if_asked(_cx: Door<'_, Pc>) {
 fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let mut entry = boot::entry_of(block);
     let cx = context(&entry);
-    let before = cx.hot.current.addr();
     stop_if_asked(cx);
-    cx.on_interrupt(interrupt_of(vector));
-    if cx.hot.current.addr() != before || cx.cpu.grace().is_unsettled() {
+    let rest = match cx.on_interrupt(interrupt_of(vector)) {
+        Interrupted::Message(task) => {
+            context::load_for(cx.cpu, task);
+            boot::resume_call(&entry, task)
+        }
+        Interrupted::Rest(rest) => rest,
+    };
+    if cx.cpu.grace().is_unsettled() {
+        settle(&mut entry);
+    }
+    if !context(&entry).end_interrupt(rest) {
         leave(&mut entry);
     }
-    cx.announce_left_mail();
     // The interrupted program continues with all its registers: by IRET.
     boot::left_by_iret(&mut entry);
 }

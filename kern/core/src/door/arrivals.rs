@@ -46,7 +46,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     #[inline(always)]
-    fn receive_mail(self, mail: Mail) -> Option<OpenTask<'k>> {
+    pub fn receive_mail(self, mail: Mail) -> Option<OpenTask<'k>> {
         self.count(Counter::MailTaken);
         self.trace().note_mail(&mail);
         match mail {
@@ -55,9 +55,14 @@ impl<'k, M: Machine> Door<'k, M> {
             Mail::Arrival(task) => self.life().task_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
             Mail::Grace(mail) => self.grace().grace_arrived(mail),
-            Mail::Shoot(mail) => self.shoot_arrived(mail, What::Space),
+            Mail::Shoot(mail) => {
+                // The program's own address space changes.
+                self.sched.best_rank.set(u32::MAX);
+                self.shoot_arrived(mail, What::Space);
+            }
             Mail::ShootAll(mail) => self.shoot_arrived(mail, What::Everything),
         }
+        self.sched.works_for.set(0);
         None
     }
 
@@ -82,11 +87,21 @@ impl<'k, M: Machine> Door<'k, M> {
         None
     }
 
+    /// Notes that this entry works for the task for which the mail in a node was sent.
+    fn work_for(self, rank: u32) {
+        // Never 0, which would mean the running task.
+        self.sched.works_for.set(rank.max(1));
+        self.sched.best_rank.set(self.sched.best_rank.get().max(rank));
+    }
+
     #[inline(never)]
     fn serve_message(self, block: Block<'k>) {
         match block.stage() {
             Stage::Out => self.call_arrived(block),
-            Stage::Ask => self.request_arrived(block),
+            Stage::Ask => {
+                self.work_for(block.task().get().msg_node.rank());
+                self.request_arrived(block);
+            }
             _ => self.block_is_home(block),
         }
         self.time().dispatch();
@@ -152,6 +167,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn control_arrived(self, task: Ref<'k, Task>) {
+        self.work_for(task.get().ctl.rank());
         let bits = task.get().ctl.take(self.pin());
         if task.get().header.has_flag(FLAG_DEAD) {
             if bits & ctl::RECALL != 0 {
@@ -212,6 +228,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn bits_arrived(self, object: Ref<'k, Notification>) {
+        self.work_for(object.get().remote.rank());
         let bits = object.get().remote.take(self.pin());
         match object.get().hot.open(self.pin()) {
             Some(hot) => self.events().raise(hot, bits),

@@ -5,11 +5,13 @@ use abi::{Counter, Error, Op};
 use kern_base::limits::EXPIRE_STEPS;
 use kern_base::machine::Machine;
 use kern_base::sched_context::OpenTime;
-use kern_base::task::{FLAG_VECTOR, Task};
+use kern_base::task::{FLAG_VECTOR, OpenTask, Task};
 use sched::NEVER;
 use smp::door::Ref;
 use test_abi::trace::{Event, Irq, Why};
 
+use crate::door::look::Look;
+use crate::outbox::mail::rank_of;
 use crate::rooms::Door;
 
 /// What a CPU does at the end of a kernel entry whose message went to another CPU.
@@ -29,20 +31,58 @@ pub enum Interrupt {
     Other,
 }
 
+/// How an interrupt of a program goes on.
+pub enum Interrupted<'k> {
+    /// This task runs now, and its system call is over: a message came for it.
+    Message(OpenTask<'k>),
+    /// The caller settles grace rounds, and then calls [`Door::end_interrupt`].
+    Rest(Rest),
+}
+
+/// What the rest of an interrupt has to know.
+#[derive(Clone, Copy)]
+pub struct Rest {
+    /// The address of the program's task; 0 if there was none.
+    task: u64,
+    /// When the kernel was entered.
+    began: u64,
+    /// The rank that mail must exceed to be urgent.
+    rank: u32,
+    look: Look,
+}
+
 impl<'k, M: Machine> Door<'k, M> {
-    /// Serves an interrupt of user code.
-    pub fn on_interrupt(self, what: Interrupt) {
+    /// Serves an interrupt of a program.
+    #[inline(always)]
+    pub fn on_interrupt(self, what: Interrupt) -> Interrupted<'k> {
+        let began = self.k.machine.now();
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
         let before = self.hot.current.get(self.pin());
-        match what {
-            Interrupt::Timer => self.timer_fired(),
-            Interrupt::Mail | Interrupt::Other => {}
+        let time = self.sched.current.get(self.pin());
+        if what == Interrupt::Timer {
+            self.timer_fired();
         }
-        let _ = self.take_mail();
+        let (look, runs) = self.look(began);
         if let Some(task) = before {
             self.save_preempted(task);
         }
+        match runs {
+            Some(task) => Interrupted::Message(task),
+            None => {
+                let priority = time.and_then(|sc| self.open_time(sc)).map_or(0, |sc| sc.state.priority());
+                let rank = rank_of(priority, false);
+                Interrupted::Rest(Rest { task: before.map_or(0, Ref::addr), began, rank, look })
+            }
+        }
+    }
+
+    /// Ends what [`Door::on_interrupt`] began. Returns whether the interrupted program continues.
+    /// If not, another task runs next.
+    pub fn end_interrupt(self, of: Rest) -> bool {
+        let continues = self.hot.current.addr() == of.task;
+        self.plan_look(of.look, of.began, of.rank, !continues);
+        continues
     }
 
     /// Serves an interrupt that arrived while the CPU was idle. The caller takes the mail
@@ -73,17 +113,21 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
         self.time().arm_timer_for_slice();
         self.time().arm_timer(self.sched.deadlines.soonest());
+        self.arm_look();
     }
 
     /// Ends waits whose deadline has passed with [`Error::Timeout`], a bounded number. If there are
     /// more, the timer, which is set for the soonest, fires again immediately.
     fn expire_deadlines(self, now: u64) {
+        // Not for the running task: what a timeout sends has the lowest rank.
+        self.sched.works_for.set(1);
         for _ in 0..EXPIRE_STEPS {
-            let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
+            let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { break };
             if let Some(task) = self.open(task) {
                 self.life().fail_wait(task, Error::Timeout);
             }
         }
+        self.sched.works_for.set(0);
     }
 
     /// Records an interrupt in the trace.
@@ -98,22 +142,14 @@ impl<'k, M: Machine> Door<'k, M> {
         });
     }
 
-    /// Saves a preempted task's vector state before another task runs.
-    fn save_preempted(self, task: smp::door::Ref<'k, kern_base::task::Task>) {
-        if self.hot.current.is(task) {
+    /// Saves the vector state of a task that was interrupted, if another task runs next. A grace
+    /// round that is not settled yet may make another task ready.
+    fn save_preempted(self, task: Ref<'k, Task>) {
+        if self.hot.current.is(task) && !self.cpu.grace().is_unsettled() {
             return;
         }
         if self.open(task).is_some_and(|hot| hot.has_flag(FLAG_VECTOR)) {
             self.k.machine.save_vector(task.get().vector(self.pin()));
-        }
-    }
-
-    /// Interrupts this CPU itself if mail is left before the return to user mode, because no other
-    /// CPU will interrupt it for that mail. The CPU takes the mail right after the next
-    /// instruction.
-    pub fn announce_left_mail(self) {
-        if self.sched.more_mail.take() {
-            self.k.machine.wake(self.id());
         }
     }
 

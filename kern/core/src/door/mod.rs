@@ -2,5 +2,6 @@
 
 pub mod arrivals;
 pub mod entry;
+mod look;
 pub mod requests;
 pub mod syscall;

@@ -7,6 +7,12 @@
 //! The exception is a block that is still in that CPU's own mailbox, which the stages
 //! [`Stage::Out`](kern_base::task::Stage) and `Ask` indicate.
 //!
+//! # Rank
+//! Control bits, Notification bits and requests have the rank of the task for which they are sent:
+//! [`rank_of`] its priority. An entry that serves mail works for the task for which the mail was
+//! sent. The rank decides whether the program that the mail interrupts must wait for more mail:
+//! `door/look.rs`.
+//!
 //! # Recall
 //! A task whose block is on another CPU may be killed or cancelled, or its deadline may pass. Then
 //! the task's home CPU recalls the block: it records the call's number and the reason
@@ -37,6 +43,11 @@ pub enum Next<'k> {
     Go(CpuId),
     /// Into a queue of this CPU, until the event that it waits for.
     Keep(&'k BlockQueue),
+}
+
+/// Returns the rank of mail that is sent for a task of this priority; `here`: to its own CPU.
+pub fn rank_of(priority: u8, here: bool) -> u32 {
+    u32::from(priority) * 2 + u32::from(here)
 }
 
 impl<'k, M: Machine> Outbox<'k, M> {
@@ -70,8 +81,18 @@ impl<'k, M: Machine> Outbox<'k, M> {
         value: u64,
         mail: impl FnOnce() -> Mail,
     ) {
-        let wake = self.k.block(self.pin(), to).mailbox().raise(self.pin(), bits, value, mail);
+        let rank = self.rank_for(to);
+        let wake = self.k.block(self.pin(), to).mailbox().raise(self.pin(), bits, value, rank, mail);
         self.interrupt(to, wake);
+    }
+
+    /// Returns the rank of what this entry sends to a CPU: the priority of the task for which the
+    /// entry works. Between CPUs it counts less than the same priority on one CPU.
+    fn rank_for(self, to: CpuId) -> u32 {
+        match self.sched.works_for.get() {
+            0 => self.running().map_or(0, |sc| rank_of(sc.state.priority(), to == self.id())),
+            rank => rank,
+        }
     }
 
     /// Sends control bits to the CPU that has a task's message block.
@@ -124,6 +145,7 @@ impl<'k, M: Machine> Outbox<'k, M> {
     /// Sends a request in the message block of a task of this CPU, which is at home. No time
     /// travels with it.
     pub fn send_request(self, task: OpenTask<'k>, to: CpuId, request: Request) {
+        task.get().msg_node.set_rank(self.rank_for(to));
         self.send_block(self.take_for_request(task, request), to);
     }
 

@@ -211,13 +211,29 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         if self.hot.current.is(task.object()) {
             let sc = self.running()?;
+            if !caller.time.borrows_none() {
+                return self.drop_from(task.part(), sc);
+            }
             sc.task.set(Some(caller.object()));
             return Some(sc);
         }
         let sc = self.open_time(task.time.borrowed(self.pin())?)?;
+        if !caller.time.borrows_none() {
+            return self.drop_from(task.part(), sc);
+        }
         self.put_down(task.part(), sc);
         self.hold(caller, sc);
         Some(sc)
+    }
+
+    /// Takes borrowed time from its holder, whose lender cannot have lent it: a search that was
+    /// misled has named that lender, which has other time. The time has no holder then. Its owner
+    /// gets it when it needs it.
+    #[cold]
+    fn drop_from(self, holder: &TaskHot, sc: OpenTime<'k>) -> Option<OpenTime<'k>> {
+        self.put_down(holder, sc);
+        sc.task.set(None);
+        None
     }
 
     /// Takes `caller`'s time back from its callees: its call to `callee` is over, not through

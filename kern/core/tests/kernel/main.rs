@@ -8,6 +8,7 @@ mod begun;
 mod broadcast;
 mod broadcast_pages;
 mod chains;
+mod deferral;
 mod detours;
 mod devices;
 mod differ;

@@ -1,7 +1,7 @@
 //! Vector registers of suspended tasks: which tasks may read and write them, and how written values
 //! are corrected.
 
-use abi::{Error, ObjType, Op, VECTOR_WORDS_AT_ONCE};
+use abi::{Cap, Error, ObjType, Op, Rights, Target, VECTOR_WORDS_AT_ONCE};
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::world::make::Proc;
@@ -86,4 +86,25 @@ fn only_of_suspended_tasks_that_have_some() {
     w.must(0, Op::TaskSuspend, &[far.cap.arg()]);
     w.run();
     assert_eq!(reads(&mut w, &far, 0), Err((Error::WrongCpu, 1)));
+}
+
+#[test]
+fn a_task_keeps_its_registers_if_the_end_of_a_grace_round_preempts_it() {
+    let mut w = World::with_memory(2, 4 << 20);
+    let with = process(&mut w);
+    let task = w.start(with, 1, 10);
+    w.start(with, 0, 10);
+    let better = w.start(with, 1, 20);
+    w.give(with.cnode, with, Cap(1));
+    w.give(better.cap, with, Cap(2));
+    w.run();
+    let place = Target::new(Cap(1), 3).0;
+    let copy = Regs::op(Op::CapCopy, &[Cap(2).arg(), place, u64::from(Rights::ALL.0), 0]);
+    w.does_and_run(&better, copy);
+    w.does_and_run(&better, Regs::op(Op::CapDelete, &[place]));
+    // The slot is not free yet. Meanwhile the other task runs.
+    w.does(&better, copy);
+    assert!(w.runs(1, &task));
+    w.run();
+    assert!(w.runs(1, &better));
 }

@@ -63,7 +63,7 @@ pub fn halt() -> u64 {
 /// Enables interrupts for a moment. The instruction after STI is an ordinary one: QEMU takes no
 /// interrupt between a PAUSE or MWAIT there and the CLI.
 #[inline(always)]
-fn pause() -> u64 {
+pub fn pause() -> u64 {
     let came: u64;
     // SAFETY: as in `halt`. A pending interrupt is taken after NOP.
     unsafe { asm!("xor eax, eax", "sti", "nop", "pause", "cli", lateout("rax") came, clobber_abi("C")) }

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use kern_base::cpu::{CpuBlock, CpuEntry};
+use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
-use kern_base::task::Task;
-use kern_core::door::entry::Interrupt;
+use kern_base::task::{FLAG_VECTOR, Task};
+use kern_core::door::entry::{Interrupt, Interrupted};
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel};
@@ -157,16 +158,41 @@ impl Gate {
         let frame_full =
             |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
         frame_full(1);
-        self.context(entry).on_interrupt(what);
+        self.k.machine.hardware().saved.clear();
+        let rest = match self.context(entry).on_interrupt(what) {
+            Interrupted::Message(_) => None,
+            Interrupted::Rest(rest) => Some(rest),
+        };
         self.ring(entry, bell);
-        let same = self.look(n).hot.current.get(host_test::pin(n)) == before;
-        if same && !self.context(entry).cpu.grace().is_unsettled() {
+        if self.context(entry).cpu.grace().is_unsettled() {
+            self.settle(entry);
+        }
+        if rest.is_some_and(|rest| self.context(entry).end_interrupt(rest)) {
             frame_full(0);
-            self.context(entry).announce_left_mail();
             host_test::left_by_iret(entry);
         } else {
+            if let Some(task) = before.filter(|_| bell.is_none()) {
+                self.was_saved(n, task);
+            }
             self.leave(entry);
         }
+    }
+
+    /// A task that was interrupted, and that another one follows, has its vector registers saved.
+    fn was_saved(&self, n: usize, task: Ref<'static, Task>) {
+        let pin = host_test::pin(n);
+        let has = task.get().hot.open(pin).is_some_and(|hot| hot.has_flag(FLAG_VECTOR));
+        if has && !task.get().header.has_flag(FLAG_DEAD) {
+            let area = std::ptr::from_ref(task.get().vector(pin)).addr();
+            let saved = self.k.machine.hardware().saved.contains(&area);
+            assert!(saved, "cpu{n}: the vector registers of a preempted task are lost");
+        }
+    }
+
+    /// Settles grace rounds, as the image does.
+    fn settle(&self, entry: &mut CpuEntry) {
+        let _ = quiesce::settle(self.k, entry.quiescent());
+        self.context(entry).grace().wake_grace_waiters();
     }
 
     fn ring(&self, entry: &CpuEntry, bell: Option<Ref<'static, Notification>>) {
@@ -197,13 +223,14 @@ impl Gate {
             }
             let cx = self.context(entry);
             if cx.cpu.grace().is_unsettled() {
-                let _ = quiesce::settle(self.k, entry.quiescent());
-                self.context(entry).grace().wake_grace_waiters();
+                self.settle(entry);
                 continue;
             }
             if let Some(task) = self.look(n).hot.current.get(host_test::pin(n)) {
+                if cx.sched.more_mail.get() && cx.attends_to_mail() {
+                    continue;
+                }
                 self.load(n, task);
-                self.context(entry).announce_left_mail();
                 return;
             }
             if !cx.sched.more_mail.get() {

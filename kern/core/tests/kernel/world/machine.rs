@@ -42,6 +42,8 @@ pub type Tlb = BTreeMap<(u64, u64), (u64, Page)>;
 #[derive(Default)]
 pub struct Hardware {
     pub now: u64,
+    /// How far the clock runs at each look at it.
+    pub pace: u64,
     /// CPUs that were interrupted and have not taken the interrupt yet.
     pub wakes: BTreeSet<usize>,
     pub timers: BTreeMap<usize, u64>,
@@ -57,6 +59,8 @@ pub struct Hardware {
     pub fault_ends: Vec<FaultEnd>,
     /// How often process 1 died.
     pub first_deaths: usize,
+    /// The save areas to which vector registers were saved, by address.
+    pub saved: BTreeSet<usize>,
     /// How often the kernel asked each CPU to flush its branch predictors.
     pub predictor_flushes: BTreeMap<usize, usize>,
 }
@@ -137,7 +141,9 @@ impl Hardware {
 
 impl Machine for Fake {
     fn now(&self) -> u64 {
-        self.hardware().now
+        let mut hardware = self.hardware();
+        hardware.now += hardware.pace;
+        hardware.now
     }
 
     fn set_timer(&self, at: Option<u64>) {
@@ -225,7 +231,9 @@ impl Machine for Fake {
 
     fn set_bases(&self, _fs: u64, _gs: u64) {}
 
-    fn save_vector(&self, _area: &VectorArea) {}
+    fn save_vector(&self, area: &VectorArea) {
+        self.hardware().saved.insert(std::ptr::from_ref(area).addr());
+    }
 
     fn vector_format(&self) -> VectorFormat {
         // x87, SSE and AVX.

@@ -700,11 +700,25 @@ impl World {
                 return true;
             }
             let moved = (0..self.cpus()).filter(|n| self.step(*n)).count() > 0;
-            if !moved {
+            if !moved && !self.wait_for_look() {
                 return done(self);
             }
         }
         panic!("the kernel goes round in circles");
+    }
+
+    /// Lets time pass until a CPU that defers its mail, and has some, looks. Returns whether there
+    /// is one.
+    fn wait_for_look(&mut self) -> bool {
+        let deferred = |n: usize| {
+            let cx = self.look(n);
+            let waits = cx.cpu.inbox().is_deferring() && self.block(n).mailbox().has_mail();
+            (waits && self.torn != Some(n)).then(|| cx.sched.look_at.get())
+        };
+        let Some(at) = (0..self.cpus()).filter_map(deferred).min() else { return false };
+        let mut hardware = self.k.machine.hardware();
+        hardware.now = hardware.now.max(at);
+        true
     }
 
     /// Lets time pass to `at`, timers firing as they come.

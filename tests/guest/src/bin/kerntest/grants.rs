@@ -168,6 +168,7 @@ fn grants_arrive_and_come_back(lab: &mut Lab<'_>) -> Outcome {
         // The capability works.
         let notify = Args::plain(Op::Notify, THEIRS.arg(), 0b100, 0, 0);
         expect_eq!(lab.run(&pair.taker, &notify)?.error(), None, "on CPU {cpu}: notifying by the copy");
+        lab.settle();
         expect_eq!(note.poll()?, 0b100, "what was notified");
         // Back with a reply, and then a copy of the copy.
         pair.receives(lab, NO_OFFER)?;
@@ -335,6 +336,7 @@ fn control_is_handed_out_by_the_right(lab: &mut Lab<'_>) -> Outcome {
                     "CPU {cpu}: {op:?} with {right:?}: {refused:?}"
                 );
             }
+            lab.settle();
             let dead = subject.task.resume().is_err_and(|refusal| refusal.error == Error::BadState);
             expect_eq!(dead, right == task_rights::DESTROY, "CPU {cpu}: whether the task is dead, {right:?}");
             lab.reset()?;

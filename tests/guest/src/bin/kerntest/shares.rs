@@ -30,7 +30,7 @@ const EACH: u64 = 30;
 /// Position in a page of the words that are checked.
 const WORD: u64 = 16;
 
-/// Words of a block: the next page; how often it was written; and the contents of each page.
+/// Words of a block: the next page; the page that was written last; and the contents of each page.
 const AT: usize = 3;
 const WRITTEN: usize = 4;
 const VALUES: usize = 8;
@@ -62,9 +62,8 @@ extern "C" fn caster(_: u64) -> ! {
     let group = Group::at(CHILD_GROUP);
     for number in 0..EACH {
         let address = FROM + number * PAGE_SIZE;
-        let before = block.note(WRITTEN).load(Acquire);
         block.note(AT).store(address, Release);
-        while block.note(WRITTEN).load(Acquire) == before {
+        while block.note(WRITTEN).load(Acquire) != address {
             let _ = yield_now();
         }
         utcb::current().send_ranges(&[PageRange::new(PageMode::Copy, address, 1)]);
@@ -87,7 +86,7 @@ extern "C" fn writer(_: u64) -> ! {
         let at = block.note(AT).load(Acquire);
         if at != 0 && try_write(at + WORD, value) {
             value += 1;
-            add(block, WRITTEN);
+            block.note(WRITTEN).store(at, Release);
         } else {
             let _ = yield_now();
         }

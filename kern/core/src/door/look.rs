@@ -1,0 +1,143 @@
+//! When a CPU that runs a program looks into its mailbox.
+//!
+//! Mail interrupts the program. Mail is *urgent* if it lets a task of higher priority run, if it
+//! was sent for a task that outranks the program ([`crate::outbox::mail`]), or if it changes the
+//! program's own address space. If no mail was urgent, its senders may be about to send more. So
+//! the CPU then *defers* its mail ([`smp::mailbox`]): for a while no push interrupts it. It sets
+//! its timer, and looks when that fires. So however much other CPUs send for tasks of low priority,
+//! the program keeps nearly all of its CPU:
+//!
+//! * One look takes at most [`PROGRAM_MAIL`] messages.
+//! * The time between two looks is [`DEFERRAL_FACTOR`] times what the last look took. A factor of
+//!   the time fits every machine: where an emulator makes a look slow, the program is as slow.
+//! * [`DEFERRAL_MAX`] bounds that time, since a hypervisor may have stopped the CPU meanwhile.
+//!
+//! After a look with urgent mail that leaves mail behind, the CPU looks again immediately. A look
+//! that finds no mail ends the deferral, and so does one that takes all of it, some of it urgent.
+//! The CPU also looks when it goes on with a program of lower priority. A CPU that idles takes all
+//! its mail.
+//!
+//! # Invariants
+//! * While a CPU defers, its timer is set for `look_at`, or earlier.
+//! * An interrupt of a program serves mail only if the CPU does not defer, or `look_at` has come.
+
+use kern_base::limits::PROGRAM_MAIL;
+use kern_base::machine::Machine;
+use smp::mailbox::Drained;
+
+use crate::OpenTask;
+use crate::outbox::mail::rank_of;
+use crate::rooms::Door;
+
+/// How much longer the time between two looks is than the last look.
+const DEFERRAL_FACTOR: u64 = 40;
+/// Most ticks between two looks.
+const DEFERRAL_MAX: u64 = 1 << 22;
+
+/// The result of a look into the mailbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look {
+    /// The CPU defers its mail still.
+    NotYet,
+    /// There was no mail.
+    Nothing,
+    /// All mail was taken.
+    All,
+    /// Some is left, or cannot be reached yet.
+    Some,
+}
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Takes mail at an interrupt of a program that came at `now`, if it is time for that. Returns
+    /// also the task that runs now, if a message that was alone has let it run on the fast path.
+    #[inline(always)]
+    pub fn look(self, now: u64) -> (Look, Option<OpenTask<'k>>) {
+        let inbox = self.cpu.inbox();
+        if !inbox.is_deferring()
+            && let Some(mail) = inbox.pop_only()
+        {
+            self.sched.best_rank.set(0);
+            return (Look::All, self.receive_mail(mail));
+        }
+        (self.look_for_more(now), None)
+    }
+
+    /// Takes mail at an interrupt, if there is none, if there is more than one message, or if this
+    /// CPU defers its mail.
+    #[inline(never)]
+    fn look_for_more(self, now: u64) -> Look {
+        let inbox = self.cpu.inbox();
+        if inbox.is_deferring() && now < self.sched.look_at.get() {
+            return Look::NotYet;
+        }
+        let mut taken = false;
+        self.sched.best_rank.set(0);
+        let drained = inbox.drain(PROGRAM_MAIL, |mail| {
+            taken = true;
+            let _ = self.receive_mail(mail);
+        });
+        match drained {
+            Drained::More => Look::Some,
+            Drained::Empty if taken => Look::All,
+            Drained::Empty => Look::Nothing,
+        }
+    }
+
+    /// Decides at the end of an interrupt when this CPU looks next. The interrupt came at `began`.
+    /// Urgent mail has a rank above `rank`; `better` says that a better task runs now.
+    pub fn plan_look(self, look: Look, began: u64, rank: u32, better: bool) {
+        let inbox = self.cpu.inbox();
+        let urgent = better || self.sched.best_rank.get() > rank;
+        let is_over = match look {
+            Look::NotYet => return,
+            Look::Nothing => true,
+            Look::All => urgent,
+            Look::Some => false,
+        };
+        if is_over && (!inbox.is_deferring() || inbox.end_deferral()) {
+            self.sched.more_mail.set(false);
+            return;
+        }
+        let now = self.k.machine.now();
+        let factor = if urgent { 0 } else { DEFERRAL_FACTOR };
+        let rest = now.wrapping_sub(began).saturating_mul(factor).min(DEFERRAL_MAX);
+        self.sched.look_at.set(now.saturating_add(rest));
+        self.sched.deferred_for.set(rank);
+        self.sched.more_mail.set(true);
+        inbox.defer();
+        self.arm_look();
+    }
+
+    /// Attends to mail that is left when a program is about to run. If the CPU defers its mail for
+    /// a program of higher priority than this one, it looks now. Returns whether it did: then the
+    /// best task may be another. Otherwise mail that an idle CPU has left interrupts the program.
+    pub fn attends_to_mail(self) -> bool {
+        if !self.cpu.inbox().is_deferring() {
+            if self.sched.more_mail.take() {
+                self.k.machine.wake(self.id());
+            }
+            return false;
+        }
+        let rank = self.rank_of_program();
+        if rank >= self.sched.deferred_for.get() {
+            return false;
+        }
+        let (program, began) = (self.hot.current.addr(), self.k.machine.now());
+        self.sched.look_at.set(began);
+        let look = self.look_for_more(began);
+        self.plan_look(look, began, rank, self.hot.current.addr() != program);
+        true
+    }
+
+    /// Returns the rank that mail must exceed to be urgent, while this program runs.
+    fn rank_of_program(self) -> u32 {
+        self.running().map_or(0, |sc| rank_of(sc.state.priority(), false))
+    }
+
+    /// Sets the timer for the next look, if this CPU defers its mail.
+    pub fn arm_look(self) {
+        if self.cpu.inbox().is_deferring() {
+            self.time().arm_timer(self.sched.look_at.get());
+        }
+    }
+}

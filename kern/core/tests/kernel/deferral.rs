@@ -1,0 +1,151 @@
+//! When a CPU that runs a program looks into its mailbox.
+
+use abi::{Cap, ObjType, Op};
+
+use crate::scene::{Scene, call};
+use crate::world::{Regs, Tcb};
+
+/// Ticks between two readings of the clock.
+const PACE: u64 = 100;
+/// Priority of the program that is interrupted.
+const PROGRAM: u64 = 10;
+/// Notifications of the program's CPU, in slots of the sender from here on.
+const NOTES: u32 = 20;
+/// How many there are.
+const COUNT: u32 = 12;
+
+/// A program runs on CPU 1, and a task of this priority on CPU 0 can notify that CPU.
+fn scene(sender: u64) -> (Scene, Tcb, Tcb) {
+    let mut s = Scene::new(2);
+    let (program, _) = s.running(1, PROGRAM);
+    let (process, sender) = s.somebody(0, sender);
+    for number in 0..COUNT {
+        let note = s.w.make(1, ObjType::Notification, 0);
+        s.w.give(note, process, Cap(NOTES + number));
+    }
+    s.w.run();
+    s.w.k.machine.hardware().pace = PACE;
+    (s, program, sender)
+}
+
+fn notify(s: &mut Scene, sender: &Tcb, number: u32) {
+    s.w.does(sender, Regs::op(Op::Notify, &[Cap(NOTES + number).arg(), 1]));
+}
+
+fn is_interrupted(s: &Scene) -> bool {
+    s.w.woken().contains(&1)
+}
+
+fn has_mail(s: &Scene) -> bool {
+    s.w.block(1).mailbox().has_mail()
+}
+
+/// When CPU 1 looks, if it defers its mail.
+fn look_at(s: &Scene) -> Option<u64> {
+    let cx = s.w.look(1);
+    cx.cpu.inbox().is_deferring().then(|| cx.sched.look_at.get())
+}
+
+/// Lets time pass until CPU 1 looks, and lets it look.
+fn look(s: &mut Scene) {
+    let at = look_at(s).expect("it defers its mail");
+    let now = s.w.now();
+    s.w.advance(at - now);
+    s.w.event(1);
+}
+
+#[test]
+fn a_flood_of_low_priority_interrupts_a_program_seldom() {
+    let (mut s, program, sender) = scene(PROGRAM - 5);
+    notify(&mut s, &sender, 0);
+    assert!(is_interrupted(&s), "the first mail comes immediately");
+    let began = s.w.now();
+    s.w.event(1);
+    let (now, at) = (s.w.now(), look_at(&s).expect("it was not urgent"));
+    assert!(at - now >= 10 * (now - began), "{at} is too soon after {began} to {now}");
+    for number in 1..COUNT {
+        notify(&mut s, &sender, number);
+        assert!(!is_interrupted(&s), "nothing interrupts the program");
+    }
+    assert!(s.w.runs(1, &program) && has_mail(&s));
+    // Each look takes a few, and the next comes later.
+    let mut looks = 0;
+    while has_mail(&s) {
+        look(&mut s);
+        looks += 1;
+        assert!(!is_interrupted(&s));
+    }
+    assert!(looks >= 3, "{looks} looks");
+    // When there is no mail, the next mail comes immediately again.
+    look(&mut s);
+    assert_eq!(look_at(&s), None);
+    notify(&mut s, &sender, 0);
+    assert!(is_interrupted(&s));
+}
+
+#[test]
+fn equal_priority_is_not_urgent() {
+    let (mut s, _, sender) = scene(PROGRAM);
+    notify(&mut s, &sender, 0);
+    s.w.event(1);
+    assert!(look_at(&s).is_some());
+}
+
+#[test]
+fn mail_of_higher_priority_is_urgent() {
+    let (mut s, _, sender) = scene(PROGRAM + 1);
+    for number in 0..COUNT {
+        notify(&mut s, &sender, number);
+        assert!(is_interrupted(&s), "each interrupts the program");
+        s.w.event(1);
+        assert_eq!(look_at(&s), None);
+    }
+}
+
+#[test]
+fn urgent_mail_that_is_left_is_taken_immediately() {
+    let (mut s, _, sender) = scene(PROGRAM + 1);
+    for number in 0..COUNT {
+        notify(&mut s, &sender, number);
+    }
+    s.w.event(1);
+    assert!(has_mail(&s) && look_at(&s).is_some_and(|at| at <= s.w.now()));
+    while s.w.event(1) {}
+    assert!(!has_mail(&s) && look_at(&s).is_none());
+}
+
+#[test]
+fn a_message_for_a_better_task_is_urgent() {
+    let (mut s, _, sender) = scene(PROGRAM - 5);
+    let (server, target) = s.server(1, PROGRAM + 10);
+    let (client, _) = s.running(0, PROGRAM + 5);
+    // The callee runs on its caller's time.
+    s.w.does(&client, call(target));
+    s.w.event(1);
+    assert!(s.w.runs(1, &server) && look_at(&s).is_none());
+    assert!(s.w.runs(0, &sender));
+}
+
+#[test]
+fn a_program_of_lower_priority_does_not_inherit_the_deferral() {
+    let (mut s, program, sender) = scene(PROGRAM - 5);
+    let (lower, _) = s.running(1, PROGRAM - 8);
+    s.w.k.machine.hardware().pace = PACE;
+    (0..3).for_each(|number| notify(&mut s, &sender, number));
+    s.w.event(1);
+    assert!(has_mail(&s) && look_at(&s).is_some_and(|at| at > s.w.now() + PACE));
+    // The mail outranks who runs next.
+    s.w.does(&program, Regs::op(Op::Recv, &[]));
+    while s.w.event(1) {}
+    assert!(s.w.runs(1, &lower) && !has_mail(&s));
+}
+
+#[test]
+fn an_idle_cpu_takes_all_its_mail() {
+    let (mut s, program, sender) = scene(PROGRAM - 5);
+    (0..COUNT).for_each(|number| notify(&mut s, &sender, number));
+    s.w.event(1);
+    assert!(has_mail(&s));
+    s.w.does(&program, Regs::op(Op::Recv, &[]));
+    assert!(!has_mail(&s) && look_at(&s).is_none());
+}
