@@ -18,7 +18,7 @@ use crate::machine::FaultEnd;
 /// Words of a report.
 const WORDS: usize = 8;
 /// Reports that a ring holds. The one that is being written over is not whole.
-const PLACES: usize = 16;
+pub const PLACES: usize = 16;
 /// Stands for "there is no handler" among the numbers of errors, none of which is 0.
 const NO_HANDLER: u64 = 0;
 

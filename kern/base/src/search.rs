@@ -33,6 +33,8 @@ pub enum Step {
     Leave,
     /// Gets the caller's own time from wherever it is.
     Fetch(Ptr<SchedContext>),
+    /// Takes other time from the caller, which lends its own.
+    Part,
     /// Brings the time that was found down the caller's call.
     Carry,
     /// The calls have changed meanwhile: the search has to begin again.
@@ -50,6 +52,7 @@ impl Step {
             Step::Carry => 4,
             Step::Lost => 5,
             Step::Beyond => 6,
+            Step::Part => 7,
         }
     }
 }

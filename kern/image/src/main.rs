@@ -17,6 +17,7 @@ use boot::block_of;
 use ipc_fast::entry::Table;
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
+use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::task::Task;
 use kern_core::Cx;
@@ -240,11 +241,15 @@ fn idle_once(entry: &mut CpuEntry) {
     }
 }
 
-/// Prints reports of faults until none is left or mail comes.
+/// Prints reports of faults until none is left, mail comes, or the timer is due.
 #[cold]
 #[inline(never)]
 fn print_reports(entry: &mut CpuEntry) {
-    while !entry.block().mailbox().has_mail() {
+    let is_due = |entry: &CpuEntry| {
+        let cx = context(entry);
+        entry.block().mailbox().has_mail() || cx.k.machine.now() >= cx.sched.timer.get()
+    };
+    while !is_due(entry) {
         if !faults::print_next() {
             entry.here().own().sched.has_reports.set(false);
             return;

@@ -184,12 +184,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
             || hot.deadline.is_queued()
             || hot.ending() != Ending::None
             || block.outcome() != Outcome::Replied
+            || !hot.time.borrows_none()
         {
             return None;
         }
         let (time, idle) = (self.time(), self.sched.idle.get());
         let now = if idle { time.end_idling() } else { time.preempt_for(sc)? };
-        debug_assert!(hot.time.borrows_none(), "its time went along with its call");
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         block.set_time(None);
         hot.change(word, State::AwaitRemote, State::Ready);

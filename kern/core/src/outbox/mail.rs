@@ -129,9 +129,17 @@ impl<'k, M: Machine> Outbox<'k, M> {
     }
 
     /// Seals a message block for the mailbox of a CPU, which is then the home of the block and of
-    /// the time in it.
+    /// the time in it. Time that may not run on that CPU stays here, without holder.
     pub fn seal(self, block: Block<'k>, to: CpuId) -> Parcel {
         let time = block.time(self.pin()).map(|sc| sc.get().hot.hold_here(self.pin()));
+        let time = time.filter(|held| {
+            let goes = held.state.may_run_on(to);
+            if !goes {
+                held.task.set(None);
+                block.set_time(None);
+            }
+            goes
+        });
         block.seal(time, to)
     }
 

@@ -209,31 +209,35 @@ impl<'k, M: Machine> Time<'k, M> {
         if !task.time.end_loan_of(caller.object()) {
             return None;
         }
-        if self.hot.current.is(task.object()) {
-            let sc = self.running()?;
-            if !caller.time.borrows_none() {
-                return self.drop_from(task.part(), sc);
-            }
-            sc.task.set(Some(caller.object()));
-            return Some(sc);
-        }
-        let sc = self.open_time(task.time.borrowed(self.pin())?)?;
+        let runs = self.hot.current.is(task.object());
+        let sc = if runs { self.running()? } else { self.open_time(task.time.borrowed(self.pin())?)? };
         if !caller.time.borrows_none() {
-            return self.drop_from(task.part(), sc);
+            self.return_beside(task.part(), sc);
+            return None;
         }
-        self.put_down(task.part(), sc);
-        self.hold(caller, sc);
+        if runs {
+            sc.task.set(Some(caller.object()));
+        } else {
+            self.put_down(task.part(), sc);
+            self.hold(caller, sc);
+        }
         Some(sc)
     }
 
-    /// Takes borrowed time from its holder, whose lender cannot have lent it: a search that was
-    /// misled has named that lender, which has other time. The time has no holder then. Its owner
-    /// gets it when it needs it.
+    /// Takes borrowed time from its holder, whose lender has other time meanwhile and continues
+    /// with that. Either the lender has lent its own time, which it gets back, or a search that was
+    /// misled has named the wrong lender.
     #[cold]
-    fn drop_from(self, holder: &TaskHot, sc: OpenTime<'k>) -> Option<OpenTime<'k>> {
+    fn return_beside(self, holder: &TaskHot, sc: OpenTime<'k>) {
         self.put_down(holder, sc);
-        sc.task.set(None);
-        None
+        self.leave_to_owner(sc);
+    }
+
+    /// Leaves CPU time, which has no holder, with its owner, if that is a task of this CPU.
+    /// Otherwise the owner gets the time from here when it needs it.
+    pub fn leave_to_owner(self, sc: OpenTime<'k>) {
+        let owner = sc.owner.get(self.pin());
+        sc.task.set(owner.filter(|owner| self.open(*owner).is_some()));
     }
 
     /// Takes `caller`'s time back from its callees: its call to `callee` is over, not through

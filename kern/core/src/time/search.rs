@@ -34,7 +34,8 @@
 //!
 //! A search that was misled may set a wrong lender, and that task then returns the time to the
 //! wrong caller. The owner takes the time back as soon as it needs it; no time is lost, and no
-//! reference dangles.
+//! reference dangles. A waiting task that lends time on keeps no other time: two lenders would be
+//! one too many to remember, and what comes back would meet what was kept.
 //!
 //! # References
 //! A search under way names a caller and perhaps a context. In the entry that sent the search, both
@@ -318,6 +319,7 @@ impl<'k, M: Machine> Time<'k, M> {
             Step::Beyond => self.pass_caller(at),
             Step::Leave => self.leave_caller(asker, at),
             Step::Fetch(sc) => self.fetch_for(asker, msg, at, sc.get(self.pin())),
+            Step::Part => self.part(at),
             Step::Carry => self.carry(asker, msg, at),
             Step::Lost => Found::Lost,
         }
@@ -380,7 +382,6 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         if let Some(own) = self.own_time(at.part()).filter(|own| resting.is_none_or(|sc| sc.object() != *own))
         {
-            at.time.owe_none();
             return Found::Way(at.object(), Step::Fetch(own.ptr()));
         }
         self.go_beyond(at)
@@ -440,7 +441,38 @@ impl<'k, M: Machine> Time<'k, M> {
         self.seize(sc);
         sc.task.set(Some(asker));
         msg.set_time(Some(sc.object()));
-        Found::Way(at, Step::Carry)
+        Found::Way(at, Step::Part)
+    }
+
+    /// Takes time of others from the waiting caller `at`, whose own time is on its way to the
+    /// callee of that caller's call.
+    fn part(self, at: Ref<'k, Task>) -> Found<'k> {
+        let Some(at) = self.open(at) else {
+            return Found::Elsewhere(at.get().hot.mail_target(self.pin()));
+        };
+        if !self.awaits(at) {
+            return Found::Lost;
+        }
+        self.give_back(at);
+        at.time.owe_none();
+        Found::Way(at.object(), Step::Carry)
+    }
+
+    /// Notes that a waiting task lends on the time that `lender` lends to it. Other time, which the
+    /// task had kept because it could not go along with its call, goes back.
+    fn owe_more(self, task: OpenTask<'k>, lender: Ref<'k, Task>) {
+        if let Some(kept) = task.time.borrowed(self.pin()) {
+            if task.time.is_lent_by(lender) {
+                // It cannot rest with the lender, which lends other time now.
+                task.time.put_down();
+                if let Some(kept) = self.open_time(kept) {
+                    self.leave_to_owner(kept);
+                }
+            } else {
+                self.give_back(task);
+            }
+        }
+        task.time.owe(lender);
     }
 
     fn carry(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
@@ -451,7 +483,7 @@ impl<'k, M: Machine> Time<'k, M> {
             Err(found) => return found,
         };
         if self.awaits(callee) {
-            callee.time.owe(at);
+            self.owe_more(callee, at);
             return Found::Way(callee.object(), Step::Carry);
         }
         if callee.object() != asker && !self.starves(callee) || callee.is_dying() {

@@ -29,6 +29,7 @@ mod marks;
 mod meanwhile;
 mod memory;
 mod migration;
+mod narrow_time;
 mod page_ends;
 mod pages;
 mod races;

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use kern_base::fault_ring::Report;
+use kern_base::fault_ring::{PLACES, Report};
 use kern_base::machine::FaultEnd;
 
 use super::log::Shown;
@@ -18,12 +18,11 @@ pub fn print_next() -> bool {
     report.inspect(|report| print(*report)).is_some()
 }
 
-/// Prints the reports of all CPUs: the machine is about to end.
+/// Prints the reports of all CPUs: the machine is about to end. Programs of other CPUs may fault
+/// meanwhile, so a ring is read only once round.
 pub fn print_all() {
     for cpu in percpu::all() {
-        while let Some(report) = cpu.faults.take() {
-            print(report);
-        }
+        (0..=PLACES).map_while(|_| cpu.faults.take()).for_each(print);
     }
 }
 
