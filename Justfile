@@ -168,6 +168,13 @@ scale *args:
 _scale *args: _build
     '{{harness}}' scale "$@"
 
+# Let hostile programs attack others, and show what that costs: `./justw hostile --cpus 4 --only notify-flood`; ends with `hostile: cpus=… stolen_max=… longest_off=… late_max=… stuck=… escapes=…`
+hostile *args:
+    {{or_help}} hostile "$@"
+
+_hostile *args: _build
+    '{{harness}}' hostile "$@"
+
 # Measure seL4's operations in the way of Aurora's: `./justw peers sel4 --source DIR`, `./justw peers table`
 peers *args:
     {{or_help}} peers "$@"

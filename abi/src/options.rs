@@ -52,6 +52,7 @@ pub const PROGRAMS: &[&str] = &[
     "fuzz",
     "paging",
     "scale",
+    "hostile",
     "oom",
 ];
 
@@ -144,6 +145,14 @@ pub const WORDS: &[Word] = &[
         Takes::OneOf(&["normal", "small"]),
         "the bounds that the kernel was built with",
     ),
+    word("attack", &["hostile"], Takes::Text, "the attack to make"),
+    word(
+        "place",
+        &["hostile"],
+        Takes::OneOf(&["other", "own"]),
+        "the attackers' CPUs: others than the victims', or theirs",
+    ),
+    word("ms", &["hostile"], Takes::Least(1), "milliseconds that the attack lasts"),
     word("storm", &["fuzz"], Takes::OneOf(&["kill", "revoke"]), "what is done again and again"),
 ];
 

@@ -12,11 +12,12 @@ use crate::artifacts::Artifacts;
 use crate::lab::{Job, Lab, words_stand_once};
 use crate::machine::{CPUS_MAX, Mode, Qemu};
 use crate::session::{Event, SILENCE};
+use crate::stretches::Collector;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts, iso,
-    judge, mailbox, message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress,
-    suite, torture,
+    bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts,
+    hostile, iso, judge, mailbox, message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink,
+    stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -129,6 +130,10 @@ enum Command {
         aurora-bench scale --check                          as committed in perf/scale.json?\n  \
         aurora-bench scale --update                         perf/scale.json anew; `figures` puts it into the book")]
     Scale(scale::Wanted),
+    /// Let hostile programs attack others, and show what that costs: stolen time, interrupts off,
+    /// lateness
+    #[command(after_help = hostile::EXAMPLES)]
+    Hostile(hostile::Wanted),
     /// Measure the mailbox against other queues on this machine's cores: ranked table, picture
     #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
         aurora-bench mailbox --again          the table of the last runs once more")]
@@ -187,6 +192,9 @@ struct RunArgs {
     /// Let the TCG plugin count and write this file
     #[arg(long, value_name = "FILE")]
     counted: Option<PathBuf>,
+    /// Print how long interrupts were off, by operation, and write that to this file as JSON
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["counted", "print"])]
+    stretches: Option<PathBuf>,
     /// Print QEMU's command line instead of starting it
     #[arg(long)]
     print: bool,
@@ -383,6 +391,11 @@ pub fn main() -> Result<()> {
         Command::Campaign(args) => run_campaign(&common, args),
         Command::Explain(args) => explain::args::run(&common.lab()?, &args),
         Command::Scale(wanted) => scale::command(&common.lab()?, &wanted),
+        Command::Hostile(wanted) if wanted.list => {
+            hostile::list();
+            Ok(())
+        }
+        Command::Hostile(wanted) => hostile::command(&common.lab()?, &wanted),
         Command::Mailbox(wanted) => mailbox::command(&wanted),
         Command::Peers(command) => peers::command::run(&command, common.timeout),
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
@@ -514,8 +527,10 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     }
     args.counted.as_deref().map_or(Ok(()), files::demand_room_for)?;
     probe::check_mode(lab, args.mode)?;
-    lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_did_something()?;
-    Ok(())
+    let mut collector = Collector::new(args.stretches.as_deref())?;
+    let mut print = |event: &Event| println!("{}", event.text());
+    collector.run_with(lab, &job, &mut print)?.check_did_something()?;
+    collector.finish()
 }
 
 fn run_campaign(common: &Common, args: campaign::args::Command) -> Result<()> {

@@ -12,6 +12,7 @@ use crate::probe;
 use crate::report::Report;
 use crate::seeded::{self, Said};
 use crate::session::Session;
+use crate::stretches::Collector;
 use crate::trouble::Trouble;
 
 /// Counts that must be zero. Panics are the harness's own.
@@ -82,12 +83,13 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
         Some(Storm::Revoke) => "storm=revoke ",
         Some(Storm::Kill) => "storm=kill ",
     };
+    let mut collector = Collector::new(wanted.seeded.stretches.as_deref())?;
     for seed in wanted.seeded.seeds() {
         let mut job = wanted.seeded.job("fuzz", words, seed);
         if wanted.storm == Some(Storm::Kill) {
             job.limit += LIMIT_OF_A_KILL * wanted.seeded.ops as u32;
         }
-        let session = lab.run(&job)?;
+        let session = collector.run(lab, &job)?;
         let outcome = Outcome::of(&session, wanted, seed);
         let verdict = outcome.said.judge(&session, &outcome.wrong());
         let verdict =
@@ -111,7 +113,7 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
         outcome.confined.told.iter().for_each(|excess| println!("  | {excess}"));
         verdict?;
     }
-    Ok(())
+    collector.finish()
 }
 
 /// The result of one seed.

@@ -11,7 +11,7 @@ use crate::files;
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
-const RECIPES: [(&str, &str); 20] = [
+const RECIPES: [(&str, &str); 21] = [
     ("run", "run"),
     ("bench", "bench"),
     ("explain", "explain"),
@@ -21,6 +21,7 @@ const RECIPES: [(&str, &str); 20] = [
     ("campaign", "campaign"),
     ("trace", "trace"),
     ("scale", "scale"),
+    ("hostile", "hostile"),
     ("peers", "peers"),
     ("mailbox", "mailbox"),
     ("diff", "diff"),

@@ -177,12 +177,24 @@ impl Lab {
         output: &Path,
         arguments: Vec<String>,
     ) -> Result<Session> {
+        self.record_with(job, build, output, arguments, &mut |event| self.show(event))
+    }
+
+    /// Does what [`Lab::record`] does, and passes the guest's events to the caller's `listener`.
+    pub fn record_with(
+        &self,
+        job: &Job,
+        build: &Artifacts,
+        output: &Path,
+        arguments: Vec<String>,
+        listener: &mut dyn FnMut(&Event),
+    ) -> Result<Session> {
         let mut boot = Lab { artifacts: build.clone(), ..self.beside() }.boot(job)?;
         let plugin = Plugin { library: self.artifacts.plugin()?, output: output.to_owned(), arguments };
         boot.plugin = Some(plugin);
         let _turn = self.turn(job);
         self.screen.step(&job.label);
-        session::run(&self.qemu, build, &boot, &mut |event| self.show(event))
+        session::run(&self.qemu, build, &boot, listener)
     }
 
     pub fn show(&self, event: &Event) {

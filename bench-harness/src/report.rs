@@ -131,6 +131,8 @@ pub enum Report {
     Torture(BTreeMap<String, String>),
     /// Result line of a fuzz run, or of a storm.
     Fuzz(BTreeMap<String, String>),
+    /// What an attack of the `hostile` program came to.
+    Hostile(BTreeMap<String, String>),
     /// What a load of the `scale` program did.
     Scale(BTreeMap<String, String>),
     Other(String),
@@ -150,6 +152,7 @@ impl Report {
             "stress" => Some(Report::Stress(owned(&fields(rest)))),
             "torture" => Some(Report::Torture(owned(&fields(rest)))),
             "fuzz" | "storm" => Some(Report::Fuzz(owned(&fields(rest)))),
+            "hostile" => Some(Report::Hostile(owned(&fields(rest)))),
             "scale" => Some(Report::Scale(owned(&fields(rest)))),
             _ => None,
         };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -44,6 +45,9 @@ pub struct Wanted {
     /// Build of the kernel (default: chaos under icount, else dump)
     #[arg(long)]
     pub variant: Option<String>,
+    /// Print how long interrupts were off, by operation, and write that to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub stretches: Option<PathBuf>,
 }
 
 /// Bounds of the kernel.

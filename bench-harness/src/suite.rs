@@ -23,6 +23,7 @@ use crate::files;
 use crate::fuzz;
 use crate::gdbtest;
 use crate::hardening;
+use crate::hostile;
 use crate::iso;
 use crate::isotest;
 use crate::junit::Junit;
@@ -83,6 +84,8 @@ pub enum Step {
     Torture,
     /// Short fuzz runs: histories of all CPUs checked against the model
     Fuzz,
+    /// Two short attacks of a hostile program: seen and counted
+    Hostile,
     /// icount figures against the baseline; the functions that operations visit
     Bench,
     /// A program with a security label: the same limits; a rule's refusals, and the audit's report
@@ -160,7 +163,7 @@ struct Outcome {
 /// are tests on the host that only take the CPU time that is left ([`yielding`]). They run beside
 /// each other, and begin in this order: those that take longest with one thing after the other come
 /// first.
-const BESIDE: [Step; 14] = [
+const BESIDE: [Step; 15] = [
     Step::Pairs,
     Step::Gdb,
     Step::Bench,
@@ -169,6 +172,7 @@ const BESIDE: [Step; 14] = [
     Step::Lint,
     Step::Bochs,
     Step::Diff,
+    Step::Hostile,
     Step::Confine,
     Step::Policy,
     Step::Protection,
@@ -295,6 +299,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Paging => paging_runs(lab),
         Step::Torture => torture_runs(lab),
         Step::Fuzz => fuzz_runs(lab),
+        Step::Hostile => hostile::sample(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Policy => policy::run(lab, &wanted.bench.baseline),
         Step::Iso => isotest::run(lab),
@@ -605,7 +610,16 @@ fn catches_missing_flush(lab: &Lab) -> Result<bool> {
 
 fn seeded_wanted(mode: Mode, cpus: u32, ops: u64, variant: Option<&str>) -> seeded::Wanted {
     let variant = variant.map(str::to_owned);
-    seeded::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode, limits: seeded::Limits::Normal, variant }
+    seeded::Wanted {
+        seed: Some(1),
+        seeds: 1,
+        cpus,
+        ops,
+        mode,
+        limits: seeded::Limits::Normal,
+        variant,
+        stretches: None,
+    }
 }
 
 /// Returns a run on 4 CPUs of a kernel with tiny bounds.

@@ -8,6 +8,7 @@ use crate::probe;
 use crate::report::Report;
 use crate::seeded::{self, Said, Wanted};
 use crate::session::Session;
+use crate::stretches::Collector;
 use crate::trouble::Trouble;
 
 /// Counts that must be zero.
@@ -24,12 +25,14 @@ pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
 
 /// Runs every seed, printing a line for each.
 pub fn torture(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    let mut collector = Collector::new(wanted.stretches.as_deref())?;
     for seed in wanted.seeds() {
-        let outcome = run_seed(lab, wanted, seed)?;
+        let session = collector.run(lab, &wanted.job("torture", "", seed))?;
+        let outcome = judge(&session, wanted, seed)?;
         println!("{}", outcome.line());
         outcome.trouble.map_or(Ok(()), Err)?;
     }
-    Ok(())
+    collector.finish()
 }
 
 /// The result of one seed.
@@ -47,9 +50,12 @@ pub struct Outcome {
 /// Runs a seed.
 /// Errors: it could not be run.
 pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
-    let session = lab.run(&wanted.job("torture", "", seed))?;
-    let mut outcome = Outcome::of(&session, wanted.cpus, seed);
-    let judged = seeded::check_judged(&session, wanted.variant().as_deref());
+    judge(&lab.run(&wanted.job("torture", "", seed))?, wanted, seed)
+}
+
+fn judge(session: &Session, wanted: &Wanted, seed: u32) -> Result<Outcome> {
+    let mut outcome = Outcome::of(session, wanted.cpus, seed);
+    let judged = seeded::check_judged(session, wanted.variant().as_deref());
     outcome.trouble = outcome.trouble.or(judged.err());
     match outcome.trouble {
         Some(trouble) if trouble.is_of_the_host() => Err(trouble.into()),

@@ -12,6 +12,11 @@ pub const END: u8 = 2;
 pub const OP: u8 = 3;
 pub const SKIP: u8 = 4;
 pub const ROW: u8 = 5;
+pub const DUE: u8 = 6;
+pub const WOKE: u8 = 7;
+pub const STRETCHES: u8 = 8;
+/// The argument of [`DUE`] counts for this many ticks, as a base-2 logarithm.
+pub const DUE_SHIFT: u32 = 16;
 
 /// Region of `call_reply_cross_cpu_busy`.
 pub const REGION_BUSY: u8 = 1;
@@ -23,6 +28,12 @@ pub const REGION_PER_CPU: u8 = 5;
 pub const REGION_CROSSING: u8 = 6;
 pub const REGION_ALL_TO_ONE: u8 = 7;
 pub const REGION_STORM: u8 = 8;
+/// Regions of the victims of `hostile`: this plus the victim's number.
+pub const HOSTILE_QUIET: u8 = 0x80;
+pub const HOSTILE_LOUD: u8 = 0x90;
+/// Regions of the task of `hostile` that wakes by timer.
+pub const HOSTILE_QUIET_WAKES: u8 = 0x8f;
+pub const HOSTILE_LOUD_WAKES: u8 = 0x9f;
 /// Region of `pairs_local_N` is this plus N.
 pub const REGION_PAIRS: u8 = 0x10;
 

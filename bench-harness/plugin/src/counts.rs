@@ -109,7 +109,7 @@ impl Counts {
                 self.regions[region].op();
             }
             Marker::Row => self.work.next_row(),
-            Marker::Skip(_) => {}
+            Marker::Skip(_) | Marker::Due(_) | Marker::Woke(_) | Marker::Stretches(_) => {}
         }
     }
 

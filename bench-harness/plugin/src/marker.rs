@@ -20,6 +20,13 @@ pub enum Marker {
     Skip(u8),
     /// The samples that follow are of another row.
     Row,
+    /// A task of this CPU waits until so many times 65,536 ticks from here on.
+    Due(u8),
+    /// That task runs again, in this region.
+    Woke(u8),
+    /// Stretches with interrupts off count from here on, on all CPUs, and those before do not; 0:
+    /// no more of them count.
+    Stretches(u8),
 }
 
 impl Marker {
@@ -41,6 +48,9 @@ impl Marker {
             Marker::Op(id) => (3, id),
             Marker::Skip(length) => (4, length),
             Marker::Row => (5, 0),
+            Marker::Due(ticks) => (6, ticks),
+            Marker::Woke(id) => (7, id),
+            Marker::Stretches(count) => (8, count),
         }
     }
 
@@ -51,6 +61,9 @@ impl Marker {
             3 => Some(Marker::Op(argument)),
             4 => Some(Marker::Skip(argument)),
             5 => Some(Marker::Row),
+            6 => Some(Marker::Due(argument)),
+            7 => Some(Marker::Woke(argument)),
+            8 => Some(Marker::Stretches(argument)),
             _ => None,
         }
     }
@@ -70,7 +83,8 @@ mod tests {
 
     #[test]
     fn parts_make_the_marker_again() {
-        for marker in [Marker::Begin(1), Marker::End(2), Marker::Op(3), Marker::Skip(4), Marker::Row] {
+        let all = [Marker::Begin(1), Marker::End(2), Marker::Op(3), Marker::Skip(4), Marker::Row];
+        for marker in all.into_iter().chain([Marker::Due(6), Marker::Woke(7), Marker::Stretches(1)]) {
             let (kind, argument) = marker.parts();
             assert_eq!(Marker::from_parts(kind, argument), Some(marker));
         }

@@ -6,6 +6,8 @@
 //! is set when the library is loaded, to a version that the loading QEMU offers.
 #![allow(unsafe_code)]
 
+mod watching;
+
 use std::collections::HashSet;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
@@ -17,6 +19,7 @@ use instructions::{Class, class_of};
 use crate::counts::{Counts, Where};
 use crate::marker::Marker;
 use crate::recorder::{Access, Code, Recorder, Wanted};
+use watching::Watching;
 
 /// Opaque to plugins.
 #[repr(C)]
@@ -76,6 +79,12 @@ unsafe extern "C" {
         which: c_int,
         data: *mut c_void,
     );
+    fn qemu_plugin_register_vcpu_tb_exec_cb(
+        block: *mut Block,
+        callback: ExecCallback,
+        flags: c_int,
+        data: *mut c_void,
+    );
     fn qemu_plugin_tb_n_insns(block: *const Block) -> usize;
     fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
     fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
@@ -117,6 +126,8 @@ struct State {
     counts: Counts,
     /// In place of counting.
     recorder: Option<Recorder>,
+    /// In place of both.
+    watching: Option<Watching>,
     /// Host addresses of instructions in skipped stretches.
     skipped: HashSet<usize>,
     output: Option<String>,
@@ -127,6 +138,7 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
     Mutex::new(State {
         counts: Counts::default(),
         recorder: None,
+        watching: None,
         skipped: HashSet::new(),
         output: None,
         version: 1,
@@ -138,18 +150,25 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
 struct Arguments {
     output: Option<String>,
     record: Option<Wanted>,
+    watch: Option<Watching>,
 }
 
 impl Arguments {
     fn take(&mut self, argument: &str) -> Result<(), String> {
-        let usage = "it takes out=FILE, or with record=on also region=, skip= and ops=";
+        let usage = "it takes out=FILE; with record=on also region=, skip= and ops=; with watch=on also clock=on, \
+            stubs=, handlers= and fast=";
         let unknown = || format!("unknown argument {argument}; {usage}");
         match argument.split_once('=').ok_or_else(unknown)? {
             ("out", path) => self.output = Some(path.to_owned()),
             ("record", "on") => self.record = Some(Wanted::default()),
+            ("watch", "on") => self.watch = Some(Watching::default()),
             (key, value) => {
-                let wanted = self.record.as_mut().ok_or_else(unknown)?;
-                if !wanted.set(key, value) {
+                let taken = match (&mut self.watch, &mut self.record) {
+                    (Some(watching), _) => watching.set(key, value),
+                    (None, Some(wanted)) => wanted.set(key, value),
+                    (None, None) => false,
+                };
+                if !taken {
                     return Err(unknown());
                 }
             }
@@ -190,6 +209,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     let mut state = state();
     state.output = arguments.output;
     state.recorder = arguments.record.map(Recorder::new);
+    state.watching = arguments.watch;
     // SAFETY: the caller passes a valid description, which starts as `Info` does in every version.
     state.version = unsafe { (*info).version };
     drop(state);
@@ -205,6 +225,10 @@ pub unsafe extern "C" fn qemu_plugin_install(
 /// Takes a translated block of guest code: asks QEMU for callbacks on its instructions.
 extern "C" fn translate(_: PluginId, block: *mut Block) {
     let mut state = state();
+    if let Some(watching) = state.watching {
+        watching.translate(state.version, block);
+        return;
+    }
     // SAFETY: `block` is valid during this callback.
     let length = unsafe { qemu_plugin_tb_n_insns(block) };
     for at in 0..length {
@@ -351,11 +375,12 @@ fn describe(info: MemoryInfo, address: u64) -> Access {
 
 extern "C" fn at_exit(_: PluginId, _: *mut c_void) {
     let mut state = state();
-    let State { counts, recorder, output, .. } = &mut *state;
+    let State { counts, recorder, watching, output, .. } = &mut *state;
     let Some(path) = output else { return };
-    let written = match recorder {
-        Some(recorder) => std::fs::write(&*path, recorder.file()),
-        None => std::fs::write(&*path, counts.json()),
+    let written = match (watching, recorder) {
+        (Some(_), _) => std::fs::write(&*path, watching::json()),
+        (None, Some(recorder)) => std::fs::write(&*path, recorder.file()),
+        (None, None) => std::fs::write(&*path, counts.json()),
     };
     if let Err(error) = written {
         // Half a file is none. The harness reads this line.

@@ -1,0 +1,409 @@
+//! Watching a whole run, block by block: what each CPU does with interrupts off, and what marked
+//! victims get done. Plain logic; [`crate::qemu`] feeds it.
+//!
+//! The kernel's symbols say what an entry is. An interrupt or exception executes its stub. A system
+//! call jumps through a table of places in the fast path, or through the table of handlers: the
+//! address that the jump reads tells the operation.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::marker::Marker;
+use crate::stretch::{Block, Cpu, Kind, Stretches};
+
+/// Distance of two stubs.
+const STUB_SIZE: u64 = 16;
+/// Operations: entries of the table of the fast path, and the first entries of the handlers' table.
+const OP_NUMBERS: u64 = 256;
+/// Further entries of the handlers' table, for what the fast path leaves to Rust.
+const MORE_HANDLERS: u64 = 7;
+/// The first of them only continues another task: it serves no operation.
+const SWITCH: u64 = OP_NUMBERS;
+/// The timer's interrupt.
+const TIMER: u8 = 0x20;
+/// Ticks of the clock for which the argument of [`Marker::Due`] counts.
+const DUE_SHIFT: u32 = 16;
+
+/// Addresses of the kernel's symbols.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Places {
+    /// The stub of interrupt 0.
+    pub stubs: u64,
+    /// The handlers of operations.
+    pub handlers: u64,
+    /// Places in the fast path, by operation; 0 for a kernel without.
+    pub fast: u64,
+}
+
+impl Places {
+    /// Takes an argument of the plugin. Returns false if it does not know it.
+    pub fn set(&mut self, key: &str, value: &str) -> bool {
+        let digits = value.strip_prefix("0x").unwrap_or(value);
+        let Ok(address) = u64::from_str_radix(digits, 16) else { return false };
+        match key {
+            "stubs" => self.stubs = address,
+            "handlers" => self.handlers = address,
+            "fast" => self.fast = address,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Returns what a block of code is.
+    pub fn block(&self, pc: u64, last: &[u8], instructions: usize) -> Block {
+        let is_kernel = pc >> 63 != 0;
+        let stub = pc.wrapping_sub(self.stubs);
+        let is_stub = is_kernel && stub < OP_NUMBERS * STUB_SIZE && stub.is_multiple_of(STUB_SIZE);
+        Block {
+            instructions: instructions as u16,
+            is_kernel,
+            opens: is_kernel && lets_interrupts_in(last),
+            pauses: is_kernel && last == PAUSE,
+            vector: is_stub.then_some((stub / STUB_SIZE) as u8),
+        }
+    }
+
+    /// Returns whether an instruction jumps or calls through one of the tables.
+    pub fn dispatches(&self, bytes: &[u8]) -> bool {
+        let [0xff, 0x14 | 0x24, rest @ ..] = bytes else { return false };
+        let Some(displacement) = rest.last_chunk::<4>() else { return false };
+        let table = i64::from(i32::from_le_bytes(*displacement)) as u64;
+        self.entry(table).is_some()
+    }
+
+    /// Returns the number of the operation, or of the way out of the fast path, whose entry in a
+    /// table is at an address.
+    fn entry(&self, address: u64) -> Option<u64> {
+        let within = |table: u64, entries: u64| {
+            let offset = address.wrapping_sub(table);
+            (table != 0 && offset < entries * 8).then_some(offset / 8)
+        };
+        within(self.handlers, OP_NUMBERS + MORE_HANDLERS).or_else(|| within(self.fast, OP_NUMBERS))
+    }
+
+    /// Returns the operation that an access to a table's entry tells.
+    pub fn operation(&self, address: u64) -> Option<u16> {
+        self.entry(address).filter(|entry| *entry != SWITCH).map(|entry| entry as u16)
+    }
+}
+
+const PAUSE: [u8; 2] = [0xf3, 0x90];
+
+/// Returns whether interrupts are on behind a kernel instruction: STI, HLT, MWAIT, IRETQ, SYSRETQ.
+fn lets_interrupts_in(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xfb | 0xf4] | [0x0f, 0x01, 0xc9] | [0x48, 0xcf] | [0x48, 0x0f, 0x07])
+}
+
+/// What a CPU did while a window was open on it.
+#[derive(Clone, Copy, Default, Debug)]
+struct Window {
+    /// What the CPU had executed, and had spun, when the window opened.
+    open: Option<[u64; 2]>,
+    instructions: u64,
+    spun: u64,
+    ops: u64,
+    last_op: u64,
+    /// The most instructions between two operations.
+    longest_gap: u64,
+    wakes: u64,
+    late_max: u64,
+}
+
+impl Window {
+    fn gap(&mut self, now: u64) {
+        self.longest_gap = self.longest_gap.max(now - self.last_op);
+        self.last_op = now;
+    }
+
+    fn close(&mut self, now: u64, spun: u64) {
+        if let Some([executed, spun_before]) = self.open.take() {
+            self.instructions += now - executed;
+            self.spun += spun - spun_before;
+            self.gap(now);
+        }
+    }
+}
+
+/// A task of this CPU that is to wake at a time.
+#[derive(Clone, Copy, Default, Debug)]
+struct Alarm {
+    /// On the clock of all CPUs.
+    due: Option<u64>,
+    /// What the CPU had executed when the time came.
+    came_at: Option<u64>,
+    /// Where the kernel's work began in which the timer's interrupt came.
+    rang_from: Option<u64>,
+}
+
+/// Everything about one CPU.
+#[derive(Default)]
+pub struct Watched {
+    cpu: Cpu,
+    windows: BTreeMap<u8, Window>,
+    alarm: Option<Alarm>,
+    /// What was executed where the kernel's present or last work began.
+    work_from: u64,
+}
+
+impl Watched {
+    /// Takes a block that the CPU is about to execute. `clock` is what all CPUs have executed, if
+    /// that is the time that the guest sees.
+    pub fn block(&mut self, block: Block, clock: Option<u64>) {
+        let executed = self.cpu.executed();
+        if self.cpu.last_free() == executed {
+            self.work_from = executed;
+        }
+        if let Some(alarm) = &mut self.alarm {
+            if alarm.came_at.is_none() && alarm.due.zip(clock).is_some_and(|(due, clock)| clock >= due) {
+                alarm.came_at = Some(executed);
+            }
+            if block.vector == Some(TIMER) {
+                alarm.rang_from = Some(self.work_from);
+            }
+        }
+        self.cpu.block(block);
+    }
+
+    pub fn has_run(&self) -> bool {
+        self.cpu.executed() > 0
+    }
+
+    /// Names the operation of the system call that is under way.
+    pub fn dispatched(&mut self, op: u16) {
+        self.cpu.dispatched(op);
+    }
+
+    /// Counts stretches from here on, and forgets earlier ones; or counts no more of them.
+    pub fn count_stretches(&mut self, count: bool) {
+        self.cpu.count(count);
+    }
+
+    /// Takes a marker, behind which `left` instructions of its block follow.
+    pub fn mark(&mut self, marker: Marker, left: u64, clock: Option<u64>) {
+        let now = self.cpu.executed() - left;
+        let spun = self.cpu.spun();
+        match marker {
+            Marker::Begin(id) => {
+                let window = self.windows.entry(id).or_default();
+                window.open = Some([now, spun]);
+                window.last_op = now;
+            }
+            Marker::End(id) => self.windows.entry(id).or_default().close(now, spun),
+            Marker::Op(id) => {
+                let window = self.windows.entry(id).or_default();
+                window.ops += 1;
+                window.gap(now);
+            }
+            Marker::Due(ticks) => {
+                let due = clock.map(|clock| clock - left + (u64::from(ticks) << DUE_SHIFT));
+                self.alarm = Some(Alarm { due, ..Alarm::default() });
+            }
+            Marker::Woke(id) => self.woke(id, now),
+            Marker::Skip(_) | Marker::Row | Marker::Stretches(_) => {}
+        }
+    }
+
+    /// The task has woken: late by what the CPU executed since its time had come. Without a clock,
+    /// or if the clock jumped while all CPUs halted: since the kernel began the work in which the
+    /// timer's interrupt came.
+    fn woke(&mut self, id: u8, now: u64) {
+        let Some(alarm) = self.alarm.take() else { return };
+        let from = alarm.came_at.or(alarm.rang_from).unwrap_or(self.work_from);
+        let window = self.windows.entry(id).or_default();
+        window.wakes += 1;
+        window.late_max = window.late_max.max(now - from);
+    }
+
+    /// Returns the CPU as JSON. A window that is still open ends here.
+    fn json(&mut self) -> String {
+        let (now, spun) = (self.cpu.executed(), self.cpu.spun());
+        let mut windows = Vec::new();
+        for (id, window) in &mut self.windows {
+            window.close(now, spun);
+            let Window { instructions, spun, ops, longest_gap, wakes, late_max, .. } = window;
+            windows.push(format!(
+                "{{\"id\":{id},\"instructions\":{instructions},\"spun\":{spun},\"ops\":{ops},\
+                 \"longest_gap\":{longest_gap},\"wakes\":{wakes},\"late_max\":{late_max}}}"
+            ));
+        }
+        let (user, windows) = (self.cpu.user(), windows.join(","));
+        format!("{{\"executed\":{now},\"user\":{user},\"spun\":{spun},\"windows\":[{windows}]}}")
+    }
+}
+
+/// Returns the text of the output file.
+pub fn json<'a>(cpus: impl Iterator<Item = &'a mut Watched>) -> String {
+    let mut kinds: Vec<(Kind, Stretches)> = Vec::new();
+    let mut texts = Vec::new();
+    for watched in cpus {
+        for (kind, stretches) in watched.cpu.done() {
+            match kinds.iter_mut().find(|(other, _)| *other == kind) {
+                Some((_, sum)) => sum.add(stretches),
+                None => kinds.push((kind, *stretches)),
+            }
+        }
+        texts.push(watched.json());
+    }
+    let stretches: Vec<String> = kinds.iter().map(|(kind, sum)| stretches_json(*kind, sum)).collect();
+    format!("{{\"cpus\":[{}],\"stretches\":[{}]}}\n", texts.join(","), stretches.join(","))
+}
+
+fn stretches_json(kind: Kind, sum: &Stretches) -> String {
+    let (name, number) = match kind {
+        Kind::Op(op) => ("op", Some(op)),
+        Kind::Vector(vector) => ("vector", Some(u16::from(vector))),
+        Kind::Boot => ("boot", None),
+        Kind::Idle => ("idle", None),
+        Kind::Fast => ("fast", None),
+    };
+    let mut text = format!("{{\"kind\":\"{name}\"");
+    if let Some(number) = number {
+        let _ = write!(text, ",\"number\":{number}");
+    }
+    let Stretches { entries, total, longest, spun, longest_spun } = sum;
+    let _ = write!(
+        text,
+        ",\"entries\":{entries},\"total\":{total},\"longest\":{longest},\"spun\":{spun},\
+         \"longest_with_spinning\":{longest_spun}}}"
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACES: Places =
+        Places { stubs: 0xffff_ffff_8010_d560, handlers: 0xffff_ffff_8019_03d0, fast: 0xffff_ffff_8019_3cc0 };
+
+    fn block(instructions: u16, is_kernel: bool, opens: bool) -> Block {
+        Block { instructions, is_kernel, opens, ..Block::default() }
+    }
+
+    #[test]
+    fn the_last_instruction_says_whether_a_block_lets_interrupts_in() {
+        let at = 0xffff_ffff_8010_0000;
+        for (bytes, opens) in [
+            (&[0xfb][..], true),
+            (&[0xf4], true),
+            (&[0x48, 0xcf], true),
+            (&[0x48, 0x0f, 0x07], true),
+            (&[0x0f, 0x01, 0xc9], true),
+            (&[0xfa], false),
+            (&[0xf3, 0x90], false),
+        ] {
+            assert_eq!(PLACES.block(at, bytes, 3).opens, opens, "{bytes:x?}");
+            assert!(!PLACES.block(0x40_0000, bytes, 3).opens, "of user code");
+        }
+        assert!(PLACES.block(at, &PAUSE, 3).pauses && !PLACES.block(0x40_0000, &PAUSE, 3).pauses);
+    }
+
+    #[test]
+    fn a_stub_tells_its_vector() {
+        let vector = |offset: u64| PLACES.block(PLACES.stubs + offset, &[0xe9], 3).vector;
+        assert_eq!([vector(0), vector(0x200), vector(0xff0)], [Some(0), Some(32), Some(255)]);
+        assert_eq!([vector(0x1000), vector(8), vector(0x2000)], [None; 3]);
+    }
+
+    #[test]
+    fn the_tables_tell_operations() {
+        assert!(PLACES.dispatches(&[0xff, 0x24, 0xc5, 0xc0, 0x3c, 0x19, 0x80]), "jmp [fast + rax * 8]");
+        assert!(PLACES.dispatches(&[0xff, 0x14, 0xdd, 0xd0, 0x03, 0x19, 0x80]), "call [handlers + rbx * 8]");
+        assert!(PLACES.dispatches(&[0xff, 0x14, 0x25, 0xd8, 0x0b, 0x19, 0x80]), "call [handlers + 257 * 8]");
+        assert!(!PLACES.dispatches(&[0xff, 0x14, 0xdd, 0xd0, 0x03, 0x20, 0x80]), "another table");
+        assert!(!PLACES.dispatches(&[0xff, 0xd0]));
+        assert_eq!(PLACES.operation(PLACES.fast + 17 * 8), Some(17));
+        assert_eq!(PLACES.operation(PLACES.handlers + 17 * 8), Some(17));
+        assert_eq!(PLACES.operation(PLACES.handlers + 257 * 8), Some(257));
+        assert_eq!(PLACES.operation(PLACES.handlers + 256 * 8), None, "the next task");
+        assert_eq!(PLACES.operation(0x1000), None);
+        let slow = Places { fast: 0, ..PLACES };
+        assert_eq!(slow.operation(17 * 8), None, "a kernel without the fast path");
+    }
+
+    #[test]
+    fn places_are_hexadecimal() {
+        let mut places = Places::default();
+        assert!(places.set("stubs", "0xffffffff8010d560") && places.set("fast", "ffffffff80193cc0"));
+        assert!(!places.set("stub", "0x1") && !places.set("handlers", "x"));
+        assert_eq!(places, Places { handlers: 0, ..PLACES });
+    }
+
+    #[test]
+    fn a_window_has_what_its_cpu_did() {
+        let mut watched = Watched::default();
+        watched.block(block(100, true, true), None);
+        watched.block(block(10, false, false), None);
+        watched.mark(Marker::Begin(9), 4, None);
+        for _ in 0..3 {
+            watched.block(block(50, false, false), None);
+            watched.mark(Marker::Op(9), 0, None);
+        }
+        watched.block(block(500, true, true), None);
+        watched.block(block(50, false, false), None);
+        watched.mark(Marker::End(9), 0, None);
+        watched.block(block(50, false, false), None);
+        let text = watched.json();
+        let expected = r#"{"executed":860,"user":260,"spun":0,"windows":[{"id":9,"instructions":704,"spun":0,"ops":3,"longest_gap":550,"wakes":0,"late_max":0}]}"#;
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_victim_without_end_is_seen() {
+        let mut watched = Watched::default();
+        watched.mark(Marker::Begin(9), 0, None);
+        watched.block(block(1000, true, false), None);
+        assert!(watched.json().contains(r#""instructions":1000,"spun":0,"ops":0,"longest_gap":1000"#));
+    }
+
+    fn late(watched: &Watched) -> u64 {
+        watched.windows[&2].late_max
+    }
+
+    #[test]
+    fn lateness_counts_from_the_due_time_of_the_common_clock() {
+        let mut watched = Watched::default();
+        watched.block(block(10, false, false), Some(0));
+        watched.mark(Marker::Due(1), 0, Some(10));
+        watched.block(block(100, true, true), Some(50_000));
+        watched.block(block(200, false, false), Some(65_545));
+        watched.block(block(300, false, false), Some(65_546)); // it is due
+        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) }, Some(65_900));
+        watched.block(block(5, false, false), Some(66_000));
+        watched.mark(Marker::Woke(2), 5, Some(66_005));
+        assert_eq!(late(&watched), 340);
+    }
+
+    #[test]
+    fn without_a_clock_it_counts_from_the_work_in_which_the_timer_rang() {
+        let mut watched = Watched::default();
+        watched.block(block(10, false, false), None);
+        watched.mark(Marker::Due(1), 0, None);
+        watched.block(block(100, true, true), None);
+        watched.block(block(200, false, false), None);
+        watched.block(block(70, true, true), None); // a stretch, and no user instruction behind it
+        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) }, None);
+        watched.block(Block { vector: Some(0x21), ..block(20, true, true) }, None);
+        watched.block(block(5, false, false), None);
+        watched.mark(Marker::Woke(2), 4, None);
+        assert_eq!(late(&watched), 131);
+        watched.mark(Marker::Woke(2), 4, None);
+        assert_eq!(watched.windows[&2].wakes, 1, "it woke once");
+    }
+
+    #[test]
+    fn all_cpus_make_one_table() {
+        let mut cpus = [Watched::default(), Watched::default()];
+        for (watched, length) in cpus.iter_mut().zip([5, 9]) {
+            watched.block(block(1, true, true), None);
+            watched.block(block(1, false, false), None);
+            watched.block(block(1, true, false), None);
+            watched.dispatched(17);
+            watched.block(block(length, true, true), None);
+        }
+        let text = json(cpus.iter_mut());
+        let expected = r#"{"kind":"op","number":17,"entries":2,"total":16,"longest":10,"spun":0,"longest_with_spinning":10}"#;
+        assert!(text.contains(expected), "{text}");
+        assert!(text.contains(r#"{"kind":"boot","entries":2,"total":2"#), "{text}");
+    }
+}

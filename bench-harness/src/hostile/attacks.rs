@@ -1,0 +1,82 @@
+//! The attacks, as the guest program `hostile` names them, and what each does.
+
+/// An attack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attack {
+    pub name: &'static str,
+    pub does: &'static str,
+}
+
+const fn attack(name: &'static str, does: &'static str) -> Attack {
+    Attack { name, does }
+}
+
+/// All attacks, in the order of the table.
+pub const ATTACKS: [Attack; 29] = [
+    attack("notify-flood", "raises Notifications of the victims' CPU, for which nobody waits"),
+    attack("watcher-flood", "exposes and withdraws in a group that 64 Notifications of that CPU watch"),
+    attack("member-flood", "joins such a group and is removed from it"),
+    attack("reset-flood", "makes a small object and takes its memory back"),
+    attack("cancel-flood", "cancels tasks of the victims' CPU, which wait for nothing"),
+    attack("pool-stall", "shows room in a full pool, for which a sender with pages waits, and takes it away"),
+    attack("shootdown-storm", "maps and unmaps in an address space that runs on the victims' CPU"),
+    attack("grace-storm", "fills a slot and empties it, which takes a grace period each time"),
+    attack("shared-words", "calls a server while another task writes all over the caller's UTCB"),
+    attack("page-shares", "shares 512 pages together, and drops them"),
+    attack("page-copies", "copies a page of 2 MiB, and maps one that was in a pool"),
+    attack("large-frames", "makes frames of 2 MiB, which Retype clears"),
+    attack("large-spaces", "makes address spaces of 512 page tables"),
+    attack("root-lock", "holds the lock of the root of all memory by Retype, on every CPU"),
+    attack("retype-storm", "makes 128 objects together and takes them back"),
+    attack("nested-zombies", "deletes CNodes of CNodes of Untypeds of frames with mappings"),
+    attack("flat-zombies", "deletes a CNode of Untypeds of frames with mappings"),
+    attack("half-deleted-tree", "stops half-way in such a delete, so that others find it so"),
+    attack("half-deleted-copies", "stops half-way in the delete of a capability with 262,000 copies"),
+    attack("dying-process", "lets a process of 3,000 tasks end by a fault"),
+    attack("equal-deadlines", "lets 1,900 tasks wait until one time"),
+    attack("fault-reports", "lets processes without a fault handler end by faults"),
+    attack("priority", "asks for priorities and CPUs that nobody allowed"),
+    attack("moving-slot", "moves the slot in which it listens while a server answers"),
+    attack("waiting-callers", "lets 1,500 callers wait for a task, and kills that task"),
+    attack("call-chain", "calls along a chain of 1,000 tasks, and kills the last"),
+    attack("wide-group", "makes a group of 3,000 exposures, and deletes it"),
+    attack("process-numbers", "makes processes until no number is left, and keeps them"),
+    attack("spent-numbers", "makes processes and takes their memory back, as fast as it goes"),
+];
+
+/// Returns the attacks with these names: all, if there are none.
+/// Errors: the first name that no attack has.
+pub fn named(names: &[String]) -> Result<Vec<Attack>, String> {
+    if names.is_empty() {
+        return Ok(ATTACKS.to_vec());
+    }
+    let find = |name: &String| ATTACKS.iter().find(|attack| attack.name == name).copied();
+    names.iter().map(|name| find(name).ok_or_else(|| name.clone())).collect()
+}
+
+/// Lists all attacks for people.
+pub fn list() -> String {
+    ATTACKS.iter().map(|attack| format!("{:<20} {}\n", attack.name, attack.does)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_has_the_same_attacks() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../perf/src/bin/hostile/attacks/mod.rs");
+        let source = std::fs::read_to_string(path).expect("the guest's source");
+        let names: Vec<&str> =
+            source.split("attack(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(names, ATTACKS.map(|attack| attack.name));
+    }
+
+    #[test]
+    fn an_unknown_name_is_told() {
+        assert_eq!(named(&[]).map(|all| all.len()), Ok(ATTACKS.len()));
+        assert_eq!(named(&["priority".to_owned()]).map(|some| some[0].name), Ok("priority"));
+        assert_eq!(named(&["priority".to_owned(), "x".to_owned()]), Err("x".to_owned()));
+        assert!(list().contains("equal-deadlines      lets 1,900"));
+    }
+}

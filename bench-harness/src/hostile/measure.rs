@@ -1,0 +1,207 @@
+//! What one boot of an attack came to: from the plugin's counts and the guest's report.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::report::Report;
+use crate::stretches::{Stretches, Watched, Window};
+
+/// Where the attackers run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// On all CPUs but the victims'.
+    Other,
+    /// On the victims' CPU.
+    Own,
+}
+
+impl Place {
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::Other => "other",
+            Place::Own => "own",
+        }
+    }
+}
+
+/// The victims, in the order of their numbers in the guest.
+const VICTIMS: [&str; 5] = ["loop", "call", "grant", "copy", "map"];
+/// Regions: see `perf::mark`.
+const QUIET: u8 = 0x80;
+const LOUD: u8 = 0x90;
+const LOUD_WAKES: u8 = 0x9f;
+/// Victims are all on the first CPU.
+const VICTIM_CPU: usize = 0;
+/// Instructions of its CPU after which a victim without progress is stuck.
+const STUCK_AFTER: u64 = 50_000_000;
+
+/// An attack from one place.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Measured {
+    pub attack: String,
+    pub place: Place,
+    /// Rounds that the attackers made.
+    pub alive: u64,
+    /// What they got that should have been refused.
+    pub escapes: u64,
+    pub victims: Vec<Victim>,
+    /// Wakes of the task of priority 200, and the most that its CPU executed from its time on.
+    pub wakes: u64,
+    pub late: u64,
+    /// The longest stretches with interrupts off, by operation.
+    pub stretches: Vec<Stretches>,
+}
+
+/// What an attack cost a victim.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Victim {
+    pub name: &'static str,
+    /// Percent of its CPU's instructions that were not for its work.
+    pub stolen: f64,
+    /// The most instructions of its CPU between two of its operations.
+    pub longest_gap: u64,
+    pub is_stuck: bool,
+}
+
+impl Measured {
+    /// Returns what a boot came to.
+    /// Errors: what is missing, in words.
+    pub fn of(attack: &str, place: Place, reports: &[Report], watched: &Watched) -> Result<Measured, String> {
+        let said = reports.iter().rev().find_map(said).ok_or("the guest ended without a result")?;
+        let number = |key: &str| said.get(key).and_then(|value| value.parse::<u64>().ok());
+        let cpu = watched.cpus.get(VICTIM_CPU).ok_or("the plugin saw no CPU")?;
+        let window = |id: u8| cpu.windows.iter().find(|window| window.id == id).copied();
+        let mut victims = Vec::new();
+        for (number, name) in (0..).zip(VICTIMS) {
+            let quiet = window(QUIET + number).filter(|window| window.ops > 1);
+            let quiet = quiet.ok_or_else(|| format!("the victim {name} did nothing while it was quiet"))?;
+            victims.push(Victim::of(name, quiet, window(LOUD + number).unwrap_or_default()));
+        }
+        let wakes = window(LOUD_WAKES).unwrap_or_default();
+        Ok(Measured {
+            attack: attack.to_owned(),
+            place,
+            alive: number("alive").ok_or("the guest does not say whether the attackers are alive")?,
+            escapes: number("escapes").ok_or("the guest counts no escapes")?,
+            victims,
+            wakes: wakes.wakes,
+            late: wakes.late_max,
+            stretches: watched.stretches(),
+        })
+    }
+
+    /// Returns the victim from which most was stolen.
+    pub fn worst(&self) -> Option<&Victim> {
+        self.victims.iter().max_by(|a, b| a.stolen.total_cmp(&b.stolen))
+    }
+
+    pub fn stuck(&self) -> usize {
+        self.victims.iter().filter(|victim| victim.is_stuck).count() + usize::from(self.wakes == 0)
+    }
+
+    /// Returns the longest stretch, whatever the operation.
+    pub fn longest(&self) -> Option<&Stretches> {
+        self.stretches.iter().max_by_key(|row| row.longest)
+    }
+
+    /// Returns the longest stretch with the wait loops of locks in it.
+    pub fn longest_with_spinning(&self) -> u64 {
+        self.stretches.iter().map(|row| row.longest_with_spinning).max().unwrap_or(0)
+    }
+}
+
+fn said(report: &Report) -> Option<&BTreeMap<String, String>> {
+    match report {
+        Report::Hostile(fields) => Some(fields),
+        _ => None,
+    }
+}
+
+impl Victim {
+    /// Compares what the CPU executed for each of the victim's operations, undisturbed and beside
+    /// the attack. The longest of the undisturbed operations does not count: a message of the
+    /// program's own may have come in its midst.
+    fn of(name: &'static str, quiet: Window, loud: Window) -> Victim {
+        let rate = |ops: u64, instructions: u64| ops as f64 / instructions.max(1) as f64;
+        let usual = rate(quiet.ops - 1, quiet.instructions - quiet.longest_gap);
+        let left = rate(loud.ops, loud.instructions) / usual;
+        Victim {
+            name,
+            stolen: (100.0 * (1.0 - left)).clamp(0.0, 100.0),
+            longest_gap: loud.longest_gap,
+            is_stuck: loud.ops == 0 || loud.longest_gap > STUCK_AFTER,
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Makes what a boot came to: the victim `call` lost three quarters, `map` made no progress.
+    pub fn example() -> Measured {
+        let mut windows = Vec::new();
+        for victim in 0..5 {
+            let (id, loud) = (QUIET + victim, LOUD + victim);
+            let (instructions, ops, gap) = match victim {
+                1 => (40_000, 100, 9_000),
+                4 => (70_000, 0, 70_000),
+                _ => (10_000, 100, 200),
+            };
+            windows.push(format!(r#"{{"id":{id},"instructions":10000,"spun":0,"ops":101,"longest_gap":0,"wakes":0,"late_max":0}}"#));
+            windows.push(format!(r#"{{"id":{loud},"instructions":{instructions},"spun":0,"ops":{ops},"longest_gap":{gap},"wakes":0,"late_max":0}}"#));
+        }
+        windows.push(
+            r#"{"id":159,"instructions":0,"spun":0,"ops":0,"longest_gap":0,"wakes":9,"late_max":4321}"#
+                .to_owned(),
+        );
+        let text = format!(
+            r#"{{"cpus":[{{"executed":9,"user":1,"spun":0,"windows":[{}]}}],"stretches":[
+                {{"kind":"op","number":15,"entries":2,"total":800,"longest":700,"spun":9000,"longest_with_spinning":9700}},
+                {{"kind":"vector","number":32,"entries":2,"total":800,"longest":750,"spun":0,"longest_with_spinning":750}}]}}"#,
+            windows.join(",")
+        );
+        let watched: Watched = serde_json::from_str(&text).expect("it parses");
+        let reports = [Report::parse("hostile name=notify-flood place=other alive=77 escapes=1")];
+        Measured::of("notify-flood", Place::Other, &reports, &watched).expect("all is there")
+    }
+
+    #[test]
+    fn a_victim_loses_what_its_cpu_executed_besides() {
+        let measured = example();
+        let stolen: Vec<f64> = measured.victims.iter().map(|victim| victim.stolen).collect();
+        assert_eq!(stolen, [0.0, 75.0, 0.0, 0.0, 100.0]);
+        assert_eq!(measured.worst().map(|victim| victim.name), Some("map"));
+        assert_eq!((measured.stuck(), measured.alive, measured.escapes), (1, 77, 1));
+        assert_eq!((measured.late, measured.longest_with_spinning()), (4321, 9700));
+        let longest = measured.longest().expect("there are stretches");
+        assert_eq!((longest.operation.as_str(), longest.longest), ("timer interrupt", 750));
+    }
+
+    #[test]
+    fn a_long_gap_is_no_progress() {
+        let window =
+            |instructions, longest_gap| Window { instructions, ops: 10, longest_gap, ..Window::default() };
+        let victim = |gap| Victim::of("loop", window(1000, 100), window(1000, gap));
+        assert!(!victim(STUCK_AFTER).is_stuck && victim(STUCK_AFTER + 1).is_stuck);
+        assert_eq!(victim(1).stolen, 0.0);
+        assert_eq!(
+            Victim::of("loop", window(1000, 1), window(900, 1)).stolen,
+            0.0,
+            "faster is nothing stolen"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let watched: Watched = serde_json::from_str(r#"{"cpus":[],"stretches":[]}"#).expect("it parses");
+        let fails = |lines: &[&str]| {
+            let reports: Vec<Report> = lines.iter().map(|line| Report::parse(line)).collect();
+            Measured::of("priority", Place::Own, &reports, &watched).expect_err("nothing is there")
+        };
+        assert!(fails(&["progress loop"]).contains("without a result"));
+        assert!(fails(&["hostile name=priority alive=1 escapes=0"]).contains("no CPU"));
+    }
+}

@@ -1,0 +1,57 @@
+//! The attacks, by family. The book's chapter on hostile programs says what each stands for.
+
+mod calls;
+mod floods;
+mod memory;
+mod numbers;
+mod objects;
+mod reclaim;
+mod time;
+
+use user_rt::Result;
+
+use crate::attackers::Den;
+
+/// An attack: it runs in the first task of the attackers' process, and may return when other tasks
+/// of that process go on with it.
+pub struct Attack {
+    pub name: &'static str,
+    pub run: fn(&mut Den) -> Result<()>,
+}
+
+const fn attack(name: &'static str, run: fn(&mut Den) -> Result<()>) -> Attack {
+    Attack { name, run }
+}
+
+/// All attacks. The harness has the same names.
+pub const ATTACKS: &[Attack] = &[
+    attack("notify-flood", floods::notify),
+    attack("watcher-flood", floods::watchers),
+    attack("member-flood", floods::members),
+    attack("reset-flood", floods::resets),
+    attack("cancel-flood", floods::cancels),
+    attack("pool-stall", floods::pool),
+    attack("shootdown-storm", memory::shootdowns),
+    attack("grace-storm", memory::grace),
+    attack("shared-words", memory::words),
+    attack("page-shares", memory::shares),
+    attack("page-copies", memory::copies),
+    attack("large-frames", objects::frames),
+    attack("large-spaces", objects::spaces),
+    attack("root-lock", objects::lock),
+    attack("retype-storm", objects::storm),
+    attack("nested-zombies", reclaim::nested),
+    attack("flat-zombies", reclaim::flat),
+    attack("half-deleted-tree", reclaim::half_nested),
+    attack("half-deleted-copies", reclaim::half_copies),
+    attack("dying-process", time::dying_process),
+    attack("equal-deadlines", time::deadlines),
+    attack("fault-reports", time::faults),
+    attack("priority", time::priority),
+    attack("moving-slot", calls::moving_slot),
+    attack("waiting-callers", calls::waiting_callers),
+    attack("call-chain", calls::chain),
+    attack("wide-group", calls::wide_group),
+    attack("process-numbers", numbers::hoard),
+    attack("spent-numbers", numbers::spend),
+];

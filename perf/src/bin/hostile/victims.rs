@@ -1,0 +1,267 @@
+//! The victims: tasks of the CPU 0 that do their own work, and the one that must wake in time.
+//!
+//! One victim works at a time. Each marks its work for the TCG plugin: a window while it works, and
+//! each operation that it has done. Quiet and attacked work are windows of different numbers, so
+//! that the harness compares what the CPU executed for one operation.
+
+use alloc::vec::Vec;
+
+use abi::{Cap, Error, Fate, Listening, Rights, Target};
+use perf::mark::{self, BEGIN, DUE, END, OP, WOKE, mark};
+use user_rt::arch::{self, fast};
+use user_rt::cap::{Access, Frame, Group, Handle, Notification, Process};
+use user_rt::grants;
+use user_rt::invoke::{copy, copy_raw, yield_now};
+use user_rt::ipc::{self, Message};
+use user_rt::layout::slot;
+use user_rt::spawn::{Child, Entry, own};
+use user_rt::utcb;
+
+use crate::lab::{Lab, Size, VICTIM_CPU};
+use crate::words::Word;
+use crate::{Failure, at};
+
+/// Above everything that attackers may be, and below the task that must wake in time.
+const PRIORITY: u8 = 150;
+/// The priority of the task that must wake in time.
+const WAKER_PRIORITY: u8 = 200;
+/// Exposures of the victims' servers.
+pub const ECHO: u32 = 0;
+pub const GIVER: u32 = 1;
+
+/// How many victims there are.
+pub const COUNT: u64 = 5;
+/// Their numbers, in the order of their turns.
+const LOOP: u8 = 0;
+const CALL: u8 = 1;
+const GRANT: u8 = 2;
+const COPY: u8 = 3;
+const MAP: u8 = 4;
+
+/// Slots of victims.
+const CALL_TO_WORK: Cap = Cap(99);
+const NOTE: Cap = Cap(100);
+const SPARE: Cap = Cap(200);
+/// So many that the CPUs have long forgotten a slot when it is filled again.
+const SPARES: u32 = 3500;
+const FRAME: Cap = Cap(101);
+const FRAME_AT: u64 = 0x9000_0000;
+const SIZE: Size = Size { tables: 32, slots: 4000, tasks: 8, with_file: false };
+/// Turns of a loop that is one operation.
+const TURNS: u64 = 500;
+/// How long the waker waits, in units of 65,536 ticks.
+const PERIOD: u8 = 64;
+
+/// The victims' processes that others need.
+pub struct Victims {
+    pub group: Group,
+    /// The process of the loop.
+    pub looping: Child,
+    /// For each victim the Notification that tells it to look whose turn it is.
+    calls: Vec<Notification>,
+}
+
+impl Victims {
+    /// Makes all victims, and lets them wait for their turns.
+    pub fn new(lab: &mut Lab) -> Result<Victims, Failure> {
+        let group = at("making the victims' group", lab.nursery.make_group(8, 8))?;
+        let note: Notification = at("making a Notification", lab.nursery.make(0))?;
+        serve(lab, &group, ECHO, echo, None)?;
+        serve(lab, &group, GIVER, giver, Some(&note))?;
+        let mut calls = Vec::new();
+        let mut worker = |lab: &mut Lab, entry| worker(lab, &group, entry, &mut calls);
+        let looping = worker(lab, looper)?;
+        worker(lab, caller)?;
+        worker(lab, asker)?;
+        let copying = worker(lab, copier)?;
+        at("giving what is copied", copy(&note, copying.cnode.slot(NOTE), Rights::ALL, 0))?;
+        let mapping = worker(lab, mapper)?;
+        let frame: Frame = at("making a frame", lab.nursery.make(12))?;
+        at("giving what is mapped", copy(&frame, mapping.cnode.slot(FRAME), Rights::ALL, 0))?;
+        let waking = lab.process(&SIZE)?;
+        let quiet: Notification = at("making a Notification", lab.nursery.make(0))?;
+        at("giving what is waited for", copy(&quiet, waking.cnode.slot(NOTE), Rights::ALL, 0))?;
+        let waker = lab.task(&waking, VICTIM_CPU, WAKER_PRIORITY, waker, 0)?;
+        at("starting the waker", waker.task.resume())?;
+        Ok(Victims { group, looping, calls })
+    }
+
+    /// Gives a turn to a victim, by its number plus one, or to none.
+    pub fn give_turn(&self, turn: u64) {
+        Word::Turn.set(turn);
+        for call in &self.calls {
+            let _ = call.notify(1);
+        }
+    }
+}
+
+fn serve(
+    lab: &mut Lab,
+    group: &Group,
+    exposure: u32,
+    entry: Entry,
+    note: Option<&Notification>,
+) -> Result<(), Failure> {
+    let child = lab.process(&SIZE)?;
+    if let Some(note) = note {
+        at("giving what is granted", copy(note, child.cnode.slot(NOTE), Rights::ALL, 0))?;
+    }
+    let server = lab.task(&child, VICTIM_CPU, PRIORITY, entry, 0)?;
+    at("exposing a server", group.expose_task(exposure, &server.task))?;
+    at("starting a server", server.task.resume())
+}
+
+fn worker(
+    lab: &mut Lab,
+    group: &Group,
+    entry: Entry,
+    calls: &mut Vec<Notification>,
+) -> Result<Child, Failure> {
+    let child = lab.process(&SIZE)?;
+    let rights = Rights::SEND | Rights::STRING | Rights::GRANT;
+    at("joining the group", child.join(group, slot::GROUPS, rights, 0))?;
+    let call: Notification = at("making a Notification", lab.nursery.make(0))?;
+    at("giving what is waited for", copy(&call, child.cnode.slot(CALL_TO_WORK), Rights::ALL, 0))?;
+    calls.push(call);
+    let task = lab.task(&child, VICTIM_CPU, PRIORITY, entry, 0)?;
+    at("starting a victim", task.task.resume())?;
+    Ok(child)
+}
+
+/// Waits for so many ticks, or until it is another victim's turn.
+fn rest(ticks: u64) {
+    let _ = Notification::at(CALL_TO_WORK).wait_until(arch::now() + ticks);
+}
+
+/// Does an operation again and again while it is the victim's turn. `QUIET` and `LOUD` are its
+/// windows.
+fn work<const KIND: u8, const QUIET: u8, const LOUD: u8>(mut operation: impl FnMut()) -> ! {
+    let is_mine = || Word::Turn.get() == u64::from(KIND) + 1;
+    loop {
+        while !is_mine() {
+            let _ = Notification::at(CALL_TO_WORK).wait();
+        }
+        if Word::Loud.get() != 0 {
+            turn::<LOUD>(is_mine, &mut operation);
+        } else {
+            turn::<QUIET>(is_mine, &mut operation);
+        }
+    }
+}
+
+fn turn<const WINDOW: u8>(is_mine: impl Fn() -> bool, operation: &mut impl FnMut()) {
+    let (burst, loud) = (Word::Burst.get(), Word::Loud.get());
+    while is_mine() && Word::Loud.get() == loud {
+        let until = arch::now() + burst;
+        mark::<BEGIN, WINDOW>();
+        while is_mine() && Word::Loud.get() == loud && (burst == 0 || arch::now() < until) {
+            operation();
+            mark::<OP, WINDOW>();
+        }
+        mark::<END, WINDOW>();
+        if burst != 0 {
+            rest(burst);
+        }
+    }
+}
+
+extern "C" fn looper(_: u64) -> ! {
+    work::<LOOP, { mark::HOSTILE_QUIET + LOOP }, { mark::HOSTILE_LOUD + LOOP }>(|| arch::countdown(TURNS))
+}
+
+extern "C" fn caller(_: u64) -> ! {
+    let server = Target::new(slot::GROUPS, ECHO);
+    work::<CALL, { mark::HOSTILE_QUIET + CALL }, { mark::HOSTILE_LOUD + CALL }>(|| {
+        fast::call(server, [1, 2, 3, 4]);
+    })
+}
+
+extern "C" fn echo(_: u64) -> ! {
+    let mut message = fast::Short::EMPTY;
+    loop {
+        message = fast::reply_recv(message.regs);
+    }
+}
+
+/// Calls the server that answers with a capability.
+extern "C" fn asker(_: u64) -> ! {
+    let server = Group::at(slot::GROUPS).exposure(GIVER);
+    let mut next = 0;
+    work::<GRANT, { mark::HOSTILE_QUIET + GRANT }, { mark::HOSTILE_LOUD + GRANT }>(|| {
+        let at = Cap(SPARE.0 + next % SPARES);
+        next += 1;
+        utcb::current().listen(Listening { next: at, count: 1 });
+        let answered = server.call(&Message::new(1, [0; 4]));
+        let came = utcb::current().received().next().is_some_and(|came| came.fate == Fate::Arrived);
+        if answered.is_ok() && came {
+            Word::Granted.add(1);
+            let _ = own::cnode().delete(at);
+        } else {
+            Word::Refused.add(1);
+        }
+    })
+}
+
+/// Answers each call with a copy of a capability.
+extern "C" fn giver(_: u64) -> ! {
+    let note = Notification::at(NOTE);
+    let mut event = ipc::recv();
+    loop {
+        utcb::current().send_grants(&[grants::copied(&note, Rights::NOTIFY, 0)]);
+        event = match event {
+            Ok(_) => ipc::reply_recv(&Message::new(7, [0; 4]).with_caps()),
+            Err(_) => ipc::recv(),
+        };
+    }
+}
+
+extern "C" fn copier(_: u64) -> ! {
+    let mut next = 0;
+    work::<COPY, { mark::HOSTILE_QUIET + COPY }, { mark::HOSTILE_LOUD + COPY }>(|| {
+        let at = Cap(SPARE.0 + next % SPARES);
+        next += 1;
+        let _ = copy_raw(NOTE, own::cnode().slot(at), Rights::NOTIFY, 0);
+        let _ = own::cnode().delete(at);
+    })
+}
+
+extern "C" fn mapper(_: u64) -> ! {
+    let frame = Frame::at(FRAME);
+    work::<MAP, { mark::HOSTILE_QUIET + MAP }, { mark::HOSTILE_LOUD + MAP }>(|| {
+        let _ = own::vspace().map(&frame, FRAME_AT, Access::Write);
+        let _ = own::vspace().unmap(&frame, FRAME_AT);
+    })
+}
+
+/// Keeps the clock of instructions going while all others wait: it would jump else.
+pub extern "C" fn keeper(_: u64) -> ! {
+    loop {
+        arch::countdown(TURNS);
+    }
+}
+
+/// Wakes by timer again and again. The plugin counts how late.
+extern "C" fn waker(_: u64) -> ! {
+    let note = Notification::at(NOTE);
+    loop {
+        let ticks = u64::from(PERIOD) << mark::DUE_SHIFT;
+        let is_loud = Word::Loud.get() != 0;
+        mark::<DUE, PERIOD>();
+        let due = arch::now() + ticks;
+        let answer = note.wait_until(due);
+        let is_woken = answer.is_err_and(|refusal| refusal.error == Error::Timeout);
+        match (is_woken, is_loud) {
+            (true, true) => mark::<WOKE, { mark::HOSTILE_LOUD_WAKES }>(),
+            (true, false) => mark::<WOKE, { mark::HOSTILE_QUIET_WAKES }>(),
+            (false, _) => {
+                let _ = yield_now();
+            }
+        }
+    }
+}
+
+/// Returns whether a program that has nothing to do with the attack can still make a process.
+pub fn can_make_process(lab: &mut Lab) -> bool {
+    let made = lab.nursery.untyped().retype::<Process>(1, own::cnode().slot(lab.spare), 1);
+    made.is_ok() && own::cnode().delete(lab.spare).is_ok()
+}
