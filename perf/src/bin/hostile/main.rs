@@ -4,8 +4,8 @@
 //! `place=own` (they have the victims' CPU), `ms=` (how long the attack lasts).
 //!
 //! Each boot has one attack. First every [victim](crate::victims) works undisturbed for a moment.
-//! Then the [`attackers`] start, and every victim works beside them. At the end no victim works, and
-//! the CPU does nothing except for the attack. All the while a task of priority 200 sleeps and
+//! Then the [`attackers`] start, and every victim works beside them. At the end no victim works,
+//! and the CPU does nothing except for the attack. All the while a task of priority 200 sleeps and
 //! wakes. The TCG plugin counts ([`perf::mark`]). The program reports what only it can know:
 //! `hostile name=… place=… alive=… escapes=…`.
 #![cfg_attr(target_os = "none", no_std, no_main)]

@@ -49,8 +49,9 @@ const FRAME_AT: u64 = 0x9000_0000;
 const SIZE: Size = Size { tables: 32, slots: 4000, tasks: 8, with_file: false };
 /// Turns of a loop that is one operation.
 const TURNS: u64 = 500;
-/// How long the waker waits, in units of 65,536 ticks.
-const PERIOD: u8 = 64;
+/// How long the waker waits, in units of 65,536 ticks. No period of an attack is a multiple of
+/// that: so it wakes at every stage of the attack.
+const PERIOD: u8 = 61;
 
 /// The victims' processes that others need.
 pub struct Victims {
