@@ -25,7 +25,7 @@ pub const ATTACKS: [Attack; 29] = [
     attack("page-shares", "shares 512 pages together, and drops them"),
     attack("page-copies", "copies a page of 2 MiB, and maps one that was in a pool"),
     attack("large-frames", "makes frames of 2 MiB, which Retype clears"),
-    attack("large-spaces", "makes address spaces of 512 page tables"),
+    attack("large-spaces", "makes address spaces of 256 page tables"),
     attack("root-lock", "holds the lock of the root of all memory by Retype, on every CPU"),
     attack("retype-storm", "makes 128 objects together and takes them back"),
     attack("nested-zombies", "deletes CNodes of CNodes of Untypeds of frames with mappings"),

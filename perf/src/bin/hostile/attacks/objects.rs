@@ -23,7 +23,7 @@ extern "C" fn framer(argument: u64) -> ! {
 
 /// Makes address spaces of very many page tables.
 pub fn spaces(den: &mut Den) -> Result<()> {
-    den.start_with_memory(spacer::<512>, 23)
+    den.start_with_memory(spacer::<256>, 22)
 }
 
 /// Makes address spaces that hold the lock of their root for a while, on every CPU.
