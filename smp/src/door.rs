@@ -55,8 +55,8 @@ pub use object::{
     ADDR_SHIFT, Holds, KernelObject, Numbered, ObjWord, RIGHTS_BITS, RIGHTS_SHIFT, RawWord, TYPE_MASK,
     number_of,
 };
-pub use raw::{RawBytes, Vouched, Zeroed};
-pub use region::{Piece, Region};
+pub use raw::{RawBytes, Vouched, Zeroed, is_zeroed};
+pub use region::{Ahead, Cleared, Piece, Region};
 pub use table::Table;
 
 /// Objects start on a cache line; the low bits of their addresses carry tags.

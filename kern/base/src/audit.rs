@@ -8,7 +8,7 @@ use smp::sync::AtomicU64;
 use abi::TaskId;
 use abi::audit::{RECORD_WORDS, Record};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{Piece, Ref, Table};
+use smp::door::{Cleared, Ref, Table};
 use smp::ring::{Read, Reader, write};
 
 /// The actor of an event: a task, by its name, which no later task gets; and its process's security
@@ -31,6 +31,8 @@ struct Ring {
     head: AtomicU64,
 }
 
+smp::zeroed! { Ring { head } }
+
 /// All rings.
 #[repr(C, align(64))]
 pub struct Audit {
@@ -49,11 +51,11 @@ impl Audit {
 
     /// Makes an audit with a ring of `1 << log2` records for each CPU, in a piece of
     /// [`Audit::bytes`].
-    pub fn make<'k>(mut piece: Piece, pin: Pin<'k>, cpus: usize, log2: u8) -> Option<Ref<'k, Audit>> {
+    pub fn make<'k>(mut piece: Cleared, pin: Pin<'k>, cpus: usize, log2: u8) -> Option<Ref<'k, Audit>> {
         let head = piece.split(size_of::<Audit>() as u64)?;
         let rings = piece.split(cpus as u64 * size_of::<Ring>() as u64)?;
-        let rings = rings.emplace_slice(|_| Ring { head: AtomicU64::new(0) })?;
-        head.emplace(pin, Audit { rings, words: piece.emplace_slice(|_| AtomicU64::new(0))?, log2 })
+        let rings = rings.into_table()?;
+        head.emplace(pin, Audit { rings, words: piece.into_table()?, log2 })
     }
 
     /// Returns the number of records that one ring has room for.

@@ -10,7 +10,7 @@ use smp::sync::{AtomicU32, AtomicU64};
 use abi::ObjType;
 use abi::events::{CELL_WORDS, Event, EventControl, EventState, pool_pages, stamp};
 use smp::cpu::Pin;
-use smp::door::{AtomicLink, Piece, Ptr, Table};
+use smp::door::{AtomicLink, Cleared, Ptr, Table};
 use smp::events::{Reserved, Shown};
 
 use crate::header::{Header, RootId};
@@ -68,7 +68,7 @@ impl EventPool {
     pub fn new(
         root: RootId,
         machine: &impl Machine,
-        mut piece: Piece,
+        mut piece: Cleared,
         cells_log2: u8,
         pin: Pin<'_>,
     ) -> Option<EventPool> {
@@ -95,8 +95,8 @@ impl EventPool {
             memory,
             control: control.ptr(),
             state: state.ptr(),
-            stamps: told.emplace_slice(|_| AtomicU32::new(0))?,
-            cells: piece.emplace_slice(|_| Cell::default())?,
+            stamps: told.into_table()?,
+            cells: piece.into_table()?,
         })
     }
 

@@ -46,6 +46,8 @@ pub struct FrameInfo {
     note: AtomicU64,
 }
 
+smp::zeroed! { FrameInfo { state, first, owner, note } }
+
 /// A CPU holds the lock, and the counts. The word then holds only the holder ([`Holder`]).
 const LOCKED: u64 = lock::HELD;
 /// CPUs may remember other mappings of the page than there are, until the shootdown that `note` has
@@ -272,11 +274,29 @@ impl FrameInfo {
     /// Makes `owner`, a frame or the VSpace of a page table, the owner of the page, which is mapped
     /// nowhere.
     pub fn give<T: KernelObject<Set = Objects>>(&self, by: impl Into<Holder>, owner: Ref<'_, T>, note: u64) {
+        let _locked = self.blank(by, note);
+        self.owner.set(owner, 0);
+    }
+
+    /// Forgets the page's earlier use. Nothing maps the page, and it has no owner yet.
+    pub fn forget_use(&self, by: impl Into<Holder>) {
+        let _locked = self.blank(by, 0);
+        self.owner.set_empty(0);
+    }
+
+    /// Makes `frame` the owner of a page whose earlier use is forgotten.
+    #[inline(always)]
+    pub fn set_owner(&self, frame: Ref<'_, Frame>) {
+        self.owner.set(frame, 0);
+    }
+
+    #[inline(always)]
+    fn blank(&self, by: impl Into<Holder>, note: u64) -> LockedFrame<'_> {
         let locked = self.lock(by);
         self.note.store(note, Ordering::Relaxed);
         locked.set_first(EntryName::NONE);
         locked.counts.set(Counts::default());
-        self.owner.set(owner, 0);
+        locked
     }
 
     /// Returns the page's owner, for surveys: the read is no point at which a test switches CPUs.
@@ -378,6 +398,10 @@ impl FrameRange {
     fn get<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
         self.infos.get(pin, (at.0 >> abi::PAGE_LOG2).wrapping_sub(self.first) as usize)
     }
+
+    fn row<'k>(&self, pin: Pin<'k>, at: Phys, count: usize) -> Option<&'k [FrameInfo]> {
+        self.infos.row(pin, (at.0 >> abi::PAGE_LOG2).wrapping_sub(self.first) as usize, count)
+    }
 }
 
 /// Ranges of memory that a machine can have.
@@ -438,6 +462,12 @@ impl FrameTable {
             Some(info) => Some(info),
             None => self.search(pin, at),
         }
+    }
+
+    /// Returns the records of `count` pages from a physical address on. They are in one range, as
+    /// the memory of every Untyped is; otherwise returns none.
+    pub fn row<'k>(&self, pin: Pin<'k>, at: Phys, count: usize) -> &'k [FrameInfo] {
+        self.0.iter().find_map(|range| range.row(pin, at, count)).unwrap_or(&[])
     }
 
     /// Returns the start of each range of memory, and the records of its pages. For surveys.

@@ -127,6 +127,11 @@ pub struct Exposure {
     pub part_of: AtomicU32,
 }
 
+smp::zeroed! {
+    Membership { group, index, next, prev }
+    Exposure { slot, tag, per_cpu, watch, owner, part_of }
+}
+
 /// A group: member records and exposures, both tables sized at retype.
 #[repr(C, align(64))]
 pub struct Group {

@@ -7,7 +7,7 @@ use smp::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::AtomicCpuSet;
-use smp::door::{AtomicLink, Piece, Ref, Region, Table};
+use smp::door::{AtomicLink, Cleared, Ref, Region, Table};
 use smp::planted::{Fault, planted};
 use smp::shootdown::Stamp;
 
@@ -274,13 +274,13 @@ impl VSpace {
         root: RootId,
         machine: &impl Machine,
         pin: Pin<'_>,
-        mut piece: Piece,
+        mut piece: Cleared,
         seen: Table<AtomicU64>,
     ) -> Option<VSpace> {
         let tables = piece.split(piece.size() / TABLE_BYTES * abi::PAGE_SIZE)?;
         let memory = PhysRange::trusted(machine.phys(tables.base()), tables.size());
-        let entries = tables.emplace_slice(|_| Entry::default())?;
-        let links = piece.emplace_slice(|_| Links::default())?;
+        let entries = tables.into_table::<Entry>()?;
+        let links = piece.into_table()?;
         let cr3 = machine.init_root_table(memory.base(), &mut |index, entry| {
             if let Some(slot) = entries.get(pin, index) {
                 slot.get().store(entry);

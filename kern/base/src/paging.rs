@@ -353,6 +353,8 @@ impl Pte {
 #[repr(transparent)]
 pub struct Entry(AtomicU64);
 
+smp::zeroed! { Entry { 0 } }
+
 impl Entry {
     #[inline(always)]
     pub fn load(&self) -> Pte {
@@ -489,6 +491,8 @@ pub struct Links {
     next: AtomicU64,
     prev: AtomicU64,
 }
+
+smp::zeroed! { Links { next, prev } }
 
 impl Links {
     pub fn next(&self) -> EntryName {

@@ -22,6 +22,8 @@ pub struct TaskNumber {
     pub generation: AtomicU16,
 }
 
+smp::zeroed! { TaskNumber { task, generation } }
+
 /// What stands for the slots of a process that has none.
 static NO_SLOT: Slot = Slot::new();
 

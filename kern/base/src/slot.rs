@@ -68,6 +68,8 @@ impl Slot {
 
 const _: () = assert!(core::mem::size_of::<Slot>() == 32);
 
+smp::zeroed! { Slot { word, meta, next, prev } }
+
 /// A table of capability slots.
 #[repr(C, align(64))]
 pub struct CNode {

@@ -97,7 +97,7 @@ fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
 fn make_vspace(cx: Door<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
     let tables = region.carve((1 + TABLE_POOL) * TABLE_BYTES, PAGE_SIZE)?;
     let seen = make_table(region, cx.k.cpu_count(), |_| AtomicU64::new(0))?;
-    carve(region, cx.pin(), cx.make().new_vspace(BOOT_ROOT, tables, seen)?)
+    carve(region, cx.pin(), cx.make().new_vspace(BOOT_ROOT, tables.clear(), seen)?)
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {
@@ -144,10 +144,8 @@ impl First<'_> {
 
     /// Maps one fresh page that starts with `bytes`. Returns its physical address.
     fn map_page(&self, at: u64, bytes: &[u8], access: Access) -> Result<(), Why> {
-        let mut page = self.region.carve(PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
-        page.zero();
-        page.write(bytes);
-        let memory = PhysRange::of_piece(&self.cx.k.machine, page);
+        let page = self.region.carve_cleared(PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
+        let memory = PhysRange::of_piece(&self.cx.k.machine, page.with_bytes(bytes));
         self.map(at, memory.page(0, abi::PAGE_LOG2).ok_or(Why::NoMemory)?, access)
     }
 
@@ -165,7 +163,8 @@ impl First<'_> {
     fn map_boot_page(&self, boot: &Boot, made: &Made, archive_len: u64) -> Result<(), Why> {
         let line = boot.info.command_line().as_bytes();
         let line = &line[..line.len().min(abi::CMDLINE_MAX)];
-        let piece = self.region.carve(size_of::<BootPage>() as u64, PAGE_SIZE).ok_or(Why::NoMemory)?;
+        let piece =
+            self.region.carve_cleared(size_of::<BootPage>() as u64, PAGE_SIZE).ok_or(Why::NoMemory)?;
         let fill = |page: &mut BootPage| {
             page.magic = abi::BOOT_MAGIC;
             page.cpus = percpu::count() as u64;
@@ -195,7 +194,7 @@ impl First<'_> {
         let key = cx.k.processes.allocate(pin)?;
         let process = carve(region, pin, Process::new(BOOT_ROOT, key, numbers)).ok_or(Why::NoMemory)?;
         cx.k.processes.enter(pin, process);
-        let task = region.carve(TASK_BYTES, PAGE_SIZE);
+        let task = region.carve_cleared(TASK_BYTES, PAGE_SIZE);
         let task = task.and_then(|p| Task::make(p, pin, BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let control = carve(region, pin, SchedControl::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;

@@ -52,16 +52,58 @@ impl<T: Copy> Vouched<T> {
 /// Memory full of zeros is a valid value of the type.
 pub unsafe trait Zeroed: Sized + 'static {}
 
+/// Implements [`Zeroed`] for structures. Each is named with all its fields, and does not compile
+/// if it has another one, or one of a type that is not [`Zeroed`] itself.
+#[macro_export]
+macro_rules! zeroed {
+    ($($type:ident { $($field:tt),* })*) => { $(
+        // SAFETY: zeros are a value of each field, as the function below makes sure.
+        unsafe impl $crate::door::Zeroed for $type {}
+
+        const _: fn(&$type) = |value| {
+            let $type { $($field: _),* } = value;
+            $($crate::door::is_zeroed(&value.$field);)*
+        };
+    )* };
+}
+
+/// Compiles for types that are [`Zeroed`] only.
+pub const fn is_zeroed<T: Zeroed>(_: &T) {}
+
 // SAFETY: bytes.
 unsafe impl<const N: usize> Zeroed for RawBytes<N> {}
 // SAFETY: integers.
 unsafe impl Zeroed for abi::BootPage {}
-// SAFETY: integers, all of them atomic.
+
+/// Structures of atomics. Those of loom are no bare words.
 #[cfg(not(loom))]
-unsafe impl Zeroed for abi::Utcb {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Zeroed for abi::events::EventControl {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Zeroed for abi::events::EventState {}
+mod atomics {
+    use super::Zeroed;
+    use crate::door::{AtomicLink, ObjWord};
+    use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, UserWord};
+
+    /// Implements it for types that are integers inside, all of them atomic.
+    macro_rules! words {
+        ($($type:ty $(, $parameter:ident)?;)*) => { $(
+            // SAFETY: one integer, or several; of a link and of a capability's word, 0 is the
+            // empty one.
+            unsafe impl $(<$parameter: 'static>)? Zeroed for $type {}
+        )* };
+    }
+
+    words! {
+        AtomicU8;
+        AtomicU16;
+        AtomicU32;
+        AtomicU64;
+        AtomicLink<T>, T;
+        ObjWord<S>, S;
+        UserWord;
+        abi::Utcb;
+        abi::events::EventControl;
+        abi::events::EventState;
+    }
+
+    // SAFETY: zeros are a value of each element.
+    unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
+}

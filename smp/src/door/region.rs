@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 use core::mem::{align_of, size_of};
+use core::ops::Range;
 
 use super::{OBJECT_ALIGN, Ref, Table, Zeroed};
 use crate::cpu::Pin;
@@ -10,11 +11,18 @@ use crate::quiesce::{self, Ticket};
 
 /// An exclusive claim on a range of raw memory, carved from both ends: aligned blocks from the
 /// bottom, small descriptors from the top. Owned by an Untyped object and used under its root lock.
+///
+/// # Memory that is cleared ahead
+/// A block that is long to clear is cleared in steps before it is carved
+/// ([`Region::clear_ahead`]). The region remembers one range that is cleared. What is carved leaves
+/// the range, and a region that starts again has none: its memory was in use.
 pub struct Region {
     base: u64,
     size: u64,
     low: Cell<u64>,
     high: Cell<u64>,
+    /// The first byte that is cleared ahead, and the first after it that is not.
+    cleared: Cell<(u64, u64)>,
     /// The reset that has begun: the quiet period that it waits for, and the values of `low` and
     /// `high`. During the reset both are the size, so that nothing is carved.
     reset: Cell<Option<(Ticket, u64, u64)>>,
@@ -26,12 +34,27 @@ pub struct Piece {
     size: u64,
 }
 
+/// A piece of memory that is full of zeros.
+pub struct Cleared(Piece);
+
+/// The outcome of a step of [`Region::clear_ahead`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ahead {
+    /// The region has no room for the block.
+    NoRoom,
+    /// The whole block is cleared.
+    Ready,
+    /// The addresses that this step has cleared.
+    Cleared(Range<u64>),
+}
+
 impl Region {
     /// # Safety
     /// `base..base + size` is mapped readable and writable for as long as the machine runs, aligned
     /// to [`OBJECT_ALIGN`], and nothing else refers to it.
     pub const unsafe fn new(base: u64, size: u64) -> Region {
-        Region { base, size, low: Cell::new(0), high: Cell::new(size), reset: Cell::new(None) }
+        let (low, high) = (Cell::new(0), Cell::new(size));
+        Region { base, size, low, high, cleared: Cell::new((0, 0)), reset: Cell::new(None) }
     }
 
     pub fn base(&self) -> u64 {
@@ -58,16 +81,69 @@ impl Region {
         }
     }
 
+    /// Returns where the next block of `size` bytes, aligned to `align` (a power of two), begins
+    /// and ends.
+    #[inline(always)]
+    fn block(&self, size: u64, align: u64) -> Option<(u64, u64)> {
+        let at = (self.base + self.low.get()).checked_next_multiple_of(align)? - self.base;
+        let end = at.checked_add(size)?;
+        (end <= self.high.get()).then_some((at, end))
+    }
+
+    /// Returns the range that is cleared ahead and not carved; `None` if it is empty.
+    #[inline(always)]
+    fn cleared(&self) -> Option<(u64, u64)> {
+        let (from, to) = self.cleared.get();
+        let (from, to) = (from.max(self.low.get()), to.min(self.high.get()));
+        (from < to).then_some((from, to))
+    }
+
     /// Carves `size` bytes aligned to `align` (a power of two) from the bottom.
     #[inline(always)]
     pub fn carve(&self, size: u64, align: u64) -> Option<Piece> {
-        let at = (self.base + self.low.get()).checked_next_multiple_of(align)? - self.base;
-        let end = at.checked_add(size)?;
-        if end > self.high.get() {
-            return None;
-        }
+        let (at, end) = self.block(size, align)?;
         self.low.set(end);
         Some(Piece { base: self.base + at, size })
+    }
+
+    /// Carves a block as [`Region::carve`] does, and clears what of it is not cleared ahead.
+    #[inline(always)]
+    pub fn carve_cleared(&self, size: u64, align: u64) -> Option<Cleared> {
+        let (at, end) = self.block(size, align)?;
+        let done = match self.cleared() {
+            Some((from, to)) if from <= at && at < to => to.min(end),
+            _ => at,
+        };
+        self.low.set(end);
+        Piece { base: self.base + done, size: end - done }.zero();
+        Some(Cleared(Piece { base: self.base + at, size }))
+    }
+
+    /// Returns whether the block that [`Region::carve_cleared`] would carve next is cleared ahead.
+    #[inline(always)]
+    pub fn is_ahead(&self, size: u64, align: u64) -> bool {
+        let (block, cleared) = (self.block(size, align), self.cleared());
+        block.zip(cleared).is_some_and(|((at, end), (from, to))| from <= at && end <= to)
+    }
+
+    /// Clears at most `most` bytes of the block that [`Region::carve_cleared`] would carve next.
+    ///
+    /// Several tasks may clear ahead in one region, each for a block of its own, and each may be
+    /// gone before it carves the block. So the range that is cleared belongs to none of them: a
+    /// task whose block begins in or after the range continues it, over what is between, and a task
+    /// whose block begins before it starts a new one. The range begins where one of the blocks
+    /// begins, and moves down only, until a block is carved. So the tasks do not undo each other's
+    /// steps for ever.
+    pub fn clear_ahead(&self, size: u64, align: u64, most: u64) -> Ahead {
+        let Some((at, end)) = self.block(size, align) else { return Ahead::NoRoom };
+        let (from, to) = self.cleared().filter(|(from, _)| *from <= at).unwrap_or((at, at));
+        if to >= end {
+            return Ahead::Ready;
+        }
+        let next = end.min(to + most);
+        Piece { base: self.base + to, size: next - to }.zero();
+        self.cleared.set((from, next));
+        Ahead::Cleared(self.base + to..self.base + next)
     }
 
     /// Carves `size` bytes, aligned to a cache line, from the top.
@@ -111,6 +187,7 @@ impl Region {
 
     pub(super) fn start_again(&self) {
         self.reset.set(None);
+        self.cleared.set((0, 0));
         self.low.set(0);
         self.high.set(self.size);
     }
@@ -138,17 +215,14 @@ impl Piece {
     }
 
     /// Fills the piece with zeros.
-    pub fn zero(&mut self) {
-        // SAFETY: a piece is an exclusive, mapped and writable range (`Region::new`, carved once).
-        unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.size as usize) }
+    pub fn clear(mut self) -> Cleared {
+        self.zero();
+        Cleared(self)
     }
 
-    /// Copies bytes to the front of the piece, as many as fit.
-    pub fn write(&mut self, bytes: &[u8]) {
-        let len = bytes.len().min(self.size as usize);
-        // SAFETY: inside the exclusive, mapped and writable piece; `bytes` is borrowed, so
-        // elsewhere.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base as *mut u8, len) }
+    fn zero(&mut self) {
+        // SAFETY: a piece is an exclusive, mapped and writable range (`Region::new`, carved once).
+        unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.size as usize) }
     }
 
     /// Turns the piece into a region of its own (a child Untyped).
@@ -178,26 +252,6 @@ impl Piece {
         Some(Ref(unsafe { &*at }))
     }
 
-    /// Makes an object whose bytes are all zero at the front of the piece, in place.
-    pub fn emplace_zeroed<'k, T: Zeroed>(self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
-        self.emplace_filled(pin, |_| {})
-    }
-
-    /// Makes an object at the front of the piece, and lets `fill` write it before any other CPU
-    /// sees it.
-    pub fn emplace_filled<'k, T: Zeroed>(
-        mut self,
-        _pin: Pin<'k>,
-        fill: impl FnOnce(&mut T),
-    ) -> Option<Ref<'k, T>> {
-        let at = self.room_for::<T>()?;
-        self.zero();
-        // SAFETY: zeroed, which is a valid `T` (`Zeroed`), large enough, aligned and exclusive.
-        fill(unsafe { &mut *at });
-        // SAFETY: as in `emplace`; the exclusive reference is gone.
-        Some(Ref(unsafe { &*at }))
-    }
-
     /// Makes as many `T` as fit into the piece, each from `make(index)`: the tail of a
     /// variable-sized object.
     pub fn emplace_slice<T: 'static>(self, mut make: impl FnMut(usize) -> T) -> Option<Table<T>> {
@@ -211,5 +265,71 @@ impl Piece {
             unsafe { (self.base as *mut T).add(i).write(make(i)) };
         }
         Some(Table { base: self.base as *const T, len })
+    }
+}
+
+impl Cleared {
+    pub fn base(&self) -> u64 {
+        self.0.base
+    }
+
+    pub fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    /// Cuts `size` bytes off the front; `None` if there are fewer.
+    #[inline(always)]
+    pub fn split(&mut self, size: u64) -> Option<Cleared> {
+        self.0.split(size).map(Cleared)
+    }
+
+    /// Returns the piece, to be filled by other means.
+    pub fn into_piece(self) -> Piece {
+        self.0
+    }
+
+    /// Copies bytes to the front, as many as fit.
+    #[must_use]
+    pub fn with_bytes(self, bytes: &[u8]) -> Piece {
+        let len = bytes.len().min(self.0.size as usize);
+        // SAFETY: inside the exclusive, mapped and writable piece; `bytes` is borrowed, so
+        // elsewhere.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.base as *mut u8, len) }
+        self.0
+    }
+
+    /// Makes an object at the front, as [`Piece::emplace`] does.
+    #[inline(always)]
+    pub fn emplace<'k, T: 'static>(self, pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
+        self.0.emplace(pin, value)
+    }
+
+    /// Makes an object whose bytes are all zero at the front, in place.
+    pub fn emplace_zeroed<'k, T: Zeroed>(self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        self.emplace_filled(pin, |_| {})
+    }
+
+    /// Makes an object at the front, and lets `fill` write it before any other CPU sees it.
+    pub fn emplace_filled<'k, T: Zeroed>(
+        self,
+        _pin: Pin<'k>,
+        fill: impl FnOnce(&mut T),
+    ) -> Option<Ref<'k, T>> {
+        let at = self.0.room_for::<T>()?;
+        // SAFETY: zeroed, which is a valid `T` (`Zeroed`), large enough, aligned and exclusive.
+        fill(unsafe { &mut *at });
+        // SAFETY: as in `Piece::emplace`; the exclusive reference is gone.
+        Some(Ref(unsafe { &*at }))
+    }
+
+    /// Makes as many `T` as fit, whose bytes are all zero: the tail of a variable-sized object.
+    /// Writes nothing.
+    #[inline(always)]
+    pub fn into_table<T: Zeroed>(self) -> Option<Table<T>> {
+        if !self.0.base.is_multiple_of(align_of::<T>() as u64) || size_of::<T>() == 0 {
+            return None;
+        }
+        // Zeros are a valid `T` (`Zeroed`), and the piece is exclusive.
+        Some(Table { base: self.0.base as *const T, len: self.0.size as usize / size_of::<T>() })
     }
 }

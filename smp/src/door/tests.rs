@@ -5,7 +5,9 @@ use core::cell::Cell;
 use super::masked::{FilledTable, NamedTable, mask_index};
 use super::*;
 use crate::cpu::CpuId;
-use crate::host_test::{leak, pin};
+use crate::host_test::{self, leak, pin};
+use crate::sync::AtomicU64;
+use crate::sync::Ordering::Relaxed;
 use std::boxed::Box;
 use std::vec::Vec;
 
@@ -85,13 +87,82 @@ fn piece_splits_and_clears() {
     let region = region(4);
     let mut piece = region.carve(256, 64).expect("room");
     assert!(piece.split(257).is_none());
-    let mut front = piece.split(64).expect("room");
+    let front = piece.split(64).expect("room");
     assert_eq!((front.base(), front.size(), piece.base()), (region.base(), 64, region.base() + 64));
-    front.zero();
-    let bytes = front.emplace_slice(|_| 0u8).expect("fits");
-    assert!(bytes.iter(pin(0)).all(|b| *b == 0));
+    host_test::fill(front.base(), 0xa5, 64);
+    let table = front.clear().into_table::<AtomicU64>().expect("fits");
+    assert_eq!(table.iter(pin(0)).map(|word| word.load(Relaxed)).collect::<Vec<_>>(), [0; 8]);
     let child = piece.into_region();
     assert_eq!((child.size(), child.is_unused()), (192, true));
+}
+
+/// Fills a region's memory with garbage, and returns where it is.
+fn garbage(region: &Region) -> u64 {
+    host_test::fill(region.base(), 0xa5, region.size() as usize);
+    region.base()
+}
+
+fn is_zero(piece: &Cleared) -> bool {
+    host_test::bytes(piece.base(), piece.size() as usize).iter().all(|byte| *byte == 0)
+}
+
+#[test]
+fn blocks_are_cleared_ahead_in_steps() {
+    let region = region(16);
+    let base = garbage(&region);
+    assert!(!region.is_ahead(512, 64));
+    let step = |size| region.clear_ahead(size, 64, 192);
+    assert_eq!(step(512), Ahead::Cleared(base..base + 192));
+    assert_eq!(step(512), Ahead::Cleared(base + 192..base + 384));
+    assert!(!region.is_ahead(512, 64) && region.is_ahead(384, 64));
+    assert_eq!(step(512), Ahead::Cleared(base + 384..base + 512));
+    assert_eq!((step(512), region.is_ahead(512, 64)), (Ahead::Ready, true));
+    assert_eq!(region.used(), (0, 0), "nothing is carved");
+    assert_eq!(step(2048), Ahead::NoRoom);
+    // What is carved leaves the range, from below and from above.
+    assert!(region.carve(64, 64).is_some() && region.is_ahead(448, 64) && !region.is_ahead(449, 64));
+    assert!(region.carve_top(600).is_some() && !region.is_ahead(384, 64) && region.is_ahead(320, 64));
+    assert!(region.carve_cleared(320, 64).is_some_and(|piece| is_zero(&piece)));
+    assert!(!region.is_ahead(1, 64));
+}
+
+#[test]
+fn blocks_are_clear_whatever_was_cleared_ahead() {
+    // How far it is cleared ahead, from where, and where the block is.
+    for (ahead, align, skip, size) in
+        [(0, 64, 0, 192), (128, 64, 0, 192), (192, 64, 64, 256), (128, 512, 0, 640)]
+    {
+        let region = region(16);
+        garbage(&region);
+        let _ = region.clear_ahead(256, align, ahead);
+        assert!(skip == 0 || region.carve(skip, 64).is_some());
+        let piece = region.carve_cleared(size, 64).expect("room");
+        assert!(is_zero(&piece), "{ahead} bytes ahead, aligned to {align}");
+    }
+}
+
+#[test]
+fn a_region_that_starts_again_has_nothing_cleared() {
+    let region = region(16);
+    garbage(&region);
+    let _ = region.clear_ahead(512, 64, 512);
+    garbage(&region);
+    region.start_again();
+    assert!(!region.is_ahead(64, 64));
+    assert!(region.carve_cleared(512, 64).is_some_and(|piece| is_zero(&piece)));
+}
+
+/// A block that begins above the range continues it; one that begins below starts a new one.
+#[test]
+fn a_range_that_is_cleared_moves_down_only() {
+    let region = host_test::region(4096, 4096);
+    let (base, upper) = (garbage(&region), 1024);
+    assert!(region.carve(64, 64).is_some());
+    assert_eq!(region.clear_ahead(1024, 1024, 64), Ahead::Cleared(base + upper..base + upper + 64));
+    assert_eq!(region.clear_ahead(256, 64, 64), Ahead::Cleared(base + 64..base + 128));
+    assert_eq!(region.clear_ahead(1024, 1024, 64), Ahead::Cleared(base + 128..base + 192));
+    assert_eq!(region.clear_ahead(256, 64, 128), Ahead::Cleared(base + 192..base + 320));
+    assert!(region.is_ahead(256, 64));
 }
 
 #[test]

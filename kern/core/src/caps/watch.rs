@@ -6,12 +6,14 @@ use abi::audit::{
 };
 use abi::{Cap, Error, Op};
 use kern_base::audit::Audit;
+use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Machine;
 use smp::cpu::CpuId;
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
+use crate::caps::ahead::{Layout, Work};
 use crate::rooms::Caps;
 use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
@@ -27,11 +29,15 @@ impl<'k, M: Machine> Caps<'k, M> {
         let log2 = u8::try_from(log2).ok().filter(|log2| AUDIT_LOG2.contains(log2));
         let log2 = log2.filter(|log2| Audit::bytes(cpus, *log2) <= AUDIT_BYTES_MAX);
         let log2 = log2.ok_or(Refusal::argument(2))?;
+        refuse_if(!self.k.audit.is_null(), Error::InUse)?;
+        let layout = Layout::cleared([0; 2], Audit::bytes(cpus, log2), 64);
+        self.clear_ahead(source, layout, &mut Work::new(ENTRY_WORK))?;
         {
             let guard = self.open_to_make(source)?;
             refuse_if(!self.k.audit.is_null(), Error::InUse)?;
             let region = guard.region();
-            let piece = region.carve(Audit::bytes(cpus, log2), 64);
+            refuse_if(!layout.is_ahead(region), Refusal::More)?;
+            let piece = region.carve_cleared(layout.size, layout.align);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
             let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
             // Counted first: the audit may end as soon as others can find it.

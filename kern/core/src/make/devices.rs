@@ -24,7 +24,8 @@ use kern_base::roots::UntypedGuard;
 use smp::door::Ref;
 
 use crate::args::Args;
-use crate::make::retype::{Pages, fits};
+use crate::caps::ahead::fits;
+use crate::make::recipe::Pages;
 use crate::rooms::Make;
 use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
@@ -107,12 +108,13 @@ impl<'k, M: Machine> Make<'k, M> {
                 return None;
             }
             let (head, tail) = (region.carve_top(head)?, region.carve_top(tail)?);
-            let infos = tail.emplace_slice(|_| FrameInfo::default())?;
+            let infos = tail.clear().into_table()?;
             let frame = head.emplace(self.pin(), Frame::of_device(root, memory, pages.log2, infos))?;
             for info in
                 (0..u64::from(pages.count)).filter_map(|n| frame.get().info(self.pin(), frame.get().page(n)))
             {
-                info.get().give(self.cpu, frame, 0);
+                // Nothing is known of it yet, and nobody else can find it.
+                info.get().set_owner(frame);
             }
             made = Some(frame);
             made

@@ -1,6 +1,7 @@
 //! Objects are made and configured: the room [`Make`](crate::rooms::Make).
 
 pub mod devices;
+pub mod recipe;
 pub mod retype;
 pub mod tasks;
 pub mod time;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_types, reason = "what tests and simulated hardware share is not the kernel's")]
 
+mod ahead;
 mod audit;
 mod authority;
 mod begun;

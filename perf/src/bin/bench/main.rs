@@ -24,6 +24,7 @@ mod carry;
 mod daily;
 mod events;
 mod life;
+mod longest;
 mod machine;
 mod measure;
 mod messages;

@@ -10,6 +10,7 @@ use crate::carry::*;
 use crate::daily::*;
 use crate::events::*;
 use crate::life::*;
+use crate::longest::*;
 use crate::messages::*;
 use crate::ops::*;
 use crate::roles::*;
@@ -153,6 +154,7 @@ pub fn all(cpus: u64) -> Vec<Row> {
     rows.extend(lives());
     if cpus == 1 {
         rows.extend(single());
+        rows.extend(longest());
         rows.extend(messages());
     } else {
         rows.extend(cross_cpu());
@@ -362,6 +364,29 @@ fn single() -> Vec<Row> {
         row("set_bases", set_bases_client),
         Row { maps: true, server_reports: true, ..Row::call("call_save_reply", call_client, saving_server) },
         Row { behind: Some(echo_server), ..Row::call("call_forward", call_client, forwarding_server) },
+    ]
+    .into()
+}
+
+/// Returns the rows of system calls that do most work for one call.
+fn longest() -> Vec<Row> {
+    let row = |name: &str, client: Entry| Row {
+        slots: LONG_SLOTS,
+        memory_log2: LONG_LOG2,
+        samples_max: LONG_SAMPLES,
+        ..Row::new(name, Scope::Operation, client, None)
+    };
+    [
+        row("retype_frame_2m", long_frame_client),
+        row("retype_frame_512p", long_pages_client),
+        row("retype_cnode_max", long_cnode_client),
+        row("retype_process_max", long_process_client),
+        row("retype_group_max", long_group_client),
+        row("retype_pool_max", long_pool_client),
+        row("retype_256_notifications", long_count_client),
+        Row { memory_log2: SPACE_LOG2, ..row("retype_vspace_max", long_space_client) },
+        row("map_cleared_2m", long_map_client),
+        row("page_copy_2m", long_copy_client),
     ]
     .into()
 }

@@ -102,14 +102,15 @@ impl World {
         let cnode = piece::<CNode>(region)?.emplace(pin, CNode::new(BOOT_ROOT, slots))?;
         let seen = region.carve(self.cpus() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
         let tables = region.carve(33 * TABLE_BYTES, 4096)?;
-        let vspace = piece::<VSpace>(region)?.emplace(pin, cx.make().new_vspace(BOOT_ROOT, tables, seen)?)?;
+        let vspace =
+            piece::<VSpace>(region)?.emplace(pin, cx.make().new_vspace(BOOT_ROOT, tables.clear(), seen)?)?;
         let numbers = region.carve(64 * size_of::<TaskNumber>() as u64, 64)?;
         let numbers = numbers.emplace_slice(|_| TaskNumber::default())?;
         let key = cx.k.processes.allocate(pin).ok()?;
         let process = piece::<Process>(region)?.emplace(pin, Process::new(BOOT_ROOT, key, numbers))?;
         cx.k.processes.enter(pin, process);
         self.made.init = Some(process);
-        let task = Task::make(region.carve(TASK_BYTES, 4096)?, pin, BOOT_ROOT, cx.id())?;
+        let task = Task::make(region.carve_cleared(TASK_BYTES, 4096)?, pin, BOOT_ROOT, cx.id())?;
         let sc = piece::<SchedContext>(region)?.emplace(pin, SchedContext::new(BOOT_ROOT, cx.id()))?;
         let machine = piece::<MachineObject>(region)?.emplace(pin, MachineObject::new(BOOT_ROOT))?;
         let log2 = memory.size().ilog2() as u8;

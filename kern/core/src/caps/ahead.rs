@@ -1,0 +1,151 @@
+//! The memory that objects take, and the work of making them. The memory of long objects is cleared
+//! before they are made.
+//!
+//! # Work
+//! Work is counted in instructions, roughly: a word that is cleared is one. One kernel entry does
+//! [`ENTRY_WORK`](kern_base::limits::ENTRY_WORK) at most, and holds a root's lock for [`LOCK_WORK`].
+//! An object whose block is more than [`CLEAR_BYTES`] is *long*.
+//!
+//! # Steps
+//! A step clears a part under the root's lock. The region keeps how far it is
+//! ([`Region::clear_ahead`]), so the steps need no other state: the caller may end between two of
+//! them, another task continues for its own object, and a reset forgets them.
+//!
+//! # Pages
+//! A page that becomes a frame's has a record in the [frame table](kern_base::frames), which knows
+//! its earlier use until then. The step that clears the page's first byte makes the kernel forget
+//! that use, too. Nothing uses the page before it is carved, so the record stays so.
+
+use core::ops::Range;
+
+use abi::PAGE_SIZE;
+use kern_base::limits::{CLEAR_BYTES, ENTRY_WORK, LOCK_WORK};
+use kern_base::machine::Machine;
+use smp::door::{Ahead, Region};
+
+use super::slots::UntypedCap;
+use crate::rooms::Caps;
+use crate::{Refusal, Result, refuse_if};
+
+/// Bytes that a unit of work clears.
+const WORK_BYTES: u64 = 8;
+/// Work of an object besides its memory: its slot, its place in the tree, its record of the audit.
+const OBJECT_WORK: u64 = 150;
+/// Work of the look at a slot.
+const LOOK_WORK: u64 = 12;
+
+/// The work that the current entry may still do.
+pub struct Work(u64);
+
+impl Work {
+    pub const fn new(most: u64) -> Work {
+        Work(most)
+    }
+
+    /// Spends work that the entry is going to do.
+    /// Returns: whether it may. Otherwise the entry has to end.
+    #[must_use]
+    pub const fn spend(&mut self, work: u64) -> bool {
+        let may = work <= self.0;
+        if may {
+            self.0 -= work;
+        }
+        may
+    }
+
+    /// Spends the looks at some slots, which the entry has done.
+    pub const fn spend_looks(&mut self, looks: u64) {
+        self.0 = self.0.saturating_sub(looks * LOOK_WORK);
+    }
+}
+
+/// The memory that an object takes of its Untyped: pieces at the top, and a block at the bottom.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// Bytes of the pieces at the top; 0: there is none.
+    pub tops: [u64; 2],
+    /// Bytes and alignment of the block.
+    pub size: u64,
+    pub align: u64,
+    /// Whether the block starts as zeros.
+    is_cleared: bool,
+    /// The work of making the object, once the block of a long object is cleared.
+    pub work: u64,
+}
+
+impl Layout {
+    /// Returns a block of objects that start as zeros.
+    pub const fn cleared(tops: [u64; 2], size: u64, align: u64) -> Layout {
+        let inside = if size > CLEAR_BYTES { 0 } else { size / WORK_BYTES };
+        Layout { tops, size, align, is_cleared: true, work: OBJECT_WORK + inside }
+    }
+
+    /// Returns a block of objects that write it themselves, or leave it as it is.
+    pub const fn plain(tops: [u64; 2], size: u64, align: u64) -> Layout {
+        Layout { tops, size, align, is_cleared: false, work: OBJECT_WORK }
+    }
+
+    #[must_use]
+    pub fn and_work(self, work: u64) -> Layout {
+        // One object is always possible.
+        Layout { work: (self.work + work).min(ENTRY_WORK), ..self }
+    }
+
+    /// Returns whether the block takes several steps to clear.
+    #[inline(always)]
+    pub const fn is_long(&self) -> bool {
+        self.is_cleared && self.size > CLEAR_BYTES
+    }
+
+    /// Returns whether a region has room for everything. Code that takes more than one piece asks
+    /// first, so that a failure loses no memory.
+    #[inline(always)]
+    pub fn fits(&self, region: &Region) -> bool {
+        fits(region, &self.tops, self.size, self.align)
+    }
+
+    /// Returns whether the object can be made now: its block is short, or is cleared ahead, or does
+    /// not fit.
+    #[inline(always)]
+    pub fn is_ahead(&self, region: &Region) -> bool {
+        !self.is_long() || !self.fits(region) || region.is_ahead(self.size, self.align)
+    }
+}
+
+impl<'k, M: Machine> Caps<'k, M> {
+    /// Clears the block of a long object ahead, as much as the entry may do.
+    /// Errors: [`Refusal::More`] if some of it is left. A block that does not fit is none of this
+    /// function's business.
+    pub fn clear_ahead(self, from: UntypedCap<'k>, layout: Layout, work: &mut Work) -> Result<()> {
+        loop {
+            let guard = self.open_to_make(from)?;
+            if layout.is_ahead(guard.region()) {
+                return Ok(());
+            }
+            refuse_if(!work.spend(LOCK_WORK), Refusal::More)?;
+            if let Ahead::Cleared(range) = guard.region().clear_ahead(layout.size, layout.align, CLEAR_BYTES)
+            {
+                self.forget_uses(range);
+            }
+        }
+    }
+
+    /// Forgets the earlier use of the pages that begin in a range of addresses.
+    fn forget_uses(self, range: Range<u64>) {
+        let first = range.start.next_multiple_of(PAGE_SIZE);
+        let pages = range.end.saturating_sub(first).div_ceil(PAGE_SIZE);
+        for info in self.k.frames.row(self.pin(), self.k.machine.phys(first), pages as usize) {
+            info.forget_use(self.cpu);
+        }
+    }
+}
+
+/// Returns whether a region has room for pieces of the sizes `tops` at its top and for a block at
+/// its bottom.
+pub fn fits(region: &Region, tops: &[u64], size: u64, align: u64) -> bool {
+    let (low, used) = region.used();
+    let high = tops.iter().try_fold(region.size() - used, |high, top| Some(high.checked_sub(*top)? & !63));
+    let at = (region.base() + low).checked_next_multiple_of(align).map(|at| at - region.base());
+    let end = at.and_then(|at| at.checked_add(size));
+    high.zip(end).is_some_and(|(high, end)| end <= high)
+}
