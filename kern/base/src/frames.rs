@@ -62,6 +62,10 @@ const UNCLEAN: u64 = 1 << 4;
 /// The memory of a pooled page is being given back, and a sweep takes the page out of its pools. It
 /// can go to no other place.
 const LEAVING: u64 = 1 << 5;
+/// Of a page that must be cleared: how many parts of 4 KiB are cleared so far, which is less than
+/// all.
+const CLEARED_SHIFT: u32 = 6;
+const CLEARED: u64 = 0x1ff << CLEARED_SHIFT;
 const MAPPED_SHIFT: u32 = 16;
 const WRITABLE_SHIFT: u32 = 32;
 const EXECUTABLE_SHIFT: u32 = 48;
@@ -150,6 +154,11 @@ impl Counts {
 
     pub const fn is_unclean(self) -> bool {
         self.0 & UNCLEAN != 0
+    }
+
+    /// Returns how many parts of 4 KiB of a page are cleared, if the page must be cleared.
+    pub const fn cleared(self) -> u64 {
+        (self.0 & CLEARED) >> CLEARED_SHIFT
     }
 
     pub const fn is_leaving(self) -> bool {
@@ -345,7 +354,7 @@ impl LockedFrame<'_> {
     /// Marks that the page is in pools, or in none any more. In the second case the kernel clears
     /// the page before it maps it again.
     pub fn set_pooled(&self, pooled: bool) {
-        let counts = self.counts.get().0 & !(POOLED | UNCLEAN | LEAVING);
+        let counts = self.counts.get().0 & !(POOLED | UNCLEAN | CLEARED | LEAVING);
         self.counts.set(Counts(counts | if pooled { POOLED } else { UNCLEAN }));
     }
 
@@ -355,7 +364,13 @@ impl LockedFrame<'_> {
     }
 
     pub fn set_clean(&self) {
-        self.counts.set(Counts(self.counts.get().0 & !UNCLEAN));
+        self.counts.set(Counts(self.counts.get().0 & !(UNCLEAN | CLEARED)));
+    }
+
+    /// Notes how many parts of a large page are cleared, less than all.
+    pub fn set_cleared(&self, parts: u64) {
+        debug_assert!(parts <= CLEARED >> CLEARED_SHIFT, "{parts} parts of a page are cleared");
+        self.counts.set(Counts(self.counts.get().0 & !CLEARED | parts << CLEARED_SHIFT & CLEARED));
     }
 
     /// Returns the stamp of the page's last shootdown: see [`FrameInfo::stamp`].

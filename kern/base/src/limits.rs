@@ -105,3 +105,7 @@ pub const LOCK_WORK: u64 = ENTRY_WORK / 4;
 
 /// Bytes that one kernel entry clears while it holds the lock of a root.
 pub const CLEAR_BYTES: u64 = 8 * LOCK_WORK;
+
+/// Pages of 4 KiB, or parts of a large page, that one kernel entry clears while it holds the page's
+/// lock.
+pub const CLEAR_PARTS: u64 = limit(CLEAR_BYTES / abi::PAGE_SIZE, 1);

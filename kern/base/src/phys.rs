@@ -10,6 +10,8 @@
 //! [`VSpace`](crate::memory::VSpace) by [`PhysRange`], and entries of page tables
 //! ([`Pte`](crate::paging::Pte)).
 
+use core::ops::Range;
+
 use smp::door::{Piece, Vouched};
 
 use crate::machine::Machine;
@@ -45,6 +47,19 @@ impl PhysPage {
     /// Returns the page's size in bytes, as a base-2 logarithm.
     pub const fn log2(self) -> u8 {
         self.log2
+    }
+
+    /// Returns how many parts of 4 KiB the page has.
+    pub const fn parts(self) -> u64 {
+        1 << (self.log2 - abi::PAGE_LOG2)
+    }
+
+    /// Returns some of the page's parts of 4 KiB, as far as there are so many.
+    pub fn parts_in(self, numbers: Range<u64>) -> impl Iterator<Item = PhysPage> {
+        let numbers = numbers.start..numbers.end.min(self.parts());
+        numbers.map(move |number| {
+            PhysPage::trusted(Phys(self.at.0 + (number << abi::PAGE_LOG2)), abi::PAGE_LOG2)
+        })
     }
 }
 

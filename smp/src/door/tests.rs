@@ -152,6 +152,17 @@ fn a_region_that_starts_again_has_nothing_cleared() {
     assert!(region.carve_cleared(512, 64).is_some_and(|piece| is_zero(&piece)));
 }
 
+#[test]
+fn a_short_block_below_the_range_is_clear() {
+    let region = host_test::region(4096, 4096);
+    garbage(&region);
+    assert!(region.carve(64, 64).is_some());
+    let _ = region.clear_ahead(1024, 1024, 512);
+    assert!(!region.is_ahead(64, 64));
+    assert!(region.carve_cleared(128, 64).is_some_and(|piece| is_zero(&piece)));
+    assert!(region.is_ahead(512, 1024), "the range is not used up");
+}
+
 /// A block that begins above the range continues it; one that begins below starts a new one.
 #[test]
 fn a_range_that_is_cleared_moves_down_only() {

@@ -20,7 +20,7 @@
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
-use kern_base::limits::{FORGOTTEN_STEPS, PAGE_STEPS};
+use kern_base::limits::{CLEAR_PARTS, FORGOTTEN_STEPS, PAGE_STEPS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, VSpace};
 use kern_base::paging::{FramePte, Pte};
@@ -344,13 +344,20 @@ impl<'k, M: Machine> Mem<'k, M> {
         }
     }
 
-    /// Clears a page that was in a pool, because no other process may see its contents. Returns the
-    /// refusal that restarts the system call.
+    /// Clears a page that was in a pool, because no other process may see its contents. A large
+    /// page is cleared in parts. Its record counts them, so a call that is given up leaves the rest
+    /// to the next one. Returns the refusal that restarts the system call.
     fn clean(self, page: Page<'k>) -> Refusal {
         let locked = page.info.lock(self.cpu);
-        if locked.counts.get().why_not(Access::Read) == WhyNot::Unclean {
-            self.k.machine.clear(page.memory);
-            locked.set_clean();
+        let counts = locked.counts.get();
+        if counts.why_not(Access::Read) == WhyNot::Unclean {
+            let end = counts.cleared() + CLEAR_PARTS;
+            page.memory.parts_in(counts.cleared()..end).for_each(|part| self.k.machine.clear(part));
+            if end < page.memory.parts() {
+                locked.set_cleared(end);
+            } else {
+                locked.set_clean();
+            }
         }
         Refusal::More
     }

@@ -2,10 +2,13 @@
 
 use abi::audit::AUDIT_LOG2;
 use abi::events::CELLS_LOG2_MAX;
-use abi::{Cap, Error, FRAME_PAGES_MAX, LARGE_PAGE_LOG2, ObjType, Op, PAGE_LOG2, PAGE_SIZE, Target};
+use abi::{
+    Cap, Error, FRAME_PAGES_MAX, LARGE_PAGE_LOG2, ObjType, Op, PAGE_LOG2, PAGE_SIZE, PageMode, PageRange,
+    Target,
+};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group};
-use kern_base::limits::ENTRY_WORK;
+use kern_base::limits::{CLEAR_PARTS, ENTRY_WORK};
 use kern_base::memory::{Frame, VSpace};
 use kern_base::paging::TABLE_BYTES;
 use kern_base::process::Process;
@@ -344,6 +347,19 @@ fn two_tasks_do_not_undo_each_others_steps() {
     }
 }
 
+/// A small object takes memory below the block that is being cleared.
+#[test]
+fn a_small_object_below_the_block_is_clear() {
+    let mut w = World::with_memory(2, 32 << 20);
+    let ((memory, _), to) = (garbage(&mut w, 23), w.slot());
+    let _ = w.retype_of(0, memory, ObjType::Notification, 0);
+    let _ = half_done(&mut w, order(memory, ObjType::Frame, u64::from(LARGE_PAGE_LOG2), to, 1), 2);
+    let table = w.slot();
+    beside(&mut w, order(memory, ObjType::CNode, 16, table, 1));
+    let slots = made::<CNode>(&w, table).slots.known();
+    assert!(slots.iter(host_test::pin(0)).all(|slot| slot.is_blank(1)));
+}
+
 /// The other ends of the memory are used while a block is cleared.
 #[test]
 fn what_others_carve_is_not_cleared_again() {
@@ -428,4 +444,65 @@ fn nothing_is_made_if_one_of_the_slots_is_full() {
     let call = order(memory, ObjType::Notification, 0, to, 256);
     assert_eq!(w.call(0, call).error(), Some(Error::SlotOccupied));
     assert_eq!(used(&w, memory), (0, 0));
+}
+
+const LARGE_VA: u64 = 0x6000_0000;
+const LARGE: u64 = 1 << LARGE_PAGE_LOG2;
+
+/// A large frame, and where its memory is.
+fn large_frame(w: &mut World) -> (Cap, u64) {
+    let frame = w.make(0, ObjType::Frame, u64::from(LARGE_PAGE_LOG2));
+    (frame, made::<Frame>(w, frame).base().0)
+}
+
+/// Arguments that map a large frame.
+fn map_large(frame: Cap, address: u64, how: u64) -> [u64; 6] {
+    [abi::INIT_VSPACE.arg(), frame.arg(), address, how, 0, 0]
+}
+
+/// Takes a large page out of the pool, with garbage in it.
+fn drop_garbage(w: &mut World, base: u64, address: u64) {
+    host_test::fill(base, GARBAGE, LARGE as usize);
+    w.must(0, Op::Unmap, &[abi::INIT_VSPACE.arg(), 0, address, 0, 1, 1]);
+}
+
+/// Maps a large page that has to be cleared, in at most `steps` entries. Returns whether the call
+/// came to its end; otherwise the caller is killed.
+fn map_in_steps(w: &mut World, (frame, base): (Cap, u64), steps: usize) -> bool {
+    let worker = half_done(w, Regs::op(Op::Map, &map_large(frame, LARGE_VA, 0)), 1);
+    let mut before = 0;
+    for _ in 1..steps {
+        let now = 8 * written(base, LARGE) as u64;
+        assert!(now - before <= CLEAR_PARTS * PAGE_SIZE, "an entry has cleared {} bytes", now - before);
+        before = now;
+        if worker.is_through() {
+            assert_eq!(worker.regs().error(), None);
+            check_zeros(base, LARGE, "a large page");
+            return true;
+        }
+        w.syscall(1);
+    }
+    kill(w, &worker);
+    false
+}
+
+/// A large page that was in a pool is cleared in parts before it is mapped again, once more if
+/// other contents came meanwhile.
+#[test]
+fn a_large_page_is_cleared_in_parts() {
+    let mut w = World::with_memory(2, 32 << 20);
+    let (frame, base) = large_frame(&mut w);
+    w.must(0, Op::Map, &map_large(frame, LARGE_VA, abi::MAP_POOL | 1));
+    drop_garbage(&mut w, base, LARGE_VA);
+    assert!(!map_in_steps(&mut w, (frame, base), 3));
+    // It becomes the copy of a page that two places share.
+    let (shared, second) = (large_frame(&mut w).0, LARGE_VA + LARGE);
+    w.must(0, Op::Map, &map_large(shared, LARGE_VA, abi::MAP_POOL | 1));
+    let range = PageRange { address: LARGE_VA, count: 1, large: true, mode: PageMode::Copy };
+    let ([first, counts], space) = (range.words(), abi::INIT_VSPACE.arg());
+    w.must(0, Op::PageTransfer, &[space, space, first, second, counts]);
+    assert_eq!(w.must(0, Op::PageCopy, &[space, frame.arg(), second]).rdi, 1);
+    drop_garbage(&mut w, base, second);
+    w.must(0, Op::Unmap, &[space, 0, LARGE_VA, 0, 1, 1]);
+    assert!(map_in_steps(&mut w, (frame, base), 1000));
 }

@@ -14,18 +14,19 @@ use crate::block::{Block, Word};
 use crate::life::named;
 use crate::measure::{Verdict, measure_undone, park};
 
-/// Memory of a row that makes the largest object of most types; of the largest address space.
-pub const LONG_LOG2: u64 = 23;
-pub const SPACE_LOG2: u64 = 26;
+/// Memory of a row.
+pub const LONG_LOG2: u64 = 22;
 /// Samples of these rows.
 pub const LONG_SAMPLES: u64 = 5;
 /// Slots that they need.
 pub const LONG_SLOTS: u32 = 256;
 /// Where their pages are: addresses that no other task uses.
 const LARGE_VA: u64 = 0x60_0000_0000;
-/// Most entries of a table object, and page tables of an address space.
+/// Most entries of a CNode or Process; entries of a group's tables, and page tables of an address
+/// space: as many as fit, the most are more.
 const ENTRIES: u64 = 1 << 16;
-const TABLES: u64 = 4096;
+const GROUP_ENTRIES: u64 = (1 << 15) - 1;
+const TABLES: u64 = 256;
 
 /// Makes objects, and takes the memory back before the next sample.
 #[inline(always)]
@@ -62,7 +63,7 @@ pub extern "C" fn long_process_client(index: u64) -> ! {
 }
 
 pub extern "C" fn long_group_client(index: u64) -> ! {
-    make(index, ObjType::Group, (ENTRIES - 1) | (ENTRIES - 1) << 16, 1)
+    make(index, ObjType::Group, GROUP_ENTRIES | GROUP_ENTRIES << 16, 1)
 }
 
 pub extern "C" fn long_pool_client(index: u64) -> ! {
@@ -75,8 +76,7 @@ pub extern "C" fn long_count_client(index: u64) -> ! {
 }
 
 /// Makes a large frame in one of the row's slots.
-fn large_frame(block: Block, number: u32) -> Frame {
-    let memory = Untyped::at(named(block, Word::Untyped));
+fn large_frame(block: Block, memory: Untyped, number: u32) -> Frame {
     let at = abi::Cap(named(block, Word::Slots).0 + number);
     if memory.retype::<Frame>(u64::from(LARGE_PAGE_LOG2), own::cnode().slot(at), 1).is_err() {
         park();
@@ -92,7 +92,8 @@ const fn large_page(address: u64, mode: PageMode) -> PageRange {
 /// Maps a large page that was in a pool.
 pub extern "C" fn long_map_client(index: u64) -> ! {
     let block = Block::at(index);
-    let (space, frame) = (own::vspace(), large_frame(block, 0));
+    let memory = Untyped::at(named(block, Word::Untyped));
+    let (space, frame) = (own::vspace(), large_frame(block, memory, 0));
     let page = large_page(LARGE_VA, PageMode::Move);
     let pool_and_back =
         || space.map_pool(&frame, LARGE_VA).is_ok() && space.drop_pages(Pooled::of(&page)).is_ok();
@@ -107,7 +108,8 @@ pub extern "C" fn long_map_client(index: u64) -> ! {
 /// Copies a large page that another pool sees, too.
 pub extern "C" fn long_copy_client(index: u64) -> ! {
     let block = Block::at(index);
-    let (space, frame, fresh) = (own::vspace(), large_frame(block, 0), large_frame(block, 1));
+    let frame = large_frame(block, Untyped::at(named(block, Word::Untyped)), 0);
+    let (space, fresh) = (own::vspace(), large_frame(block, Untyped::at(slot::UNTYPED), 1));
     let (range, second) = (large_page(LARGE_VA, PageMode::Copy), LARGE_VA + LARGE_PAGE_SIZE);
     let [first, counts] = range.words();
     let share = Args { r9: counts, ..Args::plain(Op::PageTransfer, space.arg(), space.arg(), first, second) };

@@ -379,12 +379,12 @@ fn longest() -> Vec<Row> {
     [
         row("retype_frame_2m", long_frame_client),
         row("retype_frame_512p", long_pages_client),
-        row("retype_cnode_max", long_cnode_client),
-        row("retype_process_max", long_process_client),
-        row("retype_group_max", long_group_client),
+        row("retype_cnode_64k", long_cnode_client),
+        row("retype_process_64k", long_process_client),
+        row("retype_group_32k", long_group_client),
         row("retype_pool_max", long_pool_client),
         row("retype_256_notifications", long_count_client),
-        Row { memory_log2: SPACE_LOG2, ..row("retype_vspace_max", long_space_client) },
+        row("retype_vspace_256", long_space_client),
         row("map_cleared_2m", long_map_client),
         row("page_copy_2m", long_copy_client),
     ]
