@@ -645,7 +645,8 @@ operations! { ($)
     /// rdi = 1 where the frame's page was used, else 0.
     /// Rights: MAP of both; WRITE of the frame.
     /// Errors: BadArgument (detail: 1: the frame is device memory), BadAddress, NoPage (no page of
-    /// that size there that is to be copied), InUse (the frame's page is mapped), Dying, Forbidden.
+    /// that size there that is to be copied), InUse (the frame's page is mapped, or another space
+    /// copies to it), Dying, Forbidden.
     PageCopy = 52 {
         takes [space(0), frame(1, TO_WRITE)];
         labels READ | WRITE;

@@ -66,6 +66,9 @@ const LEAVING: u64 = 1 << 5;
 /// all.
 const CLEARED_SHIFT: u32 = 6;
 const CLEARED: u64 = 0x1ff << CLEARED_SHIFT;
+/// Of a large page that must be cleared: nothing but the copy of a page was written to it, since
+/// that copy began.
+const COPYING: u64 = 1 << 15;
 const MAPPED_SHIFT: u32 = 16;
 const WRITABLE_SHIFT: u32 = 32;
 const EXECUTABLE_SHIFT: u32 = 48;
@@ -159,6 +162,11 @@ impl Counts {
     /// Returns how many parts of 4 KiB of a page are cleared, if the page must be cleared.
     pub const fn cleared(self) -> u64 {
         (self.0 & CLEARED) >> CLEARED_SHIFT
+    }
+
+    /// Returns whether the page is being overwritten with a copy, and may still become it.
+    pub const fn is_copying(self) -> bool {
+        self.0 & (UNCLEAN | COPYING | POOLED | STALE | DYING | COUNT << MAPPED_SHIFT) == UNCLEAN | COPYING
     }
 
     pub const fn is_leaving(self) -> bool {
@@ -354,7 +362,7 @@ impl LockedFrame<'_> {
     /// Marks that the page is in pools, or in none any more. In the second case the kernel clears
     /// the page before it maps it again.
     pub fn set_pooled(&self, pooled: bool) {
-        let counts = self.counts.get().0 & !(POOLED | UNCLEAN | CLEARED | LEAVING);
+        let counts = self.counts.get().0 & !(POOLED | UNCLEAN | CLEARED | COPYING | LEAVING);
         self.counts.set(Counts(counts | if pooled { POOLED } else { UNCLEAN }));
     }
 
@@ -364,13 +372,20 @@ impl LockedFrame<'_> {
     }
 
     pub fn set_clean(&self) {
-        self.counts.set(Counts(self.counts.get().0 & !(UNCLEAN | CLEARED)));
+        self.counts.set(Counts(self.counts.get().0 & !(UNCLEAN | CLEARED | COPYING)));
     }
 
     /// Notes how many parts of a large page are cleared, less than all.
     pub fn set_cleared(&self, parts: u64) {
         debug_assert!(parts <= CLEARED >> CLEARED_SHIFT, "{parts} parts of a page are cleared");
-        self.counts.set(Counts(self.counts.get().0 & !CLEARED | parts << CLEARED_SHIFT & CLEARED));
+        let counts = self.counts.get().0 & !(CLEARED | COPYING);
+        self.counts.set(Counts(counts | parts << CLEARED_SHIFT & CLEARED));
+    }
+
+    /// Marks that the page is being overwritten with the copy of another one. If the copy is given
+    /// up, the page must be cleared.
+    pub fn set_copying(&self) {
+        self.counts.set(Counts(self.counts.get().0 & !CLEARED | UNCLEAN | COPYING));
     }
 
     /// Returns the stamp of the page's last shootdown: see [`FrameInfo::stamp`].

@@ -111,6 +111,9 @@ pub struct Frame {
     pins: AtomicU32,
     /// What is known of its pages, where that is not in the frame table: of device memory.
     infos: Table<FrameInfo>,
+    /// Of a frame of one large page: the address of the VSpace in which the copy is made that its
+    /// page becomes. Written under the page's lock.
+    pub copied_in: AtomicU64,
 }
 
 impl Frame {
@@ -122,6 +125,7 @@ impl Frame {
             pages: (memory.bytes() >> log2) as u32,
             pins: AtomicU32::new(0),
             infos: Table::empty(),
+            copied_in: AtomicU64::new(0),
         }
     }
 
@@ -251,6 +255,39 @@ pub struct VSpace {
     home: AtomicU32,
     /// For the walk of the tables: the last page table that was used. Under the lock.
     pub last_leaf: AtomicU64,
+    /// The copy of a large page that was begun last. Under the lock.
+    pub copy: Copying,
+}
+
+/// How far the copy of a large page is, which takes several entries. All fields are written under
+/// the lock of the space.
+#[derive(Default)]
+pub struct Copying {
+    /// The name of the page-table entry whose page is copied; none: no copy has begun.
+    from: AtomicU64,
+    /// The page that becomes the copy.
+    to: AtomicU64,
+    /// Parts of 4 KiB that are copied.
+    parts: AtomicU64,
+}
+
+impl Copying {
+    /// Begins a copy, and forgets the one before.
+    pub fn begin(&self, from: EntryName, to: Phys) {
+        self.from.store(from.0, Ordering::Relaxed);
+        self.to.store(to.0, Ordering::Relaxed);
+        self.parts.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns where the copy comes from, what page it goes to, and how many parts are copied.
+    pub fn get(&self) -> (EntryName, Phys, u64) {
+        let [from, to, parts] = [&self.from, &self.to, &self.parts].map(|word| word.load(Ordering::Relaxed));
+        (EntryName(from), Phys(to), parts)
+    }
+
+    pub fn set_parts(&self, parts: u64) {
+        self.parts.store(parts, Ordering::Relaxed);
+    }
 }
 
 /// In [`VSpace`]'s `state`: it is being destroyed; nothing is mapped any more.
@@ -302,6 +339,7 @@ impl VSpace {
             homes: AtomicCpuSet::default(),
             home: AtomicU32::new(0),
             last_leaf: AtomicU64::new(NO_LEAF),
+            copy: Copying::default(),
         })
     }
 

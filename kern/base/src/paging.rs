@@ -61,6 +61,9 @@ const LENT: u64 = 1 << 54;
 /// written.
 const TRANSIT: u64 = 1 << 55;
 const TRANSIT_WRITE: u64 = 1 << 56;
+/// A page of the pool that a write copies, and of which a copy is being made. No other change of
+/// the entry keeps it, except one that shares the page once more.
+const COPYING: u64 = 1 << 57;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -310,6 +313,17 @@ impl Pte {
     #[must_use]
     pub const fn unshared(self) -> Pte {
         Pte(self.0 & !(COPY | LENT))
+    }
+
+    /// Returns the entry marked: its page has not changed since a copy of it began.
+    #[must_use]
+    pub const fn copying(self) -> Pte {
+        Pte(self.0 | COPYING)
+    }
+
+    /// Returns whether a copy of the entry's page has begun, and the page is as it was then.
+    pub const fn is_copying(self) -> bool {
+        self.0 & (PRESENT | POOL | COPY | COPYING) == PRESENT | POOL | COPY | COPYING
     }
 
     pub const fn is_copied_on_write(self) -> bool {

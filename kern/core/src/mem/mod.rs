@@ -1,5 +1,6 @@
 //! Pages are mapped, unmapped, shared and moved: the room [`Mem`](crate::rooms::Mem).
 
+mod copying;
 mod fastpath;
 pub mod map;
 pub mod pool;

@@ -261,6 +261,10 @@ impl<'k, M: Machine> Mem<'k, M> {
         let old = spot.load();
         let seen = old.memory(spot.level).ok_or(Error::BadState)?;
         let (old_info, info) = (self.info(old.at())?, self.info(page.at())?);
+        let is_large = page.parts() > 1;
+        if is_large {
+            self.copy_ahead(me, frame, page, spot, address)?;
+        }
         {
             let locked = info.lock(self.cpu);
             match self.why_not_pool(frame, &locked) {
@@ -270,10 +274,13 @@ impl<'k, M: Machine> Mem<'k, M> {
                     return Err(self.refusal_of(me, Page { info, memory: page, address }, why_not));
                 }
             }
+            refuse_if(is_large && !self.is_copied(spot.vspace, frame, &locked), Refusal::More)?;
             self.note_pooled(frame, &locked);
             locked.counts.set(locked.counts.get().with(Access::Write));
         }
-        self.k.machine.copy(seen, page);
+        if !is_large {
+            self.k.machine.copy(seen, page);
+        }
         let new = Pte::page(page, Access::Write).pooled();
         spot.store(new.in_transit());
         let stale = self.tlb().forget(spot.vspace.get(), address);

@@ -51,7 +51,7 @@ fn written(base: u64, bytes: u64) -> usize {
 }
 
 /// Checks that memory is full of zeros.
-fn check_zeros(base: u64, bytes: u64, what: &str) {
+pub fn check_zeros(base: u64, bytes: u64, what: &str) {
     let words = host_test::words(base, bytes as usize / 8);
     let place = words.iter().position(|word| word.load(Relaxed) != 0);
     let found = place.map(|place| (place * 8, words[place].load(Relaxed)));
@@ -103,7 +103,7 @@ fn make_large(what: ObjType, size: u64, bytes: u64) -> (World, Cap, u64) {
 }
 
 /// Returns the object of a capability.
-fn made<T>(w: &World, cap: Cap) -> &'static T
+pub fn made<T>(w: &World, cap: Cap) -> &'static T
 where
     T: smp::door::KernelObject<Set = kern_base::objects::Objects>,
 {
@@ -216,7 +216,7 @@ fn rings_of_the_audit_are_made_in_steps() {
 }
 
 /// A task of process 1 on CPU 1 that has made some entries of a Retype.
-fn half_done(w: &mut World, call: Regs, entries: usize) -> Tcb {
+pub fn half_done(w: &mut World, call: Regs, entries: usize) -> Tcb {
     let worker = w.start(INIT, 1, 10);
     w.does(&worker, call);
     for _ in 1..entries {
@@ -227,7 +227,7 @@ fn half_done(w: &mut World, call: Regs, entries: usize) -> Tcb {
 }
 
 /// CPU 0 makes a system call, while CPU 1 is between two entries and only takes its mail.
-fn beside(w: &mut World, call: Regs) {
+pub fn beside(w: &mut World, call: Regs) {
     w.hold(Some(1));
     w.begin(0, call);
     while !w.is_over(0) {
@@ -239,7 +239,7 @@ fn beside(w: &mut World, call: Regs) {
     w.dismiss(0);
 }
 
-fn kill(w: &mut World, worker: &Tcb) {
+pub fn kill(w: &mut World, worker: &Tcb) {
     w.begin(0, Regs::op(Op::TaskKill, &[worker.cap.arg()]));
     while w.event(1) {}
     w.finish(0);
@@ -446,17 +446,17 @@ fn nothing_is_made_if_one_of_the_slots_is_full() {
     assert_eq!(used(&w, memory), (0, 0));
 }
 
-const LARGE_VA: u64 = 0x6000_0000;
-const LARGE: u64 = 1 << LARGE_PAGE_LOG2;
+pub const LARGE_VA: u64 = 0x6000_0000;
+pub const LARGE: u64 = 1 << LARGE_PAGE_LOG2;
 
 /// A large frame, and where its memory is.
-fn large_frame(w: &mut World) -> (Cap, u64) {
+pub fn large_frame(w: &mut World) -> (Cap, u64) {
     let frame = w.make(0, ObjType::Frame, u64::from(LARGE_PAGE_LOG2));
     (frame, made::<Frame>(w, frame).base().0)
 }
 
 /// Arguments that map a large frame.
-fn map_large(frame: Cap, address: u64, how: u64) -> [u64; 6] {
+pub fn map_large(frame: Cap, address: u64, how: u64) -> [u64; 6] {
     [abi::INIT_VSPACE.arg(), frame.arg(), address, how, 0, 0]
 }
 

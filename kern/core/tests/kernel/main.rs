@@ -9,6 +9,7 @@ mod begun;
 mod broadcast;
 mod broadcast_pages;
 mod chains;
+mod copied;
 mod deferral;
 mod detours;
 mod devices;
