@@ -8,7 +8,7 @@ use smp::sync::AtomicU64;
 use abi::TaskId;
 use abi::audit::{RECORD_WORDS, Record};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{Cleared, Ref, Table};
+use smp::door::{Cleared, Piece, Ref, Table};
 use smp::ring::{Read, Reader, write};
 
 /// The actor of an event: a task, by its name, which no later task gets; and its process's security
@@ -49,13 +49,17 @@ impl Audit {
         size_of::<Audit>() as u64 + cpus as u64 * (size_of::<Ring>() as u64 + ring)
     }
 
-    /// Makes an audit with a ring of `1 << log2` records for each CPU, in a piece of
-    /// [`Audit::bytes`].
-    pub fn make<'k>(mut piece: Cleared, pin: Pin<'k>, cpus: usize, log2: u8) -> Option<Ref<'k, Audit>> {
-        let head = piece.split(size_of::<Audit>() as u64)?;
-        let rings = piece.split(cpus as u64 * size_of::<Ring>() as u64)?;
+    /// Makes an audit with a ring of `1 << log2` records for each CPU, in a block of
+    /// [`Audit::bytes`]: the front for the `Audit`, and the rest.
+    pub fn make<'k>(
+        (head, mut rest): (Piece, Cleared),
+        pin: Pin<'k>,
+        cpus: usize,
+        log2: u8,
+    ) -> Option<Ref<'k, Audit>> {
+        let rings = rest.split(cpus as u64 * size_of::<Ring>() as u64)?;
         let rings = rings.into_table()?;
-        head.emplace(pin, Audit { rings, words: piece.into_table()?, log2 })
+        head.emplace(pin, Audit { rings, words: rest.into_table()?, log2 })
     }
 
     /// Returns the number of records that one ring has room for.

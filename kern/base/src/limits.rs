@@ -97,11 +97,11 @@ pub const FORGET_EACH: u64 = limit(8, 2);
 pub const FORGOTTEN_STEPS: usize = limit(128, 2);
 
 /// Work that one kernel entry does when it makes objects, in instructions.
-pub const ENTRY_WORK: u64 = limit(6 << 10, 1 << 9);
+pub const ENTRY_WORK: u64 = limit(7 << 10, 1 << 9);
 
 /// Work that one kernel entry does while it holds the lock of a root, when it makes objects. The
 /// entry may hold the lock several times.
-pub const LOCK_WORK: u64 = ENTRY_WORK / 4;
+pub const LOCK_WORK: u64 = limit(2 << 10, 1 << 7);
 
 /// Bytes that one kernel entry clears while it holds the lock of a root.
 pub const CLEAR_BYTES: u64 = 8 * LOCK_WORK;

@@ -17,7 +17,7 @@ use abi::{ObjType, TaskId, Utcb};
 use sched::{DeadlineLinks, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, Pin};
-use smp::door::{AtomicLink, Cleared, HasHomed, Homed, Link, Opened, Ptr, RawBytes, Ref, Sendable};
+use smp::door::{AtomicLink, Cleared, HasHomed, Homed, Link, Opened, Piece, Ptr, RawBytes, Ref, Sendable};
 use smp::mailbox::Node;
 use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use smp::sync::{AtomicBool, AtomicU64};
@@ -451,13 +451,17 @@ impl Task {
         self.recalled.store(recall.raw(), Release);
     }
 
-    /// Makes a task that is not configured yet, in a page-aligned piece of
-    /// [`TASK_BYTES`].
-    pub fn make<'k>(mut piece: Cleared, pin: Pin<'k>, root: RootId, home: CpuId) -> Option<Ref<'k, Task>> {
-        let head = piece.split(core::mem::size_of::<Task>() as u64)?;
-        let area = piece.split(abi::PAGE_SIZE - head.size())?;
+    /// Makes a task that is not configured yet, in a page-aligned block of [`TASK_BYTES`]: the front
+    /// for the `Task`, and the rest.
+    pub fn make<'k>(
+        (head, mut rest): (Piece, Cleared),
+        pin: Pin<'k>,
+        root: RootId,
+        home: CpuId,
+    ) -> Option<Ref<'k, Task>> {
+        let area = rest.split(abi::PAGE_SIZE - head.size())?;
         let vector = area.emplace_zeroed::<VectorArea>(pin)?;
-        let utcb = piece.emplace_zeroed::<Utcb>(pin)?;
+        let utcb = rest.emplace_zeroed::<Utcb>(pin)?;
         head.emplace(pin, Task::new(root, home, vector, utcb))
     }
 

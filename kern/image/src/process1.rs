@@ -144,7 +144,7 @@ impl First<'_> {
 
     /// Maps one fresh page that starts with `bytes`. Returns its physical address.
     fn map_page(&self, at: u64, bytes: &[u8], access: Access) -> Result<(), Why> {
-        let page = self.region.carve_cleared(PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
+        let (_, page) = self.region.carve_cleared(0, PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
         let memory = PhysRange::of_piece(&self.cx.k.machine, page.with_bytes(bytes));
         self.map(at, memory.page(0, abi::PAGE_LOG2).ok_or(Why::NoMemory)?, access)
     }
@@ -163,8 +163,8 @@ impl First<'_> {
     fn map_boot_page(&self, boot: &Boot, made: &Made, archive_len: u64) -> Result<(), Why> {
         let line = boot.info.command_line().as_bytes();
         let line = &line[..line.len().min(abi::CMDLINE_MAX)];
-        let piece =
-            self.region.carve_cleared(size_of::<BootPage>() as u64, PAGE_SIZE).ok_or(Why::NoMemory)?;
+        let piece = self.region.carve_cleared(0, size_of::<BootPage>() as u64, PAGE_SIZE);
+        let (_, piece) = piece.ok_or(Why::NoMemory)?;
         let fill = |page: &mut BootPage| {
             page.magic = abi::BOOT_MAGIC;
             page.cpus = percpu::count() as u64;
@@ -194,7 +194,7 @@ impl First<'_> {
         let key = cx.k.processes.allocate(pin)?;
         let process = carve(region, pin, Process::new(BOOT_ROOT, key, numbers)).ok_or(Why::NoMemory)?;
         cx.k.processes.enter(pin, process);
-        let task = region.carve_cleared(TASK_BYTES, PAGE_SIZE);
+        let task = region.carve_cleared(size_of::<Task>() as u64, TASK_BYTES, PAGE_SIZE);
         let task = task.and_then(|p| Task::make(p, pin, BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let control = carve(region, pin, SchedControl::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;

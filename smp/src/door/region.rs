@@ -106,17 +106,21 @@ impl Region {
         Some(Piece { base: self.base + at, size })
     }
 
-    /// Carves a block as [`Region::carve`] does, and clears what of it is not cleared ahead.
+    /// Carves a block as [`Region::carve`] does. Returns its first `head` bytes, with any contents,
+    /// and the rest, cleared as far as it is not cleared ahead.
     #[inline(always)]
-    pub fn carve_cleared(&self, size: u64, align: u64) -> Option<Cleared> {
+    pub fn carve_cleared(&self, head: u64, size: u64, align: u64) -> Option<(Piece, Cleared)> {
         let (at, end) = self.block(size, align)?;
         let done = match self.cleared() {
             Some((from, to)) if from <= at && at < to => to.min(end),
             _ => at,
         };
+        let rest = at.checked_add(head).filter(|rest| *rest <= end)?;
         self.low.set(end);
+        let done = done.max(rest);
         Piece { base: self.base + done, size: end - done }.zero();
-        Some(Cleared(Piece { base: self.base + at, size }))
+        let head = Piece { base: self.base + at, size: head };
+        Some((head, Cleared(Piece { base: self.base + rest, size: end - rest })))
     }
 
     /// Returns whether the block that [`Region::carve_cleared`] would carve next is cleared ahead.
@@ -296,12 +300,6 @@ impl Cleared {
         // elsewhere.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.base as *mut u8, len) }
         self.0
-    }
-
-    /// Makes an object at the front, as [`Piece::emplace`] does.
-    #[inline(always)]
-    pub fn emplace<'k, T: 'static>(self, pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
-        self.0.emplace(pin, value)
     }
 
     /// Makes an object whose bytes are all zero at the front, in place.

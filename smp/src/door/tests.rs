@@ -122,7 +122,7 @@ fn blocks_are_cleared_ahead_in_steps() {
     // What is carved leaves the range, from below and from above.
     assert!(region.carve(64, 64).is_some() && region.is_ahead(448, 64) && !region.is_ahead(449, 64));
     assert!(region.carve_top(600).is_some() && !region.is_ahead(384, 64) && region.is_ahead(320, 64));
-    assert!(region.carve_cleared(320, 64).is_some_and(|piece| is_zero(&piece)));
+    assert!(region.carve_cleared(0, 320, 64).is_some_and(|(_, piece)| is_zero(&piece)));
     assert!(!region.is_ahead(1, 64));
 }
 
@@ -136,7 +136,7 @@ fn blocks_are_clear_whatever_was_cleared_ahead() {
         garbage(&region);
         let _ = region.clear_ahead(256, align, ahead);
         assert!(skip == 0 || region.carve(skip, 64).is_some());
-        let piece = region.carve_cleared(size, 64).expect("room");
+        let (_, piece) = region.carve_cleared(0, size, 64).expect("room");
         assert!(is_zero(&piece), "{ahead} bytes ahead, aligned to {align}");
     }
 }
@@ -149,7 +149,7 @@ fn a_region_that_starts_again_has_nothing_cleared() {
     garbage(&region);
     region.start_again();
     assert!(!region.is_ahead(64, 64));
-    assert!(region.carve_cleared(512, 64).is_some_and(|piece| is_zero(&piece)));
+    assert!(region.carve_cleared(0, 512, 64).is_some_and(|(_, piece)| is_zero(&piece)));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_short_block_below_the_range_is_clear() {
     assert!(region.carve(64, 64).is_some());
     let _ = region.clear_ahead(1024, 1024, 512);
     assert!(!region.is_ahead(64, 64));
-    assert!(region.carve_cleared(128, 64).is_some_and(|piece| is_zero(&piece)));
+    assert!(region.carve_cleared(0, 128, 64).is_some_and(|(_, piece)| is_zero(&piece)));
     assert!(region.is_ahead(512, 1024), "the range is not used up");
 }
 

@@ -30,7 +30,7 @@ use crate::{Refusal, Result, refuse_if};
 /// Bytes that a unit of work clears.
 const WORK_BYTES: u64 = 8;
 /// Work of an object besides its memory: its slot, its place in the tree, its record of the audit.
-const OBJECT_WORK: u64 = 150;
+const OBJECT_WORK: u64 = 128;
 /// Work of the look at a slot.
 const LOOK_WORK: u64 = 12;
 
@@ -135,7 +135,9 @@ impl<'k, M: Machine> Caps<'k, M> {
         let first = range.start.next_multiple_of(PAGE_SIZE);
         let pages = range.end.saturating_sub(first).div_ceil(PAGE_SIZE);
         for info in self.k.frames.row(self.pin(), self.k.machine.phys(first), pages as usize) {
-            info.forget_use(self.cpu);
+            if !info.is_blank() {
+                info.forget_use(self.cpu);
+            }
         }
     }
 }

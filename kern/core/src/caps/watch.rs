@@ -37,7 +37,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             refuse_if(!self.k.audit.is_null(), Error::InUse)?;
             let region = guard.region();
             refuse_if(!layout.is_ahead(region), Refusal::More)?;
-            let piece = region.carve_cleared(layout.size, layout.align);
+            let piece = region.carve_cleared(size_of::<Audit>() as u64, layout.size, layout.align);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
             let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
             // Counted first: the audit may end as soon as others can find it.

@@ -69,10 +69,11 @@ impl<'a> Site<'a, '_> {
         self.memory.untyped().header.root()
     }
 
-    /// Carves the object's block, all of whose bytes are 0.
+    /// Carves the object's block. Returns the front, for a `T`, and the rest, all of whose bytes
+    /// are 0.
     #[inline(always)]
-    fn carve(&self) -> Option<Cleared> {
-        self.region().carve_cleared(self.layout.size, self.layout.align)
+    fn carve<T>(&self) -> Option<(Piece, Cleared)> {
+        self.region().carve_cleared(size_of::<T>() as u64, self.layout.size, self.layout.align)
     }
 
     /// Carves room for a `T` at the region's top, and the object's block.
@@ -81,14 +82,7 @@ impl<'a> Site<'a, '_> {
         if !self.layout.fits(self.region()) {
             return None;
         }
-        Some((self.region().carve_top(size_of::<T>() as u64)?, self.carve()?))
-    }
-
-    /// Carves a block for a `T` and a table that follows it.
-    #[inline(always)]
-    fn carve_pair<T>(&self) -> Option<(Cleared, Cleared)> {
-        let mut block = self.carve()?;
-        Some((block.split(size_of::<T>() as u64)?, block))
+        Some((self.region().carve_top(size_of::<T>() as u64)?, self.carve::<()>()?.1))
     }
 }
 
@@ -249,11 +243,6 @@ impl<'k, M: Machine> Make<'k, M> {
         Some(())
     }
 
-    /// Writes a new object as [`Make::place`] does, into memory that is cleared.
-    fn place_cleared<T: Headed>(self, site: &Site<'_, 'k>, piece: Cleared, object: T) -> Option<()> {
-        self.place(site, piece.into_piece(), object)
-    }
-
     /// Writes the first capability of a new object into its slot.
     fn fill_site<T: Headed>(self, site: &Site<'_, 'k>, object: Ref<'k, T>) {
         self.caps().fill_first(site.memory, site.slot, object, site.parent, site.label);
@@ -299,9 +288,9 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     fn make_cnode(self, site: &Site<'_, 'k>) -> Option<()> {
-        let (head, tail) = site.carve_pair::<CNode>()?;
+        let (head, tail) = site.carve::<CNode>()?;
         let table = FilledTable::new(tail.into_table::<Slot>()?)?;
-        self.place_cleared(site, head, CNode::new(site.root(), table))
+        self.place(site, head, CNode::new(site.root(), table))
     }
 
     /// Makes a Process. Returns `None` if the memory is too small; other failures are errors.
@@ -311,7 +300,7 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         let key = self.k.processes.allocate(self.pin())?;
         let make = || {
-            let (head, tail) = site.carve_pair::<Process>()?;
+            let (head, tail) = site.carve::<Process>()?;
             let table = tail.into_table::<TaskNumber>()?;
             let process = head.emplace(self.pin(), Process::new(site.root(), key, table))?;
             self.k.processes.enter(self.pin(), process);
@@ -322,7 +311,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     fn make_task(self, site: &Site<'_, 'k>) -> Option<()> {
-        self.fill_site(site, Task::make(site.carve()?, self.pin(), site.root(), self.id())?);
+        self.fill_site(site, Task::make(site.carve::<Task>()?, self.pin(), site.root(), self.id())?);
         Some(())
     }
 
@@ -347,15 +336,14 @@ impl<'k, M: Machine> Make<'k, M> {
 
     fn make_group(self, site: &Site<'_, 'k>, size: u64) -> Option<()> {
         let count = size & 0xffff;
-        let mut piece = site.carve()?;
-        let head = piece.split(size_of::<Group>() as u64)?;
+        let (head, mut piece) = site.carve::<Group>()?;
         let mut member_piece = piece.split((count * 8).next_multiple_of(64))?;
         let members = NamedTable::new(member_piece.split(count * 8)?.into_table()?);
         let place_bytes = count * size_of::<Membership>() as u64;
         let mut place_piece = piece.split(place_bytes.next_multiple_of(64))?;
         let places = place_piece.split(place_bytes)?.into_table()?;
         let exposures = NamedTable::new(piece.into_table::<Exposure>()?);
-        self.place_cleared(site, head, Group::new(site.root(), members, exposures, places))
+        self.place(site, head, Group::new(site.root(), members, exposures, places))
     }
 
     /// Fills the first slot of a boot object, from which nothing is derived yet.

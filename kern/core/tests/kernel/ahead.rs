@@ -8,7 +8,7 @@ use abi::{
 };
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group};
-use kern_base::limits::{CLEAR_PARTS, ENTRY_WORK};
+use kern_base::limits::{CLEAR_BYTES, CLEAR_PARTS, ENTRY_WORK, LOCK_WORK};
 use kern_base::memory::{Frame, VSpace};
 use kern_base::paging::TABLE_BYTES;
 use kern_base::process::Process;
@@ -24,7 +24,7 @@ use crate::world::{Regs, Tcb, World};
 const GARBAGE: u8 = 0xa5;
 const GARBAGE_WORD: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 /// Bytes that the kernel clears in one entry, at most.
-const ENTRY_BYTES: u64 = 8 * ENTRY_WORK;
+const ENTRY_BYTES: u64 = ENTRY_WORK / LOCK_WORK * CLEAR_BYTES;
 /// Bytes that an entry writes besides: new objects at the ends of the memory, tables' first words.
 const BESIDE: u64 = 8 << 10;
 /// A frame that takes some entries: as small as possible, and aligned to a page only.

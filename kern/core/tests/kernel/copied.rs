@@ -127,9 +127,8 @@ fn a_page_that_changes_meanwhile_is_copied_anew() {
 #[test]
 fn another_page_at_the_place_is_copied_anew() {
     let mut s = Shared::new();
-    let worker = s.half_done();
     let (other, base) = large_frame(&mut s.w);
-    s.w.hold(Some(1));
+    let worker = s.half_done();
     for step in [drop_at(SECOND), drop_at(LARGE_VA)] {
         beside(&mut s.w, step);
     }
@@ -187,7 +186,6 @@ fn two_copies_in_one_space_come_to_their_ends() {
     let (frame, copy) = large_frame(&mut s.w);
     let worker = s.half_done();
     // At the other place, where the page is shared, too.
-    s.w.must(0, Op::Null, &[]);
     s.w.begin(0, call(Op::PageCopy, &[SPACE, frame.arg(), LARGE_VA]));
     let mut turns = 0;
     while !(s.w.is_over(0) && worker.is_through()) {

@@ -110,7 +110,12 @@ impl World {
         let process = piece::<Process>(region)?.emplace(pin, Process::new(BOOT_ROOT, key, numbers))?;
         cx.k.processes.enter(pin, process);
         self.made.init = Some(process);
-        let task = Task::make(region.carve_cleared(TASK_BYTES, 4096)?, pin, BOOT_ROOT, cx.id())?;
+        let task = Task::make(
+            region.carve_cleared(size_of::<Task>() as u64, TASK_BYTES, 4096)?,
+            pin,
+            BOOT_ROOT,
+            cx.id(),
+        )?;
         let sc = piece::<SchedContext>(region)?.emplace(pin, SchedContext::new(BOOT_ROOT, cx.id()))?;
         let machine = piece::<MachineObject>(region)?.emplace(pin, MachineObject::new(BOOT_ROOT))?;
         let log2 = memory.size().ilog2() as u8;
