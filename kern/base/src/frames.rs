@@ -62,12 +62,12 @@ const UNCLEAN: u64 = 1 << 4;
 /// The memory of a pooled page is being given back, and a sweep takes the page out of its pools. It
 /// can go to no other place.
 const LEAVING: u64 = 1 << 5;
-/// Of a page that must be cleared: how many parts of 4 KiB are cleared so far, which is less than
-/// all.
+/// The number of parts of 4 KiB that are cleared so far, less than all, of a page that must be
+/// cleared.
 const CLEARED_SHIFT: u32 = 6;
 const CLEARED: u64 = 0x1ff << CLEARED_SHIFT;
-/// Of a large page that must be cleared: nothing but the copy of a page was written to it, since
-/// that copy began.
+/// Nothing but the copy of a page was written to this large page since that copy began. The page
+/// must be cleared.
 const COPYING: u64 = 1 << 15;
 const MAPPED_SHIFT: u32 = 16;
 const WRITABLE_SHIFT: u32 = 32;

@@ -111,8 +111,8 @@ pub struct Frame {
     pins: AtomicU32,
     /// What is known of its pages, where that is not in the frame table: of device memory.
     infos: Table<FrameInfo>,
-    /// Of a frame of one large page: the address of the VSpace in which the copy is made that its
-    /// page becomes. Written under the page's lock.
+    /// The address of the VSpace in which a copy was begun to the frame's page, which is large.
+    /// Written under the page's lock.
     pub copied_in: AtomicU64,
 }
 

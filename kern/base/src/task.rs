@@ -451,8 +451,8 @@ impl Task {
         self.recalled.store(recall.raw(), Release);
     }
 
-    /// Makes a task that is not configured yet, in a page-aligned block of [`TASK_BYTES`]: the front
-    /// for the `Task`, and the rest.
+    /// Makes a task that is not configured yet, in a page-aligned block of [`TASK_BYTES`]. The
+    /// first piece is the block's front, for the `Task`.
     pub fn make<'k>(
         (head, mut rest): (Piece, Cleared),
         pin: Pin<'k>,

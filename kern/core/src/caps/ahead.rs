@@ -3,8 +3,8 @@
 //!
 //! # Work
 //! Work is counted in instructions, roughly: a word that is cleared is one. One kernel entry does
-//! [`ENTRY_WORK`](kern_base::limits::ENTRY_WORK) at most, and holds a root's lock for [`LOCK_WORK`].
-//! An object whose block is more than [`CLEAR_BYTES`] is *long*.
+//! [`ENTRY_WORK`] at most, and holds a root's lock for [`LOCK_WORK`]. An object whose block is more
+//! than [`CLEAR_BYTES`] is *long*.
 //!
 //! # Steps
 //! A step clears a part under the root's lock. The region keeps how far it is

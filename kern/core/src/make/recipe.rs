@@ -1,4 +1,4 @@
-//! What there is to make: types and sizes of objects, and the memory that they take.
+//! The types and sizes of objects to be made, and the memory that they take.
 
 use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{ObjType, PAGE_SIZE};

@@ -15,7 +15,7 @@
 //!   pool. The frame also knows the space in which the copy was begun.
 //!
 //! The space remembers the copy that was begun there last, and how far it is ([`Copying`]). A copy
-//! that has lost one of its marks begins anew.
+//! that has lost one of its marks begins again.
 //!
 //! Several tasks may copy pages of one space at the same time. Then each first continues the copy
 //! that the space remembers, and begins its own when that is complete. So they do not undo each
