@@ -16,6 +16,8 @@ use crate::measure::{Verdict, measure_undone, park};
 
 /// Memory of a row.
 pub const LONG_LOG2: u64 = 22;
+/// Memory of a row with two large pages.
+pub const TWO_LARGE_LOG2: u64 = 23;
 /// Samples of these rows.
 pub const LONG_SAMPLES: u64 = 5;
 /// Slots that they need.
@@ -108,8 +110,8 @@ pub extern "C" fn long_map_client(index: u64) -> ! {
 /// Copies a large page that another pool sees, too.
 pub extern "C" fn long_copy_client(index: u64) -> ! {
     let block = Block::at(index);
-    let frame = large_frame(block, Untyped::at(named(block, Word::Untyped)), 0);
-    let (space, fresh) = (own::vspace(), large_frame(block, Untyped::at(slot::UNTYPED), 1));
+    let large = |number| large_frame(block, Untyped::at(named(block, Word::Untyped)), number);
+    let (space, frame, fresh) = (own::vspace(), large(0), large(1));
     let (range, second) = (large_page(LARGE_VA, PageMode::Copy), LARGE_VA + LARGE_PAGE_SIZE);
     let [first, counts] = range.words();
     let share = Args { r9: counts, ..Args::plain(Op::PageTransfer, space.arg(), space.arg(), first, second) };

@@ -59,7 +59,7 @@ const CAPTURED: bool = matches!(env!("CARGO_BIN_NAME").as_bytes(), b"tables");
 /// Pages of heap, for the samples of every pair of a row.
 const HEAP_PAGES: u32 = 160;
 /// Memory (as base-2 logarithm) and slots for one row.
-const ROW_LOG2: u8 = 24;
+const ROW_LOG2: u8 = 25;
 const ROW_SLOTS: u32 = 2048;
 /// Most pairs in one scenario.
 const PAIRS_MAX: u64 = 32;
