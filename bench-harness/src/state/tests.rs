@@ -40,6 +40,7 @@ fn world(base: u64) -> Snapshot {
             until: base + 3 * MINUTE,
             timer: u64::MAX,
             soonest: u64::MAX,
+            look_at: u64::MAX,
             ..Cpu::default()
         }],
         classes: vec![Class { cpu: 0, priority: 9, first: spare, last: spare }],
