@@ -101,6 +101,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Stage::Ask => {
                 self.work_for(block.task().get().msg_node.rank());
                 self.request_arrived(block);
+                self.sched.works_for.set(0);
             }
             _ => self.block_is_home(block),
         }

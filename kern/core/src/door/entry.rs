@@ -11,7 +11,6 @@ use smp::door::Ref;
 use test_abi::trace::{Event, Irq, Why};
 
 use crate::door::look::Look;
-use crate::outbox::mail::rank_of;
 use crate::rooms::Door;
 
 /// What a CPU does at the end of a kernel entry whose message went to another CPU.
@@ -70,8 +69,7 @@ impl<'k, M: Machine> Door<'k, M> {
         match runs {
             Some(task) => Interrupted::Message(task),
             None => {
-                let priority = time.and_then(|sc| self.open_time(sc)).map_or(0, |sc| sc.state.priority());
-                let rank = rank_of(priority, false);
+                let rank = self.rank_of_time(time);
                 Interrupted::Rest(Rest { task: before.map_or(0, Ref::addr), began, rank, look })
             }
         }

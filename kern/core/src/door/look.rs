@@ -23,6 +23,8 @@
 
 use kern_base::limits::PROGRAM_MAIL;
 use kern_base::machine::Machine;
+use kern_base::sched_context::SchedContext;
+use smp::door::Ref;
 use smp::mailbox::Drained;
 
 use crate::OpenTask;
@@ -118,7 +120,7 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             return false;
         }
-        let rank = self.rank_of_program();
+        let rank = self.rank_of_time(self.sched.current.get(self.pin()));
         if rank >= self.sched.deferred_for.get() {
             return false;
         }
@@ -129,9 +131,9 @@ impl<'k, M: Machine> Door<'k, M> {
         true
     }
 
-    /// Returns the rank that mail must exceed to be urgent, while this program runs.
-    fn rank_of_program(self) -> u32 {
-        self.running().map_or(0, |sc| rank_of(sc.state.priority(), false))
+    /// Returns the rank that mail must exceed to be urgent for a program on this CPU time.
+    pub fn rank_of_time(self, sc: Option<Ref<'k, SchedContext>>) -> u32 {
+        sc.and_then(|sc| self.open_time(sc)).map_or(0, |sc| rank_of(sc.state.priority(), false))
     }
 
     /// Sets the timer for the next look, if this CPU defers its mail.

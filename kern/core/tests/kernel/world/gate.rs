@@ -122,6 +122,8 @@ impl Gate {
             Why::Fault(fault) => self.fault(&mut entry, fault),
             Why::Mail => self.poll(&mut entry),
         }
+        let works_for = self.look(n).sched.works_for.get();
+        assert_eq!(works_for, 0, "cpu{n}: the next entry would work for the task of this entry's mail");
     }
 
     fn system_call(&self, entry: &mut CpuEntry) {
