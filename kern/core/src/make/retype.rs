@@ -169,12 +169,14 @@ impl<'k, M: Machine> Make<'k, M> {
         work: &mut Work,
     ) -> Result<u64> {
         let each = order.layout.work;
+        // Only one long object can be cleared ahead.
+        let most = if order.layout.is_long() { 1 } else { (LOCK_WORK / each).max(1) };
         loop {
             if order.layout.is_long() {
                 self.caps().clear_ahead(order.from, order.layout, work)?;
             }
             let left = count - *made;
-            let now = left.min(LOCK_WORK / each).max(1);
+            let now = left.min(most);
             refuse_if(!work.spend(now * each), Refusal::More)?;
             let free = self.retype_some(me, order, *made..*made + now)?;
             *made += now;

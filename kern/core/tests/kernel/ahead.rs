@@ -433,6 +433,26 @@ fn many_objects_take_several_entries() {
     assert_eq!((0..COUNT).filter(|n| is_there(&w, n)).count() as u64, COUNT);
 }
 
+/// Long objects of one system call: each has its memory cleared ahead, and none is made twice.
+#[test]
+fn long_objects_are_made_one_by_one() {
+    const COUNT: u64 = 3;
+    // As short as a long one can be: several would fit a lock's hold.
+    let pages = CLEAR_BYTES / PAGE_SIZE + 1;
+    for (what, size) in
+        [(ObjType::Frame, u64::from(PAGE_LOG2) | pages << 8), (ObjType::CNode, CLEAR_BYTES / 64 + 1)]
+    {
+        let mut w = World::with_memory(2, 8 << 20);
+        let (memory, _) = garbage(&mut w, 20);
+        let to = w.slots(COUNT as u32);
+        w.must(0, Op::Retype, &[Target::new(memory, what as u32).0, size, at(to), COUNT]);
+        for n in 0..COUNT as u32 {
+            let word = w.slot_at(Cap(to.0 + n)).get().word.load(host_test::pin(0));
+            assert_eq!(word.object_type(), what as u8, "{what:?} {n}");
+        }
+    }
+}
+
 /// All slots are checked before the first object is made, however many entries that takes.
 #[test]
 fn nothing_is_made_if_one_of_the_slots_is_full() {

@@ -401,6 +401,7 @@ impl<'a> Play<'a> {
     fn run_other(&mut self, deed: &Deed, actor: Tcb, (cpu, number): (usize, usize), most: usize) -> usize {
         let runs = self.w.runs(cpu, &actor) && !self.w.must_restart(cpu);
         self.own.set(true);
+        let mut next = None;
         match deed.what {
             What::Call(regs) if runs => {
                 let regs: Regs = regs(&self.cast, number);
@@ -409,9 +410,7 @@ impl<'a> Play<'a> {
             What::Calls([before, last]) if runs => {
                 let regs: Regs = before(&self.cast, number);
                 self.w.issue(cpu, regs);
-                if self.w.runs(cpu, &actor) && actor.is_through() {
-                    self.w.issue(cpu, last(&self.cast, number));
-                }
+                next = Some(last);
             }
             What::Fault(address) if runs => self.w.fault(cpu, address),
             What::Timer => {
@@ -422,6 +421,13 @@ impl<'a> Play<'a> {
         }
         let mut entries = 1;
         for _ in 0..STEPS {
+            let is_through = self.w.runs(cpu, &actor) && actor.is_through();
+            if let Some(last) = next.take_if(|_| is_through && entries < most) {
+                self.own.set(true);
+                self.w.issue(cpu, last(&self.cast, number));
+                entries += 1;
+                continue;
+            }
             let mut step = |n: usize| {
                 self.own.set(n == cpu);
                 let moved = (n != cpu || entries < most) && self.w.step(n);
@@ -429,7 +435,7 @@ impl<'a> Play<'a> {
                 moved
             };
             let moved = (0..CPUS).filter(|n| step(*n)).count() > 0;
-            if !moved || (self.w.runs(cpu, &actor) && actor.is_through()) {
+            if !moved || (self.w.runs(cpu, &actor) && actor.is_through() && next.is_none()) {
                 break;
             }
         }
