@@ -38,15 +38,14 @@ impl<P: Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///
     /// The payload names the owner of the bits for the target, so it is the same for every raise.
-    /// The rank is that of the raise that finds no bit up.
+    /// The rank beside it is that of the raise that finds no bit up, and is not asked for otherwise.
     #[inline]
     pub fn raise(
         &self,
         pin: Pin<'_>,
         at: Ref<'_, CoalescedBits<P>>,
         bits: u64,
-        rank: u32,
-        payload: impl FnOnce() -> P,
+        ranked: impl FnOnce() -> (P, u32),
     ) -> Wake {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
         let was_up = planted(Fault::LostWake) && at.look_too_early();
@@ -54,8 +53,9 @@ impl<P: Send> Mailbox<P> {
             return Wake::NotNeeded;
         }
         chaos::point(Point::BitsRaised);
+        let (payload, rank) = ranked();
         at.get().node.set_rank(rank);
-        self.push_free(pin, at.map(|at| &at.node), payload())
+        self.push_free(pin, at.map(|at| &at.node), payload)
     }
 
     /// Pushes a popped node into this mailbox, with its bits still raised, because their object has

@@ -69,7 +69,7 @@ fn explore(again: bool, preemptions: usize) {
         };
         let (to, at, line, deeds) = (taker.mailbox, taker.bits, taker.line, taker.deeds);
         let raise = move |n: usize, bit: u64| {
-            if to.raise(pin(n), at, bit, 0, || ()).is_needed() {
+            if to.raise(pin(n), at, bit, || ((), 0)).is_needed() {
                 line.raise();
             }
         };

@@ -97,7 +97,7 @@ impl Cpu {
         }
         let to = parts.note.mail_target(pin).index();
         let bits = self.parts.map(|parts| &parts.remote);
-        self.woken(to, self.mailboxes[to].raise(pin, bits, 1, 0, || Mail::Bits));
+        self.woken(to, self.mailboxes[to].raise(pin, bits, 1, || (Mail::Bits, 0)));
     }
 
     fn take_interrupt(&self) -> bool {

@@ -164,10 +164,10 @@ fn a_producer_in_the_middle_is_seen() {
 fn bits_are_announced_once_and_taken_together() {
     let (mailbox, bits) = (mailbox(0), leak(CoalescedBits::new()));
     for round in 0..3 {
-        assert_eq!(mailbox.raise(pin(1), bits, 1, 0, || 7), Wake::Interrupt);
-        assert_eq!(mailbox.raise(pin(2), bits, 4, 0, || 7), Wake::NotNeeded);
+        assert_eq!(mailbox.raise(pin(1), bits, 1, || (7, 0)), Wake::Interrupt);
+        assert_eq!(mailbox.raise(pin(2), bits, 4, || (7, 0)), Wake::NotNeeded);
         assert_eq!((bits.glance(), mailbox.inbox(pin(0)).pop()), (5, Popped::Mail(7)), "round {round}");
-        assert_eq!(mailbox.raise(pin(1), bits, 2, 0, || 7), Wake::NotNeeded);
+        assert_eq!(mailbox.raise(pin(1), bits, 2, || (7, 0)), Wake::NotNeeded);
         assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Empty);
         assert_eq!((bits.take(pin(0)), bits.glance()), (7, 0));
     }
@@ -176,10 +176,10 @@ fn bits_are_announced_once_and_taken_together() {
 #[test]
 fn bits_follow_an_object_that_moved() {
     let (old, new, bits) = (mailbox(0), mailbox(3), leak(CoalescedBits::new()));
-    let _ = old.raise(pin(1), bits, 8, 0, || 9);
+    let _ = old.raise(pin(1), bits, 8, || (9, 0));
     assert_eq!(old.inbox(pin(0)).pop(), Popped::Mail(9));
     assert_eq!(new.pass_on(pin(0), bits, 9), Wake::Interrupt);
-    assert_eq!(new.raise(pin(1), bits, 1, 0, || 9), Wake::NotNeeded);
+    assert_eq!(new.raise(pin(1), bits, 1, || (9, 0)), Wake::NotNeeded);
     assert_eq!((new.inbox(pin(3)).pop(), bits.take(pin(3))), (Popped::Mail(9), 9));
 }
 

@@ -187,7 +187,7 @@ impl Cpu {
         let pin = smp::host_test::pin(self.number);
         self.woken(
             to,
-            self.mailboxes[to].raise(pin, self.task.map(|task| &task.ctl), bits, 0, || Mail::Control),
+            self.mailboxes[to].raise(pin, self.task.map(|task| &task.ctl), bits, || (Mail::Control, 0)),
         );
     }
 

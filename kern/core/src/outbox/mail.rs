@@ -81,8 +81,8 @@ impl<'k, M: Machine> Outbox<'k, M> {
         value: u64,
         mail: impl FnOnce() -> Mail,
     ) {
-        let rank = self.rank_for(to);
-        let wake = self.k.block(self.pin(), to).mailbox().raise(self.pin(), bits, value, rank, mail);
+        let ranked = || (mail(), self.rank_for(to));
+        let wake = self.k.block(self.pin(), to).mailbox().raise(self.pin(), bits, value, ranked);
         self.interrupt(to, wake);
     }
 
