@@ -44,8 +44,8 @@ pub enum Ahead {
     NoRoom,
     /// The whole block is cleared.
     Ready,
-    /// The addresses that this step has cleared.
-    Cleared(Range<u64>),
+    /// The addresses that this step has cleared, and the bytes of the block that are left.
+    Cleared(Range<u64>, u64),
 }
 
 impl Region {
@@ -85,9 +85,32 @@ impl Region {
     /// and ends.
     #[inline(always)]
     fn block(&self, size: u64, align: u64) -> Option<(u64, u64)> {
-        let at = (self.base + self.low.get()).checked_next_multiple_of(align)? - self.base;
+        self.block_below(self.high.get(), size, align)
+    }
+
+    #[inline(always)]
+    fn block_below(&self, high: u64, size: u64, align: u64) -> Option<(u64, u64)> {
+        // Not `next_multiple_of`: it would divide.
+        let at = ((self.base + self.low.get()).checked_add(align - 1)? & !(align - 1)) - self.base;
         let end = at.checked_add(size)?;
-        (end <= self.high.get()).then_some((at, end))
+        (end <= high).then_some((at, end))
+    }
+
+    /// Returns whether there is room for pieces of the sizes `tops` at the top, and for a block of
+    /// `size` bytes, aligned to `align` (a power of two), at the bottom.
+    #[inline(always)]
+    pub fn has_room(&self, tops: &[u64], size: u64, align: u64) -> bool {
+        let high = tops.iter().try_fold(self.high.get(), |high, top| Self::below(high, *top));
+        high.is_some_and(|high| self.block_below(high, size, align).is_some())
+    }
+
+    /// Returns where a piece of `size` bytes begins that ends at `high`, or a little before.
+    #[inline(always)]
+    const fn below(high: u64, size: u64) -> Option<u64> {
+        match high.checked_sub(size) {
+            Some(at) => Some(at & !(OBJECT_ALIGN as u64 - 1)),
+            None => None,
+        }
     }
 
     /// Returns the range that is cleared ahead and not carved; `None` if it is empty.
@@ -130,7 +153,8 @@ impl Region {
         block.zip(cleared).is_some_and(|((at, end), (from, to))| from <= at && end <= to)
     }
 
-    /// Clears at most `most` bytes of the block that [`Region::carve_cleared`] would carve next.
+    /// Clears at most `most` bytes, which may be none, of the block that [`Region::carve_cleared`]
+    /// would carve next.
     ///
     /// Several tasks may clear ahead in one region, each for a block of its own, and each may be
     /// gone before it carves the block. So the range that is cleared belongs to none of them: a
@@ -147,12 +171,12 @@ impl Region {
         let next = end.min(to + most);
         Piece { base: self.base + to, size: next - to }.zero();
         self.cleared.set((from, next));
-        Ahead::Cleared(self.base + to..self.base + next)
+        Ahead::Cleared(self.base + to..self.base + next, end - next)
     }
 
     /// Carves `size` bytes, aligned to a cache line, from the top.
     pub fn carve_top(&self, size: u64) -> Option<Piece> {
-        let at = self.high.get().checked_sub(size)? & !(OBJECT_ALIGN as u64 - 1);
+        let at = Self::below(self.high.get(), size)?;
         if at < self.low.get() {
             return None;
         }

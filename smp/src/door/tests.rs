@@ -112,10 +112,10 @@ fn blocks_are_cleared_ahead_in_steps() {
     let base = garbage(&region);
     assert!(!region.is_ahead(512, 64));
     let step = |size| region.clear_ahead(size, 64, 192);
-    assert_eq!(step(512), Ahead::Cleared(base..base + 192));
-    assert_eq!(step(512), Ahead::Cleared(base + 192..base + 384));
+    assert_eq!(step(512), Ahead::Cleared(base..base + 192, 320));
+    assert_eq!(step(512), Ahead::Cleared(base + 192..base + 384, 128));
     assert!(!region.is_ahead(512, 64) && region.is_ahead(384, 64));
-    assert_eq!(step(512), Ahead::Cleared(base + 384..base + 512));
+    assert_eq!(step(512), Ahead::Cleared(base + 384..base + 512, 0));
     assert_eq!((step(512), region.is_ahead(512, 64)), (Ahead::Ready, true));
     assert_eq!(region.used(), (0, 0), "nothing is carved");
     assert_eq!(step(2048), Ahead::NoRoom);
@@ -169,10 +169,10 @@ fn a_range_that_is_cleared_moves_down_only() {
     let region = host_test::region(4096, 4096);
     let (base, upper) = (garbage(&region), 1024);
     assert!(region.carve(64, 64).is_some());
-    assert_eq!(region.clear_ahead(1024, 1024, 64), Ahead::Cleared(base + upper..base + upper + 64));
-    assert_eq!(region.clear_ahead(256, 64, 64), Ahead::Cleared(base + 64..base + 128));
-    assert_eq!(region.clear_ahead(1024, 1024, 64), Ahead::Cleared(base + 128..base + 192));
-    assert_eq!(region.clear_ahead(256, 64, 128), Ahead::Cleared(base + 192..base + 320));
+    assert_eq!(region.clear_ahead(1024, 1024, 64), Ahead::Cleared(base + upper..base + upper + 64, 960));
+    assert_eq!(region.clear_ahead(256, 64, 64), Ahead::Cleared(base + 64..base + 128, 192));
+    assert_eq!(region.clear_ahead(1024, 1024, 64), Ahead::Cleared(base + 128..base + 192, upper + 832));
+    assert_eq!(region.clear_ahead(256, 64, 128), Ahead::Cleared(base + 192..base + 320, 0));
     assert!(region.is_ahead(256, 64));
 }
 

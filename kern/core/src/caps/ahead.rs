@@ -46,11 +46,15 @@ impl Work {
     /// Returns: whether it may. Otherwise the entry has to end.
     #[must_use]
     pub const fn spend(&mut self, work: u64) -> bool {
-        let may = work <= self.0;
+        let may = self.has(work);
         if may {
             self.0 -= work;
         }
         may
+    }
+
+    const fn has(&self, work: u64) -> bool {
+        work <= self.0
     }
 
     /// Spends the looks at some slots, which the entry has done.
@@ -101,7 +105,7 @@ impl Layout {
     /// first, so that a failure loses no memory.
     #[inline(always)]
     pub fn fits(&self, region: &Region) -> bool {
-        fits(region, &self.tops, self.size, self.align)
+        region.has_room(&self.tops, self.size, self.align)
     }
 
     /// Returns whether the object can be made now: its block is short, or is cleared ahead, or does
@@ -119,13 +123,18 @@ impl<'k, M: Machine> Caps<'k, M> {
     pub fn clear_ahead(self, from: UntypedCap<'k>, layout: Layout, work: &mut Work) -> Result<()> {
         loop {
             let guard = self.open_to_make(from)?;
-            if layout.is_ahead(guard.region()) {
+            let region = guard.region();
+            if !layout.is_long() || !layout.fits(region) {
                 return Ok(());
             }
+            let most = if work.has(LOCK_WORK) { CLEAR_BYTES } else { 0 };
+            let Ahead::Cleared(part, left) = region.clear_ahead(layout.size, layout.align, most) else {
+                return Ok(());
+            };
             refuse_if(!work.spend(LOCK_WORK), Refusal::More)?;
-            if let Ahead::Cleared(range) = guard.region().clear_ahead(layout.size, layout.align, CLEAR_BYTES)
-            {
-                self.forget_uses(range);
+            self.forget_uses(part);
+            if left == 0 {
+                return Ok(());
             }
         }
     }
@@ -140,14 +149,4 @@ impl<'k, M: Machine> Caps<'k, M> {
             }
         }
     }
-}
-
-/// Returns whether a region has room for pieces of the sizes `tops` at its top and for a block at
-/// its bottom.
-pub fn fits(region: &Region, tops: &[u64], size: u64, align: u64) -> bool {
-    let (low, used) = region.used();
-    let high = tops.iter().try_fold(region.size() - used, |high, top| Some(high.checked_sub(*top)? & !63));
-    let at = (region.base() + low).checked_next_multiple_of(align).map(|at| at - region.base());
-    let end = at.and_then(|at| at.checked_add(size));
-    high.zip(end).is_some_and(|(high, end)| end <= high)
 }

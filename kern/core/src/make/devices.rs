@@ -24,7 +24,6 @@ use kern_base::roots::UntypedGuard;
 use smp::door::Ref;
 
 use crate::args::Args;
-use crate::caps::ahead::fits;
 use crate::make::recipe::Pages;
 use crate::rooms::Make;
 use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
@@ -104,7 +103,7 @@ impl<'k, M: Machine> Make<'k, M> {
             (size_of::<Frame>() as u64, u64::from(pages.count) * size_of::<FrameInfo>() as u64);
         let mut made = None;
         let make = || {
-            if !fits(region, &[head, tail], 0, 1) {
+            if !region.has_room(&[head, tail], 0, 1) {
                 return None;
             }
             let (head, tail) = (region.carve_top(head)?, region.carve_top(tail)?);
