@@ -112,6 +112,8 @@ pub struct CpuSched {
     pub works_for: Cell<u32>,
     /// The highest rank of the mail that this look has served.
     pub best_rank: Cell<u32>,
+    /// The work that this entry may still do, in instructions.
+    pub work: Cell<u64>,
     /// Reports of faults on this CPU wait to be printed.
     pub has_reports: Cell<bool>,
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.

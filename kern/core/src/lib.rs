@@ -13,7 +13,8 @@
 //! All code of an entry is in a [room](rooms): a folder of modules with its own context, which
 //! leads only to the rooms below it. This crate's root has what all rooms need: the running task,
 //! an object's CPU-local state, the answer to a system call ([`answer`]), events of tracing builds
-//! ([`trace`]), and the check that a restarted call continues with its own object (`begun`).
+//! ([`trace`]), the check that a restarted call continues with its own object (`begun`), and the
+//! work that an entry may still do ([`work`]).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -39,6 +40,7 @@ pub mod tables;
 pub mod time;
 pub mod tlb;
 pub mod trace;
+pub mod work;
 
 use core::ops::Deref;
 

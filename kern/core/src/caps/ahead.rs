@@ -2,9 +2,8 @@
 //! before they are made.
 //!
 //! # Work
-//! Work is counted in instructions, roughly: a word that is cleared is one. One kernel entry does
-//! [`ENTRY_WORK`] at most, and holds a root's lock for [`LOCK_WORK`]. An object whose block is more
-//! than [`CLEAR_BYTES`] is *long*.
+//! One kernel entry does [`ENTRY_WORK`] at most ([`crate::work`]), and holds a root's lock for
+//! [`LOCK_WORK`]. An object whose block is more than [`CLEAR_BYTES`] is *long*.
 //!
 //! # Steps
 //! A step clears a part under the root's lock. The region keeps how far it is
@@ -25,43 +24,12 @@ use smp::door::{Ahead, Region};
 
 use super::slots::UntypedCap;
 use crate::rooms::Caps;
-use crate::{Refusal, Result, refuse_if};
+use crate::Result;
 
 /// Bytes that a unit of work clears.
 const WORK_BYTES: u64 = 8;
 /// Work of an object besides its memory: its slot, its place in the tree, its record of the audit.
 const OBJECT_WORK: u64 = 128;
-/// Work of the look at a slot.
-const LOOK_WORK: u64 = 12;
-
-/// The work that the current entry may still do.
-pub struct Work(u64);
-
-impl Work {
-    pub const fn new(most: u64) -> Work {
-        Work(most)
-    }
-
-    /// Spends work that the entry is going to do.
-    /// Returns: whether it may. Otherwise the entry has to end.
-    #[must_use]
-    pub const fn spend(&mut self, work: u64) -> bool {
-        let may = self.has(work);
-        if may {
-            self.0 -= work;
-        }
-        may
-    }
-
-    const fn has(&self, work: u64) -> bool {
-        work <= self.0
-    }
-
-    /// Spends the looks at some slots, which the entry has done.
-    pub const fn spend_looks(&mut self, looks: u64) {
-        self.0 = self.0.saturating_sub(looks * LOOK_WORK);
-    }
-}
 
 /// The memory that an object takes of its Untyped: pieces at the top, and a block at the bottom.
 #[derive(Clone, Copy)]
@@ -120,18 +88,18 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Clears the block of a long object ahead, as much as the entry may do.
     /// Errors: [`Refusal::More`] if some of it is left. A block that does not fit is none of this
     /// function's business.
-    pub fn clear_ahead(self, from: UntypedCap<'k>, layout: Layout, work: &mut Work) -> Result<()> {
+    pub fn clear_ahead(self, from: UntypedCap<'k>, layout: Layout) -> Result<()> {
         loop {
             let guard = self.open_to_make(from)?;
             let region = guard.region();
             if !layout.is_long() || !layout.fits(region) {
                 return Ok(());
             }
-            let most = if work.has(LOCK_WORK) { CLEAR_BYTES } else { 0 };
+            let most = if self.has_work(LOCK_WORK) { CLEAR_BYTES } else { 0 };
             let Ahead::Cleared(part, left) = region.clear_ahead(layout.size, layout.align, most) else {
                 return Ok(());
             };
-            refuse_if(!work.spend(LOCK_WORK), Refusal::More)?;
+            self.afford(LOCK_WORK)?;
             self.forget_uses(part);
             if left == 0 {
                 return Ok(());

@@ -6,14 +6,13 @@ use abi::audit::{
 };
 use abi::{Cap, Error, Op};
 use kern_base::audit::Audit;
-use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Machine;
 use smp::cpu::CpuId;
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
-use crate::caps::ahead::{Layout, Work};
+use crate::caps::ahead::Layout;
 use crate::rooms::Caps;
 use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 
@@ -31,7 +30,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         let log2 = log2.ok_or(Refusal::argument(2))?;
         refuse_if(!self.k.audit.is_null(), Error::InUse)?;
         let layout = Layout::cleared([0; 2], Audit::bytes(cpus, log2), 64);
-        self.clear_ahead(source, layout, &mut Work::new(ENTRY_WORK))?;
+        self.clear_ahead(source, layout)?;
         {
             let guard = self.open_to_make(source)?;
             refuse_if(!self.k.audit.is_null(), Error::InUse)?;

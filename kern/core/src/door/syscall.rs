@@ -33,6 +33,9 @@ impl<'k, M: Machine> Door<'k, M> {
             a4: r.r9.get(),
             a5: r.r10.get(),
         };
+        if is_long(op) {
+            self.begin_work();
+        }
         let answer = match op {
             Op::Call => self.ipc().call(me, &args),
             Op::ReplyRecv => self.ipc().reply_recv(me, &args),
@@ -225,6 +228,11 @@ impl<'k, M: Machine> Door<'k, M> {
 
 /// The channel of report lines.
 const REPORT: u64 = 0x80;
+
+/// Returns whether an operation spends [work](crate::work), so that its entry begins with some.
+const fn is_long(op: Op) -> bool {
+    matches!(op, Op::Retype | Op::AuditStart)
+}
 
 /// Returns whether an operation makes no other task ready, or chooses the next task itself:
 /// messages, bits and yields, which come first in the list of operations, and mappings.

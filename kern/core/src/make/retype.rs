@@ -1,7 +1,7 @@
 //! Retype: objects from Untyped memory.
 //!
 //! # Steps
-//! One kernel entry does a bounded amount of [work](crate::caps::ahead), and holds a root's lock
+//! One kernel entry does a bounded amount of [work](crate::work), and holds a root's lock
 //! for a quarter of that at most. An object that is more than a lock's hold is *long*. Its memory
 //! is cleared before anything else happens ([`crate::caps::ahead`]): until then no slot is claimed
 //! and no memory carved, so there is nothing to give back if the caller ends meanwhile. A step that
@@ -15,7 +15,7 @@ use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
 use kern_base::header::RootId;
-use kern_base::limits::{ENTRY_WORK, LOCK_WORK};
+use kern_base::limits::LOCK_WORK;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
@@ -34,10 +34,11 @@ use smp::door::{Cleared, Piece, Ref, Region, Table};
 use smp::sync::AtomicU64;
 
 use crate::begun::{is_again, mark_again};
-use crate::caps::ahead::{Layout, Work};
+use crate::caps::ahead::Layout;
 use crate::caps::slots::UntypedCap;
 use crate::make::recipe::Recipe;
 use crate::rooms::Make;
+use crate::work::LOOK_WORK;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Most objects that one system call makes.
@@ -111,16 +112,15 @@ impl<'k, M: Machine> Make<'k, M> {
         let recipe = Recipe::new(source.index(), size)?;
         refuse_if(count == 0 || count > RETYPE_MAX, Refusal::argument(3))?;
         let (dest, number) = self.find_run(process, to)?;
-        let mut work = Work::new(ENTRY_WORK);
         if !is_again(me.part()) {
             self.check_run(dest, number, count)?;
-            work.spend_looks(count);
+            self.note_work(count * LOOK_WORK);
         }
         let label = self.security().label_of_new(process.get(), &from.untyped.get().header);
         self.security().may_grant_new(me, self.place_in(dest, 0)?, label)?;
         let order = Order { from, recipe, layout: recipe.layout(self.k.cpu_count()), dest, label };
         let mut made = 0;
-        let outcome = self.retype_within(me, order, count, &mut made, &mut work);
+        let outcome = self.retype_within(me, order, count, &mut made);
         if !matches!(outcome, Ok(_) | Err(Refusal::Error { .. })) {
             // The rest is a system call of its own.
             mark_again(me.part());
@@ -166,18 +166,17 @@ impl<'k, M: Machine> Make<'k, M> {
         order: Order<'k>,
         count: u64,
         made: &mut u64,
-        work: &mut Work,
     ) -> Result<u64> {
         let each = order.layout.work;
         // Only one long object can be cleared ahead.
         let most = if order.layout.is_long() { 1 } else { (LOCK_WORK / each).max(1) };
         loop {
             if order.layout.is_long() {
-                self.caps().clear_ahead(order.from, order.layout, work)?;
+                self.caps().clear_ahead(order.from, order.layout)?;
             }
             let left = count - *made;
             let now = left.min(most);
-            refuse_if(!work.spend(now * each), Refusal::More)?;
+            self.afford(now * each)?;
             let free = self.retype_some(me, order, *made..*made + now)?;
             *made += now;
             if now == left {

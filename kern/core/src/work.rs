@@ -1,0 +1,58 @@
+//! The work that one kernel entry may still do, so that no entry keeps interrupts off for long.
+//!
+//! Work is counted in instructions, roughly: a word that is cleared is one. An entry that may be
+//! long begins with [`ENTRY_WORK`]. Every loop in it spends what its next step takes, at most, and
+//! ends where the rest does not suffice. The system call then begins again as an entry of its own;
+//! other long work goes on by mail, or with the next interrupt.
+//!
+//! # Invariants
+//! * A step takes at most [`ENTRY_WORK`], so an entry that has done nothing yet can do one step, and
+//!   work in many entries ends.
+//! * An entry that forgets to begin its work has what the CPU's last long entry left. It may end too
+//!   early, and never too late.
+
+use kern_base::limits::ENTRY_WORK;
+use kern_base::machine::Machine;
+
+use crate::{Cx, Refusal, Result, refuse_if};
+
+/// Work of a look at a slot, a record or a number.
+pub const LOOK_WORK: u64 = 12;
+
+impl<M: Machine> Cx<'_, M> {
+    /// Gives this entry its work.
+    #[inline(always)]
+    pub fn begin_work(self) {
+        self.sched.work.set(ENTRY_WORK);
+    }
+
+    /// Returns whether this entry may still do so much.
+    #[inline(always)]
+    pub fn has_work(self, work: u64) -> bool {
+        work <= self.sched.work.get()
+    }
+
+    /// Spends the work of a step, which must follow.
+    /// Returns: whether the entry may do it. Otherwise it has to end.
+    #[must_use]
+    #[inline(always)]
+    pub fn spend(self, work: u64) -> bool {
+        let may = self.has_work(work);
+        if may {
+            self.sched.work.set(self.sched.work.get() - work);
+        }
+        may
+    }
+
+    /// Spends the work of a step of a system call.
+    /// Errors: [`Refusal::More`] if the entry has to end.
+    #[inline(always)]
+    pub fn afford(self, work: u64) -> Result<()> {
+        refuse_if(!self.spend(work), Refusal::More)
+    }
+
+    /// Counts work that the entry has done already, whether it might or not.
+    pub fn note_work(self, work: u64) {
+        self.sched.work.set(self.sched.work.get().saturating_sub(work));
+    }
+}
