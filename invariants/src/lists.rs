@@ -4,7 +4,7 @@
 //! A walk ends where a link does not name a task, and after as many steps as there are tasks. Lists
 //! of a busy CPU are skipped.
 
-use snapshot::{Cpu, Task};
+use snapshot::{Cpu, Heap, Task};
 
 use crate::facts::{Facts, name_of};
 use crate::report::Findings;
@@ -116,7 +116,18 @@ impl Linked {
             next = task.wait_next;
         }
         hold!(out, next == 0, "cpu{}: the waiters for a grace period lead to {}", cpu.id, f.name(next));
-        self.deadlines(f, cpu, out);
+        for heap in f.s.heaps.iter().filter(|heap| heap.cpu == cpu.id) {
+            self.deadlines(f, cpu, heap, out);
+        }
+        let of_heaps = f.s.heaps.iter().filter(|heap| heap.cpu == cpu.id).map(|heap| heap.soonest).min();
+        let soonest = of_heaps.unwrap_or(u64::MAX);
+        hold!(
+            out,
+            cpu.soonest == soonest,
+            "cpu{}: the soonest deadline is {soonest}, not {}",
+            cpu.id,
+            cpu.soonest
+        );
     }
 
     /// Walks a queue of waiting calls, by priority. `owner` is the CPU that owns it, and the task
@@ -169,17 +180,18 @@ impl Linked {
     }
 
     /// Walks a heap of deadlines.
-    fn deadlines(&mut self, f: &Facts<'_>, cpu: &Cpu, out: &mut Findings) {
+    fn deadlines(&mut self, f: &Facts<'_>, cpu: &Cpu, of: &Heap, out: &mut Findings) {
         let mut heap = std::mem::take(&mut self.heap);
         heap.clear();
-        heap.extend((cpu.deadlines != 0).then_some(cpu.deadlines));
-        let soonest = f.task(cpu.deadlines).map_or(u64::MAX, |task| task.deadline);
+        heap.push(of.root);
+        let soonest = f.task(of.root).map_or(u64::MAX, |task| task.deadline);
         hold!(
             out,
-            cpu.soonest == soonest,
-            "cpu{}: the soonest deadline is {soonest}, not {}",
+            of.soonest == soonest,
+            "cpu{}: the soonest deadline of band {} is {soonest}, not {}",
             cpu.id,
-            cpu.soonest
+            of.band,
+            of.soonest
         );
         let mut at = 0;
         while at < heap.len() && heap.len() <= 2 * f.s.tasks.len() {
@@ -190,7 +202,7 @@ impl Linked {
                 continue;
             };
             hold!(out, task.home == cpu.id, "{} has its deadline on cpu{}", name_of(task), cpu.id);
-            if node == cpu.deadlines {
+            if node == of.root {
                 hold!(out, task.deadline_parent == 0, "{} is the soonest, and has a parent", name_of(task));
             }
             let rank = |child: u64| f.task(child).map_or(0, |child| child.deadline_rank);

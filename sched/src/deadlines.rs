@@ -6,9 +6,14 @@
 //! the earliest and removing *any* deadline take O(log n) steps at worst, not just on average. A
 //! kernel with interrupts off needs that. No function recurses.
 //!
+//! # Bands
+//! A CPU has a heap for each band of priorities ([`DeadlineBands`]). So when many deadlines have
+//! passed, those of high priority come first, however many others were due before them.
+//!
 //! Times are TSC values. The order of equal deadlines depends only on the history of calls.
 
 use core::cell::Cell;
+use core::ops::Range;
 
 use smp::cpu::Pin;
 use smp::door::{Link, Ref};
@@ -29,6 +34,8 @@ pub struct DeadlineLinks<T> {
     deadline: Cell<u64>,
     /// Nodes on the shortest way out of this subtree; 0: not queued.
     rank: Cell<u32>,
+    /// The band that has the deadline, if it is in one of several.
+    band: Cell<u32>,
 }
 
 impl<T> Default for DeadlineLinks<T> {
@@ -40,6 +47,7 @@ impl<T> Default for DeadlineLinks<T> {
             right: Link::null(),
             deadline: Cell::new(0),
             rank: Cell::new(0),
+            band: Cell::new(0),
         }
     }
 }
@@ -64,7 +72,7 @@ impl<T> DeadlineLinks<T> {
     }
 }
 
-/// The deadlines of one CPU.
+/// Deadlines, ordered by time.
 #[repr(C)]
 pub struct DeadlineQueue<T> {
     root: Link<T>,
@@ -154,6 +162,59 @@ impl<T: Timed> DeadlineQueue<T> {
     fn set_root(&self, pin: Pin<'_>, root: Option<Ref<'_, T>>) {
         self.root.set(root);
         self.soonest.set(root.map_or(u64::MAX, |root| root.deadline_links(pin).deadline.get()));
+    }
+}
+
+/// Bands of priorities.
+pub const BANDS: usize = 8;
+
+/// Returns the band of a priority.
+#[inline(always)]
+pub const fn band_of(priority: u8) -> usize {
+    priority as usize * BANDS / (u8::MAX as usize + 1)
+}
+
+/// The deadlines of one CPU: a queue for each band of priorities.
+#[repr(C)]
+pub struct DeadlineBands<T>([DeadlineQueue<T>; BANDS]);
+
+impl<T> Default for DeadlineBands<T> {
+    /// Returns empty queues.
+    fn default() -> Self {
+        DeadlineBands(Default::default())
+    }
+}
+
+impl<T> DeadlineBands<T> {
+    /// Returns the soonest deadline of some bands, or `u64::MAX` if there is none.
+    pub fn soonest(&self, bands: Range<usize>) -> u64 {
+        self.0[bands].iter().fold(u64::MAX, |soonest, queue| soonest.min(queue.soonest()))
+    }
+
+    /// Returns the queues, those of the lowest priorities first. For surveys.
+    pub const fn queues(&self) -> &[DeadlineQueue<T>] {
+        &self.0
+    }
+}
+
+impl<T: Timed> DeadlineBands<T> {
+    /// Sets a deadline for `item`, which waits at this priority. Panics if `item` has one already.
+    pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, deadline: u64, priority: u8) {
+        let band = band_of(priority);
+        self.0[band].insert(pin, item, deadline);
+        item.deadline_links(pin).band.set(band as u32);
+    }
+
+    /// Takes the object with the soonest deadline of the highest of these bands in which a deadline
+    /// is not after `now` out of its queue.
+    pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64, bands: Range<usize>) -> Option<Ref<'k, T>> {
+        self.0[bands].iter().rev().find_map(|queue| queue.pop_expired(pin, now))
+    }
+
+    /// Takes `item` out of its queue. Returns whether it had a deadline.
+    pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
+        let band = item.deadline_links(pin).band.get() as usize;
+        self.0.get(band).is_some_and(|queue| queue.remove(pin, item))
     }
 }
 

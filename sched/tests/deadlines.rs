@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use common::{Thing, things};
 use proptest::prelude::*;
-use sched::deadlines::{DeadlineLinks, DeadlineQueue, Timed};
+use sched::deadlines::{BANDS, DeadlineBands, DeadlineLinks, DeadlineQueue, Timed, band_of};
 use smp::cpu::Pin;
 use smp::door::Ref;
 use smp::host_test::{leak, pin};
@@ -137,4 +137,28 @@ fn two_deadlines_are_refused() {
     let queue = DeadlineQueue::default();
     queue.insert(k, thing, 4);
     queue.insert(k, thing, 8);
+}
+
+#[test]
+fn bands_of_high_priority_come_first() {
+    let (k, things) = (pin(0), things(THINGS));
+    let bands: DeadlineBands<Thing> = DeadlineBands::default();
+    assert_eq!(bands.soonest(0..BANDS), u64::MAX);
+    let priority = |n: usize| (n * 255 / (THINGS - 1)) as u8;
+    // The lower the priority, the sooner.
+    for (n, thing) in things.iter().enumerate() {
+        bands.insert(k, *thing, n as u64, priority(n));
+    }
+    assert_eq!(bands.soonest(0..BANDS), 0);
+    assert!(bands.remove(k, things[7]) && !bands.remove(k, things[7]));
+    let (high, now) = (band_of(200), THINGS as u64 - 2);
+    assert!(bands.soonest(high..BANDS) > bands.soonest(0..high));
+    let mut last = (BANDS, 0);
+    let mut count = 0;
+    while let Some(thing) = bands.pop_expired(k, now, 0..BANDS) {
+        let at = (band_of(priority(thing.number)), thing.number);
+        assert!(at.0 < last.0 || at.0 == last.0 && at.1 > last.1, "{at:?} after {last:?}");
+        (last, count) = (at, count + 1);
+    }
+    assert_eq!((count, bands.soonest(0..BANDS)), (THINGS - 2, THINGS as u64 - 1));
 }

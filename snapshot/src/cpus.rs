@@ -41,10 +41,10 @@ record! {
         word2: u64,
         /// The fourth.
         word3: u64,
-        /// The root of the heap of deadlines: a task.
-        deadlines: u64,
         /// The soonest deadline.
         soonest: u64,
+        /// Before this time, deadlines that have passed may wait.
+        expire_at: u64,
         /// When the timer fires, as the kernel has it.
         timer: u64,
         /// A grace period is under way that this CPU began.
@@ -81,6 +81,20 @@ record! {
         first: u64,
         /// The last.
         last: u64,
+    }
+}
+
+record! {
+    /// The deadlines of a band of priorities on a CPU.
+    Heap = "heap" {
+        /// The CPU.
+        cpu: u32,
+        /// The band.
+        band: u32,
+        /// The root of the heap: a task.
+        root: u64,
+        /// The soonest deadline.
+        soonest: u64,
     }
 }
 

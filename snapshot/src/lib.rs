@@ -23,7 +23,7 @@ mod tasks;
 pub mod text;
 mod values;
 
-pub use cpus::{Class, Cpu, Hardware, Mail, Seen, Translation};
+pub use cpus::{Class, Cpu, Hardware, Heap, Mail, Seen, Translation};
 pub use memory::{Device, Entry, Extent, Frame, Info, Range, Table, Untyped, VSpace};
 pub use objects::{
     CNode, Control, Exposure, Group, Kernel, LabelRule, Machine, Member, Notification, Number, Pool, Process,

@@ -177,6 +177,7 @@ macro_rules! for_each_record {
             LabelRule label_rule label_rules;
             Cpu cpu cpus;
             Class class classes;
+            Heap heap heaps;
             Mail mail mails;
             Hardware hardware hardwares;
             Translation translation translations;

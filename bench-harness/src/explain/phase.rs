@@ -160,6 +160,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::ids", To(Serve)),
     ("kern_core::make::tasks", To(Serve)),
     ("kern_core::begun", To(Serve)),
+    ("kern_core::work", To(Serve)),
     ("kern_core::make::devices", To(Serve)),
     ("kern_core::time::search", To(Serve)),
     ("kern_dump", To(Serve)),

@@ -30,7 +30,7 @@ impl State<'_> {
         if cpu.timer != NEVER {
             line.number("timer", rounded(cpu.timer.saturating_sub(self.now)));
         }
-        if cpu.deadlines != 0 {
+        if cpu.soonest != NEVER {
             line.number("soonest", rounded(cpu.soonest));
         }
         line.flag("grace", cpu.grace_busy);

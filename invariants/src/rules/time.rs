@@ -304,10 +304,11 @@ fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings
     count
 }
 
-/// The timer fires no later than the soonest deadline.
+/// The timer fires no later than the soonest deadline. If that one has passed and waits, it fires no
+/// later than the end of the wait.
 pub fn timers(f: &Facts<'_>, out: &mut Findings) {
     for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy && cpu.soonest != u64::MAX) {
-        let (n, soonest) = (cpu.id, cpu.soonest);
+        let (n, soonest) = (cpu.id, cpu.soonest.max(cpu.expire_at));
         hold!(out, cpu.timer <= soonest, "cpu{n}: a deadline at {soonest}, the timer at {}", cpu.timer);
         if let Some(hardware) = f.s.hardwares.iter().find(|hardware| hardware.cpu == n) {
             hold!(

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use smp::sync::{AtomicU64, Ordering};
 
 use abi::Counter;
-use sched::{DeadlineQueue, NEVER, RunQueue};
+use sched::{DeadlineBands, NEVER, RunQueue};
 use smp::cpu::CpuId;
 use smp::door::{AtomicLink, Link, Ptr, Table};
 use smp::percpu::{self, All, Here, LocalEntry, PerCpu};
@@ -95,7 +95,10 @@ pub struct CpuSched {
     pub idle: Cell<bool>,
     /// When the timer will fire; [`NEVER`] = off.
     pub timer: Cell<u64>,
-    pub deadlines: DeadlineQueue<Task>,
+    pub deadlines: DeadlineBands<Task>,
+    /// Before this time, deadlines that have passed wait if the program is not outranked by their
+    /// tasks.
+    pub expire_at: Cell<u64>,
     pub grace_waiters: GraceWaiters,
     /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
     pub forgetful: BlockQueue,

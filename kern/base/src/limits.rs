@@ -42,8 +42,8 @@ pub const PROGRAM_MAIL: usize = limit(2, 2);
 /// walks continue by mail, so a chain of calls may have any length.
 pub const CALL_STEPS: usize = limit(32, 3);
 
-/// Deadlines that one kernel entry looks after.
-pub const EXPIRE_STEPS: usize = limit(32, 2);
+/// Deadlines that an interrupt of a program looks after whose tasks do not outrank the program.
+pub const PROGRAM_DEADLINES: usize = limit(2, 1);
 
 /// Task numbers of a process that one kernel entry of a teardown looks at.
 pub const TEARDOWN_STEPS: usize = limit(64, 2);

@@ -357,11 +357,11 @@ pub const PLANTS: &[Planted] = &[
         Some(())
     }),
     ("timers", "a deadline that no timer will end", |s| {
-        first!(s.cpus, |cpu| cpu.deadlines != 0)?.timer = u64::MAX;
+        first!(s.cpus, |cpu| cpu.soonest != u64::MAX)?.timer = u64::MAX;
         Some(())
     }),
     ("timers", "a deadline that the hardware will not end", |s| {
-        let cpu = s.cpus.iter().find(|cpu| cpu.deadlines != 0)?.id;
+        let cpu = s.cpus.iter().find(|cpu| cpu.soonest != u64::MAX)?.id;
         first!(s.hardwares, |hardware| hardware.cpu == cpu)?.timer = u64::MAX;
         Some(())
     }),
@@ -447,7 +447,11 @@ pub const PLANTS: &[Planted] = &[
         Some(())
     }),
     ("lists", "a heap whose root is not the soonest", |s| {
-        first!(s.cpus, |cpu| cpu.deadlines != 0)?.soonest += 1;
+        s.heaps.first_mut()?.soonest += 1;
+        Some(())
+    }),
+    ("lists", "a CPU that knows of no heap", |s| {
+        first!(s.cpus, |cpu| cpu.soonest != u64::MAX)?.soonest += 1;
         Some(())
     }),
     ("lists", "a heap whose child is sooner", |s| {

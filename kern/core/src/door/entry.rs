@@ -1,14 +1,11 @@
 //! The entry points that the machine layer calls: system call, interrupt, and the exit.
 //! [`crate::ipc::faults`] has the entry point for faults.
 
-use abi::{Counter, Error, Op};
-use kern_base::limits::EXPIRE_STEPS;
+use abi::{Counter, Op};
 use kern_base::machine::Machine;
-use kern_base::sched_context::OpenTime;
 use kern_base::task::{FLAG_VECTOR, OpenTask, Task};
-use sched::NEVER;
 use smp::door::Ref;
-use test_abi::trace::{Event, Irq, Why};
+use test_abi::trace::{Event, Irq};
 
 use crate::door::look::Look;
 use crate::rooms::Door;
@@ -91,41 +88,6 @@ impl<'k, M: Machine> Door<'k, M> {
         if what == Interrupt::Timer {
             self.timer_fired();
         }
-    }
-
-    /// Serves the timer: expires deadlines, ends the slice if it is over, arms the timer again.
-    fn timer_fired(self) {
-        self.sched.timer.set(NEVER);
-        let now = self.k.machine.now();
-        self.expire_deadlines(now);
-        let now = self.time().charge();
-        let is_over = |sc: &OpenTime<'k>| sc.state.remaining() == 0 || cfg!(feature = "chaos");
-        if let Some(sc) = self.running().filter(is_over) {
-            if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
-                self.time().rotate(Why::SliceOver);
-            } else {
-                sc.state.refill();
-                self.sched.until.set(sc.state.start(now));
-            }
-        }
-        self.time().dispatch();
-        self.time().arm_timer_for_slice();
-        self.time().arm_timer(self.sched.deadlines.soonest());
-        self.arm_look();
-    }
-
-    /// Ends waits whose deadline has passed with [`Error::Timeout`], a bounded number. If there are
-    /// more, the timer, which is set for the soonest, fires again immediately.
-    fn expire_deadlines(self, now: u64) {
-        // Not for the running task: what a timeout sends has the lowest rank.
-        self.sched.works_for.set(1);
-        for _ in 0..EXPIRE_STEPS {
-            let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { break };
-            if let Some(task) = self.open(task) {
-                self.life().fail_wait(task, Error::Timeout);
-            }
-        }
-        self.sched.works_for.set(0);
     }
 
     /// Records an interrupt in the trace.

@@ -32,7 +32,7 @@ use crate::outbox::mail::rank_of;
 use crate::rooms::Door;
 
 /// How much longer the time between two looks is than the last look.
-const DEFERRAL_FACTOR: u64 = 40;
+pub const DEFERRAL_FACTOR: u64 = 40;
 /// Most ticks between two looks.
 const DEFERRAL_MAX: u64 = 1 << 22;
 
@@ -100,14 +100,20 @@ impl<'k, M: Machine> Door<'k, M> {
             self.sched.more_mail.set(false);
             return;
         }
-        let now = self.k.machine.now();
         let factor = if urgent { 0 } else { DEFERRAL_FACTOR };
-        let rest = now.wrapping_sub(began).saturating_mul(factor).min(DEFERRAL_MAX);
-        self.sched.look_at.set(now.saturating_add(rest));
+        self.sched.look_at.set(self.end_of_rest(began, factor));
         self.sched.deferred_for.set(rank);
         self.sched.more_mail.set(true);
         inbox.defer();
         self.arm_look();
+    }
+
+    /// Returns until when this CPU leaves the program alone after work that began at `began`: for
+    /// `factor` times what the work took.
+    pub fn end_of_rest(self, began: u64, factor: u64) -> u64 {
+        let now = self.k.machine.now();
+        let rest = now.wrapping_sub(began).saturating_mul(factor).min(DEFERRAL_MAX);
+        now.saturating_add(rest)
     }
 
     /// Attends to mail that is left when a program is about to run. If the CPU defers its mail for

@@ -1,6 +1,7 @@
 //! The ways into the kernel: the room [`Door`](crate::rooms::Door).
 
 pub mod arrivals;
+pub mod deadlines;
 pub mod entry;
 mod look;
 pub mod requests;

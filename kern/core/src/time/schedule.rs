@@ -253,13 +253,14 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Puts a task on this CPU's deadline queue.
+    /// Sets a deadline for a task of this CPU, for a wait that it begins at the present priority.
     pub fn set_deadline(self, task: Ref<'k, Task>, at: u64) {
-        self.sched.deadlines.insert(self.pin(), task, at);
+        let priority = self.running().map_or(0, |sc| sc.state.priority());
+        self.sched.deadlines.insert(self.pin(), task, at, priority);
         self.arm_timer(at);
     }
 
-    /// Takes a task off this CPU's deadline queue, if it is there.
+    /// Takes a task off this CPU's deadline queues, if it is there.
     #[inline(always)]
     pub fn clear_deadline(self, task: OpenTask<'k>) {
         if task.deadline.is_queued() {

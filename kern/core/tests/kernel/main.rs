@@ -11,6 +11,7 @@ mod broadcast_pages;
 mod chains;
 mod copied;
 mod deferral;
+mod expiry;
 mod detours;
 mod devices;
 mod differ;

@@ -32,6 +32,7 @@ use kern_core::door::entry::Interrupt;
 use kern_core::ids::ProcessNumber;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
+use sched::BANDS;
 use smp::chaos::Point;
 use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
@@ -707,13 +708,17 @@ impl World {
         panic!("the kernel goes round in circles");
     }
 
-    /// Lets time pass until a CPU that defers its mail, and has some, looks. Returns whether there
-    /// is one.
+    /// Lets time pass until a CPU looks that defers its mail, and has some, or deadlines that have
+    /// passed. Returns whether there is one.
     fn wait_for_look(&mut self) -> bool {
+        let now = self.now();
         let deferred = |n: usize| {
             let cx = self.look(n);
-            let waits = cx.cpu.inbox().is_deferring() && self.block(n).mailbox().has_mail();
-            (waits && self.torn != Some(n)).then(|| cx.sched.look_at.get())
+            let has_mail = cx.cpu.inbox().is_deferring() && self.block(n).mailbox().has_mail();
+            let look = has_mail.then(|| cx.sched.look_at.get());
+            let has_deadlines = cx.sched.deadlines.soonest(0..BANDS) <= now;
+            let expiry = has_deadlines.then(|| cx.sched.expire_at.get());
+            look.into_iter().chain(expiry).min().filter(|_| self.torn != Some(n))
         };
         let Some(at) = (0..self.cpus()).filter_map(deferred).min() else { return false };
         let mut hardware = self.k.machine.hardware();

@@ -1,0 +1,94 @@
+//! The timer: deadlines that have passed, and slices that are over.
+//!
+//! The timer interrupts a program. One entry looks after all deadlines of tasks whose priorities are
+//! in a [band](sched::deadlines) above the program's, highest first, as far as its
+//! [work](crate::work) suffices. The rest goes on with the next interrupt, which comes immediately.
+//! Of all other deadlines one entry takes [`PROGRAM_DEADLINES`]. If some that have passed are left,
+//! and no better task runs by those, the CPU leaves the program alone for a while, as it does with
+//! mail ([`crate::door::look`]). So however many deadlines of low priority pass together, a task of
+//! high priority wakes in time, and a program of high priority keeps nearly all of its CPU.
+//!
+//! # Invariants
+//! * The timer is set for the soonest deadline or earlier; if that one has passed and waits, for
+//!   `expire_at` or earlier.
+
+use core::ops::Range;
+
+use abi::Error;
+use kern_base::limits::PROGRAM_DEADLINES;
+use kern_base::machine::Machine;
+use kern_base::sched_context::OpenTime;
+use sched::{BANDS, NEVER, band_of};
+use test_abi::trace::Why;
+
+use crate::door::look::DEFERRAL_FACTOR;
+use crate::rooms::Door;
+
+/// Work of a deadline: its task's wait fails, and the task may run.
+const EXPIRE_WORK: u64 = 600;
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Serves the timer: expires deadlines, ends the slice if it is over, arms the timer again.
+    pub fn timer_fired(self) {
+        self.begin_work();
+        self.sched.timer.set(NEVER);
+        let (now, before) = (self.k.machine.now(), self.hot.current.addr());
+        self.expire_deadlines(now);
+        let after = self.time().charge();
+        let is_over = |sc: &OpenTime<'k>| sc.state.remaining() == 0 || cfg!(feature = "chaos");
+        if let Some(sc) = self.running().filter(is_over) {
+            if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
+                self.time().rotate(Why::SliceOver);
+            } else {
+                sc.state.refill();
+                self.sched.until.set(sc.state.start(after));
+            }
+        }
+        self.time().dispatch();
+        self.time().arm_timer_for_slice();
+        self.plan_expiry(now, self.hot.current.addr() != before);
+        self.arm_look();
+    }
+
+    /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.
+    fn expire_deadlines(self, now: u64) {
+        // Not for the running task: what a timeout sends has the lowest rank.
+        self.sched.works_for.set(1);
+        let lowest = self.lowest_band_above();
+        while self.has_work(EXPIRE_WORK) && self.expire_one(now, lowest..BANDS) {}
+        if now >= self.sched.expire_at.get() {
+            let _ = (0..PROGRAM_DEADLINES).all(|_| self.expire_one(now, 0..lowest));
+        }
+        self.sched.works_for.set(0);
+    }
+
+    /// Ends the wait of one task, if a deadline in these bands has passed. Returns whether one has.
+    fn expire_one(self, now: u64, bands: Range<usize>) -> bool {
+        let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now, bands) else { return false };
+        self.note_work(EXPIRE_WORK);
+        if let Some(task) = self.open(task) {
+            self.life().fail_wait(task, Error::Timeout);
+        }
+        true
+    }
+
+    /// Decides when this CPU looks after the next deadlines. `better` says that a better task runs
+    /// because of those that it has looked after since `began`.
+    fn plan_expiry(self, began: u64, better: bool) {
+        let (now, lowest) = (self.k.machine.now(), self.lowest_band_above());
+        let others = self.sched.deadlines.soonest(0..lowest);
+        if others > now {
+            self.sched.expire_at.set(0);
+        } else if began >= self.sched.expire_at.get() {
+            let factor = if better { 0 } else { DEFERRAL_FACTOR };
+            self.sched.expire_at.set(self.end_of_rest(began, factor));
+        }
+        self.time().arm_timer(self.sched.deadlines.soonest(lowest..BANDS));
+        self.time().arm_timer(others.max(self.sched.expire_at.get()));
+    }
+
+    /// Returns the lowest band whose tasks outrank the running program.
+    fn lowest_band_above(self) -> usize {
+        self.running().map_or(0, |sc| band_of(sc.state.priority()) + 1)
+    }
+}

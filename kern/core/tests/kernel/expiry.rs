@@ -1,0 +1,118 @@
+//! Many deadlines that pass together: which tasks wake first, and what the running program loses.
+
+use abi::{Error, Op};
+
+use crate::scene::Scene;
+use crate::world::{Regs, Tcb};
+
+/// Ticks between two readings of the clock.
+const PACE: u64 = 100;
+/// Priorities of the tasks that wait: a band each, apart from the program's.
+const LOW: u64 = 1;
+const HIGH: u64 = 200;
+/// Priority of the program that is interrupted.
+const PROGRAM: u64 = 100;
+/// Tasks of low priority.
+const COUNT: usize = 24;
+
+/// Tasks of CPU 0 that wait with a deadline each: many of low priority, and one of high priority,
+/// whose deadline is the last. A program runs. Returns when all deadlines have passed.
+fn scene() -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
+    let mut s = Scene::new(1);
+    let at = s.w.now() + 100_000;
+    let waiter = |s: &mut Scene, priority: u64, at: u64| {
+        let (_, task) = s.somebody(0, priority);
+        s.w.does_and_run(&task, Regs::op(Op::Recv, &[]).deadline(at));
+        task
+    };
+    let low: Vec<Tcb> = (0..COUNT).map(|n| waiter(&mut s, LOW, at + n as u64)).collect();
+    let end = at + COUNT as u64;
+    let high = waiter(&mut s, HIGH, end);
+    let (_, program) = s.somebody(0, PROGRAM);
+    assert!(s.w.runs(0, &program), "the others wait");
+    s.w.k.machine.hardware().pace = PACE;
+    (s, low, high, program, end)
+}
+
+fn is_over(task: &Tcb) -> bool {
+    task.regs().error() == Some(Error::Timeout)
+}
+
+/// Lets time pass until the timer of CPU 0 fires, and lets it fire.
+fn fire(s: &mut Scene) {
+    let at = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
+    let now = s.w.now();
+    s.w.advance(at.saturating_sub(now));
+    assert!(s.w.event(0));
+}
+
+#[test]
+fn a_task_of_high_priority_wakes_first() {
+    let (mut s, low, high, _, end) = scene();
+    let now = s.w.now();
+    s.w.advance(end - now);
+    assert!(s.w.event(0));
+    assert!(s.w.runs(0, &high), "one entry lets it run, however many deadlines were sooner");
+    assert!(is_over(&high) && low.iter().filter(|task| is_over(task)).count() < COUNT / 2);
+}
+
+#[test]
+fn the_program_keeps_its_cpu() {
+    let (mut s, low, high, program, end) = scene();
+    let now = s.w.now();
+    s.w.advance(end - now);
+    s.w.event(0);
+    s.w.does(&high, Regs::op(Op::Recv, &[]));
+    assert!(s.w.runs(0, &program));
+    let mut inside = 0;
+    let began = s.w.now();
+    let mut fires = 0;
+    while !low.iter().all(is_over) {
+        let before = low.iter().filter(|task| is_over(task)).count();
+        let at = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
+        s.w.advance(at.saturating_sub(s.w.now()));
+        let entered = s.w.now();
+        assert!(s.w.event(0));
+        inside += s.w.now() - entered;
+        fires += 1;
+        let after = low.iter().filter(|task| is_over(task)).count();
+        assert!(after - before <= kern_base::limits::PROGRAM_DEADLINES, "{before} to {after}");
+        assert!(s.w.runs(0, &program));
+        assert!(fires <= 2 * COUNT, "it never ends");
+    }
+    let all = s.w.now() - began;
+    assert!(inside * 10 <= all, "{inside} of {all} ticks are not the program's");
+}
+
+#[test]
+fn deadlines_of_the_programs_rank_wait_no_longer_than_a_rest() {
+    let (mut s, low, _, program, end) = scene();
+    s.kill(&program);
+    let now = s.w.now();
+    s.w.advance(end - now);
+    for _ in 0..3 * COUNT {
+        if low.iter().all(is_over) {
+            return;
+        }
+        fire(&mut s);
+    }
+    panic!("some wait for ever");
+}
+
+/// A deadline that passes after the others were looked after is not late.
+#[test]
+fn a_rest_ends_with_the_deadlines_that_were_its_reason() {
+    let (mut s, low, high, program, end) = scene();
+    let now = s.w.now();
+    s.w.advance(end - now);
+    s.w.event(0);
+    s.w.does(&high, Regs::op(Op::Recv, &[]));
+    while !low.iter().all(is_over) {
+        fire(&mut s);
+    }
+    assert_eq!(s.w.look(0).sched.expire_at.get(), 0);
+    let at = s.w.now() + 10_000;
+    s.w.does(&program, Regs::op(Op::Recv, &[]).deadline(at));
+    s.w.advance(at - s.w.now());
+    assert!(s.w.event(0) && is_over(&program), "its wait ends with the first interrupt");
+}
