@@ -43,8 +43,10 @@ record! {
         word3: u64,
         /// The soonest deadline.
         soonest: u64,
-        /// Before this time, deadlines that have passed may wait.
+        /// Before this time, deadlines of some bands may wait after they have passed.
         expire_at: u64,
+        /// The number of these bands, from the lowest on.
+        resting: u32,
         /// When the timer fires, as the kernel has it.
         timer: u64,
         /// A grace period is under way that this CPU began.

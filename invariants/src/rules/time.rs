@@ -304,11 +304,17 @@ fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings
     count
 }
 
-/// The timer fires no later than the soonest deadline. If that one has passed and waits, it fires no
-/// later than the end of the wait.
+/// The timer fires no later than the soonest deadline; for bands that rest, no later than their rest
+/// ends.
 pub fn timers(f: &Facts<'_>, out: &mut Findings) {
-    for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy && cpu.soonest != u64::MAX) {
-        let (n, soonest) = (cpu.id, cpu.soonest.max(cpu.expire_at));
+    for (cpu, heap) in
+        f.s.cpus
+            .iter()
+            .filter(|cpu| !cpu.busy)
+            .flat_map(|cpu| f.s.heaps.iter().filter(|heap| heap.cpu == cpu.id).map(move |heap| (cpu, heap)))
+    {
+        let rest = if heap.band < cpu.resting { cpu.expire_at } else { 0 };
+        let (n, soonest) = (cpu.id, heap.soonest.max(rest));
         hold!(out, cpu.timer <= soonest, "cpu{n}: a deadline at {soonest}, the timer at {}", cpu.timer);
         if let Some(hardware) = f.s.hardwares.iter().find(|hardware| hardware.cpu == n) {
             hold!(

@@ -96,9 +96,10 @@ pub struct CpuSched {
     /// When the timer will fire; [`NEVER`] = off.
     pub timer: Cell<u64>,
     pub deadlines: DeadlineBands<Task>,
-    /// Before this time, deadlines that have passed wait if the program is not outranked by their
-    /// tasks.
+    /// Before this time, deadlines of the bands below `resting` wait, although they have passed,
+    /// unless their tasks outrank the program.
     pub expire_at: Cell<u64>,
+    pub resting: Cell<u32>,
     pub grace_waiters: GraceWaiters,
     /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
     pub forgetful: BlockQueue,

@@ -25,7 +25,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.sink.cpu(&record!(self, Cpu {
             [hot] current;
             [cpu] vspace;
-            [sched] idle, until, timer, more_mail, expire_at;
+            [sched] idle, until, timer, more_mail, expire_at, resting;
             [] top, summary, word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
             [] shootdowns_over, shootdowns_begun;
             id = id,

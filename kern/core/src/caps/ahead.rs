@@ -23,8 +23,8 @@ use kern_base::machine::Machine;
 use smp::door::{Ahead, Region};
 
 use super::slots::UntypedCap;
-use crate::rooms::Caps;
 use crate::Result;
+use crate::rooms::Caps;
 
 /// Bytes that a unit of work clears.
 const WORK_BYTES: u64 = 8;

@@ -3,14 +3,15 @@
 //! The timer interrupts a program. One entry looks after all deadlines of tasks whose priorities are
 //! in a [band](sched::deadlines) above the program's, highest first, as far as its
 //! [work](crate::work) suffices. The rest goes on with the next interrupt, which comes immediately.
-//! Of all other deadlines one entry takes [`PROGRAM_DEADLINES`]. If some that have passed are left,
-//! and no better task runs by those, the CPU leaves the program alone for a while, as it does with
-//! mail ([`crate::door::look`]). So however many deadlines of low priority pass together, a task of
-//! high priority wakes in time, and a program of high priority keeps nearly all of its CPU.
+//! Of all other deadlines one entry takes [`PROGRAM_DEADLINES`], highest band first. If some that
+//! have passed are left, and no better task runs by those, the CPU leaves the program alone for a
+//! while, as it does with mail ([`crate::door::look`]): the bands of those deadlines and all below
+//! rest until `expire_at`. So however many deadlines of low priority pass together, a task of high
+//! priority wakes in time, and a program of high priority keeps nearly all of its CPU.
 //!
 //! # Invariants
-//! * The timer is set for the soonest deadline or earlier; if that one has passed and waits, for
-//!   `expire_at` or earlier.
+//! * The timer is set for the soonest deadline or earlier; if that one's band rests, for `expire_at`
+//!   or earlier.
 
 use core::ops::Range;
 
@@ -56,9 +57,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.works_for.set(1);
         let lowest = self.lowest_band_above();
         while self.has_work(EXPIRE_WORK) && self.expire_one(now, lowest..BANDS) {}
-        if now >= self.sched.expire_at.get() {
-            let _ = (0..PROGRAM_DEADLINES).all(|_| self.expire_one(now, 0..lowest));
-        }
+        let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
+        let _ = (0..PROGRAM_DEADLINES).all(|_| self.expire_one(now, awake.min(lowest)..lowest));
         self.sched.works_for.set(0);
     }
 
@@ -75,16 +75,18 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Decides when this CPU looks after the next deadlines. `better` says that a better task runs
     /// because of those that it has looked after since `began`.
     fn plan_expiry(self, began: u64, better: bool) {
-        let (now, lowest) = (self.k.machine.now(), self.lowest_band_above());
-        let others = self.sched.deadlines.soonest(0..lowest);
-        if others > now {
+        let (deadlines, now) = (&self.sched.deadlines, self.k.machine.now());
+        let left = (0..self.lowest_band_above()).rfind(|band| deadlines.soonest(*band..band + 1) <= now);
+        let resting = left.map_or(0, |band| band + 1);
+        let is_new = resting > self.sched.resting.replace(resting as u32) as usize;
+        if resting == 0 {
             self.sched.expire_at.set(0);
-        } else if began >= self.sched.expire_at.get() {
+        } else if is_new || began >= self.sched.expire_at.get() {
             let factor = if better { 0 } else { DEFERRAL_FACTOR };
             self.sched.expire_at.set(self.end_of_rest(began, factor));
         }
-        self.time().arm_timer(self.sched.deadlines.soonest(lowest..BANDS));
-        self.time().arm_timer(others.max(self.sched.expire_at.get()));
+        self.time().arm_timer(deadlines.soonest(resting..BANDS));
+        self.time().arm_timer(deadlines.soonest(0..resting).max(self.sched.expire_at.get()));
     }
 
     /// Returns the lowest band whose tasks outrank the running program.

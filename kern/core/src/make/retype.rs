@@ -160,13 +160,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Makes objects in the first `count` of the destination slots, as many as one entry may, and
     /// counts them. Returns: the bytes that the Untyped has left.
     #[inline(always)]
-    fn retype_within(
-        self,
-        me: OpenTask<'k>,
-        order: Order<'k>,
-        count: u64,
-        made: &mut u64,
-    ) -> Result<u64> {
+    fn retype_within(self, me: OpenTask<'k>, order: Order<'k>, count: u64, made: &mut u64) -> Result<u64> {
         let each = order.layout.work;
         // Only one long object can be cleared ahead.
         let most = if order.layout.is_long() { 1 } else { (LOCK_WORK / each).max(1) };

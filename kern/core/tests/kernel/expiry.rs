@@ -26,7 +26,7 @@ fn scene() -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
         task
     };
     let low: Vec<Tcb> = (0..COUNT).map(|n| waiter(&mut s, LOW, at + n as u64)).collect();
-    let end = at + COUNT as u64;
+    let end = at + 5_000;
     let high = waiter(&mut s, HIGH, end);
     let (_, program) = s.somebody(0, PROGRAM);
     assert!(s.w.runs(0, &program), "the others wait");
@@ -97,6 +97,21 @@ fn deadlines_of_the_programs_rank_wait_no_longer_than_a_rest() {
         fire(&mut s);
     }
     panic!("some wait for ever");
+}
+
+/// The program has ended meanwhile, and a direct switch told nobody.
+#[test]
+fn a_rest_of_low_bands_delays_no_task_of_a_higher_one() {
+    let (mut s, _, high, program, end) = scene();
+    let (_, best) = s.somebody(0, 250);
+    s.w.advance(end - 4_000 - s.w.now());
+    s.w.event(0);
+    assert!(s.w.runs(0, &best) && s.w.look(0).sched.expire_at.get() > end, "those of low priority rest");
+    s.w.does(&best, Regs::op(Op::Recv, &[]));
+    assert!(s.w.runs(0, &program) && !is_over(&high));
+    fire(&mut s);
+    assert!(s.w.runs(0, &high));
+    assert!(s.w.now() < end + 20 * PACE, "{} is too late for {end}", s.w.now());
 }
 
 /// A deadline that passes after the others were looked after is not late.

@@ -36,10 +36,11 @@ pub const MACHINE_CHECK: u8 = 18;
 /// First vector that is an interrupt.
 pub const FIRST_INTERRUPT: u8 = 32;
 
-/// The local APIC's timer.
-pub const TIMER: u8 = 0x20;
 /// Another CPU wrote to this one's mailbox.
-pub const WAKE: u8 = 0x21;
+pub const WAKE: u8 = 0x20;
+/// The local APIC's timer. It comes before mail if both wait, so that work that goes on by mail
+/// delays no deadline.
+pub const TIMER: u8 = 0x21;
 /// The local APIC found an error.
 pub const APIC_ERROR: u8 = 0x22;
 /// The local APIC took an interrupt back.
