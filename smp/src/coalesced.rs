@@ -38,7 +38,7 @@ impl<P: Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///
     /// The payload names the owner of the bits for the target, so it is the same for every raise.
-    /// The rank beside it is that of the raise that finds no bit up, and is not asked for otherwise.
+    /// The rank beside it is that of the raise that finds no bit up. Only that raise asks for it.
     #[inline]
     pub fn raise(
         &self,

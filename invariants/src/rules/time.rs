@@ -304,8 +304,8 @@ fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings
     count
 }
 
-/// The timer fires no later than the soonest deadline; for bands that rest, no later than their rest
-/// ends.
+/// The timer fires no later than the soonest deadline. For bands that rest, it fires no later than
+/// the end of their rest.
 pub fn timers(f: &Facts<'_>, out: &mut Findings) {
     for (cpu, heap) in
         f.s.cpus

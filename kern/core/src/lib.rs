@@ -12,9 +12,9 @@
 //! # Rooms
 //! All code of an entry is in a [room](rooms): a folder of modules with its own context, which
 //! leads only to the rooms below it. This crate's root has what all rooms need: the running task,
-//! an object's CPU-local state, the answer to a system call ([`answer`]), events of tracing builds
-//! ([`trace`]), the check that a restarted call continues with its own object (`begun`), and the
-//! work that an entry may still do ([`work`]).
+//! an object's CPU-local state, the answer to a system call ([`answer`]), the work that an entry
+//! may still do ([`work`]), events of tracing builds ([`trace`]). Here is also the check that a
+//! restarted call continues with its own object (`begun`).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -6,8 +6,8 @@
 //! other long work goes on by mail, or with the next interrupt.
 //!
 //! # Invariants
-//! * A step takes at most [`ENTRY_WORK`], so an entry that has done nothing yet can do one step, and
-//!   work in many entries ends.
+//! * A step takes at most [`ENTRY_WORK`]. So an entry that has done nothing yet can do one step,
+//!   and work in many entries ends.
 //! * An entry that forgets to begin its work has what the CPU's last long entry left. It may end too
 //!   early, and never too late.
 

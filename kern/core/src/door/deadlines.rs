@@ -1,7 +1,7 @@
 //! The timer: deadlines that have passed, and slices that are over.
 //!
-//! The timer interrupts a program. One entry looks after all deadlines of tasks whose priorities are
-//! in a [band](sched::deadlines) above the program's, highest first, as far as its
+//! The timer interrupts a program. One entry looks after all deadlines of tasks whose priorities
+//! are in a [band](sched::deadlines) above the program's, highest first, as far as its
 //! [work](crate::work) suffices. The rest goes on with the next interrupt, which comes immediately.
 //! Of all other deadlines one entry takes [`PROGRAM_DEADLINES`], highest band first. If some that
 //! have passed are left, and no better task runs by those, the CPU leaves the program alone for a
@@ -10,8 +10,8 @@
 //! priority wakes in time, and a program of high priority keeps nearly all of its CPU.
 //!
 //! # Invariants
-//! * The timer is set for the soonest deadline or earlier; if that one's band rests, for `expire_at`
-//!   or earlier.
+//! * The timer is set for the soonest deadline or earlier; if that one's band rests, for
+//!   `expire_at` or earlier.
 
 use core::ops::Range;
 
