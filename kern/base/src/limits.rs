@@ -32,9 +32,6 @@ pub const HOLDING_LOOKS: usize = limit(256, 3);
 /// Slots of dead CNodes that one kernel entry empties.
 pub const ZOMBIE_SLOTS: usize = limit(256, 2);
 
-/// Messages that one kernel entry of an idle CPU takes from its mailbox.
-pub const DRAIN_STEPS: usize = limit(32, 2);
-
 /// Messages that an interrupt of a program takes from its CPU's mailbox.
 pub const PROGRAM_MAIL: usize = limit(2, 2);
 
@@ -45,14 +42,8 @@ pub const CALL_STEPS: usize = limit(32, 3);
 /// Deadlines that an interrupt of a program looks after whose tasks do not outrank the program.
 pub const PROGRAM_DEADLINES: usize = limit(2, 1);
 
-/// Task numbers of a process that one kernel entry of a teardown looks at.
-pub const TEARDOWN_STEPS: usize = limit(64, 2);
-
 /// Task numbers of a process to which one kernel entry sends a new label.
 pub const LABEL_STEPS: usize = limit(64, 2);
-
-/// Callers of a dying task that one kernel entry tells.
-pub const CLIENT_STEPS: usize = limit(32, 2);
 
 /// Members that get a broadcast in one kernel entry.
 pub const BROADCAST_STEPS: u16 = limit(16, 2);
@@ -98,6 +89,12 @@ pub const FORGOTTEN_STEPS: usize = limit(128, 2);
 
 /// Work that one kernel entry does when it makes objects, in instructions.
 pub const ENTRY_WORK: u64 = limit(7 << 10, 1 << 9);
+
+/// Work of a message from the mailbox. Loops that serve it spend more for all but their first step.
+pub const MAIL_WORK: u64 = limit(900, 1 << 7);
+
+/// Work of the end of a wait: the task gets an answer and becomes ready, here or on its own CPU.
+pub const WAKE_WORK: u64 = limit(600, 1 << 7);
 
 /// Work that one kernel entry does while it holds the lock of a root, when it makes objects. The
 /// entry may hold the lock several times.

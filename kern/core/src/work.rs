@@ -3,11 +3,12 @@
 //! Work is counted in instructions, roughly: a word that is cleared is one. An entry that may be
 //! long begins with [`ENTRY_WORK`]. Every loop in it spends what its next step takes, at most, and
 //! ends where the rest does not suffice. The system call then begins again as an entry of its own;
-//! other long work goes on by mail, or with the next interrupt.
+//! other long work goes on by mail, or with the next interrupt. A loop that goes on by mail does one
+//! step without asking, so that it ends even if its message is always the last of many.
 //!
 //! # Invariants
-//! * A step takes at most [`ENTRY_WORK`]. So an entry that has done nothing yet can do one step,
-//!   and work in many entries ends.
+//! * An entry that has done nothing yet can do one step, since a step takes at most [`ENTRY_WORK`].
+//!   So work in many entries ends.
 //! * An entry that forgets to begin its work has what the CPU's last long entry left. It may end too
 //!   early, and never too late.
 
@@ -26,10 +27,10 @@ impl<M: Machine> Cx<'_, M> {
         self.sched.work.set(ENTRY_WORK);
     }
 
-    /// Returns whether this entry may still do so much.
+    /// Returns whether this entry may still do a step that takes so much.
     #[inline(always)]
     pub fn has_work(self, work: u64) -> bool {
-        work <= self.sched.work.get()
+        work.min(ENTRY_WORK) <= self.sched.work.get()
     }
 
     /// Spends the work of a step, which must follow.
@@ -39,7 +40,7 @@ impl<M: Machine> Cx<'_, M> {
     pub fn spend(self, work: u64) -> bool {
         let may = self.has_work(work);
         if may {
-            self.sched.work.set(self.sched.work.get() - work);
+            self.note_work(work);
         }
         may
     }

@@ -272,6 +272,7 @@ fn work_off(entry: &mut CpuEntry) {
             }
         } else if cx.sched.more_mail.get() {
             let came = idle::pause();
+            context(entry).begin_work();
             take_idle_interrupts(entry, came);
             let _ = context(entry).take_mail();
         } else {

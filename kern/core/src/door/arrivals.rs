@@ -7,7 +7,7 @@ use kern_base::block::Block;
 use kern_base::cpu::Mail;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
-use kern_base::limits::DRAIN_STEPS;
+use kern_base::limits::MAIL_WORK;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::task::{Ending, Message, OpenTask, Outcome, Stage, Task, ctl};
@@ -39,10 +39,25 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn drain(self) {
-        let drained = self.cpu.inbox().drain(DRAIN_STEPS, |mail| {
-            let _ = self.receive_mail(mail);
-        });
+        let (drained, _) = self.drain_some(usize::MAX);
         self.sched.more_mail.set(drained == Drained::More);
+    }
+
+    /// Receives at most `most` messages, as far as the entry's work suffices. Returns also how many
+    /// it were.
+    pub fn drain_some(self, most: usize) -> (Drained, usize) {
+        let mut taken = 0;
+        while taken < most && self.spend(MAIL_WORK) {
+            let before = taken;
+            let drained = self.cpu.inbox().drain(1, |mail| {
+                taken += 1;
+                let _ = self.receive_mail(mail);
+            });
+            if drained == Drained::Empty || taken == before {
+                return (drained, taken);
+            }
+        }
+        (Drained::More, taken)
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@
 use core::ops::Range;
 
 use abi::Error;
-use kern_base::limits::PROGRAM_DEADLINES;
+use kern_base::limits::{PROGRAM_DEADLINES, WAKE_WORK};
 use kern_base::machine::Machine;
 use kern_base::sched_context::OpenTime;
 use sched::{BANDS, NEVER, band_of};
@@ -25,13 +25,9 @@ use test_abi::trace::Why;
 use crate::door::look::DEFERRAL_FACTOR;
 use crate::rooms::Door;
 
-/// Work of a deadline: its task's wait fails, and the task may run.
-const EXPIRE_WORK: u64 = 600;
-
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves the timer: expires deadlines, ends the slice if it is over, arms the timer again.
     pub fn timer_fired(self) {
-        self.begin_work();
         self.sched.timer.set(NEVER);
         let (now, before) = (self.k.machine.now(), self.hot.current.addr());
         self.expire_deadlines(now);
@@ -56,7 +52,7 @@ impl<'k, M: Machine> Door<'k, M> {
         // Not for the running task: what a timeout sends has the lowest rank.
         self.sched.works_for.set(1);
         let lowest = self.lowest_band_above();
-        while self.has_work(EXPIRE_WORK) && self.expire_one(now, lowest..BANDS) {}
+        while self.has_work(WAKE_WORK) && self.expire_one(now, lowest..BANDS) {}
         let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
         let _ = (0..PROGRAM_DEADLINES).all(|_| self.expire_one(now, awake.min(lowest)..lowest));
         self.sched.works_for.set(0);
@@ -65,7 +61,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Ends the wait of one task, if a deadline in these bands has passed. Returns whether one has.
     fn expire_one(self, now: u64, bands: Range<usize>) -> bool {
         let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now, bands) else { return false };
-        self.note_work(EXPIRE_WORK);
+        self.note_work(WAKE_WORK);
         if let Some(task) = self.open(task) {
             self.life().fail_wait(task, Error::Timeout);
         }

@@ -52,6 +52,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(always)]
     pub fn on_interrupt(self, what: Interrupt) -> Interrupted<'k> {
         let began = self.k.machine.now();
+        self.begin_work();
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
         let before = self.hot.current.get(self.pin());

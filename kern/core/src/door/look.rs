@@ -72,16 +72,11 @@ impl<'k, M: Machine> Door<'k, M> {
         if inbox.is_deferring() && now < self.sched.look_at.get() {
             return Look::NotYet;
         }
-        let mut taken = false;
         self.sched.best_rank.set(0);
-        let drained = inbox.drain(PROGRAM_MAIL, |mail| {
-            taken = true;
-            let _ = self.receive_mail(mail);
-        });
-        match drained {
-            Drained::More => Look::Some,
-            Drained::Empty if taken => Look::All,
-            Drained::Empty => Look::Nothing,
+        match self.drain_some(PROGRAM_MAIL) {
+            (Drained::More, _) => Look::Some,
+            (Drained::Empty, 0) => Look::Nothing,
+            (Drained::Empty, _) => Look::All,
         }
     }
 

@@ -9,7 +9,7 @@ use abi::{Error, TaskId};
 use kern_base::block::Block;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::header::FLAG_DEAD;
-use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
+use kern_base::limits::WAKE_WORK;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
@@ -21,6 +21,7 @@ use test_abi::trace::Event;
 use crate::Refusal;
 use crate::ipc::ends::{End, no_callee, progress_of};
 use crate::rooms::Life;
+use crate::work::LOOK_WORK;
 
 /// Whether a task was unlinked from what it waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -251,7 +252,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let Some(process) = task.process_if_any(self.pin()).filter(|_| task.state() == State::Faulted) else {
             return;
         };
-        for _ in 0..TEARDOWN_STEPS {
+        loop {
             let Some(number) = process.get().tasks.get(self.pin(), task.numbers_visited()) else {
                 if self.groups().leave_groups(process, Some(task.object())).is_err() {
                     break;
@@ -266,8 +267,12 @@ impl<'k, M: Machine> Life<'k, M> {
                     break;
                 }
                 self.send_control(other, ctl::KILL);
+                self.note_work(WAKE_WORK);
             }
             task.visit_number();
+            if !self.spend(LOOK_WORK) {
+                break;
+            }
         }
         self.outbox().raise_control(task.object(), ctl::TEAR_DOWN);
     }
@@ -301,14 +306,14 @@ impl<'k, M: Machine> Life<'k, M> {
         self.drop_number(process, task.get().id().task());
     }
 
-    /// Wakes the clients of a dying task, at most a bounded number, with [`Error::Dead`], the
+    /// Wakes the clients of a dying task, as many as this entry may, with [`Error::Dead`], the
     /// task's name, and their time back. Returns whether those were all.
     fn fail_clients(self, task: OpenTask<'k>) -> bool {
         let dead = Refusal::dead(task.get().id());
         if let Some(block) = task.take_caller(self.pin()) {
             self.ipc().refuse(block, dead);
         }
-        for _ in 0..CLIENT_STEPS {
+        loop {
             let waiting = task.next_call(self.pin()).or_else(|| task.posters.pop(self.pin()));
             let block = match (waiting, task.first_reply(self.pin())) {
                 (Some(block), _) => block,
@@ -319,8 +324,10 @@ impl<'k, M: Machine> Life<'k, M> {
                 (None, None) => return true,
             };
             self.ipc().refuse(block, dead);
+            if !self.spend(WAKE_WORK) {
+                return false;
+            }
         }
-        false
     }
 
     /// Frees a task number of a process for another task.

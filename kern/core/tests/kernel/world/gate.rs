@@ -243,6 +243,7 @@ impl Gate {
                     return;
                 }
             }
+            self.context(entry).begin_work();
             let _ = self.context(entry).take_mail();
         }
         panic!("cpu{n} does not find its way out of the kernel");
