@@ -2,15 +2,15 @@
 //!
 //! Work is counted in instructions, roughly: a word that is cleared is one. An entry that may be
 //! long begins with [`ENTRY_WORK`]. Every loop in it spends what its next step takes, at most, and
-//! ends where the rest does not suffice. The system call then begins again as an entry of its own;
-//! other long work goes on by mail, or with the next interrupt. A loop that goes on by mail does one
-//! step without asking, so that it ends even if its message is always the last of many.
+//! ends where the rest does not suffice. The system call then begins again as an entry of its own.
+//! Other long work goes on by mail, or with the next interrupt. A loop that goes on by mail does
+//! one step without asking, so that it ends even if its message is always the last of many.
 //!
 //! # Invariants
-//! * An entry that has done nothing yet can do one step, since a step takes at most [`ENTRY_WORK`].
+//! * An entry that has done nothing yet can do one step, since a step takes [`ENTRY_WORK`] at most.
 //!   So work in many entries ends.
-//! * An entry that forgets to begin its work has what the CPU's last long entry left. It may end too
-//!   early, and never too late.
+//! * An entry that forgets to begin its work has what the CPU's last long entry left. It may end
+//!   too early, and never too late.
 
 use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Machine;
