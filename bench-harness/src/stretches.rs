@@ -26,7 +26,7 @@ const HANDLERS: [(u16, &str); 6] =
     [(257, "Call"), (258, "ReplyRecv"), (259, "ReplyRecv"), (260, "Map"), (261, "Unmap"), (262, "Send")];
 /// Interrupts: see `kern_hal::trap`.
 const INTERRUPTS: [(u16, &str); 4] =
-    [(0x20, "timer interrupt"), (0x21, "mail interrupt"), (0x22, "APIC error"), (0xff, "spurious interrupt")];
+    [(0x20, "mail interrupt"), (0x21, "timer interrupt"), (0x22, "APIC error"), (0xff, "spurious interrupt")];
 const FIRST_INTERRUPT: u16 = 0x20;
 
 /// What the plugin wrote about a run.

@@ -19,8 +19,8 @@ const OP_NUMBERS: u64 = 256;
 const MORE_HANDLERS: u64 = 7;
 /// The first of them only continues another task: it serves no operation.
 const SWITCH: u64 = OP_NUMBERS;
-/// The timer's interrupt.
-const TIMER: u8 = 0x20;
+/// The vector of the timer: see `kern_hal::trap`.
+const TIMER: u8 = 0x21;
 /// Ticks of the clock for which the argument of [`Marker::Due`] counts.
 const DUE_SHIFT: u32 = 16;
 
@@ -383,7 +383,7 @@ mod tests {
         watched.block(block(200, false, false), None);
         watched.block(block(70, true, true), None); // a stretch, and no user instruction behind it
         watched.block(Block { vector: Some(TIMER), ..block(40, true, true) }, None);
-        watched.block(Block { vector: Some(0x21), ..block(20, true, true) }, None);
+        watched.block(Block { vector: Some(0x20), ..block(20, true, true) }, None);
         watched.block(block(5, false, false), None);
         watched.mark(Marker::Woke(2), 4, None);
         assert_eq!(late(&watched), 131);

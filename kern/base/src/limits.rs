@@ -51,9 +51,6 @@ pub const BROADCAST_STEPS: u16 = limit(16, 2);
 /// Member records that one kernel entry of a broadcast looks at.
 pub const BROADCAST_LOOKS: usize = limit(128, 3);
 
-/// Waiting senders that one kernel entry lets into an event pool.
-pub const POSTER_STEPS: usize = limit(16, 2);
-
 /// Memberships that one kernel entry ends.
 pub const LEAVE_STEPS: usize = limit(32, 2);
 
@@ -95,6 +92,9 @@ pub const MAIL_WORK: u64 = limit(900, 1 << 7);
 
 /// Work of the end of a wait: the task gets an answer and becomes ready, here or on its own CPU.
 pub const WAKE_WORK: u64 = limit(600, 1 << 7);
+
+/// Work of a word of an event that is put into a pool.
+pub const EVENT_WORD_WORK: u64 = limit(75, 1);
 
 /// Work that one kernel entry does while it holds the lock of a root, when it makes objects. The
 /// entry may hold the lock several times.

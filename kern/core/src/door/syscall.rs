@@ -231,7 +231,7 @@ const REPORT: u64 = 0x80;
 
 /// Returns whether an operation spends [work](crate::work), so that its entry begins with some.
 const fn is_long(op: Op) -> bool {
-    matches!(op, Op::Retype | Op::AuditStart)
+    matches!(op, Op::Retype | Op::AuditStart | Op::Send | Op::PoolRoom)
 }
 
 /// Returns whether an operation makes no other task ready, or chooses the next task itself:

@@ -25,7 +25,7 @@ use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
-use kern_base::limits::POSTER_STEPS;
+use kern_base::limits::{ENTRY_WORK, EVENT_WORD_WORK, WAKE_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
@@ -48,8 +48,6 @@ use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
 use crate::rooms::{Events, Ipc};
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
-/// How many plain events one event with a payload counts for in [`POSTER_STEPS`].
-const PAYLOAD_WORK: usize = 8;
 
 /// The way of an event to a full pool whose reader is on this CPU: the sender waits in the reader's
 /// queue for room.
@@ -247,12 +245,11 @@ impl<'k, M: Machine> Events<'k, M> {
     }
 
     /// Puts the events of waiting senders into the pool of a reader of this CPU, while there is
-    /// room. Refuses all waiting senders if there is no pool any more. Does a bounded amount of
-    /// work, then sends the reader ROOM again.
+    /// room. Refuses all waiting senders if there is no pool any more. Does as much as the entry's
+    /// work allows, then sends the reader ROOM again.
     pub fn let_posters_in(self, reader: OpenTask<'k>) {
         let pool = self.pool_read_by(reader);
-        let mut work = 0;
-        while work < POSTER_STEPS {
+        loop {
             let Some(sender) = reader.posters.tasks().first(self.pin()) else {
                 if let Some(pool) = pool {
                     pool.get().reserved.open(&pool.get().shown(self.pin()));
@@ -260,11 +257,8 @@ impl<'k, M: Machine> Events<'k, M> {
                 return;
             };
             let put = match pool {
-                Some(pool) => self.put_waiting(pool, sender, &mut work),
-                None => {
-                    work += 1;
-                    Err(Error::Gone.into())
-                }
+                Some(pool) => self.put_waiting(pool, sender),
+                None => Err(Error::Gone.into()),
             };
             if matches!(put, Ok(false)) {
                 return;
@@ -274,20 +268,22 @@ impl<'k, M: Machine> Events<'k, M> {
                 Ok(_) => self.has_been_sent(block),
                 Err(refusal) => self.ipc().refuse(block, refusal),
             }
+            if !self.spend(WAKE_WORK) {
+                break;
+            }
         }
         self.outbox().raise_control(reader.object(), ctl::ROOM);
     }
 
-    /// Puts the event of a sender that waits for room into the pool, and adds what that took to
-    /// `work`. Returns whether there was room.
-    fn put_waiting(self, pool: Ref<'k, EventPool>, sender: Ref<'k, Task>, work: &mut usize) -> Result<bool> {
+    /// Puts the event of a sender that waits for room into the pool. Returns whether there was room.
+    fn put_waiting(self, pool: Ref<'k, EventPool>, sender: Ref<'k, Task>) -> Result<bool> {
         let Some(msg) = sender.get().message(self.pin()) else { return Err(Error::Gone.into()) };
         let event = loaded_event(msg.words(), msg.sender(), if is_broadcast(msg) { msg.group() } else { 0 });
         if event.info.has(PAYLOAD_FLAGS) {
-            *work += PAYLOAD_WORK;
+            self.note_work(ENTRY_WORK);
             return self.put_waiting_load(pool, sender, event);
         }
-        *work += 1;
+        self.note_work(event.info.words() as u64 * EVENT_WORD_WORK);
         Ok(self.put_event(pool, sender, event, Turn::Waiting))
     }
 

@@ -7,7 +7,7 @@
 //! Then the [`attackers`] start, and every victim works beside them. At the end no victim works,
 //! and the CPU does nothing except for the attack. All the while a task of priority 200 sleeps and
 //! wakes. The TCG plugin counts ([`perf::mark`]). The program reports what only it can know:
-//! `hostile name=… place=… alive=… escapes=…`.
+//! `hostile name=… place=… alive=… escapes=… late=…`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -21,6 +21,8 @@ mod words;
 use core::fmt;
 
 use perf::mark::{STRETCHES, mark};
+use user_rt::cap::{Handle, SchedContext};
+use user_rt::layout::slot;
 use user_rt::spawn::SpawnError;
 use user_rt::{boot, report, supervisor};
 
@@ -73,7 +75,12 @@ fn begin(_: u64) -> ! {
     supervisor::finish(1, 0)
 }
 
+/// The priority of this task: above the victims, whose turns it begins, and below the task that must
+/// wake in time.
+const DIRECTOR_PRIORITY: u8 = 180;
+
 fn run() -> Result<(), Failure> {
+    at("taking a lower priority", SchedContext::at(slot::SCHED).configure(DIRECTOR_PRIORITY, u64::MAX))?;
     let name = boot::options().value("attack").unwrap_or_default();
     let place = ATTACKS.iter().position(|attack| attack.name == name).ok_or(Failure::NoAttack)?;
     let attack = &ATTACKS[place];
@@ -149,11 +156,12 @@ fn endure(lab: &mut Lab, victims: &Victims, attack: &Attack, is_own: bool) -> Re
         escapes += 1;
     }
     report!(
-        "hostile name={} place={} alive={alive} escapes={escapes} granted={} refused={}",
+        "hostile name={} place={} alive={alive} escapes={escapes} granted={} refused={} late={}",
         attack.name,
         if is_own { "own" } else { "other" },
         Word::Granted.get(),
-        Word::Refused.get()
+        Word::Refused.get(),
+        Word::Late.get()
     );
     Ok(())
 }

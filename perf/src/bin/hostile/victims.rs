@@ -241,7 +241,7 @@ pub extern "C" fn keeper(_: u64) -> ! {
     }
 }
 
-/// Wakes by timer again and again. The plugin counts how late.
+/// Wakes by timer again and again. The plugin counts how late, and the task itself in ticks.
 extern "C" fn waker(_: u64) -> ! {
     let note = Notification::at(NOTE);
     loop {
@@ -250,9 +250,13 @@ extern "C" fn waker(_: u64) -> ! {
         mark::<DUE, PERIOD>();
         let due = arch::now() + ticks;
         let answer = note.wait_until(due);
+        let late = arch::now() - due;
         let is_woken = answer.is_err_and(|refusal| refusal.error == Error::Timeout);
         match (is_woken, is_loud) {
-            (true, true) => mark::<WOKE, { mark::HOSTILE_LOUD_WAKES }>(),
+            (true, true) => {
+                mark::<WOKE, { mark::HOSTILE_LOUD_WAKES }>();
+                Word::Late.set(Word::Late.get().max(late));
+            }
             (true, false) => mark::<WOKE, { mark::HOSTILE_QUIET_WAKES }>(),
             (false, _) => {
                 let _ = yield_now();

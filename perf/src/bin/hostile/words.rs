@@ -36,6 +36,8 @@ pub enum Word {
     /// The victims' UTCBs of messages with capabilities: how many came, and how many were refused.
     Granted,
     Refused,
+    /// The most ticks by which the task that must wake in time was late during the attack.
+    Late,
 }
 
 impl Word {
