@@ -87,6 +87,9 @@ pub const FORGOTTEN_STEPS: usize = limit(128, 2);
 /// Work that one kernel entry does when it makes objects, in instructions.
 pub const ENTRY_WORK: u64 = limit(7 << 10, 1 << 9);
 
+/// Work that an interrupt of a program does.
+pub const INTERRUPT_WORK: u64 = limit(2_000, 1 << 9);
+
 /// Work of a message from the mailbox. Loops that serve it spend more for all but their first step.
 pub const MAIL_WORK: u64 = limit(900, 1 << 7);
 

@@ -12,7 +12,7 @@
 //! * An entry that forgets to begin its work has what the CPU's last long entry left. It may end
 //!   too early, and never too late.
 
-use kern_base::limits::ENTRY_WORK;
+use kern_base::limits::{ENTRY_WORK, INTERRUPT_WORK};
 use kern_base::machine::Machine;
 
 use crate::{Cx, Refusal, Result, refuse_if};
@@ -25,6 +25,12 @@ impl<M: Machine> Cx<'_, M> {
     #[inline(always)]
     pub fn begin_work(self) {
         self.sched.work.set(ENTRY_WORK);
+    }
+
+    /// Gives this entry, an interrupt of a program, its work.
+    #[inline(always)]
+    pub fn begin_work_of_interrupt(self) {
+        self.sched.work.set(INTERRUPT_WORK);
     }
 
     /// Returns whether this entry may still do a step that takes so much.

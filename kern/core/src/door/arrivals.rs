@@ -43,21 +43,21 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.more_mail.set(drained == Drained::More);
     }
 
-    /// Receives at most `most` messages, as far as the entry's work suffices. Returns also how many
-    /// it were.
+    /// Receives at most `most` messages, as far as the entry's work suffices, and the first in any
+    /// case. Returns also how many it were.
     pub fn drain_some(self, most: usize) -> (Drained, usize) {
         let mut taken = 0;
-        while taken < most && self.spend(MAIL_WORK) {
+        loop {
             let before = taken;
             let drained = self.cpu.inbox().drain(1, |mail| {
                 taken += 1;
                 let _ = self.receive_mail(mail);
             });
-            if drained == Drained::Empty || taken == before {
+            let is_done = drained == Drained::Empty || taken == before || taken >= most;
+            if is_done || !self.spend(MAIL_WORK) {
                 return (drained, taken);
             }
         }
-        (Drained::More, taken)
     }
 
     #[inline(always)]

@@ -52,7 +52,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(always)]
     pub fn on_interrupt(self, what: Interrupt) -> Interrupted<'k> {
         let began = self.k.machine.now();
-        self.begin_work();
+        self.begin_work_of_interrupt();
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
         let before = self.hot.current.get(self.pin());
@@ -60,7 +60,13 @@ impl<'k, M: Machine> Door<'k, M> {
         if what == Interrupt::Timer {
             self.timer_fired();
         }
-        let (look, runs) = self.look(began);
+        // A task that wakes in time does not wait for mail, too, which interrupts it if it is urgent.
+        let (look, runs) =
+            if what == Interrupt::Timer && self.hot.current.addr() != before.map_or(0, Ref::addr) {
+                (Look::NotYet, None)
+            } else {
+                self.look(began)
+            };
         if let Some(task) = before {
             self.save_preempted(task);
         }

@@ -48,7 +48,6 @@ use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
 use crate::rooms::{Events, Ipc};
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
-
 /// The way of an event to a full pool whose reader is on this CPU: the sender waits in the reader's
 /// queue for room.
 struct Room<'k, M: Machine> {
