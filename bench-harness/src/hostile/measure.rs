@@ -47,9 +47,9 @@ pub struct Measured {
     /// What they got that should have been refused.
     pub escapes: u64,
     pub victims: Vec<Victim>,
-    /// Wakes of the task of priority 200, and the most that its CPU executed from its time on. Under
-    /// icount the guest counts that in ticks, each of which is an instruction. The plugin counts an
-    /// instruction twice if QEMU begins it again, as it does with writes to a device.
+    /// Wakes of the task of priority 200, and the most that its CPU executed from its time on.
+    /// Under icount the guest counts that in ticks, each of which is an instruction. The plugin
+    /// counts an instruction twice if QEMU begins it again, as it does with writes to a device.
     pub wakes: u64,
     pub late: u64,
     /// The longest stretches with interrupts off, by operation.

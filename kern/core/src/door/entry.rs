@@ -60,7 +60,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if what == Interrupt::Timer {
             self.timer_fired();
         }
-        // A task that wakes in time does not wait for mail, too, which interrupts it if it is urgent.
+        // A task that wakes in time does not wait for mail, too. Urgent mail interrupts it.
         let (look, runs) =
             if what == Interrupt::Timer && self.hot.current.addr() != before.map_or(0, Ref::addr) {
                 (Look::NotYet, None)

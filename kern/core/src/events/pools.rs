@@ -274,7 +274,8 @@ impl<'k, M: Machine> Events<'k, M> {
         self.outbox().raise_control(reader.object(), ctl::ROOM);
     }
 
-    /// Puts the event of a sender that waits for room into the pool. Returns whether there was room.
+    /// Puts the event of a sender that waits for room into the pool. Returns whether there was
+    /// room.
     fn put_waiting(self, pool: Ref<'k, EventPool>, sender: Ref<'k, Task>) -> Result<bool> {
         let Some(msg) = sender.get().message(self.pin()) else { return Err(Error::Gone.into()) };
         let event = loaded_event(msg.words(), msg.sender(), if is_broadcast(msg) { msg.group() } else { 0 });

@@ -75,8 +75,8 @@ fn begin(_: u64) -> ! {
     supervisor::finish(1, 0)
 }
 
-/// The priority of this task: above the victims, whose turns it begins, and below the task that must
-/// wake in time.
+/// The priority of this task: above the victims, whose turns it begins, and below the task that
+/// must wake in time.
 const DIRECTOR_PRIORITY: u8 = 180;
 
 fn run() -> Result<(), Failure> {
