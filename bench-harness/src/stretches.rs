@@ -26,7 +26,7 @@ const HANDLERS: [(u16, &str); 6] =
     [(257, "Call"), (258, "ReplyRecv"), (259, "ReplyRecv"), (260, "Map"), (261, "Unmap"), (262, "Send")];
 /// Interrupts: see `kern_hal::trap`.
 const INTERRUPTS: [(u16, &str); 4] =
-    [(0x20, "mail interrupt"), (0x21, "timer interrupt"), (0x22, "APIC error"), (0xff, "spurious interrupt")];
+    [(0x21, "timer interrupt"), (0x20, "mail interrupt"), (0x22, "APIC error"), (0xff, "spurious interrupt")];
 const FIRST_INTERRUPT: u16 = 0x20;
 
 /// What the plugin wrote about a run.
@@ -267,7 +267,7 @@ mod tests {
             {"kind":"op","number":36,"entries":5,"total":900,"longest":300,"spun":6,"longest_with_spinning":306},
             {"kind":"op","number":260,"entries":2,"total":800,"longest":500,"spun":0,"longest_with_spinning":500},
             {"kind":"op","number":250,"entries":1,"total":8,"longest":8,"spun":0,"longest_with_spinning":8},
-            {"kind":"vector","number":32,"entries":1,"total":40,"longest":40,"spun":0,"longest_with_spinning":40},
+            {"kind":"vector","number":33,"entries":1,"total":40,"longest":40,"spun":0,"longest_with_spinning":40},
             {"kind":"vector","number":14,"entries":1,"total":30,"longest":30,"spun":0,"longest_with_spinning":30},
             {"kind":"idle","entries":1,"total":20,"longest":20,"spun":0,"longest_with_spinning":20},
             {"kind":"fast","entries":1,"total":10,"longest":10,"spun":0,"longest_with_spinning":10}]}"#;
@@ -327,6 +327,8 @@ mod tests {
             let line = format!("pub const {name}: u8 = {vector:#x};");
             assert!(trap.contains(&line), "{line}");
         }
+        let line = format!("const TIMER: u8 = {:#x};", INTERRUPTS[0].0);
+        assert!(source("bench-harness/plugin/src/watch.rs").contains(&line), "{line}");
         let entry = source("ipc-fast/src/entry.rs");
         let table = entry.split_once("pub struct Table {").and_then(|(_, rest)| rest.split_once("\n}"));
         let (fields, _) = table.expect("the table of handlers");
