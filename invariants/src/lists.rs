@@ -116,11 +116,11 @@ impl Linked {
             next = task.wait_next;
         }
         hold!(out, next == 0, "cpu{}: the waiters for a grace period lead to {}", cpu.id, f.name(next));
+        let mut soonest = u64::MAX;
         for heap in f.s.heaps.iter().filter(|heap| heap.cpu == cpu.id) {
             self.deadlines(f, cpu, heap, out);
+            soonest = soonest.min(heap.soonest);
         }
-        let of_heaps = f.s.heaps.iter().filter(|heap| heap.cpu == cpu.id).map(|heap| heap.soonest).min();
-        let soonest = of_heaps.unwrap_or(u64::MAX);
         hold!(
             out,
             cpu.soonest == soonest,

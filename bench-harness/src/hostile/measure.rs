@@ -89,7 +89,10 @@ impl Measured {
             escapes: number("escapes").ok_or("the guest counts no escapes")?,
             victims,
             wakes: wakes.wakes,
-            late: if place == Place::Own { number("late").unwrap_or(0) } else { wakes.late_max },
+            late: match place {
+                Place::Own => number("late").ok_or("the guest does not say how late a task woke")?,
+                Place::Other => wakes.late_max,
+            },
             stretches: watched.stretches(),
         })
     }

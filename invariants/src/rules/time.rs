@@ -307,12 +307,8 @@ fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings
 /// The timer fires no later than the soonest deadline. For bands that rest, it fires no later than
 /// the end of their rest.
 pub fn timers(f: &Facts<'_>, out: &mut Findings) {
-    for (cpu, heap) in
-        f.s.cpus
-            .iter()
-            .filter(|cpu| !cpu.busy)
-            .flat_map(|cpu| f.s.heaps.iter().filter(|heap| heap.cpu == cpu.id).map(move |heap| (cpu, heap)))
-    {
+    for heap in &f.s.heaps {
+        let Some(cpu) = f.s.cpus.iter().find(|cpu| cpu.id == heap.cpu && !cpu.busy) else { continue };
         let rest = if heap.band < cpu.resting { cpu.expire_at } else { 0 };
         let (n, soonest) = (cpu.id, heap.soonest.max(rest));
         hold!(out, cpu.timer <= soonest, "cpu{n}: a deadline at {soonest}, the timer at {}", cpu.timer);

@@ -84,7 +84,7 @@ pub const FORGET_EACH: u64 = limit(8, 2);
 /// Pages of a dying frame of which one kernel entry finds that no CPU remembers them.
 pub const FORGOTTEN_STEPS: usize = limit(128, 2);
 
-/// Work that one kernel entry does when it makes objects, in instructions.
+/// Work that one kernel entry does, in instructions.
 pub const ENTRY_WORK: u64 = limit(7 << 10, 1 << 9);
 
 /// Work that an interrupt of a program does.
@@ -99,8 +99,8 @@ pub const WAKE_WORK: u64 = limit(600, 1 << 7);
 /// Work of a word of an event that is put into a pool.
 pub const EVENT_WORD_WORK: u64 = limit(75, 1);
 
-/// Work that one kernel entry does while it holds the lock of a root, when it makes objects. The
-/// entry may hold the lock several times.
+/// Work that one kernel entry does while it holds the lock of a root. The entry may hold the lock
+/// several times.
 pub const LOCK_WORK: u64 = limit(2 << 10, 1 << 7);
 
 /// Bytes that one kernel entry clears while it holds the lock of a root.

@@ -316,14 +316,13 @@ impl<'k, M: Machine> Life<'k, M> {
         loop {
             let waiting = task.next_call(self.pin()).or_else(|| task.posters.pop(self.pin()));
             let block = match (waiting, task.first_reply(self.pin())) {
-                (Some(block), _) => block,
-                (None, Some(reply)) => {
-                    let Some(block) = Reply::release(reply, self.pin()) else { continue };
-                    block
-                }
+                (Some(block), _) => Some(block),
+                (None, Some(reply)) => Reply::release(reply, self.pin()),
                 (None, None) => return true,
             };
-            self.ipc().refuse(block, dead);
+            if let Some(block) = block {
+                self.ipc().refuse(block, dead);
+            }
             if !self.spend(WAKE_WORK) {
                 return false;
             }

@@ -1,6 +1,7 @@
 //! Many deadlines that pass together: which tasks wake first, and what the running program loses.
 
 use abi::{Error, Op};
+use kern_base::limits::PROGRAM_DEADLINES;
 
 use crate::scene::Scene;
 use crate::world::{Regs, Tcb};
@@ -38,45 +39,48 @@ fn is_over(task: &Tcb) -> bool {
     task.regs().error() == Some(Error::Timeout)
 }
 
-/// Lets time pass until the timer of CPU 0 fires, and lets it fire.
-fn fire(s: &mut Scene) {
-    let at = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
-    let now = s.w.now();
-    s.w.advance(at.saturating_sub(now));
+/// How many of these waits are over.
+fn over(tasks: &[Tcb]) -> usize {
+    tasks.iter().filter(|task| is_over(task)).count()
+}
+
+/// The scene, when all deadlines have passed and the timer of CPU 0 has fired once.
+fn all_passed() -> (Scene, Vec<Tcb>, Tcb, Tcb) {
+    let (mut s, low, high, program, end) = scene();
+    s.w.advance(end - s.w.now());
     assert!(s.w.event(0));
+    (s, low, high, program)
+}
+
+/// Lets time pass until the timer of CPU 0 fires, and lets it fire. Returns the ticks inside of the
+/// kernel.
+fn fire(s: &mut Scene) -> u64 {
+    let at = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
+    s.w.advance(at.saturating_sub(s.w.now()));
+    let entered = s.w.now();
+    assert!(s.w.event(0));
+    s.w.now() - entered
 }
 
 #[test]
 fn a_task_of_high_priority_wakes_first() {
-    let (mut s, low, high, _, end) = scene();
-    let now = s.w.now();
-    s.w.advance(end - now);
-    assert!(s.w.event(0));
+    let (s, low, high, _) = all_passed();
     assert!(s.w.runs(0, &high), "one entry lets it run, however many deadlines were sooner");
-    assert!(is_over(&high) && low.iter().filter(|task| is_over(task)).count() < COUNT / 2);
+    assert!(is_over(&high) && over(&low) < COUNT / 2);
 }
 
 #[test]
 fn the_program_keeps_its_cpu() {
-    let (mut s, low, high, program, end) = scene();
-    let now = s.w.now();
-    s.w.advance(end - now);
-    s.w.event(0);
+    let (mut s, low, high, program) = all_passed();
     s.w.does(&high, Regs::op(Op::Recv, &[]));
     assert!(s.w.runs(0, &program));
-    let mut inside = 0;
-    let began = s.w.now();
-    let mut fires = 0;
-    while !low.iter().all(is_over) {
-        let before = low.iter().filter(|task| is_over(task)).count();
-        let at = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
-        s.w.advance(at.saturating_sub(s.w.now()));
-        let entered = s.w.now();
-        assert!(s.w.event(0));
-        inside += s.w.now() - entered;
+    let (began, mut inside, mut fires) = (s.w.now(), 0, 0);
+    while over(&low) < COUNT {
+        let before = over(&low);
+        inside += fire(&mut s);
         fires += 1;
-        let after = low.iter().filter(|task| is_over(task)).count();
-        assert!(after - before <= kern_base::limits::PROGRAM_DEADLINES, "{before} to {after}");
+        let after = over(&low);
+        assert!(after - before <= PROGRAM_DEADLINES, "{before} to {after}");
         assert!(s.w.runs(0, &program));
         assert!(fires <= 2 * COUNT, "it never ends");
     }
@@ -88,10 +92,9 @@ fn the_program_keeps_its_cpu() {
 fn deadlines_of_the_programs_rank_wait_no_longer_than_a_rest() {
     let (mut s, low, _, program, end) = scene();
     s.kill(&program);
-    let now = s.w.now();
-    s.w.advance(end - now);
+    s.w.advance(end - s.w.now());
     for _ in 0..3 * COUNT {
-        if low.iter().all(is_over) {
+        if over(&low) == COUNT {
             return;
         }
         fire(&mut s);
@@ -99,7 +102,7 @@ fn deadlines_of_the_programs_rank_wait_no_longer_than_a_rest() {
     panic!("some wait for ever");
 }
 
-/// The program has ended meanwhile, and a direct switch told nobody.
+/// The program that those of low priority did not outrank waits by then.
 #[test]
 fn a_rest_of_low_bands_delays_no_task_of_a_higher_one() {
     let (mut s, _, high, program, end) = scene();
@@ -117,12 +120,9 @@ fn a_rest_of_low_bands_delays_no_task_of_a_higher_one() {
 /// A deadline that passes after the others were looked after is not late.
 #[test]
 fn a_rest_ends_with_the_deadlines_that_were_its_reason() {
-    let (mut s, low, high, program, end) = scene();
-    let now = s.w.now();
-    s.w.advance(end - now);
-    s.w.event(0);
+    let (mut s, low, high, program) = all_passed();
     s.w.does(&high, Regs::op(Op::Recv, &[]));
-    while !low.iter().all(is_over) {
+    while over(&low) < COUNT {
         fire(&mut s);
     }
     assert_eq!(s.w.look(0).sched.expire_at.get(), 0);

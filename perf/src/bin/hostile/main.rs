@@ -41,6 +41,9 @@ const QUIET_PART: u64 = 20;
 const PATIENCE_MS: u64 = 20_000;
 /// How long a victim works, and then rests, where the attackers need its CPU.
 const BURST_MS: u64 = 2;
+/// The priority of this task: above the victims, whose turns it begins, and below the task that
+/// must wake in time.
+const DIRECTOR_PRIORITY: u8 = 180;
 
 /// Why there is no result.
 pub enum Failure {
@@ -74,10 +77,6 @@ fn begin(_: u64) -> ! {
     }
     supervisor::finish(1, 0)
 }
-
-/// The priority of this task: above the victims, whose turns it begins, and below the task that
-/// must wake in time.
-const DIRECTOR_PRIORITY: u8 = 180;
 
 fn run() -> Result<(), Failure> {
     at("taking a lower priority", SchedContext::at(slot::SCHED).configure(DIRECTOR_PRIORITY, u64::MAX))?;
