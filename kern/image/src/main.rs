@@ -220,6 +220,8 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
 #[inline(always)]
 fn idle_once(entry: &mut CpuEntry) {
     context(entry).time().note_idle();
+    // What comes now is an entry of its own.
+    context(entry).begin_work();
     if entry.here().own().sched.has_reports.get() {
         print_reports(entry);
     }

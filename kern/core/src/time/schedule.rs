@@ -288,10 +288,8 @@ impl<'k, M: Machine> Time<'k, M> {
         self.dispatch();
     }
 
-    /// Counts that nothing can run. The caller makes the CPU idle. What comes then is an entry of
-    /// its own.
+    /// Counts that nothing can run. The caller makes the CPU idle.
     pub fn note_idle(self) {
-        self.begin_work();
         self.trace().note_nobody();
         self.sched.idle.set(true);
         self.count(Counter::Idle);

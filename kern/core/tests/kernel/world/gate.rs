@@ -237,6 +237,7 @@ impl Gate {
             }
             if !cx.sched.more_mail.get() {
                 cx.time().note_idle();
+                cx.begin_work();
                 let idle = self.idle.get();
                 if quiesce::park(entry, idle) {
                     self.modes[n].set(Mode::Parked(idle));
