@@ -86,8 +86,8 @@ impl Layout {
 
 impl<'k, M: Machine> Caps<'k, M> {
     /// Clears the block of a long object ahead, as much as the entry may do.
-    /// Errors: [`Refusal::More`] if some of it is left. A block that does not fit is none of this
-    /// function's business.
+    /// Errors: [`Refusal::More`](crate::Refusal::More) if some of it is left. A block that does not
+    /// fit is none of this function's business.
     pub fn clear_ahead(self, from: UntypedCap<'k>, layout: Layout) -> Result<()> {
         loop {
             let guard = self.open_to_make(from)?;
@@ -95,6 +95,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             if !layout.is_long() || !layout.fits(region) {
                 return Ok(());
             }
+            // None: the region then only says whether the block is cleared already.
             let most = if self.has_work(LOCK_WORK) { CLEAR_BYTES } else { 0 };
             let Ahead::Cleared(part, left) = region.clear_ahead(layout.size, layout.align, most) else {
                 return Ok(());
