@@ -129,6 +129,15 @@ struct Play<'a> {
     outcome: Outcome,
     /// The CPU that does something is the second operation's.
     own: Rc<Cell<bool>>,
+    /// The last system call of a pair of calls that has made way before it.
+    last: Option<Last>,
+}
+
+/// A system call that is still to be made.
+struct Last {
+    actor: Tcb,
+    cpu: usize,
+    regs: Regs,
 }
 
 /// Where the first operation stands.
@@ -242,7 +251,7 @@ impl<'a> Play<'a> {
     fn new(case: &'a Case<'a>) -> Play<'a> {
         let mut w = World::small(CPUS, 4 << memory_log2(case.state));
         let cast = Cast::new(&mut w, case.state);
-        Play { w, cast, case, outcome: Outcome::default(), own: Rc::default() }
+        Play { w, cast, case, outcome: Outcome::default(), own: Rc::default(), last: None }
     }
 
     /// Plays it to the end. Notes which words the first operation uses, where there are `names` for
@@ -295,7 +304,7 @@ impl<'a> Play<'a> {
         if let (Some(notes), Some(names)) = (&points.notes, names) {
             self.outcome.uses = notes.uses(&self.w, names);
         }
-        self.w.run();
+        self.run_to_end();
         self.answers(first, second.map(|(_, actor)| actor));
         check::all(&self.w);
         if !self.outcome.said.iter().any(|said| matches!(said, Said::Silent(_))) {
@@ -439,7 +448,20 @@ impl<'a> Play<'a> {
                 break;
             }
         }
+        self.last = next.map(|last| Last { actor, cpu, regs: last(&self.cast, number) }).or(self.last.take());
         entries
+    }
+
+    /// Runs all CPUs until nothing is left to do.
+    fn run_to_end(&mut self) {
+        self.w.run();
+        if let Some(Last { actor, cpu, regs }) = self.last.take()
+            && self.w.runs(cpu, &actor)
+            && actor.is_through()
+        {
+            self.w.issue(cpu, regs);
+            self.w.run();
+        }
     }
 
     /// Plays both operations, or one of them, to the end.
@@ -473,7 +495,7 @@ impl<'a> Play<'a> {
             }
             self.run_other(deed, second, (beside, 1), STEPS);
         }
-        self.w.run();
+        self.run_to_end();
         self.answers(first, Some(second));
         self.look([Some(first), Some(second)]);
         self.outcome
@@ -487,7 +509,7 @@ impl<'a> Play<'a> {
             What::Calls(_) => _ = self.run_other(self.case.first, first, (cpu, 0), STEPS),
             _ => _ = self.run_first(cpu, first, &Rc::default()),
         }
-        self.w.run();
+        self.run_to_end();
         self.answers(first, None);
         self.look([Some(first), None]);
         self.outcome
