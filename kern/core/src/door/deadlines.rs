@@ -44,7 +44,6 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
         self.time().arm_timer_for_slice();
         self.plan_expiry(now, self.hot.current.addr() != before);
-        self.arm_look();
     }
 
     /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.

@@ -60,13 +60,13 @@ impl<'k, M: Machine> Door<'k, M> {
         if what == Interrupt::Timer {
             self.timer_fired();
         }
-        // A task that wakes in time does not wait for mail, too. Urgent mail interrupts it.
-        let (look, runs) =
-            if what == Interrupt::Timer && self.hot.current.addr() != before.map_or(0, Ref::addr) {
-                (Look::NotYet, None)
-            } else {
-                self.look(began)
-            };
+        // A better task that wakes in time does not wait for mail, too. Urgent mail interrupts it.
+        let is_other = self.hot.current.addr() != before.map_or(0, Ref::addr);
+        let (look, runs) = if what == Interrupt::Timer && is_other && self.outranks(time) {
+            (Look::NotYet, None)
+        } else {
+            self.look(began)
+        };
         if let Some(task) = before {
             self.save_preempted(task);
         }
@@ -94,6 +94,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.note_interrupt(what);
         if what == Interrupt::Timer {
             self.timer_fired();
+            self.arm_look();
         }
     }
 

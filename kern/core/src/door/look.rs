@@ -86,7 +86,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let inbox = self.cpu.inbox();
         let urgent = better || self.sched.best_rank.get() > rank;
         let is_over = match look {
-            Look::NotYet => return,
+            Look::NotYet => return self.arm_look(),
             Look::Nothing => true,
             Look::All => urgent,
             Look::Some => false,
@@ -135,6 +135,11 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Returns the rank that mail must exceed to be urgent for a program on this CPU time.
     pub fn rank_of_time(self, sc: Option<Ref<'k, SchedContext>>) -> u32 {
         sc.and_then(|sc| self.open_time(sc)).map_or(0, |sc| rank_of(sc.state.priority(), false))
+    }
+
+    /// Returns whether the task that runs outranks a program on this CPU time.
+    pub fn outranks(self, sc: Option<Ref<'k, SchedContext>>) -> bool {
+        self.rank_of_time(self.sched.current.get(self.pin())) > self.rank_of_time(sc)
     }
 
     /// Sets the timer for the next look, if this CPU defers its mail.

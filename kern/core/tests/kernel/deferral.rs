@@ -79,6 +79,7 @@ fn a_flood_of_low_priority_interrupts_a_program_seldom() {
     // When there is no mail, the next mail comes immediately again.
     look(&mut s);
     assert_eq!(look_at(&s), None);
+    assert!(s.w.look(1).sched.timer.get() > s.w.now(), "nor does the timer interrupt the program");
     notify(&mut s, &sender, 0);
     assert!(is_interrupted(&s));
 }
@@ -138,6 +139,24 @@ fn a_program_of_lower_priority_does_not_inherit_the_deferral() {
     s.w.does(&program, Regs::op(Op::Recv, &[]));
     while s.w.event(1) {}
     assert!(s.w.runs(1, &lower) && !has_mail(&s));
+}
+
+#[test]
+fn a_turn_of_an_equal_task_does_not_delay_the_look() {
+    const SLICE: u64 = 1 << 30;
+    let (mut s, program, sender) = scene(PROGRAM - 5);
+    let control = abi::INIT_SCHED_CONTROL.arg();
+    s.w.must(1, Op::SchedConfigure, &[control, program.sc.arg(), PROGRAM, SLICE]);
+    s.w.run();
+    let (other, _) = s.running(1, PROGRAM);
+    notify(&mut s, &sender, 0);
+    s.w.event(1);
+    assert!(s.w.runs(1, &program) && look_at(&s).is_some());
+    notify(&mut s, &sender, 1);
+    s.w.advance(SLICE);
+    s.w.event(1);
+    assert!(s.w.runs(1, &other), "the slice is over");
+    assert!(!has_mail(&s), "the CPU looks in the same interrupt");
 }
 
 #[test]
