@@ -229,9 +229,9 @@ impl<'k, M: Machine> Door<'k, M> {
 /// The channel of report lines.
 const REPORT: u64 = 0x80;
 
-/// Returns whether an operation spends [work](crate::work), so that its entry begins with some.
+/// Returns whether an operation may spend [work](crate::work), so that its entry begins with some.
 const fn is_long(op: Op) -> bool {
-    matches!(op, Op::Retype | Op::AuditStart | Op::Send | Op::PoolRoom)
+    !chooses(op) || matches!(op, Op::Send | Op::PoolRoom)
 }
 
 /// Returns whether an operation makes no other task ready, or chooses the next task itself:

@@ -19,6 +19,8 @@
 //! A pool's `process`, and the mapping of its pages, change under the pool's lock `binding`, which
 //! is taken before the VSpace's lock.
 
+use core::mem::take;
+
 use abi::events::Event;
 use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target};
 use kern_base::block::Block;
@@ -248,6 +250,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// work allows, then sends the reader ROOM again.
     pub fn let_posters_in(self, reader: OpenTask<'k>) {
         let pool = self.pool_read_by(reader);
+        let mut is_first = true;
         loop {
             let Some(sender) = reader.posters.tasks().first(self.pin()) else {
                 if let Some(pool) = pool {
@@ -255,6 +258,9 @@ impl<'k, M: Machine> Events<'k, M> {
                 }
                 return;
             };
+            if !take(&mut is_first) && !self.spend(WAKE_WORK) {
+                return self.outbox().raise_control(reader.object(), ctl::ROOM);
+            }
             let put = match pool {
                 Some(pool) => self.put_waiting(pool, sender),
                 None => Err(Error::Gone.into()),
@@ -267,11 +273,7 @@ impl<'k, M: Machine> Events<'k, M> {
                 Ok(_) => self.has_been_sent(block),
                 Err(refusal) => self.ipc().refuse(block, refusal),
             }
-            if !self.spend(WAKE_WORK) {
-                break;
-            }
         }
-        self.outbox().raise_control(reader.object(), ctl::ROOM);
     }
 
     /// Puts the event of a sender that waits for room into the pool. Returns whether there was

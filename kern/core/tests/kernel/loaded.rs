@@ -275,3 +275,21 @@ fn two_at_once_both_find_a_slot() {
         }
     }
 }
+
+/// The last sender that is let in needs no message that lets in more.
+#[test]
+fn nothing_goes_on_when_nobody_waits() {
+    let mut s = Scene::new(2);
+    let (_, _, target, mut reader) = receiver(&mut s, 0);
+    let (filler, _) = s.running(1, 10);
+    let (sender, _) = sender(&mut s, 0);
+    fill(&mut s, &filler, target);
+    loads(&sender, 3);
+    s.w.does_and_run(&sender, loaded(target, 50));
+    assert!(!sender.is_through(), "it waits for room");
+    reader.offers(SLOTS, PLACES);
+    while reader.read().is_some() {}
+    s.w.must(1, Op::PoolRoom, &[reader.cap.arg()]);
+    assert!(s.w.event(0) && sender.is_through(), "the reader's CPU was told");
+    assert!(!s.w.block(0).mailbox().has_mail());
+}
