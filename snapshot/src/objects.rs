@@ -44,8 +44,6 @@ record! {
         id: u32,
         /// A CPU holds its lock. Its tree may be half changed.
         locked: bool,
-        /// A slot that is on its way out of the tree.
-        leaving: u64,
     }
 }
 
@@ -97,6 +95,8 @@ record! {
         rights: u32,
         /// The depth in the derivation tree.
         depth: u32,
+        /// Its floor there: it descends from slots before it whose depth is less.
+        floor: u32,
         /// The badge.
         badge: u64,
         /// The next slot of the tree.

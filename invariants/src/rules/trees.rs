@@ -54,17 +54,19 @@ pub fn links(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A slot is at most one deeper than the slot before it, and the first of a tree has depth 0;
-/// unless a slot is on its way out of the tree.
+/// A slot's floor is at most its depth, and at most one more than the depth of the slot before it.
+/// The first slot of a tree has depth 0.
 pub fn depths(f: &Facts<'_>, out: &mut Findings) {
     for slot in full(f) {
         let Some(root) = root_of(f, slot) else { continue };
         hold!(out, slot.depth <= f.kernel.depth_max, "{} is {} deep", say(slot), slot.depth);
-        if f.root(root).is_some_and(|root| root.locked || root.leaving != 0) {
+        if f.root(root).is_some_and(|root| root.locked) {
             continue;
         }
-        let most = f.slot(slot.prev).map_or(0, |prev| prev.depth + 1);
-        hold!(out, slot.depth <= most, "{} has depth {}, of {most} at most", say(slot), slot.depth);
+        let prev = f.slot(slot.prev);
+        let most = prev.map_or(0, |prev| prev.depth + 1).min(slot.depth);
+        hold!(out, slot.floor <= most, "{} has floor {}, of {most} at most", say(slot), slot.floor);
+        hold!(out, prev.is_some() || slot.depth == 0, "{} is first, and {} deep", say(slot), slot.depth);
     }
 }
 
@@ -131,14 +133,14 @@ pub fn made_of(f: &Facts<'_>, out: &mut Findings) {
     let mut above: Vec<u64> = Vec::new();
     for first in full(f).filter(|slot| slot.prev == 0) {
         let Some(root) = root_of(f, first) else { continue };
-        if f.root(root).is_some_and(|root| root.locked || root.leaving != 0) {
+        if f.root(root).is_some_and(|root| root.locked) {
             continue;
         }
         above.clear();
         let slots = std::iter::successors(Some(first), |slot| f.slot(slot.next));
         for slot in slots.take(f.s.slots.len()) {
             // The Untyped that each slot from the tree's first down to this one descends from.
-            above.truncate(slot.depth as usize);
+            above.truncate(slot.floor as usize);
             let untyped = above.last().copied().unwrap_or(0);
             let home = f.index.place(slot.object).map_or(0, |place| homes[place]);
             hold!(
@@ -177,7 +179,7 @@ pub fn revoked(f: &Facts<'_>, out: &mut Findings) {
         if f.is_root_locked(untyped.root) {
             continue;
         }
-        let child = f.slot(slot.next).filter(|next| next.depth > slot.depth);
+        let child = f.slot(slot.next).filter(|next| next.floor > slot.depth);
         hold!(
             out,
             child.is_none(),

@@ -66,8 +66,9 @@ pub const TASK_GENERATIONS: u16 = limit(1 << 12, 1 << 6);
 /// Generations that a process number can have.
 pub const PROCESS_GENERATIONS: u32 = limit(1 << 12, 1 << 6);
 
-/// Children that one kernel entry moves up in a derivation tree.
-pub const CHILDREN_STEPS: usize = limit(64, 2);
+/// Descendants of a deleted capability up to which all become one less deep. With more descendants
+/// they keep their depth.
+pub const RAISED_MAX: usize = limit(32, 2);
 
 /// Queued calls that one receive refuses in one kernel entry.
 pub const REFUSED_STEPS: usize = limit(16, 2);

@@ -7,12 +7,11 @@
 use core::cell::Cell;
 use core::ops::Deref;
 
-use smp::door::{AtomicLink, Region};
+use smp::door::Region;
 use smp::lock::{Guard, Guarded, Holder, Lock, Opened};
 
 use crate::header::{Header, RootId};
 use crate::memory::{Inside, Reset, Untyped};
-use crate::slot::Slot;
 use crate::sweep::Sweep;
 
 /// Roots of derivation that a machine can have: one lock each.
@@ -21,17 +20,13 @@ pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
 /// The state of a derivation tree besides its slots.
 #[derive(Default)]
 pub struct Root {
-    /// A slot that is on its way out of the tree, past its children.
-    pub leaving: AtomicLink<Slot>,
-    /// How often a slot has got past a child on its way out.
-    pub passed: Cell<u64>,
     /// How many objects were ever made of its memory.
     made: Cell<u64>,
 }
 
 impl Root {
     const fn new() -> Root {
-        Root { leaving: AtomicLink::null(), passed: Cell::new(0), made: Cell::new(0) }
+        Root { made: Cell::new(0) }
     }
 
     /// Gives a new object of this root's memory its number, before its first capability exists.

@@ -7,9 +7,22 @@
 //! reads belong to that word 0.
 //!
 //! The derivation tree of one root is a doubly linked list in preorder with a depth per slot (as in
-//! seL4's mapping database, `src/object/cnode.c`). The descendants of a slot are the slots directly
-//! after it that have a greater depth. So a revoke walks forward, and insertion takes constant
-//! time.
+//! seL4's mapping database, `src/object/cnode.c`) and a *floor*. The descendants of a slot are the
+//! slots directly after it whose floor exceeds the slot's depth. So a revoke walks forward, and
+//! insertion takes constant time.
+//!
+//! # The floor
+//! A new slot's floor is its depth. When a slot leaves the tree, the slot after it takes over the
+//! floor of the slot that left, if that is less. So removal takes constant time, too, however many
+//! children a slot has: they keep their depth, and their grandparent's later children do not take
+//! the elder ones for their parents.
+//!
+//! Why no other pair of slots changes: let A come before N, and X leave from between them. N is a
+//! descendant of A if and only if the floors of X and N, and of all slots between, exceed A's
+//! depth. N's new floor is the lesser one of the two, so that is still the condition.
+//!
+//! A slot's floor is at most one more than the depth of the slot before it. Insertion and removal
+//! keep this. So what is inserted after a slot, one deeper, gets no descendants by that.
 
 use smp::cpu::Pin;
 use smp::sync::{AtomicU32, AtomicU64, Ordering};
@@ -23,10 +36,15 @@ use crate::header::{Header, RootId};
 use crate::methods::methods;
 use crate::objects::ObjWord;
 
-/// The rest of a badge's word is the slot's depth in the tree.
+/// The rest of a badge's word is the slot's depth in the tree, and above that its floor.
 pub use abi::BADGE_BITS;
 
 const BADGE_MASK: u64 = (1 << BADGE_BITS) - 1;
+const FLOOR_SHIFT: u32 = BADGE_BITS + u8::BITS;
+const _: () = assert!(FLOOR_SHIFT + u8::BITS == u64::BITS);
+
+/// Greatest depth of derivations. A search for a leaf of the tree takes at most so many steps.
+pub const DEPTH_MAX: u16 = u8::MAX as u16;
 
 /// One capability.
 #[repr(C, align(32))]
@@ -44,11 +62,17 @@ methods! { Slot:
     fn is_blank(self, limit: u64) -> bool =
         self.word.is_empty_below(limit) && self.next.is_null() && self.prev.is_null();
     fn badge(self) -> u64 = self.meta.load(Ordering::Relaxed) & BADGE_MASK;
-    fn depth(self) -> u16 = (self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u16;
-    /// Sets the badge and the depth in the derivation tree, before word 0 is filled. `Relaxed`
-    /// suffices: word 0's `Release` publishes both.
-    fn set_meta(self, badge: u64, depth: u16) =
-        self.meta.store((badge & BADGE_MASK) | (u64::from(depth) << BADGE_BITS), Ordering::Relaxed);
+    fn depth(self) -> u16 = u16::from((self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u8);
+    fn floor(self) -> u16 = (self.meta.load(Ordering::Relaxed) >> FLOOR_SHIFT) as u16;
+    /// Sets the badge, and the depth and floor in the derivation tree, before word 0 is filled.
+    /// `Relaxed` suffices: word 0's `Release` publishes them.
+    fn set_meta(self, badge: u64, depth: u16, floor: u16) = {
+        let level = u64::from(depth as u8) << BADGE_BITS | u64::from(floor) << FLOOR_SHIFT;
+        self.meta.store((badge & BADGE_MASK) | level, Ordering::Relaxed);
+    };
+    /// Changes depth and floor of a slot in a tree.
+    /// Requires: the root lock is held.
+    fn set_level(self, depth: u16, floor: u16) = self.set_meta(self.badge(), depth, floor);
 }
 
 impl Slot {
@@ -61,7 +85,7 @@ impl Slot {
         }
     }
 
-    /// Offset of badge and depth, for assembly: the low 32 bits of a group capability's badge are
+    /// Offset of badge, depth and floor, for assembly: the low 32 bits of a group capability's badge are
     /// the byte offset of its member record.
     pub const META_OFFSET: usize = core::mem::offset_of!(Slot, meta);
 }

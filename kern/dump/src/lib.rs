@@ -27,7 +27,7 @@ use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
 use kern_base::slot::{CNode, TABLES_MAX};
 use kern_core::Cx;
-use kern_core::caps::slots::DEPTH_MAX;
+use kern_base::slot::DEPTH_MAX;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
@@ -156,10 +156,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             without_memory = self.scope == Dump::WithoutMemory,
         }));
         for (id, root) in (0u32..).zip(k.roots.iter()) {
-            let leaving = root.try_lock(self.cx.cpu).map(|root| root.leaving.addr());
-            if leaving != Some(0) {
-                let leaving = self.at(leaving.unwrap_or(0));
-                self.sink.root(&record!(self, Root { [] id, leaving; locked = root.is_locked(), }));
+            if root.is_locked() {
+                self.sink.root(&record!(self, Root { [] id; locked = true, }));
             }
         }
         k.rules.each_forbidden(|subject, object, forbidden| {

@@ -46,7 +46,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             _ => SlotUse::Empty,
         };
         self.sink.slot(&record!(self, Slot {
-            [slot] next, prev, depth(), badge();
+            [slot] next, prev, depth(), floor(), badge();
             [] table, number, used;
             at = slot,
             kind = word.object_type(),

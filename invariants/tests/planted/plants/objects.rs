@@ -40,7 +40,8 @@ pub const PLANTS: &[Planted] = &[
     }),
     ("tree-depths", "a slot that is too deep", |s| {
         s.roots.clear();
-        first!(s.slots, |slot| slot.used == FULL && slot.prev != 0)?.depth += 4;
+        let slot = first!(s.slots, |slot| slot.used == FULL && slot.prev != 0)?;
+        (slot.depth, slot.floor) = (slot.depth + 4, slot.floor + 4);
         Some(())
     }),
     ("reference-counts", "a reference too many", |s| {
@@ -68,7 +69,8 @@ pub const PLANTS: &[Planted] = &[
         let untyped =
             s.slots.iter().find(|slot| slot.kind == kind_of(abi::ObjType::Untyped) && slot.next != 0)?;
         let (depth, next) = (untyped.depth, untyped.next);
-        first!(s.slots, |slot| slot.at == next && slot.depth > depth)?.depth = depth;
+        let slot = first!(s.slots, |slot| slot.at == next && slot.floor > depth)?;
+        (slot.depth, slot.floor) = (depth, depth);
         Some(())
     }),
     ("revoked", "an Untyped that starts again, with what was made of it", |s| {
@@ -481,7 +483,7 @@ pub const PLANTS: &[Planted] = &[
         })?;
         let object = s.slots[number].object;
         first!(s.contexts, |context| context.at == object)?.root = 7;
-        s.roots = vec![Root { id: 9, locked: false, leaving: 0 }];
+        s.roots = vec![Root { id: 9, locked: false }];
         Some(())
     }),
 ];

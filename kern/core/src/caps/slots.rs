@@ -9,13 +9,13 @@
 use abi::{CNodeRights, Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
-use kern_base::limits::CHILDREN_STEPS;
+use kern_base::limits::RAISED_MAX;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::{Headed, RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::roots::{RootGuard, UntypedGuard};
-use kern_base::slot::{CNode, Found, Place, Slot};
+use kern_base::slot::{CNode, DEPTH_MAX, Found, Place, Slot};
 use kern_base::task::Task;
 use smp::cpu::Pin;
 use smp::door::{Ref, number_of};
@@ -344,13 +344,8 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Checks that a capability can be derived from the capability that was read from this slot
-    /// before its root lock was taken. A slot that is being taken out of the tree leaves first. The
-    /// slot after it may be derived from the child that it passed last, and a capability between
-    /// the two would take that child's place.
-    pub fn check_parent(self, root: &Root, parent: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
-        if root.leaving.is(parent) {
-            self.settle_tree(root)?;
-        }
+    /// before its root lock was taken.
+    pub fn check_parent(self, _root: &Root, parent: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         self.check_there(parent, word)?;
         self.check_depth(parent)
     }
@@ -413,7 +408,8 @@ impl<'k, M: Machine> Caps<'k, M> {
     pub fn fill(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>, badge: u64, header: &Header) {
         self.join(Some(slot), parent.get().next.get(self.pin()));
         self.join(Some(parent), Some(slot));
-        slot.get().set_meta(badge, parent.get().depth() + 1);
+        let depth = parent.get().depth() + 1;
+        slot.get().set_meta(badge, depth, depth);
         header.add_ref();
     }
 
@@ -428,29 +424,16 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
     }
 
-    /// Takes a slot out of a settled tree and empties it; its children move up to its parent. With
-    /// many children that takes several entries.
-    /// Requires: the root lock is held.
-    ///
-    /// The slot moves to the right, past one child after the other. Each child that it has passed
-    /// is now its sibling, followed by its own children. In between, the tree is not in its usual
-    /// order. So every function that takes something out of the tree, or reads children, first
-    /// completes the move.
-    #[inline(always)]
-    pub fn unlink_slot(self, root: &Root, slot: Ref<'k, Slot>, object: &Header) -> Result<()> {
-        if self.child_of(slot).is_none() {
-            self.take_out(slot, object);
-            return Ok(());
-        }
-        root.leaving.set(Some(slot));
-        self.settle_tree(root)
-    }
-
-    /// Takes a slot without derived capabilities out of a settled tree and empties it.
+    /// Takes a slot out of the tree and empties it; its children become those of its parent.
     /// Requires: the root lock is held.
     #[inline(always)]
     pub fn take_out(self, slot: Ref<'k, Slot>, object: &Header) {
         let (next, prev) = (slot.get().next.get(self.pin()), slot.get().prev.get(self.pin()));
+        if let Some(next) = next
+            && slot.get().floor() < next.get().floor()
+        {
+            self.hand_floor(slot, next);
+        }
         self.join(prev, next);
         slot.get().next.set(None);
         slot.get().prev.set(None);
@@ -458,48 +441,30 @@ impl<'k, M: Machine> Caps<'k, M> {
         object.drop_ref();
     }
 
-    /// Moves the slot that is being taken out of a tree past its children, a bounded number, and
-    /// takes it out. The first CPU that needs the tree does this: the CPU that began may return
-    /// late, and no CPU may find the slot full after its children have left it.
-    #[inline(always)]
-    pub fn settle_tree(self, root: &Root) -> Result<()> {
-        root.leaving.get(self.pin()).map_or(Ok(()), |slot| self.settle_leaving(root, slot))
-    }
-
+    /// Hands the floor of a slot that leaves the tree to the slot after it ([`kern_base::slot`]).
+    /// If the leaving slot has few descendants, they become one less deep. So a capability that is
+    /// copied on and on, with each original deleted, does not reach the greatest depth.
     #[inline(never)]
-    fn settle_leaving(self, root: &Root, slot: Ref<'k, Slot>) -> Result<()> {
-        for _ in 0..CHILDREN_STEPS {
-            match self.child_of(slot) {
-                Some(child) => {
-                    root.passed.set(root.passed.get() + 1);
-                    self.pass_child(slot, child);
-                }
-                None => {
-                    root.leaving.set(None);
-                    if let Some(object) = header_of(slot.get().word.load(self.pin())) {
-                        self.take_out(slot, object);
-                    }
-                    return Ok(());
-                }
+    fn hand_floor(self, slot: Ref<'k, Slot>, next: Ref<'k, Slot>) {
+        let (depth, floor) = (slot.get().depth(), slot.get().floor());
+        let below = || {
+            core::iter::successors(Some(next), |at| at.get().next.get(self.pin()))
+                .take_while(|at| at.get().floor() > depth)
+        };
+        let count = below().take(RAISED_MAX + 1).count();
+        if count <= RAISED_MAX {
+            for at in below().take(count) {
+                at.get().set_level(at.get().depth() - 1, at.get().floor() - 1);
             }
         }
-        Err(Refusal::More)
+        next.get().set_level(next.get().depth(), floor);
     }
 
     /// Returns the slot after this one, if it was derived from this one.
-    /// Requires: the root lock is held, and the tree is settled.
+    /// Requires: the root lock is held.
     #[inline(always)]
     pub fn child_of(self, slot: Ref<'k, Slot>) -> Option<Ref<'k, Slot>> {
-        slot.get().next.get(self.pin()).filter(|next| next.get().depth() > slot.get().depth())
-    }
-
-    /// Exchanges a slot with its first child, which becomes the slot's elder sibling.
-    fn pass_child(self, slot: Ref<'k, Slot>, child: Ref<'k, Slot>) {
-        let (prev, next) = (slot.get().prev.get(self.pin()), child.get().next.get(self.pin()));
-        self.join(prev, Some(child));
-        self.join(Some(child), Some(slot));
-        self.join(Some(slot), next);
-        child.get().set_meta(child.get().badge(), child.get().depth() - 1);
+        slot.get().next.get(self.pin()).filter(|next| next.get().floor() > slot.get().depth())
     }
 
     /// Carries out [`abi::Op::CapCopy`].
@@ -567,8 +532,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.security().may_grant(me, at, header)?;
         self.claim_for(at, || {
-            let root = self.lock_root(header);
-            self.settle_tree(&root)?;
+            let _root = self.lock_root(header);
             self.check_there(from, word)?;
             refuse_if(self.is_being_reset(word), Error::Dying)?;
             self.replace_slot(from, at.slot, word);
@@ -579,10 +543,10 @@ impl<'k, M: Machine> Caps<'k, M> {
     }
 
     /// Moves the capability of `from` to `slot`. `from` becomes empty.
-    /// Requires: the root lock is held, and the tree is settled.
+    /// Requires: the root lock is held.
     pub fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
         let (next, prev) = (from.get().next.get(self.pin()), from.get().prev.get(self.pin()));
-        slot.get().set_meta(from.get().badge(), from.get().depth());
+        slot.get().set_meta(from.get().badge(), from.get().depth(), from.get().floor());
         self.join(prev, Some(slot));
         self.join(Some(slot), next);
         from.get().next.set(None);
@@ -612,8 +576,6 @@ pub fn keeps_badge(object_type: u8, badge: u64) -> bool {
 
 /// Value of an empty word while a CPU fills it.
 pub const CLAIMED: u64 = (1 << 59) - 2;
-/// Greatest depth of derivations.
-pub const DEPTH_MAX: u16 = 4095;
 /// Returns whether a CPU has claimed an empty word to fill it.
 pub fn is_claimed(word: RawWord<'_>) -> bool {
     word.object_type() == 0 && word.empty_value() == CLAIMED

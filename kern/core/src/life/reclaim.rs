@@ -47,11 +47,9 @@ impl<'k, M: Machine> Life<'k, M> {
         let word = place.slot.get().word.load(self.pin());
         if self.goes_on_with(me, header_of(word).map(Header::identity)) {
             let emptied = self.empty_slot(me, place.slot, Pins::Hold)?;
-            // A slot on its way out is recorded now, because other CPUs may complete the removal.
-            if emptied != Emptied::ByOthers && self.security().is_told() {
+            if emptied == Emptied::Now && self.security().is_told() {
                 self.audit_take(me, place.table, word);
             }
-            emptied.done()?;
         }
         self.empty_zombies(me)?;
         Ok(Answer::DONE)
@@ -127,10 +125,10 @@ impl<'k, M: Machine> Life<'k, M> {
         let Some(header) = header_of(word) else { return Ok(()) };
         let mut from = None;
         for _ in 0..DELETE_STEPS {
-            let Some((leaf, before)) = self.leaf_below(slot, word, header, from)? else { return Ok(()) };
+            let Some((leaf, before)) = self.leaf_below(slot, word, header, from) else { return Ok(()) };
             found.set(true);
             self.delete_slot(me, leaf, pins)?;
-            from = Some(before);
+            from = before;
         }
         Err(Refusal::More)
     }
@@ -143,33 +141,26 @@ impl<'k, M: Machine> Life<'k, M> {
         slot: Ref<'k, Slot>,
         word: RawWord<'k>,
         header: &Header,
-        from: Option<RevokeCursor<'k>>,
-    ) -> Result<Option<(Ref<'k, Slot>, RevokeCursor<'k>)>> {
-        let root = self.caps().lock_root(header);
-        self.caps().settle_tree(&root)?;
+        from: Option<Ref<'k, Slot>>,
+    ) -> Option<(Ref<'k, Slot>, Option<Ref<'k, Slot>>)> {
+        let _root = self.caps().lock_root(header);
         if slot.get().word.load(self.pin()) != word {
-            return Ok(None);
+            return None;
         }
         let deepest = |top| {
             core::iter::successors(self.caps().child_of(top), |child| self.caps().child_of(*child)).last()
         };
-        // The slot before the last leaf is the leaf's parent, or a leaf itself, unless it was
-        // moved. If any slot of the tree has since passed a child on its way out, that slot may be
-        // an ancestor of `from`: then the search starts again.
-        let from = from.filter(|from| from.slot != slot && from.passed == root.passed.get());
-        let from = from.filter(|from| from.slot.get().word.load(self.pin()).object_type() != 0);
-        let leaf = from.map_or_else(|| deepest(slot), |from| Some(deepest(from.slot).unwrap_or(from.slot)));
-        let before = |leaf: Ref<'k, Slot>| RevokeCursor {
-            slot: leaf.get().prev.get(self.pin()).unwrap_or(slot),
-            passed: root.passed.get(),
-        };
-        Ok(leaf.map(|leaf| (leaf, before(leaf))))
+        // The slot before the last leaf is a descendant, too, or `slot` itself, unless it was
+        // emptied or moved.
+        let from = from.filter(|from| *from != slot);
+        let from = from.filter(|from| from.get().word.load(self.pin()).object_type() != 0);
+        let leaf = from.map_or_else(|| deepest(slot), |from| Some(deepest(from).unwrap_or(from)));
+        leaf.map(|leaf| (leaf, leaf.get().prev.get(self.pin())))
     }
 
     /// Empties a slot, and ends its object if the slot is the last ([`Life::empty_slot`]).
-    /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
     pub fn delete_slot(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
-        self.empty_slot(me, slot, pins)?.done()
+        self.empty_slot(me, slot, pins).map(drop)
     }
 
     /// Records that a capability is deleted from a table, if that is not the caller's own.
@@ -193,16 +184,12 @@ impl<'k, M: Machine> Life<'k, M> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(Emptied::ByOthers) };
         let root = self.caps().lock_root(header);
-        // The slot that is on its way out of the tree may be this one.
-        self.caps().settle_tree(&root)?;
         if slot.get().word.load(self.pin()) != word {
             return Ok(Emptied::ByOthers);
         }
         if header.refs() > 1 {
-            return Ok(self
-                .caps()
-                .unlink_slot(&root, slot, header)
-                .map_or(Emptied::OnItsWay, |()| Emptied::Now));
+            self.caps().take_out(slot, header);
+            return Ok(Emptied::Now);
         }
         self.end_object(me, slot, word, header, pins, root)
     }
@@ -241,7 +228,6 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         destroyed?;
         let root = self.caps().lock_root(header);
-        self.caps().settle_tree(&root)?;
         if slot.get().word.load(self.pin()) != word {
             return Ok(Emptied::ByOthers);
         }
@@ -279,7 +265,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Checks that an object which stays usable after a refused end has really ended, whatever
     /// other tasks did that tried to end it at the same time.
-    /// Requires: the root lock is held, and the tree is settled.
+    /// Requires: the root lock is held.
     #[cold]
     fn check_ended(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         if let Some(untyped) = word.get::<Untyped>() {
@@ -506,31 +492,12 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 }
 
-/// The last place of a search for descendants of a slot.
-#[derive(Clone, Copy)]
-struct RevokeCursor<'k> {
-    slot: Ref<'k, Slot>,
-    /// The value of [`crate::Root::passed`] at that time.
-    passed: u64,
-}
-
 /// The outcome of emptying a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Emptied {
     Now,
-    /// Nothing can stop the removal any more, but the slot must first pass its children:
-    /// [`Caps::settle_tree`](crate::rooms::Caps::settle_tree).
-    OnItsWay,
     /// The slot was empty, or another CPU emptied it meanwhile.
     ByOthers,
-}
-
-impl Emptied {
-    /// Checks that the slot is empty.
-    /// Errors: [`Refusal::More`] while the slot is still on its way out of the tree.
-    fn done(self) -> Result<()> {
-        if self == Emptied::OnItsWay { Err(Refusal::More) } else { Ok(()) }
-    }
 }
 
 /// The fate of the pins of frames that would end.

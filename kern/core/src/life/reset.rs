@@ -105,7 +105,6 @@ impl<'k, M: Machine> Life<'k, M> {
     /// progress of a reset counts only as long as both hold.
     fn open_revoked(self, found: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
         let root = self.caps().open_untyped(found.untyped);
-        self.caps().settle_tree(&root)?;
         let is_revoked = found.is_there(self.pin()) && self.caps().child_of(found.slot).is_none();
         if is_revoked && found.untyped.get().resetting.load(SeqCst) {
             return Ok(root);

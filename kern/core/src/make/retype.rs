@@ -345,7 +345,7 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn fill_boot<T: Headed>(self, cnode: &CNode, cap: Cap, object: Ref<'k, T>) -> Option<()> {
         let header = object.get().header();
         let slot = cnode.slots.get_but_first(self.pin(), cap.0 as usize)?;
-        slot.get().set_meta(0, 0);
+        slot.get().set_meta(0, 0, 0);
         self.k.roots.lock(self.cpu, header).number(header);
         header.add_ref();
         slot.get().word.set(object, Rights::ALL.0);

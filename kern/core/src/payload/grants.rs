@@ -269,9 +269,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         if self.caps().is_being_reset(word) {
             return Err(Fate::Kept);
         }
-        // Another CPU may just be taking a slot with many children out of the tree. That is rare,
-        // and no reason to wait here.
-        self.caps().settle_tree(&root).and_then(|()| self.caps().check_there(from, word)).map_err(fate)?;
+        self.caps().check_there(from, word).map_err(fate)?;
         self.caps().replace_slot(from, slot, word);
         Ok(Rights(word.rights()))
     }

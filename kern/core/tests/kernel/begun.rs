@@ -2,7 +2,6 @@
 //! another task puts into the slot meanwhile.
 
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
-use kern_base::limits::CHILDREN_STEPS;
 use kern_base::notification::Notification;
 use kern_base::task::State;
 
@@ -35,14 +34,6 @@ fn long(w: &mut World) -> Cap {
     let memory = w.make(0, ObjType::Untyped, 21);
     let _ = w.make_of(0, memory, ObjType::CNode, 1 << 14);
     memory
-}
-
-/// A Notification, and as many copies of it as a delete of it gets past in one entry.
-fn with_children(w: &mut World) -> (Cap, [Cap; CHILDREN_STEPS]) {
-    let note = w.make(0, ObjType::Notification, 0);
-    let children = [(); CHILDREN_STEPS].map(|()| w.slot());
-    children.iter().for_each(|to| _ = w.must(0, Op::CapCopy, &[note.arg(), at(*to), 0, 0]));
-    (note, children)
 }
 
 fn is_there(w: &World, note: Cap) -> bool {
@@ -142,17 +133,4 @@ fn a_reset_opens_what_a_delete_that_was_cut_short_has_closed() {
     assert_eq!(w.ask(0, Op::Retype, &args).map(drop).map_err(|(error, _)| error), Err(Error::Dying));
     w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
     w.must(0, Op::Retype, &args);
-}
-
-/// A delete has moved its slot past the children. A revoke of the same capability finds no child
-/// any more: then the capability is gone for all tasks, not only when the deleting task continues.
-#[test]
-fn what_has_left_its_children_is_gone() {
-    let mut w = World::with_memory(2, 16 << 20);
-    let (note, children) = with_children(&mut w);
-    begin(&mut w, Op::CapDelete, &[at(note)]);
-    assert!(beside(&mut w, Op::CapRevoke, &[at(note)]).is_ok());
-    assert!(!is_there(&w, note), "its children have left it, and it is seen");
-    assert_eq!(w.finish(0).error(), None);
-    assert!(children.into_iter().all(|child| is_there(&w, child)));
 }

@@ -47,6 +47,7 @@ mod survey;
 mod sweep;
 mod time;
 mod torn;
+mod trees;
 mod vain;
 mod vector;
 #[allow(dead_code, reason = "the pairs use more of it")]

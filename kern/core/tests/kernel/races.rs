@@ -7,7 +7,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
-use kern_base::limits::CHILDREN_STEPS;
 use kern_base::memory::Frame;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
@@ -86,27 +85,6 @@ fn copy(w: &mut World, of: Cap, rights: Rights) -> Cap {
     let to = w.slot();
     w.must(0, Op::CapCopy, &[of.arg(), at(to), u64::from(rights.0), 0]);
     to
-}
-
-/// While a capability gets past those that were derived from it, the one that it has passed last
-/// may have its own still to come. What is derived from the leaving one then would come between the
-/// two.
-#[test]
-fn what_is_copied_from_a_leaving_capability_takes_no_others_children() {
-    let mut w = World::new(2);
-    let top = w.make(0, ObjType::Notification, 0);
-    let leaving = copy(&mut w, top, Rights::ALL);
-    let child = copy(&mut w, leaving, Rights::ALL);
-    let grandchild = copy(&mut w, child, Rights::ALL);
-    (1..CHILDREN_STEPS).for_each(|_| _ = copy(&mut w, leaving, Rights::ALL));
-    w.begin(0, Regs::op(Op::CapDelete, &[at(leaving)]));
-    assert!(!w.is_over(0), "one entry passes all but the grandchild");
-    let last = w.slot();
-    w.begin(1, Regs::op(Op::CapCopy, &[leaving.arg(), at(last), u64::from(Rights::ALL.0), 0]));
-    w.finish(0);
-    w.finish(1);
-    w.must(0, Op::CapRevoke, &[at(child)]);
-    assert!(w.object::<Notification>(grandchild).is_none(), "it was derived from what is revoked");
 }
 
 /// A process that ends while another CPU is about to give it a task: the task is refused, and stays

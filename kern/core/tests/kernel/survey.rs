@@ -143,7 +143,6 @@ fn sights(checker: &mut Checker, s: &Snapshot) -> BTreeSet<String> {
     seen.extend(s.contexts.iter().filter(|context| context.queue_next != 0).map(|_| "queue".to_owned()));
     seen.extend(s.members.iter().filter(|member| member.next != 0).map(|_| "memberships".to_owned()));
     seen.extend(s.untypeds.iter().filter(|untyped| untyped.revoked).map(|_| "revoked".to_owned()));
-    seen.extend(s.roots.iter().filter(|root| root.leaving != 0).map(|_| "leaving".to_owned()));
     seen
 }
 

@@ -26,7 +26,7 @@ const fn kind(name: &'static str, keys: &'static [&'static str], fields: &'stati
 /// All kinds: records of snapshots, of which no others are facts, and what tasks have in registers
 /// and memory.
 const KINDS: &[Kind] = &[
-    kind("slot", &["at"], &["used", "kind", "object", "rights", "depth", "badge"]),
+    kind("slot", &["at"], &["used", "kind", "object", "rights", "badge"]),
     kind("number", &["number"], &["process"]),
     kind("process", &["at"], &["dying", "dead", "refs", "cnode", "vspace", "pool", "label"]),
     kind("task-number", &["process", "number"], &["generation", "task"]),
@@ -169,12 +169,18 @@ impl Facts {
     }
 
     /// A derivation tree stands in its list with children behind their parents: the parent is the
-    /// last before with less depth.
+    /// last before whose depth is less than all floors from there on. The depth itself depends on
+    /// the order in which ancestors left.
     fn note_parents(&mut self, world: &World, slots: &[Slot]) {
         let known: HashMap<u64, &Slot> = slots.iter().map(|slot| (slot.at, slot)).collect();
         for slot in slots {
             let before = std::iter::successors(known.get(&slot.prev), |slot| known.get(&slot.prev));
-            let parent = before.take(slots.len()).find(|before| before.depth < slot.depth);
+            let mut floor = slot.floor;
+            let parent = before.take(slots.len()).find(|before| {
+                let is_parent = before.depth < floor;
+                floor = floor.min(before.floor);
+                is_parent
+            });
             let place = plain(world, slot.at) as usize;
             self.note(TREE, place, "parent", parent.map_or(0, |parent| plain(world, parent.at)));
         }

@@ -64,9 +64,14 @@ impl Pair {
             let found = (word.rights(), slot.get().badge());
             return Err(format!("has {it:x?} in the model, {found:x?} in the kernel"));
         }
-        // Its parent is the last before it that is less deep.
+        // Its parent is the last before it whose depth is less than all floors from there on.
         let before = std::iter::successors(slot.get().prev.get(pin), |slot| slot.get().prev.get(pin));
-        let mut above = before.filter(|other| other.get().depth() < slot.get().depth());
+        let mut floor = slot.get().floor();
+        let mut above = before.filter(|other| {
+            let is_parent = other.get().depth() < floor;
+            floor = floor.min(other.get().floor());
+            is_parent
+        });
         let parent = above.next().and_then(|slot| at.get(&slot.addr())).copied();
         // Nobody reaches what only stands in a table that nobody reaches.
         let expected = it.parent.filter(|expected| places.contains_key(expected));
