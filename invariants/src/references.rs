@@ -7,8 +7,8 @@
 //! never free memory.
 
 use snapshot::{
-    CNode, Context, Cpu, Device, Kernel, Notification, Number, Pool, Process, Reply, RequestKind, Stage,
-    State, Task, TaskNumber, VSpace,
+    CNode, Context, Cpu, Device, Notification, Number, Pool, Process, Reply, RequestKind, Stage, State, Task,
+    TaskNumber, Untyped, VSpace,
 };
 
 use crate::Snapshot;
@@ -72,7 +72,7 @@ refers! {
     Pool: |r, f| format!("event pool {:#x}", r.at), !r.locked && !f.any_busy();
     Number: |r, f| format!("process number {}", r.number), !f.any_busy();
     TaskNumber: |r, f| format!("task number {} of {:#x}", r.number, r.process), !f.any_busy();
-    Kernel: |_r, _f| "the kernel".to_owned(), true;
+    Untyped: |r, f| format!("Untyped {:#x}", r.at), !f.is_root_locked(r.root);
     Device: |r, _f| format!("device frame {:#x}", r.frame), true;
 }
 
@@ -144,12 +144,17 @@ references! {
     cnodes.process: CNode -> process, when |f, r| true, agrees |to| is_in_cspace(f, to.cnode, r.at);
     /// The next table of a CSpace is of the same process.
     cnodes.more: CNode -> cnode, when |f, r| true, agrees |to| to.process == r.process && to.process != 0;
-    /// The next CNode that is being emptied has no capability.
-    cnodes.next_zombie: CNode -> cnode, when |f, r| !f.kernel.zombies_locked && r.refs == 0, agrees |to| to.refs == 0;
-    /// The first CNode that is being emptied has no capability.
-    kernels.zombies: Kernel -> cnode, when |f, r| true, agrees |to| to.refs == 0;
-    /// The first CNode that could not be emptied has no capability.
-    kernels.refused_zombies: Kernel -> cnode, when |f, r| true, agrees |to| to.refs == 0;
+    /// The next CNode in a ring of those without capabilities has none, too.
+    cnodes.next_zombie: CNode -> cnode, when |f, r| !f.any_busy(), agrees |to| to.refs == 0;
+    /// The next CNode in the list of those that a task empties has no capability, and is not the
+    /// first.
+    cnodes.next_listed: CNode -> cnode, when |f, r| !f.any_busy(), agrees |to| to.refs == 0 && to.worker == 0;
+    /// The task whose list of CNodes begins with one knows it.
+    cnodes.worker: CNode -> task, when |f, r| !f.any_busy(), agrees |to| to.zombies == r.at;
+    /// The first CNode that a task has to empty knows the task, and has no capability.
+    tasks.zombies: Task -> cnode, when |f, r| !f.any_busy(), agrees |to| to.worker == r.at && to.refs == 0;
+    /// The first CNode that belongs to an Untyped because it has no capability has none.
+    untypeds.zombies: Untyped -> cnode, when |f, r| !f.any_busy(), agrees |to| to.refs == 0;
     /// The first table of a process's CSpace is that process's.
     processes.cnode: Process -> cnode, when |f, r| true, agrees |to| to.process == r.at;
     /// A process's address space is that process's.

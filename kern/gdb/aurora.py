@@ -154,13 +154,6 @@ class Kernel:
         ids = self.k["processes"]["numbers"]
         for entry in table(ids, kernel_field_target(plain_table(ids)["base"])):
             self.add("Process", number(entry["process"]))
-        # CNodes that nobody refers to, and that are being emptied.
-        zombies = follow(self.k, "zombies.value.value")
-        for first in ("open", "refused"):
-            cnode = number(zombies[first])
-            while cnode and cnode not in self.names:
-                self.add("CNode", cnode)
-                cnode = read(at(KINDS["CNode"][0], cnode), "next_zombie")
         done = 0
         while done < len(self.objects):
             self.lead_on(*self.objects[done])
@@ -168,7 +161,11 @@ class Kernel:
 
     def lead_on(self, kind, address):
         value = at(KINDS[kind][0], address)
-        if kind == "CNode":
+        if kind == "Untyped":
+            # CNodes that nobody refers to, and that must be emptied.
+            self.add("CNode", number(value["zombies"]))
+        elif kind == "CNode":
+            self.add("CNode", read(value, "ring.next"))
             for slot in table(value["slots"], SLOT):
                 self.add_slot(slot)
         elif kind == "Task":

@@ -29,6 +29,8 @@ record! {
 record! {
     /// An Untyped.
     object Untyped = "untyped" {
+        /// The first of the CNodes without capabilities that belong to it.
+        zombies: u64,
         /// Where its memory begins.
         base: u64,
         /// Its bytes.

@@ -21,11 +21,7 @@ record! {
         steps_max: u64,
         /// The count of grace periods.
         epoch: u64,
-        /// The first CNode that nobody refers to and that is being emptied.
-        zombies: u64,
-        /// The first CNode that could not be emptied.
-        refused_zombies: u64,
-        /// Somebody holds the lock of these lists, which are unknown then.
+        /// Somebody changes which task empties which CNodes.
         zombies_locked: bool,
         /// Somebody changes which process has which spaces.
         spaces_locked: bool,
@@ -71,8 +67,12 @@ record! {
         process: u64,
         /// The next table of that CSpace.
         more: u64,
-        /// The next CNode in the list of those that are being emptied.
+        /// The next CNode in the ring of those that must be emptied.
         next_zombie: u64,
+        /// The next CNode in the list of those that one task empties.
+        next_listed: u64,
+        /// The task whose list begins with it.
+        worker: u64,
     }
 }
 

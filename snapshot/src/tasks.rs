@@ -91,6 +91,8 @@ record! {
         utcb: u64,
         /// Where that is mapped.
         utcb_address: u64,
+        /// The first of the CNodes without capabilities that it has to empty.
+        zombies: u64,
         /// Its control bits.
         control: u64,
         /// It is to receive what it could not receive in one entry.

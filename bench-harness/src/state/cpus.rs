@@ -2,7 +2,7 @@
 
 use std::iter::successors;
 
-use snapshot::Cpu;
+use snapshot::{CNode, Cpu};
 
 use super::line::Line;
 use super::{LIST_MAX, State, rounded};
@@ -64,10 +64,8 @@ impl State<'_> {
         let mut line = Line::new("kernel");
         line.number("epoch", kernel.epoch);
         line.number("objects", self.names.len() as u64);
-        let cnode = |at: u64| self.s.cnodes.iter().find(|cnode| at != 0 && cnode.at == at);
-        let zombies = [kernel.zombies, kernel.refused_zombies]
-            .into_iter()
-            .flat_map(|first| successors(cnode(first), |last| cnode(last.next_zombie)).take(LIST_MAX));
+        let is_zombie = |cnode: &&CNode| cnode.refs == 0 && cnode.dying;
+        let zombies = self.s.cnodes.iter().filter(is_zombie).take(LIST_MAX);
         line.list("zombies", zombies.map(|cnode| self.name(cnode.at)));
         lines.push(line);
     }

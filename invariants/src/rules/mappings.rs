@@ -100,7 +100,7 @@ fn entry_for<'a>(f: &Facts<'a>, space: u64, level: u32, address: u64) -> Option<
 
 /// Returns whether the destruction of a VSpace has already released its table `number`.
 fn is_let_go(space: &VSpace, number: u32) -> bool {
-    space.dying && number < space.swept
+    space.dying && u64::from(number) < u64::from(space.swept) / (PAGE / 8)
 }
 
 /// The frame table notes, for each page table in use, whose table it is, its level, and the address

@@ -1,6 +1,6 @@
 //! Derivation trees: one list of slots for each root, in preorder.
 
-use snapshot::{Slot, SlotUse};
+use snapshot::{CNode, Slot, SlotUse};
 
 use crate::facts::Facts;
 use crate::index::Kind;
@@ -211,31 +211,34 @@ pub fn badges(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A CNode without a capability is in one of the lists of those that are being emptied, once, and
-/// one in a list has none. It is not dead before it is empty.
+/// A CNode without a capability belongs to one Untyped, which has it in its ring once, and one in a
+/// ring has no capability. It is not dead before it is empty.
 pub fn zombies(f: &Facts<'_>, out: &mut Findings) {
-    if f.any_busy() || f.kernel.zombies_locked {
+    if f.any_busy() || f.any_root_locked() {
         return;
     }
-    let heads = [f.kernel.zombies, f.kernel.refused_zombies].into_iter();
-    let listed: Vec<u64> = heads
-        .flat_map(|first| {
-            std::iter::successors(f.cnode(first), |cnode| f.cnode(cnode.next_zombie))
-                .take(f.s.cnodes.len() + 1)
-        })
-        .map(|cnode| cnode.at)
-        .collect();
+    let ring = |first: u64| {
+        let next = move |cnode: &&_| ring_next(f, cnode, first);
+        std::iter::successors(f.cnode(first), next).take(f.s.cnodes.len() + 1)
+    };
+    let listed: Vec<u64> =
+        f.s.untypeds.iter().flat_map(|untyped| ring(untyped.zombies)).map(|cnode| cnode.at).collect();
     for cnode in &f.s.cnodes {
         let times = listed.iter().filter(|at| **at == cnode.at).count();
         let wanted = usize::from(cnode.refs == 0);
         hold!(
             out,
             times == wanted,
-            "CNode {:#x} has {} capabilities, and is emptied in {times} lists",
+            "CNode {:#x} has {} capabilities, and is in {times} rings",
             cnode.at,
             cnode.refs
         );
         hold!(out, !cnode.dead, "CNode {:#x} is dead, and can be found", cnode.at);
         hold!(out, cnode.refs != 0 || cnode.dying, "CNode {:#x} is emptied, and not dying", cnode.at);
     }
+}
+
+/// Returns the CNode after one in the ring that begins with `first`, unless it is that one.
+fn ring_next<'a>(f: &Facts<'a>, cnode: &CNode, first: u64) -> Option<&'a CNode> {
+    f.cnode(cnode.next_zombie).filter(|next| next.at != first)
 }

@@ -20,17 +20,8 @@ pub const MESSAGE_PAGES_MAX: u64 = limit(abi::MESSAGE_PAGES_MAX, 4);
 /// Most mappings that a page can have. A power of two: a count that has reached it has its bit set.
 pub const MAPPED_MAX: u64 = limit(0x8000, 8);
 
-/// Slots, tasks or table entries that one delete, revoke or reset works on in one kernel entry.
-pub const DELETE_STEPS: usize = limit(64, 2);
-
-/// Slots and exposures that one kernel entry of a kill looks at.
-pub const KILL_LOOKS: u32 = limit(256, 3);
-
 /// Slots of a CSpace that one kernel entry looks at.
 pub const HOLDING_LOOKS: usize = limit(256, 3);
-
-/// Slots of dead CNodes that one kernel entry empties.
-pub const ZOMBIE_SLOTS: usize = limit(256, 2);
 
 /// Messages that an interrupt of a program takes from its CPU's mailbox.
 pub const PROGRAM_MAIL: usize = limit(2, 2);
@@ -51,9 +42,6 @@ pub const BROADCAST_STEPS: u16 = limit(16, 2);
 /// Member records that one kernel entry of a broadcast looks at.
 pub const BROADCAST_LOOKS: usize = limit(128, 3);
 
-/// Memberships that one kernel entry ends.
-pub const LEAVE_STEPS: usize = limit(32, 2);
-
 /// Member records that one kernel entry looks at.
 pub const MEMBER_LOOKS: u32 = limit(128, 3);
 
@@ -73,17 +61,11 @@ pub const RAISED_MAX: usize = limit(32, 2);
 /// Queued calls that one receive refuses in one kernel entry.
 pub const REFUSED_STEPS: usize = limit(16, 2);
 
-/// Pages that one kernel entry of a sweep looks at.
-pub const SWEEP_STEPS: u64 = limit(1024, 3);
-
 /// Pages that one kernel entry maps, unmaps, protects or copies.
 pub const PAGE_STEPS: u64 = limit(64, 2);
 
 /// Pages up to which a CPU forgets each by itself, and not all of the address space.
 pub const FORGET_EACH: u64 = limit(8, 2);
-
-/// Pages of a dying frame of which one kernel entry finds that no CPU remembers them.
-pub const FORGOTTEN_STEPS: usize = limit(128, 2);
 
 /// Work that one kernel entry does, in instructions.
 pub const ENTRY_WORK: u64 = limit(7 << 10, 1 << 9);
@@ -99,6 +81,21 @@ pub const WAKE_WORK: u64 = limit(600, 1 << 7);
 
 /// Work of a word of an event that is put into a pool.
 pub const EVENT_WORD_WORK: u64 = limit(75, 1);
+
+/// Work of a delete of a capability that is not its object's last.
+pub const DELETE_WORK: u64 = limit(110, 1 << 7);
+
+/// Work of the end of an object, besides its mappings, tasks and tables.
+pub const END_WORK: u64 = limit(1500, 1 << 8);
+
+/// Work of the end of a member record, without its watchers.
+pub const RECORD_WORK: u64 = limit(250, 1 << 6);
+
+/// Work of a message that says something to another CPU.
+pub const SEND_WORK: u64 = limit(150, 1 << 5);
+
+/// Work of the end of a mapping, without a shootdown.
+pub const UNMAP_WORK: u64 = limit(350, 1 << 7);
 
 /// Work that one kernel entry does while it holds the lock of a root. The entry may hold the lock
 /// several times.

@@ -18,6 +18,7 @@ use crate::paging::{Entry, EntryName, Links, TABLE_BYTES};
 use crate::phys::{Phys, PhysPage, PhysRange};
 use crate::process::Process;
 use crate::roots::Roots;
+use crate::slot::CNode;
 use crate::sweep::{Pass, Sweep};
 
 /// What a reset waits for, once everything is revoked.
@@ -43,6 +44,14 @@ pub struct Untyped {
     pub resetting: AtomicBool,
     /// CNodes that could not be emptied were tried again, by the reset that is under way.
     pub retried: AtomicBool,
+    /// The number of the pass over its CNodes without capabilities. Written under the root lock, as
+    /// are the next two.
+    pub pass: AtomicU32,
+    /// The Untyped that it was made of; null: a boot Untyped.
+    pub made_of: AtomicLink<Untyped>,
+    /// The first of the CNodes without capabilities that were made of it, or of an Untyped that was
+    /// made of it and has ended: a ring.
+    pub zombies: AtomicLink<CNode>,
     /// Where the memory is, and its bytes.
     base: u64,
     size: u64,
@@ -69,6 +78,9 @@ impl Untyped {
             log2,
             resetting: AtomicBool::new(false),
             retried: AtomicBool::new(false),
+            pass: AtomicU32::new(0),
+            made_of: AtomicLink::null(),
+            zombies: AtomicLink::null(),
             base,
             size,
             inside: roots.guarded(root, inside),

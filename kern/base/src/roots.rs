@@ -22,11 +22,13 @@ pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
 pub struct Root {
     /// How many objects were ever made of its memory.
     made: Cell<u64>,
+    /// How many passes over rings of zombies have begun.
+    passes: Cell<u32>,
 }
 
 impl Root {
     const fn new() -> Root {
-        Root { made: Cell::new(0) }
+        Root { made: Cell::new(0), passes: Cell::new(0) }
     }
 
     /// Gives a new object of this root's memory its number, before its first capability exists.
@@ -35,6 +37,13 @@ impl Root {
         let serial = self.made.get() + 1;
         self.made.set(serial);
         object.number(serial);
+    }
+
+    /// Returns the number of a new pass over an Untyped's ring of zombies, which no other pass over
+    /// a ring of this root has.
+    pub fn next_pass(&self) -> u32 {
+        self.passes.set(self.passes.get().wrapping_add(1).max(1));
+        self.passes.get()
     }
 }
 

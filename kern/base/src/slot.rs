@@ -33,8 +33,10 @@ use smp::door::{AtomicLink, Ref};
 
 use crate::audit::Actor;
 use crate::header::{Header, RootId};
+use crate::memory::Untyped;
 use crate::methods::methods;
 use crate::objects::ObjWord;
+use crate::task::Task;
 
 /// The rest of a badge's word is the slot's depth in the tree, and above that its floor.
 pub use abi::BADGE_BITS;
@@ -85,8 +87,8 @@ impl Slot {
         }
     }
 
-    /// Offset of badge, depth and floor, for assembly: the low 32 bits of a group capability's badge are
-    /// the byte offset of its member record.
+    /// Offset of badge, depth and floor, for assembly: the low 32 bits of a group capability's
+    /// badge are the byte offset of its member record.
     pub const META_OFFSET: usize = core::mem::offset_of!(Slot, meta);
 }
 
@@ -104,12 +106,29 @@ pub struct CNode {
     pub process: AtomicLink<crate::process::Process>,
     /// The next table of the CSpace, whose slots continue the numbering.
     pub more: AtomicLink<CNode>,
-    /// Next in the kernel's list of CNodes that are being emptied.
-    pub next_zombie: AtomicLink<CNode>,
+    /// The Untyped that it was made of; null: a boot object.
+    pub made_of: AtomicLink<Untyped>,
+    /// Its neighbours in the ring of an Untyped's CNodes without capabilities. Under the root lock.
+    pub ring: Neighbours,
+    /// The last pass over that ring in which it could not be emptied.
+    pub tried: AtomicU32,
+    /// Its neighbours in the list of the task that empties it, and for the first in the list the
+    /// task. Under the lock of these lists.
+    pub listed: Neighbours,
+    pub worker: AtomicLink<Task>,
     /// The task that ended it, if there was an audit then, and the task's security label.
     ended_by: AtomicU64,
     ended_label: AtomicU32,
 }
+
+/// The CNodes before and after one in a list.
+#[derive(Default)]
+pub struct Neighbours {
+    pub next: AtomicLink<CNode>,
+    pub prev: AtomicLink<CNode>,
+}
+
+const _: () = assert!(core::mem::size_of::<CNode>() == 128);
 
 /// Tables of a CSpace, at most.
 pub const TABLES_MAX: usize = 16;
@@ -133,14 +152,18 @@ impl CNode {
             slots,
             process: AtomicLink::null(),
             more: AtomicLink::null(),
-            next_zombie: AtomicLink::null(),
+            made_of: AtomicLink::null(),
+            ring: Neighbours::default(),
+            tried: AtomicU32::new(0),
+            listed: Neighbours::default(),
+            worker: AtomicLink::null(),
             ended_by: AtomicU64::new(TaskId::NONE.raw()),
             ended_label: AtomicU32::new(0),
         }
     }
 
     /// Notes the task that ended this object.
-    /// Requires: the lock of the list of zombies, which the object will join, is held.
+    /// Requires: the root lock is held.
     pub fn set_ender(&self, actor: Actor) {
         self.ended_by.store(actor.task.raw(), Ordering::Relaxed);
         self.ended_label.store(actor.label, Ordering::Relaxed);

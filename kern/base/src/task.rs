@@ -33,6 +33,7 @@ use crate::notification::{Notification, NotificationHot};
 use crate::phys::PhysPage;
 use crate::process::Process;
 use crate::reply::Reply;
+use crate::slot::CNode;
 
 mod state;
 mod time;
@@ -360,6 +361,9 @@ pub struct Task {
     pub ctl: CoalescedBits<Mail>,
     /// Through the direct map.
     utcb: Ptr<Utcb>,
+    /// The first of the CNodes without capabilities that it has to empty. Under the lock of these
+    /// lists.
+    pub zombies: AtomicLink<CNode>,
 }
 
 impl Sendable for TaskHot {}
@@ -481,6 +485,7 @@ impl Task {
             ctl: CoalescedBits::new(),
             vector: vector.ptr(),
             utcb: utcb.ptr(),
+            zombies: AtomicLink::null(),
         }
     }
 }

@@ -62,7 +62,6 @@ pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
 pub use kern_base::sched_context::OpenTime;
 pub use kern_base::task::OpenTask;
-pub use life::zombies::Zombies;
 
 /// The kernel: the state that all CPUs share.
 pub struct Kernel<M: Machine> {
@@ -79,8 +78,9 @@ pub struct Kernel<M: Machine> {
     pub told: security::records::Told,
     /// For each root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
-    /// CNodes without references that are being emptied.
-    pub zombies: Lock<Zombies>,
+    /// Held while the list changes that a task has of CNodes without capabilities. Lock order: a
+    /// root's, then this one. A CPU takes no other lock meanwhile.
+    pub zombies: Lock<()>,
     /// Held while the CNodes or the address space of a process change. Lock order: a root's, then
     /// this one. A CPU takes no other lock meanwhile.
     pub binding_lock: Lock<()>,
@@ -105,7 +105,7 @@ impl<M: Machine> Kernel<M> {
             audit: AtomicLink::null(),
             told: security::records::Told::default(),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
-            zombies: Lock::new(Zombies::default()),
+            zombies: Lock::new(()),
             binding_lock: Lock::new(()),
         }
     }

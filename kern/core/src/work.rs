@@ -6,6 +6,11 @@
 //! Other long work goes on by mail, or with the next interrupt. A loop that goes on by mail does
 //! one step without asking, so that it ends even if its message is always the last of many.
 //!
+//! # Steps that take other steps
+//! The operations that end objects have loops in loops, and a step of the outer one is long. Such
+//! an entry begins with [`Cx::begin_steps`]: until its first step is done, it may do what it likes.
+//! From then on ([`Cx::bound_work`]) it has the work of any other entry, less what it has done.
+//!
 //! # Invariants
 //! * An entry that has done nothing yet can do one step, since a step takes [`ENTRY_WORK`] at most.
 //!   So work in many entries ends.
@@ -20,7 +25,26 @@ use crate::{Cx, Refusal, Result, refuse_if};
 /// Work of a look at a slot, a record or a number.
 pub const LOOK_WORK: u64 = 12;
 
+/// Marks the work of an entry whose first step is not done yet: there is enough for any step.
+const FIRST: u64 = 1 << 62;
+
 impl<M: Machine> Cx<'_, M> {
+    /// Gives this entry its work, and lets it do a first step, whatever that takes.
+    #[inline(always)]
+    pub fn begin_steps(self) {
+        self.sched.work.set(FIRST + ENTRY_WORK);
+    }
+
+    /// Notes that the first step is done and its effect stays, or that what follows does a step
+    /// without asking: from now on the entry has only its own work.
+    #[inline(always)]
+    pub fn bound_work(self) {
+        let work = self.sched.work.get();
+        if work > FIRST / 2 {
+            self.sched.work.set(work.saturating_sub(FIRST));
+        }
+    }
+
     /// Gives this entry its work.
     #[inline(always)]
     pub fn begin_work(self) {
@@ -59,6 +83,7 @@ impl<M: Machine> Cx<'_, M> {
     }
 
     /// Counts work that the entry has done already, whether it might or not.
+    #[inline(always)]
     pub fn note_work(self, work: u64) {
         self.sched.work.set(self.sched.work.get().saturating_sub(work));
     }

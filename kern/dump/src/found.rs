@@ -1,7 +1,8 @@
 //! Finds all objects: a walk over capabilities.
 //!
 //! The walk finds all slots of each CNode; from each slot its whole derivation tree; from each Task
-//! its Process; from each Process its spaces and tasks. Records of objects come in the order in
+//! its Process; from each Process its spaces and tasks; from each Untyped its CNodes without
+//! capabilities. Records of objects come in the order in
 //! which the walk finds the objects, so two kernels with equal trees record their objects alike.
 
 use abi::ObjType;
@@ -122,7 +123,13 @@ impl Found {
     /// Adds the objects that an object leads to.
     fn follow(&mut self, pin: Pin<'_>, object: Object) {
         match object {
+            Object::Untyped(untyped) => {
+                let first = untyped.get(pin).get().zombies.get(pin);
+                self.add(first.map(|cnode| Object::CNode(cnode.ptr())));
+            }
             Object::CNode(cnode) => {
+                let next = cnode.get(pin).get().ring.next.get(pin);
+                self.add(next.map(|cnode| Object::CNode(cnode.ptr())));
                 let slots = cnode.get(pin).get().slots.known().iter(pin);
                 for slot in slots.filter(|slot| !slot.get().word.is_empty_below(u64::MAX)) {
                     self.add_slot(pin, slot);

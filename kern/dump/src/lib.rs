@@ -25,9 +25,9 @@ use kern_base::block::BlockQueue;
 use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
-use kern_base::slot::{CNode, TABLES_MAX};
-use kern_core::Cx;
 use kern_base::slot::DEPTH_MAX;
+use kern_base::slot::TABLES_MAX;
+use kern_core::Cx;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
@@ -64,15 +64,9 @@ pub fn survey<'k, M: Machine, S: Sink>(
     let pin = cx.pin();
     found.clear();
     found.add(cx.k.processes.living(pin).map(|(_, process)| Object::Process(process.ptr())));
-    let zombies = cx.k.zombies.try_lock(cx.cpu);
-    let zombies = zombies.map(|lists| [&lists.open, &lists.refused].map(|list| list.get(pin)));
-    for first in zombies.into_iter().flatten() {
-        let list = core::iter::successors(first, |cnode| cnode.get().next_zombie.get(pin));
-        found.add(list.take(ZOMBIES_MAX).map(|cnode| Object::CNode(cnode.ptr())));
-    }
     found.discover(pin);
     let mut survey = Survey { cx, still, scope, sink };
-    survey.kernel(zombies);
+    survey.kernel();
     for cpu in (0..cx.k.cpu_count()).filter_map(CpuId::new) {
         survey.cpu(cpu);
     }
@@ -84,9 +78,6 @@ pub fn survey<'k, M: Machine, S: Sink>(
         survey.infos();
     }
 }
-
-/// Longest list of CNodes that are being emptied that the survey follows: a longer one is broken.
-const ZOMBIES_MAX: usize = 1 << 14;
 
 /// A survey under way.
 struct Survey<'a, 'k, M: Machine, V, S> {
@@ -136,9 +127,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }
     }
 
-    fn kernel(&mut self, zombies: Option<[Option<Ref<'k, CNode>>; 2]>) {
+    fn kernel(&mut self) {
         let (k, pin) = (self.cx.k, self.cx.pin());
-        let [open, refused] = zombies.unwrap_or_default().map(|first| self.at(first.map_or(0, Ref::addr)));
         self.sink.kernel(&record!(self, Kernel {
             cpus = k.cpu_count(),
             mappings_max = MAPPED_MAX,
@@ -148,9 +138,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             generations_max = TASK_GENERATIONS,
             steps_max = 0u64,
             epoch = k.cpus.epoch.now(),
-            zombies = open,
-            refused_zombies = refused,
-            zombies_locked = zombies.is_none(),
+            zombies_locked = k.zombies.is_locked(),
             spaces_locked = k.binding_lock.is_locked(),
             now = k.machine.now(),
             without_memory = self.scope == Dump::WithoutMemory,

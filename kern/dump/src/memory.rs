@@ -18,7 +18,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let base = self.at(untyped.base());
         let (low, high) = inside.region.used();
         self.sink.untyped(&record!(self, Untyped of untyped {
-            [untyped] resetting, size();
+            [untyped] zombies, resetting, size();
             [] base, low, high;
             revoked = inside.reset.get() != Reset::No,
         }));

@@ -22,7 +22,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn cnode(&mut self, at: u64, cnode: Ref<'k, CNode>) {
         let (slots, pin) = (cnode.get().slots.known(), self.cx.pin());
         self.sink.cnode(&record!(self, CNode of cnode {
-            [cnode] process, more, next_zombie;
+            [cnode] process, more, worker;
+            next_zombie = self.at(cnode.get().ring.next.addr()),
+            next_listed = self.at(cnode.get().listed.next.addr()),
             slots_at = cnode.get().slots.get_or_first(pin, 0),
             slots = slots.len(),
         }));

@@ -55,7 +55,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let (links, deadline, deadline_rank) = hot.deadline.survey();
         let [deadline_parent, deadline_left, deadline_right] = links.map(|at| self.at(at));
         self.sink.task(&record!(self, Task of task {
-            [task] owner(pin), space(pin), fault_handler, utcb_address();
+            [task] owner(pin), space(pin), fault_handler, utcb_address(), zombies;
             [hot] pending(), caller(pin), bound(pin), waits_for(pin);
             [time] borrowed(pin), lender(pin);
             [id] generation();

@@ -90,13 +90,11 @@ pub const PLANTS: &[Planted] = &[
         Some(())
     }),
     ("zombies", "a CNode that is emptied, and has a capability", |s| {
-        s.kernels[0].zombies = s.cnodes.iter().find(|cnode| cnode.refs > 0)?.at;
+        s.untypeds[0].zombies = s.cnodes.iter().find(|cnode| cnode.refs > 0)?.at;
         Some(())
     }),
     ("zombies", "a CNode without capability that nobody empties", |s| {
-        let number = s.cnodes.iter().position(|cnode| cnode.refs == 0)?;
-        let _ = number;
-        (s.kernels[0].zombies, s.kernels[0].refused_zombies) = (0, 0);
+        first!(s.untypeds, |untyped| untyped.zombies != 0)?.zombies = 0;
         Some(())
     }),
     ("task-numbers", "a free number that would never be given", |s| {

@@ -127,9 +127,4 @@ impl<'k, M: Machine> Caps<'k, M> {
             table.get().process.set(None);
         }
     }
-
-    /// Returns whether there are CNodes without capabilities whose slots must still be emptied.
-    pub fn has_open_zombies(self) -> bool {
-        !self.k.zombies.lock(self.cpu, &"the lists of zombies").open.is_null()
-    }
 }

@@ -36,6 +36,9 @@ impl<'k, M: Machine> Door<'k, M> {
         if is_long(op) {
             self.begin_work();
         }
+        if ends_objects(op) {
+            self.begin_steps();
+        }
         let answer = match op {
             Op::Call => self.ipc().call(me, &args),
             Op::ReplyRecv => self.ipc().reply_recv(me, &args),
@@ -232,6 +235,14 @@ const REPORT: u64 = 0x80;
 /// Returns whether an operation may spend [work](crate::work), so that its entry begins with some.
 const fn is_long(op: Op) -> bool {
     !chooses(op) || matches!(op, Op::Send | Op::PoolRoom)
+}
+
+/// Returns whether an operation may end objects, in steps that take other steps.
+const fn ends_objects(op: Op) -> bool {
+    matches!(
+        op,
+        Op::CapDelete | Op::CapRevoke | Op::UntypedReset | Op::GroupRemove | Op::Withdraw | Op::ProcessKill
+    )
 }
 
 /// Returns whether an operation makes no other task ready, or chooses the next task itself:

@@ -22,7 +22,7 @@ use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
-use kern_base::limits::{LEAVE_STEPS, MEMBER_LOOKS};
+use kern_base::limits::{MEMBER_LOOKS, RECORD_WORK, SEND_WORK};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::objects::RawWord;
@@ -120,13 +120,14 @@ impl<'k, M: Machine> Groups<'k, M> {
         place.get().prev.set(None);
     }
 
-    /// Takes a dying process out of a bounded number of its groups. `actor` is its own task that
-    /// ends it; `None`: the actor of this CPU ends it.
+    /// Takes a dying process out of its groups, the first without asking for work. `actor` is its
+    /// own task that ends it; `None`: the actor of this CPU ends it.
     pub fn leave_groups(self, process: Ref<'k, Process>, actor: Option<Ref<'k, Task>>) -> Result<()> {
-        for _ in 0..LEAVE_STEPS {
+        loop {
             let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
             let Some(place) = first else { return Ok(()) };
-            let Some(group) = place.get().group.get(self.pin()) else { continue };
+            self.bound_work();
+            let Some(group) = place.get().group.get(self.pin()) else { return Err(Refusal::More) };
             let index = place.get().index.load(Relaxed) as usize;
             let told = {
                 let _root = self.caps().lock_root(&group.get().header);
@@ -138,8 +139,9 @@ impl<'k, M: Machine> Groups<'k, M> {
                 self.tell_watchers(group.get(), bits);
                 self.security().audit_leave(group.get(), index, process.get(), actor);
             }
+            // What the watchers took is counted already. The next group may have as many.
+            self.afford(RECORD_WORK + u64::from(u64::BITS) * SEND_WORK)?;
         }
-        Err(Refusal::More)
     }
 
     /// Sends bits to the watchers of a group. Mail also carries bits to watchers on this CPU,
@@ -155,6 +157,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             let note = entry.get().slot.word.load(self.pin()).get::<Notification>();
             let shift = entry.get().watch.load(Acquire).checked_sub(1);
             if let Some((note, shift)) = note.zip(shift) {
+                self.note_work(SEND_WORK);
                 self.outbox().raise_remote(note, bits << shift);
             }
         }

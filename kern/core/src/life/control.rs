@@ -230,6 +230,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         task.unbind(self.pin());
         self.payload().take_pages_back(task);
+        self.drop_zombies(task.object());
         task.die();
         self.trace().event(|| Event::TaskDead { task: task.get().id() });
         self.security().audit_death(task.object());

@@ -15,9 +15,10 @@
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op};
 use kern_base::group::Group;
-use kern_base::limits::KILL_LOOKS;
+use kern_base::limits::DELETE_WORK;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
+use kern_base::slot::TABLES_MAX;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
@@ -25,7 +26,13 @@ use smp::sync::Ordering::Relaxed;
 use crate::caps::growth::Reach;
 use crate::life::reclaim::Pins;
 use crate::rooms::Life;
+use crate::work::LOOK_WORK;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
+
+/// Slots at which a kill looks before it notes how far it is.
+const LOOKS: usize = 8;
+/// Work of a look at a slot of a table that was added to a CSpace.
+const FAR_WORK: u64 = TABLES_MAX as u64 * LOOK_WORK;
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::ProcessKill`].
@@ -57,42 +64,42 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Withdraws a process's tasks from the groups that its CSpace names.
-    /// Errors: [`Refusal::More`] after a bounded number of slots and exposures.
+    /// Errors: [`Refusal::More`] when the entry has no work left.
     fn withdraw_tasks(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         // Without a CSpace the process has no group.
         let Some(reach) = process.get().cnode.get(self.pin()).map(Reach::cspace) else { return Ok(()) };
         let progress = &process.get().left;
-        let mut looked = 0;
-        while looked < KILL_LOOKS {
+        // A dying process gets no more tables.
+        let (slots, near) = (self.caps().slots_in(reach), reach.first.get().slots.known().len());
+        loop {
             let at = progress.load(Relaxed);
             let number = (at >> 32) as usize;
-            if number >= self.caps().slots_in(reach) {
+            if number >= slots {
                 // The next kill looks at all groups again.
                 process.get().kills.fetch_add(1, Relaxed);
                 progress.store(0, Relaxed);
                 return Ok(());
             }
-            looked += 1;
-            let slot = self.caps().slot_in(reach, number).map(|place| place.slot);
-            if let Some(slot) = slot
-                && let Some(group) = slot.get().word.load(self.pin()).get::<Group>()
-            {
-                self.withdraw_from(me, process, group, &mut looked)?;
+            let end = slots.min(number + LOOKS);
+            // A slot of the first table is found by its number alone.
+            self.afford(LOOKS as u64 * if end <= near { LOOK_WORK } else { FAR_WORK })?;
+            for number in number..end {
+                let slot = self.caps().slot_in(reach, number).map(|place| place.slot);
+                if let Some(slot) = slot
+                    && let Some(group) = slot.get().word.load(self.pin()).get::<Group>()
+                {
+                    progress.fetch_max((number as u64) << 32, Relaxed);
+                    self.withdraw_from(me, process, group)?;
+                }
             }
-            progress.fetch_max(((at >> 32) + 1) << 32, Relaxed);
+            progress.fetch_max((end as u64) << 32, Relaxed);
+            self.bound_work();
         }
-        Err(Refusal::More)
     }
 
     /// Withdraws a process's tasks from one group. A CSpace may have a million capabilities of one
     /// group with 65,535 exposures, so each kill looks at a group's exposures once.
-    fn withdraw_from(
-        self,
-        me: OpenTask<'k>,
-        process: Ref<'k, Process>,
-        group: Ref<'k, Group>,
-        looked: &mut u32,
-    ) -> Result<()> {
+    fn withdraw_from(self, me: OpenTask<'k>, process: Ref<'k, Process>, group: Ref<'k, Group>) -> Result<()> {
         let kill = process.get().kill_word();
         if group.get().withdrawn.load(Relaxed) == kill {
             return Ok(());
@@ -102,10 +109,10 @@ impl<'k, M: Machine> Life<'k, M> {
         let exposures = group.get().exposures.known();
         for index in at as u32 as usize..exposures.len() {
             let Some(entry) = exposures.get(self.pin(), index) else { break };
-            refuse_if(*looked >= KILL_LOOKS, Refusal::More)?;
-            *looked += 1;
+            self.afford(2 * LOOK_WORK)?;
             let task = entry.get().slot.word.load(self.pin()).get::<Task>();
             if task.is_some_and(|task| task.get().id().process() == process.get().key()) {
+                self.afford(DELETE_WORK)?;
                 match self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold) {
                     // This is the last capability of the calling task, which cannot end during its
                     // own system call.
@@ -118,6 +125,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 }
             }
             progress.fetch_max((at & !0xffff_ffff) + index as u64 + 1, Relaxed);
+            self.bound_work();
         }
         group.get().withdrawn.store(kill, Relaxed);
         Ok(())

@@ -7,9 +7,9 @@
 //! memory stays until the Untyped from which it was made is reset ([`crate::life::reset`]).
 //!
 //! # Long operations
-//! Every step is idempotent, and one entry does a bounded number of them ([`DELETE_STEPS`]). Then
-//! the system call restarts. Progress is in the objects, so nothing is lost when the caller dies
-//! half-way: the next task that deletes, revokes or resets continues there.
+//! Every step is idempotent, and one entry does as many as its work suffices for
+//! ([`crate::work`]). Then the system call restarts. Progress is in the objects, so nothing is lost
+//! when the caller dies half-way: the next task that ends the same object continues there.
 
 use core::cell::Cell;
 
@@ -18,7 +18,7 @@ use abi::{Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
-use kern_base::limits::DELETE_STEPS;
+use kern_base::limits::{DELETE_WORK, END_WORK, LOCK_WORK, RECORD_WORK};
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
@@ -38,11 +38,16 @@ use crate::caps::slots::is_claimed;
 use crate::rooms::Life;
 use crate::security::records::about;
 use crate::tlb::mark::Mark;
+use crate::work::LOOK_WORK;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
+
+/// Work of the delete of a leaf of a tree, without the steps of the search for it.
+const LEAF_WORK: u64 = DELETE_WORK + LOOK_WORK;
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
+        self.begin_zombies(me);
         let place = self.caps().find_slot::<{ Op::CapDelete as u8 }, 0>(me.process(self.pin()), at)?;
         let word = place.slot.get().word.load(self.pin());
         if self.goes_on_with(me, header_of(word).map(Header::identity)) {
@@ -51,12 +56,13 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.audit_take(me, place.table, word);
             }
         }
-        self.empty_zombies(me)?;
+        self.empty_own_zombies(me)?;
         Ok(Answer::DONE)
     }
 
     /// Carries out [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
+        self.begin_zombies(me);
         if self.grace().quiet_ticket(me).is_none() {
             self.revoke(me, at)?;
         }
@@ -105,7 +111,7 @@ impl<'k, M: Machine> Life<'k, M> {
             me.regs.r8.set(0);
         }
         revoked?;
-        self.empty_zombies(me)?;
+        self.empty_own_zombies(me)?;
         match slot.get().word.load(self.pin()).get::<Untyped>() {
             Some(untyped) => self.mem().revoke_pages(me, untyped),
             None => Ok(()),
@@ -124,38 +130,36 @@ impl<'k, M: Machine> Life<'k, M> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(()) };
         let mut from = None;
-        for _ in 0..DELETE_STEPS {
-            let Some((leaf, before)) = self.leaf_below(slot, word, header, from) else { return Ok(()) };
+        loop {
+            self.afford(LEAF_WORK)?;
+            let root = self.caps().lock_root(header);
+            if slot.get().word.load(self.pin()) != word {
+                return Ok(());
+            }
+            let Some(leaf) = self.leaf_below(slot, from) else { return Ok(()) };
+            from = leaf.get().prev.get(self.pin());
             found.set(true);
-            self.delete_slot(me, leaf, pins)?;
-            from = before;
+            let its = leaf.get().word.load(self.pin());
+            if let Some(object) = header_of(its) {
+                self.empty_locked(me, leaf, (its, object), pins, root)?;
+            }
+            self.bound_work();
         }
-        Err(Refusal::More)
     }
 
     /// Returns a slot that was derived from this one, directly or not, and from which nothing is
-    /// derived, with the slot before it. The depth of a tree is bounded, and the search continues
-    /// `from` its last place.
-    fn leaf_below(
-        self,
-        slot: Ref<'k, Slot>,
-        word: RawWord<'k>,
-        header: &Header,
-        from: Option<Ref<'k, Slot>>,
-    ) -> Option<(Ref<'k, Slot>, Option<Ref<'k, Slot>>)> {
-        let _root = self.caps().lock_root(header);
-        if slot.get().word.load(self.pin()) != word {
-            return None;
-        }
-        let deepest = |top| {
-            core::iter::successors(self.caps().child_of(top), |child| self.caps().child_of(*child)).last()
-        };
-        // The slot before the last leaf is a descendant, too, or `slot` itself, unless it was
-        // emptied or moved.
+    /// derived. The search continues `from` the slot before the last leaf: that is a descendant,
+    /// too, or the slot itself, unless it was emptied or moved.
+    /// Requires: the root lock is held.
+    fn leaf_below(self, slot: Ref<'k, Slot>, from: Option<Ref<'k, Slot>>) -> Option<Ref<'k, Slot>> {
         let from = from.filter(|from| *from != slot);
         let from = from.filter(|from| from.get().word.load(self.pin()).object_type() != 0);
-        let leaf = from.map_or_else(|| deepest(slot), |from| Some(deepest(from).unwrap_or(from)));
-        leaf.map(|leaf| (leaf, leaf.get().prev.get(self.pin())))
+        let mut leaf = from.unwrap_or(slot);
+        while let Some(child) = self.caps().child_of(leaf) {
+            self.note_work(LOOK_WORK);
+            leaf = child;
+        }
+        Some(leaf).filter(|leaf| *leaf != slot)
     }
 
     /// Empties a slot, and ends its object if the slot is the last ([`Life::empty_slot`]).
@@ -187,6 +191,20 @@ impl<'k, M: Machine> Life<'k, M> {
         if slot.get().word.load(self.pin()) != word {
             return Ok(Emptied::ByOthers);
         }
+        self.empty_locked(me, slot, (word, header), pins, root)
+    }
+
+    /// Empties a slot as [`Life::empty_slot`] does, whose word and object were read under the lock
+    /// of its root.
+    #[inline(always)]
+    fn empty_locked(
+        self,
+        me: OpenTask<'k>,
+        slot: Ref<'k, Slot>,
+        (word, header): (RawWord<'k>, &Header),
+        pins: Pins,
+        root: RootGuard<'k>,
+    ) -> Result<Emptied> {
         if header.refs() > 1 {
             self.caps().take_out(slot, header);
             return Ok(Emptied::Now);
@@ -206,6 +224,7 @@ impl<'k, M: Machine> Life<'k, M> {
         pins: Pins,
         root: RootGuard<'k>,
     ) -> Result<Emptied> {
+        self.afford(END_WORK)?;
         {
             let _root = root;
             // No CPU may add a table to the caller's CSpace between the check and the mark.
@@ -234,9 +253,17 @@ impl<'k, M: Machine> Life<'k, M> {
         if matches!(object_type, Some(ObjType::Untyped | ObjType::Group | ObjType::EventPool)) {
             self.check_ended(slot, word)?;
         }
+        // What has no capability any more is in a ring of zombies before others can know.
+        if let Some(cnode) = word.get::<CNode>() {
+            self.bury(me, cnode);
+        }
+        if let Some(untyped) = word.get::<Untyped>() {
+            self.hand_zombies_up(untyped);
+        }
         // Nothing is derived from a last capability.
         self.caps().take_out(slot, header);
         drop(root);
+        self.bound_work();
         self.security().audit_end(word);
         self.after_last(word);
         Ok(Emptied::Now)
@@ -301,9 +328,8 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Completes the end of an object after its last slot was emptied.
     fn after_last(self, word: RawWord<'k>) {
-        if let Some(cnode) = word.get::<CNode>() {
-            // The CNode is dead only when it is empty.
-            self.bury(cnode);
+        if word.get::<CNode>().is_some() {
+            // It is dead only when it is empty.
             return;
         }
         if let Some(process) = word.get::<Process>() {
@@ -373,6 +399,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         let request = Request::Kill(task.ptr());
         self.end_homed(me, task, &task.get().hot, request, || {
+            // A kill tells some of the task's callers without asking.
+            self.bound_work();
             self.control(OpenTask::here(task, self.pin()), ctl::KILL);
         })
     }
@@ -391,10 +419,12 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn end_tasks(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         let header = &process.get().header;
         self.mark_dying(me, header);
-        for _ in 0..DELETE_STEPS {
+        loop {
             let at = header.swept();
             let Some(number) = process.get().tasks.get(self.pin(), at) else { return Ok(()) };
+            self.afford(2 * LOOK_WORK)?;
             if let Some(task) = number.get().task.get(self.pin()) {
+                self.afford(END_WORK)?;
                 if task.get().owner(self.pin()) != Some(process) {
                     // Another CPU is just binding this task, and may see that the process is dying.
                     // Then the task belongs to no process.
@@ -403,8 +433,8 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.end_task(me, task)?;
             }
             header.sweep(at);
+            self.bound_work();
         }
-        Err(Refusal::More)
     }
 
     /// Detaches the event pool, the CSpace and the address space from a process.
@@ -447,7 +477,7 @@ impl<'k, M: Machine> Life<'k, M> {
             (header.swept(), group.get().refused.load(Relaxed))
         };
         let done = self.empty_exposures(me, group, &mut at);
-        let _root = self.caps().lock_root(header);
+        let root = self.caps().lock_root(header);
         if group.get().refused.load(Relaxed) != refused {
             return done.and(Err(Refusal::More));
         }
@@ -459,26 +489,48 @@ impl<'k, M: Machine> Life<'k, M> {
             header.sweep_below(at);
         }
         done?;
-        for _ in 0..DELETE_STEPS {
-            if is_emptied(group.get()) {
-                return Ok(());
+        drop(root);
+        self.end_members(group, refused)
+    }
+
+    /// Ends the member records of a dying group whose exposures are empty, unless its end was
+    /// refused since `refused` was read.
+    fn end_members(self, group: Ref<'k, Group>, refused: u64) -> Result<()> {
+        let header = &group.get().header;
+        loop {
+            self.afford(LOCK_WORK)?;
+            let _root = self.caps().lock_root(header);
+            let goes_on = header.has_flag(FLAG_DYING) && group.get().refused.load(Relaxed) == refused;
+            refuse_if(!goes_on, Refusal::More)?;
+            let mut left = LOCK_WORK;
+            while left > 0 {
+                if is_emptied(group.get()) {
+                    return Ok(());
+                }
+                let at = header.swept();
+                let index = at - group.get().exposures.known().len();
+                let was_there = self.groups().leave_group(group, index).is_some();
+                left = left.saturating_sub(if was_there { RECORD_WORK } else { 2 * LOOK_WORK });
+                header.sweep(at);
             }
-            let at = header.swept();
-            let _ = self.groups().leave_group(group, at - group.get().exposures.known().len());
-            header.sweep(at);
+            self.bound_work();
         }
-        Err(Refusal::More)
     }
 
     /// Empties a group's exposures, from `at` on.
     fn empty_exposures(self, me: OpenTask<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
-        for _ in 0..DELETE_STEPS {
+        loop {
             let Some(entry) = group.get().exposures.known().get(self.pin(), *at) else { return Ok(()) };
-            refuse_if(is_claimed(entry.get().slot.word.load(self.pin())), Refusal::More)?;
-            self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
+            self.afford(2 * LOOK_WORK)?;
+            let word = entry.get().slot.word.load(self.pin());
+            refuse_if(is_claimed(word), Refusal::More)?;
+            if word.object_type() != 0 {
+                self.afford(DELETE_WORK)?;
+                self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
+            }
             *at += 1;
+            self.bound_work();
         }
-        Err(Refusal::More)
     }
 
     /// Whether a part of the caller was made of an Untyped. The caller cannot end itself, since it

@@ -11,7 +11,7 @@ use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
-use kern_base::memory::{Reset, Untyped};
+use kern_base::memory::Reset;
 use kern_base::roots::UntypedGuard;
 use kern_base::sweep::Pass;
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -25,6 +25,7 @@ use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::UntypedReset`].
     pub fn untyped_reset(self, me: OpenTask<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
+        self.begin_zombies(me);
         let found = match self.to_reset(me, cap) {
             Ok(found) => found,
             Err(refusal) => {
@@ -32,7 +33,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 // an ancestor of this memory. Then this capability is gone, but the CNode must
                 // still be emptied.
                 if is_again(me.part()) {
-                    self.empty_zombies(me)?;
+                    self.empty_own_zombies(me)?;
                 }
                 return Err(refusal);
             }
@@ -52,8 +53,8 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         let revoked = self
             .revoke_slot(me, found.slot, pins, &Cell::new(false))
-            .and_then(|()| self.empty_zombies(me))
-            .and_then(|()| self.no_zombies(untyped.get()));
+            .and_then(|()| self.empty_own_zombies(me))
+            .and_then(|()| self.empty_zombies_of(me, untyped));
         if let Err(Refusal::Error { .. }) = revoked {
             self.end_reset(&self.caps().open_untyped(untyped));
         }
@@ -78,34 +79,23 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline(never)]
     fn begin_reset(self, found: UntypedCap<'k>) -> Result<()> {
         let untyped = found.untyped.get();
-        let _root = self.caps().lock_root(&untyped.header);
+        let root = self.caps().lock_root(&untyped.header);
         refuse_if(!found.is_there(self.pin()), Refusal::More)?;
+        self.begin_pass(&root, untyped);
+        untyped.retried.store(false, Relaxed);
         untyped.resetting.store(true, SeqCst);
         self.security().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.header, 0);
         Ok(())
     }
 
-    /// Checks that no CNode in an Untyped's memory is a zombie.
-    /// Errors: [`Refusal::More`] if the zombies that could not be emptied must be tried once more;
-    /// [`Error::InUse`] if that was in vain.
-    fn no_zombies(self, untyped: &Untyped) -> Result<()> {
-        if !self.has_zombies(untyped) {
-            untyped.retried.store(false, Relaxed);
-            return Ok(());
-        }
-        if untyped.retried.swap(true, Relaxed) {
-            untyped.retried.store(false, Relaxed);
-            return Err(Error::InUse.into());
-        }
-        self.retry_zombies();
-        Err(Refusal::More)
-    }
-
-    /// Opens an Untyped that is being reset, and checks that nothing is derived from it. The
-    /// progress of a reset counts only as long as both hold.
+    /// Opens an Untyped that is being reset. Checks that nothing is derived from it, and that no
+    /// CNode of its memory must still be emptied. The progress of a reset counts only as long as
+    /// both hold.
     fn open_revoked(self, found: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
         let root = self.caps().open_untyped(found.untyped);
-        let is_revoked = found.is_there(self.pin()) && self.caps().child_of(found.slot).is_none();
+        let is_revoked = found.is_there(self.pin())
+            && self.caps().child_of(found.slot).is_none()
+            && found.untyped.get().zombies.is_null();
         if is_revoked && found.untyped.get().resetting.load(SeqCst) {
             return Ok(root);
         }

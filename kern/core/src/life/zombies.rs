@@ -1,12 +1,35 @@
-//! Zombies: CNodes without capabilities, which later system calls empty slot by slot.
+//! Zombies: CNodes without capabilities, whose slots must still be emptied.
 //!
 //! A CNode's slots may hold the last capabilities of other CNodes, to any depth and in cycles. So
 //! when a CNode ends, the objects in its slots do not end immediately: the CNode's last capability
-//! is deleted, and the CNode, which user level cannot reach any more, joins the kernel's list of
-//! zombies. Every delete, revoke and reset then empties the CNodes in the list, a bounded number of
-//! slots in one entry. A CNode's header holds the progress: if the task that works on the CNode
-//! dies, the next one continues. A reset of memory completes only when none of the CNodes in it is
-//! listed any more.
+//! is deleted, and the CNode, which user level cannot reach any more, becomes a zombie. A CNode's
+//! header holds how far it is emptied.
+//!
+//! # Whose work it is
+//! * The **task** whose system call ended the CNode empties it, and also the CNodes that end
+//!   meanwhile. They are in a list of that task. The list is dissolved when the task begins another
+//!   delete, revoke or reset, and when it dies.
+//! * The **Untyped** that the CNode was made of has it in a ring. A reset of the Untyped empties
+//!   the whole ring, whatever the tasks do, and completes only when the ring is empty. When an
+//!   Untyped ends, its zombies go to the Untyped of which it was made.
+//!
+//! Nobody else does any of it: a delete, revoke or reset of something else takes no longer because
+//! of zombies.
+//!
+//! # What zombies keep alive
+//! The capabilities in a zombie's slots stay in their derivation trees, where a revoke finds them.
+//! Until then, or until the zombie is emptied, they keep their objects: a task whose last
+//! capability is there runs on.
+//!
+//! # Locks
+//! The rings of a root's Untypeds change under the root's lock, and the lists of tasks under
+//! [`Kernel::zombies`](crate::Kernel::zombies). Lock order: a root's, then that one. A CNode enters
+//! its ring before its last capability leaves the tree, under the same hold of the root's lock. So
+//! a reset that finds neither descendants nor zombies has seen all.
+//!
+//! A task's list has references that outlive a kernel entry. The CPU that finishes a zombie takes
+//! it out of its ring and out of the list before its entry is over, and the memory is reused only
+//! after that.
 //!
 //! # The task that ended a CNode
 //! The objects in a CNode end because of the task that ended the CNode, not because of the task
@@ -14,114 +37,257 @@
 //! the id of the task that ended it, and so does each CNode that ends with it.
 //!
 //! # What cannot be emptied
-//! A task cannot destroy its own objects. Nobody can destroy a pinned frame. A CNode with such an
-//! object goes to a second list. The kernel tries that list again in a reset, and when a system
-//! call begins or restarts and finds the first list empty. So a system call ends, however many such
-//! CNodes there are.
+//! A task cannot destroy its own objects. Nobody can destroy a pinned frame. A task drops a CNode
+//! with such an object from its list, and its system call ends without an error. A reset tries each
+//! of its zombies in one *pass*, then all that are left in a second one. If some are left after
+//! that, it is refused.
 
 use abi::{Cap, Error, Fate, Grant};
 use kern_base::header::{FLAG_DEAD, Header};
-use kern_base::limits::ZOMBIE_SLOTS;
+use kern_base::limits::DELETE_WORK;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::header_of;
 use kern_base::slot::CNode;
-use smp::door::{AtomicLink, Ref};
+use kern_base::task::Task;
+use smp::door::Ref;
+use smp::lock::Guard;
+use smp::sync::Ordering::Relaxed;
 
+use crate::begun::is_again;
 use crate::caps::slots::is_claimed;
 use crate::life::reclaim::Pins;
 use crate::payload::grants::Grants;
 use crate::rooms::Life;
-use crate::{OpenTask, Refusal, Result, refuse_if};
+use crate::work::LOOK_WORK;
+use crate::{OpenTask, Refusal, Result, Root, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// Adds a CNode without capabilities to the zombies, so that it will be emptied.
-    pub fn bury(self, cnode: Ref<'k, CNode>) {
-        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
+    fn lock_zombies(self) -> Guard<'k, ()> {
+        self.k.zombies.lock(self.cpu, &"the lists of zombies")
+    }
+
+    /// Makes a zombie of a CNode whose last capability is about to leave its tree. The running task
+    /// empties it.
+    /// Requires: the lock of the CNode's root is held.
+    pub fn bury(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>) {
         if self.security().is_told() {
             cnode.get().set_ender(self.security().actor());
         }
-        self.put_zombie(&zombies.open, cnode);
+        if let Some(owner) = self.owner_of(cnode) {
+            self.enter_ring(owner, cnode);
+            owner.get().zombies.set(Some(cnode));
+        }
+        let _lists = self.lock_zombies();
+        let first = me.get().zombies.get(self.pin());
+        cnode.get().worker.set(Some(me.object()));
+        cnode.get().listed.next.set(first);
+        if let Some(first) = first {
+            first.get().worker.set(None);
+            first.get().listed.prev.set(Some(cnode));
+        }
+        me.get().zombies.set(Some(cnode));
     }
 
-    fn put_zombie(self, list: &AtomicLink<CNode>, cnode: Ref<'k, CNode>) {
-        cnode.get().next_zombie.set(list.get(self.pin()));
-        list.set(Some(cnode));
+    /// Returns the Untyped that has a zombie in its ring: the one that the CNode was made of, or
+    /// the first above it that has not ended. An Untyped is smaller than the one it was made of, so
+    /// few are above each other.
+    /// Requires: the root lock is held, here and in the functions below.
+    fn owner_of(self, cnode: Ref<'k, CNode>) -> Option<Ref<'k, Untyped>> {
+        let mut owner = cnode.get().made_of.get(self.pin())?;
+        while owner.get().header.has_flag(FLAG_DEAD)
+            && let Some(above) = owner.get().made_of.get(self.pin())
+        {
+            owner = above;
+        }
+        Some(owner)
     }
 
-    /// Empties all zombies, except those with objects that the running task cannot end.
-    pub fn empty_zombies(self, me: OpenTask<'k>) -> Result<()> {
-        self.retry_zombies();
-        let mut work = 0;
-        loop {
-            let first = self.k.zombies.lock(self.cpu, &"the lists of zombies").open.get(self.pin());
-            let Some(cnode) = first else { return Ok(()) };
-            match self.empty_for_ender(me, cnode, &mut work) {
-                Ok(()) => self.take_zombie(cnode, |_| _ = cnode.get().header.set_flag(FLAG_DEAD)),
-                Err(Refusal::Error { error: Error::InUse, .. }) => {
-                    self.take_zombie(cnode, |zombies| self.put_zombie(&zombies.refused, cnode));
-                }
-                Err(refusal) => return Err(refusal),
-            }
+    /// Puts a zombie into a ring, behind all others.
+    fn enter_ring(self, owner: Ref<'k, Untyped>, cnode: Ref<'k, CNode>) {
+        let first = owner.get().zombies.get(self.pin()).unwrap_or(cnode);
+        let last = first.get().ring.prev.get(self.pin()).unwrap_or(cnode);
+        join(last, cnode);
+        join(cnode, first);
+        owner.get().zombies.set(Some(first));
+    }
+
+    /// Takes a zombie out of its ring.
+    fn leave_ring(self, owner: Ref<'k, Untyped>, cnode: Ref<'k, CNode>) {
+        let ring = &cnode.get().ring;
+        let Some((prev, next)) = ring.prev.get(self.pin()).zip(ring.next.get(self.pin())) else { return };
+        join(prev, next);
+        if owner.get().zombies.is(cnode) {
+            owner.get().zombies.set(Some(next).filter(|next| *next != cnode));
+        }
+        ring.next.set(None);
+        ring.prev.set(None);
+    }
+
+    /// Hands the zombies of an Untyped that ends to the Untyped of which it was made. The memory of
+    /// a boot Untyped is not reused, and its zombies stay with it.
+    pub fn hand_zombies_up(self, untyped: Ref<'k, Untyped>) {
+        untyped.get().header.set_flag(FLAG_DEAD);
+        let Some(above) = untyped.get().made_of.get(self.pin()) else { return };
+        let Some(first) = untyped.get().zombies.get(self.pin()) else { return };
+        untyped.get().zombies.set(None);
+        if let Some(other) = above.get().zombies.get(self.pin())
+            && let Some(last) = first.get().ring.prev.get(self.pin())
+            && let Some(other_last) = other.get().ring.prev.get(self.pin())
+        {
+            join(last, other);
+            join(other_last, first);
+        }
+        // In front: a pass that is under way has not tried them.
+        above.get().zombies.set(Some(first));
+    }
+
+    /// Dissolves a task's list of zombies: from now on they are the work of their Untypeds only.
+    pub fn drop_zombies(self, task: Ref<'k, Task>) {
+        if task.get().zombies.is_null() {
+            return;
+        }
+        let _lists = self.lock_zombies();
+        if let Some(first) = task.get().zombies.get(self.pin()) {
+            first.get().worker.set(None);
+            task.get().zombies.set(None);
         }
     }
 
-    /// Moves the CNodes that could not be emptied back to the first list, if that list is empty.
-    pub fn retry_zombies(self) {
-        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
-        if zombies.open.is_null() {
-            zombies.open.set(zombies.refused.get(self.pin()));
-            zombies.refused.set(None);
+    /// Dissolves the running task's list of zombies if the task begins a system call.
+    #[inline(always)]
+    pub fn begin_zombies(self, me: OpenTask<'k>) {
+        if !is_again(me.part()) {
+            self.drop_zombies(me.object());
+        }
+    }
+
+    /// Takes a zombie out of the list of the task that empties it, if it is in one.
+    fn leave_list(self, cnode: Ref<'k, CNode>) {
+        let _lists = self.lock_zombies();
+        let CNode { listed, worker, .. } = cnode.get();
+        let (prev, next) = (listed.prev.get(self.pin()), listed.next.get(self.pin()));
+        let task = worker.get(self.pin());
+        if let Some(prev) = prev {
+            prev.get().listed.next.set(next);
+        }
+        if let Some(next) = next {
+            next.get().listed.prev.set(prev);
+            // Only the first of a list names the task.
+            next.get().worker.set(task);
+        }
+        if let Some(task) = task {
+            task.get().zombies.set(next);
+        }
+        listed.next.set(None);
+        listed.prev.set(None);
+        worker.set(None);
+    }
+
+    /// Notes that a zombie is empty: nothing refers to it any more.
+    fn finish_zombie(self, cnode: Ref<'k, CNode>) {
+        {
+            let _root = self.caps().lock_root(&cnode.get().header);
+            if cnode.get().header.set_flag(FLAG_DEAD)
+                && let Some(owner) = self.owner_of(cnode)
+            {
+                self.leave_ring(owner, cnode);
+            }
+        }
+        self.leave_list(cnode);
+    }
+
+    /// Empties the zombies of the running task's list. Those with objects that the task cannot end
+    /// leave the list.
+    pub fn empty_own_zombies(self, me: OpenTask<'k>) -> Result<()> {
+        while let Some(cnode) = me.get().zombies.get(self.pin()) {
+            match self.empty_for_ender(me, cnode) {
+                Ok(()) => self.finish_zombie(cnode),
+                Err(Refusal::Error { error: Error::InUse, .. }) => self.leave_list(cnode),
+                Err(refusal) => return Err(refusal),
+            }
+            self.bound_work();
+        }
+        Ok(())
+    }
+
+    /// Begins a pass over an Untyped's zombies: each of them is tried.
+    pub fn begin_pass(self, root: &Root, untyped: &Untyped) {
+        untyped.pass.store(root.next_pass(), Relaxed);
+    }
+
+    /// Empties the zombies of an Untyped.
+    /// Errors: [`Error::InUse`] if some of them could not be emptied in two passes.
+    pub fn empty_zombies_of(self, me: OpenTask<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
+        while let Some(cnode) = self.untried_zombie(untyped)? {
+            match self.empty_for_ender(me, cnode) {
+                Ok(()) => self.finish_zombie(cnode),
+                Err(Refusal::Error { error: Error::InUse, .. }) => self.pass_over(cnode),
+                Err(refusal) => return Err(refusal),
+            }
+            self.bound_work();
+        }
+        Ok(())
+    }
+
+    /// Returns a zombie of an Untyped that the pass under way has not tried; `None` if the Untyped
+    /// has none.
+    fn untried_zombie(self, untyped: Ref<'k, Untyped>) -> Result<Option<Ref<'k, CNode>>> {
+        let root = self.caps().lock_root(&untyped.get().header);
+        let Untyped { zombies, pass, retried, .. } = untyped.get();
+        let first = zombies.get(self.pin());
+        // Those that were tried are behind the others.
+        if first.is_some_and(|first| first.get().tried.load(Relaxed) == pass.load(Relaxed)) {
+            if retried.swap(true, Relaxed) {
+                retried.store(false, Relaxed);
+                return Err(Error::InUse.into());
+            }
+            self.begin_pass(&root, untyped.get());
+        }
+        if first.is_none() {
+            retried.store(false, Relaxed);
+        }
+        Ok(first)
+    }
+
+    /// Notes that the pass under way has tried a zombie in vain.
+    fn pass_over(self, cnode: Ref<'k, CNode>) {
+        let _root = self.caps().lock_root(&cnode.get().header);
+        if let Some(owner) = self.owner_of(cnode)
+            && !cnode.get().header.has_flag(FLAG_DEAD)
+        {
+            cnode.get().tried.store(owner.get().pass.load(Relaxed), Relaxed);
+            self.leave_ring(owner, cnode);
+            self.enter_ring(owner, cnode);
         }
     }
 
     /// Empties a CNode. The audit records each object that ends with it under the task that ended
     /// the CNode.
-    fn empty_for_ender(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
+    fn empty_for_ender(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>) -> Result<()> {
         self.sched.ender.set(self.security().is_told().then(|| cnode.get().ender()));
-        let emptied = self.empty(me, cnode, work);
+        let emptied = self.empty(me, cnode);
         self.sched.ender.set(None);
         emptied
     }
 
     /// Empties the remaining slots of a CNode.
-    /// Errors: [`Refusal::More`] after a bounded number of slots, which `work` counts.
-    fn empty(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
+    /// Errors: [`Refusal::More`] when the entry has no work left.
+    fn empty(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>) -> Result<()> {
         let header = &cnode.get().header;
         loop {
             let at = header.swept();
             let Some(slot) = cnode.get().slots.known().get(self.pin(), at) else { return Ok(()) };
-            refuse_if(*work == ZOMBIE_SLOTS || is_claimed(slot.get().word.load(self.pin())), Refusal::More)?;
-            *work += 1;
-            self.delete_slot(me, slot, Pins::Hold)?;
-            header.sweep(at);
-        }
-    }
-
-    /// Removes a CNode from the first list of zombies and then calls `then`, unless another CPU has
-    /// removed it. Only CNodes that other CPUs have added since are before it in the list.
-    fn take_zombie(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Zombies)) {
-        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
-        let mut link: &AtomicLink<CNode> = &zombies.open;
-        for _ in 0..ZOMBIE_SLOTS {
-            // The end of the list: another CPU has removed the CNode.
-            let Some(at) = link.get(self.pin()) else { return };
-            if at == cnode {
-                link.set(cnode.get().next_zombie.get(self.pin()));
-                return then(&zombies);
+            self.afford(2 * LOOK_WORK)?;
+            let word = slot.get().word.load(self.pin());
+            refuse_if(is_claimed(word), Refusal::More)?;
+            if word.object_type() != 0 {
+                self.afford(DELETE_WORK)?;
+                self.delete_slot(me, slot, Pins::Hold)?;
             }
-            link = &at.get().next_zombie;
+            header.sweep(at);
+            self.bound_work();
         }
-    }
-
-    /// Whether a CNode in an Untyped's memory is still a zombie.
-    pub fn has_zombies(self, untyped: &Untyped) -> bool {
-        let zombies = self.k.zombies.lock(self.cpu, &"the lists of zombies");
-        let all = [&zombies.open, &zombies.refused].map(|list| list.get(self.pin()));
-        let next = |cnode: &Ref<'k, CNode>| cnode.get().next_zombie.get(self.pin());
-        all.into_iter()
-            .flat_map(|first| core::iter::successors(first, next))
-            .any(|cnode| untyped.contains(cnode.addr()))
     }
 
     /// Deletes the capabilities that an earlier check has marked in the list of the running task's
@@ -129,15 +295,14 @@ impl<'k, M: Machine> Life<'k, M> {
     /// ended.
     #[inline(never)]
     pub fn dispose_grants(self, me: OpenTask<'k>) -> Refusal {
+        self.begin_steps();
         self.dispose_all(me).err().unwrap_or(Refusal::More)
     }
 
     fn dispose_all(self, me: OpenTask<'k>) -> Result<()> {
         let mut grants = Grants::new();
-        let mut settled = false;
         self.payload().grants_of(me.object(), &mut grants)?;
         for (place, grant) in grants.into_iter().enumerate() {
-            settled |= matches!(grant, Grant::Settled { .. });
             let Grant::Dispose { cap, of } = grant else { continue };
             let fate = match self.dispose(me, cap, of) {
                 Ok(fate) => fate,
@@ -146,8 +311,7 @@ impl<'k, M: Machine> Life<'k, M> {
             };
             self.payload().mark(me.object(), place, Grant::Settled { cap, fate });
         }
-        // A CNode that an earlier entry has deleted may not be empty yet.
-        if settled { self.empty_zombies(me) } else { Ok(()) }
+        self.empty_own_zombies(me)
     }
 
     /// Deletes a capability of the object with the identity `of`. If the slot holds another object
@@ -163,11 +327,8 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 }
 
-/// The lists of zombies: the first CNode of each.
-#[derive(Default)]
-pub struct Zombies {
-    /// CNodes that are being emptied.
-    pub open: AtomicLink<CNode>,
-    /// CNodes that could not be emptied.
-    pub refused: AtomicLink<CNode>,
+/// Makes two zombies neighbours in a ring.
+fn join(prev: Ref<'_, CNode>, next: Ref<'_, CNode>) {
+    prev.get().ring.next.set(Some(next));
+    next.get().ring.prev.set(Some(prev));
 }

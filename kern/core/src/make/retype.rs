@@ -57,6 +57,7 @@ struct Site<'a, 'k> {
     memory: &'a UntypedGuard<'a>,
     slot: Ref<'k, Slot>,
     parent: Ref<'k, Slot>,
+    untyped: Ref<'k, Untyped>,
     label: u32,
     layout: Layout,
 }
@@ -192,7 +193,8 @@ impl<'k, M: Machine> Make<'k, M> {
         self.caps().check_depth(from.slot).inspect_err(|_| self.unclaim_run(dest, slots.clone()))?;
         for i in slots.clone() {
             let made = self.place_in(dest, i).and_then(|to| {
-                self.make(Site { memory: &guard, slot: to.slot, parent: from.slot, label, layout }, recipe)?;
+                let (slot, parent, untyped) = (to.slot, from.slot, from.untyped);
+                self.make(Site { memory: &guard, slot, parent, untyped, label, layout }, recipe)?;
                 self.security().audit_grant(me.object(), Some(Op::Retype), to);
                 Ok(())
             });
@@ -249,7 +251,9 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         let head = site.region().carve_top(size_of::<Untyped>() as u64)?;
         let block = site.region().carve(site.layout.size, site.layout.align)?;
-        self.place(site, head, Untyped::new(&self.k.roots, site.root(), log2, block.into_region()))
+        let untyped = Untyped::new(&self.k.roots, site.root(), log2, block.into_region());
+        untyped.made_of.set(Some(site.untyped));
+        self.place(site, head, untyped)
     }
 
     fn make_frame(self, site: &Site<'_, 'k>, log2: u8) -> Option<()> {
@@ -285,7 +289,9 @@ impl<'k, M: Machine> Make<'k, M> {
     fn make_cnode(self, site: &Site<'_, 'k>) -> Option<()> {
         let (head, tail) = site.carve::<CNode>()?;
         let table = FilledTable::new(tail.into_table::<Slot>()?)?;
-        self.place(site, head, CNode::new(site.root(), table))
+        let cnode = CNode::new(site.root(), table);
+        cnode.made_of.set(Some(site.untyped));
+        self.place(site, head, cnode)
     }
 
     /// Makes a Process. Returns `None` if the memory is too small; other failures are errors.

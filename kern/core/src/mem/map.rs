@@ -20,10 +20,10 @@
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
-use kern_base::limits::{CLEAR_PARTS, FORGOTTEN_STEPS, PAGE_STEPS};
+use kern_base::limits::{CLEAR_PARTS, LOCK_WORK, PAGE_STEPS, SEND_WORK, UNMAP_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, VSpace};
-use kern_base::paging::{FramePte, Pte};
+use kern_base::paging::{ENTRIES, FramePte, Pte};
 use kern_base::phys::{Phys, PhysPage};
 use smp::door::Ref;
 use smp::door::masked::mask_index;
@@ -34,6 +34,7 @@ use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
+use crate::work::LOOK_WORK;
 use crate::{OpenTask, Refusal, Result, refuse_if};
 
 /// Checks that user level may map a page-aligned range: one that has neither page 0 nor the last
@@ -68,6 +69,9 @@ pub struct Page<'k> {
 
 /// Rights of a frame that allow to map it writable.
 pub const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
+
+/// Work of a page of a dying frame, besides its mappings.
+const PAGE_WORK: u64 = 4 * LOOK_WORK;
 
 /// The levels of tables whose entries map pages.
 pub const SMALL: u32 = 1;
@@ -508,26 +512,30 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// header counts the pages without mappings, and after those the pages that CPUs have flushed.
     pub fn end_frame(self, me: OpenTask<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let (header, pages) = (&frame.get().header, frame.get().pages());
-        for _ in 0..PAGE_STEPS {
+        loop {
             let number = header.swept();
             if number >= pages as usize {
                 return self.forget_frame(me, frame);
             }
+            self.afford(PAGE_WORK)?;
             let at = frame.get().page(number as u64);
             let Some(info) = self.k.frames.get(self.pin(), at) else { return Ok(()) };
             let Some(spot) = self.tables().first_spot(info.get()) else {
                 header.sweep(number);
+                self.bound_work();
                 continue;
             };
+            self.afford(UNMAP_WORK)?;
             let _guard = spot.vspace.get().lock(self.cpu);
             let entry = spot.load();
             if entry.maps(at, spot.level)
                 && self.take_away(spot, entry, info.get(), self.tables().address_of(spot))
             {
                 self.tlb().shoot_space(spot.vspace);
+                self.note_work(SEND_WORK * self.k.cpu_count() as u64);
             }
+            self.bound_work();
         }
-        Err(Refusal::More)
     }
 
     /// Waits until no CPU has a translation of a dying frame's pages, which have no mappings left.
@@ -539,15 +547,16 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// owner.
     fn forget_frame(self, me: OpenTask<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let (header, pages) = (&frame.get().header, frame.get().pages());
-        for _ in 0..FORGOTTEN_STEPS {
+        loop {
+            self.afford(PAGE_WORK)?;
             let number = header.swept();
             let Some(left) = (2 * pages as usize).checked_sub(number + 1) else { return Ok(()) };
             let at = frame.get().page(left as u64);
             let Some(info) = self.k.frames.get(self.pin(), at).map(Ref::get) else { return Ok(()) };
             self.forget_last_page(me, info)?;
             header.sweep(number);
+            self.bound_work();
         }
-        Err(Refusal::More)
     }
 
     /// Frees a page of a dying frame, once no CPU has a translation of the page. Pages in pools
@@ -571,7 +580,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Ends the mappings of a dying VSpace, in which no CPU maps any more: all CPUs leave it, then
-    /// its frames are released.
+    /// its frames are released. Its header counts the entries of its tables that are done.
     pub fn end_mappings(self, me: OpenTask<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
         let VSpace { ref header, ref leave, ref used, .. } = *vspace.get();
         {
@@ -582,14 +591,13 @@ impl<'k, M: Machine> Mem<'k, M> {
             }
         }
         Stamp::from_raw(leave.load(Acquire)).map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))?;
-        let number = header.swept();
-        if number >= used.load(Relaxed) as usize {
-            return Ok(());
+        while header.swept() < used.load(Relaxed) as usize * ENTRIES {
+            self.afford(LOCK_WORK)?;
+            let _guard = vspace.get().lock(self.cpu);
+            header.sweep_below(self.tables().let_go(vspace, header.swept()));
+            self.bound_work();
         }
-        let _guard = vspace.get().lock(self.cpu);
-        self.tables().let_go(vspace, number);
-        header.sweep(number);
-        Err(Refusal::More)
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@
 
 use abi::{Error, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::frames::{FrameInfo, WhyNot};
-use kern_base::limits::{PAGE_STEPS, SWEEP_STEPS};
+use kern_base::limits::{LOCK_WORK, PAGE_STEPS, SEND_WORK, UNMAP_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::objects::header_of;
@@ -27,6 +27,7 @@ use crate::args::Args;
 use crate::rooms::Mem;
 use crate::tables::walk::Spot;
 use crate::tlb::mark::Mark;
+use crate::work::LOOK_WORK;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Returns the refusal for a page that does not exist.
@@ -355,21 +356,23 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.tlb().note_and_wait(me, begun)
     }
 
-    /// Continues the passes over an Untyped's pages until one is over, a bounded number of pages in
-    /// an entry.
+    /// Continues the passes over an Untyped's pages until one is over, as far as the entry's work
+    /// suffices.
     pub fn sweep_until(self, untyped: Ref<'k, Untyped>, pass: Pass) -> Result<()> {
         let base = self.k.machine.phys(untyped.get().base());
         let pages = untyped.get().size() / PAGE_SIZE;
-        let mut left = SWEEP_STEPS;
+        let shoot = (UNMAP_WORK + SEND_WORK * self.k.cpu_count() as u64) as i64;
         let mut guard = self.caps().open_untyped(untyped);
         while !guard.sweep().is_over(pass) {
-            refuse_if(left == 0, Refusal::More)?;
+            self.afford(LOCK_WORK)?;
             let stretch = guard.sweep().go_on();
             drop(guard);
-            let (mut begun, mut number) = (None, stretch.first);
+            let (mut begun, mut number, mut left) = (None, stretch.first, LOCK_WORK as i64);
             while number < pages && left > 0 {
-                left -= 1;
-                if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE), &mut begun) {
+                if self.sweep_page(Phys(base.0 + number * PAGE_SIZE), &mut begun) {
+                    left -= shoot;
+                } else {
+                    left -= 2 * LOOK_WORK as i64;
                     number += 1;
                 }
             }
@@ -379,6 +382,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 guard.sweep().shootdown.set(Some(covering));
             }
             guard.sweep().note(stretch, number, pages);
+            self.bound_work();
         }
         Ok(())
     }

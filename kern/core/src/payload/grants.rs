@@ -283,7 +283,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let is_due = |grant: &Grant| match grant {
             Grant::Dispose { .. } => true,
             // A CNode that an earlier entry has deleted may not be empty yet.
-            Grant::Settled { .. } => self.caps().has_open_zombies(),
+            Grant::Settled { .. } => !me.get().zombies.is_null(),
             Grant::Copy { .. } | Grant::Move { .. } => false,
         };
         if grants.iter().any(is_due) { Err(Refusal::Dispose) } else { Ok(()) }

@@ -24,6 +24,7 @@ use abi::{Counter, Error, FaultAnswer, ObjType, Op, Rights};
 use kern_base::audit::Actor;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, Header};
+use kern_base::limits::SEND_WORK;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::{RawWord, header_of};
@@ -91,6 +92,7 @@ impl<'k, M: Machine> Security<'k, M> {
     #[cold]
     #[inline(never)]
     fn write_record(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) {
+        self.note_work(SEND_WORK);
         let record = self.record(event, make);
         if let Some(audit) = self.k.audit.get(self.pin()) {
             audit.get().write(self.pin(), &record);

@@ -7,6 +7,7 @@
 use abi::Error;
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::header::FLAG_DYING;
+use kern_base::limits::{LOCK_WORK, UNMAP_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::objects::header_of;
@@ -16,6 +17,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Tables;
+use crate::work::LOOK_WORK;
 use crate::{OpenTask, Refusal, Result};
 
 /// The last page table that was used: its number in the low bits, and above these the 2 MiB that it
@@ -214,26 +216,46 @@ impl<'k, M: Machine> Tables<'k, M> {
         }
     }
 
-    /// Releases the frames that one of a dying VSpace's tables maps. Then the table is free.
-    pub fn let_go(self, vspace: Ref<'k, VSpace>, number: usize) {
-        self.pages_of(vspace, number, |_, spot| {
-            let entry = spot.load();
-            if !entry.is_plain()
-                && let Some(info) = self.k.frames.get(self.pin(), entry.at())
-            {
-                let locked = info.get().lock(self.cpu);
-                self.unlink(&locked, spot);
-                if entry.is_pooled() {
-                    self.leave_pool(info.get(), &locked, entry.pool_access());
-                } else {
-                    locked.counts.set(locked.counts.get().without(entry.access()));
-                }
-            }
-            spot.store(Pte::EMPTY);
-        });
-        if let Some(info) = self.k.frames.get(self.pin(), vspace.get().place_of(number)) {
+    /// Releases frames that a dying VSpace maps by the entries of one table, from the entry `first`
+    /// on, with the work of a lock. Returns the first entry that is left. A table of which none is
+    /// left is free.
+    pub fn let_go(self, vspace: Ref<'k, VSpace>, first: usize) -> usize {
+        let number = first / ENTRIES;
+        let end = (number + 1) * ENTRIES;
+        let table = vspace.get().place_of(number);
+        // There is no such table, or no longer.
+        let Some((_, note)) = self.table_at(table) else { return end };
+        let (mut at, mut left) = (first, LOCK_WORK);
+        while at < end && left > 0 {
+            let spot = self.spot_at(vspace, at, note.level());
+            let maps = spot.filter(|spot| spot.load().has_page(spot.level));
+            maps.into_iter().for_each(|spot| self.let_page_go(spot));
+            left = left.saturating_sub(if maps.is_some() { UNMAP_WORK } else { LOOK_WORK / 2 });
+            at += 1;
+        }
+        if at == end
+            && let Some(info) = self.k.frames.get(self.pin(), table)
+        {
             info.get().lock(self.cpu).take_back();
         }
+        at
+    }
+
+    /// Releases the frame that an entry of a dying VSpace maps.
+    fn let_page_go(self, spot: Spot<'k>) {
+        let entry = spot.load();
+        if !entry.is_plain()
+            && let Some(info) = self.k.frames.get(self.pin(), entry.at())
+        {
+            let locked = info.get().lock(self.cpu);
+            self.unlink(&locked, spot);
+            if entry.is_pooled() {
+                self.leave_pool(info.get(), &locked, entry.pool_access());
+            } else {
+                locked.counts.set(locked.counts.get().without(entry.access()));
+            }
+        }
+        spot.store(Pte::EMPTY);
     }
 
     /// Subtracts one from the count of pools that have a page. With the last pool the page is its

@@ -505,7 +505,8 @@ fn who_empties_the_table_of_others_is_not_told_of_as_who_ended_what_it_had() {
     let (mut s, _) = audited(1);
     let (owner, task) = s.somebody(0, 10);
     let (innocent, other) = s.somebody(0, 20);
-    let (table, inner) = (s.w.make(0, ObjType::CNode, SLOTS), s.w.make(0, ObjType::CNode, 8));
+    let memory = s.w.make(0, ObjType::Untyped, 17);
+    let (table, inner) = (s.w.make_of(0, memory, ObjType::CNode, SLOTS), s.w.make(0, ObjType::CNode, 8));
     let (thing, member, group) = (s.w.make(0, ObjType::Process, 1), s.w.process(), s.group);
     s.w.join_all(group, member, GROUP);
     let things = [thing, member.process].map(|cap| identity(&mut s.w, cap));
@@ -524,6 +525,8 @@ fn who_empties_the_table_of_others_is_not_told_of_as_who_ended_what_it_had() {
     let before = told_of(&mut s.w, task.id).len();
     s.w.does_and_run(&other, Regs::op(Op::CapDelete, &[own(3)]));
     assert_eq!(told_of(&mut s.w, other.id), [], "it has deleted a capability of its own Notification");
+    assert_eq!(told_of(&mut s.w, task.id).len(), before, "a stranger's work ends nothing of it");
+    s.w.must(0, Op::UntypedReset, &[memory.arg()]);
     let told = told_of(&mut s.w, task.id).split_off(before);
     for of in things {
         let about: Vec<_> = told.iter().filter(|it| it.2 == of).map(|it| (it.0, it.1)).collect();

@@ -260,7 +260,7 @@ fn what_deletes_a_large_frame_of_a_device_may_be_killed_anywhere() {
         let _ = [0, 2].map(|n| s.w.finish(n));
         assert!(s.w.remembered(1, PAGE + 4096).is_none());
         if !moved {
-            assert!(steps > 4, "it takes several entries");
+            assert!(steps > 2, "it takes several entries");
             return;
         }
     }

@@ -2,7 +2,7 @@
 
 use abi::{Cap, Error, ObjType, Op, Rights, Target, process_rights};
 use kern_base::group::{Group, Member};
-use kern_base::limits::KILL_LOOKS;
+use kern_base::limits::ENTRY_WORK;
 use kern_base::process::Process;
 use kern_base::task::State;
 use smp::host_test;
@@ -208,6 +208,8 @@ fn a_kill_takes_its_right_and_many_entries() {
 fn a_kill_looks_at_a_group_once_however_many_capabilities_name_it() {
     const EXPOSURES: u64 = 512;
     const SLOTS: u32 = 64;
+    /// Work of a look, about.
+    const LOOK: u64 = 24;
     let mut s = Scene::new(1);
     let victim = victim(&mut s);
     let group = s.w.group(4, EXPOSURES);
@@ -222,7 +224,7 @@ fn a_kill_looks_at_a_group_once_however_many_capabilities_name_it() {
         while s.w.runs(0, &killer) && s.w.step(0) {
             entries += 1;
         }
-        let product = EXPOSURES * u64::from(SLOTS) / u64::from(KILL_LOOKS);
+        let product = EXPOSURES * u64::from(SLOTS) / (ENTRY_WORK / LOOK);
         assert!(killer.is_through() && entries <= product / 4, "{entries} entries");
         let pin = host_test::pin(0);
         let group = s.w.object::<Group>(group).expect("the group");

@@ -8,6 +8,7 @@ mod authority;
 mod begun;
 mod broadcast;
 mod broadcast_pages;
+mod budget;
 mod chains;
 mod copied;
 mod deferral;

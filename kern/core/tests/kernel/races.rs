@@ -8,7 +8,6 @@ use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::memory::Frame;
-use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
 use kern_base::task::{State, Task};

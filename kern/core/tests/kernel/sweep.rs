@@ -2,7 +2,7 @@
 //! that memory, or have given up doing so.
 
 use abi::{Cap, Error, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
-use kern_base::limits::{MESSAGE_PAGES_MAX, SWEEP_STEPS};
+use kern_base::limits::{ENTRY_WORK, MESSAGE_PAGES_MAX};
 use kern_base::memory::Frame;
 
 use crate::scene::Scene;
@@ -16,6 +16,8 @@ const MEMORY_LOG2: u64 = 24;
 const ENTRIES: usize = 4;
 /// Entries of a pass over that memory.
 const PASS: u64 = (1 << (MEMORY_LOG2 - 12)) / SWEEP_STEPS + 1;
+/// Pages at which one entry looks, at least.
+const SWEEP_STEPS: u64 = ENTRY_WORK / 32;
 
 /// Some memory, and a space into whose pool pages of it come.
 struct Memory {

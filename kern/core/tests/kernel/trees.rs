@@ -117,7 +117,7 @@ fn what_descends_from_several_that_have_left_descends_from_the_rest() {
     for count in [1, 2, RAISED_MAX, MANY] {
         let mut f = Family::new(count);
         let great = f.grandchildren.clone().into_iter().map(|cap| copy(&mut f.w, cap)).collect::<Vec<_>>();
-        // Whoever stands first keeps the place of all before it.
+        // The first slot of each level keeps the floor of all that have left before it.
         let first = *f.children.last().expect("a child");
         f.delete(f.leaving);
         f.delete(first);

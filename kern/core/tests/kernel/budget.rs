@@ -1,0 +1,310 @@
+//! The work of entries that end objects. A test builds as much as may hang together, ends it with
+//! one system call, and counts the points of each entry: atomic accesses and locks.
+
+use std::cell::Cell;
+
+use abi::{Cap, ObjType, Op, PAGE_SIZE, Rights, Target};
+use kern_base::header::FLAG_DEAD;
+use kern_base::notification::Notification;
+use kern_base::slot::{CNode, DEPTH_MAX};
+use kern_base::task::State;
+use smp::door::Ref;
+use smp::host_test;
+
+use crate::world::make::{INIT, Proc, at};
+use crate::world::{Regs, World};
+
+/// Points of an entry, at most.
+const POINTS: u64 = 2500;
+const PLACE: u64 = 0x1_0000_0000;
+
+/// Makes a system call and counts the points of each of its entries. Returns how many entries the
+/// call took, and the most points of one.
+fn work_of(w: &mut World, op: Op, args: &[u64]) -> (u64, u64) {
+    let points = Cell::new(0);
+    let mut count = |_| points.set(points.get() + 1);
+    let (mut entries, mut most) = (0, 0);
+    w.summon(0);
+    w.prepare(0, Regs::op(op, args));
+    while entries == 0 || !w.is_over(0) {
+        points.set(0);
+        host_test::at_points(&mut count, || {
+            if w.must_restart(0) || entries == 0 {
+                w.syscall(0);
+            } else {
+                assert!(w.step(0), "{op:?} waits for nothing");
+            }
+        });
+        entries += 1;
+        most = most.max(points.get());
+    }
+    assert_eq!(w.agent(0).regs().error(), None, "{op:?}");
+    w.dismiss(0);
+    (entries, most)
+}
+
+/// Checks that a system call takes several entries, none of which does too much.
+#[track_caller]
+fn is_bounded(w: &mut World, op: Op, args: &[u64], entries: u64) {
+    let (taken, most) = work_of(w, op, args);
+    assert!(taken >= entries, "{taken} entries, of {entries}, at most {most} points");
+    assert!(most <= POINTS, "an entry has {most} points, of {taken} entries");
+}
+
+fn move_to(w: &mut World, cap: Cap, table: Cap, slot: u32) {
+    w.must(0, Op::CapMove, &[cap.arg(), Target::new(table, slot).0]);
+}
+
+/// A frame with many mappings in a space of its own.
+fn mapped(w: &mut World, memory: Cap, space: Cap, times: u64, first: u64) -> Cap {
+    let frame = w.make_of(0, memory, ObjType::Frame, 12);
+    for n in 0..times {
+        let address = PLACE + (first + n) * PAGE_SIZE;
+        w.must(0, Op::Map, &[space.arg(), frame.arg(), address, 1, 0, 1]);
+    }
+    frame
+}
+
+/// CNodes of Untypeds of frames of mappings: bounds that multiply.
+#[test]
+fn cnodes_of_untypeds_of_frames_end_in_bounded_entries() {
+    const EACH: u64 = 6;
+    const MAPPINGS: u64 = 40;
+    let mut w = World::unchecked(1, 64 << 20);
+    let space = w.make(0, ObjType::VSpace, 32);
+    let root = w.make(0, ObjType::CNode, 64);
+    for n in 0..EACH as u32 {
+        let (inner, memory) = (w.make(0, ObjType::CNode, 2), w.make(0, ObjType::Untyped, 16));
+        for index in 0..EACH {
+            let first = (u64::from(n) * EACH + index) * MAPPINGS;
+            let _ = mapped(&mut w, memory, space, MAPPINGS, first);
+        }
+        move_to(&mut w, memory, inner, 1);
+        move_to(&mut w, inner, root, 1 + n);
+    }
+    is_bounded(&mut w, Op::CapDelete, &[at(root)], EACH * EACH);
+}
+
+#[test]
+fn nested_cnodes_end_in_bounded_entries() {
+    const DEEP: usize = 400;
+    let mut w = World::unchecked(1, 64 << 20);
+    let mut outer = w.make(0, ObjType::CNode, 2);
+    for _ in 0..DEEP {
+        let next = w.make(0, ObjType::CNode, 3);
+        move_to(&mut w, outer, next, 1);
+        outer = next;
+    }
+    is_bounded(&mut w, Op::CapDelete, &[at(outer)], 20);
+}
+
+#[test]
+fn cnodes_in_a_circle_end() {
+    const LONG: usize = 50;
+    let mut w = World::new(1);
+    let memory = w.make(0, ObjType::Untyped, 18);
+    let tables: Vec<Cap> = (0..LONG).map(|_| w.make_of(0, memory, ObjType::CNode, 4)).collect();
+    let objects: Vec<_> = tables.iter().map(|cap| w.object::<CNode>(*cap).expect("a CNode")).collect();
+    // Each holds a copy of the next one, and then its own last capability goes to the one before.
+    let copies: Vec<Cap> = tables
+        .iter()
+        .map(|table| {
+            let to = w.slot();
+            w.must(0, Op::CapCopy, &[table.arg(), at(to), u64::from(Rights::ALL.0), 0]);
+            to
+        })
+        .collect();
+    for (n, table) in tables.iter().enumerate() {
+        move_to(&mut w, copies[(n + 1) % LONG], *table, 1);
+    }
+    tables.iter().for_each(|table| _ = w.must(0, Op::CapDelete, &[at(*table)]));
+    assert!(objects.iter().all(|cnode| !cnode.get().header.has_flag(FLAG_DEAD)), "they hold each other");
+    w.must(0, Op::UntypedReset, &[memory.arg()]);
+}
+
+#[test]
+fn wide_cnodes_end_in_bounded_entries() {
+    const WIDE: u32 = 300;
+    let mut w = World::unchecked(1, 64 << 20);
+    let table = w.make(0, ObjType::CNode, u64::from(WIDE) + 1);
+    for n in 0..WIDE {
+        let inner = w.make(0, ObjType::CNode, 2);
+        move_to(&mut w, inner, table, 1 + n);
+    }
+    is_bounded(&mut w, Op::CapDelete, &[at(table)], 20);
+    let empty = w.make(0, ObjType::CNode, 1 << 16);
+    is_bounded(&mut w, Op::CapDelete, &[at(empty)], 20);
+}
+
+#[test]
+fn a_frame_with_many_mappings_ends_in_bounded_entries() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let space = w.make(0, ObjType::VSpace, 16);
+    let memory = w.make(0, ObjType::Untyped, 16);
+    let frame = mapped(&mut w, memory, space, 2000, 0);
+    is_bounded(&mut w, Op::CapDelete, &[at(frame)], 40);
+    let frame = mapped(&mut w, memory, space, 2000, 0);
+    let _ = frame;
+    is_bounded(&mut w, Op::UntypedReset, &[memory.arg()], 40);
+}
+
+#[test]
+fn a_space_with_many_mappings_ends_in_bounded_entries() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let space = w.make(0, ObjType::VSpace, 16);
+    let memory = w.make(0, ObjType::Untyped, 16);
+    let _ = mapped(&mut w, memory, space, 3000, 0);
+    is_bounded(&mut w, Op::CapDelete, &[at(space)], 60);
+}
+
+#[test]
+fn a_wide_group_ends_in_bounded_entries() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let group = w.group(4, 2000);
+    let process = w.process();
+    let task = w.start(process, 0, 5);
+    for index in 0..1000 {
+        w.expose(group, index, task.cap);
+    }
+    is_bounded(&mut w, Op::CapDelete, &[at(group)], 20);
+}
+
+#[test]
+fn a_group_with_many_records_ends_in_bounded_entries() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let group = w.group(1 << 15, 4);
+    is_bounded(&mut w, Op::CapDelete, &[at(group)], 20);
+}
+
+/// A process with many tasks, members of many groups.
+fn large_process(w: &mut World) -> Proc {
+    let process = w.process_of(abi::INIT_UNTYPED, 128, 256);
+    for n in 0..100 {
+        let task = w.task_with(process, 0, 5, true);
+        let group = w.group(2, 4);
+        w.expose(group, 1, task.cap);
+        w.join_all(group, process, Cap(20 + n));
+    }
+    process
+}
+
+#[test]
+fn a_large_process_ends_in_bounded_entries() {
+    for op in [Op::ProcessKill, Op::CapDelete] {
+        let mut w = World::unchecked(1, 64 << 20);
+        let process = large_process(&mut w).process;
+        is_bounded(&mut w, op, &[if op == Op::CapDelete { at(process) } else { process.arg() }], 10);
+    }
+}
+
+#[test]
+fn a_revoke_of_the_deepest_tree_has_bounded_entries() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let top = w.make(0, ObjType::Notification, 0);
+    let mut last = top;
+    for _ in 1..DEPTH_MAX {
+        let to = w.slot();
+        w.must(0, Op::CapCopy, &[last.arg(), at(to), u64::from(Rights::ALL.0), 0]);
+        last = to;
+    }
+    is_bounded(&mut w, Op::CapRevoke, &[at(top)], 5);
+}
+
+// --- whose work it is ----------------------------------------------------------------------------
+
+/// Slots of a CNode whose delete takes many entries.
+const SLOTS: u32 = 4000;
+
+/// A CNode of some memory, full of copies, and what they are copies of.
+fn full_table(w: &mut World, memory: Cap) -> (Cap, Ref<'static, CNode>) {
+    let note = w.make(0, ObjType::Notification, 0);
+    let table = w.make_of(0, memory, ObjType::CNode, u64::from(SLOTS));
+    for slot in 1..SLOTS {
+        let to = Target::new(table, slot).0;
+        w.must(0, Op::CapCopy, &[note.arg(), to, 0, 0]);
+    }
+    (table, w.object::<CNode>(table).expect("a CNode"))
+}
+
+/// An innocent's operations take one entry.
+#[track_caller]
+fn innocent_is_quick(w: &mut World) {
+    let note = w.make(0, ObjType::Notification, 0);
+    let to = w.slot();
+    w.must(0, Op::CapCopy, &[note.arg(), at(to), 0, 0]);
+    for (op, slot) in [(Op::CapDelete, to), (Op::CapDelete, note)] {
+        let (entries, points) = work_of(w, op, &[at(slot)]);
+        assert!(entries == 1 && points <= POINTS, "{op:?} takes {entries} entries, {points} points");
+    }
+}
+
+#[test]
+fn strangers_do_none_of_the_work_of_a_delete() {
+    let mut w = World::unchecked(2, 64 << 20);
+    let memory = w.make(0, ObjType::Untyped, 20);
+    let (table, object) = full_table(&mut w, memory);
+    w.begin(1, Regs::op(Op::CapDelete, &[at(table)]));
+    let before = object.get().header.swept();
+    assert!(!w.is_over(1) && before > 0 && before < SLOTS as usize, "{before} slots are empty");
+    w.hold(Some(1));
+    innocent_is_quick(&mut w);
+    let other = w.make(0, ObjType::Untyped, 14);
+    w.make_of(0, other, ObjType::Notification, 0);
+    w.summon(0);
+    w.begin(0, Regs::op(Op::UntypedReset, &[other.arg()]));
+    assert_eq!(object.get().header.swept(), before, "others have emptied slots");
+    w.hold(None);
+    w.finish(0);
+    assert_eq!(w.finish(1).error(), None);
+    assert!(object.get().header.has_flag(FLAG_DEAD), "the delete is over, and the CNode is not empty");
+}
+
+/// The task that ended a CNode is killed half-way: the reset of the CNode's memory empties it, and
+/// nothing else does.
+#[test]
+fn what_a_dead_task_left_is_emptied_by_the_reset_of_its_memory() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let above = w.make(0, ObjType::Untyped, 21);
+    let memory = w.make_of(0, above, ObjType::Untyped, 20);
+    let (table, object) = full_table(&mut w, memory);
+    let kept = w.make(0, ObjType::Notification, 0);
+    let note = w.object::<Notification>(kept).expect("a Notification");
+    w.must(0, Op::CapDelete, &[Target::new(table, SLOTS - 1).0]);
+    move_to(&mut w, kept, table, SLOTS - 1);
+    let deleter = w.start(INIT, 0, 5);
+    w.does(&deleter, Regs::op(Op::CapDelete, &[at(table)]));
+    let before = object.get().header.swept();
+    assert!(deleter.must_restart() && before < SLOTS as usize);
+    w.must(0, Op::TaskKill, &[deleter.cap.arg()]);
+    assert_eq!(deleter.state(), State::Dead);
+    innocent_is_quick(&mut w);
+    assert_eq!(object.get().header.swept(), before);
+    assert!(!note.get().header.has_flag(FLAG_DEAD), "a slot that is not empty keeps its object");
+    // The Untyped ends, and its zombies go to the one above.
+    w.must(0, Op::CapDelete, &[at(memory)]);
+    innocent_is_quick(&mut w);
+    is_bounded(&mut w, Op::UntypedReset, &[above.arg()], 10);
+    assert!(note.get().header.has_flag(FLAG_DEAD), "the memory is reset, and the CNode not emptied");
+}
+
+/// A task whose restarted delete is cancelled begins another one without the work of the first.
+#[test]
+fn a_delete_that_was_given_up_is_the_work_of_its_memory() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let memory = w.make(0, ObjType::Untyped, 20);
+    let (table, object) = full_table(&mut w, memory);
+    let note = w.make(0, ObjType::Notification, 0);
+    w.summon(0);
+    w.prepare(0, Regs::op(Op::CapDelete, &[at(table)]));
+    w.syscall(0);
+    assert!(!w.is_over(0));
+    let before = object.get().header.swept();
+    // Its registers are written meanwhile, as a debugger may do: a new call.
+    w.prepare(0, Regs::op(Op::CapDelete, &[at(note)]));
+    w.syscall(0);
+    assert!(w.is_over(0));
+    w.dismiss(0);
+    assert_eq!(object.get().header.swept(), before, "its next delete has emptied slots");
+    w.must(0, Op::UntypedReset, &[memory.arg()]);
+    assert!(object.get().header.has_flag(FLAG_DEAD));
+}
