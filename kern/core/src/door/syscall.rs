@@ -33,11 +33,10 @@ impl<'k, M: Machine> Door<'k, M> {
             a4: r.r9.get(),
             a5: r.r10.get(),
         };
-        if is_long(op) {
-            self.begin_work();
-        }
         if ends_objects(op) {
             self.begin_steps();
+        } else if is_long(op) {
+            self.begin_work();
         }
         let answer = match op {
             Op::Call => self.ipc().call(me, &args),
