@@ -161,7 +161,7 @@ operations! { ($)
     /// In: rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and
     /// first slot; r8 = count, 1 to 256. Out: rdi = bytes left.
     /// Rights: GRANT of the CNode where it is not the caller's own.
-    /// Errors: BadArgument, SlotOccupied, NoMemory, Retired, Dying (it is being reset), Forbidden.
+    /// Errors: BadArgument, SlotOccupied, NoMemory, Dying (it is being reset), Forbidden.
     Retype = 12 {
         takes [untyped(0), store(2)];
         labels GRANT;
@@ -330,7 +330,7 @@ operations! { ($)
     /// r9 = CPU, to which the first resume moves it. Out: rdi = the task's id.
     /// Rights: SCHEDULE; REGISTERS of the task; CONFIGURE of the process.
     /// Errors: NoCpu, OverLimit, WrongCpu, BadState, Dying, BadAddress, Full (no task number),
-    /// Mapped, NoTables, Forbidden (the task has another label than the process, or may not be
+    /// Retired, Mapped, NoTables, Forbidden (the task has another label than the process, or may not be
     /// written by processes with that label).
     TaskConfigure = 25 {
         takes [
@@ -837,8 +837,8 @@ operations! { ($)
     /// Reports a member of a group: the first from an index on. It reads a bounded number of
     /// records at a time; `rdi` says where it continues.
     ///
-    /// In: rdi = group (index: member). Out: rdi = its process, 0 if no record from there on has a
-    /// member; rsi = index; rdx = rights; r8 = custom bits.
+    /// In: rdi = group (index: member). Out: rdi = the identity of its process, which CapInspect
+    /// shows, 0 if no record from there on has a member; rsi = index; rdx = rights; r8 = custom bits.
     /// Rights: LISTEN, as ADD in GroupAdd.
     /// Errors: NotMember.
     GroupMember = 65 {

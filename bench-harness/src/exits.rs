@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_task_that_is_blamed_fails_the_test() {
         let [machine_check, _, nmi] = &ARRIVALS;
-        let blamed = "aurora: process 1 (task 0) ended: exception 18 error 0x0\r\naurora: exit fail\r\n";
+        let blamed = "aurora: the process of task 1 ended: exception 18 error 0x0\r\naurora: exit fail\r\n";
         assert!(is_missing(machine_check, blamed).is_some_and(|why| why.contains("machine check")));
         let dump = "aurora: kernel exception on cpu0 (APIC 0x0): machine check (vector 18)\r\n";
         let ends = "aurora: exit panic\r\n";

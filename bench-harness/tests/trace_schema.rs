@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use abi::{ProcessKey, TaskId};
+use abi::TaskId;
 use bench_harness::events::SCHEMA;
 use bench_harness::events::check::Violation;
 use bench_harness::events::chrome;
@@ -56,7 +56,7 @@ fn a_real_trace_breaks_no_rule() {
 /// Perfetto counts in nanoseconds, and drops slices that overlap.
 #[test]
 fn slices_of_a_track_do_not_overlap() {
-    let task = TaskId::new(ProcessKey::new(2, 0), 0, 0);
+    let task = TaskId::from_raw(2);
     let (why, state) = (Why::Blocked, TaskState::Recv);
     let short = (0..1000).step_by(2).flat_map(|n| {
         let runs = Event::Run { task, context: 1, priority: 1 };
@@ -92,7 +92,7 @@ fn the_schema_refuses_what_viewers_do_not_show() {
     let validator = validator();
     let event = |change: Value| {
         let mut event =
-            json!({ "name": "p1.0", "cat": "task", "ph": "X", "ts": 1.5, "dur": 2.0, "pid": 1, "tid": 1 });
+            json!({ "name": "t1", "cat": "task", "ph": "X", "ts": 1.5, "dur": 2.0, "pid": 1, "tid": 1 });
         for (key, value) in change.as_object().expect("members") {
             match value {
                 Value::Null => event.as_object_mut().expect("an object").remove(key),

@@ -467,10 +467,10 @@ impl Bound {
         for slot in picture.slots() {
             let Some(holder) = known(picture.holder(slot.table)) else { continue };
             if !self.may_hold(picture, holder, slot) {
-                let number = picture.process(self.holders[holder].at).map_or(0, |process| process.number);
+                let number = self.holders[holder].identity;
                 let what =
                     format!("{:?}", picture.thing(slot.object).map(|thing| (thing.kind, thing.identity)));
-                let what = format!("process {number} holds {what} with rights {:#x}", slot.rights);
+                let what = format!("process {number:#x} holds {what} with rights {:#x}", slot.rights);
                 out.push(Excess { rule: "bound", what });
             }
         }
@@ -482,9 +482,9 @@ impl Bound {
             let made =
                 |n: &usize| (self.items[*n].at..self.items[*n].at + self.items[*n].size).contains(&view.page);
             if !allowed && !(0..self.items.len()).filter(made).any(is_made) {
-                let number = picture.process(self.holders[holder].at).map_or(0, |process| process.number);
+                let number = self.holders[holder].identity;
                 let what =
-                    format!("process {number} sees page {:#x} (writable: {})", view.page, view.writable);
+                    format!("process {number:#x} sees page {:#x} (writable: {})", view.page, view.writable);
                 out.push(Excess { rule: "bound", what });
             }
         }

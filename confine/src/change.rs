@@ -223,12 +223,12 @@ impl<'a> Change<'a> {
 
     // --- names for people ------------------------------------------------------------------------
 
-    /// Names a process by its number.
+    /// Names a process by its identity.
     pub fn name(&self, process: u64) -> String {
-        let of = |picture: &Picture| picture.process(process).map(|process| process.number);
+        let of = |picture: &Picture| picture.process(process).map(|process| process.identity);
         of(self.before)
             .or_else(|| of(self.after))
-            .map_or("nobody".to_owned(), |number| format!("process {number}"))
+            .map_or("nobody".to_owned(), |number| format!("process {number:#x}"))
     }
 
     /// Names the acting processes.

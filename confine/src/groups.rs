@@ -103,7 +103,8 @@ impl Change<'_> {
 
     /// Returns the process that made an exposure; 0 if there is none.
     fn owner_of(&self, exposure: &Exposure) -> u64 {
-        self.before.process_with(exposure.owner).map_or(0, |process| process.at)
+        let mut all = self.before.s.processes.iter();
+        all.find(|process| process.identity == exposure.owner).map_or(0, |process| process.at)
     }
 
     /// Returns whether an exposure shows the same object as before, and is of the same kind.

@@ -57,14 +57,14 @@ pub struct Says {
 }
 
 impl Says {
-    /// Decodes a member record: key in the upper 36 bits, then SEND inverted, the nine other shared
-    /// rights, 16 custom bits.
+    /// Returns what a member record says, if it is one of a member.
     pub fn of(member: &Member) -> Option<Says> {
-        let word = member.word;
-        let send = if word >> 27 & 1 == 0 { Rights::SEND } else { Rights::NONE };
-        let others = Rights((word >> 16 & 0x7ff) as u32).and(Rights(0x1ff));
-        let rights = send.union(Rights(others.0 << 1)).and(MEMBER_RIGHTS);
-        (word != 0).then_some(Says { key: word >> 28, rights, custom: word & 0xffff })
+        let says = Says {
+            key: member.process_key,
+            rights: Rights(member.rights).and(MEMBER_RIGHTS),
+            custom: u64::from(member.custom),
+        };
+        (member.word != 0).then_some(says)
     }
 }
 

@@ -223,8 +223,8 @@ impl<'a> Facts<'a> {
 
 /// Describes a task, for messages to people.
 pub fn name_of(task: &Task) -> String {
-    let Task { process_number, number, state, stage, home, .. } = task;
-    format!("task {process_number}.{number} ({state:?}, {stage:?}, cpu{home})")
+    let Task { id, state, stage, home, .. } = task;
+    format!("task {id} ({state:?}, {stage:?}, cpu{home})")
 }
 
 /// Whether a task waits in a call.

@@ -7,8 +7,8 @@
 //! never free memory.
 
 use snapshot::{
-    CNode, Context, Cpu, Device, Notification, Number, Pool, Process, Reply, RequestKind, Stage, State, Task,
-    TaskNumber, Untyped, VSpace,
+    CNode, Context, Cpu, Device, Member, Notification, Pool, Process, Reply, RequestKind, Root, Stage,
+    State, Task, TaskNumber, Untyped, VSpace,
 };
 
 use crate::Snapshot;
@@ -67,10 +67,11 @@ refers! {
     Reply: |r, f| format!("Reply {:#x}", r.at), !f.is_busy(r.home);
     Cpu: |r, _f| format!("cpu{}", r.id), !r.busy;
     CNode: |r, f| format!("CNode {:#x}", r.at), !f.kernel.spaces_locked;
-    Process: |r, f| format!("process {}", r.number), !f.kernel.spaces_locked;
+    Process: |r, f| format!("process {:#x}", r.at), !f.kernel.spaces_locked;
     VSpace: |r, f| format!("VSpace {:#x}", r.at), !f.kernel.spaces_locked;
     Pool: |r, f| format!("event pool {:#x}", r.at), !r.locked && !f.any_busy();
-    Number: |r, f| format!("process number {}", r.number), !f.any_busy();
+    Root: |r, f| format!("root {}", r.id), !f.any_busy();
+    Member: |r, f| format!("member {} of {:#x}", r.number, r.group), !f.any_busy();
     TaskNumber: |r, f| format!("task number {} of {:#x}", r.number, r.process), !f.any_busy();
     Untyped: |r, f| format!("Untyped {:#x}", r.at), !f.is_root_locked(r.root);
     Device: |r, _f| format!("device frame {:#x}", r.frame), true;
@@ -165,12 +166,19 @@ references! {
     vspaces.process: VSpace -> process, when |f, r| true, agrees |to| to.vspace == r.at;
     /// The process of an event pool knows it.
     pools.process: Pool -> process, when |f, r| true, agrees |to| to.pool == r.at;
-    /// The process that has a number has it in its key.
-    numbers.process: Number -> process, when |f, r| true, agrees |to| to.number == r.number;
-    /// The task that has a task number has it in its TaskId, with the number's generation, and is
-    /// of that process.
+    /// The first process of a root has no process before it.
+    roots.processes: Root -> process, when |f, r| true, agrees |to| to.prev == 0;
+    /// The next process of a root knows the one before it, and is of that root.
+    processes.next: Process -> process, when |f, r| !f.any_busy(),
+        agrees |to| to.prev == r.at && to.root == r.root;
+    /// The process that the place of a member record names has the record's key.
+    members.place_process: Member -> process, when |f, r| true, agrees |to| to.key == r.process_key;
+    /// The task that has a task number knows that number, and is of that process.
     task_numbers.task: TaskNumber -> task, when |f, r| true,
-        agrees |to| to.number == r.number && to.generation + 1 == r.generation && to.owner == r.process;
+        agrees |to| to.number == r.number && to.owner == r.process;
+    /// The process whose task number a task has is the task's own.
+    tasks.bound_to: Task -> process, when |f, r| true,
+        agrees |to| to.at == r.owner && to.identity == r.of_process;
     /// A task's process has that task under its number.
     tasks.process: Task -> process, when |f, r| true, agrees |to| has_number(f, to.at, r);
     /// The copy of the link to a task's process that other CPUs read is equal to that link.

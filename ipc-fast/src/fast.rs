@@ -5,18 +5,19 @@ use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 
 use abi::events::{self, EventControl};
-use abi::{Counter, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, TaskId, Utcb, task_rights};
+use abi::{Counter, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, Utcb, task_rights};
 use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuOwn, CpuSched, CpuShared};
 use kern_base::events::{Cell, EventPool};
 use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, MEMBER_SEND_LIMIT, Member};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
+use kern_base::limits::TAG_BITS;
 use kern_base::memory::VSpace;
 use kern_base::notification::{Notification, NotificationHot};
 use kern_base::process::Process;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::slot::Slot;
 use kern_base::task::{
-    FLAG_IN_FAULT, FLAG_VECTOR, Message, PENDING_FAULT, PLAIN, RegFrame, State, Task, TaskHot,
+    FLAG_IN_FAULT, FLAG_VECTOR, Message, PENDING_FAULT, PLAIN, RegFrame, State, TAG_SHIFT, Task, TaskHot,
 };
 use kern_hal::assembly;
 use kern_hal::cpu::vector;
@@ -145,7 +146,7 @@ macro_rules! fastpaths {
             sc_place = const SC_STATE + offset_of!(ScState<SchedContext>, links) + QueueLinks::<SchedContext>::PLACE_OFFSET,
             note_flags = const offset_of!(Notification, header) + Header::FLAGS_OFFSET,
             note_home = const offset_of!(Notification, hot) + Homed::<NotificationHot>::HOME_OFFSET,
-            id_other_bits = const u32::BITS - TaskId::GENERATION_BITS,
+            id_other_bits = const u32::BITS - TAG_BITS,
             task_flags = const offset_of!(Task, header) + Header::FLAGS_OFFSET,
             flag_dead = const FLAG_DEAD,
             cell_shift = const size_of::<Cell>().ilog2(),
@@ -174,7 +175,7 @@ macro_rules! fastpaths {
             exposures_len = const offset_of!(Group, exposures) + NamedTable::<Exposure>::LEN_OFFSET,
             exposure_shift = const size_of::<Exposure>().ilog2(),
             exposure_word = const offset_of!(Exposure, slot) + offset_of!(Slot, word),
-            exposure_generation = const offset_of!(Exposure, tag) + size_of::<u32>(),
+            exposure_tag_part = const offset_of!(Exposure, tag) + TAG_SHIFT as usize / 8,
             has_xgetbv1 = sym vector::HAS_XGETBV1,
             initial_mxcsr = const vector::INITIAL_MXCSR,
             initial_vector = sym vector::INITIAL,

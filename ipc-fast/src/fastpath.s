@@ -144,7 +144,7 @@ phase.checks.\@:
     jne 12f
 8:  sar rbp, {addr_shift}                    // the callee
     mov rbx, [rbx + {exposure_tag}]
-    add rbx, [r15 + {recv_half}]             // live, of that generation, receiving, home here
+    add rbx, [r15 + {recv_half}]             // live, of that tag, receiving, home here
     cmp rbx, [rbp + {state}]
     jne 13f
     commit_call \words, 0

@@ -37,10 +37,15 @@ fast_send:
     sar r13, {addr_shift}                    // the task
     test byte ptr [r13 + {task_flags}], {flag_dead}
     jnz miss_send
-    mov ebx, [rbx + {exposure_generation}]   // of that generation: the low bits of its id
+    mov ebx, [rbx + {exposure_tag_part}]     // of that tag: the low bits of its id
+    .if {id_other_bits}
     xor ebx, [r13 + {id}]
     shl ebx, {id_other_bits}
     jnz miss_send
+    .else
+    cmp ebx, [r13 + {id}]
+    jne miss_send
+    .endif
     mov rbp, [r13 + {owner}]                 // its process; none: it has ended just now
     test rbp, rbp
     jz miss_send

@@ -143,6 +143,12 @@ class Kernel:
     def name(self, address):
         return "-" if address == 0 else self.names.get(address, "?")
 
+    def member_grants(self, record):
+        w = self.words
+        others = record >> w.member_rights_shift & (w.member_no_send >> w.member_rights_shift) - 1
+        rights = others << 1 | (0 if record & w.member_no_send else 1)
+        return "%x %x" % (rights, record & (1 << w.member_rights_shift) - 1)
+
     def add(self, kind, address):
         if address == 0 or address in self.names:
             return
@@ -151,9 +157,15 @@ class Kernel:
         self.objects.append((kind, address))
 
     def walk(self):
-        ids = self.k["processes"]["numbers"]
-        for entry in table(ids, kernel_field_target(plain_table(ids)["base"])):
-            self.add("Process", number(entry["process"]))
+        self.add("Process", number(self.k["first"]))
+        roots = self.k["roots"]["__0"]
+        for root in range(roots.type.range()[1] + 1):
+            process = number(roots[root]["processes"])
+            walked = 0
+            while process and walked < LIST_MAX:
+                walked += 1
+                self.add("Process", process)
+                process = read(at(KINDS["Process"][0], process), "next")
         done = 0
         while done < len(self.objects):
             self.lead_on(*self.objects[done])
@@ -314,7 +326,7 @@ def task_line(k, name, task):
     words = [name] + header_words(task)
     words += ["id=%x" % number(task["id"]), "home=%d" % read(task, "hot.home")]
     state_name = variant("kern_base::task::state::State", state)
-    words.append("state=%s#%d" % (state_name, word >> w.state_generation_shift))
+    words.append("state=%s#%d" % (state_name, word >> w.state_tag_shift))
     words.append("on=%d" % ((word & w.state_home_mask) >> w.state_home_shift))
     flags = word >> w.state_flags_shift & 0xff
     words += ["vector"] if flags & w.flag_vector else []
@@ -368,20 +380,22 @@ def pool_line(k, name, pool):
 
 
 def group_line(k, name, group):
-    members = ["%x:%x" % (index, number(record))
-               for index, record in enumerate(table(group["members"], member_type(group))) if number(record)]
+    places = table(group["memberships"], "kern_base::group::Membership")
+    members = ["%x:%s %s" % (index, k.name(number(place["process"])), k.member_grants(number(record)))
+               for index, (record, place) in enumerate(zip(table(group["members"], member_type(group)), places))
+               if number(record)]
     exposed = []
     for index, exposure in enumerate(table(group["exposures"], "kern_base::group::Exposure")):
         kind, address = k.target(exposure["slot"])
         first, part_of = number(exposure["per_cpu"]), number(exposure["part_of"])
         if kind is None and not first and not part_of:
             continue
-        owner = " owner=%x" % (number(exposure["owner"]) >> k.words.member_key_shift)
+        owner = " owner=%x" % number(exposure["owner"])
         text = "%x:" % index + (" part-of=%d" % (part_of - 1) if part_of else "")
         text += " per-cpu=%d%s" % (first - 1, owner) if first else ""
         if kind is not None:
-            generation = number(exposure["tag"]) >> k.words.state_generation_shift
-            text += "%s generation=%x%s" % (k.name(address), generation, owner)
+            tag = number(exposure["tag"]) >> k.words.state_tag_shift
+            text += "%s tag=%x%s" % (k.name(address), tag, owner)
         exposed.append(text)
     return [name] + header_words(group) + ["members=" + listed(members), "exposed=" + listed(exposed)]
 
@@ -391,14 +405,14 @@ def member_type(group):
 
 
 def process_line(k, name, process):
-    words = [name] + header_words(process) + ["key=%x" % (number(process["key_word"]) >> k.words.key_shift)]
+    words = [name] + header_words(process)
     words += ["cnode=" + k.name(number(process["cnode"])), "vspace=" + k.name(number(process["vspace"]))]
     words.append("pool=" + k.name(number(process["pool"])))
     tasks = []
     for index, entry in enumerate(table(process["tasks"], "kern_base::process::TaskNumber")):
-        generation = number(entry["generation"])
-        if generation:
-            tasks.append("%x:%x %s" % (index, generation, k.name(number(entry["task"]))))
+        task = number(entry["task"])
+        if task:
+            tasks.append("%x:%s" % (index, k.name(task)))
     return words + ["tasks=" + listed(tasks)]
 
 

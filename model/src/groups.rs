@@ -367,7 +367,7 @@ impl Model {
     /// Returns whether the caller may withdraw an exposure: its process has made it, or the exposed
     /// object is a task of that process.
     fn owns(&self, me: Id, group: Id, index: u32, object: Id) -> bool {
-        let own_task = || self.task(object).id.process() == self.task(me).id.process();
+        let own_task = || self.task(object).born_in == Some(self.process_of(me));
         self.group(group).exposures[index as usize].owner == Some(self.process_of(me))
             || self.object_type(object) == ObjType::Task && own_task()
     }

@@ -67,8 +67,6 @@ pub struct Model {
     pub cpus: usize,
     /// What subjects of a label may not do with objects of another.
     pub rules: BTreeMap<(u32, u32), u8>,
-    /// How many processes there can be.
-    pub process_numbers: usize,
     pub limits: Limits,
     /// The time in ticks: it passes only when somebody says so.
     pub now: u64,

@@ -23,10 +23,12 @@ const PAGE: u64 = abi::PAGE_SIZE;
 const SLOT: u64 = 32;
 const TABLE: u64 = 3 * PAGE;
 const TASK: u64 = 2 * PAGE;
-const TASK_NUMBER: u64 = 16;
+const TASK_NUMBER: u64 = 8;
 const MEMBER: u64 = 8;
 const MEMBERSHIP: u64 = 32;
 const EXPOSURE: u64 = 64;
+/// Alignment of a process.
+const PROCESS_ALIGN: u64 = 256;
 
 impl Untyped {
     pub fn free(&self) -> u64 {
@@ -138,9 +140,6 @@ impl Model {
         let mut left = self.untyped(from).clone();
         let no_memory = Refusal::new(Error::NoMemory, left.free());
         let (tops, block) = left.carve(&tops, bytes, align).ok_or(no_memory)?;
-        if what == ObjType::Process && self.live_processes() == self.process_numbers {
-            return Err(Error::Retired.into());
-        }
         *self.untyped_mut(from) = left;
         let at = tops.first().copied().unwrap_or(block);
         let object = self.add(at, Some(from), self.fresh(what, size, home, block));
@@ -217,7 +216,7 @@ impl Model {
             }
             ObjType::VSpace => (vec![sizes.vspace, *cpus as u64 * 8], (1 + size) * TABLE, PAGE),
             ObjType::CNode => (vec![], sizes.cnode + size * SLOT, LINE),
-            ObjType::Process => (vec![], sizes.process + size * TASK_NUMBER, LINE),
+            ObjType::Process => (vec![], sizes.process + size * TASK_NUMBER, PROCESS_ALIGN),
             ObjType::Group => {
                 let members = ((size & 0xffff) * MEMBER).next_multiple_of(LINE);
                 let memberships = ((size & 0xffff) * MEMBERSHIP).next_multiple_of(LINE);
@@ -231,12 +230,6 @@ impl Model {
             ObjType::EventPool => (vec![sizes.event_pool], pool_pages(size as u8) * PAGE, PAGE),
             ObjType::Machine => (vec![], 0, LINE),
         }
-    }
-
-    fn live_processes(&self) -> usize {
-        let is_live =
-            |id: &Id| !self.objects[id.0].ended && matches!(self.objects[id.0].kind, Kind::Process(_));
-        self.ids().filter(is_live).count()
     }
 
     /// Returns whether an object is in the memory of an Untyped, directly or in that of an Untyped

@@ -279,11 +279,12 @@ impl Model {
             (it.owner, it.left) = (None, it.left || calls);
         }
         let process = self.process_of(task);
-        let (number, address) = (self.task(task).id.task(), self.task(task).utcb_address);
+        let address = self.task(task).utcb_address;
         if let Some(vspace) = self.process(process).vspace {
             self.vspace_mut(vspace).pages.remove(&address);
         }
-        self.process_mut(process).tasks[usize::from(number)] = None;
+        let numbers = self.process_mut(process).tasks.iter_mut();
+        numbers.filter(|number| **number == Some(task)).for_each(|number| *number = None);
         let it = self.task_mut(task);
         (it.state, it.suspended, it.process) = (State::Dead, true, None);
     }

@@ -4,7 +4,7 @@ use abi::{Cap, Error, ObjType, Rights, SchedRights, TaskId, TaskRights, process_
 use abi::{sched_control_rights, sched_rights, task_rights};
 
 use crate::object::{Access, CPUS_MAX, Mapping, Offer, State};
-use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
+use crate::{Answer, Args, Id, Model, Refusal, Result};
 
 /// A slice that never ends, and so no timer.
 pub const ENDLESS: u64 = u64::MAX;
@@ -33,19 +33,7 @@ impl Model {
     /// Records the identity that the kernel gave a new task. No task had it before.
     pub fn named(&mut self, task: Id, id: TaskId) {
         assert!(!self.ids_given.contains(&id), "{id:?} is given twice");
-        let process = self.process_of(task);
-        let others = self.process(process).tasks.iter().flatten().filter(|other| **other != task);
-        for other in others {
-            assert_eq!(self.task(*other).id.process(), id.process(), "two keys of one process");
-        }
-        let is_foreign = |other: &Id| matches!(&self.objects[other.0].kind, Kind::Task(it) if it.process.is_some_and(|of| of != process));
-        for other in self.ids().filter(is_foreign) {
-            assert_ne!(self.task(other).id.process(), id.process(), "two processes have one key");
-        }
         self.ids_given.push(id);
-        let numbers = &mut self.process_mut(process).tasks;
-        let at = numbers.iter().position(|it| *it == Some(task)).expect("its number");
-        numbers.swap(at, usize::from(id.task()));
         self.task_mut(task).id = id;
     }
 

@@ -21,7 +21,7 @@ fn at(slot: u32) -> u64 {
 /// Makes a process with a task on each of two CPUs, and memory.
 fn world() -> (Model, [Id; 2]) {
     let sizes = Sizes { notification: 64, group: 64, ..Sizes::default() };
-    let mut model = Model { sizes, cpus: 2, process_numbers: 9, ..Model::default() };
+    let mut model = Model { sizes, cpus: 2, ..Model::default() };
     let cnode = model.put(Kind::CNode(object::CNode { slots: 64, process: None }));
     let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
     let process = model.put(Kind::Process(of));

@@ -34,7 +34,7 @@ fn home(task: usize) -> usize {
 
 /// Makes a process with tasks on several CPUs, each exposed, with a bound Notification and a Reply.
 fn world() -> (Model, Vec<Id>) {
-    let mut model = Model { cpus: CPUS, process_numbers: 9, ..Model::default() };
+    let mut model = Model { cpus: CPUS, ..Model::default() };
     let cnode = model.put(Kind::CNode(object::CNode { slots: 64, process: None }));
     let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
     let process = model.put(Kind::Process(of));

@@ -15,8 +15,6 @@ record! {
         depth_max: u32,
         /// Most tables of a CSpace.
         tables_max: u32,
-        /// Most tasks that can have one task number, one after the other.
-        generations_max: u32,
         /// Most steps of one kernel entry; 0: nobody counts.
         steps_max: u64,
         /// The count of grace periods.
@@ -40,6 +38,8 @@ record! {
         id: u32,
         /// A CPU holds its lock. Its tree may be half changed.
         locked: bool,
+        /// The first of the processes that were made of its memory.
+        processes: u64,
     }
 }
 
@@ -107,22 +107,14 @@ record! {
 }
 
 record! {
-    /// A number that a living process has.
-    Number = "number" {
-        /// The number.
-        number: u32,
-        /// The process.
-        process: u64,
-    }
-}
-
-record! {
     /// A process.
     object Process = "process" {
-        /// Its key: generation and number.
+        /// Its key, by which member records name it.
         key: u64,
-        /// The number in the key.
-        number: u32,
+        /// The next process of its root.
+        next: u64,
+        /// The previous process of its root.
+        prev: u64,
         /// The first table of its CSpace.
         cnode: u64,
         /// Its address space.
@@ -139,7 +131,7 @@ record! {
         locked: bool,
         /// How many task numbers it has.
         task_numbers: u32,
-        /// All task numbers below are in use, or used up.
+        /// All task numbers below are in use.
         free_number: u32,
         /// The target that handles the faults of its tasks, in its own CSpace; 0: none.
         fault_handler: u64,
@@ -155,14 +147,12 @@ record! {
 }
 
 record! {
-    /// A task number that was given.
+    /// A task number that a task has.
     TaskNumber = "task-number" {
         /// The process.
         process: u64,
         /// The number.
         number: u32,
-        /// How many tasks have had it.
-        generation: u32,
         /// The task that has it.
         task: u64,
     }
@@ -195,14 +185,16 @@ record! {
         number: u32,
         /// What it says; 0: it is empty.
         word: u64,
-        /// The number of the process in it.
-        process_number: u32,
+        /// The rights in it.
+        rights: u32,
+        /// The custom bits in it.
+        custom: u32,
         /// The key of the process in it.
         process_key: u64,
+        /// The process that its place names.
+        place_process: u64,
         /// The group that its place in the list names.
         place_group: u64,
-        /// The number that its place names.
-        place_number: u32,
         /// The next place in the list.
         next: u64,
         /// The previous place.
@@ -219,14 +211,14 @@ record! {
         number: u32,
         /// Its slot.
         slot: u64,
-        /// The generation that an exposed task must have.
-        generation: u32,
+        /// The tag that an exposed task must have.
+        tag: u32,
         /// One more than the number of the first exposure of one task for each CPU; 0: it is none
         /// of that kind.
         per_cpu: u32,
         /// One more than the shift of the bits of a watcher; 0: it is none.
         watch: u32,
-        /// The key of the process that has exposed this.
+        /// The identity of the process that has exposed this.
         owner: u64,
         /// One more than the number of the exposure of one task for each CPU that it is an entry
         /// of; 0: of none.

@@ -193,7 +193,6 @@ macro_rules! for_each_record {
             Frame frame frames;
             Info info infos;
             Device device devices;
-            Number number numbers;
             Process process processes;
             TaskNumber task_number task_numbers;
             Task task tasks;

@@ -7,12 +7,14 @@ record! {
     object Task = "task" {
         /// Its TaskId; 0: it is not configured.
         id: u64,
-        /// The task number in it.
+        /// Which of its process's task numbers it has, or had last.
         number: u32,
-        /// The number of the process in it.
-        process_number: u32,
-        /// The generation in it.
-        generation: u32,
+        /// The process whose task number it has.
+        bound_to: u64,
+        /// The identity of the process that it belongs to, or belonged to when it ended.
+        of_process: u64,
+        /// Its tag: bits of its id.
+        tag: u32,
         /// The CPU that owns it, or will.
         home: u32,
         /// It is under way to that CPU.
@@ -29,8 +31,8 @@ record! {
         vector: bool,
         /// The home that its state word names.
         state_home: u32,
-        /// The generation that its state word names.
-        state_generation: u32,
+        /// The tag that its state word has.
+        state_tag: u32,
         /// The security label that its state word names.
         state_label: u32,
         /// What a receive finds besides a call: bit 0 = senders, bit 1 = bits, bit 2 = a fault.

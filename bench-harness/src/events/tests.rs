@@ -1,7 +1,7 @@
 //! Tests with made traces. Each rule of the check holds for a good trace and is broken by a trace
 //! that differs in one place. Story, picture and answers are as expected.
 
-use abi::{ProcessKey, TaskId};
+use abi::TaskId;
 use test_abi::trace::{Event, How, IdleHow, Irq, MailKind, Path, RingPart, TRACE_CHANNEL, TaskState, Why};
 
 use super::check::{Findings, Violation, check};
@@ -14,7 +14,7 @@ use crate::records;
 const HZ: u64 = 1_000;
 
 fn task(number: u32) -> TaskId {
-    TaskId::new(ProcessKey::new(number, 0), 0, 0)
+    TaskId::from_raw(u64::from(number))
 }
 
 fn run(n: u32, context: u64, priority: u8) -> Event {
@@ -325,7 +325,7 @@ fn what_is_under_way_at_the_end_is_listed() {
         [
             "mail 0x100 of cpu 0 in cpu 1's mailbox since 21",
             "context 0xe of priority 1 in cpu 1's run queue",
-            "p2.0 has not received the call of p1.0 init, made at 20",
+            "t2 has not received the call of t1 init, made at 20",
         ]
     );
 }
@@ -417,14 +417,14 @@ fn questions_are_answered() {
     let ask = |query| answer(&trace, &story, query).join("\n");
     let wait = ask(Query::LongestWait);
     let longest = wait.lines().nth(1).expect("a line");
-    assert!(longest.contains("17 ticks") && longest.contains("p1.0 init on cpu 0"), "{wait}");
-    assert!(longest.contains("meanwhile p3.0 76 %"), "{wait}");
+    assert!(longest.contains("17 ticks") && longest.contains("t1 init on cpu 0"), "{wait}");
+    assert!(longest.contains("meanwhile t3 76 %"), "{wait}");
     let call = ask(Query::LongestCall);
     assert!(call.contains("44 ticks") && call.contains("received 13, answered 17, home 14"), "{call}");
     assert!(ask(Query::LongestRun).lines().nth(1).is_some_and(|line| line.contains("19 ticks")));
     assert!(ask(Query::LongestWake).contains("cpu 1 for mail of cpu 0"));
     assert!(ask(Query::Busy).contains("cpu 0: 47."), "{}", ask(Query::Busy));
-    assert!(ask(Query::Calls).contains("p1.0 init → p2.0: 1 calls, 44 / 44 / 44 ticks"));
+    assert!(ask(Query::Calls).contains("t1 init → t2: 1 calls, 44 / 44 / 44 ticks"));
 }
 
 #[test]
@@ -445,16 +445,16 @@ fn the_picture_shows_it() {
     let trace = trace(&good());
     let text = chrome::render(&trace, &Story::of(&trace), &[]);
     let picture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let runs = items(&picture, "X", "p1.0 init");
+    let runs = items(&picture, "X", "t1 init");
     assert_eq!(runs[0]["args"]["stopped"], "awaiting a reply from another CPU");
     assert_eq!(runs[1]["args"]["stopped"], "preempted");
     assert_eq!((runs[0]["ts"].as_f64(), runs[0]["dur"].as_f64()), (Some(5_000.0), Some(13_000.0)));
     // An arrow from the caller's CPU to where the callee begins to run, and back.
-    let [begin, end] = [items(&picture, "s", "call p2.0"), items(&picture, "f", "call p2.0")];
+    let [begin, end] = [items(&picture, "s", "call t2"), items(&picture, "f", "call t2")];
     assert_eq!((begin[0]["tid"].as_u64(), end[0]["tid"].as_u64()), (Some(1), Some(2)));
     assert_eq!(begin[0]["id"], end[0]["id"]);
     assert_eq!(end[0]["ts"].as_f64(), Some(29_000.0));
-    assert_eq!(items(&picture, "f", "reply to p1.0 init")[0]["tid"], 1);
+    assert_eq!(items(&picture, "f", "reply to t1 init")[0]["tid"], 1);
     assert_eq!(items(&picture, "s", "interrupt").len(), 2);
     assert_eq!(items(&picture, "s", "wake").len(), 2);
     let depth: Vec<i64> =

@@ -40,7 +40,7 @@ pub const ATTACKS: [Attack; 29] = [
     attack("waiting-callers", "lets 1,500 callers wait for a task, and kills that task"),
     attack("call-chain", "calls along a chain of 1,000 tasks, and kills the last"),
     attack("wide-group", "makes a group of 3,000 exposures, and deletes it"),
-    attack("process-numbers", "makes processes until no number is left, and keeps them"),
+    attack("process-numbers", "makes processes until its memory is used up, and keeps them"),
     attack("spent-numbers", "makes processes and takes their memory back, as fast as it goes"),
 ];
 

@@ -8,7 +8,8 @@
 //!
 //! Addresses differ between two builds. So an object's name is its type and its place among the
 //! objects of its type. Records come in the order in which the kernel's survey finds the objects:
-//! it begins at the processes, in the order of their numbers, and follows derivation trees.
+//! it begins at process 1 and the processes of each root, the latest first, and follows derivation
+//! trees.
 //!
 //! Snapshots [without memory](snapshot::Kernel::without_memory) have a text without capabilities,
 //! frames, mappings and Untypeds, which are named `?` there.

@@ -4,7 +4,9 @@ use std::iter::successors;
 
 use abi::ObjType;
 use invariants::pte::{Pte, What};
-use snapshot::{Context, Entry, Exposure, Frame, Group, Notification, Pool, Process, Slot, SlotUse, VSpace};
+use snapshot::{
+    Context, Entry, Exposure, Frame, Group, Member, Notification, Pool, Process, Slot, SlotUse, VSpace,
+};
 
 use super::line::Line;
 use super::{State, line_of, rounded};
@@ -47,7 +49,6 @@ impl State<'_> {
 
     fn process(&self, process: &Process) -> Line {
         let mut line = line_of(self, process, process.swept);
-        line.hex("key", process.key);
         line.value("cnode", self.name(process.cnode));
         line.value("vspace", self.name(process.vspace));
         line.value("pool", self.name(process.pool));
@@ -55,8 +56,7 @@ impl State<'_> {
         line.number("accepts", process.offer_slot);
         line.hex("accepts-from", process.offer_from);
         let its = self.s.task_numbers.iter().filter(|number| number.process == process.at);
-        let given = its.filter(|number| number.generation != 0);
-        line.list("tasks", given.map(|n| format!("{:x}:{:x} {}", n.number, n.generation, self.name(n.task))));
+        line.list("tasks", its.map(|n| format!("{:x}:{}", n.number, self.name(n.task))));
         line
     }
 
@@ -82,7 +82,12 @@ impl State<'_> {
     fn group(&self, group: &Group) -> Line {
         let mut line = line_of(self, group, group.swept);
         let members = self.s.members.iter().filter(|member| member.group == group.at && member.word != 0);
-        line.list("members", members.map(|member| format!("{:x}:{:x}", member.number, member.word)));
+        // The key in the record depends on where the process is in memory.
+        let shown = |member: &Member| {
+            let process = self.name(member.place_process);
+            format!("{:x}:{process} {:x} {:x}", member.number, member.rights, member.custom)
+        };
+        line.list("members", members.map(shown));
         let exposures = self.s.exposures.iter().filter(|exposure| exposure.group == group.at);
         line.list("exposed", exposures.map(|exposure| self.exposure(exposure)));
         line
@@ -98,8 +103,8 @@ impl State<'_> {
         }
         if let Some(slot) = self.slots.get(&exposure.slot).filter(|slot| slot.used == SlotUse::Full) {
             let name = self.name(slot.object);
-            // Of a Notification the generation says nothing.
-            text += &format!("{name} generation={:x} owner={:x}", exposure.generation, exposure.owner);
+            // Of a Notification the tag says nothing.
+            text += &format!("{name} tag={:x} owner={:x}", exposure.tag, exposure.owner);
         }
         text
     }

@@ -23,7 +23,7 @@ impl State<'_> {
             line.hex("control", task.control);
         }
         // The plain bit is a short way to say what the registers below say: it is left out.
-        line.value("state", format_args!("{}#{}", spelled(task.state), task.state_generation));
+        line.value("state", format_args!("{}#{}", spelled(task.state), task.state_tag));
         line.number("on", task.state_home);
         line.flag("vector", task.vector);
         line.flag("suspended", task.suspended);

@@ -44,15 +44,8 @@ fn world(base: u64) -> Snapshot {
             ..Cpu::default()
         }],
         classes: vec![Class { cpu: 0, priority: 9, first: spare, last: spare }],
-        processes: vec![Process {
-            at: process,
-            key: 0x1000,
-            cnode,
-            vspace: space,
-            pool,
-            ..Process::default()
-        }],
-        task_numbers: vec![TaskNumber { process, number: 0, generation: 1, task: client }],
+        processes: vec![Process { at: process, cnode, vspace: space, pool, ..Process::default() }],
+        task_numbers: vec![TaskNumber { process, number: 0, task: client }],
         tasks: vec![
             Task { own_context: time, callee: server, ..task(client, 1, Doing::Await) },
             Task {
@@ -94,12 +87,19 @@ fn world(base: u64) -> Snapshot {
             Context { at: spare, task: third, owner: third, queue_rank: 10, ..Context::default() },
         ],
         groups: vec![Group { at: group, ..Group::default() }],
-        members: vec![Member { group, number: 0, word: 0x100_0000_0001, ..Member::default() }],
+        members: vec![Member {
+            group,
+            number: 0,
+            word: 0x100_0000_0001,
+            place_process: process,
+            rights: 1,
+            ..Member::default()
+        }],
         exposures: vec![Exposure {
             group,
             number: 4,
             slot: group + 0x40,
-            generation: 2,
+            tag: 2,
             owner: 1,
             ..Exposure::default()
         }],
@@ -161,9 +161,9 @@ fn objects_have_names_and_no_addresses() {
     );
     assert_eq!(
         line(&here, "process1"),
-        "process1 refs=0 key=1000 cnode=cnode1 vspace=vspace1 pool=pool1 accepts=0 accepts-from=0 tasks=[0:1 task1]"
+        "process1 refs=0 cnode=cnode1 vspace=vspace1 pool=pool1 accepts=0 accepts-from=0 tasks=[0:task1]"
     );
-    let exposed = "group1 refs=0 members=[0:10000000001] exposed=[4:task2 generation=2 owner=1]";
+    let exposed = "group1 refs=0 members=[0:process1 1 0] exposed=[4:task2 tag=2 owner=1]";
     assert_eq!(line(&here, "group1"), exposed);
     assert!(line(&here, "vspace1").ends_with("pages=[10001:frame1+1]"), "{}", line(&here, "vspace1"));
     assert!(line(&here, "frame1").ends_with("log2=12 pages=2 mapped=1 writable=0 executable=0"));
@@ -205,7 +205,7 @@ fn what_programs_see_is_in_the_text() {
         ("look", |s| s.cpus[0].look_at = 9 * MINUTE),
         ("queue", |s| s.classes.clear()),
         ("state", |s| s.tasks[0].state = Doing::AwaitTimed),
-        ("generation", |s| s.tasks[0].state_generation += 1),
+        ("tag", |s| s.tasks[0].state_tag += 1),
         ("suspension", |s| s.tasks[0].suspended = true),
         ("control bits", |s| s.tasks[0].control = 1),
         ("deadline", |s| s.tasks[0].deadline_rank = 1),
@@ -230,10 +230,10 @@ fn what_programs_see_is_in_the_text() {
         ("CPUs that are covered", |s| s.controls[0].cpus += 1),
         ("a slice handed over", |s| s.contexts[0].consumed += 16 * MINUTE),
         ("member", |s| s.members[0].word = 0),
-        ("exposure", |s| s.exposures[0].generation += 1),
+        ("exposure", |s| s.exposures[0].tag += 1),
         ("event", |s| s.pools[0].reserved += 1),
         ("offer", |s| s.processes[0].offer_slot = 3),
-        ("task number", |s| s.task_numbers[0].generation += 1),
+        ("task number", |s| s.task_numbers[0].number += 1),
         ("carved memory", |s| s.untypeds[0].low += 1),
         ("mapping", |s| s.entries[0].address += 0x1000),
         ("mappings", |s| s.infos[0].writable += 1),

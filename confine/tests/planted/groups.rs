@@ -155,12 +155,13 @@ pub const PLANTS: &[Plant] = &[
             s.show(0, 0, B);
             s.s.exposures[0].per_cpu = 1;
         },
-        needs: &[|s| s.s.exposures[0].owner = A],
+        needs: &[|s| s.s.exposures[0].owner = process(A)],
         change: |s| {
-            let (first, owner) = (s.s.exposures[0], s.s.exposures[0].owner);
+            let first = s.s.exposures[0];
             (s.s.slots, s.s.exposures) =
                 (s.s.slots.iter().copied().filter(|it| it.table != GROUP).collect(), vec![]);
-            s.show(0, task(A), owner);
+            s.show(0, task(A), A);
+            s.s.exposures[0].owner = first.owner;
             s.s.exposures[0].per_cpu = first.per_cpu;
         },
     },

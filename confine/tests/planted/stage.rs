@@ -111,7 +111,7 @@ impl Stage {
             cnodes: CNode { at: cnode(n), identity: cnode(n), slots_at: cnode(n) + 0x100, slots: 16, process: process(n) };
             vspaces: VSpace { at: space(n), identity: space(n), process: process(n) };
             processes: Process {
-                at: process(n), identity: process(n), key: n, number: n as u32, cnode: cnode(n), vspace: space(n)
+                at: process(n), identity: process(n), key: n, cnode: cnode(n), vspace: space(n)
             };
             tasks: Task {
                 at: task(n), identity: task(n), id: n, owner: process(n), process: process(n), space: space(n),
@@ -158,10 +158,16 @@ impl Stage {
     /// Sets a record of a group: its process, rights and custom bits.
     pub fn record(&mut self, number: u32, key: u64, rights: impl Into<Rights>, custom: u64) {
         let rights: Rights = rights.into();
-        let send = if rights.contains(Rights::SEND) { 0 } else { 1 << 27 };
-        let word = key << 28 | send | u64::from(rights.0 >> 1 & 0x1ff) << 16 | custom;
         self.s.members.retain(|member| member.number != number);
-        self.s.members.push(Member { group: GROUP, number, word, ..Member::default() });
+        self.s.members.push(Member {
+            group: GROUP,
+            number,
+            word: 1,
+            process_key: key,
+            rights: rights.0,
+            custom: custom as u32,
+            ..Member::default()
+        });
     }
 
     /// Makes process A a member, as far as its record says.
@@ -175,11 +181,12 @@ impl Stage {
         self.put(cnode(A), self.next, GROUP, rights, 8)
     }
 
-    /// Exposes an object in the group, for a process.
+    /// Exposes an object in the group, for a process by its number; 0: for none.
     pub fn show(&mut self, number: u32, object: u64, owner: u64) {
         let at = GROUP + 0x100 + u64::from(number) * 0x40;
         let (used, kind) = (SlotUse::Full, self.kind(object) as u8);
         self.s.slots.push(Slot { at, table: GROUP, number, used, kind, object, ..Slot::default() });
+        let owner = if owner == 0 { 0 } else { process(owner) };
         let exposure = Exposure { group: GROUP, number, slot: at, owner, ..Exposure::default() };
         self.s.exposures.push(exposure);
     }

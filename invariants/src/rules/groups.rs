@@ -24,21 +24,14 @@ pub fn members(f: &Facts<'_>, out: &mut Findings) {
     for member in &f.s.members {
         let what = || format!("member {} of group {:#x}", member.number, member.group);
         if member.word == 0 {
-            let free = member.place_group | member.next | member.prev == 0;
+            let free = member.place_group | member.place_process | member.next | member.prev == 0;
             hold!(out, free, "{} is none, and is listed", what());
             continue;
         }
-        let fits = member.place_group == member.group && member.place_number == member.number;
-        hold!(
-            out,
-            fits,
-            "the place of {} is that of member {} of {:#x}",
-            what(),
-            member.place_number,
-            member.place_group
-        );
-        let process = process_of(f, member);
-        hold!(out, process.is_some(), "{} is process {}, which does not live", what(), member.process_number);
+        let fits = member.place_group == member.group;
+        hold!(out, fits, "the place of {} is one of group {:#x}", what(), member.place_group);
+        let process = f.process(member.place_process).filter(|process| process.key == member.process_key);
+        hold!(out, process.is_some(), "{} has key {:#x}, of no process", what(), member.process_key);
     }
     for group in &f.s.groups {
         let used = |member: &&Member| member.group == group.at && member.word != 0;
@@ -56,12 +49,6 @@ pub fn members(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Returns the living process that a member record names.
-fn process_of<'a>(f: &Facts<'a>, member: &Member) -> Option<&'a snapshot::Process> {
-    let number = f.s.numbers.iter().find(|number| number.number == member.process_number)?;
-    f.process(number.process).filter(|process| process.key == member.process_key)
-}
-
 /// A process's list has exactly its memberships, each once, each known to its neighbours.
 pub fn membership_lists(f: &Facts<'_>, out: &mut Findings) {
     if changes(f) {
@@ -74,8 +61,8 @@ pub fn membership_lists(f: &Facts<'_>, out: &mut Findings) {
             let Some(member) = f.member(next) else { break };
             let what = || {
                 format!(
-                    "member {} of group {:#x}, listed by process {}",
-                    member.number, member.group, process.number
+                    "member {} of group {:#x}, listed by process {:#x}",
+                    member.number, member.group, process.at
                 )
             };
             hold!(out, member.process_key == process.key && member.word != 0, "{} is another", what());
@@ -83,15 +70,15 @@ pub fn membership_lists(f: &Facts<'_>, out: &mut Findings) {
             (prev, next) = (next, member.next);
             listed += 1;
         }
-        hold!(out, next == 0, "the memberships of process {} lead to {}", process.number, f.name(next));
+        hold!(out, next == 0, "the memberships of process {:#x} lead to {}", process.at, f.name(next));
     }
     let used = f.s.members.iter().filter(|member| member.word != 0).count();
     let all = f.s.processes.iter().all(|process| !process.locked);
     hold!(out, listed == used || !all, "processes list {listed} memberships of {used}");
 }
 
-/// An exposure has a task or a Notification, and allows nothing besides. The generation that it
-/// wants is that of its task. An exposure of one task for each CPU has no slot of its own that is
+/// An exposure has a task or a Notification, and allows nothing besides. The tag that it wants is
+/// that of its task. An exposure of one task for each CPU has no slot of its own that is
 /// full, its entries are there, and each of them says whose it is. A watcher is a Notification that
 /// the group knows to be one.
 pub fn exposures(f: &Facts<'_>, out: &mut Findings) {
@@ -142,12 +129,11 @@ pub fn exposures(f: &Facts<'_>, out: &mut Findings) {
         if let Some(task) = f.task(slot.object) {
             hold!(
                 out,
-                task.generation == exposure.generation,
-                "{} wants generation {} of task {}.{}",
+                task.tag == exposure.tag,
+                "{} wants the tag {:#x} of task {}",
                 what(),
-                exposure.generation,
-                task.process_number,
-                task.number
+                exposure.tag,
+                task.id
             );
         }
         if exposure.watch != 0 {

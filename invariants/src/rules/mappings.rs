@@ -422,7 +422,7 @@ pub fn plain_pages(f: &Facts<'_>, out: &mut Findings) {
                 address,
                 page,
                 writable,
-                &|| format!("{} of process {}", f.name(pool.at), process.number),
+                &|| format!("{} of process {:#x}", f.name(pool.at), process.at),
                 out,
             );
         }

@@ -63,6 +63,7 @@ rules! {
     "badges" = trees::badges;
     "zombies" = trees::zombies;
     "task-numbers" = processes::task_numbers;
+    "process-lists" = processes::process_lists;
     "cspaces" = processes::cspaces;
     "event-pools" = processes::event_pools;
     "members" = groups::members;

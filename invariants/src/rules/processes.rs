@@ -1,12 +1,11 @@
 //! Processes: numbers of tasks, fields that fastpaths read, event pools.
 
-use snapshot::TaskNumber;
-
 use crate::facts::{Facts, name_of};
 use crate::report::Findings;
 
-/// Each task that is configured and alive has a number of its process. All numbers below a
-/// process's mark are in use, or used up: a number below that is free would never be given.
+/// Each task that is configured and alive has a number of its process, and its tag in its state
+/// word. All numbers below a process's mark are in use: a number below that is free would never be
+/// given.
 pub fn task_numbers(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
@@ -15,29 +14,27 @@ pub fn task_numbers(f: &Facts<'_>, out: &mut Findings) {
         hold!(out, task.owner != 0, "{} is alive, and of no process", name_of(task));
         hold!(
             out,
-            task.state_generation == task.generation,
-            "{} has generation {} in its state",
+            task.state_tag == task.tag,
+            "{} has the tag {:#x} in its state",
             name_of(task),
-            task.state_generation
+            task.state_tag
         );
     }
     for process in f.s.processes.iter().filter(|process| !process.locked) {
-        let is_taken =
-            |number: &TaskNumber| number.task != 0 || number.generation >= f.kernel.generations_max;
         let its = f.s.task_numbers.iter().filter(|number| number.process == process.at);
-        let taken = its.filter(|number| number.number < process.free_number && is_taken(number)).count();
+        let taken = its.filter(|number| number.number < process.free_number && number.task != 0).count();
         hold!(
             out,
             taken as u32 == process.free_number,
-            "process {} says that {} task numbers are taken, of which {taken} are",
-            process.number,
+            "process {:#x} says that {} task numbers are taken, of which {taken} are",
+            process.at,
             process.free_number
         );
         hold!(
             out,
             process.free_number <= process.task_numbers,
-            "process {} has {} task numbers",
-            process.number,
+            "process {:#x} has {} task numbers",
+            process.at,
             process.task_numbers
         );
     }
@@ -51,10 +48,23 @@ pub fn cspaces(f: &Facts<'_>, out: &mut Findings) {
     for process in &f.s.processes {
         let table = f.cnode(process.cnode).map_or((0, 0), |table| (table.slots_at, u64::from(table.slots)));
         let shown = (process.cspace_at, process.cspace_len);
-        hold!(out, shown == table, "process {} shows slots {shown:x?} of {table:x?}", process.number);
-        let number = f.s.numbers.iter().find(|number| number.process == process.at);
-        let numbered = number.is_some_and(|number| number.number == process.number);
-        hold!(out, numbered || f.any_busy(), "process {} is not found under its number", process.number);
+        hold!(out, shown == table, "process {:#x} shows slots {shown:x?} of {table:x?}", process.at);
+    }
+}
+
+/// A root lists each process that was made of its memory and has not ended. The process is first
+/// in the list, or the process before it leads to it.
+pub fn process_lists(f: &Facts<'_>, out: &mut Findings) {
+    if f.any_busy() {
+        return;
+    }
+    let processes = f.s.processes.iter().filter(|process| process.refs != 0);
+    for process in processes.filter(|process| !f.is_root_locked(process.root)) {
+        let listed = match process.prev {
+            0 => f.s.roots.iter().any(|root| root.processes == process.at),
+            prev => f.process(prev).is_some_and(|prev| prev.next == process.at),
+        };
+        hold!(out, listed, "process {:#x} is in no list", process.at);
     }
 }
 

@@ -124,7 +124,7 @@ fn what_is_half_done_violates_nothing() {
         world.processes.iter_mut().for_each(|process| process.locked = true);
         world.pools.iter_mut().for_each(|pool| pool.locked = true);
         world.infos.iter_mut().for_each(|info| info.locked = true);
-        let roots = (0..64).map(|id| snapshot::Root { id, locked: true });
+        let roots = (0..64).map(|id| snapshot::Root { id, locked: true, processes: 0 });
         world.roots = roots.collect();
         assert_eq!(check(&world), [], "{name}, all locks are held");
     }

@@ -3,35 +3,42 @@
 //! A member record is one word, so removal is one store and a check is one load:
 //!
 //! ```text
-//!  63                        28  27  26        16 15        0
+//!  63                        26  25  24        16 15        0
 //! +----------------------------+----+------------+-----------+
-//! |    process key (36 bits)   | !S |   rights   |  custom   |
+//! |    process key (38 bits)   | !S |   rights   |  custom   |
 //! +----------------------------+----+------------+-----------+
 //! ```
 //! `!S` is SEND inverted and `rights` are the other nine shared rights, so that XOR with the
-//! caller's key, shifted up, gives a number below `1 << 27` exactly when the key matches and SEND
+//! caller's key, shifted up, gives a number below `1 << 25` exactly when the key matches and SEND
 //! is held.
 //!
 //! An exposure holds a real capability slot, derived from the capability it was made with: revoking
 //! or destroying the object empties the exposure as it empties any other slot.
 
+use core::cell::Cell;
+use core::iter::Zip;
+use core::slice::Iter;
+
 use smp::sync::{AtomicU32, AtomicU64, Ordering};
 
-use abi::{ObjType, ProcessKey, Rights};
+use abi::{ObjType, Rights};
 use smp::cpu::Pin;
 use smp::door::masked::NamedTable;
-use smp::door::{AtomicLink, Table};
+use smp::door::{AtomicLink, Ref};
+use smp::lock::Lock;
 
 use crate::header::{Header, RootId};
+use crate::process::{KillName, Process, ProcessKey};
 use crate::slot::Slot;
 
 /// Where the process key starts in a member record.
 pub const MEMBER_KEY_SHIFT: u32 = 64 - ProcessKey::BITS;
 /// Set where the member may not send.
-pub const MEMBER_NO_SEND: u64 = 1 << 27;
+pub const MEMBER_NO_SEND: u64 = 1 << (MEMBER_KEY_SHIFT - 1);
 /// A record XOR the key, at most: key equal and SEND held.
 pub const MEMBER_SEND_LIMIT: u64 = MEMBER_NO_SEND - 1;
-const MEMBER_RIGHTS_SHIFT: u32 = 16;
+/// Where the other nine shared rights start in a member record, above the custom bits.
+pub const MEMBER_RIGHTS_SHIFT: u32 = 16;
 
 /// One member record.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,16 +101,33 @@ impl Member {
 }
 
 /// A member record's place among those of its process. It changes under the group's root lock and
-/// the process's [`memberships`](crate::process::Process::memberships).
+/// the process's [`memberships`](Process::memberships).
 #[repr(C)]
 #[derive(Default)]
 pub struct Membership {
     /// Null where the record is empty.
     pub group: AtomicLink<Group>,
-    pub index: AtomicU32,
+    /// The process that the record names. Any CPU reads it.
+    pub process: AtomicLink<Process>,
     pub next: AtomicLink<Membership>,
     pub prev: AtomicLink<Membership>,
 }
+
+impl Membership {
+    /// Returns the process that the member record of this place names, if the record is still the
+    /// same.
+    ///
+    /// The process is that of the record: a record and its place change together, and no process is
+    /// made at the place of another one while a kernel entry lasts, so a key names one process.
+    #[inline(always)]
+    pub fn process_of<'k>(&self, pin: Pin<'k>, member: Member) -> Option<Ref<'k, Process>> {
+        let process = self.process.get(pin)?;
+        member.is_of(process.get().key_word()).then_some(process)
+    }
+}
+
+/// Consecutive member records of a group, each with its place.
+pub type Members<'k> = Zip<Iter<'k, AtomicU64>, Iter<'k, Membership>>;
 
 /// One exposure: index → Task, one Task per CPU, or Notification.
 #[derive(Default)]
@@ -111,16 +135,16 @@ pub struct Membership {
 pub struct Exposure {
     /// The object. Its rights are none, so that the word is address and type only.
     pub slot: Slot,
-    /// For a task: the generation half of the state word that it must have. Stable while `slot` is
-    /// full.
+    /// For a task: the tag half of the state word that it must have. Stable while `slot` is full.
     pub tag: AtomicU64,
     /// For one task per CPU: index of the first of its entries, plus one; else 0.
     pub per_cpu: AtomicU32,
     /// For a Notification that watches the group: the shift of its bits, plus one; else 0. Stable
     /// while `slot` is full.
     pub watch: AtomicU32,
-    /// The process that has exposed this, by its key at the position of a member record. Stable
-    /// while `slot` is full, and while `per_cpu` says that entries start somewhere.
+    /// The process that has exposed this, by its [identity](Header::identity), because the exposure
+    /// may outlive the process. Stable while `slot` is full, and while `per_cpu` says that entries
+    /// start somewhere.
     pub owner: AtomicU64,
     /// For an entry of an exposure with one task per CPU: that one's index, plus one; else 0.
     /// Nothing else is exposed here.
@@ -128,7 +152,7 @@ pub struct Exposure {
 }
 
 smp::zeroed! {
-    Membership { group, index, next, prev }
+    Membership { group, process, next, prev }
     Exposure { slot, tag, per_cpu, watch, owner, part_of }
 }
 
@@ -139,7 +163,7 @@ pub struct Group {
     pub members: NamedTable<AtomicU64>,
     pub exposures: NamedTable<Exposure>,
     /// By member.
-    pub memberships: Table<Membership>,
+    pub memberships: NamedTable<Membership>,
     /// How many members there are. Under the root lock.
     pub count: AtomicU32,
     /// All records before this one are in use. Under the root lock.
@@ -149,8 +173,8 @@ pub struct Group {
     /// How often its end was refused, after which it served on. Under the root lock.
     pub refused: AtomicU64,
     /// The last kill that has checked all exposures here: the tasks of its process are not exposed
-    /// any more ([`Process::kill_word`](crate::process::Process::kill_word)).
-    pub withdrawn: AtomicU64,
+    /// any more.
+    pub withdrawn: Lock<Cell<KillName>>,
 }
 
 impl Group {
@@ -158,12 +182,12 @@ impl Group {
         root: RootId,
         members: NamedTable<AtomicU64>,
         exposures: NamedTable<Exposure>,
-        memberships: Table<Membership>,
+        memberships: NamedTable<Membership>,
     ) -> Group {
         let header = Header::new(ObjType::Group, root);
         let (count, free) = (AtomicU32::new(0), AtomicU32::new(0));
         let (watched, refused) = (AtomicU64::new(0), AtomicU64::new(0));
-        let withdrawn = AtomicU64::new(0);
+        let withdrawn = Lock::new(Cell::new(KillName::default()));
         Group { header, members, exposures, memberships, count, free, watched, refused, withdrawn }
     }
 
@@ -180,10 +204,22 @@ impl Group {
         self.members.get(pin, index).map(|record| Member::read(record.get()))
     }
 
-    /// Returns at most `most` member records from index `first` on, which user level chose.
+    /// Returns the index of a member record by its place, which is one of this group's.
+    pub fn index_of(&self, pin: Pin<'_>, place: Ref<'_, Membership>) -> usize {
+        let first = self.memberships.known().get(pin, 0).map_or(0, Ref::addr);
+        (place.addr() - first) as usize / size_of::<Membership>()
+    }
+
+    /// Returns at most `most` member records from index `first` on, which user level chose, each with
+    /// its place.
     #[inline(always)]
-    pub fn members_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> &'k [AtomicU64] {
-        self.members.get_from(pin, first, most)
+    pub fn members_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> Members<'k> {
+        let row = self.members.masked(first).and_then(|first| {
+            let count = most.min(self.members.known().len() - first);
+            self.members.known().row(pin, first, count).zip(self.memberships.known().row(pin, first, count))
+        });
+        let (records, places) = row.unwrap_or_default();
+        records.iter().zip(places)
     }
 }
 
@@ -193,12 +229,12 @@ mod tests {
 
     #[test]
     fn member_record_checks_key_and_send_in_one_comparison() {
-        let key = ProcessKey::new(77, 3);
+        let key = ProcessKey::from_raw(0x2a_0000_0077);
         let ok = |m: Member, k: ProcessKey| (m.0 ^ (k.raw() << MEMBER_KEY_SHIFT)) <= MEMBER_SEND_LIMIT;
         let m = Member::new(key, Rights::SEND | Rights::ADD, 0xbeef);
         assert!(ok(m, key));
-        assert!(!ok(m, ProcessKey::new(77, 4)));
-        assert!(!ok(m, ProcessKey::new(78, 3)));
+        assert!(!ok(m, ProcessKey::from_raw(key.raw() + 1)));
+        assert!(!ok(m, ProcessKey::from_raw(key.raw() ^ 1 << (ProcessKey::BITS - 1))));
         assert!(!ok(Member::EMPTY, key));
         assert!(!ok(Member::new(key, abi::MEMBER_RIGHTS.minus(Rights::SEND), 0), key));
         assert_eq!((m.key(), m.rights(), m.custom()), (key, Rights::SEND | Rights::ADD, 0xbeef));

@@ -1,6 +1,6 @@
 //! The header that every kernel object starts with.
 
-use smp::sync::{AtomicU16, AtomicU32, Ordering};
+use smp::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use core::fmt;
 
@@ -20,31 +20,33 @@ impl RootId {
     }
 }
 
+/// Bits of an object's number among its root's objects, in its identity.
+pub const SERIAL_BITS: u32 = 56;
+
 /// Being destroyed: no new reference may be made to the object.
 pub const FLAG_DYING: u16 = 1 << 0;
 /// Destroyed: an inert shell until its Untyped is reset.
 pub const FLAG_DEAD: u16 = 1 << 1;
 
-/// Type, flags, reference count, security label; then the root of its memory.
+/// Type, root of its memory, flags, reference count, security label; then its identity.
 #[repr(C)]
 pub struct Header {
-    object_type: u16,
+    object_type: u8,
+    root: u8,
     flags: AtomicU16,
     /// Capability slots that refer to the object, exposures included.
     refs: AtomicU32,
     /// Security label; 0 = none.
     label: AtomicU32,
-    /// Which of its root's objects it is, in two parts: see [`Header::identity`].
-    serial_low: AtomicU32,
-    root: RootId,
-    serial_high: AtomicU16,
     /// How far the destruction of the object's table has come: nothing is left below.
     swept: AtomicU32,
+    /// See [`Header::identity`].
+    identity: AtomicU64,
 }
 
 methods! { Header:
-    fn object_type(self) -> Option<ObjType> = ObjType::from_raw(self.object_type as u8);
-    fn root(self) -> RootId = self.root;
+    fn object_type(self) -> Option<ObjType> = ObjType::from_raw(self.object_type);
+    fn root(self) -> RootId = RootId(u16::from(self.root));
     fn label(self) -> u32 = self.label.load(Ordering::Relaxed);
     fn set_label(self, label: u32) = self.label.store(label, Ordering::Release);
     fn refs(self) -> u32 = self.refs.load(Ordering::Relaxed);
@@ -74,31 +76,27 @@ impl Header {
 
     pub const fn new(object_type: ObjType, root: RootId) -> Header {
         Header {
-            object_type: object_type as u16,
+            object_type: object_type as u8,
+            root: root.0 as u8,
             flags: AtomicU16::new(0),
             refs: AtomicU32::new(0),
             label: AtomicU32::new(0),
-            serial_low: AtomicU32::new(0),
-            root,
-            serial_high: AtomicU16::new(0),
             swept: AtomicU32::new(0),
+            identity: AtomicU64::new(0),
         }
     }
 
     /// Returns a number that distinguishes the object from every earlier and later one: its root,
-    /// and its number among the root's objects (48 bits, from 1). It does not reveal the object's
+    /// and its number among the root's objects (56 bits, from 1). It does not reveal the object's
     /// address.
     pub fn identity(&self) -> u64 {
-        let high = u64::from(self.serial_high.load(Ordering::Relaxed));
-        let serial = high << 32 | u64::from(self.serial_low.load(Ordering::Relaxed));
-        u64::from(self.root.0) << 48 | serial
+        self.identity.load(Ordering::Relaxed)
     }
 
     /// Gives the object its number among the objects of its root, before its first capability
     /// exists.
     pub fn number(&self, serial: u64) {
-        self.serial_low.store(serial as u32, Ordering::Relaxed);
-        self.serial_high.store((serial >> 32) as u16, Ordering::Relaxed);
+        self.identity.store(u64::from(self.root) << SERIAL_BITS | serial, Ordering::Relaxed);
     }
 }
 
@@ -107,7 +105,7 @@ impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let object_type = self.object_type;
         let flags = self.flags.load(Ordering::Relaxed);
-        let (refs, root) = (self.refs(), self.root.index());
+        let (refs, root) = (self.refs(), self.root);
         write!(
             f,
             "object of type {object_type}, flags {flags:#x}, {refs} slots, root {root}, swept {}",

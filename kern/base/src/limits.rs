@@ -5,9 +5,8 @@
 //! operation takes several kernel entries.
 //!
 //! # Bounds that do not change
-//! The hardware defines the 512 entries of a page table. A `TaskId` keeps its layout, and so its 24
-//! bits of generation, of which fewer are used. Programs see the depth of a derivation tree, the
-//! tables of a CSpace and the size of a Retype, and tests reach them.
+//! The hardware defines the 512 entries of a page table. Programs see the depth of a derivation
+//! tree, the tables of a CSpace and the size of a Retype, and tests reach them.
 
 /// Returns a bound: `small` in test builds with small limits, and else `normal`.
 const fn limit<T: Copy>(normal: T, small: T) -> T {
@@ -48,11 +47,11 @@ pub const MEMBER_LOOKS: u32 = limit(128, 3);
 /// Task numbers that one kernel entry looks at.
 pub const NUMBER_LOOKS: usize = limit(256, 3);
 
-/// Generations that a task number can have.
-pub const TASK_GENERATIONS: u16 = limit(1 << 12, 1 << 6);
+/// Serial numbers that a CPU takes together.
+pub const SERIAL_BLOCK: u64 = limit(1 << 10, 2);
 
-/// Generations that a process number can have.
-pub const PROCESS_GENERATIONS: u32 = limit(1 << 12, 1 << 6);
+/// Bits of a task's tag. Fewer bits only make tags repeat sooner.
+pub const TAG_BITS: u32 = limit(32, 1);
 
 /// Descendants of a deleted capability up to which all become one less deep. With more descendants
 /// they keep their depth.

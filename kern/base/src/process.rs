@@ -3,10 +3,10 @@
 use smp::lock::Lock;
 use smp::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use abi::{ObjType, ProcessKey};
+use abi::ObjType;
 use smp::cpu::Pin;
 use smp::door::masked::FilledTable;
-use smp::door::{AtomicLink, Table};
+use smp::door::{AtomicLink, Piece, Ref, Table};
 
 use crate::events::EventPool;
 use crate::group::{MEMBER_KEY_SHIFT, Membership};
@@ -15,14 +15,52 @@ use crate::memory::VSpace;
 use crate::slot::{CNode, Slot};
 use crate::task::Task;
 
-/// One task number of a process: the task that has it, and the generation it is at.
+/// A process's key: the number by which member records name it.
+///
+/// The key is the process's place in memory, in units of [`PROCESS_ALIGN`] bytes. So keys need no
+/// table and no memory of the kernel, and no program can use up the keys of others. A process that
+/// is made at the place of an earlier one has the key of the earlier one. That is safe because
+/// nothing names the earlier process any more:
+///
+/// * its end takes it out of all groups, before its last capability goes;
+/// * the memory is used again only after a quiet period, so the kernel entries that had read one of
+///   its records have ended;
+/// * what may outlive a process names it by its [identity](Header::identity), never by its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct ProcessKey(u64);
+
+/// Alignment of a process in memory.
+pub const PROCESS_ALIGN: u64 = 256;
+
+impl ProcessKey {
+    pub const BITS: u32 = 38;
+
+    /// Bits of an address that a key distinguishes: all bits of an address of RAM.
+    pub const PLACE_BITS: u32 = Self::BITS + PROCESS_ALIGN.ilog2();
+
+    /// Returns the key of the process at an address.
+    const fn of_place(addr: u64) -> ProcessKey {
+        ProcessKey::from_raw(addr / PROCESS_ALIGN)
+    }
+
+    /// Returns the key that a number says.
+    pub const fn from_raw(raw: u64) -> ProcessKey {
+        ProcessKey(raw & ((1 << Self::BITS) - 1))
+    }
+
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// One task number of a process: the task that has it.
 #[derive(Default)]
 pub struct TaskNumber {
     pub task: AtomicLink<Task>,
-    pub generation: AtomicU16,
 }
 
-smp::zeroed! { TaskNumber { task, generation } }
+smp::zeroed! { TaskNumber { task } }
 
 /// What stands for the slots of a process that has none.
 static NO_SLOT: Slot = Slot::new();
@@ -67,6 +105,13 @@ impl Offer {
     }
 }
 
+/// A name of a kill: the [identity](Header::identity) of the process, and which of its kills it is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct KillName {
+    process: u64,
+    number: u64,
+}
+
 /// A process. Its first fields are what the fastpath reads.
 #[repr(C, align(64))]
 pub struct Process {
@@ -83,8 +128,7 @@ pub struct Process {
     /// Where events for its tasks go.
     pub pool: AtomicLink<EventPool>,
     pub vector: AtomicBool,
-    /// All task numbers below this one are in use, or used up. Under the lock of
-    /// [`Process::memberships`].
+    /// All task numbers below this one are in use. Under the lock of [`Process::memberships`].
     pub free_number: AtomicU16,
     /// Which membership the process accepts next.
     pub offer: Offer,
@@ -94,13 +138,16 @@ pub struct Process {
     /// the exposure there in the lower.
     pub left: AtomicU64,
     /// How often a kill has completed that.
-    pub kills: AtomicU32,
+    pub kills: AtomicU64,
     /// Task numbers that know the label of the process, or are being told: all below this one.
     /// Under the lock of [`Process::vspace`] and [`Process::cnode`].
     pub label_told: AtomicU32,
     pub tasks: Table<TaskNumber>,
     /// The first of its memberships: a list. Lock order: a group's root, then this one.
     pub memberships: Lock<AtomicLink<Membership>>,
+    /// Its neighbours in the list of its root's processes. Under the root lock.
+    pub next: AtomicLink<Process>,
+    pub prev: AtomicLink<Process>,
 }
 
 impl Process {
@@ -115,10 +162,24 @@ impl Process {
     pub const CSPACE_BASE_OFFSET: usize = core::mem::offset_of!(Process, cspace_base);
     pub const CSPACE_LEN_OFFSET: usize = core::mem::offset_of!(Process, cspace_len);
 
-    pub fn new(root: RootId, key: ProcessKey, tasks: Table<TaskNumber>) -> Process {
+    /// Makes a process in a piece of memory, which is aligned to [`PROCESS_ALIGN`].
+    #[inline(always)]
+    pub fn make<'k>(
+        piece: Piece,
+        pin: Pin<'k>,
+        root: RootId,
+        tasks: Table<TaskNumber>,
+    ) -> Option<Ref<'k, Process>> {
+        let process = piece.emplace(pin, Process::new(root, tasks))?;
+        let key = ProcessKey::of_place(process.addr());
+        process.get().key_word.store(key.raw() << MEMBER_KEY_SHIFT, Ordering::Relaxed);
+        Some(process)
+    }
+
+    fn new(root: RootId, tasks: Table<TaskNumber>) -> Process {
         Process {
             header: Header::new(ObjType::Process, root),
-            key_word: AtomicU64::new(key.raw() << MEMBER_KEY_SHIFT),
+            key_word: AtomicU64::new(0),
             cspace_base: AtomicU64::new(no_slot()),
             cspace_len: AtomicU64::new(0),
             vspace: AtomicLink::null(),
@@ -129,10 +190,12 @@ impl Process {
             offer: Offer::default(),
             fault_handler: AtomicU64::new(0),
             left: AtomicU64::new(0),
-            kills: AtomicU32::new(0),
+            kills: AtomicU64::new(0),
             label_told: AtomicU32::new(tasks.len() as u32),
             tasks,
             memberships: Lock::new(AtomicLink::null()),
+            next: AtomicLink::null(),
+            prev: AtomicLink::null(),
         }
     }
 
@@ -145,10 +208,10 @@ impl Process {
         self.key_word.load(Ordering::Relaxed)
     }
 
-    /// Returns a name of the process's kill that is under way, or comes next. It is never 0.
-    pub fn kill_word(&self) -> u64 {
-        let number = u64::from(self.kills.load(Ordering::Relaxed));
-        self.key_word() | number & ((1 << MEMBER_KEY_SHIFT) - 1)
+    /// Returns the name of the process's kill that is under way, or comes next. No other kill has
+    /// that name.
+    pub fn kill(&self) -> KillName {
+        KillName { process: self.header.identity(), number: self.kills.load(Ordering::Relaxed) }
     }
 
     /// Returns the address and the number of the CSpace's slots, as the fast path finds them; zeros

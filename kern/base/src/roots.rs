@@ -7,15 +7,18 @@
 use core::cell::Cell;
 use core::ops::Deref;
 
-use smp::door::Region;
+use smp::cpu::Pin;
+use smp::door::{AtomicLink, Ref, Region};
 use smp::lock::{Guard, Guarded, Holder, Lock, Opened};
 
-use crate::header::{Header, RootId};
+use crate::header::{Header, RootId, SERIAL_BITS};
 use crate::memory::{Inside, Reset, Untyped};
+use crate::process::Process;
 use crate::sweep::Sweep;
 
 /// Roots of derivation that a machine can have: one lock each.
 pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
+const _: () = assert!(MAX_ROOTS <= 1 << (u64::BITS - SERIAL_BITS), "a root has its place in identities");
 
 /// The state of a derivation tree besides its slots.
 #[derive(Default)]
@@ -53,7 +56,12 @@ pub type RootGuard<'a> = Guard<'a, Root>;
 /// A lock with its root, in a cache line of their own: CPUs that work under different roots share
 /// nothing.
 #[repr(align(64))]
-struct Line(Lock<Root>);
+struct Line {
+    root: Lock<Root>,
+    /// The first of the processes that were made of the root's memory and have not ended: a list,
+    /// which changes under the lock. A survey reads it without the lock.
+    processes: AtomicLink<Process>,
+}
 
 /// The derivation trees of a machine, each behind its lock. A CPU never holds two of the locks
 /// together.
@@ -61,13 +69,13 @@ pub struct Roots([Line; MAX_ROOTS]);
 
 impl Roots {
     pub const fn new() -> Roots {
-        Roots([const { Line(Lock::new(Root::new())) }; MAX_ROOTS])
+        Roots([const { Line { root: Lock::new(Root::new()), processes: AtomicLink::null() } }; MAX_ROOTS])
     }
 
     /// Locks the root from which an object descends. Panics where there is no such root.
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>, of: &Header) -> RootGuard<'_> {
-        self.0[of.root().index()].0.lock(by, of)
+        self.0[of.root().index()].root.lock(by, of)
     }
 
     /// Locks the root that an Untyped descends from, and opens the Untyped.
@@ -78,12 +86,45 @@ impl Roots {
 
     /// Makes state that opens with the lock of a root. Panics if that root does not exist.
     pub fn guarded<T>(&self, root: RootId, state: T) -> Guarded<T> {
-        Guarded::new(&self.0[root.index()].0, state)
+        Guarded::new(&self.0[root.index()].root, state)
     }
 
     /// Returns all roots, each in its lock.
     pub fn iter(&self) -> impl Iterator<Item = &Lock<Root>> {
-        self.0.iter().map(|line| &line.0)
+        self.0.iter().map(|line| &line.root)
+    }
+
+    /// Returns the processes that were made of a root's memory and have not ended, for surveys.
+    pub fn processes<'k>(
+        &'k self,
+        pin: Pin<'k>,
+        root: RootId,
+    ) -> impl Iterator<Item = Ref<'k, Process>> + 'k {
+        let first = self.0.get(root.index()).and_then(|line| line.processes.get(pin));
+        core::iter::successors(first, move |process| process.get().next.get(pin))
+    }
+
+    /// Lists a new process, so that surveys find it. `_root` is its root, locked.
+    pub fn list(&self, _root: &Root, pin: Pin<'_>, process: Ref<'_, Process>) {
+        let first = &self.0[process.get().header.root().index()].processes;
+        let next = first.get(pin);
+        process.get().next.set(next);
+        if let Some(next) = next {
+            next.get().prev.set(Some(process));
+        }
+        first.set(Some(process));
+    }
+
+    /// Takes a process that ends out of the list. `_root` is its root, locked.
+    pub fn unlist(&self, _root: &Root, pin: Pin<'_>, process: Ref<'_, Process>) {
+        let (next, prev) = (process.get().next.get(pin), process.get().prev.get(pin));
+        match prev {
+            Some(prev) => prev.get().next.set(next),
+            None => self.0[process.get().header.root().index()].processes.set(next),
+        }
+        if let Some(next) = next {
+            next.get().prev.set(prev);
+        }
     }
 }
 

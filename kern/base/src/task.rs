@@ -20,7 +20,7 @@ use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, Cleared, HasHomed, Homed, Link, Opened, Piece, Ptr, RawBytes, Ref, Sendable};
 use smp::mailbox::Node;
 use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use smp::sync::{AtomicBool, AtomicU64};
+use smp::sync::{AtomicBool, AtomicU32, AtomicU64};
 
 use crate::block::{Block, BlockLink, BlockQueue};
 use crate::cpu::Mail;
@@ -364,6 +364,14 @@ pub struct Task {
     /// The first of the CNodes without capabilities that it has to empty. Under the lock of these
     /// lists.
     pub zombies: AtomicLink<CNode>,
+    /// The process whose task number it has: from when it is configured until it has ended. Set
+    /// under the lock of bindings.
+    bound_to: AtomicLink<Process>,
+    /// Which of that process's task numbers it has.
+    number: AtomicU32,
+    /// The [identity](Header::identity) of the process that it belongs to, or belonged to when it
+    /// ended; 0: none.
+    of_process: AtomicU64,
 }
 
 impl Sendable for TaskHot {}
@@ -389,9 +397,15 @@ impl HasHomed<TaskHot> for Task {
 methods! { Task:
     /// Returns the task's id; [`TaskId::NONE`] if it has none yet.
     fn id(self) -> TaskId = TaskId::from_raw(self.id.load(Acquire));
-    /// Sets the task's id, or clears it. The CPU that does so then looks for marks that another CPU
-    /// makes before it looks for the id.
-    fn set_id(self, id: TaskId) = self.id.store(id.raw(), SeqCst);
+    /// Returns the task's tag, at its place in a state word: the low bits of the id. A task has one
+    /// tag from when it is configured on.
+    fn tag(self) -> u64 = tag_of(self.id());
+    /// Returns which of its process's task numbers the task has, or had last.
+    fn number(self) -> usize = self.number.load(Relaxed) as usize;
+    /// Returns the process whose task number the task has.
+    fn bound_to<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.bound_to.get(pin);
+    /// Returns the identity of the process that the task belongs to, or belonged to when it ended.
+    fn of_process(self) -> u64 = self.of_process.load(Relaxed);
     /// Returns the process that the task belongs to, if there is one.
     fn owner<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Process>> = self.owner.get(pin);
     /// Returns the address space of the process that the task belongs to, if there is one.
@@ -421,6 +435,26 @@ impl Task {
     pub const ID_OFFSET: usize = offset_of!(Task, id);
 
     pub const OWNER_OFFSET: usize = offset_of!(Task, owner);
+
+    /// Gives the task its id, and a task number of a process. The CPU that does so then looks for
+    /// marks that another CPU makes before it looks for the id.
+    pub fn set_id(&self, id: TaskId, process: Ref<'_, Process>, number: usize) {
+        self.bound_to.set(Some(process));
+        self.number.store(number as u32, Relaxed);
+        self.of_process.store(process.get().header.identity(), Relaxed);
+        self.id.store(id.raw(), SeqCst);
+    }
+
+    /// Takes the task's id back.
+    pub fn clear_id(&self) {
+        self.of_process.store(0, Relaxed);
+        self.id.store(TaskId::NONE.raw(), SeqCst);
+    }
+
+    /// Notes that the task has no task number any more. From then on it does not keep the process.
+    pub fn unbind_number(&self) {
+        self.bound_to.set(None);
+    }
 
     /// Makes the task one of a process, with its UTCB at address `utcb` of the process's space.
     /// `cpu` is where it is to run.
@@ -486,6 +520,9 @@ impl Task {
             vector: vector.ptr(),
             utcb: utcb.ptr(),
             zombies: AtomicLink::null(),
+            bound_to: AtomicLink::null(),
+            number: AtomicU32::new(0),
+            of_process: AtomicU64::new(0),
         }
     }
 }

@@ -44,16 +44,17 @@ pub mod work;
 
 use core::ops::Deref;
 
-use abi::{Counter, Error, ProcessKey};
+use abi::{Counter, Error, TaskId};
 use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
 use kern_base::machine::Machine;
+use kern_base::process::Process;
 use kern_base::roots::Roots;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{AtomicLink, Homed, Ref, Table};
+use smp::door::{AtomicLink, Homed, Ref};
 use smp::lock::Lock;
 use smp::sync::AtomicBool;
 
@@ -67,7 +68,10 @@ pub use kern_base::task::OpenTask;
 pub struct Kernel<M: Machine> {
     pub machine: M,
     pub cpus: CpuBlocks,
-    pub processes: ids::ProcessIds,
+    /// The ids that no CPU has for itself.
+    pub serials: ids::Serials,
+    /// Process 1: the machine ends when it is killed.
+    pub first: AtomicLink<Process>,
     /// For each root its derivation tree's lock.
     pub roots: Roots,
     pub frames: FrameTable,
@@ -87,18 +91,13 @@ pub struct Kernel<M: Machine> {
 }
 
 impl<M: Machine> Kernel<M> {
-    /// Makes a kernel that has not run yet. `process_numbers` has an element for each process that
-    /// can exist.
-    pub fn new(
-        machine: M,
-        cpus: CpuBlocks,
-        process_numbers: Table<ids::ProcessNumber>,
-        frames: FrameTable,
-    ) -> Kernel<M> {
+    /// Makes a kernel that has not run yet.
+    pub fn new(machine: M, cpus: CpuBlocks, frames: FrameTable) -> Kernel<M> {
         Kernel {
             machine,
             cpus,
-            processes: ids::ProcessIds::new(process_numbers),
+            serials: ids::Serials::from(TaskId::FIRST),
+            first: AtomicLink::null(),
             roots: Roots::new(),
             frames,
             rules: security::labels::Rules::new(),
@@ -227,8 +226,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// process that deletes.
     #[cold]
     #[inline(never)]
-    pub fn end_with_first(self, process: ProcessKey) {
-        if process == ProcessKey::FIRST {
+    pub fn end_with_first(self, process: Ref<'k, Process>) {
+        if self.k.first.is(process) {
             self.k.machine.first_process_dies();
         }
     }

@@ -22,11 +22,12 @@ mod tasks;
 
 use kern_base::audit::Audit;
 use kern_base::block::BlockQueue;
-use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
+use kern_base::header::RootId;
+use kern_base::limits::{CALL_STEPS, MAPPED_MAX};
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
-use kern_base::slot::DEPTH_MAX;
-use kern_base::slot::TABLES_MAX;
+use kern_base::roots::MAX_ROOTS;
+use kern_base::slot::{DEPTH_MAX, TABLES_MAX};
 use kern_core::Cx;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
@@ -34,7 +35,7 @@ use smp::lock::Guarded;
 use snapshot::{Extent, ExtentKind, Sink};
 use test_abi::Dump;
 
-use crate::found::{Found, Object};
+use crate::found::{Found, OBJECTS_MAX, Object};
 use crate::record::record;
 
 /// A machine that stands still, so that every CPU's own state is readable.
@@ -63,7 +64,11 @@ pub fn survey<'k, M: Machine, S: Sink>(
     let cx = still.cx(CpuId::BOOT);
     let pin = cx.pin();
     found.clear();
-    found.add(cx.k.processes.living(pin).map(|(_, process)| Object::Process(process.ptr())));
+    found.add(cx.k.first.get(pin).map(|first| Object::Process(first.ptr())));
+    for root in (0..MAX_ROOTS as u16).map(RootId) {
+        let processes = cx.k.roots.processes(pin, root).take(PROCESSES_MAX);
+        found.add(processes.map(|process| Object::Process(process.ptr())));
+    }
     found.discover(pin);
     let mut survey = Survey { cx, still, scope, sink };
     survey.kernel();
@@ -78,6 +83,9 @@ pub fn survey<'k, M: Machine, S: Sink>(
         survey.infos();
     }
 }
+
+/// Longest list of a root's processes that the survey follows: a longer one is broken.
+const PROCESSES_MAX: usize = OBJECTS_MAX;
 
 /// A survey under way.
 struct Survey<'a, 'k, M: Machine, V, S> {
@@ -135,7 +143,6 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             call_steps = CALL_STEPS,
             depth_max = DEPTH_MAX,
             tables_max = TABLES_MAX,
-            generations_max = TASK_GENERATIONS,
             steps_max = 0u64,
             epoch = k.cpus.epoch.now(),
             zombies_locked = k.zombies.is_locked(),
@@ -144,16 +151,14 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             without_memory = self.scope == Dump::WithoutMemory,
         }));
         for (id, root) in (0u32..).zip(k.roots.iter()) {
-            if root.is_locked() {
-                self.sink.root(&record!(self, Root { [] id; locked = true, }));
+            let processes = k.roots.processes(pin, RootId(id as u16)).next();
+            if root.is_locked() || processes.is_some() {
+                self.sink.root(&record!(self, Root { [] id, processes; locked = root.is_locked(), }));
             }
         }
         k.rules.each_forbidden(|subject, object, forbidden| {
             self.sink.label_rule(&record!(self, LabelRule { [] subject, object, forbidden; }));
         });
-        for (number, process) in k.processes.living(pin) {
-            self.sink.number(&record!(self, Number { [] number, process; }));
-        }
         if let Some(rings) = k.audit.get(pin) {
             let log2 = rings.places().ilog2() as u8;
             let bytes = Audit::bytes(k.cpu_count(), log2);

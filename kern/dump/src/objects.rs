@@ -5,12 +5,13 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::PAGE_SIZE;
 use abi::events::EventControl;
 use kern_base::events::EventPool;
-use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, Membership};
+use kern_base::group::{Exposure, Group, Membership};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::slot::{CNode, Slot};
+use kern_base::task::TAG_SHIFT;
 use kern_core::caps::slots::CLAIMED;
 use smp::door::Ref;
 use snapshot::{ExtentKind, Sink, SlotUse};
@@ -60,12 +61,11 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn process(&mut self, at: u64, process: Ref<'k, Process>) {
         let (cspace_at, cspace_len) = process.published_cspace();
         let memberships = process.memberships.try_lock(self.cx.cpu).map(|list| list.addr());
-        let (key, offer, tasks) = (process.key(), process.offer.get(), &process.get().tasks);
+        let (offer, tasks) = (process.offer.get(), &process.get().tasks);
         self.sink.process(&record!(self, Process of process {
-            [process] cnode, vspace, pool, free_number, fault_handler, label_told, vector;
-            [key] number();
+            [process] cnode, vspace, pool, free_number, fault_handler, label_told, vector, next, prev;
             [] cspace_len;
-            key = key.raw(),
+            key = process.key().raw(),
             cspace_at = self.at(cspace_at),
             memberships = self.at(memberships.unwrap_or(0)),
             locked = memberships.is_none(),
@@ -75,8 +75,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }));
         self.table_of(tasks.get(self.cx.pin(), 0), tasks.len(), at);
         for (number, entry) in (0u32..).zip(tasks.iter(self.cx.pin())) {
-            if entry.generation.load(Relaxed) != 0 || !entry.task.is_null() {
-                let its = record!(self, TaskNumber { [entry] generation, task; [] number; process = at, });
+            if !entry.task.is_null() {
+                let its = record!(self, TaskNumber { [entry] task; [] number; process = at, });
                 self.sink.task_number(&its);
             }
         }
@@ -84,7 +84,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     pub fn group(&mut self, at: u64, group: Ref<'k, Group>) {
         let (Group { members, exposures, memberships, .. }, pin) = (group.get(), self.cx.pin());
-        let (members, exposures) = (members.known(), exposures.known());
+        let (members, exposures, memberships) = (members.known(), exposures.known(), memberships.known());
         self.sink.group(&record!(self, Group of group {
             [group] count, free, watched;
             members = members.len(),
@@ -103,7 +103,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     fn member(&mut self, group: Ref<'k, Group>, at: u64, number: usize, place: Ref<'k, Membership>) {
         let Some(member) = group.get().member(self.cx.pin(), number) else { return };
-        let is_listed = !place.group.is_null() || !place.next.is_null() || !place.prev.is_null();
+        let is_listed = [&place.next, &place.prev].iter().any(|link| !link.is_null());
+        let is_listed = is_listed || !place.group.is_null() || !place.process.is_null();
         if member.0 != 0 || is_listed {
             self.sink.member(&record!(self, Member {
                 [place] next, prev;
@@ -111,10 +112,11 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 at = place,
                 group = at,
                 word = member.0,
-                process_number = member.key().number(),
+                rights = member.rights().0,
+                custom = member.custom(),
                 process_key = member.key().raw(),
+                place_process = place.process,
                 place_group = place.group,
-                place_number = place.index,
             }));
         }
     }
@@ -127,8 +129,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             self.sink.exposure(&record!(self, Exposure {
                 [exposure] per_cpu, watch, part_of;
                 [] group, number, slot;
-                generation = exposure.tag.load(Relaxed) >> 32,
-                owner = exposure.owner.load(Relaxed) >> MEMBER_KEY_SHIFT,
+                tag = exposure.tag.load(Relaxed) >> TAG_SHIFT,
+                owner = exposure.owner,
             }));
         }
     }

@@ -10,7 +10,7 @@ use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, HOME_MASK, HOME_SHIFT, LABEL_MASK, LABEL_SHIFT, Message,
-    Request, Task, TaskHot, ctl,
+    Request, TAG_SHIFT, Task, TaskHot, ctl,
 };
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -58,12 +58,13 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [task] owner(pin), space(pin), fault_handler, utcb_address(), zombies;
             [hot] pending(), caller(pin), bound(pin), waits_for(pin);
             [time] borrowed(pin), lender(pin);
-            [id] generation();
             [] id, control, senders, senders_last, posters, posters_last, death_waiters, death_waiters_last;
             [] deadline, deadline_rank, deadline_parent, deadline_left, deadline_right;
-            number = id.task(),
+            number = task.number(),
+            tag = task.tag() >> TAG_SHIFT,
             process = hot.process_if_any(pin),
-            process_number = id.process().number(),
+            bound_to = task.bound_to(pin),
+            of_process = task.of_process(),
             home = self.home(&task.hot),
             under_way = task.hot.is_under_way(),
             state = hot.state(),
@@ -72,7 +73,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             in_fault = hot.has_flag(FLAG_IN_FAULT),
             vector = hot.has_flag(FLAG_VECTOR),
             state_home = (word as u32 & HOME_MASK) >> HOME_SHIFT,
-            state_generation = word >> 32,
+            state_tag = word >> TAG_SHIFT,
             state_label = (word as u32 & LABEL_MASK) >> LABEL_SHIFT,
             own_context = time.own(pin),
             recall = hot.ending(),

@@ -14,6 +14,8 @@
 //! Everything from the image on lies in the last 2 GiB, so the kernel code model reaches all of it,
 //! and a slot's `jmp rel32` reaches the kernel text.
 
+use kern_base::process::ProcessKey;
+
 /// Where the image's physical address 0 would be.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 
@@ -74,5 +76,8 @@ const _: () = {
     assert!(CPU_DATA_OFFSET + 4 * PAGE <= CPU_WINDOW_SIZE);
     assert!(CPU_WINDOWS + smp::cpu::MAX_CPUS as u64 * CPU_WINDOW_SIZE <= DEVICE_WINDOW);
     assert!(DEVICE_WINDOW + DEVICE_WINDOW_SIZE <= ENTRY_SLOTS);
+    // The key of a process is its place in the direct map.
+    let places = 1 << ProcessKey::PLACE_BITS;
+    assert!(DIRECT_MAP.is_multiple_of(places) && DIRECT_MAP_SIZE <= places);
     assert!(table_index(DIRECT_MAP, 4) == 256 && table_index(KERNEL_BASE, 4) == 511);
 };

@@ -25,11 +25,11 @@ use crate::trap::WAKE;
 /// The machine. All its state is the hardware's and this crate's.
 pub struct Pc;
 
-/// Returns a task in the log: process and task number.
+/// Returns a task in the log, by its id.
 fn task_name(task: TaskId) -> Shown<impl fmt::Display> {
     Shown(fmt::from_fn(move |f| match task {
         TaskId::NONE => f.write_str("nobody"),
-        task => write!(f, "task {}:{}", task.process().number(), task.task()),
+        task => write!(f, "task {}", task.raw()),
     }))
 }
 

@@ -13,7 +13,6 @@ use kern_base::header::RootId;
 use kern_base::memory::Untyped;
 use kern_base::phys::{Phys, PhysPage};
 use kern_base::task::OpenTask;
-use kern_core::ids::ProcessNumber;
 use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
 use kern_hal::cpu::{percpu, syscall};
@@ -30,8 +29,6 @@ use spin::Once;
 
 /// The root of everything made here: never reset.
 pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
-/// Processes that can exist at a time.
-const PROCESS_NUMBERS: usize = 1 << 16;
 /// Room for process 1 and what belongs to it: CNode, tables, stack, image.
 const PROCESS_1_ROOM: u64 = 6 << 20;
 /// Smallest block that becomes an Untyped.
@@ -168,15 +165,14 @@ pub fn make_table<T: 'static>(region: &Region, len: usize, make: impl FnMut(usiz
 pub fn make() -> Option<Made> {
     let cpus = percpu::count();
     let pair_bytes = (cpus * size_of::<CpuPair>()).next_multiple_of(64);
-    let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<ProcessNumber>();
+    let own = cpus * (size_of::<CpuBlock>() + pair_bytes);
     let own_region = take(own as u64 + 4096)?;
     let blocks = make_blocks(&own_region, cpus)?;
     // SAFETY: each CPU that boot found has its block there, at its number, and its entries are of
     // it (`entry_of`).
     let blocks = unsafe { CpuBlocks::new(blocks) };
-    let numbers = make_table(&own_region, PROCESS_NUMBERS, |_| ProcessNumber::default())?;
     let frames = make_frames()?;
-    let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers, frames));
+    let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, frames));
     if log::is_on(Level::Debug) {
         kernel.log_events();
     }

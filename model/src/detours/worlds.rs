@@ -14,7 +14,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use abi::membership::EXPOSE_PER_CPU;
-use abi::{Cap, MEMBER_RIGHTS, MsgInfo, ObjType, Op, ProcessKey, Rights, Target, TaskId};
+use abi::{Cap, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target, TaskId};
 use abi::{cnode_rights, frame_rights, machine_rights, process_rights};
 use abi::{sched_control_rights, sched_rights, task_rights};
 
@@ -530,7 +530,7 @@ const INIT_MEMORY: Cap = Cap(31);
 impl Default for Bare {
     fn default() -> Bare {
         let sizes = Sizes::default();
-        let mut model = Model { sizes, cpus: CPUS, process_numbers: 63, ..Model::default() };
+        let mut model = Model { sizes, cpus: CPUS, ..Model::default() };
         let space = object::VSpace {
             process: Some(Id(2)),
             tables: 32,
@@ -557,7 +557,7 @@ impl Default for Bare {
             model.give(Place::Slot(Id(0), cap.0), object, Rights::ALL, 0);
         }
         let task = object::Task {
-            id: TaskId::new(ProcessKey::new(1, 1), 0, 1),
+            id: TaskId::FIRST,
             process: Some(Id(2)),
             born_in: Some(Id(2)),
             state: State::Ready,
@@ -597,12 +597,8 @@ pub fn play(model: &mut Model, me: Id, op: Op, args: &Args) -> crate::Result {
     let task = model.find_any(me, args.cap(1)).ok().filter(|_| op == Op::TaskConfigure);
     let answer = model.step(me, op, args);
     if let Some(task) = task.filter(|_| answer.is_ok()) {
-        let process = model.process_of(task.object);
-        let number = model.process(process).tasks.iter().position(|it| *it == Some(task.object));
-        let key = ProcessKey::new(process.0 as u32, 1);
-        // Its generation need only be one that nobody had.
-        let generation = model.ids_given.len() as u16;
-        model.named(task.object, TaskId::new(key, number.unwrap_or(0) as u16, generation));
+        let before = model.ids_given.len() as u64;
+        model.named(task.object, TaskId::from_raw(TaskId::FIRST.raw() + before));
     }
     answer
 }

@@ -20,7 +20,7 @@ pub fn process_of(worker: usize) -> usize {
 
 pub fn before(owner: usize) -> (System, Vec<Id>) {
     let sizes = Sizes { notification: 128, group: 128, ..Sizes::default() };
-    let mut model = Model { sizes, cpus: CPUS, process_numbers: 64, ..Model::default() };
+    let mut model = Model { sizes, cpus: CPUS, ..Model::default() };
     let mut processes = Vec::new();
     for _ in 0..PROCESSES {
         let cnode = model.put(Kind::CNode(object::CNode { slots: 4096, process: None }));

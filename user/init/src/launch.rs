@@ -143,8 +143,7 @@ fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<
         argument: 0,
     };
     let first = at("making its first task", task(nursery, &child.home(), &first))?;
-    let (process, number) = (first.id.process().number(), first.id.task());
-    info!("{} begins: task {}:{}, log channel {}", program.name(), process, number, program.channel);
+    info!("{} begins: task {}, log channel {}", program.name(), first.id.raw(), program.channel);
     if boot::has(cpu_features::TRACE) {
         report!("program task={:#x} name={}", first.id.raw(), program.name());
     }

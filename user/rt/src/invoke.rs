@@ -1,7 +1,7 @@
 //! Operations on objects: each system call is a method of the handle of its object.
 
 use abi::membership::SEEN_AS_ADDER;
-use abi::{Cap, Counter, Error, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rights, TaskId};
+use abi::{Cap, Counter, Error, ObjType, Op, REG_COUNT, RegIndex, Rights, TaskId};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -119,7 +119,8 @@ impl CNode {
 /// A member of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member {
-    pub process: ProcessKey,
+    /// The identity of the process, as [`CNode::inspect`](crate::cap::CNode::inspect) shows it.
+    pub process: u64,
     pub index: u32,
     pub rights: Rights,
     pub custom: u16,
@@ -171,9 +172,8 @@ impl Group {
     /// Returns the first member of the group at an index of at least `from`.
     pub fn member(&self, from: u32) -> Result<Option<Member>> {
         let a = syscall(Args::plain(Op::GroupMember, self.exposure(from).0.0, 0, 0, 0)).check()?;
-        let process = ProcessKey::from_raw(a.rdi);
         let member =
-            Member { process, index: a.rsi as u32, rights: Rights(a.rdx as u32), custom: a.r8 as u16 };
+            Member { process: a.rdi, index: a.rsi as u32, rights: Rights(a.rdx as u32), custom: a.r8 as u16 };
         Ok((a.rdi != 0).then_some(member))
     }
 

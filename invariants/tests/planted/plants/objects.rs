@@ -101,8 +101,13 @@ pub const PLANTS: &[Planted] = &[
         s.processes.first_mut()?.free_number += 1;
         Some(())
     }),
-    ("task-numbers", "a state word of another generation", |s| {
-        first!(s.tasks, |task| task.process != 0)?.state_generation += 1;
+    ("task-numbers", "a state word with another tag", |s| {
+        first!(s.tasks, |task| task.process != 0)?.state_tag += 1;
+        Some(())
+    }),
+    ("process-lists", "a process that its root does not list", |s| {
+        let first = s.roots.iter_mut().find(|root| root.processes != 0)?;
+        first.processes = 0;
         Some(())
     }),
     ("cspaces", "a fastpath that finds other slots", |s| {
@@ -124,7 +129,7 @@ pub const PLANTS: &[Planted] = &[
         Some(())
     }),
     ("members", "a record whose place is another's", |s| {
-        first!(s.members, |member| member.word != 0)?.place_number += 1;
+        first!(s.members, |member| member.word != 0)?.place_group += 0x40;
         Some(())
     }),
     ("members", "a member that does not live", |s| {
@@ -139,9 +144,9 @@ pub const PLANTS: &[Planted] = &[
         first!(s.processes, |process| process.memberships != 0)?.memberships = 0;
         Some(())
     }),
-    ("exposures", "an exposed task of another generation", |s| {
+    ("exposures", "an exposed task with another tag", |s| {
         let tasks: Vec<u64> = slots_of(s, abi::ObjType::Task).collect();
-        first!(s.exposures, |exposure| tasks.contains(&exposure.slot))?.generation += 1;
+        first!(s.exposures, |exposure| tasks.contains(&exposure.slot))?.tag += 1;
         Some(())
     }),
     ("exposures", "entries behind the last exposure", |s| {
@@ -481,7 +486,7 @@ pub const PLANTS: &[Planted] = &[
         })?;
         let object = s.slots[number].object;
         first!(s.contexts, |context| context.at == object)?.root = 7;
-        s.roots = vec![Root { id: 9, locked: false }];
+        s.roots = vec![Root { id: 9, locked: false, processes: 0 }];
         Some(())
     }),
 ];

@@ -4,14 +4,21 @@
 //! ```text
 //!  63                    32 31  30      26 25       16 15      8 7       0
 //! +------------------------+---+----------+-----------+---------+---------+
-//! | generation of the id   | 0 |  label   | home CPU  |  flags  |  state  |
+//! |          tag           | 0 |  label   | home CPU  |  flags  |  state  |
 //! +------------------------+---+----------+-----------+---------+---------+
 //! ```
-//! One comparison of the whole word with an expected value checks liveness, generation, label,
-//! home, flags and state together. The label is the security label of the task's process: a CPU
+//! One comparison of the whole word with an expected value checks liveness, tag, label, home, flags
+//! and state together. The label is the security label of the task's process: a CPU
 //! expects the label of the running task, so the fastpath switches only between tasks with equal
 //! labels. [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath never has
 //! a timer to cancel.
+//!
+//! # The tag
+//! An exposure and a message under way remember the tag of the task that they mean: the low bits of
+//! its id. Tags repeat, and nothing relies on that they do not. A Task object gets one id in its
+//! life. An exposure's slot holds a capability of the object, and the object's memory is used again
+//! only after all slots are empty and all messages about the object were taken out. So whatever
+//! finds a task by an exposure or a message finds the task that was meant. The tag confirms that.
 //!
 //! # The plain bit
 //! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields.
@@ -32,6 +39,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use super::TaskHot;
+use crate::limits::TAG_BITS;
 use crate::methods::methods;
 use crate::process::Process;
 
@@ -105,6 +113,8 @@ pub const FLAG_DEBUG: u8 = 1 << 3;
 pub const FLAG_IN_FAULT: u8 = 1 << 5;
 /// First bit of the home CPU in a state word.
 pub const HOME_SHIFT: u32 = 16;
+/// First bit of the tag in a state word.
+pub const TAG_SHIFT: u32 = u32::BITS;
 /// First bit of the security label in a state word.
 pub const LABEL_SHIFT: u32 = 26;
 /// The home CPU in a state word.
@@ -121,6 +131,7 @@ pub const FLAGS_ON: u32 = 1 << 31;
 const _: () = {
     assert!(LABELS.is_power_of_two() && LABEL_MASK & FLAGS_ON == 0);
     assert!(MAX_CPUS as u32 - 1 <= HOME_MASK >> HOME_SHIFT);
+    assert!(TAG_BITS <= u64::BITS - TAG_SHIFT);
 };
 
 /// The flags of a task that needs care before it runs, and for which the fastpath leaves all work
@@ -140,6 +151,11 @@ const _: () = {
 /// Returns the low half of the state word of a task without a label.
 pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
     (state as u32) | ((flags as u32) << 8) | (home.raw() << HOME_SHIFT)
+}
+
+/// Returns the tag of a task with an id, at its place in a state word.
+pub const fn tag_of(id: TaskId) -> u64 {
+    (id.raw() & ((1 << TAG_BITS) - 1)) << TAG_SHIFT
 }
 
 /// Returns a security label, shifted to its place in a state word.
@@ -184,7 +200,7 @@ methods! { TaskHot:
     /// Returns whether the task's state word has the plain bit.
     fn is_plain(self) -> bool = self.word.get() & u64::from(PLAIN) != 0;
     fn has_flag(self, flag: u8) -> bool = self.word.get() & (u64::from(flag) << 8) != 0;
-    /// Whether `tag` names this task, and not an earlier task in the same memory.
+    /// Returns whether this task has the tag.
     fn is_meant_by(self, tag: u64) -> bool = self.word.get() >> 32 == tag >> 32;
     /// Returns whether the task is dead, or is being killed and still waits for something.
     fn is_dying(self) -> bool = self.ending.get() == Ending::Kill || self.state() == State::Dead;
@@ -302,7 +318,7 @@ impl TaskHot {
         let (vector, label) = (process.get().vector.load(Relaxed), process.get().header.label());
         let flags = FLAG_SUSPENDED | if vector { FLAG_VECTOR } else { 0 };
         let half = state_half(State::Ready, flags, home) | label_part(label);
-        self.word.set(u64::from(half) | u64::from(id.generation()) << 32);
+        self.word.set(u64::from(half) | tag_of(id));
     }
 
     /// Gives the task another label. Returns the new state word, or `None` if it had that label.

@@ -32,7 +32,7 @@ use crate::{Answer, OpenTask, Refusal, Result, Root, refuse_if};
 /// A task that was found through a group.
 pub struct Dest<'k> {
     pub task: Ref<'k, Task>,
-    /// The generation half of its state word, as exposed.
+    /// The tag half of its state word, as exposed.
     pub tag: u64,
     /// The caller's custom bits in the group.
     pub custom: u16,

@@ -26,7 +26,7 @@ use abi::{Error, FLAG_CAPS, MsgInfo, Rights, Target};
 use core::convert::Infallible;
 use kern_base::block::Block;
 use kern_base::events::EventPool;
-use kern_base::group::{Group, Member};
+use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS, MESSAGE_PAGES_MAX};
 use kern_base::machine::Machine;
@@ -173,18 +173,16 @@ impl<'k, M: Machine> Events<'k, M> {
     ) -> (Part<'k, R>, Progress) {
         let own = me.process(self.pin()).get().key_word();
         let at = |next: usize, sent: u16| Progress { next: next as u16, sent: begun.sent.wrapping_add(sent) };
-        let (members, first) = (&group.get().members, usize::from(begun.next));
-        // User level chooses the first index, so it is masked. The later ones it does not choose.
-        let last = members.known().len().min(first + BROADCAST_LOOKS);
-        let row =
-            members.masked(first).and_then(|first| members.known().row(self.pin(), first, last - first));
-        let (mut rest, mut sent) = (row.unwrap_or_default().iter(), 0);
-        while let Some(record) = rest.next() {
+        let first = usize::from(begun.next);
+        let last = group.get().members.known().len().min(first + BROADCAST_LOOKS);
+        let mut rest = group.get().members_from(self.pin(), first, BROADCAST_LOOKS);
+        let mut sent = 0;
+        while let Some((record, place)) = rest.next() {
             let member = Member::read(record);
             if !member.listens_besides(own) {
                 continue;
             }
-            let Some(pool) = self.pool_of_member(member) else { continue };
+            let Some(pool) = self.pool_of_member(place, member) else { continue };
             let next = last - rest.len() - 1;
             if sent == bound {
                 return (Part::More, at(next, sent));
@@ -200,9 +198,8 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Returns the pool of a member's process, if the process lives and has a pool.
     #[inline(always)]
-    fn pool_of_member(self, member: Member) -> Option<Ref<'k, EventPool>> {
-        let process = self.k.processes.process(self.pin(), member.key())?.get();
-        process.pool.get(self.pin()).filter(|_| member.is_of(process.key_word()))
+    fn pool_of_member(self, place: &Membership, member: Member) -> Option<Ref<'k, EventPool>> {
+        place.process_of(self.pin(), member)?.get().pool.get(self.pin())
     }
 
     /// Blocks the caller until the next member's pool has room.

@@ -215,8 +215,7 @@ impl<'k, M: Machine> Events<'k, M> {
             Some(reader) if reader.is_dying() => return Err(Refusal::dead(id)),
             Some(reader) => self.ipc().begin(me, Room { events: self, reader }, &sent, deadline),
             None => {
-                let tag = u64::from(id.generation()) << 32;
-                self.ipc().begin(me, There { tag }, &sent, deadline);
+                self.ipc().begin(me, There { tag: reader.get().tag() }, &sent, deadline);
             }
         }
         Ok(Answer::Settled)

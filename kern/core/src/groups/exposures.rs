@@ -9,7 +9,7 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::slot::{Place, Slot};
-use kern_base::task::{State, Task};
+use kern_base::task::{State, Task, tag_of};
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
@@ -81,11 +81,23 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Finds a group to act in. The creator of a group acts in it with its DELETE right, all other
     /// processes with their member record.
     pub fn group_for(self, me: OpenTask<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
-        let found = self.caps().find::<Group>(me, cap, need)?;
-        if found.rights.contains(Rights::DELETE) {
-            return Ok(found.object);
+        let (slot, word) = self.caps().look(me, cap)?;
+        self.group_by(me, (slot, word), cap, need)
+    }
+
+    /// Finds a group to act in by the word of a slot ([`Groups::group_for`]).
+    #[inline(always)]
+    pub fn group_by(
+        self,
+        me: OpenTask<'k>,
+        (slot, word): (Ref<'k, Slot>, RawWord<'k>),
+        cap: Cap,
+        need: Rights,
+    ) -> Result<Ref<'k, Group>> {
+        if Rights(word.rights()).contains(Rights::DELETE) {
+            return self.caps().typed::<Group>(word, cap, need);
         }
-        Ok(self.caps().find_group(me, cap, need)?.group)
+        Ok(self.caps().group_in(me, slot, word, cap, need)?.group)
     }
 
     /// Returns the entry of a task in an exposure with one task per CPU, whose entries start at
@@ -156,8 +168,8 @@ impl<'k, M: Machine> Groups<'k, M> {
             .inspect_err(|_| self.caps().unclaim(slot))?;
         let watch = if let Kind::Watcher(watch) = kind { watch } else { 0 };
         exposure.watch.store(watch, Release);
-        exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
-        exposure.owner.store(me.process(self.pin()).get().key_word(), Release);
+        exposure.tag.store(id.map_or(0, tag_of), Release);
+        exposure.owner.store(self.identity_of(me), Release);
         self.caps().fill_derived(slot, source, word, Rights::NONE, 0);
         let outcome = self.still_exposes(me, what, kind);
         if outcome.is_err() {
@@ -235,7 +247,7 @@ impl<'k, M: Machine> Groups<'k, M> {
                 return Ok(false);
             }
             self.take_entries(group, index, first, claimed)?;
-            head.owner.store(me.process(self.pin()).get().key_word(), Release);
+            head.owner.store(self.identity_of(me), Release);
             head.per_cpu.store(first + 1, Release);
             Ok(true)
         })
@@ -313,14 +325,19 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Whether the caller may withdraw an exposure: its process made the exposure, or the task in
     /// it is of its process.
     pub fn owns(self, me: OpenTask<'k>, exposure: &Exposure, word: RawWord<'k>) -> bool {
-        let own = me.process(self.pin()).get().key();
-        let is_of_own = |task: Ref<'k, Task>| task.get().id().process() == own;
+        let own = self.identity_of(me);
+        let is_of_own = |task: Ref<'k, Task>| task.get().of_process() == own;
         self.is_own(exposure, me) || word.get::<Task>().is_some_and(is_of_own)
+    }
+
+    /// Returns the identity of the caller's process.
+    fn identity_of(self, me: OpenTask<'k>) -> u64 {
+        me.process(self.pin()).get().header.identity()
     }
 
     /// Whether the caller's process made an exposure.
     fn is_own(self, exposure: &Exposure, me: OpenTask<'k>) -> bool {
-        exposure.owner.load(Acquire) == me.process(self.pin()).get().key_word()
+        exposure.owner.load(Acquire) == self.identity_of(me)
     }
 
     /// Returns whether the caller's process made the per-CPU exposure `head`, whose entries start

@@ -6,8 +6,11 @@
 //! process removes the records, a bounded number in an entry. Record and membership change
 //! together, under the root lock of the group and the lock of the list, in this order. A CPU that
 //! starts from the list reads the position of the first record, and checks the record again under
-//! the group's lock. The kernel gives no key twice, so a record with the key belongs to the
-//! process.
+//! the group's lock. A [key](kern_base::process::ProcessKey) names one process as long as a kernel
+//! entry lasts, so a record with the key belongs to the process.
+//!
+//! A record names a process that has not ended: the end of a process removes its records, and a
+//! process that ends is marked first and gets no record after that.
 //!
 //! # Watchers
 //! A Notification that is exposed in a group as a watcher gets bits when the group has changed
@@ -50,7 +53,7 @@ impl<'k, M: Machine> Groups<'k, M> {
         offered: Offered,
     ) -> Result<()> {
         let full = Refusal::from(Error::Full);
-        let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
+        let place = group.get().memberships.known().get(self.pin(), index).ok_or(full)?;
         let record = group.get().members.known().get(self.pin(), index).ok_or(full)?;
         {
             let list = process.get().memberships.lock(self.cpu, &process.get().header);
@@ -59,7 +62,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             process.get().offer.set(Offered::NONE);
             let next = list.get(self.pin());
             place.get().group.set(Some(group));
-            place.get().index.store(index as u32, Relaxed);
+            place.get().process.set(Some(process));
             place.get().prev.set(None);
             place.get().next.set(next);
             if let Some(next) = next {
@@ -96,8 +99,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         if member == Member::EMPTY {
             return None;
         }
-        let place = group.get().memberships.get(self.pin(), index)?;
-        if let Some(process) = self.k.processes.process(self.pin(), member.key()) {
+        let place = group.get().memberships.known().get(self.pin(), index)?;
+        if let Some(process) = place.get().process.get(self.pin()) {
             self.unlink_membership(process.get(), place);
         }
         group.get().free.fetch_min(index as u32, Relaxed);
@@ -116,6 +119,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             next.get().prev.set(prev);
         }
         place.get().group.set(None);
+        place.get().process.set(None);
         place.get().next.set(None);
         place.get().prev.set(None);
     }
@@ -128,7 +132,7 @@ impl<'k, M: Machine> Groups<'k, M> {
             let Some(place) = first else { return Ok(()) };
             self.bound_work();
             let Some(group) = place.get().group.get(self.pin()) else { return Err(Refusal::More) };
-            let index = place.get().index.load(Relaxed) as usize;
+            let index = group.get().index_of(self.pin(), place);
             let told = {
                 let _root = self.caps().lock_root(&group.get().header);
                 let record = group.get().member(self.pin(), index);
@@ -165,21 +169,28 @@ impl<'k, M: Machine> Groups<'k, M> {
 
     /// Carries out [`abi::Op::GroupMember`].
     pub fn group_member(self, me: OpenTask<'k>, target: Target) -> Result<Answer> {
-        let group =
-            self.group_for(me, target.cap(), const { Op::GroupMember.needs(0, ObjType::Group) })?.get();
+        let need = const { Op::GroupMember.needs(0, ObjType::Group) };
+        let (slot, word) = self.caps().look(me, target.cap())?;
+        let group = self.group_by(me, (slot, word), target.cap(), need)?.get();
         let first = target.index() as usize;
         let records = group.members_from(self.pin(), first, MEMBER_LOOKS as usize);
-        for (index, record) in (first..).zip(records) {
+        let count = records.len();
+        for (index, (record, place)) in (first..).zip(records) {
             let member = Member::read(record);
-            if member != Member::EMPTY {
+            if member == Member::EMPTY {
+                continue;
+            }
+            if let Some(process) = place.process_of(self.pin(), member) {
                 // Checked again: the caller may have been removed meanwhile, and must see no later
                 // change.
-                self.group_for(me, target.cap(), const { Op::GroupMember.needs(0, ObjType::Group) })?;
+                refuse_if(slot.get().word.load(self.pin()) != word, Refusal::More)?;
+                self.group_by(me, (slot, word), target.cap(), need)?;
                 let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
-                return Ok(Answer::Values([member.key().raw(), index as u64, rights, custom]));
+                let identity = process.get().header.identity();
+                return Ok(Answer::Values([identity, index as u64, rights, custom]));
             }
         }
-        if records.len() < MEMBER_LOOKS as usize {
+        if count < MEMBER_LOOKS as usize {
             return Ok(Answer::DONE);
         }
         me.regs.rdi.set(Target::new(target.cap(), target.index() + MEMBER_LOOKS).0);

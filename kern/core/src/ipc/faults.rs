@@ -236,7 +236,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             rip: task.regs.rip.get(),
             why,
         });
-        self.end_with_first(task.get().id().process());
+        self.end_with_first(task.process(self.pin()));
     }
 
     /// Begins by mail to end a faulter's process, because the end may kill a task that is in the

@@ -296,7 +296,7 @@ impl<'k, M: Machine> Life<'k, M> {
         false
     }
 
-    /// Unmaps a dead task's UTCB, and frees its number for the next generation.
+    /// Unmaps a dead task's UTCB, and frees its number for another task.
     fn leave_process(self, task: OpenTask<'k>) {
         // A task that was never configured has no process.
         let Some(process) = task.get().leave(self.pin(), task.part()) else { return };
@@ -304,7 +304,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let _guard = vspace.get().lock(self.cpu);
             self.mem().unmap_plain(vspace, task.get().utcb_address(), 1);
         }
-        self.drop_number(process, task.get().id().task());
+        self.drop_number(process, task.object());
     }
 
     /// Wakes the clients of a dying task, as many as this entry may, with [`Error::Dead`], the
@@ -330,12 +330,15 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Frees a task number of a process for another task.
-    pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
-        if let Some(entry) = process.get().tasks.get(self.pin(), usize::from(number)) {
+    /// Frees the number that a task has in its process, for another task. The process may end after
+    /// that, so the task must not lead to the process any more.
+    pub fn drop_number(self, process: Ref<'k, Process>, task: Ref<'k, Task>) {
+        let number = task.get().number();
+        task.get().unbind_number();
+        if let Some(entry) = process.get().tasks.get(self.pin(), number) {
             let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
             entry.get().task.set(None);
-            process.get().free_number.fetch_min(number, Relaxed);
+            process.get().free_number.fetch_min(number as u16, Relaxed);
         }
     }
 }

@@ -38,7 +38,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::ProcessKill`].
     pub fn process_kill(self, me: OpenTask<'k>, cap: Cap) -> Result<Answer> {
         let process = self.caps().operand::<Process, { Op::ProcessKill as u8 }, 0>(me, cap)?;
-        self.end_with_first(process.get().key());
+        self.end_with_first(process);
         if process == me.process(self.pin()) {
             return self.kill_own(me);
         }
@@ -100,8 +100,9 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Withdraws a process's tasks from one group. A CSpace may have a million capabilities of one
     /// group with 65,535 exposures, so each kill looks at a group's exposures once.
     fn withdraw_from(self, me: OpenTask<'k>, process: Ref<'k, Process>, group: Ref<'k, Group>) -> Result<()> {
-        let kill = process.get().kill_word();
-        if group.get().withdrawn.load(Relaxed) == kill {
+        let kill = process.get().kill();
+        let last = || group.get().withdrawn.lock(self.cpu, &group.get().header);
+        if last().get() == kill {
             return Ok(());
         }
         let progress = &process.get().left;
@@ -111,7 +112,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let Some(entry) = exposures.get(self.pin(), index) else { break };
             self.afford(2 * LOOK_WORK)?;
             let task = entry.get().slot.word.load(self.pin()).get::<Task>();
-            if task.is_some_and(|task| task.get().id().process() == process.get().key()) {
+            if task.is_some_and(|task| task.get().of_process() == process.get().header.identity()) {
                 self.afford(DELETE_WORK)?;
                 match self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold) {
                     // This is the last capability of the calling task, which cannot end during its
@@ -127,7 +128,7 @@ impl<'k, M: Machine> Life<'k, M> {
             progress.fetch_max((at & !0xffff_ffff) + index as u64 + 1, Relaxed);
             self.bound_work();
         }
-        group.get().withdrawn.store(kill, Relaxed);
+        last().set(kill);
         Ok(())
     }
 }

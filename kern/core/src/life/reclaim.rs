@@ -262,6 +262,9 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         // Nothing is derived from a last capability.
         self.caps().take_out(slot, header);
+        if let Some(process) = word.get::<Process>() {
+            self.k.roots.unlist(&root, self.pin(), process);
+        }
         drop(root);
         self.bound_work();
         self.security().audit_end(word);
@@ -331,9 +334,6 @@ impl<'k, M: Machine> Life<'k, M> {
         if word.get::<CNode>().is_some() {
             // It is dead only when it is empty.
             return;
-        }
-        if let Some(process) = word.get::<Process>() {
-            self.k.processes.release(self.pin(), process.get().key());
         }
         if let Some(vspace) = word.get::<VSpace>() {
             self.k.machine.end_space(vspace.get().cr3());

@@ -8,7 +8,7 @@ use kern_base::limits::LOCK_WORK;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::paging::TABLE_BYTES;
-use kern_base::process::{Process, TaskNumber};
+use kern_base::process::{PROCESS_ALIGN, Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
@@ -100,7 +100,10 @@ impl Recipe {
                 Layout::cleared(tops, (1 + size) * TABLE_BYTES, PAGE_SIZE).and_work(ROOT_TABLE_WORK)
             }
             ObjType::CNode => line::<CNode>(size * size_of::<Slot>() as u64),
-            ObjType::Process => line::<Process>(size * size_of::<TaskNumber>() as u64),
+            ObjType::Process => {
+                let bytes = size_of::<Process>() as u64 + size * size_of::<TaskNumber>() as u64;
+                Layout::cleared([0; 2], bytes, PROCESS_ALIGN)
+            }
             ObjType::Group => {
                 let members = size & 0xffff;
                 let tables = (members * 8).next_multiple_of(64)

@@ -220,7 +220,7 @@ impl<'k, M: Machine> Make<'k, M> {
             ObjType::Frame => self.make_frame(&site, size as u8),
             ObjType::VSpace => self.make_vspace(&site),
             ObjType::CNode => self.make_cnode(&site),
-            ObjType::Process => self.make_process(&site)?,
+            ObjType::Process => self.make_process(&site),
             ObjType::Group => self.make_group(&site, size),
             ObjType::Task => self.make_task(&site),
             ObjType::SchedContext => self.make_homed(&site, SchedContext::new),
@@ -294,21 +294,12 @@ impl<'k, M: Machine> Make<'k, M> {
         self.place(site, head, cnode)
     }
 
-    /// Makes a Process. Returns `None` if the memory is too small; other failures are errors.
-    fn make_process(self, site: &Site<'_, 'k>) -> Result<Option<()>> {
-        if !site.layout.fits(site.region()) {
-            return Ok(None);
-        }
-        let key = self.k.processes.allocate(self.pin())?;
-        let make = || {
-            let (head, tail) = site.carve::<Process>()?;
-            let table = tail.into_table::<TaskNumber>()?;
-            let process = head.emplace(self.pin(), Process::new(site.root(), key, table))?;
-            self.k.processes.enter(self.pin(), process);
-            self.fill_site(site, process);
-            Some(())
-        };
-        Ok(make())
+    fn make_process(self, site: &Site<'_, 'k>) -> Option<()> {
+        let (head, tail) = site.carve::<Process>()?;
+        let process = Process::make(head, self.pin(), site.root(), tail.into_table::<TaskNumber>()?)?;
+        self.k.roots.list(site.memory, self.pin(), process);
+        self.fill_site(site, process);
+        Some(())
     }
 
     fn make_task(self, site: &Site<'_, 'k>) -> Option<()> {
@@ -342,9 +333,16 @@ impl<'k, M: Machine> Make<'k, M> {
         let members = NamedTable::new(member_piece.split(count * 8)?.into_table()?);
         let place_bytes = count * size_of::<Membership>() as u64;
         let mut place_piece = piece.split(place_bytes.next_multiple_of(64))?;
-        let places = place_piece.split(place_bytes)?.into_table()?;
+        let places = NamedTable::new(place_piece.split(place_bytes)?.into_table()?);
         let exposures = NamedTable::new(piece.into_table::<Exposure>()?);
         self.place(site, head, Group::new(site.root(), members, exposures, places))
+    }
+
+    /// Makes a process the first one, at boot: the machine ends with it.
+    pub fn begin_with(self, process: Ref<'k, Process>) {
+        self.k.first.set(Some(process));
+        let root = self.k.roots.lock(self.cpu, &process.get().header);
+        self.k.roots.list(&root, self.pin(), process);
     }
 
     /// Fills the first slot of a boot object, from which nothing is derived yet.

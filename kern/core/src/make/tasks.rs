@@ -5,7 +5,7 @@ use abi::{Cap, Error, MsgInfo, Op, RegIndex, Rights, TaskId};
 use core::cell::Cell;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
-use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
+use kern_base::limits::NUMBER_LOOKS;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::{Offered, Process};
@@ -14,7 +14,7 @@ use kern_base::slot::CNode;
 use kern_base::task::{FLAG_SUSPENDED, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
-use smp::sync::Ordering::{AcqRel, Relaxed, SeqCst};
+use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 use test_abi::trace::Event;
 
@@ -122,13 +122,13 @@ impl<'k, M: Machine> Make<'k, M> {
         refuse_if(hot.state() != State::Fresh || hot.process_if_any(self.pin()).is_some(), Error::BadState)?;
         refuse_if(process.get().vspace.is_null(), Error::BadState)?;
         crate::mem::map::check_user_range(utcb, abi::UTCB_SIZE as u64, abi::UTCB_SIZE as u64)?;
-        let (number, generation) = self.take_number(task, process)?;
-        let id = TaskId::new(process.get().key(), number, generation);
-        self.name_task(task, id);
+        let id = self.next_id()?;
+        let number = self.take_number(task, process)?;
+        self.name_task(task, id, process, number);
         let joined = self.join_process(me, task, process, utcb, cpu);
         joined.inspect_err(|_| {
-            self.name_task(task, TaskId::NONE);
-            self.life().drop_number(process, number);
+            self.unname_task(task);
+            self.life().drop_number(process, task);
         })?;
         hot.join_process(process, id, self.id(), cpu);
         hot.regs.full.set(1);
@@ -138,13 +138,19 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(id)
     }
 
-    /// Gives a task its identity, or takes it back.
-    fn name_task(self, task: Ref<'k, Task>, id: TaskId) {
+    /// Gives a task its id, and its number in a process.
+    fn name_task(self, task: Ref<'k, Task>, id: TaskId, process: Ref<'k, Process>, number: usize) {
         let _spaces = self.caps().lock_bindings();
-        task.get().set_id(id);
+        task.get().set_id(id, process, number);
     }
 
-    /// Makes a task with an identity one of a process: maps its UTCB, and gives it the process's
+    /// Takes a task's id back.
+    fn unname_task(self, task: Ref<'k, Task>) {
+        let _spaces = self.caps().lock_bindings();
+        task.get().clear_id();
+    }
+
+    /// Makes a task with an id one of a process: maps its UTCB, and gives it the process's
     /// label. Other CPUs see the task as one of the process only when nothing can fail any more.
     ///
     /// Requires: the task has its number. So a later change of the process's label finds the task.
@@ -182,9 +188,9 @@ impl<'k, M: Machine> Make<'k, M> {
         })
     }
 
-    /// Takes a free task number, with its next generation. Later entries do not check again what
-    /// earlier entries found taken, so one entry checks a bounded number.
-    fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
+    /// Takes a free task number. Later entries do not check again what earlier entries found taken,
+    /// so one entry checks a bounded number.
+    fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<usize> {
         let numbers = &process.get().tasks;
         let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
         let first = usize::from(process.get().free_number.load(Relaxed));
@@ -192,9 +198,9 @@ impl<'k, M: Machine> Make<'k, M> {
         let look_from = |at: usize| process.get().free_number.store(at.min(0xffff) as u16, Relaxed);
         for i in first..end {
             let Some(number) = numbers.get(self.pin(), i) else { continue };
-            if number.get().generation.load(Relaxed) < TASK_GENERATIONS && number.get().task.claim(task) {
+            if number.get().task.claim(task) {
                 look_from(i + 1);
-                return Ok((i as u16, number.get().generation.fetch_add(1, AcqRel)));
+                return Ok(i);
             }
         }
         look_from(end);
@@ -250,9 +256,8 @@ impl<'k, M: Machine> Make<'k, M> {
         if bits == ctl::KILL {
             self.security().audit_object(AuditEvent::Kill, Op::TaskKill, &task.get().header, 0);
             // The first task of process 1 supervises the run.
-            let id = task.get().id();
-            if id.task() == 0 {
-                self.end_with_first(id.process());
+            if task.get().id() == TaskId::FIRST {
+                self.k.machine.first_process_dies();
             }
         }
         write_values(&me.regs, MsgInfo(0), [0; 4]);

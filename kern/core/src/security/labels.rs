@@ -32,8 +32,8 @@
 //! ends when every CPU has left the kernel once, as after any system call that waits for a grace
 //! period. Earlier grants stay valid; a revoke takes them back.
 
+use abi::Error;
 use abi::audit::{LABELS, may};
-use abi::{Error, TaskId};
 use kern_base::frames::FrameInfo;
 use kern_base::header::Header;
 use kern_base::machine::{Access, Machine};
@@ -227,14 +227,7 @@ impl<'k, M: Machine> Security<'k, M> {
         if let Some(space) = part.get::<VSpace>() {
             return space.get().process.get(self.pin());
         }
-        let task = part.get::<Task>()?;
-        let id = task.get().id();
-        if id == TaskId::NONE {
-            return None;
-        }
-        let process = self.k.processes.process(self.pin(), id.process())?;
-        let number = process.get().tasks.get(self.pin(), usize::from(id.task()))?;
-        number.get().task.is(task).then_some(process)
+        part.get::<Task>()?.get().bound_to(self.pin())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Plays one case: operations one after the other, each judged by the pictures before and after it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -67,6 +68,7 @@ pub struct Play {
     judge: Judge,
     bound: Bound,
     pub ledger: Ledger,
+    pub numbers: Numbers,
     offers: Vec<Offer>,
     sending: Vec<Sending>,
     /// Tasks that were given registers, and by which acts.
@@ -79,13 +81,27 @@ pub struct Play {
     pub outcome: Outcome,
 }
 
-/// The number of a process, as marks have it.
-pub fn number_of(picture: &Picture, process: u64) -> u32 {
-    picture.process(process).map_or(0, |process| process.number & 63)
-}
+/// The numbers by which marks name processes, in the order in which the processes were first seen:
+/// their identities.
+#[derive(Default)]
+pub struct Numbers(RefCell<Vec<u64>>);
 
-fn bit(picture: &Picture, process: u64) -> u64 {
-    1 << number_of(picture, process)
+impl Numbers {
+    /// Returns the number of a process, as marks have it; 0 for none.
+    pub fn of(&self, picture: &Picture, process: u64) -> u32 {
+        let Some(identity) = picture.process(process).map(|process| process.identity) else { return 0 };
+        let mut seen = self.0.borrow_mut();
+        let number = seen.iter().position(|it| *it == identity).unwrap_or_else(|| {
+            seen.push(identity);
+            seen.len() - 1
+        });
+        (number as u32 + 1) & 63
+    }
+
+    /// Returns the number as a bit.
+    fn bit(&self, picture: &Picture, process: u64) -> u64 {
+        1 << self.of(picture, process)
+    }
 }
 
 impl Play {
@@ -100,6 +116,7 @@ impl Play {
             judge: Judge::new(POOL_BIT),
             bound: Bound::default(),
             ledger: Ledger::default(),
+            numbers: Numbers::default(),
             offers: Vec::new(),
             sending: Vec::new(),
             given: Vec::new(),
@@ -137,7 +154,7 @@ impl Play {
             else {
                 continue;
             };
-            let act = self.ledger.write(number_of(&self.before, task.owner), None);
+            let act = self.ledger.write(self.numbers.of(&self.before, task.owner), None);
             self.given.push((task.at, act));
             let registers = [RegIndex::Rbx, RegIndex::Rbp, RegIndex::R8, RegIndex::R12, RegIndex::R15];
             let mark = |register: RegIndex| Mark { act, place: IN_BULK + register as u8 }.word();
@@ -229,9 +246,7 @@ impl Play {
                 Some(current) if current == task.object => return true,
                 Some(current) => {
                     if !self.cast.tasks.iter().any(|tcb| tcb.object == current) {
-                        let id = current.get().id();
-                        let none = abi::Cap::NULL;
-                        self.cast.tasks.push(Tcb { cap: none, sc: none, object: current, id });
+                        self.cast.tasks.push(Tcb::new(abi::Cap::NULL, abi::Cap::NULL, current));
                     }
                     self.cast.w.issue(n, Regs::op(Op::Yield, &[]));
                 }
@@ -283,7 +298,7 @@ impl Play {
     pub fn make(&mut self, task: &Tcb, op: Op, focus: Option<&Focus>) -> Option<Made> {
         let me = self.before.task(task.object.addr()).copied()?;
         let held = pick::holdings(&self.before, me.owner);
-        let player = number_of(&self.before, me.owner) as usize % 9;
+        let player = self.numbers.of(&self.before, me.owner) as usize % 9;
         let cpus = self.cast.w.cpus() as u32;
         let (picture, dice) = (&self.before, &mut self.dice);
         let mut act = Chooser { picture, me: &me, held: &held, dice, cpus, player, op, focus }.act(op);
@@ -366,7 +381,7 @@ impl Play {
 
     /// Writes marks wherever the task can, and what the system call carries: the number of the act.
     fn write(&mut self, task: &Tcb, me: &Task, op: Op, act: &mut Act) -> u32 {
-        let number = number_of(&self.before, me.owner);
+        let number = self.numbers.of(&self.before, me.owner);
         let written = self.ledger.write(number, None);
         let mark = |place: u32| Mark { act: written, place: place as u8 }.word();
         let utcb = task.object.get().utcb(task.pin());
@@ -424,13 +439,13 @@ impl Play {
                 continue;
             }
             let label = self.before.owner_of(page).map(|thing| thing.label);
-            let act = self.ledger.write(number_of(&self.before, owner), label);
+            let act = self.ledger.write(self.numbers.of(&self.before, owner), label);
             let place = self.dice.below(8) as u8;
             let mark = Mark { act, place };
             host_test::words(page, 8)[usize::from(place)].store(mark.word(), Relaxed);
             let views = self.before.views_of(page).filter(|view| view.present);
             let readers = views.map(|view| self.before.resident(view.space)).filter(|at| *at != 0);
-            let readers = readers.fold(0, |all, at| all | bit(&self.before, at));
+            let readers = readers.fold(0, |all, at| all | self.numbers.bit(&self.before, at));
             self.ledger.show(mark, readers);
         }
     }
@@ -478,7 +493,7 @@ impl Play {
         match op {
             Op::TaskReadRegs => {
                 let other = with(task_rights::REGISTERS.rights()).and_then(|at| self.tcb(at));
-                let reader = bit(&self.before, me.owner);
+                let reader = self.numbers.bit(&self.before, me.owner);
                 if let Some(other) = other {
                     self.show_frame(&other, reader);
                 }
@@ -487,7 +502,7 @@ impl Play {
             }
             Op::TaskWriteRegs => {
                 let owner = with(task_rights::REGISTERS.rights()).and_then(|at| self.before.task(at));
-                let readers = owner.map_or(0, |task| bit(&self.before, task.owner));
+                let readers = owner.map_or(0, |task| self.numbers.bit(&self.before, task.owner));
                 self.given.extend(owner.map(|task| (task.at, written)));
                 self.show_bulk(task, readers);
             }
@@ -495,7 +510,7 @@ impl Play {
                 let kept = self.before.s.replies.iter().find(|reply| Some(reply.at) == with(Rights::SEND));
                 let caller = if act.regs.rdi == 0 { me.caller } else { kept.map_or(0, |reply| reply.caller) };
                 let faulter = self.before.task(caller).filter(|caller| caller.in_fault);
-                let readers = faulter.map_or(0, |task| bit(&self.before, task.owner));
+                let readers = faulter.map_or(0, |task| self.numbers.bit(&self.before, task.owner));
                 self.show_bulk(task, readers);
             }
             Op::Forward => {
@@ -534,7 +549,7 @@ impl Play {
         if matches!(op, Op::Reply | Op::ReplyRecv) {
             let kept = slot.and_then(|slot| picture.s.replies.iter().find(|reply| reply.at == slot.object));
             let caller = if regs.rdi == 0 { me.caller } else { kept.map_or(0, |reply| reply.caller) };
-            let readers = picture.task(caller).map_or(0, |caller| bit(picture, caller.owner));
+            let readers = picture.task(caller).map_or(0, |caller| self.numbers.bit(picture, caller.owner));
             return (IN_UTCB + info.words() as u32, readers);
         }
         if !is_message(op) {
@@ -551,11 +566,13 @@ impl Play {
         if op == Op::Broadcast {
             let listening = picture.members(slot.object).filter(|says| says.rights.contains(Rights::LISTEN));
             let listening = listening.filter_map(|says| picture.process_with(says.key));
-            return (words, listening.fold(0, |all, process| all | 1 << (process.number & 63)));
+            return (words, listening.fold(0, |all, process| all | self.numbers.bit(picture, process.at)));
         }
         // What is forwarded goes by way of the caller's UTCB.
-        let way =
-            picture.task(me.caller).filter(|_| op == Op::Forward).map_or(0, |task| bit(picture, task.owner));
+        let way = picture
+            .task(me.caller)
+            .filter(|_| op == Op::Forward)
+            .map_or(0, |task| self.numbers.bit(picture, task.owner));
         (words, self.behind(slot.object, target.index()) | way)
     }
 
@@ -569,7 +586,7 @@ impl Play {
         };
         let shown = range.filter_map(|number| picture.exposure(group, number)).map(|it| picture.exposed(it));
         let owners = shown.filter_map(|at| picture.task(at)).map(|task| task.owner);
-        owners.fold(0, |all, owner| all | bit(picture, owner))
+        owners.fold(0, |all, owner| all | self.numbers.bit(picture, owner))
     }
 
     fn show_frame(&mut self, of: &Tcb, readers: u64) {

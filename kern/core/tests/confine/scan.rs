@@ -7,7 +7,7 @@ use abi::audit::{LABELS, may};
 use confine::{Excess, Mark, Picture, View};
 use smp::host_test;
 
-use crate::play::{Play, number_of};
+use crate::play::Play;
 use crate::world::Tcb;
 use crate::world::machine::DEVICES;
 
@@ -48,7 +48,7 @@ impl Play {
     }
 
     fn leak(&self, mark: Mark, process: u64, place: &str) -> Option<String> {
-        let number = number_of(&self.after, process);
+        let number = self.numbers.of(&self.after, process);
         let text = || {
             let writer = self.ledger.writer(mark).unwrap_or(0);
             format!(
@@ -139,9 +139,9 @@ impl Play {
             let is_new = moved_in || was.is_none_or(|was| was.page != view.page || !was.present);
             for mark in marks(host_test::words(view.page, WORDS)) {
                 if is_new && justified {
-                    self.ledger.show(mark, 1 << number_of(after, resident));
+                    self.ledger.show(mark, 1 << self.numbers.of(after, resident));
                 }
-                let number = number_of(after, resident);
+                let number = self.numbers.of(after, resident);
                 if !self.ledger.may_see(mark, number) {
                     let writer = self.ledger.writer(mark).unwrap_or(0);
                     leaked.push(format!(

@@ -7,7 +7,7 @@ use abi::{
     Target,
 };
 use kern_base::events::EventPool;
-use kern_base::group::{Exposure, Group};
+use kern_base::group::{Exposure, Group, Membership};
 use kern_base::limits::{CLEAR_BYTES, CLEAR_PARTS, ENTRY_WORK, LOCK_WORK};
 use kern_base::memory::{Frame, VSpace};
 use kern_base::paging::TABLE_BYTES;
@@ -153,15 +153,15 @@ fn a_cnode_is_made_in_steps() {
 #[test]
 fn a_process_is_made_in_steps() {
     const TASKS: u64 = 1 << 16;
-    let (w, cap, base) = make_large(ObjType::Process, TASKS, 16 * TASKS);
+    let (w, cap, base) = make_large(ObjType::Process, TASKS, 8 * TASKS);
     assert_eq!(made::<Process>(&w, cap).tasks.len() as u64, TASKS);
-    check_zeros(base + size_of::<Process>() as u64, 16 * TASKS, "task numbers");
+    check_zeros(base + size_of::<Process>() as u64, 8 * TASKS, "task numbers");
 }
 
 #[test]
 fn a_group_is_made_in_steps() {
     const MOST: u64 = (1 << 16) - 1;
-    let bytes = MOST * (8 + 32 + size_of::<Exposure>() as u64);
+    let bytes = MOST * (8 + size_of::<Membership>() as u64 + size_of::<Exposure>() as u64);
     let (w, cap, base) = make_large(ObjType::Group, MOST | MOST << 16, bytes);
     let group = made::<Group>(&w, cap);
     assert_eq!((group.members.known().len(), group.exposures.known().len()), (65_535, 65_535));

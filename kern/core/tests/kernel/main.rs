@@ -22,6 +22,7 @@ mod grants;
 mod groups;
 mod growth;
 mod holdings;
+mod ids;
 mod interleavings;
 mod kill;
 mod killed;

@@ -27,12 +27,11 @@ const fn kind(name: &'static str, keys: &'static [&'static str], fields: &'stati
 /// and memory.
 const KINDS: &[Kind] = &[
     kind("slot", &["at"], &["used", "kind", "object", "rights", "badge"]),
-    kind("number", &["number"], &["process"]),
     kind("process", &["at"], &["dying", "dead", "refs", "cnode", "vspace", "pool", "label"]),
-    kind("task-number", &["process", "number"], &["generation", "task"]),
+    kind("task-number", &["process", "number"], &["task"]),
     kind("group", &["at"], &["dying", "dead", "refs", "count", "watched"]),
-    kind("member", &["group", "number"], &["word", "process_key"]),
-    kind("exposure", &["group", "number"], &["slot", "generation", "per_cpu", "watch"]),
+    kind("member", &["group", "number"], &["rights", "custom", "place_process"]),
+    kind("exposure", &["group", "number"], &["slot", "tag", "per_cpu", "watch"]),
     kind("notification", &["at"], &["dying", "dead", "refs", "home", "bits", "waiter", "bound", "remote"]),
     kind("reply", &["at"], &["dying", "dead", "refs", "home", "caller", "server"]),
     kind("pool", &["at"], &["dying", "dead", "refs", "process", "reader", "address", "closed"]),

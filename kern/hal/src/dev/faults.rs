@@ -31,9 +31,8 @@ pub fn print(report: Report) {
     match report {
         Report::Lost(count) => crate::warn!("{} faults had no handler, and no room to report them", count),
         Report::Fault(FaultEnd { task, vector, error, address, rip, why }) => crate::warn!(
-            "process {} (task {}) ended: exception {} error {:#x} address {:#x} at {:#x}, {}",
-            task.process().number(),
-            task.task(),
+            "the process of task {} ended: exception {} error {:#x} address {:#x} at {:#x}, {}",
+            task.raw(),
             vector,
             error,
             address,

@@ -86,15 +86,9 @@ pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: S
     let task: Task = nursery.make(0)?;
     let sched: SchedContext = nursery.make(0)?;
     let id = task.configure(home.process, utcb_va(spec.index), spec.cpu)?;
-    crate::debug!(
-        "makes task {}:{} on cpu{}, priority {}",
-        id.process().number(),
-        id.task(),
-        spec.cpu,
-        spec.priority
-    );
-    if home.cnode.is_some() && boot::has(cpu_features::TRACE) {
-        // A reader of the trace sees only numbers.
+    crate::debug!("makes task {} on cpu{}, priority {}", id.raw(), spec.cpu, spec.priority);
+    if boot::has(cpu_features::TRACE) {
+        // A reader of the trace sees only ids.
         crate::report!("spawned task={:#x} by={:#x}", id.raw(), utcb::current().task_id().raw());
     }
     sched.configure(spec.priority, slice())?;

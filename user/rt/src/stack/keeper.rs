@@ -88,7 +88,7 @@ pub enum Why {
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Overflow { task, why, stack, address, rip } = self;
-        write!(f, "task {} of process {}: ", task.task(), task.process().number())?;
+        write!(f, "task {}: ", task.raw())?;
         match why {
             Why::Full => f.write_str("its stack overflows")?,
             Why::Empty => f.write_str("its stack underflows")?,

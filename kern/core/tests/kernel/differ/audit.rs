@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use abi::{ProcessKey, Rights};
+use abi::Rights;
 use kern_base::events::EventPool;
-use kern_base::group::{Group, MEMBER_KEY_SHIFT, Member};
+use kern_base::group::{Group, Member};
+use kern_base::header::RootId;
 use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::objects::header_of;
+use kern_base::process::Process;
+use kern_base::roots::MAX_ROOTS;
 use kern_base::slot::{CNode, Slot};
 use model::{Id, Kind, Place};
 use smp::door::Ref;
@@ -29,6 +32,13 @@ impl Pair {
             self.audit_object(Id(index), slot).map_err(why)?;
         }
         Ok(())
+    }
+
+    /// The process with an identity, if it has not ended.
+    fn living(&self, identity: u64) -> Option<Ref<'static, Process>> {
+        let roots = (0..MAX_ROOTS as u16).map(RootId);
+        let mut all = roots.flat_map(|root| self.world.k.roots.processes(host_test::pin(0), root));
+        all.find(|process| process.get().header.identity() == identity)
     }
 
     /// A slot that refers to an object.
@@ -155,9 +165,9 @@ impl Pair {
             if first != it.exposures[index].per_cpu || full != known {
                 return Err(format!("exposure {index} differs: {first:?}, full {full}"));
             }
-            let owner = exposure.get().owner.load(std::sync::atomic::Ordering::Relaxed) >> MEMBER_KEY_SHIFT;
+            let owner = exposure.get().owner.load(std::sync::atomic::Ordering::Relaxed);
             let known = it.exposures[index].owner.map(|it| self.model.objects[it.0].at);
-            let at = self.world.k.processes.process(pin, ProcessKey::from_raw(owner)).map(Ref::addr);
+            let at = self.living(owner).map(Ref::addr);
             if (full || first.is_some()) && at.is_some() && at != known {
                 return Err(format!("exposure {index} is of {at:x?} in the kernel, {known:x?} in the model"));
             }

@@ -26,9 +26,6 @@ use crate::world::{Regs, Tcb, World};
 /// Memory of the machine, and of what a sequence plays with.
 const MEMORY: u64 = (2 << 20) + (1 << 16);
 const PLAYGROUND_LOG2: u64 = 20;
-/// Processes that the simulated machine can have: the numbers it was given, less the one that is
-/// never used.
-const PROCESSES: usize = 63;
 /// Deadlines that are not over yet are this far ahead.
 pub const FAR: u64 = 1 << 40;
 
@@ -108,8 +105,7 @@ impl Pair {
         let playground = world.make(0, ObjType::Untyped, PLAYGROUND_LOG2);
         let now = world.now();
         let limits = Limits { slots_listed: HOLDING_LOOKS as u32 };
-        let process_numbers = PROCESSES;
-        let model = Model { now, sizes: sizes(), cpus, process_numbers, limits, ..Model::default() };
+        let model = Model { now, sizes: sizes(), cpus, limits, ..Model::default() };
         let later = world.now() + FAR;
         let (tasks, agents, made) = (Vec::new(), Vec::new(), Vec::new());
         let mut pair = Pair {
@@ -185,15 +181,14 @@ impl Pair {
                 ..object::Task::default()
             };
             let id = model.add(agent.object.addr(), None, Kind::Task(Box::new(task)));
-            model.process_mut(Id(2)).tasks[usize::from(agent.id.task())] = Some(id);
+            model.process_mut(Id(2)).tasks[n] = Some(id);
             model.ids_given.push(agent.id);
             self.agents.push(id);
         }
     }
 
     pub fn name(&self, id: Id) -> String {
-        let task = self.model.task(id).id;
-        format!("task {}.{}", task.process().number(), task.task())
+        format!("task {}", self.model.task(id).id.raw())
     }
 
     // --- both make a system call -----------------------------------------------------------------
@@ -321,7 +316,7 @@ impl Pair {
         self.model.named(task, id);
         let slot = self.locate().get(&place).copied().ok_or("the task's slot is nowhere")?;
         let object = slot.get().word.load(host_test::pin(0)).get::<Task>().ok_or("it is no task")?;
-        self.tasks.push((task, Tcb { cap: Cap::NULL, sc: Cap::NULL, object, id }));
+        self.tasks.push((task, Tcb::new(Cap::NULL, Cap::NULL, object)));
         Ok(())
     }
 

@@ -171,8 +171,8 @@ impl Cast {
 
     /// The process of a task has ended, or may.
     fn lose_process(&mut self, of: TaskId) {
-        let same = |task: &Tcb| task.id.process() == of.process();
-        let tasks = self.tasks.iter().copied().filter(same).collect();
+        let of = self.tasks.iter().find(|task| task.id == of).map(|task| task.of);
+        let tasks = self.tasks.iter().copied().filter(|task| Some(task.of) == of).collect();
         self.model.lose(tasks);
     }
 
@@ -506,7 +506,7 @@ impl Cast {
 
     fn belongs(&self, task: Tcb, process: Cap) -> bool {
         let of = self.world.object::<kern_base::process::Process>(process);
-        of.is_some_and(|p| p.get().key() == task.id.process())
+        of.is_some_and(|p| p.get().header.identity() == task.of)
     }
 
     /// Lets agents come to an end with what they do.

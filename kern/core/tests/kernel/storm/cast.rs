@@ -168,9 +168,9 @@ impl Cast {
     /// Most processes have an event pool, which some task of theirs reads.
     fn give_pools(&mut self, dice: &mut Dice) {
         for process in self.processes.clone() {
-            let key =
-                self.world.object::<kern_base::process::Process>(process.process).map(|p| p.get().key());
-            let own: Vec<Tcb> = self.tasks.iter().copied().filter(|t| Some(t.id.process()) == key).collect();
+            let of = self.world.object::<kern_base::process::Process>(process.process);
+            let of = of.map(|process| process.get().header.identity());
+            let own: Vec<Tcb> = self.tasks.iter().copied().filter(|task| Some(task.of) == of).collect();
             if own.is_empty() || dice.below(4) == 0 {
                 continue;
             }

@@ -185,14 +185,7 @@ pub fn view(task: Ref<'static, Task>) -> View {
 impl View {
     pub fn name(&self) -> String {
         let id = self.task.get().id();
-        format!(
-            "task {}.{} ({:?}, {:?}, cpu{})",
-            id.process().number(),
-            id.task(),
-            self.state,
-            self.msg.stage(),
-            self.home
-        )
+        format!("task {} ({:?}, {:?}, cpu{})", id.raw(), self.state, self.msg.stage(), self.home)
     }
 
     pub fn receives(&self) -> bool {

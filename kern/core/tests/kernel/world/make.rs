@@ -7,7 +7,7 @@ use kern_base::memory::{Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::objects::Objects;
 use kern_base::paging::TABLE_BYTES;
-use kern_base::process::{Process, TaskNumber};
+use kern_base::process::{PROCESS_ALIGN, Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Slot};
@@ -106,9 +106,9 @@ impl World {
             piece::<VSpace>(region)?.emplace(pin, cx.make().new_vspace(BOOT_ROOT, tables.clear(), seen)?)?;
         let numbers = region.carve(64 * size_of::<TaskNumber>() as u64, 64)?;
         let numbers = numbers.emplace_slice(|_| TaskNumber::default())?;
-        let key = cx.k.processes.allocate(pin).ok()?;
-        let process = piece::<Process>(region)?.emplace(pin, Process::new(BOOT_ROOT, key, numbers))?;
-        cx.k.processes.enter(pin, process);
+        let place = region.carve(size_of::<Process>() as u64, PROCESS_ALIGN)?;
+        let process = Process::make(place, pin, BOOT_ROOT, numbers)?;
+        cx.make().begin_with(process);
         self.made.init = Some(process);
         let task = Task::make(
             region.carve_cleared(size_of::<Task>() as u64, TASK_BYTES, 4096)?,
@@ -150,7 +150,7 @@ impl World {
         let bell = self.slot();
         let args = [Target::new(abi::INIT_UNTYPED, ObjType::Notification as u32).0, 0, at(bell), 1];
         self.issue(0, Regs::op(Op::Retype, &args));
-        let tcb = Tcb { cap: abi::INIT_TASK, sc: abi::INIT_SCHED, object: task, id: task.get().id() };
+        let tcb = Tcb::new(abi::INIT_TASK, abi::INIT_SCHED, task);
         assert_eq!(tcb.regs().error(), None, "the first system call");
         self.made.agents.push(Agent { tcb, bell });
         self.dismiss(0);
@@ -328,7 +328,7 @@ impl World {
         self.bulk(0, RegIndex::Rip as usize, AFTER);
         self.must(0, Op::TaskWriteRegs, &[cap.arg()]);
         self.bulk(0, RegIndex::Rip as usize, 0);
-        Tcb { cap, sc, object, id: object.get().id() }
+        Tcb::new(cap, sc, object)
     }
 
     pub fn task_with(&mut self, of: Proc, n: usize, priority: u64, own_time: bool) -> Tcb {

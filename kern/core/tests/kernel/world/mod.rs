@@ -29,7 +29,6 @@ use kern_base::task::{FLAG_IN_FAULT, RegFrame, State, Task, TaskHot};
 use kern_core::Kernel;
 use kern_core::answer::write_values;
 use kern_core::door::entry::Interrupt;
-use kern_core::ids::ProcessNumber;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use sched::BANDS;
@@ -47,8 +46,6 @@ use stop::Part;
 /// Where every program's SYSCALL instruction is, and what comes behind it.
 pub const PC: u64 = 0x40_0000;
 pub const AFTER: u64 = PC + 2;
-/// Processes that there can be.
-const PROCESSES: usize = 64;
 
 /// How large a world is, besides its Untyped memory.
 #[derive(Clone, Copy)]
@@ -148,15 +145,22 @@ pub struct Tcb {
     pub sc: Cap,
     pub object: Ref<'static, Task>,
     pub id: TaskId,
+    /// The identity of its process.
+    pub of: u64,
 }
 
 impl std::fmt::Debug for Tcb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "task {}.{}", self.id.process().number(), self.id.task())
+        write!(f, "task {}", self.id.raw())
     }
 }
 
 impl Tcb {
+    /// A task of a process.
+    pub fn new(cap: Cap, sc: Cap, object: Ref<'static, Task>) -> Tcb {
+        Tcb { cap, sc, object, id: object.get().id(), of: object.get().of_process() }
+    }
+
     /// The CPU where it is, or that it is under way to.
     pub fn home(&self) -> usize {
         self.object.get().hot.destination().index()
@@ -339,14 +343,13 @@ fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static K
     let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Table::empty());
     let blocks = table(region, cpus, |n| kern_base::cpu::new_block(host_test::cpu(n), pairs_of(n)))?;
     let blocks = host_test::all_cpus(blocks);
-    let numbers = table(region, PROCESSES, |_| ProcessNumber::default())?;
     let range = |memory: &&Region| {
         let infos = table(region, (memory.size() / abi::PAGE_SIZE) as usize, |_| FrameInfo::default())?;
         Some(FrameRange::new(Phys(memory.base()), infos))
     };
     let frames = FrameTable::new(memory.iter().map(range).collect::<Option<Vec<_>>>()?);
     let piece = region.carve(size_of::<Kernel<Fake>>() as u64, 64)?;
-    Some(piece.emplace(host_test::pin(0), Kernel::new(Fake::default(), blocks, numbers, frames))?.get())
+    Some(piece.emplace(host_test::pin(0), Kernel::new(Fake::default(), blocks, frames))?.get())
 }
 
 impl World {
@@ -746,15 +749,13 @@ impl World {
         let hex = |at: u64| if at == 0 { String::from("-") } else { format!("{:x}", at >> 6 & 0xffff) };
         for task in check::snapshot(self).tasks {
             println!(
-                "    task {}.{} ({:?}, {:?}, cpu{}) at {} id {} msg cpu{} borrowed {} own {} lender {} caller {} callee {} \
+                "    task {} ({:?}, {:?}, cpu{}) at {} msg cpu{} borrowed {} own {} lender {} caller {} callee {} \
                  msg.sc {} {}",
-                task.process_number,
-                task.number,
+                task.id,
                 task.state,
                 task.stage,
                 task.home,
                 hex(task.at),
-                task.id,
                 task.message_home,
                 hex(task.borrowed),
                 hex(task.own_context),

@@ -1,6 +1,6 @@
-//! Using up what the machine has a limited number of: numbers of processes.
+//! Using up what others need to make processes: names, of which a machine could run out.
 
-use abi::{Cap, Error};
+use abi::Cap;
 use user_rt::Result;
 use user_rt::cap::{CNode, Process, Untyped};
 use user_rt::invoke::Pins;
@@ -12,10 +12,10 @@ use crate::words::Word;
 const AT_ONCE: u64 = 255;
 /// Slots of a table of them, besides the first, which stays empty.
 const SLOTS: u64 = AT_ONCE * 8;
-/// Tables that hold more processes than there are numbers.
+/// Tables for more than 65,536 processes.
 const TABLES: u32 = 40;
 
-/// Makes processes until there is no number left, and keeps them.
+/// Makes processes until its memory is used up or its tables are full, and keeps them.
 pub fn hoard(den: &mut Den) -> Result<()> {
     let tables = den.nursery.make_many::<CNode>(SLOTS + 1, TABLES)?;
     'all: for table in tables.iter::<CNode>() {
@@ -33,13 +33,13 @@ pub fn hoard(den: &mut Den) -> Result<()> {
     }
 }
 
-/// Makes processes and takes their memory back, so that each number is given again and again.
+/// Makes processes and takes their memory back, so that names are given again and again.
 pub fn spend(den: &mut Den) -> Result<()> {
     let memory: Untyped = den.nursery.make(20)?;
     let table: CNode = den.nursery.make(AT_ONCE + 1)?;
     loop {
         let made = memory.retype::<Process>(1, table.slot(Cap(1)), AT_ONCE);
-        if made.is_err_and(|refusal| refusal.error == Error::Retired) {
+        if made.is_err() {
             Word::Escapes.add(1);
         }
         memory.reset(Pins::Hold)?;

@@ -31,7 +31,7 @@ fn before(board: &'static Board, cluster: usize, owner: usize, keeper: usize) ->
         ..Sizes::default()
     };
     let cpus = board.get(Total::Cpus) as usize;
-    let mut model = Model { sizes, cpus, process_numbers: 64, ..Model::default() };
+    let mut model = Model { sizes, cpus, ..Model::default() };
     let mut processes = Vec::new();
     for _ in 0..PROCESSES {
         let cnode = model.put(Kind::CNode(object::CNode { slots: SLOTS, process: None }));
