@@ -330,8 +330,8 @@ operations! { ($)
     /// r9 = CPU, to which the first resume moves it. Out: rdi = the task's id.
     /// Rights: SCHEDULE; REGISTERS of the task; CONFIGURE of the process.
     /// Errors: NoCpu, OverLimit, WrongCpu, BadState, Dying, BadAddress, Full (no task number),
-    /// Retired, Mapped, NoTables, Forbidden (the task has another label than the process, or may not be
-    /// written by processes with that label).
+    /// Retired, Mapped, NoTables, Forbidden (the task has another label than the process, or may
+    /// not be written by processes with that label).
     TaskConfigure = 25 {
         takes [
             control(0, sched_control_rights::SCHEDULE),
@@ -838,7 +838,8 @@ operations! { ($)
     /// records at a time; `rdi` says where it continues.
     ///
     /// In: rdi = group (index: member). Out: rdi = the identity of its process, which CapInspect
-    /// shows, 0 if no record from there on has a member; rsi = index; rdx = rights; r8 = custom bits.
+    /// shows, 0 if no record from there on has a member; rsi = index; rdx = rights; r8 = custom
+    /// bits.
     /// Rights: LISTEN, as ADD in GroupAdd.
     /// Errors: NotMember.
     GroupMember = 65 {

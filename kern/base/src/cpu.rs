@@ -118,7 +118,7 @@ pub struct CpuSched {
     pub best_rank: Cell<u32>,
     /// The work that this entry may still do, in instructions.
     pub work: Cell<u64>,
-    /// Serial numbers that this CPU has for itself, and has not given out: the next one, and the end.
+    /// Serial numbers that this CPU has taken and not given out: the next one, and the end.
     pub serials: Cell<(u64, u64)>,
     /// Reports of faults on this CPU wait to be printed.
     pub has_reports: Cell<bool>,

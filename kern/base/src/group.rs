@@ -210,8 +210,8 @@ impl Group {
         (place.addr() - first) as usize / size_of::<Membership>()
     }
 
-    /// Returns at most `most` member records from index `first` on, which user level chose, each with
-    /// its place.
+    /// Returns at most `most` member records from index `first` on, which user level chose, each
+    /// with its place.
     #[inline(always)]
     pub fn members_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> Members<'k> {
         let row = self.members.masked(first).and_then(|first| {

@@ -108,7 +108,7 @@ fn cpus_give_out_different_ids() {
     }
 }
 
-/// A process at a place in memory, and what is left of it when another process is made there.
+/// A place in memory where one process is made after the other, and a group that they join.
 struct Place {
     s: Scene,
     memory: Cap,
