@@ -301,7 +301,7 @@ pub const PLANTS: &[Planted] = &[
         Some(())
     }),
     ("lent-time", "a task that receives, and has a lender", |s| {
-        let lender = s.tasks.iter().find(|task| task.callee != 0 && task.stage != Stage::Home)?.at;
+        let lender = s.tasks.iter().find(|task| task.state != State::Recv)?.at;
         first!(s.tasks, |task| task.state == State::Recv)?.lender = lender;
         Some(())
     }),
