@@ -14,6 +14,10 @@
 //! is not empty, the capability is *disposed of*, and the message arrives without it. A copy is
 //! then not made; for a capability to be moved, its type has a rule ([`ObjType::disposal`]).
 //!
+//! A slot that was emptied a moment ago cannot be filled yet. A call waits for the receiver's slot.
+//! A reply never waits for its caller: the capability is [untaken](Fate::Untaken). A caller whose
+//! slots may be that new calls with [`FLAG_LISTEN`](crate::FLAG_LISTEN).
+//!
 //! # Results
 //! The receiver's list has the fate and the slot of each capability ([`Received`]). The sender gets
 //! the fates in [`Utcb::grant_fates`](crate::Utcb::grant_fates), and its count becomes 0 as soon as
@@ -56,6 +60,9 @@ pub enum Fate {
     Kept = 3,
     /// It was gone when the message was received: deleted, moved, or revoked.
     Gone = 4,
+    /// The caller could not take it from a reply: the offered slot was emptied a moment ago, or the
+    /// caller is ending. The sender keeps it, and a copy is not made.
+    Untaken = 5,
 }
 
 /// What is done with a capability that was to be moved to somebody who does not listen.
@@ -69,7 +76,7 @@ pub enum Disposal {
 }
 
 impl Fate {
-    pub const ALL: [Fate; 4] = [Fate::Arrived, Fate::Disposed, Fate::Kept, Fate::Gone];
+    pub const ALL: [Fate; 5] = [Fate::Arrived, Fate::Disposed, Fate::Kept, Fate::Gone, Fate::Untaken];
 
     pub const fn from_raw(raw: u8) -> Option<Fate> {
         match raw {
@@ -77,6 +84,7 @@ impl Fate {
             2 => Some(Fate::Disposed),
             3 => Some(Fate::Kept),
             4 => Some(Fate::Gone),
+            5 => Some(Fate::Untaken),
             _ => None,
         }
     }
@@ -230,7 +238,8 @@ mod tests {
             [1 | code(3), 0],
             [1 | code(SETTLED), 0],
             [1 | code(SETTLED | Fate::Arrived as u64), 0],
-            [1 | code(SETTLED | 5), 0],
+            [1 | code(SETTLED | Fate::Untaken as u64), 0],
+            [1 | code(SETTLED | 6), 0],
             [1 | code(0xff), 0],
             [1 | code(17), 0],
         ];
@@ -258,7 +267,8 @@ mod tests {
             object: Some(ObjType::EventPool),
         };
         let not = Received { fate: Fate::Gone, cap: Cap::NULL, rights: Rights::NONE, object: None };
-        for received in [there, not] {
+        let untaken = Received { fate: Fate::Untaken, ..not };
+        for received in [there, not, untaken] {
             assert_eq!(Received::from_words(received.words()), Some(received));
         }
         let word = Fate::Kept.word(0) | Fate::Gone.word(3);

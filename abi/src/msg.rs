@@ -52,6 +52,13 @@ flags! {
     /// Told by the kernel: the call was handed on by [`Forward`](Op::Forward). The sender is the
     /// caller, and the words are those of the forwarder, whose custom bits these are.
     FLAG_FORWARDED = 24;
+    /// Asked of the kernel, in a call: the caller listens for capabilities of the reply. The call
+    /// first waits until the next slots that the UTCB offers can be filled. A slot that was emptied
+    /// a moment ago cannot, and the reply does not wait for it.
+    FLAG_LISTEN = 25;
+    /// Told by the kernel, in a reply: the replier sent pages that the caller could not take. The
+    /// words arrived, and the whole payload stays with the replier.
+    FLAG_UNTAKEN = 26;
 }
 
 impl MsgInfo {

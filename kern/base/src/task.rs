@@ -106,8 +106,9 @@ pub struct TaskHot {
     /// What ends its wait from outside.
     ending: Cell<Ending>,
     pub search: SearchMarks,
-    /// It has lent pages to a message, which may not have gone.
-    lends: Cell<bool>,
+    /// Bit [`LENDS`]: it has lent pages to a message, which may not have gone. The bits below: how
+    /// many entries of its present reply could wait for these pages.
+    lends: Cell<u8>,
     /// How many messages it has sent to other CPUs.
     pub(crate) sent: Cell<u32>,
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are
@@ -124,6 +125,9 @@ pub struct TaskHot {
     /// Its debug registers: DR0 to DR3, DR7. All zero without [`FLAG_DEBUG`].
     debug: [Cell<u64>; abi::DEBUG_ADDRESSES + 1],
 }
+
+/// In `lends`: the task has lent pages.
+const LENDS: u8 = 0x80;
 
 /// `pending` bit: callers are queued.
 const PENDING_CALLERS: u64 = 1 << 0;
@@ -187,9 +191,19 @@ methods! { TaskHot:
     // --- pages -----------------------------------------------------------------------------------
 
     /// Returns whether the task lends pages to a message that may not have gone yet.
-    fn lends_pages(self) -> bool = self.lends.get();
+    fn lends_pages(self) -> bool = self.lends.get() & LENDS != 0;
     /// Notes whether the task lends pages to a message; false once they have gone or are back.
-    fn set_lends_pages(self, on: bool) = self.lends.set(on);
+    fn set_lends_pages(self, on: bool) =
+        self.lends.set(if on { self.lends.get() | LENDS } else { 0 });
+    /// Counts an entry of a reply that may wait for the replier's pages. Returns whether it is one
+    /// of the first `most`, which is below [`LENDS`].
+    fn count_reply_wait(self, most: u8) -> bool = {
+        let goes_on = self.lends.get() & !LENDS < most;
+        self.lends.set(self.lends.get() + u8::from(goes_on));
+        goes_on
+    };
+    /// Ends the count: the reply is over.
+    fn end_reply_waits(self) = self.lends.set(self.lends.get() & LENDS);
 }
 
 impl TaskHot {

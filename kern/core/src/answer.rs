@@ -34,6 +34,10 @@ pub enum Refusal {
     },
     /// Not yet: park the task until the grace epoch reaches this value, then restart the call.
     Restart { epoch: u64 },
+    /// Not yet: what the receiver of a message offers for its payload cannot be used before the
+    /// grace epoch reaches this value; 0: before another CPU has acted. The message waits, or
+    /// restarts as with `Restart`. A reply does neither: it goes without that payload.
+    NotReady { epoch: u64 },
     /// Not yet: a bounded part is done. The call restarts immediately, after pending interrupts.
     More,
     /// Not yet: park the task until another CPU's answer wakes it, then restart the call.
@@ -52,6 +56,12 @@ impl Refusal {
     /// Returns the refusal for a dead callee.
     pub const fn dead(who: TaskId) -> Refusal {
         Refusal::Error { error: Error::Dead, detail: 0, who }
+    }
+
+    /// Returns whether a payload was refused because of its receiver, which has no room, or not
+    /// yet, or is ending.
+    pub const fn is_of_receiver(self) -> bool {
+        matches!(self, Refusal::NotReady { .. } | Refusal::Error { error: Error::NoRoom | Error::Dying, .. })
     }
 
     /// Returns the refusal for a system call's argument that is out of range; `position` is its

@@ -4,7 +4,10 @@
 //! them there, then pass their number. [`crate::arch::fast`] has the shortest stubs for register
 //! messages.
 
-use abi::{FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MsgInfo, Op, TaskId};
+use abi::{
+    FLAG_CAPS, FLAG_DEADLINE, FLAG_LISTEN, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, FLAG_UNTAKEN,
+    MsgInfo, Op, TaskId,
+};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -22,6 +25,11 @@ pub struct Message {
     pub pages: bool,
     /// It carries capabilities: those that the UTCB lists ([`crate::grants`]).
     pub caps: bool,
+    /// For a call: the caller listens for capabilities of the reply, and first waits until the
+    /// slots that it offers can be filled.
+    pub listens: bool,
+    /// Whether the reply came without its payload, for which the caller had no place.
+    pub untaken: bool,
 }
 
 impl Message {
@@ -30,7 +38,7 @@ impl Message {
     }
 
     pub const fn with_words(label: u32, regs: [u64; 4], words: u8) -> Message {
-        Message { label, words, regs, pages: false, caps: false }
+        Message { label, words, regs, pages: false, caps: false, listens: false, untaken: false }
     }
 
     /// Returns the message with the pages that the UTCB lists.
@@ -43,11 +51,17 @@ impl Message {
         Message { caps: true, ..self }
     }
 
+    /// Returns the message of a caller that listens for capabilities of the reply.
+    pub const fn that_listens(self) -> Message {
+        Message { listens: true, ..self }
+    }
+
     pub(crate) fn args(&self, op: Op, rdi: u64) -> Args {
         let [rdx, r8, r9, r10] = self.regs;
         let info = MsgInfo::new(self.label, self.words).op(op);
         let info = if self.pages { info.flag(FLAG_PAGES) } else { info };
         let info = if self.caps { info.flag(FLAG_CAPS) } else { info };
+        let info = if self.listens { info.flag(FLAG_LISTEN) } else { info };
         Args { info, rdi, rsi: 0, rdx, r8, r9, r10 }
     }
 
@@ -58,6 +72,8 @@ impl Message {
             regs: answer.message_registers(),
             pages: answer.info.has(FLAG_PAGES),
             caps: answer.info.has(FLAG_CAPS),
+            listens: false,
+            untaken: answer.info.has(FLAG_UNTAKEN),
         }
     }
 }

@@ -57,7 +57,8 @@ impl Line {
     }
 }
 
-/// A caller that wants capabilities in an answer [listens](crate::utcb::Current::listen) first.
+/// A caller that wants capabilities in an answer [listens](crate::utcb::Current::listen) first. The
+/// call then waits until the offered slots can be filled.
 /// Capabilities that the reader does not take are deleted. Pages belong to no answer: if a window
 /// is open for another purpose, pages that come with an answer are released, so that the window is
 /// as it was.
@@ -73,7 +74,9 @@ impl Transport for Line {
         grants: &[Grant],
         read: impl FnOnce(u32, &[u8], &mut Caps) -> R,
     ) -> Result<R, Refusal> {
-        let answer = self.to.call_within(&put_giving(label, message, grants), self.patience)?;
+        let listens = utcb::current().listening().count > 0;
+        let request = Message { listens, ..put_giving(label, message, grants) };
+        let answer = self.to.call_within(&request, self.patience)?;
         let mut caps = Caps::of(&answer);
         let done = with_bytes(&answer, |bytes| {
             pages::drop_all(&own::vspace(), &answer);

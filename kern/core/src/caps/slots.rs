@@ -317,11 +317,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     #[inline(always)]
     pub fn claim(self, at: Place<'k>) -> Result<()> {
         let word = at.slot.get().word.load(self.pin());
-        let stamp = word.empty_value();
-        refuse_if(word.object_type() != 0 || stamp == CLAIMED, Error::SlotOccupied)?;
-        // Another CPU is emptying it.
-        refuse_if(stamp > CLAIMED, Refusal::More)?;
-        refuse_if(!self.k.cpus.epoch.is_reusable(stamp), Refusal::Restart { epoch: stamp + 2 })?;
+        self.check_fillable(word)?;
         refuse_if(!at.slot.get().word.claim(word, CLAIMED), Error::SlotOccupied)?;
         fence_after_exchange();
         if at.table.has_flag(FLAG_DYING) {
@@ -329,6 +325,16 @@ impl<'k, M: Machine> Caps<'k, M> {
             return Err(Error::Dying.into());
         }
         Ok(())
+    }
+
+    /// Checks that a slot with this word can be filled: it is empty, and its grace period is over.
+    #[inline(always)]
+    pub fn check_fillable(self, word: RawWord<'k>) -> Result<()> {
+        let stamp = word.empty_value();
+        refuse_if(word.object_type() != 0 || stamp == CLAIMED, Error::SlotOccupied)?;
+        // Another CPU is emptying it.
+        refuse_if(stamp > CLAIMED, Refusal::More)?;
+        refuse_if(!self.k.cpus.epoch.is_reusable(stamp), Refusal::Restart { epoch: stamp + 2 })
     }
 
     /// Claims an empty slot for what fills it. If that is refused, gives the slot up unused.

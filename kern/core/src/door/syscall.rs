@@ -144,7 +144,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 write_error(&me.regs, error, detail, who);
                 self.time().dispatch();
             }
-            Refusal::Restart { epoch } => {
+            Refusal::Restart { epoch } | Refusal::NotReady { epoch } => {
                 self.rewind(me.part());
                 self.grace().wait_for_grace(me, epoch);
             }

@@ -144,7 +144,7 @@ impl<'k, M: Machine> Events<'k, M> {
                 self.payload().lend_ranges(me, &ranges)?;
                 Err(Refusal::More)
             }
-            Part::Refused(refusal) => Err(of_member(refusal, progress)),
+            Part::Refused(refusal) => Err(of_member(self.patience_of(args, refusal), progress)),
         }
     }
 

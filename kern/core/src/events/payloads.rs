@@ -17,7 +17,9 @@
 //! failures are reported to the sender. Transient ones make the sender send again.
 
 use abi::events::{BROADCAST, Event, Window, caps_at, cells_of, pages_at};
-use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, PAGE_SIZE, RANGES_MAX};
+use abi::{
+    Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, GRANTS_MAX, Listening, MsgInfo, PAGE_SIZE, RANGES_MAX,
+};
 use kern_base::events::EventPool;
 use kern_base::machine::Machine;
 use kern_base::task::Task;
@@ -30,10 +32,10 @@ use smp::sync::UserWord;
 use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of};
-use crate::payload::grants::Prepared;
+use crate::payload::grants::{Patience, Prepared};
 use crate::payload::pages::{Ranges, ReceiveWindow};
 use crate::rooms::Events;
-use crate::{Answer, OpenTask, Result};
+use crate::{Answer, OpenTask, Refusal, Result};
 
 /// How often the kernel tries to reduce an offer that its process changes meanwhile.
 const TRIES: usize = 4;
@@ -68,12 +70,26 @@ impl<'k, M: Machine> Events<'k, M> {
         let event = loaded_event(words, from, 0);
         let loaded = Loaded { pool, sender: me.object(), event, ranges: &ranges, turn: Turn::Any };
         let from_space = self.payload().space_of(me.object())?;
-        if self.payload().in_one_or_two(from_space, lend, || self.put_loaded(&loaded))? {
+        let put = self.payload().in_one_or_two(from_space, lend, || self.put_loaded(&loaded));
+        if put.map_err(|refusal| self.patience_of(args, refusal))? {
             me.set_lends_pages(false);
             return Ok(Answer::DONE);
         }
         lend()?;
         self.wait_for_room(me, args, pool, words, from)
+    }
+
+    /// Returns the refusal of an event that its reader cannot take now: the sender waits for the
+    /// reader as it waits for room, if its flags and its deadline allow.
+    pub fn patience_of(self, args: &Args, refusal: Refusal) -> Refusal {
+        let Refusal::NotReady { .. } = refusal else { return refusal };
+        if MsgInfo(args.info).has(FLAG_NONBLOCK) {
+            return Error::WouldBlock.into();
+        }
+        if args.deadline().is_some_and(|at| at <= self.k.machine.now()) {
+            return Error::Timeout.into();
+        }
+        refusal
     }
 
     /// Puts an event that has waited for room, and its payload, into a pool. Returns whether there
@@ -104,10 +120,10 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         let [slots, _] = shown.offers();
         let offer = Listening::from_word(slots.load(Relaxed));
-        let mut prepared = Prepared::none();
+        let mut prepared = Prepared::with_offer(offer);
         if event.info.has(FLAG_CAPS) {
             let to = pool.get().process.get(self.pin()).ok_or(Error::Gone)?;
-            self.payload().prepare_grants(sender, to, offer, &mut prepared)?;
+            self.payload().prepare_grants(sender, to, Patience::Wait, &mut prepared)?;
         }
         let mut arrived: Arrived = [[0; 2]; RANGES_MAX];
         let at = match self.reserve_and_pass_pages(loaded, &prepared, &mut arrived) {

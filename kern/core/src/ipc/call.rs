@@ -10,7 +10,7 @@
 //! priority of the caller's time, and in order within one priority. If the callee's home is another
 //! CPU, the message block travels there ([`crate::outbox::mail`]).
 
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target};
+use abi::{Error, FLAG_DEADLINE, FLAG_LISTEN, FLAG_NONBLOCK, MSG_UTCB_WORDS, MsgInfo, Target};
 use kern_base::machine::Machine;
 pub use kern_base::message::{SenderInfo, Words};
 use kern_base::task::{FLAG_SUSPENDED, Message, Stage, State, Task, TaskHot};
@@ -53,17 +53,18 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::Call`].
     #[inline(always)]
     pub fn call(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let carries = MsgInfo(args.info).has(PAYLOAD_FLAGS);
-        if carries { self.call_with_payload(me, *args) } else { self.make_call::<false>(me, args) }
+        let is_rare = MsgInfo(args.info).has(PAYLOAD_FLAGS | FLAG_LISTEN);
+        if is_rare { self.call_with_payload(me, *args) } else { self.make_call::<false>(me, args) }
     }
 
-    /// Makes a call whose message has a payload.
+    /// Makes a call whose message has a payload, or whose caller listens.
     #[inline(never)]
     fn call_with_payload(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
         self.make_call::<true>(me, &args)
     }
 
-    /// Makes a call, whose message has pages or capabilities if `PAYLOAD`.
+    /// Makes a call. If `PAYLOAD`, the message may have pages or capabilities, and the caller may
+    /// listen.
     #[inline(always)]
     fn make_call<const PAYLOAD: bool>(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let words = if PAYLOAD { args.with_payload(args.words()?) } else { args.words()? };
@@ -86,7 +87,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if local.is_some_and(|callee| !receiving && callee.is_dying()) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
-        if PAYLOAD {
+        if PAYLOAD && MsgInfo(args.info).has(FLAG_LISTEN) {
+            self.payload().ready_slots(me)?;
+        }
+        if PAYLOAD && words.info.has(PAYLOAD_FLAGS) {
             self.payload().send_payload(me, dest.task, words.info, receiving)?;
         }
         match local {

@@ -44,8 +44,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(never)]
     fn reply_recv_payload(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
         if let Some(caller) = me.caller(self.pin()) {
-            let words = args.with_payload(args.words()?);
-            self.payload().give_load(me, caller, words.info)?;
+            let words = self.payload().give_reply(me, caller, args.with_payload(args.words()?))?;
             if let Some(block) = me.take_caller(self.pin()) {
                 self.answer_call(me, block, words);
             }
@@ -58,12 +57,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out a ReplyRecv if bits or calls are pending, or the current call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
-        let words = args.with_payload(args.words()?);
+        let mut words = args.with_payload(args.words()?);
         if let Some(caller) = me.caller(self.pin()) {
             let fault = me.serves_fault();
             let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
             if words.info.has(PAYLOAD_FLAGS) {
-                self.payload().give_load(me, caller, words.info)?;
+                words = self.payload().give_reply(me, caller, words)?;
             }
             if let Some(block) = me.take_caller(self.pin()) {
                 self.answer(me, block, answer, words);
@@ -76,7 +75,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Carries out [`abi::Op::Reply`].
     pub fn reply(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let words = args.with_payload(args.words()?);
+        let mut words = args.with_payload(args.words()?);
         let saved = match args.a0 {
             0 => None,
             cap => Some(self.caps().operand::<Reply, { Op::Reply as u8 }, 0>(me, Target(cap).cap())?),
@@ -89,7 +88,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
         if words.info.has(PAYLOAD_FLAGS) {
             refuse_if(saved.is_some_and(|reply| !self.still_answers(me, reply)), Error::Gone)?;
-            self.payload().give_load(me, caller, words.info)?;
+            words = self.payload().give_reply(me, caller, words)?;
         }
         let block = match saved {
             None => me.take_caller(self.pin()),

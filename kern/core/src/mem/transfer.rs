@@ -218,9 +218,9 @@ impl<'k, M: Machine> Mem<'k, M> {
     // --- the second half -------------------------------------------------------------------------
 
     /// Transfers lent pages; if only this CPU can have the giving space loaded, they need not be
-    /// lent. Runs `last` when no other check can fail; `last` may still refuse. Errors:
-    /// [`Refusal::More`] if CPUs may have an old translation of a page or of a destination: the
-    /// caller lends the pages again.
+    /// lent. Runs `last` when no other check can fail; `last` may still refuse.
+    /// Errors: [`Refusal::More`] if CPUs may have an old translation of a page: the caller lends
+    /// the pages again. [`Refusal::NotReady`] if they may have one of a destination.
     #[inline(always)]
     pub fn hand_over(
         self,
@@ -322,7 +322,7 @@ impl<'k, M: Machine> Mem<'k, M> {
             Some(place) => place,
             None => self.tables().grow(None, all.to, target, level).map_err(|why| {
                 // There is no table for now, or none at all.
-                if why == Refusal::More { why } else { no_room(target) }
+                if why == Refusal::More { Refusal::NotReady { epoch: 0 } } else { no_room(target) }
             })?,
         };
         Ok((spot, place))
@@ -430,7 +430,8 @@ impl<'k, M: Machine> Mem<'k, M> {
                 // The destination's earlier page was unmapped, and some CPU may still have its
                 // translation.
                 let gone = target.shootdown().is_some();
-                return Err(if gone { Refusal::More } else { no_room(address_in(to, &range, number)) });
+                let not_yet = Refusal::NotReady { epoch: 0 };
+                return Err(if gone { not_yet } else { no_room(address_in(to, &range, number)) });
             }
             let locked = info.lock(self.cpu);
             let counts = locked.counts.get();

@@ -5,8 +5,12 @@
 //! not at all. It is not a failure if the receiver does not listen for a capability: the message
 //! arrives and reports the capability's fate.
 
-use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights, SEND_CAPS, SEND_PAGES, SEND_WORDS};
+use abi::{
+    FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, GRANTS_MAX, Listening, MsgInfo, Rights, SEND_CAPS, SEND_PAGES,
+    SEND_WORDS,
+};
 use kern_base::machine::Machine;
+use kern_base::message::Words;
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::quiesce;
@@ -14,7 +18,7 @@ use smp::sync::Ordering::Relaxed;
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 use smp::sync::UserWord;
 
-use crate::payload::grants::Prepared;
+use crate::payload::grants::{Patience, Prepared};
 use crate::rooms::Payload;
 use crate::{OpenTask, Refusal, Result};
 
@@ -42,21 +46,34 @@ pub fn store(to: &[UserWord; 2], words: [u64; 2]) {
 impl<'k, M: Machine> Payload<'k, M> {
     /// Transfers a message's whole payload to its receiver, or nothing of it.
     #[inline(always)]
-    pub fn pass_payload(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+    pub fn pass_payload(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        info: MsgInfo,
+        patience: Patience,
+    ) -> Result<()> {
         if info.has(FLAG_CAPS) {
-            return self.pass_with_grants(sender, receiver, info);
+            return self.pass_with_grants(sender, receiver, info, patience);
         }
-        self.pass_pages(sender, receiver, || Ok(()))
+        self.pass_pages(sender, receiver, patience, || Ok(()))
     }
 
     #[inline(never)]
-    fn pass_with_grants(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
-        let mut prepared = Prepared::none();
+    fn pass_with_grants(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        info: MsgInfo,
+        patience: Patience,
+    ) -> Result<()> {
         let (to, utcb) = (self.process_of(receiver)?, receiver.get().utcb(self.pin()));
-        self.prepare_grants(sender, to, Listening::from_word(utcb.listening.load(Relaxed)), &mut prepared)?;
+        let mut prepared = Prepared::with_offer(Listening::from_word(utcb.listening.load(Relaxed)));
+        self.prepare_grants(sender, to, patience, &mut prepared)?;
         let marked = &prepared;
         let last = move || self.mark_disposals(sender, marked);
-        let ready = if info.has(FLAG_PAGES) { self.pass_pages(sender, receiver, last) } else { last() };
+        let ready =
+            if info.has(FLAG_PAGES) { self.pass_pages(sender, receiver, patience, last) } else { last() };
         if let Err(refusal) = ready {
             self.unprepare_grants(&prepared);
             return Err(refusal);
@@ -77,14 +94,14 @@ impl<'k, M: Machine> Payload<'k, M> {
         receiver: Ref<'k, Task>,
         info: MsgInfo,
     ) -> Result<()> {
-        self.pass_payload(sender, receiver, info).map_err(|refusal| self.later(refusal))
+        self.pass_payload(sender, receiver, info, Patience::Wait).map_err(|refusal| self.later(refusal))
     }
 
     /// Requests the grace period that a refused transfer must wait for. Returns the refusal with
     /// which the sender, which is not running, tries again.
     pub fn later(self, refusal: Refusal) -> Refusal {
         match refusal {
-            Refusal::Restart { epoch } => {
+            Refusal::Restart { epoch } | Refusal::NotReady { epoch } => {
                 quiesce::request_epoch(self.k, self.pin(), epoch);
                 Refusal::More
             }
@@ -103,7 +120,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         receives: bool,
     ) -> Result<()> {
         if receives {
-            return self.give_load(me, callee, info);
+            return self.give_load(me, callee, info, Patience::Wait);
         }
         if info.has(FLAG_CAPS) {
             self.look_for_disposals(me)?;
@@ -112,16 +129,74 @@ impl<'k, M: Machine> Payload<'k, M> {
         if info.has(FLAG_PAGES) { self.lend_pages(me) } else { Ok(()) }
     }
 
-    /// Transfers the payload of the running task's message now. A reply does so before it is sent:
-    /// the replier learns what is wrong.
+    /// Waits until the next slots that the running task offers for capabilities can be filled. A
+    /// caller that listens does so before its call: the reply does not wait.
+    #[inline(never)]
+    pub fn ready_slots(self, me: OpenTask<'k>) -> Result<()> {
+        let process = me.process(self.pin());
+        let mut offer = Listening::from_word(me.get().utcb(self.pin()).listening.load(Relaxed));
+        for _ in 0..GRANTS_MAX {
+            let Some(cap) = offer.take() else { break };
+            // A slot that does not exist, or is full, takes no capability.
+            let Ok(slot) = self.caps().slot_of(process, cap) else { continue };
+            match self.caps().check_fillable(slot.get().word.load(self.pin())) {
+                Ok(()) | Err(Refusal::Error { .. }) => {}
+                Err(later) => return Err(later),
+            }
+        }
+        Ok(())
+    }
+
+    /// Transfers the payload of the running task's message now.
     #[inline(always)]
-    pub fn give_load(self, me: OpenTask<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+    fn give_load(
+        self,
+        me: OpenTask<'k>,
+        receiver: Ref<'k, Task>,
+        info: MsgInfo,
+        patience: Patience,
+    ) -> Result<()> {
         if info.has(FLAG_CAPS) {
             self.look_for_disposals(me)?;
         }
         if info.has(FLAG_PAGES) {
-            return self.give_pages(me, receiver, info);
+            return self.give_pages(me, receiver, info, patience);
         }
-        self.pass_with_grants(me.object(), receiver, info)
+        self.pass_with_grants(me.object(), receiver, info, patience)
+    }
+
+    /// Transfers the payload of the running task's reply, before the reply is sent: the replier
+    /// learns what is wrong with its lists. What is wrong with the caller is not the replier's
+    /// error: the reply goes without its payload.
+    /// Returns: the words that the caller gets.
+    #[inline(never)]
+    pub fn give_reply(self, me: OpenTask<'k>, caller: Ref<'k, Task>, words: Words) -> Result<Words> {
+        let given = self.give_load(me, caller, words.info, Patience::Reply);
+        if matches!(given, Err(Refusal::More | Refusal::Again | Refusal::Dispose)) {
+            return given.map(|()| words);
+        }
+        me.end_reply_waits();
+        match given {
+            Ok(()) => Ok(words),
+            Err(refusal) if refusal.is_of_receiver() => Ok(self.leave_payload(me, words)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Leaves the payload of a reply with its sender. The list of pages stays, which tells the
+    /// sender; the capabilities have their fates.
+    #[cold]
+    #[inline(never)]
+    fn leave_payload(self, me: OpenTask<'k>, words: Words) -> Words {
+        self.take_pages_back(me);
+        if words.info.has(FLAG_CAPS) {
+            let utcb = me.get().utcb(self.pin());
+            let count = (utcb.grant_count.load(Relaxed) as usize).min(GRANTS_MAX);
+            let fates = (0..count).fold(0, |fates, place| fates | Fate::Untaken.word(place));
+            utcb.grant_fates.store(fates, Relaxed);
+            utcb.grant_count.store(0, Relaxed);
+        }
+        let info = MsgInfo(words.info.0 & !PAYLOAD_FLAGS).flag(FLAG_UNTAKEN);
+        Words { info, ..words }
     }
 }

@@ -33,6 +33,15 @@ use crate::caps::growth::Reach;
 use crate::rooms::Payload;
 use crate::{OpenTask, Refusal, Result, refuse_if};
 
+/// What a transfer does if the receiver's slots or addresses cannot be used now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// It is refused, with [`Refusal::NotReady`]: the message waits, or is sent again.
+    Wait,
+    /// The message is a reply, which never waits for its caller: it leaves the payload behind.
+    Reply,
+}
+
 /// The list in a sender's UTCB.
 pub type Grants = heapless::Vec<Grant, GRANTS_MAX>;
 
@@ -63,7 +72,12 @@ pub struct Prepared<'k> {
 impl Prepared<'_> {
     /// Returns a list without capabilities.
     pub const fn none() -> Self {
-        Prepared { going: heapless::Vec::new(), offer: Listening::NOT, disposals: 0 }
+        Prepared::with_offer(Listening::NOT)
+    }
+
+    /// Returns a list without capabilities, for a receiver that offers slots.
+    pub const fn with_offer(offer: Listening) -> Self {
+        Prepared { going: heapless::Vec::new(), offer, disposals: 0 }
     }
 }
 
@@ -115,17 +129,16 @@ impl<'k, M: Machine> Payload<'k, M> {
         Ok(())
     }
 
-    /// Prepares a transfer of the sender's capabilities to process `to`, which offers slots: checks
-    /// all, and claims the slots.
+    /// Prepares a transfer of the sender's capabilities to process `to`, which offers the slots
+    /// that `prepared` has: checks all, and claims the slots.
     /// Errors: a refusal leaves everything unchanged.
     pub fn prepare_grants(
         self,
         sender: Ref<'k, Task>,
         to: Ref<'k, Process>,
-        offer: Listening,
+        patience: Patience,
         prepared: &mut Prepared<'k>,
     ) -> Result<()> {
-        prepared.offer = offer;
         let mut grants = Grants::new();
         self.grants_of(sender, &mut grants)?;
         let process = self.process_of(sender)?;
@@ -136,9 +149,13 @@ impl<'k, M: Machine> Payload<'k, M> {
                 Grant::Dispose { .. } => return Err(Refusal::More),
                 Grant::Copy { .. } | Grant::Move { .. } => {
                     let (slot, word) = self.source_of(process, grant)?;
-                    let (there, number) = match self.receiving_slot(process, word, to, &mut prepared.offer)? {
-                        Some((place, number)) => (Ok(place), number),
-                        None => (Err(fate_of(grant, word)), 0),
+                    let (there, number) = match self.receiving_slot(process, word, to, &mut prepared.offer) {
+                        Ok(Some((place, number))) => (Ok(place), number),
+                        Ok(None) => (Err(fate_of(grant, word)), 0),
+                        Err(refusal) if patience == Patience::Reply && refusal.is_of_receiver() => {
+                            (Err(Fate::Untaken), 0)
+                        }
+                        Err(refusal) => return Err(refusal),
                     };
                     if let (Grant::Move { .. }, Err(Fate::Disposed)) = (grant, &there) {
                         prepared.disposals |= 1 << place;
@@ -189,6 +206,8 @@ impl<'k, M: Machine> Payload<'k, M> {
             Ok(()) => Ok(Some((place, cap.0))),
             // The slot is full.
             Err(Refusal::Error { error: Error::SlotOccupied, .. }) => Ok(None),
+            Err(Refusal::Restart { epoch }) => Err(Refusal::NotReady { epoch }),
+            Err(Refusal::More) => Err(Refusal::NotReady { epoch: 0 }),
             Err(other) => Err(other),
         }
     }

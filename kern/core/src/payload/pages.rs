@@ -24,8 +24,15 @@ use crate::mem::map::check_user_range;
 use crate::mem::pool::no_page;
 use crate::mem::transfer::{Row, no_room};
 use crate::payload::carry::store;
+use crate::payload::grants::Patience;
 use crate::rooms::Payload;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
+
+/// Entries of one reply that may wait until CPUs have no old translation of its pages: two for each
+/// range.
+const REPLY_WAITS: u8 = 2 * RANGES_MAX as u8;
+/// The refusal of a reply whose pages cannot go because of what other processes do with them.
+const NOT_READY: Refusal = Refusal::NotReady { epoch: 0 };
 
 /// The ranges that a sender lists, and the rows of pages that they name. They are filled in place,
 /// because they are long.
@@ -101,6 +108,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         self,
         sender: Ref<'k, Task>,
         receiver: Ref<'k, Task>,
+        patience: Patience,
         last: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let utcb = receiver.get().utcb(self.pin());
@@ -109,7 +117,14 @@ impl<'k, M: Machine> Payload<'k, M> {
         let tell = |place: usize, words| store(&utcb.ranges[place], words);
         let mut ranges = Ranges::new();
         self.ranges_of(sender, &mut ranges)?;
-        let (count, _) = self.pass_pages_to(sender, &ranges, &to, last, tell)?;
+        let passed = self.pass_pages_to(sender, &ranges, &to, last, tell);
+        let (count, _) = passed.map_err(|refusal| match refusal {
+            // Others may have mapped a page so often, or be taking it away.
+            Refusal::Error { error: Error::Full | Error::InUse, .. } if patience == Patience::Reply => {
+                NOT_READY
+            }
+            other => other,
+        })?;
         utcb.range_count.store(count, Relaxed);
         Ok(())
     }
@@ -176,10 +191,22 @@ impl<'k, M: Machine> Payload<'k, M> {
 
     /// Transfers the payload of the running task's message, pages included, to the receiver now.
     #[inline(never)]
-    pub fn give_pages(self, me: OpenTask<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
-        let pass = || self.pass_payload(me.object(), receiver, info);
-        self.in_one_or_two(self.space_of(me.object())?, || self.lend_pages(me), pass)?;
-        me.set_lends_pages(false);
+    pub fn give_pages(
+        self,
+        me: OpenTask<'k>,
+        receiver: Ref<'k, Task>,
+        info: MsgInfo,
+        patience: Patience,
+    ) -> Result<()> {
+        let pass = || self.pass_payload(me.object(), receiver, info, patience);
+        // Other processes may keep dropping pages that they share with a replier.
+        let may_wait = patience == Patience::Wait || me.count_reply_wait(REPLY_WAITS);
+        let lend = || if may_wait { self.lend_pages(me) } else { Ok(()) };
+        match self.in_one_or_two(self.space_of(me.object())?, lend, pass) {
+            Ok(()) => me.set_lends_pages(false),
+            Err(Refusal::More) if !may_wait => return Err(NOT_READY),
+            Err(refusal) => return Err(refusal),
+        }
         Ok(())
     }
 

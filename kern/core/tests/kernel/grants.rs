@@ -35,7 +35,7 @@ pub fn listens(task: &Tcb, next: Cap, count: u32) {
 }
 
 /// What came.
-fn came(task: &Tcb) -> Vec<Received> {
+pub fn came(task: &Tcb) -> Vec<Received> {
     let utcb = task.object.get().utcb(task.pin());
     let count = utcb.grant_count.load(Relaxed) as usize;
     let words = utcb.grants[..count].iter().map(|words| [0, 1].map(|n: usize| words[n].load(Relaxed)));

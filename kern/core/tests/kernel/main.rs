@@ -44,6 +44,7 @@ mod revoked;
 mod rights;
 mod scene;
 mod sched_control;
+mod servers;
 mod storm;
 mod survey;
 mod sweep;

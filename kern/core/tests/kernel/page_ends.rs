@@ -26,7 +26,7 @@ fn counts_of(s: &Scene, frame: Cap) -> Counts {
 }
 
 /// A frame's page, in the pool of a new space, in as many places as there may be, less `room`.
-fn shared_often(s: &mut Scene, room: u64) -> (Cap, Cap) {
+pub fn shared_often(s: &mut Scene, room: u64) -> (Cap, Cap) {
     let tables = MAPPED_MAX / 512 + 8;
     let space = s.w.make(0, ObjType::VSpace, tables);
     let frame = pooled(s, space, FROM, 1);

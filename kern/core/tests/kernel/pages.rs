@@ -45,7 +45,7 @@ pub fn lists(task: &Tcb, ranges: &[PageRange]) {
 }
 
 /// Where pages may arrive.
-fn opens(task: &Tcb, address: u64, bytes: u64) {
+pub fn opens(task: &Tcb, address: u64, bytes: u64) {
     let [start, length] = &task.object.get().utcb(task.pin()).window;
     start.store(address, Relaxed);
     length.store(bytes, Relaxed);

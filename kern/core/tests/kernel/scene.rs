@@ -87,8 +87,9 @@ pub fn call(target: Target) -> Regs {
     Regs::message(Op::Call, target, [1, 2, 3, 4])
 }
 
-/// An answer that waits, and the call that it is for is over: a server answers with a capability,
-/// which waits for a slot of the caller to be reusable, and the caller gives up.
+/// An answer that takes several entries, and the call that it is for is over: a server answers with
+/// a capability that must first be disposed of, since the caller does not listen, and the caller
+/// gives up.
 pub struct LateAnswer {
     pub s: Scene,
     /// Whose call is over, and its process.
@@ -115,12 +116,8 @@ impl LateAnswer {
         s.w.give(note, process, LateAnswer::NOTE);
         let (its, one) = LateAnswer::client(&mut s, 8);
         LateAnswer::keeps(&mut s, &first, &one, to_first);
-        // The slot in which the caller listens was emptied a moment ago: what comes there waits for
-        // all CPUs.
-        let offered = Target::new(its.cnode, OFFER.0).0;
-        s.w.must(0, Op::CapCopy, &[note.arg(), offered, 0, 0]);
-        s.w.must(0, Op::CapDelete, &[offered]);
-        lists(&first, &[Grant::Copy { cap: LateAnswer::NOTE, rights: Rights::NOTIFY, badge: 0 }]);
+        listens(&one, OFFER, 0);
+        lists(&first, &[Grant::Move { cap: LateAnswer::NOTE }]);
         let answer = Regs::message(Op::Reply, Target(LateAnswer::REPLY.arg()), [0x111; 4]);
         s.w.does(&first, answer.flag(FLAG_CAPS));
         assert!(first.must_restart(), "{:x?}", first.regs());

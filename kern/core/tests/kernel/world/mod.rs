@@ -698,12 +698,17 @@ impl World {
     }
 
     /// Runs all CPUs until something holds. Returns whether it does.
-    pub fn run_until(&mut self, mut done: impl FnMut(&World) -> bool) -> bool {
+    pub fn run_until(&mut self, done: impl FnMut(&World) -> bool) -> bool {
+        self.run_until_but(usize::MAX, done)
+    }
+
+    /// Runs all CPUs but one until something holds. Returns whether it does.
+    pub fn run_until_but(&mut self, but: usize, mut done: impl FnMut(&World) -> bool) -> bool {
         for _ in 0..PATIENCE {
             if done(self) {
                 return true;
             }
-            let moved = (0..self.cpus()).filter(|n| self.step(*n)).count() > 0;
+            let moved = (0..self.cpus()).filter(|n| *n != but && self.step(*n)).count() > 0;
             if !moved && !self.wait_for_look() {
                 return done(self);
             }

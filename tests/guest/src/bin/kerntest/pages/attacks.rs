@@ -129,6 +129,8 @@ fn pass(pair: &Pair, way: Way, mode: PageMode) -> Result<Option<[u64; 2]>, Failu
             (error, detail)
         }
         Way::Reply => match pair.tell(TAKER, Command::Send, of(GIVER.index, Command::Give))? {
+            // The reply came without its pages, which are taken back again and again.
+            [0, _, 0, 0] => (1 + Error::InUse as u64, 0),
             [0, _, 0, why] => (why, 0),
             [error, detail, ..] => (error, detail),
         },
