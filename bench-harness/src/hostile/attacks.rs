@@ -12,7 +12,7 @@ const fn attack(name: &'static str, does: &'static str) -> Attack {
 }
 
 /// All attacks, in the order of the table.
-pub const ATTACKS: [Attack; 29] = [
+pub const ATTACKS: [Attack; 30] = [
     attack("notify-flood", "raises Notifications of the victims' CPU, for which nobody waits"),
     attack("watcher-flood", "exposes and withdraws in a group that 64 Notifications of that CPU watch"),
     attack("member-flood", "joins such a group and is removed from it"),
@@ -37,6 +37,7 @@ pub const ATTACKS: [Attack; 29] = [
     attack("fault-reports", "lets processes without a fault handler end by faults"),
     attack("priority", "asks for priorities and CPUs that nobody allowed"),
     attack("moving-slot", "moves the slot in which it listens while a server answers"),
+    attack("moving-window", "closes its window and drops what came there while a server answers with a page"),
     attack("waiting-callers", "lets 1,500 callers wait for a task, and kills that task"),
     attack("call-chain", "calls along a chain of 1,000 tasks, and kills the last"),
     attack("wide-group", "makes a group of 3,000 exposures, and deletes it"),

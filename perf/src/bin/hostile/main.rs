@@ -155,12 +155,14 @@ fn endure(lab: &mut Lab, victims: &Victims, attack: &Attack, is_own: bool) -> Re
         escapes += 1;
     }
     report!(
-        "hostile name={} place={} alive={alive} escapes={escapes} granted={} refused={} late={}",
+        "hostile name={} place={} alive={alive} escapes={escapes} granted={} refused={} late={} \
+         answered={}",
         attack.name,
         if is_own { "own" } else { "other" },
         Word::Granted.get(),
         Word::Refused.get(),
-        Word::Late.get()
+        Word::Late.get(),
+        Word::Answered.get()
     );
     Ok(())
 }

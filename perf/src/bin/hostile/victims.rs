@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use abi::{Cap, Error, Fate, Listening, Rights, Target};
+use abi::{Cap, Error, Fate, Listening, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use perf::mark::{self, BEGIN, DUE, END, OP, WOKE, mark};
 use user_rt::arch::{self, fast};
 use user_rt::cap::{Access, Frame, Group, Handle, Notification, Process};
@@ -14,6 +14,7 @@ use user_rt::grants;
 use user_rt::invoke::{copy, copy_raw, yield_now};
 use user_rt::ipc::{self, Message};
 use user_rt::layout::slot;
+use user_rt::pages::Pooled;
 use user_rt::spawn::{Child, Entry, own};
 use user_rt::utcb;
 
@@ -28,15 +29,17 @@ const WAKER_PRIORITY: u8 = 200;
 /// Exposures of the victims' servers.
 pub const ECHO: u32 = 0;
 pub const GIVER: u32 = 1;
+pub const LENDER: u32 = 2;
 
 /// How many victims there are.
-pub const COUNT: u64 = 5;
+pub const COUNT: u64 = 6;
 /// Their numbers, in the order of their turns.
 const LOOP: u8 = 0;
 const CALL: u8 = 1;
 const GRANT: u8 = 2;
 const COPY: u8 = 3;
 const MAP: u8 = 4;
+const PAGE: u8 = 5;
 
 /// Slots of victims.
 const CALL_TO_WORK: Cap = Cap(99);
@@ -46,6 +49,9 @@ const SPARE: Cap = Cap(200);
 const SPARES: u32 = 3500;
 const FRAME: Cap = Cap(101);
 const FRAME_AT: u64 = 0x9000_0000;
+/// Where the lender has the page that it shares, and where its clients get that page.
+const LENT_AT: u64 = 0x9100_0000;
+const SHARED_AT: u64 = 0x9200_0000;
 const SIZE: Size = Size { tables: 32, slots: 4000, tasks: 8, with_file: false };
 /// Turns of a loop that is one operation.
 const TURNS: u64 = 500;
@@ -67,8 +73,10 @@ impl Victims {
     pub fn new(lab: &mut Lab) -> Result<Victims, Failure> {
         let group = at("making the victims' group", lab.nursery.make_group(8, 8))?;
         let note: Notification = at("making a Notification", lab.nursery.make(0))?;
+        let frame: Frame = at("making a frame", lab.nursery.make(12))?;
         serve(lab, &group, ECHO, echo, None)?;
-        serve(lab, &group, GIVER, giver, Some(&note))?;
+        serve(lab, &group, GIVER, giver, Some((note.cap(), NOTE)))?;
+        serve(lab, &group, LENDER, lender, Some((frame.cap(), FRAME)))?;
         let mut calls = Vec::new();
         let mut worker = |lab: &mut Lab, entry| worker(lab, &group, entry, &mut calls);
         let looping = worker(lab, looper)?;
@@ -79,6 +87,7 @@ impl Victims {
         let mapping = worker(lab, mapper)?;
         let frame: Frame = at("making a frame", lab.nursery.make(12))?;
         at("giving what is mapped", copy(&frame, mapping.cnode.slot(FRAME), Rights::ALL, 0))?;
+        worker(lab, borrower)?;
         let waking = lab.process(&SIZE)?;
         let quiet: Notification = at("making a Notification", lab.nursery.make(0))?;
         at("giving what is waited for", copy(&quiet, waking.cnode.slot(NOTE), Rights::ALL, 0))?;
@@ -101,11 +110,11 @@ fn serve(
     group: &Group,
     exposure: u32,
     entry: Entry,
-    note: Option<&Notification>,
+    gift: Option<(Cap, Cap)>,
 ) -> Result<(), Failure> {
     let child = lab.process(&SIZE)?;
-    if let Some(note) = note {
-        at("giving what is granted", copy(note, child.cnode.slot(NOTE), Rights::ALL, 0))?;
+    if let Some((cap, slot)) = gift {
+        at("giving what a server answers with", copy_raw(cap, child.cnode.slot(slot), Rights::ALL, 0))?;
     }
     let server = lab.task(&child, VICTIM_CPU, PRIORITY, entry, 0)?;
     at("exposing a server", group.expose_task(exposure, &server.task))?;
@@ -192,7 +201,7 @@ extern "C" fn asker(_: u64) -> ! {
         let at = Cap(SPARE.0 + next % SPARES);
         next += 1;
         utcb::current().listen(Listening { next: at, count: 1 });
-        let answered = server.call(&Message::new(1, [0; 4]));
+        let answered = server.call(&Message::new(1, [0; 4]).that_listens());
         let came = utcb::current().received().next().is_some_and(|came| came.fate == Fate::Arrived);
         if answered.is_ok() && came {
             Word::Granted.add(1);
@@ -211,6 +220,34 @@ extern "C" fn giver(_: u64) -> ! {
         utcb::current().send_grants(&[grants::copied(&note, Rights::NOTIFY, 0)]);
         event = match event {
             Ok(_) => ipc::reply_recv(&Message::new(7, [0; 4]).with_caps()),
+            Err(_) => ipc::recv(),
+        };
+    }
+}
+
+/// Calls the server that answers with a page, and drops the page.
+extern "C" fn borrower(_: u64) -> ! {
+    let server = Group::at(slot::GROUPS).exposure(LENDER);
+    work::<PAGE, { mark::HOSTILE_QUIET + PAGE }, { mark::HOSTILE_LOUD + PAGE }>(|| {
+        utcb::current().open_window(SHARED_AT, PAGE_SIZE);
+        let answered = server.call(&Message::new(1, [0; 4]));
+        if answered.is_ok_and(|answer| answer.pages) {
+            Word::Granted.add(1);
+            let _ = own::vspace().drop_pages(Pooled::new(SHARED_AT, 1));
+        } else {
+            Word::Refused.add(1);
+        }
+    })
+}
+
+/// Shares one page with each caller.
+extern "C" fn lender(_: u64) -> ! {
+    let _ = own::vspace().map_pool(&Frame::at(FRAME), LENT_AT);
+    let mut event = ipc::recv();
+    loop {
+        utcb::current().send_ranges(&[PageRange::new(PageMode::Share, LENT_AT, 1)]);
+        event = match event {
+            Ok(_) => ipc::reply_recv(&Message::new(7, [0; 4]).with_pages()),
             Err(_) => ipc::recv(),
         };
     }

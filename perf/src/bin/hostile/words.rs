@@ -33,11 +33,13 @@ pub enum Word {
     Tasks,
     /// Where they find an address space that runs on the victims' CPU.
     Space,
-    /// The victims' UTCBs of messages with capabilities: how many came, and how many were refused.
+    /// Answers to victims with a capability or a page: in how many it came, and in how many not.
     Granted,
     Refused,
     /// The most ticks by which the task that must wake in time was late during the attack.
     Late,
+    /// Calls of attackers that were answered.
+    Answered,
 }
 
 impl Word {

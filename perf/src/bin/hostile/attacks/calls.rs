@@ -3,18 +3,19 @@
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering::SeqCst;
 
-use abi::{Cap, Fate, Listening, Op, RegIndex, Rights, Utcb};
+use abi::{Cap, Fate, Listening, Op, PAGE_SIZE, RegIndex, Rights, Utcb};
 use user_rt::Result;
 use user_rt::arch::{self, fast};
 use user_rt::cap::{Group, Handle, Notification};
 use user_rt::invoke::{copy_raw, yield_now};
 use user_rt::ipc::Message;
+use user_rt::pages::Pooled;
 use user_rt::spawn::own;
 use user_rt::utcb;
 
-use crate::attackers::{Crowd, Den, alive, starts_at, victims};
-use crate::victims::GIVER;
-use crate::words::own_word;
+use crate::attackers::{Crowd, Den, alive, alive_if, sit, starts_at, victims};
+use crate::victims::{GIVER, LENDER};
+use crate::words::{Word, own_word};
 
 /// Words of these attacks.
 const UTCB: usize = 0;
@@ -39,7 +40,9 @@ extern "C" fn moving_caller(_: u64) -> ! {
     let server = Group::at(victims()).exposure(GIVER);
     own_word(UTCB).store(arch::fs_base(), SeqCst);
     loop {
-        let _ = server.call(&Message::new(2, [0; 4]));
+        if server.call(&Message::new(2, [0; 4])).is_ok() {
+            Word::Answered.add(1);
+        }
         if let Some(came) = utcb::current().received().next()
             && came.fate == Fate::Arrived
         {
@@ -67,6 +70,43 @@ extern "C" fn mover(_: u64) -> ! {
         }
         alive();
     }
+}
+
+/// Where the caller's window is.
+const WINDOW: u64 = 0xe000_0000;
+
+/// Calls the victims' server, which answers with a page, while another task keeps closing the
+/// caller's window and dropping the page.
+pub fn moving_window(den: &mut Den) -> Result<()> {
+    den.start(den.last_cpu(), dropper, 0)?;
+    let first_cpu = den.cpus().next().unwrap_or(0);
+    den.start(first_cpu, windowed_caller, 0)
+}
+
+extern "C" fn windowed_caller(_: u64) -> ! {
+    let server = Group::at(victims()).exposure(LENDER);
+    own_word(UTCB).store(arch::fs_base(), SeqCst);
+    loop {
+        if server.call(&Message::new(2, [0; 4])).is_ok() {
+            Word::Answered.add(1);
+        }
+    }
+}
+
+/// Opens and closes the caller's window, and drops what came there.
+extern "C" fn dropper(_: u64) -> ! {
+    while own_word(UTCB).load(SeqCst) == 0 {
+        let _ = yield_now();
+    }
+    // SAFETY: the other task's UTCB, mapped for as long as that lives; all of it are atomics.
+    let page = unsafe { &*(own_word(UTCB).load(SeqCst) as *const Utcb) };
+    page.window[0].store(WINDOW, SeqCst);
+    for turn in 0u64.. {
+        // Closed every eighth turn.
+        page.window[1].store(if turn % 8 == 0 { 0 } else { PAGE_SIZE }, SeqCst);
+        alive_if(own::vspace().drop_pages(Pooled::new(WINDOW, 1)).is_ok());
+    }
+    sit(0)
 }
 
 /// Tasks that wait for one server.

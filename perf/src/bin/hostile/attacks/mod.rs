@@ -49,6 +49,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("fault-reports", time::faults),
     attack("priority", time::priority),
     attack("moving-slot", calls::moving_slot),
+    attack("moving-window", calls::moving_window),
     attack("waiting-callers", calls::waiting_callers),
     attack("call-chain", calls::chain),
     attack("wide-group", calls::wide_group),
