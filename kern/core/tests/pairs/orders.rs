@@ -33,7 +33,7 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 13] = [
+const MORE: [(&str, &str, &str); 16] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
@@ -66,6 +66,17 @@ const MORE: [(&str, &str, &str); 13] = [
         "TaskKill of whoever does it",
         "the page is replaced, and waits for CPUs to forget the old one",
     ),
+    (
+        "CapDelete client cnode",
+        "Reply with capabilities",
+        "a caller whose CSpace is ending takes nothing, and a reply does not wait for that end",
+    ),
+    (
+        "share views of one page",
+        "Reply with pages",
+        "a page that has too many mappings for a moment stays with who replies",
+    ),
+    ("copy views of one page on write", "Reply with pages", "the same"),
     ("TaskResume fresh", "TaskSuspend fresh", "a task that is suspended again at once does not move first"),
 ];
 
