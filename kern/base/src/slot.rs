@@ -112,6 +112,8 @@ pub struct CNode {
     pub ring: Neighbours,
     /// The last pass over that ring in which it could not be emptied.
     pub tried: AtomicU32,
+    /// When it was made: [`made_at`].
+    pub made: AtomicU32,
     /// Its neighbours in the list of the task that empties it, and for the first in the list the
     /// task. Under the lock of these lists.
     pub listed: Neighbours,
@@ -129,6 +131,11 @@ pub struct Neighbours {
 }
 
 const _: () = assert!(core::mem::size_of::<CNode>() == 128);
+
+/// Returns the time of an object that is made `now`, in units of 2²⁴ ticks; it wraps after 2⁵⁶.
+pub fn made_at(now: u64) -> u32 {
+    (now >> 24) as u32
+}
 
 /// Tables of a CSpace, at most.
 pub const TABLES_MAX: usize = 16;
@@ -155,6 +162,7 @@ impl CNode {
             made_of: AtomicLink::null(),
             ring: Neighbours::default(),
             tried: AtomicU32::new(0),
+            made: AtomicU32::new(0),
             listed: Neighbours::default(),
             worker: AtomicLink::null(),
             ended_by: AtomicU64::new(TaskId::NONE.raw()),

@@ -378,6 +378,8 @@ pub struct Task {
     /// The first of the CNodes without capabilities that it has to empty. Under the lock of these
     /// lists.
     pub zombies: AtomicLink<CNode>,
+    /// When the first of these was ended ([`made_at`](crate::slot::made_at)).
+    pub zombies_since: AtomicU32,
     /// The process whose task number it has: from when it is configured until it has ended. Set
     /// under the lock of bindings.
     bound_to: AtomicLink<Process>,
@@ -534,6 +536,7 @@ impl Task {
             vector: vector.ptr(),
             utcb: utcb.ptr(),
             zombies: AtomicLink::null(),
+            zombies_since: AtomicU32::new(0),
             bound_to: AtomicLink::null(),
             number: AtomicU32::new(0),
             of_process: AtomicU64::new(0),

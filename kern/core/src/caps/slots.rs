@@ -27,6 +27,7 @@ use smp::sync::fence_after_exchange;
 use crate::args::Args;
 use crate::caps::growth::Reach;
 use crate::rooms::Caps;
+use crate::work::LOOK_WORK;
 use crate::{Answer, OpenTask, Refusal, Result, Root, refuse_if};
 
 /// A task that was found through a group.
@@ -60,6 +61,9 @@ impl<'k> UntypedCap<'k> {
         self.slot.get().word.load(pin) == self.word
     }
 }
+
+/// Work of a descendant of a slot that leaves the tree.
+const RAISE_WORK: u64 = 3 * LOOK_WORK;
 
 impl<'k, M: Machine> Caps<'k, M> {
     /// Returns the slot of a capability in a process's CSpace.
@@ -458,6 +462,7 @@ impl<'k, M: Machine> Caps<'k, M> {
                 .take_while(|at| at.get().floor() > depth)
         };
         let count = below().take(RAISED_MAX + 1).count();
+        self.note_work(count as u64 * RAISE_WORK);
         if count <= RAISED_MAX {
             for at in below().take(count) {
                 at.get().set_level(at.get().depth() - 1, at.get().floor() - 1);

@@ -126,6 +126,7 @@ impl<'k, M: Machine> Door<'k, M> {
             return false;
         }
         let (program, began) = (self.hot.current.addr(), self.k.machine.now());
+        self.begin_work_of_interrupt();
         self.sched.look_at.set(began);
         let look = self.look_for_more(began);
         self.plan_look(look, began, rank, self.hot.current.addr() != program);

@@ -110,6 +110,9 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
             Op::SchedAllow => self.make().sched_allow(me, &args),
         };
+        if ends_objects(op) {
+            self.bound_work();
+        }
         // Another task may be the best to run now.
         if answer.is_ok() && !chooses(op) {
             self.time().dispatch();

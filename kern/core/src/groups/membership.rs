@@ -21,6 +21,8 @@
 //! lists the members after that. One of the two sees the other.
 
 use abi::audit::may;
+use core::mem::take;
+
 use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::group::{Group, Member, Membership};
@@ -127,11 +129,16 @@ impl<'k, M: Machine> Groups<'k, M> {
     /// Takes a dying process out of its groups, the first without asking for work. `actor` is its
     /// own task that ends it; `None`: the actor of this CPU ends it.
     pub fn leave_groups(self, process: Ref<'k, Process>, actor: Option<Ref<'k, Task>>) -> Result<()> {
+        let mut is_first = true;
         loop {
             let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
             let Some(place) = first else { return Ok(()) };
-            self.bound_work();
             let Some(group) = place.get().group.get(self.pin()) else { return Err(Refusal::More) };
+            let watchers = u64::from(group.get().watched.load(Relaxed).count_ones());
+            self.bound_work();
+            // What is sent to watchers is counted where it is sent.
+            refuse_if(!take(&mut is_first) && !self.has_work(RECORD_WORK + watchers * SEND_WORK), Refusal::More)?;
+            self.note_work(RECORD_WORK);
             let index = group.get().index_of(self.pin(), place);
             let told = {
                 let _root = self.caps().lock_root(&group.get().header);
@@ -143,8 +150,6 @@ impl<'k, M: Machine> Groups<'k, M> {
                 self.tell_watchers(group.get(), bits);
                 self.security().audit_leave(group.get(), index, process.get(), actor);
             }
-            // What the watchers took is counted already. The next group may have as many.
-            self.afford(RECORD_WORK + u64::from(u64::BITS) * SEND_WORK)?;
         }
     }
 

@@ -47,8 +47,8 @@ impl<'k, M: Machine> Life<'k, M> {
             Refusal::new(Error::NoCapability, u64::from(cap.0)),
         )?;
         self.end_tasks(me, process)?;
-        self.withdraw_tasks(me, process)?;
         self.groups().leave_groups(process, None)?;
+        self.withdraw_tasks(me, process)?;
         self.take_spaces(process);
         Ok(Answer::DONE)
     }
@@ -63,21 +63,27 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Withdraws a process's tasks from the groups that its CSpace names.
+    /// Lets the next look at the groups of a process's CSpace begin with the first slot, and look at
+    /// each group again.
+    pub fn begin_looking(self, process: Ref<'k, Process>) {
+        process.get().kills.fetch_add(1, Relaxed);
+        process.get().left.store(0, Relaxed);
+    }
+
+    /// Withdraws a process's tasks from the groups that its CSpace names. Other CPUs may do the
+    /// same at the same time, or begin again.
     /// Errors: [`Refusal::More`] when the entry has no work left.
     fn withdraw_tasks(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         // Without a CSpace the process has no group.
         let Some(reach) = process.get().cnode.get(self.pin()).map(Reach::cspace) else { return Ok(()) };
-        let progress = &process.get().left;
         // A dying process gets no more tables.
         let (slots, near) = (self.caps().slots_in(reach), reach.first.get().slots.known().len());
         loop {
-            let at = progress.load(Relaxed);
+            let mut at = process.get().left.load(Relaxed);
             let number = (at >> 32) as usize;
             if number >= slots {
                 // The next kill looks at all groups again.
-                process.get().kills.fetch_add(1, Relaxed);
-                progress.store(0, Relaxed);
+                self.begin_looking(process);
                 return Ok(());
             }
             let end = slots.min(number + LOOKS);
@@ -88,27 +94,32 @@ impl<'k, M: Machine> Life<'k, M> {
                 if let Some(slot) = slot
                     && let Some(group) = slot.get().word.load(self.pin()).get::<Group>()
                 {
-                    progress.fetch_max((number as u64) << 32, Relaxed);
-                    self.withdraw_from(me, process, group)?;
+                    note_left(process.get(), &mut at, (number as u64) << 32)?;
+                    self.withdraw_from(me, process, group, &mut at)?;
                 }
             }
-            progress.fetch_max((end as u64) << 32, Relaxed);
+            note_left(process.get(), &mut at, (end as u64) << 32)?;
             self.bound_work();
         }
     }
 
     /// Withdraws a process's tasks from one group. A CSpace may have a million capabilities of one
-    /// group with 65,535 exposures, so each kill looks at a group's exposures once.
-    fn withdraw_from(self, me: OpenTask<'k>, process: Ref<'k, Process>, group: Ref<'k, Group>) -> Result<()> {
+    /// group with 65,535 exposures, so each kill looks at a group's exposures once. `at` says how far
+    /// it is.
+    fn withdraw_from(
+        self,
+        me: OpenTask<'k>,
+        process: Ref<'k, Process>,
+        group: Ref<'k, Group>,
+        at: &mut u64,
+    ) -> Result<()> {
         let kill = process.get().kill();
         let last = || group.get().withdrawn.lock(self.cpu, &group.get().header);
         if last().get() == kill {
             return Ok(());
         }
-        let progress = &process.get().left;
-        let at = progress.load(Relaxed);
         let exposures = group.get().exposures.known();
-        for index in at as u32 as usize..exposures.len() {
+        for index in *at as u32 as usize..exposures.len() {
             let Some(entry) = exposures.get(self.pin(), index) else { break };
             self.afford(2 * LOOK_WORK)?;
             let task = entry.get().slot.word.load(self.pin()).get::<Task>();
@@ -125,10 +136,23 @@ impl<'k, M: Machine> Life<'k, M> {
                     }
                 }
             }
-            progress.fetch_max((at & !0xffff_ffff) + index as u64 + 1, Relaxed);
+            let next = *at & !0xffff_ffff | (index as u64 + 1);
+            note_left(process.get(), at, next)?;
             self.bound_work();
         }
         last().set(kill);
         Ok(())
     }
+}
+
+/// Notes how far a killed process has parted with groups, if it is still `at` this place, and not
+/// farther already.
+/// Errors: [`Refusal::More`] if another CPU has gone on meanwhile, or begun again.
+fn note_left(process: &Process, at: &mut u64, new: u64) -> Result<()> {
+    if new > *at {
+        let is_same = process.left.compare_exchange(*at, new, Relaxed, Relaxed).is_ok();
+        refuse_if(!is_same, Refusal::More)?;
+        *at = new;
+    }
+    Ok(())
 }

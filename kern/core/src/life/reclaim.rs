@@ -89,9 +89,10 @@ impl<'k, M: Machine> Life<'k, M> {
             if !again {
                 self.security().audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
             }
-            self.revoke_all(me, slot, again.then_some(object))?;
+            return self.revoke_all(me, slot, again.then_some(object));
         }
-        Ok(())
+        // Another task has emptied the slot, but what has ended already is this task's work.
+        self.empty_own_zombies(me)
     }
 
     /// Does all work of a revoke except the final wait. `untold` is the revoked object if the audit
@@ -433,6 +434,11 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.end_task(me, task)?;
             }
             header.sweep(at);
+            if process.get().tasks.get(self.pin(), at + 1).is_none() {
+                // No task is exposed any more from now on. A kill that was half done may have passed
+                // groups in which tasks were exposed since.
+                self.begin_looking(process);
+            }
             self.bound_work();
         }
     }

@@ -7,8 +7,9 @@
 //!
 //! # Whose work it is
 //! * The **task** whose system call ended the CNode empties it, and also the CNodes that end
-//!   meanwhile. They are in a list of that task. The list is dissolved when the task begins another
-//!   delete, revoke or reset, and when it dies.
+//!   meanwhile, except for those that were made since ([`CNode::made`]): others could make more of
+//!   them for ever. They are in a list of that task. The list is dissolved when the task begins
+//!   another delete, revoke or reset, and when it dies.
 //! * The **Untyped** that the CNode was made of has it in a ring. A reset of the Untyped empties
 //!   the whole ring, whatever the tasks do, and completes only when the ring is empty. When an
 //!   Untyped ends, its zombies go to the Untyped of which it was made.
@@ -48,7 +49,7 @@ use kern_base::limits::DELETE_WORK;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::header_of;
-use kern_base::slot::CNode;
+use kern_base::slot::{CNode, made_at};
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::lock::Guard;
@@ -68,7 +69,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Makes a zombie of a CNode whose last capability is about to leave its tree. The running task
-    /// empties it.
+    /// empties it, unless it was made after the task's first zombie had ended.
     /// Requires: the lock of the CNode's root is held.
     pub fn bury(self, me: OpenTask<'k>, cnode: Ref<'k, CNode>) {
         if self.security().is_told() {
@@ -78,8 +79,14 @@ impl<'k, M: Machine> Life<'k, M> {
             self.enter_ring(owner, cnode);
             owner.get().zombies.set(Some(cnode));
         }
+        let now = made_at(self.k.machine.now());
         let _lists = self.lock_zombies();
         let first = me.get().zombies.get(self.pin());
+        if first.is_none() {
+            me.get().zombies_since.store(now, Relaxed);
+        } else if is_later(cnode.get().made.load(Relaxed), me.get().zombies_since.load(Relaxed)) {
+            return;
+        }
         cnode.get().worker.set(Some(me.object()));
         cnode.get().listed.next.set(first);
         if let Some(first) = first {
@@ -296,7 +303,9 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline(never)]
     pub fn dispose_grants(self, me: OpenTask<'k>) -> Refusal {
         self.begin_steps();
-        self.dispose_all(me).err().unwrap_or(Refusal::More)
+        let disposed = self.dispose_all(me);
+        self.bound_work();
+        disposed.err().unwrap_or(Refusal::More)
     }
 
     fn dispose_all(self, me: OpenTask<'k>) -> Result<()> {
@@ -325,6 +334,11 @@ impl<'k, M: Machine> Life<'k, M> {
         self.delete_slot(me, slot, Pins::Hold)?;
         Ok(Fate::Disposed)
     }
+}
+
+/// Whether a CNode was made after a time. Times wrap: one that is very long ago is later.
+fn is_later(made: u32, since: u32) -> bool {
+    made.wrapping_sub(since) as i32 > 0
 }
 
 /// Makes two zombies neighbours in a ring.

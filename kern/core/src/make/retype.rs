@@ -26,12 +26,13 @@ use kern_base::reply::Reply;
 use kern_base::roots::UntypedGuard;
 use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
-use kern_base::slot::{CNode, Place, Slot};
+use kern_base::slot::{CNode, Place, Slot, made_at};
 use kern_base::task::Task;
 use smp::cpu::CpuId;
 use smp::door::masked::{FilledTable, NamedTable};
 use smp::door::{Cleared, Piece, Ref, Region, Table};
 use smp::sync::AtomicU64;
+use smp::sync::Ordering::Relaxed;
 
 use crate::begun::{is_again, mark_again};
 use crate::caps::ahead::Layout;
@@ -291,6 +292,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let table = FilledTable::new(tail.into_table::<Slot>()?)?;
         let cnode = CNode::new(site.root(), table);
         cnode.made_of.set(Some(site.untyped));
+        cnode.made.store(made_at(self.k.machine.now()), Relaxed);
         self.place(site, head, cnode)
     }
 

@@ -4,12 +4,15 @@
 use std::cell::Cell;
 
 use abi::{Cap, ObjType, Op, PAGE_SIZE, Rights, Target};
+use kern_base::group::Group;
 use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
-use kern_base::slot::{CNode, DEPTH_MAX};
+use kern_base::process::Process;
+use kern_base::slot::{CNode, DEPTH_MAX, made_at};
 use kern_base::task::State;
 use smp::door::Ref;
 use smp::host_test;
+use smp::sync::Ordering::Relaxed;
 
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, World};
@@ -210,6 +213,42 @@ fn a_revoke_of_the_deepest_tree_has_bounded_entries() {
     is_bounded(&mut w, Op::CapRevoke, &[at(top)], 5);
 }
 
+/// A slot that leaves the tree makes few descendants less deep, and that is work, too.
+#[test]
+fn a_cnode_of_capabilities_with_copies_ends_in_bounded_entries() {
+    const EACH: u32 = 30;
+    let mut w = World::unchecked(1, 64 << 20);
+    let note = w.make(0, ObjType::Notification, 0);
+    let (table, copies) = (w.make(0, ObjType::CNode, 201), w.make(0, ObjType::CNode, 200 * EACH as u64 + 1));
+    for n in 0..200 {
+        let from = w.slot();
+        w.must(0, Op::CapCopy, &[note.arg(), at(from), u64::from(Rights::ALL.0), 0]);
+        for copy in 0..EACH {
+            let to = Target::new(copies, 1 + n * EACH + copy).0;
+            w.must(0, Op::CapCopy, &[from.arg(), to, 0, 0]);
+        }
+        move_to(&mut w, from, table, 1 + n);
+    }
+    is_bounded(&mut w, Op::CapDelete, &[at(table)], 20);
+}
+
+/// The groups that a process names are looked at once after its tasks have ended, however many
+/// groups it is a member of.
+#[test]
+fn a_kill_looks_at_each_slot_once() {
+    const SLOTS: u64 = 4000;
+    let mut w = World::unchecked(1, 64 << 20);
+    let process = w.process_of(abi::INIT_UNTYPED, 1, SLOTS);
+    for n in 0..60 {
+        let group = w.group(2, 1);
+        w.join_all(group, process, Cap(20 + n));
+    }
+    let object = w.object::<Process>(process.process).expect("a process");
+    let (entries, _) = work_of(&mut w, Op::ProcessKill, &[process.process.arg()]);
+    assert!(entries < 60, "{entries} entries");
+    assert_eq!(object.get().kills.load(Relaxed), 2, "once when the last task has ended, once at the end");
+}
+
 // --- whose work it is ----------------------------------------------------------------------------
 
 /// Slots of a CNode whose delete takes many entries.
@@ -306,5 +345,58 @@ fn a_delete_that_was_given_up_is_the_work_of_its_memory() {
     w.dismiss(0);
     assert_eq!(object.get().header.swept(), before, "its next delete has emptied slots");
     w.must(0, Op::UntypedReset, &[memory.arg()]);
+    assert!(object.get().header.has_flag(FLAG_DEAD));
+}
+
+/// Others may fill what is being emptied. What they have made since is not the deleter's work.
+#[test]
+fn cnodes_made_during_a_delete_are_the_work_of_their_memory() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let memory = w.make(0, ObjType::Untyped, 20);
+    let (table, object) = full_table(&mut w, memory);
+    let (late, later) = full_table(&mut w, memory);
+    let (early, earlier) = full_table(&mut w, memory);
+    for (inner, slot) in [(late, SLOTS - 2), (early, SLOTS - 1)] {
+        w.must(0, Op::CapDelete, &[Target::new(table, slot).0]);
+        move_to(&mut w, inner, table, slot);
+    }
+    later.get().made.store(made_at(w.now()) + 1, Relaxed);
+    w.must(0, Op::CapDelete, &[at(table)]);
+    let is_dead = |cnode: Ref<'_, CNode>| cnode.get().header.has_flag(FLAG_DEAD);
+    assert!(is_dead(object) && is_dead(earlier) && !is_dead(later));
+    assert_eq!(later.get().header.swept(), 0);
+    w.must(0, Op::UntypedReset, &[memory.arg()]);
+    assert!(is_dead(later));
+}
+
+/// A kill that its own process began, and that ended with the killer, leaves no task exposed.
+#[test]
+fn a_kill_begins_with_the_first_group_again_when_all_tasks_have_ended() {
+    let mut w = World::new(1);
+    let process = w.process();
+    let (group, task) = (w.group(2, 4), w.task_with(process, 0, 5, true));
+    w.join_all(group, process, Cap(3));
+    w.expose(group, 1, task.cap);
+    w.object::<Process>(process.process).expect("a process").get().left.store(20 << 32, Relaxed);
+    w.must(0, Op::ProcessKill, &[process.process.arg()]);
+    let exposed = w.object::<Group>(group).expect("a group").get().exposures.known().get(task.pin(), 1);
+    assert_eq!(exposed.map(|entry| entry.get().slot.word.load(task.pin()).object_type()), Some(0));
+}
+
+/// Somebody moves what is being revoked. What the revoke has ended is empty when it returns.
+#[test]
+fn a_revoke_of_what_was_moved_empties_what_it_ended() {
+    let mut w = World::unchecked(2, 64 << 20);
+    let (memory, other) = (w.make(0, ObjType::Untyped, 21), w.slot());
+    let (_, object) = full_table(&mut w, memory);
+    w.begin(1, Regs::op(Op::CapRevoke, &[at(memory)]));
+    while !w.is_over(1) && object.get().header.swept() == 0 {
+        assert!(w.step(1));
+    }
+    assert!(!w.is_over(1));
+    w.hold(Some(1));
+    w.must(0, Op::CapMove, &[memory.arg(), at(other)]);
+    w.hold(None);
+    assert_eq!(w.finish(1).error(), None);
     assert!(object.get().header.has_flag(FLAG_DEAD));
 }

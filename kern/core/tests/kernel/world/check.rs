@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use invariants::{Checker, Snapshot};
+use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Access;
 use kern_base::paging::log2_of;
 use kern_base::task::{Message, State, Task};
@@ -39,6 +40,10 @@ std::thread_local! {
 
 /// Fails with the first invariant that does not hold.
 pub fn all(world: &World) {
+    for n in 0..world.cpus() {
+        let left = world.look(n).sched.work.get();
+        assert!(left <= ENTRY_WORK, "cpu{n} has the work {left} left for an entry that begins with none");
+    }
     if let Some(violation) = violations(world).into_iter().next() {
         panic!("invariant: {violation}");
     }
