@@ -53,6 +53,8 @@ pub enum Word {
     /// The first operation with a wrong answer: 1 + its number, and that answer.
     Wrong,
     WrongInfo,
+    /// What a task beside the client does.
+    Beside,
 }
 
 /// Exposure at which the bench listens for the end of clients.

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use user_rt::spawn::Entry;
 
+use crate::beside::*;
 use crate::carry::*;
 use crate::daily::*;
 use crate::events::*;
@@ -376,6 +377,7 @@ fn longest() -> Vec<Row> {
         samples_max: LONG_SAMPLES,
         ..Row::new(name, Scope::Operation, client, None)
     };
+    let deletes = |name: &str, client: Entry| Row::new(name, Scope::Operation, client, None);
     [
         row("retype_frame_2m", long_frame_client),
         row("retype_frame_512p", long_pages_client),
@@ -387,6 +389,17 @@ fn longest() -> Vec<Row> {
         row("retype_vspace_256", long_space_client),
         row("map_cleared_2m", long_map_client),
         Row { memory_log2: TWO_LARGE_LOG2, ..row("page_copy_2m", long_copy_client) },
+        Row {
+            memory_log2: GENERAL_LOG2,
+            slots: BESIDE_SLOTS,
+            ..deletes("cap_delete_general", delete_general_client)
+        },
+        Row {
+            memory_log2: BESIDE_LOG2,
+            slots: BESIDE_SLOTS,
+            background: Some(many_deleter),
+            ..deletes("cap_delete_beside", delete_beside_client)
+        },
     ]
     .into()
 }

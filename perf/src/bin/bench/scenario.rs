@@ -175,6 +175,11 @@ fn run_once(
     for pair in 0..pairs {
         prepare_block(stage, row, pair, pairs, placement);
     }
+    if matches!(row.spaces, Spaces::Same) {
+        // First: large memory has to begin at a multiple of its size.
+        let memory: Untyped = at("making an Untyped", stage.nursery.make(row.memory_log2))?;
+        Block::at(0).set(Word::Untyped, u64::from(memory.cap().0));
+    }
     let members = placement.members + row.listeners as u16;
     let group: Group = at("making the group", stage.nursery.make_group(members, placement.exposures))?;
     at("exposing the end", group.expose_notification(EXPOSURE_DONE, &stage.done))?;
@@ -361,8 +366,8 @@ impl Cast {
     }
 }
 
-/// For rows within the bench's own process: makes Notifications, or prepares the slot and memory of
-/// which a server on another CPU makes its own.
+/// For rows within the bench's own process: makes Notifications, or prepares the slot in which a
+/// server on another CPU makes its own.
 fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowError> {
     let block = Block::at(0);
     block.set(Word::Group, u64::from(group.cap().0));
@@ -374,8 +379,6 @@ fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowErr
         at("making a Notification", stage.nursery.make::<Notification>(0))?.cap()
     };
     block.set(Word::NoteServer, u64::from(server_waits.0));
-    let memory: Untyped = at("making an Untyped", stage.nursery.make(row.memory_log2))?;
-    block.set(Word::Untyped, u64::from(memory.cap().0));
     let slots = at("finding slots", stage.nursery.take_slots(row.slots))?;
     block.set(Word::Slots, u64::from(slots.0));
     if row.pages > 0 {
