@@ -110,9 +110,6 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
             Op::SchedAllow => self.make().sched_allow(me, &args),
         };
-        if ends_objects(op) {
-            self.bound_work();
-        }
         // Another task may be the best to run now.
         if answer.is_ok() && !chooses(op) {
             self.time().dispatch();
@@ -121,6 +118,10 @@ impl<'k, M: Machine> Door<'k, M> {
             Ok(Answer::Settled) => {}
             Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
             Err(refusal) => self.refuse(me, Some(op), refusal),
+        }
+        // Last, so that no result is kept meanwhile.
+        if ends_objects(op) {
+            self.bound_work();
         }
     }
 
