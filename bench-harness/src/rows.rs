@@ -184,10 +184,7 @@ pub const ROWS: &[Known] = &[
     on_one("map_cleared_2m", "map of a page of 2 MiB that was in a pool, and has to be cleared"),
     on_one("page_copy_2m", "copy of a shared page of 2 MiB"),
     on_one("cap_delete_general", "delete a copy in another CNode"),
-    on_one(
-        "cap_delete_beside",
-        "delete such a copy, while the delete of 983,025 copies stands half-way",
-    ),
+    on_one("cap_delete_beside", "delete such a copy, while the delete of 983,025 copies stands half-way"),
     Known {
         name: "max_interrupts_off",
         what: "longest run of kernel instructions with interrupts off, in any row",

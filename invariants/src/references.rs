@@ -7,8 +7,8 @@
 //! never free memory.
 
 use snapshot::{
-    CNode, Context, Cpu, Device, Member, Notification, Pool, Process, Reply, RequestKind, Root, Stage,
-    State, Task, TaskNumber, Untyped, VSpace,
+    CNode, Context, Cpu, Device, Member, Notification, Pool, Process, Reply, RequestKind, Root, Stage, State,
+    Task, TaskNumber, Untyped, VSpace,
 };
 
 use crate::Snapshot;

@@ -14,8 +14,8 @@
 //! # Invariants
 //! * An entry that has done nothing yet can do one step, since a step takes [`ENTRY_WORK`] at most.
 //!   So work in many entries ends.
-//! * Between two entries a CPU has at most [`ENTRY_WORK`] left. So an entry that forgets to begin its
-//!   work may end too early, and never too late.
+//! * Between two entries a CPU has at most [`ENTRY_WORK`] left. So an entry that forgets to begin
+//!   its work may end too early, and never too late.
 
 use kern_base::limits::{ENTRY_WORK, INTERRUPT_WORK};
 use kern_base::machine::Machine;

@@ -137,7 +137,10 @@ impl<'k, M: Machine> Groups<'k, M> {
             let watchers = u64::from(group.get().watched.load(Relaxed).count_ones());
             self.bound_work();
             // What is sent to watchers is counted where it is sent.
-            refuse_if(!take(&mut is_first) && !self.has_work(RECORD_WORK + watchers * SEND_WORK), Refusal::More)?;
+            refuse_if(
+                !take(&mut is_first) && !self.has_work(RECORD_WORK + watchers * SEND_WORK),
+                Refusal::More,
+            )?;
             self.note_work(RECORD_WORK);
             let index = group.get().index_of(self.pin(), place);
             let told = {

@@ -63,8 +63,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Lets the next look at the groups of a process's CSpace begin with the first slot, and look at
-    /// each group again.
+    /// Lets the next look at the groups of a process's CSpace begin with the first slot, and look
+    /// at each group again.
     pub fn begin_looking(self, process: Ref<'k, Process>) {
         process.get().kills.fetch_add(1, Relaxed);
         process.get().left.store(0, Relaxed);
@@ -104,8 +104,8 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Withdraws a process's tasks from one group. A CSpace may have a million capabilities of one
-    /// group with 65,535 exposures, so each kill looks at a group's exposures once. `at` says how far
-    /// it is.
+    /// group with 65,535 exposures, so each kill looks at a group's exposures once. `at` says how
+    /// far it is.
     fn withdraw_from(
         self,
         me: OpenTask<'k>,

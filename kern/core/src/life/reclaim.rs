@@ -435,8 +435,8 @@ impl<'k, M: Machine> Life<'k, M> {
             }
             header.sweep(at);
             if process.get().tasks.get(self.pin(), at + 1).is_none() {
-                // No task is exposed any more from now on. A kill that was half done may have passed
-                // groups in which tasks were exposed since.
+                // No task is exposed any more from now on. A kill that was half done may have
+                // passed groups in which tasks were exposed since.
                 self.begin_looking(process);
             }
             self.bound_work();

@@ -232,8 +232,8 @@ fn a_cnode_of_capabilities_with_copies_ends_in_bounded_entries() {
     is_bounded(&mut w, Op::CapDelete, &[at(table)], 20);
 }
 
-/// The groups that a process names are looked at once after its tasks have ended, however many
-/// groups it is a member of.
+/// The groups that a process names are looked at a single time after its tasks have ended, however
+/// many groups it is a member of.
 #[test]
 fn a_kill_looks_at_each_slot_once() {
     const SLOTS: u64 = 4000;
