@@ -70,6 +70,7 @@ fn mapped(w: &mut World, memory: Cap, space: Cap, times: u64, first: u64) -> Cap
 
 /// CNodes of Untypeds of frames of mappings: bounds that multiply.
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "maps a page 40 times")]
 fn cnodes_of_untypeds_of_frames_end_in_bounded_entries() {
     const EACH: u64 = 6;
     const MAPPINGS: u64 = 40;
@@ -140,6 +141,7 @@ fn wide_cnodes_end_in_bounded_entries() {
 }
 
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "maps a page 2,000 times")]
 fn a_frame_with_many_mappings_ends_in_bounded_entries() {
     let mut w = World::unchecked(1, 64 << 20);
     let space = w.make(0, ObjType::VSpace, 16);
@@ -152,6 +154,7 @@ fn a_frame_with_many_mappings_ends_in_bounded_entries() {
 }
 
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "maps a page 3,000 times")]
 fn a_space_with_many_mappings_ends_in_bounded_entries() {
     let mut w = World::unchecked(1, 64 << 20);
     let space = w.make(0, ObjType::VSpace, 16);
@@ -235,6 +238,7 @@ fn a_cnode_of_capabilities_with_copies_ends_in_bounded_entries() {
 /// The groups that a process names are looked at a single time after its tasks have ended, however
 /// many groups it is a member of.
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "an entry looks at fewer slots")]
 fn a_kill_looks_at_each_slot_once() {
     const SLOTS: u64 = 4000;
     let mut w = World::unchecked(1, 64 << 20);

@@ -92,6 +92,7 @@ impl Memory {
 }
 
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "the first entries unmap nothing")]
 fn a_sweep_that_was_cut_short_leaves_nothing_out_for_the_next() {
     for (first, entries) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
         for second in [Memory::revoke, Memory::reset] {
@@ -157,6 +158,7 @@ fn a_pass_that_was_made_up_harms_nobody_else() {
 
 /// One that goes on with what another left makes the rest of that pass, and one of its own.
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "an entry looks at fewer pages")]
 fn a_sweep_ends_whatever_others_left() {
     let mut m = Memory::new(1);
     let revoke = m.revoke();
@@ -176,6 +178,7 @@ fn a_sweep_ends_whatever_others_left() {
 /// the time would add places faster than a sweep takes them away, and the memory would never come
 /// back.
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "maps a page more often than it may")]
 fn what_a_sweep_has_found_goes_nowhere_else() {
     for sweep in [Memory::revoke, Memory::reset] {
         for mode in [PageMode::Share, PageMode::Copy, PageMode::Move] {
