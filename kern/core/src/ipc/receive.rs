@@ -78,7 +78,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         me.enter(if deadline.is_some() { State::RecvTimed } else { State::Recv });
         if let Some(at) = deadline {
-            self.time().set_deadline(me.object(), at);
+            // Not the present time: a reply may have given the CPU to the caller.
+            let own = self.time().own_at_rest(me).and_then(|own| self.open_time(own));
+            self.time().set_deadline_at(me.object(), at, own.map_or(0, |sc| sc.state.priority()));
         }
         self.rest(me);
         Ok(Answer::Settled)

@@ -6,9 +6,10 @@
 //! arrives and reports the capability's fate.
 
 use abi::{
-    FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, GRANTS_MAX, Listening, MsgInfo, Rights, SEND_CAPS, SEND_PAGES,
+    FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, GRANTS_MAX, Grant, Listening, MsgInfo, Rights, SEND_CAPS, SEND_PAGES,
     SEND_WORDS,
 };
+use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Machine;
 use kern_base::message::Words;
 use kern_base::task::Task;
@@ -18,7 +19,7 @@ use smp::sync::Ordering::Relaxed;
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 use smp::sync::UserWord;
 
-use crate::payload::grants::{Patience, Prepared};
+use crate::payload::grants::{Grants, Patience, Prepared};
 use crate::rooms::Payload;
 use crate::{OpenTask, Refusal, Result};
 
@@ -94,6 +95,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         receiver: Ref<'k, Task>,
         info: MsgInfo,
     ) -> Result<()> {
+        self.note_work(ENTRY_WORK);
         self.pass_payload(sender, receiver, info, Patience::Wait).map_err(|refusal| self.later(refusal))
     }
 
@@ -191,9 +193,14 @@ impl<'k, M: Machine> Payload<'k, M> {
         self.take_pages_back(me);
         if words.info.has(FLAG_CAPS) {
             let utcb = me.get().utcb(self.pin());
-            let count = (utcb.grant_count.load(Relaxed) as usize).min(GRANTS_MAX);
-            let fates = (0..count).fold(0, |fates, place| fates | Fate::Untaken.word(place));
-            utcb.grant_fates.store(fates, Relaxed);
+            let mut grants = Grants::new();
+            // The list was read before. A program that has changed it since deceives itself.
+            let _ = self.grants_of(me.object(), &mut grants);
+            let fates = grants.iter().enumerate().map(|(place, grant)| match grant {
+                Grant::Settled { fate, .. } => fate.word(place),
+                _ => Fate::Untaken.word(place),
+            });
+            utcb.grant_fates.store(fates.fold(0, |all, fate| all | fate), Relaxed);
             utcb.grant_count.store(0, Relaxed);
         }
         let info = MsgInfo(words.info.0 & !PAYLOAD_FLAGS).flag(FLAG_UNTAKEN);

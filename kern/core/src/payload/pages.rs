@@ -31,6 +31,8 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 /// Entries of one reply that may wait until CPUs have no old translation of its pages: two for each
 /// range.
 const REPLY_WAITS: u8 = 2 * RANGES_MAX as u8;
+/// Work of a page that was lent, and is its sender's again.
+const BACK_WORK: u64 = 60;
 /// The refusal of a reply whose pages cannot go because of what other processes do with them.
 const NOT_READY: Refusal = Refusal::NotReady { epoch: 0 };
 
@@ -186,6 +188,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let _ = self.ranges_of(task.object(), &mut ranges);
         // A process whose address space has ended has no pages to take back.
         let Ok(space) = self.space_of(task.object()) else { return };
+        self.note_work(ranges.iter().map(|range| range.count).sum::<u64>() * BACK_WORK);
         ranges.iter().for_each(|range| self.mem().take_back(space, range));
     }
 

@@ -255,7 +255,11 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Sets a deadline for a task of this CPU, for a wait that it begins at the present priority.
     pub fn set_deadline(self, task: Ref<'k, Task>, at: u64) {
-        let priority = self.running().map_or(0, |sc| sc.state.priority());
+        self.set_deadline_at(task, at, self.running().map_or(0, |sc| sc.state.priority()));
+    }
+
+    /// Sets a deadline for a task of this CPU that waits at a priority.
+    pub fn set_deadline_at(self, task: Ref<'k, Task>, at: u64, priority: u8) {
         self.sched.deadlines.insert(self.pin(), task, at, priority);
         self.arm_timer(at);
     }

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use abi::{Cap, ObjType, Op, PAGE_SIZE, Rights, Target};
+use abi::{Cap, FLAG_PAGES, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::group::Group;
 use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
@@ -14,8 +14,10 @@ use smp::door::Ref;
 use smp::host_test;
 use smp::sync::Ordering::Relaxed;
 
+use crate::pages::{FROM, lists as lists_pages, pooled};
+use crate::scene::{Scene, call};
 use crate::world::make::{INIT, Proc, at};
-use crate::world::{Regs, World};
+use crate::world::{Regs, Tcb, World};
 
 /// Points of an entry, at most.
 const POINTS: u64 = 2500;
@@ -251,6 +253,37 @@ fn a_kill_looks_at_each_slot_once() {
     let (entries, _) = work_of(&mut w, Op::ProcessKill, &[process.process.arg()]);
     assert!(entries < 60, "{entries} entries");
     assert_eq!(object.get().kills.load(Relaxed), 2, "once when the last task has ended, once at the end");
+}
+
+/// Callers whose pages come back when their server dies: that is work, too.
+#[test]
+#[cfg_attr(feature = "small-limits", ignore = "lends 64 pages at a time")]
+fn callers_with_pages_are_told_one_by_one() {
+    const CALLERS: u64 = 6;
+    const PAGES: u64 = 64;
+    let mut s = Scene::new(1);
+    let (server, to_server) = s.task(0, 5, true);
+    let space = s.process.vspace;
+    pooled(&mut s, space, FROM, CALLERS * PAGES);
+    let callers: Vec<Tcb> = (0..CALLERS)
+        .map(|n| {
+            let (caller, _) = s.running(0, 10);
+            let range = PageRange::new(PageMode::Share, FROM + n * PAGES * PAGE_SIZE, PAGES);
+            lists_pages(&caller, &[range]);
+            s.w.does(&caller, call(to_server).flag(FLAG_PAGES));
+            caller
+        })
+        .collect();
+    let waiting = || callers.iter().filter(|caller| caller.state() != State::Ready).count();
+    let mut left = waiting();
+    assert_eq!(left, CALLERS as usize);
+    s.w.begin(0, Regs::op(Op::TaskKill, &[server.cap.arg()]));
+    while left > 0 {
+        let now = waiting();
+        assert!(left - now <= 2, "{left} to {now} in one entry");
+        left = now;
+        assert!(left == 0 || s.w.event(0) || s.w.step(0));
+    }
 }
 
 // --- whose work it is ----------------------------------------------------------------------------

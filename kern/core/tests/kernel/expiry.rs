@@ -1,9 +1,10 @@
 //! Many deadlines that pass together: which tasks wake first, and what the running program loses.
 
-use abi::{Error, Op};
+use abi::{Error, Op, Target};
 use kern_base::limits::PROGRAM_DEADLINES;
+use sched::{BANDS, band_of};
 
-use crate::scene::Scene;
+use crate::scene::{Scene, call};
 use crate::world::{Regs, Tcb};
 
 /// Ticks between two readings of the clock.
@@ -130,4 +131,20 @@ fn a_rest_ends_with_the_deadlines_that_were_its_reason() {
     s.w.does(&program, Regs::op(Op::Recv, &[]).deadline(at));
     s.w.advance(at - s.w.now());
     assert!(s.w.event(0) && is_over(&program), "its wait ends with the first interrupt");
+}
+
+/// A server that has replied to a client of low priority waits at its own, and wakes as soon.
+#[test]
+fn a_server_waits_at_its_own_priority() {
+    for cpu in [0, 1] {
+        let mut s = Scene::new(2);
+        let (server, to_server) = s.server(0, HIGH);
+        let (client, _) = s.running(cpu, LOW);
+        s.w.does_and_run(&client, call(to_server));
+        let at = s.w.now() + 100_000;
+        s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]).deadline(at));
+        let bands = |range| s.w.look(0).sched.deadlines.soonest(range);
+        assert_eq!(bands(band_of(HIGH as u8)..BANDS), at, "its client is of CPU {cpu}");
+        assert!(bands(0..band_of(HIGH as u8)) > at);
+    }
 }

@@ -219,6 +219,24 @@ fn a_reply_leaves_its_pages_if_its_caller_has_no_place() {
     }
 }
 
+/// A capability that was disposed of before the client closed its window is gone, and the server
+/// learns that.
+#[test]
+fn what_was_disposed_of_is_not_untaken() {
+    let mut served = Served::new();
+    listens(&served.client, Cap(0), 0);
+    lists(&served.server, &[Grant::Move { cap: OTHER }, copy(MINE)]);
+    served.s.w.does(&served.server, answer(Op::ReplyRecv, FLAG_CAPS | FLAG_PAGES));
+    while served.server_has()[1] {
+        assert!(served.s.w.must_restart(0));
+        served.s.w.syscall(0);
+    }
+    opens(&served.client, 0, 0);
+    served.s.w.run();
+    assert_eq!(served.s.w.result(&served.client).info().flags(), FLAG_UNTAKEN);
+    assert_eq!(fates(&served.server), [Fate::Disposed, Fate::Untaken]);
+}
+
 /// What the server has wrong in its own lists is its own error.
 #[test]
 fn a_reply_that_is_wrong_itself_is_refused() {
