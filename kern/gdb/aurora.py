@@ -457,7 +457,7 @@ def space_pages(k, vspace):
 def slot_line(k, slot):
     word, meta = number(slot["word"]), number(slot["meta"])
     badge = meta & (1 << k.words.badge_bits) - 1
-    return ["depth=%d" % (meta >> k.words.badge_bits), k.name(k.words.address(word)),
+    return ["depth=%d" % (meta >> k.words.badge_bits & 0xff), k.name(k.words.address(word)),
             "rights=%x" % k.words.rights(word), "badge=%x" % badge]
 
 

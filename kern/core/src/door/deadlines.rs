@@ -53,9 +53,8 @@ impl<'k, M: Machine> Door<'k, M> {
         let lowest = self.lowest_band_above();
         while self.has_work(WAKE_WORK) && self.expire_one(now, lowest..BANDS) {}
         let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
-        let _ = (0..PROGRAM_DEADLINES).all(|n| {
-            (n == 0 || self.has_work(WAKE_WORK)) && self.expire_one(now, awake.min(lowest)..lowest)
-        });
+        let _ = (0..PROGRAM_DEADLINES)
+            .all(|n| (n == 0 || self.has_work(WAKE_WORK)) && self.expire_one(now, awake.min(lowest)..lowest));
         self.sched.works_for.set(0);
     }
 

@@ -6,8 +6,8 @@
 //! arrives and reports the capability's fate.
 
 use abi::{
-    FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, GRANTS_MAX, Grant, Listening, MsgInfo, Rights, SEND_CAPS, SEND_PAGES,
-    SEND_WORDS,
+    FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, GRANTS_MAX, Grant, Listening, MsgInfo, Rights, SEND_CAPS,
+    SEND_PAGES, SEND_WORDS,
 };
 use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Machine;

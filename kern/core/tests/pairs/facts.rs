@@ -31,7 +31,7 @@ const KINDS: &[Kind] = &[
     kind("task-number", &["process", "number"], &["task"]),
     kind("group", &["at"], &["dying", "dead", "refs", "count", "watched"]),
     kind("member", &["group", "number"], &["rights", "custom", "place_process"]),
-    kind("exposure", &["group", "number"], &["slot", "tag", "per_cpu", "watch"]),
+    kind("exposure", &["group", "number"], &["slot", "per_cpu", "watch"]),
     kind("notification", &["at"], &["dying", "dead", "refs", "home", "bits", "waiter", "bound", "remote"]),
     kind("reply", &["at"], &["dying", "dead", "refs", "home", "caller", "server"]),
     kind("pool", &["at"], &["dying", "dead", "refs", "process", "reader", "address", "closed"]),

@@ -211,15 +211,17 @@ impl Worker {
                 true
             }
             Ok(reply) => {
-                let is_due = due
-                    .is_some_and(|(error, detail)| reply.label == refused(error) && reply.regs[0] == detail);
-                let no_place = from.large && reply.label == refused(Error::NoRoom)
-                    || self.has_small_limits() && reply.label == refused(Error::Full);
+                // What the worker has no place for is not the porter's error.
+                let is_due = due.is_some_and(|(error, detail)| match error {
+                    Error::NoRoom => reply.untaken,
+                    _ => reply.label == refused(error) && reply.regs[0] == detail,
+                });
+                let no_place = reply.untaken && (from.large || self.has_small_limits());
                 if !is_due && !no_place && !gone {
-                    let Message { label, regs, .. } = reply;
+                    let Message { label, regs, untaken, .. } = reply;
                     self.wrong(
                         Total::Refused,
-                        format_args!("{from:?} from a porter: {label} {regs:x?}, due {due:x?}"),
+                        format_args!("{from:?} from a porter: {label} {regs:x?} {untaken}, due {due:x?}"),
                     );
                 }
                 false
