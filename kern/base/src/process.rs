@@ -105,7 +105,8 @@ impl Offer {
     }
 }
 
-/// A name of a kill: the [identity](Header::identity) of the process, and which of its kills it is.
+/// A name of a kill's look at all groups: the [identity](Header::identity) of the process, and how
+/// often looks at its groups had begun.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct KillName {
     process: u64,
@@ -137,7 +138,7 @@ pub struct Process {
     /// How far the killed process has parted with groups: the slot of its CSpace in the upper half,
     /// the exposure there in the lower.
     pub left: AtomicU64,
-    /// How often a kill has completed that.
+    /// How often a kill has begun with the first slot.
     pub kills: AtomicU64,
     /// Task numbers that know the label of the process, or are being told: all below this one.
     /// Under the lock of [`Process::vspace`] and [`Process::cnode`].

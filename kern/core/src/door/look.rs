@@ -121,7 +121,7 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             return false;
         }
-        let rank = self.rank_of_time(self.sched.current.get(self.pin()));
+        let rank = self.rank_of_program();
         if rank >= self.sched.deferred_for.get() {
             return false;
         }
@@ -140,7 +140,12 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Returns whether the task that runs outranks a program on this CPU time.
     pub fn outranks(self, sc: Option<Ref<'k, SchedContext>>) -> bool {
-        self.rank_of_time(self.sched.current.get(self.pin())) > self.rank_of_time(sc)
+        self.rank_of_program() > self.rank_of_time(sc)
+    }
+
+    /// Returns the rank that mail must exceed to be urgent for the program that runs.
+    fn rank_of_program(self) -> u32 {
+        self.rank_of_time(self.sched.current.get(self.pin()))
     }
 
     /// Sets the timer for the next look, if this CPU defers its mail.

@@ -6,10 +6,12 @@ use std::cell::Cell;
 use abi::{Cap, FLAG_PAGES, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::group::Group;
 use kern_base::header::FLAG_DEAD;
+use kern_base::limits::ENTRY_WORK;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::{CNode, DEPTH_MAX, made_at};
 use kern_base::task::State;
+use kern_core::work::LOOK_WORK;
 use smp::door::Ref;
 use smp::host_test;
 use smp::sync::Ordering::Relaxed;
@@ -240,9 +242,10 @@ fn a_cnode_of_capabilities_with_copies_ends_in_bounded_entries() {
 /// The groups that a process names are looked at a single time after its tasks have ended, however
 /// many groups it is a member of.
 #[test]
-#[cfg_attr(feature = "small-limits", ignore = "an entry looks at fewer slots")]
 fn a_kill_looks_at_each_slot_once() {
     const SLOTS: u64 = 4000;
+    const MOST: u64 =
+        if 2 * SLOTS * LOOK_WORK / ENTRY_WORK > 60 { 2 * SLOTS * LOOK_WORK / ENTRY_WORK } else { 60 };
     let mut w = World::unchecked(1, 64 << 20);
     let process = w.process_of(abi::INIT_UNTYPED, 1, SLOTS);
     for n in 0..60 {
@@ -251,7 +254,7 @@ fn a_kill_looks_at_each_slot_once() {
     }
     let object = w.object::<Process>(process.process).expect("a process");
     let (entries, _) = work_of(&mut w, Op::ProcessKill, &[process.process.arg()]);
-    assert!(entries < 60, "{entries} entries");
+    assert!(entries < MOST, "{entries} entries");
     assert_eq!(object.get().kills.load(Relaxed), 2, "once when the last task has ended, once at the end");
 }
 

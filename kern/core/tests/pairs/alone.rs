@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::deeds::{self, Deed};
+use crate::facts::Name;
 use crate::plan::Options;
 use crate::play::{NULL, effects};
 use crate::states::{STATES, State};
@@ -16,6 +17,11 @@ const VISIBLE: [(&str, &str); 3] = [
     ("share views of one page", "how often a page can be mapped"),
     ("copy views of one page", "how often a page can be mapped"),
 ];
+
+/// A fact whose value depends on a bound: the tag of an exposed task has fewer bits.
+fn is_bounded(name: &Name) -> bool {
+    (name.kind(), name.field()) == ("exposure", "tag")
+}
 
 fn shows_a_bound(deed: &Deed) -> bool {
     VISIBLE.iter().any(|(beginning, _)| deed.name.starts_with(beginning))
@@ -49,7 +55,10 @@ fn describe(state: State, deeds: &[&Deed], text: &mut String) -> Result<(), Stri
         let (said, after) =
             effects(state, deed).map_err(|why| format!("{} in {state:?}: {why}", deed.name))?;
         let _ = writeln!(text, "{} in {state:?}: {said:?}", deed.name);
-        after.since(&before).iter().for_each(|line| _ = writeln!(text, "    {line}"));
+        after
+            .since(&before, |name| !is_bounded(name))
+            .iter()
+            .for_each(|line| _ = writeln!(text, "    {line}"));
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ const KINDS: &[Kind] = &[
     kind("task-number", &["process", "number"], &["task"]),
     kind("group", &["at"], &["dying", "dead", "refs", "count", "watched"]),
     kind("member", &["group", "number"], &["rights", "custom", "place_process"]),
-    kind("exposure", &["group", "number"], &["slot", "per_cpu", "watch"]),
+    kind("exposure", &["group", "number"], &["slot", "tag", "per_cpu", "watch"]),
     kind("notification", &["at"], &["dying", "dead", "refs", "home", "bits", "waiter", "bound", "remote"]),
     kind("reply", &["at"], &["dying", "dead", "refs", "home", "caller", "server"]),
     kind("pool", &["at"], &["dying", "dead", "refs", "process", "reader", "address", "closed"]),
@@ -105,6 +105,10 @@ impl Name {
         KINDS[self.kind as usize].name
     }
 
+    pub const fn field(self) -> &'static str {
+        KINDS[self.kind as usize].fields[self.field as usize]
+    }
+
     /// The number of the task, of registers and memory.
     pub const fn task(self) -> u64 {
         self.key[0]
@@ -121,7 +125,7 @@ impl std::fmt::Display for Name {
                 kind.keys.iter().zip(self.key).try_for_each(|(name, word)| write!(f, " {name}={word:#x}"))?
             }
         }
-        write!(f, ": {}", kind.fields[self.field as usize])
+        write!(f, ": {}", self.field())
     }
 }
 
@@ -226,12 +230,13 @@ impl Facts {
         }
     }
 
-    /// What is otherwise than it was: a line each, with what it was and what it is.
-    pub fn since(&self, before: &Facts) -> Vec<String> {
+    /// What is otherwise than it was, of the facts that `counts` accepts: a line each, with what it
+    /// was and what it is.
+    pub fn since(&self, before: &Facts, counts: impl Fn(&Name) -> bool) -> Vec<String> {
         let mut names: Vec<Name> = self.names().chain(before.names()).collect();
         names.sort_unstable();
         names.dedup();
-        names.retain(|name| self.get(name) != before.get(name));
+        names.retain(|name| counts(name) && self.get(name) != before.get(name));
         let say = |name: &Name| format!("{name} {} -> {}", said(before.get(name)), said(self.get(name)));
         names.iter().map(say).collect()
     }
