@@ -12,8 +12,9 @@
 
 /// Ranges that a message can have.
 pub const RANGES_MAX: usize = 8;
-/// Pages that a message can have, of whatever size.
-pub const MESSAGE_PAGES_MAX: u64 = 512;
+/// Pages that a message can have, of whatever size: as many as the kernel moves or shares in one
+/// entry.
+pub const MESSAGE_PAGES_MAX: u64 = 64;
 
 /// In the access of [`Op::Map`](crate::Op::Map): into the pool of the space, of which messages
 /// carry pages.
@@ -46,6 +47,9 @@ pub struct PageRange {
     pub mode: PageMode,
 }
 
+/// Most pages of a range that can be decoded. A message of more than [`MESSAGE_PAGES_MAX`] is
+/// refused as too long, and so many pages have fewer than 2^64 bytes.
+const COUNT_MAX: u64 = 1 << 30;
 const MODE: u64 = 3;
 const LARGE: u64 = 1 << 2;
 const LOW: u64 = crate::PAGE_SIZE - 1;
@@ -73,7 +77,7 @@ impl PageRange {
         };
         let range = PageRange { address, count, large, mode };
         let fits = first & LOW & !(MODE | LARGE) == 0 && address & (range.page_size() - 1) == 0;
-        if fits && count >= 1 && count <= MESSAGE_PAGES_MAX { Some(range) } else { None }
+        if fits && count >= 1 && count <= COUNT_MAX { Some(range) } else { None }
     }
 
     pub const fn log2(self) -> u8 {
@@ -101,7 +105,7 @@ mod tests {
                 assert_eq!(PageRange::from_words(range.words()), Some(range));
             }
         }
-        let wrong = [[0x1003, 1], [0x1008, 1], [0x1004, 1], [0x1000, 0], [0x1000, MESSAGE_PAGES_MAX + 1]];
+        let wrong = [[0x1003, 1], [0x1008, 1], [0x1004, 1], [0x1000, 0], [0x1000, u64::MAX]];
         for words in wrong {
             assert_eq!(PageRange::from_words(words), None, "{words:x?}");
         }

@@ -40,7 +40,7 @@ fn cost_at(points: &Points, pages: f64) -> Option<f64> {
 
 /// Returns the fewest pages for which the other way is cheaper than copying.
 fn break_even(copied: &Points, other: &Points) -> Option<u32> {
-    (1..=512).find(|pages| {
+    (1..=64).find(|pages| {
         let at = f64::from(*pages);
         cost_at(other, at).zip(cost_at(copied, at)).is_some_and(|(one, other)| one < other)
     })
@@ -60,7 +60,7 @@ pub fn draw(results: &Results, directory: &Path) -> Result<Vec<String>> {
         for (label, other) in &lines[1..] {
             let from = match break_even(copied, other) {
                 Some(pages) => format!("cheaper than copying from {pages} pages of 4 KiB on"),
-                None => "never cheaper than copying up to 512 pages".to_owned(),
+                None => "never cheaper than copying up to 64 pages".to_owned(),
             };
             said.push(format!("{}, {} CPUs: {label}: {from}", run.mode, run.cpus));
         }

@@ -40,16 +40,16 @@ pub struct Data {
 /// Figures that are made of others.
 type Made = fn(&Data) -> Option<u64>;
 const DERIVED: &[(&str, Made)] = &[
-    ("moved_page", |data| data.each(511, "remap_move_512p", "remap_move_1p")),
+    ("moved_page", |data| data.each(63, "remap_move_64p", "remap_move_1p")),
     ("moved_fixed", |data| data.fixed("remap_move_1p", "moved_page")),
     ("moved_pays", |data| data.pays("moved_fixed", "moved_page")),
-    ("moved_page_2cpu", |data| data.each(511, "remap_move_512p_2cpu@2", "remap_move_1p_2cpu@2")),
+    ("moved_page_2cpu", |data| data.each(63, "remap_move_64p_2cpu@2", "remap_move_1p_2cpu@2")),
     ("moved_fixed_2cpu", |data| data.fixed("remap_move_1p_2cpu@2", "moved_page_2cpu")),
     ("moved_pays_2cpu", |data| data.pays("moved_fixed_2cpu", "moved_page_2cpu")),
-    ("shared_page", |data| data.each(511, "share_ro_512p", "share_ro_1p")),
+    ("shared_page", |data| data.each(63, "share_ro_64p", "share_ro_1p")),
     ("shared_fixed", |data| data.fixed("share_ro_1p", "shared_page")),
     ("shared_pays", |data| data.pays("shared_fixed", "shared_page")),
-    ("copied_page", |data| data.each(511, "copy_512p", "copy_1p")),
+    ("copied_page", |data| data.each(63, "copy_64p", "copy_1p")),
     ("copied_fixed", |data| data.fixed("copy_1p", "copied_page")),
     ("broadcast_member", |data| data.each(56, "broadcast_64", "broadcast_8")),
     ("exposure_per_cpu", |data| data.each(1, "scale/server_per_cpu@1", "scale/pairs_local@1")),

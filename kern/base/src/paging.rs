@@ -235,6 +235,12 @@ impl Pte {
         }
     }
 
+    /// Returns whether the entry, which maps a page of a pool, lets programs write it.
+    #[inline(always)]
+    pub const fn is_writable(self) -> bool {
+        self.0 & WRITE != 0
+    }
+
     /// More than any [`Pte::access_bits`].
     pub const ACCESS_BITS: usize = 6;
 

@@ -20,10 +20,11 @@
 
 use abi::audit::may;
 use abi::{Error, PageMode, PageRange};
-use kern_base::frames::{FrameInfo, LockedFrame};
+use kern_base::frames::{Counts, FrameInfo, LockedFrame};
 use kern_base::limits::FORGET_EACH;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
+use kern_base::objects::RawWord;
 use kern_base::paging::{Entry, OwnKind, Pte};
 use smp::door::Ref;
 
@@ -88,7 +89,9 @@ impl<'k, M: Machine> Mem<'k, M> {
                 let locked = self.page_to_send(entry, moves, address)?.lock(self.cpu);
                 self.unstamp(&locked);
                 // Another address space's pending shootdown of this page, or an earlier lending's.
-                stamp = stamp.or(locked.stamp());
+                if moves || waits_to_share(locked.counts.get()) {
+                    stamp = stamp.or(locked.stamp());
+                }
                 if let Some(lent) = lend_page(entry, range.mode, &locked) {
                     spot.store(lent);
                     changed = true;
@@ -274,20 +277,33 @@ impl<'k, M: Machine> Mem<'k, M> {
             return Ok(());
         }
         let mut allowed = None;
-        let mut may_take = |entry: Pte, moves, address| {
-            let info = self.page_to_send(entry, moves, address)?;
-            let access = if moves { entry.pool_access() } else { Access::Read };
-            let such = Some((info.owner(self.pin()), access));
-            if allowed != such {
-                self.security().may_see(to, info, access)?;
-                allowed = such;
-            }
-            Ok(())
-        };
         all.rows.iter().try_for_each(|Row { range, .. }| {
-            let moves = range.mode == PageMode::Move;
-            self.each_entry(all.from, range, |spot, address| may_take(spot.load(), moves, address))
+            self.each_row(all.from, range, |_, entries, _| match range.mode {
+                PageMode::Move => self.may_take::<true>(to, entries, &mut allowed),
+                _ => self.may_take::<false>(to, entries, &mut allowed),
+            })
         })
+    }
+
+    /// Checks the label of a space against the pages of some entries. `allowed` is what was allowed
+    /// last: the owner of a page, and the access to it.
+    fn may_take<const MOVES: bool>(
+        self,
+        to: &VSpace,
+        entries: &[Entry],
+        allowed: &mut Option<(RawWord<'k>, Access)>,
+    ) -> Result<()> {
+        // What is no page of the pool is refused by a later check.
+        for entry in entries.iter().map(Entry::load).filter(|entry| entry.is_pooled()) {
+            let Some(info) = self.k.frames.get(self.pin(), entry.at()) else { continue };
+            let access = if MOVES { entry.pool_access() } else { Access::Read };
+            let owner = info.get().owner(self.pin());
+            if allowed.is_none_or(|last| last != (owner, access)) {
+                self.security().may_see(to, info.get(), access)?;
+                *allowed = Some((owner, access));
+            }
+        }
+        Ok(())
     }
 
     /// Applies a function to each part of a row that is in one table on each side.
@@ -455,8 +471,9 @@ impl<'k, M: Machine> Mem<'k, M> {
     fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<&'k FrameInfo> {
         let info = self.page_to_send(entry, MOVES, address)?;
         // The first half should have done this, and has not.
-        let as_it_was = entry.is_present() && (MOVES || entry.access() == Access::Write);
-        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp));
+        let as_it_was = entry.is_present() && (MOVES || entry.is_writable());
+        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp))
+            && (MOVES || waits_to_share(info.glance(self.cpu)));
         if as_it_was && !alone || stale { Err(Refusal::More) } else { Ok(info) }
     }
 
@@ -505,10 +522,17 @@ fn lend_page(entry: Pte, mode: PageMode, locked: &LockedFrame<'_>) -> Option<Pte
     if mode == PageMode::Move {
         return entry.is_present().then(|| entry.in_transit());
     }
-    (entry.access() == Access::Write).then(|| {
+    entry.is_writable().then(|| {
         locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
         entry.shared(mode == PageMode::Copy)
     })
+}
+
+/// Returns whether a page with these counts, of a pool, can be shared only when CPUs have flushed
+/// it. While several pools have a page, no CPU has a translation that lets it write: then the flush
+/// that another space's drop of the page began is no reason to wait.
+const fn waits_to_share(counts: Counts) -> bool {
+    counts.mapped() == 1
 }
 
 /// Returns the address that is `number` pages, of the size in `range`, after `first`.

@@ -280,7 +280,7 @@ fn an_entry_is_bounded() {
 fn an_entry_shares_what_it_has_counted() {
     let mut m = Meeting::new(2, 0, 10);
     (0..6).for_each(|_| _ = m.ear(1, Rights::LISTEN));
-    let frame = m.w.make(0, ObjType::Frame, 12 | 200 << 8);
+    let frame = m.w.make(0, ObjType::Frame, 12 | 60 << 8);
     m.w.must(0, Op::Map, &[m.process.vspace.arg(), frame.arg(), FROM, abi::MAP_POOL | 1]);
     let window = Window { address: WINDOW, pages: 256 };
     m.ears.iter().for_each(|ear| ear.reader.offers(Listening::NOT, window));
@@ -291,7 +291,7 @@ fn an_entry_shares_what_it_has_counted() {
     let mut other_thread = |point| {
         // The first member has its share, and its reader is told.
         if point == Point::BitsRaised {
-            lists(&sender, &[copies(200)]);
+            lists(&sender, &[copies(60)]);
             is_written = true;
         }
     };

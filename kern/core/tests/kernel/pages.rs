@@ -122,17 +122,17 @@ fn what_was_in_a_pool_is_cleared() {
 }
 
 #[test]
-#[cfg_attr(feature = "small-limits", ignore = "moves 70 pages")]
+#[cfg_attr(feature = "small-limits", ignore = "moves 64 pages")]
 fn pages_move_from_space_to_space() {
     let mut s = Scene::new(2);
     let (a, b) = (s.process.vspace, s.w.process().vspace);
-    let frame = pooled(&mut s, a, FROM, 70);
-    let move_all = PageRange::new(PageMode::Move, FROM, 70);
+    let frame = pooled(&mut s, a, FROM, 64);
+    let move_all = PageRange::new(PageMode::Move, FROM, 64);
     assert_eq!(transfer(&mut s, a, b, move_all, WINDOW), Ok(()));
     assert_eq!(transfer(&mut s, a, b, move_all, WINDOW + (1 << 20)), Err((Error::NoPage, FROM)));
-    let back = PageRange::new(PageMode::Move, WINDOW + 60 * PAGE, 11);
-    assert_eq!(transfer(&mut s, b, a, back, FROM), Err((Error::NoPage, WINDOW + 70 * PAGE)), "all or none");
-    assert_eq!(transfer(&mut s, b, a, PageRange { count: 10, ..back }, FROM), Ok(()));
+    let back = PageRange::new(PageMode::Move, WINDOW + 60 * PAGE, 5);
+    assert_eq!(transfer(&mut s, b, a, back, FROM), Err((Error::NoPage, WINDOW + 64 * PAGE)), "all or none");
+    assert_eq!(transfer(&mut s, b, a, PageRange { count: 4, ..back }, FROM), Ok(()));
     let taken = PageRange::new(PageMode::Move, FROM, 1);
     assert_eq!(transfer(&mut s, a, b, taken, WINDOW), Err((Error::NoRoom, WINDOW)), "a page is there");
     assert_eq!(transfer(&mut s, a, b, taken, WINDOW + 60 * PAGE), Ok(()), "this one went");

@@ -309,11 +309,10 @@ fn a_reply_ends_whatever_its_caller_does_meanwhile() {
     }
 }
 
-/// Another process that keeps dropping views of a page delays a reply that shares this page by a
-/// bounded number of entries.
-#[test]
-#[cfg_attr(feature = "small-limits", ignore = "makes 40 views of a page")]
-fn a_reply_waits_a_bounded_number_of_times_for_its_pages() {
+/// Another process drops its views of a page one after another, each time before the server's reply
+/// enters the kernel again. Returns how many entries the reply took, and the flags that the client
+/// gets.
+fn replies_while_views_go(mode: PageMode) -> (usize, u64) {
     const VIEWS: u64 = 40;
     let mut s = Scene::new(4);
     let (server, to_server) = s.server(0, 10);
@@ -331,7 +330,7 @@ fn a_reply_waits_a_bounded_number_of_times_for_its_pages() {
     }
     opens(&client, WINDOW, PAGE);
     s.w.does_and_run(&client, call(to_server));
-    lists_pages(&server, &[share]);
+    lists_pages(&server, &[PageRange { mode, ..share }]);
     let mut entries = 0;
     for view in 0..VIEWS {
         assert!(s.w.runs(2, &witness) && s.w.touch(2, WINDOW + view * PAGE));
@@ -353,10 +352,27 @@ fn a_reply_waits_a_bounded_number_of_times_for_its_pages() {
         assert!(is_over);
         s.w.dismiss(3);
     }
-    assert!(entries <= ENTRIES, "{entries} entries");
-    assert_eq!(server.state(), State::Recv);
+    assert_eq!(server.state(), State::Recv, "after {entries} entries");
     s.w.run();
-    assert_eq!(s.w.result(&client).info().flags(), FLAG_UNTAKEN);
+    (entries, s.w.result(&client).info().flags())
+}
+
+#[test]
+#[cfg_attr(feature = "small-limits", ignore = "makes 40 views of a page")]
+fn a_reply_waits_a_bounded_number_of_times_for_its_pages() {
+    let (entries, flags) = replies_while_views_go(PageMode::Move);
+    assert!(entries <= ENTRIES, "{entries} entries");
+    assert_eq!(flags, FLAG_UNTAKEN);
+}
+
+/// No CPU can write a page that several pools have. So it can be shared further whatever CPUs
+/// remember of it.
+#[test]
+#[cfg_attr(feature = "small-limits", ignore = "makes 40 views of a page")]
+fn a_reply_shares_a_page_while_others_drop_it() {
+    for mode in [PageMode::Share, PageMode::Copy] {
+        assert_eq!(replies_while_views_go(mode), (1, FLAG_PAGES), "{mode:?}");
+    }
 }
 
 /// A client that has mapped a page as often as it can be mapped makes no reply fail.

@@ -1,8 +1,8 @@
 //! Messages that carry pages or capabilities; and page copies by the client, for comparison.
 
 use abi::{
-    Cap, FLAG_CAPS, FLAG_PAGES, Fate, Grant, Listening, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange,
-    process_rights,
+    Cap, FLAG_CAPS, FLAG_PAGES, Fate, Grant, Listening, MESSAGE_PAGES_MAX, MsgInfo, Op, PAGE_SIZE, PageMode,
+    PageRange, process_rights,
 };
 use user_rt::arch::{Args, syscall};
 use user_rt::cap::{Access, Handle};
@@ -51,6 +51,17 @@ impl Carried {
         let mode = self.mode.unwrap_or(PageMode::Move);
         PageRange { address: MAP_VA, count: self.pages, large: self.large, mode }
     }
+
+    /// Returns the ranges of the messages that carry all pages together.
+    fn parts(self) -> impl Iterator<Item = PageRange> + Clone {
+        let all = self.range();
+        let size = all.page_size();
+        (0..all.count).step_by(MESSAGE_PAGES_MAX as usize).map(move |first| PageRange {
+            address: all.address + first * size,
+            count: (all.count - first).min(MESSAGE_PAGES_MAX),
+            ..all
+        })
+    }
 }
 
 /// Requests to the server that are not measured.
@@ -63,6 +74,19 @@ enum Undo {
     Drop = 2,
 }
 
+/// Calls the server with pages, or for what is not measured.
+#[inline(always)]
+fn call(block: Block, what: Undo, flags: u64) -> MsgInfo {
+    let info = MsgInfo::new(what as u32, 0).op(Op::Call).flag(flags);
+    syscall(Args { info, rdi: server(block).0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }).info
+}
+
+/// Lets the server unmap what it shares with this client, and makes the pages writable again.
+fn unshare(block: Block, range: &PageRange) -> bool {
+    call(block, Undo::Drop, 0).0 == 0
+        && own::vspace().protect_pooled(Pooled::of(range), Access::Write).is_ok()
+}
+
 /// Sends pages each time.
 pub extern "C" fn carry_client(index: u64) -> ! {
     let block = Block::at(index);
@@ -70,20 +94,13 @@ pub extern "C" fn carry_client(index: u64) -> ! {
     let range = carried.range();
     let utcb = utcb::current();
     utcb.open_window(MAP_VA, range.bytes());
-    let call = |what: Undo, flags: u64| {
-        let info = MsgInfo::new(what as u32, 0).op(Op::Call).flag(flags);
-        syscall(Args { info, rdi: server(block).0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }).info
-    };
     let undo = || match range.mode {
-        PageMode::Move => call(Undo::Return, 0).has(FLAG_PAGES) && utcb.ranges().eq([range]),
-        PageMode::Share | PageMode::Copy => {
-            call(Undo::Drop, 0).0 == 0
-                && own::vspace().protect_pooled(Pooled::of(&range), Access::Write).is_ok()
-        }
+        PageMode::Move => call(block, Undo::Return, 0).has(FLAG_PAGES) && utcb.ranges().eq([range]),
+        PageMode::Share | PageMode::Copy => unshare(block, &range),
     };
     let send = || {
         utcb.send_ranges(&[range]);
-        call(Undo::Nothing, FLAG_PAGES)
+        call(block, Undo::Nothing, FLAG_PAGES)
     };
     measure_undone(block, send, undo)
 }
@@ -103,6 +120,53 @@ pub extern "C" fn carry_server(index: u64) -> ! {
             info = info.flag(FLAG_PAGES);
         } else if got.label() == Undo::Drop as u32 && own::vspace().drop_pages(Pooled::of(&range)).is_err() {
             park();
+        }
+    }
+}
+
+/// Sends more pages than a message carries, by several calls each time.
+pub extern "C" fn carry_many_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let carried = Carried::from_word(block.get(Word::Carried));
+    let utcb = utcb::current();
+    let undo = || match carried.range().mode {
+        PageMode::Move => carried.parts().all(|part| {
+            utcb.open_window(part.address, part.bytes());
+            call(block, Undo::Return, 0).has(FLAG_PAGES) && utcb.ranges().eq([part])
+        }),
+        PageMode::Share | PageMode::Copy => unshare(block, &carried.range()),
+    };
+    let send = || {
+        let mut answers = carried.parts().map(|part| {
+            utcb.send_ranges(&[part]);
+            call(block, Undo::Nothing, FLAG_PAGES)
+        });
+        answers.find(|answer| answer.0 != 0).unwrap_or(MsgInfo(0))
+    };
+    measure_undone(block, send, undo)
+}
+
+/// Receives the pages of several calls one after another, and returns or unmaps them as the client
+/// requests.
+pub extern "C" fn carry_many_server(index: u64) -> ! {
+    let carried = Carried::from_word(Block::at(index).get(Word::Carried));
+    let utcb = utcb::current();
+    let mut info = MsgInfo(0).op(Op::ReplyRecv);
+    let (mut places, mut returned) = (carried.parts().cycle(), carried.parts().cycle());
+    let mut open_next = || places.next().into_iter().for_each(|at| utcb.open_window(at.address, at.bytes()));
+    open_next();
+    loop {
+        let got = syscall(Args { info, rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }).info;
+        info = MsgInfo(0).op(Op::ReplyRecv);
+        if got.label() == Undo::Return as u32 {
+            returned.next().into_iter().for_each(|part| utcb.send_ranges(&[part]));
+            info = info.flag(FLAG_PAGES);
+        } else if got.label() == Undo::Drop as u32 {
+            if own::vspace().drop_pages(Pooled::of(&carried.range())).is_err() {
+                park();
+            }
+        } else {
+            open_next();
         }
     }
 }

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use abi::MESSAGE_PAGES_MAX;
 use user_rt::spawn::Entry;
 
 use crate::beside::*;
@@ -422,12 +423,18 @@ fn carrying() -> Vec<Row> {
     let row = |name: &str, carried: Carried| Row {
         carried: Some(carried),
         samples_max: if carried.pages < 64 { u64::MAX } else { 100 },
-        ..Row::call(name, if carried.mode.is_some() { carry_client } else { copy_client }, carry_server)
+        ..match carried.mode {
+            None => Row::call(name, copy_client, carry_server),
+            Some(_) if carried.pages > MESSAGE_PAGES_MAX => {
+                Row::call(name, carry_many_client, carry_many_server)
+            }
+            Some(_) => Row::call(name, carry_client, carry_server),
+        }
     };
     let kinds: [(&str, Option<abi::PageMode>, &[u64]); 4] = [
         ("remap_move", Some(Move), &[1, 4, 16, 64, 512]),
-        ("remap_cow", Some(Copy), &[1, 16, 512]),
-        ("share_ro", Some(Share), &[1, 16, 512]),
+        ("remap_cow", Some(Copy), &[1, 16, 64, 512]),
+        ("share_ro", Some(Share), &[1, 16, 64, 512]),
         ("copy", None, &[1, 4, 16, 64, 512]),
     ];
     let mut rows: Vec<Row> = kinds

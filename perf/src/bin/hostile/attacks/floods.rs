@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use abi::events::{EventControl, Window};
-use abi::{Cap, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, Op, PageMode, PageRange, Rights};
+use abi::{Cap, FLAG_NONBLOCK, FLAG_PAGES, MESSAGE_PAGES_MAX, MsgInfo, Op, PageMode, PageRange, Rights};
 use user_rt::Result;
 use user_rt::arch::{self, Args, fast, syscall};
 use user_rt::cap::{EventPool, Frame, Group, Handle, Notification, Reply};
@@ -150,7 +150,7 @@ pub fn pool(den: &mut Den) -> Result<()> {
     own_word(GROUP).store(group.cap().0.into(), SeqCst);
     let reader = given_task(0);
     group.expose_task(READER, &reader)?;
-    let frame: Frame = den.nursery.make(12 | 512 << 8)?;
+    let frame: Frame = den.nursery.make(12 | MESSAGE_PAGES_MAX << 8)?;
     own::vspace().map_pool(&frame, PAGES_AT)?;
     let pool: EventPool = den.nursery.make(CELLS_LOG2)?;
     let bind = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.arg(), POOL_AT);
@@ -173,7 +173,7 @@ pub fn pool(den: &mut Den) -> Result<()> {
 extern "C" fn waiting_sender(_: u64) -> ! {
     let target = group().exposure(READER).0;
     loop {
-        utcb::current().send_ranges(&[PageRange::new(PageMode::Share, PAGES_AT, 512)]);
+        utcb::current().send_ranges(&[PageRange::new(PageMode::Share, PAGES_AT, MESSAGE_PAGES_MAX)]);
         let info = MsgInfo(0).op(Op::Send).flag(FLAG_PAGES);
         let _ = syscall(Args { info, rdi: target.0, ..Args::new(Op::Send) });
         own_word(POOL + 1).fetch_add(1, Relaxed);

@@ -107,7 +107,7 @@ extern "C" fn hammer(_: u64) -> ! {
 }
 
 /// A range of pages that one operation takes at most.
-const RANGE: u64 = 512;
+const RANGE: u64 = abi::MESSAGE_PAGES_MAX;
 const FROM: u64 = 0xc000_0000;
 const TO: u64 = 0xd000_0000;
 /// Distance of the ranges of two tasks.

@@ -180,8 +180,8 @@ fn refused_pages_stay(lab: &mut Lab<'_>) -> Outcome {
             ("the same twice", 2, &[share_second, share_second], Error::NoPage),
             ("nine ranges", 9, &[moved(FROM, 1); 8], Error::TooLong),
             ("very many ranges", u64::MAX, &[moved(FROM, 1); 8], Error::TooLong),
-            ("more than 512 pages", 2, &[[FROM, 512], [FROM, 1]], Error::TooLong),
-            ("513 pages of one range", 1, &[[FROM, 513]], Error::NoPage),
+            ("more than 64 pages", 2, &[[FROM, 64], [FROM, 1]], Error::TooLong),
+            ("65 pages of one range", 1, &[[FROM, 65]], Error::TooLong),
             ("no pages of a range", 1, &[[FROM, 0]], Error::NoPage),
             ("a count that overflows", 1, &[[FROM, u64::MAX]], Error::NoPage),
             ("no mode", 1, &[[FROM | 3, 1]], Error::NoPage),
@@ -190,7 +190,7 @@ fn refused_pages_stay(lab: &mut Lab<'_>) -> Outcome {
             ("small pages as a large one", 1, &[[FROM | 4, 1]], Error::NoPage),
             ("the kernel", 1, &[moved(kernel, 1)], Error::BadAddress),
             ("an address that is not canonical", 1, &[moved(1 << 60, 1)], Error::BadAddress),
-            ("up to the kernel", 1, &[moved(abi::USER_TOP & !(PAGE_SIZE - 1), 512)], Error::BadAddress),
+            ("up to the kernel", 1, &[moved(abi::USER_TOP & !(PAGE_SIZE - 1), 64)], Error::BadAddress),
         ];
         for (what, count, ranges, error) in wrong {
             let given = pair.gives(*count, ranges)?;
