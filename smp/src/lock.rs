@@ -5,6 +5,12 @@
 //! known about the object: a lock that is never released is a fault of the kernel, and endless
 //! spinning would hide it.
 //!
+//! # Turns
+//! CPUs that find a lock taken get it in the order in which they came. A CPU that comes while
+//! others wait, waits behind them, even if the lock is free at that moment. So a CPU waits for at
+//! most two turns of each other CPU, however often these take the lock: one of a CPU that came
+//! before it, and one of the same CPU that saw nobody wait and was faster.
+//!
 //! In host tests each lock has a point before it is taken, one after that, and one after its
 //! release. A test that stops a CPU in the middle lets it continue when another CPU needs its lock
 //! (`crate::host_test::contended`).
@@ -17,15 +23,19 @@ use core::cell::UnsafeCell;
 use core::fmt::{self, Debug};
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-// Not the words of `sync`: a lock has points of its own.
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+// On the machine not the words of `sync`: a lock has points of its own.
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicU32, AtomicU64};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::chaos::{Point, point_at};
 use crate::cpu::{CpuId, Pin};
 use crate::percpu::{self, Here};
+use crate::sync::const_unless_loom;
 
-/// Turns of a waiting CPU after which the lock will never be released.
+/// Rounds of a waiting CPU after which the lock will never be released.
 pub const PATIENCE: u64 = 1 << 32;
 
 /// The holder of a lock, as in a lock word: never 0, and its lowest bit ([`HELD`]) is set.
@@ -85,10 +95,18 @@ impl<O, S, P> From<Here<'_, O, S, P>> for Holder {
     }
 }
 
+/// One turn, in `line`. CPUs are fewer.
+const TURN: u32 = 1 << 16;
+const _: () = assert!(crate::cpu::MAX_CPUS < TURN as usize);
+
 /// A value that one CPU at a time has.
 pub struct Lock<T> {
     /// 0, or the holder ([`Holder`]).
     word: AtomicU64,
+    /// How many CPUs wait, in the low half; and above, the turn of the next one that comes.
+    line: AtomicU32,
+    /// Whose turn it is.
+    turn: AtomicU32,
     value: UnsafeCell<T>,
 }
 
@@ -101,31 +119,43 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 pub struct Guard<'a, T>(&'a Lock<T>, PhantomData<*const ()>);
 
 impl<T> Lock<T> {
-    pub const fn new(value: T) -> Lock<T> {
-        Lock { word: AtomicU64::new(0), value: UnsafeCell::new(value) }
+    const_unless_loom! {
+        pub fn new(value: T) -> Lock<T> {
+            let (line, turn) = (AtomicU32::new(0), AtomicU32::new(0));
+            Lock { word: AtomicU64::new(0), line, turn, value: UnsafeCell::new(value) }
+        }
     }
 
-    /// Waits until the lock is free, and takes it. `of` is the object that the lock belongs to, for
-    /// the report about a lock that is never free.
+    /// Waits for this CPU's turn, and takes the lock. `of` is the object that the lock belongs to,
+    /// for the report about a lock that is never free.
     #[inline(always)]
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>, of: &impl Debug) -> Guard<'_, T> {
         let by = by.into();
         point_at(&raw const self.word, Point::BeforeLock);
-        if !self.take(by) {
+        if self.is_awaited() || !self.take(by) {
             // Inline, and without a call that comes back: a function that takes a lock is to save
             // no registers for it.
-            let mut turns = 0;
-            while self.is_locked() || !self.take(by) {
+            let turn = self.line.fetch_add(TURN | 1, Relaxed) / TURN;
+            let mut rounds = 0;
+            while self.turn.load(Relaxed) != turn || self.is_locked() || !self.take(by) {
                 waiting(&|| !self.is_locked());
-                turns += 1;
-                if turns == PATIENCE {
+                rounds += 1;
+                if rounds == PATIENCE {
                     never_free(by, self.word.load(Relaxed), of);
                 }
             }
+            self.turn.store((turn + 1) % (u32::MAX / TURN + 1), Relaxed);
+            self.line.fetch_sub(1, Relaxed);
         }
         point_at(&raw const self.word, Point::Locked);
         Guard(self, PhantomData)
+    }
+
+    /// Returns whether a CPU waits for the lock.
+    #[inline(always)]
+    pub fn is_awaited(&self) -> bool {
+        self.line.load(Relaxed) % TURN != 0
     }
 
     /// Takes the lock if it is free: for surveys, which must not wait.
@@ -247,7 +277,9 @@ impl<T, L> Opened<'_, T, L> {
 pub fn waiting(_is_free: &dyn Fn() -> bool) {
     #[cfg(all(feature = "host-test", not(loom)))]
     crate::host_test::contended(_is_free);
-    #[cfg(not(all(feature = "host-test", not(loom))))]
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(any(feature = "host-test", loom)))]
     core::hint::spin_loop();
 }
 
