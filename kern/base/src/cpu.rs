@@ -54,7 +54,7 @@ pub struct CpuHot {
     /// The low half of the state word of a task that awaits a reply here.
     pub await_half: Cell<u64>,
     /// The low half of the state word of a ready and plain task ([`crate::task::PLAIN`]), which can
-    /// run next.
+    /// run next. It matches no task while mail may wait ([`CpuSched::more_mail`]).
     pub plain_half: Cell<u64>,
     /// The low half of the state word of a plain task without vector state that waits for bits;
     /// never poisoned.

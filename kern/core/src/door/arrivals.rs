@@ -40,7 +40,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     fn drain(self) {
         let (drained, _) = self.drain_some(usize::MAX);
-        self.sched.more_mail.set(drained == Drained::More);
+        self.time().note_more_mail(drained == Drained::More);
     }
 
     /// Receives at most `most` messages, as far as the entry's work suffices, and the first in any

@@ -14,11 +14,12 @@
 //!
 //! After a look with urgent mail that leaves mail behind, the CPU looks again immediately. A look
 //! that finds no mail ends the deferral, and so does one that takes all of it, some of it urgent.
-//! The CPU also looks when it goes on with a program of lower priority. A CPU that idles takes all
-//! its mail.
+//! The CPU also looks when it goes on with a program of lower priority. Until then the assembly fast
+//! paths go on with no other ready task: `more_mail` makes them miss ([`crate::time::schedule`]). A
+//! CPU that idles takes all its mail.
 //!
 //! # Invariants
-//! * While a CPU defers, its timer is set for `look_at`, or earlier.
+//! * While a CPU defers, its timer is set for `look_at`, or earlier, and `more_mail` is set.
 //! * An interrupt of a program serves mail only if the CPU does not defer, or `look_at` has come.
 
 use kern_base::limits::PROGRAM_MAIL;
@@ -92,13 +93,13 @@ impl<'k, M: Machine> Door<'k, M> {
             Look::Some => false,
         };
         if is_over && (!inbox.is_deferring() || inbox.end_deferral()) {
-            self.sched.more_mail.set(false);
+            self.time().note_more_mail(false);
             return;
         }
         let factor = if urgent { 0 } else { DEFERRAL_FACTOR };
         self.sched.look_at.set(self.end_of_rest(began, factor));
         self.sched.deferred_for.set(rank);
-        self.sched.more_mail.set(true);
+        self.time().note_more_mail(true);
         inbox.defer();
         self.arm_look();
     }
@@ -116,7 +117,8 @@ impl<'k, M: Machine> Door<'k, M> {
     /// best task may be another. Otherwise mail that an idle CPU has left interrupts the program.
     pub fn attends_to_mail(self) -> bool {
         if !self.cpu.inbox().is_deferring() {
-            if self.sched.more_mail.take() {
+            if self.sched.more_mail.get() {
+                self.time().note_more_mail(false);
                 self.k.machine.wake(self.id());
             }
             return false;

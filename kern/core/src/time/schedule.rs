@@ -13,8 +13,8 @@ use abi::Counter;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext, SchedHot};
 use kern_base::task::{
-    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN, POISON_SHIFT,
-    SPECIAL, State, Task, state_half,
+    FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN,
+    POISON_SHIFT, SPECIAL, State, Task, state_half,
 };
 use smp::door::Ref;
 use test_abi::trace::Why;
@@ -60,7 +60,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Sets which state words of other tasks the fast path accepts while a task with this state
     /// word runs: those with the task's label. It accepts no task without vector state while the
     /// running task is special, and none with vector state while the running task has debug
-    /// registers.
+    /// registers. While mail may wait, it goes on with no other ready task, since that task may be
+    /// one that the mail outranks ([`crate::door::look`]).
     #[inline(always)]
     pub fn expect(self, word: u64) {
         self.hot.expects.set(word as u32);
@@ -69,11 +70,19 @@ impl<'k, M: Machine> Time<'k, M> {
         let poison = (flags & FLAGS_SPECIAL) << POISON_SHIFT;
         self.hot.recv_half.set(half(State::Recv, poison));
         self.hot.await_half.set(half(State::Await, poison));
-        self.hot.plain_half.set(half(State::Ready, poison) | u64::from(PLAIN));
+        let never = if self.sched.more_mail.get() { FLAG_NEVER } else { 0 };
+        self.hot.plain_half.set(half(State::Ready, poison | never) | u64::from(PLAIN));
         self.hot.wait_half.set(half(State::WaitBits, 0) | u64::from(PLAIN));
         let poison = FLAG_VECTOR | (flags & FLAG_DEBUG) << POISON_SHIFT;
         self.hot.recv_vector_half.set(half(State::Recv, poison));
         self.hot.await_vector_half.set(half(State::Await, poison));
+    }
+
+    /// Notes whether mail may wait, and whether the fast path may go on with another ready task.
+    pub fn note_more_mail(self, more: bool) {
+        if self.sched.more_mail.replace(more) != more {
+            self.expect(u64::from(self.hot.expects.get()));
+        }
     }
 
     /// Takes the running context off the CPU without queueing it. The stopped task keeps the

@@ -1,6 +1,7 @@
 //! When a CPU that runs a program looks into its mailbox.
 
 use abi::{Cap, ObjType, Op};
+use kern_base::task::{PLAIN, State, state_half};
 
 use crate::scene::{Scene, call};
 use crate::world::{Regs, Tcb};
@@ -139,6 +140,37 @@ fn a_program_of_lower_priority_does_not_inherit_the_deferral() {
     s.w.does(&program, Regs::op(Op::Recv, &[]));
     while s.w.event(1) {}
     assert!(s.w.runs(1, &lower) && !has_mail(&s));
+}
+
+/// Whether the assembly fast paths of CPU 1 would go on with another ready task.
+fn fast_path_goes_on(s: &Scene) -> bool {
+    let cx = s.w.look(1);
+    cx.hot.plain_half.get() == u64::from(state_half(State::Ready, 0, cx.id()) | u32::from(PLAIN))
+}
+
+#[test]
+fn the_fast_path_leaves_no_deferral_to_another_program() {
+    let (mut s, program, sender) = scene(PROGRAM - 5);
+    assert!(fast_path_goes_on(&s));
+    // The deferral ends in one of three ways: a look finds nothing, the CPU idles, or mail is urgent.
+    notify(&mut s, &sender, 0);
+    s.w.event(1);
+    assert!(look_at(&s).is_some() && !fast_path_goes_on(&s));
+    look(&mut s);
+    assert!(look_at(&s).is_none() && fast_path_goes_on(&s));
+    notify(&mut s, &sender, 1);
+    s.w.event(1);
+    assert!(!fast_path_goes_on(&s));
+    let (lower, _) = s.running(1, PROGRAM - 8);
+    s.w.does(&program, Regs::op(Op::Recv, &[]));
+    while s.w.event(1) {}
+    assert!(s.w.runs(1, &lower), "it has stopped on the slow path");
+    s.w.does(&lower, Regs::op(Op::Recv, &[]));
+    notify(&mut s, &sender, 2);
+    while s.w.event(1) {}
+    assert!(look_at(&s).is_none());
+    s.w.resume(&program);
+    assert!(fast_path_goes_on(&s));
 }
 
 #[test]
