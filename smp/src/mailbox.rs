@@ -154,6 +154,25 @@ impl<P> Node<P> {
         self.rank.store(rank, Ordering::Relaxed);
     }
 
+    /// Sets the rank of the node's next message to at least `rank`, also on a CPU that does not own
+    /// the node.
+    pub(crate) fn raise_rank(&self, rank: u32) {
+        self.rank.fetch_max(rank, Ordering::Relaxed);
+    }
+
+    /// Sets the rank of the node's next message, but keeps a higher one that another CPU has set.
+    #[inline(always)]
+    pub(crate) fn begin_rank(&self, rank: u32) {
+        if planted(Fault::LostRank) {
+            self.set_rank(rank);
+            return;
+        }
+        let other = self.rank.swap(rank, Ordering::Relaxed);
+        if other > rank {
+            self.raise_rank(other);
+        }
+    }
+
     /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells
     /// `to` of the move orders this before `to`'s use of the node.
     pub fn hand_to(&self, pin: Pin<'_>, to: CpuId) {

@@ -17,16 +17,22 @@ const COUNT: u32 = 12;
 
 /// A program runs on CPU 1, and a task of this priority on CPU 0 can notify that CPU.
 fn scene(sender: u64) -> (Scene, Tcb, Tcb) {
+    let (s, program, sender, _) = scene_with_notes(sender);
+    (s, program, sender)
+}
+
+/// The scene, and its Notifications as the first process has them.
+fn scene_with_notes(sender: u64) -> (Scene, Tcb, Tcb, Vec<Cap>) {
     let mut s = Scene::new(2);
     let (program, _) = s.running(1, PROGRAM);
     let (process, sender) = s.somebody(0, sender);
-    for number in 0..COUNT {
-        let note = s.w.make(1, ObjType::Notification, 0);
-        s.w.give(note, process, Cap(NOTES + number));
+    let notes: Vec<Cap> = (0..COUNT).map(|_| s.w.make(1, ObjType::Notification, 0)).collect();
+    for (note, number) in notes.iter().zip(NOTES..) {
+        s.w.give(*note, process, Cap(number));
     }
     s.w.run();
     s.w.k.machine.hardware().pace = PACE;
-    (s, program, sender)
+    (s, program, sender, notes)
 }
 
 fn notify(s: &mut Scene, sender: &Tcb, number: u32) {
@@ -140,6 +146,37 @@ fn a_program_of_lower_priority_does_not_inherit_the_deferral() {
     s.w.does(&program, Regs::op(Op::Recv, &[]));
     while s.w.event(1) {}
     assert!(s.w.runs(1, &lower) && !has_mail(&s));
+}
+
+/// A task of CPU 0 that outranks the program and shares Notification 0 with the sender. It is
+/// suspended.
+fn better_sender(s: &mut Scene, note: Cap) -> Tcb {
+    let (process, better) = s.somebody(0, PROGRAM + 1);
+    s.w.give(note, process, Cap(NOTES));
+    s.w.must(0, Op::TaskSuspend, &[better.cap.arg()]);
+    better
+}
+
+/// Lets a suspended task of CPU 0 raise a bit, and suspends it again.
+fn notify_and_suspend(s: &mut Scene, task: &Tcb) {
+    s.w.must(0, Op::TaskResume, &[task.cap.arg()]);
+    notify(s, task, 0);
+    s.w.must(0, Op::TaskSuspend, &[task.cap.arg()]);
+}
+
+/// Bits of several tasks in one message: the best of them counts, in whatever order they come.
+#[test]
+fn a_better_task_that_raises_the_same_notification_is_urgent() {
+    let (mut s, _, low, notes) = scene_with_notes(PROGRAM - 5);
+    let better = better_sender(&mut s, notes[0]);
+    notify(&mut s, &low, 0);
+    notify_and_suspend(&mut s, &better);
+    s.w.event(1);
+    assert_eq!(look_at(&s), None, "the mail was urgent");
+    // The rank does not stay.
+    notify(&mut s, &low, 0);
+    s.w.event(1);
+    assert!(look_at(&s).is_some());
 }
 
 /// Whether the assembly fast paths of CPU 1 would go on with another ready task.
