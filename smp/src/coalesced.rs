@@ -39,8 +39,9 @@ impl<P: Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///
     /// The payload names the owner of the bits for the target, so it is the same for every raise.
-    /// The rank beside it is how urgent the raise is. The message has the highest rank of the raises
-    /// that it announces. A raise while the bits are being taken may count for the next message.
+    /// The rank beside it is how urgent the raise is. The message has the highest rank of the
+    /// raises that it announces. A raise while the bits are being taken may count for the next
+    /// message.
     #[inline]
     pub fn raise(
         &self,
@@ -54,7 +55,8 @@ impl<P: Send> Mailbox<P> {
         let (payload, rank) = ranked();
         if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 || was_up {
             at.get().node.raise_rank(rank);
-            return Wake::NotNeeded;
+            // The raise that has found no bit up pushes the node, and then reads its rank.
+            return self.announce(rank);
         }
         chaos::point(Point::BitsRaised);
         at.get().node.begin_rank(rank);

@@ -60,8 +60,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Sets which state words of other tasks the fast path accepts while a task with this state
     /// word runs: those with the task's label. It accepts no task without vector state while the
     /// running task is special, and none with vector state while the running task has debug
-    /// registers. While mail may wait, it goes on with no other ready task, since that task may be
-    /// one that the mail outranks ([`crate::door::look`]).
+    /// registers.
     #[inline(always)]
     pub fn expect(self, word: u64) {
         self.hot.expects.set(word as u32);
@@ -70,17 +69,22 @@ impl<'k, M: Machine> Time<'k, M> {
         let poison = (flags & FLAGS_SPECIAL) << POISON_SHIFT;
         self.hot.recv_half.set(half(State::Recv, poison));
         self.hot.await_half.set(half(State::Await, poison));
-        let never = if self.sched.more_mail.get() { FLAG_NEVER } else { 0 };
-        self.hot.plain_half.set(half(State::Ready, poison | never) | u64::from(PLAIN));
+        self.hot.plain_half.set(half(State::Ready, poison) | u64::from(PLAIN));
         self.hot.wait_half.set(half(State::WaitBits, 0) | u64::from(PLAIN));
         let poison = FLAG_VECTOR | (flags & FLAG_DEBUG) << POISON_SHIFT;
         self.hot.recv_vector_half.set(half(State::Recv, poison));
         self.hot.await_vector_half.set(half(State::Await, poison));
     }
 
-    /// Notes whether mail may wait, and whether the fast path may go on with another ready task.
-    pub fn note_more_mail(self, more: bool) {
-        if self.sched.more_mail.replace(more) != more {
+    /// Lets the fast path go on with no other ready task until [`Time::expect`], since that task
+    /// may be one that waiting mail outranks ([`crate::door::look`]).
+    pub fn expect_none_ready(self) {
+        self.hot.plain_half.set(self.hot.plain_half.get() | u64::from(FLAG_NEVER) << 8);
+    }
+
+    /// Notes that no mail waits: the fast path may go on with another ready task.
+    pub fn note_no_mail(self) {
+        if self.sched.more_mail.take() {
             self.expect(u64::from(self.hot.expects.get()));
         }
     }

@@ -179,6 +179,72 @@ fn a_better_task_that_raises_the_same_notification_is_urgent() {
     assert!(look_at(&s).is_some());
 }
 
+/// The program's CPU defers its mail, and mail of the sender waits. Lets better tasks of CPU 0 and
+/// of the program's CPU get ready before.
+fn deferring<T>(prepare: impl FnOnce(&mut Scene, &[Cap]) -> T) -> (Scene, T) {
+    let (mut s, program, low, notes) = scene_with_notes(PROGRAM - 5);
+    let prepared = prepare(&mut s, &notes);
+    s.w.run();
+    notify(&mut s, &low, 1);
+    s.w.event(1);
+    (2..COUNT).for_each(|number| notify(&mut s, &low, number));
+    assert!(s.w.runs(1, &program) && has_mail(&s) && !is_interrupted(&s));
+    (s, prepared)
+}
+
+/// How often CPU 1 was interrupted until this task ran there, without a rest.
+fn looks_until(s: &mut Scene, task: &Tcb) -> u32 {
+    let mut looks = 0;
+    while !s.w.runs(1, task) {
+        assert!(s.w.event(1), "the CPU rests after {looks} looks");
+        looks += 1;
+    }
+    looks
+}
+
+#[test]
+fn bits_of_a_better_task_end_a_rest() {
+    let (mut s, (better, waiter)) = deferring(|s, notes| {
+        let (process, waiter) = s.somebody(1, PROGRAM + 5);
+        s.w.give(notes[0], process, Cap(NOTES));
+        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+        (better_sender(s, notes[0]), waiter)
+    });
+    notify_and_suspend(&mut s, &better);
+    let looks = looks_until(&mut s, &waiter);
+    assert!(looks > 1, "it is the last of many");
+    // What the rest was for comes later.
+    s.w.does(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+    assert!(!has_mail(&s) || look_at(&s).is_some());
+}
+
+#[test]
+fn a_call_of_a_better_task_ends_a_rest() {
+    let (mut s, (client, target, server)) = deferring(|s, _| {
+        let (server, target) = s.server(1, PROGRAM + 8);
+        let (client, _) = s.running(0, PROGRAM + 5);
+        s.w.must(0, Op::TaskSuspend, &[client.cap.arg()]);
+        (client, target, server)
+    });
+    s.w.must(0, Op::TaskResume, &[client.cap.arg()]);
+    s.w.does(&client, call(target));
+    assert!(looks_until(&mut s, &server) > 1, "it runs on its caller's time");
+}
+
+/// After the better mail was taken, what comes from others waits again.
+#[test]
+fn mail_behind_the_better_mail_rests() {
+    let (mut s, (better, waiter)) = deferring(|s, notes| {
+        let (process, waiter) = s.somebody(1, PROGRAM + 5);
+        s.w.give(notes[0], process, Cap(NOTES));
+        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+        (better_sender(s, notes[0]), waiter)
+    });
+    notify_and_suspend(&mut s, &better);
+    looks_until(&mut s, &waiter);
+    assert!(!s.w.look(1).cpu.inbox().has_urgent());
+}
+
 /// Whether the assembly fast paths of CPU 1 would go on with another ready task.
 fn fast_path_goes_on(s: &Scene) -> bool {
     let cx = s.w.look(1);
@@ -189,7 +255,8 @@ fn fast_path_goes_on(s: &Scene) -> bool {
 fn the_fast_path_leaves_no_deferral_to_another_program() {
     let (mut s, program, sender) = scene(PROGRAM - 5);
     assert!(fast_path_goes_on(&s));
-    // The deferral ends in one of three ways: a look finds nothing, the CPU idles, or mail is urgent.
+    // The deferral ends in one of three ways: a look finds nothing, the CPU idles, or mail is
+    // urgent.
     notify(&mut s, &sender, 0);
     s.w.event(1);
     assert!(look_at(&s).is_some() && !fast_path_goes_on(&s));
