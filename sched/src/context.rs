@@ -77,6 +77,12 @@ impl<T> ScState<T> {
         (self.rank.get() - 1) as u8
     }
 
+    /// Returns the priority plus one.
+    #[inline(always)]
+    pub fn rank(&self) -> u32 {
+        self.rank.get()
+    }
+
     /// Changes the priority. If the context is queued, [`RunQueue::change_priority`] moves it.
     ///
     /// [`RunQueue::change_priority`]: crate::run_queue::RunQueue::change_priority

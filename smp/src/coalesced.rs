@@ -7,7 +7,8 @@
 //! # Protocol
 //! The node has no owner while the word is zero. The CPU whose raise finds zero owns the node until
 //! it pushes it. The CPU that pops the node owns it until it takes the bits, and gives the node up
-//! just before the word becomes zero again. So the word decides which CPU may touch the node.
+//! just before the word becomes zero again. So the word decides which CPU may touch the node. The
+//! node's rank is the exception: a CPU whose raise finds bits up raises the rank in place.
 //!
 //! # Memory ordering
 //! Raising and taking are `AcqRel` exchanges of one word. So a CPU that takes a bit sees everything
@@ -38,7 +39,9 @@ impl<P: Send> Mailbox<P> {
     /// Raises `bits` (not none) and, where none was up, pushes their node.
     ///
     /// The payload names the owner of the bits for the target, so it is the same for every raise.
-    /// The rank beside it is that of the raise that finds no bit up. Only that raise asks for it.
+    /// The rank beside it is how urgent the raise is. The message has the highest rank of the
+    /// raises that it announces. A raise while the bits are being taken may count for the next
+    /// message.
     #[inline]
     pub fn raise(
         &self,
@@ -49,12 +52,14 @@ impl<P: Send> Mailbox<P> {
     ) -> Wake {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
         let was_up = planted(Fault::LostWake) && at.look_too_early();
+        let (payload, rank) = ranked();
         if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 || was_up {
-            return Wake::NotNeeded;
+            at.get().node.raise_rank(rank);
+            // The raise that has found no bit up pushes the node, and then reads its rank.
+            return self.announce(rank);
         }
         chaos::point(Point::BitsRaised);
-        let (payload, rank) = ranked();
-        at.get().node.set_rank(rank);
+        at.get().node.begin_rank(rank);
         self.push_free(pin, at.map(|at| &at.node), payload)
     }
 
@@ -75,10 +80,12 @@ impl<P: Send> CoalescedBits<P> {
             // came for it, and is wiped out.
             let bits = self.bits.load(Ordering::Acquire);
             chaos::point(Point::BitsPopped);
+            self.node.set_rank(0);
             self.node.set_free(pin);
             self.bits.store(0, Ordering::Release);
             return bits;
         }
+        self.node.set_rank(0);
         self.node.set_free(pin);
         self.bits.swap(0, Ordering::AcqRel)
     }

@@ -36,14 +36,21 @@
 //!
 //! # Deferring
 //! Without a bound, CPUs that push all the time would interrupt the target before each of its
-//! instructions. So a CPU that runs a program may *defer* its mail ([`Inbox::defer`]): no push
-//! interrupts it, and it sets a timer at which it looks. The sender sees the same advertisement as
-//! for a CPU that polls. The rules:
+//! instructions. So a CPU that runs a program may *defer* its mail ([`Inbox::defer`]) for a rank:
+//! no push of mail up to this rank interrupts it, and it sets a timer at which it looks. The rules:
 //!
 //! * A CPU that defers always has a time at which it looks.
 //! * It ends that only by [`Inbox::end_deferral`], which withdraws the advertisement, executes a
 //!   full fence, and looks once more. While there is mail, the CPU continues to defer.
-//! * To begin, a plain store is enough. A producer that does not see it yet interrupts once more.
+//! * A push of mail above the rank interrupts the CPU, also if the mailbox is not empty.
+//! * A push that interrupts nobody because the mailbox is not empty, or because its owner defers,
+//!   first notes its rank in the mailbox (`best`). A CPU that begins to defer looks at that. So
+//!   mail above its rank that came before is known, too.
+//! * A push to an empty mailbox notes no rank, since its message is the first that a look takes. If
+//!   a look takes none, because the queue is broken, the CPU looks again soon.
+//! * The mailbox stays first in, first out. So a CPU that knows of such mail marks the newest
+//!   message, and [`Inbox::defer`] says that it has to hurry until it has taken that one. Mail that
+//!   comes later makes it hurry only by a rank of its own.
 //!
 //! # Memory ordering
 //! * The CPU that pops sees the payload and everything written before the push: the link is stored
@@ -53,6 +60,8 @@
 //!   load `head`. One of the two sees the other's store: either the producer sees that the target
 //!   does not poll, and interrupts, or the consumer sees the mail. The producer's fence is
 //!   [`fence_after_exchange`], free on x86; the consumer changes `idle` by an exchange as well.
+//! * Deferring: the producer changes `best`, fences fully, and loads `idle`. The consumer exchanges
+//!   `idle`, fences fully, and loads `best`. So one of the two sees the other's store.
 
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
@@ -154,6 +163,25 @@ impl<P> Node<P> {
         self.rank.store(rank, Ordering::Relaxed);
     }
 
+    /// Sets the rank of the node's next message to at least `rank`, also on a CPU that does not own
+    /// the node.
+    pub(crate) fn raise_rank(&self, rank: u32) {
+        self.rank.fetch_max(rank, Ordering::Relaxed);
+    }
+
+    /// Sets the rank of the node's next message, but keeps a higher one that another CPU has set.
+    #[inline(always)]
+    pub(crate) fn begin_rank(&self, rank: u32) {
+        if planted(Fault::LostRank) {
+            self.set_rank(rank);
+            return;
+        }
+        let other = self.rank.swap(rank, Ordering::Relaxed);
+        if other > rank {
+            self.raise_rank(other);
+        }
+    }
+
     /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells
     /// `to` of the move orders this before `to`'s use of the node.
     pub fn hand_to(&self, pin: Pin<'_>, to: CpuId) {
@@ -245,7 +273,7 @@ pub enum Idle {
 /// `Mailbox::idle`: not idle.
 const RUNNING: u32 = 0;
 const POLLING: u32 = Idle::Poll as u32;
-/// Not idle, and looks by itself, later. From [`POLLING`] on, no push interrupts.
+/// Not idle, and looks by itself, later: this plus the rank for which the CPU defers.
 const DEFERRING: u32 = 3;
 /// Looks that a drain takes at a broken queue before it gives up for now. (Under loom, which tries
 /// every moment to give up at, one is enough.)
@@ -260,9 +288,14 @@ pub struct Mailbox<P> {
     /// producer that found `head` null; never by both at a time, since the consumer doesn't write
     /// it while it is null and `head` is not.
     first: AtomicPtr<Node<P>>,
-    /// [`RUNNING`], [`DEFERRING`] or an [`Idle`]. Written by the owner.
+    /// [`RUNNING`], an [`Idle`], or [`DEFERRING`] and more. Written by the owner.
     idle: AtomicU32,
     owner: CpuId,
+    /// The highest rank of mail whose push interrupted nobody, since the owner last looked at this.
+    best: AtomicU32,
+    /// The newest message when the owner learned of mail above the rank for which it defers, until
+    /// the owner takes that message; else null. Only the owner uses it, and follows it nowhere.
+    mark: AtomicPtr<Node<P>>,
 }
 
 impl<P> Mailbox<P> {
@@ -273,6 +306,8 @@ impl<P> Mailbox<P> {
             first: AtomicPtr::new(ptr::null_mut()),
             idle: AtomicU32::new(RUNNING),
             owner,
+            best: AtomicU32::new(0),
+            mark: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -298,7 +333,8 @@ impl<P> Mailbox<P> {
     /// owner did before it idled.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        !matches!(self.idle.load(Ordering::Acquire), RUNNING | DEFERRING)
+        let idle = self.idle.load(Ordering::Acquire);
+        idle != RUNNING && idle < DEFERRING
     }
 
     /// Returns the mailbox's receiving end, for its owner.
@@ -316,34 +352,62 @@ impl<P: Send> Mailbox<P> {
     /// After a push the target owns the node and its payload.
     #[inline(always)]
     pub fn push(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
-        self.enqueue(pin, node, pin.cpu().raw(), payload)
+        self.enqueue(pin, node, pin.cpu().raw(), payload, || node.rank())
+    }
+
+    /// Puts a message into the mailbox as [`Mailbox::push`] does, with a rank that is computed only
+    /// where it is needed.
+    #[inline(always)]
+    pub(crate) fn push_ranked(
+        &self,
+        pin: Pin<'_>,
+        node: Ref<'_, Node<P>>,
+        payload: P,
+        rank: impl FnOnce() -> u32,
+    ) -> Wake {
+        self.enqueue(pin, node, pin.cpu().raw(), payload, rank)
     }
 
     /// Pushes a node that has no owner and whose protocol lets the caller take it.
     #[inline]
     pub(crate) fn push_free(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
-        self.enqueue(pin, node, FREE, payload)
+        self.enqueue(pin, node, FREE, payload, || node.rank())
     }
 
     #[inline(always)]
-    fn enqueue(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, owner: u32, payload: P) -> Wake {
+    fn enqueue(
+        &self,
+        pin: Pin<'_>,
+        node: Ref<'_, Node<P>>,
+        owner: u32,
+        payload: P,
+        rank: impl FnOnce() -> u32,
+    ) -> Wake {
         let began = trace::begin();
         let this = node.fill(owner, payload);
-        let (empty, polls) = self.publish(this, this);
+        // A node's rank is read after the push. If the owner has taken the node by then, the rank
+        // may be of another message, but is no longer needed.
+        let (empty, polls, wake) = self.publish(this, this, rank);
         trace::record_since(pin, began, || Event::MailPushed {
             node: object_name(node.addr()),
             to: self.owner.raw(),
             empty,
             polls,
         });
-        Self::wake_for(empty, polls)
+        wake
     }
 
-    /// Appends nodes that are linked with each other, from the first to the last.
+    /// Appends nodes that are linked with each other, from the first to the last. `rank` is asked
+    /// for only if the owner may not come to them soon.
     ///
     /// Returns: whether the mailbox was empty, and if so whether its owner polls or defers.
     #[inline(always)]
-    fn publish(&self, first: *mut Node<P>, last: *mut Node<P>) -> (bool, bool) {
+    fn publish(
+        &self,
+        first: *mut Node<P>,
+        last: *mut Node<P>,
+        rank: impl FnOnce() -> u32,
+    ) -> (bool, bool, Wake) {
         let previous = self.head.swap(last, Ordering::SeqCst);
         chaos::point(Point::PushExchanged);
         if previous.is_null() {
@@ -357,17 +421,36 @@ impl<P: Send> Mailbox<P> {
         fence_after_exchange();
         chaos::point(Point::PushLinked);
         // Read once: the trace reports the value that decides.
-        (previous.is_null(), previous.is_null() && self.idle.load(Ordering::Relaxed) >= POLLING)
+        let (empty, idle) = (previous.is_null(), self.idle.load(Ordering::Relaxed));
+        if empty && idle < POLLING {
+            return (true, false, Self::wake_for(true));
+        }
+        if empty && idle == POLLING {
+            return (true, true, Wake::NotNeeded);
+        }
+        (empty, empty, self.announce(rank()))
     }
 
     #[inline(always)]
-    fn wake_for(empty: bool, polls: bool) -> Wake {
-        if empty && !polls && !drop_this_interrupt() { Wake::Interrupt } else { Wake::NotNeeded }
+    fn wake_for(needed: bool) -> Wake {
+        if needed && !drop_this_interrupt() { Wake::Interrupt } else { Wake::NotNeeded }
+    }
+
+    /// Notes the rank of mail that waits behind other mail, or for the end of a deferral.
+    /// Returns: whether it interrupts the owner, because it is above the rank of the deferral.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn announce(&self, rank: u32) -> Wake {
+        self.best.fetch_max(rank, Ordering::SeqCst);
+        fence_after_exchange();
+        chaos::point(Point::PushLinked);
+        let deferred_for = self.idle.load(Ordering::Relaxed).checked_sub(DEFERRING);
+        Self::wake_for(deferred_for.is_some_and(|deferred_for| rank > deferred_for))
     }
 
     /// Begins a batch for this mailbox.
     pub fn batch<'k>(&'k self, pin: Pin<'k>) -> Batch<'k, P> {
-        Batch { to: self, pin, first: ptr::null_mut(), last: ptr::null_mut() }
+        Batch { to: self, pin, first: ptr::null_mut(), last: ptr::null_mut(), rank: 0 }
     }
 
     #[inline(always)]
@@ -404,6 +487,8 @@ pub struct Batch<'k, P> {
     pin: Pin<'k>,
     first: *mut Node<P>,
     last: *mut Node<P>,
+    /// The highest rank of the messages.
+    rank: u32,
 }
 
 impl<'k, P: Send> Batch<'k, P> {
@@ -419,6 +504,7 @@ impl<'k, P: Send> Batch<'k, P> {
             unsafe { &*self.last }.next.store(this, Ordering::Relaxed);
         }
         self.last = this;
+        self.rank = self.rank.max(node.rank());
         // Before the push: after it the consumer may have the nodes already.
         let (node, to) = (object_name(node.addr()), self.to.owner.raw());
         trace::record(self.pin, || Event::MailPushed { node, to, empty: false, polls: false });
@@ -429,8 +515,8 @@ impl<'k, P: Send> Batch<'k, P> {
         if self.first.is_null() {
             return Wake::NotNeeded;
         }
-        let (empty, polls) = self.to.publish(self.first, self.last);
-        Mailbox::<P>::wake_for(empty, polls)
+        let (_, _, wake) = self.to.publish(self.first, self.last, || self.rank);
+        wake
     }
 }
 
@@ -486,23 +572,55 @@ impl<'k, P> Inbox<'k, P> {
     /// Returns whether this CPU defers its mail.
     #[inline(always)]
     pub fn is_deferring(self) -> bool {
-        self.0.idle.load(Ordering::Relaxed) == DEFERRING
+        self.deferred_for().is_some()
     }
 
-    /// Lets pushes interrupt this CPU no more. The CPU has set a time at which it looks.
-    pub fn defer(self) {
-        self.0.idle.store(DEFERRING, Ordering::Release);
+    /// Returns the rank for which this CPU defers its mail, if it does.
+    #[inline(always)]
+    pub fn deferred_for(self) -> Option<u32> {
+        self.0.idle.load(Ordering::Relaxed).checked_sub(DEFERRING)
+    }
+
+    /// Returns whether mail above the rank for which this CPU defers its mail waits, or may wait.
+    pub fn has_urgent(self) -> bool {
+        let best = self.0.best.load(Ordering::Relaxed);
+        !self.0.mark.load(Ordering::Relaxed).is_null() || self.deferred_for().is_some_and(|rank| best > rank)
+    }
+
+    /// Lets only pushes of mail above `rank` interrupt this CPU. The CPU sets a time at which it
+    /// looks.
+    ///
+    /// Returns: whether mail above `rank` may wait already. Then the CPU looks again soon.
+    pub fn defer(self, rank: u32) -> bool {
+        let word = DEFERRING.saturating_add(rank);
+        if planted(Fault::UnfencedDeferral) {
+            self.0.idle.store(word, Ordering::Release);
+        } else {
+            if self.0.idle.swap(word, Ordering::SeqCst) < DEFERRING {
+                // Of an earlier deferral, whose mail was taken.
+                self.0.mark.store(ptr::null_mut(), Ordering::Relaxed);
+            }
+            fence_after_exchange();
+        }
+        if self.0.best.load(Ordering::Acquire) > rank {
+            // First `best`, then `head`: the rank's message is the marked one or an older one.
+            self.0.best.swap(0, Ordering::AcqRel);
+            self.0.mark.store(self.0.head.load(Ordering::Acquire), Ordering::Relaxed);
+        }
+        !self.0.mark.load(Ordering::Relaxed).is_null()
     }
 
     /// Lets pushes interrupt this CPU again, if the mailbox is empty. Returns `false` if it is not:
-    /// then the CPU defers still, and sets the next time at which it looks.
+    /// then the CPU defers again ([`Inbox::defer`]).
     pub fn end_deferral(self) -> bool {
         self.retract();
-        let is_over = !self.0.has_mail();
-        if !is_over {
-            self.defer();
-        }
-        is_over
+        !self.0.has_mail()
+    }
+
+    /// Forgets the marked message: it was taken.
+    #[inline]
+    fn unmark(self) {
+        self.0.mark.store(ptr::null_mut(), Ordering::Relaxed);
     }
 }
 
@@ -542,7 +660,10 @@ impl<P: Send> Inbox<'_, P> {
     #[inline]
     pub fn pop(self) -> Popped<P> {
         match self.pop_only() {
-            Some(mail) => Popped::Mail(mail),
+            Some(mail) => {
+                self.unmark();
+                Popped::Mail(mail)
+            }
             None => self.pop_first(),
         }
     }
@@ -552,7 +673,11 @@ impl<P: Send> Inbox<'_, P> {
     fn pop_first(self) -> Popped<P> {
         let first = self.0.first.load(Ordering::Acquire);
         if first.is_null() {
-            return if self.0.has_mail() { Popped::Between } else { self.0.found_empty() };
+            if self.0.has_mail() {
+                return Popped::Between;
+            }
+            self.unmark();
+            return self.0.found_empty();
         }
         // SAFETY: a queued node is part of a live object, see `enqueue`.
         let node = unsafe { &*first };
@@ -561,6 +686,9 @@ impl<P: Send> Inbox<'_, P> {
             return Popped::Between;
         }
         self.0.first.store(next, Ordering::Relaxed);
+        if self.0.mark.load(Ordering::Relaxed) == first {
+            self.unmark();
+        }
         Popped::Mail(self.open(node))
     }
 

@@ -189,6 +189,10 @@ pub trait Cpus {
     fn all(&self) -> &All<Self::Own, Self::Shared, Self::Mail>;
     /// Interrupts a CPU, so that it looks into its mailbox.
     fn interrupt(&self, cpu: CpuId);
+    /// Returns the rank of what this entry sends to a CPU.
+    fn rank(&self, _pin: Pin<'_>, _to: CpuId) -> u32 {
+        0
+    }
 }
 
 /// The block of one CPU of a kernel.
@@ -196,7 +200,8 @@ pub(crate) type BlockOf<C> = PerCpu<<C as Cpus>::Own, <C as Cpus>::Shared, <C as
 
 /// Pushes a node of this CPU into the mailbox of `to`, and interrupts that CPU if necessary.
 pub(crate) fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, node: Ref<'_, Node<C::Mail>>, mail: C::Mail, to: CpuId) {
-    if cpus.all().block(pin, to).mailbox().push(pin, node, mail).is_needed() {
+    let mailbox = cpus.all().block(pin, to).mailbox();
+    if mailbox.push_ranked(pin, node, mail, || cpus.rank(pin, to)).is_needed() {
         cpus.interrupt(to);
     }
 }

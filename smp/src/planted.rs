@@ -42,6 +42,12 @@ pub enum Fault {
     ParkedWithMail,
     /// No full fence between reading the epoch and checking which CPUs run. Loom only.
     UnfencedRound,
+    /// The raise that pushes a node of coalesced bits overwrites the rank of a raise that came
+    /// between. Loom only.
+    LostRank,
+    /// No full fence between the start of a deferral and the look for mail above its rank. Loom
+    /// only.
+    UnfencedDeferral,
     /// No full fence between a change of a space and the check which CPUs have it loaded. Loom
     /// only.
     UnfencedShootdown,

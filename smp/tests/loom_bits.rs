@@ -117,3 +117,34 @@ fn caught_raise_that_trusts_an_earlier_look() {
     let _planted = Planted::new(Fault::LostWake);
     explore(false, 8);
 }
+
+/// CPUs 1 and 2 raise a bit each, with ranks 1 and 2. The bits are taken later, together.
+fn explore_ranks() {
+    model(8, || {
+        let mailbox = Object::new(Mailbox::new(cpu(0)));
+        let bits = Object::new(CoalescedBits::new());
+        let (to, at) = (mailbox.get(), bits.get());
+        let raise = move |n: usize| {
+            let _ = to.raise(pin(n), at, 1 << n, || ((), n as u32));
+        };
+        let threads = [thread::spawn(move || raise(1)), thread::spawn(move || raise(2))];
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(to.get().inbox(pin(0)).drain(8, |()| {}), Drained::Empty);
+        assert_eq!(at.get().rank(), 2, "the better raise does not count");
+        assert_eq!((at.get().take(pin(0)), at.get().rank()), (6, 0));
+    });
+}
+
+#[test]
+fn the_better_raise_counts() {
+    explore_ranks();
+}
+
+#[test]
+#[should_panic(expected = "the better raise does not count")]
+fn caught_rank_that_is_overwritten() {
+    let _planted = Planted::new(Fault::LostRank);
+    explore_ranks();
+}

@@ -1,4 +1,5 @@
-//! Queue, idle word and interrupt: no message stays in a mailbox into which no CPU will look.
+//! Queue, idle word and interrupt: no message stays in a mailbox into which no CPU will look, and
+//! better mail does not wait for the timer of a CPU that defers its mail.
 //!
 //! Each broken variant removes one rule, and loom must find an error in it.
 #![cfg(loom)]
@@ -46,8 +47,12 @@ struct Consumer {
     mailbox: Ref<'static, Mailbox<u32>>,
     line: Ref<'static, Line>,
     got: Vec<u32>,
+    /// The CPU looks again without waiting for its timer.
+    hurries: bool,
 }
 
+/// The rank for which a consumer defers its mail.
+const DEFERRED_FOR: u32 = 1;
 /// Looks of a deferring consumer beside the producers. Later looks find no producer.
 const LOOKS: usize = 2;
 
@@ -59,13 +64,15 @@ impl Consumer {
         let got = &mut self.got;
         let was = got.len();
         let drained = inbox.drain(1, |n| got.push(n));
-        if drained == Drained::More || got.len() > was {
-            inbox.defer();
+        let is_stuck = drained == Drained::More && got.len() == was;
+        self.hurries = if drained == Drained::More || got.len() > was {
+            inbox.defer(DEFERRED_FOR) || is_stuck
         } else if self.script == Script::DeferThenTrust {
             inbox.retract();
+            false
         } else {
-            let _ = inbox.end_deferral();
-        }
+            !inbox.end_deferral() && inbox.defer(DEFERRED_FOR)
+        };
     }
 
     fn defers(&self) -> bool {
@@ -129,7 +136,7 @@ impl Consumer {
             }
             Script::Defer | Script::DeferThenTrust => self.run_deferring(),
             Script::DeferThenHalt => {
-                self.mailbox.inbox(entry(0).pin()).defer();
+                let _ = self.mailbox.inbox(entry(0).pin()).defer(DEFERRED_FOR);
                 self.idle(Idle::Halt);
             }
         }
@@ -168,7 +175,7 @@ fn explore(script: Script, producers: usize, preemptions: usize) {
                 })
             })
             .collect();
-        let mut consumer = Consumer { script, mailbox, line, got: Vec::new() };
+        let mut consumer = Consumer { script, mailbox, line, got: Vec::new(), hurries: false };
         consumer.run();
         for thread in threads {
             thread.join().unwrap();
@@ -223,6 +230,51 @@ fn caught_no_look_after_deferral() {
 fn caught_missing_fence_after_deferral() {
     let _planted = Planted::new(Fault::MissingFence);
     explore(Script::Defer, 2, 6);
+}
+
+/// Producer 1 pushes a message of the rank for which the consumer defers, producer 2 a better one.
+/// The consumer's timer never fires.
+fn explore_urgent(preemptions: usize) {
+    model(preemptions, || {
+        let nodes = [1, 2].map(|n| Object::new(Node::new(cpu(n))));
+        let (mailbox, line) = (Object::new(Mailbox::new(cpu(0))), Object::new(Line::new()));
+        let (to, at) = (mailbox.get(), line.get());
+        let threads = [1, 2].map(|n: usize| {
+            let node = nodes[n - 1].get();
+            thread::spawn(move || {
+                node.get().set_rank(n as u32 * DEFERRED_FOR);
+                if to.push(pin(n), node, n as u32).is_needed() {
+                    at.raise();
+                }
+            })
+        });
+        let mut consumer =
+            Consumer { script: Script::Defer, mailbox: to, line: at, got: Vec::new(), hurries: false };
+        for _ in 0..LOOKS {
+            if at.take() || consumer.hurries {
+                consumer.look();
+            }
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        while at.take() || consumer.hurries {
+            consumer.look();
+        }
+        assert!(consumer.got.contains(&2), "better mail waits for the timer");
+    });
+}
+
+#[test]
+fn better_mail_ends_a_rest() {
+    explore_urgent(5);
+}
+
+#[test]
+#[should_panic(expected = "better mail waits for the timer")]
+fn caught_no_fence_before_the_look_for_better_mail() {
+    let _planted = Planted::new(Fault::UnfencedDeferral);
+    explore_urgent(5);
 }
 
 #[test]

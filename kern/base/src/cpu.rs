@@ -54,7 +54,7 @@ pub struct CpuHot {
     /// The low half of the state word of a task that awaits a reply here.
     pub await_half: Cell<u64>,
     /// The low half of the state word of a ready and plain task ([`crate::task::PLAIN`]), which can
-    /// run next.
+    /// run next. It matches no task while this CPU defers its mail.
     pub plain_half: Cell<u64>,
     /// The low half of the state word of a plain task without vector state that waits for bits;
     /// never poisoned.
@@ -110,8 +110,6 @@ pub struct CpuSched {
     pub more_mail: Cell<bool>,
     /// When this CPU looks into its mailbox, while it defers its mail.
     pub look_at: Cell<u64>,
-    /// The rank of the program for which this CPU defers its mail.
-    pub deferred_for: Cell<u32>,
     /// The rank of the mail that this entry serves; 0: the entry works for the running task.
     pub works_for: Cell<u32>,
     /// The highest rank of the mail that this look has served.

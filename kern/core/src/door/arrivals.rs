@@ -40,7 +40,10 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     fn drain(self) {
         let (drained, _) = self.drain_some(usize::MAX);
-        self.sched.more_mail.set(drained == Drained::More);
+        match drained {
+            Drained::Empty => self.time().note_no_mail(),
+            Drained::More => self.sched.more_mail.set(true),
+        }
     }
 
     /// Receives at most `most` messages, as far as the entry's work suffices, and the first in any

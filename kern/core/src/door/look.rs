@@ -3,23 +3,29 @@
 //! Mail interrupts the program. Mail is *urgent* if it lets a task of higher priority run, if it
 //! was sent for a task that outranks the program ([`crate::outbox::mail`]), or if it changes the
 //! program's own address space. If no mail was urgent, its senders may be about to send more. So
-//! the CPU then *defers* its mail ([`smp::mailbox`]): for a while no push interrupts it. It sets
-//! its timer, and looks when that fires. So however much other CPUs send for tasks of low priority,
-//! the program keeps nearly all of its CPU:
+//! the CPU then *defers* its mail ([`smp::mailbox`]): for a while no push of mail up to the
+//! program's rank interrupts it. It sets its timer, and looks when that fires. So however much
+//! other CPUs send for tasks of low priority, the program keeps nearly all of its CPU:
 //!
 //! * One look takes at most [`PROGRAM_MAIL`] messages.
 //! * The time between two looks is [`DEFERRAL_FACTOR`] times what the last look took. A factor of
 //!   the time fits every machine: where an emulator makes a look slow, the program is as slow.
 //! * [`DEFERRAL_MAX`] bounds that time, since a hypervisor may have stopped the CPU meanwhile.
 //!
+//! A push of mail above the program's rank interrupts it all the same. The mailbox is first in,
+//! first out, so the CPU then looks without a rest until it has taken all mail up to that one. Mail
+//! above the rank that came before the deferral began, behind other mail, counts as well.
+//!
 //! After a look with urgent mail that leaves mail behind, the CPU looks again immediately. A look
 //! that finds no mail ends the deferral, and so does one that takes all of it, some of it urgent.
-//! The CPU also looks when it goes on with a program of lower priority. A CPU that idles takes all
-//! its mail.
+//! The CPU also looks when it goes on with a program of lower priority. Until then the assembly
+//! fast paths go on with no other ready task: each exit to another program makes them miss
+//! ([`crate::time::schedule`]). A CPU that idles takes all its mail.
 //!
 //! # Invariants
-//! * While a CPU defers, its timer is set for `look_at`, or earlier.
-//! * An interrupt of a program serves mail only if the CPU does not defer, or `look_at` has come.
+//! * While a CPU defers, its timer is set for `look_at`, or earlier, and `more_mail` is set.
+//! * An interrupt of a program serves mail only if the CPU does not defer, if `look_at` has come,
+//!   or if mail above the program's rank waits.
 
 use kern_base::limits::PROGRAM_MAIL;
 use kern_base::machine::Machine;
@@ -45,8 +51,10 @@ pub enum Look {
     Nothing,
     /// All mail was taken.
     All,
-    /// Some is left, or cannot be reached yet.
+    /// Some is left.
     Some,
+    /// There is some, and none could be reached yet.
+    Unreachable,
 }
 
 impl<'k, M: Machine> Door<'k, M> {
@@ -69,11 +77,12 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     fn look_for_more(self, now: u64) -> Look {
         let inbox = self.cpu.inbox();
-        if inbox.is_deferring() && now < self.sched.look_at.get() {
+        if inbox.is_deferring() && now < self.sched.look_at.get() && !inbox.has_urgent() {
             return Look::NotYet;
         }
         self.sched.best_rank.set(0);
         match self.drain_some(PROGRAM_MAIL) {
+            (Drained::More, 0) => Look::Unreachable,
             (Drained::More, _) => Look::Some,
             (Drained::Empty, 0) => Look::Nothing,
             (Drained::Empty, _) => Look::All,
@@ -89,17 +98,20 @@ impl<'k, M: Machine> Door<'k, M> {
             Look::NotYet => return self.arm_look(),
             Look::Nothing => true,
             Look::All => urgent,
-            Look::Some => false,
+            Look::Some | Look::Unreachable => false,
         };
         if is_over && (!inbox.is_deferring() || inbox.end_deferral()) {
-            self.sched.more_mail.set(false);
+            self.time().note_no_mail();
             return;
         }
-        let factor = if urgent { 0 } else { DEFERRAL_FACTOR };
+        let factor = match (inbox.defer(rank) || urgent, look) {
+            (true, _) => 0,
+            // The first message may be urgent. Its sender may have been stopped by a hypervisor.
+            (false, Look::Unreachable) => 1,
+            (false, _) => DEFERRAL_FACTOR,
+        };
         self.sched.look_at.set(self.end_of_rest(began, factor));
-        self.sched.deferred_for.set(rank);
         self.sched.more_mail.set(true);
-        inbox.defer();
         self.arm_look();
     }
 
@@ -115,14 +127,16 @@ impl<'k, M: Machine> Door<'k, M> {
     /// a program of higher priority than this one, it looks now. Returns whether it did: then the
     /// best task may be another. Otherwise mail that an idle CPU has left interrupts the program.
     pub fn attends_to_mail(self) -> bool {
-        if !self.cpu.inbox().is_deferring() {
-            if self.sched.more_mail.take() {
+        let Some(deferred_for) = self.cpu.inbox().deferred_for() else {
+            if self.sched.more_mail.get() {
+                self.time().note_no_mail();
                 self.k.machine.wake(self.id());
             }
             return false;
-        }
+        };
         let rank = self.rank_of_program();
-        if rank >= self.sched.deferred_for.get() {
+        if rank >= deferred_for {
+            self.time().expect_none_ready();
             return false;
         }
         let (program, began) = (self.hot.current.addr(), self.k.machine.now());
@@ -148,9 +162,11 @@ impl<'k, M: Machine> Door<'k, M> {
         self.rank_of_time(self.sched.current.get(self.pin()))
     }
 
-    /// Sets the timer for the next look, if this CPU defers its mail.
+    /// Sets the timer for the next look, if this CPU defers its mail, and keeps the fast path from
+    /// other programs.
     pub fn arm_look(self) {
         if self.cpu.inbox().is_deferring() {
+            self.time().expect_none_ready();
             self.time().arm_timer(self.sched.look_at.get());
         }
     }

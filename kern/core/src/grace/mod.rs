@@ -32,13 +32,13 @@
 use kern_base::cpu::{CpuBlocks, CpuOwn, CpuShared, Mail};
 use kern_base::machine::Machine;
 use kern_base::task::State;
-use smp::cpu::CpuId;
+use smp::cpu::{CpuId, Pin};
 use smp::percpu::Cpus;
 use smp::quiesce::{self, GraceMail, Ticket};
 
 use crate::begun::{is_again, mark_again};
 use crate::rooms::Grace;
-use crate::{Kernel, OpenTask, Refusal, Result};
+use crate::{Cx, Kernel, OpenTask, Refusal, Result};
 
 /// Least rounds of a quiet period.
 const QUIET_ROUNDS: u64 = 2;
@@ -56,6 +56,11 @@ impl<M: Machine> Cpus for Kernel<M> {
 
     fn interrupt(&self, cpu: CpuId) {
         self.machine.wake(cpu);
+    }
+
+    fn rank(&self, pin: Pin<'_>, to: CpuId) -> u32 {
+        let here = self.cpus.block(pin, pin.cpu()).here(pin);
+        here.map_or(0, |cpu| Cx { k: self, cpu }.rank_for(to))
     }
 }
 

@@ -31,6 +31,7 @@ use smp::cpu::CpuId;
 use smp::door::{Held, Ref};
 use test_abi::trace::{Event, How, Path};
 
+use crate::outbox::mail::rank_with;
 use crate::rooms::Ipc;
 
 /// The answers to a fault that the fast path handles.
@@ -59,6 +60,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     fn fast_send_block(self, block: Block<'k>, sc: Held<'k, SchedHot>, there: Ref<'k, CpuBlock>, to: CpuId) {
         let node = block.task().map(|t| &t.msg_node);
+        node.get().set_rank(rank_with(&sc));
         self.outbox().push(there.get(), node, Mail::Message(block.seal(Some(sc), to)));
     }
 

@@ -231,6 +231,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn send_out(self, block: Block<'k>, tag: u64, sent: &Sent<'k>, to: CpuId) {
         block.write(sent.words, sent.from);
         block.goes_out(sent.callee, tag_of(tag, sent.words.info));
+        block.task().get().msg_node.set_rank(self.rank_for(to));
         self.outbox().send_block(block, to);
     }
 

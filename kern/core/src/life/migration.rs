@@ -56,6 +56,7 @@ impl<'k, M: Machine> Life<'k, M> {
         Block::take(task.object(), pin).leave_with_task(to);
         task.get().hot.hold_here(pin).leave_for(to);
         let mut batch = cpu.get().mailbox().batch(pin);
+        task.get().msg_node.set_rank(self.rank_for(to));
         batch.add(task.object().map(|t| &t.msg_node), Mail::Arrival(task.object().ptr()));
         for queue in [callers, posters] {
             while let Some(block) = queue.pop(pin) {

@@ -9,8 +9,11 @@
 //!
 //! # Rank
 //! Control bits, Notification bits and requests have the rank of the task for which they are sent:
-//! [`rank_of`] its priority. An entry that serves mail works for the task for which the mail was
-//! sent. The rank decides whether the program that the mail interrupts must wait for more mail:
+//! [`rank_of`] its priority. So do arriving tasks, grace rounds and shootdowns. A call or reply has
+//! the rank of the CPU time that travels with it; without time, a call has the rank of the task for
+//! which it is sent, and a reply or answer that of its call or request. An entry that serves mail
+//! works for the task for which the mail was sent. The rank decides whether mail interrupts a
+//! program whose CPU defers its mail, and whether that program must wait for more mail:
 //! `door/look.rs`.
 //!
 //! # Recall
@@ -26,6 +29,7 @@ use kern_base::block::{Block, BlockQueue, Parcel};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
+use kern_base::sched_context::SchedHot;
 use kern_base::task::{Message, Request, Task, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
@@ -33,7 +37,7 @@ use smp::door::Ref;
 use smp::mailbox::{Node, Wake};
 
 use crate::rooms::Outbox;
-use crate::{OpenTask, Refusal};
+use crate::{Cx, OpenTask, Refusal};
 
 /// Where a request goes after this CPU has served it.
 pub enum Next<'k> {
@@ -47,7 +51,24 @@ pub enum Next<'k> {
 
 /// Returns the rank of mail that is sent for a task of this priority; `here`: to its own CPU.
 pub fn rank_of(priority: u8, here: bool) -> u32 {
-    u32::from(priority) * 2 + u32::from(here)
+    (u32::from(priority) + 1) * 2 + u32::from(here)
+}
+
+/// Returns the rank of mail with which this CPU time travels.
+#[inline(always)]
+pub fn rank_with(time: &SchedHot) -> u32 {
+    time.state.rank() * 2
+}
+
+impl<M: Machine> Cx<'_, M> {
+    /// Returns the rank of what this entry sends to a CPU: the priority of the task for which the
+    /// entry works. Between CPUs it counts less than the same priority on one CPU.
+    pub fn rank_for(self, to: CpuId) -> u32 {
+        match self.sched.works_for.get() {
+            0 => self.running().map_or(0, |sc| rank_of(sc.state.priority(), to == self.id())),
+            rank => rank,
+        }
+    }
 }
 
 impl<'k, M: Machine> Outbox<'k, M> {
@@ -84,15 +105,6 @@ impl<'k, M: Machine> Outbox<'k, M> {
         let ranked = || (mail(), self.rank_for(to));
         let wake = self.k.block(self.pin(), to).mailbox().raise(self.pin(), bits, value, ranked);
         self.interrupt(to, wake);
-    }
-
-    /// Returns the rank of what this entry sends to a CPU: the priority of the task for which the
-    /// entry works. Between CPUs it counts less than the same priority on one CPU.
-    fn rank_for(self, to: CpuId) -> u32 {
-        match self.sched.works_for.get() {
-            0 => self.running().map_or(0, |sc| rank_of(sc.state.priority(), to == self.id())),
-            rank => rank,
-        }
     }
 
     /// Sends control bits to the CPU that has a task's message block.
@@ -140,6 +152,9 @@ impl<'k, M: Machine> Outbox<'k, M> {
             }
             goes
         });
+        if let Some(held) = &time {
+            block.task().get().msg_node.set_rank(rank_with(held));
+        }
         block.seal(time, to)
     }
 

@@ -13,8 +13,8 @@ use abi::Counter;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext, SchedHot};
 use kern_base::task::{
-    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN, POISON_SHIFT,
-    SPECIAL, State, Task, state_half,
+    FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN,
+    POISON_SHIFT, SPECIAL, State, Task, state_half,
 };
 use smp::door::Ref;
 use test_abi::trace::Why;
@@ -74,6 +74,19 @@ impl<'k, M: Machine> Time<'k, M> {
         let poison = FLAG_VECTOR | (flags & FLAG_DEBUG) << POISON_SHIFT;
         self.hot.recv_vector_half.set(half(State::Recv, poison));
         self.hot.await_vector_half.set(half(State::Await, poison));
+    }
+
+    /// Lets the fast path go on with no other ready task until [`Time::expect`], since that task
+    /// may be one that waiting mail outranks ([`crate::door::look`]).
+    pub fn expect_none_ready(self) {
+        self.hot.plain_half.set(self.hot.plain_half.get() | u64::from(FLAG_NEVER) << 8);
+    }
+
+    /// Notes that no mail waits: the fast path may go on with another ready task.
+    pub fn note_no_mail(self) {
+        if self.sched.more_mail.take() {
+            self.expect(u64::from(self.hot.expects.get()));
+        }
     }
 
     /// Takes the running context off the CPU without queueing it. The stopped task keeps the

@@ -1,6 +1,7 @@
 //! When a CPU that runs a program looks into its mailbox.
 
 use abi::{Cap, ObjType, Op};
+use kern_base::task::{PLAIN, State, state_half};
 
 use crate::scene::{Scene, call};
 use crate::world::{Regs, Tcb};
@@ -16,16 +17,22 @@ const COUNT: u32 = 12;
 
 /// A program runs on CPU 1, and a task of this priority on CPU 0 can notify that CPU.
 fn scene(sender: u64) -> (Scene, Tcb, Tcb) {
+    let (s, program, sender, _) = scene_with_notes(sender);
+    (s, program, sender)
+}
+
+/// The scene, and its Notifications as the first process has them.
+fn scene_with_notes(sender: u64) -> (Scene, Tcb, Tcb, Vec<Cap>) {
     let mut s = Scene::new(2);
     let (program, _) = s.running(1, PROGRAM);
     let (process, sender) = s.somebody(0, sender);
-    for number in 0..COUNT {
-        let note = s.w.make(1, ObjType::Notification, 0);
-        s.w.give(note, process, Cap(NOTES + number));
+    let notes: Vec<Cap> = (0..COUNT).map(|_| s.w.make(1, ObjType::Notification, 0)).collect();
+    for (note, number) in notes.iter().zip(NOTES..) {
+        s.w.give(*note, process, Cap(number));
     }
     s.w.run();
     s.w.k.machine.hardware().pace = PACE;
-    (s, program, sender)
+    (s, program, sender, notes)
 }
 
 fn notify(s: &mut Scene, sender: &Tcb, number: u32) {
@@ -139,6 +146,135 @@ fn a_program_of_lower_priority_does_not_inherit_the_deferral() {
     s.w.does(&program, Regs::op(Op::Recv, &[]));
     while s.w.event(1) {}
     assert!(s.w.runs(1, &lower) && !has_mail(&s));
+}
+
+/// A task of CPU 0 that outranks the program and shares Notification 0 with the sender. It is
+/// suspended.
+fn better_sender(s: &mut Scene, note: Cap) -> Tcb {
+    let (process, better) = s.somebody(0, PROGRAM + 1);
+    s.w.give(note, process, Cap(NOTES));
+    s.w.must(0, Op::TaskSuspend, &[better.cap.arg()]);
+    better
+}
+
+/// Lets a suspended task of CPU 0 raise a bit, and suspends it again.
+fn notify_and_suspend(s: &mut Scene, task: &Tcb) {
+    s.w.must(0, Op::TaskResume, &[task.cap.arg()]);
+    notify(s, task, 0);
+    s.w.must(0, Op::TaskSuspend, &[task.cap.arg()]);
+}
+
+/// Bits of several tasks in one message: the best of them counts, in whatever order they come.
+#[test]
+fn a_better_task_that_raises_the_same_notification_is_urgent() {
+    let (mut s, _, low, notes) = scene_with_notes(PROGRAM - 5);
+    let better = better_sender(&mut s, notes[0]);
+    notify(&mut s, &low, 0);
+    notify_and_suspend(&mut s, &better);
+    s.w.event(1);
+    assert_eq!(look_at(&s), None, "the mail was urgent");
+    // The rank does not stay.
+    notify(&mut s, &low, 0);
+    s.w.event(1);
+    assert!(look_at(&s).is_some());
+}
+
+/// The program's CPU defers its mail, and mail of the sender waits. Lets better tasks of CPU 0 and
+/// of the program's CPU get ready before.
+fn deferring<T>(prepare: impl FnOnce(&mut Scene, &[Cap]) -> T) -> (Scene, T) {
+    let (mut s, program, low, notes) = scene_with_notes(PROGRAM - 5);
+    let prepared = prepare(&mut s, &notes);
+    s.w.run();
+    notify(&mut s, &low, 1);
+    s.w.event(1);
+    (2..COUNT).for_each(|number| notify(&mut s, &low, number));
+    assert!(s.w.runs(1, &program) && has_mail(&s) && !is_interrupted(&s));
+    (s, prepared)
+}
+
+/// How often CPU 1 was interrupted until this task ran there, without a rest.
+fn looks_until(s: &mut Scene, task: &Tcb) -> u32 {
+    let mut looks = 0;
+    while !s.w.runs(1, task) {
+        assert!(s.w.event(1), "the CPU rests after {looks} looks");
+        looks += 1;
+    }
+    looks
+}
+
+#[test]
+fn bits_of_a_better_task_end_a_rest() {
+    let (mut s, (better, waiter)) = deferring(|s, notes| {
+        let (process, waiter) = s.somebody(1, PROGRAM + 5);
+        s.w.give(notes[0], process, Cap(NOTES));
+        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+        (better_sender(s, notes[0]), waiter)
+    });
+    notify_and_suspend(&mut s, &better);
+    let looks = looks_until(&mut s, &waiter);
+    assert!(looks > 1, "it is the last of many");
+    // What the rest was for comes later.
+    s.w.does(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+    assert!(!has_mail(&s) || look_at(&s).is_some());
+}
+
+#[test]
+fn a_call_of_a_better_task_ends_a_rest() {
+    let (mut s, (client, target, server)) = deferring(|s, _| {
+        let (server, target) = s.server(1, PROGRAM + 8);
+        let (client, _) = s.running(0, PROGRAM + 5);
+        s.w.must(0, Op::TaskSuspend, &[client.cap.arg()]);
+        (client, target, server)
+    });
+    s.w.must(0, Op::TaskResume, &[client.cap.arg()]);
+    s.w.does(&client, call(target));
+    assert!(looks_until(&mut s, &server) > 1, "it runs on its caller's time");
+}
+
+/// After the better mail was taken, what comes from others waits again.
+#[test]
+fn mail_behind_the_better_mail_rests() {
+    let (mut s, (better, waiter)) = deferring(|s, notes| {
+        let (process, waiter) = s.somebody(1, PROGRAM + 5);
+        s.w.give(notes[0], process, Cap(NOTES));
+        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+        (better_sender(s, notes[0]), waiter)
+    });
+    notify_and_suspend(&mut s, &better);
+    looks_until(&mut s, &waiter);
+    assert!(!s.w.look(1).cpu.inbox().has_urgent());
+}
+
+/// Whether the assembly fast paths of CPU 1 would go on with another ready task.
+fn fast_path_goes_on(s: &Scene) -> bool {
+    let cx = s.w.look(1);
+    cx.hot.plain_half.get() == u64::from(state_half(State::Ready, 0, cx.id()) | u32::from(PLAIN))
+}
+
+#[test]
+fn the_fast_path_leaves_no_deferral_to_another_program() {
+    let (mut s, program, sender) = scene(PROGRAM - 5);
+    assert!(fast_path_goes_on(&s));
+    // The deferral ends in one of three ways: a look finds nothing, the CPU idles, or mail is
+    // urgent.
+    notify(&mut s, &sender, 0);
+    s.w.event(1);
+    assert!(look_at(&s).is_some() && !fast_path_goes_on(&s));
+    look(&mut s);
+    assert!(look_at(&s).is_none() && fast_path_goes_on(&s));
+    notify(&mut s, &sender, 1);
+    s.w.event(1);
+    assert!(!fast_path_goes_on(&s));
+    let (lower, _) = s.running(1, PROGRAM - 8);
+    s.w.does(&program, Regs::op(Op::Recv, &[]));
+    while s.w.event(1) {}
+    assert!(s.w.runs(1, &lower), "it has stopped on the slow path");
+    s.w.does(&lower, Regs::op(Op::Recv, &[]));
+    notify(&mut s, &sender, 2);
+    while s.w.event(1) {}
+    assert!(look_at(&s).is_none());
+    s.w.resume(&program);
+    assert!(fast_path_goes_on(&s));
 }
 
 #[test]
