@@ -8,9 +8,9 @@
 //! the program keeps nearly all of its CPU:
 //!
 //! * One look takes at most [`PROGRAM_MAIL`] messages.
-//! * The time between two looks is [`DEFERRAL_FACTOR`] times what the last look took. A factor of
+//! * The time between two looks is [`REST_FACTOR`] times what the last look took. A factor of
 //!   the time fits every machine: where an emulator makes a look slow, the program is as slow.
-//! * [`DEFERRAL_MAX`] bounds that time, since a hypervisor may have stopped the CPU meanwhile.
+//! * [`REST_MAX`](crate::time::schedule::REST_MAX) bounds that time, since a hypervisor may have stopped the CPU meanwhile.
 //!
 //! After a look with urgent mail that leaves mail behind, the CPU looks again immediately. A look
 //! that finds no mail ends the deferral, and so does one that takes all of it, some of it urgent.
@@ -30,11 +30,7 @@ use smp::mailbox::Drained;
 use crate::OpenTask;
 use crate::outbox::mail::rank_of;
 use crate::rooms::Door;
-
-/// How much longer the time between two looks is than the last look.
-pub const DEFERRAL_FACTOR: u64 = 40;
-/// Most ticks between two looks.
-const DEFERRAL_MAX: u64 = 1 << 22;
+use crate::time::schedule::REST_FACTOR;
 
 /// The result of a look into the mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,20 +91,12 @@ impl<'k, M: Machine> Door<'k, M> {
             self.sched.more_mail.set(false);
             return;
         }
-        let factor = if urgent { 0 } else { DEFERRAL_FACTOR };
-        self.sched.look_at.set(self.end_of_rest(began, factor));
+        let factor = if urgent { 0 } else { REST_FACTOR };
+        self.sched.look_at.set(self.time().end_of_rest(began, factor));
         self.sched.deferred_for.set(rank);
         self.sched.more_mail.set(true);
         inbox.defer();
         self.arm_look();
-    }
-
-    /// Returns until when this CPU leaves the program alone after work that began at `began`: for
-    /// `factor` times what the work took.
-    pub fn end_of_rest(self, began: u64, factor: u64) -> u64 {
-        let now = self.k.machine.now();
-        let rest = now.wrapping_sub(began).saturating_mul(factor).min(DEFERRAL_MAX);
-        now.saturating_add(rest)
     }
 
     /// Attends to mail that is left when a program is about to run. If the CPU defers its mail for
