@@ -13,7 +13,6 @@
 //! a constant number of steps.
 
 use core::cell::Cell;
-use core::ops::Range;
 
 use smp::cpu::Pin;
 use smp::door::{Link, Ref};
@@ -169,27 +168,14 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// Looks at the first waiter of each of these priorities, the highest first. Returns the first
-    /// one that is wanted.
-    pub fn find_first<'k>(
-        &self,
-        pin: Pin<'k>,
-        priorities: Range<usize>,
-        is_wanted: impl Fn(Ref<'k, T>) -> bool,
-    ) -> Option<Ref<'k, T>> {
+    /// Looks at the first waiter of each priority, the highest first. Returns the first one that is
+    /// wanted.
+    pub fn find_first<'k>(&self, pin: Pin<'k>, is_wanted: impl Fn(Ref<'k, T>) -> bool) -> Option<Ref<'k, T>> {
         let mut class = self.first.get(pin);
-        while let Some(first) = class {
-            let links = first.prio_links(pin);
-            let priority = usize::from(links.priority.get());
-            if priority < priorities.start {
-                break;
-            }
-            if priorities.contains(&priority) && is_wanted(first) {
-                return Some(first);
-            }
-            class = links.lower.get(pin);
+        while let Some(first) = class.filter(|first| !is_wanted(*first)) {
+            class = first.prio_links(pin).lower.get(pin);
         }
-        None
+        class
     }
 
     /// Returns whether [`PrioList::remove`] may take out `item`, which waits in this list or in

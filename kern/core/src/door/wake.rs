@@ -24,14 +24,12 @@
 //!   If it is not over, the CPU comes here when it is.
 //! * A request in `unanswered` may name a task whose memory is used again. Nothing follows that name.
 
-use core::mem::take;
-use core::ops::Range;
-
 use kern_base::block::Block;
 use kern_base::limits::{PROGRAM_WAKES, WAKE_WORK};
 use kern_base::machine::Machine;
 use kern_base::task::{OpenTask, Request, Task};
-use sched::{BANDS, PrioQueued};
+use sched::PrioQueued;
+use smp::cpu::Pin;
 use smp::door::Ref;
 
 use crate::rooms::Door;
@@ -58,27 +56,28 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn wake_some(self) {
-        let began = self.k.machine.now();
-        let lowest = self.time().lowest_band_above();
-        let mut is_first = true;
-        while (take(&mut is_first) || self.has_work(WAKE_WORK)) && self.wake_one(lowest..BANDS) {}
-        let _ = (0..PROGRAM_WAKES).all(|n| (n == 0 || self.has_work(WAKE_WORK)) && self.wake_one(0..lowest));
-        if self.is_any_over(lowest..BANDS) {
-            self.time().arm_timer(began);
-        } else if self.is_any_over(0..lowest) {
-            self.time().arm_timer(self.time().end_of_rest(began, REST_FACTOR));
+        let (began, lowest) = (self.k.machine.now(), self.time().lowest_band_above());
+        let (mut woken, mut others) = (0, 0);
+        while let Some((event, task)) = self.best_over() {
+            let outranks = usize::from(band_in_list(self.pin(), task)) >= lowest;
+            let may = woken == 0 || self.has_work(WAKE_WORK) && (outranks || others < PROGRAM_WAKES);
+            if !may {
+                let at = if outranks { began } else { self.time().end_of_rest(began, REST_FACTOR) };
+                return self.time().arm_timer(at);
+            }
+            woken += 1;
+            others += usize::from(!outranks);
+            self.wake(event, task);
         }
     }
 
-    /// Wakes the best task of these bands whose wait is over. Returns whether there was one.
-    fn wake_one(self, bands: Range<usize>) -> bool {
-        let Some((event, task)) = self.best_over(bands) else { return false };
+    /// Wakes a task, whose wait is over.
+    fn wake(self, event: Event, task: Ref<'k, Task>) {
         self.note_work(WAKE_WORK);
         let block = match event {
             Event::Epoch => {
                 self.sched.grace_waiters.remove(self.pin(), task);
-                self.time().make_ready(OpenTask::here(task, self.pin()));
-                None
+                return self.time().make_ready(OpenTask::here(task, self.pin()));
             }
             Event::Shootdown => self.sched.forgetful.take(self.pin(), task),
             Event::Death => self.sched.unanswered.take(self.pin(), task),
@@ -86,25 +85,35 @@ impl<'k, M: Machine> Door<'k, M> {
         if let Some(block) = block {
             self.end_stay(block);
         }
-        true
     }
 
-    /// Returns whether a task of these bands can wake.
-    pub fn is_any_over(self, bands: Range<usize>) -> bool {
-        self.best_over(bands).is_some()
+    /// Returns whether a task waits only for its turn to wake.
+    pub fn is_any_over(self) -> bool {
+        self.best_over().is_some()
     }
 
-    /// Returns the best of the tasks that are the first of one of these bands in one of the lists, and
-    /// whose wait is over.
-    fn best_over(self, bands: Range<usize>) -> Option<(Event, Ref<'k, Task>)> {
-        let (pin, sched, epoch) = (self.pin(), &self.sched, self.k.cpus.epoch.now());
-        let has_epoch = |task| OpenTask::here(task, pin).wait_epoch.get() <= epoch;
-        let grace = sched.grace_waiters.find_first(pin, bands.clone(), has_epoch);
-        let shootdown = sched.forgetful.tasks().find_first(pin, bands.clone(), |task| self.is_shot(task));
-        let death = sched.unanswered.tasks().find_first(pin, bands, |_| true);
-        let all = [(Event::Epoch, grace), (Event::Shootdown, shootdown), (Event::Death, death)];
-        let over = all.into_iter().filter_map(|(event, task)| Some((event, task?)));
-        over.max_by_key(|(_, task)| task.prio_links(pin).priority())
+    /// Returns the best of the tasks that are the first of a band in one of the lists, and whose wait
+    /// is over.
+    fn best_over(self) -> Option<(Event, Ref<'k, Task>)> {
+        let (pin, sched) = (self.pin(), &self.sched);
+        let mut best = sched.unanswered.tasks().first(pin).map(|task| (Event::Death, task));
+        let mut offer = |event, task: Option<Ref<'k, Task>>| {
+            if let Some(task) = task
+                && best.is_none_or(|(_, best)| band_in_list(pin, best) < band_in_list(pin, task))
+            {
+                best = Some((event, task));
+            }
+        };
+        if !sched.forgetful.is_empty() {
+            let first = sched.forgetful.tasks().find_first(pin, |task| self.is_shot(task));
+            offer(Event::Shootdown, first);
+        }
+        if !sched.grace_waiters.is_empty() {
+            let epoch = self.k.cpus.epoch.now();
+            let has_epoch = |task| OpenTask::here(task, pin).wait_epoch.get() <= epoch;
+            offer(Event::Epoch, sched.grace_waiters.find_first(pin, has_epoch));
+        }
+        best
     }
 
     /// Returns whether the shootdown is over for which a task's request waits here.
@@ -120,4 +129,9 @@ impl<'k, M: Machine> Door<'k, M> {
             None => self.outbox().answer_request(block),
         }
     }
+}
+
+/// Returns the band in which a task waits in a list.
+fn band_in_list(pin: Pin<'_>, task: Ref<'_, Task>) -> u8 {
+    task.prio_links(pin).priority().unwrap_or(0)
 }

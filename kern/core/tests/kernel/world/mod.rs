@@ -726,7 +726,7 @@ impl World {
             let look = has_mail.then(|| cx.sched.look_at.get());
             let has_deadlines = cx.sched.deadlines.soonest(0..BANDS) <= now;
             let expiry = has_deadlines.then(|| cx.sched.expire_at.get());
-            let wakes = cx.is_any_over(0..BANDS).then(|| cx.sched.timer.get());
+            let wakes = cx.is_any_over().then(|| cx.sched.timer.get());
             look.into_iter().chain(expiry).chain(wakes).min().filter(|_| self.torn != Some(n))
         };
         let Some(at) = (0..self.cpus()).filter_map(deferred).min() else { return false };
