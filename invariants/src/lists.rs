@@ -26,7 +26,7 @@ pub struct Links {
     pub victim: u64,
     /// One more than the CPU in whose list of tasks that wait for shootdowns it is.
     pub shootdown: u32,
-    /// One more than the CPU in whose list of tasks that are told of a death it is.
+    /// One more than the CPU in whose list of tasks that learn about a death it is.
     pub unanswered: u32,
     /// One more than the CPU in whose list of tasks that wait for a grace period it is.
     pub grace: u32,

@@ -8,9 +8,9 @@
 //!  chain   9a <---------------> 7a <-> 4a
 //! ```
 //! An insertion walks the chain to the end of the item's priority, and links the item into the
-//! order there. A change of priority inserts again. [`PrioList::find_first`] walks the chain, too, and
-//! [`PrioList::append`] inserts each priority of the other list as a whole. All other operations take
-//! a constant number of steps.
+//! order there. A change of priority inserts again. [`PrioList::find_first`] walks the chain, too,
+//! and [`PrioList::append`] inserts each priority of the other list as a whole. All other
+//! operations take a constant number of steps.
 
 use core::cell::Cell;
 
@@ -265,8 +265,8 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// Puts waiters, which are in order from `first` to `last`, into the order of all waiters before
-    /// `next`, or at the end.
+    /// Puts waiters, which are in order from `first` to `last`, into the order of all waiters
+    /// before `next`, or at the end.
     fn enter_order(&self, pin: Pin<'_>, first: Ref<'_, T>, last: Ref<'_, T>, next: Option<Ref<'_, T>>) {
         let before = next.map_or(&self.last, |next| &next.get().prio_links(pin).prev);
         let prev = before.get(pin);

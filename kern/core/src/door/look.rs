@@ -10,7 +10,8 @@
 //! * One look takes at most [`PROGRAM_MAIL`] messages.
 //! * The time between two looks is [`REST_FACTOR`] times what the last look took. A factor of
 //!   the time fits every machine: where an emulator makes a look slow, the program is as slow.
-//! * [`REST_MAX`](crate::time::schedule::REST_MAX) bounds that time, since a hypervisor may have stopped the CPU meanwhile.
+//! * [`REST_MAX`](crate::time::schedule::REST_MAX) bounds that time, since a hypervisor may have
+//!   stopped the CPU meanwhile.
 //!
 //! After a look with urgent mail that leaves mail behind, the CPU looks again immediately. A look
 //! that finds no mail ends the deferral, and so does one that takes all of it, some of it urgent.

@@ -22,7 +22,8 @@
 //! # Invariants
 //! * If the wait of a band's first task is over, the timer is set for the end of a rest or earlier.
 //!   If it is not over, the CPU comes here when it is.
-//! * A request in `unanswered` may name a task whose memory is used again. Nothing follows that name.
+//! * A request in `unanswered` may name a task whose memory is used again. Nothing follows that
+//!   name.
 
 use kern_base::block::Block;
 use kern_base::limits::{PROGRAM_WAKES, WAKE_WORK};
@@ -44,8 +45,8 @@ enum Event {
 }
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Wakes tasks whose waits are over, as many as this entry may. If some are left, sets the timer
-    /// for them.
+    /// Wakes tasks whose waits are over, as many as this entry may. If some are left, sets the
+    /// timer for them.
     pub fn wake_waiters(self) {
         let sched = &self.sched;
         if !(sched.grace_waiters.is_empty() && sched.forgetful.is_empty() && sched.unanswered.is_empty()) {
@@ -92,8 +93,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.best_over().is_some()
     }
 
-    /// Returns the best of the tasks that are the first of a band in one of the lists, and whose wait
-    /// is over.
+    /// Returns the best of the tasks that are the first of a band in one of the lists, and whose
+    /// wait is over.
     fn best_over(self) -> Option<(Event, Ref<'k, Task>)> {
         let (pin, sched) = (self.pin(), &self.sched);
         let mut best = sched.unanswered.tasks().first(pin).map(|task| (Event::Death, task));

@@ -12,9 +12,9 @@
 //!   for an epoch before each check of the ticket.
 //!
 //! # Invariants
-//! * A task in a CPU's list of grace waiters has its home on that CPU, in [`State::Restart`], and has
-//!   its message block, whose links the list uses. Only that CPU changes the list. A task that is
-//!   killed while it waits leaves the list first.
+//! * A task in a CPU's list of grace waiters has its home on that CPU, in [`State::Restart`], and
+//!   has its message block, whose links the list uses. Only that CPU changes the list. A task that
+//!   is killed while it waits leaves the list first.
 //! * Every waiter wakes: the rounds up to its epoch were requested, and after each
 //!   [`quiesce::settle`] the CPU checks its list ([`crate::door::wake`]).
 //! * The first waiter of a band of priorities waits for at most a few rounds more than those behind

@@ -179,8 +179,8 @@ impl<'k, M: Machine> Outbox<'k, M> {
         queue.put(self.pin(), block, band as u8);
     }
 
-    /// Keeps a request of the running task on this CPU. Returns the refusal that restarts the system
-    /// call when the event has come.
+    /// Keeps a request of the running task on this CPU. Returns the refusal that restarts the
+    /// system call when the event has come.
     pub fn keep_own(self, me: OpenTask<'k>, request: Request, queue: &BlockQueue) -> Refusal {
         me.get().msg_node.set_rank(self.rank_for(self.id()));
         self.keep(self.take_for_request(me, request), queue);

@@ -113,8 +113,8 @@ impl Crowd {
         }
     }
 
-    /// Lets time pass until the timer of CPU 0 fires, and one entry there. Returns the ticks outside
-    /// of the kernel, and inside.
+    /// Lets time pass until the timer of CPU 0 fires, and one entry there. Returns the ticks
+    /// outside of the kernel, and inside.
     fn until_timer(&mut self) -> (u64, u64) {
         let at = self.s.w.k.machine.hardware().timers.get(&0).copied();
         let outside = at.expect("the timer goes on with them").saturating_sub(self.s.w.now());
@@ -148,8 +148,8 @@ impl Crowd {
         assert!(self.s.w.runs(0, &self.program), "{:?}", self.what);
     }
 
-    /// Lets all tasks complete their system calls and then wait for calls. Checks that all but these
-    /// have completed theirs once.
+    /// Lets all tasks complete their system calls and then wait for calls. Checks that all but
+    /// these have completed theirs once.
     #[track_caller]
     fn all_end(&mut self, killed: &[usize]) {
         let all = || self.low.iter().chain([&self.high, &self.program, &self.other]).copied();
@@ -280,8 +280,8 @@ fn an_idle_cpu_wakes_a_crowd_in_bounded_entries() {
     }
 }
 
-/// A killed waiter leaves the list wherever it is, before the event or after it, and all others wake
-/// once.
+/// A killed waiter leaves the list wherever it is, before the event or after it, and all others
+/// wake once.
 #[test]
 fn waiters_that_are_killed_leave_the_list() {
     let (before, after) = ([0, 7, 8, COUNT - 1], [1, 2, 9, 10, 12, COUNT - 2, COUNT - 3]);
@@ -297,7 +297,8 @@ fn waiters_that_are_killed_leave_the_list() {
     }
 }
 
-/// The memory of the dead task serves something else while tasks still wait to be told of the death.
+/// The memory of the dead task serves something else while tasks still wait to learn about the
+/// death.
 #[test]
 fn those_who_are_told_of_a_death_do_not_need_the_dead() {
     let mut crowd = Crowd::new(For::Death, MANY, &[0]);
