@@ -56,6 +56,11 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Returns whether a task's request was about a death that has come, and waits for its answer.
+    pub(crate) fn is_unanswered(&self, task: &Task) -> bool {
+        self.linked.is_some_and(|linked| linked.of(self, task).unanswered != 0)
+    }
+
     pub(crate) fn with_lists(self, linked: &'a Linked) -> Facts<'a> {
         Facts { linked: Some(linked), ..self }
     }

@@ -26,6 +26,8 @@ pub struct Links {
     pub victim: u64,
     /// One more than the CPU in whose list of tasks that wait for shootdowns it is.
     pub shootdown: u32,
+    /// One more than the CPU in whose list of tasks that learn about a death it is.
+    pub unanswered: u32,
     /// One more than the CPU in whose list of tasks that wait for a grace period it is.
     pub grace: u32,
     /// One more than the CPU in whose heap of deadlines it is.
@@ -108,14 +110,10 @@ impl Linked {
     fn of_cpu(&mut self, f: &Facts<'_>, cpu: &Cpu, out: &mut Findings) {
         let waiters = [cpu.shootdown_waiters, cpu.shootdown_waiters_last];
         self.queue(f, (cpu.id, 0), waiters, out, |links| links.shootdown = cpu.id + 1);
-        let mut next = cpu.grace_waiters;
-        for _ in 0..=f.s.tasks.len() {
-            let Some(task) = f.task(next) else { break };
-            hold!(out, task.home == cpu.id, "cpu{}: {} waits for a grace period", cpu.id, name_of(task));
-            self.mark(f, next, |links| links.grace = cpu.id + 1);
-            next = task.wait_next;
-        }
-        hold!(out, next == 0, "cpu{}: the waiters for a grace period lead to {}", cpu.id, f.name(next));
+        let waiters = [cpu.unanswered, cpu.unanswered_last];
+        self.queue(f, (cpu.id, 0), waiters, out, |links| links.unanswered = cpu.id + 1);
+        let waiters = [cpu.grace_waiters, cpu.grace_waiters_last];
+        self.queue(f, (cpu.id, 0), waiters, out, |links| links.grace = cpu.id + 1);
         let mut soonest = u64::MAX;
         for heap in f.s.heaps.iter().filter(|heap| heap.cpu == cpu.id) {
             self.deadlines(f, cpu, heap, out);

@@ -216,7 +216,8 @@ references! {
     /// What a request is about is held by the task that reclaims it, until the answer. Where two
     /// reclaim it at the same time, one may have ended it while the request of the other is under
     /// way. Its memory is not reused meanwhile: the grace period before that flushes all mailboxes.
-    tasks.request_about: Task -> of_request, when |f, r| is_held(r),
+    /// A request that waits only for its answer names nothing any more.
+    tasks.request_about: Task -> of_request, when |f, r| is_held(r) && !f.is_unanswered(r),
         agrees |to| to.kind.is_none_or(|kind| is_asked(r.request, kind));
     /// The task that has a SchedContext is alive. Rules about CPU time say who it is.
     contexts.task: Context -> task, when |f, r| true, agrees |to| true;

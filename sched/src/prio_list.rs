@@ -8,8 +8,9 @@
 //!  chain   9a <---------------> 7a <-> 4a
 //! ```
 //! An insertion walks the chain to the end of the item's priority, and links the item into the
-//! order there. All other operations take a constant number of steps, except a change of priority,
-//! which inserts again.
+//! order there. A change of priority inserts again. [`PrioList::find_first`] walks the chain, too,
+//! and [`PrioList::append`] inserts each priority of the other list as a whole. All other
+//! operations take a constant number of steps.
 
 use core::cell::Cell;
 
@@ -128,17 +129,73 @@ impl<T: PrioQueued> PrioList<T> {
             waits_twice(links.priority.get(), priority);
         }
         links.priority.set(priority);
-        let (higher, lower) = self.neighbours(pin, priority);
+        self.enter(pin, item, item);
+    }
+
+    /// Adds waiters of one priority, from `first` to `last`, after all others of that priority.
+    #[inline(always)]
+    fn enter(&self, pin: Pin<'_>, first: Ref<'_, T>, last: Ref<'_, T>) {
+        if self.is_empty() {
+            // As is common. The waiters have no neighbours.
+            first.prio_links(pin).place.set(Place::First);
+            self.first.set(Some(first));
+            self.last.set(Some(last));
+        } else {
+            self.enter_among(pin, first, last);
+        }
+    }
+
+    /// Adds waiters of one priority to others.
+    fn enter_among(&self, pin: Pin<'_>, first: Ref<'_, T>, last: Ref<'_, T>) {
+        let links = first.prio_links(pin);
+        let (higher, lower) = self.neighbours(pin, links.priority.get());
         match higher {
-            Some(class) if class.prio_links(pin).priority.get() == priority => {
+            Some(class) if class.prio_links(pin).priority.get() == links.priority.get() => {
                 links.place.set(Place::Follower);
             }
             _ => {
                 links.place.set(Place::First);
-                self.enter_chain(pin, item, higher, lower);
+                self.enter_chain(pin, first, higher, lower);
             }
         }
-        self.enter_order(pin, item, lower);
+        self.enter_order(pin, first, last, lower);
+    }
+
+    /// Moves all waiters of `other` into this list, those of each priority after all that are here.
+    /// The number of steps depends on the number of priorities, and not on that of the waiters.
+    pub fn append(&self, pin: Pin<'_>, other: &PrioList<T>) {
+        let mut class = other.first.take(pin);
+        while let Some(first) = class {
+            let links = first.prio_links(pin);
+            class = links.lower.take(pin);
+            let last = match class {
+                Some(lower) => {
+                    lower.prio_links(pin).higher.set(None);
+                    lower.prio_links(pin).prev.take(pin)
+                }
+                None => other.last.take(pin),
+            };
+            if let Some(last) = last {
+                self.enter(pin, first, last);
+            }
+        }
+    }
+
+    /// Looks at the first waiter of each priority, the highest first. Returns the first one that is
+    /// wanted.
+    pub fn find_first<'k>(&self, pin: Pin<'k>, is_wanted: impl Fn(Ref<'k, T>) -> bool) -> Option<Ref<'k, T>> {
+        let mut class = self.first.get(pin);
+        while let Some(first) = class.filter(|first| !is_wanted(*first)) {
+            class = first.prio_links(pin).lower.get(pin);
+        }
+        class
+    }
+
+    /// Returns whether [`PrioList::remove`] may take out `item`, which waits in this list or in
+    /// another one: it waits here, or between two others, which are the only ones that change.
+    pub fn is_removable(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
+        let links = item.prio_links(pin);
+        (!links.prev.is_null() || self.first.is(item)) && (!links.next.is_null() || self.last.is(item))
     }
 
     /// Takes the first waiter of the highest priority out of the list.
@@ -158,9 +215,16 @@ impl<T: PrioQueued> PrioList<T> {
     }
 
     /// Takes `item` out of the list, at any position. Returns whether it was waiting.
-    /// Requires: it does not wait in another list.
+    /// Requires: it does not wait in another list, or [`PrioList::is_removable`] has returned true.
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
         let links = item.prio_links(pin);
+        if self.first.is(item) && self.last.is(item) {
+            // As is common. It has no neighbours.
+            self.first.set(None);
+            self.last.set(None);
+            links.place.set(Place::Out);
+            return true;
+        }
         match links.place.replace(Place::Out) {
             Place::Out => return false,
             Place::First => Self::leave_chain(pin, item),
@@ -221,18 +285,18 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// Puts `item` into the order of all waiters before `next`, or at the end.
-    fn enter_order(&self, pin: Pin<'_>, item: Ref<'_, T>, next: Option<Ref<'_, T>>) {
-        let links = item.prio_links(pin);
+    /// Puts waiters, which are in order from `first` to `last`, into the order of all waiters
+    /// before `next`, or at the end.
+    fn enter_order(&self, pin: Pin<'_>, first: Ref<'_, T>, last: Ref<'_, T>, next: Option<Ref<'_, T>>) {
         let before = next.map_or(&self.last, |next| &next.get().prio_links(pin).prev);
         let prev = before.get(pin);
-        before.set(Some(item));
+        before.set(Some(last));
         match prev {
-            Some(prev) => prev.prio_links(pin).next.set(Some(item)),
-            None => self.first.set(Some(item)),
+            Some(prev) => prev.prio_links(pin).next.set(Some(first)),
+            None => self.first.set(Some(first)),
         }
-        links.prev.set(prev);
-        links.next.set(next);
+        first.prio_links(pin).prev.set(prev);
+        last.prio_links(pin).next.set(next);
     }
 
     /// Takes the first waiter of a priority out of the chain: the next waiter of that priority

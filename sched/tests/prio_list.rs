@@ -104,6 +104,72 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Things wait in two lists. Those that may leave by the wrong one do, and then the lists join.
+    #[test]
+    fn two_lists_join(
+        puts in prop::collection::vec((0..THINGS, 0..6u8, any::<bool>()), 0..60),
+        leaves in prop::collection::vec(0..THINGS, 0..8),
+        later in prop::collection::vec((0..THINGS, 0..6u8), 0..12),
+    ) {
+        let (k, things) = (pin(0), things(THINGS));
+        let lists = [PrioList::default(), PrioList::default()];
+        let mut models = [Model::default(), Model::default()];
+        for (t, p, second) in puts {
+            if models.iter().all(|model| model.place(t).is_none()) {
+                lists[usize::from(second)].insert(k, things[t], p);
+                models[usize::from(second)].insert(t, p);
+            }
+        }
+        for t in leaves {
+            let ends = |model: &Model| [model.0.first(), model.0.last()].into_iter().flatten().any(|(_, e)| *e == t);
+            if models.iter().any(|model| model.place(t).is_some()) {
+                let may = lists[0].is_removable(k, things[t]);
+                prop_assert_eq!(may, !ends(&models[1]));
+                if may {
+                    prop_assert!(lists[0].remove(k, things[t]));
+                    models.iter_mut().for_each(|model| _ = model.remove(t));
+                }
+            }
+            lists.iter().zip(&models).for_each(|(list, model)| check(list, model));
+        }
+        let [list, other] = &lists;
+        list.append(k, other);
+        let [mut model, more] = models;
+        more.0.iter().for_each(|(p, t)| model.insert(*t, *p));
+        check(list, &model);
+        check(other, &Model::default());
+        for (t, p) in later {
+            if model.place(t).is_some() {
+                list.remove(k, things[t]);
+                model.remove(t);
+            } else {
+                list.insert(k, things[t], p);
+                model.insert(t, p);
+            }
+            check(list, &model);
+        }
+    }
+
+    #[test]
+    fn the_first_that_is_wanted_is_found(
+        puts in prop::collection::vec((0..THINGS, 0..6u8), 0..40),
+    ) {
+        let (k, things, list) = (pin(0), things(THINGS), PrioList::default());
+        let mut model = Model::default();
+        for (t, p) in puts {
+            if model.place(t).is_none() {
+                list.insert(k, things[t], p);
+                model.insert(t, p);
+            }
+        }
+        let wanted = |t: usize| t.is_multiple_of(3);
+        model.0.dedup_by_key(|(p, _)| *p);
+        let found = list.find_first(k, |thing| wanted(thing.number));
+        prop_assert_eq!(found.map(|thing| thing.number), model.0.iter().map(|(_, t)| *t).find(|t| wanted(*t)));
+    }
+}
+
 /// Counts how often its links are looked at: the steps of an operation.
 struct Counted {
     links: PrioLinks<Counted>,
@@ -134,6 +200,11 @@ fn steps_depend_on_the_priorities_not_on_the_length() {
         assert!(list.remove(k, *item));
         assert!(LOOKS.get() <= 8, "{} looks to remove", LOOKS.get());
     }
+    let other = PrioList::default();
+    (0..600u32).for_each(|n| other.insert(k, leak(Counted { links: PrioLinks::default() }), (n % 8) as u8));
+    LOOKS.set(0);
+    list.append(k, &other);
+    assert!(LOOKS.get() <= 8 * (2 * 256 + 16), "{} looks to append", LOOKS.get());
     while !list.is_empty() {
         LOOKS.set(0);
         list.pop_highest(k);

@@ -53,10 +53,16 @@ record! {
         grace_busy: bool,
         /// The first task that waits for a grace period.
         grace_waiters: u64,
+        /// The last of these.
+        grace_waiters_last: u64,
         /// The first task whose message block waits here for the end of a shootdown.
         shootdown_waiters: u64,
         /// The last of these.
         shootdown_waiters_last: u64,
+        /// The first task whose message block waits here for the answer that a task is dead.
+        unanswered: u64,
+        /// The last of these.
+        unanswered_last: u64,
         /// A drain has left mail behind, which nobody announces.
         more_mail: bool,
         /// When the CPU looks into its mailbox, if it defers its mail; otherwise all ones.

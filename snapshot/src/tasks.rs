@@ -81,8 +81,6 @@ record! {
         ending: bool,
         /// Its frame has all registers.
         full_frame: bool,
-        /// The next task that waits for a grace period.
-        wait_next: u64,
         /// Its process, as any CPU may read.
         owner: u64,
         /// Its address space, as any CPU may read.

@@ -38,9 +38,9 @@ impl State<'_> {
         if cpu.look_at != NEVER {
             line.number("looks", rounded(cpu.look_at.saturating_sub(self.now)));
         }
-        let task = |at: u64| self.tasks.get(&at);
-        let waiters = successors(task(cpu.grace_waiters), |last| task(last.wait_next)).take(LIST_MAX);
-        line.list("for-grace", waiters.map(|task| self.name(task.at)));
+        line.list("for-grace", self.queue(cpu.grace_waiters));
+        line.list("for-shootdown", self.queue(cpu.shootdown_waiters));
+        line.list("unanswered", self.queue(cpu.unanswered));
         line
     }
 

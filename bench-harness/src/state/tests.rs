@@ -157,7 +157,7 @@ fn objects_have_names_and_no_addresses() {
     assert_eq!(here, text(&world(0x7abc_0000)), "the text does not say where objects lie");
     assert_eq!(
         here[0],
-        "cpu=0 runs=task2 with=time1 in=vspace1 expects=[2 0 0] left=3 queued=[9:time2] for-grace=[]"
+        "cpu=0 runs=task2 with=time1 in=vspace1 expects=[2 0 0] left=3 queued=[9:time2] for-grace=[] for-shootdown=[] unanswered=[]"
     );
     assert_eq!(
         line(&here, "process1"),

@@ -158,7 +158,8 @@ pub fn waiting(f: &Facts<'_>, out: &mut Findings) {
                 name_of(task)
             );
         }
-        let kept = links.victim != 0 || links.shootdown == task.message_home + 1;
+        let kept_on = links.shootdown.max(links.unanswered);
+        let kept = links.victim != 0 || kept_on == task.message_home + 1;
         let waits = task.stage == Stage::Kept;
         hold!(out, kept == waits, "{} waits for a death or a shootdown, or is listed so", name_of(task));
         hold!(out, links.queues <= 1, "{} is in {} queues", name_of(task), links.queues);

@@ -305,8 +305,16 @@ fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings
 }
 
 /// The timer fires no later than the soonest deadline. For bands that rest, it fires no later than
-/// the end of their rest.
+/// the end of their rest. It is set while a task waits for nothing but its turn to wake, unless the
+/// end of another shootdown will wake it.
 pub fn timers(f: &Facts<'_>, out: &mut Findings) {
+    for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy && cpu.timer == u64::MAX) {
+        hold!(out, cpu.unanswered == 0, "cpu{}: a death is known, and no timer tells of it", cpu.id);
+        let firsts = std::iter::successors(f.task(cpu.shootdown_waiters), |first| f.task(first.queue_lower));
+        let is_over = firsts.take(f.s.tasks.len()).any(|first| f.is_over(first.request_stamp));
+        let comes = cpu.shootdowns_over < cpu.shootdowns_begun;
+        hold!(out, !is_over || comes, "cpu{}: a shootdown is over, and no timer tells of it", cpu.id);
+    }
     for heap in &f.s.heaps {
         let Some(cpu) = f.s.cpus.iter().find(|cpu| cpu.id == heap.cpu && !cpu.busy) else { continue };
         let rest = if heap.band < cpu.resting { cpu.expire_at } else { 0 };

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use smp::sync::{AtomicU64, Ordering};
 
 use abi::Counter;
-use sched::{DeadlineBands, NEVER, RunQueue};
+use sched::{DeadlineBands, NEVER, PrioList, RunQueue};
 use smp::cpu::CpuId;
 use smp::door::{AtomicLink, Link, Ptr, Table};
 use smp::percpu::{self, All, Here, LocalEntry, PerCpu};
@@ -15,7 +15,6 @@ use test_abi::kills::Kill;
 
 use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
-use crate::grace::GraceWaiters;
 use crate::memory::VSpace;
 use crate::methods::methods;
 use crate::notification::Notification;
@@ -100,9 +99,13 @@ pub struct CpuSched {
     /// unless their tasks outrank the program.
     pub expire_at: Cell<u64>,
     pub resting: Cell<u32>,
-    pub grace_waiters: GraceWaiters,
-    /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
+    /// Tasks of this CPU that wait for the grace epoch; like the next two by [band](sched::band_of)
+    /// of priority.
+    pub grace_waiters: PrioList<Task>,
+    /// Requests that wait here for the end of shootdowns that this CPU began.
     pub forgetful: BlockQueue,
+    /// Requests that this CPU has kept until a death which has come: they are to be answered.
+    pub unanswered: BlockQueue,
     /// The next shootdown of this entry makes all CPUs forget everything.
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound, or this CPU defers its

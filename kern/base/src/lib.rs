@@ -23,7 +23,6 @@ pub mod events;
 pub mod fault_ring;
 pub mod flags;
 pub mod frames;
-pub mod grace;
 pub mod group;
 pub mod header;
 pub mod limits;

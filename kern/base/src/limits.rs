@@ -29,8 +29,9 @@ pub const PROGRAM_MAIL: usize = limit(2, 2);
 /// walks continue by mail, so a chain of calls may have any length.
 pub const CALL_STEPS: usize = limit(32, 3);
 
-/// Deadlines that an interrupt of a program looks after whose tasks do not outrank the program.
-pub const PROGRAM_DEADLINES: usize = limit(2, 1);
+/// Tasks that do not outrank the program, and that an interrupt of it wakes: by their deadlines,
+/// and at the end of a grace period.
+pub const PROGRAM_WAKES: usize = limit(2, 1);
 
 /// Task numbers of a process to which one kernel entry sends a new label.
 pub const LABEL_STEPS: usize = limit(64, 2);

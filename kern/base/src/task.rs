@@ -11,7 +11,7 @@
 
 use core::cell::Cell;
 use core::convert::Infallible;
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 
 use abi::{ObjType, TaskId, Utcb};
 use sched::{DeadlineLinks, Timed};
@@ -24,7 +24,6 @@ use smp::sync::{AtomicBool, AtomicU32, AtomicU64};
 
 use crate::block::{Block, BlockLink, BlockQueue};
 use crate::cpu::Mail;
-use crate::grace::GraceLinks;
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
 use crate::memory::VSpace;
@@ -118,8 +117,8 @@ pub struct TaskHot {
     start_on: Cell<CpuId>,
     /// How many task numbers it has visited while it kills its process.
     numbers_visited: Cell<u32>,
-    /// Its place among the home CPU's grace waiters.
-    pub grace: GraceLinks,
+    /// The grace epoch for which it waits, or waited last.
+    pub wait_epoch: Cell<u64>,
     /// Its last fault: address, and what the third message register says of it.
     pub fault: [Cell<u64>; 2],
     /// Its debug registers: DR0 to DR3, DR7. All zero without [`FLAG_DEBUG`].
@@ -362,6 +361,8 @@ pub struct Task {
     owner: AtomicLink<Process>,
     pub hot: Homed<TaskHot>,
     space: AtomicLink<VSpace>,
+    /// So that the message begins a cache line.
+    _rest_of_line: MaybeUninit<u64>,
     pub(crate) msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     to_suspend: AtomicBool,
@@ -528,6 +529,7 @@ impl Task {
             owner: AtomicLink::null(),
             hot: Homed::new(home, TaskHot::new(home)),
             space: AtomicLink::null(),
+            _rest_of_line: MaybeUninit::uninit(),
             msg: Homed::new(home, Message::default()),
             to_suspend: AtomicBool::new(false),
             fault_handler: AtomicU64::new(0),

@@ -16,6 +16,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let (cpu, sched, hot) = (&cx.cpu, &cx.sched, &cx.hot);
         let (front, top, summary, [word0, word1, word2, word3]) = sched.queue.survey();
         let [shootdown_waiters, shootdown_waiters_last] = self.ends(&sched.forgetful);
+        let [unanswered, unanswered_last] = self.ends(&sched.unanswered);
+        let [grace_waiters, grace_waiters_last] = sched.grace_waiters.ends().map(|at| self.at(at));
         let block = self.cx.k.block(self.cx.pin(), id);
         let (shootdowns_over, shootdowns_begun) = block.shootdowns();
         let halves = [&hot.recv_half, &hot.await_half, &hot.plain_half, &hot.wait_half];
@@ -27,11 +29,11 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [cpu] vspace;
             [sched] idle, until, timer, more_mail, expire_at, resting;
             [] top, summary, word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
+            [] grace_waiters, grace_waiters_last, unanswered, unanswered_last;
             [] shootdowns_over, shootdowns_begun;
             id = id,
             busy = self.still.is_busy(id),
             context = sched.current,
-            grace_waiters = sched.grace_waiters.first(cx.pin()),
             expects_labels = halves.fold(0, |labels, half| labels | 1u32 << label_of(half)),
             expects_receiver = hot.recv_half,
             expects_caller = hot.await_half,

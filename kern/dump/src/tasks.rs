@@ -56,7 +56,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let [deadline_parent, deadline_left, deadline_right] = links.map(|at| self.at(at));
         self.sink.task(&record!(self, Task of task {
             [task] owner(pin), space(pin), fault_handler, utcb_address(), zombies;
-            [hot] pending(), caller(pin), bound(pin), waits_for(pin);
+            [hot] pending(), caller(pin), bound(pin), waits_for(pin), wait_epoch;
             [time] borrowed(pin), lender(pin);
             [] id, control, senders, senders_last, posters, posters_last, death_waiters, death_waiters_last;
             [] deadline, deadline_rank, deadline_parent, deadline_left, deadline_right;
@@ -79,8 +79,6 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             recall = hot.ending(),
             replies = hot.first_reply(pin),
             to_suspend = task.is_to_suspend(),
-            wait_epoch = hot.grace.epoch(),
-            wait_next = hot.grace.next(pin),
             ending = hot.is_dying(),
             full_frame = hot.regs.full,
             starts_on = hot.start_on(),

@@ -301,7 +301,7 @@ fn take_idle_interrupts(entry: &mut CpuEntry, came: u64) {
 #[inline(never)]
 fn settle(entry: &mut CpuEntry) {
     let _ = quiesce::settle(boot::kernel(entry), entry.quiescent());
-    context(entry).grace().wake_grace_waiters();
+    context(entry).wake_waiters();
 }
 
 /// Parks this CPU until an interrupt or mail comes. Returns the interrupts, or `None` if there was

@@ -370,6 +370,18 @@ pub const PLANTS: &[Planted] = &[
         first!(s.hardwares, |hardware| hardware.cpu == cpu)?.timer = u64::MAX;
         Some(())
     }),
+    ("timers", "a death that no timer tells of", |s| {
+        let at = s.tasks.first()?.at;
+        let cpu = s.cpus.first_mut()?;
+        (cpu.timer, cpu.unanswered) = (u64::MAX, at);
+        Some(())
+    }),
+    ("timers", "a shootdown that no timer tells the end of", |s| {
+        let at = s.tasks.iter().find(|task| task.request_stamp != 0 && task.stage == Stage::Kept)?.at;
+        let cpu = s.cpus.iter_mut().find(|cpu| cpu.shootdown_waiters == at)?;
+        (cpu.timer, cpu.shootdowns_over) = (u64::MAX, cpu.shootdowns_begun);
+        Some(())
+    }),
     ("mailboxes", "a message that is not under way", |s| {
         let task = s.mails.iter().find(|mail| mail.kind == MailKind::Message)?.about;
         first!(s.tasks, |of| of.at == task)?.stage = Stage::Home;
@@ -470,9 +482,8 @@ pub const PLANTS: &[Planted] = &[
         Some(())
     }),
     ("lists", "a list of waiters for a grace period that leads to memory", |s| {
-        first!(s.tasks, |task| task.state == State::Restart && task.wait_next == 0)?.wait_next = NOTHING;
         let waiter = s.cpus.iter().find(|cpu| cpu.grace_waiters != 0)?.grace_waiters;
-        first!(s.tasks, |task| task.at == waiter)?.wait_next = NOTHING;
+        first!(s.tasks, |task| task.at == waiter)?.queue_next = NOTHING;
         Some(())
     }),
     ("tree-depths", "a first slot that is deep", |s| {

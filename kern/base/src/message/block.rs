@@ -272,6 +272,11 @@ methods! { BlockQueue:
         self.0.remove(pin, task).then(|| Block::of(task, pin));
     /// Moves all blocks into a queue of their own.
     fn take_all(self, pin: Pin<'_>) -> BlockQueue = BlockQueue(self.0.take_all(pin));
+    /// Moves all blocks of `other` into this queue.
+    fn append(self, pin: Pin<'_>, other: &BlockQueue) = self.0.append(pin, &other.0);
+    /// Returns whether [`BlockQueue::take`] may take the block of `task`, which is in this queue or
+    /// in another one, out of this one.
+    fn may_take(self, pin: Pin<'_>, task: Ref<'_, Task>) -> bool = self.0.is_removable(pin, task);
     /// Returns the queue as a list of the tasks whose blocks wait: only to look.
     fn tasks(self) -> &PrioList<Task> = &self.0;
     fn is_empty(self) -> bool = self.0.is_empty();

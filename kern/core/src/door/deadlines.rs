@@ -3,7 +3,7 @@
 //! The timer interrupts a program. One entry looks after all deadlines of tasks whose priorities
 //! are in a [band](sched::deadlines) above the program's, highest first, as far as its
 //! [work](crate::work) suffices. The rest goes on with the next interrupt, which comes immediately.
-//! Of all other deadlines one entry takes [`PROGRAM_DEADLINES`], highest band first. If some that
+//! Of all other deadlines one entry takes [`PROGRAM_WAKES`], highest band first. If some that
 //! have passed are left, and no better task runs by those, the CPU leaves the program alone for a
 //! while, as it does with mail ([`crate::door::look`]): the bands of those deadlines and all below
 //! rest until `expire_at`. So however many deadlines of low priority pass together, a task of high
@@ -16,14 +16,14 @@
 use core::ops::Range;
 
 use abi::Error;
-use kern_base::limits::{PROGRAM_DEADLINES, WAKE_WORK};
+use kern_base::limits::{PROGRAM_WAKES, WAKE_WORK};
 use kern_base::machine::Machine;
 use kern_base::sched_context::OpenTime;
-use sched::{BANDS, NEVER, band_of};
+use sched::{BANDS, NEVER};
 use test_abi::trace::Why;
 
-use crate::door::look::DEFERRAL_FACTOR;
 use crate::rooms::Door;
+use crate::time::schedule::REST_FACTOR;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves the timer: expires deadlines, ends the slice if it is over, arms the timer again.
@@ -41,7 +41,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.sched.until.set(sc.state.start(after));
             }
         }
-        self.time().dispatch();
+        self.wake_waiters();
         self.time().arm_timer_for_slice();
         self.plan_expiry(now, self.hot.current.addr() != before);
     }
@@ -50,10 +50,10 @@ impl<'k, M: Machine> Door<'k, M> {
     fn expire_deadlines(self, now: u64) {
         // Not for the running task: what a timeout sends has the lowest rank.
         self.sched.works_for.set(1);
-        let lowest = self.lowest_band_above();
+        let lowest = self.time().lowest_band_above();
         while self.has_work(WAKE_WORK) && self.expire_one(now, lowest..BANDS) {}
         let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
-        let _ = (0..PROGRAM_DEADLINES)
+        let _ = (0..PROGRAM_WAKES)
             .all(|n| (n == 0 || self.has_work(WAKE_WORK)) && self.expire_one(now, awake.min(lowest)..lowest));
         self.sched.works_for.set(0);
     }
@@ -72,21 +72,17 @@ impl<'k, M: Machine> Door<'k, M> {
     /// because of those that it has looked after since `began`.
     fn plan_expiry(self, began: u64, better: bool) {
         let (deadlines, now) = (&self.sched.deadlines, self.k.machine.now());
-        let left = (0..self.lowest_band_above()).rfind(|band| deadlines.soonest(*band..band + 1) <= now);
+        let left =
+            (0..self.time().lowest_band_above()).rfind(|band| deadlines.soonest(*band..band + 1) <= now);
         let resting = left.map_or(0, |band| band + 1);
         let is_new = resting > self.sched.resting.replace(resting as u32) as usize;
         if resting == 0 {
             self.sched.expire_at.set(0);
         } else if is_new || began >= self.sched.expire_at.get() {
-            let factor = if better { 0 } else { DEFERRAL_FACTOR };
-            self.sched.expire_at.set(self.end_of_rest(began, factor));
+            let factor = if better { 0 } else { REST_FACTOR };
+            self.sched.expire_at.set(self.time().end_of_rest(began, factor));
         }
         self.time().arm_timer(deadlines.soonest(resting..BANDS));
         self.time().arm_timer(deadlines.soonest(0..resting).max(self.sched.expire_at.get()));
-    }
-
-    /// Returns the lowest band whose tasks outrank the running program.
-    fn lowest_band_above(self) -> usize {
-        self.running().map_or(0, |sc| band_of(sc.state.priority()) + 1)
     }
 }

@@ -8,9 +8,10 @@
 //! other CPUs send for tasks of low priority, the program keeps nearly all of its CPU:
 //!
 //! * One look takes at most [`PROGRAM_MAIL`] messages.
-//! * The time between two looks is [`DEFERRAL_FACTOR`] times what the last look took. A factor of
+//! * The time between two looks is [`REST_FACTOR`] times what the last look took. A factor of
 //!   the time fits every machine: where an emulator makes a look slow, the program is as slow.
-//! * [`DEFERRAL_MAX`] bounds that time, since a hypervisor may have stopped the CPU meanwhile.
+//! * [`REST_MAX`](crate::time::schedule::REST_MAX) bounds that time, since a hypervisor may have
+//!   stopped the CPU meanwhile.
 //!
 //! A push of mail above the program's rank interrupts it all the same. The mailbox is first in,
 //! first out, so the CPU then looks without a rest until it has taken all mail up to that one. Mail
@@ -36,11 +37,7 @@ use smp::mailbox::Drained;
 use crate::OpenTask;
 use crate::outbox::mail::rank_of;
 use crate::rooms::Door;
-
-/// How much longer the time between two looks is than the last look.
-pub const DEFERRAL_FACTOR: u64 = 40;
-/// Most ticks between two looks.
-const DEFERRAL_MAX: u64 = 1 << 22;
+use crate::time::schedule::REST_FACTOR;
 
 /// The result of a look into the mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,19 +105,11 @@ impl<'k, M: Machine> Door<'k, M> {
             (true, _) => 0,
             // The first message may be urgent. Its sender may have been stopped by a hypervisor.
             (false, Look::Unreachable) => 1,
-            (false, _) => DEFERRAL_FACTOR,
+            (false, _) => REST_FACTOR,
         };
-        self.sched.look_at.set(self.end_of_rest(began, factor));
+        self.sched.look_at.set(self.time().end_of_rest(began, factor));
         self.sched.more_mail.set(true);
         self.arm_look();
-    }
-
-    /// Returns until when this CPU leaves the program alone after work that began at `began`: for
-    /// `factor` times what the work took.
-    pub fn end_of_rest(self, began: u64, factor: u64) -> u64 {
-        let now = self.k.machine.now();
-        let rest = now.wrapping_sub(began).saturating_mul(factor).min(DEFERRAL_MAX);
-        now.saturating_add(rest)
     }
 
     /// Attends to mail that is left when a program is about to run. If the CPU defers its mail for

@@ -6,3 +6,4 @@ pub mod entry;
 mod look;
 pub mod requests;
 pub mod syscall;
+pub mod wake;

@@ -144,34 +144,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     pub fn shoot_arrived(self, mail: ShootMail, what: What) {
         if self.tlb().shoot_arrived(mail, what) {
-            self.wake_forgotten();
-        }
-    }
-
-    /// Wakes tasks that waited for shootdowns of this CPU which are over.
-    fn wake_forgotten(self) {
-        let waits_no_more = |task: &Ref<'k, Task>| {
-            let request = task.get().message(self.pin()).and_then(|msg| msg.request());
-            matches!(request, Some(Request::Forgotten(stamp)) if self.tlb().is_over(stamp))
-        };
-        let waiting = &self.sched.forgetful;
-        let mut next = waiting.tasks().first(self.pin());
-        while let Some(task) = next {
-            // Read before `task` continues, which takes no other task off the list.
-            next = waiting.tasks().after(self.pin(), task);
-            if waits_no_more(&task)
-                && let Some(block) = waiting.take(self.pin(), task)
-            {
-                self.end_stay(block);
-            }
-        }
-    }
-
-    /// Ends a request that was kept on this CPU: its task waited for a shootdown that is over.
-    fn end_stay(self, block: Block<'k>) {
-        match self.open(block.task()) {
-            Some(task) => self.request_done(block, task),
-            None => self.outbox().answer_request(block),
+            self.wake_waiters();
         }
     }
 }

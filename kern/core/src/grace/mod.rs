@@ -12,11 +12,13 @@
 //!   for an epoch before each check of the ticket.
 //!
 //! # Invariants
-//! * A task in a CPU's list of grace waiters has its home on that CPU, in [`State::Restart`]. Only
-//!   that CPU changes the list. A task that is killed while it waits leaves the list first
-//!   ([`GraceWaiters::remove`](kern_base::grace::GraceWaiters::remove)).
+//! * A task in a CPU's list of grace waiters has its home on that CPU, in [`State::Restart`], and
+//!   has its message block, whose links the list uses. Only that CPU changes the list. A task that
+//!   is killed while it waits leaves the list first.
 //! * Every waiter wakes: the rounds up to its epoch were requested, and after each
-//!   [`quiesce::settle`] the CPU checks its list ([`Grace::wake_grace_waiters`]).
+//!   [`quiesce::settle`] the CPU checks its list ([`crate::door::wake`]).
+//! * The first waiter of a band of priorities waits for at most a few rounds more than those behind
+//!   it. So these may wait for the first one, which has requested the rounds that it needs.
 //! * User level can write the register with the ticket. The kernel accepts only a ticket that this
 //!   CPU has given out, so a task that has moved begins to wait again. If a task forges a ticket,
 //!   its own call returns too early. That frees no memory: a reset waits by a ticket that the
@@ -32,6 +34,7 @@
 use kern_base::cpu::{CpuBlocks, CpuOwn, CpuShared, Mail};
 use kern_base::machine::Machine;
 use kern_base::task::State;
+use sched::band_of;
 use smp::cpu::{CpuId, Pin};
 use smp::percpu::Cpus;
 use smp::quiesce::{self, GraceMail, Ticket};
@@ -75,7 +78,9 @@ impl<'k, M: Machine> Grace<'k, M> {
             return;
         }
         me.enter(State::Restart);
-        self.sched.grace_waiters.put(self.pin(), me, epoch);
+        let priority = self.running().map_or(0, |sc| sc.state.priority());
+        me.wait_epoch.set(epoch);
+        self.sched.grace_waiters.insert(self.pin(), me.object(), band_of(priority) as u8);
         self.ipc().park(me);
     }
 
@@ -119,13 +124,5 @@ impl<'k, M: Machine> Grace<'k, M> {
     /// Handles a grace message that arrived in this CPU's mailbox.
     pub fn grace_arrived(self, mail: GraceMail) {
         quiesce::receive(self.k, self.pin(), mail);
-    }
-
-    /// Wakes the tasks whose grace period is over.
-    /// Requires: [`quiesce::settle`] has just run.
-    pub fn wake_grace_waiters(self) {
-        let now = self.k.cpus.epoch.now();
-        self.sched.grace_waiters.wake(self.pin(), now, |task| self.time().make_ready(task));
-        self.time().dispatch();
     }
 }

@@ -66,7 +66,7 @@ impl<'k, M: Machine> Life<'k, M> {
             }
             State::WaitBits => task.cancel_wait_for_bits(self.pin()),
             State::Restart if self.has_block(task.object()) => {
-                self.sched.grace_waiters.remove(self.pin(), task)
+                self.sched.grace_waiters.remove(self.pin(), task.object());
             }
             State::AwaitRemote | State::Restart => {
                 self.outbox().recall(task, leave);
@@ -236,7 +236,7 @@ impl<'k, M: Machine> Life<'k, M> {
         self.security().audit_death(task.object());
         self.leave_process(task);
         task.get().header.set_flag(FLAG_DEAD);
-        self.wake_kill_waiters(task.part());
+        self.answer_kill_waiters(task.part());
     }
 
     /// Begins to end the process of a task that faulted without a handler, or that kills its own

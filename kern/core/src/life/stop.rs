@@ -4,6 +4,7 @@
 use abi::Error;
 use kern_base::events::EventPool;
 use kern_base::header::FLAG_DEAD;
+use kern_base::limits::{PROGRAM_WAKES, SEND_WORK};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::reply::Reply;
@@ -31,21 +32,39 @@ impl<'k, M: Machine> Life<'k, M> {
         if victim.state() == State::Dead { Next::Done } else { Next::Keep(&victim.part().kill_waiters) }
     }
 
-    /// Answers the requests of all tasks that wait for a task's death.
-    pub fn wake_kill_waiters(self, hot: &TaskHot) {
-        while let Some(block) = hot.kill_waiters.pop(self.pin()) {
+    /// Answers the requests of tasks that wait for a task's death. There may be any number of them:
+    /// answers the best few, and leaves the others to the next interrupts ([`crate::door::wake`]).
+    /// The dead task, whose memory may soon be used again, does not keep them.
+    pub fn answer_kill_waiters(self, hot: &TaskHot) {
+        if hot.kill_waiters.is_empty() {
+            return;
+        }
+        let unanswered = &self.sched.unanswered;
+        unanswered.append(self.pin(), &hot.kill_waiters);
+        for _ in 0..PROGRAM_WAKES {
+            let Some(block) = unanswered.pop(self.pin()) else { return };
+            self.note_work(SEND_WORK);
             self.outbox().answer_request(block);
+        }
+        if !unanswered.is_empty() {
+            self.time().arm_timer(self.k.machine.now());
         }
     }
 
     /// Sends back a request that this CPU keeps for `waiter`, although its event has not come,
     /// because the request was recalled.
     pub fn drop_kept(self, waiter: Ref<'k, Task>, msg: &Message) {
-        let victim = match msg.request() {
-            Some(Request::Kill(victim)) => self.open(victim.get(self.pin())),
-            _ => None,
+        let queue = match msg.request() {
+            Some(Request::Kill(_)) if self.sched.unanswered.may_take(self.pin(), waiter) => {
+                &self.sched.unanswered
+            }
+            // The waiter is at an end of its victim's queue, so the victim is not dead.
+            Some(Request::Kill(victim)) => match self.open(victim.get(self.pin())) {
+                Some(victim) => &victim.part().kill_waiters,
+                None => return,
+            },
+            _ => &self.sched.forgetful,
         };
-        let queue = victim.map_or(&self.sched.forgetful, |victim| &victim.part().kill_waiters);
         if let Some(block) = queue.take(self.pin(), waiter) {
             self.outbox().answer_request(block);
         }

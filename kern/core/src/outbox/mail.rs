@@ -31,6 +31,7 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::sched_context::SchedHot;
 use kern_base::task::{Message, Request, Task, ctl};
+use sched::band_of;
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -69,6 +70,11 @@ impl<M: Machine> Cx<'_, M> {
             rank => rank,
         }
     }
+}
+
+/// Returns the priority of a task for which mail of this rank is sent.
+fn priority_of(rank: u32) -> u8 {
+    (rank / 2) as u8
 }
 
 impl<'k, M: Machine> Outbox<'k, M> {
@@ -180,10 +186,20 @@ impl<'k, M: Machine> Outbox<'k, M> {
         block
     }
 
-    /// Keeps a request on this CPU until the event that it waits for.
+    /// Keeps a request on this CPU until the event that it waits for, in the band of the task for
+    /// which it was sent.
     pub fn keep(self, block: Block<'k>, queue: &BlockQueue) {
         block.mark_kept();
-        queue.put(self.pin(), block, 0);
+        let band = band_of(priority_of(block.task().get().msg_node.rank()));
+        queue.put(self.pin(), block, band as u8);
+    }
+
+    /// Keeps a request of the running task on this CPU. Returns the refusal that restarts the
+    /// system call when the event has come.
+    pub fn keep_own(self, me: OpenTask<'k>, request: Request, queue: &BlockQueue) -> Refusal {
+        me.get().msg_node.set_rank(self.rank_for(self.id()));
+        self.keep(self.take_for_request(me, request), queue);
+        Refusal::Again
     }
 
     /// Sends a block back to its task after its request was served.

@@ -16,10 +16,16 @@ use kern_base::task::{
     FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN,
     POISON_SHIFT, SPECIAL, State, Task, state_half,
 };
+use sched::band_of;
 use smp::door::Ref;
 use test_abi::trace::Why;
 
 use crate::rooms::Time;
+
+/// How much longer a CPU leaves its program alone than work for others of no higher priority took.
+pub const REST_FACTOR: u64 = 40;
+/// Most ticks for which it does.
+pub const REST_MAX: u64 = 1 << 22;
 
 impl<'k, M: Machine> Time<'k, M> {
     /// Brings the running context's account up to date. Returns the current time.
@@ -264,6 +270,19 @@ impl<'k, M: Machine> Time<'k, M> {
             self.sched.timer.set(at);
             self.k.machine.set_timer(Some(at));
         }
+    }
+
+    /// Returns until when this CPU leaves the program alone after work that began at `began`: for
+    /// `factor` times what the work took.
+    pub fn end_of_rest(self, began: u64, factor: u64) -> u64 {
+        let now = self.k.machine.now();
+        let rest = now.wrapping_sub(began).saturating_mul(factor).min(REST_MAX);
+        now.saturating_add(rest)
+    }
+
+    /// Returns the lowest [band](sched::deadlines) whose tasks outrank the running program.
+    pub fn lowest_band_above(self) -> usize {
+        self.running().map_or(0, |sc| band_of(sc.state.priority()) + 1)
     }
 
     /// Sets a deadline for a task of this CPU, for a wait that it begins at the present priority.

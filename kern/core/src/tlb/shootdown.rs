@@ -133,9 +133,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
 
     /// Makes the running task wait until a shootdown of this CPU, which keeps the request, is over.
     fn stay(self, me: OpenTask<'k>, stamp: Stamp) -> Refusal {
-        let block = self.outbox().take_for_request(me, Request::Forgotten(stamp));
-        self.outbox().keep(block, &self.sched.forgetful);
-        Refusal::Again
+        self.outbox().keep_own(me, Request::Forgotten(stamp), &self.sched.forgetful)
     }
 
     /// Serves a task's request to wait for one of this CPU's shootdowns.

@@ -1,7 +1,7 @@
 //! Many deadlines that pass together: which tasks wake first, and what the running program loses.
 
 use abi::{Error, Op, Target};
-use kern_base::limits::PROGRAM_DEADLINES;
+use kern_base::limits::PROGRAM_WAKES;
 use sched::{BANDS, band_of};
 
 use crate::scene::{Scene, call};
@@ -81,7 +81,7 @@ fn the_program_keeps_its_cpu() {
         inside += fire(&mut s);
         fires += 1;
         let after = over(&low);
-        assert!(after - before <= PROGRAM_DEADLINES, "{before} to {after}");
+        assert!(after - before <= PROGRAM_WAKES, "{before} to {after}");
         assert!(s.w.runs(0, &program));
         assert!(fires <= 2 * COUNT, "it never ends");
     }

@@ -53,6 +53,7 @@ mod torn;
 mod trees;
 mod vain;
 mod vector;
+mod waiters;
 #[allow(dead_code, reason = "the pairs use more of it")]
 mod world;
 

@@ -132,7 +132,7 @@ fn sights(checker: &mut Checker, s: &Snapshot) -> BTreeSet<String> {
     seen.extend(s.exposures.iter().map(|e| format!("exposure {} {}", e.per_cpu != 0, e.watch != 0)));
     seen.extend(s.extents.iter().map(|extent| format!("{:?}", extent.kind)));
     for cpu in &s.cpus {
-        let lists = [cpu.grace_waiters, cpu.shootdown_waiters, cpu.front, u64::from(cpu.top)];
+        let lists = [cpu.grace_waiters, cpu.shootdown_waiters, cpu.unanswered, cpu.front, u64::from(cpu.top)];
         seen.insert(format!("cpu {:?}", lists.map(|at| at != 0)));
     }
     for pool in &s.pools {

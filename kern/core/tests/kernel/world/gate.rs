@@ -194,7 +194,7 @@ impl Gate {
     /// Settles grace rounds, as the image does.
     fn settle(&self, entry: &mut CpuEntry) {
         let _ = quiesce::settle(self.k, entry.quiescent());
-        self.context(entry).grace().wake_grace_waiters();
+        self.context(entry).wake_waiters();
     }
 
     fn ring(&self, entry: &CpuEntry, bell: Option<Ref<'static, Notification>>) {

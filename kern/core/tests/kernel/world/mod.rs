@@ -717,7 +717,7 @@ impl World {
     }
 
     /// Lets time pass until a CPU looks that defers its mail, and has some, or deadlines that have
-    /// passed. Returns whether there is one.
+    /// passed, or tasks whose waits are over. Returns whether there is one.
     fn wait_for_look(&mut self) -> bool {
         let now = self.now();
         let deferred = |n: usize| {
@@ -726,7 +726,8 @@ impl World {
             let look = has_mail.then(|| cx.sched.look_at.get());
             let has_deadlines = cx.sched.deadlines.soonest(0..BANDS) <= now;
             let expiry = has_deadlines.then(|| cx.sched.expire_at.get());
-            look.into_iter().chain(expiry).min().filter(|_| self.torn != Some(n))
+            let wakes = cx.is_any_over().then(|| cx.sched.timer.get());
+            look.into_iter().chain(expiry).chain(wakes).min().filter(|_| self.torn != Some(n))
         };
         let Some(at) = (0..self.cpus()).filter_map(deferred).min() else { return false };
         let mut hardware = self.k.machine.hardware();
