@@ -117,6 +117,12 @@ impl<T: PrioQueued> PrioList<T> {
         self.first.get(pin)
     }
 
+    /// Returns the waiter if there is one alone.
+    #[inline]
+    pub fn only<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        self.first.get(pin).filter(|first| self.last.is(*first))
+    }
+
     /// Returns the waiter after `item`, which waits here.
     pub fn after<'k>(&self, pin: Pin<'k>, item: Ref<'_, T>) -> Option<Ref<'k, T>> {
         item.prio_links(pin).next.get(pin)

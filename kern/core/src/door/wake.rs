@@ -48,7 +48,16 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Wakes tasks whose waits are over, as many as this entry may. If some are left, sets the
     /// timer for them.
     pub fn wake_waiters(self) {
-        if self.has_waiters() {
+        let sched = &self.sched;
+        if !(sched.forgetful.is_empty() && sched.unanswered.is_empty()) {
+            self.wake_some();
+        } else if let Some(task) = sched.grace_waiters.only(self.pin()) {
+            // As is common.
+            let task = OpenTask::here(task, self.pin());
+            if self.has_epoch(task) {
+                self.wake_from_grace(task);
+            }
+        } else if !sched.grace_waiters.is_empty() {
             self.wake_some();
         }
         self.time().dispatch();
@@ -89,18 +98,28 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Wakes a task, whose wait is over.
     fn wake(self, event: Event, task: Ref<'k, Task>) {
-        self.note_work(WAKE_WORK);
         let block = match event {
-            Event::Epoch => {
-                self.sched.grace_waiters.remove(self.pin(), task);
-                return self.time().make_ready(OpenTask::here(task, self.pin()));
-            }
+            Event::Epoch => return self.wake_from_grace(OpenTask::here(task, self.pin())),
             Event::Shootdown => self.sched.forgetful.take(self.pin(), task),
             Event::Death => self.sched.unanswered.take(self.pin(), task),
         };
         if let Some(block) = block {
+            self.note_work(WAKE_WORK);
             self.end_stay(block);
         }
+    }
+
+    #[inline(always)]
+    fn wake_from_grace(self, task: OpenTask<'k>) {
+        self.note_work(WAKE_WORK);
+        self.sched.grace_waiters.remove(self.pin(), task.object());
+        self.time().make_ready(task);
+    }
+
+    /// Returns whether the grace period for which a task of this CPU waits is over.
+    #[inline(always)]
+    fn has_epoch(self, task: OpenTask<'k>) -> bool {
+        task.wait_epoch.get() <= self.k.cpus.epoch.now()
     }
 
     /// Returns whether a task waits only for its turn to wake.
@@ -125,8 +144,7 @@ impl<'k, M: Machine> Door<'k, M> {
             offer(Event::Shootdown, first);
         }
         if !sched.grace_waiters.is_empty() {
-            let epoch = self.k.cpus.epoch.now();
-            let has_epoch = |task| OpenTask::here(task, pin).wait_epoch.get() <= epoch;
+            let has_epoch = |task| self.has_epoch(OpenTask::here(task, pin));
             offer(Event::Epoch, sched.grace_waiters.find_first(pin, has_epoch));
         }
         best

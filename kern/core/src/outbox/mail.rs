@@ -72,9 +72,9 @@ impl<M: Machine> Cx<'_, M> {
     }
 }
 
-/// Returns the priority of a task for which mail of this rank is sent.
+/// Returns the priority of a task for which mail of this rank is sent: the inverse of [`rank_of`].
 fn priority_of(rank: u32) -> u8 {
-    (rank / 2) as u8
+    (rank / 2).saturating_sub(1) as u8
 }
 
 impl<'k, M: Machine> Outbox<'k, M> {
