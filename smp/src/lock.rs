@@ -138,8 +138,9 @@ impl<T> Lock<T> {
             // no registers for it.
             let turn = self.line.fetch_add(TURN | 1, Relaxed) / TURN;
             let mut rounds = 0;
-            while self.turn.load(Relaxed) != turn || self.is_locked() || !self.take(by) {
-                waiting(&|| !self.is_locked());
+            let may_take = || self.turn.load(Relaxed) == turn && !self.is_locked();
+            while !(may_take() && self.take(by)) {
+                waiting(&may_take);
                 rounds += 1;
                 if rounds == PATIENCE {
                     never_free(by, self.word.load(Relaxed), of);
