@@ -83,6 +83,9 @@ impl<'k, M: Machine> Payload<'k, M> {
             self.pass_grants(sender, &prepared, |place, words| store(&utcb.grants[place], words));
         utcb.listening.store(left.word(), Relaxed);
         utcb.grant_count.store(count, Relaxed);
+        if let Some(labels) = prepared.forbidden {
+            self.security().audit_untaken(sender, labels);
+        }
         Ok(())
     }
 
@@ -180,7 +183,12 @@ impl<'k, M: Machine> Payload<'k, M> {
         me.end_reply_waits();
         match given {
             Ok(()) => Ok(words),
-            Err(refusal) if refusal.is_of_receiver() => Ok(self.leave_payload(me, words)),
+            Err(refusal) if refusal.is_of_receiver() => {
+                if let Some(labels) = refusal.labels() {
+                    self.security().audit_untaken(me.object(), labels);
+                }
+                Ok(self.leave_payload(me, words))
+            }
             Err(refusal) => Err(refusal),
         }
     }

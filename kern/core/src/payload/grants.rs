@@ -67,6 +67,9 @@ pub struct Prepared<'k> {
     /// A bit for each index of the sender's list: the capability was to be moved, and must first be
     /// disposed of.
     disposals: u32,
+    /// The labels of the receiver's CSpace and of an object that a reply must not bring there, as
+    /// the detail of [`Error::Forbidden`].
+    pub forbidden: Option<u64>,
 }
 
 impl Prepared<'_> {
@@ -77,7 +80,7 @@ impl Prepared<'_> {
 
     /// Returns a list without capabilities, for a receiver that offers slots.
     pub const fn with_offer(offer: Listening) -> Self {
-        Prepared { going: heapless::Vec::new(), offer, disposals: 0 }
+        Prepared { going: heapless::Vec::new(), offer, disposals: 0, forbidden: None }
     }
 }
 
@@ -153,6 +156,7 @@ impl<'k, M: Machine> Payload<'k, M> {
                         Ok(Some((place, number))) => (Ok(place), number),
                         Ok(None) => (Err(fate_of(grant, word)), 0),
                         Err(refusal) if patience == Patience::Reply && refusal.is_of_receiver() => {
+                            prepared.forbidden = prepared.forbidden.or(refusal.labels());
                             (Err(Fate::Untaken), 0)
                         }
                         Err(refusal) => return Err(refusal),

@@ -1,6 +1,7 @@
 //! Servers and hostile clients: what a client does after its call neither restarts its server's
 //! reply nor makes it fail. The client's message goes without its payload.
 
+use abi::audit::may;
 use abi::events::Window;
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_LISTEN, FLAG_NONBLOCK, FLAG_PAGES, FLAG_UNTAKEN, Fate, Grant, Listening,
@@ -11,6 +12,7 @@ use kern_base::task::State;
 
 use crate::events::{receiver as reader, send};
 use crate::grants::{MINE, OFFER, arrived, came, copy, fates, holds, listens, lists, not, owned};
+use crate::labels::{SECRET, SUBJECT, rule, set};
 use crate::page_ends::shared_often;
 use crate::pages::{FROM, PAGE, WINDOW, lists as lists_pages, opens, pooled, transfer};
 use crate::scene::{GROUP, Scene, call};
@@ -235,6 +237,31 @@ fn what_was_disposed_of_is_not_untaken() {
     served.s.w.run();
     assert_eq!(served.s.w.result(&served.client).info().flags(), FLAG_UNTAKEN);
     assert_eq!(fates(&served.server), [Fate::Disposed, Fate::Untaken]);
+}
+
+/// A rule that forbids a client what its server sends makes no reply fail, whether the client
+/// offers a slot or not.
+#[test]
+fn a_reply_leaves_what_its_callers_label_forbids() {
+    let expected = [([Fate::Untaken, Fate::Arrived], 2), ([Fate::Disposed; 2], 0)];
+    for (op, (told, count)) in
+        [Op::ReplyRecv, Op::Reply].into_iter().flat_map(|op| expected.map(|it| (op, it)))
+    {
+        let mut served = Served::new();
+        let w = &mut served.s.w;
+        set(w, served.its.process, SUBJECT);
+        set(w, served.note, SECRET);
+        rule(w, SUBJECT, SECRET, may::ALL & !may::GRANT);
+        listens(&served.client, OFFER, count);
+        served.s.w.does_and_run(&served.server, answer(op, FLAG_CAPS));
+        served.server_is_done(op);
+        let got = served.s.w.result(&served.client);
+        assert!(got.error().is_none() && got.info().has(FLAG_CAPS) && got.msg() == WORDS, "{got:?}");
+        assert_eq!(fates(&served.server), told, "{op:?} to {count} slots");
+        assert_eq!(served.server_has(), [true, false]);
+        let its = served.its;
+        assert_eq!(holds(&mut served.s, its, OFFER), None);
+    }
 }
 
 /// What the server has wrong in its own lists is its own error.
