@@ -48,6 +48,18 @@ pub enum Grant {
     Settled { cap: Cap, fate: Fate },
 }
 
+impl Grant {
+    /// Returns the slot of the sender.
+    pub const fn cap(self) -> Cap {
+        match self {
+            Grant::Copy { cap, .. }
+            | Grant::Move { cap }
+            | Grant::Dispose { cap, .. }
+            | Grant::Settled { cap, .. } => cap,
+        }
+    }
+}
+
 /// The fate of a capability in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -59,7 +71,8 @@ pub enum Fate {
     /// Disposed of, but the sender keeps it, by the rule of its type or because the object cannot
     /// end.
     Kept = 3,
-    /// It was gone when the message was received: deleted, moved, or revoked.
+    /// It was gone when the message was received: deleted, moved, or revoked. In a reply, an empty
+    /// slot has this fate, too.
     Gone = 4,
     /// The caller could not take it from a reply: the offered slot was emptied a moment ago, labels
     /// forbid it to the caller, or the caller is ending. The sender keeps it, and a copy is not

@@ -44,12 +44,14 @@ operations! { ($)
     /// Replies to the current call, then receives. Without a current call, or with a caller that is
     /// gone, it only receives. Pages and capabilities that the caller cannot take, or that labels
     /// forbid to the caller, stay with the replier ([`FLAG_UNTAKEN`](crate::FLAG_UNTAKEN),
-    /// [`Fate::Untaken`](crate::Fate::Untaken)).
+    /// [`Fate::Untaken`](crate::Fate::Untaken)). A listed page that is gone is like a page that the
+    /// caller cannot take. Of an empty slot the fate is [`Fate::Gone`](crate::Fate::Gone).
     ///
     /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where
     /// flagged. Out: as Recv.
-    /// Errors: TooLong. As for Call: with page ranges NoPage and BadAddress; with capabilities
-    /// BadArgument, NoCapability, WrongType, NoRight, Amplifies and Full. Where the current call is
+    /// Errors: TooLong. As for Call: with page ranges NoPage (a malformed range, or a page in two
+    /// ranges) and BadAddress; with capabilities BadArgument, NoCapability (the CSpace does not
+    /// have the slot), WrongType, NoRight, Amplifies and Full. Where the current call is
     /// a fault, BadArgument (no such answer; detail: all ones) and BadAddress (detail: which
     /// register), before anything is done. Those of Recv, after the reply has been sent.
     ReplyRecv = 1 {
