@@ -114,7 +114,8 @@ events! {
     /// A reset of the object, an Untyped, begins: what was made of it is about to go.
     Reset = 9;
     /// A system call was refused for want of a right, a membership or consent, or by the labels.
-    /// Detail: the error's, and in `to` its first argument.
+    /// Detail: the error's, and in `to` its first argument. Also: a reply was sent without pages or
+    /// capabilities that labels forbid to its caller. There is one record for each reply.
     Denial = 10;
     /// The object, a task, process or group, is about to end, even if the end is given up: it is
     /// killed, its last capability is deleted, or a process loses the last capability of its

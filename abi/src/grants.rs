@@ -15,8 +15,9 @@
 //! then not made; for a capability to be moved, its type has a rule ([`ObjType::disposal`]).
 //!
 //! A slot that was emptied a moment ago cannot be filled yet. A call waits for the receiver's slot.
-//! A reply never waits for its caller: the capability is [untaken](Fate::Untaken). A caller whose
-//! slots may be that new calls with [`FLAG_LISTEN`](crate::FLAG_LISTEN).
+//! A reply never waits for its caller: the capability is [untaken](Fate::Untaken). So is a
+//! capability that labels forbid to the caller. A caller whose slots may be that new calls with
+//! [`FLAG_LISTEN`](crate::FLAG_LISTEN).
 //!
 //! # Results
 //! The receiver's list has the fate and the slot of each capability ([`Received`]). The sender gets
@@ -47,6 +48,18 @@ pub enum Grant {
     Settled { cap: Cap, fate: Fate },
 }
 
+impl Grant {
+    /// Returns the slot of the sender.
+    pub const fn cap(self) -> Cap {
+        match self {
+            Grant::Copy { cap, .. }
+            | Grant::Move { cap }
+            | Grant::Dispose { cap, .. }
+            | Grant::Settled { cap, .. } => cap,
+        }
+    }
+}
+
 /// The fate of a capability in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -58,10 +71,12 @@ pub enum Fate {
     /// Disposed of, but the sender keeps it, by the rule of its type or because the object cannot
     /// end.
     Kept = 3,
-    /// It was gone when the message was received: deleted, moved, or revoked.
+    /// It was gone when the message was received: deleted, moved, or revoked. In a reply, an empty
+    /// slot has this fate, too.
     Gone = 4,
-    /// The caller could not take it from a reply: the offered slot was emptied a moment ago, or the
-    /// caller is ending. The sender keeps it, and a copy is not made.
+    /// The caller could not take it from a reply: the offered slot was emptied a moment ago, labels
+    /// forbid it to the caller, or the caller is ending. The sender keeps it, and a copy is not
+    /// made.
     Untaken = 5,
 }
 

@@ -56,8 +56,9 @@ flags! {
     /// first waits until the next slots that the UTCB offers can be filled. A slot that was emptied
     /// a moment ago cannot, and the reply does not wait for it.
     FLAG_LISTEN = 25;
-    /// Told by the kernel, in a reply: the replier sent pages that the caller could not take. The
-    /// words arrived, and the whole payload stays with the replier.
+    /// Told by the kernel, in a reply: the replier sent pages that the caller could not take, that
+    /// labels forbid to the caller, or that the replier does not have any more. The words arrived,
+    /// and the whole payload stays with the replier.
     FLAG_UNTAKEN = 26;
 }
 

@@ -42,13 +42,18 @@ operations! { ($)
         told Grant;
     }
     /// Replies to the current call, then receives. Without a current call, or with a caller that is
-    /// gone, it only receives.
+    /// gone, it only receives. Pages and capabilities that the caller cannot take, or that labels
+    /// forbid to the caller, stay with the replier ([`FLAG_UNTAKEN`](crate::FLAG_UNTAKEN),
+    /// [`Fate::Untaken`](crate::Fate::Untaken)). A listed page that is gone is like a page that the
+    /// caller cannot take. Of an empty slot the fate is [`Fate::Gone`](crate::Fate::Gone).
     ///
     /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where
     /// flagged. Out: as Recv.
-    /// Errors: TooLong, those about page ranges and capabilities as Call, and, where the current
-    /// call is a fault, BadArgument (no such answer; detail: all ones) and BadAddress (detail:
-    /// which register), before anything is done. Those of Recv, after the reply has been sent.
+    /// Errors: TooLong. As for Call: with page ranges NoPage (a malformed range, or a page in two
+    /// ranges) and BadAddress; with capabilities BadArgument, NoCapability (the CSpace does not
+    /// have the slot), WrongType, NoRight, Amplifies and Full. Where the current call is
+    /// a fault, BadArgument (no such answer; detail: all ones) and BadAddress (detail: which
+    /// register), before anything is done. Those of Recv, after the reply has been sent.
     ReplyRecv = 1 {
         takes [];
         labels GRANT | READ | WRITE;
@@ -104,13 +109,13 @@ operations! { ($)
     Recv = 6 {
         takes [];
     }
-    /// Replies to a call.
+    /// Replies to a call. Pages and capabilities stay with the replier as in ReplyRecv.
     ///
     /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers;
     /// UTCB words.
     /// Rights: SEND, in the Reply object's capability.
-    /// Errors: TooLong, those about page ranges and capabilities as Call, Gone, WrongCpu (detail:
-    /// the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
+    /// Errors: TooLong, those about page ranges and capabilities as ReplyRecv, Gone, WrongCpu
+    /// (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
     Reply = 7 {
         takes [], [reply(Rights::SEND)] when "to a kept call";
         labels GRANT | READ | WRITE;

@@ -58,7 +58,8 @@ pub const TAG_BITS: u32 = limit(32, 1);
 /// they keep their depth.
 pub const RAISED_MAX: usize = limit(32, 2);
 
-/// Queued calls that one receive refuses in one kernel entry.
+/// Queued calls that one receive refuses in one kernel entry, where the entry's work does not end
+/// the receive before: in the first step of an operation that ends objects.
 pub const REFUSED_STEPS: usize = limit(16, 2);
 
 /// Pages that one kernel entry maps, unmaps, protects or copies.

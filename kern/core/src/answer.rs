@@ -59,9 +59,18 @@ impl Refusal {
     }
 
     /// Returns whether a payload was refused because of its receiver, which has no room, or not
-    /// yet, or is ending.
+    /// yet, or is ending, or whose label forbids the payload.
     pub const fn is_of_receiver(self) -> bool {
-        matches!(self, Refusal::NotReady { .. } | Refusal::Error { error: Error::NoRoom | Error::Dying, .. })
+        use Error::{Dying, Forbidden, NoRoom};
+        matches!(self, Refusal::NotReady { .. } | Refusal::Error { error: NoRoom | Dying | Forbidden, .. })
+    }
+
+    /// Returns the labels of which a rule forbids what was asked for, if that is the reason.
+    pub const fn labels(self) -> Option<u64> {
+        match self {
+            Refusal::Error { error: Error::Forbidden, detail, .. } => Some(detail),
+            _ => None,
+        }
     }
 
     /// Returns the refusal for a system call's argument that is out of range; `position` is its

@@ -3,7 +3,7 @@
 
 use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
 use kern_base::block::Block;
-use kern_base::limits::REFUSED_STEPS;
+use kern_base::limits::{REFUSED_STEPS, WAKE_WORK};
 use kern_base::machine::Machine;
 use kern_base::task::{State, Task, ctl};
 use smp::door::Ref;
@@ -144,17 +144,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
         write_values(&me.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
 
-    /// Takes the best queued call that can be received. Returns whether there was one. After a
-    /// bounded number of calls that cannot be received, continues by mail; until then the task
+    /// Takes the best queued call that can be received. Returns whether there was one. Continues by
+    /// mail if the entry has no work left after a call that cannot be received; until then the task
     /// waits.
     fn accept_next(self, me: OpenTask<'k>) -> bool {
-        for _ in 0..REFUSED_STEPS {
+        for step in 0..REFUSED_STEPS {
+            if step > 0 && !self.has_work(WAKE_WORK) {
+                break;
+            }
             let Some(block) = me.next_call(self.pin()) else { return false };
             let info = block.info();
             if info.has(PAYLOAD_FLAGS)
                 && let Err(why) = self.payload().pass_waiting_load(block.task(), me.object(), info)
             {
                 self.refuse(block, why);
+                self.note_work(WAKE_WORK);
                 continue;
             }
             self.accept(me, block);

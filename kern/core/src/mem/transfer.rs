@@ -542,7 +542,7 @@ const fn address_in(first: u64, range: &PageRange, number: u64) -> u64 {
 }
 
 /// Checks that no page is in two of the rows.
-fn check_disjoint(rows: &[Row]) -> Result<()> {
+pub fn check_disjoint(rows: &[Row]) -> Result<()> {
     for (number, Row { range, .. }) in rows.iter().enumerate() {
         let overlaps = |other: &&Row| {
             range.address < other.range.address + other.range.bytes()

@@ -6,8 +6,8 @@
 //! arrives and reports the capability's fate.
 
 use abi::{
-    FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, GRANTS_MAX, Grant, Listening, MsgInfo, Rights, SEND_CAPS,
-    SEND_PAGES, SEND_WORDS,
+    FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, GRANTS_MAX, Listening, MsgInfo, Rights, SEND_CAPS, SEND_PAGES,
+    SEND_WORDS,
 };
 use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Machine;
@@ -83,6 +83,9 @@ impl<'k, M: Machine> Payload<'k, M> {
             self.pass_grants(sender, &prepared, |place, words| store(&utcb.grants[place], words));
         utcb.listening.store(left.word(), Relaxed);
         utcb.grant_count.store(count, Relaxed);
+        if let Some(labels) = prepared.forbidden {
+            self.security().audit_untaken(sender, labels);
+        }
         Ok(())
     }
 
@@ -128,7 +131,7 @@ impl<'k, M: Machine> Payload<'k, M> {
             self.look_for_disposals(me)?;
             self.check_grants(me.object())?;
         }
-        if info.has(FLAG_PAGES) { self.lend_pages(me) } else { Ok(()) }
+        if info.has(FLAG_PAGES) { self.lend_pages(me, Patience::Wait) } else { Ok(()) }
     }
 
     /// Waits until the next slots that the running task offers for capabilities can be filled. A
@@ -168,8 +171,8 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     /// Transfers the payload of the running task's reply, before the reply is sent: the replier
-    /// learns what is wrong with its lists. What is wrong with the caller is not the replier's
-    /// error: the reply goes without its payload.
+    /// learns which of its lists is malformed. What the caller cannot take is not the replier's
+    /// error, nor is what others have taken away from the replier: the reply goes without it.
     /// Returns: the words that the caller gets.
     #[inline(never)]
     pub fn give_reply(self, me: OpenTask<'k>, caller: Ref<'k, Task>, words: Words) -> Result<Words> {
@@ -180,7 +183,12 @@ impl<'k, M: Machine> Payload<'k, M> {
         me.end_reply_waits();
         match given {
             Ok(()) => Ok(words),
-            Err(refusal) if refusal.is_of_receiver() => Ok(self.leave_payload(me, words)),
+            Err(refusal) if refusal.is_of_receiver() => {
+                if let Some(labels) = refusal.labels() {
+                    self.security().audit_untaken(me.object(), labels);
+                }
+                Ok(self.leave_payload(me, words))
+            }
             Err(refusal) => Err(refusal),
         }
     }
@@ -196,10 +204,9 @@ impl<'k, M: Machine> Payload<'k, M> {
             let mut grants = Grants::new();
             // The list was read before. A program that has changed it since deceives itself.
             let _ = self.grants_of(me.object(), &mut grants);
-            let fates = grants.iter().enumerate().map(|(place, grant)| match grant {
-                Grant::Settled { fate, .. } => fate.word(place),
-                _ => Fate::Untaken.word(place),
-            });
+            let process = me.process(self.pin());
+            let fates = grants.into_iter().enumerate();
+            let fates = fates.map(|(place, grant)| self.fate_left(process, grant).word(place));
             utcb.grant_fates.store(fates.fold(0, |all, fate| all | fate), Relaxed);
             utcb.grant_count.store(0, Relaxed);
         }

@@ -38,7 +38,8 @@ use crate::{OpenTask, Refusal, Result, refuse_if};
 pub enum Patience {
     /// It is refused, with [`Refusal::NotReady`]: the message waits, or is sent again.
     Wait,
-    /// The message is a reply, which never waits for its caller: it leaves the payload behind.
+    /// The message is a reply, which never waits for its caller: it leaves the payload behind. It
+    /// also goes without what its list names and the replier does not have any more.
     Reply,
 }
 
@@ -48,11 +49,13 @@ pub type Grants = heapless::Vec<Grant, GRANTS_MAX>;
 /// Detail of the error for an invalid list: this number plus the index of the bad element.
 const LIST: u64 = 8;
 
+/// A sender's slot, and the word that was found there.
+type Source<'k> = (Ref<'k, Slot>, RawWord<'k>);
+
 /// A capability of a message, between the two halves.
 struct Going<'k> {
     grant: Grant,
-    /// The sender's slot, and the word that was found there.
-    from: Option<(Ref<'k, Slot>, RawWord<'k>)>,
+    from: Option<Source<'k>>,
     /// The receiver's slot, which is claimed, or the fate of a capability that does not arrive.
     to: core::result::Result<Place<'k>, Fate>,
     /// The number of the receiver's slot.
@@ -67,6 +70,9 @@ pub struct Prepared<'k> {
     /// A bit for each index of the sender's list: the capability was to be moved, and must first be
     /// disposed of.
     disposals: u32,
+    /// The labels of the receiver's CSpace and of an object that a reply must not bring there, as
+    /// the detail of [`Error::Forbidden`].
+    pub forbidden: Option<u64>,
 }
 
 impl Prepared<'_> {
@@ -77,7 +83,7 @@ impl Prepared<'_> {
 
     /// Returns a list without capabilities, for a receiver that offers slots.
     pub const fn with_offer(offer: Listening) -> Self {
-        Prepared { going: heapless::Vec::new(), offer, disposals: 0 }
+        Prepared { going: heapless::Vec::new(), offer, disposals: 0, forbidden: None }
     }
 }
 
@@ -99,19 +105,27 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     /// Returns the sender's slot of a capability, and its word, if the capability may be copied or
-    /// moved as the list says.
-    fn source_of(self, process: Ref<'k, Process>, grant: Grant) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
-        let (Grant::Copy { cap, .. }
-        | Grant::Move { cap }
-        | Grant::Dispose { cap, .. }
-        | Grant::Settled { cap, .. }) = grant;
-        let slot = self.caps().slot_of(process, cap)?;
+    /// moved as the list says. Returns `None` if the slot is empty.
+    fn source_of(self, process: Ref<'k, Process>, grant: Grant) -> Result<Option<Source<'k>>> {
+        let slot = self.caps().slot_of(process, grant.cap())?;
         let word = slot.get().word.load(self.pin());
-        refuse_if(word.object_type() == 0, Refusal::new(Error::NoCapability, u64::from(cap.0)))?;
-        let Grant::Copy { rights, .. } = grant else { return Ok((slot, word)) };
-        self.caps().check_copy(word, rights)?;
-        self.caps().check_depth(slot)?;
-        Ok((slot, word))
+        if word.object_type() == 0 {
+            return Ok(None);
+        }
+        if let Grant::Copy { rights, .. } = grant {
+            self.caps().check_copy(word, rights)?;
+            self.caps().check_depth(slot)?;
+        }
+        Ok(Some((slot, word)))
+    }
+
+    /// Returns the fate of a capability of a reply that leaves its whole payload behind.
+    pub fn fate_left(self, process: Ref<'k, Process>, grant: Grant) -> Fate {
+        match grant {
+            Grant::Settled { fate, .. } => fate,
+            _ if self.source_of(process, grant) == Ok(None) => Fate::Gone,
+            _ => Fate::Untaken,
+        }
     }
 
     /// Checks a sender's list before its message waits or goes to another CPU, so that the sender
@@ -123,7 +137,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let process = self.process_of(sender)?;
         for grant in grants {
             if matches!(grant, Grant::Copy { .. } | Grant::Move { .. }) {
-                self.source_of(process, grant)?;
+                self.source_of(process, grant)?.ok_or(empty(grant))?;
             }
         }
         Ok(())
@@ -148,11 +162,18 @@ impl<'k, M: Machine> Payload<'k, M> {
                 // An earlier check has marked it. Its sender deletes it first.
                 Grant::Dispose { .. } => return Err(Refusal::More),
                 Grant::Copy { .. } | Grant::Move { .. } => {
-                    let (slot, word) = self.source_of(process, grant)?;
+                    let Some((slot, word)) = self.source_of(process, grant)? else {
+                        // The replier's caller may have revoked it.
+                        refuse_if(patience == Patience::Wait, empty(grant))?;
+                        let _ =
+                            prepared.going.push(Going { grant, from: None, to: Err(Fate::Gone), number: 0 });
+                        return Ok(());
+                    };
                     let (there, number) = match self.receiving_slot(process, word, to, &mut prepared.offer) {
                         Ok(Some((place, number))) => (Ok(place), number),
                         Ok(None) => (Err(fate_of(grant, word)), 0),
                         Err(refusal) if patience == Patience::Reply && refusal.is_of_receiver() => {
+                            prepared.forbidden = prepared.forbidden.or(refusal.labels());
                             (Err(Fate::Untaken), 0)
                         }
                         Err(refusal) => return Err(refusal),
@@ -313,6 +334,11 @@ impl<'k, M: Machine> Payload<'k, M> {
         let words = &sender.get().utcb(self.pin()).grants[place];
         words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
     }
+}
+
+/// Returns the refusal of a message that lists an empty slot.
+fn empty(grant: Grant) -> Refusal {
+    Refusal::new(Error::NoCapability, u64::from(grant.cap().0))
 }
 
 /// Returns the fate of a capability whose receiver does not listen.

@@ -9,7 +9,9 @@
 //! whose receiver has no room for them: that call fails.
 //!
 //! The pages of a reply are transferred before the reply is sent. If that is not possible, the
-//! replier's system call is refused.
+//! reply is sent without its payload. A list that is wrong by itself (malformed, or with a page in
+//! two ranges) is the replier's error. A page that is gone is not: the caller may have ended its
+//! memory.
 
 use abi::{Error, MsgInfo, Op, PageMode, PageRange, RANGES_MAX};
 use kern_base::limits::MESSAGE_PAGES_MAX;
@@ -22,7 +24,7 @@ use smp::sync::Ordering::Relaxed;
 use crate::args::Args;
 use crate::mem::map::check_user_range;
 use crate::mem::pool::no_page;
-use crate::mem::transfer::{Row, no_room};
+use crate::mem::transfer::{Row, check_disjoint, no_room};
 use crate::payload::carry::store;
 use crate::payload::grants::Patience;
 use crate::rooms::Payload;
@@ -120,13 +122,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let mut ranges = Ranges::new();
         self.ranges_of(sender, &mut ranges)?;
         let passed = self.pass_pages_to(sender, &ranges, &to, last, tell);
-        let (count, _) = passed.map_err(|refusal| match refusal {
-            // Others may have mapped a page so often, or be taking it away.
-            Refusal::Error { error: Error::Full | Error::InUse, .. } if patience == Patience::Reply => {
-                NOT_READY
-            }
-            other => other,
-        })?;
+        let (count, _) = passed.map_err(|refusal| of_message(refusal, &ranges, patience))?;
         utcb.range_count.store(count, Relaxed);
         Ok(())
     }
@@ -158,10 +154,10 @@ impl<'k, M: Machine> Payload<'k, M> {
 
     /// Lends the pages of the running task's message, as a transfer needs whose giving space other
     /// CPUs may have loaded. The task may have to wait.
-    pub fn lend_pages(self, me: OpenTask<'k>) -> Result<()> {
+    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience) -> Result<()> {
         let mut ranges = Ranges::new();
         self.ranges_of(me.object(), &mut ranges)?;
-        self.lend_ranges(me, &ranges)
+        self.lend_ranges(me, &ranges).map_err(|refusal| of_message(refusal, &ranges, patience))
     }
 
     /// Lends the pages of ranges that were read from the running task's UTCB.
@@ -204,7 +200,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let pass = || self.pass_payload(me.object(), receiver, info, patience);
         // Other processes may keep dropping pages that they share with a replier.
         let may_wait = patience == Patience::Wait || me.count_reply_wait(REPLY_WAITS);
-        let lend = || if may_wait { self.lend_pages(me) } else { Ok(()) };
+        let lend = || if may_wait { self.lend_pages(me, patience) } else { Ok(()) };
         match self.in_one_or_two(self.space_of(me.object())?, lend, pass) {
             Ok(()) => me.set_lends_pages(false),
             Err(Refusal::More) if !may_wait => return Err(NOT_READY),
@@ -262,4 +258,21 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
         gone.map(|()| Answer::DONE)
     }
+}
+
+/// Returns what a refused transfer of ranges means for their message. Others may have mapped a page
+/// of a reply as often as possible, may be taking it away, or have ended its memory: then the reply
+/// goes without its payload.
+#[cold]
+fn of_message(refusal: Refusal, ranges: &Ranges, patience: Patience) -> Refusal {
+    let is_by_others = match refusal {
+        Refusal::Error { error: Error::Full | Error::InUse, .. } => true,
+        // The list itself may have a page twice.
+        Refusal::Error { error: Error::NoPage, .. } => {
+            let rows: Rows = ranges.iter().map(|range| Row { range: *range, target: 0 }).collect();
+            check_disjoint(&rows).is_ok()
+        }
+        _ => false,
+    };
+    if is_by_others && patience == Patience::Reply { NOT_READY } else { refusal }
 }

@@ -257,6 +257,16 @@ impl<'k, M: Machine> Security<'k, M> {
         }
     }
 
+    /// Records that labels keep a caller from taking a part of its reply's payload. The reply is
+    /// sent. `labels` is the detail of [`Error::Forbidden`].
+    #[cold]
+    #[inline(never)]
+    pub fn audit_untaken(self, replier: Ref<'k, Task>, labels: u64) {
+        if let Some(me) = self.open(replier).filter(|_| self.is_told()) {
+            self.write_refusal(replier, op_of(me), Error::Forbidden, [labels, me.regs.rdi.get()]);
+        }
+    }
+
     /// Records that the running task begins to end an object. Only for a living task, a process or
     /// a group.
     #[cold]

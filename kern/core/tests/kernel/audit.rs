@@ -17,10 +17,16 @@ const LOG2: u64 = 6;
 /// A world with an audit, and the memory that it is in.
 fn audited(cpus: usize) -> (Scene, Cap) {
     let mut s = Scene::new(cpus);
-    let memory = s.w.make(0, ObjType::Untyped, 17);
-    let begun = s.w.must(0, Op::AuditStart, &[abi::INIT_MACHINE.arg(), memory.arg(), LOG2]);
-    assert_eq!(begun.rdi, cpus as u64);
+    let (memory, rings) = audits(&mut s.w);
+    assert_eq!(rings, cpus as u64);
     (s, memory)
+}
+
+/// Begins an audit. Returns the memory that it is in, and the number of its rings.
+pub fn audits(w: &mut World) -> (Cap, u64) {
+    let memory = w.make(0, ObjType::Untyped, 17);
+    let begun = w.must(0, Op::AuditStart, &[abi::INIT_MACHINE.arg(), memory.arg(), LOG2]);
+    (memory, begun.rdi)
 }
 
 /// What the ring of a CPU has from a record on, how many were written over before, and where to go
@@ -37,7 +43,7 @@ pub fn read(w: &mut World, cpu: u32, first: u64) -> (Vec<Record>, u64, u64) {
 }
 
 /// All of a ring.
-fn all(w: &mut World, cpu: u32) -> Vec<Record> {
+pub fn all(w: &mut World, cpu: u32) -> Vec<Record> {
     let (mut found, mut next) = (Vec::new(), 0);
     loop {
         let (records, lost, then) = read(w, cpu, next);

@@ -2,17 +2,18 @@
 //! the [rules](abi::Op::asks) say. Each is tried with only the needed permission forbidden, and
 //! with only the needed permission allowed.
 
-use abi::audit::may;
+use abi::audit::{AuditEvent, may};
 use abi::events::Window;
 use abi::{
-    Cap, Error, FLAG_CAPS, FLAG_PAGES, Listening, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights,
-    Target,
+    Cap, Error, FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, Listening, MEMBER_RIGHTS, ObjType, Op, PageMode,
+    PageRange, Rights, Target,
 };
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::audit::{all, audits};
 use crate::broadcast::{Meeting, say};
 use crate::events::{receiver, send};
-use crate::grants::{MINE, OFFER, copy, lists};
+use crate::grants::{MINE, OFFER, came, copy, lists};
 use crate::labels::{SECRET, SUBJECT, confined, rule, set};
 use crate::pages::{FROM, POOL, lists as lists_pages};
 use crate::scene::{GROUP, Scene, call};
@@ -82,10 +83,13 @@ fn labelled(s: &mut Scene) -> (Proc, Tcb) {
     (process, task)
 }
 
-/// A message by which what is asked for goes to a process with the label, or would.
+/// A message by which what is asked for goes to a process with the label, or would. A reply is not
+/// refused: it leaves behind what the label forbids, and the audit has the denial.
 fn says(op: Op, what: u8, allowed: u8) -> Outcome {
     let mut s = Scene::new(1);
+    audits(&mut s.w);
     let (from, to_it) = sender(&mut s);
+    let mut client = None;
     let sent = match op {
         Op::Send => {
             let (process, _, target, reader) = receiver(&mut s, 0);
@@ -104,6 +108,7 @@ fn says(op: Op, what: u8, allowed: u8) -> Outcome {
             s.w.does_and_run(&from, Regs::op(Op::Recv, &[]));
             let (_, task) = labelled(&mut s);
             s.w.does_and_run(&task, call(to_it));
+            client = Some(task);
             Regs::message(op, Target(0), [1; 4])
         }
     };
@@ -111,7 +116,22 @@ fn says(op: Op, what: u8, allowed: u8) -> Outcome {
     let flag = load(&from, what);
     s.w.does_and_run(&from, sent.flag(flag));
     // Who waits for the answer, or for the next call, has been refused nothing.
-    if from.is_through() { s.w.result(&from).result().map(drop) } else { Ok(()) }
+    let told = if from.is_through() { s.w.result(&from).result().map(drop) } else { Ok(()) };
+    let Some(client) = client else { return told };
+    assert_eq!(told, Ok(()), "a client's label makes no {op:?} fail");
+    left_behind(&mut s.w, op, &from, &client)
+}
+
+/// What the audit has of the payload that a reply left behind, if it did.
+fn left_behind(w: &mut World, op: Op, server: &Tcb, client: &Tcb) -> Outcome {
+    let got = w.result(client);
+    assert_eq!((got.error(), got.msg()), (None, [1; 4]), "the words come");
+    let is_untaken = got.info().has(FLAG_UNTAKEN) || came(client).iter().any(|it| it.fate == Fate::Untaken);
+    let denials: Vec<_> = all(w, 0).into_iter().filter(|it| it.event == AuditEvent::Denial).collect();
+    assert_eq!(denials.len(), usize::from(is_untaken), "{denials:?}");
+    let Some(denial) = denials.first() else { return Ok(()) };
+    assert_eq!((denial.actor, denial.op), (server.id, Some(op)));
+    Err((denial.error.expect("an error"), denial.detail))
 }
 
 fn broadcasts(what: u8, allowed: u8) -> Outcome {

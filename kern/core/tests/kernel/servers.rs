@@ -1,6 +1,7 @@
 //! Servers and hostile clients: what a client does after its call neither restarts its server's
 //! reply nor makes it fail. The client's message goes without its payload.
 
+use abi::audit::may;
 use abi::events::Window;
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_LISTEN, FLAG_NONBLOCK, FLAG_PAGES, FLAG_UNTAKEN, Fate, Grant, Listening,
@@ -11,8 +12,9 @@ use kern_base::task::State;
 
 use crate::events::{receiver as reader, send};
 use crate::grants::{MINE, OFFER, arrived, came, copy, fates, holds, listens, lists, not, owned};
+use crate::labels::{SECRET, SUBJECT, rule, set};
 use crate::page_ends::shared_often;
-use crate::pages::{FROM, PAGE, WINDOW, lists as lists_pages, opens, pooled, transfer};
+use crate::pages::{FROM, PAGE, POOL, WINDOW, lists as lists_pages, opens, pooled, transfer};
 use crate::scene::{GROUP, Scene, call};
 use crate::world::gate::Why;
 use crate::world::make::{Proc, at};
@@ -237,21 +239,103 @@ fn what_was_disposed_of_is_not_untaken() {
     assert_eq!(fates(&served.server), [Fate::Disposed, Fate::Untaken]);
 }
 
+/// A rule that forbids a client what its server sends makes no reply fail, whether the client
+/// offers a slot or not.
+#[test]
+fn a_reply_leaves_what_its_callers_label_forbids() {
+    let expected = [([Fate::Untaken, Fate::Arrived], 2), ([Fate::Disposed; 2], 0)];
+    for (op, (told, count)) in
+        [Op::ReplyRecv, Op::Reply].into_iter().flat_map(|op| expected.map(|it| (op, it)))
+    {
+        let mut served = Served::new();
+        let w = &mut served.s.w;
+        set(w, served.its.process, SUBJECT);
+        set(w, served.note, SECRET);
+        rule(w, SUBJECT, SECRET, may::ALL & !may::GRANT);
+        listens(&served.client, OFFER, count);
+        served.s.w.does_and_run(&served.server, answer(op, FLAG_CAPS));
+        served.server_is_done(op);
+        let got = served.s.w.result(&served.client);
+        assert!(got.error().is_none() && got.info().has(FLAG_CAPS) && got.msg() == WORDS, "{got:?}");
+        assert_eq!(fates(&served.server), told, "{op:?} to {count} slots");
+        assert_eq!(served.server_has(), [true, false]);
+        let its = served.its;
+        assert_eq!(holds(&mut served.s, its, OFFER), None);
+    }
+}
+
+/// A capability that the client gave its server may be gone when the server returns it.
+#[test]
+fn a_reply_goes_without_what_was_revoked() {
+    for op in [Op::ReplyRecv, Op::Reply] {
+        let mut served = Served::new();
+        served.s.w.must(2, Op::CapRevoke, &[at(served.note)]);
+        served.s.w.does(&served.server, answer(op, FLAG_CAPS));
+        served.server_is_done(op);
+        served.s.w.run();
+        let got = served.s.w.result(&served.client);
+        assert!(got.error().is_none() && got.info().has(FLAG_CAPS) && got.msg() == WORDS, "{got:?}");
+        assert_eq!(came(&served.client), [not(Fate::Gone), arrived(OFFER.0, Rights::ALL, ObjType::Reply)]);
+        assert_eq!(fates(&served.server), [Fate::Gone, Fate::Arrived]);
+    }
+    // The fate is the same if the whole payload stays.
+    let mut served = Served::new();
+    served.s.w.must(2, Op::CapRevoke, &[at(served.note)]);
+    opens(&served.client, 0, 0);
+    served.s.w.does(&served.server, answer(Op::ReplyRecv, FLAG_CAPS | FLAG_PAGES));
+    served.server_is_done(Op::ReplyRecv);
+    assert_eq!(fates(&served.server), [Fate::Gone, Fate::Untaken]);
+}
+
+/// The memory of a page that the client gave its server may have ended when the server returns it.
+#[test]
+fn a_reply_goes_without_pages_that_are_gone() {
+    let all = [PageMode::Move, PageMode::Share, PageMode::Copy];
+    for (mode, is_alone) in all.into_iter().flat_map(|mode| [(mode, true), (mode, false)]) {
+        let mut served = Served::new();
+        if !is_alone {
+            let process = served.s.process;
+            served.s.w.start(process, 1, 5);
+            served.s.w.run();
+        }
+        let (space, there) = (served.s.process.vspace, FROM + 8 * PAGE);
+        let memory = served.s.w.make(0, ObjType::Untyped, 16);
+        let frame = served.s.w.make_of(0, memory, ObjType::Frame, 12);
+        served.s.w.must(0, Op::Map, &[space.arg(), frame.arg(), there, POOL]);
+        // The first page is there, and stays the server's.
+        lists_pages(&served.server, &[FROM, there].map(|address| PageRange::new(mode, address, 1)));
+        opens(&served.client, WINDOW, 2 * PAGE);
+        served.s.w.must(2, Op::CapRevoke, &[at(memory)]);
+        served.s.w.does_and_run(&served.server, answer(Op::ReplyRecv, FLAG_PAGES));
+        served.server_is_done(Op::ReplyRecv);
+        let got = served.s.w.result(&served.client);
+        let expected = (None, FLAG_UNTAKEN, WORDS);
+        assert_eq!((got.error(), got.info().flags(), got.msg()), expected, "{mode:?} {is_alone}");
+        let utcb = served.server.object.get().utcb(served.server.pin());
+        assert_eq!(utcb.range_count.load(Relaxed), 2, "this tells the server");
+        served.s.w.does_and_run(&served.client, call(served.to_server));
+        assert!(served.s.w.runs(0, &served.server) && served.s.w.touch(0, FROM), "{mode:?} {is_alone}");
+    }
+}
+
 /// What the server has wrong in its own lists is its own error.
 #[test]
 fn a_reply_that_is_wrong_itself_is_refused() {
     let mut served = Served::new();
-    lists(&served.server, &[copy(Cap(60))]);
-    served.s.w.does_and_run(&served.server, answer(Op::ReplyRecv, FLAG_CAPS));
-    assert_eq!(served.s.w.result(&served.server).error(), Some(Error::NoCapability));
-    lists_pages(&served.server, &[PageRange::new(PageMode::Move, FROM + PAGE, 1)]);
+    for cap in [Cap::NULL, Cap(999)] {
+        lists(&served.server, &[copy(cap)]);
+        served.s.w.does_and_run(&served.server, answer(Op::ReplyRecv, FLAG_CAPS));
+        assert_eq!(served.s.w.result(&served.server).error(), Some(Error::NoCapability));
+    }
+    opens(&served.client, WINDOW, 4 * PAGE);
+    lists_pages(&served.server, &[PageRange::new(PageMode::Move, FROM, 1); 2]);
     served.s.w.does_and_run(&served.server, answer(Op::ReplyRecv, FLAG_PAGES));
     assert_eq!(served.s.w.result(&served.server).error(), Some(Error::NoPage));
     assert!(!served.client.is_through(), "the call is still the server's to answer");
 }
 
 /// What a client does on its own CPU in the middle of its server's reply.
-const TURNS: usize = 8;
+const TURNS: usize = 9;
 
 fn turns_on(w: &mut World, turn: usize, its: Proc, client: &Tcb, note: Cap, group: Cap) {
     let offered = Target::new(its.cnode, OFFER.0).0;
@@ -275,6 +359,7 @@ fn turns_on(w: &mut World, turn: usize, its: Proc, client: &Tcb, note: Cap, grou
         4 => opens(client, FROM, 0),
         5 => does(Op::CapDelete, &[at(its.cnode)]),
         6 => does(Op::ProcessKill, &[its.process.arg()]),
+        7 => does(Op::CapRevoke, &[at(note)]),
         _ => does(Op::GroupRemove, &[Target::new(group, 1).0]),
     }
 }

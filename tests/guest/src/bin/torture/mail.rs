@@ -211,9 +211,10 @@ impl Worker {
                 true
             }
             Ok(reply) => {
-                // What the worker has no place for is not the porter's error.
+                // A page for which the worker has no place, or that is gone, is no error of the
+                // porter.
                 let is_due = due.is_some_and(|(error, detail)| match error {
-                    Error::NoRoom => reply.untaken,
+                    Error::NoRoom | Error::NoPage => reply.untaken,
                     _ => reply.label == refused(error) && reply.regs[0] == detail,
                 });
                 let no_place = reply.untaken && (from.large || self.has_small_limits());
