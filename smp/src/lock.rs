@@ -156,7 +156,7 @@ impl<T> Lock<T> {
     /// Returns whether a CPU waits for the lock.
     #[inline(always)]
     pub fn is_awaited(&self) -> bool {
-        self.line.load(Relaxed) % TURN != 0
+        !self.line.load(Relaxed).is_multiple_of(TURN)
     }
 
     /// Takes the lock if it is free: for surveys, which must not wait.

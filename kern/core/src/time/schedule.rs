@@ -83,7 +83,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Lets the fast path go on with no other ready task until [`Time::expect`], since that task
-    /// may be one that waiting mail outranks ([`crate::door::look`]).
+    /// may be one that waiting mail outranks (the module `door::look`).
     pub fn expect_none_ready(self) {
         self.hot.plain_half.set(self.hot.plain_half.get() | u64::from(FLAG_NEVER) << 8);
     }
