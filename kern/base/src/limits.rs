@@ -30,7 +30,7 @@ pub const PROGRAM_MAIL: usize = limit(2, 2);
 pub const CALL_STEPS: usize = limit(32, 3);
 
 /// Tasks that do not outrank the program, and that an interrupt of it wakes: by their deadlines,
-/// and at the end of a grace period.
+/// and at the end of a grace period, a shootdown or a task.
 pub const PROGRAM_WAKES: usize = limit(2, 1);
 
 /// Task numbers of a process to which one kernel entry sends a new label.

@@ -6,7 +6,7 @@
 //! older translations, the sender waits for the shootdown ([`Mem::lend`]). The second phase puts
 //! the pages into the taking space ([`Mem::hand_over`]). Under both locks it first checks all
 //! pages, and changes nothing if one check fails. A page whose shootdown is not over is not sent,
-//! whichever task asks.
+//! whichever task asks, unless it is shared and several pools have it: then no CPU can write it.
 //!
 //! If only this CPU can have the giving space loaded, the second phase does the work of both. Then
 //! no CPU can use an old translation, since this CPU flushes the page before it leaves the kernel.
@@ -465,8 +465,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         Ok(())
     }
 
-    /// Checks that a page of any kind can be sent: it was lent, and its shootdown is over. Returns
-    /// the page's record.
+    /// Checks that a page of any kind can be sent: it was lent, and no shootdown of it is under way
+    /// for which this transfer has to wait. Returns the page's record.
     #[inline(always)]
     fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<&'k FrameInfo> {
         let info = self.page_to_send(entry, MOVES, address)?;

@@ -202,8 +202,9 @@ fn looks_until(s: &mut Scene, task: &Tcb) -> u32 {
     looks
 }
 
-#[test]
-fn bits_of_a_better_task_end_a_rest() {
+/// CPU 1 defers its mail, and a better task of CPU 0 notifies one that waits there, which is
+/// returned.
+fn told_while_deferring() -> (Scene, Tcb) {
     let (mut s, (better, waiter)) = deferring(|s, notes| {
         let (process, waiter) = s.somebody(1, PROGRAM + 5);
         s.w.give(notes[0], process, Cap(NOTES));
@@ -211,6 +212,12 @@ fn bits_of_a_better_task_end_a_rest() {
         (better_sender(s, notes[0]), waiter)
     });
     notify_and_suspend(&mut s, &better);
+    (s, waiter)
+}
+
+#[test]
+fn bits_of_a_better_task_end_a_rest() {
+    let (mut s, waiter) = told_while_deferring();
     let looks = looks_until(&mut s, &waiter);
     assert!(looks > 1, "it is the last of many");
     // What the rest was for comes later.
@@ -234,13 +241,7 @@ fn a_call_of_a_better_task_ends_a_rest() {
 /// After the better mail was taken, what comes from others waits again.
 #[test]
 fn mail_behind_the_better_mail_rests() {
-    let (mut s, (better, waiter)) = deferring(|s, notes| {
-        let (process, waiter) = s.somebody(1, PROGRAM + 5);
-        s.w.give(notes[0], process, Cap(NOTES));
-        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
-        (better_sender(s, notes[0]), waiter)
-    });
-    notify_and_suspend(&mut s, &better);
+    let (mut s, waiter) = told_while_deferring();
     looks_until(&mut s, &waiter);
     assert!(!s.w.look(1).cpu.inbox().has_urgent());
 }
