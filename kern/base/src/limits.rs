@@ -16,6 +16,9 @@ const fn limit<T: Copy>(normal: T, small: T) -> T {
 /// Pages that a message can have: programs see the normal bound.
 pub const MESSAGE_PAGES_MAX: u64 = limit(abi::MESSAGE_PAGES_MAX, 4);
 
+/// Most pages that one kernel entry lends and also transfers.
+pub const LENT_AND_SENT: u64 = limit(16, 1);
+
 /// Most mappings that a page can have. A power of two: a count that has reached it has its bit set.
 pub const MAPPED_MAX: u64 = limit(0x8000, 8);
 
@@ -38,6 +41,10 @@ pub const LABEL_STEPS: usize = limit(64, 2);
 
 /// Members that get a broadcast in one kernel entry.
 pub const BROADCAST_STEPS: u16 = limit(16, 2);
+
+/// UTCB words for which a member's share of a broadcast counts twice, thrice, and so on: 16 members
+/// get a message without such words in one entry, and 4 one of 64 words.
+pub const BROADCAST_WORDS: u16 = limit(20, 1);
 
 /// Member records that one kernel entry of a broadcast looks at.
 pub const BROADCAST_LOOKS: usize = limit(128, 3);
@@ -69,7 +76,7 @@ pub const PAGE_STEPS: u64 = limit(64, 2);
 pub const FORGET_EACH: u64 = limit(8, 2);
 
 /// Work that one kernel entry does, in instructions.
-pub const ENTRY_WORK: u64 = limit(7 << 10, 1 << 9);
+pub const ENTRY_WORK: u64 = limit(5 << 10, 1 << 9);
 
 /// Work that an interrupt of a program does.
 pub const INTERRUPT_WORK: u64 = limit(2_000, 1 << 9);
@@ -94,6 +101,18 @@ pub const RECORD_WORK: u64 = limit(250, 1 << 6);
 
 /// Work of a message that says something to another CPU.
 pub const SEND_WORK: u64 = limit(150, 1 << 5);
+
+/// Work of a page that a space's pool drops or changes the access of, if no other pool has it.
+pub const POOL_PAGE_WORK: u64 = limit(110, 1 << 6);
+
+/// Work that comes on top if other pools have the page, too.
+pub const SHARED_PAGE_WORK: u64 = limit(150, 1 << 6);
+
+/// Work of a page that is lent.
+pub const LEND_WORK: u64 = limit(75, 1 << 6);
+
+/// Work of a page that was checked for a message in vain.
+pub const VAIN_WORK: u64 = limit(110, 1 << 6);
 
 /// Work of the end of a mapping, without a shootdown.
 pub const UNMAP_WORK: u64 = limit(350, 1 << 7);

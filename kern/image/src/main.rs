@@ -236,6 +236,8 @@ fn idle_once(entry: &mut CpuEntry) {
         context(entry).trace().event(|| Event::Woken {});
         quiesce::unpark(entry);
         take_idle_interrupts(entry, came);
+    } else {
+        let_interrupts_in(entry);
     }
     if let Some(task) = context(entry).take_mail() {
         context::load_for(entry.here(), task);
@@ -273,14 +275,22 @@ fn work_off(entry: &mut CpuEntry) {
                 boot::resume(entry);
             }
         } else if cx.sched.more_mail.get() {
-            let came = idle::pause();
-            context(entry).begin_work();
-            take_idle_interrupts(entry, came);
+            let_interrupts_in(entry);
             let _ = context(entry).take_mail();
         } else {
             return;
         }
     }
+}
+
+/// Enables interrupts for a moment between two steps of a CPU that runs no program and has work: it
+/// may send itself mail for as long as it likes. What follows is an entry of its own.
+#[cold]
+#[inline(never)]
+fn let_interrupts_in(entry: &mut CpuEntry) {
+    let came = idle::pause();
+    context(entry).begin_work();
+    take_idle_interrupts(entry, came);
 }
 
 /// Handles the interrupts that came while this CPU ran no program, except for the mail.

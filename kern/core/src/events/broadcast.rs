@@ -28,7 +28,7 @@ use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
-use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS, MESSAGE_PAGES_MAX};
+use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS, BROADCAST_WORDS, MESSAGE_PAGES_MAX};
 use kern_base::machine::Machine;
 use smp::door::Ref;
 use smp::events::Turn;
@@ -109,7 +109,8 @@ impl<'k, M: Machine> Events<'k, M> {
         event: Event,
     ) -> (Part<'k, Infallible>, Progress) {
         let put = |pool| Ok(self.put_event(pool, me.object(), event, Turn::Any));
-        self.send_to_some(me, group, begun, BROADCAST_STEPS, put)
+        let bound = BROADCAST_STEPS / (1 + event.info.words() as u16 / BROADCAST_WORDS);
+        self.send_to_some(me, group, begun, bound.max(1), put)
     }
 
     /// Broadcasts a message that carries pages.

@@ -21,6 +21,7 @@ use abi::{
     Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, GRANTS_MAX, Listening, MsgInfo, PAGE_SIZE, RANGES_MAX,
 };
 use kern_base::events::EventPool;
+use kern_base::limits::LEND_WORK;
 use kern_base::machine::Machine;
 use kern_base::task::Task;
 use smp::door::Ref;
@@ -35,7 +36,7 @@ use crate::payload::carry::{PAYLOAD_FLAGS, rights_of};
 use crate::payload::grants::{Patience, Prepared};
 use crate::payload::pages::{Ranges, ReceiveWindow};
 use crate::rooms::Events;
-use crate::{Answer, OpenTask, Refusal, Result};
+use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// How often the kernel tries to reduce an offer that its process changes meanwhile.
 const TRIES: usize = 4;
@@ -66,16 +67,22 @@ impl<'k, M: Machine> Events<'k, M> {
         if pages {
             self.payload().ranges_of(me.object(), &mut ranges)?;
         }
-        let lend = || if pages { self.payload().lend_ranges(me, &ranges) } else { Ok(()) };
+        let lend = || if pages { self.payload().lend_ranges(me, &ranges) } else { Ok(0) };
         let event = loaded_event(words, from, 0);
         let loaded = Loaded { pool, sender: me.object(), event, ranges: &ranges, turn: Turn::Any };
         let from_space = self.payload().space_of(me.object())?;
-        let put = self.payload().in_one_or_two(from_space, lend, || self.put_loaded(&loaded));
+        let put =
+            self.payload().in_one_or_two(from_space, me.lends_pages(), lend, || self.put_loaded(&loaded));
         if put.map_err(|refusal| self.patience_of(args, refusal))? {
             me.set_lends_pages(false);
             return Ok(Answer::DONE);
         }
-        lend()?;
+        refuse_if(MsgInfo(args.info).has(FLAG_NONBLOCK), Error::WouldBlock)?;
+        if !me.lends_pages() {
+            // This entry may have checked all pages in vain.
+            self.afford(ranges.iter().map(|range| range.count).sum::<u64>() * LEND_WORK)?;
+            lend()?;
+        }
         self.wait_for_room(me, args, pool, words, from)
     }
 

@@ -10,7 +10,7 @@
 
 use abi::{Error, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::frames::{FrameInfo, WhyNot};
-use kern_base::limits::{LOCK_WORK, PAGE_STEPS, SEND_WORK, UNMAP_WORK};
+use kern_base::limits::{LOCK_WORK, PAGE_STEPS, POOL_PAGE_WORK, SEND_WORK, SHARED_PAGE_WORK, UNMAP_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::objects::header_of;
@@ -62,8 +62,8 @@ impl<'k, M: Machine> Mem<'k, M> {
         self.tables().spot::<SMALL>(vspace, address)
     }
 
-    /// Applies a function to each page of a run, up to a bounded number; the rest is a system call
-    /// of its own. `work` returns whether CPUs may still have the earlier translation: they must
+    /// Applies a function to each page of a run, as far as the entry's work suffices and up to a
+    /// bounded number; the rest is a system call of its own. `work` returns whether CPUs may still have the earlier translation: they must
     /// flush it.
     fn each_pooled(
         self,
@@ -72,9 +72,11 @@ impl<'k, M: Machine> Mem<'k, M> {
         mark: Mark,
         mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
     ) -> Result<()> {
+        self.begin_work();
         let guard = vspace.get().lock(self.cpu);
         let mut stale = false;
         let outcome = (0..range.count.min(PAGE_STEPS)).try_for_each(|number| {
+            self.afford(POOL_PAGE_WORK)?;
             let address = range.address + number * range.page_size();
             let (spot, entry, info) = self.pooled_at(vspace, address, range.large)?;
             stale |= work(spot, entry, info, address)?;
@@ -117,6 +119,9 @@ impl<'k, M: Machine> Mem<'k, M> {
             (entry.pool_access(), false, remembered.is_some())
         };
         let locked = info.lock(self.cpu);
+        if locked.counts.get().mapped() > 1 {
+            self.note_work(SHARED_PAGE_WORK);
+        }
         self.tables().unlink(&locked, spot);
         self.tables().leave_pool(info, &locked, access);
         if stale {

@@ -131,7 +131,7 @@ impl<'k, M: Machine> Payload<'k, M> {
             self.look_for_disposals(me)?;
             self.check_grants(me.object())?;
         }
-        if info.has(FLAG_PAGES) { self.lend_pages(me, Patience::Wait) } else { Ok(()) }
+        if info.has(FLAG_PAGES) { self.lend_pages(me, Patience::Wait).map(drop) } else { Ok(()) }
     }
 
     /// Waits until the next slots that the running task offers for capabilities can be filled. A

@@ -14,7 +14,7 @@
 //! memory.
 
 use abi::{Error, MsgInfo, Op, PageMode, PageRange, RANGES_MAX};
-use kern_base::limits::MESSAGE_PAGES_MAX;
+use kern_base::limits::{LENT_AND_SENT, MESSAGE_PAGES_MAX};
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
 use kern_base::task::Task;
@@ -22,6 +22,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
+use crate::begun::{is_again, mark_again};
 use crate::mem::map::check_user_range;
 use crate::mem::pool::no_page;
 use crate::mem::transfer::{Row, check_disjoint, no_room};
@@ -154,17 +155,22 @@ impl<'k, M: Machine> Payload<'k, M> {
 
     /// Lends the pages of the running task's message, as a transfer needs whose giving space other
     /// CPUs may have loaded. The task may have to wait.
-    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience) -> Result<()> {
+    /// Returns: the number of pages.
+    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience) -> Result<u64> {
         let mut ranges = Ranges::new();
         self.ranges_of(me.object(), &mut ranges)?;
         self.lend_ranges(me, &ranges).map_err(|refusal| of_message(refusal, &ranges, patience))
     }
 
     /// Lends the pages of ranges that were read from the running task's UTCB.
-    pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges) -> Result<()> {
+    /// Returns: the number of pages.
+    pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges) -> Result<u64> {
         let from = self.space_of(me.object())?;
         me.set_lends_pages(true);
-        ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))
+        ranges.iter().try_fold(0, |pages, range| {
+            self.mem().lend(me, from, range)?;
+            Ok(pages + range.count)
+        })
     }
 
     /// Restores pages that a task of this CPU has lent and that were not transferred, because its
@@ -200,8 +206,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         let pass = || self.pass_payload(me.object(), receiver, info, patience);
         // Other processes may keep dropping pages that they share with a replier.
         let may_wait = patience == Patience::Wait || me.count_reply_wait(REPLY_WAITS);
-        let lend = || if may_wait { self.lend_pages(me, patience) } else { Ok(()) };
-        match self.in_one_or_two(self.space_of(me.object())?, lend, pass) {
+        let lend = || if may_wait { self.lend_pages(me, patience) } else { Ok(0) };
+        match self.in_one_or_two(self.space_of(me.object())?, me.lends_pages(), lend, pass) {
             Ok(()) => me.set_lends_pages(false),
             Err(Refusal::More) if !may_wait => return Err(NOT_READY),
             Err(refusal) => return Err(refusal),
@@ -210,23 +216,26 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     /// Transfers pages of space `from` by `pass`. If other CPUs can have the space loaded, calls
-    /// `lend` before.
+    /// `lend` before, which returns the number of pages, unless they are `lent` already. An entry
+    /// that has lent many pages does not send them, too: then the system call restarts.
     #[inline(always)]
     pub fn in_one_or_two<T>(
         self,
         from: Ref<'k, VSpace>,
-        lend: impl Fn() -> Result<()>,
+        lent: bool,
+        lend: impl Fn() -> Result<u64>,
         pass: impl Fn() -> Result<T>,
     ) -> Result<T> {
-        if !from.get().is_alone(self.id()) {
-            lend()?;
+        let lend_some = || refuse_if(lend()? > LENT_AND_SENT, Refusal::More);
+        if !lent && !from.get().is_alone(self.id()) {
+            lend_some()?;
         }
         let mut again = true;
         loop {
             match pass() {
                 // Another space maps one of the pages, too, and other CPUs may still have an older
                 // translation of it. A shootdown ends that, so wait for it.
-                Err(Refusal::More) if again => lend()?,
+                Err(Refusal::More) if again => lend_some()?,
                 passed => return passed,
             }
             again = false;
@@ -250,9 +259,12 @@ impl<'k, M: Machine> Payload<'k, M> {
         let target = args.a3;
         check_user_range(range.address, range.bytes(), range.page_size())?;
         check_user_range(target, range.bytes(), range.page_size())?;
-        let lend = || self.mem().lend(me, from, &range);
+        let lend = || {
+            mark_again(me.part());
+            self.mem().lend(me, from, &range).map(|()| range.count)
+        };
         let pass = || self.mem().hand_over((from, to), &[Row { range, target }], || Ok(()));
-        let gone = self.in_one_or_two(from, lend, pass);
+        let gone = self.in_one_or_two(from, is_again(me.part()), lend, pass);
         if let Err(Refusal::Error { .. }) = gone {
             self.mem().take_back(from, &range);
         }

@@ -3,10 +3,24 @@
 
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::Machine;
-use kern_base::paging::{EntryName, Links};
+use kern_base::paging::{ENTRIES, EntryName, Links};
+use kern_base::phys::Phys;
 
 use super::walk::Spot;
 use crate::rooms::Tables;
+
+/// The links of the entries of one page table, which is that table as long as this entry lasts.
+pub struct LinksOfTable<'k> {
+    table: Phys,
+    links: &'k [Links],
+}
+
+impl LinksOfTable<'_> {
+    /// Returns those of no table.
+    pub const fn none() -> Self {
+        LinksOfTable { table: Phys(u64::MAX), links: &[] }
+    }
+}
 
 impl<'k, M: Machine> Tables<'k, M> {
     /// Adds a page-table entry to a frame's list of mappings.
@@ -21,15 +35,39 @@ impl<'k, M: Machine> Tables<'k, M> {
     }
 
     /// Adds a page-table entry to a frame's list of mappings, beside `other`. That entry is mostly
-    /// the first, and then need not be searched for by its name.
+    /// the first, and then need not be searched for by its name. If not, the first is mostly in the
+    /// `last` table in which the loop over a message's pages has found one.
     #[inline(always)]
-    pub fn link_beside(self, frame: &LockedFrame<'_>, spot: Spot<'k>, other: Spot<'k>) {
-        if frame.first() != other.name() {
-            return self.link(frame, spot);
-        }
-        self.links(spot).set_next(other.name());
-        self.links(other).set_prev(spot.name());
+    pub fn link_beside(
+        self,
+        frame: &LockedFrame<'_>,
+        spot: Spot<'k>,
+        other: Spot<'k>,
+        last: &mut LinksOfTable<'k>,
+    ) {
+        let (first, links) = (frame.first(), self.links(spot));
+        let neighbour = if first == other.name() { self.links(other) } else { self.links_in(first, last) };
+        links.set_next(first);
+        neighbour.set_prev(spot.name());
         frame.set_first(spot.name());
+    }
+
+    /// Returns the links of an entry with a name that a list of mappings has.
+    #[inline(always)]
+    fn links_in(self, name: EntryName, last: &mut LinksOfTable<'k>) -> &'k Links {
+        if last.table != name.table() {
+            *last = self.links_of_table(name);
+        }
+        last.links.get(name.index()).unwrap_or_else(|| not_in_a_table(name))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn links_of_table(self, name: EntryName) -> LinksOfTable<'k> {
+        let Some(spot) = self.named(name) else { not_in_a_table(name) };
+        let first = spot.index - name.index();
+        let links = spot.vspace.get().links.row(self.pin(), first, ENTRIES).unwrap_or(&[]);
+        LinksOfTable { table: name.table(), links }
     }
 
     /// Takes a page-table entry off its frame's list of mappings. A single entry has no neighbours.
@@ -74,7 +112,13 @@ impl<'k, M: Machine> Tables<'k, M> {
     fn links_named(self, name: EntryName) -> &'k Links {
         match self.named(name) {
             Some(spot) => self.links(spot),
-            None => panic!("a frame is mapped by {name:x?}, which is in no page table"),
+            None => not_in_a_table(name),
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_in_a_table(name: EntryName) -> ! {
+    panic!("a frame is mapped by {name:x?}, which is in no page table")
 }

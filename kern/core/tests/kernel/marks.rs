@@ -2,7 +2,7 @@
 //! others.
 
 use abi::{Cap, Error, MAP_POOL, ObjType, Op, PageMode, PageRange};
-use kern_base::limits::PAGE_STEPS;
+use kern_base::limits::{ENTRY_WORK, PAGE_STEPS, POOL_PAGE_WORK};
 
 use crate::scene::Scene;
 use crate::world::make::INIT;
@@ -122,17 +122,18 @@ fn unmapping_a_frame_ends_with_its_own_shootdown() {
 fn an_error_waits_for_the_pages_before_it() {
     for (pool, op) in [(true, Op::Unmap), (true, Op::Protect), (false, Op::Unmap)] {
         let mut shared = Shared::new();
+        let one_entry = if pool { PAGE_STEPS.min(ENTRY_WORK / POOL_PAGE_WORK) } else { PAGE_STEPS };
         let space = shared.space.arg();
-        let frame = shared.pages(FROM, PAGE_STEPS + 1, if pool { POOL } else { 1 });
-        let last = FROM + PAGE_STEPS * PAGE;
+        let frame = shared.pages(FROM, one_entry + 1, if pool { POOL } else { 1 });
+        let last = FROM + one_entry * PAGE;
         let unmap = if pool {
             vec![space, 0, last, 0, 0, 1]
         } else {
-            vec![space, frame.arg(), last, 0, PAGE_STEPS, 1]
+            vec![space, frame.arg(), last, 0, one_entry, 1]
         };
         shared.s.w.must(0, Op::Unmap, &unmap);
         // The first entry does all pages but one, the second finds nothing.
-        shared.worker_does(op, &[space, if pool { 0 } else { frame.arg() }, FROM, 0, 0, PAGE_STEPS + 1]);
+        shared.worker_does(op, &[space, if pool { 0 } else { frame.arg() }, FROM, 0, 0, one_entry + 1]);
         while shared.s.w.step(0) {}
         assert!(!shared.worker.is_through(), "{op:?}: the other CPUs have not heard of it");
         shared.another_begins(0);
