@@ -274,6 +274,23 @@ fn a_task_that_is_suspended_while_calls_follow_it_serves_them_later() {
     crowd.end();
 }
 
+/// A call that goes to the task directly is served before those that follow. All are served.
+#[test]
+fn a_later_call_keeps_none_from_following() {
+    for by in [SOURCE, THIRD] {
+        let mut crowd = Crowd::new(START_CALLERS + FEW, None);
+        let last = crowd.s.w.start(crowd.clients, by, 20);
+        crowd.resume();
+        crowd.s.w.dismiss(SOURCE);
+        settle_but(&mut crowd.s.w, SOURCE);
+        assert_eq!(crowd.followers().len(), FEW - 1);
+        crowd.s.w.does_and_run(&last, call(crowd.target));
+        let order = crowd.in_order();
+        crowd.serves(&[vec![last], order].concat());
+        crowd.end();
+    }
+}
+
 /// Whether a question of a grace round waits in the mailbox of a CPU.
 fn is_asked(w: &World, n: usize) -> bool {
     check::snapshot(w).mails.iter().any(|mail| mail.cpu == n as u32 && mail.kind == MailKind::Grace)

@@ -303,7 +303,7 @@ fn capabilities() -> World {
 /// waited for it than go along.
 fn a_move() -> World {
     let mut w = World::with_memory(2, 8 << 20);
-    let process = w.process();
+    let process = w.process_of(abi::INIT_UNTYPED, START_CALLERS as u64 + 8, 64);
     let task = w.task_of(abi::INIT_UNTYPED, process, 1, 10, true);
     let note = w.make(0, ObjType::Notification, 0);
     w.must(0, Op::NotificationBind, &[note.arg(), task.cap.arg()]);
