@@ -49,7 +49,7 @@ methods! { Followers:
     fn is_idle(self) -> bool = self.sent.is_null() && self.count.get() == 0;
     /// Adds all blocks of `blocks`, which then follow.
     fn add(self, pin: Pin<'_>, blocks: &BlockQueue) = self.later.append(pin, blocks);
-    /// Returns the two queues: the blocks that leave first, and those that leave later. For surveys.
+    /// Returns the queue of the blocks that leave first, and that of the others. For surveys.
     fn queues(self) -> [&BlockQueue; 2] = [&self.first, &self.later];
     /// Returns the task whose block was sent. For surveys.
     fn sent<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.sent.get(pin);
