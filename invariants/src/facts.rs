@@ -147,6 +147,12 @@ impl<'a> Facts<'a> {
         self.busy != 0
     }
 
+    /// Returns whether a call or event has to follow its receiver, which has left the CPU where the
+    /// message block is.
+    pub(crate) fn follows(&self, task: &Task) -> bool {
+        self.linked.is_some_and(|linked| linked.of(self, task).follows == task.message_home + 1)
+    }
+
     /// Returns whether a CPU holds the lock of a derivation root, and may be changing its tree.
     pub fn is_root_locked(&self, root: u32) -> bool {
         self.locked_roots & 1 << root.min(63) != 0
@@ -173,7 +179,7 @@ impl<'a> Facts<'a> {
     /// Returns the task that has received a caller's call, or will receive it, if the call is at
     /// that task.
     pub fn callee(&self, task: &Task) -> Option<&'a Task> {
-        if is_at_callee(task) { self.task(task.callee) } else { None }
+        if is_at_callee(task) && !self.follows(task) { self.task(task.callee) } else { None }
     }
 
     /// Returns the borrowed SchedContext that a task has: the one that it runs on, or that it keeps

@@ -75,6 +75,8 @@ impl Checker {
     pub fn references(&mut self, snapshot: &Snapshot) -> Vec<(&'static Reference, Option<usize>)> {
         self.index.build(snapshot);
         let facts = Facts::new(snapshot, &self.index);
+        self.linked.walk(&facts, &mut self.findings);
+        let facts = facts.with_lists(&self.linked);
         REFERENCES.iter().map(|reference| (reference, (reference.first)(&facts))).collect()
     }
 }

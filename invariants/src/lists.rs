@@ -28,6 +28,8 @@ pub struct Links {
     pub shootdown: u32,
     /// One more than the CPU in whose list of tasks that learn about a death it is.
     pub unanswered: u32,
+    /// One more than the CPU from which its call or event has to follow its receiver.
+    pub follows: u32,
     /// One more than the CPU in whose list of tasks that wait for a grace period it is.
     pub grace: u32,
     /// One more than the CPU in whose heap of deadlines it is.
@@ -112,6 +114,11 @@ impl Linked {
         self.queue(f, (cpu.id, 0), waiters, out, |links| links.shootdown = cpu.id + 1);
         let waiters = [cpu.unanswered, cpu.unanswered_last];
         self.queue(f, (cpu.id, 0), waiters, out, |links| links.unanswered = cpu.id + 1);
+        for followers in
+            [[cpu.first_followers, cpu.first_followers_last], [cpu.followers, cpu.followers_last]]
+        {
+            self.queue(f, (cpu.id, 0), followers, out, |links| links.follows = cpu.id + 1);
+        }
         let waiters = [cpu.grace_waiters, cpu.grace_waiters_last];
         self.queue(f, (cpu.id, 0), waiters, out, |links| links.grace = cpu.id + 1);
         let mut soonest = u64::MAX;

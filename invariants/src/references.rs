@@ -205,7 +205,7 @@ references! {
     tasks.replies: Task -> reply, when |f, r| true, agrees |to| to.server == r.at && to.prev == 0;
     /// The callee of a call that is there serves it, has it in its queue, or has a Reply keep it:
     /// one of these.
-    tasks.callee: Task -> task, when |f, r| is_at_callee(r) && !r.ending,
+    tasks.callee: Task -> task, when |f, r| is_at_callee(r) && !r.ending && !f.follows(r),
         agrees |to| !f.is_steady(to) || is_known_once(f, r, to);
     /// The Reply that keeps a call knows the caller.
     tasks.held: Task -> reply, when |f, r| is_at_callee(r) && !r.ending,

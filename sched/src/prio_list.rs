@@ -8,9 +8,9 @@
 //!  chain   9a <---------------> 7a <-> 4a
 //! ```
 //! An insertion walks the chain to the end of the item's priority, and links the item into the
-//! order there. A change of priority inserts again. [`PrioList::find_first`] walks the chain, too,
-//! and [`PrioList::append`] inserts each priority of the other list as a whole. All other
-//! operations take a constant number of steps.
+//! order there. A change of priority inserts again. [`PrioList::find_first`] walks the chain, too.
+//! [`PrioList::append`] inserts each priority of the other list as a whole, and walks the chain
+//! once for all of them. All other operations take a constant number of steps.
 
 use core::cell::Cell;
 
@@ -147,30 +147,47 @@ impl<T: PrioQueued> PrioList<T> {
             self.first.set(Some(first));
             self.last.set(Some(last));
         } else {
-            self.enter_among(pin, first, last);
+            let _ = self.enter_among(pin, first, last, None);
         }
     }
 
-    /// Adds waiters of one priority to others.
-    fn enter_among(&self, pin: Pin<'_>, first: Ref<'_, T>, last: Ref<'_, T>) {
+    /// Adds waiters of one priority to others. The search for their place begins in the chain at
+    /// `from`, which has a higher priority, or else at the first waiter. Returns the first waiter
+    /// of their priority.
+    fn enter_among<'k>(
+        &self,
+        pin: Pin<'k>,
+        first: Ref<'k, T>,
+        last: Ref<'_, T>,
+        from: Option<Ref<'k, T>>,
+    ) -> Ref<'k, T> {
         let links = first.prio_links(pin);
-        let (higher, lower) = self.neighbours(pin, links.priority.get());
-        match higher {
+        let (higher, lower) = self.neighbours(pin, links.priority.get(), from);
+        let class = match higher {
             Some(class) if class.prio_links(pin).priority.get() == links.priority.get() => {
                 links.place.set(Place::Follower);
+                class
             }
             _ => {
                 links.place.set(Place::First);
                 self.enter_chain(pin, first, higher, lower);
+                first
             }
-        }
+        };
         self.enter_order(pin, first, last, lower);
+        class
     }
 
     /// Moves all waiters of `other` into this list, those of each priority after all that are here.
-    /// The number of steps depends on the number of priorities, and not on that of the waiters.
+    /// The number of steps is at most that of the priorities in both lists, however many waiters
+    /// there are.
     pub fn append(&self, pin: Pin<'_>, other: &PrioList<T>) {
-        let mut class = other.first.take(pin);
+        if self.is_empty() {
+            self.first.set(other.first.take(pin));
+            self.last.set(other.last.take(pin));
+            return;
+        }
+        let (mut class, mut from) = (other.first.take(pin), None);
         while let Some(first) = class {
             let links = first.prio_links(pin);
             class = links.lower.take(pin);
@@ -182,7 +199,7 @@ impl<T: PrioQueued> PrioList<T> {
                 None => other.last.take(pin),
             };
             if let Some(last) = last {
-                self.enter(pin, first, last);
+                from = Some(self.enter_among(pin, first, last, from));
             }
         }
     }
@@ -260,9 +277,16 @@ impl<T: PrioQueued> PrioList<T> {
     }
 
     /// Returns the last waiter in the chain whose priority is at least `priority`, and the waiter
-    /// after it in the chain. The chain has the first waiter of each priority.
-    fn neighbours<'k>(&self, pin: Pin<'k>, priority: u8) -> (Option<Ref<'k, T>>, Option<Ref<'k, T>>) {
-        let (mut higher, mut lower) = (None, self.first.get(pin));
+    /// after it in the chain. The chain has the first waiter of each priority. The search begins at
+    /// `from`, which has a higher priority, or else at the first waiter.
+    fn neighbours<'k>(
+        &self,
+        pin: Pin<'k>,
+        priority: u8,
+        from: Option<Ref<'k, T>>,
+    ) -> (Option<Ref<'k, T>>, Option<Ref<'k, T>>) {
+        let after = from.map_or(&self.first, |from| &from.get().prio_links(pin).lower);
+        let (mut higher, mut lower) = (from, after.get(pin));
         while let Some(class) = lower {
             if class.prio_links(pin).priority.get() < priority {
                 break;

@@ -37,6 +37,10 @@ impl CpuSet {
         self.0[word_of(cpu)] |= bit_of(cpu);
     }
 
+    pub const fn remove(&mut self, cpu: CpuId) {
+        self.0[word_of(cpu)] &= !bit_of(cpu);
+    }
+
     #[inline(always)]
     pub const fn contains(&self, cpu: CpuId) -> bool {
         self.0[word_of(cpu) % WORDS] & bit_of(cpu) != 0
@@ -163,6 +167,8 @@ mod tests {
         }
         assert_eq!(members(set), [0, 3, 63, 64, 1023]);
         assert_eq!((set.first_word(), set.is_empty()), (1 << 63 | 1 << 3 | 1, false));
+        [64, 64, 3].into_iter().for_each(|n| set.remove(cpu(n)));
+        assert_eq!(members(set), [0, 63, 1023]);
     }
 
     #[test]

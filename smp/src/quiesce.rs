@@ -43,7 +43,9 @@
 //! Then nothing refers to the object, and its memory can be used again. The memory's region begins
 //! the quiet period itself, and starts again at its end
 //! ([`Region::begin_reset`](crate::door::Region::begin_reset)). Requires: a CPU that takes out a
-//! message about a dead object sends no further message that refers to it.
+//! message about a dead object sends no further message that refers to it. A CPU that keeps such
+//! messages outside of its mailbox, to push them later, puts questions off until it has pushed
+//! them, and has taken them out again ([`put_off`]).
 //!
 //! # Memory ordering
 //! Let CPU D unlink an object and read the epoch, CPU I run the round, and CPU T use the object.
@@ -73,6 +75,14 @@ use crate::sync::{AtomicU64, Ordering, fence, fence_after_exchange, fence_after_
 pub struct GraceMail {
     by: CpuId,
     at: CpuId,
+}
+
+impl GraceMail {
+    /// Returns the CPU that asks the CPU `here` by this mail. Returns `None` if the mail answers
+    /// `here`. The mail of a CPU to itself is a question.
+    pub fn asker(self, here: CpuId) -> Option<CpuId> {
+        (self.at == here).then_some(self.by)
+    }
 }
 
 /// The count of rounds that all CPUs share.
@@ -274,6 +284,17 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
         state.owed.set(owed);
     }
     state.unsettled.set(true);
+}
+
+/// Puts a [`GraceMail`] that this CPU's mailbox delivered behind all mail that is there. The round
+/// goes on when it comes again. Until then it interrupts no program.
+pub fn put_off<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
+    let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
+    let mailbox = cpus.all().block(pin, pin.cpu()).mailbox();
+    // The node has the lowest rank.
+    if mailbox.push(pin, pair.map(|pair| &pair.grace.node), mail.into()).is_needed() {
+        cpus.interrupt(pin.cpu());
+    }
 }
 
 /// How far a [`settle`] came.

@@ -63,6 +63,16 @@ record! {
         unanswered: u64,
         /// The last of these.
         unanswered_last: u64,
+        /// The first task whose message block leaves here first, to follow its receiver.
+        first_followers: u64,
+        /// The last of these.
+        first_followers_last: u64,
+        /// The first task whose message block leaves here after those.
+        followers: u64,
+        /// The last of these.
+        followers_last: u64,
+        /// The task whose message block was sent to the CPU's own mailbox, to follow its receiver.
+        sent_follower: u64,
         /// A drain has left mail behind, which nobody announces.
         more_mail: bool,
         /// When the CPU looks into its mailbox, if it defers its mail; otherwise all ones.

@@ -1,9 +1,10 @@
 //! Calls: message blocks are where they belong, and callees know their callers.
 
-use snapshot::{Stage, State, Task};
+use snapshot::{MailKind, Stage, State, Task};
 
 use crate::facts::{Facts, is_at_callee, name_of};
 use crate::report::Findings;
+use crate::rules::is_shell;
 
 const PENDING_SENDERS: u32 = 1 << 0;
 const PENDING_BITS: u32 = 1 << 1;
@@ -37,8 +38,48 @@ pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
         }
         if task.state == State::AwaitRemote && rests && !task.ending {
             let there = f.task(task.callee).is_some_and(|callee| callee.home == task.message_home);
-            hold!(out, there, "{}: its message is not with {}", name(), f.name(task.callee));
+            hold!(
+                out,
+                there || f.follows(task),
+                "{}: its message is not with {}",
+                name(),
+                f.name(task.callee)
+            );
         }
+    }
+}
+
+/// A call or event that has to follow its receiver waits, and its receiver has left that CPU, or
+/// has ended. As long as there are such calls on a CPU, one is in that CPU's own mailbox, and
+/// nowhere else is one that was sent.
+pub fn followers(f: &Facts<'_>, out: &mut Findings) {
+    if f.any_busy() {
+        return;
+    }
+    for task in &f.s.tasks {
+        let links = f.linked.map(|linked| linked.of(f, task)).unwrap_or_default();
+        if links.follows == 0 {
+            continue;
+        }
+        let (name, n) = (|| name_of(task), links.follows - 1);
+        let waits = match task.state {
+            State::Sending => task.home == n,
+            _ => task.home != n && (task.state == State::AwaitRemote || task.ending),
+        };
+        let is_queued = waits && task.stage == Stage::Queued && task.held == 0;
+        hold!(out, is_queued, "{} follows from cpu{n}, and does not wait", name());
+        let callee = f.task(task.callee);
+        let away = callee.map_or_else(|| is_shell(f, task.callee), |callee| callee.home != n);
+        hold!(out, away, "{} follows {} from cpu{n}", name(), f.name(task.callee));
+    }
+    for cpu in &f.s.cpus {
+        let (n, sent) = (cpu.id, f.task(cpu.sent_follower));
+        let waits = cpu.first_followers | cpu.followers != 0;
+        hold!(out, !waits || sent.is_some(), "cpu{n} keeps calls that follow, and sends none");
+        let Some(sent) = sent else { continue };
+        let about = |mail: &snapshot::Mail| mail.kind == MailKind::Message && mail.about == sent.at;
+        let there = f.s.mails.iter().any(|mail| about(mail) && mail.cpu == n);
+        hold!(out, there && sent.stage == Stage::Out, "{} is not in the mailbox of cpu{n}", name_of(sent));
     }
 }
 

@@ -76,6 +76,7 @@ rules! {
     "deadlines" = tasks::deadlines;
     "dead-tasks" = tasks::dead_tasks;
     "message-blocks" = calls::message_blocks;
+    "followers" = calls::followers;
     "pending" = calls::pending;
     "clients" = calls::clients;
     "holders" = time::holders;

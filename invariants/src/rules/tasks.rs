@@ -42,7 +42,7 @@ pub fn states(f: &Facts<'_>, out: &mut Findings) {
             hold!(out, task.message_home == task.home, "{}: its message is away", name());
             let callee = f.task(task.callee);
             let here = callee.is_some_and(|callee| callee.home == task.home);
-            hold!(out, here, "{} calls {} locally", name(), f.name(task.callee));
+            hold!(out, here || f.follows(task), "{} calls {} locally", name(), f.name(task.callee));
             let kept = task.held != 0;
             hold!(out, kept == (links(f, task).replies > 0), "{}: kept or not", name());
         }

@@ -15,6 +15,7 @@ use test_abi::kills::Kill;
 
 use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
+use crate::followers::Followers;
 use crate::memory::VSpace;
 use crate::methods::methods;
 use crate::notification::Notification;
@@ -106,6 +107,8 @@ pub struct CpuSched {
     pub forgetful: BlockQueue,
     /// Requests that this CPU has kept until a death which has come: they are to be answered.
     pub unanswered: BlockQueue,
+    /// Calls and events whose receivers have moved to other CPUs, and which still have to follow.
+    pub followers: Followers,
     /// The next shootdown of this entry makes all CPUs forget everything.
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound, or this CPU defers its

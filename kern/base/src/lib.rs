@@ -22,6 +22,7 @@ pub mod cpu;
 pub mod events;
 pub mod fault_ring;
 pub mod flags;
+pub mod followers;
 pub mod frames;
 pub mod group;
 pub mod header;

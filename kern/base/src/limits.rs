@@ -32,6 +32,10 @@ pub const PROGRAM_MAIL: usize = limit(2, 2);
 /// walks continue by mail, so a chain of calls may have any length.
 pub const CALL_STEPS: usize = limit(32, 3);
 
+/// Waiting calls and events that go along with a task at its first resume. The others follow one
+/// by one.
+pub const START_CALLERS: usize = limit(8, 1);
+
 /// Tasks that do not outrank the program, and that an interrupt of it wakes: by their deadlines,
 /// and at the end of a grace period, a shootdown or a task.
 pub const PROGRAM_WAKES: usize = limit(2, 1);

@@ -17,6 +17,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let (front, top, summary, [word0, word1, word2, word3]) = sched.queue.survey();
         let [shootdown_waiters, shootdown_waiters_last] = self.ends(&sched.forgetful);
         let [unanswered, unanswered_last] = self.ends(&sched.unanswered);
+        let [first, later] = sched.followers.queues();
+        let [first_followers, first_followers_last] = self.ends(first);
+        let [followers, followers_last] = self.ends(later);
         let [grace_waiters, grace_waiters_last] = sched.grace_waiters.ends().map(|at| self.at(at));
         let block = self.cx.k.block(self.cx.pin(), id);
         let (shootdowns_over, shootdowns_begun) = block.shootdowns();
@@ -30,10 +33,12 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [sched] idle, until, timer, more_mail, expire_at, resting;
             [] top, summary, word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
             [] grace_waiters, grace_waiters_last, unanswered, unanswered_last;
+            [] first_followers, first_followers_last, followers, followers_last;
             [] shootdowns_over, shootdowns_begun;
             id = id,
             busy = self.still.is_busy(id),
             context = sched.current,
+            sent_follower = sched.followers.sent(cx.pin()),
             expects_labels = halves.fold(0, |labels, half| labels | 1u32 << label_of(half)),
             expects_receiver = hot.recv_half,
             expects_caller = hot.await_half,

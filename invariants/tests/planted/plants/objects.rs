@@ -233,6 +233,27 @@ pub const PLANTS: &[Planted] = &[
         task.message_node = snapshot::IN_MAILBOX;
         Some(())
     }),
+    ("followers", "calls that have to follow, and none that is sent", |s| {
+        first!(s.cpus, |cpu| cpu.followers != 0)?.sent_follower = 0;
+        Some(())
+    }),
+    ("followers", "a call that was sent, and is in no mailbox", |s| {
+        let sent = s.cpus.iter().find(|cpu| cpu.sent_follower != 0)?.sent_follower;
+        s.mails.retain(|mail| mail.about != sent);
+        Some(())
+    }),
+    ("followers", "a call that follows a task of its own CPU", |s| {
+        let cpu = s.cpus.iter().find(|cpu| cpu.followers != 0)?;
+        let (id, first) = (cpu.id, cpu.followers);
+        let callee = s.tasks.iter().find(|task| task.at == first)?.callee;
+        first!(s.tasks, |task| task.at == callee)?.home = id;
+        Some(())
+    }),
+    ("followers", "a call that follows, and was received", |s| {
+        let first = s.cpus.iter().find(|cpu| cpu.followers != 0)?.followers;
+        first!(s.tasks, |task| task.at == first)?.stage = Stage::Owed;
+        Some(())
+    }),
     ("pending", "callers that a receive would overlook", |s| {
         first!(s.tasks, |task| task.senders != 0)?.pending &= !1;
         Some(())

@@ -129,6 +129,9 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU
     /// where its callee is now, or fails it.
     fn call_arrived(self, block: Block<'k>) {
+        if self.sched.followers.has_come(block.task()) {
+            self.life().send_follower();
+        }
         let Some(callee) = block.callee(self.pin()) else { no_callee(block.task().get().id()) };
         let sent = Sent { callee, words: block.words(), from: block.sender() };
         let dead = Refusal::dead(callee.get().id());

@@ -19,6 +19,8 @@
 //!   [`quiesce::settle`] the CPU checks its list ([`crate::door::wake`]).
 //! * The first waiter of a band of priorities waits for at most a few rounds more than those behind
 //!   it. So these may wait for the first one, which has requested the rounds that it needs.
+//! * A CPU answers the question of a round after all calls and events have left that were about to
+//!   follow their receivers when the question came ([`crate::life::followers`]).
 //! * User level can write the register with the ticket. The kernel accepts only a ticket that this
 //!   CPU has given out, so a task that has moved begins to wait again. If a task forges a ticket,
 //!   its own call returns too early. That frees no memory: a reset waits by a ticket that the
@@ -123,6 +125,20 @@ impl<'k, M: Machine> Grace<'k, M> {
 
     /// Handles a grace message that arrived in this CPU's mailbox.
     pub fn grace_arrived(self, mail: GraceMail) {
-        quiesce::receive(self.k, self.pin(), mail);
+        if !self.comes_later(mail) {
+            quiesce::receive(self.k, self.pin(), mail);
+        }
+    }
+
+    /// Puts a question off while calls and events are here that have to follow their receivers:
+    /// they refer to tasks that may be dead. Returns whether it did.
+    fn comes_later(self, mail: GraceMail) -> bool {
+        let followers = &self.sched.followers;
+        let waits = !followers.is_idle()
+            && mail.asker(self.id()).is_some_and(|asker| followers.puts_off(self.pin(), asker));
+        if waits {
+            quiesce::put_off(self.k, self.pin(), mail);
+        }
+        waits
     }
 }

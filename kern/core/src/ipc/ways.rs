@@ -245,14 +245,28 @@ impl<'k, M: Machine> Ipc<'k, M> {
         word: u64,
         batch: &mut Batch<'k, Mail>,
     ) {
+        self.leave_queue(&block, receiver, to, word & !u64::from(u32::MAX));
+        let node = block.task().map(|t| &t.msg_node);
+        batch.add(node, Mail::Message(self.outbox().seal(block, to)));
+    }
+
+    /// Sends a call or event, whose receiver has left this CPU, through this CPU's own mailbox,
+    /// from which it goes on to the receiver.
+    pub fn send_after(self, block: Block<'k>, receiver: Ref<'k, Task>) {
+        self.leave_queue(&block, receiver, self.id(), receiver.get().tag());
+        // For one whose time does not go along.
+        block.task().get().msg_node.set_rank(0);
+        self.outbox().send_block(block, self.id());
+    }
+
+    /// Makes a block that has left a queue ready to travel.
+    fn leave_queue(self, block: &Block<'k>, receiver: Ref<'k, Task>, to: CpuId, tag: u64) {
         let sender = self.open(block.task());
         if let Some(sender) = sender {
             sender.enter(State::AwaitRemote);
         }
-        self.leave_sender(&block, sender, to);
-        block.goes_out(receiver, tag_of(word & !u64::from(u32::MAX), block.info()));
-        let node = block.task().map(|t| &t.msg_node);
-        batch.add(node, Mail::Message(self.outbox().seal(block, to)));
+        self.leave_sender(block, sender, to);
+        block.goes_out(receiver, tag_of(tag, block.info()));
     }
 
     /// Makes the block of a waiting sender ready to leave this CPU. The sender's time goes along,

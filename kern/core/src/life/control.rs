@@ -88,8 +88,8 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) -> Block<'k> {
         let msg = caller.get().message(self.pin());
         let callee = msg.and_then(|msg| msg.callee(self.pin()));
-        let callee = callee.and_then(|callee| self.open(callee));
         let Some((msg, callee)) = msg.zip(callee) else { no_callee(caller.get().id()) };
+        let Some(callee) = self.open(callee) else { return self.unlink_follower(caller) };
         let block = if let Some(reply) = msg.held(self.pin()) {
             Reply::release(reply, self.pin())
         } else if callee.serves(caller) {

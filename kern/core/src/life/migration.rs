@@ -3,16 +3,17 @@
 //!
 //! # What moves
 //! The task's CPU-local state, its message block, and the SchedContext and the Notification that
-//! are bound to it move. The calls and events that are queued at the task follow. A task that has
-//! never run has nothing else: it neither waits nor serves, it holds its own SchedContext, and no
-//! other task waits for its Notification.
+//! are bound to it move. The best calls and events that are queued at the task go along, and the
+//! others follow ([`crate::life::followers`]). A task that has never run has nothing else: it
+//! neither waits nor serves, it holds its own SchedContext, and no other task waits for its
+//! Notification.
 //!
 //! # Steps
 //! 1. The source gives each part up ([`Held::leave_for`](smp::door::Held::leave_for)), so that no
 //!    CPU can open it.
 //! 2. The source pushes one [`Batch`](smp::mailbox::Batch): the task ([`Mail::Arrival`], in the
-//!    node of its message block), then its callers and senders in their order. No later call can
-//!    get between them.
+//!    node of its message block), then up to [`START_CALLERS`] of its callers and senders in their
+//!    order. No later call can get between them.
 //! 3. The destination becomes the home of each part ([`Homed::arrive`](smp::door::Homed::arrive)).
 //!    The state word gets the new home last. Then the task runs, unless it was suspended meanwhile.
 //!
@@ -33,6 +34,7 @@
 
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
+use kern_base::limits::START_CALLERS;
 use kern_base::machine::Machine;
 use kern_base::task::{OpenTask, Task};
 use smp::door::Ref;
@@ -40,8 +42,8 @@ use smp::door::Ref;
 use crate::rooms::Life;
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// Sends a task that is resumed for the first time to the CPU where it is to run, with all
-    /// callers that are queued at it. Returns: whether the task has left.
+    /// Sends a task that is resumed for the first time to the CPU where it is to run, with the best
+    /// callers that are queued at it. The others follow. Returns: whether the task has left.
     pub fn move_to_start(self, task: OpenTask<'k>) -> bool {
         let (pin, to) = (self.pin(), task.start_on());
         let Some(cpu) = self.k.cpus.get(pin, to.index()).filter(|_| to != self.id()) else { return false };
@@ -58,12 +60,12 @@ impl<'k, M: Machine> Life<'k, M> {
         let mut batch = cpu.get().mailbox().batch(pin);
         task.get().msg_node.set_rank(self.rank_for(to));
         batch.add(task.object().map(|t| &t.msg_node), Mail::Arrival(task.object().ptr()));
-        for queue in [callers, posters] {
-            while let Some(block) = queue.pop(pin) {
-                self.ipc().send_along(block, task.object(), to, word, &mut batch);
-            }
+        for _ in 0..START_CALLERS {
+            let Some(block) = callers.pop(pin).or_else(|| posters.pop(pin)) else { break };
+            self.ipc().send_along(block, task.object(), to, word, &mut batch);
         }
         self.outbox().interrupt(to, batch.push());
+        self.follow(&callers, &posters);
         true
     }
 

@@ -1,6 +1,7 @@
 //! Objects end: the room [`Life`](crate::rooms::Life).
 
 pub mod control;
+pub mod followers;
 pub mod kill;
 pub(crate) mod killed;
 pub(crate) mod migration;

@@ -18,6 +18,7 @@ mod differ;
 mod events;
 mod expiry;
 mod faults;
+mod followers;
 mod grants;
 mod groups;
 mod growth;

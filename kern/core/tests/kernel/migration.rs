@@ -314,6 +314,7 @@ fn who_asks_on_the_wrong_cpu_is_told_the_right_one() {
 }
 
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "a later call may overtake those that follow")]
 fn a_later_call_does_not_overtake_those_that_move_along() {
     everywhere(|_, cpu| Act::Call(cpu), |w, m, cpu, _| serves(w, m, Some(&m.idlers[cpu])));
 }

@@ -11,11 +11,13 @@ use abi::{Cap, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
 use invariants::pte::{Pte, What};
 use invariants::{Checker, Snapshot};
 use kern_base::group::MEMBER_KEY_SHIFT;
+use kern_base::limits::START_CALLERS;
 use kern_base::machine::Access;
 use kern_base::paging;
 use proptest::prelude::*;
 use snapshot::SlotUse;
 
+use crate::scene::{GROUP, call};
 use crate::storm;
 use crate::world::check;
 use crate::world::machine::DEVICES;
@@ -134,6 +136,8 @@ fn sights(checker: &mut Checker, s: &Snapshot) -> BTreeSet<String> {
     for cpu in &s.cpus {
         let lists = [cpu.grace_waiters, cpu.shootdown_waiters, cpu.unanswered, cpu.front, u64::from(cpu.top)];
         seen.insert(format!("cpu {:?}", lists.map(|at| at != 0)));
+        let lists = [cpu.first_followers, cpu.followers, cpu.sent_follower];
+        seen.insert(format!("followers {:?}", lists.map(|at| at != 0)));
     }
     for pool in &s.pools {
         let reader = s.slots.iter().find(|slot| slot.at == pool.reader).map(|slot| slot.object);
@@ -295,13 +299,21 @@ fn capabilities() -> World {
     w
 }
 
-/// A task that moves to the CPU where it is to run, with its Notification.
+/// A task that moves to the CPU where it is to run, with its Notification. More callers have
+/// waited for it than go along.
 fn a_move() -> World {
     let mut w = World::with_memory(2, 8 << 20);
-    let process = w.process();
+    let process = w.process_of(abi::INIT_UNTYPED, START_CALLERS as u64 + 8, 64);
     let task = w.task_of(abi::INIT_UNTYPED, process, 1, 10, true);
     let note = w.make(0, ObjType::Notification, 0);
     w.must(0, Op::NotificationBind, &[note.arg(), task.cap.arg()]);
+    let group = w.group(4, 16);
+    w.join_all(group, process, GROUP);
+    w.expose(group, 1, task.cap);
+    for n in 0..START_CALLERS as u64 + 4 {
+        let caller = w.start(process, 0, 10 + n % 2);
+        w.does_and_run(&caller, call(Target::new(GROUP, 1)));
+    }
     w.begin(0, Regs::op(Op::TaskResume, &[task.cap.arg()]));
     w
 }
