@@ -63,8 +63,8 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Applies a function to each page of a run, as far as the entry's work suffices and up to a
-    /// bounded number; the rest is a system call of its own. `work` returns whether CPUs may still have the earlier translation: they must
-    /// flush it.
+    /// bounded number; the rest is a system call of its own. `work` returns whether CPUs may still
+    /// have the earlier translation: they must flush it.
     fn each_pooled(
         self,
         me: OpenTask<'k>,
