@@ -16,7 +16,7 @@ const fn limit<T: Copy>(normal: T, small: T) -> T {
 /// Pages that a message can have: programs see the normal bound.
 pub const MESSAGE_PAGES_MAX: u64 = limit(abi::MESSAGE_PAGES_MAX, 4);
 
-/// Most pages that one kernel entry lends and also transfers.
+/// Most pages that one kernel entry lends to be shared and also transfers.
 pub const LENT_AND_SENT: u64 = limit(16, 1);
 
 /// Most mappings that a page can have. A power of two: a count that has reached it has its bit set.
@@ -80,7 +80,7 @@ pub const PAGE_STEPS: u64 = limit(64, 2);
 pub const FORGET_EACH: u64 = limit(8, 2);
 
 /// Work that one kernel entry does, in instructions.
-pub const ENTRY_WORK: u64 = limit(5 << 10, 1 << 9);
+pub const ENTRY_WORK: u64 = limit(6 << 10, 1 << 9);
 
 /// Work that an interrupt of a program does.
 pub const INTERRUPT_WORK: u64 = limit(2_000, 1 << 9);

@@ -105,8 +105,9 @@ pub struct TaskHot {
     /// What ends its wait from outside.
     ending: Cell<Ending>,
     pub search: SearchMarks,
-    /// Bit [`LENDS`]: it has lent pages to a message, which may not have gone. The bits below: how
-    /// many entries of its present reply could wait for these pages.
+    /// Bit [`LENDS`]: it has lent pages to a message, which may not have gone. Bit [`LENT`]: all of
+    /// them, and an earlier entry has seen that. The bits below: how many entries of its present
+    /// reply could wait for these pages.
     lends: Cell<u8>,
     /// How many messages it has sent to other CPUs.
     pub(crate) sent: Cell<u32>,
@@ -127,6 +128,9 @@ pub struct TaskHot {
 
 /// In `lends`: the task has lent pages.
 const LENDS: u8 = 0x80;
+
+/// In `lends`: the task has lent all pages of its message.
+const LENT: u8 = 0x40;
 
 /// `pending` bit: callers are queued.
 const PENDING_CALLERS: u64 = 1 << 0;
@@ -194,10 +198,14 @@ methods! { TaskHot:
     /// Notes whether the task lends pages to a message; false once they have gone or are back.
     fn set_lends_pages(self, on: bool) =
         self.lends.set(if on { self.lends.get() | LENDS } else { 0 });
+    /// Returns whether the task had lent all pages of its message when this entry began.
+    fn has_lent_pages(self) -> bool = self.lends.get() & LENT != 0;
+    /// Notes that all pages of the task's message are lent: the next entry sends them.
+    fn note_lent_pages(self) = self.lends.set(self.lends.get() | LENT);
     /// Counts an entry of a reply that may wait for the replier's pages. Returns whether it is one
-    /// of the first `most`, which is below [`LENDS`].
+    /// of the first `most`, which is below [`LENT`].
     fn count_reply_wait(self, most: u8) -> bool = {
-        let goes_on = self.lends.get() & !LENDS < most;
+        let goes_on = self.lends.get() & !(LENDS | LENT) < most;
         self.lends.set(self.lends.get() + u8::from(goes_on));
         goes_on
     };

@@ -67,12 +67,12 @@ impl<'k, M: Machine> Events<'k, M> {
         if pages {
             self.payload().ranges_of(me.object(), &mut ranges)?;
         }
-        let lend = || if pages { self.payload().lend_ranges(me, &ranges) } else { Ok(0) };
+        let lend = || if pages { self.payload().lend_ranges(me, &ranges) } else { Ok(false) };
         let event = loaded_event(words, from, 0);
         let loaded = Loaded { pool, sender: me.object(), event, ranges: &ranges, turn: Turn::Any };
         let from_space = self.payload().space_of(me.object())?;
         let put =
-            self.payload().in_one_or_two(from_space, me.lends_pages(), lend, || self.put_loaded(&loaded));
+            self.payload().in_one_or_two(from_space, me.has_lent_pages(), lend, || self.put_loaded(&loaded));
         if put.map_err(|refusal| self.patience_of(args, refusal))? {
             me.set_lends_pages(false);
             return Ok(Answer::DONE);

@@ -33,7 +33,6 @@ use super::pool::no_page;
 use crate::rooms::Mem;
 use crate::tables::rmap::LinksOfTable;
 use crate::tables::walk::Spot;
-use crate::tlb::stale::LastOver;
 use crate::{OpenTask, Refusal, Result, refuse_if};
 
 /// Pages of one space, and their destination in another.
@@ -80,7 +79,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     pub fn lend(self, me: OpenTask<'k>, from: Ref<'k, VSpace>, range: &PageRange) -> Result<()> {
         let guard = from.get().lock(self.cpu);
         let alone = from.get().is_alone(self.id());
-        let (mut changed, mut stamp, over) = (false, None, LastOver::default());
+        let (mut changed, mut stamp) = (false, None);
         let outcome = self.each_row(from, range, |first, entries, number| {
             let moves = range.mode == PageMode::Move;
             let common = if moves { self.lend_common(range.large, entries, alone) } else { 0 };
@@ -89,7 +88,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 let entry = spot.load();
                 let address = address_in(range.address, range, number);
                 let locked = self.page_to_send(entry, moves, address)?.lock(self.cpu);
-                self.unstamp(&over, &locked);
+                self.unstamp(&locked);
                 // Another address space's pending shootdown of this page, or an earlier lending's.
                 if moves || waits_to_share(locked.counts.get()) {
                     stamp = stamp.or(locked.stamp());
@@ -194,9 +193,8 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Removes the stamp of a page if its shootdown is over.
-    #[inline(always)]
-    fn unstamp(self, over: &LastOver, locked: &LockedFrame<'_>) {
-        if locked.stamp().is_some_and(|stamp| self.tlb().is_over_beside(over, stamp)) {
+    fn unstamp(self, locked: &LockedFrame<'_>) {
+        if locked.stamp().is_some_and(|stamp| self.tlb().is_over(stamp)) {
             locked.set_stamp(None);
         }
     }
@@ -440,13 +438,13 @@ impl<'k, M: Machine> Mem<'k, M> {
         counted: &mut u64,
     ) -> Result<()> {
         let Row { range, target: to } = *row;
-        let (before, over) = (part.number + first as u64, LastOver::default());
+        let before = part.number + first as u64;
         for (at, (source, target)) in part.sources[first..].iter().zip(&part.targets[first..]).enumerate() {
             let number = before + at as u64;
             let address = address_in(range.address, &range, number);
-            let info = self.check_page::<MOVES>(&over, source.load(), address, alone)?;
+            let info = self.check_page::<MOVES>(source.load(), address, alone)?;
             let target = target.load();
-            if !self.tlb().is_free_beside(&over, target) {
+            if !self.tlb().is_free(target) {
                 // The destination's earlier page was unmapped, and some CPU may still have its
                 // translation.
                 let gone = target.shootdown().is_some();
@@ -472,17 +470,11 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Checks that a page of any kind can be sent: it was lent, and no shootdown of it is under way
     /// for which this transfer has to wait. Returns the page's record.
     #[inline(always)]
-    fn check_page<const MOVES: bool>(
-        self,
-        over: &LastOver,
-        entry: Pte,
-        address: u64,
-        alone: bool,
-    ) -> Result<&'k FrameInfo> {
+    fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<&'k FrameInfo> {
         let info = self.page_to_send(entry, MOVES, address)?;
         // The first half should have done this, and has not.
         let as_it_was = entry.is_present() && (MOVES || entry.is_writable());
-        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over_beside(over, stamp))
+        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp))
             && (MOVES || waits_to_share(info.glance(self.cpu)));
         if as_it_was && !alone || stale { Err(Refusal::More) } else { Ok(info) }
     }
@@ -490,7 +482,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Sends the pages of a part on the general path. They were checked, so this cannot fail.
     #[inline(never)]
     fn pass_general<const MOVES: bool>(self, mode: PageMode, part: &Part<'k>) {
-        let (sources, over) = (part.source.each_of(part.sources), LastOver::default());
+        let sources = part.source.each_of(part.sources);
         let mut table = LinksOfTable::none();
         for (source, target) in sources.zip(part.target.each_of(part.targets)) {
             let entry = source.load();
@@ -513,7 +505,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 target.store(entry.view(mode == PageMode::Copy));
             }
             // A third space may have dropped the page since the check.
-            self.unstamp(&over, &locked);
+            self.unstamp(&locked);
         }
     }
 }

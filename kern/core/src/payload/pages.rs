@@ -155,22 +155,24 @@ impl<'k, M: Machine> Payload<'k, M> {
 
     /// Lends the pages of the running task's message, as a transfer needs whose giving space other
     /// CPUs may have loaded. The task may have to wait.
-    /// Returns: the number of pages.
-    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience) -> Result<u64> {
+    /// Returns: whether this was the work of an entry.
+    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience) -> Result<bool> {
         let mut ranges = Ranges::new();
         self.ranges_of(me.object(), &mut ranges)?;
         self.lend_ranges(me, &ranges).map_err(|refusal| of_message(refusal, &ranges, patience))
     }
 
     /// Lends the pages of ranges that were read from the running task's UTCB.
-    /// Returns: the number of pages.
-    pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges) -> Result<u64> {
+    /// Returns: whether this was the work of an entry.
+    pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges) -> Result<bool> {
         let from = self.space_of(me.object())?;
         me.set_lends_pages(true);
-        ranges.iter().try_fold(0, |pages, range| {
-            self.mem().lend(me, from, range)?;
-            Ok(pages + range.count)
-        })
+        ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))?;
+        let is_long = shared_in(ranges) > LENT_AND_SENT;
+        if is_long {
+            me.note_lent_pages();
+        }
+        Ok(is_long)
     }
 
     /// Restores pages that a task of this CPU has lent and that were not transferred, because its
@@ -206,8 +208,8 @@ impl<'k, M: Machine> Payload<'k, M> {
         let pass = || self.pass_payload(me.object(), receiver, info, patience);
         // Other processes may keep dropping pages that they share with a replier.
         let may_wait = patience == Patience::Wait || me.count_reply_wait(REPLY_WAITS);
-        let lend = || if may_wait { self.lend_pages(me, patience) } else { Ok(0) };
-        match self.in_one_or_two(self.space_of(me.object())?, me.lends_pages(), lend, pass) {
+        let lend = || if may_wait { self.lend_pages(me, patience) } else { Ok(false) };
+        match self.in_one_or_two(self.space_of(me.object())?, me.has_lent_pages(), lend, pass) {
             Ok(()) => me.set_lends_pages(false),
             Err(Refusal::More) if !may_wait => return Err(NOT_READY),
             Err(refusal) => return Err(refusal),
@@ -216,17 +218,17 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     /// Transfers pages of space `from` by `pass`. If other CPUs can have the space loaded, calls
-    /// `lend` before, which returns the number of pages, unless they are `lent` already. An entry
-    /// that has lent many pages does not send them, too: then the system call restarts.
+    /// `lend` before, unless an earlier entry has seen that all are `lent`. If `lend` was the work of
+    /// an entry, the next one sends the pages.
     #[inline(always)]
     pub fn in_one_or_two<T>(
         self,
         from: Ref<'k, VSpace>,
         lent: bool,
-        lend: impl Fn() -> Result<u64>,
+        lend: impl Fn() -> Result<bool>,
         pass: impl Fn() -> Result<T>,
     ) -> Result<T> {
-        let lend_some = || refuse_if(lend()? > LENT_AND_SENT, Refusal::More);
+        let lend_some = || refuse_if(lend()?, Refusal::More);
         if !lent && !from.get().is_alone(self.id()) {
             lend_some()?;
         }
@@ -260,8 +262,12 @@ impl<'k, M: Machine> Payload<'k, M> {
         check_user_range(range.address, range.bytes(), range.page_size())?;
         check_user_range(target, range.bytes(), range.page_size())?;
         let lend = || {
-            mark_again(me.part());
-            self.mem().lend(me, from, &range).map(|()| range.count)
+            self.mem().lend(me, from, &range)?;
+            let is_long = shared_in(&[range]) > LENT_AND_SENT;
+            if is_long {
+                mark_again(me.part());
+            }
+            Ok(is_long)
         };
         let pass = || self.mem().hand_over((from, to), &[Row { range, target }], || Ok(()));
         let gone = self.in_one_or_two(from, is_again(me.part()), lend, pass);
@@ -270,6 +276,12 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
         gone.map(|()| Answer::DONE)
     }
+}
+
+/// Returns how many pages of these ranges are to be shared.
+fn shared_in(ranges: &[PageRange]) -> u64 {
+    let shared = ranges.iter().filter(|range| range.mode != PageMode::Move);
+    shared.map(|range| range.count).sum()
 }
 
 /// Returns what a refused transfer of ranges means for their message. Others may have mapped a page

@@ -230,7 +230,7 @@ impl<'k, M: Machine> Tables<'k, M> {
             let spot = self.spot_at(vspace, at, note.level());
             let maps = spot.filter(|spot| spot.load().has_page(spot.level));
             maps.into_iter().for_each(|spot| self.let_page_go(spot));
-            left = left.saturating_sub(if maps.is_some() { UNMAP_WORK } else { LOOK_WORK / 2 });
+            left = left.saturating_sub(if maps.is_some() { UNMAP_WORK } else { LOOK_WORK });
             at += 1;
         }
         if at == end

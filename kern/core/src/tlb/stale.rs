@@ -12,8 +12,6 @@
 //! another CPU's unfinished shootdown at a page, it makes its own shootdown flush everything on all
 //! CPUs ([`Tlb::widen`]).
 
-use core::cell::Cell;
-
 use smp::sync::Ordering::{Relaxed, Release};
 
 use kern_base::frames::{FrameInfo, LockedFrame};
@@ -26,26 +24,7 @@ use crate::rooms::Tlb;
 use crate::tlb::mark::Mark;
 use crate::{OpenTask, Refusal, Result};
 
-/// The last shootdown that a loop over pages found to be over. Pages that were unmapped together
-/// have one stamp, so most of them need no look at another CPU's block.
-#[derive(Default)]
-pub struct LastOver(Cell<Option<Stamp>>);
-
 impl<'k, M: Machine> Tlb<'k, M> {
-    /// Returns whether a shootdown is over, for the next page of a loop.
-    #[cold]
-    #[inline(never)]
-    pub fn is_over_beside(self, last: &LastOver, stamp: Stamp) -> bool {
-        if last.0.get() == Some(stamp) {
-            return true;
-        }
-        let is_over = self.is_over(stamp);
-        if is_over {
-            last.0.set(Some(stamp));
-        }
-        is_over
-    }
-
     /// Drops this CPU's translation of an address whose entry has changed. Returns whether other
     /// CPUs may still have it.
     /// Requires: the VSpace's lock is held, so that a CPU that becomes a home of the space later
@@ -91,18 +70,6 @@ impl<'k, M: Machine> Tlb<'k, M> {
     #[inline(always)]
     pub fn is_free(self, entry: Pte) -> bool {
         entry == Pte::EMPTY || entry.shootdown().is_some_and(|stamp| self.is_over(stamp))
-    }
-
-    /// Returns what [`Tlb::is_free`] does, for the next entry of a loop.
-    #[inline(always)]
-    pub fn is_free_beside(self, last: &LastOver, entry: Pte) -> bool {
-        entry == Pte::EMPTY || self.is_gone_beside(last, entry)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn is_gone_beside(self, last: &LastOver, entry: Pte) -> bool {
-        entry.shootdown().is_some_and(|stamp| self.is_over_beside(last, stamp))
     }
 
     /// Waits until the shootdown of an entry's earlier page is over. Without a task, no wait is
