@@ -187,7 +187,7 @@ fn a_caller_that_is_to_follow_can_be_cancelled_or_killed() {
                 assert_eq!(followers.len(), FEW - 1);
                 // The last one is that which was sent.
                 let sent = |tcb: &&Tcb| crowd.stage(tcb) == Stage::Out && !followers.contains(tcb);
-                let sent = *crowd.in_order().iter().filter(sent).last().expect("one was sent");
+                let sent = *crowd.in_order().iter().rev().find(sent).expect("one was sent");
                 let one = followers.get(which).copied().unwrap_or(sent);
                 let op = if end == End::Cancel { Op::TaskCancel } else { Op::TaskKill };
                 let w = &mut crowd.s.w;
