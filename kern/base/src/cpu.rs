@@ -107,8 +107,6 @@ pub struct CpuSched {
     pub forgetful: BlockQueue,
     /// Requests that this CPU has kept until a death which has come: they are to be answered.
     pub unanswered: BlockQueue,
-    /// Calls and events whose receivers have moved to other CPUs, and which still have to follow.
-    pub followers: Followers,
     /// The next shootdown of this entry makes all CPUs forget everything.
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound, or this CPU defers its
@@ -134,6 +132,8 @@ pub struct CpuSched {
     /// The task that ends objects in the entry with this number: it may lose the CPU by that,
     /// before the audit has recorded everything.
     pub acts: Cell<Option<(u64, Actor)>>,
+    /// Calls and events whose receivers have moved to other CPUs, and which still have to follow.
+    pub followers: Followers,
     /// For the trace: the task that was stopped in this entry, and the reason
     /// (`test_abi::trace::Why`).
     #[cfg(feature = "trace")]

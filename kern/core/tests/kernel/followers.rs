@@ -187,7 +187,7 @@ fn a_caller_that_is_to_follow_can_be_cancelled_or_killed() {
                 assert_eq!(followers.len(), FEW - 1);
                 // The last one is that which was sent.
                 let sent = |tcb: &&Tcb| crowd.stage(tcb) == Stage::Out && !followers.contains(tcb);
-                let sent = *crowd.in_order().iter().filter(sent).last().expect("one was sent");
+                let sent = *crowd.in_order().iter().rev().find(sent).expect("one was sent");
                 let one = followers.get(which).copied().unwrap_or(sent);
                 let op = if end == End::Cancel { Op::TaskCancel } else { Op::TaskKill };
                 let w = &mut crowd.s.w;
@@ -352,7 +352,8 @@ fn calls_that_follow_later_do_not_delay_a_grace_round() {
     while is_asked(&crowd.s.w, SOURCE) {
         assert!(crowd.s.w.step(SOURCE), "the round goes on");
     }
-    let left = crowd.callers.iter().filter(|caller| crowd.stage(caller) == Stage::Queued).count();
+    let is_left = |caller: &&Tcb| matches!(crowd.stage(caller), Stage::Queued | Stage::Out);
+    let left = crowd.callers.iter().filter(is_left).count();
     let source = crowd.s.w.look(SOURCE);
     let waits = !source.sched.followers.queues()[1].is_empty();
     assert!(left == 0 && waits, "the round has waited for calls to another task, or not for its own");
