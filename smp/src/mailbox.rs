@@ -46,8 +46,9 @@
 //! * A push that interrupts nobody because the mailbox is not empty, or because its owner defers,
 //!   first notes its rank in the mailbox (`best`). A CPU that begins to defer looks at that. So
 //!   mail above its rank that came before is known, too.
-//! * A push to an empty mailbox notes no rank, since its message is the first that a look takes. If
-//!   a look takes none, because the queue is broken, the CPU looks again soon.
+//! * A push to an empty mailbox notes no rank, and interrupts a CPU that does not defer. The CPU
+//!   may begin to defer before it takes that interrupt, and then leaves its mail alone. So a CPU
+//!   that begins to defer looks at the rank of the oldest message, too.
 //! * The mailbox stays first in, first out. So a CPU that knows of such mail marks the newest
 //!   message, and [`Inbox::defer`] says that it has to hurry until it has taken that one. Mail that
 //!   comes later makes it hurry only by a rank of its own.
@@ -596,11 +597,14 @@ impl<'k, P> Inbox<'k, P> {
         if planted(Fault::UnfencedDeferral) {
             self.0.idle.store(word, Ordering::Release);
         } else {
-            if self.0.idle.swap(word, Ordering::SeqCst) < DEFERRING {
-                // Of an earlier deferral, whose mail was taken.
-                self.0.mark.store(ptr::null_mut(), Ordering::Relaxed);
-            }
+            let begins = self.0.idle.swap(word, Ordering::SeqCst) < DEFERRING;
             fence_after_exchange();
+            if begins {
+                // The mark is of an earlier deferral, whose mail was taken.
+                let hides = self.may_hide(rank);
+                let newest = if hides { self.0.head.load(Ordering::Acquire) } else { ptr::null_mut() };
+                self.0.mark.store(newest, Ordering::Relaxed);
+            }
         }
         if self.0.best.load(Ordering::Acquire) > rank {
             // First `best`, then `head`: the rank's message is the marked one or an older one.
@@ -608,6 +612,23 @@ impl<'k, P> Inbox<'k, P> {
             self.0.mark.store(self.0.head.load(Ordering::Acquire), Ordering::Relaxed);
         }
         !self.0.mark.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Returns whether the oldest message may be above a rank. If its push found the mailbox empty,
+    /// before this CPU deferred its mail, the push noted no rank.
+    fn may_hide(self, rank: u32) -> bool {
+        if planted(Fault::HiddenRank) {
+            return false;
+        }
+        let oldest = self.0.first.load(Ordering::Acquire);
+        if oldest.is_null() {
+            return self.0.has_mail();
+        }
+        // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it
+        // out.
+        let its = unsafe { &*oldest }.rank();
+        // Some nodes have no rank of their own.
+        its == 0 || its > rank
     }
 
     /// Lets pushes interrupt this CPU again, if the mailbox is empty. Returns `false` if it is not:

@@ -48,6 +48,9 @@ pub enum Fault {
     /// No full fence between the start of a deferral and the look for mail above its rank. Loom
     /// only.
     UnfencedDeferral,
+    /// A CPU that begins to defer its mail does not look at the rank of the oldest message. Loom
+    /// only.
+    HiddenRank,
     /// No full fence between a change of a space and the check which CPUs have it loaded. Loom
     /// only.
     UnfencedShootdown,

@@ -75,6 +75,18 @@ impl Consumer {
         };
     }
 
+    /// What a CPU that defers does when it is interrupted before its timer fires: it leaves mail
+    /// alone that is not above its rank.
+    fn look_before_time(&mut self) {
+        let inbox_entry = entry(0);
+        let inbox = self.mailbox.inbox(inbox_entry.pin());
+        if inbox.is_deferring() && !inbox.has_urgent() {
+            self.hurries = false;
+        } else {
+            self.look();
+        }
+    }
+
     fn defers(&self) -> bool {
         self.mailbox.inbox(entry(0).pin()).is_deferring()
     }
@@ -232,17 +244,16 @@ fn caught_missing_fence_after_deferral() {
     explore(Script::Defer, 2, 6);
 }
 
-/// Producer 1 pushes a message of the rank for which the consumer defers, producer 2 a better one.
-/// The consumer's timer never fires.
-fn explore_urgent(preemptions: usize) {
-    model(preemptions, || {
+/// Producers push messages of these ranks. The consumer's timer never fires.
+fn explore_urgent(ranks: [u32; 2], preemptions: usize) {
+    model(preemptions, move || {
         let nodes = [1, 2].map(|n| Object::new(Node::new(cpu(n))));
         let (mailbox, line) = (Object::new(Mailbox::new(cpu(0))), Object::new(Line::new()));
         let (to, at) = (mailbox.get(), line.get());
         let threads = [1, 2].map(|n: usize| {
             let node = nodes[n - 1].get();
             thread::spawn(move || {
-                node.get().set_rank(n as u32 * DEFERRED_FOR);
+                node.get().set_rank(ranks[n - 1]);
                 if to.push(pin(n), node, n as u32).is_needed() {
                     at.raise();
                 }
@@ -252,29 +263,47 @@ fn explore_urgent(preemptions: usize) {
             Consumer { script: Script::Defer, mailbox: to, line: at, got: Vec::new(), hurries: false };
         for _ in 0..LOOKS {
             if at.take() || consumer.hurries {
-                consumer.look();
+                consumer.look_before_time();
             }
         }
         for thread in threads {
             thread.join().unwrap();
         }
         while at.take() || consumer.hurries {
-            consumer.look();
+            consumer.look_before_time();
         }
-        assert!(consumer.got.contains(&2), "better mail waits for the timer");
+        let urgent = (1..=2).filter(|n| ranks[n - 1] > DEFERRED_FOR);
+        urgent.for_each(|n| assert!(consumer.got.contains(&(n as u32)), "better mail waits for the timer"));
     });
 }
 
+/// One that is not above the rank for which the consumer defers, and one that is.
+const MIXED: [u32; 2] = [DEFERRED_FOR, DEFERRED_FOR + 1];
+const URGENT: [u32; 2] = [DEFERRED_FOR + 1; 2];
+
 #[test]
 fn better_mail_ends_a_rest() {
-    explore_urgent(5);
+    explore_urgent(MIXED, 5);
+}
+
+#[test]
+fn much_better_mail_ends_a_rest() {
+    explore_urgent(URGENT, 5);
+}
+
+/// A push to an empty mailbox interrupts a CPU that has begun to defer meanwhile.
+#[test]
+#[should_panic(expected = "better mail waits for the timer")]
+fn caught_hidden_rank() {
+    let _planted = Planted::new(Fault::HiddenRank);
+    explore_urgent(URGENT, 5);
 }
 
 #[test]
 #[should_panic(expected = "better mail waits for the timer")]
 fn caught_no_fence_before_the_look_for_better_mail() {
     let _planted = Planted::new(Fault::UnfencedDeferral);
-    explore_urgent(5);
+    explore_urgent(MIXED, 5);
 }
 
 #[test]

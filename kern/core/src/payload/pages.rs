@@ -218,8 +218,8 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 
     /// Transfers pages of space `from` by `pass`. If other CPUs can have the space loaded, calls
-    /// `lend` before, unless an earlier entry has seen that all are `lent`. If `lend` was the work of
-    /// an entry, the next one sends the pages.
+    /// `lend` before, unless an earlier entry has seen that all are `lent`. If `lend` was the work
+    /// of an entry, the next one sends the pages.
     #[inline(always)]
     pub fn in_one_or_two<T>(
         self,
