@@ -34,7 +34,7 @@ use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of};
 use crate::payload::grants::{Patience, Prepared};
-use crate::payload::pages::{Ranges, ReceiveWindow};
+use crate::payload::pages::{Ranges, ReceiveWindow, pages_in};
 use crate::rooms::Events;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
@@ -80,7 +80,7 @@ impl<'k, M: Machine> Events<'k, M> {
         refuse_if(MsgInfo(args.info).has(FLAG_NONBLOCK), Error::WouldBlock)?;
         if !me.lends_pages() {
             // This entry may have checked all pages in vain.
-            self.afford(ranges.iter().map(|range| range.count).sum::<u64>() * LEND_WORK)?;
+            self.afford(pages_in(&ranges) * LEND_WORK)?;
             lend()?;
         }
         self.wait_for_room(me, args, pool, words, from)

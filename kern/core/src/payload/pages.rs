@@ -79,7 +79,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         self.ranges_of(task, ranges)?;
         match ranges.iter().find(|range| range.mode == PageMode::Move) {
             Some(range) => Err(no_page(range.address)),
-            None => Ok(ranges.iter().map(|range| range.count).sum()),
+            None => Ok(pages_in(ranges)),
         }
     }
 
@@ -168,7 +168,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let from = self.space_of(me.object())?;
         me.set_lends_pages(true);
         ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))?;
-        let is_long = shared_in(ranges) > LENT_AND_SENT;
+        let is_long = is_long_to_lend(ranges);
         if is_long {
             me.note_lent_pages();
         }
@@ -192,7 +192,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let _ = self.ranges_of(task.object(), &mut ranges);
         // A process whose address space has ended has no pages to take back.
         let Ok(space) = self.space_of(task.object()) else { return };
-        self.note_work(ranges.iter().map(|range| range.count).sum::<u64>() * BACK_WORK);
+        self.note_work(pages_in(&ranges) * BACK_WORK);
         ranges.iter().for_each(|range| self.mem().take_back(space, range));
     }
 
@@ -263,7 +263,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         check_user_range(target, range.bytes(), range.page_size())?;
         let lend = || {
             self.mem().lend(me, from, &range)?;
-            let is_long = shared_in(&[range]) > LENT_AND_SENT;
+            let is_long = is_long_to_lend(&[range]);
             if is_long {
                 mark_again(me.part());
             }
@@ -278,10 +278,16 @@ impl<'k, M: Machine> Payload<'k, M> {
     }
 }
 
-/// Returns how many pages of these ranges are to be shared.
-fn shared_in(ranges: &[PageRange]) -> u64 {
+/// Returns how many pages these ranges have.
+pub fn pages_in(ranges: &[PageRange]) -> u64 {
+    ranges.iter().map(|range| range.count).sum()
+}
+
+/// Returns whether lending the pages of these ranges is the work of an entry. Pages that are moved
+/// do not count: sending them is short.
+fn is_long_to_lend(ranges: &[PageRange]) -> bool {
     let shared = ranges.iter().filter(|range| range.mode != PageMode::Move);
-    shared.map(|range| range.count).sum()
+    shared.map(|range| range.count).sum::<u64>() > LENT_AND_SENT
 }
 
 /// Returns what a refused transfer of ranges means for their message. Others may have mapped a page
