@@ -7,7 +7,7 @@ pub const EXPOSE_PER_CPU: u32 = 1;
 /// As a watcher of the group.
 pub const EXPOSE_WATCH: u32 = 2;
 /// Exposures of a group that can be watchers: the first ones.
-pub const WATCHERS: u32 = 64;
+pub const WATCHERS: u32 = 32;
 
 /// There is a new member.
 pub const JOINED: u64 = 1 << 0;

@@ -56,7 +56,7 @@ impl<P: Send> Mailbox<P> {
         if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 || was_up {
             at.get().node.raise_rank(rank);
             // The raise that has found no bit up pushes the node, and then reads its rank.
-            return self.announce(rank);
+            return self.announce_risen(rank);
         }
         chaos::point(Point::BitsRaised);
         at.get().node.begin_rank(rank);

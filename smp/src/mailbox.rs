@@ -49,9 +49,19 @@
 //! * A push to an empty mailbox notes no rank, and interrupts a CPU that does not defer. The CPU
 //!   may begin to defer before it takes that interrupt, and then leaves its mail alone. So a CPU
 //!   that begins to defer looks at the rank of the oldest message, too.
-//! * The mailbox stays first in, first out. So a CPU that knows of such mail marks the newest
-//!   message, and [`Inbox::defer`] says that it has to hurry until it has taken that one. Mail that
-//!   comes later makes it hurry only by a rank of its own.
+//! * A CPU that knows of such mail marks the newest message. [`Inbox::defer`] says that it has to
+//!   hurry until it has taken that one. Mail that comes later makes it hurry only by a rank of its
+//!   own.
+//! * A CPU that hurries sorts its mail up to the mark ([`Inbox::pick`]): it serves what is above
+//!   its rank, and sets the rest aside, in order. Mail that may overtake nothing ([`Order`]) is
+//!   set aside in any case, and if it is above the rank, the CPU hurries until it has served it.
+//! * The rank of a message may rise after its push ([`CoalescedBits`]). The CPU does not look for
+//!   that message: it hurries for all mail that is there.
+//! * At its time, and when it does not defer, a CPU takes its mail in order: first what it has set
+//!   aside, then the queue.
+//!
+//! Only the receiver sorts. So a push to a mailbox, and a pop where no mail is deferred, cost what
+//! they would cost without ranks.
 //!
 //! # Memory ordering
 //! * The CPU that pops sees the payload and everything written before the push: the link is stored
@@ -61,10 +71,10 @@
 //!   load `head`. One of the two sees the other's store: either the producer sees that the target
 //!   does not poll, and interrupts, or the consumer sees the mail. The producer's fence is
 //!   [`fence_after_exchange`], free on x86; the consumer changes `idle` by an exchange as well.
-//! * Deferring: the producer changes `best`, fences fully, and loads `idle`. The consumer exchanges
-//!   `idle`, fences fully, and loads `best`. So one of the two sees the other's store.
+//! * Deferring: the producer changes `best` or `risen`, fences fully, and loads `idle`. The
+//!   consumer exchanges `idle`, fences fully, and loads both. So one of the two sees the other's
+//!   store.
 
-use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -77,12 +87,19 @@ use crate::planted::{Fault, drop_this_interrupt, planted};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, ProtocolCell, fence_after_exchange};
 use crate::trace;
 
+mod inbox;
+mod sorted;
+
 /// `Node::owner`: in a mailbox.
 const QUEUED: u32 = u32::MAX;
 /// `Node::owner`: no owner; [`CoalescedBits`] determines which CPU may take it.
 pub const FREE: u32 = u32::MAX - 1;
 
 pub use crate::coalesced::CoalescedBits;
+pub use inbox::{Drained, Inbox, Popped};
+pub use sorted::{Order, Picked};
+
+use sorted::Sorted;
 
 /// What a message travels in: part of a kernel object, or of a table made at boot.
 #[repr(C)]
@@ -196,6 +213,16 @@ impl<P> Node<P> {
         self.owner.store(FREE, Ordering::Relaxed);
     }
 
+    /// Shows the message in a node that is queued in this CPU's mailbox, or was set aside there.
+    fn look<R>(&self, show: impl FnOnce(&P) -> R) -> R {
+        // SAFETY: the node was found by a link, before which its producer's `set` came, and no code
+        // writes the payload while the node is queued. The copy of its bits is only shown, and
+        // never used or dropped as a message.
+        let payload = unsafe { self.payload.get() };
+        // SAFETY: as above.
+        show(unsafe { payload.assume_init_ref() })
+    }
+
     /// Takes the node from its owner. Panics if `owner` does not own it.
     #[inline(always)]
     fn claim(&self, owner: u32) {
@@ -240,27 +267,6 @@ impl Wake {
     }
 }
 
-/// What a pop found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Popped<P> {
-    /// The oldest message. Its node now belongs to this CPU.
-    Mail(P),
-    /// There is mail that cannot be reached yet: a producer stands between exchange and link.
-    Between,
-    /// There is nothing.
-    Empty,
-}
-
-/// How a drain ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use = "mail that is left over announces itself to nobody"]
-pub enum Drained {
-    /// There is nothing left.
-    Empty,
-    /// Mail is left: drain again soon, because no interrupt will come for it.
-    More,
-}
-
 /// How a CPU waits for mail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -276,11 +282,7 @@ const RUNNING: u32 = 0;
 const POLLING: u32 = Idle::Poll as u32;
 /// Not idle, and looks by itself, later: this plus the rank for which the CPU defers.
 const DEFERRING: u32 = 3;
-/// Looks that a drain takes at a broken queue before it gives up for now. (Under loom, which tries
-/// every moment to give up at, one is enough.)
-const PATIENCE: usize = if cfg!(loom) { 1 } else { 64 };
-
-/// The mailbox of one CPU: one cache line, which a push and a pop need anyway.
+/// The mailbox of one CPU. A push and a pop need only its first cache line.
 #[repr(C, align(64))]
 pub struct Mailbox<P> {
     /// The newest node; null while empty. Producers exchange it.
@@ -294,9 +296,10 @@ pub struct Mailbox<P> {
     owner: CpuId,
     /// The highest rank of mail whose push interrupted nobody, since the owner last looked at this.
     best: AtomicU32,
-    /// The newest message when the owner learned of mail above the rank for which it defers, until
-    /// the owner takes that message; else null. Only the owner uses it, and follows it nowhere.
-    mark: AtomicPtr<Node<P>>,
+    /// The highest rank that was given to a message after its push, since the owner last looked at
+    /// this.
+    risen: AtomicU32,
+    sorted: Sorted<P>,
 }
 
 impl<P> Mailbox<P> {
@@ -308,7 +311,8 @@ impl<P> Mailbox<P> {
             idle: AtomicU32::new(RUNNING),
             owner,
             best: AtomicU32::new(0),
-            mark: AtomicPtr::new(ptr::null_mut()),
+            risen: AtomicU32::new(0),
+            sorted: Sorted::new(),
         }
     }
 
@@ -322,7 +326,18 @@ impl<P> Mailbox<P> {
     /// any CPU may.
     #[inline(always)]
     pub fn has_mail(&self) -> bool {
-        !self.head.load(Ordering::Acquire).is_null()
+        !self.is_queue_empty() || self.sorted.has_mail()
+    }
+
+    #[inline(always)]
+    fn is_queue_empty(&self) -> bool {
+        self.newest().is_null()
+    }
+
+    /// Returns the newest message of the queue; null if there is none.
+    #[inline(always)]
+    fn newest(&self) -> *mut Node<P> {
+        self.head.load(Ordering::Acquire)
     }
 
     /// Returns the address to which a push writes, and which a waiting CPU monitors.
@@ -441,8 +456,20 @@ impl<P: Send> Mailbox<P> {
     /// Returns: whether it interrupts the owner, because it is above the rank of the deferral.
     #[cold]
     #[inline(never)]
-    pub(crate) fn announce(&self, rank: u32) -> Wake {
-        self.best.fetch_max(rank, Ordering::SeqCst);
+    fn announce(&self, rank: u32) -> Wake {
+        self.tell(&self.best, rank)
+    }
+
+    /// Notes that a message that may be in the mailbox already has this rank now. Returns whether
+    /// that interrupts the owner.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn announce_risen(&self, rank: u32) -> Wake {
+        self.tell(&self.risen, rank)
+    }
+
+    fn tell(&self, noted: &AtomicU32, rank: u32) -> Wake {
+        noted.fetch_max(rank, Ordering::SeqCst);
         fence_after_exchange();
         chaos::point(Point::PushLinked);
         let deferred_for = self.idle.load(Ordering::Relaxed).checked_sub(DEFERRING);
@@ -518,242 +545,6 @@ impl<'k, P: Send> Batch<'k, P> {
         }
         let (_, _, wake) = self.to.publish(self.first, self.last, || self.rank);
         wake
-    }
-}
-
-/// A mailbox as its owner has it, for one step of a kernel entry.
-pub struct Inbox<'k, P>(&'k Mailbox<P>, PhantomData<*const ()>);
-
-impl<P> Clone for Inbox<'_, P> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<P> Copy for Inbox<'_, P> {}
-
-impl<'k, P> Inbox<'k, P> {
-    /// Returns the receiving end of `mailbox`.
-    /// Requires: this CPU owns the mailbox.
-    #[inline(always)]
-    pub(crate) fn new(mailbox: &'k Mailbox<P>) -> Inbox<'k, P> {
-        Inbox(mailbox, PhantomData)
-    }
-
-    /// Says that this CPU goes idle, and looks for mail once more. Returns `false` if there is
-    /// mail: then the CPU is not idle and must drain. `true`: it may idle until [`Inbox::retract`];
-    /// to halt, it enables interrupts and halts in one step, since they have been off until now.
-    #[inline(always)]
-    pub fn advertise(self, how: Idle) -> bool {
-        self.0.idle.swap(how as u32, Ordering::SeqCst);
-        fence_after_exchange();
-        chaos::point(Point::IdleAdvertised);
-        if self.0.has_mail() {
-            self.0.idle.store(RUNNING, Ordering::Release);
-            return false;
-        }
-        true
-    }
-
-    /// Retracts the idle state. This is the first action of a CPU that leaves idle. If there is
-    /// mail, the CPU drains before anything else.
-    #[inline(always)]
-    pub fn retract(self) {
-        if planted(Fault::MissingFence) {
-            // Without the fence this store may become visible only after the reads that follow it.
-            // Loom tries that; elsewhere a look that finds nothing makes the store.
-            #[cfg(loom)]
-            self.0.idle.store(RUNNING, Ordering::Release);
-            return;
-        }
-        chaos::point(Point::IdleRetracting);
-        self.0.idle.swap(RUNNING, Ordering::SeqCst);
-        fence_after_exchange();
-    }
-
-    /// Returns whether this CPU defers its mail.
-    #[inline(always)]
-    pub fn is_deferring(self) -> bool {
-        self.deferred_for().is_some()
-    }
-
-    /// Returns the rank for which this CPU defers its mail, if it does.
-    #[inline(always)]
-    pub fn deferred_for(self) -> Option<u32> {
-        self.0.idle.load(Ordering::Relaxed).checked_sub(DEFERRING)
-    }
-
-    /// Returns whether mail above the rank for which this CPU defers its mail waits, or may wait.
-    pub fn has_urgent(self) -> bool {
-        let best = self.0.best.load(Ordering::Relaxed);
-        !self.0.mark.load(Ordering::Relaxed).is_null() || self.deferred_for().is_some_and(|rank| best > rank)
-    }
-
-    /// Lets only pushes of mail above `rank` interrupt this CPU. The CPU sets a time at which it
-    /// looks.
-    ///
-    /// Returns: whether mail above `rank` may wait already. Then the CPU looks again soon.
-    pub fn defer(self, rank: u32) -> bool {
-        let word = DEFERRING.saturating_add(rank);
-        if planted(Fault::UnfencedDeferral) {
-            self.0.idle.store(word, Ordering::Release);
-        } else {
-            let begins = self.0.idle.swap(word, Ordering::SeqCst) < DEFERRING;
-            fence_after_exchange();
-            if begins {
-                // The mark is of an earlier deferral, whose mail was taken.
-                let hides = self.may_hide(rank);
-                let newest = if hides { self.0.head.load(Ordering::Acquire) } else { ptr::null_mut() };
-                self.0.mark.store(newest, Ordering::Relaxed);
-            }
-        }
-        if self.0.best.load(Ordering::Acquire) > rank {
-            // First `best`, then `head`: the rank's message is the marked one or an older one.
-            self.0.best.swap(0, Ordering::AcqRel);
-            self.0.mark.store(self.0.head.load(Ordering::Acquire), Ordering::Relaxed);
-        }
-        !self.0.mark.load(Ordering::Relaxed).is_null()
-    }
-
-    /// Returns whether the oldest message may be above a rank. If its push found the mailbox empty,
-    /// before this CPU deferred its mail, the push noted no rank.
-    fn may_hide(self, rank: u32) -> bool {
-        if planted(Fault::HiddenRank) {
-            return false;
-        }
-        let oldest = self.0.first.load(Ordering::Acquire);
-        if oldest.is_null() {
-            return self.0.has_mail();
-        }
-        // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it
-        // out.
-        let its = unsafe { &*oldest }.rank();
-        // Some nodes have no rank of their own.
-        its == 0 || its > rank
-    }
-
-    /// Lets pushes interrupt this CPU again, if the mailbox is empty. Returns `false` if it is not:
-    /// then the CPU defers again ([`Inbox::defer`]).
-    pub fn end_deferral(self) -> bool {
-        self.retract();
-        !self.0.has_mail()
-    }
-
-    /// Forgets the marked message: it was taken.
-    #[inline]
-    fn unmark(self) {
-        self.0.mark.store(ptr::null_mut(), Ordering::Relaxed);
-    }
-}
-
-impl<P: Send> Inbox<'_, P> {
-    /// Takes the message that is alone in the mailbox. Returns `None` if there is none, if there
-    /// are more, or if the queue is broken; then use [`Inbox::pop`]. Afterwards the mailbox is
-    /// empty, so that the next CPU that pushes interrupts.
-    #[inline(always)]
-    pub fn pop_only(self) -> Option<P> {
-        let only = self.0.first.load(Ordering::Acquire);
-        if only.is_null() {
-            return None;
-        }
-        chaos::point(Point::PopRead);
-        // SAFETY: a queued node is part of a live object, see `enqueue`.
-        let node = unsafe { &*only };
-        if !node.next.load(Ordering::Acquire).is_null() || !self.0.close(only) {
-            return None;
-        }
-        Some(self.open(node))
-    }
-
-    /// Returns the payload of a node that was just popped.
-    #[inline(always)]
-    fn open(self, node: &Node<P>) -> P {
-        // SAFETY: popped: nothing else reaches the node any more. Its producer's `set` came before
-        // the link, by which the node was found.
-        let payload = unsafe { node.payload.get().assume_init() };
-        node.owner.store(self.0.owner.raw(), Ordering::Relaxed);
-        // SAFETY: an inbox is used on its owner's CPU, in a kernel entry (`Inbox::new`).
-        let pin = unsafe { Pin::new(self.0.owner) };
-        trace::record(pin, || Event::MailTaken { node: object_name(ptr::from_ref(node).addr() as u64) });
-        payload
-    }
-
-    /// Takes the oldest message out of the mailbox.
-    #[inline]
-    pub fn pop(self) -> Popped<P> {
-        match self.pop_only() {
-            Some(mail) => {
-                self.unmark();
-                Popped::Mail(mail)
-            }
-            None => self.pop_first(),
-        }
-    }
-
-    /// Takes the oldest message out of a mailbox that may have several.
-    #[inline]
-    fn pop_first(self) -> Popped<P> {
-        let first = self.0.first.load(Ordering::Acquire);
-        if first.is_null() {
-            if self.0.has_mail() {
-                return Popped::Between;
-            }
-            self.unmark();
-            return self.0.found_empty();
-        }
-        // SAFETY: a queued node is part of a live object, see `enqueue`.
-        let node = unsafe { &*first };
-        let next = node.next.load(Ordering::Acquire);
-        if next.is_null() {
-            return Popped::Between;
-        }
-        self.0.first.store(next, Ordering::Relaxed);
-        if self.0.mark.load(Ordering::Relaxed) == first {
-            self.unmark();
-        }
-        Popped::Mail(self.open(node))
-    }
-
-    /// Visits the messages, oldest first, and leaves them in the mailbox: for surveys. Messages
-    /// after a producer between exchange and link are not reached.
-    pub fn each_message(self, mut show: impl FnMut(&P)) {
-        let mut at = self.0.first.load(Ordering::Acquire);
-        while !at.is_null() {
-            // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it
-            // out.
-            let node = unsafe { &*at };
-            // SAFETY: the node was found by a link, before which its producer's `set` came; no code
-            // writes the payload while the node is queued. The copy of its bits is only shown, and
-            // never used or dropped as a message.
-            let payload = unsafe { node.payload.get() };
-            // SAFETY: as above.
-            show(unsafe { payload.assume_init_ref() });
-            at = node.next.load(Ordering::Acquire);
-        }
-    }
-
-    /// Takes at most `bound` messages out of the mailbox, and hands each to `sort`.
-    #[inline]
-    pub fn drain(self, bound: usize, mut sort: impl FnMut(P)) -> Drained {
-        for _ in 0..bound {
-            match self.pop_patiently() {
-                Popped::Mail(payload) => sort(payload),
-                Popped::Between => return Drained::More,
-                Popped::Empty => return Drained::Empty,
-            }
-        }
-        if self.0.has_mail() { Drained::More } else { Drained::Empty }
-    }
-
-    /// Takes the oldest message, and gives a producer between exchange and link a moment to
-    /// continue.
-    fn pop_patiently(self) -> Popped<P> {
-        for _ in 0..PATIENCE {
-            match self.pop() {
-                Popped::Between => core::hint::spin_loop(),
-                found => return found,
-            }
-        }
-        Popped::Between
     }
 }
 

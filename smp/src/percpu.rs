@@ -198,10 +198,18 @@ pub trait Cpus {
 /// The block of one CPU of a kernel.
 pub(crate) type BlockOf<C> = PerCpu<<C as Cpus>::Own, <C as Cpus>::Shared, <C as Cpus>::Mail>;
 
-/// Pushes a node of this CPU into the mailbox of `to`, and interrupts that CPU if necessary.
-pub(crate) fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, node: Ref<'_, Node<C::Mail>>, mail: C::Mail, to: CpuId) {
+/// Pushes a node of this CPU into the mailbox of `to`, and interrupts that CPU if necessary. `rank`
+/// is called only where the rank is needed.
+pub(crate) fn send<C: Cpus>(
+    cpus: &C,
+    pin: Pin<'_>,
+    node: Ref<'_, Node<C::Mail>>,
+    mail: C::Mail,
+    to: CpuId,
+    rank: impl FnOnce() -> u32,
+) {
     let mailbox = cpus.all().block(pin, to).mailbox();
-    if mailbox.push_ranked(pin, node, mail, || cpus.rank(pin, to)).is_needed() {
+    if mailbox.push_ranked(pin, node, mail, rank).is_needed() {
         cpus.interrupt(to);
     }
 }

@@ -35,10 +35,10 @@
 //!
 //! 1. a first round waits for the end of every entry that may still push a message about the
 //!    object;
-//! 2. a second round's nodes go through every mailbox. Mailboxes are first in, first out, so at its
-//!    end all messages about the object have been taken out, and the entries that took them out
-//!    have ended. This round skips no CPU because of its count of exits, and skips a parked CPU
-//!    only if its mailbox is empty.
+//! 2. a second round's nodes go through every mailbox. A CPU answers such a node after all mail
+//!    that was pushed before it. So at its end all messages about the object have been taken out,
+//!    and the entries that took them out have ended. This round skips no CPU because of its count
+//!    of exits, and skips a parked CPU only if its mailbox is empty.
 //!
 //! Then nothing refers to the object, and its memory can be used again. The memory's region begins
 //! the quiet period itself, and starts again at its end
@@ -286,12 +286,11 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
     state.unsettled.set(true);
 }
 
-/// Puts a [`GraceMail`] that this CPU's mailbox delivered behind all mail that is there. The round
-/// goes on when it comes again. Until then it interrupts no program.
+/// Puts a [`GraceMail`] that this CPU's mailbox delivered behind all mail that is there, with the
+/// rank that it has. The round goes on when it comes again.
 pub fn put_off<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
     let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
     let mailbox = cpus.all().block(pin, pin.cpu()).mailbox();
-    // The node has the lowest rank.
     if mailbox.push(pin, pair.map(|pair| &pair.grace.node), mail.into()).is_needed() {
         cpus.interrupt(pin.cpu());
     }
@@ -457,8 +456,10 @@ fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
 /// Pushes the node of a pair of CPUs into a mailbox: of the CPU that is asked, or of the asking
 /// one.
 fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail, to: CpuId) {
-    let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
-    percpu::send(cpus, pin, pair.map(|pair| &pair.grace.node), mail.into(), to);
+    let node = cpus.all().block(pin, mail.by).pair(pin, mail.at).map(|pair| &pair.grace.node);
+    // The target looks at it if it sorts its mail.
+    node.get().set_rank(cpus.rank(pin, to));
+    percpu::send(cpus, pin, node, mail.into(), to, || node.rank());
 }
 
 #[cfg(all(test, not(loom)))]

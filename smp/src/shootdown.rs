@@ -210,7 +210,9 @@ fn ask<C: Cpus>(
     what: What,
 ) {
     pair.asked.store(number, Ordering::Relaxed);
-    send(cpus, pin, pair.map(|pair| &pair.node), (ShootMail { by: pin.cpu(), at }, what).into(), at);
+    send(cpus, pin, pair.map(|pair| &pair.node), (ShootMail { by: pin.cpu(), at }, what).into(), at, || {
+        cpus.rank(pin, at)
+    });
 }
 
 /// Publishes up to which number this CPU's shootdowns are over. Returns whether that is more than
@@ -266,7 +268,9 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
 /// Requires: this CPU has dropped the translations that the question names.
 pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
     let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
-    send(cpus, pin, pair.map(|pair| &pair.shoot.node), (mail, What::Space).into(), mail.by);
+    send(cpus, pin, pair.map(|pair| &pair.shoot.node), (mail, What::Space).into(), mail.by, || {
+        cpus.rank(pin, mail.by)
+    });
 }
 
 /// Returns the port of the CPU that began a shootdown, if that CPU exists.

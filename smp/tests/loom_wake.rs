@@ -11,7 +11,7 @@ use loom_common::{Line, Object, model};
 use smp::cpu::Entry;
 use smp::door::Ref;
 use smp::host_test::{cpu, entry, pin};
-use smp::mailbox::{Drained, Idle, Mailbox, Node};
+use smp::mailbox::{Drained, Idle, Mailbox, Node, Order, Picked};
 use smp::planted::{Fault, Planted};
 
 /// What the consumer does between the start and its stay in user mode.
@@ -75,16 +75,28 @@ impl Consumer {
         };
     }
 
-    /// What a CPU that defers does when it is interrupted before its timer fires: it leaves mail
-    /// alone that is not above its rank.
+    /// What a CPU that defers does when it is interrupted before its timer fires: it sets mail
+    /// aside that is not above its rank.
     fn look_before_time(&mut self) {
         let inbox_entry = entry(0);
         let inbox = self.mailbox.inbox(inbox_entry.pin());
-        if inbox.is_deferring() && !inbox.has_urgent() {
-            self.hurries = false;
-        } else {
-            self.look();
+        if !inbox.is_deferring() {
+            return self.look();
         }
+        if inbox.has_urgent() {
+            let _ = inbox.defer(DEFERRED_FOR);
+            loop {
+                match inbox.pick(|_| Order::ByRank) {
+                    Picked::Mail(n) => self.got.push(n),
+                    Picked::Aside => {}
+                    Picked::Over => match inbox.pop_hurried() {
+                        Some(n) => self.got.push(n),
+                        None => break,
+                    },
+                }
+            }
+        }
+        self.hurries = inbox.defer(DEFERRED_FOR);
     }
 
     fn defers(&self) -> bool {
@@ -274,6 +286,10 @@ fn explore_urgent(ranks: [u32; 2], preemptions: usize) {
         }
         let urgent = (1..=2).filter(|n| ranks[n - 1] > DEFERRED_FOR);
         urgent.for_each(|n| assert!(consumer.got.contains(&(n as u32)), "better mail waits for the timer"));
+        // Now it fires.
+        while consumer.acts() {}
+        consumer.got.sort();
+        assert_eq!(consumer.got, [1, 2], "a message nobody will look for");
     });
 }
 

@@ -333,6 +333,8 @@ events! {
     TaskDead = 24 { task: TaskId => First };
     /// The running task says something, by `Op::MachineTrace`.
     User = 25 { first: u64 => First, second: u64 => Second };
+    /// A message was taken out of the own mailbox's queue, and waits there for the next look.
+    MailAside = 26 { node: u64 => First };
 }
 
 /// Where field A stands, for assembly.

@@ -10,7 +10,7 @@
 //! | `stop` | a task that stops on a CPU has run there |
 //! | `no-interrupt` | a push into the empty mailbox of a CPU that does not poll is followed by an interrupt to it |
 //! | `sleeps-on-mail` | a CPU that idles with mail in its mailbox wakes up soon |
-//! | `mail-order` | every message that a CPU takes was pushed exactly once, and messages of one producer arrive in its order |
+//! | `mail-order` | every message that a CPU takes was pushed exactly once, and messages of one producer arrive in its order, except those that were set aside |
 //! | `lost-bits` | bits raised at another CPU's Notification send a message to that CPU, or find one on its way |
 //! | `call` | a task makes one call at a time; only calls that were made are received, answered or ended |
 //! | `caller-of-the-dead` | no call to a dead callee stays open |
@@ -84,10 +84,21 @@ struct Cpu {
     outranked: Option<(u64, String)>,
     /// An interrupt is due to that CPU, for a push at that time.
     owes: Option<(u32, u64)>,
-    /// The mailbox: who pushed which node when.
-    mail: VecDeque<(u32, u64, u64)>,
+    /// The mailbox, in the order of the pushes.
+    mail: VecDeque<Mail>,
     /// Nothing of its ring is missing.
     complete: bool,
+}
+
+/// A message in a mailbox.
+#[derive(Clone, Copy)]
+struct Mail {
+    /// The CPU that pushed it.
+    by: u32,
+    node: u64,
+    since: u64,
+    /// It is out of the queue, and waits for its CPU's next look.
+    aside: bool,
 }
 
 struct Open {
@@ -156,6 +167,7 @@ impl Checker {
             Event::Woken {} => self.woken(at),
             Event::MailPushed { node, to, empty, polls } => self.pushed(at, node, to, empty && !polls),
             Event::MailTaken { node } => self.taken(at, node),
+            Event::MailAside { node } => self.set_aside(at, node),
             Event::TaskDead { task } => {
                 self.dead.insert(task, at.time);
                 self.calls.remove(&task);
@@ -271,8 +283,8 @@ impl Checker {
         }
         self.pushed_before.insert((to, node));
         let mail = &mut self.cpu(to).mail;
-        let twice = mail.iter().any(|(_, queued, _)| *queued == node);
-        mail.push_back((at.cpu, node, at.time));
+        let twice = mail.iter().any(|queued| queued.node == node);
+        mail.push_back(Mail { by: at.cpu, node, since: at.time, aside: false });
         if twice {
             self.broken(
                 "mail-order",
@@ -283,29 +295,42 @@ impl Checker {
     }
 
     fn taken(&mut self, at: &Stamped, node: u64) {
-        let complete = self.complete;
-        let before = self.pushed_before.contains(&(at.cpu, node));
-        let mail = &mut self.cpu(at.cpu).mail;
-        let Some(place) = mail.iter().position(|(_, queued, _)| *queued == node) else {
-            if complete || before {
-                self.broken("mail-order", at, format!("node {node:#x} is taken, and was not pushed"));
-            }
-            return;
-        };
-        let (producer, _, _) = mail[place];
-        let overtaken = mail.iter().take(place).find(|(by, _, _)| *by == producer).copied();
-        mail.remove(place);
-        if let Some((_, first, since)) = overtaken {
-            let what = format!("node {node:#x} of cpu {producer} overtook {first:#x}, pushed at {since}");
+        if let Some(place) = self.place_of(at, node) {
+            self.cpu(at.cpu).mail.remove(place);
+        }
+    }
+
+    fn set_aside(&mut self, at: &Stamped, node: u64) {
+        if let Some(place) = self.place_of(at, node) {
+            self.cpu(at.cpu).mail[place].aside = true;
+        }
+    }
+
+    /// Returns the place of a message that a CPU takes out of its mailbox or sets aside. It must
+    /// not overtake one of its producer, unless just one of the two was set aside.
+    fn place_of(&mut self, at: &Stamped, node: u64) -> Option<usize> {
+        let known = self.complete || self.pushed_before.contains(&(at.cpu, node));
+        let mail = &self.cpu(at.cpu).mail;
+        let place = mail.iter().position(|queued| queued.node == node);
+        let overtaken = place.and_then(|place| {
+            let Mail { by, aside, .. } = mail[place];
+            mail.iter().take(place).find(|first| first.by == by && first.aside == aside).copied()
+        });
+        if let Some(Mail { by, node: first, since, .. }) = overtaken {
+            let what = format!("node {node:#x} of cpu {by} overtook {first:#x}, pushed at {since}");
             self.broken("mail-order", at, what);
         }
+        if place.is_none() && known {
+            self.broken("mail-order", at, format!("node {node:#x} is taken, and was not pushed"));
+        }
+        place
     }
 
     fn woken(&mut self, at: &Stamped) {
         let patience = self.patience;
         let cpu = self.cpu(at.cpu);
         let since = cpu.idle.take().map(|(since, _)| since);
-        let oldest = cpu.mail.front().map(|(_, _, pushed)| *pushed);
+        let oldest = cpu.mail.front().map(|mail| mail.since);
         if let Some((idle, mail)) = since.zip(oldest) {
             let slept = at.time.saturating_sub(idle.max(mail));
             if slept > patience {
@@ -375,7 +400,9 @@ impl Checker {
         let end = trace.stopped;
         let (mut late, mut waiting) = (Vec::new(), Vec::new());
         for (&n, cpu) in &self.cpus {
-            if let (Some((idle, how)), Some((by, node, pushed))) = (cpu.idle, cpu.mail.front()) {
+            if let (Some((idle, how)), Some(Mail { by, node, since: pushed, .. })) =
+                (cpu.idle, cpu.mail.front())
+            {
                 let slept = end.saturating_sub(idle.max(*pushed));
                 if slept > self.patience {
                     let what = format!(
@@ -386,7 +413,7 @@ impl Checker {
                     late.push(Violation { rule: "sleeps-on-mail", time: end, cpu: n, what });
                 }
             }
-            for (by, node, pushed) in &cpu.mail {
+            for Mail { by, node, since: pushed, .. } in &cpu.mail {
                 waiting.push(format!("mail {node:#x} of cpu {by} in cpu {n}'s mailbox since {pushed}"));
             }
             for (context, priority) in &cpu.queued {

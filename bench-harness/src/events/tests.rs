@@ -226,6 +226,16 @@ fn mail_taken_twice_never_pushed_or_out_of_order() {
     };
     assert_eq!(two([0x200, 0x300]), [""; 0]);
     assert_eq!(two([0x300, 0x200]), ["mail-order"]);
+    let aside = |set: &'static [u64], taken: [u64; 2]| {
+        broken(move |rings| {
+            rings[0].extend([(66, pushed(0x200, 1, false)), (67, pushed(0x300, 1, false))]);
+            rings[1].extend(set.iter().map(|node| (69, Event::MailAside { node: *node })));
+            rings[1].extend(taken.map(|node| (70, Event::MailTaken { node })));
+        })
+    };
+    assert_eq!(aside(&[0x200], [0x300, 0x200]), [""; 0]);
+    assert_eq!(aside(&[0x200, 0x300], [0x300, 0x200]), ["mail-order"]);
+    assert_eq!(aside(&[0x300], [0x200, 0x300]), ["mail-order"]);
 }
 
 /// Checks raises of a Notification of cpu 1 by two other CPUs. Its message is node 0x500.

@@ -51,7 +51,7 @@ methods! { Followers:
     fn add(self, pin: Pin<'_>, blocks: &BlockQueue) = self.later.append(pin, blocks);
     /// Returns the queue of the blocks that leave first, and that of the others. For surveys.
     fn queues(self) -> [&BlockQueue; 2] = [&self.first, &self.later];
-    /// Returns the task whose block was sent. For surveys.
+    /// Returns the task whose block was sent.
     fn sent<'k>(self, pin: Pin<'k>) -> Option<Ref<'k, Task>> = self.sent.get(pin);
 }
 

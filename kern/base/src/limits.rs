@@ -28,6 +28,9 @@ pub const HOLDING_LOOKS: usize = limit(256, 3);
 /// Messages that an interrupt of a program takes from its CPU's mailbox.
 pub const PROGRAM_MAIL: usize = limit(2, 2);
 
+/// Messages that an interrupt of a program takes out of its CPU's mailbox to find better ones.
+pub const SORT_STEPS: usize = limit(24, 3);
+
 /// Calls that one kernel entry follows, up or down, and callers of a task that it checks. Longer
 /// walks continue by mail, so a chain of calls may have any length.
 pub const CALL_STEPS: usize = limit(32, 3);

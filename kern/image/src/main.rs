@@ -276,7 +276,7 @@ fn work_off(entry: &mut CpuEntry) {
             }
         } else if cx.sched.more_mail.get() {
             let_interrupts_in(entry);
-            let _ = context(entry).take_mail();
+            context(entry).take_mail_left();
         } else {
             return;
         }

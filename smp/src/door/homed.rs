@@ -17,8 +17,8 @@ use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 /// * Under way, as a task does with all that is bound to it. The old home gives each part up
 ///   ([`Held::leave_for`]) and sends the new home one message; the new home takes each part over
 ///   when it gets that message ([`Homed::arrive`]). In between no CPU can open any of the parts.
-///   Mail about a part goes to its old home, which sends it on ([`Homed::mail_target`]). Mailboxes
-///   are first in, first out, so this mail comes behind the message.
+///   Mail about a part goes to its old home, which sends it on ([`Homed::mail_target`]). In a
+///   mailbox, nothing overtakes that message, so this mail comes behind it.
 #[repr(C)]
 pub struct Homed<T> {
     /// The number of the home CPU. While the state is under way, the upper half has the number of

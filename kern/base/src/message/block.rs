@@ -214,6 +214,8 @@ methods! { Parcel:
     fn addr(self) -> u64 = self.task.addr();
     /// Returns the id of the task whose block it is.
     fn task_id(self, pin: Pin<'_>) -> TaskId = self.task.get(pin).get().id();
+    /// Returns what is in the block, on the CPU to which it was sent.
+    fn message<'k>(self, pin: Pin<'k>) -> Option<&'k Message> = self.task.get(pin).get().message(pin);
 }
 
 impl Parcel {

@@ -46,6 +46,11 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
+    /// Takes a bounded number of messages that this CPU has left, on a CPU that runs no program.
+    pub fn take_mail_left(self) {
+        self.drain();
+    }
+
     /// Receives at most `most` messages, as far as the entry's work suffices, and the first in any
     /// case. Returns also how many it were.
     pub fn drain_some(self, most: usize) -> (Drained, usize) {
@@ -57,10 +62,16 @@ impl<'k, M: Machine> Door<'k, M> {
                 let _ = self.receive_mail(mail);
             });
             let is_done = drained == Drained::Empty || taken == before || taken >= most;
-            if is_done || !self.spend(MAIL_WORK) {
+            if is_done || !self.has_work(self.work_of_next()) {
                 return (drained, taken);
             }
+            self.note_work(MAIL_WORK);
         }
+    }
+
+    /// Returns the least work that this entry should have left for the next message.
+    fn work_of_next(self) -> u64 {
+        self.cpu.inbox().peek(|mail| self.work_of_mail(mail)).unwrap_or(MAIL_WORK)
     }
 
     #[inline(always)]

@@ -13,12 +13,15 @@
 //! * [`REST_MAX`](crate::time::schedule::REST_MAX) bounds that time, since a hypervisor may have
 //!   stopped the CPU meanwhile.
 //!
-//! A push of mail above the program's rank interrupts it all the same. The mailbox is first in,
-//! first out, so the CPU then looks without a rest until it has taken all mail up to that one. Mail
+//! A push of mail above the program's rank interrupts it all the same. Then the CPU serves the
+//! better mail, and sets aside what came before it, which waits for the time of the next look. Some
+//! mail may not overtake other mail ([`crate::door::order`]). If such mail is above the rank, the
+//! CPU serves what was set aside, in order and without a rest, until it has served it, too. Mail
 //! above the rank that came before the deferral began, behind other mail, counts as well.
 //!
-//! After a look with urgent mail that leaves mail behind, the CPU looks again immediately. A look
-//! that finds no mail ends the deferral, and so does one that takes all of it, some of it urgent.
+//! An interrupt takes a bounded number of messages. If better mail is left, the CPU interrupts
+//! itself. A look that finds no mail ends the deferral, and so does one that takes all of it, some
+//! of it urgent.
 //! The CPU also looks when it goes on with a program of lower priority. Until then the assembly
 //! fast paths go on with no other ready task: each exit to another program makes them miss
 //! ([`crate::time::schedule`]). A CPU that idles takes all its mail.
@@ -28,11 +31,11 @@
 //! * An interrupt of a program serves mail only if the CPU does not defer, if `look_at` has come,
 //!   or if mail above the program's rank waits.
 
-use kern_base::limits::PROGRAM_MAIL;
+use kern_base::limits::{MAIL_WORK, PROGRAM_MAIL, SORT_STEPS};
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use smp::door::Ref;
-use smp::mailbox::Drained;
+use smp::mailbox::{Drained, Picked};
 
 use crate::OpenTask;
 use crate::outbox::mail::rank_of;
@@ -74,8 +77,19 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     fn look_for_more(self, now: u64) -> Look {
         let inbox = self.cpu.inbox();
-        if inbox.is_deferring() && now < self.sched.look_at.get() && !inbox.has_urgent() {
-            return Look::NotYet;
+        if let Some(deferred_for) = inbox.deferred_for() {
+            let is_early = now < self.sched.look_at.get();
+            if inbox.has_urgent() {
+                let outranks = self.rank_of_program() > deferred_for;
+                if !outranks {
+                    self.take_better(deferred_for);
+                }
+                if is_early && !outranks {
+                    return Look::NotYet;
+                }
+            } else if is_early {
+                return Look::NotYet;
+            }
         }
         self.sched.best_rank.set(0);
         match self.drain_some(PROGRAM_MAIL) {
@@ -83,6 +97,38 @@ impl<'k, M: Machine> Door<'k, M> {
             (Drained::More, _) => Look::Some,
             (Drained::Empty, 0) => Look::Nothing,
             (Drained::Empty, _) => Look::All,
+        }
+    }
+
+    /// Serves mail above the rank for which this CPU defers its mail, and sets aside what came
+    /// before it. If better mail is left, the CPU interrupts itself.
+    fn take_better(self, deferred_for: u32) {
+        let inbox = self.cpu.inbox();
+        // Marks the newest message.
+        let _ = inbox.defer(deferred_for);
+        let mut served = 0;
+        for _ in 0..SORT_STEPS {
+            let work = inbox.peek_queued(|mail| self.work_of_mail(mail)).unwrap_or(MAIL_WORK);
+            if served > 0 && !self.has_work(work) {
+                break;
+            }
+            let mail = match inbox.pick(|mail| self.order_of(mail)) {
+                Picked::Mail(mail) => mail,
+                Picked::Aside => continue,
+                Picked::Over => match inbox.pop_hurried() {
+                    Some(mail) => mail,
+                    None => break,
+                },
+            };
+            let _ = self.receive_mail(mail);
+            self.note_work(MAIL_WORK);
+            served += 1;
+            if served >= PROGRAM_MAIL {
+                break;
+            }
+        }
+        if inbox.defer(deferred_for) {
+            self.k.machine.wake(self.id());
         }
     }
 
@@ -101,12 +147,12 @@ impl<'k, M: Machine> Door<'k, M> {
             self.time().note_no_mail();
             return;
         }
-        let factor = match (inbox.defer(rank) || urgent, look) {
-            (true, _) => 0,
-            // The first message may be urgent. Its sender may have been stopped by a hypervisor.
-            (false, Look::Unreachable) => 1,
-            (false, _) => REST_FACTOR,
-        };
+        if inbox.defer(rank) {
+            self.k.machine.wake(self.id());
+        }
+        // A message that cannot be reached may be urgent. Its sender may have been stopped by a
+        // hypervisor.
+        let factor = if look == Look::Unreachable { 1 } else { REST_FACTOR };
         self.sched.look_at.set(self.time().end_of_rest(began, factor));
         self.sched.more_mail.set(true);
         self.arm_look();

@@ -4,6 +4,7 @@ pub mod arrivals;
 pub mod deadlines;
 pub mod entry;
 mod look;
+mod order;
 pub mod requests;
 pub mod syscall;
 pub mod wake;

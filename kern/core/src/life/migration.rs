@@ -21,8 +21,8 @@
 //! While a part is under way, the source is still its home. So control bits, bits of a
 //! Notification, calls and requests are sent to the source, even by the destination itself. The
 //! source cannot open the part, and forwards the mail
-//! ([`Homed::mail_target`](smp::door::Homed::mail_target)). The mail arrives after the task, since
-//! mailboxes are first in, first out. The source also forwards mail that was sent to it before the
+//! ([`Homed::mail_target`](smp::door::Homed::mail_target)). The mail arrives after the task, which
+//! nothing overtakes in a mailbox. The source also forwards mail that was sent to it before the
 //! destination became the home.
 //!
 //! A task that destroys a part waits for the answer of the part's home, and so for its arrival. So

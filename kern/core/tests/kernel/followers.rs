@@ -343,7 +343,8 @@ fn calls_that_follow_later_do_not_delay_a_grace_round() {
     crowd.s.w.dismiss(SOURCE);
     let reset = [crowd.memory.arg(), 1, 0, abi::INIT_MACHINE.arg()];
     crowd.s.w.begin(THIRD, Regs::op(Op::UntypedReset, &reset));
-    while !is_asked(&crowd.s.w, SOURCE) || crowd.followers().is_empty() {
+    // A question that has come waits for the calls that leave first.
+    while crowd.s.w.look(SOURCE).sched.followers.queues()[0].is_empty() {
         assert!(crowd.s.w.step(SOURCE), "the question comes while calls have to follow");
         settle_but(&mut crowd.s.w, SOURCE);
     }

@@ -235,7 +235,8 @@ impl Gate {
                 self.load(n, task);
                 return;
             }
-            if !cx.sched.more_mail.get() {
+            let has_more = cx.sched.more_mail.get();
+            if !has_more {
                 cx.time().note_idle();
                 cx.begin_work();
                 let idle = self.idle.get();
@@ -245,7 +246,11 @@ impl Gate {
                 }
             }
             self.context(entry).begin_work();
-            let _ = self.context(entry).take_mail();
+            if has_more {
+                self.context(entry).take_mail_left();
+            } else {
+                let _ = self.context(entry).take_mail();
+            }
         }
         panic!("cpu{n} does not find its way out of the kernel");
     }

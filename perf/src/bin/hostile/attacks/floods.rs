@@ -32,7 +32,7 @@ extern "C" fn notifier(place: u64) -> ! {
 }
 
 /// Groups have places for so many watchers.
-const WATCHERS: u32 = 64;
+const WATCHERS: u32 = abi::membership::WATCHERS;
 /// Words of these attacks.
 const GROUP: usize = 0;
 const SLOTS: usize = 1;

@@ -1,0 +1,204 @@
+//! Mail that a CPU has taken out of its queue and not served: it waits for the CPU's next look,
+//! while better mail that came later is served.
+//!
+//! Only the mailbox's owner uses what is here. Its words are atomics only because other CPUs may
+//! ask whether there is mail. So loom need not try their orders, and they are atomics of `core`.
+//!
+//! # Invariants
+//! * What was set aside is older than all that is in the queue. So a CPU that takes its mail in
+//!   order takes what was set aside first.
+//! * Between entries, a CPU that has set mail aside defers its mail.
+//! * No message is taken before an older one that was set aside with [`Order::Barrier`].
+
+use core::ptr;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicPtr, AtomicU32};
+
+use test_abi::trace::{Event, object_name};
+
+use super::inbox::Taken;
+use super::{Inbox, Node};
+use crate::cpu::Pin;
+use crate::trace;
+
+/// What a message may overtake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Everything, if its rank is above the one for which its owner defers mail.
+    ByRank,
+    /// Everything, whatever its rank is.
+    Always,
+    /// Nothing.
+    Behind,
+    /// Nothing, and nothing may overtake it.
+    Barrier,
+}
+
+/// What [`Inbox::pick`] did.
+#[derive(Debug)]
+pub enum Picked<P> {
+    /// It took this message, which is to be served now.
+    Mail(P),
+    /// It set a message aside.
+    Aside,
+    /// There was none to decide about, or none that can be reached.
+    Over,
+}
+
+/// The messages that were set aside, oldest first, linked as in the queue.
+#[repr(C, align(64))]
+pub(super) struct Sorted<P> {
+    first: AtomicPtr<Node<P>>,
+    last: AtomicPtr<Node<P>>,
+    /// The newest message of the queue when the owner learned of mail there above the rank for
+    /// which it defers, until the owner takes that message out of the queue; else null.
+    mark: AtomicPtr<Node<P>>,
+    /// The newest message here above the rank for which the owner defers, until it is served; else
+    /// null.
+    hurry: AtomicPtr<Node<P>>,
+    /// The newest message here that must not be overtaken, until it is served; else null.
+    barrier: AtomicPtr<Node<P>>,
+    /// The highest rank of a message here that `hurry` does not stand for.
+    best: AtomicU32,
+}
+
+impl<P> Sorted<P> {
+    pub(super) fn new() -> Sorted<P> {
+        let null = || AtomicPtr::new(ptr::null_mut());
+        Sorted {
+            first: null(),
+            last: null(),
+            mark: null(),
+            hurry: null(),
+            barrier: null(),
+            best: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns whether messages were set aside.
+    #[inline(always)]
+    pub(super) fn has_mail(&self) -> bool {
+        !self.first.load(Relaxed).is_null()
+    }
+
+    /// Returns whether the queue or what was set aside may have mail above the rank for which the
+    /// owner defers mail.
+    pub(super) fn hurries(&self) -> bool {
+        !(self.mark.load(Relaxed).is_null() && self.hurry.load(Relaxed).is_null())
+    }
+
+    /// Marks the newest message of the queue; null: forgets the marked one.
+    #[inline(always)]
+    pub(super) fn mark(&self, newest: *mut Node<P>) {
+        self.mark.store(newest, Relaxed);
+    }
+
+    /// Notes that a message of the queue is taken out.
+    #[inline(always)]
+    pub(super) fn note_taken(&self, node: &Node<P>) {
+        Self::forget(&self.mark, node);
+    }
+
+    /// Makes the owner hurry for all that was set aside, if some of it may be above `rank`. With
+    /// `risen`, a message may have a higher rank than when it was set aside.
+    pub(super) fn raise(&self, rank: u32, risen: bool) {
+        if risen || self.best.load(Relaxed) > rank {
+            self.best.store(0, Relaxed);
+            self.hurry.store(self.last.load(Relaxed), Relaxed);
+        }
+    }
+
+    /// Adds a message of this rank that was taken out of the queue.
+    fn add(&self, node: &Node<P>, rank: u32, hurries: bool, is_barrier: bool) {
+        let this = ptr::from_ref(node).cast_mut();
+        node.next.store(ptr::null_mut(), Relaxed);
+        // SAFETY: a message that was set aside is part of a live object, as a queued one is, and
+        // only the owner takes it out.
+        match unsafe { self.last.load(Relaxed).as_ref() } {
+            Some(last) => last.next.store(this, Relaxed),
+            None => self.first.store(this, Relaxed),
+        }
+        self.last.store(this, Relaxed);
+        if hurries {
+            self.hurry.store(this, Relaxed);
+        } else {
+            self.best.store(self.best.load(Relaxed).max(rank), Relaxed);
+        }
+        if is_barrier {
+            self.barrier.store(this, Relaxed);
+        }
+    }
+
+    /// Takes out the oldest message.
+    pub(super) fn take(&self) -> Option<&Node<P>> {
+        // SAFETY: as in `add`.
+        let node = unsafe { self.first.load(Relaxed).as_ref() }?;
+        let next = node.next.load(Relaxed);
+        self.first.store(next, Relaxed);
+        if next.is_null() {
+            self.last.store(next, Relaxed);
+            self.best.store(0, Relaxed);
+        }
+        Self::forget(&self.hurry, node);
+        Self::forget(&self.barrier, node);
+        Some(node)
+    }
+
+    #[inline(always)]
+    fn forget(place: &AtomicPtr<Node<P>>, node: &Node<P>) {
+        if ptr::eq(place.load(Relaxed), node) {
+            place.store(ptr::null_mut(), Relaxed);
+        }
+    }
+
+    /// Returns the oldest message; null if there is none.
+    pub(super) fn oldest(&self) -> *mut Node<P> {
+        self.first.load(Relaxed)
+    }
+}
+
+impl<P: Send> Inbox<'_, P> {
+    /// Takes the oldest message out of the queue, if better mail waits there: to serve it now, or
+    /// to set it aside. `order` says what the message may overtake. Repeated until it says
+    /// [`Picked::Over`], this finds all that was pushed until the last [`Inbox::defer`].
+    pub fn pick(self, order: impl FnOnce(&P) -> Order) -> Picked<P> {
+        let sorted = &self.mailbox().sorted;
+        if sorted.mark.load(Relaxed).is_null() {
+            return Picked::Over;
+        }
+        let Taken::Node(node) = self.take_first() else { return Picked::Over };
+        let order = node.look(order);
+        let rank = node.rank();
+        let is_better = order == Order::Always || self.deferred_for().is_some_and(|its| rank > its);
+        let overtakes = matches!(order, Order::Always | Order::ByRank);
+        if is_better && overtakes && sorted.barrier.load(Relaxed).is_null() {
+            return Picked::Mail(self.open(node));
+        }
+        sorted.add(node, rank, is_better, order == Order::Barrier);
+        // SAFETY: an inbox is used on its owner's CPU, in a kernel entry (`Inbox::new`).
+        let pin = unsafe { Pin::new(self.mailbox().owner()) };
+        trace::record(pin, || Event::MailAside { node: object_name(ptr::from_ref(node).addr() as u64) });
+        Picked::Aside
+    }
+
+    /// Shows the next message of which [`Inbox::pick`] decides.
+    pub fn peek_queued<R>(self, show: impl FnOnce(&P) -> R) -> Option<R> {
+        self.oldest_queued().map(|node| node.look(show))
+    }
+
+    /// Shows the message that [`Inbox::pop`] would take.
+    pub fn peek<R>(self, show: impl FnOnce(&P) -> R) -> Option<R> {
+        // SAFETY: as in `Sorted::add`.
+        let aside = unsafe { self.mailbox().sorted.oldest().as_ref() };
+        aside.or_else(|| self.oldest_queued()).map(|node| node.look(show))
+    }
+
+    /// Takes the oldest message that was set aside, while one of them hurries.
+    pub fn pop_hurried(self) -> Option<P> {
+        let sorted = &self.mailbox().sorted;
+        if sorted.hurry.load(Relaxed).is_null() {
+            return None;
+        }
+        sorted.take().map(|node| self.open(node))
+    }
+}
