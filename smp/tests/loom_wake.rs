@@ -89,10 +89,7 @@ impl Consumer {
                 match inbox.pick(|_| Order::ByRank) {
                     Picked::Mail(n) => self.got.push(n),
                     Picked::Aside => {}
-                    Picked::Over => match inbox.pop_hurried() {
-                        Some(n) => self.got.push(n),
-                        None => break,
-                    },
+                    Picked::Over => break,
                 }
             }
         }

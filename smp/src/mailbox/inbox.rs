@@ -253,13 +253,13 @@ impl<'k, P: Send> Inbox<'k, P> {
     /// Visits the messages, oldest first, and leaves them in the mailbox: for surveys. Messages
     /// after a producer between exchange and link are not reached.
     pub fn each_message(self, mut show: impl FnMut(&P)) {
-        for first in [self.0.sorted.oldest(), self.0.first.load(Ordering::Acquire)] {
+        for first in [self.0.sorted.oldest(), self.oldest_queued()] {
             let mut at = first;
-            // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes
-            // it out.
-            while let Some(node) = unsafe { at.as_ref() } {
+            while let Some(node) = at {
                 node.look(&mut show);
-                at = node.next.load(Ordering::Acquire);
+                // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU
+                // takes it out.
+                at = unsafe { node.next.load(Ordering::Acquire).as_ref() };
             }
         }
     }

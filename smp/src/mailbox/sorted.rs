@@ -131,8 +131,7 @@ impl<P> Sorted<P> {
 
     /// Takes out the oldest message.
     pub(super) fn take(&self) -> Option<&Node<P>> {
-        // SAFETY: as in `add`.
-        let node = unsafe { self.first.load(Relaxed).as_ref() }?;
+        let node = self.oldest()?;
         let next = node.next.load(Relaxed);
         self.first.store(next, Relaxed);
         if next.is_null() {
@@ -151,22 +150,25 @@ impl<P> Sorted<P> {
         }
     }
 
-    /// Returns the oldest message; null if there is none.
-    pub(super) fn oldest(&self) -> *mut Node<P> {
-        self.first.load(Relaxed)
+    /// Returns the oldest message.
+    pub(super) fn oldest(&self) -> Option<&Node<P>> {
+        // SAFETY: as in `add`.
+        unsafe { self.first.load(Relaxed).as_ref() }
     }
 }
 
 impl<P: Send> Inbox<'_, P> {
-    /// Takes the oldest message out of the queue, if better mail waits there: to serve it now, or
-    /// to set it aside. `order` says what the message may overtake. Repeated until it says
-    /// [`Picked::Over`], this finds all that was pushed until the last [`Inbox::defer`].
+    /// Takes a message that better mail may wait behind. If there may be better mail in the queue,
+    /// that is the queue's oldest one: to serve it now, or to set it aside. `order` says what it
+    /// may overtake. Otherwise it is the oldest one that was set aside, if one of those is better.
+    /// Repeated until it says [`Picked::Over`], this finds all that was pushed until the last
+    /// [`Inbox::defer`].
     pub fn pick(self, order: impl FnOnce(&P) -> Order) -> Picked<P> {
         let sorted = &self.mailbox().sorted;
         if sorted.mark.load(Relaxed).is_null() {
-            return Picked::Over;
+            return self.pick_aside();
         }
-        let Taken::Node(node) = self.take_first() else { return Picked::Over };
+        let Taken::Node(node) = self.take_first() else { return self.pick_aside() };
         let order = node.look(order);
         let rank = node.rank();
         let is_better = order == Order::Always || self.deferred_for().is_some_and(|its| rank > its);
@@ -181,24 +183,24 @@ impl<P: Send> Inbox<'_, P> {
         Picked::Aside
     }
 
-    /// Shows the next message of which [`Inbox::pick`] decides.
-    pub fn peek_queued<R>(self, show: impl FnOnce(&P) -> R) -> Option<R> {
-        self.oldest_queued().map(|node| node.look(show))
+    fn pick_aside(self) -> Picked<P> {
+        let sorted = &self.mailbox().sorted;
+        if sorted.hurry.load(Relaxed).is_null() {
+            return Picked::Over;
+        }
+        sorted.take().map_or(Picked::Over, |node| Picked::Mail(self.open(node)))
+    }
+
+    /// Shows the message that [`Inbox::pick`] would take.
+    pub fn peek_picked<R>(self, show: impl FnOnce(&P) -> R) -> Option<R> {
+        let sorted = &self.mailbox().sorted;
+        let queued = self.oldest_queued().filter(|_| !sorted.mark.load(Relaxed).is_null());
+        queued.or_else(|| sorted.oldest()).map(|node| node.look(show))
     }
 
     /// Shows the message that [`Inbox::pop`] would take.
     pub fn peek<R>(self, show: impl FnOnce(&P) -> R) -> Option<R> {
-        // SAFETY: as in `Sorted::add`.
-        let aside = unsafe { self.mailbox().sorted.oldest().as_ref() };
+        let aside = self.mailbox().sorted.oldest();
         aside.or_else(|| self.oldest_queued()).map(|node| node.look(show))
-    }
-
-    /// Takes the oldest message that was set aside, while one of them hurries.
-    pub fn pop_hurried(self) -> Option<P> {
-        let sorted = &self.mailbox().sorted;
-        if sorted.hurry.load(Relaxed).is_null() {
-            return None;
-        }
-        sorted.take().map(|node| self.open(node))
     }
 }

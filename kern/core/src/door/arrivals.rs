@@ -33,22 +33,18 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Receives more than one message, or none.
     #[inline(always)]
     fn take_several(self) -> Option<OpenTask<'k>> {
-        self.drain();
+        self.take_mail_left();
         None
     }
 
+    /// Takes a bounded number of messages, on a CPU that runs no program and may have left some.
     #[inline(never)]
-    fn drain(self) {
+    pub fn take_mail_left(self) {
         let (drained, _) = self.drain_some(usize::MAX);
         match drained {
             Drained::Empty => self.time().note_no_mail(),
             Drained::More => self.sched.more_mail.set(true),
         }
-    }
-
-    /// Takes a bounded number of messages that this CPU has left, on a CPU that runs no program.
-    pub fn take_mail_left(self) {
-        self.drain();
     }
 
     /// Receives at most `most` messages, as far as the entry's work suffices, and the first in any

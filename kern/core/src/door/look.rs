@@ -21,10 +21,9 @@
 //!
 //! An interrupt takes a bounded number of messages. If better mail is left, the CPU interrupts
 //! itself. A look that finds no mail ends the deferral, and so does one that takes all of it, some
-//! of it urgent.
-//! The CPU also looks when it goes on with a program of lower priority. Until then the assembly
-//! fast paths go on with no other ready task: each exit to another program makes them miss
-//! ([`crate::time::schedule`]). A CPU that idles takes all its mail.
+//! of it urgent. The CPU also looks when it goes on with a program of lower priority. Until then
+//! the assembly fast paths go on with no other ready task: each exit to another program makes them
+//! miss ([`crate::time::schedule`]). A CPU that idles takes all its mail.
 //!
 //! # Invariants
 //! * While a CPU defers, its timer is set for `look_at`, or earlier, and `more_mail` is set.
@@ -108,17 +107,14 @@ impl<'k, M: Machine> Door<'k, M> {
         let _ = inbox.defer(deferred_for);
         let mut served = 0;
         for _ in 0..SORT_STEPS {
-            let work = inbox.peek_queued(|mail| self.work_of_mail(mail)).unwrap_or(MAIL_WORK);
+            let work = inbox.peek_picked(|mail| self.work_of_mail(mail)).unwrap_or(MAIL_WORK);
             if served > 0 && !self.has_work(work) {
                 break;
             }
             let mail = match inbox.pick(|mail| self.order_of(mail)) {
                 Picked::Mail(mail) => mail,
                 Picked::Aside => continue,
-                Picked::Over => match inbox.pop_hurried() {
-                    Some(mail) => mail,
-                    None => break,
-                },
+                Picked::Over => break,
             };
             let _ = self.receive_mail(mail);
             self.note_work(MAIL_WORK);
@@ -127,7 +123,12 @@ impl<'k, M: Machine> Door<'k, M> {
                 break;
             }
         }
-        if inbox.defer(deferred_for) {
+        self.defer_for(deferred_for);
+    }
+
+    /// Defers mail up to a rank. If better mail waits, the CPU interrupts itself.
+    fn defer_for(self, rank: u32) {
+        if self.cpu.inbox().defer(rank) {
             self.k.machine.wake(self.id());
         }
     }
@@ -147,9 +148,7 @@ impl<'k, M: Machine> Door<'k, M> {
             self.time().note_no_mail();
             return;
         }
-        if inbox.defer(rank) {
-            self.k.machine.wake(self.id());
-        }
+        self.defer_for(rank);
         // A message that cannot be reached may be urgent. Its sender may have been stopped by a
         // hypervisor.
         let factor = if look == Look::Unreachable { 1 } else { REST_FACTOR };

@@ -1,12 +1,13 @@
 //! When a CPU that runs a program looks into its mailbox.
 
-use abi::{Cap, ObjType, Op};
+use abi::{Cap, FLAG_PAGES, ObjType, Op, PageMode, PageRange};
 use kern_base::cpu::Mail;
 use kern_base::limits::{PROGRAM_MAIL, SORT_STEPS};
 use kern_base::task::{PLAIN, State, state_half};
 use smp::{host_test, quiesce};
 
-use crate::scene::{Scene, call};
+use crate::pages::{FROM, lists as lists_pages, pooled};
+use crate::scene::{GROUP, Scene, call};
 use crate::world::{Regs, Tcb};
 
 /// Ticks between two readings of the clock.
@@ -383,6 +384,26 @@ fn a_recall_does_not_overtake_its_call() {
     }
     s.w.event(0);
     assert!(caller.is_through(), "it is back without a rest");
+}
+
+/// The pages of one message are about an entry's work.
+#[test]
+fn a_message_with_pages_is_the_first_of_its_entry() {
+    let (mut s, _, sender) = scene(PROGRAM - 5);
+    let (_, target) = s.server(1, PROGRAM + 8);
+    let (process, caller) = s.somebody(0, PROGRAM - 4);
+    s.w.join_all(s.group, process, GROUP);
+    pooled(&mut s, process.vspace, FROM, 1);
+    s.w.must(0, Op::TaskSuspend, &[caller.cap.arg()]);
+    lists_pages(&caller, &[PageRange::new(PageMode::Share, FROM, 1)]);
+    notify(&mut s, &sender, 0);
+    s.w.must(0, Op::TaskResume, &[caller.cap.arg()]);
+    s.w.does(&caller, call(target).flag(FLAG_PAGES));
+    assert_eq!(waiting(&s).len(), 2);
+    s.w.event(1);
+    assert_eq!(waiting(&s).len(), 1, "it comes with the next entry");
+    look(&mut s);
+    assert_eq!(waiting(&s).len(), 0);
 }
 
 /// Whether the assembly fast paths of CPU 1 would go on with another ready task.
