@@ -48,7 +48,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Receives at most `most` messages, as far as the entry's work suffices, and the first in any
-    /// case. Returns also how many it were.
+    /// case. A message with pages is the first one. Returns also how many it were.
     pub fn drain_some(self, most: usize) -> (Drained, usize) {
         let mut taken = 0;
         loop {
@@ -58,16 +58,11 @@ impl<'k, M: Machine> Door<'k, M> {
                 let _ = self.receive_mail(mail);
             });
             let is_done = drained == Drained::Empty || taken == before || taken >= most;
-            if is_done || !self.has_work(self.work_of_next()) {
+            let next_has_pages = || self.cpu.inbox().peek(|mail| self.has_pages(mail)).unwrap_or(false);
+            if is_done || next_has_pages() || !self.spend(MAIL_WORK) {
                 return (drained, taken);
             }
-            self.note_work(MAIL_WORK);
         }
-    }
-
-    /// Returns the least work that this entry should have left for the next message.
-    fn work_of_next(self) -> u64 {
-        self.cpu.inbox().peek(|mail| self.work_of_mail(mail)).unwrap_or(MAIL_WORK)
     }
 
     #[inline(always)]

@@ -1,5 +1,5 @@
-//! What a message from another CPU may overtake, where better mail is served first, and how much
-//! work it is.
+//! What a message from another CPU may overtake, where better mail is served first, and which mail
+//! is much work.
 //!
 //! Some mail must come after what was pushed before it:
 //! * A task that arrives must come before mail about it, and before mail about what moves with it.
@@ -16,7 +16,6 @@
 use abi::FLAG_PAGES;
 use kern_base::block::Parcel;
 use kern_base::cpu::Mail;
-use kern_base::limits::{ENTRY_WORK, MAIL_WORK};
 use kern_base::machine::Machine;
 use kern_base::task::{Stage, ctl};
 use smp::mailbox::Order;
@@ -27,14 +26,12 @@ use crate::rooms::Door;
 const FOLLOWING: u64 = ctl::RECALL | ctl::TIME | ctl::UNLEND;
 
 impl<M: Machine> Door<'_, M> {
-    /// Returns the least work that an entry should have left for a message: all of it for one that
-    /// carries pages.
-    pub fn work_of_mail(self, mail: &Mail) -> u64 {
-        let Mail::Message(parcel) = mail else { return MAIL_WORK };
-        let has_pages = parcel
+    /// Returns whether a message carries pages, which may be the work of a whole entry.
+    pub fn has_pages(self, mail: &Mail) -> bool {
+        let Mail::Message(parcel) = mail else { return false };
+        parcel
             .message(self.pin())
-            .is_some_and(|msg| matches!(msg.stage(), Stage::Out | Stage::Back) && msg.info().has(FLAG_PAGES));
-        if has_pages { ENTRY_WORK } else { MAIL_WORK }
+            .is_some_and(|msg| matches!(msg.stage(), Stage::Out | Stage::Back) && msg.info().has(FLAG_PAGES))
     }
 
     /// Returns what a message in this CPU's mailbox may overtake.
