@@ -31,6 +31,10 @@ pub use search::{Found, Look, Machine};
 /// What stands before the labels of the runs.
 const PURPOSE: &str = "bisect-";
 
+/// How far from the last event it looks for one that can be looked at: 2 to the power of this less
+/// one, in events.
+const CUT_OFF: u32 = 8;
+
 /// What is to be found.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -88,7 +92,7 @@ fn end(lab: &Lab, probe: &mut Probe<'_>, wanted: &Wanted, whole: &Run) -> Result
     if let Some(to) = wanted.to {
         return probe.look(to);
     }
-    let look_at_last = |probe: &mut Probe<'_>| probe.look(whole.events.ok_or_else(|| unknown_end(wanted))?);
+    let look_at_last = |probe: &mut Probe<'_>| last(probe, whole.events.ok_or_else(|| unknown_end(wanted))?);
     let Some(time) = whole.complained_at else { return look_at_last(probe) };
     let look = match probe.look_at(Stop { time, ..Stop::default() }) {
         // There is no event after the complaint.
@@ -101,6 +105,20 @@ fn end(lab: &Lab, probe: &mut Probe<'_>, wanted: &Wanted, whole: &Run) -> Result
     lab.screen.say(&format!("event {}, where the guest complains: {}", look.place, verdict(&look, wanted)));
     let last = look_at_last(probe)?;
     if last.is_wrong { Ok(last) } else { Err(nothing_to_find(wanted, &look, &last)) }
+}
+
+/// Returns the look after the last event that can be looked at: other CPUs come to further events
+/// while one ends the run, and those may be cut off.
+fn last(machine: &mut dyn Machine, events: u64) -> Result<Look> {
+    let steps = std::iter::once(0).chain((0..CUT_OFF).map(|power| 1 << power));
+    let mut error = None;
+    for event in steps.filter_map(|step| events.checked_sub(step)).filter(|event| *event > 0) {
+        match machine.look(event) {
+            Err(why) if status_of(&why) == status::CHECK_FAILED => error = error.or(Some(why)),
+            look => return look,
+        }
+    }
+    Err(error.unwrap_or_else(|| Trouble::CheckFailed("the run has no event".to_owned()).into()))
 }
 
 fn verdict(look: &Look, wanted: &Wanted) -> &'static str {
@@ -292,6 +310,29 @@ mod tests {
         assert!(any_rule().check_run(&run(true, Some(1000))).is_ok());
         let until = wanted(Predicate::Until("x > 3".to_owned()));
         assert!(until.check_run(&run(false, Some(1000))).is_ok(), "something may come to be so in any run");
+    }
+
+    /// A machine that can look at its first events only.
+    struct CutOff(u64);
+
+    impl Machine for CutOff {
+        fn look(&mut self, event: u64) -> Result<Look> {
+            if event > self.0 {
+                return Err(Trouble::CheckFailed(format!("ended before event {event}")).into());
+            }
+            Ok(Look { event, place: event.to_string(), is_wrong: false, said: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn the_last_event_is_one_that_can_be_looked_at() {
+        let last_of = |machine: u64, events| last(&mut CutOff(machine), events).map(|look| look.event);
+        assert_eq!(last_of(1000, 1000).expect("the last"), 1000);
+        assert_eq!(last_of(999, 1000).expect("the last but one"), 999);
+        assert_eq!(last_of(994, 1000).expect("eight before it, since four are too few"), 992);
+        assert_eq!(last_of(1, 2).expect("there is one before it"), 1);
+        let error = last_of(0, 3).expect_err("there is none");
+        assert_eq!(error.to_string(), "ended before event 3", "it says why the last one cannot be");
     }
 
     #[test]
