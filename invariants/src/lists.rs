@@ -193,9 +193,9 @@ impl Linked {
         hold!(
             out,
             of.soonest == soonest,
-            "cpu{}: the soonest deadline of band {} is {soonest}, not {}",
+            "cpu{}: the soonest deadline of priority {} is {soonest}, not {}",
             cpu.id,
-            of.band,
+            of.priority,
             of.soonest
         );
         let mut at = 0;

@@ -6,13 +6,19 @@
 //! the earliest and removing *any* deadline take O(log n) steps at worst, not just on average. A
 //! kernel with interrupts off needs that. No function recurses.
 //!
-//! # Bands
-//! A CPU has a heap for each band of priorities ([`DeadlineBands`]). So when many deadlines have
-//! passed, those of high priority come first, however many others were due before them.
+//! # Priorities
+//! A CPU has a heap for each priority ([`Deadlines`]). So when many deadlines have passed, those of
+//! the highest priority come first, however many others were due before them.
+//!
+//! A search for deadlines looks at eight bands of 32 priorities. Each band has a bound that no
+//! deadline of it precedes, and a bit for each priority whose heap may have deadlines. An insertion
+//! updates both. A removal changes neither, so that it stays cheap: a search that looks at the band
+//! corrects both. The number of steps of a search depends only on how many priorities are in use.
 //!
 //! Times are TSC values. The order of equal deadlines depends only on the history of calls.
 
 use core::cell::Cell;
+use core::iter::from_fn;
 use core::ops::Range;
 
 use smp::cpu::Pin;
@@ -34,8 +40,8 @@ pub struct DeadlineLinks<T> {
     deadline: Cell<u64>,
     /// Nodes on the shortest way out of this subtree; 0: not queued.
     rank: Cell<u32>,
-    /// The band that has the deadline, if it is in one of several.
-    band: Cell<u32>,
+    /// The priority whose queue has the deadline, if it is in one of several.
+    priority: Cell<u32>,
 }
 
 impl<T> Default for DeadlineLinks<T> {
@@ -47,7 +53,7 @@ impl<T> Default for DeadlineLinks<T> {
             right: Link::null(),
             deadline: Cell::new(0),
             rank: Cell::new(0),
-            band: Cell::new(0),
+            priority: Cell::new(0),
         }
     }
 }
@@ -76,18 +82,18 @@ impl<T> DeadlineLinks<T> {
 #[repr(C)]
 pub struct DeadlineQueue<T> {
     root: Link<T>,
-    /// The root's deadline; `u64::MAX` where there is none.
-    soonest: Cell<u64>,
 }
 
 impl<T> Default for DeadlineQueue<T> {
     /// Returns an empty queue.
     fn default() -> Self {
-        DeadlineQueue { root: Link::null(), soonest: Cell::new(u64::MAX) }
+        DeadlineQueue::EMPTY
     }
 }
 
 impl<T> DeadlineQueue<T> {
+    const EMPTY: DeadlineQueue<T> = DeadlineQueue { root: Link::null() };
+
     /// Whether no object has a deadline.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
@@ -99,15 +105,15 @@ impl<T> DeadlineQueue<T> {
     pub fn root_addr(&self) -> u64 {
         self.root.addr()
     }
-
-    /// Returns the soonest deadline, or `u64::MAX` if there is none: the value for the timer.
-    #[inline(always)]
-    pub fn soonest(&self) -> u64 {
-        self.soonest.get()
-    }
 }
 
 impl<T: Timed> DeadlineQueue<T> {
+    /// Returns the soonest deadline, or `u64::MAX` if there is none: the value for the timer.
+    #[inline]
+    pub fn soonest(&self, pin: Pin<'_>) -> u64 {
+        self.root.get(pin).map_or(u64::MAX, |root| root.deadline_links(pin).deadline.get())
+    }
+
     /// Sets a deadline for `item`. Panics if `item` has one already.
     pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, deadline: u64) {
         let links = item.deadline_links(pin);
@@ -116,7 +122,7 @@ impl<T: Timed> DeadlineQueue<T> {
         }
         links.deadline.set(deadline);
         links.rank.set(1);
-        self.set_root(pin, merge(pin, self.root.get(pin), Some(item)));
+        self.root.set(merge(pin, self.root.get(pin), Some(item)));
     }
 
     /// Returns the item with the soonest deadline.
@@ -127,7 +133,7 @@ impl<T: Timed> DeadlineQueue<T> {
     /// Takes the object with the soonest deadline out of the queue, if that deadline is not after
     /// `now`.
     pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64) -> Option<Ref<'k, T>> {
-        let first = self.root.get(pin).filter(|_| self.soonest.get() <= now)?;
+        let first = self.root.get(pin).filter(|first| first.deadline_links(pin).deadline.get() <= now)?;
         self.remove(pin, first);
         Some(first)
     }
@@ -145,7 +151,7 @@ impl<T: Timed> DeadlineQueue<T> {
         }
         let orphans = merge(pin, left, right);
         match links.parent.take(pin) {
-            None => self.set_root(pin, orphans),
+            None => self.root.set(orphans),
             Some(parent) => {
                 let parent_links = parent.deadline_links(pin);
                 let side = if parent_links.left.is(item) { &parent_links.left } else { &parent_links.right };
@@ -158,63 +164,134 @@ impl<T: Timed> DeadlineQueue<T> {
         }
         true
     }
-
-    fn set_root(&self, pin: Pin<'_>, root: Option<Ref<'_, T>>) {
-        self.root.set(root);
-        self.soonest.set(root.map_or(u64::MAX, |root| root.deadline_links(pin).deadline.get()));
-    }
 }
 
+/// Priorities.
+pub const PRIORITIES: usize = u8::MAX as usize + 1;
 /// Bands of priorities.
-pub const BANDS: usize = 8;
+const BANDS: usize = 8;
+/// Priorities of a band.
+const WIDTH: usize = PRIORITIES / BANDS;
 
 /// Returns the band of a priority.
 #[inline(always)]
 pub const fn band_of(priority: u8) -> usize {
-    priority as usize * BANDS / (u8::MAX as usize + 1)
+    priority as usize / WIDTH
 }
 
-/// The deadlines of one CPU: a queue for each band of priorities.
-#[repr(C)]
-pub struct DeadlineBands<T>([DeadlineQueue<T>; BANDS]);
+/// A band of priorities: where deadlines are searched.
+struct Band {
+    /// No deadline of the band is sooner. The soonest one may be later, after others were removed.
+    bound: Cell<u64>,
+    /// Priorities whose queues may have deadlines: a bit each.
+    used: Cell<u32>,
+}
 
-impl<T> Default for DeadlineBands<T> {
-    /// Returns empty queues.
-    fn default() -> Self {
-        DeadlineBands(Default::default())
+impl Band {
+    const EMPTY: Band = Band { bound: Cell::new(u64::MAX), used: Cell::new(0) };
+
+    /// Returns those of some priorities of this band whose queues may have deadlines, the highest
+    /// first.
+    fn used(&self, its: Range<usize>) -> impl Iterator<Item = usize> + use<> {
+        let base = its.start / WIDTH * WIDTH % PRIORITIES;
+        let below = |end: usize| (1u64 << (end - base)) as u32;
+        let mut left = if its.is_empty() { 0 } else { below(its.end).wrapping_sub(below(its.start)) };
+        left &= self.used.get();
+        from_fn(move || {
+            let bit = left.checked_ilog2()?;
+            left &= !(1 << bit);
+            Some(base + bit as usize)
+        })
     }
 }
 
-impl<T> DeadlineBands<T> {
-    /// Returns the soonest deadline of some bands, or `u64::MAX` if there is none.
-    pub fn soonest(&self, bands: Range<usize>) -> u64 {
-        self.0[bands].iter().fold(u64::MAX, |soonest, queue| soonest.min(queue.soonest()))
+/// Returns those of some priorities that are in a band, the one with this number.
+fn part(band: usize, priorities: &Range<usize>) -> Range<usize> {
+    let low = band * WIDTH;
+    priorities.start.max(low)..priorities.end.min(low + WIDTH)
+}
+
+/// The deadlines of one CPU: a queue for each priority.
+#[repr(C)]
+pub struct Deadlines<T> {
+    bands: [Band; BANDS],
+    queues: [DeadlineQueue<T>; PRIORITIES],
+}
+
+impl<T> Default for Deadlines<T> {
+    /// Returns empty queues.
+    fn default() -> Self {
+        Deadlines {
+            bands: [const { Band::EMPTY }; BANDS],
+            queues: [const { DeadlineQueue::EMPTY }; PRIORITIES],
+        }
+    }
+}
+
+impl<T: Timed> Deadlines<T> {
+    /// Returns the soonest deadline of some priorities, or `u64::MAX` if there is none: the value
+    /// for the timer.
+    pub fn soonest(&self, pin: Pin<'_>, priorities: Range<usize>) -> u64 {
+        self.bands.iter().enumerate().fold(u64::MAX, |soonest, (n, band)| {
+            let may = band.bound.get() < soonest;
+            if may { soonest.min(self.soonest_in(pin, band, part(n, &priorities))) } else { soonest }
+        })
+    }
+
+    /// Returns the highest of these priorities that has a deadline which is not after `now`.
+    pub fn best_expired(&self, pin: Pin<'_>, now: u64, priorities: Range<usize>) -> Option<usize> {
+        let bands = self.bands.iter().enumerate().rev();
+        bands.filter(|(_, band)| band.bound.get() <= now).find_map(|(n, band)| {
+            let has_expired = |priority: &usize| self.queues[*priority].soonest(pin) <= now;
+            let best = band.used(part(n, &priorities)).find(has_expired);
+            if best.is_none() {
+                self.soonest_in(pin, band, part(n, &(0..PRIORITIES)));
+            }
+            best
+        })
+    }
+
+    /// Returns the soonest deadline of a part of a band. If the part is the whole band, corrects
+    /// what the band says.
+    fn soonest_in(&self, pin: Pin<'_>, band: &Band, its: Range<usize>) -> u64 {
+        let (mut soonest, mut used) = (u64::MAX, 0);
+        for priority in band.used(its.clone()) {
+            let queue = &self.queues[priority];
+            soonest = soonest.min(queue.soonest(pin));
+            used |= u32::from(!queue.is_empty()) << (priority % WIDTH);
+        }
+        if its.len() == WIDTH {
+            band.bound.set(soonest);
+            band.used.set(used);
+        }
+        soonest
     }
 
     /// Returns the queues, those of the lowest priorities first. For surveys.
     pub const fn queues(&self) -> &[DeadlineQueue<T>] {
-        &self.0
+        &self.queues
     }
-}
 
-impl<T: Timed> DeadlineBands<T> {
     /// Sets a deadline for `item`, which waits at this priority. Panics if `item` has one already.
     pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, deadline: u64, priority: u8) {
-        let band = band_of(priority);
-        self.0[band].insert(pin, item, deadline);
-        item.deadline_links(pin).band.set(band as u32);
+        self.queues[usize::from(priority)].insert(pin, item, deadline);
+        item.deadline_links(pin).priority.set(u32::from(priority));
+        let band = &self.bands[band_of(priority)];
+        band.used.set(band.used.get() | 1 << (usize::from(priority) % WIDTH));
+        band.bound.set(band.bound.get().min(deadline));
     }
 
-    /// Takes the object with the soonest deadline of the highest of these bands in which a deadline
-    /// is not after `now` out of its queue.
-    pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64, bands: Range<usize>) -> Option<Ref<'k, T>> {
-        self.0[bands].iter().rev().find_map(|queue| queue.pop_expired(pin, now))
+    /// Takes the object with the soonest deadline of the highest of these priorities in which a
+    /// deadline is not after `now` out of its queue.
+    pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64, priorities: Range<usize>) -> Option<Ref<'k, T>> {
+        let priority = self.best_expired(pin, now, priorities)?;
+        self.queues[priority % PRIORITIES].pop_expired(pin, now)
     }
 
     /// Takes `item` out of its queue. Returns whether it had a deadline.
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
-        let band = item.deadline_links(pin).band.get() as usize;
-        self.0.get(band).is_some_and(|queue| queue.remove(pin, item))
+        let priority = item.deadline_links(pin).priority.get() as u8;
+        self.queues[usize::from(priority)].remove(pin, item)
     }
 }
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use common::{Thing, things};
 use proptest::prelude::*;
-use sched::deadlines::{BANDS, DeadlineBands, DeadlineLinks, DeadlineQueue, Timed, band_of};
+use sched::deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, PRIORITIES, Timed};
 use smp::cpu::Pin;
 use smp::door::Ref;
 use smp::host_test::{leak, pin};
@@ -43,7 +43,7 @@ fn check(queue: &DeadlineQueue<Thing>, things: &[Ref<'static, Thing>], model: &[
     all.sort();
     expected.sort();
     assert_eq!(all, expected);
-    assert_eq!(queue.soonest(), expected.first().map_or(u64::MAX, |(at, _)| *at));
+    assert_eq!(queue.soonest(k), expected.first().map_or(u64::MAX, |(at, _)| *at));
     assert_eq!(queue.is_empty(), expected.is_empty());
     let first = queue.first(k).and_then(|t| t.deadline_links(k).deadline());
     assert_eq!(first, expected.first().map(|(at, _)| *at));
@@ -126,7 +126,7 @@ fn every_single_operation_is_bounded() {
             last = at;
             looks("expire", || assert!(queue.pop_expired(k, u64::MAX) == Some(first)));
         }
-        assert!(queue.is_empty() && queue.soonest() == u64::MAX);
+        assert!(queue.is_empty() && queue.soonest(k) == u64::MAX);
     }
 }
 
@@ -140,25 +140,67 @@ fn two_deadlines_are_refused() {
 }
 
 #[test]
-fn bands_of_high_priority_come_first() {
+fn high_priorities_come_first() {
     let (k, things) = (pin(0), things(THINGS));
-    let bands: DeadlineBands<Thing> = DeadlineBands::default();
-    assert_eq!(bands.soonest(0..BANDS), u64::MAX);
-    let priority = |n: usize| (n * 255 / (THINGS - 1)) as u8;
-    // The lower the priority, the sooner.
+    let deadlines: Deadlines<Thing> = Deadlines::default();
+    let soonest = |priorities| deadlines.soonest(k, priorities);
+    assert_eq!(soonest(0..PRIORITIES), u64::MAX);
+    // Pairs of neighbours, in all bands. The lower the priority, the sooner.
+    let priority = |n: usize| (n / 2 * 255 / (THINGS / 2 - 1)) as u8;
     for (n, thing) in things.iter().enumerate() {
-        bands.insert(k, *thing, n as u64, priority(n));
+        deadlines.insert(k, *thing, n as u64, priority(n));
     }
-    assert_eq!(bands.soonest(0..BANDS), 0);
-    assert!(bands.remove(k, things[7]) && !bands.remove(k, things[7]));
-    let (high, now) = (band_of(200), THINGS as u64 - 2);
-    assert!(bands.soonest(high..BANDS) > bands.soonest(0..high));
-    let mut last = (BANDS, 0);
-    let mut count = 0;
-    while let Some(thing) = bands.pop_expired(k, now, 0..BANDS) {
-        let at = (band_of(priority(thing.number)), thing.number);
-        assert!(at.0 < last.0 || at.0 == last.0 && at.1 > last.1, "{at:?} after {last:?}");
-        (last, count) = (at, count + 1);
+    assert_eq!(soonest(0..PRIORITIES), 0);
+    assert!(deadlines.remove(k, things[7]) && !deadlines.remove(k, things[7]));
+    let middle = usize::from(priority(31));
+    assert_eq!((soonest(0..middle), soonest(middle..PRIORITIES)), (0, 30));
+    let now = THINGS as u64 - 2;
+    let expired: Vec<usize> = std::iter::from_fn(|| deadlines.pop_expired(k, now, 0..PRIORITIES))
+        .map(|thing| thing.number)
+        .collect();
+    let pairs = (0..THINGS / 2).rev().flat_map(|pair| [2 * pair, 2 * pair + 1]);
+    assert_eq!(expired, pairs.filter(|n| *n != 7 && *n as u64 <= now).collect::<Vec<_>>());
+    assert_eq!(soonest(0..PRIORITIES), THINGS as u64 - 1);
+}
+
+proptest! {
+    /// All priorities against a plain vector that is searched.
+    #[test]
+    fn priorities_behave_as_the_model(
+        ops in prop::collection::vec((op(), any::<u8>(), 0..=PRIORITIES, 0..=PRIORITIES), 0..300),
+    ) {
+        let (k, things) = (pin(0), things(THINGS));
+        let deadlines: Deadlines<Thing> = Deadlines::default();
+        let mut model: Vec<(usize, u64, usize)> = Vec::new();
+        for (op, priority, one, other) in ops {
+            let range = one.min(other)..one.max(other);
+            match op {
+                Op::Insert(t, at) if model.iter().all(|(_, _, other)| *other != t) => {
+                    deadlines.insert(k, things[t], at, priority);
+                    model.push((usize::from(priority), at, t));
+                }
+                Op::Insert(..) => {}
+                Op::Remove(t) => {
+                    let held = model.iter().any(|(_, _, other)| *other == t);
+                    model.retain(|(_, _, other)| *other != t);
+                    prop_assert_eq!(deadlines.remove(k, things[t]), held);
+                }
+                Op::Expire(now) => loop {
+                    let due = model.iter().filter(|(p, at, _)| range.contains(p) && *at <= now);
+                    let best = due.map(|(p, at, _)| (*p, std::cmp::Reverse(*at))).max();
+                    prop_assert_eq!(deadlines.best_expired(k, now, range.clone()), best.map(|(p, _)| p));
+                    let Some(t) = deadlines.pop_expired(k, now, range.clone()) else { break };
+                    let i = model.iter().position(|(_, _, other)| *other == t.number).expect("set");
+                    let (p, at, _) = model.remove(i);
+                    prop_assert_eq!(Some((p, std::cmp::Reverse(at))), best);
+                },
+            }
+            let soonest = |range: &std::ops::Range<usize>| {
+                let its = model.iter().filter(|(p, ..)| range.contains(p));
+                its.map(|(_, at, _)| *at).min().unwrap_or(u64::MAX)
+            };
+            prop_assert_eq!(deadlines.soonest(k, range.clone()), soonest(&range));
+            prop_assert_eq!(deadlines.soonest(k, 0..PRIORITIES), soonest(&(0..PRIORITIES)));
+        }
     }
-    assert_eq!((count, bands.soonest(0..BANDS)), (THINGS - 2, THINGS as u64 - 1));
 }

@@ -43,9 +43,9 @@ record! {
         word3: u64,
         /// The soonest deadline.
         soonest: u64,
-        /// Before this time, deadlines of some bands may wait after they have passed.
+        /// Before this time, deadlines of some priorities may wait after they have passed.
         expire_at: u64,
-        /// The number of these bands, from the lowest on.
+        /// The number of these priorities, from the lowest on.
         resting: u32,
         /// When the timer fires, as the kernel has it.
         timer: u64,
@@ -73,7 +73,7 @@ record! {
         followers_last: u64,
         /// The task whose message block was sent to the CPU's own mailbox, to follow its receiver.
         sent_follower: u64,
-        /// A drain has left mail behind, which nobody announces.
+        /// A drain has left mail behind, which nobody announces, or tasks rest that have to wake.
         more_mail: bool,
         /// When the CPU looks into its mailbox, if it defers its mail; otherwise all ones.
         look_at: u64,
@@ -103,12 +103,12 @@ record! {
 }
 
 record! {
-    /// The deadlines of a band of priorities on a CPU.
+    /// The deadlines of a priority on a CPU.
     Heap = "heap" {
         /// The CPU.
         cpu: u32,
-        /// The band.
-        band: u32,
+        /// The priority.
+        priority: u32,
         /// The root of the heap: a task.
         root: u64,
         /// The soonest deadline.

@@ -304,9 +304,9 @@ fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings
     count
 }
 
-/// The timer fires no later than the soonest deadline. For bands that rest, it fires no later than
-/// the end of their rest. It is set while a task waits for nothing but its turn to wake, unless the
-/// end of another shootdown will wake it.
+/// The timer fires no later than the soonest deadline. For priorities that rest, it fires no later
+/// than the end of their rest. It is set while a task waits for nothing but its turn to wake,
+/// unless the end of another shootdown will wake it.
 pub fn timers(f: &Facts<'_>, out: &mut Findings) {
     for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy && cpu.timer == u64::MAX) {
         hold!(out, cpu.unanswered == 0, "cpu{}: a death is known, and no timer tells of it", cpu.id);
@@ -317,7 +317,7 @@ pub fn timers(f: &Facts<'_>, out: &mut Findings) {
     }
     for heap in &f.s.heaps {
         let Some(cpu) = f.s.cpus.iter().find(|cpu| cpu.id == heap.cpu && !cpu.busy) else { continue };
-        let rest = if heap.band < cpu.resting { cpu.expire_at } else { 0 };
+        let rest = if heap.priority < cpu.resting { cpu.expire_at } else { 0 };
         let (n, soonest) = (cpu.id, heap.soonest.max(rest));
         hold!(out, cpu.timer <= soonest, "cpu{n}: a deadline at {soonest}, the timer at {}", cpu.timer);
         if let Some(hardware) = f.s.hardwares.iter().find(|hardware| hardware.cpu == n) {

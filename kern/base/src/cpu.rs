@@ -5,7 +5,7 @@ use core::cell::Cell;
 use smp::sync::{AtomicU64, Ordering};
 
 use abi::Counter;
-use sched::{DeadlineBands, NEVER, PrioList, RunQueue};
+use sched::{Deadlines, NEVER, PrioList, RunQueue};
 use smp::cpu::CpuId;
 use smp::door::{AtomicLink, Link, Ptr, Table};
 use smp::percpu::{self, All, Here, LocalEntry, PerCpu};
@@ -95,9 +95,10 @@ pub struct CpuSched {
     pub idle: Cell<bool>,
     /// When the timer will fire; [`NEVER`] = off.
     pub timer: Cell<u64>,
-    pub deadlines: DeadlineBands<Task>,
-    /// Before this time, deadlines of the bands below `resting` wait, although they have passed,
-    /// unless their tasks outrank the program.
+    pub deadlines: Deadlines<Task>,
+    /// Before this time, deadlines of the priorities below `resting` wait, although they have
+    /// passed, unless their tasks outrank the program. If `resting` is not 0, a task waits so whose
+    /// priority is just below it.
     pub expire_at: Cell<u64>,
     pub resting: Cell<u32>,
     /// Tasks of this CPU that wait for the grace epoch; like the next two by [band](sched::band_of)
@@ -110,7 +111,7 @@ pub struct CpuSched {
     /// The next shootdown of this entry makes all CPUs forget everything.
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound, or this CPU defers its
-    /// mail.
+    /// mail. Or tasks rest that have to wake: see `resting`.
     pub more_mail: Cell<bool>,
     /// When this CPU looks into its mailbox, while it defers its mail.
     pub look_at: Cell<u64>,
@@ -122,8 +123,8 @@ pub struct CpuSched {
     pub work: Cell<u64>,
     /// Serial numbers that this CPU has taken and not given out: the next one, and the end.
     pub serials: Cell<(u64, u64)>,
-    /// Reports of faults on this CPU wait to be printed.
-    pub has_reports: Cell<bool>,
+    /// Before this CPU idles, it prints reports of faults, and wakes tasks that rest.
+    pub before_idle: Cell<bool>,
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.
     /// `None`: the CPU empties no CNode, or there is no audit.
     pub ender: Cell<Option<Actor>>,

@@ -3,7 +3,6 @@
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
 use kern_base::task::{LABEL_MASK, LABEL_SHIFT};
-use sched::BANDS;
 use smp::cpu::CpuId;
 use snapshot::{MailKind, Sink};
 
@@ -44,15 +43,16 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             expects_caller = hot.await_half,
             expects_plain = hot.plain_half,
             front = self.at(front),
-            soonest = sched.deadlines.soonest(0..BANDS),
+            soonest = sched.deadlines.queues().iter().map(|queue| queue.soonest(cx.pin())).min().unwrap_or(u64::MAX),
             grace_busy = cpu.grace().is_busy(),
             look_at = if cx.cpu.inbox().is_deferring() { sched.look_at.get() } else { u64::MAX },
             has_mail = block.mailbox().has_mail(),
             steps = 0u64,
         }));
-        for (band, queue) in (0u32..).zip(sched.deadlines.queues()).filter(|(_, queue)| !queue.is_empty()) {
-            let (root, soonest) = (self.at(queue.root_addr()), queue.soonest());
-            self.sink.heap(&record!(self, Heap { [] band, root, soonest; cpu = id, }));
+        for (priority, queue) in (0u32..).zip(sched.deadlines.queues()).filter(|(_, queue)| !queue.is_empty())
+        {
+            let (root, soonest) = (self.at(queue.root_addr()), queue.soonest(cx.pin()));
+            self.sink.heap(&record!(self, Heap { [] priority, root, soonest; cpu = id, }));
         }
         for priority in 0..=u8::MAX {
             let [first, last] = sched.queue.ends(priority).map(|at| self.at(at));

@@ -222,8 +222,8 @@ fn idle_once(entry: &mut CpuEntry) {
     context(entry).time().note_idle();
     // What comes now is an entry of its own.
     context(entry).begin_work();
-    if entry.here().own().sched.has_reports.get() {
-        print_reports(entry);
+    if entry.here().own().sched.before_idle.get() {
+        prepare_to_idle(entry);
     }
     let mode = idle::mode();
     // Two calls, so that each has the constant, and no test of it.
@@ -245,17 +245,19 @@ fn idle_once(entry: &mut CpuEntry) {
     }
 }
 
-/// Prints reports of faults until none is left, mail comes, or the timer is due.
+/// Lets the timer fire for tasks that rest. Prints reports of faults until none is left, mail
+/// comes, or the timer is due.
 #[cold]
 #[inline(never)]
-fn print_reports(entry: &mut CpuEntry) {
+fn prepare_to_idle(entry: &mut CpuEntry) {
+    context(entry).time().end_rest_above();
     let is_due = |entry: &CpuEntry| {
         let cx = context(entry);
         entry.block().mailbox().has_mail() || cx.k.machine.now() >= cx.sched.timer.get()
     };
     while !is_due(entry) {
         if !faults::print_next() {
-            entry.here().own().sched.has_reports.set(false);
+            entry.here().own().sched.before_idle.set(false);
             return;
         }
     }
@@ -275,6 +277,7 @@ fn work_off(entry: &mut CpuEntry) {
                 boot::resume(entry);
             }
         } else if cx.sched.more_mail.get() {
+            cx.time().end_rest_above();
             let_interrupts_in(entry);
             context(entry).take_mail_left();
         } else {

@@ -1,17 +1,22 @@
 //! The timer: deadlines that have passed, and slices that are over.
 //!
-//! The timer interrupts a program. One entry looks after all deadlines of tasks whose priorities
-//! are in a [band](sched::deadlines) above the program's, highest first, as far as its
+//! The timer interrupts a program. One entry looks after all deadlines of tasks that outrank the
+//! program, in the order of their [priorities](sched::deadlines), as far as its
 //! [work](crate::work) suffices. The rest goes on with the next interrupt, which comes immediately.
-//! Of all other deadlines one entry takes [`PROGRAM_WAKES`], highest band first. If some that
+//! Of all other deadlines one entry takes [`PROGRAM_WAKES`], highest priority first. If some that
 //! have passed are left, and no better task runs by those, the CPU leaves the program alone for a
-//! while, as it does with mail ([`crate::door::look`]): the bands of those deadlines and all below
-//! rest until `expire_at`. So however many deadlines of low priority pass together, a task of high
-//! priority wakes in time, and a program of high priority keeps nearly all of its CPU.
+//! while, as it does with mail ([`crate::door::look`]): the priorities of those deadlines and all
+//! below rest until `expire_at`. So however many deadlines of low priority pass together, a task of
+//! high priority wakes in time, and a program of high priority keeps nearly all of its CPU.
+//!
+//! Tasks rest for the sake of one program. If the CPU idles, or goes on with a program that one of
+//! them outranks, the timer fires immediately ([`Time::end_rest_above`](crate::rooms::Time)). The
+//! mark `more_mail` makes each exit to another program check that.
 //!
 //! # Invariants
-//! * The timer is set for the soonest deadline or earlier; if that one's band rests, for
+//! * The timer is set for the soonest deadline or earlier; if that one's priority rests, for
 //!   `expire_at` or earlier.
+//! * If a priority rests, no program runs that a task outranks which rests.
 
 use core::ops::Range;
 
@@ -19,7 +24,7 @@ use abi::Error;
 use kern_base::limits::{PROGRAM_WAKES, WAKE_WORK};
 use kern_base::machine::Machine;
 use kern_base::sched_context::OpenTime;
-use sched::{BANDS, NEVER};
+use sched::{NEVER, PRIORITIES};
 use test_abi::trace::Why;
 
 use crate::rooms::Door;
@@ -50,17 +55,19 @@ impl<'k, M: Machine> Door<'k, M> {
     fn expire_deadlines(self, now: u64) {
         // Not for the running task: what a timeout sends has the lowest rank.
         self.sched.works_for.set(1);
-        let lowest = self.time().lowest_band_above();
-        while self.has_work(WAKE_WORK) && self.expire_one(now, lowest..BANDS) {}
+        let lowest = self.time().lowest_above();
+        while self.has_work(WAKE_WORK) && self.expire_one(now, lowest..PRIORITIES) {}
         let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
         let _ = (0..PROGRAM_WAKES)
             .all(|n| (n == 0 || self.has_work(WAKE_WORK)) && self.expire_one(now, awake.min(lowest)..lowest));
         self.sched.works_for.set(0);
     }
 
-    /// Ends the wait of one task, if a deadline in these bands has passed. Returns whether one has.
-    fn expire_one(self, now: u64, bands: Range<usize>) -> bool {
-        let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now, bands) else { return false };
+    /// Ends the wait of one task, if a deadline of these priorities has passed. Returns whether one
+    /// has.
+    fn expire_one(self, now: u64, priorities: Range<usize>) -> bool {
+        let expired = self.sched.deadlines.pop_expired(self.pin(), now, priorities);
+        let Some(task) = expired else { return false };
         self.note_work(WAKE_WORK);
         if let Some(task) = self.open(task) {
             self.life().fail_wait(task, Error::Timeout);
@@ -72,17 +79,19 @@ impl<'k, M: Machine> Door<'k, M> {
     /// because of those that it has looked after since `began`.
     fn plan_expiry(self, began: u64, better: bool) {
         let (deadlines, now) = (&self.sched.deadlines, self.k.machine.now());
-        let left =
-            (0..self.time().lowest_band_above()).rfind(|band| deadlines.soonest(*band..band + 1) <= now);
-        let resting = left.map_or(0, |band| band + 1);
+        let left = deadlines.best_expired(self.pin(), now, 0..self.time().lowest_above());
+        let resting = left.map_or(0, |priority| priority + 1);
         let is_new = resting > self.sched.resting.replace(resting as u32) as usize;
         if resting == 0 {
             self.sched.expire_at.set(0);
-        } else if is_new || began >= self.sched.expire_at.get() {
-            let factor = if better { 0 } else { REST_FACTOR };
-            self.sched.expire_at.set(self.time().end_of_rest(began, factor));
+        } else {
+            if is_new || began >= self.sched.expire_at.get() {
+                let factor = if better { 0 } else { REST_FACTOR };
+                self.sched.expire_at.set(self.time().end_of_rest(began, factor));
+            }
+            self.time().mind_rest();
         }
-        self.time().arm_timer(deadlines.soonest(resting..BANDS));
-        self.time().arm_timer(deadlines.soonest(0..resting).max(self.sched.expire_at.get()));
+        self.time().arm_timer(deadlines.soonest(self.pin(), resting..PRIORITIES));
+        self.time().arm_timer(deadlines.soonest(self.pin(), 0..resting).max(self.sched.expire_at.get()));
     }
 }

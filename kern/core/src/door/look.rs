@@ -157,17 +157,22 @@ impl<'k, M: Machine> Door<'k, M> {
         self.arm_look();
     }
 
-    /// Attends to mail that is left when a program is about to run. If the CPU defers its mail for
-    /// a program of higher priority than this one, it looks now. Returns whether it did: then the
-    /// best task may be another. Otherwise mail that an idle CPU has left interrupts the program.
+    /// Attends to mail that is left, and to tasks that rest, when a program is about to run. If the
+    /// CPU defers its mail for a program of higher priority than this one, it looks now. Returns
+    /// whether it did: then the best task may be another. Otherwise mail that an idle CPU has left
+    /// interrupts the program.
     pub fn attends_to_mail(self) -> bool {
         let Some(deferred_for) = self.cpu.inbox().deferred_for() else {
             if self.sched.more_mail.get() {
+                self.time().end_rest_above();
                 self.time().note_no_mail();
-                self.k.machine.wake(self.id());
+                if self.k.block(self.pin(), self.id()).mailbox().has_mail() {
+                    self.k.machine.wake(self.id());
+                }
             }
             return false;
         };
+        self.time().end_rest_above();
         let rank = self.rank_of_program();
         if rank >= deferred_for {
             self.time().expect_none_ready();

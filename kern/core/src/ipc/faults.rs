@@ -227,7 +227,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn report_fault(self, task: OpenTask<'k>, why: Option<Error>) {
         self.security().audit_teardown(task.object());
         let [address, about] = &task.fault;
-        self.sched.has_reports.set(true);
+        self.sched.before_idle.set(true);
         self.k.machine.report_fault(&FaultEnd {
             task: task.get().id(),
             vector: (about.get() >> 32) as u8,

@@ -16,7 +16,7 @@ use kern_base::task::{
     FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN,
     POISON_SHIFT, SPECIAL, State, Task, state_half,
 };
-use sched::band_of;
+use sched::{PRIORITIES, band_of};
 use smp::door::Ref;
 use test_abi::trace::Why;
 
@@ -88,10 +88,37 @@ impl<'k, M: Machine> Time<'k, M> {
         self.hot.plain_half.set(self.hot.plain_half.get() | u64::from(FLAG_NEVER) << 8);
     }
 
-    /// Notes that no mail waits: the fast path may go on with another ready task.
+    /// Notes that no mail waits. If no task rests either, the fast path may go on with another
+    /// ready task.
     pub fn note_no_mail(self) {
         if self.sched.more_mail.take() {
             self.expect(u64::from(self.hot.expects.get()));
+            self.mind_rest();
+        }
+    }
+
+    /// Makes this CPU look at the tasks that rest, if there are some ([`Time::end_rest_above`]):
+    /// before it idles, and before it goes on with another program.
+    #[cold]
+    #[inline(never)]
+    pub fn mind_rest(self) {
+        if self.sched.resting.get() != 0 {
+            self.sched.before_idle.set(true);
+            self.sched.more_mail.set(true);
+            self.expect_none_ready();
+        }
+    }
+
+    /// Ends the rest of tasks, if one of them outranks the program that runs or if none runs: the
+    /// timer fires immediately. Otherwise they rest for this program's sake, too.
+    #[cold]
+    #[inline(never)]
+    pub fn end_rest_above(self) {
+        if self.sched.resting.get() as usize > self.lowest_above() {
+            self.sched.resting.set(0);
+            self.sched.expire_at.set(0);
+            let soonest = self.sched.deadlines.soonest(self.pin(), 0..PRIORITIES);
+            self.arm_timer(soonest.min(self.k.machine.now()));
         }
     }
 
@@ -283,6 +310,11 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Returns the lowest [band](sched::deadlines) whose tasks outrank the running program.
     pub fn lowest_band_above(self) -> usize {
         self.running().map_or(0, |sc| band_of(sc.state.priority()) + 1)
+    }
+
+    /// Returns the lowest priority whose tasks outrank the running program.
+    pub fn lowest_above(self) -> usize {
+        self.running().map_or(0, |sc| usize::from(sc.state.priority()) + 1)
     }
 
     /// Sets a deadline for a task of this CPU, for a wait that it begins at the present priority.

@@ -2,14 +2,15 @@
 
 use abi::{Error, Op, Target};
 use kern_base::limits::PROGRAM_WAKES;
-use sched::{BANDS, band_of};
+use sched::PRIORITIES;
+use smp::host_test;
 
 use crate::scene::{Scene, call};
 use crate::world::{Regs, Tcb};
 
 /// Ticks between two readings of the clock.
 const PACE: u64 = 100;
-/// Priorities of the tasks that wait: a band each, apart from the program's.
+/// Priorities of the tasks that wait.
 const LOW: u64 = 1;
 const HIGH: u64 = 200;
 /// Priority of the program that is interrupted.
@@ -20,6 +21,11 @@ const COUNT: usize = 24;
 /// Tasks of CPU 0 that wait with a deadline each: many of low priority, and one of high priority,
 /// whose deadline is the last. A program runs. Returns when all deadlines have passed.
 fn scene() -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
+    scene_of(|_| LOW, HIGH)
+}
+
+/// The scene, with tasks of these priorities.
+fn scene_of(low: impl Fn(usize) -> u64, high: u64) -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
     let mut s = Scene::new(1);
     let at = s.w.now() + 100_000;
     let waiter = |s: &mut Scene, priority: u64, at: u64| {
@@ -27,9 +33,9 @@ fn scene() -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
         s.w.does_and_run(&task, Regs::op(Op::Recv, &[]).deadline(at));
         task
     };
-    let low: Vec<Tcb> = (0..COUNT).map(|n| waiter(&mut s, LOW, at + n as u64)).collect();
+    let low: Vec<Tcb> = (0..COUNT).map(|n| waiter(&mut s, low(n), at + n as u64)).collect();
     let end = at + 5_000;
-    let high = waiter(&mut s, HIGH, end);
+    let high = waiter(&mut s, high, end);
     let (_, program) = s.somebody(0, PROGRAM);
     assert!(s.w.runs(0, &program), "the others wait");
     s.w.k.machine.hardware().pace = PACE;
@@ -143,8 +149,83 @@ fn a_server_waits_at_its_own_priority() {
         s.w.does_and_run(&client, call(to_server));
         let at = s.w.now() + 100_000;
         s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]).deadline(at));
-        let bands = |range| s.w.look(0).sched.deadlines.soonest(range);
-        assert_eq!(bands(band_of(HIGH as u8)..BANDS), at, "its client is of CPU {cpu}");
-        assert!(bands(0..band_of(HIGH as u8)) > at);
+        let soonest = |range| s.w.look(0).sched.deadlines.soonest(host_test::pin(0), range);
+        assert_eq!(soonest(HIGH as usize..PRIORITIES), at, "its client is of CPU {cpu}");
+        assert!(soonest(0..HIGH as usize) > at);
     }
+}
+
+/// Lets CPU 0 go on until it has nothing to do but its program. No time passes. Those of these
+/// tasks that run wait again, without deadline. Returns their numbers, in the order in which they
+/// ran.
+fn order(s: &mut Scene, tasks: &[Tcb]) -> Vec<usize> {
+    s.w.k.machine.hardware().pace = 0;
+    let mut order = Vec::new();
+    loop {
+        if let Some(n) = tasks.iter().position(|task| s.w.runs(0, task)) {
+            s.w.does(&tasks[n], Regs::op(Op::Recv, &[]));
+            order.push(n);
+        } else if !s.w.event(0) {
+            return order;
+        }
+    }
+}
+
+/// Priorities that differ little from each other, and from the program's.
+#[test]
+fn a_task_that_is_little_better_than_the_others_wakes_first() {
+    let (mut s, others, best, program, end) = scene_of(|n| PROGRAM - 1 + n as u64 % 3, PROGRAM + 2);
+    s.w.advance(end - s.w.now());
+    assert!(s.w.event(0));
+    assert!(s.w.runs(0, &best), "one entry lets it run, however many deadlines were sooner");
+    s.w.does(&best, Regs::op(Op::Recv, &[]));
+    // All others that outrank the program run before it, those with the soonest deadlines first.
+    let outranks = |n: &usize| n % 3 == 2;
+    let order = order(&mut s, &others).into_iter().filter(outranks);
+    assert!(order.eq((0..COUNT).filter(outranks)) && s.w.runs(0, &program));
+}
+
+#[test]
+fn tasks_wake_in_the_order_of_their_priorities() {
+    let priority = |n: usize| 110 + n as u64 * 7 % COUNT as u64;
+    let (mut s, tasks, _, _, end) = scene_of(priority, 1);
+    s.w.advance(end - s.w.now());
+    let order = order(&mut s, &tasks);
+    assert_eq!(order.len(), COUNT);
+    assert!(order.into_iter().map(priority).eq((110..110 + COUNT as u64).rev()));
+}
+
+/// A task that rests for the sake of a program wakes before a program that it outranks, and before
+/// the CPU idles. No time passes meanwhile.
+#[test]
+fn a_rest_ends_with_the_program_for_whose_sake_it_is() {
+    for idles in [false, true] {
+        let (mut s, tasks, _, program, end) = scene_of(|_| PROGRAM + 1, 1);
+        let (_, best) = s.somebody(0, 250);
+        s.w.advance(end - 2_000 - s.w.now());
+        s.w.event(0);
+        assert!(s.w.runs(0, &best) && s.w.look(0).sched.expire_at.get() > end, "they rest");
+        assert!(over(&tasks) < COUNT / 2);
+        if idles {
+            s.kill(&program);
+        }
+        s.w.does(&best, Regs::op(Op::Recv, &[]));
+        assert_eq!(order(&mut s, &tasks).len(), COUNT, "some rest still");
+        assert_eq!(s.w.runs(0, &program), !idles);
+    }
+}
+
+/// A program that no task outranks which rests does not end their rest.
+#[test]
+fn tasks_rest_for_the_sake_of_the_next_program_too() {
+    let (mut s, tasks, _, program, end) = scene_of(|_| PROGRAM, 1);
+    let (_, best) = s.somebody(0, 250);
+    s.w.advance(end - 1 - s.w.now());
+    s.w.event(0);
+    let (at, waits) = (s.w.look(0).sched.expire_at.get(), COUNT - over(&tasks));
+    assert!(s.w.runs(0, &best) && at > s.w.now() && waits > 0, "they rest");
+    s.w.does(&best, Regs::op(Op::Recv, &[]));
+    assert!(s.w.runs(0, &program));
+    s.w.event(0);
+    assert_eq!((s.w.look(0).sched.expire_at.get(), COUNT - over(&tasks)), (at, waits));
 }

@@ -239,12 +239,16 @@ impl Gate {
             if !has_more {
                 cx.time().note_idle();
                 cx.begin_work();
+                if cx.sched.before_idle.take() {
+                    cx.time().end_rest_above();
+                }
                 let idle = self.idle.get();
                 if quiesce::park(entry, idle) {
                     self.modes[n].set(Mode::Parked(idle));
                     return;
                 }
             }
+            self.context(entry).time().end_rest_above();
             self.context(entry).begin_work();
             if has_more {
                 self.context(entry).take_mail_left();

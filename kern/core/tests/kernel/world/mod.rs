@@ -31,7 +31,7 @@ use kern_core::answer::write_values;
 use kern_core::door::entry::Interrupt;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
-use sched::BANDS;
+use sched::PRIORITIES;
 use smp::chaos::Point;
 use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
@@ -724,7 +724,7 @@ impl World {
             let cx = self.look(n);
             let has_mail = cx.cpu.inbox().is_deferring() && self.block(n).mailbox().has_mail();
             let look = has_mail.then(|| cx.sched.look_at.get());
-            let has_deadlines = cx.sched.deadlines.soonest(0..BANDS) <= now;
+            let has_deadlines = cx.sched.deadlines.soonest(cx.pin(), 0..PRIORITIES) <= now;
             let expiry = has_deadlines.then(|| cx.sched.expire_at.get());
             let wakes = cx.is_any_over().then(|| cx.sched.timer.get());
             look.into_iter().chain(expiry).chain(wakes).min().filter(|_| self.torn != Some(n))
