@@ -175,7 +175,7 @@ const WIDTH: usize = PRIORITIES / BANDS;
 
 /// Returns the band of a priority.
 #[inline(always)]
-pub const fn band_of(priority: u8) -> usize {
+const fn band_of(priority: u8) -> usize {
     priority as usize / WIDTH
 }
 

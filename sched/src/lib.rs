@@ -25,6 +25,6 @@ pub mod prio_list;
 pub mod run_queue;
 
 pub use context::{ENDLESS, NEVER, ScState};
-pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, PRIORITIES, Timed, band_of};
+pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, PRIORITIES, Timed};
 pub use prio_list::{PrioLinks, PrioList, PrioQueued};
 pub use run_queue::{QueueLinks, Queued, RunQueue};

@@ -101,8 +101,9 @@ pub struct CpuSched {
     /// priority is just below it.
     pub expire_at: Cell<u64>,
     pub resting: Cell<u32>,
-    /// Tasks of this CPU that wait for the grace epoch; like the next two by [band](sched::band_of)
-    /// of priority.
+    /// Like `resting`, for tasks in the next three lists whose waits are over.
+    pub waiters_resting: Cell<u32>,
+    /// Tasks of this CPU that wait for the grace epoch; like the next two by priority.
     pub grace_waiters: PrioList<Task>,
     /// Requests that wait here for the end of shootdowns that this CPU began.
     pub forgetful: BlockQueue,

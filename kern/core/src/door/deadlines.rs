@@ -46,6 +46,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.sched.until.set(sc.state.start(after));
             }
         }
+        self.sched.waiters_resting.set(0);
         self.wake_waiters();
         self.time().arm_timer_for_slice();
         self.plan_expiry(now, self.hot.current.addr() != before);

@@ -8,20 +8,20 @@
 //! | `forgetful` | the end of a TLB shootdown that this CPU began ([`crate::tlb::shootdown`]) |
 //! | `unanswered` | nothing any more: the task whose death they waited for is dead |
 //!
-//! Each list is by [band](sched::band_of) of priority, and within a band in the order in which the
-//! tasks began to wait. The first task of a band wakes first. So the others may wait for an event
-//! that comes a little later than their own. That event is under way already, since the first task
-//! had requested it.
+//! Each list is by priority, and within one in the order in which the tasks began to wait. The
+//! first task of a priority wakes first. So the others may wait for an event that comes a little
+//! later than their own. That event is under way already, since the first task had requested it.
 //!
-//! One entry wakes tasks whose bands are above the running program's, highest first, as far as its
+//! One entry wakes tasks that outrank the running program, highest priority first, as far as its
 //! [work](crate::work) suffices, and [`PROGRAM_WAKES`] of the others. If some are left, the timer
 //! goes on with them, as with [deadlines](crate::door::deadlines): immediately if they outrank the
-//! program, and else after a rest. So a task of high priority wakes in time, however many others
-//! waited longer, and a program of high priority keeps nearly all of its CPU.
+//! program, and else after a rest, or before the CPU idles or goes on with a program that they
+//! outrank. So a task of high priority wakes in time, however many others waited longer, and a
+//! program of high priority keeps nearly all of its CPU.
 //!
 //! # Invariants
-//! * If the wait of a band's first task is over, the timer is set for the end of a rest or earlier.
-//!   If it is not over, the CPU comes here when it is.
+//! * If the wait of a priority's first task is over, the timer is set for the end of a rest or
+//!   earlier. If it is not over, the CPU comes here when it is.
 //! * A request in `unanswered` may name a task whose memory is used again. Nothing follows that
 //!   name.
 
@@ -35,6 +35,7 @@ use smp::door::Ref;
 
 use crate::rooms::Door;
 use crate::time::schedule::REST_FACTOR;
+use crate::work::LOOK_WORK;
 
 /// What the tasks of a list wait for.
 #[derive(Clone, Copy)]
@@ -66,24 +67,28 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     fn wake_some(self) {
         let Some((event, task)) = self.best_over() else { return };
-        let band = band_in_list(self.pin(), task);
+        let priority = priority_in_list(self.pin(), task);
         self.wake(event, task);
         if self.has_waiters() {
-            self.wake_more(usize::from(band));
+            self.wake_more(usize::from(priority));
         }
     }
 
-    /// Wakes more tasks, after one of this band.
+    /// Wakes more tasks, after one of this priority.
     #[cold]
     #[inline(never)]
-    fn wake_more(self, band: usize) {
-        let (began, lowest) = (self.k.machine.now(), self.time().lowest_band_above());
-        let mut others = usize::from(band < lowest);
+    fn wake_more(self, priority: usize) {
+        let (began, lowest) = (self.k.machine.now(), self.time().lowest_above());
+        let mut others = usize::from(priority < lowest);
+        self.sched.waiters_resting.set(0);
         while let Some((event, task)) = self.best_over() {
-            let outranks = usize::from(band_in_list(self.pin(), task)) >= lowest;
+            let priority = usize::from(priority_in_list(self.pin(), task));
+            let outranks = priority >= lowest;
             if !(self.has_work(WAKE_WORK) && (outranks || others < PROGRAM_WAKES)) {
                 // The first one is work of this entry, too.
                 let factor = if outranks { 0 } else { 2 * REST_FACTOR };
+                self.sched.waiters_resting.set(priority as u32 + 1);
+                self.time().mind_rest();
                 return self.time().arm_timer(self.time().end_of_rest(began, factor));
             }
             others += usize::from(!outranks);
@@ -127,24 +132,30 @@ impl<'k, M: Machine> Door<'k, M> {
         self.best_over().is_some()
     }
 
-    /// Returns the best of the tasks that are the first of a band in one of the lists, and whose
-    /// wait is over.
+    /// Returns the best of the tasks that are the first of a priority in one of the lists, and
+    /// whose wait is over. A look at another one is work of this entry.
     fn best_over(self) -> Option<(Event, Ref<'k, Task>)> {
         let (pin, sched) = (self.pin(), &self.sched);
         let mut best = sched.unanswered.tasks().first(pin).map(|task| (Event::Death, task));
         let mut offer = |event, task: Option<Ref<'k, Task>>| {
             if let Some(task) = task
-                && best.is_none_or(|(_, best)| band_in_list(pin, best) < band_in_list(pin, task))
+                && best.is_none_or(|(_, best)| priority_in_list(pin, best) < priority_in_list(pin, task))
             {
                 best = Some((event, task));
             }
         };
+        let note_look = |is_over: bool| {
+            if !is_over {
+                self.note_work(LOOK_WORK);
+            }
+            is_over
+        };
         if !sched.forgetful.is_empty() {
-            let first = sched.forgetful.tasks().find_first(pin, |task| self.is_shot(task));
+            let first = sched.forgetful.tasks().find_first(pin, |task| note_look(self.is_shot(task)));
             offer(Event::Shootdown, first);
         }
         if !sched.grace_waiters.is_empty() {
-            let has_epoch = |task| self.has_epoch(OpenTask::here(task, pin));
+            let has_epoch = |task| note_look(self.has_epoch(OpenTask::here(task, pin)));
             offer(Event::Epoch, sched.grace_waiters.find_first(pin, has_epoch));
         }
         best
@@ -165,7 +176,7 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 }
 
-/// Returns the band in which a task waits in a list.
-fn band_in_list(pin: Pin<'_>, task: Ref<'_, Task>) -> u8 {
+/// Returns the priority at which a task waits in a list.
+fn priority_in_list(pin: Pin<'_>, task: Ref<'_, Task>) -> u8 {
     task.prio_links(pin).priority().unwrap_or(0)
 }

@@ -17,8 +17,8 @@
 //!   is killed while it waits leaves the list first.
 //! * Every waiter wakes: the rounds up to its epoch were requested, and after each
 //!   [`quiesce::settle`] the CPU checks its list ([`crate::door::wake`]).
-//! * The first waiter of a band of priorities waits for at most a few rounds more than those behind
-//!   it. So these may wait for the first one, which has requested the rounds that it needs.
+//! * The first waiter of a priority waits for at most a few rounds more than those behind it. So
+//!   these may wait for the first one, which has requested the rounds that it needs.
 //! * A CPU answers the question of a round after all calls and events have left that were about to
 //!   follow their receivers when the question came ([`crate::life::followers`]).
 //! * User level can write the register with the ticket. The kernel accepts only a ticket that this
@@ -36,7 +36,6 @@
 use kern_base::cpu::{CpuBlocks, CpuOwn, CpuShared, Mail};
 use kern_base::machine::Machine;
 use kern_base::task::State;
-use sched::band_of;
 use smp::cpu::{CpuId, Pin};
 use smp::percpu::Cpus;
 use smp::quiesce::{self, GraceMail, Ticket};
@@ -82,7 +81,7 @@ impl<'k, M: Machine> Grace<'k, M> {
         me.enter(State::Restart);
         let priority = self.running().map_or(0, |sc| sc.state.priority());
         me.wait_epoch.set(epoch);
-        self.sched.grace_waiters.insert(self.pin(), me.object(), band_of(priority) as u8);
+        self.sched.grace_waiters.insert(self.pin(), me.object(), priority);
         self.ipc().park(me);
     }
 

@@ -31,7 +31,6 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::sched_context::SchedHot;
 use kern_base::task::{Message, Request, Task, ctl};
-use sched::band_of;
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -186,12 +185,12 @@ impl<'k, M: Machine> Outbox<'k, M> {
         block
     }
 
-    /// Keeps a request on this CPU until the event that it waits for, in the band of the task for
-    /// which it was sent.
+    /// Keeps a request on this CPU until the event that it waits for, at the priority of the task
+    /// for which it was sent.
     pub fn keep(self, block: Block<'k>, queue: &BlockQueue) {
         block.mark_kept();
-        let band = band_of(priority_of(block.task().get().msg_node.rank()));
-        queue.put(self.pin(), block, band as u8);
+        let priority = priority_of(block.task().get().msg_node.rank());
+        queue.put(self.pin(), block, priority);
     }
 
     /// Keeps a request of the running task on this CPU. Returns the refusal that restarts the

@@ -16,7 +16,7 @@ use kern_base::task::{
     FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN,
     POISON_SHIFT, SPECIAL, State, Task, state_half,
 };
-use sched::{PRIORITIES, band_of};
+use sched::PRIORITIES;
 use smp::door::Ref;
 use test_abi::trace::Why;
 
@@ -102,7 +102,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     pub fn mind_rest(self) {
-        if self.sched.resting.get() != 0 {
+        if (self.sched.resting.get() | self.sched.waiters_resting.get()) != 0 {
             self.sched.before_idle.set(true);
             self.sched.more_mail.set(true);
             self.expect_none_ready();
@@ -114,8 +114,10 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     pub fn end_rest_above(self) {
-        if self.sched.resting.get() as usize > self.lowest_above() {
+        let resting = self.sched.resting.get().max(self.sched.waiters_resting.get());
+        if resting as usize > self.lowest_above() {
             self.sched.resting.set(0);
+            self.sched.waiters_resting.set(0);
             self.sched.expire_at.set(0);
             let soonest = self.sched.deadlines.soonest(self.pin(), 0..PRIORITIES);
             self.arm_timer(soonest.min(self.k.machine.now()));
@@ -305,11 +307,6 @@ impl<'k, M: Machine> Time<'k, M> {
         let now = self.k.machine.now();
         let rest = now.wrapping_sub(began).saturating_mul(factor).min(REST_MAX);
         now.saturating_add(rest)
-    }
-
-    /// Returns the lowest [band](sched::deadlines) whose tasks outrank the running program.
-    pub fn lowest_band_above(self) -> usize {
-        self.running().map_or(0, |sc| band_of(sc.state.priority()) + 1)
     }
 
     /// Returns the lowest priority whose tasks outrank the running program.

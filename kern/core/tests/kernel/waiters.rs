@@ -6,7 +6,6 @@ use std::cell::Cell;
 use abi::{Cap, ObjType, Op, PAGE_SIZE, Rights, Target};
 use kern_base::limits::{ENTRY_WORK, INTERRUPT_WORK, PROGRAM_WAKES, WAKE_WORK};
 use kern_base::task::State;
-use sched::band_of;
 use smp::host_test;
 
 use crate::scene::{GROUP, Scene, call};
@@ -15,10 +14,9 @@ use crate::world::{Regs, Tcb};
 
 /// Ticks between two readings of the clock.
 const PACE: u64 = 100;
-/// Priorities of the tasks that wait, a band each. All are below the program's, which is below the
-/// last one's.
-const LOW: [u64; 3] = [1, 70, 40];
-const HIGH: u64 = 200;
+/// Priorities of the tasks that wait, little below the program's, and of one that is little above.
+const LOW: [u64; 3] = [97, 99, 98];
+const HIGH: u64 = 101;
 const PROGRAM: u64 = 100;
 /// Tasks of low priority.
 const COUNT: usize = 24;
@@ -127,11 +125,11 @@ impl Crowd {
     /// Checks that those who woke are at least as good as those who wait.
     #[track_caller]
     fn best_first(&self) {
-        let band = |n: usize| band_of(LOW[n % LOW.len()] as u8);
+        let priority = |n: usize| LOW[n % LOW.len()];
         let (wait, woke): (Vec<_>, Vec<_>) =
             (0..self.low.len()).partition(|n| self.low[*n].state() == State::Restart);
-        let best = wait.into_iter().map(band).max().unwrap_or(0);
-        assert!(woke.into_iter().all(|n| band(n) >= best), "{:?}: a better one waits", self.what);
+        let best = wait.into_iter().map(priority).max().unwrap_or(0);
+        assert!(woke.into_iter().all(|n| priority(n) >= best), "{:?}: a better one waits", self.what);
     }
 
     /// Lets the best waiter run, and complete its system call. Then the program goes on.
@@ -249,6 +247,39 @@ fn all_waiters_wake_and_the_program_keeps_its_cpu() {
         }
         assert!(outside >= 4 * inside, "{what:?}: {inside} ticks in the kernel, {outside} outside");
         assert!(crowd.s.w.runs(0, &crowd.program));
+    }
+}
+
+/// Tasks that rest for the sake of a program wake when it stops.
+#[test]
+fn waiters_rest_no_longer_than_the_program_runs() {
+    for what in ALL {
+        let mut crowd = Crowd::new(what, COUNT, &[0]);
+        crowd.s.w.k.machine.hardware().pace = PACE;
+        crowd.until_one_wakes();
+        crowd.serve_best();
+        let timer = |crowd: &Crowd| crowd.s.w.k.machine.hardware().timers[&0];
+        while timer(&crowd) < crowd.s.w.now() + 20 * PACE {
+            crowd.until_timer();
+        }
+        let (left, rest_ends) = (crowd.waiting(), timer(&crowd));
+        assert!(left > COUNT / 3, "{what:?}: {left} rest");
+        crowd.s.w.k.machine.hardware().pace = 0;
+        crowd.s.w.does(&crowd.program, Regs::op(Op::Recv, &[]));
+        let mut last = HIGH;
+        while let Some(n) = (0..COUNT).find(|n| crowd.s.w.runs(0, &crowd.low[*n])) {
+            assert!(LOW[n % LOW.len()] <= last, "{what:?}: a better one has waited");
+            last = LOW[n % LOW.len()];
+            while crowd.s.w.must_restart(0) && crowd.s.w.runs(0, &crowd.low[n]) {
+                crowd.s.w.syscall(0);
+            }
+            if crowd.s.w.runs(0, &crowd.low[n]) {
+                crowd.s.w.does(&crowd.low[n], Regs::op(Op::Recv, &[]));
+            }
+            while crowd.s.w.event(0) {}
+        }
+        assert_eq!(crowd.waiting(), 0, "{what:?}: some rest still");
+        assert!(crowd.s.w.now() < rest_ends, "{what:?}: they have rested");
     }
 }
 
