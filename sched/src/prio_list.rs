@@ -204,14 +204,23 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// Looks at the first waiter of each priority, the highest first. Returns the first one that is
-    /// wanted.
-    pub fn find_first<'k>(&self, pin: Pin<'k>, is_wanted: impl Fn(Ref<'k, T>) -> bool) -> Option<Ref<'k, T>> {
+    /// Looks at the first waiter of each priority, the highest first, and at no more than `looks` of
+    /// them. Returns the first one that is wanted.
+    pub fn find_first<'k>(
+        &self,
+        pin: Pin<'k>,
+        looks: usize,
+        is_wanted: impl Fn(Ref<'k, T>) -> bool,
+    ) -> Option<Ref<'k, T>> {
         let mut class = self.first.get(pin);
-        while let Some(first) = class.filter(|first| !is_wanted(*first)) {
+        for _ in 0..looks {
+            let first = class?;
+            if is_wanted(first) {
+                return Some(first);
+            }
             class = first.prio_links(pin).lower.get(pin);
         }
-        class
+        None
     }
 
     /// Returns whether [`PrioList::remove`] may take out `item`, which waits in this list or in

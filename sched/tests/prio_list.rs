@@ -154,6 +154,7 @@ proptest! {
     #[test]
     fn the_first_that_is_wanted_is_found(
         puts in prop::collection::vec((0..THINGS, 0..6u8), 0..40),
+        looks in 0..8usize,
     ) {
         let (k, things, list) = (pin(0), things(THINGS), PrioList::default());
         let mut model = Model::default();
@@ -165,8 +166,9 @@ proptest! {
         }
         let wanted = |t: usize| t.is_multiple_of(3);
         model.0.dedup_by_key(|(p, _)| *p);
-        let found = list.find_first(k, |thing| wanted(thing.number));
-        prop_assert_eq!(found.map(|thing| thing.number), model.0.iter().map(|(_, t)| *t).find(|t| wanted(*t)));
+        let found = list.find_first(k, looks, |thing| wanted(thing.number));
+        let expected = model.0.iter().take(looks).map(|(_, t)| *t).find(|t| wanted(*t));
+        prop_assert_eq!(found.map(|thing| thing.number), expected);
     }
 }
 

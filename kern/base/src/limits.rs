@@ -43,6 +43,9 @@ pub const START_CALLERS: usize = limit(8, 1);
 /// and at the end of a grace period, a shootdown or a task.
 pub const PROGRAM_WAKES: usize = limit(2, 1);
 
+/// Priorities in which a CPU looks for a task whose grace period or shootdown is over.
+pub const WAKE_LOOKS: usize = limit(16, 2);
+
 /// Task numbers of a process to which one kernel entry sends a new label.
 pub const LABEL_STEPS: usize = limit(64, 2);
 

@@ -11,6 +11,7 @@
 //! Each list is by priority, and within one in the order in which the tasks began to wait. The
 //! first task of a priority wakes first. So the others may wait for an event that comes a little
 //! later than their own. That event is under way already, since the first task had requested it.
+//! In the same way tasks wait while those of [`WAKE_LOOKS`] higher priorities do.
 //!
 //! One entry wakes tasks that outrank the running program, highest priority first, as far as its
 //! [work](crate::work) suffices, and [`PROGRAM_WAKES`] of the others. If some are left, the timer
@@ -26,7 +27,7 @@
 //!   name.
 
 use kern_base::block::Block;
-use kern_base::limits::{PROGRAM_WAKES, WAKE_WORK};
+use kern_base::limits::{PROGRAM_WAKES, WAKE_LOOKS, WAKE_WORK};
 use kern_base::machine::Machine;
 use kern_base::task::{OpenTask, Request, Task};
 use sched::PrioQueued;
@@ -146,17 +147,18 @@ impl<'k, M: Machine> Door<'k, M> {
         };
         let note_look = |is_over: bool| {
             if !is_over {
-                self.note_work(LOOK_WORK);
+                self.note_work(2 * LOOK_WORK);
             }
             is_over
         };
         if !sched.forgetful.is_empty() {
-            let first = sched.forgetful.tasks().find_first(pin, |task| note_look(self.is_shot(task)));
+            let first =
+                sched.forgetful.tasks().find_first(pin, WAKE_LOOKS, |task| note_look(self.is_shot(task)));
             offer(Event::Shootdown, first);
         }
         if !sched.grace_waiters.is_empty() {
             let has_epoch = |task| note_look(self.has_epoch(OpenTask::here(task, pin)));
-            offer(Event::Epoch, sched.grace_waiters.find_first(pin, has_epoch));
+            offer(Event::Epoch, sched.grace_waiters.find_first(pin, WAKE_LOOKS, has_epoch));
         }
         best
     }

@@ -59,6 +59,12 @@ struct Crowd {
 impl Crowd {
     /// A crowd of `count` tasks of low priority, on these CPUs in turn, and one of high priority.
     fn new(what: For, count: usize, cpus: &[usize]) -> Crowd {
+        Crowd::mixed(what, what, count, cpus)
+    }
+
+    /// A crowd whose task of high priority waits for something of its own.
+    fn mixed(what: For, high: For, count: usize, cpus: &[usize]) -> Crowd {
+        let what_of = |n: usize| if n == count { high } else { what };
         let mut s = if count > COUNT { Scene::unchecked(3, 64 << 20) } else { Scene::new(3) };
         let slots = u64::from(FIRST) + 2 + count as u64;
         let process = s.w.process_of(abi::INIT_UNTYPED, slots, slots);
@@ -67,7 +73,7 @@ impl Crowd {
         let note = s.w.make(0, ObjType::Notification, 0);
         s.w.give(note, process, NOTE);
         for n in 0..slots as u32 - FIRST {
-            prepare(&mut s, what, process, note, n);
+            prepare(&mut s, what_of(n as usize), process, note, n);
         }
         let memory = s.w.make(0, ObjType::Untyped, 18);
         let (dies, victim) = victim(&mut s, memory);
@@ -78,7 +84,7 @@ impl Crowd {
         s.w.does_and_run(&victim, call(to_server));
         assert_eq!(victim.state(), State::AwaitRemote);
         let mut waiter = |n: usize, cpu: usize, priority: u64| {
-            let task = s.w.start(process, cpu, priority);
+            let (task, what) = (s.w.start(process, cpu, priority), what_of(n));
             if what == For::Grace {
                 s.w.does(&task, Regs::op(Op::CapDelete, &[place(n as u32)]));
             }
@@ -225,6 +231,22 @@ fn a_waiter_of_high_priority_wakes_first() {
         crowd.until_one_wakes();
         crowd.serve_best();
         assert!(COUNT - crowd.waiting() < MOST, "{what:?}: however many wait longer");
+    }
+}
+
+/// Tasks that wait for different things wake in the order of their priorities, too, once all of it
+/// has come.
+#[test]
+fn the_best_of_all_lists_wakes_first() {
+    for (what, high) in ALL.into_iter().flat_map(|what| ALL.map(|high| (what, high))) {
+        let mut crowd = Crowd::mixed(what, high, COUNT, &[0]);
+        crowd.s.w.hold(None);
+        while crowd.high.state() == State::Restart {
+            while crowd.s.w.event(1) | crowd.s.w.event(2) {}
+            assert!(crowd.s.w.event(0), "{high:?} does not come");
+        }
+        let woke = COUNT - crowd.waiting();
+        assert!(woke <= PROGRAM_WAKES, "{high:?} wakes after {woke} of {what:?}");
     }
 }
 
