@@ -1,10 +1,10 @@
-//! Sets of CPUs: a plain one for owned state, and an atomic one to share.
+//! Sets of CPUs: one for the state of a CPU, and an atomic one to share.
 //!
 //! Both have room for [`MAX_CPUS`] members, however many CPUs the machine has: 128 bytes. So a set
 //! can be part of an object whose size is part of the interface.
 //!
 //! # Memory ordering
-//! [`AtomicCpuSet`]'s changes and snapshots are sequentially consistent. Such a set records which
+//! [`AtomicCpuSet`]'s changes and reads are sequentially consistent. Such a set records which
 //! CPUs may hold something, for example a translation. A CPU that adds itself must do so before its
 //! next loads; on x86 the locked instruction is that fence already.
 
@@ -23,42 +23,23 @@ const fn bit_of(cpu: CpuId) -> u64 {
     1 << (cpu.index() % 64)
 }
 
-/// A set of CPUs.
-#[derive(Clone, Copy, Default)]
-pub struct CpuSet([u64; WORDS]);
-
-impl CpuSet {
-    /// Returns CPUs 0 to 63 as bits. For surveys.
-    pub const fn first_word(self) -> u64 {
-        self.0[0]
-    }
-
-    pub const fn insert(&mut self, cpu: CpuId) {
-        self.0[word_of(cpu)] |= bit_of(cpu);
-    }
-
-    pub const fn remove(&mut self, cpu: CpuId) {
-        self.0[word_of(cpu)] &= !bit_of(cpu);
-    }
-
-    #[inline(always)]
-    pub const fn contains(&self, cpu: CpuId) -> bool {
-        self.0[word_of(cpu) % WORDS] & bit_of(cpu) != 0
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|w| *w == 0)
-    }
-
-    /// Returns the members, lowest first.
-    pub fn iter(mut self) -> impl Iterator<Item = CpuId> {
-        core::iter::from_fn(move || {
-            let (word, bits) = self.0.iter_mut().enumerate().find(|(_, bits)| **bits != 0)?;
-            let bit = bits.trailing_zeros() as usize;
-            *bits &= *bits - 1;
-            CpuId::new(word * 64 + bit)
-        })
-    }
+/// Lists CPUs whose bits `word` returns for each 64 CPUs of a machine of `count`, lowest first. It
+/// asks for a word when it comes to it.
+#[inline(always)]
+fn members(count: usize, word: impl Fn(usize) -> u64) -> impl Iterator<Item = CpuId> {
+    let (mut end, mut bits) = (0, 0u64);
+    core::iter::from_fn(move || {
+        while bits == 0 {
+            if end >= count.min(MAX_CPUS) {
+                return None;
+            }
+            bits = word(end / 64);
+            end += 64;
+        }
+        let bit = bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        CpuId::new(end - 64 + bit)
+    })
 }
 
 /// A set of CPUs as part of the state that one CPU owns. Operations on a machine of `count` CPUs
@@ -71,6 +52,21 @@ impl CpuSetCell {
     #[inline(always)]
     pub fn contains(&self, cpu: CpuId) -> bool {
         self.0[word_of(cpu) % WORDS].get() & bit_of(cpu) != 0
+    }
+
+    pub fn insert(&self, cpu: CpuId) {
+        let word = &self.0[word_of(cpu)];
+        word.set(word.get() | bit_of(cpu));
+    }
+
+    pub fn remove(&self, cpu: CpuId) {
+        let word = &self.0[word_of(cpu)];
+        word.set(word.get() & !bit_of(cpu));
+    }
+
+    /// Takes out all members, lowest first, each 64 when the iterator comes to them.
+    pub fn take_all(&self, count: usize) -> impl Iterator<Item = CpuId> {
+        members(count, |n| self.0[n % WORDS].take())
     }
 
     /// Makes the members those of a shared set.
@@ -142,9 +138,10 @@ impl AtomicCpuSet {
         self.0[word_of(cpu)].load(Ordering::SeqCst) & bit_of(cpu) != 0
     }
 
-    /// Copies the members, each word as it was at one moment of the call.
-    pub fn snapshot(&self) -> CpuSet {
-        CpuSet(core::array::from_fn(|i| self.0[i].load(Ordering::SeqCst)))
+    /// Returns the members, lowest first, each 64 as they are when the iterator comes to them.
+    #[inline(always)]
+    pub fn members(&self, count: usize) -> impl Iterator<Item = CpuId> {
+        members(count, |n| self.0[n % WORDS].load(Ordering::SeqCst))
     }
 }
 
@@ -154,28 +151,26 @@ mod tests {
     use crate::host_test::cpu;
     use std::vec::Vec;
 
-    fn members(set: CpuSet) -> Vec<usize> {
-        set.iter().map(CpuId::index).collect()
+    fn numbers(members: impl Iterator<Item = CpuId>) -> Vec<usize> {
+        members.map(CpuId::index).collect()
     }
 
     #[test]
     fn members_come_and_are_listed_in_order() {
-        let mut set = CpuSet::default();
-        assert!(set.is_empty() && members(set).is_empty());
-        for n in [1023, 64, 3, 64, 63, 0] {
-            set.insert(cpu(n));
-        }
-        assert_eq!(members(set), [0, 3, 63, 64, 1023]);
-        assert_eq!((set.first_word(), set.is_empty()), (1 << 63 | 1 << 3 | 1, false));
+        let set = CpuSetCell::default();
+        assert!(numbers(set.take_all(MAX_CPUS)).is_empty());
+        [1023, 64, 3, 64, 63, 0].into_iter().for_each(|n| set.insert(cpu(n)));
+        assert_eq!(set.first_word(), 1 << 63 | 1 << 3 | 1);
         [64, 64, 3].into_iter().for_each(|n| set.remove(cpu(n)));
-        assert_eq!(members(set), [0, 63, 1023]);
+        assert_eq!(numbers(set.take_all(MAX_CPUS)), [0, 63, 1023]);
+        assert!(numbers(set.take_all(MAX_CPUS)).is_empty(), "they were taken");
     }
 
     #[test]
     fn a_set_has_room_for_every_cpu() {
-        let mut set = CpuSet::default();
+        let set = CpuSetCell::default();
         (0..MAX_CPUS).for_each(|n| set.insert(cpu(n)));
-        assert!(set.iter().map(CpuId::index).eq(0..MAX_CPUS));
+        assert!(numbers(set.take_all(MAX_CPUS)).into_iter().eq(0..MAX_CPUS));
     }
 
     #[test]
@@ -184,9 +179,11 @@ mod tests {
         set.insert(cpu(70));
         set.insert(cpu(70));
         assert!(set.contains(cpu(70)) && !set.contains(cpu(6)));
-        assert_eq!(members(set.snapshot()), [70]);
+        assert_eq!(numbers(set.members(MAX_CPUS)), [70]);
         set.insert_word(cpu(128), 1 << 63 | 1);
-        assert_eq!(members(set.snapshot()), [70, 128, 191]);
+        assert_eq!(numbers(set.members(MAX_CPUS)), [70, 128, 191]);
+        assert_eq!(numbers(set.members(129)), [70, 128, 191], "it looks at whole words");
+        assert_eq!(numbers(set.members(128)), [70]);
         assert_eq!((set.word(cpu(64)), set.word(cpu(128))), (1 << 6, 1 << 63 | 1));
     }
 

@@ -193,6 +193,10 @@ pub trait Cpus {
     fn rank(&self, _pin: Pin<'_>, _to: CpuId) -> u32 {
         0
     }
+    /// Returns the rank of a round of grace that begins on this CPU.
+    fn rank_of_round(&self, _pin: Pin<'_>) -> u32 {
+        0
+    }
 }
 
 /// The block of one CPU of a kernel.

@@ -45,6 +45,11 @@ pub enum Fault {
     /// The raise that pushes a node of coalesced bits overwrites the rank of a raise that came
     /// between. Loom only.
     LostRank,
+    /// A CPU that makes its round more urgent raises the ranks of nodes after it has told the
+    /// mailboxes. Loom only.
+    LateRank,
+    /// The rank of grace mail is read before the mail is in the mailbox. Loom only.
+    EarlyRank,
     /// No full fence between the start of a deferral and the look for mail above its rank. Loom
     /// only.
     UnfencedDeferral,

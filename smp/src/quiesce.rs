@@ -47,6 +47,14 @@
 //! messages outside of its mailbox, to push them later, puts questions off until it has pushed
 //! them, and has taken them out again ([`put_off`]).
 //!
+//! # Ranks
+//! The nodes of a round have the [rank](Node::rank) that the kernel gives it when it begins
+//! ([`Cpus::rank_of_round`]). An answer has the rank of its question. If a more urgent task begins
+//! to wait while the round is under way, the initiator raises the ranks of the nodes that are not
+//! back ([`hasten`]), wherever they are. Like a raise of bits whose node is under way, it writes a
+//! node's rank first, and then tells both mailboxes in which the node may be. A push reads the rank
+//! after the node is in the mailbox.
+//!
 //! # Memory ordering
 //! Let CPU D unlink an object and read the epoch, CPU I run the round, and CPU T use the object.
 //!
@@ -63,7 +71,7 @@ use core::cell::Cell;
 
 use crate::chaos::{self, Point};
 use crate::cpu::{CpuId, Entry, MAX_CPUS, Pin};
-use crate::cpuset::CpuSet;
+use crate::cpuset::CpuSetCell;
 use crate::door::{ObjWord, RIGHTS_SHIFT};
 use crate::mailbox::{Idle, Node};
 use crate::percpu::{self, BlockOf, Cpus, LocalEntry};
@@ -169,15 +177,17 @@ struct Round {
     kind: Kind,
     /// The epoch in which it began.
     epoch: u64,
-    /// Nodes that are not back yet.
+    /// Nodes that are not back yet, and their rank.
     outstanding: u32,
+    rank: u32,
 }
 
 /// What one CPU keeps of its own part in rounds. At home on that CPU.
 #[derive(Default)]
 pub struct GraceState {
-    /// CPUs whose nodes this CPU has taken out and must return.
-    owed: Cell<CpuSet>,
+    /// CPUs whose nodes this CPU has taken out and must return, and whether there are some.
+    owed: CpuSetCell,
+    owes: Cell<bool>,
     round: Cell<Option<Round>>,
     /// The epoch when the next round was asked for and `Pair::exits` were noted.
     start: Cell<Option<u64>>,
@@ -196,9 +206,15 @@ impl GraceState {
         self.unsettled.get()
     }
 
+    /// Returns whether this CPU waits for answers.
+    #[inline(always)]
+    fn asks(&self) -> bool {
+        self.round.get().is_some()
+    }
+
     /// Returns whether this CPU has a round under way or asked for. For dumps.
     pub fn is_busy(&self) -> bool {
-        self.round.get().is_some() || self.unsettled.get()
+        self.asks() || self.unsettled.get()
     }
 }
 
@@ -246,6 +262,45 @@ pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
     state.unsettled.set(true);
 }
 
+/// Makes the round under way on this CPU at least as urgent as this rank, of a task that begins to
+/// wait for it.
+#[inline(always)]
+pub fn hasten<C: Cpus>(cpus: &C, pin: Pin<'_>, rank: impl FnOnce() -> u32) {
+    if cpus.all().grace(pin).asks() {
+        hasten_round(cpus, pin, rank());
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn hasten_round<C: Cpus>(cpus: &C, pin: Pin<'_>, rank: u32) {
+    let state = cpus.all().grace(pin);
+    let Some(round) = state.round.get().filter(|round| round.rank < rank) else { return };
+    state.round.set(Some(Round { rank, ..round }));
+    let announce = |at: CpuId| {
+        let mailbox = cpus.all().block(pin, at).mailbox();
+        if mailbox.announce_risen(rank).is_needed() {
+            cpus.interrupt(at);
+        }
+    };
+    let raise = || {
+        let asked = every(cpus, pin).filter(|(_, _, pair)| pair.asked.load(Ordering::Relaxed));
+        asked.for_each(|(_, _, pair)| pair.node.raise_rank(rank));
+    };
+    if !planted(Fault::LateRank) {
+        raise();
+    }
+    for (at, _, pair) in every(cpus, pin) {
+        // In its own mailbox are answers, and the question to itself.
+        if at == pin.cpu() || pair.asked.load(Ordering::Relaxed) {
+            announce(at);
+        }
+    }
+    if planted(Fault::LateRank) {
+        raise();
+    }
+}
+
 /// Asks for a quiet period, after which nothing refers to objects that were unlinked before this
 /// call. The caller runs [`settle`] before the entry ends; [`is_quiet`] says when the period is
 /// over.
@@ -279,9 +334,8 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
         let round = state.round.get().map(|r| Round { outstanding: r.outstanding - 1, ..r });
         state.round.set(round);
     } else {
-        let mut owed = state.owed.get();
-        owed.insert(mail.by);
-        state.owed.set(owed);
+        state.owed.insert(mail.by);
+        state.owes.set(true);
     }
     state.unsettled.set(true);
 }
@@ -315,12 +369,8 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
     let pin = entry.pin();
     let state = cpus.all().grace(pin);
     state.unsettled.set(false);
-    let owed = state.owed.take();
-    if !owed.is_empty() {
-        fence_after_message();
-    }
-    for by in owed.iter() {
-        send(cpus, pin, GraceMail { by, at: pin.cpu() }, by);
+    if state.owes.take() {
+        answer_all(cpus, pin);
     }
     let mut settled = Settled::Same;
     loop {
@@ -337,6 +387,16 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
             None if state.wanted_epoch.get() > cpus.all().epoch.now() => begin(cpus, pin, Kind::Entries),
             None => return settled,
         }
+    }
+}
+
+/// Answers the questions that this CPU has taken in, with the ranks that the initiators have given
+/// to the nodes.
+#[inline(never)]
+fn answer_all<C: Cpus>(cpus: &C, pin: Pin<'_>) {
+    fence_after_message();
+    for by in cpus.all().grace(pin).owed.take_all(cpus.all().len()) {
+        send(cpus, pin, GraceMail { by, at: pin.cpu() }, by);
     }
 }
 
@@ -413,15 +473,19 @@ fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind) {
         _ => state.start.take().unwrap_or_else(|| note_exits(cpus, pin)),
     };
     chaos::point(Point::GraceStarted);
-    let mut outstanding = 0;
+    let (mut outstanding, mut rank) = (0, 0);
     for (at, block, pair) in every(cpus, pin) {
         if must_ask::<C>(block, at == pin.cpu(), pair, kind) {
+            if outstanding == 0 {
+                rank = cpus.rank_of_round(pin);
+            }
             outstanding += 1;
             pair.asked.store(true, Ordering::Relaxed);
+            pair.node.set_rank(rank);
             send(cpus, pin, GraceMail { by: pin.cpu(), at }, at);
         }
     }
-    state.round.set(Some(Round { kind, epoch, outstanding }));
+    state.round.set(Some(Round { kind, epoch, outstanding, rank }));
 }
 
 /// Returns whether a round must ask a CPU: the CPU may hold references from before the round, or,
@@ -457,9 +521,8 @@ fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
 /// one.
 fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail, to: CpuId) {
     let node = cpus.all().block(pin, mail.by).pair(pin, mail.at).map(|pair| &pair.grace.node);
-    // The target looks at it if it sorts its mail.
-    node.get().set_rank(cpus.rank(pin, to));
-    percpu::send(cpus, pin, node, mail.into(), to, || node.rank());
+    let early = planted(Fault::EarlyRank).then(|| node.rank());
+    percpu::send(cpus, pin, node, mail.into(), to, || early.unwrap_or_else(|| node.rank()));
 }
 
 #[cfg(all(test, not(loom)))]

@@ -13,10 +13,10 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 use loom_common::{Blocks, Line, Object, model};
-use smp::cpu::CpuId;
+use smp::cpu::{CpuId, Pin};
 use smp::door::{ObjWord, Ref};
 use smp::host_test::{cpu, left_by_iret, local_entry};
-use smp::mailbox::{Drained, Idle, Node};
+use smp::mailbox::{Drained, Idle, Node, Order, Picked};
 use smp::percpu::{All, Cpus, LocalEntry};
 use smp::planted::{Fault, Planted};
 use smp::quiesce::{self, Epoch, GraceMail};
@@ -71,7 +71,13 @@ impl Cpus for System {
     fn interrupt(&self, cpu: CpuId) {
         self.0.block(cpu.index()).raise();
     }
+    fn rank_of_round(&self, _pin: Pin<'_>) -> u32 {
+        RANK_OF_ROUNDS
+    }
 }
+
+/// The rank with which rounds begin.
+const RANK_OF_ROUNDS: u32 = 1;
 
 /// The start of a kernel entry by interrupt, if the line is up: drains.
 fn drain(system: &System, entry: &mut OwnEntry, about: impl Fn()) {
@@ -306,6 +312,110 @@ fn caught_exit_counted_without_a_fence() {
 #[test]
 fn slot_emptied_by_a_third_cpu() {
     slot_reuse_by_a_third(3);
+}
+
+/// The rank for which CPUs defer their mail.
+const DEFERRED_FOR: u32 = RANK_OF_ROUNDS + 1;
+/// Looks of a CPU beside the other one.
+const LOOKS: usize = 2;
+
+/// A CPU whose program runs on, and whose timer never fires.
+struct Deferring {
+    system: Arc<System>,
+    n: usize,
+    /// It looks again soon.
+    hurries: bool,
+}
+
+impl Deferring {
+    /// Looks into its mailbox if it is interrupted, or hurries. Returns whether it did.
+    fn acts(&mut self) -> bool {
+        let acts = self.hurries || self.system.0.block(self.n).take();
+        if acts {
+            self.look();
+        }
+        acts
+    }
+
+    /// Takes all mail.
+    fn take_all(&self) {
+        let mut entry = self.system.entry(self.n);
+        entry.here().raise();
+        drain(&self.system, &mut entry, || {});
+        leave(&self.system, &mut entry);
+    }
+
+    fn look(&mut self) {
+        let mut entry = self.system.entry(self.n);
+        let (inbox, pin) = (entry.here().inbox(), entry.here().pin());
+        if inbox.has_urgent() {
+            let _ = inbox.defer(DEFERRED_FOR);
+            loop {
+                match inbox.pick(|_| Order::ByRank) {
+                    Picked::Mail(Mail::Grace(mail)) => quiesce::receive(&*self.system, pin, mail),
+                    Picked::Mail(Mail::About) | Picked::Aside => {}
+                    Picked::Over => break,
+                }
+            }
+        }
+        self.hurries = inbox.defer(DEFERRED_FOR);
+        leave(&self.system, &mut entry);
+    }
+}
+
+/// CPU 0 asks CPU 1, and nothing about that is urgent. Then a task begins to wait for the answer
+/// that outranks the programs of both. Meanwhile CPU 1 may find the question by itself.
+fn hastened_round(finds: bool, preemptions: usize) {
+    model(preemptions, move || {
+        let system = Arc::new(System::new(2));
+        let cpu = |n| Deferring { system: Arc::clone(&system), n, hurries: false };
+        for n in [0, 1] {
+            assert!(!system.entry(n).here().inbox().defer(DEFERRED_FOR));
+        }
+        let mut entry = system.entry(0);
+        let before = system.epoch().now();
+        quiesce::request_epoch(&*system, entry.here().pin(), before + 1);
+        leave(&system, &mut entry);
+        let (mut asking, mut asked) = (cpu(0), cpu(1));
+        assert!(!asked.acts(), "the question is urgent");
+        let other = thread::spawn(move || {
+            if finds {
+                asked.take_all();
+            }
+            (0..LOOKS).for_each(|_| _ = asked.acts());
+            asked
+        });
+        quiesce::hasten(&*system, entry.here().pin(), || DEFERRED_FOR + 1);
+        drop(entry);
+        (0..LOOKS).for_each(|_| _ = asking.acts());
+        let mut asked = other.join().unwrap();
+        while asking.acts() | asked.acts() {}
+        assert!(system.epoch().now() > before, "an urgent round waits for a timer");
+    });
+}
+
+#[test]
+fn question_that_becomes_urgent() {
+    hastened_round(false, 4);
+}
+
+#[test]
+fn answer_that_becomes_urgent() {
+    hastened_round(true, 4);
+}
+
+#[test]
+#[should_panic(expected = "an urgent round waits for a timer")]
+fn caught_rank_that_is_raised_late() {
+    let _planted = Planted::new(Fault::LateRank);
+    hastened_round(false, 4);
+}
+
+#[test]
+#[should_panic(expected = "an urgent round waits for a timer")]
+fn caught_rank_that_is_read_early() {
+    let _planted = Planted::new(Fault::EarlyRank);
+    hastened_round(true, 4);
 }
 
 /// An object that is destroyed.

@@ -22,7 +22,7 @@
 use core::cell::Cell;
 
 use smp::cpu::{CpuId, Pin};
-use smp::cpuset::CpuSet;
+use smp::cpuset::CpuSetCell;
 use smp::door::{Link, Ref};
 
 use crate::block::{Block, BlockQueue};
@@ -40,7 +40,7 @@ pub struct Followers {
     /// A question of another CPU waits for the block that was sent.
     is_awaited: Cell<bool>,
     /// CPUs whose questions were put off, and how many they are.
-    put_off: Cell<CpuSet>,
+    put_off: CpuSetCell,
     count: Cell<u32>,
 }
 
@@ -89,17 +89,15 @@ impl Followers {
 
     /// Returns whether the question of a CPU must come again, behind all mail that is there.
     pub fn puts_off(&self, pin: Pin<'_>, asker: CpuId) -> bool {
-        let mut put_off = self.put_off.get();
-        let is_known = put_off.contains(asker);
+        let is_known = self.put_off.contains(asker);
         if !is_known {
             self.first.append(pin, &self.later);
             self.is_awaited.set(!self.sent.is_null());
         }
         let waits = self.is_awaited.get() || !self.first.is_empty();
         if waits != is_known {
-            let change = if waits { CpuSet::insert } else { CpuSet::remove };
-            change(&mut put_off, asker);
-            self.put_off.set(put_off);
+            let change = if waits { CpuSetCell::insert } else { CpuSetCell::remove };
+            change(&self.put_off, asker);
             self.count.set(if waits { self.count.get() + 1 } else { self.count.get() - 1 });
         }
         waits

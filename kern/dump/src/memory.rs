@@ -6,6 +6,7 @@ use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Reset, Untyped, VSpace};
 use kern_base::paging::{ENTRIES, LEVELS, TABLE_BYTES, TableNote};
 use kern_base::phys::Phys;
+use smp::cpu::CpuId;
 use smp::door::Ref;
 use snapshot::{ExtentKind, Sink};
 
@@ -84,7 +85,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [] tables;
             ending = vspace.is_dying(),
             locked = vspace.is_locked(),
-            homes = vspace.homes.snapshot().first_word(),
+            homes = vspace.homes.word(CpuId::BOOT),
         });
         self.sink.vspace(&record);
         self.extent(record.base, tables as u64 * TABLE_BYTES, at, ExtentKind::Tables);

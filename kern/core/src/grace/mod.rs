@@ -36,11 +36,13 @@
 use kern_base::cpu::{CpuBlocks, CpuOwn, CpuShared, Mail};
 use kern_base::machine::Machine;
 use kern_base::task::State;
+use sched::PrioQueued;
 use smp::cpu::{CpuId, Pin};
 use smp::percpu::Cpus;
 use smp::quiesce::{self, GraceMail, Ticket};
 
 use crate::begun::{is_again, mark_again};
+use crate::outbox::mail::rank_of;
 use crate::rooms::Grace;
 use crate::{Cx, Kernel, OpenTask, Refusal, Result};
 
@@ -66,6 +68,21 @@ impl<M: Machine> Cpus for Kernel<M> {
         let here = self.cpus.block(pin, pin.cpu()).here(pin);
         here.map_or(0, |cpu| Cx { k: self, cpu }.rank_for(to))
     }
+
+    fn rank_of_round(&self, pin: Pin<'_>) -> u32 {
+        let here = self.cpus.block(pin, pin.cpu()).here(pin);
+        here.map_or(0, |cpu| Cx { k: self, cpu }.rank_of_round())
+    }
+}
+
+impl<M: Machine> Cx<'_, M> {
+    /// Returns the rank of a round that begins: that of the best task that waits here, or the lowest
+    /// rank.
+    fn rank_of_round(self) -> u32 {
+        let best = self.sched.grace_waiters.first(self.pin());
+        let priority = best.and_then(|task| task.prio_links(self.pin()).priority());
+        priority.map_or(1, |priority| rank_of(priority, false))
+    }
 }
 
 impl<'k, M: Machine> Grace<'k, M> {
@@ -82,6 +99,7 @@ impl<'k, M: Machine> Grace<'k, M> {
         let priority = self.running().map_or(0, |sc| sc.state.priority());
         me.wait_epoch.set(epoch);
         self.sched.grace_waiters.insert(self.pin(), me.object(), priority);
+        quiesce::hasten(self.k, self.pin(), || rank_of(priority, false));
         self.ipc().park(me);
     }
 

@@ -37,8 +37,8 @@ impl<'k, M: Machine> Tlb<'k, M> {
         }
         let missed = miss_this_flush();
         let is_there = |cpu| !missed && self.k.block(self.pin(), cpu).vspace.is(vspace);
-        let homes = vspace.get().homes.snapshot();
-        self.begun(shootdown::begin(self.k, self.pin(), What::Space, homes.iter(), is_there))
+        let homes = vspace.get().homes.members(self.k.cpu_count());
+        self.begun(shootdown::begin(self.k, self.pin(), What::Space, homes, is_there))
     }
 
     /// Makes CPUs flush everything, and leave dying spaces that no process has: the CPUs that can

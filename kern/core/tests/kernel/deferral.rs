@@ -1,13 +1,15 @@
 //! When a CPU that runs a program looks into its mailbox.
 
-use abi::{Cap, FLAG_PAGES, ObjType, Op, PageMode, PageRange};
+use abi::{Cap, FLAG_PAGES, ObjType, Op, PageMode, PageRange, Rights, Target};
 use kern_base::cpu::Mail;
 use kern_base::limits::{PROGRAM_MAIL, SORT_STEPS};
 use kern_base::task::{PLAIN, State, state_half};
+use kern_core::door::entry::Interrupt;
 use smp::{host_test, quiesce};
 
 use crate::pages::{FROM, lists as lists_pages, pooled};
 use crate::scene::{GROUP, Scene, call};
+use crate::world::make::Proc;
 use crate::world::{Regs, Tcb};
 
 /// Ticks between two readings of the clock.
@@ -16,6 +18,9 @@ const PACE: u64 = 100;
 const PROGRAM: u64 = 10;
 /// Notifications of the program's CPU, in slots of the sender from here on.
 const NOTES: u32 = 20;
+/// The slot of a process's own CNode, and one that its task empties and fills again.
+const CNODE: Cap = Cap(18);
+const FREED: Cap = Cap(19);
 /// How many there are.
 const COUNT: u32 = 12;
 /// Interrupts in which a CPU sorts so much mail: one, unless limits are small.
@@ -359,6 +364,92 @@ fn a_question_of_a_grace_round_overtakes_nothing() {
         }
     }
     panic!("the question is not answered");
+}
+
+/// Gives a process what its task needs to wait for a grace period.
+fn give_slots(s: &mut Scene, process: Proc, note: Cap) {
+    s.w.give(process.cnode, process, CNODE);
+    s.w.give(note, process, Cap(NOTES));
+    s.w.give(note, process, FREED);
+}
+
+/// Lets a task that runs empty a slot, and fill it again: that waits for a grace period.
+fn wait_for_grace(s: &mut Scene, task: &Tcb) {
+    let slot = Target::new(CNODE, FREED.0).0;
+    s.w.does(task, Regs::op(Op::CapDelete, &[slot]));
+    s.w.does(task, Regs::op(Op::CapCopy, &[Cap(NOTES).arg(), slot, u64::from(Rights::ALL.0)]));
+    assert_eq!(task.state(), State::Restart);
+}
+
+/// Lets both CPUs go on until the task has its grace period. None of them rests meanwhile.
+fn until_grace(s: &mut Scene, task: &Tcb) {
+    while task.state() == State::Restart {
+        assert!(s.w.event(1) | s.w.event(0), "a CPU rests, and so the period does not end");
+    }
+}
+
+/// A task of CPU 0 that is suspended.
+fn grace_waiter(s: &mut Scene, note: Cap, priority: u64) -> Tcb {
+    let (process, task) = s.somebody(0, priority);
+    give_slots(s, process, note);
+    s.w.must(0, Op::TaskSuspend, &[task.cap.arg()]);
+    task
+}
+
+/// When a round begins, its reason does not run any more.
+#[test]
+fn a_round_is_as_urgent_as_the_task_that_waits_for_it() {
+    let (mut s, better) = deferring(|s, notes| grace_waiter(s, notes[0], PROGRAM + 3));
+    s.w.must(0, Op::TaskResume, &[better.cap.arg()]);
+    wait_for_grace(&mut s, &better);
+    until_grace(&mut s, &better);
+}
+
+#[test]
+fn a_round_that_a_better_task_joins_becomes_urgent() {
+    let (mut s, (low, better)) = deferring(|s, notes| {
+        (grace_waiter(s, notes[0], PROGRAM - 4), grace_waiter(s, notes[0], PROGRAM + 3))
+    });
+    s.w.must(0, Op::TaskResume, &[low.cap.arg()]);
+    wait_for_grace(&mut s, &low);
+    assert!(waiting(&s).contains(&0) && !is_interrupted(&s), "its question waits");
+    s.w.must(0, Op::TaskResume, &[better.cap.arg()]);
+    wait_for_grace(&mut s, &better);
+    until_grace(&mut s, &better);
+}
+
+/// A better task of CPU 1 runs there, and the CPU defers its mail.
+fn better_there() -> (Scene, Tcb) {
+    let (mut s, (better, waiter)) = deferring(|s, notes| {
+        let (process, waiter) = s.somebody(1, PROGRAM + 5);
+        give_slots(s, process, notes[0]);
+        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+        (better_sender(s, notes[0]), waiter)
+    });
+    notify_and_suspend(&mut s, &better);
+    looks_until(&mut s, &waiter);
+    assert!(look_at(&s).is_some());
+    (s, waiter)
+}
+
+/// The CPU that answers runs a program of low priority.
+#[test]
+fn an_answer_is_as_urgent_as_its_question() {
+    let (mut s, waiter) = better_there();
+    wait_for_grace(&mut s, &waiter);
+    until_grace(&mut s, &waiter);
+}
+
+#[test]
+fn an_answer_that_waits_becomes_urgent() {
+    let (mut s, waiter) = better_there();
+    // Nobody waits for this period.
+    let _ = quiesce::request_quiet(s.w.k, host_test::pin(1));
+    s.w.interrupt(1, Interrupt::Other);
+    while s.w.event(0) {}
+    assert!(waiting(&s).contains(&0) && !is_interrupted(&s), "the answer waits");
+    wait_for_grace(&mut s, &waiter);
+    until_grace(&mut s, &waiter);
 }
 
 /// A call that waits is wanted back by a better task.
