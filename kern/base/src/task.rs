@@ -202,6 +202,8 @@ methods! { TaskHot:
     fn has_lent_pages(self) -> bool = self.lends.get() & LENT != 0;
     /// Notes that all pages of the task's message are lent: the next entry sends them.
     fn note_lent_pages(self) = self.lends.set(self.lends.get() | LENT);
+    /// Lets the next entry lend pages again.
+    fn forget_lent_pages(self) = self.lends.set(self.lends.get() & !LENT);
     /// Counts an entry of a reply that may wait for the replier's pages. Returns whether it is one
     /// of the first `most`, which is below [`LENT`].
     fn count_reply_wait(self, most: u8) -> bool = {

@@ -37,6 +37,11 @@ pub fn mark_again(hot: &TaskHot) {
     hot.regs.rax.set(hot.regs.rax.get() | FLAG_AGAIN);
 }
 
+/// Lets the next entry of the system call be as the first one.
+pub fn mark_first(hot: &TaskHot) {
+    hot.regs.rax.set(hot.regs.rax.get() & !FLAG_AGAIN);
+}
+
 /// Returns whether the system call began with `value`, which its first entry stored in the register
 /// `kept`. The first entry stores it and returns true.
 #[inline(always)]

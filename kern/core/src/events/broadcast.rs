@@ -40,7 +40,7 @@ use crate::events::payloads::{Loaded, loaded_event};
 use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ends::set_progress;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of, rights_of_words};
-use crate::payload::pages::Ranges;
+use crate::payload::pages::{InVain, Ranges};
 use crate::rooms::Events;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
@@ -138,11 +138,11 @@ impl<'k, M: Machine> Events<'k, M> {
             Part::More => Err(Refusal::More),
             Part::Full(_) | Part::Refused(Refusal::More) if went_on => Err(Refusal::More),
             Part::Full(pool) => {
-                self.payload().lend_ranges(me, &ranges)?;
+                self.payload().lend_ranges(me, &ranges, InVain::No)?;
                 self.wait_for_member(me, args, group, pool, words, from, progress)
             }
             Part::Refused(Refusal::More) => {
-                self.payload().lend_ranges(me, &ranges)?;
+                self.payload().lend_ranges(me, &ranges, InVain::No)?;
                 Err(Refusal::More)
             }
             Part::Refused(refusal) => Err(of_member(self.patience_of(args, refusal), progress)),

@@ -34,7 +34,7 @@ use crate::args::Args;
 use crate::ipc::call::{SenderInfo, Words};
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of};
 use crate::payload::grants::{Patience, Prepared};
-use crate::payload::pages::{Ranges, ReceiveWindow, pages_in};
+use crate::payload::pages::{InVain, Ranges, ReceiveWindow, pages_in};
 use crate::rooms::Events;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
@@ -67,7 +67,9 @@ impl<'k, M: Machine> Events<'k, M> {
         if pages {
             self.payload().ranges_of(me.object(), &mut ranges)?;
         }
-        let lend = || if pages { self.payload().lend_ranges(me, &ranges) } else { Ok(false) };
+        let lend = |in_vain| {
+            if pages { self.payload().lend_ranges(me, &ranges, in_vain) } else { Ok(false) }
+        };
         let event = loaded_event(words, from, 0);
         let loaded = Loaded { pool, sender: me.object(), event, ranges: &ranges, turn: Turn::Any };
         let from_space = self.payload().space_of(me.object())?;
@@ -81,7 +83,7 @@ impl<'k, M: Machine> Events<'k, M> {
         if !me.lends_pages() {
             // This entry may have checked all pages in vain.
             self.afford(pages_in(&ranges) * LEND_WORK)?;
-            lend()?;
+            lend(InVain::No)?;
         }
         self.wait_for_room(me, args, pool, words, from)
     }

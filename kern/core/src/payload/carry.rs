@@ -20,6 +20,7 @@ use smp::sync::Ordering::Relaxed;
 use smp::sync::UserWord;
 
 use crate::payload::grants::{Grants, Patience, Prepared};
+use crate::payload::pages::InVain;
 use crate::rooms::Payload;
 use crate::{OpenTask, Refusal, Result};
 
@@ -131,7 +132,7 @@ impl<'k, M: Machine> Payload<'k, M> {
             self.look_for_disposals(me)?;
             self.check_grants(me.object())?;
         }
-        if info.has(FLAG_PAGES) { self.lend_pages(me, Patience::Wait).map(drop) } else { Ok(()) }
+        if info.has(FLAG_PAGES) { self.lend_pages(me, Patience::Wait, InVain::No).map(drop) } else { Ok(()) }
     }
 
     /// Waits until the next slots that the running task offers for capabilities can be filled. A

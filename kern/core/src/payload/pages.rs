@@ -22,7 +22,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use crate::args::Args;
-use crate::begun::{is_again, mark_again};
+use crate::begun::{is_again, mark_again, mark_first};
 use crate::mem::map::check_user_range;
 use crate::mem::pool::no_page;
 use crate::mem::transfer::{Row, check_disjoint, no_room};
@@ -36,6 +36,13 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 const REPLY_WAITS: u8 = 2 * RANGES_MAX as u8;
 /// Work of a page that was lent, and is its sender's again.
 const BACK_WORK: u64 = 60;
+/// Whether this entry has checked the pages before, and found that CPUs may have old translations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum InVain {
+    No,
+    Yes,
+}
+
 /// The refusal of a reply whose pages cannot go because of what other processes do with them.
 const NOT_READY: Refusal = Refusal::NotReady { epoch: 0 };
 
@@ -156,16 +163,21 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Lends the pages of the running task's message, as a transfer needs whose giving space other
     /// CPUs may have loaded. The task may have to wait.
     /// Returns: whether this was the work of an entry.
-    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience) -> Result<bool> {
+    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience, in_vain: InVain) -> Result<bool> {
         let mut ranges = Ranges::new();
         self.ranges_of(me.object(), &mut ranges)?;
-        self.lend_ranges(me, &ranges).map_err(|refusal| of_message(refusal, &ranges, patience))
+        self.lend_ranges(me, &ranges, in_vain).map_err(|refusal| of_message(refusal, &ranges, patience))
     }
 
     /// Lends the pages of ranges that were read from the running task's UTCB.
     /// Returns: whether this was the work of an entry.
-    pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges) -> Result<bool> {
+    pub fn lend_ranges(self, me: OpenTask<'k>, ranges: &Ranges, in_vain: InVain) -> Result<bool> {
         let from = self.space_of(me.object())?;
+        if in_vain == InVain::Yes && is_long_to_lend(ranges) {
+            ranges.iter().try_for_each(|range| self.mem().wait_for_flushes(me, from, range))?;
+            me.forget_lent_pages();
+            return Err(Refusal::More);
+        }
         me.set_lends_pages(true);
         ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))?;
         let is_long = is_long_to_lend(ranges);
@@ -208,7 +220,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let pass = || self.pass_payload(me.object(), receiver, info, patience);
         // Other processes may keep dropping pages that they share with a replier.
         let may_wait = patience == Patience::Wait || me.count_reply_wait(REPLY_WAITS);
-        let lend = || if may_wait { self.lend_pages(me, patience) } else { Ok(false) };
+        let lend = |in_vain| if may_wait { self.lend_pages(me, patience, in_vain) } else { Ok(false) };
         match self.in_one_or_two(self.space_of(me.object())?, me.has_lent_pages(), lend, pass) {
             Ok(()) => me.set_lends_pages(false),
             Err(Refusal::More) if !may_wait => return Err(NOT_READY),
@@ -219,25 +231,26 @@ impl<'k, M: Machine> Payload<'k, M> {
 
     /// Transfers pages of space `from` by `pass`. If other CPUs can have the space loaded, calls
     /// `lend` before, unless an earlier entry has seen that all are `lent`. If `lend` was the work
-    /// of an entry, the next one sends the pages.
+    /// of an entry, the next one sends the pages. If many pages were checked in vain, `lend` only
+    /// waits for what they need, and the next entry begins again.
     #[inline(always)]
     pub fn in_one_or_two<T>(
         self,
         from: Ref<'k, VSpace>,
         lent: bool,
-        lend: impl Fn() -> Result<bool>,
+        lend: impl Fn(InVain) -> Result<bool>,
         pass: impl Fn() -> Result<T>,
     ) -> Result<T> {
-        let lend_some = || refuse_if(lend()?, Refusal::More);
+        let lend_some = |in_vain| refuse_if(lend(in_vain)?, Refusal::More);
         if !lent && !from.get().is_alone(self.id()) {
-            lend_some()?;
+            lend_some(InVain::No)?;
         }
         let mut again = true;
         loop {
             match pass() {
                 // Another space maps one of the pages, too, and other CPUs may still have an older
                 // translation of it. A shootdown ends that, so wait for it.
-                Err(Refusal::More) if again => lend_some()?,
+                Err(Refusal::More) if again => lend_some(InVain::Yes)?,
                 passed => return passed,
             }
             again = false;
@@ -261,9 +274,14 @@ impl<'k, M: Machine> Payload<'k, M> {
         let target = args.a3;
         check_user_range(range.address, range.bytes(), range.page_size())?;
         check_user_range(target, range.bytes(), range.page_size())?;
-        let lend = || {
-            self.mem().lend(me, from, &range)?;
+        let lend = |in_vain| {
             let is_long = is_long_to_lend(&[range]);
+            if in_vain == InVain::Yes && is_long {
+                self.mem().wait_for_flushes(me, from, &range)?;
+                mark_first(me.part());
+                return Err(Refusal::More);
+            }
+            self.mem().lend(me, from, &range)?;
             if is_long {
                 mark_again(me.part());
             }

@@ -1,6 +1,8 @@
 //! Servers and hostile clients: what a client does after its call neither restarts its server's
 //! reply nor makes it fail. The client's message goes without its payload.
 
+use std::cell::Cell;
+
 use abi::audit::may;
 use abi::events::Window;
 use abi::{
@@ -8,7 +10,9 @@ use abi::{
 };
 use abi::{ObjType, Op, PageMode, PageRange, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
+use kern_base::limits::MESSAGE_PAGES_MAX;
 use kern_base::task::State;
+use smp::host_test;
 
 use crate::events::{receiver as reader, send};
 use crate::grants::{MINE, OFFER, arrived, came, copy, fates, holds, listens, lists, not, owned};
@@ -458,6 +462,70 @@ fn a_reply_shares_a_page_while_others_drop_it() {
     for mode in [PageMode::Share, PageMode::Copy] {
         assert_eq!(replies_while_views_go(mode), (1, FLAG_PAGES), "{mode:?}");
     }
+}
+
+/// The last view of a page goes while a reply shares many: its first entry checks them all in vain.
+/// Then it only waits, since another look at all of them would be too much for an entry.
+#[test]
+fn a_reply_of_many_pages_looks_at_them_once_an_entry() {
+    let mut s = Scene::unchecked(4, 32 << 20);
+    let (server, to_server) = s.server(0, 10);
+    let (its, third) = (s.w.process(), s.w.process());
+    let group = s.group;
+    s.w.join(group, its, GROUP, Rights::SEND, 0);
+    let client = s.w.start(its, 1, 10);
+    let witness = s.w.start(third, 2, 10);
+    s.w.run();
+    let space = s.process.vspace;
+    pooled(&mut s, space, FROM, MESSAGE_PAGES_MAX);
+    let share = PageRange::new(PageMode::Share, FROM, MESSAGE_PAGES_MAX);
+    assert_eq!(transfer(&mut s, space, third.vspace, share, WINDOW), Ok(()));
+    opens(&client, WINDOW, MESSAGE_PAGES_MAX * PAGE);
+    s.w.does_and_run(&client, call(to_server));
+    let last = WINDOW + (MESSAGE_PAGES_MAX - 1) * PAGE;
+    assert!(s.w.runs(2, &witness) && s.w.touch(2, last));
+    s.w.begin(3, Regs::op(Op::Unmap, &[third.vspace.arg(), 0, last, 0, 0, 1]));
+    while s.w.step(3) {}
+    assert!(!s.w.is_over(3), "CPU 2 still remembers the page");
+    lists_pages(&server, &[share]);
+    let points = Cell::new(0);
+    let mut count = |_| points.set(points.get() + 1);
+    host_test::at_points(&mut count, || s.w.does(&server, answer(Op::ReplyRecv, FLAG_PAGES)));
+    assert_ne!(server.state(), State::Recv, "a page is not ready");
+    assert!(points.get() <= 100 + 16 * MESSAGE_PAGES_MAX, "the entry has {} points", points.get());
+    s.w.run();
+    assert_eq!(server.state(), State::Recv);
+    assert_eq!(s.w.result(&client).info().flags(), FLAG_PAGES);
+}
+
+/// Pages that a reply has lent are back before it sends them, because another task of its process
+/// has listed them, too, and its message has failed.
+#[test]
+fn pages_that_are_back_are_lent_again() {
+    let mut s = Scene::new(4);
+    let (server, to_server) = s.server(0, 10);
+    let its = s.w.process();
+    let (process, group) = (s.process, s.group);
+    s.w.join(group, its, GROUP, Rights::SEND, 0);
+    let client = s.w.start(its, 1, 10);
+    s.w.start(process, 3, 10);
+    s.w.run();
+    pooled(&mut s, process.vspace, FROM, MESSAGE_PAGES_MAX);
+    let share = PageRange::new(PageMode::Share, FROM, MESSAGE_PAGES_MAX);
+    opens(&client, WINDOW, MESSAGE_PAGES_MAX * PAGE);
+    s.w.does_and_run(&client, call(to_server));
+    lists_pages(&server, &[share]);
+    s.w.does(&server, answer(Op::ReplyRecv, FLAG_PAGES));
+    while !s.w.must_restart(0) {
+        assert!(s.w.event(0) | s.w.event(3), "the pages are lent when CPU 3 has flushed them");
+    }
+    s.w.syscall(0);
+    assert!(s.w.must_restart(0), "the next entry sends them");
+    let space = s.w.look(3).cpu.vspace.get(host_test::pin(3)).expect("its task runs");
+    s.w.look(0).mem().take_back(space, &share);
+    s.w.run();
+    assert_eq!(server.state(), State::Recv);
+    assert_eq!(s.w.result(&client).info().flags(), FLAG_PAGES);
 }
 
 /// A client that has mapped a page as often as it can be mapped makes no reply fail.
