@@ -204,8 +204,8 @@ impl<T: PrioQueued> PrioList<T> {
         }
     }
 
-    /// Looks at the first waiter of each priority, the highest first, and at no more than `looks` of
-    /// them. Returns the first one that is wanted.
+    /// Looks at the first waiter of each priority, the highest first, and at no more than `looks`
+    /// of them. Returns the first one that is wanted.
     pub fn find_first<'k>(
         &self,
         pin: Pin<'k>,

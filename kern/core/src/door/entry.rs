@@ -11,8 +11,9 @@ use crate::door::look::Look;
 use crate::rooms::Door;
 
 /// What a CPU does at the end of a kernel entry whose message went to another CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExitAction {
-    /// It idles: it runs no task, and none is queued.
+    /// It idles: it runs no task, none is queued, and it has left no mail.
     Idle,
     /// It loads the context of its current task, or idles if it has none.
     Load,
@@ -155,7 +156,14 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Chooses the next task after the running task has stopped.
     #[inline(always)]
     fn after_send(self) -> ExitAction {
-        if self.sched.queue.is_empty() { ExitAction::Idle } else { self.run_next() }
+        if !self.sched.queue.is_empty() {
+            self.run_next()
+        } else if self.sched.more_mail.get() {
+            // A CPU that idles has set no mail aside.
+            ExitAction::Load
+        } else {
+            ExitAction::Idle
+        }
     }
 
     fn run_next(self) -> ExitAction {

@@ -165,10 +165,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let Some(deferred_for) = self.cpu.inbox().deferred_for() else {
             if self.sched.more_mail.get() {
                 self.time().end_rest_above();
-                self.time().note_no_mail();
-                if self.k.block(self.pin(), self.id()).mailbox().has_mail() {
-                    self.k.machine.wake(self.id());
-                }
+                self.defer_what_is_left();
             }
             return false;
         };
@@ -184,6 +181,20 @@ impl<'k, M: Machine> Door<'k, M> {
         let look = self.look_for_more(began);
         self.plan_look(look, began, rank, self.hot.current.addr() != program);
         true
+    }
+
+    /// Lets mail that an idle CPU has left interrupt the program that is about to run. The CPU
+    /// defers its mail until that interrupt: what it has set aside is found only by a look.
+    #[cold]
+    #[inline(never)]
+    fn defer_what_is_left(self) {
+        if !self.cpu.inbox().has_mail() {
+            return self.time().note_no_mail();
+        }
+        self.sched.look_at.set(self.k.machine.now());
+        let _ = self.cpu.inbox().defer(self.rank_of_program());
+        self.arm_look();
+        self.k.machine.wake(self.id());
     }
 
     /// Returns the rank that mail must exceed to be urgent for a program on this CPU time.

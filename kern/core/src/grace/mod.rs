@@ -76,8 +76,8 @@ impl<M: Machine> Cpus for Kernel<M> {
 }
 
 impl<M: Machine> Cx<'_, M> {
-    /// Returns the rank of a round that begins: that of the best task that waits here, or the lowest
-    /// rank.
+    /// Returns the rank of a round that begins: that of the best task that waits here, or the
+    /// lowest rank.
     fn rank_of_round(self) -> u32 {
         let best = self.sched.grace_waiters.first(self.pin());
         let priority = best.and_then(|task| task.prio_links(self.pin()).priority());

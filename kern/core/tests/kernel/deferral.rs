@@ -321,6 +321,45 @@ fn a_program_of_lower_priority_does_not_leave_better_mail_aside() {
     assert!(s.w.runs(1, &lower) && !has_mail(&s));
 }
 
+/// An idle CPU had no time for all mail that it had set aside, and a program runs again. Then a
+/// message comes that is urgent, and alone in the queue.
+#[test]
+fn what_an_idle_cpu_has_left_aside_is_not_forgotten() {
+    let (mut s, waiter) = told_while_deferring();
+    looks_until(&mut s, &waiter);
+    assert!(has_mail(&s), "some is aside");
+    // As an interrupt of an idle CPU does.
+    s.w.look(1).cpu.inbox().retract();
+    assert!(!s.w.look(1).attends_to_mail() && is_interrupted(&s));
+    s.w.does(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+    while has_mail(&s) {
+        if !s.w.event(1) {
+            look(&mut s);
+        }
+    }
+}
+
+/// A program calls a server of another CPU, and nothing else is ready. So the CPU idles, but not
+/// with mail that it has set aside.
+#[test]
+fn a_cpu_does_not_idle_with_mail_set_aside() {
+    let (mut s, (better, waiter, program, target)) = deferring(|s, notes| {
+        let (process, waiter) = s.somebody(1, PROGRAM + 5);
+        s.w.give(notes[0], process, Cap(NOTES));
+        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+        let (_, target) = s.server(0, PROGRAM + 8);
+        (better_sender(s, notes[0]), waiter, s.w.current(1), target)
+    });
+    notify_and_suspend(&mut s, &better);
+    looks_until(&mut s, &waiter);
+    s.w.does(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+    assert!(has_mail(&s) && look_at(&s).is_some(), "some is aside");
+    assert!(s.w.current(1) == program);
+    s.w.issue(1, call(target));
+    s.w.run();
+    assert!(!has_mail(&s), "it is idle, or was");
+}
+
 /// A call to a task that is on its way comes after the task, however much better it is.
 #[test]
 fn a_call_does_not_overtake_its_receiver() {

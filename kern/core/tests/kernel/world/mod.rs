@@ -28,7 +28,7 @@ use kern_base::message::{SenderInfo, Words};
 use kern_base::task::{FLAG_IN_FAULT, RegFrame, State, Task, TaskHot};
 use kern_core::Kernel;
 use kern_core::answer::write_values;
-use kern_core::door::entry::Interrupt;
+use kern_core::door::entry::{ExitAction, Interrupt};
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use sched::PRIORITIES;
@@ -234,6 +234,11 @@ pub struct World {
     pub regions: [Range<u64>; 3],
 }
 
+/// Checks that a CPU which is to idle after a fast path has left no mail.
+fn check_exit(cx: Door<'_, Fake>, action: ExitAction) {
+    assert!(action != ExitAction::Idle || !cx.sched.more_mail.get(), "it idles with mail that is left");
+}
+
 /// What the fastpath does with a call to, or an answer for, a task of another CPU: whether this was
 /// one.
 fn elsewhere(cx: Door<'_, Fake>) -> bool {
@@ -250,7 +255,7 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
             let block = Block::take(me.object(), cx.pin());
             block.write(words_in(regs), SenderInfo { sender: TaskId::NONE, target, custom: dest.custom });
             block.rest();
-            cx.call_elsewhere(me.object(), dest.task, dest.tag >> 32 << 32, target.0);
+            check_exit(cx, cx.call_elsewhere(me.object(), dest.task, dest.tag >> 32 << 32, target.0));
         }
         Some(Op::ReplyRecv) if regs.rax.get() as u32 == Op::ReplyRecv as u32 => {
             let caller = me.caller(cx.pin()).filter(|caller| is_elsewhere(*caller));
@@ -262,7 +267,7 @@ fn elsewhere(cx: Door<'_, Fake>) -> bool {
             let info = MsgInfo(regs.rax.get() & !0xff);
             block.write(Words { info, ..words_in(regs) }, block.sender());
             me.serve(block);
-            cx.reply_elsewhere(me.object(), caller);
+            check_exit(cx, cx.reply_elsewhere(me.object(), caller));
         }
         _ => return false,
     }
