@@ -27,7 +27,6 @@ use kern_base::memory::VSpace;
 use kern_base::objects::RawWord;
 use kern_base::paging::{Entry, OwnKind, Pte};
 use smp::door::Ref;
-use smp::shootdown::Stamp;
 
 use super::map::{LARGE, SMALL};
 use super::pool::no_page;
@@ -80,7 +79,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     pub fn lend(self, me: OpenTask<'k>, from: Ref<'k, VSpace>, range: &PageRange) -> Result<()> {
         let guard = from.get().lock(self.cpu);
         let alone = from.get().is_alone(self.id());
-        let (mut changed, mut stamp, mut over) = (false, None, None);
+        let (mut changed, mut stamp) = (false, None);
         let outcome = self.each_row(from, range, |first, entries, number| {
             let moves = range.mode == PageMode::Move;
             let common = if moves { self.lend_common(range.large, entries, alone) } else { 0 };
@@ -89,7 +88,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 let entry = spot.load();
                 let address = address_in(range.address, range, number);
                 let locked = self.page_to_send(entry, moves, address)?.lock(self.cpu);
-                self.unstamp(&locked, &mut over);
+                self.unstamp(&locked);
                 // Another address space's pending shootdown of this page, or an earlier lending's.
                 if moves || waits_to_share(locked.counts.get()) {
                     stamp = stamp.or(locked.stamp());
@@ -116,6 +115,8 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Waits for the first shootdown under way for which the pages of a range have to wait.
+    #[cold]
+    #[inline(never)]
     pub fn wait_for_flushes(self, me: OpenTask<'k>, from: Ref<'k, VSpace>, range: &PageRange) -> Result<()> {
         let guard = from.get().lock(self.cpu);
         let mut stamp = None;
@@ -207,22 +208,10 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Removes the stamp of a page if its shootdown is over.
-    #[inline(always)]
-    fn unstamp(self, locked: &LockedFrame<'_>, over: &mut Option<Stamp>) {
-        if locked.stamp().is_some_and(|stamp| self.is_over(stamp, over)) {
+    fn unstamp(self, locked: &LockedFrame<'_>) {
+        if locked.stamp().is_some_and(|stamp| self.tlb().is_over(stamp)) {
             locked.set_stamp(None);
         }
-    }
-
-    /// Returns whether a shootdown is over. `over` is the last one that was, since neighbours have
-    /// often the same stamp.
-    #[inline(always)]
-    fn is_over(self, stamp: Stamp, over: &mut Option<Stamp>) -> bool {
-        let is_over = *over == Some(stamp) || self.tlb().is_over(stamp);
-        if is_over {
-            *over = Some(stamp);
-        }
-        is_over
     }
 
     /// Flushes on this CPU what changed in the giving space, and increases its generation for other
@@ -465,11 +454,10 @@ impl<'k, M: Machine> Mem<'k, M> {
     ) -> Result<()> {
         let Row { range, target: to } = *row;
         let before = part.number + first as u64;
-        let mut over = None;
         for (at, (source, target)) in part.sources[first..].iter().zip(&part.targets[first..]).enumerate() {
             let number = before + at as u64;
             let address = address_in(range.address, &range, number);
-            let info = self.check_page::<MOVES>(source.load(), address, alone, &mut over)?;
+            let info = self.check_page::<MOVES>(source.load(), address, alone)?;
             let target = target.load();
             if !self.tlb().is_free(target) {
                 // The destination's earlier page was unmapped, and some CPU may still have its
@@ -497,17 +485,11 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Checks that a page of any kind can be sent: it was lent, and no shootdown of it is under way
     /// for which this transfer has to wait. Returns the page's record.
     #[inline(always)]
-    fn check_page<const MOVES: bool>(
-        self,
-        entry: Pte,
-        address: u64,
-        alone: bool,
-        over: &mut Option<Stamp>,
-    ) -> Result<&'k FrameInfo> {
+    fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<&'k FrameInfo> {
         let info = self.page_to_send(entry, MOVES, address)?;
         // The first half should have done this, and has not.
         let as_it_was = entry.is_present() && (MOVES || entry.is_writable());
-        let stale = info.stamp().is_some_and(|stamp| !self.is_over(stamp, over))
+        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp))
             && (MOVES || waits_to_share(info.glance(self.cpu)));
         if as_it_was && !alone || stale { Err(Refusal::More) } else { Ok(info) }
     }
@@ -516,7 +498,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     #[inline(never)]
     fn pass_general<const MOVES: bool>(self, mode: PageMode, part: &Part<'k>) {
         let sources = part.source.each_of(part.sources);
-        let (mut table, mut over) = (LinksOfTable::none(), None);
+        let mut table = LinksOfTable::none();
         for (source, target) in sources.zip(part.target.each_of(part.targets)) {
             let entry = source.load();
             let Some(info) = self.k.frames.get(self.pin(), entry.at()) else { no_record() };
@@ -538,7 +520,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 target.store(entry.view(mode == PageMode::Copy));
             }
             // A third space may have dropped the page since the check.
-            self.unstamp(&locked, &mut over);
+            self.unstamp(&locked);
         }
     }
 }
