@@ -18,6 +18,7 @@ use smp::shootdown::What;
 use crate::Refusal;
 use crate::ipc::ends::no_callee;
 use crate::ipc::ways::{Sent, There};
+use crate::outbox::mail::LOWEST_RANK;
 use crate::rooms::Door;
 
 impl<'k, M: Machine> Door<'k, M> {
@@ -110,7 +111,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Notes that this entry works for the task for which the mail in a node was sent.
     fn work_for(self, rank: u32) {
         // Never 0, which would mean the running task.
-        self.sched.works_for.set(rank.max(1));
+        self.sched.works_for.set(rank.max(LOWEST_RANK));
         self.sched.best_rank.set(self.sched.best_rank.get().max(rank));
     }
 

@@ -27,6 +27,7 @@ use kern_base::sched_context::OpenTime;
 use sched::{NEVER, PRIORITIES};
 use test_abi::trace::Why;
 
+use crate::outbox::mail::LOWEST_RANK;
 use crate::rooms::Door;
 use crate::time::schedule::REST_FACTOR;
 
@@ -55,7 +56,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.
     fn expire_deadlines(self, now: u64) {
         // Not for the running task: what a timeout sends has the lowest rank.
-        self.sched.works_for.set(1);
+        self.sched.works_for.set(LOWEST_RANK);
         let lowest = self.time().lowest_above();
         while self.has_work(WAKE_WORK) && self.expire_one(now, lowest..PRIORITIES) {}
         let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };

@@ -42,7 +42,7 @@ use smp::percpu::Cpus;
 use smp::quiesce::{self, GraceMail, Ticket};
 
 use crate::begun::{is_again, mark_again};
-use crate::outbox::mail::rank_of;
+use crate::outbox::mail::{LOWEST_RANK, rank_of};
 use crate::rooms::Grace;
 use crate::{Cx, Kernel, OpenTask, Refusal, Result};
 
@@ -81,7 +81,7 @@ impl<M: Machine> Cx<'_, M> {
     fn rank_of_round(self) -> u32 {
         let best = self.sched.grace_waiters.first(self.pin());
         let priority = best.and_then(|task| task.prio_links(self.pin()).priority());
-        priority.map_or(1, |priority| rank_of(priority, false))
+        priority.map_or(LOWEST_RANK, |priority| rank_of(priority, false))
     }
 }
 

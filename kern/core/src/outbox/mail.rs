@@ -49,6 +49,9 @@ pub enum Next<'k> {
     Keep(&'k BlockQueue),
 }
 
+/// The rank of mail for which no task waits: below that of every priority.
+pub const LOWEST_RANK: u32 = 1;
+
 /// Returns the rank of mail that is sent for a task of this priority; `here`: to its own CPU.
 pub fn rank_of(priority: u8, here: bool) -> u32 {
     (u32::from(priority) + 1) * 2 + u32::from(here)

@@ -36,15 +36,15 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 const REPLY_WAITS: u8 = 2 * RANGES_MAX as u8;
 /// Work of a page that was lent, and is its sender's again.
 const BACK_WORK: u64 = 60;
+/// The refusal of a reply whose pages cannot go because of what other processes do with them.
+const NOT_READY: Refusal = Refusal::NotReady { epoch: 0 };
+
 /// Whether this entry has checked the pages before, and found that CPUs may have old translations.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum InVain {
     No,
     Yes,
 }
-
-/// The refusal of a reply whose pages cannot go because of what other processes do with them.
-const NOT_READY: Refusal = Refusal::NotReady { epoch: 0 };
 
 /// The ranges that a sender lists, and the rows of pages that they name. They are filled in place,
 /// because they are long.

@@ -18,11 +18,11 @@ const PACE: u64 = 100;
 const PROGRAM: u64 = 10;
 /// Notifications of the program's CPU, in slots of the sender from here on.
 const NOTES: u32 = 20;
+/// How many there are.
+const COUNT: u32 = 12;
 /// The slot of a process's own CNode, and one that its task empties and fills again.
 const CNODE: Cap = Cap(18);
 const FREED: Cap = Cap(19);
-/// How many there are.
-const COUNT: u32 = 12;
 /// Interrupts in which a CPU sorts so much mail: one, unless limits are small.
 const SORTED: u32 = COUNT.div_ceil(SORT_STEPS as u32);
 
@@ -216,14 +216,21 @@ fn looks_until(s: &mut Scene, task: &Tcb) -> u32 {
 /// CPU 1 defers its mail, and a better task of CPU 0 notifies one that waits there, which is
 /// returned.
 fn told_while_deferring() -> (Scene, Tcb) {
-    let (mut s, (better, waiter)) = deferring(|s, notes| {
+    let (s, waiter, ()) = told_while_deferring_with(|_| ());
+    (s, waiter)
+}
+
+/// CPU 1 defers its mail, a better task was notified there, and `more` was made before.
+fn told_while_deferring_with<T>(more: impl FnOnce(&mut Scene) -> T) -> (Scene, Tcb, T) {
+    let (mut s, (better, waiter, more)) = deferring(|s, notes| {
         let (process, waiter) = s.somebody(1, PROGRAM + 5);
-        s.w.give(notes[0], process, Cap(NOTES));
+        give_slots(s, process, notes[0]);
         s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
-        (better_sender(s, notes[0]), waiter)
+        let more = more(s);
+        (better_sender(s, notes[0]), waiter, more)
     });
     notify_and_suspend(&mut s, &better);
-    (s, waiter)
+    (s, waiter, more)
 }
 
 #[test]
@@ -343,14 +350,10 @@ fn what_an_idle_cpu_has_left_aside_is_not_forgotten() {
 /// with mail that it has set aside.
 #[test]
 fn a_cpu_does_not_idle_with_mail_set_aside() {
-    let (mut s, (better, waiter, program, target)) = deferring(|s, notes| {
-        let (process, waiter) = s.somebody(1, PROGRAM + 5);
-        s.w.give(notes[0], process, Cap(NOTES));
-        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+    let (mut s, waiter, (program, target)) = told_while_deferring_with(|s| {
         let (_, target) = s.server(0, PROGRAM + 8);
-        (better_sender(s, notes[0]), waiter, s.w.current(1), target)
+        (s.w.current(1), target)
     });
-    notify_and_suspend(&mut s, &better);
     looks_until(&mut s, &waiter);
     s.w.does(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
     assert!(has_mail(&s) && look_at(&s).is_some(), "some is aside");
@@ -459,13 +462,7 @@ fn a_round_that_a_better_task_joins_becomes_urgent() {
 
 /// A better task of CPU 1 runs there, and the CPU defers its mail.
 fn better_there() -> (Scene, Tcb) {
-    let (mut s, (better, waiter)) = deferring(|s, notes| {
-        let (process, waiter) = s.somebody(1, PROGRAM + 5);
-        give_slots(s, process, notes[0]);
-        s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
-        (better_sender(s, notes[0]), waiter)
-    });
-    notify_and_suspend(&mut s, &better);
+    let (mut s, waiter) = told_while_deferring();
     looks_until(&mut s, &waiter);
     assert!(look_at(&s).is_some());
     (s, waiter)

@@ -398,20 +398,38 @@ fn a_reply_ends_whatever_its_caller_does_meanwhile() {
     }
 }
 
+/// A server of CPU 0, its client of CPU 1, and a third process with which it shares pages, whose
+/// task runs on CPU 2.
+struct Shared {
+    server: Tcb,
+    to_server: Target,
+    client: Tcb,
+    third: Proc,
+    witness: Tcb,
+    /// The server's.
+    space: Cap,
+}
+
+impl Shared {
+    fn new(s: &mut Scene) -> Shared {
+        let (server, to_server) = s.server(0, 10);
+        let (its, third) = (s.w.process(), s.w.process());
+        let group = s.group;
+        s.w.join(group, its, GROUP, Rights::SEND, 0);
+        let client = s.w.start(its, 1, 10);
+        let witness = s.w.start(third, 2, 10);
+        s.w.run();
+        Shared { server, to_server, client, third, witness, space: s.process.vspace }
+    }
+}
+
 /// Another process drops its views of a page one after another, each time before the server's reply
 /// enters the kernel again. Returns how many entries the reply took, and the flags that the client
 /// gets.
 fn replies_while_views_go(mode: PageMode) -> (usize, u64) {
     const VIEWS: u64 = 40;
     let mut s = Scene::new(4);
-    let (server, to_server) = s.server(0, 10);
-    let (its, third) = (s.w.process(), s.w.process());
-    let group = s.group;
-    s.w.join(group, its, GROUP, Rights::SEND, 0);
-    let client = s.w.start(its, 1, 10);
-    let witness = s.w.start(third, 2, 10);
-    s.w.run();
-    let space = s.process.vspace;
+    let Shared { server, to_server, client, third, witness, space } = Shared::new(&mut s);
     pooled(&mut s, space, FROM, 1);
     let share = PageRange::new(PageMode::Share, FROM, 1);
     for view in 0..VIEWS {
@@ -469,14 +487,7 @@ fn a_reply_shares_a_page_while_others_drop_it() {
 #[test]
 fn a_reply_of_many_pages_looks_at_them_once_an_entry() {
     let mut s = Scene::unchecked(4, 32 << 20);
-    let (server, to_server) = s.server(0, 10);
-    let (its, third) = (s.w.process(), s.w.process());
-    let group = s.group;
-    s.w.join(group, its, GROUP, Rights::SEND, 0);
-    let client = s.w.start(its, 1, 10);
-    let witness = s.w.start(third, 2, 10);
-    s.w.run();
-    let space = s.process.vspace;
+    let Shared { server, to_server, client, third, witness, space } = Shared::new(&mut s);
     pooled(&mut s, space, FROM, MESSAGE_PAGES_MAX);
     let share = PageRange::new(PageMode::Share, FROM, MESSAGE_PAGES_MAX);
     assert_eq!(transfer(&mut s, space, third.vspace, share, WINDOW), Ok(()));
@@ -503,14 +514,11 @@ fn a_reply_of_many_pages_looks_at_them_once_an_entry() {
 #[test]
 fn pages_that_are_back_are_lent_again() {
     let mut s = Scene::new(4);
-    let (server, to_server) = s.server(0, 10);
-    let its = s.w.process();
-    let (process, group) = (s.process, s.group);
-    s.w.join(group, its, GROUP, Rights::SEND, 0);
-    let client = s.w.start(its, 1, 10);
+    let Shared { server, to_server, client, space, .. } = Shared::new(&mut s);
+    let process = s.process;
     s.w.start(process, 3, 10);
     s.w.run();
-    pooled(&mut s, process.vspace, FROM, MESSAGE_PAGES_MAX);
+    pooled(&mut s, space, FROM, MESSAGE_PAGES_MAX);
     let share = PageRange::new(PageMode::Share, FROM, MESSAGE_PAGES_MAX);
     opens(&client, WINDOW, MESSAGE_PAGES_MAX * PAGE);
     s.w.does_and_run(&client, call(to_server));
