@@ -208,6 +208,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Removes the stamp of a page if its shootdown is over.
+    #[inline(always)]
     fn unstamp(self, locked: &LockedFrame<'_>) {
         if locked.stamp().is_some_and(|stamp| self.tlb().is_over(stamp)) {
             locked.set_stamp(None);
@@ -457,7 +458,7 @@ impl<'k, M: Machine> Mem<'k, M> {
         for (at, (source, target)) in part.sources[first..].iter().zip(&part.targets[first..]).enumerate() {
             let number = before + at as u64;
             let address = address_in(range.address, &range, number);
-            let info = self.check_page::<MOVES>(source.load(), address, alone)?;
+            let locked = self.check_page::<MOVES>(source.load(), address, alone)?;
             let target = target.load();
             if !self.tlb().is_free(target) {
                 // The destination's earlier page was unmapped, and some CPU may still have its
@@ -466,7 +467,6 @@ impl<'k, M: Machine> Mem<'k, M> {
                 let not_yet = Refusal::NotReady { epoch: 0 };
                 return Err(if gone { not_yet } else { no_room(address_in(to, &range, number)) });
             }
-            let locked = info.lock(self.cpu);
             let counts = locked.counts.get();
             if !counts.takes_view() {
                 refuse_if(counts.is_leaving(), Refusal::new(Error::InUse, address))?;
@@ -483,15 +483,22 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Checks that a page of any kind can be sent: it was lent, and no shootdown of it is under way
-    /// for which this transfer has to wait. Returns the page's record.
+    /// for which this transfer has to wait. Returns the page's record, locked. It has the stamp of
+    /// a shootdown only if that is under way.
     #[inline(always)]
-    fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<&'k FrameInfo> {
-        let info = self.page_to_send(entry, MOVES, address)?;
+    fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<LockedFrame<'k>> {
+        let locked = self.page_to_send(entry, MOVES, address)?.lock(self.cpu);
         // The first half should have done this, and has not.
         let as_it_was = entry.is_present() && (MOVES || entry.is_writable());
-        let stale = info.stamp().is_some_and(|stamp| !self.tlb().is_over(stamp))
-            && (MOVES || waits_to_share(info.glance(self.cpu)));
-        if as_it_was && !alone || stale { Err(Refusal::More) } else { Ok(info) }
+        if as_it_was && !alone {
+            return Err(Refusal::More);
+        }
+        if locked.counts.get().is_stale() {
+            self.unstamp(&locked);
+            let counts = locked.counts.get();
+            refuse_if(counts.is_stale() && (MOVES || waits_to_share(counts)), Refusal::More)?;
+        }
+        Ok(locked)
     }
 
     /// Sends the pages of a part on the general path. They were checked, so this cannot fail.
@@ -519,8 +526,6 @@ impl<'k, M: Machine> Mem<'k, M> {
                 self.tables().link_beside(&locked, target, source, &mut table);
                 target.store(entry.view(mode == PageMode::Copy));
             }
-            // A third space may have dropped the page since the check.
-            self.unstamp(&locked);
         }
     }
 }
