@@ -310,15 +310,54 @@ impl<'k, M: Machine> Mem<'k, M> {
         entries: &[Entry],
         allowed: &mut Option<(RawWord<'k>, Access)>,
     ) -> Result<()> {
+        let mut rest = entries;
+        while let Some((first, others)) = rest.split_first() {
+            self.may_take_page::<MOVES>(to, first.load(), allowed)?;
+            rest = match *allowed {
+                Some(last) if !others.is_empty() => self.skip_like::<MOVES>(others, last),
+                _ => others,
+            };
+        }
+        Ok(())
+    }
+
+    /// Returns the entries from the first on that is not of this owner, or not with this access.
+    /// Most pages of a message are of one frame.
+    #[inline(never)]
+    fn skip_like<'e, const MOVES: bool>(
+        self,
+        entries: &'e [Entry],
+        (owner, access): (RawWord<'k>, Access),
+    ) -> &'e [Entry] {
+        let infos = self.k.frames.main(self.pin());
+        let is_like = |entry: &Entry| {
+            let entry = entry.load();
+            let info = infos.at(entry.at());
+            info.is_some_and(|info| info.owner(self.pin()) == owner)
+                && (!MOVES || entry.pool_access() == access)
+        };
+        let alike = entries.iter().take_while(|entry| is_like(entry)).count();
+        &entries[alike..]
+    }
+
+    /// Checks the label of a space against one page.
+    #[inline(always)]
+    fn may_take_page<const MOVES: bool>(
+        self,
+        to: &VSpace,
+        entry: Pte,
+        allowed: &mut Option<(RawWord<'k>, Access)>,
+    ) -> Result<()> {
         // What is no page of the pool is refused by a later check.
-        for entry in entries.iter().map(Entry::load).filter(|entry| entry.is_pooled()) {
-            let Some(info) = self.k.frames.get(self.pin(), entry.at()) else { continue };
-            let access = if MOVES { entry.pool_access() } else { Access::Read };
-            let owner = info.get().owner(self.pin());
-            if allowed.is_none_or(|last| last != (owner, access)) {
-                self.security().may_see(to, info.get(), access)?;
-                *allowed = Some((owner, access));
-            }
+        let info = Some(entry).filter(|entry| entry.is_pooled());
+        let Some(info) = info.and_then(|entry| self.k.frames.get(self.pin(), entry.at())) else {
+            return Ok(());
+        };
+        let access = if MOVES { entry.pool_access() } else { Access::Read };
+        let like = (info.get().owner(self.pin()), access);
+        if *allowed != Some(like) {
+            self.security().may_see(to, info.get(), access)?;
+            *allowed = Some(like);
         }
         Ok(())
     }
