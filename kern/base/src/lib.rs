@@ -34,6 +34,7 @@ mod methods;
 pub mod notification;
 pub mod objects;
 pub mod paging;
+pub mod pcids;
 pub mod phys;
 pub mod process;
 pub mod protection;

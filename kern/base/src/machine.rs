@@ -84,7 +84,11 @@ pub trait Machine: Sized + Sync + 'static {
     /// the entries of the kernel's half. Returns what CR3 gets.
     fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64;
 
-    /// Ends the address space with this value of CR3.
+    /// Takes a free PCID. Returns what CR3 gets besides the root table, so that a switch keeps the
+    /// translations of the address space; 0 if there is none.
+    fn take_pcid(&self) -> u64;
+
+    /// Ends the address space with this value of CR3, and gives its PCID back.
     /// Requires: no CPU has loaded it, or has translations of it.
     fn end_space(&self, cr3: u64);
 

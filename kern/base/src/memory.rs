@@ -15,6 +15,7 @@ use crate::frames::FrameInfo;
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
 use crate::paging::{Entry, EntryName, Links, TABLE_BYTES};
+use crate::pcids::PcidShare;
 use crate::phys::{Phys, PhysPage, PhysRange};
 use crate::process::Process;
 use crate::roots::Roots;
@@ -52,6 +53,8 @@ pub struct Untyped {
     /// The first of the CNodes without capabilities that were made of it, or of an Untyped that was
     /// made of it and has ended: a ring.
     pub zombies: AtomicLink<CNode>,
+    /// PCIDs for address spaces and Untypeds that are made of it.
+    pub pcids: PcidShare,
     /// Where the memory is, and its bytes.
     base: u64,
     size: u64,
@@ -70,7 +73,7 @@ pub struct Inside {
 
 impl Untyped {
     /// Makes an Untyped of the memory of `region`, which descends from the root `root` of `roots`.
-    pub fn new(roots: &Roots, root: RootId, log2: u8, region: Region) -> Untyped {
+    pub fn new(roots: &Roots, root: RootId, log2: u8, region: Region, pcids: PcidShare) -> Untyped {
         let (base, size) = (region.base(), region.size());
         let inside = Inside { reset: Cell::new(Reset::No), sweep: Sweep::default(), region };
         Untyped {
@@ -81,6 +84,7 @@ impl Untyped {
             pass: AtomicU32::new(0),
             made_of: AtomicLink::null(),
             zombies: AtomicLink::null(),
+            pcids,
             base,
             size,
             inside: roots.guarded(root, inside),
@@ -240,8 +244,10 @@ impl Frame {
 #[repr(C, align(64))]
 pub struct VSpace {
     pub header: Header,
-    /// What CR3 gets: root table, PCID in the low bits where the CPU has it.
+    /// What CR3 gets: root table, PCID in the low bits if it has one.
     cr3: AtomicU64,
+    /// The Untyped from whose share its PCID is; null: it has none, or is process 1's.
+    pub pcid_of: AtomicLink<Untyped>,
     /// The one process that lives here.
     pub process: AtomicLink<Process>,
     /// The entries of all its page tables, one table after the other, the root first; the links of
@@ -338,6 +344,7 @@ impl VSpace {
         Some(VSpace {
             header: Header::new(ObjType::VSpace, root),
             cr3: AtomicU64::new(cr3),
+            pcid_of: AtomicLink::null(),
             process: AtomicLink::null(),
             entries,
             links,
@@ -353,6 +360,13 @@ impl VSpace {
             last_leaf: AtomicU64::new(NO_LEAF),
             copy: Copying::default(),
         })
+    }
+
+    /// Gives a new address space a PCID, if the machine has one. It is that of the share of an
+    /// Untyped, or of process 1.
+    pub fn take_pcid(&self, machine: &impl Machine, of: Option<Ref<'_, Untyped>>) {
+        self.cr3.fetch_or(machine.take_pcid(), Ordering::Relaxed);
+        self.pcid_of.set(of);
     }
 
     /// Locks the page tables: only a holder of the guard changes them.

@@ -81,9 +81,12 @@ impl Machine for Pc {
             // SAFETY: what the kernel maps in its own half, it may map in every space.
             set(index, Pte::vouched(unsafe { Vouched::new(kernel.load(Ordering::Relaxed)) }));
         }
+        at.0
+    }
+
+    fn take_pcid(&self) -> u64 {
         let pcid = percpu::this().map_or(0, |cpu| tlb::take_pcid(cpu.features));
-        let keep = if pcid != 0 { tlb::NO_FLUSH } else { 0 };
-        at.0 | u64::from(pcid) | keep
+        if pcid != 0 { u64::from(pcid) | tlb::NO_FLUSH } else { 0 }
     }
 
     fn end_space(&self, cr3: u64) {

@@ -11,6 +11,7 @@ use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, CpuPair};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::Untyped;
+use kern_base::pcids::PcidShare;
 use kern_base::phys::{Phys, PhysPage};
 use kern_base::task::OpenTask;
 use kern_core::rooms::Door;
@@ -20,6 +21,7 @@ use kern_hal::dev::log;
 use kern_hal::layout::DIRECT_MAP;
 use kern_hal::mem::kernel;
 use kern_hal::mem::ranges::Range;
+use kern_hal::mem::tlb;
 use kern_hal::pc::Pc;
 use kern_hal::trap;
 use smp::cpu::{CpuId, Pin};
@@ -254,6 +256,8 @@ fn make_untypeds(
     });
     blocks.sort_unstable_by_key(|(log2, at)| (Reverse(*log2), *at));
     let mut untypeds = heapless::Vec::new();
+    let all: u64 = blocks.iter().map(|(log2, _)| 1 << log2).sum();
+    let pcids = tlb::pcids_of_programs();
     let is_known = |at| kernel.frames.get(boot_pin(), Phys(at)).is_some();
     for &(log2, at) in blocks.iter().filter(|(_, at)| is_known(*at)) {
         let root = RootId(untypeds.len() as u16);
@@ -261,7 +265,8 @@ fn make_untypeds(
         // takes from the free list any more.
         let region = unsafe { Region::new(DIRECT_MAP + at, 1 << log2) };
         let Some(piece) = descriptors.carve(size_of::<Untyped>() as u64, 64) else { break };
-        let untyped = Untyped::new(&kernel.roots, root, log2 as u8, region);
+        let share = PcidShare::new((pcids * (1 << log2) / all) as u32);
+        let untyped = Untyped::new(&kernel.roots, root, log2 as u8, region, share);
         let Some(object) = piece.emplace(boot_pin(), untyped) else { break };
         if untypeds.push(object).is_err() {
             break;

@@ -97,7 +97,9 @@ fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
 fn make_vspace(cx: Door<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
     let tables = region.carve((1 + TABLE_POOL) * TABLE_BYTES, PAGE_SIZE)?;
     let seen = make_table(region, cx.k.cpu_count(), |_| AtomicU64::new(0))?;
-    carve(region, cx.pin(), cx.make().new_vspace(BOOT_ROOT, tables.clear(), seen)?)
+    let vspace = cx.make().new_vspace(BOOT_ROOT, tables.clear(), seen)?;
+    vspace.take_pcid(&cx.k.machine, None);
+    carve(region, cx.pin(), vspace)
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {

@@ -338,6 +338,14 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         if let Some(vspace) = word.get::<VSpace>() {
             self.k.machine.end_space(vspace.get().cr3());
+            if let Some(untyped) = vspace.get().pcid_of.get(self.pin()) {
+                untyped.get().pcids.give();
+            }
+        }
+        if let Some(untyped) = word.get::<Untyped>()
+            && let Some(above) = untyped.get().made_of.get(self.pin())
+        {
+            above.get().pcids.unite(&untyped.get().pcids);
         }
         if let Some(frame) = word.get::<Frame>().filter(|frame| frame.get().is_device()) {
             self.k.frames.remove_device(self.pin(), frame);

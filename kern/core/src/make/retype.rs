@@ -252,7 +252,9 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         let head = site.region().carve_top(size_of::<Untyped>() as u64)?;
         let block = site.region().carve(site.layout.size, site.layout.align)?;
-        let untyped = Untyped::new(&self.k.roots, site.root(), log2, block.into_region());
+        let above = site.untyped.get();
+        let pcids = above.pcids.divide(log2, above.log2);
+        let untyped = Untyped::new(&self.k.roots, site.root(), log2, block.into_region(), pcids);
         untyped.made_of.set(Some(site.untyped));
         self.place(site, head, untyped)
     }
@@ -279,6 +281,9 @@ impl<'k, M: Machine> Make<'k, M> {
         let seen = site.region().carve_top(site.layout.tops[1])?.clear().into_table()?;
         let vspace = self.new_vspace(site.root(), tables, seen)?;
         vspace.set_labelled(site.label != 0);
+        if site.untyped.get().pcids.take() {
+            vspace.take_pcid(&self.k.machine, Some(site.untyped));
+        }
         self.place(site, head, vspace)
     }
 

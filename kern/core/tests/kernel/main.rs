@@ -38,6 +38,7 @@ mod migration;
 mod narrow_time;
 mod page_ends;
 mod pages;
+mod pcids;
 mod races;
 mod recall;
 mod reclaim;

@@ -5,13 +5,14 @@
 //! ([`flush_kernel`]).
 //!
 //! A PCID belongs to one VSpace on all CPUs. PCID 0 is for the kernel's own tables, and for every
-//! VSpace that found no free PCID: loading a CR3 with PCID 0 always flushes.
+//! VSpace without a PCID: loading a CR3 with PCID 0 always flushes.
 
 use x86_64::instructions::tlb::{self, InvPcidCommand};
 use x86_64::registers::control::{Cr3, Cr4, Cr4Flags};
 
 use super::pcids::{PCIDS, Pcids};
 use crate::cpu::features::Features;
+use crate::cpu::percpu;
 
 /// In a CR3 value: keep the translations of its PCID. Only where CR4.PCIDE is on.
 pub const NO_FLUSH: u64 = 1 << 63;
@@ -23,6 +24,12 @@ pub static TAKEN: Pcids = Pcids::new();
 /// Takes a free PCID; 0 if the CPU has none or all are taken.
 pub fn take_pcid(features: Features) -> u16 {
     if features.contains(Features::PCID) { TAKEN.take() } else { 0 }
+}
+
+/// Returns how many PCIDs the address spaces of programs can have in all: process 1 has one, too.
+pub fn pcids_of_programs() -> u64 {
+    let has_pcids = percpu::this().is_some_and(|cpu| cpu.features.contains(Features::PCID));
+    if has_pcids { PCIDS as u64 - 2 } else { 0 }
 }
 
 /// Switches to the address space that `cr3` names. With [`NO_FLUSH`] its PCID's translations stay.

@@ -31,7 +31,7 @@ pub const DEVICES: u64 = 1 << 50;
 pub const DEVICES_END: u64 = DEVICES + (1 << 30);
 
 /// PCIDs that there are besides 0.
-const PCIDS: u64 = 3;
+pub const PCIDS: u64 = 6;
 const PCID_MASK: u64 = 0xfff;
 /// In a CR3 value: keep the translations of its PCID.
 const NO_FLUSH: u64 = 1 << 63;
@@ -171,11 +171,16 @@ impl Machine for Fake {
     }
 
     fn init_root_table(&self, at: Phys, _set: &mut dyn FnMut(usize, Pte)) -> u64 {
-        let mut hardware = self.hardware();
+        let hardware = self.hardware();
         let stale = hardware.remembers(|space| space & !(PCID_MASK | NO_FLUSH) == at.0);
         assert!(stale.is_none(), "cpu{stale:?} remembers what a new root table's predecessor mapped");
+        at.0
+    }
+
+    fn take_pcid(&self) -> u64 {
+        let mut hardware = self.hardware();
         let pcid = (1..=PCIDS).find(|pcid| hardware.pcids.insert(*pcid));
-        pcid.map_or(at.0, |pcid| at.0 | pcid | NO_FLUSH)
+        pcid.map_or(0, |pcid| pcid | NO_FLUSH)
     }
 
     fn end_space(&self, cr3: u64) {

@@ -7,6 +7,7 @@ use kern_base::memory::{Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::objects::Objects;
 use kern_base::paging::TABLE_BYTES;
+use kern_base::pcids::PcidShare;
 use kern_base::process::{PROCESS_ALIGN, Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
@@ -20,6 +21,7 @@ use smp::host_test;
 use smp::sync::{AtomicU64, Ordering::Relaxed};
 
 use super::gate::Why;
+use super::machine::PCIDS;
 use super::{AFTER, Regs, Tcb, World};
 
 pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
@@ -102,8 +104,9 @@ impl World {
         let cnode = piece::<CNode>(region)?.emplace(pin, CNode::new(BOOT_ROOT, slots))?;
         let seen = region.carve(self.cpus() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
         let tables = region.carve(33 * TABLE_BYTES, 4096)?;
-        let vspace =
-            piece::<VSpace>(region)?.emplace(pin, cx.make().new_vspace(BOOT_ROOT, tables.clear(), seen)?)?;
+        let vspace = cx.make().new_vspace(BOOT_ROOT, tables.clear(), seen)?;
+        vspace.take_pcid(&cx.k.machine, None);
+        let vspace = piece::<VSpace>(region)?.emplace(pin, vspace)?;
         let numbers = region.carve(64 * size_of::<TaskNumber>() as u64, 64)?;
         let numbers = numbers.emplace_slice(|_| TaskNumber::default())?;
         let place = region.carve(size_of::<Process>() as u64, PROCESS_ALIGN)?;
@@ -119,8 +122,9 @@ impl World {
         let sc = piece::<SchedContext>(region)?.emplace(pin, SchedContext::new(BOOT_ROOT, cx.id()))?;
         let machine = piece::<MachineObject>(region)?.emplace(pin, MachineObject::new(BOOT_ROOT))?;
         let log2 = memory.size().ilog2() as u8;
-        let untyped =
-            piece::<Untyped>(region)?.emplace(pin, Untyped::new(&cx.k.roots, RootId(0), log2, memory))?;
+        let pcids = PcidShare::new(PCIDS as u32 - 1);
+        let untyped = Untyped::new(&cx.k.roots, RootId(0), log2, memory, pcids);
+        let untyped = piece::<Untyped>(region)?.emplace(pin, untyped)?;
         let node = cnode.get();
         cx.make().fill_boot(node, abi::INIT_CNODE, cnode)?;
         cx.make().fill_boot(node, abi::INIT_VSPACE, vspace)?;
