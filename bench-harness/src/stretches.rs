@@ -74,7 +74,7 @@ struct Counted {
 }
 
 /// The stretches of one operation, or of another kind of entry.
-#[derive(Serialize, Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Default, Debug)]
 pub struct Stretches {
     pub operation: String,
     /// The most instructions of one CPU with interrupts off, without wait loops of locks.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::data::Data;
+use super::worst::{self, Worst};
 use super::{RECIPE, marks, tables, with_named_table, with_table};
 use crate::explain::steps;
 use crate::files;
@@ -17,13 +18,18 @@ use crate::trouble::Trouble;
 pub const EXAMPLES: &str = "\
 Examples:
   aurora-bench figures             README and book get the committed figures
-  aurora-bench figures --check     do they have them?";
+  aurora-bench figures --check     do they have them?
+  aurora-bench figures --keep hostile=target/hostile/latest.json
+                                   the longest stretches of a run, kept and put into the book";
 
 #[derive(Args, Debug)]
 pub struct FiguresArgs {
     /// Change nothing; fail if a page has other figures than the data
     #[arg(long)]
     check: bool,
+    /// Keep the longest stretches that a run wrote to a file, under the name of the run
+    #[arg(long, value_name = "RUN=FILE", value_parser = kept, conflicts_with = "check")]
+    keep: Vec<(String, PathBuf)>,
     /// The project's root
     #[arg(long, default_value = ".", value_name = "DIR")]
     root: PathBuf,
@@ -36,7 +42,21 @@ struct Page {
     is: String,
 }
 
+/// Parses the name of a run and its file.
+fn kept(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("a name and a file, such as fuzz=target/fuzz.json".to_owned()),
+    }
+}
+
 pub fn run(args: &FiguresArgs) -> Result<()> {
+    if !args.keep.is_empty() {
+        let path = args.root.join(worst::COMMITTED);
+        let mut worst = Worst::read(&path)?;
+        args.keep.iter().try_for_each(|(name, file)| worst.keep(name, file))?;
+        worst.write(&path)?;
+    }
     let stale: Vec<Page> = pages(&args.root)?.into_iter().filter(|page| page.is != page.was).collect();
     if args.check && !stale.is_empty() {
         let text = stale.iter().map(|page| format!("{}: {}", page.file.display(), first_difference(page)));
@@ -63,6 +83,8 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
         (root.join("README.md"), RECIPE, tables::readme(&data)),
         (book.join("results.md"), RECIPE, tables::results(&data)),
         (book.join("fastpath.md"), RECIPE, data.phases.table()),
+        (book.join("stretches.md"), worst::RECIPE, data.worst.operations()),
+        (book.join("hostile.md"), worst::RECIPE, data.worst.attacks()),
         (book.join("scaling.md"), scale::RECIPE, scale::page(&data.scale)),
         (book.join("mailbox-bench.md"), mailbox::RECIPE, data.mailbox.page()),
         (book.join("peers.md"), peers_page::RECIPE, peers_page::render(&data.peers)),
@@ -111,8 +133,14 @@ mod tests {
     #[test]
     fn pages_have_the_committed_figures() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let args = FiguresArgs { check: true, root };
+        let args = FiguresArgs { check: true, keep: Vec::new(), root };
         run(&args).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    #[test]
+    fn a_run_to_keep_has_a_name_and_a_file() {
+        assert_eq!(kept("fuzz=a=b"), Ok(("fuzz".to_owned(), "a=b".into())));
+        assert!(kept("fuzz").is_err() && kept("=a").is_err() && kept("fuzz=").is_err());
     }
 
     #[test]

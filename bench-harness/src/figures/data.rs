@@ -16,6 +16,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::worst::{self, Worst};
 use crate::baseline::Baseline;
 use crate::explain::shares::{self, Shares};
 use crate::explain::steps::data::{self as steps, Steps};
@@ -35,6 +36,7 @@ pub struct Data {
     pub mailbox: mailbox::Results,
     pub phases: Shares,
     pub steps: Steps,
+    pub worst: Worst,
 }
 
 /// Figures that are made of others.
@@ -64,6 +66,7 @@ impl Data {
             mailbox: mailbox::Results::read(&root.join(mailbox::COMMITTED))?,
             phases: Shares::read(&root.join(shares::COMMITTED))?,
             steps: Steps::read(&root.join(steps::COMMITTED))?,
+            worst: Worst::read(&root.join(worst::COMMITTED))?,
         })
     }
 

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   command ── data     the figures by name: perf/baseline.json, perf/scale.json, peers/sel4/results.json
-//!          │            perf/phases.json, perf/steps.json
+//!          │            perf/phases.json, perf/steps.json, perf/worst.json
 //!          ├── marks    a figure in a sentence: `167<!--=call_reply_cross_as-->`
+//!          ├── worst    the longest stretches of long runs
 //!          └── tables ── versus   whole tables: which row of the other kernel stands beside which of ours
 //! ```
 //!
@@ -16,6 +17,7 @@ pub mod data;
 mod marks;
 mod tables;
 mod versus;
+mod worst;
 
 use std::path::Path;
 

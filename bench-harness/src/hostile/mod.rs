@@ -37,9 +37,12 @@ const CPUS_MAX: i64 = 64;
 const LIMIT: Duration = Duration::from_secs(300);
 const LIMIT_OF_A_SECOND: u32 = 120;
 
+/// The most instructions that an entry into the kernel may take, whatever attackers prepare.
+const LONGEST_OFF: u64 = 10_000;
+
 pub const EXAMPLES: &str = "\
 Examples:
-  aurora-bench hostile                                        all attacks on 2 CPUs: 20 minutes or more
+  aurora-bench hostile                                        all attacks on 2 CPUs: about an hour
   aurora-bench hostile --cpus 4 --only notify-flood,priority  some attacks, three attackers
   aurora-bench hostile --only equal-deadlines --seconds 0.5   a quick look
   aurora-bench hostile --list                                 what each attack does
@@ -128,7 +131,8 @@ pub fn list() {
     print!("{}", attacks::list());
 }
 
-/// Fails if an attack has no result, somebody was stuck, or an attacker got what it must not.
+/// Fails if an attack has no result, somebody was stuck, an attacker got what it must not, or an
+/// entry took too long. The last is exact, unlike what was stolen.
 fn judge(totals: &Totals, failed: &[String]) -> Result<()> {
     if let Some(first) = failed.first() {
         let text = format!(
@@ -143,6 +147,14 @@ fn judge(totals: &Totals, failed: &[String]) -> Result<()> {
             "{} victims were stuck and {} attacks got what should be refused: the columns `stuck` and `escapes` say \
              which, docs/src/hostile.md what they mean",
             totals.stuck, totals.escapes
+        );
+        return Err(Trouble::CheckFailed(text).into());
+    }
+    if totals.longest_off > LONGEST_OFF {
+        let text = format!(
+            "an entry into the kernel took {} instructions, and {LONGEST_OFF} are allowed: the column `longest off` \
+             says which",
+            totals.longest_off
         );
         return Err(Trouble::CheckFailed(text).into());
     }
@@ -308,6 +320,10 @@ mod tests {
         assert!(missing.contains("1 attacks have no result; the first: why"), "{missing}");
         let bad = judge(&totals, &[]).expect_err("bad").to_string();
         assert!(bad.contains("2 victims were stuck and 1 attacks got"), "{bad}");
-        assert!(judge(&Totals { stolen_max: 99, ..Totals::default() }, &[]).is_ok());
+        let long = Totals { longest_off: LONGEST_OFF + 1, ..Totals::default() };
+        let long = judge(&long, &[]).expect_err("long").to_string();
+        assert!(long.contains("took 10001 instructions, and 10000 are allowed"), "{long}");
+        let fine = Totals { stolen_max: 99, longest_off: LONGEST_OFF, ..Totals::default() };
+        assert!(judge(&fine, &[]).is_ok());
     }
 }

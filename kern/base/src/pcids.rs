@@ -1,20 +1,20 @@
 //! Shares of the machine's PCIDs: how many address spaces made of an Untyped may keep their
 //! translations across switches.
 //!
-//! PCIDs are few, and every address space that is made wants one. If whoever comes first got them,
-//! a program with some memory could take all, and each switch to an address space that others make
+//! PCIDs are few, and every address space that is made wants one. If the first programs to ask got
+//! them, one with some memory could take all, and each switch to an address space that others make
 //! later would flush. So PCIDs are shared as memory is: a boot Untyped has its part of them, and an
 //! Untyped that is made of another takes its part from that one. It gives them back when it ends.
 //!
 //! # Invariant
 //! The shares of all Untypeds, and the PCIDs that address spaces took from them, are together as
-//! many as programs can have in all. So no Untyped's PCIDs are taken by a program that does not have
-//! the Untyped, nor one that it was made of.
+//! many as programs can have in all. So only a program that has an Untyped, or one of which that
+//! was made, can use up the Untyped's share.
 //!
 //! # Memory ordering
 //! A share is only a number, and the root's lock serialises all that take from it. It is given back
-//! without that lock. Whoever finds a PCID in a share may not find the PCID itself yet, which is
-//! given back at about the same time; then an address space has none.
+//! without that lock. A CPU that finds a PCID in a share may not find the PCID itself yet, which
+//! is given back at about the same time; then an address space has none.
 
 use smp::sync::{AtomicU32, Ordering::Relaxed};
 
