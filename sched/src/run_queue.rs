@@ -161,7 +161,7 @@ impl<T: Queued> RunQueue<T> {
     /// Returns the rank of the first object in the queue: its priority + 1; 0 if the queue is
     /// empty.
     #[inline(always)]
-    fn first_rank(&self, pin: Pin<'_>) -> u32 {
+    pub fn first_rank(&self, pin: Pin<'_>) -> u32 {
         match self.front.get(pin) {
             Some(front) => front.get().run_links(pin).place.get(),
             None => self.top.get(),

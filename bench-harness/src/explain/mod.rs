@@ -108,9 +108,11 @@ impl Explained {
     /// figure.
     pub fn check(&self) -> Result<(), Trouble> {
         let lost = self.without_phase().count();
-        if lost > 0 {
+        if let Some(first) = self.without_phase().next() {
+            let of = first.inlined.as_ref().unwrap_or(&first.symbol);
             let text = format!(
-                "{}: {lost} instructions are in no phase: put what they are of in explain::phase",
+                "{}: {lost} instructions are in no phase, the first of them in {of}: put what they are of in \
+                 explain::phase",
                 self.row
             );
             return Err(Trouble::CheckFailed(text));

@@ -174,6 +174,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("smp::mailbox", To(Mailbox)),
     ("smp::coalesced", To(Mailbox)),
     ("smp::quiesce", To(Mailbox)),
+    ("smp::shootdown", To(Objects)),
     ("kern_core::life::migration", To(Schedule)),
     ("sched::", To(Schedule)),
     ("kern_core::payload::pages", To(Objects)),

@@ -175,7 +175,12 @@ fn has_to_settle(cpu: CpuHere<'_>) -> bool {
 /// task.
 #[inline(always)]
 fn exit(entry: &mut CpuEntry, action: ExitAction) -> ! {
-    if matches!(action, ExitAction::Idle) { idle(entry) } else { leave(entry) }
+    if !matches!(action, ExitAction::Idle) {
+        leave(entry);
+    }
+    begin_to_idle(entry);
+    wait_once(entry);
+    idle_on(entry)
 }
 
 /// Continues the current task of this CPU, whose context is not loaded, or idles until there is
@@ -215,16 +220,27 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
     }
 }
 
-/// Waits for one interrupt or message, and handles it. Does not return if it was a message that let
-/// one task run.
+/// Does what a CPU does before it idles, and waits once.
 #[inline(always)]
 fn idle_once(entry: &mut CpuEntry) {
-    context(entry).time().note_idle();
-    // What comes now is an entry of its own.
-    context(entry).begin_work();
+    begin_to_idle(entry);
     if entry.here().own().sched.before_idle.get() {
         prepare_to_idle(entry);
     }
+    wait_once(entry);
+}
+
+#[inline(always)]
+fn begin_to_idle(entry: &mut CpuEntry) {
+    context(entry).time().note_idle();
+    // What comes now is an entry of its own.
+    context(entry).begin_work();
+}
+
+/// Waits for one interrupt or message, and handles it. Does not return if it was a message that let
+/// one task run.
+#[inline(always)]
+fn wait_once(entry: &mut CpuEntry) {
     let mode = idle::mode();
     // Two calls, so that each has the constant, and no test of it.
     let came = if mode == IdleMode::HALT {

@@ -181,13 +181,29 @@ impl<'k, P> Inbox<'k, P> {
     }
 }
 
+/// A message that was alone in the mailbox and was taken out. It is opened apart, so that no code
+/// has to ask of its payload whether there is one.
+#[must_use = "the message is lost otherwise"]
+pub struct Only<'k, P> {
+    inbox: Inbox<'k, P>,
+    node: &'k Node<P>,
+}
+
+impl<P: Send> Only<'_, P> {
+    /// Returns the payload.
+    #[inline(always)]
+    pub fn open(self) -> P {
+        self.inbox.open(self.node)
+    }
+}
+
 impl<'k, P: Send> Inbox<'k, P> {
-    /// Takes the message that is alone in the mailbox. Returns `None` if there is none, if there
-    /// are more, or if the queue is broken; then use [`Inbox::pop`]. Afterwards the mailbox is
-    /// empty, so that the next CPU that pushes interrupts.
+    /// Takes the message that is alone in the mailbox, which the caller then opens. Returns `None`
+    /// if there is none, if there are more, or if the queue is broken; then use [`Inbox::pop`].
+    /// Afterwards the mailbox is empty, so that the next CPU that pushes interrupts.
     /// Requires: this CPU has set no mail aside, and so does not defer its mail.
     #[inline(always)]
-    pub fn pop_only(self) -> Option<P> {
+    pub fn pop_only(self) -> Option<Only<'k, P>> {
         debug_assert!(!self.0.sorted.has_mail(), "mail was set aside, and is older");
         let only = self.0.first.load(Ordering::Acquire);
         if only.is_null() {
@@ -199,7 +215,7 @@ impl<'k, P: Send> Inbox<'k, P> {
         if !node.next.load(Ordering::Acquire).is_null() || !self.0.close(only) {
             return None;
         }
-        Some(self.open(node))
+        Some(Only { inbox: self, node })
     }
 
     /// Returns the payload of a node that was just popped.

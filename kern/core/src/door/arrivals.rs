@@ -27,8 +27,8 @@ impl<'k, M: Machine> Door<'k, M> {
     /// machine layer then ends the task's system call.
     #[inline(always)]
     pub fn take_mail(self) -> Option<OpenTask<'k>> {
-        let Some(mail) = self.cpu.inbox().pop_only() else { return self.take_several() };
-        self.receive_mail(mail)
+        let Some(only) = self.cpu.inbox().pop_only() else { return self.take_several() };
+        self.receive_mail(only.open())
     }
 
     /// Receives more than one message, or none.

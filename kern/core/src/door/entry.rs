@@ -158,14 +158,15 @@ impl<'k, M: Machine> Door<'k, M> {
     fn after_send(self) -> ExitAction {
         if !self.sched.queue.is_empty() {
             self.run_next()
-        } else if self.sched.more_mail.get() {
-            // A CPU that idles has set no mail aside.
+        } else if self.sched.has_more() {
+            // A CPU that idles has set no mail aside, and has nothing to do before.
             ExitAction::Load
         } else {
             ExitAction::Idle
         }
     }
 
+    #[inline(never)]
     fn run_next(self) -> ExitAction {
         self.time().dispatch();
         ExitAction::Load

@@ -63,10 +63,10 @@ impl<'k, M: Machine> Door<'k, M> {
     pub fn look(self, now: u64) -> (Look, Option<OpenTask<'k>>) {
         let inbox = self.cpu.inbox();
         if !inbox.is_deferring()
-            && let Some(mail) = inbox.pop_only()
+            && let Some(only) = inbox.pop_only()
         {
             self.sched.best_rank.set(0);
-            return (Look::All, self.receive_mail(mail));
+            return (Look::All, self.receive_mail(only.open()));
         }
         (self.look_for_more(now), None)
     }

@@ -68,7 +68,7 @@ impl<M: Machine> Cx<'_, M> {
     /// entry works. Between CPUs it counts less than the same priority on one CPU.
     pub fn rank_for(self, to: CpuId) -> u32 {
         match self.sched.works_for.get() {
-            0 => self.running().map_or(0, |sc| rank_of(sc.state.priority(), to == self.id())),
+            0 => self.running().map_or(0, |sc| rank_with(&sc) + u32::from(to == self.id())),
             rank => rank,
         }
     }

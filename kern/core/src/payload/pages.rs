@@ -179,7 +179,14 @@ impl<'k, M: Machine> Payload<'k, M> {
             return Err(Refusal::More);
         }
         me.set_lends_pages(true);
-        ranges.iter().try_for_each(|range| self.mem().lend(me, from, range))?;
+        for (left, range) in (0..ranges.len()).rev().zip(ranges) {
+            self.mem().lend(me, from, range).inspect_err(|refusal| {
+                if left == 0 && *refusal == Refusal::Again {
+                    // All are lent, and the task waits for CPUs that may still have translations.
+                    me.note_lent_pages();
+                }
+            })?;
+        }
         let is_long = is_long_to_lend(ranges);
         if is_long {
             me.note_lent_pages();

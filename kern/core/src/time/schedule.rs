@@ -213,13 +213,18 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     pub fn dispatch(self) {
         match self.running() {
-            Some(sc) if !self.sched.queue.outranks(self.pin(), sc.state.priority()) => {}
-            Some(sc) => {
-                self.set_aside(sc);
-                self.run_best();
-            }
-            None => self.run_best(),
+            Some(sc) if self.sched.queue.first_rank(self.pin()) > sc.state.rank() => self.run_better(sc),
+            None if !self.sched.queue.is_empty() => self.run_best(),
+            _ => {}
         }
+    }
+
+    /// Runs the best queued context in place of this one. Out of line, so that the usual case needs
+    /// no registers that a call preserves.
+    #[inline(never)]
+    fn run_better(self, sc: OpenTime<'k>) {
+        self.set_aside(sc);
+        self.run_best();
     }
 
     /// Runs a context on a CPU that runs none. The clock is read once: the context starts when the
