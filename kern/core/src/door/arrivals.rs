@@ -59,8 +59,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 let _ = self.receive_mail(mail);
             });
             let is_done = drained == Drained::Empty || taken == before || taken >= most;
-            let next_has_pages = || self.cpu.inbox().peek(|mail| self.has_pages(mail)).unwrap_or(false);
-            if is_done || next_has_pages() || !self.spend(MAIL_WORK) {
+            if is_done || self.next_has_pages() || !self.spend(MAIL_WORK) {
                 return (drained, taken);
             }
         }
@@ -117,15 +116,14 @@ impl<'k, M: Machine> Door<'k, M> {
 
     #[inline(never)]
     fn serve_message(self, block: Block<'k>) {
+        // Also what a call that fails sets going, as the end of a process.
+        self.work_for(block.task().get().msg_node.rank());
         match block.stage() {
             Stage::Out => self.call_arrived(block),
-            Stage::Ask => {
-                self.work_for(block.task().get().msg_node.rank());
-                self.request_arrived(block);
-                self.sched.works_for.set(0);
-            }
+            Stage::Ask => self.request_arrived(block),
             _ => self.block_is_home(block),
         }
+        self.sched.works_for.set(0);
         self.time().dispatch();
     }
 

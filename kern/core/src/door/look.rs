@@ -80,10 +80,9 @@ impl<'k, M: Machine> Door<'k, M> {
             let is_early = now < self.sched.look_at.get();
             if inbox.has_urgent() {
                 let outranks = self.rank_of_program() > deferred_for;
-                if !outranks {
-                    self.take_better(deferred_for);
-                }
-                if is_early && !outranks {
+                let served = !outranks && self.take_better(deferred_for);
+                // A message with pages is the first one of an entry.
+                if !outranks && (is_early || served && self.next_has_pages()) {
                     return Look::NotYet;
                 }
             } else if is_early {
@@ -99,9 +98,15 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
+    /// Returns whether the message that is taken next carries pages.
+    pub fn next_has_pages(self) -> bool {
+        self.cpu.inbox().peek(|mail| self.has_pages(mail)).unwrap_or(false)
+    }
+
     /// Serves mail above the rank for which this CPU defers its mail, and sets aside what came
-    /// before it. If better mail is left, the CPU interrupts itself.
-    fn take_better(self, deferred_for: u32) {
+    /// before it. If better mail is left, the CPU interrupts itself. Returns whether there was
+    /// some.
+    fn take_better(self, deferred_for: u32) -> bool {
         let inbox = self.cpu.inbox();
         // Marks the newest message.
         let _ = inbox.defer(deferred_for);
@@ -124,6 +129,7 @@ impl<'k, M: Machine> Door<'k, M> {
             }
         }
         self.defer_for(deferred_for);
+        served > 0
     }
 
     /// Defers mail up to a rank. If better mail waits, the CPU interrupts itself.

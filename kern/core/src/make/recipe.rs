@@ -25,6 +25,9 @@ const PAGE_WORK: u64 = 4;
 /// Work of the kernel's half of a root table.
 const ROOT_TABLE_WORK: u64 = LOCK_WORK;
 
+/// Work of a process besides its memory: its serial number, its place among those of its root.
+const PROCESS_WORK: u64 = 96;
+
 /// The pages of a frame.
 #[derive(Clone, Copy)]
 pub struct Pages {
@@ -102,7 +105,7 @@ impl Recipe {
             ObjType::CNode => line::<CNode>(size * size_of::<Slot>() as u64),
             ObjType::Process => {
                 let bytes = size_of::<Process>() as u64 + size * size_of::<TaskNumber>() as u64;
-                Layout::cleared([0; 2], bytes, PROCESS_ALIGN)
+                Layout::cleared([0; 2], bytes, PROCESS_ALIGN).and_work(PROCESS_WORK)
             }
             ObjType::Group => {
                 let members = size & 0xffff;

@@ -15,6 +15,7 @@ mod deferral;
 mod detours;
 mod devices;
 mod differ;
+mod dying;
 mod events;
 mod expiry;
 mod faults;
