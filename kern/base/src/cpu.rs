@@ -144,15 +144,6 @@ pub struct CpuSched {
     pub stopped_why: Cell<u8>,
 }
 
-impl CpuSched {
-    /// Returns whether mail is left, or there is something to do before this CPU idles.
-    #[inline(always)]
-    pub fn has_more(&self) -> bool {
-        // The two are read as one word where they are next to each other.
-        u16::from_le_bytes([self.more_mail.get() as u8, self.before_idle.get() as u8]) != 0
-    }
-}
-
 /// What a CPU has for itself.
 #[repr(C)]
 pub struct CpuOwn {

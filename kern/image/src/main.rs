@@ -175,10 +175,12 @@ fn has_to_settle(cpu: CpuHere<'_>) -> bool {
 /// task.
 #[inline(always)]
 fn exit(entry: &mut CpuEntry, action: ExitAction) -> ! {
-    if !matches!(action, ExitAction::Idle) {
-        leave(entry);
-    }
-    begin_to_idle(entry);
+    if matches!(action, ExitAction::Idle) { idle_now(entry) } else { leave(entry) }
+}
+
+/// Idles as [`idle`] does, where there is nothing to do before.
+#[inline(always)]
+fn idle_now(entry: &mut CpuEntry) -> ! {
     wait_once(entry);
     idle_on(entry)
 }
@@ -223,24 +225,19 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
 /// Does what a CPU does before it idles, and waits once.
 #[inline(always)]
 fn idle_once(entry: &mut CpuEntry) {
-    begin_to_idle(entry);
     if entry.here().own().sched.before_idle.get() {
         prepare_to_idle(entry);
     }
     wait_once(entry);
 }
 
-#[inline(always)]
-fn begin_to_idle(entry: &mut CpuEntry) {
-    context(entry).time().note_idle();
-    // What comes now is an entry of its own.
-    context(entry).begin_work();
-}
-
 /// Waits for one interrupt or message, and handles it. Does not return if it was a message that let
 /// one task run.
 #[inline(always)]
 fn wait_once(entry: &mut CpuEntry) {
+    context(entry).time().note_idle();
+    // What comes now is an entry of its own.
+    context(entry).begin_work();
     let mode = idle::mode();
     // Two calls, so that each has the constant, and no test of it.
     let came = if mode == IdleMode::HALT {

@@ -156,9 +156,11 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Chooses the next task after the running task has stopped.
     #[inline(always)]
     fn after_send(self) -> ExitAction {
+        // Read as one word where the two are next to each other.
+        let left = || [self.sched.more_mail.get() as u8, self.sched.before_idle.get() as u8];
         if !self.sched.queue.is_empty() {
             self.run_next()
-        } else if self.sched.has_more() {
+        } else if u16::from_le_bytes(left()) != 0 {
             // A CPU that idles has set no mail aside, and has nothing to do before.
             ExitAction::Load
         } else {
