@@ -45,7 +45,7 @@
 
 use abi::{Cap, Error, Fate, Grant};
 use kern_base::header::{FLAG_DEAD, Header};
-use kern_base::limits::DELETE_WORK;
+use kern_base::limits::{DELETE_WORK, RECORD_WORK};
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::header_of;
@@ -208,6 +208,8 @@ impl<'k, M: Machine> Life<'k, M> {
     /// leave the list.
     pub fn empty_own_zombies(self, me: OpenTask<'k>) -> Result<()> {
         while let Some(cnode) = me.get().zombies.get(self.pin()) {
+            // There may be many, and all empty.
+            self.afford(RECORD_WORK)?;
             match self.empty_for_ender(me, cnode) {
                 Ok(()) => self.finish_zombie(cnode),
                 Err(Refusal::Error { error: Error::InUse, .. }) => self.leave_list(cnode),
@@ -227,6 +229,8 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Errors: [`Error::InUse`] if some of them could not be emptied in two passes.
     pub fn empty_zombies_of(self, me: OpenTask<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
         while let Some(cnode) = self.untried_zombie(untyped)? {
+            // There may be many, and all empty.
+            self.afford(RECORD_WORK)?;
             match self.empty_for_ender(me, cnode) {
                 Ok(()) => self.finish_zombie(cnode),
                 Err(Refusal::Error { error: Error::InUse, .. }) => self.pass_over(cnode),

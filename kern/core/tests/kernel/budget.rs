@@ -144,6 +144,18 @@ fn wide_cnodes_end_in_bounded_entries() {
     is_bounded(&mut w, Op::CapDelete, &[at(empty)], 20);
 }
 
+/// Nothing is in them, but each has to leave its lists.
+#[test]
+fn many_empty_cnodes_end_in_bounded_entries() {
+    let mut w = World::unchecked(1, 64 << 20);
+    let memory = w.make(0, ObjType::Untyped, 20);
+    for _ in 0..200 {
+        w.make_of(0, memory, ObjType::CNode, 1);
+    }
+    let (entries, most) = work_of(&mut w, Op::UntypedReset, &[memory.arg()]);
+    assert!(most <= POINTS, "an entry has {most} points, of {entries} entries");
+}
+
 #[test]
 #[cfg_attr(feature = "small-limits", ignore = "maps a page 2,000 times")]
 fn a_frame_with_many_mappings_ends_in_bounded_entries() {
