@@ -37,7 +37,8 @@ impl PcidShare {
     }
 
     /// Returns how many it got, and how many are left.
-    pub fn count(&self) -> (u32, u32) {
+    #[cfg(test)]
+    fn count(&self) -> (u32, u32) {
         (self.all, self.left.load(Relaxed))
     }
 

@@ -112,8 +112,8 @@ impl<'k, M: Machine> Door<'k, M> {
         let _ = inbox.defer(deferred_for);
         let mut served = 0;
         for _ in 0..SORT_STEPS {
-            let next_has_pages = || inbox.peek_picked(|mail| self.has_pages(mail)).unwrap_or(false);
-            if served > 0 && (next_has_pages() || !self.has_work(MAIL_WORK)) {
+            let pick_has_pages = || inbox.peek_picked(|mail| self.has_pages(mail)).unwrap_or(false);
+            if served > 0 && (pick_has_pages() || !self.has_work(MAIL_WORK)) {
                 break;
             }
             let mail = match inbox.pick(|mail| self.order_of(mail)) {
