@@ -161,7 +161,8 @@ operations! { ($)
     WhoAmI = 11 {
         takes [];
     }
-    /// Makes objects of an Untyped. Objects made before an error stay.
+    /// Makes objects of an Untyped. Objects made before an error stay. Other tasks may make objects
+    /// of the same Untyped between them.
     ///
     /// In: rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and
     /// first slot; r8 = count, 1 to 256. Out: rdi = bytes left.

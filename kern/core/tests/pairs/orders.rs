@@ -33,8 +33,9 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 16] = [
+const MORE: [(&str, &str, &str); 17] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
+    ("Retype into table", "Retype ", "the objects of one Retype have memory of others between them"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
     ("CapDelete", "CapMove", "what is moved away meanwhile is not deleted, and keeps what is left"),
