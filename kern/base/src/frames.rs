@@ -135,6 +135,20 @@ impl Counts {
         self.0 & in_the_way == 0
     }
 
+    /// Returns the counts after the page-table entry `entry` of a pool page has become read-only.
+    #[must_use]
+    #[inline(always)]
+    pub const fn read_only(self, entry: Pte) -> Counts {
+        Counts(self.0 - ((entry.is_writable() as u64) << WRITABLE_SHIFT))
+    }
+
+    /// Returns these counts for a page of which CPUs may remember other mappings.
+    #[must_use]
+    #[inline(always)]
+    pub const fn stale(self) -> Counts {
+        Counts(self.0 | STALE)
+    }
+
     /// Returns why the page cannot become a page of a pool: there only the pool's space may map it.
     pub fn why_not_pool(self) -> WhyNot {
         match self.why_not(Access::Read) {
@@ -252,8 +266,8 @@ impl FrameInfo {
         Counts(POOLED | ONE[access as usize])
     }
 
-    /// Returns whether the page's counts are these, from [`FrameInfo::exclusive`]. While the caller
-    /// holds the lock of the page's space, they stay so.
+    /// Returns whether the page's counts are these, from [`FrameInfo::exclusive`], or those of a
+    /// stale page. While the caller holds the lock of the page's space, they stay so.
     #[inline(always)]
     pub fn is(&self, exclusive: Counts) -> bool {
         self.state.load(Ordering::Relaxed) == exclusive.0

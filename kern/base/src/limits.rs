@@ -19,6 +19,10 @@ pub const MESSAGE_PAGES_MAX: u64 = limit(abi::MESSAGE_PAGES_MAX, 4);
 /// Most pages that one kernel entry lends to be shared and also transfers.
 pub const LENT_AND_SENT: u64 = limit(16, 1);
 
+/// Stamps of past shootdowns that one kernel entry removes from a message's pages, and from where
+/// these arrive.
+pub const STAMPS_SETTLED: u64 = limit(32, 2);
+
 /// Most mappings that a page can have. A power of two: a count that has reached it has its bit set.
 pub const MAPPED_MAX: u64 = limit(0x8000, 8);
 

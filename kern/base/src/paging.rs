@@ -263,6 +263,11 @@ impl Pte {
         self.0 & POOL != 0 && (self.is_present() || self.is_in_transit())
     }
 
+    /// Returns whether the entry maps a page of the space's pool, which is not in transit.
+    pub const fn is_pooled_and_present(self) -> bool {
+        self.0 & (POOL | PRESENT) == POOL | PRESENT
+    }
+
     pub const fn is_in_transit(self) -> bool {
         self.0 & (PRESENT | GONE | TRANSIT) == TRANSIT
     }
@@ -291,12 +296,13 @@ impl Pte {
     }
 
     /// Returns the entry of a pool page that other spaces map, too: read-only. With `copy`, a write
-    /// copies the page.
+    /// copies the page. An entry that was read-only stays as it is.
     #[must_use]
     pub const fn shared(self, copy: bool) -> Pte {
-        let lent = if self.0 & WRITE != 0 { LENT } else { 0 };
-        let copy = if copy { COPY } else { 0 };
-        Pte(self.0 & !WRITE | lent | copy)
+        // Without a branch, since it is for each page of a message.
+        let write = self.0 & WRITE;
+        let copy = if copy { write * (COPY / WRITE) } else { 0 };
+        Pte(self.0 & !WRITE | write * (LENT / WRITE) | copy)
     }
 
     /// Returns a read-only entry of this pool page for the receiver's space. With `copy`, a write

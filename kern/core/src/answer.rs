@@ -32,7 +32,8 @@ pub enum Refusal {
         /// For `rsi`: the task that the error is about, if there is one.
         who: TaskId,
     },
-    /// Not yet: park the task until the grace epoch reaches this value, then restart the call.
+    /// Not yet: park the task until the grace epoch reaches this value, then restart the call. With
+    /// 0 the call restarts immediately ([`Refusal::AT_ONCE`]).
     Restart { epoch: u64 },
     /// Not yet: what the receiver of a message offers for its payload cannot be used before the
     /// grace epoch reaches this value; 0: before another CPU has acted. The message waits, or
@@ -49,6 +50,10 @@ pub enum Refusal {
 pub type Result<T> = core::result::Result<T, Refusal>;
 
 impl Refusal {
+    /// A bounded part of the checks of a message's pages is done. The call restarts immediately, and
+    /// not to lend the pages, which `More` means there.
+    pub const AT_ONCE: Refusal = Refusal::Restart { epoch: 0 };
+
     pub const fn new(error: Error, detail: u64) -> Refusal {
         Refusal::Error { error, detail, who: TaskId::NONE }
     }

@@ -36,7 +36,11 @@ impl<'k, M: Machine> Door<'k, M> {
     pub fn timer_fired(self) {
         self.sched.timer.set(NEVER);
         let (now, before) = (self.k.machine.now(), self.hot.current.addr());
-        self.expire_deadlines(now);
+        let soonest = self.sched.deadlines.soonest(self.pin(), 0..PRIORITIES);
+        let some_expired = self.sched.resting.get() != 0 || now >= soonest;
+        if some_expired {
+            self.expire_deadlines(now);
+        }
         let after = self.time().charge();
         let is_over = |sc: &OpenTime<'k>| sc.state.remaining() == 0 || cfg!(feature = "chaos");
         if let Some(sc) = self.running().filter(is_over) {
@@ -50,7 +54,12 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.waiters_resting.set(0);
         self.wake_waiters();
         self.time().arm_timer_for_slice();
-        self.plan_expiry(now, self.hot.current.addr() != before);
+        if some_expired {
+            self.plan_expiry(now, self.hot.current.addr() != before);
+        } else {
+            // The timer fired for the slice, or for a look into the mailbox.
+            self.time().arm_timer(soonest);
+        }
     }
 
     /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.

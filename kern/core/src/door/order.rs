@@ -26,12 +26,20 @@ use crate::rooms::Door;
 const FOLLOWING: u64 = ctl::RECALL | ctl::TIME | ctl::UNLEND;
 
 impl<M: Machine> Door<'_, M> {
-    /// Returns whether a message carries pages, which may be the work of a whole entry.
+    /// Returns whether a message lets pages in, its own or those of a sender that waits for room.
+    /// That may be the work of a whole entry.
     pub fn has_pages(self, mail: &Mail) -> bool {
-        let Mail::Message(parcel) = mail else { return false };
-        parcel
-            .message(self.pin())
-            .is_some_and(|msg| matches!(msg.stage(), Stage::Out | Stage::Back) && msg.info().has(FLAG_PAGES))
+        match mail {
+            Mail::Message(parcel) => parcel.message(self.pin()).is_some_and(|msg| {
+                matches!(msg.stage(), Stage::Out | Stage::Back) && msg.info().has(FLAG_PAGES)
+            }),
+            Mail::Control(task) => {
+                let task = task.get(self.pin());
+                task.get().ctl.glance() & ctl::ROOM != 0
+                    && self.open(task).is_some_and(|reader| self.events().poster_sends_pages(reader))
+            }
+            _ => false,
+        }
     }
 
     /// Returns what a message in this CPU's mailbox may overtake.

@@ -22,12 +22,12 @@
 use core::mem::take;
 
 use abi::events::Event;
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, Op, PAGE_SIZE, Rights, Target};
 use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
-use kern_base::limits::{ENTRY_WORK, EVENT_WORD_WORK, WAKE_WORK};
+use kern_base::limits::{ENTRY_WORK, EVENT_WORD_WORK, INTERRUPT_WORK, WAKE_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
@@ -257,7 +257,14 @@ impl<'k, M: Machine> Events<'k, M> {
                 }
                 return;
             };
-            if !take(&mut is_first) && !self.spend(WAKE_WORK) {
+            let is_first = take(&mut is_first);
+            let may = if self.sends_pages(sender) {
+                // The work of a whole entry.
+                is_first && self.has_work(INTERRUPT_WORK)
+            } else {
+                is_first || self.spend(WAKE_WORK)
+            };
+            if !may {
                 return self.outbox().raise_control(reader.object(), ctl::ROOM);
             }
             let put = match pool {
@@ -273,6 +280,15 @@ impl<'k, M: Machine> Events<'k, M> {
                 Err(refusal) => self.ipc().refuse(block, refusal),
             }
         }
+    }
+
+    /// Returns whether the first sender that waits for room in a task's pool sends pages.
+    pub fn poster_sends_pages(self, reader: OpenTask<'k>) -> bool {
+        reader.posters.tasks().first(self.pin()).is_some_and(|sender| self.sends_pages(sender))
+    }
+
+    fn sends_pages(self, sender: Ref<'k, Task>) -> bool {
+        sender.get().message(self.pin()).is_some_and(|msg| msg.info().has(FLAG_PAGES))
     }
 
     /// Puts the event of a sender that waits for room into the pool. Returns whether there was

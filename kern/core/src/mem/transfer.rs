@@ -21,7 +21,7 @@
 use abi::audit::may;
 use abi::{Error, PageMode, PageRange};
 use kern_base::frames::{Counts, FrameInfo, LockedFrame};
-use kern_base::limits::{FORGET_EACH, VAIN_WORK};
+use kern_base::limits::{FORGET_EACH, STAMPS_SETTLED, VAIN_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::objects::RawWord;
@@ -31,7 +31,7 @@ use smp::door::Ref;
 use super::map::{LARGE, SMALL};
 use super::pool::no_page;
 use crate::rooms::Mem;
-use crate::tables::rmap::LinksOfTable;
+use crate::tables::rmap::Linked;
 use crate::tables::walk::Spot;
 use crate::{OpenTask, Refusal, Result, refuse_if};
 
@@ -62,6 +62,31 @@ struct Part<'k> {
     targets: &'k [Entry],
 }
 
+/// What the checks of a message's pages have changed.
+struct Checks {
+    /// Views of pages that are counted.
+    counted: u64,
+    /// Stamps of shootdowns that are over, and are removed from pages and destinations.
+    settled: u64,
+}
+
+/// Why a page of a message cannot be sent now.
+#[derive(Clone, Copy)]
+enum Why {
+    NoPage,
+    /// CPUs may have an old translation of it.
+    NotLent,
+    /// CPUs may have a translation of the destination's earlier page.
+    NotYet,
+    NoRoom,
+    /// A sweep takes it out of all pools.
+    Leaving,
+    /// It has the most views that it can have.
+    Full,
+    /// The checks were the work of an entry.
+    AtOnce,
+}
+
 impl Part<'_> {
     /// Returns the kind of the part's first page, if it is a page of the giving space's pool that
     /// was never shared.
@@ -88,7 +113,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 let entry = spot.load();
                 let address = address_in(range.address, range, number);
                 let locked = self.page_to_send(entry, moves, address)?.lock(self.cpu);
-                self.unstamp(&locked);
+                let _ = self.unstamp(&locked);
                 // Another address space's pending shootdown of this page, or an earlier lending's.
                 if moves || waits_to_share(locked.counts.get()) {
                     stamp = stamp.or(locked.stamp());
@@ -203,16 +228,25 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// only be moved.
     #[inline(always)]
     fn page_to_send(self, entry: Pte, moves: bool, address: u64) -> Result<&'k FrameInfo> {
-        refuse_if(!entry.is_pooled() || !moves && !entry.is_present(), no_page(address))?;
-        self.info(entry.at())
+        self.pooled(entry, moves).ok_or(no_page(address))
     }
 
-    /// Removes the stamp of a page if its shootdown is over.
     #[inline(always)]
-    fn unstamp(self, locked: &LockedFrame<'_>) {
-        if locked.stamp().is_some_and(|stamp| self.tlb().is_over(stamp)) {
+    fn pooled(self, entry: Pte, moves: bool) -> Option<&'k FrameInfo> {
+        if !(if moves { entry.is_pooled() } else { entry.is_pooled_and_present() }) {
+            return None;
+        }
+        self.k.frames.get(self.pin(), entry.at()).map(Ref::get)
+    }
+
+    /// Removes the stamp of a page if its shootdown is over. Returns whether it was.
+    #[inline(always)]
+    fn unstamp(self, locked: &LockedFrame<'_>) -> bool {
+        let is_over = locked.stamp().is_some_and(|stamp| self.tlb().is_over(stamp));
+        if is_over {
             locked.set_stamp(None);
         }
+        is_over
     }
 
     /// Flushes on this CPU what changed in the giving space, and increases its generation for other
@@ -241,6 +275,7 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// lent. Runs `last` when no other check can fail; `last` may still refuse.
     /// Errors: [`Refusal::More`] if CPUs may have an old translation of a page: the caller lends
     /// the pages again. [`Refusal::NotReady`] if they may have one of a destination.
+    /// [`Refusal::AT_ONCE`] if the checks were the work of an entry.
     #[inline(always)]
     pub fn hand_over(
         self,
@@ -259,12 +294,12 @@ impl<'k, M: Machine> Mem<'k, M> {
         if !(from.get().is_plain() && to.get().is_plain()) {
             self.may_hand_over(all)?;
         }
-        let mut counted = 0;
-        let checked = self.check_rows(all, &mut counted);
+        let mut checks = Checks { counted: 0, settled: 0 };
+        let checked = self.check_rows(all, &mut checks);
         let common = match checked.and_then(|common| last().map(|()| common)) {
             Ok(common) => common,
             Err(refusal) => {
-                self.uncount_views(all, counted);
+                self.uncount_views(all, checks.counted);
                 return Err(refusal);
             }
         };
@@ -272,8 +307,9 @@ impl<'k, M: Machine> Mem<'k, M> {
             self.each_part(all, row, |part| {
                 match row.range.mode {
                     _ if common => self.pass_common(row.range.large, &part),
-                    PageMode::Move => self.pass_general::<true>(PageMode::Move, &part),
-                    mode => self.pass_general::<false>(mode, &part),
+                    PageMode::Move => self.pass_moved(&part),
+                    PageMode::Share => self.pass_shared::<false>(&part),
+                    PageMode::Copy => self.pass_shared::<true>(&part),
                 }
                 Ok(())
             })?;
@@ -401,22 +437,26 @@ impl<'k, M: Machine> Mem<'k, M> {
     }
 
     /// Checks that all pages of a message may be sent now. Returns whether all of them can take the
-    /// common way. Adds to `counted` the views that it has counted, also when it refuses.
+    /// common way. Counts in `checks` what it has changed, also when it refuses.
     #[inline(always)]
-    fn check_rows(self, all: Transfer<'_, 'k>, counted: &mut u64) -> Result<bool> {
+    fn check_rows(self, all: Transfer<'_, 'k>, checks: &mut Checks) -> Result<bool> {
         let mut common = true;
         for row in all.rows {
             self.each_part(all, row, |part| {
                 if row.range.mode != PageMode::Move {
                     common = false;
-                    return self.check_general::<false>(all.alone, row, &part, 0, counted);
+                    return self.check_general::<false>(all.alone, row, &part, 0, checks);
                 }
-                let first = if common { self.common_pages(row.range.large, &part, all.alone) } else { 0 };
+                let first = match common {
+                    true if all.alone => self.common_pages(row.range.large, &part),
+                    true => self.common_lent(row.range.large, &part),
+                    false => 0,
+                };
                 if first == part.sources.len() {
                     return Ok(());
                 }
                 common = false;
-                self.check_general::<true>(all.alone, row, &part, first, counted)
+                self.check_general::<true>(all.alone, row, &part, first, checks)
             })?;
         }
         Ok(common)
@@ -440,16 +480,42 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     // --- the common way --------------------------------------------------------------------------
 
-    /// Returns how many pages from the first on are of one kind, in this pool alone, are flushed on
-    /// all CPUs or can be in use on this CPU only, and have empty destinations.
+    /// Returns how many pages from the first on are of one kind, in this pool alone, can be in use on
+    /// this CPU only, and have empty destinations.
     #[inline(never)]
-    fn common_pages(self, large: bool, part: &Part<'k>, alone: bool) -> usize {
-        let Some(kind) = part.kind(large).filter(|kind| alone || !kind.is_present()) else { return 0 };
+    fn common_pages(self, large: bool, part: &Part<'k>) -> usize {
+        let Some(kind) = part.kind(large) else { return 0 };
         let exclusive = FrameInfo::exclusive(kind.access());
         let infos = self.k.frames.main(self.pin());
         let is_common = |source: &Entry, target: &Entry| {
             let info = source.load().own_at(kind).and_then(|at| infos.at(at));
             info.is_some_and(|info| info.is(exclusive)) && target.load() == Pte::EMPTY
+        };
+        let mut pairs = part.sources.iter().zip(part.targets);
+        pairs.position(|(source, target)| !is_common(source, target)).unwrap_or(part.sources.len())
+    }
+
+    /// Returns how many pages from the first on are of one kind, in this pool alone, were lent and
+    /// are flushed on all CPUs, and have empty destinations. Removes the stamps of the pages.
+    #[inline(never)]
+    fn common_lent(self, large: bool, part: &Part<'k>) -> usize {
+        let Some(kind) = part.kind(large).filter(|kind| !kind.is_present()) else { return 0 };
+        let exclusive = FrameInfo::exclusive(kind.access());
+        let infos = self.k.frames.main(self.pin());
+        // The pages of one message mostly have the stamp of one shootdown.
+        let mut over = None;
+        let mut is_flushed = |info: &FrameInfo| {
+            let Some(stamp) = info.stamp().filter(|_| info.is(exclusive.stale())) else { return false };
+            if over != Some(stamp) && !self.tlb().is_over(stamp) {
+                return false;
+            }
+            over = Some(stamp);
+            info.lock(self.cpu).set_stamp(None);
+            true
+        };
+        let mut is_common = |source: &Entry, target: &Entry| {
+            let info = source.load().own_at(kind).and_then(|at| infos.at(at));
+            info.is_some_and(|info| info.is(exclusive) || is_flushed(info)) && target.load() == Pte::EMPTY
         };
         let mut pairs = part.sources.iter().zip(part.targets);
         pairs.position(|(source, target)| !is_common(source, target)).unwrap_or(part.sources.len())
@@ -490,82 +556,111 @@ impl<'k, M: Machine> Mem<'k, M> {
         row: &Row,
         part: &Part<'k>,
         first: usize,
-        counted: &mut u64,
+        checks: &mut Checks,
     ) -> Result<()> {
-        let Row { range, target: to } = *row;
-        let before = part.number + first as u64;
-        for (at, (source, target)) in part.sources[first..].iter().zip(&part.targets[first..]).enumerate() {
-            let number = before + at as u64;
-            let address = address_in(range.address, &range, number);
-            let locked = self.check_page::<MOVES>(source.load(), address, alone)?;
-            let target = target.load();
-            if !self.tlb().is_free(target) {
-                // The destination's earlier page was unmapped, and some CPU may still have its
-                // translation.
-                let gone = target.shootdown().is_some();
-                let not_yet = Refusal::NotReady { epoch: 0 };
-                return Err(if gone { not_yet } else { no_room(address_in(to, &range, number)) });
+        let mut done = 0;
+        let mut pairs = part.sources[first..].iter().zip(&part.targets[first..]);
+        let checked = pairs.try_for_each(|(source, target)| {
+            self.check_page::<MOVES>(source.load(), target, alone, &mut checks.settled)?;
+            done += 1;
+            Ok(())
+        });
+        if !MOVES {
+            checks.counted += done;
+        }
+        checked.map_err(|why| refusal_of(why, row, part.number + first as u64 + done))
+    }
+
+    /// Checks that a page of any kind can be sent: it was lent, no shootdown of it is under way for
+    /// which this transfer has to wait, and its destination is empty. Counts the view of a page to
+    /// be shared. Counts in `settled` the stamps that it removes.
+    #[inline(always)]
+    fn check_page<const MOVES: bool>(
+        self,
+        entry: Pte,
+        target: &Entry,
+        alone: bool,
+        settled: &mut u64,
+    ) -> core::result::Result<(), Why> {
+        let locked = self.pooled(entry, MOVES).ok_or(Why::NoPage)?.lock(self.cpu);
+        // The first half should have done this, and has not.
+        if entry.is_present() && (MOVES || entry.is_writable()) && !alone {
+            return Err(Why::NotLent);
+        }
+        if locked.counts.get().is_stale() {
+            if self.unstamp(&locked) {
+                settle(settled)?;
             }
             let counts = locked.counts.get();
-            if !counts.takes_view() {
-                refuse_if(counts.is_leaving(), Refusal::new(Error::InUse, address))?;
-                if !MOVES {
-                    return Err(Refusal::new(Error::Full, address));
-                }
+            if counts.is_stale() && (MOVES || waits_to_share(counts)) {
+                return Err(Why::NotLent);
             }
-            if !MOVES {
-                locked.counts.set(counts.with(Access::Read));
-                *counted += 1;
-            }
+        }
+        if target.load() != Pte::EMPTY {
+            self.empty_place(target, settled)?;
+        }
+        let counts = locked.counts.get();
+        if !counts.takes_view() && (!MOVES || counts.is_leaving()) {
+            return Err(if counts.is_leaving() { Why::Leaving } else { Why::Full });
+        }
+        if !MOVES {
+            locked.counts.set(counts.with(Access::Read));
         }
         Ok(())
     }
 
-    /// Checks that a page of any kind can be sent: it was lent, and no shootdown of it is under way
-    /// for which this transfer has to wait. Returns the page's record, locked. It has the stamp of
-    /// a shootdown only if that is under way.
-    #[inline(always)]
-    fn check_page<const MOVES: bool>(self, entry: Pte, address: u64, alone: bool) -> Result<LockedFrame<'k>> {
-        let locked = self.page_to_send(entry, MOVES, address)?.lock(self.cpu);
-        // The first half should have done this, and has not.
-        let as_it_was = entry.is_present() && (MOVES || entry.is_writable());
-        if as_it_was && !alone {
-            return Err(Refusal::More);
+    /// Empties the destination of a page, whose earlier page was unmapped and whose shootdown is
+    /// over.
+    #[cold]
+    #[inline(never)]
+    fn empty_place(self, place: &Entry, settled: &mut u64) -> core::result::Result<(), Why> {
+        let stamp = place.load().shootdown().ok_or(Why::NoRoom)?;
+        if !self.tlb().is_over(stamp) {
+            return Err(Why::NotYet);
         }
-        if locked.counts.get().is_stale() {
-            self.unstamp(&locked);
-            let counts = locked.counts.get();
-            refuse_if(counts.is_stale() && (MOVES || waits_to_share(counts)), Refusal::More)?;
-        }
-        Ok(locked)
+        place.store(Pte::EMPTY);
+        settle(settled)
     }
 
-    /// Sends the pages of a part on the general path. They were checked, so this cannot fail.
+    /// Moves the pages of a part on the general path. They were checked, so this cannot fail.
     #[inline(never)]
-    fn pass_general<const MOVES: bool>(self, mode: PageMode, part: &Part<'k>) {
+    fn pass_moved(self, part: &Part<'k>) {
         let sources = part.source.each_of(part.sources);
-        let mut table = LinksOfTable::none();
         for (source, target) in sources.zip(part.target.each_of(part.targets)) {
             let entry = source.load();
-            let Some(info) = self.k.frames.get(self.pin(), entry.at()) else { no_record() };
-            let locked = info.get().lock(self.cpu);
-            if MOVES {
-                source.store(Pte::EMPTY);
-                self.tables().unlink(&locked, source);
-                // Off all lists for a moment, so that the next link makes it the first again.
-                self.tables().link(&locked, target);
-                // A mark of another message in the giving space stays in that space.
-                target.store(entry.arrived(entry.pool_access()).given());
-            } else {
-                // The view is counted already.
-                match lend_page(entry, mode, &locked) {
-                    Some(lent) => source.store(lent.given()),
-                    None => source.store(entry.given()),
-                }
-                self.tables().link_beside(&locked, target, source, &mut table);
-                target.store(entry.view(mode == PageMode::Copy));
-            }
+            let locked = self.checked(entry).lock(self.cpu);
+            source.store(Pte::EMPTY);
+            self.tables().unlink(&locked, source);
+            // Off all lists for a moment, so that the next link makes it the first again.
+            self.tables().link(&locked, target);
+            // A mark of another message in the giving space stays in that space.
+            target.store(entry.arrived(entry.pool_access()).given());
         }
+    }
+
+    /// Shares the pages of a part; with `COPY`, a write copies a page. They were checked, and their
+    /// views are counted, so this cannot fail.
+    #[inline(never)]
+    fn pass_shared<const COPY: bool>(self, part: &Part<'k>) {
+        let count = part.targets.len();
+        let (mut from, mut to) = (part.source.name(), part.target.name());
+        let links = self.tables().links_from(part.source, count);
+        let links = links.iter().zip(self.tables().links_from(part.target, count));
+        for ((source, target), (other, new)) in part.sources.iter().zip(part.targets).zip(links) {
+            let entry = source.load();
+            let locked = self.checked(entry).lock(self.cpu);
+            source.store(lend_to_share(entry, COPY, &locked).given());
+            let (new, other) = (Linked { name: to, links: new }, Linked { name: from, links: other });
+            self.tables().link_beside(&locked, new, other);
+            target.store(entry.view(COPY));
+            (from, to) = (from.next(), to.next());
+        }
+    }
+
+    /// Returns the record of a page that was checked.
+    #[inline(always)]
+    fn checked(self, entry: Pte) -> &'k FrameInfo {
+        self.k.frames.get(self.pin(), entry.at()).map_or_else(|| no_record(), Ref::get)
     }
 }
 
@@ -577,6 +672,30 @@ fn no_record() -> ! {
     panic!("a page that was checked, and is being sent, has no record");
 }
 
+/// Counts a stamp that is removed, up to as many as one entry may remove.
+#[inline(always)]
+fn settle(settled: &mut u64) -> core::result::Result<(), Why> {
+    *settled += 1;
+    if *settled == STAMPS_SETTLED { Err(Why::AtOnce) } else { Ok(()) }
+}
+
+/// Returns the refusal of a message because of page `number` of a row.
+#[cold]
+#[inline(never)]
+fn refusal_of(why: Why, row: &Row, number: u64) -> Refusal {
+    let Row { range, target } = row;
+    let source = address_in(range.address, range, number);
+    match why {
+        Why::NoPage => no_page(source),
+        Why::NotLent => Refusal::More,
+        Why::NotYet => Refusal::NotReady { epoch: 0 },
+        Why::NoRoom => no_room(address_in(*target, range, number)),
+        Why::Leaving => Refusal::new(Error::InUse, source),
+        Why::Full => Refusal::new(Error::Full, source),
+        Why::AtOnce => Refusal::AT_ONCE,
+    }
+}
+
 /// Lends a page: makes it read-only if others are to see it, too. Returns its entry in the giving
 /// space, if that changes.
 #[inline(always)]
@@ -584,10 +703,15 @@ fn lend_page(entry: Pte, mode: PageMode, locked: &LockedFrame<'_>) -> Option<Pte
     if mode == PageMode::Move {
         return entry.is_present().then(|| entry.in_transit());
     }
-    entry.is_writable().then(|| {
-        locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
-        entry.shared(mode == PageMode::Copy)
-    })
+    entry.is_writable().then(|| lend_to_share(entry, mode == PageMode::Copy, locked))
+}
+
+/// Makes a page read-only, which others are to see, too; with `copy`, a write copies it. Returns its
+/// entry in the giving space.
+#[inline(always)]
+fn lend_to_share(entry: Pte, copy: bool, locked: &LockedFrame<'_>) -> Pte {
+    locked.counts.set(locked.counts.get().read_only(entry));
+    entry.shared(copy)
 }
 
 /// Returns whether a page with these counts, of a pool, can be shared only when CPUs have flushed

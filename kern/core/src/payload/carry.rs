@@ -178,7 +178,7 @@ impl<'k, M: Machine> Payload<'k, M> {
     #[inline(never)]
     pub fn give_reply(self, me: OpenTask<'k>, caller: Ref<'k, Task>, words: Words) -> Result<Words> {
         let given = self.give_load(me, caller, words.info, Patience::Reply);
-        if matches!(given, Err(Refusal::More | Refusal::Again | Refusal::Dispose)) {
+        if matches!(given, Err(Refusal::AT_ONCE | Refusal::More | Refusal::Again | Refusal::Dispose)) {
             return given.map(|()| words);
         }
         me.end_reply_waits();

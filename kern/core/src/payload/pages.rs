@@ -230,7 +230,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let lend = |in_vain| if may_wait { self.lend_pages(me, patience, in_vain) } else { Ok(false) };
         match self.in_one_or_two(self.space_of(me.object())?, me.has_lent_pages(), lend, pass) {
             Ok(()) => me.set_lends_pages(false),
-            Err(Refusal::More) if !may_wait => return Err(NOT_READY),
+            Err(Refusal::AT_ONCE | Refusal::More) if !may_wait => return Err(NOT_READY),
             Err(refusal) => return Err(refusal),
         }
         Ok(())

@@ -3,23 +3,18 @@
 
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::Machine;
-use kern_base::paging::{ENTRIES, EntryName, Links};
-use kern_base::phys::Phys;
+use kern_base::memory::VSpace;
+use kern_base::paging::{EntryName, Links};
+use smp::door::Ref;
 
 use super::walk::Spot;
 use crate::rooms::Tables;
 
-/// The links of the entries of one page table, which is that table as long as this entry lasts.
-pub struct LinksOfTable<'k> {
-    table: Phys,
-    links: &'k [Links],
-}
-
-impl LinksOfTable<'_> {
-    /// Returns those of no table.
-    pub const fn none() -> Self {
-        LinksOfTable { table: Phys(u64::MAX), links: &[] }
-    }
+/// An entry of a page table that is, or comes, into a frame's list of mappings.
+#[derive(Clone, Copy)]
+pub struct Linked<'k> {
+    pub name: EntryName,
+    pub links: &'k Links,
 }
 
 impl<'k, M: Machine> Tables<'k, M> {
@@ -34,40 +29,24 @@ impl<'k, M: Machine> Tables<'k, M> {
         frame.set_first(spot.name());
     }
 
-    /// Adds a page-table entry to a frame's list of mappings, beside `other`. That entry is mostly
-    /// the first, and then need not be searched for by its name. If not, the first is mostly in the
-    /// `last` table in which the loop over a message's pages has found one.
+    /// Adds a page-table entry to the list of mappings of a frame, which has `other` already. That
+    /// entry is mostly the first, and then need not be searched for by its name.
     #[inline(always)]
-    pub fn link_beside(
-        self,
-        frame: &LockedFrame<'_>,
-        spot: Spot<'k>,
-        other: Spot<'k>,
-        last: &mut LinksOfTable<'k>,
-    ) {
-        let (first, links) = (frame.first(), self.links(spot));
-        let neighbour = if first == other.name() { self.links(other) } else { self.links_in(first, last) };
-        links.set_next(first);
-        neighbour.set_prev(spot.name());
-        frame.set_first(spot.name());
+    pub fn link_beside(self, frame: &LockedFrame<'_>, new: Linked<'k>, other: Linked<'k>) {
+        let first = frame.first();
+        let neighbour = if first == other.name { other.links } else { self.links_at(first) };
+        new.links.set_next(first);
+        neighbour.set_prev(new.name);
+        frame.set_first(new.name);
     }
 
-    /// Returns the links of an entry with a name that a list of mappings has.
+    /// Returns the links of `count` entries of one table, from `spot` on.
     #[inline(always)]
-    fn links_in(self, name: EntryName, last: &mut LinksOfTable<'k>) -> &'k Links {
-        if last.table != name.table() {
-            *last = self.links_of_table(name);
+    pub fn links_from(self, spot: Spot<'k>, count: usize) -> &'k [Links] {
+        match spot.vspace.get().links.row(self.pin(), spot.index, count) {
+            Some(links) => links,
+            None => panic!("a page table has no links"),
         }
-        last.links.get(name.index()).unwrap_or_else(|| not_in_a_table(name))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn links_of_table(self, name: EntryName) -> LinksOfTable<'k> {
-        let Some(spot) = self.named(name) else { not_in_a_table(name) };
-        let first = spot.index - name.index();
-        let links = spot.vspace.get().links.row(self.pin(), first, ENTRIES).unwrap_or(&[]);
-        LinksOfTable { table: name.table(), links }
     }
 
     /// Takes a page-table entry off its frame's list of mappings. A single entry has no neighbours.
@@ -109,11 +88,21 @@ impl<'k, M: Machine> Tables<'k, M> {
         if first.is_none() { None } else { self.named(first) }
     }
 
+    /// Returns what [`Tables::links_at`] does. Out of line, since a page mostly has one mapping.
+    #[inline(never)]
     fn links_named(self, name: EntryName) -> &'k Links {
-        match self.named(name) {
-            Some(spot) => self.links(spot),
-            None => not_in_a_table(name),
-        }
+        self.links_at(name)
+    }
+
+    /// Returns the links of an entry with a name that a list of mappings has.
+    #[inline(always)]
+    fn links_at(self, name: EntryName) -> &'k Links {
+        let table = self.k.frames.get(self.pin(), name.table());
+        let Some(vspace) = table.and_then(|table| table.get().owner(self.pin()).get::<VSpace>()) else {
+            not_in_a_table(name)
+        };
+        let links = vspace.get().links.get(self.pin(), vspace.get().index_at(name.0));
+        links.map_or_else(|| not_in_a_table(name), Ref::get)
     }
 }
 

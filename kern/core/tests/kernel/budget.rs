@@ -6,7 +6,7 @@ use std::cell::Cell;
 use abi::{Cap, FLAG_PAGES, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::group::Group;
 use kern_base::header::FLAG_DEAD;
-use kern_base::limits::ENTRY_WORK;
+use kern_base::limits::{ENTRY_WORK, MESSAGE_PAGES_MAX, STAMPS_SETTLED};
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::{CNode, DEPTH_MAX, made_at};
@@ -16,7 +16,7 @@ use smp::door::Ref;
 use smp::host_test;
 use smp::sync::Ordering::Relaxed;
 
-use crate::pages::{FROM, lists as lists_pages, pooled};
+use crate::pages::{FROM, WINDOW, lists as lists_pages, pooled, transfer};
 use crate::scene::{Scene, call};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
@@ -299,6 +299,30 @@ fn callers_with_pages_are_told_one_by_one() {
         left = now;
         assert!(left == 0 || s.w.event(0) || s.w.step(0));
     }
+}
+
+/// The pages of a message, and the places for them, have stamps of shootdowns that are over: an
+/// entry removes some of these, and the next one goes on.
+#[test]
+fn stamps_are_removed_in_several_entries() {
+    let mut s = Scene::unchecked(4, 32 << 20);
+    let (space, third) = (s.process.vspace, s.w.process());
+    let witness = s.w.start(third, 2, 10);
+    s.w.run();
+    pooled(&mut s, space, FROM, MESSAGE_PAGES_MAX);
+    let share = PageRange::new(PageMode::Share, FROM, MESSAGE_PAGES_MAX);
+    assert_eq!(transfer(&mut s, space, third.vspace, share, WINDOW), Ok(()));
+    for number in 0..MESSAGE_PAGES_MAX {
+        assert!(s.w.runs(2, &witness) && s.w.touch(2, WINDOW + number * PAGE_SIZE));
+    }
+    s.w.must(0, Op::Unmap, &[third.vspace.arg(), 0, WINDOW, 0, 0, MESSAGE_PAGES_MAX]);
+    let [words, count] = share.words();
+    is_bounded(
+        &mut s.w,
+        Op::PageTransfer,
+        &[space.arg(), third.vspace.arg(), words, WINDOW, count],
+        2 * MESSAGE_PAGES_MAX / STAMPS_SETTLED,
+    );
 }
 
 // --- whose work it is ----------------------------------------------------------------------------

@@ -205,6 +205,29 @@ fn what_waits_for_room_is_still_the_senders() {
     }
 }
 
+/// The pages of one message are about an entry's work.
+#[test]
+fn a_waiting_sender_with_pages_has_an_entry_of_its_own() {
+    let mut s = Scene::new(3);
+    let (_, _, target, mut reader) = receiver(&mut s, 0);
+    let (plain, _) = s.running(2, 10);
+    let (sender, _) = sender(&mut s, 1);
+    fill(&mut s, &plain, target);
+    reader.offers(SLOTS, PLACES);
+    s.w.does_and_run(&plain, send(target, 50));
+    loads(&sender, 3);
+    s.w.does_and_run(&sender, loaded(target, 51));
+    assert!(!plain.is_through() && !sender.is_through());
+    reader.registers();
+    s.w.summon(0);
+    s.w.prepare(0, Regs::op(Op::PoolRoom, &[reader.cap.arg()]));
+    s.w.syscall(0);
+    assert_eq!(reader.registers(), [50], "the other one comes with the next entry");
+    s.w.run();
+    s.w.dismiss(0);
+    comes(&mut reader, 51, 3);
+}
+
 #[test]
 fn moves_that_waited_for_room_are_disposed_of_then() {
     for sender_cpu in [0, 1] {
