@@ -50,8 +50,8 @@ pub enum Refusal {
 pub type Result<T> = core::result::Result<T, Refusal>;
 
 impl Refusal {
-    /// A bounded part of the checks of a message's pages is done. The call restarts immediately, and
-    /// not to lend the pages, which `More` means there.
+    /// A bounded part of the checks of a message's pages is done. The call restarts immediately,
+    /// and not to lend the pages, which `More` means there.
     pub const AT_ONCE: Refusal = Refusal::Restart { epoch: 0 };
 
     pub const fn new(error: Error, detail: u64) -> Refusal {

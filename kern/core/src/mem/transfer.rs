@@ -480,8 +480,8 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     // --- the common way --------------------------------------------------------------------------
 
-    /// Returns how many pages from the first on are of one kind, in this pool alone, can be in use on
-    /// this CPU only, and have empty destinations.
+    /// Returns how many pages from the first on are of one kind, in this pool alone, and have empty
+    /// destinations, where only this CPU can have the giving space loaded.
     #[inline(never)]
     fn common_pages(self, large: bool, part: &Part<'k>) -> usize {
         let Some(kind) = part.kind(large) else { return 0 };
@@ -706,8 +706,8 @@ fn lend_page(entry: Pte, mode: PageMode, locked: &LockedFrame<'_>) -> Option<Pte
     entry.is_writable().then(|| lend_to_share(entry, mode == PageMode::Copy, locked))
 }
 
-/// Makes a page read-only, which others are to see, too; with `copy`, a write copies it. Returns its
-/// entry in the giving space.
+/// Makes a page that others are to see, too, read-only; with `copy`, a write copies it. Returns
+/// its entry in the giving space.
 #[inline(always)]
 fn lend_to_share(entry: Pte, copy: bool, locked: &LockedFrame<'_>) -> Pte {
     locked.counts.set(locked.counts.get().read_only(entry));
