@@ -87,12 +87,14 @@ pub struct DeadlineQueue<T> {
 impl<T> Default for DeadlineQueue<T> {
     /// Returns an empty queue.
     fn default() -> Self {
-        DeadlineQueue::EMPTY
+        DeadlineQueue::empty()
     }
 }
 
 impl<T> DeadlineQueue<T> {
-    const EMPTY: DeadlineQueue<T> = DeadlineQueue { root: Link::null() };
+    const fn empty() -> Self {
+        DeadlineQueue { root: Link::null() }
+    }
 
     /// Whether no object has a deadline.
     #[inline(always)]
@@ -188,7 +190,9 @@ struct Band {
 }
 
 impl Band {
-    const EMPTY: Band = Band { bound: Cell::new(u64::MAX), used: Cell::new(0) };
+    const fn empty() -> Band {
+        Band { bound: Cell::new(u64::MAX), used: Cell::new(0) }
+    }
 
     /// Returns those of some priorities of this band whose queues may have deadlines, the highest
     /// first.
@@ -222,8 +226,8 @@ impl<T> Default for Deadlines<T> {
     /// Returns empty queues.
     fn default() -> Self {
         Deadlines {
-            bands: [const { Band::EMPTY }; BANDS],
-            queues: [const { DeadlineQueue::EMPTY }; PRIORITIES],
+            bands: [const { Band::empty() }; BANDS],
+            queues: [const { DeadlineQueue::empty() }; PRIORITIES],
         }
     }
 }

@@ -301,8 +301,9 @@ impl Pte {
     pub const fn shared(self, copy: bool) -> Pte {
         // Without a branch, since it is for each page of a message.
         let write = self.0 & WRITE;
+        let lent = write * (LENT / WRITE);
         let copy = if copy { write * (COPY / WRITE) } else { 0 };
-        Pte(self.0 & !WRITE | write * (LENT / WRITE) | copy)
+        Pte(self.0 & !WRITE | lent | copy)
     }
 
     /// Returns a read-only entry of this pool page for the receiver's space. With `copy`, a write

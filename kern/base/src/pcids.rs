@@ -67,7 +67,7 @@ impl PcidShare {
     /// Requires: the lock of the Untyped's root is held.
     pub fn divide(&self, part: u8, whole: u8) -> PcidShare {
         let smaller = u32::from(whole.saturating_sub(part)).min(31);
-        let by_size = (u64::from(self.all) + (1 << smaller) - 1 >> smaller) as u32;
+        let by_size = ((u64::from(self.all) + (1 << smaller) - 1) >> smaller) as u32;
         let wanted = by_size.max((1 << u32::from(part).min(31) >> BYTES_EACH_LOG2).min(SMALL_SHARE));
         PcidShare::new(self.take_some(wanted))
     }

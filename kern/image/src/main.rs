@@ -178,7 +178,7 @@ fn exit(entry: &mut CpuEntry, action: ExitAction) -> ! {
     if matches!(action, ExitAction::Idle) { idle_now(entry) } else { leave(entry) }
 }
 
-/// Idles as [`idle`] does, where there is nothing to do before.
+/// Idles as [`fn@idle`] does, where there is nothing to do before.
 #[inline(always)]
 fn idle_now(entry: &mut CpuEntry) -> ! {
     wait_once(entry);
