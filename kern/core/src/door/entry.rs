@@ -2,7 +2,6 @@
 //! [`crate::ipc::faults`] has the entry point for faults.
 
 use abi::{Counter, Op};
-use kern_base::limits::INTERRUPT_WORK;
 use kern_base::machine::Machine;
 use kern_base::task::{FLAG_VECTOR, OpenTask, Task};
 use smp::door::Ref;
@@ -64,9 +63,11 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         // A better task that wakes in time does not wait for mail, too. Urgent mail interrupts it.
         let is_other = self.hot.current.addr() != before.map_or(0, Ref::addr);
-        let waits = is_other && self.outranks(time) || self.has_worked_before_pages();
-        let (look, runs) =
-            if what == Interrupt::Timer && waits { (Look::NotYet, None) } else { self.look(began) };
+        let (look, runs) = if what == Interrupt::Timer && is_other && self.outranks(time) {
+            (Look::NotYet, None)
+        } else {
+            self.look(began)
+        };
         if let Some(task) = before {
             self.save_preempted(task);
         }
@@ -77,12 +78,6 @@ impl<'k, M: Machine> Door<'k, M> {
                 Interrupted::Rest(Rest { task: before.map_or(0, Ref::addr), began, rank, look })
             }
         }
-    }
-
-    /// Returns whether the timer has woken tasks, and the message that comes next has pages. That
-    /// may be the work of an entry: it comes with the next interrupt.
-    fn has_worked_before_pages(self) -> bool {
-        !self.has_work(INTERRUPT_WORK) && self.next_has_pages()
     }
 
     /// Ends what [`Door::on_interrupt`] began. Returns whether the interrupted program continues.

@@ -27,7 +27,7 @@ use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
-use kern_base::limits::{ENTRY_WORK, EVENT_WORD_WORK, INTERRUPT_WORK, WAKE_WORK};
+use kern_base::limits::{ENTRY_WORK, EVENT_WORD_WORK, WAKE_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
@@ -257,13 +257,8 @@ impl<'k, M: Machine> Events<'k, M> {
                 }
                 return;
             };
-            let is_first = take(&mut is_first);
-            let may = if self.sends_pages(sender) {
-                // The work of a whole entry.
-                is_first && self.has_work(INTERRUPT_WORK)
-            } else {
-                is_first || self.spend(WAKE_WORK)
-            };
+            // The pages of one message are about an entry's work.
+            let may = take(&mut is_first) || !self.sends_pages(sender) && self.spend(WAKE_WORK);
             if !may {
                 return self.outbox().raise_control(reader.object(), ctl::ROOM);
             }
