@@ -137,3 +137,12 @@ fn what_was_hard_of_speakers_is_found() {
         assert!(steps < 400, "{steps} steps");
     }
 }
+
+/// One receive had a message, and the next one bits that were raised before. Not explained: either
+/// the model lacks an order, or the kernel was wrong.
+#[test]
+#[ignore = "the model finds no order"]
+fn what_is_not_explained() {
+    let (verdict, steps) = of_speakers(include_str!("recorded/unexplained.txt"));
+    assert_eq!(verdict, Verdict::Fits, "after {steps} steps");
+}
