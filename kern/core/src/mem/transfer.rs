@@ -14,7 +14,8 @@
 //! # Two code paths
 //! The common path is for pages that are moved, that only one pool has, and that were never shared.
 //! It moves such a page, lent or not, with three stores and without the page's lock: as long as the
-//! locks of both spaces are held, no other CPU changes the page's record. The general path is for
+//! locks of both spaces are held, no other CPU changes the page's record. Only the stamp of a lent
+//! page is removed under the page's lock, when the page is checked. The general path is for
 //! all other pages, and for all pages of a message that has one of those. It takes the lock of each
 //! page.
 
