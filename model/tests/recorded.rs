@@ -138,8 +138,8 @@ fn what_was_hard_of_speakers_is_found() {
     }
 }
 
-/// One receive had a message, and the next one bits that were raised before. Not explained: either
-/// the model lacks an order, or the kernel was wrong.
+/// A task received again without an answer, and then cancelled its caller. The caller should have
+/// got `Gone`, and got `Cancelled`: the cancel overtook the answer, or the model lacks an order.
 #[test]
 #[ignore = "the model finds no order"]
 fn what_is_not_explained() {

@@ -504,11 +504,6 @@ impl EntryName {
         Phys(self.0 & ADDRESS)
     }
 
-    /// Returns the entry's number in its page table.
-    pub const fn index(self) -> usize {
-        (self.0 & !ADDRESS) as usize / size_of::<Entry>() % ENTRIES
-    }
-
     /// Returns the name of the entry that follows in the same page table.
     #[must_use]
     pub const fn next(self) -> EntryName {
