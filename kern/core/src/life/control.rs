@@ -13,7 +13,7 @@ use kern_base::limits::WAKE_WORK;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
-use kern_base::task::{FLAG_IN_FAULT, FLAG_SUSPENDED, OpenTask, Request, State, Task, ctl};
+use kern_base::task::{Ending, FLAG_IN_FAULT, FLAG_SUSPENDED, OpenTask, Request, State, Task, ctl};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 use test_abi::trace::Event;
@@ -34,14 +34,17 @@ pub enum Unwait {
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Ends a wait with an error: the task continues, with its time back. Does nothing to a task
-    /// that does not wait or is being killed. Does not cancel a task that waits for its fault
-    /// handler.
+    /// that does not wait or is being killed, or whose wait has ended already, so that it only waits
+    /// for its message. Does not cancel a task that waits for its fault handler.
     pub fn fail_wait(self, task: OpenTask<'k>, error: Error) {
         let waits = !matches!(
             task.state(),
             State::Fresh | State::Ready | State::Faulted | State::Dead | State::Restart
         );
-        if !waits || task.is_dying() || error == Error::Cancelled && task.has_flag(FLAG_IN_FAULT) {
+        if !waits
+            || task.ending() != Ending::None
+            || error == Error::Cancelled && task.has_flag(FLAG_IN_FAULT)
+        {
             return;
         }
         let detail = if self.ipc().waits_in_broadcast(task.object()) { progress_of(task.part()) } else { 0 };

@@ -36,6 +36,15 @@ fn a_recall_brings_the_call_back() {
 }
 
 #[test]
+fn what_ended_a_wait_first_counts() {
+    let (mut s, client, _, _) = recalled();
+    s.w.must(0, Op::TaskCancel, &[client.cap.arg()]);
+    assert_eq!(client.state(), State::AwaitRemote);
+    s.w.run();
+    assert_eq!(s.w.result(&client).error(), Some(Error::Timeout), "not Cancelled");
+}
+
+#[test]
 fn a_reply_that_comes_first_counts() {
     let (mut s, client, server, target) = recalled();
     s.w.does(&server, Regs::message(Op::ReplyRecv, Target(0), ANSWER));
