@@ -51,10 +51,14 @@ pub struct Cpu {
 pub struct Window {
     pub id: u8,
     pub instructions: u64,
+    /// Instructions that the CPU executed while no program could run.
+    pub idle: u64,
     pub spun: u64,
     pub ops: u64,
-    /// The most instructions of the CPU between two operations.
+    /// The most instructions of the CPU between two operations; and the most without those that it
+    /// executed while no program could run.
     pub longest_gap: u64,
+    pub longest_busy_gap: u64,
     /// How often a task woke by timer.
     pub wakes: u64,
     pub late_max: u64,
@@ -261,8 +265,8 @@ mod tests {
     use super::*;
 
     fn watched() -> Watched {
-        let text = r#"{"cpus":[{"executed":9000,"user":100,"spun":6,"windows":[{"id":9,"instructions":704,"spun":0,"ops":3,
-            "longest_gap":550,"wakes":2,"late_max":340}]}],"stretches":[
+        let text = r#"{"cpus":[{"executed":9000,"user":100,"spun":6,"windows":[{"id":9,"instructions":704,"idle":0,"spun":0,"ops":3,
+            "longest_gap":550,"longest_busy_gap":550,"wakes":2,"late_max":340}]}],"stretches":[
             {"kind":"boot","entries":1,"total":20000000,"longest":20000000,"spun":0,"longest_with_spinning":20000000},
             {"kind":"op","number":36,"entries":5,"total":900,"longest":300,"spun":6,"longest_with_spinning":306},
             {"kind":"op","number":260,"entries":2,"total":800,"longest":500,"spun":0,"longest_with_spinning":500},

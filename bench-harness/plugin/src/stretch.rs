@@ -106,6 +106,10 @@ pub struct Cpu {
     was_user: bool,
     /// What was executed when the CPU last was in user mode or halted.
     last_free: u64,
+    /// Instructions executed while no program could run.
+    idle: u64,
+    /// The length of the stretch that has just ended, if it began while no program ran.
+    from_idle: u64,
     /// Whether stretches are kept in `done`.
     counts: bool,
     done: Vec<Stretches>,
@@ -124,6 +128,8 @@ impl Default for Cpu {
             since_pause: None,
             was_user: false,
             last_free: 0,
+            idle: 0,
+            from_idle: 0,
             counts: true,
             spun_before: 0,
             done: vec![Stretches::default(); KINDS],
@@ -150,6 +156,13 @@ impl Cpu {
         self.spun_before + self.spun
     }
 
+    /// Returns the instructions that the CPU has executed from one wait for work to the next, while
+    /// it ran no program. What led from a wait to a program is not among them, nor what led from a
+    /// program to a wait.
+    pub fn idle(&self) -> u64 {
+        self.idle
+    }
+
     /// Keeps the stretches that end from here on, and forgets those that have ended; or keeps no
     /// more of them.
     pub fn count(&mut self, counts: bool) {
@@ -164,11 +177,13 @@ impl Cpu {
         let length = u64::from(block.instructions);
         // Firmware and the first instructions of the kernel are not user code, wherever they lie.
         let is_user = !block.is_kernel && self.kind != Some(Kind::Boot);
+        let from_idle = std::mem::take(&mut self.from_idle);
         if is_user {
             self.close();
             self.was_user = true;
             self.user += length;
         } else {
+            self.idle += from_idle;
             self.kernel(block, length);
         }
         self.executed += length;
@@ -194,6 +209,9 @@ impl Cpu {
         if block.opens {
             if self.is_wait() {
                 self.last_free = self.executed + length;
+            }
+            if !self.was_user && self.kind != Some(Kind::Boot) {
+                self.from_idle = self.length;
             }
             self.close();
             self.was_user = false;
@@ -362,6 +380,27 @@ mod tests {
         );
         assert_eq!(of(&cpu, Kind::Vector(0x20)).longest, 33);
         assert_eq!(cpu.last_free(), cpu.executed(), "it waited");
+    }
+
+    #[test]
+    fn what_leads_from_or_to_a_program_is_not_idle() {
+        let mut cpu = booted();
+        cpu.block(user(5));
+        cpu.block(leaves(100)); // The program waits.
+        cpu.block(kernel(20));
+        cpu.block(leaves(2)); // STI
+        cpu.block(leaves(1)); // HLT
+        cpu.block(stub(0x20));
+        cpu.block(leaves(30));
+        assert_eq!(cpu.idle(), 23, "a program may follow");
+        cpu.block(kernel(50));
+        cpu.block(leaves(10));
+        cpu.block(user(5));
+        assert_eq!(cpu.idle(), 56, "60 led to a program");
+        cpu.block(stub(0x20));
+        cpu.block(leaves(40));
+        cpu.block(user(5));
+        assert_eq!(cpu.idle(), 56);
     }
 
     #[test]

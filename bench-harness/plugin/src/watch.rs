@@ -94,31 +94,64 @@ fn lets_interrupts_in(bytes: &[u8]) -> bool {
     matches!(bytes, [0xfb | 0xf4] | [0x0f, 0x01, 0xc9] | [0x48, 0xcf] | [0x48, 0x0f, 0x07])
 }
 
+/// Instructions of a CPU so far.
+#[derive(Clone, Copy, Default, Debug)]
+struct Sums {
+    executed: u64,
+    /// In wait loops of locks.
+    spun: u64,
+    /// While no program could run: see [`Cpu::idle`].
+    idle: u64,
+}
+
+impl Sums {
+    fn of(cpu: &Cpu, executed: u64) -> Sums {
+        Sums { executed, spun: cpu.spun(), idle: cpu.idle() }
+    }
+
+    fn since(self, before: Sums) -> Sums {
+        Sums {
+            executed: self.executed - before.executed,
+            spun: self.spun - before.spun,
+            idle: self.idle - before.idle,
+        }
+    }
+
+    fn busy(self) -> u64 {
+        self.executed.saturating_sub(self.idle)
+    }
+}
+
 /// What a CPU did while a window was open on it.
 #[derive(Clone, Copy, Default, Debug)]
 struct Window {
-    /// What the CPU had executed, and had spun, when the window opened.
-    open: Option<[u64; 2]>,
-    instructions: u64,
-    spun: u64,
+    /// When the window opened.
+    open: Option<Sums>,
+    took: Sums,
     ops: u64,
-    last_op: u64,
+    last_op: Sums,
     /// The most instructions between two operations.
     longest_gap: u64,
+    /// The most that were executed while programs could run.
+    longest_busy_gap: u64,
     wakes: u64,
     late_max: u64,
 }
 
 impl Window {
-    fn gap(&mut self, now: u64) {
-        self.longest_gap = self.longest_gap.max(now - self.last_op);
+    fn gap(&mut self, now: Sums) {
+        let gap = now.since(self.last_op);
+        self.longest_gap = self.longest_gap.max(gap.executed);
+        self.longest_busy_gap = self.longest_busy_gap.max(gap.busy());
         self.last_op = now;
     }
 
-    fn close(&mut self, now: u64, spun: u64) {
-        if let Some([executed, spun_before]) = self.open.take() {
-            self.instructions += now - executed;
-            self.spun += spun - spun_before;
+    fn close(&mut self, now: Sums) {
+        if let Some(before) = self.open.take() {
+            let Sums { executed, spun, idle } = now.since(before);
+            self.took.executed += executed;
+            self.took.spun += spun;
+            self.took.idle += idle;
             self.gap(now);
         }
     }
@@ -180,15 +213,14 @@ impl Watched {
 
     /// Takes a marker, behind which `left` instructions of its block follow.
     pub fn mark(&mut self, marker: Marker, left: u64, clock: Option<u64>) {
-        let now = self.cpu.executed() - left;
-        let spun = self.cpu.spun();
+        let now = Sums::of(&self.cpu, self.cpu.executed() - left);
         match marker {
             Marker::Begin(id) => {
                 let window = self.windows.entry(id).or_default();
-                window.open = Some([now, spun]);
+                window.open = Some(now);
                 window.last_op = now;
             }
-            Marker::End(id) => self.windows.entry(id).or_default().close(now, spun),
+            Marker::End(id) => self.windows.entry(id).or_default().close(now),
             Marker::Op(id) => {
                 let window = self.windows.entry(id).or_default();
                 window.ops += 1;
@@ -198,7 +230,7 @@ impl Watched {
                 let due = clock.map(|clock| clock - left + (u64::from(ticks) << DUE_SHIFT));
                 self.alarm = Some(Alarm { due, ..Alarm::default() });
             }
-            Marker::Woke(id) => self.woke(id, now),
+            Marker::Woke(id) => self.woke(id, now.executed),
             Marker::Skip(_) | Marker::Row | Marker::Stretches(_) => {}
         }
     }
@@ -216,16 +248,19 @@ impl Watched {
 
     /// Returns the CPU as JSON. A window that is still open ends here.
     fn json(&mut self) -> String {
-        let (now, spun) = (self.cpu.executed(), self.cpu.spun());
+        let now = Sums::of(&self.cpu, self.cpu.executed());
         let mut windows = Vec::new();
         for (id, window) in &mut self.windows {
-            window.close(now, spun);
-            let Window { instructions, spun, ops, longest_gap, wakes, late_max, .. } = window;
+            window.close(now);
+            let Window { took, ops, longest_gap, longest_busy_gap, wakes, late_max, .. } = window;
+            let Sums { executed, spun, idle } = took;
             windows.push(format!(
-                "{{\"id\":{id},\"instructions\":{instructions},\"spun\":{spun},\"ops\":{ops},\
-                 \"longest_gap\":{longest_gap},\"wakes\":{wakes},\"late_max\":{late_max}}}"
+                "{{\"id\":{id},\"instructions\":{executed},\"idle\":{idle},\"spun\":{spun},\"ops\":{ops},\
+                 \"longest_gap\":{longest_gap},\"longest_busy_gap\":{longest_busy_gap},\
+                 \"wakes\":{wakes},\"late_max\":{late_max}}}"
             ));
         }
+        let Sums { executed: now, spun, .. } = now;
         let (user, windows) = (self.cpu.user(), windows.join(","));
         format!("{{\"executed\":{now},\"user\":{user},\"spun\":{spun},\"windows\":[{windows}]}}")
     }
@@ -344,7 +379,7 @@ mod tests {
         watched.mark(Marker::End(9), 0, None);
         watched.block(block(50, false, false), None);
         let text = watched.json();
-        let expected = r#"{"executed":860,"user":260,"spun":0,"windows":[{"id":9,"instructions":704,"spun":0,"ops":3,"longest_gap":550,"wakes":0,"late_max":0}]}"#;
+        let expected = r#"{"executed":860,"user":260,"spun":0,"windows":[{"id":9,"instructions":704,"idle":0,"spun":0,"ops":3,"longest_gap":550,"longest_busy_gap":550,"wakes":0,"late_max":0}]}"#;
         assert_eq!(text, expected);
     }
 
@@ -353,7 +388,9 @@ mod tests {
         let mut watched = Watched::default();
         watched.mark(Marker::Begin(9), 0, None);
         watched.block(block(1000, true, false), None);
-        assert!(watched.json().contains(r#""instructions":1000,"spun":0,"ops":0,"longest_gap":1000"#));
+        assert!(
+            watched.json().contains(r#""instructions":1000,"idle":0,"spun":0,"ops":0,"longest_gap":1000"#)
+        );
     }
 
     fn late(watched: &Watched) -> u64 {

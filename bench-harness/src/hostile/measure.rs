@@ -60,7 +60,8 @@ pub struct Measured {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Victim {
     pub name: &'static str,
-    /// Percent of its CPU's instructions that were not for its work.
+    /// Percent of its CPU's instructions that were not for its work, of those that the CPU executed
+    /// while a program could run.
     pub stolen: f64,
     /// The most instructions of its CPU between two of its operations.
     pub longest_gap: u64,
@@ -126,12 +127,14 @@ fn said(report: &Report) -> Option<&BTreeMap<String, String>> {
 
 impl Victim {
     /// Compares what the CPU executed for each of the victim's operations, undisturbed and beside
-    /// the attack. The longest of the undisturbed operations does not count: a message of the
-    /// program's own may have come in its midst.
+    /// the attack. What the CPU executes while no program can run does not count: nobody misses it.
+    /// Nor does the longest of the undisturbed operations: a message of the program's own may have
+    /// come in its midst.
     fn of(name: &'static str, quiet: Window, loud: Window) -> Victim {
         let rate = |ops: u64, instructions: u64| ops as f64 / instructions.max(1) as f64;
-        let usual = rate(quiet.ops - 1, quiet.instructions - quiet.longest_gap);
-        let left = rate(loud.ops, loud.instructions) / usual;
+        let busy = |window: &Window| window.instructions.saturating_sub(window.idle);
+        let usual = rate(quiet.ops - 1, busy(&quiet) - quiet.longest_busy_gap);
+        let left = rate(loud.ops, busy(&loud)) / usual;
         Victim {
             name,
             stolen: (100.0 * (1.0 - left)).clamp(0.0, 100.0),
@@ -145,21 +148,28 @@ impl Victim {
 pub mod tests {
     use super::*;
 
-    /// Makes what a boot came to: the victim `call` lost three quarters, `map` made no progress.
+    /// Makes what a boot came to: the victim `call` lost three quarters, the CPU idled while `copy`
+    /// waited, `map` made no progress.
     pub fn example() -> Measured {
         let mut windows = Vec::new();
         for victim in 0..VICTIMS.len() as u8 {
             let (id, loud) = (QUIET + victim, LOUD + victim);
-            let (instructions, ops, gap) = match victim {
-                1 => (40_000, 100, 9_000),
-                4 => (70_000, 0, 70_000),
-                _ => (10_000, 100, 200),
+            let (instructions, idle, ops, gap) = match victim {
+                1 => (40_000, 0, 100, 9_000),
+                3 => (25_000, 15_000, 100, 20_000),
+                4 => (70_000, 0, 0, 70_000),
+                _ => (10_000, 0, 100, 200),
             };
-            windows.push(format!(r#"{{"id":{id},"instructions":10000,"spun":0,"ops":101,"longest_gap":0,"wakes":0,"late_max":0}}"#));
-            windows.push(format!(r#"{{"id":{loud},"instructions":{instructions},"spun":0,"ops":{ops},"longest_gap":{gap},"wakes":0,"late_max":0}}"#));
+            let window = |id, instructions, idle, ops, gap| {
+                format!(
+                    r#"{{"id":{id},"instructions":{instructions},"idle":{idle},"spun":0,"ops":{ops},"longest_gap":{gap},"longest_busy_gap":{gap},"wakes":0,"late_max":0}}"#
+                )
+            };
+            windows.push(window(id, 10_000, 0, 101, 0));
+            windows.push(window(loud, instructions, idle, ops, gap));
         }
         windows.push(
-            r#"{"id":159,"instructions":0,"spun":0,"ops":0,"longest_gap":0,"wakes":9,"late_max":4321}"#
+            r#"{"id":159,"instructions":0,"idle":0,"spun":0,"ops":0,"longest_gap":0,"longest_busy_gap":0,"wakes":9,"late_max":4321}"#
                 .to_owned(),
         );
         let text = format!(

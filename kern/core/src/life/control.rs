@@ -34,7 +34,7 @@ pub enum Unwait {
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Ends a wait with an error: the task continues, with its time back. Does nothing to a task
-    /// that does not wait or is being killed, or whose wait has ended already, so that it only waits
+    /// that does not wait or is being killed, or whose wait has ended already and which only waits
     /// for its message. Does not cancel a task that waits for its fault handler.
     pub fn fail_wait(self, task: OpenTask<'k>, error: Error) {
         let waits = !matches!(
