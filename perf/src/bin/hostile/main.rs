@@ -3,8 +3,8 @@
 //! Options: `attack=` (its name), `place=other` (the attackers have all CPUs but the victims') or
 //! `place=own` (they have the victims' CPU), `ms=` (how long the attack lasts).
 //!
-//! Each boot has one attack. First every [victim](crate::victims) works undisturbed for a moment.
-//! Then the [`attackers`] start, and every victim works beside them. At the end no victim works,
+//! Each boot has one attack. First every [victim](crate::victims) works undisturbed for a moment,
+//! while programs run on the other CPUs. Then the [`attackers`] start, and every victim works beside them. At the end no victim works,
 //! and the CPU does nothing except for the attack. All the while a task of priority 200 sleeps and
 //! wakes. The TCG plugin counts ([`perf::mark`]). The program reports what only it can know:
 //! `hostile name=… place=… alive=… escapes=… late=…`.
@@ -100,6 +100,9 @@ fn run() -> Result<(), Failure> {
     if is_own {
         let keeper = lab.task(&victims.looping, VICTIM_CPU, 0, victims::keeper, 0)?;
         at("starting the clock's keeper", keeper.task.resume())?;
+    }
+    if !is_own {
+        victims::start_bystanders(&mut lab, others)?;
     }
     each_victim(&lab, &victims, lab.hz / 1000 * (QUIET_MS + milliseconds() / QUIET_PART));
     start(&mut lab, &victims, attackers_cpus)?;

@@ -271,6 +271,26 @@ extern "C" fn mapper(_: u64) -> ! {
     })
 }
 
+/// Starts a program on each of these CPUs, which runs until the attack begins. So victims have
+/// neighbours before and after: what it costs to ask a running CPU is not the attackers' fault.
+pub fn start_bystanders(lab: &mut Lab, cpus: u64) -> Result<(), Failure> {
+    let child = lab.process(&Size { tasks: u64::BITS, ..SIZE })?;
+    for cpu in (0..u64::BITS).filter(|cpu| cpus >> cpu & 1 != 0) {
+        let bystander = lab.task(&child, cpu, 0, bystander, 0)?;
+        at("starting a bystander", bystander.task.resume())?;
+    }
+    Ok(())
+}
+
+extern "C" fn bystander(_: u64) -> ! {
+    while Word::Loud.get() == 0 {
+        arch::countdown(TURNS);
+    }
+    loop {
+        let _ = ipc::recv();
+    }
+}
+
 /// Keeps the clock of instructions going while all others wait: it would jump else.
 pub extern "C" fn keeper(_: u64) -> ! {
     loop {
