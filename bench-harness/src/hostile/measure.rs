@@ -63,9 +63,32 @@ pub struct Victim {
     /// Percent of its CPU's instructions that were not for its work, of those that the CPU executed
     /// while a program could run.
     pub stolen: f64,
+    /// What its CPU executed for one operation, undisturbed and beside the attack.
+    pub undisturbed: PerOp,
+    pub attacked: PerOp,
     /// The most instructions of its CPU between two of its operations.
     pub longest_gap: u64,
     pub is_stuck: bool,
+}
+
+/// What a CPU executed for each operation of a victim.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct PerOp {
+    pub instructions: f64,
+    /// Of these: while no program could run, and in wait loops of locks.
+    pub idle: f64,
+    pub spun: f64,
+}
+
+impl PerOp {
+    fn of(window: &Window) -> PerOp {
+        let per_op = |sum: u64| sum as f64 / window.ops.max(1) as f64;
+        PerOp {
+            instructions: per_op(window.instructions),
+            idle: per_op(window.idle),
+            spun: per_op(window.spun),
+        }
+    }
 }
 
 impl Measured {
@@ -138,6 +161,8 @@ impl Victim {
         Victim {
             name,
             stolen: (100.0 * (1.0 - left)).clamp(0.0, 100.0),
+            undisturbed: PerOp::of(&quiet),
+            attacked: PerOp::of(&loud),
             longest_gap: loud.longest_gap,
             is_stuck: loud.ops == 0 || loud.longest_gap > STUCK_AFTER,
         }
