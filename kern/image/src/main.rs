@@ -286,8 +286,10 @@ fn work_off(entry: &mut CpuEntry) {
         if cx.cpu.grace().is_unsettled() {
             settle(entry);
         } else if cx.current().is_some() {
-            if !cx.attends_to_mail() && context::load(cx.cpu).is_some() {
-                boot::resume(entry);
+            if !cx.attends_to_mail()
+                && let Some(task) = context::load(cx.cpu)
+            {
+                boot::resume_loaded(entry, task);
             }
         } else if cx.sched.more_mail.get() {
             cx.time().end_rest_above();

@@ -37,7 +37,7 @@ use smp::door::Ref;
 use smp::mailbox::{Drained, Picked};
 
 use crate::OpenTask;
-use crate::outbox::mail::rank_of;
+use crate::outbox::mail::{rank_of, rank_with};
 use crate::rooms::Door;
 use crate::time::schedule::REST_FACTOR;
 
@@ -175,12 +175,21 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             return false;
         };
-        self.time().end_rest_above();
-        let rank = self.rank_of_program();
+        if (self.sched.resting.get() | self.sched.waiters_resting.get()) != 0 {
+            self.time().end_rest_above();
+        }
+        let rank = self.running().map_or(0, |sc| rank_with(&sc));
         if rank >= deferred_for {
             self.time().expect_none_ready();
             return false;
         }
+        self.look_for(rank)
+    }
+
+    /// Looks into the mailbox for a program of this rank that is about to run. Returns `true`.
+    #[cold]
+    #[inline(never)]
+    fn look_for(self, rank: u32) -> bool {
         let (program, began) = (self.hot.current.addr(), self.k.machine.now());
         self.begin_work_of_interrupt();
         self.sched.look_at.set(began);

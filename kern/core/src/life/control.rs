@@ -36,6 +36,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Ends a wait with an error: the task continues, with its time back. Does nothing to a task
     /// that does not wait or is being killed, or whose wait has ended already and which only waits
     /// for its message. Does not cancel a task that waits for its fault handler.
+    #[inline(never)]
     pub fn fail_wait(self, task: OpenTask<'k>, error: Error) {
         let waits = !matches!(
             task.state(),

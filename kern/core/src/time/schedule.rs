@@ -23,7 +23,7 @@ use test_abi::trace::Why;
 use crate::rooms::Time;
 
 /// How much longer a CPU leaves its program alone than work for others of no higher priority took.
-pub const REST_FACTOR: u64 = 40;
+pub const REST_FACTOR: u64 = 50;
 /// Most ticks for which it does.
 pub const REST_MAX: u64 = 1 << 22;
 
