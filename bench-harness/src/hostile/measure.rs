@@ -75,7 +75,7 @@ pub struct Victim {
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct PerOp {
     pub instructions: f64,
-    /// Of these: while no program could run, and in wait loops of locks.
+    /// Those while no program could run, and those in wait loops of locks.
     pub idle: f64,
     pub spun: f64,
 }
