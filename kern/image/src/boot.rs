@@ -87,22 +87,12 @@ pub fn accept_system_calls(cpu: CpuId) {
     unsafe { syscall::enable(cpu) }
 }
 
-/// Leaves the kernel for good: continues the current task of this CPU, whose context is loaded.
-/// Panics without a current task.
-#[inline(always)]
-pub fn resume(entry: &CpuEntry) -> ! {
-    assert!(!entry.here().own().hot.current.is_null(), "no task to resume");
-    // SAFETY: the caller has loaded the context of the CPU's current task; its frame was checked
-    // when it was written. Nothing on the stack has to be dropped: the kernel entry is over.
-    unsafe { trap::entry::resume(entry.block()) }
-}
-
 /// Leaves the kernel for good: continues `task`, the current task, whose context is loaded.
 #[inline(always)]
 pub fn resume_loaded(entry: &CpuEntry, task: OpenTask<'_>) -> ! {
     match task.regs.full.get() {
         0 => resume_call(entry, task),
-        // SAFETY: as in `resume`; the frame has all registers.
+        // SAFETY: as in `resume_call`; the frame has all registers.
         _ => unsafe { trap::entry::resume_interrupted(task.get()) },
     }
 }
@@ -110,7 +100,9 @@ pub fn resume_loaded(entry: &CpuEntry, task: OpenTask<'_>) -> ! {
 /// Leaves the kernel for good: continues the current task at the end of its system call.
 #[inline(always)]
 pub fn resume_call(_: &CpuEntry, task: OpenTask<'_>) -> ! {
-    // SAFETY: as in `resume`; `Door::take_mail` returns a task in a system call only.
+    // SAFETY: the caller has loaded the task's context; its frame was checked when it was written,
+    // and is one of a system call: `Door::take_mail` returns a task in one only. Nothing on the
+    // stack has to be dropped: the kernel entry is over.
     unsafe { trap::entry::resume_call(task.get()) }
 }
 
@@ -125,7 +117,7 @@ pub fn left_by_iret(entry: &mut CpuEntry) {
 /// success, if no other task has run since.
 #[inline(always)]
 pub fn done(entry: &CpuEntry) -> ! {
-    // SAFETY: as in `resume`; called for the task that entered, whose context is the CPU's.
+    // SAFETY: as in `resume_call`; called for the task that entered, whose context is the CPU's.
     unsafe { ipc_fast::entry::done(entry) }
 }
 

@@ -106,23 +106,13 @@ pub(super) unsafe fn blame_task(block: &CpuBlock, vector: u64, error: u64) -> ! 
     unsafe { trap_bad_frame(core::ptr::from_ref(block).cast(), vector, error) }
 }
 
-/// Leaves the kernel: the current task of `block` continues at its frame's address, by SYSRET with
-/// the message registers or by IRET with all of them.
-///
-/// # Safety
-/// `block` is this CPU's and has a current task, whose frame holds a canonical user RIP and user
-/// flags; address space, vector state and CR0.TS are the task's; no kernel data that the abandoned
-/// stack holds is needed (nothing is dropped).
-pub unsafe fn resume(block: &CpuBlock) -> ! {
-    // SAFETY: the caller's promise; `trap_resume` wants the block in r15 and resets the stack.
-    unsafe { asm!("mov r15, {}", "jmp trap_resume", in(reg) core::ptr::from_ref(block), options(noreturn)) }
-}
-
 /// Leaves the kernel: `task` continues with all the registers of its frame.
 ///
 /// # Safety
-/// As for [`resume`]; `task` is this CPU's current one, and its frame is not one of a system call.
-/// This CPU's kernel stack has room for a frame of the CPU.
+/// `task` is this CPU's current one, and its frame is not one of a system call. The frame holds a
+/// canonical user RIP and user flags; address space, vector state and CR0.TS are the task's; no
+/// kernel data that the abandoned stack holds is needed (nothing is dropped). This CPU's kernel
+/// stack has room for a frame of the CPU.
 #[inline(always)]
 pub unsafe fn resume_interrupted(task: &Task) -> ! {
     // SAFETY: the caller's promise; `trap_resume_interrupted` wants the task in r14 and uses the
@@ -135,7 +125,8 @@ pub unsafe fn resume_interrupted(task: &Task) -> ! {
 /// Leaves the kernel: `task` continues at the end of its system call.
 ///
 /// # Safety
-/// As for [`resume`]; `task` is this CPU's current one, and its frame is one of a system call.
+/// As for [`resume_interrupted`], but the frame is one of a system call, and the stack needs no
+/// room.
 #[inline(always)]
 pub unsafe fn resume_call(task: &Task) -> ! {
     // SAFETY: the caller's promise; `trap_resume_syscall` wants the task in r14 and leaves the

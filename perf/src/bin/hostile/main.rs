@@ -4,10 +4,10 @@
 //! `place=own` (they have the victims' CPU), `ms=` (how long the attack lasts).
 //!
 //! Each boot has one attack. First every [victim](crate::victims) works undisturbed for a moment,
-//! while programs run on the other CPUs. Then the [`attackers`] start, and every victim works beside
-//! them. At the end no victim works, and the CPU does nothing except for the attack. All the while a
-//! task of priority 200 sleeps and wakes. The TCG plugin counts ([`perf::mark`]). The program
-//! reports what only it can know: `hostile name=… place=… alive=… escapes=… late=…`.
+//! while programs run on the other CPUs. Then the [`attackers`] start, and every victim works
+//! beside them. At the end no victim works, and the CPU does nothing except for the attack. All the
+//! while a task of priority 200 sleeps and wakes. The TCG plugin counts ([`perf::mark`]). The
+//! program reports what only it can know: `hostile name=… place=… alive=… escapes=… late=…`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
