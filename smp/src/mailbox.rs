@@ -322,16 +322,17 @@ impl<P> Mailbox<P> {
         self.owner
     }
 
-    /// Returns whether the mailbox has a message, reachable or not. A polling CPU looks at this;
-    /// any CPU may.
+    /// Returns whether the mailbox has a message, reachable or not. Any CPU may ask.
     #[inline(always)]
     pub fn has_mail(&self) -> bool {
-        !self.is_queue_empty() || self.sorted.has_mail()
+        self.has_queued() || self.sorted.has_mail()
     }
 
+    /// Returns whether the queue has a message, reachable or not. An idle CPU, which has set no
+    /// mail aside, polls this.
     #[inline(always)]
-    fn is_queue_empty(&self) -> bool {
-        self.newest().is_null()
+    pub fn has_queued(&self) -> bool {
+        !self.newest().is_null()
     }
 
     /// Returns the newest message of the queue; null if there is none.

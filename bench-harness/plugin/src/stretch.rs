@@ -104,7 +104,8 @@ pub struct Cpu {
     /// Instructions since the last PAUSE of the stretch, if it has had one.
     since_pause: Option<u64>,
     was_user: bool,
-    /// What was executed when the CPU last was in user mode or halted.
+    /// What was executed when the CPU last was in user mode, or ran no program and let interrupts
+    /// in.
     last_free: u64,
     /// Instructions executed while no program could run.
     idle: u64,
@@ -146,7 +147,8 @@ impl Cpu {
         self.user
     }
 
-    /// Returns what was executed when the CPU last was in user mode or waited for an interrupt.
+    /// Returns what was executed when the CPU last was in user mode, or ran no program and let
+    /// interrupts in. All that were due by then have come.
     pub fn last_free(&self) -> u64 {
         self.last_free
     }
@@ -207,7 +209,7 @@ impl Cpu {
         self.note_pause(block, length);
         self.length += length;
         if block.opens {
-            if self.is_wait() {
+            if self.kind == Some(Kind::Idle) {
                 self.last_free = self.executed + length;
             }
             if !self.was_user && self.kind != Some(Kind::Boot) {

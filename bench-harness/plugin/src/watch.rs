@@ -164,7 +164,7 @@ struct Alarm {
     due: Option<u64>,
     /// What the CPU had executed when the time came.
     came_at: Option<u64>,
-    /// Where the kernel's work began in which the timer's interrupt came.
+    /// Where the CPU last could take an interrupt before the timer's came.
     rang_from: Option<u64>,
 }
 
@@ -174,7 +174,8 @@ pub struct Watched {
     cpu: Cpu,
     windows: BTreeMap<u8, Window>,
     alarm: Option<Alarm>,
-    /// What was executed where the kernel's present or last work began.
+    /// What was executed where the kernel's present or last work began: where the CPU last could
+    /// take an interrupt.
     work_from: u64,
 }
 
@@ -236,8 +237,8 @@ impl Watched {
     }
 
     /// The task has woken: late by what the CPU executed since its time had come. Without a clock,
-    /// or if the clock jumped while all CPUs halted: since the kernel began the work in which the
-    /// timer's interrupt came.
+    /// or if the clock jumped while all CPUs halted: since the CPU could last take an interrupt
+    /// before the timer's came.
     fn woke(&mut self, id: u8, now: u64) {
         let Some(alarm) = self.alarm.take() else { return };
         let from = alarm.came_at.or(alarm.rang_from).unwrap_or(self.work_from);
@@ -426,6 +427,22 @@ mod tests {
         assert_eq!(late(&watched), 131);
         watched.mark(Marker::Woke(2), 4, None);
         assert_eq!(watched.windows[&2].wakes, 1, "it woke once");
+    }
+
+    #[test]
+    fn lateness_does_not_count_what_an_idle_cpu_did_before_it_let_interrupts_in() {
+        let mut watched = Watched::default();
+        watched.block(block(10, true, true), None);
+        watched.mark(Marker::Due(1), 0, None);
+        watched.block(block(500, true, true), None); // STI
+        watched.block(block(2, true, false), None); // NOP, PAUSE
+        watched.block(block(300, true, true), None);
+        watched.block(block(2, true, false), None);
+        watched.block(Block { vector: Some(TIMER), ..block(40, true, true) }, None);
+        watched.block(block(60, true, true), None);
+        watched.block(block(5, false, false), None);
+        watched.mark(Marker::Woke(2), 4, None);
+        assert_eq!(late(&watched), 2 + 40 + 60 + 1);
     }
 
     #[test]

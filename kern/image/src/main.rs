@@ -342,11 +342,11 @@ fn wait_for_work(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> Option<u64>
     }
     context(entry).trace().note_waiting(how);
     Some(if mode == IdleMode::POLL {
-        idle::poll_until(|| mailbox.has_mail())
+        idle::poll_until(|| mailbox.has_queued())
     } else if mode == IdleMode::HALT {
         idle::halt()
     } else {
-        idle::mwait_until(mailbox.line(), || mailbox.has_mail())
+        idle::mwait_until(mailbox.line(), || mailbox.has_queued())
     })
 }
 

@@ -72,7 +72,7 @@ impl<'k, P> Inbox<'k, P> {
         fence_after_exchange();
         chaos::point(Point::IdleAdvertised);
         debug_assert!(!self.0.sorted.has_mail(), "a CPU idles with mail that it has set aside");
-        if !self.0.is_queue_empty() {
+        if self.0.has_queued() {
             self.0.idle.store(RUNNING, Ordering::Release);
             return false;
         }
@@ -150,7 +150,7 @@ impl<'k, P> Inbox<'k, P> {
             return false;
         }
         match self.oldest_queued() {
-            None => !self.0.is_queue_empty(),
+            None => self.0.has_queued(),
             // Some nodes have no rank of their own.
             Some(oldest) => oldest.rank() == 0 || oldest.rank() > rank,
         }
@@ -250,7 +250,7 @@ impl<'k, P: Send> Inbox<'k, P> {
     /// Takes the oldest node out of the queue.
     pub(super) fn take_first(self) -> Taken<'k, P> {
         let Some(node) = self.oldest_queued() else {
-            return if self.0.is_queue_empty() { Taken::Empty } else { Taken::Between };
+            return if self.0.has_queued() { Taken::Between } else { Taken::Empty };
         };
         let mut next = node.next.load(Ordering::Acquire);
         if next.is_null() && !self.0.close(ptr::from_ref(node).cast_mut()) {

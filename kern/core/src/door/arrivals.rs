@@ -38,13 +38,16 @@ impl<'k, M: Machine> Door<'k, M> {
         None
     }
 
-    /// Takes a bounded number of messages, on a CPU that runs no program and may have left some.
+    /// Takes a bounded number of messages, on a CPU that runs no program and may have left some. If
+    /// that was all, the CPU defers its mail no more: it would not look for what comes while the
+    /// task runs that the last message has woken.
     #[inline(never)]
     pub fn take_mail_left(self) {
         let (drained, _) = self.drain_some(usize::MAX);
-        match drained {
-            Drained::Empty => self.time().note_no_mail(),
-            Drained::More => self.sched.more_mail.set(true),
+        if drained == Drained::Empty {
+            self.end_deferral();
+        } else {
+            self.sched.more_mail.set(true);
         }
     }
 

@@ -132,6 +132,17 @@ impl<'k, M: Machine> Door<'k, M> {
         served > 0
     }
 
+    /// Notes that all mail was taken, and defers mail no more. Returns `false` if mail has come
+    /// meanwhile, while it was deferred.
+    pub fn end_deferral(self) -> bool {
+        let inbox = self.cpu.inbox();
+        let is_over = !inbox.is_deferring() || inbox.end_deferral();
+        if is_over {
+            self.time().note_no_mail();
+        }
+        is_over
+    }
+
     /// Defers mail up to a rank. If better mail waits, the CPU interrupts itself.
     fn defer_for(self, rank: u32) {
         if self.cpu.inbox().defer(rank) {
@@ -142,7 +153,6 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Decides at the end of an interrupt when this CPU looks next. The interrupt came at `began`.
     /// Urgent mail has a rank above `rank`; `better` says that a better task runs now.
     pub fn plan_look(self, look: Look, began: u64, rank: u32, better: bool) {
-        let inbox = self.cpu.inbox();
         let urgent = better || self.sched.best_rank.get() > rank;
         let is_over = match look {
             Look::NotYet => return self.arm_look(),
@@ -150,8 +160,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Look::All => urgent,
             Look::Some | Look::Unreachable => false,
         };
-        if is_over && (!inbox.is_deferring() || inbox.end_deferral()) {
-            self.time().note_no_mail();
+        if is_over && self.end_deferral() {
             return;
         }
         self.defer_for(rank);

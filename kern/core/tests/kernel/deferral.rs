@@ -196,11 +196,16 @@ fn deferring<T>(prepare: impl FnOnce(&mut Scene, &[Cap]) -> T) -> (Scene, T) {
     let (mut s, program, low, notes) = scene_with_notes(PROGRAM - 5);
     let prepared = prepare(&mut s, &notes);
     s.w.run();
-    notify(&mut s, &low, 1);
-    s.w.event(1);
-    (2..COUNT).for_each(|number| notify(&mut s, &low, number));
-    assert!(s.w.runs(1, &program) && has_mail(&s) && !is_interrupted(&s));
+    flood(&mut s, &program, &low);
     (s, prepared)
+}
+
+/// Lets CPU 1 defer its mail for the program there: bits that a worse task raises.
+fn flood(s: &mut Scene, program: &Tcb, low: &Tcb) {
+    notify(s, low, 1);
+    s.w.event(1);
+    (2..COUNT).for_each(|number| notify(s, low, number));
+    assert!(s.w.runs(1, program) && has_mail(s) && !is_interrupted(s));
 }
 
 /// How often CPU 1 was interrupted until this task ran there, without a rest.
@@ -511,6 +516,21 @@ fn a_recall_does_not_overtake_its_call() {
     }
     s.w.event(0);
     assert!(caller.is_through(), "it is back without a rest");
+}
+
+/// The last message that an idle CPU takes lets a task run which outranks those of all others.
+#[test]
+fn an_idle_cpu_that_has_taken_all_its_mail_defers_none() {
+    let (mut s, program, low, notes) = scene_with_notes(PROGRAM - 5);
+    let (process, waiter) = s.somebody(1, PROGRAM + 5);
+    s.w.give(notes[COUNT as usize - 1], process, Cap(NOTES));
+    s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+    flood(&mut s, &program, &low);
+    s.w.must(0, Op::TaskSuspend, &[program.cap.arg()]);
+    while !s.w.runs(1, &waiter) {
+        assert!(s.w.event(1), "it idles with mail");
+    }
+    assert!(!has_mail(&s) && look_at(&s).is_none());
 }
 
 /// The pages of one message are about an entry's work.

@@ -43,10 +43,25 @@ pub fn all(world: &World) {
     for n in 0..world.cpus() {
         let left = world.look(n).sched.work.get();
         assert!(left <= ENTRY_WORK, "cpu{n} has the work {left} left for an entry that begins with none");
+        deferral(world, n);
     }
     if let Some(violation) = violations(world).into_iter().next() {
         panic!("invariant: {violation}");
     }
+}
+
+/// A CPU that defers its mail looks into its mailbox in time: when its timer fires, before a worse
+/// program runs, and before it idles. Only such a CPU has set mail aside.
+fn deferral(world: &World, n: usize) {
+    let (cx, mailbox) = (world.look(n), world.block(n).mailbox());
+    let is_aside = mailbox.has_mail() && !mailbox.has_queued();
+    if !cx.cpu.inbox().is_deferring() {
+        assert!(!is_aside, "cpu{n} has set mail aside, and does not defer its mail");
+        return;
+    }
+    assert!(cx.sched.more_mail.get(), "cpu{n} defers its mail, and will not look before it idles");
+    let (timer, look_at) = (cx.sched.timer.get(), cx.sched.look_at.get());
+    assert!(timer <= look_at, "cpu{n} defers its mail until {look_at}, and its timer fires at {timer}");
 }
 
 /// Rules that hold also while a CPU stands in the middle of a kernel entry: what hardware may do
