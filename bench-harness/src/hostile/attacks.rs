@@ -12,7 +12,7 @@ const fn attack(name: &'static str, does: &'static str) -> Attack {
 }
 
 /// All attacks, in the order of the table.
-pub const ATTACKS: [Attack; 30] = [
+pub const ATTACKS: [Attack; 41] = [
     attack("notify-flood", "raises Notifications of the victims' CPU, for which nobody waits"),
     attack("watcher-flood", "exposes and withdraws in a group that 64 Notifications of that CPU watch"),
     attack("member-flood", "joins such a group and is removed from it"),
@@ -43,6 +43,17 @@ pub const ATTACKS: [Attack; 30] = [
     attack("wide-group", "makes a group of 3,000 exposures, and deletes it"),
     attack("process-numbers", "makes processes until its memory is used up, and keeps them"),
     attack("spent-numbers", "makes processes and takes their memory back, as fast as it goes"),
+    attack("far-slots", "searches and lists the last of 16 tables of a CSpace"),
+    attack("hostages", "lets its slice end inside the victims' servers, and then takes its priority away"),
+    attack("page-views", "takes a server's page, and maps it until that page has as many mappings as it may"),
+    attack("deadline-chains", "lets deadlines of callers pass that have lent their time down long chains"),
+    attack("killed-lender", "kills a task that has lent its time down a long chain"),
+    attack("broadcasts", "broadcasts pages to 16 members whose readers wait with deadlines"),
+    attack("full-messages", "sends events of 64 pages, 64 words and 4 capabilities that fail"),
+    attack("call-crowd", "lets 900 tasks call the victims' servers"),
+    attack("lent-deadlines", "lets deadlines of senders with 64 lent pages pass together"),
+    attack("large-over-small", "maps a large frame where small pages have been, in vain"),
+    attack("pages-both-ways", "replies with 64 pages and receives 64"),
 ];
 
 /// Returns the attacks with these names: all, if there are none.

@@ -243,10 +243,12 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Returns a task's message block if it is on this CPU. Otherwise sends the control bits after
-    /// the block, unless the block is on its way home.
+    /// the block, except for a recall of a block that is at home or on its way there. News of time
+    /// goes there, too: the task may have begun another call, which wants the time.
     fn follow_message(self, task: Ref<'k, Task>, bits: u64) -> Option<&'k Message> {
         let msg = task.get().message(self.pin());
-        if msg.is_none() && task.get().message_state().home() != task.get().hot.home() {
+        let is_over = bits == ctl::RECALL && task.get().message_state().home() == task.get().hot.home();
+        if msg.is_none() && !is_over {
             self.outbox().raise_with_message(task, bits);
         }
         msg

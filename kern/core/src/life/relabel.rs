@@ -94,6 +94,9 @@ impl<'k, M: Machine> Life<'k, M> {
         let Some(word) = task.take_label(process.get().header.label()) else { return };
         if self.hot.current.is(task.object()) {
             self.time().expect(word);
+            if self.sched.more_mail.get() {
+                self.time().expect_none_ready();
+            }
             self.hot.special_on.set(self.hot.special_on.get() & !LABEL_MASK | word as u32 & LABEL_MASK);
             self.k.machine.flush_predictors();
             self.count(Counter::LabelSwitch);

@@ -575,3 +575,55 @@ fn a_crowd_that_is_short_of_time_loses_none() {
         storm(seed);
     }
 }
+
+/// News of time for the head of a long chain. On its way it is joined with a recall of a task in
+/// the middle, which waits on another CPU although the call is over.
+#[test]
+fn news_of_time_is_not_lost() {
+    for stale in [false, true] {
+        let (first, last) = (2, 2 + CALL_STEPS + 7);
+        let middle = first + CALL_STEPS;
+        let mut chain = Chain::of(2, 8 + last as u64);
+        chain.w.checked = false;
+        let server = chain.task(1, 20);
+        chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+        let filler = chain.task(1, 1);
+        assert!(chain.w.runs(1, &filler));
+        chain.suspended_task(0, 10);
+        for n in first + 1..=last {
+            let task = chain.task(0, 10);
+            if n == middle && stale {
+                let deadline = chain.w.now() + 5000;
+                let call = Regs::message(Op::Call, Chain::target(0), [1; 4]);
+                chain.w.does(&task, call.deadline(deadline));
+                chain.w.event(1);
+                assert!(chain.w.runs(1, &server), "it serves the call");
+                chain.w.advance(6000);
+                chain.w.event(0);
+                assert_eq!(task.state(), State::AwaitRemote);
+                chain.w.does(&server, Regs::message(Op::ReplyRecv, Target(0), ANSWER));
+                chain.w.event(0);
+                assert_eq!(chain.w.result(&task).msg(), ANSWER);
+                assert!(chain.w.block(1).mailbox().has_mail(), "the recall is still on its way");
+                chain.w.hold(Some(1));
+            }
+            chain.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+        }
+        for n in first + 1..=last {
+            chain.end_time(n);
+        }
+        chain.resume(first);
+        for n in first + 1..=last {
+            chain.call(n - 1, n);
+        }
+        assert!(chain.runs(last), "on the first task's time");
+        chain.end_time(first);
+        assert!(chain.w.current(0).is_none(), "nobody has any time");
+        let again = chain.time(10);
+        chain.w.must(0, Op::SchedBind, &[again.arg(), chain.tasks[first].cap.arg()]);
+        chain.w.run();
+        chain.w.hold(None);
+        chain.w.run();
+        assert!(chain.runs(last), "stale {stale}: time was given to the first, and the last has none");
+    }
+}

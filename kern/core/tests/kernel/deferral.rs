@@ -13,13 +13,13 @@ use crate::world::make::Proc;
 use crate::world::{Regs, Tcb};
 
 /// Ticks between two readings of the clock.
-const PACE: u64 = 100;
+pub const PACE: u64 = 100;
 /// Priority of the program that is interrupted.
-const PROGRAM: u64 = 10;
+pub const PROGRAM: u64 = 10;
 /// Notifications of the program's CPU, in slots of the sender from here on.
-const NOTES: u32 = 20;
+pub const NOTES: u32 = 20;
 /// How many there are.
-const COUNT: u32 = 12;
+pub const COUNT: u32 = 12;
 /// The slot of a process's own CNode, and one that its task empties and fills again.
 const CNODE: Cap = Cap(18);
 const FREED: Cap = Cap(19);
@@ -46,20 +46,20 @@ fn scene_with_notes(sender: u64) -> (Scene, Tcb, Tcb, Vec<Cap>) {
     (s, program, sender, notes)
 }
 
-fn notify(s: &mut Scene, sender: &Tcb, number: u32) {
+pub fn notify(s: &mut Scene, sender: &Tcb, number: u32) {
     s.w.does(sender, Regs::op(Op::Notify, &[Cap(NOTES + number).arg(), 1]));
 }
 
-fn is_interrupted(s: &Scene) -> bool {
+pub fn is_interrupted(s: &Scene) -> bool {
     s.w.woken().contains(&1)
 }
 
-fn has_mail(s: &Scene) -> bool {
+pub fn has_mail(s: &Scene) -> bool {
     s.w.block(1).mailbox().has_mail()
 }
 
 /// When CPU 1 looks, if it defers its mail.
-fn look_at(s: &Scene) -> Option<u64> {
+pub fn look_at(s: &Scene) -> Option<u64> {
     let cx = s.w.look(1);
     cx.cpu.inbox().is_deferring().then(|| cx.sched.look_at.get())
 }
@@ -161,7 +161,7 @@ fn a_program_of_lower_priority_does_not_inherit_the_deferral() {
 
 /// A task of CPU 0 that outranks the program and shares Notification 0 with the sender. It is
 /// suspended.
-fn better_sender(s: &mut Scene, note: Cap) -> Tcb {
+pub fn better_sender(s: &mut Scene, note: Cap) -> Tcb {
     let (process, better) = s.somebody(0, PROGRAM + 1);
     s.w.give(note, process, Cap(NOTES));
     s.w.must(0, Op::TaskSuspend, &[better.cap.arg()]);
@@ -169,7 +169,7 @@ fn better_sender(s: &mut Scene, note: Cap) -> Tcb {
 }
 
 /// Lets a suspended task of CPU 0 raise a bit, and suspends it again.
-fn notify_and_suspend(s: &mut Scene, task: &Tcb) {
+pub fn notify_and_suspend(s: &mut Scene, task: &Tcb) {
     s.w.must(0, Op::TaskResume, &[task.cap.arg()]);
     notify(s, task, 0);
     s.w.must(0, Op::TaskSuspend, &[task.cap.arg()]);

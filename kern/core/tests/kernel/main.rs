@@ -37,6 +37,7 @@ mod meanwhile;
 mod memory;
 mod migration;
 mod narrow_time;
+mod outranked;
 mod page_ends;
 mod pages;
 mod pcids;

@@ -233,6 +233,16 @@ impl Crowd {
         Task::at(Cap(self.first.0 + number))
     }
 
+    /// Returns how many tasks were made.
+    pub fn count_made(&self) -> u32 {
+        self.made
+    }
+
+    /// Returns the CPU time of a task that was made with some.
+    pub fn time(&self, number: u32) -> SchedContext {
+        SchedContext::at(Cap(self.first.0 + self.count + number))
+    }
+
     /// Lets the next tasks be made where the first ones were: those are gone.
     pub fn restart(&mut self) {
         self.made = 0;

@@ -1,6 +1,7 @@
 //! The attacks, by family. The book's chapter on hostile programs says what each stands for.
 
 mod calls;
+mod deep;
 mod floods;
 mod memory;
 mod numbers;
@@ -55,4 +56,15 @@ pub const ATTACKS: &[Attack] = &[
     attack("wide-group", calls::wide_group),
     attack("process-numbers", numbers::hoard),
     attack("spent-numbers", numbers::spend),
+    attack("far-slots", deep::far_slots),
+    attack("hostages", deep::hostages),
+    attack("page-views", deep::page_views),
+    attack("deadline-chains", deep::deadline_chains),
+    attack("killed-lender", deep::killed_lender),
+    attack("broadcasts", deep::broadcasts),
+    attack("full-messages", deep::full_messages),
+    attack("call-crowd", deep::call_crowd),
+    attack("lent-deadlines", deep::lent_deadlines),
+    attack("large-over-small", deep::large_over_small),
+    attack("pages-both-ways", deep::pages_both_ways),
 ];
