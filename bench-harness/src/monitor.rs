@@ -23,10 +23,10 @@ pub fn where_are_the_cpus(socket: &Path, kernel: &Path) -> Vec<String> {
     cpus(&text).map(|cpu| cpu.describe(file.as_ref())).collect()
 }
 
-/// Writes the memory and the registers of a stopped machine as an ELF core file. Returns a line
-/// that says where the file is.
+/// Writes the memory of a stopped machine, at the addresses where the first CPU sees it, and the
+/// registers as an ELF core file. Returns a line that says where the file is.
 pub fn keep_memory(socket: &Path, file: &Path) -> Option<String> {
-    ask(socket, &[&format!("dump-guest-memory {}", file.display())], DUMP_PATIENCE)?;
+    ask(socket, &[&format!("dump-guest-memory -p {}", file.display())], DUMP_PATIENCE)?;
     file.is_file().then(|| format!("its memory, for gdb: {}", file.display()))
 }
 

@@ -260,6 +260,13 @@ class Kernel:
         """What is in a mailbox, oldest first: the addresses of nodes."""
         mailbox = cpu["mailbox"]
         node_type = kernel_field_target_of_atomic(mailbox["head"])
+        # What was set aside is older than what is queued.
+        node = read(mailbox, "sorted.first")
+        for _ in range(LIST_MAX):
+            if not node:
+                break
+            yield at(node_type, node)
+            node = read(at(node_type, node), "next")
         node, newest = number(mailbox["first"]), number(mailbox["head"])
         if newest and not node:
             yield None
