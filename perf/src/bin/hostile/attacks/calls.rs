@@ -201,7 +201,7 @@ extern "C" fn head(_: u64) -> ! {
 
 /// Receives, calls the target that the FS base has, and answers.
 #[unsafe(naked)]
-extern "C" fn link() {
+pub extern "C" fn link() {
     naked_asm!(
         "mov eax, {recv}",
         "syscall",

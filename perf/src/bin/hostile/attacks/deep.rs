@@ -21,6 +21,7 @@ use user_rt::layout::slot;
 use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, own, process, task};
 use user_rt::{Result, boot, utcb};
 
+use super::calls::link;
 use crate::attackers::{ATTACKER_PRIORITY, Crowd, Den, alive, alive_if, given_task, sit, starts_at, victims};
 use crate::lab::VICTIM_CPU;
 use crate::victims::LENDER;
@@ -270,25 +271,6 @@ extern "C" fn call_and_rest() {
         "jmp 2b",
         call = const Op::Call as u32,
         recv = const Op::Recv as u32,
-    )
-}
-
-/// Receives, calls the target that the FS base has, and answers.
-#[unsafe(naked)]
-extern "C" fn link() {
-    naked_asm!(
-        "mov eax, {recv}",
-        "syscall",
-        "2:",
-        "rdfsbase rdi",
-        "mov eax, {call}",
-        "syscall",
-        "mov eax, {reply}",
-        "syscall",
-        "jmp 2b",
-        call = const Op::Call as u32,
-        recv = const Op::Recv as u32,
-        reply = const Op::ReplyRecv as u32,
     )
 }
 
