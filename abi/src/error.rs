@@ -93,7 +93,8 @@ errors! {
     WrongCpu = 18, blame Caller;
     /// The object is in use and has to be freed of its users first.
     InUse = 19, blame State;
-    /// The message is longer than its buffer; detail: words allowed.
+    /// The message is longer than its buffer; detail: words allowed. Or it has too many ranges or
+    /// pages ([`pages_max`](crate::pages_max)), or capabilities; detail: how many it can have.
     TooLong = 20, blame Caller;
     /// The VSpace has no frame left for a page table.
     NoTables = 21, blame Resources;

@@ -12,9 +12,20 @@
 
 /// Ranges that a message can have.
 pub const RANGES_MAX: usize = 8;
-/// Pages that a message can have, of whatever size: as many as the kernel moves or shares in one
-/// entry.
+/// Pages that a message with one range can have, of whatever size, and without capabilities: as
+/// many as the kernel moves or shares in one entry. [`pages_max`] is for all messages.
 pub const MESSAGE_PAGES_MAX: u64 = 64;
+/// Each further range takes the place of so many pages: it may be in other page tables.
+pub const RANGE_PAGES: u64 = 6;
+/// The capabilities of a message take the place of so many pages, however many they are.
+pub const CAPS_PAGES: u64 = 14;
+
+/// Returns how many pages a message with so many ranges can have.
+pub const fn pages_max(ranges: usize, caps: bool) -> u64 {
+    let further = ranges.saturating_sub(1) as u64;
+    MESSAGE_PAGES_MAX - further * RANGE_PAGES - if caps { CAPS_PAGES } else { 0 }
+}
+const _: () = assert!(pages_max(RANGES_MAX, true) >= RANGES_MAX as u64);
 
 /// In the access of [`Op::Map`](crate::Op::Map): into the pool of the space, of which messages
 /// carry pages.

@@ -49,11 +49,14 @@ pub const ATTACKS: [Attack; 41] = [
     attack("deadline-chains", "lets deadlines of callers pass that have lent their time down long chains"),
     attack("killed-lender", "kills a task that has lent its time down a long chain"),
     attack("broadcasts", "broadcasts pages to 16 members whose readers wait with deadlines"),
-    attack("full-messages", "sends events of 64 pages, 64 words and 4 capabilities that fail"),
+    attack(
+        "full-messages",
+        "sends events of as many pages as fit, 64 words and 4 capabilities to a full pool",
+    ),
     attack("call-crowd", "lets 900 tasks call the victims' servers"),
     attack("lent-deadlines", "lets deadlines of senders with 64 lent pages pass together"),
     attack("large-over-small", "maps a large frame where small pages have been, in vain"),
-    attack("pages-both-ways", "replies with 64 pages and receives 64"),
+    attack("pages-both-ways", "replies with as many pages as fit, and receives as many with the next call"),
 ];
 
 /// Returns the attacks with these names: all, if there are none.

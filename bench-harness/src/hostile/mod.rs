@@ -231,23 +231,37 @@ fn job(wanted: &Wanted, run: &Run) -> Job {
 
 /// Attacks of the suite: their figures show that everything works, from the marker to the line.
 const SAMPLE: [&str; 2] = ["notify-flood", "priority"];
+/// Attacks whose entries were too long once. On one CPU, where instructions are counted exactly.
+const LONG: [&str; 8] = [
+    "broadcasts",
+    "deadline-chains",
+    "far-slots",
+    "full-messages",
+    "large-over-small",
+    "lent-deadlines",
+    "pages-both-ways",
+    "pool-stall",
+];
 const SAMPLE_SECONDS: f64 = 0.1;
 
-/// Makes two short attacks, and checks that they were seen: a flood steals from somebody, and
-/// nobody gets a priority that was not allowed.
+/// Makes short attacks, and checks that they were seen: a flood steals from somebody, and nobody
+/// gets a priority that was not allowed. No entry is too long.
 pub fn sample(lab: &Lab) -> Result<Tally> {
-    let wanted = Wanted {
-        cpus: 2,
-        only: SAMPLE.map(str::to_owned).to_vec(),
+    let wanted = |cpus: u32, only: &[&str]| Wanted {
+        cpus,
+        only: only.iter().map(|&name| name.to_owned()).collect(),
         seconds: SAMPLE_SECONDS,
         list: false,
         json: false,
         output: PathBuf::new(),
     };
-    let (all, failed) = make(lab, &wanted)?;
+    let (all, failed) = make(lab, &wanted(2, &SAMPLE))?;
     let mut sum = lab.judged("hostile", "every attack has a result", failed.into_iter().next());
     sum += lab.judged("hostile", "attackers escape nowhere", escaped(&all));
     sum += lab.judged("hostile", "stretches have operations", unnamed(&all));
+    let (all, failed) = make(lab, &wanted(1, &LONG))?;
+    let judged = judge(&Totals::of(&all), &failed).err().map(|error| format!("{error:#}"));
+    sum += lab.judged("hostile", "no entry is too long", judged);
     Ok(sum)
 }
 

@@ -7,8 +7,8 @@ use smp::sync::Ordering::{Acquire, Relaxed, Release};
 use smp::sync::UserWord;
 use smp::sync::{AtomicU32, AtomicU64};
 
-use abi::ObjType;
 use abi::events::{CELL_WORDS, Event, EventControl, EventState, pool_pages, stamp};
+use abi::{MSG_UTCB_WORDS, ObjType};
 use smp::cpu::Pin;
 use smp::door::{AtomicLink, Cleared, Ptr, Table};
 use smp::events::{Reserved, Shown};
@@ -155,24 +155,46 @@ impl<'k> ShownPool<'k> {
 
     /// Writes whole cells in a row, from the reserved cell at `position` on.
     pub fn write_list(self, position: u64, words: &[[u64; 2]]) {
-        self.write_words(position, words.as_flattened().iter().copied());
+        self.write_words(position, words.as_flattened());
     }
 
     /// Writes words to cells in a row, from `from` on. Out of line, because inlined into a loop
     /// over pools it would take the loop's registers.
     #[inline(never)]
-    fn write_words(self, from: u64, mut words: impl ExactSizeIterator<Item = u64>) {
-        for position in from..from + words.len().div_ceil(CELL_WORDS) as u64 {
+    fn write_words<W: Readable>(self, from: u64, words: &[W]) {
+        for (position, words) in (from..).zip(words.chunks(CELL_WORDS)) {
             let Some(cell) = self.cell(position) else { return };
-            cell.iter().zip(&mut words).for_each(|(place, word)| place.store(word, Relaxed));
+            cell.iter().zip(words).for_each(|(place, word)| place.store(word.read(), Relaxed));
         }
     }
 
-    /// Writes an event and its words to reserved cells, from `position` on.
+    /// Writes an event and its words to reserved cells, from `position` on. `text` has all words
+    /// that a message can have.
+    #[expect(clippy::disallowed_types, reason = "user level shares it")]
     #[inline]
-    pub fn write(self, position: u64, event: Event, words: impl ExactSizeIterator<Item = u64>) {
+    pub fn write(self, position: u64, event: Event, text: &[UserWord; MSG_UTCB_WORDS]) {
         self.write_header(position, event);
-        self.write_words(position + 1, words.take(event.info.words()));
+        self.write_words(position + 1, text.get(..event.info.words()).unwrap_or(text));
+    }
+}
+
+/// A word that is copied to a pool.
+trait Readable {
+    fn read(&self) -> u64;
+}
+
+impl Readable for u64 {
+    #[inline(always)]
+    fn read(&self) -> u64 {
+        *self
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+impl Readable for UserWord {
+    #[inline(always)]
+    fn read(&self) -> u64 {
+        self.load(Relaxed)
     }
 }
 

@@ -122,6 +122,13 @@ pub const POOL_PAGE_WORK: u64 = limit(110, 1 << 6);
 /// Work that comes on top if other pools have the page, too.
 pub const SHARED_PAGE_WORK: u64 = limit(150, 1 << 6);
 
+/// Work of a message with pages, without its ranges and pages: checks, words, and the wake of who
+/// gets it.
+pub const LOAD_WORK: u64 = limit(1_200, 1 << 7);
+
+/// Work of a range of pages in a message, without its pages: each may be in other tables.
+pub const RANGE_WORK: u64 = limit(700, 1 << 6);
+
 /// Work of a page that is lent.
 pub const LEND_WORK: u64 = limit(75, 1 << 6);
 

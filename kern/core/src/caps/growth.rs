@@ -18,11 +18,13 @@
 //! can be reached, whatever table follows ([`Reach`]). Otherwise a process that lends a table would
 //! also lend tables that are added after it.
 
+use core::ops::Range;
+
 use abi::{Cap, Error, Op};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
-use kern_base::slot::{CNode, Place, TABLES_MAX};
+use kern_base::slot::{CNode, Place, Slot, TABLES_MAX};
 use smp::door::Ref;
 
 use crate::rooms::Caps;
@@ -53,6 +55,22 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Returns how many slots the tables within reach have together.
     pub fn slots_in(self, reach: Reach<'k>) -> usize {
         self.tables_in(reach).map(|table| table.get().slots.known().len()).sum()
+    }
+
+    /// Returns the slots within reach whose numbers are in a range, each with its number. It looks
+    /// for the first one's table only once.
+    pub fn slots_of(
+        self,
+        reach: Reach<'k>,
+        numbers: Range<usize>,
+    ) -> impl Iterator<Item = (usize, Ref<'k, Slot>)> {
+        let mut base = 0;
+        self.tables_in(reach).flat_map(move |table| {
+            let (start, slots) = (base, &table.get().slots);
+            base += slots.known().len();
+            let here = numbers.start.max(start + 1)..numbers.end.min(base);
+            here.filter_map(move |number| Some((number, slots.get_but_first(self.pin(), number - start)?)))
+        })
     }
 
     /// Returns a slot by its number, which user level chose.

@@ -18,8 +18,11 @@ use smp::sync::Ordering::Relaxed;
 use crate::args::Args;
 use crate::caps::growth::Reach;
 use crate::rooms::Caps;
+use crate::work::LOOK_WORK;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
+/// Work of a look at a capability and at its group's record.
+const HOLDING_WORK: u64 = 4 * LOOK_WORK;
 /// Rights of a group's capability with DELETE in a process without a member record.
 const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0 | Rights::LISTEN.0);
 
@@ -58,17 +61,19 @@ impl<'k, M: Machine> Caps<'k, M> {
         let reach = self.cspace_of(process)?;
         let slots = self.slots_in(reach);
         let end = slots.min(first.saturating_add(HOLDING_LOOKS));
-        for at in first.max(1)..end {
-            let slot = self.slot_in(reach, at).map(|place| place.slot);
-            if slot.is_some_and(|slot| self.holds(process, slot, wanted, rights)) {
+        let go_on_at = |at: usize| {
+            me.regs.r8.set(at as u64);
+            Err(Refusal::More)
+        };
+        for (at, slot) in self.slots_of(reach, first..end) {
+            if self.holds(process, slot, wanted, rights) {
                 return Ok(Answer::one(at as u64));
             }
+            if !self.spend(HOLDING_WORK) {
+                return go_on_at(at + 1);
+            }
         }
-        if end < slots {
-            me.regs.r8.set(end as u64);
-            return Err(Refusal::More);
-        }
-        Ok(Answer::DONE)
+        if end < slots { go_on_at(end) } else { Ok(Answer::DONE) }
     }
 
     /// Returns all slots of a process.
@@ -106,19 +111,21 @@ impl<'k, M: Machine> Caps<'k, M> {
         let bulk = &me.get().utcb(self.pin()).bulk;
         let first = (from.index() as usize).max(1);
         let end = slots.min(first.saturating_add(HOLDING_LOOKS));
-        let (mut at, mut count) = (first, 0);
         let mut places = bulk.chunks_exact(abi::audit::CAP_ENTRY_WORDS).take(CAP_LIST_MAX);
-        while at < end && count < CAP_LIST_MAX {
-            let entry = self.slot_in(reach, at).and_then(|place| self.entry_of(place.slot, at as u32));
-            at += 1;
-            let Some(entry) = entry else { continue };
+        let (mut after, mut count) = (end.max(first), 0);
+        for (at, slot) in self.slots_of(reach, first..end) {
+            let Some(entry) = self.entry_of(slot, at as u32) else { continue };
             let Some(place) = places.next() else { break };
             for (word, value) in place.iter().zip(entry.words()) {
                 word.store(value, Relaxed);
             }
             count += 1;
+            if count == CAP_LIST_MAX {
+                after = at + 1;
+                break;
+            }
         }
-        let next = if at < slots { at } else { 0 };
+        let next = if after < slots { after } else { 0 };
         Ok(Answer::Values([next as u64, count as u64, 0, 0]))
     }
 

@@ -67,16 +67,19 @@ impl<'k, M: Machine> Door<'k, M> {
         // Not for the running task: what a timeout sends has the lowest rank.
         self.sched.works_for.set(LOWEST_RANK);
         let lowest = self.time().lowest_above();
-        while self.has_work(WAKE_WORK) && self.expire_one(now, lowest..PRIORITIES) {}
+        while self.expire_one(now, lowest..PRIORITIES) {}
         let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
-        let _ = (0..PROGRAM_WAKES)
-            .all(|n| (n == 0 || self.has_work(WAKE_WORK)) && self.expire_one(now, awake.min(lowest)..lowest));
+        let _ = (0..PROGRAM_WAKES).all(|_| self.expire_one(now, awake.min(lowest)..lowest));
         self.sched.works_for.set(0);
     }
 
-    /// Ends the wait of one task, if a deadline of these priorities has passed. Returns whether one
-    /// has.
+    /// Ends the wait of one task, if a deadline of these priorities has passed and the entry has
+    /// work left. Returns whether it did. An entry of the timer begins with this, so it ends one
+    /// wait at least.
     fn expire_one(self, now: u64, priorities: Range<usize>) -> bool {
+        if !self.has_work(WAKE_WORK) {
+            return false;
+        }
         let expired = self.sched.deadlines.pop_expired(self.pin(), now, priorities);
         let Some(task) = expired else { return false };
         self.note_work(WAKE_WORK);

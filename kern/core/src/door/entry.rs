@@ -62,12 +62,11 @@ impl<'k, M: Machine> Door<'k, M> {
             self.timer_fired();
         }
         // A better task that wakes in time does not wait for mail, too. Urgent mail interrupts it.
+        // A message with pages does not come after much work of the timer.
         let is_other = self.hot.current.addr() != before.map_or(0, Ref::addr);
-        let (look, runs) = if what == Interrupt::Timer && is_other && self.outranks(time) {
-            (Look::NotYet, None)
-        } else {
-            self.look(began)
-        };
+        let waits = || is_other && self.outranks(time) || !self.has_work(1) && self.next_has_pages();
+        let (look, runs) =
+            if what == Interrupt::Timer && waits() { (Look::NotYet, None) } else { self.look(began) };
         if let Some(task) = before {
             self.save_preempted(task);
         }

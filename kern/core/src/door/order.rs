@@ -26,8 +26,8 @@ use crate::rooms::Door;
 const FOLLOWING: u64 = ctl::RECALL | ctl::TIME | ctl::UNLEND;
 
 impl<M: Machine> Door<'_, M> {
-    /// Returns whether a message lets pages in, its own or those of a sender that waits for room.
-    /// That may be the work of a whole entry.
+    /// Returns whether a message lets pages in: its own, those of a sender that waits for room, or
+    /// those of a call that waits to be received. That may be the work of a whole entry.
     pub fn has_pages(self, mail: &Mail) -> bool {
         match mail {
             Mail::Message(parcel) => parcel.message(self.pin()).is_some_and(|msg| {
@@ -35,8 +35,12 @@ impl<M: Machine> Door<'_, M> {
             }),
             Mail::Control(task) => {
                 let task = task.get(self.pin());
-                task.get().ctl.glance() & ctl::ROOM != 0
-                    && self.open(task).is_some_and(|reader| self.events().poster_sends_pages(reader))
+                let bits = task.get().ctl.glance();
+                bits & (ctl::ROOM | ctl::RECEIVE) != 0
+                    && self.open(task).is_some_and(|task| {
+                        bits & ctl::ROOM != 0 && self.events().poster_sends_pages(task)
+                            || bits & ctl::RECEIVE != 0 && self.ipc().next_call_has_pages(task)
+                    })
             }
             _ => false,
         }

@@ -17,9 +17,9 @@
 //! Each member that opened a window shares the pages that the message names, as with an event that
 //! carries pages ([`crate::events::payloads`]). Pages cannot be moved. They are lent once: the
 //! share for the first member makes them read-only for all CPUs. So only the first share waits for
-//! a shootdown, and no member gets anything before the shootdown is over. One entry shares at most
-//! as many pages as one message may have, but always completes one member's share. It reads the
-//! list of pages once.
+//! a shootdown, and no member gets anything before the shootdown is over. One entry serves as many
+//! members as its [work](crate::work) allows for these ranges and pages, and always completes one
+//! member's share. It reads the list of pages once.
 
 use abi::events::{BROADCAST, Event, Progress};
 use abi::{Error, FLAG_CAPS, MsgInfo, Rights, Target};
@@ -28,7 +28,9 @@ use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
-use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS, BROADCAST_WORDS, MESSAGE_PAGES_MAX};
+use kern_base::limits::{
+    BROADCAST_LOOKS, BROADCAST_STEPS, BROADCAST_WORDS, ENTRY_WORK, LOAD_WORK, RANGE_WORK, SHARED_PAGE_WORK,
+};
 use kern_base::machine::Machine;
 use smp::door::Ref;
 use smp::events::Turn;
@@ -120,8 +122,9 @@ impl<'k, M: Machine> Events<'k, M> {
         let (group, from) = self.group_to_tell(me, args, rights_of(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());
         let mut ranges = Ranges::new();
-        let pages = self.payload().ranges_to_share(me.object(), &mut ranges)?.max(1);
-        let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(BROADCAST_STEPS)) as u16;
+        let pages = self.payload().ranges_to_share(me.object(), words.info, &mut ranges)?;
+        let work = LOAD_WORK + ranges.len() as u64 * RANGE_WORK + pages * SHARED_PAGE_WORK;
+        let bound = (ENTRY_WORK / work).clamp(1, u64::from(BROADCAST_STEPS)) as u16;
         let (sender, event) = (me.object(), loaded_event(words, from, group.get().header.identity()));
         let put = |pool| self.put_loaded(&Loaded { pool, sender, event, ranges: &ranges, turn: Turn::Any });
         let (part, progress) = self.send_to_some(me, group, begun, bound, put);

@@ -65,7 +65,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let pages = words.info.has(FLAG_PAGES);
         let mut ranges = Ranges::new();
         if pages {
-            self.payload().ranges_of(me.object(), &mut ranges)?;
+            self.payload().ranges_of(me.object(), words.info, &mut ranges)?;
         }
         let lend = |in_vain| {
             if pages { self.payload().lend_ranges(me, &ranges, in_vain) } else { Ok(false) }
@@ -112,7 +112,7 @@ impl<'k, M: Machine> Events<'k, M> {
     ) -> Result<bool> {
         let mut ranges = Ranges::new();
         if event.info.has(FLAG_PAGES) {
-            self.payload().ranges_of(sender, &mut ranges)?;
+            self.payload().ranges_of(sender, event.info, &mut ranges)?;
         }
         let loaded = Loaded { pool, sender, event, ranges: &ranges, turn: Turn::Waiting };
         self.put_loaded(&loaded).map_err(|refusal| self.payload().later(refusal))
@@ -151,8 +151,7 @@ impl<'k, M: Machine> Events<'k, M> {
         if event.info.has(FLAG_PAGES) {
             shown.write_list(at + pages_at(event.info), &arrived);
         }
-        let text = &sender.get().utcb(self.pin()).msg;
-        shown.write(at, event, text.iter().map(|word| word.load(Relaxed)));
+        shown.write(at, event, &sender.get().utcb(self.pin()).msg);
         if pool.get().reserved.publish(&shown, at) {
             self.call_reader(pool);
         }

@@ -22,7 +22,7 @@
 use core::mem::take;
 
 use abi::events::Event;
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, Op, PAGE_SIZE, Rights, Target};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target};
 use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::flags::FLAG_EVENT;
@@ -120,8 +120,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let Ok(at) = reserved.reserve(&shown, abi::events::cells(event.info.words()), turn) else {
             return false;
         };
-        let text = &sender.get().utcb(self.pin()).msg;
-        shown.write(at, event, text.iter().map(|word| word.load(Relaxed)));
+        shown.write(at, event, &sender.get().utcb(self.pin()).msg);
         if reserved.publish(&shown, at) {
             self.call_reader(pool);
         }
@@ -258,7 +257,7 @@ impl<'k, M: Machine> Events<'k, M> {
                 return;
             };
             // The pages of one message are about an entry's work.
-            let may = take(&mut is_first) || !self.sends_pages(sender) && self.spend(WAKE_WORK);
+            let may = take(&mut is_first) || !self.payload().sends_pages(sender) && self.spend(WAKE_WORK);
             if !may {
                 return self.outbox().raise_control(reader.object(), ctl::ROOM);
             }
@@ -279,11 +278,7 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Returns whether the first sender that waits for room in a task's pool sends pages.
     pub fn poster_sends_pages(self, reader: OpenTask<'k>) -> bool {
-        reader.posters.tasks().first(self.pin()).is_some_and(|sender| self.sends_pages(sender))
-    }
-
-    fn sends_pages(self, sender: Ref<'k, Task>) -> bool {
-        sender.get().message(self.pin()).is_some_and(|msg| msg.info().has(FLAG_PAGES))
+        reader.posters.tasks().first(self.pin()).is_some_and(|sender| self.payload().sends_pages(sender))
     }
 
     /// Puts the event of a sender that waits for room into the pool. Returns whether there was

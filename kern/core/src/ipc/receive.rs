@@ -17,6 +17,7 @@ use crate::{Answer, OpenTask, Refusal, Result};
 impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::Recv`].
     pub fn recv(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        self.begin_work();
         self.drop_unanswered(me);
         self.receive(me, args)
     }
@@ -145,11 +146,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Takes the best queued call that can be received. Returns whether there was one. Continues by
-    /// mail if the entry has no work left after a call that cannot be received; until then the task
-    /// waits.
+    /// mail if the entry has no work left after a call that cannot be received, or for the pages of
+    /// a call; until then the task waits.
     fn accept_next(self, me: OpenTask<'k>) -> bool {
         for step in 0..REFUSED_STEPS {
-            if step > 0 && !self.has_work(WAKE_WORK) {
+            let is_late = step > 0 && !self.has_work(WAKE_WORK);
+            if is_late || !self.has_work(1) && self.next_call_has_pages(me) {
                 break;
             }
             let Some(block) = me.next_call(self.pin()) else { return false };
@@ -168,6 +170,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.outbox().raise_control(me.object(), ctl::RECEIVE);
         }
         false
+    }
+
+    /// Returns whether the call that a task receives next has pages.
+    pub fn next_call_has_pages(self, task: OpenTask<'k>) -> bool {
+        task.callers().tasks().first(self.pin()).is_some_and(|caller| self.payload().sends_pages(caller))
     }
 
     /// Receives a queued call. The receiver continues on the caller's time.

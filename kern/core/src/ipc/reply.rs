@@ -43,6 +43,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out a ReplyRecv whose reply has a payload.
     #[inline(never)]
     fn reply_recv_payload(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
+        self.begin_work();
         if let Some(caller) = me.caller(self.pin()) {
             let words = self.payload().give_reply(me, caller, args.with_payload(args.words()?))?;
             if let Some(block) = me.take_caller(self.pin()) {
@@ -57,6 +58,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out a ReplyRecv if bits or calls are pending, or the current call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
+        self.begin_work();
         let mut words = args.with_payload(args.words()?);
         if let Some(caller) = me.caller(self.pin()) {
             let fault = me.serves_fault();

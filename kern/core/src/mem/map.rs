@@ -377,11 +377,12 @@ impl<'k, M: Machine> Mem<'k, M> {
             return Refusal::new(Error::Mapped, address);
         }
         match self.tables().first_taken(spot.vspace, was) {
-            Some(entry) => match entry.shootdown() {
+            Err(refusal) => refusal,
+            Ok(Some(entry)) => match entry.shootdown() {
                 Some(stamp) => self.tlb().wait_free(Some(me), stamp),
                 None => Refusal::new(Error::Mapped, address),
             },
-            None => {
+            Ok(None) => {
                 spot.vspace.get().last_leaf.store(NO_LEAF, Relaxed);
                 if self.clear(spot, address) {
                     self.tlb().shoot_space(spot.vspace);

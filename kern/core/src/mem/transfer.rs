@@ -19,8 +19,10 @@
 //! all other pages, and for all pages of a message that has one of those. It takes the lock of each
 //! page.
 
+use core::cell::Cell;
+
 use abi::audit::may;
-use abi::{Error, PageMode, PageRange};
+use abi::{Error, PageMode, PageRange, RANGES_MAX};
 use kern_base::frames::{Counts, FrameInfo, LockedFrame};
 use kern_base::limits::{FORGET_EACH, STAMPS_SETTLED, VAIN_WORK};
 use kern_base::machine::{Access, Machine};
@@ -62,6 +64,10 @@ struct Part<'k> {
     sources: &'k [Entry],
     targets: &'k [Entry],
 }
+
+/// Where the first page of each row is in the page tables: indices in the giving and in the taking
+/// space. The locks of both are held until the rows are passed, so a table stays where it is.
+type Starts = [Cell<Option<(u32, u32)>>; RANGES_MAX];
 
 /// What the checks of a message's pages have changed.
 struct Checks {
@@ -296,7 +302,8 @@ impl<'k, M: Machine> Mem<'k, M> {
             self.may_hand_over(all)?;
         }
         let mut checks = Checks { counted: 0, settled: 0 };
-        let checked = self.check_rows(all, &mut checks);
+        let starts = [const { Cell::new(None) }; RANGES_MAX];
+        let checked = self.check_rows(all, &starts, &mut checks);
         let common = match checked.and_then(|common| last().map(|()| common)) {
             Ok(common) => common,
             Err(refusal) => {
@@ -304,8 +311,8 @@ impl<'k, M: Machine> Mem<'k, M> {
                 return Err(refusal);
             }
         };
-        for row in rows {
-            self.each_part(all, row, |part| {
+        for (row, start) in rows.iter().zip(&starts) {
+            self.each_part(all, row, start, |part| {
                 match row.range.mode {
                     _ if common => self.pass_common(row.range.large, &part),
                     PageMode::Move => self.pass_moved(&part),
@@ -405,11 +412,19 @@ impl<'k, M: Machine> Mem<'k, M> {
         self,
         all: Transfer<'_, 'k>,
         row: &Row,
+        start: &Cell<Option<(u32, u32)>>,
         mut work: impl FnMut(Part<'k>) -> Result<()>,
     ) -> Result<()> {
         let mut number = 0;
         while number < row.range.count {
-            let (source, target) = self.pair_at(all, row, number)?;
+            let known = start.get().filter(|_| number == 0).and_then(|start| self.pair_of(all, row, start));
+            let (source, target) = match known {
+                Some(pair) => pair,
+                None => self.pair_at(all, row, number)?,
+            };
+            if number == 0 {
+                start.set(Some((source.index as u32, target.index as u32)));
+            }
             let targets = self.tables().row_from(target, (row.range.count - number) as usize);
             let sources = self.tables().row_from(source, targets.len());
             let targets = &targets[..sources.len().min(targets.len())];
@@ -417,6 +432,19 @@ impl<'k, M: Machine> Mem<'k, M> {
             number += targets.len() as u64;
         }
         Ok(())
+    }
+
+    /// Returns the entries of the first page of a row, which were found before.
+    #[inline(always)]
+    fn pair_of(
+        self,
+        all: Transfer<'_, 'k>,
+        row: &Row,
+        (source, target): (u32, u32),
+    ) -> Option<(Spot<'k>, Spot<'k>)> {
+        let level = if row.range.large { LARGE } else { SMALL };
+        let source = self.tables().spot_at(all.from, source as usize, level)?;
+        Some((source, self.tables().spot_at(all.to, target as usize, level)?))
     }
 
     /// Returns the entries of page `number` of a row, in the giving and in the taking space. Makes
@@ -440,10 +468,10 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Checks that all pages of a message may be sent now. Returns whether all of them can take the
     /// common way. Counts in `checks` what it has changed, also when it refuses.
     #[inline(always)]
-    fn check_rows(self, all: Transfer<'_, 'k>, checks: &mut Checks) -> Result<bool> {
+    fn check_rows(self, all: Transfer<'_, 'k>, starts: &Starts, checks: &mut Checks) -> Result<bool> {
         let mut common = true;
-        for row in all.rows {
-            self.each_part(all, row, |part| {
+        for (row, start) in all.rows.iter().zip(starts) {
+            self.each_part(all, row, start, |part| {
                 if row.range.mode != PageMode::Move {
                     common = false;
                     return self.check_general::<false>(all.alone, row, &part, 0, checks);

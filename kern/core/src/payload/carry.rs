@@ -58,7 +58,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         if info.has(FLAG_CAPS) {
             return self.pass_with_grants(sender, receiver, info, patience);
         }
-        self.pass_pages(sender, receiver, patience, || Ok(()))
+        self.pass_pages(sender, receiver, info, patience, || Ok(()))
     }
 
     #[inline(never)]
@@ -74,8 +74,11 @@ impl<'k, M: Machine> Payload<'k, M> {
         self.prepare_grants(sender, to, patience, &mut prepared)?;
         let marked = &prepared;
         let last = move || self.mark_disposals(sender, marked);
-        let ready =
-            if info.has(FLAG_PAGES) { self.pass_pages(sender, receiver, patience, last) } else { last() };
+        let ready = if info.has(FLAG_PAGES) {
+            self.pass_pages(sender, receiver, info, patience, last)
+        } else {
+            last()
+        };
         if let Err(refusal) = ready {
             self.unprepare_grants(&prepared);
             return Err(refusal);
@@ -88,6 +91,11 @@ impl<'k, M: Machine> Payload<'k, M> {
             self.security().audit_untaken(sender, labels);
         }
         Ok(())
+    }
+
+    /// Returns whether the message that a waiting task sends has pages.
+    pub fn sends_pages(self, sender: Ref<'k, Task>) -> bool {
+        sender.get().message(self.pin()).is_some_and(|msg| msg.info().has(FLAG_PAGES))
     }
 
     /// Transfers the payload of a message that has waited.
@@ -132,7 +140,11 @@ impl<'k, M: Machine> Payload<'k, M> {
             self.look_for_disposals(me)?;
             self.check_grants(me.object())?;
         }
-        if info.has(FLAG_PAGES) { self.lend_pages(me, Patience::Wait, InVain::No).map(drop) } else { Ok(()) }
+        if info.has(FLAG_PAGES) {
+            self.lend_pages(me, info, Patience::Wait, InVain::No).map(drop)
+        } else {
+            Ok(())
+        }
     }
 
     /// Waits until the next slots that the running task offers for capabilities can be filled. A
@@ -183,7 +195,11 @@ impl<'k, M: Machine> Payload<'k, M> {
         }
         me.end_reply_waits();
         match given {
-            Ok(()) => Ok(words),
+            Ok(()) => {
+                // Pages of a call that the replier receives next come in another entry.
+                self.note_work(if words.info.has(FLAG_PAGES) { ENTRY_WORK } else { 0 });
+                Ok(words)
+            }
             Err(refusal) if refusal.is_of_receiver() => {
                 if let Some(labels) = refusal.labels() {
                     self.security().audit_untaken(me.object(), labels);

@@ -13,7 +13,7 @@
 //! two ranges) is the replier's error. A page that is gone is not: the caller may have ended its
 //! memory.
 
-use abi::{Error, MsgInfo, Op, PageMode, PageRange, RANGES_MAX};
+use abi::{Error, FLAG_CAPS, MsgInfo, Op, PageMode, PageRange, RANGES_MAX};
 use kern_base::limits::{LENT_AND_SENT, MESSAGE_PAGES_MAX};
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
@@ -61,9 +61,10 @@ pub struct ReceiveWindow<'k> {
 }
 
 impl<'k, M: Machine> Payload<'k, M> {
-    /// Reads the ranges that a task's UTCB lists. Each word is read once. Another thread may write
-    /// other ranges there at any time, so a check holds only for the ranges of the same reading.
-    pub fn ranges_of(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<()> {
+    /// Reads the ranges that a task's UTCB lists for a message. Each word is read once. Another
+    /// thread may write other ranges there at any time, so a check holds only for the ranges of the
+    /// same reading.
+    pub fn ranges_of(self, task: Ref<'k, Task>, info: MsgInfo, ranges: &mut Ranges) -> Result<()> {
         let utcb = task.get().utcb(self.pin());
         let count = utcb.range_count.load(Relaxed);
         let count = usize::try_from(count).ok().filter(|count| *count <= RANGES_MAX);
@@ -76,14 +77,14 @@ impl<'k, M: Machine> Payload<'k, M> {
             pages += range.count;
             let _ = ranges.push(range);
         }
-        refuse_if(pages > MESSAGE_PAGES_MAX, Refusal::new(Error::TooLong, MESSAGE_PAGES_MAX))?;
-        Ok(())
+        let most = abi::pages_max(count, info.has(FLAG_CAPS)).min(MESSAGE_PAGES_MAX);
+        refuse_if(pages > most, Refusal::new(Error::TooLong, most))
     }
 
     /// Reads the ranges that a task's UTCB lists, and refuses ranges to be moved.
     /// Returns: the number of pages.
-    pub fn ranges_to_share(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<u64> {
-        self.ranges_of(task, ranges)?;
+    pub fn ranges_to_share(self, task: Ref<'k, Task>, info: MsgInfo, ranges: &mut Ranges) -> Result<u64> {
+        self.ranges_of(task, info, ranges)?;
         match ranges.iter().find(|range| range.mode == PageMode::Move) {
             Some(range) => Err(no_page(range.address)),
             None => Ok(pages_in(ranges)),
@@ -120,6 +121,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         self,
         sender: Ref<'k, Task>,
         receiver: Ref<'k, Task>,
+        info: MsgInfo,
         patience: Patience,
         last: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
@@ -128,7 +130,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let to = ReceiveWindow { space: self.space_of(receiver)?, start, bytes, shared: false };
         let tell = |place: usize, words| store(&utcb.ranges[place], words);
         let mut ranges = Ranges::new();
-        self.ranges_of(sender, &mut ranges)?;
+        self.ranges_of(sender, info, &mut ranges)?;
         let passed = self.pass_pages_to(sender, &ranges, &to, last, tell);
         let (count, _) = passed.map_err(|refusal| of_message(refusal, &ranges, patience))?;
         utcb.range_count.store(count, Relaxed);
@@ -163,9 +165,15 @@ impl<'k, M: Machine> Payload<'k, M> {
     /// Lends the pages of the running task's message, as a transfer needs whose giving space other
     /// CPUs may have loaded. The task may have to wait.
     /// Returns: whether this was the work of an entry.
-    pub fn lend_pages(self, me: OpenTask<'k>, patience: Patience, in_vain: InVain) -> Result<bool> {
+    pub fn lend_pages(
+        self,
+        me: OpenTask<'k>,
+        info: MsgInfo,
+        patience: Patience,
+        in_vain: InVain,
+    ) -> Result<bool> {
         let mut ranges = Ranges::new();
-        self.ranges_of(me.object(), &mut ranges)?;
+        self.ranges_of(me.object(), info, &mut ranges)?;
         self.lend_ranges(me, &ranges, in_vain).map_err(|refusal| of_message(refusal, &ranges, patience))
     }
 
@@ -208,7 +216,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         task.set_lends_pages(false);
         let mut ranges = Ranges::new();
         // Ranges before the first malformed one were lent.
-        let _ = self.ranges_of(task.object(), &mut ranges);
+        let _ = self.ranges_of(task.object(), MsgInfo(0), &mut ranges);
         // A process whose address space has ended has no pages to take back.
         let Ok(space) = self.space_of(task.object()) else { return };
         self.note_work(pages_in(&ranges) * BACK_WORK);
@@ -227,7 +235,7 @@ impl<'k, M: Machine> Payload<'k, M> {
         let pass = || self.pass_payload(me.object(), receiver, info, patience);
         // Other processes may keep dropping pages that they share with a replier.
         let may_wait = patience == Patience::Wait || me.count_reply_wait(REPLY_WAITS);
-        let lend = |in_vain| if may_wait { self.lend_pages(me, patience, in_vain) } else { Ok(false) };
+        let lend = |in_vain| if may_wait { self.lend_pages(me, info, patience, in_vain) } else { Ok(false) };
         match self.in_one_or_two(self.space_of(me.object())?, me.has_lent_pages(), lend, pass) {
             Ok(()) => me.set_lends_pages(false),
             Err(Refusal::AT_ONCE | Refusal::More) if !may_wait => return Err(NOT_READY),

@@ -7,7 +7,7 @@
 use abi::Error;
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::header::FLAG_DYING;
-use kern_base::limits::{LOCK_WORK, UNMAP_WORK};
+use kern_base::limits::{LOCK_WORK, STAMPS_SETTLED, UNMAP_WORK};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::objects::header_of;
@@ -18,7 +18,7 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::rooms::Tables;
 use crate::work::LOOK_WORK;
-use crate::{OpenTask, Refusal, Result};
+use crate::{OpenTask, Refusal, Result, refuse_if};
 
 /// The last page table that was used: its number in the low bits, and above these the 2 MiB that it
 /// maps.
@@ -111,8 +111,9 @@ impl<'k, M: Machine> Tables<'k, M> {
         self.spot_at(vspace, table + index_of(address, level), level)
     }
 
+    /// Returns the entry at an index among a VSpace's entries.
     #[inline(always)]
-    fn spot_at(self, vspace: Ref<'k, VSpace>, index: usize, level: u32) -> Option<Spot<'k>> {
+    pub fn spot_at(self, vspace: Ref<'k, VSpace>, index: usize, level: u32) -> Option<Spot<'k>> {
         Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?.get(), index, level })
     }
 
@@ -190,12 +191,26 @@ impl<'k, M: Machine> Tables<'k, M> {
         }
     }
 
-    /// Returns the first entry that is not free, in the table to which `entry` leads.
-    pub fn first_taken(self, vspace: Ref<'k, VSpace>, entry: Pte) -> Option<Pte> {
+    /// Returns the first entry that is not free, in the table to which `entry` leads. Empties free
+    /// ones before it whose shootdown is over.
+    /// Errors: [`Refusal::More`] after as many of those as one entry may settle.
+    pub fn first_taken(self, vspace: Ref<'k, VSpace>, entry: Pte) -> Result<Option<Pte>> {
         let first = vspace.get().index_at(entry.at().0);
-        let entries =
-            (first..first + ENTRIES).filter_map(|index| vspace.get().entries.get(self.pin(), index));
-        entries.map(|entry| entry.get().load()).find(|entry| !self.tlb().is_free(*entry))
+        let Some(entries) = vspace.get().entries.row(self.pin(), first, ENTRIES) else { return Ok(None) };
+        let mut settled = 0;
+        for place in entries {
+            let entry = place.load();
+            if entry == Pte::EMPTY {
+                continue;
+            }
+            if !self.tlb().is_free(entry) {
+                return Ok(Some(entry));
+            }
+            place.store(Pte::EMPTY);
+            settled += 1;
+            refuse_if(settled == STAMPS_SETTLED, Refusal::More)?;
+        }
+        Ok(None)
     }
 
     /// Returns the address that an entry maps.

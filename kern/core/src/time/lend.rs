@@ -42,6 +42,7 @@ use kern_base::task::{OpenTask, Request, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 
 use crate::rooms::Time;
+use crate::time::search::WALK_WORK;
 
 impl<'k, M: Machine> Time<'k, M> {
     // --- who has what ----------------------------------------------------------------------------
@@ -334,7 +335,10 @@ impl<'k, M: Machine> Time<'k, M> {
     /// the best in the queue, or one whose call it keeps. Returns whether one of the first
     /// [`CALL_STEPS`] callers has any; a search checks all.
     pub fn borrow(self, task: OpenTask<'k>) -> bool {
-        let resting = |caller| self.resting_time(caller).map(|sc| (caller, sc));
+        let resting = |caller| {
+            self.note_work(WALK_WORK);
+            self.resting_time(caller).map(|sc| (caller, sc))
+        };
         let Some((lender, sc)) = self.callers(task.part()).take(CALL_STEPS).find_map(resting) else {
             return false;
         };

@@ -56,6 +56,11 @@ use smp::door::Ref;
 use crate::outbox::mail::Next;
 use crate::rooms::Time;
 
+/// Work of one step of a search.
+const STEP_WORK: u64 = 110;
+/// Work of one step along calls that searches for nothing.
+pub const WALK_WORK: u64 = 40;
+
 /// The outcome of one step of a search.
 enum Found<'k> {
     /// The search continues at this caller, with this step.
@@ -136,6 +141,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn time_came(self, task: OpenTask<'k>) {
         let mut at = task;
         for step in 0.. {
+            self.note_work(WALK_WORK);
             let task = at;
             if task.is_runnable() {
                 if self.time_of(task).is_none() {
@@ -172,6 +178,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn unlend(self, from: Ref<'k, Task>) -> Option<(OpenTask<'k>, Ref<'k, SchedContext>)> {
         let mut at = from;
         for _ in 0..CALL_STEPS {
+            self.note_work(WALK_WORK);
             let Some(callee) = self.callee_of(at) else { break };
             if !callee.time.is_lent_by(at) {
                 return None;
@@ -276,6 +283,7 @@ impl<'k, M: Machine> Time<'k, M> {
         let mut search = if self.outbox().is_asked_back(asker, msg) { search.lost() } else { search };
         let mut next = Next::Go(self.id());
         for _ in 0..CALL_STEPS {
+            self.note_work(STEP_WORK);
             let at = search.at.get(self.pin());
             match self.step(asker, msg, search) {
                 Found::Way(at, step) => search = search.moved(at, step),

@@ -16,7 +16,7 @@ use smp::door::Ref;
 use smp::host_test;
 use smp::sync::Ordering::Relaxed;
 
-use crate::pages::{FROM, WINDOW, lists as lists_pages, pooled, transfer};
+use crate::pages::{FROM, WINDOW, arrived, lists as lists_pages, opens, pooled, transfer};
 use crate::scene::{Scene, call};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
@@ -323,6 +323,39 @@ fn stamps_are_removed_in_several_entries() {
         &[space.arg(), third.vspace.arg(), words, WINDOW, count],
         2 * MESSAGE_PAGES_MAX / STAMPS_SETTLED,
     );
+}
+
+/// A reply with many pages is the work of an entry: the pages of the call that its replier receives
+/// next come in another one.
+#[test]
+fn pages_of_a_reply_and_of_the_next_call_come_in_two_entries() {
+    let mut s = Scene::unchecked(1, 32 << 20);
+    let (server, to_server) = s.server(0, 10);
+    let (asker, _) = s.running(0, 10);
+    let space = s.process.vspace;
+    pooled(&mut s, space, FROM, 2 * MESSAGE_PAGES_MAX);
+    let [first, second] = [0, MESSAGE_PAGES_MAX]
+        .map(|n| PageRange::new(PageMode::Share, FROM + n * PAGE_SIZE, MESSAGE_PAGES_MAX));
+    let far = WINDOW + (1 << 30);
+    opens(&asker, WINDOW, MESSAGE_PAGES_MAX * PAGE_SIZE);
+    s.w.does_and_run(&asker, Regs::op(Op::Call, &[to_server.0]));
+    assert!(server.is_through(), "it serves the asker");
+    let (giver, _) = s.running(0, 20);
+    lists_pages(&giver, &[second]);
+    s.w.does_and_run(&giver, Regs::op(Op::Call, &[to_server.0]).flag(FLAG_PAGES));
+    opens(&server, far, MESSAGE_PAGES_MAX * PAGE_SIZE);
+    lists_pages(&server, &[first]);
+    s.w.does(&server, Regs::op(Op::ReplyRecv, &[]).flag(FLAG_PAGES));
+    while !asker.is_through() {
+        assert!(s.w.event(0) || s.w.step(0), "the reply comes");
+    }
+    assert_eq!(server.state(), State::Recv, "the other call's pages are not there yet");
+    s.w.run();
+    assert_eq!(server.state(), State::Ready);
+    let come_to =
+        |task: &Tcb| arrived(task).iter().map(|range| (range.address, range.count)).collect::<Vec<_>>();
+    assert_eq!(come_to(&asker), [(WINDOW, MESSAGE_PAGES_MAX)]);
+    assert_eq!(come_to(&server), [(far, MESSAGE_PAGES_MAX)]);
 }
 
 // --- whose work it is ----------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
+use abi::{
+    Cap, Error, FLAG_CAPS, FLAG_PAGES, MAP_POOL, ObjType, Op, PAGE_SIZE, PageMode, PageRange, RANGES_MAX,
+    Target,
+};
 use smp::chaos::Point;
 
 use crate::scene::Scene;
@@ -52,7 +55,7 @@ pub fn opens(task: &Tcb, address: u64, bytes: u64) {
 }
 
 /// What arrived.
-fn arrived(task: &Tcb) -> Vec<PageRange> {
+pub fn arrived(task: &Tcb) -> Vec<PageRange> {
     let utcb = task.object.get().utcb(task.pin());
     let count = utcb.range_count.load(Relaxed) as usize;
     let words = utcb.ranges[..count].iter().map(|words| [0, 1].map(|n: usize| words[n].load(Relaxed)));
@@ -721,4 +724,41 @@ fn a_space_that_ends_gives_its_pool_back() {
     s.w.must(0, Op::Protect, &[INIT.vspace.arg(), 0, WINDOW, 1, 0, 1]);
     s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), 0, WINDOW, 0, 0, 1]);
     assert!(can_map(&mut s, frame));
+}
+
+/// The more ranges a message has, the fewer pages fit, and fewer still with capabilities. The
+/// refusal says how many.
+#[test]
+#[cfg_attr(feature = "small-limits", ignore = "a message can have 4 pages, in whatever ranges")]
+fn ranges_and_capabilities_leave_room_for_fewer_pages() {
+    for (count, caps) in (1..=RANGES_MAX).flat_map(|count| [(count, false), (count, true)]) {
+        let mut s = Scene::unchecked(1, 32 << 20);
+        let (server, to_server) = s.server(0, 10);
+        let (caller, _) = s.running(0, 10);
+        let space = s.process.vspace;
+        pooled(&mut s, space, FROM, 65);
+        opens(&server, WINDOW, 65 * PAGE_SIZE);
+        let most = abi::pages_max(count, caps);
+        for pages in [most + 1, most] {
+            let mut ranges: Vec<PageRange> =
+                (1..count as u64).map(|n| page(FROM + n * PAGE_SIZE - PAGE_SIZE)).collect();
+            let rest = pages + 1 - count as u64;
+            ranges.push(PageRange::new(PageMode::Share, FROM + (count as u64 - 1) * PAGE_SIZE, rest));
+            lists(&caller, &ranges);
+            let flags = FLAG_PAGES | if caps { FLAG_CAPS } else { 0 };
+            s.w.does_and_run(&caller, Regs::op(Op::Call, &[to_server.0]).flag(flags));
+            if pages > most {
+                assert_eq!(
+                    s.w.result(&caller).result().map(drop),
+                    Err((Error::TooLong, most)),
+                    "{count} {caps}"
+                );
+            }
+        }
+        assert_eq!(arrived(&server).len(), count, "{count} ranges, capabilities: {caps}");
+    }
+}
+
+fn page(at: u64) -> PageRange {
+    PageRange::new(PageMode::Share, at, 1)
 }

@@ -2,12 +2,14 @@
 //! share with clients.
 
 use core::arch::naked_asm;
+use core::array;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use abi::events::{EventControl, Progress, Window};
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, GRANTS_MAX, Listening,
-    MESSAGE_PAGES_MAX, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange, RegIndex, Rights, Target,
+    MESSAGE_PAGES_MAX, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange, RANGES_MAX, RegIndex, Rights, Target,
+    pages_max,
 };
 use user_rt::arch::{self, Args, fast, memory, syscall};
 use user_rt::cap::{
@@ -414,8 +416,8 @@ const SLOTS: usize = 5;
 const NOTE: usize = 6;
 const TABLE_SLOTS: u32 = 16_000;
 
-/// Does what `pool-stall` does, with messages that have everything: 64 words, capabilities, and 64
-/// pages in eight ranges.
+/// Does what `pool-stall` does, with messages that have everything: 64 words, as many pages as fit
+/// in up to eight ranges, and capabilities.
 pub fn full_messages(den: &mut Den) -> Result<()> {
     let group: Group = den.nursery.make_group(4, 4)?;
     own_word(0).store(group.cap().0.into(), SeqCst);
@@ -448,18 +450,17 @@ extern "C" fn full_sender(_: u64) -> ! {
     let group = Group::at(Cap(own_word(0).load(SeqCst) as u32));
     let target = group.exposure(READER).0;
     let note = Notification::at(Cap(own_word(NOTE).load(SeqCst) as u32));
-    let each = MESSAGE_PAGES_MAX / 8;
-    // In an order that no row of entries follows.
-    let ranges = [0, 4, 1, 5, 2, 6, 3, 7]
-        .map(|n: u64| PageRange::new(PageMode::Share, PAGES_AT + n * each * PAGE_SIZE, each));
     let caps = [(); GRANTS_MAX].map(|()| grants::copied(&note, Rights::NOTIFY, 0));
-    loop {
-        utcb::current().send_ranges(&ranges);
+    for turn in 0usize.. {
+        let has_caps = turn % 2 == 0;
+        send_many(PAGES_AT, turn / 2, has_caps);
+        let info = MsgInfo::new(1, 64).op(Op::Send).flag(FLAG_PAGES);
+        let info = if has_caps { info.flag(FLAG_CAPS) } else { info };
         utcb::current().send_grants(&caps);
-        let info = MsgInfo::new(1, 64).op(Op::Send).flag(FLAG_PAGES).flag(FLAG_CAPS);
         let _ = syscall(Args { info, rdi: target.0, ..Args::new(Op::Send) });
         own_word(POOL + 1).fetch_add(1, Relaxed);
     }
+    sit(0)
 }
 
 extern "C" fn full_teaser(_: u64) -> ! {
@@ -615,14 +616,21 @@ pub fn pages_both_ways(den: &mut Den) -> Result<()> {
     den.start(cpu, two_way_giver, 0)
 }
 
-fn eight_ranges(from: u64) -> [PageRange; 8] {
-    let each = MESSAGE_PAGES_MAX / 8;
-    [0, 4, 1, 5, 2, 6, 3, 7].map(|n: u64| PageRange::new(PageMode::Share, from + n * each * PAGE_SIZE, each))
+/// Sends as many pages as a message can have, in one, two, four or eight ranges by `turn`, and in
+/// an order that no row of entries follows.
+fn send_many(from: u64, turn: usize, caps: bool) {
+    let count = 1 << (turn % 4);
+    let each = pages_max(count, caps) / count as u64;
+    let ranges: [PageRange; RANGES_MAX] = array::from_fn(|n| {
+        let place = if n % 2 == 0 { n / 2 } else { count / 2 + n / 2 } as u64;
+        PageRange::new(PageMode::Share, from + place * each * PAGE_SIZE, each)
+    });
+    utcb::current().send_ranges(&ranges[..count]);
 }
 
 extern "C" fn two_way_server(_: u64) -> ! {
     let mut _event = ipc::recv();
-    loop {
+    for turn in 0usize.. {
         let came = own::vspace().drop_pages(user_rt::pages::Pooled::new(CALL_TO, MESSAGE_PAGES_MAX)).is_ok();
         utcb::current().open_window(CALL_TO, BYTES);
         if came {
@@ -631,10 +639,11 @@ extern "C" fn two_way_server(_: u64) -> ! {
             for _ in 0..4 {
                 let _ = yield_now();
             }
-            utcb::current().send_ranges(&eight_ranges(REPLY_FROM));
+            send_many(REPLY_FROM, turn, false);
             _event = ipc::reply_recv(&Message::new(1, [0; 4]).with_pages());
         }
     }
+    sit(0)
 }
 
 extern "C" fn two_way_asker(_: u64) -> ! {
@@ -649,8 +658,9 @@ extern "C" fn two_way_asker(_: u64) -> ! {
 
 extern "C" fn two_way_giver(_: u64) -> ! {
     let server = Group::at(Cap(own_word(0).load(SeqCst) as u32)).exposure(READER);
-    loop {
-        utcb::current().send_ranges(&eight_ranges(CALL_FROM));
+    for turn in 0usize.. {
+        send_many(CALL_FROM, turn / 4, false);
         let _ = server.call(&Message::new(1, [0; 4]).with_pages());
     }
+    sit(0)
 }
