@@ -187,10 +187,18 @@ impl Counts {
         self.0 & LEAVING != 0
     }
 
-    /// Returns whether a message may map the page, which is in pools, in one more space. One test
-    /// covers both obstacles: the page leaves its pools, or has the maximum number of mappings.
+    /// Returns whether a message may map the page, which is in pools, in one more space, wherever
+    /// it comes from. One test covers all obstacles: the page leaves its pools, or has half of the
+    /// most mappings, or all.
     pub const fn takes_view(self) -> bool {
-        self.0 & (LEAVING | MAPPED_MAX << MAPPED_SHIFT) == 0
+        self.0 & (LEAVING | (MAPPED_MAX | MAPPED_MAX / 2) << MAPPED_SHIFT) == 0
+    }
+
+    /// Returns whether the page has so many mappings that it cannot be shared once more: the last
+    /// half is for the space where the page first was. So those who got a view of it cannot keep
+    /// it from others.
+    pub const fn is_full_for(self, view: bool) -> bool {
+        self.mapped() >= if view { MAPPED_MAX / 2 } else { MAPPED_MAX }
     }
 
     /// Returns why the page may not get another mapping with this access.

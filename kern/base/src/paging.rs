@@ -64,6 +64,8 @@ const TRANSIT_WRITE: u64 = 1 << 56;
 /// A page of the pool that a write copies, and of which a copy is being made. No other change of
 /// the entry keeps it, except one that shares the page once more.
 const COPYING: u64 = 1 << 57;
+/// A page of the pool that came from another place as a share.
+const VIEW: u64 = 1 << 58;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -276,7 +278,7 @@ impl Pte {
     #[must_use]
     pub const fn in_transit(self) -> Pte {
         let write = if self.0 & WRITE != 0 { TRANSIT_WRITE } else { 0 };
-        Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | TRANSIT | write)
+        Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT | VIEW) | TRANSIT | write)
     }
 
     /// Returns the access of a pool page; for a page in transit, its access before that.
@@ -292,7 +294,7 @@ impl Pte {
     /// in transit.
     #[must_use]
     pub const fn arrived(self, access: Access) -> Pte {
-        Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | ALLOW[access as usize])
+        Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT | VIEW) | ALLOW[access as usize])
     }
 
     /// Returns the entry of a pool page that other spaces map, too: read-only. With `copy`, a write
@@ -310,8 +312,13 @@ impl Pte {
     /// copies the page.
     #[must_use]
     pub const fn view(self, copy: bool) -> Pte {
-        let copy = if copy { COPY } else { 0 };
+        let copy = if copy { COPY | VIEW } else { VIEW };
         Pte(self.0 & (ADDRESS | POOL | LARGE) | ALLOW[Access::Read as usize] | copy)
+    }
+
+    /// Returns whether the page came from another place as a share.
+    pub const fn is_view(self) -> bool {
+        self.0 & VIEW != 0
     }
 
     /// Returns the entry without the mark that a message borrows the page: the message has gone, or
@@ -325,7 +332,7 @@ impl Pte {
     /// message borrows it.
     #[must_use]
     pub const fn unshared(self) -> Pte {
-        Pte(self.0 & !(COPY | LENT))
+        Pte(self.0 & !(COPY | LENT | VIEW))
     }
 
     /// Returns the entry marked: its page has not changed since a copy of it began.

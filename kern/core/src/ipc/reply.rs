@@ -102,6 +102,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         if !self.hot.current.is(me.object()) {
             self.time().make_ready(me);
+            self.time().take_better(me);
         }
         self.time().dispatch();
         Ok(Answer::Settled)

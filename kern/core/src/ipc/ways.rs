@@ -209,14 +209,16 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Queues a call at a task that is not receiving. The caller's time rests with the caller; a
-    /// callee without time continues with it.
+    /// callee that has no time, or less, continues with it.
     fn queue_call(self, block: Block<'k>, callee: OpenTask<'k>, sent: &Sent<'k>) {
         block.write(sent.words, sent.from);
         let priority = self.resting_priority(block.task());
         block.queue_at(sent.callee);
         callee.queue_call(self.pin(), block, priority);
-        if !callee.is_runnable() || self.time().time_of(callee).is_none() {
-            self.time().time_came(callee);
+        let has = if callee.is_runnable() { self.time().time_of(callee) } else { None };
+        match has {
+            Some(has) => self.time().take_above(callee, has, priority),
+            None => self.time().time_came(callee),
         }
     }
 

@@ -188,7 +188,10 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         task.resume();
         match task.state() {
-            State::Ready => self.time().start(task),
+            State::Ready => {
+                self.time().start(task);
+                self.time().take_better(task);
+            }
             _ if task.has_pending() => self.ipc().receive_pending(task),
             _ => {}
         }

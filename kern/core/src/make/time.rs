@@ -79,6 +79,9 @@ impl<'k, M: Machine> Make<'k, M> {
         if runs && self.sched.queue.outranks(self.pin(), priority) {
             self.time().rotate(Why::Preempted);
         }
+        if let Some(holder) = hot.task.get(self.pin()).and_then(|holder| self.open(holder)) {
+            self.time().take_better(holder);
+        }
         self.time().dispatch();
         self.time().arm_timer_for_slice();
         Ok(Answer::Settled)

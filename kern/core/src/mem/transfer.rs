@@ -629,8 +629,8 @@ impl<'k, M: Machine> Mem<'k, M> {
             self.empty_place(target, settled)?;
         }
         let counts = locked.counts.get();
-        if !counts.takes_view() && (!MOVES || counts.is_leaving()) {
-            return Err(if counts.is_leaving() { Why::Leaving } else { Why::Full });
+        if !counts.takes_view() {
+            check_views::<MOVES>(counts, entry)?;
         }
         if !MOVES {
             locked.counts.set(counts.with(Access::Read));
@@ -699,6 +699,17 @@ impl<'k, M: Machine> Mem<'k, M> {
 #[inline(never)]
 fn no_record() -> ! {
     panic!("a page that was checked, and is being sent, has no record");
+}
+
+/// Checks whether a page can be sent that leaves its pools, or has many views.
+#[cold]
+#[inline(never)]
+fn check_views<const MOVES: bool>(counts: Counts, entry: Pte) -> core::result::Result<(), Why> {
+    match counts {
+        _ if counts.is_leaving() => Err(Why::Leaving),
+        _ if !MOVES && counts.is_full_for(entry.is_view()) => Err(Why::Full),
+        _ => Ok(()),
+    }
 }
 
 /// Counts a stamp that is removed, up to as many as one entry may remove.

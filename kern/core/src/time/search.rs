@@ -90,6 +90,13 @@ impl<'k, M: Machine> Time<'k, M> {
         hot.callers().tasks().first(self.pin()).or_else(|| self.kept_in(hot.first_reply(self.pin())))
     }
 
+    /// Returns the callers in a task's queue, the best first.
+    pub fn queued(self, task: OpenTask<'k>) -> impl Iterator<Item = Ref<'k, Task>> + use<'k, M> {
+        let pin = self.pin();
+        let after = move |caller: &Ref<'k, Task>| task.callers().tasks().after(pin, *caller);
+        core::iter::successors(task.callers().tasks().first(pin), after)
+    }
+
     /// Returns the caller whose call a Reply object keeps.
     fn kept_in(self, reply: Option<Ref<'k, Reply>>) -> Option<Ref<'k, Task>> {
         reply?.get().hot.open(self.pin())?.caller(self.pin())

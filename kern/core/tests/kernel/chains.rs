@@ -311,23 +311,97 @@ fn a_call_that_times_out_takes_its_time_back_from_however_deep() {
 /// A server that has no time left continues with the time of the highest caller that waits, and of
 /// the next one when that has ended, too.
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "an entry looks at three callers, and four have no time")]
 fn a_depleted_server_goes_on_with_its_highest_waiting_callers_time() {
     let mut chain = Chain::of(1, 16);
     let server = chain.task(0, 40);
     chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
     chain.end_time(0);
-    let priorities = [10, 25, 15, 30, 20];
-    for (n, priority) in priorities.into_iter().enumerate() {
+    for (n, priority) in [10, 15, 20, 25, 30].into_iter().enumerate() {
         let caller = chain.task(0, priority);
         chain.call(n + 1, 0);
         assert_eq!(caller.state() == State::Sending, n > 0, "the first is received, the others wait");
     }
-    for n in [1, 4, 2, 5, 3] {
+    for n in [5, 4, 3, 2, 1] {
         assert!(chain.runs(0));
         assert_eq!(chain.w.time_of(&server), chain.own(n), "the time of caller {n}");
         chain.end_time(n);
     }
     assert!(chain.w.current(0).is_none(), "nobody has any time");
+}
+
+/// A server in the middle of a call of low priority goes on with the time of a better caller that
+/// waits for it, and no task of a priority between keeps the CPU from it.
+#[test]
+fn a_better_caller_helps_its_server() {
+    for elsewhere in [false, true] {
+        let mut chain = Chain::of(2, 16);
+        let server = chain.task(0, 40);
+        chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+        let low = chain.task(0, 10);
+        chain.call(1, 0);
+        assert!(chain.runs(0));
+        let between = chain.task(0, 20);
+        assert!(chain.w.runs(0, &between));
+        let high = chain.task(usize::from(elsewhere), 30);
+        chain.call(3, 0);
+        assert!(chain.runs(0), "elsewhere: {elsewhere}");
+        assert_eq!(chain.w.time_of(&server), chain.own(3));
+        assert_eq!(chain.w.time_of(&low), chain.own(1), "its time rests with it");
+        chain.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), ANSWER));
+        assert!(chain.runs(0), "it has received the other call");
+        assert_eq!(chain.w.time_of(&server), chain.own(3));
+        chain.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), ANSWER));
+        for task in [&high, &low] {
+            assert_eq!(chain.w.result(task).msg(), ANSWER);
+        }
+    }
+}
+
+/// The time on which a server runs becomes worse than that of a caller which waits.
+#[test]
+fn a_client_that_lowers_its_time_keeps_no_server() {
+    let mut chain = Chain::of(1, 16);
+    let server = chain.task(0, 40);
+    chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    let low = chain.task(0, 10);
+    chain.call(1, 0);
+    let other = chain.task(0, 10);
+    chain.w.does_and_run(&server, Regs::op(Op::Yield, &[]));
+    assert!(chain.w.runs(0, &other));
+    chain.call(2, 0);
+    assert!(chain.runs(0), "on the first client's time, since the second one's is no better");
+    let taker = chain.task(0, 10);
+    chain.w.does_and_run(&server, Regs::op(Op::Yield, &[]));
+    assert!(chain.w.runs(0, &taker));
+    chain.w.must(0, Op::SchedConfigure, &[CONTROL, low.sc.arg(), 0, 1000]);
+    assert_eq!(chain.w.time_of(&server), chain.own(2));
+    chain.w.does_and_run(&taker, Regs::op(Op::Yield, &[]));
+    assert!(chain.runs(0), "it is its turn");
+}
+
+/// A caller whose time helps its server gives up: the server goes on with its own time.
+#[test]
+fn a_helper_that_gives_up_takes_its_time_along() {
+    for own in [false, true] {
+        let mut chain = Chain::of(1, 16);
+        let server = chain.task(0, if own { 5 } else { 40 });
+        if !own {
+            chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+            chain.task(0, 10);
+            chain.call(1, 0);
+        } else {
+            chain.task(0, 4);
+        }
+        let high = chain.task(0, 30);
+        chain.call(2, 0);
+        assert_eq!(chain.w.time_of(&server), chain.own(2));
+        chain.w.must(0, Op::TaskCancel, &[high.cap.arg()]);
+        chain.w.run();
+        assert_eq!(chain.w.result(&high).error(), Some(Error::Cancelled));
+        assert_eq!(chain.w.time_of(&server), chain.own(0), "own: {own}");
+        assert_eq!(chain.w.time_of(&high), chain.own(2));
+    }
 }
 
 /// The only time is that of the last of many callers: in the queue, or in a Reply object.

@@ -650,14 +650,15 @@ fn a_receiver_refuses_a_bounded_number_at_a_time() {
     let sender = s.w.process_of(abi::INIT_UNTYPED, 32, 64);
     s.w.join_all(s.group, sender, GROUP);
     s.w.give(note, sender, MINE);
+    // The best calls last, since its server goes on at its priority.
     let callers: Vec<_> = (0..=CALLERS).map(|n| s.w.task_with(sender, 0, 60 - n as u64, true)).collect();
-    for caller in &callers[..CALLERS] {
+    s.w.resume(&callers[CALLERS]);
+    s.w.does_and_run(&callers[CALLERS], plain_call(target));
+    for caller in callers[..CALLERS].iter().rev() {
         s.w.resume(caller);
         lists(caller, &[copy(MINE)]);
         s.w.does_and_run(caller, call(target));
     }
-    s.w.resume(&callers[CALLERS]);
-    s.w.does_and_run(&callers[CALLERS], plain_call(target));
     // What they list goes: none of them can be received, but the last.
     s.w.must(0, Op::CapDelete, &[Target::new(sender.cnode, MINE.0).0]);
     s.w.does(&server, Regs::op(Op::Recv, &[]));

@@ -32,7 +32,10 @@ pub fn shared_often(s: &mut Scene, room: u64) -> (Cap, Cap) {
     let frame = pooled(s, space, FROM, 1);
     let mut places = 1;
     while places < MAPPED_MAX - room {
-        let count = places.min(kern_base::limits::MESSAGE_PAGES_MAX).min(MAPPED_MAX - room - places);
+        // Only the first place may be shared that often.
+        let half = (MAPPED_MAX / 2).saturating_sub(places).max(1);
+        let most = places.min(kern_base::limits::MESSAGE_PAGES_MAX).min(half);
+        let count = most.min(MAPPED_MAX - room - places);
         share(s, space, FROM, count, FROM + places * PAGE).expect("a share within the limit");
         places += count;
     }
@@ -47,15 +50,41 @@ fn a_page_is_shared_as_often_as_its_count_can_say_and_no_more() {
         let (space, frame) = shared_often(&mut s, room);
         let before = counts_of(&s, frame);
         let target = FROM + MAPPED_MAX * PAGE;
-        let range = PageRange::new(PageMode::Share, FROM, room + 1);
+        let range = PageRange::new(PageMode::Share, FROM, 2);
         let refused = transfer(&mut s, space, space, range, target);
-        assert_eq!(refused, Err((Error::Full, FROM + room * PAGE)), "{room} places are left");
+        let at = FROM + if room == 0 { 0 } else { PAGE };
+        assert_eq!(refused, Err((Error::Full, at)), "{room} places are left, for the first place");
         assert_eq!(counts_of(&s, frame), before, "a message that is refused counts nothing");
-        if room > 0 {
-            assert_eq!(share(&mut s, space, FROM, room, target), Ok(()));
-            assert_eq!(counts_of(&s, frame).mapped(), MAPPED_MAX);
+        for n in 0..room {
+            assert_eq!(share(&mut s, space, FROM, 1, target + n * PAGE), Ok(()));
         }
+        assert_eq!(counts_of(&s, frame).mapped(), MAPPED_MAX);
+        assert_eq!(share(&mut s, space, FROM, 1, target + room * PAGE), Err(Error::Full));
     }
+}
+
+/// Who has got a page from another can use up half of its mappings. The other half is for the space
+/// where it was first, also if it has moved.
+#[test]
+fn views_of_a_page_leave_half_of_its_mappings() {
+    let mut s = Scene::unchecked(1, 32 << 20);
+    let tables = MAPPED_MAX / 512 + 8;
+    let [first, greedy] = [(); 2].map(|()| s.w.make(0, ObjType::VSpace, tables));
+    let frame = pooled(&mut s, first, FROM, 1);
+    let page = |count| PageRange::new(PageMode::Share, FROM, count);
+    transfer(&mut s, first, greedy, page(1), FROM).expect("one view");
+    let mut places = 1;
+    while places + 1 < MAPPED_MAX / 2 {
+        let count = places.min(kern_base::limits::MESSAGE_PAGES_MAX).min(MAPPED_MAX / 2 - 1 - places);
+        share(&mut s, greedy, FROM, count, FROM + places * PAGE).expect("a view of a view");
+        places += count;
+    }
+    let beyond = FROM + MAPPED_MAX * PAGE;
+    assert_eq!(share(&mut s, greedy, FROM, 1, beyond), Err(Error::Full));
+    transfer(&mut s, greedy, greedy, PageRange::new(PageMode::Move, FROM, 1), beyond).expect("it may move");
+    assert_eq!(share(&mut s, greedy, beyond, 1, beyond + PAGE), Err(Error::Full), "a view it is still");
+    assert_eq!(share(&mut s, first, FROM, 1, FROM + PAGE), Ok(()));
+    assert_eq!(counts_of(&s, frame).mapped(), MAPPED_MAX / 2 + 1);
 }
 
 #[test]

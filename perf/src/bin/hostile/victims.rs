@@ -144,8 +144,9 @@ fn rest(ticks: u64) {
 }
 
 /// Does an operation again and again while it is the victim's turn. `QUIET` and `LOUD` are its
-/// windows.
-fn work<const KIND: u8, const QUIET: u8, const LOUD: u8>(mut operation: impl FnMut()) -> ! {
+/// windows. An operation that returns false was refused, and does not count as done: a victim that
+/// gets nothing but refusals is stuck.
+fn work<const KIND: u8, const QUIET: u8, const LOUD: u8>(mut operation: impl FnMut() -> bool) -> ! {
     let is_mine = || Word::Turn.get() == u64::from(KIND) + 1;
     loop {
         while !is_mine() {
@@ -159,14 +160,15 @@ fn work<const KIND: u8, const QUIET: u8, const LOUD: u8>(mut operation: impl FnM
     }
 }
 
-fn turn<const WINDOW: u8>(is_mine: impl Fn() -> bool, operation: &mut impl FnMut()) {
+fn turn<const WINDOW: u8>(is_mine: impl Fn() -> bool, operation: &mut impl FnMut() -> bool) {
     let (burst, loud) = (Word::Burst.get(), Word::Loud.get());
     while is_mine() && Word::Loud.get() == loud {
         let until = arch::now() + burst;
         mark::<BEGIN, WINDOW>();
         while is_mine() && Word::Loud.get() == loud && (burst == 0 || arch::now() < until) {
-            operation();
-            mark::<OP, WINDOW>();
+            if operation() {
+                mark::<OP, WINDOW>();
+            }
         }
         mark::<END, WINDOW>();
         if burst != 0 {
@@ -176,13 +178,17 @@ fn turn<const WINDOW: u8>(is_mine: impl Fn() -> bool, operation: &mut impl FnMut
 }
 
 extern "C" fn looper(_: u64) -> ! {
-    work::<LOOP, { mark::HOSTILE_QUIET + LOOP }, { mark::HOSTILE_LOUD + LOOP }>(|| arch::countdown(TURNS))
+    work::<LOOP, { mark::HOSTILE_QUIET + LOOP }, { mark::HOSTILE_LOUD + LOOP }>(|| {
+        arch::countdown(TURNS);
+        true
+    })
 }
 
 extern "C" fn caller(_: u64) -> ! {
     let server = Target::new(slot::GROUPS, ECHO);
     work::<CALL, { mark::HOSTILE_QUIET + CALL }, { mark::HOSTILE_LOUD + CALL }>(|| {
         fast::call(server, [1, 2, 3, 4]);
+        true
     })
 }
 
@@ -203,12 +209,14 @@ extern "C" fn asker(_: u64) -> ! {
         utcb::current().listen(Listening { next: at, count: 1 });
         let answered = server.call(&Message::new(1, [0; 4]).that_listens());
         let came = utcb::current().received().next().is_some_and(|came| came.fate == Fate::Arrived);
-        if answered.is_ok() && came {
+        let came = answered.is_ok() && came;
+        if came {
             Word::Granted.add(1);
             let _ = own::cnode().delete(at);
         } else {
             Word::Refused.add(1);
         }
+        came
     })
 }
 
@@ -231,12 +239,14 @@ extern "C" fn borrower(_: u64) -> ! {
     work::<PAGE, { mark::HOSTILE_QUIET + PAGE }, { mark::HOSTILE_LOUD + PAGE }>(|| {
         utcb::current().open_window(SHARED_AT, PAGE_SIZE);
         let answered = server.call(&Message::new(1, [0; 4]));
-        if answered.is_ok_and(|answer| answer.pages) {
+        let came = answered.is_ok_and(|answer| answer.pages);
+        if came {
             Word::Granted.add(1);
             let _ = own::vspace().drop_pages(Pooled::new(SHARED_AT, 1));
         } else {
             Word::Refused.add(1);
         }
+        came
     })
 }
 
@@ -258,16 +268,16 @@ extern "C" fn copier(_: u64) -> ! {
     work::<COPY, { mark::HOSTILE_QUIET + COPY }, { mark::HOSTILE_LOUD + COPY }>(|| {
         let at = Cap(SPARE.0 + next % SPARES);
         next += 1;
-        let _ = copy_raw(NOTE, own::cnode().slot(at), Rights::NOTIFY, 0);
-        let _ = own::cnode().delete(at);
+        let copied = copy_raw(NOTE, own::cnode().slot(at), Rights::NOTIFY, 0).is_ok();
+        own::cnode().delete(at).is_ok() && copied
     })
 }
 
 extern "C" fn mapper(_: u64) -> ! {
     let frame = Frame::at(FRAME);
     work::<MAP, { mark::HOSTILE_QUIET + MAP }, { mark::HOSTILE_LOUD + MAP }>(|| {
-        let _ = own::vspace().map(&frame, FRAME_AT, Access::Write);
-        let _ = own::vspace().unmap(&frame, FRAME_AT);
+        let mapped = own::vspace().map(&frame, FRAME_AT, Access::Write).is_ok();
+        own::vspace().unmap(&frame, FRAME_AT).is_ok() && mapped
     })
 }
 
