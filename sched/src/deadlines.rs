@@ -286,10 +286,16 @@ impl<T: Timed> Deadlines<T> {
     }
 
     /// Takes the object with the soonest deadline of the highest of these priorities in which a
-    /// deadline is not after `now` out of its queue.
-    pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64, priorities: Range<usize>) -> Option<Ref<'k, T>> {
+    /// deadline is not after `now` out of its queue. Returns also that priority.
+    pub fn pop_expired<'k>(
+        &self,
+        pin: Pin<'k>,
+        now: u64,
+        priorities: Range<usize>,
+    ) -> Option<(Ref<'k, T>, u8)> {
         let priority = self.best_expired(pin, now, priorities)?;
-        self.queues[priority % PRIORITIES].pop_expired(pin, now)
+        let item = self.queues[priority % PRIORITIES].pop_expired(pin, now)?;
+        Some((item, priority as u8))
     }
 
     /// Takes `item` out of its queue. Returns whether it had a deadline.

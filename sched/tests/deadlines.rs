@@ -155,9 +155,10 @@ fn high_priorities_come_first() {
     let middle = usize::from(priority(31));
     assert_eq!((soonest(0..middle), soonest(middle..PRIORITIES)), (0, 30));
     let now = THINGS as u64 - 2;
-    let expired: Vec<usize> = std::iter::from_fn(|| deadlines.pop_expired(k, now, 0..PRIORITIES))
-        .map(|thing| thing.number)
-        .collect();
+    let expired: Vec<usize> =
+        std::iter::from_fn(|| deadlines.pop_expired(k, now, 0..PRIORITIES).map(|it| it.0))
+            .map(|thing| thing.number)
+            .collect();
     let pairs = (0..THINGS / 2).rev().flat_map(|pair| [2 * pair, 2 * pair + 1]);
     assert_eq!(expired, pairs.filter(|n| *n != 7 && *n as u64 <= now).collect::<Vec<_>>());
     assert_eq!(soonest(0..PRIORITIES), THINGS as u64 - 1);
@@ -189,7 +190,7 @@ proptest! {
                     let due = model.iter().filter(|(p, at, _)| range.contains(p) && *at <= now);
                     let best = due.map(|(p, at, _)| (*p, std::cmp::Reverse(*at))).max();
                     prop_assert_eq!(deadlines.best_expired(k, now, range.clone()), best.map(|(p, _)| p));
-                    let Some(t) = deadlines.pop_expired(k, now, range.clone()) else { break };
+                    let Some((t, _)) = deadlines.pop_expired(k, now, range.clone()) else { break };
                     let i = model.iter().position(|(_, _, other)| *other == t.number).expect("set");
                     let (p, at, _) = model.remove(i);
                     prop_assert_eq!(Some((p, std::cmp::Reverse(at))), best);

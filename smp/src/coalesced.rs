@@ -8,19 +8,25 @@
 //! The node has no owner while the word is zero. The CPU whose raise finds zero owns the node until
 //! it pushes it. The CPU that pops the node owns it until it takes the bits, and gives the node up
 //! just before the word becomes zero again. So the word decides which CPU may touch the node. The
-//! node's rank is the exception: a CPU whose raise finds bits up raises the rank in place.
+//! node's rank is the exception: a CPU whose raise finds bits up raises the rank in place, and
+//! informs the CPU in whose mailbox the node is. That may be another one than the raise would push
+//! to: the owner of the bits, or what they are about, may have moved.
 //!
 //! # Memory ordering
 //! Raising and taking are `AcqRel` exchanges of one word. So a CPU that takes a bit sees everything
 //! that the raising CPU wrote before, and a CPU that raises from zero sees that the node was given
 //! up.
+//!
+//! A CPU that pushes the node writes its place, fences fully by its push, and reads the rank. A CPU
+//! that finds bits up raises the rank, fences fully, and reads the place. So one of the two sees
+//! the other's store.
 
 use crate::chaos::{self, Point};
-use crate::cpu::Pin;
+use crate::cpu::{CpuId, Pin};
 use crate::door::Ref;
 use crate::mailbox::{Mailbox, Node, Wake};
 use crate::planted::{Fault, planted};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence_after_exchange};
 
 /// An OR-able word and the node that announces it.
 #[repr(C)]
@@ -42,31 +48,41 @@ impl<P: Send> Mailbox<P> {
     /// The rank beside it is how urgent the raise is. The message has the highest rank of the
     /// raises that it announces. A raise while the bits are being taken may count for the next
     /// message.
+    ///
+    /// If bits are up, their node may be in the mailbox of another CPU, which `others` returns:
+    /// then that CPU learns the rank.
+    ///
+    /// Returns: the CPU that may have to be interrupted, and whether it has to.
     #[inline]
-    pub fn raise(
-        &self,
+    pub fn raise<'m>(
+        &'m self,
         pin: Pin<'_>,
         at: Ref<'_, CoalescedBits<P>>,
         bits: u64,
         ranked: impl FnOnce() -> (P, u32),
-    ) -> Wake {
+        others: impl FnOnce(CpuId) -> &'m Mailbox<P>,
+    ) -> (CpuId, Wake) {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
         let was_up = planted(Fault::LostWake) && at.look_too_early();
         let (payload, rank) = ranked();
         if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 || was_up {
             at.get().node.raise_rank(rank);
-            // The raise that has found no bit up pushes the node, and then reads its rank.
-            return self.announce_risen(rank);
+            fence_after_exchange();
+            // The raise that has found no bit up says where it pushes the node, then pushes it, and
+            // then reads its rank. So does a CPU that passes it on.
+            let place = at.get().node.place().filter(|_| !planted(Fault::WrongMailbox));
+            let there = place.map_or(self, others);
+            return (there.owner(), there.announce_risen(rank));
         }
         chaos::point(Point::BitsRaised);
         at.get().node.begin_rank(rank);
-        self.push_free(pin, at.map(|at| &at.node), payload)
+        (self.owner(), self.push_free(pin, at.map(|at| &at.node), payload))
     }
 
     /// Pushes a popped node into this mailbox, with its bits still raised, because their object has
     /// moved to this mailbox's CPU.
     pub fn pass_on(&self, pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, payload: P) -> Wake {
-        self.push(pin, at.map(|at| &at.node), payload)
+        self.push_on(pin, at.map(|at| &at.node), payload)
     }
 }
 

@@ -92,6 +92,9 @@ mod sorted;
 
 /// `Node::owner`: in a mailbox.
 const QUEUED: u32 = u32::MAX;
+/// `Node::owner` of a node that announces [`CoalescedBits`]: this plus the CPU in whose mailbox it
+/// is, or is about to be. Other CPUs raise more bits meanwhile, and tell that CPU.
+const QUEUED_AT: u32 = 1 << 31;
 /// `Node::owner`: no owner; [`CoalescedBits`] determines which CPU may take it.
 pub const FREE: u32 = u32::MAX - 1;
 
@@ -105,8 +108,8 @@ use sorted::Sorted;
 #[repr(C)]
 pub struct Node<P> {
     next: AtomicPtr<Node<P>>,
-    /// A CPU, [`QUEUED`] or [`FREE`]. Written by the CPU that gets the node, read by a CPU that is
-    /// about to push it; the queue orders these, so `Relaxed` will do.
+    /// A CPU, [`QUEUED`], [`QUEUED_AT`] and more, or [`FREE`]. Written by the CPU that gets the
+    /// node, read by a CPU that is about to push it; the queue orders these, so `Relaxed` will do.
     owner: AtomicU32,
     /// How urgent the message is, for the kernel that uses the mailbox. Written by the CPU that
     /// owns the node, before its push.
@@ -141,8 +144,8 @@ impl<P> Node<P> {
 
     /// Takes the node from `owner` and puts a message into it. Returns the node as a queue's link.
     #[inline(always)]
-    fn fill(&self, owner: u32, payload: P) -> *mut Node<P> {
-        self.claim(owner);
+    fn fill(&self, owner: u32, payload: P, queued: u32) -> *mut Node<P> {
+        self.claim(owner, queued);
         // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, no other
         // code by the protocol of `CoalescedBits`); no other code sees it before the exchange that
         // pushes it.
@@ -159,13 +162,19 @@ impl<P> Node<P> {
 
     /// Returns whether the node is in a mailbox. A glance: it may be taken out immediately.
     pub fn is_queued(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) == QUEUED
+        let owner = self.owner.load(Ordering::Relaxed);
+        owner >= QUEUED_AT && owner != FREE
+    }
+
+    /// Returns the CPU in whose mailbox a node with [`CoalescedBits`] is. A glance.
+    pub(crate) fn place(&self) -> Option<CpuId> {
+        self.owner.load(Ordering::Relaxed).checked_sub(QUEUED_AT).and_then(|cpu| CpuId::new(cpu as usize))
     }
 
     /// Returns the node's owner as a word: a CPU's number, all ones for a mailbox, [`FREE`] without
     /// an owner. A glance.
     pub fn owner(&self) -> u32 {
-        self.owner.load(Ordering::Relaxed)
+        if self.is_queued() { QUEUED } else { self.owner.load(Ordering::Relaxed) }
     }
 
     /// Returns the rank of the node's message.
@@ -203,14 +212,12 @@ impl<P> Node<P> {
     /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells
     /// `to` of the move orders this before `to`'s use of the node.
     pub fn hand_to(&self, pin: Pin<'_>, to: CpuId) {
-        self.claim(pin.cpu().raw());
-        self.owner.store(to.raw(), Ordering::Relaxed);
+        self.claim(pin.cpu().raw(), to.raw());
     }
 
     /// Gives up a node that this CPU popped.
     pub(crate) fn set_free(&self, pin: Pin<'_>) {
-        self.claim(pin.cpu().raw());
-        self.owner.store(FREE, Ordering::Relaxed);
+        self.claim(pin.cpu().raw(), FREE);
     }
 
     /// Shows the message in a node that is queued in this CPU's mailbox, or was set aside there.
@@ -223,14 +230,14 @@ impl<P> Node<P> {
         show(unsafe { payload.assume_init_ref() })
     }
 
-    /// Takes the node from its owner. Panics if `owner` does not own it.
+    /// Takes the node from its owner, for the next one. Panics if `owner` does not own it.
     #[inline(always)]
-    fn claim(&self, owner: u32) {
+    fn claim(&self, owner: u32, next: u32) {
         let present = self.owner.load(Ordering::Relaxed);
         if present != owner {
             wrong_owner(owner, present);
         }
-        self.owner.store(QUEUED, Ordering::Relaxed);
+        self.owner.store(next, Ordering::Relaxed);
     }
 }
 
@@ -241,8 +248,8 @@ fn wrong_owner(expected: u32, present: u32) -> ! {
     impl core::fmt::Display for Owner {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
             match self.0 {
-                QUEUED => f.write_str("is in a mailbox already"),
                 FREE => f.write_str("is free"),
+                QUEUED_AT.. => f.write_str("is in a mailbox already"),
                 cpu => write!(f, "belongs to cpu{cpu}"),
             }
         }
@@ -369,7 +376,7 @@ impl<P: Send> Mailbox<P> {
     /// After a push the target owns the node and its payload.
     #[inline(always)]
     pub fn push(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
-        self.enqueue(pin, node, pin.cpu().raw(), payload, || node.rank())
+        self.enqueue(pin, node, (pin.cpu().raw(), QUEUED), payload, || node.rank())
     }
 
     /// Puts a message into the mailbox as [`Mailbox::push`] does, with a rank that is computed only
@@ -382,13 +389,24 @@ impl<P: Send> Mailbox<P> {
         payload: P,
         rank: impl FnOnce() -> u32,
     ) -> Wake {
-        self.enqueue(pin, node, pin.cpu().raw(), payload, rank)
+        self.enqueue(pin, node, (pin.cpu().raw(), QUEUED), payload, rank)
     }
 
-    /// Pushes a node that has no owner and whose protocol lets the caller take it.
+    /// Pushes the node of bits, which has no owner and whose protocol lets the caller take it.
     #[inline]
     pub(crate) fn push_free(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
-        self.enqueue(pin, node, FREE, payload, || node.rank())
+        self.enqueue(pin, node, (FREE, self.place_here()), payload, || node.rank())
+    }
+
+    /// Pushes the node of bits, which belongs to this CPU.
+    pub(crate) fn push_on(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+        self.enqueue(pin, node, (pin.cpu().raw(), self.place_here()), payload, || node.rank())
+    }
+
+    /// Returns what the owner word of a node with bits says in this mailbox.
+    #[inline(always)]
+    fn place_here(&self) -> u32 {
+        QUEUED_AT + self.owner.raw()
     }
 
     #[inline(always)]
@@ -396,12 +414,12 @@ impl<P: Send> Mailbox<P> {
         &self,
         pin: Pin<'_>,
         node: Ref<'_, Node<P>>,
-        owner: u32,
+        (owner, queued): (u32, u32),
         payload: P,
         rank: impl FnOnce() -> u32,
     ) -> Wake {
         let began = trace::begin();
-        let this = node.fill(owner, payload);
+        let this = node.fill(owner, payload, queued);
         // A node's rank is read after the push. If the owner has taken the node by then, the rank
         // may be of another message, but is no longer needed.
         let (empty, polls, wake) = self.publish(this, this, rank);
@@ -523,7 +541,7 @@ pub struct Batch<'k, P> {
 impl<'k, P: Send> Batch<'k, P> {
     /// Appends a message to the batch. `node` must belong to this CPU.
     pub fn add(&mut self, node: Ref<'k, Node<P>>, payload: P) {
-        let this = node.fill(self.pin.cpu().raw(), payload);
+        let this = node.fill(self.pin.cpu().raw(), payload, QUEUED);
         if self.last.is_null() {
             self.first = this;
         } else {
@@ -534,6 +552,9 @@ impl<'k, P: Send> Batch<'k, P> {
         }
         self.last = this;
         self.rank = self.rank.max(node.rank());
+        // A CPU that begins to defer its mail looks at the oldest message alone.
+        // SAFETY: the first node that was added, as above; it may be this one.
+        unsafe { &*self.first }.set_rank(self.rank);
         // Before the push: after it the consumer may have the nodes already.
         let (node, to) = (object_name(node.addr()), self.to.owner.raw());
         trace::record(self.pin, || Event::MailPushed { node, to, empty: false, polls: false });

@@ -45,6 +45,9 @@ pub enum Fault {
     /// The raise that pushes a node of coalesced bits overwrites the rank of a raise that came
     /// between. Loom only.
     LostRank,
+    /// A raise that finds bits up tells the CPU to which it would push, and not the one in whose
+    /// mailbox the node is.
+    WrongMailbox,
     /// A CPU that makes its round more urgent raises the ranks of nodes after it has told the
     /// mailboxes. Loom only.
     LateRank,

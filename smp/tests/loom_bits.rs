@@ -69,7 +69,7 @@ fn explore(again: bool, preemptions: usize) {
         };
         let (to, at, line, deeds) = (taker.mailbox, taker.bits, taker.line, taker.deeds);
         let raise = move |n: usize, bit: u64| {
-            if to.raise(pin(n), at, bit, || ((), 0)).is_needed() {
+            if to.raise(pin(n), at, bit, || ((), 0), |_| to.get()).1.is_needed() {
                 line.raise();
             }
         };
@@ -125,7 +125,7 @@ fn explore_ranks() {
         let bits = Object::new(CoalescedBits::new());
         let (to, at) = (mailbox.get(), bits.get());
         let raise = move |n: usize| {
-            let _ = to.raise(pin(n), at, 1 << n, || ((), n as u32));
+            let _ = to.raise(pin(n), at, 1 << n, || ((), n as u32), |_| to.get());
         };
         let threads = [thread::spawn(move || raise(1)), thread::spawn(move || raise(2))];
         for thread in threads {
@@ -147,4 +147,44 @@ fn the_better_raise_counts() {
 fn caught_rank_that_is_overwritten() {
     let _planted = Planted::new(Fault::LostRank);
     explore_ranks();
+}
+
+/// The rank for which both CPUs defer their mail.
+const DEFERRED_FOR: u32 = 1;
+
+/// CPUs 2 and 3 raise a bit each, into the mailboxes of CPUs 0 and 1, which defer their mail: the
+/// owner of the bits moves meanwhile. One of the bits is urgent.
+fn explore_places() {
+    model(6, || {
+        let mailboxes = [0, 1].map(|n| Object::new(Mailbox::new(cpu(n))));
+        let bits = Object::new(CoalescedBits::new());
+        let (to, at) = (mailboxes.each_ref().map(|mailbox| mailbox.get()), bits.get());
+        for (n, mailbox) in to.iter().enumerate() {
+            assert!(!mailbox.inbox(pin(n)).defer(DEFERRED_FOR));
+        }
+        let raise = move |n: usize, rank: u32| {
+            let others = |cpu: smp::cpu::CpuId| to[cpu.index()].get();
+            let (there, wake) = to[n].get().raise(pin(n + 2), at, 1 << n, || ((), rank), others);
+            wake.is_needed().then_some(there)
+        };
+        let threads = [(0, 0), (1, DEFERRED_FOR + 1)].map(|(n, rank)| thread::spawn(move || raise(n, rank)));
+        let woken = threads.map(|thread| thread.join().unwrap());
+        let has_node = to.iter().position(|mailbox| mailbox.has_mail()).expect("one has the node");
+        assert!(woken.contains(&Some(cpu(has_node))), "the CPU that has the node is not told");
+        for (n, mailbox) in to.iter().enumerate() {
+            let _ = mailbox.inbox(pin(n)).drain(8, |()| _ = at.take(pin(n)));
+        }
+    });
+}
+
+#[test]
+fn the_cpu_with_the_node_is_told() {
+    explore_places();
+}
+
+#[test]
+#[should_panic(expected = "the CPU that has the node is not told")]
+fn caught_raise_that_tells_the_wrong_cpu() {
+    let _planted = Planted::new(Fault::WrongMailbox);
+    explore_places();
 }

@@ -97,7 +97,9 @@ impl Cpu {
         }
         let to = parts.note.mail_target(pin).index();
         let bits = self.parts.map(|parts| &parts.remote);
-        self.woken(to, self.mailboxes[to].raise(pin, bits, 1, || (Mail::Bits, 0)));
+        let others = |cpu: smp::cpu::CpuId| self.mailboxes[cpu.index()].get();
+        let (to, wake) = self.mailboxes[to].get().raise(pin, bits, 1, || (Mail::Bits, 0), others);
+        self.woken(to.index(), wake);
     }
 
     fn take_interrupt(&self) -> bool {

@@ -153,7 +153,7 @@ fn a_drain_is_bounded_and_says_what_is_left() {
 fn a_producer_in_the_middle_is_seen() {
     let (mailbox, node) = (mailbox(0), letter(1));
     // What a push has done between its exchange and its link.
-    node.claim(1);
+    node.claim(1, QUEUED);
     let this = ptr::from_ref(node.get()).cast_mut();
     mailbox.head.store(this, Ordering::SeqCst);
     assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Between);
@@ -165,10 +165,11 @@ fn a_producer_in_the_middle_is_seen() {
 fn bits_are_announced_once_and_taken_together() {
     let (mailbox, bits) = (mailbox(0), leak(CoalescedBits::new()));
     for round in 0..3 {
-        assert_eq!(mailbox.raise(pin(1), bits, 1, || (7, 0)), Wake::Interrupt);
-        assert_eq!(mailbox.raise(pin(2), bits, 4, || (7, 0)), Wake::NotNeeded);
+        let raise = |n: usize, bit: u64| mailbox.raise(pin(n), bits, bit, || (7, 0), |_| mailbox.get());
+        assert_eq!(raise(1, 1), (cpu(0), Wake::Interrupt));
+        assert_eq!(raise(2, 4), (cpu(0), Wake::NotNeeded));
         assert_eq!((bits.glance(), mailbox.inbox(pin(0)).pop()), (5, Popped::Mail(7)), "round {round}");
-        assert_eq!(mailbox.raise(pin(1), bits, 2, || (7, 0)), Wake::NotNeeded);
+        assert_eq!(raise(1, 2), (cpu(0), Wake::NotNeeded));
         assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Empty);
         assert_eq!((bits.take(pin(0)), bits.glance()), (7, 0));
     }
@@ -177,10 +178,11 @@ fn bits_are_announced_once_and_taken_together() {
 #[test]
 fn bits_follow_an_object_that_moved() {
     let (old, new, bits) = (mailbox(0), mailbox(3), leak(CoalescedBits::new()));
-    let _ = old.raise(pin(1), bits, 8, || (9, 0));
+    let others = |_| new.get();
+    let _ = old.raise(pin(1), bits, 8, || (9, 0), others);
     assert_eq!(old.inbox(pin(0)).pop(), Popped::Mail(9));
     assert_eq!(new.pass_on(pin(0), bits, 9), Wake::Interrupt);
-    assert_eq!(new.raise(pin(1), bits, 1, || (9, 0)), Wake::NotNeeded);
+    assert_eq!(old.raise(pin(1), bits, 1, || (9, 0), others), (cpu(3), Wake::NotNeeded), "it is there");
     assert_eq!((new.inbox(pin(3)).pop(), bits.take(pin(3))), (Popped::Mail(9), 9));
 }
 

@@ -185,10 +185,10 @@ impl Cpu {
     /// Raises control bits, as any CPU may.
     pub fn raise(&self, to: usize, bits: u64) {
         let pin = smp::host_test::pin(self.number);
-        self.woken(
-            to,
-            self.mailboxes[to].raise(pin, self.task.map(|task| &task.ctl), bits, || (Mail::Control, 0)),
-        );
+        let others = |cpu: smp::cpu::CpuId| self.mailboxes[cpu.index()].get();
+        let (bits_at, ranked) = (self.task.map(|task| &task.ctl), || (Mail::Control, 0));
+        let (to, wake) = self.mailboxes[to].get().raise(pin, bits_at, bits, ranked, others);
+        self.woken(to.index(), wake);
     }
 
     /// As the home: calls.

@@ -27,7 +27,7 @@ use kern_base::sched_context::OpenTime;
 use sched::{NEVER, PRIORITIES};
 use test_abi::trace::Why;
 
-use crate::outbox::mail::LOWEST_RANK;
+use crate::outbox::mail::rank_of;
 use crate::rooms::Door;
 use crate::time::schedule::REST_FACTOR;
 
@@ -64,8 +64,6 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.
     fn expire_deadlines(self, now: u64) {
-        // Not for the running task: what a timeout sends has the lowest rank.
-        self.sched.works_for.set(LOWEST_RANK);
         let lowest = self.time().lowest_above();
         while self.expire_one(now, lowest..PRIORITIES) {}
         let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
@@ -81,7 +79,9 @@ impl<'k, M: Machine> Door<'k, M> {
             return false;
         }
         let expired = self.sched.deadlines.pop_expired(self.pin(), now, priorities);
-        let Some(task) = expired else { return false };
+        let Some((task, priority)) = expired else { return false };
+        // Not for the running task.
+        self.sched.works_for.set(rank_of(priority, false));
         self.note_work(WAKE_WORK);
         if let Some(task) = self.open(task) {
             self.life().fail_wait(task, Error::Timeout);

@@ -41,6 +41,8 @@ pub enum Interrupted<'k> {
 pub struct Rest {
     /// The address of the program's task; 0 if there was none.
     task: u64,
+    /// The address of the CPU time on which it ran.
+    time: u64,
     /// When the kernel was entered.
     began: u64,
     /// The rank that mail must exceed to be urgent.
@@ -74,7 +76,8 @@ impl<'k, M: Machine> Door<'k, M> {
             Some(task) => Interrupted::Message(task),
             None => {
                 let rank = self.rank_of_time(time);
-                Interrupted::Rest(Rest { task: before.map_or(0, Ref::addr), began, rank, look })
+                let [task, time] = [before.map_or(0, Ref::addr), time.map_or(0, Ref::addr)];
+                Interrupted::Rest(Rest { task, time, began, rank, look })
             }
         }
     }
@@ -83,7 +86,9 @@ impl<'k, M: Machine> Door<'k, M> {
     /// If not, another task runs next.
     pub fn end_interrupt(self, of: Rest) -> bool {
         let continues = self.hot.current.addr() == of.task;
-        self.plan_look(of.look, of.began, of.rank, !continues);
+        let has_other_time = continues && self.sched.current.addr() != of.time;
+        let rank = if has_other_time { self.rank_of_program() } else { of.rank };
+        self.plan_look(of.look, of.began, rank, !continues);
         continues
     }
 

@@ -187,9 +187,13 @@ impl<'k, M: Machine> Door<'k, M> {
         if (self.sched.resting.get() | self.sched.waiters_resting.get()) != 0 {
             self.time().end_rest_above();
         }
-        let rank = self.running().map_or(0, |sc| rank_with(&sc));
+        let rank = self.rank_of_program();
         if rank >= deferred_for {
             self.time().expect_none_ready();
+            if self.cpu.inbox().has_urgent() {
+                // A CPU that idled has left it.
+                self.k.machine.wake(self.id());
+            }
             return false;
         }
         self.look_for(rank)
@@ -232,8 +236,8 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Returns the rank that mail must exceed to be urgent for the program that runs.
-    fn rank_of_program(self) -> u32 {
-        self.rank_of_time(self.sched.current.get(self.pin()))
+    pub fn rank_of_program(self) -> u32 {
+        self.running().map_or(0, |sc| rank_with(&sc))
     }
 
     /// Sets the timer for the next look, if this CPU defers its mail, and keeps the fast path from

@@ -217,8 +217,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.report_fault(me, why);
         me.enter(State::Faulted);
         // The task keeps its time until the kill returns it.
-        self.time().stop_current();
-        self.tear_down_later(me);
+        self.work_without_time(|| _ = self.time().stop_current(), || self.tear_down_later(me));
         self.time().dispatch();
     }
 

@@ -197,6 +197,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         if !self.hot.current.is(me.object()) {
             self.time().start(me);
+            self.time().mind_less_time();
         }
         self.time().dispatch();
     }

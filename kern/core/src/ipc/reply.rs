@@ -103,6 +103,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if !self.hot.current.is(me.object()) {
             self.time().make_ready(me);
             self.time().take_better(me);
+            self.time().mind_less_time();
         }
         self.time().dispatch();
         Ok(Answer::Settled)
@@ -246,6 +247,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         if !self.hot.current.is(me.object()) {
             self.time().make_ready(me);
+            self.time().mind_less_time();
         }
         self.time().dispatch();
         Ok(Answer::Settled)

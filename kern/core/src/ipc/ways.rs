@@ -129,17 +129,17 @@ impl<'k, M: Machine> Way<'k, M> for There {
 
     fn begin(self, ipc: Ipc<'k, M>, me: OpenTask<'k>, block: Block<'k>, sent: &Sent<'k>) {
         let to = sent.callee.get().hot.mail_target(ipc.pin());
-        ipc.take_running_along(&block, to);
+        let rank = ipc.take_running_along(&block, to);
         take_registers_along(me.part(), &block);
         block.take_number_of(me.part());
-        ipc.send_out(block, self.tag, sent, to);
+        ipc.send_out(block, self.tag, sent, to, rank);
         ipc.time().dispatch();
     }
 
     fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, sender: Option<OpenTask<'k>>, sent: &Sent<'k>) {
         let to = sent.callee.get().hot.mail_target(ipc.pin());
         ipc.leave_sender(&block, sender, to);
-        ipc.send_out(block, self.tag, sent, to);
+        ipc.send_out(block, self.tag, sent, to, ipc.rank_for(to));
     }
 }
 
@@ -229,11 +229,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     // --- to another CPU --------------------------------------------------------------------------
 
-    /// Sends a message in its block to the callee's CPU.
-    fn send_out(self, block: Block<'k>, tag: u64, sent: &Sent<'k>, to: CpuId) {
+    /// Sends a message in its block to the callee's CPU. `rank` counts if no time goes along.
+    fn send_out(self, block: Block<'k>, tag: u64, sent: &Sent<'k>, to: CpuId, rank: u32) {
         block.write(sent.words, sent.from);
         block.goes_out(sent.callee, tag_of(tag, sent.words.info));
-        block.task().get().msg_node.set_rank(self.rank_for(to));
+        block.task().get().msg_node.set_rank(rank);
         self.outbox().send_block(block, to);
     }
 
@@ -282,17 +282,20 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     /// Stops the running task. Puts its time into its message block, if the time may run on the
-    /// other CPU.
+    /// other CPU. Otherwise returns the rank of the message.
     #[inline(always)]
-    fn take_running_along(self, msg: &Message, to: CpuId) {
+    fn take_running_along(self, msg: &Message, to: CpuId) -> u32 {
         match self.running().filter(|sc| sc.state.may_run_on(to)) {
             Some(sc) => {
                 self.time().stop(&sc);
                 msg.set_time(Some(sc.object()));
+                0
             }
             None => {
+                let rank = self.rank_for(to);
                 self.time().stop_current();
                 msg.set_time(None);
+                rank
             }
         }
     }

@@ -58,8 +58,7 @@ impl<'k, M: Machine> Life<'k, M> {
         self.withdraw_tasks(me, me.process(self.pin()))?;
         self.mark_dying(me, &me.process(self.pin()).get().header);
         me.enter(State::Faulted);
-        self.time().stop_current();
-        self.begin_teardown(me);
+        self.work_without_time(|| _ = self.time().stop_current(), || self.begin_teardown(me));
         Ok(Answer::Settled)
     }
 

@@ -82,6 +82,7 @@ impl<'k, M: Machine> Make<'k, M> {
         if let Some(holder) = hot.task.get(self.pin()).and_then(|holder| self.open(holder)) {
             self.time().take_better(holder);
         }
+        self.time().mind_less_time();
         self.time().dispatch();
         self.time().arm_timer_for_slice();
         Ok(Answer::Settled)

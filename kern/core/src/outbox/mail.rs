@@ -72,6 +72,17 @@ impl<M: Machine> Cx<'_, M> {
             rank => rank,
         }
     }
+
+    /// Does what this entry does for the running task after that task's time was taken off the CPU:
+    /// what it sends has the rank that it would have before.
+    pub fn work_without_time(self, stop: impl FnOnce(), work: impl FnOnce()) {
+        let before = self.sched.works_for.get();
+        let rank = if before == 0 { self.running().map_or(0, |sc| rank_with(&sc)) } else { before };
+        stop();
+        self.sched.works_for.set(rank);
+        work();
+        self.sched.works_for.set(before);
+    }
 }
 
 /// Returns the priority of a task for which mail of this rank is sent: the inverse of [`rank_of`].
@@ -111,7 +122,8 @@ impl<'k, M: Machine> Outbox<'k, M> {
         mail: impl FnOnce() -> Mail,
     ) {
         let ranked = || (mail(), self.rank_for(to));
-        let wake = self.k.block(self.pin(), to).mailbox().raise(self.pin(), bits, value, ranked);
+        let mailbox = |cpu| self.k.block(self.pin(), cpu).mailbox();
+        let (to, wake) = mailbox(to).raise(self.pin(), bits, value, ranked, mailbox);
         self.interrupt(to, wake);
     }
 

@@ -261,6 +261,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.rest_with(caller, sc);
         if holder.is_runnable() {
             self.start(holder);
+            self.mind_less_time();
         }
     }
 
@@ -291,6 +292,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         if holder.is_runnable() {
             self.start(holder);
+            self.mind_less_time();
         }
     }
 
@@ -334,6 +336,7 @@ impl<'k, M: Machine> Time<'k, M> {
             return;
         }
         self.take_best(task);
+        self.mind_less_time();
     }
 
     /// Lends a task the CPU time that a waiting caller has kept: the caller that the task serves,
@@ -352,10 +355,10 @@ impl<'k, M: Machine> Time<'k, M> {
         true
     }
 
-    /// Lets a task of this CPU that may run go on with the time of the best caller that waits for it,
-    /// if that outranks the time that it has. Time of another caller goes back to that caller, which
-    /// waits still. So whoever has lent a task less time cannot keep it from better callers. The
-    /// caller of this function dispatches afterwards.
+    /// Lets a task of this CPU that may run go on with the time of the best caller that waits for
+    /// it, if that outranks the time that it has. Time of another caller goes back to that caller,
+    /// which waits still. So a caller that has lent a task less time cannot keep it from better
+    /// callers. The caller of this function dispatches afterwards.
     ///
     /// The idea is the helping of the NOVA microhypervisor.
     #[inline]

@@ -20,6 +20,7 @@ use sched::PRIORITIES;
 use smp::door::Ref;
 use test_abi::trace::Why;
 
+use crate::outbox::mail::rank_with;
 use crate::rooms::Time;
 
 /// How much longer a CPU leaves its program alone than work for others of no higher priority took.
@@ -239,6 +240,27 @@ impl<'k, M: Machine> Time<'k, M> {
         task.time.put_down();
         self.run_task(task);
         true
+    }
+
+    /// Looks into the mailbox immediately after this entry, if the running program has less time
+    /// than when the CPU began to defer its mail. Called where a task may go on with other time:
+    /// the exit to the task that was running looks at no mail.
+    #[inline(always)]
+    pub fn mind_less_time(self) {
+        if self.sched.more_mail.get() {
+            self.look_with_less_time();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_with_less_time(self) {
+        let rank = self.running().map_or(0, |sc| rank_with(&sc));
+        if self.cpu.inbox().deferred_for().is_some_and(|deferred_for| rank < deferred_for) {
+            let now = self.k.machine.now();
+            self.sched.look_at.set(now);
+            self.arm_timer(now);
+        }
     }
 
     #[inline(always)]

@@ -63,8 +63,8 @@ fn a_page_is_shared_as_often_as_its_count_can_say_and_no_more() {
     }
 }
 
-/// Who has got a page from another can use up half of its mappings. The other half is for the space
-/// where it was first, also if it has moved.
+/// A space that has got a page from another can use up half of its mappings, also by moving its
+/// view. The other half is for the space where the page was first.
 #[test]
 fn views_of_a_page_leave_half_of_its_mappings() {
     let mut s = Scene::unchecked(1, 32 << 20);
