@@ -70,13 +70,22 @@ impl<P: Send> Mailbox<P> {
             fence_after_exchange();
             // The raise that has found no bit up says where it pushes the node, then pushes it, and
             // then reads its rank. So does a CPU that passes it on.
-            let place = at.get().node.place().filter(|_| !planted(Fault::WrongMailbox));
-            let there = place.map_or(self, others);
+            let there = if self.has(&at.get().node) { self } else { self.place_of(&at.get().node, others) };
             return (there.owner(), there.announce_risen(rank));
         }
         chaos::point(Point::BitsRaised);
         at.get().node.begin_rank(rank);
         (self.owner(), self.push_free(pin, at.map(|at| &at.node), payload))
+    }
+
+    /// Returns the mailbox in which a node of bits is, or this one if it is in none.
+    #[cold]
+    fn place_of<'m>(
+        &'m self,
+        node: &Node<P>,
+        others: impl FnOnce(CpuId) -> &'m Mailbox<P>,
+    ) -> &'m Mailbox<P> {
+        node.place().filter(|_| !planted(Fault::WrongMailbox)).map_or(self, others)
     }
 
     /// Pushes a popped node into this mailbox, with its bits still raised, because their object has

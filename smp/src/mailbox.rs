@@ -403,6 +403,12 @@ impl<P: Send> Mailbox<P> {
         self.enqueue(pin, node, (pin.cpu().raw(), self.place_here()), payload, || node.rank())
     }
 
+    /// Returns whether a node with [`CoalescedBits`] is in this mailbox. A glance.
+    #[inline(always)]
+    pub(crate) fn has(&self, node: &Node<P>) -> bool {
+        node.owner.load(Ordering::Relaxed) == self.place_here()
+    }
+
     /// Returns what the owner word of a node with bits says in this mailbox.
     #[inline(always)]
     fn place_here(&self) -> u32 {
