@@ -34,7 +34,7 @@ use crate::door::Ref;
 use crate::mailbox::Node;
 use crate::percpu::{BlockOf, Cpus, PerCpu, send};
 use crate::planted::{Fault, planted};
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// What a shootdown node says: `by` asks `at`. On its way back it says the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +79,8 @@ pub(crate) struct ShootPair<P> {
     again: AtomicU64,
     /// What that is: whether everything.
     everything: AtomicU64,
+    /// The highest rank of the tasks that wait for that.
+    rank: AtomicU32,
 }
 
 impl<P> ShootPair<P> {
@@ -88,6 +90,7 @@ impl<P> ShootPair<P> {
             asked: AtomicU64::new(0),
             again: AtomicU64::new(0),
             everything: AtomicU64::new(0),
+            rank: AtomicU32::new(0),
         }
     }
 }
@@ -172,10 +175,15 @@ pub fn begin<C: Cpus>(
         } else if pair.asked.load(Ordering::Relaxed) == 0 {
             begun.sent += 1;
             port.busy.store(port.busy.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            ask(cpus, pin, pair, at, number, what);
+            ask(cpus, pin, pair, at, number, what, || cpus.rank(pin, at));
         } else {
             begun.batched += 1;
-            pair.ask_again(number, what);
+            let rank = cpus.rank(pin, at);
+            pair.ask_again(number, what, rank);
+            // The question under way comes first.
+            if cpus.all().block(pin, at).mailbox().announce_risen(rank).is_needed() {
+                cpus.interrupt(at);
+            }
         }
     }
     advance(own, pin);
@@ -183,11 +191,13 @@ pub fn begin<C: Cpus>(
 }
 
 impl<P> ShootPair<P> {
-    fn ask_again(&self, number: u64, what: What) {
+    fn ask_again(&self, number: u64, what: What, rank: u32) {
         if self.again.load(Ordering::Relaxed) == 0 {
             self.again.store(number, Ordering::Relaxed);
             self.everything.store(0, Ordering::Relaxed);
+            self.rank.store(0, Ordering::Relaxed);
         }
+        self.rank.store(self.rank.load(Ordering::Relaxed).max(rank), Ordering::Relaxed);
         if what == What::Everything {
             self.everything.store(1, Ordering::Relaxed);
         }
@@ -208,11 +218,11 @@ fn ask<C: Cpus>(
     at: CpuId,
     number: u64,
     what: What,
+    rank: impl FnOnce() -> u32,
 ) {
     pair.asked.store(number, Ordering::Relaxed);
-    send(cpus, pin, pair.map(|pair| &pair.node), (ShootMail { by: pin.cpu(), at }, what).into(), at, || {
-        cpus.rank(pin, at)
-    });
+    let mail = (ShootMail { by: pin.cpu(), at }, what).into();
+    send(cpus, pin, pair.map(|pair| &pair.node), mail, at, rank);
 }
 
 /// Publishes up to which number this CPU's shootdowns are over. Returns whether that is more than
@@ -258,19 +268,19 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
         number => {
             again.store(0, Ordering::Relaxed);
             let what = if everything { What::Everything } else { What::Space };
-            ask(cpus, pin, pair, mail.at, number, what);
+            ask(cpus, pin, pair, mail.at, number, what, || pair.rank.load(Ordering::Relaxed));
         }
     }
     if advance(own, pin) { Received::Advanced } else { Received::Same }
 }
 
-/// Answers a question of another CPU's shootdown: sends its node back.
+/// Answers a question of another CPU's shootdown: sends its node back. The answer is urgent,
+/// whatever runs there: a better task may wait for it by now, and no CPU gets more answers than it
+/// has asked questions.
 /// Requires: this CPU has dropped the translations that the question names.
 pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
     let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
-    send(cpus, pin, pair.map(|pair| &pair.shoot.node), (mail, What::Space).into(), mail.by, || {
-        cpus.rank(pin, mail.by)
-    });
+    send(cpus, pin, pair.map(|pair| &pair.shoot.node), (mail, What::Space).into(), mail.by, || u32::MAX);
 }
 
 /// Returns the port of the CPU that began a shootdown, if that CPU exists.

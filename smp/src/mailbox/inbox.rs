@@ -168,6 +168,12 @@ impl<'k, P> Inbox<'k, P> {
         self.0.has_mail()
     }
 
+    /// Returns whether there is mail and none of it can be reached yet, because a producer stands
+    /// between exchange and link. Then all that this CPU can do is to look again.
+    pub fn is_broken(self) -> bool {
+        self.oldest_queued().is_none() && self.0.has_queued() && !self.0.sorted.has_mail()
+    }
+
     /// Returns the oldest node of the queue, if it can be reached.
     pub(super) fn oldest_queued(self) -> Option<&'k Node<P>> {
         // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it

@@ -80,7 +80,7 @@ impl<'k, M: Machine> Door<'k, M> {
             let is_early = now < self.sched.look_at.get();
             if inbox.has_urgent() {
                 let outranks = self.rank_of_program() > deferred_for;
-                let served = !outranks && self.take_better(deferred_for);
+                let served = !outranks && self.take_better(deferred_for, now);
                 // A message with pages is the first one of an entry.
                 if !outranks && (is_early || served && self.next_has_pages()) {
                     return Look::NotYet;
@@ -106,7 +106,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves mail above the rank for which this CPU defers its mail, and sets aside what came
     /// before it. If better mail is left, the CPU interrupts itself. Returns whether there was
     /// some.
-    fn take_better(self, deferred_for: u32) -> bool {
+    fn take_better(self, deferred_for: u32, began: u64) -> bool {
         let inbox = self.cpu.inbox();
         // Marks the newest message.
         let _ = inbox.defer(deferred_for);
@@ -128,7 +128,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 break;
             }
         }
-        self.defer_for(deferred_for);
+        self.defer_for(deferred_for, began);
         served > 0
     }
 
@@ -143,9 +143,18 @@ impl<'k, M: Machine> Door<'k, M> {
         is_over
     }
 
-    /// Defers mail up to a rank. If better mail waits, the CPU interrupts itself.
-    fn defer_for(self, rank: u32) {
-        if self.cpu.inbox().defer(rank) {
+    /// Defers mail up to a rank, in an entry that began then. If better mail waits, the CPU
+    /// interrupts itself. It only looks again soon if no mail can be reached: a hypervisor may have
+    /// stopped the sender, and the program goes on meanwhile.
+    fn defer_for(self, rank: u32, began: u64) {
+        let inbox = self.cpu.inbox();
+        if !inbox.defer(rank) {
+            return;
+        }
+        if inbox.is_broken() {
+            let soon = self.time().end_of_rest(began, 1);
+            self.sched.look_at.set(self.sched.look_at.get().min(soon));
+        } else {
             self.k.machine.wake(self.id());
         }
     }
@@ -163,11 +172,11 @@ impl<'k, M: Machine> Door<'k, M> {
         if is_over && self.end_deferral() {
             return;
         }
-        self.defer_for(rank);
         // A message that cannot be reached may be urgent. Its sender may have been stopped by a
         // hypervisor.
         let factor = if look == Look::Unreachable { 1 } else { REST_FACTOR };
         self.sched.look_at.set(self.time().end_of_rest(began, factor));
+        self.defer_for(rank, began);
         self.sched.more_mail.set(true);
         self.arm_look();
     }

@@ -9,12 +9,12 @@
 //!
 //! # Rank
 //! Control bits, Notification bits and requests have the rank of the task for which they are sent:
-//! [`rank_of`] its priority. So do arriving tasks, grace rounds and shootdowns. A call or reply has
-//! the rank of the CPU time that travels with it; without time, a call has the rank of the task for
-//! which it is sent, and a reply or answer that of its call or request. An entry that serves mail
-//! works for the task for which the mail was sent. The rank decides whether mail interrupts a
-//! program whose CPU defers its mail, and whether that program must wait for more mail:
-//! `door/look.rs`.
+//! [`rank_of`] its priority. So do arriving tasks, grace rounds and the questions of shootdowns,
+//! whose answers are above every rank. A call or reply has the rank of the CPU time that travels
+//! with it; without time, a call has the rank of the task for which it is sent, and a reply or
+//! answer that of its call or request. An entry that serves mail works for the task for which the
+//! mail was sent. The rank decides whether mail interrupts a program whose CPU defers its mail, and
+//! whether that program must wait for more mail: `door/look.rs`.
 //!
 //! # Recall
 //! A task whose block is on another CPU may be killed or cancelled, or its deadline may pass. Then

@@ -1,5 +1,5 @@
-//! Cases in which a CPU lets a better task wait, or a task that should have ended run, until its
-//! mailbox is looked at next. Those that are ignored are known faults, which the book lists.
+//! Cases in which a CPU let a better task wait, or a task that should have ended run, until it
+//! looked into its mailbox next. Those that are ignored are known faults, which the book lists.
 
 use abi::{Cap, ObjType, Op, Target};
 use kern_base::task::State;
@@ -437,8 +437,7 @@ fn unmap(n: u32) -> Regs {
 /// A task of CPU 0 waits for a shootdown. CPU 1 answers while a program of low priority runs
 /// there, and CPU 0 defers its mail for one that is better than that, and worse than the waiter.
 #[test]
-#[ignore = "a known fault"]
-fn answer_of_a_shootdown() {
+fn the_answer_of_a_shootdown_is_urgent() {
     for defers in [false, true] {
         let mut s = Scene::new(3);
         let process = with_pages(&mut s);
@@ -473,8 +472,7 @@ fn answer_of_a_shootdown() {
 
 /// A better task's shootdown is joined with that of a worse one, which waits on CPU 1.
 #[test]
-#[ignore = "a known fault"]
-fn joined_shootdown() {
+fn a_shootdown_that_a_better_task_joins_becomes_urgent() {
     for joined in [false, true] {
         let mut s = Scene::new(3);
         let process = with_pages(&mut s);
@@ -608,7 +606,6 @@ fn the_end_of_the_own_process_is_urgent() {
 /// The sender of a message stands between the two steps of its push. Meanwhile the program of the
 /// other CPU is to have half of that CPU.
 #[test]
-#[ignore = "a known fault"]
 fn interrupts_while_a_message_cannot_be_reached() {
     let (mut s, low, _, program) = with_sender(2, 5, |s, _| s.running(1, PROGRAM).0);
     assert!(s.w.runs(1, &program) && s.w.runs(0, &low));
