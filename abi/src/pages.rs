@@ -18,14 +18,15 @@ pub const MESSAGE_PAGES_MAX: u64 = 64;
 /// Each further range takes the place of so many pages: it may be in other page tables.
 pub const RANGE_PAGES: u64 = 6;
 /// The capabilities of a message take the place of so many pages, however many they are.
-pub const CAPS_PAGES: u64 = 14;
+pub const CAPS_PAGES: u64 = 20;
 
 /// Returns how many pages a message with so many ranges can have.
 pub const fn pages_max(ranges: usize, caps: bool) -> u64 {
     let further = ranges.saturating_sub(1) as u64;
     MESSAGE_PAGES_MAX - further * RANGE_PAGES - if caps { CAPS_PAGES } else { 0 }
 }
-const _: () = assert!(pages_max(RANGES_MAX, true) >= RANGES_MAX as u64);
+const _: () = assert!(pages_max(RANGES_MAX, false) >= RANGES_MAX as u64);
+const _: () = assert!(pages_max(RANGES_MAX - 1, true) >= RANGES_MAX as u64 - 1);
 
 /// In the access of [`Op::Map`](crate::Op::Map): into the pool of the space, of which messages
 /// carry pages.

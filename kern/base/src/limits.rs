@@ -24,7 +24,7 @@ pub const LENT_AND_SENT: u64 = limit(16, 1);
 pub const STAMPS_SETTLED: u64 = limit(32, 2);
 
 /// Most mappings that a page can have. A power of two: a count that has reached it has its bit set.
-pub const MAPPED_MAX: u64 = limit(0x8000, 8);
+pub const MAPPED_MAX: u64 = limit(0x8000, 16);
 
 /// Slots of a CSpace that one kernel entry looks at.
 pub const HOLDING_LOOKS: usize = limit(256, 3);

@@ -100,13 +100,19 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if let Some(block) = block {
             self.answer(me, block, answer, words);
         }
+        self.go_on(me);
+        Ok(Answer::Settled)
+    }
+
+    /// Lets a server go on after it has ended a call, on its own time or that of a better caller.
+    #[inline(always)]
+    fn go_on(self, me: OpenTask<'k>) {
         if !self.hot.current.is(me.object()) {
             self.time().make_ready(me);
             self.time().take_better(me);
             self.time().mind_less_time();
         }
         self.time().dispatch();
-        Ok(Answer::Settled)
     }
 
     /// Sends the answer to a call, or a checked answer to a fault.
@@ -245,11 +251,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             Some(callee) => self.pass_on(block, callee, &sent),
             None => self.pass(block, There { tag: dest.tag }, &sent),
         }
-        if !self.hot.current.is(me.object()) {
-            self.time().make_ready(me);
-            self.time().mind_less_time();
-        }
-        self.time().dispatch();
+        self.go_on(me);
         Ok(Answer::Settled)
     }
 }

@@ -389,9 +389,12 @@ impl<'k, M: Machine> Time<'k, M> {
             self.note_work(WALK_WORK);
             self.resting_time(caller).map(|sc| (caller, sc))
         };
+        // A caller that lends the task time already has lent what it has to lend: its own time may
+        // rest beside.
+        let lends_none = |caller: &Ref<'k, Task>| !task.time.is_lent_by(*caller);
         // The best in the queue; others before it may have lost their time while they wait.
-        let queued = self.queued(task).take(CALL_STEPS).find_map(resting);
-        let served = task.caller(self.pin()).and_then(resting);
+        let queued = self.queued(task).take(CALL_STEPS).filter(lends_none).find_map(resting);
+        let served = task.caller(self.pin()).filter(lends_none).and_then(resting);
         let rank = |it: &(Ref<'k, Task>, OpenTime<'k>)| it.1.state.priority();
         let Some((caller, better)) = queued.into_iter().chain(served).max_by_key(rank) else { return };
         let has = self.time_of(task).and_then(|sc| self.open_time(sc));
@@ -405,6 +408,19 @@ impl<'k, M: Machine> Time<'k, M> {
         task.materialise_frame();
         self.lend(better, caller, task);
         self.enqueue(better);
+    }
+
+    /// Ends the help of a waiting caller for the running task, which yields: it cannot go on now,
+    /// and lets others run. It goes on with its own time, if it has some, until the next call
+    /// queues.
+    pub fn end_help(self, task: OpenTask<'k>) {
+        let helper = task.time.lender(self.pin()).filter(|lender| !task.serves(*lender));
+        let own = task.time.own(self.pin()).and_then(|own| self.open_time(own));
+        let own = own.filter(|own| own.task.is(task.object()));
+        if let (Some(_), Some(own), Some(sc)) = (helper, own, self.borrowed_by(task)) {
+            self.give_back_borrowed(task.part(), sc);
+            self.enqueue(own);
+        }
     }
 
     /// Requests a task's own time, which is on another CPU. The task is ready to continue and has

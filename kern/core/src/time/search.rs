@@ -57,7 +57,7 @@ use crate::outbox::mail::Next;
 use crate::rooms::Time;
 
 /// Work of one step of a search.
-const STEP_WORK: u64 = 110;
+const STEP_WORK: u64 = 150;
 /// Work of one step along calls that searches for nothing.
 pub const WALK_WORK: u64 = 40;
 

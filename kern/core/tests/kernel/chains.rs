@@ -701,3 +701,38 @@ fn news_of_time_is_not_lost() {
         assert!(chain.runs(last), "stale {stale}: time was given to the first, and the last has none");
     }
 }
+
+/// A helped server yields, because it waits for a task of lower priority: that task runs.
+#[test]
+fn a_helped_server_that_yields_lets_others_run() {
+    let mut chain = Chain::of(1, 16);
+    let server = chain.task(0, 10);
+    let partner = chain.task(0, 10);
+    chain.task(0, 30);
+    chain.call(2, 0);
+    assert!(chain.runs(0));
+    assert_eq!(chain.w.time_of(&server), chain.own(2));
+    chain.w.does_and_run(&server, Regs::op(Op::Yield, &[]));
+    assert!(chain.w.runs(0, &partner));
+    assert_eq!([chain.w.time_of(&server), chain.w.time_of(&chain.tasks[2])], [chain.own(0), chain.own(2)]);
+}
+
+/// A caller that helps with time which it has borrowed, and has better time of its own, lends one
+/// of the two.
+#[test]
+fn a_helper_lends_one_time() {
+    let mut chain = Chain::of(1, 16);
+    let server = chain.task(0, 5);
+    let middle = chain.task(0, 40);
+    chain.w.does_and_run(&middle, Regs::op(Op::Recv, &[]));
+    chain.task(0, 10);
+    chain.call(2, 1);
+    assert!(chain.runs(1));
+    chain.call(1, 0);
+    assert_eq!(chain.w.time_of(&server), chain.own(2), "the middle one's client pays");
+    chain.task(0, 6);
+    let other = chain.task(0, 7);
+    chain.w.must(0, Op::SchedConfigure, &[CONTROL, other.sc.arg(), 7, 1000]);
+    chain.w.must(0, Op::SchedConfigure, &[CONTROL, chain.tasks[2].sc.arg(), 8, 1000]);
+    assert_eq!(chain.w.time_of(&server), chain.own(2));
+}
