@@ -167,9 +167,6 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Carries out [`Op::Yield`].
     fn yield_now(self, me: OpenTask<'k>) -> Result<Answer> {
         write_values(&me.regs, MsgInfo(0), [0; 4]);
-        if !me.callers().is_empty() {
-            self.time().end_help(me);
-        }
         self.time().rotate(Why::Yielded);
         Ok(Answer::Settled)
     }

@@ -412,15 +412,15 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Ends the help of a waiting caller for the running task, which yields: it cannot go on now,
     /// and lets others run. It goes on with its own time, if it has some, until the next call
-    /// queues.
-    pub fn end_help(self, task: OpenTask<'k>) {
+    /// queues. Returns whether it does.
+    pub fn end_help(self, task: OpenTask<'k>) -> bool {
         let helper = task.time.lender(self.pin()).filter(|lender| !task.serves(*lender));
         let own = task.time.own(self.pin()).and_then(|own| self.open_time(own));
         let own = own.filter(|own| own.task.is(task.object()));
-        if let (Some(_), Some(own), Some(sc)) = (helper, own, self.borrowed_by(task)) {
-            self.give_back_borrowed(task.part(), sc);
-            self.enqueue(own);
-        }
+        let (Some(_), Some(own), Some(sc)) = (helper, own, self.borrowed_by(task)) else { return false };
+        self.give_back_borrowed(task.part(), sc);
+        self.enqueue(own);
+        true
     }
 
     /// Requests a task's own time, which is on another CPU. The task is ready to continue and has

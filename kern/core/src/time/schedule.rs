@@ -290,13 +290,31 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Queues the running SchedContext after others of its priority, with a fresh slice.
     pub fn rotate(self, why: Why) {
         if let Some(sc) = self.running() {
-            self.keep_time(sc);
+            if sc.owner.addr() != self.hot.current.addr() && self.keep_or_give_back(sc, why) {
+                return;
+            }
             self.stop(&sc);
             self.trace().note_why(why);
             sc.state.refill();
             self.enqueue(sc);
         }
         self.dispatch();
+    }
+
+    /// Leaves borrowed time, which is about to stop, with the running task. If the task yields, and
+    /// a waiting caller helps it, the task goes on with its own time instead. Returns whether it
+    /// does.
+    #[inline(never)]
+    fn keep_or_give_back(self, sc: OpenTime<'k>, why: Why) -> bool {
+        let task = self.hot.current.get(self.pin()).and_then(|task| self.open(task));
+        let Some(task) = task else { return false };
+        let gives_back = matches!(why, Why::Yielded) && self.end_help(task);
+        if gives_back {
+            self.dispatch();
+        } else {
+            task.time.borrow(sc.object());
+        }
+        gives_back
     }
 
     /// Makes `task` ready. It runs as soon as it is the best, unless it is suspended.
