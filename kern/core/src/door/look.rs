@@ -81,8 +81,8 @@ impl<'k, M: Machine> Door<'k, M> {
             if inbox.has_urgent() {
                 let outranks = self.rank_of_program() > deferred_for;
                 let served = !outranks && self.take_better(deferred_for, now);
-                // A message with pages comes first in an entry, and so does one for which no work is
-                // left.
+                // A message with pages comes first in an entry, and so does one for which no work
+                // is left.
                 let is_spent = || !self.has_work(MAIL_WORK) || self.next_has_pages();
                 if !outranks && (is_early || served && is_spent()) {
                     return Look::NotYet;
