@@ -33,7 +33,7 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 17] = [
+const MORE: [(&str, &str, &str); 18] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("Retype into table", "Retype ", "the objects of one Retype have memory of others between them"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
@@ -78,6 +78,11 @@ const MORE: [(&str, &str, &str); 17] = [
         "a page that has too many mappings for a moment stays with who replies",
     ),
     ("copy views of one page on write", "Reply with pages", "the same"),
+    (
+        "TaskCancel server",
+        "Reply with pages",
+        "a receive after a reply leaves the next caller's pages to another entry, and a cancel ends that wait",
+    ),
     ("TaskResume fresh", "TaskSuspend fresh", "a task that is suspended again at once does not move first"),
 ];
 
@@ -95,10 +100,11 @@ fn tells(name: &str) -> bool {
 }
 
 /// Whether an operation can be refused so because another one is under way.
-fn by_the_other(said: Said) -> bool {
+fn by_the_other(said: Said, other: &str) -> bool {
     use Error::{BadAddress, BadState, Dead, Dying, Gone, InUse, NoCapability, NoExposure, NoPage, NoPool};
     use Error::{Full, NotMember, SlotOccupied, WrongCpu};
     match said {
+        Said::Refused(Error::Cancelled) => other.starts_with("TaskCancel"),
         Said::Refused(error) => matches!(
             error,
             BadAddress
@@ -164,7 +170,7 @@ fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcom
     if (0..2).any(|n| !known[n] && this.said[n] == Said::Done && takes_steps(names[1 - n])) {
         return Ok(());
     }
-    if let Some(n) = (0..2).find(|n| !known[*n] && !by_the_other(this.said[*n])) {
+    if let Some(n) = (0..2).find(|n| !known[*n] && !by_the_other(this.said[*n], names[1 - *n])) {
         let said: Vec<Said> = orders.iter().map(|order| order.said[n]).collect();
         return Err(format!("{} was answered {:?}, in order {said:?}", names[n], this.said[n]));
     }
