@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use console::style;
 
-use super::measure::Measured;
+use super::measure::{Measured, Place};
 use crate::stretches::{self, Stretches, Table};
 
 /// The sums over all attacks.
@@ -15,6 +15,8 @@ pub struct Totals {
     pub stolen_max: u64,
     pub longest_off: u64,
     pub late_max: u64,
+    /// `late_max` beside attackers on the victims' CPU, where it is exact.
+    pub late_own: u64,
     pub stuck: usize,
     pub escapes: u64,
 }
@@ -25,11 +27,13 @@ impl Totals {
         let mut names: Vec<&str> = all.iter().map(|measured| measured.attack.as_str()).collect();
         names.dedup();
         let stolen = all.iter().filter_map(Measured::worst).map(|victim| victim.stolen);
+        let own = all.iter().filter(|measured| measured.place == Place::Own);
         Totals {
             attacks: names.len(),
             stolen_max: stolen.fold(0.0, f64::max).ceil() as u64,
             longest_off: all.iter().filter_map(Measured::longest).map(|row| row.longest).max().unwrap_or(0),
             late_max: all.iter().map(|measured| measured.late).max().unwrap_or(0),
+            late_own: own.map(|measured| measured.late).max().unwrap_or(0),
             stuck: all.iter().map(Measured::stuck).sum(),
             escapes: all.iter().map(|measured| measured.escapes).sum(),
         }
@@ -37,7 +41,7 @@ impl Totals {
 
     /// Writes the line that checks rely on.
     pub fn line(&self, cpus: u32) -> String {
-        let Totals { attacks, stolen_max, longest_off, late_max, stuck, escapes } = self;
+        let Totals { attacks, stolen_max, longest_off, late_max, stuck, escapes, .. } = self;
         format!(
             "hostile: cpus={cpus} attacks={attacks} stolen_max={stolen_max}% longest_off={longest_off} \
              late_max={late_max} stuck={stuck} escapes={escapes}"
@@ -103,7 +107,7 @@ pub fn render_operations(all: &[Measured]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::{Place, tests::example};
+    use super::super::measure::tests::example;
     use super::*;
 
     #[test]
@@ -116,6 +120,7 @@ mod tests {
             Totals::of(&all).line(2),
             "hostile: cpus=2 attacks=1 stolen_max=75% longest_off=750 late_max=4321 stuck=0 escapes=2"
         );
+        assert_eq!(Totals::of(&all).late_own, 9);
         assert_eq!(
             Totals::of(&[]).line(4),
             "hostile: cpus=4 attacks=0 stolen_max=0% longest_off=0 late_max=0 stuck=0 escapes=0"

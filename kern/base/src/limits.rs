@@ -37,7 +37,7 @@ pub const SORT_STEPS: usize = limit(24, 3);
 
 /// Calls that one kernel entry follows, up or down, and callers of a task that it checks. Longer
 /// walks continue by mail, so a chain of calls may have any length.
-pub const CALL_STEPS: usize = limit(32, 3);
+pub const CALL_STEPS: usize = limit(12, 3);
 
 /// Waiting calls and events that go along with a task at its first resume. The others follow one
 /// by one.

@@ -126,8 +126,16 @@ impl<'k, P> Inbox<'k, P> {
             fence_after_exchange();
             if begins {
                 // The mark is of an earlier deferral, whose mail was taken.
-                let hides = self.may_hide(rank);
-                self.0.sorted.mark(if hides { self.0.newest() } else { ptr::null_mut() });
+                self.0.sorted.unmark();
+                if self.may_hide(rank) {
+                    self.0.sorted.mark(self.0.newest(), u32::MAX);
+                }
+            } else {
+                let forgotten = self.0.sorted.calm(rank);
+                if forgotten != 0 {
+                    // Below `rank`, and for a later deferral.
+                    self.0.best.fetch_max(forgotten, Ordering::AcqRel);
+                }
             }
         }
         let risen = self.0.risen.load(Ordering::Acquire) > rank;
@@ -136,8 +144,8 @@ impl<'k, P> Inbox<'k, P> {
         }
         if risen || self.0.best.load(Ordering::Acquire) > rank {
             // First `best`, then `head`: the rank's message is the marked one or an older one.
-            self.0.best.swap(0, Ordering::AcqRel);
-            self.0.sorted.mark(self.0.newest());
+            let best = self.0.best.swap(0, Ordering::AcqRel);
+            self.0.sorted.mark(self.0.newest(), if risen { u32::MAX } else { best });
         }
         self.0.sorted.raise(rank, risen);
         self.0.sorted.hurries()
@@ -247,7 +255,7 @@ impl<'k, P: Send> Inbox<'k, P> {
             Taken::Node(node) => Popped::Mail(self.open(node)),
             Taken::Between => Popped::Between,
             Taken::Empty => {
-                self.0.sorted.mark(ptr::null_mut());
+                self.0.sorted.unmark();
                 self.0.found_empty()
             }
         }

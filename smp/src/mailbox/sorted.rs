@@ -53,9 +53,13 @@ pub(super) struct Sorted<P> {
     /// The newest message of the queue when the owner learned of mail there above the rank for
     /// which it defers, until the owner takes that message out of the queue; else null.
     mark: AtomicPtr<Node<P>>,
+    /// The highest rank that the mark may stand for.
+    marked: AtomicU32,
     /// The newest message here above the rank for which the owner defers, until it is served; else
     /// null.
     hurry: AtomicPtr<Node<P>>,
+    /// The highest rank that `hurry` may stand for.
+    hurried: AtomicU32,
     /// The newest message here that must not be overtaken, until it is served; else null.
     barrier: AtomicPtr<Node<P>>,
     /// The highest rank of a message here that `hurry` does not stand for.
@@ -69,7 +73,9 @@ impl<P> Sorted<P> {
             first: null(),
             last: null(),
             mark: null(),
+            marked: AtomicU32::new(0),
             hurry: null(),
+            hurried: AtomicU32::new(0),
             barrier: null(),
             best: AtomicU32::new(0),
         }
@@ -87,10 +93,17 @@ impl<P> Sorted<P> {
         !(self.mark.load(Relaxed).is_null() && self.hurry.load(Relaxed).is_null())
     }
 
-    /// Marks the newest message of the queue; null: forgets the marked one.
-    #[inline(always)]
-    pub(super) fn mark(&self, newest: *mut Node<P>) {
+    /// Marks the newest message of the queue, since it or an older one may have this rank.
+    pub(super) fn mark(&self, newest: *mut Node<P>, rank: u32) {
+        let before = if self.mark.load(Relaxed).is_null() { 0 } else { self.marked.load(Relaxed) };
         self.mark.store(newest, Relaxed);
+        self.marked.store(before.max(rank), Relaxed);
+    }
+
+    /// Forgets the marked message.
+    #[inline(always)]
+    pub(super) fn unmark(&self) {
+        self.mark.store(ptr::null_mut(), Relaxed);
     }
 
     /// Notes that a message of the queue is taken out.
@@ -99,12 +112,32 @@ impl<P> Sorted<P> {
         Self::forget(&self.mark, node);
     }
 
+    /// Ends the hurry for messages that are not above `rank`, for which the owner defers mail now:
+    /// it may have hurried for the sake of a lower rank. Returns the highest rank that a message of
+    /// the queue may have whose mark is forgotten by that.
+    pub(super) fn calm(&self, rank: u32) -> u32 {
+        let hurried = self.hurried.load(Relaxed);
+        if hurried <= rank && !self.hurry.swap(ptr::null_mut(), Relaxed).is_null() {
+            self.best.store(self.best.load(Relaxed).max(hurried), Relaxed);
+        }
+        let marked = self.marked.load(Relaxed);
+        if marked <= rank && !self.mark.swap(ptr::null_mut(), Relaxed).is_null() { marked } else { 0 }
+    }
+
+    /// Hurries for a message here, and for all before it, one of which may have this rank.
+    fn hurry(&self, newest: *mut Node<P>, rank: u32) {
+        let before = if self.hurry.load(Relaxed).is_null() { 0 } else { self.hurried.load(Relaxed) };
+        self.hurry.store(newest, Relaxed);
+        self.hurried.store(before.max(rank), Relaxed);
+    }
+
     /// Makes the owner hurry for all that was set aside, if some of it may be above `rank`. With
     /// `risen`, a message may have a higher rank than when it was set aside.
     pub(super) fn raise(&self, rank: u32, risen: bool) {
-        if risen || self.best.load(Relaxed) > rank {
+        let best = self.best.load(Relaxed);
+        if risen || best > rank {
             self.best.store(0, Relaxed);
-            self.hurry.store(self.last.load(Relaxed), Relaxed);
+            self.hurry(self.last.load(Relaxed), if risen { u32::MAX } else { best });
         }
     }
 
@@ -120,7 +153,7 @@ impl<P> Sorted<P> {
         }
         self.last.store(this, Relaxed);
         if hurries {
-            self.hurry.store(this, Relaxed);
+            self.hurry(this, rank);
         } else {
             self.best.store(self.best.load(Relaxed).max(rank), Relaxed);
         }
@@ -170,8 +203,8 @@ impl<P: Send> Inbox<'_, P> {
         }
         let Taken::Node(node) = self.take_first() else { return self.pick_aside() };
         let order = node.look(order);
-        let rank = node.rank();
-        let is_better = order == Order::Always || self.deferred_for().is_some_and(|its| rank > its);
+        let rank = if order == Order::Always { u32::MAX } else { node.rank() };
+        let is_better = self.deferred_for().is_some_and(|its| rank > its);
         let overtakes = matches!(order, Order::Always | Order::ByRank);
         if is_better && overtakes && sorted.barrier.load(Relaxed).is_null() {
             return Picked::Mail(self.open(node));

@@ -195,6 +195,57 @@ fn bits_are_taken_after_their_node_was_popped() {
 
 /// Three producer threads, one consumer thread: nothing is lost, doubled or out of order, and every
 /// sleep of the consumer is ended by an interrupt or by mail it polls for.
+/// Puts a message of a rank into a mailbox of CPU 0.
+fn ranked(mailbox: Ref<'static, Mailbox<u32>>, rank: u32) -> Wake {
+    let letter = letter(1);
+    letter.set_rank(rank);
+    mailbox.push(pin(1), letter, rank)
+}
+
+/// Mail that was urgent for one program is not for a better one, and is again for the first.
+#[test]
+fn a_higher_rank_calms_and_a_lower_one_hurries_again() {
+    // In the queue, or set aside behind the owner's back.
+    for aside in [false, true] {
+        let mailbox = mailbox(0);
+        let inbox = mailbox.inbox(pin(0));
+        let _ = ranked(mailbox, 1);
+        assert!(!inbox.defer(4));
+        assert_eq!((ranked(mailbox, 2), ranked(mailbox, 6)), (Wake::NotNeeded, Wake::Interrupt));
+        assert!(inbox.defer(4) && inbox.has_urgent());
+        for _ in 0..if aside { 3 } else { 0 } {
+            assert!(matches!(inbox.pick(|_| Order::Behind), Picked::Aside));
+        }
+        assert!(inbox.has_urgent());
+        assert!(!inbox.defer(6) && !inbox.has_urgent(), "aside: {aside}");
+        assert!(matches!(inbox.pick(|_| Order::ByRank), Picked::Over), "there is nothing to hurry for");
+        assert!(inbox.defer(5) && inbox.has_urgent(), "aside: {aside}");
+        let mut got = Vec::new();
+        loop {
+            match inbox.pick(|_| Order::Behind) {
+                Picked::Mail(rank) => got.push(rank),
+                Picked::Aside => {}
+                Picked::Over => break,
+            }
+        }
+        assert_eq!(got, [1, 2, 6], "what is behind others brings them along");
+    }
+}
+
+/// A message that everything has to wait for stays urgent, however high the rank is.
+#[test]
+fn what_overtakes_always_hurries_for_every_rank() {
+    let mailbox = mailbox(0);
+    let inbox = mailbox.inbox(pin(0));
+    for rank in [6, 1] {
+        let _ = ranked(mailbox, rank);
+    }
+    assert!(inbox.defer(4));
+    assert!(matches!(inbox.pick(|_| Order::Barrier), Picked::Aside));
+    assert!(matches!(inbox.pick(|_| Order::Always), Picked::Aside), "not before the barrier");
+    assert!(inbox.defer(100) && inbox.has_urgent());
+}
+
 #[test]
 fn threads_as_cpus() {
     const EACH: u32 = if cfg!(miri) { 40 } else { 20_000 };

@@ -3,6 +3,7 @@
 
 use abi::{Counter, Op};
 use kern_base::machine::Machine;
+use kern_base::sched_context::SchedContext;
 use kern_base::task::{FLAG_VECTOR, OpenTask, Task};
 use smp::door::Ref;
 use test_abi::trace::{Event, Irq};
@@ -63,12 +64,10 @@ impl<'k, M: Machine> Door<'k, M> {
         if what == Interrupt::Timer {
             self.timer_fired();
         }
-        // A better task that wakes in time does not wait for mail, too. Urgent mail interrupts it.
-        // A message with pages does not come after much work of the timer.
-        let is_other = self.hot.current.addr() != before.map_or(0, Ref::addr);
-        let waits = || is_other && self.outranks(time) || !self.has_work(1) && self.next_has_pages();
-        let (look, runs) =
-            if what == Interrupt::Timer && waits() { (Look::NotYet, None) } else { self.look(began) };
+        let (look, runs) = match self.leaves_mail(what, before, time) {
+            Some(look) => (look, None),
+            None => self.look(began),
+        };
         if let Some(task) = before {
             self.save_preempted(task);
         }
@@ -80,6 +79,25 @@ impl<'k, M: Machine> Door<'k, M> {
                 Interrupted::Rest(Rest { task, time, began, rank, look })
             }
         }
+    }
+
+    /// Returns how an interrupt of a program goes on that takes no mail. A better task that wakes
+    /// in time does not wait for mail, too. A message with pages does not come after much work of
+    /// the timer.
+    #[inline(always)]
+    fn leaves_mail(
+        self,
+        what: Interrupt,
+        before: Option<Ref<'k, Task>>,
+        time: Option<Ref<'k, SchedContext>>,
+    ) -> Option<Look> {
+        if what != Interrupt::Timer {
+            return None;
+        }
+        if self.hot.current.addr() != before.map_or(0, Ref::addr) && self.outranks(time) {
+            return Some(Look::Left);
+        }
+        (!self.has_work(1) && self.next_has_pages()).then_some(Look::NotYet)
     }
 
     /// Ends what [`Door::on_interrupt`] began. Returns whether the interrupted program continues.

@@ -44,8 +44,10 @@ use crate::time::schedule::REST_FACTOR;
 /// The result of a look into the mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
-    /// The CPU defers its mail still.
+    /// The CPU defers its mail still, or has no work left for it.
     NotYet,
+    /// A better task has woken, and does not wait for mail.
+    Left,
     /// There was no mail.
     Nothing,
     /// All mail was taken.
@@ -167,6 +169,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let urgent = better || self.sched.best_rank.get() > rank;
         let is_over = match look {
             Look::NotYet => return self.arm_look(),
+            Look::Left => return self.leave_mail(began),
             Look::Nothing => true,
             Look::All => urgent,
             Look::Some | Look::Unreachable => false,
@@ -180,6 +183,22 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.look_at.set(self.time().end_of_rest(began, factor));
         self.defer_for(rank, began);
         self.sched.more_mail.set(true);
+        self.arm_look();
+    }
+
+    /// Defers mail for a better task that the timer has woken. A look or an interrupt of mail may
+    /// be due still, which was for a worse program.
+    #[inline(never)]
+    fn leave_mail(self, began: u64) {
+        let inbox = self.cpu.inbox();
+        let is_deferring = inbox.is_deferring();
+        if is_deferring || inbox.has_mail() {
+            let rest = self.time().end_of_rest(began, REST_FACTOR);
+            let planned = if is_deferring { self.sched.look_at.get() } else { 0 };
+            self.sched.look_at.set(rest.max(planned));
+            self.sched.more_mail.set(true);
+            self.defer_for(self.rank_of_program(), began);
+        }
         self.arm_look();
     }
 

@@ -316,6 +316,62 @@ fn a_message_that_waits_may_become_better() {
     assert!(has_mail(&s), "what came later still waits");
 }
 
+/// A task of CPU 1 that outranks the program, and which waits until a time. Returns also the time.
+fn sleeper(s: &mut Scene) -> (Tcb, u64) {
+    let (_, task) = s.somebody(1, PROGRAM + 5);
+    let at = s.w.now() + 1_000_000;
+    s.w.does_and_run(&task, Regs::op(Op::Recv, &[]).deadline(at));
+    (task, at)
+}
+
+/// The timer wakes the sleeper, while an interrupt of mail is due.
+fn wake_sleeper(s: &mut Scene, (task, at): &(Tcb, u64)) {
+    let now = s.w.now();
+    s.w.advance(at.saturating_sub(now));
+    assert!(is_interrupted(s));
+    s.w.interrupt(1, Interrupt::Timer);
+    assert!(s.w.runs(1, task));
+}
+
+/// Mail that has come for worse tasks before does not delay a task that the timer wakes.
+#[test]
+fn who_wakes_in_time_does_not_wait_for_mail_that_came_before() {
+    let (mut s, _, sender) = scene(PROGRAM - 5);
+    let sleeper = sleeper(&mut s);
+    s.w.k.machine.hardware().pace = PACE;
+    (0..3).for_each(|number| notify(&mut s, &sender, number));
+    let before = waiting(&s);
+    wake_sleeper(&mut s, &sleeper);
+    while s.w.event(1) {}
+    assert_eq!(waiting(&s), before, "it serves none");
+    assert!(look_at(&s).is_some_and(|at| at > s.w.now()), "and looks later");
+    s.w.does(&sleeper.0, Regs::op(Op::Recv, &[]));
+    while has_mail(&s) {
+        if !s.w.event(1) {
+            look(&mut s);
+        }
+    }
+}
+
+/// On a CPU that defers its mail for the program, mail is urgent for that and not for the task that
+/// wakes.
+#[test]
+fn who_wakes_in_time_does_not_wait_for_what_was_urgent_before() {
+    let (mut s, (better, sleeper)) = deferring(|s, notes| {
+        let sleeper = sleeper(s);
+        (better_sender(s, notes[0]), sleeper)
+    });
+    notify_and_suspend(&mut s, &better);
+    let before = waiting(&s);
+    wake_sleeper(&mut s, &sleeper);
+    while s.w.event(1) {}
+    assert_eq!(waiting(&s), before, "it serves none");
+    // The program goes on, for which the mail is urgent still.
+    s.w.does(&sleeper.0, Regs::op(Op::Recv, &[]));
+    while s.w.event(1) {}
+    assert!(!s.w.look(1).cpu.inbox().has_urgent());
+}
+
 /// A program that the mail outranks runs next. The mail was set aside for a better one.
 #[test]
 fn a_program_of_lower_priority_does_not_leave_better_mail_aside() {
