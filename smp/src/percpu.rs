@@ -218,6 +218,14 @@ pub(crate) fn send<C: Cpus>(
     }
 }
 
+/// Announces that a message in the mailbox of `to` has a higher rank now, and interrupts that CPU
+/// if necessary.
+pub(crate) fn announce_risen<C: Cpus>(cpus: &C, pin: Pin<'_>, to: CpuId, rank: u32) {
+    if cpus.all().block(pin, to).mailbox().announce_risen(rank).is_needed() {
+        cpus.interrupt(to);
+    }
+}
+
 /// A [`PerCpu`] of the CPU that runs this entry, and a [`Pin`] of that entry: both in one word.
 pub struct Here<'k, O, S, P> {
     this: &'k PerCpu<O, S, P>,

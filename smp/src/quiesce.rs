@@ -277,12 +277,6 @@ fn hasten_round<C: Cpus>(cpus: &C, pin: Pin<'_>, rank: u32) {
     let state = cpus.all().grace(pin);
     let Some(round) = state.round.get().filter(|round| round.rank < rank) else { return };
     state.round.set(Some(Round { rank, ..round }));
-    let announce = |at: CpuId| {
-        let mailbox = cpus.all().block(pin, at).mailbox();
-        if mailbox.announce_risen(rank).is_needed() {
-            cpus.interrupt(at);
-        }
-    };
     let raise = || {
         let asked = every(cpus, pin).filter(|(_, _, pair)| pair.asked.load(Ordering::Relaxed));
         asked.for_each(|(_, _, pair)| pair.node.raise_rank(rank));
@@ -293,7 +287,7 @@ fn hasten_round<C: Cpus>(cpus: &C, pin: Pin<'_>, rank: u32) {
     for (at, _, pair) in every(cpus, pin) {
         // In its own mailbox are answers, and the question to itself.
         if at == pin.cpu() || pair.asked.load(Ordering::Relaxed) {
-            announce(at);
+            percpu::announce_risen(cpus, pin, at, rank);
         }
     }
     if planted(Fault::LateRank) {

@@ -32,7 +32,7 @@
 use crate::cpu::{CpuId, MAX_CPUS, Pin};
 use crate::door::Ref;
 use crate::mailbox::Node;
-use crate::percpu::{BlockOf, Cpus, PerCpu, send};
+use crate::percpu::{BlockOf, Cpus, PerCpu, announce_risen, send};
 use crate::planted::{Fault, planted};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
@@ -181,9 +181,7 @@ pub fn begin<C: Cpus>(
             let rank = cpus.rank(pin, at);
             pair.ask_again(number, what, rank);
             // The question under way comes first.
-            if cpus.all().block(pin, at).mailbox().announce_risen(rank).is_needed() {
-                cpus.interrupt(at);
-            }
+            announce_risen(cpus, pin, at, rank);
         }
     }
     advance(own, pin);

@@ -242,8 +242,8 @@ fn job(wanted: &Wanted, run: &Run) -> Job {
 
 /// Attacks of the suite: their figures show that everything works, from the marker to the line.
 const SAMPLE: [&str; 2] = ["notify-flood", "priority"];
-/// Attacks whose entries were too long once, or beside which a task woke too late. On one CPU, where
-/// instructions are counted exactly.
+/// Attacks whose entries were too long once, or beside which a task woke too late. On one CPU,
+/// where instructions are counted exactly.
 const LONG: [&str; 8] = [
     "broadcasts",
     "deadline-chains",

@@ -57,20 +57,28 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.tables_in(reach).map(|table| table.get().slots.known().len()).sum()
     }
 
-    /// Returns the slots within reach whose numbers are in a range, each with its number. It looks
-    /// for the first one's table only once.
-    pub fn slots_of(
+    /// Visits the slots within reach whose numbers are in a range, each with its number, until a
+    /// visit returns something. Returns that. It looks for the first one's table only once.
+    #[inline(always)]
+    pub fn find_in_slots<R>(
         self,
         reach: Reach<'k>,
         numbers: Range<usize>,
-    ) -> impl Iterator<Item = (usize, Ref<'k, Slot>)> {
-        let mut base = 0;
-        self.tables_in(reach).flat_map(move |table| {
-            let (start, slots) = (base, &table.get().slots);
-            base += slots.known().len();
-            let here = numbers.start.max(start + 1)..numbers.end.min(base);
-            here.filter_map(move |number| Some((number, slots.get_but_first(self.pin(), number - start)?)))
-        })
+        mut visit: impl FnMut(usize, Ref<'k, Slot>) -> Option<R>,
+    ) -> Option<R> {
+        let mut start = 0;
+        for table in self.tables_in(reach) {
+            let slots = &table.get().slots;
+            let end = start + slots.known().len();
+            for number in numbers.start.max(start + 1)..numbers.end.min(end) {
+                let found = slots.get_but_first(self.pin(), number - start);
+                if let Some(result) = found.and_then(|slot| visit(number, slot)) {
+                    return Some(result);
+                }
+            }
+            start = end;
+        }
+        None
     }
 
     /// Returns a slot by its number, which user level chose.

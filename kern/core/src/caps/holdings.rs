@@ -65,15 +65,13 @@ impl<'k, M: Machine> Caps<'k, M> {
             me.regs.r8.set(at as u64);
             Err(Refusal::More)
         };
-        for (at, slot) in self.slots_of(reach, first..end) {
+        let found = self.find_in_slots(reach, first..end, |at, slot| {
             if self.holds(process, slot, wanted, rights) {
-                return Ok(Answer::one(at as u64));
+                return Some(Ok(Answer::one(at as u64)));
             }
-            if !self.spend(HOLDING_WORK) {
-                return go_on_at(at + 1);
-            }
-        }
-        if end < slots { go_on_at(end) } else { Ok(Answer::DONE) }
+            (!self.spend(HOLDING_WORK)).then(|| go_on_at(at + 1))
+        });
+        found.unwrap_or_else(|| if end < slots { go_on_at(end) } else { Ok(Answer::DONE) })
     }
 
     /// Returns all slots of a process.
@@ -113,18 +111,19 @@ impl<'k, M: Machine> Caps<'k, M> {
         let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         let mut places = bulk.chunks_exact(abi::audit::CAP_ENTRY_WORDS).take(CAP_LIST_MAX);
         let (mut after, mut count) = (end.max(first), 0);
-        for (at, slot) in self.slots_of(reach, first..end) {
-            let Some(entry) = self.entry_of(slot, at as u32) else { continue };
-            let Some(place) = places.next() else { break };
+        let _ = self.find_in_slots(reach, first..end, |at, slot| {
+            let entry = self.entry_of(slot, at as u32)?;
+            let Some(place) = places.next() else { return Some(()) };
             for (word, value) in place.iter().zip(entry.words()) {
                 word.store(value, Relaxed);
             }
             count += 1;
-            if count == CAP_LIST_MAX {
-                after = at + 1;
-                break;
+            if count < CAP_LIST_MAX {
+                return None;
             }
-        }
+            after = at + 1;
+            Some(())
+        });
         let next = if after < slots { after } else { 0 };
         Ok(Answer::Values([next as u64, count as u64, 0, 0]))
     }

@@ -343,16 +343,17 @@ impl<'k, M: Machine> Time<'k, M> {
     /// the best in the queue, or one whose call it keeps. Returns whether one of the first
     /// [`CALL_STEPS`] callers has any; a search checks all.
     pub fn borrow(self, task: OpenTask<'k>) -> bool {
-        let resting = |caller| {
-            self.note_work(WALK_WORK);
-            self.resting_time(caller).map(|sc| (caller, sc))
-        };
-        let Some((lender, sc)) = self.callers(task.part()).take(CALL_STEPS).find_map(resting) else {
-            return false;
-        };
+        let mut callers = self.callers(task.part()).take(CALL_STEPS);
+        let Some((lender, sc)) = callers.find_map(|caller| self.look_for_rest(caller)) else { return false };
         self.lend(sc, lender, task);
         self.enqueue(sc);
         true
+    }
+
+    /// Looks for CPU time that rests with a caller of a task: a step of a walk along the callers.
+    fn look_for_rest(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, Task>, OpenTime<'k>)> {
+        self.note_work(WALK_WORK);
+        self.resting_time(caller).map(|sc| (caller, sc))
     }
 
     /// Lets a task of this CPU that may run go on with the time of the best caller that waits for
@@ -385,10 +386,7 @@ impl<'k, M: Machine> Time<'k, M> {
         if !task.is_runnable() {
             return;
         }
-        let resting = |caller| {
-            self.note_work(WALK_WORK);
-            self.resting_time(caller).map(|sc| (caller, sc))
-        };
+        let resting = |caller| self.look_for_rest(caller);
         // A caller that lends the task time already has lent what it has to lend: its own time may
         // rest beside.
         let lends_none = |caller: &Ref<'k, Task>| !task.time.is_lent_by(*caller);
