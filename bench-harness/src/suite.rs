@@ -278,7 +278,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
         Step::Host => host_tests(lab),
         Step::Loom => {
-            let words = &["--package", "smp", "--profile", "loom"];
+            let words = &["--package", "smp", "--profile", "loom", "--test", "loom"];
             cargo_test(lab, yielding(&cargo()), "loom", words, Some("loom"))
         }
         Step::Lint => lint::run(lab, &wanted.just),

@@ -113,8 +113,8 @@ fn kernel_test_modules() -> BTreeSet<String> {
 }
 
 fn loom_models() -> BTreeSet<String> {
-    let files = sources(&root().join("smp/tests")).into_iter().filter_map(|file| {
-        (file.parent()? == root().join("smp/tests"))
+    let files = sources(&root().join("smp/tests/loom")).into_iter().filter_map(|file| {
+        (file.parent()? == root().join("smp/tests/loom"))
             .then(|| file.file_stem().map(|n| n.to_string_lossy().into_owned()))?
     });
     files.filter(|name| name.starts_with("loom_")).collect()

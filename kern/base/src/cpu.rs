@@ -114,6 +114,9 @@ pub struct CpuSched {
     /// The mailbox may still hold messages: the drain stopped at its bound, or this CPU defers its
     /// mail. Or tasks rest that have to wake: see `resting`.
     pub more_mail: Cell<bool>,
+    /// The rank of the program for which the CPU attended to that before it went on with it; 0: it
+    /// has to before it goes on with any. Programs of this rank and above need no more of it.
+    pub attended: Cell<u32>,
     /// When this CPU looks into its mailbox, while it defers its mail.
     pub look_at: Cell<u64>,
     /// The rank of the mail that this entry serves; 0: the entry works for the running task.

@@ -16,7 +16,8 @@ const fn limit<T: Copy>(normal: T, small: T) -> T {
 /// Pages that a message can have: programs see the normal bound.
 pub const MESSAGE_PAGES_MAX: u64 = limit(abi::MESSAGE_PAGES_MAX, 4);
 
-/// Most pages that one kernel entry lends to be shared and also transfers.
+/// Most pages that one kernel entry lends to be shared and also transfers. Each further range of
+/// them counts as [`abi::RANGE_PAGES`].
 pub const LENT_AND_SENT: u64 = limit(16, 1);
 
 /// Stamps of past shootdowns that one kernel entry removes from a message's pages, and from where

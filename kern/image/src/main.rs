@@ -132,9 +132,8 @@ extern "C" fn tell_reader(block: &'static CpuBlock, me: Ptr<Task>, pool: Ptr<Eve
 
 extern "C" fn switch(block: &'static CpuBlock) -> ! {
     let mut entry = boot::entry_of(block);
-    let cpu = entry.here();
-    if !has_to_settle(cpu)
-        && let Some(task) = context::load(cpu)
+    if !has_to_settle(&entry)
+        && let Some(task) = context::load(entry.here())
     {
         boot::resume_loaded(&entry, task)
     }
@@ -167,8 +166,9 @@ fn leave_slowly(entry: &mut CpuEntry) -> ! {
 
 /// Returns whether this CPU has grace rounds or mail to handle before user code runs.
 #[inline(always)]
-fn has_to_settle(cpu: CpuHere<'_>) -> bool {
-    cpu.grace().is_unsettled() || cpu.own().sched.more_mail.get()
+fn has_to_settle(entry: &CpuEntry) -> bool {
+    let cx = context(entry);
+    cx.cpu.grace().is_unsettled() || cx.has_to_attend()
 }
 
 /// Ends a kernel entry in which a message went to another CPU: idles, or continues the current
@@ -197,10 +197,9 @@ fn leave(entry: &mut CpuEntry) -> ! {
 /// returns, with all mail and grace rounds handled.
 #[inline(always)]
 fn go_to_current(entry: &mut CpuEntry) {
-    let cpu = entry.here();
-    if has_to_settle(cpu) {
+    if has_to_settle(entry) {
         work_off(entry);
-    } else if let Some(task) = context::load(cpu) {
+    } else if let Some(task) = context::load(entry.here()) {
         boot::resume_loaded(entry, task);
     }
 }
@@ -314,11 +313,7 @@ fn let_interrupts_in(entry: &mut CpuEntry) {
 /// Handles the interrupts that came while this CPU ran no program, except for the mail.
 #[inline(always)]
 fn take_idle_interrupts(entry: &mut CpuEntry, came: u64) {
-    if came & idle::WOKEN != 0 {
-        stop_if_asked(context(entry));
-        context(entry).count(Counter::Interrupt);
-        context(entry).note_interrupt(Interrupt::Mail);
-    }
+    note_woken(entry, came);
     if came & !idle::WOKEN != 0 {
         take_interrupts(entry, came);
     }
@@ -350,14 +345,34 @@ fn wait_for_work(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> Option<u64>
     })
 }
 
-/// Handles the interrupts besides wake-ups that came while this CPU ran no program.
+/// Notes that other CPUs have woken this one, if that is among the interrupts that came.
+#[inline(always)]
+fn note_woken(entry: &mut CpuEntry, came: u64) {
+    if came & idle::WOKEN != 0 {
+        stop_if_asked(context(entry));
+        context(entry).count(Counter::Interrupt);
+        context(entry).note_interrupt(Interrupt::Mail);
+    }
+}
+
+/// Handles the interrupts besides wake-ups that came while this CPU ran no program. If a message
+/// with pages follows the timer, lets interrupts in before that: it may be the work of a whole
+/// entry.
 #[cold]
 #[inline(never)]
-fn take_interrupts(entry: &mut CpuEntry, came: u64) {
-    for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
-        if came & bit != 0 {
-            context(entry).on_idle_interrupt(what);
+fn take_interrupts(entry: &mut CpuEntry, mut came: u64) {
+    loop {
+        for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
+            if came & bit != 0 {
+                context(entry).on_idle_interrupt(what);
+            }
         }
+        if came & idle::TIMER == 0 || !context(entry).next_has_pages() {
+            return;
+        }
+        came = idle::pause();
+        context(entry).begin_work();
+        note_woken(entry, came);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Host tests of the mailbox: its states one by one, and real threads as CPUs. loom tests all
-//! interleavings (`tests/loom_*.rs`).
+//! interleavings (`tests/loom`).
 
 use super::*;
 use crate::host_test::{cpu, leak, pin};

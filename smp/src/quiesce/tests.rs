@@ -1,5 +1,5 @@
 //! Host tests of grace periods: single cases, then random worlds of several CPUs whose entries are
-//! interleaved step by step. loom tests the memory orderings (`tests/loom_*.rs`).
+//! interleaved step by step. loom tests the memory orderings (`tests/loom`).
 
 use super::*;
 use crate::door::Table;

@@ -1,4 +1,4 @@
-//! Tests of rings, with real threads and step by step. `tests/loom_ring.rs` tests all orders.
+//! Tests of rings, with real threads and step by step. `tests/loom/loom_ring.rs` tests all orders.
 
 extern crate std;
 

@@ -47,7 +47,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if drained == Drained::Empty {
             self.end_deferral();
         } else {
-            self.sched.more_mail.set(true);
+            self.time().mind_mail();
         }
     }
 

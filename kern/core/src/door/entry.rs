@@ -116,7 +116,6 @@ impl<'k, M: Machine> Door<'k, M> {
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
         if what == Interrupt::Timer {
-            // Then comes a message, which may be a whole entry's work.
             self.begin_work_of_interrupt();
             self.timer_fired();
             self.arm_look();

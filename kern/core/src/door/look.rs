@@ -182,7 +182,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let factor = if look == Look::Unreachable { 1 } else { REST_FACTOR };
         self.sched.look_at.set(self.time().end_of_rest(began, factor));
         self.defer_for(rank, began);
-        self.sched.more_mail.set(true);
+        self.time().mind_mail();
         self.arm_look();
     }
 
@@ -196,10 +196,30 @@ impl<'k, M: Machine> Door<'k, M> {
             let rest = self.time().end_of_rest(began, REST_FACTOR);
             let planned = if is_deferring { self.sched.look_at.get() } else { 0 };
             self.sched.look_at.set(rest.max(planned));
-            self.sched.more_mail.set(true);
+            self.time().mind_mail();
             self.defer_for(self.rank_of_program(), began);
         }
         self.arm_look();
+    }
+
+    /// Returns whether the CPU has to attend to mail that is left, or to tasks that rest, before
+    /// the current task runs ([`Door::attends_to_mail`]).
+    #[inline(always)]
+    pub fn has_to_attend(self) -> bool {
+        self.sched.more_mail.get() && !self.has_attended()
+    }
+
+    /// Returns whether the CPU has left it at that for a program of the same priority as this one,
+    /// or a lower one.
+    #[cold]
+    #[inline(never)]
+    fn has_attended(self) -> bool {
+        let attended = self.sched.attended.get();
+        let has = attended != 0 && self.rank_of_program() >= attended;
+        if has {
+            self.time().expect_none_ready();
+        }
+        has
     }
 
     /// Attends to mail that is left, and to tasks that rest, when a program is about to run. If the
@@ -219,10 +239,11 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         let rank = self.rank_of_program();
         if rank >= deferred_for {
-            self.time().expect_none_ready();
             if self.cpu.inbox().has_urgent() {
                 // A CPU that idled has left it.
                 self.k.machine.wake(self.id());
+            } else {
+                self.sched.attended.set(rank);
             }
             return false;
         }
@@ -247,7 +268,9 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     fn defer_what_is_left(self) {
         if !self.cpu.inbox().has_mail() {
-            return self.time().note_no_mail();
+            self.time().note_no_mail();
+            self.sched.attended.set(self.rank_of_program());
+            return;
         }
         self.sched.look_at.set(self.k.machine.now());
         let _ = self.cpu.inbox().defer(self.rank_of_program());
@@ -274,7 +297,6 @@ impl<'k, M: Machine> Door<'k, M> {
     /// other programs.
     pub fn arm_look(self) {
         if self.cpu.inbox().is_deferring() {
-            self.time().expect_none_ready();
             self.time().arm_timer(self.sched.look_at.get());
         }
     }

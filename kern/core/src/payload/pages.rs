@@ -13,7 +13,7 @@
 //! two ranges) is the replier's error. A page that is gone is not: the caller may have ended its
 //! memory.
 
-use abi::{Error, FLAG_CAPS, MsgInfo, Op, PageMode, PageRange, RANGES_MAX};
+use abi::{Error, FLAG_CAPS, MsgInfo, Op, PageMode, PageRange, RANGE_PAGES, RANGES_MAX};
 use kern_base::limits::{LENT_AND_SENT, MESSAGE_PAGES_MAX};
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
@@ -317,10 +317,11 @@ pub fn pages_in(ranges: &[PageRange]) -> u64 {
 }
 
 /// Returns whether lending the pages of these ranges is the work of an entry. Pages that are moved
-/// do not count: sending them is short.
+/// do not count: sending them is short. But each further range counts as in a message's length.
 fn is_long_to_lend(ranges: &[PageRange]) -> bool {
     let shared = ranges.iter().filter(|range| range.mode != PageMode::Move);
-    shared.map(|range| range.count).sum::<u64>() > LENT_AND_SENT
+    let further = ranges.len().saturating_sub(1) as u64 * RANGE_PAGES;
+    shared.map(|range| range.count).sum::<u64>() + further > LENT_AND_SENT
 }
 
 /// Returns what a refused transfer of ranges means for their message. Others may have mapped a page

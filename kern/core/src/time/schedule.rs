@@ -83,6 +83,14 @@ impl<'k, M: Machine> Time<'k, M> {
         self.hot.await_vector_half.set(half(State::Await, poison));
     }
 
+    /// Makes each exit to another program attend to mail that is left and to tasks that rest
+    /// (`Door::attends_to_mail`), and lets the fast path go on with no other ready task.
+    pub fn mind_mail(self) {
+        self.sched.more_mail.set(true);
+        self.sched.attended.set(0);
+        self.expect_none_ready();
+    }
+
     /// Lets the fast path go on with no other ready task until [`Time::expect`], since that task
     /// may be one that waiting mail outranks (the module `door::look`).
     pub fn expect_none_ready(self) {
@@ -105,8 +113,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn mind_rest(self) {
         if (self.sched.resting.get() | self.sched.waiters_resting.get()) != 0 {
             self.sched.before_idle.set(true);
-            self.sched.more_mail.set(true);
-            self.expect_none_ready();
+            self.mind_mail();
         }
     }
 

@@ -372,6 +372,23 @@ fn who_wakes_in_time_does_not_wait_for_what_was_urgent_before() {
     assert!(!s.w.look(1).cpu.inbox().has_urgent());
 }
 
+/// A CPU attends once to mail that waits for a program's sake, and not at each exit to a program of
+/// that priority. It does again for a program of lower priority, and after the next look.
+#[test]
+fn mail_that_waits_is_attended_to_once() {
+    let (mut s, lower) = deferring(|s, _| s.running(1, PROGRAM - 8).0);
+    let program = s.w.current(1).expect("the program");
+    let program = Tcb::new(Cap::NULL, Cap::NULL, program);
+    assert!(s.w.look(1).has_to_attend() && !s.w.look(1).attends_to_mail());
+    assert!(!s.w.look(1).has_to_attend(), "it has attended");
+    look(&mut s);
+    assert!(has_mail(&s) && s.w.look(1).has_to_attend(), "there was a look since then");
+    assert!(!s.w.look(1).attends_to_mail());
+    s.w.does(&program, Regs::op(Op::Recv, &[]));
+    while s.w.event(1) {}
+    assert!(s.w.runs(1, &lower) && !has_mail(&s), "the mail outranks this one");
+}
+
 /// A program that the mail outranks runs next. The mail was set aside for a better one.
 #[test]
 fn a_program_of_lower_priority_does_not_leave_better_mail_aside() {

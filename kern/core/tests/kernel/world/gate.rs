@@ -229,7 +229,7 @@ impl Gate {
                 continue;
             }
             if let Some(task) = self.look(n).hot.current.get(host_test::pin(n)) {
-                if cx.sched.more_mail.get() && cx.attends_to_mail() {
+                if cx.has_to_attend() && cx.attends_to_mail() {
                     continue;
                 }
                 self.load(n, task);

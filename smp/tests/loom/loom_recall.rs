@@ -1,13 +1,10 @@
 //! A caller is killed while its message is on another CPU: the message comes back to the caller's
 //! home, exactly once, wherever it was and whatever crossed it; no control bit is lost.
-//! `loom_common/message.rs` has the rules.
-#![cfg(loom)]
+//! `common/message.rs` has the rules.
 
-mod loom_common;
-
+use crate::common::message::{Broken, HOME, KILL, SUSPEND, Shared, Stage, run_down};
+use crate::common::model;
 use loom::thread;
-use loom_common::message::{Broken, HOME, KILL, SUSPEND, Shared, Stage, run_down};
-use loom_common::model;
 use smp::planted::{Fault, Planted};
 
 /// CPU 0 calls CPU 1, while CPU 2 kills and then suspends the caller. Does the callee ever reply?

@@ -2,12 +2,9 @@
 //! better mail does not wait for the timer of a CPU that defers its mail.
 //!
 //! Each broken variant removes one rule, and loom must find an error in it.
-#![cfg(loom)]
 
-mod loom_common;
-
+use crate::common::{Line, Object, model};
 use loom::thread;
-use loom_common::{Line, Object, model};
 use smp::cpu::Entry;
 use smp::door::Ref;
 use smp::host_test::{cpu, entry, pin};

@@ -1,13 +1,10 @@
 //! Events from several CPUs: all arrive complete, once, in each sender's order; a waiting reader
 //! wakes; senders that wait for room get it.
-#![cfg(loom)]
 
-mod loom_common;
-
+use crate::common::model;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::thread;
-use loom_common::model;
 use smp::events::{Full, Reserved, Shown, Turn};
 
 /// A pool of a few cells. An event is one cell, whose word is not 0.

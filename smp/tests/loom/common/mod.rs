@@ -6,7 +6,6 @@
 //! models look at the line between entries only. After all threads have ended, the main thread does
 //! the remaining work, but only where an interrupt line (or a poll) asks for it. So lost work stays
 //! undone, and the model's last assertions detect it.
-#![allow(dead_code)]
 
 pub mod message;
 

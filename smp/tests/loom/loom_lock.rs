@@ -1,11 +1,8 @@
 //! The turns of a lock: a CPU that has seen another one wait does not get the lock before it.
-#![cfg(loom)]
 
-mod loom_common;
-
+use crate::common::{Object, model};
 use loom::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use loom::thread;
-use loom_common::{Object, model};
 use smp::host_test::pin;
 use smp::lock::{Guard, Lock};
 

@@ -1,13 +1,10 @@
 //! A ring of events: its writer continues while another CPU reads. No event is torn, none is read
 //! twice, and overwritten events are counted.
-#![cfg(loom)]
-
-mod loom_common;
 
 use std::sync::Arc;
 
+use crate::common::model;
 use loom::thread;
-use loom_common::model;
 use smp::ring::{Entry, Read, Reader, write};
 use smp::sync::{AtomicU64, Ordering};
 use test_abi::trace::EVENT_WORDS;

@@ -2,16 +2,13 @@
 //! flushed it.
 //!
 //! Each broken variant removes one rule, and loom must find an error in it.
-#![cfg(loom)]
-
-mod loom_common;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize as Counter;
 
+use crate::common::{Blocks, Line, Object, model};
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use loom::thread;
-use loom_common::{Blocks, Line, Object, model};
 use smp::cpu::{CpuId, Entry};
 use smp::host_test::{cpu, entry};
 use smp::mailbox::Drained;

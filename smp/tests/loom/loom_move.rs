@@ -3,13 +3,10 @@
 //! after that message, and the task gets them.
 //!
 //! The model also checks batches: the nodes of one batch stay together.
-#![cfg(loom)]
 
-mod loom_common;
-
+use crate::common::{Line, Object, model};
 use loom::cell::Cell;
 use loom::thread;
-use loom_common::{Line, Object, model};
 use smp::cpu::Pin;
 use smp::door::{Homed, Ref};
 use smp::host_test::{cpu, entry, pin};

@@ -1,13 +1,10 @@
 //! A deadline passes while the reply is on its way: there is one outcome, on which both sides
-//! agree, and the recall of this call does not end the next call. `loom_common/message.rs` has the
+//! agree, and the recall of this call does not end the next call. `common/message.rs` has the
 //! rules.
-#![cfg(loom)]
 
-mod loom_common;
-
+use crate::common::message::{Broken, HOME, Shared, Stage, run_down};
+use crate::common::model;
 use loom::thread;
-use loom_common::message::{Broken, HOME, Shared, Stage, run_down};
-use loom_common::model;
 
 /// CPU 0 calls CPU 1, its deadline passes, and when it has its message back it calls once more.
 fn explore(broken: Broken, preemptions: usize) {

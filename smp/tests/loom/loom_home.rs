@@ -1,14 +1,11 @@
 //! State that moves to another home together with state that it refers to. A CPU that can open the
 //! referred state can also open the referring state. So it can take the reference out before it
 //! uses the referred state alone.
-#![cfg(loom)]
-
-mod loom_common;
 
 use std::cell::Cell;
 
+use crate::common::{Object, model};
 use loom::thread;
-use loom_common::{Object, model};
 use smp::door::{Homed, Ref};
 use smp::host_test::{cpu, pin};
 

@@ -1,15 +1,12 @@
 //! Standstill: the CPU that stops all others sees everything that they wrote, and no other CPU acts
 //! meanwhile.
-#![cfg(loom)]
-
-mod loom_common;
 
 use std::sync::Arc;
 
+use crate::common::{Blocks, Line, model};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use loom_common::{Blocks, Line, model};
 use smp::cpu::CpuId;
 use smp::host_test::pin;
 use smp::percpu::{All, Cpus};

@@ -2,17 +2,14 @@
 //! contents.
 //!
 //! Each broken variant removes one rule, and loom must find an error in it.
-#![cfg(loom)]
-
-mod loom_common;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize as Counter;
 
+use crate::common::{Blocks, Line, Object, model};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
-use loom_common::{Blocks, Line, Object, model};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{ObjWord, Ref};
 use smp::host_test::{cpu, left_by_iret, local_entry};

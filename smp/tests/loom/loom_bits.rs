@@ -1,11 +1,8 @@
 //! Coalesced bits: every raised bit is taken exactly once, whichever CPU raises it, at any time.
-#![cfg(loom)]
 
-mod loom_common;
-
+use crate::common::{Line, Object, model};
 use loom::cell::UnsafeCell;
 use loom::thread;
-use loom_common::{Line, Object, model};
 use smp::cpu::Entry;
 use smp::door::Ref;
 use smp::host_test::{cpu, entry, pin};
