@@ -356,23 +356,25 @@ fn note_woken(entry: &mut CpuEntry, came: u64) {
 }
 
 /// Handles the interrupts besides wake-ups that came while this CPU ran no program. If a message
-/// with pages follows the timer, lets interrupts in before that: it may be the work of a whole
-/// entry.
+/// with pages follows the timer, lets interrupts in once before that: it may be the work of a whole
+/// entry. Not again if the timer fires again, as it does at once while this CPU has to look.
 #[cold]
 #[inline(never)]
-fn take_interrupts(entry: &mut CpuEntry, mut came: u64) {
-    loop {
-        for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
-            if came & bit != 0 {
-                context(entry).on_idle_interrupt(what);
-            }
-        }
-        if came & idle::TIMER == 0 || !context(entry).next_has_pages() {
-            return;
-        }
-        came = idle::pause();
+fn take_interrupts(entry: &mut CpuEntry, came: u64) {
+    take_each(entry, came);
+    if came & idle::TIMER != 0 && context(entry).next_has_pages() {
+        let came = idle::pause();
         context(entry).begin_work();
         note_woken(entry, came);
+        take_each(entry, came);
+    }
+}
+
+fn take_each(entry: &mut CpuEntry, came: u64) {
+    for (bit, what) in [(idle::TIMER, Interrupt::Timer), (idle::OTHER, Interrupt::Other)] {
+        if came & bit != 0 {
+            context(entry).on_idle_interrupt(what);
+        }
     }
 }
 

@@ -165,7 +165,7 @@ fn page_taken_away(inside: bool, preemptions: usize) {
             drain(system, &entry, || ());
         }
         let mut tlb = other.join().unwrap();
-        drain(system, &crate::entry(1), || tlb.look(system));
+        drain(system, &smp::host_test::entry(1), || tlb.look(system));
         drain(system, &entry, || ());
         assert!(shootdown::is_over(system, entry.pin(), begun.stamp), "nobody answers");
     });

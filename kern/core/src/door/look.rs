@@ -143,6 +143,9 @@ impl<'k, M: Machine> Door<'k, M> {
         let is_over = !inbox.is_deferring() || inbox.end_deferral();
         if is_over {
             self.time().note_no_mail();
+        } else {
+            // Its push saw a CPU that deferred its mail, and did not interrupt it.
+            self.time().mind_mail();
         }
         is_over
     }
@@ -297,6 +300,8 @@ impl<'k, M: Machine> Door<'k, M> {
     /// other programs.
     pub fn arm_look(self) {
         if self.cpu.inbox().is_deferring() {
+            // The entry may have gone to another program and back.
+            self.time().expect_none_ready();
             self.time().arm_timer(self.sched.look_at.get());
         }
     }

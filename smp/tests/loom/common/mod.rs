@@ -69,7 +69,9 @@ impl<T: 'static> Drop for Elements<T> {
 /// The blocks of a model's CPUs, freed with this handle at the end of an execution.
 pub struct Blocks<S: 'static, P: 'static> {
     pub all: All<(), S, P>,
+    #[expect(dead_code, reason = "freed with this handle")]
     blocks: Elements<PerCpu<(), S, P>>,
+    #[expect(dead_code, reason = "freed with this handle")]
     pairs: Vec<Elements<Pair<P>>>,
 }
 

@@ -7,7 +7,7 @@ use invariants::{Checker, Snapshot};
 use kern_base::limits::ENTRY_WORK;
 use kern_base::machine::Access;
 use kern_base::paging::log2_of;
-use kern_base::task::{Message, State, Task};
+use kern_base::task::{FLAG_NEVER, Message, State, Task};
 use kern_core::Cx;
 use kern_core::tables::walk::Spot;
 use kern_dump::found::Found;
@@ -51,9 +51,15 @@ pub fn all(world: &World) {
 }
 
 /// A CPU that defers its mail looks into its mailbox in time: when its timer fires, before a worse
-/// program runs, and before it idles. Only such a CPU has set mail aside.
+/// program runs, and before it idles. Only such a CPU has set mail aside. The fast path of a CPU
+/// that has to attend to something goes on with no other task.
 fn deferral(world: &World, n: usize) {
     let (cx, mailbox) = (world.look(n), world.block(n).mailbox());
+    let goes_on = cx.hot.plain_half.get() & u64::from(FLAG_NEVER) << 8 == 0;
+    assert!(
+        !(cx.sched.more_mail.get() && goes_on && cx.current().is_some()),
+        "cpu{n} goes on with other tasks, and does not attend to its mail"
+    );
     let is_aside = mailbox.has_mail() && !mailbox.has_queued();
     if !cx.cpu.inbox().is_deferring() {
         assert!(!is_aside, "cpu{n} has set mail aside, and does not defer its mail");
