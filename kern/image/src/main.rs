@@ -357,7 +357,7 @@ fn note_woken(entry: &mut CpuEntry, came: u64) {
 
 /// Handles the interrupts besides wake-ups that came while this CPU ran no program. If a message
 /// with pages follows the timer, lets interrupts in once before that: it may be the work of a whole
-/// entry. Not again if the timer fires again, as it does at once while this CPU has to look.
+/// entry. Not again if the timer fires again, as it does while a look is due.
 #[cold]
 #[inline(never)]
 fn take_interrupts(entry: &mut CpuEntry, came: u64) {
