@@ -272,10 +272,12 @@ pub fn sample(lab: &Lab) -> Result<Tally> {
     let mut sum = lab.judged("hostile", "every attack has a result", failed.into_iter().next());
     sum += lab.judged("hostile", "attackers escape nowhere", escaped(&all));
     sum += lab.judged("hostile", "stretches have operations", unnamed(&all));
-    let judged = judge(&Totals::of(&all), &[]).err().map(|error| format!("{error:#}"));
-    sum += lab.judged("hostile", "no entry is too long on two CPUs", judged);
+    let judged = |all: &[Measured], failed: &[String]| {
+        judge(&Totals::of(all), failed).err().map(|error| format!("{error:#}"))
+    };
+    sum += lab.judged("hostile", "no entry is too long on two CPUs", judged(&all, &[]));
     let (all, failed) = make(lab, &wanted(1, &LONG))?;
-    let judged = judge(&Totals::of(&all), &failed).err().map(|error| format!("{error:#}"));
+    let judged = judged(&all, &failed);
     sum += lab.judged("hostile", "no entry is too long, and no task wakes too late", judged);
     Ok(sum)
 }

@@ -45,21 +45,53 @@ pub enum Picked<P> {
     Over,
 }
 
+/// A message for which the owner hurries, and for all before it.
+#[repr(C)]
+struct Flag<P> {
+    /// Null: there is none.
+    newest: AtomicPtr<Node<P>>,
+    /// The highest rank that one of these messages may have.
+    rank: AtomicU32,
+}
+
+impl<P> Flag<P> {
+    fn new() -> Flag<P> {
+        Flag { newest: AtomicPtr::new(ptr::null_mut()), rank: AtomicU32::new(0) }
+    }
+
+    fn is_down(&self) -> bool {
+        self.newest.load(Relaxed).is_null()
+    }
+
+    /// Raises the flag for a message, since it or an older one may have this rank.
+    fn raise(&self, newest: *mut Node<P>, rank: u32) {
+        let before = if self.is_down() { 0 } else { self.rank.load(Relaxed) };
+        self.newest.store(newest, Relaxed);
+        self.rank.store(before.max(rank), Relaxed);
+    }
+
+    /// Lowers the flag if none of its messages may be above `rank`. Returns the highest rank that
+    /// one of them may have; 0: the flag was down, or stays up.
+    fn calm(&self, rank: u32) -> u32 {
+        let highest = self.rank.load(Relaxed);
+        if self.is_down() || highest > rank {
+            return 0;
+        }
+        self.newest.store(ptr::null_mut(), Relaxed);
+        highest
+    }
+}
+
 /// The messages that were set aside, oldest first, linked as in the queue.
 #[repr(C, align(64))]
 pub(super) struct Sorted<P> {
     first: AtomicPtr<Node<P>>,
     last: AtomicPtr<Node<P>>,
     /// The newest message of the queue when the owner learned of mail there above the rank for
-    /// which it defers, until the owner takes that message out of the queue; else null.
-    mark: AtomicPtr<Node<P>>,
-    /// The highest rank that the mark may stand for.
-    marked: AtomicU32,
-    /// The newest message here above the rank for which the owner defers, until it is served; else
-    /// null.
-    hurry: AtomicPtr<Node<P>>,
-    /// The highest rank that `hurry` may stand for.
-    hurried: AtomicU32,
+    /// which it defers, until the owner takes that message out of the queue.
+    mark: Flag<P>,
+    /// The newest message here above the rank for which the owner defers, until it is served.
+    hurry: Flag<P>,
     /// The newest message here that must not be overtaken, until it is served; else null.
     barrier: AtomicPtr<Node<P>>,
     /// The highest rank of a message here that `hurry` does not stand for.
@@ -72,10 +104,8 @@ impl<P> Sorted<P> {
         Sorted {
             first: null(),
             last: null(),
-            mark: null(),
-            marked: AtomicU32::new(0),
-            hurry: null(),
-            hurried: AtomicU32::new(0),
+            mark: Flag::new(),
+            hurry: Flag::new(),
             barrier: null(),
             best: AtomicU32::new(0),
         }
@@ -90,45 +120,32 @@ impl<P> Sorted<P> {
     /// Returns whether the queue or what was set aside may have mail above the rank for which the
     /// owner defers mail.
     pub(super) fn hurries(&self) -> bool {
-        !(self.mark.load(Relaxed).is_null() && self.hurry.load(Relaxed).is_null())
+        !(self.mark.is_down() && self.hurry.is_down())
     }
 
     /// Marks the newest message of the queue, since it or an older one may have this rank.
     pub(super) fn mark(&self, newest: *mut Node<P>, rank: u32) {
-        let before = if self.mark.load(Relaxed).is_null() { 0 } else { self.marked.load(Relaxed) };
-        self.mark.store(newest, Relaxed);
-        self.marked.store(before.max(rank), Relaxed);
+        self.mark.raise(newest, rank);
     }
 
     /// Forgets the marked message.
     #[inline(always)]
     pub(super) fn unmark(&self) {
-        self.mark.store(ptr::null_mut(), Relaxed);
+        self.mark.newest.store(ptr::null_mut(), Relaxed);
     }
 
     /// Notes that a message of the queue is taken out.
     #[inline(always)]
     pub(super) fn note_taken(&self, node: &Node<P>) {
-        Self::forget(&self.mark, node);
+        Self::forget(&self.mark.newest, node);
     }
 
     /// Ends the hurry for messages that are not above `rank`, for which the owner defers mail now:
     /// it may have hurried for the sake of a lower rank. Returns the highest rank that a message of
-    /// the queue may have whose mark is forgotten by that.
+    /// the queue may have whose mark is forgotten by that; else 0.
     pub(super) fn calm(&self, rank: u32) -> u32 {
-        let hurried = self.hurried.load(Relaxed);
-        if hurried <= rank && !self.hurry.swap(ptr::null_mut(), Relaxed).is_null() {
-            self.best.store(self.best.load(Relaxed).max(hurried), Relaxed);
-        }
-        let marked = self.marked.load(Relaxed);
-        if marked <= rank && !self.mark.swap(ptr::null_mut(), Relaxed).is_null() { marked } else { 0 }
-    }
-
-    /// Hurries for a message here, and for all before it, one of which may have this rank.
-    fn hurry(&self, newest: *mut Node<P>, rank: u32) {
-        let before = if self.hurry.load(Relaxed).is_null() { 0 } else { self.hurried.load(Relaxed) };
-        self.hurry.store(newest, Relaxed);
-        self.hurried.store(before.max(rank), Relaxed);
+        self.best.store(self.best.load(Relaxed).max(self.hurry.calm(rank)), Relaxed);
+        self.mark.calm(rank)
     }
 
     /// Makes the owner hurry for all that was set aside, if some of it may be above `rank`. With
@@ -137,7 +154,7 @@ impl<P> Sorted<P> {
         let best = self.best.load(Relaxed);
         if risen || best > rank {
             self.best.store(0, Relaxed);
-            self.hurry(self.last.load(Relaxed), if risen { u32::MAX } else { best });
+            self.hurry.raise(self.last.load(Relaxed), if risen { u32::MAX } else { best });
         }
     }
 
@@ -153,7 +170,7 @@ impl<P> Sorted<P> {
         }
         self.last.store(this, Relaxed);
         if hurries {
-            self.hurry(this, rank);
+            self.hurry.raise(this, rank);
         } else {
             self.best.store(self.best.load(Relaxed).max(rank), Relaxed);
         }
@@ -171,7 +188,7 @@ impl<P> Sorted<P> {
             self.last.store(next, Relaxed);
             self.best.store(0, Relaxed);
         }
-        Self::forget(&self.hurry, node);
+        Self::forget(&self.hurry.newest, node);
         Self::forget(&self.barrier, node);
         Some(node)
     }
@@ -198,7 +215,7 @@ impl<P: Send> Inbox<'_, P> {
     /// [`Inbox::defer`].
     pub fn pick(self, order: impl FnOnce(&P) -> Order) -> Picked<P> {
         let sorted = &self.mailbox().sorted;
-        if sorted.mark.load(Relaxed).is_null() {
+        if sorted.mark.is_down() {
             return self.pick_aside();
         }
         let Taken::Node(node) = self.take_first() else { return self.pick_aside() };
@@ -218,7 +235,7 @@ impl<P: Send> Inbox<'_, P> {
 
     fn pick_aside(self) -> Picked<P> {
         let sorted = &self.mailbox().sorted;
-        if sorted.hurry.load(Relaxed).is_null() {
+        if sorted.hurry.is_down() {
             return Picked::Over;
         }
         sorted.take().map_or(Picked::Over, |node| Picked::Mail(self.open(node)))
@@ -227,7 +244,7 @@ impl<P: Send> Inbox<'_, P> {
     /// Shows the message that [`Inbox::pick`] would take.
     pub fn peek_picked<R>(self, show: impl FnOnce(&P) -> R) -> Option<R> {
         let sorted = &self.mailbox().sorted;
-        let queued = self.oldest_queued().filter(|_| !sorted.mark.load(Relaxed).is_null());
+        let queued = self.oldest_queued().filter(|_| !sorted.mark.is_down());
         queued.or_else(|| sorted.oldest()).map(|node| node.look(show))
     }
 

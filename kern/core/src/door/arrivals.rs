@@ -44,9 +44,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     pub fn take_mail_left(self) {
         let (drained, _) = self.drain_some(usize::MAX);
-        if drained == Drained::Empty {
-            self.end_deferral();
-        } else {
+        if drained != Drained::Empty || !self.end_deferral() {
             self.time().mind_mail();
         }
     }

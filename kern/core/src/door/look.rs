@@ -137,15 +137,13 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Notes that all mail was taken, and defers mail no more. Returns `false` if mail has come
-    /// meanwhile, while it was deferred.
+    /// meanwhile, while it was deferred: its push did not interrupt this CPU.
+    #[must_use = "mail that has come meanwhile is not announced again"]
     pub fn end_deferral(self) -> bool {
         let inbox = self.cpu.inbox();
         let is_over = !inbox.is_deferring() || inbox.end_deferral();
         if is_over {
             self.time().note_no_mail();
-        } else {
-            // Its push saw a CPU that deferred its mail, and did not interrupt it.
-            self.time().mind_mail();
         }
         is_over
     }
@@ -183,10 +181,7 @@ impl<'k, M: Machine> Door<'k, M> {
         // A message that cannot be reached may be urgent. Its sender may have been stopped by a
         // hypervisor.
         let factor = if look == Look::Unreachable { 1 } else { REST_FACTOR };
-        self.sched.look_at.set(self.time().end_of_rest(began, factor));
-        self.defer_for(rank, began);
-        self.time().mind_mail();
-        self.arm_look();
+        self.rest_until(self.time().end_of_rest(began, factor), rank, began);
     }
 
     /// Defers mail for a better task that the timer has woken. A look or an interrupt of mail may
@@ -198,10 +193,15 @@ impl<'k, M: Machine> Door<'k, M> {
         if is_deferring || inbox.has_mail() {
             let rest = self.time().end_of_rest(began, REST_FACTOR);
             let planned = if is_deferring { self.sched.look_at.get() } else { 0 };
-            self.sched.look_at.set(rest.max(planned));
-            self.time().mind_mail();
-            self.defer_for(self.rank_of_program(), began);
+            self.rest_until(rest.max(planned), self.rank_of_program(), began);
         }
+    }
+
+    /// Defers mail up to a rank until a time, in an entry that began at `began`.
+    fn rest_until(self, at: u64, rank: u32, began: u64) {
+        self.sched.look_at.set(at);
+        self.defer_for(rank, began);
+        self.time().mind_mail();
         self.arm_look();
     }
 

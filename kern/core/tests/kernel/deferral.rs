@@ -5,11 +5,14 @@ use kern_base::cpu::Mail;
 use kern_base::limits::{PROGRAM_MAIL, SORT_STEPS};
 use kern_base::task::{PLAIN, State, state_half};
 use kern_core::door::entry::Interrupt;
+use smp::chaos::Point;
 use smp::{host_test, quiesce};
 
 use crate::pages::{FROM, lists as lists_pages, pooled};
 use crate::scene::{GROUP, Scene, call};
+use crate::world::gate::Why;
 use crate::world::make::Proc;
+use crate::world::stop::Part;
 use crate::world::{Regs, Tcb};
 
 /// Ticks between two readings of the clock.
@@ -208,6 +211,20 @@ fn flood(s: &mut Scene, program: &Tcb, low: &Tcb) {
     assert!(s.w.runs(1, program) && has_mail(s) && !is_interrupted(s));
 }
 
+/// The task that CPU 1 runs.
+fn program(s: &Scene) -> Tcb {
+    Tcb::new(Cap::NULL, Cap::NULL, s.w.current(1).expect("the program"))
+}
+
+/// Lets CPU 1 take all its mail, as soon as it may.
+fn take_all(s: &mut Scene) {
+    while has_mail(s) {
+        if !s.w.event(1) {
+            look(s);
+        }
+    }
+}
+
 /// How often CPU 1 was interrupted until this task ran there, without a rest.
 fn looks_until(s: &mut Scene, task: &Tcb) -> u32 {
     let mut looks = 0;
@@ -346,11 +363,7 @@ fn who_wakes_in_time_does_not_wait_for_mail_that_came_before() {
     assert_eq!(waiting(&s), before, "it serves none");
     assert!(look_at(&s).is_some_and(|at| at > s.w.now()), "and looks later");
     s.w.does(&sleeper.0, Regs::op(Op::Recv, &[]));
-    while has_mail(&s) {
-        if !s.w.event(1) {
-            look(&mut s);
-        }
-    }
+    take_all(&mut s);
 }
 
 /// On a CPU that defers its mail for the program, mail is urgent for that and not for the task that
@@ -377,8 +390,7 @@ fn who_wakes_in_time_does_not_wait_for_what_was_urgent_before() {
 #[test]
 fn mail_that_waits_is_attended_to_once() {
     let (mut s, lower) = deferring(|s, _| s.running(1, PROGRAM - 8).0);
-    let program = s.w.current(1).expect("the program");
-    let program = Tcb::new(Cap::NULL, Cap::NULL, program);
+    let program = program(&s);
     assert!(s.w.look(1).has_to_attend() && !s.w.look(1).attends_to_mail());
     assert!(!s.w.look(1).has_to_attend(), "it has attended");
     look(&mut s);
@@ -387,6 +399,31 @@ fn mail_that_waits_is_attended_to_once() {
     s.w.does(&program, Regs::op(Op::Recv, &[]));
     while s.w.event(1) {}
     assert!(s.w.runs(1, &lower) && !has_mail(&s), "the mail outranks this one");
+}
+
+/// The program blocks, the CPU takes all its mail, and a task wakes by that. More mail comes just
+/// before the CPU ends the deferral: that push does not interrupt it.
+#[test]
+fn mail_that_comes_as_a_deferral_ends_is_attended_to() {
+    let (mut s, program, low, notes) = scene_with_notes(PROGRAM - 5);
+    let (process, waiter) = s.somebody(1, PROGRAM + 5);
+    s.w.give(notes[2], process, Cap(NOTES));
+    s.w.does_and_run(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
+    notify(&mut s, &low, 1);
+    s.w.event(1);
+    notify(&mut s, &low, 2);
+    assert!(s.w.runs(1, &program) && has_mail(&s) && !s.w.look(1).attends_to_mail());
+    s.w.prepare(1, Regs::op(Op::Recv, &[]));
+    let mut blocks =
+        Part::begin(&s.w.gate, 1, Why::SystemCall, |point| matches!(point, Point::IdleRetracting));
+    assert!(blocks.stop().is_some() && !has_mail(&s), "it has taken all");
+    s.w.hold(Some(1));
+    blocks.beside(|| notify(&mut s, &low, 3));
+    blocks.finish();
+    s.w.hold(None);
+    assert!(s.w.runs(1, &waiter) && has_mail(&s));
+    assert!(is_interrupted(&s) || look_at(&s).is_some(), "the mail waits, and the CPU knows nothing of it");
+    take_all(&mut s);
 }
 
 /// A program that the mail outranks runs next. The mail was set aside for a better one.
@@ -399,8 +436,7 @@ fn a_program_of_lower_priority_does_not_leave_better_mail_aside() {
     notify_and_suspend(&mut s, &better);
     while s.w.event(1) {}
     assert!(waiting(&s).len() > 4);
-    let program = s.w.current(1).expect("the program");
-    let program = Tcb::new(Cap::NULL, Cap::NULL, program);
+    let program = program(&s);
     s.w.does(&program, Regs::op(Op::Recv, &[]));
     while s.w.event(1) {}
     assert!(s.w.runs(1, &lower) && !has_mail(&s));
@@ -417,11 +453,7 @@ fn what_an_idle_cpu_has_left_aside_is_not_forgotten() {
     s.w.look(1).cpu.inbox().retract();
     assert!(!s.w.look(1).attends_to_mail() && is_interrupted(&s));
     s.w.does(&waiter, Regs::op(Op::Wait, &[Cap(NOTES).arg()]));
-    while has_mail(&s) {
-        if !s.w.event(1) {
-            look(&mut s);
-        }
-    }
+    take_all(&mut s);
 }
 
 /// A program calls a server of another CPU, and nothing else is ready. So the CPU idles, but not
