@@ -116,7 +116,7 @@ _confine *args:
 planted *args:
     {{or_help}} planted "$@"
 
-_planted bug *args: (_known_bug bug) _build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
+_planted bug *args: (_known_bug bug) _build (_quick "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
 
 # Run many seeds of stress or of the seeded tests, in shards; a killed campaign continues where it stopped: `./justw campaign stress --seeds 1000 --shard 2/8 --out DIR`
@@ -158,7 +158,7 @@ _trace *args: _build (_kernel "trace" "--features trace" "kernel-2")
 trace-planted *args:
     {{or_help}} trace-planted "$@"
 
-_trace-planted bug *args: (_known_bug bug) _build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
+_trace-planted bug *args: (_known_bug bug) _build (_quick "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
     shift; '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' "$@"
 
 # Measure what one operation costs and shares as CPUs are added, 1 to 32: table, words, target/scale/scale.svg
@@ -193,7 +193,7 @@ _mailbox *args: _harness
 diff *args:
     {{or_help}} diff "$@"
 
-_diff *args: _build (_kernel "dump" "--features dump" "kernel-2") (_kernel "nofast-dump" "--no-default-features --features dump")
+_diff *args: _build (_kernel "dump" "--features dump" "kernel-2") (_quick "nofast-dump" "--no-default-features --features dump" "kernel-2")
     '{{harness}}' diff "$@"
 
 # Judge a snapshot of the kernel's state from a run: `./justw judge target/run/fuzz-tcg-4-1/snapshot.txt`
@@ -332,7 +332,7 @@ _gdb *args: (_campaign_kernels args)
 # Builds the kernels for seeded runs; those with small limits if the arguments ask for them.
 _seeded args: (_limits args) _build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump" "kernel-2")
     case " $1 " in *" --limits small "* | *" --limits=small "* | *-small" "*) \
-        '{{just_executable()}}' --justfile '{{justfile()}}' _kernel dump-small "--features dump,small-limits"; \
+        '{{just_executable()}}' --justfile '{{justfile()}}' _quick dump-small "--features dump,small-limits"; \
         '{{just_executable()}}' --justfile '{{justfile()}}' _kernel chaos-small "--features chaos,dump,small-limits";; \
     esac
 
@@ -349,10 +349,10 @@ _limits args:
 
 # Builds the kernels for campaigns, and the one with a planted bug or with small limits that the arguments name.
 _campaign_kernels args: _build (_kernel "chaos" "--features chaos,dump") \
-    (_kernel "dump" "--features dump" "kernel-2") (_kernel "nofast-dump" "--no-default-features --features dump")
+    (_kernel "dump" "--features dump" "kernel-2") (_quick "nofast-dump" "--no-default-features --features dump" "kernel-2")
     for word in $1; do \
         case $word in planted-* | --variant=planted-*) bug=${word#--variant=}; \
-            '{{just_executable()}}' --justfile '{{justfile()}}' _kernel "$bug" "--features chaos,dump,$bug";; \
+            '{{just_executable()}}' --justfile '{{justfile()}}' _quick "$bug" "--features chaos,dump,$bug";; \
         chaos-small | --variant=chaos-small) \
             '{{just_executable()}}' --justfile '{{justfile()}}' _kernel chaos-small "--features chaos,dump,small-limits";; \
         esac; \
@@ -370,14 +370,14 @@ _kernels_for args:
 [parallel]
 _build_for_tests: _kernels_for_tests_1 _kernels_for_tests_2
 
-_kernels_for_tests_1: _build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
-    (_kernel "nofast-dump" "--no-default-features --features dump")
+_kernels_for_tests_1: _build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump")
 
 _kernels_for_tests_2: (_kernel "dump" "--features dump" "kernel-2") (_kernel "trace" "--features trace" "kernel-2") \
-    (_kernel "faults" "--features faults" "kernel-2") (_kernel "dump-small" "--features dump,small-limits" "kernel-2") \
-    (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake" "kernel-2") \
-    (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush" "kernel-2") \
-    (_kernel "planted-unchecked-copy" "--features chaos,dump,planted-unchecked-copy" "kernel-2")
+    (_quick "nofast-dump" "--no-default-features --features dump" "kernel-2") \
+    (_quick "faults" "--features faults" "kernel-2") (_quick "dump-small" "--features dump,small-limits" "kernel-2") \
+    (_quick "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake" "kernel-2") \
+    (_quick "planted-missing-flush" "--features chaos,dump,planted-missing-flush" "kernel-2") \
+    (_quick "planted-unchecked-copy" "--features chaos,dump,planted-unchecked-copy" "kernel-2")
 
 # The harness, its TCG plugin, and the library that it preloads into QEMU.
 _harness:
@@ -388,12 +388,15 @@ _harness:
         cmp -s "$built" "$kept" || { cp "$built" "$kept.new"; mv "$kept.new" "$kept"; }; \
     done
 
+# Builds a variant on which nothing is measured.
+_quick variant features dir="kernel": (_kernel variant features + ",quick" dir "quick")
+
 # Builds one variant of the kernel, kept as target/boot/aurora or aurora-<variant>. One at a time in each directory.
-_kernel variant features dir="kernel":
-    {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} build --release --target {{bare}} \
+_kernel variant features dir="kernel" profile="release":
+    {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} build --profile {{profile}} --target {{bare}} \
         --target-dir '{{target}}/{{dir}}' --package kern-image {{features}}
     mkdir -p '{{boot}}'
-    built='{{target}}/{{dir}}/{{bare}}/release/aurora'; \
+    built='{{target}}/{{dir}}/{{bare}}/{{profile}}/aurora'; \
     kept='{{boot}}/aurora{{if variant == "" { "" } else { "-" + variant } }}'; \
     cmp -s "$built" "$kept" || cp "$built" "$kept"
 

@@ -56,7 +56,7 @@ pub use object::{
     number_of,
 };
 pub use raw::{RawBytes, Vouched, Zeroed, is_zeroed};
-pub use region::{Ahead, Cleared, Piece, Region};
+pub use region::{Cleared, Clearing, Piece, Region};
 pub use table::Table;
 
 /// Objects start on a cache line; the low bits of their addresses carry tags.

@@ -11,6 +11,10 @@
 //! most two turns of each other CPU, however often these take the lock: one of a CPU that came
 //! before it, and one of the same CPU that saw nobody wait and was faster.
 //!
+//! A CPU may leave the line ([`Lock::lock_or_leave`]): it marks its turn as one to pass over. Turns
+//! that are 16 or more away cannot be marked: such a CPU waits on until its turn is nearer. A CPU
+//! that comes again stands at the end of the line.
+//!
 //! In host tests each lock has a point before it is taken, one after that, and one after its
 //! release. A test that stops a CPU in the middle lets it continue when another CPU needs its lock
 //! (`crate::host_test::contended`).
@@ -99,13 +103,21 @@ impl<O, S, P> From<Here<'_, O, S, P>> for Holder {
 const TURN: u32 = 1 << 16;
 const _: () = assert!(crate::cpu::MAX_CPUS < TURN as usize);
 
+/// Turns that can be marked: the present one, and those after it.
+const MARKS: u32 = TURN.ilog2();
+
+/// Returns the mark of a turn in [`Lock::turn`].
+const fn mark(turn: u32) -> u32 {
+    1 << (turn % MARKS)
+}
+
 /// A value that one CPU at a time has.
 pub struct Lock<T> {
     /// 0, or the holder ([`Holder`]).
     word: AtomicU64,
     /// How many CPUs wait, in the low half; and above, the turn of the next one that comes.
     line: AtomicU32,
-    /// Whose turn it is.
+    /// The marks of turns whose CPUs have left, in the low half; and above, whose turn it is.
     turn: AtomicU32,
     value: UnsafeCell<T>,
 }
@@ -134,23 +146,81 @@ impl<T> Lock<T> {
         let by = by.into();
         point_at(&raw const self.word, Point::BeforeLock);
         if self.is_awaited() || !self.take(by) {
-            // Inline, and without a call that comes back: a function that takes a lock is to save
-            // no registers for it.
-            let turn = self.line.fetch_add(TURN | 1, Relaxed) / TURN;
-            let mut rounds = 0;
-            let may_take = || self.turn.load(Relaxed) == turn && !self.is_locked();
-            while !(may_take() && self.take(by)) {
-                waiting(&may_take);
-                rounds += 1;
-                if rounds == PATIENCE {
-                    never_free(by, self.word.load(Relaxed), of);
-                }
-            }
-            self.turn.store((turn + 1) % (u32::MAX / TURN + 1), Relaxed);
-            self.line.fetch_sub(1, Relaxed);
+            self.wait(by, of, |_| false);
         }
         point_at(&raw const self.word, Point::Locked);
         Guard(self, PhantomData)
+    }
+
+    /// Takes the lock as [`Lock::lock`] does, but leaves the line when `leaves` says so, which is
+    /// asked after each round of waiting with their number. Returns `None` then.
+    #[inline(always)]
+    pub fn lock_or_leave(
+        &self,
+        by: impl Into<Holder>,
+        of: &impl Debug,
+        leaves: impl Fn(u64) -> bool,
+    ) -> Option<Guard<'_, T>> {
+        let by = by.into();
+        point_at(&raw const self.word, Point::BeforeLock);
+        if (self.is_awaited() || !self.take(by)) && !self.wait_or_leave(by, of, leaves) {
+            return None;
+        }
+        point_at(&raw const self.word, Point::Locked);
+        Some(Guard(self, PhantomData))
+    }
+
+    /// [`Lock::wait`] out of line: code that may return early saves registers anyway.
+    #[cold]
+    #[inline(never)]
+    fn wait_or_leave(&self, by: Holder, of: &impl Debug, leaves: impl Fn(u64) -> bool) -> bool {
+        self.wait(by, of, leaves)
+    }
+
+    /// Takes the lock when it is this CPU's turn. Returns `false` if it has left the line.
+    ///
+    /// Inline, and without a call that comes back: a function that takes a lock is to save no
+    /// registers for it.
+    #[inline(always)]
+    #[track_caller]
+    fn wait(&self, by: Holder, of: &impl Debug, leaves: impl Fn(u64) -> bool) -> bool {
+        let turn = self.line.fetch_add(TURN | 1, Relaxed) / TURN;
+        let mut rounds = 0;
+        let may_take = || self.turn.load(Relaxed) / TURN == turn && !self.is_locked();
+        let has_lock = loop {
+            if may_take() && self.take(by) {
+                self.turn.fetch_add(TURN, Relaxed);
+                break true;
+            }
+            if leaves(rounds) && self.leave(turn) {
+                break false;
+            }
+            self.pass_over();
+            waiting(&may_take);
+            rounds += 1;
+            if rounds == PATIENCE {
+                never_free(by, self.word.load(Relaxed), of);
+            }
+        };
+        self.line.fetch_sub(1, Relaxed);
+        has_lock
+    }
+
+    /// Marks a turn as one to pass over. Returns `false` if it is too far away to be marked.
+    fn leave(&self, turn: u32) -> bool {
+        let is_near = |word: u32| (TURN + turn - word / TURN) % TURN < MARKS;
+        let marked = |word| is_near(word).then_some(word | mark(turn));
+        self.turn.fetch_update(Relaxed, Relaxed, marked).is_ok()
+    }
+
+    /// Passes over the present turn if it is marked: whichever CPU waits does it.
+    #[inline(always)]
+    fn pass_over(&self) {
+        let word = self.turn.load(Relaxed);
+        let its = mark(word / TURN);
+        if word & its != 0 {
+            let _ = self.turn.compare_exchange(word, (word - its).wrapping_add(TURN), Relaxed, Relaxed);
+        }
     }
 
     /// Returns whether a CPU waits for the lock.
@@ -179,6 +249,15 @@ impl<T> Lock<T> {
     #[inline(always)]
     fn take(&self, by: Holder) -> bool {
         self.word.compare_exchange(0, by.0, Acquire, Relaxed).is_ok()
+    }
+}
+
+impl<T> Guard<'_, T> {
+    /// Returns whether another CPU waits for the lock. Then a holder with much to do releases it,
+    /// and waits for its next turn.
+    #[inline(always)]
+    pub fn is_awaited(&self) -> bool {
+        self.0.is_awaited()
     }
 }
 
@@ -270,6 +349,12 @@ impl<T, L> Opened<'_, T, L> {
     pub const fn value(&self) -> &T {
         self.value
     }
+
+    /// [`Guard::is_awaited`].
+    #[inline(always)]
+    pub fn is_awaited(&self) -> bool {
+        self.guard.is_awaited()
+    }
 }
 
 /// Takes one turn of a CPU that waits for a lock. In host tests the stopped CPU continues until the
@@ -314,6 +399,28 @@ mod tests {
         }
         assert!(!lock.is_locked());
         assert_eq!(*lock.lock(pin(1), &"a test"), 2);
+    }
+
+    #[test]
+    fn marked_turns_are_passed_over() {
+        let lock = Lock::new(());
+        let guard = lock.lock(pin(0), &"a test");
+        let leave = |at| lock.lock_or_leave(pin(at), &"a test", |rounds| rounds == 0).is_none();
+        assert!(leave(1) && leave(2));
+        assert_eq!(lock.turn.load(Relaxed), mark(0) | mark(1));
+        assert!(lock.leave(MARKS - 1), "the last turn that can be marked");
+        assert!(!lock.leave(MARKS), "it would be mistaken for the first");
+        for left in [mark(1) | mark(MARKS - 1) | TURN, mark(MARKS - 1) | 2 * TURN, mark(MARKS - 1) | 2 * TURN]
+        {
+            lock.pass_over();
+            assert_eq!(lock.turn.load(Relaxed), left);
+        }
+        lock.turn.store((TURN - 1) * TURN | mark(TURN - 1), Relaxed);
+        lock.pass_over();
+        assert_eq!(lock.turn.load(Relaxed), 0, "turns begin again");
+        assert!(lock.leave(0));
+        drop(guard);
+        assert!(!lock.is_awaited());
     }
 
     #[test]

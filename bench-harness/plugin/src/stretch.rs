@@ -7,8 +7,9 @@
 //! a device can cut a block, and only under icount.
 
 /// Turns of a lock's wait loop are shorter, each from one PAUSE to the next: compilers unroll the
-/// loop. What lies further apart is no such loop.
-const TURN_MAX: u64 = 32;
+/// loop, and in some turns the CPU asks whether an interrupt waits for it. What lies further apart
+/// is no such loop.
+const TURN_MAX: u64 = 80;
 /// Interrupts have the vectors from here on. Exceptions, which have those below, come whether
 /// interrupts are on or off.
 const FIRST_INTERRUPT: u8 = 32;

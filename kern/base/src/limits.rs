@@ -140,10 +140,15 @@ pub const VAIN_WORK: u64 = limit(110, 1 << 6);
 pub const UNMAP_WORK: u64 = limit(350, 1 << 7);
 
 /// Work that one kernel entry does while it holds the lock of a root. The entry may hold the lock
-/// several times.
+/// several times. It releases the lock earlier if another CPU waits for it.
 pub const LOCK_WORK: u64 = limit(2 << 10, 1 << 7);
 
-/// Bytes that one kernel entry clears while it holds the lock of a root.
+/// Rounds of waiting for the lock of a root after which a CPU leaves the line if it is wanted
+/// elsewhere. A round takes about ten instructions.
+pub const LOCK_ROUNDS: u64 = limit(80, 0);
+
+/// Bytes that one kernel entry clears while it holds the lock of a root, and in one step where it
+/// does not hold it.
 pub const CLEAR_BYTES: u64 = 8 * LOCK_WORK;
 
 /// Parts of 4 KiB of a large page that one kernel entry clears or copies, while it holds the page's

@@ -78,10 +78,16 @@ impl Roots {
         self.0[of.root().index()].root.lock(by, of)
     }
 
-    /// Locks the root that an Untyped descends from, and opens the Untyped.
-    #[track_caller]
-    pub fn open<'a>(&'a self, by: impl Into<Holder>, untyped: &'a Untyped) -> UntypedGuard<'a> {
-        UntypedGuard { untyped, inside: untyped.inside().open(self.lock(by, &untyped.header)) }
+    /// Locks a root as [`Roots::lock`] does, but leaves the line when `leaves` says so
+    /// ([`Lock::lock_or_leave`]).
+    #[inline(always)]
+    pub fn lock_or_leave(
+        &self,
+        by: impl Into<Holder>,
+        of: &Header,
+        leaves: impl Fn(u64) -> bool,
+    ) -> Option<RootGuard<'_>> {
+        self.0[of.root().index()].root.lock_or_leave(by, of, leaves)
     }
 
     /// Makes state that opens with the lock of a root. Panics if that root does not exist.
@@ -154,6 +160,13 @@ pub struct UntypedGuard<'a> {
 }
 
 impl<'a> UntypedGuard<'a> {
+    /// Opens an Untyped, whose root's lock is held. Panics if the lock is of another root.
+    #[inline(always)]
+    #[track_caller]
+    pub fn new(untyped: &'a Untyped, root: RootGuard<'a>) -> UntypedGuard<'a> {
+        UntypedGuard { untyped, inside: untyped.inside().open(root) }
+    }
+
     /// Returns the Untyped, which is also reachable without the lock.
     pub const fn untyped(&self) -> &'a Untyped {
         self.untyped
@@ -167,6 +180,12 @@ impl<'a> UntypedGuard<'a> {
     /// Returns the state of the sweep that takes the Untyped's pages out of pools.
     pub const fn sweep(&self) -> &Sweep {
         &self.inside.value().sweep
+    }
+
+    /// Returns whether another CPU waits for the root's lock.
+    #[inline(always)]
+    pub fn is_awaited(&self) -> bool {
+        self.inside.is_awaited()
     }
 
     /// Returns how far the current reset of the Untyped has come.

@@ -27,7 +27,7 @@ pub const DIRECT_MAP_SIZE: u64 = 1 << 46;
 /// Window of CPU `n`: `CPU_WINDOWS + n * CPU_WINDOW_SIZE`.
 pub const CPU_WINDOWS: u64 = 0xffff_ffff_c000_0000;
 /// Address space per CPU.
-pub const CPU_WINDOW_SIZE: u64 = 256 << 10;
+pub const CPU_WINDOW_SIZE: u64 = 16 * STACK_SIZE;
 /// Where in a CPU's window its tables start (after the stacks and their guards).
 pub const CPU_DATA_OFFSET: u64 = 2 * STACK_SIZE * STACK_COUNT as u64;
 
@@ -42,7 +42,9 @@ pub const ENTRY_SLOTS: u64 = 0xffff_ffff_f000_0000;
 pub const ENTRY_SLOT_SIZE: u64 = 32;
 
 /// Size and alignment of each kernel stack. The word at its base is the address of the CPU's block.
-pub const STACK_SIZE: u64 = 16 << 10;
+///
+/// Code that is compiled fast keeps more on the stack (feature `quick`).
+pub const STACK_SIZE: u64 = if cfg!(feature = "quick") { 32 << 10 } else { 16 << 10 };
 /// Stacks per CPU: the kernel's, then one for each interrupt stack table entry in use.
 pub const STACK_COUNT: usize = 5;
 

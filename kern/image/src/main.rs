@@ -15,7 +15,7 @@ mod process1;
 use abi::{Counter, Op};
 use boot::block_of;
 use ipc_fast::entry::Table;
-use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
+use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::events::EventPool;
 use kern_base::machine::Machine;
 use kern_base::process::Process;

@@ -14,7 +14,8 @@ use crate::quiesce::{self, Ticket};
 ///
 /// # Memory that is cleared ahead
 /// A block that is long to clear is cleared in steps before it is carved
-/// ([`Region::clear_ahead`]). The region remembers one range that is cleared. What is carved leaves
+/// ([`Region::begin_to_clear`]). Each closes the region, and clears some of its memory without the
+/// lock. The region remembers one range that is cleared. What is carved leaves
 /// the range, and a region that starts again has none: its memory was in use.
 pub struct Region {
     base: u64,
@@ -23,9 +24,10 @@ pub struct Region {
     high: Cell<u64>,
     /// The first byte that is cleared ahead, and the first after it that is not.
     cleared: Cell<(u64, u64)>,
-    /// The reset that has begun: the quiet period that it waits for, and the values of `low` and
-    /// `high`. During the reset both are the size, so that nothing is carved.
-    reset: Cell<Option<(Ticket, u64, u64)>>,
+    /// While the region is closed, `low` and `high` are the size, so that nothing is carved; their
+    /// values are here. It is closed for a reset, which waits for a quiet period, or while some of
+    /// its memory is being cleared.
+    closed: Cell<Option<(Option<Ticket>, u64, u64)>>,
 }
 
 /// A piece of raw memory to which nothing else refers.
@@ -37,15 +39,20 @@ pub struct Piece {
 /// A piece of memory that is full of zeros.
 pub struct Cleared(Piece);
 
-/// The outcome of a step of [`Region::clear_ahead`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Ahead {
-    /// The region has no room for the block.
-    NoRoom,
-    /// The whole block is cleared.
-    Ready,
-    /// The addresses that this step has cleared, and the bytes of the block that are left.
-    Cleared(Range<u64>, u64),
+/// Memory that is being cleared ahead. Its region is closed until [`Region::end_clearing`].
+#[must_use = "its region stays closed"]
+pub struct Clearing {
+    piece: Piece,
+    /// What is cleared then, as offsets in the region.
+    range: (u64, u64),
+}
+
+impl Clearing {
+    /// Fills the memory with zeros. Returns its addresses.
+    pub fn clear(&mut self) -> Range<u64> {
+        self.piece.zero();
+        self.piece.base..self.piece.end()
+    }
 }
 
 impl Region {
@@ -54,7 +61,7 @@ impl Region {
     /// to [`OBJECT_ALIGN`], and nothing else refers to it.
     pub const unsafe fn new(base: u64, size: u64) -> Region {
         let (low, high) = (Cell::new(0), Cell::new(size));
-        Region { base, size, low, high, cleared: Cell::new((0, 0)), reset: Cell::new(None) }
+        Region { base, size, low, high, cleared: Cell::new((0, 0)), closed: Cell::new(None) }
     }
 
     pub fn base(&self) -> u64 {
@@ -75,7 +82,7 @@ impl Region {
 
     /// Returns how many bytes are carved so far from the bottom, and from the top.
     pub fn used(&self) -> (u64, u64) {
-        match self.reset.get() {
+        match self.closed.get() {
             Some((_, low, high)) => (low, self.size - high),
             None => (self.low.get(), self.size - self.high.get()),
         }
@@ -153,8 +160,8 @@ impl Region {
         block.zip(cleared).is_some_and(|((at, end), (from, to))| from <= at && end <= to)
     }
 
-    /// Clears at most `most` bytes, which may be none, of the block that [`Region::carve_cleared`]
-    /// would carve next.
+    /// Closes the region to clear at most `most` bytes of the block that [`Region::carve_cleared`]
+    /// would carve next. Returns `None` if it has no room, is closed, or the block is cleared.
     ///
     /// Several tasks may clear ahead in one region, each for a block of its own, and each may be
     /// gone before it carves the block. So the range that is cleared belongs to none of them: a
@@ -162,16 +169,29 @@ impl Region {
     /// whose block begins before it starts a new one. The range begins where one of the blocks
     /// begins, and moves down only, until a block is carved. So the tasks do not undo each other's
     /// steps for ever.
-    pub fn clear_ahead(&self, size: u64, align: u64, most: u64) -> Ahead {
-        let Some((at, end)) = self.block(size, align) else { return Ahead::NoRoom };
+    pub fn begin_to_clear(&self, size: u64, align: u64, most: u64) -> Option<Clearing> {
+        let (at, end) = self.block(size, align)?;
         let (from, to) = self.cleared().filter(|(from, _)| *from <= at).unwrap_or((at, at));
-        if to >= end {
-            return Ahead::Ready;
+        let next = end.min(to.checked_add(most)?);
+        if next <= to || self.closed.get().is_some() {
+            return None;
         }
-        let next = end.min(to + most);
-        Piece { base: self.base + to, size: next - to }.zero();
-        self.cleared.set((from, next));
-        Ahead::Cleared(self.base + to..self.base + next, end - next)
+        self.close(None);
+        let piece = Piece { base: self.base + to, size: next - to };
+        Some(Clearing { piece, range: (from, next) })
+    }
+
+    /// Opens the region again, whose memory was cleared.
+    pub fn end_clearing(&self, cleared: Clearing) {
+        assert!(self.is_clearing() && self.base + cleared.range.1 == cleared.piece.end());
+        self.open();
+        self.cleared.set(cleared.range);
+    }
+
+    /// Returns whether the region is closed because some of its memory is being cleared.
+    #[inline(always)]
+    pub fn is_clearing(&self) -> bool {
+        matches!(self.closed.get(), Some((None, ..)))
     }
 
     /// Carves `size` bytes, aligned to a cache line, from the top.
@@ -187,18 +207,19 @@ impl Region {
     /// Begins a reset: requests a quiet period. The objects in the pieces are unlinked by now (rule
     /// 1), and no more pieces are taken until the reset ends or is given up. Then
     /// [`quiesce::settle`] must run before the entry ends.
+    /// Requires: no memory is being cleared.
     pub fn begin_reset<C: Cpus>(&self, cpus: &C, pin: Pin<'_>) {
         self.give_up_reset();
-        self.reset.set(Some((quiesce::request_quiet(cpus, pin), self.low.get(), self.high.get())));
-        self.low.set(self.size);
-        self.high.set(self.size);
+        assert!(!self.is_clearing(), "memory that is taken back is being cleared");
+        self.close(Some(quiesce::request_quiet(cpus, pin)));
     }
 
     /// Takes every piece back into the region, if the quiet period of its reset is over.
     ///
     /// Returns: whether it is.
     pub fn end_reset<C: Cpus>(&self, cpus: &C, pin: Pin<'_>) -> bool {
-        let is_over = self.reset.get().is_some_and(|(ticket, ..)| quiesce::is_quiet(cpus, pin, ticket));
+        let ticket = self.closed.get().and_then(|(ticket, ..)| ticket);
+        let is_over = ticket.is_some_and(|ticket| quiesce::is_quiet(cpus, pin, ticket));
         if is_over {
             self.start_again();
         }
@@ -207,14 +228,27 @@ impl Region {
 
     /// Gives up the region's reset: its pieces stay in use.
     pub fn give_up_reset(&self) {
-        if let Some((_, low, high)) = self.reset.take() {
+        if !self.is_clearing() {
+            self.open();
+        }
+    }
+
+    /// Lets nothing be carved until the region opens, or starts again.
+    fn close(&self, reset: Option<Ticket>) {
+        self.closed.set(Some((reset, self.low.get(), self.high.get())));
+        self.low.set(self.size);
+        self.high.set(self.size);
+    }
+
+    fn open(&self) {
+        if let Some((_, low, high)) = self.closed.take() {
             self.low.set(low);
             self.high.set(high);
         }
     }
 
     pub(super) fn start_again(&self) {
-        self.reset.set(None);
+        self.closed.set(None);
         self.cleared.set((0, 0));
         self.low.set(0);
         self.high.set(self.size);
@@ -222,6 +256,10 @@ impl Region {
 }
 
 impl Piece {
+    const fn end(&self) -> u64 {
+        self.base + self.size
+    }
+
     pub fn base(&self) -> u64 {
         self.base
     }
@@ -250,6 +288,7 @@ impl Piece {
 
     fn zero(&mut self) {
         // SAFETY: a piece is an exclusive, mapped and writable range (`Region::new`, carved once).
+        // While memory is cleared that is not carved, its region is closed.
         unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.size as usize) }
     }
 

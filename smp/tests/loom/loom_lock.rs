@@ -50,6 +50,38 @@ fn explore(take: Take) {
     });
 }
 
+/// CPUs 0 and 1 take the lock in turn. CPU 2 leaves the line if it does not get the lock at its
+/// first try.
+#[test]
+fn the_line_goes_on_without_a_cpu_that_leaves() {
+    model(3, move || {
+        let object = Object::new(Shared { lock: Lock::new(0), had: AtomicU32::new(0) });
+        let shared = object.get();
+        let others = [1, 2].map(|at| {
+            thread::spawn(move || {
+                let lock = &shared.get().lock;
+                let guard = if at == 2 {
+                    lock.lock_or_leave(pin(at), &"a lock", |_| true)
+                } else {
+                    Some(lock.lock(pin(at), &"a lock"))
+                };
+                if let Some(mut guard) = guard {
+                    *guard += 1;
+                    shared.get().had.fetch_add(1, Relaxed);
+                }
+            })
+        });
+        *shared.get().lock.lock(pin(0), &"a lock") += 1;
+        for other in others {
+            other.join().unwrap();
+        }
+        let had = shared.get().had.load(Relaxed);
+        assert!(!shared.get().lock.is_awaited());
+        // Its turn would never come if the turn of a CPU that has left did not pass.
+        assert_eq!(*shared.get().lock.lock(pin(0), &"a lock"), 1 + had, "one CPU at a time");
+    });
+}
+
 #[test]
 fn who_waits_is_next() {
     explore(in_turn);

@@ -6,9 +6,11 @@
 //! [`LOCK_WORK`]. An object whose block is more than [`CLEAR_BYTES`] is *long*.
 //!
 //! # Steps
-//! A step clears a part under the root's lock. The region keeps how far it is
-//! ([`Region::clear_ahead`]), so the steps need no other state: the caller may end between two of
-//! them, another task continues for its own object, and a reset forgets them.
+//! A step closes the Untyped's region under the root's lock, clears a part of it without the lock,
+//! and opens it again. Tasks of other CPUs that make objects of the same Untyped start again
+//! meanwhile, and other Untypeds are not concerned. The region keeps how far it is
+//! ([`Region::begin_to_clear`]), so the steps need no other state: the caller may end between two
+//! of them, another task continues for its own object, and a reset forgets them.
 //!
 //! # Pages
 //! A page that becomes a frame's has a record in the [frame table](kern_base::frames), which knows
@@ -20,7 +22,7 @@ use core::ops::Range;
 use abi::PAGE_SIZE;
 use kern_base::limits::{CLEAR_BYTES, ENTRY_WORK, LOCK_WORK};
 use kern_base::machine::Machine;
-use smp::door::{Ahead, Region};
+use smp::door::Region;
 
 use super::slots::UntypedCap;
 use crate::Result;
@@ -89,23 +91,18 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Errors: [`Refusal::More`](crate::Refusal::More) if some of it is left. A block that does not
     /// fit is none of this function's business.
     pub fn clear_ahead(self, from: UntypedCap<'k>, layout: Layout) -> Result<()> {
-        loop {
-            let guard = self.open_to_make(from)?;
-            let region = guard.region();
-            if !layout.is_long() || !layout.fits(region) {
-                return Ok(());
-            }
-            // None: the region then only says whether the block is cleared already.
-            let most = if self.has_work(LOCK_WORK) { CLEAR_BYTES } else { 0 };
-            let Ahead::Cleared(part, left) = region.clear_ahead(layout.size, layout.align, most) else {
-                return Ok(());
-            };
+        let mut guard = self.open_to_make(from)?;
+        while !layout.is_ahead(guard.region()) {
             self.afford(LOCK_WORK)?;
-            self.forget_uses(part);
-            if left == 0 {
-                return Ok(());
-            }
+            let begun = guard.region().begin_to_clear(layout.size, layout.align, CLEAR_BYTES);
+            let Some(mut part) = begun else { break };
+            drop(guard);
+            self.forget_uses(part.clear());
+            guard = self.open_untyped(from.untyped);
+            guard.region().end_clearing(part);
+            self.check_open(from, &guard)?;
         }
+        Ok(())
     }
 
     /// Forgets the earlier use of the pages that begin in a range of addresses.

@@ -9,7 +9,7 @@
 use abi::{CNodeRights, Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
-use kern_base::limits::RAISED_MAX;
+use kern_base::limits::{LOCK_ROUNDS, RAISED_MAX};
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::{Headed, RawWord, header_of};
@@ -292,6 +292,15 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.k.roots.lock(self.cpu, header)
     }
 
+    /// Locks the tree of an object's root, where a system call can start again.
+    /// Errors: [`Refusal::More`] if this CPU has waited, and an interrupt waits for it.
+    #[inline(always)]
+    pub fn lock_root_or_leave(self, header: &Header) -> Result<RootGuard<'k>> {
+        let asks = |rounds: u64| rounds >= LOCK_ROUNDS && rounds.is_multiple_of(16);
+        let leaves = |rounds| asks(rounds) && self.time().is_wanted();
+        self.k.roots.lock_or_leave(self.cpu, header, leaves).ok_or(Refusal::More)
+    }
+
     /// Finds the capability of an Untyped that objects are made of, or that is reset.
     #[inline(always)]
     pub fn find_untyped(self, me: OpenTask<'k>, cap: Cap) -> Result<UntypedCap<'k>> {
@@ -301,17 +310,27 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Opens an Untyped to make an object of it, if the capability is still there, and objects may
     /// be made now.
+    /// Errors: [`Refusal::More`] while another CPU clears some of its memory.
     #[inline(always)]
     pub fn open_to_make(self, cap: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
-        let guard = self.open_untyped(cap.untyped);
+        let untyped = cap.untyped.get();
+        let guard = UntypedGuard::new(untyped, self.lock_root_or_leave(&untyped.header)?);
+        self.check_open(cap, &guard)?;
+        refuse_if(guard.region().is_clearing(), Refusal::More)?;
+        Ok(guard)
+    }
+
+    /// Checks that the capability of an Untyped is still there, and that objects may be made of it.
+    #[inline(always)]
+    pub fn check_open(self, cap: UntypedCap<'k>, _guard: &UntypedGuard<'k>) -> Result<()> {
         let untyped = cap.untyped.get();
         let open = !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING);
-        if cap.is_there(self.pin()) && open { Ok(guard) } else { Err(Error::Dying.into()) }
+        refuse_if(!(cap.is_there(self.pin()) && open), Error::Dying)
     }
 
     /// Locks the root of an Untyped, and opens the Untyped.
     pub fn open_untyped(self, untyped: Ref<'k, Untyped>) -> UntypedGuard<'k> {
-        self.k.roots.open(self.cpu, untyped.get())
+        UntypedGuard::new(untyped.get(), self.lock_root(&untyped.get().header))
     }
 
     /// Claims an empty slot for filling. Waits for the grace period of its last capability.
@@ -491,7 +510,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.security().may_grant(me, at, header)?;
         self.claim_for(at, || {
             linger();
-            let root = self.lock_root(header);
+            let root = self.lock_root_or_leave(header)?;
             if !planted(Fault::UncheckedCopy) {
                 self.check_parent(&root, from, word)?;
             }
@@ -543,7 +562,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.security().may_grant(me, at, header)?;
         self.claim_for(at, || {
-            let _root = self.lock_root(header);
+            let _root = self.lock_root_or_leave(header)?;
             self.check_there(from, word)?;
             refuse_if(self.is_being_reset(word), Error::Dying)?;
             self.replace_slot(from, at.slot, word);

@@ -190,6 +190,10 @@ impl<'k, M: Machine> Door<'k, M> {
     fn leave_mail(self, began: u64) {
         let inbox = self.cpu.inbox();
         let is_deferring = inbox.is_deferring();
+        if is_deferring && began < self.sched.look_at.get() && !inbox.has_urgent() {
+            // The worse program's rest goes on, also after the better task.
+            return self.arm_look();
+        }
         if is_deferring || inbox.has_mail() {
             let rest = self.time().end_of_rest(began, REST_FACTOR);
             let planned = if is_deferring { self.sched.look_at.get() } else { 0 };

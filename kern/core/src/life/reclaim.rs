@@ -133,7 +133,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let mut from = None;
         loop {
             self.afford(LEAF_WORK)?;
-            let root = self.caps().lock_root(header);
+            let root = self.caps().lock_root_or_leave(header)?;
             if slot.get().word.load(self.pin()) != word {
                 return Ok(());
             }
@@ -188,7 +188,7 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn empty_slot(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<Emptied> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = header_of(word) else { return Ok(Emptied::ByOthers) };
-        let root = self.caps().lock_root(header);
+        let root = self.caps().lock_root_or_leave(header)?;
         if slot.get().word.load(self.pin()) != word {
             return Ok(Emptied::ByOthers);
         }
@@ -513,7 +513,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let header = &group.get().header;
         loop {
             self.afford(LOCK_WORK)?;
-            let _root = self.caps().lock_root(header);
+            let root = self.caps().lock_root(header);
             let goes_on = header.has_flag(FLAG_DYING) && group.get().refused.load(Relaxed) == refused;
             refuse_if(!goes_on, Refusal::More)?;
             let mut left = LOCK_WORK;
@@ -526,6 +526,9 @@ impl<'k, M: Machine> Life<'k, M> {
                 let was_there = self.groups().leave_group(group, index).is_some();
                 left = left.saturating_sub(if was_there { RECORD_WORK } else { 2 * LOOK_WORK });
                 header.sweep(at);
+                if root.is_awaited() {
+                    break;
+                }
             }
             self.bound_work();
         }

@@ -149,6 +149,8 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.tlb().wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
+            // Another CPU clears some of the memory for an object that it may not make any more.
+            Reset::Forget(_) if root.region().is_clearing() => Err(Refusal::More),
             Reset::Forget(_) => {
                 root.region().begin_reset(self.k, self.pin());
                 root.reset().set(Reset::Quiet);

@@ -173,17 +173,22 @@ impl<'k, M: Machine> Make<'k, M> {
             let left = count - *made;
             let now = left.min(most);
             self.afford(now * each)?;
-            let free = self.retype_some(me, order, *made..*made + now)?;
-            *made += now;
-            if now == left {
+            let (some, free) = self.retype_some(me, order, *made..*made + now)?;
+            *made += some;
+            if some == left {
                 return Ok(free);
             }
         }
     }
 
-    /// Makes objects in some of the destination slots. Returns: the bytes that the Untyped has
-    /// left.
-    fn retype_some(self, me: OpenTask<'k>, order: Order<'k>, slots: core::ops::Range<u64>) -> Result<u64> {
+    /// Makes objects in some of the destination slots: fewer if another CPU waits for the lock.
+    /// Returns how many, and the bytes that the Untyped has left.
+    fn retype_some(
+        self,
+        me: OpenTask<'k>,
+        order: Order<'k>,
+        slots: core::ops::Range<u64>,
+    ) -> Result<(u64, u64)> {
         let Order { from, recipe, layout, dest, label } = order;
         for i in slots.clone() {
             let claimed = self.place_in(dest, i).and_then(|to| self.caps().claim(to));
@@ -200,8 +205,12 @@ impl<'k, M: Machine> Make<'k, M> {
                 Ok(())
             });
             made.inspect_err(|_| self.unclaim_run(dest, i..slots.end))?;
+            if guard.is_awaited() {
+                self.unclaim_run(dest, i + 1..slots.end);
+                return Ok((i + 1 - slots.start, guard.region().free()));
+            }
         }
-        Ok(guard.region().free())
+        Ok((slots.end - slots.start, guard.region().free()))
     }
 
     #[cold]

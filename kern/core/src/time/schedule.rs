@@ -353,6 +353,19 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
+    /// Returns whether an interrupt waits until this entry ends: the timer has fired, or mail has
+    /// come that interrupts the program.
+    #[cold]
+    #[inline(never)]
+    pub fn is_wanted(self) -> bool {
+        let inbox = self.cpu.inbox();
+        let interrupts = match inbox.deferred_for() {
+            Some(rank) => inbox.has_urgent() && rank >= self.running().map_or(0, |sc| rank_with(&sc)),
+            None => inbox.has_mail(),
+        };
+        interrupts || self.sched.timer.get() <= self.k.machine.now()
+    }
+
     /// Returns until when this CPU leaves the program alone after work that began at `began`: for
     /// `factor` times what the work took.
     pub fn end_of_rest(self, began: u64, factor: u64) -> u64 {

@@ -12,6 +12,8 @@ use kern_base::process::Process;
 use kern_base::slot::{CNode, DEPTH_MAX, made_at};
 use kern_base::task::State;
 use kern_core::work::LOOK_WORK;
+#[cfg(feature = "small-limits")]
+use smp::chaos::Point;
 use smp::door::Ref;
 use smp::host_test;
 use smp::sync::Ordering::Relaxed;
@@ -508,4 +510,52 @@ fn a_revoke_of_what_was_moved_empties_what_it_ended() {
     w.hold(None);
     assert_eq!(w.finish(1).error(), None);
     assert!(object.get().header.has_flag(FLAG_DEAD));
+}
+
+/// CPU 0 stands with the lock of a root, and CPU 1 wants it. `due`: CPU 1's timer has fired.
+/// Returns whether CPU 1's system call is over after its first entry, and CPU 0's.
+#[cfg(feature = "small-limits")]
+fn at_a_lock(due: bool, op: Op) -> [bool; 2] {
+    let mut s = Scene::new(2);
+    let (sleeper, _) = s.running(1, 10);
+    let (cap, copy) = (s.w.make(0, ObjType::Notification, 0), s.w.slot());
+    s.w.must(0, Op::CapCopy, &[cap.arg(), at(copy), u64::from(Rights::ALL.0), 0]);
+    let [first, second] = [s.w.slot(), s.w.slot()];
+    let deadline = s.w.now() + 1000;
+    s.w.does_and_run(&sleeper, Regs::op(Op::Recv, &[]).deadline(deadline));
+    let copies = move |to| Regs::op(Op::CapCopy, &[cap.arg(), at(to), u64::from(Rights::ALL.0), 0]);
+    let other = match op {
+        Op::CapCopy => copies(second),
+        Op::CapMove => Regs::op(op, &[copy.arg(), at(second)]),
+        Op::Retype => {
+            Regs::op(op, &[Target::new(abi::INIT_UNTYPED, ObjType::Notification as u32).0, 0, at(second), 1])
+        }
+        _ => Regs::op(op, &[at(copy)]),
+    };
+    let mut over = [false; 2];
+    let stands = s.w.torn_where(
+        0,
+        copies(first),
+        |point| point == Point::Locked,
+        |w| {
+            w.advance(if due { 2000 } else { 0 });
+            w.begin(1, other);
+            over = [w.is_over(1), w.object::<Notification>(first).is_some()];
+        },
+    );
+    assert!(stands);
+    for n in [0, 1] {
+        assert_eq!(s.w.finish(n).error(), None, "{op:?} on cpu{n}");
+    }
+    over
+}
+
+/// With small limits, a CPU that waits for a lock is asked at its first round.
+#[cfg(feature = "small-limits")]
+#[test]
+fn a_cpu_whose_timer_has_fired_leaves_the_line_of_a_lock() {
+    for op in [Op::CapCopy, Op::CapMove, Op::CapDelete, Op::Retype] {
+        assert_eq!(at_a_lock(false, op), [true, true], "{op:?} waits for its turn");
+        assert_eq!(at_a_lock(true, op), [false, false], "{op:?} starts again");
+    }
 }
