@@ -193,7 +193,7 @@ _mailbox *args: _harness
 diff *args:
     {{or_help}} diff "$@"
 
-_diff *args: _build (_kernel "dump" "--features dump" "kernel-2") (_quick "nofast-dump" "--no-default-features --features dump" "kernel-2")
+_diff *args: _build (_kernel "dump" "--features dump" "kernel-2") (_kernel "nofast-dump" "--no-default-features --features dump" "kernel-2")
     '{{harness}}' diff "$@"
 
 # Judge a snapshot of the kernel's state from a run: `./justw judge target/run/fuzz-tcg-4-1/snapshot.txt`
@@ -349,7 +349,7 @@ _limits args:
 
 # Builds the kernels for campaigns, and the one with a planted bug or with small limits that the arguments name.
 _campaign_kernels args: _build (_kernel "chaos" "--features chaos,dump") \
-    (_kernel "dump" "--features dump" "kernel-2") (_quick "nofast-dump" "--no-default-features --features dump" "kernel-2")
+    (_kernel "dump" "--features dump" "kernel-2") (_kernel "nofast-dump" "--no-default-features --features dump" "kernel-2")
     for word in $1; do \
         case $word in planted-* | --variant=planted-*) bug=${word#--variant=}; \
             '{{just_executable()}}' --justfile '{{justfile()}}' _quick "$bug" "--features chaos,dump,$bug";; \
@@ -373,7 +373,7 @@ _build_for_tests: _kernels_for_tests_1 _kernels_for_tests_2
 _kernels_for_tests_1: _build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump")
 
 _kernels_for_tests_2: (_kernel "dump" "--features dump" "kernel-2") (_kernel "trace" "--features trace" "kernel-2") \
-    (_quick "nofast-dump" "--no-default-features --features dump" "kernel-2") \
+    (_kernel "nofast-dump" "--no-default-features --features dump" "kernel-2") \
     (_quick "faults" "--features faults" "kernel-2") (_quick "dump-small" "--features dump,small-limits" "kernel-2") \
     (_quick "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake" "kernel-2") \
     (_quick "planted-missing-flush" "--features chaos,dump,planted-missing-flush" "kernel-2") \

@@ -33,7 +33,7 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 18] = [
+const MORE: [(&str, &str, &str); 20] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("Retype into table", "Retype ", "the objects of one Retype have memory of others between them"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
@@ -83,6 +83,12 @@ const MORE: [(&str, &str, &str); 18] = [
         "Reply with pages",
         "a receive after a reply leaves the next caller's pages to another entry, and a cancel ends that wait",
     ),
+    (
+        "share pooled",
+        "move pooled",
+        "a page that another message is about to share moves as it is: no longer writable",
+    ),
+    ("copy pooled on write", "move pooled", "the same"),
     ("TaskResume fresh", "TaskSuspend fresh", "a task that is suspended again at once does not move first"),
 ];
 
