@@ -109,7 +109,7 @@ pub const EVENT_WORD_WORK: u64 = limit(75, 1);
 pub const DELETE_WORK: u64 = limit(110, 1 << 7);
 
 /// Work of the end of an object, besides its mappings, tasks and tables.
-pub const END_WORK: u64 = limit(1500, 1 << 8);
+pub const END_WORK: u64 = limit(2000, 1 << 8);
 
 /// Work of the end of a member record, without its watchers.
 pub const RECORD_WORK: u64 = limit(250, 1 << 6);
