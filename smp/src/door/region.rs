@@ -14,9 +14,9 @@ use crate::quiesce::{self, Ticket};
 ///
 /// # Memory that is cleared ahead
 /// A block that is long to clear is cleared in steps before it is carved
-/// ([`Region::begin_to_clear`]). Each closes the region, and clears some of its memory without the
-/// lock. The region remembers one range that is cleared. What is carved leaves
-/// the range, and a region that starts again has none: its memory was in use.
+/// ([`Region::begin_to_clear`]). Each step closes the region, and clears some of its memory without
+/// the lock. The region remembers one range that is cleared. What is carved leaves the range, and a
+/// region that starts again has none: its memory was in use.
 pub struct Region {
     base: u64,
     size: u64,

@@ -296,6 +296,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Errors: [`Refusal::More`] if this CPU has waited, and an interrupt waits for it.
     #[inline(always)]
     pub fn lock_root_or_leave(self, header: &Header) -> Result<RootGuard<'k>> {
+        // Not in each round: to ask takes longer than a round.
         let asks = |rounds: u64| rounds >= LOCK_ROUNDS && rounds.is_multiple_of(16);
         let leaves = |rounds| asks(rounds) && self.time().is_wanted();
         self.k.roots.lock_or_leave(self.cpu, header, leaves).ok_or(Refusal::More)
