@@ -304,14 +304,15 @@ impl<'a> Play<'a> {
         if let (Some(notes), Some(names)) = (&points.notes, names) {
             self.outcome.uses = notes.uses(&self.w, names);
         }
-        self.run_to_end();
-        self.answers(first, second.map(|(_, actor)| actor));
+        let actors = [Some(first), second.map(|(_, actor)| actor)];
+        self.run_to_end(&actors.into_iter().flatten().collect::<Vec<_>>());
+        self.answers(first, actors[1]);
         check::all(&self.w);
         if !self.outcome.said.iter().any(|said| matches!(said, Said::Silent(_))) {
             self.outcome.half_dead = half_dead(&self.w);
         }
         if self.case.third.is_none() && self.outcome.counts() {
-            self.look([Some(first), second.map(|(_, actor)| actor)]);
+            self.look(actors);
         }
         self.destroy();
         self.outcome
@@ -452,9 +453,34 @@ impl<'a> Play<'a> {
         entries
     }
 
+    /// Lets the tasks run that are ready behind others of their rank, until each system call of
+    /// `actors` is over or waits: else the result would say who was ready first.
+    fn give_turns(&mut self, actors: &[Tcb]) {
+        const TURNS: usize = 8;
+        for actor in actors {
+            for _ in 0..TURNS {
+                let n = actor.home();
+                let is_behind = actor.state() == kern_base::task::State::Ready && !actor.is_through();
+                if !is_behind || self.w.runs(n, actor) || self.w.must_restart(n) {
+                    break;
+                }
+                let Some(task) = self.w.current(n) else { break };
+                let frame = &task.get().hot.here(host_test::pin(n)).regs;
+                let cells =
+                    [&frame.rax, &frame.rdi, &frame.rsi, &frame.rdx, &frame.r8, &frame.r9, &frame.r10];
+                let before = cells.map(|cell| cell.get());
+                self.w.issue(n, Regs::op(Op::Yield, &[]));
+                // What others gave this task is still there.
+                cells.iter().zip(before).for_each(|(cell, value)| cell.set(value));
+                self.w.run();
+            }
+        }
+    }
+
     /// Runs all CPUs until nothing is left to do.
-    fn run_to_end(&mut self) {
+    fn run_to_end(&mut self, actors: &[Tcb]) {
         self.w.run();
+        self.give_turns(actors);
         if let Some(Last { actor, cpu, regs }) = self.last.take()
             && self.w.runs(cpu, &actor)
             && actor.is_through()
@@ -495,7 +521,7 @@ impl<'a> Play<'a> {
             }
             self.run_other(deed, second, (beside, 1), STEPS);
         }
-        self.run_to_end();
+        self.run_to_end(&[first, second]);
         self.answers(first, Some(second));
         self.look([Some(first), Some(second)]);
         self.outcome
@@ -509,7 +535,7 @@ impl<'a> Play<'a> {
             What::Calls(_) => _ = self.run_other(self.case.first, first, (cpu, 0), STEPS),
             _ => _ = self.run_first(cpu, first, &Rc::default()),
         }
-        self.run_to_end();
+        self.run_to_end(&[first]);
         self.answers(first, None);
         self.look([Some(first), None]);
         self.outcome
