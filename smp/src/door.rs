@@ -15,8 +15,7 @@
 //! 2. **Only the home CPU looks inside.** State that one CPU owns is wrapped in [`Homed`], which
 //!    opens only to a [`Pin`] of that CPU. Everything else that CPUs share is an atomic, or behind
 //!    a lock. *Types:* enforce all of it. The target of a stored reference is `Sync`, whichever CPU
-//!    loads it; state that changes under a lock is inside the lock ([`crate::lock::Lock`]), or
-//!    opens only with its guard ([`crate::lock::Guarded`]).
+//!    loads it; state that changes under a lock is inside the lock ([`crate::lock::Lock`]).
 //! 3. **Memory is carved once.** A [`Region`] hands out disjoint pieces, and starts again only at
 //!    the end of a quiet period that it began itself. *Types:* enforce all of it.
 //! 4. **The sender lets go.** Once state is on its way to another CPU ([`Held::hand_to_with`],
@@ -56,7 +55,7 @@ pub use object::{
     number_of,
 };
 pub use raw::{RawBytes, Vouched, Zeroed, is_zeroed};
-pub use region::{Cleared, Clearing, Piece, Region};
+pub use region::{Cleared, Piece, Region};
 pub use table::Table;
 
 /// Objects start on a cache line; the low bits of their addresses carry tags.

@@ -69,7 +69,7 @@ pub fn inside<'k, T>(state: Ref<'k, crate::door::Homed<T>>) -> &'k T {
 }
 
 /// Returns state that a lock guards, without taking the lock.
-pub fn guarded<T>(state: &crate::lock::Guarded<T>) -> &T {
+pub fn guarded<T>(state: &crate::lock::LeftLock<T>) -> &T {
     state.value()
 }
 

@@ -11,9 +11,9 @@
 //! most two turns of each other CPU, however often these take the lock: one of a CPU that came
 //! before it, and one of the same CPU that saw nobody wait and was faster.
 //!
-//! A CPU may leave the line ([`Lock::lock_or_leave`]): it marks its turn as one to pass over. Turns
-//! that are 16 or more away cannot be marked: such a CPU waits on until its turn is nearer. A CPU
-//! that comes again stands at the end of the line.
+//! A CPU may leave the line of a [`LeftLock`] ([`Lock::lock_or_leave`]): it marks its turn as one
+//! to pass over. Turns that are 16 or more away cannot be marked: such a CPU waits on until its
+//! turn is nearer. A CPU that comes again stands at the end of the line.
 //!
 //! In host tests each lock has a point before it is taken, one after that, and one after its
 //! release. A test that stops a CPU in the middle lets it continue when another CPU needs its lock
@@ -111,8 +111,9 @@ const fn mark(turn: u32) -> u32 {
     1 << (turn % MARKS)
 }
 
-/// A value that one CPU at a time has.
-pub struct Lock<T> {
+/// A value that one CPU at a time has. A CPU that waits for it may leave if `LEFT` is set: all who
+/// wait look for turns that are to be passed over then.
+pub struct Lock<T, const LEFT: bool = false> {
     /// 0, or the holder ([`Holder`]).
     word: AtomicU64,
     /// How many CPUs wait, in the low half; and above, the turn of the next one that comes.
@@ -125,10 +126,14 @@ pub struct Lock<T> {
 // SAFETY: the value is reached only through a guard, of which there is one at a time: the exchange
 // that makes it succeeds only where the word is 0, and only the guard's end makes it 0. The value
 // moves from CPU to CPU, hence `Send`.
-unsafe impl<T: Send> Sync for Lock<T> {}
+unsafe impl<T: Send, const LEFT: bool> Sync for Lock<T, LEFT> {}
 
 /// The value, for as long as the lock is held: on the CPU that took the lock, and there alone.
-pub struct Guard<'a, T>(&'a Lock<T>, PhantomData<*const ()>);
+pub struct Guard<'a, T, const LEFT: bool = false>(&'a Lock<T, LEFT>, PhantomData<*const ()>);
+
+/// A lock whose line a CPU may leave, and its guard.
+pub type LeftLock<T> = Lock<T, true>;
+pub type LeftGuard<'a, T> = Guard<'a, T, true>;
 
 impl<T> Lock<T> {
     const_unless_loom! {
@@ -137,19 +142,14 @@ impl<T> Lock<T> {
             Lock { word: AtomicU64::new(0), line, turn, value: UnsafeCell::new(value) }
         }
     }
+}
 
-    /// Waits for this CPU's turn, and takes the lock. `of` is the object that the lock belongs to,
-    /// for the report about a lock that is never free.
-    #[inline(always)]
-    #[track_caller]
-    pub fn lock(&self, by: impl Into<Holder>, of: &impl Debug) -> Guard<'_, T> {
-        let by = by.into();
-        point_at(&raw const self.word, Point::BeforeLock);
-        if self.is_awaited() || !self.take(by) {
-            self.wait(by, of, |_| false);
+impl<T> LeftLock<T> {
+    const_unless_loom! {
+        pub fn with_exit(value: T) -> LeftLock<T> {
+            let (line, turn) = (AtomicU32::new(0), AtomicU32::new(0));
+            Lock { word: AtomicU64::new(0), line, turn, value: UnsafeCell::new(value) }
         }
-        point_at(&raw const self.word, Point::Locked);
-        Guard(self, PhantomData)
     }
 
     /// Takes the lock as [`Lock::lock`] does, but leaves the line when `leaves` says so, which is
@@ -160,7 +160,7 @@ impl<T> Lock<T> {
         by: impl Into<Holder>,
         of: &impl Debug,
         leaves: impl Fn(u64) -> bool,
-    ) -> Option<Guard<'_, T>> {
+    ) -> Option<LeftGuard<'_, T>> {
         let by = by.into();
         point_at(&raw const self.word, Point::BeforeLock);
         if (self.is_awaited() || !self.take(by)) && !self.wait_or_leave(by, of, leaves) {
@@ -175,6 +175,22 @@ impl<T> Lock<T> {
     #[inline(never)]
     fn wait_or_leave(&self, by: Holder, of: &impl Debug, leaves: impl Fn(u64) -> bool) -> bool {
         self.wait(by, of, leaves)
+    }
+}
+
+impl<T, const LEFT: bool> Lock<T, LEFT> {
+    /// Waits for this CPU's turn, and takes the lock. `of` is the object that the lock belongs to,
+    /// for the report about a lock that is never free.
+    #[inline(always)]
+    #[track_caller]
+    pub fn lock(&self, by: impl Into<Holder>, of: &impl Debug) -> Guard<'_, T, LEFT> {
+        let by = by.into();
+        point_at(&raw const self.word, Point::BeforeLock);
+        if self.is_awaited() || !self.take(by) {
+            self.wait(by, of, |_| false);
+        }
+        point_at(&raw const self.word, Point::Locked);
+        Guard(self, PhantomData)
     }
 
     /// Takes the lock when it is this CPU's turn. Returns `false` if it has left the line.
@@ -195,7 +211,9 @@ impl<T> Lock<T> {
             if leaves(rounds) && self.leave(turn) {
                 break false;
             }
-            self.pass_over();
+            if LEFT {
+                self.pass_over();
+            }
             waiting(&may_take);
             rounds += 1;
             if rounds == PATIENCE {
@@ -213,13 +231,17 @@ impl<T> Lock<T> {
         self.turn.fetch_update(Relaxed, Relaxed, marked).is_ok()
     }
 
-    /// Passes over the present turn if it is marked: whichever CPU waits does it.
+    /// Passes over the present turn and those behind it, as far as they are marked: whichever CPU
+    /// waits does it.
     #[inline(always)]
     fn pass_over(&self) {
-        let word = self.turn.load(Relaxed);
-        let its = mark(word / TURN);
-        if word & its != 0 {
-            let _ = self.turn.compare_exchange(word, (word - its).wrapping_add(TURN), Relaxed, Relaxed);
+        let mut word = self.turn.load(Relaxed);
+        while word & mark(word / TURN) != 0 {
+            let next = (word - mark(word / TURN)).wrapping_add(TURN);
+            word = match self.turn.compare_exchange(word, next, Relaxed, Relaxed) {
+                Ok(_) => next,
+                Err(now) => now,
+            };
         }
     }
 
@@ -230,7 +252,7 @@ impl<T> Lock<T> {
     }
 
     /// Takes the lock if it is free: for surveys, which must not wait.
-    pub fn try_lock(&self, by: impl Into<Holder>) -> Option<Guard<'_, T>> {
+    pub fn try_lock(&self, by: impl Into<Holder>) -> Option<Guard<'_, T, LEFT>> {
         // A guard only where the lock was taken: the end of one unlocks.
         self.take(by.into()).then(|| Guard(self, PhantomData))
     }
@@ -240,10 +262,12 @@ impl<T> Lock<T> {
         self.word.load(Relaxed) != 0
     }
 
-    /// Returns the address of the lock's word, which distinguishes the lock from all others. The
-    /// lock's own address would not: the value in it may be a lock, too, and be first.
-    fn place(&self) -> usize {
-        core::ptr::from_ref(&self.word).addr()
+    /// Returns the value without the lock. Requires: no CPU changes it, as `crate::host_test` and
+    /// [`crate::standstill`] ensure.
+    pub(crate) fn value(&self) -> &T {
+        // SAFETY: only a guard gives an exclusive reference; the callers ensure that no other CPU
+        // has one.
+        unsafe { &*self.value.get() }
     }
 
     #[inline(always)]
@@ -252,7 +276,7 @@ impl<T> Lock<T> {
     }
 }
 
-impl<T> Guard<'_, T> {
+impl<T, const LEFT: bool> Guard<'_, T, LEFT> {
     /// Returns whether another CPU waits for the lock. Then a holder with much to do releases it,
     /// and waits for its next turn.
     #[inline(always)]
@@ -261,7 +285,7 @@ impl<T> Guard<'_, T> {
     }
 }
 
-impl<T> Deref for Guard<'_, T> {
+impl<T, const LEFT: bool> Deref for Guard<'_, T, LEFT> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
@@ -270,7 +294,7 @@ impl<T> Deref for Guard<'_, T> {
     }
 }
 
-impl<T> DerefMut for Guard<'_, T> {
+impl<T, const LEFT: bool> DerefMut for Guard<'_, T, LEFT> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above; the guard is borrowed exclusively.
@@ -278,82 +302,11 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl<T, const LEFT: bool> Drop for Guard<'_, T, LEFT> {
     #[inline(always)]
     fn drop(&mut self) {
         self.0.word.store(0, Release);
         point_at(&raw const self.0.word, Point::Unlocked);
-    }
-}
-
-/// State that the holder of one lock opens, which stands elsewhere: one lock may have many of them.
-pub struct Guarded<T> {
-    /// [`Lock::place`].
-    lock: usize,
-    value: UnsafeCell<T>,
-}
-
-// SAFETY: the value is reached only through an `Opened`, which has the guard of the lock at `lock`.
-// A lock that is held stays where it is, so no two locks are held there at a time. What the earlier
-// holder wrote is seen, since both took the same lock; or since who moved one lock away, and
-// another one there, had them both alone. The value is used by CPU after CPU, hence `Send`.
-unsafe impl<T: Send> Sync for Guarded<T> {}
-
-impl<T> Guarded<T> {
-    /// Makes state that only the holder of `lock` opens. The lock must stay where it is; after a
-    /// move nothing opens the state.
-    pub fn new<L>(lock: &Lock<L>, value: T) -> Guarded<T> {
-        Guarded { lock: lock.place(), value: UnsafeCell::new(value) }
-    }
-
-    /// Opens the state. Panics if `guard` is of another lock than the state's.
-    #[inline(always)]
-    pub fn open<'a, L>(&'a self, guard: Guard<'a, L>) -> Opened<'a, T, L> {
-        if guard.0.place() != self.lock {
-            wrong_lock();
-        }
-        // SAFETY: the guard, which `Opened` keeps, is of this state's lock: no other code has it
-        // until `Opened` ends. No code gets an exclusive reference.
-        Opened { guard, value: unsafe { &*self.value.get() } }
-    }
-
-    /// Returns the state without the lock. Requires: no CPU changes it, as `crate::host_test` and
-    /// [`crate::standstill`] ensure.
-    pub(crate) const fn value(&self) -> &T {
-        // SAFETY: no code gets an exclusive reference; the callers ensure that no other CPU uses
-        // the state.
-        unsafe { &*self.value.get() }
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn wrong_lock() -> ! {
-    panic!("a CPU opened state with the guard of another lock than the state's own");
-}
-
-/// A [`Guarded`] and the guard of its lock, which open each other.
-pub struct Opened<'a, T, L> {
-    guard: Guard<'a, L>,
-    value: &'a T,
-}
-
-impl<T, L> Opened<'_, T, L> {
-    /// Returns the value inside the lock.
-    #[inline(always)]
-    pub fn lock(&self) -> &L {
-        &self.guard
-    }
-
-    #[inline(always)]
-    pub const fn value(&self) -> &T {
-        self.value
-    }
-
-    /// [`Guard::is_awaited`].
-    #[inline(always)]
-    pub fn is_awaited(&self) -> bool {
-        self.guard.is_awaited()
     }
 }
 
@@ -403,17 +356,16 @@ mod tests {
 
     #[test]
     fn marked_turns_are_passed_over() {
-        let lock = Lock::new(());
+        let lock = LeftLock::with_exit(());
         let guard = lock.lock(pin(0), &"a test");
         let leave = |at| lock.lock_or_leave(pin(at), &"a test", |rounds| rounds == 0).is_none();
         assert!(leave(1) && leave(2));
         assert_eq!(lock.turn.load(Relaxed), mark(0) | mark(1));
         assert!(lock.leave(MARKS - 1), "the last turn that can be marked");
         assert!(!lock.leave(MARKS), "it would be mistaken for the first");
-        for left in [mark(1) | mark(MARKS - 1) | TURN, mark(MARKS - 1) | 2 * TURN, mark(MARKS - 1) | 2 * TURN]
-        {
+        for _ in 0..2 {
             lock.pass_over();
-            assert_eq!(lock.turn.load(Relaxed), left);
+            assert_eq!(lock.turn.load(Relaxed), mark(MARKS - 1) | 2 * TURN, "all that are next");
         }
         lock.turn.store((TURN - 1) * TURN | mark(TURN - 1), Relaxed);
         lock.pass_over();
@@ -421,26 +373,6 @@ mod tests {
         assert!(lock.leave(0));
         drop(guard);
         assert!(!lock.is_awaited());
-    }
-
-    #[test]
-    fn the_holder_opens_what_the_lock_guards() {
-        let lock = Lock::new(1);
-        let state = Guarded::new(&lock, core::cell::Cell::new(2));
-        let open = state.open(lock.lock(pin(0), &"a test"));
-        open.value().set(open.value().get() + *open.lock());
-        drop(open);
-        assert!(!lock.is_locked());
-        assert_eq!(state.open(lock.lock(pin(1), &"a test")).value().get(), 3);
-    }
-
-    #[test]
-    #[should_panic = "another lock than the state's own"]
-    fn the_holder_of_another_lock_does_not() {
-        let (lock, other) = (Lock::new(Lock::new(())), Lock::new(()));
-        let state = Guarded::new(&lock, ());
-        drop(state.open(lock.lock(pin(0), &"a test")));
-        state.open(other.lock(pin(0), &"a test"));
     }
 
     /// Makes a block for each of three CPUs.

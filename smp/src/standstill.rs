@@ -16,7 +16,7 @@
 
 use crate::cpu::{CpuId, Pin};
 use crate::door::{Homed, Ref};
-use crate::lock::Guarded;
+use crate::lock::LeftLock;
 use crate::percpu::Cpus;
 use crate::sync::{AtomicU64, Ordering, const_unless_loom};
 
@@ -103,7 +103,7 @@ impl Stopped<'_> {
     }
 
     /// Returns state that a lock guards. No other CPU holds the lock now.
-    pub fn guarded<'a, T>(&'a self, state: &'a Guarded<T>) -> &'a T {
+    pub fn guarded<'a, T>(&'a self, state: &'a LeftLock<T>) -> &'a T {
         state.value()
     }
 }

@@ -245,9 +245,10 @@ fn job(wanted: &Wanted, run: &Run) -> Job {
 const SAMPLE: [&str; 4] = ["notify-flood", "priority", "pages-both-ways", "pool-stall"];
 /// Attacks whose entries were too long once, or beside which a task woke too late. On one CPU,
 /// where instructions are counted exactly.
-const LONG: [&str; 8] = [
+const LONG: [&str; 9] = [
     "broadcasts",
     "deadline-chains",
+    "dying-process",
     "far-slots",
     "full-messages",
     "large-over-small",

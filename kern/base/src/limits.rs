@@ -147,8 +147,7 @@ pub const LOCK_WORK: u64 = limit(2 << 10, 1 << 7);
 /// elsewhere. A round takes about ten instructions.
 pub const LOCK_ROUNDS: u64 = limit(80, 0);
 
-/// Bytes that one kernel entry clears while it holds the lock of a root, and in one step where it
-/// does not hold it.
+/// Bytes that one kernel entry clears while it holds the lock of their Untyped.
 pub const CLEAR_BYTES: u64 = 8 * LOCK_WORK;
 
 /// Parts of 4 KiB of a large page that one kernel entry clears or copies, while it holds the page's

@@ -1,7 +1,7 @@
 //! Objects of memory: Untyped, Frame, VSpace.
 
 use core::cell::Cell;
-use smp::lock::{Guard, Guarded, Holder, Lock};
+use smp::lock::{Guard, Holder, LeftGuard, LeftLock, Lock};
 use smp::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
@@ -18,7 +18,6 @@ use crate::paging::{Entry, EntryName, Links, TABLE_BYTES};
 use crate::pcids::PcidShare;
 use crate::phys::{Phys, PhysPage, PhysRange};
 use crate::process::Process;
-use crate::roots::Roots;
 use crate::slot::CNode;
 use crate::sweep::{Pass, Sweep};
 
@@ -35,8 +34,12 @@ pub enum Reset {
     Quiet,
 }
 
-/// A range of physical memory from which objects are made. What changes in it is reached under its
-/// root's lock, through an [`UntypedGuard`](crate::roots::UntypedGuard).
+/// A range of physical memory from which objects are made.
+///
+/// # Its lock
+/// What is carved, and how far a reset and a sweep are, changes under the Untyped's own lock. A CPU
+/// that also needs the root's lock takes it later: so memory is cleared while nobody waits who has
+/// to do with other Untypeds.
 #[repr(C, align(64))]
 pub struct Untyped {
     pub header: Header,
@@ -58,10 +61,30 @@ pub struct Untyped {
     /// Where the memory is, and its bytes.
     base: u64,
     size: u64,
-    inside: Guarded<Inside>,
+    inside: LeftLock<Inside>,
 }
 
-/// What changes in an Untyped.
+/// What changes in an Untyped, while its lock is held. A look that outlives the lock does not
+/// compile:
+/// ```
+/// # use kern_base::memory::UntypedGuard;
+/// fn free(untyped: UntypedGuard<'_>) -> u64 {
+///     let free = untyped.region.free();
+///     drop(untyped);
+///     free
+/// }
+/// ```
+/// ```compile_fail,E0505
+/// # use kern_base::memory::UntypedGuard;
+/// fn free(untyped: UntypedGuard<'_>) -> u64 {
+///     let region = &untyped.region;
+///     drop(untyped);
+///     region.free()
+/// }
+/// ```
+pub type UntypedGuard<'a> = LeftGuard<'a, Inside>;
+
+/// The state of an Untyped that its lock guards.
 pub struct Inside {
     /// How far the reset has come, once everything is revoked.
     pub reset: Cell<Reset>,
@@ -72,8 +95,8 @@ pub struct Inside {
 }
 
 impl Untyped {
-    /// Makes an Untyped of the memory of `region`, which descends from the root `root` of `roots`.
-    pub fn new(roots: &Roots, root: RootId, log2: u8, region: Region, pcids: PcidShare) -> Untyped {
+    /// Makes an Untyped of the memory of `region`, which descends from the root `root`.
+    pub fn new(root: RootId, log2: u8, region: Region, pcids: PcidShare) -> Untyped {
         let (base, size) = (region.base(), region.size());
         let inside = Inside { reset: Cell::new(Reset::No), sweep: Sweep::default(), region };
         Untyped {
@@ -87,7 +110,7 @@ impl Untyped {
             pcids,
             base,
             size,
-            inside: roots.guarded(root, inside),
+            inside: LeftLock::with_exit(inside),
         }
     }
 
@@ -106,9 +129,26 @@ impl Untyped {
         at >= self.base() && at - self.base() < self.size()
     }
 
-    /// Returns the Untyped's changing state. It opens with the lock of the root, or for code that
-    /// knows that no CPU changes anything.
-    pub const fn inside(&self) -> &Guarded<Inside> {
+    /// Takes the Untyped's lock. Requires: this CPU does not hold the root's.
+    #[inline(always)]
+    #[track_caller]
+    pub fn lock(&self, by: impl Into<Holder>) -> UntypedGuard<'_> {
+        self.inside.lock(by, &self.header)
+    }
+
+    /// Takes the lock as [`Untyped::lock`] does, but leaves the line when `leaves` says so
+    /// ([`LeftLock::lock_or_leave`]).
+    #[inline(always)]
+    pub fn lock_or_leave(
+        &self,
+        by: impl Into<Holder>,
+        leaves: impl Fn(u64) -> bool,
+    ) -> Option<UntypedGuard<'_>> {
+        self.inside.lock_or_leave(by, &self.header, leaves)
+    }
+
+    /// Returns the Untyped's changing state, for code that knows that no CPU changes anything.
+    pub const fn inside(&self) -> &LeftLock<Inside> {
         &self.inside
     }
 }

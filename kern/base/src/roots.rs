@@ -1,20 +1,16 @@
 //! Roots of derivation, and their locks.
 //!
-//! A root's lock guards the derivation tree of all objects in the root's memory, and the record of
-//! how much of each [`Untyped`] there is carved. Code reaches that record only through an
-//! [`UntypedGuard`].
+//! A root's lock guards the derivation tree of all objects in the root's memory. How much of each
+//! [`Untyped`](crate::memory::Untyped) is carved has a lock of its own, which is taken before.
 
 use core::cell::Cell;
-use core::ops::Deref;
 
 use smp::cpu::Pin;
-use smp::door::{AtomicLink, Ref, Region};
-use smp::lock::{Guard, Guarded, Holder, Lock, Opened};
+use smp::door::{AtomicLink, Ref};
+use smp::lock::{Holder, LeftGuard, LeftLock};
 
 use crate::header::{Header, RootId, SERIAL_BITS};
-use crate::memory::{Inside, Reset, Untyped};
 use crate::process::Process;
-use crate::sweep::Sweep;
 
 /// Roots of derivation that a machine can have: one lock each.
 pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
@@ -51,13 +47,13 @@ impl Root {
 }
 
 /// A root whose lock is held.
-pub type RootGuard<'a> = Guard<'a, Root>;
+pub type RootGuard<'a> = LeftGuard<'a, Root>;
 
 /// A lock with its root, in a cache line of their own: CPUs that work under different roots share
 /// nothing.
 #[repr(align(64))]
 struct Line {
-    root: Lock<Root>,
+    root: LeftLock<Root>,
     /// The first of the processes that were made of the root's memory and have not ended: a list,
     /// which changes under the lock. A survey reads it without the lock.
     processes: AtomicLink<Process>,
@@ -69,7 +65,10 @@ pub struct Roots([Line; MAX_ROOTS]);
 
 impl Roots {
     pub const fn new() -> Roots {
-        Roots([const { Line { root: Lock::new(Root::new()), processes: AtomicLink::null() } }; MAX_ROOTS])
+        Roots(
+            [const { Line { root: LeftLock::with_exit(Root::new()), processes: AtomicLink::null() } };
+                MAX_ROOTS],
+        )
     }
 
     /// Locks the root from which an object descends. Panics where there is no such root.
@@ -79,7 +78,7 @@ impl Roots {
     }
 
     /// Locks a root as [`Roots::lock`] does, but leaves the line when `leaves` says so
-    /// ([`Lock::lock_or_leave`]).
+    /// ([`LeftLock::lock_or_leave`]).
     #[inline(always)]
     pub fn lock_or_leave(
         &self,
@@ -90,13 +89,8 @@ impl Roots {
         self.0[of.root().index()].root.lock_or_leave(by, of, leaves)
     }
 
-    /// Makes state that opens with the lock of a root. Panics if that root does not exist.
-    pub fn guarded<T>(&self, root: RootId, state: T) -> Guarded<T> {
-        Guarded::new(&self.0[root.index()].root, state)
-    }
-
     /// Returns all roots, each in its lock.
-    pub fn iter(&self) -> impl Iterator<Item = &Lock<Root>> {
+    pub fn iter(&self) -> impl Iterator<Item = &LeftLock<Root>> {
         self.0.iter().map(|line| &line.root)
     }
 
@@ -131,73 +125,5 @@ impl Roots {
         if let Some(next) = next {
             next.get().prev.set(prev);
         }
-    }
-}
-
-/// An Untyped while its root's lock is held. It is made by locking that root; the Untyped knows
-/// which lock it is, and does not open with the guard of another one.
-///
-/// A look that outlives the lock does not compile:
-/// ```
-/// # use kern_base::roots::UntypedGuard;
-/// fn free(untyped: UntypedGuard<'_>) -> u64 {
-///     let free = untyped.region().free();
-///     drop(untyped);
-///     free
-/// }
-/// ```
-/// ```compile_fail,E0505
-/// # use kern_base::roots::UntypedGuard;
-/// fn free(untyped: UntypedGuard<'_>) -> u64 {
-///     let region = untyped.region();
-///     drop(untyped);
-///     region.free()
-/// }
-/// ```
-pub struct UntypedGuard<'a> {
-    untyped: &'a Untyped,
-    inside: Opened<'a, Inside, Root>,
-}
-
-impl<'a> UntypedGuard<'a> {
-    /// Opens an Untyped, whose root's lock is held. Panics if the lock is of another root.
-    #[inline(always)]
-    #[track_caller]
-    pub fn new(untyped: &'a Untyped, root: RootGuard<'a>) -> UntypedGuard<'a> {
-        UntypedGuard { untyped, inside: untyped.inside().open(root) }
-    }
-
-    /// Returns the Untyped, which is also reachable without the lock.
-    pub const fn untyped(&self) -> &'a Untyped {
-        self.untyped
-    }
-
-    /// Returns the Untyped's memory, and how much of it is in use.
-    pub const fn region(&self) -> &Region {
-        &self.inside.value().region
-    }
-
-    /// Returns the state of the sweep that takes the Untyped's pages out of pools.
-    pub const fn sweep(&self) -> &Sweep {
-        &self.inside.value().sweep
-    }
-
-    /// Returns whether another CPU waits for the root's lock.
-    #[inline(always)]
-    pub fn is_awaited(&self) -> bool {
-        self.inside.is_awaited()
-    }
-
-    /// Returns how far the current reset of the Untyped has come.
-    pub const fn reset(&self) -> &Cell<Reset> {
-        &self.inside.value().reset
-    }
-}
-
-impl Deref for UntypedGuard<'_> {
-    type Target = Root;
-
-    fn deref(&self) -> &Root {
-        self.inside.lock()
     }
 }

@@ -21,7 +21,7 @@ use core::cell::Cell;
 
 use smp::shootdown::Stamp;
 
-/// How far the passes over an Untyped's pages have come. Guarded by the Untyped's root lock.
+/// How far the passes over an Untyped's pages have come. Guarded by the Untyped's lock.
 #[derive(Default)]
 pub struct Sweep {
     /// The number of the pass that began last.

@@ -31,7 +31,7 @@ use kern_base::slot::{DEPTH_MAX, TABLES_MAX};
 use kern_core::Cx;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
-use smp::lock::Guarded;
+use smp::lock::LeftLock;
 use snapshot::{Extent, ExtentKind, Sink};
 use test_abi::Dump;
 
@@ -50,7 +50,7 @@ pub trait Still<'k, M: Machine> {
     fn inside<T>(&self, state: Ref<'k, Homed<T>>) -> &'k T;
 
     /// Returns state that a lock guards, whichever CPU holds the lock.
-    fn guarded<T>(&self, state: &'k Guarded<T>) -> &'k T;
+    fn guarded<T>(&self, state: &'k LeftLock<T>) -> &'k T;
 }
 
 /// Passes records of the kernel's whole state to `sink`. `found` is memory for the walk over the

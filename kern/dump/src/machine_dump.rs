@@ -9,7 +9,7 @@ use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel, MachineObject, OpenTask, Refusal, Result};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
-use smp::lock::{Guarded, Lock};
+use smp::lock::{LeftLock, Lock};
 use smp::standstill::{Standstill, Stopped};
 use snapshot::text::Writer;
 use test_abi::Dump;
@@ -109,7 +109,7 @@ impl<'s, M: Machine> Still<'s, M> for AllStopped<'s, M> {
         self.stopped.inside(state)
     }
 
-    fn guarded<T>(&self, state: &'s Guarded<T>) -> &'s T {
+    fn guarded<T>(&self, state: &'s LeftLock<T>) -> &'s T {
         self.stopped.guarded(state)
     }
 }

@@ -258,7 +258,7 @@ fn make_untypeds(
         let region = unsafe { Region::new(DIRECT_MAP + at, 1 << log2) };
         let Some(piece) = descriptors.carve(size_of::<Untyped>() as u64, 64) else { break };
         let share = PcidShare::new((pcids * (1 << log2) / all) as u32);
-        let untyped = Untyped::new(&kernel.roots, root, log2 as u8, region, share);
+        let untyped = Untyped::new(root, log2 as u8, region, share);
         let Some(object) = piece.emplace(boot_pin(), untyped) else { break };
         if untypeds.push(object).is_err() {
             break;

@@ -10,13 +10,12 @@ use crate::percpu::Cpus;
 use crate::quiesce::{self, Ticket};
 
 /// An exclusive claim on a range of raw memory, carved from both ends: aligned blocks from the
-/// bottom, small descriptors from the top. Owned by an Untyped object and used under its root lock.
+/// bottom, small descriptors from the top. Owned by an Untyped object and used under its lock.
 ///
 /// # Memory that is cleared ahead
 /// A block that is long to clear is cleared in steps before it is carved
-/// ([`Region::begin_to_clear`]). Each step closes the region, and clears some of its memory without
-/// the lock. The region remembers one range that is cleared. What is carved leaves the range, and a
-/// region that starts again has none: its memory was in use.
+/// ([`Region::clear_ahead`]). The region remembers one range that is cleared. What is carved leaves
+/// the range, and a region that starts again has none: its memory was in use.
 pub struct Region {
     base: u64,
     size: u64,
@@ -24,10 +23,9 @@ pub struct Region {
     high: Cell<u64>,
     /// The first byte that is cleared ahead, and the first after it that is not.
     cleared: Cell<(u64, u64)>,
-    /// While the region is closed, `low` and `high` are the size, so that nothing is carved; their
-    /// values are here. It is closed for a reset, which waits for a quiet period, or while some of
-    /// its memory is being cleared.
-    closed: Cell<Option<(Option<Ticket>, u64, u64)>>,
+    /// While a reset waits for a quiet period, `low` and `high` are the size, so that nothing is
+    /// carved; their values are here.
+    closed: Cell<Option<(Ticket, u64, u64)>>,
 }
 
 /// A piece of raw memory to which nothing else refers.
@@ -38,22 +36,6 @@ pub struct Piece {
 
 /// A piece of memory that is full of zeros.
 pub struct Cleared(Piece);
-
-/// Memory that is being cleared ahead. Its region is closed until [`Region::end_clearing`].
-#[must_use = "its region stays closed"]
-pub struct Clearing {
-    piece: Piece,
-    /// What is cleared then, as offsets in the region.
-    range: (u64, u64),
-}
-
-impl Clearing {
-    /// Fills the memory with zeros. Returns its addresses.
-    pub fn clear(&mut self) -> Range<u64> {
-        self.piece.zero();
-        self.piece.base..self.piece.end()
-    }
-}
 
 impl Region {
     /// # Safety
@@ -141,27 +123,30 @@ impl Region {
     #[inline(always)]
     pub fn carve_cleared(&self, head: u64, size: u64, align: u64) -> Option<(Piece, Cleared)> {
         let (at, end) = self.block(size, align)?;
-        let done = match self.cleared() {
-            Some((from, to)) if from <= at && at < to => to.min(end),
-            _ => at,
-        };
         let rest = at.checked_add(head).filter(|rest| *rest <= end)?;
+        let done = match self.cleared() {
+            Some((from, to)) if from <= rest && rest < to => to.min(end),
+            _ => rest,
+        };
         self.low.set(end);
-        let done = done.max(rest);
-        Piece { base: self.base + done, size: end - done }.zero();
+        if done < end {
+            Piece { base: self.base + done, size: end - done }.zero();
+        }
         let head = Piece { base: self.base + at, size: head };
         Some((head, Cleared(Piece { base: self.base + rest, size: end - rest })))
     }
 
-    /// Returns whether the block that [`Region::carve_cleared`] would carve next is cleared ahead.
+    /// Returns whether all but the first `head` bytes of the block that [`Region::carve_cleared`]
+    /// would carve next is cleared ahead.
     #[inline(always)]
-    pub fn is_ahead(&self, size: u64, align: u64) -> bool {
+    pub fn is_ahead(&self, head: u64, size: u64, align: u64) -> bool {
         let (block, cleared) = (self.block(size, align), self.cleared());
-        block.zip(cleared).is_some_and(|((at, end), (from, to))| from <= at && end <= to)
+        block.zip(cleared).is_some_and(|((at, end), (from, to))| from <= at + head && end <= to)
     }
 
-    /// Closes the region to clear at most `most` bytes of the block that [`Region::carve_cleared`]
-    /// would carve next. Returns `None` if it has no room, is closed, or the block is cleared.
+    /// Clears at most `most` bytes of the block that [`Region::carve_cleared`] would carve next,
+    /// behind its first `head` bytes. Returns their addresses; `None` if the region has no room, or
+    /// the block is cleared.
     ///
     /// Several tasks may clear ahead in one region, each for a block of its own, and each may be
     /// gone before it carves the block. So the range that is cleared belongs to none of them: a
@@ -169,29 +154,19 @@ impl Region {
     /// whose block begins before it starts a new one. The range begins where one of the blocks
     /// begins, and moves down only, until a block is carved. So the tasks do not undo each other's
     /// steps for ever.
-    pub fn begin_to_clear(&self, size: u64, align: u64, most: u64) -> Option<Clearing> {
+    #[inline(always)]
+    pub fn clear_ahead(&self, head: u64, size: u64, align: u64, most: u64) -> Option<Range<u64>> {
         let (at, end) = self.block(size, align)?;
+        let at = at.checked_add(head)?;
         let (from, to) = self.cleared().filter(|(from, _)| *from <= at).unwrap_or((at, at));
         let next = end.min(to.checked_add(most)?);
-        if next <= to || self.closed.get().is_some() {
+        if next <= to {
             return None;
         }
-        self.close(None);
         let piece = Piece { base: self.base + to, size: next - to };
-        Some(Clearing { piece, range: (from, next) })
-    }
-
-    /// Opens the region again, whose memory was cleared.
-    pub fn end_clearing(&self, cleared: Clearing) {
-        assert!(self.is_clearing() && self.base + cleared.range.1 == cleared.piece.end());
-        self.open();
-        self.cleared.set(cleared.range);
-    }
-
-    /// Returns whether the region is closed because some of its memory is being cleared.
-    #[inline(always)]
-    pub fn is_clearing(&self) -> bool {
-        matches!(self.closed.get(), Some((None, ..)))
+        piece.zero();
+        self.cleared.set((from, next));
+        Some(piece.base..piece.end())
     }
 
     /// Carves `size` bytes, aligned to a cache line, from the top.
@@ -207,19 +182,17 @@ impl Region {
     /// Begins a reset: requests a quiet period. The objects in the pieces are unlinked by now (rule
     /// 1), and no more pieces are taken until the reset ends or is given up. Then
     /// [`quiesce::settle`] must run before the entry ends.
-    /// Requires: no memory is being cleared.
     pub fn begin_reset<C: Cpus>(&self, cpus: &C, pin: Pin<'_>) {
         self.give_up_reset();
-        assert!(!self.is_clearing(), "memory that is taken back is being cleared");
-        self.close(Some(quiesce::request_quiet(cpus, pin)));
+        let ticket = quiesce::request_quiet(cpus, pin);
+        self.closed.set(Some((ticket, self.low.replace(self.size), self.high.replace(self.size))));
     }
 
     /// Takes every piece back into the region, if the quiet period of its reset is over.
     ///
     /// Returns: whether it is.
     pub fn end_reset<C: Cpus>(&self, cpus: &C, pin: Pin<'_>) -> bool {
-        let ticket = self.closed.get().and_then(|(ticket, ..)| ticket);
-        let is_over = ticket.is_some_and(|ticket| quiesce::is_quiet(cpus, pin, ticket));
+        let is_over = self.closed.get().is_some_and(|(ticket, ..)| quiesce::is_quiet(cpus, pin, ticket));
         if is_over {
             self.start_again();
         }
@@ -228,19 +201,6 @@ impl Region {
 
     /// Gives up the region's reset: its pieces stay in use.
     pub fn give_up_reset(&self) {
-        if !self.is_clearing() {
-            self.open();
-        }
-    }
-
-    /// Lets nothing be carved until the region opens, or starts again.
-    fn close(&self, reset: Option<Ticket>) {
-        self.closed.set(Some((reset, self.low.get(), self.high.get())));
-        self.low.set(self.size);
-        self.high.set(self.size);
-    }
-
-    fn open(&self) {
         if let Some((_, low, high)) = self.closed.take() {
             self.low.set(low);
             self.high.set(high);
@@ -281,14 +241,15 @@ impl Piece {
     }
 
     /// Fills the piece with zeros.
-    pub fn clear(mut self) -> Cleared {
+    pub fn clear(self) -> Cleared {
         self.zero();
         Cleared(self)
     }
 
-    fn zero(&mut self) {
+    fn zero(&self) {
         // SAFETY: a piece is an exclusive, mapped and writable range (`Region::new`, carved once).
-        // While memory is cleared that is not carved, its region is closed.
+        // Who clears memory that is not carved has the region's lock, since a region is for one CPU
+        // at a time.
         unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.size as usize) }
     }
 

@@ -102,14 +102,6 @@ fn garbage(region: &Region) -> u64 {
     region.base()
 }
 
-/// Clears some of a block ahead. Returns what, if anything.
-fn clear_ahead(region: &Region, size: u64, align: u64, most: u64) -> Option<core::ops::Range<u64>> {
-    let mut clearing = region.begin_to_clear(size, align, most)?;
-    let range = clearing.clear();
-    region.end_clearing(clearing);
-    Some(range)
-}
-
 fn is_zero(piece: &Cleared) -> bool {
     host_test::bytes(piece.base(), piece.size() as usize).iter().all(|byte| *byte == 0)
 }
@@ -118,20 +110,20 @@ fn is_zero(piece: &Cleared) -> bool {
 fn blocks_are_cleared_ahead_in_steps() {
     let region = region(16);
     let base = garbage(&region);
-    assert!(!region.is_ahead(512, 64));
-    let step = |size| clear_ahead(&region, size, 64, 192);
+    assert!(!region.is_ahead(0, 512, 64));
+    let step = |size| region.clear_ahead(0, size, 64, 192);
     assert_eq!(step(512), Some(base..base + 192));
     assert_eq!(step(512), Some(base + 192..base + 384));
-    assert!(!region.is_ahead(512, 64) && region.is_ahead(384, 64));
+    assert!(!region.is_ahead(0, 512, 64) && region.is_ahead(0, 384, 64));
     assert_eq!(step(512), Some(base + 384..base + 512));
-    assert_eq!((step(512), region.is_ahead(512, 64)), (None, true));
+    assert_eq!((step(512), region.is_ahead(0, 512, 64)), (None, true));
     assert_eq!(region.used(), (0, 0), "nothing is carved");
     assert_eq!(step(2048), None, "no room");
     // What is carved leaves the range, from below and from above.
-    assert!(region.carve(64, 64).is_some() && region.is_ahead(448, 64) && !region.is_ahead(449, 64));
-    assert!(region.carve_top(600).is_some() && !region.is_ahead(384, 64) && region.is_ahead(320, 64));
+    assert!(region.carve(64, 64).is_some() && region.is_ahead(0, 448, 64) && !region.is_ahead(0, 449, 64));
+    assert!(region.carve_top(600).is_some() && !region.is_ahead(0, 384, 64) && region.is_ahead(0, 320, 64));
     assert!(region.carve_cleared(0, 320, 64).is_some_and(|(_, piece)| is_zero(&piece)));
-    assert!(!region.is_ahead(1, 64));
+    assert!(!region.is_ahead(0, 1, 64));
 }
 
 #[test]
@@ -142,7 +134,7 @@ fn blocks_are_clear_whatever_was_cleared_ahead() {
     {
         let region = region(16);
         garbage(&region);
-        clear_ahead(&region, 256, align, ahead);
+        region.clear_ahead(0, 256, align, ahead);
         assert!(skip == 0 || region.carve(skip, 64).is_some());
         let (_, piece) = region.carve_cleared(0, size, 64).expect("room");
         assert!(is_zero(&piece), "{ahead} bytes ahead, aligned to {align}");
@@ -150,13 +142,24 @@ fn blocks_are_clear_whatever_was_cleared_ahead() {
 }
 
 #[test]
+fn the_head_of_a_block_is_not_cleared_ahead() {
+    let region = region(16);
+    let base = garbage(&region);
+    assert_eq!(region.clear_ahead(100, 500, 64, 1024), Some(base + 100..base + 500));
+    assert!(region.is_ahead(100, 500, 64) && !region.is_ahead(99, 500, 64));
+    // Another object's head is longer, or shorter.
+    let (head, rest) = region.carve_cleared(64, 500, 64).expect("room");
+    assert!(is_zero(&rest) && host_test::bytes(head.base(), 64).iter().all(|byte| *byte == 0xa5));
+}
+
+#[test]
 fn a_region_that_starts_again_has_nothing_cleared() {
     let region = region(16);
     garbage(&region);
-    clear_ahead(&region, 512, 64, 512);
+    region.clear_ahead(0, 512, 64, 512);
     garbage(&region);
     region.start_again();
-    assert!(!region.is_ahead(64, 64));
+    assert!(!region.is_ahead(0, 64, 64));
     assert!(region.carve_cleared(0, 512, 64).is_some_and(|(_, piece)| is_zero(&piece)));
 }
 
@@ -165,26 +168,10 @@ fn a_short_block_below_the_range_is_clear() {
     let region = host_test::region(4096, 4096);
     garbage(&region);
     assert!(region.carve(64, 64).is_some());
-    clear_ahead(&region, 1024, 1024, 512);
-    assert!(!region.is_ahead(64, 64));
+    region.clear_ahead(0, 1024, 1024, 512);
+    assert!(!region.is_ahead(0, 64, 64));
     assert!(region.carve_cleared(0, 128, 64).is_some_and(|(_, piece)| is_zero(&piece)));
-    assert!(region.is_ahead(512, 1024), "the range is not used up");
-}
-
-#[test]
-fn nothing_is_carved_while_memory_is_being_cleared() {
-    let region = region(16);
-    let base = garbage(&region);
-    assert!(region.carve(64, 64).is_some() && region.carve_top(64).is_some());
-    let Some(mut clearing) = region.begin_to_clear(512, 64, 256) else { panic!("there is room") };
-    assert!(region.is_clearing() && region.carve(64, 64).is_none() && region.carve_top(64).is_none());
-    assert!(region.begin_to_clear(64, 64, 64).is_none(), "one at a time");
-    assert_eq!(region.used(), (64, 64));
-    region.give_up_reset();
-    assert!(region.is_clearing(), "there was no reset");
-    assert_eq!(clearing.clear(), base + 64..base + 320);
-    region.end_clearing(clearing);
-    assert!(!region.is_clearing() && region.is_ahead(256, 64) && !region.is_ahead(257, 64));
+    assert!(region.is_ahead(0, 512, 1024), "the range is not used up");
 }
 
 /// A block that begins above the range continues it; one that begins below starts a new one.
@@ -193,12 +180,12 @@ fn a_range_that_is_cleared_moves_down_only() {
     let region = host_test::region(4096, 4096);
     let (base, upper) = (garbage(&region), 1024);
     assert!(region.carve(64, 64).is_some());
-    let clear = |size, align, most| clear_ahead(&region, size, align, most);
+    let clear = |size, align, most| region.clear_ahead(0, size, align, most);
     assert_eq!(clear(1024, 1024, 64), Some(base + upper..base + upper + 64));
     assert_eq!(clear(256, 64, 64), Some(base + 64..base + 128));
     assert_eq!(clear(1024, 1024, 64), Some(base + 128..base + 192));
     assert_eq!(clear(256, 64, 128), Some(base + 192..base + 320));
-    assert!(region.is_ahead(256, 64));
+    assert!(region.is_ahead(0, 256, 64));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::common::{Object, model};
 use loom::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use loom::thread;
 use smp::host_test::pin;
-use smp::lock::{Guard, Lock};
+use smp::lock::{Guard, LeftLock, Lock};
 
 struct Shared {
     lock: Lock<u32>,
@@ -55,7 +55,7 @@ fn explore(take: Take) {
 #[test]
 fn the_line_goes_on_without_a_cpu_that_leaves() {
     model(4, move || {
-        let object = Object::new(Lock::new(0));
+        let object = Object::new(LeftLock::with_exit(0));
         let lock = object.get();
         let other = thread::spawn(move || {
             let first = lock.get().lock_or_leave(pin(1), &"a lock", |_| true);

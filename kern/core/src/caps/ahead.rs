@@ -2,15 +2,15 @@
 //! before they are made.
 //!
 //! # Work
-//! One kernel entry does [`ENTRY_WORK`] at most ([`crate::work`]), and holds a root's lock for
-//! [`LOCK_WORK`]. An object whose block is more than [`CLEAR_BYTES`] is *long*.
+//! One kernel entry does [`ENTRY_WORK`] at most ([`crate::work`]), and holds a lock for
+//! [`LOCK_WORK`]. Memory is carved and cleared under the lock of its Untyped. The lock of the root,
+//! for which CPUs may wait that use other memory, is taken afterwards.
 //!
 //! # Steps
-//! A step closes the Untyped's region under the root's lock, clears a part of it without the lock,
-//! and opens it again. Tasks of other CPUs that make objects of the same Untyped start again
-//! meanwhile, and other Untypeds are not concerned. The region keeps how far it is
-//! ([`Region::begin_to_clear`]), so the steps need no other state: the caller may end between two
-//! of them, another task continues for its own object, and a reset forgets them.
+//! An object whose block is more than [`CLEAR_BYTES`] is *long*: its block is cleared in steps. The
+//! region keeps how far it is ([`Region::clear_ahead`]), so the steps need no other state: the
+//! caller may end between two of them, another task continues for its own object, and a reset
+//! forgets them.
 //!
 //! # Pages
 //! A page that becomes a frame's has a record in the [frame table](kern_base::frames), which knows
@@ -38,6 +38,8 @@ const OBJECT_WORK: u64 = 128;
 pub struct Layout {
     /// Bytes of the pieces at the top; 0: there is none.
     pub tops: [u64; 2],
+    /// Bytes at the block's front that the object itself writes.
+    pub head: u64,
     /// Bytes and alignment of the block.
     pub size: u64,
     pub align: u64,
@@ -48,15 +50,15 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Returns a block of objects that start as zeros.
-    pub const fn cleared(tops: [u64; 2], size: u64, align: u64) -> Layout {
+    /// Returns a block of objects that start as zeros behind the head.
+    pub const fn cleared(tops: [u64; 2], head: u64, size: u64, align: u64) -> Layout {
         let inside = if size > CLEAR_BYTES { 0 } else { size / WORK_BYTES };
-        Layout { tops, size, align, is_cleared: true, work: OBJECT_WORK + inside }
+        Layout { tops, head, size, align, is_cleared: true, work: OBJECT_WORK + inside }
     }
 
     /// Returns a block of objects that write it themselves, or leave it as it is.
     pub const fn plain(tops: [u64; 2], size: u64, align: u64) -> Layout {
-        Layout { tops, size, align, is_cleared: false, work: OBJECT_WORK }
+        Layout { tops, head: 0, size, align, is_cleared: false, work: OBJECT_WORK }
     }
 
     #[must_use]
@@ -71,6 +73,27 @@ impl Layout {
         self.is_cleared && self.size > CLEAR_BYTES
     }
 
+    /// Returns how many such objects are made while locks are held once.
+    #[inline(always)]
+    pub fn at_once(&self) -> u64 {
+        if self.is_long() { 1 } else { (LOCK_WORK / self.work).max(1) }
+    }
+
+    /// Clears the blocks of `count` objects that are not long, or of one if there is no room for
+    /// them all.
+    #[inline(always)]
+    pub fn clear(&self, region: &Region, count: u64) {
+        let Layout { head, size, align, .. } = *self;
+        // The alignment is a power of two, and to divide takes long.
+        let before = (count - 1) * ((size + align - 1) & !(align - 1));
+        if self.is_cleared
+            && region.clear_ahead(head, before + size, align, CLEAR_BYTES).is_none()
+            && count > 1
+        {
+            region.clear_ahead(head, size, align, CLEAR_BYTES);
+        }
+    }
+
     /// Returns whether a region has room for everything. Code that takes more than one piece asks
     /// first, so that a failure loses no memory.
     #[inline(always)]
@@ -82,7 +105,7 @@ impl Layout {
     /// not fit.
     #[inline(always)]
     pub fn is_ahead(&self, region: &Region) -> bool {
-        !self.is_long() || !self.fits(region) || region.is_ahead(self.size, self.align)
+        !self.is_long() || !self.fits(region) || region.is_ahead(self.head, self.size, self.align)
     }
 }
 
@@ -91,18 +114,19 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Errors: [`Refusal::More`](crate::Refusal::More) if some of it is left. A block that does not
     /// fit is none of this function's business.
     pub fn clear_ahead(self, from: UntypedCap<'k>, layout: Layout) -> Result<()> {
-        let mut guard = self.open_to_make(from)?;
-        while !layout.is_ahead(guard.region()) {
+        loop {
+            let guard = self.open_or_leave(from.untyped)?;
+            if layout.is_ahead(&guard.region) {
+                return Ok(());
+            }
+            self.check_open(from)?;
             self.afford(LOCK_WORK)?;
-            let begun = guard.region().begin_to_clear(layout.size, layout.align, CLEAR_BYTES);
-            let Some(mut part) = begun else { break };
-            drop(guard);
-            self.forget_uses(part.clear());
-            guard = self.open_untyped(from.untyped);
-            guard.region().end_clearing(part);
-            self.check_open(from, &guard)?;
+            let Some(cleared) = guard.region.clear_ahead(layout.head, layout.size, layout.align, CLEAR_BYTES)
+            else {
+                return Ok(());
+            };
+            self.forget_uses(cleared);
         }
-        Ok(())
     }
 
     /// Forgets the earlier use of the pages that begin in a range of addresses.

@@ -11,10 +11,10 @@ use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::{LOCK_ROUNDS, RAISED_MAX};
 use kern_base::machine::Machine;
-use kern_base::memory::Untyped;
+use kern_base::memory::{Untyped, UntypedGuard};
 use kern_base::objects::{Headed, RawWord, header_of};
 use kern_base::process::Process;
-use kern_base::roots::{RootGuard, UntypedGuard};
+use kern_base::roots::RootGuard;
 use kern_base::slot::{CNode, DEPTH_MAX, Found, Place, Slot};
 use kern_base::task::Task;
 use smp::cpu::Pin;
@@ -296,10 +296,14 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Errors: [`Refusal::More`] if this CPU has waited, and an interrupt waits for it.
     #[inline(always)]
     pub fn lock_root_or_leave(self, header: &Header) -> Result<RootGuard<'k>> {
+        self.k.roots.lock_or_leave(self.cpu, header, |rounds| self.leaves(rounds)).ok_or(Refusal::More)
+    }
+
+    /// Returns whether a CPU leaves the line of a lock after so many rounds of waiting.
+    #[inline(always)]
+    fn leaves(self, rounds: u64) -> bool {
         // Not in each round: to ask takes longer than a round.
-        let asks = |rounds: u64| rounds >= LOCK_ROUNDS && rounds.is_multiple_of(16);
-        let leaves = |rounds| asks(rounds) && self.time().is_wanted();
-        self.k.roots.lock_or_leave(self.cpu, header, leaves).ok_or(Refusal::More)
+        rounds >= LOCK_ROUNDS && rounds.is_multiple_of(16) && self.time().is_wanted()
     }
 
     /// Finds the capability of an Untyped that objects are made of, or that is reset.
@@ -309,29 +313,34 @@ impl<'k, M: Machine> Caps<'k, M> {
         Ok(UntypedCap { slot, word, untyped: self.typed::<Untyped>(word, cap, Rights::NONE)? })
     }
 
-    /// Opens an Untyped to make an object of it, if the capability is still there, and objects may
-    /// be made now.
-    /// Errors: [`Refusal::More`] while another CPU clears some of its memory.
+    /// Takes the lock of an Untyped.
+    pub fn open(self, untyped: Ref<'k, Untyped>) -> UntypedGuard<'k> {
+        untyped.get().lock(self.cpu)
+    }
+
+    /// Takes the lock of an Untyped, where a system call can start again.
+    /// Errors: [`Refusal::More`] as for [`Caps::lock_root_or_leave`].
     #[inline(always)]
-    pub fn open_to_make(self, cap: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
-        let untyped = cap.untyped.get();
-        let guard = UntypedGuard::new(untyped, self.lock_root_or_leave(&untyped.header)?);
-        self.check_open(cap, &guard)?;
-        refuse_if(guard.region().is_clearing(), Refusal::More)?;
-        Ok(guard)
+    pub fn open_or_leave(self, untyped: Ref<'k, Untyped>) -> Result<UntypedGuard<'k>> {
+        untyped.get().lock_or_leave(self.cpu, |rounds| self.leaves(rounds)).ok_or(Refusal::More)
+    }
+
+    /// Locks the root of an Untyped to make objects of it, if the capability is still there, and
+    /// objects may be made now. Requires: the Untyped's lock is held.
+    #[inline(always)]
+    pub fn lock_to_make(self, cap: UntypedCap<'k>) -> Result<RootGuard<'k>> {
+        let root = self.lock_root_or_leave(&cap.untyped.get().header)?;
+        self.check_open(cap)?;
+        Ok(root)
     }
 
     /// Checks that the capability of an Untyped is still there, and that objects may be made of it.
+    /// The answer holds while the root's lock and the Untyped's are held.
     #[inline(always)]
-    pub fn check_open(self, cap: UntypedCap<'k>, _guard: &UntypedGuard<'k>) -> Result<()> {
+    pub fn check_open(self, cap: UntypedCap<'k>) -> Result<()> {
         let untyped = cap.untyped.get();
         let open = !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING);
         refuse_if(!(cap.is_there(self.pin()) && open), Error::Dying)
-    }
-
-    /// Locks the root of an Untyped, and opens the Untyped.
-    pub fn open_untyped(self, untyped: Ref<'k, Untyped>) -> UntypedGuard<'k> {
-        UntypedGuard::new(untyped.get(), self.lock_root(&untyped.get().header))
     }
 
     /// Claims an empty slot for filling. Waits for the grace period of its last capability.

@@ -29,14 +29,15 @@ impl<'k, M: Machine> Caps<'k, M> {
         let log2 = log2.filter(|log2| Audit::bytes(cpus, *log2) <= AUDIT_BYTES_MAX);
         let log2 = log2.ok_or(Refusal::argument(2))?;
         refuse_if(!self.k.audit.is_null(), Error::InUse)?;
-        let layout = Layout::cleared([0; 2], Audit::bytes(cpus, log2), 64);
+        let layout = Layout::cleared([0; 2], size_of::<Audit>() as u64, Audit::bytes(cpus, log2), 64);
         self.clear_ahead(source, layout)?;
         {
-            let guard = self.open_to_make(source)?;
+            let guard = self.open_or_leave(source.untyped)?;
+            let region = &guard.region;
+            let _root = self.lock_to_make(source)?;
             refuse_if(!self.k.audit.is_null(), Error::InUse)?;
-            let region = guard.region();
             refuse_if(!layout.is_ahead(region), Refusal::More)?;
-            let piece = region.carve_cleared(size_of::<Audit>() as u64, layout.size, layout.align);
+            let piece = region.carve_cleared(layout.head, layout.size, layout.align);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
             let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
             // Counted first: the audit may end as soon as others can find it.

@@ -11,8 +11,8 @@ use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
-use kern_base::memory::Reset;
-use kern_base::roots::UntypedGuard;
+use kern_base::memory::{Inside, Reset, Untyped, UntypedGuard};
+use kern_base::roots::RootGuard;
 use kern_base::sweep::Pass;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 
@@ -56,7 +56,7 @@ impl<'k, M: Machine> Life<'k, M> {
             .and_then(|()| self.empty_own_zombies(me))
             .and_then(|()| self.empty_zombies_of(me, untyped));
         if let Err(Refusal::Error { .. }) = revoked {
-            self.end_reset(&self.caps().open_untyped(untyped));
+            self.end_reset(untyped.get(), &self.caps().open(untyped));
         }
         revoked?;
         self.security().end_audit(untyped.get());
@@ -79,6 +79,8 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline(never)]
     fn begin_reset(self, found: UntypedCap<'k>) -> Result<()> {
         let untyped = found.untyped.get();
+        // Who makes objects of the Untyped now completes that first.
+        let _guard = self.caps().open(found.untyped);
         let root = self.caps().lock_root(&untyped.header);
         refuse_if(!found.is_there(self.pin()), Refusal::More)?;
         self.begin_pass(&root, untyped);
@@ -91,72 +93,77 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Opens an Untyped that is being reset. Checks that nothing is derived from it, and that no
     /// CNode of its memory must still be emptied. The progress of a reset counts only as long as
     /// both hold.
-    fn open_revoked(self, found: UntypedCap<'k>) -> Result<UntypedGuard<'k>> {
-        let root = self.caps().open_untyped(found.untyped);
+    fn open_revoked(self, found: UntypedCap<'k>) -> Result<(UntypedGuard<'k>, RootGuard<'k>)> {
+        let untyped = found.untyped.get();
+        let guard = self.caps().open(found.untyped);
+        let root = self.caps().lock_root(&untyped.header);
         let is_revoked = found.is_there(self.pin())
             && self.caps().child_of(found.slot).is_none()
-            && found.untyped.get().zombies.is_null();
-        if is_revoked && found.untyped.get().resetting.load(SeqCst) {
-            return Ok(root);
+            && untyped.zombies.is_null();
+        if is_revoked && untyped.resetting.load(SeqCst) {
+            return Ok((guard, root));
         }
         // Another task has deleted the Untyped's capability, or has ended its own reset.
-        self.end_reset(&root);
+        self.end_reset(untyped, &guard);
         Err(Refusal::More)
     }
 
     /// Makes an Untyped usable again after its reset. If a task was deleting the Untyped, it may
     /// have been killed before the end. If not, it finds that the Untyped is open again.
-    fn complete_reset(self, root: &UntypedGuard<'k>) -> Answer {
-        root.untyped().header.clear_flag(FLAG_DYING);
-        Answer::one(self.end_reset(root))
+    fn complete_reset(self, untyped: &Untyped, inside: &Inside) -> Answer {
+        untyped.header.clear_flag(FLAG_DYING);
+        Answer::one(self.end_reset(untyped, inside))
     }
 
     /// Ends an Untyped's reset, whether it is complete or not. Returns: the free bytes.
-    fn end_reset(self, root: &UntypedGuard<'k>) -> u64 {
-        root.reset().set(Reset::No);
-        root.region().give_up_reset();
-        root.untyped().resetting.store(false, SeqCst);
-        root.region().free()
+    fn end_reset(self, untyped: &Untyped, inside: &Inside) -> u64 {
+        inside.reset.set(Reset::No);
+        inside.region.give_up_reset();
+        untyped.resetting.store(false, SeqCst);
+        inside.region.free()
     }
 
     /// Completes a reset after everything was revoked: waits until no pool has a page of the
     /// memory, and nothing refers to objects that were made of it. Then starts the region again.
     fn finish_reset(self, me: OpenTask<'k>, found: UntypedCap<'k>) -> Result<Answer> {
-        let mut root = self.open_revoked(found)?;
-        if root.region().is_unused() {
-            return Ok(self.complete_reset(&root));
+        let untyped = found.untyped.get();
+        let (mut inside, mut root) = self.open_revoked(found)?;
+        if inside.region.is_unused() {
+            return Ok(self.complete_reset(untyped, &inside));
         }
-        if root.reset().get() == Reset::No {
-            root.reset().set(Reset::Sweep(root.sweep().pass_from_now()));
+        if inside.reset.get() == Reset::No {
+            inside.reset.set(Reset::Sweep(inside.sweep.pass_from_now()));
         }
-        if let Reset::Sweep(pass) = root.reset().get()
-            && !self.is_swept(&root, pass)
+        if let Reset::Sweep(pass) = inside.reset.get()
+            && !self.is_swept(untyped, &inside, pass)
         {
             drop(root);
+            drop(inside);
             self.mem().sweep_until(found.untyped, pass)?;
-            root = self.open_revoked(found)?;
+            (inside, root) = self.open_revoked(found)?;
         }
-        if let Reset::Sweep(pass) = root.reset().get()
-            && self.is_swept(&root, pass)
+        if let Reset::Sweep(pass) = inside.reset.get()
+            && self.is_swept(untyped, &inside, pass)
         {
-            root.reset().set(Reset::Forget(self.tlb().shoot_everything(None)));
+            inside.reset.set(Reset::Forget(self.tlb().shoot_everything(None)));
         }
-        match root.reset().get() {
+        match inside.reset.get() {
             // Another task's reset was refused meanwhile, and new objects were made.
             Reset::No | Reset::Sweep(_) => Err(Refusal::More),
             Reset::Forget(stamp) if !self.tlb().is_over(stamp) => {
                 drop(root);
+                drop(inside);
                 self.tlb().wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
-            // Another CPU clears some of the memory for an object that it may not make any more.
-            Reset::Forget(_) if root.region().is_clearing() => Err(Refusal::More),
             Reset::Forget(_) => {
-                root.region().begin_reset(self.k, self.pin());
-                root.reset().set(Reset::Quiet);
+                inside.region.begin_reset(self.k, self.pin());
+                inside.reset.set(Reset::Quiet);
                 Err(Refusal::Restart { epoch: self.k.cpus.epoch.now() + 1 })
             }
-            Reset::Quiet if root.region().end_reset(self.k, self.pin()) => Ok(self.complete_reset(&root)),
+            Reset::Quiet if inside.region.end_reset(self.k, self.pin()) => {
+                Ok(self.complete_reset(untyped, &inside))
+            }
             // The period may be another CPU's. A round of this CPU brings the task back here.
             Reset::Quiet => Err(Refusal::Restart { epoch: self.k.cpus.epoch.now() + 1 }),
         }
@@ -164,7 +171,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Whether no pool has a page of an Untyped's memory, provided that none got one since the pass
     /// was requested.
-    fn is_swept(self, root: &UntypedGuard<'k>, pass: Pass) -> bool {
-        root.sweep().is_over(pass) || !self.mem().may_be_pooled(root.untyped())
+    fn is_swept(self, untyped: &Untyped, inside: &Inside, pass: Pass) -> bool {
+        inside.sweep.is_over(pass) || !self.mem().may_be_pooled(untyped)
     }
 }

@@ -206,7 +206,14 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Empties the zombies of the running task's list. Those with objects that the task cannot end
     /// leave the list.
+    #[inline(always)]
     pub fn empty_own_zombies(self, me: OpenTask<'k>) -> Result<()> {
+        if me.get().zombies.is_null() { Ok(()) } else { self.empty_list(me) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn empty_list(self, me: OpenTask<'k>) -> Result<()> {
         while let Some(cnode) = me.get().zombies.get(self.pin()) {
             // There may be many, and all empty.
             self.afford(RECORD_WORK)?;

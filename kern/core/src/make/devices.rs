@@ -16,12 +16,11 @@ use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op, Target};
 use core::mem::size_of;
 use kern_base::frames::{FrameInfo, NoFrame};
-use kern_base::header::FLAG_DYING;
+use kern_base::header::{FLAG_DYING, RootId};
 use kern_base::machine::Machine;
 use kern_base::memory::Frame;
 use kern_base::phys::{Phys, PhysRange};
-use kern_base::roots::UntypedGuard;
-use smp::door::Ref;
+use smp::door::{Ref, Region};
 
 use crate::args::Args;
 use crate::make::recipe::Pages;
@@ -81,24 +80,24 @@ impl<'k, M: Machine> Make<'k, M> {
         let label = self.security().label_of_new(process.get(), &source.untyped.get().header);
         self.security().may_grant_new(me, place, label)?;
         self.caps().claim_for(place, || {
-            let guard = self.caps().open_to_make(source)?;
+            let guard = self.caps().open_or_leave(source.untyped)?;
+            let root = self.caps().lock_to_make(source)?;
             self.caps().check_depth(source.slot)?;
-            let frame = self.make_device(&guard, memory, pages)?;
-            self.caps().fill_first(&guard, place.slot, frame, source.slot, label);
+            let frame = self.make_device(source.untyped.get().header.root(), &guard.region, memory, pages)?;
+            self.caps().fill_first(&root, place.slot, frame, source.slot, label);
             self.security().audit_grant(me.object(), Some(Op::DeviceFrame), place);
-            Ok(Answer::one(guard.region().free()))
+            Ok(Answer::one(guard.region.free()))
         })
     }
 
     /// Makes the frame of a range of device memory. No capability refers to the frame yet.
     fn make_device(
         self,
-        untyped: &UntypedGuard<'_>,
+        root: RootId,
+        region: &Region,
         memory: PhysRange,
         pages: Pages,
     ) -> Result<Ref<'k, Frame>> {
-        let root = untyped.untyped().header.root();
-        let region = untyped.region();
         let (head, tail) =
             (size_of::<Frame>() as u64, u64::from(pages.count) * size_of::<FrameInfo>() as u64);
         let mut made = None;

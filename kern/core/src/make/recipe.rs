@@ -13,7 +13,7 @@ use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Slot};
-use kern_base::task::TASK_BYTES;
+use kern_base::task::{TASK_BYTES, Task};
 
 use crate::caps::ahead::Layout;
 use crate::{Refusal, Result};
@@ -95,17 +95,18 @@ impl Recipe {
             ObjType::Untyped => Layout::plain([size_of::<Untyped>() as u64, 0], 1 << size, 1 << size),
             ObjType::Frame => {
                 let pages = Pages::of(size).unwrap_or(Pages { log2: abi::PAGE_LOG2, count: 1 });
-                Layout::cleared([size_of::<Frame>() as u64, 0], pages.bytes(), 1 << pages.log2)
+                Layout::cleared([size_of::<Frame>() as u64, 0], 0, pages.bytes(), 1 << pages.log2)
                     .and_work(u64::from(pages.count) * PAGE_WORK)
             }
             ObjType::VSpace => {
                 let tops = [size_of::<VSpace>() as u64, cpus as u64 * 8];
-                Layout::cleared(tops, (1 + size) * TABLE_BYTES, PAGE_SIZE).and_work(ROOT_TABLE_WORK)
+                Layout::cleared(tops, 0, (1 + size) * TABLE_BYTES, PAGE_SIZE).and_work(ROOT_TABLE_WORK)
             }
             ObjType::CNode => line::<CNode>(size * size_of::<Slot>() as u64),
             ObjType::Process => {
-                let bytes = size_of::<Process>() as u64 + size * size_of::<TaskNumber>() as u64;
-                Layout::cleared([0; 2], bytes, PROCESS_ALIGN).and_work(PROCESS_WORK)
+                let head = size_of::<Process>() as u64;
+                let bytes = head + size * size_of::<TaskNumber>() as u64;
+                Layout::cleared([0; 2], head, bytes, PROCESS_ALIGN).and_work(PROCESS_WORK)
             }
             ObjType::Group => {
                 let members = size & 0xffff;
@@ -115,9 +116,9 @@ impl Recipe {
             }
             ObjType::EventPool => {
                 let bytes = pool_pages(size as u8) * PAGE_SIZE;
-                Layout::cleared([size_of::<EventPool>() as u64, 0], bytes, PAGE_SIZE)
+                Layout::cleared([size_of::<EventPool>() as u64, 0], 0, bytes, PAGE_SIZE)
             }
-            ObjType::Task => Layout::cleared([0; 2], TASK_BYTES, PAGE_SIZE),
+            ObjType::Task => Layout::cleared([0; 2], size_of::<Task>() as u64, TASK_BYTES, PAGE_SIZE),
             ObjType::SchedContext => small::<SchedContext>(),
             ObjType::SchedControl => small::<SchedControl>(),
             ObjType::Notification => small::<Notification>(),
@@ -129,7 +130,8 @@ impl Recipe {
 
 /// Returns the layout of a `T` that its tables follow.
 fn line<T>(tables: u64) -> Layout {
-    Layout::cleared([0; 2], size_of::<T>() as u64 + tables, 64)
+    let head = size_of::<T>() as u64;
+    Layout::cleared([0; 2], head, head + tables, 64)
 }
 
 /// Returns the layout of a `T` alone.

@@ -1,12 +1,13 @@
 //! Retype: objects from Untyped memory.
 //!
 //! # Steps
-//! One kernel entry does a bounded amount of [work](crate::work), and holds a root's lock
-//! for a quarter of that at most. An object that is more than a lock's hold is *long*. Its memory
-//! is cleared before anything else happens ([`crate::caps::ahead`]): until then no slot is claimed
-//! and no memory carved, so there is nothing to give back if the caller ends meanwhile. A step that
-//! makes objects checks everything, claims the destination slots of these objects, and then makes
-//! them. The rest is a system call of its own.
+//! One kernel entry does a bounded amount of [work](crate::work), and holds a lock for a quarter of
+//! that at most. An object that is more than a lock's hold is *long*. Its memory is cleared before
+//! anything else happens ([`crate::caps::ahead`]): until then no slot is claimed and no memory
+//! carved, so there is nothing to give back if the caller ends meanwhile. A step that makes objects
+//! checks everything, and claims the destination slots of these objects. It clears their memory
+//! under the Untyped's lock, takes the root's lock, too, and makes the objects. The rest is a
+//! system call of its own.
 //!
 //! If a step fails in the middle, it releases its claims; the objects made so far stay, as if the
 //! caller had asked only for them.
@@ -15,7 +16,6 @@ use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
 use kern_base::header::RootId;
-use kern_base::limits::LOCK_WORK;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
@@ -23,7 +23,7 @@ use kern_base::objects::Headed;
 use kern_base::phys::PhysRange;
 use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
-use kern_base::roots::UntypedGuard;
+use kern_base::roots::Root;
 use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
 use kern_base::slot::{CNode, Place, Slot, made_at};
@@ -55,7 +55,8 @@ struct Run<'k> {
 
 /// The site of a new object: its memory, its first capability's slot, and that capability's parent.
 struct Site<'a, 'k> {
-    memory: &'a UntypedGuard<'a>,
+    root: &'a Root,
+    region: &'a Region,
     slot: Ref<'k, Slot>,
     parent: Ref<'k, Slot>,
     untyped: Ref<'k, Untyped>,
@@ -63,29 +64,25 @@ struct Site<'a, 'k> {
     layout: Layout,
 }
 
-impl<'a> Site<'a, '_> {
-    const fn region(&self) -> &'a Region {
-        self.memory.region()
-    }
-
+impl Site<'_, '_> {
     fn root(&self) -> RootId {
-        self.memory.untyped().header.root()
+        self.untyped.get().header.root()
     }
 
-    /// Carves the object's block. Returns the front, for a `T`, and the rest, all of whose bytes
-    /// are 0.
+    /// Carves the object's block. Returns its front, which the object writes, and the rest, all of
+    /// whose bytes are 0.
     #[inline(always)]
-    fn carve<T>(&self) -> Option<(Piece, Cleared)> {
-        self.region().carve_cleared(size_of::<T>() as u64, self.layout.size, self.layout.align)
+    fn block(&self) -> Option<(Piece, Cleared)> {
+        self.region.carve_cleared(self.layout.head, self.layout.size, self.layout.align)
     }
 
     /// Carves room for a `T` at the region's top, and the object's block.
     #[inline(always)]
-    fn carve_with_top<T>(&self) -> Option<(Piece, Cleared)> {
-        if !self.layout.fits(self.region()) {
+    fn block_with_top<T>(&self) -> Option<(Piece, Cleared)> {
+        if !self.layout.fits(self.region) {
             return None;
         }
-        Some((self.region().carve_top(size_of::<T>() as u64)?, self.carve::<()>()?.1))
+        Some((self.region.carve_top(size_of::<T>() as u64)?, self.block()?.1))
     }
 }
 
@@ -163,9 +160,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// counts them. Returns: the bytes that the Untyped has left.
     #[inline(always)]
     fn retype_within(self, me: OpenTask<'k>, order: Order<'k>, count: u64, made: &mut u64) -> Result<u64> {
-        let each = order.layout.work;
-        // Only one long object can be cleared ahead.
-        let most = if order.layout.is_long() { 1 } else { (LOCK_WORK / each).max(1) };
+        let (each, most) = (order.layout.work, order.layout.at_once());
         loop {
             if order.layout.is_long() {
                 self.caps().clear_ahead(order.from, order.layout)?;
@@ -181,8 +176,8 @@ impl<'k, M: Machine> Make<'k, M> {
         }
     }
 
-    /// Makes objects in some of the destination slots: fewer if another CPU waits for the lock.
-    /// Returns how many, and the bytes that the Untyped has left.
+    /// Makes objects in some of the destination slots: fewer if another CPU waits for the root's
+    /// lock. Returns how many, and the bytes that the Untyped has left.
     fn retype_some(
         self,
         me: OpenTask<'k>,
@@ -194,23 +189,27 @@ impl<'k, M: Machine> Make<'k, M> {
             let claimed = self.place_in(dest, i).and_then(|to| self.caps().claim(to));
             claimed.inspect_err(|_| self.unclaim_run(dest, slots.start..i))?;
         }
-        let opened = self.caps().open_to_make(from);
-        let guard = opened.inspect_err(|_| self.unclaim_run(dest, slots.clone()))?;
+        let opened = self.caps().open_or_leave(from.untyped);
+        let inside = opened.inspect_err(|_| self.unclaim_run(dest, slots.clone()))?;
+        let region = &inside.region;
+        layout.clear(region, slots.end - slots.start);
+        let locked = self.caps().lock_to_make(from);
+        let root = locked.inspect_err(|_| self.unclaim_run(dest, slots.clone()))?;
         self.caps().check_depth(from.slot).inspect_err(|_| self.unclaim_run(dest, slots.clone()))?;
         for i in slots.clone() {
             let made = self.place_in(dest, i).and_then(|to| {
                 let (slot, parent, untyped) = (to.slot, from.slot, from.untyped);
-                self.make(Site { memory: &guard, slot, parent, untyped, label, layout }, recipe)?;
+                self.make(&Site { root: &root, region, slot, parent, untyped, label, layout }, recipe)?;
                 self.security().audit_grant(me.object(), Some(Op::Retype), to);
                 Ok(())
             });
             made.inspect_err(|_| self.unclaim_run(dest, i..slots.end))?;
-            if guard.is_awaited() {
+            if root.is_awaited() {
                 self.unclaim_run(dest, i + 1..slots.end);
-                return Ok((i + 1 - slots.start, guard.region().free()));
+                return Ok((i + 1 - slots.start, region.free()));
             }
         }
-        Ok((slots.end - slots.start, guard.region().free()))
+        Ok((slots.end - slots.start, region.free()))
     }
 
     #[cold]
@@ -222,25 +221,25 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Makes one object and fills its first slot.
     /// Errors: [`Refusal::More`] if the memory of a long object must be cleared first.
-    fn make(self, site: Site<'_, 'k>, recipe: Recipe) -> Result<()> {
+    fn make(self, site: &Site<'_, 'k>, recipe: Recipe) -> Result<()> {
         let Recipe { object_type, size } = recipe;
-        refuse_if(!site.layout.is_ahead(site.region()), Refusal::More)?;
+        refuse_if(!site.layout.is_ahead(site.region), Refusal::More)?;
         let made = match object_type {
-            ObjType::Untyped => self.make_untyped(&site, size as u8),
-            ObjType::Frame => self.make_frame(&site, size as u8),
-            ObjType::VSpace => self.make_vspace(&site),
-            ObjType::CNode => self.make_cnode(&site),
-            ObjType::Process => self.make_process(&site),
-            ObjType::Group => self.make_group(&site, size),
-            ObjType::Task => self.make_task(&site),
-            ObjType::SchedContext => self.make_homed(&site, SchedContext::new),
-            ObjType::SchedControl => self.make_plain(&site, SchedControl::new),
-            ObjType::Notification => self.make_homed(&site, Notification::new),
-            ObjType::Reply => self.make_homed(&site, Reply::new),
-            ObjType::EventPool => self.make_pool(&site, size as u8),
+            ObjType::Untyped => self.make_untyped(site, size as u8),
+            ObjType::Frame => self.make_frame(site, size as u8),
+            ObjType::VSpace => self.make_vspace(site),
+            ObjType::CNode => self.make_cnode(site),
+            ObjType::Process => self.make_process(site),
+            ObjType::Group => self.make_group(site, size),
+            ObjType::Task => self.make_task(site),
+            ObjType::SchedContext => self.make_homed(site, SchedContext::new),
+            ObjType::SchedControl => self.make_plain(site, SchedControl::new),
+            ObjType::Notification => self.make_homed(site, Notification::new),
+            ObjType::Reply => self.make_homed(site, Reply::new),
+            ObjType::EventPool => self.make_pool(site, size as u8),
             ObjType::Machine => return Err(Refusal::argument(0)),
         };
-        made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region().free()))
+        made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region.free()))
     }
 
     /// Writes a new object into a piece, and its first capability into the slot. Returns `None` if
@@ -252,24 +251,24 @@ impl<'k, M: Machine> Make<'k, M> {
 
     /// Writes the first capability of a new object into its slot.
     fn fill_site<T: Headed>(self, site: &Site<'_, 'k>, object: Ref<'k, T>) {
-        self.caps().fill_first(site.memory, site.slot, object, site.parent, site.label);
+        self.caps().fill_first(site.root, site.slot, object, site.parent, site.label);
     }
 
     fn make_untyped(self, site: &Site<'_, 'k>, log2: u8) -> Option<()> {
-        if !site.layout.fits(site.region()) {
+        if !site.layout.fits(site.region) {
             return None;
         }
-        let head = site.region().carve_top(size_of::<Untyped>() as u64)?;
-        let block = site.region().carve(site.layout.size, site.layout.align)?;
+        let head = site.region.carve_top(size_of::<Untyped>() as u64)?;
+        let block = site.region.carve(site.layout.size, site.layout.align)?;
         let above = site.untyped.get();
         let pcids = above.pcids.divide(log2, above.log2);
-        let untyped = Untyped::new(&self.k.roots, site.root(), log2, block.into_region(), pcids);
+        let untyped = Untyped::new(site.root(), log2, block.into_region(), pcids);
         untyped.made_of.set(Some(site.untyped));
         self.place(site, head, untyped)
     }
 
     fn make_frame(self, site: &Site<'_, 'k>, log2: u8) -> Option<()> {
-        let (head, block) = site.carve_with_top::<Frame>()?;
+        let (head, block) = site.block_with_top::<Frame>()?;
         let memory = PhysRange::of_piece(&self.k.machine, block.into_piece());
         let frame = head.emplace(self.pin(), Frame::new(site.root(), memory, log2))?;
         let pages = frame.get().pages() as usize;
@@ -286,8 +285,8 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     fn make_vspace(self, site: &Site<'_, 'k>) -> Option<()> {
-        let (head, tables) = site.carve_with_top::<VSpace>()?;
-        let seen = site.region().carve_top(site.layout.tops[1])?.clear().into_table()?;
+        let (head, tables) = site.block_with_top::<VSpace>()?;
+        let seen = site.region.carve_top(site.layout.tops[1])?.clear().into_table()?;
         let vspace = self.new_vspace(site.root(), tables, seen)?;
         vspace.set_labelled(site.label != 0);
         if site.untyped.get().pcids.take() {
@@ -302,7 +301,7 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     fn make_cnode(self, site: &Site<'_, 'k>) -> Option<()> {
-        let (head, tail) = site.carve::<CNode>()?;
+        let (head, tail) = site.block()?;
         let table = FilledTable::new(tail.into_table::<Slot>()?)?;
         let cnode = CNode::new(site.root(), table);
         cnode.made_of.set(Some(site.untyped));
@@ -311,15 +310,15 @@ impl<'k, M: Machine> Make<'k, M> {
     }
 
     fn make_process(self, site: &Site<'_, 'k>) -> Option<()> {
-        let (head, tail) = site.carve::<Process>()?;
+        let (head, tail) = site.block()?;
         let process = Process::make(head, self.pin(), site.root(), tail.into_table::<TaskNumber>()?)?;
-        self.k.roots.list(site.memory, self.pin(), process);
+        self.k.roots.list(site.root, self.pin(), process);
         self.fill_site(site, process);
         Some(())
     }
 
     fn make_task(self, site: &Site<'_, 'k>) -> Option<()> {
-        self.fill_site(site, Task::make(site.carve::<Task>()?, self.pin(), site.root(), self.id())?);
+        self.fill_site(site, Task::make(site.block()?, self.pin(), site.root(), self.id())?);
         Some(())
     }
 
@@ -332,19 +331,19 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Makes an object of fixed size with `new`. Returns `None` if the memory is too small.
     #[inline(always)]
     fn make_plain<T: Headed>(self, site: &Site<'_, 'k>, new: impl Fn(RootId) -> T) -> Option<()> {
-        let piece = site.region().carve(site.layout.size, site.layout.align)?;
+        let piece = site.region.carve(site.layout.size, site.layout.align)?;
         self.place(site, piece, new(site.root()))
     }
 
     fn make_pool(self, site: &Site<'_, 'k>, cells_log2: u8) -> Option<()> {
-        let (head, block) = site.carve_with_top::<EventPool>()?;
+        let (head, block) = site.block_with_top::<EventPool>()?;
         let pool = EventPool::new(site.root(), &self.k.machine, block, cells_log2, self.pin())?;
         self.place(site, head, pool)
     }
 
     fn make_group(self, site: &Site<'_, 'k>, size: u64) -> Option<()> {
         let count = size & 0xffff;
-        let (head, mut piece) = site.carve::<Group>()?;
+        let (head, mut piece) = site.block()?;
         let mut member_piece = piece.split((count * 8).next_multiple_of(64))?;
         let members = NamedTable::new(member_piece.split(count * 8)?.into_table()?);
         let place_bytes = count * size_of::<Membership>() as u64;

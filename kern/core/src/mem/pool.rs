@@ -352,12 +352,12 @@ impl<'k, M: Machine> Mem<'k, M> {
             return Ok(());
         }
         let pass = {
-            let guard = self.caps().open_untyped(untyped);
-            guard.sweep().pass(me.regs.r8.get()).unwrap_or_else(|| guard.sweep().pass_from_now())
+            let guard = self.caps().open(untyped);
+            guard.sweep.pass(me.regs.r8.get()).unwrap_or_else(|| guard.sweep.pass_from_now())
         };
         me.regs.r8.set(pass.raw());
         self.sweep_until(untyped, pass)?;
-        let begun = self.caps().open_untyped(untyped).sweep().shootdown.get();
+        let begun = self.caps().open(untyped).sweep.shootdown.get();
         self.tlb().note_and_wait(me, begun)
     }
 
@@ -367,10 +367,10 @@ impl<'k, M: Machine> Mem<'k, M> {
         let base = self.k.machine.phys(untyped.get().base());
         let pages = untyped.get().size() / PAGE_SIZE;
         let shoot = (UNMAP_WORK + SEND_WORK * self.k.cpu_count() as u64) as i64;
-        let mut guard = self.caps().open_untyped(untyped);
-        while !guard.sweep().is_over(pass) {
+        let mut guard = self.caps().open(untyped);
+        while !guard.sweep.is_over(pass) {
             self.afford(LOCK_WORK)?;
-            let stretch = guard.sweep().go_on();
+            let stretch = guard.sweep.go_on();
             drop(guard);
             let (mut begun, mut number, mut left) = (None, stretch.first, LOCK_WORK as i64);
             while number < pages && left > 0 {
@@ -381,12 +381,12 @@ impl<'k, M: Machine> Mem<'k, M> {
                     number += 1;
                 }
             }
-            guard = self.caps().open_untyped(untyped);
+            guard = self.caps().open(untyped);
             if let Some(stamp) = begun {
-                let covering = self.covering(guard.sweep().shootdown.get(), stamp);
-                guard.sweep().shootdown.set(Some(covering));
+                let covering = self.covering(guard.sweep.shootdown.get(), stamp);
+                guard.sweep.shootdown.set(Some(covering));
             }
-            guard.sweep().note(stretch, number, pages);
+            guard.sweep.note(stretch, number, pages);
             self.bound_work();
         }
         Ok(())

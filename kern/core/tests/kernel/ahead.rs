@@ -14,6 +14,7 @@ use kern_base::paging::TABLE_BYTES;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
+use smp::chaos::Point;
 use smp::host_test;
 use smp::sync::Ordering::Relaxed;
 
@@ -318,6 +319,40 @@ fn a_call_of_several_steps_ends_when_its_memory_is_reset() {
     let again = order(memory, ObjType::Frame, LONG_FRAME, to, 1);
     count_entries(&mut w, again);
     check_zeros(made::<Frame>(&w, to).base().0, PAGES * PAGE_SIZE, "pages");
+}
+
+/// Memory is cleared before the root's lock is taken. Until then only those wait that make objects
+/// of the same Untyped: a CPU that holds its lock lets all others go on that use other memory.
+#[test]
+fn who_uses_other_memory_does_not_wait_for_what_is_cleared() {
+    const PAGE: u64 = PAGE_LOG2 as u64;
+    for (what, size) in
+        [(ObjType::Task, 0), (ObjType::Frame, PAGE), (ObjType::CNode, 16), (ObjType::Reply, 0)]
+    {
+        let mut w = World::with_memory(2, 8 << 20);
+        let ((memory, base), (other, _)) = (garbage(&mut w, 18), garbage(&mut w, 18));
+        let [to, copy, made_there, made_here] = [(); 4].map(|()| w.slot());
+        let note = w.make(0, ObjType::Notification, 0);
+        let is_there =
+            move |w: &World, cap| w.slot_at(cap).get().word.load(host_test::pin(0)).object_type() != 0;
+        let mut locks = 0;
+        let second_lock = move |point| {
+            locks += u64::from(point == Point::BeforeLock);
+            locks == 2
+        };
+        let torn = w.torn_where(1, order(memory, what, size, to, 1), second_lock, |w| {
+            let is_cleared = written(base, 1 << 18) > 0;
+            assert!(is_cleared || what == ObjType::Reply, "{what:?}: it is still to be cleared");
+            w.must(0, Op::CapCopy, &[note.arg(), at(copy), 0, 0]);
+            w.must(0, Op::CapDelete, &[at(copy)]);
+            w.must(0, Op::Retype, &[Target::new(other, what as u32).0, size, at(made_there), 1]);
+            assert!(!is_there(w, to), "{what:?}: the other CPU waited until it was made");
+            w.must(0, Op::Retype, &[Target::new(memory, what as u32).0, size, at(made_here), 1]);
+        });
+        assert!(torn, "{what:?}: nothing is locked");
+        w.finish(1);
+        assert!([to, made_there, made_here].iter().all(|cap| is_there(&w, *cap)), "{what:?}");
+    }
 }
 
 /// Two tasks make objects of one memory step by step, in turn. One of them wants a block farther up

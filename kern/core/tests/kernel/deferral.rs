@@ -385,6 +385,28 @@ fn who_wakes_in_time_does_not_wait_for_what_was_urgent_before() {
     assert!(!s.w.look(1).cpu.inbox().has_urgent());
 }
 
+/// The rest of a program goes on after a better task that the timer wakes during it: the CPU looks
+/// neither when that task runs nor when the program goes on.
+#[test]
+fn a_rest_goes_on_after_a_task_that_the_timer_wakes() {
+    let (mut s, program, low) = scene(PROGRAM - 5);
+    let (sleeper, at) = sleeper(&mut s);
+    s.w.k.machine.hardware().pace = PACE;
+    let now = s.w.now();
+    s.w.advance(at - now - 20 * PACE);
+    flood(&mut s, &program, &low);
+    let (rest, before) = (look_at(&s), waiting(&s));
+    assert!(rest.is_some_and(|rest| rest > at + 20 * PACE), "the rest is shorter than it should be here");
+    let now = s.w.now();
+    s.w.advance(at.saturating_sub(now));
+    s.w.interrupt(1, Interrupt::Timer);
+    assert!(s.w.runs(1, &sleeper) && look_at(&s) == rest);
+    s.w.does(&sleeper, Regs::op(Op::Recv, &[]));
+    while s.w.event(1) {}
+    assert!(s.w.runs(1, &program) && look_at(&s) == rest, "the program's rest goes on");
+    assert_eq!(waiting(&s), before, "nothing was served");
+}
+
 /// A CPU attends once to mail that waits for a program's sake, and not at each exit to a program of
 /// that priority. It does again for a program of lower priority, and after the next look.
 #[test]

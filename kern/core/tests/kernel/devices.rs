@@ -5,7 +5,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::DEVICES_MAX;
 use kern_base::memory::Frame;
 use kern_base::phys::Phys;
-use kern_base::roots::UntypedGuard;
 
 use smp::chaos::Point;
 
@@ -96,9 +95,7 @@ fn what_is_no_device_is_refused() {
         assert_eq!(device(&mut s, from, DEVICES, size), Err((Error::BadArgument, 4)), "size {size:#x}");
     }
     let untyped = s.w.object::<kern_base::memory::Untyped>(from).unwrap();
-    let root = s.w.k.roots.lock(smp::host_test::pin(0), &untyped.get().header);
-    let untyped = UntypedGuard::new(untyped.get(), root);
-    assert!(untyped.region().is_unused(), "what is refused takes nothing");
+    assert!(untyped.get().lock(smp::host_test::pin(0)).region.is_unused(), "what is refused takes nothing");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use core::cell::Cell;
 
 use smp::cpu::{CpuId, Entry, Pin};
 use smp::door::{AtomicLink, Homed, Link, ObjWord, Piece, Ref, Region};
-use smp::lock::{Guarded, Lock};
+use smp::lock::Lock;
 use smp::percpu::Cpus;
 use smp::quiesce;
 
@@ -39,7 +39,7 @@ fn make<'k>(piece: Piece, pin: Pin<'k>, word: &ObjWord<Objects>) -> Option<Ref<'
     word.load(pin).get::<Cup>()
 }
 
-fn step(cpus: &impl Cpus, entry: &mut Entry, region: &Guarded<Region>, lock: &Lock<()>) -> bool {
+fn step(cpus: &impl Cpus, entry: &mut Entry, region: &Lock<Region>) -> bool {
     let pin = entry.pin();
     let Some(cup) = FIRST.get(pin) else { return false };
     if let Some(inside) = cup.get().inside.open(pin) {
@@ -49,9 +49,7 @@ fn step(cpus: &impl Cpus, entry: &mut Entry, region: &Guarded<Region>, lock: &Lo
     let guard = COUNT.lock(pin, &"a use");
     guard.set(guard.get() + 1);
     drop(guard);
-    let open = region.open(lock.lock(pin, &"a use"));
-    let is_over = open.value().end_reset(cpus, pin);
-    drop(open);
+    let is_over = region.lock(pin, &"a use").end_reset(cpus, pin);
     let _ = quiesce::settle(cpus, entry);
     is_over && FIRST.get(entry.pin()).is_some()
 }

@@ -11,7 +11,7 @@ use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::objects::header_of;
 use kern_base::process::Process;
-use kern_base::roots::{MAX_ROOTS, UntypedGuard};
+use kern_base::roots::MAX_ROOTS;
 use kern_base::slot::{CNode, Slot};
 use model::{Id, Kind, Place};
 use smp::door::Ref;
@@ -104,8 +104,7 @@ impl Pair {
         match &self.model.objects[id.0].kind {
             Kind::Untyped(it) => {
                 let Some(found) = word.get::<Untyped>() else { return Err("is none".to_owned()) };
-                let root = self.world.k.roots.lock(pin, &found.get().header);
-                let used = UntypedGuard::new(found.get(), root).region().used();
+                let used = found.get().lock(pin).region.used();
                 if used != (it.low, it.size - it.high) {
                     return Err(format!("used {used:x?} in the kernel, {it:x?} in the model"));
                 }

@@ -15,7 +15,7 @@ use kern_dump::{Still, survey};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::host_test;
-use smp::lock::Guarded;
+use smp::lock::LeftLock;
 use smp::mailbox::Idle;
 use snapshot::{Hardware, Sink, Translation};
 use test_abi::Dump;
@@ -150,7 +150,7 @@ impl Still<'static, Fake> for World {
         host_test::inside(state)
     }
 
-    fn guarded<T>(&self, state: &'static Guarded<T>) -> &'static T {
+    fn guarded<T>(&self, state: &'static LeftLock<T>) -> &'static T {
         host_test::guarded(state)
     }
 }

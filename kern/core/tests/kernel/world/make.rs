@@ -123,7 +123,7 @@ impl World {
         let machine = piece::<MachineObject>(region)?.emplace(pin, MachineObject::new(BOOT_ROOT))?;
         let log2 = memory.size().ilog2() as u8;
         let pcids = PcidShare::new(PCIDS as u32 - 1);
-        let untyped = Untyped::new(&cx.k.roots, RootId(0), log2, memory, pcids);
+        let untyped = Untyped::new(RootId(0), log2, memory, pcids);
         let untyped = piece::<Untyped>(region)?.emplace(pin, untyped)?;
         let node = cnode.get();
         cx.make().fill_boot(node, abi::INIT_CNODE, cnode)?;
