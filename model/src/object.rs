@@ -150,6 +150,8 @@ pub struct Task {
     pub utcb_address: u64,
     /// CPU time of its own.
     pub time: Option<Id>,
+    /// The priority of that time, where messages to other CPUs may overtake each other.
+    pub rank: u8,
     /// The Notification that is bound to it.
     pub bound: Option<Id>,
     /// Callers that it has not taken yet: first the first.

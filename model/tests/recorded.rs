@@ -56,7 +56,7 @@ fn verdict(text: &str, owner: usize) -> (Verdict, u64) {
 }
 
 /// Judges a recorded history of speakers, which the first lines name:
-/// `speaker N process P cpu C is X`.
+/// `speaker N process P cpu C is X`, and ` rank R` where that differs.
 fn of_speakers(text: &str) -> (Verdict, u64) {
     let told: Vec<Vec<&str>> = text
         .lines()
@@ -64,8 +64,9 @@ fn of_speakers(text: &str) -> (Verdict, u64) {
         .map(|line| line.split_whitespace().collect())
         .collect();
     let number = |word: &str| word.parse::<usize>().unwrap();
+    let rank = |words: &[&str]| words.get(9).map_or(0, |rank| rank.parse().unwrap());
     let speakers: Vec<_> =
-        told.iter().map(|it| (number(it[1]), number(it[3]), number(it[5]), hex(it[7]))).collect();
+        told.iter().map(|it| (number(it[1]), number(it[3]), number(it[5]), hex(it[7]), rank(it))).collect();
     let (system, made) = with_speakers(&speakers);
     // The keeper is another worker, of which there is one: whom it stands for does not matter.
     let of = |worker: usize| made.iter().find(|it| it.0 == worker).map(|it| it.1);
@@ -136,6 +137,16 @@ fn what_was_hard_of_speakers_is_found() {
         assert_eq!(verdict, Verdict::Fits, "after {steps} steps");
         assert!(steps < 400, "{steps} steps");
     }
+}
+
+/// A call of a worse task was cancelled soon after it had left. A better task called the same server
+/// later, and was received first.
+#[test]
+fn a_better_call_overtakes_a_worse_one() {
+    let overtaken = include_str!("recorded/overtaken.txt");
+    let (verdict, steps) = of_speakers(overtaken);
+    assert_eq!(verdict, Verdict::Fits, "after {steps} steps");
+    assert_ne!(of_speakers(&overtaken.replace("rank 50", "rank 51")).0, Verdict::Fits);
 }
 
 /// A history of a kernel in which a cancel replaced the error of a wait whose deadline had passed,

@@ -75,6 +75,12 @@ impl<M: Machine> Cx<'_, M> {
         may
     }
 
+    /// Takes back work that was spent for steps which do not follow.
+    #[cold]
+    pub fn take_back(self, work: u64) {
+        self.sched.work.set(self.sched.work.get() + work);
+    }
+
     /// Spends the work of a step of a system call.
     /// Errors: [`Refusal::More`] if the entry has to end.
     #[inline(always)]

@@ -25,7 +25,7 @@ pub(super) struct Letter {
     /// The receive that found its message.
     pub received: Option<usize>,
     /// The call that the same task received right before; and the last before it that came from
-    /// another CPU.
+    /// another CPU and a task of the same rank, so that none has overtaken the other.
     pub behind: Option<usize>,
     pub follows: Option<usize>,
 }
@@ -73,13 +73,14 @@ impl Letters {
             };
             letters.of[call].received = Some(*receive);
             let me = calls[*receive].me;
+            let rank = |call: usize| before.model.task(calls[call].me).rank;
             let is_far = |call: usize| before.model.task(calls[call].me).home != before.model.task(me).home;
             let by = |receive: &usize| {
                 letters.of.iter().position(|letter| letter.known && letter.received == Some(*receive))
             };
             let earlier: Vec<usize> =
                 receives[..nth].iter().rev().filter(|it| calls[**it].me == me).filter_map(by).collect();
-            let far = earlier.iter().copied().find(|it| is_far(*it));
+            let far = earlier.iter().copied().find(|it| is_far(*it) && rank(*it) == rank(call));
             letters.of[call] = Letter { behind: earlier.first().copied(), follows: far, ..letters.of[call] };
         }
         letters

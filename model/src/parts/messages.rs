@@ -1,9 +1,10 @@
 //! Calls in parts.
 //!
 //! A call to a task of the same CPU arrives immediately. The message of a call to a task of another
-//! CPU leaves, and arrives after all messages that left for that CPU before. On arrival it is
-//! received, if the callee waits for a message, or queued. Receiving, answering and keeping use
-//! only state of the receiver's CPU, and are one part each.
+//! CPU leaves, and arrives after all messages that left for that CPU before: a CPU that runs a
+//! program takes only messages of better tasks immediately, and so these may overtake others. On
+//! arrival it is received, if the callee waits for a message, or queued. Receiving, answering and
+//! keeping use only state of the receiver's CPU, and are one part each.
 //!
 //! When a call ends on another CPU, the caller's message block is sent back. No task can observe
 //! where the block is until the caller continues, so in the model an answer arrives immediately. A
@@ -137,15 +138,24 @@ impl System {
 
     // --- what is on its way ----------------------------------------------------------------------
 
-    /// Returns caller and callee of the messages that can be the next to arrive: one for each CPU.
+    /// Returns caller and callee of the messages that can be the next to arrive.
     pub fn next_to_arrive(&self) -> impl Iterator<Item = (Id, Id)> {
         let home = |callee: Id| self.model.task(callee).home;
-        let is_first = move |nth: usize, to: usize| {
-            self.sent[..nth].iter().all(|(_, earlier)| home(earlier.callee) != to)
+        let is_first = move |nth: usize, caller: Id, to: usize| {
+            self.sent[..nth]
+                .iter()
+                .all(|(before, earlier)| home(earlier.callee) != to || self.may_overtake(caller, *before))
         };
         let all = self.sent.iter().enumerate();
-        all.filter(move |(nth, (_, it))| is_first(*nth, home(it.callee)))
+        all.filter(move |(nth, (caller, it))| is_first(*nth, *caller, home(it.callee)))
             .map(|(_, (caller, it))| (*caller, it.callee))
+    }
+
+    /// Returns whether a task's message may overtake that of another one: the task may be better. A
+    /// server runs on the time of its callers, and so it may be better than by its own.
+    fn may_overtake(&self, one: Id, other: Id) -> bool {
+        let [one, other] = [one, other].map(|task| self.model.task(task));
+        one.rank > other.rank || one.rank != other.rank && (one.caller.is_some() || other.caller.is_some())
     }
 
     /// Returns the receiver of a caller's message under way.

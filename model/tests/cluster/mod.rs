@@ -59,7 +59,7 @@ pub fn before(owner: usize) -> (System, Vec<Id>) {
 /// Makes tasks that call each other, as the fuzzer's do. `speakers` has the worker, process, CPU
 /// and identity of each.
 #[allow(dead_code, reason = "only recorded histories have them")]
-pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(usize, Id)>) {
+pub fn with_speakers(speakers: &[(usize, usize, usize, u64, u8)]) -> (System, Vec<(usize, Id)>) {
     const MOST: u32 = 8;
     const GROUP: u32 = 500;
     const TASKS: u32 = 504;
@@ -79,7 +79,7 @@ pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(u
         model.give(Place::Slot(*cnode, GROUP), group, rights, (nth as u64 + 1) * 8);
     }
     let mut tasks = Vec::new();
-    for (nth, (worker, process, home, identity)) in speakers.iter().enumerate() {
+    for (nth, (worker, process, home, identity, rank)) in speakers.iter().enumerate() {
         let (nth, home) = (nth as u32, *home);
         let task = object::Task {
             id: abi::TaskId::from_raw(*identity),
@@ -87,6 +87,7 @@ pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(u
             home,
             state: State::Ready,
             time: Some(group),
+            rank: *rank,
             ..object::Task::default()
         };
         let task = model.put(Kind::Task(Box::new(task)));

@@ -206,6 +206,7 @@ impl<'k, M: Machine> Make<'k, M> {
             made.inspect_err(|_| self.unclaim_run(dest, i..slots.end))?;
             if root.is_awaited() {
                 self.unclaim_run(dest, i + 1..slots.end);
+                self.take_back((slots.end - i - 1) * layout.work);
                 return Ok((i + 1 - slots.start, region.free()));
             }
         }

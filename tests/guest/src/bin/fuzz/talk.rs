@@ -284,7 +284,12 @@ pub fn tell(board: &'static Board) {
         let who = worker(board, speaker);
         let of = |which| board.workers[who].get(which);
         let identity = of(Of::Identity);
-        report!("note speaker {who} process {} cpu {} is {identity:#x}", of(Of::Process), of(Of::Cpu));
+        let rank = priority(board, who);
+        report!(
+            "note speaker {who} process {} cpu {} is {identity:#x} rank {rank}",
+            of(Of::Process),
+            of(Of::Cpu)
+        );
     }
 }
 
@@ -308,6 +313,7 @@ pub fn model(board: &'static Board, model: &mut Model, processes: &[(Id, Id)], w
         let reply = model.put(Kind::Reply(object::Reply { home, caller: None, server: None }));
         let it = model.task_mut(task);
         (it.id, it.bound) = (TaskId::from_raw(board.workers[who].get(Of::Identity)), Some(note));
+        it.rank = priority(board, who);
         model.give(Place::Exposure(group, speaker), task, Rights::NONE, 0);
         model.give(Place::Exposure(group, MOST + speaker), note, Rights::NONE, 0);
         model.give(Place::Slot(own, REPLIES + speaker), reply, Rights::ALL, 0);
