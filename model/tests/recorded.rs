@@ -139,8 +139,8 @@ fn what_was_hard_of_speakers_is_found() {
     }
 }
 
-/// A call of a worse task was cancelled soon after it had left. A better task called the same server
-/// later, and was received first.
+/// A call of a worse task was cancelled soon after it had left. A better task called the same
+/// server later, and was received first.
 #[test]
 fn a_better_call_overtakes_a_worse_one() {
     let overtaken = include_str!("recorded/overtaken.txt");

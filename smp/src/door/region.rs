@@ -169,6 +169,11 @@ impl Region {
         Some(piece.base..piece.end())
     }
 
+    /// Forgets that memory was cleared ahead.
+    pub fn forget_cleared(&self) {
+        self.cleared.set((0, 0));
+    }
+
     /// Carves `size` bytes, aligned to a cache line, from the top.
     pub fn carve_top(&self, size: u64) -> Option<Piece> {
         let at = Self::below(self.high.get(), size)?;

@@ -15,7 +15,9 @@
 //! # Pages
 //! A page that becomes a frame's has a record in the [frame table](kern_base::frames), which knows
 //! its earlier use until then. The step that clears the page's first byte makes the kernel forget
-//! that use, too. Nothing uses the page before it is carved, so the record stays so.
+//! that use, too, and what is cleared otherwise is carved or forgotten before the Untyped's lock is
+//! released. So the earlier use of all pages that begin in the region's cleared range is forgotten.
+//! Nothing uses the page before it is carved, so the record stays so.
 
 use core::ops::Range;
 
@@ -79,17 +81,18 @@ impl Layout {
         if self.is_long() { 1 } else { (LOCK_WORK / self.work).max(1) }
     }
 
-    /// Clears the blocks of `count` objects that are not long, or of one if there is no room for
-    /// them all.
+    /// Clears the blocks of `count` objects, unless they are long: of all of them, or of one if
+    /// there is no room for all. Nobody forgets the earlier use of pages in these blocks, so the
+    /// region [must not remember](Region::forget_cleared) those that are not carved immediately.
     #[inline(always)]
     pub fn clear(&self, region: &Region, count: u64) {
+        if !self.is_cleared || self.is_long() {
+            return;
+        }
         let Layout { head, size, align, .. } = *self;
         // The alignment is a power of two, and to divide takes long.
         let before = (count - 1) * ((size + align - 1) & !(align - 1));
-        if self.is_cleared
-            && region.clear_ahead(head, before + size, align, CLEAR_BYTES).is_none()
-            && count > 1
-        {
+        if region.clear_ahead(head, before + size, align, CLEAR_BYTES).is_none() && count > 1 {
             region.clear_ahead(head, size, align, CLEAR_BYTES);
         }
     }
@@ -132,7 +135,10 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// Forgets the earlier use of the pages that begin in a range of addresses.
     fn forget_uses(self, range: Range<u64>) {
         let first = range.start.next_multiple_of(PAGE_SIZE);
-        let pages = range.end.saturating_sub(first).div_ceil(PAGE_SIZE);
+        if first >= range.end {
+            return;
+        }
+        let pages = (range.end - first).div_ceil(PAGE_SIZE);
         for info in self.k.frames.row(self.pin(), self.k.machine.phys(first), pages as usize) {
             if !info.is_blank() {
                 info.forget_use(self.cpu);

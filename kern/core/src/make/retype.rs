@@ -194,8 +194,8 @@ impl<'k, M: Machine> Make<'k, M> {
         let region = &inside.region;
         layout.clear(region, slots.end - slots.start);
         let locked = self.caps().lock_to_make(from);
-        let root = locked.inspect_err(|_| self.unclaim_run(dest, slots.clone()))?;
-        self.caps().check_depth(from.slot).inspect_err(|_| self.unclaim_run(dest, slots.clone()))?;
+        let root = locked.inspect_err(|_| self.leave(region, &order, slots.clone()))?;
+        self.caps().check_depth(from.slot).inspect_err(|_| self.leave(region, &order, slots.clone()))?;
         for i in slots.clone() {
             let made = self.place_in(dest, i).and_then(|to| {
                 let (slot, parent, untyped) = (to.slot, from.slot, from.untyped);
@@ -203,14 +203,24 @@ impl<'k, M: Machine> Make<'k, M> {
                 self.security().audit_grant(me.object(), Some(Op::Retype), to);
                 Ok(())
             });
-            made.inspect_err(|_| self.unclaim_run(dest, i..slots.end))?;
+            made.inspect_err(|_| self.leave(region, &order, i..slots.end))?;
             if root.is_awaited() {
-                self.unclaim_run(dest, i + 1..slots.end);
+                self.leave(region, &order, i + 1..slots.end);
                 self.take_back((slots.end - i - 1) * layout.work);
                 return Ok((i + 1 - slots.start, region.free()));
             }
         }
         Ok((slots.end - slots.start, region.free()))
+    }
+
+    /// Gives claimed slots back for which no objects are made now, and makes the region forget what
+    /// was cleared for these objects. What was cleared in steps is still there for the next entry.
+    #[cold]
+    fn leave(self, region: &Region, order: &Order<'k>, slots: core::ops::Range<u64>) {
+        if !order.layout.is_long() {
+            region.forget_cleared();
+        }
+        self.unclaim_run(order.dest, slots);
     }
 
     #[cold]
@@ -275,7 +285,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let pages = frame.get().pages() as usize;
         for info in self.k.frames.row(self.pin(), frame.get().base(), pages) {
             if site.layout.is_long() {
-                // Forgotten when the page was cleared ahead.
+                debug_assert!(info.is_blank(), "a page is cleared ahead, and its use is not forgotten");
                 info.set_owner(frame);
             } else {
                 info.give(self.cpu, frame, 0);

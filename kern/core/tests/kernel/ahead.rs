@@ -448,6 +448,39 @@ fn pages_of_an_earlier_frame_can_be_mapped() {
     }
 }
 
+/// Pages that were cleared for frames which were not made then, because another CPU waited, become
+/// pages of a frame that takes several steps. The kernel has forgotten what the pages were before.
+#[test]
+fn pages_that_were_cleared_for_others_are_forgotten() {
+    const SHORT: u64 = 3;
+    let pages = CLEAR_BYTES / PAGE_SIZE + 1;
+    let mut w = World::with_memory(2, 8 << 20);
+    let (memory, base) = garbage(&mut w, 18);
+    let note = w.make(0, ObjType::Notification, 0);
+    let short = w.slots(SHORT as u32);
+    let [copy, long] = [(); 2].map(|()| w.slot());
+    let page = u64::from(PAGE_LOG2);
+    let before = w.retype_of(0, memory, ObjType::Frame, page | 2 * pages << 8);
+    w.must(0, Op::Map, &[abi::INIT_VSPACE.arg(), before.arg(), LARGE_VA, abi::MAP_POOL]);
+    w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
+    // The other CPU waits while the first of the short frames is made.
+    let mut locks = 0;
+    let second_lock = move |point| {
+        locks += u64::from(point == Point::Locked);
+        locks == 2
+    };
+    w.torn_where(1, order(memory, ObjType::Frame, page, short, SHORT), second_lock, |w| {
+        w.must(0, Op::CapCopy, &[note.arg(), at(copy), 0, 0]);
+        let what = Target::new(memory, ObjType::Frame as u32);
+        w.must(0, Op::Retype, &[what.0, page | pages << 8, at(long), 1]);
+    });
+    w.finish(1);
+    let first = made::<Frame>(&w, long).base().0 - base;
+    assert!(first < SHORT * PAGE_SIZE || CLEAR_PARTS == 1, "it has none of these pages");
+    w.must(0, Op::Map, &[abi::INIT_VSPACE.arg(), long.arg(), LARGE_VA, 0]);
+    w.must(0, Op::CapDelete, &[at(long)]);
+}
+
 /// Many objects of one system call: each entry makes some, and what is made stays.
 #[test]
 fn many_objects_take_several_entries() {
