@@ -211,8 +211,8 @@ impl<T, const LEFT: bool> Lock<T, LEFT> {
             if leaves(rounds) && self.leave(turn) {
                 break false;
             }
-            if LEFT {
-                self.pass_over();
+            if LEFT && self.pass_over() {
+                continue;
             }
             waiting(&may_take);
             rounds += 1;
@@ -231,18 +231,17 @@ impl<T, const LEFT: bool> Lock<T, LEFT> {
         self.turn.fetch_update(Relaxed, Relaxed, marked).is_ok()
     }
 
-    /// Passes over the present turn and those behind it, as far as they are marked: whichever CPU
-    /// waits does it.
+    /// Passes over the present turn if it is marked: whichever CPU waits does it. Returns whether
+    /// it was. The turn behind it may be marked, too.
     #[inline(always)]
-    fn pass_over(&self) {
-        let mut word = self.turn.load(Relaxed);
-        while word & mark(word / TURN) != 0 {
-            let next = (word - mark(word / TURN)).wrapping_add(TURN);
-            word = match self.turn.compare_exchange(word, next, Relaxed, Relaxed) {
-                Ok(_) => next,
-                Err(now) => now,
-            };
+    fn pass_over(&self) -> bool {
+        let word = self.turn.load(Relaxed);
+        let its = mark(word / TURN);
+        let is_left = word & its != 0;
+        if is_left {
+            let _ = self.turn.compare_exchange(word, (word - its).wrapping_add(TURN), Relaxed, Relaxed);
         }
+        is_left
     }
 
     /// Returns whether a CPU waits for the lock.
@@ -363,10 +362,8 @@ mod tests {
         assert_eq!(lock.turn.load(Relaxed), mark(0) | mark(1));
         assert!(lock.leave(MARKS - 1), "the last turn that can be marked");
         assert!(!lock.leave(MARKS), "it would be mistaken for the first");
-        for _ in 0..2 {
-            lock.pass_over();
-            assert_eq!(lock.turn.load(Relaxed), mark(MARKS - 1) | 2 * TURN, "all that are next");
-        }
+        assert_eq!([(); 3].map(|()| lock.pass_over()), [true, true, false]);
+        assert_eq!(lock.turn.load(Relaxed), mark(MARKS - 1) | 2 * TURN);
         lock.turn.store((TURN - 1) * TURN | mark(TURN - 1), Relaxed);
         lock.pass_over();
         assert_eq!(lock.turn.load(Relaxed), 0, "turns begin again");

@@ -126,21 +126,23 @@ impl<'k, M: Machine> Groups<'k, M> {
         place.get().prev.set(None);
     }
 
-    /// Takes a dying process out of its groups, the first without asking for work. `actor` is its
-    /// own task that ends it; `None`: the actor of this CPU ends it.
-    pub fn leave_groups(self, process: Ref<'k, Process>, actor: Option<Ref<'k, Task>>) -> Result<()> {
-        let mut is_first = true;
+    /// Takes a dying process out of its groups; out of the first, with `at_once`, without asking
+    /// for work. `actor` is its own task that ends it; `None`: the actor of this CPU ends it.
+    pub fn leave_groups(
+        self,
+        process: Ref<'k, Process>,
+        actor: Option<Ref<'k, Task>>,
+        mut at_once: bool,
+    ) -> Result<()> {
         loop {
             let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
             let Some(place) = first else { return Ok(()) };
             let Some(group) = place.get().group.get(self.pin()) else { return Err(Refusal::More) };
             let watchers = u64::from(group.get().watched.load(Relaxed).count_ones());
-            self.bound_work();
             // What is sent to watchers is counted where it is sent.
-            refuse_if(
-                !take(&mut is_first) && !self.has_work(RECORD_WORK + watchers * SEND_WORK),
-                Refusal::More,
-            )?;
+            let may = take(&mut at_once) || self.has_work(RECORD_WORK + watchers * SEND_WORK);
+            refuse_if(!may, Refusal::More)?;
+            self.bound_work();
             self.note_work(RECORD_WORK);
             let index = group.get().index_of(self.pin(), place);
             let told = {

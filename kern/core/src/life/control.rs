@@ -6,6 +6,7 @@
 //! continues when the block is back: [`crate::outbox::mail`].
 
 use abi::{Error, TaskId};
+use core::mem::take;
 use kern_base::block::Block;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::header::FLAG_DEAD;
@@ -228,7 +229,10 @@ impl<'k, M: Machine> Life<'k, M> {
         if matches!(task.state(), State::Dead | State::Faulted) {
             return;
         }
-        if !self.fail_clients(task) {
+        let before = self.sched.work.get();
+        let are_told = self.fail_clients(task);
+        // Pages that the task itself has lent come back in an entry that tells no clients.
+        if !are_told || task.lends_pages() && self.sched.work.get() != before {
             self.outbox().raise_control(task.object(), ctl::KILL);
             return;
         }
@@ -260,9 +264,12 @@ impl<'k, M: Machine> Life<'k, M> {
         let Some(process) = task.process_if_any(self.pin()).filter(|_| task.state() == State::Faulted) else {
             return;
         };
+        let number_at = |at| process.get().tasks.get(self.pin(), at);
+        // Not behind other work of the same entry.
+        let leaves_first = number_at(task.numbers_visited()).is_none();
         loop {
-            let Some(number) = process.get().tasks.get(self.pin(), task.numbers_visited()) else {
-                if self.groups().leave_groups(process, Some(task.object())).is_err() {
+            let Some(number) = number_at(task.numbers_visited()) else {
+                if self.groups().leave_groups(process, Some(task.object()), leaves_first).is_err() {
                     break;
                 }
                 task.end_visits();
@@ -315,14 +322,17 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Wakes the clients of a dying task, as many as this entry may, with [`Error::Dead`], the
-    /// task's name, and their time back. Returns whether those were all.
+    /// task's name, and their time back. Returns whether those were all. The first is told without
+    /// asking for work.
     fn fail_clients(self, task: OpenTask<'k>) -> bool {
         let dead = Refusal::dead(task.get().id());
-        if let Some(block) = task.take_caller(self.pin()) {
-            self.ipc().refuse(block, dead);
-        }
+        let mut is_first = true;
         loop {
-            let waiting = task.next_call(self.pin()).or_else(|| task.posters.pop(self.pin()));
+            if !take(&mut is_first) && !self.has_work(WAKE_WORK) {
+                return false;
+            }
+            let waiting = task.take_caller(self.pin()).or_else(|| task.next_call(self.pin()));
+            let waiting = waiting.or_else(|| task.posters.pop(self.pin()));
             let block = match (waiting, task.first_reply(self.pin())) {
                 (Some(block), _) => Some(block),
                 (None, Some(reply)) => Reply::release(reply, self.pin()),
@@ -331,9 +341,7 @@ impl<'k, M: Machine> Life<'k, M> {
             if let Some(block) = block {
                 self.ipc().refuse(block, dead);
             }
-            if !self.spend(WAKE_WORK) {
-                return false;
-            }
+            self.note_work(WAKE_WORK);
         }
     }
 

@@ -47,7 +47,7 @@ impl<'k, M: Machine> Life<'k, M> {
             Refusal::new(Error::NoCapability, u64::from(cap.0)),
         )?;
         self.end_tasks(me, process)?;
-        self.groups().leave_groups(process, None)?;
+        self.groups().leave_groups(process, None, false)?;
         self.withdraw_tasks(me, process)?;
         self.take_spaces(process);
         Ok(Answer::DONE)

@@ -418,7 +418,7 @@ impl<'k, M: Machine> Life<'k, M> {
     fn end_process(self, me: OpenTask<'k>, process: Ref<'k, Process>) -> Result<()> {
         refuse_if(process == me.process(self.pin()), Error::InUse)?;
         self.end_tasks(me, process)?;
-        self.groups().leave_groups(process, None)?;
+        self.groups().leave_groups(process, None, false)?;
         self.take_spaces(process);
         Ok(())
     }

@@ -34,8 +34,8 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 /// Entries of one reply that may wait until CPUs have no old translation of its pages: two for each
 /// range.
 const REPLY_WAITS: u8 = 2 * RANGES_MAX as u8;
-/// Work of a page that was lent, and is its sender's again.
-const BACK_WORK: u64 = 60;
+/// Work of a page that was lent, and is its sender's again, where other CPUs may remember it.
+const BACK_WORK: u64 = 125;
 /// The refusal of a reply whose pages cannot go because of what other processes do with them.
 const NOT_READY: Refusal = Refusal::NotReady { epoch: 0 };
 
