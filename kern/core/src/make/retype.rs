@@ -206,7 +206,8 @@ impl<'k, M: Machine> Make<'k, M> {
             made.inspect_err(|_| self.leave(region, &order, i..slots.end))?;
             if root.is_awaited() {
                 self.leave(region, &order, i + 1..slots.end);
-                self.take_back((slots.end - i - 1) * layout.work);
+                // Most of their work stays spent: slots were claimed, and locks are taken again.
+                self.take_back((slots.end - i - 1) * layout.work / 4);
                 return Ok((i + 1 - slots.start, region.free()));
             }
         }
