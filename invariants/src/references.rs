@@ -162,10 +162,14 @@ references! {
     processes.vspace: Process -> vspace, when |f, r| true, agrees |to| to.process == r.at;
     /// A process's event pool is that process's.
     processes.pool: Process -> pool, when |f, r| !f.any_busy(), agrees |to| to.process == r.at;
+    /// An event pool in a process's address space is placed there.
+    processes.placed_pool: Process -> pool, when |f, r| !f.any_busy(), agrees |to| to.placed == r.at;
     /// The process that lives in an address space knows it.
     vspaces.process: VSpace -> process, when |f, r| true, agrees |to| to.vspace == r.at;
     /// The process of an event pool knows it.
     pools.process: Pool -> process, when |f, r| true, agrees |to| to.pool == r.at;
+    /// The process in whose address space an event pool is knows the pool.
+    pools.placed: Pool -> process, when |f, r| true, agrees |to| to.placed_pool == r.at;
     /// The first process of a root has no process before it.
     roots.processes: Root -> process, when |f, r| true, agrees |to| to.prev == 0;
     /// The next process of a root knows the one before it, and is of that root.

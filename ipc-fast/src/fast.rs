@@ -7,7 +7,7 @@ use core::sync::atomic::AtomicU64;
 use abi::events::{self, EventControl};
 use abi::{Counter, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, Utcb, task_rights};
 use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuOwn, CpuSched, CpuShared};
-use kern_base::events::{Cell, EventPool};
+use kern_base::events::{EventCell, EventPool};
 use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, MEMBER_SEND_LIMIT, Member};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::limits::TAG_BITS;
@@ -149,7 +149,7 @@ macro_rules! fastpaths {
             id_other_bits = const u32::BITS - TAG_BITS,
             task_flags = const offset_of!(Task, header) + Header::FLAGS_OFFSET,
             flag_dead = const FLAG_DEAD,
-            cell_shift = const size_of::<Cell>().ilog2(),
+            cell_shift = const size_of::<EventCell>().ilog2(),
             cell_info = const cell(events::INFO),
             cell_sender = const cell(events::SENDER),
             cell_exposure = const cell(events::WAY),

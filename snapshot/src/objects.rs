@@ -121,6 +121,8 @@ record! {
         vspace: u64,
         /// Its event pool.
         pool: u64,
+        /// The event pool that is mapped in its address space, wholly or in part.
+        placed_pool: u64,
         /// Where the fastpath finds its slots; 0: nowhere.
         cspace_at: u64,
         /// How many.
@@ -269,8 +271,12 @@ record! {
         process: u64,
         /// The slot that has its reader.
         reader: u64,
+        /// The process in whose address space its pages are, or some of them.
+        placed: u64,
         /// Where its pages are in that process.
         address: u64,
+        /// How many of them are there, from the first on.
+        mapped: u32,
         /// Where they are in memory.
         base: u64,
         /// How many pages it has.

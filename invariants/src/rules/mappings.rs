@@ -376,8 +376,8 @@ pub fn stamps(f: &Facts<'_>, out: &mut Findings) {
 }
 
 /// Memory that no Frame stands for is mapped where its owner says: the UTCB of a task of that
-/// process, an event pool of it, or memory that is in no Untyped, which process 1 got at boot. And
-/// each UTCB and pool is mapped there.
+/// process, the pages of an event pool that are there, or memory that is in no Untyped, which
+/// process 1 got at boot. And each UTCB and pool is mapped there.
 pub fn plain_pages(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() || f.spaces_change || f.kernel.spaces_locked {
         return;
@@ -413,8 +413,12 @@ pub fn plain_pages(f: &Facts<'_>, out: &mut Findings) {
         }
     }
     for pool in f.s.pools.iter().filter(|pool| pool.process != 0) {
-        let Some(process) = f.process(pool.process).filter(|process| process.vspace != 0) else { continue };
-        for number in 0..u64::from(pool.pages) {
+        let is_whole = pool.placed == pool.process && pool.mapped == pool.pages;
+        hold!(out, is_whole, "{} is bound, and not mapped wholly", f.name(pool.at));
+    }
+    for pool in f.s.pools.iter().filter(|pool| pool.placed != 0) {
+        let Some(process) = f.process(pool.placed).filter(|process| process.vspace != 0) else { continue };
+        for number in 0..u64::from(pool.mapped) {
             let (address, page) = (pool.address + number * PAGE, pool.base + number * PAGE);
             let writable = number < u64::from(pool.writable_pages);
             want(

@@ -1,6 +1,8 @@
 //! Event pools: the object, and the memory that its process sees. [`smp::events`] has the protocol,
 //! [`abi::events`] the layout.
 
+use core::cell::Cell;
+
 use smp::lock::Lock;
 use smp::sync::Ordering::{Acquire, Relaxed, Release};
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
@@ -8,9 +10,9 @@ use smp::sync::UserWord;
 use smp::sync::{AtomicU32, AtomicU64};
 
 use abi::events::{CELL_WORDS, Event, EventControl, EventState, pool_pages, stamp};
-use abi::{MSG_UTCB_WORDS, ObjType};
+use abi::{Error, MSG_UTCB_WORDS, ObjType};
 use smp::cpu::Pin;
-use smp::door::{AtomicLink, Cleared, Ptr, Table};
+use smp::door::{AtomicLink, Cleared, Ptr, Ref, Table};
 use smp::events::{Reserved, Shown};
 
 use crate::header::{Header, RootId};
@@ -21,7 +23,7 @@ use crate::slot::Slot;
 
 /// One cell of a pool.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
-pub type Cell = [UserWord; CELL_WORDS];
+pub type EventCell = [UserWord; CELL_WORDS];
 
 /// A process's pool. The kernel writes its pages through the direct map, on any CPU. The reader's
 /// home CPU wakes the reader, and holds the queue of senders that wait for room.
@@ -31,26 +33,56 @@ pub struct EventPool {
     pub cells_log2: u8,
     pub reserved: Reserved,
     /// Held while `process` or the pool's mapping changes. Lock order: this one, then the VSpace's.
-    pub binding: Lock<()>,
-    /// The epoch in which it was parted from its last process. Under `binding`.
+    pub placement: Lock<Placement>,
+    /// The epoch in which it was parted from its last process. Under `placement`.
     pub parted: AtomicU64,
     /// Held while an event with a payload is put into the pool, because the process's offers are
     /// taken one after the other, and while the pool is detached from its process. Before every
     /// other lock.
     pub taking: Lock<()>,
-    /// The process that has the pool.
+    /// The process that has the pool, all of whose pages it sees.
     pub process: AtomicLink<Process>,
     /// The task that reads, a real capability slot: a task that ends leaves it empty.
     pub reader: Slot,
     /// What is raised in the Notification that is bound to the reader.
     pub bits: AtomicU64,
-    /// Where the pages are in the process.
-    pub address: AtomicU64,
     memory: PhysRange,
     control: Ptr<EventControl>,
     state: Ptr<EventState>,
     stamps: Table<AtomicU32>,
-    cells: Table<Cell>,
+    cells: Table<EventCell>,
+}
+
+/// Where a pool's pages are mapped, or are being mapped or unmapped.
+#[derive(Default)]
+pub struct Placement {
+    /// The process in whose address space they are.
+    pub process: AtomicLink<Process>,
+    /// Where the first page is.
+    pub address: Cell<u64>,
+    /// How many are mapped: the first ones.
+    pub mapped: Cell<u64>,
+    /// Why not all of them could be mapped: an error and its detail. Then they are unmapped again.
+    pub refused: Cell<Option<(Error, u64)>>,
+}
+
+impl Placement {
+    /// Notes that pages are mapped from now on.
+    pub fn begin(&self, process: Ref<'_, Process>, address: u64) {
+        self.process.set(Some(process));
+        self.address.set(address);
+    }
+
+    /// Notes that no page is mapped any more.
+    pub fn end_here(&self) {
+        self.process.set(None);
+        self.refused.set(None);
+    }
+
+    /// Returns the address behind the pages that are mapped.
+    pub fn end(&self) -> u64 {
+        self.address.get() + self.mapped.get() * abi::PAGE_SIZE
+    }
 }
 
 impl EventPool {
@@ -60,8 +92,9 @@ impl EventPool {
     pub const STAMPS_OFFSET: usize =
         core::mem::offset_of!(EventPool, stamps) + Table::<AtomicU32>::BASE_OFFSET;
     pub const STAMP_SIZE: usize = size_of::<AtomicU32>();
-    pub const CELLS_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::BASE_OFFSET;
-    pub const CELLS_LEN_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::LEN_OFFSET;
+    pub const CELLS_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<EventCell>::BASE_OFFSET;
+    pub const CELLS_LEN_OFFSET: usize =
+        core::mem::offset_of!(EventPool, cells) + Table::<EventCell>::LEN_OFFSET;
 
     /// Makes a pool in a piece of memory of [`pool_pages`].
     #[inline(never)]
@@ -85,13 +118,12 @@ impl EventPool {
             header: Header::new(ObjType::EventPool, root),
             cells_log2,
             reserved: Reserved::default(),
-            binding: Lock::new(()),
+            placement: Lock::new(Placement::default()),
             parted: AtomicU64::new(0),
             taking: Lock::new(()),
             process: AtomicLink::null(),
             reader: Slot::new(),
             bits: AtomicU64::new(0),
-            address: AtomicU64::new(0),
             memory,
             control: control.ptr(),
             state: state.ptr(),
@@ -127,7 +159,7 @@ pub struct ShownPool<'k> {
 }
 
 impl<'k> ShownPool<'k> {
-    fn cell(self, position: u64) -> Option<&'k Cell> {
+    fn cell(self, position: u64) -> Option<&'k EventCell> {
         let at = position & self.mask;
         Some(self.pool.cells.get(self.pin, at as usize)?.get())
     }

@@ -128,6 +128,8 @@ pub struct Process {
     pub cnode: AtomicLink<CNode>,
     /// Where events for its tasks go.
     pub pool: AtomicLink<EventPool>,
+    /// The pool that is mapped in its address space, wholly or in part.
+    pub placed_pool: AtomicLink<EventPool>,
     pub vector: AtomicBool,
     /// All task numbers below this one are in use. Under the lock of [`Process::memberships`].
     pub free_number: AtomicU16,
@@ -186,6 +188,7 @@ impl Process {
             vspace: AtomicLink::null(),
             cnode: AtomicLink::null(),
             pool: AtomicLink::null(),
+            placed_pool: AtomicLink::null(),
             vector: AtomicBool::new(false),
             free_number: AtomicU16::new(0),
             offer: Offer::default(),

@@ -63,7 +63,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let memberships = process.memberships.try_lock(self.cx.cpu).map(|list| list.addr());
         let (offer, tasks) = (process.offer.get(), &process.get().tasks);
         self.sink.process(&record!(self, Process of process {
-            [process] cnode, vspace, pool, free_number, fault_handler, label_told, vector, next, prev;
+            [process] cnode, vspace, pool, placed_pool, free_number, fault_handler, label_told, vector, next, prev;
             [] cspace_len;
             key = process.key().raw(),
             cspace_at = self.at(cspace_at),
@@ -159,13 +159,19 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let (base, count) =
             pages.fold((u64::MAX, 0), |(base, count), (at, _)| (base.min(at.at().0), count + 1));
         let reader = pool.map(|pool| &pool.reader);
+        let place = pool.placement.try_lock(self.cx.cpu);
+        let is_locked = place.is_none();
+        let (placed, address, mapped) =
+            place.map_or((0, 0, 0), |place| (place.process.addr(), place.address.get(), place.mapped.get()));
         self.sink.pool(&record!(self, Pool of pool {
-            [pool] process, address, bits;
-            [] reader, base;
+            [pool] process, bits;
+            [] reader, base, address;
+            placed = self.at(placed),
+            mapped = mapped as u32,
             pages = count,
             writable_pages = EventControl::PAGES,
             closed = pool.reserved.is_closed(),
-            locked = pool.binding.is_locked(),
+            locked = is_locked,
             log2 = pool.cells_log2,
             reserved = pool.reserved.position(),
         }));

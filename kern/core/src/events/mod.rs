@@ -1,5 +1,6 @@
 //! Events, broadcasts and notifications: the room [`Events`](crate::rooms::Events).
 
+pub mod binding;
 pub mod broadcast;
 pub mod notify;
 pub mod payloads;

@@ -1,4 +1,5 @@
-//! Event pools: sending without waiting for an answer, and binding a pool to its process.
+//! Event pools: sending without waiting for an answer.
+//! [`crate::events::binding`] gives a pool to its process.
 //!
 //! # A send
 //! A send checks the capability, the member record and the exposure as a call does. It puts the
@@ -14,29 +15,21 @@
 //! the wait ([`crate::outbox::mail`], [`crate::life::control`]). The queue is the reader's
 //! `posters`: by priority, and in order within one. No task receives from it. The kernel itself
 //! takes the first sender as soon as the pool has room.
-//!
-//! # Who may touch what
-//! A pool's `process`, and the mapping of its pages, change under the pool's lock `binding`, which
-//! is taken before the VSpace's lock.
 
 use core::mem::take;
 
 use abi::events::Event;
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, Rights, Target};
 use kern_base::block::Block;
 use kern_base::events::EventPool;
 use kern_base::flags::FLAG_EVENT;
-use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::header::FLAG_DEAD;
 use kern_base::limits::{ENTRY_WORK, EVENT_WORD_WORK, WAKE_WORK};
-use kern_base::machine::{Access, Machine};
-use kern_base::memory::VSpace;
-use kern_base::process::Process;
-use kern_base::slot::Place;
+use kern_base::machine::Machine;
 use kern_base::task::{State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::events::{Shown, Turn};
-use smp::sync::Ordering::{Relaxed, SeqCst};
-use smp::sync::fence;
+use smp::sync::Ordering::Relaxed;
 use test_abi::trace::How;
 
 use crate::answer::write_values;
@@ -45,7 +38,6 @@ use crate::events::payloads::loaded_event;
 use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::ends::{End, is_broadcast, no_callee};
 use crate::ipc::ways::{Sent, There, Way};
-use crate::mem::map::check_user_range;
 use crate::payload::carry::{PAYLOAD_FLAGS, rights_of_words};
 use crate::rooms::{Events, Ipc};
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
@@ -314,130 +306,6 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         self.time().dispatch();
         Ok(Answer::Settled)
-    }
-
-    // --- the process of a pool -------------------------------------------------------------------
-
-    /// Carries out [`abi::Op::PoolBind`].
-    pub fn pool_bind(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let pool = self.caps().operand::<EventPool, { Op::PoolBind as u8 }, 0>(me, args.cap())?;
-        let process = self.caps().operand::<Process, { Op::PoolBind as u8 }, 1>(me, args.cap1())?;
-        let cap = args.cap2();
-        let source = self.caps().slot_of(me.process(self.pin()), cap)?;
-        let word = source.get().word.load(self.pin());
-        let reader = self.caps().typed_operand::<Task, { Op::PoolBind as u8 }, 2>(word, cap)?;
-        let (address, bits) = (args.a3, args.a4);
-        refuse_if(bits == 0, Refusal::argument(4))?;
-        let bytes = abi::events::pool_pages(pool.get().cells_log2) * PAGE_SIZE;
-        check_user_range(address, bytes, PAGE_SIZE)?;
-        refuse_if(reader.get().owner(self.pin()) != Some(process), Error::BadState)?;
-        let slot = pool.map(|p| &p.reader);
-        self.caps().claim(Place { slot, table: &pool.get().header }).map_err(|refusal| match refusal {
-            Refusal::Error { error: Error::SlotOccupied, .. } => Error::InUse.into(),
-            other => other,
-        })?;
-        if let Err(refusal) = self.give_pool(me, pool, process, address, bits) {
-            self.caps().unclaim(slot);
-            return Err(refusal);
-        }
-        let header = &reader.get().header;
-        let root = self.caps().lock_root(header);
-        if let Err(refusal) = self.caps().check_parent(&root, source, word) {
-            drop(root);
-            self.part_pool(pool);
-            self.caps().unclaim(slot);
-            return Err(refusal);
-        }
-        self.caps().fill_derived(slot, source, word, Rights::NONE, 0);
-        self.security().audit_bind(Op::PoolBind, &pool.get().header, process.get());
-        Ok(Answer::DONE)
-    }
-
-    /// Gives a pool to a process, and maps it there.
-    fn give_pool(
-        self,
-        me: OpenTask<'k>,
-        pool: Ref<'k, EventPool>,
-        process: Ref<'k, Process>,
-        address: u64,
-        bits: u64,
-    ) -> Result<()> {
-        let binding = pool.get().binding.lock(self.cpu, &pool.get().header);
-        let parted = pool.get().parted.load(Relaxed);
-        // A CPU that has found the pool through its former process may still put an event there, or
-        // part the pool from its process.
-        refuse_if(!self.k.cpus.epoch.is_reusable(parted), Refusal::Restart { epoch: parted + 2 })?;
-        refuse_if(!pool.get().process.is_null() || !process.get().pool.is_null(), Error::InUse)?;
-        let headers = [&process.get().header, &pool.get().header];
-        let is_dying = || headers.iter().any(|header| header.has_flag(FLAG_DYING));
-        refuse_if(is_dying(), Error::Dying)?;
-        let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
-        self.map_pool_pages(me, pool.get(), vspace, address)?;
-        pool.get().bits.store(bits, Relaxed);
-        // Senders that waited for room when the pool was another process's wait no more.
-        pool.get().reserved.open(&pool.get().shown(self.pin()));
-        // From here on other CPUs put events into the pool.
-        if !process.get().pool.claim(pool) {
-            self.unmap_pool_pages(pool.get(), vspace);
-            return Err(Error::InUse.into());
-        }
-        pool.get().process.set(Some(process));
-        // The CPU that ends the process or the pool marks it first, and then looks for the other
-        // one.
-        fence(SeqCst);
-        if is_dying() {
-            drop(binding);
-            self.part_pool(pool);
-            return Err(Error::Dying.into());
-        }
-        Ok(())
-    }
-
-    /// Maps all pages of a pool at an address, or none.
-    fn map_pool_pages(
-        self,
-        me: OpenTask<'k>,
-        pool: &EventPool,
-        vspace: Ref<'k, VSpace>,
-        address: u64,
-    ) -> Result<()> {
-        if !vspace.get().is_plain() {
-            self.security().may_map(vspace.get(), &pool.header, Access::Write)?;
-        }
-        let _guard = vspace.get().lock(self.cpu);
-        for (number, (at, write)) in (0..).zip(pool.pages()) {
-            let access = if write { Access::Write } else { Access::Read };
-            let mapped = self.mem().map_plain(Some(me), vspace, address + number * PAGE_SIZE, at, access);
-            if let Err(refusal) = mapped {
-                self.mem().unmap_plain(vspace, address, number);
-                return Err(refusal);
-            }
-        }
-        pool.address.store(address, Relaxed);
-        Ok(())
-    }
-
-    /// Unmaps all pages of a pool.
-    fn unmap_pool_pages(self, pool: &EventPool, vspace: Ref<'k, VSpace>) {
-        let _guard = vspace.get().lock(self.cpu);
-        let pages = abi::events::pool_pages(pool.cells_log2);
-        self.mem().unmap_plain(vspace, pool.address.load(Relaxed), pages);
-    }
-
-    /// Separates a pool from its process, and unmaps its pages. Afterwards no event transfers
-    /// capabilities or pages to that process, whose spaces may belong to another process by then.
-    /// Another process can get the pool after a grace period.
-    pub fn part_pool(self, pool: Ref<'k, EventPool>) {
-        let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
-        let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
-        // Another CPU has separated it.
-        let Some(process) = pool.get().process.get(self.pin()) else { return };
-        if let Some(vspace) = process.get().vspace.get(self.pin()) {
-            self.unmap_pool_pages(pool.get(), vspace);
-        }
-        process.get().pool.set(None);
-        pool.get().process.set(None);
-        pool.get().parted.store(self.k.cpus.epoch.stamp(), Relaxed);
     }
 
     /// Refuses the senders that wait at `task` for room, if it does not read its process's pool any

@@ -6,7 +6,6 @@
 //! continues when the block is back: [`crate::outbox::mail`].
 
 use abi::{Error, TaskId};
-use core::mem::take;
 use kern_base::block::Block;
 use kern_base::flags::FLAG_EVENT;
 use kern_base::header::FLAG_DEAD;
@@ -31,6 +30,17 @@ pub enum Unwait {
     Done,
     /// Its message block is on another CPU, or on its way, and was recalled.
     Recalled,
+}
+
+/// How far the clients of a dying task were told in an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    /// It had none.
+    None,
+    /// All were told.
+    Told,
+    /// Some were told, and others are left.
+    Left,
 }
 
 impl<'k, M: Machine> Life<'k, M> {
@@ -229,10 +239,9 @@ impl<'k, M: Machine> Life<'k, M> {
         if matches!(task.state(), State::Dead | State::Faulted) {
             return;
         }
-        let before = self.sched.work.get();
-        let are_told = self.fail_clients(task);
+        let clients = self.fail_clients(task);
         // Pages that the task itself has lent come back in an entry that tells no clients.
-        if !are_told || task.lends_pages() && self.sched.work.get() != before {
+        if clients == Clients::Left || clients == Clients::Told && task.lends_pages() {
             self.outbox().raise_control(task.object(), ctl::KILL);
             return;
         }
@@ -322,22 +331,22 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Wakes the clients of a dying task, as many as this entry may, with [`Error::Dead`], the
-    /// task's name, and their time back. Returns whether those were all. The first is told without
-    /// asking for work.
-    fn fail_clients(self, task: OpenTask<'k>) -> bool {
+    /// task's name, and their time back. The first is told without asking for work.
+    fn fail_clients(self, task: OpenTask<'k>) -> Clients {
         let dead = Refusal::dead(task.get().id());
-        let mut is_first = true;
+        let mut clients = Clients::None;
         loop {
-            if !take(&mut is_first) && !self.has_work(WAKE_WORK) {
-                return false;
+            if clients == Clients::Told && !self.has_work(WAKE_WORK) {
+                return Clients::Left;
             }
             let waiting = task.take_caller(self.pin()).or_else(|| task.next_call(self.pin()));
             let waiting = waiting.or_else(|| task.posters.pop(self.pin()));
             let block = match (waiting, task.first_reply(self.pin())) {
                 (Some(block), _) => Some(block),
                 (None, Some(reply)) => Reply::release(reply, self.pin()),
-                (None, None) => return true,
+                (None, None) => return clients,
             };
+            clients = Clients::Told;
             if let Some(block) = block {
                 self.ipc().refuse(block, dead);
             }

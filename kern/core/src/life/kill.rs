@@ -49,7 +49,7 @@ impl<'k, M: Machine> Life<'k, M> {
         self.end_tasks(me, process)?;
         self.groups().leave_groups(process, None, false)?;
         self.withdraw_tasks(me, process)?;
-        self.take_spaces(process);
+        self.take_spaces(process)?;
         Ok(Answer::DONE)
     }
 

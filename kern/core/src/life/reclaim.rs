@@ -419,8 +419,7 @@ impl<'k, M: Machine> Life<'k, M> {
         refuse_if(process == me.process(self.pin()), Error::InUse)?;
         self.end_tasks(me, process)?;
         self.groups().leave_groups(process, None, false)?;
-        self.take_spaces(process);
-        Ok(())
+        self.take_spaces(process)
     }
 
     /// Ends the tasks of a process, which is not the caller's, and marks it so that it gets no
@@ -452,9 +451,10 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Detaches the event pool, the CSpace and the address space from a process.
-    pub fn take_spaces(self, process: Ref<'k, Process>) {
-        if let Some(pool) = process.get().pool.get(self.pin()) {
-            self.events().part_pool(pool);
+    /// Errors: [`Refusal::More`] when pages of the pool are left.
+    pub fn take_spaces(self, process: Ref<'k, Process>) -> Result<()> {
+        if let Some(pool) = process.get().placed_pool.get(self.pin()) {
+            self.events().part_pool(pool, Some(process))?;
         }
         let _spaces = self.caps().lock_bindings();
         process.get().withdraw_cspace();
@@ -463,6 +463,7 @@ impl<'k, M: Machine> Life<'k, M> {
             process.get().vspace.set(None);
             vspace.get().process.set(None);
         }
+        Ok(())
     }
 
     /// Ends the process of an address space, then its mappings.

@@ -124,10 +124,9 @@ impl<'k, M: Machine> Life<'k, M> {
         refuse_if(is_claimed(pool.get().reader.word.load(self.pin())), Refusal::More)?;
         let reader = self.events().reader_of(pool);
         self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold)?;
-        self.events().part_pool(pool);
         if let Some(reader) = reader.filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
             self.outbox().raise_control(reader, ctl::ROOM);
         }
-        Ok(())
+        self.events().part_pool(pool, None)
     }
 }

@@ -41,6 +41,7 @@ mod outranked;
 mod page_ends;
 mod pages;
 mod pcids;
+mod placing;
 mod races;
 mod recall;
 mod reclaim;
