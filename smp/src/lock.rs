@@ -135,11 +135,19 @@ pub struct Guard<'a, T, const LEFT: bool = false>(&'a Lock<T, LEFT>, PhantomData
 pub type LeftLock<T> = Lock<T, true>;
 pub type LeftGuard<'a, T> = Guard<'a, T, true>;
 
+impl<T, const LEFT: bool> Lock<T, LEFT> {
+    const_unless_loom! {
+        fn free(value: T) -> Lock<T, LEFT> {
+            let (line, turn) = (AtomicU32::new(0), AtomicU32::new(0));
+            Lock { word: AtomicU64::new(0), line, turn, value: UnsafeCell::new(value) }
+        }
+    }
+}
+
 impl<T> Lock<T> {
     const_unless_loom! {
         pub fn new(value: T) -> Lock<T> {
-            let (line, turn) = (AtomicU32::new(0), AtomicU32::new(0));
-            Lock { word: AtomicU64::new(0), line, turn, value: UnsafeCell::new(value) }
+            Lock::free(value)
         }
     }
 }
@@ -147,8 +155,7 @@ impl<T> Lock<T> {
 impl<T> LeftLock<T> {
     const_unless_loom! {
         pub fn with_exit(value: T) -> LeftLock<T> {
-            let (line, turn) = (AtomicU32::new(0), AtomicU32::new(0));
-            Lock { word: AtomicU64::new(0), line, turn, value: UnsafeCell::new(value) }
+            Lock::free(value)
         }
     }
 

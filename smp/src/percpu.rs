@@ -204,6 +204,7 @@ pub(crate) type BlockOf<C> = PerCpu<<C as Cpus>::Own, <C as Cpus>::Shared, <C as
 
 /// Pushes a node of this CPU into the mailbox of `to`, and interrupts that CPU if necessary. `rank`
 /// is called only where the rank is needed.
+#[inline(always)]
 pub(crate) fn send<C: Cpus>(
     cpus: &C,
     pin: Pin<'_>,

@@ -152,11 +152,12 @@ pub fn next_stamp<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
 }
 
 /// Begins a shootdown: asks the CPUs in `among`, except this one, for which `must` returns true
-/// after a full fence.
+/// after a full fence. `rank` is that of the questions.
 pub fn begin<C: Cpus>(
     cpus: &C,
     pin: Pin<'_>,
     what: What,
+    rank: u32,
     among: impl Iterator<Item = CpuId>,
     must: impl Fn(CpuId) -> bool,
 ) -> Begun {
@@ -175,10 +176,9 @@ pub fn begin<C: Cpus>(
         } else if pair.asked.load(Ordering::Relaxed) == 0 {
             begun.sent += 1;
             port.busy.store(port.busy.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            ask(cpus, pin, pair, at, number, what, || cpus.rank(pin, at));
+            ask(cpus, pin, pair, at, number, what, rank);
         } else {
             begun.batched += 1;
-            let rank = cpus.rank(pin, at);
             pair.ask_again(number, what, rank);
             // The question under way comes first.
             announce_risen(cpus, pin, at, rank);
@@ -209,6 +209,7 @@ fn own<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>) -> &'a BlockOf<C> {
 
 /// Sends the node for asking CPU `at`, which is not under way, with the question for shootdown
 /// `number`.
+#[inline(always)]
 fn ask<C: Cpus>(
     cpus: &C,
     pin: Pin<'_>,
@@ -216,11 +217,13 @@ fn ask<C: Cpus>(
     at: CpuId,
     number: u64,
     what: What,
-    rank: impl FnOnce() -> u32,
+    rank: u32,
 ) {
     pair.asked.store(number, Ordering::Relaxed);
     let mail = (ShootMail { by: pin.cpu(), at }, what).into();
-    send(cpus, pin, pair.map(|pair| &pair.node), mail, at, rank);
+    // For the answer, too.
+    pair.node.set_rank(rank);
+    send(cpus, pin, pair.map(|pair| &pair.node), mail, at, || rank);
 }
 
 /// Publishes up to which number this CPU's shootdowns are over. Returns whether that is more than
@@ -266,7 +269,7 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
         number => {
             again.store(0, Ordering::Relaxed);
             let what = if everything { What::Everything } else { What::Space };
-            ask(cpus, pin, pair, mail.at, number, what, || pair.rank.load(Ordering::Relaxed));
+            ask(cpus, pin, pair, mail.at, number, what, pair.rank.load(Ordering::Relaxed));
         }
     }
     if advance(own, pin) { Received::Advanced } else { Received::Same }
@@ -274,11 +277,13 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
 
 /// Answers a question of another CPU's shootdown: sends its node back. The answer is urgent,
 /// whatever runs there: a better task may wait for it by now, and no CPU gets more answers than it
-/// has asked questions.
+/// has asked questions. Returns the rank of the question.
 /// Requires: this CPU has dropped the translations that the question names.
-pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
-    let pair = cpus.all().block(pin, mail.by).pair(pin, mail.at);
-    send(cpus, pin, pair.map(|pair| &pair.shoot.node), (mail, What::Space).into(), mail.by, || u32::MAX);
+pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> u32 {
+    let node = cpus.all().block(pin, mail.by).pair(pin, mail.at).map(|pair| &pair.shoot.node);
+    let rank = node.get().rank();
+    send(cpus, pin, node, (mail, What::Space).into(), mail.by, || u32::MAX);
+    rank
 }
 
 /// Returns the port of the CPU that began a shootdown, if that CPU exists.

@@ -12,7 +12,7 @@ const fn attack(name: &'static str, does: &'static str) -> Attack {
 }
 
 /// All attacks, in the order of the table.
-pub const ATTACKS: [Attack; 41] = [
+pub const ATTACKS: [Attack; 46] = [
     attack("notify-flood", "raises Notifications of the victims' CPU, for which nobody waits"),
     attack("watcher-flood", "exposes and withdraws in a group that 64 Notifications of that CPU watch"),
     attack("member-flood", "joins such a group and is removed from it"),
@@ -57,6 +57,11 @@ pub const ATTACKS: [Attack; 41] = [
     attack("lent-deadlines", "lets deadlines of senders with 64 lent pages pass together"),
     attack("large-over-small", "maps a large frame where small pages have been, in vain"),
     attack("pages-both-ways", "replies with as many pages as fit, and receives as many with the next call"),
+    attack("large-pool", "binds a pool of 274 pages, first where 273 fit, and ends it"),
+    attack("shared-in-vain", "shares 64 pages with a receiver that has room for 63"),
+    attack("killed-senders", "kills tasks that wait with 64 lent pages each"),
+    attack("client-space", "maps in the address space into which a server replies with pages"),
+    attack("deep-copies", "deletes the first of 32 copies of copies, then the next one"),
 ];
 
 /// Returns the attacks with these names: all, if there are none.

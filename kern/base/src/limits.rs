@@ -78,7 +78,7 @@ pub const TAG_BITS: u32 = limit(32, 1);
 
 /// Descendants of a deleted capability up to which all become one less deep. With more descendants
 /// they keep their depth.
-pub const RAISED_MAX: usize = limit(32, 2);
+pub const RAISED_MAX: usize = limit(8, 2);
 
 /// Queued calls that one receive refuses in one kernel entry, where the entry's work does not end
 /// the receive before: in the first step of an operation that ends objects.

@@ -154,7 +154,7 @@ fn page_taken_away(inside: bool, preemptions: usize) {
         system.mapped.store(false, Ordering::Relaxed);
         system.generation.store(1, Ordering::Release);
         let is_there = |cpu: CpuId| system.blocks.block(cpu.index()).shown.load(Ordering::Relaxed) == 1;
-        let begun = shootdown::begin(system, entry.pin(), What::Space, (0..2).map(cpu), is_there);
+        let begun = shootdown::begin(system, entry.pin(), What::Space, 0, (0..2).map(cpu), is_there);
         let counter = if begun.sent == 1 { &counters.0 } else { &counters.1 };
         counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         for _ in 0..2 {

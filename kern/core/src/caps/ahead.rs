@@ -122,6 +122,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             if layout.is_ahead(&guard.region) {
                 return Ok(());
             }
+            // Only to save work: the root's lock is not held, so the answer may change immediately.
             self.check_open(from)?;
             self.afford(LOCK_WORK)?;
             let Some(cleared) = guard.region.clear_ahead(layout.head, layout.size, layout.align, CLEAR_BYTES)

@@ -76,11 +76,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Mail::Arrival(task) => self.life().task_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
             Mail::Grace(mail) => self.grace().grace_arrived(mail),
-            Mail::Shoot(mail) => {
-                // The program's own address space changes.
-                self.sched.best_rank.set(u32::MAX);
-                self.shoot_arrived(mail, What::Space);
-            }
+            Mail::Shoot(mail) => self.shoot_arrived(mail, What::Space),
             Mail::ShootAll(mail) => self.shoot_arrived(mail, What::Everything),
         }
         self.sched.works_for.set(0);

@@ -10,8 +10,8 @@
 //! * Calls and events that follow their receivers take turns with questions of grace rounds
 //!   ([`crate::life::followers`]).
 //!
-//! All other mail is about objects that are here, or is forwarded. Shootdowns have no rank of their
-//! own: what they do is less than to set them aside and to come to them again.
+//! All other mail is about objects that are here, or is forwarded. Shootdowns overtake everything:
+//! what they do is less than to set them aside and to come to them again.
 
 use abi::FLAG_PAGES;
 use kern_base::block::Parcel;

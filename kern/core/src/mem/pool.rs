@@ -313,30 +313,6 @@ impl<'k, M: Machine> Mem<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Restores a page that is in transit, or was made read-only to be shared, and was not sent.
-    /// Returns whether CPUs may have the translation that forbids writing. The caller makes them
-    /// flush it, and no task waits for that.
-    /// Requires: the VSpace's lock is held.
-    pub fn take_back_page(self, spot: Spot<'k>, address: u64) -> bool {
-        let entry = spot.load();
-        let Ok(info) = self.info(entry.at()) else { return false };
-        if entry.is_in_transit() {
-            spot.store(entry.arrived(entry.pool_access()));
-        } else if entry.is_pooled() && entry.is_lent() {
-            // No other pool has had it since. If another message shares it, that message must not
-            // share it any more.
-            let locked = info.lock(self.cpu);
-            locked.counts.set(locked.counts.get().without(Access::Read).with(Access::Write));
-            spot.store(entry.arrived(Access::Write).unshared());
-            let stale = self.tlb().forget(spot.vspace.get(), address);
-            if stale {
-                self.tlb().stamp_frame(&locked);
-            }
-            return stale;
-        }
-        false
-    }
-
     /// Whether a page of an Untyped's memory may be in a pool: whether a page of its root's memory
     /// ever was.
     pub fn may_be_pooled(self, untyped: &Untyped) -> bool {

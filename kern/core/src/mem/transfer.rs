@@ -30,6 +30,7 @@ use kern_base::memory::VSpace;
 use kern_base::objects::RawWord;
 use kern_base::paging::{Entry, OwnKind, Pte};
 use smp::door::Ref;
+use smp::shootdown::Stamp;
 
 use super::map::{LARGE, SMALL};
 use super::pool::no_page;
@@ -186,15 +187,47 @@ impl<'k, M: Machine> Mem<'k, M> {
     /// Restores pages that were lent and not sent.
     pub fn take_back(self, from: Ref<'k, VSpace>, range: &PageRange) {
         let _guard = from.get().lock(self.cpu);
+        let stamp = (!from.get().is_alone(self.id())).then(|| self.tlb().next_stamp());
         let mut stale = false;
         // A page without a table was not lent, nor was any page after it.
-        let _ = self.each_entry(from, range, |spot, address| {
-            stale |= self.take_back_page(spot, address);
+        let _ = self.each_row(from, range, |_, entries, _| {
+            for entry in entries {
+                stale |= self.take_back_page(entry, stamp);
+            }
             Ok(())
         });
         if stale {
-            self.tlb().shoot_space(from);
+            self.forget_ranges(from, core::iter::once(range));
+            if stamp.is_some() {
+                self.tlb().shoot_space(from);
+            }
         }
+    }
+
+    /// Restores a page that is in transit, or was made read-only to be shared, and was not sent.
+    /// Returns whether CPUs may have the translation that forbids writing. The caller makes them
+    /// flush it, and no task waits for that: `stamp` is the shootdown's, if other CPUs may have the
+    /// space loaded.
+    #[inline(always)]
+    fn take_back_page(self, place: &Entry, stamp: Option<Stamp>) -> bool {
+        let entry = place.load();
+        let Some(info) = self.pooled(entry, true) else { return false };
+        if entry.is_in_transit() {
+            place.store(entry.arrived(entry.pool_access()));
+            return false;
+        }
+        if !entry.is_lent() {
+            return false;
+        }
+        // No other pool has had it since. If another message shares it, that message must not share
+        // it any more.
+        let locked = info.lock(self.cpu);
+        locked.counts.set(locked.counts.get().without(Access::Read).with(Access::Write));
+        place.store(entry.arrived(Access::Write).unshared());
+        if let Some(stamp) = stamp {
+            self.tlb().stamp_with(&locked, stamp);
+        }
+        true
     }
 
     /// Applies a function to the entry of each page of a range, with its address.

@@ -73,6 +73,15 @@ impl<M: Machine> Cx<'_, M> {
         }
     }
 
+    /// Returns the rank of what this entry sends to other CPUs.
+    #[inline(always)]
+    pub fn rank_out(self) -> u32 {
+        match self.sched.works_for.get() {
+            0 => self.running().map_or(0, |sc| rank_with(&sc)),
+            rank => rank,
+        }
+    }
+
     /// Does what this entry does for the running task after that task's time was taken off the CPU:
     /// what it sends has the rank that it would have before.
     pub fn work_without_time(self, stop: impl FnOnce(), work: impl FnOnce()) {

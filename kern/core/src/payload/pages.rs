@@ -35,7 +35,7 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 /// range.
 const REPLY_WAITS: u8 = 2 * RANGES_MAX as u8;
 /// Work of a page that was lent, and is its sender's again, where other CPUs may remember it.
-const BACK_WORK: u64 = 125;
+const BACK_WORK: u64 = 85;
 /// The refusal of a reply whose pages cannot go because of what other processes do with them.
 const NOT_READY: Refusal = Refusal::NotReady { epoch: 0 };
 

@@ -38,7 +38,7 @@ impl<'k, M: Machine> Tlb<'k, M> {
         let missed = miss_this_flush();
         let is_there = |cpu| !missed && self.k.block(self.pin(), cpu).vspace.is(vspace);
         let homes = vspace.get().homes.members(self.k.cpu_count());
-        self.begun(shootdown::begin(self.k, self.pin(), What::Space, homes, is_there))
+        self.begun(shootdown::begin(self.k, self.pin(), What::Space, self.rank_out(), homes, is_there))
     }
 
     /// Makes CPUs flush everything, and leave dying spaces that no process has: the CPUs that can
@@ -47,7 +47,8 @@ impl<'k, M: Machine> Tlb<'k, M> {
         self.forget_here();
         let is_home = |cpu: &CpuId| vspace.is_none_or(|vspace| vspace.get().homes.contains(*cpu));
         let cpus = (0..self.k.cpu_count()).filter_map(CpuId::new).filter(is_home);
-        self.begun(shootdown::begin(self.k, self.pin(), What::Everything, cpus, |_| true))
+        let rank = self.rank_out();
+        self.begun(shootdown::begin(self.k, self.pin(), What::Everything, rank, cpus, |_| true))
     }
 
     fn begun(self, begun: Begun) -> Stamp {
@@ -77,7 +78,9 @@ impl<'k, M: Machine> Tlb<'k, M> {
                     What::Everything => self.forget_here(),
                 }
                 self.trace().event(|| Event::ShootdownServed {});
-                shootdown::answer(self.k, self.pin(), mail);
+                let rank = shootdown::answer(self.k, self.pin(), mail);
+                // The space of the program changes, for a task that may be its equal.
+                self.sched.best_rank.set(self.sched.best_rank.get().max(rank + 1));
                 false
             }
             Received::Same => false,

@@ -58,7 +58,13 @@ impl<'k, M: Machine> Tlb<'k, M> {
     /// Stamps a page of a frame whose translation goes, with the shootdown that ends this entry.
     /// Requires: the frame's lock is held.
     pub fn stamp_frame(self, frame: &LockedFrame<'_>) {
-        let stamp = self.next_stamp();
+        self.stamp_with(frame, self.next_stamp());
+    }
+
+    /// Stamps a page as [`Tlb::stamp_frame`] does. `stamp` is [`Tlb::next_stamp`], for loops over
+    /// pages.
+    #[inline(always)]
+    pub fn stamp_with(self, frame: &LockedFrame<'_>, stamp: Stamp) {
         if frame.stamp().is_some_and(|old| old.by() != stamp.by() && !self.is_over(old)) {
             self.widen();
         }

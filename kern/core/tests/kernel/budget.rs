@@ -7,7 +7,7 @@ use abi::membership::watch;
 use abi::{Cap, FLAG_PAGES, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target};
 use kern_base::group::Group;
 use kern_base::header::FLAG_DEAD;
-use kern_base::limits::{ENTRY_WORK, MESSAGE_PAGES_MAX, STAMPS_SETTLED};
+use kern_base::limits::{ENTRY_WORK, MESSAGE_PAGES_MAX, RAISED_MAX, STAMPS_SETTLED};
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::{CNode, DEPTH_MAX, made_at};
@@ -55,7 +55,7 @@ fn work_of(w: &mut World, op: Op, args: &[u64]) -> (u64, u64) {
 
 /// Checks that a system call takes several entries, none of which does too much.
 #[track_caller]
-fn is_bounded(w: &mut World, op: Op, args: &[u64], entries: u64) {
+pub fn is_bounded(w: &mut World, op: Op, args: &[u64], entries: u64) {
     let (taken, most) = work_of(w, op, args);
     assert!(taken >= entries, "{taken} entries, of {entries}, at most {most} points");
     assert!(most <= POINTS, "an entry has {most} points, of {taken} entries");
@@ -238,7 +238,7 @@ fn a_revoke_of_the_deepest_tree_has_bounded_entries() {
 /// A slot that leaves the tree makes few descendants less deep, and that is work, too.
 #[test]
 fn a_cnode_of_capabilities_with_copies_ends_in_bounded_entries() {
-    const EACH: u32 = 30;
+    const EACH: u32 = RAISED_MAX as u32;
     let mut w = World::unchecked(1, 64 << 20);
     let note = w.make(0, ObjType::Notification, 0);
     let (table, copies) = (w.make(0, ObjType::CNode, 201), w.make(0, ObjType::CNode, 200 * EACH as u64 + 1));
@@ -251,7 +251,7 @@ fn a_cnode_of_capabilities_with_copies_ends_in_bounded_entries() {
         }
         move_to(&mut w, from, table, 1 + n);
     }
-    is_bounded(&mut w, Op::CapDelete, &[at(table)], 20);
+    is_bounded(&mut w, Op::CapDelete, &[at(table)], 10);
 }
 
 /// The groups that a process names are looked at a single time after its tasks have ended, however

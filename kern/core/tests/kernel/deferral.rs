@@ -113,6 +113,46 @@ fn equal_priority_is_not_urgent() {
     assert!(look_at(&s).is_some());
 }
 
+/// A worse program that may map in the program's address space interrupts it seldom. One of the
+/// same priority, which may be a task of the same process, does not wait.
+#[test]
+fn a_shootdown_is_as_urgent_as_the_task_that_waits_for_it() {
+    const AT: u64 = 0x9300_0000;
+    const SPACE: Cap = Cap(18);
+    const FRAME: Cap = Cap(19);
+    for (priority, is_urgent) in [(PROGRAM - 5, false), (PROGRAM, true), (PROGRAM + 5, true)] {
+        let mut s = Scene::new(2);
+        let (program, _) = s.running(1, PROGRAM);
+        let (process, other) = s.somebody(0, priority);
+        let frame = s.w.make(0, ObjType::Frame, 12);
+        s.w.give(s.process.vspace, process, SPACE);
+        s.w.give(frame, process, FRAME);
+        s.w.run();
+        s.w.k.machine.hardware().pace = PACE;
+        for turn in 0..4 {
+            let map = |op| Regs::op(op, &[SPACE.arg(), FRAME.arg(), AT, 1]);
+            s.w.does(&other, map(Op::Map));
+            while s.w.must_restart(0) {
+                s.w.syscall(0);
+            }
+            assert_eq!(s.w.result(&other).error(), None);
+            assert!(s.w.touch(1, AT));
+            s.w.does(&other, map(Op::Unmap));
+            assert_eq!(is_interrupted(&s), is_urgent || turn == 0);
+            if is_interrupted(&s) {
+                s.w.event(1);
+            } else {
+                look(&mut s);
+            }
+            assert_eq!(look_at(&s).is_none(), is_urgent);
+            while !other.is_through() {
+                assert!(s.w.event(0) || s.w.step(0));
+            }
+            assert!(s.w.runs(1, &program) && !s.w.touch(1, AT));
+        }
+    }
+}
+
 #[test]
 fn mail_of_higher_priority_is_urgent() {
     let (mut s, _, sender) = scene(PROGRAM + 1);

@@ -1,7 +1,7 @@
 //! The attackers' side: a process with memory of its own, and authority over the lowest priority on
 //! its CPUs. Attacks run in it and have nothing else.
 
-use abi::{Cap, REG_COUNT, RegIndex};
+use abi::{Cap, REG_COUNT, RegIndex, Utcb};
 use user_rt::arch::{self, memory};
 use user_rt::cap::{CNode, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
 use user_rt::elf::Image;
@@ -231,6 +231,14 @@ impl Crowd {
     /// Returns the task that was made as this one.
     pub fn task(&self, number: u32) -> Task {
         Task::at(Cap(self.first.0 + number))
+    }
+
+    /// Returns the UTCB of the task that was made as this one.
+    pub fn utcb(&self, number: u32) -> &'static Utcb {
+        let at = CROWD_UTCBS + u64::from(self.first.0 + number) * abi::PAGE_SIZE;
+        // SAFETY: the kernel has mapped the task's UTCB there, all of whose fields are atomic words
+        // and may have any value.
+        unsafe { &*(at as *const Utcb) }
     }
 
     /// Returns how many tasks were made.

@@ -570,26 +570,58 @@ extern "C" fn lending_sender(place: u64) -> ! {
     }
 }
 
-// --- a large page where small ones were ----------------------------------------------------------
+// --- senders of pages that are killed ------------------------------------------------------------
 
-const SMALL_AT: u64 = 0xb0_0000_0000;
+const KILLED: u32 = 8;
 
-/// Maps a page of 2 MiB where 511 small pages were, and one is still.
-pub fn large_over_small(den: &mut Den) -> Result<()> {
-    let small: Frame = den.nursery.make(12 | 512 << 8)?;
-    let large: Frame = den.nursery.make(21)?;
-    own::vspace().map(&small, SMALL_AT, user_rt::cap::Access::Write)?;
-    own::vspace().unmap_pages(&small, SMALL_AT, user_rt::invoke::Pages { first: 0, count: 511 })?;
-    own_word(0).store(large.cap().0.into(), SeqCst);
-    den.start_on_all(large_mapper)
+/// Kills tasks that wait for room in a pool with 64 lent pages each, together.
+pub fn killed_senders(den: &mut Den) -> Result<()> {
+    let cpu = den.last_cpu();
+    let group: Group = den.nursery.make_group(4, 4)?;
+    let reader = den.task(cpu, sit, 0)?;
+    group.expose_task(READER, &reader.task)?;
+    let pool: EventPool = den.nursery.make(CELLS_LOG2)?;
+    let bind = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.task.arg(), POOL_AT);
+    syscall(Args { r9: 1, ..bind }).done()?;
+    for _ in 0..=CELLS {
+        let mut send = Args::plain(Op::Send, group.exposure(READER).0.0, 0, 0, 0);
+        send.info = send.info.flag(FLAG_NONBLOCK);
+        if syscall(send).done().is_err() {
+            break;
+        }
+    }
+    let frame: Frame = den.nursery.make(12 | u64::from(KILLED) * MESSAGE_PAGES_MAX << 8)?;
+    own::vspace().map_pool(&frame, PAGES_AT)?;
+    let mut senders = Crowd::new(&mut den.nursery, KILLED)?;
+    let mut memory = den.nursery.split(17, 4)?;
+    loop {
+        for number in 0..KILLED {
+            let sender = senders.add(&memory, &own::process(), cpu, true, |regs| {
+                starts_at(regs, send_again);
+                regs[RegIndex::FsBase as usize] = group.exposure(READER).0.0;
+                regs[RegIndex::Rbx as usize] = MsgInfo(0).op(Op::Send).flag(FLAG_PAGES).0;
+            })?;
+            let from = PAGES_AT + u64::from(number) * BYTES;
+            let words = PageRange::new(PageMode::Share, from, MESSAGE_PAGES_MAX).words();
+            let utcb = senders.utcb(number);
+            utcb.ranges[0].iter().zip(words).for_each(|(place, word)| place.store(word, Relaxed));
+            utcb.range_count.store(1, Relaxed);
+            sender.resume()?;
+        }
+        den.sleep(2);
+        for number in 0..KILLED {
+            senders.task(number).kill()?;
+        }
+        memory.reset()?;
+        senders.restart();
+        alive();
+    }
 }
 
-extern "C" fn large_mapper(_: u64) -> ! {
-    let large = Frame::at(Cap(own_word(0).load(SeqCst) as u32));
-    loop {
-        let mapped = own::vspace().map(&large, SMALL_AT, user_rt::cap::Access::Write);
-        alive_if(mapped.is_err_and(|refusal| refusal.error == Error::Mapped));
-    }
+/// Sends what RBX says to the target that the FS base has, for ever.
+#[unsafe(naked)]
+extern "C" fn send_again() {
+    naked_asm!("2:", "rdfsbase rdi", "mov rax, rbx", "syscall", "jmp 2b")
 }
 
 // --- pages with a reply and with the next call ---------------------------------------------------

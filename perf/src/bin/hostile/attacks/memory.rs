@@ -13,7 +13,7 @@ use user_rt::spawn::own;
 use user_rt::utcb;
 
 use crate::attackers::{Den, alive, alive_if, given_space, victims};
-use crate::victims::GIVER;
+use crate::victims::{GIVER, LENDER};
 use crate::words::own_word;
 
 /// Where attackers map into the victims' address space: each task has a page.
@@ -165,5 +165,43 @@ extern "C" fn page_copier(place: u64) -> ! {
         let _ = lender.map(&lent, LARGE, Access::Write);
         let _ = lender.unmap(&lent, LARGE);
         alive_if(done.is_ok());
+    }
+}
+
+const OWN_FRAMES: usize = 0;
+const OWN: u64 = 0xe000_0000;
+const BORROWED: u64 = 0xf000_0000;
+
+/// Asks the victims' server for pages while other tasks hold the lock of the caller's address
+/// space.
+pub fn client_space(den: &mut Den) -> Result<()> {
+    let cpus = den.cpus();
+    for (place, cpu) in (0..).zip(cpus) {
+        let frame: Frame = den.nursery.make(12 | RANGE << 8)?;
+        own_word(OWN_FRAMES + place).store(frame.cap().0.into(), SeqCst);
+        den.start(cpu, own_mapper, place as u64)?;
+        den.start(cpu, page_asker, place as u64)?;
+    }
+    Ok(())
+}
+
+extern "C" fn own_mapper(place: u64) -> ! {
+    let frame = Frame::at(Cap(own_word(OWN_FRAMES + place as usize).load(SeqCst) as u32));
+    let at = OWN + place * STRIDE;
+    loop {
+        let mapped = own::vspace().map(&frame, at, Access::Write);
+        let _ = own::vspace().unmap(&frame, at);
+        alive_if(mapped.is_ok());
+    }
+}
+
+extern "C" fn page_asker(place: u64) -> ! {
+    let server = Group::at(victims()).exposure(LENDER);
+    let at = BORROWED + place * PAGE_SIZE;
+    loop {
+        utcb::current().open_window(at, PAGE_SIZE);
+        let answered = server.call(&Message::new(1, [0; 4]));
+        let _ = own::vspace().drop_pages(Pooled::new(at, 1));
+        alive_if(answered.is_ok());
     }
 }

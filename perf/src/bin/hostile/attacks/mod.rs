@@ -8,6 +8,7 @@ mod numbers;
 mod objects;
 mod reclaim;
 mod time;
+mod vain;
 
 use user_rt::Result;
 
@@ -65,6 +66,11 @@ pub const ATTACKS: &[Attack] = &[
     attack("full-messages", deep::full_messages),
     attack("call-crowd", deep::call_crowd),
     attack("lent-deadlines", deep::lent_deadlines),
-    attack("large-over-small", deep::large_over_small),
+    attack("large-over-small", vain::large_over_small),
     attack("pages-both-ways", deep::pages_both_ways),
+    attack("large-pool", vain::large_pool),
+    attack("shared-in-vain", vain::shared_in_vain),
+    attack("killed-senders", deep::killed_senders),
+    attack("client-space", memory::client_space),
+    attack("deep-copies", reclaim::deep_copies),
 ];

@@ -6,10 +6,10 @@ use abi::{Cap, Op, PAGE_SIZE, Rights};
 use user_rt::Result;
 use user_rt::arch::fast;
 use user_rt::cap::{Access, CNode, Frame, Handle, Notification, Task, Untyped, VSpace};
-use user_rt::invoke::{copy, transfer, yield_now};
+use user_rt::invoke::{copy, copy_raw, transfer, yield_now};
 use user_rt::spawn::{Nursery, own};
 
-use crate::attackers::{Den, alive};
+use crate::attackers::{Den, alive, alive_if};
 use crate::words::own_word;
 
 /// Untypeds of frames of mappings: what one delete ends.
@@ -173,5 +173,43 @@ pub fn half_copies(den: &mut Den) -> Result<()> {
         }
         leave_half_done(den, &deleter, parent)?;
         own::cnode().revoke(original.cap())?;
+    }
+}
+
+// --- chains of copies ----------------------------------------------------------------------------
+
+/// Copies of copies, as many as the tree allows.
+const DEEP: u32 = 32;
+const CHAINS: u32 = 64;
+
+/// Deletes the first of a chain of copies, then the next one, on every CPU.
+pub fn deep_copies(den: &mut Den) -> Result<()> {
+    let note: Notification = den.nursery.make(0)?;
+    own_word(TARGET).store(note.cap().0.into(), SeqCst);
+    let cpus = den.cpus();
+    for cpu in cpus {
+        let first = den.nursery.take_slots(DEEP * CHAINS)?;
+        den.start(cpu, chain_deleter, first.0.into())?;
+    }
+    Ok(())
+}
+
+extern "C" fn chain_deleter(first: u64) -> ! {
+    let note = Cap(own_word(TARGET).load(SeqCst) as u32);
+    let slot = |chain: u32, depth: u32| Cap(first as u32 + chain * DEEP + depth);
+    loop {
+        for chain in 0..CHAINS {
+            let mut from = note;
+            for depth in 0..DEEP {
+                let to = slot(chain, depth);
+                let _ = copy_raw(from, own::cnode().slot(to), Rights::ALL, 0);
+                from = to;
+            }
+        }
+        for chain in 0..CHAINS {
+            for depth in 0..DEEP {
+                alive_if(own::cnode().delete(slot(chain, depth)).is_ok());
+            }
+        }
     }
 }
