@@ -84,7 +84,7 @@ pub enum Step {
     Torture,
     /// Short fuzz runs: histories of all CPUs checked against the model
     Fuzz,
-    /// Two short attacks of a hostile program: seen and counted
+    /// Short attacks of a hostile program: seen and counted
     Hostile,
     /// icount figures against the baseline; the functions that operations visit
     Bench,

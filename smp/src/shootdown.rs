@@ -221,7 +221,6 @@ fn ask<C: Cpus>(
 ) {
     pair.asked.store(number, Ordering::Relaxed);
     let mail = (ShootMail { by: pin.cpu(), at }, what).into();
-    // For the answer, too.
     pair.node.set_rank(rank);
     send(cpus, pin, pair.map(|pair| &pair.node), mail, at, || rank);
 }
@@ -282,6 +281,8 @@ pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
 pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> u32 {
     let node = cpus.all().block(pin, mail.by).pair(pin, mail.at).map(|pair| &pair.shoot.node);
     let rank = node.get().rank();
+    // A CPU that begins to defer its mail reads the rank of the oldest message from its node.
+    node.get().set_rank(u32::MAX);
     send(cpus, pin, node, (mail, What::Space).into(), mail.by, || u32::MAX);
     rank
 }

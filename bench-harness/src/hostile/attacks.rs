@@ -22,7 +22,7 @@ pub const ATTACKS: [Attack; 46] = [
     attack("shootdown-storm", "maps and unmaps in an address space that runs on the victims' CPU"),
     attack("grace-storm", "fills a slot and empties it, which takes a grace period each time"),
     attack("shared-words", "calls a server while another task writes all over the caller's UTCB"),
-    attack("page-shares", "shares 512 pages together, and drops them"),
+    attack("page-shares", "shares 64 pages together, and drops them"),
     attack("page-copies", "copies a page of 2 MiB, and maps one that was in a pool"),
     attack("large-frames", "makes frames of 2 MiB, which Retype clears"),
     attack("large-spaces", "makes address spaces of 256 page tables"),

@@ -242,16 +242,17 @@ fn job(wanted: &Wanted, run: &Run) -> Job {
 
 /// Attacks of the suite on two CPUs: the figures of the first two show that everything works, from
 /// the marker to the line. The others made entries too long there.
-const SAMPLE: [&str; 4] = ["notify-flood", "priority", "pages-both-ways", "pool-stall"];
+const SAMPLE: [&str; 5] = ["notify-flood", "priority", "pages-both-ways", "pool-stall", "shared-in-vain"];
 /// Attacks whose entries were too long once, or beside which a task woke too late. On one CPU,
 /// where instructions are counted exactly.
-const LONG: [&str; 9] = [
+const LONG: [&str; 10] = [
     "broadcasts",
     "deadline-chains",
     "dying-process",
     "far-slots",
     "full-messages",
     "large-over-small",
+    "large-pool",
     "lent-deadlines",
     "pages-both-ways",
     "pool-stall",

@@ -14,6 +14,7 @@ use abi::{Error, MSG_UTCB_WORDS, ObjType};
 use smp::cpu::Pin;
 use smp::door::{AtomicLink, Cleared, Ptr, Ref, Table};
 use smp::events::{Reserved, Shown};
+use smp::shootdown::Stamp;
 
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
@@ -64,6 +65,9 @@ pub struct Placement {
     pub mapped: Cell<u64>,
     /// Why not all of them could be mapped: an error and its detail. Then they are unmapped again.
     pub refused: Cell<Option<(Error, u64)>>,
+    /// The last shootdown of pages that were unmapped: until it is over, CPUs may have translations
+    /// of them for the process that had the pool.
+    pub flushed_by: Cell<Option<Stamp>>,
 }
 
 impl Placement {

@@ -1,8 +1,8 @@
 //! When a CPU that runs a program looks into its mailbox.
 //!
 //! Mail interrupts the program. Mail is *urgent* if it lets a task of higher priority run, if it
-//! was sent for a task that outranks the program ([`crate::outbox::mail`]), or if it changes the
-//! program's own address space. If no mail was urgent, its senders may be about to send more. So
+//! was sent for a task that outranks the program ([`crate::outbox::mail`]), or if it is a shootdown
+//! for an equal. If no mail was urgent, its senders may be about to send more. So
 //! the CPU then *defers* its mail ([`smp::mailbox`]): for a while no push of mail up to the
 //! program's rank interrupts it. It sets its timer, and looks when that fires. So however much
 //! other CPUs send for tasks of low priority, the program keeps nearly all of its CPU:

@@ -21,7 +21,6 @@ use kern_base::events::{EventPool, Placement};
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::POOL_PAGE_WORK;
 use kern_base::machine::{Access, Machine};
-use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::slot::Place;
 use kern_base::task::Task;
@@ -97,7 +96,7 @@ impl<'k, M: Machine> Events<'k, M> {
     fn give_pool(self, me: OpenTask<'k>, pool: Ref<'k, EventPool>, home: Home<'k>, bits: u64) -> Result<()> {
         let place = pool.get().placement.lock(self.cpu, &pool.get().header);
         refuse_if(!pool.get().process.is_null(), Error::InUse)?;
-        self.begin_place(pool, &place, home)?;
+        self.begin_place(me, pool, &place, home)?;
         let process = home.process.get();
         // The task that ends the pool or the process unmaps the pages, and nobody maps more.
         let headers = [&process.header, &pool.get().header];
@@ -121,7 +120,13 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Notes where a pool is being mapped, unless it is half mapped there already. What is mapped
     /// elsewhere is unmapped first, and so is what could not be mapped completely.
     /// Errors: why it could not be mapped, to the task that comes for the same place again.
-    fn begin_place(self, pool: Ref<'k, EventPool>, place: &Placement, home: Home<'k>) -> Result<()> {
+    fn begin_place(
+        self,
+        me: OpenTask<'k>,
+        pool: Ref<'k, EventPool>,
+        place: &Placement,
+        home: Home<'k>,
+    ) -> Result<()> {
         if let Some(process) = place.process.get(self.pin()) {
             let is_same = process == home.process && place.address.get() == home.address;
             let refused = place.refused.get();
@@ -136,6 +141,11 @@ impl<'k, M: Machine> Events<'k, M> {
         // A CPU that has found the pool through its former process may still put an event there.
         let parted = pool.get().parted.load(Relaxed);
         refuse_if(!self.k.cpus.epoch.is_reusable(parted), Refusal::Restart { epoch: parted + 2 })?;
+        // And a CPU that runs tasks of that process may still reach the pool's pages.
+        if let Some(stamp) = place.flushed_by.get() {
+            self.tlb().wait_over(me, stamp)?;
+            place.flushed_by.set(None);
+        }
         refuse_if(!home.process.get().placed_pool.claim(pool), Error::InUse)?;
         place.begin(home.process, home.address);
         fence(SeqCst);
@@ -179,19 +189,15 @@ impl<'k, M: Machine> Events<'k, M> {
         place.mapped.set(place.mapped.get() - pages);
         // A process loses its address space after its pool.
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
-            self.unmap_pool(vspace, place.end(), pages);
+            let _guard = vspace.get().lock(self.cpu);
+            let stamp = self.mem().unmap_plain(vspace, place.end(), pages);
+            place.flushed_by.set(stamp.or(place.flushed_by.get()));
         }
         refuse_if(place.mapped.get() != 0, Refusal::More)?;
         debug_assert!(process.get().placed_pool.is(pool), "a pool's place is its process's");
         process.get().placed_pool.set(None);
         place.end_here();
         Ok(())
-    }
-
-    /// Unmaps pages of a pool.
-    fn unmap_pool(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) {
-        let _guard = vspace.get().lock(self.cpu);
-        self.mem().unmap_plain(vspace, address, pages);
     }
 
     /// Separates a pool from its process, and unmaps its pages. No event transfers capabilities or

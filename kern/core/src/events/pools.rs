@@ -310,10 +310,11 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Refuses the senders that wait at `task` for room, if it does not read its process's pool any
     /// more. Called after a revoke of the task's capabilities, perhaps including the pool's reader
-    /// capability: then no CPU would find the task through the pool.
+    /// capability: then no CPU would find the task through the pool. The pool may have been parted
+    /// from the process since.
     pub fn may_read_no_more(self, task: Ref<'k, Task>) {
         let pool = task.get().owner(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
-        if pool.is_some_and(|pool| self.reader_of(pool).is_none()) {
+        if pool.is_none_or(|pool| self.reader_of(pool).is_none()) {
             self.outbox().raise_control(task, ctl::ROOM);
         }
     }

@@ -48,8 +48,10 @@ impl<'k, M: Machine> Life<'k, M> {
         )?;
         self.end_tasks(me, process)?;
         self.groups().leave_groups(process, None, false)?;
+        // Before the look at all slots, which would begin again in each entry after it.
+        self.take_pool(process)?;
         self.withdraw_tasks(me, process)?;
-        self.take_spaces(process)?;
+        self.take_spaces(process);
         Ok(Answer::DONE)
     }
 

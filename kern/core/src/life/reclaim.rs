@@ -41,8 +41,9 @@ use crate::tlb::mark::Mark;
 use crate::work::LOOK_WORK;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
-/// Work of the delete of a leaf of a tree, without the steps of the search for it.
-const LEAF_WORK: u64 = DELETE_WORK + LOOK_WORK;
+/// Work of the delete of a leaf of a tree, without the steps of the search for it. The lock of the
+/// root is taken each time, and other CPUs may want it, too.
+const LEAF_WORK: u64 = DELETE_WORK + 3 * LOOK_WORK;
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].
@@ -308,10 +309,10 @@ impl<'k, M: Machine> Life<'k, M> {
             // The CPU that binds the pool claims the reader's slot and then looks for the mark.
             fence(SeqCst);
             let reader = pool.get().reader.word.load(self.pin());
-            refuse_if(
-                reader.object_type() != 0 || is_claimed(reader) || !pool.get().process.is_null(),
-                Refusal::More,
-            )?;
+            // A CPU that places the pool notes that under its lock, and then looks for the mark.
+            let place = pool.get().placement.try_lock(self.cpu);
+            let is_placed = place.is_none_or(|place| !place.process.is_null());
+            refuse_if(reader.object_type() != 0 || is_claimed(reader) || is_placed, Refusal::More)?;
         }
         match word.get::<Group>() {
             Some(group) if !is_emptied(group.get()) => Err(Refusal::More),
@@ -419,7 +420,9 @@ impl<'k, M: Machine> Life<'k, M> {
         refuse_if(process == me.process(self.pin()), Error::InUse)?;
         self.end_tasks(me, process)?;
         self.groups().leave_groups(process, None, false)?;
-        self.take_spaces(process)
+        self.take_pool(process)?;
+        self.take_spaces(process);
+        Ok(())
     }
 
     /// Ends the tasks of a process, which is not the caller's, and marks it so that it gets no
@@ -450,12 +453,15 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Detaches the event pool, the CSpace and the address space from a process.
+    /// Detaches the event pool from a process, which is dying and so gets no other.
     /// Errors: [`Refusal::More`] when pages of the pool are left.
-    pub fn take_spaces(self, process: Ref<'k, Process>) -> Result<()> {
-        if let Some(pool) = process.get().placed_pool.get(self.pin()) {
-            self.events().part_pool(pool, Some(process))?;
-        }
+    pub fn take_pool(self, process: Ref<'k, Process>) -> Result<()> {
+        let pool = process.get().placed_pool.get(self.pin());
+        pool.map_or(Ok(()), |pool| self.events().part_pool(pool, Some(process)))
+    }
+
+    /// Detaches the CSpace and the address space from a process, which has no event pool any more.
+    pub fn take_spaces(self, process: Ref<'k, Process>) {
         let _spaces = self.caps().lock_bindings();
         process.get().withdraw_cspace();
         self.caps().part_tables(process);
@@ -463,7 +469,6 @@ impl<'k, M: Machine> Life<'k, M> {
             process.get().vspace.set(None);
             vspace.get().process.set(None);
         }
-        Ok(())
     }
 
     /// Ends the process of an address space, then its mappings.

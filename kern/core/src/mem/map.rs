@@ -492,8 +492,9 @@ impl<'k, M: Machine> Mem<'k, M> {
 
     /// Unmaps `pages` pages of a UTCB or an event pool, which the kernel maps for a process, from
     /// `address` on. No task waits until CPUs have flushed them.
+    /// Returns: the stamp of the shootdown, if there must be one.
     /// Requires: the lock of the space is held.
-    pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) {
+    pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) -> Option<Stamp> {
         let mut stale = false;
         for address in (0..pages).map(|number| address + number * PAGE_SIZE) {
             if let Some(spot) =
@@ -502,9 +503,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 stale |= self.clear(spot, address);
             }
         }
-        if stale {
-            self.tlb().shoot_space(vspace);
-        }
+        stale.then(|| self.tlb().shoot_space(vspace))
     }
 
     // --- what ends -------------------------------------------------------------------------------

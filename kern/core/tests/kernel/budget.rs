@@ -30,7 +30,7 @@ const PLACE: u64 = 0x1_0000_0000;
 
 /// Makes a system call and counts the points of each of its entries. Returns how many entries the
 /// call took, and the most points of one.
-fn work_of(w: &mut World, op: Op, args: &[u64]) -> (u64, u64) {
+pub fn work_of(w: &mut World, op: Op, args: &[u64]) -> (u64, u64) {
     let points = Cell::new(0);
     let mut count = |_| points.set(points.get() + 1);
     let (mut entries, mut most) = (0, 0);
