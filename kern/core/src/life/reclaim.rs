@@ -43,7 +43,7 @@ use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
 
 /// Work of the delete of a leaf of a tree, without the steps of the search for it. The lock of the
 /// root is taken each time, and other CPUs may want it, too.
-const LEAF_WORK: u64 = DELETE_WORK + 3 * LOOK_WORK;
+pub const LEAF_WORK: u64 = DELETE_WORK + 3 * LOOK_WORK;
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].

@@ -2,8 +2,9 @@
 //! that memory, or have given up doing so.
 
 use abi::{Cap, Error, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
-use kern_base::limits::{DELETE_WORK, ENTRY_WORK, LOCK_WORK, MAPPED_MAX, MESSAGE_PAGES_MAX};
+use kern_base::limits::{ENTRY_WORK, LOCK_WORK, MAPPED_MAX, MESSAGE_PAGES_MAX};
 use kern_base::memory::Frame;
+use kern_core::life::reclaim::LEAF_WORK;
 use kern_core::work::LOOK_WORK;
 
 use crate::scene::Scene;
@@ -19,13 +20,12 @@ const ENTRIES: usize = 4;
 const PASS: u64 = (1 << (MEMORY_LOG2 - 12)) / SWEEP_STEPS + 1;
 /// Pages at which one entry looks, at least: as many stretches as its work suffices for, after the
 /// look for capabilities to revoke.
-const SWEEP_STEPS: u64 =
-    (ENTRY_WORK - DELETE_WORK - LOOK_WORK) / LOCK_WORK * LOCK_WORK.div_ceil(2 * LOOK_WORK);
+const SWEEP_STEPS: u64 = (ENTRY_WORK - LEAF_WORK) / LOCK_WORK * LOCK_WORK.div_ceil(2 * LOOK_WORK);
 /// Places of a page, of which two entries find some, and not all.
 const VIEWS: u64 = if 2 * SWEEP_STEPS < MAPPED_MAX { 2 * SWEEP_STEPS + 1 } else { MAPPED_MAX - 1 };
 
 /// The entry in which a sweep has found the first page.
-const FINDS: usize = if cfg!(feature = "small-limits") { 3 } else { 2 };
+const FINDS: usize = if cfg!(feature = "small-limits") { 4 } else { 2 };
 
 /// Some memory, and a space into whose pool pages of it come.
 struct Memory {
