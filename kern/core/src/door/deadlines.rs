@@ -63,30 +63,36 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.
+    /// Together with a task that outranks the program, only equals of that task wake: the others
+    /// have time until it stops.
     fn expire_deadlines(self, now: u64) {
         let lowest = self.time().lowest_above();
-        while self.expire_one(now, lowest..PRIORITIES) {}
-        let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
-        let _ = (0..PROGRAM_WAKES).all(|_| self.expire_one(now, awake.min(lowest)..lowest));
+        let mut best = None;
+        while let Some(woken) = self.expire_one(now, best.unwrap_or(lowest)..PRIORITIES) {
+            best = Some(woken);
+        }
+        if best.is_none() {
+            let awake = if now < self.sched.expire_at.get() { self.sched.resting.get() as usize } else { 0 };
+            let _ = (0..PROGRAM_WAKES).all(|_| self.expire_one(now, awake.min(lowest)..lowest).is_some());
+        }
         self.sched.works_for.set(0);
     }
 
     /// Ends the wait of one task, if a deadline of these priorities has passed and the entry has
-    /// work left. Returns whether it did. An entry of the timer begins with this, so it ends one
-    /// wait at least.
-    fn expire_one(self, now: u64, priorities: Range<usize>) -> bool {
+    /// work left. Returns its priority. An entry of the timer begins with this, so it ends one wait
+    /// at least.
+    fn expire_one(self, now: u64, priorities: Range<usize>) -> Option<usize> {
         if !self.has_work(WAKE_WORK) {
-            return false;
+            return None;
         }
-        let expired = self.sched.deadlines.pop_expired(self.pin(), now, priorities);
-        let Some((task, priority)) = expired else { return false };
+        let (task, priority) = self.sched.deadlines.pop_expired(self.pin(), now, priorities)?;
         // Not for the running task.
         self.sched.works_for.set(rank_of(priority, false));
         self.note_work(WAKE_WORK);
         if let Some(task) = self.open(task) {
             self.life().fail_wait(task, Error::Timeout);
         }
-        true
+        Some(usize::from(priority))
     }
 
     /// Decides when this CPU looks after the next deadlines. `better` says that a better task runs

@@ -59,6 +59,18 @@ fn all_passed() -> (Scene, Vec<Tcb>, Tcb, Tcb) {
     (s, low, high, program)
 }
 
+/// A task that wakes does not wait for tasks that outrank the program and not this task.
+#[test]
+fn only_equals_wake_together_with_a_better_task() {
+    let (mut s, middle, high, _, end) = scene_of(|_| PROGRAM + 50, HIGH);
+    s.w.advance(end - s.w.now());
+    assert!(s.w.event(0));
+    assert!(s.w.runs(0, &high) && is_over(&high) && over(&middle) == 0);
+    s.w.does(&high, Regs::op(Op::Recv, &[]));
+    while s.w.event(0) {}
+    assert!(over(&middle) > 0, "they wake before the program goes on");
+}
+
 /// Lets time pass until the timer of CPU 0 fires, and lets it fire. Returns the ticks inside of the
 /// kernel.
 fn fire(s: &mut Scene) -> u64 {
