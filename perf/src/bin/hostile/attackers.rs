@@ -1,9 +1,9 @@
 //! The attackers' side: a process with memory of its own, and authority over the lowest priority on
 //! its CPUs. Attacks run in it and have nothing else.
 
-use abi::{Cap, REG_COUNT, RegIndex, Utcb};
-use user_rt::arch::{self, memory};
-use user_rt::cap::{CNode, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
+use abi::{Cap, FLAG_NONBLOCK, Op, REG_COUNT, RegIndex, Target, Utcb};
+use user_rt::arch::{self, Args, memory, syscall};
+use user_rt::cap::{CNode, EventPool, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
 use user_rt::elf::Image;
 use user_rt::invoke::start_regs;
 use user_rt::layout::{FREE_SLOTS, slot};
@@ -64,6 +64,19 @@ pub fn alive_if(is_done: bool) {
     if is_done {
         alive();
     }
+}
+
+/// Binds a pool to the own process, at an address.
+pub fn bind_pool(pool: &EventPool, reader: &Task, at: u64) -> Result<()> {
+    let args = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.arg(), at);
+    syscall(Args { r9: 1, ..args }).done()
+}
+
+/// Sends events to the reader of a pool until the pool is full.
+pub fn fill_pool(reader: Target) {
+    let mut send = Args::plain(Op::Send, reader.0, 0, 0, 0);
+    send.info = send.info.flag(FLAG_NONBLOCK);
+    while syscall(send).done().is_ok() {}
 }
 
 /// Receives for ever, and answers nobody.

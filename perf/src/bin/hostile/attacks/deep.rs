@@ -7,9 +7,8 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use abi::events::{EventControl, Progress, Window};
 use abi::{
-    Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, GRANTS_MAX, Listening,
-    MESSAGE_PAGES_MAX, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange, RANGES_MAX, RegIndex, Rights, Target,
-    pages_max,
+    Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_PAGES, GRANTS_MAX, Listening, MESSAGE_PAGES_MAX, MsgInfo, Op,
+    PAGE_SIZE, PageMode, PageRange, RANGES_MAX, RegIndex, Rights, Target, pages_max,
 };
 use user_rt::arch::{self, Args, fast, memory, syscall};
 use user_rt::cap::{
@@ -24,7 +23,9 @@ use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, own, p
 use user_rt::{Result, boot, utcb};
 
 use super::calls::link;
-use crate::attackers::{ATTACKER_PRIORITY, Crowd, Den, alive, alive_if, given_task, sit, starts_at, victims};
+use crate::attackers::{
+    ATTACKER_PRIORITY, Crowd, Den, alive, alive_if, bind_pool, fill_pool, given_task, sit, starts_at, victims,
+};
 use crate::lab::VICTIM_CPU;
 use crate::victims::LENDER;
 use crate::words::own_word;
@@ -430,17 +431,10 @@ pub fn full_messages(den: &mut Den) -> Result<()> {
     let table: CNode = den.nursery.make(u64::from(TABLE_SLOTS) + 1)?;
     own_word(SLOTS).store(own::process().grow(&table)?.0.into(), SeqCst);
     let pool: EventPool = den.nursery.make(CELLS_LOG2)?;
-    let bind = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.arg(), POOL_AT);
-    syscall(Args { r9: 1, ..bind }).done()?;
+    bind_pool(&pool, &reader, POOL_AT)?;
     own_word(POOL).store(pool.cap().0.into(), SeqCst);
     pool_control().window.store(Window { address: WINDOW_AT, pages: 4096 }.word(), SeqCst);
-    for _ in 0..CELLS {
-        let mut send = Args::plain(Op::Send, group.exposure(READER).0.0, 0, 0, 0);
-        send.info = send.info.flag(FLAG_NONBLOCK);
-        if syscall(send).done().is_err() {
-            break;
-        }
-    }
+    fill_pool(group.exposure(READER).0);
     den.start(den.last_cpu(), full_sender, 0)?;
     den.sleep(20);
     den.start(den.last_cpu(), full_teaser, 0)
@@ -529,15 +523,8 @@ pub fn lent_deadlines(den: &mut Den) -> Result<()> {
     let reader = den.task(cpu, sit, 0)?;
     group.expose_task(READER, &reader.task)?;
     let pool: EventPool = den.nursery.make(CELLS_LOG2)?;
-    let bind = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.task.arg(), POOL_AT);
-    syscall(Args { r9: 1, ..bind }).done()?;
-    for _ in 0..=CELLS {
-        let mut send = Args::plain(Op::Send, group.exposure(READER).0.0, 0, 0, 0);
-        send.info = send.info.flag(FLAG_NONBLOCK);
-        if syscall(send).done().is_err() {
-            break;
-        }
-    }
+    bind_pool(&pool, &reader.task, POOL_AT)?;
+    fill_pool(group.exposure(READER).0);
     for place in 0..LENDERS {
         let frame: Frame = den.nursery.make(12 | MESSAGE_PAGES_MAX << 8)?;
         own::vspace().map_pool(&frame, PAGES_AT + u64::from(place) * MESSAGE_PAGES_MAX * PAGE_SIZE)?;
@@ -581,15 +568,8 @@ pub fn killed_senders(den: &mut Den) -> Result<()> {
     let reader = den.task(cpu, sit, 0)?;
     group.expose_task(READER, &reader.task)?;
     let pool: EventPool = den.nursery.make(CELLS_LOG2)?;
-    let bind = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.task.arg(), POOL_AT);
-    syscall(Args { r9: 1, ..bind }).done()?;
-    for _ in 0..=CELLS {
-        let mut send = Args::plain(Op::Send, group.exposure(READER).0.0, 0, 0, 0);
-        send.info = send.info.flag(FLAG_NONBLOCK);
-        if syscall(send).done().is_err() {
-            break;
-        }
-    }
+    bind_pool(&pool, &reader.task, POOL_AT)?;
+    fill_pool(group.exposure(READER).0);
     let frame: Frame = den.nursery.make(12 | u64::from(KILLED) * MESSAGE_PAGES_MAX << 8)?;
     own::vspace().map_pool(&frame, PAGES_AT)?;
     let mut senders = Crowd::new(&mut den.nursery, KILLED)?;

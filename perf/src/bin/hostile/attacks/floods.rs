@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use abi::events::{EventControl, Window};
-use abi::{Cap, FLAG_NONBLOCK, FLAG_PAGES, MESSAGE_PAGES_MAX, MsgInfo, Op, PageMode, PageRange, Rights};
+use abi::{Cap, FLAG_PAGES, MESSAGE_PAGES_MAX, MsgInfo, Op, PageMode, PageRange, Rights};
 use user_rt::Result;
 use user_rt::arch::{self, Args, fast, syscall};
 use user_rt::cap::{EventPool, Frame, Group, Handle, Notification, Reply};
@@ -11,7 +11,7 @@ use user_rt::invoke::Pins;
 use user_rt::spawn::own;
 use user_rt::utcb;
 
-use crate::attackers::{Den, alive, alive_if, given_note, given_task, with_memory};
+use crate::attackers::{Den, alive, alive_if, bind_pool, fill_pool, given_note, given_task, with_memory};
 use crate::lab::GIVEN;
 use crate::words::own_word;
 
@@ -153,18 +153,11 @@ pub fn pool(den: &mut Den) -> Result<()> {
     let frame: Frame = den.nursery.make(12 | MESSAGE_PAGES_MAX << 8)?;
     own::vspace().map_pool(&frame, PAGES_AT)?;
     let pool: EventPool = den.nursery.make(CELLS_LOG2)?;
-    let bind = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.arg(), POOL_AT);
-    syscall(Args { r9: 1, ..bind }).done()?;
+    bind_pool(&pool, &reader, POOL_AT)?;
     own_word(POOL).store(pool.cap().0.into(), SeqCst);
     let window = Window { address: WINDOW_AT, pages: 4096 };
     control().window.store(window.word(), SeqCst);
-    for _ in 0..CELLS {
-        let mut send = Args::plain(Op::Send, group.exposure(READER).0.0, 0, 0, 0);
-        send.info = send.info.flag(FLAG_NONBLOCK);
-        if syscall(send).done().is_err() {
-            break;
-        }
-    }
+    fill_pool(group.exposure(READER).0);
     den.start(den.last_cpu(), waiting_sender, 0)?;
     den.sleep(20);
     den.start(den.last_cpu(), teaser, 0)

@@ -3,16 +3,15 @@
 use core::sync::atomic::Ordering::SeqCst;
 
 use abi::events::pool_pages;
-use abi::{Cap, Error, MESSAGE_PAGES_MAX, Op, PAGE_SIZE, PageMode, PageRange};
-use user_rt::arch::{Args, syscall};
-use user_rt::cap::{Access, EventPool, Frame, Group, Handle};
+use abi::{Cap, Error, MESSAGE_PAGES_MAX, PAGE_SIZE, PageMode, PageRange};
+use user_rt::cap::{Access, EventPool, Frame, Group, Handle, Task};
 use user_rt::invoke::{Pages, Pins};
 use user_rt::ipc::{self, Message};
 use user_rt::pages::Pooled;
 use user_rt::spawn::own;
 use user_rt::{Result, utcb};
 
-use crate::attackers::{Den, alive_if, memory_and_slot, sit, with_memory};
+use crate::attackers::{Den, alive_if, bind_pool, memory_and_slot, sit, with_memory};
 use crate::words::own_word;
 
 // --- a large page where small ones were ----------------------------------------------------------
@@ -58,11 +57,8 @@ pub fn large_pool(den: &mut Den) -> Result<()> {
 
 extern "C" fn pool_binder(argument: u64) -> ! {
     let (memory, slot) = with_memory(argument);
-    let (pool, reader) = (EventPool::at(slot), Cap(own_word(0).load(SeqCst) as u32));
-    let bind = |address| {
-        let args = Args::plain(Op::PoolBind, pool.arg(), own::process().arg(), reader.arg(), address);
-        syscall(Args { r9: 1, ..args }).done()
-    };
+    let (pool, reader) = (EventPool::at(slot), Task::at(Cap(own_word(0).load(SeqCst) as u32)));
+    let bind = |at| bind_pool(&pool, &reader, at);
     loop {
         let made = memory.retype::<EventPool>(CELLS_LOG2.into(), own::cnode().slot(slot), 1);
         let refused = bind(TOO_SHORT).is_err_and(|refusal| refusal.error == Error::Mapped);
