@@ -51,7 +51,9 @@ impl<'k, M: Machine> Life<'k, M> {
         self.begin_zombies(me);
         let place = self.caps().find_slot::<{ Op::CapDelete as u8 }, 0>(me.process(self.pin()), at)?;
         let word = place.slot.get().word.load(self.pin());
-        if self.goes_on_with(me, header_of(word).map(Header::identity)) {
+        let object = header_of(word);
+        // A slot that was empty then may be full now. The delete begins with what it was then.
+        if self.goes_on_with(me, object.map(Header::identity)) && object.is_some() {
             let emptied = self.empty_slot(me, place.slot, Pins::Hold)?;
             if emptied == Emptied::Now && self.security().is_told() {
                 self.audit_take(me, place.table, word);

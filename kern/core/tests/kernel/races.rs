@@ -8,6 +8,7 @@ use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::memory::Frame;
+use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
@@ -478,5 +479,22 @@ fn what_was_sent_to_a_process_does_not_come_to_the_next_one_with_its_pool() {
     at_every_point(begin, others, |w, (next, pool, _, begun, found), outcome| {
         assert!(found.is_none_or(|found| found == position(w, pool)), "{outcome:?}");
         assert!(!begun || has_pool(w, next, pool), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_delete_of_an_empty_slot_does_not_begin_to_end_what_comes_into_it() {
+    let begin = |w: &mut World| {
+        let slot = w.slot();
+        (Regs::op(Op::CapDelete, &[at(slot)]), slot)
+    };
+    let others = |w: &mut World, slot: &mut Cap| {
+        let notification = Target::new(abi::INIT_UNTYPED, ObjType::Notification as u32);
+        let _ = does(w, 1, Regs::op(Op::Retype, &[notification.0, 0, at(*slot), 1]));
+    };
+    at_every_point(begin, others, |w, slot, outcome| {
+        assert_eq!(outcome, None);
+        let there = w.object::<Notification>(slot);
+        assert!(there.is_none_or(|there| !there.get().header.has_flag(FLAG_DYING)), "half ended");
     });
 }

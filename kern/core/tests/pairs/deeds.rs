@@ -231,6 +231,11 @@ fn make(c: &Cast, n: usize, from: Cap, what: ObjType, size: u64) -> Regs {
     op(Op::Retype, &[Target::new(from, what as u32).0, size, at(c.empty[n]), 1])
 }
 
+/// Names the slot that the operation after this one fills, if it fills one.
+fn of_next(c: &Cast, n: usize, what: Op) -> Regs {
+    op(what, &[at(c.empty[(n + 1) % c.empty.len()])])
+}
+
 fn copy(from: Cap, to: u64) -> Regs {
     op(Op::CapCopy, &[from.arg(), to, ALL, 0])
 }
@@ -314,6 +319,8 @@ const MEMORY: &[Deed] = &[
     hand("UntypedReset child", &[Role::Child, Role::Memory, Role::ClientSpace, Role::ServerSpace], |c, _| {
         op(Op::UntypedReset, &[c.child.arg(), 0])
     }),
+    hand("CapDelete empty", &[Role::Memory, Role::Bell, Role::Parcel], |c, n| of_next(c, n, Op::CapDelete)),
+    hand("CapRevoke empty", &[Role::Memory, Role::Bell, Role::Parcel], |c, n| of_next(c, n, Op::CapRevoke)),
     hand("Retype Notification", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::Notification, 0)),
     hand("Retype Frame", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::Frame, 12 | 2 << 8)),
     hand("Retype Untyped", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::Untyped, 13)),
