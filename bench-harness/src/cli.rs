@@ -192,7 +192,8 @@ struct RunArgs {
     /// Let the TCG plugin count and write this file
     #[arg(long, value_name = "FILE")]
     counted: Option<PathBuf>,
-    /// Print how long interrupts were off, by operation, and write that to this file as JSON
+    /// Print how long interrupts were off, by operation, and write that to this file as JSON; more
+    /// than 10,000 instructions are an error
     #[arg(long, value_name = "FILE", conflicts_with_all = ["counted", "print"])]
     stretches: Option<PathBuf>,
     /// Print QEMU's command line instead of starting it

@@ -45,7 +45,8 @@ pub struct Wanted {
     /// Build of the kernel (default: chaos under icount, else dump)
     #[arg(long)]
     pub variant: Option<String>,
-    /// Print how long interrupts were off, by operation, and write that to this file as JSON
+    /// Print how long interrupts were off, by operation, and write that to this file as JSON; more
+    /// than 10,000 instructions are an error
     #[arg(long, value_name = "FILE")]
     pub stretches: Option<PathBuf>,
 }

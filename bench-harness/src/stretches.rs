@@ -17,6 +17,7 @@ use crate::files;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
 use crate::session::{Event, Session};
+use crate::trouble::Trouble;
 
 /// The plugin's names of the symbols, and the kernel's.
 const SYMBOLS: [(&str, &str, bool); 3] =
@@ -28,6 +29,11 @@ const HANDLERS: [(u16, &str); 6] =
 const INTERRUPTS: [(u16, &str); 4] =
     [(0x21, "timer interrupt"), (0x20, "mail interrupt"), (0x22, "APIC error"), (0xff, "spurious interrupt")];
 const FIRST_INTERRUPT: u16 = 0x20;
+/// The most instructions that an entry into the kernel may take, whatever programs prepare.
+pub const LONGEST_OFF: u64 = 10_000;
+/// The operation that only test builds have. It writes down the whole kernel, however long that
+/// takes.
+const OF_TEST_BUILDS: &str = "MachineDump";
 
 /// What the plugin wrote about a run.
 #[derive(Deserialize, Clone, Debug)]
@@ -247,12 +253,26 @@ impl Collector {
     }
 
     /// Prints the table, and writes it as JSON.
+    /// Errors: an operation kept interrupts off for too long.
     pub fn finish(&self) -> Result<()> {
         let Some(output) = &self.output else { return Ok(()) };
         let rows = self.table.rows();
         print!("{}", render(&rows));
-        files::write(output, to_json(&rows)?)
+        files::write(output, to_json(&rows)?)?;
+        Ok(check(&rows)?)
     }
+}
+
+/// Checks that no operation of an ordinary build kept interrupts off for longer than
+/// [`LONGEST_OFF`].
+fn check(rows: &[Stretches]) -> std::result::Result<(), Trouble> {
+    let is_long = |row: &&Stretches| row.longest > LONGEST_OFF && row.operation != OF_TEST_BUILDS;
+    let Some(row) = rows.iter().find(is_long) else { return Ok(()) };
+    let Stretches { operation, longest, .. } = row;
+    Err(Trouble::CheckFailed(format!(
+        "an entry into the kernel, {operation}, took {longest} instructions, and {LONGEST_OFF} are allowed: \
+         `docs/src/stretches.md` says what was met before"
+    )))
 }
 
 /// Writes the table as JSON.
@@ -288,6 +308,19 @@ mod tests {
         let map = &rows[0];
         assert_eq!((map.longest, map.entries, map.total, map.spun), (500, 7, 1700, 6));
         assert_eq!(watched().cpus[0].windows[0].late_max, 340);
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_is_named_but_not_one_of_test_builds() {
+        let row = |operation: &str, longest| Stretches {
+            operation: operation.to_owned(),
+            longest,
+            ..Stretches::default()
+        };
+        let fine = [row(OF_TEST_BUILDS, LONGEST_OFF + 1), row("Map", LONGEST_OFF)];
+        assert!(check(&fine).is_ok());
+        let text = check(&[row("Unmap", LONGEST_OFF + 1)]).expect_err("too long").to_string();
+        assert!(text.contains("Unmap, took 10001 instructions"), "{text}");
     }
 
     #[test]

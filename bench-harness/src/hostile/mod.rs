@@ -23,7 +23,7 @@ use crate::files;
 use crate::lab::{Job, Lab};
 use crate::lanes;
 use crate::machine::Mode;
-use crate::stretches::{self, Stretches};
+use crate::stretches::{self, LONGEST_OFF, Stretches};
 use crate::testsum::Tally;
 use crate::trouble::Trouble;
 
@@ -37,8 +37,6 @@ const CPUS_MAX: i64 = 64;
 const LIMIT: Duration = Duration::from_secs(300);
 const LIMIT_OF_A_SECOND: u32 = 120;
 
-/// The most instructions that an entry into the kernel may take, whatever attackers prepare.
-const LONGEST_OFF: u64 = 10_000;
 /// The most instructions that a task of priority 200 may wake late beside attackers of its own CPU.
 const LATEST: u64 = 10_000;
 

@@ -353,7 +353,7 @@ impl<'k, M: Machine> Mem<'k, M> {
                 if self.sweep_page(Phys(base.0 + number * PAGE_SIZE), &mut begun) {
                     left -= shoot;
                 } else {
-                    left -= 2 * LOOK_WORK as i64;
+                    left -= 3 * LOOK_WORK as i64;
                     number += 1;
                 }
             }

@@ -20,7 +20,7 @@ const ENTRIES: usize = 4;
 const PASS: u64 = (1 << (MEMORY_LOG2 - 12)) / SWEEP_STEPS + 1;
 /// Pages at which one entry looks, at least: as many stretches as its work suffices for, after the
 /// look for capabilities to revoke.
-const SWEEP_STEPS: u64 = (ENTRY_WORK - LEAF_WORK) / LOCK_WORK * LOCK_WORK.div_ceil(2 * LOOK_WORK);
+const SWEEP_STEPS: u64 = (ENTRY_WORK - LEAF_WORK) / LOCK_WORK * LOCK_WORK.div_ceil(3 * LOOK_WORK);
 /// Places of a page, of which two entries find some, and not all.
 const VIEWS: u64 = if 2 * SWEEP_STEPS < MAPPED_MAX { 2 * SWEEP_STEPS + 1 } else { MAPPED_MAX - 1 };
 
