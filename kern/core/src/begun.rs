@@ -1,5 +1,5 @@
-//! System calls that take several entries: those that end objects (delete, revoke, reset, kill),
-//! and the reply to a kept call.
+//! System calls that take several entries: those that end objects (delete, revoke, reset, kill,
+//! withdraw), that give a process a label, and the reply to a kept call.
 //!
 //! Each entry finds the capability by the number of its slot. Between two entries another task may
 //! empty the slot and fill it again. The caller did not ask to end the slot's new contents. So from
@@ -45,7 +45,7 @@ pub fn mark_first(hot: &TaskHot) {
 /// Returns whether the system call began with `value`, which its first entry stored in the register
 /// `kept`. The first entry stores it and returns true.
 #[inline(always)]
-fn began_with(hot: &TaskHot, kept: &Cell<u64>, value: u64) -> bool {
+pub fn began_with(hot: &TaskHot, kept: &Cell<u64>, value: u64) -> bool {
     if is_again(hot) {
         return kept.get() == value;
     }
@@ -61,6 +61,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// the call does not take the fast path, which would not check this.
     pub fn goes_on_with(self, me: OpenTask<'k>, identity: Option<u64>) -> bool {
         began_with(me.part(), &me.regs.rdx, identity.unwrap_or(NOTHING))
+    }
+
+    /// Returns whether a restarted system call still finds `one` object in the `other` with which it
+    /// began, as [`goes_on_with`](Cx::goes_on_with) does for one object. The first entry notes both.
+    pub fn goes_on_with_both(self, me: OpenTask<'k>, one: Option<u64>, other: u64) -> bool {
+        let is_again = is_again(me.part());
+        if !is_again {
+            me.regs.rsi.set(other);
+        }
+        self.goes_on_with(me, one) && me.regs.rsi.get() == other
     }
 
     /// Returns whether the call that `reply` keeps is the one that the running task's system call

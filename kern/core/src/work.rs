@@ -35,6 +35,12 @@ impl<M: Machine> Cx<'_, M> {
         self.sched.work.set(FIRST + ENTRY_WORK);
     }
 
+    /// Lets this entry do one more step, whatever it has done.
+    #[cold]
+    pub fn allow_step(self) {
+        self.sched.work.set(FIRST + self.sched.work.get() % FIRST);
+    }
+
     /// Notes that the first step is done and its effect stays, or that what follows does a step
     /// without asking: from now on the entry has only its own work.
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The system call table: decode, call, answer.
 
-use abi::{Cap, Counter, Error, MachineRights, MsgInfo, Op, Target, machine_rights};
+use abi::{Cap, Counter, Error, FLAG_CAPS, FLAG_PAGES, MachineRights, MsgInfo, Op, Target, machine_rights};
 use kern_base::cpu::COUNTERS;
 use kern_base::machine::Machine;
 use kern_base::task::{State, ctl};
@@ -140,14 +140,7 @@ impl<'k, M: Machine> Door<'k, M> {
             other => other,
         };
         match refusal {
-            // Before the error, the call may have ended other tasks, or its own.
-            Refusal::Error { error, detail, who } => {
-                self.security().audit_refusal(me.object(), op, error, detail, me.regs.rdi.get());
-                // The pages of a refused message stay with the sender.
-                self.payload().take_pages_back(me);
-                write_error(&me.regs, error, detail, who);
-                self.time().dispatch();
-            }
+            Refusal::Error { .. } => self.refuse_for_good(me, op, refusal),
             Refusal::Restart { epoch } | Refusal::NotReady { epoch } => {
                 self.rewind(me.part());
                 self.grace().wait_for_grace(me, epoch);
@@ -162,6 +155,31 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.ipc().park(me);
             }
         }
+    }
+
+    /// Answers a refused system call with an error, after all that the call has ended is ended
+    /// whole. (Out of line, because a restart needs none of this work.)
+    #[inline(never)]
+    fn refuse_for_good(self, me: OpenTask<'k>, op: Option<Op>, refusal: Refusal) {
+        let info = MsgInfo(me.regs.rax.get());
+        if !me.get().zombies.is_null() {
+            let counts = info.has(FLAG_PAGES) || op.is_some_and(is_long);
+            if let Err(later) = self.life().empty_before(me, counts)
+                && !matches!(later, Refusal::Error { .. })
+            {
+                return self.refuse(me, op, later);
+            }
+        }
+        let Refusal::Error { error, detail, who } = refusal else { return };
+        self.security().audit_refusal(me.object(), op, error, detail, me.regs.rdi.get());
+        // What a refused message carries stays with the sender.
+        self.payload().take_pages_back(me);
+        if info.has(FLAG_CAPS) {
+            self.payload().unmark_disposals(me);
+        }
+        write_error(&me.regs, error, detail, who);
+        // Before the error, the call may have ended other tasks, or its own.
+        self.time().dispatch();
     }
 
     /// Carries out [`Op::Yield`].

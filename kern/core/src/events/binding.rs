@@ -29,6 +29,7 @@ use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
 use crate::args::Args;
+use crate::begun::{is_again, mark_again};
 use crate::mem::map::check_user_range;
 use crate::rooms::Events;
 use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
@@ -105,6 +106,7 @@ impl<'k, M: Machine> Events<'k, M> {
             if is_dying { Err(Error::Dying.into()) } else { self.map_pool(me, pool, &place, process) };
         if let Err(Refusal::Error { error, detail, .. }) = mapped {
             place.refused.set(Some((error, detail)));
+            mark_again(me.part());
             self.unplace(pool, &place)?;
         }
         mapped?;
@@ -119,7 +121,7 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Notes where a pool is being mapped, unless it is half mapped there already. What is mapped
     /// elsewhere is unmapped first, and so is what could not be mapped completely.
-    /// Errors: why it could not be mapped, to the task that comes for the same place again.
+    /// Errors: why it could not be mapped, to the task that had begun to.
     fn begin_place(
         self,
         me: OpenTask<'k>,
@@ -134,7 +136,8 @@ impl<'k, M: Machine> Events<'k, M> {
                 return Ok(());
             }
             self.unplace(pool, place)?;
-            if let Some((error, detail)) = refused.filter(|_| is_same) {
+            // Another task that comes for that place tries again.
+            if let Some((error, detail)) = refused.filter(|_| is_same && is_again(me.part())) {
                 return Err(Refusal::new(error, detail));
             }
         }

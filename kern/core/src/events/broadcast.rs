@@ -148,6 +148,11 @@ impl<'k, M: Machine> Events<'k, M> {
                 self.payload().lend_ranges(me, &ranges, InVain::No)?;
                 Err(Refusal::More)
             }
+            // The member's pool, or its process, ends.
+            Part::Refused(Refusal::Error { error: Error::Gone, .. }) => {
+                set_progress(me.part(), progress.past(false));
+                Err(Refusal::More)
+            }
             Part::Refused(refusal) => Err(of_member(self.patience_of(args, refusal), progress)),
         }
     }
@@ -221,15 +226,26 @@ impl<'k, M: Machine> Events<'k, M> {
         from: SenderInfo,
         progress: Progress,
     ) -> Result<Answer> {
-        let process = pool.get().process.get(self.pin());
-        if process.is_none_or(|process| process.get().header.has_flag(FLAG_DYING)) {
+        let ends = || {
+            let process = pool.get().process.get(self.pin());
+            let headers = [Some(&pool.get().header), process.map(|process| &process.get().header)];
+            headers.iter().any(|header| header.is_none_or(|header| header.has_flag(FLAG_DYING)))
+        };
+        let pass_over = || {
             // The process is no member any more, though its record is still there.
             set_progress(me.part(), progress.past(false));
-            return Err(Refusal::More);
+            Refusal::More
+        };
+        if ends() {
+            return Err(pass_over());
         }
         let block = Block::take(me.object(), self.pin());
         block.set_group(group.get().header.identity());
         block.rest();
-        self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))
+        self.wait_for_room(me, args, pool, words, from).map_err(|refusal| match refusal {
+            // It has begun to end since.
+            Refusal::Error { error: Error::Gone, .. } if ends() => pass_over(),
+            other => of_member(other, progress),
+        })
     }
 }

@@ -50,7 +50,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
                 self.answer_call(me, block, words);
             }
         } else {
-            self.payload().take_pages_back(me);
+            self.payload().keep_load(me, args.info)?;
         }
         self.receive(me, &args)
     }
@@ -70,7 +70,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
                 self.answer(me, block, answer, words);
             }
         } else {
-            self.payload().take_pages_back(me);
+            self.payload().keep_load(me, args.info)?;
         }
         self.receive(me, &args)
     }

@@ -38,14 +38,14 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::ProcessKill`].
     pub fn process_kill(self, me: OpenTask<'k>, cap: Cap) -> Result<Answer> {
         let process = self.caps().operand::<Process, { Op::ProcessKill as u8 }, 0>(me, cap)?;
-        self.end_with_first(process);
-        if process == me.process(self.pin()) {
-            return self.kill_own(me);
-        }
         refuse_if(
             !self.goes_on_with(me, Some(process.get().header.identity())),
             Refusal::new(Error::NoCapability, u64::from(cap.0)),
         )?;
+        self.end_with_first(process);
+        if process == me.process(self.pin()) {
+            return self.kill_own(me);
+        }
         self.end_tasks(me, process)?;
         self.groups().leave_groups(process, None, false)?;
         // Before the look at all slots, which would begin again in each entry after it.

@@ -48,7 +48,7 @@ pub const LEAF_WORK: u64 = DELETE_WORK + 3 * LOOK_WORK;
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
-        self.begin_zombies(me);
+        self.begin_zombies(me)?;
         let place = self.caps().find_slot::<{ Op::CapDelete as u8 }, 0>(me.process(self.pin()), at)?;
         let word = place.slot.get().word.load(self.pin());
         let object = header_of(word);
@@ -65,7 +65,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Carries out [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
-        self.begin_zombies(me);
+        self.begin_zombies(me)?;
         if self.grace().quiet_ticket(me).is_none() {
             self.revoke(me, at)?;
         }
@@ -103,8 +103,10 @@ impl<'k, M: Machine> Life<'k, M> {
     /// forged. Then the revoke is recorded only if something is deleted.
     fn revoke_all(self, me: OpenTask<'k>, slot: Ref<'k, Slot>, untold: Option<&Header>) -> Result<()> {
         let found = Cell::new(false);
+        // Read before, because another CPU may empty the slot when the pool's reader is gone.
+        let word = slot.get().word.load(self.pin());
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
-        if let Some(task) = slot.get().word.load(self.pin()).get::<Task>() {
+        if let Some(task) = word.get::<Task>() {
             self.events().may_read_no_more(task);
         }
         if found.get() {
@@ -116,7 +118,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         revoked?;
         self.empty_own_zombies(me)?;
-        match slot.get().word.load(self.pin()).get::<Untyped>() {
+        match word.get::<Untyped>() {
             Some(untyped) => self.mem().revoke_pages(me, untyped),
             None => Ok(()),
         }

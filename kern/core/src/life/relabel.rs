@@ -14,7 +14,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
-use crate::begun::{is_again, mark_again};
+use crate::begun::{began_with, is_again};
 use crate::rooms::Life;
 use crate::security::labels::differ;
 use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
@@ -28,6 +28,9 @@ impl<'k, M: Machine> Life<'k, M> {
         let label = u32::try_from(label).ok().filter(|label| *label < LABELS);
         let label = label.ok_or(Refusal::argument(2))?;
         refuse_if(header.has_flag(FLAG_DYING), Error::Dying)?;
+        let goes_on = || began_with(me.part(), &me.regs.r8, header.identity());
+        let is_again = is_again(me.part());
+        refuse_if(is_again && !goes_on(), Refusal::new(Error::NoCapability, u64::from(object.0)))?;
         let guard = self.caps().lock_bindings();
         if let Some(whole) = self.security().process_with(word).map(|process| process.get().header.label())
             && whole != label
@@ -40,7 +43,7 @@ impl<'k, M: Machine> Life<'k, M> {
         // through an earlier entry of this call, or through another caller, whose work continues
         // here.
         let begins = before != label || process.is_none_or(knows_label);
-        if begins && is_again(me.part()) {
+        if begins && is_again {
             // An earlier entry of this call has set the label. Other callers have set another one
             // since, or have completed this call's work.
             return Ok(Answer::DONE);
@@ -54,7 +57,7 @@ impl<'k, M: Machine> Life<'k, M> {
             let detail = u64::from(before) << 32 | u64::from(label);
             self.security().audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
         }
-        done.inspect_err(|_| mark_again(me.part())).map(|()| Answer::DONE)
+        done.inspect_err(|_| _ = goes_on()).map(|()| Answer::DONE)
     }
 
     /// Labels the tasks of a process that has another label, and informs their CPUs; a bounded

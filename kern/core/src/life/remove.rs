@@ -4,7 +4,9 @@ use abi::audit::AuditEvent;
 use abi::membership::WITHDRAWN;
 use abi::{Error, Op, Rights, Target};
 use kern_base::group::Group;
+use kern_base::header::Header;
 use kern_base::machine::Machine;
+use kern_base::objects::header_of;
 use smp::sync::Ordering::Acquire;
 
 use crate::begun::is_again;
@@ -62,17 +64,24 @@ impl<'k, M: Machine> Life<'k, M> {
         let word = entry.get().slot.word.load(self.pin());
         let per_cpu = entry.get().per_cpu.load(Acquire);
         refuse_if(word.object_type() == 0 && per_cpu == 0, missing)?;
+        let goes_on = || {
+            let identity = header_of(word).map(Header::identity);
+            self.goes_on_with_both(me, identity, group.get().header.identity())
+        };
+        refuse_if(is_again(me.part()) && !goes_on(), missing)?;
         let of_all = need == Rights::REMOVE;
         let taken = match word.object_type() {
             0 => self.groups().end_per_cpu(me, group.get(), entry.get(), word, of_all)?,
             // Nothing is derived from an exposure, so it leaves the tree in one step.
             _ if of_all || self.groups().owns(me, entry.get(), word) => {
-                self.empty_slot(me, entry.map(|e| &e.slot), Pins::Hold)? == Emptied::Now
+                let emptied = self.empty_slot(me, entry.map(|e| &e.slot), Pins::Hold);
+                emptied.inspect_err(|_| _ = goes_on())? == Emptied::Now
             }
             _ => return Err(not_own()),
         };
         if !taken {
-            // Another task has just withdrawn it.
+            // Another task has just withdrawn it, and something else may be exposed there.
+            let _ = goes_on();
             return Err(Refusal::More);
         }
         self.groups().tell_watchers(group.get(), WITHDRAWN);

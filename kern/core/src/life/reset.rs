@@ -14,6 +14,7 @@ use kern_base::machine::Machine;
 use kern_base::memory::{Inside, Reset, Untyped, UntypedGuard};
 use kern_base::roots::RootGuard;
 use kern_base::sweep::Pass;
+use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 
 use crate::begun::is_again;
@@ -25,19 +26,35 @@ use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::UntypedReset`].
     pub fn untyped_reset(self, me: OpenTask<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
-        self.begin_zombies(me);
-        let found = match self.to_reset(me, cap) {
-            Ok(found) => found,
-            Err(refusal) => {
-                // An earlier entry of this call may have ended a CNode with the last capability of
-                // an ancestor of this memory. Then this capability is gone, but the CNode must
-                // still be emptied.
-                if is_again(me.part()) {
-                    self.empty_own_zombies(me)?;
-                }
-                return Err(refusal);
+        self.begin_zombies(me)?;
+        let is_first = !is_again(me.part());
+        let found = self.to_reset(me, cap)?;
+        let untyped = found.untyped;
+        let has_begun = Cell::new(!is_first);
+        let revoked = self.may_reset(me, untyped, pins, machine).and_then(|pins| {
+            if is_first || !untyped.get().resetting.load(SeqCst) {
+                self.begin_reset(found)?;
+                has_begun.set(true);
             }
-        };
+            self.revoke_slot(me, found.slot, pins, &Cell::new(false))?;
+            self.empty_own_zombies(me)?;
+            self.empty_zombies_of(me, untyped)
+        });
+        if let Err(Refusal::Error { .. }) = revoked
+            && has_begun.get()
+        {
+            // The caller may have lost a right since then.
+            self.empty_own_zombies(me)?;
+            self.end_reset(untyped.get(), &self.caps().open(untyped));
+        }
+        revoked?;
+        self.security().end_audit(untyped.get());
+        self.finish_reset(me, found)
+    }
+
+    /// Checks whether the caller may reset an Untyped. Returns what happens to pins.
+    #[inline(always)]
+    fn may_reset(self, me: OpenTask<'k>, untyped: Ref<'k, Untyped>, pins: u64, machine: Cap) -> Result<Pins> {
         let pins = match pins {
             0 => Pins::Hold,
             1 => {
@@ -46,21 +63,8 @@ impl<'k, M: Machine> Life<'k, M> {
             }
             _ => return Err(Refusal::argument(1)),
         };
-        let untyped = found.untyped;
         refuse_if(self.lives_in(me, untyped.get()), Error::InUse)?;
-        if !untyped.get().resetting.load(SeqCst) {
-            self.begin_reset(found)?;
-        }
-        let revoked = self
-            .revoke_slot(me, found.slot, pins, &Cell::new(false))
-            .and_then(|()| self.empty_own_zombies(me))
-            .and_then(|()| self.empty_zombies_of(me, untyped));
-        if let Err(Refusal::Error { .. }) = revoked {
-            self.end_reset(untyped.get(), &self.caps().open(untyped));
-        }
-        revoked?;
-        self.security().end_audit(untyped.get());
-        self.finish_reset(me, found)
+        Ok(pins)
     }
 
     /// Returns the capability of the Untyped to be reset.
@@ -75,7 +79,9 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Closes an Untyped that is to be reset. From then on its capability stays in its slot, so
-    /// that every task that resets it finds it there.
+    /// that every task that resets it finds it there. If another task resets it already, or was
+    /// killed while it did, each of its zombies is tried again: the other task could not end
+    /// objects of its own.
     #[inline(never)]
     fn begin_reset(self, found: UntypedCap<'k>) -> Result<()> {
         let untyped = found.untyped.get();
@@ -85,8 +91,10 @@ impl<'k, M: Machine> Life<'k, M> {
         refuse_if(!found.is_there(self.pin()), Refusal::More)?;
         self.begin_pass(&root, untyped);
         untyped.retried.store(false, Relaxed);
-        untyped.resetting.store(true, SeqCst);
-        self.security().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.header, 0);
+        if !untyped.resetting.load(SeqCst) {
+            untyped.resetting.store(true, SeqCst);
+            self.security().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.header, 0);
+        }
         Ok(())
     }
 

@@ -161,12 +161,30 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Dissolves the running task's list of zombies if the task begins a system call.
+    /// Dissolves the running task's list of zombies if the task begins a system call. A later entry
+    /// first empties what the call has ended, since the call may be refused by now.
     #[inline(always)]
-    pub fn begin_zombies(self, me: OpenTask<'k>) {
-        if !is_again(me.part()) {
-            self.drop_zombies(me.object());
+    pub fn begin_zombies(self, me: OpenTask<'k>) -> Result<()> {
+        if is_again(me.part()) {
+            return self.empty_own_zombies(me);
         }
+        self.drop_zombies(me.object());
+        Ok(())
+    }
+
+    /// Empties what a refused system call has ended, before the caller gets the error: in this
+    /// entry, or in later ones, in which the call is refused again. `counts`: the entry has counted
+    /// its work, so that not much may be left.
+    #[cold]
+    pub fn empty_before(self, me: OpenTask<'k>, counts: bool) -> Result<()> {
+        if counts {
+            self.allow_step();
+        } else {
+            self.begin_steps();
+        }
+        let emptied = self.empty_own_zombies(me);
+        self.bound_work();
+        emptied
     }
 
     /// Takes a zombie out of the list of the task that empties it, if it is in one.

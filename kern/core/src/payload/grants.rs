@@ -18,9 +18,12 @@
 //! restarts the call, which first deletes the marked capabilities. So the end of an object, which
 //! may take long, is the sender's work, and can wait as any delete can. Marking is the last step
 //! ([`Payload::mark_disposals`]): if a message is refused because of its payload, nothing is
-//! marked. If the receiver is ending, the sender gets an error and nothing is disposed of.
+//! marked. If the receiver ends before the marked capabilities are deleted, the sender gets an
+//! error, the marks are removed, and nothing is disposed of.
 
-use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
+use abi::{
+    Cap, Disposal, Error, FLAG_CAPS, Fate, GRANTS_MAX, Grant, Listening, MsgInfo, ObjType, Received, Rights,
+};
 use kern_base::machine::Machine;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
@@ -327,6 +330,30 @@ impl<'k, M: Machine> Payload<'k, M> {
             Grant::Copy { .. } | Grant::Move { .. } => false,
         };
         if grants.iter().any(is_due) { Err(Refusal::Dispose) } else { Ok(()) }
+    }
+
+    /// Removes the marks of a refused message from the sender's list.
+    #[cold]
+    pub fn unmark_disposals(self, me: OpenTask<'k>) {
+        let mut grants = Grants::new();
+        if self.grants_of(me.object(), &mut grants).is_err() {
+            return;
+        }
+        for (place, grant) in grants.into_iter().enumerate() {
+            if let Grant::Dispose { cap, .. } = grant {
+                self.mark(me.object(), place, Grant::Move { cap });
+            }
+        }
+    }
+
+    /// Lets a replier keep the payload of a reply whose call has ended. What an earlier entry has
+    /// disposed of is ended whole before that.
+    /// Errors: [`Refusal::Dispose`] if something of that is left.
+    #[cold]
+    pub fn keep_load(self, me: OpenTask<'k>, info: u64) -> Result<()> {
+        refuse_if(MsgInfo(info).has(FLAG_CAPS) && !me.get().zombies.is_null(), Refusal::Dispose)?;
+        self.take_pages_back(me);
+        Ok(())
     }
 
     /// Overwrites the element at `place` of the list in a sender's UTCB.

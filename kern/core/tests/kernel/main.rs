@@ -30,6 +30,7 @@ mod kill;
 mod killed;
 mod labelled;
 mod labels;
+mod later;
 mod leaving;
 mod loaded;
 mod marks;

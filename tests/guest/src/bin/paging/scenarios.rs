@@ -456,6 +456,12 @@ fn parts_of_an_account(stage: &mut Stage<'_>) -> Result {
     expect_right(&system, 1, Some(random_of(1, PAGES)))?;
     expect!(most <= FRAMES.into(), "{most} frames were held by a whole that may hold {FRAMES}");
     whole.set(Word::Command, 1);
+    // The part's client never ends by itself. A call would lend it this task's priority, and then
+    // the whole would not get to run.
+    while whole.get(Word::Found) == 0 {
+        expect!(outcome(0) == Some(Outcome::Running), "{}", tell(0));
+        stage.wait(slow() / 10);
+    }
     let ended = system.end(2);
     expect!(ended == End::Dead, "the client of a closed part is {ended:?}");
     let fate = system.manager.fate(parts[1])?.reason;
