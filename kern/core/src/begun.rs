@@ -63,8 +63,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         began_with(me.part(), &me.regs.rdx, identity.unwrap_or(NOTHING))
     }
 
-    /// Returns whether a restarted system call still finds `one` object in the `other` with which it
-    /// began, as [`goes_on_with`](Cx::goes_on_with) does for one object. The first entry notes both.
+    /// Returns whether a restarted system call still finds `one` object in the `other` with which
+    /// it began, as [`goes_on_with`](Cx::goes_on_with) does for one object. The first entry notes
+    /// both.
     pub fn goes_on_with_both(self, me: OpenTask<'k>, one: Option<u64>, other: u64) -> bool {
         let is_again = is_again(me.part());
         if !is_again {
