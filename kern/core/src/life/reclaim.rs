@@ -48,7 +48,7 @@ pub const LEAF_WORK: u64 = DELETE_WORK + 3 * LOOK_WORK;
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
-        self.begin_zombies(me)?;
+        self.begin_zombies(me);
         let place = self.caps().find_slot::<{ Op::CapDelete as u8 }, 0>(me.process(self.pin()), at)?;
         let word = place.slot.get().word.load(self.pin());
         let object = header_of(word);
@@ -65,7 +65,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Carries out [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: OpenTask<'k>, at: Target) -> Result<Answer> {
-        self.begin_zombies(me)?;
+        self.begin_zombies(me);
         if self.grace().quiet_ticket(me).is_none() {
             self.revoke(me, at)?;
         }

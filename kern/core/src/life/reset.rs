@@ -26,7 +26,7 @@ use crate::{Answer, MachineObject, OpenTask, Refusal, Result, refuse_if};
 impl<'k, M: Machine> Life<'k, M> {
     /// Carries out [`abi::Op::UntypedReset`].
     pub fn untyped_reset(self, me: OpenTask<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
-        self.begin_zombies(me)?;
+        self.begin_zombies(me);
         let is_first = !is_again(me.part());
         let found = self.to_reset(me, cap)?;
         let untyped = found.untyped;

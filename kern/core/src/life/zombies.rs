@@ -161,15 +161,12 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Dissolves the running task's list of zombies if the task begins a system call. A later entry
-    /// first empties what the call has ended, since the call may be refused by now.
+    /// Dissolves the running task's list of zombies if the task begins a system call.
     #[inline(always)]
-    pub fn begin_zombies(self, me: OpenTask<'k>) -> Result<()> {
-        if is_again(me.part()) {
-            return self.empty_own_zombies(me);
+    pub fn begin_zombies(self, me: OpenTask<'k>) {
+        if !is_again(me.part()) {
+            self.drop_zombies(me.object());
         }
-        self.drop_zombies(me.object());
-        Ok(())
     }
 
     /// Empties what a refused system call has ended, before the caller gets the error: in this
