@@ -9,14 +9,14 @@ use crate::world::make::{INIT, at};
 use crate::world::{Regs, World};
 
 /// CPU 0 begins a system call that takes many entries.
-fn begin(w: &mut World, op: Op, args: &[u64]) {
+pub fn begin(w: &mut World, op: Op, args: &[u64]) {
     w.begin(0, Regs::op(op, args));
     assert!(!w.is_over(0), "{op:?} is over at once");
 }
 
 /// Another CPU makes a system call meanwhile. CPU 0 is held up between two entries (by an
 /// interrupt, say), and takes its mail.
-fn beside(w: &mut World, op: Op, args: &[u64]) -> Result<u64, (Error, u64)> {
+pub fn beside(w: &mut World, op: Op, args: &[u64]) -> Result<u64, (Error, u64)> {
     w.hold(Some(0));
     w.begin(1, Regs::op(op, args));
     while !w.is_over(1) {

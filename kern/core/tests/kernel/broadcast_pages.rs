@@ -11,8 +11,9 @@ use smp::chaos::Point;
 use smp::host_test;
 
 use crate::broadcast::{Meeting, say, say_from};
+use crate::pages::lists;
+use crate::world::Regs;
 use crate::world::make::{Proc, at};
-use crate::world::{Regs, Tcb};
 
 const FROM: u64 = 0x6000_0000;
 const WINDOW: u64 = 0x7000_0000;
@@ -27,14 +28,6 @@ fn meeting(cpus: usize, n: usize, members: usize, pages: u64, places: u64) -> Me
         .iter()
         .for_each(|ear| ear.reader.offers(Listening::NOT, Window { address: WINDOW, pages: places }));
     m
-}
-
-fn lists(task: &Tcb, ranges: &[PageRange]) {
-    let utcb = task.object.get().utcb(task.pin());
-    utcb.range_count.store(ranges.len() as u64, Relaxed);
-    for (range, words) in ranges.iter().zip(&utcb.ranges) {
-        words.iter().zip(range.words()).for_each(|(word, value)| word.store(value, Relaxed));
-    }
 }
 
 const fn copies(pages: u64) -> PageRange {

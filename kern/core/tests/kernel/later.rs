@@ -9,36 +9,18 @@ use kern_base::header::FLAG_DYING;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::task::State;
+use smp::door::Ref;
 use smp::host_test;
 
+use crate::begun::{begin, beside};
 use crate::broadcast::{Meeting, say};
 use crate::events::{BITS, LOG2, POOL_VA, fill, send};
+use crate::pages::lists;
 use crate::scene::{GROUP, Scene};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
 const STEPS: usize = 200;
-
-/// CPU 0 begins a system call that takes many entries.
-fn begin(w: &mut World, op: Op, args: &[u64]) {
-    w.begin(0, Regs::op(op, args));
-    assert!(!w.is_over(0), "{op:?} is over at once");
-}
-
-/// Another CPU makes a system call meanwhile. CPU 0 is held up between two entries, and takes its
-/// mail.
-fn beside(w: &mut World, op: Op, args: &[u64]) -> Result<u64, (Error, u64)> {
-    w.hold(Some(0));
-    w.begin(1, Regs::op(op, args));
-    while !w.is_over(1) {
-        let moved = [w.event(0), w.step(1)];
-        assert_ne!(moved, [false; 2], "{op:?} does not end");
-    }
-    w.hold(None);
-    let answer = w.agent(1).regs().result().map(|regs| regs.rdi);
-    w.dismiss(1);
-    answer
-}
 
 fn dying(w: &World, of: Cap) -> bool {
     w.object::<Process>(of).expect("the process").get().header.has_flag(FLAG_DYING)
@@ -240,14 +222,6 @@ fn memory_whose_reset_loses_its_right_is_open_again() {
 const FROM: u64 = 0x6000_0000;
 const WINDOW: u64 = 0x7000_0000;
 
-fn lists(task: &Tcb, ranges: &[PageRange]) {
-    let utcb = task.object.get().utcb(task.pin());
-    utcb.range_count.store(ranges.len() as u64, Relaxed);
-    for (range, words) in ranges.iter().zip(&utcb.ranges) {
-        words.iter().zip(range.words()).for_each(|(word, value)| word.store(value, Relaxed));
-    }
-}
-
 /// At every point of a broadcast, a member ends, or its pool.
 #[test]
 fn a_broadcast_with_pages_skips_a_member_that_ends() {
@@ -329,30 +303,64 @@ fn a_revoke_that_ends_its_own_table_empties_what_it_ended() {
 }
 
 fn ends_its_own_table(revokes: bool) {
-    {
+    let mut w = World::with_memory(2, 32 << 20);
+    let memory = w.make(0, ObjType::Untyped, 16);
+    let table = w.make_of(0, memory, ObjType::CNode, 8);
+    let around = w.make(0, ObjType::Untyped, 21);
+    let large = w.make_of(0, around, ObjType::CNode, 1 << 14);
+    let note = w.make(0, ObjType::Notification, 0);
+    let object = w.object::<Notification>(note).expect("it");
+    w.must(0, Op::CapMove, &[note.arg(), Target::new(large, 16_000).0]);
+    w.must(0, Op::CapMove, &[memory.arg(), Target::new(large, 1).0]);
+    let op = if revokes {
+        w.must(0, Op::CapMove, &[around.arg(), Target::new(table, 5).0]);
+        Op::CapRevoke
+    } else {
+        w.must(0, Op::CapMove, &[large.arg(), Target::new(table, 5).0]);
+        Op::CapDelete
+    };
+    let outcome = w.ask(0, op, &[Target::new(table, 5).0]).map(drop);
+    w.run();
+    assert!(
+        object.get().header.has_flag(FLAG_DYING),
+        "{op:?} answers {outcome:?}, and has not emptied the CNode that it ended"
+    );
+}
+
+/// A server that receives, and its client. One of them has a large CNode in slot 20.
+struct Pair {
+    w: World,
+    server: Tcb,
+    client: Tcb,
+    /// What the CNode holds far behind its first slot, by its last capability.
+    object: Ref<'static, Notification>,
+}
+
+impl Pair {
+    fn new(server_has_it: bool) -> Pair {
         let mut w = World::with_memory(2, 32 << 20);
-        let memory = w.make(0, ObjType::Untyped, 16);
-        let table = w.make_of(0, memory, ObjType::CNode, 8);
-        let around = w.make(0, ObjType::Untyped, 21);
-        let large = w.make_of(0, around, ObjType::CNode, 1 << 14);
-        let note = w.make(0, ObjType::Notification, 0);
-        let object = w.object::<Notification>(note).expect("it");
-        w.must(0, Op::CapMove, &[note.arg(), Target::new(large, 16_000).0]);
-        w.must(0, Op::CapMove, &[memory.arg(), Target::new(large, 1).0]);
-        let op = if revokes {
-            w.must(0, Op::CapMove, &[around.arg(), Target::new(table, 5).0]);
-            Op::CapRevoke
-        } else {
-            w.must(0, Op::CapMove, &[large.arg(), Target::new(table, 5).0]);
-            Op::CapDelete
-        };
-        let outcome = w.ask(0, op, &[Target::new(table, 5).0]).map(drop);
+        let (p, q) = (w.process(), w.process());
+        let server = w.start(q, 0, 20);
+        let group = w.group(4, 4);
+        w.join_all(group, p, GROUP);
+        w.expose(group, 1, server.cap);
+        w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+        let owner = if server_has_it { q } else { p };
+        let (large, object) = full_cnode(&mut w);
+        w.must(0, Op::CapMove, &[large.arg(), Target::new(owner.cnode, 20).0]);
+        let client = w.start(p, 0, 10);
         w.run();
-        assert!(
-            object.get().header.has_flag(FLAG_DYING),
-            "{op:?} answers {outcome:?}, and has not emptied the CNode that it ended"
-        );
+        Pair { w, server, client, object }
     }
+}
+
+/// Makes a large CNode that holds the last capability of an object far behind its first slot.
+fn full_cnode(w: &mut World) -> (Cap, Ref<'static, Notification>) {
+    let large = w.make(0, ObjType::CNode, 1 << 14);
+    let note = w.make(0, ObjType::Notification, 0);
+    let object = w.object::<Notification>(note).expect("it");
+    w.must(0, Op::CapMove, &[note.arg(), Target::new(large, 16_000).0]);
+    (large, object)
 }
 
 /// A call disposes of a CNode, and its server ends before that is empty.
@@ -360,20 +368,7 @@ fn ends_its_own_table(revokes: bool) {
 fn what_a_refused_call_has_disposed_of_is_ended_whole() {
     use crate::grants::lists as grants;
     use abi::{FLAG_CAPS, Grant};
-    let mut w = World::with_memory(2, 32 << 20);
-    let (p, q) = (w.process(), w.process());
-    let server = w.start(q, 0, 20);
-    let group = w.group(4, 4);
-    w.join_all(group, p, GROUP);
-    w.expose(group, 1, server.cap);
-    w.does_and_run(&server, Regs::op(Op::Recv, &[]));
-    let large = w.make(0, ObjType::CNode, 1 << 14);
-    let note = w.make(0, ObjType::Notification, 0);
-    let object = w.object::<Notification>(note).expect("it");
-    w.must(0, Op::CapMove, &[note.arg(), Target::new(large, 16_000).0]);
-    w.must(0, Op::CapMove, &[large.arg(), Target::new(p.cnode, 20).0]);
-    let client = w.start(p, 0, 10);
-    w.run();
+    let Pair { mut w, server, client, object } = Pair::new(false);
     grants(&client, &[Grant::Move { cap: Cap(20) }]);
     w.does(&client, Regs::message(Op::Call, Target::new(GROUP, 1), [1; 4]).flag(FLAG_CAPS));
     assert!(client.must_restart());
@@ -437,28 +432,12 @@ fn what_a_delete_or_a_call_ends_is_ended_whole() {
     use abi::{FLAG_CAPS, Grant};
     let mut w = World::with_memory(2, 32 << 20);
     let table = w.make(0, ObjType::CNode, 8);
-    let large = w.make(0, ObjType::CNode, 1 << 14);
-    let note = w.make(0, ObjType::Notification, 0);
-    let object = w.object::<Notification>(note).expect("it");
-    w.must(0, Op::CapMove, &[note.arg(), Target::new(large, 16_000).0]);
+    let (large, object) = full_cnode(&mut w);
     w.must(0, Op::CapMove, &[large.arg(), Target::new(table, 5).0]);
     w.must(0, Op::CapDelete, &[Target::new(table, 5).0]);
     assert!(object.get().header.has_flag(FLAG_DYING));
 
-    let mut w = World::with_memory(2, 32 << 20);
-    let (p, q) = (w.process(), w.process());
-    let server = w.start(q, 0, 20);
-    let group = w.group(4, 4);
-    w.join_all(group, p, GROUP);
-    w.expose(group, 1, server.cap);
-    w.does_and_run(&server, Regs::op(Op::Recv, &[]));
-    let large = w.make(0, ObjType::CNode, 1 << 14);
-    let note = w.make(0, ObjType::Notification, 0);
-    let object = w.object::<Notification>(note).expect("it");
-    w.must(0, Op::CapMove, &[note.arg(), Target::new(large, 16_000).0]);
-    w.must(0, Op::CapMove, &[large.arg(), Target::new(p.cnode, 20).0]);
-    let client = w.start(p, 0, 10);
-    w.run();
+    let Pair { mut w, client, object, .. } = Pair::new(false);
     grants(&client, &[Grant::Move { cap: Cap(20) }]);
     w.does(&client, Regs::message(Op::Call, Target::new(GROUP, 1), [1; 4]).flag(FLAG_CAPS));
     w.run();
@@ -586,20 +565,7 @@ fn what_a_reply_has_disposed_of_is_ended_whole_when_its_caller_gives_up() {
     use abi::{FLAG_CAPS, Grant};
     let mut bad = Vec::new();
     for (op, gives_up) in [(Op::Reply, true), (Op::ReplyRecv, true), (Op::ReplyRecv, false)] {
-        let mut w = World::with_memory(2, 32 << 20);
-        let (p, q) = (w.process(), w.process());
-        let server = w.start(q, 0, 20);
-        let group = w.group(4, 4);
-        w.join_all(group, p, GROUP);
-        w.expose(group, 1, server.cap);
-        w.does_and_run(&server, Regs::op(Op::Recv, &[]));
-        let large = w.make(0, ObjType::CNode, 1 << 14);
-        let note = w.make(0, ObjType::Notification, 0);
-        let object = w.object::<Notification>(note).expect("it");
-        w.must(0, Op::CapMove, &[note.arg(), Target::new(large, 16_000).0]);
-        w.must(0, Op::CapMove, &[large.arg(), Target::new(q.cnode, 20).0]);
-        let client = w.start(p, 0, 10);
-        w.run();
+        let Pair { mut w, server, client, object } = Pair::new(true);
         w.does_and_run(&client, Regs::message(Op::Call, Target::new(GROUP, 1), [1; 4]));
         assert!(w.runs(0, &server));
         grants(&server, &[Grant::Move { cap: Cap(20) }]);
