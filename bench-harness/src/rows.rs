@@ -70,9 +70,12 @@ pub const ROWS: &[Known] = &[
         "call_reply_queued",
         "half of two calls and replies: the server yields, so that two callers take turns in its queue",
     ),
+    always("call_reply_2_clients", "call and reply while another client of its priority calls, too"),
+    always("call_reply_8_clients", "call and reply while seven other clients of its priority call, too"),
     always("call_reply_64w", "call and reply, 4 + 64 words, which are in the UTCB already"),
     always("call_reply_64w_touched", "call and reply, 4 + 64 words, which both sides write and read"),
     always("fault_null", "fault to a handler in another process, and back"),
+    always("fault_null_4_tasks", "fault to a handler and back, while three other tasks fault, too"),
     always("fault_roundtrip", "fault to a handler in another process, which maps a page, and back"),
     always(
         "fault_roundtrip_two_tables",

@@ -72,7 +72,22 @@ impl<'k, M: Machine> Ipc<'k, M> {
         } else {
             self.payload().keep_load(me, args.info)?;
         }
+        if !self.hot.current.is(me.object()) && me.has_pending() {
+            return self.receive_before(me, args);
+        }
         self.receive(me, &args)
+    }
+
+    /// Receives what is pending, after a reply that lets its caller go on: see
+    /// [`Time::go_before_equal`].
+    ///
+    /// [`Time::go_before_equal`]: crate::rooms::Time::go_before_equal
+    #[cold]
+    #[inline(never)]
+    fn receive_before(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
+        let answer = self.receive(me, &args)?;
+        self.time().go_before_equal(me);
+        Ok(answer)
     }
 
     /// Carries out [`abi::Op::Reply`].

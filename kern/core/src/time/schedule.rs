@@ -276,6 +276,28 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.current.set(Some(sc.object()));
     }
 
+    /// Runs `server`, which is ready and waits for its turn, in place of the task that it has just
+    /// answered, if both have the same priority. The answered task keeps the rest of its slice, and
+    /// waits after others of its priority.
+    ///
+    /// So a server works off its queue before those who were in it call again. If it did not, each
+    /// of them would find the server busy again, and queue again: a convoy that does not end.
+    pub fn go_before_equal(self, server: OpenTask<'k>) {
+        let (Some(runs), Some(sc)) = (self.running(), self.time_of(server)) else { return };
+        let Some(sc) = self.open_time(sc).filter(|sc| sc.state.links.is_queued()) else { return };
+        let priority = runs.state.priority();
+        if sc.state.priority() != priority {
+            return;
+        }
+        self.sched.queue.remove(self.pin(), sc.object());
+        self.keep_time(runs);
+        self.stop(&runs);
+        self.trace().note_why(Why::Preempted);
+        self.sched.queue.push_back(self.pin(), runs.object(), priority);
+        self.run(sc);
+        self.arm_timer_for_slice();
+    }
+
     /// Runs the best queued context, or makes the CPU idle if none is queued.
     fn run_best(self) {
         while let Some(sc) = self.sched.queue.pop_highest(self.pin()) {

@@ -51,6 +51,58 @@ fn a_callee_borrows_from_whoever_in_its_queue_has_time() {
     assert!(s.w.runs(0, &server), "the best caller has no time, the next has");
 }
 
+/// The answer of a server that receives next.
+fn answer() -> Regs {
+    Regs::message(Op::ReplyRecv, Target(0), [0; 4])
+}
+
+#[test]
+fn a_server_serves_who_waits_before_whom_it_answered_calls_again() {
+    let mut s = Scene::new(1);
+    let (server, target) = s.server(0, 10);
+    let clients = [(); 3].map(|()| s.running(0, 10).0);
+    // The slice ends in the server: the others call, and wait.
+    s.w.does_and_run(&clients[0], call(target));
+    s.w.does_and_run(&server, Regs::op(Op::Yield, &[]));
+    for client in &clients[1..] {
+        assert!(s.w.runs(0, client), "its turn");
+        s.w.does_and_run(client, call(target));
+    }
+    for _ in &clients[1..] {
+        assert!(s.w.runs(0, &server), "whom it has answered would find it busy again");
+        s.w.does_and_run(&server, answer());
+    }
+    s.w.does_and_run(&server, answer());
+    // Nobody waits. The last goes on, and is served immediately as often as it calls.
+    for _ in 0..3 {
+        assert!(s.w.runs(0, &clients[2]), "it has the rest of its slice");
+        s.w.does_and_run(&clients[2], call(target));
+        assert!(s.w.runs(0, &server), "nothing else waits");
+        s.w.does_and_run(&server, answer());
+    }
+    // Then it is the turn of those who were answered first.
+    s.w.does_and_run(&clients[2], Regs::op(Op::Yield, &[]));
+    assert!(s.w.runs(0, &clients[0]), "it was answered first");
+    s.w.does_and_run(&clients[0], Regs::op(Op::Yield, &[]));
+    assert!(s.w.runs(0, &clients[1]), "it was answered second");
+}
+
+#[test]
+fn who_is_answered_goes_on_before_a_worse_caller_is_served() {
+    let mut s = Scene::new(1);
+    let (server, target) = s.server(0, 10);
+    let (client, _) = s.running(0, 10);
+    let (worse, _) = s.running(0, 9);
+    s.w.does_and_run(&client, call(target));
+    s.w.must(0, Op::TaskSuspend, &[server.cap.arg()]);
+    s.w.run();
+    s.w.does_and_run(&worse, call(target));
+    s.w.resume(&server);
+    s.w.run();
+    s.w.does_and_run(&server, answer());
+    assert!(s.w.runs(0, &client), "it outranks the caller that waits");
+}
+
 #[test]
 fn a_receiver_that_is_given_time_takes_none_of_whom_it_served() {
     let mut s = Scene::new(1);

@@ -81,6 +81,43 @@ pub extern "C" fn yielding_server(_: u64) -> ! {
     }
 }
 
+/// Calls that a busy server answers between two yields.
+const CALLS_OF_A_SLICE: u64 = 100;
+
+/// Yields before every hundredth answer: as if the slice of the client whose time it runs on ended
+/// in the server.
+pub extern "C" fn busy_server(_: u64) -> ! {
+    let mut message = fast::reply_recv([0; 4]);
+    loop {
+        for _ in 1..CALLS_OF_A_SLICE {
+            message = fast::reply_recv(message.regs);
+        }
+        // A failure costs only this task's own turn.
+        let _ = yield_now();
+        message = fast::reply_recv(message.regs);
+    }
+}
+
+/// Resumes faulting tasks, and yields before every hundredth answer, as [`busy_server`] does.
+pub extern "C" fn busy_fault_server(_: u64) -> ! {
+    let mut rip = 0;
+    loop {
+        for _ in 0..CALLS_OF_A_SLICE {
+            let [_, at, _, _] = fast::resume_at(rip).regs;
+            rip = at + arch::FAULT_LENGTH;
+        }
+        // A failure costs only this task's own turn.
+        let _ = yield_now();
+    }
+}
+
+/// Faults forever.
+pub extern "C" fn second_faulter(_: u64) -> ! {
+    loop {
+        arch::fault_once();
+    }
+}
+
 /// Calls the server of the measured client forever.
 pub extern "C" fn second_client(index: u64) -> ! {
     let to = server(Block::at(index));

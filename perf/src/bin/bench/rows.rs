@@ -81,8 +81,9 @@ pub struct Row {
     pub server_reports: bool,
     /// A task of low priority on the server's CPU.
     pub background: Option<Entry>,
-    /// Another task of the client's process, on its CPU and with its priority.
-    pub beside: Option<Entry>,
+    /// Other tasks of the client's process, on its CPU and with its priority: what they do, and how
+    /// many there are.
+    pub beside: Option<(Entry, u64)>,
     /// Pages of 4 KiB in the client's frame; 0: the client has none.
     pub pages: u64,
     /// Memory (as base-2 logarithm) and empty slots of the client in a row of one process.
@@ -263,8 +264,21 @@ fn daily() -> Vec<Row> {
         Row::call("call_recv_then_reply", call_client, recv_then_reply_server),
         Row {
             operations: 2,
-            beside: Some(second_client),
+            beside: Some((second_client, 1)),
             ..Row::call("call_reply_queued", call_client, yielding_server)
+        },
+        Row {
+            beside: Some((second_client, 1)),
+            ..Row::call("call_reply_2_clients", call_client, busy_server)
+        },
+        Row {
+            beside: Some((second_client, 7)),
+            ..Row::call("call_reply_8_clients", call_client, busy_server)
+        },
+        Row {
+            beside: Some((second_faulter, 3)),
+            faults: true,
+            ..Row::call("fault_null_4_tasks", fault_client, busy_fault_server)
         },
         vector("call_reply_vec_client", [true, false]),
         vector("call_reply_vec_server", [false, true]),

@@ -215,9 +215,11 @@ fn run_once(
             let idle = cast.add(stage, Side::Client, idle_server, pair, 1)?;
             at("starting another task", idle.task.resume())?;
         }
-        if let Some(entry) = row.beside {
-            let beside = cast.add(stage, Side::Client, entry, pair, 0)?;
-            at("starting the task beside", beside.task.resume())?;
+        if let Some((entry, tasks)) = row.beside {
+            for _ in 0..tasks {
+                let beside = cast.add(stage, Side::Client, entry, pair, 0)?;
+                at("starting a task beside", beside.task.resume())?;
+            }
         }
         if let Some(entry) = row.background {
             let background = cast.add(stage, Side::Background, entry, pair, server_cpu)?;
