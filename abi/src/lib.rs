@@ -54,4 +54,5 @@ pub use object::*;
 pub use operands::*;
 pub use pages::*;
 pub use syscall::*;
+pub use time::{BUDGET_MIN, PERIOD_MAX};
 pub use utcb::*;

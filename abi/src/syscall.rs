@@ -409,13 +409,20 @@ operations! { ($)
         takes [task(0, task_rights::SUSPEND)];
         acts_for OfTask(0);
     }
-    /// Sets priority and slice of a SchedContext of this CPU. It may then run on the CPUs that the
-    /// SchedControl covers; a call to another CPU does not take it along. While a task has it, its
-    /// CPUs stay, and the SchedControl must cover them all. A slice that has begun does not get
-    /// longer: the next one has the new length.
+    /// Sets priority, slice and budget of a SchedContext of this CPU. It may then run on the CPUs
+    /// that the SchedControl covers; a call to another CPU does not take it along. While a task has
+    /// it, its CPUs stay, and the SchedControl must cover them all. A slice that has begun does not
+    /// get longer: the next one has the new length.
+    ///
+    /// With a budget, it runs for so long at most in each window. The first window begins now; if
+    /// the period stays as it was, the present window goes on. When the budget is used up, the
+    /// task goes on with the time of a caller that waits for it, or with its own, or rests until
+    /// the next window.
     ///
     /// In: rdi = SchedControl that allows the priority; rsi = SchedContext; rdx = priority, 0 to
-    /// 255; r8 = slice in TSC ticks, not 0; all ones: endless.
+    /// 255; r8 = slice in TSC ticks, not 0; all ones: endless; r9 = budget in TSC ticks, at least
+    /// [`BUDGET_MIN`](crate::BUDGET_MIN); r10 = length of a window in TSC ticks, from the budget to
+    /// [`PERIOD_MAX`](crate::PERIOD_MAX). Both 0: no budget.
     /// Rights: SCHEDULE; CONFIGURE of the SchedContext.
     /// Errors: BadArgument, OverLimit, WrongCpu (detail: where it is).
     SchedConfigure = 32 {
@@ -437,7 +444,8 @@ operations! { ($)
     }
     /// Reads a SchedContext of this CPU.
     ///
-    /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority; rdx = slice.
+    /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority; rdx = slice;
+    /// r8 = budget, 0: it has none.
     /// Rights: OBSERVE.
     /// Errors: WrongCpu (detail: where it is).
     SchedInfo = 34 {

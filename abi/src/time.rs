@@ -1,4 +1,10 @@
-//! Time of the time-stamp counter.
+//! Time of the time-stamp counter, and bounds of CPU time.
+
+/// Least budget of a SchedContext, in TSC ticks: each window costs the CPU a timer interrupt and
+/// two switches.
+pub const BUDGET_MIN: u64 = 1_000;
+/// Longest window of a budget, in TSC ticks: decades.
+pub const PERIOD_MAX: u64 = 1 << 62;
 
 /// Microseconds that so many ticks last; 0 where the frequency is not known, which is 0 then.
 pub fn microseconds(ticks: u64, hz: u64) -> u64 {

@@ -61,6 +61,8 @@ pub const ROWS: &[Known] = &[
     always("call_reply_cross_as_shuffled", "call and reply in groups, exposures and slots drawn at random"),
     always("call_reply_cross_as_nofast", "call and reply without the fastpath"),
     always("call_reply_deadline", "call and reply, 4 words, with a deadline"),
+    always("call_reply_budget", "call and reply, 4 words, on time with a budget"),
+    always("notify_wait_budget", "notify and wait, there and back, where one task's time has a budget"),
     always("call_reply_runtime", "call and reply by the runtime's own interface, with a label"),
     always(
         "call_recv_then_reply",

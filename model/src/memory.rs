@@ -183,6 +183,7 @@ impl Model {
                     home,
                     priority: 0,
                     slice: 0,
+                    budget: 0,
                     cpus,
                     owner: None,
                     left: false,

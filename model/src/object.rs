@@ -250,6 +250,8 @@ pub struct SchedContext {
     pub priority: u8,
     /// 0: it was never set.
     pub slice: u64,
+    /// 0: it has none.
+    pub budget: u64,
     /// Where it may run.
     pub cpus: CpuBits,
     pub owner: Option<Id>,

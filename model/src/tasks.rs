@@ -1,6 +1,8 @@
 //! Processes, tasks and CPU time: configure, control, inspect.
 
-use abi::{Cap, Error, ObjType, Rights, SchedRights, TaskId, TaskRights, process_rights};
+use abi::{
+    BUDGET_MIN, Cap, Error, ObjType, PERIOD_MAX, Rights, SchedRights, TaskId, TaskRights, process_rights,
+};
 use abi::{sched_control_rights, sched_rights, task_rights};
 
 use crate::object::{Access, CPUS_MAX, Mapping, Offer, State};
@@ -304,12 +306,20 @@ impl Model {
     }
 
     pub fn sched_configure(&mut self, me: Id, args: &Args) -> Result {
-        let [_, _, priority, slice, ..] = args.0;
+        let [_, _, priority, slice, budget, period] = args.0;
         let control = self.find_control(me, args.cap(0))?;
         let time = self.find(me, args.cap(1), ObjType::SchedContext, sched_rights::CONFIGURE)?.object;
         let priority = u8::try_from(priority).map_err(|_| Refusal::argument(2))?;
         if slice == 0 {
             return Err(Refusal::argument(3));
+        }
+        if (budget, period) != (0, 0) {
+            if budget < BUDGET_MIN {
+                return Err(Refusal::argument(4));
+            }
+            if period < budget || period > PERIOD_MAX {
+                return Err(Refusal::argument(5));
+            }
         }
         self.check_ceiling(control, priority)?;
         self.time_is_here(me, time)?;
@@ -322,7 +332,7 @@ impl Model {
         if !is_had {
             it.cpus = cpus;
         }
-        (it.priority, it.slice) = (priority, slice);
+        (it.priority, it.slice, it.budget) = (priority, slice, budget);
         Ok(Answer::DONE)
     }
 
@@ -357,6 +367,6 @@ impl Model {
     pub fn sched_info(&mut self, me: Id, args: &Args) -> Result {
         let time = self.time_here(me, args.cap(0), sched_rights::OBSERVE)?;
         let it = self.sched_context(time);
-        Ok(Answer::Free([0, u64::from(it.priority), it.slice, 0], 1))
+        Ok(Answer::Free([0, u64::from(it.priority), it.slice, it.budget], 1))
     }
 }

@@ -10,6 +10,20 @@
 //! stops, the rest of the slice is stored here ([`ScState::stop`]). The used time is the sum of the
 //! slices that the context got, minus the rest. So a stop is one subtraction, and a start is one
 //! addition. A donation between tasks needs neither.
+//!
+//! # Budgets
+//! A context may have a [`Budget`]: so much time in each window. Windows follow each other without
+//! a gap from when the budget was set, however the context runs, and each brings the whole budget
+//! once. What a window leaves over is lost; what a context overran, because interrupts were off
+//! when the budget was used up, comes off the next window. A context with a budget stops to be
+//! looked at where its slice, its budget or its window ends, whichever is first, and `remaining` is
+//! the time until then. So it never runs from one window into the next unnoticed, and what it used
+//! in a window is what it used since that began. All that is computed when it starts: a stop is the
+//! same subtraction.
+//!
+//! Fixed windows let a context use its budget at the end of one and again at the beginning of the
+//! next: a window of the same length that is laid anywhere sees at most twice the budget. They need
+//! no queue of refills, the part that made sporadic servers hard to get right.
 
 use core::cell::Cell;
 
@@ -28,18 +42,60 @@ pub const NEVER: u64 = 1 << 63;
 #[repr(C)]
 pub struct ScState<T> {
     /// The rest of the present slice; out of date while it runs. At most [`NEVER`], so an endless
-    /// slice ends then. First, so that all that is written when the context goes to another CPU
-    /// shares the object's first cache line with the header.
+    /// slice ends then. With a budget, the time until the context has to be looked at. First, so
+    /// that all that is written when the context goes to another CPU shares the object's first
+    /// cache line with the header.
     remaining: Cell<u64>,
     /// Its place in that CPU's run queue.
     pub links: QueueLinks<T>,
     /// Priority + 1, as the run queue has it.
     rank: Cell<u32>,
+    /// It has a budget.
+    has_budget: Cell<bool>,
     /// All slices begun so far, less what was given away of them.
     granted: Cell<u64>,
     slice: Cell<u64>,
     /// Where it may run.
     cpus: CpuSetCell,
+    /// The present window.
+    window: Window,
+}
+
+/// How much CPU time a context may use in each window, in TSC ticks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// At most this much in a window; not 0.
+    pub ticks: u64,
+    /// From the beginning of a window to that of the next; not less than `ticks`.
+    pub period: u64,
+}
+
+/// The present window of a context with a budget.
+struct Window {
+    ends: Cell<u64>,
+    /// 0: the context has no budget.
+    budget: Cell<u64>,
+    period: Cell<u64>,
+    /// The used time ([`ScState::consumed`]) when the window began, less what was owed then.
+    began_at: Cell<u64>,
+    /// The greatest budget that the window has had.
+    most: Cell<u64>,
+    /// The used time at which the slice is over.
+    slice_over_at: Cell<u64>,
+}
+
+impl Window {
+    fn none() -> Window {
+        let zero = || Cell::new(0);
+        Window {
+            ends: zero(),
+            budget: zero(),
+            period: zero(),
+            began_at: zero(),
+            most: zero(),
+            slice_over_at: zero(),
+        }
+    }
 }
 
 impl<T> ScState<T> {
@@ -60,9 +116,11 @@ impl<T> ScState<T> {
             remaining: Cell::new(0),
             links: QueueLinks::new(),
             rank: Cell::new(1),
+            has_budget: Cell::new(false),
             granted: Cell::new(0),
             slice: Cell::new(0),
             cpus: CpuSetCell::default(),
+            window: Window::none(),
         }
     }
 
@@ -103,9 +161,131 @@ impl<T> ScState<T> {
         if is_first {
             self.refill();
         }
-        if self.remaining.get() > slice {
-            self.set_remaining(slice);
+        if self.rest_of_slice() > slice {
+            self.set_rest_of_slice(slice);
         }
+    }
+
+    /// Returns the ticks of the budget, or 0 if the context has none.
+    pub fn budget(&self) -> u64 {
+        self.window.budget.get()
+    }
+
+    /// Returns the ticks of a window, or 0 if the context has no budget.
+    pub fn period(&self) -> u64 {
+        self.window.period.get()
+    }
+
+    /// Returns whether the context has a budget.
+    #[inline(always)]
+    pub fn has_budget(&self) -> bool {
+        self.has_budget.get()
+    }
+
+    /// Returns when the present window ends; 0 without a budget. For surveys.
+    pub fn window_ends(&self) -> u64 {
+        self.window.ends.get()
+    }
+
+    /// Sets the budget, or takes it away, at the time `now`. A window begins, unless the period
+    /// stays as it was: then the present window goes on, with the rest of the new budget.
+    /// Requires: the context does not run.
+    pub fn set_budget(&self, budget: Option<Budget>, now: u64) {
+        let (slice, window) = (self.rest_of_slice(), &self.window);
+        let Some(Budget { ticks, period }) = budget else {
+            self.has_budget.set(false);
+            for cell in [&window.ends, &window.budget, &window.period] {
+                cell.set(0);
+            }
+            return self.set_remaining(slice);
+        };
+        self.has_budget.set(true);
+        if window.period.get() == period {
+            self.enter_window(now);
+            window.most.set(window.most.get().max(ticks));
+        } else {
+            window.ends.set(now.saturating_add(period).min(NEVER - 1));
+            window.began_at.set(self.consumed());
+            window.most.set(ticks);
+        }
+        window.budget.set(ticks);
+        window.period.set(period);
+        self.set_rest_of_slice(slice);
+        self.look_again(now);
+    }
+
+    /// Returns when the next window begins, if the context has used up the budget of this one.
+    /// Requires: the context does not run.
+    #[inline(always)]
+    pub fn rests_until(&self, now: u64) -> Option<u64> {
+        if self.has_budget() { self.refill_time(now) } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refill_time(&self, now: u64) -> Option<u64> {
+        self.enter_window(now);
+        (self.rest_of_budget() == 0).then_some(self.window.ends.get())
+    }
+
+    /// Returns the rest of the budget of the window in which the context last ran.
+    fn rest_of_budget(&self) -> u64 {
+        until(self.consumed(), self.window.began_at.get().wrapping_add(self.window.budget.get()))
+    }
+
+    /// Returns the rest of the slice when the context last stopped.
+    #[inline(always)]
+    fn rest_of_slice(&self) -> u64 {
+        if self.has_budget() { self.slice_beside_budget() } else { self.remaining.get() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slice_beside_budget(&self) -> u64 {
+        until(self.consumed(), self.window.slice_over_at.get())
+    }
+
+    /// Sets the rest of the slice, without counting the change as consumed time.
+    #[inline(always)]
+    fn set_rest_of_slice(&self, ticks: u64) {
+        if self.has_budget() { self.set_slice_beside_budget(ticks) } else { self.set_remaining(ticks) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn set_slice_beside_budget(&self, ticks: u64) {
+        // An endless slice is over after centuries.
+        self.window.slice_over_at.set(self.consumed().wrapping_add(ticks.min(NEVER - 1)));
+    }
+
+    /// Returns whether the slice was over when the context last stopped.
+    #[inline(always)]
+    pub fn is_slice_over(&self) -> bool {
+        self.rest_of_slice() == 0
+    }
+
+    /// Begins the window that `now` is in, if that is not the present one.
+    fn enter_window(&self, now: u64) {
+        let window = &self.window;
+        let (ends, period, budget) = (window.ends.get(), window.period.get().max(1), window.budget.get());
+        if now < ends {
+            return;
+        }
+        let over = (now - ends) / period;
+        let overrun = until(window.began_at.get().wrapping_add(window.most.get()), self.consumed());
+        let owed = overrun.saturating_sub(over.saturating_mul(budget));
+        window.began_at.set(self.consumed().wrapping_sub(owed));
+        window.most.set(budget);
+        window.ends.set((ends + over * period).saturating_add(period).min(NEVER - 1));
+    }
+
+    /// Computes when a context with a budget has to be looked at, if it starts now.
+    #[cold]
+    #[inline(never)]
+    fn look_again(&self, now: u64) {
+        self.enter_window(now);
+        let rest = self.rest_of_slice().min(self.rest_of_budget());
+        self.set_remaining(rest.min(self.window.ends.get() - now));
     }
 
     /// Returns the TSC ticks that were left of the present slice when the context last stopped.
@@ -122,10 +302,21 @@ impl<T> ScState<T> {
         self.remaining.set(ticks);
     }
 
-    /// Starts the context at the time `now`. Returns the end of its slice.
+    /// Starts the context at the time `now`. Returns the end of its slice. With a budget, returns
+    /// when it has to be looked at.
     #[inline(always)]
     #[must_use = "it has to be told when it stops"]
     pub fn start(&self, now: u64) -> u64 {
+        if self.has_budget() {
+            self.look_again(now);
+        }
+        self.start_free(now)
+    }
+
+    /// Starts a context without a budget, as [`ScState::start`] does.
+    #[inline(always)]
+    #[must_use = "it has to be told when it stops"]
+    pub fn start_free(&self, now: u64) -> u64 {
         now.wrapping_add(self.remaining.get())
     }
 
@@ -152,7 +343,7 @@ impl<T> ScState<T> {
     /// Gives the context a new, whole slice.
     #[inline(always)]
     pub fn refill(&self) {
-        self.set_remaining(self.slice.get());
+        self.set_rest_of_slice(self.slice.get());
     }
 
     /// Gives the rest of this context's slice to `to`, which runs on it now (`yield_to`), and
@@ -160,7 +351,7 @@ impl<T> ScState<T> {
     /// Requires: neither context runs.
     #[inline(always)]
     pub fn donate_rest(&self, to: &ScState<T>) {
-        to.set_remaining(self.remaining.get());
+        to.set_rest_of_slice(self.rest_of_slice());
         self.refill();
     }
 
@@ -190,6 +381,12 @@ impl<T> ScState<T> {
     pub fn cpu_bits(&self) -> u64 {
         self.cpus.first_word()
     }
+}
+
+/// Returns how far `at` is before `end`, two values of a count of used time; 0 if it is not.
+fn until(at: u64, end: u64) -> u64 {
+    let left = end.wrapping_sub(at);
+    if left < NEVER { left } else { 0 }
 }
 
 #[cfg(test)]
@@ -264,6 +461,83 @@ mod tests {
         assert_eq!((from.remaining(), to.remaining()), (100, 75));
         assert_eq!(to.start(525), until, "the end of the slice stays what it was");
         assert_eq!((from.consumed(), to.consumed()), (25, 0));
+    }
+
+    fn limited(slice: u64, ticks: u64, period: u64, now: u64) -> ScState<()> {
+        let sc = context(slice);
+        sc.set_budget(Some(Budget { ticks, period }), now);
+        sc
+    }
+
+    #[test]
+    fn a_budget_is_used_up_and_comes_back_with_the_window() {
+        let sc = limited(1000, 30, 100, 500);
+        assert_eq!((sc.rests_until(500), sc.start(500)), (None, 530));
+        assert_eq!(run(&sc, 500, 520), 10);
+        assert_eq!(run(&sc, 540, 550), 0);
+        assert_eq!((sc.rests_until(550), sc.is_slice_over()), (Some(600), false));
+        assert_eq!((sc.rests_until(600), sc.start(600), sc.window_ends()), (None, 630, 700));
+        assert_eq!(sc.consumed(), 30);
+        sc.set_budget(None, 640);
+        assert_eq!((sc.budget(), sc.remaining(), sc.start(640)), (0, 970, 1610));
+    }
+
+    #[test]
+    fn a_window_is_left_only_at_its_end() {
+        let sc = limited(1000, 30, 100, 0);
+        assert_eq!(sc.start(80), 100, "the window ends first");
+        assert_eq!(run(&sc, 80, 100), 0);
+        assert_eq!((sc.rests_until(100), sc.start(100)), (None, 130), "all of the next one is left");
+    }
+
+    #[test]
+    fn what_was_overrun_comes_off_the_next_window_only() {
+        let sc = limited(1000, 30, 100, 0);
+        assert_eq!(run(&sc, 0, 45), 0);
+        assert_eq!(sc.start(100), 115);
+        let sc = limited(1000, 30, 100, 0);
+        assert_eq!(run(&sc, 0, 45), 0);
+        assert_eq!(sc.start(200), 230, "a window between pays for it");
+        let sc = limited(1000, 30, 100, 0);
+        assert_eq!(run(&sc, 0, 99), 0);
+        assert_eq!((sc.start(100), sc.rests_until(100)), (100, Some(200)), "it owes two windows");
+        assert_eq!((sc.start(200), sc.rests_until(200)), (200, Some(300)), "and a part of the third");
+        assert_eq!((sc.start(300), sc.start(400)), (321, 430));
+    }
+
+    #[test]
+    fn a_budget_that_is_set_again_does_not_begin_anew() {
+        let sc = limited(1000, 30, 100, 0);
+        let _ = run(&sc, 0, 30);
+        sc.set_budget(Some(Budget { ticks: 30, period: 100 }), 50);
+        assert_eq!(sc.rests_until(50), Some(100));
+        sc.set_budget(Some(Budget { ticks: 40, period: 100 }), 50);
+        assert_eq!((sc.rests_until(50), sc.start(50)), (None, 60));
+        sc.set_budget(Some(Budget { ticks: 20, period: 100 }), 50);
+        assert_eq!(sc.rests_until(50), Some(100), "it has used more already");
+        sc.set_budget(Some(Budget { ticks: 40, period: 100 }), 50);
+        assert_eq!(sc.start(50), 60, "nothing is won by setting less and more");
+        sc.set_budget(Some(Budget { ticks: 20, period: 100 }), 50);
+        assert_eq!(sc.start(100), 120, "but has overrun nothing");
+        let sc = limited(1000, 30, 100, 0);
+        sc.set_budget(Some(Budget { ticks: 20, period: 50 }), 50);
+        assert_eq!((sc.rests_until(50), sc.start(50), sc.window_ends()), (None, 70, 100));
+    }
+
+    #[test]
+    fn slices_and_gifts_go_on_beside_a_budget() {
+        let sc = limited(10, 30, 100, 0);
+        assert_eq!((sc.start(0), run(&sc, 0, 10), sc.is_slice_over()), (10, 0, true));
+        sc.refill();
+        assert_eq!((sc.start(10), sc.is_slice_over()), (20, false));
+        let giver = context(500);
+        giver.donate_rest(&sc);
+        assert_eq!(sc.start(10), 30, "the gift is slice, not budget");
+        let endless = limited(ENDLESS, 30, 100, 0);
+        assert_eq!((endless.start(0), endless.slice()), (30, ENDLESS));
+        let _ = run(&endless, 0, 30);
+        endless.refill();
+        assert_eq!((endless.start(100), endless.is_slice_over()), (130, false));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod deadlines;
 pub mod prio_list;
 pub mod run_queue;
 
-pub use context::{ENDLESS, NEVER, ScState};
+pub use context::{Budget, ENDLESS, NEVER, ScState};
 pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, PRIORITIES, Timed};
 pub use prio_list::{PrioLinks, PrioList, PrioQueued};
 pub use run_queue::{QueueLinks, Queued, RunQueue};

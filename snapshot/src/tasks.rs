@@ -255,6 +255,12 @@ record! {
         endless: bool,
         /// The ticks of a slice; 0: it was never set.
         slice: u64,
+        /// The ticks of its budget; 0: it has none.
+        budget: u64,
+        /// The ticks of a window of its budget.
+        period: u64,
+        /// When the present window ends; 0: it has no budget.
+        window_ends: u64,
         /// How many of them were left when its time was last counted.
         remaining: u64,
         /// The ticks that it has spent until then.

@@ -65,6 +65,8 @@ values! {
         Restart,
         /// It has faulted, and its process ends.
         Faulted,
+        /// It could run, and waits for the next window of its CPU time's budget.
+        Exhausted,
         /// It has ended.
         Dead,
     }

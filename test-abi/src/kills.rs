@@ -126,7 +126,7 @@ impl Found {
             (Some(S::Restart), Some(_)) => Kill::Grace,
             (Some(S::Restart), None) if self.in_mailbox => Kill::Ask,
             (Some(S::Restart), None) => Kill::Asked,
-            (Some(S::Ready | S::Fresh | S::Faulted | S::Dead) | None, _) => Kill::Ready,
+            (Some(S::Ready | S::Exhausted | S::Fresh | S::Faulted | S::Dead) | None, _) => Kill::Ready,
         }
     }
 }

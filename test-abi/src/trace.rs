@@ -146,6 +146,8 @@ choices! {
         HandedOver = 5 "handed over",
         /// It faulted.
         Faulted = 6 "faulted",
+        /// It has used up the budget of its CPU time.
+        Exhausted = 7 "budget used up",
     }
     /// The state of a task: the kernel's own numbers.
     TaskState {
@@ -172,7 +174,9 @@ choices! {
         /// …
         Faulted = 10 "faulted",
         /// …
-        Dead = 11 "dead",
+        Exhausted = 11 "waiting for its budget's next window",
+        /// …
+        Dead = 12 "dead",
     }
     /// The stage of a message block: the kernel's own numbers.
     Stage {

@@ -186,7 +186,7 @@ pub fn deadlines(f: &Facts<'_>, out: &mut Findings) {
         );
         let must = match task.state {
             _ if task.ending => Some(false),
-            State::RecvTimed | State::AwaitTimed => Some(true),
+            State::RecvTimed | State::AwaitTimed | State::Exhausted => Some(true),
             State::Sending | State::AwaitRemote | State::WaitBits => None,
             _ => Some(false),
         };

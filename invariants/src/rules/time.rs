@@ -95,7 +95,8 @@ pub fn lent_time(f: &Facts<'_>, out: &mut Findings) {
             let runs = f.cpu(task.home).is_some_and(|cpu| cpu.current == task.at);
             hold!(out, !runs, "{} runs, and keeps other time", name());
             let waits = awaits(task) && (task.state != State::AwaitRemote || !roams(f, task.borrowed));
-            let may = waits || matches!(task.state, State::Ready | State::Restart | State::Faulted);
+            let may = waits
+                || matches!(task.state, State::Ready | State::Restart | State::Faulted | State::Exhausted);
             hold!(out, may, "{} has borrowed time, and needs none", name());
         }
         if task.lender == 0 {
@@ -169,8 +170,8 @@ fn neglected(f: &Facts<'_>, task: &Task, out: &mut Findings) {
     }
 }
 
-/// A task with the plain bit is off the CPU and has its own time. It is ready, or waits for bits
-/// without deadline.
+/// A task with the plain bit is off the CPU and has its own time, which has no budget. It is ready,
+/// or waits for bits without deadline.
 pub fn plain_tasks(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| task.plain) {
         let name = || name_of(task);
@@ -183,6 +184,8 @@ pub fn plain_tasks(f: &Facts<'_>, out: &mut Findings) {
             "{} is plain, without its own time or with its whole frame",
             name()
         );
+        let free = f.time(task).is_none_or(|time| time.budget == 0);
+        hold!(out, free, "{} is plain, and its time has a budget", name());
         match task.state {
             State::WaitBits => hold!(out, task.deadline_rank == 0, "{} is plain and has a deadline", name()),
             state => hold!(out, state == State::Ready, "{} is plain in {state:?}", name()),
@@ -227,6 +230,14 @@ pub fn running(f: &Facts<'_>, out: &mut Findings) {
             out,
             alone || hardware.timer != u64::MAX,
             "cpu{n}: equals wait, and no timer will end the slice"
+        );
+        let budget = context.filter(|context| context.budget != 0);
+        hold!(
+            out,
+            budget.is_none_or(|_| hardware.timer <= cpu.until),
+            "cpu{n}: the budget is looked at at {}, and the timer fires at {}",
+            cpu.until,
+            hardware.timer
         );
     }
 }

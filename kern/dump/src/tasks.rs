@@ -26,7 +26,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let (next, prev, queue_rank) = state.links.survey();
         self.sink.context(&record!(self, Context of context {
             [hot] task, owner;
-            [state] priority(), slice(), remaining(), consumed();
+            [state] priority(), slice(), remaining(), consumed(), budget(), period(), window_ends();
             [] queue_rank;
             cpus = state.cpu_bits(),
             home = self.home(&context.hot),

@@ -347,6 +347,8 @@ pub struct SchedInfo {
     pub used: u64,
     pub priority: u8,
     pub slice: u64,
+    /// TSC ticks in each window; 0: no budget.
+    pub budget: u64,
 }
 
 impl SchedControl {
@@ -370,13 +372,22 @@ impl SchedContext {
         invoke(Op::SchedConfigure, control.arg(), self.arg(), u64::from(priority), slice)
     }
 
+    /// Does what [`SchedContext::configure`] does, and lets the task run for `budget` TSC ticks in
+    /// each window of `period` ticks. Without a budget, both are 0.
+    pub fn configure_budget(&self, priority: u8, slice: u64, budget: u64, period: u64) -> Result<()> {
+        let (rdi, rsi, rdx) = (own::sched_control().arg(), self.arg(), u64::from(priority));
+        let args =
+            Args { rdi, rsi, rdx, r8: slice, r9: budget, r10: period, ..Args::new(Op::SchedConfigure) };
+        syscall(args).done()
+    }
+
     pub fn bind(&self, task: &Task) -> Result<()> {
         invoke(Op::SchedBind, self.arg(), task.arg(), 0, 0)
     }
 
     pub fn info(&self) -> Result<SchedInfo> {
         let a = syscall(Args::plain(Op::SchedInfo, self.arg(), 0, 0, 0)).check()?;
-        Ok(SchedInfo { used: a.rdi, priority: a.rsi as u8, slice: a.rdx })
+        Ok(SchedInfo { used: a.rdi, priority: a.rsi as u8, slice: a.rdx, budget: a.r8 })
     }
 }
 

@@ -348,6 +348,18 @@ pub const PLANTS: &[Planted] = &[
         first!(s.tasks, |task| task.plain && task.state == State::WaitBits)?.own_context = NOTHING;
         Some(())
     }),
+    ("plain-tasks", "a plain task whose time has a budget", |s| {
+        let own = s.tasks.iter().find(|task| task.plain && task.own_context != 0)?.own_context;
+        first!(s.contexts, |context| context.at == own)?.budget = 1000;
+        Some(())
+    }),
+    ("running", "a budget that no timer ends", |s| {
+        let cpu = s.cpus.iter().find(|cpu| cpu.context != 0)?;
+        let (id, context) = (cpu.id, cpu.context);
+        first!(s.contexts, |of| of.at == context)?.budget = 1000;
+        first!(s.hardwares, |hardware| hardware.cpu == id)?.timer = u64::MAX;
+        Some(())
+    }),
     ("running", "a task that runs on another's time", |s| {
         let other = s.tasks.first()?.at;
         first!(s.cpus, |cpu| cpu.current != 0 && cpu.current != other)?.current = other;

@@ -72,7 +72,7 @@ macro_rules! states {
 
 states! {
     /// Ended. Never leaves this state.
-    else Dead = 11;
+    else Dead = 12;
     /// Made, not yet configured.
     Fresh = 0,
     /// Has all it needs but CPU time; or has it and is queued or running.
@@ -97,6 +97,9 @@ states! {
     Restart = 9,
     /// Stopped by a fault that no handler has received yet.
     Faulted = 10,
+    /// Could run, but its CPU time has used up the budget of this window, and it can get no other.
+    /// Its deadline is the beginning of the next window. A suspended task is never in this state.
+    Exhausted = 11,
 }
 
 /// Bit of the state byte: see the module's documentation.

@@ -24,6 +24,7 @@ use abi::Error;
 use kern_base::limits::{PROGRAM_WAKES, WAKE_WORK};
 use kern_base::machine::Machine;
 use kern_base::sched_context::OpenTime;
+use kern_base::task::State;
 use sched::{NEVER, PRIORITIES};
 use test_abi::trace::Why;
 
@@ -32,7 +33,8 @@ use crate::rooms::Door;
 use crate::time::schedule::REST_FACTOR;
 
 impl<'k, M: Machine> Door<'k, M> {
-    /// Serves the timer: expires deadlines, ends the slice if it is over, arms the timer again.
+    /// Serves the timer: expires deadlines, ends the slice if it is over, lets the task rest if the
+    /// budget is used up, arms the timer again.
     pub fn timer_fired(self) {
         self.sched.timer.set(NEVER);
         let (now, before) = (self.k.machine.now(), self.hot.current.addr());
@@ -44,7 +46,9 @@ impl<'k, M: Machine> Door<'k, M> {
         let after = self.time().charge();
         let is_over = |sc: &OpenTime<'k>| sc.state.remaining() == 0 || cfg!(feature = "chaos");
         if let Some(sc) = self.running().filter(is_over) {
-            if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
+            if sc.state.rests_until(after).is_some() {
+                self.time().exhaust(sc);
+            } else if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
                 self.time().rotate(Why::SliceOver);
             } else {
                 sc.state.refill();
@@ -54,6 +58,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.waiters_resting.set(0);
         self.wake_waiters();
         self.time().arm_timer_for_slice();
+        self.time().arm_timer_for_budget();
         if some_expired {
             self.plan_expiry(now, self.hot.current.addr() != before);
         } else {
@@ -90,7 +95,10 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.works_for.set(rank_of(priority, false));
         self.note_work(WAKE_WORK);
         if let Some(task) = self.open(task) {
-            self.life().fail_wait(task, Error::Timeout);
+            match task.state() {
+                State::Exhausted => self.time().rest_is_over(task),
+                _ => self.life().fail_wait(task, Error::Timeout),
+            }
         }
         Some(usize::from(priority))
     }

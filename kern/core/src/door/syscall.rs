@@ -151,6 +151,7 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             Refusal::Again => {
                 self.rewind(me.part());
+                self.time().leave_rest(me);
                 me.enter(State::Restart);
                 self.ipc().park(me);
             }

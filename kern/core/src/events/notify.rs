@@ -5,6 +5,7 @@ use kern_base::group::Group;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};
+use kern_base::sched_context::OpenTime;
 use kern_base::task::{FLAG_SUSPENDED, State, Task, TaskHot};
 use smp::door::Ref;
 use test_abi::trace::{Event, object_name};
@@ -129,7 +130,10 @@ impl<'k, M: Machine> Events<'k, M> {
             self.time().set_deadline(me.object(), args.a1);
         }
         me.wait_for(me.object(), object, hot);
-        let own = self.running().filter(|sc| !info.has(FLAG_DEADLINE) && me.time.owns(sc.object()));
+        let is_plain = |sc: &OpenTime<'k>| {
+            !info.has(FLAG_DEADLINE) && me.time.owns(sc.object()) && !sc.state.has_budget()
+        };
+        let own = self.running().filter(is_plain);
         if let Some(own) = own {
             me.enter_plain(State::WaitBits);
             self.time().stop(&own);

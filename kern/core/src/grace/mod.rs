@@ -95,6 +95,7 @@ impl<'k, M: Machine> Grace<'k, M> {
             self.time().dispatch();
             return;
         }
+        self.time().leave_rest(me);
         me.enter(State::Restart);
         let priority = self.running().map_or(0, |sc| sc.state.priority());
         me.wait_epoch.set(epoch);

@@ -35,8 +35,11 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Receives for the running task: takes bits, else a queued call, else waits. The task may have
     /// no CPU time any more.
     pub fn receive(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        if me.has_pending() && self.take_pending(me) {
-            return Ok(Answer::Settled);
+        if me.has_pending() {
+            if self.take_pending(me) {
+                return Ok(Answer::Settled);
+            }
+            self.time().leave_rest(me);
         }
         self.await_call(me, args)
     }
@@ -98,16 +101,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if !bits && task.callers().is_empty() {
             return;
         }
-        let received = if bits {
+        if bits {
             self.take_bound_bits(me);
-            self.time().make_ready(task);
-            true
-        } else {
-            self.accept_next(me)
-        };
-        // If none of the calls could be received, the task continues to wait until its deadline.
-        if received {
             self.time().clear_deadline(task);
+            self.time().make_ready(task);
+        } else {
+            // If none of the calls can be received, the task continues to wait until its deadline.
+            self.accept_next(me);
         }
     }
 
@@ -191,6 +191,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if let Some(caller) = self.open(caller) {
             caller.enter(if caller.deadline.is_queued() { State::AwaitTimed } else { State::Await });
         }
+        self.time().clear_deadline(me);
         me.enter(State::Ready);
         if !me.time.is_lent_by(caller) {
             self.take_up(me, caller);
@@ -206,8 +207,12 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// before goes back, and its own time stops.
     fn take_up(self, me: OpenTask<'k>, caller: Ref<'k, Task>) {
         self.time().give_back(me);
-        // The caller had no time, or it was taken away since: the receiver goes on with its own.
+        // The caller had no time, or it was taken away since, or its budget is used up: the
+        // receiver goes on with its own.
         let Some(sc) = self.time().resting_time(caller) else { return };
+        if self.time().is_worse_than_own(sc, me) {
+            return;
+        }
         if self.hot.current.is(me.object()) {
             self.time().stop_current();
         }

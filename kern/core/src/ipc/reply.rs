@@ -60,7 +60,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn reply_recv_pending(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
         self.begin_work();
         let mut words = args.with_payload(args.words()?);
-        if let Some(caller) = me.caller(self.pin()) {
+        let caller = me.caller(self.pin());
+        if let Some(caller) = caller {
             let fault = me.serves_fault();
             let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
             if words.info.has(PAYLOAD_FLAGS) {
@@ -72,21 +73,26 @@ impl<'k, M: Machine> Ipc<'k, M> {
         } else {
             self.payload().keep_load(me, args.info)?;
         }
-        if !self.hot.current.is(me.object()) && me.has_pending() {
-            return self.receive_before(me, args);
+        if let Some(caller) = caller
+            && self.hot.current.is(caller)
+            && me.has_pending()
+        {
+            return self.receive_before(me, args, caller);
         }
         self.receive(me, &args)
     }
 
-    /// Receives what is pending, after a reply that lets its caller go on: see
+    /// Receives what is pending, after a reply that lets `caller` go on: see
     /// [`Time::go_before_equal`].
     ///
     /// [`Time::go_before_equal`]: crate::rooms::Time::go_before_equal
     #[cold]
     #[inline(never)]
-    fn receive_before(self, me: OpenTask<'k>, args: Args) -> Result<Answer> {
+    fn receive_before(self, me: OpenTask<'k>, args: Args, caller: Ref<'k, Task>) -> Result<Answer> {
         let answer = self.receive(me, &args)?;
-        self.time().go_before_equal(me);
+        if self.hot.current.is(caller) {
+            self.time().go_before_equal(me);
+        }
         Ok(answer)
     }
 
@@ -123,6 +129,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[inline(always)]
     fn go_on(self, me: OpenTask<'k>) {
         if !self.hot.current.is(me.object()) {
+            self.time().leave_rest(me);
             self.time().make_ready(me);
             self.time().take_better(me);
             self.time().mind_less_time();

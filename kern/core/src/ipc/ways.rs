@@ -85,11 +85,11 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
         block.mark_received();
         ipc.deliver::<FAULT>(block, self.0, sent);
         match ipc.time().resting_time(sender) {
-            Some(sc) => {
+            Some(sc) if !ipc.time().is_worse_than_own(sc, self.0) => {
                 ipc.time().lend(sc, sender, self.0);
                 ipc.time().enqueue(sc);
             }
-            None => ipc.time().start(self.0),
+            _ => ipc.time().start(self.0),
         }
     }
 }
@@ -212,12 +212,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// callee that has no time, or less, continues with it.
     fn queue_call(self, block: Block<'k>, callee: OpenTask<'k>, sent: &Sent<'k>) {
         block.write(sent.words, sent.from);
-        let priority = self.resting_priority(block.task());
+        let caller = block.task();
+        let priority = self.resting_priority(caller);
         block.queue_at(sent.callee);
         callee.queue_call(self.pin(), block, priority);
         let has = if callee.is_runnable() { self.time().time_of(callee) } else { None };
         match has {
             Some(has) => self.time().take_above(callee, has, priority),
+            None if callee.state() == State::Exhausted => self.time().end_rest_by(callee, caller),
             None => self.time().time_came(callee),
         }
     }

@@ -51,7 +51,7 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn fail_wait(self, task: OpenTask<'k>, error: Error) {
         let waits = !matches!(
             task.state(),
-            State::Fresh | State::Ready | State::Faulted | State::Dead | State::Restart
+            State::Fresh | State::Ready | State::Faulted | State::Exhausted | State::Dead | State::Restart
         );
         if !waits
             || task.ending() != Ending::None
@@ -211,6 +211,9 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Takes a runnable task's context off the CPU or out of the run queue. The task keeps the
     /// context.
     fn stop_running(self, task: OpenTask<'k>) {
+        if task.state() == State::Exhausted {
+            return self.time().stop_rest(task);
+        }
         if !task.is_runnable() {
             return;
         }

@@ -59,6 +59,7 @@ impl<'k, M: Machine> Life<'k, M> {
     fn kill_own(self, me: OpenTask<'k>) -> Result<Answer> {
         self.withdraw_tasks(me, me.process(self.pin()))?;
         self.mark_dying(me, &me.process(self.pin()).get().header);
+        self.time().leave_rest(me);
         me.enter(State::Faulted);
         self.work_without_time(|| _ = self.time().stop_current(), || self.begin_teardown(me));
         Ok(Answer::Settled)

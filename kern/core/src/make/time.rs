@@ -6,12 +6,13 @@
 //! A SchedContext is bound only to a task of one of its CPUs, a call takes it only to such CPUs,
 //! and they stay while it has an owner or a holder. So it runs only where its priority was allowed.
 
-use abi::{Cap, Error, MsgInfo, ObjType, Op, Target};
+use abi::{BUDGET_MIN, Cap, Error, MsgInfo, ObjType, Op, PERIOD_MAX, Target};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
-use kern_base::sched_context::SchedContext;
+use kern_base::sched_context::{OpenTime, SchedContext};
 use kern_base::sched_control::SchedControl;
 use kern_base::task::{State, Task};
+use sched::Budget;
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use test_abi::trace::Why;
@@ -27,6 +28,14 @@ pub const NOT_COVERED: Refusal = Refusal::new(Error::OverLimit, u64::MAX);
 /// Returns the priority that a system call names in rdx.
 fn priority_of(args: &Args) -> Result<u8> {
     u8::try_from(args.a2).map_err(|_| Refusal::argument(2))
+}
+
+/// Refuses a budget in r9 for windows of the length in r10, if it is out of bounds.
+#[cold]
+#[inline(never)]
+fn check_budget(ticks: u64, period: u64) -> Result<()> {
+    refuse_if(ticks < BUDGET_MIN, Refusal::argument(4))?;
+    refuse_if(!(ticks..=PERIOD_MAX).contains(&period), Refusal::argument(5))
 }
 
 /// Refuses a priority above a SchedControl's ceiling.
@@ -56,6 +65,10 @@ impl<'k, M: Machine> Make<'k, M> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 1>(me, args.cap1())?;
         let (priority, slice) = (priority_of(args)?, args.a3);
         refuse_if(slice == 0, Refusal::argument(3))?;
+        let limits = args.a4 | args.a5 != 0;
+        if limits {
+            check_budget(args.a4, args.a5)?;
+        }
         check_ceiling(control.get(), priority)?;
         let hot = self.here(&sc.get().hot)?;
         let (cpus, count) = (control.get().cpus(), self.k.cpu_count());
@@ -68,10 +81,12 @@ impl<'k, M: Machine> Make<'k, M> {
         let runs = self.sched.current.is(sc);
         let now = if runs { self.time().charge() } else { 0 };
         hot.state.set_slice(slice);
-        if runs {
+        hot.state.set_priority(priority);
+        if limits || hot.state.has_budget() {
+            self.set_budget(OpenTime::here(sc, self.pin()), args.a4, args.a5);
+        } else if runs {
             self.sched.until.set(hot.state.start(now));
         }
-        hot.state.set_priority(priority);
         if let Some(task) = self.hot.current.get(self.pin()).filter(|_| runs) {
             self.trace().note_run(task);
         }
@@ -86,6 +101,24 @@ impl<'k, M: Machine> Make<'k, M> {
         self.time().dispatch();
         self.time().arm_timer_for_slice();
         Ok(Answer::Settled)
+    }
+
+    /// Sets the budget of a SchedContext, whose account is up to date, or takes it away: then both
+    /// numbers are 0.
+    #[cold]
+    #[inline(never)]
+    fn set_budget(self, sc: OpenTime<'k>, ticks: u64, period: u64) {
+        let now = self.k.machine.now();
+        sc.state.set_budget((ticks != 0).then_some(Budget { ticks, period }), now);
+        if self.sched.current.is(sc.object()) {
+            return self.time().charge_budget(sc, now);
+        }
+        let Some(holder) = sc.task.get(self.pin()).and_then(|holder| self.open(holder)) else { return };
+        // The fast path starts the time of a task with the plain bit, and knows no budgets.
+        holder.materialise_frame();
+        if holder.state() == State::Exhausted {
+            self.time().end_rest(holder);
+        }
     }
 
     /// Carries out [`abi::Op::SchedBind`].
@@ -123,7 +156,8 @@ impl<'k, M: Machine> Make<'k, M> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedInfo as u8 }, 0>(me, sc)?;
         let hot = self.here(&sc.get().hot)?;
         self.time().charge();
-        Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
+        let priority = u64::from(hot.state.priority());
+        Ok(Answer::Values([hot.state.consumed(), priority, hot.state.slice(), hot.state.budget()]))
     }
 
     /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
@@ -140,7 +174,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
         let sc = sc.and_then(|sc| self.open_time(sc)).filter(|sc| sc.state.links.is_queued());
         let Some(sc) = sc else { return Err(Error::WouldBlock.into()) };
-        if self.time().borrowed_by(me).is_none() {
+        if self.time().borrowed_by(me).is_none() && !self.running_now().state.has_budget() {
             me.regs.rdx.set(0);
             me.enter_plain(State::Ready);
         } else {

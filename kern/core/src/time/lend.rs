@@ -182,7 +182,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    fn give_back_borrowed(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
+    pub fn give_back_borrowed(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
         let lender = hot.time.take_lender(self.pin());
         // Impossible: a task borrows only its CPU's time. An assertion would cost each hand-over.
         let Some(sc) = self.open_time(sc) else { return };
@@ -259,9 +259,16 @@ impl<'k, M: Machine> Time<'k, M> {
         let Some(sc) = self.open_time(sc) else { return };
         self.take_from(holder.part(), sc);
         self.rest_with(caller, sc);
+        self.go_on_with_other(holder);
+    }
+
+    /// Lets a task that has lost the time on which it ran or could run go on with other time.
+    fn go_on_with_other(self, holder: OpenTask<'k>) {
         if holder.is_runnable() {
             self.start(holder);
             self.mind_less_time();
+        } else if holder.state() == State::Exhausted {
+            self.end_rest(holder);
         }
     }
 
@@ -290,16 +297,13 @@ impl<'k, M: Machine> Time<'k, M> {
             self.sched.queue.remove(self.pin(), sc.object());
             holder.materialise_frame();
         }
-        if holder.is_runnable() {
-            self.start(holder);
-            self.mind_less_time();
-        }
+        self.go_on_with_other(holder);
     }
 
     // --- finding some ----------------------------------------------------------------------------
 
     /// Queues the CPU time of `task`, which became runnable. If the task has none, finds it some.
-    #[inline]
+    #[inline(always)]
     pub fn start(self, task: OpenTask<'k>) {
         if self.hot.current.is(task.object()) {
             return;
@@ -341,10 +345,16 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Lends a task the CPU time that a waiting caller has kept: the caller that the task serves,
     /// the best in the queue, or one whose call it keeps. Returns whether one of the first
-    /// [`CALL_STEPS`] callers has any; a search checks all.
+    /// [`CALL_STEPS`] callers has any. If none has, a search checks all.
     pub fn borrow(self, task: OpenTask<'k>) -> bool {
         let mut callers = self.callers(task.part()).take(CALL_STEPS);
-        let Some((lender, sc)) = callers.find_map(|caller| self.look_for_rest(caller)) else { return false };
+        let Some(mut found) = callers.find_map(|caller| self.look_for_rest(caller)) else { return false };
+        if self.is_exhausted(found.1) {
+            // That time is better than none: the task goes on at its next window.
+            let mut left = callers.filter_map(|caller| self.look_for_rest(caller));
+            found = left.find(|(_, sc)| !self.is_exhausted(*sc)).unwrap_or(found);
+        }
+        let (lender, sc) = found;
         self.lend(sc, lender, task);
         self.enqueue(sc);
         true
@@ -380,13 +390,17 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
+    /// Lets a task go on with the best time of its callers if that outranks what the task has, or
+    /// if the budget of what it has is used up.
     #[cold]
     #[inline(never)]
-    fn take_best(self, task: OpenTask<'k>) {
+    pub fn take_best(self, task: OpenTask<'k>) {
         if !task.is_runnable() {
             return;
         }
-        let resting = |caller| self.look_for_rest(caller);
+        let Some(has) = self.time_of(task).and_then(|sc| self.open_time(sc)) else { return };
+        let spent = self.is_exhausted(has);
+        let resting = |caller| self.look_for_rest(caller).filter(|(_, sc)| !self.is_exhausted(*sc));
         // A caller that lends the task time already has lent what it has to lend: its own time may
         // rest beside.
         let lends_none = |caller: &Ref<'k, Task>| !task.time.is_lent_by(*caller);
@@ -394,14 +408,17 @@ impl<'k, M: Machine> Time<'k, M> {
         let queued = self.queued(task).take(CALL_STEPS).filter(lends_none).find_map(resting);
         let served = task.caller(self.pin()).filter(lends_none).and_then(resting);
         let rank = |it: &(Ref<'k, Task>, OpenTime<'k>)| it.1.state.priority();
-        let Some((caller, better)) = queued.into_iter().chain(served).max_by_key(rank) else { return };
-        let has = self.time_of(task).and_then(|sc| self.open_time(sc));
-        if has.is_none_or(|has| has.state.priority() >= better.state.priority()) {
+        let best = queued.into_iter().chain(served).max_by_key(rank);
+        // Without any time of its own, it takes that of a caller whose call it keeps, too.
+        let any = || self.callers(task.part()).take(CALL_STEPS).filter(lends_none).find_map(resting);
+        let best = if spent { best.or_else(any) } else { best };
+        let Some((caller, better)) = best else { return };
+        if has.state.priority() >= better.state.priority() && !spent {
             return;
         }
         match self.borrowed_by(task) {
             Some(sc) => self.give_back_borrowed(task.part(), sc),
-            None => has.into_iter().for_each(|own| self.withdraw(own.object())),
+            None => self.withdraw(has.object()),
         }
         task.materialise_frame();
         self.lend(better, caller, task);
@@ -414,7 +431,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn end_help(self, task: OpenTask<'k>) -> bool {
         let helper = task.time.lender(self.pin()).filter(|lender| !task.serves(*lender));
         let own = task.time.own(self.pin()).and_then(|own| self.open_time(own));
-        let own = own.filter(|own| own.task.is(task.object()));
+        let own = own.filter(|own| own.task.is(task.object()) && !self.is_exhausted(*own));
         let (Some(_), Some(own), Some(sc)) = (helper, own, self.borrowed_by(task)) else { return false };
         self.give_back_borrowed(task.part(), sc);
         self.enqueue(own);

@@ -4,7 +4,8 @@
 //! * The running task is the task of the running context (`sched.current`). That context is not
 //!   queued. [`crate::time::lend`] says which contexts run or are queued.
 //! * The running context's priority is at least that of every queued one.
-//! * `sched.until` is the end of the running context's slice.
+//! * `sched.until` is the end of the running context's slice, or of what its budget allows, if it
+//!   has one ([`crate::time::budget`]).
 //! * `sched.idle` is set only while no context runs and none is queued.
 //!
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
@@ -22,6 +23,10 @@ use test_abi::trace::Why;
 
 use crate::outbox::mail::rank_with;
 use crate::rooms::Time;
+
+/// In no state word. In [`CpuHot::expects`](kern_base::cpu::CpuHot) it says that the running
+/// context has a budget, so that the next switch has to set again what the fast path accepts.
+const BUDGET_RUNS: u32 = 1 << 31;
 
 /// How much longer a CPU leaves its program alone than work for others of no higher priority took.
 pub const REST_FACTOR: u64 = 50;
@@ -59,8 +64,25 @@ impl<'k, M: Machine> Time<'k, M> {
     /// runs now: see [`Time::expect`].
     #[inline(always)]
     fn expect_for(self, word: u64) {
-        if (self.hot.expects.get() ^ word as u32) & SPECIAL != 0 {
+        if (self.hot.expects.get() ^ word as u32) & (SPECIAL | BUDGET_RUNS) != 0 {
             self.expect(word);
+        }
+    }
+
+    /// Does what [`Time::expect`] does, and begins or ends what the budget of the running context
+    /// changes.
+    #[cold]
+    #[inline(never)]
+    pub fn expect_beside_budget(self, word: u64) {
+        let word = word & !u64::from(BUDGET_RUNS);
+        self.hot.expects.set(0);
+        self.expect(word);
+        let has_budget = self.running().is_some_and(|sc| sc.state.has_budget());
+        if has_budget {
+            self.hot.expects.set(word as u32 | BUDGET_RUNS);
+        }
+        if has_budget || self.sched.more_mail.get() {
+            self.expect_none_ready();
         }
     }
 
@@ -68,8 +90,14 @@ impl<'k, M: Machine> Time<'k, M> {
     /// word runs: those with the task's label. It accepts no task without vector state while the
     /// running task is special, and none with vector state while the running task has debug
     /// registers.
+    ///
+    /// While the running context has a budget, it accepts no other ready task: only
+    /// [`ScState::start`](sched::ScState::start) looks after budgets.
     #[inline(always)]
     pub fn expect(self, word: u64) {
+        if self.hot.expects.get() & BUDGET_RUNS != 0 {
+            return self.expect_beside_budget(word);
+        }
         self.hot.expects.set(word as u32);
         let flags = (word >> 8) as u8;
         let half = |state, flags| u64::from(state_half(state, flags, self.id()) | word as u32 & LABEL_MASK);
@@ -144,7 +172,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Leaves the running context with the running task, which is about to stop.
     #[inline(always)]
-    fn keep_time(self, sc: OpenTime<'k>) {
+    pub fn keep_time(self, sc: OpenTime<'k>) {
         if sc.owner.addr() != self.hot.current.addr() {
             self.keep_borrowed(sc.object());
         }
@@ -206,9 +234,18 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Queues a SchedContext whose task is runnable, after others of its priority. Runs it
-    /// immediately if none runs on the CPU.
+    /// immediately if none runs on the CPU. If its budget is used up, its task rests.
     #[inline]
     pub fn enqueue(self, sc: OpenTime<'k>) {
+        if sc.state.has_budget() {
+            return self.enqueue_or_rest(sc);
+        }
+        self.enqueue_free(sc);
+    }
+
+    /// Does what [`Time::enqueue`] does, for time whose budget, if it has one, is not used up.
+    #[inline(always)]
+    pub fn enqueue_free(self, sc: OpenTime<'k>) {
         if self.sched.current.is_null() && self.sched.queue.is_empty() {
             self.run(sc);
             return;
@@ -237,7 +274,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Runs a context on a CPU that runs none. The clock is read once: the context starts when the
     /// last one stopped, unless the CPU was idle since.
-    #[inline]
+    #[inline(always)]
     fn run(self, sc: OpenTime<'k>) -> bool {
         // Both impossible: queued time has a holder, on its CPU. Assertions would cost each switch.
         let Some(task) = sc.task.get(self.pin()) else { return false };
@@ -272,8 +309,11 @@ impl<'k, M: Machine> Time<'k, M> {
 
     #[inline(always)]
     fn charge_to(self, sc: OpenTime<'k>, now: u64) {
-        self.sched.until.set(sc.state.start(now));
         self.sched.current.set(Some(sc.object()));
+        if sc.state.has_budget() {
+            return self.charge_budget(sc, now);
+        }
+        self.sched.until.set(sc.state.start_free(now));
     }
 
     /// Runs `server`, which is ready and waits for its turn, in place of the task that it has just
@@ -428,10 +468,9 @@ impl<'k, M: Machine> Time<'k, M> {
         old.state.stop(self.sched.until.get(), now);
         self.keep_time(old);
         old.state.donate_rest(&sc.state);
-        self.sched.until.set(sc.state.start(now));
         self.sched.queue.remove(self.pin(), sc.object());
         self.sched.queue.push_back(self.pin(), old.object(), old.state.priority());
-        self.sched.current.set(Some(sc.object()));
+        self.charge_to(sc, now);
         self.trace().note_stop();
         self.trace().note_why(Why::Yielded);
         task.time.put_down();

@@ -156,9 +156,10 @@ impl<'k, M: Machine> Time<'k, M> {
                 }
                 return;
             }
-            if task.state() == State::Restart {
-                task.search.time_came();
-                return;
+            match task.state() {
+                State::Restart => return task.search.time_came(),
+                State::Exhausted => return self.end_rest(task),
+                _ => {}
             }
             if !self.awaits(task) || !task.search.leave() {
                 return;

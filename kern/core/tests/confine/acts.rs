@@ -4,7 +4,7 @@ use abi::membership::watch;
 use abi::{
     Cap, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, Grant, MEMBER_RIGHTS, ObjType, Op, PageMode,
 };
-use abi::{PageRange, Rights, Target};
+use abi::{PERIOD_MAX, PageRange, Rights, Target};
 use confine::Picture;
 use snapshot::Task;
 
@@ -215,7 +215,8 @@ impl Chooser<'_> {
             }
             Op::SchedConfigure => {
                 let (by, time) = (self.cap(ObjType::SchedControl), self.cap(ObjType::SchedContext));
-                [by.arg(), time.arg(), self.dice.of(&[10, 9]), u64::MAX, 0, 0]
+                let [budget, period] = self.dice.of(&[[0, 0], [0, 0], [PERIOD_MAX, PERIOD_MAX]]);
+                [by.arg(), time.arg(), self.dice.of(&[10, 9]), u64::MAX, budget, period]
             }
             Op::SchedAllow => {
                 let (by, to) = (self.cap(ObjType::SchedControl), self.cap(ObjType::SchedControl));

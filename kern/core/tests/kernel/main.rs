@@ -55,6 +55,7 @@ mod storm;
 mod survey;
 mod sweep;
 mod time;
+mod time_budgets;
 mod torn;
 mod trees;
 mod vain;

@@ -88,6 +88,21 @@ fn a_server_serves_who_waits_before_whom_it_answered_calls_again() {
 }
 
 #[test]
+fn a_server_of_callers_elsewhere_displaces_no_equal() {
+    let mut s = Scene::new(2);
+    let (server, target) = s.server(0, 5);
+    s.delete(server.sc);
+    let callers = [(); 2].map(|()| s.running(1, 10).0);
+    for caller in &callers {
+        s.w.does_and_run(caller, call(target));
+    }
+    assert!(s.w.runs(0, &server));
+    let (equal, _) = s.running(0, 10);
+    s.w.does_and_run(&server, answer());
+    assert!(s.w.runs(0, &equal), "its turn has come");
+}
+
+#[test]
 fn who_is_answered_goes_on_before_a_worse_caller_is_served() {
     let mut s = Scene::new(1);
     let (server, target) = s.server(0, 10);

@@ -1,6 +1,6 @@
 //! Operations on processes, tasks and CPU time.
 
-use abi::{Op, Target};
+use abi::{BUDGET_MIN, Op, Target};
 
 use crate::cast::{BARE_UTCB, CEILING, GROUP, MAPPED, OTHER_POOL_AT, Role, SERVER};
 use crate::deeds::{Deed, hand, op};
@@ -36,6 +36,9 @@ pub const PROCESSES: &[Deed] = &[
     hand("CapDelete control", &[Role::Control], |c, _| op(Op::CapDelete, &[at(c.control)])),
     hand("SchedConfigure client's", &[Role::ClientTime, Role::Client], |c, _| {
         op(Op::SchedConfigure, &[CONTROL, c.tasks.client.sc.arg(), 20, 500])
+    }),
+    hand("SchedConfigure budget of client's", &[Role::ClientTime, Role::Client], |c, _| {
+        op(Op::SchedConfigure, &[CONTROL, c.tasks.client.sc.arg(), 20, 500, BUDGET_MIN, 4 * BUDGET_MIN])
     }),
     hand("NotificationBind bell to client", &[Role::Bell, Role::Client], |c, _| {
         op(Op::NotificationBind, &[c.bell.arg(), c.tasks.client.cap.arg()])

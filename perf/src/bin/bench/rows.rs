@@ -84,6 +84,8 @@ pub struct Row {
     /// Other tasks of the client's process, on its CPU and with its priority: what they do, and how
     /// many there are.
     pub beside: Option<(Entry, u64)>,
+    /// Whether the client's time has a budget, which is not used up.
+    pub budget: bool,
     /// Pages of 4 KiB in the client's frame; 0: the client has none.
     pub pages: u64,
     /// Memory (as base-2 logarithm) and empty slots of the client in a row of one process.
@@ -122,6 +124,7 @@ impl Row {
             server_reports: false,
             background: None,
             beside: None,
+            budget: false,
             pages: 0,
             memory_log2: 15,
             slots: 1,
@@ -260,6 +263,12 @@ fn daily() -> Vec<Row> {
         Row::new("yield_alone", Scope::Operation, yield_round_client, None),
         Row::call("yield_round", yield_round_client, yielder),
         Row::call("call_reply_deadline", deadline_client, echo_server),
+        Row { budget: true, ..Row::call("call_reply_budget", call_client, echo_server) },
+        Row {
+            budget: true,
+            notes: true,
+            ..Row::call("notify_wait_budget", notify_wait_client, notify_wait_server)
+        },
         Row::call("call_reply_runtime", runtime_client, runtime_server),
         Row::call("call_recv_then_reply", call_client, recv_then_reply_server),
         Row {

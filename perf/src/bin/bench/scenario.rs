@@ -359,6 +359,11 @@ impl Cast {
             let cpu = Block::at(pair).get(Word::ClientCpu) as u32;
             let client = self.add(stage, Side::Client, row.client, pair, cpu)?;
             Block::at(pair).set(Word::TaskClient, u64::from(client.task.cap().0));
+            if row.budget {
+                let window = boot::facts().tsc_hz / 100;
+                let set = client.sched.configure_budget(PRIORITY, window, window, window);
+                at("giving the client's time a budget", set)?;
+            }
             clients.push(client);
         }
         for client in &clients {

@@ -3,7 +3,8 @@
 
 use abi::audit::LABELS;
 use abi::membership::{SEEN_AS_ADDER, watch};
-use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target};
+use abi::{BUDGET_MIN, Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op};
+use abi::{PERIOD_MAX, Rights, Target};
 use model::growth::Reach;
 use model::object::{Mapping, State};
 use model::tasks::ENDLESS;
@@ -111,6 +112,17 @@ const KINDS: &[(ObjType, u64)] = &[
 /// Where pages and UTCBs go, or may not go.
 const PAGES: &[u64] =
     &[0x6000_0000, 0x6000_1000, 0x6000_2000, 0x6020_0000, 0x5000_0000, 0x6000_0800, 0, abi::USER_TOP];
+
+/// Budgets and periods, some of which are refused.
+const BUDGETS: [[u64; 2]; 7] = [
+    [0, 0],
+    [0, 0],
+    [0, BUDGET_MIN],
+    [BUDGET_MIN - 1, PERIOD_MAX],
+    [PERIOD_MAX, PERIOD_MAX],
+    [PERIOD_MAX / 2, PERIOD_MAX],
+    [PERIOD_MAX, PERIOD_MAX + 1],
+];
 
 /// A value that is rarely right.
 const WILD: &[u64] = &[0, 1, 7, 0xff, 0x1_0000, 1 << 32, 3 << 32, 5 << 32 | 1, 99 << 32, 1 << 47, u64::MAX];
@@ -500,7 +512,9 @@ impl Pick<'_> {
                 let (priority, slice) =
                     (self.dice.of(&[PRIORITY, 300]), self.dice.of(&[ENDLESS, ENDLESS, 0]));
                 let control = self.control();
-                [control, self.cap(ObjType::SchedContext), priority, slice, 0, 0]
+                // Without time there is no window: a budget is never used up.
+                let [budget, period] = self.dice.of(&BUDGETS);
+                [control, self.cap(ObjType::SchedContext), priority, slice, budget, period]
             }
             Op::SchedAllow => {
                 let (by, to) = (self.control(), self.cap(ObjType::SchedControl));

@@ -1,7 +1,8 @@
 //! The acts of a storm, one step at a time.
 
 use abi::{
-    Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIndex, Target, TaskId,
+    BUDGET_MIN, Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIndex, Target,
+    TaskId,
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::sched_context::SchedContext;
@@ -405,6 +406,12 @@ impl Cast {
         let (op, args) = match what {
             3..10 if self.poor => return self.time(n, any, what, b),
             0..10 => (control(b), vec![task.cap.arg()]),
+            10 if b.is_multiple_of(3) => {
+                let (budget, period) =
+                    (BUDGET_MIN * u64::from(1 + b % 4), BUDGET_MIN * u64::from(5 + b % 16));
+                let priority = u64::from(b % 40);
+                (Op::SchedConfigure, vec![CONTROL, task.sc.arg(), priority, 500, budget, period])
+            }
             10 => (Op::SchedConfigure, vec![CONTROL, task.sc.arg(), u64::from(b % 40), 500]),
             11 if b < 60 => return self.delete(n, task.sc),
             12 if b < 60 => return self.delete(n, self.replies[usize::from(a) % self.replies.len()]),

@@ -22,6 +22,7 @@ tests! {
     yield_goes_to_equals yield_to_goes_where_it_says yield_to_refuses a_call_takes_the_callers_priority_along
     a_task_without_time_serves_on_its_callers suspended_tasks_do_not_run time_is_accounted
     waking_a_higher_priority_preempts authority_ends_at_its_ceiling_and_cpus
+    a_budget_holds_beside_hungry_peers
 }
 
 /// Counts forever, into its block.
@@ -331,5 +332,25 @@ fn authority_ends_at_its_ceiling_and_cpus(lab: &mut Lab<'_>) -> Outcome {
     task.configure_by(&low, &own, place, 0)?;
     time.bind(&task)?;
     expect_eq!(told(time.configure_by(&low, 21, 1000)), beyond(20), "once it is bound");
+    Ok(())
+}
+
+/// A fifth of each of a hundred windows, within a hundredth, whatever the slice and the others.
+fn a_budget_holds_beside_hungry_peers(lab: &mut Lab<'_>) -> Outcome {
+    let hz = boot::facts().tsc_hz;
+    let (period, all) = (hz / 1000, hz / 10);
+    for (priority, slice) in [(60, u64::MAX), (50, period / 7)] {
+        let limited = spin(lab, spinner, 0, priority)?;
+        let peer = spin(lab, spinner, 1, 50)?;
+        peer.sched.configure(50, period / 7)?;
+        limited.sched.configure_budget(priority, slice, period / 5, period)?;
+        expect_eq!(limited.sched.info()?.budget, period / 5, "the budget that was set");
+        let holds = |used: u64| used.abs_diff(all / 5) <= all / 500;
+        let rest = |used: u64| (all / 100 * 78..=all / 100 * 82).contains(&used);
+        shared(lab, &[&limited, &peer], |used| holds(used[0]) && rest(used[1]))?;
+        for spinner in [limited, peer] {
+            spinner.task.kill()?;
+        }
+    }
     Ok(())
 }

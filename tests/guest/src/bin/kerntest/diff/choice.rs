@@ -315,7 +315,10 @@ impl Choice {
                 let slice = if board.chance(30) { u64::MAX } else { AGE * (1 + board.below(15)) };
                 let priority = if board.chance(4) { 256 } else { 20 + 10 * board.below(3) };
                 let time = self.one_of(TIMES).arg();
-                Args { rsi: time, rdx: priority, r8: slice, ..self.on(slot::SCHED_CONTROL) }
+                // No budget is used up, as no slice ends.
+                let budget = if board.chance(20) { AGE * (1 + board.below(3)) } else { 0 };
+                let r10 = if board.chance(95) { 2 * budget } else { AGE };
+                Args { rsi: time, rdx: priority, r8: slice, r9: budget, r10, ..self.on(slot::SCHED_CONTROL) }
             }
             Op::PoolRoom => self.on(self.one_of(POOLS)),
             Op::SchedInfo => self.on(self.one_of(TIMES)),
