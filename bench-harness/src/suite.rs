@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -145,8 +146,18 @@ type Work<'a> = Box<dyn Fn(&Lab) -> Result<Tally> + Sync + 'a>;
 struct Part<'a> {
     name: String,
     work: Work<'a>,
-    /// Its place among the steps that run beside each other, if it is one of them.
-    beside: Option<usize>,
+    when: When,
+}
+
+/// When a step runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum When {
+    /// From the beginning, beside all others: it takes only the CPU time that they leave.
+    Always,
+    /// Before those that run beside each other, and after the one before it.
+    Alone,
+    /// Beside others, at this place among them.
+    Beside(usize),
 }
 
 /// The results of a step.
@@ -163,12 +174,11 @@ struct Outcome {
 /// are tests on the host that only take the CPU time that is left ([`yielding`]). They run beside
 /// each other, and begin in this order: those that take longest with one thing after the other come
 /// first.
-const BESIDE: [Step; 15] = [
+const BESIDE: [Step; 14] = [
     Step::Pairs,
     Step::Gdb,
     Step::Bench,
     Step::Stress,
-    Step::Loom,
     Step::Lint,
     Step::Bochs,
     Step::Diff,
@@ -180,8 +190,9 @@ const BESIDE: [Step; 15] = [
     Step::Hardening,
     Step::Trace,
 ];
-/// How many of them run at a time: two for each of two CPUs, since each also waits and writes.
-const LANES: usize = 4;
+/// How many of them run at a time: with Loom, two for each of two CPUs, since each also waits and
+/// writes.
+const LANES: usize = 3;
 
 /// Runs the suite; its last line is `N passed, N failed`.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
@@ -211,14 +222,25 @@ pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
 /// Runs steps one after the other, and then those that may run beside each other. Returns their
 /// results, in the order of `parts`.
 fn run_parts(lab: &Lab, parts: &[Part<'_>]) -> Vec<Outcome> {
-    let numbered: Vec<(usize, &Part<'_>)> = parts.iter().enumerate().collect();
-    let (alone, mut beside): (Vec<_>, Vec<_>) =
-        numbered.into_iter().partition(|(_, part)| part.beside.is_none());
+    let of = |chosen: fn(When) -> bool| {
+        let numbered = parts.iter().enumerate();
+        numbered.filter(move |(_, part)| chosen(part.when)).collect::<Vec<(usize, &Part<'_>)>>()
+    };
+    let always = of(|when| when == When::Always);
+    let alone = of(|when| when == When::Alone);
+    let mut beside = of(|when| matches!(when, When::Beside(_)));
     // Lanes begin with the last.
-    beside.sort_by_key(|(_, part)| Reverse(part.beside));
+    beside.sort_by_key(
+        |(_, part)| if let When::Beside(place) = part.when { Reverse(place) } else { Reverse(0) },
+    );
     let run = |&(number, part): &(usize, &Part<'_>)| (number, run_part(&lab.beside(), part));
-    let mut outcomes: Vec<(usize, Outcome)> = alone.iter().map(run).collect();
-    outcomes.extend(lanes::in_lanes(LANES, &beside, run));
+    let mut outcomes: Vec<(usize, Outcome)> = thread::scope(|scope| {
+        let always = scope.spawn(|| always.iter().map(run).collect::<Vec<_>>());
+        let mut outcomes: Vec<_> = alone.iter().map(run).collect();
+        outcomes.extend(lanes::in_lanes(LANES, &beside, run));
+        outcomes.extend(always.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        outcomes
+    });
     outcomes.sort_by_key(|(number, _)| *number);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
@@ -236,16 +258,26 @@ fn run_part(lab: &Lab, part: &Part<'_>) -> Outcome {
     Outcome { name, tally, cases: lab.cases.take(), elapsed, said }
 }
 
+/// Returns when a step runs. Loom takes longest, has a target directory of its own, and boots
+/// nothing.
+fn when(step: Step) -> When {
+    match BESIDE.iter().position(|other| *other == step) {
+        _ if step == Step::Loom => When::Always,
+        Some(place) => When::Beside(place),
+        None => When::Alone,
+    }
+}
+
 /// Returns what is to be run, in the order of the results.
 fn parts(wanted: &Wanted) -> Vec<Part<'_>> {
     if wanted.quick {
         return vec![
-            Part { name: "Host".to_owned(), work: Box::new(unit_tests), beside: None },
-            Part { name: "Guest".to_owned(), work: Box::new(quick_guest), beside: None },
+            Part { name: "Host".to_owned(), work: Box::new(unit_tests), when: When::Alone },
+            Part { name: "Guest".to_owned(), work: Box::new(quick_guest), when: When::Alone },
             Part {
                 name: "Bench".to_owned(),
                 work: Box::new(|lab| quick_figures(lab, &wanted.bench)),
-                beside: None,
+                when: When::Alone,
             },
         ];
     }
@@ -256,7 +288,7 @@ fn parts(wanted: &Wanted) -> Vec<Part<'_>> {
     let part = |&step: &Step| Part {
         name: format!("{step:?}"),
         work: Box::new(move |lab| run_step(lab, wanted, step)),
-        beside: BESIDE.iter().position(|other| *other == step),
+        when: when(step),
     };
     Step::value_variants().iter().filter(chosen).map(part).collect()
 }
