@@ -150,7 +150,7 @@ struct Part<'a> {
 }
 
 /// When a step runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum When {
     /// From the beginning, beside all others: it takes only the CPU time that they leave.
     Always,
@@ -230,9 +230,7 @@ fn run_parts(lab: &Lab, parts: &[Part<'_>]) -> Vec<Outcome> {
     let alone = of(|when| when == When::Alone);
     let mut beside = of(|when| matches!(when, When::Beside(_)));
     // Lanes begin with the last.
-    beside.sort_by_key(
-        |(_, part)| if let When::Beside(place) = part.when { Reverse(place) } else { Reverse(0) },
-    );
+    beside.sort_by_key(|(_, part)| Reverse(part.when));
     let run = |&(number, part): &(usize, &Part<'_>)| (number, run_part(&lab.beside(), part));
     let mut outcomes: Vec<(usize, Outcome)> = thread::scope(|scope| {
         let always = scope.spawn(|| always.iter().map(run).collect::<Vec<_>>());

@@ -52,7 +52,7 @@ fn a_callee_borrows_from_whoever_in_its_queue_has_time() {
 }
 
 /// The answer of a server that receives next.
-fn answer() -> Regs {
+pub fn answer() -> Regs {
     Regs::message(Op::ReplyRecv, Target(0), [0; 4])
 }
 

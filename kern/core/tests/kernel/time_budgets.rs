@@ -5,6 +5,7 @@ use kern_base::task::State;
 use kern_core::door::entry::Interrupt;
 
 use crate::scene::{Scene, call};
+use crate::time::answer;
 use crate::world::make::CONTROL;
 use crate::world::{Regs, Tcb};
 
@@ -13,7 +14,12 @@ const PERIOD: u64 = 50_000;
 
 /// Sets a task's own time to a budget.
 fn limit(s: &mut Scene, task: &Tcb, priority: u64, budget: u64) {
-    s.w.must(0, Op::SchedConfigure, &[CONTROL, task.sc.arg(), priority, 1_000_000, budget, PERIOD]);
+    limit_to(s, task, priority, budget, PERIOD);
+}
+
+/// Sets a task's own time to a budget and a window of another length.
+fn limit_to(s: &mut Scene, task: &Tcb, priority: u64, budget: u64, period: u64) {
+    s.w.must(0, Op::SchedConfigure, &[CONTROL, task.sc.arg(), priority, 1_000_000, budget, period]);
     s.w.run();
 }
 
@@ -33,10 +39,6 @@ fn next_window(s: &mut Scene) {
 
 fn rests(task: &Tcb) -> bool {
     task.state() == State::Exhausted
-}
-
-fn answer() -> Regs {
-    Regs::message(Op::ReplyRecv, Target(0), [0; 4])
 }
 
 /// A task with a budget that has used it up, and one of lower priority that runs now.
@@ -118,12 +120,12 @@ fn a_spent_callee_goes_on_with_its_own_time() {
 }
 
 /// A server without time of its own, which rests on that of its client.
-fn spent_server(budget: u64, deadline: Option<u64>) -> (Scene, Tcb, Tcb, Target) {
+fn spent_server(deadline: Option<u64>) -> (Scene, Tcb, Tcb, Target) {
     let mut s = Scene::new(1);
     let (server, target) = s.server(0, 3);
     s.delete(server.sc);
     let (client, _) = s.running(0, 20);
-    limit(&mut s, &client, 20, budget);
+    limit(&mut s, &client, 20, BUDGET);
     let at = s.w.now();
     s.w.does_and_run(&client, deadline.map_or(call(target), |after| call(target).deadline(at + after)));
     assert!(s.w.runs(0, &server));
@@ -134,7 +136,7 @@ fn spent_server(budget: u64, deadline: Option<u64>) -> (Scene, Tcb, Tcb, Target)
 
 #[test]
 fn a_spent_callee_without_other_time_rests_until_the_window() {
-    let (mut s, server, client, _) = spent_server(BUDGET, None);
+    let (mut s, server, client, _) = spent_server(None);
     next_window(&mut s);
     assert!(s.w.runs(0, &server));
     s.w.does_and_run(&server, answer());
@@ -143,7 +145,7 @@ fn a_spent_callee_without_other_time_rests_until_the_window() {
 
 #[test]
 fn a_call_ends_at_its_deadline_though_the_callee_rests() {
-    let (mut s, server, client, _) = spent_server(BUDGET, Some(2 * BUDGET));
+    let (mut s, server, client, _) = spent_server(Some(2 * BUDGET));
     s.w.advance(2 * BUDGET);
     s.w.interrupt(0, Interrupt::Timer);
     s.w.run();
@@ -155,7 +157,7 @@ fn a_call_ends_at_its_deadline_though_the_callee_rests() {
 
 #[test]
 fn a_new_caller_ends_a_callees_rest() {
-    let (mut s, server, client, target) = spent_server(BUDGET, None);
+    let (mut s, server, client, target) = spent_server(None);
     let (other, _) = s.running(0, 2);
     s.w.does_and_run(&other, call(target));
     assert!(s.w.runs(0, &server), "on the time of the new caller");
@@ -167,7 +169,7 @@ fn a_new_caller_ends_a_callees_rest() {
 
 #[test]
 fn time_that_is_destroyed_ends_its_holders_rest() {
-    let (mut s, server, client, _) = spent_server(BUDGET, None);
+    let (mut s, server, client, _) = spent_server(None);
     let sc = s.time(7);
     s.w.must(0, Op::SchedBind, &[sc.arg(), server.cap.arg()]);
     s.w.run();
@@ -237,12 +239,6 @@ fn tasks_with_budgets_take_turns_with_others() {
     assert!(rests(&task) && s.w.runs(0, &other));
 }
 
-/// Sets a task's own time to a budget and a window of another length.
-fn limit_to(s: &mut Scene, task: &Tcb, priority: u64, budget: u64, period: u64) {
-    s.w.must(0, Op::SchedConfigure, &[CONTROL, task.sc.arg(), priority, 1_000_000, budget, period]);
-    s.w.run();
-}
-
 /// A server whose own time is used up, and which goes on with the time of a caller.
 fn helped_server(period: u64) -> (Scene, Tcb, Tcb, Target) {
     let mut s = Scene::new(1);
@@ -306,7 +302,7 @@ fn a_system_call_that_takes_its_callers_time_away_ends_well() {
 
 #[test]
 fn a_caller_with_time_is_found_behind_many_without() {
-    let (mut s, server, _, target) = spent_server(BUDGET, None);
+    let (mut s, server, _, target) = spent_server(None);
     for _ in 0..4 {
         let (poor, _) = s.running(0, 20);
         limit(&mut s, &poor, 20, BUDGET);
