@@ -20,7 +20,7 @@ or_help := "'" + justfile_directory() / "docs/help/or-run" + "' '" + just_execut
 # Bugs that a kernel can be built with.
 bugs := "missing-fence dropped-interrupt torn-slot-read lost-recall lost-wake missing-flush unchecked-copy"
 # Packages of which every binary goes into the boot archive.
-programs := "init pager store oom perf guest-tests"
+programs := "init pager store oom policy perf guest-tests"
 # Crates that compile completely only for the kernel's target.
 bare_crates := "kern-hal ipc-fast kern-image"
 
@@ -87,6 +87,13 @@ fuzz *args:
 
 _fuzz *args: (_seeded args)
     '{{harness}}' fuzz "$@"
+
+# Let a process schedule tasks by a policy, and judge what comes of it: `./justw policy --policy edf --cpus 1 --seed 7`
+policy *args:
+    {{or_help}} policy "$@"
+
+_policy *args: _build (_kernel "dump" "--features dump")
+    '{{harness}}' policy "$@"
 
 # Stop operations of the simulated kernel at each point and run others in between: `./justw pairs --seed 7`, `./justw pairs --whole`; `--limits small` makes every bound tiny
 pairs *args:

@@ -131,6 +131,14 @@ errors! {
     /// The SchedControl does not allow it; detail: the highest priority that it allows, or all ones
     /// if it does not cover the CPU.
     OverLimit = 36, blame Caller;
+    /// The SchedContext has changed since the caller has seen it; detail: its sequence number.
+    Stale = 37, blame State;
+    /// The lock's word names no task that is alive and exposed in the group: its owner died, or has
+    /// left. rsi names the task, if its death ended the wait.
+    OwnerDied = 38, blame Peer;
+    /// The owner of the lock waits, directly or through the owners of other locks, for a lock of
+    /// the caller; or so many wait for each other that the kernel does not follow them.
+    Deadlock = 39, blame Caller;
 }
 
 impl core::fmt::Display for Error {

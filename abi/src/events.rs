@@ -3,7 +3,8 @@
 //! The whole memory of a pool is mapped in its process. The first page is written by the process
 //! ([`EventControl`]). Then follow the kernel's state, read-only ([`EventState`] and the stamps
 //! after it), and the *cells*: 64 bytes each, their number a power of two. An event is a header
-//! cell and the cells of its words, eight words in a cell. The cells form a ring.
+//! cell and the cells of its words, eight words in a cell. The cells form a ring. A pool may have
+//! pages of [status words](crate::status) after its cells.
 //!
 //! # Reading
 //! Positions count cells from 0 and never wrap. The event at position `p` is complete when the
@@ -30,6 +31,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::status::StatusWord;
 use crate::{FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, MSG_UTCB_WORDS, MsgInfo, PAGE_SIZE, RANGES_MAX, TaskId};
 
 /// As an event's exposure: it was sent to all that listen in a group.
@@ -65,7 +67,11 @@ pub struct EventState {
     pub waiting: AtomicU64,
     /// Base-2 logarithm of the number of cells.
     pub cells_log2: AtomicU64,
-    _reserved: [AtomicU64; 6],
+    /// How many events of the kernel found no room ([`crate::status`]).
+    pub lost: AtomicU64,
+    /// How many pages of status words follow the cells.
+    pub status_pages: AtomicU64,
+    _reserved: [AtomicU64; 4],
 }
 
 const _: () = assert!(size_of::<EventControl>() as u64 == PAGE_SIZE && size_of::<EventState>() == 64);
@@ -82,9 +88,48 @@ impl EventState {
     }
 }
 
-/// Pages of a whole pool.
+/// Pages of a pool without status words.
 pub const fn pool_pages(cells_log2: u8) -> u64 {
     EventControl::PAGES + EventState::pages(cells_log2) + (CELL_BYTES << cells_log2) / PAGE_SIZE
+}
+
+/// Most pages of status words that a pool has.
+pub const STATUS_PAGES_MAX: u8 = 64;
+/// Status words of a page.
+pub const STATUS_PER_PAGE: usize = PAGE_SIZE as usize / size_of::<StatusWord>();
+
+/// How large a pool is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolSize {
+    pub cells_log2: u8,
+    /// Pages of [status words](crate::status), after the cells.
+    pub status_pages: u8,
+}
+
+impl PoolSize {
+    const STATUS_SHIFT: u32 = 8;
+
+    /// Returns the size that Retype takes.
+    pub const fn raw(self) -> u64 {
+        self.cells_log2 as u64 | (self.status_pages as u64) << PoolSize::STATUS_SHIFT
+    }
+
+    /// Returns the size that Retype was given, if a pool can have it.
+    pub fn from_raw(raw: u64) -> Option<PoolSize> {
+        let (cells_log2, status_pages) = (raw as u8, u8::try_from(raw >> PoolSize::STATUS_SHIFT).ok()?);
+        let fits = (CELLS_LOG2_MIN..=CELLS_LOG2_MAX).contains(&cells_log2);
+        (fits && status_pages <= STATUS_PAGES_MAX).then_some(PoolSize { cells_log2, status_pages })
+    }
+
+    /// Returns the pages of the whole pool.
+    pub const fn pages(self) -> u64 {
+        pool_pages(self.cells_log2) + self.status_pages as u64
+    }
+
+    /// Returns how many status words the pool has.
+    pub const fn status_words(self) -> usize {
+        self.status_pages as usize * STATUS_PER_PAGE
+    }
 }
 
 /// Returns the stamp of an event's first cell when the event at a position is there: the round of
@@ -267,6 +312,11 @@ mod tests {
     fn sizes_are_whole_pages() {
         assert_eq!(pool_pages(6), 1 + 1 + 1);
         assert_eq!(pool_pages(10), 1 + 2 + 16);
+        assert_eq!(PoolSize { cells_log2: 6, status_pages: 2 }.pages(), 5);
+        assert_eq!(PoolSize::from_raw(10), Some(PoolSize { cells_log2: 10, status_pages: 0 }));
+        let largest = PoolSize { cells_log2: CELLS_LOG2_MAX, status_pages: STATUS_PAGES_MAX };
+        assert_eq!(PoolSize::from_raw(largest.raw()), Some(largest));
+        assert_eq!((PoolSize::from_raw(5), PoolSize::from_raw(largest.raw() + 256)), (None, None));
         assert_eq!((cells(0), cells(1), cells(8), cells(9), EVENT_CELLS_MAX), (1, 2, 2, 3, 12));
         let carries = MsgInfo::new(0, 9).flag(FLAG_CAPS | FLAG_PAGES);
         assert_eq!((caps_at(carries), pages_at(carries), cells_of(carries)), (3, 4, 6));

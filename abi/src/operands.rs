@@ -157,8 +157,8 @@ pub(crate) const fn reply(rights: Rights) -> Operand {
     of(0, &[ObjType::Reply], rights)
 }
 
-pub(crate) const fn pool(rights: Rights) -> Operand {
-    of(0, &[ObjType::EventPool], rights)
+pub(crate) const fn pool(position: usize, rights: Rights) -> Operand {
+    of(position, &[ObjType::EventPool], rights)
 }
 
 pub(crate) const fn machine(position: usize, rights: MachineRights) -> Operand {

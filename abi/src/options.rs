@@ -54,6 +54,7 @@ pub const PROGRAMS: &[&str] = &[
     "scale",
     "hostile",
     "oom",
+    "policies",
 ];
 
 /// Program of the boot archive for each name that `run=` takes, where they differ.
@@ -67,7 +68,7 @@ pub fn program_of(name: &str) -> &str {
 /// Those that measure rows.
 const BENCH: &[&str] = &["bench", "samples"];
 const SEEDED: &[&str] =
-    &["bench", "samples", "test", "kerntest", "diff", "stress", "torture", "fuzz", "paging"];
+    &["bench", "samples", "test", "kerntest", "diff", "stress", "torture", "fuzz", "paging", "policies"];
 
 /// All words that the kernel and the programs of the boot archive read.
 pub const WORDS: &[Word] = &[
@@ -129,7 +130,17 @@ pub const WORDS: &[Word] = &[
         "how often",
     ),
     word("messages", &["stress"], Takes::Least(1), "messages to send"),
-    word("tasks", &["stress"], Takes::Least(2), "seats for tasks"),
+    word("tasks", &["stress", "policies"], Takes::Least(2), "seats for tasks, or workers"),
+    word(
+        "policy",
+        &["policies"],
+        Takes::OneOf(&["static", "balance", "edf"]),
+        "the scheduling policy that a process follows",
+    ),
+    word("load", &["policies"], Takes::Least(1), "thousandths of each CPU that are promised"),
+    word("jobs", &["policies"], Takes::Least(1), "jobs of each worker, or pieces of its work"),
+    word("kill", &["policies"], Takes::Least(0), "0: no policy is killed"),
+    word("exact", &["policies"], Takes::Least(0), "1: timers fire when they should"),
     word("steps", &["diff"], Takes::Least(1), "operations to do"),
     word("show", &["diff"], Takes::Least(0), "the operation after which the state is shown; 0 is none"),
     word(

@@ -329,15 +329,15 @@ operations! { ($)
         acts_for OfProcess(0);
     }
     /// Binds a fresh task to a process and a CPU, maps its UTCB, and gives it an id. The task is
-    /// then suspended. Works on the CPU on which the task was made. A task without security label
-    /// gets the one of the process.
+    /// then suspended. A task that was made on another CPU comes to the caller's CPU for this. A
+    /// task without security label gets the one of the process.
     ///
     /// In: rdi = SchedControl that covers the CPU; rsi = task; rdx = process; r8 = UTCB address;
     /// r9 = CPU, to which the first resume moves it. Out: rdi = the task's id.
     /// Rights: SCHEDULE; REGISTERS of the task; CONFIGURE of the process.
-    /// Errors: NoCpu, OverLimit, WrongCpu, BadState, Dying, BadAddress, Full (no task number),
-    /// Retired, Mapped, NoTables, Forbidden (the task has another label than the process, or may
-    /// not be written by processes with that label).
+    /// Errors: NoCpu, OverLimit, BadState, Dying, BadAddress, Full (no task number), Retired,
+    /// Mapped, NoTables, Forbidden (the task has another label than the process, or may not be
+    /// written by processes with that label).
     TaskConfigure = 25 {
         takes [
             control(0, sched_control_rights::SCHEDULE),
@@ -390,7 +390,8 @@ operations! { ($)
         takes [task(0, task_rights::SUSPEND)];
         acts_for OfTask(0);
     }
-    /// Ends a task for good. Tasks that wait for its answer wake with Dead.
+    /// Ends a task for good. Tasks that wait for its answer wake with Dead. A task of another CPU
+    /// goes on until that CPU learns of it; as soon as it is dead, BadState says so.
     ///
     /// In: rdi = task.
     /// Rights: DESTROY.
@@ -409,10 +410,10 @@ operations! { ($)
         takes [task(0, task_rights::SUSPEND)];
         acts_for OfTask(0);
     }
-    /// Sets priority, slice and budget of a SchedContext of this CPU. It may then run on the CPUs
-    /// that the SchedControl covers; a call to another CPU does not take it along. While a task has
-    /// it, its CPUs stay, and the SchedControl must cover them all. A slice that has begun does not
-    /// get longer: the next one has the new length.
+    /// Sets priority, slice and budget of a SchedContext, wherever it is. It may then run on the
+    /// CPUs that the SchedControl covers; a call to another CPU does not take it along. While a
+    /// task has it, its CPUs stay, and the SchedControl must cover them all. A slice that has begun
+    /// does not get longer: the next one has the new length.
     ///
     /// With a budget, it runs for so long at most in each window. The first window begins now; if
     /// the period stays as it was, the present window goes on. When the budget is used up, the
@@ -420,34 +421,35 @@ operations! { ($)
     /// the next window.
     ///
     /// In: rdi = SchedControl that allows the priority; rsi = SchedContext; rdx = priority, 0 to
-    /// 255; r8 = slice in TSC ticks, not 0; all ones: endless; r9 = budget in TSC ticks, at least
+    /// 255, and perhaps a sequence number ([`Seen`](crate::status::Seen)); r8 = slice in TSC ticks,
+    /// not 0; all ones: endless; r9 = budget in TSC ticks, at least
     /// [`BUDGET_MIN`](crate::BUDGET_MIN); r10 = length of a window in TSC ticks, from the budget to
     /// [`PERIOD_MAX`](crate::PERIOD_MAX). Both 0: no budget.
     /// Rights: SCHEDULE; CONFIGURE of the SchedContext.
-    /// Errors: BadArgument, OverLimit, WrongCpu (detail: where it is).
+    /// Errors: BadArgument, OverLimit, Stale, Dying.
     SchedConfigure = 32 {
         takes [
             control(0, sched_control_rights::SCHEDULE),
             time(1, sched_rights::CONFIGURE),
         ];
     }
-    /// Gives a task CPU time of its own. Both are of this CPU. The task starts, or has started, on
-    /// a CPU of the SchedContext.
+    /// Gives a task CPU time of its own, which then moves to the task's CPU. The task starts, or
+    /// has started, on a CPU of the SchedContext.
     ///
     /// In: rdi = SchedContext; rsi = task.
     /// Rights: CONFIGURE; SCHEDULE of the task.
-    /// Errors: WrongCpu (detail: where it is), InUse (either is bound), BadState (the SchedContext
-    /// was never set, or the task is not configured or ends), OverLimit.
+    /// Errors: InUse (either is bound), BadState (the SchedContext was never set, or the task is
+    /// not configured or ends), OverLimit, Dying.
     SchedBind = 33 {
         takes [time(0, sched_rights::CONFIGURE), task(1, task_rights::SCHEDULE)];
         acts_for OfTask(1);
     }
-    /// Reads a SchedContext of this CPU.
+    /// Reads a SchedContext, wherever it is.
     ///
     /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority; rdx = slice;
     /// r8 = budget, 0: it has none.
     /// Rights: OBSERVE.
-    /// Errors: WrongCpu (detail: where it is).
+    /// Errors: Dying.
     SchedInfo = 34 {
         takes [time(0, sched_rights::OBSERVE)];
     }
@@ -690,7 +692,7 @@ operations! { ($)
     PoolBind = 54 {
         takes
             [
-                pool(Rights::LISTEN),
+                pool(0, Rights::LISTEN),
                 process(1, process_rights::CONFIGURE),
                 task(2, task_rights::SCHEDULE),
             ];
@@ -726,7 +728,7 @@ operations! { ($)
     /// In: rdi = EventPool.
     /// Rights: LISTEN.
     PoolRoom = 56 {
-        takes [pool(Rights::LISTEN)];
+        takes [pool(0, Rights::LISTEN)];
     }
     /// Returns whether a process holds a capability of the same object as one that the caller
     /// holds, with these rights or more, anywhere in its CSpace. A group's capability counts with
@@ -913,5 +915,76 @@ operations! { ($)
             control(0, sched_control_rights::SCHEDULE),
             control(1, sched_control_rights::CONFIGURE),
         ];
+    }
+    /// Moves a task to another CPU, with its CPU time, its Notification, and the callers that wait
+    /// for it. There it continues, or waits, as before. A suspended task stays suspended. A task in
+    /// the middle of a call does not move: its own call, or one that it serves; nor does one that
+    /// waits for bits.
+    ///
+    /// In: rdi = SchedControl that covers the CPU; rsi = task; rdx = CPU, and perhaps the sequence
+    /// number of the task's own SchedContext ([`Seen`](crate::status::Seen)).
+    /// Rights: SCHEDULE; SCHEDULE of the task.
+    /// Errors: NoCpu, OverLimit (the SchedControl does not cover the CPU, or the task's time may
+    /// not run there), BadState (the task is not configured, or dead), WouldBlock (it does not move
+    /// now), Stale, Dying.
+    TaskMove = 70 {
+        takes [control(0, sched_control_rights::SCHEDULE), task(1, task_rights::SCHEDULE)];
+        acts_for OfTask(1);
+    }
+    /// Makes a CPU report to an event pool what it does ([`crate::status`]): when it begins and
+    /// ends to idle, and what SchedContexts do there that are watched from the pool. A CPU reports
+    /// to one pool. It stops when the pool leaves its process.
+    ///
+    /// In: rdi = Machine (index: CPU); rsi = EventPool, which has a process; 0: the CPU reports to
+    /// nobody from now on; rdx = number of the CPU's status word there.
+    /// Rights: SECURITY; LISTEN of the pool.
+    /// Errors: NoCpu, BadArgument (the pool does not have the status word), BadState (the pool has
+    /// no process), InUse (the CPU reports to another pool), Dying.
+    CpuWatch = 71 {
+        takes
+            [machine(0, machine_rights::SECURITY), pool(1, Rights::LISTEN)],
+            [machine(0, machine_rights::SECURITY)] when "to stop it";
+        acts_for Machine;
+    }
+    /// Gives a SchedContext, wherever it is, a status word in an event pool, and says which events
+    /// of it the pool gets ([`crate::status`]). It is told by CPUs that report to the pool. A
+    /// SchedContext has one status word: the last one that it was given.
+    ///
+    /// In: rdi = SchedContext; rsi = EventPool; 0: it has none from now on; rdx = number of the
+    /// status word; r8 = bits of [`SchedEvent`](crate::status::SchedEvent).
+    /// Rights: OBSERVE; LISTEN of the pool.
+    /// Errors: BadArgument, BadState (its CPU does not report to the pool), Dying.
+    SchedWatch = 72 {
+        takes
+            [time(0, sched_rights::OBSERVE), pool(1, Rights::LISTEN)],
+            [time(0, sched_rights::OBSERVE)] when "to stop it";
+    }
+    /// Waits for a lock that another task has. The wait is an implicit call to the owner: the
+    /// owner goes on with the waiter's CPU time if that outranks its own. The kernel reads the
+    /// lock's word, and compares it with what the caller has read. It returns immediately if they
+    /// differ, and otherwise when the owner passes the lock on. Either way nobody has got the lock:
+    /// the caller looks at the word again.
+    ///
+    /// In: rdi = group; rsi = deadline where flagged; rdx = Frame (index: the word's number in it);
+    /// r8 = the word as the caller has read it, with the bit
+    /// [`WAITS`](crate::LockWord::WAITS).
+    /// Rights: SEND, in the capability and in the member record; MAP of the Frame.
+    /// Errors: NotMember, BadArgument (the Frame does not have the word, or is of a device; the bit
+    /// is not set; the index leads to another task on each CPU), OwnerDied, Deadlock, Timeout,
+    /// WouldBlock, Cancelled, InUse (the page is in a pool), Forbidden, Dying.
+    LockWait = 73 {
+        takes [member(Rights::SEND), frame(2, TO_MAP)];
+        labels READ;
+        agreed "the owner is exposed by a holder of LISTEN";
+    }
+    /// Wakes the tasks that wait for the caller to pass a lock on: first the best of them, and then
+    /// the others, by mail. If the caller passes two locks on in quick succession, tasks that
+    /// wait for its other locks may wake, too. The kernel does not look at the lock's word.
+    ///
+    /// In: rdi = Frame (index: the word's number in it).
+    /// Rights: MAP.
+    /// Errors: BadArgument (the Frame does not have the word).
+    LockPass = 74 {
+        takes [frame(0, TO_MAP)];
     }
 }

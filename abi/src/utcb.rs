@@ -23,7 +23,7 @@ pub struct Utcb {
     pub preempt_pending: AtomicU64,
     /// This task's id, written once when it is configured.
     pub task_id: AtomicU64,
-    /// This task's home CPU, written when it is configured.
+    /// This task's home CPU, written when it is configured and when it moves.
     pub home_cpu: AtomicU64,
     /// Where pages of messages may arrive: address and bytes, both multiples of 4 KiB.
     pub window: [AtomicU64; 2],

@@ -19,7 +19,7 @@ use crate::tail;
 /// Begins a report line among the kernel's own lines (`kern/hal/src/dev/logport.rs`).
 const TEXT_MARK: &str = "| ";
 /// What report lines of other programs than the bench begin with.
-const OTHERS: [&str; 7] = ["test", "stress", "torture", "fuzz", "storm", "scale", "message"];
+const OTHERS: [&str; 8] = ["test", "stress", "torture", "fuzz", "storm", "scale", "message", "policy"];
 
 /// The machine as a bench reported it.
 #[derive(Clone, PartialEq, Eq, Debug)]

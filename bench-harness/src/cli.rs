@@ -16,8 +16,8 @@ use crate::stretches::Collector;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts,
-    hostile, iso, judge, mailbox, message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink,
-    stress, suite, torture,
+    hostile, iso, judge, mailbox, message, pack, peers, probe, reference, rows, rules, scale, scheduling,
+    seeded, shrink, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -99,6 +99,13 @@ enum Command {
         aurora-bench fuzz --storm revoke --ops 1000000        capabilities revoked in use, a million times\n  \
         aurora-bench fuzz --storm kill --ops 100000           tasks and processes killed, whatever they are about")]
     Fuzz(fuzz::Wanted),
+    /// Let a process schedule tasks by a policy: static, balancing, or earliest deadline first
+    #[command(
+        after_help = "Examples:\n  aurora-bench policy --policy edf --cpus 1            jobs with deadlines, under icount\n  \
+        aurora-bench policy --policy balance --cpus 4        64 workers, and the policy is killed half-way\n  \
+        aurora-bench policy --mode tcg --seeds 5             CPUs that run at the same time"
+    )]
+    Policy(scheduling::Wanted),
     /// Trace a run: JSON for Perfetto, invariants, longest waits
     #[command(after_help = events::command::EXAMPLES)]
     Trace(events::command::TraceArgs),
@@ -380,6 +387,7 @@ pub fn main() -> Result<()> {
         },
         Command::Torture(wanted) => torture::run(&common.lab()?, &wanted),
         Command::Fuzz(wanted) => fuzz::run(&common.lab()?, &wanted),
+        Command::Policy(wanted) => scheduling::run(&common.lab()?, &wanted),
         Command::Trace(args) => events::command::command(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
@@ -591,9 +599,16 @@ mod tests {
 
     #[test]
     fn no_run_has_no_seed() {
-        for command in
-            ["stress", "torture", "fuzz", "diff", "trace stress", "campaign stress", "campaign test"]
-        {
+        for command in [
+            "stress",
+            "torture",
+            "fuzz",
+            "policy",
+            "diff",
+            "trace stress",
+            "campaign stress",
+            "campaign test",
+        ] {
             for (seeds, is_good) in [("0", false), ("1", true)] {
                 let words = ["aurora-bench"].into_iter().chain(command.split(' ')).chain(["--seeds", seeds]);
                 let out = command.starts_with("campaign").then_some(["--out", "x"]);
@@ -638,6 +653,7 @@ mod tests {
             "stress",
             "torture",
             "fuzz",
+            "policy",
             "scale",
             "gdb",
             "explain row",

@@ -11,13 +11,14 @@ use crate::files;
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
-const RECIPES: [(&str, &str); 21] = [
+const RECIPES: [(&str, &str); 22] = [
     ("run", "run"),
     ("bench", "bench"),
     ("explain", "explain"),
     ("stress", "stress"),
     ("torture", "torture"),
     ("fuzz", "fuzz"),
+    ("policy", "policy"),
     ("campaign", "campaign"),
     ("trace", "trace"),
     ("scale", "scale"),

@@ -70,6 +70,7 @@ pub mod results;
 pub mod rows;
 pub mod rules;
 pub mod scale;
+pub mod scheduling;
 pub mod screen;
 pub mod seeded;
 pub mod session;

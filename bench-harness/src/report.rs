@@ -133,6 +133,8 @@ pub enum Report {
     Fuzz(BTreeMap<String, String>),
     /// What an attack of the `hostile` program came to.
     Hostile(BTreeMap<String, String>),
+    /// Result line of a scheduling policy at work.
+    Policy(BTreeMap<String, String>),
     /// What a load of the `scale` program did.
     Scale(BTreeMap<String, String>),
     Other(String),
@@ -153,6 +155,7 @@ impl Report {
             "torture" => Some(Report::Torture(owned(&fields(rest)))),
             "fuzz" | "storm" => Some(Report::Fuzz(owned(&fields(rest)))),
             "hostile" => Some(Report::Hostile(owned(&fields(rest)))),
+            "policy" => Some(Report::Policy(owned(&fields(rest)))),
             "scale" => Some(Report::Scale(owned(&fields(rest)))),
             _ => None,
         };

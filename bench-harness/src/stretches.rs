@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use abi::Op;
 use anyhow::{Context, Result};
 use console::style;
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -20,8 +20,15 @@ use crate::session::{Event, Session};
 use crate::trouble::Trouble;
 
 /// The plugin's names of the symbols, and the kernel's.
-const SYMBOLS: [(&str, &str, bool); 3] =
-    [("stubs", "trap_stubs", true), ("handlers", "AURORA_HANDLERS", true), ("fast", "AURORA_FAST", false)];
+const STUBS: &str = "trap_stubs";
+/// The table of handlers, and that of places in the fast path, which some kernels do not have.
+const HANDLERS_TABLE: &str = "AURORA_HANDLERS";
+const FAST_TABLE: &str = "AURORA_FAST";
+/// Operations: entries of the table of the fast path, and the first entries of the handlers' table.
+const OP_NUMBERS: u16 = 256;
+/// The first of the further entries of the handlers' table only continues another task: it serves
+/// no operation.
+const SWITCH: u16 = OP_NUMBERS;
 /// What the fast path leaves to Rust, by the number of its handler: see `ipc_fast::entry::Table`.
 const HANDLERS: [(u16, &str); 6] =
     [(257, "Call"), (258, "ReplyRecv"), (259, "ReplyRecv"), (260, "Map"), (261, "Unmap"), (262, "Send")];
@@ -192,16 +199,44 @@ pub fn arguments(kernel: &Path, mode: Mode) -> Result<Vec<String>> {
     let bytes = std::fs::read(kernel).with_context(|| format!("reading {}", kernel.display()))?;
     let file =
         object::File::parse(&*bytes).with_context(|| format!("{} is no ELF file", kernel.display()))?;
-    for (argument, symbol, is_needed) in SYMBOLS {
-        match file.symbols().find(|found| found.name() == Ok(symbol)) {
-            Some(found) => arguments.push(format!("{argument}={:#x}", found.address())),
-            None if is_needed => {
-                anyhow::bail!("{} has no symbol {symbol}: build it with `./justw build`", kernel.display())
-            }
-            None => {}
-        }
-    }
+    let symbol = |name: &str| {
+        let found = file.symbols().find(|found| found.name() == Ok(name)).map(|found| found.address());
+        found.with_context(|| {
+            format!("{} has no symbol {name}: build it with `./justw build`", kernel.display())
+        })
+    };
+    arguments.push(format!("stubs={:#x}", symbol(STUBS)?));
+    let further = HANDLERS.map(|(number, _)| number);
+    let handlers = table(&file, symbol(HANDLERS_TABLE)?, OP_NUMBERS + 1 + further.len() as u16)?;
+    let fast = match symbol(FAST_TABLE) {
+        Ok(address) => table(&file, address, OP_NUMBERS)?,
+        Err(_) => Vec::new(),
+    };
+    arguments.extend(operations(&fast));
+    arguments.extend(operations(&handlers));
     Ok(arguments)
+}
+
+/// Reads a table of the kernel's: the addresses in it.
+fn table(file: &object::File<'_>, address: u64, entries: u16) -> Result<Vec<u64>> {
+    let bytes = u64::from(entries) * 8;
+    let data = file.sections().find_map(|section| section.data_range(address, bytes).ok().flatten());
+    let data = data.with_context(|| format!("no section has the kernel's table at {address:#x}"))?;
+    Ok(data.as_chunks().0.iter().map(|entry| u64::from_le_bytes(*entry)).collect())
+}
+
+/// Returns the plugin's arguments for the places that belong to one operation alone.
+fn operations(table: &[u64]) -> Vec<String> {
+    let mut places: BTreeMap<u64, Vec<u16>> = BTreeMap::new();
+    for (number, place) in (0..).zip(table).filter(|(number, _)| *number != SWITCH) {
+        places.entry(*place).or_default().push(number);
+    }
+    let of_one = |numbers: &[u16]| {
+        let first = *numbers.first()?;
+        let is_one = numbers.iter().all(|number| name_of("op", *number) == name_of("op", first));
+        is_one.then_some(first)
+    };
+    places.iter().filter_map(|(place, at)| of_one(at).map(|op| format!("op={op}:{place:#x}"))).collect()
 }
 
 /// Boots a job and watches it. Returns the session, and what the plugin saw.
@@ -215,6 +250,8 @@ fn watch_with(lab: &Lab, job: &Job, listener: &mut dyn FnMut(&Event)) -> Result<
     let _ = std::fs::remove_file(&output);
     let arguments = arguments(&lab.artifacts.kernel(&job.variant)?, job.mode)?;
     let session = lab.record_with(job, &lab.artifacts, &output, arguments, listener)?;
+    // Of a machine that was stopped, the plugin has written nothing: the reason is in the session.
+    session.check_ended()?;
     let watched = Watched::read(&output)?;
     Ok((session, watched))
 }
@@ -308,6 +345,16 @@ mod tests {
         let map = &rows[0];
         assert_eq!((map.longest, map.entries, map.total, map.spun), (500, 7, 1700, 6));
         assert_eq!(watched().cpus[0].windows[0].late_max, 340);
+    }
+
+    #[test]
+    fn a_place_of_several_operations_tells_none() {
+        let mut table = [1; OP_NUMBERS as usize + 7];
+        table[usize::from(SWITCH)] = 2;
+        // Two entries of the same name, and one that is its operation's alone.
+        (table[258], table[259], table[Op::Map as usize]) = (3, 3, 4);
+        let op = |number: usize, place: u64| format!("op={number}:{place:#x}");
+        assert_eq!(operations(&table), [op(258, 3), op(Op::Map as usize, 4)]);
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::policy;
 use crate::protection;
 use crate::report::{Report, Verdict};
 use crate::scale;
+use crate::scheduling;
 use crate::seeded;
 use crate::session::Session;
 use crate::stress;
@@ -81,6 +82,8 @@ pub enum Step {
     /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers
     /// that are killed
     Paging,
+    /// A scheduling policy at work: deadlines, equal shares, balancing; and it is killed
+    Scheduling,
     /// Short torture runs; and one of a kernel that forgets to flush, which is caught
     Torture,
     /// Short fuzz runs: histories of all CPUs checked against the model
@@ -327,6 +330,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Trace => tracetest::run(lab),
         Step::Stress => stress_runs(lab),
         Step::Paging => paging_runs(lab),
+        Step::Scheduling => scheduling_runs(lab),
         Step::Torture => torture_runs(lab),
         Step::Fuzz => fuzz_runs(lab),
         Step::Hostile => hostile::sample(lab),
@@ -555,6 +559,25 @@ fn stress_wanted() -> [stress::Wanted; 4] {
         variant: limits.build(None, mode),
         stop: stress::Stop::default(),
     })
+}
+
+fn scheduling_runs(lab: &Lab) -> Result<Tally> {
+    use scheduling::{Policy, Wanted};
+    let mut sum = Tally::default();
+    for (policy, cpus) in [
+        (Policy::Edf, 1),
+        (Policy::Static, 1),
+        (Policy::Static, 2),
+        (Policy::Balance, 1),
+        (Policy::Balance, 4),
+    ] {
+        // With this seed, jobs with fixed priorities are late.
+        let seed = Some(11);
+        let wanted = Wanted { policy, seed, seeds: 1, cpus, mode: Mode::Icount, load: None, jobs: None };
+        let name = format!("{policy:?} on {cpus} CPUs").to_lowercase();
+        sum += ran(lab, &name, scheduling::schedule(lab, &wanted));
+    }
+    Ok(sum)
 }
 
 fn torture_runs(lab: &Lab) -> Result<Tally> {

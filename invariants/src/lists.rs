@@ -19,6 +19,8 @@ pub struct Links {
     pub callee: u64,
     /// The task in whose queue for room in a pool it is.
     pub reader: u64,
+    /// The task that has the lock for which it waits in a queue.
+    pub lock_owner: u64,
     /// The Reply that keeps its call, and how many do.
     pub reply: u64,
     pub replies: u32,
@@ -92,6 +94,8 @@ impl Linked {
         let owner = (task.home, at);
         self.queue(f, owner, [task.senders, task.senders_last], out, |links| links.callee = at);
         self.queue(f, owner, [task.posters, task.posters_last], out, |links| links.reader = at);
+        let waiters = [task.lock_waiters, task.lock_waiters_last];
+        self.queue(f, owner, waiters, out, |links| links.lock_owner = at);
         self.queue(f, owner, [task.death_waiters, task.death_waiters_last], out, |links| links.victim = at);
         let (mut prev, mut next) = (0, task.replies);
         for _ in 0..=f.s.replies.len() {

@@ -250,6 +250,8 @@ references! {
     /// The address space that a CPU shows counts the CPU among those that can remember its
     /// translations.
     cpus.vspace: Cpu -> vspace, when |f, r| true, agrees |to| r.id >= 64 || to.homes & 1 << r.id != 0;
+    /// The pool that a CPU reports to has a process.
+    cpus.watch: Cpu -> pool, when |f, r| true, agrees |to| to.process != 0;
     /// What the kernel's list of frames of device memory has is one.
     devices.frame: Device -> frame, when |f, r| true, agrees |to| to.device;
 }
@@ -282,9 +284,17 @@ fn is_held(task: &Task) -> bool {
 /// Returns whether a request can be about an object of type `kind`.
 fn is_asked(request: RequestKind, kind: u8) -> bool {
     let wanted = match request {
-        RequestKind::None | RequestKind::Shootdown => return false,
-        RequestKind::Kill | RequestKind::Seek => abi::ObjType::Task,
-        RequestKind::StopTime | RequestKind::Disown | RequestKind::Fetch => abi::ObjType::SchedContext,
+        RequestKind::None | RequestKind::Shootdown | RequestKind::TellCpu | RequestKind::Lock => {
+            return false;
+        }
+        RequestKind::Kill | RequestKind::Seek | RequestKind::Bring | RequestKind::Move => abi::ObjType::Task,
+        RequestKind::StopTime
+        | RequestKind::Disown
+        | RequestKind::Fetch
+        | RequestKind::Configure
+        | RequestKind::Account
+        | RequestKind::Bind
+        | RequestKind::Watch => abi::ObjType::SchedContext,
         RequestKind::StopBits => abi::ObjType::Notification,
         RequestKind::StopReply => abi::ObjType::Reply,
     };
@@ -317,7 +327,8 @@ fn is_caller(f: &Facts<'_>, caller: &Task, callee: &Task) -> bool {
 fn is_known_once(f: &Facts<'_>, task: &Task, callee: &Task) -> bool {
     let Some(linked) = f.linked.map(|linked| linked.of(f, task)) else { return true };
     let served = linked.servers == 1 && linked.server == callee.at;
-    let queued = linked.queues == 1 && (linked.callee == callee.at || linked.reader == callee.at);
+    let queues = [linked.callee, linked.reader, linked.lock_owner];
+    let queued = linked.queues == 1 && queues.contains(&callee.at);
     let kept = linked.replies == 1 && linked.reply == task.held && task.held != 0;
     let is_queued = if task.state == State::AwaitRemote {
         task.stage == Stage::Queued

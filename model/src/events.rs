@@ -5,8 +5,10 @@
 //! [`State::Posting`]. It also does not describe wake-ups of readers, or capabilities and pages in
 //! events.
 
-use abi::events::{BROADCAST, Progress, cells, pool_pages};
-use abi::{Error, FLAG_NONBLOCK, ObjType, PAGE_SIZE, Rights, TaskId, process_rights, task_rights};
+use abi::events::{BROADCAST, Progress, cells};
+use abi::status::SchedEvent;
+use abi::{Error, FLAG_NONBLOCK, ObjType, PAGE_SIZE, Rights, TaskId};
+use abi::{machine_rights, process_rights, sched_rights, task_rights};
 
 use crate::object::{Access, Event, Mapping, State, Words};
 use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
@@ -25,7 +27,7 @@ impl Model {
         if bits == 0 {
             return Err(Refusal::argument(4));
         }
-        let pages = pool_pages(self.event_pool(pool).cells_log2);
+        let pages = self.event_pool(pool).size.pages();
         crate::spaces::check_range(address, pages * PAGE_SIZE, PAGE_SIZE)?;
         if self.task(reader.object).process != Some(process) {
             return Err(Error::BadState.into());
@@ -69,9 +71,56 @@ impl Model {
     pub(crate) fn part_pool(&mut self, pool: Id) {
         let Some(process) = self.event_pool_mut(pool).process.take() else { return };
         self.process_mut(process).pool = None;
+        self.watch.retain(|_, reports_to| *reports_to != pool);
         if let Some(vspace) = self.process(process).vspace {
             self.unmap_pool(pool, vspace);
         }
+    }
+
+    pub fn cpu_watch(&mut self, me: Id, args: &Args) -> Result {
+        self.find(me, args.cap(0), ObjType::Machine, machine_rights::SECURITY)?;
+        let cpu = args.target(0).index() as usize;
+        if cpu >= self.cpus {
+            return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
+        }
+        if args.0[1] == 0 {
+            self.watch.remove(&cpu);
+            return Ok(Answer::DONE);
+        }
+        let pool = self.find(me, args.cap(1), ObjType::EventPool, Rights::LISTEN)?.object;
+        self.check_status_word(pool, args)?;
+        if self.is_dying(pool) {
+            return Err(Error::Dying.into());
+        }
+        if self.event_pool(pool).process.is_none() {
+            return Err(Error::BadState.into());
+        }
+        if self.watch.get(&cpu).is_some_and(|other| *other != pool) {
+            return Err(Error::InUse.into());
+        }
+        self.watch.insert(cpu, pool);
+        Ok(Answer::DONE)
+    }
+
+    fn check_status_word(&self, pool: Id, args: &Args) -> Result<()> {
+        let words = self.event_pool(pool).size.status_words();
+        if args.0[2] < words as u64 { Ok(()) } else { Err(Refusal::argument(2)) }
+    }
+
+    /// Checks the arguments. The model does not say on which CPU the time is: at least one of the
+    /// CPUs has to report to the pool.
+    pub fn sched_watch(&mut self, me: Id, args: &Args) -> Result {
+        self.find(me, args.cap(0), ObjType::SchedContext, sched_rights::OBSERVE)?;
+        if args.0[1] == 0 {
+            return Ok(Answer::DONE);
+        }
+        let pool = self.find(me, args.cap(1), ObjType::EventPool, Rights::LISTEN)?.object;
+        self.check_status_word(pool, args)?;
+        if args.0[3] & !u64::from(SchedEvent::MASK) != 0 {
+            return Err(Refusal::argument(3));
+        }
+        let reports = self.watch.values().any(|reports_to| *reports_to == pool);
+        if reports { Ok(Answer::DONE) } else { Err(Error::BadState.into()) }
     }
 
     /// Checks the arguments. The model does not say when waiting senders continue.
@@ -131,7 +180,7 @@ impl Model {
     ) -> bool {
         let it = self.event_pool(pool);
         let unread = it.events.iter().map(|event| cells(event.text.len())).sum::<u64>();
-        if it.kept + unread + cells(words.count) > 1 << it.cells_log2 {
+        if it.kept + unread + cells(words.count) > 1 << it.size.cells_log2 {
             return false;
         }
         let text = self.task(me).utcb[..words.count].to_vec();

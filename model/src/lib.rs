@@ -72,6 +72,8 @@ pub struct Model {
     pub now: u64,
     /// Every identity that a task ever had.
     pub ids_given: Vec<TaskId>,
+    /// The pools that CPUs report to.
+    pub watch: BTreeMap<usize, Id>,
 }
 
 /// Bounds of the kernel that programs see, in one way or another, although `abi` does not say them.

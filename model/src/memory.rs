@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
+use abi::events::PoolSize;
 use abi::{Error, ObjType, Rights};
 
 use crate::caps::Found;
@@ -74,7 +74,7 @@ fn recipe(raw: u32, size: u64) -> Result<ObjType> {
         ObjType::CNode | ObjType::Process => (1..=ENTRIES_MAX).contains(&size),
         ObjType::VSpace => (1..=4096).contains(&size),
         ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
-        ObjType::EventPool => (CELLS_LOG2_MIN.into()..=CELLS_LOG2_MAX.into()).contains(&size),
+        ObjType::EventPool => PoolSize::from_raw(size).is_some(),
         ObjType::Task
         | ObjType::SchedContext
         | ObjType::SchedControl
@@ -180,7 +180,6 @@ impl Model {
             ObjType::SchedContext => {
                 let cpus = CpuBits::default();
                 Kind::SchedContext(SchedContext {
-                    home,
                     priority: 0,
                     slice: 0,
                     budget: 0,
@@ -195,7 +194,7 @@ impl Model {
             }
             ObjType::Reply => Kind::Reply(Reply { home, caller: None, server: None }),
             ObjType::EventPool => Kind::EventPool(EventPool {
-                cells_log2: size as u8,
+                size: PoolSize::from_raw(size).expect("a size that was checked"),
                 process: None,
                 events: Vec::new(),
                 kept: 0,
@@ -228,7 +227,10 @@ impl Model {
             ObjType::SchedControl => whole(sizes.sched_control),
             ObjType::Notification => whole(sizes.notification),
             ObjType::Reply => whole(sizes.reply),
-            ObjType::EventPool => (vec![sizes.event_pool], pool_pages(size as u8) * PAGE, PAGE),
+            ObjType::EventPool => {
+                let size = PoolSize::from_raw(size).expect("a size that was checked");
+                (vec![sizes.event_pool], size.pages() * PAGE, PAGE)
+            }
             ObjType::Machine => (vec![], 0, LINE),
         }
     }

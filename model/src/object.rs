@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use abi::events::PoolSize;
 use abi::{Cap, ObjType, Rights, TaskId};
 
 use crate::{Model, Regs};
@@ -246,7 +247,6 @@ impl SchedControl {
 
 #[derive(Clone, Debug)]
 pub struct SchedContext {
-    pub home: usize,
     pub priority: u8,
     /// 0: it was never set.
     pub slice: u64,
@@ -295,7 +295,7 @@ pub struct Notification {
 /// What a process is sent. Its reader is a capability ([`crate::Place::Reader`]).
 #[derive(Clone, Debug)]
 pub struct EventPool {
-    pub cells_log2: u8,
+    pub size: PoolSize,
     pub process: Option<Id>,
     /// Those that were not read yet.
     pub events: Vec<Event>,

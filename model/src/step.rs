@@ -70,7 +70,9 @@ impl Model {
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let audit = matches!(op, Op::AuditStart | Op::AuditRead);
         let vectors = matches!(op, Op::TaskReadVector | Op::TaskWriteVector);
-        !(pages || audit || vectors || op == Op::MachineExit)
+        // It has no contents of pages.
+        let locks = matches!(op, Op::LockWait | Op::LockPass);
+        !(pages || audit || vectors || locks || op == Op::MachineExit)
     }
 
     /// Makes a system call for a task that [`acts`](Model::acts). Its result is in the registers
@@ -134,6 +136,9 @@ impl Model {
             Op::SchedConfigure => self.sched_configure(me, args),
             Op::SchedBind => self.sched_bind(me, args),
             Op::SchedAllow => self.sched_allow(me, args),
+            Op::TaskMove => self.task_move(me, args),
+            Op::CpuWatch => self.cpu_watch(me, args),
+            Op::SchedWatch => self.sched_watch(me, args),
             Op::SchedInfo => self.sched_info(me, args),
             Op::NotificationBind => self.notification_bind(me, args),
             Op::Map => self.map(me, args),
@@ -161,7 +166,9 @@ impl Model {
             | Op::PageCopy
             | Op::PageTransfer
             | Op::TaskReadVector
-            | Op::TaskWriteVector => {
+            | Op::TaskWriteVector
+            | Op::LockWait
+            | Op::LockPass => {
                 panic!("the model leaves out {op:?}")
             }
         }

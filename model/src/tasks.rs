@@ -1,8 +1,6 @@
 //! Processes, tasks and CPU time: configure, control, inspect.
 
-use abi::{
-    BUDGET_MIN, Cap, Error, ObjType, PERIOD_MAX, Rights, SchedRights, TaskId, TaskRights, process_rights,
-};
+use abi::{BUDGET_MIN, Cap, Error, ObjType, PERIOD_MAX, Rights, TaskId, TaskRights, process_rights};
 use abi::{sched_control_rights, sched_rights, task_rights};
 
 use crate::object::{Access, CPUS_MAX, Mapping, Offer, State};
@@ -115,13 +113,16 @@ impl Model {
         let control = self.find_control(me, args.cap(0))?;
         let task = self.find(me, args.cap(1), ObjType::Task, task_rights::REGISTERS)?.object;
         let process = self.find(me, args.cap(2), ObjType::Process, process_rights::CONFIGURE)?.object;
-        if cpu >= self.cpus as u64 {
-            return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
+        self.check_cpu(control, cpu)?;
+        if self.is_here(me, task).is_err() {
+            if self.task(task).state != State::Fresh {
+                return Err(Error::BadState.into());
+            }
+            if self.is_dying(task) {
+                return Err(Error::Dying.into());
+            }
+            self.task_mut(task).home = self.task(me).home;
         }
-        if !self.sched_control(control).cpus.contains(cpu as usize) {
-            return Err(NOT_COVERED);
-        }
-        self.is_here(me, task)?;
         let vspace = self.process(process).vspace.filter(|_| self.task(task).state == State::Fresh);
         let vspace = vspace.ok_or(Error::BadState)?;
         crate::spaces::check_range(utcb, abi::UTCB_SIZE as u64, abi::PAGE_SIZE)?;
@@ -140,6 +141,36 @@ impl Model {
         (it.process, it.state, it.suspended) = (Some(process), State::Ready, true);
         (it.start_on, it.utcb_address, it.born_in) = (cpu as usize, utcb, Some(process));
         Ok(Answer::Free([0; 4], 1))
+    }
+
+    /// Refuses a CPU that the machine does not have, or a SchedControl does not cover.
+    fn check_cpu(&self, control: Id, cpu: u64) -> Result<()> {
+        if cpu >= self.cpus as u64 {
+            return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
+        }
+        if self.sched_control(control).cpus.contains(cpu as usize) { Ok(()) } else { Err(NOT_COVERED) }
+    }
+
+    /// Moves a task that is not in the middle of a call.
+    pub fn task_move(&mut self, me: Id, args: &Args) -> Result {
+        let control = self.find_control(me, args.cap(0))?;
+        let task = self.find(me, args.cap(1), ObjType::Task, task_rights::SCHEDULE)?.object;
+        self.check_cpu(control, args.0[2])?;
+        let (to, it) = (args.0[2] as usize, self.task(task));
+        if matches!(it.state, State::Fresh | State::Dead) {
+            return Err(Error::BadState.into());
+        }
+        if it.time.is_some_and(|time| !self.sched_context(time).cpus.contains(to)) {
+            return Err(NOT_COVERED);
+        }
+        let is_held = |object: &crate::Object| matches!(&object.kind, crate::Kind::Reply(it) if it.server == Some(task));
+        let stands = matches!(it.state, State::Ready | State::Receiving) && it.caller.is_none();
+        if !stands || self.objects.iter().any(is_held) {
+            return Err(Error::WouldBlock.into());
+        }
+        self.task_mut(task).start_on = to;
+        self.move_to_start(task);
+        Ok(Answer::DONE)
     }
 
     fn is_here(&self, me: Id, task: Id) -> Result<()> {
@@ -198,13 +229,10 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// Moves a task to its CPU, with its own objects, when it runs for the first time.
+    /// Moves a task to its CPU, with its own objects.
     fn move_to_start(&mut self, task: Id) {
-        let (to, time, bound) = (self.task(task).start_on, self.task(task).time, self.task(task).bound);
+        let (to, bound) = (self.task(task).start_on, self.task(task).bound);
         self.task_mut(task).home = to;
-        if let Some(time) = time {
-            self.sched_context_mut(time).home = to;
-        }
         if let Some(bound) = bound {
             self.notification_mut(bound).home = to;
         }
@@ -259,17 +287,6 @@ impl Model {
 
     // --- CPU time --------------------------------------------------------------------------------
 
-    fn time_here(&self, me: Id, cap: Cap, need: SchedRights) -> Result<Id> {
-        let time = self.find(me, cap, ObjType::SchedContext, need)?.object;
-        self.time_is_here(me, time)?;
-        Ok(time)
-    }
-
-    fn time_is_here(&self, me: Id, time: Id) -> Result<()> {
-        let home = self.sched_context(time).home;
-        if home == self.task(me).home { Ok(()) } else { Err(elsewhere(home)) }
-    }
-
     /// Returns the SchedControl by whose authority a system call is made.
     fn find_control(&self, me: Id, cap: Cap) -> Result<Id> {
         Ok(self.find(me, cap, ObjType::SchedControl, sched_control_rights::SCHEDULE)?.object)
@@ -322,7 +339,6 @@ impl Model {
             }
         }
         self.check_ceiling(control, priority)?;
-        self.time_is_here(me, time)?;
         let cpus = self.sched_control(control).cpus;
         let it = self.sched_context_mut(time);
         let is_had = it.owner.is_some() || it.left;
@@ -339,18 +355,19 @@ impl Model {
     pub fn sched_bind(&mut self, me: Id, args: &Args) -> Result {
         let time = self.find(me, args.cap(0), ObjType::SchedContext, sched_rights::CONFIGURE)?.object;
         let task = self.find(me, args.cap(1), ObjType::Task, task_rights::SCHEDULE)?.object;
-        self.time_is_here(me, time)?;
-        self.is_here(me, task)?;
-        if self.sched_context(time).owner.is_some() || self.task(task).time.is_some() {
+        if self.sched_context(time).owner.is_some() {
+            return Err(Error::InUse.into());
+        }
+        if self.sched_context(time).slice == 0 {
+            return Err(Error::BadState.into());
+        }
+        if self.task(task).time.is_some() {
             return Err(Error::InUse.into());
         }
         if matches!(self.task(task).state, State::Fresh | State::Dead) {
             return Err(Error::BadState.into());
         }
         let it = self.sched_context(time);
-        if it.slice == 0 {
-            return Err(Error::BadState.into());
-        }
         if !it.cpus.contains(self.task(task).start_on) {
             return Err(NOT_COVERED);
         }
@@ -365,7 +382,7 @@ impl Model {
     }
 
     pub fn sched_info(&mut self, me: Id, args: &Args) -> Result {
-        let time = self.time_here(me, args.cap(0), sched_rights::OBSERVE)?;
+        let time = self.find(me, args.cap(0), ObjType::SchedContext, sched_rights::OBSERVE)?.object;
         let it = self.sched_context(time);
         Ok(Answer::Free([0, u64::from(it.priority), it.slice, it.budget], 1))
     }

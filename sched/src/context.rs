@@ -50,8 +50,11 @@ pub struct ScState<T> {
     pub links: QueueLinks<T>,
     /// Priority + 1, as the run queue has it.
     rank: Cell<u32>,
-    /// It has a budget.
     has_budget: Cell<bool>,
+    /// Somebody is told what it does.
+    is_watched: Cell<bool>,
+    /// One of the two: more has to be done than to count, where it starts and stops.
+    needs_care: Cell<bool>,
     /// All slices begun so far, less what was given away of them.
     granted: Cell<u64>,
     slice: Cell<u64>,
@@ -117,6 +120,8 @@ impl<T> ScState<T> {
             links: QueueLinks::new(),
             rank: Cell::new(1),
             has_budget: Cell::new(false),
+            is_watched: Cell::new(false),
+            needs_care: Cell::new(false),
             granted: Cell::new(0),
             slice: Cell::new(0),
             cpus: CpuSetCell::default(),
@@ -182,6 +187,30 @@ impl<T> ScState<T> {
         self.has_budget.get()
     }
 
+    /// Returns whether somebody is told what the context does.
+    #[inline(always)]
+    pub fn is_watched(&self) -> bool {
+        self.is_watched.get()
+    }
+
+    /// Notes whether somebody is told what the context does.
+    pub fn set_watched(&self, watched: bool) {
+        self.is_watched.set(watched);
+        self.needs_care.set(watched || self.has_budget());
+    }
+
+    /// Returns whether more has to be done than to count, where the context starts and stops: it
+    /// has a budget, or is watched.
+    #[inline(always)]
+    pub fn needs_care(&self) -> bool {
+        self.needs_care.get()
+    }
+
+    fn set_has_budget(&self, has: bool) {
+        self.has_budget.set(has);
+        self.needs_care.set(has || self.is_watched());
+    }
+
     /// Returns when the present window ends; 0 without a budget. For surveys.
     pub fn window_ends(&self) -> u64 {
         self.window.ends.get()
@@ -193,13 +222,13 @@ impl<T> ScState<T> {
     pub fn set_budget(&self, budget: Option<Budget>, now: u64) {
         let (slice, window) = (self.rest_of_slice(), &self.window);
         let Some(Budget { ticks, period }) = budget else {
-            self.has_budget.set(false);
+            self.set_has_budget(false);
             for cell in [&window.ends, &window.budget, &window.period] {
                 cell.set(0);
             }
             return self.set_remaining(slice);
         };
-        self.has_budget.set(true);
+        self.set_has_budget(true);
         if window.period.get() == period {
             self.enter_window(now);
             window.most.set(window.most.get().max(ticks));

@@ -25,6 +25,6 @@ pub mod prio_list;
 pub mod run_queue;
 
 pub use context::{Budget, ENDLESS, NEVER, ScState};
-pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, PRIORITIES, Timed};
+pub use deadlines::{DeadlineLinks, DeadlineQueue, Deadlines, Expired, PRIORITIES, Timed};
 pub use prio_list::{PrioLinks, PrioList, PrioQueued};
 pub use run_queue::{QueueLinks, Queued, RunQueue};

@@ -370,8 +370,8 @@ mod tests {
         assert!(lock.leave(MARKS - 1), "the last turn that can be marked");
         assert!(!lock.leave(MARKS), "it would be mistaken for the first");
         assert_eq!([(); 3].map(|()| lock.pass_over()), [true, true, false]);
-        assert_eq!(lock.turn.load(Relaxed), mark(MARKS - 1) | 2 * TURN);
-        lock.turn.store((TURN - 1) * TURN | mark(TURN - 1), Relaxed);
+        assert_eq!(lock.turn.load(Relaxed), mark(MARKS - 1) | (2 * TURN));
+        lock.turn.store(((TURN - 1) * TURN) | mark(TURN - 1), Relaxed);
         lock.pass_over();
         assert_eq!(lock.turn.load(Relaxed), 0, "turns begin again");
         assert!(lock.leave(0));

@@ -49,6 +49,12 @@ record! {
         resting: u32,
         /// When the timer fires, as the kernel has it.
         timer: u64,
+        /// The event pool that the CPU reports to.
+        watch: u64,
+        /// How many SchedContexts are ready there, as it reports.
+        ready: u32,
+        /// The number of that count.
+        count_number: u64,
         /// A grace period is under way that this CPU began.
         grace_busy: bool,
         /// The first task that waits for a grace period.

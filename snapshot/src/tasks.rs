@@ -55,6 +55,10 @@ record! {
         posters: u64,
         /// The last.
         posters_last: u64,
+        /// The first task that waits for a lock that it has.
+        lock_waiters: u64,
+        /// The last.
+        lock_waiters_last: u64,
         /// The first task that waits for its death.
         death_waiters: u64,
         /// The last.
@@ -123,6 +127,8 @@ record! {
         held: u64,
         /// The message is an event.
         is_event: bool,
+        /// The message is a wait for a lock.
+        is_lock_wait: bool,
         /// The SchedContext that travels with the message block.
         message_context: u64,
         /// What the message block asks of another CPU.
@@ -271,5 +277,10 @@ record! {
         queue_next: u64,
         /// The previous.
         queue_prev: u64,
+        /// What it does, as its CPU has told last (`abi::status::Doing`); 0: the CPU tells
+        /// nothing of it.
+        told: u32,
+        /// The number of its CPU's count of ready contexts in which it is; 0: in none.
+        counted: u64,
     }
 }

@@ -115,6 +115,22 @@ values! {
         Fetch,
         /// To look for CPU time with a caller.
         Seek,
+        /// To set a SchedContext.
+        Configure,
+        /// To tell what a SchedContext has used.
+        Account,
+        /// To give a task a SchedContext.
+        Bind,
+        /// To send a task that was not configured.
+        Bring,
+        /// To send a task to another CPU.
+        Move,
+        /// To tell what a SchedContext does.
+        Watch,
+        /// To tell what the CPU does.
+        TellCpu,
+        /// To wait for a lock: not a request, but what the wait is about.
+        Lock,
     }
 }
 

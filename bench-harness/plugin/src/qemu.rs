@@ -156,7 +156,7 @@ struct Arguments {
 impl Arguments {
     fn take(&mut self, argument: &str) -> Result<(), String> {
         let usage = "it takes out=FILE; with record=on also region=, skip= and ops=; with watch=on also clock=on, \
-            stubs=, handlers= and fast=";
+            stubs= and op=";
         let unknown = || format!("unknown argument {argument}; {usage}");
         match argument.split_once('=').ok_or_else(unknown)? {
             ("out", path) => self.output = Some(path.to_owned()),
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
 /// Takes a translated block of guest code: asks QEMU for callbacks on its instructions.
 extern "C" fn translate(_: PluginId, block: *mut Block) {
     let mut state = state();
-    if let Some(watching) = state.watching {
+    if let Some(watching) = &state.watching {
         watching.translate(state.version, block);
         return;
     }

@@ -67,6 +67,8 @@ pub struct Block {
     pub pauses: bool,
     /// It is the stub of this interrupt or exception.
     pub vector: Option<u8>,
+    /// It is the beginning of this operation, if a system call is under way.
+    pub operation: Option<u16>,
 }
 
 /// All stretches of one kind.
@@ -187,6 +189,9 @@ impl Cpu {
             self.user += length;
         } else {
             self.idle += from_idle;
+            if let Some(op) = block.operation {
+                self.dispatched(op);
+            }
             self.kernel(block, length);
         }
         self.executed += length;
@@ -234,7 +239,7 @@ impl Cpu {
     }
 
     /// Names the operation of the system call that is under way.
-    pub fn dispatched(&mut self, op: u16) {
+    fn dispatched(&mut self, op: u16) {
         if matches!(self.kind, Some(Kind::Op(_) | Kind::Fast)) {
             self.kind = Some(Kind::Op(op));
         }

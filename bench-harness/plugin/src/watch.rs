@@ -3,7 +3,9 @@
 //!
 //! The kernel's symbols say what an entry is. An interrupt or exception executes its stub. A system
 //! call jumps through a table of places in the fast path, or through the table of handlers: the
-//! address that the jump reads tells the operation.
+//! block at which it arrives tells the operation. Callbacks on the jump's read of the table would
+//! tell it, too. But QEMU 7.2 keeps a pointer to such callbacks after a jump, also when it has
+//! freed them with all translated code, and then ends.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,77 +15,51 @@ use crate::stretch::{Block, Cpu, Kind, Stretches};
 
 /// Distance of two stubs.
 const STUB_SIZE: u64 = 16;
-/// Operations: entries of the table of the fast path, and the first entries of the handlers' table.
-const OP_NUMBERS: u64 = 256;
-/// Further entries of the handlers' table, for what the fast path leaves to Rust.
-const MORE_HANDLERS: u64 = 7;
-/// The first of them only continues another task: it serves no operation.
-const SWITCH: u64 = OP_NUMBERS;
+/// Stubs of interrupts and exceptions.
+const VECTORS: u64 = 256;
 /// The vector of the timer: see `kern_hal::trap`.
 const TIMER: u8 = 0x21;
 /// Ticks of the clock for which the argument of [`Marker::Due`] counts.
 const DUE_SHIFT: u32 = 16;
 
 /// Addresses of the kernel's symbols.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Places {
     /// The stub of interrupt 0.
     pub stubs: u64,
-    /// The handlers of operations.
-    pub handlers: u64,
-    /// Places in the fast path, by operation; 0 for a kernel without.
-    pub fast: u64,
+    /// Where operations begin, and their numbers.
+    pub operations: BTreeMap<u64, u16>,
 }
 
 impl Places {
     /// Takes an argument of the plugin. Returns false if it does not know it.
     pub fn set(&mut self, key: &str, value: &str) -> bool {
-        let digits = value.strip_prefix("0x").unwrap_or(value);
-        let Ok(address) = u64::from_str_radix(digits, 16) else { return false };
+        let address =
+            |digits: &str| u64::from_str_radix(digits.strip_prefix("0x").unwrap_or(digits), 16).ok();
+        let operation = || {
+            let (number, place) = value.split_once(':')?;
+            Some((address(place)?, number.parse().ok()?))
+        };
         match key {
-            "stubs" => self.stubs = address,
-            "handlers" => self.handlers = address,
-            "fast" => self.fast = address,
-            _ => return false,
+            "stubs" => address(value).map(|stubs| self.stubs = stubs).is_some(),
+            "op" => operation().map(|(place, number)| self.operations.insert(place, number)).is_some(),
+            _ => false,
         }
-        true
     }
 
     /// Returns what a block of code is.
     pub fn block(&self, pc: u64, last: &[u8], instructions: usize) -> Block {
         let is_kernel = pc >> 63 != 0;
         let stub = pc.wrapping_sub(self.stubs);
-        let is_stub = is_kernel && stub < OP_NUMBERS * STUB_SIZE && stub.is_multiple_of(STUB_SIZE);
+        let is_stub = is_kernel && stub < VECTORS * STUB_SIZE && stub.is_multiple_of(STUB_SIZE);
         Block {
             instructions: instructions as u16,
             is_kernel,
             opens: is_kernel && lets_interrupts_in(last),
             pauses: is_kernel && last == PAUSE,
             vector: is_stub.then_some((stub / STUB_SIZE) as u8),
+            operation: self.operations.get(&pc).copied(),
         }
-    }
-
-    /// Returns whether an instruction jumps or calls through one of the tables.
-    pub fn dispatches(&self, bytes: &[u8]) -> bool {
-        let [0xff, 0x14 | 0x24, rest @ ..] = bytes else { return false };
-        let Some(displacement) = rest.last_chunk::<4>() else { return false };
-        let table = i64::from(i32::from_le_bytes(*displacement)) as u64;
-        self.entry(table).is_some()
-    }
-
-    /// Returns the number of the operation, or of the way out of the fast path, whose entry in a
-    /// table is at an address.
-    fn entry(&self, address: u64) -> Option<u64> {
-        let within = |table: u64, entries: u64| {
-            let offset = address.wrapping_sub(table);
-            (table != 0 && offset < entries * 8).then_some(offset / 8)
-        };
-        within(self.handlers, OP_NUMBERS + MORE_HANDLERS).or_else(|| within(self.fast, OP_NUMBERS))
-    }
-
-    /// Returns the operation that an access to a table's entry tells.
-    pub fn operation(&self, address: u64) -> Option<u16> {
-        self.entry(address).filter(|entry| *entry != SWITCH).map(|entry| entry as u16)
     }
 }
 
@@ -202,11 +178,6 @@ impl Watched {
         self.cpu.executed() > 0
     }
 
-    /// Names the operation of the system call that is under way.
-    pub fn dispatched(&mut self, op: u16) {
-        self.cpu.dispatched(op);
-    }
-
     /// Counts stretches from here on, and forgets earlier ones; or counts no more of them.
     pub fn count_stretches(&mut self, count: bool) {
         self.cpu.count(count);
@@ -309,8 +280,12 @@ fn stretches_json(kind: Kind, sum: &Stretches) -> String {
 mod tests {
     use super::*;
 
-    const PLACES: Places =
-        Places { stubs: 0xffff_ffff_8010_d560, handlers: 0xffff_ffff_8019_03d0, fast: 0xffff_ffff_8019_3cc0 };
+    const STUBS: u64 = 0xffff_ffff_8010_d560;
+    const PLACE: u64 = 0xffff_ffff_8019_03d0;
+
+    fn places() -> Places {
+        Places { stubs: STUBS, operations: BTreeMap::from([(PLACE, 17)]) }
+    }
 
     fn block(instructions: u16, is_kernel: bool, opens: bool) -> Block {
         Block { instructions, is_kernel, opens, ..Block::default() }
@@ -328,41 +303,33 @@ mod tests {
             (&[0xfa], false),
             (&[0xf3, 0x90], false),
         ] {
-            assert_eq!(PLACES.block(at, bytes, 3).opens, opens, "{bytes:x?}");
-            assert!(!PLACES.block(0x40_0000, bytes, 3).opens, "of user code");
+            assert_eq!(places().block(at, bytes, 3).opens, opens, "{bytes:x?}");
+            assert!(!places().block(0x40_0000, bytes, 3).opens, "of user code");
         }
-        assert!(PLACES.block(at, &PAUSE, 3).pauses && !PLACES.block(0x40_0000, &PAUSE, 3).pauses);
+        assert!(places().block(at, &PAUSE, 3).pauses && !places().block(0x40_0000, &PAUSE, 3).pauses);
     }
 
     #[test]
     fn a_stub_tells_its_vector() {
-        let vector = |offset: u64| PLACES.block(PLACES.stubs + offset, &[0xe9], 3).vector;
+        let vector = |offset: u64| places().block(STUBS + offset, &[0xe9], 3).vector;
         assert_eq!([vector(0), vector(0x200), vector(0xff0)], [Some(0), Some(32), Some(255)]);
         assert_eq!([vector(0x1000), vector(8), vector(0x2000)], [None; 3]);
     }
 
     #[test]
-    fn the_tables_tell_operations() {
-        assert!(PLACES.dispatches(&[0xff, 0x24, 0xc5, 0xc0, 0x3c, 0x19, 0x80]), "jmp [fast + rax * 8]");
-        assert!(PLACES.dispatches(&[0xff, 0x14, 0xdd, 0xd0, 0x03, 0x19, 0x80]), "call [handlers + rbx * 8]");
-        assert!(PLACES.dispatches(&[0xff, 0x14, 0x25, 0xd8, 0x0b, 0x19, 0x80]), "call [handlers + 257 * 8]");
-        assert!(!PLACES.dispatches(&[0xff, 0x14, 0xdd, 0xd0, 0x03, 0x20, 0x80]), "another table");
-        assert!(!PLACES.dispatches(&[0xff, 0xd0]));
-        assert_eq!(PLACES.operation(PLACES.fast + 17 * 8), Some(17));
-        assert_eq!(PLACES.operation(PLACES.handlers + 17 * 8), Some(17));
-        assert_eq!(PLACES.operation(PLACES.handlers + 257 * 8), Some(257));
-        assert_eq!(PLACES.operation(PLACES.handlers + 256 * 8), None, "the next task");
-        assert_eq!(PLACES.operation(0x1000), None);
-        let slow = Places { fast: 0, ..PLACES };
-        assert_eq!(slow.operation(17 * 8), None, "a kernel without the fast path");
+    fn a_place_tells_its_operation() {
+        let operation = |pc: u64| places().block(pc, &[0x90], 3).operation;
+        assert_eq!([PLACE, PLACE + 1, 0x1000].map(operation), [Some(17), None, None]);
     }
 
     #[test]
     fn places_are_hexadecimal() {
-        let mut places = Places::default();
-        assert!(places.set("stubs", "0xffffffff8010d560") && places.set("fast", "ffffffff80193cc0"));
-        assert!(!places.set("stub", "0x1") && !places.set("handlers", "x"));
-        assert_eq!(places, Places { handlers: 0, ..PLACES });
+        let mut read = Places::default();
+        assert!(read.set("stubs", "0xffffffff8010d560") && read.set("op", "17:ffffffff801903d0"));
+        for (key, value) in [("stub", "0x1"), ("stubs", "x"), ("op", "17"), ("op", "x:1"), ("op", "1:x")] {
+            assert!(!read.set(key, value), "{key}={value}");
+        }
+        assert_eq!(read, places());
     }
 
     #[test]
@@ -452,8 +419,7 @@ mod tests {
             watched.block(block(1, true, true), None);
             watched.block(block(1, false, false), None);
             watched.block(block(1, true, false), None);
-            watched.dispatched(17);
-            watched.block(block(length, true, true), None);
+            watched.block(Block { operation: Some(17), ..block(length, true, true) }, None);
         }
         let text = json(cpus.iter_mut());
         let expected = r#"{"kind":"op","number":17,"entries":2,"total":16,"longest":10,"spun":0,"longest_with_spinning":10}"#;

@@ -24,6 +24,7 @@ const ROOTS: &[&str] = &[
     "syscall_plain",
     "syscall_slow",
     "trap_common",
+    "trap_timer",
     "fast_send",
     "direct_map",
     "direct_unmap",
@@ -34,7 +35,7 @@ const ROOTS: &[&str] = &[
 /// Without this root nothing was looked at.
 const FIRST_ROOT: &str = "syscall_entry";
 /// On these ways in the CPU has loaded the kernel's stack pointer.
-const WITH_STACK: &str = "trap_common";
+const WITH_STACK: &[&str] = &["trap_common", "trap_timer"];
 
 /// How far user level chose what a register holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -64,7 +65,7 @@ fn number(register: Register) -> Option<usize> {
 impl State {
     fn of_root(name: &str) -> State {
         let mut state = State { registers: [User; 16], compared: None };
-        let known = if name == WITH_STACK { Register::RSP } else { Register::R15 };
+        let known = if WITH_STACK.contains(&name) { Register::RSP } else { Register::R15 };
         state.set(known, Kernel);
         state
     }

@@ -12,7 +12,7 @@ const fn attack(name: &'static str, does: &'static str) -> Attack {
 }
 
 /// All attacks, in the order of the table.
-pub const ATTACKS: [Attack; 46] = [
+pub const ATTACKS: [Attack; 47] = [
     attack("notify-flood", "raises Notifications of the victims' CPU, for which nobody waits"),
     attack("watcher-flood", "exposes and withdraws in a group that 64 Notifications of that CPU watch"),
     attack("member-flood", "joins such a group and is removed from it"),
@@ -62,6 +62,7 @@ pub const ATTACKS: [Attack; 46] = [
     attack("killed-senders", "kills tasks that wait with 64 lent pages each"),
     attack("client-space", "maps in the address space into which a server replies with pages"),
     attack("deep-copies", "deletes the first of 32 copies of copies, then the next one"),
+    attack("time-flood", "sends CPU time to the victims' CPU, for tasks that may not have it there"),
 ];
 
 /// Returns the attacks with these names: all, if there are none.

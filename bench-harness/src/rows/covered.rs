@@ -42,6 +42,7 @@ const MEASURED: &[(Op, &str)] = &[
     (Op::SchedConfigure, "sched_configure"),
     (Op::SchedBind, "task_create_destroy"),
     (Op::SchedInfo, "sched_info"),
+    (Op::TaskMove, "migrate_task"),
     (Op::Map, "map_unmap_two_tables"),
     (Op::Unmap, "map_unmap_two_tables"),
     (Op::MachineCounter, "machine_counter"),
@@ -63,6 +64,8 @@ const MEASURED: &[(Op, &str)] = &[
     (Op::LabelSet, "label_set"),
     (Op::LabelRule, "label_rule"),
     (Op::GroupMember, "group_member"),
+    (Op::LockWait, "lock_wait_pass"),
+    (Op::LockPass, "lock_contended"),
 ];
 
 /// Those that no row makes, and why none has to.
@@ -71,6 +74,8 @@ const LEFT_OUT: &[(Op, &str)] = &[
     (Op::PoolBind, "done once for a pool and a process"),
     (Op::CSpaceGrow, "done once for a CNode and a process"),
     (Op::DeviceFrame, "done once for a device"),
+    (Op::CpuWatch, "done once for a CPU and a policy"),
+    (Op::SchedWatch, "done once for a SchedContext and a policy"),
     (Op::SchedAllow, "done once for a program that may start tasks"),
     (Op::AuditStart, "done once for a machine"),
     (Op::AuditRead, "copies as many records as are asked for; nobody waits for it"),

@@ -80,6 +80,7 @@ impl State<'_> {
     fn queues(&self, line: &mut Line, task: &Task) {
         line.list("senders", self.queue(task.senders));
         line.list("posters", self.queue(task.posters));
+        line.list("lock-waiters", self.queue(task.lock_waiters));
         line.list("death-waiters", self.queue(task.death_waiters));
         let reply = |at: u64| self.replies.get(&at).copied();
         let kept = successors(reply(task.replies), |last| reply(last.next)).take(LIST_MAX);

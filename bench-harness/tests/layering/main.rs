@@ -82,7 +82,7 @@ const RULES: &[Rule] = &[
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe(&[])),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
     rule("perf", &["abi", "test-abi", "protocols", "user-rt"], UnsafeAndAsm),
-    rule("tests/guest", &["abi", "test-abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
+    rule("tests/guest", &["abi", "test-abi", "model", "policy", "protocols", "user-rt"], UnsafeAndAsm),
     rule(
         "bench-harness",
         &["abi", "confine", "instructions", "invariants", "protocols", "snapshot", "test-abi"],

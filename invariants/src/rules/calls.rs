@@ -49,9 +49,8 @@ pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A call or event that has to follow its receiver waits, and its receiver has left that CPU, or
-/// has ended. As long as there are such calls on a CPU, one is in that CPU's own mailbox, and
-/// nowhere else is one that was sent.
+/// A call or event that has to follow its receiver waits. As long as there are such calls on a CPU,
+/// one is in that CPU's own mailbox, and nowhere else is one that was sent.
 pub fn followers(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
@@ -68,9 +67,8 @@ pub fn followers(f: &Facts<'_>, out: &mut Findings) {
         };
         let is_queued = waits && task.stage == Stage::Queued && task.held == 0;
         hold!(out, is_queued, "{} follows from cpu{n}, and does not wait", name());
-        let callee = f.task(task.callee);
-        let away = callee.map_or_else(|| is_shell(f, task.callee), |callee| callee.home != n);
-        hold!(out, away, "{} follows {} from cpu{n}", name(), f.name(task.callee));
+        let known = f.task(task.callee).is_some() || is_shell(f, task.callee);
+        hold!(out, known, "{} follows nobody", name());
     }
     for cpu in &f.s.cpus {
         let (n, sent) = (cpu.id, f.task(cpu.sent_follower));
@@ -112,7 +110,8 @@ pub fn pending(f: &Facts<'_>, out: &mut Findings) {
 pub fn clients(f: &Facts<'_>, out: &mut Findings) {
     for caller in f.steady_tasks() {
         let Some(links) = f.linked.map(|linked| linked.of(f, caller)) else { return };
-        for server in [links.server, links.callee, links.reader].into_iter().filter(|at| *at != 0) {
+        let servers = [links.server, links.callee, links.reader, links.lock_owner];
+        for server in servers.into_iter().filter(|at| *at != 0) {
             let Some(server) = f.task(server) else { continue };
             waits(f, server, caller, out);
         }

@@ -80,6 +80,7 @@ rules! {
     "pending" = calls::pending;
     "clients" = calls::clients;
     "holders" = time::holders;
+    "told" = time::told;
     "allowed-time" = time::allowed_time;
     "own-time" = time::own_time;
     "lent-time" = time::lent_time;

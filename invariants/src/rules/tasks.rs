@@ -100,9 +100,9 @@ pub fn labels(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task that was resumed for the first time and is under way to its CPU is at its start, in the
-/// mailbox there, and takes its message block, its CPU time and its Notification with it. Nothing
-/// else is under way.
+/// A task that is under way to another CPU stands still: it is ready or receives, and is suspended
+/// meanwhile, or it is new and goes to who configures it. It is in the mailbox there, and takes its
+/// message block, its CPU time and its Notification with it. Nothing else is under way.
 pub fn moves(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let moves = task.under_way;
@@ -117,9 +117,13 @@ pub fn moves(f: &Facts<'_>, out: &mut Findings) {
             hold!(out, fits, "{} moves {moves}, and a part of it to cpu{home} {under_way}", name());
         }
         if moves {
-            let fresh = task.state == State::Ready && task.suspended;
-            hold!(out, fresh, "{} moves, and is not at its start", name());
-            hold!(out, task.senders | task.posters == 0, "{} moves with its callers", name());
+            let may = matches!(task.state, State::Ready | State::Recv | State::RecvTimed) && task.suspended;
+            let made = task.state == State::Fresh && task.process == 0;
+            hold!(out, may || made, "{} moves, and does not stand still", name());
+            let owes = task.caller | task.replies | task.borrowed;
+            hold!(out, owes == 0, "{} moves in the middle of a call", name());
+            let callers = task.senders | task.posters | task.lock_waiters;
+            hold!(out, callers == 0, "{} moves with its callers", name());
             let about = |mail: &snapshot::Mail| mail.kind == MailKind::Arrival && mail.about == task.at;
             let sent = f.s.mails.iter().any(|mail| about(mail) && mail.cpu == task.home);
             hold!(out, sent || f.any_busy(), "{} moves, and is in no mailbox", name());
@@ -185,7 +189,7 @@ pub fn deadlines(f: &Facts<'_>, out: &mut Findings) {
             task.deadline_rank
         );
         let must = match task.state {
-            _ if task.ending => Some(false),
+            _ if task.ending || task.under_way => Some(false),
             State::RecvTimed | State::AwaitTimed | State::Exhausted => Some(true),
             State::Sending | State::AwaitRemote | State::WaitBits => None,
             _ => Some(false),
@@ -194,19 +198,21 @@ pub fn deadlines(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A dead task is linked nowhere, and has its message block.
+/// A dead task is linked nowhere, and has its message block. A task that ends before it has a
+/// process is marked as dead, and stays what it was.
 pub fn dead_tasks(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| task.state == State::Dead) {
         let name = || name_of(task);
         let own = [task.process, task.borrowed, task.own_context, task.caller, task.owner, task.space];
         hold!(out, own.iter().all(|at| *at == 0), "{} is linked: {own:x?}", name());
-        let clients = [task.replies, task.senders, task.posters, task.death_waiters];
+        let clients = [task.replies, task.senders, task.posters, task.lock_waiters, task.death_waiters];
         hold!(out, clients.iter().all(|at| *at == 0), "{} has clients: {clients:x?}", name());
         hold!(out, task.bound | task.waits_for == 0, "{} has Notifications", name());
         hold!(out, task.message_home == task.home, "{}: its message is away", name());
         hold!(out, task.dead, "{} is not marked", name());
     }
     for task in f.steady_tasks().filter(|task| task.dead) {
-        hold!(out, task.state == State::Dead, "{} is marked as dead", name_of(task));
+        let is_new = task.state == State::Fresh && task.process == 0;
+        hold!(out, task.state == State::Dead || is_new, "{} is marked as dead", name_of(task));
     }
 }

@@ -1,6 +1,7 @@
 //! CPU time: no context is lost or has two holders, each has the holder that the rules of donation
 //! demand, and the right task runs.
 
+use abi::status::Doing;
 use snapshot::{Context, Cpu, State, Task};
 
 use crate::facts::{Facts, awaits, awaits_here, is_runnable, name_of, receives};
@@ -58,6 +59,36 @@ pub fn holders(f: &Facts<'_>, out: &mut Findings) {
             name(holder)
         );
     }
+}
+
+/// What a CPU reports about its SchedContexts is what they do, and it counts those that are ready.
+pub fn told(f: &Facts<'_>, out: &mut Findings) {
+    for context in f.s.contexts.iter().filter(|context| !f.is_busy(context.home) && !context.under_way) {
+        let Some(told) = Doing::ALL.get(context.told as usize) else { continue };
+        let at = context.at;
+        let is_true = match told {
+            Doing::Unknown => continue,
+            // Or a message has it, and its CPU tells more when the message is there.
+            Doing::Runs => {
+                runs(f, context) || f.task(context.task).is_some_and(|task| task.message_context == at)
+            }
+            Doing::Ready => is_queued(context),
+            Doing::Rests | Doing::Exhausted | Doing::Waits => !runs(f, context) && !is_queued(context),
+        };
+        hold!(out, is_true, "SchedContext {at:#x} does not do what was told of it: {told:?}");
+        let is_ready = *told == Doing::Ready;
+        let is_counted = f.s.cpus.iter().any(|cpu| is_counted(cpu, context));
+        hold!(out, is_counted == is_ready, "SchedContext {at:#x} is counted wrongly as ready or not");
+    }
+    for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy) {
+        let counted = f.s.contexts.iter().filter(|context| is_counted(cpu, context)).count();
+        hold!(out, counted == cpu.ready as usize, "cpu{} counts {} ready, of {counted}", cpu.id, cpu.ready);
+    }
+}
+
+/// Returns whether a CPU counts a context among those that are ready.
+fn is_counted(cpu: &Cpu, context: &Context) -> bool {
+    context.home == cpu.id && context.counted != 0 && context.counted == cpu.count_number
 }
 
 /// A SchedContext runs or is queued only on a CPU where it may run. One that was never set has
@@ -138,13 +169,14 @@ pub fn starvation(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Returns the callers of a task: those that it serves, that are queued, and that Replies keep.
+/// Returns the callers of a task: those that it serves, that are queued, that wait for its locks,
+/// and that Replies keep.
 fn callers<'a>(f: &Facts<'a>, task: &Task) -> impl Iterator<Item = &'a Task> + use<'a> {
     let (f, at) = (*f, task.at);
     f.s.tasks.iter().filter(move |caller| {
         let Some(links) = f.linked.map(|linked| linked.of(&f, caller)) else { return false };
         let kept = f.reply(links.reply).is_some_and(|reply| reply.server == at);
-        links.server == at || links.callee == at || kept
+        links.server == at || links.callee == at || links.lock_owner == at || kept
     })
 }
 

@@ -5,6 +5,7 @@ use core::cell::Cell;
 use smp::sync::{AtomicU64, Ordering};
 
 use abi::Counter;
+use abi::status::Status;
 use sched::{Deadlines, NEVER, PrioList, RunQueue};
 use smp::cpu::CpuId;
 use smp::door::{AtomicLink, Link, Ptr, Table};
@@ -15,6 +16,7 @@ use test_abi::kills::Kill;
 
 use crate::audit::Actor;
 use crate::block::{BlockQueue, Parcel};
+use crate::events::EventPool;
 use crate::followers::Followers;
 use crate::memory::VSpace;
 use crate::methods::methods;
@@ -81,6 +83,17 @@ pub struct CpuHot {
     pub spilled: [Cell<u64>; 3],
 }
 
+/// In [`CpuSched::interrupted`]: the interrupted program's task has moved to another CPU. No task
+/// has this address.
+pub const MOVED: u64 = 1;
+
+/// In [`CpuSched::idle`]: the CPU does not idle.
+pub const BUSY: u8 = 0;
+/// It idles.
+pub const IDLE: u8 = 1;
+/// It idles, and a scheduling policy was told so.
+pub const IDLE_TOLD: u8 = 2;
+
 /// Scheduler state of one CPU.
 #[derive(Default)]
 pub struct CpuSched {
@@ -91,8 +104,11 @@ pub struct CpuSched {
     pub until: Cell<u64>,
     /// When the last context stopped, while none runs.
     pub stopped: Cell<u64>,
-    /// The CPU has idled since then: `stopped` says nothing.
-    pub idle: Cell<bool>,
+    /// Whether the CPU has idled since then, so that `stopped` says nothing: [`BUSY`], [`IDLE`] or
+    /// [`IDLE_TOLD`].
+    pub idle: Cell<u8>,
+    /// What `idle` becomes when it idles.
+    pub idle_as: Cell<u8>,
     /// When the timer will fire; [`NEVER`] = off.
     pub timer: Cell<u64>,
     pub deadlines: Deadlines<Task>,
@@ -114,11 +130,18 @@ pub struct CpuSched {
     /// The mailbox may still hold messages: the drain stopped at its bound, or this CPU defers its
     /// mail. Or tasks rest that have to wake: see `resting`.
     pub more_mail: Cell<bool>,
+    /// The timer is set for tasks that wait no more, and have still to wake
+    /// (`kern_core::door::wake`).
+    pub wakes_waiters: Cell<bool>,
     /// The rank of the program for which the CPU attended to that before it went on with it; 0: it
     /// has to before it goes on with any. Programs of this rank and above need no more of it.
     pub attended: Cell<u32>,
     /// When this CPU looks into its mailbox, while it defers its mail.
     pub look_at: Cell<u64>,
+    /// The address of the task whose program this entry has interrupted, and whose vector registers
+    /// are live; 0: there is none; [`MOVED`]: the task has moved to another CPU in this entry. It
+    /// may be back by now, with other registers.
+    pub interrupted: Cell<u64>,
     /// The rank of the mail that this entry serves; 0: the entry works for the running task.
     pub works_for: Cell<u32>,
     /// The highest rank of the mail that this look has served.
@@ -127,7 +150,8 @@ pub struct CpuSched {
     pub work: Cell<u64>,
     /// Serial numbers that this CPU has taken and not given out: the next one, and the end.
     pub serials: Cell<(u64, u64)>,
-    /// Before this CPU idles, it prints reports of faults, and wakes tasks that rest.
+    /// Before this CPU idles, it prints reports of faults, wakes tasks that rest, and tells a
+    /// scheduling policy.
     pub before_idle: Cell<bool>,
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.
     /// `None`: the CPU empties no CNode, or there is no audit.
@@ -139,6 +163,13 @@ pub struct CpuSched {
     pub acts: Cell<Option<(u64, Actor)>>,
     /// Calls and events whose receivers have moved to other CPUs, and which still have to follow.
     pub followers: Followers,
+    /// What was told last of this CPU, while it reports to a pool.
+    pub told: Cell<Status>,
+    /// How many SchedContexts that the policy `counts_for` watches are ready here.
+    pub ready: Cell<u16>,
+    pub counts_for: Cell<u64>,
+    /// The number of this count: another one for each policy, from 1.
+    pub count_number: Cell<u64>,
     /// For the trace: the task that was stopped in this entry, and the reason
     /// (`test_abi::trace::Why`).
     #[cfg(feature = "trace")]
@@ -164,6 +195,11 @@ pub struct CpuShared {
     /// line with counters that the CPU writes as often.
     pub vspace: AtomicLink<VSpace>,
     pub counters: [Count; COUNTERS],
+    /// The pool to which the CPU reports. Changed under the kernel's lock `watching`, read by any
+    /// CPU.
+    pub watch: AtomicLink<EventPool>,
+    /// The number of the CPU's status word there.
+    pub watch_word: AtomicU64,
 }
 
 /// The per-CPU block.
@@ -226,8 +262,17 @@ pub fn new_block(id: CpuId, pairs: Table<CpuPair>) -> CpuBlock {
         expects: Cell::new(u32::from(FLAG_VECTOR) << 8),
         ..CpuHot::default()
     };
-    let sched = CpuSched { idle: Cell::new(true), timer: Cell::new(NEVER), ..CpuSched::default() };
-    let shared =
-        CpuShared { vspace: AtomicLink::null(), counters: [const { Count(AtomicU64::new(0)) }; COUNTERS] };
+    let sched = CpuSched {
+        idle: Cell::new(IDLE),
+        idle_as: Cell::new(IDLE),
+        timer: Cell::new(NEVER),
+        ..CpuSched::default()
+    };
+    let shared = CpuShared {
+        vspace: AtomicLink::null(),
+        counters: [const { Count(AtomicU64::new(0)) }; COUNTERS],
+        watch: AtomicLink::null(),
+        watch_word: AtomicU64::new(0),
+    };
     PerCpu::new(id, CpuOwn { hot, sched }, shared, pairs)
 }

@@ -9,7 +9,8 @@ use smp::sync::Ordering::{Acquire, Relaxed, Release};
 use smp::sync::UserWord;
 use smp::sync::{AtomicU32, AtomicU64};
 
-use abi::events::{CELL_WORDS, Event, EventControl, EventState, pool_pages, stamp};
+use abi::events::{CELL_WORDS, Event, EventControl, EventState, PoolSize, stamp};
+use abi::status::StatusWord;
 use abi::{Error, MSG_UTCB_WORDS, ObjType};
 use smp::cpu::Pin;
 use smp::door::{AtomicLink, Cleared, Ptr, Ref, Table};
@@ -21,6 +22,7 @@ use crate::machine::Machine;
 use crate::phys::{PhysPage, PhysRange};
 use crate::process::Process;
 use crate::slot::Slot;
+use crate::task::Task;
 
 /// One cell of a pool.
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
@@ -32,6 +34,10 @@ pub type EventCell = [UserWord; CELL_WORDS];
 pub struct EventPool {
     pub header: Header,
     pub cells_log2: u8,
+    pub status_pages: u8,
+    /// The number of the policy that watches with this pool, since its CPUs report to it; 0: nobody
+    /// does. Each number is given once. Changed under the kernel's lock `watching`.
+    pub policy: AtomicU64,
     pub reserved: Reserved,
     /// Held while `process` or the pool's mapping changes. Lock order: this one, then the VSpace's.
     pub placement: Lock<Placement>,
@@ -52,6 +58,7 @@ pub struct EventPool {
     state: Ptr<EventState>,
     stamps: Table<AtomicU32>,
     cells: Table<EventCell>,
+    status: Table<StatusWord>,
 }
 
 /// Where a pool's pages are mapped, or are being mapped or unmapped.
@@ -100,16 +107,17 @@ impl EventPool {
     pub const CELLS_LEN_OFFSET: usize =
         core::mem::offset_of!(EventPool, cells) + Table::<EventCell>::LEN_OFFSET;
 
-    /// Makes a pool in a piece of memory of [`pool_pages`].
+    /// Makes a pool in a piece of memory of [`PoolSize::pages`].
     #[inline(never)]
     pub fn new(
         root: RootId,
         machine: &impl Machine,
         mut piece: Cleared,
-        cells_log2: u8,
+        size: PoolSize,
         pin: Pin<'_>,
     ) -> Option<EventPool> {
-        let memory = PhysRange::trusted(machine.phys(piece.base()), pool_pages(cells_log2) * abi::PAGE_SIZE);
+        let PoolSize { cells_log2, status_pages } = size;
+        let memory = PhysRange::trusted(machine.phys(piece.base()), size.pages() * abi::PAGE_SIZE);
         if piece.size() < memory.bytes() {
             return None;
         }
@@ -118,9 +126,13 @@ impl EventPool {
         let mut told = piece.split(EventState::pages(cells_log2) * abi::PAGE_SIZE)?;
         let state = told.split(size_of::<EventState>() as u64)?.emplace_zeroed::<EventState>(pin)?;
         state.get().cells_log2.store(u64::from(cells_log2), Relaxed);
+        state.get().status_pages.store(u64::from(status_pages), Relaxed);
+        let cells = piece.split((size_of::<EventCell>() as u64) << cells_log2)?;
         Some(EventPool {
             header: Header::new(ObjType::EventPool, root),
             cells_log2,
+            status_pages,
+            policy: AtomicU64::new(0),
             reserved: Reserved::default(),
             placement: Lock::new(Placement::default()),
             parted: AtomicU64::new(0),
@@ -132,15 +144,36 @@ impl EventPool {
             control: control.ptr(),
             state: state.ptr(),
             stamps: told.into_table()?,
-            cells: piece.into_table()?,
+            cells: cells.into_table()?,
+            status: if status_pages == 0 { Table::empty() } else { piece.into_table()? },
         })
+    }
+
+    /// Returns the pool's size.
+    pub const fn size(&self) -> PoolSize {
+        PoolSize { cells_log2: self.cells_log2, status_pages: self.status_pages }
+    }
+
+    /// Returns a status word of the pool.
+    pub fn status<'k>(&'k self, pin: Pin<'k>, word: u64) -> Option<&'k StatusWord> {
+        Some(self.status.get(pin, usize::try_from(word).ok()?)?.get())
+    }
+
+    /// Returns the task that reads the pool.
+    pub fn reader_task<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, Task>> {
+        self.reader.word.load(pin).get::<Task>()
+    }
+
+    /// Counts an event of the kernel that has found no room.
+    pub fn count_lost(&self, pin: Pin<'_>) {
+        self.state.get(pin).get().lost.fetch_add(1, Relaxed);
     }
 
     /// Returns the pool's pages, in order: each page's memory, and whether the process may write
     /// the page.
     pub fn pages(&self) -> impl Iterator<Item = (PhysPage, bool)> + use<> {
         let memory = self.memory;
-        let pages = (0..pool_pages(self.cells_log2)).map(move |n| (memory.page(n, abi::PAGE_LOG2), n));
+        let pages = (0..self.size().pages()).map(move |n| (memory.page(n, abi::PAGE_LOG2), n));
         pages.filter_map(|(page, n)| Some((page?, n < EventControl::PAGES)))
     }
 

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! * A block in one of the two queues is on this CPU, in [`Stage::Queued`](crate::task::Stage). It
-//!   names a callee that has left this CPU, or has ended there.
+//!   names a callee that has left this CPU since. The callee may have ended, or may be back.
 //! * Between entries, if a block is in a queue, then another one is `sent`: it is in this CPU's own
 //!   mailbox. So the CPU comes here again without a timer.
 //! * If a CPU is in `put_off`, its question in a grace round is in this CPU's own mailbox.

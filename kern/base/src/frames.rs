@@ -191,7 +191,7 @@ impl Counts {
     /// it comes from. One test covers all obstacles: the page leaves its pools, or has half of the
     /// most mappings, or all.
     pub const fn takes_view(self) -> bool {
-        self.0 & (LEAVING | (MAPPED_MAX | MAPPED_MAX / 2) << MAPPED_SHIFT) == 0
+        self.0 & (LEAVING | (MAPPED_MAX | (MAPPED_MAX / 2)) << MAPPED_SHIFT) == 0
     }
 
     /// Returns whether the page has so many mappings that it cannot be shared once more: the last

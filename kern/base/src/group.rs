@@ -204,6 +204,12 @@ impl Group {
         self.members.get(pin, index).map(|record| Member::read(record.get()))
     }
 
+    /// Returns whether an index leads to another task on each CPU.
+    pub fn is_per_cpu(&self, pin: Pin<'_>, index: u32) -> bool {
+        let entry = self.exposures.get(pin, index as usize);
+        entry.is_some_and(|entry| entry.get().per_cpu.load(Ordering::Acquire) != 0)
+    }
+
     /// Returns the index of a member record by its place, which is one of this group's.
     pub fn index_of(&self, pin: Pin<'_>, place: Ref<'_, Membership>) -> usize {
         let first = self.memberships.known().get(pin, 0).map_or(0, Ref::addr);

@@ -40,6 +40,10 @@ pub const SORT_STEPS: usize = limit(24, 3);
 /// walks continue by mail, so a chain of calls may have any length.
 pub const CALL_STEPS: usize = limit(12, 3);
 
+/// Locks that a wait may follow, from its owner to the lock that this one waits for, and so on.
+/// Longer chains count as cycles.
+pub const LOCK_CHAIN: u64 = limit(64, 6);
+
 /// Waiting calls and events that go along with a task at its first resume. The others follow one
 /// by one.
 pub const START_CALLERS: usize = limit(8, 1);

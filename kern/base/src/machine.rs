@@ -106,6 +106,10 @@ pub trait Machine: Sized + Sync + 'static {
     /// Clears a page of unused memory.
     fn clear(&self, page: PhysPage);
 
+    /// Reads a word of a page, once. Programs may change it at any time.
+    /// Requires: the page has that many words.
+    fn read_word(&self, page: PhysPage, number: u64) -> u64;
+
     /// Copies the contents of one page to another of equal size.
     /// Requires: no CPU writes either page.
     fn copy(&self, from: PhysPage, to: PhysPage);

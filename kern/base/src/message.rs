@@ -12,10 +12,12 @@ use smp::cpu::Pin;
 use smp::door::{Link, Ptr, Ref};
 use smp::shootdown::Stamp;
 
+use crate::memory::Frame;
 use crate::methods::methods;
 use crate::notification::Notification;
 use crate::reply::Reply;
 use crate::sched_context::SchedContext;
+use crate::sched_control::SchedControl;
 use crate::search::Search;
 use crate::task::Task;
 
@@ -96,6 +98,33 @@ pub enum Request {
     Fetch(Ptr<SchedContext>),
     /// The asking task looks for CPU time at those that wait for it.
     Seek(Search),
+    /// Set this time, by the authority of a SchedControl. The words of the message are the
+    /// [`Settings`](crate::sched_context::Settings).
+    Configure {
+        sc: Ptr<SchedContext>,
+        control: Ptr<SchedControl>,
+    },
+    /// Tell what this time has used, and how it is set.
+    Account(Ptr<SchedContext>),
+    /// Give the task this time as its own. The time travels to the task's CPU, in the block.
+    Bind {
+        sc: Ptr<SchedContext>,
+        task: Ptr<Task>,
+    },
+    /// Send this task, which was not configured, to the CPU of the asking task.
+    Bring(Ptr<Task>),
+    /// Send this task to another CPU. The first word of the message says to which.
+    Move(Ptr<Task>),
+    /// Tell what this time does from now on. The words of the message say where.
+    Watch(Ptr<SchedContext>),
+    /// Tell what the CPU does, to the pool that it reports to from now on.
+    TellCpu,
+    /// In a wait for a lock that is on its way to the lock's owner: the Frame that has the lock's
+    /// word, and the owner.
+    Lock {
+        frame: Ptr<Frame>,
+        owner: Ptr<Task>,
+    },
 }
 
 /// Which message of a task is recalled from another CPU, and how.

@@ -6,9 +6,11 @@
 //! on which the context is. The context travels in message blocks to other CPUs and is charged
 //! there.
 
+use core::cell::Cell;
 use core::convert::Infallible;
 
 use abi::ObjType;
+use abi::status::{Seen, Status};
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{HasHomed, Homed, Link, Opened, Sendable};
@@ -25,9 +27,54 @@ pub struct SchedHot {
     pub state: ScState<SchedContext>,
     /// The task it is bound to.
     pub owner: Link<Task>,
+    pub watch: Watch,
+}
+
+/// The pool that learns what a SchedContext does, and what was reported last.
+#[derive(Default)]
+pub struct Watch {
+    /// The policy that watches it, by the number of its pool ([`EventPool::policy`]); 0: nobody.
+    /// Only CPUs that report to this policy report the context, so that a policy which ends leaves
+    /// nothing behind.
+    ///
+    /// [`EventPool::policy`]: crate::events::EventPool
+    pub policy: Cell<u64>,
+    /// The number of the status word.
+    pub word: Cell<u16>,
+    /// The events to report: bits of [`abi::status::SchedEvent`].
+    pub events: Cell<u16>,
+    /// The number of the CPU's count of ready contexts in which it is; 0: in none.
+    pub counted_in: Cell<u64>,
+    pub told: Cell<Status>,
 }
 
 impl Sendable for SchedHot {}
+
+/// What a system call sets of a SchedContext.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    pub priority: u8,
+    /// In TSC ticks; not 0.
+    pub slice: u64,
+    /// In TSC ticks; 0: none.
+    pub budget: u64,
+    /// Length of the budget's windows in TSC ticks; 0 without budget.
+    pub period: u64,
+}
+
+impl Settings {
+    /// Returns the settings as the words of a request to another CPU, which holds only if the
+    /// context is as its policy has seen it.
+    pub fn to_words(self, seen: Option<Seen>) -> [u64; 4] {
+        [Seen::join(self.priority.into(), seen), self.slice, self.budget, self.period]
+    }
+
+    /// Returns what [`Settings::to_words`] has written.
+    pub fn from_words([first, slice, budget, period]: [u64; 4]) -> (Settings, Option<Seen>) {
+        let (priority, seen) = Seen::split(first);
+        (Settings { priority: priority as u8, slice, budget, period }, seen)
+    }
+}
 
 /// A SchedContext.
 #[repr(C, align(64))]
@@ -61,7 +108,12 @@ impl SchedContext {
             header: Header::new(ObjType::SchedContext, root),
             hot: Homed::new(
                 home,
-                SchedHot { task: Link::null(), owner: Link::null(), state: ScState::inert() },
+                SchedHot {
+                    task: Link::null(),
+                    owner: Link::null(),
+                    state: ScState::inert(),
+                    watch: Watch::default(),
+                },
             ),
         }
     }

@@ -13,7 +13,7 @@ use core::cell::Cell;
 use core::convert::Infallible;
 use core::mem::{MaybeUninit, offset_of};
 
-use abi::{ObjType, TaskId, Utcb};
+use abi::{MsgInfo, ObjType, TaskId, Utcb};
 use sched::{DeadlineLinks, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, Pin};
@@ -24,6 +24,7 @@ use smp::sync::{AtomicBool, AtomicU32, AtomicU64};
 
 use crate::block::{Block, BlockLink, BlockQueue};
 use crate::cpu::Mail;
+use crate::flags::{FLAG_EVENT, FLAG_LOCK};
 use crate::header::{Header, RootId};
 use crate::machine::Machine;
 use crate::memory::VSpace;
@@ -95,6 +96,13 @@ pub struct TaskHot {
     callers: BlockQueue,
     /// Senders of events that wait for room in the pool that this task reads.
     pub posters: BlockQueue,
+    /// Tasks that wait for locks that this task has.
+    pub waiters: BlockQueue,
+    /// How often the task has passed a lock on to others. A waiter knows the number with which it
+    /// was queued.
+    pub passes: Cell<u64>,
+    /// The name of the lock that was passed on, and whose waiters are still to wake; 0: none.
+    pub passed: Cell<u64>,
     /// First of the Reply objects that hold callers of this task.
     pub(crate) replies: Link<Reply>,
     /// The Notification whose bits Recv returns.
@@ -114,7 +122,8 @@ pub struct TaskHot {
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are
     /// here.
     pub kill_waiters: BlockQueue,
-    /// The CPU that it moves to when it is first resumed.
+    /// The CPU where it is to run: it moves there when it is first resumed, and is there from then
+    /// on.
     start_on: Cell<CpuId>,
     /// How many task numbers it has visited while it kills its process.
     numbers_visited: Cell<u32>,
@@ -148,8 +157,10 @@ methods! { TaskHot:
     /// Requires: the task is configured, as is every task that runs or receives.
     fn process<'k>(self, pin: Pin<'k>) -> Ref<'k, Process> =
         self.process_if_any(pin).expect("a task that makes a system call or receives has a process");
-    /// Returns the CPU to which the task moves when it is first resumed.
+    /// Returns the CPU where the task is to run: it moves there when it is first resumed.
     fn start_on(self) -> CpuId = self.start_on.get();
+    /// Changes the CPU on which the task is to run.
+    fn set_start_on(self, cpu: CpuId) = self.start_on.set(cpu);
     /// Returns the task's debug registers: DR0 to DR3, DR7.
     fn debug(self) -> &[Cell<u64>; abi::DEBUG_ADDRESSES + 1] = &self.debug;
 
@@ -254,9 +265,15 @@ impl TaskHot {
         block
     }
 
-    /// Takes the waiting call of `caller` out of the task's queue, if it is there.
-    pub fn take_call<'k>(&self, pin: Pin<'k>, caller: Ref<'k, Task>) -> Option<Block<'k>> {
-        let block = self.callers.take(pin, caller);
+    /// Takes the call, event or wait for a lock of `caller`, whose message has this `info`, out of
+    /// the task's queue of those, if it is there.
+    pub fn take_waiting<'k>(&self, pin: Pin<'k>, caller: Ref<'k, Task>, info: MsgInfo) -> Option<Block<'k>> {
+        let queue = match (info.has(FLAG_EVENT), info.has(FLAG_LOCK)) {
+            (true, _) => &self.posters,
+            (_, true) => &self.waiters,
+            _ => &self.callers,
+        };
+        let block = if queue.may_take(pin, caller) { queue.take(pin, caller) } else { None };
         self.note_callers();
         block
     }
@@ -372,7 +389,7 @@ pub struct Task {
     pub hot: Homed<TaskHot>,
     space: AtomicLink<VSpace>,
     /// So that the message begins a cache line.
-    _rest_of_line: MaybeUninit<u64>,
+    _rest_of_line: MaybeUninit<[u64; 5]>,
     pub(crate) msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     to_suspend: AtomicBool,
@@ -500,6 +517,11 @@ impl Task {
         self.utcb(pin).home_cpu.store(cpu.index() as u64, Relaxed);
     }
 
+    /// Tells the task where it is, after it has moved.
+    pub fn tell_home(&self, pin: Pin<'_>, cpu: CpuId) {
+        self.utcb(pin).home_cpu.store(cpu.index() as u64, Relaxed);
+    }
+
     /// Takes a dead task, whose state is `hot`, out of its process.
     pub fn leave<'k>(&self, pin: Pin<'k>, hot: &TaskHot) -> Option<Ref<'k, Process>> {
         debug_assert!(hot.is_in(State::Dead), "a task in {:?} leaves its process", hot.state());
@@ -541,7 +563,7 @@ impl Task {
             space: AtomicLink::null(),
             _rest_of_line: MaybeUninit::uninit(),
             msg: Homed::new(home, Message::default()),
-            to_suspend: AtomicBool::new(false),
+            to_suspend: AtomicBool::new(true),
             fault_handler: AtomicU64::new(0),
             msg_node: Node::new(home),
             ctl: CoalescedBits::new(),
@@ -600,4 +622,6 @@ pub mod ctl {
     pub const UNLEND: u64 = 1 << 11;
     /// To a task: its process has another security label.
     pub const LABEL: u64 = 1 << 12;
+    /// To a task that has passed a lock on: wake those that wait for locks of it.
+    pub const PASS: u64 = 1 << 13;
 }

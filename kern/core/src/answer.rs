@@ -91,6 +91,9 @@ impl From<Error> for Refusal {
     }
 }
 
+/// The refusal where a SchedControl does not cover a CPU, or CPU time may not run there.
+pub const NOT_COVERED: Refusal = Refusal::new(Error::OverLimit, u64::MAX);
+
 /// Returns the refusal `why` if a system call breaks a rule.
 #[inline(always)]
 pub fn refuse_if(breaks_rule: bool, why: impl Into<Refusal>) -> Result<()> {

@@ -58,7 +58,7 @@ use smp::door::{AtomicLink, Homed, Ref};
 use smp::lock::Lock;
 use smp::sync::AtomicBool;
 
-pub use answer::{Answer, Refusal, Result, refuse_if};
+pub use answer::{Answer, NOT_COVERED, Refusal, Result, refuse_if};
 pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
 pub use kern_base::sched_context::OpenTime;
@@ -88,6 +88,9 @@ pub struct Kernel<M: Machine> {
     /// Held while the CNodes or the address space of a process change. Lock order: a root's, then
     /// this one. A CPU takes no other lock meanwhile.
     pub binding_lock: Lock<()>,
+    /// Held while it changes to which pool a CPU reports. A pool's placement comes before it. A CPU
+    /// takes no other lock meanwhile. In it: how many policies there were ([`time::watch`]).
+    pub watching: Lock<core::cell::Cell<u64>>,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -106,6 +109,7 @@ impl<M: Machine> Kernel<M> {
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             zombies: Lock::new(()),
             binding_lock: Lock::new(()),
+            watching: Lock::new(core::cell::Cell::new(0)),
         }
     }
 
@@ -146,6 +150,9 @@ impl<M: Machine> Deref for Cx<'_, M> {
         self.cpu.own()
     }
 }
+
+/// Length of the instruction that makes a system call.
+const SYSCALL_INSTRUCTION: u64 = 2;
 
 impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
@@ -206,8 +213,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Makes the task restart its system call: the arguments are still in the frame.
     pub fn rewind(self, hot: &TaskHot) {
-        const SYSCALL_INSTRUCTION: u64 = 2;
         hot.regs.rip.set(hot.regs.rip.get() - SYSCALL_INSTRUCTION);
+    }
+
+    /// Moves a task past the system call that [`Cx::rewind`] made it restart.
+    pub fn unwind(self, hot: &TaskHot) {
+        hot.regs.rip.set(hot.regs.rip.get() + SYSCALL_INSTRUCTION);
     }
 
     /// Refuses an operation on an object whose home is another CPU, and names that CPU. Restarts

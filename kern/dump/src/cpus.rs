@@ -1,6 +1,6 @@
 //! The survey's records of CPUs.
 
-use kern_base::cpu::Mail;
+use kern_base::cpu::{BUSY, Mail};
 use kern_base::machine::Machine;
 use kern_base::task::{LABEL_MASK, LABEL_SHIFT};
 use smp::cpu::CpuId;
@@ -28,8 +28,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let label_of = |half: u32| (half & LABEL_MASK) >> LABEL_SHIFT;
         self.sink.cpu(&record!(self, Cpu {
             [hot] current;
-            [cpu] vspace;
-            [sched] idle, until, timer, more_mail, expire_at, resting;
+            [cpu] vspace, watch;
+            [sched] until, timer, more_mail, expire_at, resting;
             [] top, summary, word0, word1, word2, word3, shootdown_waiters, shootdown_waiters_last;
             [] grace_waiters, grace_waiters_last, unanswered, unanswered_last;
             [] first_followers, first_followers_last, followers, followers_last;
@@ -37,6 +37,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             id = id,
             busy = self.still.is_busy(id),
             context = sched.current,
+            idle = sched.idle.get() != BUSY,
+            ready = u32::from(sched.ready.get()),
+            count_number = sched.count_number.get(),
             sent_follower = sched.followers.sent(cx.pin()),
             expects_labels = halves.fold(0, |labels, half| labels | 1u32 << label_of(half)),
             expects_receiver = hot.recv_half,

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use kern_base::flags::FLAG_EVENT;
+use kern_base::flags::{FLAG_EVENT, FLAG_LOCK};
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
 use kern_base::sched_control::SchedControl;
@@ -24,6 +24,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let hot = self.still.inside(context.map(|context| &context.hot));
         let state = &hot.state;
         let (next, prev, queue_rank) = state.links.survey();
+        let cpu = &self.cx.k.block(self.cx.pin(), context.hot.home());
+        let policy = cpu.watch.get(self.cx.pin()).map_or(0, |pool| pool.get().policy.load(Relaxed));
+        let is_told = state.is_watched() && hot.watch.policy.get() == policy;
         self.sink.context(&record!(self, Context of context {
             [hot] task, owner;
             [state] priority(), slice(), remaining(), consumed(), budget(), period(), window_ends();
@@ -32,6 +35,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             home = self.home(&context.hot),
             under_way = context.hot.is_under_way(),
             endless = state.slice() == sched::ENDLESS,
+            told = if is_told { hot.watch.told.get().doing as u32 } else { 0 },
+            counted = hot.watch.counted_in.get(),
             queue_next = self.at(next),
             queue_prev = self.at(prev),
         }));
@@ -51,6 +56,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let (id, control, word) = (task.id(), task.ctl.glance(), hot.word());
         let [senders, senders_last] = self.ends(hot.callers());
         let [posters, posters_last] = self.ends(&hot.posters);
+        let [lock_waiters, lock_waiters_last] = self.ends(&hot.waiters);
         let [death_waiters, death_waiters_last] = self.ends(&hot.kill_waiters);
         let (links, deadline, deadline_rank) = hot.deadline.survey();
         let [deadline_parent, deadline_left, deadline_right] = links.map(|at| self.at(at));
@@ -59,6 +65,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [hot] pending(), caller(pin), bound(pin), waits_for(pin), wait_epoch;
             [time] borrowed(pin), lender(pin);
             [] id, control, senders, senders_last, posters, posters_last, death_waiters, death_waiters_last;
+            [] lock_waiters, lock_waiters_last;
             [] deadline, deadline_rank, deadline_parent, deadline_left, deadline_right;
             number = task.number(),
             tag = task.tag() >> TAG_SHIFT,
@@ -115,6 +122,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             [] request, request_stamp, queue_place, queue_priority;
             [] queue_next, queue_prev, queue_lower, queue_higher;
             is_event = msg.info().has(FLAG_EVENT),
+            is_lock_wait = msg.info().has(FLAG_LOCK),
             message_context = msg.time(pin),
             request_about = self.at(about),
             ..snapshot::Task::default()
@@ -152,6 +160,14 @@ fn request(request: Option<Request>) -> (RequestKind, u64, u64) {
         Some(Request::Forgotten(stamp)) => (RequestKind::Shootdown, 0, stamp.raw()),
         Some(Request::Disown(sc)) => (RequestKind::Disown, sc.addr(), 0),
         Some(Request::Fetch(sc)) => (RequestKind::Fetch, sc.addr(), 0),
+        Some(Request::Configure { sc, .. }) => (RequestKind::Configure, sc.addr(), 0),
+        Some(Request::Account(sc)) => (RequestKind::Account, sc.addr(), 0),
+        Some(Request::Bind { sc, .. }) => (RequestKind::Bind, sc.addr(), 0),
+        Some(Request::Bring(task)) => (RequestKind::Bring, task.addr(), 0),
+        Some(Request::Move(task)) => (RequestKind::Move, task.addr(), 0),
+        Some(Request::Watch(sc)) => (RequestKind::Watch, sc.addr(), 0),
+        Some(Request::TellCpu) => (RequestKind::TellCpu, 0, 0),
+        Some(Request::Lock { owner, .. }) => (RequestKind::Lock, owner.addr(), 0),
         Some(Request::Seek(search)) => (RequestKind::Seek, search.at.addr(), 0),
     }
 }

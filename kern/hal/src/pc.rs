@@ -117,6 +117,14 @@ impl Machine for Pc {
         unsafe { core::ptr::write_bytes(self.virt(page.at()) as *mut u8, 0, 1 << page.log2()) }
     }
 
+    fn read_word(&self, page: PhysPage, number: u64) -> u64 {
+        let inside = number & ((1 << (page.log2() - 3)) - 1);
+        let word = (self.virt(page.at()) + inside * 8) as *const core::sync::atomic::AtomicU64;
+        // SAFETY: a word of a page that may be copied, through the direct map, aligned. Programs
+        // may write it meanwhile; the kernel only reads it, and keeps no reference.
+        unsafe { (*word).load(core::sync::atomic::Ordering::SeqCst) }
+    }
+
     fn copy(&self, from: PhysPage, to: PhysPage) {
         assert!(
             from != to && from.log2() == to.log2(),

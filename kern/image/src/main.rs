@@ -22,6 +22,7 @@ use kern_base::process::Process;
 use kern_base::task::Task;
 use kern_core::Cx;
 use kern_core::door::entry::{ExitAction, Interrupt, Interrupted};
+use kern_core::door::timer::TimerEnd;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use kern_hal::boot::{Boot, Kernel as Hooks, give_up};
@@ -37,7 +38,7 @@ use smp::mailbox::Idle;
 use smp::quiesce;
 use test_abi::trace::Event;
 
-kern_hal::kernel!(Hooks { main, ap_main: run, on_interrupt, on_fault });
+kern_hal::kernel!(Hooks { main, ap_main: run, on_interrupt, on_timer, on_fault });
 ipc_fast::handlers!(Table {
     ops: ipc_fast::operations!(system_call, bad_system_call),
     switch,
@@ -269,7 +270,8 @@ fn prepare_to_idle(entry: &mut CpuEntry) {
     };
     while !is_due(entry) {
         if !faults::print_next() {
-            entry.here().own().sched.before_idle.set(false);
+            let tells = context(entry).time().tell_before_idle();
+            entry.here().own().sched.before_idle.set(tells);
             return;
         }
     }
@@ -355,12 +357,27 @@ fn note_woken(entry: &mut CpuEntry, came: u64) {
     }
 }
 
-/// Handles the interrupts besides wake-ups that came while this CPU ran no program. If a message
-/// with pages follows the timer, lets interrupts in once before that: it may be the work of a whole
-/// entry. Not again if the timer fires again, as it does while a look is due.
+/// Handles the interrupts besides wake-ups that came while this CPU ran no program. Does not return
+/// if the timer alone has come, and one task runs now.
 #[cold]
 #[inline(never)]
 fn take_interrupts(entry: &mut CpuEntry, came: u64) {
+    let cx = context(entry);
+    if came == idle::TIMER
+        && let TimerEnd::Runs(task) = cx.on_idle_timer()
+    {
+        context::load_for(cx.cpu, task);
+        boot::resume_call(entry, task)
+    }
+    take_several(entry, came);
+}
+
+/// Handles the interrupts besides wake-ups on the general way. If a message with pages follows the
+/// timer, lets interrupts in once before that: it may be the work of a whole entry. Not again if
+/// the timer fires again, as it does while a look is due.
+#[cold]
+#[inline(never)]
+fn take_several(entry: &mut CpuEntry, came: u64) {
     take_each(entry, came);
     if came & idle::TIMER != 0 && context(entry).next_has_pages() {
         let came = idle::pause();
@@ -380,7 +397,6 @@ fn take_each(entry: &mut CpuEntry, came: u64) {
 
 fn interrupt_of(vector: u8) -> Interrupt {
     match vector {
-        trap::TIMER => Interrupt::Timer,
         trap::WAKE => Interrupt::Mail,
         _ => Interrupt::Other,
     }
@@ -397,26 +413,54 @@ fn stop_if_asked(_cx: Door<'_, Pc>) {
     kern_dump::machine_dump::stand_still(*_cx);
 }
 
-/// Handles an interrupt of user code.
+/// Handles an interrupt of user code, but the timer's.
 fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let mut entry = boot::entry_of(block);
-    let cx = context(&entry);
-    stop_if_asked(cx);
-    let rest = match cx.on_interrupt(interrupt_of(vector)) {
+    stop_if_asked(context(&entry));
+    serve_interrupt(&mut entry, interrupt_of(vector));
+}
+
+/// Serves an interrupt of user code on the general way. Returns if the interrupted program goes on.
+#[inline(always)]
+fn serve_interrupt(entry: &mut CpuEntry, what: Interrupt) {
+    let cx = context(entry);
+    let rest = match cx.on_interrupt(what) {
         Interrupted::Message(task) => {
             context::load_for(cx.cpu, task);
-            boot::resume_call(&entry, task)
+            boot::resume_call(entry, task)
         }
         Interrupted::Rest(rest) => rest,
     };
     if cx.cpu.grace().is_unsettled() {
-        settle(&mut entry);
+        settle(entry);
     }
-    if !context(&entry).end_interrupt(rest) {
-        leave(&mut entry);
+    if !context(entry).end_interrupt(rest) {
+        leave(entry);
     }
     // The interrupted program continues with all its registers: by IRET.
-    boot::left_by_iret(&mut entry);
+    boot::left_by_iret(entry);
+}
+
+/// Handles the timer's interrupt of user code.
+fn on_timer(block: &'static CpuBlock) {
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    stop_if_asked(cx);
+    match cx.on_timer() {
+        TimerEnd::Runs(task) => {
+            context::load_for(cx.cpu, task);
+            boot::resume_loaded(&entry, task)
+        }
+        TimerEnd::Continues => boot::left_by_iret(&mut entry),
+        TimerEnd::General => serve_timer(&mut entry),
+    }
+}
+
+/// Serves the timer's interrupt of user code on the general way.
+#[cold]
+#[inline(never)]
+fn serve_timer(entry: &mut CpuEntry) {
+    serve_interrupt(entry, Interrupt::Timer);
 }
 
 /// Handles a fault of user code: its handler runs next, or its process ends.

@@ -229,6 +229,7 @@ impl First<'_> {
         task.regs.rip.set(entry);
         task.regs.rsp.set(abi::INIT_STACK_TOP);
         task.regs.rdi.set(abi::INIT_UTCB_VA);
+        task.get().set_to_suspend(false);
         cx.life().resume(task);
         Ok(())
     }

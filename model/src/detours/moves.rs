@@ -336,6 +336,10 @@ impl Named<'_> {
         let (times, controls) = (self.args_of(ObjType::SchedContext), self.args_of(ObjType::SchedControl));
         for time in &times {
             self.add(Op::SchedInfo, &[*time]);
+            self.add(Op::SchedWatch, &[*time, 0]);
+            for pool in self.args_of(ObjType::EventPool) {
+                self.add(Op::SchedWatch, &[*time, pool, 0, 0]);
+            }
         }
         for control in &controls {
             for time in &times {
@@ -344,12 +348,19 @@ impl Named<'_> {
             for other in &controls {
                 self.add(Op::SchedAllow, &[*control, *other, 9, 0, 1]);
             }
+            for task in self.args_of(ObjType::Task) {
+                self.add(Op::TaskMove, &[*control, task, 0]);
+            }
         }
     }
 
     fn of_machine(&mut self) {
         let caps: Vec<u64> = self.caps.iter().map(|(cap, _)| cap.arg()).collect();
         for machine in self.args_of(ObjType::Machine) {
+            for pool in self.args_of(ObjType::EventPool) {
+                self.add(Op::CpuWatch, &[machine, pool, 0]);
+            }
+            self.add(Op::CpuWatch, &[machine, 0]);
             for cap in &caps {
                 for label in [0, 2] {
                     self.add(Op::LabelSet, &[machine, *cap, label]);

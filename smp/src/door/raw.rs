@@ -102,6 +102,7 @@ mod atomics {
         abi::Utcb;
         abi::events::EventControl;
         abi::events::EventState;
+        abi::status::StatusWord;
     }
 
     // SAFETY: zeros are a value of each element.

@@ -176,6 +176,12 @@ impl<'k, P> Inbox<'k, P> {
         self.0.has_mail()
     }
 
+    /// Returns whether there is mail besides what this CPU has set aside.
+    #[inline(always)]
+    pub fn has_queued(self) -> bool {
+        self.0.has_queued()
+    }
+
     /// Returns whether there is mail and none of it can be reached yet, because a producer stands
     /// between exchange and link. Then all that this CPU can do is to look again.
     pub fn is_broken(self) -> bool {

@@ -32,7 +32,7 @@ const fn bench(name: &'static str) -> Description {
     Description { name, machine: COUNTS.union(machine_rights::DMA).union(machine_rights::SECURITY), ..OTHERS }
 }
 
-const TABLE: [Description; 8] = [
+const TABLE: [Description; 9] = [
     bench("bench"),
     bench("samples"),
     bench("tables"),
@@ -53,6 +53,13 @@ const TABLE: [Description; 8] = [
     Description {
         name: "paging",
         views: &[Grant { range: HPET, allows: Allows::READ }],
+        starts_others: true,
+        ..OTHERS
+    },
+    // Its policy watches CPUs.
+    Description {
+        name: "policies",
+        machine: COUNTS.union(machine_rights::SECURITY),
         starts_others: true,
         ..OTHERS
     },

@@ -12,12 +12,13 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU64, fence};
 
 use abi::events::{CELL_WORDS, Event, Progress, Window, caps_at, cells_of, pages_at, stamp};
+use abi::status::Status;
 use abi::{
     FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, MSG_UTCB_WORDS, Op, PageRange, RANGES_MAX, Received,
 };
 
 use crate::Result;
-use crate::arch::memory::{EventPages, event_pages};
+use crate::arch::memory::{EventPages, event_pages, status_words};
 use crate::arch::{Args, syscall};
 use crate::cap::{EventPool, Exposure, Group, Handle, Process, Task};
 use crate::ipc::{Message, Patience};
@@ -142,6 +143,16 @@ impl Pool {
     /// now on. Returns the rest of the range that was offered before.
     pub fn open_window(&self, window: Window) -> Window {
         Window::from_word(self.pages.control.window.swap(window.word(), Relaxed))
+    }
+
+    /// Returns what one of the pool's status words says now ([`abi::status`]), if the pool has it.
+    pub fn status(&self, word: u16) -> Option<Status> {
+        status_words(&self.pages).get(usize::from(word))?.read()
+    }
+
+    /// Returns how many events of the kernel have found no room in the pool.
+    pub fn lost(&self) -> u64 {
+        self.pages.state.lost.load(Relaxed)
     }
 
     pub fn object(&self) -> &EventPool {

@@ -1,6 +1,7 @@
 //! Operations on objects: each system call is a method of the handle of its object.
 
 use abi::membership::SEEN_AS_ADDER;
+use abi::status::Seen;
 use abi::{Cap, Counter, Error, ObjType, Op, REG_COUNT, RegIndex, Rights, TaskId};
 
 use crate::Result;
@@ -259,6 +260,17 @@ impl Task {
         Ok(TaskId::from_raw(syscall(args).check()?.rdi))
     }
 
+    /// Moves the task to another CPU, by the authority of the program's own SchedControl.
+    pub fn move_to(&self, cpu: u32) -> Result<()> {
+        self.move_by(&own::sched_control(), cpu, None)
+    }
+
+    /// Moves the task to another CPU, by the authority of `control`. With `seen`, only if the
+    /// task's CPU time is as its policy has seen it ([`abi::status`]).
+    pub fn move_by(&self, control: &SchedControl, cpu: u32, seen: Option<Seen>) -> Result<()> {
+        invoke(Op::TaskMove, control.arg(), self.arg(), Seen::join(cpu.into(), seen), 0)
+    }
+
     /// Writes the task's registers, in the order of [`RegIndex`].
     pub fn write_regs(&self, regs: &[u64; REG_COUNT]) -> Result<()> {
         utcb::current().write_bulk(regs);
@@ -312,8 +324,21 @@ impl Task {
         invoke(Op::TaskSuspend, self.arg(), 0, 0, 0)
     }
 
+    /// Ends the task for good. A task of another CPU may go on until that CPU learns of it.
     pub fn kill(&self) -> Result<()> {
         invoke(Op::TaskKill, self.arg(), 0, 0, 0)
+    }
+
+    /// Ends the task for good, and returns when it is dead. The task is not the calling one.
+    pub fn kill_and_wait(&self) -> Result<()> {
+        self.kill()?;
+        // A task that is dead cannot be killed.
+        while self.kill().is_ok() {
+            // The task's CPU may be one that an emulator runs in turn with this one.
+            crate::arch::pause();
+            yield_now()?;
+        }
+        Ok(())
     }
 
     /// Ends the task's wait with an error.
@@ -339,6 +364,18 @@ impl Task {
     pub fn yield_to(&self) -> Result<()> {
         invoke(Op::YieldTo, self.arg(), 0, 0, 0)
     }
+}
+
+/// How a SchedContext is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    pub priority: u8,
+    /// In TSC ticks.
+    pub slice: u64,
+    /// TSC ticks in each window; 0: no budget.
+    pub budget: u64,
+    /// TSC ticks of a window; 0 without a budget.
+    pub period: u64,
 }
 
 /// What a SchedContext says of itself.
@@ -375,10 +412,21 @@ impl SchedContext {
     /// Does what [`SchedContext::configure`] does, and lets the task run for `budget` TSC ticks in
     /// each window of `period` ticks. Without a budget, both are 0.
     pub fn configure_budget(&self, priority: u8, slice: u64, budget: u64, period: u64) -> Result<()> {
-        let (rdi, rsi, rdx) = (own::sched_control().arg(), self.arg(), u64::from(priority));
-        let args =
-            Args { rdi, rsi, rdx, r8: slice, r9: budget, r10: period, ..Args::new(Op::SchedConfigure) };
-        syscall(args).done()
+        self.configure_all(&own::sched_control(), None, Settings { priority, slice, budget, period })
+    }
+
+    /// Sets everything, by the authority of `control`. With `seen`, only if the SchedContext is as
+    /// its policy has seen it ([`abi::status`]).
+    pub fn configure_all(
+        &self,
+        control: &SchedControl,
+        seen: Option<Seen>,
+        settings: Settings,
+    ) -> Result<()> {
+        let Settings { priority, slice, budget, period } = settings;
+        let rdx = Seen::join(priority.into(), seen);
+        let (rdi, rsi, r8, r9, r10) = (control.arg(), self.arg(), slice, budget, period);
+        syscall(Args { rdi, rsi, rdx, r8, r9, r10, ..Args::new(Op::SchedConfigure) }).done()
     }
 
     pub fn bind(&self, task: &Task) -> Result<()> {

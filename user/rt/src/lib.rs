@@ -11,6 +11,7 @@
 //!   pages    messages with pages                       parcel    bytes, copied or with their pages
 //!   talk     messages that describe themselves
 //!   views    device memory that is lent                 boot      facts that it was started with
+//!   locks    locks that processes share
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
 //! ```
@@ -50,6 +51,7 @@ pub mod invoke;
 pub mod ipc;
 pub mod labels;
 pub mod layout;
+pub mod locks;
 pub mod log;
 pub mod pages;
 pub mod paging;
@@ -65,6 +67,7 @@ pub mod turn;
 #[allow(unsafe_code)]
 pub mod utcb;
 pub mod views;
+pub mod watch;
 
 pub use error::{Refusal, Result};
 

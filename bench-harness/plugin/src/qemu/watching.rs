@@ -7,11 +7,10 @@ use std::array;
 use std::ffi::{c_uint, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Block, ExecCallback, MemoryInfo, NO_REGISTERS, READS_AND_WRITES, qemu_plugin_insn_vaddr,
-    qemu_plugin_register_vcpu_insn_exec_cb, qemu_plugin_register_vcpu_mem_cb,
+    Block, ExecCallback, NO_REGISTERS, qemu_plugin_insn_vaddr, qemu_plugin_register_vcpu_insn_exec_cb,
     qemu_plugin_register_vcpu_tb_exec_cb, qemu_plugin_tb_get_insn, qemu_plugin_tb_n_insns, read_bytes,
 };
 use crate::counts::CPUS;
@@ -20,7 +19,7 @@ use crate::stretch;
 use crate::watch::{self, Places, Watched};
 
 /// What to watch, and by which symbols.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Watching {
     places: Places,
     /// The guest's clock counts the instructions of all CPUs (icount).
@@ -33,8 +32,6 @@ struct Slot(Mutex<Watched>);
 
 static SLOTS: LazyLock<[Slot; CPUS]> =
     LazyLock::new(|| array::from_fn(|_| Slot(Mutex::new(Watched::default()))));
-/// The symbols, for callbacks.
-static PLACES: OnceLock<Places> = OnceLock::new();
 /// Instructions of all CPUs. Only counted under icount, where one thread executes all CPUs.
 static CLOCK: AtomicU64 = AtomicU64::new(0);
 
@@ -54,7 +51,6 @@ impl Watching {
 
     /// Asks QEMU for a callback on a block, and on what in it tells more.
     pub fn translate(&self, version: i32, block: *mut Block) {
-        PLACES.get_or_init(|| self.places);
         // SAFETY: `block` is valid during the translation callback that called this, and its
         // instructions have the numbers below its length. The callbacks have the types that QEMU
         // expects and live for ever; their data are numbers, handed back as they are.
@@ -71,11 +67,6 @@ impl Watching {
                     let data = self.pack_marker(marker, length - at - 1);
                     qemu_plugin_register_vcpu_insn_exec_cb(instruction, on_marker, NO_REGISTERS, data);
                 }
-                if self.places.dispatches(&bytes) {
-                    // QEMU 7.2 reports reads only to callbacks for reads and writes.
-                    let (kinds, data) = (READS_AND_WRITES, ptr::null_mut());
-                    qemu_plugin_register_vcpu_mem_cb(instruction, on_table, NO_REGISTERS, kinds, data);
-                }
             }
             let packed = self.pack(self.places.block(first, &bytes, length));
             let callback: ExecCallback = if self.has_clock { on_block_by_clock } else { on_block };
@@ -83,14 +74,16 @@ impl Watching {
         }
     }
 
-    /// A block as callback data: length, flags, vector.
+    /// A block as callback data: length, flags, vector, operation.
     fn pack(&self, block: stretch::Block) -> *mut c_void {
         let flags = u64::from(block.is_kernel)
             | u64::from(block.opens) << 1
             | u64::from(block.pauses) << 2
-            | u64::from(block.vector.is_some()) << 3;
+            | u64::from(block.vector.is_some()) << 3
+            | u64::from(block.operation.is_some()) << 4;
         let vector = u64::from(block.vector.unwrap_or(0));
-        let packed = u64::from(block.instructions) & 0xffff | flags << 16 | vector << 24;
+        let operation = u64::from(block.operation.unwrap_or(0));
+        let packed = u64::from(block.instructions) & 0xffff | flags << 16 | vector << 24 | operation << 32;
         ptr::without_provenance_mut(packed as usize)
     }
 
@@ -111,6 +104,7 @@ fn unpack(data: *mut c_void) -> stretch::Block {
         opens: flag(1),
         pauses: flag(2),
         vector: flag(3).then_some((packed >> 24) as u8),
+        operation: flag(4).then_some((packed >> 32) as u16),
     }
 }
 
@@ -136,12 +130,6 @@ extern "C" fn on_marker(cpu: c_uint, data: *mut c_void) {
     }
     let clock = (clock != 0).then(|| CLOCK.load(Ordering::Relaxed));
     slot(cpu).mark(marker, left, clock);
-}
-
-extern "C" fn on_table(cpu: c_uint, _: MemoryInfo, address: u64, _: *mut c_void) {
-    if let Some(op) = PLACES.get().and_then(|places| places.operation(address)) {
-        slot(cpu).dispatched(op);
-    }
 }
 
 /// Returns the text of the output file.

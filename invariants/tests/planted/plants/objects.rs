@@ -242,11 +242,9 @@ pub const PLANTS: &[Planted] = &[
         s.mails.retain(|mail| mail.about != sent);
         Some(())
     }),
-    ("followers", "a call that follows a task of its own CPU", |s| {
-        let cpu = s.cpus.iter().find(|cpu| cpu.followers != 0)?;
-        let (id, first) = (cpu.id, cpu.followers);
-        let callee = s.tasks.iter().find(|task| task.at == first)?.callee;
-        first!(s.tasks, |task| task.at == callee)?.home = id;
+    ("followers", "a call that follows nobody", |s| {
+        let first = s.cpus.iter().find(|cpu| cpu.followers != 0)?.followers;
+        first!(s.tasks, |task| task.at == first)?.callee = 0;
         Some(())
     }),
     ("followers", "a call that follows, and was received", |s| {
@@ -280,6 +278,15 @@ pub const PLANTS: &[Planted] = &[
         for cpu in s.cpus.iter_mut().filter(|cpu| cpu.current == holder) {
             cpu.context = 0;
         }
+        Some(())
+    }),
+    ("told", "time that does not do what was told of it", |s| {
+        let at = s.contexts.iter().find(|context| context.queue_rank == 0 && context.told == 0)?.at;
+        (first!(s.contexts, |context| context.at == at)?).told = abi::status::Doing::Ready as u32;
+        Some(())
+    }),
+    ("told", "a CPU that counts one more than are ready", |s| {
+        s.cpus.first_mut()?.ready += 1;
         Some(())
     }),
     ("allowed-time", "time that runs where it may not", |s| {
@@ -436,6 +443,14 @@ pub const PLANTS: &[Planted] = &[
     }),
     ("moves", "a task that moves while it runs", |s| {
         first!(s.tasks, |task| task.under_way)?.suspended = false;
+        Some(())
+    }),
+    ("moves", "a task that moves, and has a process, and was never resumed", |s| {
+        first!(s.tasks, |task| task.under_way)?.state = State::Fresh;
+        Some(())
+    }),
+    ("moves", "a task that moves in the middle of a call", |s| {
+        first!(s.tasks, |task| task.under_way)?.borrowed = NOTHING;
         Some(())
     }),
     ("moves", "a task that moves in no mailbox", |s| {

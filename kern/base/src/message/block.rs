@@ -20,7 +20,7 @@
 
 use core::ops::Deref;
 
-use abi::TaskId;
+use abi::{Error, MsgInfo, TaskId};
 use sched::PrioList;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Duty, HasHomed, Held, HeldOf, Homed, Link, Ptr, Ref};
@@ -75,6 +75,8 @@ methods! { Block<'_>:
 
     // --- requests --------------------------------------------------------------------------------
 
+    /// Notes what a wait for a lock is about, before the block goes to the lock's owner.
+    fn note_lock(self, lock: Request) = self.request.set(Some(lock));
     /// Notes that this CPU keeps the request that the block carries.
     fn mark_kept(self) = self.stage.set(Stage::Kept);
     /// Notes that the request that the block carries was served.
@@ -176,12 +178,26 @@ impl<'k> Block<'k> {
 
     // --- requests --------------------------------------------------------------------------------
 
-    /// Makes the block carry a request to another CPU. No CPU time travels with the block.
+    /// Makes the block carry a request to another CPU. No CPU time travels with the block. If
+    /// nothing answers the request, its task makes the system call again.
     pub fn asks(&self, request: Request) {
         self.request.set(Some(request));
         self.time.set(None);
         self.callee.set(None);
+        self.outcome.set(Outcome::Retry);
         self.stage.set(Stage::Ask);
+    }
+
+    /// Answers the request that the block carries: the values of the system call that made it.
+    pub fn answers(&self, values: [u64; 4]) {
+        self.write(Words { info: MsgInfo(0), regs: values }, SenderInfo::NONE);
+        self.outcome.set(Outcome::Replied);
+    }
+
+    /// Answers the request that the block carries with an error and its detail.
+    pub fn refuses(&self, error: Error, detail: u64) {
+        self.answers([detail, 0, 0, 0]);
+        self.outcome.set(Outcome::Failed(error));
     }
 
     // --- to another CPU --------------------------------------------------------------------------

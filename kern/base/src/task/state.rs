@@ -109,6 +109,9 @@ pub const PLAIN: u8 = 1 << 7;
 pub const FLAG_VECTOR: u8 = 1 << 0;
 /// Flag in the state word: suspended; not run until resumed, whatever else happens.
 pub const FLAG_SUSPENDED: u8 = 1 << 1;
+/// Flag in the state word: while it waited, others with more time than its own began to wait for
+/// it. It looks for their time when it wakes, and the fast path does not wake it.
+pub const FLAG_AWAITED: u8 = 1 << 2;
 /// Flag in the state word: debug registers are to be loaded when it runs.
 pub const FLAG_DEBUG: u8 = 1 << 3;
 /// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its
@@ -147,7 +150,7 @@ pub const POISON_SHIFT: u32 = 4;
 pub const FLAG_NEVER: u8 = FLAG_VECTOR << POISON_SHIFT;
 
 const _: () = {
-    let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_IN_FAULT;
+    let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_AWAITED | FLAG_IN_FAULT;
     assert!(real & FLAGS_SPECIAL << POISON_SHIFT == 0 && FLAGS_SPECIAL >> (8 - POISON_SHIFT) == 0);
 };
 
@@ -224,6 +227,7 @@ methods! { TaskHot:
     fn suspend(self) = self.set_flag(FLAG_SUSPENDED, true);
     /// Ends what [`TaskHot::suspend`] began.
     fn resume(self) = self.set_flag(FLAG_SUSPENDED, false);
+    fn end_awaited(self) = self.set_flag(FLAG_AWAITED, false);
     fn begin_fault(self) = self.set_flag(FLAG_IN_FAULT, true);
     fn end_fault(self) = self.set_flag(FLAG_IN_FAULT, false);
 
@@ -298,6 +302,13 @@ impl TaskHot {
         let bit = u64::from(flag) << 8;
         let word = self.word.get();
         self.word.set(if on { word | bit } else { word & !bit });
+    }
+
+    /// Notes that tasks with more time than its own wait for a task that waits itself.
+    pub fn note_awaited(&self) {
+        // The fast path may wake a plain task as it is.
+        self.materialise_frame();
+        self.set_flag(FLAG_AWAITED, true);
     }
 
     /// Sets the task's debug registers: the addresses, and DR7. If `on` is false, all are zero.

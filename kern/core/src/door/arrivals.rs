@@ -2,10 +2,11 @@
 //! Notification bits, and passes all other mail to the room that handles it.
 //! [`crate::outbox::mail`] explains what is sent, and which CPU owns a message block meanwhile.
 
+use abi::status::Doing;
 use abi::{Counter, Error};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
-use kern_base::flags::FLAG_EVENT;
+use kern_base::flags::{FLAG_EVENT, FLAG_LOCK};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::MAIL_WORK;
 use kern_base::machine::Machine;
@@ -115,6 +116,7 @@ impl<'k, M: Machine> Door<'k, M> {
     fn serve_message(self, block: Block<'k>) {
         // Also what a call that fails sets going, as the end of a process.
         self.work_for(block.task().get().msg_node.rank());
+        self.tell_of_time(&block);
         match block.stage() {
             Stage::Out => self.call_arrived(block),
             Stage::Ask => self.request_arrived(block),
@@ -122,6 +124,15 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         self.sched.works_for.set(0);
         self.time().dispatch();
+    }
+
+    /// Tells that CPU time has come with a message, if the time is watched.
+    #[inline(always)]
+    fn tell_of_time(self, block: &Block<'k>) {
+        let sc = block.time(self.pin()).and_then(|sc| self.open_time(sc));
+        if let Some(sc) = sc {
+            self.time().tell_if_watched(sc, Doing::Waits);
+        }
     }
 
     /// Serves a call or event from another CPU: delivers it, queues it, sends it on to the CPU
@@ -141,6 +152,10 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             self.time_is_home(&block, caller);
         }
+        let is_special = sent.words.info.has(FLAG_EVENT | FLAG_LOCK);
+        if is_special && sent.words.info.has(FLAG_LOCK) {
+            return self.events().lock_wait_arrived(block, &sent);
+        }
         if callee.get().header.has_flag(FLAG_DEAD) {
             return self.ipc().refuse(block, dead);
         }
@@ -151,7 +166,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if !callee.is_meant_by(block.tag()) || callee.is_dying() {
             return self.ipc().refuse(block, dead);
         }
-        if sent.words.info.has(FLAG_EVENT) {
+        if is_special {
             return self.events().event_arrived(block, callee, &sent);
         }
         if self.time().lacks_time(block.task(), callee) {

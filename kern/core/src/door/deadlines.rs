@@ -38,9 +38,8 @@ impl<'k, M: Machine> Door<'k, M> {
     pub fn timer_fired(self) {
         self.sched.timer.set(NEVER);
         let (now, before) = (self.k.machine.now(), self.hot.current.addr());
-        let soonest = self.sched.deadlines.soonest(self.pin(), 0..PRIORITIES);
-        let some_expired = self.sched.resting.get() != 0 || now >= soonest;
-        if some_expired {
+        let may_expire = self.sched.resting.get() != 0 || now >= self.sched.deadlines.bound();
+        if may_expire {
             self.expire_deadlines(now);
         }
         let after = self.time().charge();
@@ -56,14 +55,15 @@ impl<'k, M: Machine> Door<'k, M> {
             }
         }
         self.sched.waiters_resting.set(0);
+        self.sched.wakes_waiters.set(false);
         self.wake_waiters();
         self.time().arm_timer_for_slice();
         self.time().arm_timer_for_budget();
-        if some_expired {
+        if may_expire {
             self.plan_expiry(now, self.hot.current.addr() != before);
         } else {
             // The timer fired for the slice, or for a look into the mailbox.
-            self.time().arm_timer(soonest);
+            self.time().arm_timer(self.sched.deadlines.bound());
         }
     }
 
@@ -118,6 +118,9 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.sched.expire_at.set(self.time().end_of_rest(began, factor));
             }
             self.time().mind_rest();
+        }
+        if resting == 0 {
+            return self.time().arm_timer(deadlines.bound());
         }
         self.time().arm_timer(deadlines.soonest(self.pin(), resting..PRIORITIES));
         self.time().arm_timer(deadlines.soonest(self.pin(), 0..resting).max(self.sched.expire_at.get()));

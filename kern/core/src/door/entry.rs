@@ -40,7 +40,8 @@ pub enum Interrupted<'k> {
 /// What the rest of an interrupt has to know.
 #[derive(Clone, Copy)]
 pub struct Rest {
-    /// The address of the program's task; 0 if there was none.
+    /// The address of the program's task; 0 if there was none,
+    /// [`MOVED`](kern_base::cpu::MOVED) if it has moved.
     task: u64,
     /// The address of the CPU time on which it ran.
     time: u64,
@@ -60,6 +61,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
         let before = self.hot.current.get(self.pin());
+        self.sched.interrupted.set(before.map_or(0, Ref::addr));
         let time = self.sched.current.get(self.pin());
         if what == Interrupt::Timer {
             self.timer_fired();
@@ -71,11 +73,11 @@ impl<'k, M: Machine> Door<'k, M> {
         if let Some(task) = before {
             self.save_preempted(task);
         }
+        let task = self.sched.interrupted.replace(0);
         match runs {
             Some(task) => Interrupted::Message(task),
             None => {
-                let rank = self.rank_of_time(time);
-                let [task, time] = [before.map_or(0, Ref::addr), time.map_or(0, Ref::addr)];
+                let (rank, time) = (self.rank_of_time(time), time.map_or(0, Ref::addr));
                 Interrupted::Rest(Rest { task, time, began, rank, look })
             }
         }
@@ -135,9 +137,11 @@ impl<'k, M: Machine> Door<'k, M> {
     }
 
     /// Saves the vector state of a task that was interrupted, if another task runs next. A grace
-    /// round that is not settled yet may make another task ready.
+    /// round that is not settled yet may make another task ready. A task that has moved to another
+    /// CPU was saved before.
     fn save_preempted(self, task: Ref<'k, Task>) {
-        if self.hot.current.is(task) && !self.cpu.grace().is_unsettled() {
+        let goes_on = self.hot.current.is(task) && !self.cpu.grace().is_unsettled();
+        if goes_on || self.sched.interrupted.get() != task.addr() {
             return;
         }
         if self.open(task).is_some_and(|hot| hot.has_flag(FLAG_VECTOR)) {

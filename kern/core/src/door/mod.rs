@@ -7,4 +7,5 @@ mod look;
 mod order;
 pub mod requests;
 pub mod syscall;
+pub mod timer;
 pub mod wake;

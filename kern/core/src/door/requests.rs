@@ -5,26 +5,36 @@
 //!
 //! A request names only live objects: its task, or the reclaim that the task carries out, keeps
 //! each of them alive until the answer. If an object has moved, the request follows it only while
-//! the object is alive. The exception is [`Request::Seek`], which names objects that nothing keeps
-//! alive: [`crate::time::search`].
+//! the object is alive. The exceptions are [`Request::Seek`] ([`crate::time::search`]) and system
+//! calls about CPU time or a task of another CPU ([`Request::Configure`], [`Request::Account`],
+//! [`Request::Bind`], [`Request::Bring`], [`Request::Move`]). Nothing keeps alive what they name.
+//! It is alive in the entry that sends the request, so the request arrives before its memory can be
+//! reused.
 
+use abi::status::{SchedEvent, Seen};
+use abi::{Error, Op, TaskId};
 use kern_base::block::Block;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
-use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, OpenTask, Request, Task};
+use kern_base::sched_context::{OpenTime, SchedContext};
+use kern_base::task::{Message, OpenTask, Outcome, Request, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::shootdown::{ShootMail, What};
 
+use crate::answer::{write_error, write_values};
 use crate::outbox::mail::Next;
 use crate::rooms::Door;
+use crate::{Answer, Refusal, Result};
+
+/// Work of sending a task to another CPU for a task of a third one.
+const MOVE_WORK: u64 = 1_000;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a request that has arrived: answers it, sends it on, or keeps it.
     pub fn request_arrived(self, block: Block<'k>) {
         let next = match block.request() {
-            Some(request) => self.serve(block.task(), &block, request),
+            Some(request) => self.serve(&block, request),
             None => Next::Done,
         };
         match next {
@@ -35,7 +45,8 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    fn serve(self, task: Ref<'k, Task>, msg: &Message, request: Request) -> Next<'k> {
+    fn serve(self, block: &Block<'k>, request: Request) -> Next<'k> {
+        let (task, msg): (_, &Message) = (block.task(), block);
         match request {
             Request::Kill(victim) => self.life().serve_kill(victim.get(self.pin())),
             Request::StopTime(sc) => self.serve_stop_time(task, msg, sc.get(self.pin())),
@@ -58,7 +69,85 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin())),
             Request::Seek(search) => self.time().serve_search(task, msg, search),
+            Request::Configure { sc, control } => {
+                let (sc, control) = (sc.get(self.pin()), control.get(self.pin()).get());
+                self.with_time(block, sc, Some(&control.header), |sc| {
+                    self.make().serve_configure(sc, control, block.words().regs)
+                })
+            }
+            Request::Account(sc) => {
+                self.with_time(block, sc.get(self.pin()), None, |sc| Ok(self.make().account(sc)))
+            }
+            Request::Bind { sc, task } => self.serve_bind(block, sc.get(self.pin()), task.get(self.pin())),
+            Request::Bring(wanted) => self.life().serve_bring(task, wanted.get(self.pin())),
+            Request::Move(moved) => self.serve_move(block, moved.get(self.pin())),
+            Request::Watch(sc) => self.with_time(block, sc.get(self.pin()), None, |sc| {
+                self.make().serve_watch(sc, block.words().regs)
+            }),
+            Request::TellCpu => {
+                self.time().tell_from_now();
+                answer(block, Ok(Answer::DONE))
+            }
+            // Comes with a call, and not as a request to be served.
+            Request::Lock { .. } => Next::Done,
         }
+    }
+
+    /// Serves a system call about CPU time that a task of another CPU makes, if the time is here.
+    /// If it is not, sends the request on.
+    /// Errors: Dying, if the time or what is named `with` it is.
+    fn with_time(
+        self,
+        block: &Block<'k>,
+        sc: Ref<'k, SchedContext>,
+        with: Option<&Header>,
+        serve: impl FnOnce(OpenTime<'k>) -> Result<Answer>,
+    ) -> Next<'k> {
+        if sc.get().header.has_flag(FLAG_DYING) || with.is_some_and(|other| other.has_flag(FLAG_DYING)) {
+            return answer(block, Err(Error::Dying.into()));
+        }
+        let Some(time) = self.open_time(sc) else { return Next::Go(sc.get().hot.mail_target(self.pin())) };
+        answer(block, serve(time))
+    }
+
+    /// Serves a request to give a task CPU time: where the time is, and then where the task is, to
+    /// which the time travels. Meanwhile the asking task holds the time.
+    /// Errors: Dying, if the time or the task is.
+    fn serve_bind(self, block: &Block<'k>, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Next<'k> {
+        let carried = block.take_time(self.pin()).and_then(|sc| self.open_time(sc));
+        carried.inspect(|sc| sc.task.set(None));
+        if sc.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING) {
+            return answer(block, Err(Error::Dying.into()));
+        }
+        let Some(time) = self.open_time(sc) else { return Next::Go(sc.get().hot.mail_target(self.pin())) };
+        if self.open(task).is_some() {
+            return answer(block, self.make().bind_time(sc, task).map(|()| Answer::DONE));
+        }
+        if let Err(refusal) = self.make().check_free(time) {
+            return answer(block, Err(refusal));
+        }
+        time.task.set(Some(block.task()));
+        block.set_time(Some(sc));
+        Next::Go(task.get().hot.mail_target(self.pin()))
+    }
+
+    /// Serves a request to send a task to another CPU.
+    /// Errors: Dying, if the task is.
+    fn serve_move(self, block: &Block<'k>, task: Ref<'k, Task>) -> Next<'k> {
+        if task.get().header.has_flag(FLAG_DYING) {
+            return answer(block, Err(Error::Dying.into()));
+        }
+        let Some(task) = self.open(task) else { return Next::Go(task.get().hot.mail_target(self.pin())) };
+        let (to, seen) = Seen::split(block.words().regs[0]);
+        let to = usize::try_from(to).ok().and_then(CpuId::new);
+        let moved = to.ok_or(Error::NoCpu.into()).and_then(|to| {
+            self.make().check_seen_of(task, seen)?;
+            self.life().check_moves(task, to)?;
+            self.note_work(MOVE_WORK);
+            self.life().move_task(task, to);
+            Ok(Answer::DONE)
+        });
+        answer(block, moved)
     }
 
     /// Runs `work` for a request if this CPU is its object's home. Otherwise returns the CPU to
@@ -72,8 +161,9 @@ impl<'k, M: Machine> Door<'k, M> {
         Next::Done
     }
 
-    /// Ends a request whose answer is back: the task restarts its system call, or continues with
-    /// the time that it asked for. If the task is being killed, continues the kill.
+    /// Ends a request whose answer is back: the task goes on with the answer of its system call, or
+    /// restarts the call, or continues with the time that it asked for. If the task is being
+    /// killed, continues the kill.
     pub fn request_done(self, block: Block<'k>, task: OpenTask<'k>) {
         if let Some(sc) = block.take_time(self.pin()).and_then(|sc| self.open_time(sc)) {
             // The task's own time, which it asked for. The context has no holder if the task does
@@ -81,15 +171,45 @@ impl<'k, M: Machine> Door<'k, M> {
             sc.task.set(Some(task.object()).filter(|task| sc.owner.is(*task)));
         }
         let request = block.take_request();
+        let answer = match block.outcome() {
+            Outcome::Retry => None,
+            outcome => Some((outcome, block.words())),
+        };
         block.rest();
         if task.is_dying() {
             return self.life().go_on_dying(task);
         }
-        match request {
-            Some(Request::Seek(search)) => self.time().search_over(task, search),
-            _ => self.time().make_ready(task),
+        if let Some(Request::Seek(search)) = request {
+            self.time().search_over(task, search);
+            return self.time().dispatch();
         }
+        match answer {
+            None => {}
+            Some((Outcome::Failed(error), words)) => {
+                self.answer_with(task, request, error, words.regs[0]);
+            }
+            Some((_, words)) => {
+                self.unwind(task.part());
+                write_values(&task.regs, words.info, words.regs);
+            }
+        }
+        self.time().make_ready(task);
         self.time().dispatch();
+    }
+
+    /// Answers a task's system call with the error with which another CPU has refused it.
+    #[cold]
+    fn answer_with(self, task: OpenTask<'k>, request: Option<Request>, error: Error, detail: u64) {
+        let op = match request {
+            Some(Request::Configure { .. }) => Some(Op::SchedConfigure),
+            Some(Request::Bind { .. }) => Some(Op::SchedBind),
+            Some(Request::Move(_)) => Some(Op::TaskMove),
+            Some(Request::Watch(_)) => Some(Op::SchedWatch),
+            _ => None,
+        };
+        self.security().audit_refusal(task.object(), op, error, detail, task.regs.rdi.get());
+        self.unwind(task.part());
+        write_error(&task.regs, error, detail, TaskId::NONE);
     }
 
     /// Serves a request to make a SchedContext inert. First its holder loses it, on the holder's
@@ -118,6 +238,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Takes a SchedContext away from its dying owner.
     fn disown(self, owner: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
         if let Some(sc) = self.open_time(sc).filter(|sc| sc.owner.is(owner)) {
+            self.time().tell_event(sc, SchedEvent::Died, 0);
             sc.owner.set(None);
         }
     }
@@ -147,4 +268,15 @@ impl<'k, M: Machine> Door<'k, M> {
             self.wake_waiters();
         }
     }
+}
+
+/// Answers the system call in whose place a request was served. If the refusal is no error, the
+/// task makes the call again.
+fn answer<'k>(block: &Block<'k>, result: Result<Answer>) -> Next<'k> {
+    match result {
+        Ok(Answer::Values(values)) => block.answers(values),
+        Err(Refusal::Error { error, detail, .. }) => block.refuses(error, detail),
+        _ => {}
+    }
+    Next::Done
 }

@@ -109,6 +109,11 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::TaskReadVector => self.make().task_read_vector(me, args.cap(), args.a1),
             Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
             Op::SchedAllow => self.make().sched_allow(me, &args),
+            Op::TaskMove => self.make().task_move(me, &args),
+            Op::CpuWatch => self.make().cpu_watch(me, &args),
+            Op::SchedWatch => self.make().sched_watch(me, &args),
+            Op::LockWait => self.events().lock_wait(me, &args),
+            Op::LockPass => self.events().lock_pass(me, args.target()),
         };
         // Another task may be the best to run now.
         if answer.is_ok() && !chooses(op) {
@@ -256,7 +261,7 @@ const REPORT: u64 = 0x80;
 
 /// Returns whether an operation may spend [work](crate::work), so that its entry begins with some.
 const fn is_long(op: Op) -> bool {
-    !chooses(op) || matches!(op, Op::Send | Op::PoolRoom)
+    !chooses(op) || matches!(op, Op::Send | Op::PoolRoom | Op::SchedConfigure)
 }
 
 /// Returns whether an operation may end objects, in steps that take other steps.
@@ -268,7 +273,9 @@ const fn ends_objects(op: Op) -> bool {
 }
 
 /// Returns whether an operation makes no other task ready, or chooses the next task itself:
-/// messages, bits and yields, which come first in the list of operations, and mappings.
+/// messages, bits and yields, which come first in the list of operations, mappings, settings of CPU
+/// time, and locks.
 const fn chooses(op: Op) -> bool {
-    op as u8 <= Op::WhoAmI as u8 || matches!(op, Op::Map | Op::Unmap)
+    op as u8 <= Op::WhoAmI as u8
+        || matches!(op, Op::Map | Op::Unmap | Op::SchedConfigure | Op::LockWait | Op::LockPass)
 }

@@ -90,7 +90,7 @@ impl<'k, M: Machine> Door<'k, M> {
                 let factor = if outranks { 0 } else { 2 * REST_FACTOR };
                 self.sched.waiters_resting.set(priority as u32 + 1);
                 self.time().mind_rest();
-                return self.time().arm_timer(self.time().end_of_rest(began, factor));
+                return self.time().arm_timer_for_waiters(self.time().end_of_rest(began, factor));
             }
             others += usize::from(!outranks);
             self.wake(event, task);

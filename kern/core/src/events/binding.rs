@@ -1,7 +1,7 @@
 //! Binding a pool to its process, and parting the two.
 //!
 //! # In steps
-//! A pool has up to 274 pages, so one kernel entry maps or unmaps a part of them. The pool notes
+//! A pool has up to 338 pages, so one kernel entry maps or unmaps a part of them. The pool notes
 //! where its pages are, and how many ([`Placement`]). The system call goes on from there when it
 //! restarts. A task that finds a pool which was not bound completely goes on, if it binds the pool
 //! to the same place. Otherwise it unmaps the pages first.
@@ -52,7 +52,7 @@ impl<'k, M: Machine> Events<'k, M> {
         let reader = self.caps().typed_operand::<Task, { Op::PoolBind as u8 }, 2>(word, cap)?;
         let (address, bits) = (args.a3, args.a4);
         refuse_if(bits == 0, Refusal::argument(4))?;
-        let bytes = abi::events::pool_pages(pool.get().cells_log2) * PAGE_SIZE;
+        let bytes = pool.get().size().pages() * PAGE_SIZE;
         check_user_range(address, bytes, PAGE_SIZE)?;
         refuse_if(reader.get().owner(self.pin()) != Some(process), Error::BadState)?;
         self.make_place_in(process, pool)?;
@@ -203,6 +203,19 @@ impl<'k, M: Machine> Events<'k, M> {
         Ok(())
     }
 
+    /// Makes a pool nobody's. No CPU reports to it from now on.
+    fn leave_process(self, pool: Ref<'k, EventPool>) {
+        if pool.get().status_pages == 0 {
+            return pool.get().process.set(None);
+        }
+        let _policies = self.time().lock_watching();
+        pool.get().policy.store(0, Relaxed);
+        for cpu in self.k.cpus.iter(self.pin()).filter(|cpu| cpu.watch.is(pool)) {
+            cpu.watch.set(None);
+        }
+        pool.get().process.set(None);
+    }
+
     /// Separates a pool from its process, and unmaps its pages. No event transfers capabilities or
     /// pages to that process any more, whose spaces may belong to another process afterwards.
     /// Another process can get the pool after a grace period. With `from`, only if it is that
@@ -218,7 +231,7 @@ impl<'k, M: Machine> Events<'k, M> {
         // Otherwise it was not bound completely.
         if let Some(process) = pool.get().process.get(self.pin()) {
             process.get().pool.set(None);
-            pool.get().process.set(None);
+            self.leave_process(pool);
             pool.get().parted.store(self.k.cpus.epoch.stamp(), Relaxed);
         }
         drop(taking);

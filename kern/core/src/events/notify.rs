@@ -131,12 +131,12 @@ impl<'k, M: Machine> Events<'k, M> {
         }
         me.wait_for(me.object(), object, hot);
         let is_plain = |sc: &OpenTime<'k>| {
-            !info.has(FLAG_DEADLINE) && me.time.owns(sc.object()) && !sc.state.has_budget()
+            !info.has(FLAG_DEADLINE) && me.time.owns(sc.object()) && !sc.state.needs_care()
         };
         let own = self.running().filter(is_plain);
         if let Some(own) = own {
             me.enter_plain(State::WaitBits);
-            self.time().stop(&own);
+            self.time().stop(own);
             self.time().dispatch();
         } else {
             me.enter(State::WaitBits);

@@ -155,7 +155,7 @@ impl<'k, M: Machine> Events<'k, M> {
 
     /// Returns the task that reads a pool.
     pub fn reader_of(self, pool: Ref<'k, EventPool>) -> Option<Ref<'k, Task>> {
-        pool.get().reader.word.load(self.pin()).get::<Task>()
+        pool.get().reader_task(self.pin())
     }
 
     /// Informs a pool's reader that events arrived, on the reader's home CPU.
@@ -220,7 +220,7 @@ impl<'k, M: Machine> Events<'k, M> {
     /// Queues a sender at the pool's reader. Lets it in immediately if there is room and no other
     /// sender waits.
     fn queue_poster(self, block: Block<'k>, reader: OpenTask<'k>) {
-        let priority = self.ipc().resting_priority(block.task());
+        let priority = self.ipc().waits_at_priority(block.task());
         block.queue_at(reader.object());
         reader.posters.put(self.pin(), block, priority);
         if let Some(pool) = self.pool_read_by(reader) {

@@ -19,7 +19,7 @@
 
 use abi::{FaultAnswer, MsgInfo};
 use kern_base::block::Block;
-use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::cpu::{CpuBlock, IDLE, Mail};
 use kern_base::machine::Machine;
 use kern_base::message::Words;
 use kern_base::sched_context::{SchedContext, SchedHot};
@@ -110,7 +110,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             let (caller, callee) = (me.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Express, how: How::Sent }
         });
-        self.time().stop(&sc_hot);
+        self.time().halt(&sc_hot);
         me.change(me.word(), State::Ready, State::AwaitRemote);
         block.take_number_of(me.part());
         block.set_time(Some(sc));
@@ -134,7 +134,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if !receiving || block.info().words() != 0 || self.open(caller).is_some() {
             return None;
         }
-        let (time, idle) = (self.time(), self.sched.idle.get());
+        let (time, idle) = (self.time(), self.sched.idle.get() == IDLE);
         let now = if idle { time.end_idling() } else { time.preempt_for(sc)? };
         self.trace().note_received(caller, callee);
         block.mark_received();
@@ -161,7 +161,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(way) = self.way_to(caller) else { return false };
         let block = me.take_call_of(caller, self.pin());
         self.trace().note_reply(caller, me.object(), Path::Express, How::Sent, 0);
-        self.time().stop(&sc_hot);
+        self.time().halt(&sc_hot);
         me.change(me.word(), State::Ready, State::Recv);
         me.time.owe_none();
         sc_hot.task.set(Some(caller));
@@ -190,7 +190,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         {
             return None;
         }
-        let (time, idle) = (self.time(), self.sched.idle.get());
+        let (time, idle) = (self.time(), self.sched.idle.get() == IDLE);
         let now = if idle { time.end_idling() } else { time.preempt_for(sc)? };
         self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         block.set_time(None);

@@ -198,6 +198,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         if !self.hot.current.is(me.object()) {
             self.time().start(me);
+            self.time().attend(me);
             self.time().mind_less_time();
         }
         self.time().dispatch();

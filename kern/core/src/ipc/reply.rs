@@ -10,7 +10,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::sched_context::OpenTime;
-use kern_base::task::{FLAG_SUSPENDED, Outcome, State, Task};
+use kern_base::task::{FLAG_AWAITED, FLAG_SUSPENDED, Outcome, State, Task};
 use smp::cpu::MAX_CPUS;
 use smp::door::Ref;
 use test_abi::trace::{Event, How, Path};
@@ -127,7 +127,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
 
     /// Lets a server go on after it has ended a call, on its own time or that of a better caller.
     #[inline(always)]
-    fn go_on(self, me: OpenTask<'k>) {
+    pub fn go_on(self, me: OpenTask<'k>) {
         if !self.hot.current.is(me.object()) {
             self.time().leave_rest(me);
             self.time().make_ready(me);
@@ -187,11 +187,21 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// suspended, the time stops and stays with the caller.
     #[inline(always)]
     pub fn goes_on(self, caller: OpenTask<'k>, sc: OpenTime<'k>) {
-        if !caller.has_flag(FLAG_SUSPENDED) {
+        if !caller.has_flag(FLAG_SUSPENDED | FLAG_AWAITED) {
             return self.time().run_task(caller);
         }
-        self.time().stop(&sc);
-        self.time().hold(caller, sc);
+        self.goes_on_with_care(caller, sc);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn goes_on_with_care(self, caller: OpenTask<'k>, sc: OpenTime<'k>) {
+        if caller.has_flag(FLAG_SUSPENDED) {
+            self.time().stop(sc);
+            return self.time().hold(caller, sc);
+        }
+        self.time().run_task(caller);
+        self.time().attend(caller);
     }
 
     /// Carries out [`abi::Op::SaveReply`].

@@ -8,7 +8,8 @@
 //! | [`Queue`] | does something else, on this CPU: the message waits in its block | `Sending` |
 //! | [`There`] | is on another CPU: the block goes there by mail | `AwaitRemote` |
 //!
-//! A fourth way, [in event pools](crate::events::pools), is a queue from which no task receives.
+//! Two further ways are queues from which no task receives: [in event pools](crate::events::pools)
+//! and [at owners of locks](crate::events::locks).
 //! [`Direct`] uses no mailbox, and writes only the link to the callee in the block.
 //!
 //! [`Ipc::begin`] sends a message of the running task, whose CPU time is donated with it.
@@ -16,13 +17,14 @@
 //! arrived by mail, or moves with its receiver. In that case the sender's time is not in use: it is
 //! with the sender or in the block. [`crate::ipc::ends`] has the ends of messages.
 
+use abi::status::Doing;
 use abi::{FLAG_FAULT, MsgInfo};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
-use kern_base::flags::FLAG_EVENT;
+use kern_base::flags::{FLAG_EVENT, FLAG_LOCK};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext};
-use kern_base::task::{FLAG_NEVER, Message, State, Task};
+use kern_base::task::{FLAG_AWAITED, FLAG_NEVER, Message, State, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::Batch;
@@ -35,7 +37,7 @@ use crate::rooms::Ipc;
 use kern_base::task::OpenTask;
 
 /// Flags of messages that are more than a call's registers and words.
-const SPECIAL: u64 = FLAG_FAULT | PAYLOAD_FLAGS | FLAG_EVENT;
+const SPECIAL: u64 = FLAG_FAULT | PAYLOAD_FLAGS | FLAG_EVENT | FLAG_LOCK;
 
 /// A message on its way.
 #[derive(Clone, Copy)]
@@ -76,6 +78,9 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
         block.address_to(sent.callee);
         ipc.deliver::<FAULT>(block, self.0, sent);
         ipc.pass_time(me.object(), self.0);
+        if self.0.has_flag(FLAG_AWAITED) {
+            ipc.attend_now(self.0);
+        }
     }
 
     fn pass(self, ipc: Ipc<'k, M>, block: Block<'k>, _: Option<OpenTask<'k>>, sent: &Sent<'k>) {
@@ -91,6 +96,7 @@ impl<'k, M: Machine, const FAULT: bool> Way<'k, M> for Direct<'k, FAULT> {
             }
             _ => ipc.time().start(self.0),
         }
+        ipc.time().attend(self.0);
     }
 }
 
@@ -208,25 +214,46 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.time().run_task(callee);
     }
 
+    /// Lets a task that has just got a call go on with better time, if somebody has waited for it.
+    #[cold]
+    #[inline(never)]
+    fn attend_now(self, callee: OpenTask<'k>) {
+        self.time().attend(callee);
+        self.time().dispatch();
+    }
+
     /// Queues a call at a task that is not receiving. The caller's time rests with the caller; a
     /// callee that has no time, or less, continues with it.
     fn queue_call(self, block: Block<'k>, callee: OpenTask<'k>, sent: &Sent<'k>) {
         block.write(sent.words, sent.from);
         let caller = block.task();
-        let priority = self.resting_priority(caller);
+        let priority = self.waits_at_priority(caller);
         block.queue_at(sent.callee);
         callee.queue_call(self.pin(), block, priority);
+        self.raise(callee, caller, priority);
+    }
+
+    /// Lets a task go on with the time of one that waits for it from now on at a priority, if it
+    /// has no time, or less. A task that waits itself does so when it wakes.
+    #[inline(always)]
+    pub fn raise(self, callee: OpenTask<'k>, caller: Ref<'k, Task>, priority: u8) {
         let has = if callee.is_runnable() { self.time().time_of(callee) } else { None };
         match has {
             Some(has) => self.time().take_above(callee, has, priority),
             None if callee.state() == State::Exhausted => self.time().end_rest_by(callee, caller),
-            None => self.time().time_came(callee),
+            None => {
+                self.time().note_awaited(callee, priority);
+                self.time().time_came(callee);
+            }
         }
     }
 
-    /// Returns the priority at which a sender waits: its resting time's.
-    pub fn resting_priority(self, sender: Ref<'k, Task>) -> u8 {
-        self.time().resting_time(sender).map_or(0, |sc| sc.state.priority())
+    /// Returns the priority at which a sender begins to wait. Reports that its time rests, if that
+    /// is watched.
+    pub fn waits_at_priority(self, sender: Ref<'k, Task>) -> u8 {
+        let Some(sc) = self.time().resting_time(sender) else { return 0 };
+        self.time().tell_if_watched(sc, Doing::Rests);
+        sc.state.priority()
     }
 
     // --- to another CPU --------------------------------------------------------------------------
@@ -289,7 +316,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn take_running_along(self, msg: &Message, to: CpuId) -> u32 {
         match self.running().filter(|sc| sc.state.may_run_on(to)) {
             Some(sc) => {
-                self.time().stop(&sc);
+                self.time().halt(&sc);
                 msg.set_time(Some(sc.object()));
                 0
             }

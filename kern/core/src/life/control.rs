@@ -5,9 +5,10 @@
 //! If the task's message block is on another CPU, [`Life::unwait`] recalls it, and the operation
 //! continues when the block is back: [`crate::outbox::mail`].
 
+use abi::status::SchedEvent;
 use abi::{Error, TaskId};
 use kern_base::block::Block;
-use kern_base::flags::FLAG_EVENT;
+use kern_base::flags::FLAG_LOCK;
 use kern_base::header::FLAG_DEAD;
 use kern_base::limits::WAKE_WORK;
 use kern_base::machine::Machine;
@@ -19,6 +20,7 @@ use smp::sync::Ordering::Relaxed;
 use test_abi::trace::Event;
 
 use crate::Refusal;
+use crate::events::locks::owner_died;
 use crate::ipc::ends::{End, no_callee, progress_of};
 use crate::rooms::Life;
 use crate::work::LOOK_WORK;
@@ -94,13 +96,14 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Whether a task of this CPU has its message block, and the block is not under way with a call
     /// or a request.
-    fn has_block(self, task: Ref<'k, Task>) -> bool {
+    pub fn has_block(self, task: Ref<'k, Task>) -> bool {
         task.get().message(self.pin()).is_some_and(|msg| !msg.stage().is_under_way())
     }
 
     /// Takes a call or event whose message block is on this CPU away from its callee. The caller
-    /// gets the time back that it lent; with `leave`, the holder keeps it.
-    pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) -> Block<'k> {
+    /// gets the time back that it lent; with `leave`, the holder keeps it, unless that is the owner
+    /// of a lock.
+    pub fn unlink_call(self, caller: Ref<'k, Task>, mut leave: bool) -> Block<'k> {
         let msg = caller.get().message(self.pin());
         let callee = msg.and_then(|msg| msg.callee(self.pin()));
         let Some((msg, callee)) = msg.zip(callee) else { no_callee(caller.get().id()) };
@@ -109,10 +112,13 @@ impl<'k, M: Machine> Life<'k, M> {
             Reply::release(reply, self.pin())
         } else if callee.serves(caller) {
             callee.take_caller(self.pin())
-        } else if msg.info().has(FLAG_EVENT) {
-            callee.posters.take(self.pin(), caller)
         } else {
-            callee.take_call(self.pin(), caller)
+            leave &= !msg.info().has(FLAG_LOCK);
+            match callee.take_waiting(self.pin(), caller, msg.info()) {
+                // The callee has left this CPU, and is back before the call could follow it.
+                None => return self.unlink_follower(caller),
+                block => block,
+            }
         };
         let Some(block) = block else { no_callee(caller.get().id()) };
         if leave {
@@ -165,11 +171,23 @@ impl<'k, M: Machine> Life<'k, M> {
         if bits & ctl::EVENT != 0 {
             self.events().tell_reader(task.part());
         }
-        if bits & ctl::ROOM != 0 {
-            self.events().let_posters_in(task);
+        if bits & (ctl::ROOM | ctl::PASS) != 0 {
+            self.let_go_on(task, bits);
         }
         if bits & ctl::RECEIVE != 0 {
             self.ipc().receive_pending(task);
+        }
+    }
+
+    /// Lets tasks go on that wait for room in a task's pool, or for its locks.
+    #[cold]
+    #[inline(never)]
+    fn let_go_on(self, task: OpenTask<'k>, bits: u64) {
+        if bits & ctl::ROOM != 0 {
+            self.events().let_posters_in(task);
+        }
+        if bits & ctl::PASS != 0 {
+            self.events().wake_lock_waiters(task);
         }
     }
 
@@ -193,6 +211,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Lets a suspended task continue. Its first resume moves it to the CPU where it is to run.
+    #[inline(always)]
     pub fn resume(self, task: OpenTask<'k>) {
         if !task.has_flag(FLAG_SUSPENDED) || self.move_to_start(task) {
             return;
@@ -200,6 +219,7 @@ impl<'k, M: Machine> Life<'k, M> {
         task.resume();
         match task.state() {
             State::Ready => {
+                task.end_awaited();
                 self.time().start(task);
                 self.time().take_better(task);
             }
@@ -318,6 +338,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.time().withdraw(own.object());
             own.task.set(None);
         }
+        self.time().tell_event(own, SchedEvent::Died, 0);
         own.owner.set(None);
         false
     }
@@ -347,7 +368,8 @@ impl<'k, M: Machine> Life<'k, M> {
             let block = match (waiting, task.first_reply(self.pin())) {
                 (Some(block), _) => Some(block),
                 (None, Some(reply)) => Reply::release(reply, self.pin()),
-                (None, None) => return clients,
+                (None, None) if task.waiters.is_empty() => return clients,
+                (None, None) => return self.fail_lock_waiters(task, clients),
             };
             clients = Clients::Told;
             if let Some(block) = block {
@@ -355,6 +377,22 @@ impl<'k, M: Machine> Life<'k, M> {
             }
             self.note_work(WAKE_WORK);
         }
+    }
+
+    /// Wakes the tasks that wait for locks of a dying task, as many as this entry may, with
+    /// [`Error::OwnerDied`], the task's name, and their time back. `clients` says how far others
+    /// were told in this entry.
+    #[cold]
+    #[inline(never)]
+    fn fail_lock_waiters(self, task: OpenTask<'k>, clients: Clients) -> Clients {
+        let mut clients = clients;
+        while clients == Clients::None || self.has_work(WAKE_WORK) {
+            let Some(block) = task.waiters.pop(self.pin()) else { return clients };
+            clients = Clients::Told;
+            self.ipc().refuse(block, owner_died(task.get().id()));
+            self.note_work(WAKE_WORK);
+        }
+        Clients::Left
     }
 
     /// Frees the number that a task has in its process, for another task. The process may end after

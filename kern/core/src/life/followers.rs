@@ -18,9 +18,14 @@
 //! before a call that still has to follow.
 //!
 //! # A wait that ends meanwhile
-//! The callee is not on this CPU, and has borrowed no time from these callers. So a caller that is
-//! cancelled or killed, or whose deadline passes, just leaves the queue. If its block is the one
-//! in the mailbox, the end waits for that block, as it does for all blocks under way.
+//! The callee has borrowed no time from these callers. So a caller that is cancelled or killed, or
+//! whose deadline passes, just leaves the queue. If its block is the one in the mailbox, the end
+//! waits for that block, as it does for all blocks under way.
+//!
+//! The callee may be back on this CPU meanwhile, and have a queue of callers again. A block does
+//! not say in which queue it is, but the ends of the queues do: a block at an end of the callee's
+//! queue is in that queue, and one at an end of these queues is in these. One in the middle can be
+//! taken out of any.
 //!
 //! # Memory
 //! The blocks refer to their callees. If a callee dies meanwhile, its memory stays until they have

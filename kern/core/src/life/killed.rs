@@ -31,7 +31,7 @@ impl<'k, M: Machine> Life<'k, M> {
             in_fault: task.has_flag(FLAG_IN_FAULT),
             lending: task.lends_pages(),
             serving: task.caller(pin).is_some() || task.first_reply(pin).is_some(),
-            called: !task.callers().is_empty() || !task.posters.is_empty(),
+            called: !task.callers().is_empty() || !task.posters.is_empty() || !task.waiters.is_empty(),
         };
         found.kills().for_each(|kill| self.count_test(kill));
     }

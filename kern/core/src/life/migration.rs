@@ -1,12 +1,15 @@
-//! Moves a task to the CPU for which it was configured, when the task is resumed for the first
-//! time.
+//! Moves a task to another CPU: to the one for which it was configured, when it is first resumed;
+//! to the CPU of the task that configures it; and wherever [`abi::Op::TaskMove`] says.
 //!
 //! # What moves
 //! The task's CPU-local state, its message block, and the SchedContext and the Notification that
 //! are bound to it move. The best calls and events that are queued at the task go along, and the
-//! others follow ([`crate::life::followers`]). A task that has never run has nothing else: it
-//! neither waits nor serves, it holds its own SchedContext, and no other task waits for its
-//! Notification.
+//! others follow ([`crate::life::followers`]). The deadline of a receive goes along, too. A task
+//! that moves has nothing else: it is ready or receives, it serves nobody and runs on nobody's
+//! time, it holds its own SchedContext, and no other task waits for its Notification.
+//!
+//! A task that runs, or rests until its next window, is suspended for its way. Its registers are in
+//! its frame, and its vector registers are saved before it leaves.
 //!
 //! # Steps
 //! 1. The source gives each part up ([`Held::leave_for`](smp::door::Held::leave_for)), so that no
@@ -32,23 +35,124 @@
 //! the destination itself the operation restarts, since the part is about to arrive
 //! ([`Cx::elsewhere`](crate::Cx::elsewhere)).
 
+use abi::Error;
+use abi::status::SchedEvent;
 use kern_base::block::Block;
-use kern_base::cpu::Mail;
+use kern_base::cpu::{MOVED, Mail};
+use kern_base::header::FLAG_DYING;
 use kern_base::limits::START_CALLERS;
 use kern_base::machine::Machine;
-use kern_base::task::{OpenTask, Task};
+use kern_base::task::{Ending, FLAG_SUSPENDED, FLAG_VECTOR, OpenTask, State, Task};
+use smp::cpu::CpuId;
 use smp::door::Ref;
 
+use crate::outbox::mail::Next;
 use crate::rooms::Life;
+use crate::{NOT_COVERED, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
-    /// Sends a task that is resumed for the first time to the CPU where it is to run, with the best
-    /// callers that are queued at it. The others follow. Returns: whether the task has left.
+    /// Sends a task that is resumed for the first time to the CPU where it is to run. Returns:
+    /// whether the task has left.
+    #[inline]
     pub fn move_to_start(self, task: OpenTask<'k>) -> bool {
-        let (pin, to) = (self.pin(), task.start_on());
-        let Some(cpu) = self.k.cpus.get(pin, to.index()).filter(|_| to != self.id()) else { return false };
+        let to = task.start_on();
+        to != self.id() && self.move_to(task, to)
+    }
+
+    /// Refuses a task of this CPU that may not run on CPU `to`, or does not move now: it is in the
+    /// middle of a call, waits for bits, is just being resumed, or something of it is on another
+    /// CPU. So the CPU where a task is to run is its home from its first resume on, and its time
+    /// may run there.
+    pub fn check_moves(self, task: OpenTask<'k>, to: CpuId) -> Result<()> {
+        refuse_if(task.is_dying(), Error::Dying)?;
+        let Some(own) = task.time.own(self.pin()) else {
+            return refuse_if(!self.may_move(task), Error::WouldBlock);
+        };
+        let own = self.open_time(own).ok_or(Error::WouldBlock)?;
+        refuse_if(!own.state.may_run_on(to), NOT_COVERED)?;
+        refuse_if(!own.task.is(task.object()) || !self.may_move(task), Error::WouldBlock)
+    }
+
+    /// Returns whether a task of this CPU may move, apart from its own CPU time.
+    fn may_move(self, task: OpenTask<'k>) -> bool {
+        let pin = self.pin();
+        let on_lent = self.hot.current.is(task.object())
+            && self.sched.current.get(pin).is_some_and(|sc| !task.time.owns(sc));
+        let is_resumed = task.has_flag(FLAG_SUSPENDED) && !task.get().is_to_suspend();
+        matches!(task.state(), State::Ready | State::Exhausted | State::Recv | State::RecvTimed)
+            && !is_resumed
+            && task.ending() == Ending::None
+            && task.caller(pin).is_none()
+            && task.first_reply(pin).is_none()
+            && task.time.borrows_none()
+            && task.time.lender(pin).is_none()
+            && !on_lent
+            && !task.lends_pages()
+            && task.get().zombies.is_null()
+            && self.has_block(task.object())
+    }
+
+    /// Moves a task of this CPU, which [`Life::check_moves`] does not refuse. If it is suspended,
+    /// it stays so.
+    pub fn move_task(self, task: OpenTask<'k>, to: CpuId) {
+        task.set_start_on(to);
+        self.add_home(task, to);
+        if to == self.id() {
+            return;
+        }
+        if self.sched.interrupted.get() == task.object().addr() {
+            self.sched.interrupted.set(MOVED);
+            if task.has_flag(FLAG_VECTOR) {
+                self.k.machine.save_vector(task.get().vector(self.pin()));
+            }
+        }
+        self.suspend(task);
+        self.move_to(task, to);
+    }
+
+    /// Notes that CPU `to` may have translations of the task's address space, before it runs there.
+    fn add_home(self, task: OpenTask<'k>, to: CpuId) {
+        let process = task.process_if_any(self.pin());
+        let vspace = process.and_then(|process| process.get().vspace.get(self.pin()));
+        if let Some(vspace) = vspace.filter(|vspace| !vspace.get().homes.contains(to)) {
+            let _guard = vspace.get().lock(self.cpu);
+            vspace.get().add_home(to);
+        }
+    }
+
+    /// Serves a request to send a new task to the CPU of the task that configures it. If it was
+    /// configured meanwhile, or is dying, it stays: the asking task makes its system call again,
+    /// and that is refused.
+    pub fn serve_bring(self, asker: Ref<'k, Task>, wanted: Ref<'k, Task>) -> Next<'k> {
+        if wanted.get().header.has_flag(FLAG_DYING) {
+            return Next::Done;
+        }
+        let Some(task) = self.open(wanted) else {
+            return Next::Go(wanted.get().hot.mail_target(self.pin()));
+        };
+        let to = asker.get().hot.home();
+        let is_new = task.state() == State::Fresh && task.process_if_any(self.pin()).is_none();
+        if is_new && to != self.id() {
+            self.move_to(task, to);
+        }
+        Next::Done
+    }
+
+    /// Sends a task of this CPU that stands still to another CPU, with the best callers that are
+    /// queued at it. The others follow. Returns: whether the task has left.
+    fn move_to(self, task: OpenTask<'k>, to: CpuId) -> bool {
+        let pin = self.pin();
+        let Some(cpu) = self.k.cpus.get(pin, to.index()) else { return false };
+        self.time().clear_deadline(task);
+        if let Some(own) = task.time.own(pin).and_then(|own| self.open_time(own)) {
+            self.time().tell_event(own, SchedEvent::Moved, u64::from(to.raw()));
+        }
         let word = task.word();
         let (callers, posters) = (task.take_calls(pin), task.posters.take_all(pin));
+        if !task.waiters.is_empty() {
+            // They wake on their way, and ask again.
+            posters.append(pin, &task.waiters.take_all(pin));
+        }
         if let Some(sc) = task.time.own(pin).and_then(|sc| sc.get().hot.hold(pin)) {
             sc.leave_for(to);
         }
@@ -84,9 +188,23 @@ impl<'k, M: Machine> Life<'k, M> {
             object.get().hot.arrive(pin);
         }
         task.set_home(self.id());
+        if task.process_if_any(pin).is_some() {
+            task.get().tell_home(pin, self.id());
+        }
+        if task.is_in(State::RecvTimed) {
+            self.set_deadline_again(task);
+        }
         if !task.get().is_to_suspend() {
             self.resume(task);
         }
         self.time().dispatch();
+    }
+
+    /// Sets the deadline of a task that has taken it along, at the priority of its own time.
+    #[cold]
+    fn set_deadline_again(self, task: OpenTask<'k>) {
+        let own = self.time().own_at_rest(task).and_then(|own| self.open_time(own));
+        let priority = own.map_or(0, |sc| sc.state.priority());
+        self.time().set_deadline_at(task.object(), task.deadline.last(), priority);
     }
 }

@@ -28,7 +28,7 @@ use kern_base::reply::Reply;
 use kern_base::roots::RootGuard;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
-use kern_base::task::{Request, Task, ctl};
+use kern_base::task::{Request, Task};
 use smp::door::{AtomicLink, Homed, Ref};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
@@ -406,16 +406,14 @@ impl<'k, M: Machine> Life<'k, M> {
         if header.has_flag(FLAG_DEAD) { Ok(()) } else { Err(self.outbox().ask(me, home, request)) }
     }
 
-    /// Kills a task, on its home CPU.
+    /// Kills a task, on its home CPU. A task without process has nothing that a kill ends, but it
+    /// may be under way to who configures it.
     fn end_task(self, me: OpenTask<'k>, task: Ref<'k, Task>) -> Result<()> {
-        if task.get().id() == abi::TaskId::NONE {
-            return Ok(());
-        }
         let request = Request::Kill(task.ptr());
         self.end_homed(me, task, &task.get().hot, request, || {
             // A kill tells some of the task's callers without asking.
             self.bound_work();
-            self.control(OpenTask::here(task, self.pin()), ctl::KILL);
+            self.kill_here(OpenTask::here(task, self.pin()));
         })
     }
 

@@ -1,7 +1,8 @@
 //! Ends objects that other tasks use, on the objects' home CPU: tasks that wait for such an object
 //! wake with an error, and tasks that hold it lose it.
 
-use abi::Error;
+use abi::status::SchedEvent;
+use abi::{Error, TaskId};
 use kern_base::events::EventPool;
 use kern_base::header::FLAG_DEAD;
 use kern_base::limits::{PROGRAM_WAKES, SEND_WORK};
@@ -9,7 +10,7 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, Request, State, Task, TaskHot, ctl};
+use kern_base::task::{Message, Request, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
@@ -28,8 +29,21 @@ impl<'k, M: Machine> Life<'k, M> {
         let Some(victim) = self.open(victim) else {
             return Next::Go(victim.get().hot.mail_target(self.pin()));
         };
-        self.control(victim, ctl::KILL);
-        if victim.state() == State::Dead { Next::Done } else { Next::Keep(&victim.part().kill_waiters) }
+        self.kill_here(victim);
+        if victim.get().header.has_flag(FLAG_DEAD) {
+            Next::Done
+        } else {
+            Next::Keep(&victim.part().kill_waiters)
+        }
+    }
+
+    /// Kills a task of this CPU. A task without process is dead immediately.
+    pub fn kill_here(self, victim: OpenTask<'k>) {
+        if victim.get().id() == TaskId::NONE {
+            victim.get().header.set_flag(FLAG_DEAD);
+        } else {
+            self.control(victim, ctl::KILL);
+        }
     }
 
     /// Answers the requests of tasks that wait for a task's death. There may be any number of them:
@@ -47,7 +61,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.outbox().answer_request(block);
         }
         if !unanswered.is_empty() {
-            self.time().arm_timer(self.k.machine.now());
+            self.time().arm_timer_for_waiters(self.k.machine.now());
         }
     }
 
@@ -79,12 +93,14 @@ impl<'k, M: Machine> Life<'k, M> {
             // Before the context is taken from its holder, so that the owner does not fetch it
             // back.
             owner.time.unbind(self.pin());
+            self.time().tell_event(sc, SchedEvent::Died, 0);
             sc.owner.set(None);
         }
         self.time().seize(sc);
         if let Some(owner) = sc.owner.get(self.pin()) {
             return Some(owner.get().hot.mail_target(self.pin()));
         }
+        self.time().end_watch(sc);
         sc.get().header.set_flag(FLAG_DEAD);
         None
     }

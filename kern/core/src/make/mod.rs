@@ -6,3 +6,4 @@ pub mod retype;
 pub mod tasks;
 pub mod time;
 pub mod vector;
+pub mod watch;

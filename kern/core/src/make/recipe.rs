@@ -1,6 +1,6 @@
 //! The types and sizes of objects to be made, and the memory that they take.
 
-use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
+use abi::events::PoolSize;
 use abi::{ObjType, PAGE_SIZE};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
@@ -72,7 +72,7 @@ impl Recipe {
             ObjType::CNode | ObjType::Process => (1..=ENTRIES_MAX).contains(&size),
             ObjType::VSpace => (1..=4096).contains(&size),
             ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
-            ObjType::EventPool => (u64::from(CELLS_LOG2_MIN)..=u64::from(CELLS_LOG2_MAX)).contains(&size),
+            ObjType::EventPool => pool_bytes(size) != 0,
             ObjType::Machine => false,
             ObjType::Task
             | ObjType::SchedContext
@@ -115,8 +115,7 @@ impl Recipe {
                 line::<Group>(tables + (size >> 16) * size_of::<Exposure>() as u64)
             }
             ObjType::EventPool => {
-                let bytes = pool_pages(size as u8) * PAGE_SIZE;
-                Layout::cleared([size_of::<EventPool>() as u64, 0], 0, bytes, PAGE_SIZE)
+                Layout::cleared([size_of::<EventPool>() as u64, 0], 0, pool_bytes(size), PAGE_SIZE)
             }
             ObjType::Task => Layout::cleared([0; 2], size_of::<Task>() as u64, TASK_BYTES, PAGE_SIZE),
             ObjType::SchedContext => small::<SchedContext>(),
@@ -126,6 +125,13 @@ impl Recipe {
             ObjType::Machine => Layout::plain([0; 2], 0, 64),
         }
     }
+}
+
+/// Returns the memory of an event pool's pages, or 0 if no pool has this size.
+#[cold]
+#[inline(never)]
+fn pool_bytes(size: u64) -> u64 {
+    PoolSize::from_raw(size).map_or(0, PoolSize::pages) * PAGE_SIZE
 }
 
 /// Returns the layout of a `T` that its tables follow.

@@ -12,6 +12,7 @@
 //! If a step fails in the middle, it releases its claims; the objects made so far stay, as if the
 //! caller had asked only for them.
 
+use abi::events::PoolSize;
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
@@ -248,7 +249,7 @@ impl<'k, M: Machine> Make<'k, M> {
             ObjType::SchedControl => self.make_plain(site, SchedControl::new),
             ObjType::Notification => self.make_homed(site, Notification::new),
             ObjType::Reply => self.make_homed(site, Reply::new),
-            ObjType::EventPool => self.make_pool(site, size as u8),
+            ObjType::EventPool => self.make_pool(site, size),
             ObjType::Machine => return Err(Refusal::argument(0)),
         };
         made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region.free()))
@@ -347,9 +348,10 @@ impl<'k, M: Machine> Make<'k, M> {
         self.place(site, piece, new(site.root()))
     }
 
-    fn make_pool(self, site: &Site<'_, 'k>, cells_log2: u8) -> Option<()> {
+    fn make_pool(self, site: &Site<'_, 'k>, size: u64) -> Option<()> {
         let (head, block) = site.block_with_top::<EventPool>()?;
-        let pool = EventPool::new(site.root(), &self.k.machine, block, cells_log2, self.pin())?;
+        let size = PoolSize::from_raw(size)?;
+        let pool = EventPool::new(site.root(), &self.k.machine, block, size, self.pin())?;
         self.place(site, head, pool)
     }
 

@@ -1,6 +1,7 @@
 //! Operations on processes and tasks: configure, registers, start, control.
 
 use abi::audit::AuditEvent;
+use abi::status::Seen;
 use abi::{Cap, Error, MsgInfo, Op, RegIndex, Rights, TaskId};
 use core::cell::Cell;
 use kern_base::group::Group;
@@ -11,7 +12,7 @@ use kern_base::memory::VSpace;
 use kern_base::process::{Offered, Process};
 use kern_base::sched_control::SchedControl;
 use kern_base::slot::CNode;
-use kern_base::task::{FLAG_SUSPENDED, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_SUSPENDED, Request, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -21,10 +22,9 @@ use test_abi::trace::Event;
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::ipc::faults::{breakpoint, check_debug};
-use crate::make::time::NOT_COVERED;
 use crate::registers::{FIXED_FLAGS, load_registers, read_registers, registers};
 use crate::rooms::Make;
-use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
+use crate::{Answer, NOT_COVERED, OpenTask, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::ProcessConfigure`].
@@ -99,13 +99,58 @@ impl<'k, M: Machine> Make<'k, M> {
         let control = self.caps().operand::<SchedControl, { Op::TaskConfigure as u8 }, 0>(me, args.cap())?;
         let task = self.caps().operand::<Task, { Op::TaskConfigure as u8 }, 1>(me, args.cap1())?;
         let process = self.caps().operand::<Process, { Op::TaskConfigure as u8 }, 2>(me, args.cap2())?;
-        let cpus = self.k.cpu_count();
-        let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
-        let cpu = usize::try_from(args.a4).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
-        refuse_if(!control.get().covers(cpu), NOT_COVERED)?;
+        let cpu = self.cpu_of(control, args.a4)?;
+        if self.open(task).is_none() {
+            refuse_if(task.get().id() != TaskId::NONE, Error::BadState)?;
+            refuse_if(task.get().header.has_flag(FLAG_DYING), Error::Dying)?;
+            let home = task.get().hot.mail_target(self.pin());
+            return Err(self.outbox().ask(me, home, Request::Bring(task.ptr())));
+        }
         let id = self.bind_task(Some(me), task, process, args.a3, cpu)?;
         self.security().audit_bind(Op::TaskConfigure, &task.get().header, process.get());
         Ok(Answer::one(id.raw()))
+    }
+
+    /// Returns the CPU that an argument names, if a SchedControl covers it.
+    fn cpu_of(self, control: Ref<'k, SchedControl>, argument: u64) -> Result<CpuId> {
+        let cpus = self.k.cpu_count();
+        let cpu = usize::try_from(argument).ok().filter(|cpu| *cpu < cpus).and_then(CpuId::new);
+        let cpu = cpu.ok_or(Refusal::new(Error::NoCpu, cpus as u64))?;
+        refuse_if(!control.get().covers(cpu), NOT_COVERED)?;
+        Ok(cpu)
+    }
+
+    /// Carries out [`abi::Op::TaskMove`]: on this CPU, or by a request to the task's.
+    pub fn task_move(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
+        let control = self.caps().operand::<SchedControl, { Op::TaskMove as u8 }, 0>(me, args.cap())?;
+        let task = self.caps().operand::<Task, { Op::TaskMove as u8 }, 1>(me, args.cap1())?;
+        let (cpu, seen) = Seen::split(args.a2);
+        let cpu = self.cpu_of(control, cpu)?;
+        refuse_if(task.get().id() == TaskId::NONE || task.get().header.has_flag(FLAG_DEAD), Error::BadState)?;
+        let Some(here) = self.open(task) else {
+            let words = [Seen::join(cpu.raw().into(), seen), 0, 0, 0];
+            let to = task.get().hot.mail_target(self.pin());
+            return Err(self.outbox().ask_with(me, to, Request::Move(task.ptr()), words));
+        };
+        self.check_seen_of(here, seen)?;
+        self.life().check_moves(here, cpu)?;
+        // Before the caller leaves, if it moves itself.
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
+        self.life().move_task(here, cpu);
+        Ok(Answer::Settled)
+    }
+
+    /// Refuses what was decided before a task's own CPU time changed.
+    pub fn check_seen_of(self, task: OpenTask<'k>, seen: Option<Seen>) -> Result<()> {
+        let Some(own) = task.time.own(self.pin()) else {
+            // Nobody has seen time that it does not have.
+            return refuse_if(seen.is_some(), Error::Stale);
+        };
+        match self.open_time(own) {
+            Some(own) => self.check_seen(own, seen),
+            // It is on another CPU with a call, and the task does not move now.
+            None => refuse_if(seen.is_some(), Error::WouldBlock),
+        }
     }
 
     /// Binds a fresh task to a process, maps its UTCB, gives it an id. At boot there is no task

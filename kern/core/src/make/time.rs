@@ -6,12 +6,13 @@
 //! A SchedContext is bound only to a task of one of its CPUs, a call takes it only to such CPUs,
 //! and they stay while it has an owner or a holder. So it runs only where its priority was allowed.
 
+use abi::status::{SchedEvent, Seen};
 use abi::{BUDGET_MIN, Cap, Error, MsgInfo, ObjType, Op, PERIOD_MAX, Target};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
-use kern_base::sched_context::{OpenTime, SchedContext};
+use kern_base::sched_context::{OpenTime, SchedContext, Settings};
 use kern_base::sched_control::SchedControl;
-use kern_base::task::{State, Task};
+use kern_base::task::{Request, State, Task};
 use sched::Budget;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -20,22 +21,35 @@ use test_abi::trace::Why;
 use crate::answer::write_values;
 use crate::args::Args;
 use crate::rooms::Make;
-use crate::{Answer, OpenTask, Refusal, Result, refuse_if};
+use crate::{Answer, NOT_COVERED, OpenTask, Refusal, Result, refuse_if};
 
-/// The refusal where a SchedControl does not cover a CPU.
-pub const NOT_COVERED: Refusal = Refusal::new(Error::OverLimit, u64::MAX);
+/// Work of setting a SchedContext for a task of another CPU.
+const CONFIGURE_WORK: u64 = 500;
 
-/// Returns the priority that a system call names in rdx.
-fn priority_of(args: &Args) -> Result<u8> {
-    u8::try_from(args.a2).map_err(|_| Refusal::argument(2))
+/// Returns the priority that an argument in rdx names.
+fn priority_of(argument: u64) -> Result<u8> {
+    u8::try_from(argument).map_err(|_| Refusal::argument(2))
 }
 
-/// Refuses a budget in r9 for windows of the length in r10, if it is out of bounds.
+/// Returns the settings of a SchedContext that a system call names from rdx on.
+#[inline(always)]
+fn settings_of(args: &Args) -> Result<(Settings, Option<Seen>)> {
+    let (priority, seen) = Seen::split(args.a2);
+    let priority = priority_of(priority)?;
+    let settings = Settings { priority, slice: args.a3, budget: args.a4, period: args.a5 };
+    refuse_if(settings.slice == 0, Refusal::argument(3))?;
+    if args.a4 | args.a5 != 0 {
+        check_budget(args.a4, args.a5)?;
+    }
+    Ok((settings, seen))
+}
+
+/// Refuses a budget, in r9, or a length of its windows, in r10, outside their bounds.
 #[cold]
 #[inline(never)]
-fn check_budget(ticks: u64, period: u64) -> Result<()> {
-    refuse_if(ticks < BUDGET_MIN, Refusal::argument(4))?;
-    refuse_if(!(ticks..=PERIOD_MAX).contains(&period), Refusal::argument(5))
+fn check_budget(budget: u64, period: u64) -> Result<()> {
+    refuse_if(budget < BUDGET_MIN, Refusal::argument(4))?;
+    refuse_if(!(budget..=PERIOD_MAX).contains(&period), Refusal::argument(5))
 }
 
 /// Refuses a priority above a SchedControl's ceiling.
@@ -49,7 +63,7 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn sched_allow(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let by = self.caps().operand::<SchedControl, { Op::SchedAllow as u8 }, 0>(me, args.cap())?;
         let to = self.caps().operand::<SchedControl, { Op::SchedAllow as u8 }, 1>(me, args.cap1())?;
-        let ceiling = priority_of(args)?;
+        let ceiling = priority_of(args.a2)?;
         let first = usize::try_from(args.a3).ok().filter(|first| first.is_multiple_of(64));
         let first = first.and_then(CpuId::new).ok_or(Refusal::argument(3))?;
         check_ceiling(by.get(), ceiling)?;
@@ -59,63 +73,129 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Carries out [`abi::Op::SchedConfigure`].
+    /// Carries out [`abi::Op::SchedConfigure`]: on this CPU, or by a request to the CPU where the
+    /// SchedContext is.
     pub fn sched_configure(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let control = self.caps().operand::<SchedControl, { Op::SchedConfigure as u8 }, 0>(me, args.cap())?;
         let sc = self.caps().operand::<SchedContext, { Op::SchedConfigure as u8 }, 1>(me, args.cap1())?;
-        let (priority, slice) = (priority_of(args)?, args.a3);
-        refuse_if(slice == 0, Refusal::argument(3))?;
-        let limits = args.a4 | args.a5 != 0;
-        if limits {
-            check_budget(args.a4, args.a5)?;
-        }
-        check_ceiling(control.get(), priority)?;
-        let hot = self.here(&sc.get().hot)?;
-        let (cpus, count) = (control.get().cpus(), self.k.cpu_count());
-        if hot.owner.is_null() && hot.task.is_null() {
-            hot.state.set_cpus(cpus, count);
-        } else {
-            refuse_if(!hot.state.runs_within(cpus, count), NOT_COVERED)?;
-        }
+        let (settings, seen) = settings_of(args)?;
+        check_ceiling(control.get(), settings.priority)?;
+        let Some(here) = self.open_time(sc) else {
+            let request = Request::Configure { sc: sc.ptr(), control: control.ptr() };
+            let to = sc.get().hot.mail_target(self.pin());
+            return Err(self.outbox().ask_with(me, to, request, settings.to_words(seen)));
+        };
+        self.check_seen(here, seen)?;
+        self.take_cpus(here, control.get())?;
         write_values(&me.regs, MsgInfo(0), [0; 4]);
-        let runs = self.sched.current.is(sc);
+        self.configure(here, settings);
+        Ok(Answer::Settled)
+    }
+
+    /// Refuses what was decided before a SchedContext changed. Nobody counts changes of one that is
+    /// not watched.
+    #[inline(always)]
+    pub fn check_seen(self, sc: OpenTime<'k>, seen: Option<Seen>) -> Result<()> {
+        let Some(seen) = seen else { return Ok(()) };
+        let has = sc.watch.told.get().sequence;
+        refuse_if(seen.0 != has || !sc.state.is_watched(), Refusal::new(Error::Stale, u64::from(has)))
+    }
+
+    /// Lets a SchedContext run on the CPUs that a SchedControl covers. If the context is in use,
+    /// its CPUs stay, and the SchedControl must cover them.
+    fn take_cpus(self, sc: OpenTime<'k>, control: &SchedControl) -> Result<()> {
+        let (cpus, count) = (control.cpus(), self.k.cpu_count());
+        if sc.owner.is_null() && sc.task.is_null() {
+            sc.state.set_cpus(cpus, count);
+            return Ok(());
+        }
+        refuse_if(!sc.state.runs_within(cpus, count), NOT_COVERED)
+    }
+
+    /// Sets a SchedContext, and lets the task run that is the best by then.
+    #[inline(always)]
+    fn configure(self, sc: OpenTime<'k>, settings: Settings) {
+        let (state, object) = (&sc.state, sc.object());
+        if self.sched.current.is(object) || settings.budget != 0 || state.needs_care() {
+            return self.configure_running(sc, settings);
+        }
+        state.set_slice(settings.slice);
+        state.set_priority(settings.priority);
+        let Some(holder) = sc.task.get(self.pin()) else { return };
+        self.sched.queue.change_priority(self.pin(), object, settings.priority);
+        self.choose_after(holder);
+    }
+
+    /// Does what [`Make::configure`] does for time that runs or needs care, or gets a budget.
+    #[cold]
+    #[inline(never)]
+    fn configure_running(self, sc: OpenTime<'k>, settings: Settings) {
+        let Settings { priority, slice, budget, period } = settings;
+        let runs = self.sched.current.is(sc.object());
         let now = if runs { self.time().charge() } else { 0 };
-        hot.state.set_slice(slice);
-        hot.state.set_priority(priority);
-        if limits || hot.state.has_budget() {
-            self.set_budget(OpenTime::here(sc, self.pin()), args.a4, args.a5);
+        sc.state.set_slice(slice);
+        sc.state.set_priority(priority);
+        if budget != 0 || sc.state.has_budget() {
+            self.set_budget(sc, (budget != 0).then_some(Budget { ticks: budget, period }));
         } else if runs {
-            self.sched.until.set(hot.state.start(now));
+            self.sched.until.set(sc.state.start(now));
         }
         if let Some(task) = self.hot.current.get(self.pin()).filter(|_| runs) {
             self.trace().note_run(task);
         }
-        self.sched.queue.change_priority(self.pin(), sc, priority);
+        self.sched.queue.change_priority(self.pin(), sc.object(), priority);
+        if sc.state.is_watched() {
+            self.time().note_set(sc);
+        }
         if runs && self.sched.queue.outranks(self.pin(), priority) {
             self.time().rotate(Why::Preempted);
         }
-        if let Some(holder) = hot.task.get(self.pin()).and_then(|holder| self.open(holder)) {
-            self.time().take_better(holder);
+        if let Some(holder) = sc.task.get(self.pin()) {
+            self.choose_after(holder);
         }
         self.time().mind_less_time();
-        self.time().dispatch();
-        self.time().arm_timer_for_slice();
-        Ok(Answer::Settled)
     }
 
-    /// Sets the budget of a SchedContext, whose account is up to date, or takes it away: then both
-    /// numbers are 0.
+    /// Lets the task run that is the best after the time of `holder` was set.
+    #[inline(always)]
+    fn choose_after(self, holder: Ref<'k, Task>) {
+        if let Some(holder) = self.open(holder) {
+            self.time().take_better(holder);
+        }
+        let best = self.sched.queue.first_rank(self.pin());
+        if self.running().is_none_or(|sc| best >= sc.state.rank()) {
+            self.choose();
+        }
+    }
+
+    /// Lets the best task run, with a timer if it has equals.
+    #[inline(never)]
+    fn choose(self) {
+        self.time().dispatch();
+        self.time().arm_timer_for_slice();
+    }
+
+    /// Serves [`Request::Configure`] on the CPU where the SchedContext is.
+    pub fn serve_configure(self, sc: OpenTime<'k>, by: &SchedControl, words: [u64; 4]) -> Result<Answer> {
+        self.note_work(CONFIGURE_WORK);
+        let (settings, seen) = Settings::from_words(words);
+        self.check_seen(sc, seen)?;
+        self.take_cpus(sc, by)?;
+        self.configure(sc, settings);
+        Ok(Answer::DONE)
+    }
+
+    /// Sets the budget of a SchedContext, whose account is up to date, or takes it away.
     #[cold]
     #[inline(never)]
-    fn set_budget(self, sc: OpenTime<'k>, ticks: u64, period: u64) {
+    fn set_budget(self, sc: OpenTime<'k>, budget: Option<Budget>) {
         let now = self.k.machine.now();
-        sc.state.set_budget((ticks != 0).then_some(Budget { ticks, period }), now);
+        sc.state.set_budget(budget, now);
         if self.sched.current.is(sc.object()) {
-            return self.time().charge_budget(sc, now);
+            return self.time().charge_with_care(sc, now);
         }
+        self.time().care_from_now(sc);
         let Some(holder) = sc.task.get(self.pin()).and_then(|holder| self.open(holder)) else { return };
-        // The fast path starts the time of a task with the plain bit, and knows no budgets.
-        holder.materialise_frame();
         if holder.state() == State::Exhausted {
             self.time().end_rest(holder);
         }
@@ -125,23 +205,34 @@ impl<'k, M: Machine> Make<'k, M> {
     pub fn sched_bind(self, me: OpenTask<'k>, sc: Cap, task: Cap) -> Result<Answer> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedBind as u8 }, 0>(me, sc)?;
         let task = self.caps().operand::<Task, { Op::SchedBind as u8 }, 1>(me, task)?;
+        if self.open_time(sc).is_none() || self.open(task).is_none() {
+            let request = Request::Bind { sc: sc.ptr(), task: task.ptr() };
+            return Err(self.outbox().ask(me, sc.get().hot.mail_target(self.pin()), request));
+        }
         self.bind_time(sc, task)?;
         write_values(&me.regs, MsgInfo(0), [0; 4]);
         self.time().dispatch();
         Ok(Answer::Settled)
     }
 
+    /// Refuses a SchedContext that a task has, or that was never set.
+    pub fn check_free(self, sc: OpenTime<'k>) -> Result<()> {
+        refuse_if(!sc.owner.is_null() || !sc.task.is_null(), Error::InUse)?;
+        refuse_if(sc.state.is_inert(), Error::BadState)
+    }
+
     /// Gives a task a SchedContext as its own.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
         let (sc_hot, task) = (self.here(&sc.get().hot)?, self.open_here(task)?);
-        refuse_if(!sc_hot.owner.is_null() || !sc_hot.task.is_null() || task.time.has_own(), Error::InUse)?;
+        self.check_free(OpenTime::here(sc, self.pin()))?;
+        refuse_if(task.time.has_own(), Error::InUse)?;
         refuse_if(task.state() == State::Fresh || task.is_dying(), Error::BadState)?;
-        refuse_if(sc_hot.state.is_inert(), Error::BadState)?;
         refuse_if(!sc_hot.state.may_run_on(task.start_on()), NOT_COVERED)?;
         refuse_if(sc.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         sc_hot.owner.set(Some(task.object()));
         sc_hot.task.set(Some(task.object()));
         task.time.bind(sc);
+        self.time().tell_event(OpenTime::here(sc, self.pin()), SchedEvent::Created, 0);
         if task.is_runnable() {
             self.time().start(task);
         } else if task.has_pending() {
@@ -154,10 +245,21 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`abi::Op::SchedInfo`].
     pub fn sched_info(self, me: OpenTask<'k>, sc: Cap) -> Result<Answer> {
         let sc = self.caps().operand::<SchedContext, { Op::SchedInfo as u8 }, 0>(me, sc)?;
-        let hot = self.here(&sc.get().hot)?;
+        match self.open_time(sc) {
+            Some(sc) => Ok(self.account(sc)),
+            None => {
+                let to = sc.get().hot.mail_target(self.pin());
+                Err(self.outbox().ask(me, to, Request::Account(sc.ptr())))
+            }
+        }
+    }
+
+    /// Returns what a SchedContext of this CPU has used, and how it is set, as
+    /// [`abi::Op::SchedInfo`] tells it.
+    pub fn account(self, sc: OpenTime<'k>) -> Answer {
         self.time().charge();
-        let priority = u64::from(hot.state.priority());
-        Ok(Answer::Values([hot.state.consumed(), priority, hot.state.slice(), hot.state.budget()]))
+        let priority = u64::from(sc.state.priority());
+        Answer::Values([sc.state.consumed(), priority, sc.state.slice(), sc.state.budget()])
     }
 
     /// Carries out [`abi::Op::YieldTo`]: gives the rest of the slice to a ready task of this CPU.
@@ -174,7 +276,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
         let sc = sc.and_then(|sc| self.open_time(sc)).filter(|sc| sc.state.links.is_queued());
         let Some(sc) = sc else { return Err(Error::WouldBlock.into()) };
-        if self.time().borrowed_by(me).is_none() && !self.running_now().state.has_budget() {
+        if self.time().borrowed_by(me).is_none() && !self.running_now().state.needs_care() {
             me.regs.rdx.set(0);
             me.enter_plain(State::Ready);
         } else {

@@ -6,3 +6,4 @@ pub mod map;
 pub mod pool;
 pub mod transfer;
 mod used;
+mod word;

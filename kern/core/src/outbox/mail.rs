@@ -24,13 +24,14 @@
 //! reply comes first, and the RECALL that arrives later finds no block of that number. The kill,
 //! cancellation or timeout is carried out when the block is back: [`crate::door::arrivals`].
 
-use abi::Counter;
+use abi::{Counter, MsgInfo};
 use kern_base::block::{Block, BlockQueue, Parcel};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
+use kern_base::message::{SenderInfo, Words};
 use kern_base::notification::Notification;
 use kern_base::sched_context::SchedHot;
-use kern_base::task::{Message, Request, Task, ctl};
+use kern_base::task::{Message, Request, Stage, Task, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -138,7 +139,7 @@ impl<'k, M: Machine> Outbox<'k, M> {
 
     /// Sends control bits to the CPU that has a task's message block.
     pub fn raise_with_message(self, task: Ref<'k, Task>, bits: u64) {
-        self.raise_task_bits(task.get().message_state().home(), task, bits);
+        self.raise_task_bits(task.get().message_state().mail_target(self.pin()), task, bits);
     }
 
     /// Sends control bits to a task's home CPU, through the mailbox even if that is this CPU.
@@ -170,11 +171,12 @@ impl<'k, M: Machine> Outbox<'k, M> {
     }
 
     /// Seals a message block for the mailbox of a CPU, which is then the home of the block and of
-    /// the time in it. Time that may not run on that CPU stays here, without holder.
+    /// the time in it. Time that may not run on that CPU stays here, without holder. A request
+    /// takes it along: nobody spends it there, until the owner has it, who runs where it may.
     pub fn seal(self, block: Block<'k>, to: CpuId) -> Parcel {
         let time = block.time(self.pin()).map(|sc| sc.get().hot.hold_here(self.pin()));
         let time = time.filter(|held| {
-            let goes = held.state.may_run_on(to);
+            let goes = held.state.may_run_on(to) || block.stage() == Stage::Ask;
             if !goes {
                 held.task.set(None);
                 block.set_time(None);
@@ -191,6 +193,17 @@ impl<'k, M: Machine> Outbox<'k, M> {
     /// Returns the refusal that restarts the system call when the answer is back.
     pub fn ask(self, me: OpenTask<'k>, to: CpuId, request: Request) -> Refusal {
         self.send_request(me, to, request);
+        Refusal::Again
+    }
+
+    /// Does what [`Outbox::ask`] does, with a request that has arguments.
+    #[cold]
+    #[inline(never)]
+    pub fn ask_with(self, me: OpenTask<'k>, to: CpuId, request: Request, words: [u64; 4]) -> Refusal {
+        me.get().msg_node.set_rank(self.rank_for(to));
+        let block = self.take_for_request(me, request);
+        block.write(Words { info: MsgInfo(0), regs: words }, SenderInfo::NONE);
+        self.send_block(block, to);
         Refusal::Again
     }
 

@@ -11,9 +11,11 @@
 //!   its task yielded to another one. Its next run ends immediately, by the timer.
 //! * While a context with a budget runs, the timer fires when it has to be looked at, or earlier,
 //!   and the fast path does not end its run ([`Time::expect`]).
-//! * A task with the plain bit has no time with a budget: the fast path starts such a task's time
-//!   without [`ScState::start`](sched::ScState::start).
+//! * A task with the plain bit has no time with a budget, nor time that is watched
+//!   ([`crate::time::watch`]): the fast path starts such a task's time without
+//!   [`ScState::start`](sched::ScState::start).
 
+use abi::status::Doing;
 use kern_base::machine::Machine;
 use kern_base::sched_context::OpenTime;
 use kern_base::task::{OpenTask, State, Task};
@@ -28,14 +30,26 @@ impl<'k, M: Machine> Time<'k, M> {
         sc.state.has_budget() && sc.state.rests_until(self.k.machine.now()).is_some()
     }
 
-    /// Starts a context that has a budget, or whose budget has just been set or taken away. It is
-    /// the CPU's running context already.
+    /// Starts a context that needs care, or has just been set to need it or not. It is the CPU's
+    /// running context already.
     #[cold]
     #[inline(never)]
-    pub fn charge_budget(self, sc: OpenTime<'k>, now: u64) {
+    pub fn charge_with_care(self, sc: OpenTime<'k>, now: u64) {
         self.sched.until.set(sc.state.start(now));
-        self.expect_beside_budget(u64::from(self.hot.expects.get()));
+        self.expect_with_care(u64::from(self.hot.expects.get()));
         self.arm_timer_for_budget();
+        self.tell_if_watched(sc, Doing::Runs);
+    }
+
+    /// Looks after a context from now on that has just been set to need care or not.
+    pub fn care_from_now(self, sc: OpenTime<'k>) {
+        if self.sched.current.is(sc.object()) {
+            return self.expect_with_care(u64::from(self.hot.expects.get()));
+        }
+        // The fast path starts the time of a task with the plain bit, and takes no care.
+        if let Some(holder) = sc.task.get(self.pin()).and_then(|holder| self.open(holder)) {
+            holder.materialise_frame();
+        }
     }
 
     /// Sets the timer if the running context has a budget.
@@ -51,14 +65,31 @@ impl<'k, M: Machine> Time<'k, M> {
         self.is_exhausted(sc) && self.own_at_rest(task).is_some()
     }
 
-    /// Queues a context with a budget. If that is used up, its task, which is ready, goes on with
-    /// other time, or rests.
+    /// Queues a context that needs care.
     #[cold]
     #[inline(never)]
-    pub fn enqueue_or_rest(self, sc: OpenTime<'k>) {
-        if !self.is_exhausted(sc) {
-            return self.enqueue_free(sc);
+    pub fn enqueue_with_care(self, sc: OpenTime<'k>) {
+        if sc.state.has_budget() {
+            return self.enqueue_or_rest(sc);
         }
+        self.enqueue_and_tell(sc);
+    }
+
+    /// Queues a context, and tells so if it is watched.
+    fn enqueue_and_tell(self, sc: OpenTime<'k>) {
+        self.enqueue_free(sc);
+        if sc.state.links.is_queued() {
+            self.tell_if_watched(sc, Doing::Ready);
+        }
+    }
+
+    /// Queues a context with a budget. If that is used up, its task, which is ready, goes on with
+    /// other time, or rests.
+    fn enqueue_or_rest(self, sc: OpenTime<'k>) {
+        let Some(window) = sc.state.rests_until(self.k.machine.now()) else {
+            return self.enqueue_and_tell(sc);
+        };
+        self.tell_exhausted(sc, window);
         // Impossible: time of a ready task has a holder, on its CPU.
         let Some(task) = sc.task.get(self.pin()).and_then(|task| self.open(task)) else { return };
         self.take_best(task);
@@ -76,7 +107,7 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         match waits_for.state.rests_until(self.k.machine.now()) {
             Some(at) => self.rest_until(task, at, waits_for.state.priority()),
-            None => self.enqueue_free(waits_for),
+            None => self.enqueue_and_tell(waits_for),
         }
     }
 
@@ -94,7 +125,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(never)]
     pub fn exhaust(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
-        self.stop(&sc);
+        self.halt(&sc);
         self.trace().note_why(Why::Exhausted);
         self.enqueue_or_rest(sc);
         self.dispatch();

@@ -34,11 +34,12 @@
 //! Between CPUs time travels in message blocks: with a call, with the reply, or with the answer to
 //! a task's [`Request`] for time.
 
+use abi::status::Doing;
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext};
-use kern_base::task::{OpenTask, Request, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_AWAITED, OpenTask, Request, State, Task, TaskHot, ctl};
 use sched::PrioQueued;
 use smp::door::Ref;
 
@@ -115,9 +116,16 @@ impl<'k, M: Machine> Time<'k, M> {
     fn part_with(self, hot: &TaskHot) {
         // The task runs on its own time, or on none.
         let Some(sc) = hot.time.borrowed(self.pin()) else { return };
-        self.sched.queue.remove(self.pin(), sc);
         if let Some(sc) = self.open_time(sc) {
+            self.dequeue(sc);
             sc.task.set(None);
+        }
+    }
+
+    /// Takes CPU time out of the run queue, if it is queued.
+    fn dequeue(self, sc: OpenTime<'k>) {
+        if self.sched.queue.remove(self.pin(), sc.object()) {
+            self.tell_if_watched(sc, Doing::Rests);
         }
     }
 
@@ -166,8 +174,8 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn withdraw(self, sc: Ref<'k, SchedContext>) {
         if self.sched.current.is(sc) {
             self.stop_current();
-        } else {
-            self.sched.queue.remove(self.pin(), sc);
+        } else if let Some(sc) = self.open_time(sc) {
+            self.dequeue(sc);
         }
     }
 
@@ -196,9 +204,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Takes borrowed CPU time off the CPU or out of the run queue, and from its holder.
     fn put_down(self, hot: &TaskHot, sc: OpenTime<'k>) {
         if self.sched.current.is(sc.object()) {
-            self.stop(&sc);
+            self.stop(sc);
         } else {
-            self.sched.queue.remove(self.pin(), sc.object());
+            self.dequeue(sc);
             hot.time.put_down();
         }
     }
@@ -294,7 +302,7 @@ impl<'k, M: Machine> Time<'k, M> {
         if self.sched.current.is(sc.object()) || holder.time.borrows(sc.object()) {
             self.take_from(holder.part(), sc);
         } else {
-            self.sched.queue.remove(self.pin(), sc.object());
+            self.dequeue(sc);
             holder.materialise_frame();
         }
         self.go_on_with_other(holder);
@@ -374,6 +382,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// The idea is the helping of the NOVA microhypervisor.
     #[inline]
     pub fn take_better(self, task: OpenTask<'k>) {
+        if !task.waiters.is_empty() {
+            return self.take_best(task);
+        }
         if let Some(first) = task.callers().tasks().first(self.pin())
             && let Some(has) = self.time_of(task)
         {
@@ -390,12 +401,53 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
+    /// Notes that a task of this priority begins to wait for one that waits itself. If the other
+    /// one may have less time when it wakes, it will look for better time then.
+    #[cold]
+    #[inline(never)]
+    pub fn note_awaited(self, task: OpenTask<'k>, priority: u8) {
+        // One that is ready is suspended: when it is resumed, it looks in any case.
+        if task.state() != State::Ready && self.wakes_with(task).is_none_or(|has| has < priority) {
+            task.note_awaited();
+        }
+    }
+
+    /// Returns the priority with which a task that waits wakes, if that is known: that of its own
+    /// time, or of the time of its client, which it has lent on. A task that receives wakes with
+    /// the time of its next caller.
+    fn wakes_with(self, task: OpenTask<'k>) -> Option<u8> {
+        if matches!(task.state(), State::Recv | State::RecvTimed) || !task.time.borrows_none() {
+            return None;
+        }
+        let lends = match task.time.lender(self.pin()) {
+            None => task,
+            Some(client) => self.open(client).filter(|client| client.time.lender(self.pin()).is_none())?,
+        };
+        let own = lends.time.own(self.pin()).and_then(|own| self.open_time(own))?;
+        Some(own.state.priority())
+    }
+
+    /// Lets a task that waits no more go on with the time of one that began to wait for it
+    /// meanwhile, if that is better. The caller of this function dispatches afterwards.
+    #[inline(always)]
+    pub fn attend(self, task: OpenTask<'k>) {
+        // One that has still to fetch its own time looks when it has that.
+        if task.has_flag(FLAG_AWAITED) && task.is_runnable() {
+            task.end_awaited();
+            self.take_best(task);
+        }
+    }
+
     /// Lets a task go on with the best time of its callers if that outranks what the task has, or
     /// if the budget of what it has is used up.
     #[cold]
     #[inline(never)]
     pub fn take_best(self, task: OpenTask<'k>) {
         if !task.is_runnable() {
+            // Its time was set while it waits: it looks when it wakes.
+            if task.state() != State::Ready {
+                task.note_awaited();
+            }
             return;
         }
         let Some(has) = self.time_of(task).and_then(|sc| self.open_time(sc)) else { return };
@@ -408,7 +460,8 @@ impl<'k, M: Machine> Time<'k, M> {
         let queued = self.queued(task).take(CALL_STEPS).filter(lends_none).find_map(resting);
         let served = task.caller(self.pin()).filter(lends_none).and_then(resting);
         let rank = |it: &(Ref<'k, Task>, OpenTime<'k>)| it.1.state.priority();
-        let best = queued.into_iter().chain(served).max_by_key(rank);
+        let waiting = self.lock_waiters(task).take(CALL_STEPS).filter(lends_none).find_map(resting);
+        let best = waiting.into_iter().chain(queued).chain(served).max_by_key(rank);
         // Without any time of its own, it takes that of a caller whose call it keeps, too.
         let any = || self.callers(task.part()).take(CALL_STEPS).filter(lends_none).find_map(resting);
         let best = if spent { best.or_else(any) } else { best };
@@ -443,6 +496,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// call is over.
     fn fetch_own(self, task: OpenTask<'k>, own: Ref<'k, SchedContext>) {
         task.enter(State::Restart);
+        if self.callers(task.part()).next().is_some() {
+            task.note_awaited();
+        }
         let to = own.get().hot.mail_target(self.pin());
         self.outbox().send_request(task, to, Request::Fetch(own.ptr()));
     }

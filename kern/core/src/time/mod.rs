@@ -4,3 +4,4 @@ pub mod budget;
 pub mod lend;
 pub mod schedule;
 pub(crate) mod search;
+pub mod watch;

@@ -11,11 +11,13 @@
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
 
 use abi::Counter;
+use abi::status::Doing;
+use kern_base::cpu::{BUSY, IDLE};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext, SchedHot};
 use kern_base::task::{
-    FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask, PLAIN,
-    POISON_SHIFT, SPECIAL, State, Task, state_half,
+    FLAG_AWAITED, FLAG_DEBUG, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, OpenTask,
+    PLAIN, POISON_SHIFT, SPECIAL, State, Task, state_half,
 };
 use sched::PRIORITIES;
 use smp::door::Ref;
@@ -25,8 +27,8 @@ use crate::outbox::mail::rank_with;
 use crate::rooms::Time;
 
 /// In no state word. In [`CpuHot::expects`](kern_base::cpu::CpuHot) it says that the running
-/// context has a budget, so that the next switch has to set again what the fast path accepts.
-const BUDGET_RUNS: u32 = 1 << 31;
+/// context needs care, so that the next switch has to set again what the fast path accepts.
+const CARE_RUNS: u32 = 1 << 31;
 
 /// How much longer a CPU leaves its program alone than work for others of no higher priority took.
 pub const REST_FACTOR: u64 = 50;
@@ -64,24 +66,24 @@ impl<'k, M: Machine> Time<'k, M> {
     /// runs now: see [`Time::expect`].
     #[inline(always)]
     fn expect_for(self, word: u64) {
-        if (self.hot.expects.get() ^ word as u32) & (SPECIAL | BUDGET_RUNS) != 0 {
+        if (self.hot.expects.get() ^ word as u32) & (SPECIAL | CARE_RUNS) != 0 {
             self.expect(word);
         }
     }
 
-    /// Does what [`Time::expect`] does, and begins or ends what the budget of the running context
+    /// Does what [`Time::expect`] does, and begins or ends what a running context that needs care
     /// changes.
     #[cold]
     #[inline(never)]
-    pub fn expect_beside_budget(self, word: u64) {
-        let word = word & !u64::from(BUDGET_RUNS);
+    pub fn expect_with_care(self, word: u64) {
+        let word = word & !u64::from(CARE_RUNS);
         self.hot.expects.set(0);
         self.expect(word);
-        let has_budget = self.running().is_some_and(|sc| sc.state.has_budget());
-        if has_budget {
-            self.hot.expects.set(word as u32 | BUDGET_RUNS);
+        let needs_care = self.running().is_some_and(|sc| sc.state.needs_care());
+        if needs_care {
+            self.hot.expects.set(word as u32 | CARE_RUNS);
         }
-        if has_budget || self.sched.more_mail.get() {
+        if needs_care || self.sched.more_mail.get() {
             self.expect_none_ready();
         }
     }
@@ -91,12 +93,12 @@ impl<'k, M: Machine> Time<'k, M> {
     /// running task is special, and none with vector state while the running task has debug
     /// registers.
     ///
-    /// While the running context has a budget, it accepts no other ready task: only
-    /// [`ScState::start`](sched::ScState::start) looks after budgets.
+    /// While the running context needs care, it accepts no other ready task: only Rust looks after
+    /// budgets, and tells what contexts do.
     #[inline(always)]
     pub fn expect(self, word: u64) {
-        if self.hot.expects.get() & BUDGET_RUNS != 0 {
-            return self.expect_beside_budget(word);
+        if self.hot.expects.get() & CARE_RUNS != 0 {
+            return self.expect_with_care(word);
         }
         self.hot.expects.set(word as u32);
         let flags = (word >> 8) as u8;
@@ -156,7 +158,7 @@ impl<'k, M: Machine> Time<'k, M> {
             self.sched.waiters_resting.set(0);
             self.sched.expire_at.set(0);
             let soonest = self.sched.deadlines.soonest(self.pin(), 0..PRIORITIES);
-            self.arm_timer(soonest.min(self.k.machine.now()));
+            self.arm_timer_for_waiters(soonest.min(self.k.machine.now()));
         }
     }
 
@@ -166,7 +168,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
         let sc = self.running()?;
         self.keep_time(sc);
-        self.stop(&sc);
+        self.stop(sc);
         Some(sc.object())
     }
 
@@ -185,9 +187,18 @@ impl<'k, M: Machine> Time<'k, M> {
         }
     }
 
-    /// Takes the running context, which is open, off the CPU. The caller sets its next holder.
+    /// Takes the running context, whose task waits from now on, off the CPU. The caller sets its
+    /// next holder.
     #[inline(always)]
-    pub fn stop(self, hot: &SchedHot) {
+    pub fn stop(self, sc: OpenTime<'k>) {
+        self.halt(&sc);
+        self.tell_if_watched(sc, Doing::Rests);
+    }
+
+    /// Takes the running context off the CPU, without telling anybody. It is queued, or goes to
+    /// another CPU with a message, which tells what it does there.
+    #[inline(always)]
+    pub fn halt(self, hot: &SchedHot) {
         self.trace().note_stop();
         self.hot.current.set(None);
         self.sched.current.set(None);
@@ -200,7 +211,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// time.
     #[inline(always)]
     pub fn end_idling(self) -> u64 {
-        self.sched.idle.set(false);
+        self.sched.idle.set(BUSY);
         self.k.machine.now()
     }
 
@@ -209,7 +220,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     pub fn preempt_for(self, sc: OpenTime<'k>) -> Option<u64> {
-        let old = self.running()?;
+        let Some(old) = self.running() else { return self.end_told_idling() };
         if old.state.priority() >= sc.state.priority() {
             return None;
         }
@@ -221,9 +232,70 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     fn set_aside(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
-        self.stop(&sc);
+        self.halt(&sc);
         self.trace().note_why(Why::Preempted);
         self.sched.queue.push_front(self.pin(), sc.object(), sc.state.priority());
+        self.tell_if_watched(sc, Doing::Ready);
+    }
+
+    /// Runs `task` on its time `sc`, which is not queued, in place of the running context `old`,
+    /// which it outranks. `old` keeps its turn, unless its slice is over.
+    #[inline(always)]
+    pub fn preempt(self, old: OpenTime<'k>, sc: OpenTime<'k>, now: u64, task: OpenTask<'k>) {
+        self.keep_time(old);
+        self.trace().note_stop();
+        self.trace().note_why(Why::Preempted);
+        old.state.stop(self.sched.until.get(), now);
+        if old.state.remaining() == 0 && !old.state.has_budget() {
+            self.queue_with_fresh_slice(old);
+        } else {
+            let (links, rank) = (&old.state.links, old.state.rank());
+            self.sched.queue.push_preempted(self.pin(), old.object(), links, rank);
+            self.tell_if_watched(old, Doing::Ready);
+        }
+        self.take_over(sc, now, task.object(), task.word());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn queue_with_fresh_slice(self, sc: OpenTime<'k>) {
+        sc.state.refill();
+        self.queue_behind(sc);
+    }
+
+    /// Queues a SchedContext, which the running one outranks or equals, after others of its
+    /// priority. The caller sets the timer.
+    #[inline]
+    pub fn queue_behind(self, sc: OpenTime<'k>) {
+        self.sched.queue.push_back(self.pin(), sc.object(), sc.state.priority());
+        self.tell_if_watched(sc, Doing::Ready);
+    }
+
+    /// Gives the running context, whose slice is over, a fresh one. It has no budget.
+    #[inline(always)]
+    pub fn begin_slice(self, sc: OpenTime<'k>, now: u64) {
+        sc.state.stop(self.sched.until.get(), now);
+        sc.state.refill();
+        self.sched.until.set(sc.state.start_free(now));
+    }
+
+    /// Ends the slice of the running context, which has no budget. The best queued context, of the
+    /// same priority, runs next. Returns the task that runs then, and its time.
+    #[inline(always)]
+    pub fn end_slice(self, sc: OpenTime<'k>, now: u64) -> Option<(OpenTask<'k>, OpenTime<'k>)> {
+        self.keep_time(sc);
+        self.trace().note_stop();
+        self.trace().note_why(Why::SliceOver);
+        sc.state.stop(self.sched.until.get(), now);
+        sc.state.refill();
+        let next = self.open_time(self.sched.queue.pop_highest(self.pin())?)?;
+        self.queue_behind(sc);
+        // What is queued has a holder, on its CPU.
+        let task = self.open(next.task.get(self.pin())?)?;
+        self.charge_to(next, now);
+        task.time.put_down();
+        self.run_task(task);
+        Some((task, next))
     }
 
     /// Runs `task`, with the flags in `word`, on a context on a CPU that runs none.
@@ -237,8 +309,8 @@ impl<'k, M: Machine> Time<'k, M> {
     /// immediately if none runs on the CPU. If its budget is used up, its task rests.
     #[inline]
     pub fn enqueue(self, sc: OpenTime<'k>) {
-        if sc.state.has_budget() {
-            return self.enqueue_or_rest(sc);
+        if sc.state.needs_care() {
+            return self.enqueue_with_care(sc);
         }
         self.enqueue_free(sc);
     }
@@ -279,7 +351,11 @@ impl<'k, M: Machine> Time<'k, M> {
         // Both impossible: queued time has a holder, on its CPU. Assertions would cost each switch.
         let Some(task) = sc.task.get(self.pin()) else { return false };
         let Some(task) = self.open(task) else { return false };
-        let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
+        let now = match self.sched.idle.get() {
+            BUSY => self.sched.stopped.get(),
+            IDLE => self.end_idling(),
+            _ => self.end_told_idling().unwrap_or_default(),
+        };
         self.charge_to(sc, now);
         task.time.put_down();
         self.run_task(task);
@@ -310,8 +386,8 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     fn charge_to(self, sc: OpenTime<'k>, now: u64) {
         self.sched.current.set(Some(sc.object()));
-        if sc.state.has_budget() {
-            return self.charge_budget(sc, now);
+        if sc.state.needs_care() {
+            return self.charge_with_care(sc, now);
         }
         self.sched.until.set(sc.state.start_free(now));
     }
@@ -331,9 +407,10 @@ impl<'k, M: Machine> Time<'k, M> {
         }
         self.sched.queue.remove(self.pin(), sc.object());
         self.keep_time(runs);
-        self.stop(&runs);
+        self.halt(&runs);
         self.trace().note_why(Why::Preempted);
         self.sched.queue.push_back(self.pin(), runs.object(), priority);
+        self.tell_if_watched(runs, Doing::Ready);
         self.run(sc);
         self.arm_timer_for_slice();
     }
@@ -362,7 +439,7 @@ impl<'k, M: Machine> Time<'k, M> {
             if sc.owner.addr() != self.hot.current.addr() && self.keep_or_give_back(sc, why) {
                 return;
             }
-            self.stop(&sc);
+            self.halt(&sc);
             self.trace().note_why(why);
             sc.state.refill();
             self.enqueue(sc);
@@ -386,14 +463,24 @@ impl<'k, M: Machine> Time<'k, M> {
         gives_back
     }
 
-    /// Makes `task` ready. It runs as soon as it is the best, unless it is suspended.
-    #[inline]
+    /// Makes `task` ready. It runs as soon as it is the best, unless it is suspended. If a better
+    /// task has queued at it meanwhile, it runs on that one's time.
+    #[inline(always)]
     pub fn make_ready(self, task: OpenTask<'k>) {
         task.enter(State::Ready);
-        if task.has_flag(FLAG_SUSPENDED) {
-            return;
+        if task.has_flag(FLAG_SUSPENDED | FLAG_AWAITED) {
+            return self.make_ready_with_care(task);
         }
         self.start(task);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_ready_with_care(self, task: OpenTask<'k>) {
+        if !task.has_flag(FLAG_SUSPENDED) {
+            self.start(task);
+            self.attend(task);
+        }
     }
 
     /// Sets the timer if the slice of the running context must be enforced because equals wait.
@@ -413,6 +500,15 @@ impl<'k, M: Machine> Time<'k, M> {
             self.sched.timer.set(at);
             self.k.machine.set_timer(Some(at));
         }
+    }
+
+    /// Makes the timer fire at `at` or earlier for tasks whose waits are over, and that have still
+    /// to wake.
+    #[cold]
+    #[inline(never)]
+    pub fn arm_timer_for_waiters(self, at: u64) {
+        self.sched.wakes_waiters.set(true);
+        self.arm_timer(at);
     }
 
     /// Returns whether an interrupt waits until this entry ends: the timer has fired, or mail has
@@ -470,6 +566,7 @@ impl<'k, M: Machine> Time<'k, M> {
         old.state.donate_rest(&sc.state);
         self.sched.queue.remove(self.pin(), sc.object());
         self.sched.queue.push_back(self.pin(), old.object(), old.state.priority());
+        self.tell_if_watched(old, Doing::Ready);
         self.charge_to(sc, now);
         self.trace().note_stop();
         self.trace().note_why(Why::Yielded);
@@ -482,7 +579,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Counts that nothing can run. The caller makes the CPU idle.
     pub fn note_idle(self) {
         self.trace().note_nobody();
-        self.sched.idle.set(true);
+        self.sched.idle.set(self.sched.idle_as.get());
         self.count(Counter::Idle);
     }
 }

@@ -42,7 +42,7 @@
 //! were alive and other objects referred to them. So the search arrives before their memory can be
 //! reused ([`crate::life::reclaim`]).
 
-use kern_base::flags::FLAG_EVENT;
+use kern_base::flags::{FLAG_EVENT, FLAG_LOCK};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;
@@ -77,7 +77,7 @@ impl<'k, M: Machine> Time<'k, M> {
     // --- the calls as they stand -----------------------------------------------------------------
 
     /// Returns the callers of a task: the one that it serves, those in the queue, the best first,
-    /// and those whose calls it keeps.
+    /// those that wait for its locks, likewise, and those whose calls it keeps.
     pub fn callers(self, hot: &TaskHot) -> impl Iterator<Item = Ref<'k, Task>> + use<'_, 'k, M> {
         core::iter::successors(self.first_caller(hot), move |caller| self.caller_after(hot, *caller))
     }
@@ -87,7 +87,12 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     fn first_queued(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
-        hot.callers().tasks().first(self.pin()).or_else(|| self.kept_in(hot.first_reply(self.pin())))
+        let queued = hot.callers().tasks().first(self.pin());
+        queued.or_else(|| self.first_lock_waiter(hot))
+    }
+
+    fn first_lock_waiter(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
+        hot.waiters.tasks().first(self.pin()).or_else(|| self.kept_in(hot.first_reply(self.pin())))
     }
 
     /// Returns the callers in a task's queue, the best first.
@@ -95,6 +100,13 @@ impl<'k, M: Machine> Time<'k, M> {
         let pin = self.pin();
         let after = move |caller: &Ref<'k, Task>| task.callers().tasks().after(pin, *caller);
         core::iter::successors(task.callers().tasks().first(pin), after)
+    }
+
+    /// Returns the tasks that wait for locks of a task, the best first.
+    pub fn lock_waiters(self, task: OpenTask<'k>) -> impl Iterator<Item = Ref<'k, Task>> + use<'k, M> {
+        let pin = self.pin();
+        let after = move |waiter: &Ref<'k, Task>| task.waiters.tasks().after(pin, *waiter);
+        core::iter::successors(task.waiters.tasks().first(pin), after)
     }
 
     /// Returns the caller whose call a Reply object keeps.
@@ -112,7 +124,10 @@ impl<'k, M: Machine> Time<'k, M> {
             Some(reply) => self.kept_in(reply.get().hot.open(self.pin())?.next(self.pin())),
             None => {
                 let queued = hot.callers().tasks().after(self.pin(), caller);
-                queued.or_else(|| self.kept_in(hot.first_reply(self.pin())))
+                if caller.get().message(self.pin())?.info().has(FLAG_LOCK) {
+                    return queued.or_else(|| self.kept_in(hot.first_reply(self.pin())));
+                }
+                queued.or_else(|| self.first_lock_waiter(hot))
             }
         }
     }
@@ -282,6 +297,7 @@ impl<'k, M: Machine> Time<'k, M> {
         let in_vain = matches!(search.step, Step::Leave);
         if task.search.end() || !in_vain || !self.starves(task) {
             self.start(task);
+            self.attend(task);
         }
     }
 

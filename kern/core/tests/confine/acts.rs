@@ -4,7 +4,7 @@ use abi::membership::watch;
 use abi::{
     Cap, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, Grant, MEMBER_RIGHTS, ObjType, Op, PageMode,
 };
-use abi::{PERIOD_MAX, PageRange, Rights, Target};
+use abi::{LockWord, PERIOD_MAX, PageRange, Rights, Target, TaskId};
 use confine::Picture;
 use snapshot::Task;
 
@@ -58,7 +58,7 @@ impl Chooser<'_> {
             Op::Reply | Op::ReplyRecv => self.reply(op),
             _ => Act { regs: Regs::op(op, &self.arguments(op)), grants: Vec::new(), ranges: Vec::new() },
         };
-        let waits = matches!(op, Op::Recv | Op::Wait | Op::Call | Op::Send | Op::Broadcast);
+        let waits = matches!(op, Op::Recv | Op::Wait | Op::Call | Op::Send | Op::Broadcast | Op::LockWait);
         if waits && self.dice.once_in(4) {
             act.regs = act.regs.flag(FLAG_NONBLOCK);
         }
@@ -122,6 +122,13 @@ impl Chooser<'_> {
             Op::Notify if self.dice.once_in(2) => [self.target(), self.bits(), 0, 0, 0, 0],
             Op::Notify => [self.cap(ObjType::Notification).arg(), self.bits(), 0, 0, 0, 0],
             Op::Wait => [self.cap(ObjType::Notification).arg(), 0, 0, 0, 0, 0],
+            Op::LockWait => {
+                let place = Target::new(self.cap(ObjType::Frame), self.dice.below(2) as u32).0;
+                let word = LockWord::of(TaskId::from_raw(self.me.id), self.dice.below(4) as u32);
+                let word = self.dice.of(&[word.with_waits().0, LockWord::WAITS, 0]);
+                [self.cap(ObjType::Group).arg(), 0, place, word, 0, 0]
+            }
+            Op::LockPass => [Target::new(self.cap(ObjType::Frame), 0).0, 0, 0, 0, 0, 0],
             Op::SaveReply => [self.cap(ObjType::Reply).arg(), 0, 0, 0, 0, 0],
             Op::YieldTo => [self.cap(ObjType::Task).arg(), 0, 0, 0, 0, 0],
             Op::Retype => {
@@ -222,6 +229,7 @@ impl Chooser<'_> {
                 let (by, to) = (self.cap(ObjType::SchedControl), self.cap(ObjType::SchedControl));
                 [by.arg(), to.arg(), self.dice.of(&[10, 9]), 0, self.dice.of(&[1, 3]), 0]
             }
+            Op::TaskMove => [self.cap(ObjType::SchedControl).arg(), task, self.dice.below(2) as u64, 0, 0, 0],
             Op::SchedBind => [self.cap(ObjType::SchedContext).arg(), task, 0, 0, 0, 0],
             Op::NotificationBind => [self.cap(ObjType::Notification).arg(), task, 0, 0, 0, 0],
             Op::ProcessKill => [self.cap(ObjType::Process).arg(), 0, 0, 0, 0, 0],

@@ -54,6 +54,7 @@ pub const MOVERS: &[Op] = &[
     Op::TaskCancel,
     Op::SchedConfigure,
     Op::SchedAllow,
+    Op::TaskMove,
     Op::SchedBind,
     Op::NotificationBind,
     Op::Map,

@@ -460,7 +460,7 @@ fn pages_that_were_cleared_for_others_are_forgotten() {
     let short = w.slots(SHORT as u32);
     let [copy, long] = [(); 2].map(|()| w.slot());
     let page = u64::from(PAGE_LOG2);
-    let before = w.retype_of(0, memory, ObjType::Frame, page | 2 * pages << 8);
+    let before = w.retype_of(0, memory, ObjType::Frame, page | (2 * pages) << 8);
     w.must(0, Op::Map, &[abi::INIT_VSPACE.arg(), before.arg(), LARGE_VA, abi::MAP_POOL]);
     w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
     // The other CPU waits while the first of the short frames is made.

@@ -5,6 +5,8 @@ use kern_base::limits::CALL_STEPS;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::State;
 
+use crate::scene::{Scene, call};
+use crate::time::answer;
 use crate::world::make::{CONTROL, Proc, at};
 use crate::world::{Regs, Tcb, World, check};
 
@@ -735,4 +737,55 @@ fn a_helper_lends_one_time() {
     chain.w.must(0, Op::SchedConfigure, &[CONTROL, other.sc.arg(), 7, 1000]);
     chain.w.must(0, Op::SchedConfigure, &[CONTROL, chain.tasks[2].sc.arg(), 8, 1000]);
     assert_eq!(chain.w.time_of(&server), chain.own(2));
+}
+
+/// A server that works on the time of its client calls another one. A better caller queues at it
+/// meanwhile: when it goes on, its own time, which outranks both, does not count.
+#[test]
+fn a_server_that_is_answered_goes_on_with_its_callers_time() {
+    for far in [0, 1] {
+        let mut s = Scene::new(2);
+        let (last, deeper) = s.server(far, 40);
+        let (server, target) = s.server(0, 30);
+        let (client, _) = s.running(0, 3);
+        s.w.does_and_run(&client, call(target));
+        s.w.does_and_run(&server, call(deeper));
+        assert!(s.w.runs(far, &last));
+        let (better, _) = s.running(1, 20);
+        s.w.does_and_run(&better, call(target));
+        let (between, _) = s.running(0, 10);
+        if far == 0 {
+            s.w.must(1, Op::TaskSuspend, &[between.cap.arg()]);
+            s.w.run();
+        }
+        s.w.does_and_run(&last, answer());
+        s.w.must(1, Op::TaskResume, &[between.cap.arg()]);
+        s.w.run();
+        assert!(s.w.runs(0, &server), "on its caller's time, with {far}");
+        s.w.does_and_run(&server, answer());
+        s.w.does_and_run(&server, answer());
+        assert!(s.w.runs(1, &better));
+    }
+}
+
+/// A server waits for bits in the middle of its work, and a better caller queues at it. When it
+/// wakes, it goes before a task of a priority between the two.
+#[test]
+fn a_server_that_wakes_goes_on_with_its_callers_time() {
+    const NOTE: Cap = Cap(31);
+    for wants in [0, 1] {
+        let mut s = Scene::new(2);
+        let note = s.w.make(0, ObjType::Notification, 0);
+        s.w.give(note, s.process, NOTE);
+        let (server, target) = s.running(0, 5);
+        s.w.does_and_run(&server, Regs::op(Op::Wait, &[NOTE.arg()]));
+        let (client, _) = s.running(wants, 20);
+        s.w.does_and_run(&client, call(target));
+        let (between, _) = s.running(0, 10);
+        s.w.does_and_run(&between, Regs::op(Op::Notify, &[NOTE.arg(), 4]));
+        assert!(s.w.runs(0, &server), "on its caller's time");
+        s.w.does_and_run(&server, answer());
+        s.w.does_and_run(&server, answer());
+        assert!(s.w.runs(wants, &client));
+    }
 }

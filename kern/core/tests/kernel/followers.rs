@@ -12,7 +12,7 @@ use snapshot::MailKind;
 
 use crate::events::{Reader, fill, send};
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::Proc;
+use crate::world::make::{CONTROL, Proc};
 use crate::world::{Regs, Tcb, World, check};
 
 /// The CPU where the task is made, the one where it is to run, and one that has to do with neither.
@@ -288,6 +288,53 @@ fn a_later_call_keeps_none_from_following() {
         let order = crowd.in_order();
         crowd.serves(&[vec![last], order].concat());
         crowd.end();
+    }
+}
+
+/// Brings the task, whose callers follow it, back to [`SOURCE`], where they still are.
+fn bring_back(w: &mut World, task: &Tcb) {
+    w.dismiss(SOURCE);
+    // Until the resume's mail is there. No call has followed.
+    settle_but(w, SOURCE);
+    w.begin(THIRD, Regs::op(Op::TaskMove, &[CONTROL, task.cap.arg(), SOURCE as u64]));
+    settle_but(w, SOURCE);
+    // The task leaves its mailbox in one step, and the mail of SOURCE in one entry.
+    while task.home() != SOURCE {
+        assert!(w.step(SOURCE), "it comes back");
+    }
+}
+
+/// Ends one call after the other of those who follow a task that is back on their CPU.
+#[test]
+fn a_caller_that_follows_a_task_that_is_back_can_leave() {
+    for end in [None, Some(Op::TaskCancel), Some(Op::TaskKill)] {
+        for which in 0..3 * FEW {
+            let soon = 1_000_000;
+            let deadline = end.is_none().then_some(soon);
+            let mut crowd = Crowd::new(START_CALLERS + 5 * FEW, deadline);
+            crowd.resume();
+            bring_back(&mut crowd.s.w, &crowd.task.clone());
+            let left = crowd.followers();
+            assert!(left.len() > FEW, "{} follow a task that is back", left.len());
+            let Some(one) = left.get(which).copied() else { continue };
+            let w = &mut crowd.s.w;
+            match end {
+                Some(op) => {
+                    w.begin(SOURCE, Regs::op(op, &[one.cap.arg()]));
+                    w.dismiss(SOURCE);
+                    w.run();
+                    assert!(one.is_through() || one.state() == State::Dead);
+                }
+                None => {
+                    w.k.machine.hardware().now = soon;
+                    w.wait_until(soon + 1_000_000);
+                    assert!(crowd.callers.iter().all(Tcb::is_through), "all have timed out");
+                }
+            }
+            crowd.s.w.run();
+            assert!(crowd.followers().is_empty(), "the others are where the task is");
+            crowd.end();
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 use abi::audit::{AuditEvent, may};
 use abi::events::Window;
 use abi::{
-    Cap, Error, FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, Listening, MEMBER_RIGHTS, ObjType, Op, PageMode,
-    PageRange, Rights, Target,
+    Cap, Error, FLAG_CAPS, FLAG_PAGES, FLAG_UNTAKEN, Fate, Listening, LockWord, MEMBER_RIGHTS, ObjType, Op,
+    PageMode, PageRange, Rights, Target,
 };
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -233,6 +233,18 @@ fn passes(op: Op, allowed: u8) -> Outcome {
     s.w.result(&server).result().map(drop)
 }
 
+/// A task with the label waits for a lock, whose word it learns something of, or would.
+fn waits(allowed: u8) -> Outcome {
+    let mut s = Scene::new(1);
+    let frame = secret(&mut s.w, ObjType::Frame, 12);
+    let (process, task) = labelled(&mut s);
+    s.w.give(frame, process, MINE);
+    rule(&mut s.w, SUBJECT, SECRET, allowed);
+    // Nobody has it.
+    s.w.does_and_run(&task, Regs::op(Op::LockWait, &[GROUP.arg(), 0, MINE.arg(), LockWord::WAITS | 2]));
+    s.w.result(&task).result().map(drop)
+}
+
 /// The parts of a process have one label: so does what becomes a part of it.
 fn binds(op: Op, label: u64) -> Outcome {
     let mut s = Scene::new(1);
@@ -270,6 +282,7 @@ fn each_operation_asks_the_labels_that_the_rules_say() {
                 op if messages.contains(&op) => says(op, what, allowed),
                 Op::Broadcast => broadcasts(what, allowed),
                 Op::Forward | Op::SaveReply => passes(op, allowed),
+                Op::LockWait => waits(allowed),
                 op => does(op, what, allowed),
             };
             // READ goes with WRITE, and these three need both.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_types, reason = "what tests and simulated hardware share is not the kernel's")]
 
+mod afar;
 mod ahead;
 mod audit;
 mod authority;
@@ -17,6 +18,7 @@ mod devices;
 mod differ;
 mod dying;
 mod events;
+mod everyday;
 mod expiry;
 mod faults;
 mod followers;
@@ -33,10 +35,12 @@ mod labels;
 mod later;
 mod leaving;
 mod loaded;
+mod locks;
 mod marks;
 mod meanwhile;
 mod memory;
 mod migration;
+mod moving;
 mod narrow_time;
 mod outranked;
 mod page_ends;
@@ -61,6 +65,7 @@ mod trees;
 mod vain;
 mod vector;
 mod waiters;
+mod watching;
 #[allow(dead_code, reason = "the pairs use more of it")]
 mod world;
 

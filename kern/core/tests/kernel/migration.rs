@@ -286,27 +286,48 @@ fn nothing_happens_to_a_moving_task_by_what_asks_for_nothing() {
     }
 }
 
-/// What has to be asked on the CPU of a part is done there, or refused with the number of the CPU
-/// to go to.
+/// An operation that only the home CPU can do is refused elsewhere, and the error says which CPU to
+/// go to.
 #[test]
 fn who_asks_on_the_wrong_cpu_is_told_the_right_one() {
-    for which in 0..5 {
+    for which in 0..2 {
         let ask = |m: &Mover| match which {
-            0 => Regs::op(Op::SchedInfo, &[m.task.sc.arg()]),
-            1 => Regs::op(Op::SchedConfigure, &[CONTROL, m.task.sc.arg(), 10, 1000]),
-            2 => Regs::op(Op::Wait, &[m.note.arg()]).flag(FLAG_NONBLOCK),
-            3 => Regs::op(Op::SchedBind, &[m.task.sc.arg(), m.task.cap.arg()]),
+            0 => Regs::op(Op::Wait, &[m.note.arg()]).flag(FLAG_NONBLOCK),
             _ => Regs::op(Op::NotificationBind, &[m.note.arg(), m.task.cap.arg()]),
         };
         everywhere(
             |m, cpu| Act::Agent(cpu, ask(m)),
             |w, m, cpu, outcome| {
-                // At home it is done, or refused since they are bound already.
-                let at_home = [None, None, Some(Error::InUse), Some(Error::InUse), Some(Error::InUse)][which];
                 match outcome.result() {
                     Err((Error::WrongCpu, right)) => assert_ne!(right, cpu as u64, "operation {which}"),
-                    done => assert_eq!((done.err().map(|(error, _)| error), cpu), (at_home, DESTINATION)),
+                    // They are bound already.
+                    done => {
+                        assert_eq!(
+                            (done.err().map(|(error, _)| error), cpu),
+                            (Some(Error::InUse), DESTINATION)
+                        )
+                    }
                 }
+                serves(w, m, None);
+            },
+        );
+    }
+}
+
+/// The time that moves along is set, told, and refused to others, wherever it is.
+#[test]
+fn time_is_set_and_told_while_it_moves() {
+    for which in 0..3 {
+        let ask = |m: &Mover| match which {
+            0 => Regs::op(Op::SchedInfo, &[m.task.sc.arg()]),
+            1 => Regs::op(Op::SchedConfigure, &[CONTROL, m.task.sc.arg(), 10, 1000]),
+            _ => Regs::op(Op::SchedBind, &[m.task.sc.arg(), m.task.cap.arg()]),
+        };
+        everywhere(
+            |m, cpu| Act::Agent(cpu, ask(m)),
+            |w, m, _, outcome| {
+                let error = outcome.result().err().map(|(error, _)| error);
+                assert_eq!(error, [None, None, Some(Error::InUse)][which]);
                 serves(w, m, None);
             },
         );

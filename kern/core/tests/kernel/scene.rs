@@ -29,7 +29,18 @@ impl Scene {
 
     fn of(mut w: World) -> Scene {
         let process = w.process();
-        let group = w.group(4, 16);
+        Scene::with(w, process, 16)
+    }
+
+    /// A scene with room for so many tasks that are exposed.
+    pub fn of_room(cpus: usize, tasks: usize) -> Scene {
+        let mut w = World::new(cpus);
+        let process = w.process_of(abi::INIT_UNTYPED, tasks as u64, 64);
+        Scene::with(w, process, tasks as u64 + 1)
+    }
+
+    fn with(mut w: World, process: Proc, exposures: u64) -> Scene {
+        let group = w.group(4, exposures);
         w.join_all(group, process, GROUP);
         Scene { w, process, group, exposed: 0 }
     }

@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use abi::events::Window;
-use abi::{Cap, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+use abi::events::{CELLS_LOG2_MIN, PoolSize};
+use abi::{Cap, Grant, Listening, LockWord, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
 use kern_base::events::EventPool;
+use kern_base::memory::Frame;
 use smp::host_test;
 
 use crate::states::{MORE_MEMBERS, State, memory_log2};
@@ -31,6 +33,8 @@ pub const WINDOW: u64 = 0x5043_0000;
 pub const DEVICE: u64 = 0x5046_0000;
 /// A frame of the simulated machine's device memory.
 pub const DEVICE_SIZE: u64 = 12 | 3 << 8;
+/// The size of the pool of the server's process.
+const POOL_SIZE: PoolSize = PoolSize { cells_log2: CELLS_LOG2_MIN, status_pages: 1 };
 /// Entries of the audit's ring of a CPU, as a base-2 logarithm.
 pub const AUDIT_LOG2: u64 = 4;
 /// Where nothing is mapped.
@@ -85,6 +89,8 @@ const _: () = {
 pub const BELL_SLOT: Cap = Cap(8);
 pub const PARCELS: [Cap; 2] = [Cap(9), Cap(10)];
 pub const REPLY_SLOT: Cap = Cap(7);
+/// Slot of client and server: the mapped frame, which has locks in its first words.
+pub const LOCKS_SLOT: Cap = Cap(15);
 /// Slots into which capabilities come: those that the server and the client offer, and those of
 /// events.
 pub const OFFERED: Listening = Listening { next: Cap(10), count: 2 };
@@ -418,7 +424,7 @@ impl Cast {
             time: w.make_of(0, memory, ObjType::SchedContext, 0),
             control: w.control_of(0, memory, CEILING, 1),
             reply: w.make_of(1, memory, ObjType::Reply, 0),
-            pool: w.make_of(0, memory, ObjType::EventPool, 6),
+            pool: w.make_of(0, memory, ObjType::EventPool, POOL_SIZE.raw()),
             table: w.make_of(0, memory, ObjType::CNode, 8),
             empty: core::array::from_fn(|_| w.slot()),
             copies: core::array::from_fn(|_| w.slot()),
@@ -488,6 +494,7 @@ impl Cast {
         exposed.into_iter().for_each(|(index, object)| w.expose(self.group, index, object));
         let reader = self.tasks.helper.cap;
         w.must(0, Op::PoolBind, &[self.pool.arg(), self.server.process.arg(), reader.arg(), POOL_AT, 2]);
+        w.must(0, Op::CpuWatch, &[Target::new(abi::INIT_MACHINE, 0).0, self.pool.arg(), 0]);
         w.must(0, Op::FramePin, &[self.pinned.arg(), abi::INIT_MACHINE.arg()]);
         w.must(0, Op::Map, &[space, self.cow.arg(), COW, MAP_POOL | 1]);
         w.must(0, Op::Map, &[space, self.inner.arg(), INNER, MAP_POOL | 1]);
@@ -513,6 +520,13 @@ impl Cast {
             words[3].store(Window { address: EVENT_WINDOW, pages: 4 }.word(), Relaxed);
         }
         w.give(self.bell, self.client, BELL_SLOT);
+        for process in [self.client, self.server] {
+            w.give(self.mapped, process, LOCKS_SLOT);
+        }
+        let base = w.object::<Frame>(self.mapped).map_or(0, |frame| frame.get().base().0);
+        for (number, word) in self.locks().into_iter().enumerate() {
+            host_test::words(base, 2)[number].store(word.0, Relaxed);
+        }
         w.give(abi::INIT_PROCESS, self.client, INIT_SLOT);
         w.give(self.reply, self.client, REPLY_SLOT);
         w.give(self.reply, self.server, REPLY_SLOT);
@@ -520,6 +534,18 @@ impl Cast {
             let parcel = w.make_of(0, self.memory, ObjType::Reply, 0);
             w.must(0, Op::CapMove, &[parcel.arg(), Target::new(self.client.cnode, slot.0).0]);
         }
+    }
+
+    /// The words of locks: the server has the first one, and the helper the second.
+    pub fn locks(&self) -> [LockWord; 2] {
+        let word = |task: Tcb, index| LockWord::of(task.id, index).with_waits();
+        [word(self.tasks.server, SERVER), word(self.tasks.helper, HELPER)]
+    }
+
+    /// A wait for one of them.
+    pub fn lock_wait(&self, number: u32) -> Regs {
+        let place = Target::new(LOCKS_SLOT, number).0;
+        Regs::op(Op::LockWait, &[GROUP.arg(), 0, place, self.locks()[number as usize].0])
     }
 
     /// What the pool's process writes of it.

@@ -62,6 +62,7 @@ const KINDS: &[Kind] = &[
             "lender",
             "senders",
             "posters",
+            "lock_waiters",
             "replies",
             "bound",
             "waits_for",

@@ -23,7 +23,20 @@ pub const PROCESSES: &[Deed] = &[
     hand("SchedBind time to idle", &[Role::Time, Role::Idle], |c, _| {
         op(Op::SchedBind, &[c.time.arg(), c.tasks.idle.cap.arg()])
     }),
+    hand("TaskMove idle", &[Role::Idle], |c, _| op(Op::TaskMove, &[CONTROL, c.tasks.idle.cap.arg(), 1])),
+    hand("TaskMove client", &[Role::Client], |c, _| {
+        op(Op::TaskMove, &[CONTROL, c.tasks.client.cap.arg(), 1])
+    }),
+    hand("TaskMove server", &[Role::Server], |c, _| {
+        op(Op::TaskMove, &[CONTROL, c.tasks.server.cap.arg(), 0])
+    }),
     hand("SchedInfo time", &[Role::Time], |c, _| op(Op::SchedInfo, &[c.time.arg()])),
+    hand("CpuWatch", &[Role::Pool], |c, _| {
+        op(Op::CpuWatch, &[Target::new(abi::INIT_MACHINE, 1).0, c.pool.arg(), 0])
+    }),
+    hand("SchedWatch client's", &[Role::ClientTime, Role::Pool, Role::Client], |c, _| {
+        op(Op::SchedWatch, &[c.tasks.client.sc.arg(), c.pool.arg(), 1, 0])
+    }),
     hand("SchedConfigure time", &[Role::Time], |c, _| {
         op(Op::SchedConfigure, &[CONTROL, c.time.arg(), 20, 500])
     }),

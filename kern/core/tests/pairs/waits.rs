@@ -2,7 +2,7 @@
 
 use abi::{FLAG_NONBLOCK, FaultAnswer, MsgInfo, Op, Target};
 
-use crate::cast::{GROUP, Role, SERVER};
+use crate::cast::{GROUP, LOCKS_SLOT, Role, SERVER};
 use crate::deeds::{By, Deed, by, hand, op, send};
 use crate::world::Regs;
 
@@ -33,6 +33,21 @@ pub const DEEDS: &[Deed] = &[
     hand("Notify hum", &[Role::Hum, Role::Server], |c, _| op(Op::Notify, &[c.hum.arg(), 8])),
     hand("FaultHandler of client's process", &[Role::ClientProcess, Role::Group], |c, _| {
         op(Op::FaultHandler, &[c.client.process.arg(), Target::new(GROUP, SERVER).0])
+    }),
+    by(By::Client, "LockWait for the server", &[Role::Client, Role::Server, Role::Mapped], |c, _| {
+        c.lock_wait(0)
+    }),
+    by(By::Other, "LockWait for the helper", &[Role::Other, Role::Helper, Role::Mapped], |c, _| {
+        c.lock_wait(1)
+    }),
+    by(
+        By::Other,
+        "LockWait for the server, beside it",
+        &[Role::Other, Role::Server, Role::Mapped],
+        |c, _| c.lock_wait(0),
+    ),
+    by(By::Server, "LockPass of the server", &[Role::Server, Role::Mapped], |_, _| {
+        op(Op::LockPass, &[Target::new(LOCKS_SLOT, 0).0])
     }),
     by(By::Other, "Send of other", &[Role::Other, Role::Helper, Role::Pool], |_, _| send()),
     by(By::Other, "Send of other that does not wait", &[Role::Other, Role::Helper, Role::Pool], |_, _| {

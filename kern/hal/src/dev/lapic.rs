@@ -44,8 +44,10 @@ static REGISTERS: AtomicU64 = AtomicU64::new(0);
 static READY: AtomicBool = AtomicBool::new(false);
 /// The timer compares with the TSC.
 static DEADLINE_MODE: AtomicBool = AtomicBool::new(false);
-/// Timer counts for each TSC tick, 32.32 fixed point.
+/// Timer counts for each TSC tick, 32.32 fixed point, and the margin.
 static COUNTS_PER_TICK: AtomicU64 = AtomicU64::new(0);
+/// Most TSC ticks for which the timer is set, so that the counts fit.
+static MOST_TICKS: AtomicU64 = AtomicU64::new(0);
 
 fn x2apic_mode() -> bool {
     REGISTERS.load(Ordering::Relaxed) == 0
@@ -258,11 +260,10 @@ pub fn set_timer(at: Option<u64>) {
     let count = match at {
         None => 0,
         Some(at) => {
-            let ticks = at.saturating_sub(time::tsc());
-            let counts = (u128::from(ticks) * u128::from(COUNTS_PER_TICK.load(Ordering::Relaxed))) >> 32;
-            // The speed is known to some millionths: rather that much late than early, which would
-            // cost another interrupt.
-            (counts + (counts >> TIMER_MARGIN) + 1).min(u32::MAX.into()) as u32
+            let (most, rate) = (MOST_TICKS.load(Ordering::Relaxed), COUNTS_PER_TICK.load(Ordering::Relaxed));
+            // The clock is read last: the timer fires later by what comes after that.
+            let ticks = at.saturating_sub(time::tsc()).min(most);
+            ((u128::from(ticks) * u128::from(rate)) >> 32) as u32 + 1
         }
     };
     // SAFETY: starts or stops the one-shot timer, whose vector has a handler.
@@ -291,10 +292,14 @@ pub fn count_during(during: impl FnOnce()) -> Option<(u32, u64)> {
     Some((begin.0 - end.0, end.1 - begin.1))
 }
 
-/// Notes the timer's speed against the TSC.
+/// Notes the timer's speed against the TSC. The speed is known to some millionths. The timer is set
+/// rather that much too late than too early, which would cost another interrupt.
 pub fn set_speed(counts: u64, tsc_ticks: u64) {
     if tsc_ticks > 0 {
         let rate = (u128::from(counts) << 32) / u128::from(tsc_ticks);
-        COUNTS_PER_TICK.store(rate.clamp(1, u64::MAX.into()) as u64, Ordering::Relaxed);
+        let rate = (rate + (rate >> TIMER_MARGIN)).clamp(1, u64::MAX.into()) as u64;
+        COUNTS_PER_TICK.store(rate, Ordering::Relaxed);
+        let most = (u128::from(u32::MAX - 1) << 32) / u128::from(rate);
+        MOST_TICKS.store(most.min(u64::MAX.into()) as u64, Ordering::Relaxed);
     }
 }

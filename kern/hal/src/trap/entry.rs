@@ -9,7 +9,7 @@ use kern_base::task::{RegFrame, Task, TaskHot};
 use smp::door::Homed;
 
 use super::frame::KernelFrame;
-use super::{DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI, handlers};
+use super::{DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI, TIMER, handlers};
 use crate::cpu::tables;
 use crate::layout::STACK_SIZE;
 
@@ -70,12 +70,16 @@ assembly! {
     stacked_vectors = const STACKED_VECTORS,
     first_interrupt = const FIRST_INTERRUPT,
     kernel_flags = const KERNEL_FLAGS,
+    timer = const TIMER,
     stub_cs = const STUB_CS,
+    cs_alone = const offset_of!(KernelFrame, cs) - offset_of!(KernelFrame, rip),
     stack_size = const STACK_SIZE,
     user_code = const tables::USER_CODE,
     user_data = const tables::USER_DATA,
     kernel_trap = sym handlers::kernel_trap,
     idle_interrupt = sym handlers::idle_interrupt,
+    idle_timer = sym handlers::idle_timer,
+    user_timer = sym handlers::user_timer,
     user_fault = sym handlers::user_fault,
     user_interrupt = sym handlers::user_interrupt,
 }
@@ -137,5 +141,5 @@ pub unsafe fn resume_call(task: &Task) -> ! {
 }
 
 // The stack is 16-byte aligned at the calls: the CPU aligns it, then 22 words follow, or 6
-// (`trap_kernel`).
+// (`trap_kernel`, `trap_timer_idle`).
 const _: () = assert!(size_of::<KernelFrame>().is_multiple_of(16));

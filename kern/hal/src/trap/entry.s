@@ -5,33 +5,12 @@
 //
 // From user mode the registers go to the current task's frame and the stack is empty again before
 // Rust runs. r15 = CPU block from there to the exit; Rust keeps it.
+//
+// The timer has a way of its own: nothing about it has to be told.
 
-.section .text.entry,"ax",@progbits
-.balign 16
-.global trap_stubs
-trap_stubs:
-.set vector, 0
-.rept 256
-    .balign 16
-    // Where the CPU pushes no error code, a 0.
-    .if (vector < 32) && (((1 << vector) & {error_code_vectors}) != 0)
-    .else
-    push 0
-    .endif
-    push vector
-    .if (vector < 32) && (((1 << vector) & {stacked_vectors}) != 0)
-    jmp trap_stacked
-    .else
-    jmp trap_common
-    .endif
-    .set vector, vector + 1
-.endr
-
-.balign 16
-trap_common:
-    test byte ptr [rsp + {stub_cs}], 3
-    jz trap_kernel
-
+// Saves the registers of the interrupted program, but what the CPU has pushed, in the current task's frame.
+// r15 = CPU block, r14 = the task from there on.
+.macro save_program
     push r15
     push r14
     mov r15, rsp
@@ -43,8 +22,10 @@ trap_common:
     .endr
     pop qword ptr [r14 + {r14}]
     pop qword ptr [r14 + {r15}]
-    pop rsi                                  // vector
-    pop rdx                                  // error code
+.endm
+
+// Saves what the CPU has pushed, and the bases of FS and GS, in the frame of the task r14.
+.macro save_rest
     pop qword ptr [r14 + {rip}]
     pop rax                                  // cs: there is only one
     pop qword ptr [r14 + {rflags}]
@@ -53,18 +34,58 @@ trap_common:
     mov [r14 + {fs}], rax
     rdgsbase rax
     mov [r14 + {gs}], rax
-.global trap_saved
-trap_saved:
+.endm
+
+// Makes the CPU ready for Rust. Known flags: no AC (user memory), DF, NT, TF left over from the interrupted code.
+// The registers that are named become 0: nothing of the user's stays in one.
+.macro begin_rust registers:vararg
     mov qword ptr [r14 + {full}], 1
     mov rsp, [r15 + {kernel_stack}]          // we may be on the #DB stack
-    // Known flags: no AC (user memory), DF, NT, TF left over from the interrupted code.
     push {kernel_flags}
     popfq
-    // Nothing of the user's stays in a register.
-    .irp register, eax, ebx, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d
+    .irp register, \registers
     xor \register, \register
     .endr
     mov rdi, r15
+.endm
+
+.section .text.entry,"ax",@progbits
+.balign 16
+.global trap_stubs
+trap_stubs:
+.set vector, 0
+.rept 256
+    .balign 16
+    // Where the CPU pushes no error code, a 0.
+    .if vector == {timer}
+    jmp trap_timer
+    .else
+    .if (vector < 32) && (((1 << vector) & {error_code_vectors}) != 0)
+    .else
+    push 0
+    .endif
+    push vector
+    .if (vector < 32) && (((1 << vector) & {stacked_vectors}) != 0)
+    jmp trap_stacked
+    .else
+    jmp trap_common
+    .endif
+    .endif
+    .set vector, vector + 1
+.endr
+
+.balign 16
+trap_common:
+    test byte ptr [rsp + {stub_cs}], 3
+    jz trap_kernel
+
+    save_program
+    pop rsi                                  // vector
+    pop rdx                                  // error code
+    save_rest
+.global trap_saved
+trap_saved:
+    begin_rust eax, ebx, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d
     mov rcx, cr2
     cmp esi, {first_interrupt}
     jae 1f
@@ -99,6 +120,17 @@ trap_resume_interrupted:
 trap_iret:
     iretq                                    // may refuse the frame: see trap::meaning
     int3
+
+// The timer: no vector and no error code are on the stack.
+.balign 16
+trap_timer:
+    test byte ptr [rsp + {cs_alone}], 3
+    jz trap_timer_idle
+    save_program
+    save_rest
+    begin_rust eax, ebx, ecx, edx, esi, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d
+    call {user_timer}
+    jmp trap_resume
 
 // The end of a system call: r14 = the current task. Message registers, all others zero (the ABI's list, in abi::syscall).
 .global trap_resume_syscall
@@ -137,6 +169,12 @@ phase.exit.kernel:
     or rax, rcx
     iretq
     int3
+
+// The timer interrupts `idle`.
+trap_timer_idle:
+    push rax
+    call {idle_timer}
+    jmp phase.exit.kernel
 
 // A fault of kernel code, and anything interrupted by NMI, #MC or #DF: all registers on this stack.
 .balign 16

@@ -6,7 +6,7 @@ use kern_base::cpu::CpuBlock;
 use x86_64::registers::control::Cr2;
 
 use super::frame::KernelFrame;
-use super::{APIC_ERROR, DEBUG, Meaning, PAGE_FAULT, SPURIOUS, TIMER, WAKE, dump, entry, epitaph};
+use super::{APIC_ERROR, DEBUG, Meaning, PAGE_FAULT, SPURIOUS, WAKE, dump, entry, epitaph};
 use crate::boot::AURORA_KERNEL;
 use crate::cpu::{debug, idle, percpu};
 use crate::dev::log::Shown;
@@ -63,8 +63,20 @@ pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     (AURORA_KERNEL.on_interrupt)(block, vector);
 }
 
-/// Handles an interrupt in kernel mode: only the code of [`idle`] has interrupts enabled. Returns a
-/// bit that says which interrupt that code has to handle.
+/// Handles the timer's interrupt of user code. The registers are in the current task's frame.
+pub(super) extern "C" fn user_timer(block: &'static CpuBlock) {
+    lapic::end_of_interrupt();
+    (AURORA_KERNEL.on_timer)(block);
+}
+
+/// Handles the timer's interrupt of the code of [`idle`]. Returns the bit that says so.
+pub(super) extern "C" fn idle_timer() -> u64 {
+    lapic::end_of_interrupt();
+    idle::TIMER
+}
+
+/// Handles an interrupt in kernel mode, but the timer's: only the code of [`idle`] has interrupts
+/// enabled. Returns a bit that says which interrupt that code has to handle.
 pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
     let vector = vector as u8;
     if vector == WAKE {
@@ -73,7 +85,6 @@ pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
     }
     match acknowledge(vector) {
         true => 0,
-        false if vector == TIMER => idle::TIMER,
         false => idle::OTHER,
     }
 }

@@ -33,6 +33,12 @@ pub enum Word {
     NoteClient,
     TaskServer,
     TaskClient,
+    /// Slot of the SchedContext of the background task, or else of the server.
+    Time,
+    /// Slot of the background task.
+    Background,
+    /// When that ran last.
+    Ran,
     /// An Untyped from which the server makes its own Notification.
     Untyped,
     /// The first of the empty slots that the client may fill.

@@ -1,5 +1,6 @@
 //! Sending events, with and without a waiting reader, and receiving them.
 
+use abi::events::PoolSize;
 use abi::{Cap, MsgInfo, Op};
 use perf::echo::{WORDS, same_words};
 use user_rt::arch::{fast, syscall};
@@ -15,7 +16,7 @@ use crate::block::{Block, Word};
 use crate::measure::{Verdict, measure, measure_undone, park};
 use crate::roles::{MAP_VA, long_message, say_ready, server};
 
-const CELLS_LOG2: u8 = 6;
+const SIZE: PoolSize = PoolSize { cells_log2: 6, status_pages: 0 };
 /// Cells of the pool of a process that only listens. No task reads them, so the pool has room for
 /// all events.
 pub const LISTENER_CELLS_LOG2: u8 = 10;
@@ -29,15 +30,20 @@ const _: () = assert!(2 * 9 * LONG_BROADCAST_SAMPLES < 1 << LISTENER_CELLS_LOG2)
 const POOL: Cap = Cap(FREE_SLOTS + 66);
 const NOTE: Cap = Cap(FREE_SLOTS + 67);
 
-/// Makes an event pool for the running task's process, with that task as its reader.
-fn pool_of(memory: &Untyped, at: Cap, reader: &Task) -> Option<Pool> {
-    memory.retype::<EventPool>(u64::from(CELLS_LOG2), own::cnode().slot(at), 1).ok()?;
-    Pool::bind(EventPool::at(at), CELLS_LOG2, &own::process(), reader, MAP_VA, 1).ok()
+/// Returns the running task.
+pub fn own_task() -> Task {
+    Task::at(Cap(utcb::current().local(Local::OwnTask) as u32))
+}
+
+/// Makes an event pool for the running task's process, with a task of it as its reader.
+pub fn pool_of(memory: &Untyped, at: Cap, size: PoolSize, reader: &Task) -> Pool {
+    let made = memory.retype::<EventPool>(size.raw(), own::cnode().slot(at), 1);
+    let bind = || Pool::bind(EventPool::at(at), size.cells_log2, &own::process(), reader, MAP_VA, 1);
+    made.and_then(|_| bind()).unwrap_or_else(|_| park())
 }
 
 fn own_pool() -> Pool {
-    let reader = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
-    pool_of(&Untyped::at(slot::UNTYPED), POOL, &reader).unwrap_or_else(|| park())
+    pool_of(&Untyped::at(slot::UNTYPED), POOL, SIZE, &own_task())
 }
 
 /// Receives all events of the pool. Returns how many came with the right words.
@@ -115,7 +121,7 @@ pub extern "C" fn waiting_pool_server(index: u64) -> ! {
     let mut pool = own_pool();
     let place = own::cnode().slot(NOTE);
     let note = Notification::at(NOTE);
-    let reader = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
+    let reader = own_task();
     if Untyped::at(slot::UNTYPED).retype::<Notification>(0, place, 1).is_err() || note.bind(&reader).is_err()
     {
         park();
@@ -154,9 +160,8 @@ impl Verdict for Read {
 pub extern "C" fn receive_client(index: u64) -> ! {
     let block = Block::at(index);
     let named = |word| Cap(block.get(word) as u32);
-    let pool =
-        pool_of(&Untyped::at(named(Word::Untyped)), named(Word::Slots), &Task::at(named(Word::TaskClient)));
-    let mut pool = pool.unwrap_or_else(|| park());
+    let reader = Task::at(named(Word::TaskClient));
+    let mut pool = pool_of(&Untyped::at(named(Word::Untyped)), named(Word::Slots), SIZE, &reader);
     let to = server(block);
     let send = || fast::send(to, WORDS).0 == 0;
     if !send() {

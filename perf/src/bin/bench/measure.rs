@@ -88,6 +88,34 @@ pub fn measure_undone<R: Verdict>(
     finish(block)
 }
 
+/// Takes samples of an operation that says itself from when to when it took, and that `undo` takes
+/// back. The marks for the plugin enclose the whole operation.
+#[inline(always)]
+pub fn measure_between<R: Verdict>(
+    block: Block,
+    mut operation: impl FnMut() -> (u64, u64, R),
+    mut undo: impl FnMut() -> bool,
+) -> ! {
+    set_overhead(block);
+    for number in 0..block.get(Word::Warmup) {
+        check(block, number, &operation().2);
+        check(block, number, &undo());
+    }
+    shared::meet(Block::at(0).word(Word::Arrived), block.get(Word::Parties));
+    read_counters(block, When::Before);
+    for number in 0..block.get(Word::Samples) {
+        mark::<BEGIN, REGION_SAMPLE>();
+        let (start, end, answer) = operation();
+        mark::<END, REGION_SAMPLE>();
+        check(block, number, &answer);
+        // No time stamps but these belong to the sample; the report subtracts their cost.
+        block.set_sample(number as usize, end - start + block.get(Word::Overhead));
+        check(block, number, &undo());
+    }
+    read_counters(block, When::After);
+    finish(block)
+}
+
 /// Runs the operation without time stamps, between marks for the TCG plugin.
 #[inline(always)]
 pub fn trace<R: Verdict>(

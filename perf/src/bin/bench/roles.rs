@@ -265,6 +265,18 @@ pub extern "C" fn echo_server(_: u64) -> ! {
     }
 }
 
+/// Answers with what the next server of the chain answers. The argument has the pair, and above it
+/// how many servers of the chain come before.
+pub extern "C" fn chain_server(argument: u64) -> ! {
+    let first = server(Block::at(argument & 0xffff_ffff));
+    let next = Target::new(first.cap(), first.index() + 1 + (argument >> 32) as u32);
+    let mut message = Short::EMPTY;
+    loop {
+        message = fast::reply_recv(message.regs);
+        message.regs = fast::call(next, message.regs).regs;
+    }
+}
+
 const LONG: u8 = MSG_UTCB_WORDS as u8;
 
 /// Calls with 64 words in the UTCB.

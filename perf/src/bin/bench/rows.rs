@@ -12,9 +12,11 @@ use crate::carry::*;
 use crate::daily::*;
 use crate::events::*;
 use crate::life::*;
+use crate::locks::*;
 use crate::longest::*;
 use crate::messages::*;
 use crate::ops::*;
+use crate::policy::*;
 use crate::roles::*;
 
 /// The row that shows the length of a clock tick.
@@ -64,6 +66,28 @@ pub enum Cpus {
     Around,
 }
 
+/// The servers that are exposed after the first one, to which that passes its calls.
+#[derive(Clone, Copy, Debug)]
+pub enum Behind {
+    Nobody,
+    /// Another server in the server's process.
+    Server(Entry),
+    /// So many servers, in the client's process and the server's in turn. The last one answers, the
+    /// others call the next.
+    Chain(u32),
+}
+
+impl Behind {
+    /// Returns how many there are.
+    pub const fn count(self) -> u32 {
+        match self {
+            Behind::Nobody => 0,
+            Behind::Server(_) => 1,
+            Behind::Chain(count) => count,
+        }
+    }
+}
+
 /// A row of the bench.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -75,8 +99,7 @@ pub struct Row {
     pub samples_max: u64,
     pub client: Entry,
     pub server: Option<Entry>,
-    /// Another server, in the server's process, exposed after the first.
-    pub behind: Option<Entry>,
+    pub behind: Behind,
     /// Whether the server reports when it is ready.
     pub server_reports: bool,
     /// A task of low priority on the server's CPU.
@@ -86,6 +109,8 @@ pub struct Row {
     pub beside: Option<(Entry, u64)>,
     /// Whether the client's time has a budget, which is not used up.
     pub budget: bool,
+    /// Exposures of the row's group, if it needs more than its servers.
+    pub exposures: u16,
     /// Pages of 4 KiB in the client's frame; 0: the client has none.
     pub pages: u64,
     /// Memory (as base-2 logarithm) and empty slots of the client in a row of one process.
@@ -120,11 +145,12 @@ impl Row {
             samples_max: u64::MAX,
             client,
             server,
-            behind: None,
+            behind: Behind::Nobody,
             server_reports: false,
             background: None,
             beside: None,
             budget: false,
+            exposures: 0,
             pages: 0,
             memory_log2: 15,
             slots: 1,
@@ -189,6 +215,19 @@ fn local() -> Vec<Row> {
         Row { samples_max: 10, ..Row::new(CALIBRATION, operation, loop_client, None) },
         Row::new("null_syscall", operation, null_client, None),
         Row::new("notify_no_waiter", operation, notify_client, None),
+        Row { pages: 1, exposures: 3, ..Row::new("lock_uncontended", operation, lock_client, None) },
+        Row {
+            pages: 1,
+            exposures: 3,
+            background: Some(lock_owner),
+            ..Row::new("lock_contended", Scope::OneWay, lock_hand_over_client, None)
+        },
+        Row {
+            pages: 1,
+            exposures: 3,
+            background: Some(lock_owner),
+            ..Row::new("lock_wait_pass", operation, lock_wait_client, None)
+        },
         Row { operations: 2, ..Row::new("yield_to", Scope::OneWay, yield_client, Some(yield_server)) },
         Row::new("notify_wait_same_cpu", round_trip, notify_wait_client, Some(notify_wait_server)),
         Row::new("call_reply_same_as", round_trip, call_client, Some(echo_server)),
@@ -376,6 +415,11 @@ fn single() -> Vec<Row> {
         row("task_kill", task_kill_client),
         row("process_kill", process_kill_client),
         row("sched_configure", sched_configure_client),
+        Row {
+            background: Some(busy_target),
+            ..Row::new("policy_set_here", Scope::Operation, set_time_client, None)
+        },
+        Row { memory_log2: POOL_LOG2, background: Some(busy_target), ..row("policy_event", event_client) },
         row("sched_info", sched_info_client),
         Row { memory_log2: POOL_LOG2, ..row("pool_room", pool_room_client) },
         row("machine_counter", machine_counter_client),
@@ -388,7 +432,16 @@ fn single() -> Vec<Row> {
         paged("page_copy", page_copy_client),
         row("set_bases", set_bases_client),
         Row { maps: true, server_reports: true, ..Row::call("call_save_reply", call_client, saving_server) },
-        Row { behind: Some(echo_server), ..Row::call("call_forward", call_client, forwarding_server) },
+        Row {
+            behind: Behind::Server(echo_server),
+            ..Row::call("call_forward", call_client, forwarding_server)
+        },
+        Row { behind: Behind::Chain(7), ..Row::call("call_chain_8", call_client, chain_server) },
+        Row::new("timer_wake_latency", Scope::Operation, sleep_client, None),
+        Row {
+            background: Some(busy_target),
+            ..Row::new("preempt_switch", Scope::Operation, sleep_client, None)
+        },
     ]
     .into()
 }
@@ -488,6 +541,19 @@ fn cross_cpu() -> Vec<Row> {
                 notify_wait_client,
                 Some(notify_wait_far_server),
             )
+        },
+        Row {
+            background: Some(stamping_target),
+            ..Row::new("migrate_task", Scope::Operation, move_client, None)
+        },
+        Row {
+            cpus: Cpus::Cross,
+            ..Row::new("policy_set_cross", Scope::Operation, set_time_client, Some(idle_server))
+        },
+        Row {
+            cpus: Cpus::Cross,
+            background: Some(busy_target),
+            ..Row::new("policy_set_cross_busy", Scope::Operation, set_time_client, None)
         },
     ]
     .into()

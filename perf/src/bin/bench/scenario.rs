@@ -22,8 +22,8 @@ use user_rt::spawn::{
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
 use crate::carry::{COPY_VA, Carried, idle_server};
 use crate::events::LISTENER_CELLS_LOG2;
-use crate::roles::{MAP_VA, PAGER_LOG2, PAGER_SPACE, READY_BIT};
-use crate::rows::{Cpus, Row, Spaces};
+use crate::roles::{MAP_VA, PAGER_LOG2, PAGER_SPACE, READY_BIT, chain_server, echo_server};
+use crate::rows::{Behind, Cpus, Row, Spaces};
 
 /// Priority of clients and servers, which take turns. It is below the bench's own.
 const PRIORITY: u8 = 100;
@@ -125,8 +125,9 @@ struct Placement {
 
 impl Placement {
     fn plain(row: &Row, pairs: u64) -> Placement {
-        let servers = if row.behind.is_some() { 2 * pairs } else { pairs };
-        Placement { members: 4, exposures: servers as u16 + 1, first_server: 1, slot: slot::GROUPS }
+        let servers = pairs * (1 + u64::from(row.behind.count()));
+        let exposures = row.exposures.max(servers as u16 + 1);
+        Placement { members: 4, exposures, first_server: 1, slot: slot::GROUPS }
     }
 
     fn random(pairs: u64, random: &mut oorandom::Rand64) -> Placement {
@@ -195,11 +196,19 @@ fn run_once(
                 at("naming the handler", client.process.fault_handler(Some(handler)))?;
             }
             Block::at(pair).set(Word::TaskServer, u64::from(server.task.cap().0));
+            Block::at(pair).set(Word::Time, u64::from(server.sched.cap().0));
             at("starting a server", server.task.resume())?;
         }
-        if let Some(entry) = row.behind {
-            let behind = cast.add(stage, Side::Server, entry, pair, server_cpu)?;
-            let exposure = placement.first_server + (pairs + pair) as u32;
+        for number in 0..row.behind.count() {
+            let (side, entry) = match row.behind {
+                Behind::Server(entry) => (Side::Server, entry),
+                _ if number + 1 == row.behind.count() => (Side::of_link(number), echo_server as Entry),
+                _ => (Side::of_link(number), chain_server as Entry),
+            };
+            // A server of a chain finds the next one by its number.
+            let argument = pair | u64::from(number + 1) << 32;
+            let behind = cast.add(stage, side, entry, argument, server_cpu)?;
+            let exposure = placement.first_server + pairs as u32 * (number + 1) + pair as u32;
             at("exposing the server behind", group.expose_task(exposure, &behind.task))?;
             at("starting the server behind", behind.task.resume())?;
         }
@@ -223,6 +232,8 @@ fn run_once(
         }
         if let Some(entry) = row.background {
             let background = cast.add(stage, Side::Background, entry, pair, server_cpu)?;
+            Block::at(pair).set(Word::Time, u64::from(background.sched.cap().0));
+            Block::at(pair).set(Word::Background, u64::from(background.task.cap().0));
             at("starting the background", background.task.resume())?;
         }
     }
@@ -279,6 +290,13 @@ enum Side {
     Server,
     Client,
     Background,
+}
+
+impl Side {
+    /// Returns the process of a server in a chain, by its number behind the first one.
+    fn of_link(number: u32) -> Side {
+        if number.is_multiple_of(2) { Side::Client } else { Side::Server }
+    }
 }
 
 /// The processes of a row.

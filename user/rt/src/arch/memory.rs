@@ -3,7 +3,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use abi::events::{EventControl, EventState};
+use abi::events::{EventControl, EventState, STATUS_PER_PAGE, pool_pages};
+use abi::status::StatusWord;
 use abi::{BootPage, Error, PAGE_SIZE};
 
 use crate::cap::{Access, Frame, VSpace};
@@ -135,6 +136,8 @@ pub struct EventPages {
     pub state: &'static EventState,
     pub stamps: &'static [AtomicU32],
     pub cells: &'static [Cell],
+    /// Where the pool's pages of status words begin, if it has some.
+    behind: u64,
 }
 
 /// Returns the pages of an event pool that the kernel has just mapped at `address`. The runtime
@@ -143,6 +146,7 @@ pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
     let (told, cells) = (address + EventControl::PAGES * PAGE_SIZE, 1 << cells_log2);
     let stamps = told + size_of::<EventState>() as u64;
     let first = told + EventState::pages(cells_log2) * PAGE_SIZE;
+    let behind = address + pool_pages(cells_log2) * PAGE_SIZE;
     // SAFETY: `PoolBind` maps these pages, laid out so, and answers when they are there; nobody
     // unmaps them but the end of the pool, behind which an access faults. All of it is atomics,
     // which the kernel writes at any time.
@@ -150,10 +154,19 @@ pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
         EventPages {
             control: &*(address as *const EventControl),
             state: &*(told as *const EventState),
+            behind,
             stamps: core::slice::from_raw_parts(stamps as *const AtomicU32, cells),
             cells: core::slice::from_raw_parts(first as *const Cell, cells),
         }
     }
+}
+
+/// Returns the status words of a pool that is this process's own.
+pub(crate) fn status_words(pages: &EventPages) -> &'static [StatusWord] {
+    let count = pages.state.status_pages.load(Ordering::Relaxed) as usize * STATUS_PER_PAGE;
+    // SAFETY: as for the other pages of the pool; the kernel wrote their number when it made the
+    // pool, and nobody else can.
+    unsafe { core::slice::from_raw_parts(pages.behind as *const StatusWord, count) }
 }
 
 /// Returns the words of a region that a pager serves.

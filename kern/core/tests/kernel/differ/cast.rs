@@ -2,6 +2,7 @@
 //! meet, and capabilities of these objects, some with fewer rights. Process 1 makes it by system
 //! calls, which are also made on the model.
 
+use abi::events::{CELLS_LOG2_MIN, PoolSize};
 use abi::{Cap, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use model::tasks::ENDLESS;
 use model::{Id, Place};
@@ -30,7 +31,7 @@ const FIRST_OF_CROWD: u64 = 6;
 const UTCBS: u64 = 0x5000_0000;
 /// Where pools are, and how large.
 pub const POOLS: u64 = 0x5800_0000;
-pub const POOL_LOG2: u64 = abi::events::CELLS_LOG2_MIN as u64;
+pub const POOL_SIZE: u64 = PoolSize { cells_log2: CELLS_LOG2_MIN, status_pages: 1 }.raw();
 
 /// What process 1 has of a process.
 #[derive(Clone, Copy)]
@@ -87,7 +88,7 @@ impl Pair {
             shared.push(self.make(0, what, size)?);
         }
         for (process, task) in processes.iter().zip(&tasks) {
-            let pool = self.make(0, ObjType::EventPool, POOL_LOG2)?;
+            let pool = self.make(0, ObjType::EventPool, POOL_SIZE)?;
             if !dice.once_in(4) {
                 self.bind(pool, *process, *task)?;
             }
@@ -179,7 +180,7 @@ impl Pair {
     fn make_ear(&mut self, groups: &[Cap], dice: &mut Dice) -> Outcome {
         let process = self.make_process()?;
         let reader = self.make_task(process, 0, dice)?;
-        let pool = self.make(0, ObjType::EventPool, POOL_LOG2)?;
+        let pool = self.make(0, ObjType::EventPool, POOL_SIZE)?;
         self.bind(pool, process, reader)?;
         for (slot, group) in (1..).zip(groups) {
             self.must(0, Op::ProcessAccept, [process.process.arg(), slot, group.arg(), 0, 0, 0])?;

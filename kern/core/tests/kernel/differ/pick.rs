@@ -2,6 +2,7 @@
 //! one with any slot and any numbers.
 
 use abi::audit::LABELS;
+use abi::events::PoolSize;
 use abi::membership::{SEEN_AS_ADDER, watch};
 use abi::{BUDGET_MIN, Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op};
 use abi::{PERIOD_MAX, Rights, Target};
@@ -10,7 +11,7 @@ use model::object::{Mapping, State};
 use model::tasks::ENDLESS;
 use model::{Args, Id, Kind, Model, Place};
 
-use super::cast::{OWN, POOL_LOG2, POOLS, PRIORITY, SLOTS, some_of};
+use super::cast::{OWN, POOL_SIZE, POOLS, PRIORITY, SLOTS, some_of};
 use super::pair::{Outcome, Pair};
 use crate::world::dice::Dice;
 use crate::world::make::at;
@@ -19,7 +20,7 @@ use crate::world::make::at;
 const OPERATIONS: &[(usize, Op)] = &[
     (24, Op::Call),
     (4, Op::ReplyRecv),
-    (8, Op::Recv),
+    (9, Op::Recv),
     (4, Op::Reply),
     (1, Op::Forward),
     (1, Op::SaveReply),
@@ -57,6 +58,9 @@ const OPERATIONS: &[(usize, Op)] = &[
     (2, Op::TaskCancel),
     (2, Op::SchedConfigure),
     (1, Op::SchedAllow),
+    (3, Op::TaskMove),
+    (1, Op::CpuWatch),
+    (1, Op::SchedWatch),
     (2, Op::SchedBind),
     (1, Op::SchedInfo),
     (2, Op::NotificationBind),
@@ -106,7 +110,7 @@ const KINDS: &[(ObjType, u64)] = &[
     (ObjType::Machine, 0),
     (ObjType::Untyped, 11),
     (ObjType::Reply, 1),
-    (ObjType::EventPool, POOL_LOG2),
+    (ObjType::EventPool, POOL_SIZE),
 ];
 
 /// Where pages and UTCBs go, or may not go.
@@ -187,7 +191,24 @@ impl Pair {
         };
         match op {
             Op::SchedInfo | Op::SchedBind => !is_used(0),
+            // The model does not know on which CPU the time is.
+            Op::SchedWatch => {
+                let first = self.model.watch.get(&0);
+                (1..self.model.cpus).all(|cpu| self.model.watch.get(&cpu) == first)
+            }
             Op::SchedConfigure => !is_used(1),
+            // A ready task may have the time of a waiting caller, or of one that died.
+            Op::TaskMove => {
+                let named = self.model.find_any(me, args.cap(1)).map(|found| found.object);
+                let may_be_helped = |id: Id| match &self.model.objects[id.0].kind {
+                    Kind::Task(it) => {
+                        it.state == State::Ready && !it.senders.is_empty() && !self.is_equal(id)
+                    }
+                    _ => false,
+                };
+                let is_left = |it: &model::Object| matches!(&it.kind, Kind::SchedContext(time) if time.left);
+                !named.is_ok_and(may_be_helped) && !self.model.objects.iter().any(is_left)
+            }
             // A call that brings no time is refused by a callee without that moves to its CPU.
             Op::TaskResume => {
                 let named = self.model.find_any(me, args.cap(0)).map(|found| found.object);
@@ -527,7 +548,22 @@ impl Pick<'_> {
                 let task = self.cap_where(ObjType::Task, |model, it| model.task(it).time.is_none());
                 [self.cap_where(ObjType::SchedContext, time), task, 0, 0, 0, 0]
             }
+            Op::TaskMove => [self.control(), task, self.dice.below(3) as u64, 0, 0, 0],
             Op::SchedInfo => [self.cap(ObjType::SchedContext), 0, 0, 0, 0, 0],
+            // Without events: the model does not say when there are some.
+            Op::SchedWatch => {
+                let told = |model: &Model, it| model.watch.values().any(|pool| *pool == it);
+                let is_end = self.dice.once_in(2);
+                let pool = if is_end { 0 } else { self.cap_where(ObjType::EventPool, told) };
+                let events = self.dice.of(&[0, 0, 0, 64]);
+                [self.cap(ObjType::SchedContext), pool, self.status_word(), events, 0, 0]
+            }
+            Op::CpuWatch => {
+                let cpu = self.dice.below(3) as u32;
+                let machine = Target::new(self.cap_of(ObjType::Machine), cpu).0;
+                let pool = if self.dice.once_in(2) { 0 } else { self.watch_pool() };
+                [machine, pool, self.status_word(), 0, 0, 0]
+            }
             Op::NotificationBind => [self.cap(ObjType::Notification), task, 0, 0, 0, 0],
             Op::SetBases => [self.dice.of(&[0, 0x1000, abi::USER_TOP]), self.dice.of(WILD), 0, 0, 0, 0],
             _ => self.arguments_of_memory(op),
@@ -590,6 +626,16 @@ impl Pick<'_> {
         let what = |place: &Place| model.slots.get(place).map(|it| model.object_type(it.object));
         let places = model.places_in(Reach::cspace(cnode)).into_iter().filter(|(_, place)| has(what(place)));
         places.map(|(n, _)| n).collect()
+    }
+
+    /// Mostly a pool that has a process.
+    fn watch_pool(&mut self) -> u64 {
+        self.cap_where(ObjType::EventPool, |model, it| model.event_pool(it).process.is_some())
+    }
+
+    fn status_word(&mut self) -> u64 {
+        let words = PoolSize::from_raw(POOL_SIZE).map_or(0, PoolSize::status_words) as u64;
+        self.dice.of(&[0, 1, words - 1, words - 1, words])
     }
 
     /// A capability of a type, if it has one; sometimes any slot.

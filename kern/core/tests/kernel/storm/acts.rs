@@ -1,13 +1,14 @@
 //! The acts of a storm, one step at a time.
 
+use abi::status::SchedEvent;
 use abi::{
-    BUDGET_MIN, Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIndex, Target,
-    TaskId,
+    BUDGET_MIN, Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, LockWord, ObjType, Op,
+    RegIndex, Target, TaskId,
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::sched_context::SchedContext;
 
-use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, GROUP, POOL, REPLIES, SPARES};
+use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, GROUP, LOCKS, POOL, REPLIES, SPARES};
 use crate::world::check::view;
 use crate::world::make::{CONTROL, at};
 use crate::world::{AFTER, Regs, Tcb};
@@ -137,6 +138,7 @@ impl Cast {
             (10, _) => self.reply_saved(n, task, a),
             (11, _) => self.does(n, task, Regs::op(Op::Notify, &[self.note(a), 1 << (b % 8)])),
             (12, _) => self.wait(n, task, a, b),
+            (13, _) if b < 192 => self.lock(n, task, a, b),
             (13, _) => {
                 self.does(n, task, Regs::op(Op::YieldTo, &[self.target(usize::from(a) % self.tasks.len()).0]))
             }
@@ -374,6 +376,36 @@ impl Cast {
         self.does(n, task, args);
     }
 
+    /// A task takes a lock, or gives it back, or waits for it; or it lies.
+    fn lock(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
+        let Some(index) = self.tasks.iter().position(|it| *it == task) else { return };
+        let (own, number) = (LockWord::of(task.id, index as u32), u32::from(a % 3));
+        if self.lies && b.is_multiple_of(4) {
+            let other = usize::from(a / 4) % self.tasks.len();
+            let index = if b < 16 { usize::from(a / 16) } else { other };
+            self.write_lock(number, LockWord::of(self.tasks[other].id, index as u32).with_waits());
+        }
+        let (word, place) = (self.lock_word(number), Target::new(LOCKS, number).0);
+        if word.is_free() {
+            return self.write_lock(number, own);
+        }
+        if word.names(task.id) {
+            self.write_lock(number, LockWord::FREE);
+            if word.waits() || self.lies {
+                self.does(n, task, Regs::op(Op::LockPass, &[place]));
+            }
+            return;
+        }
+        let word = word.with_waits();
+        self.write_lock(number, word);
+        let args = Regs::op(Op::LockWait, &[GROUP.arg(), 0, place, word.0]);
+        let args = self.patience(args, b / 4);
+        self.does(n, task, args);
+        if task.is_through() && task.regs().error() == Some(Error::OwnerDied) {
+            self.write_lock(number, own.with_waits());
+        }
+    }
+
     /// A task does something to another, or to itself.
     fn meddle(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
         let other = usize::from(a) % self.tasks.len();
@@ -412,7 +444,24 @@ impl Cast {
                 let priority = u64::from(b % 40);
                 (Op::SchedConfigure, vec![CONTROL, task.sc.arg(), priority, 500, budget, period])
             }
+            10 if b % 3 == 1 => {
+                let cpu = usize::from(b / 3) % self.world.cpus();
+                (Op::TaskMove, vec![CONTROL, task.cap.arg(), cpu as u64])
+            }
+            10 if b % 9 == 2 => {
+                let pool = self.watch.filter(|_| a < 200).map_or(0, Cap::arg);
+                let events = u64::from(a) & u64::from(SchedEvent::MASK);
+                (Op::SchedWatch, vec![task.sc.arg(), pool, 8 + u64::from(b % 8), events])
+            }
+            10 if b % 9 == 5 => {
+                let cpu = usize::from(b / 9) % self.world.cpus();
+                let pool = self.watch.filter(|_| a < 128).map_or(0, Cap::arg);
+                (Op::CpuWatch, vec![Target::new(abi::INIT_MACHINE, cpu as u32).0, pool, cpu as u64])
+            }
             10 => (Op::SchedConfigure, vec![CONTROL, task.sc.arg(), u64::from(b % 40), 500]),
+            12 if (60..70).contains(&b) && self.watch.is_some() => {
+                return self.delete(n, self.watch.unwrap_or(task.cap));
+            }
             11 if b < 60 => return self.delete(n, task.sc),
             12 if b < 60 => return self.delete(n, self.replies[usize::from(a) % self.replies.len()]),
             13 if b < 60 => return self.delete(n, self.notes[usize::from(a) % self.notes.len()]),
@@ -446,22 +495,19 @@ impl Cast {
         self.begin(n, Regs::op(op, &args));
     }
 
-    /// Time is deleted, or made, or given to a task of this CPU, the next from `any` on.
+    /// Time is deleted, or made, or set, or given to a task.
     fn time(&mut self, n: usize, any: usize, what: u8, b: u8) {
         let spare = self.spares[n][usize::from(b) % SPARES];
         if what < 7 {
             return self.delete(n, if b < 128 { self.tasks[any].sc } else { spare });
         }
-        let count = self.tasks.len();
-        let here = (any..any + count).map(|i| self.tasks[i % count]).find(|task| task.home() == n);
-        let args = match here {
-            Some(task) if self.world.object::<SchedContext>(spare).is_some() => {
-                Regs::op(Op::SchedBind, &[spare.arg(), task.cap.arg()])
-            }
-            _ => {
-                let kind = Target::new(self.memory, ObjType::SchedContext as u32).0;
-                Regs::op(Op::Retype, &[kind, 0, at(spare), 1])
-            }
+        let args = if self.world.object::<SchedContext>(spare).is_none() {
+            let kind = Target::new(self.memory, ObjType::SchedContext as u32).0;
+            Regs::op(Op::Retype, &[kind, 0, at(spare), 1])
+        } else if what == 9 {
+            Regs::op(Op::SchedConfigure, &[CONTROL, spare.arg(), 15, 1000])
+        } else {
+            Regs::op(Op::SchedBind, &[spare.arg(), self.tasks[any].cap.arg()])
         };
         self.begin(n, args);
     }

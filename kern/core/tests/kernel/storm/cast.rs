@@ -3,8 +3,11 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use abi::events::{CELLS_LOG2_MIN, PoolSize};
+use abi::status::SchedEvent;
 use abi::{Cap, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, Target};
 use kern_base::events::EventPool;
+use kern_base::memory::Frame;
 
 use super::deeds::{FIRST, PAGES};
 use super::model::Model;
@@ -28,6 +31,8 @@ pub const SELF: Cap = Cap(4);
 pub const MACHINE: Cap = Cap(6);
 /// Authority over CPU time.
 pub const AUTHORITY: Cap = Cap(9);
+/// A page of locks.
+pub const LOCKS: Cap = Cap(60);
 /// The space of another process, where there is one.
 pub const OTHER: Cap = Cap(7);
 /// Replies per CPU.
@@ -51,12 +56,18 @@ pub struct Cast {
     /// CPU time of each CPU that is nobody's at first.
     pub spares: Vec<Vec<Cap>>,
     pub group: Cap,
+    /// Where the page of locks is.
+    pub locks: u64,
+    /// Somebody writes anything into the page of locks.
+    pub lies: bool,
     /// Most of what tasks do is with memory and capabilities, not messages.
     pub busy_with_memory: bool,
     /// CPU time comes and goes: it is deleted, made and given away all the time.
     pub poor: bool,
     /// A CPU that is long in noticing anything: its mail piles up.
     pub slow: Option<usize>,
+    /// The pool that CPUs report to, if they do.
+    pub watch: Option<Cap>,
     /// What the agent of each CPU is busy with.
     pub busy: Vec<Option<Op>>,
     /// What it does next.
@@ -100,13 +111,17 @@ impl Cast {
             notes: Vec::new(),
             spares: Vec::new(),
             group,
+            locks: 0,
+            lies: seed.is_multiple_of(2),
             busy_with_memory: dice.below(3) == 0,
             poor: (seed >> 32).is_multiple_of(3),
+            watch: None,
             slow: if dice.below(2) == 0 { Some(dice.below(cpus)) } else { None },
         };
         cast.make_tasks(&mut dice);
         cast.make_shared();
         cast.give_pools(&mut dice);
+        cast.watch(&mut dice);
         cast.set_going(&mut dice);
         cast.world.checked = true;
         cast
@@ -134,6 +149,8 @@ impl Cast {
             let spares = (0..SPARES).map(|_| self.spare(n)).collect();
             self.spares.push(spares);
         }
+        let locks = self.world.make_of(0, self.memory, ObjType::Frame, 12);
+        self.locks = self.world.object::<Frame>(locks).map_or(0, |frame| frame.get().base().0);
         let spaces: Vec<Cap> = self.processes.iter().map(|process| process.vspace).collect();
         for (number, process) in self.processes.clone().into_iter().enumerate() {
             self.world.give(spaces[(number + 1) % spaces.len()], process, OTHER);
@@ -141,6 +158,7 @@ impl Cast {
             let memory = self.world.make_of(0, self.memory, ObjType::Untyped, 16);
             self.world.give(process.cnode, process, OWN);
             self.world.must(0, Op::CapMove, &[memory.arg(), Target::new(process.cnode, MEMORY.0).0]);
+            self.world.give(locks, process, LOCKS);
             self.world.give(process.vspace, process, SPACE);
             self.world.give(process.process, process, SELF);
             self.world.give(abi::INIT_MACHINE, process, MACHINE);
@@ -185,6 +203,31 @@ impl Cast {
                 head.store(0u64.wrapping_sub(60), Relaxed);
             }
         }
+    }
+
+    /// In half of the storms all CPUs report to a policy's pool, in which most tasks are watched.
+    fn watch(&mut self, dice: &mut Dice) {
+        if dice.below(2) == 0 {
+            return;
+        }
+        // Of other memory than the storm's, which has just room for what storms make.
+        let process = self.world.process();
+        let task = self.world.task_with(process, 0, 1, false);
+        let size = PoolSize { cells_log2: CELLS_LOG2_MIN, status_pages: 1 };
+        let pool = self.world.make(0, ObjType::EventPool, size.raw());
+        let args = [pool.arg(), process.process.arg(), task.cap.arg(), POOL_VA, 1];
+        self.world.must(0, Op::PoolBind, &args);
+        for n in 0..self.world.cpus() {
+            let machine = Target::new(abi::INIT_MACHINE, n as u32).0;
+            self.world.must(0, Op::CpuWatch, &[machine, pool.arg(), n as u64]);
+        }
+        for task in self.tasks.clone() {
+            if task.sc.0 != 0 && dice.below(4) != 0 {
+                let events = u64::from(SchedEvent::MASK);
+                self.world.must(0, Op::SchedWatch, &[task.sc.arg(), pool.arg(), 8, events]);
+            }
+        }
+        self.watch = Some(pool);
     }
 
     /// CPU time that nobody has; some of it runs only on CPU `n`.
@@ -235,6 +278,15 @@ impl Cast {
         }
     }
 
+    /// The word of a lock.
+    pub fn lock_word(&self, number: u32) -> abi::LockWord {
+        abi::LockWord(smp::host_test::words(self.locks + 8 * u64::from(number), 1)[0].load(Relaxed))
+    }
+
+    pub fn write_lock(&self, number: u32, word: abi::LockWord) {
+        smp::host_test::words(self.locks + 8 * u64::from(number), 1)[0].store(word.0, Relaxed);
+    }
+
     pub fn target(&self, task: usize) -> Target {
         Target::new(GROUP, task as u32)
     }
@@ -262,6 +314,14 @@ impl Cast {
                 _ => false,
             };
             assert!(!lost, "{} waits for what never comes", task.name());
+        }
+        let in_lock = |task: &&Tcb| matches!(task.state(), State::Sending | State::AwaitRemote);
+        for task in self.tasks.iter().filter(in_lock).filter(|_| !self.lies) {
+            let args = task.regs();
+            if args.rax as u8 == Op::LockWait as u8 {
+                let now = self.lock_word(Target(args.rdx).index());
+                assert_eq!(now, abi::LockWord(args.r8), "{task:?} waits for a lock that was passed on");
+            }
         }
     }
 

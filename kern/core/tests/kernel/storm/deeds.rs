@@ -158,6 +158,9 @@ impl Cast {
                 Op::SchedBind,
                 &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()],
             ),
+            13 if b < 40 => {
+                Regs::op(Op::TaskMove, &[AUTHORITY.arg(), of(ObjType::Task).arg(), u64::from(a % 2)])
+            }
             13 if b < 128 => Regs::op(Op::TaskResume, &[of(ObjType::Task).arg()]),
             13 => self.with_pool(n, a, b),
             14 => {

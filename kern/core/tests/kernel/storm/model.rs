@@ -262,6 +262,7 @@ impl Model {
             Some(Op::Call) => self.call_is_over(task, regs, now, cancelled),
             Some(Op::Recv | Op::ReplyRecv) => self.received(task, args, regs, now, cancelled),
             Some(Op::Wait) => waited(args, regs, now, cancelled, self.deleted),
+            Some(Op::LockWait) => self.lock_wait_is_over(args, regs, now, cancelled),
             _ => {}
         }
     }
@@ -341,6 +342,21 @@ impl Model {
             call.with = Some(task.id);
         }
         self.player(task.id).serves = Some(number);
+    }
+
+    fn lock_wait_is_over(&mut self, args: Regs, regs: Regs, now: u64, cancelled: bool) {
+        let Some(error) = regs.error() else { return };
+        let dead = |id: TaskId| self.players.get(&id.raw()).is_some_and(|p| p.dead || p.lost);
+        let right = match error {
+            Error::Timeout => args.info().has(FLAG_DEADLINE) && args.rsi <= now,
+            Error::WouldBlock => args.info().has(FLAG_NONBLOCK),
+            Error::Cancelled => cancelled,
+            Error::OwnerDied => regs.sender() == TaskId::NONE || dead(regs.sender()),
+            Error::Deadlock => true,
+            Error::NotMember | Error::NoCapability => self.deleted,
+            _ => false,
+        };
+        assert!(right, "a wait for a lock ended with {error:?}: {args:?} at {now}");
     }
 
     /// In the end: no caller that lives waits for anybody.

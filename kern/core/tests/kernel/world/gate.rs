@@ -3,15 +3,17 @@
 //! This module is separate from the [`World`](super::World), so that a kernel entry can stop
 //! half-way ([`stop`](super::stop)) while the test continues with the world.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
-use kern_base::task::{FLAG_VECTOR, Task};
+use kern_base::task::{FLAG_VECTOR, SPECIAL, Task};
 use kern_core::door::entry::{Interrupt, Interrupted};
+use kern_core::door::timer::TimerEnd;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel};
@@ -56,6 +58,10 @@ pub struct Gate {
     idle: Rc<Cell<Idle>>,
     /// Whether what the fastpath hands on goes that way.
     pub fast: bool,
+    /// How many interrupts of the timer the short way has served.
+    pub short: Rc<Cell<usize>>,
+    /// Where each task ran last, by its address.
+    ran_on: Rc<RefCell<HashMap<u64, usize>>>,
 }
 
 impl Gate {
@@ -65,6 +71,8 @@ impl Gate {
             modes: (0..cpus).map(|_| Cell::new(Mode::User)).collect(),
             idle: Rc::new(Cell::new(Idle::Halt)),
             fast: true,
+            short: Rc::default(),
+            ran_on: Rc::default(),
         }
     }
 
@@ -136,6 +144,15 @@ impl Gate {
         if !self.look(n).hot.current.is(before) {
             self.leave(entry);
         }
+        self.goes_on(n, before);
+    }
+
+    /// A task that goes on without its context being loaded has run nowhere else meanwhile.
+    fn goes_on(&self, n: usize, task: Ref<'static, Task>) {
+        if self.current(n) == Some(task) {
+            let ran_on = self.ran_on.borrow().get(&task.addr()).copied();
+            assert!(ran_on.is_none_or(|cpu| cpu == n), "cpu{n} goes on with registers that have changed");
+        }
     }
 
     fn fault(&self, entry: &mut CpuEntry, fault: Fault) {
@@ -151,16 +168,45 @@ impl Gate {
         if let Mode::Parked(_) = self.mode(n) {
             quiesce::unpark(entry);
             self.modes[n].set(Mode::User);
+            if what == Interrupt::Timer
+                && self.fast
+                && let TimerEnd::Runs(task) = self.context(entry).on_idle_timer()
+            {
+                self.short.update(|count| count + 1);
+                return self.load(n, task.object().ptr().get(host_test::pin(n)));
+            }
             self.context(entry).on_idle_interrupt(what);
             self.ring(entry, bell);
             let _ = self.context(entry).take_mail();
             return self.leave(entry);
         }
         let before = self.current(n);
+        let has_vector = before.is_some_and(|task| {
+            let hot = task.get().hot.open(host_test::pin(n));
+            hot.is_some_and(|hot| hot.has_flag(FLAG_VECTOR))
+        });
         let frame_full =
             |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
         frame_full(1);
         self.k.machine.hardware().saved.clear();
+        if what == Interrupt::Timer && self.fast {
+            match self.context(entry).on_timer() {
+                TimerEnd::Continues => {
+                    self.short.update(|count| count + 1);
+                    frame_full(0);
+                    before.into_iter().for_each(|task| self.goes_on(n, task));
+                    return host_test::left_by_iret(entry);
+                }
+                TimerEnd::Runs(next) => {
+                    self.short.update(|count| count + 1);
+                    let next = next.object().ptr().get(host_test::pin(n));
+                    assert!(before != Some(next), "cpu{n}: the program goes on, and is said not to");
+                    before.filter(|_| has_vector).into_iter().for_each(|task| self.was_saved(n, task));
+                    return self.load(n, next);
+                }
+                TimerEnd::General => {}
+            }
+        }
         let rest = match self.context(entry).on_interrupt(what) {
             Interrupted::Message(_) => None,
             Interrupted::Rest(rest) => Some(rest),
@@ -171,9 +217,10 @@ impl Gate {
         }
         if rest.is_some_and(|rest| self.context(entry).end_interrupt(rest)) {
             frame_full(0);
+            before.into_iter().for_each(|task| self.goes_on(n, task));
             host_test::left_by_iret(entry);
         } else {
-            if let Some(task) = before.filter(|_| bell.is_none()) {
+            if let Some(task) = before.filter(|_| bell.is_none() && has_vector) {
                 self.was_saved(n, task);
             }
             self.leave(entry);
@@ -182,10 +229,8 @@ impl Gate {
 
     /// A task that was interrupted, and that another one follows, has its vector registers saved.
     fn was_saved(&self, n: usize, task: Ref<'static, Task>) {
-        let pin = host_test::pin(n);
-        let has = task.get().hot.open(pin).is_some_and(|hot| hot.has_flag(FLAG_VECTOR));
-        if has && !task.get().header.has_flag(FLAG_DEAD) {
-            let area = std::ptr::from_ref(task.get().vector(pin)).addr();
+        if !task.get().header.has_flag(FLAG_DEAD) {
+            let area = std::ptr::from_ref(task.get().vector(host_test::pin(n))).addr();
             let saved = self.k.machine.hardware().saved.contains(&area);
             assert!(saved, "cpu{n}: the vector registers of a preempted task are lost");
         }
@@ -237,11 +282,12 @@ impl Gate {
             }
             let has_more = cx.sched.more_mail.get();
             if !has_more {
-                cx.time().note_idle();
-                cx.begin_work();
                 if cx.sched.before_idle.take() {
                     cx.time().end_rest_above();
+                    cx.sched.before_idle.set(cx.time().tell_before_idle());
                 }
+                cx.time().note_idle();
+                cx.begin_work();
                 let idle = self.idle.get();
                 if quiesce::park(entry, idle) {
                     self.modes[n].set(Mode::Parked(idle));
@@ -263,6 +309,8 @@ impl Gate {
     fn load(&self, n: usize, task: Ref<'static, Task>) {
         let hot = task.get().hot.here(host_test::pin(n));
         hot.regs.full.set(0);
+        self.look(n).hot.special_on.set(hot.word() as u32 & SPECIAL);
+        self.ran_on.borrow_mut().insert(task.addr(), n);
         let pin = host_test::pin(n);
         let vspace = hot.process_if_any(pin).and_then(|p| p.get().vspace.get(pin));
         let Some(vspace) = vspace else { panic!("cpu{n} runs a task without address space") };

@@ -223,6 +223,11 @@ impl Machine for Fake {
         host_test::clear(page.at().0, 1 << page.log2());
     }
 
+    fn read_word(&self, page: PhysPage, number: u64) -> u64 {
+        assert!(number < 1 << (page.log2() - 3), "{page:?} has no word {number}");
+        host_test::words(page.at().0 + 8 * number, 1)[0].load(std::sync::atomic::Ordering::SeqCst)
+    }
+
     fn copy(&self, from: PhysPage, to: PhysPage) {
         host_test::point(Point::PageCopying);
         assert!(from != to && from.log2() == to.log2(), "{from:?} is copied to {to:?}");

@@ -38,8 +38,9 @@ use smp::door::{Ref, Region, Table};
 use smp::host_test;
 use smp::mailbox::Idle;
 
+use gate::Gate;
 pub use gate::Mode;
-use gate::{Gate, Why};
+pub use gate::Why;
 pub use machine::Fake;
 use stop::Part;
 

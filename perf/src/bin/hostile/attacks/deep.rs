@@ -570,7 +570,7 @@ pub fn killed_senders(den: &mut Den) -> Result<()> {
     let pool: EventPool = den.nursery.make(CELLS_LOG2)?;
     bind_pool(&pool, &reader.task, POOL_AT)?;
     fill_pool(group.exposure(READER).0);
-    let frame: Frame = den.nursery.make(12 | u64::from(KILLED) * MESSAGE_PAGES_MAX << 8)?;
+    let frame: Frame = den.nursery.make(12 | (u64::from(KILLED) * MESSAGE_PAGES_MAX) << 8)?;
     own::vspace().map_pool(&frame, PAGES_AT)?;
     let mut senders = Crowd::new(&mut den.nursery, KILLED)?;
     let mut memory = den.nursery.split(17, 4)?;

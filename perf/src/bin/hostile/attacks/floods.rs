@@ -6,12 +6,14 @@ use abi::events::{EventControl, Window};
 use abi::{Cap, FLAG_PAGES, MESSAGE_PAGES_MAX, MsgInfo, Op, PageMode, PageRange, Rights};
 use user_rt::Result;
 use user_rt::arch::{self, Args, fast, syscall};
-use user_rt::cap::{EventPool, Frame, Group, Handle, Notification, Reply};
+use user_rt::cap::{EventPool, Frame, Group, Handle, Notification, Reply, SchedContext};
 use user_rt::invoke::Pins;
 use user_rt::spawn::own;
 use user_rt::utcb;
 
-use crate::attackers::{Den, alive, alive_if, bind_pool, fill_pool, given_note, given_task, with_memory};
+use crate::attackers::{
+    ATTACKER_PRIORITY, Den, alive, alive_if, bind_pool, fill_pool, given_note, given_task, with_memory,
+};
 use crate::lab::GIVEN;
 use crate::words::own_word;
 
@@ -124,6 +126,27 @@ extern "C" fn canceller(place: u64) -> ! {
         for _ in 0..GIVEN {
             fast::plain(Op::TaskCancel, given_task(number).arg(), 0);
             number += 1;
+        }
+        alive();
+    }
+}
+
+/// Sends CPU time to the victims' CPU, for tasks there that may not have it: it is refused there,
+/// and comes back.
+pub fn time(den: &mut Den) -> Result<()> {
+    for cpu in den.cpus() {
+        let time: SchedContext = den.nursery.make(0)?;
+        time.configure(ATTACKER_PRIORITY, u64::MAX)?;
+        den.start(cpu, time_sender, time.cap().0.into())?;
+    }
+    Ok(())
+}
+
+extern "C" fn time_sender(time: u64) -> ! {
+    let time = Cap(time as u32).arg();
+    loop {
+        for number in 0..GIVEN {
+            fast::plain(Op::SchedBind, time, given_task(number).arg());
         }
         alive();
     }

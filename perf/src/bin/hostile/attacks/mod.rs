@@ -73,4 +73,5 @@ pub const ATTACKS: &[Attack] = &[
     attack("killed-senders", deep::killed_senders),
     attack("client-space", memory::client_space),
     attack("deep-copies", reclaim::deep_copies),
+    attack("time-flood", floods::time),
 ];

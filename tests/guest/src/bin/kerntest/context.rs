@@ -7,10 +7,11 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{Counter, Op, RegIndex, Target, cpu_features};
+use abi::{Counter, Error, Op, RegIndex, Target, cpu_features};
 use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args};
 use user_rt::boot;
+use user_rt::cap::Task;
 use user_rt::invoke::start_regs;
 use user_rt::layout::stack_top;
 use user_rt::spawn::{Entry, own};
@@ -26,7 +27,7 @@ use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
 tests! {
-    registers_survive_preemption registers_and_calls vector_use_stays_hidden fresh_tasks_start_clean
+    registers_survive_preemption registers_survive_moves registers_and_calls vector_use_stays_hidden fresh_tasks_start_clean
     vector_registers_go_along
 }
 
@@ -202,6 +203,7 @@ extern "C" fn looker(number: u64) -> ! {
 struct Company {
     numbers: Vec<u32>,
     keepers: Vec<u32>,
+    tasks: Vec<Task>,
     next: u32,
     /// Whether the machine knows which vector state is in use.
     counts: bool,
@@ -209,7 +211,7 @@ struct Company {
 
 impl Company {
     fn new() -> Company {
-        Company { numbers: Vec::new(), keepers: Vec::new(), next: 0, counts: false }
+        Company { numbers: Vec::new(), keepers: Vec::new(), tasks: Vec::new(), next: 0, counts: false }
     }
 
     fn block(&mut self, place: Place, vector: bool) -> (u32, &'static Block) {
@@ -251,16 +253,31 @@ impl Company {
         made.sched.configure(50, slice())?;
         made.task.resume()?;
         self.keepers.push(number);
+        self.tasks.push(made.task);
         Ok(())
+    }
+
+    /// Moves each keeper to a CPU drawn at random. Returns how many have moved: one in the middle
+    /// of a call does not.
+    fn wander(&self, cpus: u32, random: &mut oorandom::Rand64) -> Result<usize, Failure> {
+        let mut moved = 0;
+        for task in &self.tasks {
+            match task.move_to(random.rand_range(0..u64::from(cpus)) as u32) {
+                Ok(()) => moved += 1,
+                Err(refusal) if refusal.error == Error::WouldBlock => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok(moved)
     }
 
     /// Waits until all keepers have done their rounds and `enough` holds. Reports the first
     /// failure.
-    fn finish(&self, lab: &Lab<'_>, enough: impl Fn() -> bool) -> Outcome {
+    fn finish(&self, lab: &Lab<'_>, mut enough: impl FnMut() -> bool) -> Outcome {
         let wanted = rounds_wanted();
         let deadline = arch::now() + wanted.div_ceil(ROUNDS) * LIMIT_SECONDS * boot::facts().tsc_hz;
         let rounds = |number: &u32| note(Block::at(*number), Note::Done).load(Relaxed);
-        while self.keepers.iter().any(|number| rounds(number) < wanted) || !enough() {
+        while !enough() || self.keepers.iter().any(|number| rounds(number) < wanted) {
             lab.sleep(1_000_000);
             let done: Vec<u64> = self.keepers.iter().map(rounds).collect();
             expect!(arch::now() < deadline, "keepers do not get through, or nobody preempts them: {done:?}");
@@ -286,6 +303,8 @@ fn rounds_wanted() -> u64 {
 }
 
 const ROUNDS: u64 = 40;
+/// Moves of keepers, at least.
+const MOVES: usize = 500;
 /// Seconds for that many rounds.
 const LIMIT_SECONDS: u64 = 60;
 
@@ -307,6 +326,33 @@ fn registers_survive_preemption(lab: &mut Lab<'_>) -> Outcome {
     }
     // An emulator on a busy host may interrupt late: the keepers continue until it has.
     company.finish(lab, || (0..cpus).zip(&before).all(|(cpu, before)| interrupts(cpu) - before > ROUNDS))
+}
+
+/// Keepers that move all the time: some only hold registers, others call servers.
+fn registers_survive_moves(lab: &mut Lab<'_>) -> Outcome {
+    let places = [lab.process(false)?, lab.process(true)?];
+    let (cpus, group) = (lab.cpus.min(8), lab.group()?);
+    let mut company = Company::new();
+    let (number, _) = company.block(places[1], true);
+    let made =
+        lab.task(&Wanted { place: places[1], cpu: cpus - 1, priority: 50 }, looker, u64::from(number))?;
+    group.expose_task(number + 1, &made.task)?;
+    made.task.resume()?;
+    for (place, vector) in places.iter().zip([false, true]) {
+        for target in [Target(0), Target::new(crate::lab::CHILD_GROUP, number + 1)] {
+            company.keeper(lab, 0, *place, vector, target)?;
+        }
+    }
+    let mut random = oorandom::Rand64::new(u128::from(boot::options().number("seed", 1).unwrap_or(1)));
+    let (mut moved, mut failed) = (0, None);
+    company.finish(lab, || {
+        match company.wander(cpus, &mut random) {
+            Ok(some) => moved += some,
+            Err(failure) => failed = Some(failure),
+        }
+        failed.is_some() || moved >= MOVES
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {

@@ -35,6 +35,7 @@ mod kills;
 mod lab;
 mod labels;
 mod loaded;
+mod locks;
 mod memory;
 mod messages;
 mod notify;

@@ -4,12 +4,17 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use abi::events::{CELLS_LOG2_MIN, PoolSize};
+use abi::status::{Doing, KERNEL, SchedEvent};
 use abi::{Error, Op};
 use guest_tests::board::Part as _;
-use user_rt::arch::{self, Args};
+use user_rt::arch::{self, Args, timestamp};
 use user_rt::boot;
-use user_rt::cap::{Handle, SchedContext, SchedControl, Task};
+use user_rt::cap::{EventPool, Handle, SchedContext, SchedControl, Task};
+use user_rt::events::Pool;
+use user_rt::layout::SHARED_VA;
 use user_rt::spawn::own;
+use user_rt::watch::{busy_permille, events};
 
 use crate::block::Block;
 use crate::ipc::{answered, call, is_call_of, message, regs};
@@ -22,7 +27,7 @@ tests! {
     yield_goes_to_equals yield_to_goes_where_it_says yield_to_refuses a_call_takes_the_callers_priority_along
     a_task_without_time_serves_on_its_callers suspended_tasks_do_not_run time_is_accounted
     waking_a_higher_priority_preempts authority_ends_at_its_ceiling_and_cpus
-    a_budget_holds_beside_hungry_peers
+    a_budget_holds_beside_hungry_peers a_task_moves_to_another_cpu a_policy_sees_what_runs
 }
 
 /// Counts forever, into its block.
@@ -63,16 +68,27 @@ impl Spinner {
     }
 }
 
-/// Starts a spinner. Spinners have the last blocks, puppets the first.
+/// Starts a spinner on CPU 0.
 fn spin(
     lab: &mut Lab<'_>,
     entry: user_rt::spawn::Entry,
     number: u32,
     priority: u8,
 ) -> Result<Spinner, Failure> {
+    spin_on(lab, 0, entry, number, priority)
+}
+
+/// Starts a spinner. Spinners have the last blocks, puppets the first.
+fn spin_on(
+    lab: &mut Lab<'_>,
+    cpu: u32,
+    entry: user_rt::spawn::Entry,
+    number: u32,
+    priority: u8,
+) -> Result<Spinner, Failure> {
     let number = crate::lab::PUPPETS_MAX - 1 - number;
     Block::at(number).clear();
-    let wanted = Wanted { place: Place::Own, cpu: 0, priority };
+    let wanted = Wanted { place: Place::Own, cpu, priority };
     let made = lab.task(&wanted, entry, u64::from(number))?;
     lab.busy = true;
     made.task.resume()?;
@@ -153,12 +169,18 @@ fn slices_are_kept(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn changed_priorities_count_at_once(lab: &mut Lab<'_>) -> Outcome {
-    let (a, b) = (spin(lab, spinner, 0, 50)?, spin(lab, spinner, 1, 60)?);
-    let slice = boot::facts().tsc_hz / 1000;
-    for (priority, a_runs) in [(70, true), (55, false), (61, true)] {
-        a.sched.configure(priority, slice)?;
-        let shares = counts(lab, &[&a, &b]);
-        expect_eq!((shares[0] > 0, shares[1] > 0), (a_runs, !a_runs), "a at {priority}: {shares:?}");
+    for cpu in [0, lab.cpus - 1] {
+        let (a, b) = (spin_on(lab, cpu, spinner, 0, 50)?, spin_on(lab, cpu, spinner, 1, 60)?);
+        let slice = boot::facts().tsc_hz / 1000;
+        for (priority, a_runs) in [(70, true), (55, false), (61, true)] {
+            a.sched.configure(priority, slice)?;
+            let shares = counts(lab, &[&a, &b]);
+            let runs = (shares[0] > 0, shares[1] > 0);
+            expect_eq!(runs, (a_runs, !a_runs), "a at {priority} on cpu{cpu}: {shares:?}");
+            let told = a.sched.info()?;
+            expect_eq!((told.priority, told.slice), (priority, slice), "what was set on cpu{cpu}");
+        }
+        lab.reset()?;
     }
     Ok(())
 }
@@ -245,7 +267,16 @@ fn a_call_takes_the_callers_priority_along(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn a_task_without_time_serves_on_its_callers(lab: &mut Lab<'_>) -> Outcome {
-    let (client, server) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
+    for cpu in [0, lab.cpus - 1] {
+        serves_without_time(lab, cpu)?;
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+fn serves_without_time(lab: &mut Lab<'_>, cpu: u32) -> Outcome {
+    let client = lab.puppet(&Wanted::default())?;
+    let server = lab.puppet(&Wanted { cpu, ..Wanted::default() })?;
     lab.ask(&server, &message(Op::ReplyRecv, crate::ipc::NOBODY, 0, regs(0), 0))?;
     lab.stays_blocked(&server)?;
     user_rt::spawn::own::cnode().revoke(server.sched.cap())?;
@@ -352,5 +383,91 @@ fn a_budget_holds_beside_hungry_peers(lab: &mut Lab<'_>) -> Outcome {
             spinner.task.kill()?;
         }
     }
+    Ok(())
+}
+
+/// The exposure of the server that moves.
+const TELLER: u32 = 40;
+
+/// Answers each call with the number of its CPU.
+extern "C" fn teller(_: u64) -> ! {
+    let mut cpu = 0;
+    loop {
+        let _ = arch::syscall(Args { rdx: cpu, ..Args::new(Op::ReplyRecv) });
+        cpu = arch::syscall(Args::new(Op::WhoAmI)).rsi;
+    }
+}
+
+/// A task that runs on each CPU is watched: its CPU is busy meanwhile, its account grows, and what
+/// it does is told. A CPU without a task idles.
+fn a_policy_sees_what_runs(lab: &mut Lab<'_>) -> Outcome {
+    const BITS: u64 = 1;
+    const AT: u64 = SHARED_VA + 0x2100_0000;
+    const SIZE: PoolSize = PoolSize { cells_log2: CELLS_LOG2_MIN, status_pages: 1 };
+    let object: EventPool = lab.nursery.make(SIZE.raw())?;
+    let reader = lab.puppet(&Wanted::default())?.task;
+    let mut pool = Pool::bind(object, SIZE.cells_log2, &own::process(), &reader, AT, BITS)?;
+    let cpus = lab.cpus as u16;
+    for cpu in 0..cpus {
+        own::machine().watch_cpu(cpu.into(), pool.object(), cpu)?;
+    }
+    for cpu in 0..cpus {
+        let spins = spin_on(lab, cpu.into(), spinner, cpu.into(), 60)?;
+        // Its own word: the last one may still be dying.
+        let (word, all) = (cpus + cpu, events(&SchedEvent::ALL));
+        spins.sched.watch(pool.object(), word, all)?;
+        // Without a word, nothing is as expected.
+        let read = |pool: &Pool, word| (timestamp(), pool.status(word).unwrap_or_default());
+        let (cpu_before, before) = (read(&pool, cpu), read(&pool, word));
+        expect!(matches!(before.1.doing, Doing::Runs | Doing::Ready), "it runs or is ready: {before:?}");
+        expect_eq!((before.1.place, before.1.priority), (cpu, 60), "its CPU and priority");
+        let _ = counts(lab, &[&spins]);
+        let (busy, after) = (busy_permille(cpu_before, read(&pool, cpu)), read(&pool, word));
+        expect!(busy >= 950, "cpu{cpu} is busy for {busy} of 1,000");
+        spins.task.suspend()?;
+        lab.settle();
+        let rests = pool.status(word).map(|status| (status.doing, status.ticks > before.1.ticks));
+        expect_eq!(rests, Some((Doing::Rests, true)), "suspended, and it has used time ({after:?})");
+        let mut told = false;
+        while let Some(came) = pool.read() {
+            expect_eq!(came.event.exposure, KERNEL, "who reports");
+            told |= SchedEvent::from_label(came.event.info.label()) == Some(SchedEvent::Blocked);
+        }
+        expect!(told, "that it stopped was reported");
+        spins.task.kill()?;
+    }
+    expect_eq!(pool.lost(), 0, "no event was lost");
+    for cpu in 0..lab.cpus {
+        own::machine().unwatch_cpu(cpu)?;
+    }
+    Ok(())
+}
+
+/// A task moves round all CPUs, runs there, and leaves its CPU to others; and a server that waits
+/// moves, and answers.
+fn a_task_moves_to_another_cpu(lab: &mut Lab<'_>) -> Outcome {
+    let (high, low) = (spin(lab, spinner, 0, 60)?, spin(lab, spinner, 1, 50)?);
+    for cpu in (0..lab.cpus).rev() {
+        high.task.move_to(cpu)?;
+        let shares = counts(lab, &[&high, &low]);
+        expect!(shares[0] > 100 && (shares[1] > 0) == (cpu != 0), "on cpu{cpu}: {shares:?}");
+    }
+    let client = lab.puppet(&Wanted { priority: 120, ..Wanted::default() })?;
+    let server = lab.task(&Wanted { priority: 120, ..Wanted::default() }, teller, 0)?.task;
+    let group = lab.group()?;
+    group.expose_task(TELLER, &server)?;
+    server.resume()?;
+    for cpu in (0..lab.cpus).rev() {
+        // It may be in its first call of WhoAmI still, or under way.
+        while server.move_to(cpu).is_err() {
+            lab.settle();
+        }
+        let asks = message(Op::Call, group.exposure(TELLER).0, 1, regs(1), 0);
+        let told = lab.run(&client, &asks)?;
+        expect_eq!(told.error(), None, "the call to cpu{cpu}");
+        expect_eq!(told.answer.message_registers()[0], u64::from(cpu), "where the server is");
+    }
+    let beyond = high.task.move_to(lab.cpus).map_err(|refusal| (refusal.error, refusal.detail));
+    expect_eq!(beyond, Err((Error::NoCpu, u64::from(lab.cpus))), "a CPU that there is not");
     Ok(())
 }

@@ -40,6 +40,7 @@ pub const ALL: &[Module] = &[
     ("events", crate::events::TESTS),
     ("loaded", crate::loaded::TESTS),
     ("shares", crate::shares::TESTS),
+    ("locks", crate::locks::TESTS),
     ("sched", crate::sched::TESTS),
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),

@@ -1,0 +1,421 @@
+//! A scheduling policy: places tasks on CPUs, and sets their CPU time, as `policy_core` decides.
+//!
+//! Everything that it knows comes from the kernel without being asked for: events in its pool, and
+//! status words in its memory. It never calls what it schedules. If it hangs, lies or dies, the
+//! kernel goes on by the last settings, and no task gets more than its budget, nor more than the
+//! policy's SchedControl allows. A new policy process learns all from its manager and from the
+//! status words.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+mod managed;
+
+use abi::events::PoolSize;
+use abi::status::{Doing, KERNEL, SchedEvent, Seen, Status};
+use policy_core::deadlines::{Job, LEVELS, Promised, level_for, spread};
+use policy_core::orders::{Kind, Order, Setup, Verdict, Wish, slots};
+use policy_core::{CPUS_MAX, TASKS_MAX, balance};
+use user_rt::cap::{EventPool, Handle, Notification, SchedContext, Untyped};
+use user_rt::events::Pool;
+use user_rt::invoke::Settings;
+use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
+use user_rt::layout::{FREE_SLOTS, SHARED_VA, slot};
+use user_rt::slots::Slots;
+use user_rt::spawn::{Nursery, own};
+use user_rt::{arch, info, watch};
+
+use managed::Managed;
+
+user_rt::program!(begin);
+
+/// Slots for the policy's own objects end here.
+const SLOTS_END: u32 = 1000;
+/// The pool: cells for events, and status words for CPUs and tasks.
+const POOL: PoolSize = PoolSize { cells_log2: 9, status_pages: 2 };
+const POOL_VA: u64 = SHARED_VA;
+const BELL: u64 = 1;
+/// Ticks between looks of a policy that balances: a slice of the task whose slice is shortest,
+/// within these bounds.
+const ROUND_LEAST: u64 = 20_000;
+const ROUND_MOST: u64 = 1_000_000;
+
+fn begin(argument: u64) -> ! {
+    let setup = Setup::of_argument(argument);
+    match Policy::new(setup) {
+        Ok(mut policy) => policy.run(),
+        Err(refusal) => panic!("no policy: {refusal}"),
+    }
+}
+
+/// An event of a task.
+struct Told {
+    what: SchedEvent,
+    number: usize,
+    since: u64,
+    /// The time of which it speaks.
+    at: u64,
+    sequence: u32,
+}
+
+struct Policy {
+    setup: Setup,
+    pool: Pool,
+    tasks: [Option<Managed>; TASKS_MAX],
+    promised: Promised,
+    /// Ticks between looks.
+    round: u64,
+    /// For how long each CPU had idled when the policy began.
+    idled: [u64; CPUS_MAX],
+    /// Events that have found no room, as known.
+    lost: u64,
+    moves: u64,
+    settings: u64,
+    rescans: u64,
+}
+
+impl Policy {
+    fn new(setup: Setup) -> user_rt::Result<Policy> {
+        let mut nursery = Nursery::new(Untyped::at(slot::UNTYPED), Slots::new(FREE_SLOTS..SLOTS_END));
+        let bell: Notification = nursery.make(0)?;
+        bell.bind(&own::task())?;
+        let object: EventPool = nursery.make(POOL.raw())?;
+        let pool = Pool::bind(object, POOL.cells_log2, &own::process(), &own::task(), POOL_VA, BELL)?;
+        for cpu in 0..setup.cpus {
+            own::machine().watch_cpu(cpu, pool.object(), cpu as u16)?;
+        }
+        info!("begins: {} on {} CPUs", setup.kind.name(), setup.cpus);
+        let now = arch::now();
+        let idled = core::array::from_fn(|cpu| idled(&pool, cpu as u16, now));
+        Ok(Policy {
+            setup,
+            pool,
+            idled,
+            tasks: [const { None }; TASKS_MAX],
+            promised: Promised::new(setup.cpus, setup.capacity),
+            round: ROUND_MOST,
+            lost: 0,
+            moves: 0,
+            settings: 0,
+            rescans: 0,
+        })
+    }
+
+    fn run(&mut self) -> ! {
+        loop {
+            self.read_events();
+            if self.setup.kind == Kind::Balance {
+                self.balance();
+            }
+            if !self.pool.arm() {
+                continue;
+            }
+            // Bits mean that events came; a timeout means that it is time to look.
+            if let Ok(Event::Call(call)) = recv_within(self.patience()) {
+                // The caller may have gone.
+                let _ = reply(&self.serve(&call));
+            }
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        match self.setup.kind {
+            Kind::Balance => Patience::Until(arch::now().saturating_add(self.round)),
+            Kind::Static | Kind::Edf => Patience::Forever,
+        }
+    }
+
+    /// Returns the number of a task's status word. CPUs have the first ones.
+    fn word(&self, number: usize) -> u16 {
+        self.setup.cpus as u16 + number as u16
+    }
+
+    // --- orders ----------------------------------------------------------------------------------
+
+    fn serve(&mut self, call: &Received) -> Message {
+        let answer = |verdict: Verdict, regs| Message { label: verdict as u32, regs, ..Message::default() };
+        match Order::of_words(call.message.label, call.message.regs) {
+            None => answer(Verdict::BadOrder, [0; 4]),
+            Some(Order::Report) => {
+                answer(Verdict::Done, [self.moves, self.settings, self.idle(), self.rescans])
+            }
+            Some(Order::Forget { number }) => match self.forget(usize::from(number)) {
+                true => answer(Verdict::Done, [0; 4]),
+                false => answer(Verdict::BadOrder, [0; 4]),
+            },
+            Some(Order::Manage(wish)) => match self.manage(wish) {
+                Ok((cpu, begins)) => answer(Verdict::Done, [u64::from(cpu), begins, 0, 0]),
+                Err(Failed::Order(verdict)) => answer(verdict, [0; 4]),
+                Err(Failed::Kernel(refusal)) => answer(Verdict::Refused, [refusal.error as u64, 0, 0, 0]),
+            },
+        }
+    }
+
+    /// Returns for how long the CPU that has idled longest has idled, since the policy began.
+    fn idle(&self) -> u64 {
+        let now = arch::now();
+        let of = |cpu: u32| idled(&self.pool, cpu as u16, now).saturating_sub(self.idled[cpu as usize]);
+        (0..self.setup.cpus).map(of).max().unwrap_or(0)
+    }
+
+    /// Places a task, and sets its CPU time. Returns its CPU, and a time at which a window of its
+    /// budget has just begun.
+    fn manage(&mut self, wish: Wish) -> Result<(u32, u64), Failed> {
+        let number = usize::from(wish.number);
+        if self.tasks[number].is_some() || wish.slice == 0 || !self.is_right(wish) {
+            return Err(Failed::Order(Verdict::BadOrder));
+        }
+        let sched = SchedContext::at(slots(wish.number).1);
+        sched.watch(self.pool.object(), self.word(number), self.wanted())?;
+        let placed = self.place(wish);
+        if placed.is_err() {
+            // It may have ended.
+            let _ = sched.unwatch();
+        }
+        placed
+    }
+
+    /// Returns whether a task may be managed so: with deadlines, it needs a budget, and all tasks
+    /// have the same lowest priority.
+    fn is_right(&self, wish: Wish) -> bool {
+        let has_budget = wish.budget != 0 && wish.budget <= wish.period;
+        let first = self.tasks.iter().flatten().next().map_or(wish.priority, |task| task.wish.priority);
+        self.setup.kind != Kind::Edf || has_budget && wish.priority == first
+    }
+
+    /// Returns which events the policy needs.
+    fn wanted(&self) -> u16 {
+        match self.setup.kind {
+            Kind::Static => 0,
+            // That a CPU has nothing more to do, or a task more.
+            Kind::Balance => watch::events(&[SchedEvent::Blocked, SchedEvent::Woken, SchedEvent::Died]),
+            Kind::Edf => watch::events(&SchedEvent::ALL),
+        }
+    }
+
+    /// Does what [`Policy::manage`] does, for a task that is watched already.
+    fn place(&mut self, wish: Wish) -> Result<(u32, u64), Failed> {
+        let number = usize::from(wish.number);
+        let status = self.pool.status(self.word(number)).ok_or(Failed::Order(Verdict::BadOrder))?;
+        let place = u32::from(status.place);
+        let part = if self.setup.kind == Kind::Edf { Promised::part(wish.budget, wish.period) } else { 0 };
+        let only = wish.stays.then_some(place);
+        let cpu = match self.setup.kind {
+            Kind::Edf => self.promised.admit(part, only).ok_or(Failed::Order(Verdict::Overload))?,
+            Kind::Static => only.unwrap_or(u32::from(wish.number) % self.setup.cpus),
+            Kind::Balance => only.unwrap_or_else(|| self.emptiest()),
+        };
+        let managed = Managed::new(wish, cpu, part);
+        let set = self.set_first(&managed);
+        let begins = arch::now();
+        let moved = match cpu == place {
+            true => set,
+            false => set.and_then(|()| managed.task.move_by(&own::sched_control(), cpu, None)),
+        };
+        moved.inspect_err(|_| self.promised.end(cpu, part))?;
+        self.moves += u64::from(cpu != place);
+        self.round = self.round.min(wish.slice).max(ROUND_LEAST);
+        self.tasks[number] = Some(managed);
+        self.look_at_job(number, status);
+        Ok((cpu, begins))
+    }
+
+    /// Sets a task's CPU time for the first time. With deadlines, the highest priority is tried
+    /// first: it has to be allowed, too.
+    fn set_first(&self, managed: &Managed) -> user_rt::Result<()> {
+        let (control, settings) = (own::sched_control(), managed.settings());
+        if self.setup.kind == Kind::Edf {
+            let priority = settings.priority.saturating_add(LEVELS - 1);
+            managed.sched.configure_all(&control, None, Settings { priority, ..settings })?;
+        }
+        managed.sched.configure_all(&control, None, settings)
+    }
+
+    /// Returns the CPU with the fewest tasks.
+    fn emptiest(&self) -> u32 {
+        let on = |cpu| self.tasks.iter().flatten().filter(|task| task.cpu == cpu).count();
+        (0..self.setup.cpus).min_by_key(|cpu| on(*cpu)).unwrap_or(0)
+    }
+
+    fn forget(&mut self, number: usize) -> bool {
+        let Some(managed) = self.tasks[number].take() else { return false };
+        self.promised.end(managed.cpu, managed.part);
+        // It may have ended.
+        let _ = managed.sched.unwatch();
+        true
+    }
+
+    // --- events ----------------------------------------------------------------------------------
+
+    fn read_events(&mut self) {
+        // As many as the pool holds, so that orders are served in between.
+        for _ in 0..1 << POOL.cells_log2 {
+            let Some(told) = self.next_event() else { break };
+            if self.setup.kind == Kind::Edf {
+                self.follow_job(&told);
+            }
+        }
+        let lost = self.pool.lost();
+        if lost != self.lost {
+            self.lost = lost;
+            self.rescan();
+        }
+    }
+
+    /// Returns the next event of a task.
+    fn next_event(&mut self) -> Option<Told> {
+        let cpus = self.setup.cpus as usize;
+        loop {
+            let event = self.pool.read()?.event;
+            let [word, _, since, at] = event.regs;
+            let (number, sequence) = ((word as u32 as usize).wrapping_sub(cpus), (word >> 32) as u32);
+            // Others may send events to this process, too.
+            if let Some(what) = SchedEvent::from_label(event.info.label())
+                && event.exposure == KERNEL
+                && number < TASKS_MAX
+            {
+                return Some(Told { what, number, since, at, sequence });
+            }
+        }
+    }
+
+    /// Learns from all status words what events would have said that were lost.
+    fn rescan(&mut self) {
+        self.rescans += 1;
+        for number in 0..TASKS_MAX {
+            let status = self.pool.status(self.word(number));
+            let known = self.tasks[number].as_ref().map(|managed| managed.sequence);
+            if let (Some(known), Some(status)) = (known, status)
+                && known != status.sequence
+            {
+                self.look_at_job(number, status);
+            }
+        }
+    }
+
+    // --- earliest deadline first -----------------------------------------------------------------
+
+    /// Begins or ends a job of a task.
+    fn follow_job(&mut self, told: &Told) {
+        let Some(managed) = &mut self.tasks[told.number] else { return };
+        managed.sequence = told.sequence;
+        let period = managed.wish.period;
+        match told.what {
+            SchedEvent::Woken => self.begin_job(told.number, told.since.saturating_add(period)),
+            // It goes on in its next window.
+            SchedEvent::Exhausted => self.begin_job(told.number, told.at.saturating_add(period)),
+            SchedEvent::Blocked | SchedEvent::Died => managed.deadline = None,
+            SchedEvent::Created | SchedEvent::Moved => {}
+        }
+    }
+
+    /// Begins or ends a job by what a status word says: when it began is not known, so it is as if
+    /// it began now.
+    fn look_at_job(&mut self, number: usize, status: Status) {
+        let Some(managed) = &mut self.tasks[number] else { return };
+        managed.sequence = status.sequence;
+        if self.setup.kind != Kind::Edf {
+            return;
+        }
+        let deadline = arch::now().saturating_add(managed.wish.period);
+        match status.doing {
+            Doing::Ready | Doing::Runs | Doing::Exhausted => self.begin_job(number, deadline),
+            Doing::Rests | Doing::Unknown | Doing::Waits => managed.deadline = None,
+        }
+    }
+
+    fn begin_job(&mut self, number: usize, deadline: u64) {
+        let Some(managed) = &mut self.tasks[number] else { return };
+        managed.deadline = Some(deadline);
+        let (cpu, present) = (managed.cpu, managed.level);
+        let jobs = |(other, task): (usize, &Option<Managed>)| {
+            let task = task.as_ref().filter(|task| task.cpu == cpu)?;
+            Some((other as u16, Job { deadline: task.deadline?, level: task.level }))
+        };
+        let others = self.tasks.iter().enumerate().filter(|(other, _)| *other != number);
+        if let Some(level) = level_for(deadline, present, others.filter_map(jobs).map(|(_, job)| job)) {
+            return self.set_level(number, level);
+        }
+        let mut all = [(0, Job { deadline: 0, level: 0 }); TASKS_MAX];
+        let mut count = 0;
+        for job in self.tasks.iter().enumerate().filter_map(jobs) {
+            all[count] = job;
+            count += 1;
+        }
+        spread(&mut all[..count]);
+        for (number, job) in &all[..count] {
+            self.set_level(usize::from(*number), job.level);
+        }
+    }
+
+    fn set_level(&mut self, number: usize, level: u8) {
+        let Some(managed) = &mut self.tasks[number] else { return };
+        if managed.level == level {
+            return;
+        }
+        managed.level = level;
+        self.settings += 1;
+        // Refused: the SchedContext has ended, since the highest priority was allowed.
+        let _ = managed.sched.configure_all(&own::sched_control(), None, managed.settings());
+    }
+
+    // --- balancing -------------------------------------------------------------------------------
+
+    /// Moves tasks until no move makes a difference.
+    fn balance(&mut self) {
+        let now = arch::now();
+        for _ in 0..TASKS_MAX {
+            let seen = self.see(now);
+            let Some((number, cpu)) = balance::choose(self.setup.cpus, seen.into_iter()) else { return };
+            self.move_task(number, cpu, now);
+        }
+    }
+
+    fn see(&self, now: u64) -> [balance::Seen; TASKS_MAX] {
+        core::array::from_fn(|number| {
+            let none = balance::Seen { cpu: 0, is_runnable: false, may_move: false, since: 0 };
+            let Some(managed) = &self.tasks[number] else { return none };
+            let Some(status) = self.pool.status(self.word(number)) else { return none };
+            let settles = now < managed.settles_at;
+            // One that is under way is ready where it arrives.
+            let moves = settles && managed.is_under_way;
+            let cpu = if moves { managed.cpu } else { u32::from(status.place) };
+            balance::Seen {
+                cpu,
+                is_runnable: moves || matches!(status.doing, Doing::Ready | Doing::Runs),
+                may_move: !settles && status.doing == Doing::Ready,
+                since: status.since,
+            }
+        })
+    }
+
+    fn move_task(&mut self, number: usize, cpu: u32, now: u64) {
+        let seen = self.pool.status(self.word(number)).map(|status| Seen(status.sequence));
+        let Some(managed) = &mut self.tasks[number] else { return };
+        managed.settles_at = now.saturating_add(self.round);
+        let moved = managed.task.move_by(&own::sched_control(), cpu, seen).is_ok();
+        managed.is_under_way = moved;
+        if moved {
+            managed.cpu = cpu;
+            self.moves += 1;
+        }
+    }
+}
+
+/// Returns for how long a CPU has idled until `now`, by its status word.
+fn idled(pool: &Pool, cpu: u16, now: u64) -> u64 {
+    let Some(status) = pool.status(cpu) else { return 0 };
+    let rests = if status.doing == Doing::Rests { now.saturating_sub(status.since) } else { 0 };
+    status.ticks.saturating_add(rests)
+}
+
+/// Why an order could not be carried out.
+enum Failed {
+    Order(Verdict),
+    Kernel(user_rt::Refusal),
+}
+
+impl From<user_rt::Refusal> for Failed {
+    fn from(refusal: user_rt::Refusal) -> Failed {
+        Failed::Kernel(refusal)
+    }
+}
