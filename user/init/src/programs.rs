@@ -56,10 +56,10 @@ const TABLE: [Description; 9] = [
         starts_others: true,
         ..OTHERS
     },
-    // Its policy watches CPUs.
+    // Its policy watches CPUs, and it exports the kernel's state.
     Description {
         name: "policies",
-        machine: COUNTS.union(machine_rights::SECURITY),
+        machine: DUMPS.union(machine_rights::SECURITY),
         starts_others: true,
         ..OTHERS
     },
