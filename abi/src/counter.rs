@@ -24,7 +24,7 @@ counters! {
     FastNotify = "fast_notify";
     /// Waits taken by the fastpath.
     FastWait = "fast_wait";
-    /// YieldTos taken by the fastpath.
+    /// Yields and YieldTos taken by a short path.
     FastYield = "fast_yield";
     /// Sends taken by the fastpath.
     FastSend = "fast_send";
@@ -89,4 +89,14 @@ counters! {
     /// Times the CPU flushed its branch predictors, if it can: it switched to a task
     /// of another security label, or the running task got another label.
     LabelSwitch = "label_switch";
+    /// Times that a task got a notice, with a grace, instead of losing the CPU at the end of its
+    /// slice ([`Op::Yield`](crate::Op::Yield)).
+    GraceGranted = "grace_granted";
+    /// … and yielded in its grace.
+    GraceYielded = "grace_yielded";
+    /// … and lost the rest of its grace: something of a higher priority ran, or the grace ended
+    /// while another task spent it.
+    GraceRevoked = "grace_revoked";
+    /// … and did not yield in its grace.
+    GraceExpired = "grace_expired";
 }

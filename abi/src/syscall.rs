@@ -151,7 +151,15 @@ operations! { ($)
         takes [reply(Rights::SEND)];
         labels JOIN;
     }
-    /// Gives up the CPU to other tasks of the same priority. The next turn has a whole slice.
+    /// Gives up the CPU to other tasks of the same priority. The next turn has a whole slice. Of
+    /// the registers, the kernel keeps where the task goes on, its stack pointer and its flags.
+    ///
+    /// A task may ask for a notice when its slice is over and others of its priority wait: it sets
+    /// `wants_notice` in its UTCB. Then the kernel sets `preempt_pending` to a time until which
+    /// the task may run on. That is [`GRACE_MAX`](crate::time::GRACE_MAX) ticks, or half of its
+    /// slice if that is less, and no longer than its budget. The task looks at the word where it
+    /// has little to lose, sets it to 0, and yields. What it has used of that time comes off its
+    /// next slice.
     Yield = 10 {
         takes [];
     }

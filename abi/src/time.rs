@@ -3,6 +3,9 @@
 /// Least budget of a SchedContext, in TSC ticks: each window costs the CPU a timer interrupt and
 /// two switches.
 pub const BUDGET_MIN: u64 = 1_000;
+/// Longest time that a task may run on after its slice is over, in TSC ticks
+/// ([`Utcb::preempt_pending`](crate::Utcb::preempt_pending)). It is at most half of a slice.
+pub const GRACE_MAX: u64 = 20_000;
 /// Longest window of a budget, in TSC ticks: decades.
 pub const PERIOD_MAX: u64 = 1 << 62;
 

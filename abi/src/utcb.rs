@@ -19,7 +19,9 @@ const USER_WORDS: usize = 512 - MSG_UTCB_WORDS - 8 - 256 - 2 * RANGES_MAX - 2 - 
 pub struct Utcb {
     /// Words of the message beyond the message registers.
     pub msg: [AtomicU64; MSG_UTCB_WORDS],
-    /// For light yield: preemption is pending. The kernel does not set it yet.
+    /// Until when this task may run on although its slice is over, in TSC ticks; 0: its slice is
+    /// not over, or `wants_notice` was 0. Written by the kernel; who yields sets it to 0 before
+    /// ([`Op::Yield`](crate::Op::Yield)).
     pub preempt_pending: AtomicU64,
     /// This task's id, written once when it is configured.
     pub task_id: AtomicU64,
@@ -41,7 +43,9 @@ pub struct Utcb {
     pub grants: [[AtomicU64; 2]; GRANTS_MAX],
     /// The fate of those that this task has sent: a byte each, a [`Fate`](crate::Fate) or 0.
     pub grant_fates: AtomicU64,
-    _reserved: AtomicU64,
+    /// Not 0: at the end of a slice this task wants a notice, in `preempt_pending`, and some time
+    /// to yield by itself.
+    pub wants_notice: AtomicU64,
     /// For the process: thread-local storage.
     pub user: [AtomicU64; USER_WORDS],
 }
@@ -70,7 +74,7 @@ impl Utcb {
             ranges: [const { [const { AtomicU64::new(0) }; 2] }; RANGES_MAX],
             grants: [const { [const { AtomicU64::new(0) }; 2] }; GRANTS_MAX],
             grant_fates: AtomicU64::new(0),
-            _reserved: AtomicU64::new(0),
+            wants_notice: AtomicU64::new(0),
             user: [const { AtomicU64::new(0) }; USER_WORDS],
         }
     }

@@ -168,10 +168,15 @@ fn utcb(page: &mut String) {
     page.push_str("\n## UTCB\n\nOne page of 64-bit words that a task and the kernel share.\n\n| bytes | | |\n|---|---|---|\n");
     let parts = [
         (offset_of!(Utcb, msg), "msg", "UTCB words of a message"),
-        (offset_of!(Utcb, preempt_pending), "preempt_pending", "for light yield; not written yet"),
+        (
+            offset_of!(Utcb, preempt_pending),
+            "preempt_pending",
+            "until when this task may run on after a notice, or 0",
+        ),
         (offset_of!(Utcb, task_id), "task_id", "this task's id"),
         (offset_of!(Utcb, home_cpu), "home_cpu", "this task's CPU"),
         (offset_of!(Utcb, bulk), "bulk", "register sets, log text"),
+        (offset_of!(Utcb, wants_notice), "wants_notice", "not 0: this task wants a notice before preemption"),
         (offset_of!(Utcb, user), "user", "the program's own"),
     ];
     for (offset, name, meaning) in parts {

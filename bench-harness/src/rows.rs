@@ -48,6 +48,8 @@ pub const ROWS: &[Known] = &[
     always("null_syscall", "null system call, which the entry code answers itself"),
     always("who_am_i", "a system call that looks nothing up, dispatched through the table as all others"),
     always("yield_alone", "yield, and no other task is ready"),
+    always("light_yield", "yield when the kernel gives notice, until an equal goes on that yielded so"),
+    always("light_yield_cross_as", "the same with two address spaces"),
     always("yield_round", "yield to a task that yields back: two switches, two address spaces"),
     always("yield_to", "yield to a named task, next in any case, that yields back, one switch"),
     always("notify_no_waiter", "notify, and no task waits"),

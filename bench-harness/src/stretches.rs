@@ -30,8 +30,15 @@ const OP_NUMBERS: u16 = 256;
 /// no operation.
 const SWITCH: u16 = OP_NUMBERS;
 /// What the fast path leaves to Rust, by the number of its handler: see `ipc_fast::entry::Table`.
-const HANDLERS: [(u16, &str); 6] =
-    [(257, "Call"), (258, "ReplyRecv"), (259, "ReplyRecv"), (260, "Map"), (261, "Unmap"), (262, "Send")];
+const HANDLERS: [(u16, &str); 7] = [
+    (257, "Call"),
+    (258, "ReplyRecv"),
+    (259, "ReplyRecv"),
+    (260, "Map"),
+    (261, "Unmap"),
+    (262, "Send"),
+    (263, "Yield"),
+];
 /// Interrupts: see `kern_hal::trap`.
 const INTERRUPTS: [(u16, &str); 4] =
     [(0x21, "timer interrupt"), (0x20, "mail interrupt"), (0x22, "APIC error"), (0xff, "spurious interrupt")];
@@ -427,6 +434,7 @@ mod tests {
             "map",
             "unmap",
             "tell_reader",
+            "yield_next",
         ];
         assert_eq!(fields, expected, "the handlers have these numbers, from 256 on");
     }

@@ -46,6 +46,8 @@ pub struct Table {
     /// Wakes the reader of a pool, into which the running task has sent an event, and ends the
     /// system call, which has succeeded.
     pub tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
+    /// Carries out Yield for the running task, which it takes. Goes on as the task that runs then.
+    pub yield_next: extern "C" fn(&'static CpuBlock, Ptr<Task>) -> !,
 }
 
 /// Maps or unmaps one page for the running task. Takes what `map.s` has: the arguments rdi, rsi,

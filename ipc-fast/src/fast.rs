@@ -60,6 +60,7 @@ unsafe extern "C" {
     fn fast_map();
     fn fast_unmap();
     fn fast_send();
+    fn fast_yield_next();
 }
 
 /// A place in the entry assembly, which Rust never calls.
@@ -73,6 +74,7 @@ static AURORA_FAST: [Place; OP_NUMBERS] = {
     table[Op::Map as usize] = fast_map;
     table[Op::Unmap as usize] = fast_unmap;
     table[Op::Send as usize] = fast_send;
+    table[Op::Yield as usize] = fast_yield_next;
     table
 };
 
@@ -91,7 +93,7 @@ macro_rules! fastpaths {
                 include_str!("send.s"),
                 include_str!("map.s"),
             )
-            { 0, entry::Table: switch map unmap tell_reader call_elsewhere reply_elsewhere answer_fault }
+            { 0, entry::Table: switch map unmap tell_reader yield_next call_elsewhere reply_elsewhere answer_fault }
             { HOT, CpuHot: current recv_half await_half plain_half wait_half recv_vector_half }
             { HOT, CpuHot: await_vector_half zero scratch kernel_stack }
             { CpuBlock::SHARED_OFFSET, CpuShared: vspace }

@@ -1,4 +1,4 @@
-// The fastpaths of notify, wait and yield_to (Intel syntax). All offsets are operands.
+// The fastpaths of notify, wait, yield and yield_to (Intel syntax). All offsets are operands.
 //
 // They take what two tasks do that take turns: raise bits that nobody waits for; wake a waiter that does
 // not outrank the caller; wait, and go on with the best ready task; yield to the best ready task. The
@@ -212,6 +212,63 @@ after_yield:
     add [rbx + {sc_granted}], rdx
     mov [rbx + {sc_remaining}], r13
     leave_plain
+
+// Yields to the next equal, with a fresh slice for the next turn.
+.balign 64
+.global fast_yield_next
+fast_yield_next:
+    // ---- checks ----
+    mov r14, [r15 + {current}]
+    mov r12, [r15 + {running}]
+    cmp r12, [r14 + {own_sc}]
+    jne syscall_slow                         // borrowed time: there is no short way
+    mov rbx, [r15 + {front}]
+    test rbx, rbx
+    jz yield_next
+    mov rbp, [rbx + {sc_task}]               // what is queued has a task that is ready
+    mov edx, [rbp + {state}]
+    cmp edx, [r15 + {plain_half}]            // plain, neither it nor the caller with vector state
+    jne yield_next
+    mov r13d, [r12 + {sc_rank}]
+    cmp r13d, [rbx + {sc_rank}]              // equals: the caller takes its place
+    jne yield_next
+    read_clock
+    mov r8, rax
+    mov r9, [rbx + {sc_remaining}]
+    add r9, rax                              // ScState::start
+    cmp r9, [r15 + {timer}]                  // the end of its slice has to be enforced
+    jb yield_next
+phase.commit.yield_next:
+    // ---- COMMIT: nothing below can fail ----
+    save_return
+    mov byte ptr [r14 + {state}], {state_ready_plain}
+    mov qword ptr [r14 + {rdx}], 0
+    mov byte ptr [rbp + {state}], {state_ready}
+    mov [r15 + {front}], r12
+    mov [r12 + {sc_place}], r13d
+    mov dword ptr [rbx + {sc_place}], 0
+    mov [r15 + {running}], rbx
+    mov [r15 + {current}], rbp
+    inc qword ptr [r15 + {fast_yield}]
+    trace yield
+    sub r8, [r15 + {until}]                  // what is left of the slice, or by how much it was overrun
+    mov [r15 + {until}], r9
+    mov rdx, [r12 + {sc_slice}]              // ScState::stop, ScState::refill
+    mov [r12 + {sc_remaining}], rdx
+    add rdx, r8
+    add [r12 + {sc_granted}], rdx
+    leave_plain
+
+// Yields in all other cases: in Rust, which needs no arguments.
+.balign 16
+yield_next:
+    save_return
+    mov rsp, [r15 + {kernel_stack}]
+    mov rdi, r15
+    mov rsi, r14
+    xor ebp, ebp                             // the end of frame pointers
+    call [AURORA_HANDLERS + {yield_next}]    // does not return
+    int3
 
 .pushsection .text.entry.cold,"ax",@progbits
 // The slice was over before now: the context has used that much more (ScState::overrun), and nothing is left.

@@ -24,6 +24,11 @@
 //! Fixed windows let a context use its budget at the end of one and again at the beginning of the
 //! next: a window of the same length that is laid anywhere sees at most twice the budget. They need
 //! no queue of refills, the part that made sporadic servers hard to get right.
+//!
+//! # Grace
+//! A slice that is over may be lengthened by a *grace*, in which its task is asked to give up the
+//! CPU by itself ([`ScState::begin_grace`]). What is used of a grace comes off the next slice. So a
+//! context that asks for one each time gets no more than others of its priority.
 
 use core::cell::Cell;
 
@@ -53,13 +58,15 @@ pub struct ScState<T> {
     has_budget: Cell<bool>,
     /// Somebody is told what it does.
     is_watched: Cell<bool>,
-    /// One of the two: more has to be done than to count, where it starts and stops.
+    /// One of the two, or a grace: more has to be done than to count, where it starts and stops.
     needs_care: Cell<bool>,
     /// All slices begun so far, less what was given away of them.
     granted: Cell<u64>,
     slice: Cell<u64>,
     /// Where it may run.
     cpus: CpuSetCell,
+    /// By how much the present slice was lengthened; 0: it was not.
+    grace: Cell<u64>,
     /// The present window.
     window: Window,
 }
@@ -122,6 +129,7 @@ impl<T> ScState<T> {
             has_budget: Cell::new(false),
             is_watched: Cell::new(false),
             needs_care: Cell::new(false),
+            grace: Cell::new(0),
             granted: Cell::new(0),
             slice: Cell::new(0),
             cpus: CpuSetCell::default(),
@@ -196,11 +204,11 @@ impl<T> ScState<T> {
     /// Notes whether somebody is told what the context does.
     pub fn set_watched(&self, watched: bool) {
         self.is_watched.set(watched);
-        self.needs_care.set(watched || self.has_budget());
+        self.note_care();
     }
 
     /// Returns whether more has to be done than to count, where the context starts and stops: it
-    /// has a budget, or is watched.
+    /// has a budget, is watched, or is in a grace.
     #[inline(always)]
     pub fn needs_care(&self) -> bool {
         self.needs_care.get()
@@ -208,7 +216,32 @@ impl<T> ScState<T> {
 
     fn set_has_budget(&self, has: bool) {
         self.has_budget.set(has);
-        self.needs_care.set(has || self.is_watched());
+        self.note_care();
+    }
+
+    fn note_care(&self) {
+        self.needs_care.set(self.has_budget() || self.is_watched() || self.is_in_grace());
+    }
+
+    /// Returns whether the present slice was lengthened.
+    #[inline(always)]
+    pub fn is_in_grace(&self) -> bool {
+        self.grace.get() != 0
+    }
+
+    /// Lengthens the slice, which is over, by at most `most` ticks, and by at most half of a slice.
+    /// Returns whether it did: a slice gets one grace, and one of a single tick gets none. The
+    /// budget is not lengthened.
+    /// Requires: the context does not run.
+    pub fn begin_grace(&self, most: u64) -> bool {
+        let ticks = most.min(self.slice.get() / 2);
+        if self.is_in_grace() || ticks == 0 {
+            return false;
+        }
+        self.grace.set(ticks);
+        self.note_care();
+        self.set_rest_of_slice(ticks);
+        true
     }
 
     /// Returns when the present window ends; 0 without a budget. For surveys.
@@ -369,10 +402,21 @@ impl<T> ScState<T> {
         self.granted.get().wrapping_sub(self.remaining.get())
     }
 
-    /// Gives the context a new, whole slice.
+    /// Gives the context a new slice: a whole one, less what it has used of a grace.
     #[inline(always)]
     pub fn refill(&self) {
-        self.set_rest_of_slice(self.slice.get());
+        if self.needs_care() {
+            return self.refill_with_care();
+        }
+        self.set_remaining(self.slice.get());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refill_with_care(&self) {
+        let used = self.grace.take().saturating_sub(self.rest_of_slice());
+        self.note_care();
+        self.set_rest_of_slice(self.slice.get().saturating_sub(used).max(1));
     }
 
     /// Gives the rest of this context's slice to `to`, which runs on it now (`yield_to`), and
@@ -381,6 +425,10 @@ impl<T> ScState<T> {
     #[inline(always)]
     pub fn donate_rest(&self, to: &ScState<T>) {
         to.set_rest_of_slice(self.rest_of_slice());
+        if self.is_in_grace() {
+            // What is given away of a grace is used.
+            self.set_rest_of_slice(0);
+        }
         self.refill();
     }
 
@@ -490,6 +538,48 @@ mod tests {
         assert_eq!((from.remaining(), to.remaining()), (100, 75));
         assert_eq!(to.start(525), until, "the end of the slice stays what it was");
         assert_eq!((from.consumed(), to.consumed()), (25, 0));
+    }
+
+    #[test]
+    fn what_is_used_of_a_grace_comes_off_the_next_slice() {
+        let sc = context(100);
+        run(&sc, 0, 100);
+        assert!(sc.begin_grace(30));
+        assert_eq!((sc.start(100), sc.consumed(), sc.needs_care()), (130, 100, true));
+        assert!(!sc.begin_grace(30), "a slice has one grace");
+        // It gives up in time.
+        run(&sc, 100, 112);
+        sc.refill();
+        assert_eq!((sc.remaining(), sc.consumed(), sc.needs_care()), (88, 112, false));
+        // It runs on until the end, and beyond.
+        run(&sc, 200, 288);
+        assert!(sc.begin_grace(u64::MAX));
+        assert_eq!(run(&sc, 288, 345), 0, "half a slice");
+        sc.refill();
+        assert_eq!((sc.remaining(), sc.consumed()), (50, 112 + 88 + 57));
+    }
+
+    #[test]
+    fn a_grace_that_is_given_away_is_used() {
+        let (from, to) = (context(100), context(70));
+        run(&from, 0, 100);
+        assert!(from.begin_grace(20));
+        from.stop(from.start(100), 105);
+        from.donate_rest(&to);
+        assert_eq!((from.remaining(), to.remaining()), (80, 15));
+        assert_eq!((from.consumed(), to.consumed()), (105, 0));
+    }
+
+    #[test]
+    fn no_grace_lengthens_a_budget() {
+        let sc = limited(20, 30, 100, 0);
+        run(&sc, 0, 20);
+        assert!(sc.begin_grace(10));
+        assert_eq!(run(&sc, 20, 30), 0);
+        assert_eq!(sc.rests_until(30), Some(100));
+        sc.refill();
+        assert_eq!((sc.start(100), sc.has_budget(), sc.is_in_grace()), (110, true, false));
+        assert!(!context(1).begin_grace(5), "half of one tick");
     }
 
     fn limited(slice: u64, ticks: u64, period: u64, now: u64) -> ScState<()> {

@@ -29,10 +29,11 @@ pub struct PerCpu<O, S, P> {
     /// For that CPU alone, as `own`.
     grace: GraceState,
     mailbox: Mailbox<P>,
-    shared: S,
     pub(crate) grace_port: GracePort,
     pub(crate) shoot_port: ShootPort,
-    /// For each CPU, what this one needs to ask it.
+    shared: S,
+    /// For each CPU, what this one needs to ask it. Never changed, and read by other CPUs: so it is
+    /// far from what this CPU writes all the time.
     pub(crate) pairs: Table<Pair<P>>,
 }
 

@@ -120,6 +120,7 @@ const LABELS: &[(&str, Phase)] = &[
     ("tell_reader", Commit),
     ("wait_overrun", Commit),
     ("yield_overrun", Commit),
+    ("yield_next", Entry),
     // kern-hal
     ("trap_", Entry),
     ("trap_resume", Exit),

@@ -22,7 +22,7 @@ use kern_base::process::Process;
 use kern_base::task::Task;
 use kern_core::Cx;
 use kern_core::door::entry::{ExitAction, Interrupt, Interrupted};
-use kern_core::door::timer::TimerEnd;
+use kern_core::door::timer::ShortEnd;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use kern_hal::boot::{Boot, Kernel as Hooks, give_up};
@@ -48,6 +48,7 @@ ipc_fast::handlers!(Table {
     map: map_page::<{ Op::Map as u8 }>,
     unmap: map_page::<{ Op::Unmap as u8 }>,
     tell_reader,
+    yield_next,
 });
 
 /// Returns the context of one step of an entry.
@@ -131,6 +132,20 @@ extern "C" fn tell_reader(block: &'static CpuBlock, me: Ptr<Task>, pool: Ptr<Eve
     leave(&mut entry)
 }
 
+/// Serves Yield on the short way, or else on the general one.
+extern "C" fn yield_next(block: &'static CpuBlock, me: Ptr<Task>) -> ! {
+    let mut entry = boot::entry_of(block);
+    let cx = context(&entry);
+    match cx.on_yield(me.get(cx.pin())) {
+        ShortEnd::Runs(task) => {
+            context::load_for(cx.cpu, task);
+            boot::resume_loaded(&entry, task)
+        }
+        ShortEnd::Continues => boot::done(&entry),
+        ShortEnd::General => yield_slowly(&mut entry),
+    }
+}
+
 extern "C" fn switch(block: &'static CpuBlock) -> ! {
     let mut entry = boot::entry_of(block);
     if !has_to_settle(&entry)
@@ -145,6 +160,20 @@ extern "C" fn switch(block: &'static CpuBlock) -> ! {
 #[cold]
 #[inline(never)]
 fn serve_mapping(entry: &mut CpuEntry, op: Op) -> ! {
+    serve_whole(entry, op)
+}
+
+/// Serves Yield on the general path.
+#[cold]
+#[inline(never)]
+fn yield_slowly(entry: &mut CpuEntry) -> ! {
+    serve_whole(entry, Op::Yield)
+}
+
+/// Serves on the general path what a short one could not. Inlined, so that the compiler knows which
+/// operations `op` may be, and makes no code for the others.
+#[inline(always)]
+fn serve_whole(entry: &mut CpuEntry, op: Op) -> ! {
     let cx = context(entry);
     let me = cx.current();
     if let Some(me) = me {
@@ -364,7 +393,7 @@ fn note_woken(entry: &mut CpuEntry, came: u64) {
 fn take_interrupts(entry: &mut CpuEntry, came: u64) {
     let cx = context(entry);
     if came == idle::TIMER
-        && let TimerEnd::Runs(task) = cx.on_idle_timer()
+        && let ShortEnd::Runs(task) = cx.on_idle_timer()
     {
         context::load_for(cx.cpu, task);
         boot::resume_call(entry, task)
@@ -447,12 +476,12 @@ fn on_timer(block: &'static CpuBlock) {
     let cx = context(&entry);
     stop_if_asked(cx);
     match cx.on_timer() {
-        TimerEnd::Runs(task) => {
+        ShortEnd::Runs(task) => {
             context::load_for(cx.cpu, task);
             boot::resume_loaded(&entry, task)
         }
-        TimerEnd::Continues => boot::left_by_iret(&mut entry),
-        TimerEnd::General => serve_timer(&mut entry),
+        ShortEnd::Continues => boot::left_by_iret(&mut entry),
+        ShortEnd::General => serve_timer(&mut entry),
     }
 }
 

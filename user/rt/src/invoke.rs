@@ -600,6 +600,23 @@ pub fn yield_now() -> Result<()> {
     syscall(Args::new(Op::Yield)).done()
 }
 
+/// Yields if the kernel has given notice that it is about to preempt this task, which
+/// [wants to be told](crate::utcb::Current::want_notice). Returns whether it did. Otherwise this
+/// costs a load. Called often, at places where the task has little to lose, such as the end of a
+/// turn of a loop. Elsewhere a task is preempted in the middle of what it does, and all its
+/// registers are saved.
+#[inline(always)]
+pub fn yield_if_asked() -> bool {
+    let utcb = crate::utcb::current();
+    let is_asked = utcb.preempt_pending().is_some();
+    if is_asked {
+        utcb.heed_notice();
+        // It fails in no case.
+        let _ = yield_now();
+    }
+    is_asked
+}
+
 /// Returns a register set that starts at `rip` with `rsp` and interrupts on. All other registers
 /// are zero.
 pub const fn start_regs(rip: u64, rsp: u64) -> [u64; REG_COUNT] {

@@ -47,11 +47,10 @@ impl<'k, M: Machine> Door<'k, M> {
         if let Some(sc) = self.running().filter(is_over) {
             if sc.state.rests_until(after).is_some() {
                 self.time().exhaust(sc);
-            } else if self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
+            } else if !self.sched.queue.has_at_least(self.pin(), sc.state.priority()) {
+                self.time().renew_slice(sc, after);
+            } else if !self.time().gives_notice(sc, after) {
                 self.time().rotate(Why::SliceOver);
-            } else {
-                sc.state.refill();
-                self.sched.until.set(sc.state.start(after));
             }
         }
         self.sched.waiters_resting.set(0);

@@ -9,3 +9,4 @@ pub mod requests;
 pub mod syscall;
 pub mod timer;
 pub mod wake;
+pub mod yielding;

@@ -10,7 +10,8 @@
 //!
 //! * A task whose deadline has passed wakes with [`Error::Timeout`]. If it outranks the program, it
 //!   runs in place of it, without being queued, and otherwise waits for its turn.
-//! * A slice that is over ends the program's turn if others of its priority wait.
+//! * A slice that is over ends the program's turn if others of its priority wait, or begins a grace
+//!   ([`crate::door::yielding`]).
 //! * The timer is set for the next deadline, and for the end of the slice that matters.
 //!
 //! Tasks that wait for grace periods and shootdowns are not looked at: the CPU comes to them when
@@ -22,18 +23,19 @@ use kern_base::machine::Machine;
 use kern_base::sched_context::OpenTime;
 use kern_base::task::{Ending, FLAG_AWAITED, FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, OpenTask, State};
 use sched::{Expired, NEVER};
+use test_abi::trace::Why;
 
 use crate::answer::write_error;
 use crate::door::entry::Interrupt;
 use crate::rooms::Door;
 
-/// What the timer's interrupt leads to.
-pub enum TimerEnd<'k> {
-    /// The interrupted program goes on.
+/// What an entry by a short way leads to.
+pub enum ShortEnd<'k> {
+    /// The program that runs goes on.
     Continues,
     /// This task runs now. Its context is not loaded.
     Runs(OpenTask<'k>),
-    /// Nothing has changed: the general way has to serve the interrupt.
+    /// Nothing has changed: the general way has to serve the entry.
     General,
 }
 
@@ -51,11 +53,11 @@ struct NotSimple;
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves the timer's interrupt of a program, if it is an everyday one.
     #[inline(always)]
-    pub fn on_timer(self) -> TimerEnd<'k> {
-        let Some(time) = self.running() else { return TimerEnd::General };
+    pub fn on_timer(self) -> ShortEnd<'k> {
+        let Some(time) = self.running() else { return ShortEnd::General };
         let now = self.k.machine.now();
         if !self.is_at_ease() {
-            return TimerEnd::General;
+            return ShortEnd::General;
         }
         let due = match self.due(now) {
             Ok(Some(due)) if due.time.state.rank() > time.state.rank() => {
@@ -65,10 +67,10 @@ impl<'k, M: Machine> Door<'k, M> {
                 self.time().preempt(time, due.time, now, due.task);
                 // It outranks all others.
                 self.set_next_timer(due.time, false);
-                return TimerEnd::Runs(due.task);
+                return ShortEnd::Runs(due.task);
             }
             Ok(due) => due,
-            Err(NotSimple) => return TimerEnd::General,
+            Err(NotSimple) => return ShortEnd::General,
         };
         self.go_on_or_rotate(time, due, now)
     }
@@ -76,10 +78,10 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves the timer's interrupt of a program that no task outranks: a task whose deadline has
     /// passed waits for its turn, and a slice that is over ends the program's turn.
     #[inline(never)]
-    fn go_on_or_rotate(self, time: OpenTime<'k>, due: Option<Due<'k>>, now: u64) -> TimerEnd<'k> {
+    fn go_on_or_rotate(self, time: OpenTime<'k>, due: Option<Due<'k>>, now: u64) -> ShortEnd<'k> {
         let is_over = now >= self.sched.until.get() || cfg!(feature = "chaos");
-        if is_over && time.state.has_budget() {
-            return TimerEnd::General;
+        if is_over && (time.state.has_budget() || time.state.is_in_grace()) {
+            return ShortEnd::General;
         }
         self.begin_timer();
         if let Some(due) = due {
@@ -89,30 +91,36 @@ impl<'k, M: Machine> Door<'k, M> {
         let has_equals = self.sched.queue.has_at_least(self.pin(), time.state.priority());
         if !is_over {
             self.set_next_timer(time, has_equals);
-            return TimerEnd::Continues;
+            return ShortEnd::Continues;
         }
         if !has_equals {
             self.time().begin_slice(time, now);
             self.set_next_timer(time, false);
-            return TimerEnd::Continues;
+            return ShortEnd::Continues;
+        }
+        if self.time().gives_notice(time, now) {
+            self.set_next_timer(time, true);
+            return ShortEnd::Continues;
         }
         self.save_vector_state();
-        let Some((task, time)) = self.time().end_slice(time, now) else { return TimerEnd::Continues };
+        let Some((task, time)) = self.time().end_slice(time, now, Why::SliceOver) else {
+            return ShortEnd::Continues;
+        };
         let has_equals = self.sched.queue.has_at_least(self.pin(), time.state.priority());
         self.set_next_timer(time, has_equals);
-        TimerEnd::Runs(task)
+        ShortEnd::Runs(task)
     }
 
     /// Serves the timer's interrupt of a CPU that idled, if it is an everyday one: one task wakes,
     /// and runs.
     #[inline(always)]
-    pub fn on_idle_timer(self) -> TimerEnd<'k> {
+    pub fn on_idle_timer(self) -> ShortEnd<'k> {
         let now = self.k.machine.now();
         let is_idle = self.sched.current.is_null() && self.sched.queue.is_empty();
         if !(is_idle && self.is_at_ease()) {
-            return TimerEnd::General;
+            return ShortEnd::General;
         }
-        let Ok(Some(due)) = self.due(now) else { return TimerEnd::General };
+        let Ok(Some(due)) = self.due(now) else { return ShortEnd::General };
         self.begin_timer();
         self.wake_due(due);
         if self.sched.idle.get() == IDLE_TOLD {
@@ -121,13 +129,13 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.idle.set(BUSY);
         self.time().take_over(due.time, now, due.task.object(), due.task.word());
         self.set_next_timer(due.time, false);
-        TimerEnd::Runs(due.task)
+        ShortEnd::Runs(due.task)
     }
 
     /// Returns whether nothing but the timer wants this CPU's attention. `more_mail` is set while
     /// the CPU defers its mail, has left some, or lets tasks rest.
     #[inline(always)]
-    fn is_at_ease(self) -> bool {
+    pub(super) fn is_at_ease(self) -> bool {
         debug_assert!(!self.cpu.grace().is_unsettled(), "a program runs, and a grace round is not settled");
         // Read as one word where the two are next to each other.
         let wants = [self.sched.more_mail.get() as u8, self.sched.wakes_waiters.get() as u8];
@@ -190,7 +198,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Sets the timer, which is off, for the next deadline, and for when the time that runs has to
     /// be looked at: at the end of its budget, or of its slice if others of its priority wait.
     #[inline(always)]
-    fn set_next_timer(self, time: OpenTime<'k>, has_equals: bool) {
+    pub(super) fn set_next_timer(self, time: OpenTime<'k>, has_equals: bool) {
         let until = if has_equals || time.state.has_budget() { self.sched.until.get() } else { NEVER };
         self.time().arm_timer(self.sched.deadlines.bound().min(until));
     }

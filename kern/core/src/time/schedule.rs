@@ -259,6 +259,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     fn queue_with_fresh_slice(self, sc: OpenTime<'k>) {
+        self.note_end_of_grace(sc, Counter::GraceRevoked);
         sc.state.refill();
         self.queue_behind(sc);
     }
@@ -282,10 +283,10 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Ends the slice of the running context, which has no budget. The best queued context, of the
     /// same priority, runs next. Returns the task that runs then, and its time.
     #[inline(always)]
-    pub fn end_slice(self, sc: OpenTime<'k>, now: u64) -> Option<(OpenTask<'k>, OpenTime<'k>)> {
+    pub fn end_slice(self, sc: OpenTime<'k>, now: u64, why: Why) -> Option<(OpenTask<'k>, OpenTime<'k>)> {
         self.keep_time(sc);
         self.trace().note_stop();
-        self.trace().note_why(Why::SliceOver);
+        self.trace().note_why(why);
         sc.state.stop(self.sched.until.get(), now);
         sc.state.refill();
         let next = self.open_time(self.sched.queue.pop_highest(self.pin())?)?;
@@ -439,6 +440,7 @@ impl<'k, M: Machine> Time<'k, M> {
             if sc.owner.addr() != self.hot.current.addr() && self.keep_or_give_back(sc, why) {
                 return;
             }
+            self.note_end_of_grace(sc, how_grace_ends(why));
             self.halt(&sc);
             self.trace().note_why(why);
             sc.state.refill();
@@ -560,6 +562,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// running context goes to the end of its priority. A better queued context still goes first.
     pub fn switch_to(self, sc: OpenTime<'k>, task: OpenTask<'k>) {
         let old = self.running_now();
+        self.note_end_of_grace(old, Counter::GraceRevoked);
         let now = self.k.machine.now();
         old.state.stop(self.sched.until.get(), now);
         self.keep_time(old);
@@ -581,5 +584,14 @@ impl<'k, M: Machine> Time<'k, M> {
         self.trace().note_nobody();
         self.sched.idle.set(self.sched.idle_as.get());
         self.count(Counter::Idle);
+    }
+}
+
+/// Returns as what the grace of a slice counts that is taken off the CPU for this reason.
+const fn how_grace_ends(why: Why) -> Counter {
+    match why {
+        Why::Yielded => Counter::GraceYielded,
+        Why::SliceOver => Counter::GraceExpired,
+        _ => Counter::GraceRevoked,
     }
 }

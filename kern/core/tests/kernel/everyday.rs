@@ -1,4 +1,7 @@
-//! The timer's everyday interrupt: the short way and the general one lead to the same state.
+//! The timer's everyday interrupt and yields: the short way and the general one lead to the same
+//! state.
+
+use std::sync::atomic::Ordering::Relaxed;
 
 use abi::{BUDGET_MIN, Cap, Error, ObjType, Op};
 use kern_base::task::State;
@@ -33,12 +36,14 @@ struct Case {
     budget: bool,
     /// The program and the sleeper have vector state.
     vector: bool,
+    /// The program wants a notice when its slice is over.
+    notice: bool,
 }
 
 impl Case {
     fn all() -> impl Iterator<Item = Case> {
         [PROGRAM - 1, PROGRAM, PROGRAM + 40].into_iter().flat_map(|sleeper| {
-            (0..1 << 6).map(move |bits| {
+            (0..1 << 7).map(move |bits| {
                 let has = |bit: u32| bits & 1 << bit != 0;
                 Case {
                     sleeper,
@@ -48,6 +53,7 @@ impl Case {
                     over: has(3),
                     budget: has(4),
                     vector: has(5),
+                    notice: has(6),
                 }
             })
         })
@@ -99,6 +105,8 @@ fn outcome(case: Case, fast: bool) -> (Vec<String>, usize) {
         sleep(&mut s, &other, false, until + 5 * SLEEP);
     }
     let program = task(&mut s, PROGRAM, false, case.vector);
+    let utcb = program.object.get().utcb(program.pin());
+    utcb.wants_notice.store(case.notice.into(), Relaxed);
     let equal = case.equal.then(|| task(&mut s, PROGRAM, false, false));
     let tasks: Vec<&Tcb> =
         [Some(&sleeper), Some(&other), Some(&program), equal.as_ref()].into_iter().flatten().collect();
@@ -111,7 +119,8 @@ fn outcome(case: Case, fast: bool) -> (Vec<String>, usize) {
         let timer = s.w.k.machine.hardware().timers.get(&0).copied().unwrap_or(u64::MAX);
         // It may fire early.
         assert!(timer <= soonest, "{what}: the timer fires at {timer}, and a deadline is {soonest}");
-        log.push(format!("{what}: {running:?} runs, deadlines from {soonest}"));
+        let notice = utcb.preempt_pending.load(Relaxed);
+        log.push(format!("{what}: {running:?} runs, deadlines from {soonest}, notice {}", notice != 0));
         for task in &tasks {
             let time = cx.time().open_time(s.w.object(task.sc).expect("time")).expect("here");
             // What runs is charged when it stops. After a while the general way has served more
@@ -141,6 +150,11 @@ fn outcome(case: Case, fast: bool) -> (Vec<String>, usize) {
         s.w.advance(SLICE);
         s.w.event(0);
         note(&s, "a slice later", false);
+    }
+    for _ in 0..3 {
+        let runs = tasks.iter().find(|task| s.w.runs(0, task)).expect("somebody is ready");
+        s.w.does(runs, Regs::op(Op::Yield, &[]));
+        note(&s, "after a yield", false);
     }
     (log, s.w.gate.short.get())
 }

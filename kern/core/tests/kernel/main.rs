@@ -68,6 +68,7 @@ mod waiters;
 mod watching;
 #[allow(dead_code, reason = "the pairs use more of it")]
 mod world;
+mod yielding;
 
 use abi::{Cap, Op, Target};
 use world::{Regs, World};

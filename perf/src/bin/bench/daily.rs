@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{FLAG_DEADLINE, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, Target};
 use perf::echo::{WORDS, same_words};
-use user_rt::arch::{self, Args, fast, syscall};
+use user_rt::arch::{self, Args, fast, syscall, timestamp};
 use user_rt::cap::{Exposure, Frame, Handle, Untyped};
 use user_rt::invoke::yield_now;
 use user_rt::ipc::{self, Event, Message};
@@ -16,7 +16,7 @@ use user_rt::utcb;
 
 use crate::block::{Block, Word};
 use crate::life::named;
-use crate::measure::{Verdict, measure, park};
+use crate::measure::{Verdict, measure, measure_between, park};
 use crate::roles::{MAP_VA, TABLE_BYTES, server};
 
 /// A moment after the end of every run.
@@ -173,6 +173,40 @@ pub extern "C" fn yield_round_client(index: u64) -> ! {
 
 pub extern "C" fn yielder(_: u64) -> ! {
     loop {
+        fast::bare(Op::Yield);
+    }
+}
+
+/// Waits until its slice is over and the kernel gives it notice. It is about to yield.
+#[inline(always)]
+fn await_notice() {
+    while utcb::current().preempt_pending().is_none() {
+        arch::pause();
+    }
+    utcb::current().heed_notice();
+}
+
+/// Yields when the kernel gives notice. Measures from the server's yielding in the same way until
+/// this task goes on.
+pub extern "C" fn notice_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let gave_up = block.word(Word::Ran);
+    utcb::current().want_notice(true);
+    let turn = || {
+        await_notice();
+        let answer = fast::bare(Op::Yield);
+        (gave_up.load(Relaxed), timestamp(), answer)
+    };
+    measure_between(block, turn, || true)
+}
+
+/// Notes when it yields, as the kernel asks it to.
+pub extern "C" fn notice_server(index: u64) -> ! {
+    let gave_up = Block::at(index).word(Word::Ran);
+    utcb::current().want_notice(true);
+    loop {
+        await_notice();
+        gave_up.store(timestamp(), Relaxed);
         fast::bare(Op::Yield);
     }
 }

@@ -23,6 +23,9 @@ use crate::roles::*;
 pub const CALIBRATION: &str = "loop_1m";
 /// Samples of the row that maps a page again after another CPU flushed its translation.
 const SEEN_SAMPLES: u64 = 50;
+/// Samples of a row in which each turn takes a whole slice, and ticks of that.
+const NOTICE_SAMPLES: u64 = 400;
+const NOTICE_SLICE: u64 = 20_000;
 
 /// The scope of a row: the work that its figures include.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +112,8 @@ pub struct Row {
     pub beside: Option<(Entry, u64)>,
     /// Whether the client's time has a budget, which is not used up.
     pub budget: bool,
+    /// Ticks of a slice of client and server; 0: as usual.
+    pub slice: u64,
     /// Exposures of the row's group, if it needs more than its servers.
     pub exposures: u16,
     /// Pages of 4 KiB in the client's frame; 0: the client has none.
@@ -150,6 +155,7 @@ impl Row {
             background: None,
             beside: None,
             budget: false,
+            slice: 0,
             exposures: 0,
             pages: 0,
             memory_log2: 15,
@@ -229,6 +235,17 @@ fn local() -> Vec<Row> {
             ..Row::new("lock_wait_pass", operation, lock_wait_client, None)
         },
         Row { operations: 2, ..Row::new("yield_to", Scope::OneWay, yield_client, Some(yield_server)) },
+        Row {
+            slice: NOTICE_SLICE,
+            samples_max: NOTICE_SAMPLES,
+            ..Row::new("light_yield", Scope::OneWay, notice_client, Some(notice_server))
+        },
+        Row {
+            slice: NOTICE_SLICE,
+            samples_max: NOTICE_SAMPLES,
+            scope: Scope::OneWay,
+            ..Row::call("light_yield_cross_as", notice_client, notice_server)
+        },
         Row::new("notify_wait_same_cpu", round_trip, notify_wait_client, Some(notify_wait_server)),
         Row::new("call_reply_same_as", round_trip, call_client, Some(echo_server)),
         Row::call("call_reply_cross_as", call_client, echo_server),

@@ -197,6 +197,7 @@ fn run_once(
             }
             Block::at(pair).set(Word::TaskServer, u64::from(server.task.cap().0));
             Block::at(pair).set(Word::Time, u64::from(server.sched.cap().0));
+            set_slice(row, &server)?;
             at("starting a server", server.task.resume())?;
         }
         for number in 0..row.behind.count() {
@@ -377,6 +378,7 @@ impl Cast {
             let cpu = Block::at(pair).get(Word::ClientCpu) as u32;
             let client = self.add(stage, Side::Client, row.client, pair, cpu)?;
             Block::at(pair).set(Word::TaskClient, u64::from(client.task.cap().0));
+            set_slice(row, &client)?;
             if row.budget {
                 let window = boot::facts().tsc_hz / 100;
                 let set = client.sched.configure_budget(PRIORITY, window, window, window);
@@ -389,6 +391,14 @@ impl Cast {
         }
         wait_for(stage, u64::MAX >> (64 - pairs))
     }
+}
+
+/// Gives a task slices of the row's length, if it has one.
+fn set_slice(row: &Row, made: &Spawned) -> Result<(), RowError> {
+    if row.slice == 0 {
+        return Ok(());
+    }
+    at("setting a slice", made.sched.configure(PRIORITY, row.slice))
 }
 
 /// For rows within the bench's own process: makes Notifications, or prepares the slot in which a

@@ -59,6 +59,25 @@ impl Current {
         TaskId::from_raw(self.page.task_id.load(Relaxed))
     }
 
+    /// Asks the kernel for a notice at the end of each slice, or for none.
+    /// [`yield_if_asked`](crate::invoke::yield_if_asked) says what a task does then.
+    pub fn want_notice(self, wants: bool) {
+        self.page.wants_notice.store(wants.into(), Relaxed);
+    }
+
+    /// Returns until when this task may run on although its slice is over, if the kernel has given
+    /// notice.
+    #[inline(always)]
+    pub fn preempt_pending(self) -> Option<u64> {
+        Some(self.page.preempt_pending.load(Relaxed)).filter(|until| *until != 0)
+    }
+
+    /// Forgets a notice: the task is about to yield.
+    #[inline(always)]
+    pub fn heed_notice(self) {
+        self.page.preempt_pending.store(0, Relaxed);
+    }
+
     pub fn home_cpu(self) -> u32 {
         self.page.home_cpu.load(Relaxed) as u32
     }

@@ -13,7 +13,7 @@ use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
 use kern_base::task::{FLAG_VECTOR, SPECIAL, Task};
 use kern_core::door::entry::{Interrupt, Interrupted};
-use kern_core::door::timer::TimerEnd;
+use kern_core::door::timer::ShortEnd;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel};
@@ -58,7 +58,7 @@ pub struct Gate {
     idle: Rc<Cell<Idle>>,
     /// Whether what the fastpath hands on goes that way.
     pub fast: bool,
-    /// How many interrupts of the timer the short way has served.
+    /// How many interrupts of the timer, and yields, the short way has served.
     pub short: Rc<Cell<usize>>,
     /// Where each task ran last, by its address.
     ran_on: Rc<RefCell<HashMap<u64, usize>>>,
@@ -140,7 +140,9 @@ impl Gate {
         let regs = &before.get().hot.here(host_test::pin(n)).regs;
         regs.rip.set(AFTER);
         regs.full.set(0);
-        serve(self.context(entry), self.fast);
+        if serve(self.context(entry), self.fast) {
+            self.short.update(|count| count + 1);
+        }
         if !self.look(n).hot.current.is(before) {
             self.leave(entry);
         }
@@ -170,7 +172,7 @@ impl Gate {
             self.modes[n].set(Mode::User);
             if what == Interrupt::Timer
                 && self.fast
-                && let TimerEnd::Runs(task) = self.context(entry).on_idle_timer()
+                && let ShortEnd::Runs(task) = self.context(entry).on_idle_timer()
             {
                 self.short.update(|count| count + 1);
                 return self.load(n, task.object().ptr().get(host_test::pin(n)));
@@ -191,20 +193,20 @@ impl Gate {
         self.k.machine.hardware().saved.clear();
         if what == Interrupt::Timer && self.fast {
             match self.context(entry).on_timer() {
-                TimerEnd::Continues => {
+                ShortEnd::Continues => {
                     self.short.update(|count| count + 1);
                     frame_full(0);
                     before.into_iter().for_each(|task| self.goes_on(n, task));
                     return host_test::left_by_iret(entry);
                 }
-                TimerEnd::Runs(next) => {
+                ShortEnd::Runs(next) => {
                     self.short.update(|count| count + 1);
                     let next = next.object().ptr().get(host_test::pin(n));
                     assert!(before != Some(next), "cpu{n}: the program goes on, and is said not to");
                     before.filter(|_| has_vector).into_iter().for_each(|task| self.was_saved(n, task));
                     return self.load(n, next);
                 }
-                TimerEnd::General => {}
+                ShortEnd::General => {}
             }
         }
         let rest = match self.context(entry).on_interrupt(what) {

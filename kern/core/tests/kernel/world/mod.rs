@@ -29,6 +29,7 @@ use kern_base::task::{FLAG_IN_FAULT, RegFrame, State, Task, TaskHot};
 use kern_core::Kernel;
 use kern_core::answer::write_values;
 use kern_core::door::entry::{ExitAction, Interrupt};
+use kern_core::door::timer::ShortEnd;
 use kern_core::ipc::faults::Fault;
 use kern_core::rooms::Door;
 use sched::PRIORITIES;
@@ -204,6 +205,7 @@ impl Tcb {
 
     /// Puts back what it was answered, after it was made to do something that does not count.
     pub fn put_regs(&self, answered: &Regs) {
+        self.hot().materialise_frame();
         answered.write(&self.hot().regs);
         self.hot().regs.r12.set(answered.r12);
     }
@@ -321,14 +323,27 @@ fn maps_page(cx: Door<'_, Fake>, op: Op) -> bool {
     done.is_some()
 }
 
-/// The system call that is in the frame of the running task.
-fn serve(cx: Door<'_, Fake>, fast: bool) {
-    let Some(me) = cx.current() else { return };
+/// Yields on the short way, if possible. Returns whether it was.
+fn yields(cx: Door<'_, Fake>, op: Op) -> bool {
+    let Some(me) = cx.current().filter(|_| op == Op::Yield) else { return false };
+    let end = cx.on_yield(me.object());
+    if matches!(end, ShortEnd::Continues) {
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
+    }
+    !matches!(end, ShortEnd::General)
+}
+
+/// The system call that is in the frame of the running task. Returns whether a short way has served
+/// it that [`Gate::short`](gate::Gate::short) counts.
+fn serve(cx: Door<'_, Fake>, fast: bool) -> bool {
+    let Some(me) = cx.current() else { return false };
     match Op::from_raw(me.regs.rax.get() as u8) {
+        Some(op) if fast && yields(cx, op) => return true,
         Some(op) if fast && (elsewhere(cx) || answers_fault(cx) || maps_page(cx, op)) => {}
         Some(op) => cx.system_call(op),
         None => cx.bad_system_call(),
     }
+    false
 }
 
 impl Drop for World {

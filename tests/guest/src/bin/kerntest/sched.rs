@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::events::{CELLS_LOG2_MIN, PoolSize};
 use abi::status::{Doing, KERNEL, SchedEvent};
-use abi::{Error, Op};
+use abi::{Counter, Error, Op};
 use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args, timestamp};
 use user_rt::boot;
@@ -24,7 +24,7 @@ use crate::{expect, expect_eq, tests};
 
 tests! {
     higher_priorities_preempt equals_take_turns slices_are_kept changed_priorities_count_at_once
-    yield_goes_to_equals yield_to_goes_where_it_says yield_to_refuses a_call_takes_the_callers_priority_along
+    yield_goes_to_equals who_wants_a_notice_gets_one yield_to_goes_where_it_says yield_to_refuses a_call_takes_the_callers_priority_along
     a_task_without_time_serves_on_its_callers suspended_tasks_do_not_run time_is_accounted
     waking_a_higher_priority_preempts authority_ends_at_its_ceiling_and_cpus
     a_budget_holds_beside_hungry_peers a_task_moves_to_another_cpu a_policy_sees_what_runs
@@ -42,6 +42,18 @@ extern "C" fn yielder(number: u64) -> ! {
     loop {
         count_on(number, 16);
         let _ = user_rt::invoke::yield_now();
+    }
+}
+
+/// Counts, and yields when the kernel gives notice. Notes how often that was.
+extern "C" fn heeder(number: u64) -> ! {
+    let heeded = Block::at(number as u32).note(1);
+    user_rt::utcb::current().want_notice(true);
+    loop {
+        count_on(number, 256);
+        if user_rt::invoke::yield_if_asked() {
+            heeded.store(heeded.load(Relaxed) + 1, Relaxed);
+        }
     }
 }
 
@@ -191,6 +203,17 @@ fn yield_goes_to_equals(lab: &mut Lab<'_>) -> Outcome {
     let shares = counts(lab, &[&a, &b, &low]);
     expect!(shares[0].abs_diff(shares[1]) <= 2, "two yielders: {shares:?}");
     expect!(shares[0] > 100 && shares[2] == 0, "a yield went to a lower priority: {shares:?}");
+    Ok(())
+}
+
+fn who_wants_a_notice_gets_one(lab: &mut Lab<'_>) -> Outcome {
+    let (a, b) = (spin(lab, heeder, 0, 50)?, spin(lab, spinner, 1, 50)?);
+    let granted = || own::machine().counter(0, Counter::GraceGranted);
+    let before = granted()?;
+    shared(lab, &[&a, &b], |used| used[0].abs_diff(used[1]) < (used[0] + used[1]) / 10)?;
+    let heeded = Block::at(a.number).note(1).load(Relaxed);
+    let given = granted()? - before;
+    expect!(heeded > 0 && heeded <= given, "{heeded} of {given} notices were heeded");
     Ok(())
 }
 

@@ -1,0 +1,131 @@
+//! The short way of [`Op::Yield`](abi::Op::Yield), and the notice that a task gets before its slice
+//! is taken away.
+//!
+//! # Notice
+//! A task that is preempted is saved with all its registers, whatever it is in the middle of. A
+//! task that yields has chosen the place: the kernel keeps where it goes on and its stack pointer.
+//! So a task may ask for a notice ([`abi::Utcb::wants_notice`]). When its slice is over and others
+//! of its priority wait, the kernel writes into the task's UTCB until when it may run on
+//! ([`abi::Utcb::preempt_pending`]), and lengthens the slice by a *grace*
+//! ([`ScState::begin_grace`](sched::ScState::begin_grace)). The task sees that with a load, and
+//! yields where it has little to lose.
+//!
+//! * Only tasks of the same priority wait meanwhile. What outranks the task preempts it as ever.
+//! * The timer ends the grace, and what was used of it comes off the next slice.
+//! * The grace belongs to the CPU time. If the task calls a server, the server works in the rest of
+//!   it. A system call makes no grace longer.
+//! * Each grace is counted when it begins, and when it ends: the task yielded
+//!   ([`Counter::GraceYielded`]), the timer ended it ([`Counter::GraceExpired`]), or something else
+//!   did ([`Counter::GraceRevoked`]). A task that ends in its grace is not counted.
+//!
+//! # Short way
+//! As with the timer's everyday interrupt ([`crate::door::timer`]), all checks come first: the task
+//! runs on its own time, without a budget, nobody watches that, and no mail waits. Then the first
+//! of those that wait runs, and the timer is set. What fails a check is served by the general way.
+//!
+//! The idea is known from the delayed preemption of L4 X.2 and from Solaris's schedctl. There a
+//! task delays its preemption for a while; here it is also told, and its share stays as it was.
+
+use abi::Counter;
+use abi::time::GRACE_MAX;
+use kern_base::machine::Machine;
+use kern_base::sched_context::OpenTime;
+use kern_base::task::{State, Task};
+use sched::NEVER;
+use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
+use test_abi::trace::Why;
+
+use crate::door::timer::ShortEnd;
+use crate::rooms::{Door, Time};
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Carries out Yield for the running task, if that is simple.
+    #[inline(always)]
+    pub fn on_yield(self, me: Ref<'k, Task>) -> ShortEnd<'k> {
+        let Some((me, time)) = self.open(me).zip(self.running()) else { return ShortEnd::General };
+        let is_own = time.owner.is(me.object());
+        if !is_own || time.state.has_budget() || time.state.is_watched() || !self.is_at_ease() {
+            return ShortEnd::General;
+        }
+        let now = self.k.machine.now();
+        if !self.sched.queue.has_at_least(self.pin(), time.state.priority()) {
+            if time.state.is_in_grace() {
+                return ShortEnd::General;
+            }
+            self.count(Counter::FastYield);
+            self.time().begin_slice(time, now);
+            return ShortEnd::Continues;
+        }
+        self.count(Counter::FastYield);
+        if time.state.is_in_grace() {
+            self.time().end_grace(time, Counter::GraceYielded);
+            // It is set for the end of the grace, and would fire for nothing.
+            self.sched.timer.set(NEVER);
+        }
+        me.regs.rdx.set(0);
+        me.enter_plain(State::Ready);
+        let Some((task, time)) = self.time().end_slice(time, now, Why::Yielded) else {
+            return ShortEnd::Continues;
+        };
+        // The task that yields is one of its equals, or better.
+        self.set_next_timer(time, true);
+        ShortEnd::Runs(task)
+    }
+}
+
+impl<'k, M: Machine> Time<'k, M> {
+    /// Gives the running task a notice, instead of ending its slice, if it wants one, runs on its
+    /// own time, and only equals wait. Returns whether it did: then the slice goes on for a grace.
+    /// The caller sets the timer.
+    #[inline(always)]
+    pub fn gives_notice(self, sc: OpenTime<'k>, now: u64) -> bool {
+        let Some(me) = self.hot.current.get(self.pin()) else { return false };
+        let wants = me.get().utcb(self.pin()).wants_notice.load(Relaxed) != 0;
+        let is_equal = || self.sched.queue.first_rank(self.pin()) == sc.state.rank();
+        wants && sc.owner.is(me) && is_equal() && self.give_notice(sc, me, now)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_notice(self, sc: OpenTime<'k>, me: Ref<'k, Task>, now: u64) -> bool {
+        sc.state.stop(self.sched.until.get(), now);
+        let gives = sc.state.begin_grace(GRACE_MAX);
+        self.charge_with_care(sc, now);
+        if gives {
+            self.count(Counter::GraceGranted);
+            me.get().utcb(self.pin()).preempt_pending.store(self.sched.until.get(), Relaxed);
+        }
+        gives
+    }
+
+    /// Counts how a grace ends, if the running time is in one: its slice is about to be refilled.
+    #[inline(always)]
+    pub fn note_end_of_grace(self, sc: OpenTime<'k>, how: Counter) {
+        if sc.state.is_in_grace() {
+            self.end_grace(sc, how);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_grace(self, sc: OpenTime<'k>, how: Counter) {
+        let owner = self.hot.current.get(self.pin()).filter(|me| sc.owner.is(*me));
+        let how = if owner.is_none() { Counter::GraceRevoked } else { how };
+        self.count(how);
+        if let Some(me) = owner {
+            me.get().utcb(self.pin()).preempt_pending.store(0, Relaxed);
+        }
+    }
+
+    /// Gives the running context, whose slice is over while no equal waits, a fresh one.
+    pub fn renew_slice(self, sc: OpenTime<'k>, now: u64) {
+        let was_in_grace = sc.state.is_in_grace();
+        self.note_end_of_grace(sc, Counter::GraceExpired);
+        sc.state.refill();
+        self.sched.until.set(sc.state.start(now));
+        if was_in_grace {
+            self.care_from_now(sc);
+        }
+    }
+}
