@@ -94,8 +94,8 @@ counters! {
     GraceGranted = "grace_granted";
     /// … and yielded in its grace.
     GraceYielded = "grace_yielded";
-    /// … and lost the rest of its grace: something of a higher priority ran, or the grace ended
-    /// while another task spent it.
+    /// … and lost the rest of its grace: it was preempted, it waited, its budget was used up, or
+    /// the grace ended while another task spent it.
     GraceRevoked = "grace_revoked";
     /// … and did not yield in its grace.
     GraceExpired = "grace_expired";

@@ -87,7 +87,8 @@ operations! { ($)
     Wait = 4 {
         takes [bits(Rights::LISTEN)];
     }
-    /// Gives the rest of the slice to a ready task of this CPU.
+    /// Gives the rest of the slice to a ready task of this CPU. If the slice is over and the caller
+    /// was given notice, this is a [`Yield`](Op::Yield).
     ///
     /// In: rdi = target, or capability of a Task.
     /// Rights: SEND, in capability and member record; or SCHEDULE of the Task.
@@ -159,7 +160,7 @@ operations! { ($)
     /// the task may run on. That is [`GRACE_MAX`](crate::time::GRACE_MAX) ticks, or half of its
     /// slice if that is less, and no longer than its budget. The task looks at the word where it
     /// has little to lose, sets it to 0, and yields. What it has used of that time comes off its
-    /// next slice.
+    /// next slice. If it waits or is preempted meanwhile, its slice is over, too.
     Yield = 10 {
         takes [];
     }

@@ -19,9 +19,9 @@ const USER_WORDS: usize = 512 - MSG_UTCB_WORDS - 8 - 256 - 2 * RANGES_MAX - 2 - 
 pub struct Utcb {
     /// Words of the message beyond the message registers.
     pub msg: [AtomicU64; MSG_UTCB_WORDS],
-    /// Until when this task may run on although its slice is over, in TSC ticks; 0: its slice is
-    /// not over, or `wants_notice` was 0. Written by the kernel; who yields sets it to 0 before
-    /// ([`Op::Yield`](crate::Op::Yield)).
+    /// Not 0: the slice of this task is over, and it is asked to yield
+    /// ([`Op::Yield`](crate::Op::Yield)). Until when it may run on, in TSC ticks, if its time does
+    /// not stop before. Written by the kernel; the task sets it to 0 before it yields.
     pub preempt_pending: AtomicU64,
     /// This task's id, written once when it is configured.
     pub task_id: AtomicU64,

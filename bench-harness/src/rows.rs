@@ -216,6 +216,10 @@ pub const ROWS: &[Known] = &[
         "call_reply_cross_cpu_busy",
         "call and reply across CPUs, the target's CPU runs a task of lower priority",
     ),
+    several(
+        "call_cross_cpu_inherit",
+        "the same, and the server has to end a request of the lowest priority, in which it was preempted",
+    ),
     several("call_reply_cross_cpu_64w", "call and reply across CPUs, 4 + 64 words, idle CPUs halt"),
     several("fault_cross_cpu", "fault to a handler on another CPU, and back"),
     several("notify_wait_cross_cpu", "notify and wait across CPUs, there and back"),

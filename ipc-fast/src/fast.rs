@@ -1,5 +1,5 @@
 //! The fastpaths: the offsets of `fastpath.s` (call, reply_recv), `light.s` (notify, wait,
-//! yield_to) and `send.s`, and the values that boot gives them.
+//! yield, yield_to) and `send.s`, and the values that boot gives them.
 
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;

@@ -109,7 +109,7 @@ impl Window {
 }
 
 impl<T> ScState<T> {
-    /// For assembly, which does what [`ScState::start`], [`ScState::stop`] and
+    /// For assembly, which does what [`ScState::start`], [`ScState::stop`], [`ScState::refill`] and
     /// [`ScState::donate_rest`] do.
     pub const RANK_OFFSET: usize = core::mem::offset_of!(ScState<T>, rank);
     /// See [`ScState::RANK_OFFSET`].
@@ -177,6 +177,16 @@ impl<T> ScState<T> {
         if self.rest_of_slice() > slice {
             self.set_rest_of_slice(slice);
         }
+    }
+
+    /// Does what [`ScState::set_slice`] does, for a context that may be in a grace. What is cut off
+    /// the grace was not used.
+    pub fn set_slice_with_care(&self, slice: u64) {
+        if self.is_in_grace() {
+            let cut = self.rest_of_slice().saturating_sub(slice);
+            self.grace.set(self.grace.get() - cut);
+        }
+        self.set_slice(slice);
     }
 
     /// Returns the ticks of the budget, or 0 if the context has none.
@@ -414,21 +424,26 @@ impl<T> ScState<T> {
     #[cold]
     #[inline(never)]
     fn refill_with_care(&self) {
-        let used = self.grace.take().saturating_sub(self.rest_of_slice());
-        self.note_care();
+        let used = self.end_grace();
         self.set_rest_of_slice(self.slice.get().saturating_sub(used).max(1));
+    }
+
+    /// Ends a grace, if the context is in one. Returns how much of it was used.
+    fn end_grace(&self) -> u64 {
+        let used = self.grace.get().saturating_sub(self.rest_of_slice());
+        if self.grace.take() != 0 {
+            self.note_care();
+        }
+        used
     }
 
     /// Gives the rest of this context's slice to `to`, which runs on it now (`yield_to`), and
     /// starts a new slice here.
-    /// Requires: neither context runs.
+    /// Requires: neither context runs, and this one is in no grace.
     #[inline(always)]
     pub fn donate_rest(&self, to: &ScState<T>) {
-        to.set_rest_of_slice(self.rest_of_slice());
-        if self.is_in_grace() {
-            // What is given away of a grace is used.
-            self.set_rest_of_slice(0);
-        }
+        let used = to.end_grace();
+        to.set_rest_of_slice(self.rest_of_slice().saturating_sub(used));
         self.refill();
     }
 
@@ -560,14 +575,27 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_that_is_given_away_is_used() {
+    fn what_is_given_to_a_context_in_its_grace_is_less_what_that_has_used() {
         let (from, to) = (context(100), context(70));
-        run(&from, 0, 100);
-        assert!(from.begin_grace(20));
-        from.stop(from.start(100), 105);
+        run(&to, 0, 70);
+        assert!(to.begin_grace(20));
+        run(&to, 70, 75);
+        run(&from, 75, 125);
         from.donate_rest(&to);
-        assert_eq!((from.remaining(), to.remaining()), (80, 15));
-        assert_eq!((from.consumed(), to.consumed()), (105, 0));
+        assert_eq!((from.remaining(), to.remaining(), to.is_in_grace()), (100, 45, false));
+        assert_eq!((from.consumed(), to.consumed()), (50, 75));
+    }
+
+    #[test]
+    fn a_grace_that_is_cut_short_was_not_used() {
+        let sc = context(100);
+        run(&sc, 0, 100);
+        assert!(sc.begin_grace(40));
+        run(&sc, 100, 110);
+        sc.set_slice_with_care(20);
+        assert_eq!(sc.remaining(), 20);
+        sc.refill();
+        assert_eq!((sc.remaining(), sc.consumed()), (10, 110), "10 were used");
     }
 
     #[test]

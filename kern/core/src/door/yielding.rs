@@ -12,11 +12,14 @@
 //!
 //! * Only tasks of the same priority wait meanwhile. What outranks the task preempts it as ever.
 //! * The timer ends the grace, and what was used of it comes off the next slice.
+//! * A grace goes on while its time is spent. If the time stops, because the task waits or is
+//!   preempted, the grace is over, and so is the slice.
 //! * The grace belongs to the CPU time. If the task calls a server, the server works in the rest of
-//!   it. A system call makes no grace longer.
+//!   it. No system call makes a grace longer, and nobody can give one away: YieldTo is a Yield
+//!   then.
 //! * Each grace is counted when it begins, and when it ends: the task yielded
 //!   ([`Counter::GraceYielded`]), the timer ended it ([`Counter::GraceExpired`]), or something else
-//!   did ([`Counter::GraceRevoked`]). A task that ends in its grace is not counted.
+//!   did ([`Counter::GraceRevoked`]). A grace may end on another CPU than it began.
 //!
 //! # Short way
 //! As with the timer's everyday interrupt ([`crate::door::timer`]), all checks come first: the task
@@ -83,45 +86,53 @@ impl<'k, M: Machine> Time<'k, M> {
         let Some(me) = self.hot.current.get(self.pin()) else { return false };
         let wants = me.get().utcb(self.pin()).wants_notice.load(Relaxed) != 0;
         let is_equal = || self.sched.queue.first_rank(self.pin()) == sc.state.rank();
-        wants && sc.owner.is(me) && is_equal() && self.give_notice(sc, me, now)
+        let may_have = sc.owner.is(me) && !sc.state.is_in_grace();
+        wants && may_have && is_equal() && self.give_notice(sc, me, now)
     }
 
     #[cold]
     #[inline(never)]
     fn give_notice(self, sc: OpenTime<'k>, me: Ref<'k, Task>, now: u64) -> bool {
         sc.state.stop(self.sched.until.get(), now);
-        let gives = sc.state.begin_grace(GRACE_MAX);
+        if !sc.state.begin_grace(GRACE_MAX) {
+            self.sched.until.set(sc.state.start(now));
+            return false;
+        }
         self.charge_with_care(sc, now);
-        if gives {
-            self.count(Counter::GraceGranted);
-            me.get().utcb(self.pin()).preempt_pending.store(self.sched.until.get(), Relaxed);
-        }
-        gives
+        self.count(Counter::GraceGranted);
+        me.get().utcb(self.pin()).preempt_pending.store(self.sched.until.get(), Relaxed);
+        true
     }
 
-    /// Counts how a grace ends, if the running time is in one: its slice is about to be refilled.
-    #[inline(always)]
-    pub fn note_end_of_grace(self, sc: OpenTime<'k>, how: Counter) {
-        if sc.state.is_in_grace() {
-            self.end_grace(sc, how);
-        }
-    }
-
+    /// Counts how the grace ends of a context that is in one, and takes the notice back. The slice
+    /// is about to be refilled.
     #[cold]
     #[inline(never)]
-    fn end_grace(self, sc: OpenTime<'k>, how: Counter) {
-        let owner = self.hot.current.get(self.pin()).filter(|me| sc.owner.is(*me));
-        let how = if owner.is_none() { Counter::GraceRevoked } else { how };
+    pub fn end_grace(self, sc: OpenTime<'k>, how: Counter) {
         self.count(how);
-        if let Some(me) = owner {
-            me.get().utcb(self.pin()).preempt_pending.store(0, Relaxed);
+        // Even if another task spends the time: the owner would heed the notice in a later slice.
+        // The link to it goes before the task dies.
+        if let Some(owner) = sc.owner.get(self.pin()) {
+            owner.get().utcb(self.pin()).preempt_pending.store(0, Relaxed);
+        }
+    }
+
+    /// Ends the grace of a context that has stopped before it was over, if it is in one: it has a
+    /// new slice.
+    pub fn leave_grace(self, sc: OpenTime<'k>) {
+        if sc.state.is_in_grace() {
+            self.end_grace(sc, Counter::GraceRevoked);
+            sc.state.refill();
         }
     }
 
     /// Gives the running context, whose slice is over while no equal waits, a fresh one.
     pub fn renew_slice(self, sc: OpenTime<'k>, now: u64) {
         let was_in_grace = sc.state.is_in_grace();
-        self.note_end_of_grace(sc, Counter::GraceExpired);
+        if was_in_grace {
+            let is_own = sc.owner.addr() == self.hot.current.addr();
+            self.end_grace(sc, if is_own { Counter::GraceExpired } else { Counter::GraceRevoked });
+        }
         sc.state.refill();
         self.sched.until.set(sc.state.start(now));
         if was_in_grace {

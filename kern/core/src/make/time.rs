@@ -133,7 +133,7 @@ impl<'k, M: Machine> Make<'k, M> {
         let Settings { priority, slice, budget, period } = settings;
         let runs = self.sched.current.is(sc.object());
         let now = if runs { self.time().charge() } else { 0 };
-        sc.state.set_slice(slice);
+        sc.state.set_slice_with_care(slice);
         sc.state.set_priority(priority);
         if budget != 0 || sc.state.has_budget() {
             self.set_budget(sc, (budget != 0).then_some(Budget { ticks: budget, period }));
@@ -276,6 +276,9 @@ impl<'k, M: Machine> Make<'k, M> {
         let sc = if task.is_runnable() { self.time().time_of(task) } else { None };
         let sc = sc.and_then(|sc| self.open_time(sc)).filter(|sc| sc.state.links.is_queued());
         let Some(sc) = sc else { return Err(Error::WouldBlock.into()) };
+        if self.running_now().state.is_in_grace() {
+            return Ok(self.yield_instead(me));
+        }
         if self.time().borrowed_by(me).is_none() && !self.running_now().state.needs_care() {
             me.regs.rdx.set(0);
             me.enter_plain(State::Ready);
@@ -284,5 +287,14 @@ impl<'k, M: Machine> Make<'k, M> {
         }
         self.time().switch_to(sc, task);
         Ok(Answer::Settled)
+    }
+
+    /// Yields to the next task: the slice is over, and there is nothing to give.
+    #[cold]
+    #[inline(never)]
+    fn yield_instead(self, me: OpenTask<'k>) -> Answer {
+        write_values(&me.regs, MsgInfo(0), [0; 4]);
+        self.time().rotate(Why::Yielded);
+        Answer::Settled
     }
 }

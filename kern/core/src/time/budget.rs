@@ -11,9 +11,9 @@
 //!   its task yielded to another one. Its next run ends immediately, by the timer.
 //! * While a context with a budget runs, the timer fires when it has to be looked at, or earlier,
 //!   and the fast path does not end its run ([`Time::expect`]).
-//! * A task with the plain bit has no time with a budget, nor time that is watched
-//!   ([`crate::time::watch`]): the fast path starts such a task's time without
-//!   [`ScState::start`](sched::ScState::start).
+//! * A task with the plain bit has no time with a budget, in a grace ([`crate::door::yielding`]),
+//!   nor time that is watched ([`crate::time::watch`]): the fast path starts such a task's time
+//!   without [`ScState::start`](sched::ScState::start).
 
 use abi::status::Doing;
 use kern_base::machine::Machine;
@@ -126,6 +126,7 @@ impl<'k, M: Machine> Time<'k, M> {
     pub fn exhaust(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
         self.halt(&sc);
+        self.leave_grace(sc);
         self.trace().note_why(Why::Exhausted);
         self.enqueue_or_rest(sc);
         self.dispatch();

@@ -192,6 +192,15 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     pub fn stop(self, sc: OpenTime<'k>) {
         self.halt(&sc);
+        if sc.state.needs_care() {
+            self.stop_with_care(sc);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stop_with_care(self, sc: OpenTime<'k>) {
+        self.leave_grace(sc);
         self.tell_if_watched(sc, Doing::Rests);
     }
 
@@ -234,6 +243,24 @@ impl<'k, M: Machine> Time<'k, M> {
         self.keep_time(sc);
         self.halt(&sc);
         self.trace().note_why(Why::Preempted);
+        if sc.state.needs_care() {
+            return self.queue_with_care(sc);
+        }
+        self.sched.queue.push_front(self.pin(), sc.object(), sc.state.priority());
+    }
+
+    /// Queues a context that was preempted, and needs care: before its equals, unless its slice is
+    /// over.
+    #[cold]
+    #[inline(never)]
+    fn queue_with_care(self, sc: OpenTime<'k>) {
+        if sc.state.is_in_grace() {
+            self.leave_grace(sc);
+            return self.queue_behind(sc);
+        }
+        if sc.state.remaining() == 0 && !sc.state.has_budget() {
+            return self.queue_with_fresh_slice(sc);
+        }
         self.sched.queue.push_front(self.pin(), sc.object(), sc.state.priority());
         self.tell_if_watched(sc, Doing::Ready);
     }
@@ -246,12 +273,13 @@ impl<'k, M: Machine> Time<'k, M> {
         self.trace().note_stop();
         self.trace().note_why(Why::Preempted);
         old.state.stop(self.sched.until.get(), now);
-        if old.state.remaining() == 0 && !old.state.has_budget() {
+        if old.state.needs_care() {
+            self.queue_with_care(old);
+        } else if old.state.remaining() == 0 {
             self.queue_with_fresh_slice(old);
         } else {
             let (links, rank) = (&old.state.links, old.state.rank());
             self.sched.queue.push_preempted(self.pin(), old.object(), links, rank);
-            self.tell_if_watched(old, Doing::Ready);
         }
         self.take_over(sc, now, task.object(), task.word());
     }
@@ -259,7 +287,6 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     fn queue_with_fresh_slice(self, sc: OpenTime<'k>) {
-        self.note_end_of_grace(sc, Counter::GraceRevoked);
         sc.state.refill();
         self.queue_behind(sc);
     }
@@ -409,6 +436,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.queue.remove(self.pin(), sc.object());
         self.keep_time(runs);
         self.halt(&runs);
+        self.leave_grace(runs);
         self.trace().note_why(Why::Preempted);
         self.sched.queue.push_back(self.pin(), runs.object(), priority);
         self.tell_if_watched(runs, Doing::Ready);
@@ -437,10 +465,13 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Queues the running SchedContext after others of its priority, with a fresh slice.
     pub fn rotate(self, why: Why) {
         if let Some(sc) = self.running() {
-            if sc.owner.addr() != self.hot.current.addr() && self.keep_or_give_back(sc, why) {
+            let is_own = sc.owner.addr() == self.hot.current.addr();
+            if !is_own && self.keep_or_give_back(sc, why) {
                 return;
             }
-            self.note_end_of_grace(sc, how_grace_ends(why));
+            if sc.state.is_in_grace() {
+                self.end_grace(sc, if is_own { how_grace_ends(why) } else { Counter::GraceRevoked });
+            }
             self.halt(&sc);
             self.trace().note_why(why);
             sc.state.refill();
@@ -562,7 +593,6 @@ impl<'k, M: Machine> Time<'k, M> {
     /// running context goes to the end of its priority. A better queued context still goes first.
     pub fn switch_to(self, sc: OpenTime<'k>, task: OpenTask<'k>) {
         let old = self.running_now();
-        self.note_end_of_grace(old, Counter::GraceRevoked);
         let now = self.k.machine.now();
         old.state.stop(self.sched.until.get(), now);
         self.keep_time(old);

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use abi::time::GRACE_MAX;
 use abi::{Counter, Op, Target};
+use kern_base::task::State;
 
 use crate::scene::{Scene, call};
 use crate::time::answer;
@@ -123,17 +124,36 @@ fn a_grace_ends_by_the_timer() {
 }
 
 #[test]
-fn what_outranks_the_task_preempts_it_in_its_grace() {
+fn what_outranks_the_task_preempts_it_and_ends_its_grace() {
+    for fast in [false, true] {
+        let (mut s, task, other) = two();
+        let (high, _) = s.running(0, PRIORITY + 1);
+        let until = s.w.now() + SLICE + GRACE / 2;
+        s.w.does(&high, Regs::op(Op::Recv, &[]).deadline(until));
+        s.w.gate.fast = fast;
+        begin_grace(&mut s, &task);
+        s.w.advance(until.saturating_sub(s.w.now()));
+        s.w.event(0);
+        assert!(s.w.runs(0, &high));
+        assert_eq!((notice(&task), counts(&s)), (0, [1, 0, 1, 0]));
+        s.kill(&high);
+        assert!(s.w.runs(0, &other), "the task's slice was over");
+        let (_, left) = account(&s, &task);
+        assert!(left > SLICE - GRACE && left < SLICE, "it pays for what it has used: {left}");
+    }
+}
+
+#[test]
+fn who_waits_ends_its_grace() {
     let (mut s, task, other) = in_grace();
-    let (high, _) = s.running(0, PRIORITY + 1);
-    assert!(s.w.runs(0, &high));
-    s.w.advance(SLICE);
-    s.kill(&high);
-    assert!(s.w.runs(0, &task), "it keeps its turn");
-    s.w.advance(GRACE);
-    s.w.event(0);
+    let until = s.w.now() + 200;
+    s.w.does(&task, Regs::op(Op::Recv, &[]).deadline(until));
     assert!(s.w.runs(0, &other));
-    assert_eq!(counts(&s), [1, 0, 0, 1]);
+    assert_eq!((notice(&task), counts(&s)), (0, [1, 0, 1, 0]));
+    s.w.advance(200);
+    s.w.event(0);
+    assert!(task.state() == State::Ready);
+    assert!(s.w.runs(0, &other), "the task wakes with a slice of its own, and waits for its turn");
 }
 
 #[test]
@@ -146,7 +166,7 @@ fn a_server_works_in_its_clients_grace_and_no_longer() {
     s.w.advance(GRACE);
     s.w.event(0);
     assert!(s.w.runs(0, &other), "the time was the client's");
-    assert_eq!(counts(&s), [1, 0, 1, 0]);
+    assert_eq!((notice(&task), counts(&s)), (0, [1, 0, 1, 0]), "it does not give up its next slice");
     end_slice(&mut s);
     assert!(s.w.runs(0, &server));
     s.w.does(&server, answer());
@@ -154,14 +174,41 @@ fn a_server_works_in_its_clients_grace_and_no_longer() {
 }
 
 #[test]
-fn a_yield_to_another_ends_the_grace() {
+fn there_is_nothing_to_give_in_a_grace() {
     let (mut s, task, other, target) = two_and_target();
     begin_grace(&mut s, &task);
+    let (_, before) = account(&s, &other);
     s.w.does(&task, Regs::op(Op::YieldTo, &[target.0]));
     assert!(s.w.runs(0, &other));
-    assert_eq!((notice(&task), counts(&s)), (0, [1, 0, 1, 0]));
-    let (_, left) = account(&s, &task);
-    assert_eq!(left, SLICE - GRACE, "what it gave away of its grace is used");
+    assert_eq!((notice(&task), counts(&s)), (0, [1, 1, 0, 0]));
+    let (_, left) = account(&s, &other);
+    assert!(before - left < 100, "it has the rest of its own slice: {before}, {left}");
+}
+
+#[test]
+fn friends_who_yield_to_each_other_let_others_run() {
+    let mut s = Scene::new(1);
+    let friends = [s.running(0, PRIORITY), s.running(0, PRIORITY)];
+    let (third, _) = s.running(0, PRIORITY);
+    for task in [&friends[0].0, &friends[1].0, &third] {
+        set(&mut s, task, SLICE, [0; 2]);
+        wants(task);
+    }
+    let mut turns = 0;
+    for _ in 0..60 {
+        let friend = friends.iter().position(|(task, _)| s.w.runs(0, task));
+        match friend {
+            Some(n) if notice(&friends[n].0) != 0 => {
+                s.w.does(&friends[n].0, Regs::op(Op::YieldTo, &[friends[1 - n].1.0]));
+            }
+            None if notice(&third) != 0 => {
+                turns += 1;
+                s.w.does(&third, Regs::op(Op::Yield, &[]));
+            }
+            _ => end_slice(&mut s),
+        }
+    }
+    assert!(turns >= 9, "a third of 30 slices, not {turns}");
 }
 
 #[test]

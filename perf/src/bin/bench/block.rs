@@ -61,6 +61,8 @@ pub enum Word {
     WrongInfo,
     /// What a task beside the client does.
     Beside,
+    /// How often the client has let the background task stop.
+    Stopped,
 }
 
 /// Exposure at which the bench listens for the end of clients.

@@ -9,7 +9,7 @@ use perf::echo::{WORDS, same_words};
 use user_rt::arch::{self, Args, fast, syscall, timestamp};
 use user_rt::cap::{Exposure, Frame, Handle, Untyped};
 use user_rt::invoke::yield_now;
-use user_rt::ipc::{self, Event, Message};
+use user_rt::ipc::{self, Event, Message, Patience};
 use user_rt::layout::slot;
 use user_rt::spawn::own;
 use user_rt::utcb;
@@ -175,6 +175,69 @@ pub extern "C" fn yielder(_: u64) -> ! {
     loop {
         fast::bare(Op::Yield);
     }
+}
+
+/// First word of a call of [`lowest_client`].
+const LONG: u64 = 1 << 40;
+/// How long [`intruder`] sleeps, in TSC ticks.
+const NAP: u64 = 2_000;
+
+/// Calls all the time, at the lowest priority. Each request takes until [`intruder`] preempts the
+/// server.
+pub extern "C" fn lowest_client(index: u64) -> ! {
+    let to = server(Block::at(index));
+    loop {
+        fast::call(to, [LONG, 0, 0, 0]);
+    }
+}
+
+/// Answers with the words of the call. During a long request it waits until it was preempted.
+pub extern "C" fn interrupted_server(index: u64) -> ! {
+    let block = Block::at(index);
+    let mut message = fast::reply_recv(WORDS);
+    loop {
+        if message.regs[0] == LONG {
+            let number = block.get(Word::Beside) + 1;
+            block.set(Word::Beside, number);
+            while block.get(Word::Ran) < number {
+                arch::pause();
+            }
+        }
+        message = fast::reply_recv(message.regs);
+    }
+}
+
+/// Preempts the server in the middle of each long request, and runs until the client says so.
+pub extern "C" fn intruder(index: u64) -> ! {
+    let block = Block::at(index);
+    for number in 1..u64::MAX {
+        while block.get(Word::Beside) < number {
+            let _ = ipc::recv_within(Patience::Until(timestamp() + NAP));
+        }
+        block.set(Word::Ran, number);
+        while block.get(Word::Stopped) < number {
+            arch::pause();
+        }
+    }
+    park()
+}
+
+/// Calls the server when it is preempted in the middle of a request of the lowest priority.
+pub extern "C" fn inherit_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let to = server(block);
+    let call = || {
+        while block.get(Word::Ran) == block.get(Word::Stopped) {
+            arch::pause();
+        }
+        let start = timestamp();
+        let answer = fast::call(to, WORDS);
+        (start, timestamp(), answer.info.status().is_ok() && same_words(answer.regs))
+    };
+    measure_between(block, call, || {
+        block.set(Word::Stopped, block.get(Word::Ran));
+        true
+    })
 }
 
 /// Waits until its slice is over and the kernel gives it notice. It is about to yield.

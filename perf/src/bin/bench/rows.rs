@@ -107,6 +107,8 @@ pub struct Row {
     pub server_reports: bool,
     /// A task of low priority on the server's CPU.
     pub background: Option<Entry>,
+    /// A task of an even lower priority there.
+    pub lowest: Option<Entry>,
     /// Other tasks of the client's process, on its CPU and with its priority: what they do, and how
     /// many there are.
     pub beside: Option<(Entry, u64)>,
@@ -153,6 +155,7 @@ impl Row {
             behind: Behind::Nobody,
             server_reports: false,
             background: None,
+            lowest: None,
             beside: None,
             budget: false,
             slice: 0,
@@ -547,6 +550,12 @@ fn cross_cpu() -> Vec<Row> {
             cpus: Cpus::Cross,
             background: Some(busy_target),
             ..Row::call("call_reply_cross_cpu_busy", busy_client, echo_server)
+        },
+        Row {
+            cpus: Cpus::Cross,
+            background: Some(intruder),
+            lowest: Some(lowest_client),
+            ..Row::call("call_cross_cpu_inherit", inherit_client, interrupted_server)
         },
         Row { cpus: Cpus::Cross, faults: true, ..Row::call("fault_cross_cpu", fault_client, fault_server) },
         Row {

@@ -28,6 +28,7 @@ use crate::rows::{Behind, Cpus, Row, Spaces};
 /// Priority of clients and servers, which take turns. It is below the bench's own.
 const PRIORITY: u8 = 100;
 const BACKGROUND_PRIORITY: u8 = 10;
+const LOWEST_PRIORITY: u8 = 5;
 const STACK_PAGES: u32 = 4;
 /// Seconds (of the time-stamp counter) that a row may take.
 const LIMIT_SECONDS: u64 = 60;
@@ -231,6 +232,10 @@ fn run_once(
                 at("starting a task beside", beside.task.resume())?;
             }
         }
+        if let Some(entry) = row.lowest {
+            let lowest = cast.add(stage, Side::Lowest, entry, pair, server_cpu)?;
+            at("starting the task of the lowest priority", lowest.task.resume())?;
+        }
         if let Some(entry) = row.background {
             let background = cast.add(stage, Side::Background, entry, pair, server_cpu)?;
             Block::at(pair).set(Word::Time, u64::from(background.sched.cap().0));
@@ -291,6 +296,8 @@ enum Side {
     Server,
     Client,
     Background,
+    /// Below the background.
+    Lowest,
 }
 
 impl Side {
@@ -350,7 +357,11 @@ impl Cast {
         pair: u64,
         cpu: u32,
     ) -> Result<Spawned, RowError> {
-        let priority = if side == Side::Background { BACKGROUND_PRIORITY } else { PRIORITY };
+        let priority = match side {
+            Side::Server | Side::Client => PRIORITY,
+            Side::Background => BACKGROUND_PRIORITY,
+            Side::Lowest => LOWEST_PRIORITY,
+        };
         let spec = TaskSpec {
             index: self.next_index,
             cpu,

@@ -81,7 +81,7 @@ fn own_utcb() -> &'static Utcb {
 /// Overwrites all of the UTCB except the program's own words.
 fn scribble() {
     let utcb = own_utcb();
-    let own = [&utcb.preempt_pending, &utcb.task_id, &utcb.home_cpu];
+    let own = [&utcb.preempt_pending, &utcb.task_id, &utcb.home_cpu, &utcb.wants_notice];
     for word in utcb.msg.iter().chain(own).chain(&utcb.bulk) {
         word.store(0xdead_beef_dead_beef, Relaxed);
     }
