@@ -4,8 +4,8 @@
 //! attention: no mail has come, none is deferred, and no task rests ([`Door::is_at_ease`]). Then at
 //! most one deadline has passed, of a task that waits for bits or for a call and has its own time;
 //! and the interrupted program's slice goes on, or is over and there is neither budget nor grace.
-//! What fails a check is served by the general way, [`Door::on_interrupt`]. After the checks nothing
-//! can fail.
+//! What fails a check is served by the general way, [`Door::on_interrupt`]. After the checks
+//! nothing can fail.
 //!
 //! The short way does what the general one does in these cases:
 //!
