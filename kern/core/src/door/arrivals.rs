@@ -2,7 +2,6 @@
 //! Notification bits, and passes all other mail to the room that handles it.
 //! [`crate::outbox::mail`] explains what is sent, and which CPU owns a message block meanwhile.
 
-use abi::status::Doing;
 use abi::{Counter, Error};
 use kern_base::block::Block;
 use kern_base::cpu::Mail;
@@ -116,7 +115,7 @@ impl<'k, M: Machine> Door<'k, M> {
     fn serve_message(self, block: Block<'k>) {
         // Also what a call that fails sets going, as the end of a process.
         self.work_for(block.task().get().msg_node.rank());
-        self.tell_of_time(&block);
+        self.care_for_time(&block);
         match block.stage() {
             Stage::Out => self.call_arrived(block),
             Stage::Ask => self.request_arrived(block),
@@ -126,12 +125,13 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().dispatch();
     }
 
-    /// Tells that CPU time has come with a message, if the time is watched.
+    /// Does for CPU time that has come with a message, and needs care, what a stop would have done:
+    /// it runs only if it is the best.
     #[inline(always)]
-    fn tell_of_time(self, block: &Block<'k>) {
+    fn care_for_time(self, block: &Block<'k>) {
         let sc = block.time(self.pin()).and_then(|sc| self.open_time(sc));
-        if let Some(sc) = sc {
-            self.time().tell_if_watched(sc, Doing::Waits);
+        if let Some(sc) = sc.filter(|sc| sc.state.needs_care()) {
+            self.time().came_with_care(sc);
         }
     }
 

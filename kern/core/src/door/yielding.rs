@@ -13,7 +13,8 @@
 //! * Only tasks of the same priority wait meanwhile. What outranks the task preempts it as ever.
 //! * The timer ends the grace, and what was used of it comes off the next slice.
 //! * A grace goes on while its time is spent. If the time stops, because the task waits or is
-//!   preempted, the grace is over, and so is the slice.
+//!   preempted, the grace is over, and so is the slice. (Time that a message has brought to another
+//!   CPU may go on there if it runs immediately.)
 //! * The grace belongs to the CPU time. If the task calls a server, the server works in the rest of
 //!   it. No system call makes a grace longer, and nobody can give one away: YieldTo is a Yield
 //!   then.
@@ -110,8 +111,12 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(never)]
     pub fn end_grace(self, sc: OpenTime<'k>, how: Counter) {
         self.count(how);
-        // Even if another task spends the time: the owner would heed the notice in a later slice.
-        // The link to it goes before the task dies.
+        self.take_notice_back(sc);
+    }
+
+    /// Takes the notice back from the owner of a context, even if another task spends the time. The
+    /// owner would heed it in a later slice. (The link to the owner goes before that task dies.)
+    pub fn take_notice_back(self, sc: OpenTime<'k>) {
         if let Some(owner) = sc.owner.get(self.pin()) {
             owner.get().utcb(self.pin()).preempt_pending.store(0, Relaxed);
         }

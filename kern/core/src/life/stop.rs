@@ -94,6 +94,9 @@ impl<'k, M: Machine> Life<'k, M> {
             // back.
             owner.time.unbind(self.pin());
             self.time().tell_event(sc, SchedEvent::Died, 0);
+            if sc.state.is_in_grace() {
+                self.time().take_notice_back(sc);
+            }
             sc.owner.set(None);
         }
         self.time().seize(sc);

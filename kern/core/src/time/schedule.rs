@@ -204,6 +204,15 @@ impl<'k, M: Machine> Time<'k, M> {
         self.tell_if_watched(sc, Doing::Rests);
     }
 
+    /// Ends the grace of a context that needs care, and that a message has brought, and tells that
+    /// it has come.
+    #[cold]
+    #[inline(never)]
+    pub fn came_with_care(self, sc: OpenTime<'k>) {
+        self.leave_grace(sc);
+        self.tell_if_watched(sc, Doing::Waits);
+    }
+
     /// Takes the running context off the CPU, without telling anybody. It is queued, or goes to
     /// another CPU with a message, which tells what it does there.
     #[inline(always)]
@@ -249,17 +258,14 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.queue.push_front(self.pin(), sc.object(), sc.state.priority());
     }
 
-    /// Queues a context that was preempted, and needs care: before its equals, unless its slice is
-    /// over.
+    /// Queues a context that was preempted, and needs care: before its equals, unless it was in a
+    /// grace.
     #[cold]
     #[inline(never)]
     fn queue_with_care(self, sc: OpenTime<'k>) {
         if sc.state.is_in_grace() {
             self.leave_grace(sc);
             return self.queue_behind(sc);
-        }
-        if sc.state.remaining() == 0 && !sc.state.has_budget() {
-            return self.queue_with_fresh_slice(sc);
         }
         self.sched.queue.push_front(self.pin(), sc.object(), sc.state.priority());
         self.tell_if_watched(sc, Doing::Ready);
@@ -274,7 +280,7 @@ impl<'k, M: Machine> Time<'k, M> {
         self.trace().note_why(Why::Preempted);
         old.state.stop(self.sched.until.get(), now);
         if old.state.needs_care() {
-            self.queue_with_care(old);
+            self.preempt_with_care(old);
         } else if old.state.remaining() == 0 {
             self.queue_with_fresh_slice(old);
         } else {
@@ -282,6 +288,16 @@ impl<'k, M: Machine> Time<'k, M> {
             self.sched.queue.push_preempted(self.pin(), old.object(), links, rank);
         }
         self.take_over(sc, now, task.object(), task.word());
+    }
+
+    /// Queues a context that needs care, and that [`Time::preempt`] has stopped.
+    #[cold]
+    #[inline(never)]
+    fn preempt_with_care(self, sc: OpenTime<'k>) {
+        if sc.state.remaining() == 0 && !sc.state.has_budget() && !sc.state.is_in_grace() {
+            return self.queue_with_fresh_slice(sc);
+        }
+        self.queue_with_care(sc);
     }
 
     #[cold]
@@ -596,6 +612,10 @@ impl<'k, M: Machine> Time<'k, M> {
         let now = self.k.machine.now();
         old.state.stop(self.sched.until.get(), now);
         self.keep_time(old);
+        if sc.state.is_in_grace() {
+            // It pays for what it has used of that with what it gets.
+            self.end_grace(sc, Counter::GraceRevoked);
+        }
         old.state.donate_rest(&sc.state);
         self.sched.queue.remove(self.pin(), sc.object());
         self.sched.queue.push_back(self.pin(), old.object(), old.state.priority());

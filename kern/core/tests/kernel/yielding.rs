@@ -9,7 +9,7 @@ use kern_base::task::State;
 use crate::scene::{Scene, call};
 use crate::time::answer;
 use crate::world::dice::Dice;
-use crate::world::make::CONTROL;
+use crate::world::make::{CONTROL, at};
 use crate::world::{Regs, Tcb};
 
 const SLICE: u64 = 10_000;
@@ -34,7 +34,7 @@ fn set(s: &mut Scene, task: &Tcb, slice: u64, budget: [u64; 2]) {
 fn counts(s: &Scene) -> [u64; 4] {
     let counters =
         [Counter::GraceGranted, Counter::GraceYielded, Counter::GraceRevoked, Counter::GraceExpired];
-    counters.map(|counter| s.w.block(0).counters[counter as usize].racy())
+    counters.map(|counter| (0..s.w.cpus()).map(|n| s.w.block(n).counters[counter as usize].racy()).sum())
 }
 
 /// What a task has used, and the rest of its slice.
@@ -59,7 +59,11 @@ fn two() -> (Scene, Tcb, Tcb) {
 
 /// As [`two`], with the target of a call to the other task.
 fn two_and_target() -> (Scene, Tcb, Tcb, Target) {
-    let mut s = Scene::new(1);
+    on_cpus(1)
+}
+
+fn on_cpus(cpus: usize) -> (Scene, Tcb, Tcb, Target) {
+    let mut s = Scene::new(cpus);
     let (task, _) = s.running(0, PRIORITY);
     let (other, target) = s.running(0, PRIORITY);
     for task in [&task, &other] {
@@ -171,6 +175,33 @@ fn a_server_works_in_its_clients_grace_and_no_longer() {
     assert!(s.w.runs(0, &server));
     s.w.does(&server, answer());
     assert!(s.w.runs(0, &task));
+}
+
+#[test]
+fn a_call_to_another_cpu_ends_the_grace_if_others_go_on() {
+    for fast in [false, true] {
+        let (mut s, task, other, _) = on_cpus(2);
+        let (server, target) = s.server(1, PRIORITY);
+        begin_grace(&mut s, &task);
+        s.w.gate.fast = fast;
+        s.w.does_and_run(&task, call(target));
+        assert!(s.w.runs(0, &other) && s.w.runs(1, &server));
+        s.w.does_and_run(&server, answer());
+        assert!(s.w.runs(0, &other) && task.state() == State::Ready, "it waits for its turn");
+        assert_eq!((notice(&task), counts(&s)), (0, [1, 0, 1, 0]));
+        let (_, left) = account(&s, &task);
+        assert!(left > SLICE / 2 && left < SLICE, "its turn is a slice, less what it has used: {left}");
+    }
+}
+
+#[test]
+fn who_loses_its_time_loses_the_notice() {
+    let (mut s, task, other, _) = on_cpus(2);
+    begin_grace(&mut s, &task);
+    s.w.must(1, Op::CapDelete, &[at(task.sc)]);
+    s.w.run();
+    assert!(s.w.runs(0, &other));
+    assert_eq!(notice(&task), 0);
 }
 
 #[test]

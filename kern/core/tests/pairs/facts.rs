@@ -24,7 +24,7 @@ const fn kind(name: &'static str, keys: &'static [&'static str], fields: &'stati
 }
 
 /// All kinds: records of snapshots, of which no others are facts, and what tasks have in registers
-/// and memory.
+/// and memory. Whether a task is plain is no fact: it says where the zeros of an answer are.
 const KINDS: &[Kind] = &[
     kind("slot", &["at"], &["used", "kind", "object", "rights", "badge"]),
     kind("process", &["at"], &["dying", "dead", "refs", "cnode", "vspace", "pool", "label"]),
@@ -51,7 +51,6 @@ const KINDS: &[Kind] = &[
             "id",
             "home",
             "state",
-            "plain",
             "suspended",
             "in_fault",
             "state_label",

@@ -213,8 +213,26 @@ fn who_wants_a_notice_gets_one(lab: &mut Lab<'_>) -> Outcome {
     shared(lab, &[&a, &b], |used| used[0].abs_diff(used[1]) < (used[0] + used[1]) / 10)?;
     let heeded = Block::at(a.number).note(1).load(Relaxed);
     let given = granted()? - before;
-    expect!(heeded > 0 && heeded <= given, "{heeded} of {given} notices were heeded");
+    expect!(given > 0 && heeded <= given, "{heeded} of {given} notices were heeded");
+    // Where the clock is the host's, the grace may be over before the emulator is back in the loop.
+    expect!(heeded > 0 || !clock_counts_instructions(), "none of {given} notices was heeded");
     Ok(())
+}
+
+/// Returns whether the clock counts instructions: then it takes as long each time to read it, but
+/// where an interrupt comes between.
+fn clock_counts_instructions() -> bool {
+    const READS: usize = 1_000;
+    const OTHERS: usize = 20;
+    let usual = {
+        let start = timestamp();
+        timestamp() - start
+    };
+    let others = (0..READS).filter(|_| {
+        let start = timestamp();
+        timestamp() - start != usual
+    });
+    others.count() < OTHERS
 }
 
 fn yield_to_goes_where_it_says(lab: &mut Lab<'_>) -> Outcome {
