@@ -20,8 +20,9 @@ pub struct Utcb {
     /// Words of the message beyond the message registers.
     pub msg: [AtomicU64; MSG_UTCB_WORDS],
     /// Not 0: the slice of this task is over, and it is asked to yield
-    /// ([`Op::Yield`](crate::Op::Yield)). Until when it may run on, in TSC ticks, as it was when
-    /// it was asked, and if its time does not stop before. Written by the kernel; the task sets it to 0 before it yields.
+    /// ([`Op::Yield`](crate::Op::Yield)). Until when it may run on, in TSC ticks, as it was when it
+    /// was asked, and if its time does not stop before. Written by the kernel; the task sets it to
+    /// 0 before it yields.
     pub preempt_pending: AtomicU64,
     /// This task's id, written once when it is configured.
     pub task_id: AtomicU64,
