@@ -27,6 +27,22 @@
     or rax, rdx
 .endm
 
+// The plain task rbp, whose time rbx is alone at the front of the run queue, runs from here on. r14, which yields, and
+// its time r12 take the place there, with the same \rank.
+.macro change_places rank
+    save_return
+    mov byte ptr [r14 + {state}], {state_ready_plain}
+    mov qword ptr [r14 + {rdx}], 0
+    mov byte ptr [rbp + {state}], {state_ready}
+    mov [r15 + {front}], r12
+    mov [r12 + {sc_place}], \rank
+    mov dword ptr [rbx + {sc_place}], 0
+    mov [r15 + {running}], rbx
+    mov [r15 + {current}], rbp
+    inc qword ptr [r15 + {fast_yield}]
+    trace yield
+.endm
+
 // Raises rsi in the Notification that rdi names.
 .balign 64
 fast_notify:
@@ -188,17 +204,7 @@ fast_yield:
     jb miss_yield
 phase.commit.yield:
     // ---- COMMIT: nothing below can fail ----
-    save_return
-    mov byte ptr [r14 + {state}], {state_ready_plain}
-    mov qword ptr [r14 + {rdx}], 0
-    mov byte ptr [rbp + {state}], {state_ready}
-    mov [r15 + {front}], r12
-    mov [r12 + {sc_place}], edx
-    mov dword ptr [rbx + {sc_place}], 0
-    mov [r15 + {running}], rbx
-    mov [r15 + {current}], rbp
-    inc qword ptr [r15 + {fast_yield}]
-    trace yield
+    change_places edx
     read_clock
     sub r13, rax                             // the rest of the slice
     jb yield_overrun
@@ -240,17 +246,7 @@ fast_yield_next:
     jb yield_next
 phase.commit.yield_next:
     // ---- COMMIT: nothing below can fail ----
-    save_return
-    mov byte ptr [r14 + {state}], {state_ready_plain}
-    mov qword ptr [r14 + {rdx}], 0
-    mov byte ptr [rbp + {state}], {state_ready}
-    mov [r15 + {front}], r12
-    mov [r12 + {sc_place}], r13d
-    mov dword ptr [rbx + {sc_place}], 0
-    mov [r15 + {running}], rbx
-    mov [r15 + {current}], rbp
-    inc qword ptr [r15 + {fast_yield}]
-    trace yield
+    change_places r13d
     sub r8, [r15 + {until}]                  // what is left of the slice, or by how much it was overrun
     mov [r15 + {until}], r9
     mov rdx, [r12 + {sc_slice}]              // ScState::stop, ScState::refill

@@ -23,7 +23,8 @@ use smp::host_test;
 use smp::mailbox::Idle;
 use smp::quiesce;
 
-use super::{AFTER, Fake, PATIENCE, serve};
+use super::fast::serve;
+use super::{AFTER, Fake, PATIENCE};
 
 /// Turns on the way out of the kernel behind which a CPU waits for one that stands still.
 const TURNS: usize = 100;
