@@ -139,6 +139,8 @@ errors! {
     /// The owner of the lock waits, directly or through the owners of other locks, for a lock of
     /// the caller; or so many wait for each other that the kernel does not follow them.
     Deadlock = 39, blame Caller;
+    /// The CPU is parked: it takes no task; detail: which.
+    Parked = 40, blame State;
 }
 
 impl core::fmt::Display for Error {

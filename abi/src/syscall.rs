@@ -344,7 +344,7 @@ operations! { ($)
     /// In: rdi = SchedControl that covers the CPU; rsi = task; rdx = process; r8 = UTCB address;
     /// r9 = CPU, to which the first resume moves it. Out: rdi = the task's id.
     /// Rights: SCHEDULE; REGISTERS of the task; CONFIGURE of the process.
-    /// Errors: NoCpu, OverLimit, BadState, Dying, BadAddress, Full (no task number), Retired,
+    /// Errors: NoCpu, OverLimit, Parked, BadState, Dying, BadAddress, Full (no task number), Retired,
     /// Mapped, NoTables, Forbidden (the task has another label than the process, or may not be
     /// written by processes with that label).
     TaskConfigure = 25 {
@@ -934,8 +934,8 @@ operations! { ($)
     /// number of the task's own SchedContext ([`Seen`](crate::status::Seen)).
     /// Rights: SCHEDULE; SCHEDULE of the task.
     /// Errors: NoCpu, OverLimit (the SchedControl does not cover the CPU, or the task's time may
-    /// not run there), BadState (the task is not configured, or dead), WouldBlock (it does not move
-    /// now), Stale, Dying.
+    /// not run there), Parked, BadState (the task is not configured, or dead), WouldBlock (it does
+    /// not move now), Stale, Dying.
     TaskMove = 70 {
         takes [control(0, sched_control_rights::SCHEDULE), task(1, task_rights::SCHEDULE)];
         acts_for OfTask(1);
@@ -995,5 +995,31 @@ operations! { ($)
     /// Errors: BadArgument (the Frame does not have the word).
     LockPass = 74 {
         takes [frame(0, TO_MAP)];
+    }
+    /// Parks a CPU, which has to be without tasks, or ends that. A parked CPU takes no task:
+    /// TaskConfigure and TaskMove answer Parked. It halts, whatever other CPUs do without work, and
+    /// serves only what other CPUs ask of it. A task is on the CPU where it is to run, from
+    /// TaskConfigure until its end, and also while it waits.
+    ///
+    /// In: rdi = Machine (index: CPU); rsi = 1 to park it, 0 to end that. Out: rdi = 1 if it was
+    /// parked before, 0 if not.
+    /// Rights: SECURITY.
+    /// Errors: NoCpu, BadArgument, InUse (detail: how many tasks it has).
+    CpuPark = 75 {
+        takes [machine(0, machine_rights::SECURITY)];
+        acts_for Machine;
+    }
+    /// Reports how many tasks a CPU has, whether it is parked, and for how long it has owed a sign
+    /// of life. The sign that is asked for with this comes by the CPU's mail, as anything does that
+    /// other CPUs ask of it, and nobody waits for it. A CPU that owes one for long does not serve
+    /// its mail.
+    ///
+    /// In: rdi = Machine (index: CPU); rsi = 1 to ask the CPU for a sign, 0 if not. Out: rdi = its
+    /// tasks; rsi = 1 if it is parked, 0 if not; rdx = TSC ticks since it was asked for the sign
+    /// that it owes, 0 if it owes none.
+    /// Rights: INFO.
+    /// Errors: NoCpu, BadArgument.
+    CpuInfo = 76 {
+        takes [machine(0, machine_rights::INFO)];
     }
 }

@@ -79,10 +79,7 @@ impl Model {
 
     pub fn cpu_watch(&mut self, me: Id, args: &Args) -> Result {
         self.find(me, args.cap(0), ObjType::Machine, machine_rights::SECURITY)?;
-        let cpu = args.target(0).index() as usize;
-        if cpu >= self.cpus {
-            return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
-        }
+        let cpu = self.named_cpu(args)?;
         if args.0[1] == 0 {
             self.watch.remove(&cpu);
             return Ok(Answer::DONE);

@@ -44,7 +44,7 @@ pub mod spaces;
 pub mod step;
 pub mod tasks;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use abi::{Error, TaskId};
@@ -74,6 +74,8 @@ pub struct Model {
     pub ids_given: Vec<TaskId>,
     /// The pools that CPUs report to.
     pub watch: BTreeMap<usize, Id>,
+    /// The CPUs that are parked.
+    pub parked: BTreeSet<usize>,
 }
 
 /// Bounds of the kernel that programs see, in one way or another, although `abi` does not say them.

@@ -139,6 +139,8 @@ impl Model {
             Op::TaskMove => self.task_move(me, args),
             Op::CpuWatch => self.cpu_watch(me, args),
             Op::SchedWatch => self.sched_watch(me, args),
+            Op::CpuPark => self.cpu_park(me, args),
+            Op::CpuInfo => self.cpu_info(me, args),
             Op::SchedInfo => self.sched_info(me, args),
             Op::NotificationBind => self.notification_bind(me, args),
             Op::Map => self.map(me, args),
@@ -186,9 +188,7 @@ impl Model {
 
     fn machine_counter(&mut self, me: Id, args: &Args) -> Result {
         self.find(me, args.cap(0), ObjType::Machine, machine_rights::INFO)?;
-        if args.target(0).index() as usize >= self.cpus {
-            return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
-        }
+        self.named_cpu(args)?;
         if args.0[1] >= Counter::ALL.len() as u64 {
             return Err(Refusal::argument(1));
         }

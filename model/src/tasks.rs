@@ -1,7 +1,7 @@
 //! Processes, tasks and CPU time: configure, control, inspect.
 
 use abi::{BUDGET_MIN, Cap, Error, ObjType, PERIOD_MAX, Rights, TaskId, TaskRights, process_rights};
-use abi::{sched_control_rights, sched_rights, task_rights};
+use abi::{machine_rights, sched_control_rights, sched_rights, task_rights};
 
 use crate::object::{Access, CPUS_MAX, Mapping, Offer, State};
 use crate::{Answer, Args, Id, Model, Refusal, Result};
@@ -129,6 +129,7 @@ impl Model {
         let numbers = &self.process(process).tasks;
         let number = numbers.iter().position(Option::is_none);
         let number = number.ok_or(Refusal::new(Error::Full, numbers.len() as u64))?;
+        self.check_place(cpu as usize)?;
         let label = self.adopted_label(process, task)?;
         if self.is_dying(process) || self.is_dying(task) {
             return Err(Error::Dying.into());
@@ -168,9 +169,49 @@ impl Model {
         if !stands || self.objects.iter().any(is_held) {
             return Err(Error::WouldBlock.into());
         }
+        self.check_place(to)?;
         self.task_mut(task).start_on = to;
         self.move_to_start(task);
         Ok(Answer::DONE)
+    }
+
+    /// Returns how many tasks have their place on a CPU.
+    fn residents(&self, cpu: usize) -> u64 {
+        let is_there = |object: &&crate::Object| matches!(&object.kind, crate::Kind::Task(it) if it.process.is_some() && it.start_on == cpu);
+        self.objects.iter().filter(is_there).count() as u64
+    }
+
+    pub fn cpu_park(&mut self, me: Id, args: &Args) -> Result {
+        self.find(me, args.cap(0), ObjType::Machine, machine_rights::SECURITY)?;
+        let cpu = self.named_cpu(args)?;
+        let was_parked = match args.0[1] {
+            0 => self.parked.remove(&cpu),
+            1 if self.residents(cpu) != 0 => return Err(Refusal::new(Error::InUse, self.residents(cpu))),
+            1 => !self.parked.insert(cpu),
+            _ => return Err(Refusal::argument(1)),
+        };
+        Ok(Answer::Values([was_parked.into(), 0, 0, 0]))
+    }
+
+    /// The model does not say whether a CPU owes a sign of life.
+    pub fn cpu_info(&self, me: Id, args: &Args) -> Result {
+        self.find(me, args.cap(0), ObjType::Machine, machine_rights::INFO)?;
+        let cpu = self.named_cpu(args)?;
+        if args.0[1] > 1 {
+            return Err(Refusal::argument(1));
+        }
+        Ok(Answer::Free([self.residents(cpu), self.parked.contains(&cpu).into(), 0, 0], 1 << 2))
+    }
+
+    /// Returns the CPU that the index of the first argument names.
+    pub(crate) fn named_cpu(&self, args: &Args) -> Result<usize> {
+        let cpu = args.target(0).index() as usize;
+        if cpu < self.cpus { Ok(cpu) } else { Err(Refusal::new(Error::NoCpu, self.cpus as u64)) }
+    }
+
+    /// Refuses to give a task a place on a parked CPU.
+    fn check_place(&self, cpu: usize) -> Result<()> {
+        if self.parked.contains(&cpu) { Err(Refusal::new(Error::Parked, cpu as u64)) } else { Ok(()) }
     }
 
     fn is_here(&self, me: Id, task: Id) -> Result<()> {

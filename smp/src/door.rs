@@ -11,7 +11,7 @@
 //!    have loaded one ([`crate::quiesce`]), then gives the memory back. *Types:* a loaded
 //!    [`Ref<'k, T>`] is bound to the entry `'k`, so it ends before that wait does; and no memory is
 //!    given back without the wait. *Rules:* every link is cut before the wait begins, mail
-//!    included; and a CPU uses nothing while it shows that it is parked ([`crate::quiesce::park`]).
+//!    included; and a CPU uses nothing while it shows that it idles ([`crate::quiesce::go_idle`]).
 //! 2. **Only the home CPU looks inside.** State that one CPU owns is wrapped in [`Homed`], which
 //!    opens only to a [`Pin`] of that CPU. Everything else that CPUs share is an atomic, or behind
 //!    a lock. *Types:* enforce all of it. The target of a stored reference is `Sync`, whichever CPU

@@ -14,6 +14,7 @@
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
 //! * [`events`]: how events enter a pool from any CPU.
 //! * [`shootdown`]: how a CPU makes others flush translations.
+//! * [`residents`]: how many tasks a CPU has, and whether it takes more.
 //! * [`lock`]: locks for state that several CPUs change.
 //! * [`standstill`]: how one CPU stops all others, in test builds.
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
@@ -40,6 +41,7 @@ pub mod mailbox;
 pub mod percpu;
 pub mod planted;
 pub mod quiesce;
+pub mod residents;
 pub mod ring;
 pub mod shootdown;
 pub mod standstill;

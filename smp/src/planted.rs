@@ -38,8 +38,8 @@ pub enum Fault {
     /// Memory is handed back after the round that ends entries, with mailboxes not yet flushed.
     /// Loom only.
     UnflushedMailboxes,
-    /// A grace round takes an idle CPU with mail in its mailbox for a parked one. Loom only.
-    ParkedWithMail,
+    /// A grace round takes an idle CPU with mail in its mailbox for one without. Loom only.
+    IdleWithMail,
     /// No full fence between reading the epoch and checking which CPUs run. Loom only.
     UnfencedRound,
     /// The raise that pushes a node of coalesced bits overwrites the rank of a raise that came
@@ -62,6 +62,9 @@ pub enum Fault {
     /// No full fence between a change of a space and the check which CPUs have it loaded. Loom
     /// only.
     UnfencedShootdown,
+    /// A task that comes to a CPU looks whether the CPU is closed, and takes its place after that.
+    /// Loom only.
+    ClosedMeanwhile,
 }
 
 #[cfg(not(any(loom, feature = "host-test")))]

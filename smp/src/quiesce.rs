@@ -13,7 +13,7 @@
 //! ([`settle`]). No CPU waits: the CPU that has the node does the next step. The round skips these
 //! CPUs:
 //!
-//! * CPUs that are parked ([`park`]): an idle CPU is at a quiescent point all the time;
+//! * CPUs that are idle ([`go_idle`]): an idle CPU is at a quiescent point all the time;
 //! * CPUs that have left the kernel by IRET since the round was requested ([`left_by_iret`]). Exits
 //!   are counted by a plain store. On x86 such a store might become visible only after loads of the
 //!   *next* entry. IRET serialises, which prevents that; SYSRET does not, so exits by SYSRET are
@@ -38,7 +38,7 @@
 //! 2. a second round's nodes go through every mailbox. A CPU answers such a node after all mail
 //!    that was pushed before it. So at its end all messages about the object have been taken out,
 //!    and the entries that took them out have ended. This round skips no CPU because of its count
-//!    of exits, and skips a parked CPU only if its mailbox is empty.
+//!    of exits, and skips an idle CPU only if its mailbox is empty.
 //!
 //! Then nothing refers to the object, and its memory can be used again. The memory's region begins
 //! the quiet period itself, and starts again at its end
@@ -61,7 +61,7 @@
 //! * D: stores, executes a full fence, loads the epoch. I: loads the epoch, executes a full fence,
 //!   looks at T. If D read an older epoch than I, D's fence came first.
 //! * T is asked by mail: a fence after it took the node out ([`fence_after_message`], free on x86)
-//!   comes after I's, so T's later entries see D's store. T parked: [`unpark`] is an exchange, a
+//!   comes after I's, so T's later entries see D's store. T idle: [`end_idle`] is an exchange, a
 //!   full fence; either I sees that T runs, or T's next entry sees D's store. T left by IRET: IRET
 //!   is the fence.
 //! * T's earlier accesses come before I's later ones: I reads T's node, idle word or count with
@@ -399,14 +399,14 @@ fn answer_all<C: Cpus>(cpus: &C, pin: Pin<'_>) {
 ///
 /// [`Inbox::advertise`]: crate::mailbox::Inbox::advertise
 #[inline(always)]
-pub fn park<O, S, P>(entry: &mut LocalEntry<O, S, P>, how: Idle) -> bool {
+pub fn go_idle<O, S, P>(entry: &mut LocalEntry<O, S, P>, how: Idle) -> bool {
     !entry.here().grace().is_unsettled() && entry.here().inbox().advertise(how)
 }
 
-/// Ends the idle state of a parked CPU: its first action when it wakes. Then it drains. See
+/// Ends the idle state of a CPU: its first action when it wakes. Then it drains. See
 /// [`Inbox::retract`](crate::mailbox::Inbox::retract).
 #[inline(always)]
-pub fn unpark<O, S, P>(entry: &mut LocalEntry<O, S, P>) {
+pub fn end_idle<O, S, P>(entry: &mut LocalEntry<O, S, P>) {
     entry.here().inbox().retract();
 }
 
@@ -489,7 +489,7 @@ fn must_ask<C: Cpus>(block: &BlockOf<C>, own: bool, pair: &GracePair<C::Mail>, k
     if kind == Kind::Flush {
         // First the mailbox, then the idle word: if it is empty, and *then* its CPU is idle, the
         // entry that took the last message out has ended.
-        let mail = mailbox.has_mail() && !planted(Fault::ParkedWithMail);
+        let mail = mailbox.has_mail() && !planted(Fault::IdleWithMail);
         return mail || !(own || mailbox.is_idle());
     }
     // Here is a quiescent point of our own.

@@ -55,6 +55,12 @@ record! {
         ready: u32,
         /// The number of that count.
         count_number: u64,
+        /// How many tasks have their places there.
+        residents: u32,
+        /// It is parked: it takes no tasks.
+        parked: bool,
+        /// It was asked for a sign of life, and has not taken the question from its mailbox.
+        owes_sign: bool,
         /// A grace period is under way that this CPU began.
         grace_busy: bool,
         /// The first task that waits for a grace period.
@@ -146,8 +152,8 @@ record! {
         /// An interrupt is on its way.
         interrupted: bool,
         /// The CPU executes no program.
-        parked: bool,
-        /// It is parked, and looks into its mailbox all the time.
+        waits: bool,
+        /// It waits, and looks into its mailbox all the time.
         polls: bool,
     }
 }

@@ -151,6 +151,8 @@ values! {
         Shootdown,
         /// A shootdown of everything.
         ShootdownOfAll,
+        /// A question whether the CPU is alive.
+        Sign,
     }
 }
 

@@ -227,6 +227,8 @@ choices! {
         Shootdown = 4 "shootdown",
         /// A task that is to run here.
         Arrival = 5 "arrival",
+        /// A question whether the CPU is alive.
+        Sign = 6 "sign",
     }
     /// Which way a message took in the kernel.
     Path {

@@ -75,6 +75,8 @@ const LEFT_OUT: &[(Op, &str)] = &[
     (Op::CSpaceGrow, "done once for a CNode and a process"),
     (Op::DeviceFrame, "done once for a device"),
     (Op::CpuWatch, "done once for a CPU and a policy"),
+    (Op::CpuPark, "done once for a CPU that is to rest"),
+    (Op::CpuInfo, "reads two words; nobody waits for the sign of life"),
     (Op::SchedWatch, "done once for a SchedContext and a policy"),
     (Op::SchedAllow, "done once for a program that may start tasks"),
     (Op::AuditStart, "done once for a machine"),

@@ -100,6 +100,12 @@ pub fn nodes(f: &Facts<'_>, out: &mut Findings) {
         let fits = there == raised && object.node == node;
         hold!(out, fits, "the bits of Notification {:#x} are in {there} mailboxes of {raised}", object.at);
     }
+    for cpu in &f.s.cpus {
+        let question = |mail: &&snapshot::Mail| mail.kind == MailKind::Sign && mail.cpu == cpu.id;
+        let there = f.s.mails.iter().filter(question).count();
+        let owed = usize::from(cpu.owes_sign);
+        hold!(out, there == owed, "cpu{} owes {owed} signs, and is asked for {there}", cpu.id);
+    }
 }
 
 /// A CPU that has mail will look into its mailbox: it is interrupted, looks all the time, or defers

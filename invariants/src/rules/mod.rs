@@ -72,6 +72,7 @@ rules! {
     "states" = tasks::states;
     "labels" = tasks::labels;
     "moves" = tasks::moves;
+    "residents" = tasks::residents;
     "waiting" = tasks::waiting;
     "deadlines" = tasks::deadlines;
     "dead-tasks" = tasks::dead_tasks;

@@ -143,6 +143,19 @@ pub fn moves(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
+/// Each task of a process has a place on the CPU where it is to run, and a parked CPU has no task.
+pub fn residents(f: &Facts<'_>, out: &mut Findings) {
+    if f.any_busy() {
+        return;
+    }
+    for cpu in &f.s.cpus {
+        let has_place = |task: &&snapshot::Task| task.process != 0 && task.starts_on == cpu.id;
+        let there = f.s.tasks.iter().filter(has_place).count() as u32;
+        hold!(out, cpu.residents == there, "cpu{} has {} tasks, and counts {}", cpu.id, there, cpu.residents);
+        hold!(out, !cpu.parked || there == 0, "cpu{} is parked, and has {there} tasks", cpu.id);
+    }
+}
+
 /// A task that is to make its system call again waits for one thing: for the answer to a request,
 /// where its message block is with it or with who asks for it, or for a grace period.
 pub fn waiting(f: &Facts<'_>, out: &mut Findings) {

@@ -248,14 +248,8 @@ pub fn running(f: &Facts<'_>, out: &mut Findings) {
         }
         hold!(out, !cpu.idle || cpu.context == 0, "cpu{n} idles, and runs something");
         let Some(hardware) = f.s.hardwares.iter().find(|hardware| hardware.cpu == n) else { continue };
-        hold!(out, hardware.parked == (cpu.context == 0), "cpu{n} is parked {}", hardware.parked);
-        hold!(
-            out,
-            cpu.idle == hardware.parked,
-            "cpu{n} is parked {}, and idle {}",
-            hardware.parked,
-            cpu.idle
-        );
+        hold!(out, hardware.waits == (cpu.context == 0), "cpu{n} waits {}", hardware.waits);
+        hold!(out, cpu.idle == hardware.waits, "cpu{n} waits {}, and idles {}", hardware.waits, cpu.idle);
         let endless = context.is_none_or(|context| context.endless);
         let alone = priority != best || best.is_none() || endless;
         hold!(

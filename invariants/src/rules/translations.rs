@@ -26,7 +26,7 @@ pub fn cpu_spaces(f: &Facts<'_>, out: &mut Findings) {
             f.name(task.space),
             f.name(cpu.vspace)
         );
-        let Some(hardware) = hardware(f, cpu.id).filter(|hardware| !hardware.parked) else { continue };
+        let Some(hardware) = hardware(f, cpu.id).filter(|hardware| !hardware.waits) else { continue };
         let shown = f.vspace(cpu.vspace).map_or(0, |space| space.cr3);
         hold!(
             out,

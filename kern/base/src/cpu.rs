@@ -7,10 +7,12 @@ use smp::sync::{AtomicU64, Ordering};
 use abi::Counter;
 use abi::status::Status;
 use sched::{Deadlines, NEVER, PrioList, RunQueue};
+use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::{AtomicLink, Link, Ptr, Table};
 use smp::percpu::{self, All, Here, LocalEntry, PerCpu};
 use smp::quiesce::GraceMail;
+use smp::residents::Residents;
 use smp::shootdown::{ShootMail, What};
 use test_abi::kills::Kill;
 
@@ -41,6 +43,8 @@ pub enum Mail {
     Shoot(ShootMail),
     /// One of everything.
     ShootAll(ShootMail),
+    /// Another CPU asks for a sign of life.
+    Sign,
 }
 
 /// What assembly reads. One CPU's own.
@@ -200,7 +204,16 @@ pub struct CpuShared {
     pub watch: AtomicLink<EventPool>,
     /// The number of the CPU's status word there.
     pub watch_word: AtomicU64,
+    /// The tasks whose place this CPU is.
+    pub residents: Residents,
+    /// [`SIGN`] while the CPU is asked for a sign of life.
+    pub sign: CoalescedBits<Mail>,
+    /// When it was asked.
+    pub asked_at: AtomicU64,
 }
+
+/// The bit of [`CpuShared::sign`].
+pub const SIGN: u64 = 1;
 
 /// The per-CPU block.
 pub type CpuBlock = PerCpu<CpuOwn, CpuShared, Mail>;
@@ -273,6 +286,9 @@ pub fn new_block(id: CpuId, pairs: Table<CpuPair>) -> CpuBlock {
         counters: [const { Count(AtomicU64::new(0)) }; COUNTERS],
         watch: AtomicLink::null(),
         watch_word: AtomicU64::new(0),
+        residents: Residents::default(),
+        sign: CoalescedBits::new(),
+        asked_at: AtomicU64::new(0),
     };
     PerCpu::new(id, CpuOwn { hot, sched }, shared, pairs)
 }

@@ -138,6 +138,7 @@ impl<'k, M: Machine> Trace<'k, M> {
                 Mail::Bits(object) => (MailKind::Bits, object_name(object.addr())),
                 Mail::Grace(_) => (MailKind::Grace, 0),
                 Mail::Shoot(_) | Mail::ShootAll(_) => (MailKind::Shootdown, 0),
+                Mail::Sign => (MailKind::Sign, 0),
             };
             Event::MailOpened { about, kind }
         });

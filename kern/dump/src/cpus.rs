@@ -40,6 +40,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             idle = sched.idle.get() != BUSY,
             ready = u32::from(sched.ready.get()),
             count_number = sched.count_number.get(),
+            residents = cpu.residents.count() as u32,
+            parked = cpu.residents.is_closed(),
+            owes_sign = cpu.sign.glance() != 0,
             sent_follower = sched.followers.sent(cx.pin()),
             expects_labels = halves.fold(0, |labels, half| labels | 1u32 << label_of(half)),
             expects_receiver = hot.recv_half,
@@ -75,6 +78,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             Mail::Grace(_) => (MailKind::Grace, 0),
             Mail::Shoot(_) => (MailKind::Shootdown, 0),
             Mail::ShootAll(_) => (MailKind::ShootdownOfAll, 0),
+            Mail::Sign => (MailKind::Sign, 0),
         };
         self.sink.mail(&record!(self, Mail { [] cpu, kind; about = self.at(about), }));
     }

@@ -256,18 +256,33 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
 fn idle_once(entry: &mut CpuEntry) {
     if entry.here().own().sched.before_idle.get() {
         prepare_to_idle(entry);
+        if entry.here().residents.is_closed() {
+            return wait_parked(entry);
+        }
     }
     wait_once(entry);
+}
+
+/// Waits for one interrupt or message, and handles it, on a parked CPU: it halts in any case.
+#[cold]
+#[inline(never)]
+fn wait_parked(entry: &mut CpuEntry) {
+    wait_once_so(entry, IdleMode::HALT);
 }
 
 /// Waits for one interrupt or message, and handles it. Does not return if it was a message that let
 /// one task run.
 #[inline(always)]
 fn wait_once(entry: &mut CpuEntry) {
+    wait_once_so(entry, idle::mode());
+}
+
+/// Does what [`wait_once`] does, in the given way.
+#[inline(always)]
+fn wait_once_so(entry: &mut CpuEntry, mode: IdleMode) {
     context(entry).time().note_idle();
     // What comes now is an entry of its own.
     context(entry).begin_work();
-    let mode = idle::mode();
     // Two calls, so that each has the constant, and no test of it.
     let came = if mode == IdleMode::HALT {
         wait_for_work(entry, mode, Idle::Halt)
@@ -276,7 +291,7 @@ fn wait_once(entry: &mut CpuEntry) {
     };
     if let Some(came) = came {
         context(entry).trace().event(|| Event::Woken {});
-        quiesce::unpark(entry);
+        quiesce::end_idle(entry);
         take_idle_interrupts(entry, came);
     } else {
         let_interrupts_in(entry);
@@ -300,7 +315,8 @@ fn prepare_to_idle(entry: &mut CpuEntry) {
     while !is_due(entry) {
         if !faults::print_next() {
             let tells = context(entry).time().tell_before_idle();
-            entry.here().own().sched.before_idle.set(tells);
+            let comes_again = tells || entry.here().residents.is_closed();
+            entry.here().own().sched.before_idle.set(comes_again);
             return;
         }
     }
@@ -358,12 +374,12 @@ fn settle(entry: &mut CpuEntry) {
     context(entry).wake_waiters();
 }
 
-/// Parks this CPU until an interrupt or mail comes. Returns the interrupts, or `None` if there was
+/// Idles until an interrupt or mail comes. Returns the interrupts, or `None` if there was
 /// mail or a grace round to handle already.
 #[inline(always)]
 fn wait_for_work(entry: &mut CpuEntry, mode: IdleMode, how: Idle) -> Option<u64> {
     let mailbox = entry.block().mailbox();
-    if !quiesce::park(entry, how) {
+    if !quiesce::go_idle(entry, how) {
         return None;
     }
     context(entry).trace().note_waiting(how);

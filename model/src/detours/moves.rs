@@ -361,6 +361,8 @@ impl Named<'_> {
                 self.add(Op::CpuWatch, &[machine, pool, 0]);
             }
             self.add(Op::CpuWatch, &[machine, 0]);
+            self.add(Op::CpuPark, &[machine, 1]);
+            self.add(Op::CpuPark, &[machine, 0]);
             for cap in &caps {
                 for label in [0, 2] {
                     self.add(Op::LabelSet, &[machine, *cap, label]);

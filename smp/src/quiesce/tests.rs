@@ -134,8 +134,8 @@ impl System {
         self.block(n).mailbox()
     }
 
-    fn park(&self, n: usize) {
-        assert!(park(&mut local_entry(self.block(n)), Idle::Halt));
+    fn go_idle(&self, n: usize) {
+        assert!(go_idle(&mut local_entry(self.block(n)), Idle::Halt));
     }
 }
 
@@ -154,9 +154,9 @@ fn alone_a_round_is_over_at_the_next_quiescent_point() {
 }
 
 #[test]
-fn parked_cpus_are_left_alone() {
+fn idle_cpus_are_left_alone() {
     let system = system(4);
-    (1..4).for_each(|n| system.park(n));
+    (1..4).for_each(|n| system.go_idle(n));
     let mut entry = entry(0);
     let ticket = request_quiet(&system, entry.pin());
     assert_eq!(settle(&system, &mut entry), Settled::Advanced);
@@ -167,7 +167,7 @@ fn parked_cpus_are_left_alone() {
 #[test]
 fn running_cpus_are_asked_and_answer_when_they_leave() {
     let system = system(3);
-    system.park(2);
+    system.go_idle(2);
     let mut here = entry(0);
     let stamp = system.all.epoch.stamp();
     request_epoch(&system, here.pin(), stamp + 2);
@@ -199,27 +199,27 @@ fn who_left_by_iret_meanwhile_is_not_asked() {
 fn anybodys_round_serves_everybody() {
     let system = system(2);
     let stamp = system.all.epoch.stamp();
-    system.park(1);
+    system.go_idle(1);
     let mut here = entry(0);
     request_epoch(&system, here.pin(), stamp + 2);
     let _ = settle(&system, &mut here);
     assert!(system.all.epoch.is_reusable(stamp));
-    unpark(&mut local_entry(system.block(1)));
+    end_idle(&mut local_entry(system.block(1)));
     request_epoch(&system, pin(1), stamp + 2);
     assert!(!system.all.grace(pin(1)).is_unsettled(), "there already");
 }
 
 #[test]
-fn a_flush_waits_for_the_mail_of_a_parked_cpu() {
+fn a_flush_waits_for_the_mail_of_an_idle_cpu() {
     let system = system(2);
-    system.park(1);
+    system.go_idle(1);
     let mut here = entry(0);
     let wake = system.mailbox(1).push(here.pin(), leak(Node::new(cpu(0))), Mail::About(0));
     assert_eq!(wake, Wake::Interrupt);
     let ticket = request_quiet(&system, here.pin());
     assert_eq!(settle(&system, &mut here), Settled::Advanced, "the round that ends entries");
     assert!(!is_quiet(&system, here.pin(), ticket));
-    unpark(&mut local_entry(system.block(1)));
+    end_idle(&mut local_entry(system.block(1)));
     assert_eq!(system.visit(1), Settled::Same);
     assert_eq!(system.visit(0), Settled::Advanced);
     assert!(is_quiet(&system, pin(0), ticket) && is_quiet(&system, pin(1), ticket));
@@ -242,9 +242,9 @@ fn a_later_request_waits_for_a_period_that_begins_later() {
 }
 
 #[test]
-fn who_has_something_to_settle_does_not_park() {
+fn who_has_something_to_settle_does_not_idle() {
     let system = system(2);
     request_quiet(&system, pin(0));
-    assert!(!park(&mut local_entry(system.block(0)), Idle::Halt));
+    assert!(!go_idle(&mut local_entry(system.block(0)), Idle::Halt));
     assert!(!system.mailbox(0).is_idle());
 }

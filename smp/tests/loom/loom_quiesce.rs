@@ -123,7 +123,7 @@ enum Reader {
     /// Is interrupted twice, leaving by IRET, before a system call that reads.
     Interrupted,
     /// Out of idle.
-    Parked,
+    Idle,
 }
 
 /// Reads word 0 once, then the word that belongs to it.
@@ -145,8 +145,8 @@ fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
         let thing = Object::new(Thing { header: 0 });
         let slot = Object::new(Slot { word: ObjWord::empty(), badge: AtomicU64::new(1) });
         slot.get().word.set(thing.get(), 1);
-        if reader == Reader::Parked {
-            assert!(quiesce::park(&mut system.get().entry(1), Idle::Halt));
+        if reader == Reader::Idle {
+            assert!(quiesce::go_idle(&mut system.get().entry(1), Idle::Halt));
         }
         let (shared, there) = (system.get(), slot.get());
         let other = thread::spawn(move || reads(shared.get(), there, reader));
@@ -161,8 +161,8 @@ fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
 fn reads(system: &System, slot: Ref<'static, Slot>, reader: Reader) {
     let mut entry = system.entry(1);
     match reader {
-        Reader::Parked => {
-            quiesce::unpark(&mut entry);
+        Reader::Idle => {
+            quiesce::end_idle(&mut entry);
         }
         Reader::Interrupted => {
             left_by_iret(&mut entry);
@@ -245,8 +245,8 @@ fn empties_idles_refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'
     let mut entry = system.entry(2);
     system.epoch().retire(&slot.word);
     let stamp = slot.word.load(entry.here().pin()).empty_value();
-    if quiesce::park(&mut entry, Idle::Halt) {
-        quiesce::unpark(&mut entry);
+    if quiesce::go_idle(&mut entry, Idle::Halt) {
+        quiesce::end_idle(&mut entry);
     }
     let reusable = system.epoch().is_reusable(stamp);
     if reusable {
@@ -270,7 +270,7 @@ fn slot_read_while_an_older_round_is_under_way() {
 
 #[test]
 fn slot_read_by_a_cpu_that_wakes() {
-    slot_reuse(Reader::Parked, false, 6);
+    slot_reuse(Reader::Idle, false, 6);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn caught_slot_reused_after_one_epoch() {
 #[should_panic(expected = "halves of two capabilities")]
 fn caught_cpu_that_wakes_without_a_fence() {
     let _planted = Planted::new(Fault::MissingFence);
-    slot_reuse(Reader::Parked, false, 6);
+    slot_reuse(Reader::Idle, false, 6);
 }
 
 #[test]
@@ -441,7 +441,7 @@ impl Victim {
 /// One of the two CPUs that use the victim.
 struct User {
     number: usize,
-    parked: bool,
+    idle: bool,
     system: Ref<'static, System>,
     victim: Ref<'static, Victim>,
 }
@@ -453,16 +453,16 @@ impl User {
             return;
         }
         let mut entry = system.entry(self.number);
-        if core::mem::take(&mut self.parked) {
-            quiesce::unpark(&mut entry);
+        if core::mem::take(&mut self.idle) {
+            quiesce::end_idle(&mut entry);
         }
         drain(system, &mut entry, || victim.touch());
         leave(system, &mut entry);
     }
 
     /// Goes idle, unless there is something to do.
-    fn park(&mut self) {
-        self.parked = quiesce::park(&mut self.system.entry(self.number), Idle::Halt);
+    fn go_idle(&mut self) {
+        self.idle = quiesce::go_idle(&mut self.system.entry(self.number), Idle::Halt);
     }
 
     /// A system call that finds the victim and sends CPU 2 a message about it.
@@ -480,22 +480,22 @@ impl User {
 }
 
 /// CPU 1 finds an object and sends CPU 2 a message about it, while CPU 0 destroys it.
-fn destroy(parked: bool, preemptions: usize) {
+fn destroy(idle: bool, preemptions: usize) {
     let freed_early = Arc::new(Counter::new(0));
     let counter = freed_early.clone();
     model(preemptions, move || {
         let system = Object::new(System::new(3));
         let victim = Object::new(Victim { linked: AtomicBool::new(true), memory: UnsafeCell::new(1) });
         let node = Object::new(Node::new(cpu(1)));
-        if parked {
-            assert!(quiesce::park(&mut system.get().entry(2), Idle::Halt));
+        if idle {
+            assert!(quiesce::go_idle(&mut system.get().entry(2), Idle::Halt));
         }
-        let user = |number, parked| User { number, parked, system: system.get(), victim: victim.get() };
-        let (mut first, mut second, letter) = (user(1, false), user(2, parked), node.get());
+        let user = |number, idle| User { number, idle, system: system.get(), victim: victim.get() };
+        let (mut first, mut second, letter) = (user(1, false), user(2, idle), node.get());
         let first = thread::spawn(move || {
             first.tell(letter);
             first.take_interrupt();
-            first.park();
+            first.go_idle();
             first
         });
         let second = thread::spawn(move || {
@@ -537,11 +537,11 @@ fn destroy_before_a_waking_cpu(preemptions: usize) {
     model(preemptions, move || {
         let system = Object::new(System::new(2));
         let victim = Object::new(Victim { linked: AtomicBool::new(true), memory: UnsafeCell::new(1) });
-        assert!(quiesce::park(&mut system.get().entry(1), Idle::Halt));
+        assert!(quiesce::go_idle(&mut system.get().entry(1), Idle::Halt));
         let (shared, object) = (system.get().get(), victim.get());
         let finder = thread::spawn(move || {
             let mut entry = shared.entry(1);
-            quiesce::unpark(&mut entry);
+            quiesce::end_idle(&mut entry);
             if object.linked.load(Ordering::Acquire) {
                 object.touch();
             }
@@ -577,7 +577,7 @@ fn memory_named_by_a_message_under_way() {
 }
 
 #[test]
-fn memory_named_by_mail_of_a_parked_cpu() {
+fn memory_named_by_mail_of_an_idle_cpu() {
     destroy(true, 3);
 }
 
@@ -590,7 +590,7 @@ fn caught_memory_freed_before_mailboxes_are_flushed() {
 
 #[test]
 #[should_panic(expected = "used after it was freed")]
-fn caught_mail_of_a_parked_cpu_forgotten() {
-    let _planted = Planted::new(Fault::ParkedWithMail);
+fn caught_mail_of_an_idle_cpu_forgotten() {
+    let _planted = Planted::new(Fault::IdleWithMail);
     destroy(true, 3);
 }

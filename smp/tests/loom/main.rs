@@ -11,6 +11,7 @@ mod loom_lock;
 mod loom_move;
 mod loom_quiesce;
 mod loom_recall;
+mod loom_residents;
 mod loom_ring;
 mod loom_shootdown;
 mod loom_standstill;

@@ -37,6 +37,42 @@ impl Machine {
     }
 }
 
+/// How a CPU is ([`Op::CpuInfo`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuState {
+    /// How many tasks have their place there.
+    pub tasks: u64,
+    /// It takes no tasks.
+    pub is_parked: bool,
+    /// TSC ticks since it was asked for a sign of life that it has not given yet; 0: it owes none.
+    pub owes_for: u64,
+}
+
+impl Machine {
+    /// Parks a CPU without tasks. Returns whether it was parked before.
+    pub fn park_cpu(&self, cpu: u32) -> Result<bool> {
+        self.set_parked(cpu, 1)
+    }
+
+    /// Lets a CPU take tasks again. Returns whether it was parked.
+    pub fn unpark_cpu(&self, cpu: u32) -> Result<bool> {
+        self.set_parked(cpu, 0)
+    }
+
+    fn set_parked(&self, cpu: u32, parked: u64) -> Result<bool> {
+        let args = Args::plain(Op::CpuPark, Target::new(self.cap(), cpu).0, parked, 0, 0);
+        Ok(syscall(args).check()?.rdi != 0)
+    }
+
+    /// Returns how a CPU is. With `asks`, also asks it for a sign of life, which this does not wait
+    /// for.
+    pub fn cpu_state(&self, cpu: u32, asks: bool) -> Result<CpuState> {
+        let args = Args::plain(Op::CpuInfo, Target::new(self.cap(), cpu).0, asks.into(), 0, 0);
+        let answer = syscall(args).check()?;
+        Ok(CpuState { tasks: answer.rdi, is_parked: answer.rsi != 0, owes_for: answer.rdx })
+    }
+}
+
 impl SchedContext {
     /// Gives the SchedContext a status word in a pool to which its CPU reports. The pool gets the
     /// events whose bits are in `events`.

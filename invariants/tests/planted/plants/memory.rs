@@ -313,7 +313,7 @@ pub const PLANTS: &[Planted] = &[
         Some(())
     }),
     ("cpu-spaces", "a CPU that is in another space", |s| {
-        first!(s.hardwares, |hardware| !hardware.parked)?.cr3 ^= 0x1000;
+        first!(s.hardwares, |hardware| !hardware.waits)?.cr3 ^= 0x1000;
         Some(())
     }),
     ("remembered", "a translation of what is not mapped", |s| remember(s, 0x1000)),

@@ -285,6 +285,18 @@ pub const PLANTS: &[Planted] = &[
         (first!(s.contexts, |context| context.at == at)?).told = abi::status::Doing::Ready as u32;
         Some(())
     }),
+    ("residents", "a CPU that counts one more task than it has", |s| {
+        s.cpus.first_mut()?.residents += 1;
+        Some(())
+    }),
+    ("residents", "a parked CPU that has a task", |s| {
+        first!(s.cpus, |cpu| cpu.residents != 0)?.parked = true;
+        Some(())
+    }),
+    ("mail-nodes", "a CPU that owes a sign and is not asked for it", |s| {
+        first!(s.cpus, |cpu| !cpu.owes_sign)?.owes_sign = true;
+        Some(())
+    }),
     ("told", "a CPU that counts one more than are ready", |s| {
         s.cpus.first_mut()?.ready += 1;
         Some(())

@@ -78,6 +78,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Mail::Grace(mail) => self.grace().grace_arrived(mail),
             Mail::Shoot(mail) => self.shoot_arrived(mail, What::Space),
             Mail::ShootAll(mail) => self.shoot_arrived(mail, What::Everything),
+            Mail::Sign => self.sign_arrived(),
         }
         self.sched.works_for.set(0);
         None
@@ -198,6 +199,15 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         self.ipc().came_home(block, task);
         self.time().dispatch();
+    }
+
+    /// Gives the sign of life that other CPUs have asked for. Before this CPU idles again, it looks
+    /// whether it is parked.
+    #[cold]
+    #[inline(never)]
+    fn sign_arrived(self) {
+        self.cpu.sign.take(self.pin());
+        self.sched.before_idle.set(true);
     }
 
     #[inline(never)]

@@ -52,7 +52,7 @@ impl<M: Machine> Door<'_, M> {
             Mail::Arrival(_) => Order::Barrier,
             Mail::Grace(_) => Order::Behind,
             Mail::Shoot(_) | Mail::ShootAll(_) => Order::Always,
-            Mail::Bits(_) => Order::ByRank,
+            Mail::Bits(_) | Mail::Sign => Order::ByRank,
             Mail::Control(task) if task.get(self.pin()).get().ctl.glance() & FOLLOWING == 0 => Order::ByRank,
             Mail::Control(_) => Order::Behind,
             Mail::Message(parcel) if self.is_request(parcel) || self.is_follower(parcel) => Order::Behind,

@@ -143,6 +143,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let moved = to.ok_or(Error::NoCpu.into()).and_then(|to| {
             self.make().check_seen_of(task, seen)?;
             self.life().check_moves(task, to)?;
+            self.life().take_place(to)?;
             self.note_work(MOVE_WORK);
             self.life().move_task(task, to);
             Ok(Answer::DONE)

@@ -114,6 +114,8 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::SchedWatch => self.make().sched_watch(me, &args),
             Op::LockWait => self.events().lock_wait(me, &args),
             Op::LockPass => self.events().lock_pass(me, args.target()),
+            Op::CpuPark => self.make().cpu_park(me, &args),
+            Op::CpuInfo => self.make().cpu_info(me, &args),
         };
         // Another task may be the best to run now.
         if answer.is_ok() && !chooses(op) {
@@ -226,8 +228,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Carries out [`Op::MachineCounter`]. Another CPU's counters may change while they are read.
     fn machine_counter(self, me: OpenTask<'k>, target: Target, number: u64) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::MachineCounter as u8 }, 0>(me, target.cap())?;
-        let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
-        let cpu = self.k.cpus.get_masked(self.pin(), target.index() as usize).ok_or(no_cpu)?;
+        let cpu = self.cpu_named(target)?;
         let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
         refuse_if(number >= COUNTERS, Refusal::argument(1))?;
         let counter = &cpu.get().counters[mask_index(number, COUNTERS)];

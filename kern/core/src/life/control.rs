@@ -352,6 +352,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.mem().unmap_plain(vspace, task.get().utcb_address(), 1);
         }
         self.drop_number(process, task.object());
+        self.leave_place(task.start_on());
     }
 
     /// Wakes the clients of a dying task, as many as this entry may, with [`Error::Dead`], the

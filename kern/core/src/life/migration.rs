@@ -48,7 +48,7 @@ use smp::door::Ref;
 
 use crate::outbox::mail::Next;
 use crate::rooms::Life;
-use crate::{NOT_COVERED, Result, refuse_if};
+use crate::{NOT_COVERED, Refusal, Result, refuse_if};
 
 impl<'k, M: Machine> Life<'k, M> {
     /// Sends a task that is resumed for the first time to the CPU where it is to run. Returns:
@@ -92,14 +92,32 @@ impl<'k, M: Machine> Life<'k, M> {
             && self.has_block(task.object())
     }
 
-    /// Moves a task of this CPU, which [`Life::check_moves`] does not refuse. If it is suspended,
-    /// it stays so.
+    /// Takes a place for a task on a CPU.
+    /// Errors: Parked.
+    pub fn take_place(self, cpu: CpuId) -> Result<()> {
+        let admitted = self.k.block(self.pin(), cpu).residents.admit();
+        refuse_if(!admitted, Refusal::new(Error::Parked, cpu.index() as u64))
+    }
+
+    /// Gives the place of a task on a CPU back.
+    pub fn leave_place(self, cpu: CpuId) {
+        self.k.block(self.pin(), cpu).residents.leave();
+    }
+
+    /// Moves a task of this CPU, which [`Life::check_moves`] does not refuse, and for which a place
+    /// was taken there. If it is suspended, it stays so.
     pub fn move_task(self, task: OpenTask<'k>, to: CpuId) {
+        let from = task.start_on();
         task.set_start_on(to);
         self.add_home(task, to);
-        if to == self.id() {
-            return;
+        if to != self.id() {
+            self.send_away(task, to);
         }
+        self.leave_place(from);
+    }
+
+    /// Sends a task of this CPU to another one, wherever it was to run.
+    fn send_away(self, task: OpenTask<'k>, to: CpuId) {
         if self.sched.interrupted.get() == task.object().addr() {
             self.sched.interrupted.set(MOVED);
             if task.has_flag(FLAG_VECTOR) {

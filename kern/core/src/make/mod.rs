@@ -1,5 +1,6 @@
 //! Objects are made and configured: the room [`Make`](crate::rooms::Make).
 
+pub mod cpus;
 pub mod devices;
 pub mod recipe;
 pub mod retype;

@@ -134,6 +134,7 @@ impl<'k, M: Machine> Make<'k, M> {
         };
         self.check_seen_of(here, seen)?;
         self.life().check_moves(here, cpu)?;
+        self.life().take_place(cpu)?;
         // Before the caller leaves, if it moves itself.
         write_values(&me.regs, MsgInfo(0), [0; 4]);
         self.life().move_task(here, cpu);
@@ -170,7 +171,11 @@ impl<'k, M: Machine> Make<'k, M> {
         let id = self.next_id()?;
         let number = self.take_number(task, process)?;
         self.name_task(task, id, process, number);
-        let joined = self.join_process(me, task, process, utcb, cpu);
+        let placed = self.life().take_place(cpu);
+        let joined = placed.and_then(|()| {
+            let joined = self.join_process(me, task, process, utcb, cpu);
+            joined.inspect_err(|_| self.life().leave_place(cpu))
+        });
         joined.inspect_err(|_| {
             self.unname_task(task);
             self.life().drop_number(process, task);

@@ -45,9 +45,7 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Carries out [`Op::CpuWatch`].
     pub fn cpu_watch(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         self.caps().operand::<MachineObject, { Op::CpuWatch as u8 }, 0>(me, args.cap())?;
-        let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
-        let number = abi::Target(args.a0).index() as usize;
-        let cpu = self.k.cpus.get_masked(self.pin(), number).ok_or(no_cpu)?.get();
+        let cpu = self.cpu_named(args.target())?.get();
         if args.a1 == 0 {
             let _policies = self.time().lock_watching();
             cpu.watch.set(None);

@@ -26,7 +26,7 @@
 
 use abi::{Counter, MsgInfo};
 use kern_base::block::{Block, BlockQueue, Parcel};
-use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::cpu::{CpuBlock, Mail, SIGN};
 use kern_base::machine::Machine;
 use kern_base::message::{SenderInfo, Words};
 use kern_base::notification::Notification;
@@ -161,6 +161,11 @@ impl<'k, M: Machine> Outbox<'k, M> {
                 || Mail::Bits(object.ptr()),
             );
         }
+    }
+
+    /// Asks a CPU for a sign of life.
+    pub fn raise_sign(self, cpu: Ref<'k, CpuBlock>) {
+        self.raise_bits(cpu.get().id(), cpu.map(|cpu| &cpu.sign), SIGN, || Mail::Sign);
     }
 
     /// Sends a message block, and the CPU time in it, to a CPU.

@@ -334,7 +334,7 @@ fn waiting(s: &Scene) -> Vec<u64> {
         Mail::Bits(object) => found.push(object.addr()),
         Mail::Message(parcel) => found.push(parcel.addr()),
         Mail::Control(task) | Mail::Arrival(task) => found.push(task.addr()),
-        Mail::Grace(_) | Mail::Shoot(_) | Mail::ShootAll(_) => found.push(0),
+        Mail::Grace(_) | Mail::Shoot(_) | Mail::ShootAll(_) | Mail::Sign => found.push(0),
     });
     found
 }

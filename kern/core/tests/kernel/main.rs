@@ -45,6 +45,7 @@ mod narrow_time;
 mod outranked;
 mod page_ends;
 mod pages;
+mod parking;
 mod pcids;
 mod placing;
 mod races;

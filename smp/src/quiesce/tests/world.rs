@@ -36,7 +36,7 @@ impl Dice {
 enum Mode {
     User,
     Kernel,
-    Parked(Idle),
+    Idle(Idle),
 }
 
 /// One simulated CPU.
@@ -114,11 +114,11 @@ impl World {
                     self.players[n].drains = called;
                 }
             }
-            Mode::Parked(how) => {
+            Mode::Idle(how) => {
                 let polled = how == Idle::Poll && self.system.mailbox(n).has_mail();
                 let called = self.system.interrupts.borrow_mut().remove(&cpu(n));
                 if called || polled || self.dice.one_in(20) {
-                    unpark(&mut local_entry(self.system.block(n)));
+                    end_idle(&mut local_entry(self.system.block(n)));
                     self.players[n].mode = Mode::Kernel;
                     self.players[n].drains = true;
                 }
@@ -213,8 +213,8 @@ impl World {
         }
         if self.dice.one_in(4) {
             let how = if self.dice.one_in(2) { Idle::Halt } else { Idle::Poll };
-            match park(&mut entry, how) {
-                true => self.players[n].mode = Mode::Parked(how),
+            match go_idle(&mut entry, how) {
+                true => self.players[n].mode = Mode::Idle(how),
                 false => self.players[n].drains = true,
             }
             return;

@@ -61,6 +61,8 @@ const OPERATIONS: &[(usize, Op)] = &[
     (3, Op::TaskMove),
     (1, Op::CpuWatch),
     (1, Op::SchedWatch),
+    (1, Op::CpuPark),
+    (1, Op::CpuInfo),
     (2, Op::SchedBind),
     (1, Op::SchedInfo),
     (2, Op::NotificationBind),
@@ -178,6 +180,16 @@ impl Pair {
         time.is_some_and(|time| u64::from(time.priority) == PRIORITY && time.slice == ENDLESS)
     }
 
+    /// Whether a task's own CPU time is on another CPU.
+    fn has_time_elsewhere(&self, id: Id) -> bool {
+        if !matches!(&self.model.objects[id.0].kind, Kind::Task(it) if it.time.is_some()) {
+            return false;
+        }
+        let tcb = self.tcb(id);
+        let own = tcb.hot().time.own(tcb.pin());
+        own.is_some_and(|own| own.get().hot.home().index() != tcb.home())
+    }
+
     /// Whether the model determines the result. It does not say where CPU time is that a call took
     /// along, or which task gets it after a change: so no operation touches time that is in use,
     /// and no task gives up its own.
@@ -197,7 +209,8 @@ impl Pair {
                 (1..self.model.cpus).all(|cpu| self.model.watch.get(&cpu) == first)
             }
             Op::SchedConfigure => !is_used(1),
-            // A ready task may have the time of a waiting caller, or of one that died.
+            // A ready task may have the time of a waiting caller, or of one that died, or its own may
+            // be on another CPU with a call that was cancelled.
             Op::TaskMove => {
                 let named = self.model.find_any(me, args.cap(1)).map(|found| found.object);
                 let may_be_helped = |id: Id| match &self.model.objects[id.0].kind {
@@ -207,7 +220,8 @@ impl Pair {
                     _ => false,
                 };
                 let is_left = |it: &model::Object| matches!(&it.kind, Kind::SchedContext(time) if time.left);
-                !named.is_ok_and(may_be_helped) && !self.model.objects.iter().any(is_left)
+                !named.is_ok_and(|id| may_be_helped(id) || self.has_time_elsewhere(id))
+                    && !self.model.objects.iter().any(is_left)
             }
             // A call that brings no time is refused by a callee without that moves to its CPU.
             Op::TaskResume => {
@@ -563,6 +577,17 @@ impl Pick<'_> {
                 let machine = Target::new(self.cap_of(ObjType::Machine), cpu).0;
                 let pool = if self.dice.once_in(2) { 0 } else { self.watch_pool() };
                 [machine, pool, self.status_word(), 0, 0, 0]
+            }
+            Op::CpuPark | Op::CpuInfo => {
+                let cpu = self.dice.below(3) as u32;
+                [
+                    Target::new(self.cap_of(ObjType::Machine), cpu).0,
+                    self.dice.of(&[0, 0, 1, 1, 2]),
+                    0,
+                    0,
+                    0,
+                    0,
+                ]
             }
             Op::NotificationBind => [self.cap(ObjType::Notification), task, 0, 0, 0, 0],
             Op::SetBases => [self.dice.of(&[0, 0x1000, abi::USER_TOP]), self.dice.of(WILD), 0, 0, 0, 0],

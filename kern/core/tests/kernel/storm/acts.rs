@@ -458,6 +458,10 @@ impl Cast {
                 let pool = self.watch.filter(|_| a < 128).map_or(0, Cap::arg);
                 (Op::CpuWatch, vec![Target::new(abi::INIT_MACHINE, cpu as u32).0, pool, cpu as u64])
             }
+            10 if b % 9 == 8 => {
+                let cpu = usize::from(b / 9) % self.world.cpus();
+                (Op::CpuPark, vec![Target::new(abi::INIT_MACHINE, cpu as u32).0, u64::from(a % 2)])
+            }
             10 => (Op::SchedConfigure, vec![CONTROL, task.sc.arg(), u64::from(b % 40), 500]),
             12 if (60..70).contains(&b) && self.watch.is_some() => {
                 return self.delete(n, self.watch.unwrap_or(task.cap));

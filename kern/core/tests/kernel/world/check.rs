@@ -166,8 +166,8 @@ fn hardware(world: &World, sink: &mut impl Sink) {
             timer: hardware.timers.get(&n).copied().unwrap_or(u64::MAX),
             cr3: hardware.space(n).unwrap_or(0),
             interrupted: hardware.wakes.contains(&n),
-            parked: mode != Mode::User,
-            polls: mode == Mode::Parked(Idle::Poll),
+            waits: mode != Mode::User,
+            polls: mode == Mode::Idle(Idle::Poll),
         });
         for ((_, address), (cr3, page)) in hardware.tlb.get(&n).into_iter().flatten() {
             sink.translation(&Translation {

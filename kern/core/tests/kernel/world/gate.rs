@@ -33,7 +33,7 @@ const TURNS: usize = 100;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     User,
-    Parked(Idle),
+    Idle(Idle),
 }
 
 /// Why a CPU enters the kernel.
@@ -168,8 +168,8 @@ impl Gate {
 
     fn interrupt(&self, entry: &mut CpuEntry, what: Interrupt, bell: Option<Ref<'static, Notification>>) {
         let n = entry.block().id().index();
-        if let Mode::Parked(_) = self.mode(n) {
-            quiesce::unpark(entry);
+        if let Mode::Idle(_) = self.mode(n) {
+            quiesce::end_idle(entry);
             self.modes[n].set(Mode::User);
             if what == Interrupt::Timer
                 && self.fast
@@ -255,7 +255,7 @@ impl Gate {
     /// A polling CPU sees its mail.
     fn poll(&self, entry: &mut CpuEntry) {
         let n = entry.block().id().index();
-        quiesce::unpark(entry);
+        quiesce::end_idle(entry);
         self.modes[n].set(Mode::User);
         let _ = self.context(entry).take_mail();
         self.leave(entry);
@@ -292,8 +292,8 @@ impl Gate {
                 cx.time().note_idle();
                 cx.begin_work();
                 let idle = self.idle.get();
-                if quiesce::park(entry, idle) {
-                    self.modes[n].set(Mode::Parked(idle));
+                if quiesce::go_idle(entry, idle) {
+                    self.modes[n].set(Mode::Idle(idle));
                     return;
                 }
             }

@@ -554,7 +554,7 @@ impl World {
     pub fn has_event(&self, n: usize) -> bool {
         let hardware = self.k.machine.hardware();
         let timer = hardware.timers.get(&n).is_some_and(|at| *at <= hardware.now);
-        let polled = self.mode(n) == Mode::Parked(Idle::Poll) && self.block(n).mailbox().has_mail();
+        let polled = self.mode(n) == Mode::Idle(Idle::Poll) && self.block(n).mailbox().has_mail();
         timer || polled || hardware.wakes.contains(&n)
     }
 
