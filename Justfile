@@ -92,7 +92,7 @@ _fuzz *args: (_seeded args)
 policy *args:
     {{or_help}} policy "$@"
 
-_policy *args: _build (_kernel "dump" "--features dump")
+_policy *args: _build (_kernel "dump" "--features dump") (_quick "faults" "--features faults" "kernel")
     '{{harness}}' policy "$@"
 
 # Stop operations of the simulated kernel at each point and run others in between: `./justw pairs --seed 7`, `./justw pairs --whole`; `--limits small` makes every bound tiny

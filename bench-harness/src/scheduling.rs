@@ -11,13 +11,14 @@ use crate::machine::Mode;
 use crate::probe;
 use crate::report::Report;
 use crate::seeded::{Said, check_judged, seeds_from};
-use crate::session::Session;
 use crate::trouble::Trouble;
 
 /// Counts that must be zero.
 const WRONG: &[&str] = &["missed", "overrun", "lost", "stuck"];
 /// The build that exports the kernel's state at the end.
 const VARIANT: &str = "dump";
+/// The build whose kernel stops a CPU when it is asked to.
+const STOPPING: &str = "faults";
 const LIMIT: Duration = Duration::from_secs(900);
 /// Thousandths of each CPU that are promised where the clock counts instructions, and where a host
 /// with fewer CPUs runs the guest's in turn: then only little of the time is the guest's.
@@ -63,6 +64,10 @@ pub struct Wanted {
     /// Jobs of each worker, or pieces of its work
     #[arg(long, value_parser = one_or_more())]
     pub jobs: Option<u32>,
+    /// Stop the last CPU in the kernel for ever: the policy has to report it, and the other CPUs to
+    /// go on
+    #[arg(long)]
+    pub hang: bool,
 }
 
 /// Runs every seed, printing a line for each, until one fails.
@@ -81,7 +86,11 @@ pub fn schedule(lab: &Lab, wanted: &Wanted) -> Result<()> {
             _ => None,
         });
         println!("{}", line(&said));
-        judge(&said, &session)?;
+        said.judge(&session, &said.not_zero(WRONG))?;
+        // Its state cannot be exported: that CPU would have to stand still for it.
+        if !wanted.hang {
+            check_judged(&session, None)?;
+        }
     }
     Ok(())
 }
@@ -104,6 +113,10 @@ impl Wanted {
             let name = self.policy.name();
             return Err(Trouble::Usage(format!("{name} runs on at most {most} CPUs: take `--cpus {most}`")));
         }
+        if self.hang && (self.cpus < 2 || self.policy != Policy::Static) {
+            let usage = "a CPU stops, and others go on by the static policy: take `--policy static --cpus 2`";
+            return Err(Trouble::Usage(usage.to_owned()));
+        }
         let takes_turns = self.mode == Mode::Icount && self.cpus > 1;
         if self.policy != Policy::Edf || !takes_turns {
             return Ok(());
@@ -123,11 +136,12 @@ impl Wanted {
         let exact = u32::from(mode == Mode::Icount);
         let jobs = self.jobs.map(|jobs| format!(" jobs={jobs}")).unwrap_or_default();
         let name = policy.name();
+        let (hang, variant) = if self.hang { (" hang=1", STOPPING) } else { ("", VARIANT) };
         Job {
-            label: format!("policy-{name}-{mode}-{cpus}-{seed}"),
-            variant: VARIANT.to_owned(),
+            label: format!("policy-{name}-{mode}-{cpus}-{seed}{}", if self.hang { "-hang" } else { "" }),
+            variant: variant.to_owned(),
             command_line: format!(
-                "run=policies policy={name} seed={seed} load={load} exact={exact}{jobs} idle=halt"
+                "run=policies policy={name} seed={seed} load={load} exact={exact}{jobs}{hang} idle=halt"
             ),
             mode,
             cpus,
@@ -135,11 +149,6 @@ impl Wanted {
             limit: LIMIT,
         }
     }
-}
-
-fn judge(said: &Said, session: &Session) -> Result<(), Trouble> {
-    said.judge(session, &said.not_zero(WRONG))?;
-    check_judged(session, None)
 }
 
 /// Writes the result line.

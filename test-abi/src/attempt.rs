@@ -23,10 +23,12 @@ pub enum Attempt {
     /// Writes to memory that was sealed at boot, right after sealing, on a CPU that had written
     /// there just before. The attempt is made at boot; this returns its result.
     WriteSealed = 8,
+    /// Stops the CPU for ever, with interrupts off.
+    Hang = 9,
 }
 
 impl Attempt {
-    pub const ALL: [Attempt; 9] = [
+    pub const ALL: [Attempt; 10] = [
         Attempt::Read,
         Attempt::Write,
         Attempt::Execute,
@@ -36,6 +38,7 @@ impl Attempt {
         Attempt::ExecuteData,
         Attempt::ExecuteDataAlias,
         Attempt::WriteSealed,
+        Attempt::Hang,
     ];
 
     pub fn from_raw(raw: u64) -> Option<Attempt> {

@@ -8,6 +8,7 @@
 //! names makes the move fail.
 
 use crate::CPUS_MAX;
+use crate::cpus::Cpus;
 
 /// What a policy knows about a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,15 +22,18 @@ pub struct Seen {
     pub since: u64,
 }
 
-/// Returns which task moves, by its place among `tasks`, and to which CPU; `None`: all is well.
-pub fn choose(cpus: u32, tasks: impl Iterator<Item = Seen> + Clone) -> Option<(usize, u32)> {
+/// Returns which task moves, by its place among `tasks`, and to which CPU; `None`: all is well. No
+/// task moves to or from a CPU that is closed.
+pub fn choose(cpus: Cpus, tasks: impl Iterator<Item = Seen> + Clone) -> Option<(usize, u32)> {
     let mut ready = [0_u32; CPUS_MAX];
-    let ready = ready.get_mut(..cpus as usize)?;
+    let ready = ready.get_mut(..cpus.count() as usize)?;
     for task in tasks.clone().filter(|task| task.is_runnable) {
         *ready.get_mut(task.cpu as usize)? += 1;
     }
-    let (target, fewest) = (0..).zip(ready.iter()).min_by_key(|(_, count)| **count)?;
-    let movable = tasks.enumerate().filter(|(_, task)| task.is_runnable && task.may_move);
+    let (target, fewest) =
+        cpus.open().map(|cpu| (cpu, ready[cpu as usize])).min_by_key(|(_, count)| *count)?;
+    let moves = |task: &Seen| task.is_runnable && task.may_move && cpus.is_open(task.cpu);
+    let movable = tasks.enumerate().filter(|(_, task)| moves(task));
     let gains = movable.filter(|(_, task)| ready[task.cpu as usize] >= fewest + 2);
     let best = gains.max_by_key(|(_, task)| (ready[task.cpu as usize], core::cmp::Reverse(task.since)));
     best.map(|(place, _)| (place, target))
@@ -46,9 +50,14 @@ mod tests {
     #[test]
     fn who_has_waited_longest_goes_where_fewest_are_ready() {
         let tasks = [task(0, 9, true), task(0, 3, true), task(0, 1, false), task(1, 0, true)];
-        assert_eq!(choose(3, tasks.into_iter()), Some((1, 2)));
-        assert_eq!(choose(2, tasks.into_iter()), Some((1, 1)));
-        assert_eq!(choose(1, tasks.into_iter()), None, "it does not know the other's CPU");
+        assert_eq!(choose(Cpus::new(3), tasks.into_iter()), Some((1, 2)));
+        assert_eq!(choose(Cpus::new(2), tasks.into_iter()), Some((1, 1)));
+        assert_eq!(choose(Cpus::new(1), tasks.into_iter()), None, "it does not know the other's CPU");
+        let mut cpus = Cpus::new(3);
+        cpus.set_open(2, false);
+        assert_eq!(choose(cpus, tasks.into_iter()), Some((1, 1)));
+        cpus.set_open(0, false);
+        assert_eq!(choose(cpus, tasks.into_iter()), None, "one that does not answer gives nothing away");
     }
 
     #[test]
@@ -64,7 +73,7 @@ mod tests {
             };
             let mut tasks: Vec<Seen> = (0..count).map(one).collect();
             let mut moves = 0;
-            while let Some((which, to)) = choose(cpus, tasks.iter().copied()) {
+            while let Some((which, to)) = choose(Cpus::new(cpus), tasks.iter().copied()) {
                 assert!(tasks[which].is_runnable && tasks[which].cpu != to);
                 tasks[which].cpu = to;
                 moves += 1;

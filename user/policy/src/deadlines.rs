@@ -47,20 +47,20 @@ impl Promised {
         u64::try_from(part).unwrap_or(u64::MAX)
     }
 
-    /// Promises a part of the first CPU that has it left, or of the CPU `only`. A CPU has fewer
-    /// tasks than levels. Returns which CPU.
-    pub fn admit(&mut self, part: u64, only: Option<u32>) -> Option<u32> {
-        let fits = |cpu: &usize| {
-            let sum = self.of[*cpu].checked_add(part);
-            sum.is_some_and(|sum| sum <= self.capacity) && self.tasks[*cpu] < LEVELS - 1
+    /// Promises a part of the first of these CPUs that has it left. A CPU has fewer tasks than
+    /// levels. Returns which CPU.
+    pub fn admit(&mut self, part: u64, mut among: impl Iterator<Item = u32>) -> Option<u32> {
+        let fits = |cpu: &u32| {
+            let cpu = Some(*cpu as usize).filter(|cpu| *cpu < self.cpus);
+            cpu.is_some_and(|cpu| {
+                let sum = self.of[cpu].checked_add(part);
+                sum.is_some_and(|sum| sum <= self.capacity) && self.tasks[cpu] < LEVELS - 1
+            })
         };
-        let found = match only {
-            Some(cpu) => Some(cpu as usize).filter(|cpu| *cpu < self.cpus).filter(fits),
-            None => (0..self.cpus).find(fits),
-        }?;
-        self.of[found] += part;
-        self.tasks[found] += 1;
-        Some(found as u32)
+        let found = among.find(fits)?;
+        self.of[found as usize] += part;
+        self.tasks[found as usize] += 1;
+        Some(found)
     }
 
     /// Takes a promise back.
@@ -115,20 +115,20 @@ mod tests {
     fn as_much_is_promised_as_there_is() {
         let mut promised = Promised::new(2, 950);
         let half = Promised::part(500, 1_000);
-        assert_eq!([0; 4].map(|_| promised.admit(half, None)), [Some(0), Some(1), None, None]);
-        assert_eq!(promised.admit(Promised::part(450, 1_000), Some(1)), Some(1));
-        assert_eq!(promised.admit(1, Some(1)), None);
-        assert_eq!(promised.admit(1, Some(2)), None, "there is no such CPU");
+        assert_eq!([0; 4].map(|_| promised.admit(half, 0..2)), [Some(0), Some(1), None, None]);
+        assert_eq!(promised.admit(Promised::part(450, 1_000), 1..2), Some(1));
+        assert_eq!(promised.admit(1, 1..2), None);
+        assert_eq!(promised.admit(1, 2..3), None, "there is no such CPU");
         promised.end(0, half);
-        assert_eq!(promised.admit(Promised::part(950, 1_000), None), Some(0));
-        assert_eq!(promised.admit(Promised::part(u64::MAX, 1), None), None);
-        assert_eq!(promised.admit(Promised::part(1, 0), None), None);
+        assert_eq!(promised.admit(Promised::part(950, 1_000), 0..2), Some(0));
+        assert_eq!(promised.admit(Promised::part(u64::MAX, 1), 0..2), None);
+        assert_eq!(promised.admit(Promised::part(1, 0), 0..2), None);
     }
 
     #[test]
     fn a_cpu_has_a_level_for_each_job() {
         let mut promised = Promised::new(1, 1_000);
-        let admitted = (0..LEVELS).filter(|_| promised.admit(1, None).is_some()).count();
+        let admitted = (0..LEVELS).filter(|_| promised.admit(1, 0..1).is_some()).count();
         assert_eq!(admitted, usize::from(LEVELS) - 1);
         let mut jobs: Vec<(u16, Job)> =
             (0..LEVELS - 1).map(|n| (u16::from(n), Job { deadline: u64::from(n), level: 0 })).collect();

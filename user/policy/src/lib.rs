@@ -7,11 +7,13 @@
 //!
 //! - [`deadlines`]: earliest deadline first, with admission control.
 //! - [`balance`]: tasks go from CPUs where many wait to CPUs where few do.
+//! - [`cpus`]: which CPUs take tasks.
 //! - Static: a task stays on the CPU on which its number puts it. There is nothing to decide.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod balance;
+pub mod cpus;
 pub mod deadlines;
 pub mod orders;
 

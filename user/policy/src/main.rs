@@ -12,6 +12,7 @@ mod managed;
 
 use abi::events::PoolSize;
 use abi::status::{Doing, KERNEL, SchedEvent, Seen, Status};
+use policy_core::cpus::Cpus;
 use policy_core::deadlines::{Job, LEVELS, Promised, level_for, spread};
 use policy_core::orders::{Kind, Order, Setup, Verdict, Wish, slots};
 use policy_core::{CPUS_MAX, TASKS_MAX, balance};
@@ -22,7 +23,8 @@ use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
 use user_rt::layout::{FREE_SLOTS, SHARED_VA, slot};
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
-use user_rt::{arch, info, watch};
+use user_rt::watch::Watchdog;
+use user_rt::{arch, info, warn, watch};
 
 use managed::Managed;
 
@@ -60,6 +62,7 @@ struct Told {
 struct Policy {
     setup: Setup,
     pool: Pool,
+    cpus: Cpus,
     tasks: [Option<Managed>; TASKS_MAX],
     promised: Promised,
     /// Ticks between looks.
@@ -71,6 +74,9 @@ struct Policy {
     moves: u64,
     settings: u64,
     rescans: u64,
+    watchdog: Option<Watchdog>,
+    /// When it looks next.
+    watches_at: u64,
 }
 
 impl Policy {
@@ -83,12 +89,18 @@ impl Policy {
         for cpu in 0..setup.cpus {
             own::machine().watch_cpu(cpu, pool.object(), cpu as u16)?;
         }
+        let mut cpus = Cpus::new(setup.cpus);
+        for cpu in 0..setup.cpus {
+            // An earlier policy may have parked it.
+            cpus.set_open(cpu, !own::machine().cpu_state(cpu, false)?.is_parked);
+        }
         info!("begins: {} on {} CPUs", setup.kind.name(), setup.cpus);
         let now = arch::now();
         let idled = core::array::from_fn(|cpu| idled(&pool, cpu as u16, now));
         Ok(Policy {
             setup,
             pool,
+            cpus,
             idled,
             tasks: [const { None }; TASKS_MAX],
             promised: Promised::new(setup.cpus, setup.capacity),
@@ -97,6 +109,8 @@ impl Policy {
             moves: 0,
             settings: 0,
             rescans: 0,
+            watchdog: None,
+            watches_at: u64::MAX,
         })
     }
 
@@ -106,6 +120,7 @@ impl Policy {
             if self.setup.kind == Kind::Balance {
                 self.balance();
             }
+            self.watch();
             if !self.pool.arm() {
                 continue;
             }
@@ -118,9 +133,13 @@ impl Policy {
     }
 
     fn patience(&self) -> Patience {
-        match self.setup.kind {
-            Kind::Balance => Patience::Until(arch::now().saturating_add(self.round)),
-            Kind::Static | Kind::Edf => Patience::Forever,
+        let round = match self.setup.kind {
+            Kind::Balance => arch::now().saturating_add(self.round),
+            Kind::Static | Kind::Edf => u64::MAX,
+        };
+        match round.min(self.watches_at) {
+            u64::MAX => Patience::Forever,
+            at => Patience::Until(at),
         }
     }
 
@@ -132,7 +151,7 @@ impl Policy {
     // --- orders ----------------------------------------------------------------------------------
 
     fn serve(&mut self, call: &Received) -> Message {
-        let answer = |verdict: Verdict, regs| Message { label: verdict as u32, regs, ..Message::default() };
+        let done = || answer(Verdict::Done, [0; 4]);
         match Order::of_words(call.message.label, call.message.regs) {
             None => answer(Verdict::BadOrder, [0; 4]),
             Some(Order::Report) => {
@@ -144,9 +163,18 @@ impl Policy {
             },
             Some(Order::Manage(wish)) => match self.manage(wish) {
                 Ok((cpu, begins)) => answer(Verdict::Done, [u64::from(cpu), begins, 0, 0]),
-                Err(Failed::Order(verdict)) => answer(verdict, [0; 4]),
-                Err(Failed::Kernel(refusal)) => answer(Verdict::Refused, [refusal.error as u64, 0, 0, 0]),
+                Err(failed) => failed.answer(),
             },
+            Some(Order::Park { cpu }) => self.park(cpu).map_or_else(Failed::answer, |()| done()),
+            Some(Order::Unpark { cpu }) => self.unpark(cpu).map_or_else(Failed::answer, |()| done()),
+            Some(Order::Watch { limit }) => {
+                self.watchdog = (limit != 0).then(|| Watchdog::new(limit));
+                self.watches_at = if limit != 0 { 0 } else { u64::MAX };
+                done()
+            }
+            Some(Order::Silent) => {
+                answer(Verdict::Done, [self.watchdog.map_or(0, |watchdog| watchdog.silent()), 0, 0, 0])
+            }
         }
     }
 
@@ -198,12 +226,12 @@ impl Policy {
         let status = self.pool.status(self.word(number)).ok_or(Failed::Order(Verdict::BadOrder))?;
         let place = u32::from(status.place);
         let part = if self.setup.kind == Kind::Edf { Promised::part(wish.budget, wish.period) } else { 0 };
-        let only = wish.stays.then_some(place);
-        let cpu = match self.setup.kind {
-            Kind::Edf => self.promised.admit(part, only).ok_or(Failed::Order(Verdict::Overload))?,
-            Kind::Static => only.unwrap_or(u32::from(wish.number) % self.setup.cpus),
-            Kind::Balance => only.unwrap_or_else(|| self.emptiest()),
+        let cpu = match wish.stays {
+            true if self.setup.kind == Kind::Edf => self.promised.admit(part, [place].into_iter()),
+            true => Some(place),
+            false => self.choose_cpu(wish.number, part),
         };
+        let cpu = cpu.ok_or(Failed::Order(Verdict::Overload))?;
         let managed = Managed::new(wish, cpu, part);
         let set = self.set_first(&managed);
         let begins = arch::now();
@@ -230,18 +258,107 @@ impl Policy {
         managed.sched.configure_all(&control, None, settings)
     }
 
+    /// Returns the CPU for a task that may be anywhere. With deadlines, it was promised its part
+    /// there.
+    fn choose_cpu(&mut self, number: u16, part: u64) -> Option<u32> {
+        match self.setup.kind {
+            Kind::Edf => self.promised.admit(part, self.cpus.open()),
+            Kind::Static => self.cpus.of_number(number.into()),
+            Kind::Balance => self.emptiest(),
+        }
+    }
+
     /// Returns the CPU with the fewest tasks.
-    fn emptiest(&self) -> u32 {
+    fn emptiest(&self) -> Option<u32> {
         let on = |cpu| self.tasks.iter().flatten().filter(|task| task.cpu == cpu).count();
-        (0..self.setup.cpus).min_by_key(|cpu| on(*cpu)).unwrap_or(0)
+        self.cpus.open().min_by_key(|cpu| on(*cpu))
     }
 
     fn forget(&mut self, number: usize) -> bool {
         let Some(managed) = self.tasks[number].take() else { return false };
         self.promised.end(managed.cpu, managed.part);
-        // It may have ended.
-        let _ = managed.sched.unwatch();
+        let silent = self.watchdog.map_or(0, |watchdog| watchdog.silent());
+        if silent & 1 << managed.cpu == 0 {
+            // It may have ended.
+            let _ = managed.sched.unwatch();
+        }
         true
+    }
+
+    // --- CPUs ------------------------------------------------------------------------------------
+
+    /// Moves all tasks away from a CPU, and parks it. If one does not move now, or another task is
+    /// there, the CPU takes tasks again.
+    fn park(&mut self, cpu: u32) -> Result<(), Failed> {
+        if !self.cpus.is_open(cpu) || self.cpus.open().count() < 2 {
+            return Err(Failed::Order(Verdict::BadOrder));
+        }
+        self.cpus.set_open(cpu, false);
+        let parked = self.empty(cpu).and_then(|()| Ok(own::machine().park_cpu(cpu)?));
+        if parked.is_err() {
+            self.cpus.set_open(cpu, true);
+        }
+        parked.map(|_| info!("CPU {} is parked", cpu))
+    }
+
+    fn unpark(&mut self, cpu: u32) -> Result<(), Failed> {
+        if !own::machine().unpark_cpu(cpu)? {
+            return Err(Failed::Order(Verdict::BadOrder));
+        }
+        self.cpus.set_open(cpu, true);
+        info!("CPU {} takes tasks again", cpu);
+        Ok(())
+    }
+
+    /// Moves all tasks away from a CPU that is closed.
+    fn empty(&mut self, cpu: u32) -> Result<(), Failed> {
+        for number in 0..TASKS_MAX {
+            let Some(managed) = &self.tasks[number] else { continue };
+            let part = managed.part;
+            if managed.cpu == cpu {
+                let to = self.choose_cpu(number as u16, part).ok_or(Failed::Order(Verdict::Overload))?;
+                self.bring_to(number, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a task, whatever it does, to a CPU where it was promised its part.
+    fn bring_to(&mut self, number: usize, to: u32) -> Result<(), Failed> {
+        let Some(managed) = &mut self.tasks[number] else { return Ok(()) };
+        let moved = managed.task.move_by(&own::sched_control(), to, None);
+        let leaves = if moved.is_ok() { core::mem::replace(&mut managed.cpu, to) } else { to };
+        self.promised.end(leaves, managed.part);
+        let deadline = managed.deadline;
+        moved?;
+        self.moves += 1;
+        if let Some(deadline) = deadline {
+            self.begin_job(number, deadline);
+        }
+        Ok(())
+    }
+
+    /// Asks all CPUs for signs of life, if it is time for that. A CPU that does not answer gets no
+    /// task, and its tasks stay: whoever asked it for them would wait for ever.
+    fn watch(&mut self) {
+        let now = arch::now();
+        let Some(watchdog) = self.watchdog.as_mut().filter(|_| now >= self.watches_at) else { return };
+        self.watches_at = now.saturating_add(watchdog.pause());
+        for cpu in 0..self.setup.cpus {
+            match watchdog.look(&own::machine(), cpu) {
+                Ok(Some(true)) => {
+                    warn!("CPU {} does not answer", cpu);
+                    self.cpus.set_open(cpu, false);
+                }
+                Ok(Some(false)) => {
+                    warn!("CPU {} answers again", cpu);
+                    let parked = own::machine().cpu_state(cpu, false).is_ok_and(|state| state.is_parked);
+                    self.cpus.set_open(cpu, !parked);
+                }
+                // Without the right to ask, nobody is silent.
+                Ok(None) | Err(_) => {}
+            }
+        }
     }
 
     // --- events ----------------------------------------------------------------------------------
@@ -365,7 +482,7 @@ impl Policy {
         let now = arch::now();
         for _ in 0..TASKS_MAX {
             let seen = self.see(now);
-            let Some((number, cpu)) = balance::choose(self.setup.cpus, seen.into_iter()) else { return };
+            let Some((number, cpu)) = balance::choose(self.cpus, seen.into_iter()) else { return };
             self.move_task(number, cpu, now);
         }
     }
@@ -412,6 +529,19 @@ fn idled(pool: &Pool, cpu: u16, now: u64) -> u64 {
 enum Failed {
     Order(Verdict),
     Kernel(user_rt::Refusal),
+}
+
+fn answer(verdict: Verdict, regs: [u64; 4]) -> Message {
+    Message { label: verdict as u32, regs, ..Message::default() }
+}
+
+impl Failed {
+    fn answer(self) -> Message {
+        match self {
+            Failed::Order(verdict) => answer(verdict, [0; 4]),
+            Failed::Kernel(refusal) => answer(Verdict::Refused, [refusal.error as u64, 0, 0, 0]),
+        }
+    }
 }
 
 impl From<user_rt::Refusal> for Failed {

@@ -93,6 +93,15 @@ pub enum Order {
     /// Say what was done so far: the answer has the number of moves, that of settings, the ticks
     /// for which the CPU has idled that did so longest, and the number of rescans.
     Report,
+    /// Move the tasks that are managed away from a CPU, and park it.
+    Park { cpu: u32 },
+    /// Let a parked CPU take tasks again.
+    Unpark { cpu: u32 },
+    /// Ask all CPUs for signs of life from now on. One is silent that owes a sign for so many
+    /// ticks; 0: ask no more.
+    Watch { limit: u64 },
+    /// Say which CPUs are silent: the answer has a bit for each.
+    Silent,
 }
 
 /// What a policy answers: a label.
@@ -119,6 +128,10 @@ impl Verdict {
 const MANAGE: u32 = 1;
 const FORGET: u32 = 2;
 const REPORT: u32 = 3;
+const PARK: u32 = 4;
+const UNPARK: u32 = 5;
+const WATCH: u32 = 6;
+const SILENT: u32 = 7;
 const STAYS: u64 = 1 << 32;
 
 impl Order {
@@ -131,22 +144,29 @@ impl Order {
             }
             Order::Forget { number } => (FORGET, [number as u64, 0, 0, 0]),
             Order::Report => (REPORT, [0; 4]),
+            Order::Park { cpu } => (PARK, [cpu as u64, 0, 0, 0]),
+            Order::Unpark { cpu } => (UNPARK, [cpu as u64, 0, 0, 0]),
+            Order::Watch { limit } => (WATCH, [limit, 0, 0, 0]),
+            Order::Silent => (SILENT, [0; 4]),
         }
     }
 
     /// Returns the order of a call, or `None` if it is none.
     pub fn of_words(label: u32, [first, slice, budget, period]: [u64; 4]) -> Option<Order> {
         let number = first as u16;
-        if usize::from(number) >= TASKS_MAX {
-            return None;
-        }
+        let is_task = usize::from(number) < TASKS_MAX;
+        let cpu = u32::try_from(first).ok().filter(|cpu| *cpu < CPUS_MAX as u32);
         match label {
-            MANAGE => {
+            MANAGE if is_task => {
                 let (priority, stays) = ((first >> 16) as u8, first & STAYS != 0);
                 Some(Order::Manage(Wish { number, priority, stays, slice, budget, period }))
             }
-            FORGET => Some(Order::Forget { number }),
+            FORGET if is_task => Some(Order::Forget { number }),
             REPORT => Some(Order::Report),
+            PARK => cpu.map(|cpu| Order::Park { cpu }),
+            UNPARK => cpu.map(|cpu| Order::Unpark { cpu }),
+            WATCH => Some(Order::Watch { limit: first }),
+            SILENT => Some(Order::Silent),
             _ => None,
         }
     }
@@ -159,12 +179,21 @@ mod tests {
     #[test]
     fn orders_arrive_as_they_were_given() {
         let wish = Wish { number: 127, priority: 200, stays: true, slice: 1, budget: 2, period: u64::MAX };
-        for order in [Order::Manage(wish), Order::Forget { number: 3 }, Order::Report] {
+        for order in [
+            Order::Manage(wish),
+            Order::Forget { number: 3 },
+            Order::Report,
+            Order::Park { cpu: 63 },
+            Order::Unpark { cpu: 0 },
+            Order::Watch { limit: u64::MAX },
+            Order::Silent,
+        ] {
             let (label, words) = order.words();
             assert_eq!(Order::of_words(label, words), Some(order));
         }
         assert_eq!(Order::of_words(9, [0; 4]), None);
         assert_eq!(Order::of_words(FORGET, [TASKS_MAX as u64, 0, 0, 0]), None);
+        assert_eq!(Order::of_words(PARK, [1 << 32, 0, 0, 0]), None, "there is no such CPU");
     }
 
     #[test]

@@ -73,6 +73,47 @@ impl Machine {
     }
 }
 
+/// Finds CPUs that do not answer any more, of the first 64.
+#[derive(Clone, Copy, Debug)]
+pub struct Watchdog {
+    /// Ticks for which a CPU may owe a sign of life.
+    limit: u64,
+    /// The silent CPUs: a bit each.
+    silent: u64,
+}
+
+impl Watchdog {
+    /// A CPU is silent that owes a sign of life for at least so many ticks.
+    pub const fn new(limit: u64) -> Watchdog {
+        Watchdog { limit, silent: 0 }
+    }
+
+    /// Returns the CPUs that were silent at the last look.
+    pub const fn silent(&self) -> u64 {
+        self.silent
+    }
+
+    /// Returns how many ticks after a look the next one is due.
+    pub const fn pause(&self) -> u64 {
+        let pause = self.limit / 4;
+        if pause == 0 { 1 } else { pause }
+    }
+
+    /// Looks at a CPU, and asks it for the next sign. Returns whether it is silent, if that is
+    /// news.
+    pub fn look(&mut self, machine: &Machine, cpu: u32) -> Result<Option<bool>> {
+        Ok(self.judge(cpu, machine.cpu_state(cpu, true)?.owes_for))
+    }
+
+    fn judge(&mut self, cpu: u32, owes_for: u64) -> Option<bool> {
+        let bit = 1_u64.checked_shl(cpu).unwrap_or(0);
+        let is_silent = owes_for >= self.limit;
+        let was_silent = self.silent & bit != 0;
+        self.silent = if is_silent { self.silent | bit } else { self.silent & !bit };
+        (is_silent != was_silent).then_some(is_silent)
+    }
+}
+
 impl SchedContext {
     /// Gives the SchedContext a status word in a pool to which its CPU reports. The pool gets the
     /// events whose bits are in `events`.
@@ -90,6 +131,15 @@ impl SchedContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cpu_is_silent_while_it_owes_a_sign_for_too_long() {
+        let mut watchdog = Watchdog::new(100);
+        assert_eq!([1, 99].map(|owes| watchdog.judge(3, owes)), [None; 2]);
+        assert_eq!((watchdog.judge(3, 100), watchdog.silent()), (Some(true), 1 << 3));
+        assert_eq!((watchdog.judge(3, 200), watchdog.judge(2, 0)), (None, None));
+        assert_eq!((watchdog.judge(3, 1), watchdog.silent()), (Some(false), 0));
+    }
 
     #[test]
     fn load_is_what_is_left_of_idling() {

@@ -109,6 +109,11 @@ pub fn write_after_sealing() {
 
 /// Tries what a protection forbids. Returns 0 if that succeeded, or else what stopped it.
 pub fn run(what: Attempt, address: u64) -> u64 {
+    if what == Attempt::Hang {
+        loop {
+            core::hint::spin_loop();
+        }
+    }
     let _alone = TRIES.lock();
     let (text, data) = (text as *const () as *const u8, DATA.as_ptr().cast_const().cast::<u8>());
     REFUGE.cause.store(0, Ordering::Relaxed);
@@ -125,6 +130,7 @@ pub fn run(what: Attempt, address: u64) -> u64 {
         Attempt::WriteSealed => {
             return percpu::this().map_or(0, |cpu| cpu.sealed_by.load(Ordering::Relaxed));
         }
+        Attempt::Hang => {}
     }
     REFUGE.cause.load(Ordering::Relaxed)
 }

@@ -264,7 +264,7 @@ impl Pair {
         }
     }
 
-    pub fn tcb(&self, me: Id) -> Tcb {
+    fn tcb(&self, me: Id) -> Tcb {
         let known = self.tasks.iter().find(|(id, _)| *id == me);
         known.expect("a task that plays").1
     }

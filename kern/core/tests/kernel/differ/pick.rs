@@ -182,12 +182,10 @@ impl Pair {
 
     /// Whether a task's own CPU time is on another CPU.
     fn has_time_elsewhere(&self, id: Id) -> bool {
-        if !matches!(&self.model.objects[id.0].kind, Kind::Task(it) if it.time.is_some()) {
-            return false;
-        }
-        let tcb = self.tcb(id);
-        let own = tcb.hot().time.own(tcb.pin());
-        own.is_some_and(|own| own.get().hot.home().index() != tcb.home())
+        self.tasks.iter().filter(|(known, _)| *known == id).any(|(_, tcb)| {
+            let own = tcb.hot().time.own(tcb.pin());
+            own.is_some_and(|own| own.get().hot.home().index() != tcb.home())
+        })
     }
 
     /// Whether the model determines the result. It does not say where CPU time is that a call took

@@ -9,9 +9,12 @@
 //! - `policy=edf`: workers with a job in each period. As many are admitted as there is time for. No
 //!   job is late, and a worker that never ends its jobs gets no more than its budget.
 //!
+//! In the end the policy parks a CPU: its tasks go to others, nobody comes, and then it takes tasks
+//! again. With `hang=1` a CPU stops for ever instead ([`cpus`]).
+//!
 //! Options: `policy=`, `seed=`, `load=` (how much of each CPU is promised, in thousandths),
 //! `tasks=`, `jobs=` (a worker's jobs or pieces of work, on the average), `kill=0` (no policy is
-//! killed).
+//! killed), `hang=`.
 //!
 //! [`worker`]: what workers do. [`stage`]: makes them, and the policy's process. [`board`]: the
 //! memory in which they note it.
@@ -20,6 +23,7 @@
 extern crate alloc;
 
 mod board;
+mod cpus;
 mod stage;
 mod worker;
 
@@ -118,6 +122,9 @@ impl Director<'_> {
     }
 
     fn run(mut self) -> Result<(), Failure> {
+        if Board::number("hang", 0) != 0 {
+            return self.run_hang();
+        }
         match self.setup.kind {
             Kind::Static => self.run_static(),
             Kind::Balance => self.run_balance(),
@@ -200,6 +207,7 @@ impl Director<'_> {
         for cpu in 0..cpus {
             self.judge_shares(cpu, &used, passed);
         }
+        self.park_one(&policy)?;
         self.note_work(&policy)
     }
 
@@ -282,7 +290,7 @@ impl Director<'_> {
         if self.setup.cpus > 1 && self.board.get(Total::Migrations) < u64::from(self.setup.cpus) {
             self.complain(Total::Lost, format_args!("all work began on one CPU, and hardly any has moved"));
         }
-        Ok(())
+        self.park_one(&policy)
     }
 
     // --- deadlines -------------------------------------------------------------------------------

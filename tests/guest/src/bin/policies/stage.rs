@@ -79,7 +79,8 @@ impl<'a> Stage<'a> {
             groups: StartIn::None,
         };
         let child = process(nursery, &spec)?;
-        child.give_machine(machine_rights::LOG.union(machine_rights::SECURITY), 0)?;
+        let rights = machine_rights::LOG.union(machine_rights::SECURITY).union(machine_rights::INFO);
+        child.give_machine(rights, 0)?;
         let control: SchedControl = nursery.make(0)?;
         own::sched_control().allow(&control, CEILING, 0, u64::MAX)?;
         child.give_sched_control(&control)?;

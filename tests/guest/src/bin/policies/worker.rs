@@ -2,8 +2,12 @@
 
 use core::hint::black_box;
 
+use abi::Op;
 use guest_tests::run::Run as _;
+use test_abi::Attempt;
+use user_rt::arch::{Args, syscall};
 use user_rt::ipc::{Patience, recv, recv_within};
+use user_rt::layout::slot;
 use user_rt::{arch, utcb};
 
 use crate::board::{Board, Of, Total};
@@ -66,7 +70,22 @@ pub extern "C" fn greedy(number: u64) -> ! {
         // For emulators that run CPUs in turn: without it, another CPU may not run.
         arch::pause();
         board.workers[number as usize].set(Of::Cpu, cpu().into());
+        board.workers[number as usize].add(Of::Done, 1);
     }
+    rest()
+}
+
+/// Works until it has a job, which is to stop its CPU for ever. Only a test build's kernel does so.
+pub extern "C" fn stopper(number: u64) -> ! {
+    let it = &Board::open().workers[number as usize];
+    while it.get(Of::Jobs) == 0 {
+        spin(1_000);
+        arch::pause();
+        it.set(Of::Cpu, cpu().into());
+    }
+    let _ = syscall(Args::plain(Op::MachineAttempt, slot::MACHINE.arg(), Attempt::Hang as u64, 0, 0));
+    // Not stopped.
+    it.set(Of::Done, 1);
     rest()
 }
 
