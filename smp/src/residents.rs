@@ -25,6 +25,7 @@ pub struct Taken(pub u64);
 impl Residents {
     /// Takes a place. Returns whether there was one: a closed CPU has none.
     #[must_use]
+    #[inline(always)]
     pub fn admit(&self) -> bool {
         if planted(Fault::ClosedMeanwhile) {
             // The planted bug: the CPU may close between the two.
@@ -45,6 +46,7 @@ impl Residents {
     }
 
     /// Gives a place back.
+    #[inline(always)]
     pub fn leave(&self) {
         self.0.fetch_sub(1, Ordering::Release);
     }

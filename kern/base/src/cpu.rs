@@ -154,6 +154,8 @@ pub struct CpuSched {
     pub work: Cell<u64>,
     /// Serial numbers that this CPU has taken and not given out: the next one, and the end.
     pub serials: Cell<(u64, u64)>,
+    /// How this CPU waits for work: a number of the machine layer's.
+    pub waits_by: Cell<u8>,
     /// Before this CPU idles, it prints reports of faults, wakes tasks that rest, and tells a
     /// scheduling policy.
     pub before_idle: Cell<bool>,

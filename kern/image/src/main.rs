@@ -256,33 +256,18 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
 fn idle_once(entry: &mut CpuEntry) {
     if entry.here().own().sched.before_idle.get() {
         prepare_to_idle(entry);
-        if entry.here().residents.is_closed() {
-            return wait_parked(entry);
-        }
     }
     wait_once(entry);
-}
-
-/// Waits for one interrupt or message, and handles it, on a parked CPU: it halts in any case.
-#[cold]
-#[inline(never)]
-fn wait_parked(entry: &mut CpuEntry) {
-    wait_once_so(entry, IdleMode::HALT);
 }
 
 /// Waits for one interrupt or message, and handles it. Does not return if it was a message that let
 /// one task run.
 #[inline(always)]
 fn wait_once(entry: &mut CpuEntry) {
-    wait_once_so(entry, idle::mode());
-}
-
-/// Does what [`wait_once`] does, in the given way.
-#[inline(always)]
-fn wait_once_so(entry: &mut CpuEntry, mode: IdleMode) {
     context(entry).time().note_idle();
     // What comes now is an entry of its own.
     context(entry).begin_work();
+    let mode = IdleMode::of_number(entry.here().own().sched.waits_by.get());
     // Two calls, so that each has the constant, and no test of it.
     let came = if mode == IdleMode::HALT {
         wait_for_work(entry, mode, Idle::Halt)
@@ -315,8 +300,10 @@ fn prepare_to_idle(entry: &mut CpuEntry) {
     while !is_due(entry) {
         if !faults::print_next() {
             let tells = context(entry).time().tell_before_idle();
-            let comes_again = tells || entry.here().residents.is_closed();
-            entry.here().own().sched.before_idle.set(comes_again);
+            let (sched, is_parked) = (&entry.here().own().sched, entry.here().residents.is_closed());
+            sched.before_idle.set(tells || is_parked);
+            // A parked CPU halts in any case.
+            sched.waits_by.set(if is_parked { IdleMode::HALT } else { idle::mode() }.number());
             return;
         }
     }
@@ -539,6 +526,7 @@ fn run(cpu: CpuId) -> ! {
     let mut entry = boot::entry_of(block_of(cpu));
     let cx = context(&entry);
     cx.hot.kernel_stack.set(percpu::stack_top(cpu, 0));
+    cx.sched.waits_by.set(idle::mode().number());
     cx.time().dispatch();
     leave(&mut entry)
 }

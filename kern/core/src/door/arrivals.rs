@@ -210,6 +210,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.before_idle.set(true);
     }
 
+    #[cold]
     #[inline(never)]
     fn control_arrived(self, task: Ref<'k, Task>) {
         self.work_for(task.get().ctl.rank());
@@ -273,6 +274,7 @@ impl<'k, M: Machine> Door<'k, M> {
         msg
     }
 
+    #[cold]
     #[inline(never)]
     fn bits_arrived(self, object: Ref<'k, Notification>) {
         self.work_for(object.get().remote.rank());

@@ -263,6 +263,7 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Serves a shootdown mail: flushes and answers, or wakes the tasks that waited for a shootdown
     /// that is over.
+    #[cold]
     #[inline(never)]
     pub fn shoot_arrived(self, mail: ShootMail, what: What) {
         if self.tlb().shoot_arrived(mail, what) {

@@ -94,12 +94,16 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Takes a place for a task on a CPU.
     /// Errors: Parked.
+    #[inline(always)]
     pub fn take_place(self, cpu: CpuId) -> Result<()> {
-        let admitted = self.k.block(self.pin(), cpu).residents.admit();
-        refuse_if(!admitted, Refusal::new(Error::Parked, cpu.index() as u64))
+        match self.k.block(self.pin(), cpu).residents.admit() {
+            true => Ok(()),
+            false => Err(parked(cpu)),
+        }
     }
 
     /// Gives the place of a task on a CPU back.
+    #[inline(always)]
     pub fn leave_place(self, cpu: CpuId) {
         self.k.block(self.pin(), cpu).residents.leave();
     }
@@ -192,6 +196,7 @@ impl<'k, M: Machine> Life<'k, M> {
     }
 
     /// Takes over a task, with its parts, on the CPU where it is to run, and resumes it.
+    #[cold]
     #[inline(never)]
     pub fn task_arrived(self, task: Ref<'k, Task>) {
         let pin = self.pin();
@@ -225,4 +230,10 @@ impl<'k, M: Machine> Life<'k, M> {
         let priority = own.map_or(0, |sc| sc.state.priority());
         self.time().set_deadline_at(task.object(), task.deadline.last(), priority);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn parked(cpu: CpuId) -> Refusal {
+    Refusal::new(Error::Parked, cpu.index() as u64)
 }

@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// How idle CPUs wait: the boot option `idle`.
+/// How idle CPUs wait: the boot option `idle`, unless they are parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IdleMode(u8);
 
@@ -26,6 +26,16 @@ impl IdleMode {
     pub const HALT: IdleMode = IdleMode(0);
     pub const POLL: IdleMode = IdleMode(1);
     pub const MWAIT: IdleMode = IdleMode(2);
+
+    /// Returns the mode as a number, for a CPU that waits in a way of its own.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Returns the mode with this number.
+    pub const fn of_number(number: u8) -> IdleMode {
+        IdleMode(number)
+    }
 
     /// Decodes the value of the boot option for idling; `None` for a value that the option does not
     /// have.
