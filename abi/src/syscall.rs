@@ -344,9 +344,9 @@ operations! { ($)
     /// In: rdi = SchedControl that covers the CPU; rsi = task; rdx = process; r8 = UTCB address;
     /// r9 = CPU, to which the first resume moves it. Out: rdi = the task's id.
     /// Rights: SCHEDULE; REGISTERS of the task; CONFIGURE of the process.
-    /// Errors: NoCpu, OverLimit, Parked, BadState, Dying, BadAddress, Full (no task number), Retired,
-    /// Mapped, NoTables, Forbidden (the task has another label than the process, or may not be
-    /// written by processes with that label).
+    /// Errors: NoCpu, OverLimit, Parked, BadState, Dying, BadAddress, Full (no task number),
+    /// Retired, Mapped, NoTables, Forbidden (the task has another label than the process, or may
+    /// not be written by processes with that label).
     TaskConfigure = 25 {
         takes [
             control(0, sched_control_rights::SCHEDULE),
@@ -1010,8 +1010,8 @@ operations! { ($)
         acts_for Machine;
     }
     /// Reports how many tasks a CPU has, whether it is parked, and for how long it has owed a sign
-    /// of life. The sign that is asked for with this comes by the CPU's mail, as anything does that
-    /// other CPUs ask of it, and nobody waits for it. A CPU that owes one for long does not serve
+    /// of life. The question for a sign reaches the CPU as mail, like anything that other CPUs ask
+    /// of it, and nobody waits for the sign. A CPU that owes one for long does not serve
     /// its mail.
     ///
     /// In: rdi = Machine (index: CPU); rsi = 1 to ask the CPU for a sign, 0 if not. Out: rdi = its

@@ -193,7 +193,7 @@ impl Model {
         Ok(Answer::Values([was_parked.into(), 0, 0, 0]))
     }
 
-    /// The model does not say whether a CPU owes a sign of life.
+    /// Tells how many tasks a CPU has. The model does not say whether it owes a sign of life.
     pub fn cpu_info(&self, me: Id, args: &Args) -> Result {
         self.find(me, args.cap(0), ObjType::Machine, machine_rights::INFO)?;
         let cpu = self.named_cpu(args)?;

@@ -14,7 +14,7 @@ use crate::sync::{AtomicU64, Ordering};
 /// In the word: the CPU is closed. The rest is how many places are taken.
 const CLOSED: u64 = 1 << 63;
 
-/// Who is on a CPU, as a number.
+/// The number of tasks that have places on a CPU, which may be closed.
 #[derive(Default)]
 pub struct Residents(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! Which CPUs take tasks: all that are managed, except those that are to be parked or do not answer.
+//! Which CPUs take tasks: all that are managed, but those that are to be parked or do not answer.
 
 use crate::CPUS_MAX;
 
@@ -12,7 +12,7 @@ pub struct Cpus {
 const _: () = assert!(CPUS_MAX <= u64::BITS as usize);
 
 impl Cpus {
-    /// All take tasks.
+    /// Makes a set of CPUs that all take tasks.
     pub fn new(count: u32) -> Cpus {
         Cpus { count: count.clamp(1, CPUS_MAX as u32), closed: 0 }
     }

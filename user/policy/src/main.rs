@@ -339,7 +339,7 @@ impl Policy {
     }
 
     /// Asks all CPUs for signs of life, if it is time for that. A CPU that does not answer gets no
-    /// task, and its tasks stay: whoever asked it for them would wait for ever.
+    /// task, and its tasks stay: the policy would wait for ever for the answer to a request.
     fn watch(&mut self) {
         let now = arch::now();
         let Some(watchdog) = self.watchdog.as_mut().filter(|_| now >= self.watches_at) else { return };

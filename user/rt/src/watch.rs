@@ -83,7 +83,7 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// A CPU is silent that owes a sign of life for at least so many ticks.
+    /// Makes a watchdog for which a CPU is silent that owes a sign for at least so many ticks.
     pub const fn new(limit: u64) -> Watchdog {
         Watchdog { limit, silent: 0 }
     }

@@ -119,7 +119,7 @@ fn a_parked_cpu_serves_others() {
     assert_eq!(state(&mut s.w, EMPTY, true)[1], 1);
 }
 
-/// Whoever asks is told at the next question for how long the CPU owes a sign.
+/// The next question is answered with for how long the CPU owes a sign.
 #[test]
 fn a_cpu_owes_a_sign_until_it_serves_its_mail() {
     let mut s = scene();

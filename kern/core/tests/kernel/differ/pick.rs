@@ -207,7 +207,7 @@ impl Pair {
                 (1..self.model.cpus).all(|cpu| self.model.watch.get(&cpu) == first)
             }
             Op::SchedConfigure => !is_used(1),
-            // A ready task may have the time of a waiting caller, or of one that died, or its own may
+            // A ready task may have the time of a waiting caller, or of one that died. Its own may
             // be on another CPU with a call that was cancelled.
             Op::TaskMove => {
                 let named = self.model.find_any(me, args.cap(1)).map(|found| found.object);
