@@ -64,8 +64,8 @@ pub struct Wanted {
     /// Jobs of each worker, or pieces of its work
     #[arg(long, value_parser = one_or_more())]
     pub jobs: Option<u32>,
-    /// Stop the last CPU in the kernel for ever: the policy has to report it, and the other CPUs to
-    /// go on
+    /// Stop the last CPU in the kernel for ever: the watchdog has to report it, and the other CPUs
+    /// have to go on
     #[arg(long)]
     pub hang: bool,
 }

@@ -65,13 +65,14 @@ impl Residents {
         self.0.fetch_and(!CLOSED, Ordering::AcqRel) & CLOSED != 0
     }
 
-    /// Returns how many have places, at this moment.
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire) & !CLOSED
+    /// Returns how many have places, and whether the CPU is closed, at this moment.
+    pub fn glance(&self) -> (u64, bool) {
+        let word = self.0.load(Ordering::Acquire);
+        (word & !CLOSED, word & CLOSED != 0)
     }
 
     /// Returns whether the CPU is closed, at this moment.
     pub fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire) & CLOSED != 0
+        self.glance().1
     }
 }

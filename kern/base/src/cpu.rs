@@ -212,6 +212,8 @@ pub struct CpuShared {
     pub sign: CoalescedBits<Mail>,
     /// When it was asked.
     pub asked_at: AtomicU64,
+    /// When it gave its last sign.
+    pub answered_at: AtomicU64,
 }
 
 /// The bit of [`CpuShared::sign`].
@@ -291,6 +293,7 @@ pub fn new_block(id: CpuId, pairs: Table<CpuPair>) -> CpuBlock {
         residents: Residents::default(),
         sign: CoalescedBits::new(),
         asked_at: AtomicU64::new(0),
+        answered_at: AtomicU64::new(0),
     };
     PerCpu::new(id, CpuOwn { hot, sched }, shared, pairs)
 }

@@ -40,7 +40,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             idle = sched.idle.get() != BUSY,
             ready = u32::from(sched.ready.get()),
             count_number = sched.count_number.get(),
-            residents = cpu.residents.count() as u32,
+            residents = cpu.residents.glance().0 as u32,
             parked = cpu.residents.is_closed(),
             owes_sign = cpu.sign.glance() != 0,
             sent_follower = sched.followers.sent(cx.pin()),

@@ -27,12 +27,12 @@ fn explore() {
         let (stays, goes) = (comes(true), comes(false));
         let closed = residents.close();
         if closed.is_ok() {
-            assert_eq!((closed, residents.count()), (Ok(false), 0));
+            assert_eq!((closed, residents.glance()), (Ok(false), (0, true)));
             assert!(residents.open());
         }
         goes.join().unwrap();
         let stays = stays.join().unwrap();
-        assert_eq!(residents.count(), u64::from(stays));
+        assert_eq!(residents.glance(), (u64::from(stays), false));
         let again = residents.close();
         assert_eq!(again, if stays { Err(Taken(1)) } else { Ok(false) });
     });

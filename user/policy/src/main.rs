@@ -5,16 +5,20 @@
 //! kernel goes on by the last settings, and no task gets more than its budget, nor more than the
 //! policy's SchedControl allows. A new policy process learns all from its manager and from the
 //! status words.
+//!
+//! The program is also the [`watchdog`], in a process of its own.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
 mod managed;
+mod parking;
+mod watchdog;
 
 use abi::events::PoolSize;
 use abi::status::{Doing, KERNEL, SchedEvent, Seen, Status};
 use policy_core::cpus::Cpus;
 use policy_core::deadlines::{Job, LEVELS, Promised, level_for, spread};
-use policy_core::orders::{Kind, Order, Setup, Verdict, Wish, slots};
+use policy_core::orders::{Kind, Order, Role, Setup, Verdict, Wish, slots};
 use policy_core::{CPUS_MAX, TASKS_MAX, balance};
 use user_rt::cap::{EventPool, Handle, Notification, SchedContext, Untyped};
 use user_rt::events::Pool;
@@ -23,8 +27,7 @@ use user_rt::ipc::{Event, Message, Patience, Received, recv_within, reply};
 use user_rt::layout::{FREE_SLOTS, SHARED_VA, slot};
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
-use user_rt::watch::Watchdog;
-use user_rt::{arch, info, warn, watch};
+use user_rt::{arch, info, watch};
 
 use managed::Managed;
 
@@ -42,7 +45,10 @@ const ROUND_LEAST: u64 = 20_000;
 const ROUND_MOST: u64 = 1_000_000;
 
 fn begin(argument: u64) -> ! {
-    let setup = Setup::of_argument(argument);
+    let setup = match Role::of_argument(argument) {
+        Role::Policy(setup) => setup,
+        Role::Watchdog(watch) => watchdog::run(watch),
+    };
     match Policy::new(setup) {
         Ok(mut policy) => policy.run(),
         Err(refusal) => panic!("no policy: {refusal}"),
@@ -74,9 +80,6 @@ struct Policy {
     moves: u64,
     settings: u64,
     rescans: u64,
-    watchdog: Option<Watchdog>,
-    /// When it looks next.
-    watches_at: u64,
 }
 
 impl Policy {
@@ -109,8 +112,6 @@ impl Policy {
             moves: 0,
             settings: 0,
             rescans: 0,
-            watchdog: None,
-            watches_at: u64::MAX,
         })
     }
 
@@ -120,7 +121,6 @@ impl Policy {
             if self.setup.kind == Kind::Balance {
                 self.balance();
             }
-            self.watch();
             if !self.pool.arm() {
                 continue;
             }
@@ -133,13 +133,9 @@ impl Policy {
     }
 
     fn patience(&self) -> Patience {
-        let round = match self.setup.kind {
-            Kind::Balance => arch::now().saturating_add(self.round),
-            Kind::Static | Kind::Edf => u64::MAX,
-        };
-        match round.min(self.watches_at) {
-            u64::MAX => Patience::Forever,
-            at => Patience::Until(at),
+        match self.setup.kind {
+            Kind::Balance => Patience::Until(arch::now().saturating_add(self.round)),
+            Kind::Static | Kind::Edf => Patience::Forever,
         }
     }
 
@@ -153,7 +149,8 @@ impl Policy {
     fn serve(&mut self, call: &Received) -> Message {
         let done = || answer(Verdict::Done, [0; 4]);
         match Order::of_words(call.message.label, call.message.regs) {
-            None => answer(Verdict::BadOrder, [0; 4]),
+            // The watchdog says who is silent.
+            None | Some(Order::Silent) => answer(Verdict::BadOrder, [0; 4]),
             Some(Order::Report) => {
                 answer(Verdict::Done, [self.moves, self.settings, self.idle(), self.rescans])
             }
@@ -167,14 +164,6 @@ impl Policy {
             },
             Some(Order::Park { cpu }) => self.park(cpu).map_or_else(Failed::answer, |()| done()),
             Some(Order::Unpark { cpu }) => self.unpark(cpu).map_or_else(Failed::answer, |()| done()),
-            Some(Order::Watch { limit }) => {
-                self.watchdog = (limit != 0).then(|| Watchdog::new(limit));
-                self.watches_at = if limit != 0 { 0 } else { u64::MAX };
-                done()
-            }
-            Some(Order::Silent) => {
-                answer(Verdict::Done, [self.watchdog.map_or(0, |watchdog| watchdog.silent()), 0, 0, 0])
-            }
         }
     }
 
@@ -239,6 +228,7 @@ impl Policy {
             true => set,
             false => set.and_then(|()| managed.task.move_by(&own::sched_control(), cpu, None)),
         };
+        self.note_parked(&moved, cpu);
         moved.inspect_err(|_| self.promised.end(cpu, part))?;
         self.moves += u64::from(cpu != place);
         self.round = self.round.min(wish.slice).max(ROUND_LEAST);
@@ -277,88 +267,9 @@ impl Policy {
     fn forget(&mut self, number: usize) -> bool {
         let Some(managed) = self.tasks[number].take() else { return false };
         self.promised.end(managed.cpu, managed.part);
-        let silent = self.watchdog.map_or(0, |watchdog| watchdog.silent());
-        if silent & 1 << managed.cpu == 0 {
-            // It may have ended.
-            let _ = managed.sched.unwatch();
-        }
+        // It may have ended.
+        let _ = managed.sched.unwatch();
         true
-    }
-
-    // --- CPUs ------------------------------------------------------------------------------------
-
-    /// Moves all tasks away from a CPU, and parks it. If one does not move now, or another task is
-    /// there, the CPU takes tasks again.
-    fn park(&mut self, cpu: u32) -> Result<(), Failed> {
-        if !self.cpus.is_open(cpu) || self.cpus.open().count() < 2 {
-            return Err(Failed::Order(Verdict::BadOrder));
-        }
-        self.cpus.set_open(cpu, false);
-        let parked = self.empty(cpu).and_then(|()| Ok(own::machine().park_cpu(cpu)?));
-        if parked.is_err() {
-            self.cpus.set_open(cpu, true);
-        }
-        parked.map(|_| info!("CPU {} is parked", cpu))
-    }
-
-    fn unpark(&mut self, cpu: u32) -> Result<(), Failed> {
-        if !own::machine().unpark_cpu(cpu)? {
-            return Err(Failed::Order(Verdict::BadOrder));
-        }
-        self.cpus.set_open(cpu, true);
-        info!("CPU {} takes tasks again", cpu);
-        Ok(())
-    }
-
-    /// Moves all tasks away from a CPU that is closed.
-    fn empty(&mut self, cpu: u32) -> Result<(), Failed> {
-        for number in 0..TASKS_MAX {
-            let Some(managed) = &self.tasks[number] else { continue };
-            let part = managed.part;
-            if managed.cpu == cpu {
-                let to = self.choose_cpu(number as u16, part).ok_or(Failed::Order(Verdict::Overload))?;
-                self.bring_to(number, to)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves a task, whatever it does, to a CPU where it was promised its part.
-    fn bring_to(&mut self, number: usize, to: u32) -> Result<(), Failed> {
-        let Some(managed) = &mut self.tasks[number] else { return Ok(()) };
-        let moved = managed.task.move_by(&own::sched_control(), to, None);
-        let leaves = if moved.is_ok() { core::mem::replace(&mut managed.cpu, to) } else { to };
-        self.promised.end(leaves, managed.part);
-        let deadline = managed.deadline;
-        moved?;
-        self.moves += 1;
-        if let Some(deadline) = deadline {
-            self.begin_job(number, deadline);
-        }
-        Ok(())
-    }
-
-    /// Asks all CPUs for signs of life, if it is time for that. A CPU that does not answer gets no
-    /// task, and its tasks stay: the policy would wait for ever for the answer to a request.
-    fn watch(&mut self) {
-        let now = arch::now();
-        let Some(watchdog) = self.watchdog.as_mut().filter(|_| now >= self.watches_at) else { return };
-        self.watches_at = now.saturating_add(watchdog.pause());
-        for cpu in 0..self.setup.cpus {
-            match watchdog.look(&own::machine(), cpu) {
-                Ok(Some(true)) => {
-                    warn!("CPU {} does not answer", cpu);
-                    self.cpus.set_open(cpu, false);
-                }
-                Ok(Some(false)) => {
-                    warn!("CPU {} answers again", cpu);
-                    let parked = own::machine().cpu_state(cpu, false).is_ok_and(|state| state.is_parked);
-                    self.cpus.set_open(cpu, !parked);
-                }
-                // Without the right to ask, nobody is silent.
-                Ok(None) | Err(_) => {}
-            }
-        }
     }
 
     // --- events ----------------------------------------------------------------------------------
@@ -509,12 +420,13 @@ impl Policy {
         let seen = self.pool.status(self.word(number)).map(|status| Seen(status.sequence));
         let Some(managed) = &mut self.tasks[number] else { return };
         managed.settles_at = now.saturating_add(self.round);
-        let moved = managed.task.move_by(&own::sched_control(), cpu, seen).is_ok();
-        managed.is_under_way = moved;
-        if moved {
+        let moved = managed.task.move_by(&own::sched_control(), cpu, seen);
+        managed.is_under_way = moved.is_ok();
+        if moved.is_ok() {
             managed.cpu = cpu;
             self.moves += 1;
         }
+        self.note_parked(&moved, cpu);
     }
 }
 

@@ -45,7 +45,52 @@ impl Kind {
     }
 }
 
-/// How a policy is started: the argument of its first task.
+/// What a process of the program is: the argument of its first task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    Policy(Setup),
+    Watchdog(Watch),
+}
+
+/// How a watchdog is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// It watches the CPUs with lower numbers.
+    pub cpus: u32,
+    /// TSC ticks for which a CPU may owe a sign of life: rounded down to multiples of 1,024, and
+    /// below 2^48.
+    pub limit: u64,
+}
+
+const WATCHDOG: u64 = 1 << 63;
+const WATCH_SHIFT: u32 = 8;
+const LIMIT_LOG2: u32 = 10;
+const LIMIT_MAX: u64 = (1 << 38) - 1;
+
+impl Role {
+    pub const fn argument(self) -> u64 {
+        match self {
+            Role::Policy(setup) => setup.argument(),
+            Role::Watchdog(Watch { cpus, limit }) => {
+                let limit = limit >> LIMIT_LOG2;
+                let limit = if limit < LIMIT_MAX { limit } else { LIMIT_MAX };
+                WATCHDOG | limit << WATCH_SHIFT | cpus as u8 as u64
+            }
+        }
+    }
+
+    /// Returns what [`Role::argument`] says.
+    pub fn of_argument(argument: u64) -> Role {
+        if argument & WATCHDOG == 0 {
+            return Role::Policy(Setup::of_argument(argument));
+        }
+        let cpus = u32::from(argument as u8).clamp(1, CPUS_MAX as u32);
+        let limit = ((argument & !WATCHDOG) >> WATCH_SHIFT & LIMIT_MAX) << LIMIT_LOG2;
+        Role::Watchdog(Watch { cpus, limit })
+    }
+}
+
+/// How a policy is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setup {
     pub kind: Kind,
@@ -97,10 +142,7 @@ pub enum Order {
     Park { cpu: u32 },
     /// Let a parked CPU take tasks again.
     Unpark { cpu: u32 },
-    /// Ask all CPUs for signs of life from now on. One is silent that owes a sign for so many
-    /// ticks; 0: ask no more.
-    Watch { limit: u64 },
-    /// Say which CPUs are silent: the answer has a bit for each.
+    /// To the watchdog: say which CPUs are silent. The answer has a bit for each.
     Silent,
 }
 
@@ -130,8 +172,7 @@ const FORGET: u32 = 2;
 const REPORT: u32 = 3;
 const PARK: u32 = 4;
 const UNPARK: u32 = 5;
-const WATCH: u32 = 6;
-const SILENT: u32 = 7;
+const SILENT: u32 = 6;
 const STAYS: u64 = 1 << 32;
 
 impl Order {
@@ -146,7 +187,6 @@ impl Order {
             Order::Report => (REPORT, [0; 4]),
             Order::Park { cpu } => (PARK, [cpu as u64, 0, 0, 0]),
             Order::Unpark { cpu } => (UNPARK, [cpu as u64, 0, 0, 0]),
-            Order::Watch { limit } => (WATCH, [limit, 0, 0, 0]),
             Order::Silent => (SILENT, [0; 4]),
         }
     }
@@ -165,7 +205,6 @@ impl Order {
             REPORT => Some(Order::Report),
             PARK => cpu.map(|cpu| Order::Park { cpu }),
             UNPARK => cpu.map(|cpu| Order::Unpark { cpu }),
-            WATCH => Some(Order::Watch { limit: first }),
             SILENT => Some(Order::Silent),
             _ => None,
         }
@@ -185,7 +224,6 @@ mod tests {
             Order::Report,
             Order::Park { cpu: 63 },
             Order::Unpark { cpu: 0 },
-            Order::Watch { limit: u64::MAX },
             Order::Silent,
         ] {
             let (label, words) = order.words();
@@ -201,6 +239,15 @@ mod tests {
         let setup = Setup { kind: Kind::Edf, cpus: 4, capacity: 950 };
         assert_eq!(Setup::of_argument(setup.argument()), setup);
         assert_eq!(Setup::of_argument(0).cpus, 1);
+        let watch = Role::Watchdog(Watch { cpus: 64, limit: 5 << 30 });
+        for role in [Role::Policy(setup), watch] {
+            assert_eq!(Role::of_argument(role.argument()), role);
+        }
+        let long = Role::Watchdog(Watch { cpus: 3, limit: u64::MAX }).argument();
+        assert_eq!(
+            Role::of_argument(long),
+            Role::Watchdog(Watch { cpus: 3, limit: LIMIT_MAX << LIMIT_LOG2 })
+        );
         assert!(Kind::ALL.iter().all(|kind| Kind::of_name(kind.name()) == Some(*kind)));
     }
 }

@@ -83,9 +83,13 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
+    /// Least ticks for which a CPU may owe a sign: a CPU in the kernel may take so long.
+    pub const LEAST: u64 = 100_000;
+
     /// Makes a watchdog for which a CPU is silent that owes a sign for at least so many ticks.
+    /// It is at least [`Watchdog::LEAST`].
     pub const fn new(limit: u64) -> Watchdog {
-        Watchdog { limit, silent: 0 }
+        Watchdog { limit: if limit < Watchdog::LEAST { Watchdog::LEAST } else { limit }, silent: 0 }
     }
 
     /// Returns the CPUs that were silent at the last look.
@@ -95,8 +99,7 @@ impl Watchdog {
 
     /// Returns how many ticks after a look the next one is due.
     pub const fn pause(&self) -> u64 {
-        let pause = self.limit / 4;
-        if pause == 0 { 1 } else { pause }
+        self.limit / 4
     }
 
     /// Looks at a CPU, and asks it for the next sign. Returns whether it is silent, if that is
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_cpu_is_silent_while_it_owes_a_sign_for_too_long() {
-        let mut watchdog = Watchdog::new(100);
+        let mut watchdog = Watchdog { limit: 100, silent: 0 };
         assert_eq!([1, 99].map(|owes| watchdog.judge(3, owes)), [None; 2]);
         assert_eq!((watchdog.judge(3, 100), watchdog.silent()), (Some(true), 1 << 3));
         assert_eq!((watchdog.judge(3, 200), watchdog.judge(2, 0)), (None, None));

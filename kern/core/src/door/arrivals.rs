@@ -14,6 +14,7 @@ use kern_base::task::{Ending, Message, OpenTask, Outcome, Stage, Task, ctl};
 use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
+use smp::sync::Ordering::Relaxed;
 
 use crate::Refusal;
 use crate::ipc::ends::no_callee;
@@ -206,6 +207,8 @@ impl<'k, M: Machine> Door<'k, M> {
     #[cold]
     #[inline(never)]
     fn sign_arrived(self) {
+        // Before the bit is taken: a CPU that sees the next question sees this.
+        self.cpu.answered_at.store(self.k.machine.now(), Relaxed);
         self.cpu.sign.take(self.pin());
         self.sched.before_idle.set(true);
     }

@@ -52,12 +52,19 @@ impl<'k, M: Machine> Make<'k, M> {
         if args.a1 == 1 {
             self.ask_for_sign(cpu);
         }
-        let residents = &cpu.get().residents;
-        let owed = match cpu.get().sign.glance() {
-            0 => 0,
-            _ => self.k.machine.now().saturating_sub(cpu.get().asked_at.load(Relaxed)).max(1),
-        };
-        Ok(Answer::Values([residents.count(), residents.is_closed().into(), owed, 0]))
+        let (tasks, is_parked) = cpu.get().residents.glance();
+        Ok(Answer::Values([tasks, is_parked.into(), self.owes_for(cpu.get()), 0]))
+    }
+
+    /// Returns for how many ticks a CPU has owed a sign of life, or 0 if it owes none. CPUs that ask
+    /// at the same time may note an older question as the last one: then it counts from the last
+    /// sign.
+    fn owes_for(self, cpu: &CpuBlock) -> u64 {
+        if cpu.sign.glance() == 0 {
+            return 0;
+        }
+        let since = cpu.asked_at.load(Relaxed).max(cpu.answered_at.load(Relaxed));
+        self.k.machine.now().saturating_sub(since).max(1)
     }
 
     /// Asks another CPU for a sign of life, and to look whether it is parked.

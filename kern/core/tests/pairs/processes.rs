@@ -34,10 +34,7 @@ pub const PROCESSES: &[Deed] = &[
     hand("CpuWatch", &[Role::Pool], |c, _| {
         op(Op::CpuWatch, &[Target::new(abi::INIT_MACHINE, 1).0, c.pool.arg(), 0])
     }),
-    hand("CpuPark", &[], |_, _| op(Op::CpuPark, &[Target::new(abi::INIT_MACHINE, 1).0, 1])),
-    hand("CpuPark the CPU that is empty", &[], |_, _| {
-        op(Op::CpuPark, &[Target::new(abi::INIT_MACHINE, 2).0, 1])
-    }),
+    hand("CpuPark to end it", &[], |_, _| op(Op::CpuPark, &[Target::new(abi::INIT_MACHINE, 1).0, 0])),
     hand("CpuInfo", &[], |_, _| op(Op::CpuInfo, &[Target::new(abi::INIT_MACHINE, 1).0, 1])),
     hand("SchedWatch client's", &[Role::ClientTime, Role::Pool, Role::Client], |c, _| {
         op(Op::SchedWatch, &[c.tasks.client.sc.arg(), c.pool.arg(), 1, 0])

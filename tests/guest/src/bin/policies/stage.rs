@@ -2,7 +2,7 @@
 
 use abi::{Rights, machine_rights};
 use guest_tests::failure::Failure;
-use policy_core::orders::{Order, POLICY, Setup, Verdict, Wish, slots};
+use policy_core::orders::{Order, POLICY, Role, Setup, Verdict, Watch, Wish, slots};
 use user_rt::arch::memory;
 use user_rt::archive::Archive;
 use user_rt::cap::{Group, SchedControl, Untyped};
@@ -11,7 +11,7 @@ use user_rt::invoke::{copy, transfer};
 use user_rt::ipc::Message;
 use user_rt::layout::{PROGRAM_SLOTS, slot};
 use user_rt::spawn::{
-    Entry, Home, Nursery, ProcessSpec, Run, Spawned, StartIn, TaskSpec, own, process, task,
+    Child, Entry, Home, Nursery, ProcessSpec, Run, Spawned, StartIn, TaskSpec, own, process, task,
 };
 
 /// Highest priority that the policy may give, and its own.
@@ -27,7 +27,7 @@ const POLICY_STACK_PAGES: u32 = 14;
 /// Places in the address space: tasks of the run's own come first.
 const FIRST_INDEX: u32 = 4;
 
-/// A policy that runs.
+/// A policy that runs, or a watchdog.
 pub struct Policy {
     group: Group,
 }
@@ -67,43 +67,27 @@ impl<'a> Stage<'a> {
 
     /// Starts a policy, which gets the capabilities of these workers.
     pub fn start(&mut self, workers: &[Spawned]) -> Result<Policy, Failure> {
-        let nursery = &mut self.policy;
-        let spec = ProcessSpec {
-            image: &self.image,
-            vector: false,
-            tasks: 4,
-            slots: PROGRAM_SLOTS,
-            tables: 64,
-            with_file: false,
-            untyped_log2: &[POLICY_LOG2],
-            groups: StartIn::None,
-        };
-        let child = process(nursery, &spec)?;
+        let child = process(&mut self.policy, &spec(&self.image))?;
         let rights = machine_rights::LOG.union(machine_rights::SECURITY).union(machine_rights::INFO);
         child.give_machine(rights, 0)?;
-        let control: SchedControl = nursery.make(0)?;
+        let control: SchedControl = self.policy.make(0)?;
         own::sched_control().allow(&control, CEILING, 0, u64::MAX)?;
         child.give_sched_control(&control)?;
-        let memory: Untyped = nursery.make(POLICY_LOG2.into())?;
+        let memory: Untyped = self.policy.make(POLICY_LOG2.into())?;
         transfer(memory, child.cnode.slot(slot::UNTYPED))?;
         for (number, worker) in (0..).zip(workers) {
             let (task, sched) = slots(number);
             copy(&worker.task, child.cnode.slot(task), Rights::ALL, 0)?;
             copy(&worker.sched, child.cnode.slot(sched), Rights::ALL, 0)?;
         }
-        let first = TaskSpec {
-            index: 0,
-            cpu: 0,
-            priority: POLICY_PRIORITY,
-            stack_pages: POLICY_STACK_PAGES,
-            run: Run::Main,
-            argument: self.setup.argument(),
-        };
-        let first = task(nursery, &child.home(), &first)?;
-        let group = nursery.make_group(4, 1)?;
-        group.expose_task(POLICY, &first.task)?;
-        first.task.resume()?;
-        Ok(Policy { group })
+        first_task(&mut self.policy, &child, Role::Policy(self.setup))
+    }
+
+    /// Starts a watchdog, for as long as the run lasts.
+    pub fn watchdog(&mut self, limit: u64) -> Result<Policy, Failure> {
+        let child = process(&mut self.workers, &spec(&self.image))?;
+        child.give_machine(machine_rights::LOG.union(machine_rights::INFO), 0)?;
+        first_task(&mut self.workers, &child, Role::Watchdog(Watch { cpus: self.setup.cpus, limit }))
     }
 
     /// Ends the policy's process, whatever it does.
@@ -111,6 +95,37 @@ impl<'a> Stage<'a> {
         self.policy.reset()?;
         Ok(())
     }
+}
+
+/// Describes a process of the policy's program.
+fn spec<'a>(image: &'a Image<'a>) -> ProcessSpec<'a> {
+    ProcessSpec {
+        image,
+        vector: false,
+        tasks: 4,
+        slots: PROGRAM_SLOTS,
+        tables: 64,
+        with_file: false,
+        untyped_log2: &[POLICY_LOG2],
+        groups: StartIn::None,
+    }
+}
+
+/// Starts the first task of such a process, and exposes it in a group.
+fn first_task(nursery: &mut Nursery, child: &Child, role: Role) -> Result<Policy, Failure> {
+    let spec = TaskSpec {
+        index: 0,
+        cpu: 0,
+        priority: POLICY_PRIORITY,
+        stack_pages: POLICY_STACK_PAGES,
+        run: Run::Main,
+        argument: role.argument(),
+    };
+    let first = task(nursery, &child.home(), &spec)?;
+    let group = nursery.make_group(4, 1)?;
+    group.expose_task(POLICY, &first.task)?;
+    first.task.resume()?;
+    Ok(Policy { group })
 }
 
 impl Policy {
