@@ -140,6 +140,7 @@ pub const WORDS: &[Word] = &[
     word("load", &["policies"], Takes::Least(1), "thousandths of each CPU that are promised"),
     word("jobs", &["policies"], Takes::Least(1), "jobs of each worker, or pieces of its work"),
     word("kill", &["policies"], Takes::Least(0), "0: no policy is killed"),
+    word("lie", &["policies"], Takes::Least(0), "1: the policy makes wrong settings, and hangs"),
     word("hang", &["policies"], Takes::Least(0), "1: the last CPU stops for ever, in the `faults` build"),
     word("exact", &["policies"], Takes::Least(0), "1: timers fire when they should"),
     word("steps", &["diff"], Takes::Least(1), "operations to do"),

@@ -104,7 +104,8 @@ enum Command {
         after_help = "Examples:\n  aurora-bench policy --policy edf --cpus 1            jobs with deadlines, under icount\n  \
         aurora-bench policy --policy balance --cpus 4        64 workers, and the policy is killed half-way\n  \
         aurora-bench policy --mode tcg --seeds 5             CPUs that run at the same time\n  \
-        aurora-bench policy --policy static --cpus 3 --hang  a CPU stops, and the watchdog reports it"
+        aurora-bench policy --policy static --cpus 3 --hang  a CPU stops, and the watchdog reports it\n  \
+        aurora-bench policy --policy static --cpus 2 --lie   a policy that makes wrong settings, and hangs"
     )]
     Policy(scheduling::Wanted),
     /// Trace a run: JSON for Perfetto, invariants, longest waits

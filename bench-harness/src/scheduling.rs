@@ -68,6 +68,10 @@ pub struct Wanted {
     /// have to go on
     #[arg(long)]
     pub hang: bool,
+    /// Let the policy make wrong settings at random, and then hang: nobody may get more than its
+    /// budget
+    #[arg(long, conflicts_with = "hang")]
+    pub lie: bool,
 }
 
 /// Runs every seed, printing a line for each, until one fails.
@@ -136,12 +140,20 @@ impl Wanted {
         let exact = u32::from(mode == Mode::Icount);
         let jobs = self.jobs.map(|jobs| format!(" jobs={jobs}")).unwrap_or_default();
         let name = policy.name();
-        let (hang, variant) = if self.hang { (" hang=1", STOPPING) } else { ("", VARIANT) };
+        let (trick, variant) = match self {
+            Wanted { hang: true, .. } => ("hang", STOPPING),
+            Wanted { lie: true, .. } => ("lie", VARIANT),
+            _ => ("", VARIANT),
+        };
+        let (mark, word) = match trick {
+            "" => (String::new(), String::new()),
+            trick => (format!("-{trick}"), format!(" {trick}=1")),
+        };
         Job {
-            label: format!("policy-{name}-{mode}-{cpus}-{seed}{}", if self.hang { "-hang" } else { "" }),
+            label: format!("policy-{name}-{mode}-{cpus}-{seed}{mark}"),
             variant: variant.to_owned(),
             command_line: format!(
-                "run=policies policy={name} seed={seed} load={load} exact={exact}{jobs}{hang} idle=halt"
+                "run=policies policy={name} seed={seed} load={load} exact={exact}{jobs}{word} idle=halt"
             ),
             mode,
             cpus,

@@ -564,20 +564,31 @@ fn stress_wanted() -> [stress::Wanted; 4] {
 fn scheduling_runs(lab: &Lab) -> Result<Tally> {
     use scheduling::{Policy, Wanted};
     let mut sum = Tally::default();
-    for (policy, cpus, hang) in [
-        (Policy::Edf, 1, false),
-        (Policy::Static, 1, false),
-        (Policy::Static, 2, false),
-        (Policy::Static, 3, true),
-        (Policy::Balance, 1, false),
-        (Policy::Balance, 4, false),
+    for (policy, cpus, trick) in [
+        (Policy::Edf, 1, ""),
+        (Policy::Static, 1, ""),
+        (Policy::Static, 2, ""),
+        (Policy::Static, 3, "hang"),
+        (Policy::Static, 1, "lie"),
+        (Policy::Static, 2, "lie"),
+        (Policy::Balance, 1, ""),
+        (Policy::Balance, 4, ""),
     ] {
         // With this seed, jobs with fixed priorities are late.
         let seed = Some(11);
         let mode = Mode::Icount;
-        let wanted = Wanted { policy, seed, seeds: 1, cpus, mode, load: None, jobs: None, hang };
-        let stops = if hang { ", one of which stops" } else { "" };
-        let name = format!("{} on {cpus} CPUs{stops}", format!("{policy:?}").to_lowercase());
+        let wanted = Wanted {
+            policy,
+            seed,
+            seeds: 1,
+            cpus,
+            mode,
+            load: None,
+            jobs: None,
+            hang: trick == "hang",
+            lie: trick == "lie",
+        };
+        let name = format!("{} on {cpus} CPUs {trick}", format!("{policy:?}").to_lowercase());
         sum += ran(lab, &name, scheduling::schedule(lab, &wanted));
     }
     Ok(sum)

@@ -10,11 +10,12 @@
 //!   job is late, and a worker that never ends its jobs gets no more than its budget.
 //!
 //! In the end the policy parks a CPU: its tasks go to others, nobody comes, and then it takes tasks
-//! again. With `hang=1` a CPU stops for ever instead ([`cpus`]).
+//! again. With `hang=1` a CPU stops for ever instead ([`cpus`]), and with `lie=1` the policy lies
+//! and hangs ([`lies`]).
 //!
 //! Options: `policy=`, `seed=`, `load=` (how much of each CPU is promised, in thousandths),
 //! `tasks=`, `jobs=` (a worker's jobs or pieces of work, on the average), `kill=0` (no policy is
-//! killed), `hang=`.
+//! killed), `hang=`, `lie=`.
 //!
 //! [`worker`]: what workers do. [`stage`]: makes them, and the policy's process. [`board`]: the
 //! memory in which they note it.
@@ -24,6 +25,7 @@ extern crate alloc;
 
 mod board;
 mod cpus;
+mod lies;
 mod stage;
 mod worker;
 
@@ -124,6 +126,9 @@ impl Director<'_> {
     fn run(mut self) -> Result<(), Failure> {
         if Board::number("hang", 0) != 0 {
             return self.run_hang();
+        }
+        if Board::number("lie", 0) != 0 {
+            return self.run_lies();
         }
         match self.setup.kind {
             Kind::Static => self.run_static(),

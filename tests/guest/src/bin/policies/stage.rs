@@ -16,7 +16,10 @@ use user_rt::spawn::{
 
 /// Highest priority that the policy may give, and its own.
 pub const CEILING: u8 = 140;
-const POLICY_PRIORITY: u8 = 150;
+pub const POLICY_PRIORITY: u8 = 150;
+/// Ticks that a policy or a watchdog may use in each window, so that one that hangs leaves the rest.
+const POLICY_BUDGET: u64 = 500_000;
+const POLICY_PERIOD: u64 = 1_000_000;
 /// Memory of a policy and its process (as base-2 logarithms), and slots.
 const POLICY_LOG2: u8 = 17;
 const PROCESS_LOG2: u8 = 22;
@@ -65,13 +68,19 @@ impl<'a> Stage<'a> {
         Ok(Home::own(|home| task(&mut self.workers, home, &spec))?)
     }
 
+    /// Makes the authority of a policy: priorities up to a ceiling, on all CPUs.
+    pub fn control(&mut self, ceiling: u8) -> Result<SchedControl, Failure> {
+        let control: SchedControl = self.policy.make(0)?;
+        own::sched_control().allow(&control, ceiling, 0, u64::MAX)?;
+        Ok(control)
+    }
+
     /// Starts a policy, which gets the capabilities of these workers.
     pub fn start(&mut self, workers: &[Spawned]) -> Result<Policy, Failure> {
         let child = process(&mut self.policy, &spec(&self.image))?;
         let rights = machine_rights::LOG.union(machine_rights::SECURITY).union(machine_rights::INFO);
         child.give_machine(rights, 0)?;
-        let control: SchedControl = self.policy.make(0)?;
-        own::sched_control().allow(&control, CEILING, 0, u64::MAX)?;
+        let control = self.control(CEILING)?;
         child.give_sched_control(&control)?;
         let memory: Untyped = self.policy.make(POLICY_LOG2.into())?;
         transfer(memory, child.cnode.slot(slot::UNTYPED))?;
@@ -124,6 +133,7 @@ fn first_task(nursery: &mut Nursery, child: &Child, role: Role) -> Result<Policy
     let first = task(nursery, &child.home(), &spec)?;
     let group = nursery.make_group(4, 1)?;
     group.expose_task(POLICY, &first.task)?;
+    first.sched.configure_budget(POLICY_PRIORITY, POLICY_PERIOD, POLICY_BUDGET, POLICY_PERIOD)?;
     first.task.resume()?;
     Ok(Policy { group })
 }
