@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::events::check::{Findings, check};
 use crate::events::rings::Trace;
 use crate::events::story::Story;
+use crate::events::turns::shares;
 use crate::events::{SCHEMA, chrome, command};
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
@@ -20,8 +21,19 @@ const PLANTED: &str = "trace-planted-lost-wake";
 /// What the planted bug breaks.
 const RULE: &str = "lost-bits";
 /// Runs that must break no rule, and their CPUs.
-const RUNS: [(&str, u32); 2] =
-    [("run=test only=notify", 2), ("run=stress seed=1 messages=1000 idle=halt", 4)];
+const RUNS: [(&str, u32); 4] = [
+    ("run=test only=notify", 2),
+    ("run=stress seed=1 messages=1000 idle=halt", 4),
+    // Settings and moves at random.
+    ("run=policies policy=static lie=1 jobs=10 seed=5 exact=1 idle=halt", 2),
+    ("run=policies policy=balance seed=5 exact=1 idle=halt", 4),
+];
+/// Tasks of one priority that take turns for 1,000 slices each, and their CPUs.
+const EQUALS: (&str, u32) = ("run=policies policy=static seed=5 exact=1 idle=halt", 2);
+const EQUALS_PRIORITY: u8 = 60;
+const EQUALS_ON_A_CPU: usize = 3;
+/// Thousandths by which their shares may differ.
+const UNEQUAL: u64 = 20;
 /// Each CPU keeps all of its events.
 const EVENTS: u32 = 1 << 17;
 /// Fewer say nothing.
@@ -42,6 +54,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         let picture = chrome::render(&trace, &Story::of(&trace), &found.violations);
         count(&format!("the picture of {command_line}"), malformed(&picture)?);
     }
+    count("equal shares", unequal(lab)?);
     count("a planted bug", planted(lab)?);
     Ok(tally)
 }
@@ -57,6 +70,20 @@ fn traced(lab: &Lab, job: Job) -> Result<Traced> {
     let trace = Trace::read(&log)?;
     let found = check(&trace);
     Ok(Traced { session, trace, found })
+}
+
+/// Returns how the turns or the shares of equals are not as they should be.
+fn unequal(lab: &Lab) -> Result<Option<String>> {
+    let Traced { session, trace, found } = traced(lab, plain(EQUALS.0, EQUALS.1))?;
+    if let Err(trouble) = session.check_passed() {
+        return Ok(Some(trouble.to_string()));
+    }
+    let all = shares(&trace, EQUALS_PRIORITY);
+    let full = all.iter().filter(|shares| shares.ticks.len() == EQUALS_ON_A_CPU).count();
+    if full != EQUALS.1 as usize {
+        return Ok(Some(format!("who takes turns: {all:?}")));
+    }
+    Ok(first(&found).or_else(|| all.iter().flat_map(|shares| shares.unequal(UNEQUAL)).next()))
 }
 
 fn plain(command_line: &str, cpus: u32) -> Job {

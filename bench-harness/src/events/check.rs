@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `idle-with-work` | a CPU never idles while a context is in its run queue |
 //! | `not-the-best` | when a kernel entry ends, no queued context outranks the running context |
+//! | `turns` | contexts of one priority run in the order in which they came to the queue, unless a task yields to one |
 //! | `queue` | a context is in at most one queue, once, and leaves only a queue that it is in |
 //! | `two-places` | a task runs on one CPU at a time, and not after its death |
 //! | `stop` | a task that stops on a CPU has run there |
@@ -28,6 +29,7 @@ use test_abi::trace::{Event, How, IdleHow};
 use super::bits::Raises;
 use super::names::Names;
 use super::rings::{Stamped, Trace};
+use super::turns::Turns;
 
 /// Most violations that are kept; a broken kernel has as many as events.
 const MOST: usize = 100;
@@ -118,6 +120,7 @@ struct Checker {
     dead: HashMap<TaskId, u64>,
     pushed_before: BTreeSet<(u32, u64)>,
     raises: Raises,
+    turns: Turns,
     complete: bool,
     patience: u64,
     found: Findings,
@@ -137,6 +140,7 @@ impl Checker {
             dead: HashMap::new(),
             pushed_before: BTreeSet::new(),
             raises: Raises::new(trace.is_complete()),
+            turns: Turns::default(),
             complete: trace.is_complete(),
             patience: patience(trace),
             found: Findings::default(),
@@ -157,6 +161,9 @@ impl Checker {
         self.debts(at);
         if let Some(what) = self.raises.step(at) {
             self.broken("lost-bits", at, what);
+        }
+        if let Some(what) = self.turns.step(at) {
+            self.broken("turns", at, what);
         }
         match at.event {
             Event::Run { task, priority, .. } => self.run(at, task, priority),

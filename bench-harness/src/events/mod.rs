@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   command ── chrome   JSON for Perfetto and chrome://tracing
-//!      │   ├── check    scheduling invariants, each by its name (bits: the one about raised bits)
+//!      │   ├── check    scheduling invariants, each by its name (bits: the one about raised bits; turns:
+//!      │   │            the one about whose turn it is, and shares of the CPU)
 //!      │   └── query    the longest waits, calls, runs; who is busy
 //!    story             spans, calls, waits, wakes: what events mean together
 //!      │
@@ -20,6 +21,7 @@ mod names;
 pub mod query;
 pub mod rings;
 pub mod story;
+pub mod turns;
 
 #[cfg(test)]
 mod tests;

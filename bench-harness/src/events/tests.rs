@@ -160,6 +160,46 @@ fn queued_twice_and_taken_from_nowhere() {
     assert_eq!(broken(|rings| without(&mut rings[0], 82)), ["queue"]);
 }
 
+/// Contexts 0xe and 0xf of one priority come to the queue, and then `who` runs.
+fn turn_of(who: u64, why: Why) -> Vec<&'static str> {
+    broken(|rings| {
+        rings[0].extend([
+            (110, enqueued(0xe, 5)),
+            (111, enqueued(0xf, 5)),
+            (112, Event::Dequeued { context: who }),
+            (113, stop(1, why, TaskState::Ready)),
+            (114, run(4, who, 5)),
+        ]);
+    })
+}
+
+#[test]
+fn equals_take_turns() {
+    assert!(turn_of(0xe, Why::SliceOver).is_empty());
+    assert_eq!(turn_of(0xf, Why::SliceOver), ["turns"]);
+    assert!(turn_of(0xf, Why::Yielded).is_empty(), "a task may yield to any");
+}
+
+#[test]
+fn shares_are_what_each_got_while_all_ran() {
+    let mut ring = Vec::new();
+    // 0xa runs alone at first; then each turn of 0xb is a tenth longer.
+    let mut time = 1_000;
+    ring.push((0, run(1, 0xa, 5)));
+    for _ in 0..600 {
+        for (n, context, ticks) in [(1, 0xa, 100), (2, 0xb, 110)] {
+            ring.push((time, stop(3 - n, Why::SliceOver, TaskState::Ready)));
+            ring.push((time, run(n, context, 5)));
+            time += ticks;
+        }
+    }
+    ring.push((time, stop(2, Why::Blocked, TaskState::Recv)));
+    let [shares] = &super::turns::shares(&trace(&[ring]), 5)[..] else { panic!("one CPU") };
+    assert_eq!(shares.ticks.values().copied().collect::<Vec<u64>>(), [59_900, 65_890]);
+    assert_eq!((shares.unequal(20).len(), shares.unequal(60).len()), (2, 0));
+    assert!(super::turns::shares(&trace(&good()), 5).is_empty(), "nobody took turns for long");
+}
+
 #[test]
 fn one_task_on_two_cpus_and_one_that_is_dead() {
     let second = |event| move |rings: &mut [Vec<(u64, Event)>; 2]| rings[1].push((56, event));

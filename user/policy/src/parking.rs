@@ -74,7 +74,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Learns from the answer to a move that somebody else has parked a CPU.
+    /// Learns from the answer to a move that another program has parked a CPU.
     pub fn note_parked(&mut self, moved: &user_rt::Result<()>, to: u32) {
         if moved.is_err_and(|refusal| refusal.error == Error::Parked) {
             self.cpus.set_open(to, false);

@@ -56,9 +56,9 @@ impl<'k, M: Machine> Make<'k, M> {
         Ok(Answer::Values([tasks, is_parked.into(), self.owes_for(cpu.get()), 0]))
     }
 
-    /// Returns for how many ticks a CPU has owed a sign of life, or 0 if it owes none. CPUs that ask
-    /// at the same time may note an older question as the last one: then it counts from the last
-    /// sign.
+    /// Returns for how many ticks a CPU has owed a sign of life, or 0 if it owes none. CPUs that
+    /// ask at the same time may note an older question as the last one: then it counts from the
+    /// last sign.
     fn owes_for(self, cpu: &CpuBlock) -> u64 {
         if cpu.sign.glance() == 0 {
             return 0;

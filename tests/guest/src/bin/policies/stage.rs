@@ -17,7 +17,7 @@ use user_rt::spawn::{
 /// Highest priority that the policy may give, and its own.
 pub const CEILING: u8 = 140;
 pub const POLICY_PRIORITY: u8 = 150;
-/// Ticks that a policy or a watchdog may use in each window, so that one that hangs leaves the rest.
+/// Ticks that a policy or a watchdog may use in each window. One that hangs leaves the rest.
 const POLICY_BUDGET: u64 = 500_000;
 const POLICY_PERIOD: u64 = 1_000_000;
 /// Memory of a policy and its process (as base-2 logarithms), and slots.
