@@ -130,6 +130,7 @@ pub const WORDS: &[Word] = &[
         "how often",
     ),
     word("messages", &["stress"], Takes::Least(1), "messages to send"),
+    word("moves", &["stress"], Takes::Least(0), "tasks that move to other CPUs at each disturbance"),
     word("tasks", &["stress", "policies"], Takes::Least(2), "seats for tasks, or workers"),
     word(
         "policy",

@@ -68,8 +68,8 @@ pub struct Wanted {
     /// have to go on
     #[arg(long)]
     pub hang: bool,
-    /// Let the policy make wrong settings at random, and then hang: nobody may get more than its
-    /// budget
+    /// In place of the policy, let a task make wrong settings at random, and then hang: nobody may
+    /// get more than its budget
     #[arg(long, conflicts_with = "hang")]
     pub lie: bool,
 }
@@ -119,6 +119,10 @@ impl Wanted {
         }
         if self.hang && (self.cpus < 2 || self.policy != Policy::Static) {
             let usage = "a CPU stops, and others go on by the static policy: take `--policy static --cpus 2`";
+            return Err(Trouble::Usage(usage.to_owned()));
+        }
+        if self.lie && self.policy != Policy::Static {
+            let usage = "a task lies in place of the static policy: take `--policy static`";
             return Err(Trouble::Usage(usage.to_owned()));
         }
         let takes_turns = self.mode == Mode::Icount && self.cpus > 1;

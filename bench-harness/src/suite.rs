@@ -588,7 +588,8 @@ fn scheduling_runs(lab: &Lab) -> Result<Tally> {
             hang: trick == "hang",
             lie: trick == "lie",
         };
-        let name = format!("{} on {cpus} CPUs {trick}", format!("{policy:?}").to_lowercase());
+        let trick = if trick.is_empty() { String::new() } else { format!(" ({trick})") };
+        let name = format!("{} on {cpus} CPUs{trick}", format!("{policy:?}").to_lowercase());
         sum += ran(lab, &name, scheduling::schedule(lab, &wanted));
     }
     Ok(sum)

@@ -46,8 +46,8 @@ const CPUS: u32 = 4;
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut count = |name: &str, wrong: Option<String>| tally += lab.judged("trace", name, wrong);
-    for (command_line, cpus) in RUNS {
-        let Traced { session, trace, found } = traced(lab, plain(command_line, cpus))?;
+    for (number, (command_line, cpus)) in RUNS.into_iter().enumerate() {
+        let Traced { session, trace, found } = traced(lab, plain(&number.to_string(), command_line, cpus))?;
         let ended = session.check_passed().err().map(|trouble| trouble.to_string());
         count(&format!("the run of {command_line}"), ended.or_else(|| too_little(&trace, &found)));
         count(&format!("the rules in {command_line}"), first(&found));
@@ -74,7 +74,7 @@ fn traced(lab: &Lab, job: Job) -> Result<Traced> {
 
 /// Returns how the turns or the shares of equals are not as they should be.
 fn unequal(lab: &Lab) -> Result<Option<String>> {
-    let Traced { session, trace, found } = traced(lab, plain(EQUALS.0, EQUALS.1))?;
+    let Traced { session, trace, found } = traced(lab, plain("equals", EQUALS.0, EQUALS.1))?;
     if let Err(trouble) = session.check_passed() {
         return Ok(Some(trouble.to_string()));
     }
@@ -86,9 +86,9 @@ fn unequal(lab: &Lab) -> Result<Option<String>> {
     Ok(first(&found).or_else(|| all.iter().flat_map(|shares| shares.unequal(UNEQUAL)).next()))
 }
 
-fn plain(command_line: &str, cpus: u32) -> Job {
+fn plain(name: &str, command_line: &str, cpus: u32) -> Job {
     Job {
-        label: format!("test-trace-{cpus}"),
+        label: format!("test-trace-{name}"),
         variant: TRACED.to_owned(),
         command_line: command_line.to_owned(),
         mode: Mode::Icount,

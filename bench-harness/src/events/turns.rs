@@ -7,7 +7,7 @@ use test_abi::trace::{Event, Why};
 
 use super::rings::{Stamped, Trace};
 
-/// Runs without which a share says nothing.
+/// A context that ran fewer times is left out.
 const RUNS: usize = 500;
 
 /// The rule `turns`: a context that leaves a run queue to run was the first of its priority, unless
@@ -20,7 +20,7 @@ pub struct Turns {
 #[derive(Default)]
 struct Queues {
     of: BTreeMap<u8, VecDeque<u64>>,
-    /// A context that has left a queue, and the one before it there.
+    /// A context that has left a queue, and the first one there.
     skips: Option<(u64, u64)>,
 }
 
@@ -87,8 +87,7 @@ struct Span {
     end: u64,
 }
 
-/// Returns for each CPU what the contexts of a priority have got that took turns there, while all
-/// of them did.
+/// Returns what the contexts of a priority got on each CPU while all of them took turns there.
 pub fn shares(trace: &Trace, priority: u8) -> Vec<Shares> {
     let of = |(&cpu, ring): (&u32, &super::rings::Ring)| {
         let spans = spans(&ring.events, priority);

@@ -156,8 +156,8 @@ pub struct CpuSched {
     pub serials: Cell<(u64, u64)>,
     /// How this CPU waits for work: a number of the machine layer's.
     pub waits_by: Cell<u8>,
-    /// Before this CPU idles, it prints reports of faults, wakes tasks that rest, and tells a
-    /// scheduling policy.
+    /// Before this CPU idles, it prints reports of faults, wakes tasks that rest, tells a
+    /// scheduling policy, and looks whether it is parked.
     pub before_idle: Cell<bool>,
     /// The task that ended the CNode that this CPU is emptying: the audit records it as the actor.
     /// `None`: the CPU empties no CNode, or there is no audit.

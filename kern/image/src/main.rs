@@ -288,7 +288,8 @@ fn wait_once(entry: &mut CpuEntry) {
 }
 
 /// Lets the timer fire for tasks that rest. Prints reports of faults until none is left, mail
-/// comes, or the timer is due.
+/// comes, or the timer is due. Then looks whether a policy is to be told, and whether this CPU is
+/// parked.
 #[cold]
 #[inline(never)]
 fn prepare_to_idle(entry: &mut CpuEntry) {
@@ -299,12 +300,7 @@ fn prepare_to_idle(entry: &mut CpuEntry) {
     };
     while !is_due(entry) {
         if !faults::print_next() {
-            let tells = context(entry).time().tell_before_idle();
-            let (sched, is_parked) = (&entry.here().own().sched, entry.here().residents.is_closed());
-            sched.before_idle.set(tells || is_parked);
-            // A parked CPU halts in any case.
-            sched.waits_by.set(if is_parked { IdleMode::HALT } else { idle::mode() }.number());
-            return;
+            return context(entry).time().look_before_idle(idle::mode().number(), IdleMode::HALT.number());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which CPUs take tasks: all that are managed, but those that are to be parked or do not answer.
+//! Which CPUs take tasks: all that are managed, but those that are parked or are to be.
 
 use crate::CPUS_MAX;
 

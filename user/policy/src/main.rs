@@ -212,6 +212,7 @@ impl Policy {
     /// Does what [`Policy::manage`] does, for a task that is watched already.
     fn place(&mut self, wish: Wish) -> Result<(u32, u64), Failed> {
         let number = usize::from(wish.number);
+        self.look_at_closed();
         let status = self.pool.status(self.word(number)).ok_or(Failed::Order(Verdict::BadOrder))?;
         let place = u32::from(status.place);
         let part = if self.setup.kind == Kind::Edf { Promised::part(wish.budget, wish.period) } else { 0 };
@@ -327,8 +328,15 @@ impl Policy {
         let Some(managed) = &mut self.tasks[told.number] else { return };
         managed.sequence = told.sequence;
         let period = managed.wish.period;
+        // A task that moves is reported as blocked and woken, and its job goes on.
+        let carried = managed.carried;
+        if told.what != SchedEvent::Blocked && told.what != SchedEvent::Moved {
+            managed.carried = None;
+        }
         match told.what {
-            SchedEvent::Woken => self.begin_job(told.number, told.since.saturating_add(period)),
+            SchedEvent::Woken => {
+                self.begin_job(told.number, carried.unwrap_or(told.since.saturating_add(period)));
+            }
             // It goes on in its next window.
             SchedEvent::Exhausted => self.begin_job(told.number, told.at.saturating_add(period)),
             SchedEvent::Blocked | SchedEvent::Died => managed.deadline = None,

@@ -23,6 +23,8 @@ pub struct Managed {
     pub part: u64,
     /// When its job has to be over, while it has one.
     pub deadline: Option<u64>,
+    /// The deadline of a job that goes on where the task moves to.
+    pub carried: Option<u64>,
     /// The level of its last job, above its lowest priority.
     pub level: u8,
 }
@@ -42,6 +44,7 @@ impl Managed {
             sequence: 0,
             part,
             deadline: None,
+            carried: None,
             level: 0,
         }
     }

@@ -102,7 +102,8 @@ pub struct Setup {
 
 impl Setup {
     pub const fn argument(self) -> u64 {
-        self.kind as u64 | (self.cpus as u64) << 8 | (self.capacity as u64) << 32
+        let capacity = if self.capacity < 1_000 { self.capacity } else { 1_000 };
+        self.kind as u64 | (self.cpus as u64) << 8 | (capacity as u64) << 32
     }
 
     /// Returns what [`Setup::argument`] says. Unknown kinds are static.

@@ -3,8 +3,9 @@
 use abi::Error;
 use policy_core::TASKS_MAX;
 use policy_core::orders::Verdict;
+use user_rt::cap::Handle as _;
 use user_rt::spawn::own;
-use user_rt::{info, utcb};
+use user_rt::{arch, info, utcb};
 
 use crate::{Failed, Policy};
 
@@ -12,6 +13,7 @@ impl Policy {
     /// Moves all tasks away from a CPU, and parks it. If one does not move now, or another task is
     /// there, the CPU takes tasks again.
     pub fn park(&mut self, cpu: u32) -> Result<(), Failed> {
+        self.look_at_closed();
         let may = self.cpus.is_open(cpu) && self.cpus.open().count() > 1 && cpu != utcb::current().home_cpu();
         if !may {
             return Err(Failed::Order(Verdict::BadOrder));
@@ -29,13 +31,24 @@ impl Policy {
         if cpu >= self.cpus.count() {
             return Err(Failed::Order(Verdict::BadOrder));
         }
+        let was_open = self.cpus.is_open(cpu);
         let was_parked = own::machine().unpark_cpu(cpu)?;
         self.cpus.set_open(cpu, true);
-        if !was_parked {
+        if was_open && !was_parked {
             return Err(Failed::Order(Verdict::BadOrder));
         }
         info!("CPU {} takes tasks again", cpu);
         Ok(())
+    }
+
+    /// Learns which closed CPUs another program has taken into use.
+    pub fn look_at_closed(&mut self) {
+        for cpu in 0..self.cpus.count() {
+            let is_closed = !self.cpus.is_open(cpu);
+            if is_closed && own::machine().cpu_state(cpu, false).is_ok_and(|state| !state.is_parked) {
+                self.cpus.set_open(cpu, true);
+            }
+        }
     }
 
     /// Moves all tasks away from a CPU that is closed.
@@ -45,33 +58,46 @@ impl Policy {
                 continue;
             };
             let part = managed.part;
-            let to = self.choose_cpu(number as u16, part).ok_or(Failed::Order(Verdict::Overload))?;
-            self.bring_to(number, to)?;
+            loop {
+                let to = self.choose_cpu(number as u16, part).ok_or(Failed::Order(Verdict::Overload))?;
+                // Another program may have parked the CPU that was chosen.
+                if matches!(self.bring_to(number, to)?, Moved::There) {
+                    break;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Moves a task, whatever it does, to a CPU where it was promised its part. A task that has
-    /// ended is on no CPU any more.
-    fn bring_to(&mut self, number: usize, to: u32) -> Result<(), Failed> {
-        let Some(managed) = &mut self.tasks[number] else { return Ok(()) };
-        let moved = managed.task.move_by(&own::sched_control(), to, None);
-        let is_gone = moved.is_err_and(|refusal| {
-            matches!(refusal.error, Error::BadState | Error::Dying | Error::NoCapability)
-        });
-        if moved.is_err() && !is_gone {
-            self.promised.end(to, managed.part);
-            self.note_parked(&moved, to);
-            return Ok(moved?);
+    /// Moves a task, whatever it does, to a CPU where it was promised its part.
+    fn bring_to(&mut self, number: usize, to: u32) -> Result<Moved, Failed> {
+        let settles_at = arch::now().saturating_add(self.round);
+        let Some(managed) = &mut self.tasks[number] else { return Ok(Moved::There) };
+        let part = managed.part;
+        if let Err(refusal) = managed.task.move_by(&own::sched_control(), to, None) {
+            let slot = u64::from(managed.task.cap().0);
+            self.promised.end(to, part);
+            return match refusal.error {
+                Error::Parked => {
+                    self.cpus.set_open(to, false);
+                    Ok(Moved::Elsewhere)
+                }
+                // It has ended, and is on no CPU.
+                Error::BadState | Error::Dying => Ok(Moved::There),
+                Error::NoCapability if refusal.detail == slot => Ok(Moved::There),
+                _ => Err(refusal.into()),
+            };
         }
         let from = core::mem::replace(&mut managed.cpu, to);
-        let (part, deadline) = (managed.part, managed.deadline);
+        (managed.settles_at, managed.is_under_way) = (settles_at, true);
+        managed.carried = managed.deadline;
+        let deadline = managed.deadline;
         self.promised.end(from, part);
-        self.moves += u64::from(!is_gone);
-        if let Some(deadline) = deadline.filter(|_| !is_gone) {
+        self.moves += 1;
+        if let Some(deadline) = deadline {
             self.begin_job(number, deadline);
         }
-        Ok(())
+        Ok(Moved::There)
     }
 
     /// Learns from the answer to a move that another program has parked a CPU.
@@ -80,4 +106,12 @@ impl Policy {
             self.cpus.set_open(to, false);
         }
     }
+}
+
+/// What has become of a task that was to move.
+enum Moved {
+    /// It moves, or has ended.
+    There,
+    /// The CPU takes no tasks: it has to be another one.
+    Elsewhere,
 }

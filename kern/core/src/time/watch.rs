@@ -220,13 +220,21 @@ impl<'k, M: Machine> Time<'k, M> {
 
     // --- the CPU ---------------------------------------------------------------------------------
 
-    /// Tells that this CPU is about to idle, if it reports to a pool. Returns whether it does: then
-    /// this is called before it idles again ([`CpuSched::before_idle`]).
+    /// Does the last of what [`CpuSched::before_idle`] asks for: tells that this CPU is about to
+    /// idle, if it reports to a pool, and then asks for this again. Sets how the CPU waits: a
+    /// parked one in the way `halts`, any other one in the `usual` way.
     ///
     /// [`CpuSched::before_idle`]: kern_base::cpu::CpuSched
     #[cold]
     #[inline(never)]
-    pub fn tell_before_idle(self) -> bool {
+    pub fn look_before_idle(self, usual: u8, halts: u8) {
+        let is_parked = self.cpu.residents.is_closed();
+        self.sched.waits_by.set(if is_parked { halts } else { usual });
+        self.sched.before_idle.set(self.tell_before_idle());
+    }
+
+    /// Tells that this CPU is about to idle, if it reports to a pool. Returns whether it does.
+    fn tell_before_idle(self) -> bool {
         let reports = !self.cpu.watch.is_null();
         self.sched.idle_as.set(if reports { IDLE_TOLD } else { IDLE });
         if reports && self.sched.told.get().doing != Doing::Rests {

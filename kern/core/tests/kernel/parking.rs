@@ -2,10 +2,12 @@
 
 use abi::{Error, ObjType, Op, Target};
 use kern_base::task::State;
+use smp::mailbox::Idle;
+use smp::sync::Ordering::Relaxed;
 
 use crate::scene::Scene;
 use crate::world::make::CONTROL;
-use crate::world::{Regs, Tcb, World};
+use crate::world::{Mode, Regs, Tcb, World};
 
 /// CPUs of the test: the agents are on all but the last, which has nobody.
 const CPUS: usize = 3;
@@ -100,9 +102,23 @@ fn a_configuration_that_fails_leaves_no_place() {
     assert_eq!(s.w.ask(0, Op::TaskConfigure, &bad).err().map(|why| why.0), Some(Error::BadAddress));
     let taken = s.running(1, 20).0.object.get().utcb_address();
     let mapped = [CONTROL, fresh.arg(), process.arg(), taken, EMPTY as u64];
-    let _ = s.w.ask(0, Op::TaskConfigure, &mapped);
-    let tasks = state(&mut s.w, EMPTY, false)[0];
-    assert_eq!(park(&mut s.w, EMPTY, true).is_ok(), tasks == 0);
+    assert_eq!(s.w.ask(0, Op::TaskConfigure, &mapped).err().map(|why| why.0), Some(Error::Mapped));
+    assert_eq!(state(&mut s.w, EMPTY, false)[0], 0);
+    assert_eq!(park(&mut s.w, EMPTY, true), Ok(false));
+}
+
+/// However CPUs wait, a parked one halts, and waits as the others do when it is in use again.
+#[test]
+fn a_parked_cpu_halts() {
+    let mut s = scene();
+    for usual in [Idle::Poll, Idle::Halt] {
+        s.w.gate.set_idle(usual);
+        for parked in [true, false] {
+            assert!(park(&mut s.w, EMPTY, parked).is_ok());
+            let halts = if parked { Idle::Halt } else { usual };
+            assert!(s.w.mode(EMPTY) == Mode::Idle(halts), "{usual:?}, parked {parked}");
+        }
+    }
 }
 
 /// A parked CPU still serves what is there: time without a task, and objects that end.
@@ -132,6 +148,18 @@ fn a_cpu_owes_a_sign_until_it_serves_its_mail() {
     assert!(s.w.block(EMPTY).mailbox().has_mail());
     s.w.run();
     assert_eq!(state(&mut s.w, EMPTY, false)[2], 0, "it has answered");
+    let answered = s.w.now();
+    // The next question is another one.
+    s.w.advance(5_000);
+    s.w.call(0, question);
+    s.w.advance(100);
+    let owed = s.w.call(0, question).rdx;
+    assert!((100..5_000).contains(&owed), "owed for {owed}");
+    // A CPU that noted an older question: it counts from the last sign.
+    s.w.block(EMPTY).asked_at.store(0, Relaxed);
+    assert!(s.w.call(0, question).rdx <= s.w.now() - answered + 10_000);
+    assert!(s.w.now() > 20_000, "the machine is old enough for that to say something");
+    s.w.run();
     let own = s.w.call(0, Regs::op(Op::CpuInfo, &[machine(0), 1]));
     assert_eq!(own.rdx, 0, "a CPU that asks itself is alive");
 }

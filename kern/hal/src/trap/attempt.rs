@@ -130,6 +130,7 @@ pub fn run(what: Attempt, address: u64) -> u64 {
         Attempt::WriteSealed => {
             return percpu::this().map_or(0, |cpu| cpu.sealed_by.load(Ordering::Relaxed));
         }
+        // Never comes here.
         Attempt::Hang => {}
     }
     REFUGE.cause.load(Ordering::Relaxed)

@@ -287,13 +287,13 @@ impl Gate {
             if !has_more {
                 if cx.sched.before_idle.take() {
                     cx.time().end_rest_above();
-                    let tells = cx.time().tell_before_idle();
-                    cx.sched.before_idle.set(tells || cx.cpu.residents.is_closed());
+                    cx.time().look_before_idle(self.idle.get() as u8, Idle::Halt as u8);
                 }
                 cx.time().note_idle();
                 cx.begin_work();
-                let is_parked = cx.sched.before_idle.get() && cx.cpu.residents.is_closed();
-                let idle = if is_parked { Idle::Halt } else { self.idle.get() };
+                let is_parked = cx.cpu.residents.is_closed();
+                let halts = is_parked && cx.sched.waits_by.get() == Idle::Halt as u8;
+                let idle = if halts { Idle::Halt } else { self.idle.get() };
                 if quiesce::go_idle(entry, idle) {
                     self.modes[n].set(Mode::Idle(idle));
                     return;

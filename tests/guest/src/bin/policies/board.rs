@@ -51,6 +51,9 @@ words! {
         Missed,
         /// Where it did its last job.
         Cpu,
+        /// The capabilities of its task and of its SchedContext, for a liar.
+        Task,
+        Sched,
     }
 }
 

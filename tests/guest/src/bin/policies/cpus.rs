@@ -1,9 +1,11 @@
 //! CPUs that are parked, and one that does not answer any more.
 
 use abi::Error;
+use alloc::vec::Vec;
 use guest_tests::failure::Failure;
 use guest_tests::run::Run as _;
-use policy_core::orders::{Order, Verdict};
+
+use policy_core::orders::{Kind, Order, Verdict};
 use test_abi::build;
 use user_rt::spawn::own;
 use user_rt::{arch, boot};
@@ -14,8 +16,10 @@ use crate::{Director, SLICE, without_budget, worker};
 
 /// Ticks for which a CPU may owe a sign of life: so long that a busy host's CPUs all answer.
 const LIMIT: u64 = 400_000_000;
-/// Slices for which a parked CPU is looked at.
+/// How often CPUs are looked at.
 const LOOKS: u64 = 20;
+/// Ticks for which a CPU may owe a sign when it has just been asked.
+const OWES: u64 = 100_000;
 
 impl Director<'_> {
     /// Has the policy park the last CPU, and end that: the tasks there go on elsewhere, and none
@@ -31,11 +35,22 @@ impl Director<'_> {
         }
         self.expect(policy, Order::Park { cpu }, Verdict::Done)?;
         self.expect(policy, Order::Park { cpu }, Verdict::BadOrder)?;
+        // The policy learns what others do.
+        own::machine().unpark_cpu(cpu)?;
+        self.expect(policy, Order::Park { cpu }, Verdict::Done)?;
+        let work = self.work_done();
         for _ in 0..LOOKS {
             self.wait(SLICE)?;
             let state = own::machine().cpu_state(cpu, true)?;
-            if !state.is_parked || state.tasks != 0 {
+            if !state.is_parked || state.tasks != 0 || state.owes_for > OWES {
                 self.complain(Total::Lost, format_args!("cpu{cpu} was parked, and now: {state:?}"));
+            }
+        }
+        // Those that take all the time that they can get went on, and not there.
+        for (number, before) in work.into_iter().enumerate().filter(|_| self.setup.kind == Kind::Static) {
+            let it = &self.board.workers[number];
+            if it.get(Of::Done) == before || it.get(Of::Cpu) == cpu.into() {
+                self.complain(Total::Stuck, format_args!("worker {number} does not go on elsewhere"));
             }
         }
         let comes = self.workers[0].task.move_to(cpu);
@@ -46,6 +61,11 @@ impl Director<'_> {
         self.expect(policy, Order::Unpark { cpu }, Verdict::BadOrder)?;
         self.workers[0].task.move_to(cpu)?;
         Ok(())
+    }
+
+    /// Returns how much each worker has done.
+    pub fn work_done(&self) -> Vec<u64> {
+        (0..self.workers.len()).map(|number| self.board.workers[number].get(Of::Done)).collect()
     }
 
     fn expect(&self, policy: &Policy, order: Order, wanted: Verdict) -> Result<(), Failure> {
@@ -81,14 +101,16 @@ impl Director<'_> {
         self.board.workers[last as usize].set(Of::Jobs, 1);
         // Asked up to a quarter before, and looked at up to a quarter after.
         self.await_silence(&watchdog, 1 << last)?;
-        let done = |number: u32| self.board.workers[number as usize].get(Of::Done);
-        let before = done(0);
+        let before = self.work_done();
         self.look(&watchdog, 1 << last, LIMIT)?;
-        if done(0) == before {
-            self.complain(Total::Stuck, format_args!("cpu0 does not go on"));
-        }
-        if done(last) != 0 {
-            self.complain(Total::Lost, format_args!("cpu{last} was not stopped"));
+        for (cpu, (before, after)) in before.into_iter().zip(self.work_done()).enumerate() {
+            let should = cpu != last as usize;
+            if (after != before) != should {
+                self.complain(
+                    Total::Stuck,
+                    format_args!("cpu{cpu} should go on: {should}, and it is not so"),
+                );
+            }
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! A policy that lies: it has the authority of a policy, and makes settings at random that are
-//! wrong, out of date or useless, until it hangs. Nobody gets more time than a budget or an
+//! A policy that lies: a task with the authority of a policy, in place of one. It makes settings at
+//! random that are wrong, out of date or useless, until it hangs. Nobody gets more time than a budget or an
 //! authority allows, and what it has set last stands.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use abi::status::Seen;
@@ -23,8 +24,9 @@ const BUDGET: u64 = 150_000;
 const LIAR: u64 = 300_000;
 /// Priority of workers without a budget, below all that the liar sets.
 const LOWEST: u8 = 2;
-/// Windows for which it lies, and in which the others go on while it hangs, on whatever host.
+/// Windows for which it lies, unless `jobs=` says it.
 const WINDOWS: u64 = 200;
+/// Windows in which all others go on while it hangs: many, for hosts that run CPUs in turn.
 const HANGS: u64 = 2_000;
 
 /// The liar's authority, and how many workers there are.
@@ -49,8 +51,8 @@ impl Director<'_> {
             let made = self.stage.worker(worker::greedy)?;
             let (task, sched) = (made.task.cap().0, made.sched.cap().0);
             let it = &self.board.workers[number as usize];
-            it.set(Of::Begin, u64::from(task));
-            it.set(Of::Period, u64::from(sched));
+            it.set(Of::Task, u64::from(task));
+            it.set(Of::Sched, u64::from(sched));
             match number < 2 * cpus {
                 true => made.sched.configure_all(&own::sched_control(), None, settings(PRIORITY, PERIOD))?,
                 false => made.sched.configure(LOWEST, PERIOD)?,
@@ -72,15 +74,34 @@ impl Director<'_> {
         HANG.store(true, Relaxed);
         self.judge_budgets(begin)?;
         let used = liar.sched.info()?.used;
-        self.judge_used(usize::MAX, used, LIAR, arch::now() - begin);
-        self.judge_hang()
+        self.judge_used(format_args!("the liar"), used, LIAR, arch::now() - begin);
+        let set = self.settings_made()?;
+        self.judge_hang()?;
+        if liar.sched.info()?.used == used {
+            self.complain(Total::Lost, format_args!("the liar does not hang"));
+        }
+        if self.settings_made()? != set {
+            self.complain(Total::Lost, format_args!("the last settings do not stand"));
+        }
+        Ok(())
+    }
+
+    /// Returns the priorities and slices of all workers.
+    fn settings_made(&self) -> Result<Vec<(u8, u64)>, Failure> {
+        self.workers
+            .iter()
+            .map(|made| {
+                let info = made.sched.info()?;
+                Ok((info.priority, info.slice))
+            })
+            .collect()
     }
 
     /// Complains about workers that have used more than their budgets.
     fn judge_budgets(&self, begin: u64) -> Result<(), Failure> {
         for (number, made) in self.workers.iter().enumerate().take(2 * self.setup.cpus as usize) {
             let info = made.sched.info()?;
-            self.judge_used(number, info.used, BUDGET, arch::now() - begin);
+            self.judge_used(format_args!("worker {number}"), info.used, BUDGET, arch::now() - begin);
             if info.budget != BUDGET || info.priority > CEILING {
                 self.complain(Total::Overrun, format_args!("worker {number} is set so: {info:?}"));
             }
@@ -88,7 +109,7 @@ impl Director<'_> {
         Ok(())
     }
 
-    fn judge_used(&self, number: usize, used: u64, budget: u64, passed: u64) {
+    fn judge_used(&self, who: core::fmt::Arguments<'_>, used: u64, budget: u64, passed: u64) {
         // Its first window had begun, and the last one is not over.
         let windows = passed / PERIOD + 2;
         let is_exact = Board::number("exact", 0) != 0;
@@ -96,18 +117,16 @@ impl Director<'_> {
         // On one CPU there is time for all budgets.
         let is_short = is_exact && self.setup.cpus == 1 && used * 10 < windows.saturating_sub(4) * budget * 9;
         if is_short || used > windows * budget + overruns * OVERRUN {
-            let what = format_args!("{number} has used {used} ticks in {windows} windows of {budget}");
+            let what = format_args!("{who} has used {used} ticks in {windows} windows of {budget}");
             self.complain(Total::Overrun, what);
         }
     }
 
     /// The liar takes all the time that it can get, and does nothing more. The others go on.
     fn judge_hang(&self) -> Result<(), Failure> {
-        let done = |number: usize| self.board.workers[number].get(Of::Done);
-        let before: alloc::vec::Vec<u64> = (0..self.workers.len()).map(done).collect();
-        let begin = arch::now();
-        let stands = |number: &usize| done(*number) == before[*number];
-        while let Some(number) = (0..before.len()).find(stands) {
+        let (before, begin) = (self.work_done(), arch::now());
+        let stands = || self.work_done().iter().zip(&before).position(|(after, before)| after == before);
+        while let Some(number) = stands() {
             if arch::now() - begin > HANGS * PERIOD {
                 self.complain(Total::Stuck, format_args!("worker {number} does not go on"));
                 break;
@@ -145,7 +164,7 @@ type Lie = (&'static str, user_rt::Result<()>, &'static [Option<Error>]);
 /// answered.
 fn one_lie(random: &mut oorandom::Rand64, control: &SchedControl, of: &guest_tests::board::Row<Of>) -> Lie {
     let cap = |word: Of| Cap(of.get(word) as u32);
-    let (task, sched) = (Task::at(cap(Of::Begin)), SchedContext::at(cap(Of::Period)));
+    let (task, sched) = (Task::at(cap(Of::Task)), SchedContext::at(cap(Of::Sched)));
     let set = |settings: Settings| sched.configure_all(control, None, settings);
     let stale = Some(Seen(random.rand_u64() as u32));
     match random.rand_range(0..8) {

@@ -57,6 +57,9 @@ words! {
         Cancels,
         Suspensions,
         Churns,
+        /// Tasks that have moved to another CPU, and that did not move at that moment.
+        Moves,
+        Stays,
     }
 
     /// Words of a seat.
@@ -128,10 +131,11 @@ pub enum Event {
     Resume,
     RoundMade,
     RoundOver,
+    Move,
 }
 
 impl Event {
-    const ALL: [Event; 22] = [
+    const ALL: [Event; 23] = [
         Event::Born,
         Event::Call,
         Event::Answered,
@@ -154,6 +158,7 @@ impl Event {
         Event::Resume,
         Event::RoundMade,
         Event::RoundOver,
+        Event::Move,
     ];
 
     fn from_raw(raw: u64) -> Option<Event> {
@@ -197,6 +202,8 @@ const FIGURES: &[Figure<Board>] = &[
     Figure::Total("cancels", Total::Cancels),
     Figure::Total("suspensions", Total::Suspensions),
     Figure::Total("churns", Total::Churns),
+    Figure::Total("moves", Total::Moves),
+    Figure::Total("stays", Total::Stays),
 ];
 
 impl Run for Board {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use abi::{Cap, MachineRights, Rights, machine_rights};
+use abi::{Cap, Error, MachineRights, Rights, machine_rights};
 use guest_tests::run::Run as _;
 use user_rt::arch::shared::Shared;
 use user_rt::cap::{Group, Notification, SchedContext, Task, Untyped};
@@ -223,6 +223,24 @@ impl Cast {
             return Ok(task.suspend()?);
         }
         Ok(task.resume()?)
+    }
+
+    /// Moves a seat's task to another CPU, unless it is in the middle of a call.
+    pub fn send_to(&self, board: &'static Board, seat: usize, cpu: u32) -> Result<(), Failure> {
+        let Some(task) = &self.seats[seat].task else { return Ok(()) };
+        board.event(DIRECTOR, Event::Move, seat, cpu.into());
+        match task.move_to(cpu) {
+            Ok(()) => {
+                board.seats[seat].set(Of::Cpu, cpu.into());
+                board.add(Total::Moves, 1);
+                Ok(())
+            }
+            Err(refusal) if refusal.error == Error::WouldBlock => {
+                board.add(Total::Stays, 1);
+                Ok(())
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// Resumes all tasks.

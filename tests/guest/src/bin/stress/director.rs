@@ -30,6 +30,8 @@ pub struct Plan {
     pub messages: u64,
     pub seats: usize,
     pub rounds: u64,
+    /// How many tasks are to move at each disturbance.
+    pub moves: u64,
     /// Whether the same seed repeats the same events.
     pub replays: bool,
 }
@@ -100,6 +102,10 @@ impl Director {
 
     fn disturb(&mut self, cast: &mut Cast) -> Result<(), Failure> {
         let board = self.board;
+        for _ in 0..self.plan.moves {
+            let seat = self.random.below(self.plan.seats as u64) as usize;
+            cast.send_to(board, seat, self.random.below(u64::from(self.plan.cpus)) as u32)?;
+        }
         let seat = self.random.below(self.plan.seats as u64) as usize;
         let suspended = board.seats[seat].get(Of::Suspended) != 0;
         match self.random.below(100) {

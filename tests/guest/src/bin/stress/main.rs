@@ -1,10 +1,12 @@
 //! Random messages between tasks of several processes on all CPUs, while tasks are killed,
-//! cancelled, suspended and made again. No message may be lost, doubled, changed or out of order.
+//! cancelled, suspended, moved to other CPUs and made again. No message may be lost, doubled,
+//! changed or out of order.
 //!
-//! Options: `seed=`, `messages=`, `tasks=` (seats), `rounds=`. A *seat* is a place for a task. The
-//! task in it is its *incarnation*; when that is killed, the next one is made of the same memory. A
-//! round makes processes and seats, sends its share of the messages, checks the results, destroys
-//! everything and counts the free memory.
+//! Options: `seed=`, `messages=`, `tasks=` (seats), `rounds=`, `moves=` (tasks that are to move at
+//! each disturbance; 1 if not given). A *seat* is a place for a task. The task in it is its
+//! *incarnation*; when that is killed, the next one is made of the same memory. A round makes
+//! processes and seats, sends its share of the messages, checks the results, destroys everything
+//! and counts the free memory.
 //!
 //! # Who does what
 //! [`worker`]: a seat's task, which sends, serves and checks ([`message`], [`judge`]). [`cast`]:
@@ -57,7 +59,16 @@ fn plan() -> Plan {
     let rounds = number("rounds", (messages / 20_000).clamp(2, 8)).clamp(1, 1000);
     // Events repeat only where QEMU counts instructions: there the chaos build has its seed.
     let replays = boot::has(test_abi::build::CHAOS) && options.value("chaos").is_some();
-    Plan { replays, seed: number("seed", 1), cpus: cpus as u32, messages, seats: seats as usize, rounds }
+    let moves = if cpus > 1 { number("moves", 1) } else { 0 };
+    Plan {
+        replays,
+        seed: number("seed", 1),
+        cpus: cpus as u32,
+        messages,
+        seats: seats as usize,
+        rounds,
+        moves,
+    }
 }
 
 fn prepare(plan: &Plan) -> Result<Director, guest_tests::failure::Failure> {
