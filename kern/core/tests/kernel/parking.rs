@@ -139,6 +139,7 @@ fn a_parked_cpu_serves_others() {
 #[test]
 fn a_cpu_owes_a_sign_until_it_serves_its_mail() {
     let mut s = scene();
+    s.w.advance(50_000);
     assert_eq!(state(&mut s.w, EMPTY, false)[2], 0, "nobody has asked");
     let question = Regs::op(Op::CpuInfo, &[machine(EMPTY), 1]);
     s.w.call(0, question);

@@ -1,6 +1,6 @@
 //! A policy that lies: a task with the authority of a policy, in place of one. It makes settings at
-//! random that are wrong, out of date or useless, until it hangs. Nobody gets more time than a budget or an
-//! authority allows, and what it has set last stands.
+//! random that are wrong, out of date or useless, until it hangs. Nobody gets more time than a
+//! budget or an authority allows, and what it has set last stands.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};

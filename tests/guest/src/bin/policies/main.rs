@@ -9,13 +9,13 @@
 //! - `policy=edf`: workers with a job in each period. As many are admitted as there is time for. No
 //!   job is late, and a worker that never ends its jobs gets no more than its budget.
 //!
-//! In the end, unless there are deadlines, the policy parks a CPU: its tasks go to others, nobody comes, and then it takes tasks
-//! again. With `hang=1` a CPU stops for ever instead ([`cpus`]), and with `lie=1` a task in
-//! place of the policy lies and hangs ([`lies`]).
+//! In the end, unless there are deadlines, the policy parks a CPU: its tasks go to others, nobody
+//! comes, and then it takes tasks again. With `hang=1` a CPU stops for ever instead ([`cpus`]), and
+//! with `lie=1` a task in place of the policy lies and hangs ([`lies`]).
 //!
 //! Options: `policy=`, `seed=`, `load=` (how much of each CPU is promised, in thousandths),
-//! `tasks=`, `jobs=` (a worker's jobs or pieces of work, on the average), `kill=0` (no policy is
-//! killed), `hang=`, `lie=`.
+//! `tasks=`, `jobs=` (a worker's jobs or pieces of work, on the average, or windows of lies),
+//! `kill=0` (no policy is killed), `hang=`, `lie=`.
 //!
 //! [`worker`]: what workers do. [`stage`]: makes them, and the policy's process. [`board`]: the
 //! memory in which they note it.

@@ -469,8 +469,12 @@ impl Worker {
         let Some(reply) = self.reply.take() else { return Some(self.answer(letter, Kind::Answer)) };
         self.note(Event::Save, letter.from, letter.number);
         if let Err(refusal) = reply.save() {
-            self.check_reply(Err(refusal));
             self.reply = Some(reply);
+            if refusal.error == Error::WrongCpu {
+                // It stays on the CPU where it was made, and this task has moved.
+                return Some(self.answer(letter, Kind::Answer));
+            }
+            self.check_reply(Err(refusal));
             return None;
         }
         if let Ok(event) = ipc::recv_within(Patience::None) {
@@ -478,7 +482,10 @@ impl Worker {
         }
         let answer = self.answer(letter, Kind::Answer);
         let done = reply.reply(&answer);
-        self.check_reply(done);
+        // This task moves only when the call is over, and then the object is another CPU's.
+        if !done.is_err_and(|refusal| refusal.error == Error::WrongCpu) {
+            self.check_reply(done);
+        }
         self.reply = Some(reply);
         None
     }
