@@ -50,6 +50,16 @@ impl<'k, M: Machine> Trace<'k, M> {
         self.sched.stopped_why.set(_why as u8);
     }
 
+    /// Notes that a task leaves for another CPU, where it may run before this entry is over: so its
+    /// stop is written now.
+    #[inline(always)]
+    pub fn note_leaves(self, _task: Ref<'k, Task>) {
+        #[cfg(feature = "trace")]
+        if self.sched.stopped_task.is(_task) {
+            self.write_stop();
+        }
+    }
+
     /// Notes that `task` runs from here on.
     /// Requires: `current` has not been changed yet.
     #[inline(always)]

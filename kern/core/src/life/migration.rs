@@ -129,6 +129,7 @@ impl<'k, M: Machine> Life<'k, M> {
             }
         }
         self.suspend(task);
+        self.trace().note_leaves(task.object());
         self.move_to(task, to);
     }
 
