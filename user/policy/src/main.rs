@@ -89,11 +89,9 @@ impl Policy {
         bell.bind(&own::task())?;
         let object: EventPool = nursery.make(POOL.raw())?;
         let pool = Pool::bind(object, POOL.cells_log2, &own::process(), &own::task(), POOL_VA, BELL)?;
-        for cpu in 0..setup.cpus {
-            own::machine().watch_cpu(cpu, pool.object(), cpu as u16)?;
-        }
         let mut cpus = Cpus::new(setup.cpus);
         for cpu in 0..setup.cpus {
+            own::machine().watch_cpu(cpu, pool.object(), cpu as u16)?;
             // An earlier policy may have parked it.
             cpus.set_open(cpu, !own::machine().cpu_state(cpu, false)?.is_parked);
         }
@@ -155,7 +153,7 @@ impl Policy {
                 answer(Verdict::Done, [self.moves, self.settings, self.idle(), self.rescans])
             }
             Some(Order::Forget { number }) => match self.forget(usize::from(number)) {
-                true => answer(Verdict::Done, [0; 4]),
+                true => done(),
                 false => answer(Verdict::BadOrder, [0; 4]),
             },
             Some(Order::Manage(wish)) => match self.manage(wish) {

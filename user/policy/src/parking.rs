@@ -74,14 +74,13 @@ impl Policy {
         let settles_at = arch::now().saturating_add(self.round);
         let Some(managed) = &mut self.tasks[number] else { return Ok(Moved::There) };
         let part = managed.part;
-        if let Err(refusal) = managed.task.move_by(&own::sched_control(), to, None) {
+        let moved = managed.task.move_by(&own::sched_control(), to, None);
+        if let Err(refusal) = moved {
             let slot = u64::from(managed.task.cap().0);
             self.promised.end(to, part);
+            self.note_parked(&moved, to);
             return match refusal.error {
-                Error::Parked => {
-                    self.cpus.set_open(to, false);
-                    Ok(Moved::Elsewhere)
-                }
+                Error::Parked => Ok(Moved::Elsewhere),
                 // It has ended, and is on no CPU.
                 Error::BadState | Error::Dying => Ok(Moved::There),
                 Error::NoCapability if refusal.detail == slot => Ok(Moved::There),
@@ -90,8 +89,8 @@ impl Policy {
         }
         let from = core::mem::replace(&mut managed.cpu, to);
         (managed.settles_at, managed.is_under_way) = (settles_at, true);
-        managed.carried = managed.deadline;
         let deadline = managed.deadline;
+        managed.carried = deadline;
         self.promised.end(from, part);
         self.moves += 1;
         if let Some(deadline) = deadline {

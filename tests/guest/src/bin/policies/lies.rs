@@ -16,7 +16,7 @@ use user_rt::spawn::own;
 
 use crate::board::{Board, Of, Total};
 use crate::stage::{CEILING, POLICY_PRIORITY};
-use crate::{Director, OVERRUN, PRIORITY, worker};
+use crate::{Director, PRIORITY, worker};
 
 /// Ticks of a window of everybody's budget, and of the budgets of workers and of the liar.
 const PERIOD: u64 = 1_000_000;
@@ -74,7 +74,8 @@ impl Director<'_> {
         HANG.store(true, Relaxed);
         self.judge_budgets(begin)?;
         let used = liar.sched.info()?.used;
-        self.judge_used(format_args!("the liar"), used, LIAR, arch::now() - begin);
+        let passed = arch::now() - begin;
+        self.judge_used(format_args!("the liar"), used, (LIAR, PERIOD), passed, self.has_time_for_all());
         let set = self.settings_made()?;
         self.judge_hang()?;
         if liar.sched.info()?.used == used {
@@ -84,6 +85,12 @@ impl Director<'_> {
             self.complain(Total::Lost, format_args!("the last settings do not stand"));
         }
         Ok(())
+    }
+
+    /// Returns whether there is time for all budgets: on one CPU, whose clock counts its
+    /// instructions.
+    fn has_time_for_all(&self) -> bool {
+        Board::number("exact", 0) != 0 && self.setup.cpus == 1
     }
 
     /// Returns the priorities and slices of all workers.
@@ -101,25 +108,13 @@ impl Director<'_> {
     fn judge_budgets(&self, begin: u64) -> Result<(), Failure> {
         for (number, made) in self.workers.iter().enumerate().take(2 * self.setup.cpus as usize) {
             let info = made.sched.info()?;
-            self.judge_used(format_args!("worker {number}"), info.used, BUDGET, arch::now() - begin);
+            let (who, passed) = (format_args!("worker {number}"), arch::now() - begin);
+            self.judge_used(who, info.used, (BUDGET, PERIOD), passed, self.has_time_for_all());
             if info.budget != BUDGET || info.priority > CEILING {
                 self.complain(Total::Overrun, format_args!("worker {number} is set so: {info:?}"));
             }
         }
         Ok(())
-    }
-
-    fn judge_used(&self, who: core::fmt::Arguments<'_>, used: u64, budget: u64, passed: u64) {
-        // Its first window had begun, and the last one is not over.
-        let windows = passed / PERIOD + 2;
-        let is_exact = Board::number("exact", 0) != 0;
-        let overruns = if is_exact { 2 } else { windows };
-        // On one CPU there is time for all budgets.
-        let is_short = is_exact && self.setup.cpus == 1 && used * 10 < windows.saturating_sub(4) * budget * 9;
-        if is_short || used > windows * budget + overruns * OVERRUN {
-            let what = format_args!("{who} has used {used} ticks in {windows} windows of {budget}");
-            self.complain(Total::Overrun, what);
-        }
     }
 
     /// The liar takes all the time that it can get, and does nothing more. The others go on.

@@ -398,16 +398,30 @@ impl Director<'_> {
     /// Complains about a worker that wants all time, and got more than its budget, or less.
     fn judge_budget(&self, number: usize, wish: Wish, passed: u64) -> Result<(), Failure> {
         let used = self.workers[number].sched.info()?.used;
+        self.judge_used(format_args!("worker {number}"), used, (wish.budget, wish.period), passed, true);
+        Ok(())
+    }
+
+    /// Complains about time that was used beyond a budget in each period. With `all`, there was
+    /// time for the whole budget, and hardly less was used.
+    fn judge_used(
+        &self,
+        who: core::fmt::Arguments<'_>,
+        used: u64,
+        (budget, period): (u64, u64),
+        passed: u64,
+        all: bool,
+    ) {
         // Its first window had begun, and the last one is not over.
-        let windows = passed / wish.period + 2;
+        let windows = passed / period + 2;
         // Many windows see one overrun. Where the host decides when a timer fires, each may.
         let overruns = if Board::number("exact", 0) != 0 { 2 } else { windows };
-        let most = windows * wish.budget + overruns * OVERRUN;
-        let least = windows.saturating_sub(4) * wish.budget * 9 / 10;
+        let most = windows * budget + overruns * OVERRUN;
+        let least = if all { windows.saturating_sub(4) * budget * 9 / 10 } else { 0 };
         if !(least..=most).contains(&used) {
-            let what = format_args!("{used} ticks in {windows} windows, with {} in each", wish.budget);
-            self.board.complain(Total::Overrun, format_args!("worker {number} has used {what}"));
+            let what =
+                format_args!("{who} has used {used} ticks in {windows} windows, with {budget} in each");
+            self.complain(Total::Overrun, what);
         }
-        Ok(())
     }
 }
