@@ -146,8 +146,7 @@ operations! { ($)
     ///
     /// In: rdi = capability of the Reply.
     /// Rights: SEND.
-    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone, Forbidden (the caller may not join the
-    /// Reply).
+    /// Errors: Dying, InUse, Gone, Forbidden (the caller may not join the Reply).
     SaveReply = 9 {
         takes [reply(Rights::SEND)];
         labels JOIN;

@@ -98,8 +98,7 @@ impl Model {
             0 => self.task(me).caller,
             cap => {
                 let reply = self.find(me, Target(cap).cap(), ObjType::Reply, Rights::SEND)?.object;
-                self.reply_is_here(me, reply)?;
-                self.reply_object(reply).caller
+                self.saved_caller(me, reply)?
             }
         };
         let caller = caller.ok_or(Error::Gone)?;
@@ -138,25 +137,30 @@ impl Model {
 
     pub fn save_reply(&mut self, me: Id, args: &Args) -> Result {
         let reply = self.find(me, args.cap(0), ObjType::Reply, Rights::SEND)?.object;
-        self.reply_is_here(me, reply)?;
-        if self.reply_object(reply).caller.is_some() {
-            return Err(Error::InUse.into());
-        }
         if self.is_dying(reply) {
             return Err(Error::Dying.into());
+        }
+        if self.reply_object(reply).caller.is_some() {
+            return Err(Error::InUse.into());
         }
         let caller = self.task(me).caller.ok_or(Error::Gone)?;
         self.may_join(caller, reply)?;
         self.task_mut(me).caller = None;
+        let home = self.task(me).home;
         let it = self.reply_object_mut(reply);
-        (it.caller, it.server) = (Some(caller), Some(me));
+        (it.caller, it.server, it.home) = (Some(caller), Some(me), home);
         self.call_mut(caller).at = CallAt::Kept(reply);
         Ok(Answer::DONE)
     }
 
-    fn reply_is_here(&self, me: Id, reply: Id) -> Result<()> {
-        let home = self.reply_object(reply).home;
-        if home == self.task(me).home { Ok(()) } else { Err(Refusal::new(Error::WrongCpu, home as u64)) }
+    /// Returns the caller whose call a Reply object keeps. An empty one belongs to no CPU.
+    fn saved_caller(&self, me: Id, reply: Id) -> Result<Option<Id>> {
+        let it = self.reply_object(reply);
+        match it.caller {
+            Some(_) if it.home == self.task(me).home => Ok(it.caller),
+            Some(_) if !self.is_dying(reply) => Err(Refusal::new(Error::WrongCpu, it.home as u64)),
+            _ => Ok(None),
+        }
     }
 
     pub fn check_deadline(&self, args: &Args) -> Result<()> {

@@ -251,8 +251,10 @@ record! {
 record! {
     /// A Reply.
     object Reply = "reply" {
-        /// The CPU that owns it.
+        /// The CPU that owns it, or owned it last.
         home: u32,
+        /// No CPU owns it.
+        unclaimed: bool,
         /// The caller whose call it keeps.
         caller: u64,
         /// The task that keeps the call.

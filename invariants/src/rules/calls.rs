@@ -27,7 +27,7 @@ pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
             let here = task.message_node == task.home;
             hold!(out, here || task.under_way, "{}: its node is under way", name());
         }
-        let rests = matches!(task.stage, Stage::Queued | Stage::Owed | Stage::Kept);
+        let unclaimed = matches!(task.stage, Stage::Queued | Stage::Owed | Stage::Kept);
         if rests && !home {
             hold!(
                 out,
@@ -124,6 +124,8 @@ pub fn clients(f: &Facts<'_>, out: &mut Findings) {
     for reply in f.s.replies.iter().filter(|reply| !f.is_busy(reply.home)) {
         hold!(out, (reply.caller == 0) == (reply.server == 0), "Reply {:#x} knows one side only", reply.at);
         hold!(out, reply.server == 0 || !reply.dead, "Reply {:#x} is dead, and keeps a call", reply.at);
+        let unclaimed = reply.server == 0 && !reply.dead;
+        hold!(out, reply.unclaimed == unclaimed, "Reply {:#x} is unclaimed: {}", reply.at, reply.unclaimed);
         let linked = reply.server == 0 && reply.next | reply.prev != 0;
         hold!(out, !linked, "Reply {:#x} is of no task, and listed", reply.at);
     }

@@ -1,17 +1,21 @@
 //! Reply objects: a call that a server keeps to answer later.
+//!
+//! A Reply that keeps no call is unclaimed: it belongs to no CPU. The CPU of the server that keeps a
+//! call in it is its home until the call is taken out. So a server can use its Reply objects on
+//! any CPU to which it moves. A Reply that ends belongs to the CPU that stops it, and stays there.
 
 use core::cell::Cell;
 
 use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
-use smp::door::{Homed, Link, Ref};
+use smp::door::{HasHomed, HeldOf, Homed, Link, Ref};
 
 use crate::block::{Block, BlockLink};
 use crate::header::{Header, RootId};
 use crate::methods::methods;
 use crate::task::{OpenTask, Task};
 
-/// What the home CPU (the server's) owns.
+/// What the home CPU (the server's) owns while it keeps a call.
 #[repr(C)]
 #[derive(Default)]
 pub struct ReplyHot {
@@ -41,7 +45,7 @@ methods! { ReplyHot:
 
 impl ReplyHot {
     /// Keeps a call, with a number, for the task `server` that serves it. `this` is the Reply
-    /// object itself.
+    /// object itself, which this CPU has claimed.
     pub fn keep<'k>(
         &self,
         this: Ref<'k, Reply>,
@@ -64,6 +68,17 @@ impl ReplyHot {
     }
 }
 
+/// The key with which this module alone gives a Reply up.
+pub struct ReplyKey(());
+
+impl HasHomed<ReplyHot> for Reply {
+    type Key = ReplyKey;
+
+    fn homed(&self) -> &Homed<ReplyHot> {
+        &self.hot
+    }
+}
+
 /// A Reply: made empty, filled by [`abi::Op::SaveReply`], emptied by the reply.
 #[repr(C, align(64))]
 pub struct Reply {
@@ -73,10 +88,11 @@ pub struct Reply {
 
 impl Reply {
     pub fn new(root: RootId, home: CpuId) -> Reply {
-        Reply { header: Header::new(ObjType::Reply, root), hot: Homed::new(home, ReplyHot::default()) }
+        Reply { header: Header::new(ObjType::Reply, root), hot: Homed::unclaimed(home, ReplyHot::default()) }
     }
 
-    /// Takes the call out of a Reply object, and the object out of its server's list.
+    /// Takes the call out of a Reply object, which is unclaimed then, and the object out of its
+    /// server's list.
     pub fn release<'k>(reply: Ref<'k, Reply>, pin: Pin<'k>) -> Option<Block<'k>> {
         let hot = reply.get().hot.here(pin);
         let server = hot.server.take(pin)?;
@@ -90,6 +106,7 @@ impl Reply {
         }
         let call = hot.caller.take(pin)?;
         call.set_held(None);
+        HeldOf::here(reply, pin, ReplyKey(())).held().unclaim();
         Some(call)
     }
 }

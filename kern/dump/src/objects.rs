@@ -151,6 +151,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.sink.reply(&record!(self, Reply of reply {
             [hot] caller(pin), server(pin), next(pin), prev(pin);
             home = self.home(&reply.hot),
+            unclaimed = reply.hot.is_unclaimed(),
         }));
     }
 

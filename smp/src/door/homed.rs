@@ -19,10 +19,14 @@ use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 ///   when it gets that message ([`Homed::arrive`]). In between no CPU can open any of the parts.
 ///   Mail about a part goes to its old home, which sends it on ([`Homed::mail_target`]). In a
 ///   mailbox, nothing overtakes that message, so this mail comes behind it.
+/// * By a claim, as a Reply does that keeps no call. Its home leaves it *unclaimed*
+///   ([`Held::unclaim`]), and the next CPU that needs it makes itself the home ([`Homed::claim`]).
+///   If several try, one succeeds. Mail about it goes to the last home.
 #[repr(C)]
 pub struct Homed<T> {
     /// The number of the home CPU. While the state is under way, the upper half has the number of
-    /// the new home, plus one: then the word equals no CPU's number.
+    /// the new home, plus one; while it is unclaimed, the bit [`UNCLAIMED`] is set. Then the word
+    /// equals no CPU's number.
     home: AtomicU32,
     value: T,
 }
@@ -30,7 +34,8 @@ pub struct Homed<T> {
 /// Where the new home of state that is under way stands.
 const TO_SHIFT: u32 = 16;
 const CPU_MASK: u32 = MAX_CPUS as u32 - 1;
-const _: () = assert!(MAX_CPUS.is_power_of_two() && MAX_CPUS < 1 << TO_SHIFT);
+const UNCLAIMED: u32 = 1 << (TO_SHIFT - 1);
+const _: () = assert!(MAX_CPUS.is_power_of_two() && MAX_CPUS <= UNCLAIMED as usize);
 
 /// Returns the CPU whose number is in the low bits of `word`.
 fn cpu_of(word: u32) -> CpuId {
@@ -42,9 +47,10 @@ fn cpu_of(word: u32) -> CpuId {
 
 // SAFETY: `value` is reached only through `open`, which compares the opener's CPU with the home
 // word, so at any time one CPU at most has access. The word is atomic, and only the home changes
-// it, which then uses the value no more (rule 4); or, while it names no home, the CPU that it is
-// under way to. Each change is a `Release` that the new home `Acquire`s, in `open` or `arrive`. The
-// value moves from CPU to CPU, hence `Send`.
+// it, which then uses the value no more (rule 4). While it names no home, the CPU changes it to
+// which the state is under way, or one CPU that claims it, by a compare-and-exchange. Each change
+// by a home is a `Release` that the new home `Acquire`s, in `open`, `arrive` or `claim`. The value
+// moves from CPU to CPU, hence `Send`.
 unsafe impl<T: Send> Sync for Homed<T> {}
 
 impl<T> Homed<T> {
@@ -54,14 +60,21 @@ impl<T> Homed<T> {
         }
     }
 
+    const_unless_loom! {
+        /// Makes unclaimed state, whose last home counts as `home`.
+        pub fn unclaimed(home: CpuId, value: T) -> Homed<T> {
+            Homed { home: AtomicU32::new(home.raw() | UNCLAIMED), value }
+        }
+    }
+
     /// Offset of the home's number, for assembly that makes the check itself.
     pub const HOME_OFFSET: usize = core::mem::offset_of!(Homed<T>, home);
     /// Offset of the inside, for assembly that has made it.
     pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
 
     /// Returns the CPU that owns the state, or will when a message with it arrives there. For state
-    /// that is under way, the old home. On another CPU the answer may be stale by the time it is
-    /// used.
+    /// that is under way, the old home; for unclaimed state, the last one. On another CPU the
+    /// answer may be stale by the time it is used.
     #[inline(always)]
     pub fn home(&self) -> CpuId {
         cpu_of(self.home.load(Ordering::Relaxed))
@@ -69,7 +82,7 @@ impl<T> Homed<T> {
 
     /// Returns the CPU to which this CPU sends mail about the state: its home. The old home of
     /// state that is under way sends to the new home. So the answer is this CPU only if this CPU
-    /// can open the state.
+    /// can open the state, or claim it.
     #[inline(always)]
     pub fn mail_target(&self, pin: Pin<'_>) -> CpuId {
         let word = self.home.load(Ordering::Relaxed);
@@ -101,7 +114,7 @@ impl<T> Homed<T> {
     }
 
     /// Returns the element of the state's home CPU in a table that has one for each CPU; `None` for
-    /// state that is under way.
+    /// state that is under way or unclaimed.
     #[inline(always)]
     pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
         table.get(pin, self.home.load(Ordering::Relaxed) as usize)
@@ -148,6 +161,27 @@ impl<T> Homed<T> {
             chaos::point(Point::HomeSet);
         }
         arrives
+    }
+
+    /// Returns whether the state has no home, so that any CPU can claim it.
+    pub fn is_unclaimed(&self) -> bool {
+        self.home.load(Ordering::Relaxed) & UNCLAIMED != 0
+    }
+
+    /// Makes this CPU the home of unclaimed state, and opens it.
+    ///
+    /// Returns: `None` if the state has a home. If several CPUs claim it, that is so for all but
+    /// one.
+    ///
+    /// Ordering: this CPU sees what the last home wrote before [`Held::unclaim`].
+    pub fn claim<'a>(&'a self, pin: Pin<'a>) -> Option<&'a T> {
+        let (word, here) = (self.home.load(Ordering::Relaxed), pin.cpu().raw());
+        if word & UNCLAIMED == 0 {
+            return None;
+        }
+        self.home.compare_exchange(word, here, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        chaos::point(Point::HomeSet);
+        Some(&self.value)
     }
 }
 
@@ -302,5 +336,11 @@ impl<T> Held<'_, T> {
         let home = self.0.home.load(Ordering::Relaxed) & CPU_MASK;
         self.0.home.store(home | (to.raw() + 1) << TO_SHIFT, Ordering::Release);
         chaos::point(Point::HomeLeft);
+    }
+
+    /// Gives the state up: from here on it has no home, until a CPU [claims](Homed::claim) it.
+    pub fn unclaim(self) {
+        let home = self.0.home.load(Ordering::Relaxed) & CPU_MASK;
+        self.0.home.store(home | UNCLAIMED, Ordering::Release);
     }
 }

@@ -267,6 +267,14 @@ pub const PLANTS: &[Planted] = &[
             caller;
         Some(())
     }),
+    ("clients", "a Reply that keeps a call, and has no home", |s| {
+        first!(s.replies, |reply| reply.server != 0)?.unclaimed = true;
+        Some(())
+    }),
+    ("clients", "an empty Reply that a CPU owns", |s| {
+        first!(s.replies, |reply| reply.server == 0 && !reply.dead)?.unclaimed = false;
+        Some(())
+    }),
     ("clients", "a Reply that knows one side only", |s| {
         first!(s.replies, |reply| reply.caller != 0)?.server = 0;
         Some(())

@@ -58,9 +58,8 @@ impl<'k, M: Machine> Door<'k, M> {
             }
             Request::StopReply(reply) => {
                 let reply = reply.get(self.pin());
-                self.at(reply.get().hot.mail_target(self.pin()), &reply.get().header, || {
-                    self.life().stop_reply(reply)
-                })
+                self.life().stop_reply(reply);
+                self.at(reply.get().hot.mail_target(self.pin()), &reply.get().header, || ())
             }
             Request::Forgotten(stamp) => self.tlb().serve_forgotten(stamp),
             Request::Disown(sc) => {

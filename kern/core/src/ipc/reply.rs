@@ -207,12 +207,13 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Carries out [`abi::Op::SaveReply`].
     pub fn save_reply(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         let object = self.caps().operand::<Reply, { Op::SaveReply as u8 }, 0>(me, args.cap())?;
-        let reply = self.here(&object.get().hot)?;
-        refuse_if(reply.caller(self.pin()).is_some(), Error::InUse)?;
-        refuse_if(object.get().header.has_flag(FLAG_DYING), Error::Dying)?;
+        let Reply { header, hot } = object.get();
+        refuse_if(header.has_flag(FLAG_DYING), Error::Dying)?;
+        refuse_if(!hot.is_unclaimed(), Error::InUse)?;
         let Some(caller) = me.caller(self.pin()) else { return Err(Error::Gone.into()) };
         // Any holder of the Reply object can answer. So for the caller the object is like a group.
-        self.security().may(&caller.get().header, &object.get().header, may::JOIN)?;
+        self.security().may(&caller.get().header, header, may::JOIN)?;
+        let Some(reply) = hot.claim(self.pin()) else { return Err(Error::InUse.into()) };
         let Some(block) = me.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
         self.sched.kept.set(self.sched.kept.get() + 1);
         let number = self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64;
@@ -220,9 +221,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Returns the caller whose call a Reply object keeps, or `None` if it is empty.
+    /// Returns the caller whose call a Reply object keeps, or `None` if it is empty or ends.
     fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
-        Ok(self.here(&reply.get().hot)?.caller(self.pin()))
+        let Reply { header, hot } = reply.get();
+        match hot.open(self.pin()) {
+            Some(hot) => Ok(hot.caller(self.pin())),
+            None if hot.is_unclaimed() || header.has_flag(FLAG_DYING) => Ok(None),
+            None => Err(self.elsewhere(hot)),
+        }
     }
 
     /// Takes the call out of a Reply object. If another task saved the call, that task loses the

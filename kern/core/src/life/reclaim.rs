@@ -380,8 +380,8 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.end_homed(me, n, &n.get().hot, Request::StopBits(n.ptr()), || self.stop_bits(n))
             }),
             Some(ObjType::Reply) => word.get::<Reply>().map_or(Ok(()), |reply| {
-                let request = Request::StopReply(reply.ptr());
-                self.end_homed(me, reply, &reply.get().hot, request, || self.stop_reply(reply))
+                self.stop_reply(reply);
+                self.end_homed(me, reply, &reply.get().hot, Request::StopReply(reply.ptr()), || ())
             }),
             Some(ObjType::EventPool) => word.get::<EventPool>().map_or(Ok(()), |p| self.end_pool(me, p)),
             Some(ObjType::SchedControl | ObjType::Machine) | None => Ok(()),

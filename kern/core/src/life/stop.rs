@@ -120,10 +120,11 @@ impl<'k, M: Machine> Life<'k, M> {
         object.get().header.set_flag(FLAG_DEAD);
     }
 
-    /// Makes a Reply of this CPU inert. The caller whose call it keeps wakes with an error.
+    /// Makes a dying Reply inert that is unclaimed or of this CPU. The caller whose call it keeps
+    /// wakes with an error.
     pub fn stop_reply(self, reply: Ref<'k, Reply>) {
-        let hot = reply.get().hot.here(self.pin());
-        if let Some(caller) = hot.caller(self.pin()) {
+        let Reply { header, hot } = reply.get();
+        if let Some(caller) = hot.open(self.pin()).and_then(|hot| hot.caller(self.pin())) {
             match self.open(caller) {
                 Some(caller) => self.fail_wait(caller, Error::Gone),
                 None => {
@@ -133,7 +134,11 @@ impl<'k, M: Machine> Life<'k, M> {
                 }
             }
         }
-        reply.get().header.set_flag(FLAG_DEAD);
+        // Now it is unclaimed, or was. Until it belongs to this CPU for good, a server of another
+        // CPU that does not know of its end can still keep a call in it.
+        if hot.claim(self.pin()).is_some() || hot.open(self.pin()).is_some() {
+            header.set_flag(FLAG_DEAD);
+        }
     }
 
     /// Ends a dying pool: its waiting senders wake with an error. First deletes the reader's

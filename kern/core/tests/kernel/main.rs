@@ -51,6 +51,7 @@ mod placing;
 mod races;
 mod recall;
 mod reclaim;
+mod replies;
 mod revoked;
 mod rights;
 mod scene;

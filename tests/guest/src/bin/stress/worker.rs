@@ -306,8 +306,6 @@ impl Worker {
         self.note(Event::RaisePriority, NOBODY, u64::from(priority));
         match self.sched.configure(priority, 5_000 + self.random.below(500_000)) {
             Ok(()) => self.board.seats[self.me].set(Of::Priority, u64::from(priority)),
-            // The SchedContext may still be under way back from a call that ended early.
-            Err(refusal) if refusal.error == Error::WrongCpu => {}
             Err(refusal) => {
                 let what = format_args!("seat {} changing its priority: {refusal}", self.me);
                 self.board.complain(Total::Corrupted, what);
@@ -470,10 +468,6 @@ impl Worker {
         self.note(Event::Save, letter.from, letter.number);
         if let Err(refusal) = reply.save() {
             self.reply = Some(reply);
-            if refusal.error == Error::WrongCpu {
-                // It stays on the CPU where it was made, and this task has moved.
-                return Some(self.answer(letter, Kind::Answer));
-            }
             self.check_reply(Err(refusal));
             return None;
         }
@@ -481,11 +475,7 @@ impl Worker {
             self.serve_and_reply(event, depth.max(1));
         }
         let answer = self.answer(letter, Kind::Answer);
-        let done = reply.reply(&answer);
-        // This task moves only when the call is over, and then the object is another CPU's.
-        if !done.is_err_and(|refusal| refusal.error == Error::WrongCpu) {
-            self.check_reply(done);
-        }
+        self.check_reply(reply.reply(&answer));
         self.reply = Some(reply);
         None
     }
