@@ -27,7 +27,7 @@ pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
             let here = task.message_node == task.home;
             hold!(out, here || task.under_way, "{}: its node is under way", name());
         }
-        let unclaimed = matches!(task.stage, Stage::Queued | Stage::Owed | Stage::Kept);
+        let rests = matches!(task.stage, Stage::Queued | Stage::Owed | Stage::Kept);
         if rests && !home {
             hold!(
                 out,

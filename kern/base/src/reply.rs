@@ -1,7 +1,7 @@
 //! Reply objects: a call that a server keeps to answer later.
 //!
-//! A Reply that keeps no call is unclaimed: it belongs to no CPU. The CPU of the server that keeps a
-//! call in it is its home until the call is taken out. So a server can use its Reply objects on
+//! A Reply that keeps no call is unclaimed: it belongs to no CPU. The CPU of the server that keeps
+//! a call in it is its home until the call is taken out. So a server can use its Reply objects on
 //! any CPU to which it moves. A Reply that ends belongs to the CPU that stops it, and stays there.
 
 use core::cell::Cell;
