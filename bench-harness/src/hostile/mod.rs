@@ -243,12 +243,13 @@ fn job(wanted: &Wanted, run: &Run) -> Job {
 const SAMPLE: [&str; 5] = ["notify-flood", "priority", "pages-both-ways", "pool-stall", "shared-in-vain"];
 /// Attacks whose entries were too long once, or beside which a task woke too late. On one CPU,
 /// where instructions are counted exactly.
-const LONG: [&str; 10] = [
+const LONG: [&str; 11] = [
     "broadcasts",
     "deadline-chains",
     "dying-process",
     "far-slots",
     "full-messages",
+    "large-frames",
     "large-over-small",
     "large-pool",
     "lent-deadlines",

@@ -4,10 +4,10 @@
 //! program, in the order of their [priorities](sched::deadlines), as far as its
 //! [work](crate::work) suffices. The rest goes on with the next interrupt, which comes immediately.
 //! Of all other deadlines one entry takes [`PROGRAM_WAKES`], highest priority first. If some that
-//! have passed are left, and no better task runs by those, the CPU leaves the program alone for a
-//! while, as it does with mail ([`crate::door::look`]): the priorities of those deadlines and all
-//! below rest until `expire_at`. So however many deadlines of low priority pass together, a task of
-//! high priority wakes in time, and a program of high priority keeps nearly all of its CPU.
+//! have passed are left, the CPU leaves the program that runs then alone for a while, as it does
+//! with mail ([`crate::door::look`]): the priorities of those deadlines and all below rest until
+//! `expire_at`. So however many deadlines of low priority pass together, a task of high priority
+//! wakes in time, and a program of high priority keeps nearly all of its CPU.
 //!
 //! Tasks rest for the sake of one program. If the CPU idles, or goes on with a program that one of
 //! them outranks, the timer fires immediately ([`Time::end_rest_above`](crate::rooms::Time)). The
@@ -37,7 +37,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// budget is used up, arms the timer again.
     pub fn timer_fired(self) {
         self.sched.timer.set(NEVER);
-        let (now, before) = (self.k.machine.now(), self.hot.current.addr());
+        let now = self.k.machine.now();
         let may_expire = self.sched.resting.get() != 0 || now >= self.sched.deadlines.bound();
         if may_expire {
             self.expire_deadlines(now);
@@ -59,7 +59,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().arm_timer_for_slice();
         self.time().arm_timer_for_budget();
         if may_expire {
-            self.plan_expiry(now, self.hot.current.addr() != before);
+            self.plan_expiry(now);
         } else {
             // The timer fired for the slice, or for a look into the mailbox.
             self.time().arm_timer(self.sched.deadlines.bound());
@@ -102,9 +102,9 @@ impl<'k, M: Machine> Door<'k, M> {
         Some(usize::from(priority))
     }
 
-    /// Decides when this CPU looks after the next deadlines. `better` says that a better task runs
-    /// because of those that it has looked after since `began`.
-    fn plan_expiry(self, began: u64, better: bool) {
+    /// Decides when this CPU looks after the next deadlines. It has looked after some since
+    /// `began`.
+    fn plan_expiry(self, began: u64) {
         let (deadlines, now) = (&self.sched.deadlines, self.k.machine.now());
         let left = deadlines.best_expired(self.pin(), now, 0..self.time().lowest_above());
         let resting = left.map_or(0, |priority| priority + 1);
@@ -113,8 +113,7 @@ impl<'k, M: Machine> Door<'k, M> {
             self.sched.expire_at.set(0);
         } else {
             if is_new || began >= self.sched.expire_at.get() {
-                let factor = if better { 0 } else { REST_FACTOR };
-                self.sched.expire_at.set(self.time().end_of_rest(began, factor));
+                self.sched.expire_at.set(self.time().end_of_rest(began, REST_FACTOR));
             }
             self.time().mind_rest();
         }

@@ -367,7 +367,10 @@ impl<'k, M: Machine> Time<'k, M> {
             return;
         }
         self.sched.queue.push_back(self.pin(), sc.object(), sc.state.priority());
-        self.arm_timer_for_slice();
+        // A better one runs soon, and the slice of the running one may be over long since.
+        if self.running().is_some_and(|runs| runs.state.rank() == sc.state.rank()) {
+            self.arm_timer(self.sched.until.get());
+        }
     }
 
     /// Runs the best queued context if the CPU has none, or if a better one is queued.

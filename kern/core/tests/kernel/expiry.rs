@@ -71,6 +71,19 @@ fn only_equals_wake_together_with_a_better_task() {
     assert!(over(&middle) > 0, "they wake before the program goes on");
 }
 
+/// Tasks worse than one that has woken, whose deadlines have passed with its, do not interrupt it
+/// at once.
+#[test]
+fn a_better_task_that_has_woken_is_left_alone_at_first() {
+    let (mut s, middle, high, _, end) = scene_of(|_| PROGRAM + 50, HIGH);
+    s.w.advance(end - s.w.now());
+    let took = fire(&mut s);
+    assert!(s.w.runs(0, &high) && over(&middle) == 0);
+    let next = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
+    let now = s.w.now();
+    assert!(next >= now + 10 * took, "the timer fires at {next}, and it is {now}");
+}
+
 /// Lets time pass until the timer of CPU 0 fires, and lets it fire. Returns the ticks inside of the
 /// kernel.
 fn fire(s: &mut Scene) -> u64 {
@@ -240,4 +253,33 @@ fn tasks_rest_for_the_sake_of_the_next_program_too() {
     assert!(s.w.runs(0, &program));
     s.w.event(0);
     assert_eq!((s.w.look(0).sched.expire_at.get(), COUNT - over(&tasks)), (at, waits));
+}
+
+/// A better task runs until after the time at which the slice of the program, which it has
+/// preempted, would have been over. Equals of the program wait.
+#[test]
+fn a_slice_is_enforced_that_a_better_task_interrupted_for_long() {
+    let mut s = Scene::new(1);
+    let (_, high) = s.somebody(0, HIGH);
+    let at = s.w.now() + 1_000;
+    s.w.does_and_run(&high, Regs::op(Op::Recv, &[]).deadline(at));
+    let (_, first) = s.somebody(0, LOW);
+    let (_, second) = s.somebody(0, LOW);
+    let _ = fire(&mut s);
+    assert!(s.w.runs(0, &high) && is_over(&high));
+    for _ in 0..20 {
+        s.w.advance(3_000_000);
+        while s.w.event(0) {}
+    }
+    assert!(s.w.runs(0, &high));
+    s.w.does_and_run(&high, Regs::op(Op::Recv, &[]));
+    let runs = [&first, &second].map(|task| s.w.runs(0, task));
+    for _ in 0..20 {
+        s.w.advance(3_000_000);
+        while s.w.event(0) {}
+        if [&first, &second].map(|task| s.w.runs(0, task)) != runs {
+            return;
+        }
+    }
+    panic!("the slice does not end");
 }
