@@ -99,4 +99,7 @@ counters! {
     GraceRevoked = "grace_revoked";
     /// … and did not yield in its grace.
     GraceExpired = "grace_expired";
+    /// TSC ticks of interrupts of programs, with the mail that they served, which no SchedContext
+    /// was charged for.
+    InterruptTicks = "interrupt_ticks";
 }

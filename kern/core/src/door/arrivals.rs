@@ -67,12 +67,37 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
+    /// Serves a message. Returns the task that runs now because of it, if it carried a call or reply
+    /// that the fast path serves.
     #[inline(always)]
     pub fn receive_mail(self, mail: Mail) -> Option<OpenTask<'k>> {
+        self.receive(mail, || ())
+    }
+
+    /// Serves the first message of an interrupt, as [`Door::receive_mail`] does.
+    #[inline(always)]
+    pub fn receive_first(self, mail: Mail) -> Option<OpenTask<'k>> {
+        self.receive(mail, || self.time().note_charged())
+    }
+
+    /// Serves a message. Does `before` first, if the fast path does not serve it.
+    #[inline(always)]
+    fn receive(self, mail: Mail, before: impl FnOnce()) -> Option<OpenTask<'k>> {
         self.count(Counter::MailTaken);
         self.trace().note_mail(&mail);
+        if let Mail::Message(parcel) = mail {
+            return match self.message_arrived(parcel.open(self.pin())) {
+                Ok(task) => Some(task),
+                Err(block) => {
+                    before();
+                    self.serve_message(block);
+                    None
+                }
+            };
+        }
+        before();
         match mail {
-            Mail::Message(parcel) => return self.message_arrived(parcel.open(self.pin())),
+            Mail::Message(_) => {}
             Mail::Control(task) => self.control_arrived(task.get(self.pin())),
             Mail::Arrival(task) => self.life().task_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
@@ -85,25 +110,24 @@ impl<'k, M: Machine> Door<'k, M> {
         None
     }
 
-    /// Serves a message block that came here. Returns the task that runs now because of it, if the
-    /// block's call or reply is one that the fast path serves.
+    /// Serves a message block that came here, if its call or reply is one that the fast path serves.
+    /// Returns the task that runs now because of it, or the block.
     #[inline(always)]
-    fn message_arrived(self, block: Block<'k>) -> Option<OpenTask<'k>> {
+    fn message_arrived(self, block: Block<'k>) -> core::result::Result<OpenTask<'k>, Block<'k>> {
         let stage = block.stage();
         if stage == Stage::Out
             && let Some(callee) = self.ipc().fast_delivery(&block)
         {
             callee.serve(block);
-            return Some(callee);
+            return Ok(callee);
         }
         if stage == Stage::Back
             && let Some(caller) = self.ipc().fast_return(&block)
         {
             block.rest_unlinked();
-            return Some(caller);
+            return Ok(caller);
         }
-        self.serve_message(block);
-        None
+        Err(block)
     }
 
     /// Notes that this entry works for the task for which the mail in a node was sent.

@@ -60,10 +60,12 @@ impl<'k, M: Machine> Door<'k, M> {
         self.begin_work_of_interrupt();
         self.count(Counter::Interrupt);
         self.note_interrupt(what);
+        self.time().begin_interrupt(began);
         let before = self.hot.current.get(self.pin());
         self.sched.interrupted.set(before.map_or(0, Ref::addr));
         let time = self.sched.current.get(self.pin());
         if what == Interrupt::Timer {
+            self.time().note_charged();
             self.timer_fired();
         }
         let (look, runs) = match self.leaves_mail(what, before, time) {
@@ -75,8 +77,14 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         let task = self.sched.interrupted.replace(0);
         match runs {
-            Some(task) => Interrupted::Message(task),
+            Some(task) => {
+                if what == Interrupt::Timer {
+                    self.time().forget_charged();
+                }
+                Interrupted::Message(task)
+            }
             None => {
+                self.time().excuse_stopped(time);
                 let (rank, time) = (self.rank_of_time(time), time.map_or(0, Ref::addr));
                 Interrupted::Rest(Rest { task, time, began, rank, look })
             }
@@ -109,6 +117,10 @@ impl<'k, M: Machine> Door<'k, M> {
         let has_other_time = continues && self.sched.current.addr() != of.time;
         let rank = if has_other_time { self.rank_of_program() } else { of.rank };
         self.plan_look(of.look, of.began, rank, !continues);
+        if continues && !has_other_time {
+            self.time().excuse_running();
+        }
+        self.time().forget_charged();
         continues
     }
 

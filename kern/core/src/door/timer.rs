@@ -85,6 +85,7 @@ impl<'k, M: Machine> Door<'k, M> {
             return ShortEnd::General;
         }
         self.begin_timer();
+        self.time().begin_interrupt(now);
         if let Some(due) = due {
             self.wake_due(due);
             self.time().queue_behind(due.time);
@@ -92,6 +93,8 @@ impl<'k, M: Machine> Door<'k, M> {
         let has_equals = self.sched.queue.has_at_least(self.pin(), time.state.priority());
         if !is_over {
             self.set_next_timer(time, has_equals);
+            self.time().excuse_running();
+            self.time().forget_charged();
             return ShortEnd::Continues;
         }
         if !has_equals {

@@ -1,5 +1,6 @@
 //! The scheduler, and the donation of CPU time: the room [`Time`](crate::rooms::Time).
 
+pub mod account;
 pub mod budget;
 pub mod lend;
 pub mod schedule;

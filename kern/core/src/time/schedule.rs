@@ -217,10 +217,14 @@ impl<'k, M: Machine> Time<'k, M> {
     /// another CPU with a message, which tells what it does there.
     #[inline(always)]
     pub fn halt(self, hot: &SchedHot) {
+        self.halt_at(hot, self.k.machine.now());
+    }
+
+    #[inline(always)]
+    fn halt_at(self, hot: &SchedHot, now: u64) {
         self.trace().note_stop();
         self.hot.current.set(None);
         self.sched.current.set(None);
-        let now = self.k.machine.now();
         hot.state.stop(self.sched.until.get(), now);
         self.sched.stopped.set(now);
     }
@@ -233,8 +237,9 @@ impl<'k, M: Machine> Time<'k, M> {
         self.k.machine.now()
     }
 
-    /// Preempts the running context, which keeps its turn, if a context that comes to this CPU
-    /// outranks it. Returns the current time, or `None` if the context must wait.
+    /// Preempts the running context, which keeps its turn, if a context that comes to this CPU in
+    /// an interrupt outranks it. Returns when the interrupt began, until which the running context
+    /// is charged, or `None` if the context that comes must wait.
     #[cold]
     #[inline(never)]
     pub fn preempt_for(self, sc: OpenTime<'k>) -> Option<u64> {
@@ -242,8 +247,13 @@ impl<'k, M: Machine> Time<'k, M> {
         if old.state.priority() >= sc.state.priority() {
             return None;
         }
-        self.set_aside(old);
-        Some(self.sched.stopped.get())
+        // On a CPU that idled when the mail came, the running context has just started.
+        let started = self.sched.until.get().wrapping_sub(old.state.remaining());
+        let now = self.sched.began.get().max(started);
+        self.keep_time(old);
+        self.halt_at(&old, now);
+        self.queue_preempted(old);
+        Some(now)
     }
 
     /// Takes the running SchedContext off the CPU, and queues it before others of its priority.
@@ -251,6 +261,11 @@ impl<'k, M: Machine> Time<'k, M> {
     fn set_aside(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
         self.halt(&sc);
+        self.queue_preempted(sc);
+    }
+
+    #[inline(always)]
+    fn queue_preempted(self, sc: OpenTime<'k>) {
         self.trace().note_why(Why::Preempted);
         if sc.state.needs_care() {
             return self.queue_with_care(sc);

@@ -19,6 +19,7 @@ mod differ;
 mod dying;
 mod events;
 mod everyday;
+mod excused;
 mod expiry;
 mod faults;
 mod followers;

@@ -1,0 +1,119 @@
+//! What interrupts cost: the program that they interrupt does not pay for it.
+
+use abi::{Cap, Counter, ObjType, Op};
+use kern_core::door::entry::Interrupt;
+
+use crate::scene::Scene;
+use crate::world::make::CONTROL;
+use crate::world::{Regs, Tcb};
+
+/// The program's CPU, and the one from which mail comes.
+const HERE: usize = 0;
+const AFAR: usize = 1;
+const NOTE: Cap = Cap(40);
+const PRIORITY: u64 = 100;
+/// Ticks that pass in the middle of each interrupt.
+const LONG: u64 = 5_000;
+/// Ticks between two readings of the clock, and the most of them that an interrupt may cost the
+/// program: what comes before the first reading and after the last.
+const PACE: u64 = 10;
+const AT_MOST: u64 = 12 * PACE;
+
+struct Busy {
+    s: Scene,
+    program: Tcb,
+    sender: Tcb,
+}
+
+/// A program with a slice and a budget runs. A better task of another CPU can raise bits of a
+/// Notification of this CPU, for which nobody waits: its mail is urgent.
+fn busy(slice: u64, budget: [u64; 2]) -> Busy {
+    let mut s = Scene::new(2);
+    let (program, _) = s.running(HERE, PRIORITY);
+    s.w.must(HERE, Op::SchedConfigure, &[CONTROL, program.sc.arg(), PRIORITY, slice, budget[0], budget[1]]);
+    s.w.run();
+    let (process, sender) = s.somebody(AFAR, PRIORITY + 50);
+    let note = s.w.make(HERE, ObjType::Notification, 0);
+    s.w.give(note, process, NOTE);
+    s.w.run();
+    assert!(s.w.runs(HERE, &program));
+    s.w.k.machine.hardware().pace = PACE;
+    Busy { s, program, sender }
+}
+
+impl Busy {
+    /// What the program has used.
+    fn used(&self) -> u64 {
+        let cx = self.s.w.look(HERE);
+        cx.time().charge();
+        let time = cx.time().open_time(self.s.w.object(self.program.sc).expect("time")).expect("here");
+        time.state.consumed()
+    }
+
+    fn excused(&self) -> u64 {
+        self.s.w.block(HERE).counters[Counter::InterruptTicks as usize].racy()
+    }
+
+    /// Mail interrupts the program, and takes long.
+    fn interrupt(&mut self) {
+        self.s.w.does(&self.sender, Regs::op(Op::Notify, &[NOTE.arg(), 1]));
+        let mut points = 0..;
+        // The bits are about to be taken.
+        let here =
+            move |at: smp::chaos::Point| at == smp::chaos::Point::BitsPopped && points.next() == Some(0);
+        assert!(self.s.w.torn_mail(HERE, here, |w| w.advance(LONG)), "it takes mail");
+    }
+}
+
+#[test]
+fn mail_is_not_charged_to_the_program() {
+    for budget in [[0, 0], [400_000, 1_000_000]] {
+        let mut b = busy(200_000, budget);
+        let (used, excused) = (b.used(), b.excused());
+        b.interrupt();
+        let used = b.used() - used;
+        assert!(used <= AT_MOST, "it is charged {used}");
+        let excused = b.excused() - excused;
+        assert!((LONG..LONG + 100 * PACE).contains(&excused), "the CPU counts {excused}");
+    }
+}
+
+#[test]
+fn a_program_that_is_preempted_is_not_charged_either() {
+    let mut b = busy(200_000, [0, 0]);
+    let (process, better) = b.s.somebody(HERE, PRIORITY + 10);
+    let note = b.s.w.make(HERE, ObjType::Notification, 0);
+    b.s.w.give(note, process, NOTE);
+    b.s.w.does_and_run(&better, Regs::op(Op::Wait, &[NOTE.arg()]));
+    let raise = Regs::op(Op::Notify, &[note.arg(), 1]);
+    assert!(b.s.w.runs(HERE, &b.program));
+    let (used, excused) = (b.used(), b.excused());
+    b.s.w.begin(AFAR, raise);
+    let here = |at: smp::chaos::Point| at == smp::chaos::Point::BitsPopped;
+    assert!(b.s.w.torn_mail(HERE, here, |w| w.advance(LONG)));
+    assert!(b.s.w.runs(HERE, &better));
+    let used = b.used() - used;
+    assert!(used <= AT_MOST, "it is charged {used}");
+    assert!(b.excused() - excused >= LONG);
+}
+
+/// Interrupts take longer than a whole budget. The program gets all of its budget all the same.
+#[test]
+fn a_budget_is_the_programs_own_in_spite_of_interrupts() {
+    const BUDGET: u64 = 20_000;
+    const PERIOD: u64 = 400_000;
+    let mut b = busy(BUDGET, [BUDGET, PERIOD]);
+    let mut ran = 0;
+    for _ in 0..BUDGET / 1_000 + 5 {
+        b.interrupt();
+        while b.s.w.event(HERE) {}
+        if !b.s.w.runs(HERE, &b.program) {
+            break;
+        }
+        b.s.w.advance(1_000);
+        ran += 1_000;
+        b.s.w.interrupt(HERE, Interrupt::Timer);
+    }
+    assert!(ran <= BUDGET && ran + 2_000 >= BUDGET, "it ran for {ran}");
+    assert!(!b.s.w.runs(HERE, &b.program), "its budget is used up");
+}
