@@ -67,8 +67,8 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
-    /// Serves a message. Returns the task that runs now because of it, if it carried a call or reply
-    /// that the fast path serves.
+    /// Serves a message. Returns the task that runs now because of it, if it carried a call or
+    /// reply that the fast path serves.
     #[inline(always)]
     pub fn receive_mail(self, mail: Mail) -> Option<OpenTask<'k>> {
         self.receive(mail, || ())
@@ -110,8 +110,8 @@ impl<'k, M: Machine> Door<'k, M> {
         None
     }
 
-    /// Serves a message block that came here, if its call or reply is one that the fast path serves.
-    /// Returns the task that runs now because of it, or the block.
+    /// Serves a message block that came here, if its call or reply is one that the fast path
+    /// serves. Returns the task that runs now because of it, or the block.
     #[inline(always)]
     fn message_arrived(self, block: Block<'k>) -> core::result::Result<OpenTask<'k>, Block<'k>> {
         let stage = block.stage();

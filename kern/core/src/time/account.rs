@@ -1,10 +1,9 @@
-//! Who pays for interrupts: nobody whom they interrupt.
+//! The account of interrupts: a program does not pay for those that interrupt it.
 //!
 //! What an interrupt of a program takes, with the mail and the deadlines that it serves, is not the
 //! program's work. So the program's CPU time is not charged for it: neither its slice nor its
-//! budget gets shorter. The ticks are counted for the CPU instead ([`Counter::InterruptTicks`]),
-//! where whoever may read the counters finds them. A task that an interrupt lets run pays from when
-//! it is chosen.
+//! budget gets shorter. The ticks are counted for the CPU instead ([`Counter::InterruptTicks`]). A
+//! task that an interrupt lets run pays from when it is chosen.
 //!
 //! An interrupt notes what the program's time had been charged when it began, and afterwards takes
 //! back the difference. So it does not matter how often the time stops and starts in between. Not

@@ -72,7 +72,7 @@ fn only_equals_wake_together_with_a_better_task() {
 }
 
 /// Tasks worse than one that has woken, whose deadlines have passed with its, do not interrupt it
-/// at once.
+/// immediately.
 #[test]
 fn a_better_task_that_has_woken_is_left_alone_at_first() {
     let (mut s, middle, high, _, end) = scene_of(|_| PROGRAM + 50, HIGH);

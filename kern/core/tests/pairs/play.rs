@@ -454,13 +454,17 @@ impl<'a> Play<'a> {
     }
 
     /// Lets the tasks run that are ready behind others of their rank, until each system call of
-    /// `actors` is over or waits: else the result would say who was ready first.
+    /// `actors` is over or waits, and the one whose last call is still to come runs: else the result
+    /// would say who was ready first.
     fn give_turns(&mut self, actors: &[Tcb]) {
         const TURNS: usize = 8;
         for actor in actors {
             for _ in 0..TURNS {
                 let n = actor.home();
-                let is_behind = actor.state() == kern_base::task::State::Ready && !actor.is_through();
+                let last = self.last.as_ref().map(|last| last.actor.object);
+                let has_more = last == Some(actor.object);
+                let is_ready = actor.state() == kern_base::task::State::Ready;
+                let is_behind = is_ready && (has_more || !actor.is_through());
                 if !is_behind || self.w.runs(n, actor) || self.w.must_restart(n) {
                     break;
                 }
