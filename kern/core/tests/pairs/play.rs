@@ -454,8 +454,8 @@ impl<'a> Play<'a> {
     }
 
     /// Lets the tasks run that are ready behind others of their rank, until each system call of
-    /// `actors` is over or waits, and the one whose last call is still to come runs: else the result
-    /// would say who was ready first.
+    /// `actors` is over or waits, and the one whose last call is still to come runs: else the
+    /// result would say who was ready first.
     fn give_turns(&mut self, actors: &[Tcb]) {
         const TURNS: usize = 8;
         for actor in actors {
