@@ -413,23 +413,6 @@ impl<T> ScState<T> {
         self.granted.get().wrapping_sub(self.remaining.get())
     }
 
-    /// Returns all CPU time that the context has used at `now`, while it runs; `until` is the
-    /// result of [`ScState::start`].
-    #[inline(always)]
-    pub fn consumed_at(&self, until: u64, now: u64) -> u64 {
-        self.granted.get().wrapping_sub(until.wrapping_sub(now))
-    }
-
-    /// Takes back that the context has used the last `ticks`. Its present slice is longer by that,
-    /// but not longer than a whole one.
-    /// Requires: the context does not run, and is in no grace.
-    pub fn give_back(&self, ticks: u64) {
-        let rest = self.remaining.get();
-        let longer = rest.saturating_add(ticks).min(rest.max(self.slice.get()));
-        self.granted.set(self.granted.get().wrapping_sub(ticks).wrapping_add(longer - rest));
-        self.remaining.set(longer);
-    }
-
     /// Gives the context a new slice: a whole one, less what it has used of a grace.
     #[inline(always)]
     pub fn refill(&self) {

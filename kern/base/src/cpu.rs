@@ -144,10 +144,8 @@ pub struct CpuSched {
     pub look_at: Cell<u64>,
     /// When the last interrupt of a program began.
     pub began: Cell<u64>,
-    /// What the program's time had been charged when the interrupt that began at `noted` began.
-    pub charged: Cell<u64>,
-    /// When that interrupt began. If it is not the last one, nothing is noted of the last one.
-    pub noted: Cell<u64>,
+    /// For the accounts of CPU time it is still that moment.
+    pub clock_stands: Cell<bool>,
     /// The address of the task whose program this entry has interrupted, and whose vector registers
     /// are live; 0: there is none; [`MOVED`]: the task has moved to another CPU in this entry. It
     /// may be back by now, with other registers.

@@ -77,7 +77,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// Serves the first message of an interrupt, as [`Door::receive_mail`] does.
     #[inline(always)]
     pub fn receive_first(self, mail: Mail) -> Option<OpenTask<'k>> {
-        self.receive(mail, || self.time().note_charged())
+        self.receive(mail, || self.time().stop_clock())
     }
 
     /// Serves a message. Does `before` first, if the fast path does not serve it.

@@ -2,12 +2,12 @@
 //!
 //! The timer interrupts a program. One entry looks after all deadlines of tasks that outrank the
 //! program, in the order of their [priorities](sched::deadlines), as far as its
-//! [work](crate::work) suffices. The rest goes on with the next interrupt, which comes immediately.
-//! Of all other deadlines one entry takes [`PROGRAM_WAKES`], highest priority first. If some that
-//! have passed are left, the CPU leaves the program that runs then alone for a while, as it does
-//! with mail ([`crate::door::look`]): the priorities of those deadlines and all below rest until
-//! `expire_at`. So however many deadlines of low priority pass together, a task of high priority
-//! wakes in time, and a program of high priority keeps nearly all of its CPU.
+//! [work](crate::work) suffices. Equals of the last one go on with the next interrupt, which comes
+//! immediately. Of all other deadlines one entry takes [`PROGRAM_WAKES`], highest priority first.
+//! If some that have passed are left, the CPU leaves the program that runs then alone for a while,
+//! as it does with mail ([`crate::door::look`]): the priorities of those deadlines and all below
+//! rest until `expire_at`. So however many deadlines of low priority pass together, a task of high
+//! priority wakes in time, and a program of high priority keeps nearly all of its CPU.
 //!
 //! Tasks rest for the sake of one program. If the CPU idles, or goes on with a program that one of
 //! them outranks, the timer fires immediately ([`Time::end_rest_above`](crate::rooms::Time)). The
@@ -39,9 +39,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.timer.set(NEVER);
         let now = self.k.machine.now();
         let may_expire = self.sched.resting.get() != 0 || now >= self.sched.deadlines.bound();
-        if may_expire {
-            self.expire_deadlines(now);
-        }
+        let woken = if may_expire { self.expire_deadlines(now) } else { None };
         let after = self.time().charge();
         let is_over = |sc: &OpenTime<'k>| sc.state.remaining() == 0 || cfg!(feature = "chaos");
         if let Some(sc) = self.running().filter(is_over) {
@@ -59,7 +57,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.time().arm_timer_for_slice();
         self.time().arm_timer_for_budget();
         if may_expire {
-            self.plan_expiry(now);
+            self.plan_expiry(now, woken);
         } else {
             // The timer fired for the slice, or for a look into the mailbox.
             self.time().arm_timer(self.sched.deadlines.bound());
@@ -68,8 +66,8 @@ impl<'k, M: Machine> Door<'k, M> {
 
     /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.
     /// Together with a task that outranks the program, only equals of that task wake: the others
-    /// have time until it stops.
-    fn expire_deadlines(self, now: u64) {
+    /// have time until it stops. Returns its priority.
+    fn expire_deadlines(self, now: u64) -> Option<usize> {
         let lowest = self.time().lowest_above();
         let mut best = None;
         while let Some(woken) = self.expire_one(now, best.unwrap_or(lowest)..PRIORITIES) {
@@ -80,6 +78,7 @@ impl<'k, M: Machine> Door<'k, M> {
             let _ = (0..PROGRAM_WAKES).all(|_| self.expire_one(now, awake.min(lowest)..lowest).is_some());
         }
         self.sched.works_for.set(0);
+        best
     }
 
     /// Ends the wait of one task, if a deadline of these priorities has passed and the entry has
@@ -102,24 +101,27 @@ impl<'k, M: Machine> Door<'k, M> {
         Some(usize::from(priority))
     }
 
-    /// Decides when this CPU looks after the next deadlines. It has looked after some since
-    /// `began`.
-    fn plan_expiry(self, began: u64) {
+    /// Decides when this CPU looks after the next deadlines. This entry began at `began`; a task
+    /// of the priority `woken` outranked the program.
+    fn plan_expiry(self, began: u64, woken: Option<usize>) {
         let (deadlines, now) = (&self.sched.deadlines, self.k.machine.now());
         let left = deadlines.best_expired(self.pin(), now, 0..self.time().lowest_above());
         let resting = left.map_or(0, |priority| priority + 1);
-        let is_new = resting > self.sched.resting.replace(resting as u32) as usize;
+        self.sched.resting.set(resting as u32);
+        let rests_until = self.sched.expire_at.get();
         if resting == 0 {
             self.sched.expire_at.set(0);
-        } else {
-            if is_new || began >= self.sched.expire_at.get() {
-                self.sched.expire_at.set(self.time().end_of_rest(began, REST_FACTOR));
-            }
-            self.time().mind_rest();
-        }
-        if resting == 0 {
             return self.time().arm_timer(deadlines.bound());
         }
+        if began >= rests_until {
+            // Equals of the task that has woken do not rest. Nor do tasks whose rest is over and
+            // that this entry has left alone for a better one: else better ones that come again and
+            // again would keep them for ever.
+            let goes_on = woken.is_some() && (left == woken || rests_until != 0);
+            let factor = if goes_on { 0 } else { REST_FACTOR };
+            self.sched.expire_at.set(self.time().end_of_rest(began, factor));
+        }
+        self.time().mind_rest();
         self.time().arm_timer(deadlines.soonest(self.pin(), resting..PRIORITIES));
         self.time().arm_timer(deadlines.soonest(self.pin(), 0..resting).max(self.sched.expire_at.get()));
     }

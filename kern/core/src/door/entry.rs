@@ -65,7 +65,7 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.interrupted.set(before.map_or(0, Ref::addr));
         let time = self.sched.current.get(self.pin());
         if what == Interrupt::Timer {
-            self.time().note_charged();
+            self.time().stop_clock();
             self.timer_fired();
         }
         let (look, runs) = match self.leaves_mail(what, before, time) {
@@ -79,12 +79,11 @@ impl<'k, M: Machine> Door<'k, M> {
         match runs {
             Some(task) => {
                 if what == Interrupt::Timer {
-                    self.time().forget_charged();
+                    self.time().start_clock();
                 }
                 Interrupted::Message(task)
             }
             None => {
-                self.time().excuse_stopped(time);
                 let (rank, time) = (self.rank_of_time(time), time.map_or(0, Ref::addr));
                 Interrupted::Rest(Rest { task, time, began, rank, look })
             }
@@ -117,10 +116,7 @@ impl<'k, M: Machine> Door<'k, M> {
         let has_other_time = continues && self.sched.current.addr() != of.time;
         let rank = if has_other_time { self.rank_of_program() } else { of.rank };
         self.plan_look(of.look, of.began, rank, !continues);
-        if continues && !has_other_time {
-            self.time().excuse_running();
-        }
-        self.time().forget_charged();
+        self.time().start_clock();
         continues
     }
 

@@ -77,7 +77,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// CPU defers its mail.
     #[inline(never)]
     fn look_for_more(self, now: u64) -> Look {
-        self.time().note_charged();
+        self.time().stop_clock();
         let inbox = self.cpu.inbox();
         if let Some(deferred_for) = inbox.deferred_for() {
             let is_early = now < self.sched.look_at.get();
@@ -263,17 +263,12 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(never)]
     fn look_for(self, rank: u32) -> bool {
         let (program, began) = (self.hot.current.addr(), self.k.machine.now());
-        let time = self.sched.current.get(self.pin());
         self.begin_work_of_interrupt();
         self.time().begin_interrupt(began);
         self.sched.look_at.set(began);
         let look = self.look_for_more(began);
         self.plan_look(look, began, rank, self.hot.current.addr() != program);
-        self.time().excuse_stopped(time);
-        if self.sched.current.addr() == time.map_or(0, Ref::addr) {
-            self.time().excuse_running();
-        }
-        self.time().forget_charged();
+        self.time().start_clock();
         true
     }
 

@@ -92,9 +92,8 @@ impl<'k, M: Machine> Door<'k, M> {
         }
         let has_equals = self.sched.queue.has_at_least(self.pin(), time.state.priority());
         if !is_over {
+            self.time().excuse();
             self.set_next_timer(time, has_equals);
-            self.time().excuse_running();
-            self.time().forget_charged();
             return ShortEnd::Continues;
         }
         if !has_equals {

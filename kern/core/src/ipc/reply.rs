@@ -6,7 +6,7 @@ use abi::{
     SEND_WORDS, Target,
 };
 use kern_base::block::Block;
-use kern_base::header::FLAG_DYING;
+use kern_base::header::{FLAG_DYING, Header};
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::sched_context::OpenTime;
@@ -209,16 +209,24 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let object = self.caps().operand::<Reply, { Op::SaveReply as u8 }, 0>(me, args.cap())?;
         let Reply { header, hot } = object.get();
         refuse_if(header.has_flag(FLAG_DYING), Error::Dying)?;
-        refuse_if(!hot.is_unclaimed(), Error::InUse)?;
+        if !hot.is_unclaimed() {
+            return Err(self.why_claimed(header));
+        }
         let Some(caller) = me.caller(self.pin()) else { return Err(Error::Gone.into()) };
         // Any holder of the Reply object can answer. So for the caller the object is like a group.
         self.security().may(&caller.get().header, header, may::JOIN)?;
-        let Some(reply) = hot.claim(self.pin()) else { return Err(Error::InUse.into()) };
+        let Some(reply) = hot.claim(self.pin()) else { return Err(self.why_claimed(header)) };
         let Some(block) = me.take_caller(self.pin()) else { return Err(Error::Gone.into()) };
         self.sched.kept.set(self.sched.kept.get() + 1);
         let number = self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64;
         reply.keep(object, self.pin(), block, number, me);
         Ok(Answer::DONE)
+    }
+
+    /// Returns why a Reply object has a home: it keeps a call, or its end has begun meanwhile.
+    #[cold]
+    fn why_claimed(self, header: &Header) -> Refusal {
+        if header.has_flag(FLAG_DYING) { Error::Dying.into() } else { Error::InUse.into() }
     }
 
     /// Returns the caller whose call a Reply object keeps, or `None` if it is empty or ends.

@@ -38,7 +38,7 @@ pub const REST_MAX: u64 = 1 << 22;
 impl<'k, M: Machine> Time<'k, M> {
     /// Brings the running context's account up to date. Returns the current time.
     pub fn charge(self) -> u64 {
-        let now = self.k.machine.now();
+        let now = self.clock();
         if let Some(sc) = self.running() {
             sc.state.stop(self.sched.until.get(), now);
             self.sched.until.set(sc.state.start(now));
@@ -156,7 +156,6 @@ impl<'k, M: Machine> Time<'k, M> {
         if resting as usize > self.lowest_above() {
             self.sched.resting.set(0);
             self.sched.waiters_resting.set(0);
-            self.sched.expire_at.set(0);
             let soonest = self.sched.deadlines.soonest(self.pin(), 0..PRIORITIES);
             self.arm_timer_for_waiters(soonest.min(self.k.machine.now()));
         }
@@ -221,7 +220,7 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     #[inline(always)]
-    fn halt_at(self, hot: &SchedHot, now: u64) {
+    pub fn halt_at(self, hot: &SchedHot, now: u64) {
         self.trace().note_stop();
         self.hot.current.set(None);
         self.sched.current.set(None);
@@ -260,7 +259,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     fn set_aside(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
-        self.halt(&sc);
+        self.halt_at(&sc, self.clock());
         self.queue_preempted(sc);
     }
 
@@ -437,6 +436,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     fn look_with_less_time(self) {
+        self.end_rest_above();
         let rank = self.running().map_or(0, |sc| rank_with(&sc));
         if self.cpu.inbox().deferred_for().is_some_and(|deferred_for| rank < deferred_for) {
             let now = self.k.machine.now();
@@ -506,7 +506,7 @@ impl<'k, M: Machine> Time<'k, M> {
             if sc.state.is_in_grace() {
                 self.end_grace(sc, if is_own { how_grace_ends(why) } else { Counter::GraceRevoked });
             }
-            self.halt(&sc);
+            self.halt_at(&sc, self.clock());
             self.trace().note_why(why);
             sc.state.refill();
             self.enqueue(sc);

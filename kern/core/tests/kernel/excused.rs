@@ -97,6 +97,63 @@ fn a_program_that_is_preempted_is_not_charged_either() {
     assert!(b.excused() - excused >= LONG);
 }
 
+/// An interrupt takes longer than what is left of the slice. An equal waits.
+#[test]
+fn interrupts_do_not_lengthen_a_slice() {
+    const SLICE: u64 = 20_000;
+    for budget in [[0, 0], [400_000, 1_000_000]] {
+        let mut b = busy(SLICE, budget);
+        let (equal, _) = b.s.running(HERE, PRIORITY);
+        for task in [equal, b.program] {
+            while !b.s.w.runs(HERE, &task) {
+                b.s.w.advance(SLICE / 2);
+                b.s.w.interrupt(HERE, Interrupt::Timer);
+            }
+        }
+        let mut ran = 0;
+        while b.s.w.runs(HERE, &b.program) {
+            assert!(ran < 2 * SLICE, "the equal waits");
+            b.s.w.advance(LONG / 5);
+            ran += LONG / 5;
+            b.interrupt();
+            while b.s.w.event(HERE) {}
+        }
+        assert!(b.s.w.runs(HERE, &equal));
+        assert!((SLICE - 2_000..=SLICE + 2_000).contains(&ran), "it ran for {ran}");
+    }
+}
+
+/// A window begins in the middle of an interrupt.
+#[test]
+fn a_window_that_begins_in_an_interrupt_brings_its_budget_once() {
+    const BUDGET: u64 = 20_000;
+    const PERIOD: u64 = 60_000;
+    let mut b = busy(BUDGET, [BUDGET, PERIOD]);
+    let ends = {
+        let cx = b.s.w.look(HERE);
+        let time = cx.time().open_time(b.s.w.object(b.program.sc).expect("time")).expect("here");
+        time.state.window_ends()
+    };
+    // Little of this window's budget is used, and the program runs when the window ends.
+    let (process, better) = b.s.somebody(HERE, PRIORITY + 10);
+    let note = b.s.w.make(HERE, ObjType::Notification, 0);
+    b.s.w.give(note, process, NOTE);
+    assert!(b.s.w.runs(HERE, &better));
+    b.s.w.advance(ends - 2_000 - b.s.w.now());
+    b.s.w.does_and_run(&better, Regs::op(Op::Wait, &[NOTE.arg()]));
+    assert!(b.s.w.runs(HERE, &b.program));
+    b.s.w.advance((ends - 1_000).saturating_sub(b.s.w.now()));
+    b.interrupt();
+    let mut ran = 0;
+    while b.s.w.runs(HERE, &b.program) {
+        assert!(ran <= 2 * BUDGET, "its budget is not used up");
+        b.s.w.advance(500);
+        ran += 500;
+        b.s.w.interrupt(HERE, Interrupt::Timer);
+    }
+    assert!((BUDGET - 2_000..=BUDGET + 1_000).contains(&ran), "the window brought {ran}");
+}
+
 /// Interrupts take longer than a whole budget. The program gets all of its budget all the same.
 #[test]
 fn a_budget_is_the_programs_own_in_spite_of_interrupts() {

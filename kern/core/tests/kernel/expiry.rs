@@ -255,6 +255,40 @@ fn tasks_rest_for_the_sake_of_the_next_program_too() {
     assert_eq!((s.w.look(0).sched.expire_at.get(), COUNT - over(&tasks)), (at, waits));
 }
 
+/// Two better tasks, of different priorities, wake again and again. A third task, whose deadline
+/// has passed with theirs, is an equal of the program.
+#[test]
+fn better_tasks_that_come_again_do_not_keep_an_equal_waiting() {
+    let mut s = Scene::new(1);
+    let [high, middle, equal] = [HIGH, PROGRAM + 50, PROGRAM].map(|priority| s.somebody(0, priority).1);
+    let (_, program) = s.somebody(0, PROGRAM);
+    let mut at = s.w.now() + 20_000;
+    let wait = |s: &mut Scene, task: &Tcb, at: u64| {
+        s.w.does_and_run(task, Regs::op(Op::Recv, &[]).deadline(at));
+    };
+    for task in [&high, &middle, &equal] {
+        wait(&mut s, task, at);
+    }
+    assert!(s.w.runs(0, &program));
+    s.w.k.machine.hardware().pace = PACE;
+    for _ in 0..20 {
+        s.w.advance(at.saturating_sub(s.w.now()));
+        let _ = s.w.event(0);
+        at = s.w.now() + 15_000;
+        for task in [&high, &middle] {
+            while !s.w.runs(0, task) {
+                assert!(s.w.event(0), "a better task does not wake");
+            }
+            s.w.does(task, Regs::op(Op::Recv, &[]).deadline(at));
+        }
+        while s.w.event(0) {}
+        if is_over(&equal) {
+            return;
+        }
+    }
+    panic!("the equal does not wake");
+}
+
 /// A better task runs until after the time at which the slice of the program, which it has
 /// preempted, would have been over. Equals of the program wait.
 #[test]
