@@ -97,7 +97,7 @@ fn a_program_that_is_preempted_is_not_charged_either() {
     assert!(b.excused() - excused >= LONG);
 }
 
-/// An interrupt takes longer than what is left of the slice. An equal waits.
+/// An interrupt takes longer than the rest of the slice. An equal waits.
 #[test]
 fn interrupts_do_not_lengthen_a_slice() {
     const SLICE: u64 = 20_000;
