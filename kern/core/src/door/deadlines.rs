@@ -34,7 +34,8 @@ use crate::time::schedule::REST_FACTOR;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves the timer: expires deadlines, ends the slice if it is over, lets the task rest if the
-    /// budget is used up, arms the timer again.
+    /// budget is used up, arms the timer for what comes next. The caller arms it for the time that
+    /// runs afterwards ([`Door::arm_timer_for_time`]).
     pub fn timer_fired(self) {
         self.sched.timer.set(NEVER);
         let now = self.k.machine.now();
@@ -54,14 +55,19 @@ impl<'k, M: Machine> Door<'k, M> {
         self.sched.waiters_resting.set(0);
         self.sched.wakes_waiters.set(false);
         self.wake_waiters();
-        self.time().arm_timer_for_slice();
-        self.time().arm_timer_for_budget();
         if may_expire {
             self.plan_expiry(now, woken);
         } else {
             // The timer fired for the slice, or for a look into the mailbox.
+            self.sched.expire_at.set(0);
             self.time().arm_timer(self.sched.deadlines.bound());
         }
+    }
+
+    /// Arms the timer for the end of the time that runs, where the clock of the accounts goes on.
+    pub fn arm_timer_for_time(self) {
+        self.time().arm_timer_for_slice();
+        self.time().arm_timer_for_budget();
     }
 
     /// Ends waits whose deadline has passed with [`Error::Timeout`], as many as this entry may.
@@ -113,7 +119,7 @@ impl<'k, M: Machine> Door<'k, M> {
             self.sched.expire_at.set(0);
             return self.time().arm_timer(deadlines.bound());
         }
-        if began >= rests_until {
+        if began >= rests_until || left == woken {
             // Equals of the task that has woken do not rest. Nor do tasks whose rest is over and
             // that this entry has left alone for a better one: else better ones that come again and
             // again would keep them for ever.

@@ -40,6 +40,7 @@ pub enum Interrupted<'k> {
 /// What the rest of an interrupt has to know.
 #[derive(Clone, Copy)]
 pub struct Rest {
+    what: Interrupt,
     /// The address of the program's task; 0 if there was none,
     /// [`MOVED`](kern_base::cpu::MOVED) if it has moved.
     task: u64,
@@ -80,12 +81,13 @@ impl<'k, M: Machine> Door<'k, M> {
             Some(task) => {
                 if what == Interrupt::Timer {
                     self.time().start_clock();
+                    self.arm_timer_for_time();
                 }
                 Interrupted::Message(task)
             }
             None => {
                 let (rank, time) = (self.rank_of_time(time), time.map_or(0, Ref::addr));
-                Interrupted::Rest(Rest { task, time, began, rank, look })
+                Interrupted::Rest(Rest { what, task, time, began, rank, look })
             }
         }
     }
@@ -117,6 +119,9 @@ impl<'k, M: Machine> Door<'k, M> {
         let rank = if has_other_time { self.rank_of_program() } else { of.rank };
         self.plan_look(of.look, of.began, rank, !continues);
         self.time().start_clock();
+        if of.what == Interrupt::Timer {
+            self.arm_timer_for_time();
+        }
         continues
     }
 
@@ -128,6 +133,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if what == Interrupt::Timer {
             self.begin_work_of_interrupt();
             self.timer_fired();
+            self.arm_timer_for_time();
             self.arm_look();
         }
     }

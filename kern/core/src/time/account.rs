@@ -24,6 +24,7 @@
 
 use abi::Counter;
 use kern_base::machine::Machine;
+use kern_base::sched_context::OpenTime;
 
 use crate::rooms::Time;
 
@@ -41,10 +42,19 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.clock_stands.set(true);
     }
 
-    /// Returns the time for the accounts.
+    /// Returns the time for the account of the running context. While the clock stands, the context
+    /// may have started since.
     #[inline(always)]
-    pub fn clock(self) -> u64 {
-        if self.sched.clock_stands.get() { self.sched.began.get() } else { self.k.machine.now() }
+    pub fn clock_of(self, sc: OpenTime<'k>) -> u64 {
+        if self.sched.clock_stands.get() { self.since(sc) } else { self.k.machine.now() }
+    }
+
+    /// Returns when the last interrupt began, or when the running context started if that was
+    /// later.
+    #[inline(always)]
+    pub fn since(self, sc: OpenTime<'k>) -> u64 {
+        let started = self.sched.until.get().wrapping_sub(sc.state.remaining());
+        self.sched.began.get().max(started)
     }
 
     /// Lets the clock of the accounts go on, at the end of an interrupt.
@@ -58,10 +68,9 @@ impl<'k, M: Machine> Time<'k, M> {
     /// been interrupted, just now.
     #[inline(always)]
     pub fn excuse(self) {
-        let Some(sc) = self.running() else { return };
+        let Some(sc) = self.running() else { return self.sched.stopped.set(self.k.machine.now()) };
         let (until, now) = (self.sched.until.get(), self.k.machine.now());
-        let started = until.wrapping_sub(sc.state.remaining());
-        let since = self.sched.began.get().max(started);
+        let since = self.since(sc);
         if !sc.state.needs_care() {
             self.sched.until.set(until.wrapping_add(now.wrapping_sub(since)));
         } else if sc.state.is_in_grace() {

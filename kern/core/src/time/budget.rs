@@ -125,7 +125,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(never)]
     pub fn exhaust(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
-        self.halt_at(&sc, self.clock());
+        self.halt_at(&sc, self.clock_of(sc));
         self.leave_grace(sc);
         self.trace().note_why(Why::Exhausted);
         self.enqueue_or_rest(sc);

@@ -38,11 +38,10 @@ pub const REST_MAX: u64 = 1 << 22;
 impl<'k, M: Machine> Time<'k, M> {
     /// Brings the running context's account up to date. Returns the current time.
     pub fn charge(self) -> u64 {
-        let now = self.clock();
-        if let Some(sc) = self.running() {
-            sc.state.stop(self.sched.until.get(), now);
-            self.sched.until.set(sc.state.start(now));
-        }
+        let Some(sc) = self.running() else { return self.k.machine.now() };
+        let now = self.clock_of(sc);
+        sc.state.stop(self.sched.until.get(), now);
+        self.sched.until.set(sc.state.start(now));
         now
     }
 
@@ -247,8 +246,7 @@ impl<'k, M: Machine> Time<'k, M> {
             return None;
         }
         // On a CPU that idled when the mail came, the running context has just started.
-        let started = self.sched.until.get().wrapping_sub(old.state.remaining());
-        let now = self.sched.began.get().max(started);
+        let now = self.since(old);
         self.keep_time(old);
         self.halt_at(&old, now);
         self.queue_preempted(old);
@@ -259,7 +257,7 @@ impl<'k, M: Machine> Time<'k, M> {
     #[inline(always)]
     fn set_aside(self, sc: OpenTime<'k>) {
         self.keep_time(sc);
-        self.halt_at(&sc, self.clock());
+        self.halt_at(&sc, self.clock_of(sc));
         self.queue_preempted(sc);
     }
 
@@ -436,7 +434,6 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     fn look_with_less_time(self) {
-        self.end_rest_above();
         let rank = self.running().map_or(0, |sc| rank_with(&sc));
         if self.cpu.inbox().deferred_for().is_some_and(|deferred_for| rank < deferred_for) {
             let now = self.k.machine.now();
@@ -506,7 +503,7 @@ impl<'k, M: Machine> Time<'k, M> {
             if sc.state.is_in_grace() {
                 self.end_grace(sc, if is_own { how_grace_ends(why) } else { Counter::GraceRevoked });
             }
-            self.halt_at(&sc, self.clock());
+            self.halt_at(&sc, self.clock_of(sc));
             self.trace().note_why(why);
             sc.state.refill();
             self.enqueue(sc);

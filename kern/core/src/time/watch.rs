@@ -125,12 +125,14 @@ impl<'k, M: Machine> Time<'k, M> {
         let told = sc.watch.told.get();
         let runs = doing == Doing::Runs && self.sched.current.is(sc.object());
         let used = sc.state.consumed();
+        // Never less than was told before: what an interrupt takes is not charged.
+        let rest = || self.until_end(self.clock_of(sc));
         let status = Status {
             version: told.version.wrapping_add(1),
             place: self.id().raw() as u16,
             priority: sc.state.priority(),
             doing,
-            ticks: if runs { used + sc.state.remaining().saturating_sub(self.until_end(now)) } else { used },
+            ticks: if runs { used + sc.state.remaining().saturating_sub(rest()) } else { used },
             since: now,
             sequence: told.sequence.wrapping_add(u32::from(event.is_some())),
             count: told.count,

@@ -288,6 +288,7 @@ fn waiters_rest_no_longer_than_the_program_runs() {
         assert!(left > COUNT / 3, "{what:?}: {left} rest");
         crowd.s.w.k.machine.hardware().pace = 0;
         crowd.s.w.does(&crowd.program, Regs::op(Op::Recv, &[]));
+        while crowd.s.w.event(0) {}
         let mut last = HIGH;
         while let Some(n) = (0..COUNT).find(|n| crowd.s.w.runs(0, &crowd.low[*n])) {
             assert!(LOW[n % LOW.len()] <= last, "{what:?}: a better one has waited");
