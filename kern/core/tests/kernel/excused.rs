@@ -1,7 +1,9 @@
 //! What interrupts cost: the program that they interrupt does not pay for it.
 
 use abi::{Cap, Counter, ObjType, Op};
+use kern_base::sched_context::OpenTime;
 use kern_core::door::entry::Interrupt;
+use smp::chaos::Point;
 
 use crate::scene::Scene;
 use crate::world::make::CONTROL;
@@ -42,12 +44,16 @@ fn busy(slice: u64, budget: [u64; 2]) -> Busy {
 }
 
 impl Busy {
+    /// The program's time.
+    fn time(&self) -> OpenTime<'static> {
+        let time = self.s.w.object(self.program.sc).expect("time");
+        self.s.w.look(HERE).time().open_time(time).expect("here")
+    }
+
     /// What the program has used.
     fn used(&self) -> u64 {
-        let cx = self.s.w.look(HERE);
-        cx.time().charge();
-        let time = cx.time().open_time(self.s.w.object(self.program.sc).expect("time")).expect("here");
-        time.state.consumed()
+        self.s.w.look(HERE).time().charge();
+        self.time().state.consumed()
     }
 
     fn excused(&self) -> u64 {
@@ -57,11 +63,21 @@ impl Busy {
     /// Mail interrupts the program, and takes long.
     fn interrupt(&mut self) {
         self.s.w.does(&self.sender, Regs::op(Op::Notify, &[NOTE.arg(), 1]));
-        let mut points = 0..;
-        // The bits are about to be taken.
-        let here =
-            move |at: smp::chaos::Point| at == smp::chaos::Point::BitsPopped && points.next() == Some(0);
-        assert!(self.s.w.torn_mail(HERE, here, |w| w.advance(LONG)), "it takes mail");
+        self.take_mail();
+    }
+
+    /// The program's CPU takes bits by mail, and takes long.
+    fn take_mail(&mut self) {
+        let taken = self.s.w.torn_mail(HERE, |at| at == Point::BitsPopped, |w| w.advance(LONG));
+        assert!(taken, "it takes mail");
+    }
+
+    /// A better task of this CPU, and a Notification that it can wait for.
+    fn better(&mut self) -> (Tcb, Cap) {
+        let (process, better) = self.s.somebody(HERE, PRIORITY + 10);
+        let note = self.s.w.make(HERE, ObjType::Notification, 0);
+        self.s.w.give(note, process, NOTE);
+        (better, note)
     }
 }
 
@@ -81,16 +97,13 @@ fn mail_is_not_charged_to_the_program() {
 #[test]
 fn a_program_that_is_preempted_is_not_charged_either() {
     let mut b = busy(200_000, [0, 0]);
-    let (process, better) = b.s.somebody(HERE, PRIORITY + 10);
-    let note = b.s.w.make(HERE, ObjType::Notification, 0);
-    b.s.w.give(note, process, NOTE);
+    let (better, note) = b.better();
     b.s.w.does_and_run(&better, Regs::op(Op::Wait, &[NOTE.arg()]));
     let raise = Regs::op(Op::Notify, &[note.arg(), 1]);
     assert!(b.s.w.runs(HERE, &b.program));
     let (used, excused) = (b.used(), b.excused());
     b.s.w.begin(AFAR, raise);
-    let here = |at: smp::chaos::Point| at == smp::chaos::Point::BitsPopped;
-    assert!(b.s.w.torn_mail(HERE, here, |w| w.advance(LONG)));
+    b.take_mail();
     assert!(b.s.w.runs(HERE, &better));
     let used = b.used() - used;
     assert!(used <= AT_MOST, "it is charged {used}");
@@ -129,15 +142,9 @@ fn a_window_that_begins_in_an_interrupt_brings_its_budget_once() {
     const BUDGET: u64 = 20_000;
     const PERIOD: u64 = 60_000;
     let mut b = busy(BUDGET, [BUDGET, PERIOD]);
-    let ends = {
-        let cx = b.s.w.look(HERE);
-        let time = cx.time().open_time(b.s.w.object(b.program.sc).expect("time")).expect("here");
-        time.state.window_ends()
-    };
+    let ends = b.time().state.window_ends();
     // Little of this window's budget is used, and the program runs when the window ends.
-    let (process, better) = b.s.somebody(HERE, PRIORITY + 10);
-    let note = b.s.w.make(HERE, ObjType::Notification, 0);
-    b.s.w.give(note, process, NOTE);
+    let (better, _) = b.better();
     assert!(b.s.w.runs(HERE, &better));
     b.s.w.advance(ends - 2_000 - b.s.w.now());
     b.s.w.does_and_run(&better, Regs::op(Op::Wait, &[NOTE.arg()]));
