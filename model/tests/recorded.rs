@@ -124,7 +124,7 @@ fn a_bug_is_seen() {
 
 /// A history of speakers: a call that no speaker received, and that was cancelled, left later than
 /// its stamp; a late call was kept for long; and a receive had its message before bits were raised
-/// for it.
+/// for it. One SaveReply is left out, which was refused by an earlier rule of Replies.
 #[test]
 fn what_was_hard_of_speakers_is_found() {
     for text in [

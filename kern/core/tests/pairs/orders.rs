@@ -1,5 +1,6 @@
 //! The result of two operations at the same time must be the result of one after the other, in
-//! either order. If one is refused because of the other, it must be the result of the other alone.
+//! either order, or with the first between the two system calls of the second, if that makes two.
+//! If one is refused because of the other, it must be the result of the other alone.
 //!
 //! Each answer and each fact is compared by itself: one fact may be as in one order, and another
 //! fact as in the other order. If a [`PARTIAL`] operation is refused, its results are not compared.
@@ -171,7 +172,7 @@ impl<'a> Orders<'a> {
 
     fn judge_by(&mut self, outcome: &Outcome, count: usize) -> Result<(), String> {
         for (way, played) in WAYS.into_iter().zip(&mut self.played).take(count) {
-            if played.is_none() {
+            if played.is_none() && way.fits(&self.case) {
                 *played = Some(one_behind_the_other(&self.case, way)?);
             }
         }

@@ -193,19 +193,29 @@ pub enum Way {
     Before {
         settled: bool,
     },
+    /// The first between the two system calls of the second.
+    Between,
     FirstAlone,
     SecondAlone,
 }
 
 /// All of them.
-pub const WAYS: [Way; 6] = [
+pub const WAYS: [Way; 7] = [
     Way::Behind { settled: false },
     Way::Before { settled: false },
     Way::Behind { settled: true },
     Way::Before { settled: true },
+    Way::Between,
     Way::FirstAlone,
     Way::SecondAlone,
 ];
+
+impl Way {
+    /// Whether the operations of a case can be played so.
+    pub fn fits(self, case: &Case<'_>) -> bool {
+        self != Way::Between || case.second.is_some_and(|deed| matches!(deed.what, What::Calls(_)))
+    }
+}
 
 /// Plays the two operations of a case so that they do not meet.
 pub fn one_behind_the_other(case: &Case<'_>, way: Way) -> Result<Outcome, String> {
@@ -502,15 +512,17 @@ impl<'a> Play<'a> {
         let Some(deed) = self.case.second else { return self.outcome };
         let second = self.actor(deed, beside);
         let points = Rc::new(Points::default());
+        // Whether all is settled in between, and how many entries of the second come first.
         let (before, behind) = match way {
             Way::Behind { settled } => (Some(settled), None),
-            Way::Before { settled } => (None, Some(settled)),
+            Way::Before { settled } => (None, Some((settled, STEPS))),
+            Way::Between => (None, Some((false, 1))),
             Way::FirstAlone => (None, None),
             Way::SecondAlone => (Some(false), None),
         };
-        if let Some(settled) = behind {
+        if let Some((settled, entries)) = behind {
             self.w.hold((!settled).then_some(cpu));
-            self.run_other(deed, second, (beside, 1), STEPS);
+            self.run_other(deed, second, (beside, 1), entries);
             self.w.hold(None);
             if settled {
                 self.w.run();
