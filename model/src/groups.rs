@@ -9,7 +9,7 @@ use abi::membership::{
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target, TaskId};
 
 use crate::caps::{Found, has};
-use crate::object::{Member, Offer, State};
+use crate::object::{Member, Offer};
 use crate::reclaim::Pins;
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
@@ -262,8 +262,8 @@ impl Model {
             return Err(Error::SlotOccupied.into());
         }
         let task = self.task(source.object);
-        // One that has not run yet will run elsewhere; its CPU until then knows that.
-        let starts = matches!(task.state, State::Fresh | State::Ready) && task.home == self.task(me).home;
+        // One that has not run yet, or is to move, will run elsewhere; its CPU until then knows that.
+        let starts = task.home == self.task(me).home;
         Ok(first as u32 + if starts { task.start_on } else { task.home } as u32)
     }
 

@@ -307,5 +307,6 @@ impl Model {
         for task in self.ids().filter(is_late).collect::<Vec<_>>() {
             self.fail(task, Error::Timeout.into());
         }
+        self.let_leave();
     }
 }

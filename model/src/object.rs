@@ -140,8 +140,10 @@ pub struct Task {
     /// Whose it is or was.
     pub born_in: Option<Id>,
     pub home: usize,
-    /// Where it will run from its first resume on.
+    /// Where it will run from its first resume on, or when it moves.
     pub start_on: usize,
+    /// It is to move there, as soon as nothing keeps it.
+    pub is_to_move: bool,
     pub state: State,
     pub suspended: bool,
     /// What its last system call answered.

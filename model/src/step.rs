@@ -80,12 +80,17 @@ impl Model {
     pub fn step(&mut self, me: Id, op: Op, args: &Args) -> Result {
         let answer = self.operate(me, op, args);
         let regs = match answer {
-            Ok(Answer::Values(values)) => Regs::values(MsgInfo(0), values),
-            Ok(Answer::Free(values, free)) => Regs { free: free << 1, ..Regs::values(MsgInfo(0), values) },
-            Ok(Answer::Settled) => return answer,
-            Err(why) => Regs::error(why),
+            Ok(Answer::Values(values)) => Some(Regs::values(MsgInfo(0), values)),
+            Ok(Answer::Free(values, free)) => {
+                Some(Regs { free: free << 1, ..Regs::values(MsgInfo(0), values) })
+            }
+            Ok(Answer::Settled) => None,
+            Err(why) => Some(Regs::error(why)),
         };
-        self.task_mut(me).regs = regs;
+        if let Some(regs) = regs {
+            self.task_mut(me).regs = regs;
+        }
+        self.let_leave();
         answer
     }
 

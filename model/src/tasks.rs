@@ -152,7 +152,7 @@ impl Model {
         if self.sched_control(control).cpus.contains(cpu as usize) { Ok(()) } else { Err(NOT_COVERED) }
     }
 
-    /// Moves a task that is not in the middle of a call.
+    /// Moves a task, or tells it to move when nothing keeps it where it is ([`Model::let_leave`]).
     pub fn task_move(&mut self, me: Id, args: &Args) -> Result {
         let control = self.find_control(me, args.cap(0))?;
         let task = self.find(me, args.cap(1), ObjType::Task, task_rights::SCHEDULE)?.object;
@@ -164,21 +164,47 @@ impl Model {
         if it.time.is_some_and(|time| !self.sched_context(time).cpus.contains(to)) {
             return Err(NOT_COVERED);
         }
-        let is_held = |object: &crate::Object| matches!(&object.kind, crate::Kind::Reply(it) if it.server == Some(task));
-        let stands = matches!(it.state, State::Ready | State::Receiving) && it.caller.is_none();
-        if !stands || self.objects.iter().any(is_held) {
-            return Err(Error::WouldBlock.into());
-        }
         self.check_place(to)?;
-        self.task_mut(task).start_on = to;
-        self.move_to_start(task);
-        Ok(Answer::DONE)
+        let is_new = it.home != it.start_on && !it.is_to_move;
+        let leaves = to != it.home && self.stands_free(task);
+        let it = self.task_mut(task);
+        it.start_on = to;
+        it.is_to_move = !(is_new || leaves) && to != it.home;
+        let is_later = it.is_to_move;
+        if leaves {
+            self.move_to_start(task);
+        }
+        Ok(Answer::one(is_later.into()))
+    }
+
+    /// Returns whether nothing keeps a task where it is: it waits for no answer, and nobody waits for
+    /// its.
+    fn stands_free(&self, task: Id) -> bool {
+        let it = self.task(task);
+        let is_held = |object: &crate::Object| matches!(&object.kind, crate::Kind::Reply(it) if it.server == Some(task));
+        matches!(it.state, State::Ready | State::Receiving)
+            && it.caller.is_none()
+            && !self.objects.iter().any(is_held)
+    }
+
+    /// Moves tasks that were told to, and that nothing keeps where they are any more.
+    pub fn let_leave(&mut self) {
+        let leaves = |id: &Id| match &self.objects[id.0].kind {
+            crate::Kind::Task(it) => it.is_to_move && !it.suspended && self.stands_free(*id),
+            _ => false,
+        };
+        let leaving: crate::Vec<Id> = (0..self.objects.len()).map(Id).filter(leaves).collect();
+        for task in leaving {
+            self.task_mut(task).is_to_move = false;
+            self.move_to_start(task);
+        }
     }
 
     /// Returns how many tasks have their place on a CPU.
     fn residents(&self, cpu: usize) -> u64 {
         let is_there = |object: &&crate::Object| matches!(&object.kind, crate::Kind::Task(it) if it.process.is_some() && it.start_on == cpu);
-        self.objects.iter().filter(is_there).count() as u64
+        let leaves = |object: &&crate::Object| matches!(&object.kind, crate::Kind::Task(it) if it.process.is_some() && it.is_to_move && it.home == cpu);
+        (self.objects.iter().filter(is_there).count() + self.objects.iter().filter(leaves).count()) as u64
     }
 
     pub fn cpu_park(&mut self, me: Id, args: &Args) -> Result {
@@ -263,7 +289,9 @@ impl Model {
     pub fn task_resume(&mut self, me: Id, args: &Args) -> Result {
         let task = self.controlled(me, args, task_rights::SUSPEND)?;
         if self.task(task).suspended {
-            self.move_to_start(task);
+            if !self.task(task).is_to_move {
+                self.move_to_start(task);
+            }
             self.task_mut(task).suspended = false;
             self.receive_what_came(task);
         }
@@ -408,8 +436,8 @@ impl Model {
         if matches!(self.task(task).state, State::Fresh | State::Dead) {
             return Err(Error::BadState.into());
         }
-        let it = self.sched_context(time);
-        if !it.cpus.contains(self.task(task).start_on) {
+        let (it, its) = (self.sched_context(time), self.task(task));
+        if !it.cpus.contains(its.start_on) || its.is_to_move && !it.cpus.contains(its.home) {
             return Err(NOT_COVERED);
         }
         if self.is_dying(time) {

@@ -9,6 +9,7 @@ use crate::rules::is_shell;
 const PENDING_SENDERS: u32 = 1 << 0;
 const PENDING_BITS: u32 = 1 << 1;
 const PENDING_FAULT: u32 = 1 << 2;
+pub const PENDING_MOVE: u32 = 1 << 3;
 
 /// A task that has its message block has its mailbox node. Where the block rests with another CPU,
 /// the node does too, and the callee is of that CPU.
@@ -82,7 +83,7 @@ pub fn followers(f: &Facts<'_>, out: &mut Findings) {
 }
 
 /// What a task notes as pending is there, so that a receive overlooks nothing: callers, bits of the
-/// bound Notification, a fault of the caller that it serves.
+/// bound Notification, a fault of the caller that it serves, a move to another CPU.
 pub fn pending(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| task.state != State::Dead) {
         let name = || name_of(task);
@@ -102,6 +103,8 @@ pub fn pending(f: &Facts<'_>, out: &mut Findings) {
         );
         let bits = f.notification(task.bound).map_or(0, |bound| bound.bits);
         hold!(out, is(PENDING_BITS) == (bits != 0), "{}: pending bits, and {bits:#x} are there", name());
+        let is_away = task.starts_on != task.home;
+        hold!(out, is_away || !is(PENDING_MOVE), "{}: is to move to where it is", name());
     }
 }
 

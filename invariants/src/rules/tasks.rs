@@ -5,6 +5,7 @@ use snapshot::{MailKind, Stage, State};
 use crate::facts::{Facts, awaits, awaits_here, name_of, receives};
 use crate::lists::Links;
 use crate::report::Findings;
+use crate::rules::calls::PENDING_MOVE;
 
 const PENDING_BITS: u32 = 1 << 1;
 
@@ -143,14 +144,16 @@ pub fn moves(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Each task of a process has a place on the CPU where it is to run, and a parked CPU has no task.
+/// Each task of a process has a place on the CPU where it is to run, and on the one that it is still
+/// to leave. A parked CPU has no task.
 pub fn residents(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;
     }
     for cpu in &f.s.cpus {
-        let has_place = |task: &&snapshot::Task| task.process != 0 && task.starts_on == cpu.id;
-        let there = f.s.tasks.iter().filter(has_place).count() as u32;
+        let leaves = |task: &snapshot::Task| task.pending & PENDING_MOVE != 0 && task.home == cpu.id;
+        let places = |task: &snapshot::Task| u32::from(task.starts_on == cpu.id) + u32::from(leaves(task));
+        let there: u32 = f.s.tasks.iter().filter(|task| task.process != 0).map(places).sum();
         hold!(out, cpu.residents == there, "cpu{} has {} tasks, and counts {}", cpu.id, there, cpu.residents);
         hold!(out, !cpu.parked || there == 0, "cpu{} is parked, and has {there} tasks", cpu.id);
     }

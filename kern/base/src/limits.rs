@@ -44,8 +44,7 @@ pub const CALL_STEPS: usize = limit(12, 3);
 /// Longer chains count as cycles.
 pub const LOCK_CHAIN: u64 = limit(64, 6);
 
-/// Waiting calls and events that go along with a task at its first resume. The others follow one
-/// by one.
+/// Waiting calls and events that go along with a task to another CPU. The others follow one by one.
 pub const START_CALLERS: usize = limit(8, 1);
 
 /// Tasks that do not outrank the program, and that an interrupt of it wakes: by their deadlines,

@@ -122,8 +122,8 @@ pub struct TaskHot {
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are
     /// here.
     pub kill_waiters: BlockQueue,
-    /// The CPU where it is to run: it moves there when it is first resumed, and is there from then
-    /// on.
+    /// The CPU where it is to run: it moves there when it is first resumed, or as soon as nothing
+    /// keeps it here.
     start_on: Cell<CpuId>,
     /// How many task numbers it has visited while it kills its process.
     numbers_visited: Cell<u32>,
@@ -148,6 +148,8 @@ const PENDING_BITS: u64 = 1 << 1;
 /// `pending` bit: the caller that is being served has faulted, so a reply is more than a message.
 /// Here, because the fastpaths of a reply look for nothing else.
 pub const PENDING_FAULT: u64 = 1 << 2;
+/// `pending` bit: the task is to move to the CPU `start_on`, as soon as nothing keeps it here.
+const PENDING_MOVE: u64 = 1 << 3;
 
 methods! { TaskHot:
     // --- what it is part of ----------------------------------------------------------------------
@@ -157,19 +159,26 @@ methods! { TaskHot:
     /// Requires: the task is configured, as is every task that runs or receives.
     fn process<'k>(self, pin: Pin<'k>) -> Ref<'k, Process> =
         self.process_if_any(pin).expect("a task that makes a system call or receives has a process");
-    /// Returns the CPU where the task is to run: it moves there when it is first resumed.
+    /// Returns the CPU where the task is to run: it moves there when it is first resumed, or as soon
+    /// as nothing keeps it here.
     fn start_on(self) -> CpuId = self.start_on.get();
     /// Changes the CPU on which the task is to run.
     fn set_start_on(self, cpu: CpuId) = self.start_on.set(cpu);
+    /// Returns whether the task is to move to the CPU where it is to run, as soon as nothing keeps
+    /// it here.
+    fn is_to_move(self) -> bool = self.pending.get() & PENDING_MOVE != 0;
+    /// Notes that the task does not move any more, or leaves.
+    fn end_move(self) = self.set_pending(PENDING_MOVE, false);
     /// Returns the task's debug registers: DR0 to DR3, DR7.
     fn debug(self) -> &[Cell<u64>; abi::DEBUG_ADDRESSES + 1] = &self.debug;
 
     // --- calls to it -----------------------------------------------------------------------------
 
-    /// Returns whether calls or bits wait to be received, or the call that the task serves is a
-    /// fault.
+    /// Returns whether calls or bits wait to be received, the call that the task serves is a fault,
+    /// or the task is to move.
     fn has_pending(self) -> bool = self.pending.get() != 0;
-    /// Returns the bits that say what is pending at the task: callers, bits, a fault. For surveys.
+    /// Returns the bits that say what is pending at the task: callers, bits, a fault, a move. For
+    /// surveys.
     fn pending(self) -> u64 = self.pending.get();
     /// Returns whether the Notification bound to the task has bits.
     fn has_pending_bits(self) -> bool = self.pending.get() & PENDING_BITS != 0;
@@ -250,6 +259,12 @@ impl TaskHot {
 
     fn set_pending(&self, bit: u64, on: bool) {
         self.pending.set(if on { self.pending.get() | bit } else { self.pending.get() & !bit });
+    }
+
+    /// Notes that the task is to move, as soon as nothing keeps it here.
+    pub fn begin_move(&self) {
+        self.set_pending(PENDING_MOVE, true);
+        self.note_awaited();
     }
 
     /// Queues a call that waits for this task to receive, with the caller's priority.

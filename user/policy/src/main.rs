@@ -225,7 +225,7 @@ impl Policy {
         let begins = arch::now();
         let moved = match cpu == place {
             true => set,
-            false => set.and_then(|()| managed.task.move_by(&own::sched_control(), cpu, None)),
+            false => set.and_then(|()| managed.task.move_by(&own::sched_control(), cpu, None)).map(drop),
         };
         self.note_parked(&moved, cpu);
         moved.inspect_err(|_| self.promised.end(cpu, part))?;

@@ -100,8 +100,8 @@ impl Policy {
     }
 
     /// Learns from the answer to a move that another program has parked a CPU.
-    pub fn note_parked(&mut self, moved: &user_rt::Result<()>, to: u32) {
-        if moved.is_err_and(|refusal| refusal.error == Error::Parked) {
+    pub fn note_parked<T>(&mut self, moved: &user_rt::Result<T>, to: u32) {
+        if matches!(moved, Err(refusal) if refusal.error == Error::Parked) {
             self.cpus.set_open(to, false);
         }
     }

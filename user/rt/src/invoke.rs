@@ -240,6 +240,15 @@ impl Process {
     }
 }
 
+/// When a task moves that was told to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moves {
+    /// It has moved.
+    Now,
+    /// As soon as its wait is over, or the call that it serves is answered.
+    Later,
+}
+
 impl Task {
     /// Binds the task to a process and a CPU, by the authority of the own SchedControl, with its
     /// UTCB mapped at `utcb`. Returns the task's id.
@@ -261,14 +270,16 @@ impl Task {
     }
 
     /// Moves the task to another CPU, by the authority of the program's own SchedControl.
-    pub fn move_to(&self, cpu: u32) -> Result<()> {
+    pub fn move_to(&self, cpu: u32) -> Result<Moves> {
         self.move_by(&own::sched_control(), cpu, None)
     }
 
     /// Moves the task to another CPU, by the authority of `control`. With `seen`, only if the
     /// task's CPU time is as its policy has seen it ([`abi::status`]).
-    pub fn move_by(&self, control: &SchedControl, cpu: u32, seen: Option<Seen>) -> Result<()> {
-        invoke(Op::TaskMove, control.arg(), self.arg(), Seen::join(cpu.into(), seen), 0)
+    pub fn move_by(&self, control: &SchedControl, cpu: u32, seen: Option<Seen>) -> Result<Moves> {
+        let (rsi, rdx) = (self.arg(), Seen::join(cpu.into(), seen));
+        let args = Args { rdi: control.arg(), rsi, rdx, ..Args::new(Op::TaskMove) };
+        Ok(if syscall(args).check()?.rdi == 0 { Moves::Now } else { Moves::Later })
     }
 
     /// Writes the task's registers, in the order of [`RegIndex`].

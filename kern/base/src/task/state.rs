@@ -110,7 +110,8 @@ pub const FLAG_VECTOR: u8 = 1 << 0;
 /// Flag in the state word: suspended; not run until resumed, whatever else happens.
 pub const FLAG_SUSPENDED: u8 = 1 << 1;
 /// Flag in the state word: while it waited, others with more time than its own began to wait for
-/// it. It looks for their time when it wakes, and the fast path does not wake it.
+/// it, or it was told to move. It looks for their time when it wakes, and moves then. The fast path
+/// does not wake it.
 pub const FLAG_AWAITED: u8 = 1 << 2;
 /// Flag in the state word: debug registers are to be loaded when it runs.
 pub const FLAG_DEBUG: u8 = 1 << 3;
@@ -227,7 +228,8 @@ methods! { TaskHot:
     fn suspend(self) = self.set_flag(FLAG_SUSPENDED, true);
     /// Ends what [`TaskHot::suspend`] began.
     fn resume(self) = self.set_flag(FLAG_SUSPENDED, false);
-    fn end_awaited(self) = self.set_flag(FLAG_AWAITED, false);
+    /// Notes that the task has looked for the time of others. One that is to move stays as it is.
+    fn end_awaited(self) = self.set_flag(FLAG_AWAITED, self.is_to_move());
     fn begin_fault(self) = self.set_flag(FLAG_IN_FAULT, true);
     fn end_fault(self) = self.set_flag(FLAG_IN_FAULT, false);
 
@@ -304,7 +306,8 @@ impl TaskHot {
         self.word.set(if on { word | bit } else { word & !bit });
     }
 
-    /// Notes that tasks with more time than its own wait for a task that waits itself.
+    /// Notes that tasks with more time than its own wait for a task that waits itself, or that it
+    /// is to move.
     pub fn note_awaited(&self) {
         // The fast path may wake a plain task as it is.
         self.materialise_frame();

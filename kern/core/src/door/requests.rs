@@ -23,12 +23,10 @@ use smp::door::Ref;
 use smp::shootdown::{ShootMail, What};
 
 use crate::answer::{write_error, write_values};
+use crate::life::migration::MOVE_WORK;
 use crate::outbox::mail::Next;
 use crate::rooms::Door;
 use crate::{Answer, Refusal, Result};
-
-/// Work of sending a task to another CPU for a task of a third one.
-const MOVE_WORK: u64 = 1_000;
 
 impl<'k, M: Machine> Door<'k, M> {
     /// Serves a request that has arrived: answers it, sends it on, or keeps it.
@@ -141,11 +139,9 @@ impl<'k, M: Machine> Door<'k, M> {
         let to = usize::try_from(to).ok().and_then(CpuId::new);
         let moved = to.ok_or(Error::NoCpu.into()).and_then(|to| {
             self.make().check_seen_of(task, seen)?;
-            self.life().check_moves(task, to)?;
-            self.life().take_place(to)?;
+            let own_goes = self.life().admit_move(task, to)?;
             self.note_work(MOVE_WORK);
-            self.life().move_task(task, to);
-            Ok(Answer::DONE)
+            Ok(Answer::one(self.life().move_task(task, to, own_goes).into()))
         });
         answer(block, moved)
     }

@@ -6,7 +6,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};
 use kern_base::sched_context::OpenTime;
-use kern_base::task::{FLAG_SUSPENDED, State, Task, TaskHot};
+use kern_base::task::{FLAG_AWAITED, FLAG_SUSPENDED, State, Task, TaskHot};
 use smp::door::Ref;
 use test_abi::trace::{Event, object_name};
 
@@ -68,10 +68,11 @@ impl<'k, M: Machine> Events<'k, M> {
         if let Some(object) = waiter.end_wait_for_bits(self.pin()) {
             self.trace().note_bits(waiter.object(), object);
         }
-        if waiter.is_plain() {
+        if waiter.is_plain() && !waiter.has_flag(FLAG_AWAITED) {
             self.wake_plain(waiter.part(), hot.bits.take());
             return;
         }
+        waiter.materialise_frame();
         self.time().clear_deadline(waiter);
         write_values(&waiter.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
         self.time().make_ready(waiter);

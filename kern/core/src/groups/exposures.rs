@@ -9,7 +9,7 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::objects::{RawWord, header_of};
 use kern_base::slot::{Place, Slot};
-use kern_base::task::{State, Task, tag_of};
+use kern_base::task::{Task, tag_of};
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
@@ -127,11 +127,11 @@ impl<'k, M: Machine> Groups<'k, M> {
         Ok((entry, Kind::PerCpu { head, index, first: first as u32 }))
     }
 
-    /// Returns the CPU on which a task runs, or will run when it is first resumed.
+    /// Returns the CPU on which a task runs, or will run: when it is first resumed, or when it moves.
     fn target_home(self, task: Ref<'k, Task>) -> usize {
         match self.open(task) {
-            Some(hot) if matches!(hot.state(), State::Fresh | State::Ready) => hot.start_on().index(),
-            _ => task.get().hot.destination().index(),
+            Some(hot) => hot.start_on().index(),
+            None => task.get().hot.destination().index(),
         }
     }
 

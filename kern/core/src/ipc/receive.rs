@@ -36,12 +36,31 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// no CPU time any more.
     pub fn receive(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
         if me.has_pending() {
-            if self.take_pending(me) {
+            let leaves = me.is_to_move() && self.receives_elsewhere(me, args);
+            if leaves || self.take_pending(me) {
                 return Ok(Answer::Settled);
             }
             self.time().leave_rest(me);
         }
         self.await_call(me, args)
+    }
+
+    /// Lets a task that is to move receive on its new CPU, if nothing keeps it here. Returns whether
+    /// it does.
+    #[cold]
+    #[inline(never)]
+    fn receives_elsewhere(self, me: OpenTask<'k>, args: &Args) -> bool {
+        if !self.time().leave_if_free(me) {
+            return false;
+        }
+        if self.is_over_now(args) {
+            // It looks there. A reply that this system call has made is over.
+            self.rewind(me.part());
+            self.time().dispatch();
+        } else {
+            self.wait_for_call(me, args);
+        }
+        true
     }
 
     /// Waits for a message, because nothing is pending.
@@ -72,14 +91,25 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// Waits for a message until a deadline, or answers an error immediately, as the flags say.
     #[cold]
     fn receive_bounded(self, me: OpenTask<'k>, args: &Args) -> Result<Answer> {
-        let deadline = args.deadline();
-        if MsgInfo(args.info).has(FLAG_NONBLOCK) || deadline.is_some_and(|at| at <= self.k.machine.now()) {
-            let error = if deadline.is_some() { Error::Timeout } else { Error::WouldBlock };
+        if self.is_over_now(args) {
+            let error = if args.deadline().is_some() { Error::Timeout } else { Error::WouldBlock };
             write_error(&me.regs, error, 0, TaskId::NONE);
             self.time().make_ready(me);
             self.time().dispatch();
-            return Ok(Answer::Settled);
+        } else {
+            self.wait_for_call(me, args);
         }
+        Ok(Answer::Settled)
+    }
+
+    /// Returns whether a receive answers an error if nothing is there.
+    fn is_over_now(self, args: &Args) -> bool {
+        MsgInfo(args.info).has(FLAG_NONBLOCK) || args.deadline().is_some_and(|at| at <= self.k.machine.now())
+    }
+
+    /// Waits for a message, perhaps until a deadline.
+    fn wait_for_call(self, me: OpenTask<'k>, args: &Args) {
+        let deadline = args.deadline();
         me.enter(if deadline.is_some() { State::RecvTimed } else { State::Recv });
         if let Some(at) = deadline {
             // Not the present time: a reply may have given the CPU to the caller.
@@ -87,7 +117,6 @@ impl<'k, M: Machine> Ipc<'k, M> {
             self.time().set_deadline_at(me.object(), at, own.map_or(0, |sc| sc.state.priority()));
         }
         self.rest(me);
-        Ok(Answer::Settled)
     }
 
     /// Lets a receiving task take bits or calls that could not be received before, for example

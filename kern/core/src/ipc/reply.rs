@@ -125,9 +125,27 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Lets a server go on after it has ended a call, on its own time or that of a better caller.
+    /// Lets a server go on after it has ended a call, on its own time or that of a better caller; or
+    /// lets it leave, if it was told to move.
     #[inline(always)]
     pub fn go_on(self, me: OpenTask<'k>) {
+        if me.is_to_move() {
+            return self.leave_or_go_on(me);
+        }
+        self.go_on_here(me);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn leave_or_go_on(self, me: OpenTask<'k>) {
+        if self.time().leave_if_free(me) {
+            return self.time().dispatch();
+        }
+        self.go_on_here(me);
+    }
+
+    #[inline(always)]
+    fn go_on_here(self, me: OpenTask<'k>) {
         if !self.hot.current.is(me.object()) {
             self.time().leave_rest(me);
             self.time().make_ready(me);
@@ -247,6 +265,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let block = Reply::release(reply, self.pin())?;
         if let Some(server) = server.and_then(|server| self.open(server)) {
             self.time().recover(block.task(), server);
+            if server.is_to_move() {
+                self.time().leave_if_free(server);
+            }
         }
         Some(block)
     }

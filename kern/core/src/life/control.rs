@@ -82,7 +82,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 self.unlink_call(task.object(), leave).rest()
             }
             State::WaitBits => task.cancel_wait_for_bits(self.pin()),
-            State::Restart if self.has_block(task.object()) => {
+            State::Restart if self.time().has_block(task.object()) => {
                 self.sched.grace_waiters.remove(self.pin(), task.object());
             }
             State::AwaitRemote | State::Restart => {
@@ -92,12 +92,6 @@ impl<'k, M: Machine> Life<'k, M> {
             _ => {}
         }
         Unwait::Done
-    }
-
-    /// Whether a task of this CPU has its message block, and the block is not under way with a call
-    /// or a request.
-    pub fn has_block(self, task: Ref<'k, Task>) -> bool {
-        task.get().message(self.pin()).is_some_and(|msg| !msg.stage().is_under_way())
     }
 
     /// Takes a call or event whose message block is on this CPU away from its callee. The caller
@@ -125,6 +119,9 @@ impl<'k, M: Machine> Life<'k, M> {
             callee.time.end_loan_of(caller);
         } else {
             self.time().recover(caller, callee);
+        }
+        if callee.is_to_move() {
+            self.time().leave_if_free(callee);
         }
         block
     }
@@ -191,8 +188,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Sends the remaining control bits after a task that its first resume has just sent to another
-    /// CPU.
+    /// Sends the remaining control bits after a task that a resume has just sent to another CPU.
     #[cold]
     fn send_bits_after(self, task: Ref<'k, Task>, bits: u64) {
         let rest = bits & !(ctl::SUSPEND | ctl::RESUME | ctl::LABEL);
@@ -210,7 +206,8 @@ impl<'k, M: Machine> Life<'k, M> {
         task.suspend();
     }
 
-    /// Lets a suspended task continue. Its first resume moves it to the CPU where it is to run.
+    /// Lets a suspended task continue. If it is to run on another CPU, and nothing keeps it here, it
+    /// goes there.
     #[inline(always)]
     pub fn resume(self, task: OpenTask<'k>) {
         if !task.has_flag(FLAG_SUSPENDED) || self.move_to_start(task) {
@@ -268,7 +265,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.outbox().raise_control(task.object(), ctl::KILL);
             return;
         }
-        if !self.has_block(task.object()) || self.disowns(task) {
+        if !self.time().has_block(task.object()) || self.disowns(task) {
             return;
         }
         task.unbind(self.pin());
@@ -353,6 +350,9 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         self.drop_number(process, task.object());
         self.leave_place(task.start_on());
+        if task.is_to_move() {
+            self.leave_place(self.id());
+        }
     }
 
     /// Wakes the clients of a dying task, as many as this entry may, with [`Error::Dead`], the

@@ -8,6 +8,14 @@
 //! that moves has nothing else: it is ready or receives, it serves nobody and runs on nobody's
 //! time, it holds its own SchedContext, and no other task waits for its Notification.
 //!
+//! # A move that comes later
+//! A task that waits in a call, for bits or for a lock, or serves a call, is told to move
+//! ([`TaskHot::is_to_move`](kern_base::task::TaskHot::is_to_move)), and has a place on both CPUs
+//! until it leaves. It leaves when nothing keeps it any more: when its wait is over, when it has
+//! answered, or when it receives again, before it takes the next call. The fast path leaves such a
+//! task to the slow path. There the task stops ([`Time::leave_if_free`](crate::rooms::Time)), and a control bit resumes
+//! it in an entry that does nothing else with it: that sends it away.
+//!
 //! A task that runs, or rests until its next window, is suspended for its way. Its registers are in
 //! its frame, and its vector registers are saved before it leaves.
 //!
@@ -42,7 +50,7 @@ use kern_base::cpu::{MOVED, Mail};
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::START_CALLERS;
 use kern_base::machine::Machine;
-use kern_base::task::{Ending, FLAG_SUSPENDED, FLAG_VECTOR, OpenTask, State, Task};
+use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, OpenTask, State, Task};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
@@ -50,46 +58,33 @@ use crate::outbox::mail::Next;
 use crate::rooms::Life;
 use crate::{NOT_COVERED, Refusal, Result, refuse_if};
 
+/// Work of sending a task to another CPU for a task of a third one.
+pub const MOVE_WORK: u64 = 1_000;
+
 impl<'k, M: Machine> Life<'k, M> {
-    /// Sends a task that is resumed for the first time to the CPU where it is to run. Returns:
-    /// whether the task has left.
+    /// Sends a task that is resumed to the CPU where it is to run. Returns: whether the task has
+    /// left.
     #[inline]
     pub fn move_to_start(self, task: OpenTask<'k>) -> bool {
         let to = task.start_on();
-        to != self.id() && self.move_to(task, to)
+        to != self.id() && self.leave_where_resumed(task, to)
     }
 
-    /// Refuses a task of this CPU that may not run on CPU `to`, or does not move now: it is in the
-    /// middle of a call, waits for bits, is just being resumed, or something of it is on another
-    /// CPU. So the CPU where a task is to run is its home from its first resume on, and its time
-    /// may run there.
-    pub fn check_moves(self, task: OpenTask<'k>, to: CpuId) -> Result<()> {
-        refuse_if(task.is_dying(), Error::Dying)?;
-        let Some(own) = task.time.own(self.pin()) else {
-            return refuse_if(!self.may_move(task), Error::WouldBlock);
-        };
-        let own = self.open_time(own).ok_or(Error::WouldBlock)?;
-        refuse_if(!own.state.may_run_on(to), NOT_COVERED)?;
-        refuse_if(!own.task.is(task.object()) || !self.may_move(task), Error::WouldBlock)
-    }
-
-    /// Returns whether a task of this CPU may move, apart from its own CPU time.
-    fn may_move(self, task: OpenTask<'k>) -> bool {
-        let pin = self.pin();
-        let on_lent = self.hot.current.is(task.object())
-            && self.sched.current.get(pin).is_some_and(|sc| !task.time.owns(sc));
-        let is_resumed = task.has_flag(FLAG_SUSPENDED) && !task.get().is_to_suspend();
-        matches!(task.state(), State::Ready | State::Exhausted | State::Recv | State::RecvTimed)
-            && !is_resumed
-            && task.ending() == Ending::None
-            && task.caller(pin).is_none()
-            && task.first_reply(pin).is_none()
-            && task.time.borrows_none()
-            && task.time.lender(pin).is_none()
-            && !on_lent
-            && !task.lends_pages()
-            && task.get().zombies.is_null()
-            && self.has_block(task.object())
+    /// Sends a task that is resumed to another CPU: at its first resume in any case, later if
+    /// nothing keeps it here. Returns: whether the task has left.
+    #[cold]
+    #[inline(never)]
+    fn leave_where_resumed(self, task: OpenTask<'k>, to: CpuId) -> bool {
+        if !task.is_to_move() {
+            return self.move_to(task, to);
+        }
+        let leaves = self.time().can_leave(task);
+        if leaves {
+            self.note_work(MOVE_WORK);
+            self.leave_place(self.id());
+            self.send_away(task, to);
+        }
+        leaves
     }
 
     /// Takes a place for a task on a CPU.
@@ -108,20 +103,48 @@ impl<'k, M: Machine> Life<'k, M> {
         self.k.block(self.pin(), cpu).residents.leave();
     }
 
-    /// Moves a task of this CPU, which [`Life::check_moves`] does not refuse, and for which a place
-    /// was taken there. If it is suspended, it stays so.
-    pub fn move_task(self, task: OpenTask<'k>, to: CpuId) {
-        let from = task.start_on();
-        task.set_start_on(to);
-        self.add_home(task, to);
-        if to != self.id() {
-            self.send_away(task, to);
-        }
-        self.leave_place(from);
+    /// Takes a place on CPU `to` for a task of this CPU that is to move there. Returns: whether the
+    /// task's own time can go along now.
+    /// Errors: Dying, OverLimit, Parked, WouldBlock.
+    #[inline(always)]
+    pub fn admit_move(self, task: OpenTask<'k>, to: CpuId) -> Result<bool> {
+        refuse_if(task.is_dying(), Error::Dying)?;
+        let own_goes = self.time().own_goes_along(task, to).ok_or(NOT_COVERED)?;
+        // When that ends, nothing looks whether the task is to move.
+        refuse_if(self.time().gives_away(task), Error::WouldBlock)?;
+        self.take_place(to)?;
+        Ok(own_goes)
     }
 
-    /// Sends a task of this CPU to another one, wherever it was to run.
+    /// Moves a task for which [`Life::admit_move`] has taken a place, now or as soon as nothing keeps
+    /// it here. If it is suspended, it stays so. Returns: whether it moves later.
+    pub fn move_task(self, task: OpenTask<'k>, to: CpuId, own_goes: bool) -> bool {
+        let (here, from) = (self.id(), task.start_on());
+        // One that was never resumed has only the place where it is to run.
+        let is_new = from != here && !task.is_to_move();
+        if from != here {
+            self.leave_place(from);
+        }
+        task.set_start_on(to);
+        self.add_home(task, to);
+        let is_resumed = task.has_flag(FLAG_SUSPENDED) && !task.get().is_to_suspend();
+        let leaves = to != here && !is_resumed && own_goes && self.time().gets_free(task);
+        if !is_new && (to == here || leaves) {
+            self.leave_place(here);
+        }
+        if leaves {
+            self.send_away(task, to);
+        } else if to == here {
+            task.end_move();
+        } else if !is_new {
+            task.begin_move();
+        }
+        to != here && !leaves
+    }
+
+    /// Sends a task of this CPU that can leave it to another one.
     fn send_away(self, task: OpenTask<'k>, to: CpuId) {
+        task.end_move();
         if self.sched.interrupted.get() == task.object().addr() {
             self.sched.interrupted.set(MOVED);
             if task.has_flag(FLAG_VECTOR) {

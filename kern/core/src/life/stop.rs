@@ -128,8 +128,12 @@ impl<'k, M: Machine> Life<'k, M> {
             match self.open(caller) {
                 Some(caller) => self.fail_wait(caller, Error::Gone),
                 None => {
+                    let server = hot.here(self.pin()).server(self.pin());
                     if let Some(block) = Reply::release(reply, self.pin()) {
                         self.ipc().refuse(block, Error::Gone.into());
+                    }
+                    if let Some(server) = server.and_then(|server| self.open(server)) {
+                        self.time().leave_if_free(server);
                     }
                 }
             }

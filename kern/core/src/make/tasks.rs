@@ -133,11 +133,12 @@ impl<'k, M: Machine> Make<'k, M> {
             return Err(self.outbox().ask_with(me, to, Request::Move(task.ptr()), words));
         };
         self.check_seen_of(here, seen)?;
-        self.life().check_moves(here, cpu)?;
-        self.life().take_place(cpu)?;
+        let own_goes = self.life().admit_move(here, cpu)?;
         // Before the caller leaves, if it moves itself.
         write_values(&me.regs, MsgInfo(0), [0; 4]);
-        self.life().move_task(here, cpu);
+        if self.life().move_task(here, cpu, own_goes) {
+            me.regs.rdi.set(1);
+        }
         Ok(Answer::Settled)
     }
 
@@ -149,7 +150,7 @@ impl<'k, M: Machine> Make<'k, M> {
         };
         match self.open_time(own) {
             Some(own) => self.check_seen(own, seen),
-            // It is on another CPU with a call, and the task does not move now.
+            // It is on another CPU with a call, and only that CPU knows its number.
             None => refuse_if(seen.is_some(), Error::WouldBlock),
         }
     }
@@ -261,10 +262,11 @@ impl<'k, M: Machine> Make<'k, M> {
     /// Returns the CPU-local state of a suspended task whose home is this CPU.
     pub fn suspended(self, task: Ref<'k, Task>) -> Result<OpenTask<'k>> {
         let task = self.open_here(task)?;
-        refuse_if(
-            task.process_if_any(self.pin()).is_none() || !task.has_flag(FLAG_SUSPENDED) || task.is_dying(),
-            Error::BadState,
-        )?;
+        // One that is about to leave has stopped for a moment, and nobody has suspended it.
+        let only_leaves = task.is_to_move() && !task.get().is_to_suspend();
+        let stands = task.has_flag(FLAG_SUSPENDED) && !only_leaves;
+        let is_whole = task.process_if_any(self.pin()).is_some() && !task.is_dying();
+        refuse_if(!(stands && is_whole), Error::BadState)?;
         Ok(task)
     }
 

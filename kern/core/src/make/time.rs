@@ -227,7 +227,10 @@ impl<'k, M: Machine> Make<'k, M> {
         self.check_free(OpenTime::here(sc, self.pin()))?;
         refuse_if(task.time.has_own(), Error::InUse)?;
         refuse_if(task.state() == State::Fresh || task.is_dying(), Error::BadState)?;
-        refuse_if(!sc_hot.state.may_run_on(task.start_on()), NOT_COVERED)?;
+        // One that is to move runs here until then.
+        let may_run = sc_hot.state.may_run_on(task.start_on());
+        let may_run = may_run && (!task.is_to_move() || sc_hot.state.may_run_on(self.id()));
+        refuse_if(!may_run, NOT_COVERED)?;
         refuse_if(sc.get().header.has_flag(FLAG_DYING), Error::Dying)?;
         sc_hot.owner.set(Some(task.object()));
         sc_hot.task.set(Some(task.object()));

@@ -428,11 +428,21 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Lets a task that waits no more go on with the time of one that began to wait for it
-    /// meanwhile, if that is better. The caller of this function dispatches afterwards.
+    /// meanwhile, if that is better; or lets it leave, if it was told to move. The caller of this
+    /// function dispatches afterwards.
     #[inline(always)]
     pub fn attend(self, task: OpenTask<'k>) {
+        if task.has_flag(FLAG_AWAITED) {
+            self.attend_with_care(task);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attend_with_care(self, task: OpenTask<'k>) {
+        let leaves = task.is_to_move() && self.leave_if_free(task);
         // One that has still to fetch its own time looks when it has that.
-        if task.has_flag(FLAG_AWAITED) && task.is_runnable() {
+        if !leaves && task.is_runnable() {
             task.end_awaited();
             self.take_best(task);
         }

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod budget;
+pub mod leave;
 pub mod lend;
 pub mod schedule;
 pub(crate) mod search;

@@ -9,7 +9,7 @@ use kern_base::task::State;
 use kern_core::ipc::faults::Fault;
 
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::{Proc, at};
+use crate::world::make::{CONTROL, Proc, at};
 use crate::world::{AFTER, Regs, Tcb};
 
 const AT: u64 = 0xdead_b000;
@@ -98,6 +98,21 @@ fn a_handler_sees_all_and_lets_it_go_on() {
         let word = &task.object.get().utcb(task.pin()).msg[0];
         assert_eq!(word.load(Relaxed), 77, "its own UTCB is left alone");
         assert_eq!(handler.state(), State::Recv);
+    }
+}
+
+#[test]
+fn a_task_and_its_handler_move_when_the_fault_is_answered() {
+    for n in [0, 1] {
+        let (mut s, task, handler) = faulted(n);
+        for moves in [&task, &handler] {
+            let later = s.w.must(0, Op::TaskMove, &[CONTROL, moves.cap.arg(), 1 - moves.home() as u64]);
+            s.w.run();
+            assert_eq!((later.rdi, handler.home()), (1, n));
+        }
+        s.w.does_and_run(&handler, verdict(Op::ReplyRecv, FaultAnswer::ResumeAt, 0x1234));
+        assert!(s.w.runs(1, &task) && task.hot().regs.rip.get() == 0x1234);
+        assert_eq!((handler.home(), handler.state()), (1 - n, State::Recv));
     }
 }
 

@@ -42,6 +42,7 @@ mod meanwhile;
 mod memory;
 mod migration;
 mod moving;
+mod moving_later;
 mod narrow_time;
 mod outranked;
 mod page_ends;

@@ -2,7 +2,7 @@
 
 use abi::{Cap, Error, ObjType, Op, Target};
 use kern_base::sched_context::SchedContext;
-use kern_base::task::State;
+use kern_base::task::{FLAG_SUSPENDED, State};
 use kern_core::door::entry::Interrupt;
 use smp::host_test;
 use smp::sync::Ordering::Relaxed;
@@ -102,26 +102,6 @@ fn a_deadline_moves_along() {
 }
 
 #[test]
-fn a_task_in_the_middle_of_a_call_stays() {
-    for far in [SOURCE, DESTINATION] {
-        let mut s = Scene::new(3);
-        let (server, target) = s.server(far, 3);
-        let (client, _) = s.running(SOURCE, 20);
-        s.w.does_and_run(&client, call(target));
-        for n in 0..3 {
-            for task in [&client, &server] {
-                assert_eq!(moves(&mut s.w, n, task, THIRD), Some(Error::WouldBlock));
-            }
-        }
-        s.w.does_and_run(&server, answer());
-        assert_eq!([&client, &server].map(|task| moves(&mut s.w, SOURCE, task, THIRD)), [None; 2]);
-        s.w.does_and_run(&client, call(target));
-        s.w.does_and_run(&server, answer());
-        assert!(s.w.runs(THIRD, &client) && server.state() == State::Recv);
-    }
-}
-
-#[test]
 fn a_move_is_refused_beyond_what_was_allowed() {
     let mut s = Scene::new(3);
     let (task, _) = s.running(SOURCE, 20);
@@ -177,10 +157,10 @@ fn a_task_that_rests_does_so_elsewhere() {
     assert!(s.w.runs(DESTINATION, &task), "with the next window");
 }
 
-/// Where a task is to run is where it is, once it has been resumed: what may be bound to it depends
-/// on that.
+/// Where a task is to run is where it is, once it has been resumed, or where it goes next: what may
+/// be bound to it depends on that.
 #[test]
-fn a_task_that_is_just_being_resumed_stays() {
+fn a_task_that_is_just_being_resumed_moves_then() {
     let mut s = Scene::new(3);
     let (task, _) = s.running(DESTINATION, 20);
     s.w.must(DESTINATION, Op::TaskSuspend, &[task.cap.arg()]);
@@ -188,10 +168,10 @@ fn a_task_that_is_just_being_resumed_stays() {
     let resume = Regs::op(Op::TaskResume, &[task.cap.arg()]);
     // The order to continue comes into the mailbox in the middle of the system call.
     assert!(s.w.torn_where(DESTINATION, to(&task, THIRD), |_| true, |w| w.begin(SOURCE, resume)));
-    assert_eq!(s.w.finish(DESTINATION).error(), Some(Error::WouldBlock));
+    assert_eq!(s.w.finish(DESTINATION).result().map(|answer| answer.rdi), Ok(1), "later");
     s.w.finish(SOURCE);
     s.w.run();
-    assert!(s.w.runs(DESTINATION, &task) && task.hot().start_on().index() == DESTINATION);
+    assert!(s.w.runs(THIRD, &task) && task.hot().start_on().index() == THIRD);
 }
 
 /// A task that moves in the middle of what others do, and all that is its own.
@@ -255,6 +235,8 @@ enum Entry {
     Leaves,
     /// It leaves by a request of a third CPU.
     IsSent,
+    /// It has answered the call that kept it.
+    LeavesLater,
     Arrives,
 }
 
@@ -268,7 +250,7 @@ fn play(entry: Entry, receives: bool, act: fn(&Mover) -> Regs) {
         let by = act(&m);
         let (who, acts, cpu) = match entry {
             Entry::Leaves => (SOURCE, THIRD, SOURCE),
-            Entry::IsSent => (DESTINATION, THIRD, SOURCE),
+            Entry::IsSent | Entry::LeavesLater => (DESTINATION, THIRD, SOURCE),
             Entry::Arrives => (SOURCE, THIRD, DESTINATION),
         };
         let others = |w: &mut World| {
@@ -287,6 +269,13 @@ fn play(entry: Entry, receives: bool, act: fn(&Mover) -> Regs) {
                 w.begin(who, asked);
                 w.torn_mail(cpu, here, others)
             }
+            Entry::LeavesLater => {
+                w.does_and_run(&m.callers[cpu], call(m.target));
+                assert_eq!(moves(&mut w, who, &m.task, DESTINATION), None);
+                w.does(&m.task, answer());
+                assert!(m.task.hot().has_flag(FLAG_SUSPENDED) && m.task.home() == cpu);
+                w.torn_mail(cpu, here, others)
+            }
             Entry::Arrives => {
                 w.begin(who, asked);
                 w.dismiss(who);
@@ -297,7 +286,7 @@ fn play(entry: Entry, receives: bool, act: fn(&Mover) -> Regs) {
             assert!(point > 2, "{entry:?}: there is no such point");
             return;
         }
-        if !matches!(entry, Entry::Arrives) {
+        if matches!(entry, Entry::Leaves | Entry::IsSent) {
             w.finish(who);
         }
         w.finish(acts);
@@ -353,6 +342,13 @@ fn others_act_while_a_task_is_sent_from_afar() {
     for act in acts() {
         play(Entry::IsSent, false, act);
         play(Entry::IsSent, true, act);
+    }
+}
+
+#[test]
+fn others_act_while_a_task_leaves_after_a_call() {
+    for act in acts() {
+        play(Entry::LeavesLater, true, act);
     }
 }
 

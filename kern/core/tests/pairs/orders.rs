@@ -99,23 +99,15 @@ const MORE: [(&str, &str, &str); 21] = [
     ),
 ];
 
-/// Pairs of operations of which the first can be done in the middle of the second, though it is
-/// refused before and after it, and why that is right.
-const BETWEEN: [(&str, &str, &str); 1] = [(
-    "TaskMove server",
-    "Reply with pages",
-    "a receive after a reply leaves the next caller's pages to another entry, and until then it moves",
-)];
-
 /// Whether an operation has steps between which others see a part of it.
 fn takes_steps(name: &str) -> bool {
     PARTIAL.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Whether an operation answers the state that it has found, which others may just be changing: the
-/// contents, or a free place.
+/// contents, a free place, or what keeps a task.
 fn tells(name: &str) -> bool {
-    ["CapVerify", "CapInspect", "CapList", "GroupMember", "AuditRead", "GroupAdd"]
+    ["CapVerify", "CapInspect", "CapList", "GroupMember", "AuditRead", "GroupAdd", "TaskMove"]
         .iter()
         .any(|beginning| name.starts_with(beginning))
 }
@@ -188,10 +180,7 @@ impl<'a> Orders<'a> {
 fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcome]) -> Result<(), String> {
     let known = [0, 1].map(|n: usize| orders.iter().any(|order| order.said[n] == this.said[n]));
     // Between the steps of the other there may be what is in no order.
-    let is_between = |n: usize| {
-        let (one, other) = (names[n], names[1 - n]);
-        takes_steps(other) || BETWEEN.iter().any(|(a, b, _)| one.starts_with(a) && other.starts_with(b))
-    };
+    let is_between = |n: usize| takes_steps(names[1 - n]);
     if (0..2).any(|n| !known[n] && this.said[n] == Said::Done && is_between(n)) {
         return Ok(());
     }

@@ -7,12 +7,12 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{Counter, Error, Op, RegIndex, Target, cpu_features};
+use abi::{Counter, Op, RegIndex, Target, cpu_features};
 use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args};
 use user_rt::boot;
 use user_rt::cap::Task;
-use user_rt::invoke::start_regs;
+use user_rt::invoke::{Moves, start_regs};
 use user_rt::layout::stack_top;
 use user_rt::spawn::{Entry, own};
 
@@ -258,15 +258,12 @@ impl Company {
     }
 
     /// Moves each keeper to a CPU drawn at random. Returns how many have moved: one in the middle
-    /// of a call does not.
+    /// of a call does so later.
     fn wander(&self, cpus: u32, random: &mut oorandom::Rand64) -> Result<usize, Failure> {
         let mut moved = 0;
         for task in &self.tasks {
-            match task.move_to(random.rand_range(0..u64::from(cpus)) as u32) {
-                Ok(()) => moved += 1,
-                Err(refusal) if refusal.error == Error::WouldBlock => {}
-                Err(refusal) => return Err(refusal.into()),
-            }
+            let moves = task.move_to(random.rand_range(0..u64::from(cpus)) as u32)?;
+            moved += usize::from(moves == Moves::Now);
         }
         Ok(moved)
     }

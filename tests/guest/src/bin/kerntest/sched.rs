@@ -507,10 +507,7 @@ fn a_task_moves_to_another_cpu(lab: &mut Lab<'_>) -> Outcome {
     group.expose_task(TELLER, &server)?;
     server.resume()?;
     for cpu in (0..lab.cpus).rev() {
-        // It may be in its first call of WhoAmI still, or under way.
-        while server.move_to(cpu).is_err() {
-            lab.settle();
-        }
+        server.move_to(cpu)?;
         let asks = message(Op::Call, group.exposure(TELLER).0, 1, regs(1), 0);
         let told = lab.run(&client, &asks)?;
         expect_eq!(told.error(), None, "the call to cpu{cpu}");

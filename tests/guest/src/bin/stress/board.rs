@@ -57,9 +57,9 @@ words! {
         Cancels,
         Suspensions,
         Churns,
-        /// Tasks that have moved to another CPU, and that did not move at that moment.
+        /// Tasks that have moved to another CPU, and that were to move later.
         Moves,
-        Stays,
+        Later,
     }
 
     /// Words of a seat.
@@ -203,7 +203,7 @@ const FIGURES: &[Figure<Board>] = &[
     Figure::Total("suspensions", Total::Suspensions),
     Figure::Total("churns", Total::Churns),
     Figure::Total("moves", Total::Moves),
-    Figure::Total("stays", Total::Stays),
+    Figure::Total("later", Total::Later),
 ];
 
 impl Run for Board {

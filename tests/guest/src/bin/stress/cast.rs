@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
-use abi::{Cap, Error, MachineRights, Rights, machine_rights};
+use abi::{Cap, MachineRights, Rights, machine_rights};
 use guest_tests::run::Run as _;
 use user_rt::arch::shared::Shared;
 use user_rt::cap::{Group, Notification, SchedContext, Task, Untyped};
 use user_rt::elf::Image;
-use user_rt::invoke::{copy, transfer};
+use user_rt::invoke::{Moves, copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot};
 use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, end, own, process, task};
 
@@ -225,18 +225,14 @@ impl Cast {
         Ok(task.resume()?)
     }
 
-    /// Moves a seat's task to another CPU, unless it is in the middle of a call.
+    /// Moves a seat's task to another CPU, or tells it to move when nothing keeps it.
     pub fn send_to(&self, board: &'static Board, seat: usize, cpu: u32) -> Result<(), Failure> {
         let Some(task) = &self.seats[seat].task else { return Ok(()) };
         board.event(DIRECTOR, Event::Move, seat, cpu.into());
         match task.move_to(cpu) {
-            Ok(()) => {
+            Ok(moves) => {
                 board.seats[seat].set(Of::Cpu, cpu.into());
-                board.add(Total::Moves, 1);
-                Ok(())
-            }
-            Err(refusal) if refusal.error == Error::WouldBlock => {
-                board.add(Total::Stays, 1);
+                board.add(if moves == Moves::Now { Total::Moves } else { Total::Later }, 1);
                 Ok(())
             }
             Err(refusal) => Err(refusal.into()),
