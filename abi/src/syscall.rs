@@ -925,11 +925,12 @@ operations! { ($)
         ];
     }
     /// Moves a task to another CPU, with its CPU time, its Notification, and the callers that wait
-    /// for it. There it continues, or waits, as before. A suspended task stays suspended. A task that
-    /// waits in a call, for bits or for a lock moves when that wait is over, before it runs again. A
-    /// task that serves a call moves when it has answered: before it receives the next one, and if
-    /// it keeps calls in Replies, after the last of them. Until then it has a place on both CPUs.
-    /// The last TaskMove decides; one to the CPU where the task is takes an earlier one back.
+    /// for it. There it continues, or waits, as before. A suspended task stays suspended. A task
+    /// that waits in a call, for bits or for a lock moves when that wait is over, before it runs
+    /// again. A task that serves a call moves when it has answered: before it receives the next
+    /// one, and if it keeps calls in Replies, after the last of them. Until then it has a place on
+    /// both CPUs. The last TaskMove decides; one to the CPU where the task is takes an earlier one
+    /// back.
     ///
     /// In: rdi = SchedControl that covers the CPU; rsi = task; rdx = CPU, and perhaps the sequence
     /// number of the task's own SchedContext ([`Seen`](crate::status::Seen)). Out: rdi = 1 if it
@@ -1001,9 +1002,9 @@ operations! { ($)
     }
     /// Parks a CPU, which has to be without tasks, or ends that. A parked CPU takes no task:
     /// TaskConfigure and TaskMove answer Parked. It halts, whatever other CPUs do without work, and
-    /// serves only what other CPUs ask of it. A task has its place on the CPU where it is to run, from
-    /// TaskConfigure until its end, and also while it waits. One that moves later has its place on
-    /// the CPU that it is to leave, too.
+    /// serves only what other CPUs ask of it. A task has its place on the CPU where it is to run,
+    /// from TaskConfigure until its end, and also while it waits. One that moves later has its
+    /// place on the CPU that it is to leave, too.
     ///
     /// In: rdi = Machine (index: CPU); rsi = 1 to park it, 0 to end that. Out: rdi = 1 if it was
     /// parked before, 0 if not.

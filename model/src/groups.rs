@@ -262,7 +262,8 @@ impl Model {
             return Err(Error::SlotOccupied.into());
         }
         let task = self.task(source.object);
-        // One that has not run yet, or is to move, will run elsewhere; its CPU until then knows that.
+        // One that has not run yet, or is to move, will run elsewhere; its CPU until then knows
+        // that.
         let starts = task.home == self.task(me).home;
         Ok(first as u32 + if starts { task.start_on } else { task.home } as u32)
     }

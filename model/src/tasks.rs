@@ -177,8 +177,8 @@ impl Model {
         Ok(Answer::one(is_later.into()))
     }
 
-    /// Returns whether nothing keeps a task where it is: it waits for no answer, and nobody waits for
-    /// its.
+    /// Returns whether nothing keeps a task where it is: it waits for no answer, and nobody waits
+    /// for its.
     fn stands_free(&self, task: Id) -> bool {
         let it = self.task(task);
         let is_held = |object: &crate::Object| matches!(&object.kind, crate::Kind::Reply(it) if it.server == Some(task));

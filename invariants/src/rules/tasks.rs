@@ -144,8 +144,8 @@ pub fn moves(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Each task of a process has a place on the CPU where it is to run, and on the one that it is still
-/// to leave. A parked CPU has no task.
+/// Each task of a process has a place on the CPU where it is to run, and on the one that it is
+/// still to leave. A parked CPU has no task.
 pub fn residents(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {
         return;

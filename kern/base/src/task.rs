@@ -159,8 +159,8 @@ methods! { TaskHot:
     /// Requires: the task is configured, as is every task that runs or receives.
     fn process<'k>(self, pin: Pin<'k>) -> Ref<'k, Process> =
         self.process_if_any(pin).expect("a task that makes a system call or receives has a process");
-    /// Returns the CPU where the task is to run: it moves there when it is first resumed, or as soon
-    /// as nothing keeps it here.
+    /// Returns the CPU where the task is to run: it moves there when it is first resumed, or as
+    /// soon as nothing keeps it here.
     fn start_on(self) -> CpuId = self.start_on.get();
     /// Changes the CPU on which the task is to run.
     fn set_start_on(self, cpu: CpuId) = self.start_on.set(cpu);

@@ -127,7 +127,8 @@ impl<'k, M: Machine> Groups<'k, M> {
         Ok((entry, Kind::PerCpu { head, index, first: first as u32 }))
     }
 
-    /// Returns the CPU on which a task runs, or will run: when it is first resumed, or when it moves.
+    /// Returns the CPU on which a task runs, or will run: when it is first resumed, or when it
+    /// moves.
     fn target_home(self, task: Ref<'k, Task>) -> usize {
         match self.open(task) {
             Some(hot) => hot.start_on().index(),

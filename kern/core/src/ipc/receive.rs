@@ -45,8 +45,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         self.await_call(me, args)
     }
 
-    /// Lets a task that is to move receive on its new CPU, if nothing keeps it here. Returns whether
-    /// it does.
+    /// Lets a task that is to move receive on its new CPU, if nothing keeps it here. Returns
+    /// whether it does.
     #[cold]
     #[inline(never)]
     fn receives_elsewhere(self, me: OpenTask<'k>, args: &Args) -> bool {

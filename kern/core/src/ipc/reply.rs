@@ -125,8 +125,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// Lets a server go on after it has ended a call, on its own time or that of a better caller; or
-    /// lets it leave, if it was told to move.
+    /// Lets a server go on after it has ended a call, on its own time or that of a better caller;
+    /// or lets it leave, if it was told to move.
     #[inline(always)]
     pub fn go_on(self, me: OpenTask<'k>) {
         if me.is_to_move() {

@@ -206,8 +206,8 @@ impl<'k, M: Machine> Life<'k, M> {
         task.suspend();
     }
 
-    /// Lets a suspended task continue. If it is to run on another CPU, and nothing keeps it here, it
-    /// goes there.
+    /// Lets a suspended task continue. If it is to run on another CPU, and nothing keeps it here,
+    /// it goes there.
     #[inline(always)]
     pub fn resume(self, task: OpenTask<'k>) {
         if !task.has_flag(FLAG_SUSPENDED) || self.move_to_start(task) {

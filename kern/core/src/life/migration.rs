@@ -13,8 +13,8 @@
 //! ([`TaskHot::is_to_move`](kern_base::task::TaskHot::is_to_move)), and has a place on both CPUs
 //! until it leaves. It leaves when nothing keeps it any more: when its wait is over, when it has
 //! answered, or when it receives again, before it takes the next call. The fast path leaves such a
-//! task to the slow path. There the task stops ([`Time::leave_if_free`](crate::rooms::Time)), and a control bit resumes
-//! it in an entry that does nothing else with it: that sends it away.
+//! task to the slow path. There the task stops ([`Time::leave_if_free`](crate::rooms::Time)), and a
+//! control bit resumes it in an entry that does nothing else with it: that sends it away.
 //!
 //! A task that runs, or rests until its next window, is suspended for its way. Its registers are in
 //! its frame, and its vector registers are saved before it leaves.
@@ -116,8 +116,8 @@ impl<'k, M: Machine> Life<'k, M> {
         Ok(own_goes)
     }
 
-    /// Moves a task for which [`Life::admit_move`] has taken a place, now or as soon as nothing keeps
-    /// it here. If it is suspended, it stays so. Returns: whether it moves later.
+    /// Moves a task for which [`Life::admit_move`] has taken a place, now or as soon as nothing
+    /// keeps it here. If it is suspended, it stays so. Returns: whether it moves later.
     pub fn move_task(self, task: OpenTask<'k>, to: CpuId, own_goes: bool) -> bool {
         let (here, from) = (self.id(), task.start_on());
         // One that was never resumed has only the place where it is to run.

@@ -23,8 +23,8 @@ impl<'k, M: Machine> Time<'k, M> {
             && self.gets_free(task)
     }
 
-    /// Returns whether a task that leaves this CPU has its own time with it, or has none. `None`: that
-    /// time may not run on the other CPU; only the CPU of the time knows.
+    /// Returns whether a task that leaves this CPU has its own time with it, or has none. `None`:
+    /// that time may not run on the other CPU; only the CPU of the time knows.
     #[inline(always)]
     pub fn own_goes_along(self, task: OpenTask<'k>, to: CpuId) -> Option<bool> {
         let Some(own) = task.time.own(self.pin()) else { return Some(true) };
@@ -32,8 +32,8 @@ impl<'k, M: Machine> Time<'k, M> {
         own.state.may_run_on(to).then_some(own.task.is(task.object()))
     }
 
-    /// Gives the time back that another task has lent this one, if it is not in the middle of a call
-    /// and waits for no bits. Returns whether that is so.
+    /// Gives the time back that another task has lent this one, if it is not in the middle of a
+    /// call and waits for no bits. Returns whether that is so.
     #[inline(always)]
     pub fn gets_free(self, task: OpenTask<'k>) -> bool {
         let is_free = self.stands_free(task);
