@@ -125,7 +125,9 @@ impl<'k, M: Machine> Door<'k, M> {
             // again would keep them for ever.
             let goes_on = woken.is_some() && (left == woken || rests_until != 0);
             let factor = if goes_on { 0 } else { REST_FACTOR };
-            self.sched.expire_at.set(self.time().end_of_rest(began, factor));
+            // Equals that have never rested do so if a better task wakes before their turn.
+            let has_rested = rests_until != 0 || left != woken;
+            self.sched.expire_at.set(if has_rested { self.time().end_of_rest(began, factor) } else { 0 });
         }
         self.time().mind_rest();
         self.time().arm_timer(deadlines.soonest(self.pin(), resting..PRIORITIES));

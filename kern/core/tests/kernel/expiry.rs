@@ -84,6 +84,25 @@ fn a_better_task_that_has_woken_is_left_alone_at_first() {
     assert!(next >= now + 10 * took, "the timer fires at {next}, and it is {now}");
 }
 
+/// Equals of a task that has woken do not rest for its sake, but for that of a better task that
+/// wakes before their turn.
+#[test]
+fn a_better_task_that_wakes_later_is_left_alone_too() {
+    let (mut s, middle, high, _, end) = scene_of(|_| PROGRAM + 50, HIGH);
+    s.w.advance(end - 1_000 - s.w.now());
+    fire(&mut s);
+    let woken = over(&middle);
+    assert!(woken > 0 && woken < COUNT && !is_over(&high), "the timer goes on with them");
+    s.w.advance(end - s.w.now());
+    let took = fire(&mut s);
+    assert!(s.w.runs(0, &high) && over(&middle) == woken);
+    let next = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
+    let now = s.w.now();
+    assert!(next >= now + 10 * took, "the timer fires at {next}, and it is {now}");
+    fire(&mut s);
+    assert!(over(&middle) > woken, "they have rested");
+}
+
 /// Lets time pass until the timer of CPU 0 fires, and lets it fire. Returns the ticks inside of the
 /// kernel.
 fn fire(s: &mut Scene) -> u64 {
