@@ -934,7 +934,7 @@ operations! { ($)
     ///
     /// In: rdi = SchedControl that covers the CPU; rsi = task; rdx = CPU, and perhaps the sequence
     /// number of the task's own SchedContext ([`Seen`](crate::status::Seen)). Out: rdi = 1 if it
-    /// moves later, 0 if it has moved.
+    /// moves later, 0 if it has moved or stays where it is.
     /// Rights: SCHEDULE; SCHEDULE of the task.
     /// Errors: NoCpu, OverLimit (the SchedControl does not cover the CPU, or the task's time may
     /// not run there), Parked, BadState (the task is not configured, or dead), WouldBlock (it is in

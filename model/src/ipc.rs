@@ -236,6 +236,8 @@ impl Model {
 
     /// Receives for a task: returns bits, else the first queued call, else lets the task wait.
     fn receive(&mut self, me: Id, args: &Args) -> Result {
+        // One that is to move does so between two calls.
+        self.let_leave();
         if self.take_something(me) {
             return Ok(Answer::Settled);
         }

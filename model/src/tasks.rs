@@ -190,7 +190,7 @@ impl Model {
     /// Moves tasks that were told to, and that nothing keeps where they are any more.
     pub fn let_leave(&mut self) {
         let leaves = |id: &Id| match &self.objects[id.0].kind {
-            crate::Kind::Task(it) => it.is_to_move && !it.suspended && self.stands_free(*id),
+            crate::Kind::Task(it) => it.is_to_move && self.stands_free(*id),
             _ => false,
         };
         let leaving: crate::Vec<Id> = (0..self.objects.len()).map(Id).filter(leaves).collect();

@@ -121,6 +121,8 @@ pub struct CpuSched {
     /// priority is just below it.
     pub expire_at: Cell<u64>,
     pub resting: Cell<u32>,
+    /// Deadlines of the priorities below this have waited so since none was left.
+    pub rested: Cell<u32>,
     /// Like `resting`, for tasks in the next three lists whose waits are over.
     pub waiters_resting: Cell<u32>,
     /// Tasks of this CPU that wait for the grace epoch; like the next two by priority.

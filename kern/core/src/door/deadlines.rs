@@ -60,6 +60,7 @@ impl<'k, M: Machine> Door<'k, M> {
         } else {
             // The timer fired for the slice, or for a look into the mailbox.
             self.sched.expire_at.set(0);
+            self.sched.rested.set(0);
             self.time().arm_timer(self.sched.deadlines.bound());
         }
     }
@@ -117,17 +118,20 @@ impl<'k, M: Machine> Door<'k, M> {
         let rests_until = self.sched.expire_at.get();
         if resting == 0 {
             self.sched.expire_at.set(0);
+            self.sched.rested.set(0);
             return self.time().arm_timer(deadlines.bound());
         }
         if began >= rests_until || left == woken {
             // Equals of the task that has woken do not rest. Nor do tasks whose rest is over and
             // that this entry has left alone for a better one: else better ones that come again and
             // again would keep them for ever.
-            let goes_on = woken.is_some() && (left == woken || rests_until != 0);
+            let has_rested = resting as u32 <= self.sched.rested.get();
+            let goes_on = woken.is_some() && (left == woken || has_rested);
             let factor = if goes_on { 0 } else { REST_FACTOR };
-            // Equals that have never rested do so if a better task wakes before their turn.
-            let has_rested = rests_until != 0 || left != woken;
-            self.sched.expire_at.set(if has_rested { self.time().end_of_rest(began, factor) } else { 0 });
+            self.sched.expire_at.set(self.time().end_of_rest(began, factor));
+            if !goes_on {
+                self.sched.rested.set(resting as u32);
+            }
         }
         self.time().mind_rest();
         self.time().arm_timer(deadlines.soonest(self.pin(), resting..PRIORITIES));

@@ -50,6 +50,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     #[cold]
     #[inline(never)]
     fn receives_elsewhere(self, me: OpenTask<'k>, args: &Args) -> bool {
+        // Also what a dead caller has left it.
+        self.time().give_back(me);
         if !self.time().leave_if_free(me) {
             return false;
         }

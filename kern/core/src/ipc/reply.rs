@@ -216,9 +216,10 @@ impl<'k, M: Machine> Ipc<'k, M> {
     fn goes_on_with_care(self, caller: OpenTask<'k>, sc: OpenTime<'k>) {
         if caller.has_flag(FLAG_SUSPENDED) {
             self.time().stop(sc);
-            return self.time().hold(caller, sc);
+            self.time().hold(caller, sc);
+        } else {
+            self.time().run_task(caller);
         }
-        self.time().run_task(caller);
         self.time().attend(caller);
     }
 

@@ -150,10 +150,13 @@ impl<'k, M: Machine> Life<'k, M> {
             self.take_label(task);
         }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
-            if task.get().is_to_suspend() {
-                self.suspend(task)
+            if !task.get().is_to_suspend() {
+                self.resume(task);
             } else {
-                self.resume(task)
+                self.suspend(task);
+                if task.is_to_move() {
+                    self.leave_for(task, task.start_on());
+                }
             }
             if self.open(task.object()).is_none() {
                 return self.send_bits_after(task.object(), bits);
@@ -188,7 +191,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
     }
 
-    /// Sends the remaining control bits after a task that a resume has just sent to another CPU.
+    /// Sends the remaining control bits after a task that has just left for another CPU.
     #[cold]
     fn send_bits_after(self, task: Ref<'k, Task>, bits: u64) {
         let rest = bits & !(ctl::SUSPEND | ctl::RESUME | ctl::LABEL);
@@ -349,9 +352,9 @@ impl<'k, M: Machine> Life<'k, M> {
             self.mem().unmap_plain(vspace, task.get().utcb_address(), 1);
         }
         self.drop_number(process, task.object());
-        self.leave_place(task.start_on());
+        self.time().leave_place(task.start_on());
         if task.is_to_move() {
-            self.leave_place(self.id());
+            self.time().leave_place(self.id());
         }
     }
 

@@ -56,7 +56,7 @@ use smp::door::Ref;
 
 use crate::outbox::mail::Next;
 use crate::rooms::Life;
-use crate::{NOT_COVERED, Refusal, Result, refuse_if};
+use crate::{NOT_COVERED, Result, refuse_if};
 
 /// Work of sending a task to another CPU for a task of a third one.
 pub const MOVE_WORK: u64 = 1_000;
@@ -67,40 +67,24 @@ impl<'k, M: Machine> Life<'k, M> {
     #[inline]
     pub fn move_to_start(self, task: OpenTask<'k>) -> bool {
         let to = task.start_on();
-        to != self.id() && self.leave_where_resumed(task, to)
+        to != self.id() && self.leave_for(task, to)
     }
 
-    /// Sends a task that is resumed to another CPU: at its first resume in any case, later if
+    /// Sends a task to the CPU where it is to run: at its first resume in any case, later if
     /// nothing keeps it here. Returns: whether the task has left.
     #[cold]
     #[inline(never)]
-    fn leave_where_resumed(self, task: OpenTask<'k>, to: CpuId) -> bool {
+    pub fn leave_for(self, task: OpenTask<'k>, to: CpuId) -> bool {
         if !task.is_to_move() {
             return self.move_to(task, to);
         }
         let leaves = self.time().can_leave(task);
         if leaves {
             self.note_work(MOVE_WORK);
-            self.leave_place(self.id());
             self.send_away(task, to);
+            self.time().leave_place(self.id());
         }
         leaves
-    }
-
-    /// Takes a place for a task on a CPU.
-    /// Errors: Parked.
-    #[inline(always)]
-    pub fn take_place(self, cpu: CpuId) -> Result<()> {
-        match self.k.block(self.pin(), cpu).residents.admit() {
-            true => Ok(()),
-            false => Err(parked(cpu)),
-        }
-    }
-
-    /// Gives the place of a task on a CPU back.
-    #[inline(always)]
-    pub fn leave_place(self, cpu: CpuId) {
-        self.k.block(self.pin(), cpu).residents.leave();
     }
 
     /// Takes a place on CPU `to` for a task of this CPU that is to move there. Returns: whether the
@@ -112,7 +96,7 @@ impl<'k, M: Machine> Life<'k, M> {
         let own_goes = self.time().own_goes_along(task, to).ok_or(NOT_COVERED)?;
         // When that ends, nothing looks whether the task is to move.
         refuse_if(self.time().gives_away(task), Error::WouldBlock)?;
-        self.take_place(to)?;
+        self.time().take_place(to)?;
         Ok(own_goes)
     }
 
@@ -123,21 +107,21 @@ impl<'k, M: Machine> Life<'k, M> {
         // One that was never resumed has only the place where it is to run.
         let is_new = from != here && !task.is_to_move();
         if from != here {
-            self.leave_place(from);
+            self.time().leave_place(from);
         }
         task.set_start_on(to);
         self.add_home(task, to);
         let is_resumed = task.has_flag(FLAG_SUSPENDED) && !task.get().is_to_suspend();
         let leaves = to != here && !is_resumed && own_goes && self.time().gets_free(task);
-        if !is_new && (to == here || leaves) {
-            self.leave_place(here);
-        }
         if leaves {
             self.send_away(task, to);
         } else if to == here {
             task.end_move();
         } else if !is_new {
             task.begin_move();
+        }
+        if !is_new && (to == here || leaves) {
+            self.time().leave_place(here);
         }
         to != here && !leaves
     }
@@ -254,10 +238,4 @@ impl<'k, M: Machine> Life<'k, M> {
         let priority = own.map_or(0, |sc| sc.state.priority());
         self.time().set_deadline_at(task.object(), task.deadline.last(), priority);
     }
-}
-
-#[cold]
-#[inline(never)]
-fn parked(cpu: CpuId) -> Refusal {
-    Refusal::new(Error::Parked, cpu.index() as u64)
 }

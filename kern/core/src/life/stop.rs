@@ -100,6 +100,10 @@ impl<'k, M: Machine> Life<'k, M> {
             sc.owner.set(None);
         }
         self.time().seize(sc);
+        if let Some(owner) = owner.and_then(|owner| self.open(owner)) {
+            // Its time may have been elsewhere.
+            self.time().leave_if_free(owner);
+        }
         if let Some(owner) = sc.owner.get(self.pin()) {
             return Some(owner.get().hot.mail_target(self.pin()));
         }

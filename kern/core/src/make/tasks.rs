@@ -172,10 +172,10 @@ impl<'k, M: Machine> Make<'k, M> {
         let id = self.next_id()?;
         let number = self.take_number(task, process)?;
         self.name_task(task, id, process, number);
-        let placed = self.life().take_place(cpu);
+        let placed = self.time().take_place(cpu);
         let joined = placed.and_then(|()| {
             let joined = self.join_process(me, task, process, utcb, cpu);
-            joined.inspect_err(|_| self.life().leave_place(cpu))
+            joined.inspect_err(|_| self.time().leave_place(cpu))
         });
         joined.inspect_err(|_| {
             self.unname_task(task);

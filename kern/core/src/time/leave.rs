@@ -3,16 +3,19 @@
 //! A task that was told to move while something kept it stops here as soon as nothing does, at the
 //! end of a wait or of a call that it served. The entry in which that happens may still be in the
 //! middle of other work for the task. So the task is only suspended, and mail resumes it: that
-//! sends it away ([`crate::life::migration`]).
+//! sends it away ([`crate::life::migration`]). A task that is suspended by others leaves in the
+//! same way, and stays suspended.
 
+use abi::Error;
 use kern_base::machine::Machine;
-use kern_base::task::{Ending, FLAG_SUSPENDED, OpenTask, State, Task, ctl};
+use kern_base::task::{Ending, OpenTask, State, Task, ctl};
 use sched::PrioQueued;
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
 use crate::outbox::mail::{LOWEST_RANK, rank_of};
 use crate::rooms::Time;
+use crate::{Refusal, Result};
 
 impl<'k, M: Machine> Time<'k, M> {
     /// Returns whether a task of this CPU can leave now for the CPU where it is to run. Time that
@@ -33,12 +36,15 @@ impl<'k, M: Machine> Time<'k, M> {
     }
 
     /// Gives the time back that another task has lent this one, if it is not in the middle of a
-    /// call and waits for no bits. Returns whether that is so.
+    /// call and waits for no bits. Returns whether that is so. What a caller that is dead has left
+    /// it, it keeps until it receives.
     #[inline(always)]
     pub fn gets_free(self, task: OpenTask<'k>) -> bool {
-        let is_free = self.stands_free(task);
-        if is_free {
-            self.give_back(task);
+        let borrowed = self.borrowed_by(task);
+        let is_left = borrowed.is_some() && task.time.lender(self.pin()).is_none();
+        let is_free = self.stands_free(task) && !is_left;
+        if is_free && let Some(sc) = borrowed {
+            self.give_back_borrowed(task.part(), sc);
         }
         is_free
     }
@@ -68,6 +74,30 @@ impl<'k, M: Machine> Time<'k, M> {
         task.get().message(self.pin()).is_some_and(|msg| !msg.stage().is_under_way())
     }
 
+    /// Takes a place for a task on a CPU.
+    /// Errors: Parked.
+    #[inline(always)]
+    pub fn take_place(self, cpu: CpuId) -> Result<()> {
+        match self.k.block(self.pin(), cpu).residents.admit() {
+            true => Ok(()),
+            false => Err(parked(cpu)),
+        }
+    }
+
+    /// Gives the place of a task on a CPU back.
+    #[inline(always)]
+    pub fn leave_place(self, cpu: CpuId) {
+        self.k.block(self.pin(), cpu).residents.leave();
+    }
+
+    /// Lets a task stay that was to move: its time may not run there.
+    fn stay(self, task: OpenTask<'k>) {
+        let to = task.start_on();
+        task.end_move();
+        task.set_start_on(self.id());
+        self.leave_place(to);
+    }
+
     /// Returns the rank of what makes a task leave: that of its time, or of its best caller.
     fn rank_to_leave(self, task: OpenTask<'k>) -> u32 {
         let time = self.time_of(task).and_then(|sc| self.open_time(sc));
@@ -82,11 +112,14 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     pub fn leave_if_free(self, task: OpenTask<'k>) -> bool {
-        if !task.is_to_move() || task.has_flag(FLAG_SUSPENDED) {
+        if !task.is_to_move() {
             return false;
         }
         let rank = self.rank_to_leave(task);
         if !self.can_leave(task) {
+            if self.own_goes_along(task, task.start_on()).is_none() {
+                self.stay(task);
+            }
             return false;
         }
         let before = self.sched.works_for.replace(rank);
@@ -100,4 +133,10 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.works_for.set(before);
         true
     }
+}
+
+#[cold]
+#[inline(never)]
+fn parked(cpu: CpuId) -> Refusal {
+    Refusal::new(Error::Parked, cpu.index() as u64)
 }

@@ -39,7 +39,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::limits::CALL_STEPS;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{OpenTime, SchedContext};
-use kern_base::task::{FLAG_AWAITED, OpenTask, Request, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_AWAITED, FLAG_SUSPENDED, OpenTask, Request, State, Task, TaskHot, ctl};
 use sched::PrioQueued;
 use smp::door::Ref;
 
@@ -406,6 +406,10 @@ impl<'k, M: Machine> Time<'k, M> {
     #[cold]
     #[inline(never)]
     pub fn note_awaited(self, task: OpenTask<'k>, priority: u8) {
+        // One that has stopped to leave does so no later than who waits for it wants.
+        if task.is_to_move() && task.has_flag(FLAG_SUSPENDED) && !task.get().is_to_suspend() {
+            self.outbox().raise_control(task.object(), ctl::RESUME);
+        }
         // One that is ready is suspended: when it is resumed, it looks in any case.
         if task.state() != State::Ready && self.wakes_with(task).is_none_or(|has| has < priority) {
             task.note_awaited();

@@ -543,8 +543,8 @@ impl<'k, M: Machine> Time<'k, M> {
     fn make_ready_with_care(self, task: OpenTask<'k>) {
         if !task.has_flag(FLAG_SUSPENDED) {
             self.start(task);
-            self.attend(task);
         }
+        self.attend(task);
     }
 
     /// Sets the timer if the slice of the running context must be enforced because equals wait.

@@ -298,6 +298,8 @@ impl<'k, M: Machine> Time<'k, M> {
         if task.search.end() || !in_vain || !self.starves(task) {
             self.start(task);
             self.attend(task);
+        } else if task.is_to_move() {
+            self.leave_if_free(task);
         }
     }
 

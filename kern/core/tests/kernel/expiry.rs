@@ -19,7 +19,8 @@ const PROGRAM: u64 = 100;
 const COUNT: usize = 24;
 
 /// Tasks of CPU 0 that wait with a deadline each: many of low priority, and one of high priority,
-/// whose deadline is the last. A program runs. Returns when all deadlines have passed.
+/// whose deadline is the last. A program runs. Returns when all deadlines have passed. Those of
+/// tasks that outrank the program come later than the others.
 fn scene() -> (Scene, Vec<Tcb>, Tcb, Tcb, u64) {
     scene_of(|_| LOW, HIGH)
 }
@@ -33,7 +34,8 @@ fn scene_of(low: impl Fn(usize) -> u64, high: u64) -> (Scene, Vec<Tcb>, Tcb, Tcb
         s.w.does_and_run(&task, Regs::op(Op::Recv, &[]).deadline(at));
         task
     };
-    let low: Vec<Tcb> = (0..COUNT).map(|n| waiter(&mut s, low(n), at + n as u64)).collect();
+    let late = |n: usize| if low(n) > PROGRAM { 2_000 } else { 0 };
+    let low: Vec<Tcb> = (0..COUNT).map(|n| waiter(&mut s, low(n), at + late(n) + n as u64)).collect();
     let end = at + 5_000;
     let high = waiter(&mut s, high, end);
     let (_, program) = s.somebody(0, PROGRAM);
@@ -84,23 +86,38 @@ fn a_better_task_that_has_woken_is_left_alone_at_first() {
     assert!(next >= now + 10 * took, "the timer fires at {next}, and it is {now}");
 }
 
-/// Equals of a task that has woken do not rest for its sake, but for that of a better task that
-/// wakes before their turn.
+/// Equals of a task that has woken do not rest for its sake. For the sake of a better task that
+/// wakes before their turn they do.
 #[test]
 fn a_better_task_that_wakes_later_is_left_alone_too() {
-    let (mut s, middle, high, _, end) = scene_of(|_| PROGRAM + 50, HIGH);
+    for low_rest in [false, true] {
+        better_wakes_later(low_rest);
+    }
+}
+
+/// `low_rest`: tasks that are worse than all of them rest meanwhile.
+fn better_wakes_later(low_rest: bool) {
+    const LOW_ONES: usize = 4;
+    let is_low = |n: usize| low_rest && n < LOW_ONES;
+    let (mut s, all, high, _, end) = scene_of(|n| if is_low(n) { LOW } else { PROGRAM + 50 }, HIGH);
+    let middle = &all[if low_rest { LOW_ONES } else { 0 }..];
+    if low_rest {
+        s.w.advance(end - 4_900 - s.w.now());
+        fire(&mut s);
+        assert!(over(&all[..LOW_ONES]) < LOW_ONES && over(middle) == 0, "some rest");
+    }
     s.w.advance(end - 1_000 - s.w.now());
     fire(&mut s);
-    let woken = over(&middle);
-    assert!(woken > 0 && woken < COUNT && !is_over(&high), "the timer goes on with them");
+    let woken = over(middle);
+    assert!(woken > 0 && woken < middle.len() && !is_over(&high), "the timer goes on with them");
     s.w.advance(end - s.w.now());
     let took = fire(&mut s);
-    assert!(s.w.runs(0, &high) && over(&middle) == woken);
+    assert!(s.w.runs(0, &high) && over(middle) == woken);
     let next = s.w.k.machine.hardware().timers.get(&0).copied().expect("a timer is set");
     let now = s.w.now();
     assert!(next >= now + 10 * took, "the timer fires at {next}, and it is {now}");
     fire(&mut s);
-    assert!(over(&middle) > woken, "they have rested");
+    assert!(over(middle) > woken, "they have rested");
 }
 
 /// Lets time pass until the timer of CPU 0 fires, and lets it fire. Returns the ticks inside of the

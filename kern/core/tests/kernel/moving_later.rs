@@ -198,23 +198,19 @@ fn one_that_dies_before_it_moves_leaves_both_places() {
 
 #[test]
 fn one_that_is_suspended_meanwhile_moves_and_stays_suspended() {
-    for resumes_there in [false, true] {
+    for far in [HOME, FAR] {
         let mut s = Scene::new(3);
-        let (server, target) = s.server(FAR, 3);
+        let (server, target) = s.server(far, 3);
         let (client, _) = s.running(HOME, 20);
         s.w.does_and_run(&client, call(target));
         assert!(is_later(&mut s.w, &client, THIRD));
         s.w.must(HOME, Op::TaskSuspend, &[client.cap.arg()]);
         s.w.does_and_run(&server, answer());
-        assert_eq!((client.home(), client.state()), (HOME, State::Ready), "nobody has resumed it");
-        if resumes_there {
-            assert!(!is_later(&mut s.w, &client, FAR), "what is suspended moves");
-            assert!(client.home() == FAR && !s.w.runs(FAR, &client));
-        }
+        assert_eq!((client.home(), client.state()), (THIRD, State::Ready));
+        assert!(!s.w.runs(THIRD, &client), "nobody has resumed it");
         s.w.must(HOME, Op::TaskResume, &[client.cap.arg()]);
         s.w.run();
-        let to = if resumes_there { FAR } else { THIRD };
-        assert!(s.w.runs(to, &client) && s.w.result(&client).error().is_none());
+        assert!(s.w.runs(THIRD, &client) && s.w.result(&client).error().is_none());
     }
 }
 
@@ -229,10 +225,12 @@ fn one_whose_time_may_not_come_along_stays() {
     s.w.must(HOME, Op::SchedBind, &[time.arg(), client.cap.arg()]);
     s.w.resume(&client);
     s.w.run();
+    let before = places(&mut s.w);
     s.w.does_and_run(&client, call(target));
     assert!(is_later(&mut s.w, &client, THIRD));
     s.w.does_and_run(&server, answer());
     assert!(s.w.runs(HOME, &client) && s.w.result(&client).error().is_none());
+    assert_eq!(places(&mut s.w), before, "it has its place here alone");
     s.w.does_and_run(&client, recv());
     assert_eq!((client.home(), client.state()), (HOME, State::Recv));
 }
@@ -357,4 +355,44 @@ fn one_that_is_about_to_leave_is_not_suspended() {
     assert_eq!(s.w.result(&client).error(), Some(Error::BadState));
     s.w.run();
     assert_eq!((server.home(), server.state()), (FAR, State::Recv));
+}
+
+/// What a dead caller has left a server without time of its own, the server keeps until it
+/// receives.
+#[test]
+fn a_server_goes_on_with_the_time_of_a_dead_caller() {
+    for marked in [true, false] {
+        let mut s = Scene::new(2);
+        let (server, target) = s.task(HOME, 20, false);
+        s.w.resume(&server);
+        let (client, _) = s.running(HOME, 10);
+        s.w.does_and_run(&client, call(target));
+        s.w.does_and_run(&server, recv());
+        if marked {
+            assert!(is_later(&mut s.w, &server, FAR));
+        }
+        s.kill(&client);
+        assert!(marked || is_later(&mut s.w, &server, FAR));
+        assert!(s.w.runs(HOME, &server), "with the time that it was lent");
+        s.w.does_and_run(&server, recv());
+        assert_eq!((server.home(), server.state()), (FAR, State::Recv));
+    }
+}
+
+/// It has stopped to leave, and its CPU has better things to do. A better caller makes it leave.
+#[test]
+fn a_better_caller_does_not_wait_for_a_worse_server_to_leave() {
+    let mut s = Scene::new(2);
+    let (server, target) = s.server(HOME, 3);
+    let (client, _) = s.running(HOME, 4);
+    s.w.does_and_run(&client, call(target));
+    assert!(is_later(&mut s.w, &server, FAR));
+    let (caller, _) = s.task(HOME, 200, true);
+    s.w.does(&server, answer());
+    assert!(server.hot().has_flag(FLAG_SUSPENDED) && server.home() == HOME, "it is about to leave");
+    s.w.resume(&caller);
+    s.w.run();
+    s.w.does_and_run(&caller, call(target));
+    s.w.does_and_run(&server, answer());
+    assert!(s.w.runs(HOME, &caller) && server.home() == FAR);
 }

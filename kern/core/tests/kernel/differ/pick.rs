@@ -188,6 +188,14 @@ impl Pair {
         })
     }
 
+    /// Whether a task is to move. If the caller dies that it serves, it keeps the caller's time,
+    /// and stays until it receives. If its call is cancelled, its own time may still be elsewhere.
+    /// The model does not say what a task has.
+    fn is_one_to_move(&self) -> bool {
+        let is_it = |it: &model::Object| matches!(&it.kind, Kind::Task(it) if it.is_to_move);
+        self.model.objects.iter().any(is_it)
+    }
+
     /// Whether the model determines the result. It does not say where CPU time is that a call took
     /// along, or which task gets it after a change: so no operation touches time that is in use,
     /// and no task gives up its own.
@@ -199,6 +207,18 @@ impl Pair {
                 _ => false,
             })
         };
+        let ends = matches!(
+            op,
+            Op::TaskKill
+                | Op::TaskCancel
+                | Op::ProcessKill
+                | Op::CapDelete
+                | Op::CapRevoke
+                | Op::UntypedReset
+        );
+        if ends && self.is_one_to_move() {
+            return false;
+        }
         match op {
             Op::SchedInfo | Op::SchedBind => !is_used(0),
             // The model does not know on which CPU the time is.
