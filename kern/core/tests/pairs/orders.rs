@@ -34,7 +34,12 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 21] = [
+const MORE: [(&str, &str, &str); 22] = [
+    (
+        "TaskMove server",
+        "Reply with pages",
+        "a receive after a reply leaves the next caller's pages to another entry, and until then it moves",
+    ),
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("Retype into table", "Retype ", "the objects of one Retype have memory of others between them"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
